@@ -1,0 +1,30 @@
+/* Loop IR → machine code and files. */
+#pragma once
+#include "ir/loop.h"
+#include "targets/target.h"
+
+typedef enum EmitKind {
+  EMIT_EXE = 1, EMIT_OBJ = 2, EMIT_STATIC = 4, EMIT_SHARED = 8, EMIT_HEADER = 16, EMIT_ASM = 32, EMIT_LLVM = 64
+} EmitKind;
+
+typedef struct CodegenOptions {
+  unsigned emit;           /* EmitKind bits */
+  const char *output;      /* path of -o; several kinds: the stem, suffixes are added */
+  const char *name;        /* C identifier prefix of exported symbols */
+  const char *flags;       /* command line for the descriptor */
+  const char *model_hash;  /* XXH3-128 of the model file, hex */
+  bool external_weights;   /* NAME.weights beside the output, mapped at start */
+  int opt_level;
+  int jobs;                /* compile threads; 0: number of CPUs */
+  void (*progress)(void *user, int done, int total);
+  void *progress_user;
+} CodegenOptions;
+
+typedef struct CodegenStats {
+  int kernels, kernel_calls;
+  int64_t code_bytes, weight_bytes, file_bytes;
+  double llvm_seconds, link_seconds;
+} CodegenStats;
+
+/* Writes every requested file, each whole or not at all. */
+bool codegen_write(const Module *m, const Target *t, const CodegenOptions *o, CodegenStats *stats);

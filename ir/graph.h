@@ -1,0 +1,150 @@
+/* Graph IR: tensors and ONNX operators in their newest form. See docs/ir.md for the text form. */
+#pragma once
+#include "ir/diag.h"
+#include "ir/expr.h"
+
+typedef struct Graph Graph;
+typedef struct Node Node;
+typedef struct Value Value;
+typedef struct Model Model;
+typedef struct OpRow OpRow;
+
+enum { MAX_RANK = 16 };
+
+typedef enum TypeKind { TY_NONE, TY_TENSOR, TY_SEQUENCE, TY_OPTIONAL, TY_MAP } TypeKind;
+
+/* Constant data: a slice of a mapped file or arena memory; elements in dtype_bytes() each, little endian. */
+typedef struct ConstData {
+  int id;             /* #id in texts */
+  const char *name;   /* initializer name, or NULL */
+  DType dtype;
+  int rank;
+  const int64_t *dims;
+  int64_t count;      /* elements */
+  const void *data;   /* may be unaligned for slices of a file: read with memcpy. STR: const char *const * */
+} ConstData;
+
+/* How a materialised value lies in memory: dimension order, outermost first. NULL perm: row-major. */
+typedef struct Layout {
+  const int8_t *perm;
+} Layout;
+
+struct Value {
+  int id;            /* %id in texts; unique in the model */
+  const char *name;  /* ONNX name, may be NULL */
+  TypeKind kind;
+  DType dtype;       /* of the tensor, or of the element tensor */
+  int rank;          /* -1: unknown before inference */
+  const Expr **dims; /* rank of them; i64 expressions over symbols only */
+  Node *def;         /* NULL: graph input, region input or constant */
+  int def_index;     /* which output of def */
+  const ConstData *cdata;      /* constant value, else NULL */
+  const Expr *const *contents; /* known symbolic elements of a small integer/bool tensor (shape arithmetic), else NULL */
+  Layout layout;
+  bool inlined;      /* never materialised: consumers call its elem (set by the fusion pass) */
+};
+
+typedef enum AttrKind { AT_INT, AT_FLOAT, AT_STRING, AT_TENSOR, AT_GRAPH, AT_INTS, AT_FLOATS, AT_STRINGS } AttrKind;
+typedef struct Attr {
+  const char *name;
+  AttrKind kind;
+  int n;                    /* element count of lists; 1 for scalars */
+  const int64_t *ints;      /* INT, INTS */
+  const double *floats;     /* FLOAT, FLOATS */
+  const char *const *strs;  /* STRING, STRINGS (NUL-terminated) */
+  const ConstData *tensor;
+  Graph *graph;
+} Attr;
+
+/* A data-dependent size: symbol `sym` becomes element `elem` of the integer tensor `src` just before the node runs. */
+typedef struct SymDef {
+  const Expr *sym;
+  Value *src;
+  int64_t elem;
+} SymDef;
+
+struct Node {
+  const OpRow *op;
+  Value **in;   /* an absent optional input is NULL */
+  int n_in;
+  Value **out;  /* an absent optional output is NULL */
+  int n_out;
+  Attr *attrs;
+  int n_attrs;
+  SymDef *syms; /* runtime symbols that this node's output dims use and that are read from data; see SymDef */
+  int n_syms;
+  const Loc *loc;
+  Graph *graph; /* the graph that holds it */
+  int mark;     /* scratch of the running pass */
+};
+
+/* Nodes are in topological order. A region (body of If, Loop, Scan) may use values of its ancestors. */
+struct Graph {
+  Model *model;
+  Graph *parent;     /* NULL: main */
+  Node *owner;       /* node that owns the region */
+  const char *name;
+  Vec(Node *) nodes;
+  Vec(Value *) inputs;  /* constants are not inputs */
+  Vec(Value *) outputs; /* a value may be listed more than once, and may be an input or constant */
+};
+
+struct Model {
+  Arena *arena;
+  ExprPool *pool;
+  Diag *diag;
+  const char *file;
+  int ir_version, opset; /* as the file said; the IR itself is always the newest opset */
+  const char *producer, *doc;
+  Graph *main;
+  Vec(ConstData *) consts;
+  int next_value;
+};
+
+/* ---- building ---------------------------------------------------------------------------------- */
+Model *model_new(Arena *a, Diag *d);
+Graph *graph_new(Model *m, Graph *parent, const char *name);
+Value *value_new(Model *m, const char *name);
+void value_set_tensor(Value *v, DType t, int rank, const Expr *const *dims); /* dims copied */
+ConstData *const_new(Model *m, const char *name, DType t, int rank, const int64_t *dims, const void *data); /* data not copied */
+Value *value_const(Model *m, ConstData *c);                 /* a value that holds it */
+Value *value_const_i64s(Model *m, int rank, int n, const int64_t *v); /* rank 0 or 1 */
+Value *value_const_scalar(Model *m, DType t, double v);     /* rank 0 */
+/* Appends before `before` (NULL: at the end). Ins copied. Outputs are made by node_add_output. */
+Node *graph_add_node(Graph *g, Node *before, const OpRow *op, int n_in, Value *const *in, const Loc *loc);
+Value *node_add_output(Node *n, const char *name); /* kind NONE until inferred */
+void node_set_attr(Node *n, Attr a);               /* replaces one of the same name */
+void node_set_int(Node *n, const char *name, int64_t v);
+void node_set_ints(Node *n, const char *name, int count, const int64_t *v);
+void node_set_float(Node *n, const char *name, double v);
+void node_set_string(Node *n, const char *name, const char *v);
+void graph_remove_node(Graph *g, Node *n);         /* its outputs must be unused */
+void graph_replace_value(Graph *g, Value *old, Value *by); /* all uses in g, its regions and outputs */
+void graph_sort(Graph *g);                          /* restores topological order (stable) */
+
+/* ---- questions --------------------------------------------------------------------------------- */
+const Attr *node_attr(const Node *n, const char *name); /* NULL when absent */
+int64_t node_int(const Node *n, const char *name, int64_t def);
+double node_float(const Node *n, const char *name, double def);
+const char *node_string(const Node *n, const char *name, const char *def);
+int node_ints(const Node *n, const char *name, const int64_t **v); /* count; 0 when absent */
+Graph *node_region(const Node *n, const char *name);
+static inline Value *node_in(const Node *n, int k) { return k < n->n_in ? n->in[k] : NULL; }
+static inline Value *node_out(const Node *n, int k) { return k < n->n_out ? n->out[k] : NULL; }
+bool value_is_static(const Value *v, int64_t *dims /* may be NULL */); /* all dims constant */
+bool value_same_shape(const Value *a, const Value *b);
+const Expr *value_count(const Value *v); /* number of elements */
+int64_t const_int(const ConstData *c, int64_t i);
+double const_float(const ConstData *c, int64_t i);
+/* Users of each value: rebuilt on demand, indexed by value id. */
+typedef struct Uses {
+  Vec(Node *) *of; /* of[v->id]; a node appears once per use; uses inside regions count for the region's owner chain */
+  int *outputs;    /* how often v is a graph output (of any graph) */
+  int n;
+} Uses;
+Uses *graph_uses(Graph *main, Arena *scratch);
+
+/* ---- text and checking (graph_text.c, graph_verify.c) -------------------------------------------- */
+void model_print(const Model *m, StrBuf *b, bool with_consts); /* with_consts: data of consts too, so that the text is complete */
+Model *model_parse(Arena *a, Diag *d, const char *text, const char *file); /* NULL on error */
+bool model_verify(const Model *m, const char *after_pass); /* reports through diag_internal */

@@ -1,0 +1,43 @@
+/* Passes and their manager. A pass is one file with one public function; its row is in passes.def. */
+#pragma once
+#include "ir/loop.h"
+#include "ir/op.h"
+#include "targets/target.h"
+
+typedef struct PassCtx {
+  Model *model;     /* graph level */
+  Module *module;   /* loop level: set by `lower`; NULL before */
+  const Target *target;
+  int opt_level;
+  Arena *scratch;   /* dies after the pass */
+  bool changed;     /* a pass sets it when it changed anything: dumps print "(unchanged)" otherwise */
+  int max_threads;
+  bool winograd;
+} PassCtx;
+typedef bool (*PassFn)(PassCtx *c); /* false: error reported */
+
+typedef enum PassLevel { PL_GRAPH, PL_LOWER, PL_LOOP } PassLevel;
+typedef struct PassRow {
+  const char *name;
+  PassLevel level;
+  PassFn fn;
+  unsigned needs, keeps; /* PF_* */
+  int min_opt;           /* lowest -O level at which the default pipeline has it */
+  const char *help;
+} PassRow;
+enum { PF_EXPANDED = 1, PF_FUSED = 2, PF_LAYOUT = 4, PF_PLANNED = 8 };
+extern const PassRow pass_rows[];
+extern const int pass_row_count;
+const PassRow *pass_find(const char *name);
+
+typedef struct PassOptions {
+  const char *passes;          /* comma list replacing the default pipeline, or NULL */
+  const char *const *disabled; int n_disabled;
+  const char *print_after;     /* pass name, "all" or NULL */
+  const char *ir_dir;          /* numbered dumps, or NULL */
+  bool time;                   /* print a table to stderr */
+  void (*progress)(void *user, const char *pass, int k, int n);
+  void *progress_user;
+} PassOptions;
+/* Runs a pipeline: verify after each pass, round-trip text in debug builds, dumps, times. */
+bool passes_run(PassCtx *c, const PassOptions *o);
