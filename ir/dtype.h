@@ -40,3 +40,9 @@ double dtype_load_f(DType t, const void *p);
 int64_t dtype_load_i(DType t, const void *p);
 void dtype_store_f(DType t, void *p, double v);
 void dtype_store_i(DType t, void *p, int64_t v);
+
+/* Floats below 32 bits: code of v (nearest even) and its value; saturate: of the 8-bit and 4-bit formats. */
+uint16_t dtype_encode(DType t, double v, bool saturate);
+double dtype_decode(DType t, uint16_t code);
+double dtype_round(DType t, double v, bool saturate); /* v as float type t holds it */
+int64_t dtype_wrap(DType t, int64_t v);               /* v as integer type t holds it, extended again */
