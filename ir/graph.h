@@ -56,11 +56,14 @@ typedef struct Attr {
   Graph *graph;
 } Attr;
 
-/* A data-dependent size: symbol `sym` becomes element `elem` of the integer tensor `src` just before the node runs. */
+/* A data-dependent size, assigned just before the node runs, in order. src set: symbol `sym` becomes element `elem`
+ * of the integer tensor `src`. src NULL: it becomes `value` (an expression of symbols assigned before), and the
+ * run fails when that is outside [Symbol.lo, Symbol.bound]. */
 typedef struct SymDef {
   const Expr *sym;
-  Value *src;
+  Value *src;        /* or NULL */
   int64_t elem;
+  const Expr *value; /* of src NULL */
 } SymDef;
 
 struct Node {
@@ -89,6 +92,12 @@ struct Graph {
   Vec(Value *) outputs; /* a value may be listed more than once, and may be an input or constant */
 };
 
+/* Two sizes that must be equal when the model runs (broadcasting of two different symbols, say). */
+typedef struct DimAssume {
+  const Expr *a, *b;
+  const Loc *loc;
+} DimAssume;
+
 struct Model {
   Arena *arena;
   ExprPool *pool;
@@ -99,6 +108,7 @@ struct Model {
   Graph *main;
   Vec(ConstData *) consts;
   int next_value;
+  Vec(DimAssume) assumes; /* what inference took for granted; the compiled model checks it at entry */
 };
 
 /* ---- building ---------------------------------------------------------------------------------- */
@@ -134,6 +144,10 @@ static inline Value *node_out(const Node *n, int k) { return k < n->n_out ? n->o
 bool value_is_static(const Value *v, int64_t *dims /* may be NULL */); /* all dims constant */
 bool value_same_shape(const Value *a, const Value *b);
 const Expr *value_count(const Value *v); /* number of elements */
+/* Element of a constant, or of a value with known contents, as an expression of v's dtype; NULL: unknown. */
+const Expr *value_element(ExprPool *p, const Value *v, int64_t flat);
+bool value_known(const Value *v); /* constant or with contents: value_element answers */
+void model_assume_equal(Model *m, const Expr *a, const Expr *b, const Loc *loc); /* recorded once */
 int64_t const_int(const ConstData *c, int64_t i);
 double const_float(const ConstData *c, int64_t i);
 /* Users of each value: rebuilt on demand, indexed by value id. */
