@@ -60,6 +60,8 @@ int expr_symbol_count(const ExprPool *p);
 const Expr *ex_var(ExprPool *p, const char *stem, const Expr *extent);
 /* A variable over [lo, lo + extent) (split loops); lo may be negative. */
 const Expr *ex_var_range(ExprPool *p, const char *stem, const Expr *lo, const Expr *extent);
+/* The same with exactly this name, which need not be unique in the pool (parsers keep the names of the text). */
+const Expr *ex_var_named(ExprPool *p, const char *name, const Expr *lo, const Expr *extent);
 const char *expr_var_name(const ExprPool *p, int id);
 const Expr *expr_var_extent(const ExprPool *p, int id);
 const Expr *expr_var_lo(const ExprPool *p, int id);

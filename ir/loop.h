@@ -15,6 +15,8 @@
 #pragma once
 #include "ir/graph.h"
 
+typedef struct ExternRow ExternRow; /* ir/op.h */
+
 typedef enum StmtKind { ST_FOR, ST_STORE, ST_LOCAL, ST_SET, ST_ACC, ST_IF, ST_PREFETCH } StmtKind;
 typedef enum ForKind { FOR_SERIAL, FOR_PARALLEL, FOR_UNROLL, FOR_VECTOR } ForKind;
 
@@ -165,6 +167,8 @@ void kernel_print(const Module *m, const Kernel *k, StrBuf *b);
 Kernel *kernel_parse(Module *m, const char **text, const char *file);              /* NULL on error (diag) */
 Module *module_parse(Model *model, const char *text, const char *file);  /* model gives pool, arena, diag; NULL on error */
 bool module_verify(const Module *m, const char *after_pass);
+bool kernel_verify(const Module *m, const Kernel *k, const char *after_pass);
+bool kernel_has_reduce(const Kernel *k); /* holds an EX_REDUCE: fine for the interpreter, not for code generation */
 /* Interpreter. Tensors as in runtime/abi.h. Every access is bounds-checked; an error goes to diag. */
 struct RtTensor;
 typedef struct InterpEnv {
