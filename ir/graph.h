@@ -24,9 +24,11 @@ typedef struct ConstData {
   const void *data;   /* may be unaligned for slices of a file: read with memcpy. STR: const char *const * */
 } ConstData;
 
-/* How a materialised value lies in memory: dimension order, outermost first. NULL perm: row-major. */
+/* How a materialised value lies in memory: dimension order, outermost first (NULL: row-major), and a halo of
+ * zeros around it (elements per dimension, NULL: none), so that convolutions need no guards at borders. */
 typedef struct Layout {
   const int8_t *perm;
+  const int16_t *halo_lo, *halo_hi;
 } Layout;
 
 struct Value {
@@ -115,7 +117,7 @@ struct Model {
 Model *model_new(Arena *a, Diag *d);
 Graph *graph_new(Model *m, Graph *parent, const char *name);
 Value *value_new(Model *m, const char *name);
-void value_set_tensor(Value *v, DType t, int rank, const Expr *const *dims); /* dims copied */
+void value_set_tensor(Model *m, Value *v, DType t, int rank, const Expr *const *dims); /* dims copied */
 ConstData *const_new(Model *m, const char *name, DType t, int rank, const int64_t *dims, const void *data); /* data not copied */
 Value *value_const(Model *m, ConstData *c);                 /* a value that holds it */
 Value *value_const_i64s(Model *m, int rank, int n, const int64_t *v); /* rank 0 or 1 */
@@ -151,8 +153,9 @@ void model_assume_equal(Model *m, const Expr *a, const Expr *b, const Loc *loc);
 int64_t const_int(const ConstData *c, int64_t i);
 double const_float(const ConstData *c, int64_t i);
 /* Users of each value: rebuilt on demand, indexed by value id. */
+typedef Vec(Node *) NodeVec;
 typedef struct Uses {
-  Vec(Node *) *of; /* of[v->id]; a node appears once per use; uses inside regions count for the region's owner chain */
+  NodeVec *of;     /* of[v->id]; a node appears once per use; uses inside regions count for the region's owner chain */
   int *outputs;    /* how often v is a graph output (of any graph) */
   int n;
 } Uses;

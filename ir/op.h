@@ -80,6 +80,7 @@ enum { /* OpRow.flags */
   OF_VIEW = 4,       /* same elements in the same row-major order (Reshape, Squeeze, Identity…) */
   OF_RANDOM = 8,     /* not folded, not merged */
   OF_INDEX_ONLY = 16,/* moves elements, computes nothing (Transpose, Slice, Concat, Gather…) */
+  OF_ANYKIND = 32,   /* takes sequences, optionals or maps: its rule checks the kinds of its inputs itself */
 };
 struct OpRow {
   const char *name, *domain;
