@@ -92,6 +92,7 @@ struct Graph {
   Vec(Node *) nodes;
   Vec(Value *) inputs;  /* constants are not inputs */
   Vec(Value *) outputs; /* a value may be listed more than once, and may be an input or constant */
+  Vec(const char *) output_names; /* ONNX names of the outputs, same positions; set by the frontend for the main graph */
 };
 
 /* Two sizes that must be equal when the model runs (broadcasting of two different symbols, say). */
