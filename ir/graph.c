@@ -160,7 +160,7 @@ static void node_deps(Arena *a, const Graph *g, Node *n, NodeVec *deps) {
   for (int k = 0; k < n->n_in; k++)
     if (n->in[k] && n->in[k]->def && n->in[k]->def->graph == g) vec_push(a, deps, n->in[k]->def);
   for (int k = 0; k < n->n_syms; k++)
-    if (n->syms[k].src->def && n->syms[k].src->def->graph == g) vec_push(a, deps, n->syms[k].src->def);
+    if (n->syms[k].src && n->syms[k].src->def && n->syms[k].src->def->graph == g) vec_push(a, deps, n->syms[k].src->def);
   for (int k = 0; k < n->n_attrs; k++) {
     Graph *r = n->attrs[k].kind == AT_GRAPH ? n->attrs[k].graph : NULL;
     for (int i = 0; r && i < r->nodes.n; i++) node_deps(a, g, r->nodes.data[i], deps);
@@ -245,6 +245,12 @@ bool value_same_shape(const Value *a, const Value *b) {
   for (int d = 0; d < a->rank; d++)
     if (a->dims[d] != b->dims[d]) return false;
   return true;
+}
+
+const Expr *value_count(ExprPool *p, const Value *v) {
+  const Expr *e = ex_i64(p, 1);
+  for (int d = 0; d < v->rank; d++) e = ex_mul(p, e, v->dims[d]);
+  return e;
 }
 
 int64_t const_int(const ConstData *c, int64_t i) {

@@ -146,7 +146,7 @@ static inline Value *node_in(const Node *n, int k) { return k < n->n_in ? n->in[
 static inline Value *node_out(const Node *n, int k) { return k < n->n_out ? n->out[k] : NULL; }
 bool value_is_static(const Value *v, int64_t *dims /* may be NULL */); /* all dims constant */
 bool value_same_shape(const Value *a, const Value *b);
-const Expr *value_count(const Value *v); /* number of elements */
+const Expr *value_count(ExprPool *p, const Value *v); /* number of elements */
 /* Element of a constant, or of a value with known contents, as an expression of v's dtype; NULL: unknown. */
 const Expr *value_element(ExprPool *p, const Value *v, int64_t flat);
 bool value_known(const Value *v); /* constant or with contents: value_element answers */

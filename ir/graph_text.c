@@ -1,0 +1,358 @@
+/* Prints the graph IR. The text parses back (graph_parse.c); its grammar stands in docs/ir.md. Values are
+ * numbered as in memory; constants come first; data of big constants follows the graph. */
+#include "ir/op.h"
+#include <ctype.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { INLINE_ELEMENTS = 8 }; /* constants up to this size are written where they are defined */
+
+static void print_graph(const Graph *g, StrBuf *b, int indent);
+
+static bool is_plain(const char *s) {
+  if (!s || !(isalpha((unsigned char)*s) || *s == '_')) return false;
+  for (; *s; s++)
+    if (!(isalnum((unsigned char)*s) || *s == '_')) return false;
+  return true;
+}
+
+static void print_ident(StrBuf *b, const char *s) {
+  if (is_plain(s)) sb_printf(b, "%s", s);
+  else sb_quoted(b, s ? s : "");
+}
+
+/* The shortest decimal that reads back as v, marked as a float. */
+static void print_float(StrBuf *b, double v) {
+  char t[40];
+  for (int digits = 6; digits <= 17; digits++) {
+    snprintf(t, sizeof t, "%.*g", digits, v);
+    if (isnan(v) || strtod(t, NULL) == v) break;
+  }
+  if (isnan(v)) snprintf(t, sizeof t, "nan");
+  sb_printf(b, "%s%s", t, strpbrk(t, ".einf") ? "" : ".0");
+}
+
+static void print_type(const Model *m, const Value *v, StrBuf *b) {
+  static const char *const kinds[] = {"?", "", "seq ", "opt ", "map "};
+  sb_printf(b, "%s", kinds[v->kind]);
+  if (v->kind == TY_NONE) return;
+  sb_printf(b, "%s[", v->dtype == DT_NONE ? "none" : dtype_text(v->dtype));
+  if (v->rank < 0) sb_putc(b, '*');
+  for (int d = 0; d < v->rank; d++) {
+    if (d) sb_putc(b, ',');
+    expr_print(m->pool, v->dims[d], b);
+  }
+  sb_putc(b, ']');
+}
+
+static void print_layout(const Value *v, StrBuf *b) {
+  const Layout *l = &v->layout;
+  if (l->perm) {
+    sb_printf(b, " layout=[");
+    for (int d = 0; d < v->rank; d++) sb_printf(b, "%s%d", d ? "," : "", l->perm[d]);
+    sb_putc(b, ']');
+  }
+  if (l->halo_lo || l->halo_hi) {
+    sb_printf(b, " halo=[");
+    for (int d = 0; d < v->rank; d++)
+      sb_printf(b, "%s%d:%d", d ? "," : "", l->halo_lo ? l->halo_lo[d] : 0, l->halo_hi ? l->halo_hi[d] : 0);
+    sb_putc(b, ']');
+  }
+  if (v->inlined) sb_printf(b, " inline");
+}
+
+static void print_def(const Model *m, const Value *v, StrBuf *b) {
+  if (!v) {
+    sb_putc(b, '_');
+    return;
+  }
+  sb_printf(b, "%%%d : ", v->id);
+  print_type(m, v, b);
+  print_layout(v, b);
+}
+
+static void print_use(const Value *v, StrBuf *b) {
+  if (v) sb_printf(b, "%%%d", v->id);
+  else sb_putc(b, '_');
+}
+
+/* ---- attributes ----------------------------------------------------------------------------------------- */
+
+static void print_attr_item(const Attr *a, int i, StrBuf *b) {
+  if (a->kind == AT_INT || a->kind == AT_INTS) sb_printf(b, "%lld", (long long)a->ints[i]);
+  else if (a->kind == AT_FLOAT || a->kind == AT_FLOATS) print_float(b, a->floats[i]);
+  else sb_quoted(b, a->strs[i]);
+}
+
+static void print_attr(const Attr *a, StrBuf *b, int indent) {
+  static const char *const empty[] = {[AT_INTS] = "ints", [AT_FLOATS] = "floats", [AT_STRINGS] = "strings"};
+  print_ident(b, a->name);
+  sb_putc(b, '=');
+  if (a->kind == AT_TENSOR) {
+    sb_printf(b, "#%d", a->tensor->id);
+  } else if (a->kind == AT_GRAPH) {
+    print_graph(a->graph, b, indent + 2);
+  } else if (a->kind < AT_TENSOR) {
+    print_attr_item(a, 0, b);
+  } else {
+    if (a->n == 0) sb_printf(b, "%s", empty[a->kind]);
+    sb_putc(b, '[');
+    for (int i = 0; i < a->n; i++) {
+      if (i) sb_putc(b, ',');
+      print_attr_item(a, i, b);
+    }
+    sb_putc(b, ']');
+  }
+}
+
+static void print_attrs(const Node *n, StrBuf *b, int indent) {
+  for (int i = 0; i < n->n_attrs; i++) {
+    sb_printf(b, i ? ", " : " {");
+    print_attr(&n->attrs[i], b, indent);
+  }
+  if (n->n_attrs) sb_putc(b, '}');
+}
+
+/* ---- nodes ---------------------------------------------------------------------------------------------- */
+
+static void print_syms(const Model *m, const Node *n, StrBuf *b) {
+  for (int i = 0; i < n->n_syms; i++) {
+    const SymDef *s = &n->syms[i];
+    sb_printf(b, i ? ", " : " where ");
+    expr_print(m->pool, s->sym, b);
+    sb_printf(b, " = ");
+    if (s->src) sb_printf(b, "%%%d[%lld]", s->src->id, (long long)s->elem);
+    else expr_print(m->pool, s->value, b);
+    if (!s->src && s->elem) sb_printf(b, " key %lld", (long long)s->elem);
+  }
+}
+
+/* @"name"(index "domain.Op" opset in "graph path"), and one for every further origin of a fused node. */
+static void print_loc(const Loc *l, StrBuf *b) {
+  for (; l; l = l->also) {
+    if (l->node < 0 && !l->node_name && !l->op) continue;
+    sb_printf(b, " @");
+    sb_quoted(b, l->node_name ? l->node_name : "");
+    if (l->node < 0 && !l->op && !l->graph) continue;
+    sb_printf(b, "(%d ", l->node);
+    sb_quoted(b, l->op ? l->op : "");
+    if (l->domain && *l->domain) {
+      sb_putc(b, ' ');
+      sb_quoted(b, l->domain);
+    }
+    sb_printf(b, " %d", l->opset);
+    if (l->graph && *l->graph) {
+      sb_printf(b, " in ");
+      sb_quoted(b, l->graph);
+    }
+    sb_putc(b, ')');
+  }
+}
+
+static void print_node(const Model *m, const Node *n, StrBuf *b, int indent) {
+  sb_printf(b, "%*s", indent, "");
+  for (int k = 0; k < n->n_out; k++) {
+    if (k) sb_printf(b, ", ");
+    print_def(m, n->out[k], b);
+  }
+  sb_printf(b, n->n_out ? " = " : "() = ");
+  if (n->op->domain && *n->op->domain) sb_printf(b, "%s.", n->op->domain);
+  sb_printf(b, "%s", n->op->name);
+  for (int k = 0; k < n->n_in; k++) {
+    sb_printf(b, k ? ", " : " ");
+    print_use(n->in[k], b);
+  }
+  print_attrs(n, b, indent);
+  print_syms(m, n, b);
+  print_loc(n->loc, b);
+  sb_putc(b, '\n');
+}
+
+/* ---- constants ------------------------------------------------------------------------------------------ */
+
+static void print_element(const ConstData *c, int64_t i, StrBuf *b) {
+  if (c->dtype == DT_STR) sb_quoted(b, ((const char *const *)c->data)[i]);
+  else if (dtype_is_float(c->dtype)) print_float(b, const_float(c, i));
+  else if (c->dtype == DT_U64) sb_printf(b, "%llu", (unsigned long long)const_int(c, i));
+  else sb_printf(b, "%lld", (long long)const_int(c, i));
+}
+
+static bool has_nan(const ConstData *c) {
+  for (int64_t i = 0; dtype_is_float(c->dtype) && i < c->count; i++)
+    if (isnan(const_float(c, i))) return true;
+  return false;
+}
+
+static bool is_small(const ConstData *c) {
+  return c->count <= INLINE_ELEMENTS && dtype_rows[c->dtype].cls != DC_COMPLEX && !has_nan(c);
+}
+
+static void print_data(const ConstData *c, StrBuf *b) {
+  const unsigned char *p = c->data;
+  if (is_small(c) || c->dtype == DT_STR) {
+    sb_putc(b, '[');
+    for (int64_t i = 0; i < c->count; i++) {
+      if (i) sb_putc(b, ',');
+      print_element(c, i, b);
+    }
+    sb_putc(b, ']');
+    return;
+  }
+  sb_printf(b, "hex ");
+  static const char digits[] = "0123456789abcdef";
+  for (int64_t i = 0; i < c->count * dtype_bytes(c->dtype); i++) {
+    sb_putc(b, digits[p[i] >> 4]);
+    sb_putc(b, digits[p[i] & 15]);
+  }
+}
+
+typedef struct Seen { /* constants that the text refers to */
+  bool *value, *data;
+  Vec(const Value *) values; /* in order of id, after sorting */
+  Arena *arena;
+} Seen;
+
+static void see_value(Seen *s, const Value *v) {
+  if (!v || !v->cdata || s->value[v->id]) return;
+  s->value[v->id] = true;
+  s->data[v->cdata->id] = true;
+  vec_push(s->arena, &s->values, v);
+}
+
+static void see_graph(Seen *s, const Graph *g) {
+  for (int i = 0; i < g->nodes.n; i++) {
+    const Node *n = g->nodes.data[i];
+    for (int k = 0; k < n->n_in; k++) see_value(s, n->in[k]);
+    for (int k = 0; k < n->n_syms; k++) see_value(s, n->syms[k].src);
+    for (int k = 0; k < n->n_attrs; k++) {
+      if (n->attrs[k].kind == AT_TENSOR) s->data[n->attrs[k].tensor->id] = true;
+      if (n->attrs[k].kind == AT_GRAPH) see_graph(s, n->attrs[k].graph);
+    }
+  }
+  for (int i = 0; i < g->outputs.n; i++) see_value(s, g->outputs.data[i]);
+}
+
+static int by_id(const void *a, const void *b) {
+  return (*(const Value *const *)a)->id - (*(const Value *const *)b)->id;
+}
+
+static Seen see_model(const Model *m, Arena *scratch) {
+  Seen s = {.arena = scratch};
+  s.value = ARENA_ARRAY(scratch, bool, m->next_value + 1);
+  s.data = ARENA_ARRAY(scratch, bool, m->consts.n + 1);
+  see_graph(&s, m->main);
+  if (s.values.n) qsort(s.values.data, (size_t)s.values.n, sizeof *s.values.data, by_id);
+  return s;
+}
+
+static void print_const(const Model *m, const Value *v, StrBuf *b, int indent) {
+  sb_printf(b, "%*s", indent, "");
+  print_def(m, v, b);
+  sb_printf(b, " = const #%d", v->cdata->id);
+  if (v->name) {
+    sb_putc(b, ' ');
+    sb_quoted(b, v->name);
+  }
+  if (is_small(v->cdata)) {
+    sb_printf(b, " = ");
+    print_data(v->cdata, b);
+  }
+  sb_putc(b, '\n');
+}
+
+/* ---- graphs --------------------------------------------------------------------------------------------- */
+
+static void print_body(const Graph *g, StrBuf *b, int indent) {
+  const Model *m = g->model;
+  for (int i = 0; i < g->inputs.n; i++) {
+    sb_printf(b, "%*s", indent, "");
+    print_def(m, g->inputs.data[i], b);
+    sb_printf(b, " = input");
+    if (g->inputs.data[i]->name) {
+      sb_putc(b, ' ');
+      sb_quoted(b, g->inputs.data[i]->name);
+    }
+    sb_putc(b, '\n');
+  }
+  for (int i = 0; i < g->nodes.n; i++) print_node(m, g->nodes.data[i], b, indent);
+  for (int i = 0; i < g->outputs.n; i++) {
+    sb_printf(b, "%*soutput ", indent, "");
+    print_use(g->outputs.data[i], b);
+    const char *name = i < g->output_names.n ? g->output_names.data[i] : NULL;
+    if (name) {
+      sb_putc(b, ' ');
+      sb_quoted(b, name);
+    }
+    sb_putc(b, '\n');
+  }
+}
+
+static void print_head(const Graph *g, StrBuf *b) {
+  sb_printf(b, "graph @");
+  print_ident(b, g->name);
+  sb_printf(b, " {\n");
+}
+
+static void print_graph(const Graph *g, StrBuf *b, int indent) {
+  print_head(g, b);
+  print_body(g, b, indent);
+  sb_printf(b, "%*s}", indent - 2, "");
+}
+
+/* ---- the model ------------------------------------------------------------------------------------------ */
+
+static void print_symbols(const Model *m, StrBuf *b) {
+  for (int i = 0; i < expr_symbol_count(m->pool); i++) {
+    const Symbol *s = expr_symbol(m->pool, i);
+    sb_printf(b, "symbol ");
+    expr_print(m->pool, ex_sym(m->pool, s->name), b);
+    sb_printf(b, " >= %lld", (long long)s->lo);
+    if (s->bound) {
+      sb_printf(b, " <= ");
+      expr_print(m->pool, s->bound, b);
+    }
+    sb_printf(b, "%s\n", s->runtime ? " runtime" : "");
+  }
+  for (int i = 0; i < m->assumes.n; i++) {
+    sb_printf(b, "assume ");
+    expr_print(m->pool, m->assumes.data[i].a, b);
+    sb_printf(b, ", ");
+    expr_print(m->pool, m->assumes.data[i].b, b);
+    print_loc(m->assumes.data[i].loc, b);
+    sb_putc(b, '\n');
+  }
+}
+
+static void print_trailer(const Model *m, const Seen *seen, StrBuf *b) {
+  bool *inline_id = ARENA_ARRAY(seen->arena, bool, m->consts.n + 1);
+  for (int i = 0; i < seen->values.n; i++)
+    if (is_small(seen->values.data[i]->cdata)) inline_id[seen->values.data[i]->cdata->id] = true;
+  for (int i = 0; i < m->consts.n; i++) {
+    const ConstData *c = m->consts.data[i];
+    if (!seen->data[i] || inline_id[i]) continue;
+    sb_printf(b, "data #%d : %s[", c->id, dtype_text(c->dtype));
+    for (int d = 0; d < c->rank; d++) sb_printf(b, "%s%lld", d ? "," : "", (long long)c->dims[d]);
+    sb_printf(b, "]");
+    if (c->name) {
+      sb_putc(b, ' ');
+      sb_quoted(b, c->name);
+    }
+    sb_printf(b, " = ");
+    print_data(c, b);
+    sb_putc(b, '\n');
+  }
+}
+
+void model_print(const Model *m, StrBuf *b, bool with_consts) {
+  Arena *scratch = arena_child(m->arena);
+  const Seen seen = see_model(m, scratch);
+  if (m->opset || m->ir_version) sb_printf(b, "model ir %d opset %d\n", m->ir_version, m->opset);
+  print_symbols(m, b);
+  print_head(m->main, b);
+  for (int i = 0; i < seen.values.n; i++) print_const(m, seen.values.data[i], b, 2);
+  print_body(m->main, b, 2);
+  sb_printf(b, "}\n");
+  if (with_consts) print_trailer(m, &seen, b);
+  arena_free(scratch);
+}
