@@ -1,0 +1,75 @@
+# The runtime: freestanding C, compiled by clang for each architecture.
+#   library part  an archive: what generated code calls. Linkers take only the members that are needed.
+#                 Its own calls of memcpy and friends are renamed, so that nothing of a host program binds to them.
+#   program part  one relocatable object: _start and the program around a model.
+# Both are embedded in burin (runtime/embed.h). burin_host is the pthread pool offered to host programs.
+find_program(RT_CC NAMES clang-19 REQUIRED)
+find_program(RT_AR NAMES llvm-ar-19 REQUIRED)
+find_program(RT_OBJCOPY NAMES llvm-objcopy-19 REQUIRED)
+
+set(rt_x86_64_flags --target=x86_64-linux-gnu -march=x86-64)
+set(rt_aarch64_flags --target=aarch64-linux-gnu -march=armv8-a -mno-outline-atomics)
+set(rt_arm_flags --target=armv7-linux-gnueabihf -march=armv7-a -mfpu=neon -mfloat-abi=hard)
+set(rt_flags -std=gnu11 -O2 -ffreestanding -fno-builtin -nostdlib -nostdinc -fPIC -fvisibility=hidden
+    -ffunction-sections -fdata-sections -fno-stack-protector -fno-ident -fomit-frame-pointer
+    -fno-unwind-tables -fno-asynchronous-unwind-tables -fno-strict-aliasing -ffp-contract=off
+    -Wall -Wextra -Werror -Wno-unused-parameter -Wshadow)
+execute_process(COMMAND ${RT_CC} -print-resource-dir OUTPUT_VARIABLE rt_resources
+                OUTPUT_STRIP_TRAILING_WHITESPACE)
+list(APPEND rt_flags -isystem ${rt_resources}/include -I ${CMAKE_SOURCE_DIR}
+     -ffile-prefix-map=${CMAKE_SOURCE_DIR}/=)
+
+file(GLOB rt_ops CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/runtime/ops_*.c)
+file(GLOB rt_program CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/runtime/program/*.c)
+set(rt_library ${CMAKE_SOURCE_DIR}/runtime/cpu.c ${CMAKE_SOURCE_DIR}/runtime/parallel.c
+    ${CMAKE_SOURCE_DIR}/runtime/memory.c ${CMAKE_SOURCE_DIR}/runtime/memory_libc.c ${rt_ops})
+set(rt_out ${CMAKE_BINARY_DIR}/runtime)
+
+# rt_compile(ARCH OUT_LIST SOURCES…): one object per source
+function(rt_compile arch part out_list)
+  set(objects)
+  foreach(src ${ARGN})
+    get_filename_component(stem ${src} NAME_WE)
+    set(obj ${rt_out}/${arch}/${part}/${stem}.o)
+    set(rename)
+    if(part STREQUAL library AND NOT stem STREQUAL memory_libc)
+      set(rename COMMAND ${RT_OBJCOPY} --redefine-sym memcpy=burin_rt_memcpy
+          --redefine-sym memset=burin_rt_memset --redefine-sym memmove=burin_rt_memmove
+          --redefine-sym memcmp=burin_rt_memcmp ${obj})
+    endif()
+    add_custom_command(
+      OUTPUT ${obj}
+      COMMAND ${CMAKE_COMMAND} -E make_directory ${rt_out}/${arch}/${part}
+      COMMAND ${RT_CC} ${rt_${arch}_flags} ${rt_flags} -MD -MF ${obj}.d -c ${src} -o ${obj}
+      ${rename}
+      DEPENDS ${src} DEPFILE ${obj}.d VERBATIM)
+    list(APPEND objects ${obj})
+  endforeach()
+  set(${out_list} ${objects} PARENT_SCOPE)
+endfunction()
+
+set(rt_embedded)
+foreach(arch x86_64 aarch64 arm)
+  set(extra)
+  if(arch STREQUAL arm)
+    set(extra ${CMAKE_SOURCE_DIR}/runtime/arm_builtins.c)
+  endif()
+  rt_compile(${arch} library objects ${rt_library} ${extra})
+  set(archive ${rt_out}/burin_rt_${arch}.a)
+  add_custom_command(OUTPUT ${archive}
+    COMMAND ${CMAKE_COMMAND} -E rm -f ${archive}
+    COMMAND ${RT_AR} rcsD ${archive} ${objects} DEPENDS ${objects} VERBATIM)
+  rt_compile(${arch} program objects ${rt_program})
+  set(program ${rt_out}/burin_program_${arch}.o)
+  add_custom_command(OUTPUT ${program}
+    COMMAND ${LLD} -r -o ${program} ${objects} DEPENDS ${objects} VERBATIM)
+  list(APPEND rt_embedded ${archive} ${program})
+endforeach()
+add_custom_target(runtime_objects DEPENDS ${rt_embedded})
+
+add_library(burin_runtime STATIC runtime/embed.c)
+target_compile_definitions(burin_runtime PRIVATE BURIN_RT_DIR="${rt_out}")
+set_source_files_properties(runtime/embed.c PROPERTIES OBJECT_DEPENDS "${rt_embedded}")
+
+add_library(burin_host STATIC runtime/host_pool.c)
+target_link_libraries(burin_host PUBLIC Threads::Threads)

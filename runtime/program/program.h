@@ -1,0 +1,122 @@
+/* The program around a compiled model: shared declarations. Freestanding, no globals: the state is `Program`.
+ * Memory is mapped before the first run and given back by the end of the process. */
+#pragma once
+#include <stdarg.h>
+#include <stdbool.h>
+
+#include "runtime/abi.h"
+#include "runtime/sys.h"
+
+enum { MAX_RANK = 16, MAX_TENSORS = 256 };
+enum { EXIT_MODEL = 1, EXIT_USAGE = 2, EXIT_FILE = 3, EXIT_OUTPUT = 4, EXIT_MISMATCH = 7 };
+
+/* ---- text.c ---- */
+typedef struct Out {
+  int fd;
+  uint32_t used;
+  char buffer[2048];
+} Out;
+/* Conversions: %s, %d (int64_t), %u (uint64_t), %g (double, 6 digits), %%; with '-' and a width. */
+void out_format(Out *o, const char *format, ...);
+void out_format_list(Out *o, const char *format, va_list args);
+void out_flush(Out *o);
+size_t text_length(const char *s);
+bool text_equal(const char *a, const char *b);
+bool text_starts(const char *s, const char *prefix, const char **rest);
+bool text_ends(const char *s, const char *suffix);
+/* At *s; on success *s stands behind the number. Doubles may be fractions: 1/255. */
+bool text_int(const char **s, int64_t *value);
+bool text_double(const char **s, double *value);
+
+/* ---- numbers.c ---- */
+typedef enum NumberKind { NK_NONE, NK_UINT, NK_SINT, NK_BOOL, NK_FLOAT, NK_IEEE } NumberKind;
+typedef struct NumberType { /* one row per element type; sub-byte types take one byte in memory */
+  const char *name, *npy;
+  uint8_t kind, bits, exponent, mantissa; /* NK_FLOAT: of the small float */
+  int8_t bias;                            /* NK_FLOAT */
+} NumberType;
+const NumberType *number_type(int32_t dtype); /* TensorProto.DataType; NULL: not a number */
+size_t number_bytes(const NumberType *t);
+double number_load(const NumberType *t, const void *data, uint64_t i);
+void number_store(const NumberType *t, void *data, uint64_t i, double value);
+
+/* ---- tensors and files ---- */
+typedef struct Tensor {
+  int32_t dtype, rank;
+  int64_t dims[MAX_RANK];
+  uint64_t count; /* elements */
+  char *data;
+} Tensor;
+
+typedef struct Bytes {
+  const uint8_t *data;
+  size_t size;
+} Bytes;
+
+typedef struct ImageOptions {
+  double scale, mean[4], std[4];
+  int layout; /* 0: from the input's shape, 'c': NCHW, 'h': NHWC */
+  bool bgr, resize;
+} ImageOptions;
+
+typedef struct Image { /* 8 bits, rows without padding */
+  uint32_t width, height, channels;
+  const uint8_t *pixels;
+} Image;
+
+typedef struct Argument { /* NAME=VALUE of --input, --output, --expect */
+  const char *text, *value; /* value: behind '=', with its '@' */
+  int32_t index;            /* of the tensor named */
+} Argument;
+
+typedef struct Program {
+  const BurinModel *model;
+  const char *self;
+  Out out, err;
+  /* options */
+  Argument inputs[MAX_TENSORS], outputs[MAX_TENSORS], expected[MAX_TENSORS], fixed[16];
+  int n_inputs, n_outputs, n_expected, n_fixed;
+  bool info, help, bench, profile, quiet;
+  int64_t bench_runs, threads, seed;
+  double rtol, atol;
+  const char *labels;
+  /* run */
+  Tensor in[MAX_TENSORS], result[MAX_TENSORS];
+  int64_t *dims; /* values of the symbols; -1: not known yet */
+  void *arena;
+  BurinOptions options;
+} Program;
+
+/* Prints "PROGRAM: error: …" and returns false. */
+bool program_error(Program *p, const char *format, ...);
+/* Allocates data for t->dims; false (reported) when it is too large. */
+bool tensor_alloc(Program *p, Tensor *t, const char *name);
+/* Whole file. */
+bool file_read(Program *p, const char *path, Bytes *out);
+bool file_read_tensor(Program *p, const char *path, const BurinTensorInfo *info, Tensor *out);
+bool file_write_tensor(Program *p, const char *path, const Tensor *t, const char *name);
+/* npy.c, pb.c: shape and data of a file's contents; data may lie in the file. */
+bool npy_parse(Program *p, const char *path, Bytes file, const BurinTensorInfo *info, Tensor *out);
+size_t npy_header(const Tensor *t, char *out); /* ≤ 1024 bytes */
+bool pb_parse(Program *p, const char *path, Bytes file, Tensor *out);
+size_t pb_header(const Tensor *t, const char *name, uint64_t data_bytes, char *out); /* ≤ 1024 bytes */
+/* png.c, inflate.c, image.c */
+bool png_decode(Program *p, const char *path, Bytes file, Image *out);
+/* Exactly `size` bytes of a deflate stream; false when it is damaged or of another size. */
+bool inflate_bytes(const uint8_t *in, size_t in_size, uint8_t *out, size_t size);
+bool image_to_tensor(Program *p, const char *path, const Image *image, const char *options,
+                     const BurinTensorInfo *info, Tensor *out);
+
+/* ---- pool.c ---- */
+typedef struct Pool Pool;
+Pool *pool_start(int threads); /* NULL: no threads to be had */
+void pool_parallel_for(void *pool, int32_t n, BurinTask task, void *arg);
+
+/* ---- options.c, show.c, run.c ---- */
+bool options_parse(Program *p, int argc, char **argv);
+void show_help(Program *p);
+void show_info(Program *p);
+void show_result(Program *p, int k);
+void show_profile(Program *p, int64_t runs);
+bool run_bind(Program *p);    /* inputs, symbols, outputs, arena */
+int run_model(Program *p);    /* runs, benchmarks, compares, writes: the exit status */

@@ -1,0 +1,236 @@
+/* Runs the model: inputs and symbolic sizes, the arena, the run itself, benchmark, comparison, results. */
+#include "program.h"
+
+/* Binds the dimensions of input k to its tensor: fixed ones must agree, symbols must agree with each other. */
+static bool bind_dims(Program *p, int32_t k) {
+  const BurinTensorInfo *info = &p->model->inputs[k];
+  const Tensor *t = &p->in[k];
+  bool ok = t->rank == info->rank && t->dtype == info->dtype;
+  for (int i = 0; ok && i < t->rank; i++) {
+    const int64_t d = info->dims[i];
+    if (d >= 0) ok = d == t->dims[i];
+    if (d >= 0 || d < -(int64_t)p->model->n_symbols) continue;
+    int64_t *symbol = &p->dims[-1 - d];
+    if (*symbol < 0) *symbol = t->dims[i];
+    ok = *symbol == t->dims[i];
+  }
+  if (ok) return true;
+  out_format(&p->err, "%s: error: input %s wants %s, the file has %s[", p->self, info->name, info->shape_text,
+             number_type(t->dtype)->name);
+  for (int i = 0; i < t->rank; i++) out_format(&p->err, i ? ",%d" : "%d", t->dims[i]);
+  out_format(&p->err, "]\n");
+  return false;
+}
+
+/* Shape of an input that no file gave; unknown symbols become 1. */
+static bool default_shape(Program *p, int32_t k) {
+  const BurinTensorInfo *info = &p->model->inputs[k];
+  Tensor *t = &p->in[k];
+  t->dtype = info->dtype;
+  t->rank = info->rank;
+  for (int i = 0; i < t->rank; i++) {
+    const int64_t d = info->dims[i];
+    const bool symbol = d < 0 && d >= -(int64_t)p->model->n_symbols;
+    if (symbol && p->dims[-1 - d] < 0) p->dims[-1 - d] = 1;
+    t->dims[i] = d >= 0 ? d : symbol ? p->dims[-1 - d] : 1;
+  }
+  return tensor_alloc(p, t, info->name);
+}
+
+static bool random_input(Program *p, int32_t k, uint64_t *state) {
+  if (!default_shape(p, k)) return false;
+  Tensor *t = &p->in[k];
+  const NumberType *type = number_type(t->dtype);
+  for (uint64_t i = 0; i < t->count; i++) {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    const double unit = (double)(*state >> 40) / 16777216;
+    number_store(type, t->data, i, type->kind < NK_FLOAT ? (double)(unit >= 0.5) : unit);
+  }
+  return true;
+}
+
+/* NAME=1,2,3: a value for every element, or one for all. */
+static bool listed_input(Program *p, int32_t k, const char *s) {
+  if (!default_shape(p, k)) return false;
+  Tensor *t = &p->in[k];
+  uint64_t n = 0;
+  double v = 0;
+  for (; *s && n < t->count; n++) {
+    if (!text_double(&s, &v) || (*s && *s != ',')) break;
+    number_store(number_type(t->dtype), t->data, n, v);
+    s += *s == ',';
+  }
+  for (; n == 1 && n < t->count; n++) number_store(number_type(t->dtype), t->data, n, v);
+  if (*s || n < t->count) return program_error(p, "input %s takes %u values", p->model->inputs[k].name, t->count);
+  return true;
+}
+
+static bool bind_inputs(Program *p) {
+  for (int i = 0; i < p->n_inputs; i++) { /* files first: they fix the symbols */
+    const Argument *a = &p->inputs[i];
+    const bool file = a->value[0] == '@';
+    if (file && !file_read_tensor(p, a->value + 1, &p->model->inputs[a->index], &p->in[a->index])) return false;
+    if (file && !bind_dims(p, a->index)) return false;
+  }
+  for (int i = 0; i < p->n_inputs; i++)
+    if (p->inputs[i].value[0] != '@' && !listed_input(p, p->inputs[i].index, p->inputs[i].value)) return false;
+  uint64_t state = (uint64_t)p->seed * 0x9e3779b97f4a7c15u | 1;
+  bool ok = true;
+  for (int32_t k = 0; k < p->model->n_inputs; k++) {
+    if (p->in[k].data) continue;
+    if (p->bench) ok = random_input(p, k, &state) && ok;
+    else ok = program_error(p, "input %s (%s) is missing: --input %s=@FILE", p->model->inputs[k].name,
+                            p->model->inputs[k].shape_text, p->model->inputs[k].name);
+  }
+  return ok;
+}
+
+static bool bind_outputs(Program *p) {
+  for (int32_t k = 0; k < p->model->n_outputs; k++) {
+    Tensor *t = &p->result[k];
+    t->dtype = p->model->outputs[k].dtype;
+    t->rank = p->model->outputs[k].rank;
+    if (t->rank > MAX_RANK) return program_error(p, "output %s has too many dimensions", p->model->outputs[k].name);
+    p->model->output_dims(k, p->dims, t->dims, 1);
+    if (!tensor_alloc(p, t, p->model->outputs[k].name)) return false;
+  }
+  return true;
+}
+
+static bool prepare_threads(Program *p) {
+  p->options = (BurinOptions){.size = sizeof p->options, .threads = 1, .clock_ns = sys_clock_ns};
+  if (p->profile) {
+    p->options.kernel_ns = sys_alloc(((size_t)p->model->n_kernels + 1) * sizeof *p->options.kernel_ns);
+    if (!p->options.kernel_ns) return program_error(p, "not enough memory");
+  }
+  if (p->threads > p->model->max_threads) p->threads = p->model->max_threads;
+  if (p->threads <= 1) return true;
+  Pool *pool = pool_start((int)p->threads);
+  if (!pool) return program_error(p, "cannot start %d threads", p->threads);
+  p->options.threads = (int32_t)p->threads;
+  p->options.parallel_for = pool_parallel_for;
+  p->options.user = pool;
+  return true;
+}
+
+bool run_bind(Program *p) {
+  if (!bind_inputs(p)) return false;
+  for (int32_t i = 0; i < p->model->n_caller_symbols; i++)
+    if (p->dims[i] < 0) return program_error(p, "size %s is unknown: --dim %s=N", p->model->symbols[i], p->model->symbols[i]);
+  if (!prepare_threads(p) || !bind_outputs(p)) return false;
+  const uint64_t bytes = p->model->arena_size(p->dims, p->options.threads);
+  p->arena = bytes < SIZE_MAX / 2 ? sys_alloc((size_t)bytes + 64) : NULL;
+  return p->arena || program_error(p, "not enough memory for an arena of %u bytes", bytes);
+}
+
+static bool invoke(Program *p) {
+  static const char *const texts[] = {"ok", "impossible argument", "these sizes do not fit the compiled model",
+                                      "arena", "the CPU lacks a feature", "the data give an impossible index or size", "unsupported"};
+  const void *in[MAX_TENSORS];
+  void *out[MAX_TENSORS];
+  for (int32_t k = 0; k < p->model->n_inputs; k++) in[k] = p->in[k].data;
+  for (int32_t k = 0; k < p->model->n_outputs; k++) out[k] = p->result[k].data;
+  const int32_t status = p->model->invoke(in, out, p->dims, p->arena, &p->options);
+  return !status || program_error(p, "the run failed: %s (%d)", status > 0 && status < 7 ? texts[status] : "unknown", (int64_t)status);
+}
+
+static void sort(uint64_t *v, int64_t n) { /* Shell's */
+  for (int64_t gap = n / 2; gap > 0; gap /= 2)
+    for (int64_t i = gap; i < n; i++) {
+      const uint64_t x = v[i];
+      int64_t j = i;
+      for (; j >= gap && v[j - gap] > x; j -= gap) v[j] = v[j - gap];
+      v[j] = x;
+    }
+}
+
+/* Without a count: as many runs as fit into a second, at least 5. */
+static bool bench(Program *p, int64_t *runs) {
+  enum { MOST = 1 << 20 };
+  uint64_t start = sys_clock_ns();
+  for (int i = 0; i < 3 && (i == 0 || sys_clock_ns() - start < 200000000); i++)
+    if (!invoke(p)) return false;
+  start = sys_clock_ns();
+  if (!invoke(p)) return false;
+  const uint64_t once = sys_clock_ns() - start + 1;
+  const int64_t guess = (int64_t)(1000000000 / once);
+  int64_t n = p->bench_runs ? p->bench_runs : guess < 5 ? 5 : guess;
+  n = n > MOST ? MOST : n;
+  uint64_t *ns = sys_alloc((size_t)n * sizeof *ns), sum = 0;
+  if (!ns) return program_error(p, "not enough memory");
+  for (int32_t i = 0; p->profile && i < p->model->n_kernels; i++) p->options.kernel_ns[i] = 0;
+  for (int64_t i = 0; i < n; i++) {
+    start = sys_clock_ns();
+    if (!invoke(p)) return false;
+    ns[i] = sys_clock_ns() - start;
+    sum += ns[i];
+  }
+  sort(ns, n);
+  out_format(&p->out, "bench: %d runs, %d threads: min %g ms, median %g ms, mean %g ms\n", n, (int64_t)p->options.threads,
+             (double)ns[0] / 1e6, (double)ns[n / 2] / 1e6, (double)sum / 1e6 / (double)n);
+  *runs = n;
+  return true;
+}
+
+static bool close_enough(const Program *p, double got, double want) {
+  if (got == want || (got != got && want != want)) return true;
+  const double gap = got > want ? got - want : want - got, size = want < 0 ? -want : want;
+  return gap <= p->atol + p->rtol * size;
+}
+
+/* 1: equal, 0: different, -1: the file cannot be read. */
+static int compare(Program *p, const Argument *a) {
+  const BurinTensorInfo *info = &p->model->outputs[a->index];
+  const Tensor *got = &p->result[a->index];
+  const NumberType *type = number_type(got->dtype);
+  Tensor want = {0};
+  if (!file_read_tensor(p, a->value + (a->value[0] == '@'), info, &want)) return -1;
+  bool shape = want.rank == got->rank && want.dtype == got->dtype;
+  for (int i = 0; shape && i < got->rank; i++) shape = want.dims[i] == got->dims[i];
+  if (!shape) return out_format(&p->out, "%s: MISMATCH: another shape or type than expected\n", info->name), 0;
+  uint64_t wrong = 0, first = 0;
+  double worst = 0;
+  for (uint64_t i = 0; i < got->count; i++) {
+    const double g = number_load(type, got->data, i), w = number_load(type, want.data, i), gap = g > w ? g - w : w - g;
+    if (gap > worst) worst = gap;
+    if (close_enough(p, g, w)) continue;
+    if (wrong++ == 0) first = i;
+  }
+  out_format(&p->out, "%s: %s, %u of %u elements differ, largest difference %g\n", info->name, wrong ? "MISMATCH" : "ok", wrong,
+             got->count, worst);
+  if (wrong) out_format(&p->out, "  first: element %u is %g, expected %g\n", first, number_load(type, got->data, first),
+                        number_load(type, want.data, first));
+  return !wrong;
+}
+
+static int finish(Program *p) {
+  int status = 0;
+  for (int i = 0; i < p->n_outputs; i++) {
+    const Argument *a = &p->outputs[i];
+    if (!file_write_tensor(p, a->value + (a->value[0] == '@'), &p->result[a->index], p->model->outputs[a->index].name)) return EXIT_OUTPUT;
+  }
+  for (int i = 0; i < p->n_expected; i++) {
+    const int same = compare(p, &p->expected[i]);
+    if (same < 0) return EXIT_FILE;
+    if (!same) status = EXIT_MISMATCH;
+  }
+  const bool show = !p->n_outputs && !p->n_expected && !p->bench && !p->quiet;
+  for (int32_t k = 0; show && k < p->model->n_outputs; k++) show_result(p, k);
+  return status;
+}
+
+int run_model(Program *p) {
+  int64_t runs = 1;
+  if (!run_bind(p)) return EXIT_FILE;
+  if (p->bench ? !bench(p, &runs) : !invoke(p)) return EXIT_MODEL;
+  for (int32_t k = 0; k < p->model->n_outputs; k++) { /* sizes that the data decided */
+    Tensor *t = &p->result[k];
+    p->model->output_dims(k, p->dims, t->dims, 0);
+    t->count = 1;
+    for (int i = 0; i < t->rank; i++) t->count *= (uint64_t)t->dims[i];
+  }
+  if (p->profile) show_profile(p, runs);
+  return finish(p);
+}

@@ -1,0 +1,123 @@
+/* What the program prints for people: help, the model's description, results, the profile. */
+#include "program.h"
+
+void show_help(Program *p) {
+  out_format(&p->out,
+             "usage: %s --input NAME=@FILE … [options]\n\n"
+             "Runs the compiled model \"%s\".\n\n"
+             "  --input NAME=@FILE   .npy, .pb (TensorProto), .png, else raw bytes; NAME=1,2,3 gives values\n"
+             "                       @photo.png,scale=1/255,mean=A:B:C,std=A:B:C,layout=nchw|nhwc,color=rgb|bgr:\n"
+             "                       (pixel*scale-mean)/std, resized to the input's size where that is fixed\n"
+             "  --output NAME=@FILE  .npy, .pb, else raw bytes; without it a summary is printed\n"
+             "  --expect NAME=@FILE  compare with a file: |got-want| <= atol + rtol*|want|; status 7 on mismatch\n"
+             "  --rtol R, --atol A   tolerances (1e-3, 1e-5)\n"
+             "  --labels FILE        a line per class: names the largest values of the output\n"
+             "  --dim NAME=N         size of a symbolic dimension (else taken from the inputs)\n"
+             "  --threads N          threads, up to %d\n"
+             "  --bench[=N]          time N runs; missing inputs are random (--seed S)\n"
+             "  --profile            time per kernel, with the model's node names\n"
+             "  --info               inputs, outputs, sizes\n"
+             "  --quiet              print no results\n",
+             p->self, p->model->name, (int64_t)p->model->max_threads);
+}
+
+static void show_tensors(Program *p, const char *title, const BurinTensorInfo *infos, int32_t n) {
+  out_format(&p->out, "%s\n", title);
+  for (int32_t i = 0; i < n; i++) {
+    out_format(&p->out, "  %-28s %s", infos[i].name, infos[i].shape_text);
+    if (infos[i].scale != 0)
+      out_format(&p->out, "  scale %g, zero point %d", (double)infos[i].scale, (int64_t)infos[i].zero_point);
+    out_format(&p->out, "\n");
+  }
+}
+
+void show_info(Program *p) {
+  const BurinModel *m = p->model;
+  out_format(&p->out, "model    %s (%s)\ntarget   %s\nflags    %s\nmodel id %s\n", m->name, m->producer, m->target, m->flags,
+             m->model_hash);
+  show_tensors(p, "inputs", m->inputs, m->n_inputs);
+  show_tensors(p, "outputs", m->outputs, m->n_outputs);
+  if (m->n_caller_symbols) {
+    out_format(&p->out, "symbols ");
+    for (int32_t i = 0; i < m->n_caller_symbols; i++) out_format(&p->out, " %s", m->symbols[i]);
+    out_format(&p->out, "\n");
+  }
+  out_format(&p->out, "weights  %u bytes\n", m->weight_bytes);
+  if (m->arena_bytes || !m->n_symbols)
+    out_format(&p->out, "arena    %u bytes (lower bound %u), %u more per further thread\n", m->arena_bytes, m->arena_lower_bound,
+               m->thread_bytes);
+  else out_format(&p->out, "arena    depends on the symbols\n");
+  out_format(&p->out, "kernels  %d, up to %d threads\n", (int64_t)m->n_kernels, (int64_t)m->max_threads);
+}
+
+/* Line k of the labels file, cut at its end; "" when there is none. */
+static const char *label(Bytes labels, int64_t k, char *line, size_t size) {
+  size_t at = 0, n = 0;
+  for (; k > 0 && at < labels.size; at++) k -= labels.data[at] == '\n';
+  for (; at < labels.size && labels.data[at] != '\n' && n + 1 < size; at++) line[n++] = (char)labels.data[at];
+  line[n] = 0;
+  return line;
+}
+
+/* The five largest values along the last dimension of a vector-like result. */
+static void show_top(Program *p, const NumberType *type, const Tensor *t, Bytes labels) {
+  int64_t top[5], n = 0;
+  for (int64_t i = 0; i < (int64_t)t->count; i++) {
+    const double v = number_load(type, t->data, (uint64_t)i);
+    int64_t at = n < 5 ? n++ : 5;
+    for (; at > 0 && v > number_load(type, t->data, (uint64_t)top[at - 1]); at--)
+      if (at < 5) top[at] = top[at - 1];
+    if (at < 5) top[at] = i;
+  }
+  for (int64_t k = 0; k < n; k++) {
+    char line[128];
+    out_format(&p->out, "  %6d  %12g  %s\n", top[k], number_load(type, t->data, (uint64_t)top[k]),
+               label(labels, top[k], line, sizeof line));
+  }
+}
+
+static void show_values(Program *p, const NumberType *type, const Tensor *t) {
+  const uint64_t n = t->count < 8 ? t->count : 8;
+  double low = __builtin_inf(), high = -low, sum = 0;
+  out_format(&p->out, " ");
+  for (uint64_t i = 0; i < n; i++) out_format(&p->out, " %g", number_load(type, t->data, i));
+  out_format(&p->out, n < t->count ? " …\n" : "\n");
+  if (t->count <= n) return;
+  for (uint64_t i = 0; i < t->count; i++) {
+    const double v = number_load(type, t->data, i);
+    low = v < low ? v : low;
+    high = v > high ? v : high;
+    sum += v;
+  }
+  out_format(&p->out, "  min %g, max %g, mean %g\n", low, high, sum / (double)t->count);
+}
+
+void show_result(Program *p, int k) {
+  const Tensor *t = &p->result[k];
+  const NumberType *type = number_type(t->dtype);
+  out_format(&p->out, "%s: %s[", p->model->outputs[k].name, type->name);
+  for (int i = 0; i < t->rank; i++) out_format(&p->out, i ? ",%d" : "%d", t->dims[i]);
+  out_format(&p->out, "]\n");
+  Bytes labels = {0};
+  int64_t longest = 0;
+  for (int i = 0; i < t->rank; i++) longest = t->dims[i] > longest ? t->dims[i] : longest;
+  const bool scores = (uint64_t)longest == t->count && t->count > 4 && type->kind >= NK_FLOAT;
+  if (p->labels && !file_read(p, p->labels, &labels)) labels = (Bytes){0};
+  if (scores) show_top(p, type, t, labels);
+  else if (t->count) show_values(p, type, t);
+}
+
+void show_profile(Program *p, int64_t runs) {
+  const BurinModel *m = p->model;
+  uint64_t total = 0;
+  for (int32_t i = 0; i < m->n_kernels; i++) total += p->options.kernel_ns[i];
+  out_format(&p->out, "profile: %d runs, %g us each in kernels\n%8s %6s %8s  %-32s %s\n", runs,
+             (double)total / 1e3 / (double)runs, "us", "share", "GFLOP/s", "kernel", "nodes");
+  for (int32_t i = 0; i < m->n_kernels; i++) {
+    const double ns = (double)p->options.kernel_ns[i] / (double)runs;
+    const double tenths = (double)p->options.kernel_ns[i] * 1000 / (double)(total ? total : 1);
+    const double rate = ns > 0 ? (double)m->kernels[i].flops / ns : 0;
+    out_format(&p->out, "%8g %5g%% %8g  %-32s %s\n", (double)(int64_t)(ns / 100) / 10, (double)(int64_t)tenths / 10,
+               (double)(int64_t)(rate * 10) / 10, m->kernels[i].name, m->kernels[i].nodes);
+  }
+}

@@ -1,0 +1,59 @@
+/* Entry of a standalone program: checks the CPU, reads the options, runs the model. */
+#include "program.h"
+#include "runtime/cpu.h"
+
+extern const BurinModel burin_program_model;
+
+#if defined(__x86_64__)
+__asm__(".text\n.globl _start\n.type _start,@function\n_start:\n"
+        "xor %ebp, %ebp\n mov %rsp, %rdi\n and $-16, %rsp\n call program_start\n hlt\n"
+        ".size _start, .-_start\n");
+#elif defined(__aarch64__)
+__asm__(".text\n.globl _start\n.type _start,%function\n_start:\n"
+        "mov x29, #0\n mov x30, #0\n mov x0, sp\n and sp, x0, #-16\n bl program_start\n"
+        ".size _start, .-_start\n");
+#else
+__asm__(".text\n.globl _start\n.type _start,%function\n_start:\n"
+        "mov r11, #0\n mov lr, #0\n mov r0, sp\n bic sp, sp, #15\n bl program_start\n"
+        ".size _start, .-_start\n");
+#endif
+
+static uint64_t aux_value(const uintptr_t *aux, uintptr_t key) {
+  for (; aux[0]; aux += 2)
+    if (aux[0] == key) return aux[1];
+  return 0;
+}
+
+static bool cpu_suffices(Program *p, const uintptr_t *aux) {
+  const uint64_t have = burin_rt_cpu_features(aux_value(aux, 16), aux_value(aux, 26));
+  const uint64_t missing = p->model->cpu_features & ~have;
+  if (!missing) return true;
+  out_format(&p->err, "%s: error: this CPU lacks %s, needed by this program (compiled for %s)\n",
+             p->self, burin_rt_cpu_feature_name(missing), p->model->target);
+  return false;
+}
+
+static int run(Program *p, int argc, char **argv, const uintptr_t *aux) {
+  if (!options_parse(p, argc, argv)) return EXIT_USAGE;
+  if (p->help) return show_help(p), 0;
+  if (p->info) return show_info(p), 0;
+  if (!cpu_suffices(p, aux)) return EXIT_MODEL;
+  return run_model(p);
+}
+
+__attribute__((used)) _Noreturn void program_start(uintptr_t *stack) {
+  const int argc = (int)stack[0];
+  char **argv = (char **)(stack + 1);
+  uintptr_t *aux = stack + argc + 2;
+  while (*aux++) {} /* environment */
+  Program *p = sys_alloc(sizeof *p);
+  if (!p) sys_exit(EXIT_MODEL);
+  p->model = &burin_program_model;
+  p->self = argc > 0 ? argv[0] : "model";
+  p->out.fd = 1;
+  p->err.fd = 2;
+  const int status = run(p, argc, argv, aux);
+  out_flush(&p->out);
+  out_flush(&p->err);
+  sys_exit(status);
+}

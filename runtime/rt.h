@@ -1,0 +1,22 @@
+/* What generated code may call, apart from the operators of ops.h. Freestanding, reentrant, no allocation. */
+#pragma once
+#include "runtime/abi.h"
+
+/* Iterations [begin, end) of a kernel's parallel loop (or of nothing: then begin = 0, end = 1).
+ * bufs: one pointer per parameter; syms: values of all symbols; scratch: this thread's. */
+typedef void (*BurinKernelFn)(void *const *bufs, const int64_t *syms, int64_t begin, int64_t end,
+                              void *scratch);
+
+/* Runs iterations [0, n) split into at most o->threads contiguous parts of at least min_chunk iterations; part i
+ * uses the scratch at scratch + i * scratch_stride. Iterations are independent, so that the partition does not
+ * show in the results. o may be NULL. */
+void burin_rt_parallel(const BurinOptions *o, BurinKernelFn kernel, void *const *bufs,
+                       const int64_t *syms, int64_t n, int64_t min_chunk, char *scratch,
+                       uint64_t scratch_stride);
+
+/* memory.c; burin_rt_copy allows overlap. */
+void burin_rt_copy(void *dst, const void *src, uint64_t bytes);
+void *burin_rt_memcpy(void *dst, const void *src, size_t n);
+void *burin_rt_memmove(void *dst, const void *src, size_t n);
+void *burin_rt_memset(void *dst, int c, size_t n);
+int burin_rt_memcmp(const void *a, const void *b, size_t n);
