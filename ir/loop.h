@@ -161,6 +161,9 @@ Step *step_new(Module *m, StepKind kind, const Loc *loc);
 /* A copy with expressions and statements rewritten (substitution of variables when unrolling, splitting). */
 Stmt *stmt_rewrite(Arena *a, ExprPool *p, const Stmt *s, ExprRewrite leaf, void *user);
 
+/* A size with runtime symbols replaced by their bounds (bound.c). NULL when one has no bound: *missing is its id. */
+const Expr *expr_upper(ExprPool *p, const Expr *e, int *missing);
+
 /* ---- text, checking, running ------------------------------------------------------------------------ */
 void module_print(const Module *m, StrBuf *b);
 void kernel_print(const Module *m, const Kernel *k, StrBuf *b);

@@ -1,0 +1,270 @@
+/* Interpreter of whole programs: runs the steps of a module in order. When the memory planner has run,
+ * arena buffers lie at their planned offsets, so that a wrong plan shows as wrong results; before that
+ * each has memory of its own. Fresh memory is all ones: NaN, -1. */
+#include "ir/interp.h"
+#include "ir/op.h"
+#include "runtime/abi.h"
+#include <inttypes.h>
+#include <string.h>
+
+typedef struct Mem {
+  char *data;
+  int64_t bytes;
+} Mem;
+
+typedef struct Run {
+  const Module *m;
+  Arena *a;
+  int64_t *syms;
+  Mem *mem;              /* by buffer id; views are resolved at use */
+  KernelProgram **progs; /* by position in m->kernels */
+  Mem *scratch;          /* by position among scratch parameters of the running kernel */
+  int n_scratch;
+} Run;
+
+static bool run_steps(Run *r, const Step *s);
+
+static int64_t value_of(const Run *r, const Expr *e) { return interp_sym_expr(r->m->model->pool, e, r->syms); }
+
+static bool upper_of(const Run *r, const Expr *e, const char *name, int64_t *out) {
+  int missing = -1;
+  const Expr *u = expr_upper(r->m->model->pool, e, &missing);
+  if (!u)
+    return diag_error(r->m->model->diag, &(Loc){.node = -1, .node_name = name}, ERR_DYNAMIC,
+                      "size depends on %s, which has no bound", expr_symbol(r->m->model->pool, missing)->name);
+  *out = value_of(r, u);
+  return true;
+}
+
+static Mem fresh(Run *r, int64_t bytes) {
+  const Mem mem = {arena_alloc(r->a, (size_t)bytes + 64), bytes};
+  memset(mem.data, 0xFF, (size_t)bytes);
+  return mem;
+}
+
+static bool place_buffer(Run *r, const Buffer *b, Mem arena, const void *const *ins, void *const *outs) {
+  int64_t count = 0;
+  if (!upper_of(r, b->count, b->name, &count)) return false;
+  const int64_t bytes = count * dtype_bytes(b->dtype);
+  Mem *mem = &r->mem[b->id];
+  switch (b->kind) {
+    case BUF_INPUT: *mem = (Mem){(char *)ins[b->index], bytes}; break;
+    case BUF_OUTPUT: *mem = (Mem){(char *)outs[b->index], bytes}; break;
+    case BUF_WEIGHT: *mem = (Mem){(char *)b->data->data, b->data->count * dtype_bytes(b->dtype)}; break;
+    case BUF_VIEW: break;
+    case BUF_ARENA:
+      if (!arena.data || !b->offset) {
+        *mem = fresh(r, bytes);
+        break;
+      }
+      *mem = (Mem){arena.data + value_of(r, b->offset), bytes};
+      if (value_of(r, b->offset) < 0 || value_of(r, b->offset) + bytes > arena.bytes)
+        return diag_internal(r->m->model->diag, NULL, "buffer b%d lies outside the arena", b->id);
+      break;
+  }
+  if (!mem->data) *mem = fresh(r, 0); /* an empty tensor may come without memory */
+  return true;
+}
+
+/* Bytes from `offset` elements on, or data NULL with an error. */
+static Mem mem_at(Run *r, int id, const Expr *offset, int depth) {
+  Diag *d = r->m->model->diag;
+  if (id < 0 || id >= r->m->buffers.n || depth > 64) {
+    diag_internal(d, NULL, "step uses buffer %d, which does not exist", id);
+    return (Mem){0};
+  }
+  const Buffer *b = &r->m->buffers.data[id];
+  Mem mem = b->kind == BUF_VIEW ? mem_at(r, b->base, b->offset, depth + 1) : r->mem[id];
+  if (!mem.data) return mem;
+  const int64_t skip = offset ? value_of(r, offset) * dtype_bytes(b->dtype) : 0;
+  if (skip < 0 || skip > mem.bytes) {
+    diag_internal(d, NULL, "buffer b%d: offset %" PRId64 " of %" PRId64 " bytes", id, skip, mem.bytes);
+    return (Mem){0};
+  }
+  return (Mem){mem.data + skip, mem.bytes - skip};
+}
+
+static Mem mem_ref(Run *r, const BufRef *ref) { return mem_at(r, ref->buffer, ref->offset, 0); }
+
+/* ---- kernels -------------------------------------------------------------------------------------- */
+static KernelProgram *program_of(Run *r, const Kernel *k) {
+  for (int i = 0; i < r->m->kernels.n; i++) {
+    if (r->m->kernels.data[i] != k) continue;
+    if (!r->progs[i]) r->progs[i] = interp_compile(r->m, k, r->a);
+    return r->progs[i];
+  }
+  return interp_compile(r->m, k, r->a);
+}
+
+static Mem scratch_mem(Run *r, int slot, int64_t bytes) {
+  if (slot >= r->n_scratch) return fresh(r, bytes);
+  if (r->scratch[slot].bytes < bytes) r->scratch[slot] = fresh(r, bytes);
+  memset(r->scratch[slot].data, 0xFF, (size_t)bytes);
+  return r->scratch[slot];
+}
+
+static bool run_kernel(Run *r, const Step *s) {
+  const Kernel *k = s->kernel;
+  KernelProgram *p = program_of(r, k);
+  if (!p) return false;
+  void **data = ARENA_ARRAY(r->a, void *, k->params.n + 1);
+  int64_t *bytes = ARENA_ARRAY(r->a, int64_t, k->params.n + 1);
+  for (int i = 0, arg = 0, slot = 0; i < k->params.n; i++) {
+    const Param *q = &k->params.data[i];
+    if (!q->scratch && arg >= s->n_args) return diag_internal(r->m->model->diag, s->loc, "call of %s lacks arguments", k->name);
+    const Mem mem = q->scratch ? scratch_mem(r, slot++, value_of(r, q->count) * dtype_bytes(q->dtype))
+                               : mem_ref(r, &s->args[arg++]);
+    if (!mem.data) return false;
+    data[i] = mem.data;
+    bytes[i] = mem.bytes;
+  }
+  const InterpEnv env = {.params = data, .syms = r->syms};
+  return interp_run(p, &env, bytes);
+}
+
+/* ---- runtime functions -------------------------------------------------------------------------------- */
+static bool make_tensor(Run *r, const TensorRef *t, RtTensor *out) {
+  *out = (RtTensor){.dtype = dtype_rows[t->dtype].onnx, .rank = t->rank};
+  if (t->buf.buffer < 0) return true;
+  const Mem mem = mem_ref(r, &t->buf);
+  out->data = mem.data;
+  out->dims = ARENA_ARRAY(r->a, int64_t, t->rank + 1);
+  int64_t bytes = dtype_bytes(t->dtype);
+  for (int i = 0; i < t->rank; i++) bytes *= out->dims[i] = value_of(r, t->dims[i]);
+  if (mem.data && bytes > mem.bytes)
+    return diag_internal(r->m->model->diag, NULL, "tensor of %" PRId64 " bytes in a buffer of %" PRId64, bytes, mem.bytes);
+  return mem.data != NULL;
+}
+
+static void take_dims(Run *r, const TensorRef *t, const RtTensor *got) {
+  if (t->buf.buffer < 0) return;
+  for (int i = 0; i < t->rank; i++)
+    if (t->dims[i]->op == EX_SYM && expr_symbol(r->m->model->pool, t->dims[i]->id)->runtime)
+      r->syms[t->dims[i]->id] = got->dims[i];
+}
+
+static bool run_extern(Run *r, const Step *s) {
+  Diag *d = r->m->model->diag;
+  RtTensor *in = ARENA_ARRAY(r->a, RtTensor, s->n_ins + 1), *out = ARENA_ARRAY(r->a, RtTensor, s->n_outs + 1);
+  for (int i = 0; i < s->n_ins; i++)
+    if (!make_tensor(r, &s->ins[i], &in[i])) return false;
+  for (int i = 0; i < s->n_outs; i++)
+    if (!make_tensor(r, &s->outs[i], &out[i])) return false;
+  const Mem scratch = s->scratch < 0 ? (Mem){0} : mem_at(r, s->scratch, NULL, 0);
+  if (!s->ext || !s->ext->fn) return diag_internal(d, s->loc, "runtime function is not linked in");
+  const int32_t rc = ((RtOpFn)s->ext->fn)(in, s->n_ins, out, s->n_outs, s->words, scratch.data);
+  if (rc != BURIN_OK) return diag_error(d, s->loc, ERR_VALUE, "%s failed with status %d", s->ext->symbol, rc);
+  for (int i = 0; i < s->n_outs; i++) take_dims(r, &s->outs[i], &out[i]);
+  return true;
+}
+
+/* ---- control ------------------------------------------------------------------------------------------- */
+static bool run_copy(Run *r, const Step *s) {
+  const Mem from = mem_ref(r, &s->src), to = mem_ref(r, &s->dst);
+  if (!from.data || !to.data) return false;
+  const int64_t bytes = value_of(r, s->count) * dtype_bytes(r->m->buffers.data[s->src.buffer].dtype);
+  if (bytes < 0 || bytes > from.bytes || bytes > to.bytes)
+    return diag_internal(r->m->model->diag, s->loc, "copy of %" PRId64 " bytes from %" PRId64 " to %" PRId64, bytes, from.bytes, to.bytes);
+  memmove(to.data, from.data, (size_t)bytes);
+  return true;
+}
+
+/* Integer or bool element 0. */
+static bool read_int(Run *r, const BufRef *ref, int64_t *v) {
+  const Mem mem = mem_ref(r, ref);
+  if (!mem.data) return false;
+  const DType t = r->m->buffers.data[ref->buffer].dtype;
+  if (mem.bytes < dtype_bytes(t)) return diag_internal(r->m->model->diag, NULL, "read of an empty buffer b%d", ref->buffer);
+  *v = dtype_is_float(t) ? (int64_t)dtype_load_f(t, mem.data) : dtype_load_i(t, mem.data);
+  return true;
+}
+
+static bool run_if(Run *r, const Step *s) {
+  int64_t cond = 0;
+  return read_int(r, &s->cond, &cond) && run_steps(r, cond ? s->body : s->otherwise);
+}
+
+static bool run_loop(Run *r, const Step *s) {
+  int64_t i = 0, cond = 1;
+  const int64_t trip = s->trip ? value_of(r, s->trip) : INT64_MAX;
+  for (;; i++) {
+    if (s->cond.buffer >= 0 && !read_int(r, &s->cond, &cond)) return false;
+    if (i >= trip || !cond) break;
+    if (s->iter_sym >= 0) r->syms[s->iter_sym] = i;
+    if (!run_steps(r, s->body)) return false;
+  }
+  if (s->trips_sym >= 0) r->syms[s->trips_sym] = i;
+  return true;
+}
+
+static bool run_sym(Run *r, const Step *s) {
+  int64_t v = 0;
+  if (s->src.buffer < 0) v = value_of(r, s->value);
+  else if (!read_int(r, &s->src, &v)) return false;
+  if ((s->lo && v < value_of(r, s->lo)) || (s->hi && v > value_of(r, s->hi)))
+    return diag_error(r->m->model->diag, s->loc, ERR_VALUE, "%s is %" PRId64 ", outside of its bounds",
+                      expr_symbol(r->m->model->pool, s->sym)->name, v);
+  r->syms[s->sym] = v;
+  return true;
+}
+
+static bool run_step(Run *r, const Step *s) {
+  switch (s->kind) {
+    case STEP_KERNEL: return run_kernel(r, s);
+    case STEP_EXTERN: return run_extern(r, s);
+    case STEP_COPY: return run_copy(r, s);
+    case STEP_IF: return run_if(r, s);
+    case STEP_LOOP: return run_loop(r, s);
+    case STEP_SYM: return run_sym(r, s);
+  }
+  return false;
+}
+
+static bool run_steps(Run *r, const Step *s) {
+  for (; s; s = s->next)
+    if (!run_step(r, s)) return false;
+  return true;
+}
+
+/* Until they are assigned, runtime symbols stand at their upper bounds (0 where there is none). */
+static void init_runtime_syms(Run *r) {
+  ExprPool *p = r->m->model->pool;
+  for (int i = 0; i < expr_symbol_count(p); i++) {
+    const Symbol *s = expr_symbol(p, i);
+    if (!s->runtime) continue;
+    const Expr *u = s->bound ? expr_upper(p, s->bound, NULL) : NULL;
+    r->syms[i] = u ? value_of(r, u) : 0;
+  }
+}
+
+static int count_scratch(const Module *m) {
+  int most = 0;
+  for (int i = 0; i < m->kernels.n; i++) {
+    int n = 0;
+    for (int j = 0; j < m->kernels.data[i]->params.n; j++) n += m->kernels.data[i]->params.data[j].scratch;
+    if (n > most) most = n;
+  }
+  return most;
+}
+
+static bool run_module(Run *r, const void *const *ins, void *const *outs) {
+  const Module *m = r->m;
+  init_runtime_syms(r);
+  Mem arena = {0};
+  if (m->arena_bytes) arena = fresh(r, value_of(r, m->arena_bytes));
+  for (int i = 0; i < m->buffers.n; i++)
+    if (!place_buffer(r, &m->buffers.data[i], arena, ins, outs)) return false;
+  return run_steps(r, m->steps);
+}
+
+bool module_interpret(const Module *m, const void *const *ins, void *const *outs, int64_t *syms) {
+  Arena *a = arena_child(m->model->arena);
+  Run r = {.m = m, .a = a, .n_scratch = count_scratch(m)};
+  r.syms = syms ? syms : ARENA_ARRAY(a, int64_t, expr_symbol_count(m->model->pool) + 1);
+  r.mem = ARENA_ARRAY(a, Mem, m->buffers.n + 1);
+  r.progs = ARENA_ARRAY(a, KernelProgram *, m->kernels.n + 1);
+  r.scratch = ARENA_ARRAY(a, Mem, r.n_scratch + 1);
+  const bool ok = run_module(&r, ins, outs);
+  arena_free(a);
+  return ok;
+}

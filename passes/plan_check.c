@@ -1,0 +1,207 @@
+/* Verifier of memory plans, written without the planner's idea of lifetimes: it writes down the run as a trace
+ * (every loop body twice, both branches of every If), cuts the life of each buffer into stretches from a
+ * write to the last read of what was written, and checks the bytes of all stretches that meet in time, for
+ * several values of the symbols. */
+#include "passes/plan.h"
+#include <inttypes.h>
+#include <stdlib.h>
+
+typedef struct Stretch {
+  int buffer;
+  int start, end;      /* events */
+  int64_t lo, hi;      /* bytes, for the current symbol values */
+} Stretch;
+
+typedef struct Check {
+  const Module *m;
+  Arena *a;
+  Vec(Stretch) stretches;
+  int *open;           /* by buffer: its current stretch, or -1 */
+  bool *was_read;      /* by buffer: read since the stretch began */
+  int now, depth;
+  int64_t *syms;
+} Check;
+
+static bool bad(const Check *c, int buffer, const char *fmt, int64_t a, int64_t b) {
+  const char *name = c->m->buffers.data[buffer].name;
+  const char *what = arena_printf(c->a, fmt, a, b);
+  return diag_internal(c->m->model->diag, NULL, "memory plan: buffer b%d (%s) %s", buffer, name ? name : "", what);
+}
+
+/* ---- trace ------------------------------------------------------------------------------------------ */
+static void note(Check *c, int buffer, bool read, bool write) {
+  const int id = buffer_root(c->m, buffer);
+  if (id < 0 || c->m->buffers.data[id].kind != BUF_ARENA) return;
+  const int cur = c->open[id];
+  const bool fresh = cur < 0 || (write && !read && c->was_read[id] && c->stretches.data[cur].end < c->now);
+  if (fresh) {
+    c->open[id] = c->stretches.n;
+    c->was_read[id] = false;
+    vec_push(c->a, &c->stretches, (Stretch){.buffer = id, .start = c->now, .end = c->now});
+  } else {
+    c->stretches.data[cur].end = c->now;
+  }
+  c->was_read[id] |= read;
+}
+
+static void note_write(Check *c, const BufRef *r, const Expr *count) {
+  if (r->buffer >= 0) note(c, r->buffer, !write_is_whole(c->m, r, count), true);
+}
+
+/* Reads before writes: a step that does both keeps what was there. */
+static void trace_kernel(Check *c, const Step *s) {
+  for (int pass = 0; pass < 2; pass++)
+    for (int i = 0, arg = 0; i < s->kernel->params.n && arg < s->n_args; i++) {
+      const Param *q = &s->kernel->params.data[i];
+      if (q->scratch) continue;
+      const BufRef *r = &s->args[arg++];
+      if (pass == 0 && (q->access & PA_READ)) note(c, r->buffer, true, false);
+      if (pass == 1 && (q->access & PA_WRITE)) note_write(c, r, q->count);
+    }
+}
+
+static void trace_extern(Check *c, const Step *s) {
+  for (int i = 0; i < s->n_ins; i++) note(c, s->ins[i].buf.buffer, true, false);
+  for (int i = 0; i < s->n_outs; i++) {
+    const BufRef *r = &s->outs[i].buf;
+    if (r->buffer >= 0) note(c, r->buffer, r->offset || c->m->buffers.data[r->buffer].kind == BUF_VIEW, true);
+  }
+  note(c, s->scratch, false, true);
+}
+
+static void trace(Check *c, const Step *s);
+
+static void trace_loop(Check *c, const Step *s) {
+  const int rounds = c->depth < 6 ? 2 : 1;
+  c->depth++;
+  for (int k = 0; k < rounds; k++) {
+    c->now++;
+    note(c, s->cond.buffer, true, false);
+    trace(c, s->body);
+  }
+  c->now++;
+  note(c, s->cond.buffer, true, false);
+  c->depth--;
+}
+
+static void trace(Check *c, const Step *s) {
+  for (; s; s = s->next) {
+    c->now++;
+    switch (s->kind) {
+      case STEP_KERNEL: trace_kernel(c, s); break;
+      case STEP_EXTERN: trace_extern(c, s); break;
+      case STEP_COPY:
+        note(c, s->src.buffer, true, false);
+        note_write(c, &s->dst, s->count);
+        break;
+      case STEP_IF:
+        note(c, s->cond.buffer, true, false);
+        trace(c, s->body);
+        trace(c, s->otherwise);
+        break;
+      case STEP_LOOP: trace_loop(c, s); break;
+      case STEP_SYM: note(c, s->src.buffer, true, false); break;
+    }
+  }
+}
+
+/* ---- symbol values ------------------------------------------------------------------------------------- */
+static Scalar sym_value(void *user, int id) { return (Scalar){.i = ((const int64_t *)user)[id]}; }
+
+static int64_t value_of(const Check *c, const Expr *e) {
+  EvalEnv env = {.user = c->syms, .sym = sym_value};
+  return expr_eval(c->m->model->pool, e, &env).i;
+}
+
+static uint64_t next_random(uint64_t *s) {
+  *s ^= *s << 13;
+  *s ^= *s >> 7;
+  return *s ^= *s << 17;
+}
+
+static void choose_symbols(const Check *c, int trial, uint64_t *seed) {
+  ExprPool *p = c->m->model->pool;
+  const int n = expr_symbol_count(p);
+  for (int pass = 0; pass < 2; pass++) /* the caller's first: bounds of runtime symbols use them */
+    for (int i = 0; i < n; i++) {
+      const Symbol *s = expr_symbol(p, i);
+      if (s->runtime != (pass == 1)) continue;
+      const Expr *u = s->bound ? expr_upper(p, s->bound, NULL) : NULL;
+      const int64_t room = u ? value_of(c, u) - s->lo : trial == 0 ? 1 : 300;
+      c->syms[i] = s->lo;
+      if (room > 0) c->syms[i] += trial == 1 ? (room < 128 ? room : 128) : (int64_t)(next_random(seed) % ((uint64_t)room + 1));
+    }
+}
+
+/* ---- bytes ---------------------------------------------------------------------------------------------- */
+static int by_start(const void *x, const void *y) {
+  const Stretch *a = x, *b = y;
+  return a->start != b->start ? a->start - b->start : a->buffer - b->buffer;
+}
+
+static bool in_place(const Check *c, const Stretch *from, const Stretch *to) {
+  const int source = c->m->buffers.data[to->buffer].inplace_of;
+  return source >= 0 && buffer_root(c->m, source) == from->buffer && from->end == to->start && from->lo == to->lo &&
+         from->start < to->start;
+}
+
+static bool place_stretches(Check *c) {
+  const int64_t arena = value_of(c, c->m->arena_bytes);
+  for (int i = 0; i < c->stretches.n; i++) {
+    Stretch *s = &c->stretches.data[i];
+    const Buffer *b = &c->m->buffers.data[s->buffer];
+    if (!b->offset) return bad(c, b->id, "has no place", 0, 0);
+    const int64_t count = value_of(c, b->count);
+    s->lo = value_of(c, b->offset);
+    s->hi = s->lo + (count > 0 ? count : 0) * dtype_bytes(b->dtype);
+    if (s->lo < 0 || s->hi > arena) return bad(c, b->id, "ends at %" PRId64 " of %" PRId64 " bytes", s->hi, arena);
+    if (s->lo % 64) return bad(c, b->id, "at %" PRId64 " is not aligned", s->lo, 0);
+  }
+  return true;
+}
+
+/* Goes forward in time with the list of stretches that are alive. */
+static bool check_overlaps(Check *c) {
+  int *alive = ARENA_ARRAY(c->a, int, c->stretches.n + 1), n = 0;
+  for (int i = 0; i < c->stretches.n; i++) {
+    const Stretch *s = &c->stretches.data[i];
+    int kept = 0;
+    for (int k = 0; k < n; k++) {
+      const Stretch *o = &c->stretches.data[alive[k]];
+      if (o->end < s->start) continue;
+      alive[kept++] = alive[k];
+      if (o->buffer == s->buffer || o->hi <= s->lo || s->hi <= o->lo || in_place(c, o, s)) continue;
+      return bad(c, s->buffer, "overlaps b%" PRId64 " at %" PRId64 " bytes", o->buffer, s->lo > o->lo ? s->lo : o->lo);
+    }
+    n = kept;
+    alive[n++] = i;
+  }
+  return true;
+}
+
+static bool check_values(Check *c) {
+  ExprPool *p = c->m->model->pool;
+  uint64_t seed = 88172645463325252u;
+  const int n_syms = expr_symbol_count(p);
+  c->syms = ARENA_ARRAY(c->a, int64_t, n_syms + 1);
+  int64_t fixed = 0;
+  const int trials = n_syms && !expr_is_const(c->m->arena_bytes, &fixed) ? 5 : 1;
+  for (int k = 0; k < trials; k++) {
+    choose_symbols(c, k, &seed);
+    if (!place_stretches(c) || !check_overlaps(c)) return false;
+  }
+  return true;
+}
+
+bool plan_check(const Module *m) {
+  Arena *a = arena_child(m->model->arena);
+  Check c = {.m = m, .a = a};
+  c.open = ARENA_ARRAY(a, int, m->buffers.n + 1);
+  c.was_read = ARENA_ARRAY(a, bool, m->buffers.n + 1);
+  for (int i = 0; i < m->buffers.n; i++) c.open[i] = -1;
+  trace(&c, m->steps);
+  if (c.stretches.n) qsort(c.stretches.data, (size_t)c.stretches.n, sizeof *c.stretches.data, by_start);
+  const bool ok = m->arena_bytes ? check_values(&c) : diag_internal(m->model->diag, NULL, "memory plan: missing");
+  arena_free(a);
+  return ok;
+}
