@@ -4,7 +4,7 @@
 
 typedef struct FrontendOptions {
   const char *external_dir;   /* root for external data; NULL: the model's own directory */
-  size_t max_memory;          /* budget of decoding, bytes; 0: 4× file + 256 MiB */
+  size_t max_memory;          /* budget of decoding, bytes; 0: 16× file + 256 MiB */
   /* Fixed symbols and shapes (--dim, --shape), applied to the graph's inputs. */
   const char *const *dim_names; const int64_t *dim_values; int n_dims;
   const char *const *shape_inputs; const int64_t *const *shape_dims; const int *shape_ranks; int n_shapes;

@@ -4,9 +4,10 @@
 #include "frontend/filemap.h"
 #include "frontend/frontend.h"
 #include "frontend/strmap.h"
+#include "ir/op.h"
 #include "onnx.pb-c.h"
 
-enum { MAX_NODES = 1000000, NEWEST_OPSET = 28, OLDEST_OPSET = 5, MAX_DIM_BITS = 48 };
+enum { MAX_NODES = 1000000, NEWEST_OPSET = 28, ONNX_IR_NEWEST = 14, OLDEST_OPSET = 5, MAX_DIM_BITS = 48 };
 
 typedef struct Opsets { /* versions of the domains that a model or function imports */
   int n;
@@ -36,6 +37,7 @@ typedef struct Import {
   StrMap functions;    /* "domain\x1fname\x1foverload" → Function */
   StrMap dims;         /* dim_param → Expr */
   StrMap symbol_names; /* sanitised names in use */
+  bool *dim_used, *shape_used; /* which --dim and --shape options met something */
   int nodes;           /* made so far */
 } Import;
 
@@ -48,9 +50,13 @@ ConstData *import_sparse_tensor(Import *im, const Onnx__SparseTensorProto *t, co
 /* False on error. Graph attributes are left to the importer (kind AT_GRAPH, graph NULL). */
 bool import_attr(Import *im, const Onnx__AttributeProto *p, const Loc *loc, Attr *out);
 int attr_proto_type(const Onnx__AttributeProto *p); /* type, or what the filled field says; 0: none */
+
+/* ---- types.c */
 /* Sets kind, dtype, and where known rank and dims of v. */
 bool import_type(Import *im, Value *v, const Onnx__TypeProto *t, const Loc *loc);
 const char *type_text(Arena *a, const Onnx__TypeProto *t); /* "f32", "seq(f32)"; NULL when malformed */
+bool import_bind_shape(Import *im, const Onnx__ValueInfoProto *p, const Loc *loc); /* for all inputs before the first import_main_input */
+Value *import_main_input(Import *im, const Onnx__ValueInfoProto *p, const Loc *loc); /* NULL on error; p->name is set */
 
 /* ---- upgrade.c */
 /* A node as the file gives it, on its way to the newest form. */

@@ -1,0 +1,39 @@
+/* Names while a graph or function body is being imported; internal to frontend/. */
+#pragma once
+#include "frontend/import.h"
+
+enum { MAX_INLINE_DEPTH = 64 };
+
+/* The call that a function body is inlined for: what ref_attr_name means. */
+typedef struct CallArgs {
+  const Onnx__NodeProto *call;
+  const Onnx__FunctionProto *fn;
+  const struct CallArgs *outer;
+  int depth;
+} CallArgs;
+
+typedef struct Scope {
+  const struct Scope *parent; /* graph around this one; a function body has none */
+  StrMap values;              /* name → Value, or &scope_absent */
+  Graph *graph;
+  const Opsets *opsets;
+  const CallArgs *args;       /* NULL outside functions */
+  const char *path;           /* Loc.graph */
+} Scope;
+extern const Value scope_absent; /* an optional input that a call left out */
+
+Value *scope_find(const Scope *s, const char *name); /* NULL: not defined */
+bool scope_define(Import *im, Scope *s, const char *name, const Value *v, const Loc *loc); /* false: defined twice */
+
+/* ---- order.c */
+/* Order in which the nodes can be imported: as they stand where that works. False: cycle, reported. */
+bool node_order(Import *im, Onnx__NodeProto *const *nodes, int n, const Loc *loc, int *order);
+
+/* ---- check.c */
+bool opsets_read(Import *im, Onnx__OperatorSetIdProto *const *p, size_t n, const Loc *loc, Opsets *out);
+int64_t opsets_find(const Opsets *o, const char *domain); /* 0: not imported */
+Function *function_find(const Import *im, const Onnx__NodeProto *n);
+bool functions_read(Import *im, const Onnx__ModelProto *p);
+/* Reports every operator of the model that is not supported, with counts and places. */
+bool check_supported(Import *im, const Onnx__GraphProto *g, const Opsets *o);
+const char *domain_normal(const char *d); /* "" for ai.onnx */
