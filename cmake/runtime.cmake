@@ -73,3 +73,7 @@ set_source_files_properties(runtime/embed.c PROPERTIES OBJECT_DEPENDS "${rt_embe
 
 add_library(burin_host STATIC runtime/host_pool.c)
 target_link_libraries(burin_host PUBLIC Threads::Threads)
+add_library(burin_host_shared SHARED runtime/host_pool.c) # for the Python package
+set_target_properties(burin_host_shared PROPERTIES OUTPUT_NAME burin_host
+                      LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
+target_link_libraries(burin_host_shared PRIVATE Threads::Threads)

@@ -1,0 +1,212 @@
+"""burin: compile ONNX models to native code and run them with numpy.
+
+    m = burin.compile("model.onnx")
+    outputs = m.run({"x": array}, threads=2)
+
+A thin layer over the command line (build/burin, or the BURIN environment variable) and the C ABI of
+runtime/abi.h. Nothing is cached; the shared library of a model is unlinked as soon as it is loaded.
+"""
+import ctypes
+import os
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from . import _abi
+
+__all__ = ["compile", "Model", "Tensor", "CompileError", "RunError", "compiler", "backend"]
+__version__ = "0.1"
+
+
+class CompileError(Exception):
+    """The compiler refused the model: its messages, and its exit status as .status."""
+
+    def __init__(self, message, status):
+        super().__init__(message)
+        self.status = status
+
+
+class RunError(Exception):
+    """A run failed; .status is one of runtime/abi.h."""
+
+    def __init__(self, message, status):
+        super().__init__(message)
+        self.status = status
+
+
+def compiler():
+    """Path of the compiler: $BURIN, else build/burin of the source tree, else burin on the PATH."""
+    tree = Path(__file__).resolve().parents[2] / "build" / "burin"
+    return os.environ.get("BURIN") or (str(tree) if tree.exists() else "burin")
+
+
+def compile(model, target="native", flags=()):
+    """Compiles a path, the bytes of a model, or an onnx.ModelProto; returns a Model."""
+    with tempfile.TemporaryDirectory(prefix="burin-") as folder:
+        if not isinstance(model, (str, os.PathLike)):
+            data = model if isinstance(model, (bytes, bytearray)) else model.SerializeToString()
+            model = os.path.join(folder, "model.onnx")
+            Path(model).write_bytes(data)
+        library = os.path.join(folder, "model.so")
+        command = [compiler(), "compile", os.fspath(model), "-o", library, "--emit=shared",
+                   f"--target={target}", f"--name={_abi.NAME}", *flags]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        if done.returncode:
+            raise CompileError(done.stderr.strip() or f"{command[0]}: status {done.returncode}", done.returncode)
+        return Model(library)
+
+
+class Tensor:
+    """An input or output: name, dtype (numpy), shape (numbers, names of symbols, None where it is computed)."""
+
+    def __init__(self, info, symbols):
+        self.name = info.name.decode()
+        self.dtype = _abi.numpy_type(info.dtype)
+        self.raw_dims = tuple(info.dims[i] for i in range(info.rank))
+        self.shape = tuple(_dim(d, symbols) for d in self.raw_dims)
+        self.text = info.shape_text.decode()
+
+    def __repr__(self):
+        return f"{self.name}: {self.text}"
+
+
+def _dim(d, symbols):
+    if d >= 0:
+        return d
+    return symbols[-1 - d] if -1 - d < len(symbols) else None
+
+
+class Model:
+    """A compiled model. Re-entrant: each Python thread has its own arena, all share the weights."""
+
+    def __init__(self, library):
+        self._library = ctypes.CDLL(library)
+        info = getattr(self._library, _abi.NAME + "_info")
+        info.restype = ctypes.POINTER(_abi.BurinModel)
+        self._info = m = info().contents
+        if m.abi_version != _abi.ABI_VERSION:
+            raise RunError(f"the library has ABI version {m.abi_version}, not {_abi.ABI_VERSION}", 1)
+        self.symbols = [m.symbols[i].decode() for i in range(m.n_symbols)]
+        self.inputs = [Tensor(m.inputs[i], self.symbols) for i in range(m.n_inputs)]
+        self.outputs = [Tensor(m.outputs[i], self.symbols) for i in range(m.n_outputs)]
+        self.max_threads = m.max_threads
+        self.name, self.target = m.name.decode(), m.target.decode()
+        self.arena_bytes, self.arena_lower_bound = m.arena_bytes, m.arena_lower_bound
+        self.weight_bytes, self.n_kernels = m.weight_bytes, m.n_kernels
+        # element types below a byte always take the way through _as_input
+        self._wanted = [(t.name, None if _abi.is_sub_byte(t.dtype) else t.dtype) for t in self.inputs]
+        self._threads = threading.local()
+
+    def run(self, inputs, threads=1):
+        """inputs: {name: array}. Returns the outputs as a list of arrays, in graph order."""
+        try:
+            call = self._threads.call
+        except AttributeError:
+            call = self._threads.call = _Call(self)
+        arrays, pointers = [], call.inputs
+        for i, (name, dtype) in enumerate(self._wanted):
+            a = inputs[name] if name in inputs else _missing(self, inputs)
+            if type(a) is not np.ndarray or a.dtype != dtype or not a.flags.c_contiguous:
+                a = _as_input(self.inputs[i], a)
+            arrays.append(a)
+            pointers[i] = a.ctypes.data
+        shapes = [a.shape for a in arrays]
+        if shapes != call.shapes or threads != call.threads:
+            call.prepare(shapes, threads)
+        outputs = [np.empty(shape, dtype) for shape, dtype in call.results]
+        for i, a in enumerate(outputs):
+            call.outputs[i] = a.ctypes.data
+        status = call.invoke(*call.arguments)
+        if status:
+            raise RunError(f"the run failed: {_abi.STATUS.get(status, status)}", status)
+        return outputs if call.fixed else call.trim(outputs)
+
+
+def _missing(model, inputs):
+    names = [t.name for t in model.inputs]
+    raise ValueError(f"inputs missing: {[n for n in names if n not in inputs]}; the model takes {names}")
+
+
+def _as_input(tensor, value):
+    a = np.asarray(value)
+    if _abi.is_sub_byte(tensor.dtype):  # the C ABI has them sign-extended, one in a byte
+        return np.require(a.astype(_abi.byte_type(tensor.dtype)), requirements="C")
+    if a.dtype != tensor.dtype:
+        if isinstance(value, np.ndarray) and not _abi.same_bits(a.dtype, tensor.dtype):
+            raise TypeError(f"input {tensor.name} wants {tensor.text}, not {a.dtype}")
+        a = a.view(tensor.dtype) if _abi.same_bits(a.dtype, tensor.dtype) else a.astype(tensor.dtype)
+    return np.require(a, requirements="C")
+
+
+class _Call:
+    """What one Python thread needs to call a model, kept between calls."""
+
+    def __init__(self, model):
+        info = model._info
+        self.model = model
+        self.inputs = (ctypes.c_void_p * max(1, info.n_inputs))()
+        self.outputs = (ctypes.c_void_p * max(1, info.n_outputs))()
+        self.dims = (ctypes.c_int64 * max(1, info.n_symbols))()
+        self.options = _abi.BurinOptions(size=ctypes.sizeof(_abi.BurinOptions), threads=1)
+        self.invoke = _abi.invoke_function(info)
+        self.fixed = info.n_symbols == info.n_caller_symbols
+        self.shapes = self.threads = self.arena = self.results = self.arguments = None
+        self.arena_bytes = -1
+
+    def prepare(self, shapes, threads):
+        self.shapes = None  # stays so when this fails
+        self._bind(shapes)
+        self._use_threads(threads)
+        self._reserve(self.model._info.arena_size(self.dims, self.options.threads))
+        outputs = self.model.outputs
+        self.results = [(self._output_shape(k, True), t.dtype) for k, t in enumerate(outputs)]
+        self.arguments = (ctypes.addressof(self.inputs), ctypes.addressof(self.outputs),
+                          ctypes.addressof(self.dims), self.arena, ctypes.addressof(self.options))
+        self.shapes, self.threads = shapes, threads
+
+    def _bind(self, shapes):
+        known = {}
+        for tensor, shape in zip(self.model.inputs, shapes):
+            if len(shape) != len(tensor.raw_dims):
+                raise ValueError(f"input {tensor.name} wants {tensor.text}, not the shape {shape}")
+            for want, size in zip(tensor.raw_dims, shape):
+                k = -1 - want
+                if want >= 0 and want != size or 0 <= k < len(self.model.symbols) and known.setdefault(k, size) != size:
+                    raise ValueError(f"input {tensor.name} wants {tensor.text}, not the shape {shape}")
+        for k in range(len(self.dims)):
+            self.dims[k] = known.get(k, 0)
+
+    def _use_threads(self, threads):
+        count = max(1, min(threads, self.model.max_threads))
+        self.options.threads = count
+        self.options.parallel_for, self.options.user = _abi.pool(count) if count > 1 else (None, None)
+
+    def _reserve(self, size):
+        if size <= self.arena_bytes:
+            return
+        align = max(64, self.model._info.arena_align)
+        self.arena_block = np.empty(size + align, np.uint8)
+        self.arena = -(-self.arena_block.ctypes.data // align) * align
+        self.arena_bytes = size
+
+    def _output_shape(self, k, bounds):
+        rank = len(self.model.outputs[k].raw_dims)
+        out = (ctypes.c_int64 * max(1, rank))()
+        self.model._info.output_dims(k, self.dims, out, int(bounds))
+        return tuple(out[:rank])
+
+    def trim(self, outputs):
+        """Outputs whose sizes the data decided: they lie at the front of their buffers."""
+        shapes = [self._output_shape(k, False) for k in range(len(outputs))]
+        return [a.reshape(-1)[: int(np.prod(s))].reshape(s) if a.shape != s else a for a, s in zip(outputs, shapes)]
+
+
+def __getattr__(name):  # burin.backend needs onnx, the rest does not
+    if name != "backend":
+        raise AttributeError(f"module 'burin' has no attribute {name!r}")
+    from importlib import import_module
+    globals()["backend"] = import_module("burin.backend").Backend
+    return globals()["backend"]

@@ -1,0 +1,91 @@
+"""runtime/abi.h for ctypes: the structs, element types, and the thread pool that runs of several threads use."""
+import ctypes
+from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_uint32, c_uint64, c_void_p
+from pathlib import Path
+
+import numpy as np
+
+ABI_VERSION = 1
+NAME = "burin_model"  # --name of every compiled library
+STATUS = {1: "impossible argument", 2: "these sizes do not fit the compiled model", 3: "arena missing or misaligned",
+          4: "this CPU lacks a feature that the code needs", 5: "the data give an impossible index or size",
+          6: "unsupported"}
+
+
+class BurinOptions(ctypes.Structure):
+    _fields_ = [("size", c_uint32), ("threads", c_int32), ("parallel_for", c_void_p), ("user", c_void_p),
+                ("kernel_ns", c_void_p), ("clock_ns", c_void_p)]
+
+
+class BurinTensorInfo(ctypes.Structure):
+    _fields_ = [("name", c_char_p), ("dtype", c_int32), ("rank", c_int32), ("dims", POINTER(c_int64)),
+                ("shape_text", c_char_p), ("scale", c_float), ("zero_point", c_int32)]
+
+
+class BurinKernelInfo(ctypes.Structure):
+    _fields_ = [("name", c_char_p), ("nodes", c_char_p), ("flops", c_int64)]
+
+
+class BurinModel(ctypes.Structure):
+    _fields_ = [
+        ("abi_version", c_uint32), ("size", c_uint32),
+        ("name", c_char_p), ("producer", c_char_p), ("target", c_char_p), ("flags", c_char_p), ("model_hash", c_char_p),
+        ("n_inputs", c_int32), ("n_outputs", c_int32), ("n_symbols", c_int32), ("n_caller_symbols", c_int32),
+        ("inputs", POINTER(BurinTensorInfo)), ("outputs", POINTER(BurinTensorInfo)), ("symbols", POINTER(c_char_p)),
+        ("arena_bytes", c_uint64), ("thread_bytes", c_uint64), ("arena_align", c_uint32), ("max_threads", c_int32),
+        ("weight_bytes", c_uint64), ("arena_lower_bound", c_uint64),
+        ("n_kernels", c_int32), ("kernels", POINTER(BurinKernelInfo)), ("cpu_features", c_uint64),
+        ("invoke", c_void_p),
+        ("arena_size", ctypes.CFUNCTYPE(c_uint64, POINTER(c_int64), c_int32)),
+        ("output_dims", ctypes.CFUNCTYPE(None, c_int32, POINTER(c_int64), POINTER(c_int64), c_int32)),
+    ]
+
+
+def invoke_function(info):
+    """The model's invoke, with plain addresses as arguments: the cheapest call that ctypes has."""
+    return ctypes.CFUNCTYPE(c_int32, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)(info.invoke)
+
+
+_NUMPY = {1: np.float32, 2: np.uint8, 3: np.int8, 4: np.uint16, 5: np.int16, 6: np.int32, 7: np.int64, 8: np.object_,
+          9: np.bool_, 10: np.float16, 11: np.float64, 12: np.uint32, 13: np.uint64, 14: np.complex64,
+          15: np.complex128}
+_ML_DTYPES = {16: "bfloat16", 17: "float8_e4m3fn", 18: "float8_e4m3fnuz", 19: "float8_e5m2", 20: "float8_e5m2fnuz",
+              21: "uint4", 22: "int4", 23: "float4_e2m1fn", 24: "float8_e8m0fnu", 25: "uint2", 26: "int2"}
+
+
+def numpy_type(onnx_type):
+    """numpy's type for a TensorProto.DataType; ml_dtypes supplies those that numpy lacks."""
+    if onnx_type in _NUMPY:
+        return np.dtype(_NUMPY[onnx_type])
+    import ml_dtypes
+    return np.dtype(getattr(ml_dtypes, _ML_DTYPES[onnx_type]))
+
+
+def is_sub_byte(dtype):
+    return dtype.name in ("int4", "uint4", "int2", "uint2")
+
+
+def byte_type(dtype):
+    return np.uint8 if dtype.name.startswith("u") else np.int8
+
+
+def same_bits(a, b):
+    """May an array of type a be taken as b? For files of types that numpy stores as raw bytes."""
+    return a.kind == "V" and a.itemsize == b.itemsize and a.names is None
+
+
+_pools = {}
+
+
+def pool(threads):
+    """(parallel_for, user) of a process-wide pool with this many threads, from libburin_host beside the compiler."""
+    if threads not in _pools:
+        from . import compiler
+        library = Path(compiler()).resolve().parent / "libburin_host.so"
+        host = ctypes.CDLL(str(library))
+        host.burin_pool_new.restype = c_void_p
+        user = host.burin_pool_new(threads)
+        if not user:
+            raise OSError(f"cannot start {threads} threads")
+        _pools[threads] = (ctypes.cast(host.burin_pool_parallel_for, c_void_p), user)
+    return _pools[threads]

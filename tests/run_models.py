@@ -1,0 +1,240 @@
+#!/usr/bin/env python3
+"""Part "models": real trained models and skeletons, compiled, run, compared with the stored reference outputs.
+
+run_models.py [--target T]... [--only NAME,...] [--skip-skeletons] [--keep-going] [--flags "..."] [--max-kb N]
+
+For native the model is run in Python with 1 and 2 threads; their bits must agree. Every other target is compiled to a
+program that reads and writes npy files, under qemu where the machine needs it. Each model runs in a process of
+its own. Prints a table and, last, the count. Without the shared models everything is skipped.
+"""
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "python"))
+SHARED = Path(os.environ.get("BURIN_SHARED", ROOT.parent / "shared")) / "models"
+BUILD = Path(os.environ.get("BURIN_BUILD", ROOT / "build"))
+QEMU = {"aarch64": ["qemu-aarch64"], "cortex-a72": ["qemu-aarch64", "-cpu", "cortex-a72"],
+        "armv7": ["qemu-arm"], "x86-64-v2": [], "x86-64-v3": [], "x86-64-v4": [], "native": []}
+TOLERANCE = 1e-4
+
+
+def own_spread():
+    """How far ONNX Runtime moves between its own runs, from the table of the shared models."""
+    rows = re.findall(r"^\| (\S+) \|.*\| (\S+) \|$", (SHARED / "README.md").read_text(), re.M)
+    return {name: float(v) for name, v in rows if re.fullmatch(r"[\d.e+-]+", v)}
+
+
+def materialize():
+    """Skeletons with their seeded weights, once, in the build folder."""
+    out = BUILD / "models"
+    sources = sorted((SHARED / "skeletons").glob("*.onnx"))
+    if not all((out / s.name).exists() for s in sources):
+        out.mkdir(parents=True, exist_ok=True)
+        subprocess.run([sys.executable, SHARED / "materialize.py", out, *sources], check=True, stdout=subprocess.DEVNULL)
+    return [out / s.name for s in sources]
+
+
+# ---- one model (the child process) ------------------------------------------------------------------
+
+def graph_inputs(path):
+    import onnx
+    graph = onnx.load(path, load_external_data=False).graph
+    weights = {w.name for w in graph.initializer}
+    return [i for i in graph.input if i.name not in weights], [o.name for o in graph.output]
+
+
+def random_feeds(inputs):
+    """Seeded inputs; integers are small so that they are valid indices, unknown sizes 1."""
+    import numpy as np
+    import onnx
+    rng = np.random.default_rng(7)
+    feeds = {}
+    for i in inputs:
+        t = i.type.tensor_type
+        shape = [d.dim_value if d.HasField("dim_value") else 1 for d in t.shape.dim]
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(t.elem_type)
+        small = np.dtype(dtype).kind in "iub"
+        feeds[i.name] = (rng.integers(0, 2, shape) if small else rng.random(shape)).astype(dtype)
+    return feeds
+
+
+def reference(path, feeds):
+    import onnxruntime as ort
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]).run(None, feeds)
+
+
+def cases(path):
+    """(feeds, expected or None) of a model."""
+    import numpy as np
+    inputs, _ = graph_inputs(path)
+    files = sorted(path.parent.glob("io_*.npz")) if path.name == "model.onnx" else []
+    for f in files:
+        data = np.load(f, allow_pickle=False)
+        outs = [data[k] for k in sorted((k for k in data if k.startswith("out_")), key=lambda k: int(k[4:]))]
+        yield {i.name: data[f"in_{k}"] for k, i in enumerate(inputs)}, outs or None
+    if not files:
+        yield random_feeds(inputs), None
+
+
+def compare(got, want, tolerance):
+    """(largest error relative to the largest expected value, complaint or '')."""
+    import numpy as np
+    if tuple(got.shape) != tuple(want.shape):
+        return float("inf"), f"shape {got.shape}, expected {want.shape}"
+    if got.dtype != want.dtype:
+        return float("inf"), f"type {got.dtype}, expected {want.dtype}"
+    if got.size == 0:
+        return 0.0, ""
+    if want.dtype.kind not in "fV":
+        wrong = int((got != want).sum())
+        return float(wrong > 0), f"{wrong} of {got.size} integers differ" if wrong else ""
+    g, w = got.astype(np.float64), want.astype(np.float64)
+    same = (g == w) | (np.isnan(g) & np.isnan(w))
+    finite = np.abs(w[np.isfinite(w)])
+    scale = finite.max() if finite.size and finite.max() > 0 else 1.0
+    with np.errstate(invalid="ignore"):
+        error = np.where(same, 0.0, np.abs(g - w) / scale)
+    worst = float(np.nan_to_num(error, nan=np.inf).max())
+    return worst, "" if worst <= tolerance else f"error {worst:.2g}, allowed {tolerance:.0e}"
+
+
+def run_native(path, flags, tolerance):
+    import burin
+    import numpy as np
+    start = time.perf_counter()
+    model = burin.compile(path, flags=flags)
+    row = {"compile": time.perf_counter() - start, "error": 0.0, "arena": model.arena_bytes,
+           "bound": model.arena_lower_bound, "runs": 0}
+    for feeds, want in cases(path):
+        start = time.perf_counter()
+        one = model.run(feeds, threads=1)
+        row["ms"] = (time.perf_counter() - start) * 1e3
+        two = model.run(feeds, threads=2)
+        for tensor, a, b in zip(model.outputs, one, two):
+            if a.tobytes() != b.tobytes():
+                return {**row, "bad": f"{tensor.name}: 1 and 2 threads give different bits"}
+        for tensor, a, w in zip(model.outputs, one, reference(path, feeds) if want is None else want):
+            error, bad = compare(a, np.asarray(w), tolerance)
+            row["error"] = max(row["error"], error)
+            if bad:
+                return {**row, "bad": f"{tensor.name}: {bad}"}
+        row["runs"] += 1
+    return row
+
+
+def run_program(path, target, flags, tolerance):
+    import burin
+    import numpy as np
+    with tempfile.TemporaryDirectory(prefix="burin-") as folder:
+        program = os.path.join(folder, "program")
+        start = time.perf_counter()
+        done = subprocess.run([burin.compiler(), "compile", path, "-o", program, f"--target={target}", *flags],
+                              capture_output=True, text=True, errors="replace")
+        row = {"compile": time.perf_counter() - start, "error": 0.0, "runs": 0}
+        if done.returncode:
+            return {**row, "bad": done.stderr.strip()[-300:]}
+        outputs = graph_inputs(path)[1]
+        for feeds, want in cases(path):
+            command = [*QEMU[target], program]
+            for k, value in enumerate(feeds.values()):
+                np.save(f"{folder}/in_{k}.npy", value)
+                command += ["--input", f"{k}=@{folder}/in_{k}.npy"]
+            for k in range(len(outputs)):
+                command += ["--output", f"{k}=@{folder}/out_{k}.npy"]
+            start = time.perf_counter()
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+            row["ms"] = (time.perf_counter() - start) * 1e3
+            if done.returncode:
+                return {**row, "bad": f"status {done.returncode}: {done.stderr.strip()[-300:]}"}
+            for k, w in enumerate(reference(path, feeds) if want is None else want):
+                error, bad = compare(np.load(f"{folder}/out_{k}.npy"), np.asarray(w), tolerance)
+                row["error"] = max(row["error"], error)
+                if bad:
+                    return {**row, "bad": f"{outputs[k]}: {bad}"}
+            row["runs"] += 1
+    return row
+
+
+def child(path, target, flags, tolerance):
+    try:
+        native = target == "native"
+        row = run_native(path, flags, tolerance) if native else run_program(path, target, flags, tolerance)
+    except Exception as e:  # the parent shows it
+        row = {"bad": f"{type(e).__name__}: {e}"}
+    print(json.dumps(row))
+
+
+# ---- all models (the parent) --------------------------------------------------------------------------
+
+def run_one(path, target, flags, tolerance, timeout):
+    command = [sys.executable, __file__, "--child", json.dumps([str(path), target, flags, tolerance])]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=timeout)
+    except subprocess.TimeoutExpired:
+        return {"bad": f"not ready after {timeout} s"}
+    try:
+        return json.loads(done.stdout.strip().splitlines()[-1])
+    except (IndexError, ValueError):
+        return {"bad": f"the process ended with status {done.returncode}: {done.stderr.strip()[-200:]}"}
+
+
+def show(name, target, row):
+    ratio = f"{row['arena'] / row['bound']:.2f}" if row.get("arena") and row.get("bound") else "-"
+    text = f"{row.get('compile', 0):7.2f} {row.get('ms', 0):9.2f} {row.get('error', 0):9.1e} {ratio:>6}"
+    print(f"{name:28} {target:10} {text}  {row.get('bad') or 'ok'}", flush=True)
+
+
+def select(args):
+    chosen = [p / "model.onnx" for p in sorted((SHARED / "real").iterdir())]
+    chosen += [] if args.skip_skeletons else materialize()
+    if args.only:
+        names = args.only.split(",")
+        chosen = [p for p in chosen if model_name(p) in names]
+    return [p for p in chosen if p.stat().st_size <= args.max_kb * 1024]
+
+
+def model_name(path):
+    return path.parent.name if path.name == "model.onnx" else path.stem
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--target", action="append")
+    parser.add_argument("--only")
+    parser.add_argument("--skip-skeletons", action="store_true")
+    parser.add_argument("--flags", default="")
+    parser.add_argument("--max-kb", type=int, default=10**9)
+    parser.add_argument("--timeout", type=int, default=300)
+    parser.add_argument("--child")
+    args = parser.parse_args(argv)
+    if args.child:
+        path, target, flags, tolerance = json.loads(args.child)
+        return child(Path(path), target, flags, tolerance)
+    if not SHARED.exists():
+        print("the shared models are not here\n0 passed, 0 failed, 1 skipped")
+        return 0
+    spread, passed, failed = own_spread(), 0, 0
+    print(f"{'model':28} {'target':10} {'compile s':>7} {'run ms':>8} {'error':>9} {'arena':>6}")
+    for target in args.target or ["native"]:
+        for path in select(args):
+            name = model_name(path)
+            row = run_one(path, target, args.flags.split(), max(TOLERANCE, spread.get(name, 0)), args.timeout)
+            show(name, target, row)
+            passed, failed = passed + ("bad" not in row), failed + ("bad" in row)
+    print(f"{passed} passed, {failed} failed, 0 skipped")
+    return failed > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
