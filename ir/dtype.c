@@ -132,7 +132,7 @@ void dtype_store_i(DType t, void *p, int64_t v) {
     dtype_store_f(t, p, (double)v);
     return;
   }
-  const int64_t w = t == DT_BOOL ? v != 0 : v & (dtype_rows[t].bits < 8 ? (1 << dtype_rows[t].bits) - 1 : -1);
+  const int64_t w = dtype_wrap(t, v);
   memcpy(p, &w, (size_t)dtype_bytes(t) > 8 ? 8 : (size_t)dtype_bytes(t));
 }
 
@@ -150,7 +150,10 @@ double dtype_load_f(DType t, const void *p) {
 
 static int64_t double_to_int(DType t, double v) {
   if (isnan(v)) return 0;
-  if (v >= 9223372036854775808.0) return t == DT_U64 ? (int64_t)(v < 18446744073709551616.0 ? (uint64_t)v : UINT64_MAX) : INT64_MAX;
+  if (v >= 9223372036854775808.0) {
+    if (t != DT_U64) return INT64_MAX;
+    return v < 18446744073709551616.0 ? (int64_t)(uint64_t)v : -1;
+  }
   return v <= -9223372036854775808.0 ? INT64_MIN : (int64_t)v;
 }
 

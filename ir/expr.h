@@ -31,7 +31,8 @@ typedef struct Expr Expr;
 struct Expr {
   uint8_t op, dtype, nargs, flags; /* flags: EXF_*, computed from the arguments */
   int32_t id;
-  uint32_t uid; /* creation number: the deterministic order */
+  uint32_t uid;   /* creation number: the deterministic order */
+  uint32_t depth; /* 1 + that of the deepest argument */
   union {
     int64_t i;
     double f;
@@ -60,9 +61,14 @@ int expr_symbol_count(const ExprPool *p);
 const Expr *ex_var(ExprPool *p, const char *stem, const Expr *extent);
 /* A variable over [lo, lo + extent) (split loops); lo may be negative. */
 const Expr *ex_var_range(ExprPool *p, const char *stem, const Expr *lo, const Expr *extent);
+const Expr *ex_var_of(ExprPool *p, int id); /* the variable expression of an id */
 /* The same with exactly this name, which need not be unique in the pool (parsers keep the names of the text). */
 const Expr *ex_var_named(ExprPool *p, const char *name, const Expr *lo, const Expr *extent);
+/* For parsers: the variable of exactly this name and range, made if there is none. Should the name be taken
+ * by one of another range, a similar name is used. Names of variables are unique in a pool. */
+const Expr *ex_var_named(ExprPool *p, const char *name, const Expr *lo, const Expr *extent);
 const char *expr_var_name(const ExprPool *p, int id);
+int expr_var_count(const ExprPool *p);
 const Expr *expr_var_extent(const ExprPool *p, int id);
 const Expr *expr_var_lo(const ExprPool *p, int id);
 
@@ -106,6 +112,13 @@ bool expr_uses_var(const Expr *e, int var_id);
 bool expr_uses_buffer(const Expr *e, int buffer);
 /* e = coeff*var + rest with rest free of var, coeff free of var; false when not affine in var. */
 bool expr_affine(ExprPool *p, const Expr *e, const Expr *var, const Expr **coeff, const Expr **rest);
+/* The terms of an i64 sum: e = sum of coeff * product; the constant (if not 0) comes last with product NULL.
+ * Returns the count, or -1 when more than max. */
+typedef struct ExprTerm {
+  int64_t coeff;
+  const Expr *product;
+} ExprTerm;
+int expr_terms(ExprPool *p, const Expr *e, ExprTerm *out, int max);
 int expr_cost(const Expr *e); /* sum of row costs of distinct nodes, reductions times their extent (64 if unknown) */
 
 /* ---- rewriting -------------------------------------------------------------------------------- */
