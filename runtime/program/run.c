@@ -62,7 +62,7 @@ static bool listed_input(Program *p, int32_t k, const char *s) {
     number_store(number_type(t->dtype), t->data, n, v);
     s += *s == ',';
   }
-  for (; n == 1 && n < t->count; n++) number_store(number_type(t->dtype), t->data, n, v);
+  for (const bool one = n == 1; one && n < t->count; n++) number_store(number_type(t->dtype), t->data, n, v);
   if (*s || n < t->count) return program_error(p, "input %s takes %u values", p->model->inputs[k].name, t->count);
   return true;
 }
