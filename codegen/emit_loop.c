@@ -1,0 +1,176 @@
+/* Statements: loops of every kind but vector ones (emit_vector.c), conditions, assignments. */
+#include "codegen/emit.h"
+
+#define B c->b
+
+/* ---- variables ------------------------------------------------------------------------------------------ */
+static VarState *var_state(Emit *c, const Expr *var) {
+  while (var->id >= c->n_vars) { /* variables made while emitting; rare */
+    const int n = c->n_vars * 2 > var->id + 1 ? c->n_vars * 2 : var->id + 1;
+    VarState *const vars = ARENA_ARRAY(c->arena, VarState, n);
+    int64_t *const values = ARENA_ARRAY(c->arena, int64_t, n);
+    for (int i = 0; i < c->n_vars; i++) {
+      vars[i] = c->vars[i];
+      values[i] = c->var_values[i];
+    }
+    c->vars = vars;
+    c->var_values = values;
+    c->n_vars = n;
+  }
+  return &c->vars[var->id];
+}
+
+void bind_const(Emit *c, const Expr *var, int64_t v) {
+  *var_state(c, var) = (VarState){k_int(c, c->idx, v), true, v, 0, v};
+  c->var_values[var->id] = v;
+  emit_forget(c);
+}
+
+void bind_value(Emit *c, const Expr *var, V v, int depth) {
+  const int64_t multiple = var == c->vvar ? c->vvar_multiple : 1;
+  *var_state(c, var) = (VarState){v, false, 0, depth, multiple};
+  emit_forget(c);
+}
+
+/* ---- loops ------------------------------------------------------------------------------------------------- */
+void emit_counted(Emit *c, V begin, V end, int64_t step, bool sure, void (*body)(Emit *c, void *user, V iv),
+                  void *user) {
+  const LLVMBasicBlockRef pre = LLVMGetInsertBlock(B), loop = new_block(c, "loop"), done = new_block(c, "done");
+  if (sure)
+    LLVMBuildBr(B, loop);
+  else
+    LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntSLT, begin, end, ""), loop, done);
+  LLVMPositionBuilderAtEnd(B, loop);
+  const V iv = LLVMBuildPhi(B, c->idx, "i");
+  c->depth++;
+  body(c, user, iv);
+  c->depth--;
+  const V next = LLVMBuildNSWAdd(B, iv, k_int(c, c->idx, step), "");
+  const LLVMBasicBlockRef latch = LLVMGetInsertBlock(B);
+  LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntSLT, next, end, ""), loop, done);
+  LLVMAddIncoming(iv, (V[]){begin, next}, (LLVMBasicBlockRef[]){pre, latch}, 2);
+  LLVMPositionBuilderAtEnd(B, done);
+  emit_forget(c);
+}
+
+static void serial_body(Emit *c, void *user, V iv) {
+  const Stmt *const s = user;
+  bind_value(c, s->var, iv, c->depth);
+  emit_stmts(c, s->body);
+}
+
+void emit_serial(Emit *c, const Stmt *s, V begin, V end) {
+  emit_forget(c);
+  int64_t lo, n;
+  const bool const_lo = emit_const(c, expr_var_lo(c->pool, s->var->id), &lo);
+  const bool const_n = !begin && emit_const(c, expr_var_extent(c->pool, s->var->id), &n);
+  if (const_n && n <= 0) return;
+  if (const_n && n == 1) {
+    if (const_lo)
+      bind_const(c, s->var, lo);
+    else
+      bind_value(c, s->var, emit_index(c, expr_var_lo(c->pool, s->var->id)),
+                 expr_depth(c, expr_var_lo(c->pool, s->var->id)));
+    emit_stmts(c, s->body);
+    return;
+  }
+  const V from = emit_index(c, expr_var_lo(c->pool, s->var->id));
+  const V to = end ? end : emit_index(c, expr_var_extent(c->pool, s->var->id));
+  const bool zero = const_lo && lo == 0;
+  const V first = begin ? (zero ? begin : LLVMBuildAdd(B, from, begin, "")) : from;
+  emit_counted(c, first, zero ? to : LLVMBuildAdd(B, from, to, ""), 1, const_n, serial_body, (void *)s);
+}
+
+static void emit_unrolled(Emit *c, const Stmt *s) {
+  int64_t lo, n;
+  if (!emit_const(c, expr_var_lo(c->pool, s->var->id), &lo) ||
+      !emit_const(c, expr_var_extent(c->pool, s->var->id), &n)) {
+    emit_serial(c, s, NULL, NULL);
+    return;
+  }
+  for (int64_t i = 0; i < n && !c->error; i++) {
+    bind_const(c, s->var, lo + i);
+    emit_stmts(c, s->body);
+  }
+}
+
+static void emit_for(Emit *c, const Stmt *s) {
+  if (s->loop == FOR_UNROLL)
+    emit_unrolled(c, s);
+  else if (s->loop == FOR_VECTOR && !c->vvar)
+    emit_vector(c, s);
+  else
+    emit_serial(c, s, NULL, NULL);
+}
+
+/* ---- conditions ---------------------------------------------------------------------------------------------- */
+static void emit_branches(Emit *c, const Stmt *s, V cond) {
+  const LLVMBasicBlockRef then = new_block(c, "then"), done = new_block(c, "done");
+  const LLVMBasicBlockRef otherwise = s->otherwise ? new_block(c, "else") : done;
+  LLVMBuildCondBr(B, cond, then, otherwise);
+  LLVMPositionBuilderAtEnd(B, then);
+  emit_stmts(c, s->body);
+  LLVMBuildBr(B, done);
+  if (s->otherwise) {
+    LLVMPositionBuilderAtEnd(B, otherwise);
+    emit_stmts(c, s->otherwise);
+    LLVMBuildBr(B, done);
+  }
+  LLVMPositionBuilderAtEnd(B, done);
+  emit_forget(c);
+}
+
+/* The lanes in which `cond` holds; skipped when there are none, so that uniform accesses stay legal. */
+static void emit_lanes_if(Emit *c, const Stmt *body, V cond) {
+  if (!body) return;
+  const V outer = c->mask;
+  const bool was = c->under_if;
+  const V mask = outer ? LLVMBuildAnd(B, outer, cond, "") : cond;
+  const V any = intrinsic(c, "llvm.vector.reduce.or", 1, (Ty[]){LLVMTypeOf(mask)}, 1, &mask);
+  const LLVMBasicBlockRef then = new_block(c, "lanes"), done = new_block(c, "done");
+  LLVMBuildCondBr(B, any, then, done);
+  LLVMPositionBuilderAtEnd(B, then);
+  c->mask = mask;
+  c->under_if = true;
+  emit_forget(c);
+  emit_stmts(c, body);
+  c->mask = outer;
+  c->under_if = was;
+  LLVMBuildBr(B, done);
+  LLVMPositionBuilderAtEnd(B, done);
+  emit_forget(c);
+}
+
+static void emit_if(Emit *c, const Stmt *s) {
+  const Expr *const e = expr_lower_math(c->pool, s->cond);
+  int64_t k;
+  if (!(c->vvar && !c->lane0 && expr_uses_var(e, c->vvar->id)) && emit_const(c, e, &k)) {
+    emit_stmts(c, k ? s->body : s->otherwise);
+    return;
+  }
+  const V cond = emit_expr(c, e);
+  if (!is_vec(cond)) {
+    emit_branches(c, s, cond);
+    return;
+  }
+  emit_lanes_if(c, s->body, cond);
+  if (s->otherwise) emit_lanes_if(c, s->otherwise, LLVMBuildNot(B, cond, ""));
+}
+
+/* ---- statements ------------------------------------------------------------------------------------------------ */
+static void emit_stmt(Emit *c, const Stmt *s) {
+  emit_forget(c);
+  switch (s->kind) {
+    case ST_FOR: emit_for(c, s); break;
+    case ST_STORE: emit_store(c, s->id, s->index, emit_expr(c, expr_lower_math(c->pool, s->value))); break;
+    case ST_LOCAL: local_declare(c, s->id); break;
+    case ST_SET: emit_local_set(c, s->id, s->index, emit_expr(c, expr_lower_math(c->pool, s->value))); break;
+    case ST_ACC: emit_local_acc(c, s->id, s->index, s->reduce, expr_lower_math(c->pool, s->value)); break;
+    case ST_IF: emit_if(c, s); break;
+    case ST_PREFETCH: emit_prefetch(c, s->id, s->index); break;
+  }
+}
+
+void emit_stmts(Emit *c, const Stmt *s) {
+  for (; s && !c->error; s = s->next) emit_stmt(c, s);
+}
