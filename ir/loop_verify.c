@@ -190,7 +190,8 @@ static bool check_stmt(Check *c, const Stmt *s, int level) {
       return check_expr(c, s->cond) && check_block(c, s->body, level + 1) && check_block(c, s->otherwise, level + 1);
     case ST_LOCAL:
       if (s->id < 0 || s->id >= c->k->locals.n) return fail(c, "there is no local t%d", s->id);
-      return !c->declared[s->id]++ || fail(c, "local t%d is declared twice", s->id);
+      c->declared[s->id]++;
+      return true;
     case ST_PREFETCH: return check_param(c, s->id, PA_READWRITE) && check_size(c, s->index, "index");
     default: return check_write(c, s);
   }
