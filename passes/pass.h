@@ -21,19 +21,21 @@ typedef struct PassRow {
   const char *name;
   PassLevel level;
   PassFn fn;
-  unsigned needs, keeps; /* PF_* */
+  unsigned needs, keeps; /* PF_*: what must hold before; what it does not destroy */
+  unsigned gives;        /* what holds afterwards because of it */
   int min_opt;           /* lowest -O level at which the default pipeline has it */
   const char *help;
 } PassRow;
-enum { PF_EXPANDED = 1, PF_FUSED = 2, PF_LAYOUT = 4, PF_PLANNED = 8 };
+enum { PF_EXPANDED = 1, PF_FUSED = 2, PF_LAYOUT = 4, PF_PLANNED = 8, PF_ALL = 15 };
 extern const PassRow pass_rows[];
 extern const int pass_row_count;
 const PassRow *pass_find(const char *name);
 
 typedef struct PassOptions {
-  const char *passes;          /* comma list replacing the default pipeline, or NULL */
+  const char *passes;          /* comma list replacing the default pipeline, or NULL; "" runs nothing */
   const char *const *disabled; int n_disabled;
   const char *print_after;     /* pass name, "all" or NULL */
+  FILE *dump;                  /* where print_after goes; NULL: stdout */
   const char *ir_dir;          /* numbered dumps, or NULL */
   bool time;                   /* print a table to stderr */
   void (*progress)(void *user, const char *pass, int k, int n);
@@ -41,3 +43,8 @@ typedef struct PassOptions {
 } PassOptions;
 /* Runs a pipeline: verify after each pass, round-trip text in debug builds, dumps, times. */
 bool passes_run(PassCtx *c, const PassOptions *o);
+const char *const *passes_pipeline(void); /* names of the default pipeline, NULL-terminated */
+
+/* ---- the passes, one per file ------------------------------------------------------------------------ */
+#define P(name, level, fn, needs, keeps, gives, min_opt, help) bool fn(PassCtx *c);
+#include "passes/passes.def"

@@ -1,0 +1,28 @@
+/* Replacing values while walking a graph: instead of searching all users at every replacement, a pass records
+ * `old → new` and applies the map to each node as it comes to it (nodes are in topological order). Internal to passes/. */
+#pragma once
+#include "passes/pass.h"
+
+typedef struct Forward {
+  PassCtx *c;
+  Value **to; /* by value id; NULL: itself */
+  int n;
+} Forward;
+Forward forward_new(PassCtx *c);
+Value *forward_get(const Forward *f, Value *v); /* NULL for NULL */
+/* All later uses of `old` become `by`. Types must agree: reported as an internal error otherwise. */
+bool forward_set(Forward *f, const Node *n, Value *old, Value *by);
+void forward_node(Forward *f, Node *n);     /* inputs, symbol sources; not its regions */
+void forward_outputs(Forward *f, Graph *g); /* outputs of g */
+/* Runs `one` on every node of g and its regions, inputs already replaced, in order. `one` may append nodes (graph_add_node
+ * with before = NULL puts them in front of n); *keep false drops n. Regions are walked before their owner. */
+typedef bool (*WalkFn)(Forward *f, Node *n, bool *keep);
+bool forward_walk(Forward *f, Graph *g, WalkFn one);
+
+/* The constant in input k of n, or NULL. */
+const ConstData *const_input(const Node *n, int k);
+bool node_is(const Node *n, const char *name);         /* default domain */
+const Node *def_is(const Value *v, const char *name);  /* v's node when it is that op */
+bool value_same_type(const Value *a, const Value *b);  /* kind, dtype, shape */
+/* All elements of a float or int constant equal `v`. */
+bool const_all(const ConstData *c, double v);
