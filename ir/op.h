@@ -80,6 +80,7 @@ enum { /* OpRow.flags */
   OF_VIEW = 4,       /* same elements in the same row-major order (Reshape, Squeeze, Identity…) */
   OF_RANDOM = 8,     /* not folded, not merged */
   OF_INDEX_ONLY = 16,/* moves elements, computes nothing (Transpose, Slice, Concat, Gather…) */
+  OF_PIECES = 64,    /* assembled from its inputs side by side along `axis` (Concat): written in place, piece by piece */
   OF_ANYKIND = 32,   /* takes sequences, optionals or maps: its rule checks the kinds of its inputs itself */
 };
 struct OpRow {
@@ -100,3 +101,10 @@ extern const int op_row_count;
 const OpRow *op_find(const char *domain, const char *name); /* NULL: unknown. "" and "ai.onnx" are the same */
 bool op_infer(Model *m, Node *n);  /* arity and the row's rule */
 bool graph_infer(Graph *g);        /* all nodes, regions included (regions are inferred by their owner's rule) */
+
+/* ---- evaluation (graph_eval.c) ------------------------------------------------------------------------ */
+/* Results of one node for given inputs (in[n->n_in], out[n->n_out], absent ones NULL). False: it cannot be
+ * evaluated (nothing is reported). Results are in m->arena and not in m->consts. */
+bool node_eval(Model *m, const Node *n, const ConstData *const *in, ConstData **out);
+/* The main graph: inputs and outputs by position. The oracle of tests. Failures are reported. */
+bool graph_eval(Model *m, const ConstData *const *inputs, ConstData **outputs);

@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Meaning of the operators against the official ONNX node tests.
+
+usage: run_ops.py TOOL [--work DIR] [--filter REGEX] [--verbose]
+
+TOOL is the built tests/tools/elem_tool. Cases (model, inputs, expected outputs) are generated once from the onnx
+package into DIR. Exit status 1 when a case fails; cases of unsupported types or operators are counted as skipped.
+"""
+import argparse
+import collections
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+import onnx
+from onnx import numpy_helper
+
+
+def tensors_of(values, graph_values):
+    for value, info in zip(values, graph_values):
+        if isinstance(value, onnx.TensorProto):
+            yield value
+        elif info.type.WhichOneof("value") == "tensor_type":
+            yield numpy_helper.from_array(value, info.name)
+        else:
+            yield None
+
+
+def write_case(case, folder):
+    os.makedirs(folder, exist_ok=True)
+    onnx.save(case.model, os.path.join(folder, "model.onnx"))
+    inputs, outputs = case.data_sets[0]
+    graph = case.model.graph
+    for stem, values, infos in (("in", inputs, graph.input), ("out", outputs, graph.output)):
+        for k, tensor in enumerate(tensors_of(values, infos)):
+            if tensor is not None:
+                with open(os.path.join(folder, f"{stem}_{k}.pb"), "wb") as f:
+                    f.write(tensor.SerializeToString())
+    with open(os.path.join(folder, "tol"), "w") as f:
+        f.write(f"{case.rtol} {case.atol}\n")
+
+
+def generate(work):
+    from onnx.backend.test.loader import load_model_tests
+
+    done = os.path.join(work, "done")
+    if os.path.exists(done):
+        return
+    for case in load_model_tests(kind="node"):
+        try:
+            write_case(case, os.path.join(work, case.name))
+        except Exception as e:  # types that numpy lacks
+            print(f"not generated: {case.name}: {e}")
+    open(done, "w").close()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("tool")
+    parser.add_argument("--work", default=os.path.join(tempfile.gettempdir(), f"burin_node_tests_{onnx.__version__}"))
+    parser.add_argument("--filter", default="")
+    parser.add_argument("--verbose", action="store_true")
+    args = parser.parse_args()
+    os.makedirs(args.work, exist_ok=True)
+    generate(args.work)
+    names = sorted(n for n in os.listdir(args.work) if re.search(args.filter, n) and n != "done")
+    counts, reasons = collections.Counter(), collections.Counter()
+    for at in range(0, len(names), 200):
+        part = [os.path.join(args.work, n) for n in names[at:at + 200]]
+        out = subprocess.run([args.tool, *part], capture_output=True, text=True, errors="replace").stdout
+        for line in out.splitlines():
+            verdict, _, rest = line.partition(" ")
+            counts[verdict] += 1
+            if verdict == "FAIL" or (args.verbose and verdict == "SKIP"):
+                print(line)
+            if verdict == "SKIP":
+                reasons[rest.split(" ", 1)[-1].split(": ", 1)[-1]] += 1
+    print(f"ops: {counts['PASS']} passed, {counts['FAIL']} failed, {counts['SKIP']} skipped")
+    return 1 if counts["FAIL"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
