@@ -180,6 +180,7 @@ const Expr *ex_var_named(ExprPool *p, const char *name, const Expr *lo, const Ex
   return var_make(p, arena_strdup(p->arena, name), lo, extent);
 }
 
+const Expr *ex_var_of(ExprPool *p, int id) { return p->vars.data[id].expr; }
 const char *expr_var_name(const ExprPool *p, int id) { return p->vars.data[id].name; }
 const Expr *expr_var_extent(const ExprPool *p, int id) { return p->vars.data[id].extent; }
 const Expr *expr_var_lo(const ExprPool *p, int id) { return p->vars.data[id].lo; }

@@ -1,5 +1,5 @@
 /* The pass manager: order, requirements, verification after every pass, dumps, times. In debug builds the graph is
- * also printed, parsed and printed again after every pass, so that no pass can make what the text cannot say. */
+ * also printed, parsed and printed again after every pass (BURIN_DEBUG), so that no pass can make what the text cannot say. */
 #include "passes/pass.h"
 #include <errno.h>
 #include <string.h>
@@ -109,7 +109,7 @@ static const char *ir_text(Run *r, Arena *a, bool with_consts) {
   return sb_str(&b);
 }
 
-#ifndef NDEBUG
+#ifdef BURIN_DEBUG
 enum { ROUND_TRIP_BYTES = 4 << 20 };
 
 static int64_t const_bytes(const Model *m) {

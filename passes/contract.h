@@ -1,0 +1,60 @@
+/* Tiled contractions: C[row, n] = Σ_k A[row, k] · B[k, n] over register tiles of rows × vectors. What Conv,
+ * ConvTranspose, MatMul and Gemm have in common; lower_contract.c describes nodes so, contract_emit.c builds the
+ * loops, contract_tile.c chooses tile and blocks, pack.c orders weights. Internal to passes/. */
+#pragma once
+#include "passes/conv_axes.h"
+#include "passes/kernel.h"
+
+enum { MAX_K = 4 };
+
+typedef struct Tile {
+  int rows, vectors;      /* register tile: rows × (vectors × lanes) */
+} Tile;
+
+typedef struct Contract Contract;
+struct Contract {
+  Lower *l;
+  ExprPool *p;
+  KernelBuild b;
+  const Value *root, *anchor;
+  const Place *to;
+  int lanes;              /* f32 lanes of a vector */
+  /* index space */
+  int n_outer;            /* batch, group, depth: one tile never spans two of them */
+  const Expr *outer_extent[MAX_RANK], *outer[MAX_RANK];
+  bool flat;              /* rows are one dimension, in order of memory */
+  const Expr *rows_h, *rows_w; /* extents; flat: rows_h is 1 */
+  const Expr *n;          /* columns */
+  int n_k;                /* contracted dimensions, outermost first */
+  const Expr *k[MAX_K], *k_extent[MAX_K];
+  /* logical index of the anchor's output at (outer, h, w, column) */
+  void (*out_index)(const Contract *c, const Expr *h, const Expr *w, const Expr *col, const Expr **idx);
+  /* A at (outer, h, w, k) as an expression of f32 */
+  const Expr *(*a)(Contract *c, const Expr *h, const Expr *w);
+  /* what to add to the accumulator for output idx, or NULL */
+  const Expr *(*add)(Contract *c, const Expr *const *idx);
+  double scale;           /* factor of the sum (Gemm's alpha) when B is not packed at compile time */
+  const void *info;       /* of the callbacks */
+  /* B: packed panels [outer_b][panel][k…][vectors*lanes], or direct rows */
+  int b_buffer;           /* module buffer of packed panels; -1: direct */
+  const Expr *(*b_offset)(const Contract *c); /* element offset of the panels of the current outer index; NULL: 0 */
+  const Expr *b_outer;    /* its value */
+  const Expr *(*b_direct)(Contract *c, const Expr *col);
+  Tile tile;
+};
+
+Tile contract_choose_tile(const Target *t, double rows_h, double rows_w, bool flat, double n, double k);
+Step *contract_emit(Contract *c);
+/* Weights as f32 panels [group][panel][k0][k1]…[lane]; element (g, k…, col) is data[base + g*gs + Σ k*ks + col*cs]. */
+typedef struct PackShape {
+  int64_t groups, group_stride, cols, col_stride, base;
+  int n_k;
+  int64_t k[MAX_K], k_stride[MAX_K];
+  int64_t width;          /* lanes of a full panel */
+  int64_t lanes;          /* the last panel is cut to a multiple of this */
+  double scale;
+} PackShape;
+ConstData *pack_panels(Model *m, const ConstData *w, const PackShape *s);
+/* A place from which all taps of a convolution can be read: its input's own, or a padded copy that *steps make.
+ * NULL: the input is inlined and needs no halo. */
+const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **steps);

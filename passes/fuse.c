@@ -1,0 +1,281 @@
+/* Forms kernels: decides which values are never stored but computed where they are read (Value.inlined).
+ *
+ * needs expanded ops; breaks nothing; ignores layouts.
+ * Walks each graph backwards. A value is inlined when evaluating its readers with it, hoisting of invariant parts
+ * included, costs no more than evaluating readers and value apart plus a trip through memory. A contraction is
+ * inlined into one elementwise reader of its own shape: the reader becomes its epilogue. */
+#include "passes/kernel.h"
+
+#include <string.h>
+
+enum { MAX_EXPRS = 6, MAX_LOADS = 24 };
+static const double memory_cost = 2.5; /* store and reload of an element, in units of expr_total_cost */
+
+typedef struct Root {
+  const Value *v;
+  const Value *anchor;
+  const Expr *vars[MAX_RANK];
+  const Expr *operand_vars[MAX_EXPRS][MAX_RANK];
+  const Expr *exprs[MAX_EXPRS]; /* 0: the element; then operands of the anchor, or pieces */
+  int n_exprs;
+  double cost;
+} Root;
+
+typedef struct Fuse {
+  Model *m;
+  ExprPool *p;
+  Arena *a;
+  Place *places;      /* row-major stand-ins by value id */
+  const Value **by_id;
+  bool *forced;       /* must lie in memory */
+  Vec(Root *) *readers;
+  int n_values;
+  bool changed;
+} Fuse;
+
+static const Place *stand_in(void *user, const Value *v, int *id) {
+  Fuse *f = user;
+  Place *pl = &f->places[v->id];
+  if (!pl->stride) {
+    pl->stride = ARENA_ARRAY(f->a, const Expr *, v->rank + 1);
+    const Layout keep = v->layout;
+    ((Value *)v)->layout = (Layout){0};
+    strides_of(f->m, v, pl->stride, NULL, NULL);
+    ((Value *)v)->layout = keep;
+    pl->dense = true;
+    f->by_id[v->id] = v;
+  }
+  *id = v->id;
+  return pl;
+}
+
+static void make_vars(Fuse *f, const Value *v, const Expr **vars) {
+  for (int d = 0; d < v->rank; d++)
+    vars[d] = expr_is_i64(v->dims[d], 1) ? ex_i64(f->p, 0) : ex_var(f->p, "f", v->dims[d]);
+}
+
+static Root *root_new(Fuse *f, const Value *v) {
+  Root *r = ARENA_NEW(f->a, Root);
+  r->v = v;
+  make_vars(f, v, r->vars);
+  return r;
+}
+
+static const Expr **operand_vars(Fuse *f, Root *r, int slot, const Value *v) {
+  if (!r->operand_vars[slot][0] && v->rank) make_vars(f, v, r->operand_vars[slot]);
+  return r->operand_vars[slot];
+}
+
+/* One load whose index is affine in all variables of the operand: what a template can address. */
+static bool addressable(Fuse *f, const Expr *e, const Expr *const *vars, int rank) {
+  if (e->op == EX_CONST) return true;
+  if (e->op != EX_LOAD || e->a[1]) return false;
+  for (int d = 0; d < rank; d++) {
+    const Expr *coeff, *rest;
+    if (vars[d]->op == EX_VAR && !expr_affine(f->p, e->a[0], vars[d], &coeff, &rest)) return false;
+  }
+  return !(e->a[0]->flags & EXF_LOAD);
+}
+
+/* Builds the expressions of r with the current choices; false when they are not acceptable. */
+static bool root_build(Fuse *f, Root *r) {
+  KernelExpr x;
+  kernel_expr_init(&x, f->m, stand_in, f);
+  const Node *n = r->v->def;
+  r->anchor = kernel_anchor(r->v);
+  r->n_exprs = 0;
+  if (n->op->flags & OF_PIECES) {
+    for (int k = 0; k < n->n_in && k < MAX_EXPRS; k++)
+      r->exprs[r->n_exprs++] = kernel_expr_read(&x, n->in[k], operand_vars(f, r, k, n->in[k]));
+  } else {
+    x.anchor = r->anchor;
+    x.anchor_idx = r->vars;
+    r->exprs[r->n_exprs++] = kernel_expr_of(&x, r->v, r->vars);
+    x.anchor = NULL;
+    const int n_in = r->anchor ? r->anchor->def->n_in : 0;
+    for (int k = 0; k < n_in && k < MAX_EXPRS - 1; k++) {
+      const Value *v = r->anchor->def->in[k];
+      if (!v) continue;
+      const Expr **vars = operand_vars(f, r, k + 1, v);
+      const Expr *e = kernel_expr_read(&x, v, vars);
+      if (!addressable(f, e, vars, v->rank)) return false;
+      r->exprs[r->n_exprs++] = e;
+    }
+  }
+  r->cost = expr_total_cost(f->p, r->n_exprs, r->exprs);
+  return !x.bad;
+}
+
+typedef struct ReadNote {
+  Fuse *f;
+  Root *r;
+  int count;
+} ReadNote;
+
+static void note_reader(void *user, const Expr *load) {
+  ReadNote *n = user;
+  for (int i = 0; i < n->f->readers[load->id].n; i++)
+    if (n->f->readers[load->id].data[i] == n->r) return;
+  vec_push(n->f->a, &n->f->readers[load->id], n->r);
+}
+
+static void count_load(void *user, const Expr *load) { ((ReadNote *)user)->count++; }
+
+static void register_reads(Fuse *f, Root *r) {
+  ReadNote n = {f, r, 0};
+  for (int i = 0; i < r->n_exprs; i++) expr_each_load(f->p, r->exprs[i], note_reader, &n);
+}
+
+static bool reads(Fuse *f, const Root *r, const Value *v);
+static void match_load(void *user, const Expr *load) {
+  ReadNote *n = user;
+  if (load->id == n->count) n->r = NULL;
+}
+/* The list of readers may be stale: an inlining may have dropped the load. */
+static bool reads(Fuse *f, const Root *r, const Value *v) {
+  ReadNote n = {f, (Root *)r, v->id};
+  for (int i = 0; i < r->n_exprs; i++) expr_each_load(f->p, r->exprs[i], match_load, &n);
+  return n.r == NULL;
+}
+
+static bool has_reduce(const Root *r) { return (r->exprs[0]->flags & EXF_REDUCE) != 0; }
+
+static bool fits(Fuse *f, const Root *r) {
+  ReadNote n = {f, NULL, 0};
+  for (int i = 0; i < r->n_exprs; i++) expr_each_load(f->p, r->exprs[i], count_load, &n);
+  return n.count <= MAX_LOADS && !(r->anchor && has_reduce(r));
+}
+
+static bool can_be_epilogue(const Root *r, const Value *v) {
+  return !r->anchor && !has_reduce(r) && !(r->v->def->op->flags & OF_PIECES) && value_same_shape(r->v, v);
+}
+
+/* Tries to inline v into all its readers; on success they hold the new expressions. */
+static bool try_inline(Fuse *f, Value *v) {
+  const bool contraction = node_is_contraction(v->def);
+  Vec(Root *) *rs = (void *)&f->readers[v->id];
+  double before = 0, after = 0;
+  int live = 0;
+  for (int i = 0; i < rs->n; i++) {
+    if (!reads(f, rs->data[i], v)) continue;
+    if (contraction && !can_be_epilogue(rs->data[i], v)) return false;
+    rs->data[live++] = rs->data[i];
+    before += rs->data[i]->cost;
+  }
+  rs->n = live;
+  if (!live || (contraction && live > 1)) return false;
+  Root *alone = root_new(f, v);
+  if (!contraction && !root_build(f, alone)) return false;
+  Root *trial = ARENA_ARRAY(f->a, Root, live);
+  v->inlined = true;
+  bool ok = true;
+  for (int i = 0; i < live && ok; i++) {
+    trial[i] = *rs->data[i];
+    ok = root_build(f, &trial[i]) && fits(f, &trial[i]);
+    after += trial[i].cost;
+  }
+  double stay = before + alone->cost;
+  for (int i = 0; i < live; i++)
+    stay += memory_cost * expr_extent_guess(f->p, value_count(f->p, v)) / (v->def->op->flags & OF_INDEX_ONLY ? 1 : live);
+  if (!contraction && !value_is_view(v)) ok = ok && after <= stay;
+  if (!ok) {
+    v->inlined = false;
+    return false;
+  }
+  for (int i = 0; i < live; i++) {
+    *rs->data[i] = trial[i];
+    register_reads(f, rs->data[i]);
+  }
+  return true;
+}
+
+static void force(Fuse *f, const Value *v) {
+  if (!v) return;
+  f->forced[v->id] = true;
+  const Value *src = view_source(v);
+  f->forced[src->id] = true;
+}
+
+static void fuse_graph(Fuse *f, Graph *g);
+
+static void force_region(Fuse *f, Graph *g) {
+  for (int i = 0; i < g->outputs.n; i++) force(f, g->outputs.data[i]);
+  fuse_graph(f, g);
+}
+
+static void materialise(Fuse *f, Value *v) {
+  Root *r = root_new(f, v);
+  v->inlined = false;
+  root_build(f, r);
+  register_reads(f, r);
+}
+
+/* Pieces computed by a kernel of their own are stored straight into the whole. */
+static void force_pieces(Fuse *f, const Node *n) {
+  for (int k = 0; k < n->n_in; k++) {
+    const Value *v = n->in[k];
+    if (k >= MAX_EXPRS || (v->def && !(v->def->op->flags & (OF_INDEX_ONLY | OF_VIEW)))) force(f, v);
+  }
+}
+
+static void fuse_output(Fuse *f, Value *v) {
+  const Node *n = v->def;
+  const bool wanted = f->forced[v->id] || f->readers[v->id].n;
+  if (!wanted || v->kind != TY_TENSOR) return;
+  if (value_is_view(v)) {
+    v->inlined = true;
+    if (f->forced[v->id]) force(f, v);
+    if (!try_inline(f, v)) v->inlined = true;
+    if (f->forced[v->id]) materialise(f, v), v->inlined = true;
+    f->changed = true;
+    return;
+  }
+  if (n->op->flags & OF_PIECES) force_pieces(f, n);
+  if (!f->forced[v->id] && !(n->op->flags & OF_PIECES) && try_inline(f, v)) {
+    f->changed = true;
+    return;
+  }
+  materialise(f, v);
+}
+
+static void fuse_node(Fuse *f, Node *n) {
+  for (int i = 0; i < n->n_syms; i++) force(f, n->syms[i].src);
+  if (n->op->body == OB_EXTERN || n->op->body == OB_REGION) {
+    for (int k = 0; k < n->n_in; k++) force(f, n->in[k]);
+    for (int k = 0; k < n->n_attrs; k++)
+      if (n->attrs[k].kind == AT_GRAPH) force_region(f, n->attrs[k].graph);
+    return;
+  }
+  for (int k = n->n_out - 1; k >= 0; k--)
+    if (n->out[k] && !n->out[k]->cdata) fuse_output(f, n->out[k]);
+}
+
+static void fuse_graph(Fuse *f, Graph *g) {
+  for (int i = g->nodes.n - 1; i >= 0; i--) fuse_node(f, g->nodes.data[i]);
+}
+
+static void force_captured(Fuse *f, Graph *g, bool inside) {
+  for (int i = 0; i < g->nodes.n; i++) {
+    const Node *n = g->nodes.data[i];
+    for (int k = 0; inside && k < n->n_in; k++)
+      if (n->in[k] && n->in[k]->def && n->in[k]->def->graph != g) force(f, n->in[k]);
+    for (int k = 0; k < n->n_attrs; k++)
+      if (n->attrs[k].kind == AT_GRAPH) force_captured(f, n->attrs[k].graph, true);
+  }
+  for (int i = 0; inside && i < g->outputs.n; i++)
+    if (g->outputs.data[i]->def && g->outputs.data[i]->def->graph != g) force(f, g->outputs.data[i]);
+}
+
+bool pass_fuse(PassCtx *c) {
+  Model *m = c->model;
+  Fuse f = {.m = m, .p = m->pool, .a = c->scratch, .n_values = m->next_value};
+  f.places = ARENA_ARRAY(f.a, Place, f.n_values + 1);
+  f.by_id = ARENA_ARRAY(f.a, const Value *, f.n_values + 1);
+  f.forced = ARENA_ARRAY(f.a, bool, f.n_values + 1);
+  f.readers = arena_alloc_array(f.a, (size_t)f.n_values + 1, sizeof *f.readers);
+  force_captured(&f, m->main, false);
+  for (int i = 0; i < m->main->outputs.n; i++) force(&f, m->main->outputs.data[i]);
+  fuse_graph(&f, m->main);
+  c->changed = f.changed;
+  return true;
+}

@@ -1,0 +1,430 @@
+/* Generic kernels: one loop nest over the elements of a value, in memory order, storing its elem.
+ *
+ * Reductions inside the expression are computed at the loop level on which their free variables live, or by a
+ * kernel of their own where that level would repeat them. The innermost loop, or the reduction, runs in vectors;
+ * the outer loops are flattened into one parallel loop. */
+#include "passes/kernel.h"
+
+#include <string.h>
+
+enum { MAX_LOOPS = MAX_RANK, MAX_REDS = 64, BLOCK = 4096, LANE_BLOCK = 64 };
+static const double parallel_worth = 30000; /* estimated vector operations below which one thread is faster */
+
+typedef struct Nest {
+  KernelBuild b;
+  Lower *l;
+  ExprPool *p;
+  int n;                       /* loops, outermost first */
+  const Expr *var[MAX_LOOPS];
+  const Place *to;
+  const Expr *store;           /* index in the target */
+  const Expr *value;
+  ExprList reds;               /* not nested in the value of another loop level: inner before outer */
+  int n_done;                  /* reductions with a local */
+  const Expr *red_from[MAX_REDS], *red_to[MAX_REDS];
+  bool vector_root;            /* the innermost loop runs in vectors */
+  bool failed;
+} Nest;
+
+static const Expr *extent(Nest *t, int k) { return expr_var_extent(t->p, t->var[k]->id); }
+static double guess(Nest *t, const Expr *var) {
+  return expr_extent_guess(t->p, expr_var_extent(t->p, var->id));
+}
+
+/* ---- collapsing adjacent loops ----------------------------------------------------------------------------- */
+
+typedef struct Collapse {
+  Nest *t;
+  const Expr *outer, *inner, *width; /* width: extent of inner */
+  bool ok;
+} Collapse;
+
+/* outer and inner occur only as outer*width*c + inner*c. */
+static bool merges(Collapse *c, const Expr *index) {
+  const Expr *co, *ci, *rest, *rest2;
+  if (!expr_affine(c->t->p, index, c->outer, &co, &rest)) return false;
+  if (!expr_affine(c->t->p, rest, c->inner, &ci, &rest2)) return false;
+  if (co != ex_mul(c->t->p, ci, c->width)) return false;
+  return !expr_uses_var(co, c->inner->id) && !expr_uses_var(ci, c->outer->id);
+}
+
+static void check_load(void *user, const Expr *load) {
+  Collapse *c = user;
+  if (!c->ok) return;
+  if (load->a[1] && (expr_uses_var(load->a[1], c->outer->id) || expr_uses_var(load->a[1], c->inner->id)))
+    c->ok = false;
+  if (c->ok) c->ok = merges(c, load->a[0]);
+}
+
+static const Expr *drop_load(void *user, const Expr *leaf) {
+  return leaf->op == EX_LOAD ? ex_const(user, leaf->dtype, 0) : NULL;
+}
+
+static bool try_collapse(Nest *t, int k) {
+  Collapse c = {t, t->var[k], t->var[k + 1], extent(t, k + 1), true};
+  if (!merges(&c, t->store)) return false;
+  expr_each_load(t->p, t->value, check_load, &c);
+  if (!c.ok) return false;
+  const Expr *rest = expr_rewrite(t->p, t->value, drop_load, t->p);
+  if (expr_uses_var(rest, c.outer->id) || expr_uses_var(rest, c.inner->id)) return false;
+  const Expr *both = ex_var(t->p, "i", ex_mul(t->p, extent(t, k), c.width));
+  const Expr *zero = ex_i64(t->p, 0);
+  t->store = expr_subst(t->p, expr_subst(t->p, t->store, c.outer, zero), c.inner, both);
+  t->value = expr_subst(t->p, expr_subst(t->p, t->value, c.outer, zero), c.inner, both);
+  t->var[k] = both;
+  for (int i = k + 1; i + 1 < t->n; i++) t->var[i] = t->var[i + 1];
+  t->n--;
+  return true;
+}
+
+static void collapse(Nest *t) {
+  for (int k = t->n - 2; k >= 0; k--) try_collapse(t, k);
+}
+
+/* ---- reductions ---------------------------------------------------------------------------------------------- */
+
+static int level_of(Nest *t, const Expr *e) {
+  for (int k = t->n - 1; k >= 0; k--)
+    if (expr_uses_var(e, t->var[k]->id)) return k + 1;
+  return 0;
+}
+
+/* Uses the variable of another reduction: belongs inside that one. */
+static bool is_nested(Nest *t, const Expr *r) {
+  for (int i = 0; i < t->reds.n; i++) {
+    const Expr *o = t->reds.data[i];
+    if (o != r && expr_uses_var(r, o->id)) return true;
+  }
+  return false;
+}
+
+static double repeat_factor(Nest *t, const Expr *r, int level) {
+  double f = 1;
+  for (int k = 0; k < level; k++)
+    if (!expr_uses_var(r, t->var[k]->id)) f *= guess(t, t->var[k]);
+  return f;
+}
+
+static Step *finish_nest(Nest *t);
+
+/* Computes r by a kernel of its own over the loops it depends on, and reads it back. */
+static Step *split_reduction(Nest *t, const Expr *r, const Value *root) {
+  Nest s;
+  memset(&s, 0, sizeof s);
+  s.l = t->l;
+  s.p = t->p;
+  kb_begin(&s.b, t->l, root, "reduce");
+  const Expr *dims[MAX_LOOPS], *idx[MAX_LOOPS];
+  for (int k = 0; k < t->n; k++) {
+    if (!expr_uses_var(r, t->var[k]->id)) continue;
+    dims[s.n] = extent(t, k);
+    idx[s.n] = t->var[k];
+    s.var[s.n++] = t->var[k];
+  }
+  Place *pl = lower_temp(t->l, (DType)r->dtype, s.n, dims, "reduced");
+  s.to = pl;
+  s.value = kb_import(&s.b, &t->b, r);
+  s.store = place_index(t->p, pl, s.n, idx);
+  const int in = kb_param(&t->b, pl->buffer, pl->offset, PA_READ);
+  const Expr *load = ex_load(t->p, (DType)r->dtype, in, s.store, NULL);
+  t->value = expr_replace(t->p, t->value, 1, &r, &load);
+  for (int i = 0; i < t->reds.n; i++) t->reds.data[i] = expr_replace(t->p, t->reds.data[i], 1, &r, &load);
+  return finish_nest(&s);
+}
+
+static void refresh_reductions(Nest *t) {
+  t->reds.n = 0;
+  expr_reductions(t->p, t->value, &t->reds);
+}
+
+static bool worth_parallel(Nest *t) {
+  return t->n > 0 && expr_total_cost(t->p, 1, &t->value) > parallel_worth;
+}
+
+/* Reductions whose level repeats them often, or that stand outside all loops of a parallel kernel. */
+static Step *split_reductions(Nest *t, const Value *root) {
+  Step *steps = NULL;
+  for (bool again = true; again;) {
+    again = false;
+    refresh_reductions(t);
+    for (int i = 0; i < t->reds.n && !again; i++) {
+      const Expr *r = t->reds.data[i];
+      if (is_nested(t, r)) continue;
+      const int level = level_of(t, r);
+      const bool outside = level == 0 && t->n > 0 && worth_parallel(t);
+      if (!outside && repeat_factor(t, r, level) < 2.5) continue;
+      if (r == t->value && !outside) continue;
+      step_append(&steps, split_reduction(t, r, root));
+      again = true;
+    }
+  }
+  return steps;
+}
+
+static const Expr *with_locals(Nest *t, const Expr *e) {
+  return expr_replace(t->p, e, t->n_done, t->red_from, t->red_to);
+}
+
+typedef struct Strides {
+  Nest *t;
+  const Expr *var;
+  int good, bad;
+} Strides;
+
+static void count_stride(void *user, const Expr *load) {
+  Strides *s = user;
+  const Expr *c, *rest;
+  if (!expr_uses_var(load, s->var->id)) return;
+  if (expr_affine(s->t->p, load->a[0], s->var, &c, &rest) && expr_is_i64(c, 1))
+    s->good++;
+  else
+    s->bad++;
+}
+
+static Strides strides(Nest *t, const Expr *e, const Expr *var) {
+  Strides s = {t, var, 0, 0};
+  expr_each_load(t->p, e, count_stride, &s);
+  return s;
+}
+
+/* The reduction directly inside r of the same kind: one accumulator serves both. */
+static const Expr *inner_of(Nest *t, const Expr *r) {
+  const Expr *b = r->a[0];
+  return b->op == EX_REDUCE && b->k.i == r->k.i && b->dtype == r->dtype && expr_uses_var(b, r->id) ? b : NULL;
+}
+
+static void emit_reduction(Nest *t, StmtList *out, const Expr *r, bool may_vector);
+
+/* The loops of r (and of those merged into it) around the accumulation into `local`. */
+static Stmt *reduction_loops(Nest *t, const Expr *r, int local, bool may_vector) {
+  Arena *a = t->l->m->arena;
+  const Expr *var = ex_var_of(t->p, r->id);
+  const Expr *inner = inner_of(t, r);
+  if (inner) return stmt_for(a, FOR_SERIAL, var, reduction_loops(t, inner, local, may_vector));
+  StmtList body = {0};
+  ExprList nested = {0};
+  expr_reductions(t->p, r->a[0], &nested);
+  const int keep = t->n_done;
+  bool has_nested = false;
+  for (int i = 0; i < nested.n; i++) {
+    bool done = false;
+    for (int k = 0; k < t->n_done; k++) done = done || t->red_from[k] == nested.data[i];
+    if (done) continue;
+    bool ready = true; /* nested ones that belong into a deeper reduction are emitted there */
+    for (int j = 0; j < nested.n; j++)
+      if (j != i && expr_uses_var(nested.data[i], nested.data[j]->id)) ready = false;
+    if (!ready) continue;
+    emit_reduction(t, &body, nested.data[i], false);
+    has_nested = true;
+  }
+  const Strides s = strides(t, r->a[0], var);
+  const bool vector = may_vector && !has_nested && !s.bad && guess(t, var) >= 4;
+  stmt_add(&body, stmt_acc(a, local, ex_i64(t->p, 0), (ReduceKind)r->k.i, with_locals(t, r->a[0])));
+  t->n_done = keep;
+  return stmt_for(a, vector ? FOR_VECTOR : FOR_SERIAL, var, body.first);
+}
+
+static void emit_reduction(Nest *t, StmtList *out, const Expr *r, bool may_vector) {
+  if (t->n_done == MAX_REDS) {
+    t->failed = true;
+    return;
+  }
+  Arena *a = t->l->m->arena;
+  const DType dt = (DType)r->dtype;
+  const int local = kernel_add_local(t->l->mod, t->b.k, (Local){.name = "t", .dtype = dt, .count = 1});
+  const Expr *zero = ex_i64(t->p, 0);
+  stmt_add(out, stmt_local(a, local));
+  stmt_add(out, stmt_set(a, local, zero, reduce_identity(t->p, (ReduceKind)r->k.i, dt)));
+  stmt_add(out, reduction_loops(t, r, local, may_vector));
+  t->red_from[t->n_done] = r;
+  t->red_to[t->n_done++] = ex_local(t->p, dt, local, zero);
+}
+
+/* ---- the nest ------------------------------------------------------------------------------------------------- */
+
+static bool under_merged(Nest *t, const Expr *r) {
+  for (int i = 0; i < t->reds.n; i++)
+    if (inner_of(t, t->reds.data[i]) == r) return true;
+  return false;
+}
+
+static void emit_level(Nest *t, StmtList *out, int k, int first_loop) {
+  Arena *a = t->l->m->arena;
+  const int keep = t->n_done;
+  for (int i = 0; i < t->reds.n; i++) {
+    const Expr *r = t->reds.data[i];
+    const int level = level_of(t, r);
+    const bool here = level == k || (k == first_loop && level < k);
+    if (!here || is_nested(t, r) || under_merged(t, r)) continue;
+    emit_reduction(t, out, r, k < t->n || !t->vector_root);
+  }
+  if (k == t->n) {
+    const int target = kb_param(&t->b, t->to->buffer, t->to->offset, PA_WRITE);
+    stmt_add(out, stmt_store(a, target, t->store, with_locals(t, t->value)));
+  } else {
+    StmtList body = {0};
+    emit_level(t, &body, k + 1, -1);
+    const bool vector = k == t->n - 1 && t->vector_root;
+    stmt_add(out, stmt_for(a, vector ? FOR_VECTOR : FOR_SERIAL, t->var[k], body.first));
+  }
+  t->n_done = keep;
+}
+
+/* Vectors along the innermost loop, unless its loads are scattered and those of a reduction inside are not. */
+static bool choose_vector_root(Nest *t) {
+  if (!t->n) return false;
+  const Expr *v = t->var[t->n - 1];
+  const double n = guess(t, v);
+  int good = 0, red_good = 0, inner_reds = 0;
+  double longest = 0;
+  const Strides root = strides(t, t->value, v);
+  for (int i = 0; i < t->reds.n; i++) {
+    const Expr *r = t->reds.data[i];
+    if (level_of(t, r) != t->n) continue;
+    inner_reds++;
+    const Strides s = strides(t, r->a[0], ex_var_of(t->p, r->id));
+    red_good += s.good && !s.bad;
+    if (s.good && !s.bad && guess(t, ex_var_of(t->p, r->id)) > longest)
+      longest = guess(t, ex_var_of(t->p, r->id));
+  }
+  good = root.good;
+  if (!inner_reds) return true;
+  if (red_good && longest >= 8 && (root.bad > good || n < 8)) return false;
+  return true;
+}
+
+/* Reductions of symbolic extent cannot run inside lanes when the bounds vary by lane; extents use no loop variables
+ * in that case. */
+static bool lanes_uniform(Nest *t) {
+  const Expr *v = t->n ? t->var[t->n - 1] : NULL;
+  for (int i = 0; v && i < t->reds.n; i++)
+    if (expr_uses_var(t->reds.data[i]->a[1], v->id)) return false;
+  return true;
+}
+
+static const Expr *subst_all(Nest *t, const Expr *e, const Expr *from, const Expr *to) {
+  return expr_subst(t->p, e, from, to);
+}
+
+/* Replaces var[k] by an expression everywhere. */
+static void rebind(Nest *t, const Expr *from, const Expr *to) {
+  t->store = subst_all(t, t->store, from, to);
+  t->value = subst_all(t, t->value, from, to);
+}
+
+/* Flattens loops [0, q) into one parallel variable. */
+static void flatten(Nest *t, int q) {
+  const Expr *total = ex_i64(t->p, 1);
+  for (int k = 0; k < q; k++) total = ex_mul(t->p, total, extent(t, k));
+  const Expr *par = ex_var(t->p, "p", total), *rest = par;
+  for (int k = q - 1; k >= 0; k--) {
+    const Expr *old = t->var[k];
+    const Expr *part = k ? ex_floormod(t->p, rest, extent(t, k)) : rest;
+    rest = k ? ex_floordiv(t->p, rest, extent(t, k)) : rest;
+    rebind(t, old, part);
+  }
+  t->var[0] = par;
+  for (int k = q; k < t->n; k++) t->var[k - q + 1] = t->var[k];
+  t->n -= q - 1;
+}
+
+/* One long loop: blocks in parallel, lanes inside. */
+static void block(Nest *t, int64_t size) {
+  const Expr *n = extent(t, 0), *b = ex_i64(t->p, size);
+  const Expr *par = ex_var(t->p, "p", ex_ceildiv(t->p, n, size));
+  const Expr *base = ex_mul(t->p, par, b);
+  int64_t whole;
+  const bool even = expr_is_const(n, &whole) && whole % size == 0;
+  const Expr *in = ex_var(t->p, "i", even ? b : ex_min(t->p, b, ex_sub(t->p, n, base)));
+  rebind(t, t->var[0], ex_add(t->p, base, in));
+  t->var[0] = par;
+  t->var[1] = in;
+  t->n = 2;
+}
+
+static int loops_to_flatten(Nest *t) {
+  int limit = t->n - 1;
+  for (int i = 0; i < t->reds.n; i++) {
+    const int level = level_of(t, t->reds.data[i]);
+    if (level > 0 && level < limit) limit = level;
+  }
+  double n = 1;
+  int q = 0;
+  while (q < limit && n < 64) n *= guess(t, t->var[q++]);
+  return q;
+}
+
+/* Makes the outer loops parallel when the work is worth it; returns whether there is a parallel loop. */
+static bool parallelise(Nest *t) {
+  if (!worth_parallel(t)) return false;
+  if (t->n == 1) {
+    if (!t->vector_root) return true;
+    const int64_t size = t->reds.n ? LANE_BLOCK : BLOCK;
+    if (guess(t, t->var[0]) < 2 * size) return false;
+    block(t, size);
+  } else {
+    flatten(t, loops_to_flatten(t));
+  }
+  refresh_reductions(t);
+  return true;
+}
+
+static Step *finish_nest(Nest *t) {
+  collapse(t);
+  refresh_reductions(t);
+  t->vector_root = choose_vector_root(t) && lanes_uniform(t);
+  const double cost = expr_total_cost(t->p, 1, &t->value);
+  const bool parallel = parallelise(t);
+  StmtList body = {0};
+  emit_level(t, &body, 0, parallel ? -1 : 0);
+  if (parallel && body.first && body.first->kind == ST_FOR && !body.first->next) {
+    body.first->loop = FOR_PARALLEL;
+    t->b.k->grain = cost / guess(t, t->var[0]);
+  }
+  return t->failed ? NULL : kb_finish(&t->b, body.first);
+}
+
+/* Dimensions by decreasing stride of the target, as far as they compare. */
+static void memory_order(const Value *v, const Place *to, int *order) {
+  for (int d = 0; d < v->rank; d++) order[d] = v->layout.perm && !to->dense ? v->layout.perm[d] : d;
+  for (int i = 1; i < v->rank; i++)
+    for (int j = i; j > 0; j--) {
+      int64_t a, b;
+      if (!expr_is_const(to->stride[order[j - 1]], &a) || !expr_is_const(to->stride[order[j]], &b) || a >= b) break;
+      const int swap = order[j];
+      order[j] = order[j - 1];
+      order[j - 1] = swap;
+    }
+}
+
+static Step *lower_nest(Lower *l, const Value *root, const Place *to, bool read) {
+  Nest t;
+  memset(&t, 0, sizeof t);
+  t.l = l;
+  t.p = l->p;
+  t.to = to;
+  kb_begin(&t.b, l, root, read ? "copy" : NULL);
+  int order[MAX_RANK];
+  const Expr *idx[MAX_RANK];
+  memory_order(root, to, order);
+  for (int i = 0; i < root->rank; i++) {
+    const int d = order[i];
+    if (expr_is_i64(root->dims[d], 1)) {
+      idx[d] = ex_i64(l->p, 0);
+      continue;
+    }
+    idx[d] = t.var[t.n++] = ex_var(l->p, "i", root->dims[d]);
+  }
+  t.value = read ? kernel_expr_read(&t.b.x, root, idx) : kernel_expr_of(&t.b.x, root, idx);
+  if (t.b.x.bad) {
+    diag_internal(l->m->diag, t.b.loc, "lower: a value of the kernel cannot be read");
+    return NULL;
+  }
+  t.store = place_index(l->p, to, root->rank, idx);
+  Step *steps = split_reductions(&t, root);
+  step_append(&steps, finish_nest(&t));
+  return steps;
+}
+
+Step *lower_elem(Lower *l, const Value *root, const Place *to) { return lower_nest(l, root, to, false); }
+Step *lower_read(Lower *l, const Value *v, const Place *to) { return lower_nest(l, v, to, true); }
