@@ -2,6 +2,7 @@
  * that); strings that come from outside are reduced to identifiers, so that kernel names are valid symbols. */
 #include "ir/loop.h"
 #include <ctype.h>
+#include <string.h>
 
 Module *module_new(Model *m) {
   Module *mod = ARENA_NEW(m->arena, Module);
@@ -25,7 +26,8 @@ Buffer *module_add_buffer(Module *m, BufferKind kind, DType t, const Expr *count
 }
 
 static const char *identifier(Arena *a, const char *stem) {
-  char *s = arena_strndup(a, stem ? stem : "kernel", 96);
+  if (!stem) stem = "kernel";
+  char *s = arena_strndup(a, stem, strnlen(stem, 96));
   for (char *c = s; *c; c++) *c = isalnum((unsigned char)*c) ? (char)tolower((unsigned char)*c) : '_';
   return s;
 }
