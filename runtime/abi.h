@@ -80,6 +80,9 @@ typedef struct BurinModel {
   /* dims of output k (rank values) from symbols; before a run runtime symbols count as their upper bounds
    * when `bounds` is 1: sizes to allocate. */
   void (*output_dims)(int32_t k, const int64_t *dims, int64_t *out, int32_t bounds);
+  const void *weights;      /* weight_bytes of them */
+  const char *weights_file; /* not NULL: weights is empty address space (64 KiB aligned), over which this file (beside
+                             * the program or library) must be mapped, read-only, before the first run */
 } BurinModel;
 
 #ifdef __cplusplus
