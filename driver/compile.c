@@ -1,0 +1,263 @@
+/* burin compile: model → passes → files, with a summary; and the reproducer of an internal error. */
+#define XXH_INLINE_ALL
+#include "driver/driver.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+
+enum { EMIT_GRAPH = 1 << 16, EMIT_LOOP = 1 << 17, EMIT_FILES = EMIT_GRAPH - 1 };
+static const struct {
+  const char *name, *suffix;
+  unsigned bit;
+} kinds[] = {{"exe", "", EMIT_EXE},       {"obj", ".o", EMIT_OBJ},  {"static", ".a", EMIT_STATIC},    {"shared", ".so", EMIT_SHARED},
+             {"header", ".h", EMIT_HEADER}, {"asm", ".s", EMIT_ASM}, {"llvm", ".ll", EMIT_LLVM},       {"graph", ".graph.ir", EMIT_GRAPH},
+             {"loop", ".loop.ir", EMIT_LOOP}};
+enum { N_KINDS = sizeof kinds / sizeof *kinds };
+
+typedef struct Job {
+  const char *file, *output;
+  unsigned emit;
+  const char *name, *hash;
+  CodegenStats stats;
+} Job;
+
+/* ---- options --------------------------------------------------------------------------------------------------------- */
+static bool parse_emit(Session *s, const char *text, unsigned *out) {
+  *out = 0;
+  while (*text) {
+    const size_t n = strcspn(text, ",");
+    const char *word = arena_strndup(s->arena, text, n);
+    unsigned bit = 0;
+    for (int k = 0; k < N_KINDS; k++)
+      if (strcmp(kinds[k].name, word) == 0) bit = kinds[k].bit;
+    if (!bit) {
+      const char *names[N_KINDS];
+      for (int k = 0; k < N_KINDS; k++) names[k] = kinds[k].name;
+      const char *near = closest(word, names, N_KINDS);
+      if (strcmp(word, "cuda") == 0 || strcmp(word, "ptx") == 0 || strcmp(word, "cubin") == 0)
+        usage_error("--emit=%s is not in this version", word);
+      else if (near) usage_error("--emit: unknown kind '%s'; did you mean '%s'?", word, near);
+      else usage_error("--emit: unknown kind '%s'", word);
+      return false;
+    }
+    *out |= bit;
+    text += n + (text[n] == ',');
+  }
+  return *out || (usage_error("--emit names nothing"), false);
+}
+
+static const char *base_name(const char *path) {
+  const char *slash = strrchr(path, '/');
+  return slash ? slash + 1 : path;
+}
+
+/* A C identifier from a file name. */
+static const char *identifier(Arena *a, const char *path) {
+  const char *base = base_name(path);
+  char *id = arena_printf(a, "%s%s", *base >= '0' && *base <= '9' ? "m_" : "", base);
+  id[strcspn(id, ".")] = 0;
+  for (char *p = id; *p; p++)
+    if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9'))) *p = '_';
+  return *id ? id : "model";
+}
+
+static bool is_identifier(const char *s) {
+  if (!*s || (*s >= '0' && *s <= '9')) return false;
+  for (; *s; s++)
+    if (!((*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') || (*s >= '0' && *s <= '9') || *s == '_')) return false;
+  return true;
+}
+
+static bool unsupported_options(const Options *o) {
+  const char *const given[] = {o->quantize, o->calibrate, o->prune, o->report};
+  static const char *const names[] = {"quantize", "calibrate", "prune", "report"};
+  for (int k = 0; k < 4; k++)
+    if (given[k]) return usage_error("--%s is not in this version", names[k]), true;
+  if (o->precision && strcmp(o->precision, "f32") != 0) return usage_error("--precision=%s is not in this version", o->precision), true;
+  if (o->weights && strcmp(o->weights, "embedded") != 0 && strcmp(o->weights, "external") != 0)
+    return usage_error("--weights: '%s' is neither embedded nor external", o->weights), true;
+  return false;
+}
+
+/* model.onnx → ./model plus the kind's suffix; several kinds: codegen adds suffixes to the stem. */
+static const char *default_output(Session *s, const Job *j) {
+  char *stem = arena_strdup(s->arena, base_name(j->file));
+  char *dot = strrchr(stem, '.');
+  if (dot && dot != stem) *dot = 0;
+  for (int k = 0; k < N_KINDS; k++)
+    if (kinds[k].bit == j->emit) {
+      if (k == 0 && strcmp(stem, base_name(j->file)) == 0) return arena_printf(s->arena, "%s.out", stem);
+      return arena_printf(s->arena, "%s%s", stem, kinds[k].suffix);
+    }
+  return stem;
+}
+
+/* XXH3-128 of the file in hex; empty where it cannot be read (the frontend will say so). */
+static const char *file_hash(Session *s, const char *path) {
+  char block[65536];
+  size_t n;
+  FILE *f = fopen(path, "rb");
+  if (!f) return "";
+  XXH3_state_t *x = XXH3_createState();
+  XXH3_128bits_reset(x);
+  while ((n = fread(block, 1, sizeof block, f)) > 0) XXH3_128bits_update(x, block, n);
+  const XXH128_hash_t h = XXH3_128bits_digest(x);
+  XXH3_freeState(x);
+  fclose(f);
+  return arena_printf(s->arena, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
+}
+
+/* What goes into the descriptor: options that change the code, no paths. */
+static const char *flags_text(Session *s) {
+  StrBuf b = {.arena = s->arena};
+  sb_printf(&b, "-O%d --target=%s", s->opt_level, s->target->name);
+  for (int k = 0; k < s->o->dims.n; k++) sb_printf(&b, " --dim=%s", s->o->dims.v[k]);
+  for (int k = 0; k < s->o->shapes.n; k++) sb_printf(&b, " --shape=%s", s->o->shapes.v[k]);
+  for (int k = 0; k < s->o->disabled.n; k++) sb_printf(&b, " --disable-pass=%s", s->o->disabled.v[k]);
+  if (s->o->passes) sb_printf(&b, " --passes=%s", s->o->passes);
+  return sb_str(&b);
+}
+
+/* ---- writing ------------------------------------------------------------------------------------------------------------ */
+static bool write_text(Session *s, const char *path, StrBuf *text) {
+  const Loc loc = {.file = path, .node = -1};
+  if (!path || strcmp(path, "-") == 0) return progress_clear(s), fputs(sb_str(text), stdout) >= 0;
+  const char *temp = arena_printf(s->arena, "%s.%ld.tmp", path, (long)getpid());
+  FILE *f = fopen(temp, "wb");
+  bool ok = f && fwrite(sb_str(text), 1, (size_t)text->n, f) == (size_t)text->n;
+  if (f && fclose(f) != 0) ok = false;
+  if (ok && rename(temp, path) == 0) return true;
+  const int err = errno;
+  unlink(temp);
+  return diag_error(s->diag, &loc, ERR_OUTPUT, "cannot write: %s", strerror(err));
+}
+
+static const char *text_path(Session *s, const Job *j, unsigned bit, const char *suffix) {
+  if (!j->output || strcmp(j->output, "-") == 0) return NULL;
+  return j->emit == bit ? j->output : arena_printf(s->arena, "%s%s", j->output, suffix);
+}
+
+static bool write_ir(Session *s, const Job *j) {
+  StrBuf graph = {.arena = s->arena}, loop = {.arena = s->arena};
+  if (j->emit & EMIT_GRAPH) model_print(s->model, &graph, false);
+  if ((j->emit & EMIT_GRAPH) && !write_text(s, text_path(s, j, EMIT_GRAPH, ".graph.ir"), &graph)) return false;
+  if (!(j->emit & EMIT_LOOP)) return true;
+  if (s->module) module_print(s->module, &loop);
+  return write_text(s, text_path(s, j, EMIT_LOOP, ".loop.ir"), &loop);
+}
+
+static void on_kernel(void *user, int done, int total) { progress_show(user, "code", done, total); }
+
+static bool write_code(Session *s, Job *j) {
+  int64_t jobs = 0;
+  const Loc loc = {.file = j->file, .node = -1};
+  if (s->o->jobs && !args_number("--jobs", s->o->jobs, 1, 256, &jobs)) return false;
+  if (!s->module) return diag_error(s->diag, &loc, ERR_USAGE, "--passes has no lowering pass, so there is no code to write");
+  const CodegenOptions c = {.emit = j->emit & EMIT_FILES, .output = j->output, .name = j->name, .flags = flags_text(s), .model_hash = j->hash,
+                            .external_weights = s->o->weights && strcmp(s->o->weights, "external") == 0,
+                            .opt_level = s->opt_level, .jobs = (int)jobs, .progress = on_kernel, .progress_user = s};
+  return codegen_write(s->module, s->target, &c, &j->stats);
+}
+
+/* ---- summary -------------------------------------------------------------------------------------------------------------- */
+static const char *bytes_text(Arena *a, int64_t n) {
+  if (n < 10000) return arena_printf(a, "%lld B", (long long)n);
+  if (n < 10000000) return arena_printf(a, "%.1f KB", (double)n / 1e3);
+  return arena_printf(a, "%.1f MB", (double)n / 1e6);
+}
+
+static int fused_nodes(const Module *m) {
+  int n = 0;
+  for (int k = 0; k < m->kernels.n; k++)
+    for (const Loc *l = m->kernels.data[k]->loc; l; l = l->also) n++;
+  return n;
+}
+
+static void summary(Session *s, const Job *j, double seconds) {
+  Arena *a = s->arena;
+  const Module *m = s->module;
+  int64_t arena;
+  progress_clear(s);
+  fprintf(stderr, "%s -> %s (%s)\n", j->file, j->output, s->target->name);
+  fprintf(stderr, "  kernels   %d, called %d times, from %d nodes\n", j->stats.kernels, j->stats.kernel_calls, fused_nodes(m));
+  if (!m->arena_bytes) fprintf(stderr, "  arena     none\n");
+  else if (!expr_is_const(m->arena_bytes, &arena)) fprintf(stderr, "  arena     depends on symbolic sizes\n");
+  else if (m->arena_lower_bound >= 0)
+    fprintf(stderr, "  arena     %s (lower bound %s)\n", bytes_text(a, arena), bytes_text(a, m->arena_lower_bound));
+  else fprintf(stderr, "  arena     %s\n", bytes_text(a, arena));
+  fprintf(stderr, "  weights   %s, code %s, file %s\n", bytes_text(a, j->stats.weight_bytes), bytes_text(a, j->stats.code_bytes),
+          bytes_text(a, j->stats.file_bytes));
+  fprintf(stderr, "  compiled  in %.2f s: read %.2f, passes %.2f, LLVM %.2f, link %.2f\n", seconds, s->load_seconds, s->pass_seconds,
+          j->stats.llvm_seconds, j->stats.link_seconds);
+}
+
+/* ---- internal errors --------------------------------------------------------------------------------------------------------- */
+static bool is_internal(const Session *s) { return diag_exit_status(s->diag) == EXIT_INTERNAL; }
+
+static int replay(Session *s, void *user) {
+  const char *const *args = user; /* file, folder */
+  s->ir_dir = args[1];
+  s->show_progress = false;
+  if (session_target(s) && session_load(s, args[0])) session_passes(s);
+  s->diag = diag_new(s->arena); /* said already */
+  return EXIT_OK;
+}
+
+/* Compiles again with dumps after every pass: the last one is the IR before the pass that failed. */
+static void write_reproducer(const Session *s, const Job *j) {
+  const char *dir = arena_printf(s->arena, "%s.reproducer", j->output && strcmp(j->output, "-") != 0 ? j->output : "burin");
+  const char *args[2] = {j->file, dir};
+  if (mkdir(dir, 0777) != 0 && errno != EEXIST) return;
+  session_run(s->o, replay, args);
+  FILE *f = fopen(arena_printf(s->arena, "%s/command.txt", dir), "w");
+  if (!f) return;
+  for (int k = 0; k < s->o->argc; k++) fprintf(f, "%s%s", k ? " " : "", s->o->argv[k]);
+  fprintf(f, "\n# failed in pass %s; the highest numbered file here is the IR before it:\n", s->pass ? s->pass : "(none)");
+  fprintf(f, "# burin THAT_FILE --passes=%s --emit=graph\n", s->pass ? s->pass : "PASS");
+  fclose(f);
+  diag_note(s->diag, "this is a bug of burin; %s/ has the IR before pass %s and the command", dir, s->pass ? s->pass : "(none)");
+}
+
+/* ---- the verb ------------------------------------------------------------------------------------------------------------------ */
+static bool compile_steps(Session *s, Job *j) {
+  if (!session_load(s, j->file)) return false;
+  if (!session_passes(s)) return false;
+  if ((j->emit & EMIT_FILES) && !write_code(s, j)) return false;
+  return write_ir(s, j);
+}
+
+static int compile_body(Session *s, void *user) {
+  Job *j = user;
+  const double start = clock_seconds();
+  if (!parse_emit(s, s->o->emit ? s->o->emit : "exe", &j->emit) || !session_target(s)) return EXIT_USAGE;
+  if (!j->output && (j->emit & EMIT_FILES)) j->output = default_output(s, j);
+  if (!j->name) j->name = identifier(s->arena, j->output ? j->output : j->file);
+  j->hash = file_hash(s, j->file);
+  if (!compile_steps(s, j)) {
+    if (is_internal(s)) write_reproducer(s, j);
+    return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
+  }
+  if (!s->o->quiet && (j->emit & EMIT_FILES)) summary(s, j, clock_seconds() - start);
+  return EXIT_OK;
+}
+
+int verb_compile(const Options *o) {
+  if (unsupported_options(o)) return EXIT_USAGE;
+  if (o->files.n != 1) return usage_error(o->files.n ? "more than one model is given" : "no model is given; try 'burin --help'");
+  if (o->name && !is_identifier(o->name)) return usage_error("--name: '%s' is no C identifier", o->name);
+  Job j = {.file = o->files.v[0], .output = o->output, .name = o->name};
+  return session_run(o, compile_body, &j);
+}
+
+int compile_program(const Options *o, const char *model, const char *opt_level, const char *out) {
+  Options quiet = *o;
+  quiet.quiet = true;
+  quiet.emit = "exe";
+  if (opt_level) quiet.opt = opt_level;
+  Job j = {.file = model, .output = out, .name = "model"};
+  return session_run(&quiet, compile_body, &j);
+}

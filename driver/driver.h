@@ -1,0 +1,100 @@
+/* The command line: the only place that sees all the other folders, that prints, and that exits. */
+#pragma once
+#include "codegen/codegen.h"
+#include "frontend/frontend.h"
+#include "passes/pass.h"
+#include <setjmp.h>
+
+#define BURIN_VERSION "0.1.0"
+
+enum { EXIT_OK = 0, EXIT_MODEL = 1, EXIT_USAGE = 2, EXIT_IO = 3, EXIT_OUTPUT = 4, EXIT_UNSUPPORTED = 5,
+       EXIT_LIMIT = 6, EXIT_MISMATCH = 7, EXIT_INTERNAL = 70 };
+
+enum { MAX_LIST = 256 };
+typedef struct List { /* values of an option that may be given more than once */
+  const char *v[MAX_LIST];
+  int n;
+} List;
+
+/* What stood on the command line; strings point into argv. Filled from driver/options.def. */
+typedef struct Options {
+  const char *verb;
+  List files;
+  const char *output, *emit, *target, *opt, *passes, *print_after, *ir_dir, *name, *weights, *max_memory;
+  const char *external_dir, *threads, *jobs, *quantize, *calibrate, *precision, *prune, *report, *runs, *rtol, *atol;
+  const char *labels, *seed;
+  List dims, shapes, disabled, inputs, outputs, expects;
+  bool time_passes, progress, quiet, help, version, list_targets, list_passes, json, interpret, profile, info, keep;
+  int argc;
+  char **argv;
+} Options;
+
+/* ---- args.c: false: message printed, exit 2 */
+bool args_parse(int argc, char **argv, Options *o);
+bool args_number(const char *option, const char *text, int64_t lo, int64_t hi, int64_t *out);
+bool args_size(const char *option, const char *text, size_t *out); /* 4G, 512M, 100K, bytes */
+int usage_error(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* EXIT_USAGE */
+int help_print(const char *verb);
+const char *closest(const char *word, const char *const *names, int n); /* NULL: nothing is near */
+
+/* ---- session.c: one compilation: arena, diagnostics, and the way out when memory ends */
+typedef struct Session {
+  const Options *o;
+  Arena *arena;
+  Diag *diag;
+  jmp_buf out_of_memory;
+  size_t wanted;
+  Model *model;
+  Module *module;
+  Target native;
+  const Target *target;
+  int opt_level;
+  const char *pass; /* the one that runs */
+  const char *ir_dir; /* overrides --ir-dir */
+  double load_seconds, pass_seconds;
+  bool show_progress, progress_shown;
+} Session;
+/* Runs `body` in a fresh session; prints diagnostics; exit status. */
+typedef int (*SessionFn)(Session *s, void *user);
+int session_run(const Options *o, SessionFn body, void *user);
+bool session_load(Session *s, const char *path); /* frontend with --dim, --shape … */
+bool session_passes(Session *s);                 /* graph passes, lowering, loop passes */
+bool session_target(Session *s);                 /* --target */
+void progress_show(Session *s, const char *what, int k, int n);
+void progress_clear(Session *s);
+double clock_seconds(void);
+
+/* ---- tensor.c: tensors in files: .npy, .pb; text: name=@file, name=2x3xf32=1,2,… */
+typedef struct Tensor {
+  DType dtype;
+  int rank;
+  int64_t dims[MAX_RANK];
+  int64_t count;
+  void *data; /* STR: const char ** */
+} Tensor;
+bool tensor_read(Session *s, const char *path, Tensor *t);
+bool tensor_literal(Session *s, const char *text, Tensor *t);
+bool tensor_write(Session *s, const char *path, const Tensor *t);
+typedef struct Difference {
+  int64_t wrong, first; /* elements outside the tolerance; the first of them */
+  double max_abs, max_rel;
+  double got, wanted; /* at first */
+} Difference;
+Difference tensor_compare(const Tensor *got, const Tensor *wanted, double rtol, double atol);
+
+/* ---- child.c: programs we made */
+bool path_temp_dir(Arena *a, char **out);
+void path_remove(const char *dir);
+int child_run(const char *const *argv, const char *stdout_path); /* exit status, 128+signal, -1: cannot start */
+
+/* ---- one file per verb: exit status */
+int verb_compile(const Options *o);
+int verb_run(const Options *o);
+int verb_bench(const Options *o);
+int verb_inspect(const Options *o);
+int verb_diff(const Options *o);
+/* Compiles `model` to the program `out`, quietly. Exit status. */
+int compile_program(const Options *o, const char *model, const char *opt_level, const char *out);
+/* The command of a compiled program under the target's emulator if it needs one, in argv from n on; new n. */
+int program_command(const Options *o, const char *program, const char **argv, int n);
+bool is_program(const char *path);

@@ -1,0 +1,159 @@
+/* One compilation: its arena with a limit, diagnostics, options turned into numbers, progress on stderr. An
+ * arena that runs out of memory jumps back to session_run, which makes it a clean error. */
+#include "driver/driver.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+
+static void out_of_memory(void *user, size_t wanted) {
+  Session *s = user;
+  s->wanted = wanted;
+  longjmp(s->out_of_memory, 1);
+}
+
+static size_t memory_limit(void) {
+  const long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+  return pages > 0 && size > 0 ? (size_t)pages / 4 * 3 * (size_t)size : (size_t)8 << 30;
+}
+
+static bool pick_target(Session *s) {
+  const char *name = s->o->target ? s->o->target : "native";
+  if (strcmp(name, "native") == 0) {
+    if (!target_native(&s->native)) return usage_error("this machine's CPU is not supported; use --target"), false;
+    s->target = &s->native;
+    return true;
+  }
+  s->target = target_find(name);
+  if (s->target) return true;
+  const char *names[64];
+  int n = 0;
+  for (; n < target_row_count && n < 64; n++) names[n] = target_rows[n].name;
+  const char *near = closest(name, names, n);
+  if (near) usage_error("unknown target '%s'; did you mean '%s'?", name, near);
+  else usage_error("unknown target '%s'; 'burin --list-targets' lists them", name);
+  return false;
+}
+
+bool session_target(Session *s) { return s->target || pick_target(s); }
+
+int session_run(const Options *o, SessionFn body, void *user) {
+  Session *volatile s = calloc(1, sizeof *s); /* outlives the longjmp */
+  size_t limit = memory_limit();
+  if (!s) return EXIT_LIMIT;
+  if (o->max_memory && !args_size("--max-memory", o->max_memory, &limit)) return free(s), EXIT_USAGE;
+  s->o = o;
+  s->opt_level = o->opt ? atoi(o->opt) : 3;
+  s->show_progress = o->progress || (!o->quiet && isatty(STDERR_FILENO));
+  volatile int status = EXIT_LIMIT;
+  if (setjmp(s->out_of_memory) == 0) {
+    s->arena = arena_new(limit, out_of_memory, s);
+    s->diag = diag_new(s->arena);
+    status = body(s, user);
+    progress_clear(s);
+    diag_print(s->diag, stderr);
+  } else {
+    progress_clear(s);
+    if (s->diag) diag_print(s->diag, stderr);
+    fprintf(stderr, "burin: error[E%04d]: out of memory: %zu MiB are used, %zu bytes more were wanted\n", ERR_LIMIT,
+            s->arena ? arena_used(s->arena) >> 20 : 0, s->wanted);
+    fprintf(stderr, "  hint: --max-memory raises the limit of %zu MiB\n", limit >> 20);
+    status = EXIT_LIMIT;
+  }
+  arena_free(s->arena);
+  free(s);
+  return status;
+}
+
+/* ---- loading -------------------------------------------------------------------------------------------------------- */
+static bool parse_dim(Session *s, const char *text, const char **name, int64_t *value) {
+  const char *eq = strrchr(text, '=');
+  if (!eq || eq == text) return usage_error("--dim: '%s' is not NAME=N", text), false;
+  *name = arena_strndup(s->arena, text, (size_t)(eq - text));
+  return args_number("--dim", eq + 1, 0, INT32_MAX, value);
+}
+
+static bool parse_shape(Session *s, const char *text, const char **name, int64_t *dims, int *rank) {
+  const char *eq = strrchr(text, '='), *p = eq ? eq + 1 : NULL;
+  if (!eq || eq == text) return usage_error("--shape: '%s' is not INPUT=1x3x224x224", text), false;
+  *name = arena_strndup(s->arena, text, (size_t)(eq - text));
+  for (*rank = 0; *p; ++*rank) {
+    char *end;
+    errno = 0;
+    dims[*rank < MAX_RANK ? *rank : 0] = strtoll(p, &end, 10);
+    const bool bad = end == p || *p < '0' || *p > '9' || errno || (*end != 'x' && *end) || (*end == 'x' && !end[1]);
+    if (bad || *rank >= MAX_RANK || dims[*rank] > INT32_MAX) return usage_error("--shape: '%s' is no shape, such as 1x3x224x224", eq + 1), false;
+    p = *end ? end + 1 : end;
+  }
+  return true;
+}
+
+static bool frontend_options(Session *s, FrontendOptions *f) {
+  const Options *o = s->o;
+  const char **dim_names = ARENA_ARRAY(s->arena, const char *, o->dims.n), **inputs = ARENA_ARRAY(s->arena, const char *, o->shapes.n);
+  int64_t *values = ARENA_ARRAY(s->arena, int64_t, o->dims.n);
+  int64_t **shapes = ARENA_ARRAY(s->arena, int64_t *, o->shapes.n);
+  int *ranks = ARENA_ARRAY(s->arena, int, o->shapes.n);
+  for (int k = 0; k < o->dims.n; k++)
+    if (!parse_dim(s, o->dims.v[k], &dim_names[k], &values[k])) return false;
+  for (int k = 0; k < o->shapes.n; k++) {
+    shapes[k] = ARENA_ARRAY(s->arena, int64_t, MAX_RANK);
+    if (!parse_shape(s, o->shapes.v[k], &inputs[k], shapes[k], &ranks[k])) return false;
+  }
+  *f = (FrontendOptions){.external_dir = o->external_dir, .dim_names = dim_names, .dim_values = values, .n_dims = o->dims.n,
+                         .shape_inputs = inputs, .shape_dims = (const int64_t *const *)shapes, .shape_ranks = ranks, .n_shapes = o->shapes.n};
+  return true;
+}
+
+bool session_load(Session *s, const char *path) {
+  FrontendOptions f;
+  const double start = clock_seconds();
+  if (!frontend_options(s, &f)) return false;
+  progress_show(s, "reading", 0, 0);
+  s->model = frontend_load(s->arena, s->diag, path, &f);
+  s->load_seconds = clock_seconds() - start;
+  return s->model != NULL;
+}
+
+static void on_pass(void *user, const char *pass, int k, int n) {
+  Session *s = user;
+  s->pass = pass;
+  progress_show(s, pass, k, n);
+}
+
+bool session_passes(Session *s) {
+  const Options *o = s->o;
+  int64_t threads = 64;
+  if (o->threads && !args_number("--threads", o->threads, 1, 1024, &threads)) return false;
+  PassCtx c = {.model = s->model, .target = s->target, .opt_level = s->opt_level, .max_threads = (int)threads, .winograd = true};
+  const PassOptions p = {.passes = o->passes, .disabled = o->disabled.v, .n_disabled = o->disabled.n, .print_after = o->print_after,
+                         .ir_dir = s->ir_dir ? s->ir_dir : o->ir_dir, .time = o->time_passes, .progress = on_pass, .progress_user = s};
+  const double start = clock_seconds();
+  c.scratch = arena_child(s->arena);
+  const bool ok = passes_run(&c, &p);
+  s->pass_seconds = clock_seconds() - start;
+  s->module = c.module;
+  return ok;
+}
+
+/* ---- progress and time ------------------------------------------------------------------------------------------------ */
+double clock_seconds(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+void progress_show(Session *s, const char *what, int k, int n) {
+  if (!s->show_progress) return;
+  if (n > 0) fprintf(stderr, "\r\x1b[K[%d/%d] %s", k, n, what);
+  else fprintf(stderr, "\r\x1b[K%s", what);
+  fflush(stderr);
+  s->progress_shown = true;
+}
+
+void progress_clear(Session *s) {
+  if (s->progress_shown) fprintf(stderr, "\r\x1b[K");
+  s->progress_shown = false;
+}
