@@ -150,6 +150,17 @@ static bool can_be_epilogue(const Root *r, const Value *v) {
   return !r->anchor && !has_reduce(r) && !(r->v->def->op->flags & OF_PIECES) && value_same_shape(r->v, v);
 }
 
+/* Elementwise nodes of v's shape lead back to a contraction: v can be its epilogue. */
+static bool ends_epilogue(const Value *v, int depth) {
+  const Node *n = v->def;
+  if (!n || v->cdata || depth > 16) return false;
+  if (node_is_contraction(n)) return depth > 0;
+  if (n->op->body != OB_EW) return false;
+  for (int k = 0; k < n->n_in; k++)
+    if (n->in[k] && value_same_shape(n->in[k], v) && ends_epilogue(n->in[k], depth + 1)) return true;
+  return false;
+}
+
 /* Tries to inline v into all its readers; on success they hold the new expressions. */
 static bool try_inline(Fuse *f, Value *v) {
   const bool contraction = node_is_contraction(v->def);
@@ -159,6 +170,7 @@ static bool try_inline(Fuse *f, Value *v) {
   for (int i = 0; i < rs->n; i++) {
     if (!reads(f, rs->data[i], v)) continue;
     if (contraction && !can_be_epilogue(rs->data[i], v)) return false;
+    if (ends_epilogue(v, 0) && !can_be_epilogue(rs->data[i], v)) return false;
     rs->data[live++] = rs->data[i];
     before += rs->data[i]->cost;
   }

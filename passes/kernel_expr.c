@@ -121,7 +121,7 @@ const Expr *place_index(ExprPool *p, const Place *pl, int rank, const Expr *cons
 
 static bool same_index(const Value *v, const Expr *const *a, const Expr *const *b) {
   for (int d = 0; d < v->rank; d++)
-    if (a[d] != b[d]) return false;
+    if (a[d] != b[d] && !expr_is_i64(v->dims[d], 1)) return false;
   return true;
 }
 

@@ -276,6 +276,7 @@ typedef struct MatCtx {
   int batch_of[MAX_RANK];/* position in outer of each batch dimension, -1: size 1 */
   const Expr *dims[MAX_RANK]; /* batch dims of the output */
   const Place *packed;   /* dynamic B as panels */
+  const Place *a_copy;   /* A, copied row-major because it cannot be addressed in place */
   int64_t panel_batch;
 } MatCtx;
 
@@ -326,6 +327,13 @@ static const Expr *mat_a(Contract *c, const Expr *h, const Expr *w) {
   const MatCtx *v = c->info;
   const Expr *batch[MAX_RANK], *m;
   mat_batch(c, w, batch, &m);
+  if (v->a_copy) {
+    const Expr *at = num(c, 0);
+    for (int d = 0; d < v->mi.batch_rank; d++) at = ex_add(c->p, ex_mul(c->p, at, v->dims[d]), batch[d]);
+    at = ex_add(c->p, ex_mul(c->p, ex_add(c->p, ex_mul(c->p, at, v->mi.m), m), v->mi.k), c->k[0]);
+    const int id = kb_param(&c->b, v->a_copy->buffer, v->a_copy->offset, PA_READ);
+    return f32(c, ex_load(c->p, v->a->dtype, id, at, NULL));
+  }
   return mat_operand(c, v->a, batch, v->mi.a_vec, v->mi.trans_a, m, c->k[0]);
 }
 
@@ -454,6 +462,21 @@ static Step *mat_pack_dynamic(Contract *c, MatCtx *v) {
   return kb_finish(&k.b, stmt_for(a, work > 20000 ? FOR_PARALLEL : FOR_SERIAL, par, s));
 }
 
+/* A whose address is not a simple function of k (a view of another layout) is copied first. */
+static Step *mat_copy_a(Contract *c, MatCtx *v) {
+  const Expr *w = ex_var(c->p, "m", c->rows_w), *coeff, *rest;
+  if (v->mi.trans_a || v->mi.a_vec || v->a->rank != v->mi.batch_rank + 2) return NULL;
+  for (int d = 0; d < v->mi.batch_rank; d++)
+    if (v->a->dims[d] != v->dims[d]) return NULL;
+  const Expr *e = mat_a(c, num(c, 0), w);
+  if (e->op == EX_cast) e = e->a[0];
+  if (e->op == EX_LOAD && !e->a[1] && expr_affine(c->p, e->a[0], c->k[0], &coeff, &rest)) return NULL;
+  if (e->op == EX_CONST) return NULL;
+  Place *pl = lower_temp(c->l, v->a->dtype, v->a->rank, v->a->dims, "rows");
+  v->a_copy = pl;
+  return lower_read(c->l, v->a, pl);
+}
+
 static Step *lower_matmul(Lower *l, const Value *root, const Value *anchor, const Place *to, const MatMulInfo *mi) {
   Contract c;
   MatCtx v = {.mi = *mi, .a = anchor->def->in[0], .b = anchor->def->in[1]};
@@ -467,13 +490,13 @@ static Step *lower_matmul(Lower *l, const Value *root, const Value *anchor, cons
   mat_space(&c, &v);
   for (int i = 0; i < c.n_outer; i++) c.outer[i] = ex_var(c.p, "o", c.outer_extent[i]); /* for mat_direct */
   choose_tile(&c);
-  Step *steps = NULL;
+  Step *steps = mat_copy_a(&c, &v);
   if (v.b->cdata && !b_has_batch(&v)) {
     if (!mat_pack_const(&c, &v)) return NULL;
   } else if (mat_direct(&c)) {
     c.b_direct = mat_b_direct;
   } else {
-    steps = mat_pack_dynamic(&c, &v);
+    step_append(&steps, mat_pack_dynamic(&c, &v));
   }
   Step *s = contract_emit(&c);
   if (!s) return NULL;

@@ -89,12 +89,14 @@ static int level_of(Nest *t, const Expr *e) {
   return 0;
 }
 
-/* Uses the variable of another reduction: belongs inside that one. */
+/* r depends on the variable of the reduction around it. (What contains r was made after it.) */
+static bool depends_on(const Expr *r, const Expr *around) {
+  return around != r && around->uid > r->uid && expr_uses_var(r, around->id);
+}
+
 static bool is_nested(Nest *t, const Expr *r) {
-  for (int i = 0; i < t->reds.n; i++) {
-    const Expr *o = t->reds.data[i];
-    if (o != r && expr_uses_var(r, o->id)) return true;
-  }
+  for (int i = 0; i < t->reds.n; i++)
+    if (depends_on(r, t->reds.data[i])) return true;
   return false;
 }
 
@@ -212,7 +214,7 @@ static Stmt *reduction_loops(Nest *t, const Expr *r, int local, bool may_vector)
     if (done) continue;
     bool ready = true; /* nested ones that belong into a deeper reduction are emitted there */
     for (int j = 0; j < nested.n; j++)
-      if (j != i && expr_uses_var(nested.data[i], nested.data[j]->id)) ready = false;
+      if (depends_on(nested.data[i], nested.data[j])) ready = false;
     if (!ready) continue;
     emit_reduction(t, &body, nested.data[i], false);
     has_nested = true;

@@ -41,6 +41,8 @@ static void note(Check *c, int buffer, bool read, bool write) {
   } else {
     c->stretches.data[cur].end = c->now;
   }
+  /* what is never read need not last, but each write of it must not hit anything else */
+  if (write) vec_push(c->a, &c->stretches, (Stretch){.buffer = id, .start = c->now, .end = c->now});
   c->was_read[id] |= read;
 }
 
@@ -200,6 +202,8 @@ bool plan_check(const Module *m) {
   c.was_read = ARENA_ARRAY(a, bool, m->buffers.n + 1);
   for (int i = 0; i < m->buffers.n; i++) c.open[i] = -1;
   trace(&c, m->steps);
+  for (int i = 0; i < m->buffers.n; i++)
+    if (c.open[i] >= 0 && !c.was_read[i]) c.stretches.data[c.open[i]].end = c.stretches.data[c.open[i]].start;
   if (c.stretches.n) qsort(c.stretches.data, (size_t)c.stretches.n, sizeof *c.stretches.data, by_start);
   const bool ok = m->arena_bytes ? check_values(&c) : diag_internal(m->model->diag, NULL, "memory plan: missing");
   arena_free(a);
