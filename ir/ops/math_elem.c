@@ -30,16 +30,24 @@ const Expr *elem_isinf(ElemCtx *c, const Node *n, int out, const Expr *const *id
 /* ---- binary and variadic ------------------------------------------------------------------------------- */
 bool infer_mod(Model *m, Node *n) {
   int64_t fmod;
-  if (!op_int_in(m, n, "fmod", 0, 0, 1, &fmod)) return false;
-  if (!fmod && dtype_is_float(n->in[0]->dtype))
-    return op_error(m, n, ERR_ATTR_VALUE, "attribute fmod must be 1 for float inputs");
-  return infer_broadcast(m, n);
+  return op_int_in(m, n, "fmod", 0, 0, 1, &fmod) && infer_broadcast(m, n);
+}
+
+/* Sign of the divisor for floats: the remainder, moved by the divisor where the signs differ. */
+static const Expr *float_mod(ElemCtx *c, const Expr *a, const Expr *b) {
+  ExprPool *p = c->pool;
+  const Expr *r = ex_op(p, EX_rem, a, b, NULL), *zero = kit_like(c, r, 0);
+  const Expr *differ = ex_op(p, EX_ne, ex_lt(p, r, zero), ex_lt(p, b, zero), NULL);
+  const Expr *move = ex_and(p, ex_op(p, EX_ne, r, zero, NULL), differ);
+  return ex_select(p, move, ex_add(p, r, b), r);
 }
 
 const Expr *elem_mod(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
   const DType t = kit_compute(n);
-  const ExprOp op = node_int(n, "fmod", 0) ? EX_rem : EX_floormod;
-  return kit_ret(c, n, out, ex_op(c->pool, op, kit_bcast(c, n, 0, idx, t), kit_bcast(c, n, 1, idx, t), NULL));
+  const bool fmod = node_int(n, "fmod", 0);
+  const Expr *a = kit_bcast(c, n, 0, idx, t), *b = kit_bcast(c, n, 1, idx, t);
+  if (!fmod && dtype_is_float(t)) return kit_ret(c, n, out, float_mod(c, a, b));
+  return kit_ret(c, n, out, ex_op(c->pool, fmod ? EX_rem : EX_floormod, a, b, NULL));
 }
 
 /* Output like input 0's type, shape by broadcasting. */
@@ -86,21 +94,23 @@ static const char *const shift_directions[] = {"LEFT", "RIGHT", NULL};
 bool infer_bitshift(Model *m, Node *n) {
   const Attr *a;
   int v;
-  for (int k = 0; k < 2; k++)
-    if (dtype_rows[n->in[k]->dtype].cls != DC_UINT)
-      return op_error(m, n, ERR_TYPE, "input %d is %s, must be an unsigned integer", k, dtype_text(n->in[k]->dtype));
   return op_need_attr(m, n, "direction", AT_STRING, &a) && op_choice(m, n, "direction", "LEFT", shift_directions, &v) &&
-         infer_broadcast(m, n);
+         infer_broadcast_int(m, n);
 }
 
+/* Counts below 0 and from the width on leave what the sign extends to. */
 const Expr *elem_bitshift(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
   ExprPool *p = c->pool;
   const DType t = kit_compute(n);
   const bool left = strcmp(node_string(n, "direction", "LEFT"), "LEFT") == 0;
-  const Expr *x = kit_bcast(c, n, 0, idx, t), *s = kit_bcast(c, n, 1, idx, t);
-  const Expr *fits = ex_lt(p, s, kit_like(c, s, dtype_rows[n->in[0]->dtype].bits));
-  const Expr *e = ex_op(p, left ? EX_shl : EX_shr, x, s, NULL);
-  return kit_ret(c, n, out, ex_select(p, fits, e, kit_like(c, x, 0)));
+  const Expr *x = kit_bcast(c, n, 0, idx, t), *s = kit_bcast(c, n, 1, idx, t), *zero = kit_like(c, x, 0);
+  const int bits = dtype_rows[n->in[0]->dtype].bits;
+  const bool is_signed = dtype_rows[n->in[0]->dtype].cls == DC_SINT;
+  const Expr *fits = ex_lt(p, s, kit_like(c, s, bits)), *fill = zero;
+  if (is_signed) fits = ex_and(p, fits, ex_le(p, zero, s));
+  if (is_signed && !left) fill = ex_select(p, ex_lt(p, x, zero), kit_like(c, x, -1), zero);
+  const Expr *e = ex_op(p, left ? EX_shl : EX_shr, x, ex_select(p, fits, s, zero), NULL);
+  return kit_ret(c, n, out, ex_select(p, fits, e, fill));
 }
 
 /* Min, Max, Sum, Mean. */
