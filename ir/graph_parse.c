@@ -614,8 +614,8 @@ static bool parse_symbol(Parser *p) {
   if (!e) return false;
   if (e->op != EX_SYM) return fail(p, "expected a symbol");
   Symbol *s = expr_symbol(p->m->pool, e->id);
-  if (eat(p, ">=") && !parse_int(p, &s->lo)) return false;
-  if (eat(p, "<=")) {
+  if (eat(p, "from") && !parse_int(p, &s->lo)) return false;
+  if (eat(p, "to")) {
     const Expr *bound = parse_expr(p);
     if (!bound) return false;
     s = expr_symbol(p->m->pool, e->id);

@@ -307,9 +307,9 @@ static void print_symbols(const Model *m, StrBuf *b) {
     const Symbol *s = expr_symbol(m->pool, i);
     sb_printf(b, "symbol ");
     expr_print(m->pool, ex_sym(m->pool, s->name), b);
-    sb_printf(b, " >= %lld", (long long)s->lo);
+    sb_printf(b, " from %lld", (long long)s->lo);
     if (s->bound) {
-      sb_printf(b, " <= ");
+      sb_printf(b, " to ");
       expr_print(m->pool, s->bound, b);
     }
     sb_printf(b, "%s\n", s->runtime ? " runtime" : "");

@@ -8,6 +8,7 @@ typedef struct Verify {
   const char *after;
   const Graph **home; /* by value id: graph in which it is visible; NULL: not defined yet */
   int n;
+  int untyped; /* > 0 inside a branch that never runs: it need not have types */
   bool ok;
 } Verify;
 
@@ -46,7 +47,7 @@ static bool is_perm(const int8_t *perm, int rank) {
 }
 
 static void check_type(Verify *v, const Node *n, const Value *x) {
-  if (x->kind == TY_NONE) bad(v, n, "%%%d has no type", x->id);
+  if (x->kind == TY_NONE && !v->untyped) bad(v, n, "%%%d has no type", x->id);
   if (x->kind != TY_TENSOR) return;
   if (x->dtype == DT_NONE || x->rank < 0 || x->rank > MAX_RANK) {
     bad(v, n, "%%%d has no element type or rank", x->id);
@@ -88,6 +89,24 @@ static void check_const(Verify *v, const Node *n, const Value *x) {
     bad(v, n, "constant %%%d does not have the type of its data", x->id);
 }
 
+static bool never_runs(const Node *n, const char *region) {
+  int64_t cond;
+  if (n->op->body != OB_REGION || n->op->region != RG_IF || !node_in(n, 0)) return false;
+  const Expr *e = value_element(n->graph->model->pool, n->in[0], 0);
+  return e && expr_is_const(e, &cond) && strcmp(region, cond ? "else_branch" : "then_branch") == 0;
+}
+
+static void check_region(Verify *v, const Graph *g, const Node *n, const Attr *a) {
+  const bool dead = never_runs(n, a->name);
+  if (a->graph->owner != n || a->graph->parent != g) {
+    bad(v, n, "region %s has another owner", a->name);
+    return;
+  }
+  v->untyped += dead;
+  check_graph(v, a->graph);
+  v->untyped -= dead;
+}
+
 static void check_node(Verify *v, const Graph *g, const Node *n) {
   if (n->graph != g) bad(v, n, "node belongs to another graph");
   check_arity(v, n);
@@ -96,12 +115,8 @@ static void check_node(Verify *v, const Graph *g, const Node *n) {
     check_const(v, n, n->in[k]);
   }
   for (int k = 0; k < n->n_syms; k++) check_use(v, g, n, n->syms[k].src);
-  for (int k = 0; k < n->n_attrs; k++) {
-    const Graph *r = n->attrs[k].kind == AT_GRAPH ? n->attrs[k].graph : NULL;
-    if (!r) continue;
-    if (r->owner != n || r->parent != g) bad(v, n, "region %s has another owner", n->attrs[k].name);
-    else check_graph(v, r);
-  }
+  for (int k = 0; k < n->n_attrs; k++)
+    if (n->attrs[k].kind == AT_GRAPH) check_region(v, g, n, &n->attrs[k]);
   for (int k = 0; k < n->n_out; k++) {
     const Value *x = n->out[k];
     if (!x) continue;

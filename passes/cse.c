@@ -133,7 +133,7 @@ static void merge_consts(Cse *c, Node *n) {
 static bool may_merge(const Node *n) {
   if ((n->op->flags & OF_RANDOM) || n->op->body == OB_REGION || n->n_syms) return false;
   for (int k = 0; k < n->n_out; k++)
-    if (n->out[k] && n->out[k]->inlined) return false;
+    if (n->out[k] && (n->out[k]->inlined || n->out[k]->kind == TY_NONE)) return false;
   return true;
 }
 

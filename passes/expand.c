@@ -27,10 +27,15 @@ static bool any_composite(const Graph *g) {
   for (int i = 0; i < g->nodes.n; i++) {
     const Node *n = g->nodes.data[i];
     if (n->op->body == OB_EXPAND) return true;
+    const Graph *skip = untaken_branch(n);
     for (int k = 0; k < n->n_attrs; k++)
-      if (n->attrs[k].kind == AT_GRAPH && any_composite(n->attrs[k].graph)) return true;
+      if (n->attrs[k].kind == AT_GRAPH && n->attrs[k].graph != skip && any_composite(n->attrs[k].graph)) return true;
   }
   return false;
+}
+
+bool graph_is_expanded(const Graph *g) {
+  return !any_composite(g);
 }
 
 bool pass_expand(PassCtx *c) {

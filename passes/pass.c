@@ -1,6 +1,6 @@
 /* The pass manager: order, requirements, verification after every pass, dumps, times. In debug builds the graph is
  * also printed, parsed and printed again after every pass (BURIN_DEBUG), so that no pass can make what the text cannot say. */
-#include "passes/pass.h"
+#include "passes/rewrite.h"
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -78,19 +78,9 @@ static bool make_plan(Run *r, Plan *plan) {
 
 /* ---- state ---------------------------------------------------------------------------------------------- */
 
-static bool is_expanded(const Graph *g) {
-  for (int i = 0; i < g->nodes.n; i++) {
-    const Node *n = g->nodes.data[i];
-    if (n->op->body == OB_EXPAND) return false;
-    for (int k = 0; k < n->n_attrs; k++)
-      if (n->attrs[k].kind == AT_GRAPH && !is_expanded(n->attrs[k].graph)) return false;
-  }
-  return true;
-}
-
 static bool needs_hold(Run *r, const PassRow *row) {
   static const char *const names[] = {"expand", "fuse", "layout", "plan_memory"};
-  if (is_expanded(r->c->model->main)) r->state |= PF_EXPANDED;
+  if (graph_is_expanded(r->c->model->main)) r->state |= PF_EXPANDED;
   else r->state &= ~(unsigned)PF_EXPANDED;
   const unsigned missing = row->needs & ~r->state;
   for (int i = 0; i < 4; i++)

@@ -43,6 +43,34 @@ void forward_outputs(Forward *f, Graph *g) {
   for (int i = 0; i < g->outputs.n; i++) g->outputs.data[i] = forward_get(f, g->outputs.data[i]);
 }
 
+const Graph *untaken_branch(const Node *n) {
+  int64_t cond;
+  if (n->op->body != OB_REGION || n->op->region != RG_IF || !node_in(n, 0)) return NULL;
+  const Expr *e = value_element(n->graph->model->pool, n->in[0], 0);
+  if (!e || !expr_is_const(e, &cond)) return NULL;
+  return node_region(n, cond ? "else_branch" : "then_branch");
+}
+
+static void forward_only(Forward *f, Graph *g) {
+  for (int i = 0; i < g->nodes.n; i++) {
+    Node *n = g->nodes.data[i];
+    forward_node(f, n);
+    for (int k = 0; k < n->n_attrs; k++)
+      if (n->attrs[k].kind == AT_GRAPH) forward_only(f, n->attrs[k].graph);
+  }
+  forward_outputs(f, g);
+}
+
+static bool walk_regions(Forward *f, Node *n, WalkFn one) {
+  const Graph *skip = untaken_branch(n);
+  for (int k = 0; k < n->n_attrs; k++) {
+    Graph *r = n->attrs[k].kind == AT_GRAPH ? n->attrs[k].graph : NULL;
+    if (r && r == skip) forward_only(f, r);
+    else if (r && !forward_walk(f, r, one)) return false;
+  }
+  return true;
+}
+
 bool forward_walk(Forward *f, Graph *g, WalkFn one) {
   Node **old = g->nodes.data;
   const int count = g->nodes.n;
@@ -52,8 +80,7 @@ bool forward_walk(Forward *f, Graph *g, WalkFn one) {
     Node *n = old[i];
     bool keep = true;
     forward_node(f, n);
-    for (int k = 0; k < n->n_attrs; k++)
-      if (n->attrs[k].kind == AT_GRAPH && !forward_walk(f, n->attrs[k].graph, one)) return false;
+    if (!walk_regions(f, n, one)) return false;
     if (!one(f, n, &keep)) return false;
     if (keep) vec_push(g->model->arena, &g->nodes, n);
     else f->c->changed = true;

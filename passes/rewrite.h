@@ -19,6 +19,10 @@ void forward_outputs(Forward *f, Graph *g); /* outputs of g */
 typedef bool (*WalkFn)(Forward *f, Node *n, bool *keep);
 bool forward_walk(Forward *f, Graph *g, WalkFn one);
 
+/* The branch of an If that never runs, when its condition is known; else NULL. Such a branch may be of any type: it is
+ * not inferred, and walks leave it alone but for replaced values. */
+const Graph *untaken_branch(const Node *n);
+bool graph_is_expanded(const Graph *g); /* no composite operator is left (expand.c) */
 /* The constant in input k of n, or NULL. */
 const ConstData *const_input(const Node *n, int k);
 bool node_is(const Node *n, const char *name);         /* default domain */

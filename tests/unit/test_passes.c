@@ -1,0 +1,111 @@
+/* Golden tests of passes: tests/passes/PASS/NAME.ir is run through PASS (or the list in a first line
+ * `// passes: a,b`) and printed; the text, or the error, must equal NAME.out. `test_passes --bless` writes the
+ * .out files; a further argument selects names that contain it. Every result is also parsed and printed again. */
+#include "passes/pass.h"
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct Suite {
+  Arena *arena;
+  const char *only;
+  bool bless;
+  int run, failed;
+} Suite;
+
+static char *read_all(Arena *a, const char *path) {
+  FILE *f = fopen(path, "rb");
+  if (!f) return NULL;
+  fseek(f, 0, SEEK_END);
+  const long n = ftell(f);
+  rewind(f);
+  char *s = arena_alloc(a, (size_t)n + 1);
+  const size_t got = fread(s, 1, (size_t)n, f);
+  fclose(f);
+  return got == (size_t)n ? s : NULL;
+}
+
+static const char *diag_text(Arena *a, const Diag *d) {
+  char *s = NULL;
+  size_t n = 0;
+  FILE *f = open_memstream(&s, &n);
+  diag_print(d, f);
+  fclose(f);
+  const char *copy = arena_strndup(a, s, n);
+  free(s);
+  return copy;
+}
+
+static const char *passes_of(Arena *a, const char *text, const char *dir) {
+  static const char head[] = "// passes: ";
+  if (strncmp(text, head, sizeof head - 1) != 0) return dir;
+  text += sizeof head - 1;
+  return arena_strndup(a, text, strcspn(text, "\n"));
+}
+
+static const char *run_text(Arena *a, const char *text, const char *dir, const char *name) {
+  Diag *d = diag_new(a);
+  Model *m = model_parse(a, d, text, name);
+  PassCtx c = {.model = m, .target = target_find("x86-64-v3"), .opt_level = 3, .max_threads = 1};
+  const PassOptions o = {.passes = passes_of(a, text, dir)};
+  if (!m || !model_verify(m, "parse") || !passes_run(&c, &o)) return diag_text(a, d);
+  StrBuf b = {.arena = a};
+  if (c.module) module_print(c.module, &b);
+  else model_print(m, &b, true);
+  return sb_str(&b);
+}
+
+static bool write_all(const char *path, const char *text) {
+  FILE *f = fopen(path, "w");
+  if (!f) return false;
+  fputs(text, f);
+  return fclose(f) == 0;
+}
+
+static void run_case(Suite *s, const char *dir, const char *file) {
+  const char *base = arena_printf(s->arena, "%s/tests/passes/%s", BURIN_SOURCE_DIR, dir);
+  const char *in = arena_printf(s->arena, "%s/%s", base, file);
+  const char *out = arena_printf(s->arena, "%s/%.*s.out", base, (int)(strlen(file) - 3), file);
+  if (s->only && !strstr(in + strlen(BURIN_SOURCE_DIR), s->only)) return;
+  const char *text = read_all(s->arena, in), *want = read_all(s->arena, out);
+  const char *got = text ? run_text(s->arena, text, dir, file) : "unreadable";
+  s->run++;
+  if (s->bless && write_all(out, got)) return;
+  if (want && strcmp(want, got) == 0) return;
+  s->failed++;
+  printf("FAILED %s/%s\n--- expected\n%s--- got\n%s", dir, file, want ? want : "(no .out file)\n", got);
+}
+
+static int by_name(const void *a, const void *b) {
+  return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Sorted names in a folder that end in `suffix`. */
+static int list_dir(Arena *a, const char *path, const char *suffix, const char ***names) {
+  Vec(const char *) v = {0};
+  DIR *d = opendir(path);
+  for (const struct dirent *e; d && (e = readdir(d));) {
+    const size_t n = strlen(e->d_name), k = strlen(suffix);
+    if (*e->d_name != '.' && n > k && strcmp(e->d_name + n - k, suffix) == 0) vec_push(a, &v, arena_strdup(a, e->d_name));
+  }
+  if (d) closedir(d);
+  if (v.n) qsort(v.data, (size_t)v.n, sizeof *v.data, by_name);
+  *names = v.data;
+  return v.n;
+}
+
+int main(int argc, char **argv) {
+  Suite s = {.arena = arena_new(0, NULL, NULL)};
+  for (int i = 1; i < argc; i++)
+    if (strcmp(argv[i], "--bless") == 0) s.bless = true;
+    else s.only = argv[i];
+  const char *root = BURIN_SOURCE_DIR "/tests/passes", **dirs, **files;
+  const int n_dirs = list_dir(s.arena, root, "", &dirs);
+  for (int i = 0; i < n_dirs; i++) {
+    const int n = list_dir(s.arena, arena_printf(s.arena, "%s/%s", root, dirs[i]), ".ir", &files);
+    for (int k = 0; k < n; k++) run_case(&s, dirs[i], files[k]);
+  }
+  printf("%d pass tests, %d failed\n", s.run, s.failed);
+  arena_free(s.arena);
+  return s.failed != 0;
+}
