@@ -12,13 +12,18 @@ typedef struct Stretch {
   int64_t lo, hi;      /* bytes, for the current symbol values */
 } Stretch;
 
+typedef struct Round { /* the current round of an open loop */
+  int loop_start, start;
+} Round;
+
 typedef struct Check {
   const Module *m;
   Arena *a;
   Vec(Stretch) stretches;
   int *open;           /* by buffer: its current stretch, or -1 */
   bool *was_read;      /* by buffer: read since the stretch began */
-  int now, depth;
+  Vec(Round) rounds;   /* of open loops */
+  int now;
   int64_t *syms;
 } Check;
 
@@ -29,12 +34,26 @@ static bool bad(const Check *c, int buffer, const char *fmt, int64_t a, int64_t 
 }
 
 /* ---- trace ------------------------------------------------------------------------------------------ */
+/* Was event `then` in an earlier round of a loop that is still running? */
+static bool in_earlier_round(const Check *c, int then) {
+  for (int i = 0; i < c->rounds.n; i++)
+    if (then >= c->rounds.data[i].loop_start && then < c->rounds.data[i].start) return true;
+  return false;
+}
+
+/* A write begins a new stretch when the old contents have been read or are of an earlier round; else it may
+ * be one of several that fill the buffer. */
+static bool begins(const Check *c, int id, bool read, bool write) {
+  if (c->open[id] < 0) return true;
+  const int last = c->stretches.data[c->open[id]].end;
+  return write && !read && last < c->now && (c->was_read[id] || in_earlier_round(c, last));
+}
+
 static void note(Check *c, int buffer, bool read, bool write) {
   const int id = buffer_root(c->m, buffer);
   if (id < 0 || c->m->buffers.data[id].kind != BUF_ARENA) return;
   const int cur = c->open[id];
-  const bool fresh = cur < 0 || (write && !read && c->was_read[id] && c->stretches.data[cur].end < c->now);
-  if (fresh) {
+  if (begins(c, id, read, write)) {
     c->open[id] = c->stretches.n;
     c->was_read[id] = false;
     vec_push(c->a, &c->stretches, (Stretch){.buffer = id, .start = c->now, .end = c->now});
@@ -74,16 +93,16 @@ static void trace_extern(Check *c, const Step *s) {
 static void trace(Check *c, const Step *s);
 
 static void trace_loop(Check *c, const Step *s) {
-  const int rounds = c->depth < 6 ? 2 : 1;
-  c->depth++;
+  const int rounds = c->rounds.n < 6 ? 2 : 1;
+  vec_push(c->a, &c->rounds, (Round){.loop_start = c->now + 1});
   for (int k = 0; k < rounds; k++) {
-    c->now++;
+    c->rounds.data[c->rounds.n - 1].start = ++c->now;
     note(c, s->cond.buffer, true, false);
     trace(c, s->body);
   }
   c->now++;
   note(c, s->cond.buffer, true, false);
-  c->depth--;
+  c->rounds.n--;
 }
 
 static void trace(Check *c, const Step *s) {

@@ -1,0 +1,283 @@
+/* Memory planner: packing of random blocks, plans of random programs (checked by plan_check and by running
+ * them in the planned arena), symbolic sizes, and that the checker finds broken plans. */
+#include "passes/plan.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+bool pass_plan_memory(PassCtx *c);
+
+static uint32_t seed = 12345;
+static int rnd(int n) {
+  seed ^= seed << 13;
+  seed ^= seed >> 17;
+  seed ^= seed << 5;
+  return (int)(seed % (unsigned)n);
+}
+
+typedef struct World {
+  Arena *a;
+  Model *model;
+  Module *m;
+} World;
+
+static World world(const char *text) {
+  World w = {.a = arena_new(0, NULL, NULL)};
+  w.model = model_new(w.a, diag_new(w.a));
+  w.m = text ? module_parse(w.model, text, "test") : module_new(w.model);
+  if (!w.m) diag_print(w.model->diag, stderr);
+  assert_non_null(w.m);
+  return w;
+}
+
+static bool plan(World *w) {
+  PassCtx c = {.model = w->model, .module = w->m, .scratch = w->a};
+  return pass_plan_memory(&c);
+}
+
+static int64_t constant(const Expr *e) {
+  int64_t v = -1;
+  assert_true(expr_is_const(e, &v));
+  return v;
+}
+
+static void test_pack(void **state) {
+  for (int round = 0; round < 60; round++) {
+    Arena *a = arena_new(0, NULL, NULL);
+    const int n = 1 + rnd(60);
+    PackItem items[60];
+    for (int i = 0; i < n; i++) {
+      items[i] = (PackItem){.size = 64 * rnd(20), .start = rnd(40)};
+      items[i].end = items[i].start + (rnd(5) ? rnd(4) : rnd(30));
+    }
+    const int64_t total = pack_items(a, items, n), lower = pack_lower_bound(a, items, n);
+    assert_true(total >= lower && total <= lower + lower / 4 + 64 * 20);
+    for (int i = 0; i < n; i++) {
+      assert_true(items[i].offset >= 0 && items[i].offset + items[i].size <= total);
+      for (int j = 0; j < i; j++) {
+        const PackItem *x = &items[i], *y = &items[j];
+        if (x->start > y->end || y->start > x->end || !x->size || !y->size) continue;
+        assert_true(x->offset + x->size <= y->offset || y->offset + y->size <= x->offset);
+      }
+    }
+    arena_free(a);
+  }
+}
+
+/* ---- random programs: kernels that add two buffers into a third ---------------------------------------- */
+typedef struct Gen {
+  World *w;
+  Kernel *add[2]; /* [1]: sizes with the symbol */
+  const Expr *count[2];
+  Vec(int) live;  /* readable arena buffers of both sizes */
+  Vec(Step *) steps;
+} Gen;
+
+static Kernel *add_kernel(World *w, const Expr *count) {
+  ExprPool *p = w->model->pool;
+  Kernel *k = kernel_new(w->m, "add", NULL);
+  for (int i = 0; i < 3; i++)
+    kernel_add_param(w->m, k, (Param){.dtype = DT_I32, .count = count, .access = i < 2 ? PA_READ : PA_WRITE, .align = 4});
+  const Expr *i = ex_var(p, "i", count), *one = ex_int(p, DT_I32, 1);
+  const Expr *v = ex_add(p, ex_add(p, ex_load(p, DT_I32, 0, i, NULL), ex_mul(p, ex_load(p, DT_I32, 1, i, NULL), ex_int(p, DT_I32, 3))), one);
+  k->body = stmt_for(w->a, FOR_SERIAL, i, stmt_store(w->a, 2, i, v));
+  return k;
+}
+
+static Step *add_step(Gen *g, int size, int a, int b, int to) {
+  Step *s = step_new(g->w->m, STEP_KERNEL, NULL);
+  BufRef *args = ARENA_ARRAY(g->w->a, BufRef, 3);
+  for (int i = 0; i < 3; i++) args[i] = (BufRef){i == 0 ? a : i == 1 ? b : to, NULL};
+  s->kernel = g->add[size];
+  s->args = args;
+  s->n_args = 3;
+  return s;
+}
+
+static int pick(Gen *g, int size) {
+  for (int tries = 0; tries < 200; tries++) {
+    const int back = rnd(6) ? 1 + rnd(4) : 1 + rnd(g->live.n); /* mostly recent ones */
+    const int id = g->live.data[back <= g->live.n ? g->live.n - back : 0];
+    if (g->w->m->buffers.data[id].count == g->count[size]) return id;
+  }
+  return size; /* inputs are b0 and b1 */
+}
+
+static Step *random_steps(Gen *g, int n, int depth) {
+  Step *first = NULL, **end = &first;
+  const int mark = g->live.n;
+  for (int i = 0; i < n; i++) {
+    if (depth < 3 && rnd(8) == 0) {
+      Step *s = *end = step_new(g->w->m, STEP_LOOP, NULL);
+      s->trip = ex_i64(g->w->model->pool, 1 + rnd(3));
+      s->body = random_steps(g, 1 + rnd(5), depth + 1);
+      end = &s->next;
+      continue;
+    }
+    const int size = rnd(2), a = pick(g, size), b = pick(g, size);
+    int to;
+    if (depth && rnd(4) == 0 && pick(g, size) > 3) { /* overwrite something old: carried around the loop */
+      to = pick(g, size);
+      if (to <= 3 || to == a || to == b) to = -1;
+    } else {
+      to = -1;
+    }
+    if (to < 0) {
+      Buffer *nb = module_add_buffer(g->w->m, BUF_ARENA, DT_I32, g->count[size], "t");
+      to = nb->id;
+      if (rnd(2)) nb->inplace_of = a == b || rnd(2) ? a : b;
+      if (nb->inplace_of == a && a == b) nb->inplace_of = a;
+    }
+    *end = add_step(g, size, a, b, to);
+    end = &(*end)->next;
+    vec_push(g->w->a, &g->live, to);
+  }
+  (void)mark;
+  return first;
+}
+
+static void random_program(bool symbolic) {
+  World w = world(NULL);
+  Gen g = {.w = &w};
+  ExprPool *p = w.model->pool;
+  const Expr *n = ex_sym(p, "n");
+  g.count[0] = ex_i64(p, 40);
+  g.count[1] = symbolic ? ex_mul(p, n, ex_i64(p, 24)) : ex_i64(p, 100);
+  const Expr *total = ex_add(p, g.count[0], g.count[1]);
+  for (int i = 0; i < 2; i++) module_add_buffer(w.m, BUF_INPUT, DT_I32, g.count[i], "in")->index = i;
+  for (int i = 0; i < 2; i++) module_add_buffer(w.m, BUF_OUTPUT, DT_I32, g.count[i], "out")->index = i;
+  for (int i = 0; i < 2; i++) {
+    g.add[i] = add_kernel(&w, g.count[i]);
+    vec_push(w.a, &g.live, i);
+  }
+  (void)total;
+  w.m->steps = random_steps(&g, 5 + rnd(60), 0);
+  Step **end = &w.m->steps;
+  while (*end) end = &(*end)->next;
+  for (int i = 0; i < 2; i++) {
+    *end = add_step(&g, i, pick(&g, i), pick(&g, i), 2 + i);
+    end = &(*end)->next;
+  }
+  if (!module_verify(w.m, "random")) diag_print(w.model->diag, stderr);
+  int32_t in[2][256], out[2][2][256];
+  for (int i = 0; i < 512; i++) in[i / 256][i % 256] = rnd(1000);
+  int64_t syms[2] = {5, 0};
+  const void *ins[] = {in[0], in[1]};
+  for (int k = 0; k < 2; k++) {
+    memset(out[k], 0, sizeof out[k]);
+    void *outs[] = {out[k][0], out[k][1]};
+    if (k == 1 && !plan(&w)) {
+      diag_print(w.model->diag, stderr);
+      StrBuf b = {.arena = w.a};
+      module_print(w.m, &b);
+      puts(sb_str(&b)), fail();
+    }
+    assert_true(module_interpret(w.m, ins, outs, syms));
+  }
+  if (memcmp(out[0], out[1], sizeof out[0]) != 0) {
+    StrBuf b = {.arena = w.a};
+    module_print(w.m, &b);
+    fail_msg("results differ in the planned arena\n%s", sb_str(&b));
+  }
+  arena_free(w.a);
+}
+
+static void test_random(void **state) {
+  for (int i = 0; i < 300; i++) random_program(i % 2);
+}
+
+#define K2 "kernel k { param b0 : f32[16] read param b1 : f32[16] write for i in 0..16 { b1[i] = b0[i] } }\n"
+
+static void test_inplace(void **state) {
+  World w = world("module { b0 : f32[16] = input 0\n b1 : f32[16] = arena\n b2 : f32[16] = arena inplace b1\n"
+                  "b3 : f32[16] = arena inplace b2\n b4 : f32[16] = output 0\n" K2
+                  "steps { call k(b0, b1) call k(b1, b2) call k(b2, b3) call k(b3, b4) } }");
+  assert_true(plan(&w));
+  assert_int_equal(constant(w.m->arena_bytes), 64);
+  assert_int_equal(w.m->arena_lower_bound, 64);
+  arena_free(w.a);
+  /* b1 is read later: the hint must be refused */
+  w = world("module { b0 : f32[16] = input 0\n b1 : f32[16] = arena\n b2 : f32[16] = arena inplace b1\n"
+            "b3 : f32[16] = output 0\n" K2
+            "steps { call k(b0, b1) call k(b1, b2) call k(b1, b3) call k(b2, b3) } }");
+  assert_true(plan(&w));
+  assert_int_equal(constant(w.m->arena_bytes), 128);
+  arena_free(w.a);
+}
+
+static void test_views(void **state) {
+  /* a view keeps its base alive; pieces written into views */
+  World w = world("module { b0 : f32[16] = input 0\n b1 : f32[32] = arena\n b2 : f32[16] = view b1 at (16)\n"
+                  "b3 : f32[16] = view b1\n b4 : f32[16] = arena\n b5 : f32[16] = output 0\n" K2
+                  "steps { call k(b0, b3) call k(b0, b2) call k(b3, b4) call k(b2, b5) call k(b4, b5) } }");
+  assert_true(module_verify(w.m, "test") && plan(&w));
+  assert_int_equal(constant(w.m->arena_bytes), 128 + 64);
+  assert_int_equal(w.m->arena_lower_bound, 128 + 64);
+  arena_free(w.a);
+}
+
+static void test_symbolic(void **state) {
+  World w = world("module { symbol $n 1\n symbol $k 0 runtime bound $n*2\n b0 : f32[16] = input 0\n"
+                  "b1 : f32[$n*16] = arena\n b2 : f32[$n*16] = arena\n b3 : f32[$n*32] = arena\n b4 : f32[7] = arena\n"
+                  "b5 : u8[3*$k] = arena\n"
+                  "kernel k { param b0 : f32[1] read param b1 : f32[1] write param b2 : f32[10] readwrite scratch b1[0] = b0[0] }\n"
+                  "kernel z { param b0 : u8[1] write b0[0] = 1 }\n"
+                  "steps { call k(b0, b1) call k(b1, b2) call k(b2, b3) call k(b3, b4) call k(b4, b1) call z(b5) } }");
+  const bool ok = plan(&w);
+  if (!ok) diag_print(w.model->diag, stderr);
+  assert_true(ok);
+  const char *text = expr_text(w.model->pool, w.m->arena_bytes);
+  assert_string_equal(text, "$n*256 + 64"); /* the u8 buffer comes when they are dead */
+  assert_int_equal(constant(w.m->scratch_bytes), 64);
+  assert_int_equal(w.m->arena_lower_bound, -1);
+  arena_free(w.a);
+  w = world("module { symbol $k 0 runtime\n b0 : f32[$k] = arena\n kernel k { param b0 : f32[1] write b0[0] = 1.0 }\n"
+            "steps { call k(b0) } }");
+  assert_false(plan(&w));
+  assert_int_equal(diag_exit_status(w.model->diag), 5);
+  arena_free(w.a);
+}
+
+/* Damaged plans must be found. */
+static void test_check(void **state) {
+  const char *text = "module { b0 : f32[16] = input 0\n b1 : f32[16] = arena\n b2 : f32[16] = arena\n b3 : f32[16] = arena\n"
+                     "b4 : f32[16] = output 0\n" K2
+                     "steps { call k(b0, b1) call k(b0, b2) call k(b1, b3) call k(b2, b4) call k(b3, b4) } }";
+  for (int k = 0; k < 5; k++) {
+    World w = world(text);
+    assert_true(plan(&w) && plan_check(w.m));
+    ExprPool *p = w.model->pool;
+    Buffer *b = w.m->buffers.data;
+    if (k == 0) b[2].offset = b[1].offset;
+    if (k == 1) b[1].offset = ex_i64(p, -64);
+    if (k == 2) b[3].offset = w.m->arena_bytes;
+    if (k == 3) b[3].offset = ex_add(p, b[2].offset, ex_i64(p, 4));
+    if (k == 4) b[1].offset = NULL;
+    assert_false(plan_check(w.m));
+    assert_int_equal(diag_exit_status(w.model->diag), 70);
+    arena_free(w.a);
+  }
+}
+
+/* Read before written in a loop: lives around it. */
+static void test_carried(void **state) {
+  World w = world("module { b0 : f32[16] = input 0\n b1 : f32[16] = arena\n b2 : f32[16] = arena\n b3 : f32[16] = arena\n"
+                  "b4 : f32[16] = output 0\n" K2
+                  "steps { call k(b0, b1) loop cond - limit 3 { call k(b1, b2) call k(b2, b3) call k(b3, b1) } call k(b1, b4) } }");
+  assert_true(plan(&w));
+  assert_int_equal(constant(w.m->arena_bytes), 128 + 64);
+  w.m->buffers.data[3].offset = w.m->buffers.data[1].offset;
+  assert_false(plan_check(w.m));
+  arena_free(w.a);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_pack),     cmocka_unit_test(test_random), cmocka_unit_test(test_inplace), cmocka_unit_test(test_views),
+      cmocka_unit_test(test_symbolic), cmocka_unit_test(test_check),  cmocka_unit_test(test_carried),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
