@@ -44,7 +44,18 @@ static void place_constant(Lower *l, Place *pl, const Value *v) {
   place_dense(l, pl, v, b->id, ex_i64(l->p, 0));
 }
 
+/* Sizes that a small input would make negative are refused at entry. */
+static void assume_sizes(Lower *l, const Value *v) {
+  const Expr *zero = ex_i64(l->p, 0);
+  for (int d = 0; d < v->rank; d++) {
+    int64_t lo, hi;
+    if (!expr_range(l->p, v->dims[d], &lo, &hi) || lo < 0)
+      model_assume_equal(l->m, ex_min(l->p, v->dims[d], zero), zero, v->def ? v->def->loc : NULL);
+  }
+}
+
 static void place_arena(Lower *l, Place *pl, const Value *v) {
+  assume_sizes(l, v);
   pl->stride = ARENA_ARRAY(l->m->arena, const Expr *, v->rank + 1);
   const Expr *count;
   strides_of(l->m, v, pl->stride, &pl->base, &count);
@@ -311,6 +322,7 @@ static Step *place_outputs(Lower *l) {
   Step *list = NULL;
   for (int k = 0; k < g->outputs.n; k++) {
     const Value *v = g->outputs.data[k];
+    assume_sizes(l, v);
     Buffer *b = module_add_buffer(l->mod, BUF_OUTPUT, v->dtype, value_count(l->p, v), v->name);
     b->index = k;
     vec_push(l->m->arena, &l->mod->outputs, b->id);

@@ -140,7 +140,15 @@ static uint64_t next_random(uint64_t *s) {
   return *s ^= *s << 17;
 }
 
-static void choose_symbols(const Check *c, int trial, uint64_t *seed) {
+/* What the program checks at entry (sizes that are not negative, dims that agree) holds for these values. */
+static bool admissible(const Check *c) {
+  const Model *m = c->m->model;
+  for (int i = 0; i < m->assumes.n; i++)
+    if (value_of(c, m->assumes.data[i].a) != value_of(c, m->assumes.data[i].b)) return false;
+  return true;
+}
+
+static void draw_symbols(const Check *c, int trial, int64_t reach, uint64_t *seed) {
   ExprPool *p = c->m->model->pool;
   const int n = expr_symbol_count(p);
   for (int pass = 0; pass < 2; pass++) /* the caller's first: bounds of runtime symbols use them */
@@ -148,10 +156,20 @@ static void choose_symbols(const Check *c, int trial, uint64_t *seed) {
       const Symbol *s = expr_symbol(p, i);
       if (s->runtime != (pass == 1)) continue;
       const Expr *u = s->bound ? expr_upper(p, s->bound, NULL) : NULL;
-      const int64_t room = u ? value_of(c, u) - s->lo : trial == 0 ? 1 : 300;
+      const int64_t room = u ? value_of(c, u) - s->lo : reach;
       c->syms[i] = s->lo;
       if (room > 0) c->syms[i] += trial == 1 ? (room < 128 ? room : 128) : (int64_t)(next_random(seed) % ((uint64_t)room + 1));
     }
+}
+
+/* Larger and larger sizes until the program would accept them; false when none was found. */
+static bool choose_symbols(const Check *c, int trial, uint64_t *seed) {
+  int64_t reach = trial == 0 ? 1 : 300;
+  for (int k = 0; k < 40; k++, reach += reach / 4 + 1) {
+    draw_symbols(c, trial, reach, seed);
+    if (admissible(c)) return true;
+  }
+  return false;
 }
 
 /* ---- bytes ---------------------------------------------------------------------------------------------- */
@@ -208,7 +226,7 @@ static bool check_values(Check *c) {
   int64_t fixed = 0;
   const int trials = n_syms && !expr_is_const(c->m->arena_bytes, &fixed) ? 5 : 1;
   for (int k = 0; k < trials; k++) {
-    choose_symbols(c, k, &seed);
+    if (!choose_symbols(c, k, &seed)) continue;
     if (!place_stretches(c) || !check_overlaps(c)) return false;
   }
   return true;
