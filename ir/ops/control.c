@@ -40,6 +40,23 @@ static bool merge_results(Model *m, Node *n, int k, const Value *a, const Value 
   return op_out(m, n, k, a->dtype, a->rank, dims);
 }
 
+static bool ranks_differ(const Node *n, const Graph *a, const Graph *b) {
+  for (int k = 0; k < n->n_out; k++)
+    if (a->outputs.data[k]->rank != b->outputs.data[k]->rank) return true;
+  return false;
+}
+
+/* Exporters write `squeeze this dim if it is 1` as an If on sizes whose branches differ in rank. No rank can be
+ * given to the result, so the size is taken to be as compared, and the compiled model checks that at entry. */
+static bool assume_condition(Model *m, Node *n, const Expr *cond) {
+  if (!cond || cond->op != EX_eq || cond->a[0]->dtype != DT_I64 || (cond->flags & ~EXF_SYM)) return false;
+  model_assume_equal(m, cond->a[0], cond->a[1], n->loc);
+  const Expr **truth = ARENA_ARRAY(m->arena, const Expr *, 1);
+  truth[0] = ex_bool(m->pool, true);
+  n->in[0]->contents = truth;
+  return true;
+}
+
 bool infer_if(Model *m, Node *n) {
   Graph *yes = need_region(m, n, "then_branch"), *no = need_region(m, n, "else_branch");
   if (!yes || !no) return false;
@@ -58,6 +75,7 @@ bool infer_if(Model *m, Node *n) {
     return true;
   }
   if (!graph_infer(yes) || !graph_infer(no)) return false;
+  if (ranks_differ(n, yes, no) && assume_condition(m, n, known)) return infer_if(m, n);
   for (int i = 0; i < n->n_out; i++)
     if (!merge_results(m, n, i, yes->outputs.data[i], no->outputs.data[i])) return false;
   return true;
