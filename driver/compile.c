@@ -111,12 +111,13 @@ static const char *file_hash(Session *s, const char *path) {
   return arena_printf(s->arena, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
 }
 
-/* What goes into the descriptor: options that change the code, no paths. */
+/* What goes into the descriptor: options that change the code. */
 static const char *flags_text(Session *s) {
   StrBuf b = {.arena = s->arena};
   sb_printf(&b, "-O%d --target=%s", s->opt_level, s->target->name);
   for (int k = 0; k < s->o->dims.n; k++) sb_printf(&b, " --dim=%s", s->o->dims.v[k]);
   for (int k = 0; k < s->o->shapes.n; k++) sb_printf(&b, " --shape=%s", s->o->shapes.v[k]);
+  for (int k = 0; k < s->o->consts.n; k++) sb_printf(&b, " --const=%s", s->o->consts.v[k]);
   for (int k = 0; k < s->o->disabled.n; k++) sb_printf(&b, " --disable-pass=%s", s->o->disabled.v[k]);
   if (s->o->passes) sb_printf(&b, " --passes=%s", s->o->passes);
   return sb_str(&b);

@@ -23,7 +23,7 @@ typedef struct Options {
   const char *output, *emit, *target, *opt, *passes, *print_after, *ir_dir, *name, *weights, *max_memory;
   const char *external_dir, *threads, *jobs, *quantize, *calibrate, *precision, *prune, *report, *runs, *rtol, *atol;
   const char *labels, *seed;
-  List dims, shapes, disabled, inputs, outputs, expects;
+  List dims, shapes, consts, disabled, inputs, outputs, expects;
   bool time_passes, progress, quiet, help, version, list_targets, list_passes, json, interpret, profile, info, keep;
   int argc;
   char **argv;
@@ -73,6 +73,8 @@ typedef struct Tensor {
   void *data; /* STR: const char ** */
 } Tensor;
 bool tensor_read(Session *s, const char *path, Tensor *t);
+/* name=@file or name=literal; *name is what stands before the first "=@" or "=". */
+bool tensor_named(Session *s, const char *option, const char *text, const char **name, Tensor *t);
 bool tensor_literal(Session *s, const char *text, Tensor *t);
 bool tensor_write(Session *s, const char *path, const Tensor *t);
 typedef struct Difference {

@@ -102,9 +102,37 @@ static bool frontend_options(Session *s, FrontendOptions *f) {
     shapes[k] = ARENA_ARRAY(s->arena, int64_t, MAX_RANK);
     if (!parse_shape(s, o->shapes.v[k], &inputs[k], shapes[k], &ranks[k])) return false;
   }
-  *f = (FrontendOptions){.external_dir = o->external_dir, .dim_names = dim_names, .dim_values = values, .n_dims = o->dims.n,
+  FrontendConst *consts = ARENA_ARRAY(s->arena, FrontendConst, o->consts.n);
+  for (int k = 0; k < o->consts.n; k++) {
+    Tensor *t = ARENA_NEW(s->arena, Tensor);
+    if (!tensor_named(s, "--const", o->consts.v[k], &consts[k].name, t)) return false;
+    consts[k] = (FrontendConst){.name = consts[k].name, .dtype = t->dtype, .rank = t->rank, .dims = t->dims, .data = t->data};
+  }
+  *f = (FrontendOptions){.consts = consts, .n_consts = o->consts.n,
+                         .external_dir = o->external_dir, .dim_names = dim_names, .dim_values = values, .n_dims = o->dims.n,
                          .shape_inputs = inputs, .shape_dims = (const int64_t *const *)shapes, .shape_ranks = ranks, .n_shapes = o->shapes.n};
   return true;
+}
+
+/* Graph IR as text: dumps and reproducers, to run single passes on. */
+static Model *load_text(Session *s, const char *path) {
+  const Loc loc = {.file = path, .node = -1};
+  char block[65536];
+  size_t n;
+  FILE *f = fopen(path, "rb");
+  if (!f) return diag_error(s->diag, &loc, ERR_IO, "cannot open: %s", strerror(errno)), NULL;
+  StrBuf text = {.arena = s->arena};
+  while ((n = fread(block, 1, sizeof block - 1, f)) > 0) {
+    block[n] = 0;
+    sb_printf(&text, "%s", block);
+  }
+  fclose(f);
+  return model_parse(s->arena, s->diag, sb_str(&text), path);
+}
+
+static bool is_text(const char *path) {
+  const size_t n = strlen(path);
+  return n > 3 && strcmp(path + n - 3, ".ir") == 0;
 }
 
 bool session_load(Session *s, const char *path) {
@@ -112,7 +140,7 @@ bool session_load(Session *s, const char *path) {
   const double start = clock_seconds();
   if (!frontend_options(s, &f)) return false;
   progress_show(s, "reading", 0, 0);
-  s->model = frontend_load(s->arena, s->diag, path, &f);
+  s->model = is_text(path) ? load_text(s, path) : frontend_load(s->arena, s->diag, path, &f);
   s->load_seconds = clock_seconds() - start;
   return s->model != NULL;
 }

@@ -170,6 +170,13 @@ bool tensor_literal(Session *s, const char *text, Tensor *t) {
   return true;
 }
 
+bool tensor_named(Session *s, const char *option, const char *text, const char **name, Tensor *t) {
+  const char *at = strstr(text, "=@"), *eq = at ? at : strchr(text, '=');
+  if (!eq || eq == text) return usage_error("%s: '%s' is not NAME=@FILE", option, text), false;
+  *name = arena_strndup(s->arena, text, (size_t)(eq - text));
+  return eq[1] == '@' ? tensor_read(s, eq + 2, t) : tensor_literal(s, eq + 1, t);
+}
+
 /* ---- comparing ----------------------------------------------------------------------------------------------------------------- */
 static double element(const Tensor *t, int64_t k) {
   const char *p = (const char *)t->data + k * dtype_bytes(t->dtype);

@@ -2,12 +2,21 @@
 #pragma once
 #include "ir/graph.h"
 
+typedef struct FrontendConst { /* an input that becomes a constant */
+  const char *name;
+  DType dtype;
+  int rank;
+  const int64_t *dims;
+  const void *data; /* lives as long as the model */
+} FrontendConst;
+
 typedef struct FrontendOptions {
   const char *external_dir;   /* root for external data; NULL: the model's own directory */
   size_t max_memory;          /* budget of decoding, bytes; 0: 16× file + 256 MiB */
   /* Fixed symbols and shapes (--dim, --shape), applied to the graph's inputs. */
   const char *const *dim_names; const int64_t *dim_values; int n_dims;
   const char *const *shape_inputs; const int64_t *const *shape_dims; const int *shape_ranks; int n_shapes;
+  const FrontendConst *consts; int n_consts; /* --const */
 } FrontendOptions;
 
 /* Reads, checks, upgrades to the newest opset, infers. NULL on error (all reported in d). The file stays

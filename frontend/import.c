@@ -37,10 +37,18 @@ Node *import_emit(Import *im, Graph *g, const OpRow *row, int n_in, Value *const
   return graph_add_node(g, NULL, row, n_in, in, loc);
 }
 
+/* A region is inferred by its owner, which knows whether it can run at all; here its nodes are tried, because
+ * upgrades want to know ranks. */
 bool import_infer(Import *im, Node *n) {
   for (int k = 0; k < n->n_in; k++)
     if (n->in[k] && n->in[k]->kind == TY_NONE) return true;
-  return op_infer(im->m, n);
+  if (!n->graph->parent) return op_infer(im->m, n);
+  im->m->diag = diag_new(im->scratch);
+  const bool ok = op_infer(im->m, n);
+  im->m->diag = im->d;
+  for (int k = 0; k < n->n_out && !ok; k++)
+    if (n->out[k]) n->out[k]->kind = TY_NONE;
+  return true;
 }
 
 static const Loc *node_loc(Import *im, const Scope *s, const NodeProto *p, int index, int64_t opset) {
@@ -83,6 +91,7 @@ static const Onnx__AttributeProto *resolve_ref(const CallArgs *args, const char 
 }
 
 static Graph *import_region(Import *im, const Scope *s, const GraphProto *p, const char *attr, int node);
+static bool import_initializers(Import *im, Scope *s, const GraphProto *p);
 
 static bool import_attrs(Import *im, const Scope *s, const NodeProto *p, int index, const Loc *loc, Attr *attrs, int *n) {
   *n = 0;
@@ -150,6 +159,21 @@ static bool bind_results(Import *im, Scope *s, const NodeProto *p, const OldNode
   return true;
 }
 
+/* A fully constant shape that the file declares is set before inference, for ops whose output size depends on data:
+ * they may take it, and check it at run time. All other ops overwrite it. */
+static void hint_shape(Import *im, const Scope *s, Value *v, const char *name) {
+  const Onnx__ValueInfoProto *p = s->graph->parent || s->args ? NULL : strmap_get(&im->declared, name);
+  const Onnx__TypeProto__Tensor *t = p && p->type && p->type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE ? p->type->tensor_type : NULL;
+  const Expr *dims[MAX_RANK];
+  if (!t || !t->shape || t->shape->n_dim > MAX_RANK || dtype_from_onnx(t->elem_type) == DT_NONE) return;
+  for (size_t k = 0; k < t->shape->n_dim; k++) {
+    const Onnx__TensorShapeProto__Dimension *d = t->shape->dim[k];
+    if (d->value_case != ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE || d->dim_value < 0 || d->dim_value >> MAX_DIM_BITS) return;
+    dims[k] = ex_i64(im->m->pool, d->dim_value);
+  }
+  value_set_tensor(im->m, v, dtype_from_onnx(t->elem_type), (int)t->shape->n_dim, dims);
+}
+
 static bool emit_newest(Import *im, Scope *s, const NodeProto *p, const OldNode *o) {
   const OpRow *row = op_find(o->domain, o->op);
   if (!row) return diag_error(im->d, o->loc, ERR_UNSUPPORTED_OP, "operator is not supported");
@@ -162,6 +186,7 @@ static bool emit_newest(Import *im, Scope *s, const NodeProto *p, const OldNode 
   for (int k = 0; k < o->n_out; k++) {
     Value *v = node_add_output(n, o->out_used[k] ? arena_strdup(im->arena, p->output[k]) : NULL);
     if (o->out_used[k] && !scope_define(im, s, p->output[k], v, o->loc)) return false;
+    if (o->out_used[k]) hint_shape(im, s, v, p->output[k]);
   }
   for (int k = 0; k < o->n_out; k++)
     if (!o->out_used[k]) n->out[k] = NULL;
@@ -213,6 +238,37 @@ static bool import_call(Import *im, Scope *s, const NodeProto *p, Function *f, V
   return true;
 }
 
+/* ---- If whose condition is known: the branch that runs takes its place ---------------------------------------------------- */
+static bool known_bool(const Value *v, bool *out) {
+  int64_t n;
+  if (!v || v->kind != TY_TENSOR || v->dtype != DT_BOOL) return false;
+  if (v->cdata && v->cdata->count == 1) n = const_int(v->cdata, 0);
+  else if (!v->contents || !expr_is_const(v->contents[0], &n)) return false;
+  *out = n != 0;
+  return true;
+}
+
+static const GraphProto *live_branch(const NodeProto *p, bool cond) {
+  for (size_t k = 0; k < p->n_attribute; k++)
+    if (p->attribute[k]->name && strcmp(p->attribute[k]->name, cond ? "then_branch" : "else_branch") == 0) return p->attribute[k]->g;
+  return NULL;
+}
+
+static bool inline_branch(Import *im, Scope *outer, const NodeProto *p, const GraphProto *g, const char *which, const Loc *loc) {
+  Scope s = {.parent = outer, .graph = outer->graph, .opsets = outer->opsets, .args = outer->args};
+  s.path = arena_printf(im->arena, "%s of node %d%s%.200s", which, loc->node, outer->path ? " in " : "", outer->path ? outer->path : "");
+  if (g->n_input || g->n_output < p->n_output)
+    return diag_error(im->d, loc, ERR_ARITY, "%s has %zu inputs and %zu outputs", which, g->n_input, g->n_output);
+  if (!import_initializers(im, &s, g) || !import_nodes(im, &s, g->node, g->n_node)) return false;
+  for (size_t k = 0; k < p->n_output; k++) {
+    const char *name = g->output[k]->name;
+    const Value *v = name ? scope_find(&s, name) : NULL;
+    if (!v || v == &scope_absent) return diag_error(im->d, loc, ERR_UNDEFINED, "output %zu of %s is not defined", k, which);
+    if (*p->output[k] && !scope_define(im, outer, p->output[k], v, loc)) return false;
+  }
+  return true;
+}
+
 /* ---- graphs -------------------------------------------------------------------------------------------------------------------- */
 static bool import_node(Import *im, Scope *s, const NodeProto *p, int index) {
   Function *f = function_find(im, p);
@@ -224,6 +280,11 @@ static bool import_node(Import *im, Scope *s, const NodeProto *p, int index) {
   if (f && ++im->nodes > MAX_NODES) return diag_error(im->d, loc, ERR_LIMIT, "the model has more than %d nodes", MAX_NODES);
   if (!find_inputs(im, s, p, loc, in)) return false;
   if (f) return import_call(im, s, p, f, in, loc);
+  bool cond;
+  if (!*loc->domain && strcmp(loc->op, "If") == 0 && p->n_input == 1 && known_bool(in[0], &cond)) {
+    const GraphProto *g = live_branch(p, cond);
+    if (g) return inline_branch(im, s, p, g, cond ? "then_branch" : "else_branch", loc);
+  }
   if (!import_attrs(im, s, p, index, loc, attrs, &n_attrs)) return false;
   if (!*loc->domain && strcmp(loc->op, "Constant") == 0) return import_constant(im, s, p, attrs, n_attrs, loc);
   return import_op(im, s, p, in, attrs, n_attrs, loc);
@@ -277,7 +338,7 @@ static bool import_inputs(Import *im, Scope *s, const GraphProto *p) {
     if (is_main && strmap_get(&s->values, in->name)) continue; /* an initializer: a constant here */
     Value *v = is_main ? import_main_input(im, in, &loc) : region_input(im, in);
     if (!v) return false;
-    vec_push(im->arena, &s->graph->inputs, v);
+    if (!v->cdata) vec_push(im->arena, &s->graph->inputs, v);
     strmap_put(im->scratch, &s->values, in->name, v);
   }
   return true;
@@ -346,6 +407,8 @@ static bool check_model(Import *im, const Onnx__ModelProto *p, const Loc *loc) {
 static bool check_options(Import *im, const Loc *loc) {
   for (int k = 0; k < im->o->n_dims; k++)
     if (!im->dim_used[k]) return diag_error(im->d, loc, ERR_USAGE, "--dim %s: no input has such a dimension", im->o->dim_names[k]);
+  for (int k = 0; k < im->o->n_consts; k++)
+    if (!im->const_used[k]) return diag_error(im->d, loc, ERR_USAGE, "--const %s: no such input", im->o->consts[k].name);
   for (int k = 0; k < im->o->n_shapes; k++)
     if (!im->shape_used[k]) return diag_error(im->d, loc, ERR_USAGE, "--shape %s: no such input", im->o->shape_inputs[k]);
   return true;
@@ -364,5 +427,9 @@ bool import_model(Import *im, const Onnx__ModelProto *p) {
   m->doc = p->doc_string ? arena_strdup(im->arena, p->doc_string) : NULL;
   m->main = graph_new(m, NULL, "main");
   Scope s = {.graph = m->main, .opsets = &opsets};
+  for (size_t k = 0; k < p->graph->n_value_info; k++)
+    if (p->graph->value_info[k]->name) strmap_put(im->scratch, &im->declared, p->graph->value_info[k]->name, p->graph->value_info[k]);
+  for (size_t k = 0; k < p->graph->n_output; k++)
+    if (p->graph->output[k]->name) strmap_put(im->scratch, &im->declared, p->graph->output[k]->name, p->graph->output[k]);
   return import_graph(im, &s, p->graph) && check_options(im, &loc);
 }

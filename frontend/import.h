@@ -7,7 +7,7 @@
 #include "ir/op.h"
 #include "onnx.pb-c.h"
 
-enum { MAX_NODES = 1000000, NEWEST_OPSET = 28, ONNX_IR_NEWEST = 14, OLDEST_OPSET = 5, MAX_DIM_BITS = 48 };
+enum { MAX_NODES = 1000000, NEWEST_OPSET = 28, ONNX_IR_NEWEST = 14, OLDEST_OPSET = 1, MAX_DIM_BITS = 48 };
 
 typedef struct Opsets { /* versions of the domains that a model or function imports */
   int n;
@@ -35,9 +35,10 @@ typedef struct Import {
   size_t budget;       /* bytes that densified sparse tensors may take together */
   StrMap external;     /* location → FileMap */
   StrMap functions;    /* "domain\x1fname\x1foverload" → Function */
+  StrMap declared;     /* name of a main graph value → its ValueInfoProto */
   StrMap dims;         /* dim_param → Expr */
   StrMap symbol_names; /* sanitised names in use */
-  bool *dim_used, *shape_used; /* which --dim and --shape options met something */
+  bool *dim_used, *shape_used, *const_used; /* which --dim, --shape and --const options met something */
   int nodes;           /* made so far */
 } Import;
 
@@ -78,5 +79,5 @@ bool upgrade_node(Import *im, OldNode *n);                /* false: error report
 
 /* ---- import.c */
 Node *import_emit(Import *im, Graph *g, const OpRow *row, int n_in, Value *const *in, const Loc *loc); /* NULL: too many nodes */
-bool import_infer(Import *im, Node *n); /* infers where all inputs are known */
+bool import_infer(Import *im, Node *n); /* infers where all inputs are known; inside regions errors wait for the owner */
 bool import_model(Import *im, const Onnx__ModelProto *p);

@@ -18,6 +18,7 @@ static Import import_state(Arena *a, Diag *d, Model *m, const void *data, size_t
   Import im = {.arena = a, .scratch = arena_child(a), .m = m, .d = d, .o = o, .file = data, .file_size = size, .path = name};
   im.budget = budget_of(o, size);
   im.dim_used = ARENA_ARRAY(im.scratch, bool, o->n_dims);
+  im.const_used = ARENA_ARRAY(im.scratch, bool, o->n_consts);
   im.shape_used = ARENA_ARRAY(im.scratch, bool, o->n_shapes);
   return im;
 }

@@ -74,10 +74,11 @@ static const Expr *named_dim(Import *im, const char *name) {
   return e;
 }
 
-/* A dimension of 0 means "unknown" to some exporters and an empty tensor to others: both fit a symbol from 0 up. */
-static const Expr *import_dim(Import *im, const Value *v, const Onnx__TensorShapeProto__Dimension *d, int k) {
+/* A dimension of 0 means "unknown" to some exporters and an empty tensor to others: both fit a symbol from 0 up.
+ * A vector of 0 elements is taken at its word: it is an empty list of axes or the like. */
+static const Expr *import_dim(Import *im, const Value *v, const Onnx__TensorShapeProto__Dimension *d, int k, bool vector) {
   const bool number = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
-  if (number && d->dim_value > 0) return ex_i64(im->m->pool, d->dim_value);
+  if (number && (d->dim_value > 0 || (d->dim_value == 0 && vector))) return ex_i64(im->m->pool, d->dim_value);
   if (d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM && !is_anonymous(d->dim_param))
     return named_dim(im, d->dim_param);
   return new_symbol(im, arena_printf(im->scratch, "%s_d%d", v->name ? v->name : "x", k), number && d->dim_value == 0 ? 0 : 1);
@@ -88,7 +89,7 @@ static bool import_shape(Import *im, Value *v, DType dt, const Onnx__TensorShape
   int64_t count = 1, n;
   if (s->n_dim > MAX_RANK) return diag_error(im->d, loc, ERR_LIMIT, "%zu dimensions; the limit is %d", s->n_dim, MAX_RANK);
   for (int k = 0; k < (int)s->n_dim; k++) {
-    dims[k] = import_dim(im, v, s->dim[k], k);
+    dims[k] = import_dim(im, v, s->dim[k], k, s->n_dim == 1);
     if (expr_is_const(dims[k], &n) && (!ck_mul(count, n, &count) || count > (int64_t)1 << MAX_DIM_BITS))
       return diag_error(im->d, loc, ERR_OVERFLOW, "number of elements overflows");
   }
@@ -163,6 +164,20 @@ bool import_bind_shape(Import *im, const Onnx__ValueInfoProto *p, const Loc *loc
   return true;
 }
 
+/* An input that --const gives a value is a constant. */
+static Value *fixed_input(Import *im, const Value *v, const Loc *loc) {
+  for (int k = 0; k < im->o->n_consts; k++) {
+    const FrontendConst *c = &im->o->consts[k];
+    if (strcmp(c->name, v->name) != 0) continue;
+    im->const_used[k] = true;
+    if (v->kind == TY_TENSOR && c->dtype == v->dtype && (v->rank < 0 || v->rank == c->rank))
+      return value_const(im->m, const_new(im->m, v->name, c->dtype, c->rank, c->dims, c->data));
+    diag_error(im->d, loc, ERR_USAGE, "--const gives a tensor of another type or rank");
+    return NULL;
+  }
+  return (Value *)v;
+}
+
 Value *import_main_input(Import *im, const Onnx__ValueInfoProto *p, const Loc *loc) {
   Value *v = value_new(im->m, arena_strdup(im->arena, p->name));
   const int opt = shape_option(im, p->name);
@@ -172,6 +187,8 @@ Value *import_main_input(Import *im, const Onnx__ValueInfoProto *p, const Loc *l
     for (int k = 0; k < im->o->shape_ranks[opt]; k++) dims[k] = ex_i64(im->m->pool, im->o->shape_dims[opt][k]);
     value_set_tensor(im->m, v, v->dtype, im->o->shape_ranks[opt], dims);
   }
+  Value *fixed = fixed_input(im, v, loc);
+  if (fixed != v) return fixed;
   if (v->kind == TY_TENSOR && v->rank < 0) {
     diag_error(im->d, loc, ERR_UNSUPPORTED, "input has no shape, not even a rank");
     diag_hint(im->d, "give one with --shape %s=1x2x3", p->name);

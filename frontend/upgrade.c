@@ -149,6 +149,16 @@ static bool up_topk(Import *im, OldNode *o) {
   return true;
 }
 
+static bool up_pad_name(Import *im, OldNode *o) {
+  const Attr *a = old_attr(o, "paddings");
+  if (!a || old_attr(o, "pads")) return true;
+  Attr pads = *a;
+  pads.name = "pads";
+  old_set(im, o, pads);
+  old_drop(o, "paddings");
+  return true;
+}
+
 static bool up_pad(Import *im, OldNode *o) {
   const double v = old_float(o, "value", 0);
   if (!need_input(im, o) || !need(im, o, "pads")) return false;
@@ -306,6 +316,15 @@ static bool up_groupnorm(Import *im, OldNode *o) {
 }
 
 /* ---- resizing and sampling -------------------------------------------------------------------------------------------------------- */
+static bool up_upsample_1(Import *im, OldNode *o) {
+  const double f[4] = {1, 1, old_float(o, "height_scale", 1), old_float(o, "width_scale", 1)};
+  const Attr a = {.name = "scales", .kind = AT_FLOATS, .n = 4, .floats = arena_dup(im->arena, f, sizeof f)};
+  if (old_attr(o, "height_scale")) old_set(im, o, a);
+  old_drop(o, "height_scale");
+  old_drop(o, "width_scale");
+  return true;
+}
+
 static bool up_upsample_scales(Import *im, OldNode *o) {
   const Attr *a = old_attr(o, "scales");
   if (!a || a->kind != AT_FLOATS) return need(im, o, "scales");
@@ -425,6 +444,7 @@ static const UpgradeRow rows[] = {
     {"", "Mul", 7, false, up_broadcast},
     {"", "Or", 7, false, up_broadcast},
     {"", "PRelu", 7, false, up_prelu},
+    {"", "Pad", 2, false, up_pad_name},
     {"", "Pad", 11, false, up_pad},
     {"", "Pow", 7, false, up_broadcast},
     {"", "ReduceL1", 18, false, up_reduce},
@@ -438,6 +458,7 @@ static const UpgradeRow rows[] = {
     {"", "ReduceSum", 13, false, up_reduce},
     {"", "ReduceSumSquare", 18, false, up_reduce},
     {"", "Reshape", 5, false, up_reshape},
+    {"", "Upsample", 7, true, up_upsample_1},
     {"", "Upsample", 9, true, up_upsample_scales},
     {"", "Upsample", ALWAYS, true, up_upsample},
     {"", "Resize", 11, false, up_resize10},
