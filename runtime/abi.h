@@ -1,5 +1,5 @@
-/* What generated code, the runtime, the program around a model and hosts agree on. Freestanding C11;
- * also valid C++. Versioned: fields are only ever added at the end of a struct. */
+/* What generated code, the runtime, the program around a model and hosts agree on. Freestanding
+ * C11; also valid C++. Versioned: fields are only ever added at the end of a struct. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -20,43 +20,50 @@ enum {
   BURIN_E_UNSUPPORTED = 6
 };
 
-/* ---- tensors given to runtime functions ------------------------------------------------------------- */
+/* ---- tensors given to runtime functions
+ * ------------------------------------------------------------- */
 typedef struct RtTensor {
   void *data;        /* NULL: absent optional */
   int32_t dtype;     /* TensorProto.DataType number */
   int32_t rank;
-  int64_t *dims;     /* for outputs with data-dependent sizes the function writes the real ones; they come in as upper bounds */
+  int64_t *dims; /* for outputs with data-dependent sizes the function writes the real ones; they
+                    come in as upper bounds */
 } RtTensor;
-/* words: attributes as packed by the op's row. Returns a status. No allocation, no libc. Sub-byte types take a byte. */
-typedef int32_t (*RtOpFn)(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *words, void *scratch);
+/* words: attributes as packed by the op's row. Returns a status. No allocation, no libc. Sub-byte
+ * types take a byte. */
+typedef int32_t (*RtOpFn)(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                          const int64_t *words, void *scratch);
 
-/* ---- running ------------------------------------------------------------------------------------------ */
-/* Lends threads: calls task(arg, i) for i in [0, n), possibly at the same time, and returns when all are done. */
+/* ---- running
+ * ------------------------------------------------------------------------------------------ */
+/* Lends threads: calls task(arg, i) for i in [0, n), possibly at the same time, and returns when
+ * all are done. */
 typedef void (*BurinTask)(void *arg, int32_t i);
 typedef struct BurinOptions {
-  uint32_t size;      /* sizeof(BurinOptions) */
-  int32_t threads;    /* 0 or 1: only the calling thread; at most the max_threads compiled */
+  uint32_t size; /* sizeof(BurinOptions) */
+  int32_t threads; /* 0 or 1: only the calling thread; at most the max_threads compiled */
   void (*parallel_for)(void *user, int32_t n, BurinTask task, void *arg); /* NULL: serial */
   void *user;
-  uint64_t *kernel_ns;    /* one per step kernel (info.n_kernels), added to; NULL: no profile */
+  uint64_t *kernel_ns; /* one per step kernel (info.n_kernels), added to; NULL: no profile */
   uint64_t (*clock_ns)(void); /* needed with kernel_ns */
 } BurinOptions;
 
-/* ---- description of a model: NAME_info() --------------------------------------------------------------- */
+/* ---- description of a model: NAME_info()
+ * --------------------------------------------------------------- */
 typedef struct BurinTensorInfo {
-  const char *name;      /* ONNX name, UTF-8 */
-  int32_t dtype;         /* TensorProto.DataType */
+  const char *name; /* ONNX name, UTF-8 */
+  int32_t dtype; /* TensorProto.DataType */
   int32_t rank;
-  const int64_t *dims;   /* ≥ 0: fixed. -1-k: symbol k. INT64_MIN: computed, ask NAME_output_dims */
+  const int64_t *dims; /* ≥ 0: fixed. -1-k: symbol k. INT64_MIN: computed, ask NAME_output_dims */
   const char *shape_text; /* "f32[batch,3,224,224]" */
-  float scale;           /* quantization, 0: none */
+  float scale; /* quantization, 0: none */
   int32_t zero_point;
 } BurinTensorInfo;
 
 typedef struct BurinKernelInfo {
-  const char *name;      /* kernel name */
-  const char *nodes;     /* ONNX node names and ops it computes, comma separated */
-  int64_t flops;         /* 0: unknown */
+  const char *name; /* kernel name */
+  const char *nodes; /* ONNX node names and ops it computes, comma separated */
+  int64_t flops; /* 0: unknown */
 } BurinKernelInfo;
 
 struct BurinModel;
@@ -66,23 +73,27 @@ typedef struct BurinModel {
   int32_t n_inputs, n_outputs, n_symbols, n_caller_symbols; /* caller symbols come first */
   const BurinTensorInfo *inputs, *outputs;
   const char *const *symbols;
-  uint64_t arena_bytes;   /* for all fixed sizes; 0 when it depends on symbols: ask arena_size. For one thread. */
-  uint64_t thread_bytes;  /* more per further thread (0 when symbolic) */
+  uint64_t arena_bytes; /* for all fixed sizes; 0 when it depends on symbols: ask arena_size. For
+                           one thread. */
+  uint64_t thread_bytes; /* more per further thread (0 when symbolic) */
   uint32_t arena_align;
   int32_t max_threads;
   uint64_t weight_bytes, arena_lower_bound;
   int32_t n_kernels;
   const BurinKernelInfo *kernels;
-  uint64_t cpu_features;  /* bits of runtime/cpu.h that must be present */
-  /* in[k], out[k]: data by position. dims: n_symbols values; caller symbols in, runtime ones out. */
-  int32_t (*invoke)(const void *const *in, void *const *out, int64_t *dims, void *arena, const BurinOptions *opts);
+  uint64_t cpu_features; /* bits of runtime/cpu.h that must be present */
+  /* in[k], out[k]: data by position. dims: n_symbols values; caller symbols in, runtime ones out.
+   */
+  int32_t (*invoke)(const void *const *in, void *const *out, int64_t *dims, void *arena,
+                    const BurinOptions *opts);
   uint64_t (*arena_size)(const int64_t *dims, int32_t threads);
-  /* dims of output k (rank values) from symbols; before a run runtime symbols count as their upper bounds
-   * when `bounds` is 1: sizes to allocate. */
+  /* dims of output k (rank values) from symbols; before a run runtime symbols count as their upper
+   * bounds when `bounds` is 1: sizes to allocate. */
   void (*output_dims)(int32_t k, const int64_t *dims, int64_t *out, int32_t bounds);
-  const void *weights;      /* weight_bytes of them */
-  const char *weights_file; /* not NULL: weights is empty address space (64 KiB aligned), over which this file (beside
-                             * the program or library) must be mapped, read-only, before the first run */
+  const void *weights; /* weight_bytes of them */
+  const char *weights_file; /* not NULL: weights is empty address space (64 KiB aligned), over which
+                             * this file (beside the program or library) must be mapped, read-only,
+                             * before the first run */
 } BurinModel;
 
 #ifdef __cplusplus

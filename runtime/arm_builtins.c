@@ -1,5 +1,6 @@
-/* Functions of the ARM EABI that clang calls for 64-bit arithmetic and division on 32-bit ARM. Weak and hidden,
- * with the meaning the EABI gives them, so that a host's own copies may take their place. */
+/* Functions of the ARM EABI that clang calls for 64-bit arithmetic and division on 32-bit ARM. Weak
+ * and hidden, with the meaning the EABI gives them, so that a host's own copies may take their
+ * place. */
 #include <stddef.h>
 #include <stdint.h>
 
@@ -8,13 +9,25 @@
 typedef union Wide { /* little endian */
   uint64_t all;
   int64_t sall;
-  struct { uint32_t lo, hi; };
+  struct {
+    uint32_t lo, hi;
+  };
 } Wide;
-typedef union Bits64 { double f; uint64_t u; } Bits64;
-typedef union Bits32 { float f; uint32_t u; } Bits32;
+typedef union Bits64 {
+  double f;
+  uint64_t u;
+} Bits64;
+typedef union Bits32 {
+  float f;
+  uint32_t u;
+} Bits32;
 
-typedef struct Quot32 { uint32_t quot, rem; } Quot32;
-typedef struct Quot64 { uint64_t quot, rem; } Quot64;
+typedef struct Quot32 {
+  uint32_t quot, rem;
+} Quot32;
+typedef struct Quot64 {
+  uint64_t quot, rem;
+} Quot64;
 
 static inline uint64_t shift_left(uint64_t v, int n) {
   Wide w = {v};
@@ -31,11 +44,13 @@ ABI uint64_t __aeabi_llsr(uint64_t v, int n) { return shift_right(v, n); }
 ABI int64_t __aeabi_lasr(int64_t v, int n) {
   Wide w = {.sall = v};
   const int32_t hi = (int32_t)w.hi;
-  if (n >= 32) return (Wide){.lo = (uint32_t)(hi >> (n > 63 ? 31 : n - 32)), .hi = (uint32_t)(hi >> 31)}.sall;
+  if (n >= 32)
+    return (Wide){.lo = (uint32_t)(hi >> (n > 63 ? 31 : n - 32)), .hi = (uint32_t)(hi >> 31)}.sall;
   return n == 0 ? v : (Wide){.lo = w.lo >> n | w.hi << (32 - n), .hi = (uint32_t)(hi >> n)}.sall;
 }
 
-/* Shift-and-subtract from the first bit that matters. Division by zero gives 0, as Linux's handlers do not. */
+/* Shift-and-subtract from the first bit that matters. Division by zero gives 0, as Linux's handlers
+ * do not. */
 static inline Quot32 divide32(uint32_t a, uint32_t b) {
   Quot32 r = {0, a};
   if (b == 0 || a < b) return r;
@@ -69,9 +84,11 @@ static inline Quot64 divide64(uint64_t a, uint64_t b) {
 static inline uint32_t magnitude32(int32_t v) { return v < 0 ? 0u - (uint32_t)v : (uint32_t)v; }
 static inline uint64_t magnitude64(int64_t v) { return v < 0 ? 0u - (uint64_t)v : (uint64_t)v; }
 
-/* The pairs are returned in r0-r1 and r0-r3, which no C type says: {quotient, remainder} as one wide integer
- * for 32 bits, an assembly veneer for 64 bits. */
-static inline uint64_t pair32(uint32_t quot, uint32_t rem) { return (Wide){.lo = quot, .hi = rem}.all; }
+/* The pairs are returned in r0-r1 and r0-r3, which no C type says: {quotient, remainder} as one
+ * wide integer for 32 bits, an assembly veneer for 64 bits. */
+static inline uint64_t pair32(uint32_t quot, uint32_t rem) {
+  return (Wide){.lo = quot, .hi = rem}.all;
+}
 
 ABI uint32_t __aeabi_uidiv(uint32_t a, uint32_t b) { return divide32(a, b).quot; }
 ABI uint64_t __aeabi_uidivmod(uint32_t a, uint32_t b) {
@@ -90,25 +107,30 @@ ABI uint64_t __aeabi_idivmod(int32_t a, int32_t b) {
   return pair32(q.quot, q.rem);
 }
 
-__attribute__((used, visibility("hidden"), weak)) void burin_rt_udivmod64(uint64_t a, uint64_t b, Quot64 *out) {
+__attribute__((used, visibility("hidden"), weak)) void burin_rt_udivmod64(uint64_t a, uint64_t b,
+                                                                          Quot64 *out) {
   *out = divide64(a, b);
 }
-__attribute__((used, visibility("hidden"), weak)) void burin_rt_sdivmod64(int64_t a, int64_t b, Quot64 *out) {
+__attribute__((used, visibility("hidden"), weak)) void burin_rt_sdivmod64(int64_t a, int64_t b,
+                                                                          Quot64 *out) {
   Quot64 q = divide64(magnitude64(a), magnitude64(b));
   if ((a ^ b) < 0) q.quot = 0u - q.quot;
   if (a < 0) q.rem = 0u - q.rem;
   *out = q;
 }
-#define VENEER64(name, fn)                                                             \
-  __attribute__((naked, weak, visibility("hidden"))) void name(void) {                 \
-    __asm__("push {r11, lr}\n sub sp, sp, #24\n add r12, sp, #8\n str r12, [sp]\n"      \
-            "bl " #fn "\n add r12, sp, #8\n ldm r12, {r0, r1, r2, r3}\n"                \
-            "add sp, sp, #24\n pop {r11, pc}\n");                                      \
+#define VENEER64(name, fn)                                                     \
+  __attribute__((naked, weak, visibility("hidden"))) void name(void) {         \
+    __asm__(                                                                   \
+        "push {r11, lr}\n sub sp, sp, #24\n add r12, sp, #8\n str r12, [sp]\n" \
+        "bl " #fn                                                              \
+        "\n add r12, sp, #8\n ldm r12, {r0, r1, r2, r3}\n"                     \
+        "add sp, sp, #24\n pop {r11, pc}\n");                                  \
   }
 VENEER64(__aeabi_uldivmod, burin_rt_udivmod64)
 VENEER64(__aeabi_ldivmod, burin_rt_sdivmod64)
 
-/* Conversions. Integers become two exact doubles whose sum rounds once; float goes through round-to-odd. */
+/* Conversions. Integers become two exact doubles whose sum rounds once; float goes through
+ * round-to-odd. */
 ABI double __aeabi_ul2d(uint64_t v) {
   const Wide w = {v};
   return (double)w.hi * 4294967296.0 + (double)w.lo;
@@ -117,7 +139,8 @@ ABI double __aeabi_l2d(int64_t v) {
   const Wide w = {.sall = v};
   return (double)(int32_t)w.hi * 4294967296.0 + (double)w.lo;
 }
-/* To float: keep 32 bits with a sticky lowest one (a float needs 24 and a rounding bit), then scale. */
+/* To float: keep 32 bits with a sticky lowest one (a float needs 24 and a rounding bit), then
+ * scale. */
 static inline float wide_to_float(uint64_t v) {
   const Wide w = {v};
   if (w.hi == 0) return (float)w.lo;
@@ -164,10 +187,12 @@ ABI float __floatundisf(uint64_t v) { return __aeabi_ul2f(v); }
 void *burin_rt_memcpy(void *dst, const void *src, size_t n);
 void *burin_rt_memmove(void *dst, const void *src, size_t n);
 void *burin_rt_memset(void *dst, int c, size_t n);
-#define MEMORY(suffix)                                                                             \
-  ABI void __aeabi_memcpy##suffix(void *d, const void *s, size_t n) { burin_rt_memcpy(d, s, n); }  \
-  ABI void __aeabi_memmove##suffix(void *d, const void *s, size_t n) { burin_rt_memmove(d, s, n); } \
-  ABI void __aeabi_memset##suffix(void *d, size_t n, int c) { burin_rt_memset(d, c, n); }          \
+#define MEMORY(suffix)                                                                            \
+  ABI void __aeabi_memcpy##suffix(void *d, const void *s, size_t n) { burin_rt_memcpy(d, s, n); } \
+  ABI void __aeabi_memmove##suffix(void *d, const void *s, size_t n) {                            \
+    burin_rt_memmove(d, s, n);                                                                    \
+  }                                                                                               \
+  ABI void __aeabi_memset##suffix(void *d, size_t n, int c) { burin_rt_memset(d, c, n); }         \
   ABI void __aeabi_memclr##suffix(void *d, size_t n) { burin_rt_memset(d, 0, n); }
 MEMORY()
 MEMORY(4)

@@ -1,4 +1,5 @@
-/* Which CPU features are there. Compiled for the baseline of each architecture; keeps nothing between calls. */
+/* Which CPU features are there. Compiled for the baseline of each architecture; keeps nothing
+ * between calls. */
 #include "runtime/cpu.h"
 
 #include <stddef.h>
@@ -60,11 +61,13 @@ typedef struct CapRow {
 } CapRow;
 static const CapRow cap_rows[] = {
 #if defined(__aarch64__)
-    {0, 1, CPU_ARM64_ASIMD_BIT},  {0, 7, CPU_ARM64_CRC_BIT},      {0, 10, CPU_ARM64_FP16_BIT},
-    {0, 20, CPU_ARM64_DOTPROD_BIT}, {1, 13, CPU_ARM64_I8MM_BIT},  {1, 14, CPU_ARM64_BF16_BIT},
-    {0, 8, CPU_ARM64_LSE_BIT},    {0, 22, CPU_ARM64_SVE_BIT},     {1, 1, CPU_ARM64_SVE2_BIT},
+    {0, 1, CPU_ARM64_ASIMD_BIT},    {0, 7, CPU_ARM64_CRC_BIT},   {0, 10, CPU_ARM64_FP16_BIT},
+    {0, 20, CPU_ARM64_DOTPROD_BIT}, {1, 13, CPU_ARM64_I8MM_BIT}, {1, 14, CPU_ARM64_BF16_BIT},
+    {0, 8, CPU_ARM64_LSE_BIT},      {0, 22, CPU_ARM64_SVE_BIT},  {1, 1, CPU_ARM64_SVE2_BIT},
 #else
-    {0, 12, CPU_ARM32_NEON_BIT}, {0, 16, CPU_ARM32_VFP4_BIT}, {0, 17, CPU_ARM32_IDIV_BIT},
+    {0, 12, CPU_ARM32_NEON_BIT},
+    {0, 16, CPU_ARM32_VFP4_BIT},
+    {0, 17, CPU_ARM32_IDIV_BIT},
     {0, 19, CPU_ARM32_VFPD32_BIT},
 #endif
 };
@@ -94,9 +97,7 @@ static uint64_t host_features(void) {
 }
 #endif
 
-uint64_t burin_rt_cpu_missing(uint64_t needed) {
-  return needed ? needed & ~host_features() : 0;
-}
+uint64_t burin_rt_cpu_missing(uint64_t needed) { return needed ? needed & ~host_features() : 0; }
 
 const char *burin_rt_cpu_feature_name(uint64_t bits) {
 #if defined(__x86_64__)

@@ -1,8 +1,9 @@
 /* Embeds the runtime objects. BURIN_RT_DIR is where the build put them. */
 #include "runtime/embed.h"
 
-#define EMBED(sym, file)                                                        \
-  __asm__(".pushsection .rodata." #sym ",\"a\"\n.balign 16\n" #sym "_begin:\n"  \
+#define EMBED(sym, file)                                                                   \
+  __asm__(".pushsection .rodata." #sym ",\"a\"\n.balign 16\n" #sym                         \
+          "_begin:\n"                                                                      \
           ".incbin \"" BURIN_RT_DIR "/" file "\"\n" #sym "_end:\n.byte 0\n.popsection\n"); \
   extern const unsigned char sym##_begin[], sym##_end[]
 

@@ -1,11 +1,12 @@
-/* The pthread pool offered to host programs. Persistent workers with all signals blocked (a host's handlers run
- * on its own threads), a short spin, then a condition variable. The caller works too. */
+/* The pthread pool offered to host programs. Persistent workers with all signals blocked (a host's
+ * handlers run on its own threads), a short spin, then a condition variable. The caller works too.
+ */
 #include "host_pool.h"
 
 #include <pthread.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 struct BurinPool {
@@ -70,7 +71,8 @@ void burin_pool_parallel_for(void *pool, int32_t n, BurinTask task, void *arg) {
   atomic_store(&p->busy, p->threads - 1);
   publish(p);
   take_tasks(p);
-  for (int i = 0; i < SPINS && atomic_load(&p->busy); i++) {}
+  for (int i = 0; i < SPINS && atomic_load(&p->busy); i++) {
+  }
   if (atomic_load(&p->busy)) {
     pthread_mutex_lock(&p->lock);
     while (atomic_load(&p->busy)) pthread_cond_wait(&p->done, &p->lock);

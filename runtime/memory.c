@@ -1,5 +1,5 @@
-/* Copying and filling memory without libc. Plain loops over words (x86-64: string instructions, which are
- * fast at every size that matters here). */
+/* Copying and filling memory without libc. Plain loops over words (x86-64: string instructions,
+ * which are fast at every size that matters here). */
 #include "runtime/rt.h"
 
 typedef uintptr_t Word __attribute__((aligned(1), may_alias));
@@ -30,7 +30,8 @@ static void copy_backwards(char *d, const char *s, size_t n) {
 }
 
 void *burin_rt_memmove(void *dst, const void *src, size_t n) {
-  const uintptr_t gap = (uintptr_t)dst - (uintptr_t)src; /* wraps when dst < src: forward is right */
+  const uintptr_t gap =
+      (uintptr_t)dst - (uintptr_t)src; /* wraps when dst < src: forward is right */
   if (gap >= n) return burin_rt_memcpy(dst, src, n);
   copy_backwards(dst, src, n);
   return dst;

@@ -1,5 +1,5 @@
-/* The names under which compilers call these functions on their own. Weak and hidden: within a host program
- * libc's definitions win, and none of these shows outside the object that carries them. */
+/* The names under which compilers call these functions on their own. Weak and hidden: within a host
+ * program libc's definitions win, and none of these shows outside the object that carries them. */
 #include "runtime/rt.h"
 
 #define NAMED __attribute__((weak, visibility("hidden")))

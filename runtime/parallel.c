@@ -1,4 +1,5 @@
-/* Parallel loops of generated code: a static partition into contiguous parts, handed to whatever lends threads. */
+/* Parallel loops of generated code: a static partition into contiguous parts, handed to whatever
+ * lends threads. */
 #include "runtime/rt.h"
 
 typedef struct Part {

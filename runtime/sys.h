@@ -5,10 +5,24 @@
 
 #if defined(__x86_64__)
 enum {
-  NR_read = 0, NR_write = 1, NR_close = 3, NR_mmap = 9, NR_munmap = 11, NR_rt_sigprocmask = 14,
-  NR_clone = 56, NR_exit = 60, NR_sched_getaffinity = 204, NR_futex = 202, NR_clock_gettime = 228,
-  NR_exit_group = 231, NR_openat = 257, NR_renameat = 264, NR_unlinkat = 263, NR_fsync = 74,
-  NR_lseek = 8, NR_getpid = 39
+  NR_read = 0,
+  NR_write = 1,
+  NR_close = 3,
+  NR_mmap = 9,
+  NR_munmap = 11,
+  NR_rt_sigprocmask = 14,
+  NR_clone = 56,
+  NR_exit = 60,
+  NR_sched_getaffinity = 204,
+  NR_futex = 202,
+  NR_clock_gettime = 228,
+  NR_exit_group = 231,
+  NR_openat = 257,
+  NR_renameat = 264,
+  NR_unlinkat = 263,
+  NR_fsync = 74,
+  NR_lseek = 8,
+  NR_getpid = 39
 };
 static inline long sys_call(long n, long a, long b, long c, long d, long e, long f) {
   long ret;
@@ -24,10 +38,24 @@ static inline long sys_call(long n, long a, long b, long c, long d, long e, long
 static inline void sys_relax(void) { __asm__ volatile("pause"); }
 #elif defined(__aarch64__)
 enum {
-  NR_read = 63, NR_write = 64, NR_close = 57, NR_mmap = 222, NR_munmap = 215,
-  NR_rt_sigprocmask = 135, NR_clone = 220, NR_exit = 93, NR_sched_getaffinity = 123, NR_futex = 98,
-  NR_clock_gettime = 113, NR_exit_group = 94, NR_openat = 56, NR_renameat = 38, NR_unlinkat = 35,
-  NR_fsync = 82, NR_lseek = 62, NR_getpid = 172
+  NR_read = 63,
+  NR_write = 64,
+  NR_close = 57,
+  NR_mmap = 222,
+  NR_munmap = 215,
+  NR_rt_sigprocmask = 135,
+  NR_clone = 220,
+  NR_exit = 93,
+  NR_sched_getaffinity = 123,
+  NR_futex = 98,
+  NR_clock_gettime = 113,
+  NR_exit_group = 94,
+  NR_openat = 56,
+  NR_renameat = 38,
+  NR_unlinkat = 35,
+  NR_fsync = 82,
+  NR_lseek = 62,
+  NR_getpid = 172
 };
 static inline long sys_call(long n, long a, long b, long c, long d, long e, long f) {
   register long x8 __asm__("x8") = n;
@@ -46,10 +74,24 @@ static inline long sys_call(long n, long a, long b, long c, long d, long e, long
 static inline void sys_relax(void) { __asm__ volatile("yield"); }
 #elif defined(__arm__)
 enum {
-  NR_read = 3, NR_write = 4, NR_close = 6, NR_mmap = 192, NR_munmap = 91, NR_rt_sigprocmask = 175,
-  NR_clone = 120, NR_exit = 1, NR_sched_getaffinity = 242, NR_futex = 240, NR_clock_gettime = 263,
-  NR_exit_group = 248, NR_openat = 322, NR_renameat = 329, NR_unlinkat = 328, NR_fsync = 118,
-  NR_lseek = 19, NR_getpid = 20
+  NR_read = 3,
+  NR_write = 4,
+  NR_close = 6,
+  NR_mmap = 192,
+  NR_munmap = 91,
+  NR_rt_sigprocmask = 175,
+  NR_clone = 120,
+  NR_exit = 1,
+  NR_sched_getaffinity = 242,
+  NR_futex = 240,
+  NR_clock_gettime = 263,
+  NR_exit_group = 248,
+  NR_openat = 322,
+  NR_renameat = 329,
+  NR_unlinkat = 328,
+  NR_fsync = 118,
+  NR_lseek = 19,
+  NR_getpid = 20
 };
 static inline long sys_call(long n, long a, long b, long c, long d, long e, long f) {
   register long r7 __asm__("r7") = n;
@@ -69,8 +111,15 @@ static inline void sys_relax(void) { __asm__ volatile("yield"); }
 #endif
 
 enum {
-  SYS_O_RDONLY = 0, SYS_O_WRONLY = 1, SYS_O_CREAT = 0100, SYS_O_EXCL = 0200, SYS_O_TRUNC = 01000,
-  SYS_O_CLOEXEC = 02000000, SYS_AT_FDCWD = -100, SYS_ENOENT = 2, SYS_EINTR = 4
+  SYS_O_RDONLY = 0,
+  SYS_O_WRONLY = 1,
+  SYS_O_CREAT = 0100,
+  SYS_O_EXCL = 0200,
+  SYS_O_TRUNC = 01000,
+  SYS_O_CLOEXEC = 02000000,
+  SYS_AT_FDCWD = -100,
+  SYS_ENOENT = 2,
+  SYS_EINTR = 4
 };
 
 static inline long sys_read(int fd, void *p, size_t n) {
@@ -96,7 +145,8 @@ static inline long sys_unlink(const char *path) {
 }
 /* Zeroed private memory; NULL when there is none. */
 static inline void *sys_alloc(size_t bytes) {
-  const long p = sys_call(NR_mmap, 0, (long)bytes, 3 /* rw */, 0x22 /* private, anonymous */, -1, 0);
+  const long p =
+      sys_call(NR_mmap, 0, (long)bytes, 3 /* rw */, 0x22 /* private, anonymous */, -1, 0);
   return p < 0 && p > -4096 ? NULL : (void *)p;
 }
 static inline void sys_free(void *p, size_t bytes) {

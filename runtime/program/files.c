@@ -1,13 +1,15 @@
-/* Files of tensors: read whole, told apart by their first bytes, written to a temporary name that is renamed.
- * Holds the npy format; raw files take type and shape from the model. */
+/* Files of tensors: read whole, told apart by their first bytes, written to a temporary name that
+ * is renamed. Holds the npy format; raw files take type and shape from the model. */
 #include "program.h"
 
 bool tensor_alloc(Program *p, Tensor *t, const char *name) {
   const NumberType *type = number_type(t->dtype);
-  if (!type) return program_error(p, "%s: type %d cannot be read or written here", name, (int64_t)t->dtype);
+  if (!type)
+    return program_error(p, "%s: type %d cannot be read or written here", name, (int64_t)t->dtype);
   uint64_t n = 1, bytes;
   bool bad = false;
-  for (int i = 0; i < t->rank; i++) bad |= t->dims[i] < 0 || __builtin_mul_overflow(n, (uint64_t)t->dims[i], &n);
+  for (int i = 0; i < t->rank; i++)
+    bad |= t->dims[i] < 0 || __builtin_mul_overflow(n, (uint64_t)t->dims[i], &n);
   bad |= __builtin_mul_overflow(n, (uint64_t)number_bytes(type), &bytes) || bytes > SIZE_MAX / 4;
   t->count = n;
   t->data = bad ? NULL : sys_alloc((size_t)bytes + 64);
@@ -22,8 +24,10 @@ bool file_read(Program *p, const char *path, Bytes *out) {
   long got = 0;
   for (long n = 1; data && got < size && n != 0;) {
     n = sys_read(fd, data + got, (size_t)(size - got));
-    if (n > 0) got += n;
-    else if (n != -SYS_EINTR) break;
+    if (n > 0)
+      got += n;
+    else if (n != -SYS_EINTR)
+      break;
   }
   sys_close(fd);
   if (!data || got != size) return program_error(p, "cannot read %s", path);
@@ -54,7 +58,8 @@ static bool npy_shape(const char *s, Tensor *t) {
   }
 }
 
-/* Does the file's element type ("<f4") hold what the input wants? Types that numpy lacks are V1, V2. */
+/* Does the file's element type ("<f4") hold what the input wants? Types that numpy lacks are V1,
+ * V2. */
 static bool npy_type_fits(const char *descr, const NumberType *want) {
   if (*descr != '\'' || want->kind == NK_NONE) return false;
   const char order = descr[1], kind = descr[2], size = descr[3];
@@ -79,18 +84,23 @@ bool npy_parse(Program *p, const char *path, Bytes f, const BurinTensorInfo *inf
   if (!text_starts(npy_value(header, "'fortran_order'"), "False", &rest))
     return program_error(p, "%s: Fortran order is not supported (numpy.ascontiguousarray)", path);
   if (!npy_type_fits(npy_value(header, "'descr'"), type))
-    return program_error(p, "%s: its type is not that of %s, which is %s", path, info->name, info->shape_text);
-  if (!npy_shape(npy_value(header, "'shape'"), t)) return program_error(p, "%s: damaged npy file", path);
+    return program_error(p, "%s: its type is not that of %s, which is %s", path, info->name,
+                         info->shape_text);
+  if (!npy_shape(npy_value(header, "'shape'"), t))
+    return program_error(p, "%s: damaged npy file", path);
   if (!tensor_alloc(p, t, path)) return false;
-  if (f.size - start - n < t->count * number_bytes(type)) return program_error(p, "%s: the file is too short", path);
+  if (f.size - start - n < t->count * number_bytes(type))
+    return program_error(p, "%s: the file is too short", path);
   __builtin_memcpy(t->data, f.data + start + n, (size_t)t->count * number_bytes(type));
   return true;
 }
 
 size_t npy_header(const Tensor *t, char *out) {
   Out text = {.fd = -1};
-  out_format(&text, "{'descr': '%s', 'fortran_order': False, 'shape': (", number_type(t->dtype)->npy);
-  for (int i = 0; i < t->rank; i++) out_format(&text, t->rank == 1 ? "%d," : i ? ", %d" : "%d", t->dims[i]);
+  out_format(&text, "{'descr': '%s', 'fortran_order': False, 'shape': (",
+             number_type(t->dtype)->npy);
+  for (int i = 0; i < t->rank; i++)
+    out_format(&text, t->rank == 1 ? "%d," : i ? ", %d" : "%d", t->dims[i]);
   out_format(&text, "), }");
   const size_t n = (10 + text.used + 1 + 63) / 64 * 64;
   static const uint8_t magic[8] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0};
@@ -105,18 +115,22 @@ size_t npy_header(const Tensor *t, char *out) {
 
 /* ---- any format ---- */
 
-static bool raw_parse(Program *p, const char *path, Bytes f, const BurinTensorInfo *info, Tensor *t) {
+static bool raw_parse(Program *p, const char *path, Bytes f, const BurinTensorInfo *info,
+                      Tensor *t) {
   t->dtype = info->dtype;
   t->rank = info->rank;
   for (int i = 0; i < t->rank; i++) {
     const int64_t d = info->dims[i];
     t->dims[i] = d < 0 && d >= -p->model->n_symbols ? p->dims[-1 - d] : d;
     if (t->dims[i] < 0)
-      return program_error(p, "%s: a raw file has no shape; fix the sizes of %s with --dim", path, info->shape_text);
+      return program_error(p, "%s: a raw file has no shape; fix the sizes of %s with --dim", path,
+                           info->shape_text);
   }
   if (!tensor_alloc(p, t, path)) return false;
   const uint64_t bytes = t->count * number_bytes(number_type(t->dtype));
-  if (f.size != bytes) return program_error(p, "%s has %u bytes, input %s needs %u", path, (uint64_t)f.size, info->name, bytes);
+  if (f.size != bytes)
+    return program_error(p, "%s has %u bytes, input %s needs %u", path, (uint64_t)f.size,
+                         info->name, bytes);
   __builtin_memcpy(t->data, f.data, f.size);
   return true;
 }
@@ -128,11 +142,13 @@ bool file_read_tensor(Program *p, const char *arg, const BurinTensorInfo *info, 
   path[n] = 0;
   Bytes f;
   if (!file_read(p, path, &f)) return false;
-  const bool npy = f.size > 6 && f.data[0] == 0x93 && f.data[1] == 'N', png = f.size > 8 && f.data[0] == 0x89 && f.data[1] == 'P';
+  const bool npy = f.size > 6 && f.data[0] == 0x93 && f.data[1] == 'N',
+             png = f.size > 8 && f.data[0] == 0x89 && f.data[1] == 'P';
   if (npy) return npy_parse(p, path, f, info, t);
   if (png) {
     Image image;
-    return png_decode(p, path, f, &image) && image_to_tensor(p, path, &image, arg[n] ? arg + n + 1 : "", info, t);
+    return png_decode(p, path, f, &image) &&
+           image_to_tensor(p, path, &image, arg[n] ? arg + n + 1 : "", info, t);
   }
   if (text_ends(path, ".pb")) return pb_parse(p, path, f, t);
   return raw_parse(p, path, f, info, t);
@@ -154,7 +170,8 @@ static uint64_t pack_bits(const NumberType *type, Tensor *t, char *out) {
   const uint64_t bytes = (t->count * type->bits + 7) / 8;
   for (uint64_t i = 0; i < bytes; i++) out[i] = 0;
   for (uint64_t i = 0; i < t->count; i++)
-    out[i * type->bits / 8] |= (char)((t->data[i] & ((1 << type->bits) - 1)) << (i * type->bits % 8));
+    out[i * type->bits / 8] |=
+        (char)((t->data[i] & ((1 << type->bits) - 1)) << (i * type->bits % 8));
   return bytes;
 }
 

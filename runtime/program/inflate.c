@@ -1,5 +1,5 @@
-/* Deflate (RFC 1951) into a buffer of known size. Canonical Huffman codes by counting; every read and write is
- * bounded, so damaged input ends in false. */
+/* Deflate (RFC 1951) into a buffer of known size. Canonical Huffman codes by counting; every read
+ * and write is bounded, so damaged input ends in false. */
 #include "program.h"
 
 typedef struct Bits {
@@ -43,7 +43,8 @@ static int decode(Bits *b, const Code *c) {
   for (int length = 1; length <= MAX_BITS && !b->bad; length++) {
     code |= (int32_t)take(b, 1);
     const int32_t count = c->count[length];
-    if (code - count < first) return code < first ? (b->bad = true, 0) : c->symbol[index + code - first];
+    if (code - count < first)
+      return code < first ? (b->bad = true, 0) : c->symbol[index + code - first];
     index += count;
     first = (first + count) << 1;
     code <<= 1;
@@ -63,12 +64,14 @@ static void stored_block(Bits *b) {
   for (uint32_t i = 0; i < n && !b->bad; i++) *b->out++ = (uint8_t)take(b, 8);
 }
 
-static const uint16_t length_base[] = {3,  4,  5,  6,  7,  8,  9,  10, 11,  13,  15,  17,  19,  23, 27,
-                                       31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258};
-static const uint8_t length_extra[] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
-static const uint16_t distance_base[] = {1,   2,   3,   4,   5,   7,    9,    13,   17,   25,
-                                         33,  49,  65,  97,  129, 193,  257,  385,  513,  769,
-                                         1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577};
+static const uint16_t length_base[] = {3,  4,  5,  6,   7,   8,   9,   10,  11, 13,
+                                       15, 17, 19, 23,  27,  31,  35,  43,  51, 59,
+                                       67, 83, 99, 115, 131, 163, 195, 227, 258};
+static const uint8_t length_extra[] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2,
+                                       2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
+static const uint16_t distance_base[] = {
+    1,   2,   3,   4,   5,   7,    9,    13,   17,   25,   33,   49,   65,    97,    129,
+    193, 257, 385, 513, 769, 1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577};
 
 static void copy_match(Bits *b, const Code *distances, int symbol) {
   if (symbol > 285) {
@@ -88,9 +91,12 @@ static void coded_block(Bits *b, const Code *literals, const Code *distances) {
   while (!b->bad) {
     const int symbol = decode(b, literals);
     if (b->bad || symbol == 256) return;
-    if (symbol > 256) copy_match(b, distances, symbol);
-    else if (b->out == b->out_end) b->bad = true;
-    else *b->out++ = (uint8_t)symbol;
+    if (symbol > 256)
+      copy_match(b, distances, symbol);
+    else if (b->out == b->out_end)
+      b->bad = true;
+    else
+      *b->out++ = (uint8_t)symbol;
   }
 }
 
@@ -103,7 +109,8 @@ static void fixed_codes(Code *literals, Code *distances) {
 }
 
 static void dynamic_codes(Bits *b, Code *literals, Code *distances) {
-  static const uint8_t order[19] = {16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15};
+  static const uint8_t order[19] = {16, 17, 18, 0, 8,  7, 9,  6, 10, 5,
+                                    11, 4,  12, 3, 13, 2, 14, 1, 15};
   const int n_literals = 257 + (int)take(b, 5), n_distances = 1 + (int)take(b, 5);
   const int n_lengths = 4 + (int)take(b, 4), total = n_literals + n_distances;
   uint8_t lengths[320] = {0};
@@ -117,7 +124,9 @@ static void dynamic_codes(Bits *b, Code *literals, Code *distances) {
       continue;
     }
     const uint8_t value = symbol == 16 && i > 0 ? lengths[i - 1] : 0;
-    int repeat = symbol == 16 ? 3 + (int)take(b, 2) : symbol == 17 ? 3 + (int)take(b, 3) : 11 + (int)take(b, 7);
+    int repeat = symbol == 16   ? 3 + (int)take(b, 2)
+                 : symbol == 17 ? 3 + (int)take(b, 3)
+                                : 11 + (int)take(b, 7);
     if ((symbol == 16 && i == 0) || i + repeat > total) b->bad = true;
     for (; repeat > 0 && !b->bad; repeat--) lengths[i++] = value;
   }
@@ -141,8 +150,10 @@ bool inflate_bytes(const uint8_t *in, size_t in_size, uint8_t *out, size_t size)
       stored_block(&b);
       continue;
     }
-    if (kind == 1) fixed_codes(&literals, &distances);
-    else dynamic_codes(&b, &literals, &distances);
+    if (kind == 1)
+      fixed_codes(&literals, &distances);
+    else
+      dynamic_codes(&b, &literals, &distances);
     coded_block(&b, &literals, &distances);
   }
   return !b.bad && b.out == b.out_end;

@@ -1,18 +1,30 @@
-/* Element types: one row each, and single elements as double. Integers beyond 2^53 are only shown, never computed. */
+/* Element types: one row each, and single elements as double. Integers beyond 2^53 are only shown,
+ * never computed. */
 #include "program.h"
 
 static const NumberType number_rows[] = {
-    [1] = {"f32", "<f4", NK_IEEE, 32, 0, 0, 0},       [2] = {"u8", "|u1", NK_UINT, 8, 0, 0, 0},
-    [3] = {"i8", "|i1", NK_SINT, 8, 0, 0, 0},         [4] = {"u16", "<u2", NK_UINT, 16, 0, 0, 0},
-    [5] = {"i16", "<i2", NK_SINT, 16, 0, 0, 0},       [6] = {"i32", "<i4", NK_SINT, 32, 0, 0, 0},
-    [7] = {"i64", "<i8", NK_SINT, 64, 0, 0, 0},       [9] = {"bool", "|b1", NK_BOOL, 8, 0, 0, 0},
-    [10] = {"f16", "<f2", NK_FLOAT, 16, 5, 10, 15},   [11] = {"f64", "<f8", NK_IEEE, 64, 0, 0, 0},
-    [12] = {"u32", "<u4", NK_UINT, 32, 0, 0, 0},      [13] = {"u64", "<u8", NK_UINT, 64, 0, 0, 0},
-    [16] = {"bf16", "<V2", NK_FLOAT, 16, 8, 7, 127},  [17] = {"f8e4m3fn", "|V1", NK_FLOAT, 8, 4, 3, 7},
-    [18] = {"f8e4m3fnuz", "|V1", NK_FLOAT, 8, 4, 3, 8}, [19] = {"f8e5m2", "|V1", NK_FLOAT, 8, 5, 2, 15},
-    [20] = {"f8e5m2fnuz", "|V1", NK_FLOAT, 8, 5, 2, 16}, [21] = {"u4", "|u1", NK_UINT, 4, 0, 0, 0},
-    [22] = {"i4", "|i1", NK_SINT, 4, 0, 0, 0},        [23] = {"f4e2m1", "|V1", NK_FLOAT, 4, 2, 1, 1},
-    [24] = {"f8e8m0", "|V1", NK_FLOAT, 8, 8, 0, 127}, [25] = {"u2", "|u1", NK_UINT, 2, 0, 0, 0},
+    [1] = {"f32", "<f4", NK_IEEE, 32, 0, 0, 0},
+    [2] = {"u8", "|u1", NK_UINT, 8, 0, 0, 0},
+    [3] = {"i8", "|i1", NK_SINT, 8, 0, 0, 0},
+    [4] = {"u16", "<u2", NK_UINT, 16, 0, 0, 0},
+    [5] = {"i16", "<i2", NK_SINT, 16, 0, 0, 0},
+    [6] = {"i32", "<i4", NK_SINT, 32, 0, 0, 0},
+    [7] = {"i64", "<i8", NK_SINT, 64, 0, 0, 0},
+    [9] = {"bool", "|b1", NK_BOOL, 8, 0, 0, 0},
+    [10] = {"f16", "<f2", NK_FLOAT, 16, 5, 10, 15},
+    [11] = {"f64", "<f8", NK_IEEE, 64, 0, 0, 0},
+    [12] = {"u32", "<u4", NK_UINT, 32, 0, 0, 0},
+    [13] = {"u64", "<u8", NK_UINT, 64, 0, 0, 0},
+    [16] = {"bf16", "<V2", NK_FLOAT, 16, 8, 7, 127},
+    [17] = {"f8e4m3fn", "|V1", NK_FLOAT, 8, 4, 3, 7},
+    [18] = {"f8e4m3fnuz", "|V1", NK_FLOAT, 8, 4, 3, 8},
+    [19] = {"f8e5m2", "|V1", NK_FLOAT, 8, 5, 2, 15},
+    [20] = {"f8e5m2fnuz", "|V1", NK_FLOAT, 8, 5, 2, 16},
+    [21] = {"u4", "|u1", NK_UINT, 4, 0, 0, 0},
+    [22] = {"i4", "|i1", NK_SINT, 4, 0, 0, 0},
+    [23] = {"f4e2m1", "|V1", NK_FLOAT, 4, 2, 1, 1},
+    [24] = {"f8e8m0", "|V1", NK_FLOAT, 8, 8, 0, 127},
+    [25] = {"u2", "|u1", NK_UINT, 2, 0, 0, 0},
     [26] = {"i2", "|i1", NK_SINT, 2, 0, 0, 0},
 };
 
@@ -52,7 +64,8 @@ static double small_float(const NumberType *t, uint32_t bits) {
   return minus ? -v : v;
 }
 
-/* Nearest, ties to even, saturating to infinity; for f16 and bf16, which images and random inputs are stored as. */
+/* Nearest, ties to even, saturating to infinity; for f16 and bf16, which images and random inputs
+ * are stored as. */
 static uint32_t to_small_float(const NumberType *t, double v) {
   const uint32_t sign = (v < 0) ? 1u << (t->bits - 1) : 0;
   const uint32_t infinity = ((1u << t->exponent) - 1) << t->mantissa;
@@ -84,13 +97,18 @@ double number_load(const NumberType *t, const void *data, uint64_t i) {
 void number_store(const NumberType *t, void *data, uint64_t i, double v) {
   char *p = (char *)data + i * number_bytes(t);
   if (t->kind == NK_IEEE) {
-    if (t->bits == 32) *(float *)p = (float)v;
-    else *(double *)p = v;
+    if (t->bits == 32)
+      *(float *)p = (float)v;
+    else
+      *(double *)p = v;
     return;
   }
   uint64_t u;
-  if (t->kind == NK_FLOAT) u = to_small_float(t, v);
-  else if (t->kind == NK_BOOL) u = v != 0;
-  else u = v < 0 ? (uint64_t)(int64_t)v : (uint64_t)v;
+  if (t->kind == NK_FLOAT)
+    u = to_small_float(t, v);
+  else if (t->kind == NK_BOOL)
+    u = v != 0;
+  else
+    u = v < 0 ? (uint64_t)(int64_t)v : (uint64_t)v;
   __builtin_memcpy(p, &u, number_bytes(t));
 }

@@ -20,7 +20,8 @@ static bool find_tensor(Argument *a, const BurinTensorInfo *infos, int32_t n) {
   return true;
 }
 
-static bool add_tensor(Program *p, const char *text, const BurinTensorInfo *infos, int32_t n, Argument *list, int *count) {
+static bool add_tensor(Program *p, const char *text, const BurinTensorInfo *infos, int32_t n,
+                       Argument *list, int *count) {
   Argument a = {text, NULL, 0};
   if (*count == MAX_TENSORS) return usage(p, "too many", text);
   if (!find_tensor(&a, infos, n)) {
@@ -58,9 +59,12 @@ static bool count_option(Program *p, const char *option, const char *value, int6
 /* Options with a value, given as "--x V" or "--x=V". */
 static bool valued_option(Program *p, const char *name, const char *value) {
   const BurinModel *m = p->model;
-  if (text_equal(name, "--input")) return add_tensor(p, value, m->inputs, m->n_inputs, p->inputs, &p->n_inputs);
-  if (text_equal(name, "--output")) return add_tensor(p, value, m->outputs, m->n_outputs, p->outputs, &p->n_outputs);
-  if (text_equal(name, "--expect")) return add_tensor(p, value, m->outputs, m->n_outputs, p->expected, &p->n_expected);
+  if (text_equal(name, "--input"))
+    return add_tensor(p, value, m->inputs, m->n_inputs, p->inputs, &p->n_inputs);
+  if (text_equal(name, "--output"))
+    return add_tensor(p, value, m->outputs, m->n_outputs, p->outputs, &p->n_outputs);
+  if (text_equal(name, "--expect"))
+    return add_tensor(p, value, m->outputs, m->n_outputs, p->expected, &p->n_expected);
   if (text_equal(name, "--dim")) return add_dim(p, value);
   if (text_equal(name, "--threads")) return count_option(p, name, value, &p->threads);
   if (text_equal(name, "--seed")) return count_option(p, name, value, &p->seed);
@@ -77,18 +81,24 @@ static bool one_option(Program *p, int argc, char **argv, int *i) {
   if (text_equal(arg, "--profile")) return p->profile = true;
   if (text_equal(arg, "--quiet")) return p->quiet = true;
   if (text_equal(arg, "--bench")) return p->bench = true;
-  if (text_starts(arg, "--bench=", &value)) return p->bench = true, count_option(p, "--bench", value, &p->bench_runs);
+  if (text_starts(arg, "--bench=", &value))
+    return p->bench = true, count_option(p, "--bench", value, &p->bench_runs);
   char name[32] = {0};
   size_t n = 0;
   for (; arg[n] && arg[n] != '=' && n < sizeof name - 1; n++) name[n] = arg[n];
   if (arg[n] == '=') return valued_option(p, name, arg + n + 1);
-  if (arg[0] != '-' || *i + 1 >= argc) return usage(p, arg[0] == '-' ? "unknown, or its value is missing" : "what is it? inputs are --input NAME=@FILE", arg);
+  if (arg[0] != '-' || *i + 1 >= argc)
+    return usage(p,
+                 arg[0] == '-' ? "unknown, or its value is missing"
+                               : "what is it? inputs are --input NAME=@FILE",
+                 arg);
   return valued_option(p, arg, argv[++*i]);
 }
 
 bool options_parse(Program *p, int argc, char **argv) {
   const size_t n = (size_t)p->model->n_symbols;
-  if (p->model->n_inputs > MAX_TENSORS || p->model->n_outputs > MAX_TENSORS) return usage(p, "too many tensors", p->model->name);
+  if (p->model->n_inputs > MAX_TENSORS || p->model->n_outputs > MAX_TENSORS)
+    return usage(p, "too many tensors", p->model->name);
   p->dims = sys_alloc((n + 1) * sizeof *p->dims);
   if (!p->dims) return usage(p, "not enough memory", p->model->name);
   for (size_t i = 0; i < n; i++) p->dims[i] = -1;

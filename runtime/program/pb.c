@@ -9,7 +9,7 @@ typedef struct Reader {
 typedef struct Field {
   uint32_t number, wire;
   uint64_t value; /* varint, or the fixed bits */
-  Reader body;    /* wire type 2 */
+  Reader body; /* wire type 2 */
 } Field;
 
 static uint64_t varint(Reader *r) {
@@ -36,18 +36,25 @@ static bool next_field(Reader *r, Field *f) {
   if (r->bad || r->at == r->end) return false;
   const uint64_t key = varint(r);
   *f = (Field){(uint32_t)(key >> 3), (uint32_t)key & 7, 0, {0}};
-  if (f->wire == 0) f->value = varint(r);
-  else if (f->wire == 1) f->value = fixed(r, 8);
-  else if (f->wire == 5) f->value = fixed(r, 4);
+  if (f->wire == 0)
+    f->value = varint(r);
+  else if (f->wire == 1)
+    f->value = fixed(r, 8);
+  else if (f->wire == 5)
+    f->value = fixed(r, 4);
   else if (f->wire == 2) {
     const uint64_t n = varint(r);
-    if (n > (uint64_t)(r->end - r->at)) r->bad = true;
-    else f->body = (Reader){r->at, r->at + n, false}, r->at += n;
-  } else r->bad = true;
+    if (n > (uint64_t)(r->end - r->at))
+      r->bad = true;
+    else
+      f->body = (Reader){r->at, r->at + n, false}, r->at += n;
+  } else
+    r->bad = true;
   return !r->bad;
 }
 
-/* The elements of a repeated field, packed or single, one at a time: `wide` bytes fixed, or varints (0). */
+/* The elements of a repeated field, packed or single, one at a time: `wide` bytes fixed, or varints
+ * (0). */
 static bool next_value(Reader *r, const Field *f, size_t wide, uint64_t *v, bool *single) {
   if (f->wire != 2) {
     *v = f->value;
@@ -79,8 +86,10 @@ static bool add_raw(const Reader *raw, const NumberType *type, Tensor *t) {
     return true;
   }
   for (uint64_t i = 0; i < t->count; i++) { /* packed from the low bits; signed ones are extended */
-    const uint8_t v = (uint8_t)(raw->at[i * type->bits / 8] >> (i * type->bits % 8) << (8 - type->bits));
-    t->data[i] = type->kind == NK_SINT ? (char)((int8_t)v >> (8 - type->bits)) : (char)(v >> (8 - type->bits));
+    const uint8_t v =
+        (uint8_t)(raw->at[i * type->bits / 8] >> (i * type->bits % 8) << (8 - type->bits));
+    t->data[i] = type->kind == NK_SINT ? (char)((int8_t)v >> (8 - type->bits))
+                                       : (char)(v >> (8 - type->bits));
   }
   return true;
 }
@@ -107,11 +116,13 @@ bool pb_parse(Program *p, const char *path, Bytes file, Tensor *t) {
   if (!tensor_alloc(p, t, path)) return false;
   uint64_t done = 0;
   for (r = all; ok && next_field(&r, &f);) {
-    if (f.number == 9) ok = add_raw(&f.body, type, t), done = t->count;
+    if (f.number == 9)
+      ok = add_raw(&f.body, type, t), done = t->count;
     else if (f.number == 4 || f.number == 5 || f.number == 7 || f.number == 10 || f.number == 11)
       ok = add_values(&f, type, t, &done);
   }
-  if (!ok || done != t->count) return program_error(p, "%s: the tensor's data do not fit its shape", path);
+  if (!ok || done != t->count)
+    return program_error(p, "%s: the tensor's data do not fit its shape", path);
   return true;
 }
 

@@ -1,5 +1,5 @@
-/* PNG files: all colour types and depths, not interlaced. Checksums are not verified (a damaged stream is found by
- * inflate or shows). Depth 16 keeps the high byte; transparency is dropped. */
+/* PNG files: all colour types and depths, not interlaced. Checksums are not verified (a damaged
+ * stream is found by inflate or shows). Depth 16 keeps the high byte; transparency is dropped. */
 #include "program.h"
 
 typedef struct Png {
@@ -22,9 +22,11 @@ static bool read_header(Png *png, const uint8_t *d, uint32_t n) {
   png->color = d[9];
   const bool small = png->width - 1 < 1 << 15 && png->height - 1 < 1 << 15;
   const bool depth8 = png->depth == 8 || (png->depth == 16 && png->color != 3);
-  const bool depth1 = (png->depth == 1 || png->depth == 2 || png->depth == 4) && (png->color == 0 || png->color == 3);
+  const bool depth1 = (png->depth == 1 || png->depth == 2 || png->depth == 4) &&
+                      (png->color == 0 || png->color == 3);
   return small && (depth8 || depth1) && d[10] == 0 && d[11] == 0 && d[12] == 0 &&
-         (png->color == 0 || png->color == 2 || png->color == 3 || png->color == 4 || png->color == 6);
+         (png->color == 0 || png->color == 2 || png->color == 3 || png->color == 4 ||
+          png->color == 6);
 }
 
 static bool read_chunks(Png *png, Bytes f) {
@@ -49,7 +51,8 @@ static bool read_chunks(Png *png, Bytes f) {
 }
 
 static int paeth(int a, int b, int c) {
-  const int p = a + b - c, pa = p > a ? p - a : a - p, pb = p > b ? p - b : b - p, pc = p > c ? p - c : c - p;
+  const int p = a + b - c, pa = p > a ? p - a : a - p, pb = p > b ? p - b : b - p,
+            pc = p > c ? p - c : c - p;
   return pa <= pb && pa <= pc ? a : pb <= pc ? b : c;
 }
 
@@ -60,8 +63,13 @@ static bool unfilter(uint8_t *rows, uint32_t height, size_t row, size_t step) {
     const uint8_t filter = cur[-1], *up = y ? cur - row - 1 : NULL;
     if (filter > 4) return false;
     for (size_t x = 0; x < row; x++) {
-      const int a = x >= step ? cur[x - step] : 0, b = up ? up[x] : 0, c = up && x >= step ? up[x - step] : 0;
-      const int add = filter == 1 ? a : filter == 2 ? b : filter == 3 ? (a + b) / 2 : filter == 4 ? paeth(a, b, c) : 0;
+      const int a = x >= step ? cur[x - step] : 0, b = up ? up[x] : 0,
+                c = up && x >= step ? up[x - step] : 0;
+      const int add = filter == 1   ? a
+                      : filter == 2 ? b
+                      : filter == 3 ? (a + b) / 2
+                      : filter == 4 ? paeth(a, b, c)
+                                    : 0;
       cur[x] = (uint8_t)(cur[x] + add);
     }
   }
@@ -74,7 +82,8 @@ static uint8_t sample(const uint8_t *row, size_t i, uint32_t depth) {
   return (uint8_t)(row[bit / 8] >> (8 - depth - bit % 8) & ((1u << depth) - 1));
 }
 
-static void expand(const Png *png, const uint8_t *rows, size_t row, uint32_t samples, uint8_t *out) {
+static void expand(const Png *png, const uint8_t *rows, size_t row, uint32_t samples,
+                   uint8_t *out) {
   const uint32_t scale = png->color == 3 || png->depth >= 8 ? 1 : 255u / ((1u << png->depth) - 1);
   for (uint32_t y = 0; y < png->height; y++) {
     const uint8_t *r = rows + y * (row + 1) + 1;
@@ -94,14 +103,18 @@ bool png_decode(Program *p, const char *path, Bytes f, Image *out) {
   Png png = {0};
   png.packed = sys_alloc(f.size + 1);
   if (!png.packed) return program_error(p, "%s: not enough memory", path);
-  if (!read_chunks(&png, f)) return program_error(p, "%s: damaged or unsupported PNG (interlaced?)", path);
+  if (!read_chunks(&png, f))
+    return program_error(p, "%s: damaged or unsupported PNG (interlaced?)", path);
   const uint32_t samples = samples_of[png.color], channels = png.color == 3 ? 3 : samples;
-  const size_t row = ((size_t)png.width * samples * png.depth + 7) / 8, raw = (row + 1) * png.height;
+  const size_t row = ((size_t)png.width * samples * png.depth + 7) / 8,
+               raw = (row + 1) * png.height;
   const size_t step = samples * png.depth / 8 ? samples * png.depth / 8 : 1;
   uint64_t pixels = (uint64_t)png.width * png.height * channels;
-  uint8_t *rows = sys_alloc(raw + 16), *expanded = pixels < SIZE_MAX / 2 ? sys_alloc((size_t)pixels) : NULL;
+  uint8_t *rows = sys_alloc(raw + 16),
+          *expanded = pixels < SIZE_MAX / 2 ? sys_alloc((size_t)pixels) : NULL;
   if (!rows || !expanded) return program_error(p, "%s: not enough memory", path);
-  if (!inflate_bytes(png.packed + 2, png.n_packed - 2, rows, raw) || !unfilter(rows, png.height, row, step))
+  if (!inflate_bytes(png.packed + 2, png.n_packed - 2, rows, raw) ||
+      !unfilter(rows, png.height, row, step))
     return program_error(p, "%s: damaged PNG", path);
   expand(&png, rows, row, samples, expanded);
   *out = (Image){png.width, png.height, channels, expanded};

@@ -1,5 +1,6 @@
-/* The standalone program's threads: made once by clone, all signals blocked, no thread-local storage. Workers spin
- * for a bounded time and then sleep on a futex; the calling thread works too. */
+/* The standalone program's threads: made once by clone, all signals blocked, no thread-local
+ * storage. Workers spin for a bounded time and then sleep on a futex; the calling thread works too.
+ */
 #include "program.h"
 
 struct Pool {
@@ -14,32 +15,39 @@ struct Pool {
 };
 
 enum { SPINS = 2000, STACK_BYTES = 1 << 20 };
-enum { CLONE_FLAGS = 0x100 | 0x200 | 0x400 | 0x800 | 0x10000 | 0x40000 }; /* VM FS FILES SIGHAND THREAD SYSVSEM */
+enum {
+  CLONE_FLAGS = 0x100 | 0x200 | 0x400 | 0x800 | 0x10000 | 0x40000
+}; /* VM FS FILES SIGHAND THREAD SYSVSEM */
 
 /* fn(arg) on a new thread with this stack; returns the kernel's value. */
 long pool_clone(unsigned long flags, void *stack_top, void (*fn)(void *), void *arg);
 #if defined(__x86_64__)
-__asm__(".text\n.hidden pool_clone\n.globl pool_clone\n.type pool_clone,@function\npool_clone:\n"
-        "sub $16, %rsi\n mov %rdx, (%rsi)\n mov %rcx, 8(%rsi)\n"
-        "xor %edx, %edx\n xor %r10d, %r10d\n xor %r8d, %r8d\n mov $56, %eax\n syscall\n"
-        "test %eax, %eax\n jnz 1f\n"
-        "xor %ebp, %ebp\n pop %rax\n pop %rdi\n call *%rax\n hlt\n1: ret\n");
+__asm__(
+    ".text\n.hidden pool_clone\n.globl pool_clone\n.type pool_clone,@function\npool_clone:\n"
+    "sub $16, %rsi\n mov %rdx, (%rsi)\n mov %rcx, 8(%rsi)\n"
+    "xor %edx, %edx\n xor %r10d, %r10d\n xor %r8d, %r8d\n mov $56, %eax\n syscall\n"
+    "test %eax, %eax\n jnz 1f\n"
+    "xor %ebp, %ebp\n pop %rax\n pop %rdi\n call *%rax\n hlt\n1: ret\n");
 #elif defined(__aarch64__)
-__asm__(".text\n.hidden pool_clone\n.globl pool_clone\n.type pool_clone,%function\npool_clone:\n"
-        "stp x2, x3, [x1, #-16]!\n mov x2, #0\n mov x3, #0\n mov x4, #0\n mov x8, #220\n svc #0\n"
-        "cbz x0, 1f\n ret\n1: mov x29, #0\n ldp x1, x0, [sp], #16\n blr x1\n brk #0\n");
+__asm__(
+    ".text\n.hidden pool_clone\n.globl pool_clone\n.type pool_clone,%function\npool_clone:\n"
+    "stp x2, x3, [x1, #-16]!\n mov x2, #0\n mov x3, #0\n mov x4, #0\n mov x8, #220\n svc #0\n"
+    "cbz x0, 1f\n ret\n1: mov x29, #0\n ldp x1, x0, [sp], #16\n blr x1\n brk #0\n");
 #else
-__asm__(".text\n.hidden pool_clone\n.globl pool_clone\n.type pool_clone,%function\npool_clone:\n"
-        "stmdb r1!, {r2, r3}\n push {r4, r7}\n mov r2, #0\n mov r3, #0\n mov r4, #0\n mov r7, #120\n"
-        "svc #0\n cmp r0, #0\n beq 1f\n pop {r4, r7}\n bx lr\n"
-        "1: mov r11, #0\n pop {r2, r3}\n mov r0, r3\n blx r2\n udf #0\n");
+__asm__(
+    ".text\n.hidden pool_clone\n.globl pool_clone\n.type pool_clone,%function\npool_clone:\n"
+    "stmdb r1!, {r2, r3}\n push {r4, r7}\n mov r2, #0\n mov r3, #0\n mov r4, #0\n mov r7, #120\n"
+    "svc #0\n cmp r0, #0\n beq 1f\n pop {r4, r7}\n bx lr\n"
+    "1: mov r11, #0\n pop {r2, r3}\n mov r0, r3\n blx r2\n udf #0\n");
 #endif
 
 static void take_tasks(Pool *p) {
-  for (int32_t i; (i = __atomic_fetch_add(&p->next, 1, __ATOMIC_RELAXED)) < p->n;) p->task(p->arg, i);
+  for (int32_t i; (i = __atomic_fetch_add(&p->next, 1, __ATOMIC_RELAXED)) < p->n;)
+    p->task(p->arg, i);
 }
 
-/* Spins, then sleeps, while *word == value. `sleeping` tells the other side that it must wake us. */
+/* Spins, then sleeps, while *word == value. `sleeping` tells the other side that it must wake us.
+ */
 static void await_change(uint32_t *word, uint32_t value, uint32_t *sleeping) {
   for (int i = 0; i < SPINS; i++) {
     if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != value) return;

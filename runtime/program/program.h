@@ -1,5 +1,5 @@
-/* The program around a compiled model: shared declarations. Freestanding, no globals: the state is `Program`.
- * Memory is mapped before the first run and given back by the end of the process. */
+/* The program around a compiled model: shared declarations. Freestanding, no globals: the state is
+ * `Program`. Memory is mapped before the first run and given back by the end of the process. */
 #pragma once
 #include <stdarg.h>
 #include <stdbool.h>
@@ -33,7 +33,7 @@ typedef enum NumberKind { NK_NONE, NK_UINT, NK_SINT, NK_BOOL, NK_FLOAT, NK_IEEE 
 typedef struct NumberType { /* one row per element type; sub-byte types take one byte in memory */
   const char *name, *npy;
   uint8_t kind, bits, exponent, mantissa; /* NK_FLOAT: of the small float */
-  int8_t bias;                            /* NK_FLOAT */
+  int8_t bias; /* NK_FLOAT */
 } NumberType;
 const NumberType *number_type(int32_t dtype); /* TensorProto.DataType; NULL: not a number */
 size_t number_bytes(const NumberType *t);
@@ -66,7 +66,7 @@ typedef struct Image { /* 8 bits, rows without padding */
 
 typedef struct Argument { /* NAME=VALUE of --input, --output, --expect */
   const char *text, *value; /* value: behind '=', with its '@' */
-  int32_t index;            /* of the tensor named */
+  int32_t index; /* of the tensor named */
 } Argument;
 
 typedef struct Program {
@@ -99,7 +99,8 @@ bool file_write_tensor(Program *p, const char *path, const Tensor *t, const char
 bool npy_parse(Program *p, const char *path, Bytes file, const BurinTensorInfo *info, Tensor *out);
 size_t npy_header(const Tensor *t, char *out); /* ≤ 1024 bytes */
 bool pb_parse(Program *p, const char *path, Bytes file, Tensor *out);
-size_t pb_header(const Tensor *t, const char *name, uint64_t data_bytes, char *out); /* ≤ 1024 bytes */
+size_t pb_header(const Tensor *t, const char *name, uint64_t data_bytes,
+                 char *out); /* ≤ 1024 bytes */
 /* png.c, inflate.c, image.c */
 bool png_decode(Program *p, const char *path, Bytes file, Image *out);
 /* Exactly `size` bytes of a deflate stream; false when it is damaged or of another size. */
@@ -118,5 +119,5 @@ void show_help(Program *p);
 void show_info(Program *p);
 void show_result(Program *p, int k);
 void show_profile(Program *p, int64_t runs);
-bool run_bind(Program *p);    /* inputs, symbols, outputs, arena */
-int run_model(Program *p);    /* runs, benchmarks, compares, writes: the exit status */
+bool run_bind(Program *p); /* inputs, symbols, outputs, arena */
+int run_model(Program *p); /* runs, benchmarks, compares, writes: the exit status */

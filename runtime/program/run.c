@@ -1,7 +1,9 @@
-/* Runs the model: inputs and symbolic sizes, the arena, the run itself, benchmark, comparison, results. */
+/* Runs the model: inputs and symbolic sizes, the arena, the run itself, benchmark, comparison,
+ * results. */
 #include "program.h"
 
-/* Binds the dimensions of input k to its tensor: fixed ones must agree, symbols must agree with each other. */
+/* Binds the dimensions of input k to its tensor: fixed ones must agree, symbols must agree with
+ * each other. */
 static bool bind_dims(Program *p, int32_t k) {
   const BurinTensorInfo *info = &p->model->inputs[k];
   const Tensor *t = &p->in[k];
@@ -15,8 +17,8 @@ static bool bind_dims(Program *p, int32_t k) {
     ok = *symbol == t->dims[i];
   }
   if (ok) return true;
-  out_format(&p->err, "%s: error: input %s wants %s, the file has %s[", p->self, info->name, info->shape_text,
-             number_type(t->dtype)->name);
+  out_format(&p->err, "%s: error: input %s wants %s, the file has %s[", p->self, info->name,
+             info->shape_text, number_type(t->dtype)->name);
   for (int i = 0; i < t->rank; i++) out_format(&p->err, i ? ",%d" : "%d", t->dims[i]);
   out_format(&p->err, "]\n");
   return false;
@@ -62,8 +64,10 @@ static bool listed_input(Program *p, int32_t k, const char *s) {
     number_store(number_type(t->dtype), t->data, n, v);
     s += *s == ',';
   }
-  for (const bool one = n == 1; one && n < t->count; n++) number_store(number_type(t->dtype), t->data, n, v);
-  if (*s || n < t->count) return program_error(p, "input %s takes %u values", p->model->inputs[k].name, t->count);
+  for (const bool one = n == 1; one && n < t->count; n++)
+    number_store(number_type(t->dtype), t->data, n, v);
+  if (*s || n < t->count)
+    return program_error(p, "input %s takes %u values", p->model->inputs[k].name, t->count);
   return true;
 }
 
@@ -71,18 +75,22 @@ static bool bind_inputs(Program *p) {
   for (int i = 0; i < p->n_inputs; i++) { /* files first: they fix the symbols */
     const Argument *a = &p->inputs[i];
     const bool file = a->value[0] == '@';
-    if (file && !file_read_tensor(p, a->value + 1, &p->model->inputs[a->index], &p->in[a->index])) return false;
+    if (file && !file_read_tensor(p, a->value + 1, &p->model->inputs[a->index], &p->in[a->index]))
+      return false;
     if (file && !bind_dims(p, a->index)) return false;
   }
   for (int i = 0; i < p->n_inputs; i++)
-    if (p->inputs[i].value[0] != '@' && !listed_input(p, p->inputs[i].index, p->inputs[i].value)) return false;
+    if (p->inputs[i].value[0] != '@' && !listed_input(p, p->inputs[i].index, p->inputs[i].value))
+      return false;
   uint64_t state = (uint64_t)p->seed * 0x9e3779b97f4a7c15u | 1;
   bool ok = true;
   for (int32_t k = 0; k < p->model->n_inputs; k++) {
     if (p->in[k].data) continue;
-    if (p->bench) ok = random_input(p, k, &state) && ok;
-    else ok = program_error(p, "input %s (%s) is missing: --input %s=@FILE", p->model->inputs[k].name,
-                            p->model->inputs[k].shape_text, p->model->inputs[k].name);
+    if (p->bench)
+      ok = random_input(p, k, &state) && ok;
+    else
+      ok = program_error(p, "input %s (%s) is missing: --input %s=@FILE", p->model->inputs[k].name,
+                         p->model->inputs[k].shape_text, p->model->inputs[k].name);
   }
   return ok;
 }
@@ -92,7 +100,8 @@ static bool bind_outputs(Program *p) {
     Tensor *t = &p->result[k];
     t->dtype = p->model->outputs[k].dtype;
     t->rank = p->model->outputs[k].rank;
-    if (t->rank > MAX_RANK) return program_error(p, "output %s has too many dimensions", p->model->outputs[k].name);
+    if (t->rank > MAX_RANK)
+      return program_error(p, "output %s has too many dimensions", p->model->outputs[k].name);
     p->model->output_dims(k, p->dims, t->dims, 1);
     if (!tensor_alloc(p, t, p->model->outputs[k].name)) return false;
   }
@@ -102,7 +111,8 @@ static bool bind_outputs(Program *p) {
 static bool prepare_threads(Program *p) {
   p->options = (BurinOptions){.size = sizeof p->options, .threads = 1, .clock_ns = sys_clock_ns};
   if (p->profile) {
-    p->options.kernel_ns = sys_alloc(((size_t)p->model->n_kernels + 1) * sizeof *p->options.kernel_ns);
+    p->options.kernel_ns =
+        sys_alloc(((size_t)p->model->n_kernels + 1) * sizeof *p->options.kernel_ns);
     if (!p->options.kernel_ns) return program_error(p, "not enough memory");
   }
   if (p->threads > p->model->max_threads) p->threads = p->model->max_threads;
@@ -118,7 +128,9 @@ static bool prepare_threads(Program *p) {
 bool run_bind(Program *p) {
   if (!bind_inputs(p)) return false;
   for (int32_t i = 0; i < p->model->n_caller_symbols; i++)
-    if (p->dims[i] < 0) return program_error(p, "size %s is unknown: --dim %s=N", p->model->symbols[i], p->model->symbols[i]);
+    if (p->dims[i] < 0)
+      return program_error(p, "size %s is unknown: --dim %s=N", p->model->symbols[i],
+                           p->model->symbols[i]);
   if (!prepare_threads(p) || !bind_outputs(p)) return false;
   const uint64_t bytes = p->model->arena_size(p->dims, p->options.threads);
   p->arena = bytes < SIZE_MAX / 2 ? sys_alloc((size_t)bytes + 64) : NULL;
@@ -126,14 +138,18 @@ bool run_bind(Program *p) {
 }
 
 static bool invoke(Program *p) {
-  static const char *const texts[] = {"ok", "impossible argument", "these sizes do not fit the compiled model",
-                                      "arena", "the CPU lacks a feature", "the data give an impossible index or size", "unsupported"};
+  static const char *const texts[] = {
+      "ok",         "impossible argument",     "these sizes do not fit the compiled model",
+      "arena",      "the CPU lacks a feature", "the data give an impossible index or size",
+      "unsupported"};
   const void *in[MAX_TENSORS];
   void *out[MAX_TENSORS];
   for (int32_t k = 0; k < p->model->n_inputs; k++) in[k] = p->in[k].data;
   for (int32_t k = 0; k < p->model->n_outputs; k++) out[k] = p->result[k].data;
   const int32_t status = p->model->invoke(in, out, p->dims, p->arena, &p->options);
-  return !status || program_error(p, "the run failed: %s (%d)", status > 0 && status < 7 ? texts[status] : "unknown", (int64_t)status);
+  return !status ||
+         program_error(p, "the run failed: %s (%d)",
+                       status > 0 && status < 7 ? texts[status] : "unknown", (int64_t)status);
 }
 
 static void sort(uint64_t *v, int64_t n) { /* Shell's */
@@ -168,8 +184,9 @@ static bool bench(Program *p, int64_t *runs) {
     sum += ns[i];
   }
   sort(ns, n);
-  out_format(&p->out, "bench: %d runs, %d threads: min %g ms, median %g ms, mean %g ms\n", n, (int64_t)p->options.threads,
-             (double)ns[0] / 1e6, (double)ns[n / 2] / 1e6, (double)sum / 1e6 / (double)n);
+  out_format(&p->out, "bench: %d runs, %d threads: min %g ms, median %g ms, mean %g ms\n", n,
+             (int64_t)p->options.threads, (double)ns[0] / 1e6, (double)ns[n / 2] / 1e6,
+             (double)sum / 1e6 / (double)n);
   *runs = n;
   return true;
 }
@@ -189,19 +206,23 @@ static int compare(Program *p, const Argument *a) {
   if (!file_read_tensor(p, a->value + (a->value[0] == '@'), info, &want)) return -1;
   bool shape = want.rank == got->rank && want.dtype == got->dtype;
   for (int i = 0; shape && i < got->rank; i++) shape = want.dims[i] == got->dims[i];
-  if (!shape) return out_format(&p->out, "%s: MISMATCH: another shape or type than expected\n", info->name), 0;
+  if (!shape)
+    return out_format(&p->out, "%s: MISMATCH: another shape or type than expected\n", info->name),
+           0;
   uint64_t wrong = 0, first = 0;
   double worst = 0;
   for (uint64_t i = 0; i < got->count; i++) {
-    const double g = number_load(type, got->data, i), w = number_load(type, want.data, i), gap = g > w ? g - w : w - g;
+    const double g = number_load(type, got->data, i), w = number_load(type, want.data, i),
+                 gap = g > w ? g - w : w - g;
     if (gap > worst) worst = gap;
     if (close_enough(p, g, w)) continue;
     if (wrong++ == 0) first = i;
   }
-  out_format(&p->out, "%s: %s, %u of %u elements differ, largest difference %g\n", info->name, wrong ? "MISMATCH" : "ok", wrong,
-             got->count, worst);
-  if (wrong) out_format(&p->out, "  first: element %u is %g, expected %g\n", first, number_load(type, got->data, first),
-                        number_load(type, want.data, first));
+  out_format(&p->out, "%s: %s, %u of %u elements differ, largest difference %g\n", info->name,
+             wrong ? "MISMATCH" : "ok", wrong, got->count, worst);
+  if (wrong)
+    out_format(&p->out, "  first: element %u is %g, expected %g\n", first,
+               number_load(type, got->data, first), number_load(type, want.data, first));
   return !wrong;
 }
 
@@ -209,7 +230,9 @@ static int finish(Program *p) {
   int status = 0;
   for (int i = 0; i < p->n_outputs; i++) {
     const Argument *a = &p->outputs[i];
-    if (!file_write_tensor(p, a->value + (a->value[0] == '@'), &p->result[a->index], p->model->outputs[a->index].name)) return EXIT_OUTPUT;
+    if (!file_write_tensor(p, a->value + (a->value[0] == '@'), &p->result[a->index],
+                           p->model->outputs[a->index].name))
+      return EXIT_OUTPUT;
   }
   for (int i = 0; i < p->n_expected; i++) {
     const int same = compare(p, &p->expected[i]);

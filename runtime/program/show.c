@@ -5,11 +5,15 @@ void show_help(Program *p) {
   out_format(&p->out,
              "usage: %s --input NAME=@FILE … [options]\n\n"
              "Runs the compiled model \"%s\".\n\n"
-             "  --input NAME=@FILE   .npy, .pb (TensorProto), .png, else raw bytes; NAME=1,2,3 gives values\n"
-             "                       @photo.png,scale=1/255,mean=A:B:C,std=A:B:C,layout=nchw|nhwc,color=rgb|bgr:\n"
-             "                       (pixel*scale-mean)/std, resized to the input's size where that is fixed\n"
+             "  --input NAME=@FILE   .npy, .pb (TensorProto), .png, else raw bytes; NAME=1,2,3 "
+             "gives values\n"
+             "                       "
+             "@photo.png,scale=1/255,mean=A:B:C,std=A:B:C,layout=nchw|nhwc,color=rgb|bgr:\n"
+             "                       (pixel*scale-mean)/std, resized to the input's size where "
+             "that is fixed\n"
              "  --output NAME=@FILE  .npy, .pb, else raw bytes; without it a summary is printed\n"
-             "  --expect NAME=@FILE  compare with a file: |got-want| <= atol + rtol*|want|; status 7 on mismatch\n"
+             "  --expect NAME=@FILE  compare with a file: |got-want| <= atol + rtol*|want|; status "
+             "7 on mismatch\n"
              "  --rtol R, --atol A   tolerances (1e-3, 1e-5)\n"
              "  --labels FILE        a line per class: names the largest values of the output\n"
              "  --dim NAME=N         size of a symbolic dimension (else taken from the inputs)\n"
@@ -26,15 +30,16 @@ static void show_tensors(Program *p, const char *title, const BurinTensorInfo *i
   for (int32_t i = 0; i < n; i++) {
     out_format(&p->out, "  %-28s %s", infos[i].name, infos[i].shape_text);
     if (infos[i].scale != 0)
-      out_format(&p->out, "  scale %g, zero point %d", (double)infos[i].scale, (int64_t)infos[i].zero_point);
+      out_format(&p->out, "  scale %g, zero point %d", (double)infos[i].scale,
+                 (int64_t)infos[i].zero_point);
     out_format(&p->out, "\n");
   }
 }
 
 void show_info(Program *p) {
   const BurinModel *m = p->model;
-  out_format(&p->out, "model    %s (%s)\ntarget   %s\nflags    %s\nmodel id %s\n", m->name, m->producer, m->target, m->flags,
-             m->model_hash);
+  out_format(&p->out, "model    %s (%s)\ntarget   %s\nflags    %s\nmodel id %s\n", m->name,
+             m->producer, m->target, m->flags, m->model_hash);
   show_tensors(p, "inputs", m->inputs, m->n_inputs);
   show_tensors(p, "outputs", m->outputs, m->n_outputs);
   if (m->n_caller_symbols) {
@@ -44,17 +49,20 @@ void show_info(Program *p) {
   }
   out_format(&p->out, "weights  %u bytes\n", m->weight_bytes);
   if (m->arena_bytes || !m->n_symbols)
-    out_format(&p->out, "arena    %u bytes (lower bound %u), %u more per further thread\n", m->arena_bytes, m->arena_lower_bound,
-               m->thread_bytes);
-  else out_format(&p->out, "arena    depends on the symbols\n");
-  out_format(&p->out, "kernels  %d, up to %d threads\n", (int64_t)m->n_kernels, (int64_t)m->max_threads);
+    out_format(&p->out, "arena    %u bytes (lower bound %u), %u more per further thread\n",
+               m->arena_bytes, m->arena_lower_bound, m->thread_bytes);
+  else
+    out_format(&p->out, "arena    depends on the symbols\n");
+  out_format(&p->out, "kernels  %d, up to %d threads\n", (int64_t)m->n_kernels,
+             (int64_t)m->max_threads);
 }
 
 /* Line k of the labels file, cut at its end; "" when there is none. */
 static const char *label(Bytes labels, int64_t k, char *line, size_t size) {
   size_t at = 0, n = 0;
   for (; k > 0 && at < labels.size; at++) k -= labels.data[at] == '\n';
-  for (; at < labels.size && labels.data[at] != '\n' && n + 1 < size; at++) line[n++] = (char)labels.data[at];
+  for (; at < labels.size && labels.data[at] != '\n' && n + 1 < size; at++)
+    line[n++] = (char)labels.data[at];
   line[n] = 0;
   return line;
 }
@@ -103,8 +111,10 @@ void show_result(Program *p, int k) {
   for (int i = 0; i < t->rank; i++) longest = t->dims[i] > longest ? t->dims[i] : longest;
   const bool scores = (uint64_t)longest == t->count && t->count > 4 && type->kind >= NK_FLOAT;
   if (p->labels && !file_read(p, p->labels, &labels)) labels = (Bytes){0};
-  if (scores) show_top(p, type, t, labels);
-  else if (t->count) show_values(p, type, t);
+  if (scores)
+    show_top(p, type, t, labels);
+  else if (t->count)
+    show_values(p, type, t);
 }
 
 void show_profile(Program *p, int64_t runs) {
@@ -117,7 +127,8 @@ void show_profile(Program *p, int64_t runs) {
     const double ns = (double)p->options.kernel_ns[i] / (double)runs;
     const double tenths = (double)p->options.kernel_ns[i] * 1000 / (double)(total ? total : 1);
     const double rate = ns > 0 ? (double)m->kernels[i].flops / ns : 0;
-    out_format(&p->out, "%8g %5g%% %8g  %-32s %s\n", (double)(int64_t)(ns / 100) / 10, (double)(int64_t)tenths / 10,
-               (double)(int64_t)(rate * 10) / 10, m->kernels[i].name, m->kernels[i].nodes);
+    out_format(&p->out, "%8g %5g%% %8g  %-32s %s\n", (double)(int64_t)(ns / 100) / 10,
+               (double)(int64_t)tenths / 10, (double)(int64_t)(rate * 10) / 10, m->kernels[i].name,
+               m->kernels[i].nodes);
   }
 }

@@ -5,17 +5,20 @@
 extern const BurinModel burin_program_model;
 
 #if defined(__x86_64__)
-__asm__(".text\n.globl _start\n.type _start,@function\n_start:\n"
-        "xor %ebp, %ebp\n mov %rsp, %rdi\n and $-16, %rsp\n call program_start\n hlt\n"
-        ".size _start, .-_start\n");
+__asm__(
+    ".text\n.globl _start\n.type _start,@function\n_start:\n"
+    "xor %ebp, %ebp\n mov %rsp, %rdi\n and $-16, %rsp\n call program_start\n hlt\n"
+    ".size _start, .-_start\n");
 #elif defined(__aarch64__)
-__asm__(".text\n.globl _start\n.type _start,%function\n_start:\n"
-        "mov x29, #0\n mov x30, #0\n mov x0, sp\n and sp, x0, #-16\n bl program_start\n"
-        ".size _start, .-_start\n");
+__asm__(
+    ".text\n.globl _start\n.type _start,%function\n_start:\n"
+    "mov x29, #0\n mov x30, #0\n mov x0, sp\n and sp, x0, #-16\n bl program_start\n"
+    ".size _start, .-_start\n");
 #else
-__asm__(".text\n.globl _start\n.type _start,%function\n_start:\n"
-        "mov r11, #0\n mov lr, #0\n mov r0, sp\n bic sp, sp, #15\n bl program_start\n"
-        ".size _start, .-_start\n");
+__asm__(
+    ".text\n.globl _start\n.type _start,%function\n_start:\n"
+    "mov r11, #0\n mov lr, #0\n mov r0, sp\n bic sp, sp, #15\n bl program_start\n"
+    ".size _start, .-_start\n");
 #endif
 
 static uint64_t aux_value(const uintptr_t *aux, uintptr_t key) {
@@ -45,7 +48,8 @@ __attribute__((used)) _Noreturn void program_start(uintptr_t *stack) {
   const int argc = (int)stack[0];
   char **argv = (char **)(stack + 1);
   uintptr_t *aux = stack + argc + 2;
-  while (*aux++) {} /* environment */
+  while (*aux++) {
+  } /* environment */
   Program *p = sys_alloc(sizeof *p);
   if (!p) sys_exit(EXIT_MODEL);
   p->model = &burin_program_model;

@@ -1,4 +1,5 @@
-/* Text in and out without libc: a small formatter over a buffer, and numbers read from arguments. */
+/* Text in and out without libc: a small formatter over a buffer, and numbers read from arguments.
+ */
 #include "program.h"
 
 void out_flush(Out *o) {
@@ -143,7 +144,9 @@ bool text_int(const char **s, int64_t *value) {
   int64_t v = 0;
   if (*c < '0' || *c > '9') return false;
   for (; *c >= '0' && *c <= '9'; c++)
-    if (__builtin_mul_overflow(v, (int64_t)10, &v) || __builtin_add_overflow(v, (int64_t)(*c - '0'), &v)) return false;
+    if (__builtin_mul_overflow(v, (int64_t)10, &v) ||
+        __builtin_add_overflow(v, (int64_t)(*c - '0'), &v))
+      return false;
   *value = minus ? -v : v;
   *s = c;
   return true;

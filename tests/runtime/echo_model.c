@@ -1,5 +1,5 @@
-/* A hand-written model for tests of the program around a model: y = 2x and s = sum of x, over any height and width.
- * NEEDS_CPU: feature bits to ask for. */
+/* A hand-written model for tests of the program around a model: y = 2x and s = sum of x, over any
+ * height and width. NEEDS_CPU: feature bits to ask for. */
 #include "runtime/rt.h"
 
 #ifndef NEEDS_CPU
@@ -9,16 +9,19 @@
 static const int64_t image_dims[] = {1, 3, -1, -2};
 static const int64_t sum_dims[] = {1};
 static const BurinTensorInfo inputs[] = {{"x", 1, 4, image_dims, "f32[1,3,h,w]", 0, 0}};
-static const BurinTensorInfo outputs[] = {{"y", 1, 4, image_dims, "f32[1,3,h,w]", 0, 0}, {"s", 7, 1, sum_dims, "i64[1]", 0, 0}};
+static const BurinTensorInfo outputs[] = {{"y", 1, 4, image_dims, "f32[1,3,h,w]", 0, 0},
+                                          {"s", 7, 1, sum_dims, "i64[1]", 0, 0}};
 static const char *const symbols[] = {"h", "w"};
 static const BurinKernelInfo kernels[] = {{"k0_double", "node", 0}};
 
-static void twice(void *const *bufs, const int64_t *syms, int64_t begin, int64_t end, void *scratch) {
+static void twice(void *const *bufs, const int64_t *syms, int64_t begin, int64_t end,
+                  void *scratch) {
   (void)syms, (void)scratch;
   for (int64_t i = begin; i < end; i++) ((float *)bufs[1])[i] = 2 * ((const float *)bufs[0])[i];
 }
 
-static int32_t invoke(const void *const *in, void *const *out, int64_t *dims, void *arena, const BurinOptions *o) {
+static int32_t invoke(const void *const *in, void *const *out, int64_t *dims, void *arena,
+                      const BurinOptions *o) {
   void *bufs[] = {(void *)in[0], out[0]};
   const int64_t n = 3 * dims[0] * dims[1];
   const uint64_t start = o->kernel_ns ? o->clock_ns() : 0;
@@ -30,13 +33,38 @@ static int32_t invoke(const void *const *in, void *const *out, int64_t *dims, vo
   return BURIN_OK;
 }
 
-static uint64_t arena_size(const int64_t *dims, int32_t threads) { return (uint64_t)(dims[0] * threads); }
+static uint64_t arena_size(const int64_t *dims, int32_t threads) {
+  return (uint64_t)(dims[0] * threads);
+}
 static void output_dims(int32_t k, const int64_t *dims, int64_t *out, int32_t bounds) {
   (void)bounds;
   out[0] = 1;
   if (k == 0) out[1] = 3, out[2] = dims[0], out[3] = dims[1];
 }
 
-const BurinModel burin_program_model = {
-    BURIN_ABI_VERSION, sizeof(BurinModel), "echo", "test", "test", "", "0", 1, 2, 2, 2, inputs, outputs, symbols,
-    0, 0, 64, 64, 0, 0, 1, kernels, NEEDS_CPU, invoke, arena_size, output_dims};
+const BurinModel burin_program_model = {BURIN_ABI_VERSION,
+                                        sizeof(BurinModel),
+                                        "echo",
+                                        "test",
+                                        "test",
+                                        "",
+                                        "0",
+                                        1,
+                                        2,
+                                        2,
+                                        2,
+                                        inputs,
+                                        outputs,
+                                        symbols,
+                                        0,
+                                        0,
+                                        64,
+                                        64,
+                                        0,
+                                        0,
+                                        1,
+                                        kernels,
+                                        NEEDS_CPU,
+                                        invoke,
+                                        arena_size,
+                                        output_dims};

@@ -1,4 +1,5 @@
-/* The pthread pool under ThreadSanitizer and a storm of signals: every task runs exactly once per run. */
+/* The pthread pool under ThreadSanitizer and a storm of signals: every task runs exactly once per
+ * run. */
 #include "runtime/host_pool.h"
 
 #include <signal.h>
@@ -23,7 +24,8 @@ static int run_with(int threads) {
   for (int i = 0; i < TASKS; i++) {
     int want = 0;
     for (int r = 0; r < RUNS; r++) want += r % TASKS >= i;
-    if (counts[i] != want) return fprintf(stderr, "task %d ran %d times, not %d\n", i, counts[i], want), 1;
+    if (counts[i] != want)
+      return fprintf(stderr, "task %d ran %d times, not %d\n", i, counts[i], want), 1;
   }
   return 0;
 }
