@@ -5,7 +5,7 @@
 typedef struct Bound {
   ExprPool *p;
   int missing; /* symbol without a bound, or -1 */
-  int depth;
+  int steps; /* bounds that name each other must end */
 } Bound;
 
 static const Expr *bound_of(Bound *b, const Expr *e, bool up);
@@ -33,11 +33,8 @@ static const Expr *bound_sym(Bound *b, const Expr *e, bool up) {
   const Symbol *s = expr_symbol(b->p, e->id);
   if (!s->runtime) return e;
   if (!up) return ex_i64(b->p, s->lo);
-  if (!s->bound || b->depth > 64) return give_up(b, e);
-  b->depth++;
-  const Expr *r = bound_of(b, s->bound, true);
-  b->depth--;
-  return r;
+  if (!s->bound || ++b->steps > 1000) return give_up(b, e);
+  return bound_of(b, s->bound, true);
 }
 
 static bool non_negative(Bound *b, const Expr *e) {
