@@ -144,16 +144,24 @@ typedef struct Blocks {
   const Expr *rows, *size, *count; /* lines (or, flat, rows), per block, blocks */
 } Blocks;
 
+/* All tiles of a block of `count` rows (flat) or lines from `first`. */
+static Stmt *block_tiles(Contract *c, const Panel *pn, const Blocks *bl, const Expr *first, const Expr *count) {
+  if (c->flat) return line_of_tiles(c, pn, num(c, 0), first, count, 1, bl->tw);
+  const Expr *y = ex_var(c->p, "h", ex_floordiv(c->p, count, num(c, bl->th)));
+  const Expr *h = ex_add(c->p, first, ex_mul(c->p, y, num(c, bl->th)));
+  return stmt_for(arena(c), FOR_SERIAL, y, line_of_tiles(c, pn, h, num(c, 0), c->rows_w, bl->th, bl->tw));
+}
+
 static Stmt *block_rows(Contract *c, const Panel *pn, const Blocks *bl, const Expr *block) {
   const Expr *first = ex_mul(c->p, block, bl->size);
   int64_t rows, size;
-  const bool even = expr_is_const(bl->rows, &rows) && expr_is_const(bl->size, &size) && rows % size == 0;
-  const Expr *left = even ? bl->size : ex_min(c->p, bl->size, ex_sub(c->p, bl->rows, first));
-  if (c->flat) return line_of_tiles(c, pn, num(c, 0), first, left, 1, bl->tw);
-  const Expr *lines = ex_floordiv(c->p, left, num(c, bl->th));
-  const Expr *y = ex_var(c->p, "h", lines);
-  const Expr *h = ex_add(c->p, first, ex_mul(c->p, y, num(c, bl->th)));
-  return stmt_for(arena(c), FOR_SERIAL, y, line_of_tiles(c, pn, h, num(c, 0), c->rows_w, bl->th, bl->tw));
+  if (!expr_is_const(bl->rows, &rows) || !expr_is_const(bl->size, &size))
+    return block_tiles(c, pn, bl, first, ex_min(c->p, bl->size, ex_sub(c->p, bl->rows, first)));
+  const int64_t full = rows / size, rest = rows % size;
+  Stmt *whole = full ? block_tiles(c, pn, bl, first, bl->size) : NULL;
+  if (!rest) return whole;
+  Stmt *part = block_tiles(c, pn, bl, num(c, full * size), num(c, rest));
+  return full ? stmt_if(arena(c), ex_lt(c->p, block, num(c, full)), whole, part) : part;
 }
 
 /* Rows per block: what keeps A of a block in half the second-level cache, and enough blocks for the threads. */
@@ -182,8 +190,10 @@ static Blocks choose_blocks(const Contract *c, double panels) {
   double outer = panels;
   for (int i = 0; i < c->n_outer; i++) outer *= expr_extent_guess(c->p, c->outer_extent[i]);
   const int threads = c->l->mod->max_threads;
-  if (threads > 1 && outer < 4 * threads) {
-    const double want = rows / (4 * threads / outer);
+  const double weights = 4 * k * expr_extent_guess(c->p, c->n);
+  const bool few = outer < 2 * threads || (outer < 4 * threads && weights < (double)t->l2_bytes / 2);
+  if (threads > 1 && few) {
+    const double want = rows / (int64_t)(4 * threads / outer + 0.5);
     if (want < size) size = want;
   }
   int64_t n = (int64_t)(size / step) * step;

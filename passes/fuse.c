@@ -155,7 +155,7 @@ static bool ends_epilogue(const Value *v, int depth) {
   const Node *n = v->def;
   if (!n || v->cdata || depth > 16) return false;
   if (node_is_contraction(n)) return depth > 0;
-  if (n->op->body != OB_EW) return false;
+  if (n->op->body != OB_EW && n->op->body != OB_ELEM) return false;
   for (int k = 0; k < n->n_in; k++)
     if (n->in[k] && value_same_shape(n->in[k], v) && ends_epilogue(n->in[k], depth + 1)) return true;
   return false;
@@ -166,11 +166,12 @@ static bool try_inline(Fuse *f, Value *v) {
   const bool contraction = node_is_contraction(v->def);
   Vec(Root *) *rs = (void *)&f->readers[v->id];
   double before = 0, after = 0;
+  bool blocked = false; /* a reader cannot take the contraction that v may come with */
   int live = 0;
   for (int i = 0; i < rs->n; i++) {
     if (!reads(f, rs->data[i], v)) continue;
     if (contraction && !can_be_epilogue(rs->data[i], v)) return false;
-    if (ends_epilogue(v, 0) && !can_be_epilogue(rs->data[i], v)) return false;
+    blocked = blocked || !can_be_epilogue(rs->data[i], v);
     rs->data[live++] = rs->data[i];
     before += rs->data[i]->cost;
   }
@@ -178,6 +179,7 @@ static bool try_inline(Fuse *f, Value *v) {
   if (!live || (contraction && live > 1)) return false;
   Root *alone = root_new(f, v);
   if (!contraction && !root_build(f, alone)) return false;
+  if (!contraction && blocked && !has_reduce(alone) && ends_epilogue(v, 0)) return false;
   Root *trial = ARENA_ARRAY(f->a, Root, live);
   v->inlined = true;
   bool ok = true;
