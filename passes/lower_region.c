@@ -192,6 +192,8 @@ static Step *lower_loop(Lower *l, const Node *n) {
     step_append(&p.before, lower_copy(l, n->in[k + 2], (BufRef){state->buffer, state->offset}, n->loc));
   }
   loop_trip(l, &p, s);
+  const Expr *room = s->trips_sym >= 0 ? expr_symbol(l->p, s->trips_sym)->bound : NULL; /* room for scan outputs */
+  if (room) s->trip = s->trip ? ex_min(l->p, s->trip, room) : room;
   step_append(&p.before, s);
   return p.before;
 }

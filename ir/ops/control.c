@@ -50,7 +50,7 @@ static bool ranks_differ(const Node *n, const Graph *a, const Graph *b) {
  * given to the result, so the size is taken to be as compared, and the compiled model checks that at entry. */
 static bool assume_condition(Model *m, Node *n, const Expr *cond) {
   if (!cond || cond->op != EX_eq || cond->a[0]->dtype != DT_I64 || (cond->flags & ~EXF_SYM)) return false;
-  model_assume_equal(m, cond->a[0], cond->a[1], n->loc);
+  model_assume_equal(m, n->graph, cond->a[0], cond->a[1], n->loc);
   const Expr **truth = ARENA_ARRAY(m->arena, const Expr *, 1);
   truth[0] = ex_bool(m->pool, true);
   n->in[0]->contents = truth;
@@ -152,9 +152,13 @@ static const Expr *scan_length(Model *m, Node *n, const Expr *trip, bool always,
     const Expr *d = op_runtime_dim(m, n, k, 0, "trips", trip);
     return d;
   }
-  const Expr *declared = tu_declared(n, k, 0);
-  if (!node_in(n, 0) || !declared || !always) return NULL;
-  return tu_dim(m, n, k, 0, tu_elem(m, n, 0, 0), declared);
+  const Expr *declared = tu_declared(n, k, 0); /* the lowering stops at the bound */
+  if (!declared) { /* inferred before with one */
+    const Value *o = node_out(n, k);
+    const bool kept = o && o->rank > 0 && o->dims[0]->op == EX_SYM && expr_symbol(m->pool, o->dims[0]->id)->runtime;
+    declared = kept ? expr_symbol(m->pool, o->dims[0]->id)->bound : NULL;
+  }
+  return declared ? op_runtime_dim(m, n, k, 0, "trips", declared) : NULL;
 }
 
 bool infer_loop(Model *m, Node *n) {

@@ -211,9 +211,11 @@ const Expr *elem_depth_to_space(ElemCtx *c, const Node *n, int out, const Expr *
 }
 
 bool infer_space_to_depth(Model *m, Node *n) {
+  static const char *const modes[] = {"DCR", "CRD", NULL};
   const Value *in = n->in[0];
   int64_t b;
-  if (!block_size(m, n, &b) || !divides(m, n, 2, b) || !divides(m, n, 3, b)) return false;
+  int mode;
+  if (!block_size(m, n, &b) || !op_choice(m, n, "mode", "DCR", modes, &mode) || !divides(m, n, 2, b) || !divides(m, n, 3, b)) return false;
   const Expr *e = ex_i64(m->pool, b);
   const Expr *dims[4] = {in->dims[0], ex_mul(m->pool, in->dims[1], ex_i64(m->pool, b * b)),
                          ex_floordiv(m->pool, in->dims[2], e), ex_floordiv(m->pool, in->dims[3], e)};
@@ -222,10 +224,11 @@ bool infer_space_to_depth(Model *m, Node *n) {
 
 const Expr *elem_space_to_depth(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
   ExprPool *p = c->pool;
-  const Expr *b = ex_i64(p, node_int(n, "blocksize", 1)), *depth = n->in[0]->dims[1];
-  const Expr *cell = ex_floordiv(p, idx[1], depth);
-  const Expr *src[4] = {idx[0], ex_floormod(p, idx[1], depth),
-                        ex_add(p, ex_mul(p, idx[2], b), ex_floordiv(p, cell, b)),
+  const Expr *b = ex_i64(p, node_int(n, "blocksize", 1)), *depth = n->in[0]->dims[1], *cells = ex_mul(p, b, b);
+  const bool crd = strcmp(node_string(n, "mode", "DCR"), "CRD") == 0;
+  const Expr *cell = crd ? ex_floormod(p, idx[1], cells) : ex_floordiv(p, idx[1], depth);
+  const Expr *ch = crd ? ex_floordiv(p, idx[1], cells) : ex_floormod(p, idx[1], depth);
+  const Expr *src[4] = {idx[0], ch, ex_add(p, ex_mul(p, idx[2], b), ex_floordiv(p, cell, b)),
                         ex_add(p, ex_mul(p, idx[3], b), ex_floormod(p, cell, b))};
   return elem_in(c, n, 0, src);
 }

@@ -163,7 +163,7 @@ bool infer_resize(Model *m, Node *n) {
 /* ---- coordinates ------------------------------------------------------------------------------------------- */
 typedef struct Axis {
   const Expr *in, *out;   /* sizes, i64 */
-  const Expr *inf, *outf; /* sizes, f32 */
+  const Expr *inf, *outf; /* sizes, f32; outf may have a fraction */
   const Expr *scale;      /* f32 */
   double known_scale;     /* 0: not known */
   int64_t k;              /* entry of scales */
@@ -188,6 +188,7 @@ static Axis axis_of(ElemCtx *c, const Node *n, const ResizeSpec *s, int i) {
   a.outf = ex_cast(p, DT_F32, a.out);
   if (s->by == 2) {
     a.scale = read_at(c, n, 2, a.k);
+    a.outf = ex_mul(p, a.scale, a.inf); /* ONNX: the size before it is rounded down */
     const_scale(p, n, (int)a.k, &a.known_scale);
   } else if (s->keep != KEEP_STRETCH) { /* the one scale of all axes */
     a.scale = NULL;
@@ -212,19 +213,19 @@ static const Expr *source_position(ElemCtx *c, const Node *n, const ResizeSpec *
   switch (s->coord) {
   case CO_HALF_PIXEL: return half;
   case CO_SYMMETRIC: {
-    const Expr *adjust = ex_div(p, a->outf, ex_mul(p, a->scale, a->inf));
+    const Expr *adjust = ex_div(p, ex_cast(p, DT_F32, a->out), ex_mul(p, a->scale, a->inf));
     const Expr *offset = ex_mul(p, f_mul(p, a->inf, 0.5), ex_sub(p, tu_f32(p, 1), adjust));
     return ex_add(p, offset, half);
   }
   case CO_PYTORCH: return ex_select(p, single, zero, half);
   case CO_ALIGN:
-    return ex_select(p, single, zero, ex_div(p, ex_mul(p, x, f_add(p, a->inf, -1)), f_add(p, ex_max(p, a->outf, tu_f32(p, 2)), -1)));
+    return ex_select(p, single, zero, ex_div(p, ex_mul(p, x, f_add(p, a->inf, -1)), f_add(p, a->outf, -1)));
   case CO_ASYMMETRIC: return ex_div(p, x, a->scale);
   default: break;
   }
   const Expr *from = read_at(c, n, 1, a->k), *to = read_at(c, n, 1, a->k + s->count), *last = f_add(p, a->inf, -1);
   const Expr *span = ex_mul(p, ex_sub(p, to, from), last);
-  const Expr *step = ex_div(p, ex_mul(p, x, span), f_add(p, ex_max(p, a->outf, tu_f32(p, 2)), -1));
+  const Expr *step = ex_div(p, ex_mul(p, x, span), f_add(p, a->outf, -1));
   const Expr *middle = f_mul(p, ex_mul(p, ex_add(p, from, to), last), 0.5);
   return ex_select(p, single, middle, ex_add(p, ex_mul(p, from, last), step));
 }
@@ -306,17 +307,19 @@ static Taps plain_taps(ExprPool *p, const ResizeSpec *s, const Axis *a, const Ex
 
 /* Downscaling with antialias: the filter is widened by 1/scale, weights are normalised. */
 static Taps wide_taps(ExprPool *p, const ResizeSpec *s, const Axis *a, const Expr *x) {
-  const double radius = s->mode == MODE_LINEAR ? 1 : 2;
-  const int64_t span = (int64_t)ceil(2 * radius / a->known_scale) + 2;
+  const int64_t radius = s->mode == MODE_LINEAR ? 1 : 2;
+  const Expr *out = ex_max(p, a->out, ex_i64(p, 1)), *two = ex_i64(p, 2), *one = ex_i64(p, 1);
+  const Expr *wide = ex_sub(p, ex_add(p, ex_mul(p, ex_max(p, a->in, out), ex_i64(p, 2 * radius)), out), one);
+  const Expr *span = ex_add(p, ex_floordiv(p, wide, out), two); /* in/out is at least 1/scale */
   const Expr *sc = ex_min(p, a->scale, tu_f32(p, 1));
-  const Expr *support = ex_div(p, tu_f32(p, radius), sc);
+  const Expr *support = ex_div(p, tu_f32(p, (double)radius), sc);
   const Expr *first = f_int(p, f_floor(p, ex_sub(p, x, support)));
   Taps t = {0};
-  t.var = ex_var(p, "t", ex_i64(p, span));
+  t.var = ex_var(p, "t", span);
   const Expr *pos = ex_add(p, first, t.var);
   const Expr *dist = ex_mul(p, ex_sub(p, ex_cast(p, DT_F32, pos), x), sc);
   const Expr *w = inside_weight(p, s, pos, a->in, kernel_weight(p, s, dist));
-  const Expr *var2 = ex_var(p, "t", ex_i64(p, span));
+  const Expr *var2 = ex_var(p, "t", span);
   const Expr *sum = ex_reduce(p, RED_SUM, var2, expr_subst(p, w, t.var, var2));
   t.vat = clamp_in(p, pos, a->in);
   t.vw = ex_div(p, w, sum);
@@ -375,7 +378,7 @@ const Expr *elem_resize(ElemCtx *c, const Node *n, int out, const Expr *const *i
       r.src[i] = nearest_index(c, n, &s, &a, idx[i], &x);
     } else {
       x = source_position(c, n, &s, &a, idx[i]);
-      const bool wide = s.antialias && a.known_scale > 0 && a.known_scale < 1;
+      const bool wide = s.antialias && !(a.known_scale >= 1);
       r.axes[r.count] = i;
       r.taps[r.count++] = wide ? wide_taps(p, &s, &a, x) : plain_taps(p, &s, &a, x);
     }

@@ -150,45 +150,49 @@ static int pad_mode(const Node *n) {
   return k;
 }
 
-/* Which entry of pads belongs to each axis; -1: none. */
-static bool pad_entries(Model *m, const Node *n, int *entry, int *count) {
-  const int rank = n->in[0]->rank;
-  const int64_t *v;
-  *count = rank;
-  for (int i = 0; i < rank; i++) entry[i] = node_in(n, 3) ? -1 : i;
-  if (!node_in(n, 3)) return true;
-  if (!op_known_ints(m, n, 3, &v, count)) return false;
-  for (int k = 0; k < *count; k++) {
-    const int64_t axis = v[k] < 0 ? v[k] + rank : v[k];
-    if (axis < 0 || axis >= rank) return false;
-    entry[axis] = k;
+/* Elements that are added before (at = 0) or after (at = 1) an axis; data axes are looked up. After inference. */
+static const Expr *pad_amount(ExprPool *p, const Node *n, int axis, int at) {
+  const Value *axes = node_in(n, 3);
+  const Expr *rank = ex_i64(p, n->in[0]->rank), *sum = ex_i64(p, 0);
+  int64_t count = 1;
+  if (!axes) return tu_known(p, n, 1, at * n->in[0]->rank + axis);
+  if (axes->rank == 1) expr_is_const(axes->dims[0], &count);
+  for (int64_t k = 0; k < count; k++) {
+    const Expr *hit = ex_eq(p, tu_wrap(p, tu_known(p, n, 3, k), rank), ex_i64(p, axis));
+    sum = ex_add(p, sum, ex_select(p, hit, tu_known(p, n, 1, at * count + k), ex_i64(p, 0)));
   }
+  return sum;
+}
+
+static bool check_pad(Model *m, Node *n, int *mode) {
+  int count = n->in[0]->rank, given;
+  const int64_t *v;
+  bool set[MAX_RANK] = {0};
+  if (!op_choice(m, n, "mode", "constant", pad_modes, mode) || !op_need_class(m, n, 1, CL_INT) ||
+      !op_same_dtype(m, n, 2, 0) || !op_need_rank(m, n, 2, 0, 1) || !op_need_class(m, n, 3, CL_INT))
+    return false;
+  if (node_in(n, 3) && !tu_count(m, n, 3, "axes", &count)) return false;
+  if (node_in(n, 3) && op_known_ints(m, n, 3, &v, &count) && !op_axis_set(m, n, "axis", count, v, n->in[0]->rank, set)) return false;
+  if (!tu_count(m, n, 1, "pads", &given)) return false;
+  if (given != 2 * count) return op_error(m, n, ERR_SHAPE, "%d pads for %d axes", given, count);
+  for (int k = 0; k < given; k++) tu_elem(m, n, 1, k);
+  for (int k = 0; node_in(n, 3) && k < count; k++) tu_elem(m, n, 3, k);
   return true;
 }
 
 bool infer_pad(Model *m, Node *n) {
+  ExprPool *p = m->pool;
   const Value *in = n->in[0];
-  int mode, entry[MAX_RANK], count, given;
-  int64_t k, d;
+  int mode;
+  int64_t k, lo, hi;
   const Expr *dims[MAX_RANK];
-  if (!op_choice(m, n, "mode", "constant", pad_modes, &mode) || !op_need_class(m, n, 1, CL_INT) ||
-      !op_same_dtype(m, n, 2, 0) || !op_need_rank(m, n, 2, 0, 1) || !op_need_class(m, n, 3, CL_INT))
-    return false;
-  if (node_in(n, 3) && !value_known(n->in[3]) && !tu_count(m, n, 3, "axes", &count)) return false;
-  if (node_in(n, 3) && !value_known(n->in[3])) return op_error(m, n, ERR_DYNAMIC, "axes are not known at compile time");
-  if (!pad_entries(m, n, entry, &count)) return op_error(m, n, ERR_VALUE, "axes out of range");
-  if (!tu_count(m, n, 1, "pads", &given)) return false;
-  if (given != 2 * count) return op_error(m, n, ERR_SHAPE, "%d pads for %d axes", given, count);
+  if (!check_pad(m, n, &mode)) return false;
   for (int i = 0; i < in->rank; i++) {
-    dims[i] = in->dims[i];
-    if (entry[i] < 0) continue;
-    const Expr *a = tu_elem(m, n, 1, entry[i]), *b = tu_elem(m, n, 1, entry[i] + count);
-    const Expr *sum = ex_add(m->pool, ex_add(m->pool, in->dims[i], a), b);
-    int64_t lo, hi;
+    const Expr *sum = ex_add(p, ex_add(p, in->dims[i], pad_amount(p, n, i, 0)), pad_amount(p, n, i, 1));
     if (expr_is_const(sum, &k) && k < 0) return op_error(m, n, ERR_SHAPE, "axis %d has size %lld after padding", i, (long long)k);
-    if (expr_is_const(in->dims[i], &d) && d == 0 && mode != PAD_CONSTANT && expr_is_const(sum, &k) && k > 0)
+    if (expr_is_i64(in->dims[i], 0) && mode != PAD_CONSTANT && expr_is_const(sum, &k) && k > 0)
       return op_error(m, n, ERR_SHAPE, "cannot pad the empty axis %d", i);
-    if (!expr_range(m->pool, sum, &lo, &hi) || lo < 0) sum = ex_max(m->pool, sum, ex_i64(m->pool, 0));
+    if (!expr_range(p, sum, &lo, &hi) || lo < 0) sum = ex_max(p, sum, ex_i64(p, 0));
     dims[i] = tu_dim(m, n, 0, i, sum, NULL);
   }
   return op_out(m, n, 0, in->dtype, in->rank, dims);
@@ -210,13 +214,12 @@ const Expr *elem_pad(ElemCtx *c, const Node *n, int out, const Expr *const *idx)
   ExprPool *p = c->pool;
   const Value *in = n->in[0];
   const int mode = pad_mode(n);
-  int entry[MAX_RANK], count;
   const Expr *src[MAX_RANK], *inside = ex_bool(p, true), *zero = ex_i64(p, 0);
-  pad_entries(c->model, n, entry, &count);
   for (int i = 0; i < in->rank; i++) {
+    const Expr *before = pad_amount(p, n, i, 0);
     src[i] = idx[i];
-    if (entry[i] < 0 || (in->dims[i] == n->out[0]->dims[i] && expr_is_i64(tu_known(p, n, 1, entry[i]), 0))) continue;
-    const Expr *j = ex_sub(p, idx[i], tu_known(p, n, 1, entry[i]));
+    if (in->dims[i] == n->out[0]->dims[i] && expr_is_i64(before, 0)) continue;
+    const Expr *j = ex_sub(p, idx[i], before);
     src[i] = mode == PAD_CONSTANT ? j : pad_source(p, mode, j, in->dims[i]);
     if (mode == PAD_CONSTANT)
       inside = ex_and(p, inside, ex_and(p, ex_le(p, zero, j), ex_lt(p, j, in->dims[i])));
