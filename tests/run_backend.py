@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+"""Part "backend": every official ONNX node test, compiled for this machine and run from Python through the backend class.
+
+run_backend.py [REGEX] [--list]: only the tests that match; --list shows every test that did not pass. A case that the
+compiler refuses as unsupported (status 5) is skipped and its reason counted. Each case runs in a process of its own."""
+import argparse
+import collections
+import json
+import os
+import re
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+
+import numpy as np
+import onnx
+from onnx.backend.test.loader import load_model_tests
+
+import burin
+
+SECONDS = 60
+
+
+def same(got, want, rtol, atol):
+    """Raises where they differ; the comparison of ONNX's own runner."""
+    if isinstance(want, (list, tuple)):
+        assert len(got) == len(want), f"{len(got)} elements, not {len(want)}"
+        return [same(g, w, rtol, atol) for g, w in zip(got, want)]
+    if want is None:
+        assert got is None
+        return None
+    got, want = np.asarray(got), np.asarray(want)
+    assert got.dtype == want.dtype, f"type {got.dtype}, not {want.dtype}"
+    assert got.shape == want.shape, f"shape {got.shape}, not {want.shape}"
+    if want.dtype.kind == "O":
+        return np.testing.assert_array_equal(got, want)
+    if want.dtype.kind == "V" or want.dtype.name in ("bfloat16", "int4", "uint4", "int2", "uint2"):
+        got, want = got.astype(np.float32), want.astype(np.float32)
+    return np.testing.assert_allclose(got, want, rtol=rtol, atol=atol)
+
+
+def array(value, info):
+    """A tensor of a case as numpy: the loader gives arrays, lists or protos."""
+    if isinstance(value, onnx.TensorProto):
+        return onnx.numpy_helper.to_array(value)
+    return value
+
+
+def run_case(case):
+    """(result, detail): passed, failed or skipped."""
+    try:
+        rep = burin.backend.prepare(case.model)
+        for inputs, outputs in case.data_sets:
+            feeds = [array(v, i) for v, i in zip(inputs, case.model.graph.input)]
+            want = [array(v, o) for v, o in zip(outputs, case.model.graph.output)]
+            same(list(rep.run(feeds)), want, case.rtol, case.atol)
+    except burin.CompileError as e:
+        message = str(e).splitlines()[0] if str(e) else ""
+        return ("skipped" if e.status == 5 else "failed"), f"status {e.status}: {message[-200:]}"
+    except Exception as e:
+        return "failed", f"{type(e).__name__}: {' '.join(str(e).split())[:200]}"
+    return "passed", ""
+
+
+def in_process(case, slot):
+    """Starts a case in a child; its result goes to a file."""
+    pid = os.fork()
+    if pid:
+        return pid
+    signal.alarm(SECONDS)
+    Path(slot).write_text(json.dumps(run_case(case)))
+    os._exit(0)
+
+
+def collect(status, slot):
+    try:
+        if os.WIFEXITED(status):
+            return json.loads(Path(slot).read_text())
+    except (OSError, ValueError):
+        pass
+    return ["failed", f"the process ended with signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else "no result"]
+
+
+def run_all(cases, folder):
+    """(case, result, detail) in order, as many at a time as there are CPUs."""
+    running, results = {}, {}
+    for k, case in enumerate(cases):
+        while len(running) >= (os.cpu_count() or 1):
+            pid, status = os.wait()
+            done, slot = running.pop(pid)
+            results[done] = collect(status, slot)
+        slot = f"{folder}/{k}"
+        running[in_process(case, slot)] = (k, slot)
+    while running:
+        pid, status = os.wait()
+        done, slot = running.pop(pid)
+        results[done] = collect(status, slot)
+    return [(case, *results[k]) for k, case in enumerate(cases)]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("pattern", nargs="?", default="")
+    parser.add_argument("--list", action="store_true")
+    args = parser.parse_args()
+    burin.backend  # loaded before the forks
+    cases = [c for c in load_model_tests(kind="node") if re.search(args.pattern, c.name)]
+    with tempfile.TemporaryDirectory(prefix="burin-") as folder:
+        results = run_all(cases, folder)
+    counts = collections.Counter(r for _, r, _ in results)
+    reasons = collections.Counter(re.sub(r"^.*?error", "error", d) for _, r, d in results if r == "skipped")
+    for case, result, detail in results:
+        if result == "failed" or (args.list and result == "skipped"):
+            print(f"{result} {case.name}: {detail}")
+    for reason, n in reasons.most_common():
+        print(f"skipped {n}: {reason}")
+    print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
+    return counts["failed"] > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
