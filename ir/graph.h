@@ -95,9 +95,11 @@ struct Graph {
   Vec(const char *) output_names; /* ONNX names of the outputs, same positions; set by the frontend for the main graph */
 };
 
-/* Two sizes that must be equal when the model runs (broadcasting of two different symbols, say). */
+/* Two sizes that must be equal when the model runs (broadcasting of two different symbols, say). What a region takes for
+ * granted need not hold at entry, since the region may not run (assume_at_entry). */
 typedef struct DimAssume {
   const Expr *a, *b;
+  const Graph *graph; /* graph of the node that assumes it; NULL: main */
   const Loc *loc;
 } DimAssume;
 
@@ -150,7 +152,8 @@ const Expr *value_count(ExprPool *p, const Value *v); /* number of elements */
 /* Element of a constant, or of a value with known contents, as an expression of v's dtype; NULL: unknown. */
 const Expr *value_element(ExprPool *p, const Value *v, int64_t flat);
 bool value_known(const Value *v); /* constant or with contents: value_element answers */
-void model_assume_equal(Model *m, const Expr *a, const Expr *b, const Loc *loc); /* recorded once */
+void model_assume_equal(Model *m, const Graph *g, const Expr *a, const Expr *b, const Loc *loc); /* recorded once; g NULL: main */
+static inline bool assume_at_entry(const Model *m, const DimAssume *a) { return !a->graph || a->graph == m->main; }
 int64_t const_int(const ConstData *c, int64_t i);
 double const_float(const ConstData *c, int64_t i);
 /* Users of each value: rebuilt on demand, indexed by value id. */

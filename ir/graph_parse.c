@@ -639,8 +639,11 @@ static bool number_symbols(Parser *p) {
 static bool parse_assume(Parser *p) {
   const Loc *loc;
   const Expr *a = parse_expr(p), *b = a && expect(p, ",") ? parse_expr(p) : NULL;
-  if (!b || !parse_loc(p, &loc)) return false;
-  model_assume_equal(p->m, a, b, loc);
+  if (!b) return false;
+  /* Which region does not matter to the text. */
+  Graph *any = eat(p, "region") ? graph_new(p->m, NULL, "region") : NULL;
+  if (!parse_loc(p, &loc)) return false;
+  vec_push(p->a, &p->m->assumes, (DimAssume){.a = a, .b = b, .graph = any, .loc = loc});
   return true;
 }
 

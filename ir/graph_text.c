@@ -319,6 +319,7 @@ static void print_symbols(const Model *m, StrBuf *b) {
     expr_print(m->pool, m->assumes.data[i].a, b);
     sb_printf(b, ", ");
     expr_print(m->pool, m->assumes.data[i].b, b);
+    if (!assume_at_entry(m, &m->assumes.data[i])) sb_printf(b, " region");
     print_loc(m->assumes.data[i].loc, b);
     sb_putc(b, '\n');
   }

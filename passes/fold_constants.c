@@ -229,6 +229,23 @@ static bool fold_contents(Forward *f, Node *n, int out, bool *done) {
   return to_const(f, n, out, v->rank, dims, data);
 }
 
+static bool lies_in(const Graph *g, const Graph *outer) {
+  while (g && g != outer) g = g->parent;
+  return g != NULL;
+}
+
+/* Assumptions of the branch become those of g; those of the other one go. */
+static void move_assumes(Model *m, const Graph *g, const Graph *taken, const Graph *other) {
+  int kept = 0;
+  for (int i = 0; i < m->assumes.n; i++) {
+    DimAssume a = m->assumes.data[i];
+    if (other && lies_in(a.graph, other)) continue;
+    if (a.graph == taken) a.graph = g->parent ? g : NULL;
+    m->assumes.data[kept++] = a;
+  }
+  m->assumes.n = kept;
+}
+
 /* The nodes of the branch take the place of the If. */
 static bool inline_branch(Forward *f, Node *n, Graph *r) {
   Graph *g = n->graph;
@@ -261,6 +278,7 @@ static bool fold_if(Forward *f, Node *n, bool *done) {
   Graph *r = node_region(n, cond ? "then_branch" : "else_branch");
   if (!r || !branch_fits(n, r)) return true;
   *done = true;
+  move_assumes(f->c->model, n->graph, r, node_region(n, cond ? "else_branch" : "then_branch"));
   return inline_branch(f, n, r);
 }
 

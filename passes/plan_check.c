@@ -144,7 +144,7 @@ static uint64_t next_random(uint64_t *s) {
 static bool admissible(const Check *c) {
   const Model *m = c->m->model;
   for (int i = 0; i < m->assumes.n; i++)
-    if (value_of(c, m->assumes.data[i].a) != value_of(c, m->assumes.data[i].b)) return false;
+    if (assume_at_entry(m, &m->assumes.data[i]) && value_of(c, m->assumes.data[i].a) != value_of(c, m->assumes.data[i].b)) return false;
   return true;
 }
 

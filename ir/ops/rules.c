@@ -214,7 +214,7 @@ bool op_same_dim(Model *m, const Node *n, const Expr *a, const Expr *b, const ch
   if (ca && cb && x != y)
     return op_error(m, n, ERR_SHAPE, "%s: sizes %lld and %lld do not fit", what, (long long)x, (long long)y);
   /* Whether different expressions are equal shows only when the model runs. */
-  if (a != b) model_assume_equal(m, a, b, n->loc);
+  if (a != b) model_assume_equal(m, n->graph, a, b, n->loc);
   *out = !ca && cb ? b : a;
   return true;
 }

@@ -160,7 +160,7 @@ static bool same_count(Model *m, Node *n, int rank, const Expr *const *dims) {
   if (expr_is_const(from, &a) && expr_is_const(to, &b))
     return op_error(m, n, ERR_SHAPE, "%lld elements cannot be reshaped to %lld", (long long)a, (long long)b);
   const SymDef *s = n->syms;
-  if (n->n_syms == 0 || s == NULL) model_assume_equal(m, from, to, n->loc);
+  if (n->n_syms == 0 || s == NULL) model_assume_equal(m, n->graph, from, to, n->loc);
   return true;
 }
 
@@ -245,7 +245,7 @@ bool infer_squeeze(Model *m, Node *n) {
     if (expr_is_const(in->dims[axes[i]], &k) && k != 1)
       return op_error(m, n, ERR_SHAPE, "cannot squeeze axis %d of size %lld", axes[i], (long long)k);
     if (!expr_is_const(in->dims[axes[i]], &k))
-      model_assume_equal(m, in->dims[axes[i]], ex_i64(m->pool, 1), n->loc);
+      model_assume_equal(m, n->graph, in->dims[axes[i]], ex_i64(m->pool, 1), n->loc);
   }
   for (int i = 0; i < in->rank; i++) {
     if (!axes_in) drop[i] = expr_is_i64(in->dims[i], 1);
