@@ -137,7 +137,11 @@ static bool parse_number(Parser *p, bool *is_float, int64_t *i, double *f) {
   *is_float = false;
   for (const char *c = p->s; c < end; c++)
     if (!isdigit((unsigned char)*c) && *c != '-' && *c != '+') *is_float = true;
-  return *is_float ? (p->s = end, true) : parse_int(p, i);
+  if (!*is_float) return parse_int(p, i);
+  const bool single = *end == 'f' && !isalnum((unsigned char)end[1]);
+  if (single) *f = (float)*f;
+  p->s = end + single;
+  return true;
 }
 
 static const Expr *no_name(void *user, const char *ident) {

@@ -22,15 +22,30 @@ static void print_ident(StrBuf *b, const char *s) {
   else sb_quoted(b, s ? s : "");
 }
 
-/* The shortest decimal that reads back as v, marked as a float. */
-static void print_float(StrBuf *b, double v) {
-  char t[40];
+/* The shortest decimal that reads back as v, as a double or rounded to f32. */
+static void format_float(char t[40], double v, bool single) {
   for (int digits = 6; digits <= 17; digits++) {
-    snprintf(t, sizeof t, "%.*g", digits, v);
-    if (isnan(v) || strtod(t, NULL) == v) break;
+    snprintf(t, 40, "%.*g", digits, v);
+    if (isnan(v) || (single ? (double)(float)strtod(t, NULL) : strtod(t, NULL)) == v) break;
   }
-  if (isnan(v)) snprintf(t, sizeof t, "nan");
-  sb_printf(b, "%s%s", t, strpbrk(t, ".einf") ? "" : ".0");
+  if (isnan(v)) snprintf(t, 40, "nan");
+  if (!strpbrk(t, ".einf")) strcat(t, ".0");
+}
+
+/* Attributes are doubles, but mostly hold an f32 from the file: then with a suffix, `1e-05f`. */
+static void print_attr_float(StrBuf *b, double v) {
+  char t[40], s[40];
+  format_float(t, v, false);
+  const bool single = isfinite(v) && (double)(float)v == v;
+  if (single) format_float(s, v, true);
+  if (single && strlen(s) < strlen(t)) sb_printf(b, "%sf", s);
+  else sb_printf(b, "%s", t);
+}
+
+static void print_float(StrBuf *b, DType type, double v) {
+  char t[40];
+  format_float(t, v, dtype_rows[type].bits <= 32);
+  sb_printf(b, "%s", t);
 }
 
 static void print_type(const Model *m, const Value *v, StrBuf *b) {
@@ -81,7 +96,7 @@ static void print_use(const Value *v, StrBuf *b) {
 
 static void print_attr_item(const Attr *a, int i, StrBuf *b) {
   if (a->kind == AT_INT || a->kind == AT_INTS) sb_printf(b, "%lld", (long long)a->ints[i]);
-  else if (a->kind == AT_FLOAT || a->kind == AT_FLOATS) print_float(b, a->floats[i]);
+  else if (a->kind == AT_FLOAT || a->kind == AT_FLOATS) print_attr_float(b, a->floats[i]);
   else sb_quoted(b, a->strs[i]);
 }
 
@@ -173,7 +188,7 @@ static void print_node(const Model *m, const Node *n, StrBuf *b, int indent) {
 
 static void print_element(const ConstData *c, int64_t i, StrBuf *b) {
   if (c->dtype == DT_STR) sb_quoted(b, ((const char *const *)c->data)[i]);
-  else if (dtype_is_float(c->dtype)) print_float(b, const_float(c, i));
+  else if (dtype_is_float(c->dtype)) print_float(b, c->dtype, const_float(c, i));
   else if (c->dtype == DT_U64) sb_printf(b, "%llu", (unsigned long long)const_int(c, i));
   else sb_printf(b, "%lld", (long long)const_int(c, i));
 }
