@@ -54,7 +54,8 @@ static bool npy_shape(const char *s, Tensor *t) {
   for (;;) {
     while (*s == ' ' || *s == ',') s++;
     if (*s == ')') return true;
-    if (t->rank == MAX_RANK || !text_int(&s, &t->dims[t->rank++])) return false;
+    if (t->rank == MAX_RANK || !text_int(&s, &t->dims[t->rank])) return false;
+    t->rank++;
   }
 }
 

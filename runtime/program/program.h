@@ -88,7 +88,8 @@ typedef struct Program {
 } Program;
 
 /* Prints "PROGRAM: error: …" and returns false. */
-bool program_error(Program *p, const char *format, ...);
+void program_report(Program *p, const char *format, ...);
+#define program_error(...) (program_report(__VA_ARGS__), false)
 /* Allocates data for t->dims; false (reported) when it is too large. */
 bool tensor_alloc(Program *p, Tensor *t, const char *name);
 /* Whole file. */

@@ -104,14 +104,13 @@ void out_format(Out *o, const char *format, ...) {
   va_end(args);
 }
 
-bool program_error(Program *p, const char *format, ...) {
+void program_report(Program *p, const char *format, ...) {
   va_list args;
   va_start(args, format);
   out_format(&p->err, "%s: error: ", p->self);
   out_format_list(&p->err, format, args);
   out_format(&p->err, "\n");
   va_end(args);
-  return false;
 }
 
 size_t text_length(const char *s) {
