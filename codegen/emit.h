@@ -68,6 +68,7 @@ typedef struct Emit {
   int n_vars;
   V *syms;              /* value of each symbol as i64, or NULL */
   int n_syms;
+  V sym_array;          /* or, in the entry, where symbols lie: i64 by symbol id; they may change between statements */
   const V *params;      /* pointers of the kernel's parameters */
   LocalState *locals;
   const int *align;     /* of each parameter's pointer, bytes */

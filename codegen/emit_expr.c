@@ -121,6 +121,11 @@ static V emit_var(Emit *c, const Expr *e, bool narrow) {
 }
 
 static V emit_sym(Emit *c, const Expr *e, bool narrow) {
+  if (c->sym_array) {
+    V k = k_int(c, c->i32, e->id);
+    const V v = LLVMBuildLoad2(B, c->i64, LLVMBuildGEP2(B, c->i64, c->sym_array, &k, 1, ""), "");
+    return narrow ? LLVMBuildTrunc(B, v, c->i32, "") : v;
+  }
   if (e->id >= c->n_syms || !c->syms[e->id]) {
     c->error = arena_printf(c->arena, "symbol %s is not known here", expr_symbol(c->pool, e->id)->name);
     return LLVMConstNull(narrow ? c->i32 : c->i64);

@@ -1,0 +1,351 @@
+/* From a module to files. The calling thread makes LLVM IR of one kernel after the other (expressions are
+ * interned in the module's pool, which is not for threads); worker threads optimise and emit. Everything is
+ * written into a temporary folder beside the output and moved into place at the end. */
+#include "codegen/codegen.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "codegen/program.h"
+
+typedef struct Task {
+  KernelIR ir;
+  MachineCode code;
+  char *error;
+  bool ready, done;
+} Task;
+
+/* Shared with the workers; on the heap, because an allocation failure leaves the calling thread's frames. */
+typedef struct Pool {
+  pthread_mutex_t lock;
+  pthread_cond_t changed;
+  Task *tasks;
+  int n, next, finished; /* tasks handed out; tasks done */
+  int made;              /* tasks whose IR is ready */
+  bool closed;
+  const Target *t;
+  int opt_level;
+  unsigned emit;
+} Pool;
+
+static double now(void) {
+  struct timespec ts;
+  clock_gettime(CLOCK_MONOTONIC, &ts);
+  return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
+}
+
+/* ---- workers -------------------------------------------------------------------------------------------- */
+static void run_task(Pool *p, Task *t) {
+  machine_emit(t->ir.mod, p->t, p->opt_level, p->emit, &t->code, &t->error);
+  LLVMDisposeModule(t->ir.mod);
+  LLVMContextDispose(t->ir.ctx);
+}
+
+/* The next task with IR; NULL: none will come (wait) or none is there now. */
+static Task *take_task(Pool *p, bool wait) {
+  pthread_mutex_lock(&p->lock);
+  while (wait && p->next >= p->made && !p->closed) pthread_cond_wait(&p->changed, &p->lock);
+  Task *const t = p->next < p->made ? &p->tasks[p->next++] : NULL;
+  pthread_mutex_unlock(&p->lock);
+  return t;
+}
+
+static void finish_task(Pool *p, Task *t) {
+  pthread_mutex_lock(&p->lock);
+  t->done = true;
+  p->finished++;
+  pthread_cond_broadcast(&p->changed);
+  pthread_mutex_unlock(&p->lock);
+}
+
+static void *worker(void *arg) {
+  Pool *const p = arg;
+  for (Task *t; (t = take_task(p, true)) != NULL;) {
+    run_task(p, t);
+    finish_task(p, t);
+  }
+  return NULL;
+}
+
+static void close_pool(Pool *p) {
+  pthread_mutex_lock(&p->lock);
+  p->closed = true;
+  pthread_cond_broadcast(&p->changed);
+  pthread_mutex_unlock(&p->lock);
+}
+
+/* ---- making kernels ---------------------------------------------------------------------------------------- */
+typedef struct Job {
+  Program *p;
+  Pool *pool;
+  pthread_t *threads;
+  int n_threads;
+  const char *dir;
+} Job;
+
+static void report_progress(const Job *j) {
+  const CodegenOptions *const o = j->p->o;
+  if (o->progress) o->progress(o->progress_user, j->pool->finished, j->pool->n);
+}
+
+static bool add_task(Job *j, const char *error, KernelIR ir, const char *what) {
+  if (error) {
+    LLVMDisposeModule(ir.mod);
+    LLVMContextDispose(ir.ctx);
+    return diag_internal(j->p->m->model->diag, NULL, "code generation of %s: %s", what, error);
+  }
+  if (ir.zeros > j->p->zeros) j->p->zeros = ir.zeros;
+  Pool *const p = j->pool;
+  pthread_mutex_lock(&p->lock);
+  p->tasks[p->made++].ir = ir;
+  pthread_cond_broadcast(&p->changed);
+  const int waiting = p->made - p->next;
+  pthread_mutex_unlock(&p->lock);
+  if (j->n_threads == 0 || waiting > 2 * j->n_threads) { /* keep memory bounded: help */
+    Task *const t = take_task(p, false);
+    if (t) {
+      run_task(p, t);
+      finish_task(p, t);
+    }
+  }
+  report_progress(j);
+  return true;
+}
+
+static bool make_all(Job *j) {
+  const Module *const m = j->p->m;
+  for (int i = 0; i < m->kernels.n; i++) {
+    Arena *const scratch = arena_child(m->model->arena);
+    KernelIR ir;
+    const char *error = emit_kernel(m, m->kernels.data[i], j->p->t, j->p->name, &j->p->facts[i], scratch, &ir);
+    const bool ok = add_task(j, error, ir, m->kernels.data[i]->name);
+    arena_free(scratch);
+    if (!ok) return false;
+  }
+  KernelIR ir;
+  const char *const error = emit_program(j->p, &ir);
+  return add_task(j, error, ir, "the entry");
+}
+
+static void start_threads(Job *j) {
+  int n = j->p->o->jobs;
+  if (n <= 0) n = (int)sysconf(_SC_NPROCESSORS_ONLN);
+  if (n > j->pool->n) n = j->pool->n;
+  if (n > 64) n = 64;
+  pthread_attr_t attr;
+  pthread_attr_init(&attr);
+  pthread_attr_setstacksize(&attr, 16 << 20); /* LLVM recurses */
+  j->threads = ARENA_ARRAY(j->p->arena, pthread_t, n + 1);
+  for (int i = 1; i < n; i++) /* the calling thread is one of them */
+    if (pthread_create(&j->threads[j->n_threads], &attr, worker, j->pool) == 0) j->n_threads++;
+  pthread_attr_destroy(&attr);
+}
+
+static bool compile_all(Job *j) {
+  Pool *const p = j->pool;
+  start_threads(j);
+  bool ok = make_all(j);
+  close_pool(p);
+  for (Task *t; (t = take_task(p, false)) != NULL;) {
+    run_task(p, t);
+    finish_task(p, t);
+    report_progress(j);
+  }
+  for (int i = 0; i < j->n_threads; i++) pthread_join(j->threads[i], NULL);
+  report_progress(j);
+  for (int i = 0; i < p->made; i++) {
+    const char *const what = i < j->p->m->kernels.n ? j->p->m->kernels.data[i]->name : "the entry";
+    if (p->tasks[i].error) ok = diag_internal(j->p->m->model->diag, NULL, "LLVM on %s: %s", what, p->tasks[i].error);
+  }
+  return ok;
+}
+
+static void free_pool(Pool *p) {
+  for (int i = 0; i < p->n; i++) {
+    Task *const t = &p->tasks[i];
+    if (t->code.object) LLVMDisposeMemoryBuffer(t->code.object);
+    if (t->code.assembly) LLVMDisposeMemoryBuffer(t->code.assembly);
+    if (t->code.llvm) LLVMDisposeMessage(t->code.llvm);
+    free(t->error);
+  }
+  pthread_mutex_destroy(&p->lock);
+  pthread_cond_destroy(&p->changed);
+  free(p->tasks);
+  free(p);
+}
+
+static Pool *new_pool(const Program *p) {
+  Pool *const pool = calloc(1, sizeof *pool);
+  if (!pool) return NULL;
+  pool->n = p->m->kernels.n + 1;
+  pool->tasks = calloc((size_t)pool->n, sizeof *pool->tasks);
+  pthread_mutex_init(&pool->lock, NULL);
+  pthread_cond_init(&pool->changed, NULL);
+  pool->t = p->t;
+  pool->opt_level = p->o->opt_level;
+  pool->emit = p->o->emit;
+  return pool;
+}
+
+/* ---- files ------------------------------------------------------------------------------------------------------ */
+typedef struct Output {
+  EmitKind kind;
+  const char *suffix;
+} Output;
+static const Output outputs[] = {{EMIT_EXE, ""}, {EMIT_OBJ, ".o"}, {EMIT_STATIC, ".a"}, {EMIT_SHARED, ".so"},
+                                 {EMIT_HEADER, ".h"}, {EMIT_ASM, ".s"}, {EMIT_LLVM, ".ll"}};
+enum { N_OUTPUTS = sizeof outputs / sizeof *outputs };
+
+static bool output_error(const Job *j, const char *path) {
+  const Loc loc = {.node = -1, .file = path};
+  return diag_error(j->p->m->model->diag, &loc, ERR_OUTPUT, "cannot be written: %s", strerror(errno));
+}
+
+static int64_t text_bytes(const char *elf) {
+  int64_t sum = 0;
+  if (elf[EI_CLASS] == ELFCLASS64) {
+    const Elf64_Ehdr *const h = (const Elf64_Ehdr *)elf;
+    const Elf64_Shdr *const s = (const Elf64_Shdr *)(elf + h->e_shoff);
+    for (int i = 0; i < h->e_shnum; i++)
+      if (s[i].sh_flags & SHF_EXECINSTR) sum += (int64_t)s[i].sh_size;
+  } else {
+    const Elf32_Ehdr *const h = (const Elf32_Ehdr *)elf;
+    const Elf32_Shdr *const s = (const Elf32_Shdr *)(elf + h->e_shoff);
+    for (int i = 0; i < h->e_shnum; i++)
+      if (s[i].sh_flags & SHF_EXECINSTR) sum += (int64_t)s[i].sh_size;
+  }
+  return sum;
+}
+
+static bool write_objects(Job *j, LinkJob *l, CodegenStats *stats) {
+  for (int i = 0; i < j->pool->n; i++) {
+    const LLVMMemoryBufferRef b = j->pool->tasks[i].code.object;
+    const char *const path = arena_printf(j->p->arena, "%s/%d.o", j->dir, i);
+    if (!file_write(path, LLVMGetBufferStart(b), LLVMGetBufferSize(b))) return output_error(j, path);
+    stats->code_bytes += text_bytes(LLVMGetBufferStart(b));
+    vec_push(j->p->arena, &l->objects, path);
+  }
+  if (!j->p->weights.bytes) return true;
+  const char *const path = arena_printf(j->p->arena, "%s/weights.o", j->dir);
+  FILE *f = fopen(path, "wbe");
+  if (!f) return output_error(j, path);
+  const char *const symbol = arena_printf(j->p->arena, "%s_weights", j->p->name);
+  bool ok = weights_write_object(&j->p->weights, j->p->t, symbol, j->p->o->external_weights, f);
+  ok = fclose(f) == 0 && ok;
+  vec_push(j->p->arena, &l->objects, path);
+  return ok || output_error(j, path);
+}
+
+static bool write_texts(Job *j, EmitKind kind, const char *path) {
+  FILE *f = fopen(path, "wbe");
+  if (!f) return output_error(j, path);
+  for (int i = 0; i < j->pool->n; i++) {
+    const Task *const t = &j->pool->tasks[i];
+    const char *const what = i < j->p->m->kernels.n ? j->p->m->kernels.data[i]->name : "entry";
+    if (kind == EMIT_ASM) {
+      fprintf(f, "# ---- %s\n", what);
+      fwrite(LLVMGetBufferStart(t->code.assembly), LLVMGetBufferSize(t->code.assembly), 1, f);
+    } else {
+      fprintf(f, "; ---- %s\n%s", what, t->code.llvm);
+    }
+  }
+  const bool ok = !ferror(f);
+  return (fclose(f) == 0 && ok) || output_error(j, path);
+}
+
+static bool write_header(Job *j, const char *path) {
+  StrBuf b = {.arena = j->p->arena};
+  header_print(j->p, &b);
+  return file_write(path, sb_str(&b), (size_t)b.n) || output_error(j, path);
+}
+
+static bool write_one(Job *j, LinkJob *l, EmitKind kind, const char *path) {
+  switch (kind) {
+    case EMIT_HEADER: return write_header(j, path);
+    case EMIT_ASM:
+    case EMIT_LLVM: return write_texts(j, kind, path);
+    default: return link_file(l, kind, path);
+  }
+}
+
+static bool write_weights_file(Job *j, const char *path) {
+  FILE *f = fopen(path, "wbe");
+  if (!f) return output_error(j, path);
+  const bool ok = weights_write_raw(&j->p->weights, f);
+  return (fclose(f) == 0 && ok) || output_error(j, path);
+}
+
+static bool move_file(Job *j, const char *from, const char *to, CodegenStats *stats) {
+  struct stat st;
+  if (stat(from, &st) == 0) stats->file_bytes += (int64_t)st.st_size;
+  return rename(from, to) == 0 || output_error(j, to);
+}
+
+static const char *final_path(const Job *j, const Output *o) {
+  const unsigned emit = j->p->o->emit;
+  const bool several = (emit & (emit - 1)) != 0;
+  return several ? arena_printf(j->p->arena, "%s%s", j->p->o->output, o->suffix) : j->p->o->output;
+}
+
+/* Every file in the temporary folder first, then all into place. */
+static bool write_all(Job *j, CodegenStats *stats) {
+  const CodegenOptions *const o = j->p->o;
+  LinkJob l = {.p = j->p, .dir = j->dir};
+  const bool objects = (o->emit & (EMIT_EXE | EMIT_OBJ | EMIT_STATIC | EMIT_SHARED)) != 0;
+  if (objects && !write_objects(j, &l, stats)) return false;
+  const bool external = objects && o->external_weights && j->p->weights.bytes > 0;
+  const char *const weights = arena_printf(j->p->arena, "%s/weights", j->dir);
+  if (external && !write_weights_file(j, weights)) return false;
+  const char *made[N_OUTPUTS];
+  for (int i = 0; i < N_OUTPUTS; i++) {
+    made[i] = arena_printf(j->p->arena, "%s/final%s", j->dir, outputs[i].suffix);
+    if ((o->emit & outputs[i].kind) && !write_one(j, &l, outputs[i].kind, made[i])) return false;
+  }
+  if (external && !move_file(j, weights, arena_printf(j->p->arena, "%s.weights", o->output), stats)) return false;
+  for (int i = 0; i < N_OUTPUTS; i++)
+    if ((o->emit & outputs[i].kind) && !move_file(j, made[i], final_path(j, &outputs[i]), stats)) return false;
+  return true;
+}
+
+static bool compile_and_write(Job *j, CodegenStats *stats) {
+  const double start = now();
+  if (!compile_all(j)) return false;
+  const double compiled = now();
+  stats->llvm_seconds = compiled - start;
+  char *const dir = arena_printf(j->p->arena, "%s.tmpXXXXXX", j->p->o->output);
+  if (!mkdtemp(dir)) return output_error(j, j->p->o->output);
+  j->dir = dir;
+  const bool ok = write_all(j, stats);
+  folder_remove(dir);
+  stats->link_seconds = now() - compiled;
+  return ok;
+}
+
+bool codegen_write(const Module *m, const Target *t, const CodegenOptions *o, CodegenStats *stats) {
+  CodegenStats own;
+  if (!stats) stats = &own;
+  *stats = (CodegenStats){.kernels = m->kernels.n};
+  machine_init();
+  Arena *const a = arena_child(m->model->arena);
+  Program p;
+  program_init(&p, m, t, o, a);
+  stats->kernel_calls = p.calls.n;
+  stats->weight_bytes = p.weights.bytes;
+  Pool *const pool = new_pool(&p);
+  bool ok = pool && pool->tasks;
+  if (ok) {
+    Job j = {.p = &p, .pool = pool};
+    ok = compile_and_write(&j, stats);
+    free_pool(pool);
+  } else {
+    ok = diag_error(m->model->diag, NULL, ERR_LIMIT, "out of memory");
+  }
+  arena_free(a);
+  return ok;
+}

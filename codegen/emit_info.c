@@ -1,0 +1,149 @@
+/* The descriptor: BurinModel of runtime/abi.h as constant data, and NAME_info() that returns it. */
+#include <string.h>
+
+#include "codegen/program.h"
+#include "runtime/abi.h"
+
+#define B c->b
+
+static V k32(Emit *c, int64_t v) { return k_int(c, c->i32, v); }
+static V k64(Emit *c, int64_t v) { return k_int(c, c->i64, v); }
+
+static V const_global(Emit *c, V init) {
+  const V g = LLVMAddGlobal(c->mod, LLVMTypeOf(init), "");
+  LLVMSetInitializer(g, init);
+  LLVMSetLinkage(g, LLVMPrivateLinkage);
+  LLVMSetGlobalConstant(g, 1);
+  return g;
+}
+
+static V text(Emit *c, const char *s) {
+  if (!s) return LLVMConstNull(c->ptr);
+  const V g = const_global(c, LLVMConstStringInContext2(c->ctx, s, strlen(s), 0));
+  LLVMSetUnnamedAddress(g, LLVMGlobalUnnamedAddr);
+  return g;
+}
+
+static V array(Emit *c, Ty t, V *items, int n) {
+  if (n == 0) return LLVMConstNull(c->ptr);
+  return const_global(c, LLVMConstArray2(t, items, (uint64_t)n));
+}
+
+static V dims_of(Emit *c, const Program *p, const Value *v) {
+  V *const k = ARENA_ARRAY(c->arena, V, v->rank + 1);
+  for (int i = 0; i < v->rank; i++) {
+    int64_t n;
+    const int sym = v->dims[i]->op == EX_SYM ? program_symbol(p, v->dims[i]->id) : -1;
+    k[i] = k64(c, expr_is_const(v->dims[i], &n) ? n : sym >= 0 ? -1 - (int64_t)sym : INT64_MIN);
+  }
+  return array(c, c->i64, k, v->rank > 0 ? v->rank : 0);
+}
+
+static V tensor_infos(Emit *c, const Program *p, bool outputs) {
+  const Graph *const g = p->m->model->main;
+  const int n = !g ? 0 : outputs ? g->outputs.n : g->inputs.n;
+  const Ty t = LLVMStructTypeInContext(c->ctx, (Ty[]){c->ptr, c->i32, c->i32, c->ptr, c->ptr, c->f32, c->i32}, 7, 0);
+  V *const items = ARENA_ARRAY(c->arena, V, n + 1);
+  for (int i = 0; i < n; i++) {
+    const Value *const v = outputs ? g->outputs.data[i] : g->inputs.data[i];
+    const char *const name = outputs ? program_output_name(p, i) : program_input_name(p, i);
+    V f[7] = {text(c, name), k32(c, dtype_rows[v->dtype].onnx), k32(c, v->rank > 0 ? v->rank : 0), dims_of(c, p, v),
+              text(c, program_shape_text(p, v)), LLVMConstReal(c->f32, 0), k32(c, 0)};
+    items[i] = LLVMConstStructInContext(c->ctx, f, 7, 0);
+  }
+  return array(c, t, items, n);
+}
+
+/* "conv1:Conv, relu1:Relu" */
+static const char *node_list(Emit *c, const Loc *loc) {
+  StrBuf b = {.arena = c->arena};
+  sb_printf(&b, "%s", "");
+  for (int n = 0; loc && n < 64; loc = loc->also, n++) {
+    if (!loc->node_name && !loc->op) continue;
+    sb_printf(&b, "%s%s%s%s", b.n ? ", " : "", loc->node_name ? loc->node_name : "", loc->op ? ":" : "",
+              loc->op ? loc->op : "");
+  }
+  return sb_str(&b);
+}
+
+static V kernel_infos(Emit *c, const Program *p) {
+  const Ty t = LLVMStructTypeInContext(c->ctx, (Ty[]){c->ptr, c->ptr, c->i64}, 3, 0);
+  V *const items = ARENA_ARRAY(c->arena, V, p->calls.n + 1);
+  for (int i = 0; i < p->calls.n; i++) {
+    const Step *const s = p->calls.data[i];
+    const bool kernel = s->kind == STEP_KERNEL;
+    const Loc *const loc = s->loc ? s->loc : kernel ? s->kernel->loc : NULL;
+    V f[3] = {text(c, kernel ? s->kernel->name : s->ext->symbol), text(c, node_list(c, loc)),
+              k64(c, kernel ? s->kernel->flops : 0)};
+    items[i] = LLVMConstStructInContext(c->ctx, f, 3, 0);
+  }
+  return array(c, t, items, p->calls.n);
+}
+
+static V symbol_names(Emit *c, const Program *p) {
+  V *const items = ARENA_ARRAY(c->arena, V, p->n_symbols + 1);
+  for (int i = 0; i < p->n_symbols; i++) items[i] = text(c, expr_symbol(c->pool, p->symbols[i])->name);
+  return array(c, c->ptr, items, p->n_symbols);
+}
+
+static V weights_pointer(Emit *c, const Program *p) {
+  if (!p->weights.bytes) return LLVMConstNull(c->ptr);
+  const char *const name = arena_printf(c->arena, "%s_weights", p->name);
+  V g = LLVMGetNamedGlobal(c->mod, name);
+  if (!g) {
+    g = LLVMAddGlobal(c->mod, LLVMArrayType2(c->i8, 0), name);
+    LLVMSetVisibility(g, LLVMHiddenVisibility);
+  }
+  return g;
+}
+
+static const char *base_name(const char *path) {
+  const char *const slash = strrchr(path, '/');
+  return slash ? slash + 1 : path;
+}
+
+/* sizeof(BurinModel) on the target, by its fields: 'p' pointer, '4', '8'. */
+static int64_t size_on(const Target *t, const char *fields) {
+  const int pointer = t->pointer_bits / 8;
+  int64_t at = 0;
+  for (; *fields; fields++) {
+    const int64_t n = *fields == 'p' ? pointer : *fields - '0';
+    at = (at + n - 1) / n * n + n;
+  }
+  return (at + 7) / 8 * 8;
+}
+
+static uint64_t static_bytes(const Expr *e) {
+  int64_t k;
+  return e && expr_is_const(e, &k) && k > 0 ? (uint64_t)k : 0;
+}
+
+void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
+  const Module *const m = p->m;
+  int64_t fixed_arena, k;
+  const bool fixed = (!m->arena_bytes || expr_is_const(m->arena_bytes, &fixed_arena)) &&
+                     (!m->scratch_bytes || expr_is_const(m->scratch_bytes, &k));
+  const uint64_t scratch = static_bytes(m->scratch_bytes);
+  const uint64_t arena = (static_bytes(m->arena_bytes) + 63) / 64 * 64 + scratch;
+  const int n_in = m->inputs.n, n_out = m->outputs.n;
+  const char *const weights_file =
+      p->o->external_weights ? arena_printf(c->arena, "%s.weights", base_name(p->o->output ? p->o->output : p->name)) : NULL;
+  V f[] = {k32(c, BURIN_ABI_VERSION), k32(c, size_on(p->t, "44ppppp4444ppp8844884p8pppp")),
+           text(c, p->name), text(c, "burin"), text(c, p->t->name), text(c, p->o->flags ? p->o->flags : ""),
+           text(c, p->o->model_hash ? p->o->model_hash : ""), k32(c, n_in), k32(c, n_out), k32(c, p->n_symbols),
+           k32(c, p->n_caller), tensor_infos(c, p, false), tensor_infos(c, p, true), symbol_names(c, p),
+           k64(c, fixed ? (int64_t)arena : 0), k64(c, fixed ? (int64_t)scratch : 0), k32(c, p->arena_align),
+           k32(c, m->max_threads > 1 ? m->max_threads : 1), k64(c, p->weights.bytes),
+           k64(c, m->arena_lower_bound > 0 ? m->arena_lower_bound : 0), k32(c, p->calls.n), kernel_infos(c, p),
+           k64(c, (int64_t)p->t->cpu_features), fns->invoke, fns->arena_size, fns->output_dims, weights_pointer(c, p),
+           text(c, weights_file)};
+  const V init = LLVMConstStructInContext(c->ctx, f, sizeof f / sizeof *f, 0);
+  const V g = LLVMAddGlobal(c->mod, LLVMTypeOf(init), arena_printf(c->arena, "%s_model", p->name));
+  LLVMSetInitializer(g, init);
+  LLVMSetGlobalConstant(g, 1);
+  LLVMSetVisibility(g, LLVMHiddenVisibility);
+  const V fn = LLVMAddFunction(c->mod, arena_printf(c->arena, "%s_info", p->name), LLVMFunctionType(c->ptr, NULL, 0, 0));
+  fn_attr(c, fn, "nounwind", 0);
+  LLVMPositionBuilderAtEnd(B, LLVMAppendBasicBlockInContext(c->ctx, fn, "entry"));
+  LLVMBuildRet(B, g);
+}

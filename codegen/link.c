@@ -1,0 +1,235 @@
+/* Objects → program, shared library, one object, or archive: ld.lld with the runtime that burin carries. The
+ * linker is started directly, its arguments stand in a file, its messages are collected. */
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "codegen/program.h"
+#include "runtime/embed.h"
+
+extern char **environ;
+
+static const char *in_dir(const LinkJob *j, const char *name) { return arena_printf(j->p->arena, "%s/%s", j->dir, name); }
+
+static bool link_error(const LinkJob *j, ErrCode code, const char *what, const char *detail) {
+  const Loc loc = {.node = -1, .file = j->p->o->output};
+  return diag_error(j->p->m->model->diag, &loc, code, "%s%s%s", what, *detail ? ": " : "", detail);
+}
+
+/* ---- running the linker -------------------------------------------------------------------------------------- */
+/* The first lines of what it said. */
+static const char *read_log(const LinkJob *j, const char *path) {
+  FILE *f = fopen(path, "re");
+  if (!f) return "";
+  char text[1024];
+  const size_t n = fread(text, 1, sizeof text - 1, f);
+  fclose(f);
+  text[n] = 0;
+  return arena_strdup(j->p->arena, text);
+}
+
+static int spawn_linker(const char *arguments, const char *log) {
+  static const char *const names[] = {"ld.lld-19", "ld.lld", "ld.lld-20", "ld.lld-21", "ld.lld-22"};
+  char *argv[3] = {NULL, (char *)arguments, NULL};
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_addopen(&actions, 1, log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  posix_spawn_file_actions_adddup2(&actions, 1, 2);
+  int status = -1;
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    pid_t pid;
+    argv[0] = (char *)names[i];
+    const int rc = posix_spawnp(&pid, names[i], &actions, NULL, argv, environ);
+    if (rc == ENOENT) continue;
+    if (rc != 0) break;
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
+    posix_spawn_file_actions_destroy(&actions);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+  }
+  posix_spawn_file_actions_destroy(&actions);
+  return 127;
+}
+
+/* Response files: quoted words, one a line. */
+static void add_word(StrBuf *b, const char *word) {
+  sb_putc(b, '"');
+  for (; *word; word++) {
+    if (*word == '"' || *word == '\\') sb_putc(b, '\\');
+    sb_putc(b, *word);
+  }
+  sb_printf(b, "\"\n");
+}
+
+static bool run_linker(const LinkJob *j, StrBuf *words) {
+  const char *const args = in_dir(j, "arguments"), *const log = in_dir(j, "log");
+  if (!file_write(args, sb_str(words), (size_t)words->n)) return link_error(j, ERR_OUTPUT, "cannot write", args);
+  const int rc = spawn_linker(arena_printf(j->p->arena, "@%s", args), log);
+  if (rc == 0) return true;
+  if (rc == 127) return link_error(j, ERR_LINK, "ld.lld was not found", "install lld (version 19)");
+  return link_error(j, ERR_LINK, "the linker failed", read_log(j, log));
+}
+
+/* ---- what goes in ---------------------------------------------------------------------------------------------- */
+static const char *runtime_part(LinkJob *j, int kind, const char *name) {
+  size_t size;
+  const unsigned char *const data = burin_runtime_object(j->p->t->arch, kind, &size);
+  const char *const path = in_dir(j, name);
+  return file_write(path, data, size) ? path : NULL;
+}
+
+static bool common_words(LinkJob *j, StrBuf *b, const char *out) {
+  const char *const library = runtime_part(j, BURIN_RT_LIBRARY, "runtime.a");
+  if (!library) return link_error(j, ERR_OUTPUT, "cannot write the runtime", strerror(errno));
+  add_word(b, "-m");
+  add_word(b, j->p->t->lld_emulation);
+  add_word(b, "-o");
+  add_word(b, out);
+  add_word(b, "--build-id=none");
+  for (int i = 0; i < j->objects.n; i++) add_word(b, j->objects.data[i]);
+  add_word(b, library);
+  return true;
+}
+
+static bool link_executable(LinkJob *j, const char *out) {
+  StrBuf b = {.arena = j->p->arena};
+  static const char *const flags[] = {"-static", "-e", "_start", "--gc-sections", "-z", "noexecstack", "-z", "relro",
+                                      "-z", "now", "--no-dynamic-linker", "-s"};
+  for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) add_word(&b, flags[i]);
+  add_word(&b, arena_printf(j->p->arena, "--defsym=burin_program_model=%s_model", j->p->name));
+  const char *const program = runtime_part(j, BURIN_RT_PROGRAM, "program.o");
+  if (!program) return link_error(j, ERR_OUTPUT, "cannot write the runtime", strerror(errno));
+  add_word(&b, program);
+  return common_words(j, &b, out) && run_linker(j, &b);
+}
+
+static bool link_shared(LinkJob *j, const char *out) {
+  StrBuf script = {.arena = j->p->arena}, b = {.arena = j->p->arena};
+  sb_printf(&script, "{ global:");
+  for (const char *const *e = program_exports(j->p); *e; e++) sb_printf(&script, " %s;", *e);
+  sb_printf(&script, " local: *; };\n");
+  const char *const path = in_dir(j, "exports");
+  if (!file_write(path, sb_str(&script), (size_t)script.n)) return link_error(j, ERR_OUTPUT, "cannot write", path);
+  static const char *const flags[] = {"-shared", "--gc-sections", "-z", "noexecstack", "-z", "relro", "-z", "now",
+                                      "-z", "text", "-z", "defs", "--hash-style=gnu", "-s"};
+  for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) add_word(&b, flags[i]);
+  add_word(&b, arena_printf(j->p->arena, "--version-script=%s", path));
+  return common_words(j, &b, out) && run_linker(j, &b);
+}
+
+/* ---- one object ---------------------------------------------------------------------------------------------------- */
+/* Runtime functions become weak, so that several models can be linked into one program. In place. */
+static void weaken64(char *elf, const char *own) {
+  const Elf64_Ehdr *const h = (const Elf64_Ehdr *)elf;
+  const Elf64_Shdr *const s = (const Elf64_Shdr *)(elf + h->e_shoff);
+  for (int i = 0; i < h->e_shnum; i++) {
+    if (s[i].sh_type != SHT_SYMTAB) continue;
+    const char *const strings = elf + s[s[i].sh_link].sh_offset;
+    Elf64_Sym *const sym = (Elf64_Sym *)(elf + s[i].sh_offset);
+    for (uint64_t k = 0; k < s[i].sh_size / sizeof *sym; k++)
+      if (ELF64_ST_BIND(sym[k].st_info) == STB_GLOBAL && sym[k].st_shndx != SHN_UNDEF &&
+          strncmp(strings + sym[k].st_name, own, strlen(own)) != 0)
+        sym[k].st_info = ELF64_ST_INFO(STB_WEAK, ELF64_ST_TYPE(sym[k].st_info));
+  }
+}
+static void weaken32(char *elf, const char *own) {
+  const Elf32_Ehdr *const h = (const Elf32_Ehdr *)elf;
+  const Elf32_Shdr *const s = (const Elf32_Shdr *)(elf + h->e_shoff);
+  for (int i = 0; i < h->e_shnum; i++) {
+    if (s[i].sh_type != SHT_SYMTAB) continue;
+    const char *const strings = elf + s[s[i].sh_link].sh_offset;
+    Elf32_Sym *const sym = (Elf32_Sym *)(elf + s[i].sh_offset);
+    for (uint32_t k = 0; k < s[i].sh_size / sizeof *sym; k++)
+      if (ELF32_ST_BIND(sym[k].st_info) == STB_GLOBAL && sym[k].st_shndx != SHN_UNDEF &&
+          strncmp(strings + sym[k].st_name, own, strlen(own)) != 0)
+        sym[k].st_info = ELF32_ST_INFO(STB_WEAK, ELF32_ST_TYPE(sym[k].st_info));
+  }
+}
+
+static bool weaken_runtime(const LinkJob *j, const char *path) {
+  const int fd = open(path, O_RDWR | O_CLOEXEC);
+  struct stat st;
+  if (fd < 0 || fstat(fd, &st) != 0) return link_error(j, ERR_OUTPUT, "cannot read", path);
+  char *const p = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  close(fd);
+  if (p == MAP_FAILED) return link_error(j, ERR_OUTPUT, "cannot map", path);
+  const char *const own = arena_printf(j->p->arena, "%s_", j->p->name);
+  if (p[EI_CLASS] == ELFCLASS64)
+    weaken64(p, own);
+  else
+    weaken32(p, own);
+  munmap(p, (size_t)st.st_size);
+  return true;
+}
+
+static bool link_object(LinkJob *j, const char *out) {
+  StrBuf b = {.arena = j->p->arena};
+  add_word(&b, "-r");
+  return common_words(j, &b, out) && run_linker(j, &b) && weaken_runtime(j, out);
+}
+
+/* ---- archive ---------------------------------------------------------------------------------------------------------- */
+static void ar_header(FILE *f, const char *name, long long size) {
+  fprintf(f, "%-16s%-12d%-6d%-6d%-8o%-10lld`\n", name, 0, 0, 0, 0644, size);
+}
+static void put_be32(FILE *f, uint32_t v) {
+  const unsigned char b[4] = {(unsigned char)(v >> 24), (unsigned char)(v >> 16), (unsigned char)(v >> 8), (unsigned char)v};
+  fwrite(b, 4, 1, f);
+}
+
+static bool copy_file(FILE *to, const char *from) {
+  FILE *f = fopen(from, "rbe");
+  if (!f) return false;
+  char block[1 << 16];
+  bool ok = true;
+  for (size_t n; ok && (n = fread(block, 1, sizeof block, f)) > 0;) ok = fwrite(block, n, 1, to) == 1;
+  ok = !ferror(f) && ok;
+  fclose(f);
+  return ok;
+}
+
+/* An index of the exported names (all in the one member), then the member. */
+static bool write_archive(const LinkJob *j, const char *object, const char *out) {
+  struct stat st;
+  FILE *f = fopen(out, "wbe");
+  if (!f || stat(object, &st) != 0) {
+    if (f) fclose(f);
+    return false;
+  }
+  const char *const *const names = program_exports(j->p);
+  uint32_t n = 0, bytes = 0;
+  for (; names[n]; n++) bytes += (uint32_t)strlen(names[n]) + 1;
+  const uint32_t index = (4 + 4 * n + bytes + 1) & ~1u, member = 8 + 60 + index;
+  fwrite("!<arch>\n", 8, 1, f);
+  ar_header(f, "/", index);
+  put_be32(f, n);
+  for (uint32_t i = 0; i < n; i++) put_be32(f, member);
+  for (uint32_t i = 0; i < n; i++) fwrite(names[i], strlen(names[i]) + 1, 1, f);
+  if ((4 + 4 * n + bytes) & 1) fputc(0, f);
+  ar_header(f, "model.o/", (long long)st.st_size);
+  bool ok = copy_file(f, object);
+  if (st.st_size & 1) fputc('\n', f);
+  ok = !ferror(f) && ok;
+  return fclose(f) == 0 && ok;
+}
+
+static bool link_archive(LinkJob *j, const char *out) {
+  const char *const object = in_dir(j, "merged.o");
+  if (!link_object(j, object)) return false;
+  return write_archive(j, object, out) || link_error(j, ERR_OUTPUT, "cannot write the archive", strerror(errno));
+}
+
+bool link_file(LinkJob *j, EmitKind kind, const char *out) {
+  switch (kind) {
+    case EMIT_EXE: return link_executable(j, out);
+    case EMIT_SHARED: return link_shared(j, out);
+    case EMIT_OBJ: return link_object(j, out);
+    default: return link_archive(j, out);
+  }
+}

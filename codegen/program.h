@@ -1,0 +1,69 @@
+/* Inside codegen: the program as a whole. What is worked out once (symbols, weights, calls) and used by the
+ * entry, the descriptor, the header and the link. */
+#pragma once
+#include <stdio.h>
+
+#include "codegen/emit.h"
+#include "ir/op.h"
+
+/* ---- weights.c ------------------------------------------------------------------------------------------ */
+typedef struct WeightSlot {
+  const ConstData *data;
+  int64_t offset;
+} WeightSlot;
+typedef struct WeightLayout {
+  int64_t *offset;  /* by buffer id; -1: not a weight */
+  Vec(WeightSlot) slots; /* distinct contents, ascending offsets */
+  int64_t bytes;
+} WeightLayout;
+WeightLayout weights_layout(const Module *m, Arena *scratch);
+/* An ELF object with the weights as NAME_weights (hidden, read-only, 64-aligned), or only their address space. */
+bool weights_write_object(const WeightLayout *w, const Target *t, const char *symbol, bool reserve_only, FILE *f);
+bool weights_write_raw(const WeightLayout *w, FILE *f);
+
+/* ---- program.c ------------------------------------------------------------------------------------------- */
+typedef struct Program {
+  const Module *m;
+  const Target *t;
+  const CodegenOptions *o;
+  const char *name;         /* C identifier */
+  Arena *arena;
+  int *symbols;             /* ids of public symbols: the caller's, then run-time ones of output sizes */
+  int n_symbols, n_caller;
+  Vec(const Step *) calls;  /* kernel and extern steps, in textual order: profile entries */
+  KernelFacts *facts;       /* by position in m->kernels */
+  WeightLayout weights;
+  int64_t zeros;            /* bytes of NAME_zeros */
+  int64_t arena_align;
+} Program;
+void program_init(Program *p, const Module *m, const Target *t, const CodegenOptions *o, Arena *arena);
+int program_symbol(const Program *p, int id); /* position among the public ones, or -1 */
+const char *program_c_name(Arena *a, const char *name, const char *fallback, int k); /* a C identifier */
+const char *program_input_name(const Program *p, int k);  /* ONNX name */
+const char *program_output_name(const Program *p, int k);
+const char *program_shape_text(const Program *p, const Value *v);
+bool is_parallel(const Kernel *k);
+
+/* ---- emit_entry.c, emit_info.c ------------------------------------------------------------------------------- */
+/* The module with NAME_invoke and everything else that is not a kernel; NULL or the reason of failure. */
+const char *emit_program(const Program *p, KernelIR *out);
+typedef struct EntryFns {
+  V invoke, arena_size, output_dims;
+} EntryFns;
+void emit_info(Emit *c, const Program *p, const EntryFns *fns);
+
+/* ---- header.c, link.c ---------------------------------------------------------------------------------------- */
+void header_print(const Program *p, StrBuf *b);
+/* Names that the header declares, for version scripts and archive indexes; NULL-terminated. */
+const char *const *program_exports(const Program *p);
+/* Object files that were made, in link order, in a temporary folder beside the output. */
+typedef struct LinkJob {
+  const Program *p;
+  const char *dir;
+  Vec(const char *) objects;
+} LinkJob;
+/* One file of this kind (EMIT_EXE, _OBJ, _STATIC, _SHARED) at `out`; false: error reported. */
+bool link_file(LinkJob *j, EmitKind kind, const char *out);
+/* ---- files.c -------------------------------------------------------------------------------------------------- */
+bool file_write(const char *path, const void *data, size_t size);
+void folder_remove(const char *dir); /* with the files in it */
