@@ -41,9 +41,13 @@ struct Contract {
   const Expr *b_outer;    /* its value */
   const Expr *(*b_direct)(Contract *c, const Expr *col);
   Tile tile;
+  int plain_rank;         /* > 0: the sum itself is stored, at an index of this rank, without epilogue */
 };
 
 Tile contract_choose_tile(const Target *t, double rows_h, double rows_w, bool flat, double n, double k);
+void contract_begin(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to, const char *suffix);
+void contract_tile(Contract *c); /* chooses the tile; the index space must be set */
+int contract_weights(Lower *l, const ConstData *packed); /* buffer */
 Step *contract_emit(Contract *c);
 /* Weights as f32 panels [group][panel][k0][k1]…[lane]; element (g, k…, col) is data[base + g*gs + Σ k*ks + col*cs]. */
 typedef struct PackShape {
@@ -58,3 +62,9 @@ ConstData *pack_panels(Model *m, const ConstData *w, const PackShape *s);
 /* A place from which all taps of a convolution can be read: its input's own, or a padded copy that *steps make.
  * NULL: the input is inlined and needs no halo. */
 const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **steps);
+/* Winograd (winograd.c): whether this convolution runs so, the cells it reads around its input, and its steps. */
+bool conv_is_winograd(const PassCtx *c, const Node *n, const ConvInfo *ci);
+void winograd_reach(const Node *n, const ConvInfo *ci, int s, int64_t *lo, int64_t *hi);
+Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Place *to, const ConvInfo *ci);
+/* Cells around the input that its kernels will read. */
+void conv_halo(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo, int64_t *hi);

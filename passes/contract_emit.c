@@ -73,9 +73,9 @@ static Stmt *store_rows(Contract *c, const Panel *pn, int local, const Expr *h, 
   tile_row(c, h, w, i, th, tw, &rh, &rw);
   c->out_index(c, rh, rw, ex_add(c->p, pn->col, j), idx);
   const Expr *sum = ex_local(c->p, DT_F32, local, ex_add(c->p, ex_mul(c->p, i, num(c, width)), j));
-  const Expr *value = finish_value(c, sum, idx);
+  const Expr *value = c->plain_rank ? sum : finish_value(c, sum, idx);
   const int out = kb_param(&c->b, c->to->buffer, c->to->offset, PA_WRITE);
-  Stmt *st = stmt_store(arena(c), out, place_index(c->p, c->to, c->root->rank, idx), value);
+  Stmt *st = stmt_store(arena(c), out, place_index(c->p, c->to, c->plain_rank ? c->plain_rank : c->root->rank, idx), value);
   const bool regs = !c->b.k->locals.data[local].stack;
   return stmt_for(arena(c), regs ? FOR_UNROLL : FOR_SERIAL, i, stmt_for(arena(c), FOR_VECTOR, j, st));
 }

@@ -2,12 +2,12 @@
  * with a halo of zeros where a convolution that pads will read. Row-major everywhere else.
  *
  * needs fuse; every consumer addresses through strides, so a layout is never wrong, only slow. */
-#include "passes/conv_axes.h"
-#include "passes/kernel.h"
+#include "passes/contract.h"
 
 #include <string.h>
 
 typedef struct LayoutCtx {
+  PassCtx *pass;
   Model *m;
   Arena *a;
   bool *dense; /* by value id: seen from outside, must be row-major */
@@ -89,7 +89,7 @@ static void add_halo(LayoutCtx *c, const Node *n) {
   bool any = false;
   for (int s = 0; s < ci.spatial; s++) {
     int64_t l, h;
-    conv_reach(c->m, n, &ci, s, &l, &h);
+    conv_halo(c->pass, n, &ci, s, &l, &h);
     if (l > 64 || h > 64) return;
     lo[2 + s] = (int16_t)l;
     hi[2 + s] = (int16_t)h;
@@ -117,7 +117,7 @@ static void layout_graph(LayoutCtx *c, Graph *g) {
 }
 
 bool pass_layout(PassCtx *c) {
-  LayoutCtx x = {.m = c->model, .a = c->scratch};
+  LayoutCtx x = {.pass = c, .m = c->model, .a = c->scratch};
   x.dense = ARENA_ARRAY(x.a, bool, c->model->next_value + 1);
   mark_dense(&x, c->model->main);
   layout_graph(&x, c->model->main);

@@ -7,7 +7,7 @@
 static const Expr *num(const Contract *c, int64_t v) { return ex_i64(c->p, v); }
 static const Expr *f32(const Contract *c, const Expr *e) { return ex_cast(c->p, DT_F32, e); }
 
-static void begin(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to) {
+void contract_begin(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to, const char *suffix) {
   memset(c, 0, sizeof *c);
   c->l = l;
   c->p = l->p;
@@ -17,17 +17,17 @@ static void begin(Contract *c, Lower *l, const Value *root, const Value *anchor,
   c->lanes = target_lanes(l->c->target, 32);
   c->scale = 1.0;
   c->b_buffer = -1;
-  kb_begin(&c->b, l, root, NULL);
+  kb_begin(&c->b, l, root, suffix);
 }
 
-static void choose_tile(Contract *c) {
+void contract_tile(Contract *c) {
   double k = 1;
   for (int i = 0; i < c->n_k; i++) k *= expr_extent_guess(c->p, c->k_extent[i]);
   c->tile = contract_choose_tile(c->l->c->target, expr_extent_guess(c->p, c->rows_h),
                                  expr_extent_guess(c->p, c->rows_w), c->flat, expr_extent_guess(c->p, c->n), k);
 }
 
-static int weight_buffer(Lower *l, const ConstData *d) {
+int contract_weights(Lower *l, const ConstData *d) {
   Buffer *b = module_add_buffer(l->mod, BUF_WEIGHT, DT_F32, ex_i64(l->p, d->count), NULL);
   b->data = d;
   return b->id;
@@ -107,13 +107,20 @@ static bool has_halo(const Place *pl, const int64_t *lo, const int64_t *hi, int 
   return true;
 }
 
+void conv_halo(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo, int64_t *hi) {
+  if (conv_is_winograd(c, n, ci))
+    winograd_reach(n, ci, s, lo, hi);
+  else
+    conv_reach(c->model, n, ci, s, lo, hi);
+}
+
 /* A place from which all taps can be read: the value's own, or a channels-last copy with a halo. */
 const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **steps) {
   const Value *x = n->in[0];
   int64_t lo[MAX_SPATIAL], hi[MAX_SPATIAL];
   bool reach = false;
   for (int s = 0; s < ci->spatial; s++) {
-    conv_reach(l->m, n, ci, s, &lo[s], &hi[s]);
+    conv_halo(l->c, n, ci, s, &lo[s], &hi[s]);
     reach = reach || lo[s] > 0 || hi[s] > 0;
   }
   const Place *own = x->inlined ? NULL : lower_place(l, x);
@@ -233,7 +240,7 @@ static bool conv_pack(Contract *c, ConvCtx *v) {
   const ConstData *d = pack_panels(c->l->m, w->cdata, &ps);
   if (!d) return diag_error(c->l->m->diag, c->anchor->def->loc, ERR_OVERFLOW, "weights are too large");
   v->panel_group = d->count / v->ci.group;
-  c->b_buffer = weight_buffer(c->l, d);
+  c->b_buffer = contract_weights(c->l, d);
   return true;
 }
 
@@ -241,7 +248,7 @@ static Step *lower_conv_phase(Lower *l, const Value *root, const Value *anchor, 
                               const Place *xp, int64_t phase) {
   Contract c;
   ConvCtx v = {.ci = *ci, .x = anchor->def->in[0], .xp = xp};
-  begin(&c, l, root, anchor, to);
+  contract_begin(&c, l, root, anchor, to, NULL);
   conv_axes(l->m, anchor->def, ci, phase, v.axis);
   c.info = &v;
   c.out_index = conv_out_index;
@@ -250,11 +257,12 @@ static Step *lower_conv_phase(Lower *l, const Value *root, const Value *anchor, 
   c.b_offset = conv_b_offset;
   conv_space(&c, &v);
   conv_contracted(&c, &v);
-  choose_tile(&c);
+  contract_tile(&c);
   return conv_pack(&c, &v) ? contract_emit(&c) : NULL;
 }
 
 static Step *lower_conv(Lower *l, const Value *root, const Value *anchor, const Place *to, const ConvInfo *ci) {
+  if (conv_is_winograd(l->c, anchor->def, ci)) return lower_winograd(l, root, anchor, to, ci);
   Step *steps = NULL;
   const Place *xp = conv_input(l, anchor->def, ci, &steps);
   const int64_t phases = conv_phases(ci);
@@ -410,7 +418,7 @@ static bool mat_pack_const(Contract *c, MatCtx *v) {
   const ConstData *d = pack_panels(c->l->m, w, &ps);
   if (!d) return diag_error(c->l->m->diag, c->anchor->def->loc, ERR_OVERFLOW, "weights are too large");
   c->scale = 1.0;
-  c->b_buffer = weight_buffer(c->l, d);
+  c->b_buffer = contract_weights(c->l, d);
   return true;
 }
 
@@ -480,7 +488,7 @@ static Step *mat_copy_a(Contract *c, MatCtx *v) {
 static Step *lower_matmul(Lower *l, const Value *root, const Value *anchor, const Place *to, const MatMulInfo *mi) {
   Contract c;
   MatCtx v = {.mi = *mi, .a = anchor->def->in[0], .b = anchor->def->in[1]};
-  begin(&c, l, root, anchor, to);
+  contract_begin(&c, l, root, anchor, to, NULL);
   c.info = &v;
   c.out_index = mat_out_index;
   c.a = mat_a;
@@ -489,7 +497,7 @@ static Step *lower_matmul(Lower *l, const Value *root, const Value *anchor, cons
   c.scale = mi->alpha;
   mat_space(&c, &v);
   for (int i = 0; i < c.n_outer; i++) c.outer[i] = ex_var(c.p, "o", c.outer_extent[i]); /* for mat_direct */
-  choose_tile(&c);
+  contract_tile(&c);
   Step *steps = mat_copy_a(&c, &v);
   if (v.b->cdata && !b_has_batch(&v)) {
     if (!mat_pack_const(&c, &v)) return NULL;

@@ -1,0 +1,312 @@
+/* Winograd convolution F(4×4, 3×3) for 3×3 kernels of stride 1 (Lavin and Gray, "Fast Algorithms for Convolutional
+ * Neural Networks", 2015): input tiles of 6×6 are transformed per channel, multiplied as 36 matrix products, and
+ * transformed back into 4×4 outputs with the epilogue. 36 multiplications do the work of 144; the price is traffic
+ * for the transformed data and four times the weights, which the cost model below weighs. Used for f32 only. */
+#include "passes/contract.h"
+
+#include <string.h>
+
+enum { OUT = 4, IN = 6, POINTS = 36 };
+
+typedef struct Wino {
+  Lower *l;
+  ExprPool *p;
+  const Value *root, *anchor;
+  const Place *xp;
+  ConvInfo ci;
+  int64_t h, w;     /* output size */
+  int64_t th, tw;   /* tiles */
+  const Expr *batch;
+  Place *v, *m;     /* transformed input and product: [36][batch·tiles][channels] */
+  const Expr *rows; /* batch·tiles */
+} Wino;
+
+static const Expr *num(const Wino *t, int64_t v) { return ex_i64(t->p, v); }
+static const Expr *f32(const Wino *t, double v) { return ex_float(t->p, DT_F32, v); }
+
+/* ---- when --------------------------------------------------------------------------------------------------- */
+
+static bool shape_fits(const PassCtx *c, const Node *n, const ConvInfo *ci) {
+  if (!c->winograd || ci->transposed || ci->spatial != 2 || ci->group != 1) return false;
+  for (int s = 0; s < 2; s++) {
+    int64_t k;
+    if (ci->kernel[s] != 3 || ci->stride[s] != 1 || ci->dilation[s] != 1) return false;
+    if (!expr_is_const(n->out[0]->dims[2 + s], &k) || k < 4) return false;
+  }
+  return n->in[0]->dtype == DT_F32 && n->in[1]->dtype == DT_F32 && ci->c_in >= 8 && ci->c_out >= 8;
+}
+
+/* Cycles of the direct form and of this one, per image. */
+static bool pays(const Target *t, const ConvInfo *ci, int64_t h, int64_t w) {
+  const double lanes = target_lanes(t, 32), fma = lanes * t->fma_per_cycle;
+  const double tiles = (double)((h + OUT - 1) / OUT) * (double)((w + OUT - 1) / OUT);
+  const double ic = (double)ci->c_in, oc = (double)ci->c_out;
+  const double l2 = (double)t->l2_bytes, l2_rate = 32, l3_rate = 8; /* bytes a cycle */
+  const double direct = 9 * ic * oc * (double)(h * w) / fma + 9 * ic * oc * 4 / (36 * ic * oc > l2 / 2 ? l3_rate : l2_rate);
+  const double weights = POINTS * ic * oc * 4, data = 2 * POINTS * tiles * (ic + oc) * 4;
+  double wino = POINTS * tiles * ic * oc / fma * 1.1;
+  const double stream = weights / (weights > l2 / 2 ? l3_rate : l2_rate);
+  if (stream > wino) wino = stream;
+  wino += data / (data > l2 ? l3_rate * 2 : l2_rate);
+  wino += tiles * (ic * 130 + oc * 100) / lanes;
+  return wino < 0.9 * direct;
+}
+
+bool conv_is_winograd(const PassCtx *c, const Node *n, const ConvInfo *ci) {
+  int64_t h, w;
+  if (c->opt_level < 2 || !shape_fits(c, n, ci)) return false;
+  if (!expr_is_const(n->out[0]->dims[2], &h) || !expr_is_const(n->out[0]->dims[3], &w)) return false;
+  return pays(c->target, ci, h, w);
+}
+
+/* Whole tiles read up to three cells further than the convolution itself. */
+void winograd_reach(const Node *n, const ConvInfo *ci, int s, int64_t *lo, int64_t *hi) {
+  int64_t out, in;
+  *lo = ci->pad_lo[s];
+  *hi = ci->pad_hi[s] + OUT;
+  if (expr_is_const(n->out[0]->dims[2 + s], &out) && expr_is_const(n->in[0]->dims[2 + s], &in))
+    *hi = (out + OUT - 1) / OUT * OUT + 2 - ci->pad_lo[s] - in;
+  if (*hi < 0) *hi = 0;
+}
+
+/* ---- transforms as expressions -------------------------------------------------------------------------------- */
+
+static const Expr *add(const Wino *t, const Expr *a, const Expr *b) { return ex_add(t->p, a, b); }
+static const Expr *sub(const Wino *t, const Expr *a, const Expr *b) { return ex_sub(t->p, a, b); }
+static const Expr *mad(const Wino *t, double k, const Expr *a, const Expr *b) { /* k*a + b */
+  return ex_op(t->p, EX_fma, a, f32(t, k), b);
+}
+
+/* Six values of a row or column through Bᵀ. */
+static void input_line(const Wino *t, const Expr *const *x, const Expr **y) {
+  const Expr *a = mad(t, -4, x[2], x[4]), *b = mad(t, -4, x[1], x[3]);
+  const Expr *c = sub(t, x[4], x[2]), *d = sub(t, x[3], x[1]);
+  y[0] = mad(t, 4, x[0], mad(t, -5, x[2], x[4]));
+  y[1] = add(t, a, b);
+  y[2] = sub(t, a, b);
+  y[3] = mad(t, 2, d, c);
+  y[4] = mad(t, -2, d, c);
+  y[5] = mad(t, 4, x[1], mad(t, -5, x[3], x[5]));
+}
+
+/* Six products through Aᵀ to four outputs. */
+static void output_line(const Wino *t, const Expr *const *m, const Expr **y) {
+  const Expr *s = add(t, m[1], m[2]), *d = sub(t, m[1], m[2]), *p = add(t, m[3], m[4]), *q = sub(t, m[3], m[4]);
+  y[0] = add(t, add(t, m[0], s), p);
+  y[1] = mad(t, 2, q, d);
+  y[2] = mad(t, 4, p, s);
+  y[3] = add(t, mad(t, 8, q, d), m[5]);
+}
+
+/* Weights G g Gᵀ in double precision, as [36][c_in][c_out]. */
+static const double g_matrix[IN][3] = {{0.25, 0, 0},
+                                       {-1.0 / 6, -1.0 / 6, -1.0 / 6},
+                                       {-1.0 / 6, 1.0 / 6, -1.0 / 6},
+                                       {1.0 / 24, 1.0 / 12, 1.0 / 6},
+                                       {1.0 / 24, -1.0 / 12, 1.0 / 6},
+                                       {0, 0, 1}};
+
+static void transform_weight(const float *g, float *out, int64_t step) {
+  double half[IN][3];
+  for (int i = 0; i < IN; i++)
+    for (int k = 0; k < 3; k++)
+      half[i][k] = g_matrix[i][0] * (double)g[k] + g_matrix[i][1] * (double)g[3 + k] + g_matrix[i][2] * (double)g[6 + k];
+  for (int i = 0; i < IN; i++)
+    for (int j = 0; j < IN; j++)
+      out[(i * IN + j) * step] = (float)(g_matrix[j][0] * half[i][0] + g_matrix[j][1] * half[i][1] + g_matrix[j][2] * half[i][2]);
+}
+
+static ConstData *transform_weights(const Wino *t, Arena *scratch) {
+  const int64_t ic = t->ci.c_in, oc = t->ci.c_out, count = POINTS * ic * oc;
+  float *u = ARENA_ARRAY(scratch, float, count);
+  const char *w = t->anchor->def->in[1]->cdata->data;
+  for (int64_t o = 0; o < oc; o++)
+    for (int64_t i = 0; i < ic; i++) {
+      float g[9];
+      memcpy(g, w + (o * ic + i) * (int64_t)sizeof g, sizeof g);
+      transform_weight(g, u + i * oc + o, ic * oc);
+    }
+  ConstData *d = ARENA_NEW(scratch, ConstData);
+  *d = (ConstData){.dtype = DT_F32, .count = count, .data = u};
+  return d;
+}
+
+/* ---- kernels ----------------------------------------------------------------------------------------------------- */
+
+static void tile_of(const Wino *t, const Expr *row, const Expr **n, const Expr **y, const Expr **x) {
+  *x = ex_floormod(t->p, row, num(t, t->tw));
+  row = ex_floordiv(t->p, row, num(t, t->tw));
+  *y = ex_floormod(t->p, row, num(t, t->th));
+  *n = ex_floordiv(t->p, row, num(t, t->th));
+}
+
+static int tile_local(KernelBuild *b, StmtList *body) {
+  const int id = kernel_add_local(b->l->mod, b->k, (Local){.name = "t", .dtype = DT_F32, .count = POINTS});
+  stmt_add(body, stmt_local(b->l->m->arena, id));
+  return id;
+}
+
+static const Expr *point_index(const Wino *t, const Place *pl, int point, const Expr *row, const Expr *c) {
+  const Expr *idx[3] = {num(t, point), row, c};
+  return place_index(t->p, pl, 3, idx);
+}
+
+static Step *finish(Wino *t, KernelBuild *b, const Expr *row, Stmt *body, double work) {
+  b->k->grain = work / expr_extent_guess(t->p, t->rows);
+  return kb_finish(b, stmt_for(t->l->m->arena, work > 20000 ? FOR_PARALLEL : FOR_SERIAL, row, body));
+}
+
+static Step *transform_input(Wino *t) {
+  Arena *a = t->l->m->arena;
+  KernelBuild b;
+  kb_begin(&b, t->l, t->anchor, "wino_in");
+  const int in = kb_param(&b, t->xp->buffer, t->xp->offset, PA_READ);
+  const int out = kb_param(&b, t->v->buffer, t->v->offset, PA_WRITE);
+  const Expr *row = ex_var(t->p, "p", t->rows), *c = ex_var(t->p, "c", num(t, t->ci.c_in)), *n, *y, *x;
+  tile_of(t, row, &n, &y, &x);
+  StmtList body = {0};
+  const int local = tile_local(&b, &body);
+  for (int j = 0; j < IN; j++) {
+    const Expr *d[IN], *q[IN];
+    for (int i = 0; i < IN; i++) {
+      const Expr *idx[4] = {n, c, ex_add(t->p, ex_mul(t->p, y, num(t, OUT)), num(t, i - t->ci.pad_lo[0])),
+                            ex_add(t->p, ex_mul(t->p, x, num(t, OUT)), num(t, j - t->ci.pad_lo[1]))};
+      d[i] = ex_load(t->p, DT_F32, in, place_index(t->p, t->xp, 4, idx), NULL);
+    }
+    input_line(t, d, q);
+    for (int i = 0; i < IN; i++) stmt_add(&body, stmt_set(a, local, num(t, i * IN + j), q[i]));
+  }
+  for (int i = 0; i < IN; i++) {
+    const Expr *d[IN], *q[IN];
+    for (int j = 0; j < IN; j++) d[j] = ex_local(t->p, DT_F32, local, num(t, i * IN + j));
+    input_line(t, d, q);
+    for (int j = 0; j < IN; j++) stmt_add(&body, stmt_store(a, out, point_index(t, t->v, i * IN + j, row, c), q[j]));
+  }
+  const double work = expr_extent_guess(t->p, t->rows) * (double)t->ci.c_in * 8;
+  return finish(t, &b, row, stmt_for(a, FOR_VECTOR, c, body.first), work);
+}
+
+static const Expr *epilogue(Wino *t, KernelBuild *b, const Expr *const *idx, const Expr *sum) {
+  const Value *bias = node_in(t->anchor->def, 2);
+  if (bias) sum = ex_add(t->p, sum, kernel_expr_read(&b->x, bias, &idx[1]));
+  b->x.anchor = t->anchor;
+  b->x.anchor_idx = idx;
+  const Expr *e = kernel_expr_of(&b->x, t->root, idx), *hole = ex_hole(t->p, DT_F32, 0);
+  b->x.anchor = NULL;
+  return expr_replace(t->p, e, 1, &hole, &sum);
+}
+
+/* A store that whole tiles at the edge must not do beyond the output. */
+static Stmt *inside(const Wino *t, Stmt *s, const Expr *at, int64_t size, int64_t tiles) {
+  return tiles * OUT == size ? s : stmt_if(t->l->m->arena, ex_lt(t->p, at, num(t, size)), s, NULL);
+}
+
+static Step *transform_output(Wino *t, const Place *to) {
+  Arena *a = t->l->m->arena;
+  KernelBuild b;
+  kb_begin(&b, t->l, t->root, "wino_out");
+  const int in = kb_param(&b, t->m->buffer, t->m->offset, PA_READ);
+  const int out = kb_param(&b, to->buffer, to->offset, PA_WRITE);
+  const Expr *row = ex_var(t->p, "p", t->rows), *c = ex_var(t->p, "c", num(t, t->ci.c_out)), *n, *y, *x;
+  tile_of(t, row, &n, &y, &x);
+  StmtList body = {0};
+  const int local = tile_local(&b, &body);
+  for (int j = 0; j < IN; j++) {
+    const Expr *d[IN], *q[OUT];
+    for (int i = 0; i < IN; i++) d[i] = ex_load(t->p, DT_F32, in, point_index(t, t->m, i * IN + j, row, c), NULL);
+    output_line(t, d, q);
+    for (int i = 0; i < OUT; i++) stmt_add(&body, stmt_set(a, local, num(t, i * IN + j), q[i]));
+  }
+  for (int i = 0; i < OUT; i++) {
+    const Expr *d[IN], *q[OUT], *oy = ex_add(t->p, ex_mul(t->p, y, num(t, OUT)), num(t, i));
+    StmtList line = {0};
+    for (int j = 0; j < IN; j++) d[j] = ex_local(t->p, DT_F32, local, num(t, i * IN + j));
+    output_line(t, d, q);
+    for (int j = 0; j < OUT; j++) {
+      const Expr *ox = ex_add(t->p, ex_mul(t->p, x, num(t, OUT)), num(t, j)), *idx[4] = {n, c, oy, ox};
+      Stmt *s = stmt_store(a, out, place_index(t->p, to, 4, idx), epilogue(t, &b, idx, q[j]));
+      stmt_add(&line, inside(t, s, ox, t->w, t->tw));
+    }
+    stmt_add(&body, inside(t, line.first, oy, t->h, t->th));
+  }
+  const double work = expr_extent_guess(t->p, t->rows) * (double)t->ci.c_out * 8;
+  return finish(t, &b, row, stmt_for(a, FOR_VECTOR, c, body.first), work);
+}
+
+/* ---- the products --------------------------------------------------------------------------------------------------- */
+
+static const Expr *product_a(Contract *c, const Expr *h, const Expr *w) {
+  const Wino *t = c->info;
+  const Expr *idx[3] = {c->outer[0], w, c->k[0]};
+  const int id = kb_param(&c->b, t->v->buffer, t->v->offset, PA_READ);
+  return ex_load(c->p, DT_F32, id, place_index(c->p, t->v, 3, idx), NULL);
+}
+
+static void product_index(const Contract *c, const Expr *h, const Expr *w, const Expr *col, const Expr **idx) {
+  idx[0] = c->outer[0];
+  idx[1] = w;
+  idx[2] = col;
+}
+
+static const Expr *product_b_offset(const Contract *c) {
+  const Wino *t = c->info;
+  const int64_t lanes = c->lanes, width = c->tile.vectors * lanes, full = t->ci.c_out / width,
+                rest = t->ci.c_out % width;
+  const int64_t packed = full * width + (rest + lanes - 1) / lanes * lanes;
+  return ex_mul(c->p, c->outer[0], ex_i64(c->p, packed * t->ci.c_in));
+}
+
+static Step *products(Wino *t) {
+  Contract c;
+  contract_begin(&c, t->l, t->root, t->anchor, t->m, "wino");
+  c.plain_rank = 3;
+  c.info = t;
+  c.a = product_a;
+  c.out_index = product_index;
+  c.b_offset = product_b_offset;
+  c.flat = true;
+  c.outer_extent[c.n_outer++] = num(t, POINTS);
+  c.rows_h = num(t, 1);
+  c.rows_w = t->rows;
+  c.n = num(t, t->ci.c_out);
+  c.n_k = 1;
+  c.k_extent[0] = num(t, t->ci.c_in);
+  c.k[0] = ex_var(t->p, "c", c.k_extent[0]);
+  contract_tile(&c);
+  Arena *scratch = arena_child(t->l->a);
+  const ConstData *u = transform_weights(t, scratch);
+  const PackShape ps = {.groups = POINTS, .group_stride = t->ci.c_in * t->ci.c_out, .cols = t->ci.c_out, .col_stride = 1,
+                        .n_k = 1, .k = {t->ci.c_in}, .k_stride = {t->ci.c_out},
+                        .width = (int64_t)c.tile.vectors * c.lanes, .lanes = c.lanes, .scale = 1.0};
+  const ConstData *packed = pack_panels(t->l->m, u, &ps);
+  arena_free(scratch);
+  if (!packed) return NULL;
+  c.b_buffer = contract_weights(t->l, packed);
+  return contract_emit(&c);
+}
+
+Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Place *to, const ConvInfo *ci) {
+  Wino t = {.l = l, .p = l->p, .root = root, .anchor = anchor, .ci = *ci};
+  Step *steps = NULL, *s;
+  expr_is_const(root->dims[2], &t.h);
+  expr_is_const(root->dims[3], &t.w);
+  t.th = (t.h + OUT - 1) / OUT;
+  t.tw = (t.w + OUT - 1) / OUT;
+  t.batch = root->dims[0];
+  t.rows = ex_mul(l->p, t.batch, num(&t, t.th * t.tw));
+  t.xp = conv_input(l, anchor->def, ci, &steps);
+  if (!t.xp) {
+    const Value *x = anchor->def->in[0];
+    Place *pl = lower_temp(l, x->dtype, x->rank, x->dims, "input");
+    step_append(&steps, lower_read(l, x, pl));
+    t.xp = pl;
+  }
+  const Expr *vd[3] = {num(&t, POINTS), t.rows, num(&t, ci->c_in)}, *md[3] = {vd[0], t.rows, num(&t, ci->c_out)};
+  t.v = lower_temp(l, DT_F32, 3, vd, "tiles");
+  t.m = lower_temp(l, DT_F32, 3, md, "products");
+  step_append(&steps, transform_input(&t));
+  if (!(s = products(&t))) return NULL;
+  step_append(&steps, s);
+  step_append(&steps, transform_output(&t, to));
+  return steps;
+}
