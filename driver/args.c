@@ -1,8 +1,8 @@
-/* Parses the command line by the table options.def: `--opt=val` and `--opt val`, in any order with the files.
- * Unknown words are answered with the nearest known one. */
-#include "driver/driver.h"
+/* Parses the command line by the table options.def: `--opt=val` and `--opt val`, in any order with
+ * the files. Unknown words are answered with the nearest known one. */
 #include <stdlib.h>
 #include <string.h>
+#include "driver/driver.h"
 
 typedef enum ArgKind { ARG_VALUE, ARG_LIST, ARG_FLAG } ArgKind;
 typedef struct ArgRow {
@@ -11,8 +11,10 @@ typedef struct ArgRow {
   size_t field;
   const char *value, *verbs, *help;
 } ArgRow;
-#define V(name, field, value, verbs, help) {name, ARG_VALUE, offsetof(Options, field), value, verbs, help},
-#define L(name, field, value, verbs, help) {name, ARG_LIST, offsetof(Options, field), value, verbs, help},
+#define V(name, field, value, verbs, help) \
+  {name, ARG_VALUE, offsetof(Options, field), value, verbs, help},
+#define L(name, field, value, verbs, help) \
+  {name, ARG_LIST, offsetof(Options, field), value, verbs, help},
 #define F(name, field, verbs, help) {name, ARG_FLAG, offsetof(Options, field), NULL, verbs, help},
 static const ArgRow rows[] = {
 #include "driver/options.def"
@@ -21,7 +23,8 @@ static const ArgRow rows[] = {
 #undef L
 #undef F
 enum { N_ROWS = sizeof rows / sizeof *rows };
-static const char *const verbs[] = {"compile", "run", "bench", "inspect", "diff", "quantize", "help"};
+static const char *const verbs[] = {"compile", "run",      "bench", "inspect",
+                                    "diff",    "quantize", "help"};
 enum { N_VERBS = sizeof verbs / sizeof *verbs };
 
 int usage_error(const char *fmt, ...) {
@@ -34,7 +37,8 @@ int usage_error(const char *fmt, ...) {
   return EXIT_USAGE;
 }
 
-/* ---- nearest word --------------------------------------------------------------------------------------------- */
+/* ---- nearest word
+ * --------------------------------------------------------------------------------------------- */
 static int distance(const char *a, const char *b) {
   int row[64];
   const int n = (int)strlen(b);
@@ -70,12 +74,16 @@ static bool unknown_option(const char *arg, const char *name) {
   const char *names[N_ROWS];
   for (int k = 0; k < N_ROWS; k++) names[k] = rows[k].name;
   const char *near = closest(name, names, N_ROWS);
-  if (near) usage_error("unknown option '%s'; did you mean '--%s'?", arg, near);
-  else usage_error("unknown option '%s'; 'burin --help' lists them", arg);
+  if (near)
+    usage_error("unknown option '%s'; did you mean '--%s'?", arg, near);
+  else
+    usage_error("unknown option '%s'; 'burin --help' lists them", arg);
   return false;
 }
 
-/* ---- options ----------------------------------------------------------------------------------------------------- */
+/* ---- options
+ * -----------------------------------------------------------------------------------------------------
+ */
 static char verb_letter(const char *verb) { return strcmp(verb, "quantize") == 0 ? 'c' : verb[0]; }
 
 static bool set_option(Options *o, const ArgRow *r, const char *value) {
@@ -89,7 +97,8 @@ static bool set_option(Options *o, const ArgRow *r, const char *value) {
     return true;
   }
   List *list = (List *)field;
-  if (list->n == MAX_LIST) return usage_error("option '--%s' is given more than %d times", r->name, MAX_LIST), false;
+  if (list->n == MAX_LIST)
+    return usage_error("option '--%s' is given more than %d times", r->name, MAX_LIST), false;
   list->v[list->n++] = value;
   return true;
 }
@@ -103,10 +112,12 @@ static bool long_option(Options *o, const char *arg, int argc, char **argv, int 
   for (int i = 0; i < N_ROWS && !r; i++)
     if (strcmp(rows[i].name, name) == 0) r = &rows[i];
   if (!r) return unknown_option(arg, name);
-  if (!strchr(r->verbs, verb_letter(o->verb))) return usage_error("option '--%s' does not belong to 'burin %s'", r->name, o->verb), false;
+  if (!strchr(r->verbs, verb_letter(o->verb)))
+    return usage_error("option '--%s' does not belong to 'burin %s'", r->name, o->verb), false;
   if (r->kind == ARG_FLAG && eq) return usage_error("option '--%s' takes no value", r->name), false;
   if (r->kind == ARG_FLAG || eq) return set_option(o, r, eq ? eq + 1 : NULL);
-  if (*k + 1 >= argc) return usage_error("option '--%s' needs a value: --%s=%s", r->name, r->name, r->value), false;
+  if (*k + 1 >= argc)
+    return usage_error("option '--%s' needs a value: --%s=%s", r->name, r->name, r->value), false;
   return set_option(o, r, argv[++*k]);
 }
 
@@ -143,13 +154,16 @@ bool args_parse(int argc, char **argv, Options *o) {
   bool only_files = false;
   for (int k = take_verb(argc, argv, o); k < argc; k++) {
     const char *arg = argv[k];
-    if (!only_files && strcmp(arg, "--") == 0) only_files = true;
+    if (!only_files && strcmp(arg, "--") == 0)
+      only_files = true;
     else if (!only_files && arg[0] == '-' && arg[1] == '-') {
       if (!long_option(o, arg, argc, argv, &k)) return false;
     } else if (!only_files && arg[0] == '-' && arg[1]) {
       if (!short_option(o, arg, argc, argv, &k)) return false;
-    } else if (o->files.n == MAX_LIST) return usage_error("too many files"), false;
-    else o->files.v[o->files.n++] = arg;
+    } else if (o->files.n == MAX_LIST)
+      return usage_error("too many files"), false;
+    else
+      o->files.v[o->files.n++] = arg;
   }
   return true;
 }
@@ -158,7 +172,8 @@ bool args_number(const char *option, const char *text, int64_t lo, int64_t hi, i
   char *end;
   const long long v = strtoll(text, &end, 10);
   if (end == text || *end || v < lo || v > hi) {
-    usage_error("%s: '%s' is no number from %lld to %lld", option, text, (long long)lo, (long long)hi);
+    usage_error("%s: '%s' is no number from %lld to %lld", option, text, (long long)lo,
+                (long long)hi);
     return false;
   }
   *out = v;
@@ -168,15 +183,22 @@ bool args_number(const char *option, const char *text, int64_t lo, int64_t hi, i
 bool args_size(const char *option, const char *text, size_t *out) {
   char *end;
   const double v = strtod(text, &end);
-  const int shift = *end == 'K' || *end == 'k' ? 10 : *end == 'M' || *end == 'm' ? 20 : *end == 'G' || *end == 'g' ? 30 : 0;
+  const int shift = *end == 'K' || *end == 'k'   ? 10
+                    : *end == 'M' || *end == 'm' ? 20
+                    : *end == 'G' || *end == 'g' ? 30
+                                                 : 0;
   if (shift) end++;
-  if (*end == 'B' || *end == 'i') end = (char *)(strcmp(end, "B") == 0 || strcmp(end, "iB") == 0 ? "" : end);
-  if (end == text || *end || !(v > 0) || v * (double)(1 << shift) > 9e18) return usage_error("%s: '%s' is no size, such as 4G", option, text), false;
+  if (*end == 'B' || *end == 'i')
+    end = (char *)(strcmp(end, "B") == 0 || strcmp(end, "iB") == 0 ? "" : end);
+  if (end == text || *end || !(v > 0) || v * (double)(1 << shift) > 9e18)
+    return usage_error("%s: '%s' is no size, such as 4G", option, text), false;
   *out = (size_t)(v * (double)((int64_t)1 << shift));
   return true;
 }
 
-/* ---- help ------------------------------------------------------------------------------------------------------------ */
+/* ---- help
+ * ------------------------------------------------------------------------------------------------------------
+ */
 static const struct {
   const char *verb, *line, *text;
 } helps[] = {
@@ -185,7 +207,8 @@ static const struct {
      "  burin model.onnx -o model                     a standalone program; try ./model --help\n"
      "  burin model.onnx --emit=obj,header -o model   model.o and model.h to link into C or C++\n"
      "  burin model.onnx --emit=shared -o libm.so     a shared library\n"
-     "  burin model.onnx --target=aarch64 -o model    cross-compiles; no other toolchain is needed\n"
+     "  burin model.onnx --target=aarch64 -o model    cross-compiles; no other toolchain is "
+     "needed\n"
      "  burin model.onnx --dim batch=1 -o model       fixes a symbolic size\n"
      "  burin model.onnx --emit=graph                 prints the optimized graph\n"
      "  burin model.onnx --emit=loop --target=x86-64-v3   prints the loop nests\n"},
@@ -204,7 +227,8 @@ static const struct {
      "  burin inspect model.onnx\n"
      "  burin inspect model.onnx --dim batch=1 --json\n"},
     {"diff", "burin diff A.npy B.npy | burin diff MODEL.onnx [options]",
-     "Compares two tensors, or what a model gives without and with optimization. Exit 7 where they differ.\n\n"
+     "Compares two tensors, or what a model gives without and with optimization. Exit 7 where they "
+     "differ.\n\n"
      "  burin diff got.npy wanted.npy --rtol 1e-4\n"
      "  burin diff model.onnx --input x=@x.npy                 -O0 against -O3\n"},
 };
@@ -215,17 +239,22 @@ int help_print(const char *verb) {
     if (strcmp(helps[k].verb, verb) != 0) continue;
     printf("usage: %s\n\n%s\n", helps[k].line, helps[k].text);
   }
-  if (strcmp(verb, "compile") == 0) printf("Other verbs: burin run, bench, inspect, diff; each has its --help.\n\n");
+  if (strcmp(verb, "compile") == 0)
+    printf("Other verbs: burin run, bench, inspect, diff; each has its --help.\n\n");
   printf("Options:\n");
-  if (strchr("crbd", verb_letter(verb))) printf("  %-32s %s\n", "-O0 … -O3", "how much to optimize (default -O3)");
+  if (strchr("crbd", verb_letter(verb)))
+    printf("  %-32s %s\n", "-O0 … -O3", "how much to optimize (default -O3)");
   if (verb_letter(verb) == 'c') printf("  %-32s %s\n", "-o OUT", "output file");
   for (int k = 0; k < N_ROWS; k++) {
     char left[80];
     if (!strchr(rows[k].verbs, verb_letter(verb))) continue;
-    snprintf(left, sizeof left, "--%s%s%s", rows[k].name, rows[k].value ? "=" : "", rows[k].value ? rows[k].value : "");
+    snprintf(left, sizeof left, "--%s%s%s", rows[k].name, rows[k].value ? "=" : "",
+             rows[k].value ? rows[k].value : "");
     printf("  %-32s %s\n", left, rows[k].help);
   }
-  printf("\nExit status: 0 ok, 1 error in the model, 2 usage, 3 file access, 4 output or link, 5 unsupported,\n"
-         "6 limit reached, 7 mismatch, 70 internal error.\n");
+  printf(
+      "\nExit status: 0 ok, 1 error in the model, 2 usage, 3 file access, 4 output or link, 5 "
+      "unsupported,\n"
+      "6 limit reached, 7 mismatch, 70 internal error.\n");
   return EXIT_OK;
 }

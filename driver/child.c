@@ -1,5 +1,4 @@
 /* Running programs that we made: temporary folders, posix_spawn, no shell. */
-#include "driver/driver.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -8,6 +7,7 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "driver/driver.h"
 
 extern char **environ;
 
@@ -34,7 +34,9 @@ int child_run(const char *const *argv, const char *stdout_path) {
   int status;
   fflush(stdout);
   posix_spawn_file_actions_init(&actions);
-  if (stdout_path) posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, stdout_path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+  if (stdout_path)
+    posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, stdout_path,
+                                     O_WRONLY | O_CREAT | O_TRUNC, 0644);
   const int err = posix_spawnp(&pid, argv[0], &actions, NULL, (char *const *)argv, environ);
   posix_spawn_file_actions_destroy(&actions);
   if (err) {
@@ -52,7 +54,10 @@ bool is_program(const char *path) {
   if (!f) return false;
   const size_t n = fread(magic, 1, 4, f);
   fclose(f);
-  return n == 4 && memcmp(magic, "\x7f" "ELF", 4) == 0;
+  return n == 4 && memcmp(magic,
+                          "\x7f"
+                          "ELF",
+                          4) == 0;
 }
 
 int program_command(const Options *o, const char *program, const char **argv, int n) {

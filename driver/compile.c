@@ -1,20 +1,22 @@
-/* burin compile: model → passes → files, with a summary; and the reproducer of an internal error. */
+/* burin compile: model → passes → files, with a summary; and the reproducer of an internal error.
+ */
 #define XXH_INLINE_ALL
-#include "driver/driver.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
-
+#include "driver/driver.h"
 
 enum { EMIT_GRAPH = 1 << 16, EMIT_LOOP = 1 << 17, EMIT_FILES = EMIT_GRAPH - 1 };
 static const struct {
   const char *name, *suffix;
   unsigned bit;
-} kinds[] = {{"exe", "", EMIT_EXE},       {"obj", ".o", EMIT_OBJ},  {"static", ".a", EMIT_STATIC},    {"shared", ".so", EMIT_SHARED},
-             {"header", ".h", EMIT_HEADER}, {"asm", ".s", EMIT_ASM}, {"llvm", ".ll", EMIT_LLVM},       {"graph", ".graph.ir", EMIT_GRAPH},
+} kinds[] = {{"exe", "", EMIT_EXE},          {"obj", ".o", EMIT_OBJ},
+             {"static", ".a", EMIT_STATIC},  {"shared", ".so", EMIT_SHARED},
+             {"header", ".h", EMIT_HEADER},  {"asm", ".s", EMIT_ASM},
+             {"llvm", ".ll", EMIT_LLVM},     {"graph", ".graph.ir", EMIT_GRAPH},
              {"loop", ".loop.ir", EMIT_LOOP}};
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
@@ -25,7 +27,9 @@ typedef struct Job {
   CodegenStats stats;
 } Job;
 
-/* ---- options --------------------------------------------------------------------------------------------------------- */
+/* ---- options
+ * ---------------------------------------------------------------------------------------------------------
+ */
 static bool parse_emit(Session *s, const char *text, unsigned *out) {
   *out = 0;
   while (*text) {
@@ -40,8 +44,10 @@ static bool parse_emit(Session *s, const char *text, unsigned *out) {
       const char *near = closest(word, names, N_KINDS);
       if (strcmp(word, "cuda") == 0 || strcmp(word, "ptx") == 0 || strcmp(word, "cubin") == 0)
         usage_error("--emit=%s is not in this version", word);
-      else if (near) usage_error("--emit: unknown kind '%s'; did you mean '%s'?", word, near);
-      else usage_error("--emit: unknown kind '%s'", word);
+      else if (near)
+        usage_error("--emit: unknown kind '%s'; did you mean '%s'?", word, near);
+      else
+        usage_error("--emit: unknown kind '%s'", word);
       return false;
     }
     *out |= bit;
@@ -61,14 +67,17 @@ static const char *identifier(Arena *a, const char *path) {
   char *id = arena_printf(a, "%s%s", *base >= '0' && *base <= '9' ? "m_" : "", base);
   id[strcspn(id, ".")] = 0;
   for (char *p = id; *p; p++)
-    if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9'))) *p = '_';
+    if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9')))
+      *p = '_';
   return *id ? id : "model";
 }
 
 static bool is_identifier(const char *s) {
   if (!*s || (*s >= '0' && *s <= '9')) return false;
   for (; *s; s++)
-    if (!((*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') || (*s >= '0' && *s <= '9') || *s == '_')) return false;
+    if (!((*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') || (*s >= '0' && *s <= '9') ||
+          *s == '_'))
+      return false;
   return true;
 }
 
@@ -77,7 +86,8 @@ static bool unsupported_options(const Options *o) {
   static const char *const names[] = {"quantize", "calibrate", "prune", "report"};
   for (int k = 0; k < 4; k++)
     if (given[k]) return usage_error("--%s is not in this version", names[k]), true;
-  if (o->precision && strcmp(o->precision, "f32") != 0) return usage_error("--precision=%s is not in this version", o->precision), true;
+  if (o->precision && strcmp(o->precision, "f32") != 0)
+    return usage_error("--precision=%s is not in this version", o->precision), true;
   if (o->weights && strcmp(o->weights, "embedded") != 0 && strcmp(o->weights, "external") != 0)
     return usage_error("--weights: '%s' is neither embedded nor external", o->weights), true;
   return false;
@@ -90,7 +100,8 @@ static const char *default_output(Session *s, const Job *j) {
   if (dot && dot != stem) *dot = 0;
   for (int k = 0; k < N_KINDS; k++)
     if (kinds[k].bit == j->emit) {
-      if (k == 0 && strcmp(stem, base_name(j->file)) == 0) return arena_printf(s->arena, "%s.out", stem);
+      if (k == 0 && strcmp(stem, base_name(j->file)) == 0)
+        return arena_printf(s->arena, "%s.out", stem);
       return arena_printf(s->arena, "%s%s", stem, kinds[k].suffix);
     }
   return stem;
@@ -108,7 +119,8 @@ static const char *file_hash(Session *s, const char *path) {
   const XXH128_hash_t h = XXH3_128bits_digest(x);
   XXH3_freeState(x);
   fclose(f);
-  return arena_printf(s->arena, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
+  return arena_printf(s->arena, "%016llx%016llx", (unsigned long long)h.high64,
+                      (unsigned long long)h.low64);
 }
 
 /* What goes into the descriptor: options that change the code. */
@@ -118,12 +130,15 @@ static const char *flags_text(Session *s) {
   for (int k = 0; k < s->o->dims.n; k++) sb_printf(&b, " --dim=%s", s->o->dims.v[k]);
   for (int k = 0; k < s->o->shapes.n; k++) sb_printf(&b, " --shape=%s", s->o->shapes.v[k]);
   for (int k = 0; k < s->o->consts.n; k++) sb_printf(&b, " --const=%s", s->o->consts.v[k]);
-  for (int k = 0; k < s->o->disabled.n; k++) sb_printf(&b, " --disable-pass=%s", s->o->disabled.v[k]);
+  for (int k = 0; k < s->o->disabled.n; k++)
+    sb_printf(&b, " --disable-pass=%s", s->o->disabled.v[k]);
   if (s->o->passes) sb_printf(&b, " --passes=%s", s->o->passes);
   return sb_str(&b);
 }
 
-/* ---- writing ------------------------------------------------------------------------------------------------------------ */
+/* ---- writing
+ * ------------------------------------------------------------------------------------------------------------
+ */
 static bool write_text(Session *s, const char *path, StrBuf *text) {
   const Loc loc = {.file = path, .node = -1};
   if (!path || strcmp(path, "-") == 0) return progress_clear(s), fputs(sb_str(text), stdout) >= 0;
@@ -145,7 +160,8 @@ static const char *text_path(Session *s, const Job *j, unsigned bit, const char 
 static bool write_ir(Session *s, const Job *j) {
   StrBuf graph = {.arena = s->arena}, loop = {.arena = s->arena};
   if (j->emit & EMIT_GRAPH) model_print(s->model, &graph, false);
-  if ((j->emit & EMIT_GRAPH) && !write_text(s, text_path(s, j, EMIT_GRAPH, ".graph.ir"), &graph)) return false;
+  if ((j->emit & EMIT_GRAPH) && !write_text(s, text_path(s, j, EMIT_GRAPH, ".graph.ir"), &graph))
+    return false;
   if (!(j->emit & EMIT_LOOP)) return true;
   if (s->module) module_print(s->module, &loop);
   return write_text(s, text_path(s, j, EMIT_LOOP, ".loop.ir"), &loop);
@@ -157,14 +173,26 @@ static bool write_code(Session *s, Job *j) {
   int64_t jobs = 0;
   const Loc loc = {.file = j->file, .node = -1};
   if (s->o->jobs && !args_number("--jobs", s->o->jobs, 1, 256, &jobs)) return false;
-  if (!s->module) return diag_error(s->diag, &loc, ERR_USAGE, "--passes has no lowering pass, so there is no code to write");
-  const CodegenOptions c = {.emit = j->emit & EMIT_FILES, .output = j->output, .name = j->name, .flags = flags_text(s), .model_hash = j->hash,
-                            .external_weights = s->o->weights && strcmp(s->o->weights, "external") == 0,
-                            .opt_level = s->opt_level, .jobs = (int)jobs, .progress = on_kernel, .progress_user = s};
+  if (!s->module)
+    return diag_error(s->diag, &loc, ERR_USAGE,
+                      "--passes has no lowering pass, so there is no code to write");
+  const CodegenOptions c = {
+      .emit = j->emit & EMIT_FILES,
+      .output = j->output,
+      .name = j->name,
+      .flags = flags_text(s),
+      .model_hash = j->hash,
+      .external_weights = s->o->weights && strcmp(s->o->weights, "external") == 0,
+      .opt_level = s->opt_level,
+      .jobs = (int)jobs,
+      .progress = on_kernel,
+      .progress_user = s};
   return codegen_write(s->module, s->target, &c, &j->stats);
 }
 
-/* ---- summary -------------------------------------------------------------------------------------------------------------- */
+/* ---- summary
+ * --------------------------------------------------------------------------------------------------------------
+ */
 static const char *bytes_text(Arena *a, int64_t n) {
   if (n < 10000) return arena_printf(a, "%lld B", (long long)n);
   if (n < 10000000) return arena_printf(a, "%.1f KB", (double)n / 1e3);
@@ -184,19 +212,26 @@ static void summary(Session *s, const Job *j, double seconds) {
   int64_t arena;
   progress_clear(s);
   fprintf(stderr, "%s -> %s (%s)\n", j->file, j->output, s->target->name);
-  fprintf(stderr, "  kernels   %d, called %d times, from %d nodes\n", j->stats.kernels, j->stats.kernel_calls, fused_nodes(m));
-  if (!m->arena_bytes) fprintf(stderr, "  arena     none\n");
-  else if (!expr_is_const(m->arena_bytes, &arena)) fprintf(stderr, "  arena     depends on symbolic sizes\n");
+  fprintf(stderr, "  kernels   %d, called %d times, from %d nodes\n", j->stats.kernels,
+          j->stats.kernel_calls, fused_nodes(m));
+  if (!m->arena_bytes)
+    fprintf(stderr, "  arena     none\n");
+  else if (!expr_is_const(m->arena_bytes, &arena))
+    fprintf(stderr, "  arena     depends on symbolic sizes\n");
   else if (m->arena_lower_bound >= 0)
-    fprintf(stderr, "  arena     %s (lower bound %s)\n", bytes_text(a, arena), bytes_text(a, m->arena_lower_bound));
-  else fprintf(stderr, "  arena     %s\n", bytes_text(a, arena));
-  fprintf(stderr, "  weights   %s, code %s, file %s\n", bytes_text(a, j->stats.weight_bytes), bytes_text(a, j->stats.code_bytes),
-          bytes_text(a, j->stats.file_bytes));
-  fprintf(stderr, "  compiled  in %.2f s: read %.2f, passes %.2f, LLVM %.2f, link %.2f\n", seconds, s->load_seconds, s->pass_seconds,
-          j->stats.llvm_seconds, j->stats.link_seconds);
+    fprintf(stderr, "  arena     %s (lower bound %s)\n", bytes_text(a, arena),
+            bytes_text(a, m->arena_lower_bound));
+  else
+    fprintf(stderr, "  arena     %s\n", bytes_text(a, arena));
+  fprintf(stderr, "  weights   %s, code %s, file %s\n", bytes_text(a, j->stats.weight_bytes),
+          bytes_text(a, j->stats.code_bytes), bytes_text(a, j->stats.file_bytes));
+  fprintf(stderr, "  compiled  in %.2f s: read %.2f, passes %.2f, LLVM %.2f, link %.2f\n", seconds,
+          s->load_seconds, s->pass_seconds, j->stats.llvm_seconds, j->stats.link_seconds);
 }
 
-/* ---- internal errors --------------------------------------------------------------------------------------------------------- */
+/* ---- internal errors
+ * ---------------------------------------------------------------------------------------------------------
+ */
 static bool is_internal(const Session *s) { return diag_exit_status(s->diag) == EXIT_INTERNAL; }
 
 static int replay(Session *s, void *user) {
@@ -208,22 +243,28 @@ static int replay(Session *s, void *user) {
   return EXIT_OK;
 }
 
-/* Compiles again with dumps after every pass: the last one is the IR before the pass that failed. */
+/* Compiles again with dumps after every pass: the last one is the IR before the pass that failed.
+ */
 static void write_reproducer(const Session *s, const Job *j) {
-  const char *dir = arena_printf(s->arena, "%s.reproducer", j->output && strcmp(j->output, "-") != 0 ? j->output : "burin");
+  const char *dir = arena_printf(s->arena, "%s.reproducer",
+                                 j->output && strcmp(j->output, "-") != 0 ? j->output : "burin");
   const char *args[2] = {j->file, dir};
   if (mkdir(dir, 0777) != 0 && errno != EEXIST) return;
   session_run(s->o, replay, args);
   FILE *f = fopen(arena_printf(s->arena, "%s/command.txt", dir), "w");
   if (!f) return;
   for (int k = 0; k < s->o->argc; k++) fprintf(f, "%s%s", k ? " " : "", s->o->argv[k]);
-  fprintf(f, "\n# failed in pass %s; the highest numbered file here is the IR before it:\n", s->pass ? s->pass : "(none)");
+  fprintf(f, "\n# failed in pass %s; the highest numbered file here is the IR before it:\n",
+          s->pass ? s->pass : "(none)");
   fprintf(f, "# burin THAT_FILE --passes=%s --emit=graph\n", s->pass ? s->pass : "PASS");
   fclose(f);
-  diag_note(s->diag, "this is a bug of burin; %s/ has the IR before pass %s and the command", dir, s->pass ? s->pass : "(none)");
+  diag_note(s->diag, "this is a bug of burin; %s/ has the IR before pass %s and the command", dir,
+            s->pass ? s->pass : "(none)");
 }
 
-/* ---- the verb ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the verb
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 static bool compile_steps(Session *s, Job *j) {
   if (!session_load(s, j->file)) return false;
   if (!session_passes(s)) return false;
@@ -234,7 +275,8 @@ static bool compile_steps(Session *s, Job *j) {
 static int compile_body(Session *s, void *user) {
   Job *j = user;
   const double start = clock_seconds();
-  if (!parse_emit(s, s->o->emit ? s->o->emit : "exe", &j->emit) || !session_target(s)) return EXIT_USAGE;
+  if (!parse_emit(s, s->o->emit ? s->o->emit : "exe", &j->emit) || !session_target(s))
+    return EXIT_USAGE;
   if (!j->output && (j->emit & EMIT_FILES)) j->output = default_output(s, j);
   if (!j->name) j->name = identifier(s->arena, j->output ? j->output : j->file);
   j->hash = file_hash(s, j->file);
@@ -248,8 +290,11 @@ static int compile_body(Session *s, void *user) {
 
 int verb_compile(const Options *o) {
   if (unsupported_options(o)) return EXIT_USAGE;
-  if (o->files.n != 1) return usage_error(o->files.n ? "more than one model is given" : "no model is given; try 'burin --help'");
-  if (o->name && !is_identifier(o->name)) return usage_error("--name: '%s' is no C identifier", o->name);
+  if (o->files.n != 1)
+    return usage_error(o->files.n ? "more than one model is given"
+                                  : "no model is given; try 'burin --help'");
+  if (o->name && !is_identifier(o->name))
+    return usage_error("--name: '%s' is no C identifier", o->name);
   Job j = {.file = o->files.v[0], .output = o->output, .name = o->name};
   return session_run(o, compile_body, &j);
 }

@@ -1,7 +1,8 @@
-/* burin diff: two tensor files, or the outputs of a model compiled with -O0 and with -O3 (or the -O given). */
-#include "driver/driver.h"
+/* burin diff: two tensor files, or the outputs of a model compiled with -O0 and with -O3 (or the -O
+ * given). */
 #include <stdlib.h>
 #include <string.h>
+#include "driver/driver.h"
 
 typedef struct Pair {
   const char *a, *b, *label;
@@ -26,8 +27,10 @@ static void print_index(const Tensor *t, int64_t at) {
 static int compare(Session *s, const Pair *p) {
   Tensor a, b;
   if (!tensor_read(s, p->a, &a) || !tensor_read(s, p->b, &b)) return diag_exit_status(s->diag);
-  if (a.dtype == DT_STR || b.dtype == DT_STR || dtype_rows[a.dtype].cls == DC_COMPLEX) return usage_error("strings and complex numbers are not compared");
-  if (a.dtype != b.dtype || a.rank != b.rank || memcmp(a.dims, b.dims, sizeof *a.dims * (size_t)a.rank) != 0) {
+  if (a.dtype == DT_STR || b.dtype == DT_STR || dtype_rows[a.dtype].cls == DC_COMPLEX)
+    return usage_error("strings and complex numbers are not compared");
+  if (a.dtype != b.dtype || a.rank != b.rank ||
+      memcmp(a.dims, b.dims, sizeof *a.dims * (size_t)a.rank) != 0) {
     printf("%s: ", p->label);
     print_shape(&a);
     printf(" against ");
@@ -35,12 +38,13 @@ static int compare(Session *s, const Pair *p) {
     printf("\n");
     return EXIT_MISMATCH;
   }
-  const Difference d = tensor_compare(&a, &b, tolerance(s->o->rtol, 1e-3), tolerance(s->o->atol, 1e-5));
+  const Difference d =
+      tensor_compare(&a, &b, tolerance(s->o->rtol, 1e-3), tolerance(s->o->atol, 1e-5));
   if (!s->o->quiet || d.wrong) {
     printf("%s: ", p->label);
     print_shape(&a);
-    printf(" largest difference %.3g absolute, %.3g relative; %lld of %lld outside the tolerance\n", d.max_abs, d.max_rel, (long long)d.wrong,
-           (long long)a.count);
+    printf(" largest difference %.3g absolute, %.3g relative; %lld of %lld outside the tolerance\n",
+           d.max_abs, d.max_rel, (long long)d.wrong, (long long)a.count);
   }
   if (d.wrong) {
     printf("  first at ");
@@ -52,7 +56,8 @@ static int compare(Session *s, const Pair *p) {
 
 static int files_body(Session *s, void *user) { return compare(s, user); }
 
-/* ---- a model against itself -------------------------------------------------------------------------------------------- */
+/* ---- a model against itself
+ * -------------------------------------------------------------------------------------------- */
 static int run_at(const Options *o, const Graph *g, Arena *a, const char *dir, const char *level) {
   const char *argv[2 * MAX_LIST + 2 * MAX_LIST + 32];
   const char *program = arena_printf(a, "%s/model%s", dir, level);
@@ -76,14 +81,17 @@ static int levels_body(Session *s, void *user) {
   const char *high = s->o->opt ? s->o->opt : "3";
   int status = EXIT_OK;
   char *dir;
-  if (!session_load(s, s->o->files.v[0])) return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
+  if (!session_load(s, s->o->files.v[0]))
+    return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
   const Graph *g = s->model->main;
   if (!path_temp_dir(s->arena, &dir)) return EXIT_OUTPUT;
   progress_clear(s);
   status = run_at(s->o, g, s->arena, dir, "0");
   if (status == EXIT_OK) status = run_at(s->o, g, s->arena, dir, high);
-  for (int k = 0; k < g->outputs.n && k < MAX_LIST && (status == EXIT_OK || status == EXIT_MISMATCH); k++) {
-    const Pair p = {arena_printf(s->arena, "%s/%s-%d.npy", dir, high, k), arena_printf(s->arena, "%s/0-%d.npy", dir, k), g->output_names.data[k]};
+  for (int k = 0;
+       k < g->outputs.n && k < MAX_LIST && (status == EXIT_OK || status == EXIT_MISMATCH); k++) {
+    const Pair p = {arena_printf(s->arena, "%s/%s-%d.npy", dir, high, k),
+                    arena_printf(s->arena, "%s/0-%d.npy", dir, k), g->output_names.data[k]};
     const int st = compare(s, &p);
     if (st != EXIT_OK) status = st;
   }
@@ -96,6 +104,7 @@ int verb_diff(const Options *o) {
     Pair p = {o->files.v[0], o->files.v[1], o->files.v[0]};
     return session_run(o, files_body, &p);
   }
-  if (o->files.n != 1) return usage_error("give two tensor files, or one model; try 'burin diff --help'");
+  if (o->files.n != 1)
+    return usage_error("give two tensor files, or one model; try 'burin diff --help'");
   return session_run(o, levels_body, NULL);
 }

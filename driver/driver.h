@@ -1,14 +1,23 @@
 /* The command line: the only place that sees all the other folders, that prints, and that exits. */
 #pragma once
+#include <setjmp.h>
 #include "codegen/codegen.h"
 #include "frontend/frontend.h"
 #include "passes/pass.h"
-#include <setjmp.h>
 
 #define BURIN_VERSION "0.1.0"
 
-enum { EXIT_OK = 0, EXIT_MODEL = 1, EXIT_USAGE = 2, EXIT_IO = 3, EXIT_OUTPUT = 4, EXIT_UNSUPPORTED = 5,
-       EXIT_LIMIT = 6, EXIT_MISMATCH = 7, EXIT_INTERNAL = 70 };
+enum {
+  EXIT_OK = 0,
+  EXIT_MODEL = 1,
+  EXIT_USAGE = 2,
+  EXIT_IO = 3,
+  EXIT_OUTPUT = 4,
+  EXIT_UNSUPPORTED = 5,
+  EXIT_LIMIT = 6,
+  EXIT_MISMATCH = 7,
+  EXIT_INTERNAL = 70
+};
 
 enum { MAX_LIST = 256 };
 typedef struct List { /* values of an option that may be given more than once */
@@ -20,11 +29,14 @@ typedef struct List { /* values of an option that may be given more than once */
 typedef struct Options {
   const char *verb;
   List files;
-  const char *output, *emit, *target, *opt, *passes, *print_after, *ir_dir, *name, *weights, *max_memory;
-  const char *external_dir, *threads, *jobs, *quantize, *calibrate, *precision, *prune, *report, *runs, *rtol, *atol;
+  const char *output, *emit, *target, *opt, *passes, *print_after, *ir_dir, *name, *weights,
+      *max_memory;
+  const char *external_dir, *threads, *jobs, *quantize, *calibrate, *precision, *prune, *report,
+      *runs, *rtol, *atol;
   const char *labels, *seed;
   List dims, shapes, consts, disabled, inputs, outputs, expects;
-  bool time_passes, progress, quiet, help, version, list_targets, list_passes, json, interpret, profile, info, keep;
+  bool time_passes, progress, quiet, help, version, list_targets, list_passes, json, interpret,
+      profile, info, keep;
   int argc;
   char **argv;
 } Options;
@@ -58,8 +70,8 @@ typedef struct Session {
 typedef int (*SessionFn)(Session *s, void *user);
 int session_run(const Options *o, SessionFn body, void *user);
 bool session_load(Session *s, const char *path); /* frontend with --dim, --shape … */
-bool session_passes(Session *s);                 /* graph passes, lowering, loop passes */
-bool session_target(Session *s);                 /* --target */
+bool session_passes(Session *s); /* graph passes, lowering, loop passes */
+bool session_target(Session *s); /* --target */
 void progress_show(Session *s, const char *what, int k, int n);
 void progress_clear(Session *s);
 double clock_seconds(void);
@@ -87,7 +99,8 @@ Difference tensor_compare(const Tensor *got, const Tensor *wanted, double rtol, 
 /* ---- child.c: programs we made */
 bool path_temp_dir(Arena *a, char **out);
 void path_remove(const char *dir);
-int child_run(const char *const *argv, const char *stdout_path); /* exit status, 128+signal, -1: cannot start */
+int child_run(const char *const *argv,
+              const char *stdout_path); /* exit status, 128+signal, -1: cannot start */
 
 /* ---- one file per verb: exit status */
 int verb_compile(const Options *o);
@@ -97,6 +110,7 @@ int verb_inspect(const Options *o);
 int verb_diff(const Options *o);
 /* Compiles `model` to the program `out`, quietly. Exit status. */
 int compile_program(const Options *o, const char *model, const char *opt_level, const char *out);
-/* The command of a compiled program under the target's emulator if it needs one, in argv from n on; new n. */
+/* The command of a compiled program under the target's emulator if it needs one, in argv from n on;
+ * new n. */
 int program_command(const Options *o, const char *program, const char **argv, int n);
 bool is_program(const char *path);

@@ -1,9 +1,10 @@
-/* burin inspect: what is in a model: inputs, outputs, operators, weights, multiply-adds and memory per node.
- * The work of a node is read off its own meaning: the extents of the reductions in its elem. */
-#include "driver/driver.h"
+/* burin inspect: what is in a model: inputs, outputs, operators, weights, multiply-adds and memory
+ * per node. The work of a node is read off its own meaning: the extents of the reductions in its
+ * elem. */
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include "driver/driver.h"
 
 typedef struct NodeFacts {
   const Node *node;
@@ -21,12 +22,15 @@ typedef struct Facts {
   bool macs_known;
 } Facts;
 
-/* ---- work ------------------------------------------------------------------------------------------------------------ */
-static const Expr *read_anything(ElemCtx *c, const Value *v, const Expr *const *idx, const Expr *guard) {
+/* ---- work
+ * ------------------------------------------------------------------------------------------------------------
+ */
+static const Expr *read_anything(ElemCtx *c, const Value *v, const Expr *const *idx,
+                                 const Expr *guard) {
   return ex_load(c->pool, v->dtype, 0, ex_i64(c->pool, 0), guard);
 }
 
-/* Iterations of the deepest nest of reductions in e; -1: symbolic. */
+/* Iterations of the deepest nest of sums in e; -1: symbolic. */
 static int64_t reduction_size(ExprPool *p, const Expr *e) {
   int64_t most = 1, extent = 1;
   if (!(e->flags & EXF_REDUCE)) return 1;
@@ -36,7 +40,7 @@ static int64_t reduction_size(ExprPool *p, const Expr *e) {
     if (inner < 0) return -1;
     if (inner > most) most = inner;
   }
-  if (e->op == EX_REDUCE && !expr_is_const(e->a[1], &extent)) return -1;
+  if (e->op == EX_REDUCE && e->k.i == RED_SUM && !expr_is_const(e->a[1], &extent)) return -1;
   return ck_mul(most, extent, &most) ? most : -1;
 }
 
@@ -59,6 +63,7 @@ static int64_t node_macs(Model *m, const Node *n) {
   if (!e || !(e->flags & EXF_REDUCE)) return 0;
   const int64_t each = reduction_size(m->pool, e), count = value_elements(out);
   int64_t total;
+  if (each == 1) return 0;
   return each < 0 || count < 0 || !ck_mul(each, count, &total) ? -1 : total;
 }
 
@@ -87,8 +92,10 @@ static void collect(Session *s, const Graph *g, Facts *f) {
     }
     for (int i = 0; i < n->n_in; i++)
       if (n->in[i] && n->in[i]->cdata) nf.weight_bytes += value_bytes(n->in[i]);
-    if (nf.macs < 0) f->macs_known = false;
-    else f->macs += nf.macs;
+    if (nf.macs < 0)
+      f->macs_known = false;
+    else
+      f->macs += nf.macs;
     vec_push(s->arena, &f->nodes, nf);
     count_op(s, f, n->op, nf.macs);
     for (int i = 0; i < n->n_attrs; i++)
@@ -113,7 +120,9 @@ static void gather(Session *s, Facts *f) {
   if (f->ops.n) qsort(f->ops.data, (size_t)f->ops.n, sizeof *f->ops.data, by_count);
 }
 
-/* ---- text ------------------------------------------------------------------------------------------------------------- */
+/* ---- text
+ * -------------------------------------------------------------------------------------------------------------
+ */
 static const char *type_of(Session *s, const Value *v) {
   static const char *const kinds[] = {"?", "", "sequence of ", "optional ", "map to "};
   StrBuf b = {.arena = s->arena};
@@ -135,7 +144,8 @@ static const char *escaped(Session *s, const char *name) {
 }
 
 static const char *op_name(Session *s, const OpRow *op) {
-  return op->domain && *op->domain ? arena_printf(s->arena, "%s.%s", op->domain, op->name) : op->name;
+  return op->domain && *op->domain ? arena_printf(s->arena, "%s.%s", op->domain, op->name)
+                                   : op->name;
 }
 
 static const char *count_text(Session *s, int64_t n) {
@@ -144,11 +154,13 @@ static const char *count_text(Session *s, int64_t n) {
 }
 
 static void print_nodes(Session *s, const Facts *f) {
-  printf("\n%5s  %-24s %14s %12s %12s  %s\n", "node", "operator", "multiply-adds", "out bytes", "weights", "name");
+  printf("\n%5s  %-24s %14s %12s %12s  %s\n", "node", "operator", "multiply-adds", "out bytes",
+         "weights", "name");
   for (int k = 0; k < f->nodes.n; k++) {
     const NodeFacts *n = &f->nodes.data[k];
-    printf("%5d  %-24s %14s %12s %12s  %s\n", n->node->loc ? n->node->loc->node : -1, op_name(s, n->node->op), count_text(s, n->macs),
-           count_text(s, n->out_bytes), count_text(s, n->weight_bytes), escaped(s, n->node->loc ? n->node->loc->node_name : ""));
+    printf("%5d  %-24s %14s %12s %12s  %s\n", n->node->loc ? n->node->loc->node : -1,
+           op_name(s, n->node->op), count_text(s, n->macs), count_text(s, n->out_bytes),
+           count_text(s, n->weight_bytes), escaped(s, n->node->loc ? n->node->loc->node_name : ""));
   }
 }
 
@@ -157,24 +169,35 @@ static int print_text(Session *s, const Facts *f) {
   const Graph *g = m->main;
   printf("model       %s\n", s->o->files.v[0]);
   printf("producer    %s\nIR, opset   %d, %d\n", escaped(s, m->producer), m->ir_version, m->opset);
-  for (int k = 0; k < g->inputs.n; k++) printf("input       %s %s\n", escaped(s, g->inputs.data[k]->name), type_of(s, g->inputs.data[k]));
-  for (int k = 0; k < g->outputs.n; k++) printf("output      %s %s\n", escaped(s, g->output_names.data[k]), type_of(s, g->outputs.data[k]));
+  for (int k = 0; k < g->inputs.n; k++)
+    printf("input       %s %s\n", escaped(s, g->inputs.data[k]->name),
+           type_of(s, g->inputs.data[k]));
+  for (int k = 0; k < g->outputs.n; k++)
+    printf("output      %s %s\n", escaped(s, g->output_names.data[k]),
+           type_of(s, g->outputs.data[k]));
   printf("parameters  %lld (%lld bytes)\n", (long long)f->parameters, (long long)f->weight_bytes);
-  printf("work        %lld multiply-adds%s\n", (long long)f->macs, f->macs_known ? "" : " and more that depend on symbolic sizes (fix them with --dim)");
+  printf("work        %lld multiply-adds%s\n", (long long)f->macs,
+         f->macs_known ? "" : " and more that depend on symbolic sizes (fix them with --dim)");
   printf("nodes       %d:", f->nodes.n);
-  for (int k = 0; k < f->ops.n; k++) printf(" %s %d%s", op_name(s, f->ops.data[k].op), f->ops.data[k].count, k + 1 < f->ops.n ? "," : "\n");
+  for (int k = 0; k < f->ops.n; k++)
+    printf(" %s %d%s", op_name(s, f->ops.data[k].op), f->ops.data[k].count,
+           k + 1 < f->ops.n ? "," : "\n");
   if (f->nodes.n == 0) printf("\n");
   if (!s->o->quiet) print_nodes(s, f);
   return EXIT_OK;
 }
 
-/* ---- JSON -------------------------------------------------------------------------------------------------------------- */
+/* ---- JSON
+ * --------------------------------------------------------------------------------------------------------------
+ */
 static json_t *json_value(Session *s, const Value *v, const char *name) {
   json_t *shape = json_array();
   for (int k = 0; v->kind == TY_TENSOR && k < v->rank; k++) {
     int64_t n;
     const char *t = expr_text(s->model->pool, v->dims[k]);
-    json_array_append_new(shape, expr_is_const(v->dims[k], &n) ? json_integer(n) : json_string(*t == '$' ? t + 1 : t));
+    json_array_append_new(shape, expr_is_const(v->dims[k], &n)
+                                     ? json_integer(n)
+                                     : json_string(*t == '$' ? t + 1 : t));
   }
   return json_pack("{s:s, s:s, s:o}", "name", name, "type", dtype_text(v->dtype), "shape", shape);
 }
@@ -183,21 +206,31 @@ static json_t *json_count(int64_t n) { return n < 0 ? json_null() : json_integer
 
 static json_t *json_node(Session *s, const NodeFacts *n) {
   const Loc *l = n->node->loc;
-  return json_pack("{s:i, s:s, s:s, s:o, s:o, s:o}", "node", l ? l->node : -1, "name", l && l->node_name ? l->node_name : "", "op", op_name(s, n->node->op),
-                   "multiply_adds", json_count(n->macs), "output_bytes", json_count(n->out_bytes), "weight_bytes", json_count(n->weight_bytes));
+  return json_pack("{s:i, s:s, s:s, s:o, s:o, s:o}", "node", l ? l->node : -1, "name",
+                   l && l->node_name ? l->node_name : "", "op", op_name(s, n->node->op),
+                   "multiply_adds", json_count(n->macs), "output_bytes", json_count(n->out_bytes),
+                   "weight_bytes", json_count(n->weight_bytes));
 }
 
 static int print_json(Session *s, const Facts *f) {
   const Model *m = s->model;
   const Graph *g = m->main;
-  json_t *inputs = json_array(), *outputs = json_array(), *ops = json_object(), *nodes = json_array();
-  for (int k = 0; k < g->inputs.n; k++) json_array_append_new(inputs, json_value(s, g->inputs.data[k], g->inputs.data[k]->name));
-  for (int k = 0; k < g->outputs.n; k++) json_array_append_new(outputs, json_value(s, g->outputs.data[k], g->output_names.data[k]));
-  for (int k = 0; k < f->ops.n; k++) json_object_set_new(ops, op_name(s, f->ops.data[k].op), json_integer(f->ops.data[k].count));
-  for (int k = 0; k < f->nodes.n; k++) json_array_append_new(nodes, json_node(s, &f->nodes.data[k]));
-  json_t *root = json_pack("{s:s, s:s, s:i, s:i, s:o, s:o, s:I, s:I, s:I, s:b, s:o, s:o}", "model", s->o->files.v[0], "producer", m->producer, "ir_version",
-                           m->ir_version, "opset", m->opset, "inputs", inputs, "outputs", outputs, "parameters", (json_int_t)f->parameters, "weight_bytes",
-                           (json_int_t)f->weight_bytes, "multiply_adds", (json_int_t)f->macs, "multiply_adds_complete", f->macs_known, "operators", ops, "nodes", nodes);
+  json_t *inputs = json_array(), *outputs = json_array(), *ops = json_object(),
+         *nodes = json_array();
+  for (int k = 0; k < g->inputs.n; k++)
+    json_array_append_new(inputs, json_value(s, g->inputs.data[k], g->inputs.data[k]->name));
+  for (int k = 0; k < g->outputs.n; k++)
+    json_array_append_new(outputs, json_value(s, g->outputs.data[k], g->output_names.data[k]));
+  for (int k = 0; k < f->ops.n; k++)
+    json_object_set_new(ops, op_name(s, f->ops.data[k].op), json_integer(f->ops.data[k].count));
+  for (int k = 0; k < f->nodes.n; k++)
+    json_array_append_new(nodes, json_node(s, &f->nodes.data[k]));
+  json_t *root = json_pack("{s:s, s:s, s:i, s:i, s:o, s:o, s:I, s:I, s:I, s:b, s:o, s:o}", "model",
+                           s->o->files.v[0], "producer", m->producer, "ir_version", m->ir_version,
+                           "opset", m->opset, "inputs", inputs, "outputs", outputs, "parameters",
+                           (json_int_t)f->parameters, "weight_bytes", (json_int_t)f->weight_bytes,
+                           "multiply_adds", (json_int_t)f->macs, "multiply_adds_complete",
+                           f->macs_known, "operators", ops, "nodes", nodes);
   if (!root || json_dumpf(root, stdout, JSON_INDENT(2)) != 0) return json_decref(root), EXIT_OUTPUT;
   printf("\n");
   json_decref(root);
@@ -206,7 +239,8 @@ static int print_json(Session *s, const Facts *f) {
 
 static int inspect_body(Session *s, void *user) {
   Facts f = {0};
-  if (!session_load(s, s->o->files.v[0])) return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
+  if (!session_load(s, s->o->files.v[0]))
+    return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
   progress_clear(s);
   gather(s, &f);
   return s->o->json ? print_json(s, &f) : print_text(s, &f);

@@ -1,8 +1,8 @@
-/* burin run and burin bench: compile to a temporary program and run that; or, with --interpret, run the loop IR
- * in the interpreter. */
-#include "driver/driver.h"
+/* burin run and burin bench: compile to a temporary program and run that; or, with --interpret, run
+ * the loop IR in the interpreter. */
 #include <stdlib.h>
 #include <string.h>
+#include "driver/driver.h"
 
 enum { MAX_ARGS = 4 * MAX_LIST + 32 };
 
@@ -40,7 +40,8 @@ static int compile_and_run(const Options *o, const char *bench) {
   Arena *a = arena_new(0, NULL, NULL);
   char *dir;
   int status = EXIT_OUTPUT;
-  if (is_program(file)) status = run_program(o, strchr(file, '/') ? file : arena_printf(a, "./%s", file), true, bench);
+  if (is_program(file))
+    status = run_program(o, strchr(file, '/') ? file : arena_printf(a, "./%s", file), true, bench);
   else if (path_temp_dir(a, &dir)) {
     const char *program = arena_printf(a, "%s/model", dir);
     Options compile = *o;
@@ -62,14 +63,18 @@ int verb_bench(const Options *o) {
   return compile_and_run(o, bench);
 }
 
-/* ---- interpreter --------------------------------------------------------------------------------------------------- */
+/* ---- interpreter
+ * ---------------------------------------------------------------------------------------------------
+ */
 typedef struct Interp {
   Session *s;
   int64_t *syms;
   bool *known;
 } Interp;
 
-static Scalar sym_value(void *user, int id) { return (Scalar){.i = ((const Interp *)user)->syms[id]}; }
+static Scalar sym_value(void *user, int id) {
+  return (Scalar){.i = ((const Interp *)user)->syms[id]};
+}
 
 static int64_t eval_dim(Interp *in, const Expr *e) {
   EvalEnv env = {.user = in, .sym = sym_value};
@@ -92,8 +97,12 @@ static bool read_named(Session *s, const char *text, Tensor *t) {
 }
 
 static bool bind_dims(Interp *in, const Value *v, const Tensor *t) {
-  if (t->dtype != v->dtype) return usage_error("input %s is %s, the file has %s", v->name, dtype_text(v->dtype), dtype_text(t->dtype)), false;
-  if (t->rank != v->rank) return usage_error("input %s has %d dimensions, the file %d", v->name, v->rank, t->rank), false;
+  if (t->dtype != v->dtype)
+    return usage_error("input %s is %s, the file has %s", v->name, dtype_text(v->dtype),
+                       dtype_text(t->dtype)),
+           false;
+  if (t->rank != v->rank)
+    return usage_error("input %s has %d dimensions, the file %d", v->name, v->rank, t->rank), false;
   for (int k = 0; k < v->rank; k++) {
     const Expr *e = v->dims[k];
     if (e->op == EX_SYM && !in->known[e->id]) {
@@ -101,7 +110,9 @@ static bool bind_dims(Interp *in, const Value *v, const Tensor *t) {
       in->known[e->id] = true;
     }
     if (eval_dim(in, e) == t->dims[k]) continue;
-    return usage_error("dimension %d of input %s is %lld, should be %lld", k, v->name, (long long)t->dims[k], (long long)eval_dim(in, e)), false;
+    return usage_error("dimension %d of input %s is %lld, should be %lld", k, v->name,
+                       (long long)t->dims[k], (long long)eval_dim(in, e)),
+           false;
   }
   return true;
 }
@@ -115,12 +126,14 @@ static bool read_inputs(Interp *in, const void **data) {
     const char *rest;
     Tensor t;
     const int at = split_named(s->o->inputs.v[k], g->inputs.n, names, &rest);
-    if (at < 0) return usage_error("--input %s: the model has no such input", s->o->inputs.v[k]), false;
+    if (at < 0)
+      return usage_error("--input %s: the model has no such input", s->o->inputs.v[k]), false;
     if (!read_named(s, rest, &t) || !bind_dims(in, g->inputs.data[at], &t)) return false;
     data[at] = t.data;
   }
   for (int k = 0; k < g->inputs.n; k++)
-    if (!data[k]) return usage_error("input %s is missing: --input %s=@file.npy", names[k], names[k]), false;
+    if (!data[k])
+      return usage_error("input %s is missing: --input %s=@file.npy", names[k], names[k]), false;
   return true;
 }
 
@@ -129,8 +142,10 @@ static void bound_symbols(Interp *in) {
   ExprPool *p = in->s->model->pool;
   for (int k = 0; k < expr_symbol_count(p); k++) {
     const Symbol *sym = expr_symbol(p, k);
-    if (!in->known[k] && sym->bound) in->syms[k] = eval_dim(in, sym->bound);
-    else if (!in->known[k]) in->syms[k] = sym->lo > 1 ? sym->lo : 1;
+    if (!in->known[k] && sym->bound)
+      in->syms[k] = eval_dim(in, sym->bound);
+    else if (!in->known[k])
+      in->syms[k] = sym->lo > 1 ? sym->lo : 1;
   }
 }
 
@@ -145,23 +160,31 @@ static void print_tensor(const char *name, const Tensor *t) {
   printf("] ");
   for (int64_t k = 0; k < t->count && k < 16; k++) {
     const char *p = (const char *)t->data + k * dtype_bytes(t->dtype);
-    if (dtype_is_float(t->dtype)) printf(" %.7g", dtype_load_f(t->dtype, p));
-    else printf(" %lld", (long long)dtype_load_i(t->dtype, p));
+    if (dtype_is_float(t->dtype))
+      printf(" %.7g", dtype_load_f(t->dtype, p));
+    else
+      printf(" %lld", (long long)dtype_load_i(t->dtype, p));
   }
   printf("%s\n", t->count > 16 ? " …" : "");
 }
 
 static int check_expected(Session *s, const char *name, const char *text, const Tensor *got) {
   Tensor wanted;
-  if (!read_named(s, text, &wanted)) return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
-  if (wanted.dtype != got->dtype || wanted.rank != got->rank || memcmp(wanted.dims, got->dims, sizeof *got->dims * (size_t)got->rank) != 0) {
+  if (!read_named(s, text, &wanted))
+    return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
+  if (wanted.dtype != got->dtype || wanted.rank != got->rank ||
+      memcmp(wanted.dims, got->dims, sizeof *got->dims * (size_t)got->rank) != 0) {
     printf("%s: type or shape differs from what is expected\n", name);
     return EXIT_MISMATCH;
   }
-  const Difference d = tensor_compare(got, &wanted, s->o->rtol ? atof(s->o->rtol) : 1e-3, s->o->atol ? atof(s->o->atol) : 1e-5);
+  const Difference d = tensor_compare(got, &wanted, s->o->rtol ? atof(s->o->rtol) : 1e-3,
+                                      s->o->atol ? atof(s->o->atol) : 1e-5);
   if (!s->o->quiet || d.wrong)
-    printf("%s: %s, largest difference %.3g absolute, %.3g relative\n", name, d.wrong ? "MISMATCH" : "as expected", d.max_abs, d.max_rel);
-  if (d.wrong) printf("%s: %lld of %lld elements differ; element %lld is %.9g, expected %.9g\n", name, (long long)d.wrong, (long long)got->count, (long long)d.first, d.got, d.wanted);
+    printf("%s: %s, largest difference %.3g absolute, %.3g relative\n", name,
+           d.wrong ? "MISMATCH" : "as expected", d.max_abs, d.max_rel);
+  if (d.wrong)
+    printf("%s: %lld of %lld elements differ; element %lld is %.9g, expected %.9g\n", name,
+           (long long)d.wrong, (long long)got->count, (long long)d.first, d.got, d.wanted);
   return d.wrong ? EXIT_MISMATCH : EXIT_OK;
 }
 
@@ -193,20 +216,24 @@ static int finish_outputs(Interp *in, void **outs) {
 
 static int interpret_body(Session *s, void *user) {
   if (!session_target(s)) return EXIT_USAGE;
-  if (!session_load(s, s->o->files.v[0]) || !session_passes(s)) return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
+  if (!session_load(s, s->o->files.v[0]) || !session_passes(s))
+    return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
   const Graph *g = s->model->main;
   const int n = expr_symbol_count(s->model->pool);
-  Interp in = {.s = s, .syms = ARENA_ARRAY(s->arena, int64_t, n), .known = ARENA_ARRAY(s->arena, bool, n)};
+  Interp in = {
+      .s = s, .syms = ARENA_ARRAY(s->arena, int64_t, n), .known = ARENA_ARRAY(s->arena, bool, n)};
   const void **ins = ARENA_ARRAY(s->arena, const void *, g->inputs.n);
   void **outs = ARENA_ARRAY(s->arena, void *, g->outputs.n);
   for (int k = 0; k < g->inputs.n; k++)
-    if (g->inputs.data[k]->kind != TY_TENSOR || g->inputs.data[k]->dtype == DT_STR) return usage_error("--interpret takes tensors of numbers only");
+    if (g->inputs.data[k]->kind != TY_TENSOR || g->inputs.data[k]->dtype == DT_STR)
+      return usage_error("--interpret takes tensors of numbers only");
   if (!read_inputs(&in, ins)) return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
   bound_symbols(&in);
   for (int k = 0; k < g->outputs.n; k++) {
     Tensor t;
     output_shape(&in, g->outputs.data[k], &t);
-    outs[k] = arena_alloc(s->arena, (size_t)(t.count > 0 ? t.count : 1) * (size_t)dtype_bytes(t.dtype));
+    outs[k] =
+        arena_alloc(s->arena, (size_t)(t.count > 0 ? t.count : 1) * (size_t)dtype_bytes(t.dtype));
   }
   progress_show(s, "interpreting", 0, 0);
   if (!module_interpret(s->module, ins, outs, in.syms)) return diag_exit_status(s->diag);

@@ -1,12 +1,12 @@
-/* One compilation: its arena with a limit, diagnostics, options turned into numbers, progress on stderr. An
- * arena that runs out of memory jumps back to session_run, which makes it a clean error. */
-#include "driver/driver.h"
+/* One compilation: its arena with a limit, diagnostics, options turned into numbers, progress on
+ * stderr. An arena that runs out of memory jumps back to session_run, which makes it a clean error.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
+#include "driver/driver.h"
 
 static void out_of_memory(void *user, size_t wanted) {
   Session *s = user;
@@ -22,7 +22,8 @@ static size_t memory_limit(void) {
 static bool pick_target(Session *s) {
   const char *name = s->o->target ? s->o->target : "native";
   if (strcmp(name, "native") == 0) {
-    if (!target_native(&s->native)) return usage_error("this machine's CPU is not supported; use --target"), false;
+    if (!target_native(&s->native))
+      return usage_error("this machine's CPU is not supported; use --target"), false;
     s->target = &s->native;
     return true;
   }
@@ -32,8 +33,10 @@ static bool pick_target(Session *s) {
   int n = 0;
   for (; n < target_row_count && n < 64; n++) names[n] = target_rows[n].name;
   const char *near = closest(name, names, n);
-  if (near) usage_error("unknown target '%s'; did you mean '%s'?", name, near);
-  else usage_error("unknown target '%s'; 'burin --list-targets' lists them", name);
+  if (near)
+    usage_error("unknown target '%s'; did you mean '%s'?", name, near);
+  else
+    usage_error("unknown target '%s'; 'burin --list-targets' lists them", name);
   return false;
 }
 
@@ -43,7 +46,8 @@ int session_run(const Options *o, SessionFn body, void *user) {
   Session *volatile s = calloc(1, sizeof *s); /* outlives the longjmp */
   size_t limit = memory_limit();
   if (!s) return EXIT_LIMIT;
-  if (o->max_memory && !args_size("--max-memory", o->max_memory, &limit)) return free(s), EXIT_USAGE;
+  if (o->max_memory && !args_size("--max-memory", o->max_memory, &limit))
+    return free(s), EXIT_USAGE;
   s->o = o;
   s->opt_level = o->opt ? atoi(o->opt) : 3;
   s->show_progress = o->progress || (!o->quiet && isatty(STDERR_FILENO));
@@ -57,9 +61,9 @@ int session_run(const Options *o, SessionFn body, void *user) {
   } else {
     progress_clear(s);
     if (s->diag) diag_print(s->diag, stderr);
-    fprintf(stderr, "burin: error[E%04d]: out of memory: %zu MiB are used, %zu bytes more were wanted\n", ERR_LIMIT,
-            s->arena ? arena_used(s->arena) >> 20 : 0, s->wanted);
-    fprintf(stderr, "  hint: --max-memory raises the limit of %zu MiB\n", limit >> 20);
+    fprintf(stderr, "burin: error[E%04d]: compiling needs more than %zu KiB of memory\n", ERR_LIMIT,
+            limit >> 10);
+    fprintf(stderr, "  hint: --max-memory=SIZE raises the limit\n");
     status = EXIT_LIMIT;
   }
   arena_free(s->arena);
@@ -67,7 +71,9 @@ int session_run(const Options *o, SessionFn body, void *user) {
   return status;
 }
 
-/* ---- loading -------------------------------------------------------------------------------------------------------- */
+/* ---- loading
+ * --------------------------------------------------------------------------------------------------------
+ */
 static bool parse_dim(Session *s, const char *text, const char **name, int64_t *value) {
   const char *eq = strrchr(text, '=');
   if (!eq || eq == text) return usage_error("--dim: '%s' is not NAME=N", text), false;
@@ -83,8 +89,10 @@ static bool parse_shape(Session *s, const char *text, const char **name, int64_t
     char *end;
     errno = 0;
     dims[*rank < MAX_RANK ? *rank : 0] = strtoll(p, &end, 10);
-    const bool bad = end == p || *p < '0' || *p > '9' || errno || (*end != 'x' && *end) || (*end == 'x' && !end[1]);
-    if (bad || *rank >= MAX_RANK || dims[*rank] > INT32_MAX) return usage_error("--shape: '%s' is no shape, such as 1x3x224x224", eq + 1), false;
+    const bool bad = end == p || *p < '0' || *p > '9' || errno || (*end != 'x' && *end) ||
+                     (*end == 'x' && !end[1]);
+    if (bad || *rank >= MAX_RANK || dims[*rank] > INT32_MAX)
+      return usage_error("--shape: '%s' is no shape, such as 1x3x224x224", eq + 1), false;
     p = *end ? end + 1 : end;
   }
   return true;
@@ -92,7 +100,8 @@ static bool parse_shape(Session *s, const char *text, const char **name, int64_t
 
 static bool frontend_options(Session *s, FrontendOptions *f) {
   const Options *o = s->o;
-  const char **dim_names = ARENA_ARRAY(s->arena, const char *, o->dims.n), **inputs = ARENA_ARRAY(s->arena, const char *, o->shapes.n);
+  const char **dim_names = ARENA_ARRAY(s->arena, const char *, o->dims.n),
+             **inputs = ARENA_ARRAY(s->arena, const char *, o->shapes.n);
   int64_t *values = ARENA_ARRAY(s->arena, int64_t, o->dims.n);
   int64_t **shapes = ARENA_ARRAY(s->arena, int64_t *, o->shapes.n);
   int *ranks = ARENA_ARRAY(s->arena, int, o->shapes.n);
@@ -106,11 +115,22 @@ static bool frontend_options(Session *s, FrontendOptions *f) {
   for (int k = 0; k < o->consts.n; k++) {
     Tensor *t = ARENA_NEW(s->arena, Tensor);
     if (!tensor_named(s, "--const", o->consts.v[k], &consts[k].name, t)) return false;
-    consts[k] = (FrontendConst){.name = consts[k].name, .dtype = t->dtype, .rank = t->rank, .dims = t->dims, .data = t->data};
+    consts[k] = (FrontendConst){.name = consts[k].name,
+                                .dtype = t->dtype,
+                                .rank = t->rank,
+                                .dims = t->dims,
+                                .data = t->data};
   }
-  *f = (FrontendOptions){.consts = consts, .n_consts = o->consts.n,
-                         .external_dir = o->external_dir, .dim_names = dim_names, .dim_values = values, .n_dims = o->dims.n,
-                         .shape_inputs = inputs, .shape_dims = (const int64_t *const *)shapes, .shape_ranks = ranks, .n_shapes = o->shapes.n};
+  *f = (FrontendOptions){.consts = consts,
+                         .n_consts = o->consts.n,
+                         .external_dir = o->external_dir,
+                         .dim_names = dim_names,
+                         .dim_values = values,
+                         .n_dims = o->dims.n,
+                         .shape_inputs = inputs,
+                         .shape_dims = (const int64_t *const *)shapes,
+                         .shape_ranks = ranks,
+                         .n_shapes = o->shapes.n};
   return true;
 }
 
@@ -155,9 +175,19 @@ bool session_passes(Session *s) {
   const Options *o = s->o;
   int64_t threads = 64;
   if (o->threads && !args_number("--threads", o->threads, 1, 1024, &threads)) return false;
-  PassCtx c = {.model = s->model, .target = s->target, .opt_level = s->opt_level, .max_threads = (int)threads, .winograd = true};
-  const PassOptions p = {.passes = o->passes, .disabled = o->disabled.v, .n_disabled = o->disabled.n, .print_after = o->print_after,
-                         .ir_dir = s->ir_dir ? s->ir_dir : o->ir_dir, .time = o->time_passes, .progress = on_pass, .progress_user = s};
+  PassCtx c = {.model = s->model,
+               .target = s->target,
+               .opt_level = s->opt_level,
+               .max_threads = (int)threads,
+               .winograd = true};
+  const PassOptions p = {.passes = o->passes,
+                         .disabled = o->disabled.v,
+                         .n_disabled = o->disabled.n,
+                         .print_after = o->print_after,
+                         .ir_dir = s->ir_dir ? s->ir_dir : o->ir_dir,
+                         .time = o->time_passes,
+                         .progress = on_pass,
+                         .progress_user = s};
   const double start = clock_seconds();
   c.scratch = arena_child(s->arena);
   const bool ok = passes_run(&c, &p);
@@ -166,7 +196,9 @@ bool session_passes(Session *s) {
   return ok;
 }
 
-/* ---- progress and time ------------------------------------------------------------------------------------------------ */
+/* ---- progress and time
+ * ------------------------------------------------------------------------------------------------
+ */
 double clock_seconds(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
@@ -175,8 +207,10 @@ double clock_seconds(void) {
 
 void progress_show(Session *s, const char *what, int k, int n) {
   if (!s->show_progress) return;
-  if (n > 0) fprintf(stderr, "\r\x1b[K[%d/%d] %s", k, n, what);
-  else fprintf(stderr, "\r\x1b[K%s", what);
+  if (n > 0)
+    fprintf(stderr, "\r\x1b[K[%d/%d] %s", k, n, what);
+  else
+    fprintf(stderr, "\r\x1b[K%s", what);
   fflush(stderr);
   s->progress_shown = true;
 }

@@ -1,5 +1,6 @@
-/* Maps model files and external data. The kernel resolves external paths (openat2 with RESOLVE_BENEATH and
- * RESOLVE_NO_SYMLINKS); where it has no openat2 the path is walked one component at a time with O_NOFOLLOW. */
+/* Maps model files and external data. The kernel resolves external paths (openat2 with
+ * RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS); where it has no openat2 the path is walked one
+ * component at a time with O_NOFOLLOW. */
 #define _GNU_SOURCE
 #include "frontend/filemap.h"
 #include <errno.h>
@@ -11,16 +12,20 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static bool map_fd(Diag *d, const Loc *loc, int fd, const char *what, ErrCode bad, bool single, FileMap *out) {
+static bool map_fd(Diag *d, const Loc *loc, int fd, const char *what, ErrCode bad, bool single,
+                   FileMap *out) {
   struct stat st;
-  if (fstat(fd, &st) != 0) return diag_error(d, loc, ERR_IO, "cannot read %s: %s", what, strerror(errno));
+  if (fstat(fd, &st) != 0)
+    return diag_error(d, loc, ERR_IO, "cannot read %s: %s", what, strerror(errno));
   if (!S_ISREG(st.st_mode)) return diag_error(d, loc, bad, "%s is not a regular file", what);
   if (single && st.st_nlink > 1)
-    return diag_error(d, loc, ERR_EXTERNAL_PATH, "%s has more than one hard link, so it may lie elsewhere", what);
+    return diag_error(d, loc, ERR_EXTERNAL_PATH,
+                      "%s has more than one hard link, so it may lie elsewhere", what);
   *out = (FileMap){.size = (size_t)st.st_size};
   if (st.st_size == 0) return true;
   void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-  if (p == MAP_FAILED) return diag_error(d, loc, ERR_IO, "cannot map %s: %s", what, strerror(errno));
+  if (p == MAP_FAILED)
+    return diag_error(d, loc, ERR_IO, "cannot map %s: %s", what, strerror(errno));
   out->data = p;
   return true;
 }
@@ -59,7 +64,8 @@ static int open_by_parts(int root, const char *path) {
     }
     memcpy(part, path, n);
     part[n] = 0;
-    const int fd = openat(dir, part, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (last ? 0 : O_DIRECTORY));
+    const int fd = openat(
+        dir, part, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (last ? 0 : O_DIRECTORY));
     const int saved = errno;
     close(dir);
     errno = saved;
@@ -78,20 +84,26 @@ static int open_beneath(int root, const char *path) {
   return open_by_parts(root, path);
 }
 
-bool file_map_beneath(Diag *d, const Loc *loc, const char *root, const char *location, FileMap *out) {
+bool file_map_beneath(Diag *d, const Loc *loc, const char *root, const char *location,
+                      FileMap *out) {
   if (!path_is_plain(location)) {
-    diag_error(d, loc, ERR_EXTERNAL_PATH, "external data \"%s\" is not a plain relative path", location);
+    diag_error(d, loc, ERR_EXTERNAL_PATH, "external data \"%s\" is not a plain relative path",
+               location);
     diag_hint(d, "--external-data-dir=DIR names another directory for external data");
     return false;
   }
   const int dir = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-  if (dir < 0) return diag_error(d, loc, ERR_IO, "cannot open directory \"%s\": %s", root, strerror(errno));
+  if (dir < 0)
+    return diag_error(d, loc, ERR_IO, "cannot open directory \"%s\": %s", root, strerror(errno));
   const int fd = open_beneath(dir, location);
   const int err = errno;
   close(dir);
   if (fd < 0 && (err == ELOOP || err == EXDEV))
-    return diag_error(d, loc, ERR_EXTERNAL_PATH, "external data \"%s\" goes through a symbolic link", location);
-  if (fd < 0) return diag_error(d, loc, ERR_IO, "cannot open external data \"%s\": %s", location, strerror(err));
+    return diag_error(d, loc, ERR_EXTERNAL_PATH,
+                      "external data \"%s\" goes through a symbolic link", location);
+  if (fd < 0)
+    return diag_error(d, loc, ERR_IO, "cannot open external data \"%s\": %s", location,
+                      strerror(err));
   const bool ok = map_fd(d, loc, fd, "external data", ERR_EXTERNAL, true, out);
   close(fd);
   return ok;

@@ -1,4 +1,5 @@
-/* Files: mapping, and opening external data without leaving its directory; internal to frontend/. */
+/* Files: mapping, and opening external data without leaving its directory; internal to frontend/.
+ */
 #pragma once
 #include "ir/diag.h"
 
@@ -9,6 +10,7 @@ typedef struct FileMap {
 
 /* Maps a regular file read-only; it stays mapped for the life of the process. */
 bool file_map(Diag *d, const Loc *loc, const char *path, FileMap *out);
-/* Maps `location`, a relative path, below directory `root`: no "..", no symbolic link anywhere, a regular file
- * with one name. */
-bool file_map_beneath(Diag *d, const Loc *loc, const char *root, const char *location, FileMap *out);
+/* Maps `location`, a relative path, below directory `root`: no "..", no symbolic link anywhere, a
+ * regular file with one name. */
+bool file_map_beneath(Diag *d, const Loc *loc, const char *root, const char *location,
+                      FileMap *out);

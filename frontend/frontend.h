@@ -1,4 +1,5 @@
-/* ONNX → graph IR. The file is hostile until proven otherwise: wire scan, budgeted decoding, then import. */
+/* ONNX → graph IR. The file is hostile until proven otherwise: wire scan, budgeted decoding, then
+ * import. */
 #pragma once
 #include "ir/graph.h"
 
@@ -11,18 +12,25 @@ typedef struct FrontendConst { /* an input that becomes a constant */
 } FrontendConst;
 
 typedef struct FrontendOptions {
-  const char *external_dir;   /* root for external data; NULL: the model's own directory */
-  size_t max_memory;          /* budget of decoding, bytes; 0: 16× file + 256 MiB */
+  const char *external_dir; /* root for external data; NULL: the model's own directory */
+  size_t max_memory; /* budget of decoding, bytes; 0: 16× file + 256 MiB */
   /* Fixed symbols and shapes (--dim, --shape), applied to the graph's inputs. */
-  const char *const *dim_names; const int64_t *dim_values; int n_dims;
-  const char *const *shape_inputs; const int64_t *const *shape_dims; const int *shape_ranks; int n_shapes;
-  const FrontendConst *consts; int n_consts; /* --const */
+  const char *const *dim_names;
+  const int64_t *dim_values;
+  int n_dims;
+  const char *const *shape_inputs;
+  const int64_t *const *shape_dims;
+  const int *shape_ranks;
+  int n_shapes;
+  const FrontendConst *consts;
+  int n_consts; /* --const */
 } FrontendOptions;
 
-/* Reads, checks, upgrades to the newest opset, infers. NULL on error (all reported in d). The file stays
- * mapped for the life of `a` (constants point into it). */
+/* Reads, checks, upgrades to the newest opset, infers. NULL on error (all reported in d). The file
+ * stays mapped for the life of `a` (constants point into it). */
 Model *frontend_load(Arena *a, Diag *d, const char *path, const FrontendOptions *o);
 /* The same from memory (fuzzers, Python); `data` must live as long as the model. */
-Model *frontend_load_memory(Arena *a, Diag *d, const void *data, size_t size, const char *name, const FrontendOptions *o);
+Model *frontend_load_memory(Arena *a, Diag *d, const void *data, size_t size, const char *name,
+                            const FrontendOptions *o);
 /* One TensorProto (.pb file) as a constant; used for inputs of tests and `burin run`. */
 ConstData *frontend_load_tensor(Model *m, const char *path);

@@ -1,5 +1,5 @@
-/* State of one import; internal to frontend/. tensor.c decodes tensors, attr.c attributes and types,
- * import.c graphs, functions and nodes, upgrade*.c old forms of operators. */
+/* State of one import; internal to frontend/. tensor.c decodes tensors, attr.c attributes and
+ * types, import.c graphs, functions and nodes, upgrade*.c old forms of operators. */
 #pragma once
 #include "frontend/filemap.h"
 #include "frontend/frontend.h"
@@ -7,7 +7,13 @@
 #include "ir/op.h"
 #include "onnx.pb-c.h"
 
-enum { MAX_NODES = 1000000, NEWEST_OPSET = 28, ONNX_IR_NEWEST = 14, OLDEST_OPSET = 1, MAX_DIM_BITS = 48 };
+enum {
+  MAX_NODES = 1000000,
+  NEWEST_OPSET = 28,
+  ONNX_IR_NEWEST = 14,
+  OLDEST_OPSET = 1,
+  MAX_DIM_BITS = 48
+};
 
 typedef struct Opsets { /* versions of the domains that a model or function imports */
   int n;
@@ -38,26 +44,32 @@ typedef struct Import {
   StrMap declared;     /* name of a main graph value → its ValueInfoProto */
   StrMap dims;         /* dim_param → Expr */
   StrMap symbol_names; /* sanitised names in use */
-  bool *dim_used, *shape_used, *const_used; /* which --dim, --shape and --const options met something */
+  bool *dim_used, *shape_used,
+      *const_used; /* which --dim, --shape and --const options met something */
   int nodes;           /* made so far */
 } Import;
 
 /* ---- tensor.c */
 /* NULL on error. `loc` names the tensor. */
 ConstData *import_tensor(Import *im, const Onnx__TensorProto *t, const char *name, const Loc *loc);
-ConstData *import_sparse_tensor(Import *im, const Onnx__SparseTensorProto *t, const char *name, const Loc *loc);
+ConstData *import_sparse_tensor(Import *im, const Onnx__SparseTensorProto *t, const char *name,
+                                const Loc *loc);
 
 /* ---- attr.c */
 /* False on error. Graph attributes are left to the importer (kind AT_GRAPH, graph NULL). */
 bool import_attr(Import *im, const Onnx__AttributeProto *p, const Loc *loc, Attr *out);
-int attr_proto_type(const Onnx__AttributeProto *p); /* type, or what the filled field says; 0: none */
+int attr_proto_type(
+    const Onnx__AttributeProto *p); /* type, or what the filled field says; 0: none */
 
 /* ---- types.c */
 /* Sets kind, dtype, and where known rank and dims of v. */
 bool import_type(Import *im, Value *v, const Onnx__TypeProto *t, const Loc *loc);
-const char *type_text(Arena *a, const Onnx__TypeProto *t); /* "f32", "seq(f32)"; NULL when malformed */
-bool import_bind_shape(Import *im, const Onnx__ValueInfoProto *p, const Loc *loc); /* for all inputs before the first import_main_input */
-Value *import_main_input(Import *im, const Onnx__ValueInfoProto *p, const Loc *loc); /* NULL on error; p->name is set */
+const char *type_text(Arena *a,
+                      const Onnx__TypeProto *t); /* "f32", "seq(f32)"; NULL when malformed */
+bool import_bind_shape(Import *im, const Onnx__ValueInfoProto *p,
+                       const Loc *loc); /* for all inputs before the first import_main_input */
+Value *import_main_input(Import *im, const Onnx__ValueInfoProto *p,
+                         const Loc *loc); /* NULL on error; p->name is set */
 
 /* ---- upgrade.c */
 /* A node as the file gives it, on its way to the newest form. */
@@ -78,6 +90,9 @@ bool upgrade_known(const char *domain, const char *op);   /* some row is about i
 bool upgrade_node(Import *im, OldNode *n);                /* false: error reported */
 
 /* ---- import.c */
-Node *import_emit(Import *im, Graph *g, const OpRow *row, int n_in, Value *const *in, const Loc *loc); /* NULL: too many nodes */
-bool import_infer(Import *im, Node *n); /* infers where all inputs are known; inside regions errors wait for the owner */
+Node *import_emit(Import *im, Graph *g, const OpRow *row, int n_in, Value *const *in,
+                  const Loc *loc); /* NULL: too many nodes */
+bool import_infer(
+    Import *im,
+    Node *n); /* infers where all inputs are known; inside regions errors wait for the owner */
 bool import_model(Import *im, const Onnx__ModelProto *p);

@@ -1,7 +1,7 @@
 /* The public entries: map, scan and decode, import. */
+#include <string.h>
 #include "frontend/import.h"
 #include "frontend/wire.h"
-#include <string.h>
 
 static const char *dir_name(Arena *a, const char *path) {
   const char *slash = strrchr(path, '/');
@@ -14,8 +14,16 @@ static size_t budget_of(const FrontendOptions *o, size_t size) {
   return size > (SIZE_MAX >> 5) ? SIZE_MAX : 16 * size + ((size_t)256 << 20);
 }
 
-static Import import_state(Arena *a, Diag *d, Model *m, const void *data, size_t size, const char *name, const FrontendOptions *o) {
-  Import im = {.arena = a, .scratch = arena_child(a), .m = m, .d = d, .o = o, .file = data, .file_size = size, .path = name};
+static Import import_state(Arena *a, Diag *d, Model *m, const void *data, size_t size,
+                           const char *name, const FrontendOptions *o) {
+  Import im = {.arena = a,
+               .scratch = arena_child(a),
+               .m = m,
+               .d = d,
+               .o = o,
+               .file = data,
+               .file_size = size,
+               .path = name};
   im.budget = budget_of(o, size);
   im.dim_used = ARENA_ARRAY(im.scratch, bool, o->n_dims);
   im.const_used = ARENA_ARRAY(im.scratch, bool, o->n_consts);
@@ -23,7 +31,8 @@ static Import import_state(Arena *a, Diag *d, Model *m, const void *data, size_t
   return im;
 }
 
-static Model *load(Arena *a, Diag *d, const void *data, size_t size, const char *name, const char *dir, const FrontendOptions *o) {
+static Model *load(Arena *a, Diag *d, const void *data, size_t size, const char *name,
+                   const char *dir, const FrontendOptions *o) {
   static const FrontendOptions none = {0};
   if (!o) o = &none;
   Model *m = model_new(a, d);
@@ -32,14 +41,17 @@ static Model *load(Arena *a, Diag *d, const void *data, size_t size, const char 
   if (size == 0) return diag_error(d, &loc, ERR_NOT_ONNX, "the file is empty"), NULL;
   Import im = import_state(a, d, m, data, size, m->file, o);
   im.dir = o->external_dir ? o->external_dir : dir;
-  Onnx__ModelProto *p =
-      (Onnx__ModelProto *)wire_decode(im.scratch, d, &loc, data, size, &onnx__model_proto__descriptor, im.budget);
+  Onnx__ModelProto *p = (Onnx__ModelProto *)wire_decode(im.scratch, d, &loc, data, size,
+                                                        &onnx__model_proto__descriptor, im.budget);
+  if (!p && *(const uint8_t *)data != 0x08)
+    diag_note(d, "the file does not begin as ONNX models do");
   const bool ok = p && import_model(&im, p);
   arena_free(im.scratch);
   return ok ? m : NULL;
 }
 
-Model *frontend_load_memory(Arena *a, Diag *d, const void *data, size_t size, const char *name, const FrontendOptions *o) {
+Model *frontend_load_memory(Arena *a, Diag *d, const void *data, size_t size, const char *name,
+                            const FrontendOptions *o) {
   return load(a, d, data, size, name, NULL, o);
 }
 
@@ -57,9 +69,10 @@ ConstData *frontend_load_tensor(Model *m, const char *path) {
   if (!file_map(m->diag, &loc, path, &f)) return NULL;
   Import im = import_state(m->arena, m->diag, m, f.data, f.size, path, &none);
   im.dir = dir_name(m->arena, path);
-  Onnx__TensorProto *t =
-      (Onnx__TensorProto *)wire_decode(im.scratch, m->diag, &loc, f.data, f.size, &onnx__tensor_proto__descriptor, im.budget);
-  ConstData *c = t ? import_tensor(&im, t, t->name ? arena_strdup(m->arena, t->name) : NULL, &loc) : NULL;
+  Onnx__TensorProto *t = (Onnx__TensorProto *)wire_decode(
+      im.scratch, m->diag, &loc, f.data, f.size, &onnx__tensor_proto__descriptor, im.budget);
+  ConstData *c =
+      t ? import_tensor(&im, t, t->name ? arena_strdup(m->arena, t->name) : NULL, &loc) : NULL;
   arena_free(im.scratch);
   return c;
 }

@@ -1,7 +1,7 @@
-/* ONNX asks for nodes in topological order; files that are not are sorted here. A node depends on what it
- * reads and on what its regions read from outside. */
-#include "frontend/scope.h"
+/* ONNX asks for nodes in topological order; files that are not are sorted here. A node depends on
+ * what it reads and on what its regions read from outside. */
 #include <string.h>
+#include "frontend/scope.h"
 
 typedef Onnx__NodeProto NodeProto;
 typedef Vec(const char *) Names;
@@ -24,7 +24,8 @@ static void region_reads(Arena *a, const Onnx__GraphProto *g, Names *out) {
   for (size_t k = 0; k < g->n_input; k++)
     if (g->input[k]->name) strmap_put(a, &own, g->input[k]->name, &own);
   for (size_t k = 0; k < g->n_node; k++) {
-    for (size_t i = 0; i < g->node[k]->n_output; i++) strmap_put(a, &own, g->node[k]->output[i], &own);
+    for (size_t i = 0; i < g->node[k]->n_output; i++)
+      strmap_put(a, &own, g->node[k]->output[i], &own);
     node_reads(a, g->node[k], &reads);
   }
   for (size_t k = 0; k < g->n_output; k++)
@@ -40,6 +41,7 @@ typedef struct Visit {
 
 typedef struct Order {
   Import *im;
+  const Scope *scope; /* holds the inputs and initializers */
   Arena *a;
   NodeProto *const *nodes;
   int n;
@@ -49,7 +51,9 @@ typedef struct Order {
   int *order, placed;
 } Order;
 
-static int maker_of(const Order *o, const char *name) { return (int)(intptr_t)strmap_get(&o->makers, name) - 1; }
+static int maker_of(const Order *o, const char *name) {
+  return (int)(intptr_t)strmap_get(&o->makers, name) - 1;
+}
 
 static void enter(Order *o, int node) {
   Visit v = {.node = node};
@@ -74,7 +78,8 @@ static bool cycle(Order *o, const Loc *loc, int node, const char *name) {
   l.node_name = o->nodes[node]->name;
   l.op = o->nodes[node]->op_type;
   l.domain = o->nodes[node]->domain;
-  return diag_error(o->im->d, &l, ERR_CYCLE, "the node's result \"%s\" is needed to compute it", name);
+  return diag_error(o->im->d, &l, ERR_CYCLE, "the node's result \"%s\" is needed to compute it",
+                    name);
 }
 
 static bool place_from(Order *o, int root, const Loc *loc) {
@@ -99,7 +104,9 @@ static bool place_from(Order *o, int root, const Loc *loc) {
 static bool place_all(Order *o, const Loc *loc) {
   for (int k = 0; k < o->n; k++)
     for (size_t i = 0; i < o->nodes[k]->n_output; i++)
-      if (*o->nodes[k]->output[i] && maker_of(o, o->nodes[k]->output[i]) < 0)
+      if (*o->nodes[k]->output[i] && maker_of(o, o->nodes[k]->output[i]) < 0 &&
+          !strmap_get(&o->scope->values,
+                      o->nodes[k]->output[i])) /* else it is defined twice, which is found later */
         strmap_put(o->a, &o->makers, o->nodes[k]->output[i], (void *)(intptr_t)(k + 1));
   for (int k = 0; k < o->n; k++) o->order[k] = k;
   if (is_sorted(o)) return true;
@@ -109,8 +116,10 @@ static bool place_all(Order *o, const Loc *loc) {
   return true;
 }
 
-bool node_order(Import *im, NodeProto *const *nodes, int n, const Loc *loc, int *order) {
-  Order o = {.im = im, .a = arena_child(im->scratch), .nodes = nodes, .n = n, .order = order};
+bool node_order(Import *im, const Scope *s, NodeProto *const *nodes, int n, const Loc *loc,
+                int *order) {
+  Order o = {
+      .im = im, .scope = s, .a = arena_child(im->scratch), .nodes = nodes, .n = n, .order = order};
   const bool ok = place_all(&o, loc);
   arena_free(o.a);
   return ok;

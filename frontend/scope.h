@@ -23,14 +23,18 @@ typedef struct Scope {
 extern const Value scope_absent; /* an optional input that a call left out */
 
 Value *scope_find(const Scope *s, const char *name); /* NULL: not defined */
-bool scope_define(Import *im, Scope *s, const char *name, const Value *v, const Loc *loc); /* false: defined twice */
+bool scope_define(Import *im, Scope *s, const char *name, const Value *v,
+                  const Loc *loc); /* false: defined twice */
 
 /* ---- order.c */
-/* Order in which the nodes can be imported: as they stand where that works. False: cycle, reported. */
-bool node_order(Import *im, Onnx__NodeProto *const *nodes, int n, const Loc *loc, int *order);
+/* Order in which the nodes can be imported: as they stand where that works. False: cycle, reported.
+ */
+bool node_order(Import *im, const Scope *s, Onnx__NodeProto *const *nodes, int n, const Loc *loc,
+                int *order);
 
 /* ---- check.c */
-bool opsets_read(Import *im, Onnx__OperatorSetIdProto *const *p, size_t n, const Loc *loc, Opsets *out);
+bool opsets_read(Import *im, Onnx__OperatorSetIdProto *const *p, size_t n, const Loc *loc,
+                 Opsets *out);
 int64_t opsets_find(const Opsets *o, const char *domain); /* 0: not imported */
 Function *function_find(const Import *im, const Onnx__NodeProto *n);
 bool functions_read(Import *im, const Onnx__ModelProto *p);

@@ -1,4 +1,5 @@
-/* Open addressing over XXH3. The order of entries is never looked at, so results do not depend on hashes. */
+/* Open addressing over XXH3. The order of entries is never looked at, so results do not depend on
+ * hashes. */
 #define XXH_INLINE_ALL
 #include "frontend/strmap.h"
 #include <string.h>
@@ -10,7 +11,9 @@ static uint32_t slot_of(const StrMap *m, const char *key) {
   return k;
 }
 
-void *strmap_get(const StrMap *m, const char *key) { return m->cap ? m->values[slot_of(m, key)] : NULL; }
+void *strmap_get(const StrMap *m, const char *key) {
+  return m->cap ? m->values[slot_of(m, key)] : NULL;
+}
 
 static void grow(Arena *a, StrMap *m) {
   const StrMap old = *m;

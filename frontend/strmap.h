@@ -1,4 +1,5 @@
-/* A map from strings to pointers; internal to frontend/. Keys are not copied and must outlive the map. */
+/* A map from strings to pointers; internal to frontend/. Keys are not copied and must outlive the
+ * map. */
 #pragma once
 #include "ir/arena.h"
 
@@ -8,4 +9,5 @@ typedef struct StrMap {
   uint32_t n, cap; /* cap: power of two or 0 */
 } StrMap;
 void *strmap_get(const StrMap *m, const char *key); /* NULL when absent */
-void strmap_put(Arena *a, StrMap *m, const char *key, void *value); /* value is not NULL; replaces */
+void strmap_put(Arena *a, StrMap *m, const char *key,
+                void *value); /* value is not NULL; replaces */

@@ -1,19 +1,25 @@
-/* TensorProto and SparseTensorProto → ConstData. Large raw_data stays a slice of the mapped file; typed
- * fields are narrowed and sub-byte types unpacked to one byte per element, into the model's arena. Nothing
- * here trusts a length: sizes are multiplied with checks and compared with what the file really holds. */
-#include "frontend/import.h"
-#include "frontend/wire.h"
+/* TensorProto and SparseTensorProto → ConstData. Large raw_data stays a slice of the mapped file;
+ * typed fields are narrowed and sub-byte types unpacked to one byte per element, into the model's
+ * arena. Nothing here trusts a length: sizes are multiplied with checks and compared with what the
+ * file really holds. */
 #include <stdlib.h>
 #include <string.h>
+#include "frontend/import.h"
+#include "frontend/wire.h"
 
 typedef Onnx__TensorProto Tensor;
 
-static bool tensor_shape(Import *im, const int64_t *dims, size_t n, const Loc *loc, int64_t *count) {
-  if (n > MAX_RANK) return diag_error(im->d, loc, ERR_LIMIT, "tensor has %zu dimensions; the limit is %d", n, MAX_RANK);
+static bool tensor_shape(Import *im, const int64_t *dims, size_t n, const Loc *loc,
+                         int64_t *count) {
+  if (n > MAX_RANK)
+    return diag_error(im->d, loc, ERR_LIMIT, "tensor has %zu dimensions; the limit is %d", n,
+                      MAX_RANK);
   *count = 1;
   bool zero = false;
   for (size_t k = 0; k < n; k++) {
-    if (dims[k] < 0) return diag_error(im->d, loc, ERR_TENSOR_SHAPE, "dimension %zu is %lld", k, (long long)dims[k]);
+    if (dims[k] < 0)
+      return diag_error(im->d, loc, ERR_TENSOR_SHAPE, "dimension %zu is %lld", k,
+                        (long long)dims[k]);
     if (dims[k] == 0) zero = true;
   }
   for (size_t k = 0; k < n && !zero; k++)
@@ -23,9 +29,10 @@ static bool tensor_shape(Import *im, const int64_t *dims, size_t n, const Loc *l
   return true;
 }
 
-static bool size_error(Import *im, const Loc *loc, const char *field, int64_t has, int64_t needs, const char *unit) {
-  return diag_error(im->d, loc, ERR_TENSOR_SIZE, "%s has %lld %s, the shape needs %lld", field, (long long)has, unit,
-                    (long long)needs);
+static bool size_error(Import *im, const Loc *loc, const char *field, int64_t has, int64_t needs,
+                       const char *unit) {
+  return diag_error(im->d, loc, ERR_TENSOR_SIZE, "%s has %lld %s, the shape needs %lld", field,
+                    (long long)has, unit, (long long)needs);
 }
 
 static int64_t packed_bytes(DType t, int64_t count) {
@@ -35,7 +42,8 @@ static int64_t packed_bytes(DType t, int64_t count) {
 
 /* Sub-byte elements lie in a byte from the low bits up; signed integers are extended. */
 static void *unpack_bits(Arena *a, DType t, const uint8_t *raw, int64_t count) {
-  const int bits = dtype_rows[t].bits, per = 8 / bits, mask = (1 << bits) - 1, sign = 1 << (bits - 1);
+  const int bits = dtype_rows[t].bits, per = 8 / bits, mask = (1 << bits) - 1,
+            sign = 1 << (bits - 1);
   const bool extend = dtype_rows[t].cls == DC_SINT;
   uint8_t *out = arena_alloc(a, (size_t)count);
   for (int64_t k = 0; k < count; k++) {
@@ -61,7 +69,8 @@ static const void *from_raw(Import *im, DType t, const uint8_t *raw, int64_t cou
   return t == DT_BOOL ? normal_bools(im->arena, raw, count) : raw;
 }
 
-static bool raw_bytes(Import *im, const Tensor *t, const Loc *loc, const uint8_t **raw, int64_t *n, bool *stays) {
+static bool raw_bytes(Import *im, const Tensor *t, const Loc *loc, const uint8_t **raw, int64_t *n,
+                      bool *stays) {
   *stays = t->raw_data.len >= WIRE_SLICE;
   *raw = t->raw_data.data;
   *n = (int64_t)t->raw_data.len;
@@ -75,12 +84,15 @@ static bool raw_bytes(Import *im, const Tensor *t, const Loc *loc, const uint8_t
   return true;
 }
 
-/* ---- external data ----------------------------------------------------------------------------------- */
-static bool entry_number(Import *im, const Loc *loc, const char *key, const char *text, int64_t *out) {
+/* ---- external data
+ * ----------------------------------------------------------------------------------- */
+static bool entry_number(Import *im, const Loc *loc, const char *key, const char *text,
+                         int64_t *out) {
   char *end;
   const long long v = strtoll(text, &end, 10);
   if (*text < '0' || *text > '9' || *end || v < 0 || v == INT64_MAX)
-    return diag_error(im->d, loc, ERR_EXTERNAL, "%s of external data is \"%s\", not a number", key, text);
+    return diag_error(im->d, loc, ERR_EXTERNAL, "%s of external data is \"%s\", not a number", key,
+                      text);
   *out = v;
   return true;
 }
@@ -98,7 +110,8 @@ static FileMap *external_file(Import *im, const Loc *loc, const char *location) 
   return f;
 }
 
-static bool external_bytes(Import *im, const Tensor *t, const Loc *loc, const uint8_t **raw, int64_t *n) {
+static bool external_bytes(Import *im, const Tensor *t, const Loc *loc, const uint8_t **raw,
+                           int64_t *n) {
   const char *location = NULL;
   int64_t offset = 0, length = -1;
   for (size_t k = 0; k < t->n_external_data; k++) {
@@ -113,14 +126,17 @@ static bool external_bytes(Import *im, const Tensor *t, const Loc *loc, const ui
   if (!f) return false;
   const int64_t size = (int64_t)f->size;
   if (offset > size || (length >= 0 && length > size - offset))
-    return diag_error(im->d, loc, ERR_EXTERNAL, "external data \"%s\" has %lld bytes; offset %lld and length %lld lie outside",
-                      location, (long long)size, (long long)offset, (long long)length);
+    return diag_error(
+        im->d, loc, ERR_EXTERNAL,
+        "external data \"%s\" has %lld bytes; offset %lld and length %lld lie outside", location,
+        (long long)size, (long long)offset, (long long)length);
   *raw = f->data ? f->data + offset : NULL;
   *n = length < 0 ? size - offset : length;
   return true;
 }
 
-/* ---- typed fields -------------------------------------------------------------------------------------- */
+/* ---- typed fields
+ * -------------------------------------------------------------------------------------- */
 typedef enum Field { F_FLOAT, F_INT32, F_INT64, F_DOUBLE, F_UINT64, F_STRING } Field;
 
 static Field field_of(DType t) {
@@ -138,12 +154,14 @@ static Field field_of(DType t) {
 }
 
 static size_t field_count(const Tensor *t, Field f) {
-  const size_t n[] = {t->n_float_data, t->n_int32_data, t->n_int64_data, t->n_double_data, t->n_uint64_data, t->n_string_data};
+  const size_t n[] = {t->n_float_data,  t->n_int32_data,  t->n_int64_data,
+                      t->n_double_data, t->n_uint64_data, t->n_string_data};
   return n[f];
 }
 
 static const char *field_name(Field f) {
-  static const char *const names[] = {"float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data"};
+  static const char *const names[] = {"float_data",  "int32_data",  "int64_data",
+                                      "double_data", "uint64_data", "string_data"};
   return names[f];
 }
 
@@ -167,11 +185,14 @@ static const void *import_strings(Import *im, const Tensor *t, const Loc *loc) {
   return out;
 }
 
-static const void *from_fields(Import *im, const Tensor *t, DType dt, int64_t count, const Loc *loc) {
+static const void *from_fields(Import *im, const Tensor *t, DType dt, int64_t count,
+                               const Loc *loc) {
   const Field f = field_of(dt);
   const int64_t has = (int64_t)field_count(t, f);
   const bool packed = dtype_rows[dt].bits < 8;
-  const int64_t needs = packed ? packed_bytes(dt, count) : dtype_rows[dt].cls == DC_COMPLEX ? 2 * count : count;
+  const int64_t needs = packed                             ? packed_bytes(dt, count)
+                        : dtype_rows[dt].cls == DC_COMPLEX ? 2 * count
+                                                           : count;
   if (has != needs) {
     size_error(im, loc, field_name(f), has, needs, "elements");
     return NULL;
@@ -185,14 +206,18 @@ static const void *from_fields(Import *im, const Tensor *t, DType dt, int64_t co
     case F_STRING: return import_strings(im, t, loc);
     default: break;
   }
-  const uint8_t *low = narrow(packed ? im->scratch : im->arena, t->int32_data, 4, packed ? 1 : (size_t)dtype_bytes(dt), n);
+  const uint8_t *low = narrow(packed ? im->scratch : im->arena, t->int32_data, 4,
+                              packed ? 1 : (size_t)dtype_bytes(dt), n);
   if (packed) return unpack_bits(im->arena, dt, low, count);
   return dt == DT_BOOL ? normal_bools(im->arena, low, count) : low;
 }
 
-/* ---- whole tensors ----------------------------------------------------------------------------------------- */
-static const void *tensor_data(Import *im, const Tensor *t, DType dt, int64_t count, const Loc *loc) {
-  const bool external = t->has_data_location && t->data_location == ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL;
+/* ---- whole tensors
+ * ----------------------------------------------------------------------------------------- */
+static const void *tensor_data(Import *im, const Tensor *t, DType dt, int64_t count,
+                               const Loc *loc) {
+  const bool external =
+      t->has_data_location && t->data_location == ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL;
   if (!external && !t->has_raw_data) return from_fields(im, t, dt, count, loc);
   if (dt == DT_STR) {
     diag_error(im->d, loc, ERR_TENSOR_TYPE, "strings cannot be raw or external data");
@@ -201,7 +226,8 @@ static const void *tensor_data(Import *im, const Tensor *t, DType dt, int64_t co
   const uint8_t *raw;
   int64_t n;
   bool stays = true;
-  if (external ? !external_bytes(im, t, loc, &raw, &n) : !raw_bytes(im, t, loc, &raw, &n, &stays)) return NULL;
+  if (external ? !external_bytes(im, t, loc, &raw, &n) : !raw_bytes(im, t, loc, &raw, &n, &stays))
+    return NULL;
   const int64_t needs = packed_bytes(dt, count);
   if (n != needs) {
     size_error(im, loc, external ? "external data" : "raw_data", n, needs, "bytes");
@@ -217,7 +243,8 @@ ConstData *import_tensor(Import *im, const Tensor *t, const char *name, const Lo
   int64_t count;
   if (dt == DT_NONE) {
     const bool later = number > 26 && number <= ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT6E3M2;
-    diag_error(im->d, loc, later ? ERR_UNSUPPORTED : ERR_TENSOR_TYPE, "tensor has element type %d, which is %s", number,
+    diag_error(im->d, loc, later ? ERR_UNSUPPORTED : ERR_TENSOR_TYPE,
+               "tensor has element type %d, which is %s", number,
                later ? "not supported" : "no ONNX type");
     return NULL;
   }
@@ -231,10 +258,14 @@ ConstData *import_tensor(Import *im, const Tensor *t, const char *name, const Lo
   return const_new(im->m, name, dt, (int)t->n_dims, t->dims, data);
 }
 
-/* ---- sparse ----------------------------------------------------------------------------------------------- */
+/* ---- sparse
+ * -----------------------------------------------------------------------------------------------
+ */
 /* Position of the k-th value: its linear index, or one coordinate per dimension. */
-static bool sparse_position(const ConstData *indices, int rank, const int64_t *dims, int64_t count, int64_t k, int64_t *at) {
-  if (indices->rank == 1) *at = const_int(indices, k);
+static bool sparse_position(const ConstData *indices, int rank, const int64_t *dims, int64_t count,
+                            int64_t k, int64_t *at) {
+  if (indices->rank == 1)
+    *at = const_int(indices, k);
   else {
     *at = 0;
     for (int d = 0; d < rank; d++) {
@@ -252,13 +283,15 @@ static bool sparse_parts_ok(const ConstData *v, const ConstData *i, size_t rank)
   return i->rank == 2 && i->dims[0] == v->count && i->dims[1] == (int64_t)rank;
 }
 
-ConstData *import_sparse_tensor(Import *im, const Onnx__SparseTensorProto *t, const char *name, const Loc *loc) {
+ConstData *import_sparse_tensor(Import *im, const Onnx__SparseTensorProto *t, const char *name,
+                                const Loc *loc) {
   int64_t count;
   if (!t->values || !t->indices) {
     diag_error(im->d, loc, ERR_TENSOR_SHAPE, "sparse tensor lacks values or indices");
     return NULL;
   }
-  const ConstData *v = import_tensor(im, t->values, NULL, loc), *i = v ? import_tensor(im, t->indices, NULL, loc) : NULL;
+  const ConstData *v = import_tensor(im, t->values, NULL, loc),
+                  *i = v ? import_tensor(im, t->indices, NULL, loc) : NULL;
   if (!i || !tensor_shape(im, t->dims, t->n_dims, loc, &count)) return NULL;
   if (!sparse_parts_ok(v, i, t->n_dims)) {
     diag_error(im->d, loc, ERR_TENSOR_SHAPE, "values and indices of the sparse tensor do not fit");
@@ -266,7 +299,8 @@ ConstData *import_sparse_tensor(Import *im, const Onnx__SparseTensorProto *t, co
   }
   const size_t bytes = (size_t)dtype_bytes(v->dtype);
   if ((size_t)count > im->budget / bytes) {
-    diag_error(im->d, loc, ERR_LIMIT, "sparse tensor has %lld elements, more than the memory budget", (long long)count);
+    diag_error(im->d, loc, ERR_LIMIT,
+               "sparse tensor has %lld elements, more than the memory budget", (long long)count);
     return NULL;
   }
   im->budget -= (size_t)count * bytes;
@@ -274,7 +308,8 @@ ConstData *import_sparse_tensor(Import *im, const Onnx__SparseTensorProto *t, co
   for (int64_t k = 0; k < v->count; k++) {
     int64_t at;
     if (!sparse_position(i, (int)t->n_dims, t->dims, count, k, &at)) {
-      diag_error(im->d, loc, ERR_TENSOR_SHAPE, "index %lld of the sparse tensor lies outside its shape", (long long)k);
+      diag_error(im->d, loc, ERR_TENSOR_SHAPE,
+                 "index %lld of the sparse tensor lies outside its shape", (long long)k);
       return NULL;
     }
     memcpy(dense + (size_t)at * bytes, (const uint8_t *)v->data + (size_t)k * bytes, bytes);

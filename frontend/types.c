@@ -1,13 +1,18 @@
-/* Types: their text, dimensions and symbols, and the inputs of the main graph with what --dim and --shape fix. */
-#include "frontend/import.h"
+/* Types: their text, dimensions and symbols, and the inputs of the main graph with what --dim and
+ * --shape fix. */
 #include <string.h>
+#include "frontend/import.h"
 
 static void type_print(StrBuf *b, const Onnx__TypeProto *t, bool *ok) {
   const Onnx__TypeProto *inner = NULL;
   DType dt = DT_NONE;
   switch (t->value_case) {
-    case ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE: dt = dtype_from_onnx(t->tensor_type->elem_type); break;
-    case ONNX__TYPE_PROTO__VALUE_SPARSE_TENSOR_TYPE: dt = dtype_from_onnx(t->sparse_tensor_type->elem_type); break;
+    case ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE:
+      dt = dtype_from_onnx(t->tensor_type->elem_type);
+      break;
+    case ONNX__TYPE_PROTO__VALUE_SPARSE_TENSOR_TYPE:
+      dt = dtype_from_onnx(t->sparse_tensor_type->elem_type);
+      break;
     case ONNX__TYPE_PROTO__VALUE_SEQUENCE_TYPE: inner = t->sequence_type->elem_type; break;
     case ONNX__TYPE_PROTO__VALUE_OPTIONAL_TYPE: inner = t->optional_type->elem_type; break;
     default: break;
@@ -34,9 +39,11 @@ const char *type_text(Arena *a, const Onnx__TypeProto *t) {
 static const char *symbol_name(Import *im, const char *name) {
   char *s = arena_printf(im->arena, "%s%s", *name >= '0' && *name <= '9' ? "d" : "", name);
   for (char *p = s; *p; p++)
-    if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9'))) *p = '_';
+    if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9')))
+      *p = '_';
   const char *unique = s;
-  for (int k = 2; strmap_get(&im->symbol_names, unique); k += k < 64 ? 1 : (int)im->symbol_names.n) unique = arena_printf(im->arena, "%s_%d", s, k);
+  for (int k = 2; strmap_get(&im->symbol_names, unique); k += k < 64 ? 1 : (int)im->symbol_names.n)
+    unique = arena_printf(im->arena, "%s_%d", s, k);
   strmap_put(im->scratch, &im->symbol_names, unique, s);
   return unique;
 }
@@ -74,32 +81,42 @@ static const Expr *named_dim(Import *im, const char *name) {
   return e;
 }
 
-/* A dimension of 0 means "unknown" to some exporters and an empty tensor to others: both fit a symbol from 0 up.
- * A vector of 0 elements is taken at its word: it is an empty list of axes or the like. */
-static const Expr *import_dim(Import *im, const Value *v, const Onnx__TensorShapeProto__Dimension *d, int k, bool vector) {
+/* A dimension of 0 means "unknown" to some exporters and an empty tensor to others: both fit a
+ * symbol from 0 up. A vector of 0 elements is taken at its word: it is an empty list of axes or the
+ * like. */
+static const Expr *import_dim(Import *im, const Value *v,
+                              const Onnx__TensorShapeProto__Dimension *d, int k, bool vector) {
   const bool number = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
-  if (number && (d->dim_value > 0 || (d->dim_value == 0 && vector))) return ex_i64(im->m->pool, d->dim_value);
-  if (d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM && !is_anonymous(d->dim_param))
+  if (number && (d->dim_value > 0 || (d->dim_value == 0 && vector)))
+    return ex_i64(im->m->pool, d->dim_value);
+  if (d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM &&
+      !is_anonymous(d->dim_param))
     return named_dim(im, d->dim_param);
-  return new_symbol(im, arena_printf(im->scratch, "%s_d%d", v->name ? v->name : "x", k), number && d->dim_value == 0 ? 0 : 1);
+  return new_symbol(im, arena_printf(im->scratch, "%s_d%d", v->name ? v->name : "x", k),
+                    number && d->dim_value == 0 ? 0 : 1);
 }
 
-static bool import_shape(Import *im, Value *v, DType dt, const Onnx__TensorShapeProto *s, const Loc *loc) {
+static bool import_shape(Import *im, Value *v, DType dt, const Onnx__TensorShapeProto *s,
+                         const Loc *loc) {
   const Expr *dims[MAX_RANK];
   int64_t count = 1, n;
-  if (s->n_dim > MAX_RANK) return diag_error(im->d, loc, ERR_LIMIT, "%zu dimensions; the limit is %d", s->n_dim, MAX_RANK);
+  if (s->n_dim > MAX_RANK)
+    return diag_error(im->d, loc, ERR_LIMIT, "%zu dimensions; the limit is %d", s->n_dim, MAX_RANK);
   for (int k = 0; k < (int)s->n_dim; k++) {
     dims[k] = import_dim(im, v, s->dim[k], k, s->n_dim == 1);
-    if (expr_is_const(dims[k], &n) && (!ck_mul(count, n, &count) || count > (int64_t)1 << MAX_DIM_BITS))
+    if (expr_is_const(dims[k], &n) &&
+        (!ck_mul(count, n, &count) || count > (int64_t)1 << MAX_DIM_BITS))
       return diag_error(im->d, loc, ERR_OVERFLOW, "number of elements overflows");
   }
   value_set_tensor(im->m, v, dt, (int)s->n_dim, dims);
   return true;
 }
 
-static bool import_tensor_type(Import *im, Value *v, int elem_type, const Onnx__TensorShapeProto *s, bool top, const Loc *loc) {
+static bool import_tensor_type(Import *im, Value *v, int elem_type, const Onnx__TensorShapeProto *s,
+                               bool top, const Loc *loc) {
   const DType dt = dtype_from_onnx(elem_type);
-  if (dt == DT_NONE) return diag_error(im->d, loc, ERR_TENSOR_TYPE, "element type %d is no ONNX type", elem_type);
+  if (dt == DT_NONE)
+    return diag_error(im->d, loc, ERR_TENSOR_TYPE, "element type %d is no ONNX type", elem_type);
   if (top) v->kind = TY_TENSOR;
   v->dtype = dt;
   if (s && top) return import_shape(im, v, dt, s, loc);
@@ -110,9 +127,11 @@ bool import_type(Import *im, Value *v, const Onnx__TypeProto *t, const Loc *loc)
   for (bool top = true; t; top = false) {
     switch (t->value_case) {
       case ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE:
-        return import_tensor_type(im, v, t->tensor_type->elem_type, t->tensor_type->shape, top, loc);
+        return import_tensor_type(im, v, t->tensor_type->elem_type, t->tensor_type->shape, top,
+                                  loc);
       case ONNX__TYPE_PROTO__VALUE_SPARSE_TENSOR_TYPE:
-        return import_tensor_type(im, v, t->sparse_tensor_type->elem_type, t->sparse_tensor_type->shape, top, loc);
+        return import_tensor_type(im, v, t->sparse_tensor_type->elem_type,
+                                  t->sparse_tensor_type->shape, top, loc);
       case ONNX__TYPE_PROTO__VALUE_SEQUENCE_TYPE:
         if (top) v->kind = TY_SEQUENCE;
         t = t->sequence_type->elem_type;
@@ -125,14 +144,16 @@ bool import_type(Import *im, Value *v, const Onnx__TypeProto *t, const Loc *loc)
         if (top) v->kind = TY_MAP;
         t = t->map_type->value_type;
         break;
-      case ONNX__TYPE_PROTO__VALUE_OPAQUE_TYPE: return diag_error(im->d, loc, ERR_UNSUPPORTED, "opaque types are not supported");
+      case ONNX__TYPE_PROTO__VALUE_OPAQUE_TYPE:
+        return diag_error(im->d, loc, ERR_UNSUPPORTED, "opaque types are not supported");
       default: t = NULL;
     }
   }
   return diag_error(im->d, loc, ERR_TENSOR_TYPE, "has no type");
 }
 
-/* ---- inputs of the main graph ---------------------------------------------------------------------------------- */
+/* ---- inputs of the main graph
+ * ---------------------------------------------------------------------------------- */
 static int shape_option(const Import *im, const char *name) {
   for (int k = 0; k < im->o->n_shapes; k++)
     if (strcmp(im->o->shape_inputs[k], name) == 0) return k;
@@ -140,7 +161,9 @@ static int shape_option(const Import *im, const char *name) {
 }
 
 static const Onnx__TensorShapeProto *shape_of(const Onnx__ValueInfoProto *p) {
-  return p->type && p->type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE ? p->type->tensor_type->shape : NULL;
+  return p->type && p->type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE
+             ? p->type->tensor_type->shape
+             : NULL;
 }
 
 /* A size that --shape gives to a named dimension holds for that name everywhere. */
@@ -152,13 +175,17 @@ bool import_bind_shape(Import *im, const Onnx__ValueInfoProto *p, const Loc *loc
   const int rank = im->o->shape_ranks[opt];
   const int64_t *dims = im->o->shape_dims[opt];
   if (s && (int)s->n_dim != rank)
-    return diag_error(im->d, loc, ERR_USAGE, "--shape gives %d dimensions, the model has %zu", rank, s->n_dim);
+    return diag_error(im->d, loc, ERR_USAGE, "--shape gives %d dimensions, the model has %zu", rank,
+                      s->n_dim);
   for (int k = 0; s && k < rank; k++) {
     const Onnx__TensorShapeProto__Dimension *d = s->dim[k];
-    if (d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM && !is_anonymous(d->dim_param))
+    if (d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM &&
+        !is_anonymous(d->dim_param))
       strmap_put(im->scratch, &im->dims, d->dim_param, (void *)ex_i64(im->m->pool, dims[k]));
-    else if (d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && d->dim_value > 0 && d->dim_value != dims[k])
-      return diag_error(im->d, loc, ERR_USAGE, "--shape gives %lld for dimension %d, which the model fixes at %lld",
+    else if (d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE &&
+             d->dim_value > 0 && d->dim_value != dims[k])
+      return diag_error(im->d, loc, ERR_USAGE,
+                        "--shape gives %lld for dimension %d, which the model fixes at %lld",
                         (long long)dims[k], k, (long long)d->dim_value);
   }
   return true;
@@ -184,7 +211,8 @@ Value *import_main_input(Import *im, const Onnx__ValueInfoProto *p, const Loc *l
   if (!import_type(im, v, p->type, loc)) return NULL;
   if (v->kind == TY_TENSOR && opt >= 0) {
     const Expr *dims[MAX_RANK];
-    for (int k = 0; k < im->o->shape_ranks[opt]; k++) dims[k] = ex_i64(im->m->pool, im->o->shape_dims[opt][k]);
+    for (int k = 0; k < im->o->shape_ranks[opt]; k++)
+      dims[k] = ex_i64(im->m->pool, im->o->shape_dims[opt][k]);
     value_set_tensor(im->m, v, v->dtype, im->o->shape_ranks[opt], dims);
   }
   Value *fixed = fixed_input(im, v, loc);

@@ -1,10 +1,13 @@
-/* Old forms of operators → the newest form: a table of rows (operator, below which opset, function). The rest
- * of the compiler knows one form of each operator. Attributes that became inputs are moved; what needs more
- * than one operator is emitted here. Operators that only exist in experimental sets: upgrade_winml.c. */
+/* Old forms of operators → the newest form: a table of rows (operator, below which opset,
+ * function). The rest of the compiler knows one form of each operator. Attributes that became
+ * inputs are moved; what needs more than one operator is emitted here. Operators that only exist in
+ * experimental sets: upgrade_winml.c. */
 #include "frontend/upgrade.h"
 #include <string.h>
 
-/* ---- helpers ------------------------------------------------------------------------------------------------------ */
+/* ---- helpers
+ * ------------------------------------------------------------------------------------------------------
+ */
 const Attr *old_attr(const OldNode *o, const char *name) {
   for (int k = 0; k < o->n_attrs; k++)
     if (strcmp(o->attrs[k].name, name) == 0) return &o->attrs[k];
@@ -60,7 +63,8 @@ bool old_done(Import *im, OldNode *o, Value *v) {
   return true;
 }
 
-Value *old_emit(Import *im, OldNode *o, const char *op, int n_in, Value *const *in, int n_attrs, const Attr *attrs) {
+Value *old_emit(Import *im, OldNode *o, const char *op, int n_in, Value *const *in, int n_attrs,
+                const Attr *attrs) {
   const OpRow *row = op_find("", op);
   if (!row) {
     diag_error(im->d, o->loc, ERR_UNSUPPORTED_OP, "needs operator %s, which is not supported", op);
@@ -81,7 +85,8 @@ Value *old_emit2(Import *im, OldNode *o, const char *op, Value *a, Value *b) {
 }
 
 Value *old_scalar_like(Import *im, OldNode *o, Value *like, double v) {
-  if (like && like->kind == TY_TENSOR && like->dtype != DT_NONE) return value_const_scalar(im->m, like->dtype, v);
+  if (like && like->kind == TY_TENSOR && like->dtype != DT_NONE)
+    return value_const_scalar(im->m, like->dtype, v);
   return old_emit2(im, o, "CastLike", value_const_scalar(im->m, DT_F32, v), like);
 }
 
@@ -103,7 +108,9 @@ static void ints_to_input(Import *im, OldNode *o, const char *name, int k) {
   old_drop(o, name);
 }
 
-/* ---- shapes and slices --------------------------------------------------------------------------------------------------- */
+/* ---- shapes and slices
+ * ---------------------------------------------------------------------------------------------------
+ */
 static bool up_axes(Import *im, OldNode *o) {
   ints_to_input(im, o, "axes", 1);
   return true;
@@ -178,7 +185,9 @@ static bool up_scatter(Import *im, OldNode *o) {
   return true;
 }
 
-/* ---- elementwise ----------------------------------------------------------------------------------------------------------- */
+/* ---- elementwise
+ * -----------------------------------------------------------------------------------------------------------
+ */
 static bool up_clip(Import *im, OldNode *o) {
   static const char *const names[] = {"min", "max"};
   if (!need_input(im, o)) return false;
@@ -227,12 +236,14 @@ static bool up_prelu(Import *im, OldNode *o) {
 }
 
 static bool up_cast_name(Import *im, OldNode *o) {
-  static const char *const names[] = {"", "FLOAT", "UINT8", "INT8", "UINT16", "INT16", "INT32", "INT64", "STRING", "BOOL", "FLOAT16",
-                                      "DOUBLE", "UINT32", "UINT64"};
+  static const char *const names[] = {"",        "FLOAT",  "UINT8",  "INT8",   "UINT16",
+                                      "INT16",   "INT32",  "INT64",  "STRING", "BOOL",
+                                      "FLOAT16", "DOUBLE", "UINT32", "UINT64"};
   const Attr *a = old_attr(o, "to");
   if (!a || a->kind != AT_STRING) return true;
   for (int k = 1; k < (int)(sizeof names / sizeof *names); k++)
-    if (strcmp(names[k], a->strs[0]) == 0) return old_set(im, o, attr_int(im->arena, "to", k)), true;
+    if (strcmp(names[k], a->strs[0]) == 0)
+      return old_set(im, o, attr_int(im->arena, "to", k)), true;
   return diag_error(im->d, o->loc, ERR_ATTR_VALUE, "\"%s\" is no type", a->strs[0]);
 }
 
@@ -242,8 +253,10 @@ static bool up_drop_inplace(Import *im, OldNode *o) {
   return true;
 }
 
-/* ---- Softmax, LogSoftmax, Hardmax before opset 13: over all dimensions from `axis` on ---------------------------------------- */
-/* The one dimension from `axis` on that is not 1, if there is at most one: then it is today's Softmax. */
+/* ---- Softmax, LogSoftmax, Hardmax before opset 13: over all dimensions from `axis` on
+ * ---------------------------------------- */
+/* The one dimension from `axis` on that is not 1, if there is at most one: then it is today's
+ * Softmax. */
 static int single_axis(const Value *v, int axis) {
   int found = v->rank - 1, n = 0;
   for (int k = axis; k < v->rank; k++)
@@ -261,7 +274,8 @@ static bool up_softmax(Import *im, OldNode *o) {
   int64_t axis = old_int(o, "axis", 1);
   if (rank >= 0) {
     if (axis < -rank || axis > rank || (axis == rank && axis > 1))
-      return diag_error(im->d, o->loc, ERR_ATTR_VALUE, "axis %lld of an input with %d dimensions", (long long)axis, rank);
+      return diag_error(im->d, o->loc, ERR_ATTR_VALUE, "axis %lld of an input with %d dimensions",
+                        (long long)axis, rank);
     if (axis < 0) axis += rank;
     const int one = rank && axis < rank ? single_axis(x, (int)axis) : -1;
     if (one >= 0) return old_set(im, o, attr_int(im->arena, "axis", one)), true;
@@ -273,7 +287,9 @@ static bool up_softmax(Import *im, OldNode *o) {
   return shape && old_done(im, o, old_emit2(im, o, "Reshape", s, shape));
 }
 
-/* ---- normalization ------------------------------------------------------------------------------------------------------------- */
+/* ---- normalization
+ * -------------------------------------------------------------------------------------------------------------
+ */
 static bool up_batchnorm_spatial(Import *im, OldNode *o) {
   const bool spatial = old_int(o, "spatial", 1) != 0;
   old_drop(o, "spatial");
@@ -292,7 +308,8 @@ static bool up_batchnorm_spatial(Import *im, OldNode *o) {
 
 static bool up_batchnorm_outputs(Import *im, OldNode *o) {
   for (int k = 1; k < o->n_out; k++)
-    if (o->out_used[k]) return diag_error(im->d, o->loc, ERR_UNSUPPORTED, "BatchNormalization in training mode");
+    if (o->out_used[k])
+      return diag_error(im->d, o->loc, ERR_UNSUPPORTED, "BatchNormalization in training mode");
   if (o->n_out > 1) o->n_out = 1;
   return true;
 }
@@ -301,9 +318,13 @@ static bool up_batchnorm_outputs(Import *im, OldNode *o) {
 static bool up_groupnorm(Import *im, OldNode *o) {
   const int64_t groups = old_int(o, "num_groups", 0);
   int64_t channels;
-  if (!old_in(o, 0) || !old_in(o, 1) || !old_in(o, 2)) return diag_error(im->d, o->loc, ERR_ARITY, "GroupNormalization needs 3 inputs");
-  if (old_rank(o, 0) < 2 || !expr_is_const(o->in[0]->dims[1], &channels) || groups < 1 || channels % groups)
-    return diag_error(im->d, o->loc, ERR_UNSUPPORTED, "GroupNormalization-18 with channels that are not a known multiple of num_groups");
+  if (!old_in(o, 0) || !old_in(o, 1) || !old_in(o, 2))
+    return diag_error(im->d, o->loc, ERR_ARITY, "GroupNormalization needs 3 inputs");
+  if (old_rank(o, 0) < 2 || !expr_is_const(o->in[0]->dims[1], &channels) || groups < 1 ||
+      channels % groups)
+    return diag_error(
+        im->d, o->loc, ERR_UNSUPPORTED,
+        "GroupNormalization-18 with channels that are not a known multiple of num_groups");
   const int64_t column[] = {groups, 1}, wide[] = {groups, channels / groups}, all[] = {channels};
   for (int k = 1; k <= 2; k++) {
     Value *v = old_emit2(im, o, "Reshape", o->in[k], value_const_i64s(im->m, 1, 2, column));
@@ -315,10 +336,13 @@ static bool up_groupnorm(Import *im, OldNode *o) {
   return true;
 }
 
-/* ---- resizing and sampling -------------------------------------------------------------------------------------------------------- */
+/* ---- resizing and sampling
+ * --------------------------------------------------------------------------------------------------------
+ */
 static bool up_upsample_1(Import *im, OldNode *o) {
   const double f[4] = {1, 1, old_float(o, "height_scale", 1), old_float(o, "width_scale", 1)};
-  const Attr a = {.name = "scales", .kind = AT_FLOATS, .n = 4, .floats = arena_dup(im->arena, f, sizeof f)};
+  const Attr a = {
+      .name = "scales", .kind = AT_FLOATS, .n = 4, .floats = arena_dup(im->arena, f, sizeof f)};
   if (old_attr(o, "height_scale")) old_set(im, o, a);
   old_drop(o, "height_scale");
   old_drop(o, "width_scale");
@@ -338,7 +362,8 @@ static bool up_upsample_scales(Import *im, OldNode *o) {
 
 static bool up_upsample(Import *im, OldNode *o) {
   const Attr *mode = old_attr(o, "mode");
-  if (mode && mode->kind == AT_STRING && strcmp(mode->strs[0], "bilinear") == 0) old_set(im, o, attr_string(im->arena, "mode", "linear"));
+  if (mode && mode->kind == AT_STRING && strcmp(mode->strs[0], "bilinear") == 0)
+    old_set(im, o, attr_string(im->arena, "mode", "linear"));
   o->op = "Resize";
   o->opset = 10;
   return true;
@@ -355,10 +380,12 @@ static bool up_resize10(Import *im, OldNode *o) {
 
 /* floor((x + 0.5) / scale) is the nearest point of half_pixel when halves go up. */
 static bool up_resize11(Import *im, OldNode *o) {
-  const Attr *t = old_attr(o, "coordinate_transformation_mode"), *mode = old_attr(o, "nearest_mode");
+  const Attr *t = old_attr(o, "coordinate_transformation_mode"),
+             *mode = old_attr(o, "nearest_mode");
   if (!t || t->kind != AT_STRING || strcmp(t->strs[0], "tf_half_pixel_for_nn") != 0) return true;
   if (!mode || mode->kind != AT_STRING || strcmp(mode->strs[0], "floor") != 0)
-    return diag_error(im->d, o->loc, ERR_UNSUPPORTED, "tf_half_pixel_for_nn without nearest_mode floor");
+    return diag_error(im->d, o->loc, ERR_UNSUPPORTED,
+                      "tf_half_pixel_for_nn without nearest_mode floor");
   old_set(im, o, attr_string(im->arena, "coordinate_transformation_mode", "half_pixel"));
   old_set(im, o, attr_string(im->arena, "nearest_mode", "round_prefer_ceil"));
   return true;
@@ -394,14 +421,17 @@ static bool up_dft(Import *im, OldNode *o) {
   return true;
 }
 
-/* ---- others ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- others
+ * -------------------------------------------------------------------------------------------------------------------------
+ */
 static bool up_concat(Import *im, OldNode *o) {
   if (!old_attr(o, "axis")) old_set(im, o, attr_int(im->arena, "axis", 1));
   return true;
 }
 
 static bool up_unsupported(Import *im, OldNode *o) {
-  return diag_error(im->d, o->loc, ERR_UNSUPPORTED, "%s of opset %d is not supported", o->op, (int)o->opset);
+  return diag_error(im->d, o->loc, ERR_UNSUPPORTED, "%s of opset %d is not supported", o->op,
+                    (int)o->opset);
 }
 
 /* ai.onnx.ml 1: one list of strings, each standing for its position. */
@@ -412,7 +442,8 @@ static bool up_label_encoder(Import *im, OldNode *o) {
   const bool from_text = x && x->dtype == DT_STR;
   int64_t *numbers = ARENA_ARRAY(im->arena, int64_t, a->n);
   for (int k = 0; k < a->n; k++) numbers[k] = k;
-  Attr names = *a, places = attr_ints(im->arena, from_text ? "values_int64s" : "keys_int64s", a->n, numbers);
+  Attr names = *a,
+       places = attr_ints(im->arena, from_text ? "values_int64s" : "keys_int64s", a->n, numbers);
   names.name = from_text ? "keys_strings" : "values_strings";
   old_drop(o, "classes_strings");
   old_set(im, o, names);
@@ -420,7 +451,9 @@ static bool up_label_encoder(Import *im, OldNode *o) {
   return true;
 }
 
-/* ---- the table ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- the table
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
 enum { ALWAYS = 1 << 20 };
 static const UpgradeRow rows[] = {
     {"", "Add", 7, false, up_broadcast},
@@ -482,7 +515,9 @@ static const UpgradeRow rows[] = {
 
 static bool apply(Import *im, OldNode *o, const UpgradeRow *r) {
   for (; r->op; r++)
-    if (!o->result && o->opset < r->below && strcmp(r->op, o->op) == 0 && strcmp(r->domain, o->domain) == 0 && !r->fn(im, o)) return false;
+    if (!o->result && o->opset < r->below && strcmp(r->op, o->op) == 0 &&
+        strcmp(r->domain, o->domain) == 0 && !r->fn(im, o))
+      return false;
   return true;
 }
 
@@ -497,4 +532,6 @@ static bool is_gone(const UpgradeRow *r, const char *domain, const char *op) {
   return false;
 }
 
-bool upgrade_known(const char *domain, const char *op) { return is_gone(rows, domain, op) || is_gone(upgrade_experimental, domain, op); }
+bool upgrade_known(const char *domain, const char *op) {
+  return is_gone(rows, domain, op) || is_gone(upgrade_experimental, domain, op);
+}

@@ -1,7 +1,7 @@
-/* Experimental operators that early converters (WinML, CNTK) wrote into ai.onnx and that ONNX later removed,
- * written with today's operators. */
-#include "frontend/upgrade.h"
+/* Experimental operators that early converters (WinML, CNTK) wrote into ai.onnx and that ONNX later
+ * removed, written with today's operators. */
 #include <string.h>
+#include "frontend/upgrade.h"
 
 static bool has_image(Import *im, const OldNode *o) {
   if (old_rank(o, 0) == 4) return true;
@@ -22,7 +22,9 @@ static bool up_image_scaler(Import *im, OldNode *o) {
   const int n = bias && bias->kind == AT_FLOATS ? bias->n : 0;
   const int64_t dims[3] = {n, 1, 1};
   uint8_t *data = arena_alloc(im->arena, (size_t)dtype_bytes(t) * (size_t)n + 1);
-  if (n == 0) return old_done(im, o, affine(im, o, old_float(o, "scale", 1), value_const_scalar(im->m, t, 0)));
+  if (n == 0)
+    return old_done(im, o,
+                    affine(im, o, old_float(o, "scale", 1), value_const_scalar(im->m, t, 0)));
   for (int k = 0; k < n; k++) dtype_store_f(t, data + k * dtype_bytes(t), bias->floats[k]);
   Value *add = value_const(im->m, const_new(im->m, NULL, t, 3, dims, data));
   return old_done(im, o, affine(im, o, old_float(o, "scale", 1), add));
@@ -33,21 +35,26 @@ static bool up_crop(Import *im, OldNode *o) {
   const Attr *border = old_attr(o, "border"), *scale = old_attr(o, "scale");
   int64_t height, width;
   if (!has_image(im, o)) return false;
-  if (!border || border->kind != AT_INTS || border->n != 4) return diag_error(im->d, o->loc, ERR_ATTR_VALUE, "border needs 4 numbers");
+  if (!border || border->kind != AT_INTS || border->n != 4)
+    return diag_error(im->d, o->loc, ERR_ATTR_VALUE, "border needs 4 numbers");
   const int64_t *b = border->ints;
   int64_t starts[2] = {b[1], b[0]}, ends[2] = {0, 0};
   const int64_t axes[2] = {2, 3};
   const bool sized = scale && scale->kind == AT_INTS && scale->n == 2;
   for (int k = 0; k < 4; k++)
-    if (b[k] < 0 || b[k] > INT32_MAX) return diag_error(im->d, o->loc, ERR_ATTR_VALUE, "border %lld", (long long)b[k]);
-  if (sized && (!ck_add(starts[0], scale->ints[0], &ends[0]) || !ck_add(starts[1], scale->ints[1], &ends[1])))
+    if (b[k] < 0 || b[k] > INT32_MAX)
+      return diag_error(im->d, o->loc, ERR_ATTR_VALUE, "border %lld", (long long)b[k]);
+  if (sized && (!ck_add(starts[0], scale->ints[0], &ends[0]) ||
+                !ck_add(starts[1], scale->ints[1], &ends[1])))
     return diag_error(im->d, o->loc, ERR_ATTR_VALUE, "scale overflows");
   if (!sized) {
-    const bool known = expr_is_const(o->in[0]->dims[2], &height) && expr_is_const(o->in[0]->dims[3], &width);
+    const bool known =
+        expr_is_const(o->in[0]->dims[2], &height) && expr_is_const(o->in[0]->dims[3], &width);
     ends[0] = b[3] ? -b[3] : known ? height : INT64_MAX;
     ends[1] = b[2] ? -b[2] : known ? width : INT64_MAX;
   }
-  Value *const in[] = {o->in[0], value_const_i64s(im->m, 1, 2, starts), value_const_i64s(im->m, 1, 2, ends), value_const_i64s(im->m, 1, 2, axes)};
+  Value *const in[] = {o->in[0], value_const_i64s(im->m, 1, 2, starts),
+                       value_const_i64s(im->m, 1, 2, ends), value_const_i64s(im->m, 1, 2, axes)};
   return old_done(im, o, old_emit(im, o, "Slice", 4, in, 0, NULL));
 }
 
@@ -81,7 +88,9 @@ static bool with_input(Import *im, OldNode *o, UpgradeFn fn) {
 static bool in_affine(Import *im, OldNode *o) { return with_input(im, o, up_affine); }
 static bool in_scale(Import *im, OldNode *o) { return with_input(im, o, up_scale); }
 static bool in_tanh(Import *im, OldNode *o) { return with_input(im, o, up_scaled_tanh); }
-static bool in_softplus(Import *im, OldNode *o) { return with_input(im, o, up_parametric_softplus); }
+static bool in_softplus(Import *im, OldNode *o) {
+  return with_input(im, o, up_parametric_softplus);
+}
 
 enum { ALWAYS = 1 << 20 };
 const UpgradeRow upgrade_experimental[] = {

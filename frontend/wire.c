@@ -1,16 +1,17 @@
-/* Iterative scan of the protobuf wire format, made before protobuf-c sees a byte: protobuf-c has no depth
- * limit, multiplies memory and copies every bytes field. The structure comes from protobuf-c's descriptors.
- * The scan runs twice: once to check and to measure, once to write the compacted message. Lengths are
- * patched in place with as many varint bytes as the original had, so that nothing has to move. */
+/* Iterative scan of the protobuf wire format, made before protobuf-c sees a byte: protobuf-c has no
+ * depth limit, multiplies memory and copies every bytes field. The structure comes from
+ * protobuf-c's descriptors. The scan runs twice: once to check and to measure, once to write the
+ * compacted message. Lengths are patched in place with as many varint bytes as the original had, so
+ * that nothing has to move. */
 #include "frontend/wire.h"
 #include <string.h>
 
 typedef struct Frame {
   const ProtobufCMessageDescriptor *desc;
-  size_t end;         /* input offset behind the message */
+  size_t end; /* input offset behind the message */
   size_t header, header_bytes; /* output offset and size of its length */
-  bool keep;          /* copied to the output */
-  uint64_t seen;      /* single message fields that have occurred, by field number < 64 */
+  bool keep; /* copied to the output */
+  uint64_t seen; /* single message fields that have occurred, by field number < 64 */
 } Frame;
 
 typedef struct Scan {
@@ -18,7 +19,7 @@ typedef struct Scan {
   const Loc *loc;
   const uint8_t *data;
   size_t size, pos;
-  uint8_t *out;       /* NULL: measuring */
+  uint8_t *out; /* NULL: measuring */
   size_t n_out;
   Frame frames[WIRE_MAX_DEPTH + 1];
   int depth;
@@ -65,7 +66,11 @@ static bool utf8_ok(const uint8_t *p, size_t n) {
   for (size_t i = 0; i < n;) {
     const uint8_t c = p[i];
     if (c == 0) return false;
-    const int more = c < 0x80 ? 0 : c >= 0xc2 && c < 0xe0 ? 1 : (c & 0xf0) == 0xe0 ? 2 : c >= 0xf0 && c < 0xf5 ? 3 : -1;
+    const int more = c < 0x80                ? 0
+                     : c >= 0xc2 && c < 0xe0 ? 1
+                     : (c & 0xf0) == 0xe0    ? 2
+                     : c >= 0xf0 && c < 0xf5 ? 3
+                                             : -1;
     if (more < 0 || n - i <= (size_t)more) return false;
     for (int k = 1; k <= more; k++)
       if ((p[i + k] & 0xc0) != 0x80) return false;
@@ -95,8 +100,9 @@ static int wire_type_of(ProtobufCType t) {
 
 /* What the importer never reads is checked but not decoded. */
 static bool is_ignored(const ProtobufCFieldDescriptor *f) {
-  static const char *const names[] = {"metadata_props", "value_info", "quantization_annotation", "training_info",
-                                      "configuration", "device_configurations", "denotation", "model_version"};
+  static const char *const names[] = {"metadata_props", "value_info",    "quantization_annotation",
+                                      "training_info",  "configuration", "device_configurations",
+                                      "denotation",     "model_version"};
   for (size_t k = 0; k < sizeof names / sizeof *names; k++)
     if (strcmp(f->name, names[k]) == 0) return true;
   return false;
@@ -109,8 +115,10 @@ static bool is_packable(const ProtobufCFieldDescriptor *f) {
 /* The elements of a packed field fill its length exactly. */
 static bool check_packed(Scan *s, const ProtobufCFieldDescriptor *f, size_t at, size_t len) {
   const int wire = wire_type_of(f->type);
-  if (wire == 5) return len % 4 == 0 || field_error(s, at, f, "has a length that is no multiple of 4");
-  if (wire == 1) return len % 8 == 0 || field_error(s, at, f, "has a length that is no multiple of 8");
+  if (wire == 5)
+    return len % 4 == 0 || field_error(s, at, f, "has a length that is no multiple of 4");
+  if (wire == 1)
+    return len % 8 == 0 || field_error(s, at, f, "has a length that is no multiple of 8");
   const size_t end = s->pos + len, start = s->pos;
   uint64_t v;
   while (s->pos < end)
@@ -119,19 +127,25 @@ static bool check_packed(Scan *s, const ProtobufCFieldDescriptor *f, size_t at, 
   return true;
 }
 
-static bool open_message(Scan *s, const ProtobufCFieldDescriptor *f, size_t tag_at, size_t len_at, size_t len, bool keep) {
+static bool open_message(Scan *s, const ProtobufCFieldDescriptor *f, size_t tag_at, size_t len_at,
+                         size_t len, bool keep) {
   Frame *top = &s->frames[s->depth];
   if (f->label != PROTOBUF_C_LABEL_REPEATED && f->id < 64) {
     if (top->seen >> f->id & 1) return field_error(s, tag_at, f, "is given twice");
     top->seen |= (uint64_t)1 << f->id;
   }
   if (s->depth == WIRE_MAX_DEPTH)
-    return diag_error(s->diag, s->loc, ERR_LIMIT, "messages are nested deeper than %d at byte %zu", WIRE_MAX_DEPTH, tag_at);
+    return diag_error(s->diag, s->loc, ERR_LIMIT, "messages are nested deeper than %d at byte %zu",
+                      WIRE_MAX_DEPTH, tag_at);
   if (++s->messages > WIRE_MAX_MESSAGES)
     return diag_error(s->diag, s->loc, ERR_LIMIT, "more than %d messages", WIRE_MAX_MESSAGES);
   if (keep) emit(s, s->data + tag_at, len_at - tag_at);
   Frame *child = &s->frames[++s->depth];
-  *child = (Frame){.desc = f->descriptor, .end = s->pos + len, .header = s->n_out, .header_bytes = s->pos - len_at, .keep = keep};
+  *child = (Frame){.desc = f->descriptor,
+                   .end = s->pos + len,
+                   .header = s->n_out,
+                   .header_bytes = s->pos - len_at,
+                   .keep = keep};
   if (keep) emit(s, s->data + len_at, child->header_bytes);
   return true;
 }
@@ -167,9 +181,11 @@ static bool scan_delimited(Scan *s, const ProtobufCFieldDescriptor *f, size_t ta
     if (f) return field_error(s, tag_at, f, "is longer than the message around it");
     return scan_error(s, ERR_WIRE, tag_at, "field is longer than the message around it");
   }
-  if (f && wire_type_of(f->type) != 2 && !is_packable(f)) return field_error(s, tag_at, f, "has the wrong wire type");
+  if (f && wire_type_of(f->type) != 2 && !is_packable(f))
+    return field_error(s, tag_at, f, "has the wrong wire type");
   const bool keep = top->keep && f && !is_ignored(f);
-  if (f && f->type == PROTOBUF_C_TYPE_MESSAGE) return open_message(s, f, tag_at, len_at, (size_t)len, keep);
+  if (f && f->type == PROTOBUF_C_TYPE_MESSAGE)
+    return open_message(s, f, tag_at, len_at, (size_t)len, keep);
   if (f && wire_type_of(f->type) != 2 && !check_packed(s, f, tag_at, (size_t)len)) return false;
   if (keep && f->type == PROTOBUF_C_TYPE_STRING && strcmp(f->name, "doc_string") != 0 &&
       !utf8_ok(s->data + s->pos, (size_t)len))
@@ -189,7 +205,8 @@ static bool scan_scalar(Scan *s, const ProtobufCFieldDescriptor *f, size_t tag_a
   if (wire == 0 ? !read_varint(s, top->end, 10, &v) : top->end - s->pos < bytes)
     return scan_error(s, ERR_WIRE, tag_at, wire == 0 ? "invalid number" : "truncated number");
   if (wire != 0) s->pos += bytes;
-  if (f && wire_type_of(f->type) != wire) return field_error(s, tag_at, f, "has the wrong wire type");
+  if (f && wire_type_of(f->type) != wire)
+    return field_error(s, tag_at, f, "has the wrong wire type");
   if (f && top->keep && !is_ignored(f)) emit(s, s->data + tag_at, s->pos - tag_at);
   return true;
 }
@@ -201,10 +218,12 @@ static bool scan_field(Scan *s) {
   if (!read_varint(s, top->end, 5, &tag) || tag >> 3 == 0 || tag > UINT32_MAX)
     return scan_error(s, ERR_WIRE, tag_at, "invalid field tag");
   const int wire = (int)(tag & 7);
-  const ProtobufCFieldDescriptor *f = protobuf_c_message_descriptor_get_field(top->desc, (unsigned)(tag >> 3));
+  const ProtobufCFieldDescriptor *f =
+      protobuf_c_message_descriptor_get_field(top->desc, (unsigned)(tag >> 3));
   if (wire == 2) return scan_delimited(s, f, tag_at);
   if (wire == 0 || wire == 1 || wire == 5) return scan_scalar(s, f, tag_at, wire);
-  return scan_error(s, ERR_WIRE, tag_at, wire < 5 ? "group, which ONNX never uses," : "invalid wire type");
+  return scan_error(s, ERR_WIRE, tag_at,
+                    wire < 5 ? "group, which ONNX never uses," : "invalid wire type");
 }
 
 static bool scan(Scan *s, const ProtobufCMessageDescriptor *desc) {
@@ -226,7 +245,8 @@ bool wire_compact(Arena *a, Diag *d, const Loc *loc, const uint8_t *data, size_t
   return scan(&w, desc);
 }
 
-/* ---- counted allocator --------------------------------------------------------------------------- */
+/* ---- counted allocator
+ * --------------------------------------------------------------------------- */
 typedef struct Budget {
   Arena *arena;
   size_t left;
@@ -258,7 +278,8 @@ ProtobufCMessage *wire_decode(Arena *a, Diag *d, const Loc *loc, const uint8_t *
   ProtobufCMessage *m = protobuf_c_message_unpack(desc, &alloc, n, compact);
   if (m) return m;
   if (b.exceeded)
-    diag_error(d, loc, ERR_LIMIT, "decoding needs more than the budget of %zu MiB (--max-memory)", budget >> 20);
+    diag_error(d, loc, ERR_LIMIT, "decoding needs more than the budget of %zu MiB (--max-memory)",
+               budget >> 20);
   else
     diag_error(d, loc, ERR_WIRE, "not a well-formed %s message", desc->short_name);
   return NULL;
