@@ -7,8 +7,9 @@ static bool place_result(Lower *l, const Graph *g, const Value *v, const Place *
   const bool computed = v->def && v->def->graph == g && !v->cdata && !v->inlined && !lower_is_placed(l, v);
   if (!computed || v->def->op->body == OB_REGION || v->def->op->body == OB_EXTERN) return false;
   if (!layout_is_row_major(v) || v->layout.halo_lo) return false;
-  l->places[v->id] = *to;
-  l->places[v->id].alias = false;
+  /* strides by the region's own sizes: symbols of the result are assigned when the region ends */
+  place_dense(l, &l->places[v->id], v, to->buffer, to->offset);
+  l->places[v->id].slice = to->slice;
   return true;
 }
 
