@@ -14,6 +14,7 @@ int32_t rt_unique(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out
 int32_t rt_topk(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w, void *scratch);
 int32_t rt_nms(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w, void *scratch);
 int32_t rt_tree_ensemble(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w, void *scratch);
+int32_t rt_roi_align(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w, void *scratch);
 
 /* TensorProto.DataType numbers used here. */
 enum {
