@@ -150,3 +150,118 @@ const Expr *elem_einsum(ElemCtx *c, const Node *n, int out, const Expr *const *i
   }
   return kit_ret(c, n, out, kit_reduce_all(c, RED_SUM, n_vars, vars, body));
 }
+
+/* ---- a plain contraction of two tensors as a matrix product --------------------------------------------------------- */
+/* Labels in the order batch, rows (of a only), columns (of b only), inner (summed). */
+typedef struct Plan {
+  int batch[MAX_RANK], rows[MAX_RANK], cols[MAX_RANK], inner[MAX_RANK];
+  int n_batch, n_rows, n_cols, n_inner;
+} Plan;
+
+static int position(const Einsum *e, int k, int label) {
+  for (int d = 0; d < e->rank[k]; d++)
+    if (e->label[k][d] == label) return d;
+  return -1;
+}
+
+/* False where the equation is more than that: other numbers of inputs, diagonals, broadcast or summed-alone dims. */
+static bool plan_make(const Einsum *e, const Node *n, const Expr *const *size, Plan *p) {
+  *p = (Plan){0};
+  if (e->n_in != 2) return false;
+  for (int k = 0; k < 2; k++)
+    for (int d = 0; d < e->rank[k]; d++) {
+      const int l = e->label[k][d];
+      const bool other = position(e, 1 - k, l) >= 0, kept = position(e, 2, l) >= 0;
+      if (position(e, k, l) != d || n->in[k]->dims[d] != size[l] || (!other && !kept)) return false;
+      if (k == 1 && other) continue;
+      if (other && kept) p->batch[p->n_batch++] = l;
+      else if (other) p->inner[p->n_inner++] = l;
+      else if (k == 0) p->rows[p->n_rows++] = l;
+      else p->cols[p->n_cols++] = l;
+    }
+  return p->n_batch + 2 <= MAX_RANK;
+}
+
+/* Product of the labels' sizes; -1 when it is not constant. */
+static int64_t merged(const Expr *const *size, int n, const int *labels) {
+  int64_t all = 1, v;
+  for (int i = 0; i < n; i++)
+    if (!expr_is_const(size[labels[i]], &v) || !ck_mul(all, v, &all)) return -1;
+  return all;
+}
+
+/* Reshape to dims, of which at most one may be -1. Equal shapes stay. */
+static Value *reshape_to(Build *b, Value *v, int rank, const int64_t *dims) {
+  int unknown = 0;
+  for (int d = 0; d < rank; d++) unknown += dims[d] < 0;
+  if (unknown > 1) b->ok = false;
+  if (!b->ok) return v;
+  return build_op(b, "Reshape", 2, (Value *[]){v, build_i64s(b, rank, dims)}, 0, NULL);
+}
+
+/* Input k as [batch…, first, second], each of the two a merged group of labels. */
+static Value *operand(Build *b, const Einsum *e, const Plan *p, const Expr *const *size, int k, Value *v, int n1,
+                      const int *first, int n2, const int *second) {
+  int64_t perm[MAX_RANK], dims[MAX_RANK + 2];
+  int r = 0;
+  bool moved = false;
+  for (int i = 0; i < p->n_batch; i++) perm[r++] = position(e, k, p->batch[i]);
+  for (int i = 0; i < n1; i++) perm[r++] = position(e, k, first[i]);
+  for (int i = 0; i < n2; i++) perm[r++] = position(e, k, second[i]);
+  for (int d = 0; d < r; d++) moved = moved || perm[d] != d;
+  const Attr a = attr_ints(b->m->arena, "perm", r, perm);
+  if (moved) v = build_op(b, "Transpose", 1, &v, 1, &a);
+  if (n1 == 1 && n2 == 1) return v;
+  for (int i = 0; i < p->n_batch; i++) dims[i] = 0;
+  dims[p->n_batch] = merged(size, n1, first);
+  dims[p->n_batch + 1] = merged(size, n2, second);
+  return reshape_to(b, v, p->n_batch + 2, dims);
+}
+
+/* The product [batch…, rows, cols] with its groups split again, in the order of the output. */
+static Value *restore(Build *b, const Einsum *e, const Plan *p, const Expr *const *size, Value *v) {
+  int64_t dims[MAX_RANK + 2], perm[MAX_RANK];
+  int labels[MAX_RANK], r = 0;
+  bool moved = false;
+  if (p->n_batch + p->n_rows + p->n_cols > MAX_RANK) b->ok = false;
+  for (int i = 0; b->ok && i < p->n_batch + p->n_rows + p->n_cols; i++) {
+    const bool batch = i < p->n_batch, row = i < p->n_batch + p->n_rows;
+    labels[r] = batch ? p->batch[i] : row ? p->rows[i - p->n_batch] : p->cols[i - p->n_batch - p->n_rows];
+    dims[r++] = batch ? 0 : merged(size, 1, &labels[i]);
+  }
+  if (p->n_rows != 1 || p->n_cols != 1) v = reshape_to(b, v, r, dims);
+  for (int d = 0; d < r; d++)
+    for (int i = 0; i < r; i++)
+      if (labels[i] == e->label[2][d]) perm[d] = i;
+  for (int d = 0; d < r; d++) moved = moved || perm[d] != d;
+  const Attr a = attr_ints(b->m->arena, "perm", r, perm);
+  return moved && b->ok ? build_op(b, "Transpose", 1, &v, 1, &a) : v;
+}
+
+/* At most one group of each operand and of the result may have a size that is not constant. */
+static bool can_merge(const Plan *p, const Expr *const *size) {
+  const int64_t m = merged(size, p->n_rows, p->rows), c = merged(size, p->n_cols, p->cols);
+  const int64_t k = merged(size, p->n_inner, p->inner);
+  int unknown = 0;
+  for (int i = 0; i < p->n_rows; i++) unknown += merged(size, 1, &p->rows[i]) < 0;
+  for (int i = 0; i < p->n_cols; i++) unknown += merged(size, 1, &p->cols[i]) < 0;
+  const bool a = (p->n_rows == 1 && p->n_inner == 1) || (m >= 0) + (k >= 0) > 0;
+  const bool b = (p->n_cols == 1 && p->n_inner == 1) || (c >= 0) + (k >= 0) > 0;
+  return a && b && ((p->n_rows == 1 && p->n_cols == 1) || unknown <= 1) && m != 0 && c != 0 && k != 0;
+}
+
+bool expand_einsum(Build *b, Node *n, Value **out) {
+  Einsum e;
+  Plan p;
+  const Expr *size[MAX_LABELS] = {0};
+  if (!parse_equation(&e, n) || !label_sizes(b->m, n, &e, size)) return false;
+  if (!plan_make(&e, n, size, &p) || !can_merge(&p, size)) {
+    out[0] = build_node(b, "Einsum", "burin", n->n_in, n->in, 1, n->n_attrs, n->attrs)->out[0];
+    return b->ok;
+  }
+  Value *x = operand(b, &e, &p, size, 0, n->in[0], p.n_rows, p.rows, p.n_inner, p.inner);
+  Value *y = b->ok ? operand(b, &e, &p, size, 1, n->in[1], p.n_inner, p.inner, p.n_cols, p.cols) : NULL;
+  if (b->ok) out[0] = build2(b, "MatMul", x, y);
+  if (b->ok) out[0] = restore(b, &e, &p, size, out[0]);
+  return b->ok;
+}

@@ -103,7 +103,7 @@ int main(int argc, char **argv) {
     if (pid == 0) {
       close(fd[0]);
       dup2(fd[1], 1);
-      alarm(60);
+      alarm(getenv("ELEM_TOOL_SECONDS") ? (unsigned)atoi(getenv("ELEM_TOOL_SECONDS")) : 60);
       const int rc = run_case(argv[i]);
       fflush(stdout);
       _exit(rc);
