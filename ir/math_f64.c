@@ -110,7 +110,8 @@ static X acosh_x(MB b, X x) {
   const X t = sub(b, x, num(b, 1));
   const X near = log1p_x(b, add(b, t, root(b, fma3(b, t, t, mul(b, t, num(b, 2))))));
   const X far = add(b, log_x(b, x), num(b, 0.69314718055994531));
-  return pick(b, less(b, x, num(b, 1e9)), near, far);
+  const X r = pick(b, less(b, x, num(b, 1e9)), near, far);
+  return pick(b, less(b, x, num(b, 1)), num(b, NAN), r);
 }
 
 static X atanh_x(MB b, X x) {
@@ -169,10 +170,7 @@ static X reduce(MB b, X x, X *q) {
   return clamp(b, fma3(b, n, num(b, 1.4973849048591833e-33), r), -0.8, 0.8);
 }
 
-/* The sign is set because -0 would become 0. */
-static X sin_poly(MB b, X r, X z) {
-  return with_sign(b, fma3(b, mul(b, r, z), POLY(b, z, sin_f64), r), r);
-}
+static X sin_poly(MB b, X r, X z) { return fma3(b, mul(b, r, z), POLY(b, z, sin_f64), r); }
 
 static X cos_poly(MB b, X z) {
   const X h = mul(b, z, num(b, 0.5)), w = sub(b, num(b, 1), h), lost = sub(b, sub(b, num(b, 1), w), h);
@@ -181,19 +179,23 @@ static X cos_poly(MB b, X z) {
 
 static X odd_quadrant(MB b, X q) { return ex_op(b.p, EX_ne, wand(b, q, wnum(b, 1)), wnum(b, 0), NULL); }
 
+/* Where sin and tan are x itself, -0 among them. */
+static X tiny(MB b, X x) { return less(b, mag(b, x), num(b, 0x1p-27)); }
+
 static X sine(MB b, X x, int shift) {
   X q;
   const X r = reduce(b, x, &q), z = mul(b, r, r);
   if (shift) q = ex_add(b.p, q, wnum(b, 1));
   const X y = pick(b, odd_quadrant(b, q), cos_poly(b, z), sin_poly(b, r, z));
-  return from_bits(b, wxor(b, bits_of(b, y), shl(b, wand(b, q, wnum(b, 2)), 62)));
+  const X r2 = from_bits(b, wxor(b, bits_of(b, y), shl(b, wand(b, q, wnum(b, 2)), 62)));
+  return shift ? r2 : pick(b, tiny(b, x), x, r2);
 }
 
 static X tan_x(MB b, X x) {
   X q;
   const X r = reduce(b, x, &q), z = mul(b, r, r);
   const X s = sin_poly(b, r, z), c = cos_poly(b, z), odd = odd_quadrant(b, q);
-  return quot(b, pick(b, odd, neg(b, c), s), pick(b, odd, s, c));
+  return pick(b, tiny(b, x), x, quot(b, pick(b, odd, neg(b, c), s), pick(b, odd, s, c)));
 }
 
 /* |x|^y, then the sign and the exceptions of IEEE 754 */

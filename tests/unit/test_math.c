@@ -72,7 +72,7 @@ typedef struct Row {
 
 static const Row rows[] = {
     {EX_exp, exp, 1, 2, 0},        {EX_log, log, 1, 2, 0},       {EX_sin, sin, 1.5, 3, 1e9},  {EX_cos, cos, 1.5, 3, 1e9},
-    {EX_tan, tan, 2.5, 5, 1e9},    {EX_asin, asin, 0.6, 4, 0},   {EX_acos, acos, 0.6, 4, 0},  {EX_atan, atan, 0.6, 3, 0},
+    {EX_tan, tan, 0.6, 5, 1e9},    {EX_asin, asin, 0.6, 4, 0},   {EX_acos, acos, 0.6, 4, 0},  {EX_atan, atan, 0.6, 3, 0},
     {EX_sinh, sinh, 0.6, 5, 0},    {EX_cosh, cosh, 0.6, 4, 0},   {EX_tanh, tanh, 2, 5, 0},    {EX_asinh, asinh, 0.6, 5, 0},
     {EX_acosh, acosh, 0.6, 5, 0},  {EX_atanh, atanh, 0.6, 5, 0}, {EX_erf, erf, 1.5, 4, 0},    {EX_sigmoid, sigmoid, 2.5, 4, 0},
 };
