@@ -1,6 +1,7 @@
-/* Arenas, growable arrays and the text buffer. An arena is a list of chunks; all arenas of one family
- * (a root and its children) share one limit. Freeing an arena frees its children, so a longjmp out of
- * a pass leaks nothing. Relies on malloc; the only file of ir/ and passes/ that may call it. */
+/* Arenas, growable arrays and the text buffer. An arena is a list of chunks; all arenas of one
+ * family (a root and its children) share one limit. Freeing an arena frees its children, so a
+ * longjmp out of a pass leaks nothing. Relies on malloc; the only file of ir/ and passes/ that may
+ * call it. */
 #include "ir/arena.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,7 +94,8 @@ void arena_free(Arena *a) {
 /* A chunk with room for `bytes` (a multiple of ALIGN) after its header. */
 static Chunk *chunk_new(Arena *a, size_t bytes) {
   const Shared *const s = a->shared;
-  if (bytes > SIZE_MAX / 2 || (s->limit && (bytes + HEADER > s->limit || s->used > s->limit - bytes - HEADER)))
+  if (bytes > SIZE_MAX / 2 ||
+      (s->limit && (bytes + HEADER > s->limit || s->used > s->limit - bytes - HEADER)))
     oom(s, bytes);
   Chunk *const c = calloc(1, bytes + HEADER);
   if (!c) oom(s, bytes);
@@ -167,7 +169,8 @@ void *arena_grow(Arena *a, void *data, int *cap, int n, size_t size) {
   return p;
 }
 
-/* ---- text buffer ------------------------------------------------------------------------------ */
+/* ---- text buffer ------------------------------------------------------------------------------
+ */
 static void sb_reserve(StrBuf *b, int extra) {
   while (!b->data || b->cap - b->n <= extra)
     b->data = arena_grow(b->arena, b->data, &b->cap, b->n, 1);
@@ -198,10 +201,14 @@ void sb_quoted(StrBuf *b, const char *s) {
   sb_putc(b, '"');
   for (; *s; s++) {
     const unsigned char c = (unsigned char)*s;
-    if (c == '"' || c == '\\') sb_printf(b, "\\%c", c);
-    else if (c == '\n') sb_printf(b, "\\n");
-    else if (c < 32 || c == 127) sb_printf(b, "\\x%02x", c);
-    else sb_putc(b, (char)c);
+    if (c == '"' || c == '\\')
+      sb_printf(b, "\\%c", c);
+    else if (c == '\n')
+      sb_printf(b, "\\n");
+    else if (c < 32 || c == 127)
+      sb_printf(b, "\\x%02x", c);
+    else
+      sb_putc(b, (char)c);
   }
   sb_putc(b, '"');
 }

@@ -1,5 +1,5 @@
-/* Diagnostics: kept in order in the arena, printed by the driver. Message texts may hold names from the
- * model; control bytes are escaped here, so that nothing from a file can drive a terminal. */
+/* Diagnostics: kept in order in the arena, printed by the driver. Message texts may hold names from
+ * the model; control bytes are escaped here, so that nothing from a file can drive a terminal. */
 #include "ir/diag.h"
 
 typedef enum EntryKind { EN_ERROR, EN_WARNING, EN_NOTE, EN_HINT } EntryKind;
@@ -29,8 +29,10 @@ static const char *escaped(Arena *a, const char *s) {
   StrBuf b = {.arena = a};
   for (; *s; s++) {
     const unsigned char c = (unsigned char)*s;
-    if (c < 32 || c == 127) sb_printf(&b, "\\x%02x", c);
-    else sb_putc(&b, (char)c);
+    if (c < 32 || c == 127)
+      sb_printf(&b, "\\x%02x", c);
+    else
+      sb_putc(&b, (char)c);
   }
   return sb_str(&b);
 }
@@ -82,7 +84,8 @@ bool diag_verror(Diag *d, const Loc *loc, ErrCode code, const char *fmt, va_list
   const char *const text = escaped(d->arena, arena_vprintf(d->arena, fmt, ap));
   const char *const kind = code == ERR_INTERNAL || code == ERR_VERIFY ? "internal error" : "error";
   if (d->errors++ == 0) d->first = code;
-  entry_add(d, EN_ERROR, with_loc(d, loc, arena_printf(d->arena, "%s[E%04d]", kind, (int)code), text));
+  entry_add(d, EN_ERROR,
+            with_loc(d, loc, arena_printf(d->arena, "%s[E%04d]", kind, (int)code), text));
   return false;
 }
 
@@ -143,8 +146,10 @@ void diag_print(const Diag *d, FILE *f) {
   bool hidden = false;
   for (int k = 0; k < d->entries.n; k++) {
     const Entry *const e = &d->entries.data[k];
-    if (e->kind == EN_ERROR) hidden = ++shown > SHOWN;
-    else if (e->kind == EN_WARNING) hidden = false;
+    if (e->kind == EN_ERROR)
+      hidden = ++shown > SHOWN;
+    else if (e->kind == EN_WARNING)
+      hidden = false;
     if (!hidden) fprintf(f, "%s\n", e->text);
   }
   if (d->errors > SHOWN) fprintf(f, "%d more errors not shown\n", d->errors - SHOWN);

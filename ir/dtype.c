@@ -6,7 +6,8 @@
 
 const DTypeRow dtype_rows[DT_COUNT] = {
     [DT_NONE] = {"none", 0, 0, DC_NONE, DT_NONE},
-#define T(id, text, onnx, bits, class, compute) [DT_##id] = {text, onnx, bits, DC_##class, DT_##compute},
+#define T(id, text, onnx, bits, class, compute) \
+  [DT_##id] = {text, onnx, bits, DC_##class, DT_##compute},
 #include "ir/dtypes.def"
 #undef T
 };
@@ -23,8 +24,8 @@ DType dtype_from_text(const char *s) {
   return DT_NONE;
 }
 
-/* A float format below 32 bits. Codes are without the sign bit; `inf` 0: none (overflow gives `nan`, or
- * `max` where there is no NaN either). `unsigned_zero`: the code of -0 means NaN. */
+/* A float format below 32 bits. Codes are without the sign bit; `inf` 0: none (overflow gives
+ * `nan`, or `max` where there is no NaN either). `unsigned_zero`: the code of -0 means NaN. */
 typedef struct FloatFormat {
   int mant, bias;
   uint16_t max, inf, nan;
@@ -66,13 +67,13 @@ static uint64_t round_code(const FloatFormat *f, uint64_t magnitude) {
   return e < lowest ? q : ((uint64_t)(e - lowest) << f->mant) + q;
 }
 
-/* Scale-only format: exponent, no sign, no zero; 0xff is NaN. */
+/* Scale-only format: exponent, no zero; the sign is ignored; 0xff is NaN, and infinity becomes it.
+ */
 static uint16_t encode_e8m0(double v, bool saturate) {
-  if (isnan(v) || v < 0) return 0xff;
-  if (isinf(v)) return saturate ? 0xfe : 0xff;
+  if (isnan(v) || isinf(v)) return 0xff;
   if (v == 0) return 0;
   int e;
-  const double m = frexp(v, &e); /* v = m * 2^e, m in [0.5, 1); a tie at 0.75 rounds up */
+  const double m = frexp(fabs(v), &e); /* |v| = m * 2^e, m in [0.5, 1); a tie at 0.75 rounds up */
   e += 126 + (m >= 0.75);
   return e < 0 ? 0 : e <= 254 ? (uint16_t)e : saturate ? 254 : 255;
 }
@@ -82,7 +83,8 @@ uint16_t dtype_encode(DType t, double v, bool saturate) {
   const FloatFormat *const f = &formats[t];
   const uint64_t bits = double_bits(v), magnitude = bits & ~(UINT64_C(1) << 63);
   const uint16_t sign = (uint16_t)(bits >> 63 << (dtype_rows[t].bits - 1));
-  if (isnan(v)) return f->nan ? (f->unsigned_zero ? f->nan : f->nan | sign) : sign;
+  if (isnan(v))
+    return f->nan ? (f->unsigned_zero ? f->nan : f->nan | sign) : sign ^ 8; /* no NaN: -0 */
   const uint64_t code = isinf(v) ? UINT64_MAX : round_code(f, magnitude);
   if (code == 0) return f->unsigned_zero ? 0 : sign;
   if (code <= f->max) return (uint16_t)(code | sign);
@@ -98,7 +100,8 @@ double dtype_decode(DType t, uint16_t code) {
   const uint16_t magnitude = code & (uint16_t)(sign_bit - 1);
   const uint64_t sign = (uint64_t)((code & sign_bit) != 0) << 63;
   if (f->unsigned_zero && code == f->nan) return NAN;
-  if (magnitude > f->max) return magnitude == f->inf ? bits_double(sign | UINT64_C(0x7ff) << 52) : NAN;
+  if (magnitude > f->max)
+    return magnitude == f->inf ? bits_double(sign | UINT64_C(0x7ff) << 52) : NAN;
   const int e = magnitude >> f->mant, m = magnitude & ((1 << f->mant) - 1);
   if (e == 0) return (sign ? -1.0 : 1.0) * ldexp(m, 1 - f->bias - f->mant);
   return bits_double(sign | (uint64_t)(e - f->bias + 1023) << 52 | (uint64_t)m << (52 - f->mant));
@@ -123,7 +126,8 @@ int64_t dtype_wrap(DType t, int64_t v) {
 int64_t dtype_load_i(DType t, const void *p) {
   if (dtype_is_float(t)) return (int64_t)dtype_load_f(t, p);
   uint64_t u = 0;
-  memcpy(&u, p, (size_t)dtype_bytes(t) > 8 ? 8 : (size_t)dtype_bytes(t)); /* little endian hosts only */
+  memcpy(&u, p,
+         (size_t)dtype_bytes(t) > 8 ? 8 : (size_t)dtype_bytes(t)); /* little endian hosts only */
   return dtype_wrap(t, (int64_t)u);
 }
 

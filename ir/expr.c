@@ -1,14 +1,15 @@
 /* The expression pool: interning, symbols, variables, constructors. Every expression goes through
- * expr_raw, which finds an equal one or makes it; the rules that simplify stand in expr_simplify.c. */
-#include "ir/expr_impl.h"
+ * expr_raw, which finds an equal one or makes it; the rules that simplify stand in expr_simplify.c.
+ */
 #include <assert.h>
 #include <math.h>
 #include <string.h>
+#include "ir/expr_impl.h"
 
 const OpInfo expr_op_info[EX_COUNT] = {
-    [EX_CONST] = {"const", 0, RES_OWN, 0},   [EX_SYM] = {"$", 0, RES_OWN, 0},
-    [EX_VAR] = {"var", 0, RES_OWN, 0},       [EX_LOAD] = {"load", 2, RES_OWN, 1},
-    [EX_LOCAL] = {"local", 1, RES_OWN, 0},   [EX_REDUCE] = {"reduce", 2, RES_ARG, 0},
+    [EX_CONST] = {"const", 0, RES_OWN, 0}, [EX_SYM] = {"$", 0, RES_OWN, 0},
+    [EX_VAR] = {"var", 0, RES_OWN, 0},     [EX_LOAD] = {"load", 2, RES_OWN, 1},
+    [EX_LOCAL] = {"local", 1, RES_OWN, 0}, [EX_REDUCE] = {"reduce", 2, RES_ARG, 0},
     [EX_HOLE] = {"hole", 0, RES_OWN, 0},
 #define S(id, text, arity, result, cost) [EX_##id] = {text, arity, RES_##result, cost},
 #include "ir/scalar.def"
@@ -25,7 +26,8 @@ ExprPool *expr_pool_new(Arena *a) {
 
 Arena *expr_pool_arena(ExprPool *p) { return p->arena; }
 
-/* ---- interning -------------------------------------------------------------------------------- */
+/* ---- interning --------------------------------------------------------------------------------
+ */
 static uint64_t mix(uint64_t h, uint64_t v) {
   h = (h ^ v) * UINT64_C(0x9e3779b97f4a7c15);
   return h ^ h >> 29;
@@ -39,8 +41,8 @@ static uint32_t expr_hash(const Expr *e) {
 }
 
 static bool expr_same(const Expr *x, const Expr *y) {
-  return x->op == y->op && x->dtype == y->dtype && x->id == y->id && x->k.i == y->k.i && x->a[0] == y->a[0] &&
-         x->a[1] == y->a[1] && x->a[2] == y->a[2];
+  return x->op == y->op && x->dtype == y->dtype && x->id == y->id && x->k.i == y->k.i &&
+         x->a[0] == y->a[0] && x->a[1] == y->a[1] && x->a[2] == y->a[2];
 }
 
 static ENode **slot_of(ExprPool *p, const Expr *e) {
@@ -68,8 +70,8 @@ static uint8_t own_flag(ExprOp op) {
                            : 0;
 }
 
-const Expr *expr_raw(ExprPool *p, ExprOp op, DType t, int id, int64_t k, const Expr *a, const Expr *b,
-                     const Expr *c) {
+const Expr *expr_raw(ExprPool *p, ExprOp op, DType t, int id, int64_t k, const Expr *a,
+                     const Expr *b, const Expr *c) {
   Expr e = {.op = (uint8_t)op, .dtype = (uint8_t)t, .id = id, .k.i = k, .a = {a, b, c}};
   ENode **slot = slot_of(p, &e);
   if (*slot) {
@@ -101,7 +103,8 @@ const Expr *expr_raw(ExprPool *p, ExprOp op, DType t, int id, int64_t k, const E
   return &n->e;
 }
 
-/* ---- symbols ---------------------------------------------------------------------------------- */
+/* ---- symbols ----------------------------------------------------------------------------------
+ */
 static const Expr *sym_make(ExprPool *p, const char *name) {
   Symbol *const s = ARENA_NEW(p->arena, Symbol);
   s->name = name;
@@ -132,7 +135,8 @@ const Expr *ex_sym_fresh(ExprPool *p, const char *stem) {
 Symbol *expr_symbol(ExprPool *p, int id) { return p->syms.data[id]; }
 int expr_symbol_count(const ExprPool *p) { return p->syms.n; }
 
-/* ---- variables -------------------------------------------------------------------------------- */
+/* ---- variables --------------------------------------------------------------------------------
+ */
 static uint32_t name_hash(const char *s) {
   uint64_t h = 7;
   for (; *s; s++) h = mix(h, (unsigned char)*s);
@@ -141,7 +145,8 @@ static uint32_t name_hash(const char *s) {
 
 static int *name_slot(ExprPool *p, const char *name) {
   uint32_t k = name_hash(name) & (uint32_t)(p->names_cap - 1);
-  while (p->names[k] && strcmp(p->vars.data[p->names[k] - 1].name, name) != 0) k = (k + 1) & (uint32_t)(p->names_cap - 1);
+  while (p->names[k] && strcmp(p->vars.data[p->names[k] - 1].name, name) != 0)
+    k = (k + 1) & (uint32_t)(p->names_cap - 1);
   return &p->names[k];
 }
 
@@ -166,7 +171,8 @@ static const Expr *var_make(ExprPool *p, const char *name, const Expr *lo, const
 const Expr *ex_var_range(ExprPool *p, const char *stem, const Expr *lo, const Expr *extent) {
   const size_t n = strlen(stem);
   const bool digit = n && stem[n - 1] >= '0' && stem[n - 1] <= '9';
-  return var_make(p, arena_printf(p->arena, "%s%s%d", stem, digit ? "_" : "", p->vars.n), lo, extent);
+  return var_make(p, arena_printf(p->arena, "%s%s%d", stem, digit ? "_" : "", p->vars.n), lo,
+                  extent);
 }
 
 const Expr *ex_var(ExprPool *p, const char *stem, const Expr *extent) {
@@ -176,7 +182,8 @@ const Expr *ex_var(ExprPool *p, const char *stem, const Expr *extent) {
 const Expr *ex_var_named(ExprPool *p, const char *name, const Expr *lo, const Expr *extent) {
   names_reserve(p);
   const int id = *name_slot(p, name) - 1;
-  if (id >= 0 && p->vars.data[id].lo == lo && p->vars.data[id].extent == extent) return p->vars.data[id].expr;
+  if (id >= 0 && p->vars.data[id].lo == lo && p->vars.data[id].extent == extent)
+    return p->vars.data[id].expr;
   return var_make(p, arena_strdup(p->arena, name), lo, extent);
 }
 
@@ -186,13 +193,16 @@ const Expr *expr_var_extent(const ExprPool *p, int id) { return p->vars.data[id]
 const Expr *expr_var_lo(const ExprPool *p, int id) { return p->vars.data[id].lo; }
 int expr_var_count(const ExprPool *p) { return p->vars.n; }
 
-/* ---- constants -------------------------------------------------------------------------------- */
+/* ---- constants --------------------------------------------------------------------------------
+ */
 const Expr *expr_scalar(ExprPool *p, DType t, Scalar v) {
   if (dtype_is_float(t) && isnan(v.f)) v.f = NAN; /* one NaN only */
   return expr_raw(p, EX_CONST, t, 0, v.i, NULL, NULL, NULL);
 }
 
-const Expr *ex_int(ExprPool *p, DType t, int64_t v) { return expr_scalar(p, t, (Scalar){.i = dtype_wrap(t, v)}); }
+const Expr *ex_int(ExprPool *p, DType t, int64_t v) {
+  return expr_scalar(p, t, (Scalar){.i = dtype_wrap(t, v)});
+}
 const Expr *ex_i64(ExprPool *p, int64_t v) { return ex_int(p, DT_I64, v); }
 const Expr *ex_bool(ExprPool *p, bool v) { return ex_int(p, DT_BOOL, v); }
 
@@ -205,7 +215,8 @@ const Expr *ex_const(ExprPool *p, DType t, double v) {
   return expr_scalar(p, t, scalar_cast(t, DT_F64, (Scalar){.f = v}, false));
 }
 
-/* ---- operations ------------------------------------------------------------------------------- */
+/* ---- operations -------------------------------------------------------------------------------
+ */
 static DType result_type(ExprOp op, const Expr *a, const Expr *b) {
   const int r = expr_op_info[op].result;
   return r == RES_BOOL ? DT_BOOL : r == RES_ARG1 ? (DType)b->dtype : (DType)a->dtype;
@@ -239,8 +250,10 @@ const Expr *ex_bits(ExprPool *p, DType t, const Expr *a) {
   if (a->op == EX_bits) return ex_bits(p, t, a->a[0]);
   if (!is_const(a)) return expr_raw(p, EX_bits, t, 0, 0, a, NULL, NULL);
   uint64_t raw = 0;
-  if (dtype_is_float(a->dtype)) dtype_store_f(a->dtype, &raw, a->k.f);
-  else dtype_store_i(a->dtype, &raw, a->k.i);
+  if (dtype_is_float(a->dtype))
+    dtype_store_f(a->dtype, &raw, a->k.f);
+  else
+    dtype_store_i(a->dtype, &raw, a->k.i);
   if (dtype_is_float(t)) return expr_scalar(p, t, (Scalar){.f = dtype_load_f(t, &raw)});
   return ex_int(p, t, dtype_load_i(t, &raw));
 }
@@ -258,13 +271,16 @@ const Expr *ex_local(ExprPool *p, DType t, int local, const Expr *index) {
   return expr_raw(p, EX_LOCAL, t, local, 0, index, NULL, NULL);
 }
 
-const Expr *ex_hole(ExprPool *p, DType t, int id) { return expr_raw(p, EX_HOLE, t, id, 0, NULL, NULL, NULL); }
+const Expr *ex_hole(ExprPool *p, DType t, int id) {
+  return expr_raw(p, EX_HOLE, t, id, 0, NULL, NULL, NULL);
+}
 
 const Expr *ex_ceildiv(ExprPool *p, const Expr *a, int64_t b) {
   return ex_floordiv(p, ex_add(p, a, ex_i64(p, b - 1)), ex_i64(p, b));
 }
 
-/* ---- reductions ------------------------------------------------------------------------------- */
+/* ---- reductions -------------------------------------------------------------------------------
+ */
 static const Expr *lowest(ExprPool *p, DType t, bool highest) {
   if (dtype_is_float(t)) return ex_float(p, t, highest ? INFINITY : -INFINITY);
   if (t == DT_U64) return ex_int(p, t, highest ? -1 : 0);
@@ -316,7 +332,8 @@ const Expr *expr_rebuild(ExprPool *p, const Expr *e, const Expr *const *a) {
   }
 }
 
-/* ---- questions -------------------------------------------------------------------------------- */
+/* ---- questions --------------------------------------------------------------------------------
+ */
 bool expr_is_const(const Expr *e, int64_t *v) {
   if (e->op != EX_CONST || dtype_is_float(e->dtype)) return false;
   if (v) *v = e->k.i;

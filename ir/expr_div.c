@@ -1,6 +1,7 @@
-/* floordiv and floormod of i64 sums: the part that the divisor divides comes out, common factors cancel,
- * and what remains vanishes when it is proven to lie in [0, divisor). A divisor that may be zero by its
- * range (a dimension) is taken to be positive: where it is zero there are no elements to index. */
+/* floordiv and floormod of i64 sums: the part that the divisor divides comes out, common factors
+ * cancel, and what remains vanishes when it is proven to lie in [0, divisor). A divisor that may be
+ * zero by its range (a dimension) is taken to be positive: where it is zero there are no elements
+ * to index. */
 #include "ir/expr_impl.h"
 
 static int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0); } /* b > 0 */
@@ -22,8 +23,10 @@ static bool divide_terms(ExprPool *p, const Poly *a, const Mono *b, Poly *q, Pol
   for (int i = 0; i < a->n; i++) {
     if (mono_of(&m, a->t[i].prod, a->t[i].c) && mono_divide(&m, b, &t)) {
       const Expr *const prod = mono_product(p, &t);
-      if (!prod) q->k += t.c;
-      else if (!poly_add_term(q, prod, t.c)) return false;
+      if (!prod)
+        q->k += t.c;
+      else if (!poly_add_term(q, prod, t.c))
+        return false;
     } else if (!poly_add_term(r, a->t[i].prod, a->t[i].c)) {
       return false;
     }
@@ -52,9 +55,12 @@ static bool divide_sum(ExprPool *p, const Poly *a, const Poly *b, Poly *q, Poly 
     Poly one, prod;
     poly_zero(&one);
     const Expr *const e = mono_product(p, &t);
-    if (e) poly_add_term(&one, e, t.c);
-    else one.k = t.c;
-    if (!poly_add_poly(q, &one, 1) || !poly_mul(p, &prod, &one, b) || !poly_add_poly(r, &prod, -1)) return false;
+    if (e)
+      poly_add_term(&one, e, t.c);
+    else
+      one.k = t.c;
+    if (!poly_add_poly(q, &one, 1) || !poly_mul(p, &prod, &one, b) || !poly_add_poly(r, &prod, -1))
+      return false;
   }
   return false;
 }
@@ -72,7 +78,8 @@ static bool nonnegative_atoms(const Mono *m) {
   return m->c > 0;
 }
 
-/* a = g*x + rest with 0 <= rest < g, g a common factor of some term and b: the quotient by b is that of x by b/g. */
+/* a = g*x + rest with 0 <= rest < g, g a common factor of some term and b: the quotient by b is
+ * that of x by b/g. */
 static bool common_factor(ExprPool *p, const Poly *a, const Mono *b, Mono *g, Poly *x, Poly *rest) {
   for (int i = 0; i < a->n; i++) {
     Mono m;

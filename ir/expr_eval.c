@@ -1,10 +1,11 @@
-/* The meaning of scalar operations, and evaluation of expressions with it. f32 and smaller floats are
- * computed in float and rounded to their type after every operation. Math rows (exp …) are evaluated in
- * double here; compiled code and the interpreter see them lowered (math.c). */
-#include "ir/expr_impl.h"
+/* The meaning of scalar operations, and evaluation of expressions with it. f32 and smaller floats
+ * are computed in float and rounded to their type after every operation. Math rows (exp …) are
+ * evaluated in double here; compiled code and the interpreter see them lowered (math.c). */
 #include <math.h>
+#include "ir/expr_impl.h"
 
-/* ---- integers ------------------------------------------------------------------------------------------ */
+/* ---- integers
+ * ------------------------------------------------------------------------------------------ */
 static int64_t floor_div(int64_t a, int64_t b) {
   if (b == 0) return 0;
   if (b == -1) return (int64_t)(0 - (uint64_t)a);
@@ -29,7 +30,9 @@ static int64_t floor_mod(DType t, int64_t a, int64_t b) {
   return (int64_t)((uint64_t)a - (uint64_t)floor_div(a, b) * (uint64_t)b);
 }
 
-static bool int_less(DType t, int64_t a, int64_t b) { return t == DT_U64 ? (uint64_t)a < (uint64_t)b : a < b; }
+static bool int_less(DType t, int64_t a, int64_t b) {
+  return t == DT_U64 ? (uint64_t)a < (uint64_t)b : a < b;
+}
 
 /* A count of the width or more shifts everything out. */
 static int64_t shift(DType t, int64_t a, int64_t n, bool left) {
@@ -72,7 +75,8 @@ static int64_t int_op(ExprOp op, DType t, int64_t a, int64_t b, int64_t c) {
   }
 }
 
-/* ---- floats --------------------------------------------------------------------------------------------- */
+/* ---- floats
+ * --------------------------------------------------------------------------------------------- */
 static float f32_op(ExprOp op, float a, float b, float c) {
   switch (op) {
     case EX_add: return a + b;
@@ -133,12 +137,14 @@ static double f64_op(ExprOp op, double a, double b, double c) {
 }
 
 static bool in_float(ExprOp op) {
-  return op == EX_add || op == EX_sub || op == EX_mul || op == EX_div || op == EX_fma || op == EX_sqrt;
+  return op == EX_add || op == EX_sub || op == EX_mul || op == EX_div || op == EX_fma ||
+         op == EX_sqrt;
 }
 
 static double float_op(ExprOp op, DType t, double a, double b, double c) {
   if (t == DT_F64) return f64_op(op, a, b, c);
-  const double r = in_float(op) ? f32_op(op, (float)a, (float)b, (float)c) : (float)f64_op(op, a, b, c);
+  const double r =
+      in_float(op) ? f32_op(op, (float)a, (float)b, (float)c) : (float)f64_op(op, a, b, c);
   return t == DT_F32 ? r : dtype_round(t, r, false);
 }
 
@@ -169,7 +175,9 @@ Scalar scalar_op(ExprOp op, DType t, Scalar a, Scalar b, Scalar c) {
   return (Scalar){.i = dtype_wrap(t, int_op(op, t, a.i, b.i, c.i))};
 }
 
-/* ---- casts ------------------------------------------------------------------------------------------------ */
+/* ---- casts
+ * ------------------------------------------------------------------------------------------------
+ */
 static int64_t float_to_int(DType to, double v) {
   if (isnan(v)) return 0;
   if (to == DT_U64) return v >= 18446744073709551616.0 ? -1 : v <= 0 ? 0 : (int64_t)(uint64_t)v;
@@ -189,8 +197,10 @@ static int64_t int_to_int(DType to, DType from, int64_t v, bool saturate) {
 Scalar scalar_cast(DType to, DType from, Scalar v, bool saturate) {
   const bool from_float = dtype_is_float(from);
   if (to == DT_BOOL) return (Scalar){.i = from_float ? v.f != 0 : v.i != 0};
-  if (!dtype_is_float(to)) return (Scalar){.i = from_float ? float_to_int(to, v.f) : int_to_int(to, from, v.i, saturate)};
-  if (to == DT_F64) return (Scalar){.f = from_float ? v.f : from == DT_U64 ? (double)(uint64_t)v.i : (double)v.i};
+  if (!dtype_is_float(to))
+    return (Scalar){.i = from_float ? float_to_int(to, v.f) : int_to_int(to, from, v.i, saturate)};
+  if (to == DT_F64)
+    return (Scalar){.f = from_float ? v.f : from == DT_U64 ? (double)(uint64_t)v.i : (double)v.i};
   /* through f32, so that code need not know more conversions */
   const float f = from_float ? (float)v.f : from == DT_U64 ? (float)(uint64_t)v.i : (float)v.i;
   return (Scalar){.f = to == DT_F32 ? f : dtype_round(to, f, saturate)};
@@ -198,13 +208,16 @@ Scalar scalar_cast(DType to, DType from, Scalar v, bool saturate) {
 
 static Scalar scalar_bits(DType to, DType from, Scalar v) {
   uint64_t raw = 0;
-  if (dtype_is_float(from)) dtype_store_f(from, &raw, v.f);
-  else dtype_store_i(from, &raw, v.i);
+  if (dtype_is_float(from))
+    dtype_store_f(from, &raw, v.f);
+  else
+    dtype_store_i(from, &raw, v.i);
   if (dtype_is_float(to)) return (Scalar){.f = dtype_load_f(to, &raw)};
   return (Scalar){.i = dtype_load_i(to, &raw)};
 }
 
-/* ---- expressions -------------------------------------------------------------------------------------------- */
+/* ---- expressions
+ * -------------------------------------------------------------------------------------------- */
 /* A memo holds for one setting of the variables: reductions take a new stamp per iteration. */
 typedef struct Eval {
   ExprPool *p;
@@ -219,7 +232,8 @@ static Scalar eval_reduce(Eval *v, const Expr *e) {
   const DType t = (DType)e->dtype;
   const Expr *const id = reduce_identity(v->p, (ReduceKind)e->k.i, t);
   Scalar acc = {.i = id->k.i};
-  const int64_t n = eval(v, e->a[1]).i, lo = eval(v, v->p->vars.data[e->id].lo).i, saved = v->env->vars[e->id];
+  const int64_t n = eval(v, e->a[1]).i, lo = eval(v, v->p->vars.data[e->id].lo).i,
+                saved = v->env->vars[e->id];
   const uint64_t stamp = v->stamp;
   for (int64_t i = 0; i < n; i++) {
     v->env->vars[e->id] = lo + i;
@@ -240,12 +254,14 @@ static Scalar eval_node(Eval *v, const Expr *e) {
     case EX_REDUCE: return eval_reduce(v, e);
     case EX_select: return eval(v, e->a[0]).i ? eval(v, e->a[1]) : eval(v, e->a[2]);
     case EX_cast:
-    case EX_sat: return scalar_cast((DType)e->dtype, (DType)e->a[0]->dtype, eval(v, e->a[0]), e->op == EX_sat);
+    case EX_sat:
+      return scalar_cast((DType)e->dtype, (DType)e->a[0]->dtype, eval(v, e->a[0]), e->op == EX_sat);
     case EX_bits: return scalar_bits((DType)e->dtype, (DType)e->a[0]->dtype, eval(v, e->a[0]));
     default: break;
   }
   const Scalar zero = {.i = 0};
-  const Scalar a = eval(v, e->a[0]), b = e->nargs > 1 ? eval(v, e->a[1]) : zero, c = e->nargs > 2 ? eval(v, e->a[2]) : zero;
+  const Scalar a = eval(v, e->a[0]), b = e->nargs > 1 ? eval(v, e->a[1]) : zero,
+               c = e->nargs > 2 ? eval(v, e->a[2]) : zero;
   return scalar_op((ExprOp)e->op, (DType)e->a[0]->dtype, a, b, c);
 }
 

@@ -2,8 +2,9 @@
 #pragma once
 #include "ir/expr.h"
 
-/* Every expression is the first member of one of these: a known range, and a memo for walks. The memo
- * is valid while its stamp is that of the running walk; walks take fresh stamps from the pool. */
+/* Every expression is the first member of one of these: a known range, and a memo for walks. The
+ * memo is valid while its stamp is that of the running walk; walks take fresh stamps from the pool.
+ */
 typedef struct ENode {
   Expr e;
   ExprPool *pool;
@@ -44,9 +45,11 @@ typedef struct OpInfo {
 extern const OpInfo expr_op_info[EX_COUNT];
 
 /* ---- expr.c ---- */
-const Expr *expr_raw(ExprPool *p, ExprOp op, DType t, int id, int64_t k, const Expr *a, const Expr *b, const Expr *c);
+const Expr *expr_raw(ExprPool *p, ExprOp op, DType t, int id, int64_t k, const Expr *a,
+                     const Expr *b, const Expr *c);
 const Expr *expr_scalar(ExprPool *p, DType t, Scalar v);
-const Expr *expr_rebuild(ExprPool *p, const Expr *e, const Expr *const *a); /* same operation on other arguments */
+const Expr *expr_rebuild(ExprPool *p, const Expr *e,
+                         const Expr *const *a); /* same operation on other arguments */
 static inline bool is_const(const Expr *e) { return e->op == EX_CONST; }
 
 /* ---- expr_range.c ---- */
@@ -78,7 +81,8 @@ typedef struct Mono { /* c * product of atoms, ordered by uid */
   const Expr *atom[MONO_MAX];
 } Mono;
 void poly_zero(Poly *d);
-bool poly_add(Poly *d, const Expr *e, int64_t scale);      /* d += scale*e; false: too many terms (d is then junk) */
+bool poly_add(Poly *d, const Expr *e,
+              int64_t scale);      /* d += scale*e; false: too many terms (d is then junk) */
 bool poly_add_poly(Poly *d, const Poly *s, int64_t scale);
 bool poly_add_term(Poly *d, const Expr *prod, int64_t c);
 bool poly_mul(ExprPool *p, Poly *d, const Poly *a, const Poly *b);
@@ -86,8 +90,8 @@ const Expr *poly_expr(ExprPool *p, Poly *d);               /* canonical expressi
 bool poly_wild(const Poly *d);
 Range poly_range(const Poly *d);
 bool mono_of(Mono *m, const Expr *prod, int64_t c);
-const Expr *mono_product(ExprPool *p, const Mono *m);      /* without c; NULL when there are no atoms */
-bool mono_divide(const Mono *a, const Mono *b, Mono *q);   /* exact */
+const Expr *mono_product(ExprPool *p, const Mono *m); /* without c; NULL when there are no atoms */
+bool mono_divide(const Mono *a, const Mono *b, Mono *q); /* exact */
 void mono_gcd(const Mono *a, const Mono *b, Mono *g);
 const Expr *poly_sum2(ExprPool *p, const Expr *a, const Expr *b, int64_t scale_b);
 const Expr *poly_product2(ExprPool *p, const Expr *a, const Expr *b);

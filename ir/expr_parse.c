@@ -1,11 +1,11 @@
-/* Parser of expressions. A bare number takes the type of what it is combined with, or the scope's hint. Any
- * input is safe: depth is limited, types are checked before a constructor sees them. */
-#include "ir/expr_impl.h"
+/* Parser of expressions. A bare number takes the type of what it is combined with, or the scope's
+ * hint. Any input is safe: depth is limited, types are checked before a constructor sees them. */
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "ir/expr_impl.h"
 
 enum { DEPTH_LIMIT = 250, IDENT_MAX = 127, LET_LIMIT = 1000000 };
 
@@ -41,7 +41,9 @@ static PVal fail(Parser *r, const char *what) {
   return failed;
 }
 
-/* ---- tokens ------------------------------------------------------------------------------------------------- */
+/* ---- tokens
+ * -------------------------------------------------------------------------------------------------
+ */
 static char peek(Parser *r) {
   while (*r->s == ' ' || *r->s == '\t' || *r->s == '\n' || *r->s == '\r') r->s++;
   return *r->s;
@@ -84,13 +86,16 @@ static bool take_word(Parser *r, const char *word) {
   return true;
 }
 
-/* ---- types ---------------------------------------------------------------------------------------------------- */
+/* ---- types
+ * ----------------------------------------------------------------------------------------------------
+ */
 static bool scalar_type(DType t) { return t == DT_BOOL || dtype_is_int(t) || dtype_is_float(t); }
 
 static const Expr *typed(Parser *r, PVal v, DType t) {
   if (v.e) {
     if ((DType)v.e->dtype == t) return v.e;
-    fail(r, arena_printf(r->p->arena, "operand is %s, expected %s", dtype_text(v.e->dtype), dtype_text(t)));
+    fail(r, arena_printf(r->p->arena, "operand is %s, expected %s", dtype_text(v.e->dtype),
+                         dtype_text(t)));
     return NULL;
   }
   if (!v.bare) return NULL;
@@ -103,9 +108,13 @@ static const Expr *any_type(Parser *r, PVal v) { return v.e ? v.e : typed(r, v, 
 
 static PVal value(const Expr *e) { return (PVal){.e = e}; }
 static PVal number(double f) { return (PVal){.bare = true, .f = f}; }
-static PVal integer(int64_t i) { return (PVal){.bare = true, .whole = true, .i = i, .f = (double)i}; }
+static PVal integer(int64_t i) {
+  return (PVal){.bare = true, .whole = true, .i = i, .f = (double)i};
+}
 
-/* ---- numbers ---------------------------------------------------------------------------------------------------- */
+/* ---- numbers
+ * ----------------------------------------------------------------------------------------------------
+ */
 static PVal with_suffix(Parser *r, PVal v) {
   char suffix[IDENT_MAX + 1];
   if (!ident_start(*r->s)) return v;
@@ -127,7 +136,9 @@ static PVal parse_number(Parser *r) {
   while (isdigit((unsigned char)*end)) end++;
   if (*end == '.') whole = false, end++;
   while (isdigit((unsigned char)*end)) end++;
-  if ((*end == 'e' || *end == 'E') && (isdigit((unsigned char)end[1]) || ((end[1] == '-' || end[1] == '+') && isdigit((unsigned char)end[2])))) {
+  if ((*end == 'e' || *end == 'E') &&
+      (isdigit((unsigned char)end[1]) ||
+       ((end[1] == '-' || end[1] == '+') && isdigit((unsigned char)end[2])))) {
     whole = false;
     end += 2;
     while (isdigit((unsigned char)*end)) end++;
@@ -155,9 +166,13 @@ static PVal parse_special(Parser *r, const char *ident) {
   return dtype_is_float(t) ? value(typed(r, v, t)) : failed;
 }
 
-/* ---- symbols, holes, names ------------------------------------------------------------------------------------------ */
+/* ---- symbols, holes, names
+ * ------------------------------------------------------------------------------------------ */
 static int hex_digit(char c) {
-  return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+  return c >= '0' && c <= '9'   ? c - '0'
+         : c >= 'a' && c <= 'f' ? c - 'a' + 10
+         : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                : -1;
 }
 
 static const char *parse_quoted(Parser *r) {
@@ -210,7 +225,8 @@ static PVal parse_hole(Parser *r) {
   char type[IDENT_MAX + 1];
   int id;
   r->s++;
-  if (!take_small(r, &id) || !take_ident(r, type) || !scalar_type(dtype_from_text(type))) return fail(r, "bad hole");
+  if (!take_small(r, &id) || !take_ident(r, type) || !scalar_type(dtype_from_text(type)))
+    return fail(r, "bad hole");
   return value(ex_hole(r->p, dtype_from_text(type), id));
 }
 
@@ -221,7 +237,9 @@ static PVal parse_let_use(Parser *r) {
   return value(r->lets.data[id]);
 }
 
-/* ---- compound forms --------------------------------------------------------------------------------------------------- */
+/* ---- compound forms
+ * ---------------------------------------------------------------------------------------------------
+ */
 /* {%0 = e; %1 = e; e} */
 static PVal parse_lets(Parser *r) {
   int id;
@@ -265,20 +283,25 @@ static PVal parse_access(Parser *r, const char *ident) {
   const Expr *const index = typed(r, parse_level(r, 1), DT_I64), *guard = NULL;
   if (index && take_word(r, "if") && !(guard = typed(r, parse_level(r, 1), DT_BOOL))) return failed;
   if (!index || !expect(r, "]")) return failed;
-  const Expr *const e = r->scope->access ? r->scope->access(r->scope->user, ident, index, guard) : NULL;
+  const Expr *const e =
+      r->scope->access ? r->scope->access(r->scope->user, ident, index, guard) : NULL;
   return e ? value(e) : fail(r, arena_printf(r->p->arena, "unknown buffer '%s'", ident));
 }
 
 static PVal parse_convert(Parser *r, ExprOp op) {
   char type[IDENT_MAX + 1];
-  if (!expect(r, "<") || !take_ident(r, type) || !expect(r, ">") || !expect(r, "(")) return fail(r, "bad conversion");
+  if (!expect(r, "<") || !take_ident(r, type) || !expect(r, ">") || !expect(r, "("))
+    return fail(r, "bad conversion");
   const DType t = dtype_from_text(type);
   if (!scalar_type(t)) return fail(r, "unknown type");
   const Expr *const a = any_type(r, parse_level(r, 1));
   if (!a || !expect(r, ")")) return failed;
   if (!scalar_type(a->dtype)) return fail(r, "value cannot be converted");
-  if (op == EX_bits && dtype_bytes(t) != dtype_bytes(a->dtype)) return fail(r, "bits of another size");
-  return value(op == EX_cast ? ex_cast(r->p, t, a) : op == EX_sat ? ex_sat(r->p, t, a) : ex_bits(r->p, t, a));
+  if (op == EX_bits && dtype_bytes(t) != dtype_bytes(a->dtype))
+    return fail(r, "bits of another size");
+  return value(op == EX_cast  ? ex_cast(r->p, t, a)
+               : op == EX_sat ? ex_sat(r->p, t, a)
+                              : ex_bits(r->p, t, a));
 }
 
 static bool float_only(ExprOp op) { return op == EX_sqrt || (op >= EX_exp && op < EX_pow); }
@@ -358,7 +381,9 @@ static PVal parse_primary(Parser *r) {
   return ok(v) && expect(r, ")") ? v : failed;
 }
 
-/* ---- infix -------------------------------------------------------------------------------------------------------------- */
+/* ---- infix
+ * --------------------------------------------------------------------------------------------------------------
+ */
 typedef struct Infix {
   const char *text;
   int level;
@@ -367,10 +392,12 @@ typedef struct Infix {
 } Infix;
 
 static const Infix infixes[] = {/* longer spellings first */
-                                {"<=", 5, EX_le, false}, {">=", 5, EX_le, true}, {"==", 4, EX_eq, false},
-                                {"!=", 4, EX_ne, false}, {"<", 5, EX_lt, false}, {">", 5, EX_lt, true},
-                                {"|", 1, EX_or, false},  {"^", 2, EX_xor, false}, {"&", 3, EX_and, false},
-                                {"+", 6, EX_add, false}, {"-", 6, EX_sub, false}, {"*", 7, EX_mul, false},
+                                {"<=", 5, EX_le, false}, {">=", 5, EX_le, true},
+                                {"==", 4, EX_eq, false}, {"!=", 4, EX_ne, false},
+                                {"<", 5, EX_lt, false},  {">", 5, EX_lt, true},
+                                {"|", 1, EX_or, false},  {"^", 2, EX_xor, false},
+                                {"&", 3, EX_and, false}, {"+", 6, EX_add, false},
+                                {"-", 6, EX_sub, false}, {"*", 7, EX_mul, false},
                                 {"/", 7, EX_div, false}};
 
 static const Infix *take_infix(Parser *r, int level) {
@@ -389,7 +416,10 @@ static const Infix *take_infix(Parser *r, int level) {
 static bool fold_bare(Parser *r, ExprOp op, PVal a, PVal b, PVal *out) {
   const Scalar zero = {0}, x = {.i = a.i}, y = {.i = b.i};
   if (op != EX_add && op != EX_sub && op != EX_mul && op != EX_div) return false;
-  const double f = op == EX_add ? a.f + b.f : op == EX_sub ? a.f - b.f : op == EX_mul ? a.f * b.f : a.f / b.f;
+  const double f = op == EX_add   ? a.f + b.f
+                   : op == EX_sub ? a.f - b.f
+                   : op == EX_mul ? a.f * b.f
+                                  : a.f / b.f;
   const bool whole = a.whole && b.whole && !(op == EX_div && dtype_is_float(r->scope->hint));
   *out = number(f);
   if (whole) *out = integer(scalar_op(op, DT_I64, x, y, zero).i);

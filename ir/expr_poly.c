@@ -1,12 +1,14 @@
 /* i64 polynomials: a sum of coefficient * product of atoms, in the order of creation. Products are
- * distributed over sums, so that equal polynomials become the same expression. Coefficients wrap, as
- * i64 arithmetic does. Sums beyond POLY_MAX terms and products beyond MONO_MAX atoms stay as they are. */
+ * distributed over sums, so that equal polynomials become the same expression. Coefficients wrap,
+ * as i64 arithmetic does. Sums beyond POLY_MAX terms and products beyond MONO_MAX atoms stay as
+ * they are. */
 #include "ir/expr_impl.h"
 
 static int64_t wrap_mul(int64_t a, int64_t b) { return (int64_t)((uint64_t)a * (uint64_t)b); }
 static int64_t wrap_add(int64_t a, int64_t b) { return (int64_t)((uint64_t)a + (uint64_t)b); }
 
-/* ---- products --------------------------------------------------------------------------------- */
+/* ---- products ---------------------------------------------------------------------------------
+ */
 static bool mono_put(Mono *m, const Expr *atom) {
   if (m->n == MONO_MAX) return false;
   int k = m->n++;
@@ -17,7 +19,8 @@ static bool mono_put(Mono *m, const Expr *atom) {
 
 static bool mono_put_all(Mono *m, const Expr *prod) {
   for (; prod->op == EX_mul; prod = prod->a[0])
-    if (prod->a[1]->op == EX_mul ? !mono_put_all(m, prod->a[1]) : !mono_put(m, prod->a[1])) return false;
+    if (prod->a[1]->op == EX_mul ? !mono_put_all(m, prod->a[1]) : !mono_put(m, prod->a[1]))
+      return false;
   return mono_put(m, prod);
 }
 
@@ -40,8 +43,10 @@ bool mono_divide(const Mono *a, const Mono *b, Mono *q) {
   q->n = 0;
   int j = 0;
   for (int i = 0; i < a->n; i++) {
-    if (j < b->n && a->atom[i] == b->atom[j]) j++;
-    else q->atom[q->n++] = a->atom[i];
+    if (j < b->n && a->atom[i] == b->atom[j])
+      j++;
+    else
+      q->atom[q->n++] = a->atom[i];
   }
   return j == b->n;
 }
@@ -71,7 +76,8 @@ void mono_gcd(const Mono *a, const Mono *b, Mono *g) {
   }
 }
 
-/* ---- sums ------------------------------------------------------------------------------------- */
+/* ---- sums -------------------------------------------------------------------------------------
+ */
 void poly_zero(Poly *d) {
   d->n = 0;
   d->k = 0;
@@ -125,7 +131,8 @@ bool poly_add(Poly *d, const Expr *e, int64_t scale) {
     d->k = wrap_add(d->k, wrap_mul(e->k.i, scale));
     return true;
   }
-  if (e->op == EX_mul && is_const(e->a[1])) return poly_add_term(d, e->a[0], wrap_mul(scale, e->a[1]->k.i));
+  if (e->op == EX_mul && is_const(e->a[1]))
+    return poly_add_term(d, e->a[0], wrap_mul(scale, e->a[1]->k.i));
   return poly_add_term(d, e, scale);
 }
 
@@ -151,19 +158,22 @@ bool poly_mul(ExprPool *p, Poly *d, const Poly *a, const Poly *b) {
   return true;
 }
 
-/* floordiv(x, n)*n + floormod(x, n) = x, times any coefficient and product. Looks for the partner of the
- * floormod `atom` in term i, and merges the two; false when there is none. */
+/* floordiv(x, n)*n + floormod(x, n) = x, times any coefficient and product. Looks for the partner
+ * of the floormod `atom` in term i, and merges the two; false when there is none. */
 static bool merge_mod(ExprPool *p, Poly *d, int i, const Expr *atom) {
   Mono term, mod, rest;
   const Expr *const q = ex_floordiv(p, atom->a[0], atom->a[1]);
-  if (q->op == EX_CONST || q->op == EX_add || !mono_of(&term, d->t[i].prod, d->t[i].c)) return false;
+  if (q->op == EX_CONST || q->op == EX_add || !mono_of(&term, d->t[i].prod, d->t[i].c))
+    return false;
   if (!mono_of(&mod, atom, 1) || !mono_divide(&term, &mod, &rest)) return false;
   /* partner: rest * n * q */
   Poly dn, drest, dq, t, partner;
   poly_zero(&dn), poly_zero(&drest), poly_zero(&dq);
   const Expr *const rest_prod = mono_product(p, &rest);
-  if (rest_prod) poly_add_term(&drest, rest_prod, rest.c);
-  else drest.k = rest.c;
+  if (rest_prod)
+    poly_add_term(&drest, rest_prod, rest.c);
+  else
+    drest.k = rest.c;
   if (!poly_add(&dn, atom->a[1], 1) || !poly_add(&dq, q, 1)) return false;
   if (!poly_mul(p, &t, &drest, &dn) || !poly_mul(p, &partner, &t, &dq)) return false;
   if (partner.n == 0 || partner.k) return false;
@@ -176,7 +186,8 @@ static bool merge_mod(ExprPool *p, Poly *d, int i, const Expr *atom) {
   poly_zero(&x);
   if (!poly_add(&x, atom->a[0], 1) || !poly_mul(p, &rx, &drest, &x)) return false;
   const int64_t c = d->t[i].c;
-  return poly_add_term(d, d->t[i].prod, -c) && poly_add_poly(d, &partner, -1) && poly_add_poly(d, &rx, 1);
+  return poly_add_term(d, d->t[i].prod, -c) && poly_add_poly(d, &partner, -1) &&
+         poly_add_poly(d, &rx, 1);
 }
 
 static bool merge_once(ExprPool *p, Poly *d) {
@@ -208,7 +219,8 @@ static bool has_mod(const Poly *d) {
 
 const Expr *poly_expr(ExprPool *p, Poly *d) {
   if (d->n > 1 && has_mod(d))
-    for (int steps = 0; steps < POLY_MAX && merge_once(p, d); steps++) {}
+    for (int steps = 0; steps < POLY_MAX && merge_once(p, d); steps++) {
+    }
   const Expr *e = NULL;
   for (int i = 0; i < d->n; i++) {
     const Expr *t = d->t[i].prod;
@@ -237,7 +249,8 @@ Range poly_range(const Poly *d) {
   return r;
 }
 
-/* ---- entry points of the constructors ---------------------------------------------------------- */
+/* ---- entry points of the constructors ----------------------------------------------------------
+ */
 const Expr *poly_sum2(ExprPool *p, const Expr *a, const Expr *b, int64_t scale_b) {
   Poly d;
   poly_zero(&d);
@@ -249,12 +262,15 @@ const Expr *poly_sum2(ExprPool *p, const Expr *a, const Expr *b, int64_t scale_b
 const Expr *poly_product2(ExprPool *p, const Expr *a, const Expr *b) {
   Poly da, db, d;
   poly_zero(&da), poly_zero(&db);
-  if (poly_add(&da, a, 1) && poly_add(&db, b, 1) && poly_mul(p, &d, &da, &db)) return poly_expr(p, &d);
-  if (is_const(a) || (!is_const(b) && a->uid > b->uid)) return expr_raw(p, EX_mul, DT_I64, 0, 0, b, a, NULL);
+  if (poly_add(&da, a, 1) && poly_add(&db, b, 1) && poly_mul(p, &d, &da, &db))
+    return poly_expr(p, &d);
+  if (is_const(a) || (!is_const(b) && a->uid > b->uid))
+    return expr_raw(p, EX_mul, DT_I64, 0, 0, b, a, NULL);
   return expr_raw(p, EX_mul, DT_I64, 0, 0, a, b, NULL);
 }
 
-/* ---- questions -------------------------------------------------------------------------------- */
+/* ---- questions --------------------------------------------------------------------------------
+ */
 int expr_terms(ExprPool *p, const Expr *e, ExprTerm *out, int max) {
   Poly d;
   poly_zero(&d);
@@ -264,7 +280,8 @@ int expr_terms(ExprPool *p, const Expr *e, ExprTerm *out, int max) {
   return d.n + (d.k != 0);
 }
 
-bool expr_affine(ExprPool *p, const Expr *e, const Expr *var, const Expr **coeff, const Expr **rest) {
+bool expr_affine(ExprPool *p, const Expr *e, const Expr *var, const Expr **coeff,
+                 const Expr **rest) {
   Poly d, c, r;
   Mono m, v, q;
   poly_zero(&d), poly_zero(&c), poly_zero(&r);
@@ -278,8 +295,10 @@ bool expr_affine(ExprPool *p, const Expr *e, const Expr *var, const Expr **coeff
     if (!mono_of(&m, d.t[i].prod, d.t[i].c) || !mono_divide(&m, &v, &q)) return false;
     const Expr *const prod = mono_product(p, &q);
     if (prod && expr_uses_var(prod, var->id)) return false;
-    if (prod) poly_add_term(&c, prod, q.c);
-    else c.k += q.c;
+    if (prod)
+      poly_add_term(&c, prod, q.c);
+    else
+      c.k += q.c;
   }
   *coeff = poly_expr(p, &c);
   *rest = poly_expr(p, &r);

@@ -1,13 +1,14 @@
 /* Proofs that an i64 polynomial is never negative. First by intervals; then by replacing variables,
- * remainders and the like by the symbolic bound that makes the polynomial smallest, where the sign of
- * their coefficient is known. Sound because every step only lowers the value. */
+ * remainders and the like by the symbolic bound that makes the polynomial smallest, where the sign
+ * of their coefficient is known. Sound because every step only lowers the value. */
 #include "ir/expr_impl.h"
 
 enum { STEPS = 40, DEPTH = 10 };
 
 static const Expr *bound_of(ExprPool *p, const Expr *atom, bool upper, int which, int depth);
 
-/* Replaces one atom of the polynomial x so that it grows (upper) or shrinks; NULL: no atom can be. */
+/* Replaces one atom of the polynomial x so that it grows (upper) or shrinks; NULL: no atom can be.
+ */
 static const Expr *poly_bound(ExprPool *p, const Expr *x, bool upper, int depth) {
   Poly d;
   poly_zero(&d);
@@ -39,7 +40,8 @@ static const Expr *bound_of(ExprPool *p, const Expr *atom, bool upper, int which
       if (!upper || range_of(atom->a[1]).lo < 0) return NULL;
       return poly_sum2(p, atom->a[1], ex_i64(p, 1), -1);
     case EX_floordiv:
-      if (range_of(atom->a[1]).lo < 0 || !(x = poly_bound(p, atom->a[0], upper, depth))) return NULL;
+      if (range_of(atom->a[1]).lo < 0 || !(x = poly_bound(p, atom->a[0], upper, depth)))
+        return NULL;
       return ex_floordiv(p, x, atom->a[1]);
     case EX_min: return upper ? atom->a[which] : NULL;
     case EX_max: return upper ? NULL : atom->a[which];
@@ -61,8 +63,10 @@ static bool split_atom(ExprPool *p, const Poly *d, const Expr *atom, Poly *coeff
     }
     for (int k = 0; k < q.n; k++)
       if (q.atom[k] == atom) return false;
-    if (q.n) poly_add_term(coeff, mono_product(p, &q), q.c);
-    else coeff->k += q.c;
+    if (q.n)
+      poly_add_term(coeff, mono_product(p, &q), q.c);
+    else
+      coeff->k += q.c;
   }
   return true;
 }
@@ -79,7 +83,8 @@ static bool try_atom(ExprPool *p, const Poly *d, const Expr *atom, int *steps) {
     if (!b || b == atom) continue;
     poly_zero(&by);
     Poly sum = rest;
-    if (poly_add(&by, b, 1) && poly_mul(p, &prod, &coeff, &by) && poly_add_poly(&sum, &prod, 1) && prove(p, &sum, steps))
+    if (poly_add(&by, b, 1) && poly_mul(p, &prod, &coeff, &by) && poly_add_poly(&sum, &prod, 1) &&
+        prove(p, &sum, steps))
       return true;
   }
   return false;
@@ -103,7 +108,8 @@ static const Expr *next_finite(const Poly *d, uint32_t below) {
   const Expr *best = NULL;
   for (int i = 0; i < d->n; i++) {
     const Expr *const e = d->t[i].prod;
-    if (e->op != EX_mul && !is_const(e) && e->uid < below && (!best || e->uid > best->uid)) best = e;
+    if (e->op != EX_mul && !is_const(e) && e->uid < below && (!best || e->uid > best->uid))
+      best = e;
   }
   return best;
 }
@@ -115,7 +121,8 @@ static bool prove(ExprPool *p, const Poly *d, int *steps) {
   if (r.hi < 0) return false;
   const bool bounded = r.lo != INT64_MIN;
   uint32_t below = UINT32_MAX;
-  for (const Expr *a; *steps > 0 && (a = bounded ? next_finite(d, below) : next_atom(d, below)); below = a->uid)
+  for (const Expr *a; *steps > 0 && (a = bounded ? next_finite(d, below) : next_atom(d, below));
+       below = a->uid)
     if (try_atom(p, d, a, steps)) return true;
   return false;
 }

@@ -1,5 +1,5 @@
-/* Intervals of integer expressions, computed once when an expression is made. Index arithmetic is taken
- * not to overflow; values from data (range_wild) are the exception that the rules ask for. */
+/* Intervals of integer expressions, computed once when an expression is made. Index arithmetic is
+ * taken not to overflow; values from data (range_wild) are the exception that the rules ask for. */
 #include "ir/expr_impl.h"
 
 static const Range full = {INT64_MIN, INT64_MAX};
@@ -33,7 +33,8 @@ Range range_sum(Range a, Range b) {
 }
 
 Range range_product(Range a, Range b) {
-  const int64_t v[4] = {mul_sat(a.lo, b.lo), mul_sat(a.lo, b.hi), mul_sat(a.hi, b.lo), mul_sat(a.hi, b.hi)};
+  const int64_t v[4] = {mul_sat(a.lo, b.lo), mul_sat(a.lo, b.hi), mul_sat(a.hi, b.lo),
+                        mul_sat(a.hi, b.hi)};
   Range r = {v[0], v[0]};
   for (int i = 1; i < 4; i++) {
     if (v[i] < r.lo) r.lo = v[i];
@@ -58,10 +59,14 @@ static Range range_floordiv(Range a, Range b) {
   if (zero) b.lo = 1;
   if (b.hi < 1) return (Range){0, 0};
   Range r;
-  if (a.lo < 0) r.lo = a.lo == INT64_MIN ? INT64_MIN : floor_div(a.lo, b.lo);
-  else r.lo = b.hi == INT64_MAX ? 0 : a.lo / b.hi;
-  if (a.hi >= 0) r.hi = a.hi == INT64_MAX ? INT64_MAX : a.hi / b.lo;
-  else r.hi = b.hi == INT64_MAX ? -1 : floor_div(a.hi, b.hi);
+  if (a.lo < 0)
+    r.lo = a.lo == INT64_MIN ? INT64_MIN : floor_div(a.lo, b.lo);
+  else
+    r.lo = b.hi == INT64_MAX ? 0 : a.lo / b.hi;
+  if (a.hi >= 0)
+    r.hi = a.hi == INT64_MAX ? INT64_MAX : a.hi / b.lo;
+  else
+    r.hi = b.hi == INT64_MAX ? -1 : floor_div(a.hi, b.hi);
   return zero ? range_union(r, (Range){0, 0}) : r;
 }
 
@@ -85,7 +90,8 @@ static Range range_neg(Range a) { return range_scale(a, -1); }
 static Range range_abs(Range a) {
   if (a.lo >= 0) return a;
   if (a.lo == INT64_MIN) return full;
-  return range_max(a.hi <= 0 ? range_neg(a) : (Range){0, a.hi > -a.lo ? a.hi : -a.lo}, (Range){0, 0});
+  return range_max(a.hi <= 0 ? range_neg(a) : (Range){0, a.hi > -a.lo ? a.hi : -a.lo},
+                   (Range){0, 0});
 }
 
 static Range range_reduce(ReduceKind kind, Range body, Range extent) {
@@ -108,7 +114,8 @@ static Range range_var(const ExprPool *p, int id) {
   const VarInfo *const v = &p->vars.data[id];
   const Range lo = range_of(v->lo), n = range_of(v->extent);
   Range r = {lo.lo, add_bound(lo.hi, n.hi, INT64_MAX)};
-  if (r.hi != INT64_MAX) r.hi = r.hi > r.lo ? r.hi - 1 : r.lo; /* an empty loop: any value will do */
+  if (r.hi != INT64_MAX)
+    r.hi = r.hi > r.lo ? r.hi - 1 : r.lo; /* an empty loop: any value will do */
   return r;
 }
 
@@ -139,7 +146,9 @@ static Range range_op(const ExprPool *p, const Expr *e) {
     case EX_cast: return dtype_is_float(e->a[0]->dtype) || e->a[0]->dtype == DT_U64 ? full : a;
     case EX_sat: {
       const Range t = range_type(e->dtype);
-      return dtype_is_float(e->a[0]->dtype) || e->a[0]->dtype == DT_U64 ? t : range_min(range_max(a, (Range){t.lo, t.lo}), (Range){t.hi, t.hi});
+      return dtype_is_float(e->a[0]->dtype) || e->a[0]->dtype == DT_U64
+                 ? t
+                 : range_min(range_max(a, (Range){t.lo, t.lo}), (Range){t.hi, t.hi});
     }
     default: return full;
   }

@@ -1,7 +1,7 @@
-/* Walks over expression DAGs: rewriting, substitution, uses, cost. Each walk takes a fresh stamp and
- * leaves its result for a node in the node's memo, so shared parts are visited once. */
-#include "ir/expr_impl.h"
+/* Walks over expression DAGs: rewriting, substitution, uses, cost. Each walk takes a fresh stamp
+ * and leaves its result for a node in the node's memo, so shared parts are visited once. */
 #include <string.h>
+#include "ir/expr_impl.h"
 
 typedef struct Rewrite {
   ExprPool *p;
@@ -11,7 +11,8 @@ typedef struct Rewrite {
 } Rewrite;
 
 static bool is_leaf(const Expr *e) {
-  return e->op == EX_SYM || e->op == EX_VAR || e->op == EX_HOLE || e->op == EX_LOAD || e->op == EX_LOCAL;
+  return e->op == EX_SYM || e->op == EX_VAR || e->op == EX_HOLE || e->op == EX_LOAD ||
+         e->op == EX_LOCAL;
 }
 
 static const Expr *rewrite(const Rewrite *w, const Expr *e);
@@ -90,7 +91,8 @@ const Expr *expr_subst(ExprPool *p, const Expr *e, const Expr *leaf, const Expr 
 
 const Expr *expr_simplify(ExprPool *p, const Expr *e) { return expr_rewrite(p, e, NULL, NULL); }
 
-/* ---- questions -------------------------------------------------------------------------------------- */
+/* ---- questions
+ * -------------------------------------------------------------------------------------- */
 static bool uses(const Expr *e, ExprOp op, int id, uint8_t flag, uint64_t stamp) {
   if (!(e->flags & flag)) return false;
   if (e->op == (uint8_t)op && e->id == id) return true;
@@ -102,8 +104,12 @@ static bool uses(const Expr *e, ExprOp op, int id, uint8_t flag, uint64_t stamp)
   return false;
 }
 
-bool expr_uses_var(const Expr *e, int var_id) { return uses(e, EX_VAR, var_id, EXF_VAR, ++enode(e)->pool->stamp); }
-bool expr_uses_buffer(const Expr *e, int buffer) { return uses(e, EX_LOAD, buffer, EXF_LOAD, ++enode(e)->pool->stamp); }
+bool expr_uses_var(const Expr *e, int var_id) {
+  return uses(e, EX_VAR, var_id, EXF_VAR, ++enode(e)->pool->stamp);
+}
+bool expr_uses_buffer(const Expr *e, int buffer) {
+  return uses(e, EX_LOAD, buffer, EXF_LOAD, ++enode(e)->pool->stamp);
+}
 
 static double cost(const Expr *e, uint64_t stamp) {
   ENode *const n = enode(e);

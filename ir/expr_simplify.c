@@ -1,7 +1,8 @@
-/* Rules of the constructors for everything but polynomials and divisions: identities, comparisons decided
- * by ranges or proof, min / max, select, casts. Floating point: only rules that keep every bit. */
-#include "ir/expr_impl.h"
+/* Rules of the constructors for everything but polynomials and divisions: identities, comparisons
+ * decided by ranges or proof, min / max, select, casts. Floating point: only rules that keep every
+ * bit. */
 #include <math.h>
+#include "ir/expr_impl.h"
 
 static bool is_bool(const Expr *e) { return e->dtype == DT_BOOL; }
 static bool is_i64(const Expr *e) { return e->dtype == DT_I64; }
@@ -15,18 +16,22 @@ static const Expr *raw2(ExprPool *p, ExprOp op, DType t, const Expr *a, const Ex
 }
 
 /* Constants last, else by age. */
-static bool out_of_order(const Expr *a, const Expr *b) { return !is_const(b) && (is_const(a) || a->uid > b->uid); }
+static bool out_of_order(const Expr *a, const Expr *b) {
+  return !is_const(b) && (is_const(a) || a->uid > b->uid);
+}
 
 static const Expr *commute(ExprPool *p, ExprOp op, DType t, const Expr *a, const Expr *b) {
   return out_of_order(a, b) ? raw2(p, op, t, b, a) : raw2(p, op, t, a, b);
 }
 
-/* ---- comparisons of integers --------------------------------------------------------------------- */
+/* ---- comparisons of integers
+ * --------------------------------------------------------------------- */
 /* Is a + k <= b proven? */
 static bool proven_le(ExprPool *p, const Expr *a, const Expr *b, int64_t k) {
   const Range ra = range_of(a), rb = range_of(b);
   int64_t last;
-  if (ra.hi != INT64_MAX && ck_sub(rb.lo, k, &last) && last != INT64_MIN && ra.hi <= last) return true;
+  if (ra.hi != INT64_MAX && ck_sub(rb.lo, k, &last) && last != INT64_MIN && ra.hi <= last)
+    return true;
   if (!is_i64(a)) return false;
   Poly d;
   poly_zero(&d);
@@ -40,7 +45,9 @@ static const Expr *shift_constant(ExprPool *p, ExprOp op, const Expr *a, const E
   int64_t k, sum;
   const bool left = is_const(b);
   const Expr *const s = left ? a : b, *const c = left ? b : a;
-  if (!is_i64(a) || !is_const(c) || s->op != EX_add || !expr_is_const(s->a[1], &k) || range_wild(s->a[0])) return NULL;
+  if (!is_i64(a) || !is_const(c) || s->op != EX_add || !expr_is_const(s->a[1], &k) ||
+      range_wild(s->a[0]))
+    return NULL;
   if (!ck_sub(c->k.i, k, &sum)) return NULL;
   const Expr *const rhs = ex_i64(p, sum);
   return left ? ex_op(p, op, s->a[0], rhs, NULL) : ex_op(p, op, rhs, s->a[0], NULL);
@@ -66,19 +73,23 @@ static const Expr *simplify_eq(ExprPool *p, ExprOp op, const Expr *a, const Expr
   if (dtype_is_float(a->dtype)) return commute(p, op, DT_BOOL, a, b);
   if (a == b) return ex_bool(p, op == EX_eq);
   int64_t k;
-  if (is_bool(a) && expr_is_const(b, &k)) return (k != 0) == (op == EX_eq) ? a : ex_op(p, EX_not, a, NULL, NULL);
+  if (is_bool(a) && expr_is_const(b, &k))
+    return (k != 0) == (op == EX_eq) ? a : ex_op(p, EX_not, a, NULL, NULL);
   if (is_bool(a) && is_const(a)) return simplify_eq(p, op, b, a);
-  if (a->dtype != DT_U64 && is_int(a) && (proven_le(p, a, b, 1) || proven_le(p, b, a, 1))) return ex_bool(p, op == EX_ne);
+  if (a->dtype != DT_U64 && is_int(a) && (proven_le(p, a, b, 1) || proven_le(p, b, a, 1)))
+    return ex_bool(p, op == EX_ne);
   if (is_i64(a)) {
     Poly d;
     poly_zero(&d);
-    if (poly_add(&d, a, 1) && poly_add(&d, b, -1) && d.n == 0) return ex_bool(p, (d.k == 0) == (op == EX_eq));
+    if (poly_add(&d, a, 1) && poly_add(&d, b, -1) && d.n == 0)
+      return ex_bool(p, (d.k == 0) == (op == EX_eq));
   }
   const Expr *const s = shift_constant(p, op, a, b);
   return s ? s : commute(p, op, DT_BOOL, a, b);
 }
 
-/* ---- min and max ------------------------------------------------------------------------------------ */
+/* ---- min and max
+ * ------------------------------------------------------------------------------------ */
 static bool constant_range(const Expr *e) { return range_of(e).lo == range_of(e).hi; }
 
 static const Expr *simplify_minmax(ExprPool *p, ExprOp op, const Expr *a, const Expr *b) {
@@ -93,11 +104,13 @@ static const Expr *simplify_minmax(ExprPool *p, ExprOp op, const Expr *a, const 
   }
   if (a->dtype == DT_U64 || a->op != op) return NULL;
   if (a->a[0] == b || a->a[1] == b) return a;
-  if (expr_is_const(b, &k) && expr_is_const(a->a[1], &inner)) return (k < inner) == min ? ex_op(p, op, a->a[0], b, NULL) : a;
+  if (expr_is_const(b, &k) && expr_is_const(a->a[1], &inner))
+    return (k < inner) == min ? ex_op(p, op, a->a[0], b, NULL) : a;
   return NULL;
 }
 
-/* ---- logic ----------------------------------------------------------------------------------------- */
+/* ---- logic
+ * ----------------------------------------------------------------------------------------- */
 static const Expr *simplify_logic(ExprPool *p, ExprOp op, const Expr *a, const Expr *b) {
   int64_t k;
   const DType t = (DType)a->dtype;
@@ -141,7 +154,8 @@ static const Expr *simplify_select(ExprPool *p, const Expr *c, const Expr *a, co
   return NULL;
 }
 
-/* ---- arithmetic -------------------------------------------------------------------------------------- */
+/* ---- arithmetic
+ * -------------------------------------------------------------------------------------- */
 static bool power_of_two(double v) {
   int e;
   return isfinite(v) && fabs(frexp(v, &e)) == 0.5 && e > -100 && e < 100;
@@ -156,7 +170,8 @@ static const Expr *simplify_float(ExprPool *p, ExprOp op, const Expr *a, const E
   if (op == EX_sub && is_float_value(b, 0.0)) return a;
   if (op == EX_div && is_float_value(b, 1.0)) return a;
   const bool wide = a->dtype == DT_F32 || a->dtype == DT_F64; /* the reciprocal is exact */
-  if (op == EX_div && wide && is_const(b) && power_of_two(b->k.f)) return ex_mul(p, a, ex_float(p, a->dtype, 1 / b->k.f));
+  if (op == EX_div && wide && is_const(b) && power_of_two(b->k.f))
+    return ex_mul(p, a, ex_float(p, a->dtype, 1 / b->k.f));
   return NULL;
 }
 
@@ -190,7 +205,9 @@ static const Expr *simplify_i64(ExprPool *p, ExprOp op, const Expr *a, const Exp
 
 static const Expr *simplify_arith(ExprPool *p, ExprOp op, const Expr *a, const Expr *b) {
   if (is_i64(a)) return simplify_i64(p, op, a, b);
-  return is_int(a) ? simplify_small_int(p, op, a, b) : dtype_is_float(a->dtype) ? simplify_float(p, op, a, b) : NULL;
+  return is_int(a)                  ? simplify_small_int(p, op, a, b)
+         : dtype_is_float(a->dtype) ? simplify_float(p, op, a, b)
+                                    : NULL;
 }
 
 static const Expr *simplify_unary(ExprPool *p, ExprOp op, const Expr *a) {
@@ -201,13 +218,16 @@ static const Expr *simplify_unary(ExprPool *p, ExprOp op, const Expr *a) {
     case EX_abs:
       if (a->op == EX_abs) return a;
       if (dtype_is_float(a->dtype) && a->op == EX_neg) return ex_op(p, EX_abs, a->a[0], NULL, NULL);
-      return is_int(a) && a->dtype != DT_U64 && range_of(a).lo >= 0 ? a : dtype_rows[a->dtype].cls == DC_UINT ? a : NULL;
+      return is_int(a) && a->dtype != DT_U64 && range_of(a).lo >= 0 ? a
+             : dtype_rows[a->dtype].cls == DC_UINT                  ? a
+                                                                    : NULL;
     case EX_floor:
     case EX_ceil:
     case EX_trunc:
     case EX_rint:
       if (is_int(a)) return a;
-      return a->op == EX_floor || a->op == EX_ceil || a->op == EX_trunc || a->op == EX_rint ? a : NULL;
+      return a->op == EX_floor || a->op == EX_ceil || a->op == EX_trunc || a->op == EX_rint ? a
+                                                                                            : NULL;
     case EX_isnan: return dtype_is_float(a->dtype) ? NULL : ex_bool(p, false);
     default: return NULL;
   }
@@ -240,15 +260,17 @@ const Expr *simplify_op(ExprPool *p, ExprOp op, const Expr *a, const Expr *b, co
   }
 }
 
-/* ---- casts ---------------------------------------------------------------------------------------------- */
+/* ---- casts
+ * ---------------------------------------------------------------------------------------------- */
 /* Bits of significand and largest exponent of the float formats; integers: bits and sign. */
 static bool float_holds(DType f, DType of) {
   static const struct {
     DType t;
     int mant, emin, emax;
-  } rows[] = {{DT_F64, 53, -1074, 1023},   {DT_F32, 24, -149, 127},    {DT_F16, 11, -24, 15},
-              {DT_BF16, 8, -133, 127},     {DT_F8E4M3FN, 4, -9, 8},    {DT_F8E4M3FNUZ, 4, -10, 7},
-              {DT_F8E5M2, 3, -16, 15},     {DT_F8E5M2FNUZ, 3, -17, 15}, {DT_F4E2M1, 2, -1, 2}, {DT_F8E8M0, 1, -127, 127}};
+  } rows[] = {{DT_F64, 53, -1074, 1023}, {DT_F32, 24, -149, 127},     {DT_F16, 11, -24, 15},
+              {DT_BF16, 8, -133, 127},   {DT_F8E4M3FN, 4, -9, 8},     {DT_F8E4M3FNUZ, 4, -10, 7},
+              {DT_F8E5M2, 3, -16, 15},   {DT_F8E5M2FNUZ, 3, -17, 15}, {DT_F4E2M1, 2, -1, 2},
+              {DT_F8E8M0, 1, -127, 127}};
   int i = -1, j = -1;
   for (int k = 0; k < (int)(sizeof rows / sizeof *rows); k++) {
     if (rows[k].t == f) i = k;
@@ -256,8 +278,10 @@ static bool float_holds(DType f, DType of) {
   }
   if (i < 0) return false;
   if (of == DT_BOOL) return true;
-  if (dtype_is_int(of)) return dtype_rows[of].bits <= rows[i].mant && dtype_rows[of].bits <= rows[i].emax;
-  return j >= 0 && i <= 3 && rows[j].mant <= rows[i].mant && rows[j].emin >= rows[i].emin && rows[j].emax <= rows[i].emax;
+  if (dtype_is_int(of))
+    return dtype_rows[of].bits <= rows[i].mant && dtype_rows[of].bits <= rows[i].emax;
+  return j >= 0 && i <= 3 && rows[j].mant <= rows[i].mant && rows[j].emin >= rows[i].emin &&
+         rows[j].emax <= rows[i].emax;
 }
 
 /* Does every value of `of` survive a cast to t? */
@@ -278,14 +302,18 @@ const Expr *simplify_cast(ExprPool *p, ExprOp op, DType t, const Expr *a) {
   if (t == DT_BOOL && dtype_is_int(from)) return ex_op(p, EX_ne, a, ex_int(p, from, 0), NULL);
   if (a->op == EX_cast || a->op == EX_sat) {
     const DType inner = (DType)a->a[0]->dtype;
-    /* float→int saturates and int→int wraps, so the middle type may only go where both ends agree */
-    const bool same_kind = dtype_is_float(inner) == dtype_is_float(from) || dtype_is_float(t) || t == DT_BOOL;
-    if (same_kind && lossless(from, inner)) return op == EX_sat ? ex_sat(p, t, a->a[0]) : ex_cast(p, t, a->a[0]);
+    /* float→int saturates and int→int wraps, so the middle type may only go where both ends agree
+     */
+    const bool same_kind =
+        dtype_is_float(inner) == dtype_is_float(from) || dtype_is_float(t) || t == DT_BOOL;
+    if (same_kind && lossless(from, inner))
+      return op == EX_sat ? ex_sat(p, t, a->a[0]) : ex_cast(p, t, a->a[0]);
   }
   if (op == EX_sat && dtype_is_int(from) && from != DT_U64 && dtype_is_int(t) && t != DT_U64) {
     const Range r = range_of(a), to = range_type(t);
     if (r.lo >= to.lo && r.hi <= to.hi) return ex_cast(p, t, a);
   }
-  if (constant_range(a) && dtype_is_int(from) && from != DT_U64) return ex_cast(p, t, ex_int(p, from, range_of(a).lo));
+  if (constant_range(a) && dtype_is_int(from) && from != DT_U64)
+    return ex_cast(p, t, ex_int(p, from, range_of(a).lo));
   return NULL;
 }

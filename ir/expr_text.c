@@ -1,9 +1,10 @@
-/* Printer of expressions. Small ones print as trees. Large or deep ones name their shared parts, so that the
- * text stays as small as the DAG:  {%0 = a*b; %1 = exp(%0); %1 + %0}  — also inside a reduction's body. */
-#include "ir/expr_impl.h"
+/* Printer of expressions. Small ones print as trees. Large or deep ones name their shared parts, so
+ * that the text stays as small as the DAG:  {%0 = a*b; %1 = exp(%0); %1 + %0}  — also inside a
+ * reduction's body. */
 #include <ctype.h>
 #include <math.h>
 #include <string.h>
+#include "ir/expr_impl.h"
 
 enum { TREE_MAX = 200, DEPTH_MAX = 60, DEPTH_STEP = 40 };
 
@@ -17,7 +18,8 @@ typedef struct Printer {
 static void print(Printer *w, const Expr *e, int prec);
 static void print_scope(Printer *w, const Expr *e);
 
-/* ---- names and constants ------------------------------------------------------------------------------ */
+/* ---- names and constants
+ * ------------------------------------------------------------------------------ */
 static bool plain_name(const char *s) {
   if (!*s) return false;
   for (; *s; s++)
@@ -27,22 +29,32 @@ static bool plain_name(const char *s) {
 
 static void print_symbol(Printer *w, const char *name) {
   sb_putc(w->b, '$');
-  if (plain_name(name)) sb_printf(w->b, "%s", name);
-  else sb_quoted(w->b, name);
+  if (plain_name(name))
+    sb_printf(w->b, "%s", name);
+  else
+    sb_quoted(w->b, name);
 }
 
 static void print_const(Printer *w, const Expr *e) {
   const DType t = (DType)e->dtype;
-  if (t == DT_BOOL) sb_printf(w->b, e->k.i ? "true" : "false");
-  else if (t == DT_I64) sb_printf(w->b, "%lld", (long long)e->k.i);
-  else if (t == DT_U64) sb_printf(w->b, "%lluu64", (unsigned long long)e->k.i);
-  else if (!dtype_is_float(t)) sb_printf(w->b, "%lld%s", (long long)e->k.i, dtype_text(t));
-  else if (isnan(e->k.f)) sb_printf(w->b, "nan%s", dtype_text(t));
-  else if (isinf(e->k.f)) sb_printf(w->b, "%sinf%s", e->k.f < 0 ? "-" : "", dtype_text(t));
-  else sb_printf(w->b, t == DT_F64 ? "%.17g%s" : "%.9g%s", e->k.f, dtype_text(t));
+  if (t == DT_BOOL)
+    sb_printf(w->b, e->k.i ? "true" : "false");
+  else if (t == DT_I64)
+    sb_printf(w->b, "%lld", (long long)e->k.i);
+  else if (t == DT_U64)
+    sb_printf(w->b, "%lluu64", (unsigned long long)e->k.i);
+  else if (!dtype_is_float(t))
+    sb_printf(w->b, "%lld%s", (long long)e->k.i, dtype_text(t));
+  else if (isnan(e->k.f))
+    sb_printf(w->b, "nan%s", dtype_text(t));
+  else if (isinf(e->k.f))
+    sb_printf(w->b, "%sinf%s", e->k.f < 0 ? "-" : "", dtype_text(t));
+  else
+    sb_printf(w->b, t == DT_F64 ? "%.17g%s" : "%.9g%s", e->k.f, dtype_text(t));
 }
 
-/* ---- operators ---------------------------------------------------------------------------------------------- */
+/* ---- operators
+ * ---------------------------------------------------------------------------------------------- */
 static int precedence(ExprOp op) {
   switch (op) {
     case EX_or: return 1;
@@ -139,12 +151,16 @@ static void print(Printer *w, const Expr *e, int prec) {
     case EX_LOCAL: print_access(w, e); break;
     case EX_REDUCE: print_reduce(w, e); break;
     default:
-      if (precedence((ExprOp)e->op) < 8) print_infix(w, e, prec);
-      else print_call(w, e);
+      if (precedence((ExprOp)e->op) < 8)
+        print_infix(w, e, prec);
+      else
+        print_call(w, e);
   }
 }
 
-/* ---- lets ---------------------------------------------------------------------------------------------------- */
+/* ---- lets
+ * ----------------------------------------------------------------------------------------------------
+ */
 static int64_t tree_size(const Expr *e, uint64_t stamp) {
   ENode *const n = enode(e);
   if (n->stamp == stamp) return n->memo.num;

@@ -1,9 +1,9 @@
-/* Replaces math rows (exp … pow) by expressions over basic rows, so that interpreter, vector code and
- * scalar tails give the same bits. Smaller floats go through f32, rare f32 rows through f64; powers
- * with a small constant exponent become products and roots. */
+/* Replaces math rows (exp … pow) by expressions over basic rows, so that interpreter, vector code
+ * and scalar tails give the same bits. Smaller floats go through f32, rare f32 rows through f64;
+ * powers with a small constant exponent become products and roots. */
+#include <math.h>
 #include "ir/expr_impl.h"
 #include "ir/math_impl.h"
-#include <math.h>
 
 static bool is_math(const Expr *e) { return e->op >= EX_exp && e->op <= EX_pow; }
 
@@ -19,7 +19,8 @@ static X power_const(MB b, X x, double y) {
   if (y == -2) return quot(b, one, square);
   if (y != 0.5 && y != -0.5) return NULL;
   /* adding 0 turns the root of -0 into +0; the root of -inf would be NaN */
-  const X r = pick(b, same(b, x, num(b, -INFINITY)), num(b, INFINITY), add(b, root(b, x), num(b, 0)));
+  const X r =
+      pick(b, same(b, x, num(b, -INFINITY)), num(b, INFINITY), add(b, root(b, x), num(b, 0)));
   return y > 0 ? r : quot(b, one, r);
 }
 
@@ -62,7 +63,8 @@ static X lower_row(ExprPool *p, const Expr *e, X x, X y) {
   return ex_cast(p, t, r);
 }
 
-/* ---- walk -------------------------------------------------------------------------------------------- */
+/* ---- walk
+ * -------------------------------------------------------------------------------------------- */
 static X lower(ExprPool *p, X e, uint64_t stamp) {
   ENode *const n = enode(e);
   if (e->nargs == 0) return e;
@@ -74,8 +76,10 @@ static X lower(ExprPool *p, X e, uint64_t stamp) {
     a[i] = lower(p, e->a[i], stamp);
     changed |= a[i] != e->a[i];
   }
-  if (is_math(e)) r = lower_row(p, e, a[0], a[1]);
-  else if (changed) r = expr_rebuild(p, e, a);
+  if (is_math(e))
+    r = lower_row(p, e, a[0], a[1]);
+  else if (changed)
+    r = expr_rebuild(p, e, a);
   if (!r) r = e;
   n->stamp = stamp;
   n->memo.expr = r;

@@ -1,13 +1,17 @@
 /* Math rows for f32, branch-free, built to run in vector lanes. Bounds are against the exact value,
- * measured by tests/unit/test_math.c over all ranges, in units of the last place (rows not here go through f64: 0.51):
- *   exp 1   log 0.8   tanh 2   erf 1   sin, cos 1.5   sigmoid 2 (or an absolute error of 2^-126)
- * No overflow of intermediate results matters: NaN, infinities, -0 and subnormal results come out right. */
+ * measured by tests/unit/test_math.c over all ranges, in units of the last place (rows not here go
+ * through f64: 0.51): exp 1   log 0.8   tanh 2   erf 1   sin, cos 1.5   sigmoid 2 (or an absolute
+ * error of 2^-126) No overflow of intermediate results matters: NaN, infinities, -0 and subnormal
+ * results come out right. */
+#include <math.h>
 #include "ir/math_impl.h"
 #include "ir/math_tables.h"
-#include <math.h>
 
-static const double log2e = 1.4426950408889634, ln2_hi = 0.693147182464599609375, ln2_lo = -1.904654299957768e-09;
-enum { MAGIC = 12582912 }; /* 1.5 * 2^23: adding it rounds to an integer, which then stands in the low bits */
+static const double log2e = 1.4426950408889634, ln2_hi = 0.693147182464599609375,
+                    ln2_lo = -1.904654299957768e-09;
+enum {
+  MAGIC = 12582912
+}; /* 1.5 * 2^23: adding it rounds to an integer, which then stands in the low bits */
 
 /* exp(x) = 2^n * (1 + r + r^2 g(r)); 2^n in two factors, so that subnormal results round once. */
 static X exp_x(MB b, X x) {
@@ -19,7 +23,8 @@ static X exp_x(MB b, X x) {
   return mul(b, mul(b, e, from_bits(b, shl(b, half, 23))), from_bits(b, shl(b, rest, 23)));
 }
 
-/* 1 / (1 + exp(-x)); exp becomes inf beyond 89 and may lose its last bits below -87, where they do not count. */
+/* 1 / (1 + exp(-x)); exp becomes inf beyond 89 and may lose its last bits below -87, where they do
+ * not count. */
 static X sigmoid_x(MB b, X x) {
   const X magic = num(b, MAGIC + 127), z = clamp(b, x, -89, 87);
   const X t = fma3(b, z, num(b, -log2e), magic), n = sub(b, t, magic);
@@ -31,7 +36,8 @@ static X sigmoid_x(MB b, X x) {
 
 /* tanh|x| = -m / (m + 2), m = expm1(-2|x|) */
 static X tanh_x(MB b, X x) {
-  const X magic = num(b, MAGIC + 127), w = ex_op(b.p, EX_max, mul(b, mag(b, x), num(b, -2)), num(b, -20), NULL);
+  const X magic = num(b, MAGIC + 127),
+          w = ex_op(b.p, EX_max, mul(b, mag(b, x), num(b, -2)), num(b, -20), NULL);
   const X t = fma3(b, w, num(b, log2e), magic), n = sub(b, t, magic);
   const X r = fma3(b, n, num(b, -ln2_lo), fma3(b, n, num(b, -ln2_hi), w));
   const X v = fma3(b, mul(b, r, r), POLY(b, r, expm1_f32), r);
@@ -71,7 +77,8 @@ static X reduce(MB b, X x, X *q) {
   const MB d = {b.p, DT_F64};
   const X xd = ex_cast(b.p, DT_F64, x), magic = num(d, 6755399441055744.0);
   const X t = fma3(d, xd, num(d, 0.63661977236758134), magic), n = sub(d, t, magic);
-  const X r = fma3(d, n, num(d, -6.123233995736766e-17), fma3(d, n, num(d, -1.5707963267948966), xd));
+  const X r =
+      fma3(d, n, num(d, -6.123233995736766e-17), fma3(d, n, num(d, -1.5707963267948966), xd));
   *q = ex_cast(b.p, DT_U32, bits_of(d, t));
   return clamp(b, ex_cast(b.p, b.t, r), -0.8, 0.8);
 }
@@ -85,7 +92,9 @@ static X cos_poly(MB b, X z) {
   return add(b, fma3(b, mul(b, z, z), POLY(b, z, cos_f32), mul(b, z, num(b, -0.5))), num(b, 1));
 }
 
-static X odd_quadrant(MB b, X q) { return ex_op(b.p, EX_ne, wand(b, q, wnum(b, 1)), wnum(b, 0), NULL); }
+static X odd_quadrant(MB b, X q) {
+  return ex_op(b.p, EX_ne, wand(b, q, wnum(b, 1)), wnum(b, 0), NULL);
+}
 
 /* sin of x, or with `shift` 1 cos. */
 static X sine(MB b, X x, int shift) {

@@ -1,15 +1,17 @@
 /* Math rows for f64, good to about 1e-15; the rarer f32 rows are computed with them and rounded. */
+#include <math.h>
 #include "ir/math_impl.h"
 #include "ir/math_tables.h"
-#include <math.h>
 
-static const double log2e = 1.4426950408889634, ln2_hi = 0.69314718036912382, ln2_lo = 1.9082149292705877e-10;
+static const double log2e = 1.4426950408889634, ln2_hi = 0.69314718036912382,
+                    ln2_lo = 1.9082149292705877e-10;
 static const double magic_f64 = 6755399441055744.0; /* 1.5 * 2^52 */
 static const double pi_2 = 1.5707963267948966;
 
 /* r and the bits that hold n + bias, for exp(z + tail); tail may be NULL. */
 static X exp_reduce(MB b, X z, X tail, double bias, X *i) {
-  const X magic = num(b, magic_f64 + bias), t = fma3(b, z, num(b, log2e), magic), n = sub(b, t, magic);
+  const X magic = num(b, magic_f64 + bias), t = fma3(b, z, num(b, log2e), magic),
+          n = sub(b, t, magic);
   const X r = fma3(b, n, num(b, -ln2_lo), fma3(b, n, num(b, -ln2_hi), z));
   *i = bits_of(b, t);
   return tail ? add(b, r, tail) : r;
@@ -64,7 +66,8 @@ static X quotient_error(MB b, X f, X den, X s) {
   return mul(b, mul(b, miss, inverse), num(b, 2));
 }
 
-/* log of a positive finite x. With `lo` as a sum of two numbers, the second the error of the first. */
+/* log of a positive finite x. With `lo` as a sum of two numbers, the second the error of the first.
+ */
 static X log_parts(MB b, X x, X *lo) {
   const X tiny = less(b, x, num(b, 0x1p-1022)), xs = pick(b, tiny, mul(b, x, num(b, 0x1p52)), x);
   const X start = wnum(b, UINT64_C(0x3fe6a09e667f3bcd)), bias = wnum(b, UINT64_C(1023) << 52);
@@ -73,7 +76,8 @@ static X log_parts(MB b, X x, X *lo) {
   const X low = wand(b, j, wnum(b, (UINT64_C(1) << 52) - 1));
   const X f = sub(b, from_bits(b, ex_op(b.p, EX_add, low, start, NULL)), num(b, 1));
   /* the exponent as a double without an integer conversion: 2^52 + e' has e' in its low bits */
-  const X whole = sub(b, from_bits(b, wor(b, shr(b, j, 52), wnum(b, UINT64_C(0x433) << 52))), num(b, 4503599627370496.0 + 1023));
+  const X whole = sub(b, from_bits(b, wor(b, shr(b, j, 52), wnum(b, UINT64_C(0x433) << 52))),
+                      num(b, 4503599627370496.0 + 1023));
   const X e = add(b, whole, pick(b, tiny, num(b, -52), num(b, 0)));
   const X den = add(b, f, num(b, 2)), s = quot(b, f, den), z = mul(b, s, s);
   const X two_s = mul(b, s, num(b, 2)), big = mul(b, e, num(b, ln2_hi)), hi = add(b, big, two_s);
@@ -96,7 +100,9 @@ static X log_x(MB b, X x) { return log_edges(b, x, log_parts(b, x, NULL)); }
 static X log1p_x(MB b, X u) {
   const X w = add(b, u, num(b, 1)), fix = quot(b, sub(b, u, sub(b, w, num(b, 1))), w);
   const X r = add(b, log_x(b, w), fix);
-  return pick(b, same(b, w, num(b, 1)), u, pick(b, less(b, num(b, 0), w), pick(b, less(b, w, num(b, INFINITY)), r, w), log_x(b, w)));
+  return pick(
+      b, same(b, w, num(b, 1)), u,
+      pick(b, less(b, num(b, 0), w), pick(b, less(b, w, num(b, INFINITY)), r, w), log_x(b, w)));
 }
 
 static X asinh_x(MB b, X x) {
@@ -128,7 +134,8 @@ static X atan_x(MB b, X x) {
   const X n = pick(b, big, num(b, -1), pick(b, middle, sub(b, ax, one), ax));
   const X d = pick(b, big, ax, pick(b, middle, add(b, ax, one), one));
   const X base = pick(b, big, num(b, pi_2), pick(b, middle, num(b, pi_2 / 2), num(b, 0)));
-  const X base_lo = pick(b, big, num(b, 6.123233995736766e-17), pick(b, middle, num(b, 3.061616997868383e-17), num(b, 0)));
+  const X base_lo = pick(b, big, num(b, 6.123233995736766e-17),
+                         pick(b, middle, num(b, 3.061616997868383e-17), num(b, 0)));
   const X t = quot(b, n, d), z = mul(b, t, t);
   const X r = add(b, fma3(b, mul(b, z, t), POLY(b, z, atan_f64), base_lo), t);
   return with_sign(b, mag(b, add(b, base, r)), x);
@@ -163,7 +170,8 @@ static X erf_x(MB b, X x) {
 
 /* Quadrant in the low bits of *q; |x| to about 1e9 at full accuracy. */
 static X reduce(MB b, X x, X *q) {
-  const X magic = num(b, magic_f64), t = fma3(b, x, num(b, 0.63661977236758134), magic), n = sub(b, t, magic);
+  const X magic = num(b, magic_f64), t = fma3(b, x, num(b, 0.63661977236758134), magic),
+          n = sub(b, t, magic);
   X r = fma3(b, n, num(b, -pi_2), x);
   r = fma3(b, n, num(b, -6.123233995736766e-17), r);
   *q = bits_of(b, t);
@@ -173,11 +181,14 @@ static X reduce(MB b, X x, X *q) {
 static X sin_poly(MB b, X r, X z) { return fma3(b, mul(b, r, z), POLY(b, z, sin_f64), r); }
 
 static X cos_poly(MB b, X z) {
-  const X h = mul(b, z, num(b, 0.5)), w = sub(b, num(b, 1), h), lost = sub(b, sub(b, num(b, 1), w), h);
+  const X h = mul(b, z, num(b, 0.5)), w = sub(b, num(b, 1), h),
+          lost = sub(b, sub(b, num(b, 1), w), h);
   return add(b, w, fma3(b, mul(b, z, z), POLY(b, z, cos_f64), lost));
 }
 
-static X odd_quadrant(MB b, X q) { return ex_op(b.p, EX_ne, wand(b, q, wnum(b, 1)), wnum(b, 0), NULL); }
+static X odd_quadrant(MB b, X q) {
+  return ex_op(b.p, EX_ne, wand(b, q, wnum(b, 1)), wnum(b, 0), NULL);
+}
 
 /* Where sin and tan are x itself, -0 among them. */
 static X tiny(MB b, X x) { return less(b, mag(b, x), num(b, 0x1p-27)); }
@@ -212,11 +223,14 @@ X pow_f64(MB b, X x, X y, bool exact) {
   }
   const X size = exp_x(b, ph, tail);
   const X whole = same(b, ex_op(b.p, EX_rint, y, NULL, NULL), y), half = mul(b, y, num(b, 0.5));
-  const X odd = both(b, whole, ex_op(b.p, EX_ne, ex_op(b.p, EX_rint, half, NULL, NULL), half, NULL));
+  const X odd =
+      both(b, whole, ex_op(b.p, EX_ne, ex_op(b.p, EX_rint, half, NULL, NULL), half, NULL));
   const X sign = pick(b, odd, sign_bit(b, x), wnum(b, 0));
   const X r = from_bits(b, wor(b, bits_of(b, size), sign));
-  const X undefined = both(b, both(b, less(b, x, zero), less(b, ax, inf)), ex_op(b.p, EX_not, whole, NULL, NULL));
-  const X unit = either(b, either(b, same(b, y, zero), same(b, x, one)), both(b, same(b, ax, one), same(b, mag(b, y), inf)));
+  const X undefined =
+      both(b, both(b, less(b, x, zero), less(b, ax, inf)), ex_op(b.p, EX_not, whole, NULL, NULL));
+  const X unit = either(b, either(b, same(b, y, zero), same(b, x, one)),
+                        both(b, same(b, ax, one), same(b, mag(b, y), inf)));
   return pick(b, unit, one, pick(b, undefined, num(b, NAN), r));
 }
 

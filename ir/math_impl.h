@@ -1,4 +1,5 @@
-/* Shared by math.c (which rows), math_f32.c and math_f64.c (how). Short names build the expressions. */
+/* Shared by math.c (which rows), math_f32.c and math_f64.c (how). Short names build the
+ * expressions. */
 #pragma once
 #include "ir/expr.h"
 
@@ -39,7 +40,9 @@ static inline X sign_bit(MB b, X x) {
   return wand(b, bits_of(b, x), wnum(b, b.t == DT_F32 ? UINT64_C(1) << 31 : UINT64_C(1) << 63));
 }
 /* x, which is not negative, with the sign of s. */
-static inline X with_sign(MB b, X x, X s) { return from_bits(b, wor(b, bits_of(b, x), sign_bit(b, s))); }
+static inline X with_sign(MB b, X x, X s) {
+  return from_bits(b, wor(b, bits_of(b, x), sign_bit(b, s)));
+}
 
 /* Horner: c[0] + c[1]*x + …; scale multiplies every coefficient (1 or -1), odd the odd ones. */
 static inline X poly_signed(MB b, X x, const double *c, int n, double scale, double odd) {
@@ -48,7 +51,8 @@ static inline X poly_signed(MB b, X x, const double *c, int n, double scale, dou
   return r;
 }
 #define POLY(b, x, table) poly_signed(b, x, table, (int)(sizeof table / sizeof *table), 1, 1)
-#define POLY_SIGNED(b, x, table, scale, odd) poly_signed(b, x, table, (int)(sizeof table / sizeof *table), scale, odd)
+#define POLY_SIGNED(b, x, table, scale, odd) \
+  poly_signed(b, x, table, (int)(sizeof table / sizeof *table), scale, odd)
 
 /* Result for one row on one argument; NULL: this type has no own version. */
 X math_f32(MB b, ExprOp op, X x);

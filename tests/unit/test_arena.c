@@ -1,9 +1,9 @@
 /* Arenas, growable arrays, text buffers, diagnostics. */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
 #include "ir/diag.h"
@@ -112,17 +112,20 @@ static void test_diag(void **state) {
   (void)state;
   Arena *const a = arena_new(0, NULL, NULL);
   Diag *const d = diag_new(a);
-  const Loc conv = {.file = "m.onnx", .node = 17, .node_name = "conv1/bias", .op = "Conv", .opset = 11};
+  const Loc conv = {
+      .file = "m.onnx", .node = 17, .node_name = "conv1/bias", .op = "Conv", .opset = 11};
   const Loc file = {.file = "m.onnx", .node = -1};
   assert_int_equal(diag_exit_status(d), 0);
-  assert_false(diag_error(d, &conv, ERR_SHAPE, "bias has %d elements, output has %d channels", 63, 64));
+  assert_false(
+      diag_error(d, &conv, ERR_SHAPE, "bias has %d elements, output has %d channels", 63, 64));
   diag_hint(d, "look at '%s'", "a\x1b[31m");
   diag_warning(d, &file, "odd");
   assert_false(diag_error(d, NULL, ERR_UNSUPPORTED_OP, "later"));
   assert_int_equal(diag_errors(d), 2);
   assert_int_equal(diag_exit_status(d), 1);
   assert_string_equal(printed(a, d),
-                      "m.onnx: node 17 \"conv1/bias\" ai.onnx.Conv-11: error[E0132]: bias has 63 elements, output has 64 channels\n"
+                      "m.onnx: node 17 \"conv1/bias\" ai.onnx.Conv-11: error[E0132]: bias has 63 "
+                      "elements, output has 64 channels\n"
                       "  hint: look at 'a\\x1b[31m'\n"
                       "m.onnx: warning: odd\n"
                       "error[E0200]: later\n");

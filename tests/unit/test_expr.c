@@ -1,18 +1,18 @@
 /* Expressions: canonical forms, index rules, text, and random trees against a direct evaluation. */
+#include <cmocka.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
-#include <math.h>
 #include <string.h>
 #include "ir/expr.h"
 
 typedef struct Fixture {
   Arena *arena;
   ExprPool *p;
-  const Expr *n, *m;               /* symbols, at least 1 */
-  const Expr *i, *j, *k, *r, *q;   /* i < n, j < 4, k < m, -3 <= r < 5, q < 1 */
+  const Expr *n, *m; /* symbols, at least 1 */
+  const Expr *i, *j, *k, *r, *q; /* i < n, j < 4, k < m, -3 <= r < 5, q < 1 */
   const Expr *leaf[7];
 } Fixture;
 
@@ -41,7 +41,8 @@ static int teardown(void **state) {
   return 0;
 }
 
-/* ---- text ---------------------------------------------------------------------------------------- */
+/* ---- text
+ * ---------------------------------------------------------------------------------------- */
 static const Expr *scope_name(void *user, const char *ident) {
   const Fixture *const f = user;
   for (int v = 2; v < 7; v++)
@@ -49,7 +50,8 @@ static const Expr *scope_name(void *user, const char *ident) {
   return NULL;
 }
 
-static const Expr *scope_access(void *user, const char *ident, const Expr *index, const Expr *guard) {
+static const Expr *scope_access(void *user, const char *ident, const Expr *index,
+                                const Expr *guard) {
   const Fixture *const f = user;
   if (ident[0] == 't') return ex_local(f->p, DT_F32, ident[1] - '0', index);
   return ident[0] == 'b' ? ex_load(f->p, DT_F32, ident[1] - '0', index, guard) : NULL;
@@ -109,15 +111,18 @@ static void test_rules(void **state) {
       {"sum(s < 1: b0[s + 2])", "b0[2]"},
       {"2*3 + 4", "10"},
   };
-  for (size_t n = 0; n < sizeof rows / sizeof *rows; n++) assert_becomes(*state, rows[n][0], rows[n][1]);
+  for (size_t n = 0; n < sizeof rows / sizeof *rows; n++)
+    assert_becomes(*state, rows[n][0], rows[n][1]);
 }
 
 /* Flattened multi-dimensional indices over symbolic sizes come apart again. */
 static void test_unflatten(void **state) {
   Fixture *const f = *state;
   ExprPool *const p = f->p;
-  const Expr *const w = parse(f, "floordiv($N - 1, 2) + 1"), *const h = parse(f, "floordiv($\"odd name\" + 3, 2) + 1");
-  const Expr *const x = ex_var(p, "x", w), *const y = ex_var(p, "y", h), *const c = ex_var(p, "c", ex_i64(p, 64));
+  const Expr *const w = parse(f, "floordiv($N - 1, 2) + 1"),
+                    *const h = parse(f, "floordiv($\"odd name\" + 3, 2) + 1");
+  const Expr *const x = ex_var(p, "x", w), *const y = ex_var(p, "y", h),
+                    *const c = ex_var(p, "c", ex_i64(p, 64));
   const Expr *const plane = ex_mul(p, w, h);
   const Expr *const flat = ex_add(p, ex_mul(p, c, plane), ex_add(p, ex_mul(p, y, w), x));
   assert_ptr_equal(ex_floordiv(p, flat, plane), c);
@@ -126,9 +131,9 @@ static void test_unflatten(void **state) {
   assert_true(expr_is_i64(ex_lt(p, flat, ex_mul(p, plane, ex_i64(p, 64))), 1));
   const Expr *const all = ex_var(p, "all", ex_mul(p, plane, ex_i64(p, 64)));
   assert_true(expr_is_i64(ex_lt(p, ex_floordiv(p, all, plane), ex_i64(p, 64)), 1));
-  const Expr *const back =
-      ex_add(p, ex_mul(p, ex_floordiv(p, all, plane), plane),
-             ex_add(p, ex_mul(p, ex_floormod(p, ex_floordiv(p, all, w), h), w), ex_floormod(p, all, w)));
+  const Expr *const back = ex_add(
+      p, ex_mul(p, ex_floordiv(p, all, plane), plane),
+      ex_add(p, ex_mul(p, ex_floormod(p, ex_floordiv(p, all, w), h), w), ex_floormod(p, all, w)));
   assert_ptr_equal(back, all);
 }
 
@@ -151,14 +156,48 @@ static void test_questions(void **state) {
 }
 
 static void test_text(void **state) {
-  static const char *const good[] = {"b1[i0*4 + j1 if r3 < 3 & 0 <= r3]*2.5f32 + 1", "-$N*2", "?1f16*-0",
-                                     "cast<i64>(max(b0[0], -inf))", "most(t < 8: t1[t])", "sum(t from 2 < $N: sat<u8>(b0[t]) + 3)",
-                                     "select(isnan(b0[0]), nan, pow(b0[0], 2))", "bits<i32>(b0[0]) & 0x7fffffff",
-                                     "{%0 = exp(b0[1]); %0*%0 + %0}", "-9223372036854775808"};
-  static const char *const bad[] = {"", "(", "((((((", "1 +", "sum(k <", "sum(3 < 4: 1)", "$", "$\"x", "?", "?9", "b0[", "b0[1",
-                                    "cast<zzz>(1)", "foo(1)", "max(1)", "max(1, 2", "%0", "{%0 = 1", "i0 + b0[0]", "b0[b0[0]]",
-                                    "1q", "not(1.5)", "exp(i0)", "bits<i64>(b0[0])", "i0 = 1", "b0[0] & b0[1]", "1 2", "$N[", "1.5i64",
-                                    "99999999999999999999999", "select(1, 2)", "{%999999999 = 1; 2}"};
+  static const char *const good[] = {"b1[i0*4 + j1 if r3 < 3 & 0 <= r3]*2.5f32 + 1",
+                                     "-$N*2",
+                                     "?1f16*-0",
+                                     "cast<i64>(max(b0[0], -inf))",
+                                     "most(t < 8: t1[t])",
+                                     "sum(t from 2 < $N: sat<u8>(b0[t]) + 3)",
+                                     "select(isnan(b0[0]), nan, pow(b0[0], 2))",
+                                     "bits<i32>(b0[0]) & 0x7fffffff",
+                                     "{%0 = exp(b0[1]); %0*%0 + %0}",
+                                     "-9223372036854775808"};
+  static const char *const bad[] = {"",
+                                    "(",
+                                    "((((((",
+                                    "1 +",
+                                    "sum(k <",
+                                    "sum(3 < 4: 1)",
+                                    "$",
+                                    "$\"x",
+                                    "?",
+                                    "?9",
+                                    "b0[",
+                                    "b0[1",
+                                    "cast<zzz>(1)",
+                                    "foo(1)",
+                                    "max(1)",
+                                    "max(1, 2",
+                                    "%0",
+                                    "{%0 = 1",
+                                    "i0 + b0[0]",
+                                    "b0[b0[0]]",
+                                    "1q",
+                                    "not(1.5)",
+                                    "exp(i0)",
+                                    "bits<i64>(b0[0])",
+                                    "i0 = 1",
+                                    "b0[0] & b0[1]",
+                                    "1 2",
+                                    "$N[",
+                                    "1.5i64",
+                                    "99999999999999999999999",
+                                    "select(1, 2)",
+                                    "{%999999999 = 1; 2}"};
   Fixture *const f = *state;
   for (size_t n = 0; n < sizeof good / sizeof *good; n++) {
     const Expr *const e = parse(f, good[n]);
@@ -180,14 +219,16 @@ static void test_sharing(void **state) {
   Fixture *const f = *state;
   const Expr *e = parse(f, "b0[i0]"), *chain = e;
   for (int n = 0; n < 200; n++) e = ex_mul(f->p, ex_op(f->p, EX_exp, e, NULL, NULL), e);
-  for (int n = 0; n < 3000; n++) chain = ex_op(f->p, EX_abs, ex_op(f->p, EX_exp, chain, NULL, NULL), NULL, NULL);
+  for (int n = 0; n < 3000; n++)
+    chain = ex_op(f->p, EX_abs, ex_op(f->p, EX_exp, chain, NULL, NULL), NULL, NULL);
   assert_ptr_equal(parse(f, expr_text(f->p, e)), e);
   assert_ptr_equal(parse(f, expr_text(f->p, chain)), chain);
   assert_true(expr_cost(e) < 10000);
   assert_ptr_equal(expr_subst(f->p, expr_subst(f->p, e, f->i, f->j), f->j, f->i), e);
 }
 
-/* ---- random trees ------------------------------------------------------------------------------------- */
+/* ---- random trees
+ * ------------------------------------------------------------------------------------- */
 typedef struct Random {
   uint64_t s;
 } Random;
@@ -257,7 +298,8 @@ static Tree gen_int(Gen *g, int depth) {
   static const int64_t divisors[] = {1, 2, 3, 4, 8, 12};
   ExprPool *const p = g->f->p;
   const uint32_t pick = rnd(&g->r, 12);
-  if (depth == 0 || pick == 0) return rnd(&g->r, 3) ? g->leaf[rnd(&g->r, 7)] : constant(p, (int64_t)rnd(&g->r, 17) - 8);
+  if (depth == 0 || pick == 0)
+    return rnd(&g->r, 3) ? g->leaf[rnd(&g->r, 7)] : constant(p, (int64_t)rnd(&g->r, 17) - 8);
   const Tree a = gen_int(g, depth - 1);
   if (pick <= 4) {
     const Tree b = rnd(&g->r, 3) ? constant(p, divisors[rnd(&g->r, 6)]) : g->leaf[rnd(&g->r, 2)];
@@ -280,7 +322,8 @@ static Tree gen_bool(Gen *g, int depth) {
   const uint32_t pick = rnd(&g->r, 8);
   if (depth > 0 && pick < 3) {
     const Tree a = gen_bool(g, depth - 1), b = gen_bool(g, depth - 1);
-    return pick == 2 ? combine(p, EX_not, &a, NULL, NULL) : combine(p, pick ? EX_and : EX_or, &a, &b, NULL);
+    return pick == 2 ? combine(p, EX_not, &a, NULL, NULL)
+                     : combine(p, pick ? EX_and : EX_or, &a, &b, NULL);
   }
   const int d = depth > 0 ? depth - 1 : 0;
   const Tree a = gen_int(g, d), b = gen_int(g, d);
@@ -305,7 +348,9 @@ static void check_tree(Gen *g, const Tree *t) {
   for (sample = 0; sample < SAMPLES; sample++) {
     for (int v = 2; v < 7; v++) vars[g->f->leaf[v]->id] = g->leaf[v].v[sample];
     const int64_t got = expr_eval(g->f->p, t->e, &env).i, got2 = expr_eval(g->f->p, again, &env).i;
-    if (got != t->v[sample] || got2 != got) fail_msg("%s: %lld, %lld; expected %lld", text, (long long)got, (long long)got2, (long long)t->v[sample]);
+    if (got != t->v[sample] || got2 != got)
+      fail_msg("%s: %lld, %lld; expected %lld", text, (long long)got, (long long)got2,
+               (long long)t->v[sample]);
     if (got < lo || got > hi) fail_msg("%s: %lld is outside its range", text, (long long)got);
   }
 }
@@ -315,7 +360,13 @@ static void test_random(void **state) {
   for (int round = 0; round < 200; round++) {
     for (int s = 0; s < SAMPLES; s++) {
       const int64_t n = 1 + rnd(&g.r, round % 2 ? 30 : 4), m = 1 + rnd(&g.r, 9);
-      const int64_t v[7] = {n, m, rnd(&g.r, (uint32_t)n), rnd(&g.r, 4), rnd(&g.r, (uint32_t)m), (int64_t)rnd(&g.r, 8) - 3, 0};
+      const int64_t v[7] = {n,
+                            m,
+                            rnd(&g.r, (uint32_t)n),
+                            rnd(&g.r, 4),
+                            rnd(&g.r, (uint32_t)m),
+                            (int64_t)rnd(&g.r, 8) - 3,
+                            0};
       for (int l = 0; l < 7; l++) g.leaf[l].v[s] = v[l];
     }
     for (int l = 0; l < 7; l++) g.leaf[l].e = g.f->leaf[l], g.leaf[l].ok = true;
@@ -326,7 +377,8 @@ static void test_random(void **state) {
   }
 }
 
-/* ---- evaluation ------------------------------------------------------------------------------------------ */
+/* ---- evaluation
+ * ------------------------------------------------------------------------------------------ */
 static Scalar load_index(void *user, DType t, int buffer, int64_t index) {
   (void)user, (void)t;
   return (Scalar){.f = (double)(index * (buffer + 1))};
@@ -344,7 +396,8 @@ static void test_eval(void **state) {
   assert_true(eval_f(*state, "sum(z < 5: b0[z]*b1[z])") == 60);
   assert_true(eval_f(*state, "most(z from 3 < 5: b0[z])") == 7);
   assert_true(eval_f(*state, "b0[i0 if i0 < 2] + b0[j1]") == 1);
-  assert_true(isnan(eval_f(*state, "min(b0[0]/b0[0], 1)")) && isnan(eval_f(*state, "max(1, b0[0]/b0[0])")));
+  assert_true(isnan(eval_f(*state, "min(b0[0]/b0[0], 1)")) &&
+              isnan(eval_f(*state, "max(1, b0[0]/b0[0])")));
   assert_true(eval_f(*state, "cast<f32>(sat<u8>(b0[0] + 300))") == 255);
   assert_true(eval_f(*state, "cast<f32>(cast<u8>(cast<i32>(b0[0] + 300)))") == 44);
   assert_true(eval_f(*state, "cast<f32>(cast<f16>(b0[0] + 2049))") == 2048);
@@ -379,7 +432,8 @@ static void test_dtypes(void **state) {
     for (int code = 0; code < 1 << bits; code++) {
       const double v = dtype_decode((DType)t, (uint16_t)code);
       const int back = dtype_encode((DType)t, v, false);
-      if (!isnan(v) && back != code) fail_msg("%s: code %d becomes %d", dtype_rows[t].text, code, back);
+      if (!isnan(v) && back != code)
+        fail_msg("%s: code %d becomes %d", dtype_rows[t].text, code, back);
       if (isnan(v)) assert_true(isnan(dtype_decode((DType)t, (uint16_t)back)));
     }
   }

@@ -1,10 +1,10 @@
 /* Bounds of the lowered math rows: a sweep over all floats against the double functions of libm. */
+#include <cmocka.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "ir/expr.h"
@@ -35,7 +35,9 @@ static Scalar load(void *user, DType t, int buffer, int64_t index) {
 }
 
 static const Expr *lowered(Fixture *f, ExprOp op, DType t) {
-  const Expr *const x = ex_load(f->p, t, 0, ex_i64(f->p, 0), NULL), *const y = ex_load(f->p, t, 1, ex_i64(f->p, 0), NULL);
+  const Expr *const x = ex_load(f->p, t, 0, ex_i64(f->p, 0), NULL), *const y = ex_load(
+                                                                        f->p, t, 1, ex_i64(f->p, 0),
+                                                                        NULL);
   return expr_lower_math(f->p, ex_op(f->p, op, x, op == EX_pow ? y : NULL, NULL));
 }
 
@@ -67,14 +69,16 @@ typedef struct Row {
   ExprOp op;
   double (*ref)(double);
   double bound, bound64; /* in ulps */
-  double limit;          /* |x| beyond this is not checked; 0: all */
+  double limit; /* |x| beyond this is not checked; 0: all */
 } Row;
 
 static const Row rows[] = {
-    {EX_exp, exp, 1, 2, 0},        {EX_log, log, 1, 2, 0},       {EX_sin, sin, 1.5, 3, 1e9},  {EX_cos, cos, 1.5, 3, 1e9},
-    {EX_tan, tan, 0.6, 5, 1e9},    {EX_asin, asin, 0.6, 4, 0},   {EX_acos, acos, 0.6, 4, 0},  {EX_atan, atan, 0.6, 3, 0},
-    {EX_sinh, sinh, 0.6, 5, 0},    {EX_cosh, cosh, 0.6, 4, 0},   {EX_tanh, tanh, 2, 5, 0},    {EX_asinh, asinh, 0.6, 5, 0},
-    {EX_acosh, acosh, 0.6, 5, 0},  {EX_atanh, atanh, 0.6, 5, 0}, {EX_erf, erf, 1.5, 4, 0},    {EX_sigmoid, sigmoid, 2.5, 4, 0},
+    {EX_exp, exp, 1, 2, 0},           {EX_log, log, 1, 2, 0},       {EX_sin, sin, 1.5, 3, 1e9},
+    {EX_cos, cos, 1.5, 3, 1e9},       {EX_tan, tan, 0.6, 5, 1e9},   {EX_asin, asin, 0.6, 4, 0},
+    {EX_acos, acos, 0.6, 4, 0},       {EX_atan, atan, 0.6, 3, 0},   {EX_sinh, sinh, 0.6, 5, 0},
+    {EX_cosh, cosh, 0.6, 4, 0},       {EX_tanh, tanh, 2, 5, 0},     {EX_asinh, asinh, 0.6, 5, 0},
+    {EX_acosh, acosh, 0.6, 5, 0},     {EX_atanh, atanh, 0.6, 5, 0}, {EX_erf, erf, 1.5, 4, 0},
+    {EX_sigmoid, sigmoid, 2.5, 4, 0},
 };
 
 static float float_of(uint32_t bits) {
@@ -100,13 +104,16 @@ static void test_f32(void **state) {
       if (u > worst) worst = u, at = x;
     }
     if (dense) print_message("%d: %.3f ulp at %.9g\n", (int)r->op, worst, at);
-    if (worst > r->bound) fail_msg("row %d: %g ulp at %.9g: %.9g", (int)r->op, worst, at, run(f, e, at, 0));
+    if (worst > r->bound)
+      fail_msg("row %d: %g ulp at %.9g: %.9g", (int)r->op, worst, at, run(f, e, at, 0));
   }
 }
 
 static void test_edges(void **state) {
-  static const double xs[] = {0.0, -0.0, INFINITY, -INFINITY, NAN, 1, -1, 0x1p-149, -0x1p-149, 0x1p-127, 3e38, -3e38, 88.72283, 88.72284,
-                              -87.4, -103.9, -104.1, 0.5, -0.5, 1.0000001, 0.99999994, 710, -745.2, 1e-300, 709.8};
+  static const double xs[] = {
+      0.0,      -0.0,      INFINITY,   -INFINITY, NAN,      1,      -1,     0x1p-149, -0x1p-149,
+      0x1p-127, 3e38,      -3e38,      88.72283,  88.72284, -87.4,  -103.9, -104.1,   0.5,
+      -0.5,     1.0000001, 0.99999994, 710,       -745.2,   1e-300, 709.8};
   Fixture *const f = *state;
   for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
     const Row *const r = &rows[k];
@@ -115,10 +122,12 @@ static void test_edges(void **state) {
       if (isinf(xs[i]) && r->limit > 0) continue;
       const double x = (float)xs[i], got = run(f, e, x, 0), got64 = run(f, d, xs[i], 0);
       const bool small = r->op == EX_sigmoid && fabs(got - r->ref(x)) <= 0x1p-126;
-      if (!small && !(r->limit > 0 && fabs(x) > r->limit) && ulps(got, r->ref(x), 24, -125) > r->bound)
+      if (!small && !(r->limit > 0 && fabs(x) > r->limit) &&
+          ulps(got, r->ref(x), 24, -125) > r->bound)
         fail_msg("row %d of %g: %.9g", (int)r->op, x, got);
       if (r->limit > 0 && fabs(xs[i]) > r->limit) continue;
-      if (ulps(got64, r->ref(xs[i]), 53, -1021) > r->bound64) fail_msg("f64 row %d of %.17g: %.17g", (int)r->op, xs[i], got64);
+      if (ulps(got64, r->ref(xs[i]), 53, -1021) > r->bound64)
+        fail_msg("f64 row %d of %.17g: %.17g", (int)r->op, xs[i], got64);
     }
   }
 }
@@ -133,18 +142,24 @@ static void test_f64(void **state) {
     double worst = 0, at = 0;
     for (int n = 0; n < 20000; n++) {
       s = s * UINT64_C(6364136223846793005) + 1442695040888963407;
-      const double u = (double)(s >> 11) * 0x1p-53, m = n % 4 == 0 ? 1 : n % 4 == 1 ? 10 : n % 4 == 2 ? 700 : 1e-3;
-      const double x = (n % 8 < 4 ? u : -u) * m, want = r->ref(x), err = ulps(run(f, e, x, 0), want, 53, -1021);
+      const double u = (double)(s >> 11) * 0x1p-53, m = n % 4 == 0   ? 1
+                                                        : n % 4 == 1 ? 10
+                                                        : n % 4 == 2 ? 700
+                                                                     : 1e-3;
+      const double x = (n % 8 < 4 ? u : -u) * m, want = r->ref(x),
+                   err = ulps(run(f, e, x, 0), want, 53, -1021);
       if (err > worst) worst = err, at = x;
     }
     if (dense) print_message("f64 %d: %.3f ulp at %.17g\n", (int)r->op, worst, at);
-    if (worst > r->bound64) fail_msg("f64 row %d: %g ulp at %.17g: %.17g", (int)r->op, worst, at, run(f, e, at, 0));
+    if (worst > r->bound64)
+      fail_msg("f64 row %d: %g ulp at %.17g: %.17g", (int)r->op, worst, at, run(f, e, at, 0));
   }
 }
 
 static void test_pow(void **state) {
-  static const double v[] = {0.0, -0.0, 1, -1, 2, -2, 3, -3, 0.5, -0.5, 1.5, 0.99999994, 1e30, -1e30, 1e-30, 1e-40, INFINITY, -INFINITY, NAN,
-                             16777216, 16777217, -7, 4, 1.0 / 3};
+  static const double v[] = {0.0,      -0.0,      1,   -1,         2,        -2,    3,     -3,
+                             0.5,      -0.5,      1.5, 0.99999994, 1e30,     -1e30, 1e-30, 1e-40,
+                             INFINITY, -INFINITY, NAN, 16777216,   16777217, -7,    4,     1.0 / 3};
   Fixture *const f = *state;
   const Expr *const e = lowered(f, EX_pow, DT_F32), *const d = lowered(f, EX_pow, DT_F64);
   enum { N = sizeof v / sizeof *v };
@@ -152,10 +167,12 @@ static void test_pow(void **state) {
     const double x = (float)v[i / N], y = (float)v[i % N], got = run(f, e, x, y);
     if (ulps(got, pow(x, y), 24, -125) > 0.6) fail_msg("pow(%g, %g) is %.9g", x, y, got);
     const double got64 = run(f, d, v[i / N], v[i % N]);
-    if (ulps(got64, pow(v[i / N], v[i % N]), 53, -1021) > 2) fail_msg("f64 pow(%g, %g) is %.17g", v[i / N], v[i % N], got64);
+    if (ulps(got64, pow(v[i / N], v[i % N]), 53, -1021) > 2)
+      fail_msg("f64 pow(%g, %g) is %.17g", v[i / N], v[i % N], got64);
     /* constant exponents take other ways */
     const Expr *const x0 = ex_load(f->p, DT_F32, 0, ex_i64(f->p, 0), NULL);
-    const Expr *const c = expr_lower_math(f->p, ex_op(f->p, EX_pow, x0, ex_float(f->p, DT_F32, y), NULL));
+    const Expr *const c =
+        expr_lower_math(f->p, ex_op(f->p, EX_pow, x0, ex_float(f->p, DT_F32, y), NULL));
     const double gotc = run(f, c, x, 0);
     if (ulps(gotc, pow(x, y), 24, -125) > 2) fail_msg("pow(%g, constant %g) is %.9g", x, y, gotc);
   }
@@ -163,8 +180,10 @@ static void test_pow(void **state) {
   double worst = 0, worst64 = 0;
   for (int n = 0; n < 40000; n++) {
     s = s * UINT64_C(6364136223846793005) + 1442695040888963407;
-    const double x = float_of((uint32_t)(s >> 33)), y = (float)(((double)(s >> 20 & 0xffff) / 32768 - 1) * (n % 2 ? 20 : 1.2));
-    const double u = ulps(run(f, e, x, y), pow(x, y), 24, -125), u64 = ulps(run(f, d, x, y), pow(x, y), 53, -1021);
+    const double x = float_of((uint32_t)(s >> 33)),
+                 y = (float)(((double)(s >> 20 & 0xffff) / 32768 - 1) * (n % 2 ? 20 : 1.2));
+    const double u = ulps(run(f, e, x, y), pow(x, y), 24, -125),
+                 u64 = ulps(run(f, d, x, y), pow(x, y), 53, -1021);
     worst = u > worst ? u : worst;
     worst64 = u64 > worst64 ? u64 : worst64;
   }
@@ -180,7 +199,8 @@ static void test_other_types(void **state) {
   assert_true(run(f, h, 1, 0) == dtype_round(DT_F16, exp(1), false));
   assert_true(isinf(run(f, h, 12, 0)));
   const Expr *const i = ex_cast(f->p, DT_I32, ex_load(f->p, DT_F32, 0, ex_i64(f->p, 0), NULL));
-  const Expr *const cube = expr_lower_math(f->p, ex_op(f->p, EX_pow, i, ex_int(f->p, DT_I32, 3), NULL));
+  const Expr *const cube =
+      expr_lower_math(f->p, ex_op(f->p, EX_pow, i, ex_int(f->p, DT_I32, 3), NULL));
   EvalEnv env = {.user = f, .load = load};
   f->in[0] = -7;
   assert_int_equal(expr_eval(f->p, cube, &env).i, -343);
@@ -188,8 +208,10 @@ static void test_other_types(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_setup_teardown(test_edges, setup, teardown), cmocka_unit_test_setup_teardown(test_f32, setup, teardown),
-      cmocka_unit_test_setup_teardown(test_f64, setup, teardown),   cmocka_unit_test_setup_teardown(test_pow, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_edges, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_f32, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_f64, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_pow, setup, teardown),
       cmocka_unit_test_setup_teardown(test_other_types, setup, teardown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
