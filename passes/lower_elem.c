@@ -57,7 +57,8 @@ static void check_load(void *user, const Expr *load) {
 }
 
 static const Expr *drop_load(void *user, const Expr *leaf) {
-  return leaf->op == EX_LOAD ? ex_const(user, leaf->dtype, 0) : NULL;
+  /* not a constant: a select of equal constants would lose its condition */
+  return leaf->op == EX_LOAD ? ex_hole(user, (DType)leaf->dtype, (int)leaf->uid) : NULL;
 }
 
 static bool try_collapse(Nest *t, int k) {

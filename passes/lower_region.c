@@ -182,8 +182,8 @@ static Step *lower_loop(Lower *l, const Node *n) {
   s->trips_sym = trips_symbol(&p);
   if (s->trips_sym >= 0 && !expr_symbol(l->p, s->trips_sym)->runtime) s->trips_sym = -1;
   for (int k = 0; k < p.carried; k++) place_state(l, p.g->inputs.data[k + 2], node_out(n, k));
+  loop_scans(l, &p); /* before the states change: a scan output may be a state */
   loop_states(l, &p);
-  loop_scans(l, &p);
   loop_condition(l, &p, s);
   if (!lower_graph(l, p.g, &p.body)) return NULL;
   step_append(&p.body, p.copies);

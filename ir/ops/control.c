@@ -145,28 +145,25 @@ static bool loop_arity(Model *m, Node *n, const Graph *g) {
   return true;
 }
 
-/* Leading dim of scan outputs. */
-static const Expr *scan_length(Model *m, Node *n, const Expr *trip, bool always, int k) {
-  if (trip && always) return trip;
-  if (trip) { /* all scan outputs share one symbol */
-    const Expr *d = op_runtime_dim(m, n, k, 0, "trips", trip);
-    return d;
-  }
-  const Expr *declared = tu_declared(n, k, 0); /* the lowering stops at the bound */
-  if (!declared) { /* inferred before with one */
+/* Upper bound of the leading dim of scan outputs where the trip count is data: what the model declares, or what
+ * an earlier inference took from there. The lowering stops at the bound. */
+static const Expr *declared_trip(Model *m, const Node *n, int carried) {
+  for (int k = carried; k < n->n_out; k++) {
     const Value *o = node_out(n, k);
-    const bool kept = o && o->rank > 0 && o->dims[0]->op == EX_SYM && expr_symbol(m->pool, o->dims[0]->id)->runtime;
-    declared = kept ? expr_symbol(m->pool, o->dims[0]->id)->bound : NULL;
+    const Expr *d = tu_declared(n, k, 0);
+    if (d) return d;
+    if (o && o->kind == TY_TENSOR && o->rank > 0 && o->dims[0]->op == EX_SYM && expr_symbol(m->pool, o->dims[0]->id)->runtime)
+      return expr_symbol(m->pool, o->dims[0]->id)->bound;
   }
-  return declared ? op_runtime_dim(m, n, k, 0, "trips", declared) : NULL;
+  return NULL;
 }
 
 bool infer_loop(Model *m, Node *n) {
   Graph *g = need_region(m, n, "body");
   if (!g || !loop_arity(m, n, g)) return false;
   const int carried = n->n_in - 2;
-  const Expr *trip = known_trip(m, n), *dims[MAX_RANK + 1], *length = NULL;
-  set_iteration(m, g->inputs.data[0], trip);
+  const Expr *trip = known_trip(m, n), *room = trip ? trip : declared_trip(m, n, carried), *dims[MAX_RANK + 1], *length = NULL;
+  set_iteration(m, g->inputs.data[0], room);
   set_scalar_input(m, g->inputs.data[1], DT_BOOL, ex_bool(m->pool, true)); /* else the body would not run */
   for (int k = 0; k < carried; k++) {
     const Value *v = n->in[k + 2];
@@ -186,7 +183,7 @@ bool infer_loop(Model *m, Node *n) {
     const Value *v = g->outputs.data[1 + k];
     if (!node_out(n, k)) continue;
     if (v->kind != TY_TENSOR || v->rank < 0 || v->rank + 1 > MAX_RANK) return op_error(m, n, ERR_UNSUPPORTED, "scan output %d is not a tensor", k - carried);
-    if (!length) length = scan_length(m, n, trip, always, k);
+    if (!length && room) length = trip && always ? trip : op_runtime_dim(m, n, k, 0, "trips", room);
     if (!length) return op_error(m, n, ERR_DYNAMIC, "the trip count is not known, so scan output %d has no bound", k - carried);
     dims[0] = length;
     memcpy(dims + 1, v->dims, sizeof *dims * (size_t)v->rank);
