@@ -47,7 +47,7 @@ WeightLayout weights_layout(const Module *m, Arena *scratch) {
       continue;
     }
     w.offset[i] = align_up(w.bytes, ALIGN);
-    w.bytes = w.offset[i] + data_bytes(b->data);
+    w.bytes = w.offset[i] + (data_bytes(b->data) > 0 ? data_bytes(b->data) : 1); /* empty ones need an address too */
     table[at] = (HashSlot){hash, w.slots.n};
     vec_push(scratch, &w.slots, (WeightSlot){b->data, w.offset[i]});
   }
