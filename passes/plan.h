@@ -14,6 +14,17 @@ typedef struct PackItem {
 int64_t pack_items(Arena *scratch, PackItem *items, int n);
 int64_t pack_lower_bound(Arena *scratch, const PackItem *items, int n); /* largest sum of live sizes; -1: overflow */
 
+/* Blocks with sizes that are formulas of the symbols (plan_symbolic.c). */
+typedef struct SymBlock {
+  const Expr *bytes;  /* multiple of 64, not negative */
+  int start, end;
+  const Expr *offset; /* result */
+} SymBlock;
+/* Sets the offsets, right for all values of the symbols; returns the total size. */
+const Expr *pack_symbolic(ExprPool *p, Arena *scratch, SymBlock *blocks, int n);
+/* A total size relative to the lower bound, averaged over typical values of the symbols. */
+double plan_score(ExprPool *p, Arena *a, const Expr *bytes, const SymBlock *blocks, int n);
+
 /* When each buffer is used (plan_live.c). Step numbers are the order in which steps stand in the module;
  * a loop has one number before and one behind its body. */
 typedef struct Live {

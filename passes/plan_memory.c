@@ -1,7 +1,8 @@
 /* Memory planner: gives every arena buffer its offset. Needs the final order of steps; nothing may move steps
- * or add buffers after it. Buffers of fixed size are packed together (plan_pack.c); sizes that are a
- * constant times the same formula of the symbols are packed together in multiples of that formula, so that
- * offsets stay closed formulas. Runtime symbols count as their bounds. */
+ * or add buffers after it. Buffers of fixed size are packed together (plan_pack.c). Sizes that are a constant
+ * times the same formula of the symbols can be packed like fixed ones, in multiples of that formula; where
+ * there are several formulas, plan_symbolic.c mostly finds a smaller plan. Either way offsets are closed
+ * formulas. Runtime symbols count as their bounds. */
 #include "passes/plan.h"
 #include <inttypes.h>
 
@@ -9,6 +10,7 @@
 typedef struct Block {
   int64_t units;         /* size = units * per; a multiple of 64 bytes */
   const Expr *per;       /* 1: fixed size */
+  const Expr *bytes;     /* what it needs, rounded up to 64; may be less than units * per */
   int start, end;
   int class_id;
 } Block;
@@ -74,6 +76,12 @@ static bool size_error(Planner *p, const Buffer *b, ErrCode code, const char *wh
   return diag_error(p->m->model->diag, &loc, code, "%s %s", what, name);
 }
 
+static const Expr *at_least_0(Planner *p, const Expr *e) {
+  int64_t lo = INT64_MIN, hi = INT64_MAX;
+  expr_range(p->p, e, &lo, &hi);
+  return lo >= 0 ? e : ex_max(p->p, e, ex_i64(p->p, 0));
+}
+
 static bool block_size(Planner *p, const Buffer *b, Block *out) {
   int missing = -1;
   const Expr *count = expr_upper(p->p, b->count, &missing);
@@ -90,6 +98,7 @@ static bool block_size(Planner *p, const Buffer *b, Block *out) {
   }
   if (!ck_mul(n, bytes, &units) || !ck_add(units, 63, &units)) return size_error(p, b, ERR_OVERFLOW, "its size overflows", "");
   out->units = units / 64 * 64;
+  out->bytes = at_least_0(p, ex_mul(p->p, ex_i64(p->p, 64), ex_ceildiv(p->p, ex_mul(p->p, count, ex_i64(p->p, bytes)), 64)));
   return true;
 }
 
@@ -108,7 +117,7 @@ static int block_to_reuse(const Planner *p, const Buffer *d, const Block *size) 
   const Block *k = &p->blocks.data[block];
   const Live *from = &p->live.of[s], *to = &p->live.of[d->id];
   const bool meet = from->last == to->first && from->end == from->last && to->start == to->first;
-  const bool fits = k->units == size->units && k->per == size->per;
+  const bool fits = k->bytes == size->bytes;
   return meet && fits && from->last_is_read && to->first_is_write && p->tail_of[block] == s ? block : -1;
 }
 
@@ -181,35 +190,43 @@ static int64_t pack_class(Planner *p, int class_id, int64_t *unit_offset) {
 
 static const Expr *scaled(Planner *p, int64_t units, const Expr *per) { return ex_mul(p->p, ex_i64(p->p, units), per); }
 
-/* Bytes of a class region, at least 0. */
-static const Expr *class_bytes(Planner *p, const Class *k) {
-  const Expr *e = scaled(p, k->total, k->per);
-  int64_t lo = INT64_MIN, hi = INT64_MAX;
-  expr_range(p->p, e, &lo, &hi);
-  return lo >= 0 ? e : ex_max(p->p, e, ex_i64(p->p, 0));
-}
-
 /* Regions one behind the other, the fixed one first. */
-static void place_blocks(Planner *p) {
-  Module *m = p->m;
-  int64_t *unit_offset = ARENA_ARRAY(p->a, int64_t, p->blocks.n + 1), lower = 0;
+static const Expr *place_classes(Planner *p, const Expr **offset, int64_t *lower) {
+  int64_t *unit_offset = ARENA_ARRAY(p->a, int64_t, p->blocks.n + 1);
   const Expr **base = ARENA_ARRAY(p->a, const Expr *, p->classes.n + 1), *end = ex_i64(p->p, 0);
   for (int i = 0; i < p->classes.n; i++) {
-    lower = pack_class(p, i, unit_offset);
+    *lower = pack_class(p, i, unit_offset);
     base[i] = end;
-    end = ex_add(p->p, end, class_bytes(p, &p->classes.data[i]));
+    end = ex_add(p->p, end, at_least_0(p, scaled(p, p->classes.data[i].total, p->classes.data[i].per)));
   }
-  for (int i = 0; i < m->buffers.n; i++) {
-    Buffer *b = &m->buffers.data[i];
-    if (b->kind != BUF_ARENA) continue;
-    const int k = p->block_of[i];
-    b->offset = ex_i64(p->p, 0);
-    if (k < 0) continue;
-    const Block *block = &p->blocks.data[k];
-    b->offset = ex_add(p->p, base[block->class_id], scaled(p, unit_offset[k], block->per));
-  }
-  m->arena_bytes = end;
+  for (int i = 0; i < p->blocks.n; i++)
+    offset[i] = ex_add(p->p, base[p->blocks.data[i].class_id], scaled(p, unit_offset[i], p->blocks.data[i].per));
+  return end;
+}
+
+/* Takes the plan across all formulas where it is better than that of the classes, which has simpler offsets. */
+static const Expr *place_across(Planner *p, const Expr **offset, const Expr *classes) {
+  const int n = p->blocks.n;
+  SymBlock *s = ARENA_ARRAY(p->a, SymBlock, n + 1);
+  for (int i = 0; i < n; i++) s[i] = (SymBlock){p->blocks.data[i].bytes, p->blocks.data[i].start, p->blocks.data[i].end, NULL};
+  const double simple = plan_score(p->p, p->a, classes, s, n);
+  if (simple < 1.05) return classes;
+  const Expr *bytes = pack_symbolic(p->p, p->a, s, n);
+  if (simple < 1.03 * plan_score(p->p, p->a, bytes, s, n)) return classes;
+  for (int i = 0; i < n; i++) offset[i] = s[i].offset;
+  return bytes;
+}
+
+static void place_blocks(Planner *p) {
+  Module *m = p->m;
+  const Expr **offset = ARENA_ARRAY(p->a, const Expr *, p->blocks.n + 1);
+  int64_t lower = 0;
+  m->arena_bytes = place_classes(p, offset, &lower);
   m->arena_lower_bound = p->classes.n == 1 ? lower : -1;
+  if (p->classes.n > 1) m->arena_bytes = place_across(p, offset, m->arena_bytes);
+  for (int i = 0; i < m->buffers.n; i++)
+    if (m->buffers.data[i].kind == BUF_ARENA)
+      m->buffers.data[i].offset = p->block_of[i] < 0 ? ex_i64(p->p, 0) : offset[p->block_of[i]];
 }
 
 /* ---- scratch of kernels --------------------------------------------------------------------------------------- */
