@@ -36,8 +36,7 @@ static bool proven_le(ExprPool *p, const Expr *a, const Expr *b, int64_t k) {
   Poly d;
   poly_zero(&d);
   if (!poly_add(&d, b, 1) || !poly_add(&d, a, -1)) return false;
-  d.k -= k;
-  return prove_ge0(p, &d);
+  return ck_sub(d.k, k, &d.k) && prove_ge0(p, &d);
 }
 
 /* Moves the constant of a sum to the other side, when that is a constant. */
