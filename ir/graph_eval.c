@@ -205,9 +205,11 @@ static bool eval_expanded(GraphEval *ev, Node *n) {
   return true;
 }
 
-static RtTensor rt_tensor(const ConstData *c) {
-  if (!c) return (RtTensor){0};
-  return (RtTensor){.data = (void *)(uintptr_t)c->data, .dtype = dtype_rows[c->dtype].onnx, .rank = c->rank,
+/* Constants may be slices of a file: runtime functions want them aligned. */
+static RtTensor rt_tensor(GraphEval *ev, const ConstData *c) {
+  const void *data = c->data;
+  if ((uintptr_t)data % 16) data = arena_dup(ev->arena, data, (size_t)c->count * (size_t)dtype_bytes(c->dtype));
+  return (RtTensor){.data = (void *)(uintptr_t)data, .dtype = dtype_rows[c->dtype].onnx, .rank = c->rank,
                     .dims = (int64_t *)(uintptr_t)c->dims};
 }
 
@@ -220,7 +222,7 @@ static bool extern_outputs(GraphEval *ev, const Node *n, ConstData **made, RtTen
     if (!eval_dims(ev, n, v, true, dims)) return false;
     made[k] = eval_tensor(ev, v->dtype, v->rank, dims);
     if (!made[k]) return eval_fail(ev, n, ERR_OVERFLOW, "size of the result overflows");
-    out[k] = rt_tensor(made[k]);
+    out[k] = rt_tensor(ev, made[k]);
   }
   return true;
 }
@@ -242,7 +244,7 @@ static bool eval_extern(GraphEval *ev, const Node *n) {
     if (!n->in[k]) continue;
     const ConstData *c = eval_value(ev, n->in[k]);
     if (!c) return eval_fail(ev, n, ERR_INTERNAL, "input %d is not computed", k);
-    in[k] = rt_tensor(c);
+    in[k] = rt_tensor(ev, c);
   }
   if (!extern_outputs(ev, n, made, out)) return false;
   if (row->pack && row->pack(n, words, MAX_WORDS) < 0) return eval_fail(ev, n, ERR_LIMIT, "too many attributes");

@@ -113,6 +113,11 @@ const Expr *elem_bitshift(ElemCtx *c, const Node *n, int out, const Expr *const 
   return kit_ret(c, n, out, ex_select(p, fits, e, fill));
 }
 
+bool infer_equal(Model *m, Node *n) {
+  if (n->in[0]->dtype == DT_STR) return op_error(m, n, ERR_UNSUPPORTED, "comparing strings is not supported");
+  return infer_compare(m, n);
+}
+
 /* Min, Max, Sum, Mean. */
 const Expr *elem_fold(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
   const bool mean = kit_is(n, "Mean");
