@@ -1,10 +1,11 @@
-/* Building and changing the graph IR, and simple questions about it. Everything lives in the model's arena
- * and is never freed. Topological order is kept by the callers (graph_sort restores it). */
+/* Building and changing the graph IR, and simple questions about it. Everything lives in the
+ * model's arena and is never freed. Topological order is kept by the callers (graph_sort restores
+ * it). */
 #include "ir/graph.h"
-#include "ir/op.h"
 #include <string.h>
+#include "ir/op.h"
 
-/* ---- building ----------------------------------------------------------------------------------------- */
+/* ---- building ------------------------------------------------------------------------------- */
 
 Model *model_new(Arena *a, Diag *d) {
   Model *m = ARENA_NEW(a, Model);
@@ -32,19 +33,27 @@ Value *value_new(Model *m, const char *name) {
 
 /* Inference runs often: an unchanged shape costs no memory. Arrays are never changed in place. */
 void value_set_tensor(Model *m, Value *v, DType t, int rank, const Expr *const *dims) {
-  const bool same = v->dims && v->rank == rank && memcmp(v->dims, dims, sizeof *dims * (size_t)rank) == 0;
+  const bool same =
+      v->dims && v->rank == rank &&
+      (rank <= 0 || memcmp(v->dims, dims, sizeof *dims * (size_t)rank) == 0);
   v->kind = TY_TENSOR;
   v->dtype = t;
   v->rank = rank;
   if (!same) v->dims = arena_dup(m->arena, dims, sizeof *dims * (size_t)rank);
 }
 
-ConstData *const_new(Model *m, const char *name, DType t, int rank, const int64_t *dims, const void *data) {
+ConstData *const_new(Model *m, const char *name, DType t, int rank, const int64_t *dims,
+                     const void *data) {
   ConstData *c = ARENA_NEW(m->arena, ConstData);
   int64_t count = 1;
   for (int d = 0; d < rank; d++)
     if (!ck_mul(count, dims[d], &count)) count = 0;
-  *c = (ConstData){.id = m->consts.n, .name = name, .dtype = t, .rank = rank, .count = count, .data = data,
+  *c = (ConstData){.id = m->consts.n,
+                   .name = name,
+                   .dtype = t,
+                   .rank = rank,
+                   .count = count,
+                   .data = data,
                    .dims = arena_dup(m->arena, dims, sizeof *dims * (size_t)rank)};
   vec_push(m->arena, &m->consts, c);
   return c;
@@ -61,17 +70,21 @@ Value *value_const(Model *m, ConstData *c) {
 
 Value *value_const_i64s(Model *m, int rank, int n, const int64_t *v) {
   const int64_t dims[1] = {n};
-  return value_const(m, const_new(m, NULL, DT_I64, rank, dims, arena_dup(m->arena, v, sizeof *v * (size_t)n)));
+  return value_const(
+      m, const_new(m, NULL, DT_I64, rank, dims, arena_dup(m->arena, v, sizeof *v * (size_t)n)));
 }
 
 Value *value_const_scalar(Model *m, DType t, double v) {
   void *p = arena_alloc(m->arena, (size_t)dtype_bytes(t));
-  if (dtype_is_float(t)) dtype_store_f(t, p, v);
-  else dtype_store_i(t, p, (int64_t)v);
+  if (dtype_is_float(t))
+    dtype_store_f(t, p, v);
+  else
+    dtype_store_i(t, p, scalar_cast(t, DT_F64, (Scalar){.f = v}, false).i);
   return value_const(m, const_new(m, NULL, t, 0, NULL, p));
 }
 
-Node *graph_add_node(Graph *g, Node *before, const OpRow *op, int n_in, Value *const *in, const Loc *loc) {
+Node *graph_add_node(Graph *g, Node *before, const OpRow *op, int n_in, Value *const *in,
+                     const Loc *loc) {
   Arena *a = g->model->arena;
   Node *n = ARENA_NEW(a, Node);
   *n = (Node){.op = op, .n_in = n_in, .loc = loc, .graph = g};
@@ -79,7 +92,8 @@ Node *graph_add_node(Graph *g, Node *before, const OpRow *op, int n_in, Value *c
   if (n_in) memcpy(n->in, in, sizeof *in * (size_t)n_in);
   vec_push(a, &g->nodes, n);
   if (!before) return n;
-  /* New nodes mostly go before a node that is being replaced: search from where the last one went. */
+  /* New nodes mostly go before a node that is being replaced: search from where the last one went.
+   */
   Node **d = g->nodes.data;
   int at = g->nodes.n - 1;
   while (at > 0 && d[at - 1] != before) at--;
@@ -133,7 +147,8 @@ void node_set_string(Node *n, const char *name, const char *v) {
 void graph_remove_node(Graph *g, Node *n) {
   for (int i = 0; i < g->nodes.n; i++) {
     if (g->nodes.data[i] != n) continue;
-    memmove(g->nodes.data + i, g->nodes.data + i + 1, sizeof(Node *) * (size_t)(g->nodes.n - i - 1));
+    memmove(g->nodes.data + i, g->nodes.data + i + 1,
+            sizeof(Node *) * (size_t)(g->nodes.n - i - 1));
     g->nodes.n--;
     return;
   }
@@ -147,31 +162,34 @@ void graph_replace_value(Graph *g, Value *old, Value *by) {
     for (int k = 0; k < n->n_syms; k++)
       if (n->syms[k].src == old) n->syms[k].src = by;
     for (int k = 0; k < n->n_attrs; k++)
-      if (n->attrs[k].kind == AT_GRAPH && n->attrs[k].graph) graph_replace_value(n->attrs[k].graph, old, by);
+      if (n->attrs[k].kind == AT_GRAPH && n->attrs[k].graph)
+        graph_replace_value(n->attrs[k].graph, old, by);
   }
   for (int i = 0; i < g->outputs.n; i++)
     if (g->outputs.data[i] == old) g->outputs.data[i] = by;
 }
 
-/* ---- topological order ---------------------------------------------------------------------------------- */
+/* ---- topological order ---------------------------------------------------------------------- */
 
 /* Adds to deps the nodes of g that define what n (or a region of it) reads. */
 static void node_deps(Arena *a, const Graph *g, Node *n, NodeVec *deps) {
   for (int k = 0; k < n->n_in; k++)
     if (n->in[k] && n->in[k]->def && n->in[k]->def->graph == g) vec_push(a, deps, n->in[k]->def);
   for (int k = 0; k < n->n_syms; k++)
-    if (n->syms[k].src && n->syms[k].src->def && n->syms[k].src->def->graph == g) vec_push(a, deps, n->syms[k].src->def);
+    if (n->syms[k].src && n->syms[k].src->def && n->syms[k].src->def->graph == g)
+      vec_push(a, deps, n->syms[k].src->def);
   for (int k = 0; k < n->n_attrs; k++) {
     Graph *r = n->attrs[k].kind == AT_GRAPH ? n->attrs[k].graph : NULL;
     for (int i = 0; r && i < r->nodes.n; i++) node_deps(a, g, r->nodes.data[i], deps);
     for (int i = 0; r && i < r->outputs.n; i++)
-      if (r->outputs.data[i]->def && r->outputs.data[i]->def->graph == g) vec_push(a, deps, r->outputs.data[i]->def);
+      if (r->outputs.data[i]->def && r->outputs.data[i]->def->graph == g)
+        vec_push(a, deps, r->outputs.data[i]->def);
   }
 }
 
-/* mark: 0 not seen, 1 its dependencies are being placed, 2 placed. Depth first in the old order: stable. An
- * explicit stack, since graphs are as deep as they are long. On a cycle the order stays partial; the verifier (and
- * before it the frontend) reports that. */
+/* mark: 0 not seen, 1 its dependencies are being placed, 2 placed. Depth first in the old order:
+ * stable. An explicit stack, since graphs are as deep as they are long. On a cycle the order stays
+ * partial; the verifier (and before it the frontend) reports that. */
 void graph_sort(Graph *g) {
   Arena *scratch = arena_child(g->model->arena);
   Vec(Node *) order = {0}, stack = {0};
@@ -197,7 +215,7 @@ void graph_sort(Graph *g) {
   arena_free(scratch);
 }
 
-/* ---- questions ------------------------------------------------------------------------------------------ */
+/* ---- questions ------------------------------------------------------------------------------ */
 
 const Attr *node_attr(const Node *n, const char *name) {
   for (int i = 0; i < n->n_attrs; i++)
@@ -262,7 +280,8 @@ double const_float(const ConstData *c, int64_t i) {
 }
 
 bool value_known(const Value *v) {
-  return v->contents || (v->cdata && dtype_rows[v->dtype].cls != DC_STRING && dtype_rows[v->dtype].cls != DC_COMPLEX);
+  return v->contents || (v->cdata && dtype_rows[v->dtype].cls != DC_STRING &&
+                         dtype_rows[v->dtype].cls != DC_COMPLEX);
 }
 
 /* Number of elements of a value with contents (small by construction). */
@@ -291,9 +310,10 @@ void model_assume_equal(Model *m, const Graph *g, const Expr *a, const Expr *b, 
   vec_push(m->arena, &m->assumes, (DimAssume){.a = a, .b = b, .graph = g, .loc = loc});
 }
 
-/* ---- users ------------------------------------------------------------------------------------------------ */
+/* ---- users ---------------------------------------------------------------------------------- */
 
-/* A use inside a region counts for the node itself, and for every owner around it up to v's own graph. */
+/* A use inside a region counts for the node itself, and for every owner around it up to v's own
+ * graph. */
 static void add_use(Uses *u, Arena *a, const Value *v, Node *by) {
   if (!v || v->id >= u->n) return;
   vec_push(a, &u->of[v->id], by);

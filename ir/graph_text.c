@@ -1,10 +1,11 @@
-/* Prints the graph IR. The text parses back (graph_parse.c); its grammar stands in docs/ir.md. Values are
- * numbered as in memory; constants come first; data of big constants follows the graph. */
-#include "ir/op.h"
+/* Prints the graph IR. The text parses back (graph_parse.c); its grammar stands in docs/ir.md.
+ * Values are numbered as in memory; constants come first; data of big constants follows the graph.
+ */
 #include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "ir/op.h"
 
 enum { INLINE_ELEMENTS = 8 }; /* constants up to this size are written where they are defined */
 
@@ -18,8 +19,10 @@ static bool is_plain(const char *s) {
 }
 
 static void print_ident(StrBuf *b, const char *s) {
-  if (is_plain(s)) sb_printf(b, "%s", s);
-  else sb_quoted(b, s ? s : "");
+  if (is_plain(s))
+    sb_printf(b, "%s", s);
+  else
+    sb_quoted(b, s ? s : "");
 }
 
 /* The shortest decimal that reads back as v, as a double or rounded to f32. */
@@ -38,8 +41,10 @@ static void print_attr_float(StrBuf *b, double v) {
   format_float(t, v, false);
   const bool single = isfinite(v) && (double)(float)v == v;
   if (single) format_float(s, v, true);
-  if (single && strlen(s) < strlen(t)) sb_printf(b, "%sf", s);
-  else sb_printf(b, "%s", t);
+  if (single && strlen(s) < strlen(t))
+    sb_printf(b, "%sf", s);
+  else
+    sb_printf(b, "%s", t);
 }
 
 static void print_float(StrBuf *b, DType type, double v) {
@@ -71,7 +76,8 @@ static void print_layout(const Value *v, StrBuf *b) {
   if (l->halo_lo || l->halo_hi) {
     sb_printf(b, " halo=[");
     for (int d = 0; d < v->rank; d++)
-      sb_printf(b, "%s%d:%d", d ? "," : "", l->halo_lo ? l->halo_lo[d] : 0, l->halo_hi ? l->halo_hi[d] : 0);
+      sb_printf(b, "%s%d:%d", d ? "," : "", l->halo_lo ? l->halo_lo[d] : 0,
+                l->halo_hi ? l->halo_hi[d] : 0);
     sb_putc(b, ']');
   }
   if (v->inlined) sb_printf(b, " inline");
@@ -88,20 +94,26 @@ static void print_def(const Model *m, const Value *v, StrBuf *b) {
 }
 
 static void print_use(const Value *v, StrBuf *b) {
-  if (v) sb_printf(b, "%%%d", v->id);
-  else sb_putc(b, '_');
+  if (v)
+    sb_printf(b, "%%%d", v->id);
+  else
+    sb_putc(b, '_');
 }
 
-/* ---- attributes ----------------------------------------------------------------------------------------- */
+/* ---- attributes ----------------------------------------------------------------------------- */
 
 static void print_attr_item(const Attr *a, int i, StrBuf *b) {
-  if (a->kind == AT_INT || a->kind == AT_INTS) sb_printf(b, "%lld", (long long)a->ints[i]);
-  else if (a->kind == AT_FLOAT || a->kind == AT_FLOATS) print_attr_float(b, a->floats[i]);
-  else sb_quoted(b, a->strs[i]);
+  if (a->kind == AT_INT || a->kind == AT_INTS)
+    sb_printf(b, "%lld", (long long)a->ints[i]);
+  else if (a->kind == AT_FLOAT || a->kind == AT_FLOATS)
+    print_attr_float(b, a->floats[i]);
+  else
+    sb_quoted(b, a->strs[i]);
 }
 
 static void print_attr(const Attr *a, StrBuf *b, int indent) {
-  static const char *const empty[] = {[AT_INTS] = "ints", [AT_FLOATS] = "floats", [AT_STRINGS] = "strings"};
+  static const char *const empty[] = {
+      [AT_INTS] = "ints", [AT_FLOATS] = "floats", [AT_STRINGS] = "strings"};
   print_ident(b, a->name);
   sb_putc(b, '=');
   if (a->kind == AT_TENSOR) {
@@ -129,7 +141,7 @@ static void print_attrs(const Node *n, StrBuf *b, int indent) {
   if (n->n_attrs) sb_putc(b, '}');
 }
 
-/* ---- nodes ---------------------------------------------------------------------------------------------- */
+/* ---- nodes ---------------------------------------------------------------------------------- */
 
 static void print_syms(const Model *m, const Node *n, StrBuf *b) {
   for (int i = 0; i < n->n_syms; i++) {
@@ -137,13 +149,16 @@ static void print_syms(const Model *m, const Node *n, StrBuf *b) {
     sb_printf(b, i ? ", " : " where ");
     expr_print(m->pool, s->sym, b);
     sb_printf(b, " = ");
-    if (s->src) sb_printf(b, "%%%d[%lld]", s->src->id, (long long)s->elem);
-    else expr_print(m->pool, s->value, b);
+    if (s->src)
+      sb_printf(b, "%%%d[%lld]", s->src->id, (long long)s->elem);
+    else
+      expr_print(m->pool, s->value, b);
     if (!s->src && s->elem) sb_printf(b, " key %lld", (long long)s->elem);
   }
 }
 
-/* @"name"(index "domain.Op" opset in "graph path"), and one for every further origin of a fused node. */
+/* @"name"(index "domain.Op" opset in "graph path"), and one for every further origin of a fused
+ * node. */
 static void print_loc(const Loc *l, StrBuf *b) {
   for (; l; l = l->also) {
     if (l->node < 0 && !l->node_name && !l->op) continue;
@@ -184,13 +199,17 @@ static void print_node(const Model *m, const Node *n, StrBuf *b, int indent) {
   sb_putc(b, '\n');
 }
 
-/* ---- constants ------------------------------------------------------------------------------------------ */
+/* ---- constants ------------------------------------------------------------------------------ */
 
 static void print_element(const ConstData *c, int64_t i, StrBuf *b) {
-  if (c->dtype == DT_STR) sb_quoted(b, ((const char *const *)c->data)[i]);
-  else if (dtype_is_float(c->dtype)) print_float(b, c->dtype, const_float(c, i));
-  else if (c->dtype == DT_U64) sb_printf(b, "%llu", (unsigned long long)const_int(c, i));
-  else sb_printf(b, "%lld", (long long)const_int(c, i));
+  if (c->dtype == DT_STR)
+    sb_quoted(b, ((const char *const *)c->data)[i]);
+  else if (dtype_is_float(c->dtype))
+    print_float(b, c->dtype, const_float(c, i));
+  else if (c->dtype == DT_U64)
+    sb_printf(b, "%llu", (unsigned long long)const_int(c, i));
+  else
+    sb_printf(b, "%lld", (long long)const_int(c, i));
 }
 
 static bool has_nan(const ConstData *c) {
@@ -276,7 +295,7 @@ static void print_const(const Model *m, const Value *v, StrBuf *b, int indent) {
   sb_putc(b, '\n');
 }
 
-/* ---- graphs --------------------------------------------------------------------------------------------- */
+/* ---- graphs --------------------------------------------------------------------------------- */
 
 static void print_body(const Graph *g, StrBuf *b, int indent) {
   const Model *m = g->model;
@@ -315,7 +334,7 @@ static void print_graph(const Graph *g, StrBuf *b, int indent) {
   sb_printf(b, "%*s}", indent - 2, "");
 }
 
-/* ---- the model ------------------------------------------------------------------------------------------ */
+/* ---- the model ------------------------------------------------------------------------------ */
 
 static void print_symbols(const Model *m, StrBuf *b) {
   for (int i = 0; i < expr_symbol_count(m->pool); i++) {

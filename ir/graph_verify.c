@@ -1,7 +1,8 @@
-/* Checks what every pass may rely on and must keep: order and visibility of definitions, known types, sizes over
- * symbols only, arities, layouts. A failure is a bug of ours and names the pass that ran last. */
-#include "ir/op.h"
+/* Checks what every pass may rely on and must keep: order and visibility of definitions, known
+ * types, sizes over symbols only, arities, layouts. A failure is a bug of ours and names the pass
+ * that ran last. */
 #include <string.h>
+#include "ir/op.h"
 
 typedef struct Verify {
   const Model *m;
@@ -12,15 +13,16 @@ typedef struct Verify {
   bool ok;
 } Verify;
 
-static void bad(Verify *v, const Node *n, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static void bad(Verify *v, const Node *n, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 static void bad(Verify *v, const Node *n, const char *fmt, ...) {
   va_list ap;
   va_start(ap, fmt);
   const char *text = arena_vprintf(v->m->arena, fmt, ap);
   va_end(ap);
   const Loc none = {.file = v->m->file, .node = -1};
-  diag_error(v->m->diag, n && n->loc ? n->loc : &none, ERR_VERIFY, "after pass %s: %s%s%s", v->after ? v->after : "none",
-             n ? n->op->name : "", n ? ": " : "", text);
+  diag_error(v->m->diag, n && n->loc ? n->loc : &none, ERR_VERIFY, "after pass %s: %s%s%s",
+             v->after ? v->after : "none", n ? n->op->name : "", n ? ": " : "", text);
   v->ok = false;
 }
 
@@ -32,9 +34,12 @@ static bool encloses(const Graph *outer, const Graph *g) {
 
 static void check_use(Verify *v, const Graph *g, const Node *n, const Value *x) {
   if (!x || x->cdata) return;
-  if (x->id < 0 || x->id >= v->n) bad(v, n, "value number %d is out of range", x->id);
-  else if (!v->home[x->id]) bad(v, n, "%%%d is used before it is defined", x->id);
-  else if (!encloses(v->home[x->id], g)) bad(v, n, "%%%d is not visible here", x->id);
+  if (x->id < 0 || x->id >= v->n)
+    bad(v, n, "value number %d is out of range", x->id);
+  else if (!v->home[x->id])
+    bad(v, n, "%%%d is used before it is defined", x->id);
+  else if (!encloses(v->home[x->id], g))
+    bad(v, n, "%%%d is not visible here", x->id);
 }
 
 static bool is_perm(const int8_t *perm, int rank) {
@@ -55,11 +60,13 @@ static void check_type(Verify *v, const Node *n, const Value *x) {
   }
   for (int d = 0; d < x->rank; d++) {
     const Expr *e = x->dims[d];
-    if (!e || e->dtype != DT_I64) bad(v, n, "dim %d of %%%d is not an i64 expression", d, x->id);
+    if (!e || e->dtype != DT_I64)
+      bad(v, n, "dim %d of %%%d is not an i64 expression", d, x->id);
     else if (e->flags & (EXF_VAR | EXF_LOAD | EXF_LOCAL | EXF_REDUCE | EXF_HOLE))
       bad(v, n, "dim %d of %%%d is more than symbols: %s", d, x->id, expr_text(v->m->pool, e));
   }
-  if (x->layout.perm && !is_perm(x->layout.perm, x->rank)) bad(v, n, "layout of %%%d is no permutation", x->id);
+  if (x->layout.perm && !is_perm(x->layout.perm, x->rank))
+    bad(v, n, "layout of %%%d is no permutation", x->id);
 }
 
 static void define(Verify *v, const Graph *g, const Node *n, const Value *x) {
@@ -77,14 +84,17 @@ static void check_graph(Verify *v, const Graph *g);
 
 static void check_arity(Verify *v, const Node *n) {
   const OpRow *r = n->op;
-  if (n->n_in < r->min_in || (r->max_in >= 0 && n->n_in > r->max_in)) bad(v, n, "%d inputs", n->n_in);
-  if (n->n_out < r->min_out || (r->max_out >= 0 && n->n_out > r->max_out)) bad(v, n, "%d outputs", n->n_out);
+  if (n->n_in < r->min_in || (r->max_in >= 0 && n->n_in > r->max_in))
+    bad(v, n, "%d inputs", n->n_in);
+  if (n->n_out < r->min_out || (r->max_out >= 0 && n->n_out > r->max_out))
+    bad(v, n, "%d outputs", n->n_out);
 }
 
 static void check_const(Verify *v, const Node *n, const Value *x) {
   if (!x || !x->cdata) return;
   int64_t dims[MAX_RANK];
-  if (x->def || x->dtype != x->cdata->dtype || x->rank != x->cdata->rank || !value_is_static(x, dims) ||
+  if (x->def || x->dtype != x->cdata->dtype || x->rank != x->cdata->rank ||
+      !value_is_static(x, dims) ||
       memcmp(dims, x->cdata->dims, sizeof *dims * (size_t)x->rank) != 0)
     bad(v, n, "constant %%%d does not have the type of its data", x->id);
 }

@@ -1,20 +1,29 @@
-/* The operator table made from ops.def, and the dispatchers over its rows: op_find, op_infer, op_elem.
- * EW bodies are scalar text; they are parsed here, once per use, with the inputs bound to a b c d …
- * What the rows' functions share stands in ops/rules.c; symbolic folding of small results in op_fold.c. */
+/* The operator table made from ops.def, and the dispatchers over its rows: op_find, op_infer,
+ * op_elem. EW bodies are scalar text; they are parsed here, once per use, with the inputs bound to
+ * a b c d … What the rows' functions share stands in ops/rules.c; symbolic folding of small results
+ * in op_fold.c. */
 #include "ir/op.h"
-#include "ir/op_internal.h"
-#include "ir/ops/ops.h"
 #include <stdlib.h>
 #include <string.h>
+#include "ir/op_internal.h"
+#include "ir/ops/ops.h"
 
 #define EW(text) .body = OB_EW, .ew = text
 #define ELEM(fn) .body = OB_ELEM, .elem = fn
 #define EXPAND(fn) .body = OB_EXPAND, .expand = fn
 #define EXTERN(row) .body = OB_EXTERN, .ext = &row
 #define REGION(kind) .body = OB_REGION, .region = kind
-#define OP(dom, nm, since_, mini, maxi, mino, maxo, inf, body_, flags_)                          \
-  {.name = nm, .domain = dom, .since = since_, .min_in = mini, .max_in = maxi, .min_out = mino,  \
-   .max_out = maxo, .infer = inf, body_, .flags = flags_},
+#define OP(dom, nm, since_, mini, maxi, mino, maxo, inf, body_, flags_) \
+  {.name = nm,                                                          \
+   .domain = dom,                                                       \
+   .since = since_,                                                     \
+   .min_in = mini,                                                      \
+   .max_in = maxi,                                                      \
+   .min_out = mino,                                                     \
+   .max_out = maxo,                                                     \
+   .infer = inf,                                                        \
+   body_,                                                               \
+   .flags = flags_},
 const OpRow op_rows[] = {
 #include "ir/ops.def"
     {0},
@@ -27,9 +36,7 @@ const OpRow op_rows[] = {
 #undef REGION
 const int op_row_count = (int)(sizeof op_rows / sizeof *op_rows) - 1;
 
-static const char *domain_norm(const char *d) {
-  return !d || strcmp(d, "ai.onnx") == 0 ? "" : d;
-}
+static const char *domain_norm(const char *d) { return !d || strcmp(d, "ai.onnx") == 0 ? "" : d; }
 
 /* Linear: a few hundred rows, asked once per node of a file. */
 const OpRow *op_find(const char *domain, const char *name) {
@@ -48,18 +55,20 @@ bool op_error(Model *m, const Node *n, ErrCode code, const char *fmt, ...) {
   return false;
 }
 
-/* ---- inference -------------------------------------------------------------------------------------- */
+/* ---- inference ------------------------------------------------------------------------------ */
 
 static bool check_arity(Model *m, const Node *n) {
   const OpRow *r = n->op;
   if (n->n_in < r->min_in || (r->max_in >= 0 && n->n_in > r->max_in))
     return op_error(m, n, ERR_ARITY, "%s has %d inputs, needs %d%s", r->name, n->n_in, r->min_in,
-                    r->max_in < 0 ? " or more"
-                    : r->max_in > r->min_in ? arena_printf(m->arena, " to %d", r->max_in) : "");
+                    r->max_in < 0           ? " or more"
+                    : r->max_in > r->min_in ? arena_printf(m->arena, " to %d", r->max_in)
+                                            : "");
   if (n->n_out < r->min_out || (r->max_out >= 0 && n->n_out > r->max_out))
     return op_error(m, n, ERR_ARITY, "%s has %d outputs, needs %d%s", r->name, n->n_out, r->min_out,
-                    r->max_out < 0 ? " or more"
-                    : r->max_out > r->min_out ? arena_printf(m->arena, " to %d", r->max_out) : "");
+                    r->max_out < 0            ? " or more"
+                    : r->max_out > r->min_out ? arena_printf(m->arena, " to %d", r->max_out)
+                                              : "");
   return true;
 }
 
@@ -72,7 +81,8 @@ static bool check_inputs(Model *m, const Node *n) {
       return op_error(m, n, ERR_ARITY, "input %d of %s is required", k, r->name);
     if (!v || (r->flags & OF_ANYKIND)) continue;
     if (v->kind != TY_TENSOR || v->rank < 0 || v->dtype == DT_NONE)
-      return op_error(m, n, ERR_TYPE, "input %d of %s is not a tensor of known type and rank", k, r->name);
+      return op_error(m, n, ERR_TYPE, "input %d of %s is not a tensor of known type and rank", k,
+                      r->name);
   }
   return true;
 }
@@ -90,9 +100,10 @@ bool graph_infer(Graph *g) {
   return true;
 }
 
-/* ---- elem ------------------------------------------------------------------------------------------- */
+/* ---- elem ----------------------------------------------------------------------------------- */
 
-const Expr *elem_in_guarded(ElemCtx *c, const Node *n, int k, const Expr *const *idx, const Expr *guard) {
+const Expr *elem_in_guarded(ElemCtx *c, const Node *n, int k, const Expr *const *idx,
+                            const Expr *guard) {
   return c->read(c, n->in[k], idx, guard);
 }
 
@@ -121,7 +132,8 @@ typedef struct EwScope {
 /* `a` is input 0; loads of storage types are widened to the compute type. */
 static const Expr *ew_name(void *user, const char *ident) {
   EwScope *s = user;
-  if (ident[0] == '_' && ident[1] >= '0' && ident[1] < '0' + EW_MAX_ATTRS && !ident[2]) return s->attrs[ident[1] - '0'];
+  if (ident[0] == '_' && ident[1] >= '0' && ident[1] < '0' + EW_MAX_ATTRS && !ident[2])
+    return s->attrs[ident[1] - '0'];
   const int k = ident[0] - 'a';
   if (ident[1] || k < 0 || k >= s->n->n_in || !s->n->in[k]) return NULL;
   const Expr *e = elem_in_bcast(s->c, s->n, k, s->rank, s->idx);
@@ -150,7 +162,9 @@ static const char *ew_prepare(EwScope *s, const char *text) {
     double def = 0;
     if (*text == ':') def = strtod(text + 1, (char **)&text);
     const Attr *a = node_attr(s->n, name);
-    const double v = a && a->kind == AT_FLOAT ? a->floats[0] : a && a->kind == AT_INT ? (double)a->ints[0] : def;
+    const double v = a && a->kind == AT_FLOAT ? a->floats[0]
+                     : a && a->kind == AT_INT ? (double)a->ints[0]
+                                              : def;
     if (n_attrs == EW_MAX_ATTRS) return NULL;
     s->attrs[n_attrs] = ex_const(s->c->pool, s->hint, v);
     sb_printf(&b, "_%d", n_attrs++);
@@ -164,8 +178,8 @@ static const Expr *ew_elem(ElemCtx *c, const Node *n, int out, const Expr *const
   const ExprScope scope = {.user = &s, .name = ew_name, .hint = s.hint};
   const Expr *e = text ? expr_parse(c->pool, &text, &scope, &error) : NULL;
   if (!e || *text) {
-    diag_internal(c->model->diag, n->loc, "body of %s: %s at '%s'", n->op->name, error ? error : "does not parse",
-                  text ? text : "@");
+    diag_internal(c->model->diag, n->loc, "body of %s: %s at '%s'", n->op->name,
+                  error ? error : "does not parse", text ? text : "@");
     return NULL;
   }
   return ex_cast(c->pool, n->out[out]->dtype, e);

@@ -1,10 +1,11 @@
-/* Helpers of EXPAND bodies: they add nodes before the one being replaced, with its location, and infer them
- * at once. After an inference error b->ok is false and later nodes are left uninferred (rank -1). */
-#include "ir/op.h"
+/* Helpers of EXPAND bodies: they add nodes before the one being replaced, with its location, and
+ * infer them at once. After an inference error b->ok is false and later nodes are left uninferred
+ * (rank -1). */
 #include <string.h>
+#include "ir/op.h"
 
-Node *build_node(Build *b, const char *op, const char *domain, int n_in, Value *const *in, int n_out, int n_attr,
-                 const Attr *attrs) {
+Node *build_node(Build *b, const char *op, const char *domain, int n_in, Value *const *in,
+                 int n_out, int n_attr, const Attr *attrs) {
   const OpRow *row = op_find(domain, op);
   if (!row) {
     if (b->ok) diag_internal(b->m->diag, b->loc, "expansion uses unknown operator %s", op);
@@ -18,7 +19,8 @@ Node *build_node(Build *b, const char *op, const char *domain, int n_in, Value *
   return n;
 }
 
-Value *build_op(Build *b, const char *op, int n_in, Value *const *in, int n_attr, const Attr *attrs) {
+Value *build_op(Build *b, const char *op, int n_in, Value *const *in, int n_attr,
+                const Attr *attrs) {
   return build_node(b, op, "", n_in, in, 1, n_attr, attrs)->out[0];
 }
 
@@ -30,16 +32,13 @@ Value *build2(Build *b, const char *op, Value *a, Value *c) {
   return build_op(b, op, 2, (Value *[]){a, c}, 0, NULL);
 }
 
-Value *build_scalar(Build *b, DType t, double v) {
-  return value_const_scalar(b->m, t, v);
-}
+Value *build_scalar(Build *b, DType t, double v) { return value_const_scalar(b->m, t, v); }
 
-Value *build_i64s(Build *b, int n, const int64_t *v) {
-  return value_const_i64s(b->m, 1, n, v);
-}
+Value *build_i64s(Build *b, int n, const int64_t *v) { return value_const_i64s(b->m, 1, n, v); }
 
 Attr attr_ints(Arena *a, const char *name, int n, const int64_t *v) {
-  return (Attr){.name = name, .kind = AT_INTS, .n = n, .ints = arena_dup(a, v, sizeof *v * (size_t)n)};
+  return (Attr){
+      .name = name, .kind = AT_INTS, .n = n, .ints = arena_dup(a, v, sizeof *v * (size_t)n)};
 }
 
 Attr attr_int(Arena *a, const char *name, int64_t v) {

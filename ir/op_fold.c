@@ -1,7 +1,8 @@
-/* Symbolic folding: small results whose elements depend only on sizes, constants and known contents get their
- * elements computed as expressions (`contents`). This is how shape arithmetic disappears: the ops' own elem
- * is run with loads that stand for elements of values; afterwards reductions of constant extent are unrolled and every
- * load is replaced by what is known, or the folding is given up. */
+/* Symbolic folding: small results whose elements depend only on sizes, constants and known contents
+ * get their elements computed as expressions (`contents`). This is how shape arithmetic disappears:
+ * the ops' own elem is run with loads that stand for elements of values; afterwards reductions of
+ * constant extent are unrolled and every load is replaced by what is known, or the folding is given
+ * up. */
 #include "ir/op_internal.h"
 #include "ir/ops/ops.h"
 
@@ -15,12 +16,14 @@ typedef struct Fold {
 } Fold;
 
 /* Buffer ids are positions of inputs. */
-static const Expr *fold_read(ElemCtx *c, const Value *v, const Expr *const *idx, const Expr *guard) {
+static const Expr *fold_read(ElemCtx *c, const Value *v, const Expr *const *idx,
+                             const Expr *guard) {
   Fold *f = c->user;
   int k = 0;
   while (k < f->n->n_in && f->n->in[k] != v) k++;
   if (k == f->n->n_in || !value_known(v)) f->failed = true;
-  return ex_load(c->pool, v->dtype, k, index_flatten(c->pool, v->rank, (const Expr *const *)v->dims, idx), guard);
+  return ex_load(c->pool, v->dtype, k,
+                 index_flatten(c->pool, v->rank, (const Expr *const *)v->dims, idx), guard);
 }
 
 static const Expr *fold_load(void *user, const Expr *e) {
@@ -42,14 +45,16 @@ static const Expr *unroll_reduce(Fold *f, const Expr *e) {
   ExprPool *p = f->m->pool;
   int64_t extent, lo = 0;
   const Expr *low = expr_var_lo(p, e->id);
-  if (!expr_is_const(e->a[1], &extent) || extent > MAX_EXTENT || (low && !expr_is_const(low, &lo))) {
+  if (!expr_is_const(e->a[1], &extent) || extent > MAX_EXTENT ||
+      (low && !expr_is_const(low, &lo))) {
     f->failed = true;
     return e;
   }
   const Expr *var = NULL, *acc = reduce_identity(p, (ReduceKind)e->k.i, (DType)e->dtype);
   const Expr *stack[64];
   int top = 0;
-  /* The bound variable as an expression: found in the body (when absent, every iteration is the same). */
+  /* The bound variable as an expression: found in the body (when absent, every iteration is the
+   * same). */
   stack[top++] = e->a[0];
   while (top && !var) {
     const Expr *x = stack[--top];
@@ -87,8 +92,10 @@ static const Expr *fold_element(Fold *f, ElemCtx *c, int out, const Expr *const 
   if (!e || f->failed) return NULL;
   e = unroll(f, e);
   if (f->failed) return NULL;
-  if (e->flags & (EXF_LOAD | EXF_VAR | EXF_LOCAL | EXF_HOLE)) e = expr_rewrite(c->pool, e, fold_load, f);
-  return f->failed || (e->flags & (EXF_LOAD | EXF_VAR | EXF_REDUCE | EXF_LOCAL | EXF_HOLE)) ? NULL : e;
+  if (e->flags & (EXF_LOAD | EXF_VAR | EXF_LOCAL | EXF_HOLE))
+    e = expr_rewrite(c->pool, e, fold_load, f);
+  return f->failed || (e->flags & (EXF_LOAD | EXF_VAR | EXF_REDUCE | EXF_LOCAL | EXF_HOLE)) ? NULL
+                                                                                            : e;
 }
 
 static void fold_output(Model *m, Node *n, int out) {

@@ -1,23 +1,25 @@
-/* Rewrites each node into a simpler one with the same result: no-ops vanish, chains of views and transposes become one,
- * expensive forms become cheap ones. Every rule is exact (bit for bit, but for powers that become products) and keeps shapes. A rule is a function
- * in the table at the bottom; it returns the value that replaces the node's only output, or NULL. */
-#include "passes/rewrite.h"
+/* Rewrites each node into a simpler one with the same result: no-ops vanish, chains of views and
+ * transposes become one, expensive forms become cheap ones. Every rule is exact (bit for bit, but
+ * for powers that become products) and keeps shapes. A rule is a function in the table at the
+ * bottom; it returns the value that replaces the node's only output, or NULL. */
 #include <math.h>
 #include <string.h>
+#include "passes/rewrite.h"
 
 typedef struct Rule {
   const char *op; /* NULL: any */
   Value *(*fn)(Build *b, Node *n);
 } Rule;
 
-/* ---- questions ------------------------------------------------------------------------------------------ */
+/* ---- questions ------------------------------------------------------------------------------ */
 
 static bool same_as_input(const Node *n, int k) {
   const Value *v = node_in(n, k);
   return v && v->kind == TY_TENSOR && value_same_type(v, n->out[0]);
 }
 
-/* Input `k` is a constant whose elements all equal x, and dropping it leaves the shape of the other input. */
+/* Input `k` is a constant whose elements all equal x, and dropping it leaves the shape of the other
+ * input. */
 static bool neutral(const Node *n, int k, double x) {
   const ConstData *c = const_input(n, k);
   return c && same_as_input(n, 1 - k) && const_all(c, x);
@@ -34,7 +36,8 @@ static bool const_true(const Value *v, bool want) {
 
 static bool known_list(Model *m, const Value *v, int64_t *out, int *n) {
   int64_t dim = 1;
-  if (!v || v->rank > 1 || !value_known(v) || !value_is_static(v, &dim) || dim > 2 * MAX_RANK) return false;
+  if (!v || v->rank > 1 || !value_known(v) || !value_is_static(v, &dim) || dim > 2 * MAX_RANK)
+    return false;
   *n = v->rank ? (int)dim : 1;
   for (int i = 0; i < *n; i++) {
     const Expr *e = value_element(m->pool, v, i);
@@ -43,9 +46,10 @@ static bool known_list(Model *m, const Value *v, int64_t *out, int *n) {
   return true;
 }
 
-/* ---- views ---------------------------------------------------------------------------------------------- */
+/* ---- views ---------------------------------------------------------------------------------- */
 
-/* Reshape of v to the type of `like`; NULL where its shape cannot be said by constants and one -1. */
+/* Reshape of v to the type of `like`; NULL where its shape cannot be said by constants and one -1.
+ */
 static Value *reshape_to(Build *b, Value *v, const Value *like) {
   int64_t shape[MAX_RANK];
   int unknown = 0;
@@ -62,8 +66,8 @@ static Value *reshape_to(Build *b, Value *v, const Value *like) {
 }
 
 static bool is_view(const Value *v) {
-  return v->def && (v->def->op->flags & OF_VIEW) && v->def->n_in > 0 && v->def_index == 0 && v->kind == TY_TENSOR &&
-         v->def->in[0]->kind == TY_TENSOR;
+  return v->def && (v->def->op->flags & OF_VIEW) && v->def->n_in > 0 && v->def_index == 0 &&
+         v->kind == TY_TENSOR && v->def->in[0]->kind == TY_TENSOR;
 }
 
 /* A view that changes nothing, and a view of a view. */
@@ -116,7 +120,7 @@ static Value *rule_transpose(Build *b, Node *n) {
   return t ? build_op(b, "Transpose", 1, &src, 1, &at) : NULL;
 }
 
-/* ---- things that do nothing ----------------------------------------------------------------------------- */
+/* ---- things that do nothing ----------------------------------------------------------------- */
 
 static Value *rule_same_shape(Build *b, Node *n) { /* Expand, Tile, single Concat/Sum/Max/… */
   return same_as_input(n, 0) ? n->in[0] : NULL;
@@ -140,7 +144,8 @@ static bool widens(DType from, DType to) {
 static Value *rule_cast(Build *b, Node *n) {
   if (same_as_input(n, 0)) return n->in[0];
   const Node *c = def_is(n->in[0], "Cast");
-  if (c && c->in[0]->dtype == n->out[0]->dtype && widens(c->in[0]->dtype, c->out[0]->dtype)) return c->in[0];
+  if (c && c->in[0]->dtype == n->out[0]->dtype && widens(c->in[0]->dtype, c->out[0]->dtype))
+    return c->in[0];
   return NULL;
 }
 
@@ -190,7 +195,7 @@ static Value *rule_where(Build *b, Node *n) {
   return NULL;
 }
 
-/* ---- arithmetic ------------------------------------------------------------------------------------------- */
+/* ---- arithmetic ----------------------------------------------------------------------------- */
 
 /* -0 + 0 is 0: for floats only -0 is neutral. */
 static Value *rule_add(Build *b, Node *n) {
@@ -198,15 +203,14 @@ static Value *rule_add(Build *b, Node *n) {
   return neutral(n, 1, zero) ? n->in[0] : neutral(n, 0, zero) ? n->in[1] : NULL;
 }
 
-static Value *rule_sub(Build *b, Node *n) {
-  return neutral(n, 1, 0.0) ? n->in[0] : NULL;
-}
+static Value *rule_sub(Build *b, Node *n) { return neutral(n, 1, 0.0) ? n->in[0] : NULL; }
 
 static Value *rule_mul(Build *b, Node *n) {
   return neutral(n, 1, 1) ? n->in[0] : neutral(n, 0, 1) ? n->in[1] : NULL;
 }
 
-/* Constant of 1/c when every element is a power of two whose inverse is a normal number of the type. */
+/* Constant of 1/c when every element is a power of two whose inverse is a normal number of the
+ * type. */
 static Value *inverse_pow2(Model *m, const Value *v) {
   const ConstData *c = v->cdata;
   if (!c || (v->dtype != DT_F32 && v->dtype != DT_F64) || c->count > 1 << 20) return NULL;
@@ -231,44 +235,30 @@ static Value *rule_pow(Build *b, Node *n) {
   if (!e || !same_as_input(n, 0) || !dtype_is_float(x->dtype)) return NULL;
   if (const_all(e, 1)) return x;
   if (const_all(e, 2)) return build2(b, "Mul", x, x);
-  if (const_all(e, 3) && dtype_compute(x->dtype) == x->dtype) return build2(b, "Mul", build2(b, "Mul", x, x), x);
+  if (const_all(e, 3) && dtype_compute(x->dtype) == x->dtype)
+    return build2(b, "Mul", build2(b, "Mul", x, x), x);
   if (const_all(e, 0.5)) return build1(b, "Sqrt", x);
   return NULL;
 }
 
-/* ---- the pass ------------------------------------------------------------------------------------------- */
+/* ---- the pass ------------------------------------------------------------------------------- */
 
 static const Rule rules[] = {
-    {NULL, rule_view},
-    {"Transpose", rule_transpose},
-    {"Expand", rule_same_shape},
-    {"Tile", rule_same_shape},
-    {"Concat", rule_single},
-    {"Sum", rule_single},
-    {"Mean", rule_single},
-    {"Max", rule_single},
-    {"Min", rule_single},
-    {"Dropout", rule_dropout},
-    {"Cast", rule_cast},
-    {"CastLike", rule_same_shape},
-    {"Slice", rule_slice},
-    {"Pad", rule_pad},
-    {"Resize", rule_resize},
-    {"Not", rule_twice},
-    {"Neg", rule_twice},
-    {"BitwiseNot", rule_twice},
-    {"Relu", rule_idempotent},
-    {"Abs", rule_idempotent},
-    {"Floor", rule_idempotent},
-    {"Ceil", rule_idempotent},
-    {"Round", rule_idempotent},
-    {"Clip", rule_clip},
-    {"Where", rule_where},
-    {"Add", rule_add},
-    {"Sub", rule_sub},
-    {"Mul", rule_mul},
-    {"Div", rule_div},
-    {"Pow", rule_pow},
+    {NULL, rule_view},           {"Transpose", rule_transpose},
+    {"Expand", rule_same_shape}, {"Tile", rule_same_shape},
+    {"Concat", rule_single},     {"Sum", rule_single},
+    {"Mean", rule_single},       {"Max", rule_single},
+    {"Min", rule_single},        {"Dropout", rule_dropout},
+    {"Cast", rule_cast},         {"CastLike", rule_same_shape},
+    {"Slice", rule_slice},       {"Pad", rule_pad},
+    {"Resize", rule_resize},     {"Not", rule_twice},
+    {"Neg", rule_twice},         {"BitwiseNot", rule_twice},
+    {"Relu", rule_idempotent},   {"Abs", rule_idempotent},
+    {"Floor", rule_idempotent},  {"Ceil", rule_idempotent},
+    {"Round", rule_idempotent},  {"Clip", rule_clip},
+    {"Where", rule_where},       {"Add", rule_add},
+    {"Sub", rule_sub},           {"Mul", rule_mul},
+    {"Div", rule_div},           {"Pow", rule_pow},
 };
 
 static bool canonicalize_one(Forward *f, Node *n, bool *keep) {

@@ -1,9 +1,12 @@
-/* Merges nodes that compute the same: same operator, attributes and inputs (exchanged ones too where the operator
- * commutes), and equal small constants. Random operators, regions and nodes that assign symbols stay. A region sees what its ancestors computed. */
-#include "passes/rewrite.h"
+/* Merges nodes that compute the same: same operator, attributes and inputs (exchanged ones too
+ * where the operator commutes), and equal small constants. Random operators, regions and nodes that
+ * assign symbols stay. A region sees what its ancestors computed. */
 #include <string.h>
+#include "passes/rewrite.h"
 
-enum { SMALL_CONST = 4096 }; /* bytes; larger constants are merged only when they are the same data */
+enum {
+  SMALL_CONST = 4096
+}; /* bytes; larger constants are merged only when they are the same data */
 
 typedef struct Scope { /* nodes seen in one graph, by hash */
   struct Scope *parent;
@@ -16,7 +19,7 @@ typedef struct Cse {
   Value **const_bucket[1024]; /* distinct constants; lists end in NULL */
 } Cse;
 
-/* ---- hashing and comparing ------------------------------------------------------------------------------ */
+/* ---- hashing and comparing ------------------------------------------------------------------ */
 
 static uint64_t mix(uint64_t h, uint64_t v) {
   h ^= v + 0x9e3779b97f4a7c15u + (h << 6) + (h >> 2);
@@ -29,17 +32,13 @@ static uint64_t hash_bytes(uint64_t h, const void *p, size_t n) {
   return h;
 }
 
-static int in_id(const Node *n, int k) {
-  return n->in[k] ? n->in[k]->id : -1;
-}
+static int in_id(const Node *n, int k) { return n->in[k] ? n->in[k]->id : -1; }
 
 static bool swapped(const Node *n) {
   return (n->op->flags & OF_COMMUTES) && n->n_in >= 2 && in_id(n, 0) > in_id(n, 1);
 }
 
-static int key_in(const Node *n, int k) {
-  return in_id(n, k < 2 && swapped(n) ? 1 - k : k);
-}
+static int key_in(const Node *n, int k) { return in_id(n, k < 2 && swapped(n) ? 1 - k : k); }
 
 static uint64_t node_hash(const Node *n) {
   uint64_t h = hash_bytes(1, n->op->name, strlen(n->op->name));
@@ -49,7 +48,8 @@ static uint64_t node_hash(const Node *n) {
 
 static bool same_const(const ConstData *a, const ConstData *b) {
   if (a == b) return true;
-  if (a->dtype != b->dtype || a->rank != b->rank || memcmp(a->dims, b->dims, sizeof *a->dims * (size_t)a->rank) != 0)
+  if (a->dtype != b->dtype || a->rank != b->rank ||
+      memcmp(a->dims, b->dims, sizeof *a->dims * (size_t)a->rank) != 0)
     return false;
   const int64_t bytes = a->count * dtype_bytes(a->dtype);
   if (a->data == b->data) return true;
@@ -83,7 +83,8 @@ static bool same_attrs(const Node *a, const Node *b) {
 }
 
 static bool same_layout(const Value *a, const Value *b) {
-  if (a->layout.halo_lo || b->layout.halo_lo || a->layout.halo_hi || b->layout.halo_hi) return false;
+  if (a->layout.halo_lo || b->layout.halo_lo || a->layout.halo_hi || b->layout.halo_hi)
+    return false;
   if (!a->layout.perm || !b->layout.perm) return a->layout.perm == b->layout.perm;
   return memcmp(a->layout.perm, b->layout.perm, (size_t)a->rank) == 0;
 }
@@ -100,7 +101,7 @@ static bool covers(const Node *a, const Node *b) {
   return same_attrs(a, b);
 }
 
-/* ---- constants ------------------------------------------------------------------------------------------ */
+/* ---- constants ------------------------------------------------------------------------------ */
 
 /* The first constant seen that equals v; v itself when it is new. */
 static Value *const_twin(Cse *c, Value *v) {
@@ -128,7 +129,7 @@ static void merge_consts(Cse *c, Node *n) {
   }
 }
 
-/* ---- the pass ------------------------------------------------------------------------------------------- */
+/* ---- the pass ------------------------------------------------------------------------------- */
 
 static bool may_merge(const Node *n) {
   if ((n->op->flags & OF_RANDOM) || n->op->body == OB_REGION || n->n_syms) return false;

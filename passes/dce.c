@@ -1,8 +1,8 @@
-/* Removes nodes whose results nobody uses, and optional outputs that nobody uses. A node also counts as used while a
- * runtime symbol that it assigns appears in the sizes or known contents of something live. Assumptions over
- * symbols that nobody assigns any more go too. */
-#include "passes/rewrite.h"
+/* Removes nodes whose results nobody uses, and optional outputs that nobody uses. A node also
+ * counts as used while a runtime symbol that it assigns appears in the sizes or known contents of
+ * something live. Assumptions over symbols that nobody assigns any more go too. */
 #include <string.h>
+#include "passes/rewrite.h"
 
 typedef struct Live {
   PassCtx *c;
@@ -33,7 +33,8 @@ static void mark_value(Live *l, const Value *v) {
   for (int64_t i = 0; i < count; i++) mark_expr(l, v->contents[i]);
 }
 
-/* Symbols that n assigns: those of its SymDefs, and data-dependent sizes of runtime functions and loops. */
+/* Symbols that n assigns: those of its SymDefs, and data-dependent sizes of runtime functions and
+ * loops. */
 static bool assigns_live(const Live *l, const Node *n) {
   for (int k = 0; k < n->n_syms; k++)
     if (l->sym[n->syms[k].sym->id]) return true;
@@ -41,7 +42,8 @@ static bool assigns_live(const Live *l, const Node *n) {
   for (int k = 0; k < n->n_out; k++) {
     const Value *v = n->out[k];
     for (int d = 0; v && d < v->rank; d++)
-      if (v->dims[d]->op == EX_SYM && l->sym[v->dims[d]->id] && expr_symbol(l->c->model->pool, v->dims[d]->id)->runtime)
+      if (v->dims[d]->op == EX_SYM && l->sym[v->dims[d]->id] &&
+          expr_symbol(l->c->model->pool, v->dims[d]->id)->runtime)
         return true;
   }
   return false;
@@ -55,7 +57,8 @@ static bool is_live(const Live *l, const Node *n) {
 
 static void drop_outputs(Live *l, Node *n) {
   for (int k = n->op->min_out; k < n->n_out; k++) {
-    if (!n->out[k] || l->value[n->out[k]->id] || n->op->body == OB_REGION || n->op->max_out < 0) continue;
+    if (!n->out[k] || l->value[n->out[k]->id] || n->op->body == OB_REGION || n->op->max_out < 0)
+      continue;
     n->out[k] = NULL;
     l->c->changed = true;
   }
@@ -99,8 +102,10 @@ static void drop_assumes(Live *l) {
   int kept = 0;
   for (int i = 0; i < m->assumes.n; i++) {
     const DimAssume a = m->assumes.data[i];
-    if (uses_dead_sym(l, a.a) || uses_dead_sym(l, a.b)) l->c->changed = true;
-    else m->assumes.data[kept++] = a;
+    if (uses_dead_sym(l, a.a) || uses_dead_sym(l, a.b))
+      l->c->changed = true;
+    else
+      m->assumes.data[kept++] = a;
   }
   m->assumes.n = kept;
 }

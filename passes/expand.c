@@ -1,5 +1,5 @@
-/* Rewrites composite operators (rows with EXPAND) into the ones they are made of, until none is left. Gives
- * PF_EXPANDED: later passes see only EW, ELEM, EXTERN and REGION rows. */
+/* Rewrites composite operators (rows with EXPAND) into the ones they are made of, until none is
+ * left. Gives PF_EXPANDED: later passes see only EW, ELEM, EXTERN and REGION rows. */
 #include "passes/rewrite.h"
 
 enum { MAX_ROUNDS = 16 }; /* nesting of composites in composites; more is a cycle in the table */
@@ -11,12 +11,14 @@ static bool expand_one(Forward *f, Node *n, bool *keep) {
   Value **out = ARENA_ARRAY(m->arena, Value *, n->n_out + 1);
   const int errors = diag_errors(m->diag);
   if (!n->op->expand(&b, n, out) || !b.ok) {
-    if (diag_errors(m->diag) == errors) diag_internal(m->diag, n->loc, "expansion of %s failed", n->op->name);
+    if (diag_errors(m->diag) == errors)
+      diag_internal(m->diag, n->loc, "expansion of %s failed", n->op->name);
     return false;
   }
   for (int k = 0; k < n->n_out; k++) {
     if (!n->out[k]) continue;
-    if (!out[k]) return diag_internal(m->diag, n->loc, "expansion of %s lacks output %d", n->op->name, k);
+    if (!out[k])
+      return diag_internal(m->diag, n->loc, "expansion of %s lacks output %d", n->op->name, k);
     if (!forward_set(f, n, n->out[k], out[k])) return false;
   }
   *keep = false;
@@ -29,14 +31,14 @@ static bool any_composite(const Graph *g) {
     if (n->op->body == OB_EXPAND) return true;
     const Graph *skip = untaken_branch(n);
     for (int k = 0; k < n->n_attrs; k++)
-      if (n->attrs[k].kind == AT_GRAPH && n->attrs[k].graph != skip && any_composite(n->attrs[k].graph)) return true;
+      if (n->attrs[k].kind == AT_GRAPH && n->attrs[k].graph != skip &&
+          any_composite(n->attrs[k].graph))
+        return true;
   }
   return false;
 }
 
-bool graph_is_expanded(const Graph *g) {
-  return !any_composite(g);
-}
+bool graph_is_expanded(const Graph *g) { return !any_composite(g); }
 
 bool pass_expand(PassCtx *c) {
   Graph *g = c->model->main;

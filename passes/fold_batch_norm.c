@@ -1,10 +1,11 @@
-/* Folds what scales and shifts whole channels into the operator before it: BatchNormalization, Mul, Div, Add
- * and Sub by per-channel constants after Conv, ConvTranspose and Gemm (and BatchNormalization after a rank-2 MatMul) change weights and bias, computed
- * in double precision. A BatchNormalization that stands alone becomes Mul and Add. Only where nobody else reads the
+/* Folds what scales and shifts whole channels into the operator before it: BatchNormalization, Mul,
+ * Div, Add and Sub by per-channel constants after Conv, ConvTranspose and Gemm (and
+ * BatchNormalization after a rank-2 MatMul) change weights and bias, computed in double precision.
+ * A BatchNormalization that stands alone becomes Mul and Add. Only where nobody else reads the
  * operator's result, and all constants are known. */
-#include "passes/rewrite.h"
 #include <math.h>
 #include <string.h>
+#include "passes/rewrite.h"
 
 typedef struct Channels { /* y = x * scale[c] + shift[c]; channels along dimension 1 */
   int64_t n;
@@ -28,12 +29,14 @@ static int64_t channels(const Value *v) {
 }
 
 static Channels channels_new(PassCtx *c, int64_t n) {
-  Channels ch = {.n = n, .scale = ARENA_ARRAY(c->scratch, double, n), .shift = ARENA_ARRAY(c->scratch, double, n)};
+  Channels ch = {.n = n,
+                 .scale = ARENA_ARRAY(c->scratch, double, n),
+                 .shift = ARENA_ARRAY(c->scratch, double, n)};
   for (int64_t i = 0; i < n; i++) ch.scale[i] = 1;
   return ch;
 }
 
-/* ---- what a node does to channels ------------------------------------------------------------------------ */
+/* ---- what a node does to channels ----------------------------------------------------------- */
 
 static bool batch_norm_channels(PassCtx *c, const Node *n, Channels *ch) {
   const int64_t count = channels(n->in[0]);
@@ -71,8 +74,10 @@ static bool binary_channels(PassCtx *c, const Node *n, int k, Channels *ch) {
   if ((sub || div) && k != 0) return false;
   for (int64_t i = 0; i < count; i++) {
     const double v = const_float(w->cdata, w->cdata->count == 1 ? 0 : i);
-    if (add || sub) ch->shift[i] = add ? v : -v;
-    else ch->scale[i] = div ? 1 / v : v;
+    if (add || sub)
+      ch->shift[i] = add ? v : -v;
+    else
+      ch->scale[i] = div ? 1 / v : v;
     if (!isfinite(ch->scale[i])) return false;
   }
   ch->scales = !add && !sub;
@@ -80,27 +85,32 @@ static bool binary_channels(PassCtx *c, const Node *n, int k, Channels *ch) {
   return true;
 }
 
-/* ---- changing the producer -------------------------------------------------------------------------------- */
+/* ---- changing the producer ------------------------------------------------------------------ */
 
 typedef struct Layer { /* Conv, ConvTranspose, Gemm, MatMul with constant weights */
   Node *n;
   const ConstData *w;
-  int64_t outer, axis, inner; /* weights as [outer][axis][inner]; axis index plus group gives the channel */
-  int64_t group;              /* ConvTranspose: outer is split into groups, each with `axis` channels */
+  int64_t outer, axis,
+      inner; /* weights as [outer][axis][inner]; axis index plus group gives the channel */
+  int64_t group; /* ConvTranspose: outer is split into groups, each with `axis` channels */
   double alpha, beta;
 } Layer;
 
 static bool layer_bias_ok(const Layer *l, int64_t count) {
   const Value *b = node_in(l->n, 2);
   if (!b) return true;
-  if (!b->cdata || !dtype_is_float(b->dtype) || (b->cdata->count != 1 && b->cdata->count != count)) return false;
+  if (!b->cdata || !dtype_is_float(b->dtype) || (b->cdata->count != 1 && b->cdata->count != count))
+    return false;
   return b->rank == 0 || b->cdata->count == 1 || b->cdata->dims[b->rank - 1] == count;
 }
 
 static bool layer_of(Node *n, int64_t count, Layer *l) {
-  const bool conv = node_is(n, "Conv"), convt = node_is(n, "ConvTranspose"), gemm = node_is(n, "Gemm"), mm = node_is(n, "MatMul");
-  *l = (Layer){.n = n, .w = const_input(n, 1), .outer = 1, .inner = 1, .group = 1, .alpha = 1, .beta = 1};
-  if (!(conv || convt || gemm || mm) || !l->w || !dtype_is_float(l->w->dtype) || l->w->rank < 2) return false;
+  const bool conv = node_is(n, "Conv"), convt = node_is(n, "ConvTranspose"),
+             gemm = node_is(n, "Gemm"), mm = node_is(n, "MatMul");
+  *l = (Layer){
+      .n = n, .w = const_input(n, 1), .outer = 1, .inner = 1, .group = 1, .alpha = 1, .beta = 1};
+  if (!(conv || convt || gemm || mm) || !l->w || !dtype_is_float(l->w->dtype) || l->w->rank < 2)
+    return false;
   if ((gemm || mm) && (l->w->rank != 2 || n->in[0]->rank != 2)) return false;
   int axis = conv ? 0 : 1;
   if (gemm) {
@@ -109,9 +119,11 @@ static bool layer_of(Node *n, int64_t count, Layer *l) {
     l->beta = node_float(n, "beta", 1);
   }
   if (convt) l->group = node_int(n, "group", 1);
-  for (int d = 0; d < l->w->rank; d++) *(d < axis ? &l->outer : d > axis ? &l->inner : &l->axis) *= d == axis ? 1 : l->w->dims[d];
+  for (int d = 0; d < l->w->rank; d++)
+    *(d < axis ? &l->outer : d > axis ? &l->inner : &l->axis) *= d == axis ? 1 : l->w->dims[d];
   l->axis = l->w->dims[axis];
-  return l->group > 0 && l->outer % l->group == 0 && l->axis * l->group == count && layer_bias_ok(l, count);
+  return l->group > 0 && l->outer % l->group == 0 && l->axis * l->group == count &&
+         layer_bias_ok(l, count);
 }
 
 static Value *scaled_weights(Model *m, const Layer *l, const Channels *ch) {
@@ -123,7 +135,8 @@ static Value *scaled_weights(Model *m, const Layer *l, const Channels *ch) {
   for (int64_t o = 0; o < l->outer; o++)
     for (int64_t a = 0; a < l->axis; a++) {
       const double s = ch->scale[(l->group > 1 ? o / per_group * l->axis : 0) + a] * l->alpha;
-      for (int64_t i = 0; i < l->inner; i++, at++) dtype_store_f(w->dtype, data + at * size, const_float(w, at) * s);
+      for (int64_t i = 0; i < l->inner; i++, at++)
+        dtype_store_f(w->dtype, data + at * size, const_float(w, at) * s);
     }
   return value_const(m, const_new(m, w->name, w->dtype, w->rank, w->dims, data));
 }
@@ -153,7 +166,8 @@ static Value *rebuild(PassCtx *c, const Layer *l, const Channels *ch, const Node
   Vec(Attr) attrs = {0};
   for (int i = 0; i < l->n->n_attrs; i++) {
     const char *name = l->n->attrs[i].name;
-    if (strcmp(name, "alpha") != 0 && strcmp(name, "beta") != 0) vec_push(m->arena, &attrs, l->n->attrs[i]);
+    if (strcmp(name, "alpha") != 0 && strcmp(name, "beta") != 0)
+      vec_push(m->arena, &attrs, l->n->attrs[i]);
   }
   Value *v = build_op(&b, mm ? "Gemm" : l->n->op->name, 3, in, attrs.n, attrs.data);
   return b.ok ? v : NULL;
@@ -161,7 +175,8 @@ static Value *rebuild(PassCtx *c, const Layer *l, const Channels *ch, const Node
 
 /* The node that computes x, when n alone uses it. `x` is what n read before replacements. */
 static Node *sole_producer(const Fold *s, const Value *x, const Node *n) {
-  return x->def && x->id < s->uses->n && s->uses->of[x->id].n == 1 && s->uses->outputs[x->id] == 0 && x->def->graph == n->graph
+  return x->def && x->id < s->uses->n && s->uses->of[x->id].n == 1 &&
+                 s->uses->outputs[x->id] == 0 && x->def->graph == n->graph
              ? x->def
              : NULL;
 }
@@ -184,7 +199,7 @@ static bool fold_into(Fold *s, Node *n, int k, const Channels *ch, bool *keep) {
   return true;
 }
 
-/* ---- standing alone --------------------------------------------------------------------------------------- */
+/* ---- standing alone ------------------------------------------------------------------------- */
 
 static Value *channel_const(Model *m, const Value *x, const double *v, int64_t count) {
   int64_t dims[MAX_RANK];
@@ -208,7 +223,7 @@ static bool split_batch_norm(Fold *s, Node *n, const Channels *ch, bool *keep) {
   return forward_set(&s->f, n, n->out[0], add);
 }
 
-/* ---- the pass ------------------------------------------------------------------------------------------- */
+/* ---- the pass ------------------------------------------------------------------------------- */
 
 static bool fold_one(Fold *s, Node *n, bool *keep) {
   Channels ch;

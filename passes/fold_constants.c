@@ -1,11 +1,12 @@
-/* Computes at compile time what depends on constants only, by running the op's own elem in the kernel
- * interpreter (or the runtime function of an EXTERN row); turns values whose contents are all known numbers into
- * constants; replaces an If of known condition by its branch. Results that would make the program much larger than their inputs, and
- * work above a limit, are left to run time. */
+/* Computes at compile time what depends on constants only, by running the op's own elem in the
+ * kernel interpreter (or the runtime function of an EXTERN row); turns values whose contents are
+ * all known numbers into constants; replaces an If of known condition by its branch. Results that
+ * would make the program much larger than their inputs, and work above a limit, are left to run
+ * time. */
+#include <string.h>
 #include "ir/ops/ops.h"
 #include "passes/rewrite.h"
 #include "runtime/abi.h"
-#include <string.h>
 
 enum { MAX_WORDS = 4096 };
 static const int64_t max_bytes = 64 << 20, max_copy_bytes = 256 << 20, max_extern_bytes = 16 << 20;
@@ -21,7 +22,7 @@ typedef struct Eval { /* one node being evaluated */
   bool bad;
 } Eval;
 
-/* ---- questions ------------------------------------------------------------------------------------------ */
+/* ---- questions ------------------------------------------------------------------------------ */
 
 static bool is_plain(DType t) {
   const DClass c = dtype_rows[t].cls;
@@ -49,15 +50,17 @@ static bool static_bytes(const Value *v, int64_t *dims, int64_t *count, int64_t 
   return ck_mul(*count, dtype_bytes(v->dtype), bytes) && *bytes <= max_copy_bytes;
 }
 
-/* ---- evaluating elem ------------------------------------------------------------------------------------ */
+/* ---- evaluating elem ------------------------------------------------------------------------ */
 
 /* Constants may lie unaligned in the file. */
 static void *aligned(Arena *a, const ConstData *c) {
   const int size = dtype_bytes(c->dtype);
-  return (uintptr_t)c->data % (uintptr_t)size ? arena_dup(a, c->data, (size_t)(c->count * size)) : (void *)c->data;
+  return (uintptr_t)c->data % (uintptr_t)size ? arena_dup(a, c->data, (size_t)(c->count * size))
+                                              : (void *)c->data;
 }
 
-static const Expr *eval_read(ElemCtx *c, const Value *v, const Expr *const *idx, const Expr *guard) {
+static const Expr *eval_read(ElemCtx *c, const Value *v, const Expr *const *idx,
+                             const Expr *guard) {
   Eval *e = c->user;
   int k = 0;
   while (k < e->n->n_in && e->n->in[k] != v) k++;
@@ -66,23 +69,31 @@ static const Expr *eval_read(ElemCtx *c, const Value *v, const Expr *const *idx,
     return ex_const(c->pool, v->dtype, 0);
   }
   if (e->param[k] < 0) {
-    const Param p = {.name = "in", .dtype = v->dtype, .count = ex_i64(c->pool, v->cdata->count), .access = PA_READ,
-                     .constant = true, .align = dtype_bytes(v->dtype)};
+    const Param p = {.name = "in",
+                     .dtype = v->dtype,
+                     .count = ex_i64(c->pool, v->cdata->count),
+                     .access = PA_READ,
+                     .constant = true,
+                     .align = dtype_bytes(v->dtype)};
     e->param[k] = kernel_add_param(e->mod, e->k, p);
     e->data[e->param[k]] = aligned(e->c->scratch, v->cdata);
   }
-  return ex_load(c->pool, v->dtype, e->param[k], index_flatten(c->pool, v->rank, (const Expr *const *)v->dims, idx), guard);
+  return ex_load(c->pool, v->dtype, e->param[k],
+                 index_flatten(c->pool, v->rank, (const Expr *const *)v->dims, idx), guard);
 }
 
 /* x is one unguarded load at an affine index: a strided copy. False when it is not. */
-static bool strided_copy(Eval *e, const Expr *x, int rank, const int64_t *dims, const Expr *const *idx) {
+static bool strided_copy(Eval *e, const Expr *x, int rank, const int64_t *dims,
+                         const Expr *const *idx) {
   int64_t stride[MAX_RANK], at[MAX_RANK] = {0}, base, lo, hi, count = 1;
   if (x->op != EX_LOAD || x->a[1]) return false;
   const Expr *rest = x->a[0], *coeff;
   for (int d = 0; d < rank; d++) {
     stride[d] = 0;
     if (idx[d]->op != EX_VAR || !expr_uses_var(rest, idx[d]->id)) continue;
-    if (!expr_affine(e->c->model->pool, rest, idx[d], &coeff, &rest) || !expr_is_const(coeff, &stride[d])) return false;
+    if (!expr_affine(e->c->model->pool, rest, idx[d], &coeff, &rest) ||
+        !expr_is_const(coeff, &stride[d]))
+      return false;
   }
   if (!expr_is_const(rest, &base)) return false;
   lo = hi = base;
@@ -107,7 +118,8 @@ static bool strided_copy(Eval *e, const Expr *x, int rank, const int64_t *dims, 
   return true;
 }
 
-static bool run_kernel(Eval *e, const Expr *x, int rank, const int64_t *dims, const Expr *const *idx, int64_t count) {
+static bool run_kernel(Eval *e, const Expr *x, int rank, const int64_t *dims,
+                       const Expr *const *idx, int64_t count) {
   Model *m = e->c->model;
   const Expr *dim[MAX_RANK];
   int64_t work;
@@ -122,7 +134,8 @@ static bool run_kernel(Eval *e, const Expr *x, int rank, const int64_t *dims, co
 }
 
 /* Data of output `out`, or NULL when it is left to run time. */
-static const void *eval_elem(PassCtx *c, Node *n, int out, const int64_t *dims, int64_t count, int64_t bytes) {
+static const void *eval_elem(PassCtx *c, Node *n, int out, const int64_t *dims, int64_t count,
+                             int64_t bytes) {
   ExprPool *p = c->model->pool;
   const Value *v = n->out[out];
   const Expr *idx[MAX_RANK];
@@ -133,20 +146,30 @@ static const void *eval_elem(PassCtx *c, Node *n, int out, const int64_t *dims, 
   for (int k = 0; k < n->n_in; k++) e.param[k] = -1;
   e.data[0] = arena_alloc(c->model->arena, (size_t)bytes + 1);
   if (count == 0) return e.data[0];
-  kernel_add_param(e.mod, e.k, (Param){.name = "out", .dtype = v->dtype, .count = ex_i64(p, count), .access = PA_WRITE,
-                                       .align = dtype_bytes(v->dtype)});
-  for (int d = 0; d < v->rank; d++) idx[d] = dims[d] == 1 ? ex_i64(p, 0) : ex_var(p, "i", ex_i64(p, dims[d]));
+  kernel_add_param(e.mod, e.k,
+                   (Param){.name = "out",
+                           .dtype = v->dtype,
+                           .count = ex_i64(p, count),
+                           .access = PA_WRITE,
+                           .align = dtype_bytes(v->dtype)});
+  for (int d = 0; d < v->rank; d++)
+    idx[d] = dims[d] == 1 ? ex_i64(p, 0) : ex_var(p, "i", ex_i64(p, dims[d]));
   ElemCtx ctx = {.pool = p, .model = c->model, .read = eval_read, .user = &e};
   const Expr *x = op_elem(&ctx, n, out, idx);
   if (!x || e.bad || (x->flags & (EXF_SYM | EXF_HOLE | EXF_LOCAL))) return NULL;
   if (strided_copy(&e, x, v->rank, dims, idx)) return e.data[0];
   if (bytes > max_bytes) return NULL;
-  return run_kernel(&e, x, v->rank, dims, idx, count) && diag_errors(c->model->diag) == errors ? e.data[0] : NULL;
+  return run_kernel(&e, x, v->rank, dims, idx, count) && diag_errors(c->model->diag) == errors
+             ? e.data[0]
+             : NULL;
 }
 
-static bool to_const(Forward *f, Node *n, int out, int rank, const int64_t *dims, const void *data) {
+static bool to_const(Forward *f, Node *n, int out, int rank, const int64_t *dims,
+                     const void *data) {
   Model *m = f->c->model;
-  return forward_set(f, n, n->out[out], value_const(m, const_new(m, n->out[out]->name, n->out[out]->dtype, rank, dims, data)));
+  return forward_set(
+      f, n, n->out[out],
+      value_const(m, const_new(m, n->out[out]->name, n->out[out]->dtype, rank, dims, data)));
 }
 
 static bool fold_elem(Forward *f, Node *n, int out, bool *done) {
@@ -159,7 +182,7 @@ static bool fold_elem(Forward *f, Node *n, int out, bool *done) {
   return !data || to_const(f, n, out, v->rank, dims, data);
 }
 
-/* ---- runtime functions ---------------------------------------------------------------------------------- */
+/* ---- runtime functions ---------------------------------------------------------------------- */
 
 /* Sizes of output v, data-dependent ones at their bound. */
 static bool bound_dims(ExprPool *p, const Value *v, int64_t *dims, int64_t *bytes) {
@@ -168,15 +191,19 @@ static bool bound_dims(ExprPool *p, const Value *v, int64_t *dims, int64_t *byte
   for (int d = 0; d < v->rank; d++) {
     const Expr *e = v->dims[d];
     if (e->op == EX_SYM) e = expr_symbol(p, e->id)->bound;
-    if (!e || !expr_is_const(e, &dims[d]) || dims[d] < 0 || !ck_mul(*bytes, dims[d], bytes)) return false;
+    if (!e || !expr_is_const(e, &dims[d]) || dims[d] < 0 || !ck_mul(*bytes, dims[d], bytes))
+      return false;
   }
   return *bytes <= max_extern_bytes;
 }
 
 static RtTensor rt_input(PassCtx *c, const Value *v) {
   if (!v) return (RtTensor){0};
-  return (RtTensor){.data = aligned(c->scratch, v->cdata), .dtype = dtype_rows[v->dtype].onnx, .rank = v->rank,
-                    .dims = arena_dup(c->scratch, v->cdata->dims, sizeof(int64_t) * (size_t)v->rank)};
+  return (RtTensor){
+      .data = aligned(c->scratch, v->cdata),
+      .dtype = dtype_rows[v->dtype].onnx,
+      .rank = v->rank,
+      .dims = arena_dup(c->scratch, v->cdata->dims, sizeof(int64_t) * (size_t)v->rank)};
 }
 
 static bool rt_output(PassCtx *c, const Value *v, RtTensor *t) {
@@ -185,8 +212,10 @@ static bool rt_output(PassCtx *c, const Value *v, RtTensor *t) {
   if (!v) return true;
   int64_t *dims = ARENA_ARRAY(c->scratch, int64_t, MAX_RANK);
   if (!bound_dims(c->model->pool, v, dims, &bytes)) return false;
-  *t = (RtTensor){.data = arena_alloc(c->model->arena, (size_t)bytes + 64), .dtype = dtype_rows[v->dtype].onnx,
-                  .rank = v->rank, .dims = dims};
+  *t = (RtTensor){.data = arena_alloc(c->model->arena, (size_t)bytes + 64),
+                  .dtype = dtype_rows[v->dtype].onnx,
+                  .rank = v->rank,
+                  .dims = dims};
   return true;
 }
 
@@ -194,23 +223,29 @@ static bool fold_extern(Forward *f, Node *n, bool *done) {
   PassCtx *c = f->c;
   const ExternRow *ext = n->op->ext;
   int64_t *words = ARENA_ARRAY(c->scratch, int64_t, MAX_WORDS), scratch_bytes = 0;
-  RtTensor *in = ARENA_ARRAY(c->scratch, RtTensor, n->n_in + 1), *out = ARENA_ARRAY(c->scratch, RtTensor, n->n_out + 1);
+  RtTensor *in = ARENA_ARRAY(c->scratch, RtTensor, n->n_in + 1),
+           *out = ARENA_ARRAY(c->scratch, RtTensor, n->n_out + 1);
   *done = false;
   const Expr *scratch = ext->scratch ? ext->scratch(c->model, n) : NULL;
-  if (!ext->fn || input_bytes(n) > max_extern_bytes || (scratch && !expr_is_const(scratch, &scratch_bytes))) return true;
-  if (scratch_bytes > 4 * max_extern_bytes || (ext->pack && ext->pack(n, words, MAX_WORDS) < 0)) return true;
+  if (!ext->fn || input_bytes(n) > max_extern_bytes ||
+      (scratch && !expr_is_const(scratch, &scratch_bytes)))
+    return true;
+  if (scratch_bytes > 4 * max_extern_bytes || (ext->pack && ext->pack(n, words, MAX_WORDS) < 0))
+    return true;
   for (int k = 0; k < n->n_in; k++) in[k] = rt_input(c, n->in[k]);
   for (int k = 0; k < n->n_out; k++)
     if (!rt_output(c, n->out[k], &out[k])) return true;
   const RtOpFn fn = (RtOpFn)ext->fn;
-  if (fn(in, n->n_in, out, n->n_out, words, arena_alloc(c->scratch, (size_t)scratch_bytes + 64)) != BURIN_OK) return true;
+  if (fn(in, n->n_in, out, n->n_out, words, arena_alloc(c->scratch, (size_t)scratch_bytes + 64)) !=
+      BURIN_OK)
+    return true;
   *done = true;
   for (int k = 0; k < n->n_out; k++)
     if (n->out[k] && !to_const(f, n, k, out[k].rank, out[k].dims, out[k].data)) return false;
   return true;
 }
 
-/* ---- known contents and conditions ------------------------------------------------------------------------ */
+/* ---- known contents and conditions ---------------------------------------------------------- */
 
 static bool fold_contents(Forward *f, Node *n, int out, bool *done) {
   const Value *v = n->out[out];
@@ -222,8 +257,10 @@ static bool fold_contents(Forward *f, Node *n, int out, bool *done) {
   char *data = arena_alloc(f->c->model->arena, (size_t)bytes + 1);
   for (int64_t i = 0; i < count; i++) {
     const Expr *e = v->contents[i];
-    if (dtype_is_float(v->dtype)) dtype_store_f(v->dtype, data + i * dtype_bytes(v->dtype), e->k.f);
-    else dtype_store_i(v->dtype, data + i * dtype_bytes(v->dtype), e->k.i);
+    if (dtype_is_float(v->dtype))
+      dtype_store_f(v->dtype, data + i * dtype_bytes(v->dtype), e->k.f);
+    else
+      dtype_store_i(v->dtype, data + i * dtype_bytes(v->dtype), e->k.i);
   }
   *done = true;
   return to_const(f, n, out, v->rank, dims, data);
@@ -282,7 +319,7 @@ static bool fold_if(Forward *f, Node *n, bool *done) {
   return inline_branch(f, n, r);
 }
 
-/* ---- the pass ------------------------------------------------------------------------------------------- */
+/* ---- the pass ------------------------------------------------------------------------------- */
 
 /* Every output folded: the node goes. */
 static bool fold_outputs(Forward *f, Node *n, bool *all) {

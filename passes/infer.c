@@ -1,5 +1,5 @@
-/* Infers types, shapes and known contents of all values again, from the graph's inputs on. Needed after passes
- * that learn constants; keeps everything. */
+/* Infers types, shapes and known contents of all values again, from the graph's inputs on. Needed
+ * after passes that learn constants; keeps everything. */
 #include "passes/pass.h"
 
 typedef struct Before {
@@ -17,7 +17,8 @@ static int count_outputs(const Graph *g) {
 static void note(const Graph *g, Before *b) {
   for (int i = 0; i < g->nodes.n; i++)
     for (int k = 0; k < g->nodes.data[i]->n_out; k++, b++)
-      if (g->nodes.data[i]->out[k]) *b = (Before){g->nodes.data[i]->out[k]->dims, g->nodes.data[i]->out[k]->contents};
+      if (g->nodes.data[i]->out[k])
+        *b = (Before){g->nodes.data[i]->out[k]->dims, g->nodes.data[i]->out[k]->contents};
 }
 
 static bool differs(const Graph *g, const Before *b) {

@@ -1,13 +1,21 @@
-/* The pass manager: order, requirements, verification after every pass, dumps, times. In debug builds the graph is
- * also printed, parsed and printed again after every pass (BURIN_DEBUG), so that no pass can make what the text cannot say. */
-#include "passes/rewrite.h"
+/* The pass manager: order, requirements, verification after every pass, dumps, times. In debug
+ * builds the graph is also printed, parsed and printed again after every pass (BURIN_DEBUG), so
+ * that no pass can make what the text cannot say. */
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include "passes/rewrite.h"
 
 #define P(nm, lvl, f, nd, kp, gv, opt, hlp) \
-  {.name = #nm, .level = lvl, .fn = f, .needs = nd, .keeps = kp, .gives = gv, .min_opt = opt, .help = hlp},
+  {.name = #nm,                             \
+   .level = lvl,                            \
+   .fn = f,                                 \
+   .needs = nd,                             \
+   .keeps = kp,                             \
+   .gives = gv,                             \
+   .min_opt = opt,                          \
+   .help = hlp},
 const PassRow pass_rows[] = {
 #include "passes/passes.def"
 };
@@ -18,9 +26,7 @@ static const char *const pipeline[] = {
 #include "passes/passes.def"
     NULL};
 
-const char *const *passes_pipeline(void) {
-  return pipeline;
-}
+const char *const *passes_pipeline(void) { return pipeline; }
 
 const PassRow *pass_find(const char *name) {
   for (int i = 0; i < pass_row_count; i++)
@@ -38,7 +44,7 @@ typedef struct Run {
   double *seconds;
 } Run;
 
-/* ---- what to run ---------------------------------------------------------------------------------------- */
+/* ---- what to run ---------------------------------------------------------------------------- */
 
 static bool usage(Run *r, const char *what, const char *name) {
   const Loc none = {.node = -1};
@@ -71,31 +77,37 @@ static bool make_plan(Run *r, Plan *plan) {
   if (r->o->passes) return plan_list(r, plan);
   for (int i = 0; pipeline[i]; i++) {
     const PassRow *row = pass_find(pipeline[i]);
-    if (row && row->min_opt <= r->c->opt_level && !is_disabled(r->o, row->name)) vec_push(r->arena, plan, row);
+    if (row && row->min_opt <= r->c->opt_level && !is_disabled(r->o, row->name))
+      vec_push(r->arena, plan, row);
   }
   return true;
 }
 
-/* ---- state ---------------------------------------------------------------------------------------------- */
+/* ---- state ---------------------------------------------------------------------------------- */
 
 static bool needs_hold(Run *r, const PassRow *row) {
   static const char *const names[] = {"expand", "fuse", "layout", "plan_memory"};
-  if (graph_is_expanded(r->c->model->main)) r->state |= PF_EXPANDED;
-  else r->state &= ~(unsigned)PF_EXPANDED;
+  if (graph_is_expanded(r->c->model->main))
+    r->state |= PF_EXPANDED;
+  else
+    r->state &= ~(unsigned)PF_EXPANDED;
   const unsigned missing = row->needs & ~r->state;
   for (int i = 0; i < 4; i++)
     if (missing >> i & 1)
       return usage(r, arena_printf(r->arena, "pass %s must run before", names[i]), row->name);
-  if (row->level == PL_LOOP && !r->c->module) return usage(r, "pass lower must run before", row->name);
+  if (row->level == PL_LOOP && !r->c->module)
+    return usage(r, "pass lower must run before", row->name);
   return true;
 }
 
-/* ---- text ----------------------------------------------------------------------------------------------- */
+/* ---- text ----------------------------------------------------------------------------------- */
 
 static const char *ir_text(Run *r, Arena *a, bool with_consts) {
   StrBuf b = {.arena = a};
-  if (r->c->module) module_print(r->c->module, &b);
-  else model_print(r->c->model, &b, with_consts);
+  if (r->c->module)
+    module_print(r->c->module, &b);
+  else
+    model_print(r->c->model, &b, with_consts);
   return sb_str(&b);
 }
 
@@ -104,11 +116,13 @@ enum { ROUND_TRIP_BYTES = 4 << 20 };
 
 static int64_t const_bytes(const Model *m) {
   int64_t sum = 0;
-  for (int i = 0; i < m->consts.n; i++) sum += m->consts.data[i]->count * dtype_bytes(m->consts.data[i]->dtype);
+  for (int i = 0; i < m->consts.n; i++)
+    sum += m->consts.data[i]->count * dtype_bytes(m->consts.data[i]->dtype);
   return sum;
 }
 
-/* Equal up to the order of bytes within a line: a fresh pool may order the terms of a sum differently. */
+/* Equal up to the order of bytes within a line: a fresh pool may order the terms of a sum
+ * differently. */
 static bool same_text(const char *a, const char *b, int *line) {
   for (*line = 1; *a && *b; ++*line) {
     long sum[256] = {0};
@@ -143,18 +157,17 @@ static bool round_trip(Run *r, const PassRow *row) {
   }
   const bool ok = m && same_text(first, second, &line);
   if (!ok)
-    diag_internal(d, NULL, "after pass %s: the text does not round-trip, line %d: %s | %s", row->name, line,
-                  line_of(d ? r->arena : a, first, line), line_of(r->arena, second, line));
+    diag_internal(d, NULL, "after pass %s: the text does not round-trip, line %d: %s | %s",
+                  row->name, line, line_of(d ? r->arena : a, first, line),
+                  line_of(r->arena, second, line));
   arena_free(a);
   return ok;
 }
 #else
-static bool round_trip(Run *r, const PassRow *row) {
-  return true;
-}
+static bool round_trip(Run *r, const PassRow *row) { return true; }
 #endif
 
-/* ---- dumps ---------------------------------------------------------------------------------------------- */
+/* ---- dumps ---------------------------------------------------------------------------------- */
 
 static void print_after(Run *r, const PassRow *row) {
   const char *want = r->o->print_after;
@@ -169,17 +182,22 @@ static void print_after(Run *r, const PassRow *row) {
 static bool write_dump(Run *r, const PassRow *row, int k) {
   if (!r->o->ir_dir) return true;
   const Loc none = {.file = r->o->ir_dir, .node = -1};
-  const char *path = arena_printf(r->arena, "%s/%03d_%s.txt", r->o->ir_dir, k, row ? row->name : "input");
+  const char *path =
+      arena_printf(r->arena, "%s/%03d_%s.txt", r->o->ir_dir, k, row ? row->name : "input");
   if (mkdir(r->o->ir_dir, 0777) != 0 && errno != EEXIST)
-    return diag_error(r->c->model->diag, &none, ERR_OUTPUT, "cannot make directory: %s", strerror(errno));
+    return diag_error(r->c->model->diag, &none, ERR_OUTPUT, "cannot make directory: %s",
+                      strerror(errno));
   FILE *f = fopen(path, "w");
-  if (!f) return diag_error(r->c->model->diag, &none, ERR_OUTPUT, "cannot write %s: %s", path, strerror(errno));
+  if (!f)
+    return diag_error(r->c->model->diag, &none, ERR_OUTPUT, "cannot write %s: %s", path,
+                      strerror(errno));
   Arena *a = arena_child(r->arena);
   const bool same = row && !r->c->changed;
   if (row) fprintf(f, "// after %s%s\n", row->name, same ? " (unchanged)" : "");
   if (!same) fputs(ir_text(r, a, false), f);
   arena_free(a);
-  return fclose(f) == 0 || diag_error(r->c->model->diag, &none, ERR_OUTPUT, "cannot write %s", path);
+  return fclose(f) == 0 ||
+         diag_error(r->c->model->diag, &none, ERR_OUTPUT, "cannot write %s", path);
 }
 
 static void print_times(const Run *r, const Plan *plan) {
@@ -187,11 +205,12 @@ static void print_times(const Run *r, const Plan *plan) {
   for (int i = 0; i < plan->n; i++) sum += r->seconds[i];
   fprintf(stderr, "%10s  %5s  pass\n", "seconds", "%");
   for (int i = 0; i < plan->n; i++)
-    fprintf(stderr, "%10.4f  %5.1f  %s\n", r->seconds[i], sum > 0 ? 100 * r->seconds[i] / sum : 0, plan->data[i]->name);
+    fprintf(stderr, "%10.4f  %5.1f  %s\n", r->seconds[i], sum > 0 ? 100 * r->seconds[i] / sum : 0,
+            plan->data[i]->name);
   fprintf(stderr, "%10.4f         total\n", sum);
 }
 
-/* ---- running -------------------------------------------------------------------------------------------- */
+/* ---- running -------------------------------------------------------------------------------- */
 
 static double now(void) {
   struct timespec t;
@@ -200,7 +219,8 @@ static double now(void) {
 }
 
 static bool verify(Run *r, const PassRow *row) {
-  return r->c->module ? module_verify(r->c->module, row->name) : model_verify(r->c->model, row->name);
+  return r->c->module ? module_verify(r->c->module, row->name)
+                      : model_verify(r->c->model, row->name);
 }
 
 static bool run_one(Run *r, const PassRow *row) {

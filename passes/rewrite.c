@@ -3,9 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-Forward forward_new(PassCtx *c) {
-  return (Forward){.c = c};
-}
+Forward forward_new(PassCtx *c) { return (Forward){.c = c}; }
 
 static void forward_room(Forward *f, int id) {
   if (id < f->n) return;
@@ -24,9 +22,12 @@ Value *forward_get(const Forward *f, Value *v) {
 bool forward_set(Forward *f, const Node *n, Value *old, Value *by) {
   by = forward_get(f, by);
   if (old == by) return true;
-  if (old->kind != by->kind || old->dtype != by->dtype || (old->kind == TY_TENSOR && old->rank != by->rank))
-    return diag_internal(f->c->model->diag, n->loc, "%s: replaced by a value of another type (%s rank %d by %s rank %d)",
-                         n->op->name, dtype_text(old->dtype), old->rank, dtype_text(by->dtype), by->rank);
+  if (old->kind != by->kind || old->dtype != by->dtype ||
+      (old->kind == TY_TENSOR && old->rank != by->rank))
+    return diag_internal(f->c->model->diag, n->loc,
+                         "%s: replaced by a value of another type (%s rank %d by %s rank %d)",
+                         n->op->name, dtype_text(old->dtype), old->rank, dtype_text(by->dtype),
+                         by->rank);
   forward_room(f, old->id);
   f->to[old->id] = by;
   if (!by->name && !by->cdata) by->name = old->name;
@@ -65,8 +66,10 @@ static bool walk_regions(Forward *f, Node *n, WalkFn one) {
   const Graph *skip = untaken_branch(n);
   for (int k = 0; k < n->n_attrs; k++) {
     Graph *r = n->attrs[k].kind == AT_GRAPH ? n->attrs[k].graph : NULL;
-    if (r && r == skip) forward_only(f, r);
-    else if (r && !forward_walk(f, r, one)) return false;
+    if (r && r == skip)
+      forward_only(f, r);
+    else if (r && !forward_walk(f, r, one))
+      return false;
   }
   return true;
 }
@@ -82,8 +85,10 @@ bool forward_walk(Forward *f, Graph *g, WalkFn one) {
     forward_node(f, n);
     if (!walk_regions(f, n, one)) return false;
     if (!one(f, n, &keep)) return false;
-    if (keep) vec_push(g->model->arena, &g->nodes, n);
-    else f->c->changed = true;
+    if (keep)
+      vec_push(g->model->arena, &g->nodes, n);
+    else
+      f->c->changed = true;
   }
   forward_outputs(f, g);
   return true;
@@ -103,7 +108,8 @@ const Node *def_is(const Value *v, const char *name) {
 }
 
 bool value_same_type(const Value *a, const Value *b) {
-  return a->kind == b->kind && a->dtype == b->dtype && (a->kind != TY_TENSOR || value_same_shape(a, b));
+  return a->kind == b->kind && a->dtype == b->dtype &&
+         (a->kind != TY_TENSOR || value_same_shape(a, b));
 }
 
 bool const_all(const ConstData *c, double v) {

@@ -1,48 +1,55 @@
-/* Infer rules and checks that the op families share; see ops.h. All arithmetic on sizes goes through the
- * expression pool; constants that come from the file are range-checked by their readers here. */
-#include "ir/ops/ops.h"
+/* Infer rules and checks that the op families share; see ops.h. All arithmetic on sizes goes
+ * through the expression pool; constants that come from the file are range-checked by their readers
+ * here. */
 #include <string.h>
+#include "ir/ops/ops.h"
 
-/* ---- checks ----------------------------------------------------------------------------------------- */
+/* ---- checks --------------------------------------------------------------------------------- */
 
 bool op_need_class(Model *m, const Node *n, int k, unsigned classes) {
   const Value *v = node_in(n, k);
   if (!v || (classes >> dtype_rows[v->dtype].cls & 1)) return true;
-  return op_error(m, n, ERR_TYPE, "input %d of %s has type %s", k, n->op->name, dtype_text(v->dtype));
+  return op_error(m, n, ERR_TYPE, "input %d of %s has type %s", k, n->op->name,
+                  dtype_text(v->dtype));
 }
 
 bool op_need_dtype(Model *m, const Node *n, int k, DType t) {
   const Value *v = node_in(n, k);
   if (!v || v->dtype == t) return true;
-  return op_error(m, n, ERR_TYPE, "input %d of %s has type %s, needs %s", k, n->op->name, dtype_text(v->dtype),
-                  dtype_text(t));
+  return op_error(m, n, ERR_TYPE, "input %d of %s has type %s, needs %s", k, n->op->name,
+                  dtype_text(v->dtype), dtype_text(t));
 }
 
 bool op_same_dtype(Model *m, const Node *n, int k, int other) {
   const Value *v = node_in(n, k), *w = node_in(n, other);
   if (!v || !w || v->dtype == w->dtype) return true;
-  return op_error(m, n, ERR_TYPE, "input %d of %s has type %s, input %d has %s", k, n->op->name, dtype_text(v->dtype),
-                  other, dtype_text(w->dtype));
+  return op_error(m, n, ERR_TYPE, "input %d of %s has type %s, input %d has %s", k, n->op->name,
+                  dtype_text(v->dtype), other, dtype_text(w->dtype));
 }
 
 bool op_need_rank(Model *m, const Node *n, int k, int lo, int hi) {
   const Value *v = node_in(n, k);
   if (!v || (v->rank >= lo && v->rank <= hi)) return true;
   if (lo == hi)
-    return op_error(m, n, ERR_RANK, "input %d of %s has rank %d, needs %d", k, n->op->name, v->rank, lo);
-  return op_error(m, n, ERR_RANK, "input %d of %s has rank %d, needs %d to %d", k, n->op->name, v->rank, lo, hi);
+    return op_error(m, n, ERR_RANK, "input %d of %s has rank %d, needs %d", k, n->op->name, v->rank,
+                    lo);
+  return op_error(m, n, ERR_RANK, "input %d of %s has rank %d, needs %d to %d", k, n->op->name,
+                  v->rank, lo, hi);
 }
 
 bool op_need_tensors(Model *m, const Node *n) {
   for (int k = 0; k < n->n_in; k++)
-    if (n->in[k] && (n->in[k]->kind != TY_TENSOR || n->in[k]->rank < 0 || n->in[k]->dtype == DT_NONE))
-      return op_error(m, n, ERR_TYPE, "input %d of %s is not a tensor of known type and rank", k, n->op->name);
+    if (n->in[k] &&
+        (n->in[k]->kind != TY_TENSOR || n->in[k]->rank < 0 || n->in[k]->dtype == DT_NONE))
+      return op_error(m, n, ERR_TYPE, "input %d of %s is not a tensor of known type and rank", k,
+                      n->op->name);
   return true;
 }
 
 bool op_norm_axis(Model *m, const Node *n, const char *what, int64_t v, int rank, int *out) {
   if (v < -rank || v >= rank)
-    return op_error(m, n, ERR_ATTR_VALUE, "%s %lld is outside a tensor of rank %d", what, (long long)v, rank);
+    return op_error(m, n, ERR_ATTR_VALUE, "%s %lld is outside a tensor of rank %d", what,
+                    (long long)v, rank);
   *out = (int)(v < 0 ? v + rank : v);
   return true;
 }
@@ -52,7 +59,8 @@ bool op_axis(Model *m, const Node *n, const char *attr, int64_t def, int rank, i
   return op_int(m, n, attr, def, &v) && op_norm_axis(m, n, attr, v, rank, out);
 }
 
-bool op_axis_set(Model *m, const Node *n, const char *what, int count, const int64_t *axes, int rank, bool *set) {
+bool op_axis_set(Model *m, const Node *n, const char *what, int count, const int64_t *axes,
+                 int rank, bool *set) {
   for (int d = 0; d < rank; d++) set[d] = false;
   for (int i = 0; i < count; i++) {
     int d;
@@ -63,7 +71,7 @@ bool op_axis_set(Model *m, const Node *n, const char *what, int count, const int
   return true;
 }
 
-/* ---- attributes ------------------------------------------------------------------------------------- */
+/* ---- attributes ----------------------------------------------------------------------------- */
 
 static bool attr_kind(Model *m, const Node *n, const char *name, AttrKind kind, const Attr **a) {
   *a = node_attr(n, name);
@@ -78,11 +86,12 @@ bool op_int(Model *m, const Node *n, const char *name, int64_t def, int64_t *v) 
   return true;
 }
 
-bool op_int_in(Model *m, const Node *n, const char *name, int64_t def, int64_t lo, int64_t hi, int64_t *v) {
+bool op_int_in(Model *m, const Node *n, const char *name, int64_t def, int64_t lo, int64_t hi,
+               int64_t *v) {
   if (!op_int(m, n, name, def, v)) return false;
   if (*v >= lo && *v <= hi) return true;
-  return op_error(m, n, ERR_ATTR_VALUE, "attribute %s of %s is %lld, must be in [%lld, %lld]", name, n->op->name,
-                  (long long)*v, (long long)lo, (long long)hi);
+  return op_error(m, n, ERR_ATTR_VALUE, "attribute %s of %s is %lld, must be in [%lld, %lld]", name,
+                  n->op->name, (long long)*v, (long long)lo, (long long)hi);
 }
 
 bool op_float(Model *m, const Node *n, const char *name, double def, double *v) {
@@ -112,15 +121,17 @@ bool op_need_attr(Model *m, const Node *n, const char *name, AttrKind kind, cons
   return *a || op_error(m, n, ERR_ATTR_MISSING, "%s needs the attribute %s", n->op->name, name);
 }
 
-bool op_choice(Model *m, const Node *n, const char *name, const char *def, const char *const *choices, int *v) {
+bool op_choice(Model *m, const Node *n, const char *name, const char *def,
+               const char *const *choices, int *v) {
   const char *s;
   if (!op_string(m, n, name, def, &s)) return false;
   for (*v = 0; choices[*v]; ++*v)
     if (s && strcmp(s, choices[*v]) == 0) return true;
-  return op_error(m, n, ERR_ATTR_VALUE, "attribute %s of %s cannot be \"%s\"", name, n->op->name, s ? s : "");
+  return op_error(m, n, ERR_ATTR_VALUE, "attribute %s of %s cannot be \"%s\"", name, n->op->name,
+                  s ? s : "");
 }
 
-/* ---- values of inputs ------------------------------------------------------------------------------- */
+/* ---- values of inputs ----------------------------------------------------------------------- */
 
 enum { MAX_KNOWN = 1 << 16 }; /* elements; lists longer than that are no shapes */
 
@@ -128,7 +139,9 @@ enum { MAX_KNOWN = 1 << 16 }; /* elements; lists longer than that are no shapes 
 static int known_count(const Node *n, int k) {
   const Value *v = node_in(n, k);
   int64_t dim = 1;
-  if (!v || v->rank < 0 || v->rank > 1 || !value_known(v) || !value_is_static(v, &dim) || dim > MAX_KNOWN) return -1;
+  if (!v || v->rank < 0 || v->rank > 1 || !value_known(v) || !value_is_static(v, &dim) ||
+      dim > MAX_KNOWN)
+    return -1;
   return v->rank ? (int)dim : 1;
 }
 
@@ -171,21 +184,24 @@ bool op_known_floats(Model *m, const Node *n, int k, const double **v, int *coun
 }
 
 static bool not_known(Model *m, const Node *n, int k, const char *what) {
-  return op_error(m, n, ERR_DYNAMIC, "%s (input %d of %s) is not known at compile time", what, k, n->op->name);
+  return op_error(m, n, ERR_DYNAMIC, "%s (input %d of %s) is not known at compile time", what, k,
+                  n->op->name);
 }
 
 bool op_need_ints(Model *m, const Node *n, int k, const char *what, const int64_t **v, int *count) {
   return op_known_ints(m, n, k, v, count) || not_known(m, n, k, what);
 }
 
-bool op_need_exprs(Model *m, const Node *n, int k, const char *what, const Expr *const **v, int *count) {
+bool op_need_exprs(Model *m, const Node *n, int k, const char *what, const Expr *const **v,
+                   int *count) {
   return op_known_exprs(m, n, k, v, count) || not_known(m, n, k, what);
 }
 
-/* ---- outputs ------------------------------------------------------------------------------------------ */
+/* ---- outputs -------------------------------------------------------------------------------- */
 
 bool op_out(Model *m, Node *n, int k, DType t, int rank, const Expr *const *dims) {
-  if (rank > MAX_RANK) return op_error(m, n, ERR_RANK, "%s makes a tensor of rank %d", n->op->name, rank);
+  if (rank > MAX_RANK)
+    return op_error(m, n, ERR_RANK, "%s makes a tensor of rank %d", n->op->name, rank);
   if (node_out(n, k)) value_set_tensor(m, n->out[k], t, rank, dims);
   return true;
 }
@@ -194,41 +210,48 @@ bool op_out_like(Model *m, Node *n, int k, DType t, const Value *v) {
   return op_out(m, n, k, t, v->rank, v->dims);
 }
 
-const Expr *op_runtime_dim(Model *m, const Node *n, int k, int d, const char *stem, const Expr *bound) {
+const Expr *op_runtime_dim(Model *m, const Node *n, int k, int d, const char *stem,
+                           const Expr *bound) {
   const Value *v = node_out(n, k);
-  if (v && v->rank > d && v->dims[d]->op == EX_SYM && expr_symbol(m->pool, v->dims[d]->id)->runtime) {
+  if (v && v->rank > d && v->dims[d]->op == EX_SYM &&
+      expr_symbol(m->pool, v->dims[d]->id)->runtime) {
     expr_symbol(m->pool, v->dims[d]->id)->bound = bound;
     return v->dims[d];
   }
   const Expr *s = ex_sym_fresh(m->pool, stem);
-  *expr_symbol(m->pool, s->id) = (Symbol){
-      .name = expr_symbol(m->pool, s->id)->name, .lo = 0, .bound = bound, .runtime = true};
+  *expr_symbol(m->pool, s->id) =
+      (Symbol){.name = expr_symbol(m->pool, s->id)->name, .lo = 0, .bound = bound, .runtime = true};
   return s;
 }
 
-/* ---- shapes ------------------------------------------------------------------------------------------- */
+/* ---- shapes --------------------------------------------------------------------------------- */
 
-bool op_same_dim(Model *m, const Node *n, const Expr *a, const Expr *b, const char *what, const Expr **out) {
+bool op_same_dim(Model *m, const Node *n, const Expr *a, const Expr *b, const char *what,
+                 const Expr **out) {
   int64_t x, y;
   const bool ca = expr_is_const(a, &x), cb = expr_is_const(b, &y);
   if (ca && cb && x != y)
-    return op_error(m, n, ERR_SHAPE, "%s: sizes %lld and %lld do not fit", what, (long long)x, (long long)y);
+    return op_error(m, n, ERR_SHAPE, "%s: sizes %lld and %lld do not fit", what, (long long)x,
+                    (long long)y);
   /* Whether different expressions are equal shows only when the model runs. */
   if (a != b) model_assume_equal(m, n->graph, a, b, n->loc);
   *out = !ca && cb ? b : a;
   return true;
 }
 
-bool op_broadcast(Model *m, const Node *n, int ra, const Expr *const *da, int rb, const Expr *const *db, int *rank,
-                  const Expr **out) {
+bool op_broadcast(Model *m, const Node *n, int ra, const Expr *const *da, int rb,
+                  const Expr *const *db, int *rank, const Expr **out) {
   const Expr *res[MAX_RANK];
   const int r = ra > rb ? ra : rb;
   for (int d = 0; d < r; d++) {
     const Expr *a = d - (r - ra) >= 0 ? da[d - (r - ra)] : NULL;
     const Expr *b = d - (r - rb) >= 0 ? db[d - (r - rb)] : NULL;
-    if (!a || (b && expr_is_i64(a, 1))) res[d] = b;
-    else if (!b || expr_is_i64(b, 1)) res[d] = a;
-    else if (!op_same_dim(m, n, a, b, "broadcast", &res[d])) return false;
+    if (!a || (b && expr_is_i64(a, 1)))
+      res[d] = b;
+    else if (!b || expr_is_i64(b, 1))
+      res[d] = a;
+    else if (!op_same_dim(m, n, a, b, "broadcast", &res[d]))
+      return false;
   }
   *rank = r;
   memcpy(out, res, sizeof *res * (size_t)r);
@@ -238,7 +261,8 @@ bool op_broadcast(Model *m, const Node *n, int ra, const Expr *const *da, int rb
 bool op_broadcast_all(Model *m, const Node *n, int *rank, const Expr **out) {
   *rank = 0;
   for (int k = 0; k < n->n_in; k++)
-    if (n->in[k] && !op_broadcast(m, n, *rank, out, n->in[k]->rank, (const Expr *const *)n->in[k]->dims, rank, out))
+    if (n->in[k] && !op_broadcast(m, n, *rank, out, n->in[k]->rank,
+                                  (const Expr *const *)n->in[k]->dims, rank, out))
       return false;
   return true;
 }
@@ -247,10 +271,12 @@ bool op_broadcasts_to(Model *m, const Node *n, int k, int rank, const Expr *cons
   const Value *v = node_in(n, k);
   if (!v) return true;
   if (v->rank > rank)
-    return op_error(m, n, ERR_SHAPE, "input %d of %s has rank %d, more than %d", k, n->op->name, v->rank, rank);
+    return op_error(m, n, ERR_SHAPE, "input %d of %s has rank %d, more than %d", k, n->op->name,
+                    v->rank, rank);
   for (int d = 0; d < v->rank; d++) {
     const Expr *res;
-    if (!expr_is_i64(v->dims[d], 1) && !op_same_dim(m, n, v->dims[d], dims[d + rank - v->rank], "broadcast", &res))
+    if (!expr_is_i64(v->dims[d], 1) &&
+        !op_same_dim(m, n, v->dims[d], dims[d + rank - v->rank], "broadcast", &res))
       return false;
   }
   return true;
@@ -268,7 +294,8 @@ const Expr *index_flatten(ExprPool *p, int rank, const Expr *const *dims, const 
   return e;
 }
 
-void index_unflatten(ExprPool *p, int rank, const Expr *const *dims, const Expr *flat, const Expr **idx) {
+void index_unflatten(ExprPool *p, int rank, const Expr *const *dims, const Expr *flat,
+                     const Expr **idx) {
   for (int d = rank - 1; d >= 0; d--) {
     if (d == 0) {
       idx[0] = flat;
@@ -279,7 +306,7 @@ void index_unflatten(ExprPool *p, int rank, const Expr *const *dims, const Expr 
   }
 }
 
-/* ---- infer rules -------------------------------------------------------------------------------------- */
+/* ---- infer rules ---------------------------------------------------------------------------- */
 
 bool infer_same(Model *m, Node *n) {
   const Value *v = n->in[0];
@@ -318,25 +345,16 @@ static bool broadcast_of(Model *m, Node *n, unsigned classes, DType result) {
   const Expr *dims[MAX_RANK];
   for (int k = 0; k < n->n_in; k++)
     if (!op_need_class(m, n, k, classes) || !op_same_dtype(m, n, k, 0)) return false;
-  return op_broadcast_all(m, n, &rank, dims) && op_out(m, n, 0, result == DT_NONE ? n->in[0]->dtype : result, rank, dims);
+  return op_broadcast_all(m, n, &rank, dims) &&
+         op_out(m, n, 0, result == DT_NONE ? n->in[0]->dtype : result, rank, dims);
 }
 
-bool infer_broadcast(Model *m, Node *n) {
-  return broadcast_of(m, n, CL_NUMBER, DT_NONE);
-}
+bool infer_broadcast(Model *m, Node *n) { return broadcast_of(m, n, CL_NUMBER, DT_NONE); }
 
-bool infer_broadcast_float(Model *m, Node *n) {
-  return broadcast_of(m, n, CL_FLOAT, DT_NONE);
-}
+bool infer_broadcast_float(Model *m, Node *n) { return broadcast_of(m, n, CL_FLOAT, DT_NONE); }
 
-bool infer_broadcast_int(Model *m, Node *n) {
-  return broadcast_of(m, n, CL_INT, DT_NONE);
-}
+bool infer_broadcast_int(Model *m, Node *n) { return broadcast_of(m, n, CL_INT, DT_NONE); }
 
-bool infer_broadcast_bool(Model *m, Node *n) {
-  return broadcast_of(m, n, CL_BOOL, DT_BOOL);
-}
+bool infer_broadcast_bool(Model *m, Node *n) { return broadcast_of(m, n, CL_BOOL, DT_BOOL); }
 
-bool infer_compare(Model *m, Node *n) {
-  return broadcast_of(m, n, CL_NUMBER | CL_BOOL, DT_BOOL);
-}
+bool infer_compare(Model *m, Node *n) { return broadcast_of(m, n, CL_NUMBER | CL_BOOL, DT_BOOL); }

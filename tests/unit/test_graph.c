@@ -1,11 +1,14 @@
-/* Graph IR: text round trips and bad texts, the verifier, building, order, users, inference rules, symbolic contents. */
+/* Graph IR: text round trips and bad texts, the verifier, building, order, users, inference rules,
+ * symbolic contents. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
 #include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
+
 #include "ir/op.h"
 #include "ir/ops/ops.h"
 
@@ -40,17 +43,16 @@ static Model *parse(Fixture *f, const char *text) {
   return m;
 }
 
-static Value *out(const Model *m, int k) {
-  return m->main->outputs.data[k];
-}
+static Value *out(const Model *m, int k) { return m->main->outputs.data[k]; }
 
 static const char *shape(const Model *m, const Value *v) {
   StrBuf b = {.arena = m->arena};
-  for (int d = 0; d < v->rank; d++) sb_printf(&b, "%s%s", d ? "," : "", expr_text(m->pool, v->dims[d]));
+  for (int d = 0; d < v->rank; d++)
+    sb_printf(&b, "%s%s", d ? "," : "", expr_text(m->pool, v->dims[d]));
   return sb_str(&b);
 }
 
-/* ---- text ----------------------------------------------------------------------------------------------- */
+/* ---- text ----------------------------------------------------------------------------------- */
 
 static const char everything[] =
     "model ir 8 opset 21\n"
@@ -65,8 +67,10 @@ static const char everything[] =
     "  %5 : bool[] = const #4 = [1]\n"
     "  %0 : f32[$n,2] layout=[1,0] halo=[1:1,0:2] inline = input \"data\"\n"
     "  %6 : seq f32[*] = input\n"
-    "  %8 : f32[$n,2] = Add %0, %0 @\"conv\"(7 \"Add\" \"some.domain\" 14 in \"then of 3\") @\"second\"\n"
-    "  %9 : f32[$n,2], _, %10 : f32[$k] = If %5 {ints=[1,2], one=3, f=0.5, eps=1e-05f, fs=[1.0,2.5], s=\"x\", ss=[\"a\",\"b\"], e=floats[], "
+    "  %8 : f32[$n,2] = Add %0, %0 @\"conv\"(7 \"Add\" \"some.domain\" 14 in \"then of 3\") "
+    "@\"second\"\n"
+    "  %9 : f32[$n,2], _, %10 : f32[$k] = If %5 {ints=[1,2], one=3, f=0.5, eps=1e-05f, "
+    "fs=[1.0,2.5], s=\"x\", ss=[\"a\",\"b\"], e=floats[], "
     "t=#3, g=graph @then {\n"
     "    %7 : f32[$n,2] = input \"inner\"\n"
     "    %11 : f32[$n,2] = Relu %8\n"
@@ -92,7 +96,8 @@ static void test_round_trip(void **state) {
 
 static void test_tolerated_text(void **state) {
   Fixture *f = *state;
-  Model *m = parse(f, "// comment\ngraph @g { %x : f32[2] = input \"x\" // more\n %y = Relu %x output %y }");
+  Model *m = parse(
+      f, "// comment\ngraph @g { %x : f32[2] = input \"x\" // more\n %y = Relu %x output %y }");
   assert_string_equal(shape(m, out(m, 0)), "2");
   assert_int_equal(out(m, 0)->dtype, DT_F32);
   assert_true(model_verify(m, "parse"));
@@ -100,15 +105,31 @@ static void test_tolerated_text(void **state) {
 
 static void test_bad_texts(void **state) {
   static const char *const texts[] = {
-      "", "graph", "graph @g {", "graph @g { output %1 }", "graph @g { %1 : f99[] = input }",
-      "graph @g { %1 : f32[2 = input }", "graph @g { %1 : f32[i0] = input }", "graph @g { %1 : f32[] = Nope }",
-      "graph @g { %1 : f32[2] = const #0 = [1.0] }", "graph @g { %1 : f32[$n] = const #0 }",
-      "graph @g { %1 : f32[9999999999,9999999999] = const #0 }", "graph @g { %99999999999 : f32[] = input }",
-      "graph @g { %1 : f32[] = input %1 : f32[] = input }", "graph @g { %1 : f32[] = const #99999999 }",
-      "graph @g { } graph @h { }", "graph @g { } data #0 : f32[2] = hex 00", "symbol 3\ngraph @g { }",
-      "graph @g { %1 : f32[1] = Relu {a=} }", "graph @g { %1 : f32[1] = Relu {a=\"x} }", "graph @g { _ = input }",
-      "graph @g { %1 : f32[1] layout=[1] = input }", "graph @g { %1 : f32[1,1] layout=[0] = input }", "garbage",
-      "graph @g { %1 : f32[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1] = input }", "graph @g { %1 : f32[] = Relu %1 where 3 = 4 }",
+      "",
+      "graph",
+      "graph @g {",
+      "graph @g { output %1 }",
+      "graph @g { %1 : f99[] = input }",
+      "graph @g { %1 : f32[2 = input }",
+      "graph @g { %1 : f32[i0] = input }",
+      "graph @g { %1 : f32[] = Nope }",
+      "graph @g { %1 : f32[2] = const #0 = [1.0] }",
+      "graph @g { %1 : f32[$n] = const #0 }",
+      "graph @g { %1 : f32[9999999999,9999999999] = const #0 }",
+      "graph @g { %99999999999 : f32[] = input }",
+      "graph @g { %1 : f32[] = input %1 : f32[] = input }",
+      "graph @g { %1 : f32[] = const #99999999 }",
+      "graph @g { } graph @h { }",
+      "graph @g { } data #0 : f32[2] = hex 00",
+      "symbol 3\ngraph @g { }",
+      "graph @g { %1 : f32[1] = Relu {a=} }",
+      "graph @g { %1 : f32[1] = Relu {a=\"x} }",
+      "graph @g { _ = input }",
+      "graph @g { %1 : f32[1] layout=[1] = input }",
+      "graph @g { %1 : f32[1,1] layout=[0] = input }",
+      "garbage",
+      "graph @g { %1 : f32[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1] = input }",
+      "graph @g { %1 : f32[] = Relu %1 where 3 = 4 }",
       "graph @g { } data #7 : f32[100000000] = hex 00",
   };
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
@@ -119,7 +140,8 @@ static void test_bad_texts(void **state) {
   }
 }
 
-/* Every prefix of a good text, and every text with one byte changed, ends in a model or an error. */
+/* Every prefix of a good text, and every text with one byte changed, ends in a model or an error.
+ */
 static void test_damaged_texts(void **state) {
   Fixture *f = *state;
   const size_t n = strlen(everything);
@@ -128,8 +150,10 @@ static void test_damaged_texts(void **state) {
     Arena *a = arena_new(64 << 20, NULL, NULL);
     char *text = arena_strdup(a, everything);
     seed = seed * 1664525u + 1013904223u;
-    if (i < n) text[i] = 0;
-    else text[i - n] = (char)(seed >> 24 ? seed >> 24 : 1);
+    if (i < n)
+      text[i] = 0;
+    else
+      text[i - n] = (char)(seed >> 24 ? seed >> 24 : 1);
     Model *m = model_parse(a, diag_new(a), text, "damaged.ir");
     if (m) print(m);
     arena_free(a);
@@ -137,11 +161,13 @@ static void test_damaged_texts(void **state) {
   (void)f;
 }
 
-/* ---- verifier ------------------------------------------------------------------------------------------- */
+/* ---- verifier ------------------------------------------------------------------------------- */
 
 static Model *three_nodes(Fixture *f) {
-  return parse(f, "graph @g { %0 : f32[2,3] = input \"x\" %1 : f32[2,3] = Relu %0 %2 : f32[2,3] = Exp %1 "
-                  "%3 : f32[2,3] = Add %2, %1 output %3 \"y\" }");
+  return parse(
+      f,
+      "graph @g { %0 : f32[2,3] = input \"x\" %1 : f32[2,3] = Relu %0 %2 : f32[2,3] = Exp %1 "
+      "%3 : f32[2,3] = Add %2, %1 output %3 \"y\" }");
 }
 
 static void expect_invalid(Fixture *f, Model *m, const char *what) {
@@ -182,7 +208,7 @@ static void test_verifier(void **state) {
   expect_invalid(f, m, "more than symbols");
 }
 
-/* ---- building ------------------------------------------------------------------------------------------- */
+/* ---- building ------------------------------------------------------------------------------- */
 
 static void test_building(void **state) {
   Fixture *f = *state;
@@ -207,9 +233,12 @@ static void test_building(void **state) {
 
 static void test_uses_in_regions(void **state) {
   Fixture *f = *state;
-  Model *m = parse(f, "graph @g { %0 : bool[] = input %1 : f32[2] = input %2 : f32[2] = Relu %1 %3 : f32[2] = If %0 "
-                      "{then_branch=graph @t { %4 : f32[2] = Exp %2 %6 : f32[2] = Neg %4 output %6 }, else_branch=graph @e { "
-                      "%5 : f32[2] = Neg %1 output %5 }} output %3 }");
+  Model *m = parse(f,
+                   "graph @g { %0 : bool[] = input %1 : f32[2] = input %2 : f32[2] = Relu %1 %3 : "
+                   "f32[2] = If %0 "
+                   "{then_branch=graph @t { %4 : f32[2] = Exp %2 %6 : f32[2] = Neg %4 output %6 }, "
+                   "else_branch=graph @e { "
+                   "%5 : f32[2] = Neg %1 output %5 }} output %3 }");
   const Uses *u = graph_uses(m->main, f->arena);
   assert_int_equal(u->of[2].n, 2); /* the Exp, and the If around it */
   assert_int_equal(u->of[4].n, 1);
@@ -233,12 +262,14 @@ static void test_attributes(void **state) {
   assert_int_equal(node_int(n, "s", 5), 5);
 }
 
-/* ---- inference ------------------------------------------------------------------------------------------ */
+/* ---- inference ------------------------------------------------------------------------------ */
 
 static void test_broadcast(void **state) {
   Fixture *f = *state;
-  Model *m = parse(f, "graph @g { %a : f32[$n,1,4] = input %b : f32[3,1] = input %c : f32[$m,1,1] = input "
-                      "%x = Add %a, %b %y = Sub %x, %c output %y output %x }");
+  Model *m =
+      parse(f,
+            "graph @g { %a : f32[$n,1,4] = input %b : f32[3,1] = input %c : f32[$m,1,1] = input "
+            "%x = Add %a, %b %y = Sub %x, %c output %y output %x }");
   assert_string_equal(shape(m, out(m, 1)), "$n,3,4");
   assert_string_equal(shape(m, out(m, 0)), "$n,3,4");
   assert_int_equal(m->assumes.n, 1);
@@ -257,8 +288,10 @@ static void test_flat_index(void **state) {
 /* Shape arithmetic becomes contents, and through Reshape and ReduceProd sizes. */
 static void test_contents(void **state) {
   Fixture *f = *state;
-  Model *m = parse(f, "graph @g { %x : f32[$n,3,4] = input %s = Shape %x %p = ReduceProd %s {keepdims=1} "
-                      "%y = Reshape %x, %p %h : i64[] = const [2] %q = Div %p, %h output %y output %q }");
+  Model *m =
+      parse(f,
+            "graph @g { %x : f32[$n,3,4] = input %s = Shape %x %p = ReduceProd %s {keepdims=1} "
+            "%y = Reshape %x, %p %h : i64[] = const [2] %q = Div %p, %h output %y output %q }");
   assert_string_equal(shape(m, out(m, 0)), "$n*12");
   const Expr *e = value_element(m->pool, out(m, 1), 0);
   assert_non_null(e);
@@ -268,14 +301,24 @@ static void test_contents(void **state) {
 
 static void test_infer_errors(void **state) {
   static const char *const bodies[] = {
-      "%y = Sqrt %i output %y", "%y = Add %x, %i output %y", "%y = Add %x, %b output %y", "%y = And %x, %x output %y",
-      "%y = Add %x output %y", "%y = Relu _ output %y", "%y, %z = Relu %x output %y",
-      "%y = Transpose %x {perm=[0,0]} output %y", "%y = Softmax %x {axis=7} output %y", "%y = Softmax %x {axis=\"a\"} output %y",
+      "%y = Sqrt %i output %y",
+      "%y = Add %x, %i output %y",
+      "%y = Add %x, %b output %y",
+      "%y = And %x, %x output %y",
+      "%y = Add %x output %y",
+      "%y = Relu _ output %y",
+      "%y, %z = Relu %x output %y",
+      "%y = Transpose %x {perm=[0,0]} output %y",
+      "%y = Softmax %x {axis=7} output %y",
+      "%y = Softmax %x {axis=\"a\"} output %y",
   };
   Fixture *f = *state;
   for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
     Diag *d = diag_new(f->arena);
-    const char *text = arena_printf(f->arena, "graph @g { %%x : f32[2,3] = input %%i : i64[2,3] = input %%b : f32[4] = input %s }", bodies[i]);
+    const char *text = arena_printf(
+        f->arena,
+        "graph @g { %%x : f32[2,3] = input %%i : i64[2,3] = input %%b : f32[4] = input %s }",
+        bodies[i]);
     if (model_parse(f->arena, d, text, "bad.ir")) fail_msg("accepted: %s", bodies[i]);
     assert_int_equal(diag_errors(d), 1);
   }

@@ -1,10 +1,12 @@
-/* Golden tests of passes: tests/passes/PASS/NAME.ir is run through PASS (or the list in a first line
- * `// passes: a,b`) and printed; the text, or the error, must equal NAME.out. `test_passes --bless` writes the
- * .out files; a further argument selects names that contain it. Every result is also parsed and printed again. */
-#include "passes/pass.h"
+/* Golden tests of passes: tests/passes/PASS/NAME.ir is run through PASS (or the list in a first
+ * line
+ * `// passes: a,b`) and printed; the text, or the error, must equal NAME.out. `test_passes --bless`
+ * writes the .out files; a further argument selects names that contain it. Every result is also
+ * parsed and printed again. */
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
+#include "passes/pass.h"
 
 typedef struct Suite {
   Arena *arena;
@@ -50,8 +52,10 @@ static const char *run_text(Arena *a, const char *text, const char *dir, const c
   const PassOptions o = {.passes = passes_of(a, text, dir)};
   if (!m || !model_verify(m, "parse") || !passes_run(&c, &o)) return diag_text(a, d);
   StrBuf b = {.arena = a};
-  if (c.module) module_print(c.module, &b);
-  else model_print(m, &b, true);
+  if (c.module)
+    module_print(c.module, &b);
+  else
+    model_print(m, &b, true);
   return sb_str(&b);
 }
 
@@ -73,7 +77,8 @@ static void run_case(Suite *s, const char *dir, const char *file) {
   if (s->bless && write_all(out, got)) return;
   if (want && strcmp(want, got) == 0) return;
   s->failed++;
-  printf("FAILED %s/%s\n--- expected\n%s--- got\n%s", dir, file, want ? want : "(no .out file)\n", got);
+  printf("FAILED %s/%s\n--- expected\n%s--- got\n%s", dir, file, want ? want : "(no .out file)\n",
+         got);
 }
 
 static int by_name(const void *a, const void *b) {
@@ -86,7 +91,8 @@ static int list_dir(Arena *a, const char *path, const char *suffix, const char *
   DIR *d = opendir(path);
   for (const struct dirent *e; d && (e = readdir(d));) {
     const size_t n = strlen(e->d_name), k = strlen(suffix);
-    if (*e->d_name != '.' && n > k && strcmp(e->d_name + n - k, suffix) == 0) vec_push(a, &v, arena_strdup(a, e->d_name));
+    if (*e->d_name != '.' && n > k && strcmp(e->d_name + n - k, suffix) == 0)
+      vec_push(a, &v, arena_strdup(a, e->d_name));
   }
   if (d) closedir(d);
   if (v.n) qsort(v.data, (size_t)v.n, sizeof *v.data, by_name);
@@ -97,8 +103,10 @@ static int list_dir(Arena *a, const char *path, const char *suffix, const char *
 int main(int argc, char **argv) {
   Suite s = {.arena = arena_new(0, NULL, NULL)};
   for (int i = 1; i < argc; i++)
-    if (strcmp(argv[i], "--bless") == 0) s.bless = true;
-    else s.only = argv[i];
+    if (strcmp(argv[i], "--bless") == 0)
+      s.bless = true;
+    else
+      s.only = argv[i];
   const char *root = BURIN_SOURCE_DIR "/tests/passes", **dirs, **files;
   const int n_dirs = list_dir(s.arena, root, "", &dirs);
   for (int i = 0; i < n_dirs; i++) {
