@@ -107,16 +107,3 @@ const Expr *elem_multinomial(ElemCtx *c, const Node *n, int out, const Expr *con
   const Expr *who = ex_reduce(p, RED_MAX, k[1], ex_select(p, ex_le(p, best, score[1]), k[1], ex_i64(p, 0)));
   return ex_cast(p, n->out[0]->dtype, who);
 }
-
-/* ---- BitCast ---------------------------------------------------------------------------------------------------- */
-bool infer_bit_cast(Model *m, Node *n) {
-  const DType from = n->in[0]->dtype, to = dtype_from_onnx((int)node_int(n, "to", 0));
-  if (!node_attr(n, "to")) return op_error(m, n, ERR_ATTR_MISSING, "to is missing");
-  if (to == DT_NONE || to == DT_STR || from == DT_STR || dtype_rows[to].bits != dtype_rows[from].bits)
-    return op_error(m, n, ERR_ATTR_VALUE, "%s cannot be read as %s", dtype_text(from), dtype_text(to));
-  return op_out_like(m, n, 0, to, n->in[0]);
-}
-
-const Expr *elem_bit_cast(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
-  return ex_bits(c->pool, n->out[0]->dtype, elem_in(c, n, 0, idx));
-}
