@@ -49,16 +49,13 @@ static double pow2(int e) {
 }
 
 static V e8m0_encode(Emit *c, V x, bool saturate) {
-  const V u = bits32(c, x);
+  const V u = and_k(c, bits32(c, x), 0x7fffffff); /* the sign is dropped */
   V code = LLVMBuildAdd(B, shr_k(c, u, 23), and_k(c, shr_k(c, u, 22), 1), "");
   const V denormal = LLVMBuildICmp(B, LLVMIntULT, u, ki(c, u, 0x00800000), "");
   const V low = LLVMBuildZExt(B, cmp_k(c, LLVMIntUGE, u, 0x00600000), LLVMTypeOf(u), "");
   code = pick(c, denormal, low, code);
   code = pick(c, cmp_k(c, LLVMIntUGT, code, 254), ki(c, code, saturate ? 254 : 255), code);
-  /* negative (but not -0) or NaN */
-  const V bad = LLVMBuildFCmp(B, LLVMRealULT, x, LLVMConstNull(LLVMTypeOf(x)), "");
-  code = pick(c, bad, ki(c, code, 255), code);
-  return pick(c, cmp_k(c, LLVMIntEQ, u, (int64_t)0x80000000), ki(c, code, 0), code);
+  return pick(c, cmp_k(c, LLVMIntUGE, u, 0x7f800000), ki(c, code, 255), code);
 }
 
 static V e8m0_decode(Emit *c, V code) {

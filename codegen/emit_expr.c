@@ -161,8 +161,11 @@ static V float_minmax(Emit *c, bool max, V a, V b) {
     a = b;
     b = x;
   }
-  const V m = pick(c, LLVMBuildFCmp(B, max ? LLVMRealOGT : LLVMRealOLT, a, b, ""), a, b);
-  return never_nan(a) ? m : pick(c, LLVMBuildFCmp(B, LLVMRealUNO, a, a, ""), a, m);
+  V m = pick(c, LLVMBuildFCmp(B, max ? LLVMRealOGT : LLVMRealOLT, a, b, ""), a, b);
+  if (never_nan(a)) return m;
+  if (c->t->arch == ARCH_X86_64) /* else the two selects are merged, and the instruction is not recognised */
+    m = intrinsic(c, "llvm.arithmetic.fence", 1, (Ty[]){LLVMTypeOf(m)}, 1, &m);
+  return pick(c, LLVMBuildFCmp(B, LLVMRealUNO, a, a, ""), a, m);
 }
 
 static V emit_fmod(Emit *c, DType t, V a, V b) {

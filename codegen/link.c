@@ -35,7 +35,7 @@ static const char *read_log(const LinkJob *j, const char *path) {
 }
 
 static int spawn_linker(const char *arguments, const char *log) {
-  static const char *const names[] = {"ld.lld-19", "ld.lld", "ld.lld-20", "ld.lld-21", "ld.lld-22"};
+  static const char *const names[] = {BURIN_LLD, "ld.lld-19", "ld.lld", "ld.lld-20", "ld.lld-21", "ld.lld-22"};
   char *argv[3] = {NULL, (char *)arguments, NULL};
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);

@@ -15,6 +15,10 @@ void burin_rt_parallel(const BurinOptions *o, BurinKernelFn kernel, void *const 
                        const int64_t *syms, int64_t n, int64_t min_chunk, char *scratch,
                        uint64_t scratch_stride);
 
+/* ops_fmod.c: C's fmod and fmodf; the latter is exact too. */
+double burin_rt_fmod(double a, double b);
+float burin_rt_fmodf(float a, float b);
+
 /* memory.c; burin_rt_copy allows overlap. */
 void burin_rt_copy(void *dst, const void *src, uint64_t bytes);
 void *burin_rt_memcpy(void *dst, const void *src, size_t n);

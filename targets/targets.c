@@ -43,7 +43,7 @@ static Arch host_arch(void) {
 
 /* Names in cpu.h are LLVM's, but for these. */
 static const char *llvm_feature(const char *name) {
-  static const char *const differ[][2] = {{"lahf", "sahf"}, {"asimd", "neon"}};
+  static const char *const differ[][2] = {{"lahf", "sahf"}, {"bmi1", "bmi"}, {"vfp4", "vfp4"}};
   for (size_t i = 0; i < sizeof differ / sizeof *differ; i++)
     if (strcmp(differ[i][0], name) == 0) return differ[i][1];
   return name;

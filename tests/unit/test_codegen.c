@@ -1,0 +1,280 @@
+/* Code generation: programs written as loop IR are compiled to a shared object, loaded, run, and compared with
+ * the interpreter, over element types, extents with and without tails, locals, guards and reductions. */
+#include <dlfcn.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "codegen/codegen.h"
+#include "runtime/abi.h"
+
+enum { MAX_IO = 8, MAX_SYMS = 8 };
+
+typedef struct Fix {
+  Arena *a;
+  Diag *d;
+  Model *m;
+  char dir[64];
+  int n;
+} Fix;
+
+static int setup(void **state) {
+  Fix *f = test_malloc(sizeof *f);
+  f->n = 0;
+  snprintf(f->dir, sizeof f->dir, "/tmp/burin_codegen_XXXXXX");
+  assert_non_null(mkdtemp(f->dir));
+  f->a = arena_new(0, NULL, NULL);
+  f->d = diag_new(f->a);
+  f->m = model_new(f->a, f->d);
+  *state = f;
+  return 0;
+}
+
+static int teardown(void **state) {
+  Fix *f = *state;
+  for (int i = 0; i < f->n; i++) unlink(arena_printf(f->a, "%s/m%d.so", f->dir, i));
+  rmdir(f->dir);
+  arena_free(f->a);
+  test_free(f);
+  return 0;
+}
+
+static void must(const Fix *f, bool ok, const char *text) {
+  if (ok) return;
+  diag_print(f->d, stderr);
+  fprintf(stderr, "%s\n", text);
+  fail();
+}
+
+static uint64_t next_random(uint64_t *s) {
+  *s = *s * 6364136223846793005u + 1442695040888963407u;
+  return *s >> 33;
+}
+
+/* Values in and around the range of the type; now and then a special one. */
+static void fill(uint64_t *seed, DType t, void *p, int64_t n) {
+  for (int64_t i = 0; i < n; i++) {
+    char *at = (char *)p + i * dtype_bytes(t);
+    const uint64_t r = next_random(seed);
+    if (dtype_is_float(t)) {
+      double v = ((double)(r % 20001) - 10000) / (r & 1 ? 1000 : 16);
+      if (r % 97 == 0) v = NAN;
+      if (r % 89 == 0) v = r & 2 ? INFINITY : -INFINITY;
+      if (r % 61 == 0) v *= 1e-6;
+      if (r % 67 == 0) v *= 1e9;
+      dtype_store_f(t, at, v);
+    } else {
+      dtype_store_i(t, at, t == DT_BOOL ? (int64_t)(r & 1) : (int64_t)r - (1 << 30));
+      if (r % 13 == 0) dtype_store_i(t, at, 0);
+      if (r % 31 == 0) dtype_store_i(t, at, -1);
+      if (r % 43 == 0) dtype_store_i(t, at, dtype_rows[t].cls == DC_SINT ? (int64_t)(UINT64_MAX << (dtype_rows[t].bits - 1)) : 1);
+    }
+  }
+}
+
+static bool close_enough(DType t, const void *a, const void *b, double tolerance) {
+  if (!dtype_is_float(t)) return dtype_load_i(t, a) == dtype_load_i(t, b);
+  const double x = dtype_load_f(t, a), y = dtype_load_f(t, b);
+  if (isnan(x) || isnan(y)) return isnan(x) && isnan(y);
+  return x == y || fabs(x - y) <= tolerance * (1 + fabs(x));
+}
+
+static BurinModel *compile(Fix *f, Module *m, const char *target, const char *text) {
+  Target native;
+  const Target *t = target ? target_find(target) : &native;
+  if (!target) assert_true(target_native(&native));
+  const CodegenOptions o = {.emit = EMIT_SHARED, .output = arena_printf(f->a, "%s/m%d.so", f->dir, f->n), .name = "m",
+                            .opt_level = 3, .jobs = 1};
+  CodegenStats stats;
+  must(f, codegen_write(m, t, &o, &stats), text);
+  f->n++;
+  void *lib = dlopen(o.output, RTLD_NOW | RTLD_LOCAL);
+  if (!lib) fprintf(stderr, "%s\n", dlerror());
+  assert_non_null(lib);
+  BurinModel *(*info)(void) = (BurinModel * (*)(void)) dlsym(lib, "m_info");
+  assert_non_null(info);
+  return info();
+}
+
+typedef struct Io {
+  void *data[MAX_IO];
+} Io;
+
+static int64_t size_of(Fix *f, const Expr *e, const int64_t *syms) {
+  for (int i = 0; i < expr_symbol_count(f->m->pool); i++) {
+    Symbol *s = expr_symbol(f->m->pool, i);
+    if (!s->runtime) e = expr_subst(f->m->pool, e, ex_sym(f->m->pool, s->name), ex_i64(f->m->pool, syms[i]));
+  }
+  e = expr_upper(f->m->pool, e, NULL);
+  int64_t n = -1;
+  assert_true(e && expr_is_const(e, &n));
+  return n;
+}
+
+/* Guard bytes around outputs must stay as they were. */
+enum { GUARD = 64 };
+static void *guarded(Fix *f, int64_t bytes) {
+  char *p = arena_alloc(f->a, (size_t)bytes + 2 * GUARD);
+  memset(p, 0x5a, (size_t)bytes + 2 * GUARD);
+  return p + GUARD;
+}
+static bool guards_ok(const void *data, int64_t bytes) {
+  const char *p = (const char *)data - GUARD;
+  for (int i = 0; i < GUARD; i++)
+    if (p[i] != 0x5a || p[GUARD + bytes + i] != 0x5a) return false;
+  return true;
+}
+
+static void compare(Fix *f, const Module *m, const Io *want, const Io *got, const int64_t *syms, double tolerance, const char *text) {
+  for (int i = 0; i < m->outputs.n; i++) {
+    const Buffer *b = &m->buffers.data[m->outputs.data[i]];
+    const int64_t n = size_of(f, b->count, syms);
+    const int bytes = dtype_bytes(b->dtype);
+    if (!guards_ok(got->data[i], n * bytes)) {
+      fprintf(stderr, "output %d: written outside\n%s\n", i, text);
+      fail();
+    }
+    for (int64_t k = 0; k < n; k++) {
+      const char *x = (char *)want->data[i] + k * bytes, *y = (char *)got->data[i] + k * bytes;
+      if (close_enough(b->dtype, x, y, tolerance)) continue;
+      fprintf(stderr, "output %d[%d]: interpreter %.9g, code %.9g\n%s\n", i, (int)k, dtype_load_f(b->dtype, x),
+              dtype_load_f(b->dtype, y), text);
+      fail();
+    }
+  }
+}
+
+/* Runs text on `target` (NULL: this machine) with the given symbol values, by symbol name order in the text. */
+static void check_on(Fix *f, const char *target, const char *text, int n_syms, const int64_t *values, double tolerance) {
+  f->m = model_new(f->a, f->d);
+  Module *m = module_parse(f->m, text, "test");
+  must(f, m != NULL, text);
+  must(f, module_verify(m, "test"), text);
+  int64_t syms[64] = {0};
+  for (int i = 0; i < n_syms; i++) syms[i] = values[i];
+  uint64_t seed = 7;
+  Io in, want, got;
+  for (int i = 0; i < m->inputs.n; i++) {
+    const Buffer *b = &m->buffers.data[m->inputs.data[i]];
+    const int64_t n = size_of(f, b->count, syms);
+    in.data[i] = (char *)arena_alloc(f->a, (size_t)(n * dtype_bytes(b->dtype)) + 256) + dtype_bytes(b->dtype); /* not aligned */
+    fill(&seed, b->dtype, in.data[i], n);
+  }
+  for (int i = 0; i < m->outputs.n; i++) {
+    const Buffer *b = &m->buffers.data[m->outputs.data[i]];
+    const int64_t bytes = size_of(f, b->count, syms) * dtype_bytes(b->dtype);
+    want.data[i] = guarded(f, bytes);
+    got.data[i] = guarded(f, bytes);
+  }
+  BurinModel *model = compile(f, m, target, text);
+  int64_t dims[64];
+  memcpy(dims, syms, sizeof dims);
+  must(f, module_interpret(m, (const void *const *)in.data, want.data, syms), text);
+  const uint64_t bytes = model->arena_size(dims, 1);
+  void *arena = aligned_alloc(64, bytes + 64);
+  const int32_t status = model->invoke((const void *const *)in.data, got.data, dims, arena, NULL);
+  free(arena);
+  assert_int_equal(status, BURIN_OK);
+  compare(f, m, &want, &got, syms, tolerance, arena_printf(f->a, "target %s\n%s", target ? target : "native", text));
+}
+
+static void check(Fix *f, const char *text) {
+  check_on(f, NULL, text, 0, NULL, 1e-5);
+  check_on(f, "x86-64-v3", text, 0, NULL, 1e-5);
+  check_on(f, "x86-64-v2", text, 0, NULL, 1e-4); /* no fused multiply-add */
+}
+
+/* ---- elementwise ---------------------------------------------------------------------------------------- */
+/* out[i] = expr over a, b (same type) and maybe a cast. */
+static const char *elementwise(Fix *f, DType in, DType out, const char *loop, int n, const char *expr) {
+  return arena_printf(f->a,
+                      "module {\n"
+                      "  b0 : %s[%d] = input 0\n  b1 : %s[%d] = input 1\n  b2 : %s[%d] = output 0\n"
+                      "  inputs b0, b1\n  outputs b2\n"
+                      "  kernel k {\n"
+                      "    param b0 : %s[%d] read align 1\n    param b1 : %s[%d] read align 1\n"
+                      "    param b2 : %s[%d] write align 1\n"
+                      "    for i in 0..%d%s {\n      b2[i] = %s\n    }\n  }\n"
+                      "  steps {\n    call k(b0, b1, b2)\n  }\n}\n",
+                      dtype_text(in), n, dtype_text(in), n, dtype_text(out), n, dtype_text(in), n, dtype_text(in), n,
+                      dtype_text(out), n, n, loop, expr);
+}
+
+static bool is_number(DType t) {
+  return t != DT_NONE && t != DT_STR && dtype_rows[t].cls != DC_COMPLEX;
+}
+
+static void test_arithmetic(void **state) {
+  static const char *const exprs[] = {"b0[i] + b1[i]", "b0[i] - b1[i]*b0[i]", "max(b0[i], b1[i])", "min(b0[i], b1[i])",
+                                      "select(b0[i] < b1[i], b1[i], b0[i])", "abs(b0[i])"};
+  Fix *f = *state;
+  for (int t = 1; t < DT_COUNT; t++) {
+    if (!is_number((DType)t) || t == DT_BOOL) continue;
+    for (int e = 0; e < 6; e++) check_on(f, NULL, elementwise(f, t, t, " vector", 37, exprs[e]), 0, NULL, 1e-6);
+    check_on(f, "x86-64-v2", elementwise(f, t, t, " vector", 37, "b0[i]*b1[i] + b0[i]"), 0, NULL, 1e-6);
+    check_on(f, "x86-64-v3", elementwise(f, t, t, " vector", 37, "b0[i]*b1[i] + b0[i]"), 0, NULL, 1e-6);
+  }
+}
+
+static void test_integer_division(void **state) {
+  static const char *const exprs[] = {"b0[i] / b1[i]", "rem(b0[i], b1[i])", "shl(b0[i], b1[i])", "shr(b0[i], b1[i])",
+                                      "(b0[i] & b1[i]) | not(b0[i])"};
+  static const DType types[] = {DT_I8, DT_U8, DT_I32, DT_U32, DT_I64, DT_U64, DT_I16};
+  Fix *f = *state;
+  for (int t = 0; t < 7; t++)
+    for (int e = 0; e < 5; e++) check_on(f, NULL, elementwise(f, types[t], types[t], " vector", 35, exprs[e]), 0, NULL, 0);
+}
+
+static void test_float_operations(void **state) {
+  static const char *const exprs[] = {"b0[i] / b1[i]", "rem(b0[i], b1[i])", "sqrt(b0[i])", "floor(b0[i])", "ceil(b0[i])",
+                                      "trunc(b0[i])", "rint(b0[i])", "exp(b0[i])", "tanh(b0[i])*b1[i]", "fma(b0[i], b1[i], b0[i])",
+                                      "select(isnan(b0[i]), b1[i], -b0[i])", "max(b0[i], 0)", "min(max(b0[i], 0), 6)", "erf(b0[i])",
+                                      "sigmoid(b0[i])", "pow(abs(b0[i]), b1[i])", "sin(b0[i])", "log(b0[i])"};
+  Fix *f = *state;
+  for (size_t e = 0; e < sizeof exprs / sizeof *exprs; e++) {
+    check(f, elementwise(f, DT_F32, DT_F32, " vector", 53, exprs[e]));
+    check_on(f, NULL, elementwise(f, DT_F64, DT_F64, " vector", 21, exprs[e]), 0, NULL, 1e-9);
+    check_on(f, NULL, elementwise(f, DT_F16, DT_F16, " vector", 21, exprs[e]), 0, NULL, 1e-2);
+  }
+}
+
+static void test_casts(void **state) {
+  Fix *f = *state;
+  for (int a = 1; a < DT_COUNT; a++)
+    for (int b = 1; b < DT_COUNT; b++) {
+      if (!is_number((DType)a) || !is_number((DType)b) || a == b) continue;
+      const char *const cast = arena_printf(f->a, "cast<%s>(b0[i])", dtype_text((DType)b));
+      const char *const sat = arena_printf(f->a, "sat<%s>(b0[i])", dtype_text((DType)b));
+      check_on(f, (a + b) % 3 ? NULL : "x86-64-v2", elementwise(f, a, b, " vector", 41, cast), 0, NULL, 1e-6);
+      if ((a * 7 + b) % 3 == 0) check_on(f, NULL, elementwise(f, a, b, " vector", 41, sat), 0, NULL, 1e-6);
+    }
+}
+
+static void test_extents(void **state) {
+  static const int sizes[] = {1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 100, 127, 128, 129, 256, 300, 1000};
+  Fix *f = *state;
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    check(f, elementwise(f, DT_F32, DT_F32, " vector", sizes[i], "b0[i] + b1[i]"));
+    check(f, elementwise(f, DT_U8, DT_U8, " vector", sizes[i], "max(b0[i], b1[i])"));
+    check_on(f, NULL, elementwise(f, DT_F32, DT_F32, "", sizes[i], "b0[i] * b1[i]"), 0, NULL, 0);
+    check_on(f, NULL, elementwise(f, DT_F32, DT_F32, " parallel", sizes[i], "b0[i] * b1[i]"), 0, NULL, 0);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(test_extents, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_arithmetic, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_integer_division, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_float_operations, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_casts, setup, teardown),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
