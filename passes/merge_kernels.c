@@ -120,24 +120,40 @@ static bool same(const Digest *x, const Digest *y) {
   return x->hash == y->hash && x->n == y->n && memcmp(x->words, y->words, (size_t)x->n * sizeof *x->words) == 0;
 }
 
-typedef struct Merge {
-  Module *m;
-  const Digest *digests; /* by old position */
-  Kernel **old;
-  int n;
-  Vec(Kernel *) used;
-  Arena *a;
-} Merge;
+/* Open-addressing table of positions + 1; only looked up, never walked. */
+typedef struct Table {
+  int *slot;
+  unsigned mask;
+} Table;
 
-static Kernel *merged(const Merge *g, Kernel *k) {
-  for (int i = 0; i < g->n; i++)
-    if (g->old[i] == k) return g->digests[i].same;
-  return k;
+static Table table_new(Arena *a, int n) {
+  unsigned cap = 16;
+  while (cap < 2u * (unsigned)n) cap *= 2;
+  return (Table){ARENA_ARRAY(a, int, cap), cap - 1};
 }
 
-static void redirect(Merge *g, Step *s) {
+typedef struct Merge {
+  const Digest *digests; /* by old position */
+  Kernel **old;
+  Table by_digest, by_kernel;
+} Merge;
+
+static int *digest_slot(const Merge *g, const Digest *d) {
+  unsigned i = (unsigned)d->hash & g->by_digest.mask;
+  while (g->by_digest.slot[i] && !same(&g->digests[g->by_digest.slot[i] - 1], d)) i = (i + 1) & g->by_digest.mask;
+  return &g->by_digest.slot[i];
+}
+
+static int *kernel_slot(const Merge *g, const Kernel *k) {
+  unsigned i = (unsigned)(((uintptr_t)k >> 4) * 2654435769u) & g->by_kernel.mask;
+  while (g->by_kernel.slot[i] && g->old[g->by_kernel.slot[i] - 1] != k) i = (i + 1) & g->by_kernel.mask;
+  return &g->by_kernel.slot[i];
+}
+
+static void redirect(const Merge *g, Step *s) {
   for (; s; s = s->next) {
-    if (s->kind == STEP_KERNEL) s->kernel = merged(g, s->kernel);
+    const int at = s->kind == STEP_KERNEL ? *kernel_slot(g, s->kernel) : 0;
+    if (at) s->kernel = g->digests[at - 1].same;
     redirect(g, s->body);
     redirect(g, s->otherwise);
   }
@@ -146,16 +162,20 @@ static void redirect(Merge *g, Step *s) {
 bool pass_merge_kernels(PassCtx *c) {
   Module *m = c->module;
   const int n = m->kernels.n;
-  Digest *d = ARENA_ARRAY(c->scratch, Digest, n + 1);
-  Merge g = {.m = m, .digests = d, .n = n, .a = c->scratch};
+  if (n == 0) return true;
+  Digest *d = ARENA_ARRAY(c->scratch, Digest, n);
+  Merge g = {.digests = d, .by_digest = table_new(c->scratch, n), .by_kernel = table_new(c->scratch, n)};
   g.old = arena_dup(c->scratch, m->kernels.data, (size_t)n * sizeof *g.old);
   m->kernels.n = 0;
   for (int i = 0; i < n; i++) {
     d[i] = digest_of(c, g.old[i]);
-    d[i].same = g.old[i];
-    for (int j = 0; j < i && d[i].same == g.old[i]; j++)
-      if (d[j].same == g.old[j] && same(&d[i], &d[j])) d[i].same = g.old[j];
-    if (d[i].same == g.old[i]) m->kernels.data[m->kernels.n++] = g.old[i];
+    int *slot = digest_slot(&g, &d[i]);
+    if (!*slot) {
+      *slot = i + 1;
+      m->kernels.data[m->kernels.n++] = g.old[i];
+    }
+    d[i].same = g.old[*slot - 1];
+    *kernel_slot(&g, g.old[i]) = i + 1;
   }
   if (m->kernels.n == n) return true;
   c->changed = true;

@@ -206,7 +206,9 @@ static const Expr *place_classes(Planner *p, const Expr **offset, int64_t *lower
 
 /* Takes the plan across all formulas where it is better than that of the classes, which has simpler offsets. */
 static const Expr *place_across(Planner *p, const Expr **offset, const Expr *classes) {
+  enum { MOST = 5000 }; /* its work grows with the square */
   const int n = p->blocks.n;
+  if (n > MOST) return classes;
   SymBlock *s = ARENA_ARRAY(p->a, SymBlock, n + 1);
   for (int i = 0; i < n; i++) s[i] = (SymBlock){p->blocks.data[i].bytes, p->blocks.data[i].start, p->blocks.data[i].end, NULL};
   const double simple = plan_score(p->p, p->a, classes, s, n);

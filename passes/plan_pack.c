@@ -8,6 +8,10 @@ typedef struct Span {
   int64_t lo, hi;
 } Span;
 
+typedef struct Start {
+  int start, i;
+} Start;
+
 typedef struct Packer {
   Arena *a;
   PackItem *items;
@@ -23,20 +27,63 @@ typedef struct Packer {
   int64_t total;
 } Packer;
 
-static bool meet(const PackItem *x, const PackItem *y) { return x->start <= y->end && y->start <= x->end; }
+enum { MOST_MEETINGS = 10000000 }; /* more: hostile, not worth packing */
 
-static void find_near(Packer *p) {
+static int by_start(const void *x, const void *y) {
+  const Start *a = x, *b = y;
+  return a->start != b->start ? (a->start < b->start ? -1 : 1) : a->i - b->i;
+}
+
+/* Goes forward in time with the list of items that are alive; calls `found` for every two that meet. */
+static bool each_meeting(Packer *p, void (*found)(Packer *p, int i, int j)) {
+  Start *s = ARENA_ARRAY(p->a, Start, p->n + 1);
+  int *alive = ARENA_ARRAY(p->a, int, p->n + 1), n = 0, starts = 0;
+  int64_t meetings = 0;
+  for (int i = 0; i < p->n; i++)
+    if (p->items[i].size > 0) s[starts++] = (Start){p->items[i].start, i};
+  qsort(s, (size_t)starts, sizeof *s, by_start);
+  for (int k = 0; k < starts; k++) {
+    int kept = 0;
+    for (int m = 0; m < n; m++)
+      if (p->items[alive[m]].end >= s[k].start) alive[kept++] = alive[m];
+    n = kept;
+    if ((meetings += n) > MOST_MEETINGS) return false;
+    for (int m = 0; m < n; m++) found(p, s[k].i, alive[m]);
+    alive[n++] = s[k].i;
+  }
+  return true;
+}
+
+static void count_meeting(Packer *p, int i, int j) {
+  p->n_near[i]++;
+  p->n_near[j]++;
+}
+
+static void note_meeting(Packer *p, int i, int j) {
+  p->near[i][p->n_near[i]++] = j;
+  p->near[j][p->n_near[j]++] = i;
+}
+
+static bool find_near(Packer *p) {
   p->near = ARENA_ARRAY(p->a, int *, p->n + 1);
   p->n_near = ARENA_ARRAY(p->a, int, p->n + 1);
-  int *tmp = ARENA_ARRAY(p->a, int, p->n + 1);
+  if (!each_meeting(p, count_meeting)) return false;
   for (int i = 0; i < p->n; i++) {
-    int n = 0;
-    for (int j = 0; j < p->n; j++)
-      if (j != i && p->items[j].size > 0 && meet(&p->items[i], &p->items[j])) tmp[n++] = j;
-    p->near[i] = arena_dup(p->a, tmp, (size_t)n * sizeof *tmp);
-    p->n_near[i] = n;
-    p->visits += n + 4;
+    p->near[i] = ARENA_ARRAY(p->a, int, p->n_near[i] + 1);
+    p->visits += p->n_near[i] + 4;
+    p->n_near[i] = 0;
   }
+  return each_meeting(p, note_meeting);
+}
+
+/* One behind the other. */
+static int64_t lay_out(PackItem *items, int n) {
+  int64_t end = 0;
+  for (int i = 0; i < n; i++) {
+    items[i].offset = end;
+    end += items[i].size;
+  }
+  return end;
 }
 
 static int by_lo(const void *x, const void *y) {
@@ -177,7 +224,7 @@ int64_t pack_lower_bound(Arena *scratch, const PackItem *items, int n) {
 int64_t pack_items(Arena *scratch, PackItem *items, int n) {
   if (n == 0) return 0;
   Packer p = {.a = scratch, .items = items, .n = n, .total = INT64_MAX};
-  find_near(&p);
+  if (!find_near(&p)) return lay_out(items, n);
   p.spans = ARENA_ARRAY(scratch, Span, n);
   p.offset = ARENA_ARRAY(scratch, int64_t, n);
   p.placed = ARENA_ARRAY(scratch, bool, n);
