@@ -107,7 +107,8 @@ const Expr *ex_ceildiv(ExprPool *p, const Expr *a, int64_t b);
 /* ---- questions -------------------------------------------------------------------------------- */
 bool expr_is_const(const Expr *e, int64_t *v);            /* integer or bool constant */
 static inline bool expr_is_i64(const Expr *e, int64_t v) { int64_t k; return expr_is_const(e, &k) && k == v; }
-bool expr_range(ExprPool *p, const Expr *e, int64_t *lo, int64_t *hi); /* of an i64 expression; INT64_MIN/MAX: unknown */
+/* Of an integer expression; INT64_MIN / INT64_MAX: that side is unknown. False when both are. */
+bool expr_range(ExprPool *p, const Expr *e, int64_t *lo, int64_t *hi);
 bool expr_uses_var(const Expr *e, int var_id);
 bool expr_uses_buffer(const Expr *e, int buffer);
 /* e = coeff*var + rest with rest free of var, coeff free of var; false when not affine in var. */

@@ -176,5 +176,5 @@ bool expr_range(ExprPool *p, const Expr *e, int64_t *lo, int64_t *hi) {
   const Range r = e->dtype == DT_I64 || range_type(e->dtype).lo != INT64_MIN ? range_of(e) : full;
   if (lo) *lo = r.lo;
   if (hi) *hi = r.hi;
-  return r.lo != INT64_MIN && r.hi != INT64_MAX;
+  return r.lo != INT64_MIN || r.hi != INT64_MAX;
 }

@@ -1,11 +1,14 @@
 /* Arenas, growable arrays, text buffers, diagnostics. */
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
+
 #include <stdlib.h>
 #include <string.h>
+
 #include "ir/diag.h"
 
 static void test_alloc(void **state) {

@@ -1,11 +1,14 @@
 /* Expressions: canonical forms, index rules, text, and random trees against a direct evaluation. */
-#include <cmocka.h>
-#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
+
+#include <math.h>
 #include <string.h>
+
 #include "ir/expr.h"
 
 typedef struct Fixture {

@@ -1,12 +1,15 @@
 /* Bounds of the lowered math rows: a sweep over all floats against the double functions of libm. */
-#include <cmocka.h>
-#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
+
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
 #include "ir/expr.h"
 
 typedef struct Fixture {
