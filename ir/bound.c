@@ -1,5 +1,5 @@
-/* Upper bounds of sizes: symbols that get their value only while the program runs are replaced by their
- * bounds. Follows the sign of each use, so that n - k is bounded with the smallest k. */
+/* Upper bounds of sizes: symbols that get their value only while the program runs are replaced by
+ * their bounds. Follows the sign of each use, so that n - k is bounded with the smallest k. */
 #include "ir/loop.h"
 
 typedef struct Bound {
@@ -62,7 +62,8 @@ static const Expr *bound_of(Bound *b, const Expr *e, bool up) {
     case EX_sub: return ex_sub(b->p, bound_of(b, e->a[0], up), bound_of(b, e->a[1], !up));
     case EX_add:
     case EX_min:
-    case EX_max: return ex_op(b->p, e->op, bound_of(b, e->a[0], up), bound_of(b, e->a[1], up), NULL);
+    case EX_max:
+      return ex_op(b->p, e->op, bound_of(b, e->a[0], up), bound_of(b, e->a[1], up), NULL);
     case EX_floordiv:
     case EX_div:
       if (is_runtime_free(b, e->a[1]) && non_negative(b, e->a[1]))

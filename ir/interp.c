@@ -1,11 +1,11 @@
-/* Interpreter of whole programs: runs the steps of a module in order. When the memory planner has run,
- * arena buffers lie at their planned offsets, so that a wrong plan shows as wrong results; before that
- * each has memory of its own. Fresh memory is all ones: NaN, -1. */
+/* Interpreter of whole programs: runs the steps of a module in order. When the memory planner has
+ * run, arena buffers lie at their planned offsets, so that a wrong plan shows as wrong results;
+ * before that each has memory of its own. Fresh memory is all ones: NaN, -1. */
 #include "ir/interp.h"
-#include "ir/op.h"
-#include "runtime/abi.h"
 #include <inttypes.h>
 #include <string.h>
+#include "ir/op.h"
+#include "runtime/abi.h"
 
 typedef struct Mem {
   char *data;
@@ -24,14 +24,17 @@ typedef struct Run {
 
 static bool run_steps(Run *r, const Step *s);
 
-static int64_t value_of(const Run *r, const Expr *e) { return interp_sym_expr(r->m->model->pool, e, r->syms); }
+static int64_t value_of(const Run *r, const Expr *e) {
+  return interp_sym_expr(r->m->model->pool, e, r->syms);
+}
 
 static bool upper_of(const Run *r, const Expr *e, const char *name, int64_t *out) {
   int missing = -1;
   const Expr *u = expr_upper(r->m->model->pool, e, &missing);
   if (!u)
     return diag_error(r->m->model->diag, &(Loc){.node = -1, .node_name = name}, ERR_DYNAMIC,
-                      "size depends on %s, which has no bound", expr_symbol(r->m->model->pool, missing)->name);
+                      "size depends on %s, which has no bound",
+                      expr_symbol(r->m->model->pool, missing)->name);
   *out = value_of(r, u);
   return true;
 }
@@ -42,7 +45,8 @@ static Mem fresh(Run *r, int64_t bytes) {
   return mem;
 }
 
-static bool place_buffer(Run *r, const Buffer *b, Mem arena, const void *const *ins, void *const *outs) {
+static bool place_buffer(Run *r, const Buffer *b, Mem arena, const void *const *ins,
+                         void *const *outs) {
   int64_t count = 0;
   if (!upper_of(r, b->count, b->name, &count)) return false;
   const int64_t bytes = count * dtype_bytes(b->dtype);
@@ -50,7 +54,9 @@ static bool place_buffer(Run *r, const Buffer *b, Mem arena, const void *const *
   switch (b->kind) {
     case BUF_INPUT: *mem = (Mem){(char *)ins[b->index], bytes}; break;
     case BUF_OUTPUT: *mem = (Mem){(char *)outs[b->index], bytes}; break;
-    case BUF_WEIGHT: *mem = (Mem){(char *)b->data->data, b->data->count * dtype_bytes(b->dtype)}; break;
+    case BUF_WEIGHT:
+      *mem = (Mem){(char *)b->data->data, b->data->count * dtype_bytes(b->dtype)};
+      break;
     case BUF_VIEW: break;
     case BUF_ARENA:
       if (!arena.data || !b->offset) {
@@ -78,7 +84,8 @@ static Mem mem_at(Run *r, int id, const Expr *offset, int depth) {
   if (!mem.data) return mem;
   const int64_t skip = offset ? value_of(r, offset) * dtype_bytes(b->dtype) : 0;
   if (skip < 0 || skip > mem.bytes) {
-    diag_internal(d, NULL, "buffer b%d: offset %" PRId64 " of %" PRId64 " bytes", id, skip, mem.bytes);
+    diag_internal(d, NULL, "buffer b%d: offset %" PRId64 " of %" PRId64 " bytes", id, skip,
+                  mem.bytes);
     return (Mem){0};
   }
   return (Mem){mem.data + skip, mem.bytes - skip};
@@ -86,7 +93,8 @@ static Mem mem_at(Run *r, int id, const Expr *offset, int depth) {
 
 static Mem mem_ref(Run *r, const BufRef *ref) { return mem_at(r, ref->buffer, ref->offset, 0); }
 
-/* ---- kernels -------------------------------------------------------------------------------------- */
+/* ---- kernels
+ * -------------------------------------------------------------------------------------- */
 static KernelProgram *program_of(Run *r, const Kernel *k) {
   for (int i = 0; i < r->m->kernels.n; i++) {
     if (r->m->kernels.data[i] != k) continue;
@@ -111,9 +119,11 @@ static bool run_kernel(Run *r, const Step *s) {
   int64_t *bytes = ARENA_ARRAY(r->a, int64_t, k->params.n + 1);
   for (int i = 0, arg = 0, slot = 0; i < k->params.n; i++) {
     const Param *q = &k->params.data[i];
-    if (!q->scratch && arg >= s->n_args) return diag_internal(r->m->model->diag, s->loc, "call of %s lacks arguments", k->name);
-    const Mem mem = q->scratch ? scratch_mem(r, slot++, value_of(r, q->count) * dtype_bytes(q->dtype))
-                               : mem_ref(r, &s->args[arg++]);
+    if (!q->scratch && arg >= s->n_args)
+      return diag_internal(r->m->model->diag, s->loc, "call of %s lacks arguments", k->name);
+    const Mem mem = q->scratch
+                        ? scratch_mem(r, slot++, value_of(r, q->count) * dtype_bytes(q->dtype))
+                        : mem_ref(r, &s->args[arg++]);
     if (!mem.data) return false;
     data[i] = mem.data;
     bytes[i] = mem.bytes;
@@ -122,7 +132,8 @@ static bool run_kernel(Run *r, const Step *s) {
   return interp_run(p, &env, bytes);
 }
 
-/* ---- runtime functions -------------------------------------------------------------------------------- */
+/* ---- runtime functions
+ * -------------------------------------------------------------------------------- */
 static bool make_tensor(Run *r, const TensorRef *t, RtTensor *out) {
   *out = (RtTensor){.dtype = dtype_rows[t->dtype].onnx, .rank = t->rank};
   if (t->buf.buffer < 0) return true;
@@ -132,7 +143,8 @@ static bool make_tensor(Run *r, const TensorRef *t, RtTensor *out) {
   int64_t bytes = dtype_bytes(t->dtype);
   for (int i = 0; i < t->rank; i++) bytes *= out->dims[i] = value_of(r, t->dims[i]);
   if (mem.data && bytes > mem.bytes)
-    return diag_internal(r->m->model->diag, NULL, "tensor of %" PRId64 " bytes in a buffer of %" PRId64, bytes, mem.bytes);
+    return diag_internal(r->m->model->diag, NULL,
+                         "tensor of %" PRId64 " bytes in a buffer of %" PRId64, bytes, mem.bytes);
   return mem.data != NULL;
 }
 
@@ -145,7 +157,8 @@ static void take_dims(Run *r, const TensorRef *t, const RtTensor *got) {
 
 static bool run_extern(Run *r, const Step *s) {
   Diag *d = r->m->model->diag;
-  RtTensor *in = ARENA_ARRAY(r->a, RtTensor, s->n_ins + 1), *out = ARENA_ARRAY(r->a, RtTensor, s->n_outs + 1);
+  RtTensor *in = ARENA_ARRAY(r->a, RtTensor, s->n_ins + 1),
+           *out = ARENA_ARRAY(r->a, RtTensor, s->n_outs + 1);
   for (int i = 0; i < s->n_ins; i++)
     if (!make_tensor(r, &s->ins[i], &in[i])) return false;
   for (int i = 0; i < s->n_outs; i++)
@@ -153,18 +166,23 @@ static bool run_extern(Run *r, const Step *s) {
   const Mem scratch = s->scratch < 0 ? (Mem){0} : mem_at(r, s->scratch, NULL, 0);
   if (!s->ext || !s->ext->fn) return diag_internal(d, s->loc, "runtime function is not linked in");
   const int32_t rc = ((RtOpFn)s->ext->fn)(in, s->n_ins, out, s->n_outs, s->words, scratch.data);
-  if (rc != BURIN_OK) return diag_error(d, s->loc, ERR_VALUE, "%s failed with status %d", s->ext->symbol, rc);
+  if (rc != BURIN_OK)
+    return diag_error(d, s->loc, ERR_VALUE, "%s failed with status %d", s->ext->symbol, rc);
   for (int i = 0; i < s->n_outs; i++) take_dims(r, &s->outs[i], &out[i]);
   return true;
 }
 
-/* ---- control ------------------------------------------------------------------------------------------- */
+/* ---- control
+ * ------------------------------------------------------------------------------------------- */
 static bool run_copy(Run *r, const Step *s) {
   const Mem from = mem_ref(r, &s->src), to = mem_ref(r, &s->dst);
   if (!from.data || !to.data) return false;
-  const int64_t bytes = value_of(r, s->count) * dtype_bytes(r->m->buffers.data[s->src.buffer].dtype);
+  const int64_t bytes =
+      value_of(r, s->count) * dtype_bytes(r->m->buffers.data[s->src.buffer].dtype);
   if (bytes < 0 || bytes > from.bytes || bytes > to.bytes)
-    return diag_internal(r->m->model->diag, s->loc, "copy of %" PRId64 " bytes from %" PRId64 " to %" PRId64, bytes, from.bytes, to.bytes);
+    return diag_internal(r->m->model->diag, s->loc,
+                         "copy of %" PRId64 " bytes from %" PRId64 " to %" PRId64, bytes,
+                         from.bytes, to.bytes);
   memmove(to.data, from.data, (size_t)bytes);
   return true;
 }
@@ -174,7 +192,8 @@ static bool read_int(Run *r, const BufRef *ref, int64_t *v) {
   const Mem mem = mem_ref(r, ref);
   if (!mem.data) return false;
   const DType t = r->m->buffers.data[ref->buffer].dtype;
-  if (mem.bytes < dtype_bytes(t)) return diag_internal(r->m->model->diag, NULL, "read of an empty buffer b%d", ref->buffer);
+  if (mem.bytes < dtype_bytes(t))
+    return diag_internal(r->m->model->diag, NULL, "read of an empty buffer b%d", ref->buffer);
   *v = dtype_is_float(t) ? (int64_t)dtype_load_f(t, mem.data) : dtype_load_i(t, mem.data);
   return true;
 }
@@ -199,10 +218,13 @@ static bool run_loop(Run *r, const Step *s) {
 
 static bool run_sym(Run *r, const Step *s) {
   int64_t v = 0;
-  if (s->src.buffer < 0) v = value_of(r, s->value);
-  else if (!read_int(r, &s->src, &v)) return false;
+  if (s->src.buffer < 0)
+    v = value_of(r, s->value);
+  else if (!read_int(r, &s->src, &v))
+    return false;
   if ((s->lo && v < value_of(r, s->lo)) || (s->hi && v > value_of(r, s->hi)))
-    return diag_error(r->m->model->diag, s->loc, ERR_VALUE, "%s is %" PRId64 ", outside of its bounds",
+    return diag_error(r->m->model->diag, s->loc, ERR_VALUE,
+                      "%s is %" PRId64 ", outside of its bounds",
                       expr_symbol(r->m->model->pool, s->sym)->name, v);
   r->syms[s->sym] = v;
   return true;
@@ -241,7 +263,8 @@ static int count_scratch(const Module *m) {
   int most = 0;
   for (int i = 0; i < m->kernels.n; i++) {
     int n = 0;
-    for (int j = 0; j < m->kernels.data[i]->params.n; j++) n += m->kernels.data[i]->params.data[j].scratch;
+    for (int j = 0; j < m->kernels.data[i]->params.n; j++)
+      n += m->kernels.data[i]->params.data[j].scratch;
     if (n > most) most = n;
   }
   return most;

@@ -1,5 +1,6 @@
 /* Internal to the interpreter: a kernel compiled to register code, and running it. Every distinct
- * expression gets a register; what does not depend on a loop's variable is computed before the loop. */
+ * expression gets a register; what does not depend on a loop's variable is computed before the
+ * loop. */
 #pragma once
 #include "ir/loop.h"
 
@@ -20,7 +21,14 @@ typedef enum InsOp {
   IN_NEXT,    /* d++; jumps to `to` while d < c */
   IN_JUMP,    /* to `to` */
   IN_JUMP_IF_NOT, /* a */
-  IN_ADD_I64, IN_MUL_I64, IN_LT_I64, IN_LE_I64, IN_ADD_F32, IN_SUB_F32, IN_MUL_F32, IN_FMA_F32, /* hot ones */
+  IN_ADD_I64,
+  IN_MUL_I64,
+  IN_LT_I64,
+  IN_LE_I64,
+  IN_ADD_F32,
+  IN_SUB_F32,
+  IN_MUL_F32,
+  IN_FMA_F32, /* hot ones */
 } InsOp;
 
 typedef struct Ins {

@@ -1,10 +1,11 @@
-/* Interpreter, first half: a kernel becomes register code. Expressions are hash-consed, so a map from
- * expression to register gives sharing; scopes say how long a register is valid: loads and reads of locals
- * for one statement, everything else to the end of its block. Loop-invariant arithmetic is emitted before
- * the loop; loads never move, so that an out-of-range access is reported only where it would happen. */
-#include "ir/interp.h"
+/* Interpreter, first half: a kernel becomes register code. Expressions are hash-consed, so a map
+ * from expression to register gives sharing; scopes say how long a register is valid: loads and
+ * reads of locals for one statement, everything else to the end of its block. Loop-invariant
+ * arithmetic is emitted before the loop; loads never move, so that an out-of-range access is
+ * reported only where it would happen. */
 #include <math.h>
 #include <string.h>
+#include "ir/interp.h"
 
 typedef struct Entry {
   const Expr *e;
@@ -33,7 +34,8 @@ typedef struct Comp {
   bool ok;
 } Comp;
 
-/* ---- the map ------------------------------------------------------------------------------------ */
+/* ---- the map ------------------------------------------------------------------------------------
+ */
 static Entry *slot_in(Entry *map, int cap, const Expr *e) {
   unsigned h = e->uid * 2654435769u;
   for (int i = (int)(h & (unsigned)(cap - 1));; i = (i + 1) & (cap - 1))
@@ -71,7 +73,9 @@ static void bind_at(Comp *c, int scope, const Expr *e, int reg) {
   vec_push(c->a, &c->scopes.data[scope].keys, e);
 }
 
-static bool is_volatile(const Expr *e) { return e->flags & (EXF_LOAD | EXF_LOCAL | EXF_REDUCE | EXF_HOLE); }
+static bool is_volatile(const Expr *e) {
+  return e->flags & (EXF_LOAD | EXF_LOCAL | EXF_REDUCE | EXF_HOLE);
+}
 
 /* Arithmetic of a statement outlives it: it stands in the block. */
 static void bind(Comp *c, const Expr *e, int reg) {
@@ -99,7 +103,8 @@ static int var_reg(const Comp *c, int id) {
   return -1;
 }
 
-/* ---- expressions ---------------------------------------------------------------------------------- */
+/* ---- expressions
+ * ---------------------------------------------------------------------------------- */
 static int expr_reg(Comp *c, const Expr *e);
 
 static Scalar const_scalar(const Expr *e) {
@@ -120,7 +125,8 @@ static int reg_leaf(Comp *c, const Expr *e) {
 
 static int fail(Comp *c, const char *what, int id) {
   if (c->ok)
-    diag_internal(c->p->m->model->diag, c->p->k->loc, "interpreter: kernel %s: %s %d", c->p->k->name, what, id);
+    diag_internal(c->p->m->model->diag, c->p->k->loc, "interpreter: kernel %s: %s %d",
+                  c->p->k->name, what, id);
   c->ok = false;
   return 0;
 }
@@ -152,7 +158,13 @@ static const ExprOp reduce_ops[] = {EX_add, EX_mul, EX_min, EX_max, EX_and, EX_o
 
 static void emit_combine(Comp *c, ReduceKind kind, DType t, int d, int a, int b) {
   const bool sum = kind == RED_SUM && t == DT_F32;
-  emit(c, (Ins){.op = sum ? IN_ADD_F32 : IN_OP, .dt = t, .sop = reduce_ops[kind], .d = d, .a = a, .b = b, .c = b});
+  emit(c, (Ins){.op = sum ? IN_ADD_F32 : IN_OP,
+                .dt = t,
+                .sop = reduce_ops[kind],
+                .d = d,
+                .a = a,
+                .b = b,
+                .c = b});
 }
 
 static bool ready(Comp *c, const Expr *e);
@@ -235,7 +247,12 @@ static int reg_access(Comp *c, const Expr *e) {
 static int reg_op(Comp *c, const Expr *e) {
   int r[3] = {0, 0, 0};
   for (int i = 0; i < e->nargs; i++) r[i] = expr_reg(c, e->a[i]);
-  Ins n = {.op = (uint8_t)fast_op(e), .sop = e->op, .dt = e->a[e->op == EX_select ? 1 : 0]->dtype, .a = r[0], .b = r[1], .c = r[2]};
+  Ins n = {.op = (uint8_t)fast_op(e),
+           .sop = e->op,
+           .dt = e->a[e->op == EX_select ? 1 : 0]->dtype,
+           .a = r[0],
+           .b = r[1],
+           .c = r[2]};
   if (e->op == EX_cast || e->op == EX_sat || e->op == EX_bits) {
     n.op = e->op == EX_cast ? IN_CAST : e->op == EX_sat ? IN_SAT : IN_BITS;
     n.dt2 = e->a[0]->dtype;
@@ -267,10 +284,12 @@ static int expr_reg(Comp *c, const Expr *e) {
   return r;
 }
 
-/* ---- statements ------------------------------------------------------------------------------------ */
+/* ---- statements
+ * ------------------------------------------------------------------------------------ */
 static void hoist_block(Comp *c, const Stmt *s) {
   for (; s; s = s->next) {
-    const Expr *range[2] = {s->var ? var_lo(c, s->var->id) : NULL, s->var ? expr_var_extent(c->pool, s->var->id) : NULL};
+    const Expr *range[2] = {s->var ? var_lo(c, s->var->id) : NULL,
+                            s->var ? expr_var_extent(c->pool, s->var->id) : NULL};
     const Expr *es[] = {range[0], range[1], s->cond, s->index, s->value};
     for (int i = 0; i < 5; i++)
       if (es[i] && hoist(c, es[i])) expr_reg(c, es[i]);
@@ -316,7 +335,8 @@ static void compile_write(Comp *c, const Stmt *s) {
     fail(c, "write to unknown buffer or local", s->id);
     return;
   }
-  const DType t = s->kind == ST_STORE ? c->p->k->params.data[s->id].dtype : c->p->k->locals.data[s->id].dtype;
+  const DType t =
+      s->kind == ST_STORE ? c->p->k->params.data[s->id].dtype : c->p->k->locals.data[s->id].dtype;
   const int index = expr_reg(c, s->index);
   int value = expr_reg(c, s->value);
   if (s->kind == ST_ACC) {
@@ -325,7 +345,11 @@ static void compile_write(Comp *c, const Stmt *s) {
     emit_combine(c, s->reduce, t, sum, old, value);
     value = sum;
   }
-  emit(c, (Ins){.op = s->kind == ST_STORE ? IN_STORE : IN_SET, .dt = t, .d = s->id, .a = index, .b = value});
+  emit(c, (Ins){.op = s->kind == ST_STORE ? IN_STORE : IN_SET,
+                .dt = t,
+                .d = s->id,
+                .a = index,
+                .b = value});
 }
 
 static void compile_stmt(Comp *c, const Stmt *s) {

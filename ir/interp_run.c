@@ -1,11 +1,13 @@
-/* Interpreter, second half: runs register code. Every access to a buffer or local is checked; a failed
- * check is an internal error that names kernel, buffer and index. */
-#include "ir/interp.h"
+/* Interpreter, second half: runs register code. Every access to a buffer or local is checked; a
+ * failed check is an internal error that names kernel, buffer and index. */
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
+#include "ir/interp.h"
 
-static Scalar sym_value(void *user, int id) { return (Scalar){.i = user ? ((const int64_t *)user)[id] : 0}; }
+static Scalar sym_value(void *user, int id) {
+  return (Scalar){.i = user ? ((const int64_t *)user)[id] : 0};
+}
 
 int64_t interp_sym_expr(const ExprPool *p, const Expr *e, const int64_t *syms) {
   int64_t k = 0;
@@ -14,9 +16,11 @@ int64_t interp_sym_expr(const ExprPool *p, const Expr *e, const int64_t *syms) {
   return expr_eval(p, e, &env).i;
 }
 
-static bool access_error(const KernelProgram *p, const char *what, const char *name, int id, int64_t i, int64_t n) {
-  return diag_internal(p->m->model->diag, p->k->loc, "kernel %s: %s %d (%s) at index %" PRId64 " of %" PRId64,
-                       p->k->name, what, id, name ? name : "", i, n);
+static bool access_error(const KernelProgram *p, const char *what, const char *name, int id,
+                         int64_t i, int64_t n) {
+  return diag_internal(p->m->model->diag, p->k->loc,
+                       "kernel %s: %s %d (%s) at index %" PRId64 " of %" PRId64, p->k->name, what,
+                       id, name ? name : "", i, n);
 }
 
 static bool buffer_error(const KernelProgram *p, const char *what, int b, int64_t i) {
@@ -28,7 +32,8 @@ static bool local_error(const KernelProgram *p, const char *what, int l, int64_t
 }
 
 static Scalar load(DType t, const char *at) {
-  return dtype_is_float(t) ? (Scalar){.f = dtype_load_f(t, at)} : (Scalar){.i = dtype_load_i(t, at)};
+  return dtype_is_float(t) ? (Scalar){.f = dtype_load_f(t, at)}
+                           : (Scalar){.i = dtype_load_i(t, at)};
 }
 
 static void store(DType t, char *at, Scalar v) {
@@ -50,7 +55,9 @@ static Scalar reinterpret(DType to, DType from, Scalar v) {
 
 static inline bool outside(int64_t i, int64_t n) { return (uint64_t)i >= (uint64_t)n; }
 
-static inline int64_t wrap_add(int64_t a, int64_t b) { return (int64_t)((uint64_t)a + (uint64_t)b); }
+static inline int64_t wrap_add(int64_t a, int64_t b) {
+  return (int64_t)((uint64_t)a + (uint64_t)b);
+}
 
 static bool run_load(const KernelProgram *p, const InterpEnv *env, const Ins *i, Scalar *r) {
   if (i->c >= 0 && !r[i->c].i) {
@@ -76,7 +83,9 @@ static bool run_code(const KernelProgram *p, const InterpEnv *env) {
   for (const Ins *i = code;; i++) {
     switch ((InsOp)i->op) {
       case IN_END: return true;
-      case IN_OP: r[i->d] = scalar_op((ExprOp)i->sop, (DType)i->dt, r[i->a], r[i->b], r[i->c]); break;
+      case IN_OP:
+        r[i->d] = scalar_op((ExprOp)i->sop, (DType)i->dt, r[i->a], r[i->b], r[i->c]);
+        break;
       case IN_CAST: r[i->d] = scalar_cast((DType)i->dt, (DType)i->dt2, r[i->a], false); break;
       case IN_SAT: r[i->d] = scalar_cast((DType)i->dt, (DType)i->dt2, r[i->a], true); break;
       case IN_BITS: r[i->d] = reinterpret((DType)i->dt, (DType)i->dt2, r[i->a]); break;
@@ -107,7 +116,8 @@ static bool run_code(const KernelProgram *p, const InterpEnv *env) {
         break;
       }
       case IN_DECL:
-        for (int64_t j = 0; j < p->locals[i->d].count; j++) p->local_data[p->locals[i->d].base + j] = r[i->a];
+        for (int64_t j = 0; j < p->locals[i->d].count; j++)
+          p->local_data[p->locals[i->d].base + j] = r[i->a];
         break;
       case IN_MOVE: r[i->d] = r[i->a]; break;
       case IN_FOR:
@@ -129,7 +139,9 @@ static bool run_code(const KernelProgram *p, const InterpEnv *env) {
       case IN_ADD_F32: r[i->d].f = (float)r[i->a].f + (float)r[i->b].f; break;
       case IN_SUB_F32: r[i->d].f = (float)r[i->a].f - (float)r[i->b].f; break;
       case IN_MUL_F32: r[i->d].f = (float)r[i->a].f * (float)r[i->b].f; break;
-      case IN_FMA_F32: r[i->d].f = fmaf((float)r[i->a].f, (float)r[i->b].f, (float)r[i->c].f); break;
+      case IN_FMA_F32:
+        r[i->d].f = fmaf((float)r[i->a].f, (float)r[i->b].f, (float)r[i->c].f);
+        break;
     }
   }
 }
@@ -140,7 +152,8 @@ bool interp_run(KernelProgram *p, const InterpEnv *env, const int64_t *bytes) {
     const Param *q = &p->k->params.data[i];
     p->counts[i] = interp_sym_expr(pool, q->count, env->syms);
     if (bytes && p->counts[i] * dtype_bytes(q->dtype) > bytes[i])
-      return access_error(p, "bytes of parameter", q->name, i, p->counts[i] * dtype_bytes(q->dtype), bytes[i]);
+      return access_error(p, "bytes of parameter", q->name, i, p->counts[i] * dtype_bytes(q->dtype),
+                          bytes[i]);
   }
   for (int i = 0; i < p->inits.n; i++) {
     const RegInit *n = &p->inits.data[i];

@@ -1,5 +1,6 @@
-/* Building of loop IR: modules, kernels, statements, steps. Nothing is checked here (loop_verify.c does
- * that); strings that come from outside are reduced to identifiers, so that kernel names are valid symbols. */
+/* Building of loop IR: modules, kernels, statements, steps. Nothing is checked here (loop_verify.c
+ * does that); strings that come from outside are reduced to identifiers, so that kernel names are
+ * valid symbols. */
 #include "ir/loop.h"
 #include <ctype.h>
 #include <string.h>
@@ -12,7 +13,8 @@ Module *module_new(Model *m) {
   return mod;
 }
 
-Buffer *module_add_buffer(Module *m, BufferKind kind, DType t, const Expr *count, const char *name) {
+Buffer *module_add_buffer(Module *m, BufferKind kind, DType t, const Expr *count,
+                          const char *name) {
   const Buffer b = {.id = m->buffers.n,
                     .kind = kind,
                     .dtype = t,
@@ -28,7 +30,8 @@ Buffer *module_add_buffer(Module *m, BufferKind kind, DType t, const Expr *count
 static const char *identifier(Arena *a, const char *stem) {
   if (!stem) stem = "kernel";
   char *s = arena_strndup(a, stem, strnlen(stem, 96));
-  for (char *c = s; *c; c++) *c = isalnum((unsigned char)*c) ? (char)tolower((unsigned char)*c) : '_';
+  for (char *c = s; *c; c++)
+    *c = isalnum((unsigned char)*c) ? (char)tolower((unsigned char)*c) : '_';
   return s;
 }
 
@@ -53,8 +56,10 @@ int kernel_add_local(Module *m, Kernel *k, Local l) {
 
 void stmt_add(StmtList *l, Stmt *s) {
   if (!s) return;
-  if (l->last) l->last->next = s;
-  else l->first = s;
+  if (l->last)
+    l->last->next = s;
+  else
+    l->first = s;
   while (s->next) s = s->next;
   l->last = s;
 }

@@ -1,13 +1,13 @@
-/* Parses the text of loop_text.c. Beyond it: `//` comments, and `weight {1, 2, 3}` for a constant whose
- * data stands in the text (tests). Errors name file and line; nothing in the text is trusted, but meaning
- * (types, ranges) is checked by loop_verify.c. */
-#include "ir/loop.h"
-#include "ir/op.h"
+/* Parses the text of loop_text.c. Beyond it: `//` comments, and `weight {1, 2, 3}` for a constant
+ * whose data stands in the text (tests). Errors name file and line; nothing in the text is trusted,
+ * but meaning (types, ranges) is checked by loop_verify.c. */
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include "ir/loop.h"
+#include "ir/op.h"
 
 enum { MAX_DEPTH = 100 };
 
@@ -26,7 +26,8 @@ typedef struct Parser {
   int depth;
 } Parser;
 
-/* ---- tokens ------------------------------------------------------------------------------------------- */
+/* ---- tokens
+ * ------------------------------------------------------------------------------------------- */
 static bool fail(Parser *t, const char *what) {
   int line = 1;
   for (const char *c = t->text; c < t->s; c++) line += *c == '\n';
@@ -130,13 +131,15 @@ static bool parse_dtype(Parser *t, DType *out) {
 /* b12, t3 */
 static bool parse_id(Parser *t, char kind, int n, int *out) {
   skip(t);
-  if (*t->s != kind || !isdigit((unsigned char)t->s[1])) return fail(t, arena_printf(t->a, "expected %cN", kind));
+  if (*t->s != kind || !isdigit((unsigned char)t->s[1]))
+    return fail(t, arena_printf(t->a, "expected %cN", kind));
   t->s++;
   if (!parse_small(t, out)) return false;
   return *out < n || fail(t, arena_printf(t->a, "there is no %c%d", kind, *out));
 }
 
-/* ---- expressions --------------------------------------------------------------------------------------- */
+/* ---- expressions
+ * --------------------------------------------------------------------------------------- */
 static const Expr *scope_name(void *user, const char *ident) {
   const Parser *t = user;
   for (int i = t->vars.n - 1; i >= 0; i--)
@@ -144,14 +147,17 @@ static const Expr *scope_name(void *user, const char *ident) {
   return NULL;
 }
 
-static const Expr *scope_access(void *user, const char *ident, const Expr *index, const Expr *guard) {
+static const Expr *scope_access(void *user, const char *ident, const Expr *index,
+                                const Expr *guard) {
   const Parser *t = user;
   char *end = NULL;
   if (!t->k || !isdigit((unsigned char)ident[1])) return NULL;
   const long id = strtol(ident + 1, &end, 10);
   if (*end || index->dtype != DT_I64 || (guard && guard->dtype != DT_BOOL)) return NULL;
-  if (ident[0] == 'b' && id < t->k->params.n) return ex_load(t->p, t->k->params.data[id].dtype, (int)id, index, guard);
-  if (ident[0] == 't' && id < t->k->locals.n && !guard) return ex_local(t->p, t->k->locals.data[id].dtype, (int)id, index);
+  if (ident[0] == 'b' && id < t->k->params.n)
+    return ex_load(t->p, t->k->params.data[id].dtype, (int)id, index, guard);
+  if (ident[0] == 't' && id < t->k->locals.n && !guard)
+    return ex_local(t->p, t->k->locals.data[id].dtype, (int)id, index);
   return NULL;
 }
 
@@ -168,7 +174,8 @@ static bool parse_expr(Parser *t, DType hint, const Expr **out) {
 }
 
 static bool parse_size(Parser *t, const Expr **out) {
-  return parse_expr(t, DT_I64, out) && ((*out)->dtype == DT_I64 || fail(t, "expected an integer expression"));
+  return parse_expr(t, DT_I64, out) &&
+         ((*out)->dtype == DT_I64 || fail(t, "expected an integer expression"));
 }
 
 /* The expression before `..`, which would look like part of a number. */
@@ -192,7 +199,8 @@ static bool parse_symbol(Parser *t, int *id) {
   return e->op == EX_SYM || fail(t, "expected a symbol");
 }
 
-/* ---- kernels ---------------------------------------------------------------------------------------------- */
+/* ---- kernels
+ * ---------------------------------------------------------------------------------------------- */
 static bool parse_block(Parser *t, Stmt **out);
 
 static bool parse_for(Parser *t, Stmt **out) {
@@ -201,7 +209,10 @@ static bool parse_for(Parser *t, Stmt **out) {
   if (!parse_word(t, &name) || !expect(t, "in") || !parse_low(t, &lo)) return false;
   eat(t, "+");
   if (!parse_size(t, &extent)) return false;
-  const ForKind kind = eat(t, "parallel") ? FOR_PARALLEL : eat(t, "unroll") ? FOR_UNROLL : eat(t, "vector") ? FOR_VECTOR : FOR_SERIAL;
+  const ForKind kind = eat(t, "parallel") ? FOR_PARALLEL
+                       : eat(t, "unroll") ? FOR_UNROLL
+                       : eat(t, "vector") ? FOR_VECTOR
+                                          : FOR_SERIAL;
   const Expr *var = ex_var_named(t->p, name, lo, extent);
   vec_push(t->a, &t->vars, (Named){name, var});
   Stmt *body = NULL;
@@ -251,7 +262,9 @@ static bool parse_write(Parser *t, Stmt **out) {
   const bool store = *t->s == 'b';
   int id = 0, kind = 0;
   const Expr *index = NULL, *value = NULL;
-  if (!parse_id(t, store ? 'b' : 't', store ? t->k->params.n : t->k->locals.n, &id) || !parse_index(t, &index)) return false;
+  if (!parse_id(t, store ? 'b' : 't', store ? t->k->params.n : t->k->locals.n, &id) ||
+      !parse_index(t, &index))
+    return false;
   const bool acc = !store && parse_reduce(t, &kind);
   const DType type = store ? t->k->params.data[id].dtype : t->k->locals.data[id].dtype;
   if (!expect(t, "=") || !parse_expr(t, type, &value)) return false;
@@ -291,10 +304,14 @@ static bool parse_block(Parser *t, Stmt **out) {
 static bool parse_param(Parser *t) {
   Param q = {.align = 1};
   int id = 0;
-  if (!parse_id(t, 'b', t->k->params.n + 1, &id) || !expect(t, ":") || !parse_dtype(t, &q.dtype)) return false;
+  if (!parse_id(t, 'b', t->k->params.n + 1, &id) || !expect(t, ":") || !parse_dtype(t, &q.dtype))
+    return false;
   if (id != t->k->params.n) return fail(t, "parameters must be numbered in order");
   if (!expect(t, "[") || !parse_size(t, &q.count) || !expect(t, "]")) return false;
-  q.access = eat(t, "readwrite") ? PA_READWRITE : eat(t, "read") ? PA_READ : eat(t, "write") ? PA_WRITE : (ParamAccess)0;
+  q.access = eat(t, "readwrite") ? PA_READWRITE
+             : eat(t, "read")    ? PA_READ
+             : eat(t, "write")   ? PA_WRITE
+                                 : (ParamAccess)0;
   if (!q.access) return fail(t, "expected read, write or readwrite");
   q.constant = eat(t, "const");
   q.scratch = eat(t, "scratch");
@@ -308,7 +325,8 @@ static bool parse_param(Parser *t) {
 static bool parse_local_row(Parser *t) {
   Local l = {0};
   int id = 0;
-  if (!parse_id(t, 't', t->k->locals.n + 1, &id) || !expect(t, ":") || !parse_dtype(t, &l.dtype)) return false;
+  if (!parse_id(t, 't', t->k->locals.n + 1, &id) || !expect(t, ":") || !parse_dtype(t, &l.dtype))
+    return false;
   if (id != t->k->locals.n) return fail(t, "locals must be numbered in order");
   if (!expect(t, "[") || !parse_int(t, &l.count) || !expect(t, "]")) return false;
   l.stack = eat(t, "stack");
@@ -359,7 +377,8 @@ static bool parse_kernel(Parser *t) {
 }
 
 Kernel *kernel_parse(Module *m, const char **text, const char *file) {
-  Parser t = {.m = m, .a = m->model->arena, .p = m->model->pool, .file = file, .text = *text, .s = *text};
+  Parser t = {
+      .m = m, .a = m->model->arena, .p = m->model->pool, .file = file, .text = *text, .s = *text};
   const int n = m->kernels.n;
   if (!parse_kernel(&t)) {
     m->kernels.n = n;
@@ -369,7 +388,9 @@ Kernel *kernel_parse(Module *m, const char **text, const char *file) {
   return t.k;
 }
 
-/* ---- buffers ------------------------------------------------------------------------------------------------ */
+/* ---- buffers
+ * ------------------------------------------------------------------------------------------------
+ */
 static bool parse_symbol_row(Parser *t) {
   int id = -1;
   int64_t lo = 0;
@@ -415,8 +436,10 @@ static bool parse_values(Parser *t, Buffer *b) {
   const int size = dtype_bytes(b->dtype);
   char *data = arena_alloc(t->a, (size_t)(n * size) + 1);
   for (int i = 0; i < v.n; i++) {
-    if (dtype_is_float(b->dtype)) dtype_store_f(b->dtype, data + i * size, v.data[i]);
-    else dtype_store_i(b->dtype, data + i * size, (int64_t)v.data[i]);
+    if (dtype_is_float(b->dtype))
+      dtype_store_f(b->dtype, data + i * size, v.data[i]);
+    else
+      dtype_store_i(b->dtype, data + i * size, (int64_t)v.data[i]);
   }
   b->data = const_new(t->m->model, NULL, b->dtype, 1, &n, data);
   return true;
@@ -441,9 +464,11 @@ static bool parse_kind(Parser *t, Buffer *b) {
 
 static bool parse_buffer(Parser *t) {
   Buffer b = {.index = -1, .base = -1, .inplace_of = -1};
-  if (!parse_id(t, 'b', t->m->buffers.n + 1, &b.id) || !expect(t, ":") || !parse_dtype(t, &b.dtype)) return false;
+  if (!parse_id(t, 'b', t->m->buffers.n + 1, &b.id) || !expect(t, ":") || !parse_dtype(t, &b.dtype))
+    return false;
   if (b.id != t->m->buffers.n) return fail(t, "buffers must be numbered in order");
-  if (!expect(t, "[") || !parse_size(t, &b.count) || !expect(t, "]") || !expect(t, "=")) return false;
+  if (!expect(t, "[") || !parse_size(t, &b.count) || !expect(t, "]") || !expect(t, "="))
+    return false;
   if (!parse_kind(t, &b) || !parse_offset(t, &b.offset)) return false;
   if (eat(t, "inplace") && !parse_id(t, 'b', t->m->buffers.n, &b.inplace_of)) return false;
   if (!parse_name(t, &b.name)) return false;
@@ -451,7 +476,9 @@ static bool parse_buffer(Parser *t) {
   return true;
 }
 
-/* ---- steps ----------------------------------------------------------------------------------------------------- */
+/* ---- steps
+ * -----------------------------------------------------------------------------------------------------
+ */
 static bool parse_steps(Parser *t, Step **out);
 
 static bool parse_step_block(Parser *t, Step **out) {
@@ -534,18 +561,23 @@ static bool parse_extern(Parser *t, Step **out) {
   if (!parse_word(t, &name)) return false;
   s->ext = find_extern(name);
   if (!s->ext) return fail(t, arena_printf(t->a, "there is no runtime function %s", name));
-  if (!parse_tensors(t, &s->ins, &s->n_ins) || !expect(t, "->") || !parse_tensors(t, &s->outs, &s->n_outs)) return false;
-  return parse_words(t, s) && (!eat(t, "scratch") || parse_id(t, 'b', t->m->buffers.n, &s->scratch));
+  if (!parse_tensors(t, &s->ins, &s->n_ins) || !expect(t, "->") ||
+      !parse_tensors(t, &s->outs, &s->n_outs))
+    return false;
+  return parse_words(t, s) &&
+         (!eat(t, "scratch") || parse_id(t, 'b', t->m->buffers.n, &s->scratch));
 }
 
 static bool parse_copy(Parser *t, Step **out) {
   Step *s = *out = step_new(t->m, STEP_COPY, NULL);
-  return parse_ref(t, &s->src) && expect(t, "->") && parse_ref(t, &s->dst) && expect(t, "count") && parse_size(t, &s->count);
+  return parse_ref(t, &s->src) && expect(t, "->") && parse_ref(t, &s->dst) && expect(t, "count") &&
+         parse_size(t, &s->count);
 }
 
 static bool parse_if_step(Parser *t, Step **out) {
   Step *s = *out = step_new(t->m, STEP_IF, NULL);
-  return parse_ref(t, &s->cond) && parse_step_block(t, &s->body) && (!eat(t, "else") || parse_step_block(t, &s->otherwise));
+  return parse_ref(t, &s->cond) && parse_step_block(t, &s->body) &&
+         (!eat(t, "else") || parse_step_block(t, &s->otherwise));
 }
 
 static bool parse_loop_step(Parser *t, Step **out) {
@@ -560,7 +592,8 @@ static bool parse_loop_step(Parser *t, Step **out) {
 static bool parse_sym_step(Parser *t, Step **out) {
   Step *s = *out = step_new(t->m, STEP_SYM, NULL);
   if (!parse_symbol(t, &s->sym)) return false;
-  if (eat(t, "from") ? !parse_ref(t, &s->src) : !expect(t, "=") || !parse_size(t, &s->value)) return false;
+  if (eat(t, "from") ? !parse_ref(t, &s->src) : !expect(t, "=") || !parse_size(t, &s->value))
+    return false;
   return (!eat(t, "min") || parse_size(t, &s->lo)) && (!eat(t, "max") || parse_size(t, &s->hi));
 }
 
@@ -582,14 +615,18 @@ static bool parse_steps(Parser *t, Step **out) {
   return true;
 }
 
-/* ---- modules ---------------------------------------------------------------------------------------------------- */
+/* ---- modules
+ * ----------------------------------------------------------------------------------------------------
+ */
 static bool parse_ids(Parser *t, bool inputs) {
   skip(t);
   while (*t->s == 'b' && isdigit((unsigned char)t->s[1])) {
     int id = 0;
     if (!parse_id(t, 'b', t->m->buffers.n, &id)) return false;
-    if (inputs) vec_push(t->a, &t->m->inputs, id);
-    else vec_push(t->a, &t->m->outputs, id);
+    if (inputs)
+      vec_push(t->a, &t->m->inputs, id);
+    else
+      vec_push(t->a, &t->m->outputs, id);
     if (!eat(t, ",")) break;
     skip(t);
   }
@@ -597,8 +634,9 @@ static bool parse_ids(Parser *t, bool inputs) {
 }
 
 static bool parse_plan(Parser *t) {
-  return parse_size(t, &t->m->arena_bytes) && expect(t, "scratch") && parse_size(t, &t->m->scratch_bytes) &&
-         expect(t, "lower") && parse_int(t, &t->m->arena_lower_bound);
+  return parse_size(t, &t->m->arena_bytes) && expect(t, "scratch") &&
+         parse_size(t, &t->m->scratch_bytes) && expect(t, "lower") &&
+         parse_int(t, &t->m->arena_lower_bound);
 }
 
 static bool parse_module(Parser *t) {
@@ -614,12 +652,18 @@ static bool parse_module(Parser *t) {
   if (eat(t, "arena") && !parse_plan(t)) return false;
   while (at(t, "kernel"))
     if (!parse_kernel(t)) return false;
-  if (!expect(t, "steps") || !expect(t, "{") || !parse_steps(t, &t->m->steps) || !expect(t, "}")) return false;
+  if (!expect(t, "steps") || !expect(t, "{") || !parse_steps(t, &t->m->steps) || !expect(t, "}"))
+    return false;
   skip(t);
   return !*t->s || fail(t, "text behind the module");
 }
 
 Module *module_parse(Model *model, const char *text, const char *file) {
-  Parser t = {.m = module_new(model), .a = model->arena, .p = model->pool, .file = file, .text = text, .s = text};
+  Parser t = {.m = module_new(model),
+              .a = model->arena,
+              .p = model->pool,
+              .file = file,
+              .text = text,
+              .s = text};
   return parse_module(&t) ? t.m : NULL;
 }

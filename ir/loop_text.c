@@ -1,8 +1,9 @@
-/* Text of kernels and modules. One statement a line; loop_parse.c reads it back, and print(parse(text)) is
- * the same text. Constants are printed as #id, their data is not in the text. docs/ir.md has examples. */
+/* Text of kernels and modules. One statement a line; loop_parse.c reads it back, and
+ * print(parse(text)) is the same text. Constants are printed as #id, their data is not in the text.
+ * docs/ir.md has examples. */
+#include <inttypes.h>
 #include "ir/loop.h"
 #include "ir/op.h"
-#include <inttypes.h>
 
 typedef struct Printer {
   const Module *m;
@@ -20,7 +21,8 @@ static void line(Printer *t) {
 
 static void expr(Printer *t, const Expr *e) { expr_print(t->p, e, t->b); }
 
-/* ---- kernels --------------------------------------------------------------------------------------- */
+/* ---- kernels
+ * --------------------------------------------------------------------------------------- */
 static void print_access(Printer *t, char kind, int id, const Expr *index) {
   sb_printf(t->b, "%c%d[", kind, id);
   expr(t, index);
@@ -97,7 +99,8 @@ static void print_param(Printer *t, const Param *q, int id) {
   line(t);
   sb_printf(t->b, "param b%d : %s[", id, dtype_text(q->dtype));
   expr(t, q->count);
-  sb_printf(t->b, "] %s%s%s align %d", access[q->access & 3], q->constant ? " const" : "", q->scratch ? " scratch" : "", q->align);
+  sb_printf(t->b, "] %s%s%s align %d", access[q->access & 3], q->constant ? " const" : "",
+            q->scratch ? " scratch" : "", q->align);
   print_name(t, q->name);
   sb_putc(t->b, '\n');
 }
@@ -113,7 +116,8 @@ static void print_kernel(Printer *t, const Kernel *k) {
   for (int i = 0; i < k->locals.n; i++) {
     const Local *l = &k->locals.data[i];
     line(t);
-    sb_printf(t->b, "local t%d : %s[%" PRId64 "] %s", i, dtype_text(l->dtype), l->count, l->stack ? "stack" : "regs");
+    sb_printf(t->b, "local t%d : %s[%" PRId64 "] %s", i, dtype_text(l->dtype), l->count,
+              l->stack ? "stack" : "regs");
     print_name(t, l->name);
     sb_putc(t->b, '\n');
   }
@@ -128,7 +132,8 @@ void kernel_print(const Module *m, const Kernel *k, StrBuf *b) {
   print_kernel(&t, k);
 }
 
-/* ---- buffers and symbols ------------------------------------------------------------------------------ */
+/* ---- buffers and symbols
+ * ------------------------------------------------------------------------------ */
 static void print_symbol_name(Printer *t, int id) {
   ExprPool *p = (ExprPool *)t->p;
   expr(t, ex_sym(p, expr_symbol(p, id)->name));
@@ -179,7 +184,9 @@ static void print_buffer(Printer *t, const Buffer *b) {
   sb_putc(t->b, '\n');
 }
 
-/* ---- steps ------------------------------------------------------------------------------------------------ */
+/* ---- steps
+ * ------------------------------------------------------------------------------------------------
+ */
 static void print_steps(Printer *t, const Step *s);
 
 static void print_tensor(Printer *t, const TensorRef *r) {
@@ -308,7 +315,9 @@ static void print_steps(Printer *t, const Step *s) {
   }
 }
 
-/* ---- modules -------------------------------------------------------------------------------------------------- */
+/* ---- modules
+ * --------------------------------------------------------------------------------------------------
+ */
 static void print_ids(Printer *t, const char *what, const int *ids, int n) {
   line(t);
   sb_printf(t->b, "%s", what);

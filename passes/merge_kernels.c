@@ -1,8 +1,8 @@
-/* Makes kernels that differ only in names, variables and locations one kernel. Each kernel is written as a list
- * of numbers in which expressions and variables are numbered as they come; equal lists, equal kernels. Keeps
- * the order of first use. Needs nothing; breaks nothing. */
-#include "passes/plan.h"
+/* Makes kernels that differ only in names, variables and locations one kernel. Each kernel is
+ * written as a list of numbers in which expressions and variables are numbered as they come; equal
+ * lists, equal kernels. Keeps the order of first use. Needs nothing; breaks nothing. */
 #include <string.h>
+#include "passes/plan.h"
 
 typedef struct Seen {
   const Expr *e;
@@ -117,7 +117,8 @@ static Digest digest_of(PassCtx *c, const Kernel *k) {
 }
 
 static bool same(const Digest *x, const Digest *y) {
-  return x->hash == y->hash && x->n == y->n && memcmp(x->words, y->words, (size_t)x->n * sizeof *x->words) == 0;
+  return x->hash == y->hash && x->n == y->n &&
+         memcmp(x->words, y->words, (size_t)x->n * sizeof *x->words) == 0;
 }
 
 /* Open-addressing table of positions + 1; only looked up, never walked. */
@@ -140,13 +141,15 @@ typedef struct Merge {
 
 static int *digest_slot(const Merge *g, const Digest *d) {
   unsigned i = (unsigned)d->hash & g->by_digest.mask;
-  while (g->by_digest.slot[i] && !same(&g->digests[g->by_digest.slot[i] - 1], d)) i = (i + 1) & g->by_digest.mask;
+  while (g->by_digest.slot[i] && !same(&g->digests[g->by_digest.slot[i] - 1], d))
+    i = (i + 1) & g->by_digest.mask;
   return &g->by_digest.slot[i];
 }
 
 static int *kernel_slot(const Merge *g, const Kernel *k) {
   unsigned i = (unsigned)(((uintptr_t)k >> 4) * 2654435769u) & g->by_kernel.mask;
-  while (g->by_kernel.slot[i] && g->old[g->by_kernel.slot[i] - 1] != k) i = (i + 1) & g->by_kernel.mask;
+  while (g->by_kernel.slot[i] && g->old[g->by_kernel.slot[i] - 1] != k)
+    i = (i + 1) & g->by_kernel.mask;
   return &g->by_kernel.slot[i];
 }
 
@@ -164,7 +167,8 @@ bool pass_merge_kernels(PassCtx *c) {
   const int n = m->kernels.n;
   if (n == 0) return true;
   Digest *d = ARENA_ARRAY(c->scratch, Digest, n);
-  Merge g = {.digests = d, .by_digest = table_new(c->scratch, n), .by_kernel = table_new(c->scratch, n)};
+  Merge g = {
+      .digests = d, .by_digest = table_new(c->scratch, n), .by_kernel = table_new(c->scratch, n)};
   g.old = arena_dup(c->scratch, m->kernels.data, (size_t)n * sizeof *g.old);
   m->kernels.n = 0;
   for (int i = 0; i < n; i++) {

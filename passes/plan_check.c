@@ -1,15 +1,15 @@
-/* Verifier of memory plans, written without the planner's idea of lifetimes: it writes down the run as a trace
- * (every loop body twice, both branches of every If), cuts the life of each buffer into stretches from a
- * write to the last read of what was written, and checks the bytes of all stretches that meet in time, for
- * several values of the symbols. */
-#include "passes/plan.h"
+/* Verifier of memory plans, written without the planner's idea of lifetimes: it writes down the run
+ * as a trace (every loop body twice, both branches of every If), cuts the life of each buffer into
+ * stretches from a write to the last read of what was written, and checks the bytes of all
+ * stretches that meet in time, for several values of the symbols. */
 #include <inttypes.h>
 #include <stdlib.h>
+#include "passes/plan.h"
 
 typedef struct Stretch {
   int buffer;
-  int start, end;      /* events */
-  int64_t lo, hi;      /* bytes, for the current symbol values */
+  int start, end; /* events */
+  int64_t lo, hi; /* bytes, for the current symbol values */
 } Stretch;
 
 typedef struct Round { /* the current round of an open loop */
@@ -20,9 +20,9 @@ typedef struct Check {
   const Module *m;
   Arena *a;
   Vec(Stretch) stretches;
-  int *open;           /* by buffer: its current stretch, or -1 */
-  bool *was_read;      /* by buffer: read since the stretch began */
-  Vec(Round) rounds;   /* of open loops */
+  int *open; /* by buffer: its current stretch, or -1 */
+  bool *was_read; /* by buffer: read since the stretch began */
+  Vec(Round) rounds; /* of open loops */
   int now;
   int64_t *syms;
 } Check;
@@ -30,10 +30,12 @@ typedef struct Check {
 static bool bad(const Check *c, int buffer, const char *fmt, int64_t a, int64_t b) {
   const char *name = c->m->buffers.data[buffer].name;
   const char *what = arena_printf(c->a, fmt, a, b);
-  return diag_internal(c->m->model->diag, NULL, "memory plan: buffer b%d (%s) %s", buffer, name ? name : "", what);
+  return diag_internal(c->m->model->diag, NULL, "memory plan: buffer b%d (%s) %s", buffer,
+                       name ? name : "", what);
 }
 
-/* ---- trace ------------------------------------------------------------------------------------------ */
+/* ---- trace
+ * ------------------------------------------------------------------------------------------ */
 /* Was event `then` in an earlier round of a loop that is still running? */
 static bool in_earlier_round(const Check *c, int then) {
   for (int i = 0; i < c->rounds.n; i++)
@@ -41,8 +43,8 @@ static bool in_earlier_round(const Check *c, int then) {
   return false;
 }
 
-/* A write begins a new stretch when the old contents have been read or are of an earlier round; else it may
- * be one of several that fill the buffer. */
+/* A write begins a new stretch when the old contents have been read or are of an earlier round;
+ * else it may be one of several that fill the buffer. */
 static bool begins(const Check *c, int id, bool read, bool write) {
   if (c->open[id] < 0) return true;
   const int last = c->stretches.data[c->open[id]].end;
@@ -85,7 +87,8 @@ static void trace_extern(Check *c, const Step *s) {
   for (int i = 0; i < s->n_ins; i++) note(c, s->ins[i].buf.buffer, true, false);
   for (int i = 0; i < s->n_outs; i++) {
     const BufRef *r = &s->outs[i].buf;
-    if (r->buffer >= 0) note(c, r->buffer, r->offset || c->m->buffers.data[r->buffer].kind == BUF_VIEW, true);
+    if (r->buffer >= 0)
+      note(c, r->buffer, r->offset || c->m->buffers.data[r->buffer].kind == BUF_VIEW, true);
   }
   note(c, s->scratch, false, true);
 }
@@ -126,7 +129,8 @@ static void trace(Check *c, const Step *s) {
   }
 }
 
-/* ---- symbol values ------------------------------------------------------------------------------------- */
+/* ---- symbol values
+ * ------------------------------------------------------------------------------------- */
 static Scalar sym_value(void *user, int id) { return (Scalar){.i = ((const int64_t *)user)[id]}; }
 
 static int64_t value_of(const Check *c, const Expr *e) {
@@ -140,11 +144,14 @@ static uint64_t next_random(uint64_t *s) {
   return *s ^= *s << 17;
 }
 
-/* What the program checks at entry (sizes that are not negative, dims that agree) holds for these values. */
+/* What the program checks at entry (sizes that are not negative, dims that agree) holds for these
+ * values. */
 static bool admissible(const Check *c) {
   const Model *m = c->m->model;
   for (int i = 0; i < m->assumes.n; i++)
-    if (assume_at_entry(m, &m->assumes.data[i]) && value_of(c, m->assumes.data[i].a) != value_of(c, m->assumes.data[i].b)) return false;
+    if (assume_at_entry(m, &m->assumes.data[i]) &&
+        value_of(c, m->assumes.data[i].a) != value_of(c, m->assumes.data[i].b))
+      return false;
   return true;
 }
 
@@ -158,7 +165,9 @@ static void draw_symbols(const Check *c, int trial, int64_t reach, uint64_t *see
       const Expr *u = s->bound ? expr_upper(p, s->bound, NULL) : NULL;
       const int64_t room = u ? value_of(c, u) - s->lo : reach;
       c->syms[i] = s->lo;
-      if (room > 0) c->syms[i] += trial == 1 ? (room < 128 ? room : 128) : (int64_t)(next_random(seed) % ((uint64_t)room + 1));
+      if (room > 0)
+        c->syms[i] += trial == 1 ? (room < 128 ? room : 128)
+                                 : (int64_t)(next_random(seed) % ((uint64_t)room + 1));
     }
 }
 
@@ -172,7 +181,8 @@ static bool choose_symbols(const Check *c, int trial, uint64_t *seed) {
   return false;
 }
 
-/* ---- bytes ---------------------------------------------------------------------------------------------- */
+/* ---- bytes
+ * ---------------------------------------------------------------------------------------------- */
 static int by_start(const void *x, const void *y) {
   const Stretch *a = x, *b = y;
   return a->start != b->start ? a->start - b->start : a->buffer - b->buffer;
@@ -180,8 +190,8 @@ static int by_start(const void *x, const void *y) {
 
 static bool in_place(const Check *c, const Stretch *from, const Stretch *to) {
   const int source = c->m->buffers.data[to->buffer].inplace_of;
-  return source >= 0 && buffer_root(c->m, source) == from->buffer && from->end == to->start && from->lo == to->lo &&
-         from->start < to->start;
+  return source >= 0 && buffer_root(c->m, source) == from->buffer && from->end == to->start &&
+         from->lo == to->lo && from->start < to->start;
 }
 
 static bool place_stretches(Check *c) {
@@ -193,7 +203,8 @@ static bool place_stretches(Check *c) {
     const int64_t count = value_of(c, b->count);
     s->lo = value_of(c, b->offset);
     s->hi = s->lo + (count > 0 ? count : 0) * dtype_bytes(b->dtype);
-    if (s->lo < 0 || s->hi > arena) return bad(c, b->id, "ends at %" PRId64 " of %" PRId64 " bytes", s->hi, arena);
+    if (s->lo < 0 || s->hi > arena)
+      return bad(c, b->id, "ends at %" PRId64 " of %" PRId64 " bytes", s->hi, arena);
     if (s->lo % 64) return bad(c, b->id, "at %" PRId64 " is not aligned", s->lo, 0);
   }
   return true;
@@ -210,7 +221,8 @@ static bool check_overlaps(Check *c) {
       if (o->end < s->start) continue;
       alive[kept++] = alive[k];
       if (o->buffer == s->buffer || o->hi <= s->lo || s->hi <= o->lo || in_place(c, o, s)) continue;
-      return bad(c, s->buffer, "overlaps b%" PRId64 " at %" PRId64 " bytes", o->buffer, s->lo > o->lo ? s->lo : o->lo);
+      return bad(c, s->buffer, "overlaps b%" PRId64 " at %" PRId64 " bytes", o->buffer,
+                 s->lo > o->lo ? s->lo : o->lo);
     }
     n = kept;
     alive[n++] = i;
@@ -240,9 +252,12 @@ bool plan_check(const Module *m) {
   for (int i = 0; i < m->buffers.n; i++) c.open[i] = -1;
   trace(&c, m->steps);
   for (int i = 0; i < m->buffers.n; i++)
-    if (c.open[i] >= 0 && !c.was_read[i]) c.stretches.data[c.open[i]].end = c.stretches.data[c.open[i]].start;
-  if (c.stretches.n) qsort(c.stretches.data, (size_t)c.stretches.n, sizeof *c.stretches.data, by_start);
-  const bool ok = m->arena_bytes ? check_values(&c) : diag_internal(m->model->diag, NULL, "memory plan: missing");
+    if (c.open[i] >= 0 && !c.was_read[i])
+      c.stretches.data[c.open[i]].end = c.stretches.data[c.open[i]].start;
+  if (c.stretches.n)
+    qsort(c.stretches.data, (size_t)c.stretches.n, sizeof *c.stretches.data, by_start);
+  const bool ok = m->arena_bytes ? check_values(&c)
+                                 : diag_internal(m->model->diag, NULL, "memory plan: missing");
   arena_free(a);
   return ok;
 }

@@ -1,6 +1,6 @@
-/* When each buffer of a program holds something that is still needed. Steps are numbered as they stand; what
- * goes around a loop (read before it is written, written only in part, written in one branch only, used
- * outside too) lives through the whole loop. */
+/* When each buffer of a program holds something that is still needed. Steps are numbered as they
+ * stand; what goes around a loop (read before it is written, written only in part, written in one
+ * branch only, used outside too) lives through the whole loop. */
 #include "passes/plan.h"
 
 typedef struct Region { /* a loop or a branch of an If */
@@ -75,7 +75,8 @@ static void touch_extern(Walk *w, const Step *s) {
     if (s->ins[i].buf.buffer >= 0) touch(w, s->ins[i].buf.buffer, true, false);
   for (int i = 0; i < s->n_outs; i++) {
     const BufRef *r = &s->outs[i].buf;
-    if (r->buffer >= 0) touch(w, r->buffer, r->offset || w->m->buffers.data[r->buffer].kind == BUF_VIEW, true);
+    if (r->buffer >= 0)
+      touch(w, r->buffer, r->offset || w->m->buffers.data[r->buffer].kind == BUF_VIEW, true);
   }
   if (s->scratch >= 0) touch(w, s->scratch, false, true);
 }
@@ -124,7 +125,8 @@ static void walk(Walk *w, const Step *s) {
   }
 }
 
-/* Does something of the buffer survive from one round of the loop to the next, or come in or go out? */
+/* Does something of the buffer survive from one round of the loop to the next, or come in or go
+ * out? */
 static bool carried(const Use *u, const Region *loop) {
   if (u->last < loop->first || u->first > loop->last) return false;
   if (u->first < loop->first || u->last > loop->last || u->reads_first) return true;
@@ -139,7 +141,12 @@ LiveTable plan_live(Arena *scratch, const Module *m) {
   for (int i = 0; i < m->buffers.n; i++) {
     const Use *u = &w.uses[i];
     Live *l = &t.of[i];
-    *l = (Live){u->used, u->first, u->last, u->first, u->last, u->writes_first && !u->reads_first,
+    *l = (Live){u->used,
+                u->first,
+                u->last,
+                u->first,
+                u->last,
+                u->writes_first && !u->reads_first,
                 u->reads_last && !u->writes_last};
     for (int k = 0; k < w.loops.n && u->used; k++) {
       if (!carried(u, w.loops.data[k])) continue;

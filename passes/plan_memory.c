@@ -1,10 +1,10 @@
-/* Memory planner: gives every arena buffer its offset. Needs the final order of steps; nothing may move steps
- * or add buffers after it. Buffers of fixed size are packed together (plan_pack.c). Sizes that are a constant
- * times the same formula of the symbols can be packed like fixed ones, in multiples of that formula; where
- * there are several formulas, plan_symbolic.c mostly finds a smaller plan. Either way offsets are closed
- * formulas. Runtime symbols count as their bounds. */
-#include "passes/plan.h"
+/* Memory planner: gives every arena buffer its offset. Needs the final order of steps; nothing may
+ * move steps or add buffers after it. Buffers of fixed size are packed together (plan_pack.c).
+ * Sizes that are a constant times the same formula of the symbols can be packed like fixed ones, in
+ * multiples of that formula; where there are several formulas, plan_symbolic.c mostly finds a
+ * smaller plan. Either way offsets are closed formulas. Runtime symbols count as their bounds. */
 #include <inttypes.h>
+#include "passes/plan.h"
 
 /* Buffers that share one place one after the other (in-place chains). */
 typedef struct Block {
@@ -32,7 +32,8 @@ typedef struct Planner {
   Vec(Class) classes;
 } Planner;
 
-/* ---- sizes as units * per ---------------------------------------------------------------------------- */
+/* ---- sizes as units * per
+ * ---------------------------------------------------------------------------- */
 static int64_t gcd(int64_t a, int64_t b) {
   while (b) {
     const int64_t r = a % b;
@@ -71,7 +72,8 @@ static const Expr *divide(ExprPool *p, const Expr *e, int64_t g) {
   return ex_mul(p, ex_i64(p, term_factor(e) / g), strip_term(p, e));
 }
 
-static bool size_error(Planner *p, const Buffer *b, ErrCode code, const char *what, const char *name) {
+static bool size_error(Planner *p, const Buffer *b, ErrCode code, const char *what,
+                       const char *name) {
   const Loc loc = {.file = p->m->model->file, .node = -1, .node_name = b->name};
   return diag_error(p->m->model->diag, &loc, code, "%s %s", what, name);
 }
@@ -85,7 +87,9 @@ static const Expr *at_least_0(Planner *p, const Expr *e) {
 static bool block_size(Planner *p, const Buffer *b, Block *out) {
   int missing = -1;
   const Expr *count = expr_upper(p->p, b->count, &missing);
-  if (!count) return size_error(p, b, ERR_DYNAMIC, "its size cannot be bounded: no bound for", expr_symbol(p->p, missing)->name);
+  if (!count)
+    return size_error(p, b, ERR_DYNAMIC, "its size cannot be bounded: no bound for",
+                      expr_symbol(p->p, missing)->name);
   int64_t n = 0, units = 0;
   const int64_t bytes = dtype_bytes(b->dtype);
   out->per = ex_i64(p->p, 1);
@@ -96,13 +100,17 @@ static bool block_size(Planner *p, const Buffer *b, Block *out) {
     if (n <= 0) n = 1;
     out->per = n == 1 ? count : divide(p->p, count, n);
   }
-  if (!ck_mul(n, bytes, &units) || !ck_add(units, 63, &units)) return size_error(p, b, ERR_OVERFLOW, "its size overflows", "");
+  if (!ck_mul(n, bytes, &units) || !ck_add(units, 63, &units))
+    return size_error(p, b, ERR_OVERFLOW, "its size overflows", "");
   out->units = units / 64 * 64;
-  out->bytes = at_least_0(p, ex_mul(p->p, ex_i64(p->p, 64), ex_ceildiv(p->p, ex_mul(p->p, count, ex_i64(p->p, bytes)), 64)));
+  out->bytes =
+      at_least_0(p, ex_mul(p->p, ex_i64(p->p, 64),
+                           ex_ceildiv(p->p, ex_mul(p->p, count, ex_i64(p->p, bytes)), 64)));
   return true;
 }
 
-/* ---- blocks -------------------------------------------------------------------------------------------- */
+/* ---- blocks
+ * -------------------------------------------------------------------------------------------- */
 static bool whole_buffer_view(const Planner *p, int id) {
   const Buffer *b = &p->m->buffers.data[id];
   return b->kind != BUF_VIEW || (!b->offset || expr_is_i64(b->offset, 0));
@@ -110,7 +118,8 @@ static bool whole_buffer_view(const Planner *p, int id) {
 
 /* The block that buffer d may take over, or -1. */
 static int block_to_reuse(const Planner *p, const Buffer *d, const Block *size) {
-  if (d->inplace_of < 0 || d->inplace_of >= p->m->buffers.n || !whole_buffer_view(p, d->inplace_of)) return -1;
+  if (d->inplace_of < 0 || d->inplace_of >= p->m->buffers.n || !whole_buffer_view(p, d->inplace_of))
+    return -1;
   const int s = buffer_root(p->m, d->inplace_of);
   if (s < 0 || s == d->id || p->block_of[s] < 0) return -1;
   const int block = p->block_of[s];
@@ -118,7 +127,8 @@ static int block_to_reuse(const Planner *p, const Buffer *d, const Block *size) 
   const Live *from = &p->live.of[s], *to = &p->live.of[d->id];
   const bool meet = from->last == to->first && from->end == from->last && to->start == to->first;
   const bool fits = k->bytes == size->bytes;
-  return meet && fits && from->last_is_read && to->first_is_write && p->tail_of[block] == s ? block : -1;
+  return meet && fits && from->last_is_read && to->first_is_write && p->tail_of[block] == s ? block
+                                                                                            : -1;
 }
 
 static int class_of(Planner *p, const Expr *per) {
@@ -163,13 +173,15 @@ static bool make_blocks(Planner *p) {
   return true;
 }
 
-/* ---- places ----------------------------------------------------------------------------------------------- */
+/* ---- places
+ * -----------------------------------------------------------------------------------------------
+ */
 static bool sizes_fit(Planner *p) {
   int64_t sum = 0;
   for (int i = 0; i < p->blocks.n; i++)
     if (!ck_add(sum, p->blocks.data[i].units, &sum) || sum > INT64_MAX / 4)
-      return diag_error(p->m->model->diag, &(Loc){.file = p->m->model->file, .node = -1}, ERR_OVERFLOW,
-                        "the sizes of all tensors together overflow");
+      return diag_error(p->m->model->diag, &(Loc){.file = p->m->model->file, .node = -1},
+                        ERR_OVERFLOW, "the sizes of all tensors together overflow");
   return true;
 }
 
@@ -188,7 +200,9 @@ static int64_t pack_class(Planner *p, int class_id, int64_t *unit_offset) {
   return pack_lower_bound(p->a, items, n);
 }
 
-static const Expr *scaled(Planner *p, int64_t units, const Expr *per) { return ex_mul(p->p, ex_i64(p->p, units), per); }
+static const Expr *scaled(Planner *p, int64_t units, const Expr *per) {
+  return ex_mul(p->p, ex_i64(p->p, units), per);
+}
 
 /* Regions one behind the other, the fixed one first. */
 static const Expr *place_classes(Planner *p, const Expr **offset, int64_t *lower) {
@@ -197,20 +211,25 @@ static const Expr *place_classes(Planner *p, const Expr **offset, int64_t *lower
   for (int i = 0; i < p->classes.n; i++) {
     *lower = pack_class(p, i, unit_offset);
     base[i] = end;
-    end = ex_add(p->p, end, at_least_0(p, scaled(p, p->classes.data[i].total, p->classes.data[i].per)));
+    end = ex_add(p->p, end,
+                 at_least_0(p, scaled(p, p->classes.data[i].total, p->classes.data[i].per)));
   }
   for (int i = 0; i < p->blocks.n; i++)
-    offset[i] = ex_add(p->p, base[p->blocks.data[i].class_id], scaled(p, unit_offset[i], p->blocks.data[i].per));
+    offset[i] = ex_add(p->p, base[p->blocks.data[i].class_id],
+                       scaled(p, unit_offset[i], p->blocks.data[i].per));
   return end;
 }
 
-/* Takes the plan across all formulas where it is better than that of the classes, which has simpler offsets. */
+/* Takes the plan across all formulas where it is better than that of the classes, which has simpler
+ * offsets. */
 static const Expr *place_across(Planner *p, const Expr **offset, const Expr *classes) {
   enum { MOST = 5000 }; /* its work grows with the square */
   const int n = p->blocks.n;
   if (n > MOST) return classes;
   SymBlock *s = ARENA_ARRAY(p->a, SymBlock, n + 1);
-  for (int i = 0; i < n; i++) s[i] = (SymBlock){p->blocks.data[i].bytes, p->blocks.data[i].start, p->blocks.data[i].end, NULL};
+  for (int i = 0; i < n; i++)
+    s[i] =
+        (SymBlock){p->blocks.data[i].bytes, p->blocks.data[i].start, p->blocks.data[i].end, NULL};
   const double simple = plan_score(p->p, p->a, classes, s, n);
   if (simple < 1.05) return classes;
   const Expr *bytes = pack_symbolic(p->p, p->a, s, n);
@@ -231,7 +250,8 @@ static void place_blocks(Planner *p) {
       m->buffers.data[i].offset = p->block_of[i] < 0 ? ex_i64(p->p, 0) : offset[p->block_of[i]];
 }
 
-/* ---- scratch of kernels --------------------------------------------------------------------------------------- */
+/* ---- scratch of kernels
+ * --------------------------------------------------------------------------------------- */
 static bool plan_scratch(Planner *p) {
   const Expr *most = ex_i64(p->p, 0);
   for (int i = 0; i < p->m->kernels.n; i++) {
@@ -243,7 +263,8 @@ static bool plan_scratch(Planner *p) {
       int missing = -1;
       const Expr *count = expr_upper(p->p, q->count, &missing);
       if (!count)
-        return diag_error(p->m->model->diag, k->loc, ERR_DYNAMIC, "scratch of %s cannot be bounded: no bound for %s", k->name,
+        return diag_error(p->m->model->diag, k->loc, ERR_DYNAMIC,
+                          "scratch of %s cannot be bounded: no bound for %s", k->name,
                           expr_symbol(p->p, missing)->name);
       const Expr *bytes = ex_mul(p->p, count, ex_i64(p->p, dtype_bytes(q->dtype)));
       sum = ex_add(p->p, sum, ex_mul(p->p, ex_ceildiv(p->p, bytes, 64), ex_i64(p->p, 64)));

@@ -1,8 +1,8 @@
-/* Packing of blocks with lifetimes into one range of memory: greedy placement in several orders, first fit
- * and best fit, then a local search over orders. Knows nothing of buffers. */
-#include "passes/plan.h"
+/* Packing of blocks with lifetimes into one range of memory: greedy placement in several orders,
+ * first fit and best fit, then a local search over orders. Knows nothing of buffers. */
 #include <stdlib.h>
 #include <string.h>
+#include "passes/plan.h"
 
 typedef struct Span {
   int64_t lo, hi;
@@ -34,7 +34,8 @@ static int by_start(const void *x, const void *y) {
   return a->start != b->start ? (a->start < b->start ? -1 : 1) : a->i - b->i;
 }
 
-/* Goes forward in time with the list of items that are alive; calls `found` for every two that meet. */
+/* Goes forward in time with the list of items that are alive; calls `found` for every two that
+ * meet. */
 static bool each_meeting(Packer *p, void (*found)(Packer *p, int i, int j)) {
   Start *s = ARENA_ARRAY(p->a, Start, p->n + 1);
   int *alive = ARENA_ARRAY(p->a, int, p->n + 1), n = 0, starts = 0;
@@ -138,7 +139,8 @@ static bool try_order(Packer *p, const int *order, bool best_fit, bool accept_eq
   return true;
 }
 
-/* ---- orders ------------------------------------------------------------------------------------- */
+/* ---- orders -------------------------------------------------------------------------------------
+ */
 typedef struct Key {
   double major, minor;
   int i;
@@ -172,7 +174,8 @@ static void order_of(const Packer *p, int which, Key *keys, int *order) {
   for (int i = 0; i < p->n; i++) order[i] = keys[i].i;
 }
 
-/* ---- local search ----------------------------------------------------------------------------------- */
+/* ---- local search
+ * ----------------------------------------------------------------------------------- */
 static uint32_t next_random(uint32_t *s) {
   *s ^= *s << 13;
   *s ^= *s >> 17;
@@ -181,8 +184,10 @@ static uint32_t next_random(uint32_t *s) {
 
 static void move(int *order, int from, int to) {
   const int v = order[from];
-  if (to < from) memmove(order + to + 1, order + to, (size_t)(from - to) * sizeof *order);
-  else memmove(order + from, order + from + 1, (size_t)(to - from) * sizeof *order);
+  if (to < from)
+    memmove(order + to + 1, order + to, (size_t)(from - to) * sizeof *order);
+  else
+    memmove(order + from, order + from + 1, (size_t)(to - from) * sizeof *order);
   order[to] = v;
 }
 
@@ -199,7 +204,8 @@ static void search(Packer *p, int64_t lower, int *order) {
         const PackItem *t = &p->items[order[k]];
         if (t->size && t->offset + t->size == p->total) at = k;
       }
-    const int to = at && r % 3 != 2 ? (int)(next_random(&seed) % (unsigned)at) : (int)(next_random(&seed) % (unsigned)p->n);
+    const int to = at && r % 3 != 2 ? (int)(next_random(&seed) % (unsigned)at)
+                                    : (int)(next_random(&seed) % (unsigned)p->n);
     move(order, at, to);
     try_order(p, order, next_random(&seed) & 16 ? p->best_fit : !p->best_fit, true);
   }

@@ -1,9 +1,10 @@
-/* Places for blocks whose sizes depend on symbols. The blocks are packed with the numbers that typical values of
- * the symbols give; only the order of that packing is kept: a block lies behind every block that was below
- * it and is alive at the same time. Such a plan is right for all values, and as good as the packing for
- * values like the typical ones. Offsets become sums and maxima of sizes. */
-#include "passes/plan.h"
+/* Places for blocks whose sizes depend on symbols. The blocks are packed with the numbers that
+ * typical values of the symbols give; only the order of that packing is kept: a block lies behind
+ * every block that was below it and is alive at the same time. Such a plan is right for all values,
+ * and as good as the packing for values like the typical ones. Offsets become sums and maxima of
+ * sizes. */
 #include <stdlib.h>
+#include "passes/plan.h"
 
 enum { N_SAMPLES = 4 };
 /* Value of the first symbol (mostly the batch) and of all others, and how much the case counts. */
@@ -53,12 +54,14 @@ double plan_score(ExprPool *p, Arena *a, const Expr *bytes, const SymBlock *bloc
       items[i] = (PackItem){.size = v > 0 ? v : 0, .start = blocks[i].start, .end = blocks[i].end};
     }
     const int64_t lower = pack_lower_bound(a, items, n);
-    score += samples[k].weight * (double)value_at(p, bytes, syms) / (double)(lower > 64 ? lower : 64);
+    score +=
+        samples[k].weight * (double)value_at(p, bytes, syms) / (double)(lower > 64 ? lower : 64);
   }
   return score;
 }
 
-/* ---- the order of one packing --------------------------------------------------------------------------- */
+/* ---- the order of one packing
+ * --------------------------------------------------------------------------- */
 typedef struct Height {
   int64_t offset;
   int i;
@@ -72,10 +75,14 @@ static int by_height(const void *x, const void *y) {
 static void pack_sample(Job *j, int sample) {
   enum { MOST = 1 << 30 };
   Height *h = ARENA_ARRAY(j->a, Height, j->n + 1);
-  for (int i = 0; i < j->n; i++) { /* an empty block may be large for other values: it gets a place too */
+  for (int i = 0; i < j->n;
+       i++) { /* an empty block may be large for other values: it gets a place too */
     const int64_t v = j->size[sample][i];
-    j->items[i] = (PackItem){.size = v < 64 ? 64 : v < ((int64_t)MOST << 12) ? v : (int64_t)MOST << 12,
-                             .start = j->blocks[i].start, .end = j->blocks[i].end};
+    j->items[i] = (PackItem){.size = v < 64                      ? 64
+                                     : v < ((int64_t)MOST << 12) ? v
+                                                                 : (int64_t)MOST << 12,
+                             .start = j->blocks[i].start,
+                             .end = j->blocks[i].end};
   }
   pack_items(j->a, j->items, j->n);
   for (int i = 0; i < j->n; i++) h[i] = (Height){j->items[i].offset, i};
@@ -108,7 +115,9 @@ static double order_score(Job *j) {
   return score;
 }
 
-/* ---- formulas ------------------------------------------------------------------------------------------------ */
+/* ---- formulas
+ * ------------------------------------------------------------------------------------------------
+ */
 /* Of the blocks in `below`, those that no other of them lies on. Returns their number. */
 static int topmost(const Job *j, int *below, int n) {
   int kept = 0;

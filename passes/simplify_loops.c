@@ -1,5 +1,6 @@
-/* Tidies kernels after lowering: expressions are rebuilt with what is known of ranges, loops that run once
- * become their body, loops and conditions that do nothing go. Needs nothing; breaks nothing; hoists nothing. */
+/* Tidies kernels after lowering: expressions are rebuilt with what is known of ranges, loops that
+ * run once become their body, loops and conditions that do nothing go. Needs nothing; breaks
+ * nothing; hoists nothing. */
 #include "passes/pass.h"
 
 typedef struct Tidy {
@@ -74,7 +75,8 @@ static Stmt *tidy_block(Tidy *t, Stmt *s) {
 bool pass_simplify_loops(PassCtx *c) {
   Module *m = c->module;
   Tidy t = {.p = m->model->pool, .a = m->model->arena};
-  for (int i = 0; i < m->kernels.n; i++) m->kernels.data[i]->body = tidy_block(&t, m->kernels.data[i]->body);
+  for (int i = 0; i < m->kernels.n; i++)
+    m->kernels.data[i]->body = tidy_block(&t, m->kernels.data[i]->body);
   c->changed |= t.changed;
   return true;
 }

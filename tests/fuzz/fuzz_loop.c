@@ -1,8 +1,8 @@
-/* Any bytes as the text of a module: parsing, checking and printing must not crash, and what parses and is
- * valid must come back from its own text. */
-#include "ir/loop.h"
+/* Any bytes as the text of a module: parsing, checking and printing must not crash, and what parses
+ * and is valid must come back from its own text. */
 #include <setjmp.h>
 #include <stdlib.h>
+#include "ir/loop.h"
 
 static void out_of_memory(void *user, size_t wanted) { longjmp(*(jmp_buf *)user, 1); }
 

@@ -1,12 +1,13 @@
-/* Loop IR: text round trips, the verifier, the interpreter, loop passes. Kernels are written as text. */
-#include "ir/loop.h"
-#include "passes/pass.h"
+/* Loop IR: text round trips, the verifier, the interpreter, loop passes. Kernels are written as
+ * text. */
+#include <cmocka.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <string.h>
-#include <cmocka.h>
+#include "ir/loop.h"
+#include "passes/pass.h"
 
 bool pass_merge_kernels(PassCtx *c);
 bool pass_simplify_loops(PassCtx *c);
@@ -142,7 +143,8 @@ static const char simple[] =
     "  }\n"
     "}\n";
 
-static bool run_simple(Fix *f, const char *t, int n, int extent, const char *e, const void *in, void *out) {
+static bool run_simple(Fix *f, const char *t, int n, int extent, const char *e, const void *in,
+                       void *out) {
   char *text = arena_printf(f->a, simple, t, n, t, n, t, n, t, n, extent, e);
   Module *m = load(f, text);
   const void *ins[] = {in};
@@ -166,7 +168,8 @@ static void test_types(void **state) {
   assert_true(g[0] == 0x4000 && g[1] == 0x7C00);
   const double d[2] = {0.1, NAN};
   double r[2];
-  assert_true(run_simple(f, "f64", 2, 2, "select(isnan(b0[i]), fma(b0[0], b0[0], b0[0]), b0[i])", d, r));
+  assert_true(
+      run_simple(f, "f64", 2, 2, "select(isnan(b0[i]), fma(b0[0], b0[0], b0[0]), b0[i])", d, r));
   assert_true(r[0] == 0.1 && fabs(r[1] - 0.11) < 1e-15);
 }
 
@@ -180,10 +183,12 @@ static void test_bounds(void **state) {
 
 static void test_bounds_of_argument(void **state) {
   Fix *f = *state;
-  Module *m = module_parse(f->m,
-                           "module { b0 : f32[4] = input 0\n b1 : f32[3] = output 0\n"
-                           "kernel k { param b0 : f32[4] read\n param b1 : f32[4] write\n b1[0] = b0[0] }\n"
-                           "steps { call k(b0, b1) } }", "test");
+  Module *m =
+      module_parse(f->m,
+                   "module { b0 : f32[4] = input 0\n b1 : f32[3] = output 0\n"
+                   "kernel k { param b0 : f32[4] read\n param b1 : f32[4] write\n b1[0] = b0[0] }\n"
+                   "steps { call k(b0, b1) } }",
+                   "test");
   assert_non_null(m);
   float a[4] = {0}, b[4];
   const void *ins[] = {a};
@@ -310,8 +315,11 @@ static void test_verify(void **state) {
       "for i in 0..4 { local t0 t0[i] = 1.0 }",
   };
   for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
-    const char *text = arena_printf(f->a, "module { symbol $n 1 kernel k { param b0 : u8[4] read param b1 : f32[4] write "
-                                    "local t0 : f32[2] regs %s } steps { } }", bodies[i]);
+    const char *text = arena_printf(
+        f->a,
+        "module { symbol $n 1 kernel k { param b0 : u8[4] read param b1 : f32[4] write "
+        "local t0 : f32[2] regs %s } steps { } }",
+        bodies[i]);
     Arena *a = arena_new(0, NULL, NULL);
     Model *model = model_new(a, diag_new(a));
     Module *m = module_parse(model, text, "x");
@@ -332,7 +340,8 @@ static void test_rewrite(void **state) {
   Fix *f = *state;
   Module *m = load(f, matmul);
   Kernel *k = m->kernels.data[0];
-  const Expr *v[2] = {k->body->var, ex_var_named(f->m->pool, "zz", ex_i64(f->m->pool, 0), expr_var_extent(f->m->pool, k->body->var->id))};
+  const Expr *v[2] = {k->body->var, ex_var_named(f->m->pool, "zz", ex_i64(f->m->pool, 0),
+                                                 expr_var_extent(f->m->pool, k->body->var->id))};
   Stmt *s = stmt_rewrite(f->a, f->m->pool, k->body, swap_vars, v);
   assert_ptr_equal(s->var, v[1]);
   k->body = s;
@@ -345,15 +354,16 @@ static void test_rewrite(void **state) {
 
 static void test_merge(void **state) {
   Fix *f = *state;
-  Module *m = load(f,
-                   "module {\n b0 : f32[8] = input 0\n b1 : f32[8] = arena\n b2 : f32[8] = output 0\n"
-                   "kernel k0 { param b0 : f32[8] read align 4 \"x\" param b1 : f32[8] write align 4\n"
-                   "for i in 0..8 { b1[i] = sum(r < 3: b0[i] + 1.0) } }\n"
-                   "kernel k1 { param b0 : f32[8] read align 4 param b1 : f32[8] write align 4\n"
-                   "for j in 0..8 { b1[j] = sum(s < 4: b0[j] + 1.0) } }\n"
-                   "kernel k2 { param b0 : f32[8] read align 4 \"y\" param b1 : f32[8] write align 4\n"
-                   "for z in 0..8 { b1[z] = sum(q < 3: b0[z] + 1.0) } }\n"
-                   "steps { call k0(b0, b1) call k1(b1, b2) if b0 { call k2(b1, b2) } } }\n");
+  Module *m =
+      load(f,
+           "module {\n b0 : f32[8] = input 0\n b1 : f32[8] = arena\n b2 : f32[8] = output 0\n"
+           "kernel k0 { param b0 : f32[8] read align 4 \"x\" param b1 : f32[8] write align 4\n"
+           "for i in 0..8 { b1[i] = sum(r < 3: b0[i] + 1.0) } }\n"
+           "kernel k1 { param b0 : f32[8] read align 4 param b1 : f32[8] write align 4\n"
+           "for j in 0..8 { b1[j] = sum(s < 4: b0[j] + 1.0) } }\n"
+           "kernel k2 { param b0 : f32[8] read align 4 \"y\" param b1 : f32[8] write align 4\n"
+           "for z in 0..8 { b1[z] = sum(q < 3: b0[z] + 1.0) } }\n"
+           "steps { call k0(b0, b1) call k1(b1, b2) if b0 { call k2(b1, b2) } } }\n");
   PassCtx c = {.model = f->m, .module = m, .scratch = f->a};
   assert_true(pass_merge_kernels(&c));
   assert_int_equal(m->kernels.n, 2);
@@ -364,11 +374,12 @@ static void test_merge(void **state) {
 
 static void test_simplify(void **state) {
   Fix *f = *state;
-  Module *m = load(f,
-                   "module {\n kernel k { param b0 : f32[8] write align 4\n"
-                   "for i in 3..+1 { for j in 0..8 { b0[j + i - 3] = cast<f32>(i) } for u in 0..8 { } }\n"
-                   "if true { b0[0] = 1.0 } }\n"
-                   "steps { } }\n");
+  Module *m =
+      load(f,
+           "module {\n kernel k { param b0 : f32[8] write align 4\n"
+           "for i in 3..+1 { for j in 0..8 { b0[j + i - 3] = cast<f32>(i) } for u in 0..8 { } }\n"
+           "if true { b0[0] = 1.0 } }\n"
+           "steps { } }\n");
   PassCtx c = {.model = f->m, .module = m, .scratch = f->a};
   assert_true(pass_simplify_loops(&c));
   assert_true(c.changed && module_verify(m, "simplify"));
@@ -382,7 +393,9 @@ static void test_simplify(void **state) {
 
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-  const struct CMUnitTest tests[] = {T(test_matmul), T(test_types),  T(test_bounds),  T(test_bounds_of_argument), T(test_control),
-                                     T(test_damage), T(test_verify), T(test_rewrite), T(test_merge),              T(test_simplify)};
+  const struct CMUnitTest tests[] = {
+      T(test_matmul),  T(test_types),   T(test_bounds), T(test_bounds_of_argument),
+      T(test_control), T(test_damage),  T(test_verify), T(test_rewrite),
+      T(test_merge),   T(test_simplify)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

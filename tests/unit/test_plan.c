@@ -1,12 +1,12 @@
-/* Memory planner: packing of random blocks, plans of random programs (checked by plan_check and by running
- * them in the planned arena), symbolic sizes, and that the checker finds broken plans. */
-#include "passes/plan.h"
+/* Memory planner: packing of random blocks, plans of random programs (checked by plan_check and by
+ * running them in the planned arena), symbolic sizes, and that the checker finds broken plans. */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <cmocka.h>
+#include "passes/plan.h"
 
 bool pass_plan_memory(PassCtx *c);
 
@@ -67,7 +67,8 @@ static void test_pack(void **state) {
   }
 }
 
-/* ---- random programs: kernels that add two buffers into a third ---------------------------------------- */
+/* ---- random programs: kernels that add two buffers into a third
+ * ---------------------------------------- */
 typedef struct Gen {
   World *w;
   Kernel *add[2]; /* [1]: sizes with the symbol */
@@ -80,9 +81,14 @@ static Kernel *add_kernel(World *w, const Expr *count) {
   ExprPool *p = w->model->pool;
   Kernel *k = kernel_new(w->m, "add", NULL);
   for (int i = 0; i < 3; i++)
-    kernel_add_param(w->m, k, (Param){.dtype = DT_I32, .count = count, .access = i < 2 ? PA_READ : PA_WRITE, .align = 4});
+    kernel_add_param(
+        w->m, k,
+        (Param){.dtype = DT_I32, .count = count, .access = i < 2 ? PA_READ : PA_WRITE, .align = 4});
   const Expr *i = ex_var(p, "i", count), *one = ex_int(p, DT_I32, 1);
-  const Expr *v = ex_add(p, ex_add(p, ex_load(p, DT_I32, 0, i, NULL), ex_mul(p, ex_load(p, DT_I32, 1, i, NULL), ex_int(p, DT_I32, 3))), one);
+  const Expr *v = ex_add(p,
+                         ex_add(p, ex_load(p, DT_I32, 0, i, NULL),
+                                ex_mul(p, ex_load(p, DT_I32, 1, i, NULL), ex_int(p, DT_I32, 3))),
+                         one);
   k->body = stmt_for(w->a, FOR_SERIAL, i, stmt_store(w->a, 2, i, v));
   return k;
 }
@@ -119,7 +125,8 @@ static Step *random_steps(Gen *g, int n, int depth) {
     }
     const int size = rnd(2), a = pick(g, size), b = pick(g, size);
     int to;
-    if (depth && rnd(4) == 0 && pick(g, size) > 3) { /* overwrite something old: carried around the loop */
+    if (depth && rnd(4) == 0 &&
+        pick(g, size) > 3) { /* overwrite something old: carried around the loop */
       to = pick(g, size);
       if (to <= 3 || to == a || to == b) to = -1;
     } else {
@@ -147,8 +154,10 @@ static void random_program(bool symbolic) {
   g.count[0] = ex_i64(p, 40);
   g.count[1] = symbolic ? ex_mul(p, n, ex_i64(p, 24)) : ex_i64(p, 100);
   const Expr *total = ex_add(p, g.count[0], g.count[1]);
-  for (int i = 0; i < 2; i++) module_add_buffer(w.m, BUF_INPUT, DT_I32, g.count[i], "in")->index = i;
-  for (int i = 0; i < 2; i++) module_add_buffer(w.m, BUF_OUTPUT, DT_I32, g.count[i], "out")->index = i;
+  for (int i = 0; i < 2; i++)
+    module_add_buffer(w.m, BUF_INPUT, DT_I32, g.count[i], "in")->index = i;
+  for (int i = 0; i < 2; i++)
+    module_add_buffer(w.m, BUF_OUTPUT, DT_I32, g.count[i], "out")->index = i;
   for (int i = 0; i < 2; i++) {
     g.add[i] = add_kernel(&w, g.count[i]);
     vec_push(w.a, &g.live, i);
@@ -189,20 +198,24 @@ static void test_random(void **state) {
   for (int i = 0; i < 300; i++) random_program(i % 2);
 }
 
-#define K2 "kernel k { param b0 : f32[16] read param b1 : f32[16] write for i in 0..16 { b1[i] = b0[i] } }\n"
+#define K2                                                                                        \
+  "kernel k { param b0 : f32[16] read param b1 : f32[16] write for i in 0..16 { b1[i] = b0[i] } " \
+  "}\n"
 
 static void test_inplace(void **state) {
-  World w = world("module { b0 : f32[16] = input 0\n b1 : f32[16] = arena\n b2 : f32[16] = arena inplace b1\n"
-                  "b3 : f32[16] = arena inplace b2\n b4 : f32[16] = output 0\n" K2
-                  "steps { call k(b0, b1) call k(b1, b2) call k(b2, b3) call k(b3, b4) } }");
+  World w = world(
+      "module { b0 : f32[16] = input 0\n b1 : f32[16] = arena\n b2 : f32[16] = arena inplace b1\n"
+      "b3 : f32[16] = arena inplace b2\n b4 : f32[16] = output 0\n" K2
+      "steps { call k(b0, b1) call k(b1, b2) call k(b2, b3) call k(b3, b4) } }");
   assert_true(plan(&w));
   assert_int_equal(constant(w.m->arena_bytes), 64);
   assert_int_equal(w.m->arena_lower_bound, 64);
   arena_free(w.a);
   /* b1 is read later: the hint must be refused */
-  w = world("module { b0 : f32[16] = input 0\n b1 : f32[16] = arena\n b2 : f32[16] = arena inplace b1\n"
-            "b3 : f32[16] = output 0\n" K2
-            "steps { call k(b0, b1) call k(b1, b2) call k(b1, b3) call k(b2, b3) } }");
+  w = world(
+      "module { b0 : f32[16] = input 0\n b1 : f32[16] = arena\n b2 : f32[16] = arena inplace b1\n"
+      "b3 : f32[16] = output 0\n" K2
+      "steps { call k(b0, b1) call k(b1, b2) call k(b1, b3) call k(b2, b3) } }");
   assert_true(plan(&w));
   assert_int_equal(constant(w.m->arena_bytes), 128);
   arena_free(w.a);
@@ -210,9 +223,10 @@ static void test_inplace(void **state) {
 
 static void test_views(void **state) {
   /* a view keeps its base alive; pieces written into views */
-  World w = world("module { b0 : f32[16] = input 0\n b1 : f32[32] = arena\n b2 : f32[16] = view b1 at (16)\n"
-                  "b3 : f32[16] = view b1\n b4 : f32[16] = arena\n b5 : f32[16] = output 0\n" K2
-                  "steps { call k(b0, b3) call k(b0, b2) call k(b3, b4) call k(b2, b5) call k(b4, b5) } }");
+  World w = world(
+      "module { b0 : f32[16] = input 0\n b1 : f32[32] = arena\n b2 : f32[16] = view b1 at (16)\n"
+      "b3 : f32[16] = view b1\n b4 : f32[16] = arena\n b5 : f32[16] = output 0\n" K2
+      "steps { call k(b0, b3) call k(b0, b2) call k(b3, b4) call k(b2, b5) call k(b4, b5) } }");
   assert_true(module_verify(w.m, "test") && plan(&w));
   assert_int_equal(constant(w.m->arena_bytes), 128 + 64);
   assert_int_equal(w.m->arena_lower_bound, 128 + 64);
@@ -220,22 +234,29 @@ static void test_views(void **state) {
 }
 
 static void test_symbolic(void **state) {
-  World w = world("module { symbol $n 1\n symbol $k 0 runtime bound $n*2\n b0 : f32[16] = input 0\n"
-                  "b1 : f32[$n*16] = arena\n b2 : f32[$n*16] = arena\n b3 : f32[$n*32] = arena\n b4 : f32[7] = arena\n"
-                  "b5 : u8[3*$k] = arena\n"
-                  "kernel k { param b0 : f32[1] read param b1 : f32[1] write param b2 : f32[10] readwrite scratch b1[0] = b0[0] }\n"
-                  "kernel z { param b0 : u8[1] write b0[0] = 1 }\n"
-                  "steps { call k(b0, b1) call k(b1, b2) call k(b2, b3) call k(b3, b4) call k(b4, b1) call z(b5) } }");
+  World w = world(
+      "module { symbol $n 1\n symbol $k 0 runtime bound $n*2\n b0 : f32[16] = input 0\n"
+      "b1 : f32[$n*16] = arena\n b2 : f32[$n*16] = arena\n b3 : f32[$n*32] = arena\n b4 : f32[7] = "
+      "arena\n"
+      "b5 : u8[3*$k] = arena\n"
+      "kernel k { param b0 : f32[1] read param b1 : f32[1] write param b2 : f32[10] readwrite "
+      "scratch b1[0] = b0[0] }\n"
+      "kernel z { param b0 : u8[1] write b0[0] = 1 }\n"
+      "steps { call k(b0, b1) call k(b1, b2) call k(b2, b3) call k(b3, b4) call k(b4, b1) call "
+      "z(b5) } }");
   const bool ok = plan(&w);
   if (!ok) diag_print(w.model->diag, stderr);
   assert_true(ok);
-  const Expr *bytes = expr_subst(w.model->pool, w.m->arena_bytes, ex_sym(w.model->pool, "n"), ex_i64(w.model->pool, 100));
+  const Expr *bytes = expr_subst(w.model->pool, w.m->arena_bytes, ex_sym(w.model->pool, "n"),
+                                 ex_i64(w.model->pool, 100));
   assert_int_equal(constant(bytes), 25600); /* the u8 buffer comes when the others are dead */
   assert_int_equal(constant(w.m->scratch_bytes), 64);
   assert_int_equal(w.m->arena_lower_bound, -1);
   arena_free(w.a);
-  w = world("module { symbol $k 0 runtime\n b0 : f32[$k] = arena\n kernel k { param b0 : f32[1] write b0[0] = 1.0 }\n"
-            "steps { call k(b0) } }");
+  w = world(
+      "module { symbol $k 0 runtime\n b0 : f32[$k] = arena\n kernel k { param b0 : f32[1] write "
+      "b0[0] = 1.0 }\n"
+      "steps { call k(b0) } }");
   assert_false(plan(&w));
   assert_int_equal(diag_exit_status(w.model->diag), 5);
   arena_free(w.a);
@@ -243,9 +264,11 @@ static void test_symbolic(void **state) {
 
 /* Damaged plans must be found. */
 static void test_check(void **state) {
-  const char *text = "module { b0 : f32[16] = input 0\n b1 : f32[16] = arena\n b2 : f32[16] = arena\n b3 : f32[16] = arena\n"
-                     "b4 : f32[16] = output 0\n" K2
-                     "steps { call k(b0, b1) call k(b0, b2) call k(b1, b3) call k(b2, b4) call k(b3, b4) } }";
+  const char *text =
+      "module { b0 : f32[16] = input 0\n b1 : f32[16] = arena\n b2 : f32[16] = arena\n b3 : "
+      "f32[16] = arena\n"
+      "b4 : f32[16] = output 0\n" K2
+      "steps { call k(b0, b1) call k(b0, b2) call k(b1, b3) call k(b2, b4) call k(b3, b4) } }";
   for (int k = 0; k < 5; k++) {
     World w = world(text);
     assert_true(plan(&w) && plan_check(w.m));
@@ -264,9 +287,12 @@ static void test_check(void **state) {
 
 /* Read before written in a loop: lives around it. */
 static void test_carried(void **state) {
-  World w = world("module { b0 : f32[16] = input 0\n b1 : f32[16] = arena\n b2 : f32[16] = arena\n b3 : f32[16] = arena\n"
-                  "b4 : f32[16] = output 0\n" K2
-                  "steps { call k(b0, b1) loop cond - limit 3 { call k(b1, b2) call k(b2, b3) call k(b3, b1) } call k(b1, b4) } }");
+  World w = world(
+      "module { b0 : f32[16] = input 0\n b1 : f32[16] = arena\n b2 : f32[16] = arena\n b3 : "
+      "f32[16] = arena\n"
+      "b4 : f32[16] = output 0\n" K2
+      "steps { call k(b0, b1) loop cond - limit 3 { call k(b1, b2) call k(b2, b3) call k(b3, b1) } "
+      "call k(b1, b4) } }");
   assert_true(plan(&w));
   assert_int_equal(constant(w.m->arena_bytes), 128 + 64);
   w.m->buffers.data[3].offset = w.m->buffers.data[1].offset;
@@ -276,8 +302,10 @@ static void test_carried(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_pack),     cmocka_unit_test(test_random), cmocka_unit_test(test_inplace), cmocka_unit_test(test_views),
-      cmocka_unit_test(test_symbolic), cmocka_unit_test(test_check),  cmocka_unit_test(test_carried),
+      cmocka_unit_test(test_pack),     cmocka_unit_test(test_random),
+      cmocka_unit_test(test_inplace),  cmocka_unit_test(test_views),
+      cmocka_unit_test(test_symbolic), cmocka_unit_test(test_check),
+      cmocka_unit_test(test_carried),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
