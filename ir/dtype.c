@@ -172,7 +172,8 @@ void dtype_store_f(DType t, void *p, double v) {
   } else if (!dtype_is_float(t)) {
     dtype_store_i(t, p, double_to_int(t, v));
   } else {
-    const bool keep = formats[t].inf && isinf(v); /* an infinity of the type is a value like others */
+    const bool keep =
+        formats[t].inf && isinf(v); /* an infinity of the type is a value like others */
     const uint16_t code = dtype_encode(t, v, !keep);
     memcpy(p, &code, (size_t)dtype_bytes(t));
   }
