@@ -1,5 +1,6 @@
 /* Linux system calls, without libc. Each returns the kernel's value: -errno on failure. */
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,7 +23,7 @@ enum {
   NR_unlinkat = 263,
   NR_fsync = 74,
   NR_lseek = 8,
-  NR_getpid = 39
+  NR_readlinkat = 267
 };
 static inline long sys_call(long n, long a, long b, long c, long d, long e, long f) {
   long ret;
@@ -55,7 +56,7 @@ enum {
   NR_unlinkat = 35,
   NR_fsync = 82,
   NR_lseek = 62,
-  NR_getpid = 172
+  NR_readlinkat = 78
 };
 static inline long sys_call(long n, long a, long b, long c, long d, long e, long f) {
   register long x8 __asm__("x8") = n;
@@ -91,7 +92,7 @@ enum {
   NR_unlinkat = 328,
   NR_fsync = 118,
   NR_lseek = 19,
-  NR_getpid = 20
+  NR_readlinkat = 332
 };
 static inline long sys_call(long n, long a, long b, long c, long d, long e, long f) {
   register long r7 __asm__("r7") = n;
@@ -148,6 +149,11 @@ static inline void *sys_alloc(size_t bytes) {
   const long p =
       sys_call(NR_mmap, 0, (long)bytes, 3 /* rw */, 0x22 /* private, anonymous */, -1, 0);
   return p < 0 && p > -4096 ? NULL : (void *)p;
+}
+/* Maps the start of a file, read-only, over memory that is already ours. */
+static inline bool sys_map_over(void *place, size_t bytes, int fd) {
+  return sys_call(NR_mmap, (long)place, (long)bytes, 1 /* read */, 0x12 /* private, fixed */, fd,
+                  0) == (long)place;
 }
 static inline void sys_free(void *p, size_t bytes) {
   sys_call(NR_munmap, (long)p, (long)bytes, 0, 0, 0, 0);

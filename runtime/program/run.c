@@ -125,8 +125,28 @@ static bool prepare_threads(Program *p) {
   return true;
 }
 
+/* Weights that lie in a file beside the program are mapped to their place. */
+static bool map_weights(Program *p) {
+  char path[4096];
+  const BurinModel *m = p->model;
+  if (!m->weights_file) return true;
+  const size_t name = text_length(m->weights_file);
+  long n =
+      sys_call(NR_readlinkat, SYS_AT_FDCWD, (long)"/proc/self/exe", (long)path, sizeof path, 0, 0);
+  while (n > 0 && path[n - 1] != '/') n--;
+  if (n <= 0 || (size_t)n + name >= sizeof path)
+    return program_error(p, "cannot find %s", m->weights_file);
+  __builtin_memcpy(path + n, m->weights_file, name + 1);
+  const int fd = (int)sys_open(path, SYS_O_RDONLY, 0);
+  if (fd < 0) return program_error(p, "cannot open %s", path);
+  const bool ok = (uint64_t)sys_size(fd) >= m->weight_bytes &&
+                  sys_map_over((void *)m->weights, (size_t)m->weight_bytes, fd);
+  sys_close(fd);
+  return ok || program_error(p, "%s does not fit this program", path);
+}
+
 bool run_bind(Program *p) {
-  if (!bind_inputs(p)) return false;
+  if (!map_weights(p) || !bind_inputs(p)) return false;
   for (int32_t i = 0; i < p->model->n_caller_symbols; i++)
     if (p->dims[i] < 0)
       return program_error(p, "size %s is unknown: --dim %s=N", p->model->symbols[i],
