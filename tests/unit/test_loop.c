@@ -1,6 +1,5 @@
 /* Loop IR: text round trips, the verifier, the interpreter, loop passes. Kernels are written as
  * text. */
-#include <cmocka.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,6 +7,8 @@
 #include <string.h>
 #include "ir/loop.h"
 #include "passes/pass.h"
+
+#include <cmocka.h>
 
 bool pass_merge_kernels(PassCtx *c);
 bool pass_simplify_loops(PassCtx *c);

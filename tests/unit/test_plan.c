@@ -1,12 +1,13 @@
 /* Memory planner: packing of random blocks, plans of random programs (checked by plan_check and by
  * running them in the planned arena), symbolic sizes, and that the checker finds broken plans. */
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include "passes/plan.h"
+
+#include <cmocka.h>
 
 bool pass_plan_memory(PassCtx *c);
 
