@@ -5,7 +5,9 @@
  *
  * Text:  3  2.5f32  $batch (symbol)  i0 (variable)  a + b*c  max(a, 0)  floordiv(i0, 4)  cast<f16>(x)
  *        b2[i0*4 + 1]  b2[i0 if i0 < 7] (guarded load: 0 of the type where the guard is false)
- *        t0[3] (local)   sum(k1 < 64: b0[k1] * b1[k1]) (reduction)
+ *        t0[3] (local)   sum(k1 < 64: b0[k1] * b1[k1]) (reduction; also prod least most all any, and
+ *        sum(k1 from 2 < 64: …) for k1 in [2, 2 + 64))   $"odd name"   ?3f32 (hole)   -inff32
+ *        {%0 = exp(b0[1]); %0*%0} (shared parts of large expressions are named)
  */
 #pragma once
 #include "ir/arena.h"
