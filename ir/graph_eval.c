@@ -1,6 +1,6 @@
-/* Evaluates nodes and whole graphs with given inputs: op_elem for every output element, runtime functions for
- * EXTERN rows, expansion of composites on the fly. Slow and simple: the oracle of tests, and the engine of
- * constant folding. Tensors only. */
+/* Evaluates nodes and whole graphs with given inputs: op_elem for every output element, runtime
+ * functions for EXTERN rows, expansion of composites on the fly. Slow and simple: the oracle of
+ * tests, and the engine of constant folding. Tensors only. */
 #include "ir/graph_eval.h"
 #include <string.h>
 #include "ir/tape.h"
@@ -16,7 +16,8 @@ bool eval_fail(GraphEval *ev, const Node *n, ErrCode code, const char *fmt, ...)
   return false;
 }
 
-/* ---- values and symbols -------------------------------------------------------------------------------------- */
+/* ---- values and symbols
+ * -------------------------------------------------------------------------------------- */
 static void *grown(GraphEval *ev, void *old, int n, int *cap, int want, size_t size) {
   if (want < *cap) return old;
   const int now = 2 * want + 64;
@@ -76,8 +77,11 @@ static int64_t eval_size(GraphEval *ev, const Expr *e, bool bounds) {
 static bool eval_dims(GraphEval *ev, const Node *n, const Value *v, bool bounds, int64_t *dims) {
   for (int d = 0; d < v->rank; d++) {
     dims[d] = eval_size(ev, v->dims[d], bounds);
-    if (ev->failed) return eval_fail(ev, n, ERR_DYNAMIC, "size %s is not known", expr_text(ev->m->pool, v->dims[d]));
-    if (dims[d] < 0) return eval_fail(ev, n, ERR_SHAPE, "dim %d of the result is %lld", d, (long long)dims[d]);
+    if (ev->failed)
+      return eval_fail(ev, n, ERR_DYNAMIC, "size %s is not known",
+                       expr_text(ev->m->pool, v->dims[d]));
+    if (dims[d] < 0)
+      return eval_fail(ev, n, ERR_SHAPE, "dim %d of the result is %lld", d, (long long)dims[d]);
   }
   return true;
 }
@@ -99,7 +103,8 @@ static bool eval_syms(GraphEval *ev, const Node *n) {
   for (int i = 0; i < n->n_syms; i++) {
     const SymDef *s = &n->syms[i];
     const ConstData *c = s->src ? eval_value(ev, s->src) : NULL;
-    if (s->src && (!c || s->elem >= c->count)) return eval_fail(ev, n, ERR_DYNAMIC, "data of a size is not known");
+    if (s->src && (!c || s->elem >= c->count))
+      return eval_fail(ev, n, ERR_DYNAMIC, "data of a size is not known");
     const int64_t v = s->src ? const_int(c, s->elem) : eval_size(ev, s->value, false);
     if (ev->failed) return eval_fail(ev, n, ERR_DYNAMIC, "a size is not known");
     sym_set(ev, s->sym->id, v);
@@ -107,7 +112,9 @@ static bool eval_syms(GraphEval *ev, const Node *n) {
   return true;
 }
 
-/* ---- EW and ELEM ------------------------------------------------------------------------------------------------ */
+/* ---- EW and ELEM
+ * ------------------------------------------------------------------------------------------------
+ */
 static Scalar load_element(void *user, DType t, int buffer, int64_t index) {
   GraphEval *ev = user;
   const ConstData *c = ev->value[buffer];
@@ -117,19 +124,26 @@ static Scalar load_element(void *user, DType t, int buffer, int64_t index) {
     return v;
   }
   const char *p = (const char *)c->data + index * dtype_bytes(t);
-  if (t == DT_STR || t == DT_C64) memcpy(&v.i, p, sizeof v.i);
-  else if (dtype_is_float(t)) v.f = dtype_load_f(t, p);
-  else v.i = dtype_load_i(t, p);
+  if (t == DT_STR || t == DT_C64)
+    memcpy(&v.i, p, sizeof v.i);
+  else if (dtype_is_float(t))
+    v.f = dtype_load_f(t, p);
+  else
+    v.i = dtype_load_i(t, p);
   return v;
 }
 
 static void store_element(DType t, char *p, Scalar v) {
-  if (t == DT_STR || t == DT_C64) memcpy(p, &v.i, sizeof v.i);
-  else if (dtype_is_float(t)) dtype_store_f(t, p, v.f);
-  else dtype_store_i(t, p, v.i);
+  if (t == DT_STR || t == DT_C64)
+    memcpy(p, &v.i, sizeof v.i);
+  else if (dtype_is_float(t))
+    dtype_store_f(t, p, v.f);
+  else
+    dtype_store_i(t, p, v.i);
 }
 
-static const Expr *read_value(ElemCtx *c, const Value *v, const Expr *const *idx, const Expr *guard) {
+static const Expr *read_value(ElemCtx *c, const Value *v, const Expr *const *idx,
+                              const Expr *guard) {
   GraphEval *ev = c->user;
   const ConstData *data = eval_value(ev, v);
   const Expr *at = ex_i64(c->pool, 0);
@@ -172,12 +186,14 @@ static bool eval_elem(GraphEval *ev, const Node *n, int out) {
   const Value *v = n->out[out];
   int64_t dims[MAX_RANK];
   const Expr *idx[MAX_RANK];
-  if (v->kind != TY_TENSOR) return eval_fail(ev, n, ERR_UNSUPPORTED, "only tensors can be evaluated");
+  if (v->kind != TY_TENSOR)
+    return eval_fail(ev, n, ERR_UNSUPPORTED, "only tensors can be evaluated");
   if (!eval_dims(ev, n, v, false, dims)) return false;
   ConstData *c = eval_tensor(ev, v->dtype, v->rank, dims);
   if (!c) return eval_fail(ev, n, ERR_OVERFLOW, "size of the result overflows");
   ExprPool *p = ev->m->pool;
-  for (int d = 0; d < v->rank; d++) idx[d] = dims[d] == 1 ? ex_i64(p, 0) : ex_var(p, "i", ex_i64(p, dims[d]));
+  for (int d = 0; d < v->rank; d++)
+    idx[d] = dims[d] == 1 ? ex_i64(p, 0) : ex_var(p, "i", ex_i64(p, dims[d]));
   ElemCtx ctx = {.pool = p, .model = ev->m, .read = read_value, .user = ev};
   if (c->count) {
     const Expr *e = op_elem(&ctx, n, out, idx);
@@ -189,17 +205,20 @@ static bool eval_elem(GraphEval *ev, const Node *n, int out) {
   return true;
 }
 
-/* ---- EXPAND and EXTERN ---------------------------------------------------------------------------------------------- */
+/* ---- EXPAND and EXTERN
+ * ---------------------------------------------------------------------------------------------- */
 static bool eval_expanded(GraphEval *ev, Node *n) {
   Graph *g = graph_new(ev->m, n->graph, "expanded");
   Build b = {.m = ev->m, .g = g, .loc = n->loc, .ok = true};
   Value **out = ARENA_ARRAY(ev->arena, Value *, n->n_out + 1);
-  if (!n->op->expand(&b, n, out) || !b.ok) return eval_fail(ev, n, ERR_INTERNAL, "expansion of %s failed", n->op->name);
+  if (!n->op->expand(&b, n, out) || !b.ok)
+    return eval_fail(ev, n, ERR_INTERNAL, "expansion of %s failed", n->op->name);
   if (!eval_nodes(ev, g)) return false;
   for (int k = 0; k < n->n_out; k++) {
     if (!n->out[k]) continue;
     const ConstData *c = out[k] ? eval_value(ev, out[k]) : NULL;
-    if (!c) return eval_fail(ev, n, ERR_INTERNAL, "expansion of %s lacks output %d", n->op->name, k);
+    if (!c)
+      return eval_fail(ev, n, ERR_INTERNAL, "expansion of %s lacks output %d", n->op->name, k);
     eval_set(ev, n->out[k], c);
   }
   return true;
@@ -208,8 +227,11 @@ static bool eval_expanded(GraphEval *ev, Node *n) {
 /* Constants may be slices of a file: runtime functions want them aligned. */
 static RtTensor rt_tensor(GraphEval *ev, const ConstData *c) {
   const void *data = c->data;
-  if ((uintptr_t)data % 16) data = arena_dup(ev->arena, data, (size_t)c->count * (size_t)dtype_bytes(c->dtype));
-  return (RtTensor){.data = (void *)(uintptr_t)data, .dtype = dtype_rows[c->dtype].onnx, .rank = c->rank,
+  if ((uintptr_t)data % 16)
+    data = arena_dup(ev->arena, data, (size_t)c->count * (size_t)dtype_bytes(c->dtype));
+  return (RtTensor){.data = (void *)(uintptr_t)data,
+                    .dtype = dtype_rows[c->dtype].onnx,
+                    .rank = c->rank,
                     .dims = (int64_t *)(uintptr_t)c->dims};
 }
 
@@ -218,7 +240,8 @@ static bool extern_outputs(GraphEval *ev, const Node *n, ConstData **made, RtTen
     const Value *v = n->out[k];
     int64_t dims[MAX_RANK];
     if (!v) continue;
-    if (v->kind != TY_TENSOR) return eval_fail(ev, n, ERR_UNSUPPORTED, "only tensors can be evaluated");
+    if (v->kind != TY_TENSOR)
+      return eval_fail(ev, n, ERR_UNSUPPORTED, "only tensors can be evaluated");
     if (!eval_dims(ev, n, v, true, dims)) return false;
     made[k] = eval_tensor(ev, v->dtype, v->rank, dims);
     if (!made[k]) return eval_fail(ev, n, ERR_OVERFLOW, "size of the result overflows");
@@ -236,10 +259,12 @@ static void settle(ConstData *c) {
 static bool eval_extern(GraphEval *ev, const Node *n) {
   enum { MAX_WORDS = 1024 };
   const ExternRow *row = n->op->ext;
-  RtTensor *in = ARENA_ARRAY(ev->arena, RtTensor, n->n_in + 1), *out = ARENA_ARRAY(ev->arena, RtTensor, n->n_out + 1);
+  RtTensor *in = ARENA_ARRAY(ev->arena, RtTensor, n->n_in + 1),
+           *out = ARENA_ARRAY(ev->arena, RtTensor, n->n_out + 1);
   ConstData **made = ARENA_ARRAY(ev->arena, ConstData *, n->n_out + 1);
   int64_t *words = ARENA_ARRAY(ev->arena, int64_t, MAX_WORDS);
-  if (!row->fn) return eval_fail(ev, n, ERR_UNSUPPORTED, "%s cannot be evaluated at compile time", row->symbol);
+  if (!row->fn)
+    return eval_fail(ev, n, ERR_UNSUPPORTED, "%s cannot be evaluated at compile time", row->symbol);
   for (int k = 0; k < n->n_in; k++) {
     if (!n->in[k]) continue;
     const ConstData *c = eval_value(ev, n->in[k]);
@@ -247,12 +272,14 @@ static bool eval_extern(GraphEval *ev, const Node *n) {
     in[k] = rt_tensor(ev, c);
   }
   if (!extern_outputs(ev, n, made, out)) return false;
-  if (row->pack && row->pack(n, words, MAX_WORDS) < 0) return eval_fail(ev, n, ERR_LIMIT, "too many attributes");
+  if (row->pack && row->pack(n, words, MAX_WORDS) < 0)
+    return eval_fail(ev, n, ERR_LIMIT, "too many attributes");
   const Expr *bytes = row->scratch ? row->scratch(ev->m, n) : NULL;
   const int64_t size = bytes ? eval_size(ev, bytes, true) : 0;
   if (ev->failed || size < 0) return eval_fail(ev, n, ERR_DYNAMIC, "scratch size is not known");
   const RtOpFn fn = (RtOpFn)(uintptr_t)row->fn;
-  const int32_t status = fn(in, n->n_in, out, n->n_out, words, size ? arena_alloc(ev->arena, (size_t)size) : NULL);
+  const int32_t status =
+      fn(in, n->n_in, out, n->n_out, words, size ? arena_alloc(ev->arena, (size_t)size) : NULL);
   if (status) return eval_fail(ev, n, ERR_VALUE, "%s fails with status %d", n->op->name, status);
   for (int k = 0; k < n->n_out; k++) {
     if (!made[k]) continue;
@@ -262,10 +289,13 @@ static bool eval_extern(GraphEval *ev, const Node *n) {
   return true;
 }
 
-/* ---- nodes, graphs ------------------------------------------------------------------------------------------------- */
+/* ---- nodes, graphs
+ * -------------------------------------------------------------------------------------------------
+ */
 bool eval_node(GraphEval *ev, Node *n) {
   for (int k = 0; k < n->n_in; k++)
-    if (n->in[k] && !eval_value(ev, n->in[k])) return eval_fail(ev, n, ERR_INTERNAL, "input %d is not computed", k);
+    if (n->in[k] && !eval_value(ev, n->in[k]))
+      return eval_fail(ev, n, ERR_INTERNAL, "input %d is not computed", k);
   if (!eval_syms(ev, n)) return false;
   if (n->op->body == OB_EXPAND) return eval_expanded(ev, n);
   if (n->op->body == OB_EXTERN) return eval_extern(ev, n);
@@ -281,25 +311,30 @@ bool eval_nodes(GraphEval *ev, Graph *g) {
   return true;
 }
 
-static GraphEval eval_begin(Model *m, bool quiet) { return (GraphEval){.m = m, .arena = m->arena, .quiet = quiet}; }
+static GraphEval eval_begin(Model *m, bool quiet) {
+  return (GraphEval){.m = m, .arena = m->arena, .quiet = quiet};
+}
 
 bool node_eval(Model *m, const Node *n, const ConstData *const *in, ConstData **out) {
   GraphEval ev = eval_begin(m, true);
   for (int k = 0; k < n->n_in; k++)
     if (n->in[k] && in[k]) eval_set(&ev, n->in[k], in[k]);
   if (!eval_node(&ev, (Node *)(uintptr_t)n)) return false;
-  for (int k = 0; k < n->n_out; k++) out[k] = n->out[k] ? (ConstData *)(uintptr_t)eval_value(&ev, n->out[k]) : NULL;
+  for (int k = 0; k < n->n_out; k++)
+    out[k] = n->out[k] ? (ConstData *)(uintptr_t)eval_value(&ev, n->out[k]) : NULL;
   return true;
 }
 
 static bool input_fits(GraphEval *ev, const Value *v, const ConstData *c) {
   if (c->dtype != v->dtype || c->rank != v->rank)
-    return eval_fail(ev, NULL, ERR_SHAPE, "input \"%s\" is %s of rank %d, given is %s of rank %d", v->name ? v->name : "",
-                     dtype_text(v->dtype), v->rank, dtype_text(c->dtype), c->rank);
+    return eval_fail(ev, NULL, ERR_SHAPE, "input \"%s\" is %s of rank %d, given is %s of rank %d",
+                     v->name ? v->name : "", dtype_text(v->dtype), v->rank, dtype_text(c->dtype),
+                     c->rank);
   eval_set(ev, v, c);
   for (int d = 0; d < v->rank; d++)
     if (v->dims[d]->op == EX_CONST && !expr_is_i64(v->dims[d], c->dims[d]))
-      return eval_fail(ev, NULL, ERR_SHAPE, "dim %d of input \"%s\" is %lld", d, v->name ? v->name : "", (long long)c->dims[d]);
+      return eval_fail(ev, NULL, ERR_SHAPE, "dim %d of input \"%s\" is %lld", d,
+                       v->name ? v->name : "", (long long)c->dims[d]);
   return true;
 }
 

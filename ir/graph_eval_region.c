@@ -1,5 +1,5 @@
-/* If, Loop and Scan for the evaluator: runs the nodes of the body for every iteration. Bodies see the values of the
- * graphs around them, which stay in the same table. */
+/* If, Loop and Scan for the evaluator: runs the nodes of the body for every iteration. Bodies see
+ * the values of the graphs around them, which stay in the same table. */
 #include <string.h>
 #include "ir/graph_eval.h"
 
@@ -11,7 +11,8 @@ static const ConstData *scalar_i64(GraphEval *ev, DType t, int64_t v) {
 
 /* Body input k gets c. A scalar may stand for a tensor of one element and the other way round. */
 static bool give(GraphEval *ev, const Node *n, Graph *body, int k, const ConstData *c) {
-  if (k >= body->inputs.n || !c) return eval_fail(ev, n, ERR_ARITY, "body has %d inputs", body->inputs.n);
+  if (k >= body->inputs.n || !c)
+    return eval_fail(ev, n, ERR_ARITY, "body has %d inputs", body->inputs.n);
   const Value *v = body->inputs.data[k];
   if (v->rank >= 0 && c->rank != v->rank && c->count == 1) {
     int64_t ones[MAX_RANK];
@@ -42,11 +43,13 @@ static bool eval_if(GraphEval *ev, Node *n) {
   return true;
 }
 
-/* ---- stacking of per-iteration results -------------------------------------------------------------------------- */
+/* ---- stacking of per-iteration results
+ * -------------------------------------------------------------------------- */
 typedef Vec(const ConstData *) Parts;
 
 /* Parts stacked along a new axis; `like` gives type and shape where there are none. */
-static const ConstData *stack(GraphEval *ev, const Parts *parts, int axis, bool reverse, const Value *like) {
+static const ConstData *stack(GraphEval *ev, const Parts *parts, int axis, bool reverse,
+                              const Value *like) {
   int64_t dims[MAX_RANK] = {0}, outer = 1, inner = 1;
   const ConstData *first = parts->n ? parts->data[0] : NULL;
   const int rank = first ? first->rank + 1 : like->rank;
@@ -66,7 +69,8 @@ static const ConstData *stack(GraphEval *ev, const Parts *parts, int axis, bool 
     const ConstData *part = parts->data[reverse ? parts->n - 1 - i : i];
     if (part->count != outer * inner) return NULL;
     for (int64_t o = 0; o < outer; o++)
-      memcpy((char *)(uintptr_t)c->data + (o * parts->n + i) * bytes, (const char *)part->data + o * bytes, (size_t)bytes);
+      memcpy((char *)(uintptr_t)c->data + (o * parts->n + i) * bytes,
+             (const char *)part->data + o * bytes, (size_t)bytes);
   }
   return c;
 }
@@ -82,13 +86,19 @@ static const ConstData *slice(GraphEval *ev, const ConstData *c, int axis, int64
   ConstData *s = eval_tensor(ev, c->dtype, c->rank - 1, dims);
   const int64_t bytes = inner * dtype_bytes(c->dtype);
   for (int64_t o = 0; s && o < outer; o++)
-    memcpy((char *)(uintptr_t)s->data + o * bytes, (const char *)c->data + (o * c->dims[axis] + i) * bytes, (size_t)bytes);
+    memcpy((char *)(uintptr_t)s->data + o * bytes,
+           (const char *)c->data + (o * c->dims[axis] + i) * bytes, (size_t)bytes);
   return s;
 }
 
-/* ---- Loop ------------------------------------------------------------------------------------------------------------ */
-static bool loop_step(GraphEval *ev, Node *n, Graph *g, int64_t i, bool *go, const ConstData **state, int n_state, Parts *scans) {
-  if (!give(ev, n, g, 0, scalar_i64(ev, DT_I64, i)) || !give(ev, n, g, 1, scalar_i64(ev, DT_BOOL, *go))) return false;
+/* ---- Loop
+ * ------------------------------------------------------------------------------------------------------------
+ */
+static bool loop_step(GraphEval *ev, Node *n, Graph *g, int64_t i, bool *go,
+                      const ConstData **state, int n_state, Parts *scans) {
+  if (!give(ev, n, g, 0, scalar_i64(ev, DT_I64, i)) ||
+      !give(ev, n, g, 1, scalar_i64(ev, DT_BOOL, *go)))
+    return false;
   for (int k = 0; k < n_state; k++)
     if (!give(ev, n, g, 2 + k, state[k])) return false;
   if (!eval_nodes(ev, g)) return false;
@@ -118,26 +128,33 @@ static bool eval_loop(GraphEval *ev, Node *n) {
   for (int64_t i = 0; i < trips && go; i++)
     if (!loop_step(ev, n, g, i, &go, state, n_state, scans)) return false;
   for (int k = 0; k < n->n_out; k++) {
-    const ConstData *c = k < n_state ? state[k] : n->out[k] ? stack(ev, &scans[k], 0, false, n->out[k]) : NULL;
+    const ConstData *c = k < n_state ? state[k]
+                         : n->out[k] ? stack(ev, &scans[k], 0, false, n->out[k])
+                                     : NULL;
     if (n->out[k] && !put(ev, n, k, c)) return false;
   }
   return true;
 }
 
-/* ---- Scan ------------------------------------------------------------------------------------------------------------- */
+/* ---- Scan
+ * -------------------------------------------------------------------------------------------------------------
+ */
 static int64_t list_at(const Node *n, const char *name, int k) {
   const int64_t *v;
   return k < node_ints(n, name, &v) ? v[k] : 0;
 }
 
-static bool scan_step(GraphEval *ev, Node *n, Graph *g, int64_t i, int64_t count, const ConstData **state, int n_state, Parts *scans) {
+static bool scan_step(GraphEval *ev, Node *n, Graph *g, int64_t i, int64_t count,
+                      const ConstData **state, int n_state, Parts *scans) {
   for (int k = 0; k < n->n_in; k++) {
     const ConstData *c = k < n_state ? state[k] : eval_value(ev, n->in[k]);
     if (k >= n_state) {
       int64_t axis = list_at(n, "scan_input_axes", k - n_state);
       if (axis < 0) axis += c->rank;
-      if (axis < 0 || axis >= c->rank || c->dims[axis] != count) return eval_fail(ev, n, ERR_SHAPE, "scan lengths differ");
-      c = slice(ev, c, (int)axis, list_at(n, "scan_input_directions", k - n_state) ? count - 1 - i : i);
+      if (axis < 0 || axis >= c->rank || c->dims[axis] != count)
+        return eval_fail(ev, n, ERR_SHAPE, "scan lengths differ");
+      c = slice(ev, c, (int)axis,
+                list_at(n, "scan_input_directions", k - n_state) ? count - 1 - i : i);
     }
     if (!give(ev, n, g, k, c)) return false;
   }

@@ -1,5 +1,6 @@
-/* Evaluation with memory (tape.h). A cell is valid while no variable it depends on has a newer stamp. Meaning of
- * the operations: scalar_op and scalar_cast. Reductions and selects evaluate only what they need. */
+/* Evaluation with memory (tape.h). A cell is valid while no variable it depends on has a newer
+ * stamp. Meaning of the operations: scalar_op and scalar_cast. Reductions and selects evaluate only
+ * what they need. */
 #include "ir/tape.h"
 
 typedef struct Slot { /* a variable */
@@ -29,10 +30,13 @@ struct Tape {
   int root;
 };
 
-/* ---- building ----------------------------------------------------------------------------------------------- */
+/* ---- building
+ * -----------------------------------------------------------------------------------------------
+ */
 static int *table_find(Tape *t, const Expr *e) {
   uint32_t h = e->uid * 2654435761u & (uint32_t)(t->table_size - 1);
-  while (t->table[h] && t->cells.data[t->table[h] - 1].e != e) h = (h + 1) & (uint32_t)(t->table_size - 1);
+  while (t->table[h] && t->cells.data[t->table[h] - 1].e != e)
+    h = (h + 1) & (uint32_t)(t->table_size - 1);
   return &t->table[h];
 }
 
@@ -77,14 +81,18 @@ static int build(Tape *t, const Expr *e) {
   Ints free = {0};
   if (e->op == EX_VAR || e->op == EX_REDUCE) c.slot = slot_of(t, e->id);
   if (e->op == EX_VAR) vec_push(t->arena, &free, c.slot);
-  if (e->op == EX_REDUCE && expr_var_lo(t->pool, e->id)) c.lo = build(t, expr_var_lo(t->pool, e->id));
-  for (int i = 0; i < 3; i++) add_free(t, &free, c.arg[i], e->op == EX_REDUCE && i == 0 ? c.slot : -1);
+  if (e->op == EX_REDUCE && expr_var_lo(t->pool, e->id))
+    c.lo = build(t, expr_var_lo(t->pool, e->id));
+  for (int i = 0; i < 3; i++)
+    add_free(t, &free, c.arg[i], e->op == EX_REDUCE && i == 0 ? c.slot : -1);
   add_free(t, &free, c.lo, -1);
   c.free = free.data;
   c.n_free = free.n;
   if (e->op == EX_CONST) {
-    if (dtype_is_float((DType)e->dtype)) c.v.f = e->k.f;
-    else c.v.i = e->k.i;
+    if (dtype_is_float((DType)e->dtype))
+      c.v.f = e->k.f;
+    else
+      c.v.i = e->k.i;
     c.stamp = UINT64_MAX;
   }
   vec_push(t->arena, &t->cells, c);
@@ -109,11 +117,14 @@ static void slot_set(Tape *t, int slot, int64_t value) {
 
 void tape_set(Tape *t, const Expr *var, int64_t value) {
   for (int i = 0; i < t->slots.n; i++)
-    if (t->slots.data[i].id == var->id && (t->slots.data[i].value != value || !t->slots.data[i].stamp))
+    if (t->slots.data[i].id == var->id &&
+        (t->slots.data[i].value != value || !t->slots.data[i].stamp))
       slot_set(t, i, value);
 }
 
-/* ---- running -------------------------------------------------------------------------------------------------- */
+/* ---- running
+ * --------------------------------------------------------------------------------------------------
+ */
 static Scalar run(Tape *t, const TapeEnv *env, int cell);
 
 static Scalar run_reduce(Tape *t, const TapeEnv *env, const Cell *c) {
@@ -123,8 +134,10 @@ static Scalar run_reduce(Tape *t, const TapeEnv *env, const Cell *c) {
   const DType type = (DType)c->e->dtype;
   const Expr *id = reduce_identity(t->pool, kind, type);
   Scalar acc;
-  if (dtype_is_float(type)) acc.f = id->k.f;
-  else acc.i = id->k.i;
+  if (dtype_is_float(type))
+    acc.f = id->k.f;
+  else
+    acc.i = id->k.i;
   const int body = c->arg[0], slot = c->slot;
   const Slot saved = t->slots.data[slot]; /* the same variable may be bound further out */
   const int64_t extent = run(t, env, c->arg[1]).i, lo = c->lo >= 0 ? run(t, env, c->lo).i : 0;
@@ -140,10 +153,14 @@ static Scalar run_reduce(Tape *t, const TapeEnv *env, const Cell *c) {
 static Scalar run_bits(DType to, DType from, Scalar v) {
   uint64_t word = 0;
   Scalar r;
-  if (dtype_is_float(from)) dtype_store_f(from, &word, v.f);
-  else dtype_store_i(from, &word, v.i);
-  if (dtype_is_float(to)) r.f = dtype_load_f(to, &word);
-  else r.i = dtype_load_i(to, &word);
+  if (dtype_is_float(from))
+    dtype_store_f(from, &word, v.f);
+  else
+    dtype_store_i(from, &word, v.i);
+  if (dtype_is_float(to))
+    r.f = dtype_load_f(to, &word);
+  else
+    r.i = dtype_load_i(to, &word);
   return r;
 }
 
@@ -159,7 +176,8 @@ static Scalar run_op(Tape *t, const TapeEnv *env, const Cell *c) {
       if (c->arg[1] >= 0 && !run(t, env, c->arg[1]).i) return a[0];
       return env->load(env->user, own, e->id, run(t, env, c->arg[0]).i);
     case EX_select: return run(t, env, run(t, env, c->arg[0]).i ? c->arg[1] : c->arg[2]);
-    case EX_cast: case EX_sat:
+    case EX_cast:
+    case EX_sat:
       return scalar_cast(own, (DType)e->a[0]->dtype, run(t, env, c->arg[0]), e->op == EX_sat);
     case EX_bits: return run_bits(own, (DType)e->a[0]->dtype, run(t, env, c->arg[0]));
     default: break;

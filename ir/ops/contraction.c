@@ -1,12 +1,16 @@
-/* matmul_info: products of matrices described for templates. conv_info and pool_info stand beside their ops. */
+/* matmul_info: products of matrices described for templates. conv_info and pool_info stand beside
+ * their ops. */
 #include "ir/ops/contraction.h"
 #include <string.h>
 
 bool matmul_info(const Node *n, MatMulInfo *info) {
   ExprPool *p = n->graph->model->pool;
   const Expr *one = ex_i64(p, 1);
-  const bool gemm = strcmp(n->op->name, "Gemm") == 0, qlinear = strcmp(n->op->name, "QLinearMatMul") == 0;
-  if (!gemm && !qlinear && strcmp(n->op->name, "MatMul") != 0 && strcmp(n->op->name, "MatMulInteger") != 0) return false;
+  const bool gemm = strcmp(n->op->name, "Gemm") == 0,
+             qlinear = strcmp(n->op->name, "QLinearMatMul") == 0;
+  if (!gemm && !qlinear && strcmp(n->op->name, "MatMul") != 0 &&
+      strcmp(n->op->name, "MatMulInteger") != 0)
+    return false;
   const Value *a = n->in[0], *b = n->in[qlinear ? 3 : 1];
   *info = (MatMulInfo){.alpha = 1, .beta = 1, .m = one, .n = one};
   if (gemm) {

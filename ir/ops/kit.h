@@ -1,14 +1,16 @@
-/* Small helpers of the math and nn families: reads in the compute type, reductions over variables that may be
- * of extent 1, and sizes. Checks and inference helpers are in ir/ops/ops.h. */
+/* Small helpers of the math and nn families: reads in the compute type, reductions over variables
+ * that may be of extent 1, and sizes. Checks and inference helpers are in ir/ops/ops.h. */
 #pragma once
 #include "ir/ops/ops.h"
 
 /* Input k at idx, converted to t. */
-static inline const Expr *kit_in(ElemCtx *c, const Node *n, int k, const Expr *const *idx, DType t) {
+static inline const Expr *kit_in(ElemCtx *c, const Node *n, int k, const Expr *const *idx,
+                                 DType t) {
   return ex_cast(c->pool, t, elem_in(c, n, k, idx));
 }
 /* Input k broadcast to the output's idx, converted to t. */
-static inline const Expr *kit_bcast(ElemCtx *c, const Node *n, int k, const Expr *const *idx, DType t) {
+static inline const Expr *kit_bcast(ElemCtx *c, const Node *n, int k, const Expr *const *idx,
+                                    DType t) {
   return ex_cast(c->pool, t, elem_in_bcast(c, n, k, n->out[0]->rank, idx));
 }
 /* Element i of the rank-1 (or rank-0) input k. */
@@ -20,21 +22,27 @@ static inline const Expr *kit_var(ElemCtx *c, const char *stem, const Expr *exte
   return expr_is_i64(extent, 1) ? ex_i64(c->pool, 0) : ex_var(c->pool, stem, extent);
 }
 /* The reduction over what kit_var gave. */
-static inline const Expr *kit_reduce(ElemCtx *c, ReduceKind kind, const Expr *var, const Expr *body) {
+static inline const Expr *kit_reduce(ElemCtx *c, ReduceKind kind, const Expr *var,
+                                     const Expr *body) {
   return var->op == EX_VAR ? ex_reduce(c->pool, kind, var, body) : body;
 }
 /* The reduction over several variables, vars[0] outermost. */
-static inline const Expr *kit_reduce_all(ElemCtx *c, ReduceKind kind, int n, const Expr *const *vars, const Expr *body) {
+static inline const Expr *kit_reduce_all(ElemCtx *c, ReduceKind kind, int n,
+                                         const Expr *const *vars, const Expr *body) {
   while (n-- > 0) body = kit_reduce(c, kind, vars[n], body);
   return body;
 }
-static inline const Expr *kit_op1(ElemCtx *c, ExprOp op, const Expr *a) { return ex_op(c->pool, op, a, NULL, NULL); }
+static inline const Expr *kit_op1(ElemCtx *c, ExprOp op, const Expr *a) {
+  return ex_op(c->pool, op, a, NULL, NULL);
+}
 /* Constant of e's type. */
 static inline const Expr *kit_like(ElemCtx *c, const Expr *e, double v) {
   return ex_const(c->pool, (DType)e->dtype, v);
 }
 /* i64 size as a value of type t (count of a mean). */
-static inline const Expr *kit_size(ElemCtx *c, DType t, const Expr *size) { return ex_cast(c->pool, t, size); }
+static inline const Expr *kit_size(ElemCtx *c, DType t, const Expr *size) {
+  return ex_cast(c->pool, t, size);
+}
 /* Type in which output k of n is computed. */
 static inline DType kit_compute(const Node *n) { return dtype_compute(n->in[0]->dtype); }
 /* The result in the output's type. */
@@ -54,7 +62,8 @@ bool kit_need_scalar(Model *m, const Node *n, int k, const char *what);
 /* Element 0 of an input that kit_need_scalar accepted. */
 const Expr *kit_scalar(ElemCtx *c, const Node *n, int k, DType t);
 /* Mean of body over vars. */
-const Expr *kit_mean(ElemCtx *c, int n, const Expr *const *vars, const Expr *body, const Expr *count);
+const Expr *kit_mean(ElemCtx *c, int n, const Expr *const *vars, const Expr *body,
+                     const Expr *count);
 /* The node's type without domain, for dispatch inside a family: "ReduceSum". */
 static inline bool kit_is(const Node *n, const char *name) {
   const char *a = n->op->name;

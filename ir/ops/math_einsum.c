@@ -1,5 +1,6 @@
-/* Einsum: the sum over all labels that the output does not have of the product of the inputs. The equation is
- * parsed into one label per dim; an ellipsis becomes labels of its own, aligned from the right. */
+/* Einsum: the sum over all labels that the output does not have of the product of the inputs. The
+ * equation is parsed into one label per dim; an ellipsis becomes labels of its own, aligned from
+ * the right. */
 #include <string.h>
 #include "ir/ops/kit.h"
 
@@ -9,7 +10,8 @@ typedef struct Einsum {
   int n_in;
   int rank[MAX_EINSUM_IN + 1];              /* the last is the output */
   int8_t label[MAX_EINSUM_IN + 1][MAX_RANK];
-  int8_t ellipsis[MAX_EINSUM_IN + 1];       /* position of the ellipsis among the explicit labels, -1: none */
+  int8_t ellipsis[MAX_EINSUM_IN +
+                  1];       /* position of the ellipsis among the explicit labels, -1: none */
   int uses[MAX_LABELS];
   const char *error;
 } Einsum;
@@ -39,7 +41,8 @@ static const char *parse_term(Einsum *e, int k, const char *s) {
   return s;
 }
 
-/* Makes room for `width` broadcast labels (52 …, aligned right to `most`) at the ellipsis of term k. */
+/* Makes room for `width` broadcast labels (52 …, aligned right to `most`) at the ellipsis of term
+ * k. */
 static void widen(Einsum *e, int k, int width, int most) {
   const int at = e->ellipsis[k];
   if (e->rank[k] + width > MAX_RANK) {
@@ -58,8 +61,10 @@ static void implicit_output(Einsum *e, int most) {
   for (int i = 0; i < most; i++) e->label[k][e->rank[k]++] = (int8_t)(52 + i);
   for (int l = 0; l < 52; l++) {
     if (e->uses[l] != 1) continue;
-    if (e->rank[k] == MAX_RANK) e->error = "too many labels";
-    else e->label[k][e->rank[k]++] = (int8_t)l;
+    if (e->rank[k] == MAX_RANK)
+      e->error = "too many labels";
+    else
+      e->label[k][e->rank[k]++] = (int8_t)l;
   }
 }
 
@@ -79,8 +84,10 @@ static bool parse_equation(Einsum *e, const Node *n) {
   if (!parse_inputs(e, n, &s)) return false;
   for (int k = 0; k < e->n_in; k++) {
     width[k] = n->in[k]->rank - e->rank[k];
-    if (width[k] < 0 || (width[k] > 0 && e->ellipsis[k] < 0)) e->error = "term does not have the rank of its input";
-    else if (width[k] > most) most = width[k];
+    if (width[k] < 0 || (width[k] > 0 && e->ellipsis[k] < 0))
+      e->error = "term does not have the rank of its input";
+    else if (width[k] > most)
+      most = width[k];
   }
   for (int k = 0; k < e->n_in && !e->error; k++) {
     if (e->ellipsis[k] >= 0) widen(e, k, width[k], most);
@@ -91,8 +98,10 @@ static bool parse_equation(Einsum *e, const Node *n) {
     implicit_output(e, most);
     return !e->error;
   }
-  if (s[0] != '-' || s[1] != '>') e->error = "more terms than inputs";
-  else s = parse_term(e, e->n_in, s + 2);
+  if (s[0] != '-' || s[1] != '>')
+    e->error = "more terms than inputs";
+  else
+    s = parse_term(e, e->n_in, s + 2);
   if (!e->error && *s) e->error = "text after the output term";
   if (!e->error && e->ellipsis[e->n_in] >= 0) widen(e, e->n_in, most, most);
   return !e->error;
@@ -104,8 +113,11 @@ static bool label_sizes(Model *m, const Node *n, const Einsum *e, const Expr **s
     for (int d = 0; d < e->rank[k]; d++) {
       const int l = e->label[k][d];
       const Expr *dim = n->in[k]->dims[d];
-      if (!size[l] || expr_is_i64(size[l], 1)) size[l] = dim;
-      else if (!expr_is_i64(dim, 1) && !op_same_dim(m, n, size[l], dim, "dims of one label", &size[l])) return false;
+      if (!size[l] || expr_is_i64(size[l], 1))
+        size[l] = dim;
+      else if (!expr_is_i64(dim, 1) &&
+               !op_same_dim(m, n, size[l], dim, "dims of one label", &size[l]))
+        return false;
     }
   return true;
 }
@@ -115,11 +127,14 @@ bool infer_einsum(Model *m, Node *n) {
   const Attr *a;
   const Expr *size[MAX_LABELS] = {0}, *dims[MAX_RANK];
   bool seen[MAX_LABELS] = {0};
-  if (!op_need_attr(m, n, "equation", AT_STRING, &a) || !op_need_class(m, n, 0, CL_NUMBER)) return false;
-  if (n->n_in > MAX_EINSUM_IN) return op_error(m, n, ERR_UNSUPPORTED, "more than %d inputs", MAX_EINSUM_IN);
+  if (!op_need_attr(m, n, "equation", AT_STRING, &a) || !op_need_class(m, n, 0, CL_NUMBER))
+    return false;
+  if (n->n_in > MAX_EINSUM_IN)
+    return op_error(m, n, ERR_UNSUPPORTED, "more than %d inputs", MAX_EINSUM_IN);
   for (int k = 1; k < n->n_in; k++)
     if (!op_same_dtype(m, n, k, 0)) return false;
-  if (!parse_equation(&e, n)) return op_error(m, n, ERR_ATTR_VALUE, "equation \"%s\": %s", a->strs[0], e.error);
+  if (!parse_equation(&e, n))
+    return op_error(m, n, ERR_ATTR_VALUE, "equation \"%s\": %s", a->strs[0], e.error);
   if (!label_sizes(m, n, &e, size)) return false;
   const int r = e.rank[e.n_in];
   for (int d = 0; d < r; d++) {
@@ -135,7 +150,8 @@ bool infer_einsum(Model *m, Node *n) {
 
 const Expr *elem_einsum(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
   Einsum e;
-  const Expr *size[MAX_LABELS] = {0}, *at[MAX_LABELS] = {0}, *vars[MAX_LABELS], *own[MAX_RANK], *body = NULL;
+  const Expr *size[MAX_LABELS] = {0}, *at[MAX_LABELS] = {0}, *vars[MAX_LABELS], *own[MAX_RANK],
+             *body = NULL;
   const DType t = kit_compute(n);
   int n_vars = 0;
   if (!parse_equation(&e, n) || !label_sizes(c->model, n, &e, size)) return NULL;
@@ -151,7 +167,8 @@ const Expr *elem_einsum(ElemCtx *c, const Node *n, int out, const Expr *const *i
   return kit_ret(c, n, out, kit_reduce_all(c, RED_SUM, n_vars, vars, body));
 }
 
-/* ---- a plain contraction of two tensors as a matrix product --------------------------------------------------------- */
+/* ---- a plain contraction of two tensors as a matrix product
+ * --------------------------------------------------------- */
 /* Labels in the order batch, rows (of a only), columns (of b only), inner (summed). */
 typedef struct Plan {
   int batch[MAX_RANK], rows[MAX_RANK], cols[MAX_RANK], inner[MAX_RANK];
@@ -164,7 +181,8 @@ static int position(const Einsum *e, int k, int label) {
   return -1;
 }
 
-/* False where the equation is more than that: other numbers of inputs, diagonals, broadcast or summed-alone dims. */
+/* False where the equation is more than that: other numbers of inputs, diagonals, broadcast or
+ * summed-alone dims. */
 static bool plan_make(const Einsum *e, const Node *n, const Expr *const *size, Plan *p) {
   *p = (Plan){0};
   if (e->n_in != 2) return false;
@@ -174,10 +192,14 @@ static bool plan_make(const Einsum *e, const Node *n, const Expr *const *size, P
       const bool other = position(e, 1 - k, l) >= 0, kept = position(e, 2, l) >= 0;
       if (position(e, k, l) != d || n->in[k]->dims[d] != size[l] || (!other && !kept)) return false;
       if (k == 1 && other) continue;
-      if (other && kept) p->batch[p->n_batch++] = l;
-      else if (other) p->inner[p->n_inner++] = l;
-      else if (k == 0) p->rows[p->n_rows++] = l;
-      else p->cols[p->n_cols++] = l;
+      if (other && kept)
+        p->batch[p->n_batch++] = l;
+      else if (other)
+        p->inner[p->n_inner++] = l;
+      else if (k == 0)
+        p->rows[p->n_rows++] = l;
+      else
+        p->cols[p->n_cols++] = l;
     }
   return p->n_batch + 2 <= MAX_RANK;
 }
@@ -200,8 +222,8 @@ static Value *reshape_to(Build *b, Value *v, int rank, const int64_t *dims) {
 }
 
 /* Input k as [batch…, first, second], each of the two a merged group of labels. */
-static Value *operand(Build *b, const Einsum *e, const Plan *p, const Expr *const *size, int k, Value *v, int n1,
-                      const int *first, int n2, const int *second) {
+static Value *operand(Build *b, const Einsum *e, const Plan *p, const Expr *const *size, int k,
+                      Value *v, int n1, const int *first, int n2, const int *second) {
   int64_t perm[MAX_RANK], dims[MAX_RANK + 2];
   int r = 0;
   bool moved = false;
@@ -226,7 +248,9 @@ static Value *restore(Build *b, const Einsum *e, const Plan *p, const Expr *cons
   if (p->n_batch + p->n_rows + p->n_cols > MAX_RANK) b->ok = false;
   for (int i = 0; b->ok && i < p->n_batch + p->n_rows + p->n_cols; i++) {
     const bool batch = i < p->n_batch, row = i < p->n_batch + p->n_rows;
-    labels[r] = batch ? p->batch[i] : row ? p->rows[i - p->n_batch] : p->cols[i - p->n_batch - p->n_rows];
+    labels[r] = batch ? p->batch[i]
+                : row ? p->rows[i - p->n_batch]
+                      : p->cols[i - p->n_batch - p->n_rows];
     dims[r++] = batch ? 0 : merged(size, 1, &labels[i]);
   }
   if (p->n_rows != 1 || p->n_cols != 1) v = reshape_to(b, v, r, dims);
@@ -247,7 +271,8 @@ static bool can_merge(const Plan *p, const Expr *const *size) {
   for (int i = 0; i < p->n_cols; i++) unknown += merged(size, 1, &p->cols[i]) < 0;
   const bool a = (p->n_rows == 1 && p->n_inner == 1) || (m >= 0) + (k >= 0) > 0;
   const bool b = (p->n_cols == 1 && p->n_inner == 1) || (c >= 0) + (k >= 0) > 0;
-  return a && b && ((p->n_rows == 1 && p->n_cols == 1) || unknown <= 1) && m != 0 && c != 0 && k != 0;
+  return a && b && ((p->n_rows == 1 && p->n_cols == 1) || unknown <= 1) && m != 0 && c != 0 &&
+         k != 0;
 }
 
 bool expand_einsum(Build *b, Node *n, Value **out) {
@@ -260,7 +285,8 @@ bool expand_einsum(Build *b, Node *n, Value **out) {
     return b->ok;
   }
   Value *x = operand(b, &e, &p, size, 0, n->in[0], p.n_rows, p.rows, p.n_inner, p.inner);
-  Value *y = b->ok ? operand(b, &e, &p, size, 1, n->in[1], p.n_inner, p.inner, p.n_cols, p.cols) : NULL;
+  Value *y =
+      b->ok ? operand(b, &e, &p, size, 1, n->in[1], p.n_inner, p.inner, p.n_cols, p.cols) : NULL;
   if (b->ok) out[0] = build2(b, "MatMul", x, y);
   if (b->ok) out[0] = restore(b, &e, &p, size, out[0]);
   return b->ok;

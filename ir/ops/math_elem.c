@@ -1,33 +1,37 @@
-/* Elementwise operators that need more than scalar text: attributes with defaults, several types, or any
- * number of inputs. Plain ones are EW rows in math.def. */
+/* Elementwise operators that need more than scalar text: attributes with defaults, several types,
+ * or any number of inputs. Plain ones are EW rows in math.def. */
 #include <math.h>
 #include <string.h>
 #include "ir/ops/kit.h"
 
-/* ---- unary -------------------------------------------------------------------------------------------- */
+/* ---- unary
+ * -------------------------------------------------------------------------------------------- */
 const Expr *elem_sign(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
   ExprPool *p = c->pool;
   const Expr *x = kit_in(c, n, 0, idx, kit_compute(n)), *zero = kit_like(c, x, 0);
   const Expr *e = ex_select(p, ex_lt(p, zero, x), kit_like(c, x, 1), x);
-  if (dtype_rows[x->dtype].cls != DC_UINT) e = ex_select(p, ex_lt(p, x, zero), kit_like(c, x, -1), e);
+  if (dtype_rows[x->dtype].cls != DC_UINT)
+    e = ex_select(p, ex_lt(p, x, zero), kit_like(c, x, -1), e);
   return kit_ret(c, n, out, e);
 }
 
 bool infer_isinf(Model *m, Node *n) {
   int64_t v;
-  return op_int_in(m, n, "detect_negative", 1, 0, 1, &v) && op_int_in(m, n, "detect_positive", 1, 0, 1, &v) &&
-         infer_same_to_bool(m, n);
+  return op_int_in(m, n, "detect_negative", 1, 0, 1, &v) &&
+         op_int_in(m, n, "detect_positive", 1, 0, 1, &v) && infer_same_to_bool(m, n);
 }
 
 const Expr *elem_isinf(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
   ExprPool *p = c->pool;
   const Expr *x = kit_in(c, n, 0, idx, kit_compute(n)), *e = ex_bool(p, false);
   if (node_int(n, "detect_positive", 1)) e = ex_eq(p, x, kit_like(c, x, INFINITY));
-  if (node_int(n, "detect_negative", 1)) e = ex_op(p, EX_or, e, ex_eq(p, x, kit_like(c, x, -INFINITY)), NULL);
+  if (node_int(n, "detect_negative", 1))
+    e = ex_op(p, EX_or, e, ex_eq(p, x, kit_like(c, x, -INFINITY)), NULL);
   return e;
 }
 
-/* ---- binary and variadic ------------------------------------------------------------------------------- */
+/* ---- binary and variadic
+ * ------------------------------------------------------------------------------- */
 bool infer_mod(Model *m, Node *n) {
   int64_t fmod;
   return op_int_in(m, n, "fmod", 0, 0, 1, &fmod) && infer_broadcast(m, n);
@@ -94,8 +98,8 @@ static const char *const shift_directions[] = {"LEFT", "RIGHT", NULL};
 bool infer_bitshift(Model *m, Node *n) {
   const Attr *a;
   int v;
-  return op_need_attr(m, n, "direction", AT_STRING, &a) && op_choice(m, n, "direction", "LEFT", shift_directions, &v) &&
-         infer_broadcast_int(m, n);
+  return op_need_attr(m, n, "direction", AT_STRING, &a) &&
+         op_choice(m, n, "direction", "LEFT", shift_directions, &v) && infer_broadcast_int(m, n);
 }
 
 /* Counts below 0 and from the width on leave what the sign extends to. */
@@ -103,7 +107,8 @@ const Expr *elem_bitshift(ElemCtx *c, const Node *n, int out, const Expr *const 
   ExprPool *p = c->pool;
   const DType t = kit_compute(n);
   const bool left = strcmp(node_string(n, "direction", "LEFT"), "LEFT") == 0;
-  const Expr *x = kit_bcast(c, n, 0, idx, t), *s = kit_bcast(c, n, 1, idx, t), *zero = kit_like(c, x, 0);
+  const Expr *x = kit_bcast(c, n, 0, idx, t), *s = kit_bcast(c, n, 1, idx, t),
+             *zero = kit_like(c, x, 0);
   const int bits = dtype_rows[n->in[0]->dtype].bits;
   const bool is_signed = dtype_rows[n->in[0]->dtype].cls == DC_SINT;
   const Expr *fits = ex_lt(p, s, kit_like(c, s, bits)), *fill = zero;
@@ -114,7 +119,8 @@ const Expr *elem_bitshift(ElemCtx *c, const Node *n, int out, const Expr *const 
 }
 
 bool infer_equal(Model *m, Node *n) {
-  if (n->in[0]->dtype == DT_STR) return op_error(m, n, ERR_UNSUPPORTED, "comparing strings is not supported");
+  if (n->in[0]->dtype == DT_STR)
+    return op_error(m, n, ERR_UNSUPPORTED, "comparing strings is not supported");
   return infer_compare(m, n);
 }
 
@@ -130,13 +136,14 @@ const Expr *elem_fold(ElemCtx *c, const Node *n, int out, const Expr *const *idx
 }
 
 bool infer_where(Model *m, Node *n) {
-  return op_need_dtype(m, n, 0, DT_BOOL) && op_need_class(m, n, 1, CL_NUMBER | CL_BOOL) && op_same_dtype(m, n, 2, 1) &&
-         out_broadcast(m, n, n->in[1]->dtype);
+  return op_need_dtype(m, n, 0, DT_BOOL) && op_need_class(m, n, 1, CL_NUMBER | CL_BOOL) &&
+         op_same_dtype(m, n, 2, 1) && out_broadcast(m, n, n->in[1]->dtype);
 }
 
 const Expr *elem_where(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
   const DType t = n->in[1]->dtype;
-  return ex_select(c->pool, kit_bcast(c, n, 0, idx, DT_BOOL), kit_bcast(c, n, 1, idx, t), kit_bcast(c, n, 2, idx, t));
+  return ex_select(c->pool, kit_bcast(c, n, 0, idx, DT_BOOL), kit_bcast(c, n, 1, idx, t),
+                   kit_bcast(c, n, 2, idx, t));
 }
 
 bool infer_clip(Model *m, Node *n) {
@@ -155,11 +162,12 @@ const Expr *elem_clip(ElemCtx *c, const Node *n, int out, const Expr *const *idx
   return kit_ret(c, n, out, e);
 }
 
-/* ---- activations ----------------------------------------------------------------------------------------- */
+/* ---- activations
+ * ----------------------------------------------------------------------------------------- */
 bool infer_act(Model *m, Node *n) {
   double v;
-  return op_float(m, n, "alpha", 0, &v) && op_float(m, n, "beta", 0, &v) && op_float(m, n, "gamma", 0, &v) &&
-         infer_same_float(m, n);
+  return op_float(m, n, "alpha", 0, &v) && op_float(m, n, "beta", 0, &v) &&
+         op_float(m, n, "gamma", 0, &v) && infer_same_float(m, n);
 }
 
 /* 1 + text of every activation: x in the compute type, and its float attributes. */
@@ -182,7 +190,8 @@ static const Expr *scale(ElemCtx *c, double v, const Expr *e) {
 
 const Expr *elem_leaky_relu(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
   const Act a = act_begin(c, n, idx, 0.01);
-  return kit_ret(c, n, out, ex_select(c->pool, ex_lt(c->pool, a.x, a.zero), scale(c, a.alpha, a.x), a.x));
+  return kit_ret(c, n, out,
+                 ex_select(c->pool, ex_lt(c->pool, a.x, a.zero), scale(c, a.alpha, a.x), a.x));
 }
 
 /* exp(e) - 1 */
@@ -278,7 +287,8 @@ const Expr *elem_bias_gelu(ElemCtx *c, const Node *n, int out, const Expr *const
 
 bool infer_shrink(Model *m, Node *n) {
   double v;
-  return op_float(m, n, "lambd", 0.5, &v) && op_float(m, n, "bias", 0, &v) && infer_same_number(m, n);
+  return op_float(m, n, "lambd", 0.5, &v) && op_float(m, n, "bias", 0, &v) &&
+         infer_same_number(m, n);
 }
 
 const Expr *elem_shrink(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
@@ -286,13 +296,16 @@ const Expr *elem_shrink(ElemCtx *c, const Node *n, int out, const Expr *const *i
   const DType t = dtype_is_float(kit_compute(n)) ? kit_compute(n) : DT_F64;
   const double lambd = node_float(n, "lambd", 0.5), bias = node_float(n, "bias", 0);
   const Expr *x = kit_in(c, n, 0, idx, t), *b = kit_like(c, x, bias);
-  const Expr *high = ex_select(p, ex_lt(p, kit_like(c, x, lambd), x), ex_sub(p, x, b), kit_like(c, x, 0));
-  return kit_ret(c, n, out, ex_select(p, ex_lt(p, x, kit_like(c, x, -lambd)), ex_add(p, x, b), high));
+  const Expr *high =
+      ex_select(p, ex_lt(p, kit_like(c, x, lambd), x), ex_sub(p, x, b), kit_like(c, x, 0));
+  return kit_ret(c, n, out,
+                 ex_select(p, ex_lt(p, x, kit_like(c, x, -lambd)), ex_add(p, x, b), high));
 }
 
 bool infer_prelu(Model *m, Node *n) {
   const Value *x = n->in[0];
-  return op_same_dtype(m, n, 1, 0) && op_broadcasts_to(m, n, 1, x->rank, x->dims) && infer_same_number(m, n);
+  return op_same_dtype(m, n, 1, 0) && op_broadcasts_to(m, n, 1, x->rank, x->dims) &&
+         infer_same_number(m, n);
 }
 
 const Expr *elem_prelu(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {

@@ -1,10 +1,12 @@
-/* Reduce*, ArgMax, ArgMin, CumSum, CumProd. The axes are an input: where they are data, each becomes a runtime
- * symbol and every dim is "reduced or not" by an expression over these symbols, so one set of rules serves both. */
+/* Reduce*, ArgMax, ArgMin, CumSum, CumProd. The axes are an input: where they are data, each
+ * becomes a runtime symbol and every dim is "reduced or not" by an expression over these symbols,
+ * so one set of rules serves both. */
 #include <math.h>
 #include "ir/ops/kit.h"
 #include "ir/ops/tensor_util.h"
 
-/* ---- which dims are reduced ----------------------------------------------------------------------------- */
+/* ---- which dims are reduced
+ * ----------------------------------------------------------------------------- */
 typedef struct Axes {
   int rank;
   const Expr *red[MAX_RANK]; /* bool expression per dim */
@@ -36,7 +38,8 @@ static bool axes_infer(Model *m, Node *n, Axes *a) {
   bool set[MAX_RANK], constant = true;
   const int rank = n->in[0]->rank;
   if (node_in(n, 1) && !tu_count(m, n, 1, "axes", &count)) return false;
-  if (count > rank) return op_error(m, n, ERR_VALUE, "%d axes for a tensor of rank %d", count, rank);
+  if (count > rank)
+    return op_error(m, n, ERR_VALUE, "%d axes for a tensor of rank %d", count, rank);
   for (int i = 0; i < count; i++) {
     list[i] = tu_elem(m, n, 1, i);
     if (!list[i]) return op_error(m, n, ERR_TYPE, "axes must be integers");
@@ -63,7 +66,8 @@ static Axes axes_get(ExprPool *p, const Node *n) {
 /* Number of kept dims before d, as an expression. */
 static const Expr *kept_before(ExprPool *p, const Axes *a, int d) {
   const Expr *pos = ex_i64(p, 0);
-  for (int e = 0; e < d; e++) pos = ex_add(p, pos, ex_select(p, a->red[e], ex_i64(p, 0), ex_i64(p, 1)));
+  for (int e = 0; e < d; e++)
+    pos = ex_add(p, pos, ex_select(p, a->red[e], ex_i64(p, 0), ex_i64(p, 1)));
   return pos;
 }
 
@@ -72,7 +76,8 @@ static bool out_kept(Model *m, Node *n, const Axes *a, DType t) {
   const Value *x = n->in[0];
   const Expr *dims[MAX_RANK], *one = ex_i64(p, 1);
   for (int d = 0; d < x->rank; d++)
-    dims[d] = tu_dim(m, n, 0, d, ex_select(p, a->red[d], one, x->dims[d]), ex_max(p, x->dims[d], one));
+    dims[d] =
+        tu_dim(m, n, 0, d, ex_select(p, a->red[d], one, x->dims[d]), ex_max(p, x->dims[d], one));
   return op_out(m, n, 0, t, x->rank, dims);
 }
 
@@ -97,8 +102,8 @@ static bool infer_reduce_to(Model *m, Node *n, DType t) {
   Axes a;
   int64_t keep, noop;
   int n_axes = 0;
-  if (!op_int_in(m, n, "keepdims", 1, 0, 1, &keep) || !op_int_in(m, n, "noop_with_empty_axes", 0, 0, 1, &noop) ||
-      !axes_infer(m, n, &a))
+  if (!op_int_in(m, n, "keepdims", 1, 0, 1, &keep) ||
+      !op_int_in(m, n, "noop_with_empty_axes", 0, 0, 1, &noop) || !axes_infer(m, n, &a))
     return false;
   if (a.identity) return op_out_like(m, n, 0, t, n->in[0]);
   if (keep) return out_kept(m, n, &a, t);
@@ -114,14 +119,17 @@ bool infer_reduce_minmax(Model *m, Node *n) {
   return op_need_class(m, n, 0, CL_NUMBER | CL_BOOL) && infer_reduce_to(m, n, n->in[0]->dtype);
 }
 
-/* ---- values ------------------------------------------------------------------------------------------------ */
+/* ---- values
+ * ------------------------------------------------------------------------------------------------
+ */
 /* Index of the input: reduced dims at fresh variables vars[], the others at the output's idx. */
 typedef struct Walk {
   const Expr *vars[MAX_RANK], *at[MAX_RANK], *count;
   int n;
 } Walk;
 
-static const Expr *kept_index(ExprPool *p, const Axes *a, int d, int out_rank, const Expr *const *idx) {
+static const Expr *kept_index(ExprPool *p, const Axes *a, int d, int out_rank,
+                              const Expr *const *idx) {
   const Expr *pos = kept_before(p, a, d), *e = ex_i64(p, 0);
   int64_t at;
   if (expr_is_const(pos, &at)) return at < out_rank ? idx[at] : e;
@@ -137,7 +145,9 @@ static Walk walk_begin(ElemCtx *c, const Node *n, const Axes *a, const Expr *con
   for (int d = 0; d < x->rank; d++) {
     const Expr *extent = ex_select(p, a->red[d], x->dims[d], ex_i64(p, 1));
     const Expr *kept = y->rank == x->rank ? idx[d] : kept_index(p, a, d, y->rank, idx);
-    const Expr *var = kit_is_true(a->red[d]) || a->red[d]->op != EX_CONST ? kit_var(c, stems[d & 7], extent) : NULL;
+    const Expr *var = kit_is_true(a->red[d]) || a->red[d]->op != EX_CONST
+                          ? kit_var(c, stems[d & 7], extent)
+                          : NULL;
     if (var && var->op == EX_VAR) w.vars[w.n++] = var;
     w.at[d] = ex_select(p, a->red[d], var ? var : ex_i64(p, 0), kept);
     w.count = ex_mul(p, w.count, extent);
@@ -145,22 +155,37 @@ static Walk walk_begin(ElemCtx *c, const Node *n, const Axes *a, const Expr *con
   return w;
 }
 
-/* x read through w, the same values as xj read through wj: the maximum stands inside the body of the sum. */
-static const Expr *log_sum_exp(ElemCtx *c, const Walk *wj, const Expr *xj, const Walk *w, const Expr *x) {
+/* x read through w, the same values as xj read through wj: the maximum stands inside the body of
+ * the sum. */
+static const Expr *log_sum_exp(ElemCtx *c, const Walk *wj, const Expr *xj, const Walk *w,
+                               const Expr *x) {
   ExprPool *p = c->pool;
   const Expr *top = kit_reduce_all(c, RED_MAX, wj->n, wj->vars, xj);
   const Expr *finite = ex_lt(p, kit_op1(c, EX_abs, top), kit_like(c, top, INFINITY));
   const Expr *shift = ex_select(p, finite, top, kit_like(c, top, 0));
-  const Expr *sum = kit_reduce_all(c, RED_SUM, w->n, w->vars, kit_op1(c, EX_exp, ex_sub(p, x, shift)));
+  const Expr *sum =
+      kit_reduce_all(c, RED_SUM, w->n, w->vars, kit_op1(c, EX_exp, ex_sub(p, x, shift)));
   return ex_add(p, kit_op1(c, EX_log, sum), shift);
 }
 
-typedef enum Form { F_SUM, F_MEAN, F_MAX, F_MIN, F_PROD, F_L1, F_L2, F_SQUARE, F_LOG, F_LOGEXP, F_COUNT } Form;
+typedef enum Form {
+  F_SUM,
+  F_MEAN,
+  F_MAX,
+  F_MIN,
+  F_PROD,
+  F_L1,
+  F_L2,
+  F_SQUARE,
+  F_LOG,
+  F_LOGEXP,
+  F_COUNT
+} Form;
 
 static Form form_of(const Node *n) {
-  static const char *const names[F_COUNT] = {"ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd",
-                                             "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum",
-                                             "ReduceLogSumExp"};
+  static const char *const names[F_COUNT] = {
+      "ReduceSum", "ReduceMean", "ReduceMax",       "ReduceMin",    "ReduceProd",
+      "ReduceL1",  "ReduceL2",   "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp"};
   for (int f = 0; f < F_COUNT; f++)
     if (kit_is(n, names[f])) return (Form)f;
   return F_SUM;
@@ -193,7 +218,8 @@ const Expr *elem_reduce(ElemCtx *c, const Node *n, int out, const Expr *const *i
   return kit_ret(c, n, out, log_sum_exp(c, &wj, kit_in(c, n, 0, wj.at, t), &w, x));
 }
 
-/* ---- ArgMax, ArgMin ------------------------------------------------------------------------------------------- */
+/* ---- ArgMax, ArgMin
+ * ------------------------------------------------------------------------------------------- */
 bool infer_arg(Model *m, Node *n) {
   int64_t keep, last;
   int axis;
@@ -205,15 +231,19 @@ bool infer_arg(Model *m, Node *n) {
     return false;
   if (x->rank == 0) return op_out(m, n, 0, DT_I64, 0, dims);
   if (!op_axis(m, n, "axis", 0, x->rank, &axis)) return false;
-  if (expr_is_i64(x->dims[axis], 0)) return op_error(m, n, ERR_SHAPE, "dim %d of the input is empty", axis);
+  if (expr_is_i64(x->dims[axis], 0))
+    return op_error(m, n, ERR_SHAPE, "dim %d of the input is empty", axis);
   for (int d = 0; d < x->rank; d++) {
-    if (d != axis) dims[rank++] = x->dims[d];
-    else if (keep) dims[rank++] = ex_i64(m->pool, 1);
+    if (d != axis)
+      dims[rank++] = x->dims[d];
+    else if (keep)
+      dims[rank++] = ex_i64(m->pool, 1);
   }
   return op_out(m, n, 0, DT_I64, rank, dims);
 }
 
-/* The place of the extreme value (or of a NaN, which wins): first by a min over places, last by a max. */
+/* The place of the extreme value (or of a NaN, which wins): first by a min over places, last by a
+ * max. */
 const Expr *elem_arg(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
   ExprPool *p = c->pool;
   const Value *x = n->in[0];
@@ -237,17 +267,20 @@ const Expr *elem_arg(ElemCtx *c, const Node *n, int out, const Expr *const *idx)
   return kit_reduce(c, last ? RED_MAX : RED_MIN, k, ex_select(p, hit, k, miss));
 }
 
-/* ---- CumSum, CumProd -------------------------------------------------------------------------------------------- */
+/* ---- CumSum, CumProd
+ * -------------------------------------------------------------------------------------------- */
 bool infer_cumulate(Model *m, Node *n) {
   int64_t v, axis;
   int count, a;
   if (!op_need_class(m, n, 0, CL_NUMBER) || !op_need_rank(m, n, 0, 1, MAX_RANK) ||
       !op_int_in(m, n, "exclusive", 0, 0, 1, &v) || !op_int_in(m, n, "reverse", 0, 0, 1, &v) ||
-      !op_need_class(m, n, 1, CL_INT) || !kit_need_scalar(m, n, 1, "axis") || !tu_count(m, n, 1, "axis", &count))
+      !op_need_class(m, n, 1, CL_INT) || !kit_need_scalar(m, n, 1, "axis") ||
+      !tu_count(m, n, 1, "axis", &count))
     return false;
   const Expr *e = tu_elem(m, n, 1, 0);
   if (!e) return op_error(m, n, ERR_TYPE, "axis must be an integer");
-  if (expr_is_const(e, &axis) && !op_norm_axis(m, n, "axis", axis, n->in[0]->rank, &a)) return false;
+  if (expr_is_const(e, &axis) && !op_norm_axis(m, n, "axis", axis, n->in[0]->rank, &a))
+    return false;
   return op_out_like(m, n, 0, n->in[0]->dtype, n->in[0]);
 }
 
@@ -256,7 +289,8 @@ const Expr *elem_cumulate(ElemCtx *c, const Node *n, int out, const Expr *const 
   ExprPool *p = c->pool;
   const Value *x = n->in[0];
   const bool exclusive = node_int(n, "exclusive", 0), reverse = node_int(n, "reverse", 0);
-  const Expr *axis = tu_known(p, n, 1, 0), *at[MAX_RANK], *size = ex_i64(p, 1), *here = ex_i64(p, 0);
+  const Expr *axis = tu_known(p, n, 1, 0), *at[MAX_RANK], *size = ex_i64(p, 1),
+             *here = ex_i64(p, 0);
   const Expr *on[MAX_RANK];
   for (int d = 0; d < x->rank; d++) {
     on[d] = axis_hits(p, x->rank, d, 1, &axis);

@@ -1,5 +1,5 @@
-/* Softmax, LogSoftmax, Hardmax along one axis. The maximum and the sum are reductions that do not use the index
- * along the axis, so a lowering computes each once per row. */
+/* Softmax, LogSoftmax, Hardmax along one axis. The maximum and the sum are reductions that do not
+ * use the index along the axis, so a lowering computes each once per row. */
 #include "ir/ops/kit.h"
 
 bool infer_softmax(Model *m, Node *n) {
@@ -10,7 +10,8 @@ bool infer_softmax(Model *m, Node *n) {
 
 typedef struct Row {
   int axis;
-  const Expr *x, *max, *k, *xk; /* the element, the row's maximum, a variable along the row, x at it */
+  const Expr *x, *max, *k,
+      *xk; /* the element, the row's maximum, a variable along the row, x at it */
 } Row;
 
 /* Each reduction has a variable of its own: the maximum stands inside the body of the sum. */
@@ -41,7 +42,8 @@ const Expr *elem_softmax(ElemCtx *c, const Node *n, int out, const Expr *const *
 
 const Expr *elem_log_softmax(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
   const Row r = row_begin(c, n, idx);
-  return kit_ret(c, n, out, ex_sub(c->pool, ex_sub(c->pool, r.x, r.max), kit_op1(c, EX_log, row_sum(c, &r))));
+  return kit_ret(c, n, out,
+                 ex_sub(c->pool, ex_sub(c->pool, r.x, r.max), kit_op1(c, EX_log, row_sum(c, &r))));
 }
 
 /* 1 at the first maximum. */

@@ -8,34 +8,42 @@ typedef struct ConvIn {
   int xz, wz;           /* zero points; -1: none */
 } ConvIn;
 
-static const ConvIn float_in = {0, 1, 2, -1, -1}, integer_in = {0, 1, -1, 2, 3}, qlinear_in = {0, 3, 8, 2, 5};
+static const ConvIn float_in = {0, 1, 2, -1, -1}, integer_in = {0, 1, -1, 2, 3},
+                    qlinear_in = {0, 3, 8, 2, 5};
 
 static ConvIn conv_in(const Node *n) {
   return kit_is(n, "QLinearConv") ? qlinear_in : kit_is(n, "ConvInteger") ? integer_in : float_in;
 }
 
-/* ---- Conv: shapes -------------------------------------------------------------------------------------------- */
-/* Checks ranks, groups and channels of x and w; gives total output channels. Transposed weights are [C, M/g, k…]. */
-static bool conv_channels(Model *m, const Node *n, ConvIn in, bool transposed, int64_t *group, int64_t *c_out) {
+/* ---- Conv: shapes
+ * -------------------------------------------------------------------------------------------- */
+/* Checks ranks, groups and channels of x and w; gives total output channels. Transposed weights are
+ * [C, M/g, k…]. */
+static bool conv_channels(Model *m, const Node *n, ConvIn in, bool transposed, int64_t *group,
+                          int64_t *c_out) {
   const Value *x = n->in[in.x], *w = n->in[in.w];
   int64_t w0, w1, cin;
   const Expr *same;
-  if (!op_need_rank(m, n, in.x, 3, 2 + MAX_SPATIAL) || !op_need_rank(m, n, in.w, x->rank, x->rank) ||
+  if (!op_need_rank(m, n, in.x, 3, 2 + MAX_SPATIAL) ||
+      !op_need_rank(m, n, in.w, x->rank, x->rank) ||
       !op_int_in(m, n, "group", 1, 1, WINDOW_MAX_VALUE, group))
     return false;
   if (!expr_is_const(w->dims[0], &w0) || !expr_is_const(w->dims[1], &w1))
     return op_error(m, n, ERR_UNSUPPORTED, "channel counts of the weights must be constants");
   if (w0 < 1 || w1 < 1) return op_error(m, n, ERR_SHAPE, "weights have no channels");
   if (w0 % *group)
-    return op_error(m, n, ERR_SHAPE, "%lld channels of the weights do not divide into %lld groups", (long long)w0,
-                    (long long)*group);
+    return op_error(m, n, ERR_SHAPE, "%lld channels of the weights do not divide into %lld groups",
+                    (long long)w0, (long long)*group);
   if (!kit_mul(m, n, w1, *group, transposed ? c_out : &cin)) return false;
-  if (transposed) cin = w0;
-  else *c_out = w0;
+  if (transposed)
+    cin = w0;
+  else
+    *c_out = w0;
   const Expr *want = ex_i64(m->pool, cin);
   int64_t have;
   if (expr_is_const(x->dims[1], &have) && have != cin)
-    return op_error(m, n, ERR_SHAPE, "input has %lld channels, the weights want %lld", (long long)have, (long long)cin);
+    return op_error(m, n, ERR_SHAPE, "input has %lld channels, the weights want %lld",
+                    (long long)have, (long long)cin);
   return op_same_dim(m, n, x->dims[1], want, "input channels", &same);
 }
 
@@ -44,8 +52,8 @@ static bool conv_bias(Model *m, const Node *n, int k, int64_t c_out) {
   int64_t have;
   if (!b) return true;
   if (b->rank == 1 && expr_is_const(b->dims[0], &have) && have != c_out)
-    return op_error(m, n, ERR_SHAPE, "bias has %lld elements, output has %lld channels", (long long)have,
-                    (long long)c_out);
+    return op_error(m, n, ERR_SHAPE, "bias has %lld elements, output has %lld channels",
+                    (long long)have, (long long)c_out);
   return kit_need_vector(m, n, k, ex_i64(m->pool, c_out), "bias");
 }
 
@@ -64,11 +72,13 @@ static bool conv_out(Model *m, Node *n, DType t) {
 }
 
 bool infer_conv(Model *m, Node *n) {
-  return op_need_class(m, n, 0, CL_FLOAT) && op_same_dtype(m, n, 1, 0) && op_same_dtype(m, n, 2, 0) &&
-         conv_out(m, n, n->in[0]->dtype);
+  return op_need_class(m, n, 0, CL_FLOAT) && op_same_dtype(m, n, 1, 0) &&
+         op_same_dtype(m, n, 2, 0) && conv_out(m, n, n->in[0]->dtype);
 }
 
-/* ---- Conv: elem ------------------------------------------------------------------------------------------------ */
+/* ---- Conv: elem
+ * ------------------------------------------------------------------------------------------------
+ */
 static int64_t dim_const(const Value *v, int d) {
   int64_t k = 1;
   expr_is_const(v->dims[d], &k);
@@ -76,7 +86,8 @@ static int64_t dim_const(const Value *v, int d) {
 }
 
 /* Input channel ic of the group of output channel oc. */
-static const Expr *group_channel(ExprPool *p, const Expr *oc, const Expr *ic, int64_t group, int64_t out_per, int64_t in_per) {
+static const Expr *group_channel(ExprPool *p, const Expr *oc, const Expr *ic, int64_t group,
+                                 int64_t out_per, int64_t in_per) {
   if (group == 1) return ic;
   const Expr *g = ex_floordiv(p, oc, ex_i64(p, out_per));
   return ex_add(p, ex_mul(p, g, ex_i64(p, in_per)), ic);
@@ -90,7 +101,8 @@ static const Expr *conv_sum(ElemCtx *c, const Node *n, ConvIn in, DType t, const
   window_weights_get(wt, kernel);
   const Window w = window_get(p, n, x, kernel);
   const Taps taps = window_taps(c, &w, x, idx + 2);
-  const int64_t group = node_int(n, "group", 1), in_per = dim_const(wt, 1), out_per = dim_const(wt, 0) / group;
+  const int64_t group = node_int(n, "group", 1), in_per = dim_const(wt, 1),
+                out_per = dim_const(wt, 0) / group;
   const Expr *ic = kit_var(c, "ic", ex_i64(p, in_per));
   const Expr *at_x[MAX_RANK] = {idx[0], group_channel(p, idx[1], ic, group, out_per, in_per)};
   const Expr *at_w[MAX_RANK] = {idx[1], ic};
@@ -117,11 +129,13 @@ const Expr *elem_conv(ElemCtx *c, const Node *n, int out, const Expr *const *idx
   return kit_ret(c, n, out, e);
 }
 
-/* ---- integers ---------------------------------------------------------------------------------------------------- */
+/* ---- integers
+ * ----------------------------------------------------------------------------------------------------
+ */
 bool infer_conv_integer(Model *m, Node *n) {
   return quant_need_8bit(m, n, 0) && quant_need_8bit(m, n, 1) && op_same_dtype(m, n, 2, 0) &&
-         op_same_dtype(m, n, 3, 1) && kit_need_scalar(m, n, 2, "zero point of x") && conv_out(m, n, DT_I32) &&
-         quant_need_lane(m, n, 3, n->in[1]->dims[0], "zero point of w");
+         op_same_dtype(m, n, 3, 1) && kit_need_scalar(m, n, 2, "zero point of x") &&
+         conv_out(m, n, DT_I32) && quant_need_lane(m, n, 3, n->in[1]->dims[0], "zero point of w");
 }
 
 const Expr *elem_conv_integer(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
@@ -137,7 +151,8 @@ bool infer_qlinear_conv(Model *m, Node *n) {
     return false;
   for (int k = 1; k < 7; k += k == 1 ? 3 : 2)
     if (!op_need_class(m, n, k, CL_FLOAT)) return false;
-  return conv_out(m, n, n->in[7]->dtype) && quant_need_lane(m, n, 4, n->in[3]->dims[0], "w_scale") &&
+  return conv_out(m, n, n->in[7]->dtype) &&
+         quant_need_lane(m, n, 4, n->in[3]->dims[0], "w_scale") &&
          quant_need_lane(m, n, 5, n->in[3]->dims[0], "w_zero_point");
 }
 
@@ -150,14 +165,17 @@ const Expr *elem_qlinear_conv(ElemCtx *c, const Node *n, int out, const Expr *co
   return quant_requantize(c, acc, scale, kit_scalar(c, n, 7, DT_I32), n->out[out]->dtype);
 }
 
-/* ---- ConvTranspose -------------------------------------------------------------------------------------------------- */
+/* ---- ConvTranspose
+ * --------------------------------------------------------------------------------------------------
+ */
 static void out_pads(const Node *n, int spatial, int64_t *to) {
   const int64_t *v;
   const int count = node_ints(n, "output_padding", &v);
   for (int d = 0; d < spatial; d++) to[d] = d < count ? v[d] : 0;
 }
 
-/* Size that the full transposed convolution covers along d: stride*(in-1) + output_padding + extent. */
+/* Size that the full transposed convolution covers along d: stride*(in-1) + output_padding +
+ * extent. */
 static const Expr *full_size(ExprPool *p, const Window *w, int d, const Expr *in, int64_t out_pad) {
   const Expr *span = ex_mul(p, ex_sub(p, in, ex_i64(p, 1)), ex_i64(p, w->stride[d]));
   return ex_add(p, span, ex_i64(p, out_pad + window_extent(w, d)));
@@ -171,7 +189,8 @@ static const int64_t *output_shape(const Node *n, int spatial) {
 }
 
 /* Window with the pads of the transposed convolution, and output sizes. */
-static Window transpose_window(ExprPool *p, const Node *n, const Value *x, const int64_t *kernel, const Expr **size) {
+static Window transpose_window(ExprPool *p, const Node *n, const Value *x, const int64_t *kernel,
+                               const Expr **size) {
   Window w = window_get(p, n, x, kernel);
   const char *mode = node_string(n, "auto_pad", "NOTSET");
   const bool same = mode[0] == 'S', upper = same && mode[5] == 'U';
@@ -190,7 +209,8 @@ static Window transpose_window(ExprPool *p, const Node *n, const Value *x, const
     } else {
       size[d] = ex_sub(p, ex_sub(p, full, w.lo[d]), w.hi[d]);
     }
-    if (!expr_is_const(w.lo[d], &w.pad_lo[d]) || !expr_is_const(w.hi[d], &w.pad_hi[d])) w.pad_const = false;
+    if (!expr_is_const(w.lo[d], &w.pad_lo[d]) || !expr_is_const(w.hi[d], &w.pad_hi[d]))
+      w.pad_const = false;
   }
   return w;
 }
@@ -202,10 +222,12 @@ static bool transpose_attrs(Model *m, const Node *n, int spatial) {
     int count;
     if (!op_ints(m, n, names[k], &v, &count)) return false;
     if (count > 0 && count != spatial && !(k == 1 && count == spatial + 2))
-      return op_error(m, n, ERR_ATTR_VALUE, "attribute %s has %d values, must have %d", names[k], count, spatial);
+      return op_error(m, n, ERR_ATTR_VALUE, "attribute %s has %d values, must have %d", names[k],
+                      count, spatial);
     for (int i = 0; i < count; i++)
       if (v[i] < 0 || v[i] > WINDOW_MAX_VALUE)
-        return op_error(m, n, ERR_ATTR_VALUE, "attribute %s has the value %lld", names[k], (long long)v[i]);
+        return op_error(m, n, ERR_ATTR_VALUE, "attribute %s has the value %lld", names[k],
+                        (long long)v[i]);
   }
   return true;
 }
@@ -214,16 +236,18 @@ bool infer_conv_transpose(Model *m, Node *n) {
   const Value *x = n->in[0];
   int64_t group, c_out, kernel[MAX_SPATIAL], v;
   const Expr *dims[MAX_RANK];
-  if (!op_need_class(m, n, 0, CL_FLOAT) || !op_same_dtype(m, n, 1, 0) || !op_same_dtype(m, n, 2, 0) ||
-      !conv_channels(m, n, float_in, true, &group, &c_out) || !conv_bias(m, n, 2, c_out) ||
-      !window_weights(m, n, 1, kernel) || !window_check(m, n, x, kernel) || !transpose_attrs(m, n, x->rank - 2))
+  if (!op_need_class(m, n, 0, CL_FLOAT) || !op_same_dtype(m, n, 1, 0) ||
+      !op_same_dtype(m, n, 2, 0) || !conv_channels(m, n, float_in, true, &group, &c_out) ||
+      !conv_bias(m, n, 2, c_out) || !window_weights(m, n, 1, kernel) ||
+      !window_check(m, n, x, kernel) || !transpose_attrs(m, n, x->rank - 2))
     return false;
   transpose_window(m->pool, n, x, kernel, dims + 2);
   dims[0] = x->dims[0];
   dims[1] = ex_i64(m->pool, c_out);
   for (int d = 2; d < x->rank; d++)
     if (expr_is_const(dims[d], &v) && v < 0)
-      return op_error(m, n, ERR_SHAPE, "output size along spatial dim %d is %lld", d - 2, (long long)v);
+      return op_error(m, n, ERR_SHAPE, "output size along spatial dim %d is %lld", d - 2,
+                      (long long)v);
   return op_out(m, n, 0, x->dtype, x->rank, dims);
 }
 
@@ -235,39 +259,49 @@ const Expr *elem_conv_transpose(ElemCtx *c, const Node *n, int out, const Expr *
   int64_t kernel[MAX_SPATIAL];
   window_weights_get(wt, kernel);
   const Window w = transpose_window(p, n, x, kernel, size);
-  const int64_t group = node_int(n, "group", 1), out_per = dim_const(wt, 1), in_per = dim_const(wt, 0) / group;
+  const int64_t group = node_int(n, "group", 1), out_per = dim_const(wt, 1),
+                in_per = dim_const(wt, 0) / group;
   const Expr *ic = kit_var(c, "ic", ex_i64(p, in_per));
   const Expr *channel = group_channel(p, idx[1], ic, group, out_per, in_per);
   const Expr *at_x[MAX_RANK] = {idx[0], channel};
-  const Expr *at_w[MAX_RANK] = {channel, group == 1 ? idx[1] : ex_floormod(p, idx[1], ex_i64(p, out_per))};
+  const Expr *at_w[MAX_RANK] = {channel,
+                                group == 1 ? idx[1] : ex_floormod(p, idx[1], ex_i64(p, out_per))};
   for (int d = 0; d < w.spatial; d++) {
     const Expr *stride = ex_i64(p, w.stride[d]);
     at_w[2 + d] = vars[d] = kit_var(c, "k", ex_i64(p, w.kernel[d]));
-    const Expr *t = ex_sub(p, ex_add(p, idx[2 + d], w.lo[d]), ex_mul(p, vars[d], ex_i64(p, w.dilation[d])));
+    const Expr *t =
+        ex_sub(p, ex_add(p, idx[2 + d], w.lo[d]), ex_mul(p, vars[d], ex_i64(p, w.dilation[d])));
     at_x[2 + d] = ex_floordiv(p, t, stride);
-    if (w.stride[d] > 1) guard = ex_and(p, guard, ex_eq(p, ex_floormod(p, t, stride), ex_i64(p, 0)));
+    if (w.stride[d] > 1)
+      guard = ex_and(p, guard, ex_eq(p, ex_floormod(p, t, stride), ex_i64(p, 0)));
     guard = ex_and(p, guard, kit_inside(p, at_x[2 + d], x->dims[2 + d]));
   }
   const DType t = kit_compute(n);
   const Expr *a = ex_cast(p, t, elem_in_guarded(c, n, 0, at_x, kit_is_true(guard) ? NULL : guard));
-  const Expr *e = kit_reduce_all(c, RED_SUM, w.spatial, vars, ex_mul(p, a, kit_in(c, n, 1, at_w, t)));
+  const Expr *e =
+      kit_reduce_all(c, RED_SUM, w.spatial, vars, ex_mul(p, a, kit_in(c, n, 1, at_w, t)));
   e = kit_reduce(c, RED_SUM, ic, e);
   if (node_in(n, 2)) e = ex_add(p, e, kit_in1(c, n, 2, idx[1], t));
   return kit_ret(c, n, out, e);
 }
 
-/* ---- conv_info ------------------------------------------------------------------------------------------------------- */
+/* ---- conv_info
+ * -------------------------------------------------------------------------------------------------------
+ */
 bool conv_info(const Node *n, ConvInfo *info) {
   const bool transposed = kit_is(n, "ConvTranspose");
-  if (!transposed && !kit_is(n, "Conv") && !kit_is(n, "ConvInteger") && !kit_is(n, "QLinearConv")) return false;
+  if (!transposed && !kit_is(n, "Conv") && !kit_is(n, "ConvInteger") && !kit_is(n, "QLinearConv"))
+    return false;
   const ConvIn in = conv_in(n);
   const Value *x = n->in[in.x], *wt = n->in[in.w];
   const Expr *size[MAX_SPATIAL];
   int64_t kernel[MAX_SPATIAL];
   window_weights_get(wt, kernel);
   ExprPool *p = n->graph->model->pool;
-  const Window w = transposed ? transpose_window(p, n, x, kernel, size) : window_get(p, n, x, kernel);
-  *info = (ConvInfo){.spatial = w.spatial, .group = node_int(n, "group", 1), .transposed = transposed};
+  const Window w =
+      transposed ? transpose_window(p, n, x, kernel, size) : window_get(p, n, x, kernel);
+  *info =
+      (ConvInfo){.spatial = w.spatial, .group = node_int(n, "group", 1), .transposed = transposed};
   for (int d = 0; d < w.spatial; d++) {
     info->kernel[d] = w.kernel[d];
     info->stride[d] = w.stride[d];

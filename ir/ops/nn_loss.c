@@ -10,13 +10,16 @@ static bool loss_dims(Model *m, Node *n, const Value **x) {
   const Expr *same;
   *x = n->in[0];
   const Value *target = n->in[1];
-  if (!op_need_class(m, n, 0, CL_FLOAT) || !op_need_rank(m, n, 0, 2, MAX_RANK) || !op_need_class(m, n, 1, CL_INT) ||
-      !op_need_rank(m, n, 1, (*x)->rank - 1, (*x)->rank - 1) || !op_same_dtype(m, n, 2, 0) ||
-      !kit_need_vector(m, n, 2, (*x)->dims[1], "weight") || !op_int(m, n, "ignore_index", -1, &v) ||
+  if (!op_need_class(m, n, 0, CL_FLOAT) || !op_need_rank(m, n, 0, 2, MAX_RANK) ||
+      !op_need_class(m, n, 1, CL_INT) || !op_need_rank(m, n, 1, (*x)->rank - 1, (*x)->rank - 1) ||
+      !op_same_dtype(m, n, 2, 0) || !kit_need_vector(m, n, 2, (*x)->dims[1], "weight") ||
+      !op_int(m, n, "ignore_index", -1, &v) ||
       !op_choice(m, n, "reduction", "mean", reductions, &mode))
     return false;
   for (int d = 0; d < target->rank; d++)
-    if (!op_same_dim(m, n, target->dims[d], (*x)->dims[d ? d + 1 : 0], "dims of input and target", &same)) return false;
+    if (!op_same_dim(m, n, target->dims[d], (*x)->dims[d ? d + 1 : 0], "dims of input and target",
+                     &same))
+      return false;
   return op_out(m, n, 0, (*x)->dtype, mode ? 0 : target->rank, target->dims);
 }
 
@@ -35,9 +38,11 @@ static const Expr *loss_at(ElemCtx *c, const Node *n, const Expr *const *at, con
   ExprPool *p = c->pool;
   const Value *x = n->in[0];
   const DType t = kit_compute(n);
-  const Expr *own[MAX_RANK], *target = kit_in(c, n, 1, at, DT_I64), *guard = kit_inside(p, target, x->dims[1]);
+  const Expr *own[MAX_RANK], *target = kit_in(c, n, 1, at, DT_I64),
+                             *guard = kit_inside(p, target, x->dims[1]);
   if (node_attr(n, "ignore_index"))
-    guard = ex_and(p, guard, ex_op(p, EX_ne, target, ex_i64(p, node_int(n, "ignore_index", -1)), NULL));
+    guard =
+        ex_and(p, guard, ex_op(p, EX_ne, target, ex_i64(p, node_int(n, "ignore_index", -1)), NULL));
   own[0] = at[0];
   own[1] = target;
   for (int d = 2; d < x->rank; d++) own[d] = at[d - 1];

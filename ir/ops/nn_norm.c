@@ -1,18 +1,23 @@
-/* Normalizations. Each subtracts a mean and divides by the root of a variance; they differ in the dims over which
- * these are taken. Variances are means of squared differences (two passes), in the compute type. Also Dropout. */
+/* Normalizations. Each subtracts a mean and divides by the root of a variance; they differ in the
+ * dims over which these are taken. Variances are means of squared differences (two passes), in the
+ * compute type. Also Dropout. */
 #include <string.h>
 #include "ir/ops/kit.h"
 
-/* ---- moments ---------------------------------------------------------------------------------------------------- */
+/* ---- moments
+ * ----------------------------------------------------------------------------------------------------
+ */
 /* The dims of input 0 that moments run over, and the index of the others. A group splits dim 1. */
 typedef struct Span {
   const Expr *at[MAX_RANK]; /* fixed index; NULL: runs over the whole dim */
-  const Expr *group_size;   /* dim 1 runs over a group of this size around the index; NULL: no groups */
+  const Expr
+      *group_size;   /* dim 1 runs over a group of this size around the index; NULL: no groups */
   const Expr *group_start;
 } Span;
 
 /* Index with fresh variables; count of elements. */
-static int span_vars(ElemCtx *c, const Value *x, const Span *s, const Expr **vars, const Expr **at, const Expr **count) {
+static int span_vars(ElemCtx *c, const Value *x, const Span *s, const Expr **vars, const Expr **at,
+                     const Expr **count) {
   ExprPool *p = c->pool;
   int n_vars = 0;
   *count = ex_i64(p, 1);
@@ -60,23 +65,27 @@ static bool need_epsilon(Model *m, const Node *n) {
   return op_need_class(m, n, 0, CL_FLOAT) && op_float(m, n, "epsilon", 1e-5, &eps);
 }
 
-/* Inputs first … last are vectors over the channels (dim 1; the only element count of rank-1 inputs). */
+/* Inputs first … last are vectors over the channels (dim 1; the only element count of rank-1
+ * inputs). */
 static bool need_channels(Model *m, const Node *n, int first, int last) {
   const Value *x = n->in[0];
   for (int k = first; k <= last; k++)
     if (!op_need_class(m, n, k, CL_FLOAT) ||
-        !kit_need_vector(m, n, k, x->rank > 1 ? x->dims[1] : ex_i64(m->pool, 1), "parameter of the channels"))
+        !kit_need_vector(m, n, k, x->rank > 1 ? x->dims[1] : ex_i64(m->pool, 1),
+                         "parameter of the channels"))
       return false;
   return true;
 }
 
-/* ---- BatchNormalization: x, scale, bias, mean, var ---------------------------------------------------------------- */
+/* ---- BatchNormalization: x, scale, bias, mean, var
+ * ---------------------------------------------------------------- */
 bool infer_batch_norm(Model *m, Node *n) {
   int64_t training;
   double momentum;
   const Value *x = n->in[0];
   if (!need_epsilon(m, n) || !op_need_rank(m, n, 0, 1, MAX_RANK) || !need_channels(m, n, 1, 4) ||
-      !op_float(m, n, "momentum", 0.9, &momentum) || !op_int_in(m, n, "training_mode", 0, 0, 1, &training))
+      !op_float(m, n, "momentum", 0.9, &momentum) ||
+      !op_int_in(m, n, "training_mode", 0, 0, 1, &training))
     return false;
   if (!training && (node_out(n, 1) || node_out(n, 2)))
     return op_error(m, n, ERR_ARITY, "only output 0 exists unless training_mode is 1");
@@ -99,30 +108,37 @@ const Expr *elem_batch_norm(ElemCtx *c, const Node *n, int out, const Expr *cons
     if (out) {
       const double keep = node_float(n, "momentum", 0.9);
       const Expr *now = out == 1 ? mean : var;
-      return kit_ret(c, n, out, ex_add(p, ex_mul(p, old[out - 1], kit_like(c, now, keep)),
-                                       ex_mul(p, now, kit_like(c, now, 1 - keep))));
+      return kit_ret(c, n, out,
+                     ex_add(p, ex_mul(p, old[out - 1], kit_like(c, now, keep)),
+                            ex_mul(p, now, kit_like(c, now, 1 - keep))));
     }
   }
-  const Expr *norm = ex_div(p, ex_sub(p, kit_in(c, n, 0, idx, t), mean), deviation(c, n, var, 1e-5));
-  return kit_ret(c, n, out, affine(c, norm, kit_in1(c, n, 1, channel, t), kit_in1(c, n, 2, channel, t)));
+  const Expr *norm =
+      ex_div(p, ex_sub(p, kit_in(c, n, 0, idx, t), mean), deviation(c, n, var, 1e-5));
+  return kit_ret(c, n, out,
+                 affine(c, norm, kit_in1(c, n, 1, channel, t), kit_in1(c, n, 2, channel, t)));
 }
 
-/* ---- InstanceNormalization, GroupNormalization: x, scale, bias ------------------------------------------------------ */
+/* ---- InstanceNormalization, GroupNormalization: x, scale, bias
+ * ------------------------------------------------------ */
 bool infer_instance_norm(Model *m, Node *n) {
   return need_epsilon(m, n) && op_need_rank(m, n, 0, 3, MAX_RANK) && need_channels(m, n, 1, 2) &&
          op_out_like(m, n, 0, n->in[0]->dtype, n->in[0]);
 }
 
-static const Expr *norm_over(ElemCtx *c, const Node *n, const Span *s, const Expr *const *idx, DType t) {
+static const Expr *norm_over(ElemCtx *c, const Node *n, const Span *s, const Expr *const *idx,
+                             DType t) {
   const Expr *mean = span_mean(c, n, s, t), *var = span_var(c, n, s, mean, t);
-  return ex_div(c->pool, ex_sub(c->pool, kit_in(c, n, 0, idx, t), mean), deviation(c, n, var, 1e-5));
+  return ex_div(c->pool, ex_sub(c->pool, kit_in(c, n, 0, idx, t), mean),
+                deviation(c, n, var, 1e-5));
 }
 
 const Expr *elem_instance_norm(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
   const DType t = kit_compute(n);
   const Span s = {.at = {idx[0], idx[1]}};
   const Expr *norm = norm_over(c, n, &s, idx, t);
-  return kit_ret(c, n, out, affine(c, norm, kit_in1(c, n, 1, idx[1], t), kit_in1(c, n, 2, idx[1], t)));
+  return kit_ret(c, n, out,
+                 affine(c, norm, kit_in1(c, n, 1, idx[1], t), kit_in1(c, n, 2, idx[1], t)));
 }
 
 bool infer_group_norm(Model *m, Node *n) {
@@ -130,12 +146,13 @@ bool infer_group_norm(Model *m, Node *n) {
   int64_t groups, channels, stash;
   const Value *x = n->in[0];
   if (!need_epsilon(m, n) || !op_need_rank(m, n, 0, 2, MAX_RANK) || !need_channels(m, n, 1, 2) ||
-      !op_need_attr(m, n, "num_groups", AT_INT, &a) || !op_int_in(m, n, "num_groups", 1, 1, INT32_MAX, &groups) ||
+      !op_need_attr(m, n, "num_groups", AT_INT, &a) ||
+      !op_int_in(m, n, "num_groups", 1, 1, INT32_MAX, &groups) ||
       !op_int(m, n, "stash_type", 1, &stash))
     return false;
   if (expr_is_const(x->dims[1], &channels) && channels % groups)
-    return op_error(m, n, ERR_SHAPE, "%lld channels do not divide into %lld groups", (long long)channels,
-                    (long long)groups);
+    return op_error(m, n, ERR_SHAPE, "%lld channels do not divide into %lld groups",
+                    (long long)channels, (long long)groups);
   return op_out_like(m, n, 0, x->dtype, x);
 }
 
@@ -146,10 +163,12 @@ const Expr *elem_group_norm(ElemCtx *c, const Node *n, int out, const Expr *cons
   Span s = {.at = {idx[0]}, .group_size = size};
   s.group_start = ex_mul(p, ex_floordiv(p, idx[1], ex_max(p, size, ex_i64(p, 1))), size);
   const Expr *norm = norm_over(c, n, &s, idx, t);
-  return kit_ret(c, n, out, affine(c, norm, kit_in1(c, n, 1, idx[1], t), kit_in1(c, n, 2, idx[1], t)));
+  return kit_ret(c, n, out,
+                 affine(c, norm, kit_in1(c, n, 1, idx[1], t), kit_in1(c, n, 2, idx[1], t)));
 }
 
-/* ---- LayerNormalization, RMSNormalization: over all dims from an axis on --------------------------------------------- */
+/* ---- LayerNormalization, RMSNormalization: over all dims from an axis on
+ * --------------------------------------------- */
 static int norm_axis(const Node *n) {
   const int64_t axis = node_int(n, "axis", -1);
   return (int)(axis < 0 ? axis + n->in[0]->rank : axis);
@@ -160,7 +179,8 @@ static bool stash_type(Model *m, const Node *n, DType *t) {
   int64_t code;
   if (!op_int_in(m, n, "stash_type", 1, 1, 1000, &code)) return false;
   *t = dtype_from_onnx((int)code);
-  return dtype_is_float(*t) || op_error(m, n, ERR_ATTR_VALUE, "stash_type %lld is not a float type", (long long)code);
+  return dtype_is_float(*t) ||
+         op_error(m, n, ERR_ATTR_VALUE, "stash_type %lld is not a float type", (long long)code);
 }
 
 static bool layer_out(Model *m, Node *n) {
@@ -168,11 +188,12 @@ static bool layer_out(Model *m, Node *n) {
   DType stash;
   int axis;
   const Expr *dims[MAX_RANK];
-  if (!need_epsilon(m, n) || !op_need_rank(m, n, 0, 1, MAX_RANK) || !op_axis(m, n, "axis", -1, x->rank, &axis) ||
-      !stash_type(m, n, &stash))
+  if (!need_epsilon(m, n) || !op_need_rank(m, n, 0, 1, MAX_RANK) ||
+      !op_axis(m, n, "axis", -1, x->rank, &axis) || !stash_type(m, n, &stash))
     return false;
   for (int k = 1; k < n->n_in; k++)
-    if (!op_need_class(m, n, k, CL_FLOAT) || !op_broadcasts_to(m, n, k, x->rank, x->dims)) return false;
+    if (!op_need_class(m, n, k, CL_FLOAT) || !op_broadcasts_to(m, n, k, x->rank, x->dims))
+      return false;
   for (int d = 0; d < x->rank; d++) dims[d] = d < axis ? x->dims[d] : ex_i64(m->pool, 1);
   for (int k = 1; k < n->n_out; k++)
     if (!op_out(m, n, k, stash, x->rank, dims)) return false;
@@ -203,7 +224,9 @@ const Expr *elem_layer_norm(ElemCtx *c, const Node *n, int out, const Expr *cons
   const Expr *dev = deviation(c, n, span_var(c, n, &s, mean, t), 1e-5);
   if (out == 2) return kit_ret(c, n, out, ex_div(p, kit_like(c, dev, 1), dev));
   const Expr *norm = ex_div(p, ex_sub(p, kit_in(c, n, 0, idx, t), mean), dev);
-  return kit_ret(c, n, out, affine(c, norm, kit_bcast(c, n, 1, idx, t), node_in(n, 2) ? kit_bcast(c, n, 2, idx, t) : NULL));
+  return kit_ret(c, n, out,
+                 affine(c, norm, kit_bcast(c, n, 1, idx, t),
+                        node_in(n, 2) ? kit_bcast(c, n, 2, idx, t) : NULL));
 }
 
 /* Output 1 of SimplifiedLayerNormalization: 1 / root of the mean square. */
@@ -213,10 +236,13 @@ const Expr *elem_rms_norm(ElemCtx *c, const Node *n, int out, const Expr *const 
   const Span s = layer_span(n, idx);
   const Expr *dev = deviation(c, n, span_var(c, n, &s, NULL, t), 1e-5);
   if (out == 1) return kit_ret(c, n, out, ex_div(p, kit_like(c, dev, 1), dev));
-  return kit_ret(c, n, out, affine(c, ex_div(p, kit_in(c, n, 0, idx, t), dev), kit_bcast(c, n, 1, idx, t), NULL));
+  return kit_ret(
+      c, n, out,
+      affine(c, ex_div(p, kit_in(c, n, 0, idx, t), dev), kit_bcast(c, n, 1, idx, t), NULL));
 }
 
-/* ---- LpNormalization, MeanVarianceNormalization, LRN ------------------------------------------------------------------- */
+/* ---- LpNormalization, MeanVarianceNormalization, LRN
+ * ------------------------------------------------------------------- */
 bool infer_lp_norm(Model *m, Node *n) {
   int axis;
   int64_t p;
@@ -264,7 +290,8 @@ const Expr *elem_mvn(ElemCtx *c, const Node *n, int out, const Expr *const *idx)
   Span s = {0};
   for (int d = 0; d < rank; d++) s.at[d] = idx[d];
   for (int i = 0; i < count; i++) s.at[axes[i] < 0 ? axes[i] + rank : axes[i]] = NULL;
-  const Expr *mean = span_mean(c, n, &s, t), *dev = kit_op1(c, EX_sqrt, span_var(c, n, &s, mean, t));
+  const Expr *mean = span_mean(c, n, &s, t),
+             *dev = kit_op1(c, EX_sqrt, span_var(c, n, &s, mean, t));
   const Expr *den = ex_add(p, dev, kit_like(c, dev, 1e-9));
   return kit_ret(c, n, out, ex_div(p, ex_sub(p, kit_in(c, n, 0, idx, t), mean), den));
 }
@@ -275,7 +302,8 @@ bool infer_lrn(Model *m, Node *n) {
   const Attr *a;
   return op_need_rank(m, n, 0, 2, MAX_RANK) && op_need_attr(m, n, "size", AT_INT, &a) &&
          op_int_in(m, n, "size", 1, 1, INT32_MAX, &size) && op_float(m, n, "alpha", 1e-4, &v) &&
-         op_float(m, n, "beta", 0.75, &v) && op_float(m, n, "bias", 1, &v) && infer_same_float(m, n);
+         op_float(m, n, "beta", 0.75, &v) && op_float(m, n, "bias", 1, &v) &&
+         infer_same_float(m, n);
 }
 
 /* b^e by roots where e is a multiple of 1/4, which LRN's usual 0.75 is. */
@@ -299,19 +327,23 @@ const Expr *elem_lrn(ElemCtx *c, const Node *n, int out, const Expr *const *idx)
   const Expr *sum = kit_reduce(c, RED_SUM, k, ex_mul(p, v, v));
   const Expr *factor = kit_like(c, v, node_float(n, "alpha", 1e-4) / (double)size);
   const Expr *base = ex_add(p, kit_like(c, v, node_float(n, "bias", 1)), ex_mul(p, factor, sum));
-  return kit_ret(c, n, out, ex_div(p, kit_in(c, n, 0, idx, t), power(c, base, node_float(n, "beta", 0.75))));
+  return kit_ret(c, n, out,
+                 ex_div(p, kit_in(c, n, 0, idx, t), power(c, base, node_float(n, "beta", 0.75))));
 }
 
-/* ---- Dropout: x, ratio, training_mode; the identity, with a mask of ones -------------------------------------------------- */
+/* ---- Dropout: x, ratio, training_mode; the identity, with a mask of ones
+ * -------------------------------------------------- */
 bool infer_dropout(Model *m, Node *n) {
   const int64_t *training;
   const double *ratio;
   int count;
-  if (!op_need_class(m, n, 0, CL_FLOAT) || !kit_need_scalar(m, n, 1, "ratio") || !kit_need_scalar(m, n, 2, "training_mode"))
+  if (!op_need_class(m, n, 0, CL_FLOAT) || !kit_need_scalar(m, n, 1, "ratio") ||
+      !kit_need_scalar(m, n, 2, "training_mode"))
     return false;
   if (node_in(n, 2)) {
     const bool known = op_known_ints(m, n, 2, &training, &count) && count == 1;
-    const bool none = node_in(n, 1) && op_known_floats(m, n, 1, &ratio, &count) && count == 1 && ratio[0] == 0;
+    const bool none =
+        node_in(n, 1) && op_known_floats(m, n, 1, &ratio, &count) && count == 1 && ratio[0] == 0;
     if ((!known || training[0]) && !none)
       return op_error(m, n, ERR_UNSUPPORTED, "Dropout in training mode is not supported");
   }
@@ -322,8 +354,11 @@ const Expr *elem_dropout(ElemCtx *c, const Node *n, int out, const Expr *const *
   return out ? ex_bool(c->pool, true) : elem_in(c, n, 0, idx);
 }
 
-/* ---- com.microsoft SkipLayerNormalization: x, skip, gamma, (beta), (bias) --------------------------------------------------- */
-static bool simplified(const Node *n) { return strcmp(n->op->name, "SkipSimplifiedLayerNormalization") == 0; }
+/* ---- com.microsoft SkipLayerNormalization: x, skip, gamma, (beta), (bias)
+ * --------------------------------------------------- */
+static bool simplified(const Node *n) {
+  return strcmp(n->op->name, "SkipSimplifiedLayerNormalization") == 0;
+}
 
 bool infer_skip_norm(Model *m, Node *n) {
   const Value *x = n->in[0];
@@ -346,8 +381,12 @@ bool expand_skip_norm(Build *b, Node *n, Value **out) {
   Value *in[] = {sum, n->in[2], beta};
   const Attr eps = attr_float(b->m->arena, "epsilon", node_float(n, "epsilon", rms ? 1e-6 : 1e-12));
   const bool moments = node_out(n, 1) || node_out(n, 2);
-  Node *norm = build_node(b, rms ? "SimplifiedLayerNormalization" : "LayerNormalization", "", beta ? 3 : 2, in,
-                          !moments ? 1 : rms ? 2 : 3, 1, &eps);
+  Node *norm = build_node(b, rms ? "SimplifiedLayerNormalization" : "LayerNormalization", "",
+                          beta ? 3 : 2, in,
+                          !moments ? 1
+                          : rms    ? 2
+                                   : 3,
+                          1, &eps);
   if (!b->ok || !norm) return false;
   out[0] = norm->out[0];
   if (node_out(n, 1)) out[1] = rms ? NULL : norm->out[1];

@@ -1,8 +1,11 @@
-/* Poolings: windows (MaxPool with indices, AveragePool, LpPool) and global ones, MaxUnpool, and pool_info. */
+/* Poolings: windows (MaxPool with indices, AveragePool, LpPool) and global ones, MaxUnpool, and
+ * pool_info. */
 #include <math.h>
 #include "ir/ops/nn_window.h"
 
-/* ---- shapes ---------------------------------------------------------------------------------------------------- */
+/* ---- shapes
+ * ----------------------------------------------------------------------------------------------------
+ */
 static bool pool_out(Model *m, Node *n) {
   const Value *x = n->in[0];
   int64_t v;
@@ -13,7 +16,8 @@ static bool pool_out(Model *m, Node *n) {
   const Window w = window_get(m->pool, n, x, NULL);
   for (int d = 0; d < w.spatial; d++)
     if (w.pad_lo[d] >= window_extent(&w, d) || w.pad_hi[d] >= window_extent(&w, d))
-      return op_error(m, n, ERR_ATTR_VALUE, "pads along spatial dim %d are not smaller than the kernel", d);
+      return op_error(m, n, ERR_ATTR_VALUE,
+                      "pads along spatial dim %d are not smaller than the kernel", d);
   dims[0] = x->dims[0];
   dims[1] = x->dims[1];
   if (!window_out_dims(m, n, &w, x, dims)) return false;
@@ -22,20 +26,25 @@ static bool pool_out(Model *m, Node *n) {
 
 bool infer_max_pool(Model *m, Node *n) {
   int64_t v;
-  return op_need_class(m, n, 0, CL_NUMBER) && op_int_in(m, n, "storage_order", 0, 0, 1, &v) && pool_out(m, n);
+  return op_need_class(m, n, 0, CL_NUMBER) && op_int_in(m, n, "storage_order", 0, 0, 1, &v) &&
+         pool_out(m, n);
 }
 
 bool infer_average_pool(Model *m, Node *n) {
   int64_t v;
-  return op_need_class(m, n, 0, CL_FLOAT) && op_int_in(m, n, "count_include_pad", 0, 0, 1, &v) && pool_out(m, n);
+  return op_need_class(m, n, 0, CL_FLOAT) && op_int_in(m, n, "count_include_pad", 0, 0, 1, &v) &&
+         pool_out(m, n);
 }
 
 bool infer_lp_pool(Model *m, Node *n) {
   int64_t p;
-  return op_need_class(m, n, 0, CL_FLOAT) && op_int_in(m, n, "p", 2, 1, 1 << 20, &p) && pool_out(m, n);
+  return op_need_class(m, n, 0, CL_FLOAT) && op_int_in(m, n, "p", 2, 1, 1 << 20, &p) &&
+         pool_out(m, n);
 }
 
-/* ---- windows ---------------------------------------------------------------------------------------------------- */
+/* ---- windows
+ * ----------------------------------------------------------------------------------------------------
+ */
 typedef struct Pool {
   Window w;
   Taps taps;
@@ -56,17 +65,19 @@ static Pool pool_begin(ElemCtx *c, const Node *n, const Expr *const *idx) {
 /* The values with the lowest of their type outside. */
 static const Expr *max_value(ElemCtx *c, const Pool *q) {
   const DType t = (DType)q->value->dtype;
-  return q->guard ? ex_select(c->pool, q->guard, q->value, reduce_identity(c->pool, RED_MAX, t)) : q->value;
+  return q->guard ? ex_select(c->pool, q->guard, q->value, reduce_identity(c->pool, RED_MAX, t))
+                  : q->value;
 }
 
-/* Flat place of the first maximum: its row-major place in the whole input, spatial dims in column-major order
- * where storage_order says so. */
+/* Flat place of the first maximum: its row-major place in the whole input, spatial dims in
+ * column-major order where storage_order says so. */
 static const Expr *max_place(ElemCtx *c, const Node *n, const Expr *const *idx, const Expr *best) {
   ExprPool *p = c->pool;
   const Value *x = n->in[0];
   const Pool q = pool_begin(c, n, idx);
   const int s = q.w.spatial;
-  const Expr *place = index_flatten(p, s, x->dims + 2, q.taps.at), *size = op_product(c->model, x->dims, 2, x->rank);
+  const Expr *place = index_flatten(p, s, x->dims + 2, q.taps.at),
+             *size = op_product(c->model, x->dims, 2, x->rank);
   const Expr *hit = ex_eq(p, q.value, best);
   if (q.guard) hit = ex_and(p, q.guard, hit);
   const Expr *first = ex_select(p, hit, place, ex_sub(p, size, ex_i64(p, 1)));
@@ -87,7 +98,8 @@ const Expr *elem_max_pool(ElemCtx *c, const Node *n, int out, const Expr *const 
 }
 
 /* Number of taps along d that count: inside the input, or also in its padding. */
-static const Expr *tap_count(ElemCtx *c, const Pool *q, const Value *x, int d, const Expr *o, bool pads) {
+static const Expr *tap_count(ElemCtx *c, const Pool *q, const Value *x, int d, const Expr *o,
+                             bool pads) {
   ExprPool *p = c->pool;
   if (q->w.no_outside[d]) return ex_i64(p, q->w.kernel[d]);
   const Expr *start = ex_sub(p, ex_mul(p, o, ex_i64(p, q->w.stride[d])), q->w.lo[d]);
@@ -130,12 +142,15 @@ const Expr *elem_lp_pool(ElemCtx *c, const Node *n, int out, const Expr *const *
   return kit_ret(c, n, out, lp_root(c, sum, p));
 }
 
-/* ---- global ------------------------------------------------------------------------------------------------------- */
+/* ---- global
+ * -------------------------------------------------------------------------------------------------------
+ */
 bool infer_global_pool(Model *m, Node *n) {
   const Value *x = n->in[0];
   const Expr *dims[MAX_RANK];
   int64_t p;
-  if (!op_need_class(m, n, 0, CL_FLOAT) || !op_need_rank(m, n, 0, 2, MAX_RANK) || !op_int_in(m, n, "p", 2, 1, 1 << 20, &p))
+  if (!op_need_class(m, n, 0, CL_FLOAT) || !op_need_rank(m, n, 0, 2, MAX_RANK) ||
+      !op_int_in(m, n, "p", 2, 1, 1 << 20, &p))
     return false;
   for (int d = 0; d < x->rank; d++) dims[d] = d < 2 ? x->dims[d] : ex_i64(m->pool, 1);
   return op_out(m, n, 0, x->dtype, x->rank, dims);
@@ -150,18 +165,24 @@ const Expr *elem_global_pool(ElemCtx *c, const Node *n, int out, const Expr *con
   const Expr *v = kit_in(c, n, 0, at, kit_compute(n));
   if (kit_is(n, "GlobalLpPool")) {
     const int64_t p = node_int(n, "p", 2);
-    return kit_ret(c, n, out, lp_root(c, kit_reduce_all(c, RED_SUM, s, at + 2, lp_term(c, v, p)), p));
+    return kit_ret(c, n, out,
+                   lp_root(c, kit_reduce_all(c, RED_SUM, s, at + 2, lp_term(c, v, p)), p));
   }
   if (max) return kit_ret(c, n, out, kit_reduce_all(c, RED_MAX, s, at + 2, v));
   return kit_ret(c, n, out, kit_mean(c, s, at + 2, v, op_product(c->model, x->dims, 2, x->rank)));
 }
 
-/* ---- pool_info ------------------------------------------------------------------------------------------------------ */
+/* ---- pool_info
+ * ------------------------------------------------------------------------------------------------------
+ */
 bool pool_info(const Node *n, PoolInfo *info) {
   PoolKind kind = POOL_MAX;
-  if (kit_is(n, "AveragePool")) kind = POOL_AVERAGE;
-  else if (kit_is(n, "LpPool")) kind = POOL_LP;
-  else if (!kit_is(n, "MaxPool")) return false;
+  if (kit_is(n, "AveragePool"))
+    kind = POOL_AVERAGE;
+  else if (kit_is(n, "LpPool"))
+    kind = POOL_LP;
+  else if (!kit_is(n, "MaxPool"))
+    return false;
   const Window w = window_get(n->graph->model->pool, n, n->in[0], NULL);
   *info = (PoolInfo){.spatial = w.spatial, .kind = kind, .p = node_int(n, "p", 2)};
   info->ceil_mode = node_int(n, "ceil_mode", 0);

@@ -1,4 +1,5 @@
-/* The sliding window (nn_window.h). auto_pad SAME of a symbolic size gives pads that are expressions. */
+/* The sliding window (nn_window.h). auto_pad SAME of a symbolic size gives pads that are
+ * expressions. */
 #include "ir/ops/nn_window.h"
 #include <string.h>
 
@@ -12,16 +13,20 @@ static int auto_pad(const Node *n) {
   return PAD_GIVEN;
 }
 
-/* ---- checks -------------------------------------------------------------------------------------------------- */
+/* ---- checks
+ * --------------------------------------------------------------------------------------------------
+ */
 static bool check_list(Model *m, const Node *n, const char *name, int want, int64_t lo) {
   const int64_t *v;
   int count;
   if (!op_ints(m, n, name, &v, &count)) return false;
   if (count > 0 && count != want)
-    return op_error(m, n, ERR_ATTR_VALUE, "attribute %s has %d values, must have %d", name, count, want);
+    return op_error(m, n, ERR_ATTR_VALUE, "attribute %s has %d values, must have %d", name, count,
+                    want);
   for (int i = 0; i < count; i++)
     if (v[i] < lo || v[i] > WINDOW_MAX_VALUE)
-      return op_error(m, n, ERR_ATTR_VALUE, "attribute %s has the value %lld", name, (long long)v[i]);
+      return op_error(m, n, ERR_ATTR_VALUE, "attribute %s has the value %lld", name,
+                      (long long)v[i]);
   return true;
 }
 
@@ -34,11 +39,12 @@ bool window_check(Model *m, const Node *n, const Value *x, const int64_t *kernel
       !op_choice(m, n, "auto_pad", "NOTSET", auto_pads, &mode))
     return false;
   const int count = node_ints(n, "kernel_shape", &given);
-  if (!kernel && !count) return op_error(m, n, ERR_ATTR_MISSING, "attribute kernel_shape is missing");
+  if (!kernel && !count)
+    return op_error(m, n, ERR_ATTR_MISSING, "attribute kernel_shape is missing");
   for (int d = 0; kernel && d < count; d++)
     if (given[d] != kernel[d])
-      return op_error(m, n, ERR_ATTR_VALUE, "kernel_shape[%d] is %lld, the weights have %lld", d, (long long)given[d],
-                      (long long)kernel[d]);
+      return op_error(m, n, ERR_ATTR_VALUE, "kernel_shape[%d] is %lld, the weights have %lld", d,
+                      (long long)given[d], (long long)kernel[d]);
   return true;
 }
 
@@ -47,9 +53,11 @@ bool window_weights(Model *m, const Node *n, int k, int64_t *kernel) {
   for (int d = 2; d < w->rank; d++) {
     int64_t v;
     if (!expr_is_const(w->dims[d], &v))
-      return op_error(m, n, ERR_UNSUPPORTED, "kernel size (dim %d of input %d) must be a constant", d, k);
+      return op_error(m, n, ERR_UNSUPPORTED, "kernel size (dim %d of input %d) must be a constant",
+                      d, k);
     if (v < 1 || v > WINDOW_MAX_VALUE)
-      return op_error(m, n, ERR_SHAPE, "kernel size (dim %d of input %d) is %lld", d, k, (long long)v);
+      return op_error(m, n, ERR_SHAPE, "kernel size (dim %d of input %d) is %lld", d, k,
+                      (long long)v);
     kernel[d - 2] = v;
   }
   return true;
@@ -59,7 +67,9 @@ void window_weights_get(const Value *w, int64_t *kernel) {
   for (int d = 2; d < w->rank; d++) expr_is_const(w->dims[d], &kernel[d - 2]);
 }
 
-/* ---- reading --------------------------------------------------------------------------------------------------- */
+/* ---- reading
+ * ---------------------------------------------------------------------------------------------------
+ */
 static void read_list(const Node *n, const char *name, int count, int64_t def, int64_t *to) {
   const int64_t *v;
   const int have = node_ints(n, name, &v);
@@ -89,7 +99,8 @@ Window window_get(ExprPool *p, const Node *n, const Value *x, const int64_t *ker
   for (int d = 0; d < s; d++) {
     w.lo[d] = ex_i64(p, mode == PAD_GIVEN ? pads[d] : 0);
     w.hi[d] = ex_i64(p, mode == PAD_GIVEN ? pads[s + d] : 0);
-    if (mode == PAD_UPPER || mode == PAD_LOWER) same_pads(p, &w, d, x->dims[2 + d], mode == PAD_UPPER);
+    if (mode == PAD_UPPER || mode == PAD_LOWER)
+      same_pads(p, &w, d, x->dims[2 + d], mode == PAD_UPPER);
     const bool known = expr_is_const(w.lo[d], &w.pad_lo[d]) && expr_is_const(w.hi[d], &w.pad_hi[d]);
     w.pad_const = w.pad_const && known;
     w.no_outside[d] = known && w.pad_lo[d] == 0 && w.pad_hi[d] == 0 && !node_int(n, "ceil_mode", 0);
@@ -97,7 +108,9 @@ Window window_get(ExprPool *p, const Node *n, const Value *x, const int64_t *ker
   return w;
 }
 
-/* ---- output size ------------------------------------------------------------------------------------------------ */
+/* ---- output size
+ * ------------------------------------------------------------------------------------------------
+ */
 const Expr *window_out(ExprPool *p, const Node *n, const Window *w, int d, const Expr *in) {
   const int mode = auto_pad(n);
   const Expr *stride = ex_i64(p, w->stride[d]), *one = ex_i64(p, 1);
@@ -115,13 +128,16 @@ bool window_out_dims(Model *m, const Node *n, const Window *w, const Value *x, c
     int64_t v;
     dims[2 + d] = window_out(m->pool, n, w, d, x->dims[2 + d]);
     if (expr_is_const(dims[2 + d], &v) && v < 1)
-      return op_error(m, n, ERR_SHAPE, "kernel of extent %lld is larger than the padded input along spatial dim %d",
+      return op_error(m, n, ERR_SHAPE,
+                      "kernel of extent %lld is larger than the padded input along spatial dim %d",
                       (long long)window_extent(w, d), d);
   }
   return true;
 }
 
-/* ---- elem --------------------------------------------------------------------------------------------------------- */
+/* ---- elem
+ * ---------------------------------------------------------------------------------------------------------
+ */
 Taps window_taps(ElemCtx *c, const Window *w, const Value *x, const Expr *const *out_idx) {
   static const char *const stems[MAX_SPATIAL] = {"kh", "kw", "kd", "k3", "k4", "k5"};
   ExprPool *p = c->pool;

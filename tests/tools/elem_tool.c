@@ -1,7 +1,7 @@
-/* Evaluates models by the meaning of their operators (graph_eval) and compares with expected outputs.
- *   elem_tool DIR...     each DIR: model.onnx, in_K.pb, out_K.pb, optional tol ("rtol atol [off]":
- * integers may differ by off)
- * One line a directory: PASS, FAIL or SKIP, its name, and the reason. Each runs in a process of its own. */
+/* Evaluates models by the meaning of their operators (graph_eval) and compares with expected
+ * outputs. elem_tool DIR...     each DIR: model.onnx, in_K.pb, out_K.pb, optional tol ("rtol atol
+ * [off]": integers may differ by off) One line a directory: PASS, FAIL or SKIP, its name, and the
+ * reason. Each runs in a process of its own. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,24 +25,32 @@ static bool close_to(double a, double b, double rtol, double atol) {
 }
 
 /* NULL: equal; else what differs. */
-static const char *differs(Arena *a, const ConstData *got, const ConstData *want, double rtol, double atol, int64_t off) {
+static const char *differs(Arena *a, const ConstData *got, const ConstData *want, double rtol,
+                           double atol, int64_t off) {
   if (got->dtype != want->dtype)
     return arena_printf(a, "type %s, expected %s", dtype_text(got->dtype), dtype_text(want->dtype));
-  if (got->rank != want->rank) return arena_printf(a, "rank %d, expected %d", got->rank, want->rank);
+  if (got->rank != want->rank)
+    return arena_printf(a, "rank %d, expected %d", got->rank, want->rank);
   for (int d = 0; d < got->rank; d++)
     if (got->dims[d] != want->dims[d])
-      return arena_printf(a, "dim %d is %lld, expected %lld", d, (long long)got->dims[d], (long long)want->dims[d]);
+      return arena_printf(a, "dim %d is %lld, expected %lld", d, (long long)got->dims[d],
+                          (long long)want->dims[d]);
   rtol = fmax(rtol, type_rtol(want->dtype));
   for (int64_t i = 0; i < got->count; i++) {
     if (got->dtype == DT_STR) {
-      const char *x = ((const char *const *)got->data)[i], *y = ((const char *const *)want->data)[i];
-      if (strcmp(x, y) != 0) return arena_printf(a, "element %lld is \"%s\", expected \"%s\"", (long long)i, x, y);
+      const char *x = ((const char *const *)got->data)[i],
+                 *y = ((const char *const *)want->data)[i];
+      if (strcmp(x, y) != 0)
+        return arena_printf(a, "element %lld is \"%s\", expected \"%s\"", (long long)i, x, y);
     } else if (dtype_is_float(got->dtype)) {
       const double x = const_float(got, i), y = const_float(want, i);
-      if (!close_to(x, y, rtol, atol)) return arena_printf(a, "element %lld is %g, expected %g", (long long)i, x, y);
+      if (!close_to(x, y, rtol, atol))
+        return arena_printf(a, "element %lld is %g, expected %g", (long long)i, x, y);
     } else {
       const int64_t x = const_int(got, i), y = const_int(want, i);
-      if (x < y ? y - x > off : x - y > off) return arena_printf(a, "element %lld is %lld, expected %lld", (long long)i, (long long)x, (long long)y);
+      if (x < y ? y - x > off : x - y > off)
+        return arena_printf(a, "element %lld is %lld, expected %lld", (long long)i, (long long)x,
+                            (long long)y);
     }
   }
   return NULL;
@@ -111,7 +119,8 @@ int main(int argc, char **argv) {
     close(fd[1]);
     size_t n = 0;
     ssize_t got;
-    while (n < sizeof why - 1 && (got = read(fd[0], why + n, sizeof why - 1 - n)) > 0) n += (size_t)got;
+    while (n < sizeof why - 1 && (got = read(fd[0], why + n, sizeof why - 1 - n)) > 0)
+      n += (size_t)got;
     close(fd[0]);
     why[n] = 0;
     why[strcspn(why, "\n")] = 0;
@@ -119,7 +128,8 @@ int main(int argc, char **argv) {
     waitpid(pid, &status, 0);
     const int rc = WIFEXITED(status) && WEXITSTATUS(status) <= SKIP ? WEXITSTATUS(status) : FAIL;
     if (WIFSIGNALED(status)) snprintf(why, sizeof why, "killed by signal %d", WTERMSIG(status));
-    printf("%s %s %s\n", names[rc], strrchr(argv[i], '/') ? strrchr(argv[i], '/') + 1 : argv[i], why);
+    printf("%s %s %s\n", names[rc], strrchr(argv[i], '/') ? strrchr(argv[i], '/') + 1 : argv[i],
+           why);
     failures += rc == FAIL;
   }
   return failures ? 1 : 0;
