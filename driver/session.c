@@ -185,6 +185,7 @@ bool session_passes(Session *s) {
                          .n_disabled = o->disabled.n,
                          .print_after = o->print_after,
                          .ir_dir = s->ir_dir ? s->ir_dir : o->ir_dir,
+                         .reproducer = "burin-reproducer.ir",
                          .time = o->time_passes,
                          .progress = on_pass,
                          .progress_user = s};

@@ -241,6 +241,39 @@ static Value *rule_pow(Build *b, Node *n) {
   return NULL;
 }
 
+/* ---- convolutions -------------------------------------------------------------------------- */
+
+/* Zeros around the spatial dimensions alone: pads[2*rank] of the Pad before a convolution. */
+static bool pads_spatially(Model *m, const Node *n, int64_t *pads) {
+  int count;
+  const int rank = n->out[0]->rank;
+  const ConstData *value = const_input(n, 2);
+  if (strcmp(node_string(n, "mode", "constant"), "constant") != 0 || node_in(n, 3)) return false;
+  if (node_in(n, 2) && !(value && value->count == 1 && const_all(value, 0))) return false;
+  if (!known_list(m, n->in[1], pads, &count) || count != 2 * rank) return false;
+  for (int i = 0; i < count; i++)
+    if (pads[i] < 0 || pads[i] > 1 << 20 || (i % rank < 2 && pads[i] != 0)) return false;
+  return true;
+}
+
+static Value *rule_conv(Build *b, Node *n) {
+  const Node *pad = def_is(n->in[0], "Pad");
+  int64_t extra[2 * MAX_RANK], pads[2 * MAX_RANK];
+  const int64_t *own;
+  const int rank = n->in[0]->rank, spatial = rank - 2;
+  if (!pad || rank < 3 || !pads_spatially(b->m, pad, extra)) return NULL;
+  if (strcmp(node_string(n, "auto_pad", "NOTSET"), "NOTSET") != 0) return NULL;
+  const int count = node_ints(n, "pads", &own);
+  for (int i = 0; i < 2 * spatial; i++)
+    pads[i] = (count ? own[i] : 0) + extra[i < spatial ? 2 + i : rank + 2 + i - spatial];
+  Value *in[3] = {pad->in[0], n->in[1], node_in(n, 2)};
+  Vec(Attr) attrs = {0};
+  for (int i = 0; i < n->n_attrs; i++) vec_push(b->m->arena, &attrs, n->attrs[i]);
+  const Attr at = attr_ints(b->m->arena, "pads", 2 * spatial, pads);
+  vec_push(b->m->arena, &attrs, at); /* the last of a name counts */
+  return build_op(b, "Conv", n->n_in, in, attrs.n, attrs.data);
+}
+
 /* ---- the pass ------------------------------------------------------------------------------- */
 
 static const Rule rules[] = {
@@ -256,9 +289,10 @@ static const Rule rules[] = {
     {"Relu", rule_idempotent},   {"Abs", rule_idempotent},
     {"Floor", rule_idempotent},  {"Ceil", rule_idempotent},
     {"Round", rule_idempotent},  {"Clip", rule_clip},
-    {"Where", rule_where},       {"Add", rule_add},
-    {"Sub", rule_sub},           {"Mul", rule_mul},
-    {"Div", rule_div},           {"Pow", rule_pow},
+    {"Where", rule_where},       {"Conv", rule_conv},
+    {"Add", rule_add},           {"Sub", rule_sub},
+    {"Mul", rule_mul},           {"Div", rule_div},
+    {"Pow", rule_pow},
 };
 
 static bool canonicalize_one(Forward *f, Node *n, bool *keep) {

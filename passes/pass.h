@@ -37,6 +37,7 @@ typedef struct PassOptions {
   const char *print_after;     /* pass name, "all" or NULL */
   FILE *dump;                  /* where print_after goes; NULL: stdout */
   const char *ir_dir;          /* numbered dumps, or NULL */
+  const char *reproducer;      /* file to write when a pass fails by a bug of ours: the IR before it; or NULL */
   bool time;                   /* print a table to stderr */
   void (*progress)(void *user, const char *pass, int k, int n);
   void *progress_user;
