@@ -7,6 +7,21 @@
 extern "C" {
 #endif
 
+/* ---- tensors given to runtime functions ---- */
+typedef struct RtTensor {
+  void *data;        /* NULL: absent optional */
+  int32_t dtype;     /* TensorProto.DataType number */
+  int32_t rank;
+  int64_t *dims; /* for outputs with data-dependent sizes the function writes the real ones; they
+                    come in as upper bounds */
+} RtTensor;
+/* words: attributes as packed by the op's row. Returns a status. No allocation, no libc. Sub-byte
+ * types take a byte. */
+typedef int32_t (*RtOpFn)(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                          const int64_t *words, void *scratch);
+
+/* ---- what the headers of compiled models repeat ---- */
+#ifndef BURIN_ABI_VERSION
 #define BURIN_ABI_VERSION 1
 
 /* Status of NAME_run and of runtime functions. */
@@ -20,22 +35,7 @@ enum {
   BURIN_E_UNSUPPORTED = 6
 };
 
-/* ---- tensors given to runtime functions
- * ------------------------------------------------------------- */
-typedef struct RtTensor {
-  void *data;        /* NULL: absent optional */
-  int32_t dtype;     /* TensorProto.DataType number */
-  int32_t rank;
-  int64_t *dims; /* for outputs with data-dependent sizes the function writes the real ones; they
-                    come in as upper bounds */
-} RtTensor;
-/* words: attributes as packed by the op's row. Returns a status. No allocation, no libc. Sub-byte
- * types take a byte. */
-typedef int32_t (*RtOpFn)(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
-                          const int64_t *words, void *scratch);
-
-/* ---- running
- * ------------------------------------------------------------------------------------------ */
+/* ---- running ---- */
 /* Lends threads: calls task(arg, i) for i in [0, n), possibly at the same time, and returns when
  * all are done. */
 typedef void (*BurinTask)(void *arg, int32_t i);
@@ -48,8 +48,7 @@ typedef struct BurinOptions {
   uint64_t (*clock_ns)(void); /* needed with kernel_ns */
 } BurinOptions;
 
-/* ---- description of a model: NAME_info()
- * --------------------------------------------------------------- */
+/* ---- description of a model: NAME_info() ---- */
 typedef struct BurinTensorInfo {
   const char *name; /* ONNX name, UTF-8 */
   int32_t dtype; /* TensorProto.DataType */
@@ -95,6 +94,7 @@ typedef struct BurinModel {
                              * this file (beside the program or library) must be mapped, read-only,
                              * before the first run */
 } BurinModel;
+#endif /* BURIN_ABI_VERSION */
 
 #ifdef __cplusplus
 }
