@@ -6,12 +6,12 @@
 #include <stdlib.h>
 #include "passes/plan.h"
 
-enum { N_SAMPLES = 4 };
+enum { N_SAMPLES = 5, MIXED = N_SAMPLES };
 /* Value of the first symbol (mostly the batch) and of all others, and how much the case counts. */
 static const struct {
   int64_t first, others;
   double weight;
-} samples[N_SAMPLES] = {{1, 160, 0.4}, {1, 640, 0.3}, {16, 48, 0.2}, {1, 1, 0.1}};
+} samples[N_SAMPLES] = {{1, 160, 0.3}, {1, 640, 0.2}, {1, 24, 0.2}, {16, 48, 0.2}, {1, 1, 0.1}};
 
 typedef struct Job {
   ExprPool *p;
@@ -72,18 +72,21 @@ static int by_height(const void *x, const void *y) {
   return a->offset != b->offset ? (a->offset < b->offset ? -1 : 1) : a->i - b->i;
 }
 
+/* Size for packing; MIXED: the mean over all samples, relative to their lower bounds. An empty
+ * block may be large for other values: it gets a place too. */
+static int64_t packing_size(const Job *j, int sample, int block) {
+  const int64_t most = INT64_C(1) << 42;
+  double v = sample < MIXED ? (double)j->size[sample][block] : 0;
+  for (int k = 0; sample == MIXED && k < N_SAMPLES; k++)
+    v += samples[k].weight * 1e6 * (double)j->size[k][block] / (double)(j->lower[k] + 64);
+  return v < 64 ? 64 : v < (double)most ? (int64_t)v : most;
+}
+
 static void pack_sample(Job *j, int sample) {
-  enum { MOST = 1 << 30 };
   Height *h = ARENA_ARRAY(j->a, Height, j->n + 1);
-  for (int i = 0; i < j->n;
-       i++) { /* an empty block may be large for other values: it gets a place too */
-    const int64_t v = j->size[sample][i];
-    j->items[i] = (PackItem){.size = v < 64                      ? 64
-                                     : v < ((int64_t)MOST << 12) ? v
-                                                                 : (int64_t)MOST << 12,
-                             .start = j->blocks[i].start,
-                             .end = j->blocks[i].end};
-  }
+  for (int i = 0; i < j->n; i++)
+    j->items[i] = (PackItem){
+        .size = packing_size(j, sample, i), .start = j->blocks[i].start, .end = j->blocks[i].end};
   pack_items(j->a, j->items, j->n);
   for (int i = 0; i < j->n; i++) h[i] = (Height){j->items[i].offset, i};
   qsort(h, (size_t)j->n, sizeof *h, by_height);
@@ -166,7 +169,7 @@ const Expr *pack_symbolic(ExprPool *p, Arena *scratch, SymBlock *blocks, int n) 
   }
   int best = 0;
   double best_score = 0;
-  for (int k = 0; k < N_SAMPLES; k++) {
+  for (int k = 0; k <= MIXED; k++) {
     pack_sample(&j, k);
     const double score = order_score(&j);
     if (k == 0 || score < best_score) {
