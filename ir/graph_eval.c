@@ -40,15 +40,18 @@ static void sym_set(GraphEval *ev, int id, int64_t v) {
   ev->sym_known[id] = true;
 }
 
+/* A symbol that stands for a size or an element that is now known. */
+static void learn(GraphEval *ev, const Expr *e, int64_t v) {
+  if (e->op != EX_SYM) return;
+  const bool known = e->id < ev->n_sym && ev->sym_known[e->id];
+  if (!known || expr_symbol(ev->m->pool, e->id)->runtime) sym_set(ev, e->id, v);
+}
+
 void eval_set(GraphEval *ev, const Value *v, const ConstData *c) {
   ev->value = grown(ev, ev->value, ev->n_value, &ev->n_value, v->id, sizeof *ev->value);
   ev->value[v->id] = c;
-  for (int d = 0; d < v->rank && d < c->rank; d++) {
-    const Expr *e = v->dims[d];
-    if (e->op != EX_SYM) continue;
-    const bool known = e->id < ev->n_sym && ev->sym_known[e->id];
-    if (!known || expr_symbol(ev->m->pool, e->id)->runtime) sym_set(ev, e->id, c->dims[d]);
-  }
+  for (int d = 0; d < v->rank && d < c->rank; d++) learn(ev, v->dims[d], c->dims[d]);
+  for (int64_t i = 0; v->contents && i < c->count; i++) learn(ev, v->contents[i], const_int(c, i));
 }
 
 static Scalar read_sym(void *user, int id) {
