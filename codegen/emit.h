@@ -29,7 +29,7 @@ typedef struct LocalState {
   int n_slots;
   V mem;
   V *hidden;          /* [MAX_SETS * count] lane accumulators of the running vector loop, made on demand */
-  ReduceKind hidden_kind;
+  ReduceKind *hidden_kind; /* [count] */
 } LocalState;
 
 /* ---- state of one emission ------------------------------------------------------------------------ */

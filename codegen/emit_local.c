@@ -222,7 +222,10 @@ static V accumulate(Emit *c, const Addend *d, V old) {
 static V hidden_slot(Emit *c, int id, int64_t k, const Addend *d) {
   LocalState *const s = &c->locals[id];
   const int64_t count = local_of(c, id)->count;
-  if (!s->hidden) s->hidden = ARENA_ARRAY(c->arena, V, count * MAX_SETS);
+  if (!s->hidden) {
+    s->hidden = ARENA_ARRAY(c->arena, V, count * MAX_SETS);
+    s->hidden_kind = ARENA_ARRAY(c->arena, ReduceKind, count);
+  }
   V *const slot = &s->hidden[c->set * count + k];
   if (*slot) return *slot;
   *slot = entry_alloca(c, vec_type(reg_type(c, d->dtype), c->vl), 1, 0);
@@ -230,7 +233,7 @@ static V hidden_slot(Emit *c, int id, int64_t k, const Addend *d) {
   LLVMPositionBuilderBefore(B, LLVMGetBasicBlockTerminator(c->pre));
   LLVMBuildStore(B, splat(c, emit_identity(c, d->kind, d->dtype), c->vl), *slot);
   LLVMPositionBuilderAtEnd(B, here);
-  s->hidden_kind = d->kind;
+  s->hidden_kind[k] = d->kind;
   return *slot;
 }
 
@@ -255,11 +258,11 @@ void locals_finish_lanes(Emit *c) {
         const V slot = s->hidden[set * l->count + k];
         if (!slot) continue;
         const V part = LLVMBuildLoad2(B, t, slot, "");
-        v = v ? emit_combine(c, s->hidden_kind, l->dtype, v, part) : part;
+        v = v ? emit_combine(c, s->hidden_kind[k], l->dtype, v, part) : part;
       }
       if (!v) continue;
-      const V sum = emit_horizontal(c, s->hidden_kind, l->dtype, v);
-      element_set(c, id, k, emit_combine(c, s->hidden_kind, l->dtype, element_get(c, id, k), sum));
+      const V sum = emit_horizontal(c, s->hidden_kind[k], l->dtype, v);
+      element_set(c, id, k, emit_combine(c, s->hidden_kind[k], l->dtype, element_get(c, id, k), sum));
     }
     s->hidden = NULL;
   }
