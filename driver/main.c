@@ -1,5 +1,9 @@
 /* Entry: picks the verb. */
+#include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include "driver/driver.h"
 
 static int list_targets(void) {
@@ -34,8 +38,48 @@ static int dispatch(const Options *o) {
   return usage_error("'burin %s' is not in this version", o->verb);
 }
 
+/* A crash of ours (or of LLVM) is exit 70 with a message, never a bare signal. Only
+ * async-signal-safe calls. */
+static void crashed(int sig) {
+  static const char text[] =
+      "burin: internal error[E0901]: crashed; this is a bug of burin. --print-ir-after=all shows "
+      "how far it got\n";
+  (void)sig;
+  if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(EXIT_INTERNAL + 1);
+  _exit(EXIT_INTERNAL);
+}
+
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+
+static void catch_crashes(void) {
+#if !__has_feature(address_sanitizer)
+  static char stack[65536]; /* the crash may be an overflow of the real one */
+  static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+  const stack_t alt = {.ss_sp = stack, .ss_size = sizeof stack};
+  struct sigaction act = {.sa_handler = crashed, .sa_flags = SA_ONSTACK};
+  sigaltstack(&alt, NULL);
+  for (size_t k = 0; k < sizeof signals / sizeof *signals; k++) sigaction(signals[k], &act, NULL);
+#else
+  (void)crashed;
+#endif
+}
+
+/* Recursion over expressions and nested regions is bounded, but not by 8 MiB. */
+static void grow_stack(void) {
+  struct rlimit r;
+  const rlim_t wanted = (rlim_t)64 << 20;
+  if (getrlimit(RLIMIT_STACK, &r) != 0 || r.rlim_cur == RLIM_INFINITY || r.rlim_cur >= wanted)
+    return;
+  r.rlim_cur = r.rlim_max == RLIM_INFINITY || r.rlim_max > wanted ? wanted : r.rlim_max;
+  setrlimit(RLIMIT_STACK, &r);
+}
+
 int main(int argc, char **argv) {
   static Options o; /* large, and the only one */
+  catch_crashes();
+  grow_stack();
   if (!args_parse(argc, argv, &o)) return EXIT_USAGE;
   if (o.version) return printf("burin %s (LLVM 19, ONNX opset 7 to 28)\n", BURIN_VERSION), EXIT_OK;
   if (o.list_targets) return list_targets();

@@ -429,9 +429,41 @@ static bool up_concat(Import *im, OldNode *o) {
   return true;
 }
 
-static bool up_unsupported(Import *im, OldNode *o) {
-  return diag_error(im->d, o->loc, ERR_UNSUPPORTED, "%s of opset %d is not supported", o->op,
-                    (int)o->opset);
+/* Scan-8 has a batch dimension in front of everything: a Scan over the batch around today's Scan.
+ */
+static bool up_scan(Import *im, OldNode *o) {
+  const Attr *body = old_attr(o, "body"), *directions = old_attr(o, "directions");
+  const int n = o->n_in - 1;
+  const OpRow *row = op_find("", "Scan");
+  if (old_in(o, 0) || n < 1 || !body || body->kind != AT_GRAPH || !row)
+    return diag_error(im->d, o->loc, ERR_UNSUPPORTED,
+                      "Scan-8 with sequence lengths, or without body or inputs");
+  Graph *batch = graph_new(im->m, o->graph, "batch");
+  Value **in = ARENA_ARRAY(im->scratch, Value *, n);
+  for (int k = 0; k < n; k++) {
+    if (!o->in[k + 1]) return diag_error(im->d, o->loc, ERR_ARITY, "input %d is missing", k + 1);
+    in[k] = value_new(im->m, NULL);
+    vec_push(im->arena, &batch->inputs, in[k]);
+  }
+  Node *inner = import_emit(im, batch, row, n, in, o->loc);
+  if (!inner) return false;
+  Attr ways = directions ? *directions : (Attr){0};
+  ways.name = "scan_input_directions";
+  node_set_attr(inner, *body);
+  node_set_int(inner, "num_scan_inputs", old_int(o, "num_scan_inputs", 1));
+  if (directions) node_set_attr(inner, ways);
+  body->graph->owner = inner;
+  body->graph->parent = batch;
+  for (int k = 0; k < o->n_out; k++)
+    vec_push(im->arena, &batch->outputs, node_add_output(inner, NULL));
+  Attr *attrs = ARENA_ARRAY(im->scratch, Attr, 2);
+  attrs[0] = attr_int(im->arena, "num_scan_inputs", n);
+  attrs[1] = (Attr){.name = "body", .kind = AT_GRAPH, .n = 1, .graph = batch};
+  o->attrs = attrs;
+  o->n_attrs = 2;
+  o->in++;
+  o->n_in = n;
+  return true;
 }
 
 /* ai.onnx.ml 1: one list of strings, each standing for its position. */
@@ -498,7 +530,7 @@ static const UpgradeRow rows[] = {
     {"", "Resize", 13, false, up_resize11},
     {"", "Resize", ALWAYS, false, up_resize_empty},
     {"", "RoiAlign", 16, false, up_roialign},
-    {"", "Scan", 9, false, up_unsupported},
+    {"", "Scan", 9, false, up_scan},
     {"", "Scatter", ALWAYS, true, up_scatter},
     {"", "Slice", 10, false, up_slice},
     {"", "Softmax", 13, false, up_softmax},
