@@ -2,18 +2,19 @@
 # Compiles SqueezeNet into one static program and lets it name the photo dog.png.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-burin=${BURIN:-$here/../../build/burin}
+burin=${BURIN:-$(cd "$here/../.." && pwd)/build/burin}
 out=${1:-$here/../../build/demo}
 mkdir -p "$out"
-program=$(cd "$out" && pwd)/squeezenet
+out=$(cd "$out" && pwd)
+cd "$here"
 
 echo "\$ burin squeezenet.onnx -o squeezenet"
-"$burin" "$here/squeezenet.onnx" -o "$program"
+"$burin" squeezenet.onnx -o "$out/squeezenet" 2>&1 | sed "s|$out/||g"
 echo
-echo "\$ ls -l squeezenet; file: $(stat -c %s "$program") bytes, needs no library:"
-readelf -d "$program" | sed 's/^/  /' | head -n 3
+echo "\$ readelf -d squeezenet"
+readelf -d "$out/squeezenet" | grep .
 echo
 echo "\$ ./squeezenet --input data_0=@dog.png,mean=104:117:123,color=bgr --labels labels.txt"
-"$program" --input "data_0=@$here/dog.png,mean=104:117:123,color=bgr" --labels "$here/labels.txt"
+"$out/squeezenet" --input data_0=@dog.png,mean=104:117:123,color=bgr --labels labels.txt
 echo
-echo "(class, probability, name; the picture is examples/photo/dog.png)"
+echo "class, probability, name of the five most likely. The picture: examples/photo/dog.png"
