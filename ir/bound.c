@@ -19,6 +19,7 @@ static bool is_runtime_free(Bound *b, const Expr *e) {
 }
 
 static const Expr *give_up(Bound *b, const Expr *e) {
+  const DType type = e->dtype;
   while (e->op != EX_SYM || !expr_symbol(b->p, e->id)->runtime) {
     int i = 0;
     while (i < e->nargs - 1 && is_runtime_free(b, e->a[i])) i++;
@@ -26,7 +27,7 @@ static const Expr *give_up(Bound *b, const Expr *e) {
     e = e->a[i];
   }
   if (b->missing < 0) b->missing = e->id;
-  return ex_i64(b->p, 0);
+  return ex_int(b->p, type, 0);
 }
 
 static const Expr *bound_sym(Bound *b, const Expr *e, bool up) {
@@ -48,15 +49,32 @@ static const Expr *bound_mul(Bound *b, const Expr *e, bool up) {
   for (int i = 0; i < 2; i++)
     if (expr_is_const(e->a[i], &k))
       return ex_mul(b->p, e->a[i], bound_of(b, e->a[1 - i], k < 0 ? !up : up));
-  if (non_negative(b, e->a[0]) && non_negative(b, e->a[1]))
-    return ex_mul(b->p, bound_of(b, e->a[0], up), bound_of(b, e->a[1], up));
-  return give_up(b, e);
+  const Expr *x = e->a[0], *y = e->a[1], *zero = ex_int(b->p, e->dtype, 0);
+  if (!non_negative(b, y)) {
+    x = e->a[1];
+    y = e->a[0];
+  }
+  if (!non_negative(b, y)) return give_up(b, e);
+  const bool sure = non_negative(b, x); /* else a factor that may be negative, but is not */
+  const Expr *by = bound_of(b, x, up);
+  if (!sure) by = up ? ex_max(b->p, by, zero) : ex_min(b->p, by, zero);
+  return ex_mul(b->p, by, bound_of(b, y, up || !sure));
+}
+
+/* A size that goes through a narrower type and back can only become smaller. */
+static const Expr *bound_cast(Bound *b, const Expr *e, bool up) {
+  const Expr *in = e;
+  while (in->op == EX_cast && dtype_is_int(in->dtype)) in = in->a[0];
+  if (in->dtype == e->dtype && non_negative(b, in)) return bound_of(b, in, up);
+  if (!dtype_is_int(e->dtype) || !dtype_is_int(e->a[0]->dtype)) return give_up(b, e);
+  return ex_cast(b->p, e->dtype, bound_of(b, e->a[0], up));
 }
 
 static const Expr *bound_of(Bound *b, const Expr *e, bool up) {
   if (is_runtime_free(b, e)) return e;
   switch (e->op) {
     case EX_SYM: return bound_sym(b, e, up);
+    case EX_cast: return bound_cast(b, e, up);
     case EX_mul: return bound_mul(b, e, up);
     case EX_neg: return ex_op(b->p, EX_neg, bound_of(b, e->a[0], !up), NULL, NULL);
     case EX_sub: return ex_sub(b->p, bound_of(b, e->a[0], up), bound_of(b, e->a[1], !up));
@@ -70,8 +88,9 @@ static const Expr *bound_of(Bound *b, const Expr *e, bool up) {
         return ex_op(b->p, e->op, bound_of(b, e->a[0], up), e->a[1], NULL);
       return give_up(b, e);
     case EX_floormod:
-      if (up && is_runtime_free(b, e->a[1])) return ex_sub(b->p, e->a[1], ex_i64(b->p, 1));
-      return up ? give_up(b, e) : ex_i64(b->p, 0);
+      if (up && is_runtime_free(b, e->a[1]))
+        return ex_sub(b->p, e->a[1], ex_int(b->p, e->dtype, 1));
+      return up ? give_up(b, e) : ex_int(b->p, e->dtype, 0);
     case EX_select: {
       const Expr *x = bound_of(b, e->a[1], up), *y = bound_of(b, e->a[2], up);
       return up ? ex_max(b->p, x, y) : ex_min(b->p, x, y);
