@@ -39,6 +39,7 @@ struct Contract {
   int b_buffer;           /* module buffer of packed panels; -1: direct */
   const Expr *(*b_offset)(const Contract *c); /* element offset of the panels of the current outer index; NULL: 0 */
   const Expr *b_outer;    /* its value */
+  bool b_whole_panels;    /* the last panel is as wide as the others (packed at run time) */
   const Expr *(*b_direct)(Contract *c, const Expr *col);
   Tile tile;
   int plain_rank;         /* > 0: the sum itself is stored, at an index of this rank, without epilogue */

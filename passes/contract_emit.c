@@ -14,6 +14,7 @@ typedef struct Panel {
   const Expr *cols;    /* valid columns, constant or symbolic */
   int vectors;
   const Expr *b_base;  /* offset of the packed panel */
+  int b_width;         /* lanes from one row of the packed panel to the next */
 } Panel;
 
 static Arena *arena(const Contract *c) { return c->l->m->arena; }
@@ -34,7 +35,7 @@ static const Expr *k_linear(const Contract *c) {
 static const Expr *b_value(Contract *c, const Panel *pn, const Expr *lane) {
   if (c->b_buffer < 0) return c->b_direct(c, ex_add(c->p, pn->col, lane));
   const int id = kb_param(&c->b, c->b_buffer, NULL, PA_READ);
-  const Expr *row = ex_mul(c->p, k_linear(c), num(c, (int64_t)pn->vectors * c->lanes));
+  const Expr *row = ex_mul(c->p, k_linear(c), num(c, pn->b_width));
   return ex_load(c->p, DT_F32, id, ex_add(c->p, ex_add(c->p, pn->b_base, row), lane), NULL);
 }
 
@@ -216,7 +217,7 @@ static Stmt *panels_body(Contract *c, const Blocks *bl, const Expr *panel, const
   const int width = c->tile.vectors * c->lanes;
   const Expr *col = ex_mul(c->p, panel, num(c, width)), *kt = k_total(c);
   const Expr *base = ex_add(c->p, c->b_outer, ex_mul(c->p, ex_mul(c->p, panel, kt), num(c, width)));
-  Panel pn = {col, num(c, width), c->tile.vectors, base};
+  Panel pn = {col, num(c, width), c->tile.vectors, base, width};
   int64_t n;
   if (!expr_is_const(c->n, &n)) {
     pn.cols = ex_min(c->p, num(c, width), ex_sub(c->p, c->n, col));
@@ -227,7 +228,8 @@ static Stmt *panels_body(Contract *c, const Blocks *bl, const Expr *panel, const
   if (!rest) return whole;
   const Expr *last = num(c, full);
   Panel tail = {num(c, full * width), num(c, rest), (int)((rest + c->lanes - 1) / c->lanes),
-                ex_add(c->p, c->b_outer, ex_mul(c->p, ex_mul(c->p, last, kt), num(c, width)))};
+                ex_add(c->p, c->b_outer, ex_mul(c->p, ex_mul(c->p, last, kt), num(c, width))), width};
+  if (!c->b_whole_panels) tail.b_width = tail.vectors * c->lanes;
   Stmt *part = block_rows(c, &tail, bl, block);
   return full ? stmt_if(arena(c), ex_lt(c->p, panel, last), whole, part) : part;
 }

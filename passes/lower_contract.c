@@ -467,6 +467,7 @@ static Step *mat_pack_dynamic(Contract *c, MatCtx *v) {
   s = stmt_for(a, FOR_SERIAL, kk, s);
   const double work = expr_extent_guess(c->p, total) * expr_extent_guess(c->p, c->k_extent[0]) * c->tile.vectors * 4;
   c->b_buffer = v->packed->buffer;
+  c->b_whole_panels = true;
   return kb_finish(&k.b, stmt_for(a, work > 20000 ? FOR_PARALLEL : FOR_SERIAL, par, s));
 }
 

@@ -190,9 +190,12 @@ static Strides strides(Nest *t, const Expr *e, const Expr *var) {
   return s;
 }
 
-/* The reduction directly inside r of the same kind: one accumulator serves both. */
+/* The reduction directly inside r of the same kind: one accumulator serves both. Long sums keep one accumulator per
+ * level: rounding errors grow with the length of a chain. */
 static const Expr *inner_of(Nest *t, const Expr *r) {
   const Expr *b = r->a[0];
+  const bool exact = r->k.i != RED_SUM || !dtype_is_float((DType)r->dtype);
+  if (!exact && b->op == EX_REDUCE && guess(t, ex_var_of(t->p, r->id)) * guess(t, ex_var_of(t->p, b->id)) > 512) return NULL;
   return b->op == EX_REDUCE && b->k.i == r->k.i && b->dtype == r->dtype && expr_uses_var(b, r->id) ? b : NULL;
 }
 
