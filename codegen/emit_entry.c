@@ -473,7 +473,7 @@ static void check_dims(Entry *e) {
     const Symbol *const s = expr_symbol(c->pool, p->symbols[i]);
     const V v = load(c, c->i64, at_k(c, c->i64, c->sym_array, p->symbols[i]));
     fail_unless(c, LLVMBuildICmp(B, LLVMIntSGE, v, ki64(c, s->lo > 0 ? s->lo : 0), ""), BURIN_E_DIMS);
-    const V most = s->bound && !uses_runtime(c->pool, s->bound) ? wide(c, s->bound) : ki64(c, INT64_C(1) << 40);
+    const V most = s->bound && !uses_runtime(c->pool, s->bound) ? wide(c, s->bound) : ki64(c, INT32_MAX);
     fail_unless(c, LLVMBuildICmp(B, LLVMIntSLE, v, most, ""), BURIN_E_DIMS);
   }
   emit_forget(c);

@@ -295,6 +295,17 @@ static bool lossless(DType t, DType of) {
   return dtype_rows[of].bits < dtype_rows[t].bits + (t_signed == of_signed);
 }
 
+/* Does every value of the integer x survive a cast to t? Sizes that the caller gives are below 2^31
+ * (checked at entry), so 32-bit arithmetic on sizes is taken as exact. */
+static bool int_fits(const Expr *x, DType t) {
+  const DType of = (DType)x->dtype;
+  if (!dtype_is_int(of) || !dtype_is_int(t) || of == DT_U64 || t == DT_U64) return false;
+  const Range r = range_of(x), to = range_type(t);
+  const bool size = dtype_rows[t].bits == 32 && (x->flags & EXF_SYM) &&
+                    !(x->flags & (EXF_LOAD | EXF_VAR | EXF_LOCAL | EXF_REDUCE | EXF_HOLE));
+  return r.lo >= to.lo && (r.hi <= to.hi || size);
+}
+
 const Expr *simplify_cast(ExprPool *p, ExprOp op, DType t, const Expr *a) {
   const DType from = (DType)a->dtype;
   if (t == from) return a;
@@ -305,7 +316,8 @@ const Expr *simplify_cast(ExprPool *p, ExprOp op, DType t, const Expr *a) {
      */
     const bool same_kind =
         dtype_is_float(inner) == dtype_is_float(from) || dtype_is_float(t) || t == DT_BOOL;
-    if (same_kind && lossless(from, inner))
+    const bool fits = int_fits(a->a[0], from);
+    if (same_kind && (fits || lossless(from, inner)))
       return op == EX_sat ? ex_sat(p, t, a->a[0]) : ex_cast(p, t, a->a[0]);
   }
   if (op == EX_sat && dtype_is_int(from) && from != DT_U64 && dtype_is_int(t) && t != DT_U64) {
