@@ -348,8 +348,8 @@ static bool import_node(Import *im, Scope *s, const NodeProto *p, int index) {
   int n_attrs;
   if (p->n_input > INT32_MAX / 2 || p->n_output > INT32_MAX / 2)
     return diag_error(im->d, loc, ERR_LIMIT, "too many inputs or outputs");
-  if (f && ++im->nodes > MAX_NODES)
-    return diag_error(im->d, loc, ERR_LIMIT, "the model has more than %d nodes", MAX_NODES);
+  if (f && ++im->calls > MAX_CALLS)
+    return diag_error(im->d, loc, ERR_LIMIT, "functions are called more than %d times", MAX_CALLS);
   if (!find_inputs(im, s, p, loc, in)) return false;
   if (f) return import_call(im, s, p, f, in, loc);
   bool cond;

@@ -9,6 +9,7 @@
 
 enum {
   MAX_NODES = 1000000,
+  MAX_CALLS = 100000,
   NEWEST_OPSET = 28,
   ONNX_IR_NEWEST = 14,
   OLDEST_OPSET = 1,
@@ -46,6 +47,7 @@ typedef struct Import {
   StrMap symbol_names; /* sanitised names in use */
   bool *dim_used, *shape_used,
       *const_used; /* which --dim, --shape and --const options met something */
+  int calls; /* of functions, inlined so far */
   int nodes;           /* made so far */
 } Import;
 
