@@ -102,12 +102,29 @@ static void scalar_consts(Emit *c, const Stmt *s, int64_t from, int64_t to) {
   }
 }
 
-/* Full vectors of [lo, lo + n*vl), copied out. */
-static void copied_chunks(Emit *c, const Stmt *s, int64_t lo, int64_t n) {
+/* A loop to be copied out that is all of a vector loop's body. */
+static bool is_unrolled_nest(Emit *c, const Stmt *vector, const Stmt *body, int64_t *lo, int64_t *n) {
+  if (!body || body->next || body->kind != ST_FOR || body->loop != FOR_UNROLL) return false;
+  const Expr *const from = expr_var_lo(c->pool, body->var->id), *const extent = expr_var_extent(c->pool, body->var->id);
+  return !expr_uses_var(from, vector->var->id) && !expr_uses_var(extent, vector->var->id) &&
+         emit_const(c, from, lo) && emit_const(c, extent, n);
+}
+
+/* Full vectors of [lo, lo + n*vl), copied out. Unrolled loops that are the whole body go outside: in a
+ * register tile the scalar of a row then serves all its vectors and needs one register, not one per row. */
+static void copied_chunks(Emit *c, const Stmt *s, const Stmt *body, int64_t lo, int64_t n) {
+  int64_t from, count;
+  if (n > 1 && is_unrolled_nest(c, s, body, &from, &count)) {
+    for (int64_t i = 0; i < count && !c->error; i++) {
+      bind_const(c, body->var, from + i);
+      copied_chunks(c, s, body->body, lo, n);
+    }
+    return;
+  }
   for (int64_t k = 0; k < n && !c->error; k++) {
     c->set = (int)(k % c->sets);
     bind_const(c, s->var, lo + k * c->vl);
-    emit_stmts(c, s->body);
+    emit_stmts(c, body);
   }
   c->set = 0;
 }
@@ -130,12 +147,12 @@ static void const_vector(Emit *c, const Stmt *s, const Body *b, int64_t lo, int6
   open_vector(c, s);
   c->sets = b->reduces ? (full < MAX_SETS ? (full > 0 ? (int)full : 1) : MAX_SETS) : 1;
   if (copy) {
-    copied_chunks(c, s, lo, full);
+    copied_chunks(c, s, s->body, lo, full);
   } else {
     c->sets = b->reduces ? chunks : 1;
     const int64_t whole = full / chunks * chunks * c->vl;
     looped_chunks(c, s, k_int(c, c->idx, lo), k_int(c, c->idx, lo + whole), chunks, true);
-    copied_chunks(c, s, lo + whole, full % chunks);
+    copied_chunks(c, s, s->body, lo + whole, full % chunks);
   }
   if (masked) {
     bind_const(c, s->var, lo + full * c->vl);
