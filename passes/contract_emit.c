@@ -93,6 +93,41 @@ static int to_stack(Contract *c, StmtList *out, int local, int rows, int width) 
   return copy;
 }
 
+static Stmt *close_tile(Contract *c, const Panel *pn, int local, const Expr *h, const Expr *w, int th, int tw) {
+  StmtList out = {0};
+  int64_t cols;
+  if (!expr_is_const(pn->cols, &cols)) local = to_stack(c, &out, local, th * tw, pn->vectors * c->lanes);
+  stmt_add(&out, store_rows(c, pn, local, h, w, th, tw));
+  return out.first;
+}
+
+enum { CHAIN = 64 }; /* products added up before they join the sum, where registers allow it */
+
+/* One row leaves registers for two levels of sums: shorter chains of additions, smaller rounding errors. */
+static Stmt *chained_k(Contract *c, const Panel *pn, int local, int width, const Expr *h, const Expr *w) {
+  Arena *a = arena(c);
+  const Expr *k = c->k[0], *inner = ex_var(c->p, "k", num(c, CHAIN));
+  const Expr *outer = ex_var(c->p, "k", ex_floordiv(c->p, c->k_extent[0], num(c, CHAIN)));
+  const int part = kernel_add_local(c->l->mod, c->b.k, (Local){.name = "u", .dtype = DT_F32, .count = width});
+  const Expr *j0 = ex_var(c->p, "j", num(c, width)), *j1 = ex_var(c->p, "j", num(c, width)),
+             *j2 = ex_var(c->p, "j", num(c, width));
+  c->k[0] = ex_add(c->p, ex_mul(c->p, outer, num(c, CHAIN)), inner);
+  const Expr *fma = ex_op(c->p, EX_fma, c->a(c, h, w), b_value(c, pn, j1), ex_local(c->p, DT_F32, part, j1));
+  c->k[0] = k;
+  StmtList body = {0};
+  stmt_add(&body, stmt_local(a, part));
+  stmt_add(&body, stmt_for(a, FOR_VECTOR, j0, stmt_set(a, part, j0, ex_float(c->p, DT_F32, 0))));
+  stmt_add(&body, stmt_for(a, FOR_SERIAL, inner, stmt_for(a, FOR_VECTOR, j1, stmt_set(a, part, j1, fma))));
+  const Expr *sum = ex_add(c->p, ex_local(c->p, DT_F32, local, j2), ex_local(c->p, DT_F32, part, j2));
+  stmt_add(&body, stmt_for(a, FOR_VECTOR, j2, stmt_set(a, local, j2, sum)));
+  return stmt_for(a, FOR_SERIAL, outer, body.first);
+}
+
+static bool can_chain(const Contract *c, int rows) {
+  int64_t k;
+  return rows == 1 && c->n_k == 1 && expr_is_const(c->k_extent[0], &k) && k % CHAIN == 0 && k >= 4 * CHAIN;
+}
+
 static Stmt *tile_body(Contract *c, const Panel *pn, const Expr *h, const Expr *w, int th, int tw) {
   const int rows = th * tw, width = pn->vectors * c->lanes;
   StmtList out = {0};
@@ -107,13 +142,16 @@ static Stmt *tile_body(Contract *c, const Panel *pn, const Expr *h, const Expr *
   const Expr *i = ex_var(c->p, "r", num(c, rows)), *j = ex_var(c->p, "j", num(c, width)), *rh, *rw;
   const Expr *at = ex_add(c->p, ex_mul(c->p, i, num(c, width)), j);
   tile_row(c, h, w, i, th, tw, &rh, &rw);
+  if (can_chain(c, rows)) {
+    stmt_add(&out, chained_k(c, pn, local, width, h, w));
+    stmt_add(&out, close_tile(c, pn, local, h, w, th, tw));
+    return out.first;
+  }
   const Expr *fma = ex_op(c->p, EX_fma, c->a(c, rh, rw), b_value(c, pn, j), ex_local(c->p, DT_F32, local, at));
   Stmt *inner = stmt_for(arena(c), FOR_VECTOR, j,
                          stmt_for(arena(c), FOR_UNROLL, i, stmt_set(arena(c), local, at, fma)));
   stmt_add(&out, k_loops(c, inner));
-  int64_t cols;
-  if (!expr_is_const(pn->cols, &cols)) local = to_stack(c, &out, local, rows, width);
-  stmt_add(&out, store_rows(c, pn, local, h, w, th, tw));
+  stmt_add(&out, close_tile(c, pn, local, h, w, th, tw));
   return out.first;
 }
 

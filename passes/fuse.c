@@ -29,6 +29,7 @@ typedef struct Fuse {
   const Value **by_id;
   bool *forced;       /* must lie in memory */
   Vec(Root *) *readers;
+  const Uses *uses;
   int n_values;
   bool changed;
 } Fuse;
@@ -150,14 +151,26 @@ static bool can_be_epilogue(const Root *r, const Value *v) {
   return !r->anchor && !has_reduce(r) && !(r->v->def->op->flags & OF_PIECES) && value_same_shape(r->v, v);
 }
 
-/* Elementwise nodes of v's shape lead back to a contraction: v can be its epilogue. */
-static bool ends_epilogue(const Value *v, int depth) {
-  const Node *n = v->def;
-  if (!n || v->cdata || depth > 16) return false;
-  if (node_is_contraction(n)) return depth > 0;
+/* Every use of u ends, through elementwise nodes, in v. */
+static bool leads_to(const Fuse *f, const Value *u, const Value *v, int depth) {
+  if (u == v) return true;
+  if (depth > 6 || f->uses->outputs[u->id] || !f->uses->of[u->id].n) return false;
+  for (int i = 0; i < f->uses->of[u->id].n; i++) {
+    const Node *n = f->uses->of[u->id].data[i];
+    if (n->op->body != OB_EW && n->op->body != OB_ELEM) return false;
+    if (n->n_out != 1 || !value_same_shape(n->out[0], v) || !leads_to(f, n->out[0], v, depth + 1)) return false;
+  }
+  return true;
+}
+
+/* A contraction of v's shape whose only way out is v, through elementwise nodes: v can be its epilogue. */
+static bool ends_epilogue(const Fuse *f, const Value *from, const Value *v, int depth) {
+  const Node *n = from->def;
+  if (!n || from->cdata || depth > 6) return false;
+  if (node_is_contraction(n)) return depth > 0 && leads_to(f, from, v, 0);
   if (n->op->body != OB_EW && n->op->body != OB_ELEM) return false;
   for (int k = 0; k < n->n_in; k++)
-    if (n->in[k] && value_same_shape(n->in[k], v) && ends_epilogue(n->in[k], depth + 1)) return true;
+    if (n->in[k] && value_same_shape(n->in[k], v) && ends_epilogue(f, n->in[k], v, depth + 1)) return true;
   return false;
 }
 
@@ -179,7 +192,7 @@ static bool try_inline(Fuse *f, Value *v) {
   if (!live || (contraction && live > 1)) return false;
   Root *alone = root_new(f, v);
   if (!contraction && !root_build(f, alone)) return false;
-  if (!contraction && blocked && !has_reduce(alone) && ends_epilogue(v, 0)) return false;
+  if (!contraction && blocked && !has_reduce(alone) && ends_epilogue(f, v, v, 0)) return false;
   Root *trial = ARENA_ARRAY(f->a, Root, live);
   v->inlined = true;
   bool ok = true;
@@ -287,6 +300,7 @@ bool pass_fuse(PassCtx *c) {
   f.by_id = ARENA_ARRAY(f.a, const Value *, f.n_values + 1);
   f.forced = ARENA_ARRAY(f.a, bool, f.n_values + 1);
   f.readers = arena_alloc_array(f.a, (size_t)f.n_values + 1, sizeof *f.readers);
+  f.uses = graph_uses(m->main, f.a);
   force_captured(&f, m->main, false);
   for (int i = 0; i < m->main->outputs.n; i++) force(&f, m->main->outputs.data[i]);
   fuse_graph(&f, m->main);
