@@ -67,6 +67,7 @@ int session_run(const Options *o, SessionFn body, void *user) {
     status = EXIT_LIMIT;
   }
   arena_free(s->arena);
+  target_release(&s->native);
   free(s);
   return status;
 }

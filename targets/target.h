@@ -32,4 +32,5 @@ const Target *target_find(const char *name);           /* NULL: unknown */
 /* "native": the best row this CPU satisfies, with caches and host features filled in; storage is the caller's.
  * cpu and features strings are malloc'ed by LLVM and live on. */
 bool target_native(Target *out);
+void target_release(Target *t); /* frees what target_native made */
 static inline int target_lanes(const Target *t, int elem_bits) { return t->vector_bits / elem_bits; }

@@ -104,6 +104,13 @@ static const char *with_extras(const Target *row, const char *host, uint64_t *bi
   return text;
 }
 
+void target_release(Target *t) {
+  for (int i = 0; i < target_row_count; i++)
+    if (t->features == target_rows[i].features) return;
+  free((char *)t->features);
+  t->features = NULL;
+}
+
 bool target_native(Target *out) {
   char *features = LLVMGetHostCPUFeatures();
   const uint64_t have = host_bits(host_arch(), features);

@@ -1,0 +1,36 @@
+/* Fuzzes the readers of a compiled program: npy, TensorProto, PNG (inflate, image conversion). The first byte chooses. */
+#include <stdlib.h>
+
+#include "runtime/program/program.h"
+#include "tests/fuzz/program_alloc.h"
+
+enum { MOST = 64, LIMIT = 1 << 26 };
+static void *blocks[MOST];
+static int n_blocks;
+
+void *fuzz_alloc(size_t bytes) {
+  if (n_blocks == MOST || bytes > LIMIT) return NULL;
+  return blocks[n_blocks++] = calloc(1, bytes);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  static const int64_t dims[] = {1, -1, -2, -3};
+  const BurinTensorInfo infos[] = {{"x", 1, 4, dims, "f32[1,c,h,w]", 0, 0}, {"y", 10, 3, dims, "f16[1,c,h]", 0, 0},
+                                   {"z", 22, 2, dims, "i4[1,c]", 0, 0}};
+  if (size < 2) return 0;
+  Program *p = calloc(1, sizeof *p);
+  p->self = "fuzz";
+  p->out.fd = p->err.fd = -1;
+  const BurinTensorInfo *info = &infos[data[1] % 3];
+  uint8_t *copy = fuzz_alloc(size - 2 + 64); /* as file_read gives it */
+  __builtin_memcpy(copy, data + 2, size - 2);
+  const Bytes file = {copy, size - 2};
+  Tensor t = {0};
+  Image image;
+  if (data[0] % 3 == 0) npy_parse(p, "f", file, info, &t);
+  else if (data[0] % 3 == 1) pb_parse(p, "f", file, &t);
+  else if (png_decode(p, "f", file, &image)) image_to_tensor(p, "f", &image, "mean=1:2:3", info, &t);
+  while (n_blocks > 0) free(blocks[--n_blocks]);
+  free(p);
+  return 0;
+}
