@@ -148,8 +148,9 @@ static Stmt *tile_body(Contract *c, const Panel *pn, const Expr *h, const Expr *
     return out.first;
   }
   const Expr *fma = ex_op(c->p, EX_fma, c->a(c, rh, rw), b_value(c, pn, j), ex_local(c->p, DT_F32, local, at));
-  Stmt *inner = stmt_for(arena(c), FOR_VECTOR, j,
-                         stmt_for(arena(c), FOR_UNROLL, i, stmt_set(arena(c), local, at, fma)));
+  /* row by row: the broadcast of A dies at once, the vectors of B stay */
+  Stmt *inner = stmt_for(arena(c), FOR_UNROLL, i,
+                         stmt_for(arena(c), FOR_VECTOR, j, stmt_set(arena(c), local, at, fma)));
   stmt_add(&out, k_loops(c, inner));
   stmt_add(&out, close_tile(c, pn, local, h, w, th, tw));
   return out.first;
