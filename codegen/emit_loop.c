@@ -81,10 +81,37 @@ void emit_serial(Emit *c, const Stmt *s, V begin, V end) {
   emit_counted(c, first, zero ? to : LLVMBuildAdd(B, from, to, ""), 1, const_n, serial_body, (void *)s);
 }
 
+/* Whether an index of a register local needs the loop's variable as a constant. Adds up the vectors of the
+ * register tiles that the body changes. */
+static bool needs_constant(const Emit *c, const Stmt *s, const Expr *var, bool *counted, int *vectors) {
+  for (; s; s = s->next) {
+    if (s->kind == ST_SET || s->kind == ST_ACC) {
+      const LocalState *const l = &c->locals[s->id];
+      if (expr_uses_var(s->index, var->id)) return true;
+      if ((l->kind == LK_CHUNKS || l->kind == LK_LANES) && !counted[s->id]) *vectors += l->n_slots;
+      counted[s->id] = true;
+    }
+    if (s->kind == ST_LOCAL) return true; /* a body of its own: leave it as it was asked for */
+    if (needs_constant(c, s->body, var, counted, vectors)) return true;
+    if (needs_constant(c, s->otherwise, var, counted, vectors)) return true;
+  }
+  return false;
+}
+
+/* A loop around a register tile that takes most registers: copies would share loads, and keep them in registers
+ * that are not there. */
+static bool better_looped(Emit *c, const Stmt *s) {
+  int vectors = 0;
+  if (!c->kernel || c->kernel->locals.n == 0) return false;
+  bool *const counted = ARENA_ARRAY(c->arena, bool, c->kernel->locals.n);
+  if (needs_constant(c, s->body, s->var, counted, &vectors)) return false;
+  return vectors * 10 >= c->t->vector_regs * 7;
+}
+
 static void emit_unrolled(Emit *c, const Stmt *s) {
   int64_t lo, n;
   if (!emit_const(c, expr_var_lo(c->pool, s->var->id), &lo) ||
-      !emit_const(c, expr_var_extent(c->pool, s->var->id), &n)) {
+      !emit_const(c, expr_var_extent(c->pool, s->var->id), &n) || better_looped(c, s)) {
     emit_serial(c, s, NULL, NULL);
     return;
   }
