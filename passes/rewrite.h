@@ -8,6 +8,7 @@ typedef struct Forward {
   PassCtx *c;
   Value **to; /* by value id; NULL: itself */
   int n;
+  void *user; /* of the pass */
 } Forward;
 Forward forward_new(PassCtx *c);
 Value *forward_get(const Forward *f, Value *v); /* NULL for NULL */

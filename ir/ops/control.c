@@ -1,4 +1,5 @@
 /* If, Loop and Scan: inference over their regions, and Scan rewritten as a Loop whose body gathers the slices. */
+#include "ir/ops/control.h"
 #include "ir/ops/tensor_util.h"
 #include <string.h>
 
@@ -115,6 +116,60 @@ static bool known_true(Model *m, const Value *v) {
   return !v || (e && expr_is_const(e, &k) && k);
 }
 
+/* A side of a comparison as an i64 size, whatever number types it went through; NULL: it is something else. */
+static const Expr *as_size(ExprPool *p, const Expr *e) {
+  const Expr *a, *b;
+  if (e->op == EX_CONST && dtype_is_float((DType)e->dtype))
+    return e->k.f == (double)(int32_t)e->k.f ? ex_i64(p, (int64_t)e->k.f) : NULL;
+  if (e->op == EX_cast && e->a[0]->dtype != DT_BOOL) return as_size(p, e->a[0]);
+  if (e->dtype == DT_I64) return e;
+  if (!dtype_is_int((DType)e->dtype)) return NULL;
+  if (e->op == EX_CONST) return ex_i64(p, e->k.i);
+  if (e->op != EX_add && e->op != EX_sub && e->op != EX_mul) return NULL;
+  a = as_size(p, e->a[0]);
+  b = as_size(p, e->a[1]);
+  return a && b ? ex_op(p, (ExprOp)e->op, a, b, NULL) : NULL;
+}
+
+/* big - small >= least whenever iter <= top and trip >= 1 (iter NULL: no iteration number occurs). */
+static bool always_apart(ExprPool *p, const Expr *big, const Expr *small, int64_t least, const Expr *iter, const Expr *top) {
+  const Expr *coeff, *rest;
+  int64_t c, lo, hi;
+  big = as_size(p, big);
+  small = as_size(p, small);
+  if (!big || !small) return false;
+  const Expr *d = ex_sub(p, big, small);
+  if (iter) {
+    const Expr *v = ex_var(p, "i", ex_add(p, top, ex_i64(p, 1)));
+    if (!expr_affine(p, expr_subst(p, d, iter, v), v, &coeff, &rest) || !expr_is_const(coeff, &c)) return false;
+    d = ex_add(p, rest, c < 0 ? ex_mul(p, coeff, top) : ex_i64(p, 0));
+  } else { /* before the first iteration: only trip >= 1 is known */
+    d = ex_add(p, ex_sub(p, d, ex_add(p, top, ex_i64(p, 2))), ex_i64(p, 1));
+  }
+  d = ex_sub(p, d, ex_i64(p, least));
+  return expr_range(p, d, &lo, &hi) && lo >= 0;
+}
+
+/* e holds after every iteration but the last. */
+static bool holds(ExprPool *p, const Expr *e, const Expr *iter, const Expr *top) {
+  int64_t k;
+  if (expr_is_const(e, &k)) return k != 0;
+  if (e->op == EX_and) return holds(p, e->a[0], iter, top) && holds(p, e->a[1], iter, top);
+  if (e->op == EX_lt) return always_apart(p, e->a[1], e->a[0], 1, iter, top);
+  return e->op == EX_le && always_apart(p, e->a[1], e->a[0], 0, iter, top);
+}
+
+/* The condition is looked at after iterations 0 to trip - 2 and before the first (which happens if trip >= 1). */
+bool loop_runs_out(Model *m, const Node *n) {
+  ExprPool *p = m->pool;
+  const Graph *g = node_region(n, "body");
+  const Expr *trip = known_trip(m, n), *iter = g ? value_element(p, g->inputs.data[0], 0) : NULL;
+  if (!trip || !iter) return false;
+  const Expr *after = value_element(p, g->outputs.data[0], 0), *top = ex_sub(p, trip, ex_i64(p, 2));
+  const Expr *before = node_in(n, 1) ? value_element(p, n->in[1], 0) : ex_bool(p, true);
+  return after && before && holds(p, after, iter, top) && holds(p, before, NULL, top);
+}
+
 static bool carried_kept(Model *m, Node *n, int k, const Value *in, const Value *out) {
   const Expr *same;
   int64_t d;
@@ -174,7 +229,7 @@ bool infer_loop(Model *m, Node *n) {
   if (!graph_infer(g)) return false;
   const Value *cond = g->outputs.data[0];
   if (cond->kind != TY_TENSOR || cond->dtype != DT_BOOL) return op_error(m, n, ERR_TYPE, "the body's condition is not bool");
-  const bool always = known_true(m, node_in(n, 1)) && known_true(m, cond);
+  const bool always = (known_true(m, node_in(n, 1)) && known_true(m, cond)) || loop_runs_out(m, n);
   for (int k = 0; k < carried; k++) {
     const Value *in = g->inputs.data[k + 2];
     if (!carried_kept(m, n, k, in, g->outputs.data[1 + k]) || !like(m, n, k, in)) return false;
