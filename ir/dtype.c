@@ -123,8 +123,15 @@ int64_t dtype_wrap(DType t, int64_t v) {
   return (int64_t)(low << (64 - bits)) >> (64 - bits);
 }
 
+/* Toward zero; saturating, NaN is 0. */
+static int64_t to_integer(double v) {
+  if (v != v) return 0;
+  if (v >= 0x1p63) return INT64_MAX;
+  return v < -0x1p63 ? INT64_MIN : (int64_t)v;
+}
+
 int64_t dtype_load_i(DType t, const void *p) {
-  if (dtype_is_float(t)) return (int64_t)dtype_load_f(t, p);
+  if (dtype_is_float(t)) return to_integer(dtype_load_f(t, p));
   uint64_t u = 0;
   memcpy(&u, p,
          (size_t)dtype_bytes(t) > 8 ? 8 : (size_t)dtype_bytes(t)); /* little endian hosts only */
