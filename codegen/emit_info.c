@@ -128,7 +128,7 @@ void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
   const int n_in = m->inputs.n, n_out = m->outputs.n;
   const char *const weights_file =
       p->o->external_weights ? arena_printf(c->arena, "%s.weights", base_name(p->o->output ? p->o->output : p->name)) : NULL;
-  V f[] = {k32(c, BURIN_ABI_VERSION), k32(c, size_on(p->t, "44ppppp4444ppp8844884p8pppp")),
+  V f[] = {k32(c, BURIN_ABI_VERSION), k32(c, size_on(p->t, "44ppppp4444ppp8844884p8ppppp")),
            text(c, p->name), text(c, "burin"), text(c, p->t->name), text(c, p->o->flags ? p->o->flags : ""),
            text(c, p->o->model_hash ? p->o->model_hash : ""), k32(c, n_in), k32(c, n_out), k32(c, p->n_symbols),
            k32(c, p->n_caller), tensor_infos(c, p, false), tensor_infos(c, p, true), symbol_names(c, p),

@@ -1,0 +1,172 @@
+#!/usr/bin/env python3
+"""Part "codegen": the files that burin writes. Every kind of output of small models for every target: they link into C and
+C++ programs (two models in one), give the same results, hold no writable data, no executable stack, no text relocations
+and no other exports than the header's, and are the same bytes again with other numbers of compile threads. Inner loops do
+not spill. Nothing is left behind on failure."""
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BURIN = Path(os.environ.get("BURIN_BUILD", ROOT / "build")) / "burin"
+MNIST = ROOT / "examples/digits/mnist.onnx"
+TARGETS = ["x86-64-v2", "x86-64-v3", "x86-64-v4", "aarch64", "cortex-a72", "armv7"]
+EXPORTS = {"run", "run_opts", "info", "arena_size", "output_dims", "cpu_ok"}
+counts = {"passed": 0, "failed": 0}
+
+MAIN = """
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "a.h"
+#include "b.h"
+static unsigned char arena[1 << 22] __attribute__((aligned(64)));
+int main(void) {
+  static float x[28 * 28], y[2][10];
+  for (int i = 0; i < 28 * 28; i++) x[i] = (float)(i % 29) / 29;
+  a_inputs ai; b_inputs bi; a_outputs ao; b_outputs bo;
+  *(const float **)&ai = x; *(const float **)&bi = x;
+  *(float **)&ao = y[0]; *(float **)&bo = y[1];
+  if (a_run(&ai, &ao, arena) != BURIN_OK || b_run(&bi, &bo, arena) != BURIN_OK) return 1;
+  if (!a_cpu_ok() || a_info()->abi_version != BURIN_ABI_VERSION || a_info()->size < sizeof(BurinModel)) return 2;
+  if (a_run(&ai, &ao, arena + 1) != BURIN_E_ARENA || a_run(NULL, &ao, arena) != BURIN_E_ARGUMENT) return 3;
+  if (a_arena_size(NULL, 1) > A_ARENA_BYTES || a_status_text(BURIN_E_ARENA)[0] == 0) return 4;
+  for (int k = 0; k < 10; k++) if (y[0][k] != y[1][k]) return 5;
+  for (int k = 0; k < 10; k++) printf("%.5g ", y[0][k]);
+  return 0;
+}
+"""
+
+
+def check(name, ok, detail=""):
+    counts["passed" if ok else "failed"] += 1
+    if not ok:
+        print(f"FAILED {name}: {detail}")
+    return ok
+
+
+def run(*command, **kw):
+    return subprocess.run([str(c) for c in command], capture_output=True, text=True, errors="replace", timeout=300, **kw)
+
+
+def compile_model(out, *flags):
+    r = run(BURIN, MNIST, "-o", out, "--quiet", *flags)
+    return check(f"burin {' '.join(map(str, flags))}", r.returncode == 0, r.stderr)
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# ---- what stands in the files ---------------------------------------------------------------------------
+
+def check_shared(path, name):
+    sections = run("llvm-readelf-19", "-SW", path).stdout
+    writable = [line for line in sections.splitlines() if re.search(r"\s(\.data|\.bss|\.tdata|\.tbss)\s", line)]
+    check(f"{name}: no writable data", not writable, writable)
+    program = run("llvm-readelf-19", "-lW", path).stdout
+    stack = next((line for line in program.splitlines() if "GNU_STACK" in line), "")
+    check(f"{name}: no executable stack", stack and "E" not in stack.split()[-2], stack)
+    check(f"{name}: relocations are read-only", "GNU_RELRO" in program)
+    dynamic = run("llvm-readelf-19", "-dW", path).stdout
+    check(f"{name}: no text relocations", "TEXTREL" not in dynamic)
+    check(f"{name}: bound at start", "NOW" in dynamic)
+    check(f"{name}: needs no library", "NEEDED" not in dynamic)
+    symbols = run("llvm-nm-19", "-D", "--defined-only", path).stdout.split()[2::3]
+    check(f"{name}: exports", {s.removeprefix("m_") for s in symbols} == EXPORTS, symbols)
+    undefined = run("llvm-nm-19", "-D", "--undefined-only", path).stdout
+    check(f"{name}: nothing undefined", not undefined.strip(), undefined)
+
+
+def check_target(folder, target):
+    if not compile_model(folder / "m", f"--target={target}", "--emit=exe,obj,static,shared,header,asm,llvm", "--name=m"):
+        return
+    for suffix in ("", ".o", ".a", ".so", ".h", ".s", ".ll"):
+        check(f"{target}: m{suffix}", (folder / f"m{suffix}").stat().st_size > 100)
+    check_shared(folder / "m.so", target)
+    undefined = run("llvm-nm-19", "--undefined-only", folder / "m.o").stdout
+    check(f"{target}: object is complete", not undefined.strip(), undefined)
+    spills = run(sys.executable, ROOT / "tests/codegen/spills.py", folder / "m.s")
+    check(f"{target}: no spills", spills.returncode == 0, spills.stdout)
+
+
+# ---- programs ------------------------------------------------------------------------------------------------
+
+def check_programs(folder):
+    """Two models in one program, as archives, as objects, from C and C++."""
+    (folder / "main.c").write_text(MAIN)
+    for name in "ab":
+        if not compile_model(folder / name, "--emit=obj,static,shared,header", f"--name={name}"):
+            return
+    texts = set()
+    for label, compiler, language, files in [
+            ("archives", "clang-19", "-std=c11", ["a.a", "b.a"]), ("objects", "clang-19", "-std=c11", ["a.o", "b.o"]),
+            ("mixed", "clang-19", "-std=c11", ["a.o", "b.a"]), ("shared", "clang-19", "-std=c11", ["a.so", "b.so"]),
+            ("static", "clang-19", "-std=c11", ["a.a", "b.a", "-static"])]:
+        out = folder / f"host_{label}"
+        r = run(compiler, language, "-Wall", "-Wextra", "-Werror", "-O1", "-pthread", "main.c", *files, "-o", out, "-Wl,-rpath,.", cwd=folder)
+        if label == "static" and "cannot find -lc" in r.stderr:
+            continue
+        if check(f"link {label}", r.returncode == 0, r.stderr):
+            r = run(out, cwd=folder)
+            check(f"run {label}", r.returncode == 0, r.returncode)
+            texts.add(r.stdout)
+    check("the same results", len(texts) == 1, texts)
+    (folder / "include.c").write_text('#include "a.h"\n')
+    r = run("clang-19", "-std=c++17", "-Wall", "-Wextra", "-Werror", "-x", "c++", "-fsyntax-only", folder / "include.c")
+    check("header in C++", r.returncode == 0, r.stderr)
+    r = run("clang-19", "-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic", "-fsyntax-only", folder / "include.c")
+    check("header in C11", r.returncode == 0, r.stderr)
+
+
+def check_same_bytes(folder):
+    once, again = folder / "d1", folder / "d2"
+    for f in (once, again):
+        f.mkdir()
+        compile_model(f / "m", "--emit=exe,obj,static,shared,header", "--name=m", "--target=x86-64-v3")
+    for f in sorted(once.iterdir()):
+        check(f"same bytes: {f.name}", digest(f) == digest(again / f.name))
+
+
+def check_external_weights(folder):
+    if not compile_model(folder / "ext", "--weights=external"):
+        return
+    check("weights file", (folder / "ext.weights").stat().st_size > 1000)
+    run(BURIN, MNIST, "-o", folder / "int", "--quiet")
+    zeros = folder / "zeros.raw"
+    zeros.write_bytes(bytes(4 * 28 * 28))
+    a, b = (run(folder / m, "--input", f"Input3=@{zeros}") for m in ("ext", "int"))
+    check("external weights run", a.returncode == 0 and len(a.stdout) > 20 and a.stdout == b.stdout, a.stderr + a.stdout)
+    (folder / "ext.weights").unlink()
+    check("missing weights are an error", run(folder / "ext").returncode not in (0, 139))
+
+
+def check_failure(folder):
+    sub = folder / "closed"
+    sub.mkdir()
+    r = run(BURIN, MNIST, "-o", sub / "no/such/m")
+    check("missing folder", r.returncode == 4, (r.returncode, r.stderr))
+    check("nothing left", not list(sub.iterdir()))
+
+
+def main():
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for target in TARGETS:
+            check_target(folder, target)
+        check_programs(folder)
+        check_same_bytes(folder)
+        check_external_weights(folder)
+        check_failure(folder)
+        left = [p.name for p in folder.iterdir() if ".tmp" in p.name]
+        check("no temporary files", not left, left)
+    print(f"{counts['passed']} passed, {counts['failed']} failed, 0 skipped")
+    return counts["failed"] > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
