@@ -106,7 +106,7 @@ static KernelProgram *program_of(Run *r, const Kernel *k) {
 
 static Mem scratch_mem(Run *r, int slot, int64_t bytes) {
   if (slot >= r->n_scratch) return fresh(r, bytes);
-  if (r->scratch[slot].bytes < bytes) r->scratch[slot] = fresh(r, bytes);
+  if (!r->scratch[slot].data || r->scratch[slot].bytes < bytes) r->scratch[slot] = fresh(r, bytes);
   memset(r->scratch[slot].data, 0xFF, (size_t)bytes);
   return r->scratch[slot];
 }
