@@ -373,5 +373,5 @@ void emit_prefetch(Emit *c, int buffer, const Expr *index) {
   const Mem m = param_mem(c, buffer);
   const V p = mem_address(c, &m, index, NULL, 0);
   intrinsic(c, "llvm.prefetch", 1, (Ty[]){c->ptr}, 4,
-            (V[]){p, k_int(c, c->i32, 0), k_int(c, c->i32, 3), k_int(c, c->i32, 1)});
+            (V[]){p, k_int(c, c->i32, 0), k_int(c, c->i32, 2), k_int(c, c->i32, 1)});
 }

@@ -29,6 +29,7 @@ typedef struct ConstData {
 typedef struct Layout {
   const int8_t *perm;
   const int16_t *halo_lo, *halo_hi;
+  int16_t pad; /* unused elements behind the innermost dimension: keeps rows off each other's cache sets */
 } Layout;
 
 struct Value {

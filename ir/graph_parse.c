@@ -143,6 +143,9 @@ static bool parse_def(Parser *p, Value **out) {
   if (!parse_type(p, v)) return false;
   if (tok_eat(p, "layout") && !(tok_expect(p, "=") && parse_layout(p, v))) return false;
   if (tok_eat(p, "halo") && !(tok_expect(p, "=") && parse_halo(p, v))) return false;
+  int pad = 0;
+  if (tok_eat(p, "pad") && !(tok_expect(p, "=") && tok_small(p, 0, INT16_MAX, &pad))) return false;
+  v->layout.pad = (int16_t)pad;
   v->inlined = tok_eat(p, "inline");
   return true;
 }

@@ -46,6 +46,18 @@ static void tile_row(const Contract *c, const Expr *h, const Expr *w, const Expr
   *rw = ex_add(c->p, w, th > 1 ? ex_floormod(c->p, i, num(c, tw)) : i);
 }
 
+/* While a panel is used its successor comes to the second-level cache, a line per step of k. Only the first tiles of
+ * a line do it: as many as a row of the panel has lines. */
+static Stmt *prefetch_next(Contract *c, const Panel *pn, const Expr *tile) {
+  const int64_t lines = (int64_t)pn->vectors * c->lanes / 16;
+  if (!c->prefetch || !tile || c->b_buffer < 0 || lines < 1) return NULL;
+  const int id = kb_param(&c->b, c->b_buffer, NULL, PA_READ);
+  const Expr *kt = k_total(c), *next = ex_add(c->p, pn->b_base, ex_mul(c->p, kt, num(c, pn->b_width)));
+  const Expr *part = ex_mul(c->p, ex_min(c->p, tile, num(c, lines - 1)), ex_mul(c->p, kt, num(c, 16)));
+  const Expr *at = ex_add(c->p, ex_add(c->p, next, part), ex_mul(c->p, k_linear(c), num(c, 16)));
+  return stmt_prefetch(arena(c), id, at);
+}
+
 static Stmt *k_loops(Contract *c, Stmt *body) {
   for (int i = c->n_k - 1; i >= 0; i--) {
     int64_t n;
@@ -128,7 +140,7 @@ static bool can_chain(const Contract *c, int rows) {
   return rows == 1 && c->n_k == 1 && expr_is_const(c->k_extent[0], &k) && k % CHAIN == 0 && k >= 4 * CHAIN;
 }
 
-static Stmt *tile_body(Contract *c, const Panel *pn, const Expr *h, const Expr *w, int th, int tw) {
+static Stmt *tile_body(Contract *c, const Panel *pn, const Expr *h, const Expr *w, int th, int tw, const Expr *tile) {
   const int rows = th * tw, width = pn->vectors * c->lanes;
   StmtList out = {0};
   int local = kernel_add_local(c->l->mod, c->b.k,
@@ -151,14 +163,17 @@ static Stmt *tile_body(Contract *c, const Panel *pn, const Expr *h, const Expr *
   /* row by row: the broadcast of A dies at once, the vectors of B stay */
   Stmt *inner = stmt_for(arena(c), FOR_UNROLL, i,
                          stmt_for(arena(c), FOR_VECTOR, j, stmt_set(arena(c), local, at, fma)));
-  stmt_add(&out, k_loops(c, inner));
+  StmtList step = {0};
+  stmt_add(&step, prefetch_next(c, pn, tile));
+  stmt_add(&step, inner);
+  stmt_add(&out, k_loops(c, step.first));
   stmt_add(&out, close_tile(c, pn, local, h, w, th, tw));
   return out.first;
 }
 
 /* Tiles of tw rows along w from 0, then the rest. */
 static Stmt *line_of_tiles(Contract *c, const Panel *pn, const Expr *h, const Expr *first, const Expr *count, int th,
-                           int tw) {
+                           int tw, const Expr *line) {
   StmtList out = {0};
   const Expr *full = ex_floordiv(c->p, count, num(c, tw));
   const Expr *t = ex_var(c->p, "w", full);
@@ -166,15 +181,15 @@ static Stmt *line_of_tiles(Contract *c, const Panel *pn, const Expr *h, const Ex
   const bool fixed = expr_is_const(count, &n);
   if (!expr_is_const(full, &whole) || whole > 0) {
     const Expr *w = ex_add(c->p, first, ex_mul(c->p, t, num(c, tw)));
-    stmt_add(&out, stmt_for(arena(c), FOR_SERIAL, t, tile_body(c, pn, h, w, th, tw)));
+    stmt_add(&out, stmt_for(arena(c), FOR_SERIAL, t, tile_body(c, pn, h, w, th, tw, line ? line : t)));
   }
   if (fixed && n % tw == 0) return out.first;
   const Expr *done = ex_add(c->p, first, ex_mul(c->p, full, num(c, tw)));
   if (fixed) {
-    stmt_add(&out, tile_body(c, pn, h, done, th, (int)(n % tw)));
+    stmt_add(&out, tile_body(c, pn, h, done, th, (int)(n % tw), NULL));
   } else {
     const Expr *r = ex_var(c->p, "w", ex_floormod(c->p, count, num(c, tw)));
-    stmt_add(&out, stmt_for(arena(c), FOR_SERIAL, r, tile_body(c, pn, h, ex_add(c->p, done, r), 1, 1)));
+    stmt_add(&out, stmt_for(arena(c), FOR_SERIAL, r, tile_body(c, pn, h, ex_add(c->p, done, r), 1, 1, NULL)));
   }
   return out.first;
 }
@@ -186,10 +201,10 @@ typedef struct Blocks {
 
 /* All tiles of a block of `count` rows (flat) or lines from `first`. */
 static Stmt *block_tiles(Contract *c, const Panel *pn, const Blocks *bl, const Expr *first, const Expr *count) {
-  if (c->flat) return line_of_tiles(c, pn, num(c, 0), first, count, 1, bl->tw);
+  if (c->flat) return line_of_tiles(c, pn, num(c, 0), first, count, 1, bl->tw, NULL);
   const Expr *y = ex_var(c->p, "h", ex_floordiv(c->p, count, num(c, bl->th)));
   const Expr *h = ex_add(c->p, first, ex_mul(c->p, y, num(c, bl->th)));
-  return stmt_for(arena(c), FOR_SERIAL, y, line_of_tiles(c, pn, h, num(c, 0), c->rows_w, bl->th, bl->tw));
+  return stmt_for(arena(c), FOR_SERIAL, y, line_of_tiles(c, pn, h, num(c, 0), c->rows_w, bl->th, bl->tw, y));
 }
 
 static Stmt *block_rows(Contract *c, const Panel *pn, const Blocks *bl, const Expr *block) {
@@ -276,6 +291,8 @@ static Stmt *panels_body(Contract *c, const Blocks *bl, const Expr *panel, const
 Step *contract_emit(Contract *c) {
   const int width = c->tile.vectors * c->lanes;
   const Expr *panels = ex_ceildiv(c->p, c->n, width);
+  const double b_bytes = 4 * expr_extent_guess(c->p, c->n) * expr_extent_guess(c->p, k_total(c));
+  c->prefetch = b_bytes > (double)c->l->c->target->l2_bytes / 2;
   const Blocks bl = choose_blocks(c, expr_extent_guess(c->p, panels));
   const Expr *total = ex_mul(c->p, bl.count, panels);
   for (int i = 0; i < c->n_outer; i++) total = ex_mul(c->p, total, c->outer_extent[i]);

@@ -85,6 +85,7 @@ static bool same_attrs(const Node *a, const Node *b) {
 static bool same_layout(const Value *a, const Value *b) {
   if (a->layout.halo_lo || b->layout.halo_lo || a->layout.halo_hi || b->layout.halo_hi)
     return false;
+  if (a->layout.pad != b->layout.pad) return false;
   if (!a->layout.perm || !b->layout.perm) return a->layout.perm == b->layout.perm;
   return memcmp(a->layout.perm, b->layout.perm, (size_t)a->rank) == 0;
 }

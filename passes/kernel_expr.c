@@ -58,7 +58,7 @@ const Value *view_source(const Value *v) {
 }
 
 bool layout_is_row_major(const Value *v) {
-  if (v->layout.halo_lo) return false;
+  if (v->layout.halo_lo || v->layout.pad) return false;
   if (!v->layout.perm) return true;
   int last = -1;
   for (int d = 0; d < v->rank; d++) {
@@ -79,7 +79,8 @@ void strides_of(Model *m, const Value *v, const Expr **stride, const Expr **offs
     const int hi = v->layout.halo_hi ? v->layout.halo_hi[d] : 0;
     stride[d] = run;
     off = ex_add(p, off, ex_mul(p, run, ex_i64(p, lo)));
-    run = ex_mul(p, run, ex_add(p, v->dims[d], ex_i64(p, lo + hi)));
+    const int pad = k == v->rank - 1 ? v->layout.pad : 0;
+    run = ex_mul(p, run, ex_add(p, v->dims[d], ex_i64(p, lo + hi + pad)));
   }
   if (offset) *offset = off;
   if (count) *count = run;

@@ -10,6 +10,7 @@ typedef struct LayoutCtx {
   PassCtx *pass;
   Model *m;
   Arena *a;
+  bool *output; /* by value id: graph outputs, or what they are views of */
   bool *dense; /* by value id: seen from outside, must be row-major */
   bool changed;
 } LayoutCtx;
@@ -104,6 +105,18 @@ static void add_halo(LayoutCtx *c, const Node *n) {
   x->layout.halo_hi = arena_dup(c->m->arena, hi, sizeof hi);
 }
 
+/* Rows of a left operand that are a multiple of 2 KiB apart share few cache sets: a cache line between them helps. */
+static void add_pad(LayoutCtx *c, const Node *n) {
+  if (!node_is_contraction(n) || !n->in[0]) return;
+  Value *x = (Value *)view_source(n->in[0]);
+  if (x->inlined || !x->def || x->cdata || x->rank < 2 || c->dense[x->id] || c->output[x->id]) return;
+  if (x->def->op->body != OB_EW && x->def->op->body != OB_ELEM) return;
+  const int inner = x->layout.perm ? x->layout.perm[x->rank - 1] : x->rank - 1;
+  int64_t size, bytes = dtype_bytes(x->dtype);
+  if (expr_is_const(x->dims[inner], &size) && size > 0 && size * bytes % 2048 == 0)
+    x->layout.pad = (int16_t)(64 / bytes);
+}
+
 static void layout_graph(LayoutCtx *c, Graph *g) {
   for (int i = 0; i < g->nodes.n; i++) {
     const Node *n = g->nodes.data[i];
@@ -113,13 +126,18 @@ static void layout_graph(LayoutCtx *c, Graph *g) {
     for (int k = 0; k < n->n_out; k++)
       if (n->out[k]) choose(c, n->out[k]);
   }
-  for (int i = 0; i < g->nodes.n; i++) add_halo(c, g->nodes.data[i]);
+  for (int i = 0; i < g->nodes.n; i++) {
+    add_halo(c, g->nodes.data[i]);
+    add_pad(c, g->nodes.data[i]);
+  }
 }
 
 bool pass_layout(PassCtx *c) {
   LayoutCtx x = {.pass = c, .m = c->model, .a = c->scratch};
   x.dense = ARENA_ARRAY(x.a, bool, c->model->next_value + 1);
+  x.output = ARENA_ARRAY(x.a, bool, c->model->next_value + 1);
   mark_dense(&x, c->model->main);
+  for (int i = 0; i < c->model->main->outputs.n; i++) x.output[view_source(c->model->main->outputs.data[i])->id] = true;
   layout_graph(&x, c->model->main);
   c->changed = x.changed;
   return true;

@@ -1,5 +1,6 @@
 /* Control flow: If and Loop become steps around the steps of their regions (Scan was expanded into Loop).
  * Region outputs are computed straight into their destination where one kernel makes them, else copied. */
+#include "ir/ops/control.h"
 #include "passes/lower.h"
 
 /* Can the value be computed straight into `to` by a node of region g? Marks it so. */
@@ -56,6 +57,7 @@ typedef struct LoopParts {
   const Graph *g;
   int carried, scans;
   const Expr *iter;
+  int trips; /* symbol that takes the number of iterations, or -1 */
   Step *before, *copies, *body;
 } LoopParts;
 
@@ -136,32 +138,50 @@ static Step *copy_true(Lower *l, int buffer, const Loc *loc) {
   return s;
 }
 
-static void loop_condition(Lower *l, LoopParts *p, Step *s) {
+static void loop_condition(Lower *l, LoopParts *p, Step *s, bool counted) {
   const Value *in = p->g->inputs.data[1], *out = p->g->outputs.data[0], *first = node_in(p->n, 1);
   s->cond.buffer = -1;
   Place *c = lower_temp(l, DT_BOOL, 0, NULL, "cond");
   l->places[in->id] = *c;
   l->places[in->id].alias = true;
-  const bool always = (!first || known_true(l, first)) && (known_true(l, out) || out == in);
+  const bool always = counted || ((!first || known_true(l, first)) && (known_true(l, out) || out == in));
+  if (always) return;
   if (first) step_append(&p->before, lower_copy(l, first, (BufRef){c->buffer, NULL}, p->n->loc));
   else step_append(&p->before, copy_true(l, c->buffer, p->n->loc));
-  if (always) return;
   s->cond = (BufRef){c->buffer, NULL};
   if (out != in) step_append(&p->copies, lower_copy(l, out, (BufRef){c->buffer, NULL}, p->n->loc));
 }
 
-static void loop_trip(Lower *l, LoopParts *p, Step *s) {
+/* The trip count that the node is given: known, or data. */
+static const Expr *given_trip(Lower *l, LoopParts *p) {
   const Value *m = node_in(p->n, 0);
-  if (!m) return;
-  s->trip = value_known(m) ? value_element(l->p, m, 0) : NULL;
-  if (s->trip) return;
+  if (!m) return NULL;
+  if (value_known(m)) return ex_cast(l->p, DT_I64, value_element(l->p, m, 0));
   const Place *pl = lower_dense(l, m, &p->before);
-  s->trip = ex_sym_fresh(l->p, "trip");
-  expr_symbol(l->p, s->trip->id)->runtime = true;
+  const Expr *trip = ex_sym_fresh(l->p, "trip");
+  expr_symbol(l->p, trip->id)->runtime = true;
   Step *def = step_new(l->mod, STEP_SYM, p->n->loc);
-  def->sym = s->trip->id;
+  def->sym = trip->id;
   def->src = (BufRef){pl->buffer, pl->offset};
   step_append(&p->before, def);
+  return trip;
+}
+
+/* The lesser of two limits; NULL: none. */
+static const Expr *lesser(Lower *l, const Expr *a, const Expr *b) {
+  return !a ? b : !b ? a : ex_min(l->p, a, b);
+}
+
+/* Scan outputs have room for so many iterations. */
+static const Expr *scan_room(Lower *l, const LoopParts *p) {
+  const Expr *room = NULL;
+  for (int k = 0; k < p->scans; k++) {
+    const Value *o = node_out(p->n, p->carried + k);
+    const Expr *d = o && o->rank ? o->dims[0] : NULL;
+    const Symbol *s = d && d->op == EX_SYM ? expr_symbol(l->p, d->id) : NULL;
+    room = lesser(l, room, s && s->runtime && d->id == p->trips ? s->bound : d);
+  }
+  return room;
 }
 
 static int trips_symbol(const LoopParts *p) {
@@ -179,12 +199,12 @@ static Step *lower_loop(Lower *l, const Node *n) {
   Step *s = step_new(l->mod, STEP_LOOP, n->loc);
   p.iter = value_element(l->p, p.g->inputs.data[0], 0);
   s->iter_sym = p.iter->id;
-  s->trips_sym = trips_symbol(&p);
-  if (s->trips_sym >= 0 && !expr_symbol(l->p, s->trips_sym)->runtime) s->trips_sym = -1;
+  s->trips_sym = p.trips = trips_symbol(l, &p);
+  const LoopTrip by_condition = loop_trip(l->m, n);
   for (int k = 0; k < p.carried; k++) place_state(l, p.g->inputs.data[k + 2], node_out(n, k));
   loop_scans(l, &p); /* before the states change: a scan output may be a state */
   loop_states(l, &p);
-  loop_condition(l, &p, s);
+  loop_condition(l, &p, s, by_condition.exact);
   if (!lower_graph(l, p.g, &p.body)) return NULL;
   step_append(&p.body, p.copies);
   s->body = p.body;
@@ -192,9 +212,8 @@ static Step *lower_loop(Lower *l, const Node *n) {
     const Place *state = &l->places[p.g->inputs.data[k + 2]->id];
     step_append(&p.before, lower_copy(l, n->in[k + 2], (BufRef){state->buffer, state->offset}, n->loc));
   }
-  loop_trip(l, &p, s);
-  const Expr *room = s->trips_sym >= 0 ? expr_symbol(l->p, s->trips_sym)->bound : NULL; /* room for scan outputs */
-  if (room) s->trip = s->trip ? ex_min(l->p, s->trip, room) : room;
+  s->trip = lesser(l, given_trip(l, &p), scan_room(l, &p));
+  if (by_condition.exact) s->trip = lesser(l, s->trip, by_condition.count);
   step_append(&p.before, s);
   return p.before;
 }

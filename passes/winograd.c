@@ -301,7 +301,9 @@ Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Pla
     step_append(&steps, lower_read(l, x, pl));
     t.xp = pl;
   }
-  const Expr *vd[3] = {num(&t, POINTS), t.rows, num(&t, ci->c_in)}, *md[3] = {vd[0], t.rows, num(&t, ci->c_out)};
+  /* rows a multiple of 2 KiB apart would share few cache sets: strides of one more line */
+  const int64_t in_row = ci->c_in + (ci->c_in % 512 ? 0 : 16), out_row = ci->c_out + (ci->c_out % 512 ? 0 : 16);
+  const Expr *vd[3] = {num(&t, POINTS), t.rows, num(&t, in_row)}, *md[3] = {vd[0], t.rows, num(&t, out_row)};
   t.v = lower_temp(l, DT_F32, 3, vd, "tiles");
   t.m = lower_temp(l, DT_F32, 3, md, "products");
   step_append(&steps, transform_input(&t));
