@@ -109,6 +109,9 @@ static bool import_initializers(Import *im, Scope *s, const GraphProto *p);
 static bool import_attrs(Import *im, const Scope *s, const NodeProto *p, int index, const Loc *loc,
                          Attr *attrs, int *n) {
   *n = 0;
+  if (p->n_attribute > MAX_ATTRS)
+    return diag_error(im->d, loc, ERR_LIMIT, "%zu attributes; the limit is %d", p->n_attribute,
+                      MAX_ATTRS);
   for (size_t k = 0; k < p->n_attribute; k++) {
     const Onnx__AttributeProto *a = p->attribute[k];
     const char *name = a->name;
@@ -213,6 +216,17 @@ static void hint_shape(Import *im, const Scope *s, Value *v, const char *name) {
   value_set_tensor(im->m, v, dtype_from_onnx(t->elem_type), (int)t->shape->n_dim, dims);
 }
 
+/* All at once: adding one by one takes quadratic memory, and a file may list very many. */
+static void add_outputs(Import *im, Node *n, const NodeProto *p, const OldNode *o) {
+  n->out = ARENA_ARRAY(im->arena, Value *, o->n_out);
+  n->n_out = o->n_out;
+  for (int k = 0; k < o->n_out; k++) {
+    n->out[k] = value_new(im->m, o->out_used[k] ? arena_strdup(im->arena, p->output[k]) : NULL);
+    n->out[k]->def = n;
+    n->out[k]->def_index = k;
+  }
+}
+
 static bool emit_newest(Import *im, Scope *s, const NodeProto *p, const OldNode *o) {
   const OpRow *row = op_find(o->domain, o->op);
   if (!row) return diag_error(im->d, o->loc, ERR_UNSUPPORTED_OP, "operator is not supported");
@@ -222,8 +236,9 @@ static bool emit_newest(Import *im, Scope *s, const NodeProto *p, const OldNode 
     node_set_attr(n, o->attrs[k]);
     if (o->attrs[k].kind == AT_GRAPH) o->attrs[k].graph->owner = n;
   }
+  add_outputs(im, n, p, o);
   for (int k = 0; k < o->n_out; k++) {
-    Value *v = node_add_output(n, o->out_used[k] ? arena_strdup(im->arena, p->output[k]) : NULL);
+    Value *v = n->out[k];
     if (o->out_used[k] && !scope_define(im, s, p->output[k], v, o->loc)) return false;
     if (o->out_used[k]) hint_shape(im, s, v, p->output[k]);
   }

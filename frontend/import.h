@@ -10,6 +10,7 @@
 enum {
   MAX_NODES = 1000000,
   MAX_CALLS = 100000,
+  MAX_ATTRS = 1000, /* of one node */
   NEWEST_OPSET = 28,
   ONNX_IR_NEWEST = 14,
   OLDEST_OPSET = 1,
