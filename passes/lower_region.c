@@ -184,10 +184,14 @@ static const Expr *scan_room(Lower *l, const LoopParts *p) {
   return room;
 }
 
-static int trips_symbol(const LoopParts *p) {
+/* The symbol that stands for the number of iterations, when the sizes of scan outputs do not say it otherwise. */
+static int trips_symbol(Lower *l, const LoopParts *p, const Expr *count) {
+  const Value *m = node_in(p->n, 0);
+  const Expr *given = m && value_known(m) ? ex_cast(l->p, DT_I64, value_element(l->p, m, 0)) : NULL;
   for (int k = 0; k < p->scans; k++) {
     const Value *o = node_out(p->n, p->carried + k);
-    if (o && o->rank && o->dims[0]->op == EX_SYM) return o->dims[0]->id;
+    const Expr *d = o && o->rank ? o->dims[0] : NULL;
+    if (d && d->op == EX_SYM && expr_symbol(l->p, d->id)->runtime && d != given && d != count) return d->id;
   }
   return -1;
 }
@@ -199,8 +203,8 @@ static Step *lower_loop(Lower *l, const Node *n) {
   Step *s = step_new(l->mod, STEP_LOOP, n->loc);
   p.iter = value_element(l->p, p.g->inputs.data[0], 0);
   s->iter_sym = p.iter->id;
-  s->trips_sym = p.trips = trips_symbol(l, &p);
   const LoopTrip by_condition = loop_trip(l->m, n);
+  s->trips_sym = p.trips = trips_symbol(l, &p, by_condition.count);
   for (int k = 0; k < p.carried; k++) place_state(l, p.g->inputs.data[k + 2], node_out(n, k));
   loop_scans(l, &p); /* before the states change: a scan output may be a state */
   loop_states(l, &p);

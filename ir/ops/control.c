@@ -116,27 +116,13 @@ static bool known_true(Model *m, const Value *v) {
   return !v || (e && expr_is_const(e, &k) && k);
 }
 
-/* A side of a comparison as an i64 size, whatever number types it went through; NULL: it is something else. */
-static const Expr *as_size(ExprPool *p, const Expr *e) {
-  const Expr *a, *b;
-  if (e->op == EX_CONST && dtype_is_float((DType)e->dtype))
-    return e->k.f == (double)(int32_t)e->k.f ? ex_i64(p, (int64_t)e->k.f) : NULL;
-  if (e->op == EX_cast && e->a[0]->dtype != DT_BOOL) return as_size(p, e->a[0]);
-  if (e->dtype == DT_I64) return e;
-  if (!dtype_is_int((DType)e->dtype)) return NULL;
-  if (e->op == EX_CONST) return ex_i64(p, e->k.i);
-  if (e->op != EX_add && e->op != EX_sub && e->op != EX_mul) return NULL;
-  a = as_size(p, e->a[0]);
-  b = as_size(p, e->a[1]);
-  return a && b ? ex_op(p, (ExprOp)e->op, a, b, NULL) : NULL;
-}
-
 /* big - small >= least whenever iter <= top and trip >= 1 (iter NULL: no iteration number occurs). */
-static bool always_apart(ExprPool *p, const Expr *big, const Expr *small, int64_t least, const Expr *iter, const Expr *top) {
+static bool always_apart(Model *m, const Node *n, const Expr *big, const Expr *small, int64_t least, const Expr *iter, const Expr *top) {
+  ExprPool *p = m->pool;
   const Expr *coeff, *rest;
-  int64_t c, lo, hi;
-  big = as_size(p, big);
-  small = as_size(p, small);
+  int64_t c, lo, hi, exact = INT64_MAX;
+  big = loop_as_size(p, big, &exact);
+  small = loop_as_size(p, small, &exact);
   if (!big || !small) return false;
   const Expr *d = ex_sub(p, big, small);
   if (iter) {
@@ -147,16 +133,21 @@ static bool always_apart(ExprPool *p, const Expr *big, const Expr *small, int64_
     d = ex_add(p, ex_sub(p, d, ex_add(p, top, ex_i64(p, 2))), ex_i64(p, 1));
   }
   d = ex_sub(p, d, ex_i64(p, least));
-  return expr_range(p, d, &lo, &hi) && lo >= 0;
+  if (!expr_range(p, d, &lo, &hi) || lo < 0) return false;
+  if (exact == INT64_MAX) return true;
+  /* rounding keeps them apart up to there; the compiled model refuses larger sizes */
+  const Expr *k = ex_i64(p, exact), *most = iter ? ex_max(p, expr_subst(p, big, iter, top), expr_subst(p, big, iter, ex_i64(p, 0))) : big;
+  if (!expr_range(p, most, &lo, &hi) || hi > exact) model_assume_equal(m, n->graph, ex_max(p, most, k), k, n->loc);
+  return true;
 }
 
 /* e holds after every iteration but the last. */
-static bool holds(ExprPool *p, const Expr *e, const Expr *iter, const Expr *top) {
+static bool holds(Model *m, const Node *n, const Expr *e, const Expr *iter, const Expr *top) {
   int64_t k;
   if (expr_is_const(e, &k)) return k != 0;
-  if (e->op == EX_and) return holds(p, e->a[0], iter, top) && holds(p, e->a[1], iter, top);
-  if (e->op == EX_lt) return always_apart(p, e->a[1], e->a[0], 1, iter, top);
-  return e->op == EX_le && always_apart(p, e->a[1], e->a[0], 0, iter, top);
+  if (e->op == EX_and) return holds(m, n, e->a[0], iter, top) && holds(m, n, e->a[1], iter, top);
+  if (e->op == EX_lt) return always_apart(m, n, e->a[1], e->a[0], 1, iter, top);
+  return e->op == EX_le && always_apart(m, n, e->a[1], e->a[0], 0, iter, top);
 }
 
 /* The condition is looked at after iterations 0 to trip - 2 and before the first (which happens if trip >= 1). */
@@ -167,7 +158,7 @@ bool loop_runs_out(Model *m, const Node *n) {
   if (!trip || !iter) return false;
   const Expr *after = value_element(p, g->outputs.data[0], 0), *top = ex_sub(p, trip, ex_i64(p, 2));
   const Expr *before = node_in(n, 1) ? value_element(p, n->in[1], 0) : ex_bool(p, true);
-  return after && before && holds(p, after, iter, top) && holds(p, before, NULL, top);
+  return after && before && holds(m, n, after, iter, top) && holds(m, n, before, NULL, top);
 }
 
 static bool carried_kept(Model *m, Node *n, int k, const Value *in, const Value *out) {
@@ -213,6 +204,16 @@ static const Expr *declared_trip(Model *m, const Node *n, int carried) {
   return NULL;
 }
 
+/* The bound `room` made tighter by the condition. *exact: the Loop runs just as often. */
+static const Expr *condition_trip(Model *m, const Node *n, const Expr *trip, const Expr *room, bool *exact) {
+  int64_t k;
+  const LoopTrip t = loop_trip(m, n);
+  if (!t.count) return room;
+  const bool no_limit = !node_in(n, 0) || (trip && expr_is_const(trip, &k) && k >= INT32_MAX);
+  *exact = t.exact && (trip || no_limit);
+  return room && !no_limit ? ex_min(m->pool, room, t.count) : t.count;
+}
+
 bool infer_loop(Model *m, Node *n) {
   Graph *g = need_region(m, n, "body");
   if (!g || !loop_arity(m, n, g)) return false;
@@ -226,10 +227,14 @@ bool infer_loop(Model *m, Node *n) {
     g->inputs.data[k + 2]->contents = NULL;
   }
   forget_contents(g);
+  loop_state_contents(m, n, g);
   if (!graph_infer(g)) return false;
   const Value *cond = g->outputs.data[0];
   if (cond->kind != TY_TENSOR || cond->dtype != DT_BOOL) return op_error(m, n, ERR_TYPE, "the body's condition is not bool");
   const bool always = (known_true(m, node_in(n, 1)) && known_true(m, cond)) || loop_runs_out(m, n);
+  bool exact = trip && always;
+  if (!always) room = condition_trip(m, n, trip, room, &exact);
+  if (room) expr_symbol(m->pool, value_element(m->pool, g->inputs.data[0], 0)->id)->bound = ex_sub(m->pool, room, ex_i64(m->pool, 1));
   for (int k = 0; k < carried; k++) {
     const Value *in = g->inputs.data[k + 2];
     if (!carried_kept(m, n, k, in, g->outputs.data[1 + k]) || !like(m, n, k, in)) return false;
@@ -238,7 +243,7 @@ bool infer_loop(Model *m, Node *n) {
     const Value *v = g->outputs.data[1 + k];
     if (!node_out(n, k)) continue;
     if (v->kind != TY_TENSOR || v->rank < 0 || v->rank + 1 > MAX_RANK) return op_error(m, n, ERR_UNSUPPORTED, "scan output %d is not a tensor", k - carried);
-    if (!length && room) length = trip && always ? trip : op_runtime_dim(m, n, k, 0, "trips", room);
+    if (!length && room) length = exact ? room : op_runtime_dim(m, n, k, 0, "trips", room);
     if (!length) return op_error(m, n, ERR_DYNAMIC, "the trip count is not known, so scan output %d has no bound", k - carried);
     dims[0] = length;
     memcpy(dims + 1, v->dims, sizeof *dims * (size_t)v->rank);
