@@ -45,7 +45,8 @@ static int64_t walk(const Forest *f, int64_t root, const RtTensor *x, int64_t at
 }
 
 /* in: X [rows, features]; nodes i32 [n, 7]; splits f64 [n]; roots i32; weight targets i32; weights f64; base
- * values f64; sets f64. out: [rows, targets] f32 or f64. words: aggregate (0 average, 1 sum, 2 min, 3 max).
+ * values f64; sets f64. out: [rows, targets] f32 or f64. words: aggregate (0 average, 1 sum, 2 min, 3 max); 1 where
+ * base values count for targets that no leaf touched too.
  * scratch: targets f64 and targets i64. */
 int32_t rt_tree_ensemble(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w, void *scratch) {
   const RtTensor *x = &in[0];
@@ -76,7 +77,7 @@ int32_t rt_tree_ensemble(const RtTensor *in, int32_t n_in, RtTensor *out, int32_
     }
     for (int64_t t = 0; t < targets; t++) {
       double v = w[0] == AGG_AVERAGE && trees > 0 ? sum[t] / (double)trees : sum[t];
-      if (t < bases) v += base[t];
+      if (t < bases && (w[1] || seen[t])) v += base[t];
       rt_store_f(&out[0], r * targets + t, v);
     }
   }

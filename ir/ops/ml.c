@@ -7,8 +7,7 @@
 static const char *const posts[] = {"NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT", NULL};
 
 bool ml_post_transform(Model *m, Node *n, int *post) {
-  if (!op_choice(m, n, "post_transform", "NONE", posts, post)) return false;
-  return *post != ML_PROBIT || op_error(m, n, ERR_UNSUPPORTED, "post transform PROBIT");
+  return op_choice(m, n, "post_transform", "NONE", posts, post);
 }
 
 Value *ml_cast(Build *b, Value *v, DType t) {
@@ -36,11 +35,26 @@ static Value *softmax_zero(Build *b, Value *v) {
   return build2(b, "Div", build_op(b, "Where", 3, (Value *[]){some, e, rest}, 0, NULL), sum);
 }
 
+static Value *affine(Build *b, Value *v, double scale, double add) {
+  return build2(b, "Add", build2(b, "Mul", v, build_scalar(b, v->dtype, scale)), build_scalar(b, v->dtype, add));
+}
+
+/* sqrt(2) erfinv(2v - 1), by the approximation that ONNX Runtime uses (Winitzki). */
+static Value *probit(Build *b, Value *v) {
+  const double a = 0.147;
+  Value *x = affine(b, v, 2, -1), *log = build1(b, "Log", build2(b, "Mul", affine(b, x, -1, 1), affine(b, x, 1, 1)));
+  Value *h = affine(b, log, 0.5, 2 / (3.14159 * a));
+  Value *root = build1(b, "Sqrt", build2(b, "Sub", build2(b, "Mul", h, h), affine(b, log, 1 / a, 0)));
+  Value *size = build1(b, "Sqrt", build2(b, "Sub", root, h));
+  return affine(b, build2(b, "Mul", build1(b, "Sign", x), size), 1.41421356, 0);
+}
+
 Value *ml_transform(Build *b, Value *v, int post) {
   const Attr axis = attr_int(b->m->arena, "axis", -1);
   if (!b->ok) return v;
   if (post == ML_SOFTMAX) return build_op(b, "Softmax", 1, &v, 1, &axis);
   if (post == ML_SOFTMAX_ZERO) return softmax_zero(b, v);
+  if (post == ML_PROBIT) return probit(b, v);
   return post == ML_LOGISTIC ? build1(b, "Sigmoid", v) : v;
 }
 

@@ -5,7 +5,7 @@
 
 enum { ML_NONE, ML_SOFTMAX, ML_LOGISTIC, ML_SOFTMAX_ZERO, ML_PROBIT };
 
-bool ml_post_transform(Model *m, Node *n, int *post); /* the attribute; PROBIT is not supported */
+bool ml_post_transform(Model *m, Node *n, int *post); /* the attribute */
 Value *ml_transform(Build *b, Value *scores, int post); /* along the last axis */
 Value *ml_cast(Build *b, Value *v, DType t);
 Value *ml_rows(Build *b, Value *x);                   /* a vector becomes one row */

@@ -19,7 +19,8 @@ bool infer_tree_sums(Model *m, Node *n) {
 
 static int pack_tree(const Node *n, int64_t *w, int max) {
   w[0] = node_int(n, "aggregate", 1);
-  return 1;
+  w[1] = node_int(n, "base_always", 0);
+  return 2;
 }
 
 static const Expr *scratch_tree(Model *m, const Node *n) { return ex_mul(m->pool, n->out[0]->dims[1], ex_i64(m->pool, 16)); }
@@ -38,14 +39,15 @@ static Value *table(Model *m, DType t, int64_t n, const void *data) {
   return value_const(m, const_new(m, NULL, t, 1, dims, data));
 }
 
-static Value *tree_sums(Build *b, Value *x, const Forest *f, int64_t targets, int64_t aggregate) {
+static Value *tree_sums(Build *b, Value *x, const Forest *f, int64_t targets, int64_t aggregate, bool base_always) {
   Model *m = b->m;
   const int64_t dims[2] = {f->n, COLUMNS};
   Value *ins[8] = {x, value_const(m, const_new(m, NULL, DT_I32, 2, dims, f->node)), table(m, DT_F64, f->n, f->split),
                    table(m, DT_I32, f->n_roots, f->roots), table(m, DT_I32, f->n_weights, f->ids),
                    table(m, DT_F64, f->n_weights, f->weights), table(m, DT_F64, f->n_base, f->base), table(m, DT_F64, f->n_set, f->set)};
-  const Attr a[2] = {attr_int(m->arena, "n_targets", targets), attr_int(m->arena, "aggregate", aggregate)};
-  return build_node(b, "TreeEnsemble", "burin", 8, ins, 1, 2, a)->out[0];
+  const Attr a[3] = {attr_int(m->arena, "n_targets", targets), attr_int(m->arena, "aggregate", aggregate),
+                     attr_int(m->arena, "base_always", base_always)};
+  return build_node(b, "TreeEnsemble", "burin", 8, ins, 1, 3, a)->out[0];
 }
 
 static const char *const mode_names[] = {"BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ", NULL};
@@ -227,8 +229,9 @@ bool expand_tree_regressor(Build *b, Node *n, Value **out) {
   if (!old_forest(b->m, n, "target", targets, &f) || !ml_post_transform(b->m, n, &post) ||
       !op_choice(b->m, n, "aggregate_function", "SUM", aggregates, &agg))
     return false;
-  Value *s = ml_cast(b, tree_sums(b, ml_rows(b, n->in[0]), &f, targets, agg), DT_F32);
-  out[0] = ml_transform(b, s, post);
+  Value *s = ml_cast(b, tree_sums(b, ml_rows(b, n->in[0]), &f, targets, agg, false), DT_F32);
+  /* ONNX Runtime transforms a single target by PROBIT only */
+  out[0] = targets == 1 && post != ML_PROBIT ? s : ml_transform(b, s, post);
   return b->ok;
 }
 
@@ -242,15 +245,25 @@ bool infer_tree_classifier(Model *m, Node *n) {
   return rows_out(m, n, 0, DT_I64, -1) && rows_out(m, n, 1, DT_F32, classes < 2 ? 2 : classes);
 }
 
-/* One score for two classes: ONNX leaves its meaning to what the weights look like. */
-static void binary_scores(Build *b, Value *s, bool positive, int post, Value **label_is_1, Value **scores) {
-  Value *zero = build_scalar(b, DT_F32, 0);
-  *label_is_1 = build2(b, "Greater", s, build_scalar(b, DT_F32, positive ? 0.5 : 0));
-  Value *other = positive ? build2(b, "Sub", build_scalar(b, DT_F32, 1), s) : build2(b, "Sub", zero, s);
-  Value *pair[2] = {other, s};
+/* One score s for two classes; what the other gets is ONNX Runtime's way. */
+static Value *binary_scores(Build *b, Value *s, int64_t class, bool with_zero, bool positive, int post) {
   const Attr axis = attr_int(b->m->arena, "axis", 1);
-  *scores = build_op(b, "Concat", 2, pair, 1, &axis);
-  if (!positive && post == ML_LOGISTIC) *scores = build1(b, "Sigmoid", *scores);
+  Value *zero = build2(b, "Mul", s, build_scalar(b, DT_F32, 0)), *pair[2] = {zero, s};
+  if (with_zero) {
+    if (class == 0) pair[0] = s, pair[1] = zero;
+    return ml_transform(b, build_op(b, "Concat", 2, pair, 1, &axis), post);
+  }
+  pair[0] = positive && post != ML_LOGISTIC ? build2(b, "Sub", build_scalar(b, DT_F32, 1), s) : build1(b, "Neg", s);
+  Value *both = build_op(b, "Concat", 2, pair, 1, &axis);
+  return post == ML_LOGISTIC ? build1(b, "Sigmoid", both) : both;
+}
+
+/* All weights belong to `class`, of two: they and its base value become target 0. */
+static void single_target(Forest *f, int64_t class) {
+  memset(f->ids, 0, sizeof *f->ids * (size_t)f->n_weights);
+  if (class == 1 && f->n_base == 2) f->base[0] = f->base[1];
+  if (class == 1 && f->n_base == 1) f->n_base = 0;
+  if (f->n_base > 1) f->n_base = 1;
 }
 
 bool expand_tree_classifier(Build *b, Node *n, Value **out) {
@@ -267,21 +280,19 @@ bool expand_tree_classifier(Build *b, Node *n, Value **out) {
     first = f.ids[k];
     if (f.weights[k] < 0) positive = false;
   }
-  const bool binary = classes <= 2 && one;
-  if (binary) memset(f.ids, 0, sizeof *f.ids * (size_t)f.n_weights);
-  if (binary && f.n_base == 2) f.base[0] = f.base[1];
-  if (binary && f.n_base > 1) f.n_base = 1;
-  Value *s = ml_cast(b, tree_sums(b, ml_rows(b, n->in[0]), &f, binary ? 1 : classes, 1), DT_F32), *yes, *scores;
+  const bool binary = classes <= 2 && one, with_zero = first == 1 || f.n_base == 2;
+  if (binary) single_target(&f, first);
+  Value *s = ml_cast(b, tree_sums(b, ml_rows(b, n->in[0]), &f, binary ? 1 : classes, 1, true), DT_F32);
   if (!binary) {
     out[0] = ml_labels(b, n, "classlabels_int64s", ml_argmax(b, s));
     if (n->n_out > 1) out[1] = ml_transform(b, s, post);
     return b->ok;
   }
-  binary_scores(b, s, positive, post, &yes, &scores);
   const int64_t minus = -1;
+  Value *yes = build2(b, "Greater", s, build_scalar(b, DT_F32, positive ? 0.5 : 0));
   Value *which = build2(b, "Reshape", ml_cast(b, yes, DT_I64), build_i64s(b, 1, &minus));
   out[0] = ml_labels(b, n, "classlabels_int64s", which);
-  if (n->n_out > 1) out[1] = scores;
+  if (n->n_out > 1) out[1] = binary_scores(b, s, first, with_zero, positive, post);
   return b->ok;
 }
 
@@ -296,7 +307,6 @@ bool infer_tree_ensemble(Model *m, Node *n) {
   if (!op_need_rank(m, n, 0, 2, 2) || !op_need_class(m, n, 0, CL_FLOAT) || !op_int_in(m, n, "n_targets", 1, 1, 1 << 24, &targets) ||
       !op_int_in(m, n, "aggregate_function", 1, 0, 3, &k) || !op_int_in(m, n, "post_transform", 0, 0, 4, &k))
     return false;
-  if (k == 4) return op_error(m, n, ERR_UNSUPPORTED, "post transform PROBIT");
   const Expr *dims[2] = {n->in[0]->dims[0], ex_i64(m->pool, targets)};
   return op_out(m, n, 0, n->in[0]->dtype, 2, dims);
 }
@@ -385,10 +395,10 @@ static bool new_forest(Model *m, Node *n, Forest *f) {
 }
 
 bool expand_tree_ensemble(Build *b, Node *n, Value **out) {
-  static const int posts[] = {ML_NONE, ML_SOFTMAX, ML_LOGISTIC, ML_SOFTMAX_ZERO};
+  static const int posts[] = {ML_NONE, ML_SOFTMAX, ML_LOGISTIC, ML_SOFTMAX_ZERO, ML_PROBIT};
   Forest f;
   if (!new_forest(b->m, n, &f)) return false;
-  Value *s = tree_sums(b, n->in[0], &f, node_int(n, "n_targets", 1), node_int(n, "aggregate_function", 1));
-  out[0] = ml_transform(b, ml_cast(b, s, n->in[0]->dtype), posts[node_int(n, "post_transform", 0) & 3]);
+  Value *s = tree_sums(b, n->in[0], &f, node_int(n, "n_targets", 1), node_int(n, "aggregate_function", 1), false);
+  out[0] = ml_transform(b, ml_cast(b, s, n->in[0]->dtype), posts[node_int(n, "post_transform", 0)]);
   return b->ok;
 }

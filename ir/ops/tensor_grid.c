@@ -127,8 +127,8 @@ const Expr *elem_grid_sample(ElemCtx *c, const Node *n, int out, const Expr *con
     g.hi[k] = align ? last : f_k(p, d, -0.5);
     const Expr *at = align ? ex_mul(p, f_x(p, v, 0.5), last) : f_x(p, f_k(p, ex_mul(p, v, d), -1), 0.5);
     if (g.mode == GS_NEAREST) at = f_op(p, EX_rint, at);
-    if (g.pad == GP_BORDER) at = ex_max(p, ex_min(p, at, last), tu_f32(p, 0));
-    if (g.pad == GP_REFLECTION) at = reflect(p, at, g.lo[k], g.hi[k]);
+    if (g.pad == GP_BORDER && g.mode != GS_CUBIC) at = ex_max(p, ex_min(p, at, last), tu_f32(p, 0));
+    if (g.pad == GP_REFLECTION && g.mode != GS_CUBIC) at = reflect(p, at, g.lo[k], g.hi[k]);
     g.at[k] = at;
   }
   return ex_cast(p, x->dtype, g.mode == GS_NEAREST ? grid_read(&g, g.at) : grid_interpolate(&g, 0, pos));

@@ -26,6 +26,7 @@ static Window window_up(ExprPool *p, const Expr *s, const Expr *e, const Expr *s
 static Window window_down(ExprPool *p, const Expr *s, const Expr *e, const Expr *step, const Expr *dim) {
   const Expr *zero = ex_i64(p, 0), *one = ex_i64(p, 1), *last = ex_sub(p, dim, one), *back = ex_sub(p, zero, step);
   const Expr *from = bound_of(p, s, dim, zero, last), *to = bound_of(p, e, dim, ex_i64(p, -1), last);
+  if (expr_is_i64(e, INT64_MAX) || expr_is_i64(e, INT32_MAX)) to = ex_i64(p, -1); /* as ONNX Runtime: no end */
   const Expr *n = ex_floordiv(p, ex_sub(p, ex_add(p, ex_sub(p, from, to), back), one), back);
   return (Window){from, step, ex_max(p, n, zero)};
 }
