@@ -325,30 +325,41 @@ static bool known_bool(const Value *v, bool *out) {
   return true;
 }
 
-static const GraphProto *live_branch(const NodeProto *p, bool cond) {
+static const GraphProto *graph_attr(const NodeProto *p, const char *name) {
   for (size_t k = 0; k < p->n_attribute; k++)
-    if (p->attribute[k]->name &&
-        strcmp(p->attribute[k]->name, cond ? "then_branch" : "else_branch") == 0)
+    if (p->attribute[k]->name && strcmp(p->attribute[k]->name, name) == 0)
       return p->attribute[k]->g;
   return NULL;
 }
 
-static bool inline_branch(Import *im, Scope *outer, const NodeProto *p, const GraphProto *g,
-                          const char *which, const Loc *loc) {
+bool import_inline(Import *im, const Scope *outer, const NodeProto *p, const GraphProto *g,
+                   const char *which, const Loc *loc, Value *const *in, Value **out) {
   Scope s = {.parent = outer, .graph = outer->graph, .opsets = outer->opsets, .args = outer->args};
   s.path = arena_printf(im->arena, "%s of node %d%s%.200s", which, loc->node,
                         outer->path ? " in " : "", outer->path ? outer->path : "");
+  if (++im->calls > MAX_CALLS)
+    return diag_error(im->d, loc, ERR_LIMIT, "more than %d graphs are inlined", MAX_CALLS);
+  for (size_t k = 0; k < g->n_input; k++)
+    if (!g->input[k]->name || !scope_define(im, &s, g->input[k]->name, in[k], loc))
+      return diag_error(im->d, loc, ERR_UNDEFINED, "input %zu of %s has no name", k, which);
+  if (!import_initializers(im, &s, g) || !import_nodes(im, &s, g->node, g->n_node)) return false;
+  for (size_t k = 0; k < p->n_output; k++) {
+    out[k] = g->output[k]->name ? scope_find(&s, g->output[k]->name) : NULL;
+    if (!out[k] || out[k] == &scope_absent)
+      return diag_error(im->d, loc, ERR_UNDEFINED, "output %zu of %s is not defined", k, which);
+  }
+  return true;
+}
+
+static bool inline_branch(Import *im, Scope *outer, const NodeProto *p, const GraphProto *g,
+                          const char *which, const Loc *loc) {
+  Value **out = ARENA_ARRAY(im->scratch, Value *, p->n_output);
   if (g->n_input || g->n_output < p->n_output)
     return diag_error(im->d, loc, ERR_ARITY, "%s has %zu inputs and %zu outputs", which, g->n_input,
                       g->n_output);
-  if (!import_initializers(im, &s, g) || !import_nodes(im, &s, g->node, g->n_node)) return false;
-  for (size_t k = 0; k < p->n_output; k++) {
-    const char *name = g->output[k]->name;
-    const Value *v = name ? scope_find(&s, name) : NULL;
-    if (!v || v == &scope_absent)
-      return diag_error(im->d, loc, ERR_UNDEFINED, "output %zu of %s is not defined", k, which);
-    if (*p->output[k] && !scope_define(im, outer, p->output[k], v, loc)) return false;
-  }
+  if (!import_inline(im, outer, p, g, which, loc, NULL, out)) return false;
+  for (size_t k = 0; k < p->n_output; k++)
+    if (*p->output[k] && !scope_define(im, outer, p->output[k], out[k], loc)) return false;
   return true;
 }
 
@@ -367,14 +378,19 @@ static bool import_node(Import *im, Scope *s, const NodeProto *p, int index) {
     return diag_error(im->d, loc, ERR_LIMIT, "functions are called more than %d times", MAX_CALLS);
   if (!find_inputs(im, s, p, loc, in)) return false;
   if (f) return import_call(im, s, p, f, in, loc);
-  bool cond;
-  if (!*loc->domain && strcmp(loc->op, "If") == 0 && p->n_input == 1 && known_bool(in[0], &cond)) {
-    const GraphProto *g = live_branch(p, cond);
-    if (g) return inline_branch(im, s, p, g, cond ? "then_branch" : "else_branch", loc);
+  bool cond, ok;
+  const bool onnx = !*loc->domain;
+  if (onnx && strcmp(loc->op, "If") == 0 && p->n_input == 1 && known_bool(in[0], &cond)) {
+    const char *which = cond ? "then_branch" : "else_branch";
+    const GraphProto *g = graph_attr(p, which);
+    if (g) return inline_branch(im, s, p, g, which, loc);
   }
+  if (onnx && strcmp(loc->op, "SequenceMap") == 0 && graph_attr(p, "body"))
+    return sequence_map(im, s, p, loc, in, graph_attr(p, "body"));
   if (!import_attrs(im, s, p, index, loc, attrs, &n_attrs)) return false;
   if (!*loc->domain && strcmp(loc->op, "Constant") == 0)
     return import_constant(im, s, p, attrs, n_attrs, loc);
+  if (sequence_node(im, s, p, loc, in, attrs, n_attrs, &ok)) return ok;
   return import_op(im, s, p, in, attrs, n_attrs, loc);
 }
 
@@ -467,6 +483,21 @@ static bool check_declared(Import *im, const Value *v, const Onnx__ValueInfoProt
   return true;
 }
 
+/* A sequence becomes one output per item: NAME[0], NAME[1], … */
+static bool add_output(Import *im, Graph *g, Value *v, const char *name, const Loc *loc) {
+  const Seq *q = sequence_of(im, v);
+  if (q && g->parent)
+    return diag_error(im->d, loc, ERR_UNSUPPORTED, "a sequence leaves a branch or loop");
+  for (int k = 0; q && k < q->n; k++) {
+    vec_push(im->arena, &g->outputs, q->items[k]);
+    vec_push(im->arena, &g->output_names, arena_printf(im->arena, "%s[%d]", name, k));
+  }
+  if (q) return true;
+  vec_push(im->arena, &g->outputs, v);
+  vec_push(im->arena, &g->output_names, name);
+  return true;
+}
+
 static bool import_outputs(Import *im, Scope *s, const GraphProto *p) {
   StrMap seen = {0};
   for (size_t k = 0; k < p->n_output; k++) {
@@ -480,8 +511,7 @@ static bool import_outputs(Import *im, Scope *s, const GraphProto *p) {
       return diag_error(im->d, &loc, ERR_DUP_NAME, "the output is listed twice");
     strmap_put(im->scratch, &seen, name, &seen);
     if (!s->graph->parent && !check_declared(im, v, p->output[k], &loc)) return false;
-    vec_push(im->arena, &s->graph->outputs, v);
-    vec_push(im->arena, &s->graph->output_names, arena_strdup(im->arena, name));
+    if (!add_output(im, s->graph, v, arena_strdup(im->arena, name), &loc)) return false;
   }
   return true;
 }

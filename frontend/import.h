@@ -30,6 +30,11 @@ typedef struct Function {
   bool active; /* being inlined */
 } Function;
 
+typedef struct Seq { /* a sequence whose length is known */
+  Value **items;
+  int n;
+} Seq;
+
 typedef struct Import {
   Arena *arena;   /* the model's */
   Arena *scratch; /* holds the decoded messages; dies with the import */
@@ -48,6 +53,7 @@ typedef struct Import {
   StrMap symbol_names; /* sanitised names in use */
   bool *dim_used, *shape_used,
       *const_used; /* which --dim, --shape and --const options met something */
+  Vec(Seq *) seqs;     /* by value id; NULL: no sequence */
   int calls; /* of functions, inlined so far */
   int nodes;           /* made so far */
 } Import;

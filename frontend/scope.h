@@ -32,6 +32,22 @@ bool scope_define(Import *im, Scope *s, const char *name, const Value *v,
 bool node_order(Import *im, const Scope *s, Onnx__NodeProto *const *nodes, int n, const Loc *loc,
                 int *order);
 
+/* ---- import.c */
+/* The nodes of g as if they stood in outer: in[] are its inputs, out[] gets the first p->n_output
+ * outputs. */
+bool import_inline(Import *im, const Scope *outer, const Onnx__NodeProto *p,
+                   const Onnx__GraphProto *g, const char *which, const Loc *loc, Value *const *in,
+                   Value **out);
+
+/* ---- sequence.c */
+Seq *sequence_of(const Import *im, const Value *v); /* NULL: none, or of unknown length */
+bool sequence_known(const char *domain, const char *op);
+/* True when the node is about sequences or optionals and was dealt with; *ok: without error. */
+bool sequence_node(Import *im, Scope *s, const Onnx__NodeProto *p, const Loc *loc, Value **in,
+                   const Attr *attrs, int n_attrs, bool *ok);
+bool sequence_map(Import *im, Scope *s, const Onnx__NodeProto *p, const Loc *loc, Value **in,
+                  const Onnx__GraphProto *body);
+
 /* ---- check.c */
 bool opsets_read(Import *im, Onnx__OperatorSetIdProto *const *p, size_t n, const Loc *loc,
                  Opsets *out);

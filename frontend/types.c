@@ -217,7 +217,12 @@ Value *import_main_input(Import *im, const Onnx__ValueInfoProto *p, const Loc *l
   }
   Value *fixed = fixed_input(im, v, loc);
   if (fixed != v) return fixed;
-  if (v->kind == TY_TENSOR && v->rank < 0) {
+  if (v->kind != TY_TENSOR) {
+    diag_error(im->d, loc, ERR_UNSUPPORTED,
+               "inputs that are sequences, optionals or maps are not supported");
+    return NULL;
+  }
+  if (v->rank < 0) {
     diag_error(im->d, loc, ERR_UNSUPPORTED, "input has no shape, not even a rank");
     diag_hint(im->d, "give one with --shape %s=1x2x3", p->name);
     return NULL;

@@ -384,6 +384,24 @@ def op_cases():
     case("slice_old_no_starts", op("Slice", opset=9, ends=[1]))
 
 
+def sequence_cases():
+    def seq(*nodes, init=()):
+        return model([h.make_node("SequenceConstruct", ["x", "x"], ["q"]), *nodes], init=init)
+
+    case("sequence_position", seq(h.make_node("SequenceAt", ["q", "p"], ["y"]), init=[i64("p", 2)]))
+    case("sequence_of_tensor", model([h.make_node("SequenceLength", ["x"], ["y"])]))
+    case("sequence_to_relu", seq(relu("q")))
+    case("sequence_empty_concat", model([h.make_node("SequenceEmpty", [], ["q"]),
+                                         h.make_node("ConcatFromSequence", ["q"], ["y"], axis=0)]))
+    case("sequence_mixed_types", model([h.make_node("SequenceConstruct", ["x", "w"], ["q"]),
+                                        h.make_node("SequenceAt", ["q", "p"], ["y"])], init=[i64("w", [1]), i64("p", 0)]))
+    case("sequence_input", model([h.make_node("SequenceLength", ["x"], ["y"])],
+                                 [h.make_tensor_sequence_value_info("x", F, None)]))
+    case("sequence_split_sum", model([h.make_node("SplitToSequence", ["x", "s"], ["q"]),
+                                      h.make_node("SequenceLength", ["q"], ["y"])], init=[i64("s", [1, 5])]))
+    case("optional_empty", model([h.make_node("OptionalGetElement", [""], ["y"])]))
+
+
 def truncation_models():
     """Small good models for the truncation test."""
     folder = HERE / "truncate"
@@ -402,7 +420,8 @@ def main():
     OUT.mkdir(exist_ok=True)
     for f in OUT.glob("*.onnx"):
         f.unlink()
-    for fn in (wire_cases, model_cases, name_cases, function_cases, tensor_cases, external_cases, type_cases, op_cases):
+    for fn in (wire_cases, model_cases, name_cases, function_cases, tensor_cases, external_cases, type_cases, op_cases,
+               sequence_cases):
         fn()
     for name, (data, args) in cases.items():
         (OUT / f"{name}.onnx").write_bytes(data)
