@@ -438,6 +438,13 @@ static void sym_step(Entry *e, const Step *s) {
   e->assigned[s->sym] = true;
 }
 
+static void check_step(Entry *e, const Step *s) {
+  Emit *const c = e->c;
+  const V v = wide(c, s->value);
+  const V above = LLVMBuildICmp(B, LLVMIntSGE, v, wide(c, s->lo), ""), below = LLVMBuildICmp(B, LLVMIntSLE, v, wide(c, s->hi), "");
+  fail_unless(c, LLVMBuildAnd(B, above, below, ""), BURIN_E_DIMS);
+}
+
 static void emit_step_list(Entry *e, const Step *s) {
   for (; s && !e->c->error; s = s->next) {
     emit_forget(e->c);
@@ -448,6 +455,7 @@ static void emit_step_list(Entry *e, const Step *s) {
       case STEP_IF: if_step(e, s); break;
       case STEP_LOOP: loop_step(e, s); break;
       case STEP_SYM: sym_step(e, s); break;
+      case STEP_CHECK: check_step(e, s); break;
     }
   }
 }
@@ -600,7 +608,11 @@ static void emit_run(Emit *c, const Program *p, V invoke, bool with_options) {
 /* NAME_cpu_ok(): 1 when this CPU has what the code needs. */
 static void emit_cpu_ok(Emit *c, const Program *p) {
   const Ty type = LLVMFunctionType(c->i32, NULL, 0, 0);
-  begin_function(c, arena_printf(c->arena, "%s_cpu_ok", p->name), type, true);
+  const V self = begin_function(c, arena_printf(c->arena, "%s_cpu_ok", p->name), type, true);
+  if (c->t->arch == ARCH_X86_64) { /* must run anywhere */
+    fn_attr_str(c, self, "target-cpu", "x86-64");
+    fn_attr_str(c, self, "target-features", "");
+  }
   Ty check_type;
   const V fn = declare(c, "burin_rt_cpu_missing", c->i64, 1, (Ty[]){c->i64}, &check_type);
   V needed = ki64(c, (int64_t)p->t->cpu_features);

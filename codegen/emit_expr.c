@@ -390,7 +390,43 @@ static V emit_conversion(Emit *c, const Expr *e, bool narrow) {
   return emit_cast(c, want, have, v, e->op == EX_sat);
 }
 
+/* n*K + x in f64, as if the product were not rounded: Dekker's product with its error. */
+static V dekker_fma(Emit *c, V n, double k, V x) {
+  const Ty t = LLVMTypeOf(n);
+  const double scaled = k * 134217729.0, k_high = scaled - (scaled - k);
+  const V s = LLVMBuildFMul(B, n, k_real(c, t, 134217729.0), "");
+  const V n_high = LLVMBuildFSub(B, s, LLVMBuildFSub(B, s, n, ""), ""), n_low = LLVMBuildFSub(B, n, n_high, "");
+  const V high = k_real(c, t, k_high), low = k_real(c, t, k - k_high);
+  const V p = LLVMBuildFMul(B, n, k_real(c, t, k), "");
+  V e = LLVMBuildFSub(B, LLVMBuildFMul(B, n_high, high, ""), p, "");
+  e = LLVMBuildFAdd(B, e, LLVMBuildFMul(B, n_high, low, ""), "");
+  e = LLVMBuildFAdd(B, e, LLVMBuildFMul(B, n_low, high, ""), "");
+  e = LLVMBuildFAdd(B, e, LLVMBuildFMul(B, n_low, low, ""), "");
+  return LLVMBuildFAdd(B, LLVMBuildFAdd(B, x, p, ""), e, "");
+}
+
+/* fma(n, K, x) without the instruction. In range reductions n*K nearly cancels x. In f32 n is a small integer: with
+ * K in two halves both products are exact. */
+static V split_fma(Emit *c, const Expr *e) {
+  const bool first = e->a[0]->op == EX_CONST;
+  const double k = e->a[first ? 0 : 1]->k.f;
+  V n = emit_expr(c, e->a[first ? 1 : 0]), x = emit_expr(c, e->a[2]);
+  same_lanes(c, &n, &x);
+  if (e->dtype == DT_F64) return dekker_fma(c, n, k, x);
+  const float whole = (float)k, scaled = whole * 4097.0f, high = scaled - (scaled - whole);
+  const Ty t = LLVMTypeOf(n);
+  const V a = LLVMBuildFMul(B, n, k_real(c, t, (double)high), "");
+  const V b = LLVMBuildFMul(B, n, k_real(c, t, k - (double)high), "");
+  return LLVMBuildFAdd(B, LLVMBuildFAdd(B, x, a, ""), b, "");
+}
+
+static bool wants_split(const Emit *c, const Expr *e) {
+  return !c->t->fma && e->op == EX_fma && (e->dtype == DT_F32 || e->dtype == DT_F64) && e->a[2]->op != EX_CONST &&
+         (e->a[0]->op == EX_CONST) != (e->a[1]->op == EX_CONST);
+}
+
 static V emit_call(Emit *c, const Expr *e, bool narrow) {
+  if (wants_split(c, e)) return split_fma(c, e);
   const bool arg = arg_narrow(c, e, narrow);
   V v[3] = {NULL, NULL, NULL};
   for (int i = 0; i < e->nargs; i++) v[i] = ev(c, e->a[i], arg);

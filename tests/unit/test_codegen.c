@@ -190,7 +190,7 @@ static void check_on(Fix *f, const char *target, const char *text, int n_syms, c
 static void check(Fix *f, const char *text) {
   check_on(f, NULL, text, 0, NULL, 1e-5);
   check_on(f, "x86-64-v3", text, 0, NULL, 1e-5);
-  check_on(f, "x86-64-v2", text, 0, NULL, 1e-4); /* no fused multiply-add */
+  check_on(f, "x86-64-v2", text, 0, NULL, 1e-5);
 }
 
 /* ---- elementwise ---------------------------------------------------------------------------------------- */
