@@ -199,9 +199,18 @@ bool op_need_exprs(Model *m, const Node *n, int k, const char *what, const Expr 
 
 /* ---- outputs -------------------------------------------------------------------------------- */
 
+static const int64_t MAX_ELEMENTS = INT64_C(1) << 46;
+
 bool op_out(Model *m, Node *n, int k, DType t, int rank, const Expr *const *dims) {
+  int64_t d, count = 1;
   if (rank > MAX_RANK)
     return op_error(m, n, ERR_RANK, "%s makes a tensor of rank %d", n->op->name, rank);
+  for (int i = 0; i < rank; i++) {
+    if (!expr_is_const(dims[i], &d)) continue;
+    if (d < 0 || !ck_mul(count, d ? d : 1, &count) || count > MAX_ELEMENTS)
+      return op_error(m, n, ERR_OVERFLOW, "%s makes a tensor whose axis %d has size %lld",
+                      n->op->name, i, (long long)d);
+  }
   if (node_out(n, k)) value_set_tensor(m, n->out[k], t, rank, dims);
   return true;
 }

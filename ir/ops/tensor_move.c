@@ -273,7 +273,10 @@ const Expr *elem_trilu(ElemCtx *c, const Node *n, int out, const Expr *const *id
 
 static const Expr *one_hot_depth(Model *m, Node *n) {
   const ConstData *c = n->in[1]->cdata;
-  if (c && dtype_is_float(c->dtype)) return ex_i64(m->pool, (int64_t)const_float(c, 0));
+  if (c && dtype_is_float(c->dtype)) { /* out of range: the error below */
+    const double d = c->count > 0 ? const_float(c, 0) : -1;
+    return ex_i64(m->pool, d >= 0 && d < 1e9 ? (int64_t)d : -1);
+  }
   const Expr *e = tu_elem(m, n, 1, 0);
   return e ? e : tu_declared(n, 0, n->mark);
 }

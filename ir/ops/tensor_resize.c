@@ -78,6 +78,7 @@ static bool scaled_dim(Model *m, Node *n, int axis, int k, const Expr **out) {
   }
   if (!(scale > 0) || scale > 1e9) return op_error(m, n, ERR_VALUE, "scale %g of axis %d", scale, axis);
   if (scale == 1) return *out = in, true;
+  if (expr_is_const(in, &d) && (double)d * scale > 1e14) return op_error(m, n, ERR_OVERFLOW, "axis %d becomes too large", axis);
   if (scale == floor(scale)) return *out = ex_mul(p, in, ex_i64(p, (int64_t)scale)), true;
   const double inv = 1 / scale;
   if (expr_is_const(in, &d)) return *out = ex_i64(p, (int64_t)floor((double)d * scale)), true;
@@ -97,11 +98,12 @@ static bool kept_dims(Model *m, Node *n, const ResizeSpec *s, const Expr **dims)
     if (!expr_is_const(n->in[0]->dims[i], &d) || !expr_is_const(tu_elem(m, n, 3, s->entry[i]), &w) || d == 0)
       goto declared;
     const double r = (double)w / (double)d;
+    if (r > 1e9) return op_error(m, n, ERR_OVERFLOW, "axis %d becomes too large", i);
     if (first || (s->keep == KEEP_NOT_LARGER ? r < best : r > best)) best = r;
     first = false;
   }
   for (int i = 0; i < n->in[0]->rank; i++)
-    if (s->entry[i] >= 0 && expr_is_const(n->in[0]->dims[i], &d))
+    if (s->entry[i] >= 0 && expr_is_const(n->in[0]->dims[i], &d) && (double)d * best < 1e14)
       dims[i] = ex_i64(m->pool, (int64_t)floor(best * (double)d + 0.5));
   return true;
 declared:

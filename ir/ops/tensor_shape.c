@@ -320,7 +320,9 @@ bool infer_tile(Model *m, Node *n) {
   const Expr *dims[MAX_RANK];
   for (int i = 0; i < count; i++) {
     const Expr *e = tu_elem(m, n, 1, i);
-    if (expr_is_const(e, &k) && k < 0) return op_error(m, n, ERR_VALUE, "repeats[%d] is %lld", i, (long long)k);
+    int64_t d = 1, all;
+    expr_is_const(in->dims[i], &d);
+    if (expr_is_const(e, &k) && (k < 0 || !ck_mul(k, d, &all))) return op_error(m, n, ERR_VALUE, "repeats[%d] is %lld", i, (long long)k);
     dims[i] = tu_dim(m, n, 0, i, ex_mul(m->pool, in->dims[i], e), NULL);
   }
   return op_out(m, n, 0, in->dtype, in->rank, dims);
@@ -399,7 +401,10 @@ bool infer_range(Model *m, Node *n) {
   }
   if (dtype_is_float(n->in[0]->dtype)) return float_range(m, n);
   const Expr *s = tu_elem(m, n, 0, 0), *l = tu_elem(m, n, 1, 0), *d = tu_elem(m, n, 2, 0);
+  int64_t a, b;
   if (expr_is_i64(d, 0)) return op_error(m, n, ERR_VALUE, "delta is 0");
+  if (expr_is_const(s, &a) && expr_is_const(l, &b) && (!ck_sub(b, a, &a) || !ck_add(a, INT32_MAX, &b) || !ck_sub(a, INT32_MAX, &b)))
+    return op_error(m, n, ERR_OVERFLOW, "the range is too long");
   const Expr *dim = tu_dim(m, n, 0, 0, range_count(m->pool, s, l, d), NULL);
   return op_out(m, n, 0, n->in[0]->dtype, 1, &dim);
 }

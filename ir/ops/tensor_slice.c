@@ -176,7 +176,11 @@ static bool check_pad(Model *m, Node *n, int *mode) {
   if (node_in(n, 3) && op_known_ints(m, n, 3, &v, &count) && !op_axis_set(m, n, "axis", count, v, n->in[0]->rank, set)) return false;
   if (!tu_count(m, n, 1, "pads", &given)) return false;
   if (given != 2 * count) return op_error(m, n, ERR_SHAPE, "%d pads for %d axes", given, count);
-  for (int k = 0; k < given; k++) tu_elem(m, n, 1, k);
+  for (int k = 0; k < given; k++) {
+    int64_t pad = 0;
+    expr_is_const(tu_elem(m, n, 1, k), &pad);
+    if (pad > INT64_C(1) << 40 || pad < -(INT64_C(1) << 40)) return op_error(m, n, ERR_VALUE, "pads[%d] is %lld", k, (long long)pad);
+  }
   for (int k = 0; node_in(n, 3) && k < count; k++) tu_elem(m, n, 3, k);
   return true;
 }
