@@ -148,11 +148,18 @@ static bool make_tensor(Run *r, const TensorRef *t, RtTensor *out) {
   return mem.data != NULL;
 }
 
-static void take_dims(Run *r, const TensorRef *t, const RtTensor *got) {
-  if (t->buf.buffer < 0) return;
-  for (int i = 0; i < t->rank; i++)
-    if (t->dims[i]->op == EX_SYM && expr_symbol(r->m->model->pool, t->dims[i]->id)->runtime)
-      r->syms[t->dims[i]->id] = got->dims[i];
+static bool take_dims(Run *r, const Step *s, const TensorRef *t, const RtTensor *got) {
+  ExprPool *p = r->m->model->pool;
+  for (int i = 0; i < t->rank && t->buf.buffer >= 0; i++) {
+    const Symbol *sym = t->dims[i]->op == EX_SYM ? expr_symbol(p, t->dims[i]->id) : NULL;
+    if (!sym || !sym->runtime) continue;
+    const Expr *most = sym->bound ? expr_upper(p, sym->bound, NULL) : NULL;
+    if (got->dims[i] < 0 || (most && got->dims[i] > value_of(r, most)))
+      return diag_error(r->m->model->diag, s->loc, ERR_VALUE, "%s is %" PRId64 ", outside of its bounds",
+                        sym->name, got->dims[i]);
+    r->syms[t->dims[i]->id] = got->dims[i];
+  }
+  return true;
 }
 
 static bool run_extern(Run *r, const Step *s) {
@@ -168,7 +175,8 @@ static bool run_extern(Run *r, const Step *s) {
   const int32_t rc = ((RtOpFn)s->ext->fn)(in, s->n_ins, out, s->n_outs, s->words, scratch.data);
   if (rc != BURIN_OK)
     return diag_error(d, s->loc, ERR_VALUE, "%s failed with status %d", s->ext->symbol, rc);
-  for (int i = 0; i < s->n_outs; i++) take_dims(r, &s->outs[i], &out[i]);
+  for (int i = 0; i < s->n_outs; i++)
+    if (!take_dims(r, s, &s->outs[i], &out[i])) return false;
   return true;
 }
 
@@ -230,6 +238,13 @@ static bool run_sym(Run *r, const Step *s) {
   return true;
 }
 
+static bool run_check(Run *r, const Step *s) {
+  const int64_t v = value_of(r, s->value), lo = value_of(r, s->lo), hi = value_of(r, s->hi);
+  if (v >= lo && v <= hi) return true;
+  return diag_error(r->m->model->diag, s->loc, ERR_VALUE,
+                    "a size is %" PRId64 ", must be in [%" PRId64 ", %" PRId64 "]", v, lo, hi);
+}
+
 static bool run_step(Run *r, const Step *s) {
   switch (s->kind) {
     case STEP_KERNEL: return run_kernel(r, s);
@@ -238,6 +253,7 @@ static bool run_step(Run *r, const Step *s) {
     case STEP_IF: return run_if(r, s);
     case STEP_LOOP: return run_loop(r, s);
     case STEP_SYM: return run_sym(r, s);
+    case STEP_CHECK: return run_check(r, s);
   }
   return false;
 }

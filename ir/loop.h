@@ -94,7 +94,7 @@ typedef struct TensorRef { /* a tensor given to a runtime function */
   const Expr *const *dims;
 } TensorRef;
 
-typedef enum StepKind { STEP_KERNEL, STEP_EXTERN, STEP_COPY, STEP_IF, STEP_LOOP, STEP_SYM } StepKind;
+typedef enum StepKind { STEP_KERNEL, STEP_EXTERN, STEP_COPY, STEP_IF, STEP_LOOP, STEP_SYM, STEP_CHECK } StepKind;
 typedef struct Step Step;
 struct Step {
   StepKind kind;
@@ -121,7 +121,8 @@ struct Step {
   int iter_sym, trips_sym;
   Step *body, *otherwise;
   /* SYM: symbol = integer element 0 of src, checked against [lo, hi]; outside is a run-time error. Or, when
-   * src.buffer is -1, symbol = value. */
+   * src.buffer is -1, symbol = value.
+   * CHECK: value must be in [lo, hi] (what inference took for granted); outside the run fails. */
   int sym;
   const Expr *value;
   const Expr *lo, *hi;

@@ -597,6 +597,12 @@ static bool parse_sym_step(Parser *t, Step **out) {
   return (!eat(t, "min") || parse_size(t, &s->lo)) && (!eat(t, "max") || parse_size(t, &s->hi));
 }
 
+static bool parse_check_step(Parser *t, Step **out) {
+  Step *s = *out = step_new(t->m, STEP_CHECK, NULL);
+  return parse_size(t, &s->value) && expect(t, "min") && parse_size(t, &s->lo) &&
+         expect(t, "max") && parse_size(t, &s->hi);
+}
+
 static bool parse_step(Parser *t, Step **out) {
   if (eat(t, "call")) return parse_call(t, out);
   if (eat(t, "extern")) return parse_extern(t, out);
@@ -604,6 +610,7 @@ static bool parse_step(Parser *t, Step **out) {
   if (eat(t, "if")) return parse_if_step(t, out);
   if (eat(t, "loop")) return parse_loop_step(t, out);
   if (eat(t, "sym")) return parse_sym_step(t, out);
+  if (eat(t, "check")) return parse_check_step(t, out);
   return fail(t, "expected a step");
 }
 

@@ -301,6 +301,16 @@ static void print_sym_step(Printer *t, const Step *s) {
   sb_putc(t->b, '\n');
 }
 
+static void print_check_step(Printer *t, const Step *s) {
+  sb_printf(t->b, "check ");
+  expr(t, s->value);
+  sb_printf(t->b, " min ");
+  expr(t, s->lo);
+  sb_printf(t->b, " max ");
+  expr(t, s->hi);
+  sb_putc(t->b, '\n');
+}
+
 static void print_steps(Printer *t, const Step *s) {
   for (; s; s = s->next) {
     line(t);
@@ -311,6 +321,7 @@ static void print_steps(Printer *t, const Step *s) {
       case STEP_IF: print_if_step(t, s); break;
       case STEP_LOOP: print_loop_step(t, s); break;
       case STEP_SYM: print_sym_step(t, s); break;
+      case STEP_CHECK: print_check_step(t, s); break;
     }
   }
 }

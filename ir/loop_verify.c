@@ -376,8 +376,15 @@ static bool check_step(Check *c, const Step *s, int depth) {
       return check_steps(c, s->body, depth + 1);
     case STEP_SYM:
       if (!check_sym_id(c, s->sym)) return false;
+      if ((s->lo && !check_symbolic(c, s->lo, "bound of a symbol")) ||
+          (s->hi && !check_symbolic(c, s->hi, "bound of a symbol")))
+        return false;
       return s->src.buffer >= 0 ? check_ref(c, &s->src, false)
                                 : check_symbolic(c, s->value, "value of a symbol");
+    case STEP_CHECK:
+      return check_symbolic(c, s->value, "checked size") &&
+             check_symbolic(c, s->lo, "bound of a check") &&
+             check_symbolic(c, s->hi, "bound of a check");
   }
   return fail(c, "unknown step");
 }

@@ -56,6 +56,10 @@ typedef Vec(const Expr *) ExprList;
 void expr_reductions(ExprPool *p, const Expr *e, ExprList *out);
 
 /* ---- lowering (lower.c) ------------------------------------------------------------------------------ */
+typedef struct RegionSteps { /* graphs whose nodes are in the body (then) and otherwise of an If or Loop step */
+  const Step *step;
+  const Graph *g[2];
+} RegionSteps;
 typedef struct Lower {
   PassCtx *c;
   Model *m;
@@ -65,6 +69,7 @@ typedef struct Lower {
   Place *places;          /* by value id; buffer -1: not demanded */
   int n_places;
   bool *must_dense;       /* by value id: read by runtime functions, regions, or outside */
+  Vec(RegionSteps) regions;
   Step nothing;           /* stands for "no step needed" where NULL means an error */
 } Lower;
 

@@ -372,6 +372,7 @@ bool pass_lower(PassCtx *c) {
   Step *copies = place_outputs(&l), *steps = NULL;
   if (!lower_graph(&l, m->main, &steps)) return false;
   step_append(&steps, copies);
+  lower_checks(&l, &steps);
   l.mod->steps = steps;
   c->changed = true;
   return !diag_errors(m->diag);

@@ -46,6 +46,8 @@ static Step *lower_if(Lower *l, const Node *n) {
   if (!lower_branch(l, n, "else_branch", &s->otherwise)) return NULL;
   const Place *c = lower_dense(l, n->in[0], &list);
   s->cond = (BufRef){c->buffer, c->offset};
+  const RegionSteps r = {s, {node_region(n, "then_branch"), node_region(n, "else_branch")}};
+  vec_push(l->a, &l->regions, r);
   step_append(&list, s);
   return list;
 }
@@ -218,6 +220,8 @@ static Step *lower_loop(Lower *l, const Node *n) {
   }
   s->trip = lesser(l, given_trip(l, &p), scan_room(l, &p));
   if (by_condition.exact) s->trip = lesser(l, s->trip, by_condition.count);
+  const RegionSteps r = {s, {p.g, NULL}};
+  vec_push(l->a, &l->regions, r);
   step_append(&p.before, s);
   return p.before;
 }

@@ -125,6 +125,7 @@ static void trace(Check *c, const Step *s) {
         break;
       case STEP_LOOP: trace_loop(c, s); break;
       case STEP_SYM: note(c, s->src.buffer, true, false); break;
+      case STEP_CHECK: break;
     }
   }
 }

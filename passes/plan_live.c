@@ -121,6 +121,7 @@ static void walk(Walk *w, const Step *s) {
       case STEP_SYM:
         if (s->src.buffer >= 0) touch(w, s->src.buffer, true, false);
         break;
+      case STEP_CHECK: break;
     }
   }
 }

@@ -90,6 +90,7 @@ static bool block_size(Planner *p, const Buffer *b, Block *out) {
   if (!count)
     return size_error(p, b, ERR_DYNAMIC, "its size cannot be bounded: no bound for",
                       expr_symbol(p->p, missing)->name);
+  if (count != b->count) count = at_least_0(p, count); /* the rest is checked at entry */
   int64_t n = 0, units = 0;
   const int64_t bytes = dtype_bytes(b->dtype);
   out->per = ex_i64(p->p, 1);

@@ -240,6 +240,7 @@ static const char control[] =
     "    copy b4 -> b3 count 4\n"
     "    copy b5 -> b3 at (4) count 1\n"
     "    sym $k from b0 min 0 max 10\n"
+    "    check $t min $k max 2*$k\n"
     "    if b2 {\n"
     "      sym $t = 77\n"
     "    } else {\n"
@@ -260,6 +261,8 @@ static void test_control(void **state) {
   const int64_t want[10] = {0, 0, 1, 3, 3, 0, 0, 0, 4, 4};
   assert_memory_equal(out, want, sizeof want);
   limit = 11; /* outside of what the symbol may be */
+  assert_false(module_interpret(m, ins, outs, syms));
+  limit = 5; /* four iterations: less than the check asks for */
   assert_false(module_interpret(m, ins, outs, syms));
 }
 
