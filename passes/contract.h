@@ -27,6 +27,9 @@ struct Contract {
   const Expr *n;          /* columns */
   int n_k;                /* contracted dimensions, outermost first */
   const Expr *k[MAX_K], *k_extent[MAX_K];
+  int n_loops, hoisted;   /* loops over k, and how many of them stand outside the tiles (contract_emit.c) */
+  const Expr *loop[MAX_K + 1], *loop_extent[MAX_K + 1];
+  int sums;               /* scratch parameter of partial sums when loops are hoisted */
   /* logical index of the anchor's output at (outer, h, w, column) */
   void (*out_index)(const Contract *c, const Expr *h, const Expr *w, const Expr *col, const Expr **idx);
   /* A at (outer, h, w, k) as an expression of f32 */

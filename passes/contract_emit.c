@@ -5,8 +5,9 @@
  *       tile = 0;  for k…: unroll rows: tile[row] += A[row, k] · B[panel, k, lanes]
  *       unroll rows: store epilogue(tile[row])
  *
- * Remainders in rows and columns are tiles of their own; symbolic remainders go row by row and through a stack
- * copy whose lanes are cut at the end. */
+ * Long sums are blocked: the outer loops of k stand outside the tiles, which pass through a scratch buffer, so that a
+ * block of the panel is used by all tiles while it is in the cache. Remainders in rows and columns are tiles of
+ * their own; symbolic remainders go row by row and through a stack copy whose lanes are cut at the end. */
 #include "passes/contract.h"
 
 typedef struct Panel {
@@ -15,10 +16,25 @@ typedef struct Panel {
   int vectors;
   const Expr *b_base;  /* offset of the packed panel */
   int b_width;         /* lanes from one row of the packed panel to the next */
+  int sums;            /* scratch parameter of partial sums, or -1 */
 } Panel;
+
+typedef struct Blocks {
+  int th, tw;
+  const Expr *rows, *size, *count; /* lines (or, flat, rows), per block, blocks */
+} Blocks;
+
+/* Where a tile stands: its first row, its number among the tiles of the block (for prefetching, or NULL), and the
+ * first row's place among the partial sums. */
+typedef struct Spot {
+  const Expr *h, *w, *tile, *sum;
+  int th, tw;
+} Spot;
 
 static Arena *arena(const Contract *c) { return c->l->m->arena; }
 static const Expr *num(const Contract *c, int64_t v) { return ex_i64(c->p, v); }
+static const Expr *var(const Contract *c, const char *stem, int64_t n) { return ex_var(c->p, stem, num(c, n)); }
+static int width_of(const Contract *c, const Panel *pn) { return pn->vectors * c->lanes; }
 
 static const Expr *k_total(const Contract *c) {
   const Expr *t = num(c, 1);
@@ -32,6 +48,19 @@ static const Expr *k_linear(const Contract *c) {
   return t;
 }
 
+/* Number and count of steps of k of loops [from, to). */
+static const Expr *loops_linear(const Contract *c, int from, int to, const Expr **count) {
+  const Expr *t = num(c, 0), *n = num(c, 1);
+  for (int i = from; i < to; i++) {
+    t = ex_add(c->p, ex_mul(c->p, t, c->loop_extent[i]), c->loop[i]);
+    n = ex_mul(c->p, n, c->loop_extent[i]);
+  }
+  *count = n;
+  return t;
+}
+
+/* ---- one step of k ------------------------------------------------------------------------------------------ */
+
 static const Expr *b_value(Contract *c, const Panel *pn, const Expr *lane) {
   if (c->b_buffer < 0) return c->b_direct(c, ex_add(c->p, pn->col, lane));
   const int id = kb_param(&c->b, c->b_buffer, NULL, PA_READ);
@@ -39,33 +68,78 @@ static const Expr *b_value(Contract *c, const Panel *pn, const Expr *lane) {
   return ex_load(c->p, DT_F32, id, ex_add(c->p, ex_add(c->p, pn->b_base, row), lane), NULL);
 }
 
-/* Row number i of a tile whose first row is (h, w). */
-static void tile_row(const Contract *c, const Expr *h, const Expr *w, const Expr *i, int th, int tw, const Expr **rh,
-                     const Expr **rw) {
-  *rh = th > 1 ? ex_add(c->p, h, ex_floordiv(c->p, i, num(c, tw))) : h;
-  *rw = ex_add(c->p, w, th > 1 ? ex_floormod(c->p, i, num(c, tw)) : i);
+/* Row number i of a tile. */
+static void tile_row(const Contract *c, const Spot *s, const Expr *i, const Expr **rh, const Expr **rw) {
+  *rh = s->th > 1 ? ex_add(c->p, s->h, ex_floordiv(c->p, i, num(c, s->tw))) : s->h;
+  *rw = ex_add(c->p, s->w, s->th > 1 ? ex_floormod(c->p, i, num(c, s->tw)) : i);
 }
 
-/* While a panel is used its successor comes to the second-level cache, a line per step of k. Only the first tiles of
- * a line do it: as many as a row of the panel has lines. */
+/* While a block of the panel is used its successor comes to the second-level cache, a line per step of k. Only the
+ * first tiles do it: as many as a row of the panel has lines. */
 static Stmt *prefetch_next(Contract *c, const Panel *pn, const Expr *tile) {
-  const int64_t lines = (int64_t)pn->vectors * c->lanes / 16;
+  const int64_t lines = (int64_t)width_of(c, pn) / 16;
   if (!c->prefetch || !tile || c->b_buffer < 0 || lines < 1) return NULL;
   const int id = kb_param(&c->b, c->b_buffer, NULL, PA_READ);
-  const Expr *kt = k_total(c), *next = ex_add(c->p, pn->b_base, ex_mul(c->p, kt, num(c, pn->b_width)));
-  const Expr *part = ex_mul(c->p, ex_min(c->p, tile, num(c, lines - 1)), ex_mul(c->p, kt, num(c, 16)));
-  const Expr *at = ex_add(c->p, ex_add(c->p, next, part), ex_mul(c->p, k_linear(c), num(c, 16)));
+  const Expr *n, *outer, *inside = loops_linear(c, c->hoisted, c->n_loops, &n), *blocks;
+  outer = loops_linear(c, 0, c->hoisted, &blocks);
+  const Expr *next = ex_mul(c->p, ex_mul(c->p, ex_add(c->p, outer, num(c, 1)), n), num(c, pn->b_width));
+  const Expr *part = ex_mul(c->p, ex_min(c->p, tile, num(c, lines - 1)), ex_mul(c->p, n, num(c, 16)));
+  const Expr *at = ex_add(c->p, ex_add(c->p, pn->b_base, next), ex_add(c->p, part, ex_mul(c->p, inside, num(c, 16))));
   return stmt_prefetch(arena(c), id, at);
 }
 
-static Stmt *k_loops(Contract *c, Stmt *body) {
-  for (int i = c->n_k - 1; i >= 0; i--) {
+static Stmt *k_loops(Contract *c, Stmt *body, int from, int to) {
+  for (int i = to - 1; i >= from; i--) {
     int64_t n;
-    const bool unroll = i == c->n_k - 1 && c->n_k > 1 && expr_is_const(c->k_extent[i], &n) && n <= 4;
-    body = stmt_for(arena(c), unroll ? FOR_UNROLL : FOR_SERIAL, c->k[i], body);
+    const bool last = i == c->n_loops - 1 && c->n_loops > 1;
+    const bool unroll = last && expr_is_const(c->loop_extent[i], &n) && n <= 4;
+    body = stmt_for(arena(c), unroll ? FOR_UNROLL : FOR_SERIAL, c->loop[i], body);
   }
   return body;
 }
+
+static Stmt *multiply(Contract *c, const Panel *pn, int local, const Spot *s) {
+  const Expr *i = var(c, "r", s->th * s->tw), *j = var(c, "j", width_of(c, pn)), *rh, *rw;
+  const Expr *at = ex_add(c->p, ex_mul(c->p, i, num(c, width_of(c, pn))), j);
+  tile_row(c, s, i, &rh, &rw);
+  const Expr *fma = ex_op(c->p, EX_fma, c->a(c, rh, rw), b_value(c, pn, j), ex_local(c->p, DT_F32, local, at));
+  /* row by row: the broadcast of A dies at once, the vectors of B stay */
+  Stmt *inner = stmt_for(arena(c), FOR_UNROLL, i, stmt_for(arena(c), FOR_VECTOR, j, stmt_set(arena(c), local, at, fma)));
+  StmtList step = {0};
+  stmt_add(&step, prefetch_next(c, pn, s->tile));
+  stmt_add(&step, inner);
+  return k_loops(c, step.first, c->hoisted, c->n_loops);
+}
+
+enum { CHAIN = 64 }; /* products added up before they join the sum, where registers allow it */
+
+static bool can_chain(const Contract *c, int rows) {
+  int64_t k;
+  return rows == 1 && c->n_k == 1 && c->n_loops == 1 && expr_is_const(c->k_extent[0], &k) && k % CHAIN == 0 &&
+         k >= 4 * CHAIN;
+}
+
+/* One row leaves registers for two levels of sums: shorter chains of additions, smaller rounding errors. */
+static Stmt *multiply_chained(Contract *c, const Panel *pn, int local, const Spot *s) {
+  Arena *a = arena(c);
+  const int width = width_of(c, pn);
+  const Expr *k = c->k[0], *inner = var(c, "k", CHAIN);
+  const Expr *outer = ex_var(c->p, "k", ex_floordiv(c->p, c->k_extent[0], num(c, CHAIN)));
+  const int part = kernel_add_local(c->l->mod, c->b.k, (Local){.name = "u", .dtype = DT_F32, .count = width});
+  const Expr *j0 = var(c, "j", width), *j1 = var(c, "j", width), *j2 = var(c, "j", width);
+  c->k[0] = ex_add(c->p, ex_mul(c->p, outer, num(c, CHAIN)), inner);
+  const Expr *fma = ex_op(c->p, EX_fma, c->a(c, s->h, s->w), b_value(c, pn, j1), ex_local(c->p, DT_F32, part, j1));
+  c->k[0] = k;
+  StmtList body = {0};
+  stmt_add(&body, stmt_local(a, part));
+  stmt_add(&body, stmt_for(a, FOR_VECTOR, j0, stmt_set(a, part, j0, ex_float(c->p, DT_F32, 0))));
+  stmt_add(&body, stmt_for(a, FOR_SERIAL, inner, stmt_for(a, FOR_VECTOR, j1, stmt_set(a, part, j1, fma))));
+  const Expr *sum = ex_add(c->p, ex_local(c->p, DT_F32, local, j2), ex_local(c->p, DT_F32, part, j2));
+  stmt_add(&body, stmt_for(a, FOR_VECTOR, j2, stmt_set(a, local, j2, sum)));
+  return stmt_for(a, FOR_SERIAL, outer, body.first);
+}
+
+/* ---- the end of a sum ----------------------------------------------------------------------------------------- */
 
 static const Expr *finish_value(Contract *c, const Expr *sum, const Expr *const *idx) {
   if (c->scale != 1.0) sum = ex_mul(c->p, sum, ex_float(c->p, DT_F32, c->scale));
@@ -79,25 +153,31 @@ static const Expr *finish_value(Contract *c, const Expr *sum, const Expr *const 
   return expr_replace(c->p, e, 1, &hole, (const Expr *[]){ex_cast(c->p, c->anchor->dtype, sum)});
 }
 
-static Stmt *store_rows(Contract *c, const Panel *pn, int local, const Expr *h, const Expr *w, int th, int tw) {
-  const int width = pn->vectors * c->lanes;
-  const Expr *i = ex_var(c->p, "r", num(c, th * tw)), *j = ex_var(c->p, "j", pn->cols), *rh, *rw;
+/* Stores lane j of the row (h, w). */
+static Stmt *store_lanes(Contract *c, const Panel *pn, const Expr *h, const Expr *w, const Expr *j, const Expr *sum) {
   const Expr *idx[MAX_RANK];
-  tile_row(c, h, w, i, th, tw, &rh, &rw);
-  c->out_index(c, rh, rw, ex_add(c->p, pn->col, j), idx);
-  const Expr *sum = ex_local(c->p, DT_F32, local, ex_add(c->p, ex_mul(c->p, i, num(c, width)), j));
+  c->out_index(c, h, w, ex_add(c->p, pn->col, j), idx);
   const Expr *value = c->plain_rank ? sum : finish_value(c, sum, idx);
   const int out = kb_param(&c->b, c->to->buffer, c->to->offset, PA_WRITE);
-  Stmt *st = stmt_store(arena(c), out, place_index(c->p, c->to, c->plain_rank ? c->plain_rank : c->root->rank, idx), value);
+  const int rank = c->plain_rank ? c->plain_rank : c->root->rank;
+  Stmt *st = stmt_store(arena(c), out, place_index(c->p, c->to, rank, idx), value);
+  return stmt_for(arena(c), FOR_VECTOR, j, st);
+}
+
+static Stmt *store_tile(Contract *c, const Panel *pn, int local, const Spot *s) {
+  const Expr *i = var(c, "r", s->th * s->tw), *j = ex_var(c->p, "j", pn->cols), *rh, *rw;
+  tile_row(c, s, i, &rh, &rw);
+  const Expr *at = ex_add(c->p, ex_mul(c->p, i, num(c, width_of(c, pn))), j);
   const bool regs = !c->b.k->locals.data[local].stack;
-  return stmt_for(arena(c), regs ? FOR_UNROLL : FOR_SERIAL, i, stmt_for(arena(c), FOR_VECTOR, j, st));
+  Stmt *row = store_lanes(c, pn, rh, rw, j, ex_local(c->p, DT_F32, local, at));
+  return stmt_for(arena(c), regs ? FOR_UNROLL : FOR_SERIAL, i, row);
 }
 
 /* Symbolic column counts: the tile is copied to the stack, where lanes may be cut at run time. */
 static int to_stack(Contract *c, StmtList *out, int local, int rows, int width) {
   const int copy = kernel_add_local(c->l->mod, c->b.k,
                                     (Local){.name = "s", .dtype = DT_F32, .count = (int64_t)rows * width, .stack = true});
-  const Expr *i = ex_var(c->p, "r", num(c, rows)), *j = ex_var(c->p, "j", num(c, width));
+  const Expr *i = var(c, "r", rows), *j = var(c, "j", width);
   const Expr *at = ex_add(c->p, ex_mul(c->p, i, num(c, width)), j);
   stmt_add(out, stmt_local(arena(c), copy));
   Stmt *set = stmt_set(arena(c), copy, at, ex_local(c->p, DT_F32, local, at));
@@ -105,118 +185,143 @@ static int to_stack(Contract *c, StmtList *out, int local, int rows, int width) 
   return copy;
 }
 
-static Stmt *close_tile(Contract *c, const Panel *pn, int local, const Expr *h, const Expr *w, int th, int tw) {
+/* ---- tiles ------------------------------------------------------------------------------------------------------ */
+
+/* Element j of row i of the tile among the partial sums. */
+static const Expr *sum_index(const Contract *c, const Panel *pn, const Spot *s, const Expr *i, const Expr *j) {
+  const Expr *row = s->sum;
+  if (s->th > 1) {
+    row = ex_add(c->p, row, ex_mul(c->p, ex_floordiv(c->p, i, num(c, s->tw)), c->rows_w));
+    row = ex_add(c->p, row, ex_floormod(c->p, i, num(c, s->tw)));
+  } else {
+    row = ex_add(c->p, row, i);
+  }
+  return ex_add(c->p, ex_mul(c->p, row, num(c, width_of(c, pn))), j);
+}
+
+/* tile[i][j] = value(i, j) for all of it; value NULL: the partial sums. */
+static Stmt *fill_tile(Contract *c, const Panel *pn, int local, const Spot *s, const Expr *value) {
+  const Expr *i = var(c, "r", s->th * s->tw), *j = var(c, "j", width_of(c, pn));
+  const Expr *at = ex_add(c->p, ex_mul(c->p, i, num(c, width_of(c, pn))), j);
+  if (!value) value = ex_load(c->p, DT_F32, pn->sums, sum_index(c, pn, s, i, j), NULL);
+  return stmt_for(arena(c), FOR_UNROLL, i, stmt_for(arena(c), FOR_VECTOR, j, stmt_set(arena(c), local, at, value)));
+}
+
+static Stmt *save_tile(Contract *c, const Panel *pn, int local, const Spot *s) {
+  const Expr *i = var(c, "r", s->th * s->tw), *j = var(c, "j", width_of(c, pn));
+  const Expr *at = ex_add(c->p, ex_mul(c->p, i, num(c, width_of(c, pn))), j);
+  Stmt *st = stmt_store(arena(c), pn->sums, sum_index(c, pn, s, i, j), ex_local(c->p, DT_F32, local, at));
+  return stmt_for(arena(c), FOR_UNROLL, i, stmt_for(arena(c), FOR_VECTOR, j, st));
+}
+
+static Stmt *tile_body(Contract *c, const Panel *pn, const Spot *s) {
+  const int rows = s->th * s->tw, width = width_of(c, pn);
   StmtList out = {0};
-  int64_t cols;
-  if (!expr_is_const(pn->cols, &cols)) local = to_stack(c, &out, local, th * tw, pn->vectors * c->lanes);
-  stmt_add(&out, store_rows(c, pn, local, h, w, th, tw));
-  return out.first;
-}
-
-enum { CHAIN = 64 }; /* products added up before they join the sum, where registers allow it */
-
-/* One row leaves registers for two levels of sums: shorter chains of additions, smaller rounding errors. */
-static Stmt *chained_k(Contract *c, const Panel *pn, int local, int width, const Expr *h, const Expr *w) {
-  Arena *a = arena(c);
-  const Expr *k = c->k[0], *inner = ex_var(c->p, "k", num(c, CHAIN));
-  const Expr *outer = ex_var(c->p, "k", ex_floordiv(c->p, c->k_extent[0], num(c, CHAIN)));
-  const int part = kernel_add_local(c->l->mod, c->b.k, (Local){.name = "u", .dtype = DT_F32, .count = width});
-  const Expr *j0 = ex_var(c->p, "j", num(c, width)), *j1 = ex_var(c->p, "j", num(c, width)),
-             *j2 = ex_var(c->p, "j", num(c, width));
-  c->k[0] = ex_add(c->p, ex_mul(c->p, outer, num(c, CHAIN)), inner);
-  const Expr *fma = ex_op(c->p, EX_fma, c->a(c, h, w), b_value(c, pn, j1), ex_local(c->p, DT_F32, part, j1));
-  c->k[0] = k;
-  StmtList body = {0};
-  stmt_add(&body, stmt_local(a, part));
-  stmt_add(&body, stmt_for(a, FOR_VECTOR, j0, stmt_set(a, part, j0, ex_float(c->p, DT_F32, 0))));
-  stmt_add(&body, stmt_for(a, FOR_SERIAL, inner, stmt_for(a, FOR_VECTOR, j1, stmt_set(a, part, j1, fma))));
-  const Expr *sum = ex_add(c->p, ex_local(c->p, DT_F32, local, j2), ex_local(c->p, DT_F32, part, j2));
-  stmt_add(&body, stmt_for(a, FOR_VECTOR, j2, stmt_set(a, local, j2, sum)));
-  return stmt_for(a, FOR_SERIAL, outer, body.first);
-}
-
-static bool can_chain(const Contract *c, int rows) {
-  int64_t k;
-  return rows == 1 && c->n_k == 1 && expr_is_const(c->k_extent[0], &k) && k % CHAIN == 0 && k >= 4 * CHAIN;
-}
-
-static Stmt *tile_body(Contract *c, const Panel *pn, const Expr *h, const Expr *w, int th, int tw, const Expr *tile) {
-  const int rows = th * tw, width = pn->vectors * c->lanes;
-  StmtList out = {0};
-  int local = kernel_add_local(c->l->mod, c->b.k,
-                               (Local){.name = "t", .dtype = DT_F32, .count = (int64_t)rows * width});
-  const Expr *i0 = ex_var(c->p, "r", num(c, rows)), *j0 = ex_var(c->p, "j", num(c, width));
-  const Expr *at0 = ex_add(c->p, ex_mul(c->p, i0, num(c, width)), j0);
+  int local = kernel_add_local(c->l->mod, c->b.k, (Local){.name = "t", .dtype = DT_F32, .count = (int64_t)rows * width});
   stmt_add(&out, stmt_local(arena(c), local));
-  stmt_add(&out, stmt_for(arena(c), FOR_VECTOR, j0,
-                          stmt_for(arena(c), FOR_UNROLL, i0,
-                                   stmt_set(arena(c), local, at0, ex_float(c->p, DT_F32, 0)))));
-  const Expr *i = ex_var(c->p, "r", num(c, rows)), *j = ex_var(c->p, "j", num(c, width)), *rh, *rw;
-  const Expr *at = ex_add(c->p, ex_mul(c->p, i, num(c, width)), j);
-  tile_row(c, h, w, i, th, tw, &rh, &rw);
-  if (can_chain(c, rows)) {
-    stmt_add(&out, chained_k(c, pn, local, width, h, w));
-    stmt_add(&out, close_tile(c, pn, local, h, w, th, tw));
+  stmt_add(&out, fill_tile(c, pn, local, s, pn->sums < 0 ? ex_float(c->p, DT_F32, 0) : NULL));
+  stmt_add(&out, can_chain(c, rows) ? multiply_chained(c, pn, local, s) : multiply(c, pn, local, s));
+  if (pn->sums >= 0) {
+    stmt_add(&out, save_tile(c, pn, local, s));
     return out.first;
   }
-  const Expr *fma = ex_op(c->p, EX_fma, c->a(c, rh, rw), b_value(c, pn, j), ex_local(c->p, DT_F32, local, at));
-  /* row by row: the broadcast of A dies at once, the vectors of B stay */
-  Stmt *inner = stmt_for(arena(c), FOR_UNROLL, i,
-                         stmt_for(arena(c), FOR_VECTOR, j, stmt_set(arena(c), local, at, fma)));
-  StmtList step = {0};
-  stmt_add(&step, prefetch_next(c, pn, tile));
-  stmt_add(&step, inner);
-  stmt_add(&out, k_loops(c, step.first));
-  stmt_add(&out, close_tile(c, pn, local, h, w, th, tw));
+  int64_t cols;
+  if (!expr_is_const(pn->cols, &cols)) local = to_stack(c, &out, local, rows, width);
+  stmt_add(&out, store_tile(c, pn, local, s));
   return out.first;
 }
 
-/* Tiles of tw rows along w from 0, then the rest. */
-static Stmt *line_of_tiles(Contract *c, const Panel *pn, const Expr *h, const Expr *first, const Expr *count, int th,
-                           int tw, const Expr *line) {
+/* Tiles of tw rows along w from `first`, then the rest. `line`: number of this line of tiles, NULL when flat. */
+static Stmt *line_of_tiles(Contract *c, const Panel *pn, Spot s, const Expr *first, const Expr *count, const Expr *line) {
   StmtList out = {0};
-  const Expr *full = ex_floordiv(c->p, count, num(c, tw));
-  const Expr *t = ex_var(c->p, "w", full);
+  const Expr *full = ex_floordiv(c->p, count, num(c, s.tw)), *t = ex_var(c->p, "w", full), *sum = s.sum;
   int64_t n, whole;
+  const int tw = s.tw;
   const bool fixed = expr_is_const(count, &n);
   if (!expr_is_const(full, &whole) || whole > 0) {
-    const Expr *w = ex_add(c->p, first, ex_mul(c->p, t, num(c, tw)));
-    stmt_add(&out, stmt_for(arena(c), FOR_SERIAL, t, tile_body(c, pn, h, w, th, tw, line ? line : t)));
+    const Expr *at = ex_mul(c->p, t, num(c, tw));
+    s.w = ex_add(c->p, first, at);
+    s.sum = ex_add(c->p, sum, at);
+    s.tile = line ? line : t;
+    stmt_add(&out, stmt_for(arena(c), FOR_SERIAL, t, tile_body(c, pn, &s)));
   }
   if (fixed && n % tw == 0) return out.first;
-  const Expr *done = ex_add(c->p, first, ex_mul(c->p, full, num(c, tw)));
+  const Expr *done = ex_mul(c->p, full, num(c, tw));
+  s.tile = NULL;
+  s.w = ex_add(c->p, first, done);
+  s.sum = ex_add(c->p, sum, done);
   if (fixed) {
-    stmt_add(&out, tile_body(c, pn, h, done, th, (int)(n % tw), NULL));
+    s.tw = (int)(n % tw);
+    stmt_add(&out, tile_body(c, pn, &s));
   } else {
     const Expr *r = ex_var(c->p, "w", ex_floormod(c->p, count, num(c, tw)));
-    stmt_add(&out, stmt_for(arena(c), FOR_SERIAL, r, tile_body(c, pn, h, ex_add(c->p, done, r), 1, 1, NULL)));
+    s.w = ex_add(c->p, s.w, r);
+    s.sum = ex_add(c->p, s.sum, r);
+    s.th = s.tw = 1;
+    stmt_add(&out, stmt_for(arena(c), FOR_SERIAL, r, tile_body(c, pn, &s)));
   }
   return out.first;
 }
-
-typedef struct Blocks {
-  int th, tw;
-  const Expr *rows, *size, *count; /* lines (or, flat, rows), per block, blocks */
-} Blocks;
 
 /* All tiles of a block of `count` rows (flat) or lines from `first`. */
 static Stmt *block_tiles(Contract *c, const Panel *pn, const Blocks *bl, const Expr *first, const Expr *count) {
-  if (c->flat) return line_of_tiles(c, pn, num(c, 0), first, count, 1, bl->tw, NULL);
+  Spot s = {.h = num(c, 0), .sum = num(c, 0), .th = 1, .tw = bl->tw};
+  if (c->flat) return line_of_tiles(c, pn, s, first, count, NULL);
   const Expr *y = ex_var(c->p, "h", ex_floordiv(c->p, count, num(c, bl->th)));
-  const Expr *h = ex_add(c->p, first, ex_mul(c->p, y, num(c, bl->th)));
-  return stmt_for(arena(c), FOR_SERIAL, y, line_of_tiles(c, pn, h, num(c, 0), c->rows_w, bl->th, bl->tw, y));
+  const Expr *line = ex_mul(c->p, y, num(c, bl->th));
+  s.th = bl->th;
+  s.h = ex_add(c->p, first, line);
+  s.sum = ex_mul(c->p, line, c->rows_w);
+  return stmt_for(arena(c), FOR_SERIAL, y, line_of_tiles(c, pn, s, num(c, 0), c->rows_w, y));
+}
+
+/* The same with the outer loops of k around the tiles and partial sums in between. */
+static Stmt *blocked_tiles(Contract *c, Panel pn, const Blocks *bl, const Expr *first, const Expr *count) {
+  if (!c->hoisted) return block_tiles(c, &pn, bl, first, count);
+  Arena *a = arena(c);
+  const int width = width_of(c, &pn);
+  const Expr *rows = c->flat ? count : ex_mul(c->p, count, c->rows_w);
+  pn.sums = c->sums;
+  StmtList out = {0};
+  const Expr *z = ex_var(c->p, "z", ex_mul(c->p, rows, num(c, width)));
+  stmt_add(&out, stmt_for(a, FOR_VECTOR, z, stmt_store(a, pn.sums, z, ex_float(c->p, DT_F32, 0))));
+  stmt_add(&out, k_loops(c, block_tiles(c, &pn, bl, first, count), 0, c->hoisted));
+  const Expr *j = ex_var(c->p, "j", pn.cols), *h = ex_var(c->p, "h", c->flat ? num(c, 1) : count);
+  const Expr *w = ex_var(c->p, "w", c->flat ? count : c->rows_w);
+  const Expr *row = c->flat ? w : ex_add(c->p, ex_mul(c->p, h, c->rows_w), w);
+  const Expr *sum = ex_load(c->p, DT_F32, pn.sums, ex_add(c->p, ex_mul(c->p, row, num(c, width)), j), NULL);
+  Stmt *st = c->flat ? store_lanes(c, &pn, num(c, 0), ex_add(c->p, first, w), j, sum)
+                     : store_lanes(c, &pn, ex_add(c->p, first, h), w, j, sum);
+  st = stmt_for(a, FOR_SERIAL, w, st);
+  stmt_add(&out, c->flat ? st : stmt_for(a, FOR_SERIAL, h, st));
+  return out.first;
 }
 
 static Stmt *block_rows(Contract *c, const Panel *pn, const Blocks *bl, const Expr *block) {
   const Expr *first = ex_mul(c->p, block, bl->size);
   int64_t rows, size;
   if (!expr_is_const(bl->rows, &rows) || !expr_is_const(bl->size, &size))
-    return block_tiles(c, pn, bl, first, ex_min(c->p, bl->size, ex_sub(c->p, bl->rows, first)));
+    return blocked_tiles(c, *pn, bl, first, ex_min(c->p, bl->size, ex_sub(c->p, bl->rows, first)));
   const int64_t full = rows / size, rest = rows % size;
-  Stmt *whole = full ? block_tiles(c, pn, bl, first, bl->size) : NULL;
+  Stmt *whole = full ? blocked_tiles(c, *pn, bl, first, bl->size) : NULL;
   if (!rest) return whole;
-  Stmt *part = block_tiles(c, pn, bl, num(c, full * size), num(c, rest));
+  Stmt *part = blocked_tiles(c, *pn, bl, num(c, full * size), num(c, rest));
   return full ? stmt_if(arena(c), ex_lt(c->p, block, num(c, full)), whole, part) : part;
+}
+
+/* ---- blocking ----------------------------------------------------------------------------------------------------- */
+
+/* Lines of a tile, when a line is shorter than a tile may be. */
+static void choose_lines(const Contract *c, Blocks *b) {
+  int64_t h, w;
+  if (!expr_is_const(c->rows_w, &w) || w >= b->tw) return;
+  b->tw = (int)w;
+  if (!expr_is_const(c->rows_h, &h)) return;
+  for (int th = c->tile.rows / b->tw; th > 1; th--)
+    if (h % th == 0) {
+      b->th = th;
+      return;
+    }
 }
 
 /* Rows per block: what keeps A of a block in half the second-level cache, and enough blocks for the threads. */
@@ -225,30 +330,23 @@ static Blocks choose_blocks(const Contract *c, double panels) {
   const Target *t = c->l->c->target;
   const double k = expr_extent_guess(c->p, k_total(c));
   double unit = 4 * k; /* bytes of A per row */
-  int64_t h, w;
+  int64_t h;
   b.rows = c->flat ? c->rows_w : c->rows_h;
   if (!c->flat) {
-    if (expr_is_const(c->rows_w, &w) && w < b.tw) {
-      b.tw = (int)w;
-      if (expr_is_const(c->rows_h, &h))
-        for (int th = c->tile.rows / b.tw; th > 1; th--)
-          if (h % th == 0) {
-            b.th = th;
-            break;
-          }
-    }
+    choose_lines(c, &b);
     unit = 4 * expr_extent_guess(c->p, c->k_extent[c->n_k - 1]) * expr_extent_guess(c->p, c->rows_w);
   }
   const int step = c->flat ? b.tw : b.th;
   const double rows = expr_extent_guess(c->p, b.rows);
-  double size = (double)t->l2_bytes / 2 / unit;
-  double outer = panels;
+  double size = (double)t->l2_bytes / 2 / unit, outer = panels;
   for (int i = 0; i < c->n_outer; i++) outer *= expr_extent_guess(c->p, c->outer_extent[i]);
-  const int threads = c->l->mod->max_threads;
+  /* More blocks than panels mean that panels are read again: cheap while the weights stay in the cache, and done
+   * for up to eight threads; otherwise only for two. */
   const double weights = 4 * k * expr_extent_guess(c->p, c->n);
-  const bool few = outer < 2 * threads || (outer < 4 * threads && weights < (double)t->l2_bytes / 2);
-  if (threads > 1 && few) {
-    const double want = rows / (int64_t)(4 * threads / outer + 0.5);
+  const int most = weights < (double)t->l2_bytes / 2 ? 8 : 2;
+  const int threads = c->l->mod->max_threads < most ? c->l->mod->max_threads : most;
+  if (threads > 1 && outer < 2 * threads) {
+    const double want = rows / (int64_t)(2 * threads / outer + 0.5);
     if (want < size) size = want;
   }
   int64_t n = (int64_t)(size / step) * step;
@@ -259,6 +357,54 @@ static Blocks choose_blocks(const Contract *c, double panels) {
   return b;
 }
 
+/* Largest divisor of n that is at most `most`. */
+static int64_t divisor(int64_t n, int64_t most) {
+  for (int64_t d = most < n ? most : n; d > 1; d--)
+    if (n % d == 0) return d;
+  return 1;
+}
+
+/* Loops of k: as the node has them, the innermost one split where it alone is too long for a block; the outer ones go
+ * outside the tiles when a panel is larger than a share of the second-level cache and several tiles use it. */
+static void block_k(Contract *c, const Blocks *bl) {
+  enum { BLOCK_K = 512 };
+  int64_t extents[MAX_K], total = 1, rows;
+  c->n_loops = c->hoisted = 0;
+  bool fixed = true;
+  for (int i = 0; i < c->n_k; i++) {
+    c->loop[i] = c->k[i];
+    c->loop_extent[i] = c->k_extent[i];
+    fixed = fixed && expr_is_const(c->k_extent[i], &extents[i]);
+    if (fixed) total *= extents[i];
+  }
+  c->n_loops = c->n_k;
+  const int64_t panel = total * c->tile.vectors * c->lanes * 4;
+  const Expr *all = c->flat ? bl->size : ex_mul(c->p, bl->size, c->rows_w);
+  if (!fixed || panel * 6 <= c->l->c->target->l2_bytes || !expr_is_const(all, &rows) || rows <= bl->th * bl->tw) return;
+  const int last = c->n_k - 1;
+  if (extents[last] > BLOCK_K + BLOCK_K / 2) {
+    const int64_t d = divisor(extents[last], BLOCK_K);
+    if (d < BLOCK_K / 4) return;
+    const Expr *o = var(c, "k", extents[last] / d), *i = var(c, "k", d);
+    c->k[last] = ex_add(c->p, ex_mul(c->p, o, num(c, d)), i);
+    c->loop[last] = o;
+    c->loop_extent[last] = num(c, extents[last] / d);
+    c->loop[last + 1] = i;
+    c->loop_extent[last + 1] = num(c, d);
+    c->n_loops++;
+  }
+  int64_t inside = 1;
+  c->hoisted = c->n_loops;
+  while (c->hoisted > 0) {
+    int64_t n = 1;
+    expr_is_const(c->loop_extent[c->hoisted - 1], &n);
+    if (c->hoisted < c->n_loops && inside * n > BLOCK_K) break;
+    inside *= n;
+    c->hoisted--;
+  }
+  if (c->hoisted) c->sums = kb_scratch(&c->b, DT_F32, ex_mul(c->p, all, num(c, (int64_t)c->tile.vectors * c->lanes)), "sums");
+}
+
 static void bind_outer(Contract *c, const Expr *flat) {
   for (int i = c->n_outer - 1; i >= 0; i--) {
     c->outer[i] = i ? ex_floormod(c->p, flat, c->outer_extent[i]) : flat;
@@ -266,12 +412,14 @@ static void bind_outer(Contract *c, const Expr *flat) {
   }
 }
 
+/* ---- the kernel ---------------------------------------------------------------------------------------------------- */
+
 /* Both kinds of panels: whole ones, and the narrower last one. */
 static Stmt *panels_body(Contract *c, const Blocks *bl, const Expr *panel, const Expr *block) {
   const int width = c->tile.vectors * c->lanes;
   const Expr *col = ex_mul(c->p, panel, num(c, width)), *kt = k_total(c);
   const Expr *base = ex_add(c->p, c->b_outer, ex_mul(c->p, ex_mul(c->p, panel, kt), num(c, width)));
-  Panel pn = {col, num(c, width), c->tile.vectors, base, width};
+  Panel pn = {col, num(c, width), c->tile.vectors, base, width, -1};
   int64_t n;
   if (!expr_is_const(c->n, &n)) {
     pn.cols = ex_min(c->p, num(c, width), ex_sub(c->p, c->n, col));
@@ -282,7 +430,7 @@ static Stmt *panels_body(Contract *c, const Blocks *bl, const Expr *panel, const
   if (!rest) return whole;
   const Expr *last = num(c, full);
   Panel tail = {num(c, full * width), num(c, rest), (int)((rest + c->lanes - 1) / c->lanes),
-                ex_add(c->p, c->b_outer, ex_mul(c->p, ex_mul(c->p, last, kt), num(c, width))), width};
+                ex_add(c->p, c->b_outer, ex_mul(c->p, ex_mul(c->p, last, kt), num(c, width))), width, -1};
   if (!c->b_whole_panels) tail.b_width = tail.vectors * c->lanes;
   Stmt *part = block_rows(c, &tail, bl, block);
   return full ? stmt_if(arena(c), ex_lt(c->p, panel, last), whole, part) : part;
@@ -294,6 +442,7 @@ Step *contract_emit(Contract *c) {
   const double b_bytes = 4 * expr_extent_guess(c->p, c->n) * expr_extent_guess(c->p, k_total(c));
   c->prefetch = b_bytes > (double)c->l->c->target->l2_bytes / 2;
   const Blocks bl = choose_blocks(c, expr_extent_guess(c->p, panels));
+  block_k(c, &bl);
   const Expr *total = ex_mul(c->p, bl.count, panels);
   for (int i = 0; i < c->n_outer; i++) total = ex_mul(c->p, total, c->outer_extent[i]);
   const Expr *par = ex_var(c->p, "p", total);

@@ -244,6 +244,15 @@ static bool conv_pack(Contract *c, ConvCtx *v) {
   return true;
 }
 
+/* A stride longer than the output leaves some of its phases without rows. */
+static bool phase_is_empty(Lower *l, const Node *n, const ConvInfo *ci, int64_t phase) {
+  Axis axis[MAX_SPATIAL];
+  conv_axes(l->m, n, ci, phase, axis);
+  for (int s = 0; s < ci->spatial; s++)
+    if (expr_is_i64(axis[s].rows, 0)) return true;
+  return false;
+}
+
 static Step *lower_conv_phase(Lower *l, const Value *root, const Value *anchor, const Place *to, const ConvInfo *ci,
                               const Place *xp, int64_t phase) {
   Contract c;
@@ -267,11 +276,12 @@ static Step *lower_conv(Lower *l, const Value *root, const Value *anchor, const 
   const Place *xp = conv_input(l, anchor->def, ci, &steps);
   const int64_t phases = conv_phases(ci);
   for (int64_t ph = 0; ph < phases; ph++) {
+    if (phase_is_empty(l, anchor->def, ci, ph)) continue;
     Step *s = lower_conv_phase(l, root, anchor, to, ci, xp, ph);
     if (!s) return NULL;
     step_append(&steps, s);
   }
-  return steps;
+  return steps ? steps : &l->nothing;
 }
 
 /* ---- matrix products ----------------------------------------------------------------------------------------- */
