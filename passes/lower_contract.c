@@ -109,7 +109,7 @@ static bool has_halo(const Place *pl, const int64_t *lo, const int64_t *hi, int 
 
 void conv_halo(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo, int64_t *hi) {
   if (conv_is_winograd(c, n, ci))
-    winograd_reach(n, ci, s, lo, hi);
+    winograd_reach(c, n, ci, s, lo, hi);
   else
     conv_reach(c->model, n, ci, s, lo, hi);
 }
