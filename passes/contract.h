@@ -69,7 +69,7 @@ ConstData *pack_panels(Model *m, const ConstData *w, const PackShape *s);
 const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **steps);
 /* Winograd (winograd.c): whether this convolution runs so, the cells it reads around its input, and its steps. */
 bool conv_is_winograd(const PassCtx *c, const Node *n, const ConvInfo *ci);
-void winograd_reach(const Node *n, const ConvInfo *ci, int s, int64_t *lo, int64_t *hi);
+void winograd_reach(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo, int64_t *hi);
 Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Place *to, const ConvInfo *ci);
 /* Cells around the input that its kernels will read. */
 void conv_halo(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo, int64_t *hi);

@@ -1,12 +1,12 @@
-/* Winograd convolution F(4×4, 3×3) for 3×3 kernels of stride 1 (Lavin and Gray, "Fast Algorithms for Convolutional
- * Neural Networks", 2015): input tiles of 6×6 are transformed per channel, multiplied as 36 matrix products, and
- * transformed back into 4×4 outputs with the epilogue. 36 multiplications do the work of 144; the price is traffic
- * for the transformed data and four times the weights, which the cost model below weighs. Used for f32 only. */
+/* Winograd convolution F(m×m, 3×3), m = 2 or 4, for 3×3 kernels of stride 1 (Lavin and Gray, "Fast Algorithms for
+ * Convolutional Neural Networks", 2015): input tiles of (m+2)² are transformed per channel, multiplied as (m+2)² matrix
+ * products, and transformed back into m×m outputs with the epilogue. The multiplications shrink by 9m²/(m+2)²; the price is
+ * traffic for the transformed data and (m+2)²/9 times the weights, which the cost model below weighs. f32 only. */
 #include "passes/contract.h"
 
 #include <string.h>
 
-enum { OUT = 4, IN = 6, POINTS = 36 };
+enum { MAX_IN = 6, MAX_POINTS = MAX_IN * MAX_IN };
 
 typedef struct Wino {
   Lower *l;
@@ -14,11 +14,12 @@ typedef struct Wino {
   const Value *root, *anchor;
   const Place *xp;
   ConvInfo ci;
-  int64_t h, w;     /* output size */
-  int64_t th, tw;   /* tiles */
+  int out, in, points; /* m, m + 2, (m + 2)² */
+  int64_t h, w;        /* output size */
+  int64_t th, tw;      /* tiles */
   const Expr *batch;
-  Place *v, *m;     /* transformed input and product: [36][batch·tiles][channels] */
-  const Expr *rows; /* batch·tiles */
+  Place *v, *m;        /* transformed input and product: [points][batch·tiles][channels] */
+  const Expr *rows;    /* batch·tiles */
 } Wino;
 
 static const Expr *num(const Wino *t, int64_t v) { return ex_i64(t->p, v); }
@@ -36,36 +37,60 @@ static bool shape_fits(const PassCtx *c, const Node *n, const ConvInfo *ci) {
   return n->in[0]->dtype == DT_F32 && n->in[1]->dtype == DT_F32 && ci->c_in >= 8 && ci->c_out >= 8;
 }
 
-/* Cycles of the direct form and of this one, per image. */
-static bool pays(const Target *t, const ConvInfo *ci, int64_t h, int64_t w) {
-  const double lanes = target_lanes(t, 32), fma = lanes * t->fma_per_cycle;
-  const double tiles = (double)((h + OUT - 1) / OUT) * (double)((w + OUT - 1) / OUT);
-  const double ic = (double)ci->c_in, oc = (double)ci->c_out;
-  const double l2 = (double)t->l2_bytes, l2_rate = 32, l3_rate = 8; /* bytes a cycle */
-  const double direct = 9 * ic * oc * (double)(h * w) / fma + 9 * ic * oc * 4 / (36 * ic * oc > l2 / 2 ? l3_rate : l2_rate);
-  const double weights = POINTS * ic * oc * 4, data = 2 * POINTS * tiles * (ic + oc) * 4;
-  double wino = POINTS * tiles * ic * oc / fma * 1.1;
-  const double stream = weights / (weights > l2 / 2 ? l3_rate : l2_rate);
-  if (stream > wino) wino = stream;
-  wino += data / (data > l2 ? l3_rate * 2 : l2_rate);
-  wino += tiles * (ic * 130 + oc * 100) / lanes;
-  return wino < 0.9 * direct;
+typedef struct Machine {
+  double fma, l2, l2_rate, far_rate, lanes; /* multiply-adds a cycle; bytes; bytes a cycle from the second level, from beyond */
+} Machine;
+
+static double stream_cycles(const Machine *m, double bytes) {
+  return bytes / (bytes > m->l2 / 2 ? m->far_rate : m->l2_rate);
 }
 
-bool conv_is_winograd(const PassCtx *c, const Node *n, const ConvInfo *ci) {
+static double direct_cycles(const Machine *m, const ConvInfo *ci, int64_t h, int64_t w) {
+  const double work = 9.0 * (double)ci->c_in * (double)ci->c_out;
+  const double compute = work * (double)(h * w) / m->fma * 1.1, stream = stream_cycles(m, work * 4);
+  return compute > stream ? compute : stream;
+}
+
+static double wino_cycles(const Machine *m, const ConvInfo *ci, int64_t h, int64_t w, int out) {
+  const double points = (out + 2) * (out + 2), ic = (double)ci->c_in, oc = (double)ci->c_out;
+  const double tiles = (double)((h + out - 1) / out) * (double)((w + out - 1) / out);
+  const double data = 2 * points * tiles * (ic + oc) * 4;
+  /* few tiles leave the register tile of the products half empty */
+  const double fill = tiles < 8 ? tiles / 8 : 1;
+  const double compute = points * tiles * ic * oc / (m->fma * fill) * 1.15, stream = stream_cycles(m, points * ic * oc * 4);
+  const double transforms = tiles * points * (ic * 3.6 + oc * 2.8) / m->lanes;
+  return (compute > stream ? compute : stream) + data / (data > m->l2 ? 2 * m->far_rate : m->l2_rate) + transforms;
+}
+
+/* m of the cheapest form, or 0 where the direct convolution is about as fast. */
+static int choose_size(const PassCtx *c, const Node *n, const ConvInfo *ci) {
   int64_t h, w;
-  if (c->opt_level < 2 || !shape_fits(c, n, ci)) return false;
-  if (!expr_is_const(n->out[0]->dims[2], &h) || !expr_is_const(n->out[0]->dims[3], &w)) return false;
-  return pays(c->target, ci, h, w);
+  if (c->opt_level < 2 || !shape_fits(c, n, ci)) return 0;
+  if (!expr_is_const(n->out[0]->dims[2], &h) || !expr_is_const(n->out[0]->dims[3], &w)) return 0;
+  const Target *t = c->target;
+  const double lanes = target_lanes(t, 32);
+  const Machine m = {.fma = lanes * t->fma_per_cycle, .l2 = (double)t->l2_bytes, .l2_rate = 32, .far_rate = 3, .lanes = lanes};
+  double best = 0.9 * direct_cycles(&m, ci, h, w);
+  int size = 0;
+  for (int out = 2; out <= 4; out += 2) {
+    const double cycles = wino_cycles(&m, ci, h, w, out);
+    if (cycles >= best) continue;
+    best = cycles;
+    size = out;
+  }
+  return size;
 }
 
-/* Whole tiles read up to three cells further than the convolution itself. */
-void winograd_reach(const Node *n, const ConvInfo *ci, int s, int64_t *lo, int64_t *hi) {
+bool conv_is_winograd(const PassCtx *c, const Node *n, const ConvInfo *ci) { return choose_size(c, n, ci) > 0; }
+
+/* Whole tiles read further than the convolution itself. */
+void winograd_reach(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo, int64_t *hi) {
+  const int m = choose_size(c, n, ci);
   int64_t out, in;
   *lo = ci->pad_lo[s];
-  *hi = ci->pad_hi[s] + OUT;
+  *hi = ci->pad_hi[s] + m;
   if (expr_is_const(n->out[0]->dims[2 + s], &out) && expr_is_const(n->in[0]->dims[2 + s], &in))
-    *hi = (out + OUT - 1) / OUT * OUT + 2 - ci->pad_lo[s] - in;
+    *hi = (out + m - 1) / m * m + 2 - ci->pad_lo[s] - in;
   if (*hi < 0) *hi = 0;
 }
 
@@ -77,8 +102,15 @@ static const Expr *mad(const Wino *t, double k, const Expr *a, const Expr *b) { 
   return ex_op(t->p, EX_fma, a, f32(t, k), b);
 }
 
-/* Six values of a row or column through Bᵀ. */
+/* The values of a row or column through Bᵀ. */
 static void input_line(const Wino *t, const Expr *const *x, const Expr **y) {
+  if (t->out == 2) {
+    y[0] = sub(t, x[0], x[2]);
+    y[1] = add(t, x[1], x[2]);
+    y[2] = sub(t, x[2], x[1]);
+    y[3] = sub(t, x[1], x[3]);
+    return;
+  }
   const Expr *a = mad(t, -4, x[2], x[4]), *b = mad(t, -4, x[1], x[3]);
   const Expr *c = sub(t, x[4], x[2]), *d = sub(t, x[3], x[1]);
   y[0] = mad(t, 4, x[0], mad(t, -5, x[2], x[4]));
@@ -89,8 +121,13 @@ static void input_line(const Wino *t, const Expr *const *x, const Expr **y) {
   y[5] = mad(t, 4, x[1], mad(t, -5, x[3], x[5]));
 }
 
-/* Six products through Aᵀ to four outputs. */
+/* The products of a row or column through Aᵀ to m outputs. */
 static void output_line(const Wino *t, const Expr *const *m, const Expr **y) {
+  if (t->out == 2) {
+    y[0] = add(t, m[0], add(t, m[1], m[2]));
+    y[1] = sub(t, sub(t, m[1], m[2]), m[3]);
+    return;
+  }
   const Expr *s = add(t, m[1], m[2]), *d = sub(t, m[1], m[2]), *p = add(t, m[3], m[4]), *q = sub(t, m[3], m[4]);
   y[0] = add(t, add(t, m[0], s), p);
   y[1] = mad(t, 2, q, d);
@@ -98,33 +135,37 @@ static void output_line(const Wino *t, const Expr *const *m, const Expr **y) {
   y[3] = add(t, mad(t, 8, q, d), m[5]);
 }
 
-/* Weights G g Gᵀ in double precision, as [36][c_in][c_out]. */
-static const double g_matrix[IN][3] = {{0.25, 0, 0},
-                                       {-1.0 / 6, -1.0 / 6, -1.0 / 6},
-                                       {-1.0 / 6, 1.0 / 6, -1.0 / 6},
-                                       {1.0 / 24, 1.0 / 12, 1.0 / 6},
-                                       {1.0 / 24, -1.0 / 12, 1.0 / 6},
-                                       {0, 0, 1}};
+/* G of F(2, 3) and F(4, 3). */
+static const double g_two[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
+static const double g_four[6][3] = {{0.25, 0, 0},
+                                    {-1.0 / 6, -1.0 / 6, -1.0 / 6},
+                                    {-1.0 / 6, 1.0 / 6, -1.0 / 6},
+                                    {1.0 / 24, 1.0 / 12, 1.0 / 6},
+                                    {1.0 / 24, -1.0 / 12, 1.0 / 6},
+                                    {0, 0, 1}};
 
-static void transform_weight(const float *g, float *out, int64_t step) {
-  double half[IN][3];
-  for (int i = 0; i < IN; i++)
+/* G g Gᵀ in double precision. */
+static void transform_weight(const Wino *t, const float *g, float *out, int64_t step) {
+  const double(*gm)[3] = t->out == 2 ? g_two : g_four;
+  double half[MAX_IN][3];
+  for (int i = 0; i < t->in; i++)
     for (int k = 0; k < 3; k++)
-      half[i][k] = g_matrix[i][0] * (double)g[k] + g_matrix[i][1] * (double)g[3 + k] + g_matrix[i][2] * (double)g[6 + k];
-  for (int i = 0; i < IN; i++)
-    for (int j = 0; j < IN; j++)
-      out[(i * IN + j) * step] = (float)(g_matrix[j][0] * half[i][0] + g_matrix[j][1] * half[i][1] + g_matrix[j][2] * half[i][2]);
+      half[i][k] = gm[i][0] * (double)g[k] + gm[i][1] * (double)g[3 + k] + gm[i][2] * (double)g[6 + k];
+  for (int i = 0; i < t->in; i++)
+    for (int j = 0; j < t->in; j++)
+      out[(i * t->in + j) * step] = (float)(gm[j][0] * half[i][0] + gm[j][1] * half[i][1] + gm[j][2] * half[i][2]);
 }
 
+/* All weights as [points][c_in][c_out]. */
 static ConstData *transform_weights(const Wino *t, Arena *scratch) {
-  const int64_t ic = t->ci.c_in, oc = t->ci.c_out, count = POINTS * ic * oc;
+  const int64_t ic = t->ci.c_in, oc = t->ci.c_out, count = t->points * ic * oc;
   float *u = ARENA_ARRAY(scratch, float, count);
   const char *w = t->anchor->def->in[1]->cdata->data;
   for (int64_t o = 0; o < oc; o++)
     for (int64_t i = 0; i < ic; i++) {
       float g[9];
       memcpy(g, w + (o * ic + i) * (int64_t)sizeof g, sizeof g);
-      transform_weight(g, u + i * oc + o, ic * oc);
+      transform_weight(t, g, u + i * oc + o, ic * oc);
     }
   ConstData *d = ARENA_NEW(scratch, ConstData);
   *d = (ConstData){.dtype = DT_F32, .count = count, .data = u};
@@ -140,8 +181,8 @@ static void tile_of(const Wino *t, const Expr *row, const Expr **n, const Expr *
   *n = ex_floordiv(t->p, row, num(t, t->th));
 }
 
-static int tile_local(KernelBuild *b, StmtList *body) {
-  const int id = kernel_add_local(b->l->mod, b->k, (Local){.name = "t", .dtype = DT_F32, .count = POINTS});
+static int tile_local(KernelBuild *b, StmtList *body, int b_points) {
+  const int id = kernel_add_local(b->l->mod, b->k, (Local){.name = "t", .dtype = DT_F32, .count = b_points});
   stmt_add(body, stmt_local(b->l->m->arena, id));
   return id;
 }
@@ -165,22 +206,22 @@ static Step *transform_input(Wino *t) {
   const Expr *row = ex_var(t->p, "p", t->rows), *c = ex_var(t->p, "c", num(t, t->ci.c_in)), *n, *y, *x;
   tile_of(t, row, &n, &y, &x);
   StmtList body = {0};
-  const int local = tile_local(&b, &body);
-  for (int j = 0; j < IN; j++) {
-    const Expr *d[IN], *q[IN];
-    for (int i = 0; i < IN; i++) {
-      const Expr *idx[4] = {n, c, ex_add(t->p, ex_mul(t->p, y, num(t, OUT)), num(t, i - t->ci.pad_lo[0])),
-                            ex_add(t->p, ex_mul(t->p, x, num(t, OUT)), num(t, j - t->ci.pad_lo[1]))};
+  const int local = tile_local(&b, &body, t->points);
+  for (int j = 0; j < t->in; j++) {
+    const Expr *d[MAX_IN], *q[MAX_IN];
+    for (int i = 0; i < t->in; i++) {
+      const Expr *idx[4] = {n, c, ex_add(t->p, ex_mul(t->p, y, num(t, t->out)), num(t, i - t->ci.pad_lo[0])),
+                            ex_add(t->p, ex_mul(t->p, x, num(t, t->out)), num(t, j - t->ci.pad_lo[1]))};
       d[i] = ex_load(t->p, DT_F32, in, place_index(t->p, t->xp, 4, idx), NULL);
     }
     input_line(t, d, q);
-    for (int i = 0; i < IN; i++) stmt_add(&body, stmt_set(a, local, num(t, i * IN + j), q[i]));
+    for (int i = 0; i < t->in; i++) stmt_add(&body, stmt_set(a, local, num(t, i * t->in + j), q[i]));
   }
-  for (int i = 0; i < IN; i++) {
-    const Expr *d[IN], *q[IN];
-    for (int j = 0; j < IN; j++) d[j] = ex_local(t->p, DT_F32, local, num(t, i * IN + j));
+  for (int i = 0; i < t->in; i++) {
+    const Expr *d[MAX_IN], *q[MAX_IN];
+    for (int j = 0; j < t->in; j++) d[j] = ex_local(t->p, DT_F32, local, num(t, i * t->in + j));
     input_line(t, d, q);
-    for (int j = 0; j < IN; j++) stmt_add(&body, stmt_store(a, out, point_index(t, t->v, i * IN + j, row, c), q[j]));
+    for (int j = 0; j < t->in; j++) stmt_add(&body, stmt_store(a, out, point_index(t, t->v, i * t->in + j, row, c), q[j]));
   }
   const double work = expr_extent_guess(t->p, t->rows) * (double)t->ci.c_in * 8;
   return finish(t, &b, row, stmt_for(a, FOR_VECTOR, c, body.first), work);
@@ -198,7 +239,7 @@ static const Expr *epilogue(Wino *t, KernelBuild *b, const Expr *const *idx, con
 
 /* A store that whole tiles at the edge must not do beyond the output. */
 static Stmt *inside(const Wino *t, Stmt *s, const Expr *at, int64_t size, int64_t tiles) {
-  return tiles * OUT == size ? s : stmt_if(t->l->m->arena, ex_lt(t->p, at, num(t, size)), s, NULL);
+  return tiles * t->out == size ? s : stmt_if(t->l->m->arena, ex_lt(t->p, at, num(t, size)), s, NULL);
 }
 
 static Step *transform_output(Wino *t, const Place *to) {
@@ -210,20 +251,20 @@ static Step *transform_output(Wino *t, const Place *to) {
   const Expr *row = ex_var(t->p, "p", t->rows), *c = ex_var(t->p, "c", num(t, t->ci.c_out)), *n, *y, *x;
   tile_of(t, row, &n, &y, &x);
   StmtList body = {0};
-  const int local = tile_local(&b, &body);
-  for (int j = 0; j < IN; j++) {
-    const Expr *d[IN], *q[OUT];
-    for (int i = 0; i < IN; i++) d[i] = ex_load(t->p, DT_F32, in, point_index(t, t->m, i * IN + j, row, c), NULL);
+  const int local = tile_local(&b, &body, t->points);
+  for (int j = 0; j < t->in; j++) {
+    const Expr *d[MAX_IN], *q[MAX_IN];
+    for (int i = 0; i < t->in; i++) d[i] = ex_load(t->p, DT_F32, in, point_index(t, t->m, i * t->in + j, row, c), NULL);
     output_line(t, d, q);
-    for (int i = 0; i < OUT; i++) stmt_add(&body, stmt_set(a, local, num(t, i * IN + j), q[i]));
+    for (int i = 0; i < t->out; i++) stmt_add(&body, stmt_set(a, local, num(t, i * t->in + j), q[i]));
   }
-  for (int i = 0; i < OUT; i++) {
-    const Expr *d[IN], *q[OUT], *oy = ex_add(t->p, ex_mul(t->p, y, num(t, OUT)), num(t, i));
+  for (int i = 0; i < t->out; i++) {
+    const Expr *d[MAX_IN], *q[MAX_IN], *oy = ex_add(t->p, ex_mul(t->p, y, num(t, t->out)), num(t, i));
     StmtList line = {0};
-    for (int j = 0; j < IN; j++) d[j] = ex_local(t->p, DT_F32, local, num(t, i * IN + j));
+    for (int j = 0; j < t->in; j++) d[j] = ex_local(t->p, DT_F32, local, num(t, i * t->in + j));
     output_line(t, d, q);
-    for (int j = 0; j < OUT; j++) {
-      const Expr *ox = ex_add(t->p, ex_mul(t->p, x, num(t, OUT)), num(t, j)), *idx[4] = {n, c, oy, ox};
+    for (int j = 0; j < t->out; j++) {
+      const Expr *ox = ex_add(t->p, ex_mul(t->p, x, num(t, t->out)), num(t, j)), *idx[4] = {n, c, oy, ox};
       Stmt *s = stmt_store(a, out, place_index(t->p, to, 4, idx), epilogue(t, &b, idx, q[j]));
       stmt_add(&line, inside(t, s, ox, t->w, t->tw));
     }
@@ -265,7 +306,7 @@ static Step *products(Wino *t) {
   c.out_index = product_index;
   c.b_offset = product_b_offset;
   c.flat = true;
-  c.outer_extent[c.n_outer++] = num(t, POINTS);
+  c.outer_extent[c.n_outer++] = num(t, t->points);
   c.rows_h = num(t, 1);
   c.rows_w = t->rows;
   c.n = num(t, t->ci.c_out);
@@ -275,7 +316,7 @@ static Step *products(Wino *t) {
   contract_tile(&c);
   Arena *scratch = arena_child(t->l->a);
   const ConstData *u = transform_weights(t, scratch);
-  const PackShape ps = {.groups = POINTS, .group_stride = t->ci.c_in * t->ci.c_out, .cols = t->ci.c_out, .col_stride = 1,
+  const PackShape ps = {.groups = t->points, .group_stride = t->ci.c_in * t->ci.c_out, .cols = t->ci.c_out, .col_stride = 1,
                         .n_k = 1, .k = {t->ci.c_in}, .k_stride = {t->ci.c_out},
                         .width = (int64_t)c.tile.vectors * c.lanes, .lanes = c.lanes, .scale = 1.0};
   const ConstData *packed = pack_panels(t->l->m, u, &ps);
@@ -290,8 +331,11 @@ Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Pla
   Step *steps = NULL, *s;
   expr_is_const(root->dims[2], &t.h);
   expr_is_const(root->dims[3], &t.w);
-  t.th = (t.h + OUT - 1) / OUT;
-  t.tw = (t.w + OUT - 1) / OUT;
+  t.out = choose_size(l->c, anchor->def, ci);
+  t.in = t.out + 2;
+  t.points = t.in * t.in;
+  t.th = (t.h + t.out - 1) / t.out;
+  t.tw = (t.w + t.out - 1) / t.out;
   t.batch = root->dims[0];
   t.rows = ex_mul(l->p, t.batch, num(&t, t.th * t.tw));
   t.xp = conv_input(l, anchor->def, ci, &steps);
@@ -303,7 +347,7 @@ Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Pla
   }
   /* rows a multiple of 2 KiB apart would share few cache sets: strides of one more line */
   const int64_t in_row = ci->c_in + (ci->c_in % 512 ? 0 : 16), out_row = ci->c_out + (ci->c_out % 512 ? 0 : 16);
-  const Expr *vd[3] = {num(&t, POINTS), t.rows, num(&t, in_row)}, *md[3] = {vd[0], t.rows, num(&t, out_row)};
+  const Expr *vd[3] = {num(&t, t.points), t.rows, num(&t, in_row)}, *md[3] = {vd[0], t.rows, num(&t, out_row)};
   t.v = lower_temp(l, DT_F32, 3, vd, "tiles");
   t.m = lower_temp(l, DT_F32, 3, md, "products");
   step_append(&steps, transform_input(&t));
