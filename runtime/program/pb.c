@@ -65,14 +65,24 @@ static bool next_value(Reader *r, const Field *f, size_t wide, uint64_t *v, bool
   return !r->bad;
 }
 
+/* Elements of fewer than 8 bits lie in a byte from the low bits up; signed ones are extended. */
+static char unpack(const NumberType *type, uint8_t byte, uint64_t i) {
+  const uint8_t v = (uint8_t)(byte >> (i * type->bits % 8) << (8 - type->bits));
+  return type->kind == NK_SINT ? (char)((int8_t)v >> (8 - type->bits))
+                               : (char)(v >> (8 - type->bits));
+}
+
 /* Appends the elements of a typed data field to t->data. */
 static bool add_values(const Field *f, const NumberType *type, Tensor *t, uint64_t *done) {
   const size_t wide = f->number == 4 ? 4 : f->number == 10 ? 8 : 0, bytes = number_bytes(type);
+  const uint64_t per = type->bits < 8 ? 8 / type->bits : 1;
   Reader r = f->body;
   uint64_t v;
-  for (bool single = false; next_value(&r, f, wide, &v, &single); ++*done) {
+  for (bool single = false; next_value(&r, f, wide, &v, &single);) {
     if (*done == t->count) return false;
-    __builtin_memcpy(t->data + *done * bytes, &v, bytes);
+    if (per == 1) __builtin_memcpy(t->data + *done * bytes, &v, bytes), ++*done;
+    for (uint64_t i = 0; per > 1 && i < per && *done < t->count; i++)
+      t->data[(*done)++] = unpack(type, (uint8_t)v, i);
   }
   return !r.bad;
 }
@@ -85,12 +95,7 @@ static bool add_raw(const Reader *raw, const NumberType *type, Tensor *t) {
     if (size) __builtin_memcpy(t->data, raw->at, size);
     return true;
   }
-  for (uint64_t i = 0; i < t->count; i++) { /* packed from the low bits; signed ones are extended */
-    const uint8_t v =
-        (uint8_t)(raw->at[i * type->bits / 8] >> (i * type->bits % 8) << (8 - type->bits));
-    t->data[i] = type->kind == NK_SINT ? (char)((int8_t)v >> (8 - type->bits))
-                                       : (char)(v >> (8 - type->bits));
-  }
+  for (uint64_t i = 0; i < t->count; i++) t->data[i] = unpack(type, raw->at[i * type->bits / 8], i);
   return true;
 }
 
