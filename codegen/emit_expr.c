@@ -370,11 +370,16 @@ V emit_op(Emit *c, const Expr *e, ExprOp op, DType t, V a, V b, V x) {
 /* ---- dispatch ----------------------------------------------------------------------------------------- */
 /* How an argument's i64 parts are emitted below e. */
 static bool arg_narrow(Emit *c, const Expr *e, bool narrow) {
-  if (e->dtype == DT_I64 && e->op != EX_cast && e->op != EX_sat && e->op != EX_bits) return narrow;
-  if (narrow || !may_narrow(c)) return narrow;
-  for (int i = 0; i < e->nargs; i++)
-    if (e->a[i] && e->a[i]->dtype == DT_I64 && !fits32(c, e->a[i])) return false;
-  return true;
+  const bool conversion = e->op == EX_cast || e->op == EX_sat || e->op == EX_bits;
+  if (e->dtype == DT_I64 && !conversion) return narrow;
+  if (c->force_narrow) return true;
+  bool any = false;
+  for (int i = 0; i < e->nargs; i++) {
+    if (!e->a[i] || e->a[i]->dtype != DT_I64) continue;
+    if (!may_narrow(c) || !fits32(c, e->a[i])) return false;
+    any = true;
+  }
+  return any;
 }
 
 static V emit_conversion(Emit *c, const Expr *e, bool narrow) {
@@ -481,16 +486,26 @@ V emit_wide(Emit *c, const Expr *e) {
   return v;
 }
 
+/* On 32-bit targets indexes, and conditions on them, are computed in 32 bits whatever they hold: buffers are
+ * smaller than 2 GiB. */
+static V ev_index(Emit *c, const Expr *e, bool narrow) {
+  const bool was = c->force_narrow;
+  c->force_narrow = c->idx_bits == 32;
+  const V v = ev(c, e, narrow || c->force_narrow);
+  c->force_narrow = was;
+  return v;
+}
+
 V emit_index(Emit *c, const Expr *e) {
   const bool was = c->lane0;
   c->lane0 = true;
-  const V v = ev(c, e, c->idx_bits == 32);
+  const V v = ev_index(c, e, false);
   c->lane0 = was;
   return v;
 }
 
-V emit_index_lanes(Emit *c, const Expr *e) { return ev(c, e, c->idx_bits == 32 || fits32(c, e)); }
-V emit_cond(Emit *c, const Expr *e) { return ev(c, e, c->idx_bits == 32 && !(e->flags & EXF_LOAD)); }
+V emit_index_lanes(Emit *c, const Expr *e) { return ev_index(c, e, in_lanes(c) && fits32(c, e)); }
+V emit_cond(Emit *c, const Expr *e) { return e->flags & EXF_LOAD ? ev(c, e, false) : ev_index(c, e, false); }
 
 /* ---- reductions ------------------------------------------------------------------------------------------- */
 V emit_combine(Emit *c, ReduceKind kind, DType t, V a, V b) {
