@@ -509,6 +509,92 @@ static const char *fuzz_kernel(Fuzz *z) {
   return sb_str(&b);
 }
 
+/* ---- other architectures: a program under the emulator, tensors as raw files ------------------------------------------ */
+static void name_tensors(Fix *f, Module *m) {
+  Graph *g = graph_new(f->m, NULL, "main");
+  f->m->main = g;
+  for (int i = 0; i < m->inputs.n + m->outputs.n; i++) {
+    const bool in = i < m->inputs.n;
+    const Buffer *b = &m->buffers.data[in ? m->inputs.data[i] : m->outputs.data[i - m->inputs.n]];
+    Value *v = value_new(f->m, arena_printf(f->a, "%c%d", in ? 'x' : 'y', in ? i : i - m->inputs.n));
+    value_set_tensor(f->m, v, b->dtype, 1, (const Expr *const[]){b->count});
+    if (in) vec_push(f->a, &g->inputs, v);
+    else vec_push(f->a, &g->outputs, v);
+  }
+}
+
+static void write_file(const char *path, const void *data, size_t n) {
+  FILE *out = fopen(path, "wb");
+  assert_non_null(out);
+  assert_true(n == 0 || fwrite(data, n, 1, out) == 1);
+  fclose(out);
+}
+static void read_file(const char *path, void *data, size_t n, const char *text) {
+  FILE *in = fopen(path, "rb");
+  if (!in || (n && fread(data, n, 1, in) != 1)) fail_msg("no output\n%s", text);
+  fclose(in);
+}
+
+static void check_emulated(Fix *f, const char *target, const char *text, int64_t n) {
+  f->m = model_new(f->a, f->d);
+  Module *m = module_parse(f->m, text, "test");
+  must(f, m != NULL, text);
+  name_tensors(f, m);
+  int64_t syms[64] = {n};
+  uint64_t seed = 7;
+  Io in, want, got;
+  const char *const exe = arena_printf(f->a, "%s/program", f->dir);
+  StrBuf command = {.arena = f->a};
+  sb_printf(&command, "%s %s --quiet --dim n=%d", target_find(target)->qemu, exe, (int)n);
+  for (int i = 0; i < m->inputs.n; i++) {
+    const Buffer *b = &m->buffers.data[m->inputs.data[i]];
+    const int64_t count = size_of(f, b->count, syms);
+    in.data[i] = arena_alloc(f->a, (size_t)(count * dtype_bytes(b->dtype)) + 16);
+    fill(&seed, b->dtype, in.data[i], count);
+    const char *const path = arena_printf(f->a, "%s/x%d.raw", f->dir, i);
+    write_file(path, in.data[i], (size_t)(count * dtype_bytes(b->dtype)));
+    sb_printf(&command, " --input x%d=@%s", i, path);
+  }
+  for (int i = 0; i < m->outputs.n; i++) {
+    const Buffer *b = &m->buffers.data[m->outputs.data[i]];
+    const int64_t bytes = size_of(f, b->count, syms) * dtype_bytes(b->dtype);
+    want.data[i] = guarded(f, bytes);
+    got.data[i] = guarded(f, bytes);
+    sb_printf(&command, " --output y%d=@%s/y%d.raw", i, f->dir, i);
+  }
+  must(f, module_interpret(m, (const void *const *)in.data, want.data, syms), text);
+  const CodegenOptions o = {.emit = EMIT_EXE, .output = exe, .name = "m", .opt_level = 3, .jobs = 1};
+  must(f, codegen_write(m, target_find(target), &o, NULL), text);
+  const int status = system(sb_str(&command));
+  if (status != 0) fail_msg("status %d of %s\n%s", status, sb_str(&command), text);
+  for (int i = 0; i < m->outputs.n; i++) {
+    const Buffer *b = &m->buffers.data[m->outputs.data[i]];
+    read_file(arena_printf(f->a, "%s/y%d.raw", f->dir, i), got.data[i],
+              (size_t)(size_of(f, b->count, syms) * dtype_bytes(b->dtype)), text);
+  }
+  syms[0] = n;
+  compare(f, m, &want, &got, syms, 1e-3, arena_printf(f->a, "target %s\n%s", target, text));
+}
+
+static void test_emulated(void **state) {
+  static const char *const targets[] = {"aarch64", "armv7", "cortex-a72"};
+  Fix *f = *state;
+  if (system("qemu-arm --version >/dev/null 2>&1") != 0 || system("qemu-aarch64 --version >/dev/null 2>&1") != 0) skip();
+  const char *const count = getenv("BURIN_FUZZ_KERNELS"), *const seed = getenv("BURIN_FUZZ_SEED");
+  const int n = count ? atoi(count) : 24;
+  Arena *const outer = f->a;
+  for (int i = 0; i < n; i++) {
+    f->a = arena_new(0, NULL, NULL);
+    Fuzz z = {f->a, (uint64_t)(seed ? atoi(seed) : 1) * 1000003u + (uint64_t)i, 0};
+    for (int k = 0; k < 3; k++) next_random(&z.seed);
+    const char *const text = fuzz_kernel(&z);
+    check_emulated(f, targets[i % 3], text, z.extent);
+    arena_free(f->a);
+    f->a = outer;
+  }
+  assert_int_equal(system(arena_printf(f->a, "rm -f %s/*.raw %s/program", f->dir, f->dir)), 0);
+}
+
 /* BURIN_FUZZ_KERNELS: how many, and BURIN_FUZZ_SEED: from where. */
 static void test_random_kernels(void **state) {
   static const char *const targets[] = {NULL, "x86-64-v3", "x86-64-v2"};
@@ -710,6 +796,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test_setup_teardown(test_float_operations, setup, teardown),
       cmocka_unit_test_setup_teardown(test_casts, setup, teardown),
       cmocka_unit_test_setup_teardown(test_random_kernels, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_emulated, setup, teardown),
       cmocka_unit_test_setup_teardown(test_program, setup, teardown),
       cmocka_unit_test_setup_teardown(test_arguments, setup, teardown),
   };
