@@ -151,7 +151,8 @@ static void loop_condition(Lower *l, LoopParts *p, Step *s, bool counted) {
   if (first) step_append(&p->before, lower_copy(l, first, (BufRef){c->buffer, NULL}, p->n->loc));
   else step_append(&p->before, copy_true(l, c->buffer, p->n->loc));
   s->cond = (BufRef){c->buffer, NULL};
-  if (out != in) step_append(&p->copies, lower_copy(l, out, (BufRef){c->buffer, NULL}, p->n->loc));
+  if (out != in && !place_result(l, p->g, out, c)) /* the body knows its own condition as true and never reads it */
+    step_append(&p->copies, lower_copy(l, out, (BufRef){c->buffer, NULL}, p->n->loc));
 }
 
 /* The trip count that the node is given: known, or data. */

@@ -1,0 +1,256 @@
+/* Saves the copies at the end of a loop's body that make its results the state of the next iteration.
+ *
+ * A result in a buffer of its own shares a buffer of two halves with the state: iteration i reads half i % 2 and
+ * writes the other. A result that is a row of a stacked output is read there by the next iteration; the initial
+ * state lies in front of the first row. The state itself is then only written once, behind the loop.
+ *
+ * Relies on each iteration writing all of a buffer that is only used in the body. */
+#include <string.h>
+
+#include "passes/kernel.h"
+
+typedef struct Rotate {
+  PassCtx *c;
+  Module *m;
+  ExprPool *p;
+} Rotate;
+
+/* ---- visiting references ------------------------------------------------------------------------------------ */
+/* Called with every reference of a step; true: it changed. */
+typedef bool (*RefFn)(void *user, BufRef *r, Param *param, int access);
+
+static void visit_kernel(Arena *a, Step *s, RefFn f, void *user) {
+  BufRef *args = arena_dup(a, s->args, sizeof *args * (size_t)s->n_args);
+  bool changed = false;
+  for (int i = 0, arg = 0; i < s->kernel->params.n && arg < s->n_args; i++) {
+    Param *q = &s->kernel->params.data[i];
+    if (!q->scratch) changed |= f(user, &args[arg++], q, q->access);
+  }
+  if (changed) s->args = args;
+}
+
+static const TensorRef *visit_tensors(Arena *a, const TensorRef *t, int n, int access, RefFn f, void *user) {
+  TensorRef *r = arena_dup(a, t, sizeof *r * (size_t)n);
+  bool changed = false;
+  for (int i = 0; i < n; i++)
+    if (r[i].buf.buffer >= 0) changed |= f(user, &r[i].buf, NULL, access);
+  return changed ? r : t;
+}
+
+static void visit(Arena *a, Step *s, const Step *end, RefFn f, void *user) {
+  for (; s && s != end; s = s->next) {
+    switch (s->kind) {
+      case STEP_KERNEL: visit_kernel(a, s, f, user); break;
+      case STEP_EXTERN:
+        s->ins = visit_tensors(a, s->ins, s->n_ins, PA_READ, f, user);
+        s->outs = visit_tensors(a, s->outs, s->n_outs, PA_WRITE, f, user);
+        break;
+      case STEP_COPY:
+        f(user, &s->src, NULL, PA_READ);
+        f(user, &s->dst, NULL, PA_WRITE);
+        break;
+      case STEP_IF:
+      case STEP_LOOP:
+        if (s->cond.buffer >= 0) f(user, &s->cond, NULL, PA_READ);
+        visit(a, s->body, NULL, f, user);
+        visit(a, s->otherwise, NULL, f, user);
+        break;
+      case STEP_SYM:
+        if (s->src.buffer >= 0) f(user, &s->src, NULL, PA_READ);
+        break;
+      case STEP_CHECK: break;
+    }
+  }
+}
+
+typedef struct Tally {
+  int buffer, reads, writes;
+} Tally;
+
+static bool tally_ref(void *user, BufRef *r, Param *param, int access) {
+  Tally *t = user;
+  (void)param;
+  if (r->buffer == t->buffer) {
+    t->reads += (access & PA_READ) != 0;
+    t->writes += (access & PA_WRITE) != 0;
+  }
+  return false;
+}
+
+static Tally tally(const Rotate *r, Step *from, const Step *end, int buffer) {
+  Tally t = {.buffer = buffer};
+  visit(r->c->scratch, from, end, tally_ref, &t);
+  return t;
+}
+
+typedef struct Redirect {
+  ExprPool *p;
+  int from, to;
+  const Expr *by; /* elements */
+  bool unaligned;
+} Redirect;
+
+static bool redirect_ref(void *user, BufRef *r, Param *param, int access) {
+  const Redirect *d = user;
+  (void)access;
+  if (r->buffer != d->from) return false;
+  *r = (BufRef){d->to, r->offset ? ex_add(d->p, r->offset, d->by) : d->by};
+  if (d->unaligned && param && param->align > dtype_bytes(param->dtype)) param->align = dtype_bytes(param->dtype);
+  return true;
+}
+
+static void redirect(const Rotate *r, Step *steps, int from, int to, const Expr *by, bool unaligned) {
+  Redirect d = {r->p, from, to, by, unaligned};
+  visit(r->m->model->arena, steps, NULL, redirect_ref, &d);
+}
+
+/* ---- one state ------------------------------------------------------------------------------------------------- */
+typedef struct State {
+  Step *loop, *copy;
+  Step **list;             /* the list that holds the loop */
+  int state, next;         /* buffers; next: where the result is */
+  const Expr *count, *pad; /* elements, and rounded up so that what lies behind is aligned */
+  const Expr *iter;
+  Step *init;              /* copy that makes the initial state, when nobody else sees that */
+  bool seen;               /* the state is used outside of the loop */
+} State;
+
+static bool whole(const BufRef *r) { return !r->offset || expr_is_i64(r->offset, 0); }
+
+static bool has_views(const Module *m, int id) {
+  for (int i = 0; i < m->buffers.n; i++)
+    if (m->buffers.data[i].kind == BUF_VIEW && m->buffers.data[i].base == id) return true;
+  return m->buffers.data[id].kind == BUF_VIEW;
+}
+
+/* The body's copy is the only write of the state, and nobody reads it afterwards. */
+static bool is_state(const Rotate *r, State *s) {
+  const Step *c = s->copy;
+  const Buffer *x = &r->m->buffers.data[c->dst.buffer];
+  s->state = c->dst.buffer;
+  s->next = c->src.buffer;
+  s->count = c->count;
+  if (!whole(&c->dst) || x->count != c->count || s->state == s->next || s->state == s->loop->cond.buffer) return false;
+  if (x->kind != BUF_ARENA && x->kind != BUF_OUTPUT) return false;
+  if (r->m->buffers.data[s->next].kind != BUF_ARENA || has_views(r->m, s->state) || has_views(r->m, s->next)) return false;
+  if (tally(r, s->loop->body, NULL, s->state).writes != 1 || tally(r, c->next, NULL, s->state).reads > 0) return false;
+  s->pad = ex_mul(r->p, ex_ceildiv(r->p, s->count, 64), ex_i64(r->p, 64));
+  return true;
+}
+
+/* Finds the copy that makes the initial state, and who else uses the state. */
+static void look_outside(const Rotate *r, State *s) {
+  const Tally all = tally(r, r->m->steps, NULL, s->state), in = tally(r, s->loop->body, NULL, s->state);
+  s->seen = all.reads > in.reads || r->m->buffers.data[s->state].kind == BUF_OUTPUT;
+  s->init = NULL;
+  for (Step *x = *s->list; x != s->loop && all.writes == in.writes + 1; x = x->next)
+    if (x->kind == STEP_COPY && x->dst.buffer == s->state && whole(&x->dst) && x->count == s->count &&
+        tally(r, x, s->loop, s->state).reads == 0)
+      s->init = x;
+}
+
+static Step *new_copy(const Rotate *r, const State *s, BufRef src, BufRef dst) {
+  Step *c = step_new(r->m, STEP_COPY, s->loop->loc);
+  c->src = src;
+  c->dst = dst;
+  c->count = s->count;
+  return c;
+}
+
+/* Number of iterations, once the loop has ended. */
+static const Expr *iterations(const Rotate *r, const State *s) {
+  Step *l = s->loop;
+  if (l->trips_sym < 0 && l->cond.buffer < 0) return ex_max(r->p, l->trip, ex_i64(r->p, 0));
+  if (l->trips_sym < 0) {
+    l->trips_sym = ex_sym_fresh(r->p, "rounds")->id;
+    expr_symbol(r->p, l->trips_sym)->runtime = true;
+    expr_symbol(r->p, l->trips_sym)->bound = l->trip;
+  }
+  return ex_sym(r->p, expr_symbol(r->p, l->trips_sym)->name);
+}
+
+static void remove_step(Step **list, const Step *s) {
+  while (*list != s) list = &(*list)->next;
+  *list = s->next;
+}
+
+/* The initial state goes to `first`; the final one comes from `last`. */
+static void connect(const Rotate *r, State *s, BufRef first, BufRef last) {
+  remove_step(&s->loop->body, s->copy);
+  if (s->init) {
+    s->init->dst = first;
+  } else {
+    Step *c = new_copy(r, s, (BufRef){s->state, NULL}, first), **at = s->list;
+    while (*at != s->loop) at = &(*at)->next;
+    c->next = s->loop;
+    *at = c;
+  }
+  if (s->seen) {
+    Step *c = new_copy(r, s, last, (BufRef){s->state, NULL});
+    c->next = s->loop->next;
+    s->loop->next = c;
+  }
+  for (int i = 0; i < r->m->buffers.n; i++) {
+    Buffer *b = &r->m->buffers.data[i];
+    if (b->inplace_of == s->state || b->inplace_of == s->next || i == s->next) b->inplace_of = -1;
+  }
+  r->c->changed = true;
+}
+
+static bool two_halves(const Rotate *r, State *s) {
+  const Buffer *y = &r->m->buffers.data[s->next];
+  const Tally all = tally(r, r->m->steps, NULL, s->next), in = tally(r, s->loop->body, NULL, s->next);
+  if (!whole(&s->copy->src) || y->count != s->count || all.reads != in.reads || all.writes != in.writes) return false;
+  ExprPool *p = r->p;
+  const Expr *two = ex_i64(p, 2), *i1 = ex_add(p, s->iter, ex_i64(p, 1));
+  const Expr *now = ex_mul(p, ex_floormod(p, s->iter, two), s->pad), *then = ex_mul(p, ex_floormod(p, i1, two), s->pad);
+  const int both = module_add_buffer(r->m, BUF_ARENA, y->dtype, ex_mul(p, two, s->pad), "states")->id;
+  look_outside(r, s);
+  const Expr *end = ex_mul(p, ex_floormod(p, iterations(r, s), two), s->pad);
+  connect(r, s, (BufRef){both, NULL}, (BufRef){both, end});
+  redirect(r, s->loop->body, s->state, both, now, false);
+  redirect(r, s->loop->body, s->next, both, then, false);
+  return true;
+}
+
+static bool rows(const Rotate *r, State *s) {
+  ExprPool *p = r->p;
+  Buffer *y = &r->m->buffers.data[s->next];
+  const Expr *row = ex_mul(p, s->iter, s->count), *before = ex_sub(p, s->pad, s->count);
+  if (s->copy->src.offset != row) return false;
+  y->count = ex_add(p, y->count, s->pad);
+  look_outside(r, s);
+  redirect(r, r->m->steps, s->next, s->next, s->pad, false);
+  const Expr *end = ex_add(p, before, ex_mul(p, iterations(r, s), s->count));
+  connect(r, s, (BufRef){s->next, before}, (BufRef){s->next, end});
+  redirect(r, s->loop->body, s->state, s->next, ex_add(p, before, row), true);
+  return true;
+}
+
+/* ---- loops ------------------------------------------------------------------------------------------------------- */
+static void rotate_loop(const Rotate *r, Step **list, Step *loop) {
+  int64_t k;
+  if (loop->iter_sym < 0 || (loop->trip && expr_is_const(loop->trip, &k) && k <= 1)) return;
+  if (loop->cond.buffer < 0 && !loop->trip) return;
+  for (Step *c = loop->body, *next; c; c = next) {
+    next = c->next;
+    if (c->kind != STEP_COPY) continue;
+    State s = {.loop = loop, .copy = c, .list = list, .iter = ex_sym(r->p, expr_symbol(r->p, loop->iter_sym)->name)};
+    if (is_state(r, &s) && !rows(r, &s)) two_halves(r, &s);
+  }
+}
+
+static void rotate_list(const Rotate *r, Step **list) {
+  for (Step *s = *list; s; s = s->next) {
+    if (s->kind != STEP_IF && s->kind != STEP_LOOP) continue;
+    rotate_list(r, &s->body);
+    rotate_list(r, &s->otherwise);
+    if (s->kind == STEP_LOOP) rotate_loop(r, list, s);
+  }
+}
+
+bool pass_rotate_states(PassCtx *c) {
+  const Rotate r = {c, c->module, c->module->model->pool};
+  rotate_list(&r, &c->module->steps);
+  return true;
+}
