@@ -45,6 +45,15 @@ static Mem fresh(Run *r, int64_t bytes) {
   return mem;
 }
 
+/* Slices of a file may be unaligned; runtime functions want whole elements aligned. */
+static Mem weight(Run *r, const Buffer *b) {
+  const int64_t bytes = b->data->count * dtype_bytes(b->dtype);
+  char *data = (char *)(uintptr_t)b->data->data;
+  if (bytes && (uintptr_t)data % (uintptr_t)dtype_bytes(b->dtype))
+    data = arena_dup(r->a, data, (size_t)bytes);
+  return (Mem){data, bytes};
+}
+
 static bool place_buffer(Run *r, const Buffer *b, Mem arena, const void *const *ins,
                          void *const *outs) {
   int64_t count = 0;
@@ -54,9 +63,7 @@ static bool place_buffer(Run *r, const Buffer *b, Mem arena, const void *const *
   switch (b->kind) {
     case BUF_INPUT: *mem = (Mem){(char *)ins[b->index], bytes}; break;
     case BUF_OUTPUT: *mem = (Mem){(char *)outs[b->index], bytes}; break;
-    case BUF_WEIGHT:
-      *mem = (Mem){(char *)b->data->data, b->data->count * dtype_bytes(b->dtype)};
-      break;
+    case BUF_WEIGHT: *mem = weight(r, b); break;
     case BUF_VIEW: break;
     case BUF_ARENA:
       if (!arena.data || !b->offset) {
