@@ -1,9 +1,10 @@
-/* Takes work out of Loop nodes: a state that never changes is read from outside, a counter is computed from the
- * iteration number (so that indices made of it are known expressions), and a condition that cannot end the loop
- * before its trip count goes. Infers again afterwards: sizes of scan outputs may have become known. */
+/* Takes work out of Loop nodes: a state that never changes is read from outside, a counter is
+ * computed from the iteration number (so that indices made of it are known expressions), and a
+ * condition that cannot end the loop before its trip count goes. Infers again afterwards: sizes of
+ * scan outputs may have become known. */
+#include <string.h>
 #include "ir/ops/control.h"
 #include "passes/rewrite.h"
-#include <string.h>
 
 typedef struct States {
   const Uses *uses;
@@ -28,8 +29,10 @@ static bool is_unused(const States *s, const Value *v) {
 static void drop_state(Node *n, Graph *g, int k) {
   memmove(n->in + k + 2, n->in + k + 3, sizeof *n->in * (size_t)(n->n_in - k - 3));
   memmove(n->out + k, n->out + k + 1, sizeof *n->out * (size_t)(n->n_out - k - 1));
-  memmove(g->inputs.data + k + 2, g->inputs.data + k + 3, sizeof *n->in * (size_t)(g->inputs.n - k - 3));
-  memmove(g->outputs.data + k + 1, g->outputs.data + k + 2, sizeof *n->in * (size_t)(g->outputs.n - k - 2));
+  memmove(g->inputs.data + k + 2, g->inputs.data + k + 3,
+          sizeof *n->in * (size_t)(g->inputs.n - k - 3));
+  memmove(g->outputs.data + k + 1, g->outputs.data + k + 2,
+          sizeof *n->in * (size_t)(g->outputs.n - k - 2));
   n->n_in--;
   n->n_out--;
   g->inputs.n--;
@@ -38,12 +41,14 @@ static void drop_state(Node *n, Graph *g, int k) {
     if (n->out[i]) n->out[i]->def_index = i;
 }
 
-/* What is added to the state in each iteration, when it is an integer scalar from outside; else NULL. */
+/* What is added to the state in each iteration, when it is an integer scalar from outside; else
+ * NULL. */
 static Value *step_of(const Graph *g, const Value *in, Value *next) {
   const Node *add = def_is(strip(next), "Add");
   if (!add || in->rank != 0 || !dtype_is_int(in->dtype)) return NULL;
   for (int i = 0; i < 2; i++)
-    if (strip(add->in[i]) == in && is_outside(g, add->in[1 - i]) && add->in[1 - i]->rank == 0) return add->in[1 - i];
+    if (strip(add->in[i]) == in && is_outside(g, add->in[1 - i]) && add->in[1 - i]->rank == 0)
+      return add->in[1 - i];
   return NULL;
 }
 

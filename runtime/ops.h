@@ -1,31 +1,66 @@
-/* Runtime functions of ops that cannot be loops over output elements (EXTERN rows), and the element access
- * they share. Freestanding C11: no libc, no allocation, no recursion, no writable globals; data may be anything,
- * so every index is checked. Also linked into burin for its interpreter. */
+/* Runtime functions of ops that cannot be loops over output elements (EXTERN rows), and the element
+ * access they share. Freestanding C11: no libc, no allocation, no recursion, no writable globals;
+ * data may be anything, so every index is checked. Also linked into burin for its interpreter. */
 #pragma once
-#include "runtime/abi.h"
 #include <stdbool.h>
+#include "runtime/abi.h"
 
 /* words, scratch and the ONNX op of each stand at the function. */
-int32_t rt_scatter_elements(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w, void *scratch);
-int32_t rt_scatter_nd(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w, void *scratch);
-int32_t rt_nonzero(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w, void *scratch);
-int32_t rt_compress(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w, void *scratch);
-int32_t rt_unique(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w, void *scratch);
-int32_t rt_topk(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w, void *scratch);
-int32_t rt_nms(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w, void *scratch);
-int32_t rt_tree_ensemble(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w, void *scratch);
-int32_t rt_roi_align(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w, void *scratch);
+int32_t rt_scatter_elements(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                            const int64_t *w, void *scratch);
+int32_t rt_scatter_nd(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                      const int64_t *w, void *scratch);
+int32_t rt_nonzero(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w,
+                   void *scratch);
+int32_t rt_compress(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                    const int64_t *w, void *scratch);
+int32_t rt_unique(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w,
+                  void *scratch);
+int32_t rt_topk(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w,
+                void *scratch);
+int32_t rt_nms(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w,
+               void *scratch);
+int32_t rt_tree_ensemble(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                         const int64_t *w, void *scratch);
+int32_t rt_roi_align(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                     const int64_t *w, void *scratch);
+int32_t rt_tfidf(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w,
+                 void *scratch);
 
 /* TensorProto.DataType numbers used here. */
 enum {
-  RT_F32 = 1, RT_U8, RT_I8, RT_U16, RT_I16, RT_I32, RT_I64, RT_STR, RT_BOOL, RT_F16, RT_F64, RT_U32, RT_U64,
-  RT_C64, RT_C128, RT_BF16, RT_F8E4M3FN, RT_F8E4M3FNUZ, RT_F8E5M2, RT_F8E5M2FNUZ, RT_U4, RT_I4, RT_F4E2M1,
-  RT_F8E8M0, RT_U2, RT_I2
+  RT_F32 = 1,
+  RT_U8,
+  RT_I8,
+  RT_U16,
+  RT_I16,
+  RT_I32,
+  RT_I64,
+  RT_STR,
+  RT_BOOL,
+  RT_F16,
+  RT_F64,
+  RT_U32,
+  RT_U64,
+  RT_C64,
+  RT_C128,
+  RT_BF16,
+  RT_F8E4M3FN,
+  RT_F8E4M3FNUZ,
+  RT_F8E5M2,
+  RT_F8E5M2FNUZ,
+  RT_U4,
+  RT_I4,
+  RT_F4E2M1,
+  RT_F8E8M0,
+  RT_U2,
+  RT_I2
 };
 
 /* Bytes of one element in memory. */
 static inline int64_t rt_elem_size(int32_t dtype) {
-  static const uint8_t size[] = {0, 4, 1, 1, 2, 2, 4, 8, 8, 1, 2, 8, 4, 8, 8, 16, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+  static const uint8_t size[] = {0, 4,  1, 1, 2, 2, 4, 8, 8, 1, 2, 8, 4, 8,
+                                 8, 16, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
   return dtype > 0 && dtype < (int32_t)sizeof size ? size[dtype] : 0;
 }
 
@@ -43,7 +78,9 @@ static inline void rt_copy(void *to, const void *from, int64_t bytes) {
     for (int64_t i = 0; i < bytes; i++) a[i] = b[i];
 }
 
-static inline bool rt_is_float(int32_t t) { return t == RT_F32 || t == RT_F16 || t == RT_BF16 || t == RT_F64; }
+static inline bool rt_is_float(int32_t t) {
+  return t == RT_F32 || t == RT_F16 || t == RT_BF16 || t == RT_F64;
+}
 
 static inline float rt_bits_f32(uint32_t u) {
   float f;
@@ -59,7 +96,8 @@ float rt_f16_to_f32(uint16_t h);
 uint16_t rt_f32_to_f16(float f); /* nearest, ties to even */
 uint16_t rt_f32_to_bf16(float f);
 
-/* Element i as a number. Types without arithmetic here (8-bit and 4-bit floats, complex, strings) read as 0. */
+/* Element i as a number. Types without arithmetic here (8-bit and 4-bit floats, complex, strings)
+ * read as 0. */
 double rt_load_f(const RtTensor *t, int64_t i);
 int64_t rt_load_i(const RtTensor *t, int64_t i);
 void rt_store_f(RtTensor *t, int64_t i, double v);

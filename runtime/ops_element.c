@@ -29,7 +29,8 @@ uint16_t rt_f32_to_bf16(float f) {
 }
 
 static bool is_unsigned(int32_t t) {
-  return t == RT_U8 || t == RT_U16 || t == RT_U32 || t == RT_U64 || t == RT_BOOL || t == RT_U4 || t == RT_U2;
+  return t == RT_U8 || t == RT_U16 || t == RT_U32 || t == RT_U64 || t == RT_BOOL || t == RT_U4 ||
+         t == RT_U2;
 }
 
 int64_t rt_load_i(const RtTensor *t, int64_t i) {
@@ -39,45 +40,51 @@ int64_t rt_load_i(const RtTensor *t, int64_t i) {
     return d >= 9.2e18 ? INT64_MAX : d <= -9.2e18 ? INT64_MIN : d == d ? (int64_t)d : 0;
   }
   switch (t->dtype) {
-  case RT_U8: case RT_BOOL: case RT_U4: case RT_U2: return ((const uint8_t *)p)[i];
-  case RT_I8: case RT_I4: case RT_I2: return ((const int8_t *)p)[i];
-  case RT_U16: return ((const uint16_t *)p)[i];
-  case RT_I16: return ((const int16_t *)p)[i];
-  case RT_U32: return ((const uint32_t *)p)[i];
-  case RT_I32: return ((const int32_t *)p)[i];
-  case RT_U64: case RT_I64: return ((const int64_t *)p)[i];
-  default: return 0;
+    case RT_U8:
+    case RT_BOOL:
+    case RT_U4:
+    case RT_U2: return ((const uint8_t *)p)[i];
+    case RT_I8:
+    case RT_I4:
+    case RT_I2: return ((const int8_t *)p)[i];
+    case RT_U16: return ((const uint16_t *)p)[i];
+    case RT_I16: return ((const int16_t *)p)[i];
+    case RT_U32: return ((const uint32_t *)p)[i];
+    case RT_I32: return ((const int32_t *)p)[i];
+    case RT_U64:
+    case RT_I64: return ((const int64_t *)p)[i];
+    default: return 0;
   }
 }
 
 double rt_load_f(const RtTensor *t, int64_t i) {
   switch (t->dtype) {
-  case RT_F32: return (double)((const float *)t->data)[i];
-  case RT_F64: return ((const double *)t->data)[i];
-  case RT_F16: return (double)rt_f16_to_f32(((const uint16_t *)t->data)[i]);
-  case RT_BF16: return (double)rt_bits_f32((uint32_t)((const uint16_t *)t->data)[i] << 16);
-  case RT_U64: return (double)((const uint64_t *)t->data)[i];
-  default: return (double)rt_load_i(t, i);
+    case RT_F32: return (double)((const float *)t->data)[i];
+    case RT_F64: return ((const double *)t->data)[i];
+    case RT_F16: return (double)rt_f16_to_f32(((const uint16_t *)t->data)[i]);
+    case RT_BF16: return (double)rt_bits_f32((uint32_t)((const uint16_t *)t->data)[i] << 16);
+    case RT_U64: return (double)((const uint64_t *)t->data)[i];
+    default: return (double)rt_load_i(t, i);
   }
 }
 
 void rt_store_i(RtTensor *t, int64_t i, int64_t v) {
   switch (rt_elem_size(t->dtype)) {
-  case 1: ((int8_t *)t->data)[i] = (int8_t)v; break;
-  case 2: ((int16_t *)t->data)[i] = (int16_t)v; break;
-  case 4: ((int32_t *)t->data)[i] = (int32_t)v; break;
-  case 8: ((int64_t *)t->data)[i] = v; break;
-  default: break;
+    case 1: ((int8_t *)t->data)[i] = (int8_t)v; break;
+    case 2: ((int16_t *)t->data)[i] = (int16_t)v; break;
+    case 4: ((int32_t *)t->data)[i] = (int32_t)v; break;
+    case 8: ((int64_t *)t->data)[i] = v; break;
+    default: break;
   }
 }
 
 void rt_store_f(RtTensor *t, int64_t i, double v) {
   switch (t->dtype) {
-  case RT_F32: ((float *)t->data)[i] = (float)v; break;
-  case RT_F64: ((double *)t->data)[i] = v; break;
-  case RT_F16: ((uint16_t *)t->data)[i] = rt_f32_to_f16((float)v); break;
-  case RT_BF16: ((uint16_t *)t->data)[i] = rt_f32_to_bf16((float)v); break;
-  default: rt_store_i(t, i, (int64_t)v); break;
+    case RT_F32: ((float *)t->data)[i] = (float)v; break;
+    case RT_F64: ((double *)t->data)[i] = v; break;
+    case RT_F16: ((uint16_t *)t->data)[i] = rt_f32_to_f16((float)v); break;
+    case RT_BF16: ((uint16_t *)t->data)[i] = rt_f32_to_bf16((float)v); break;
+    default: rt_store_i(t, i, (int64_t)v); break;
   }
 }
 

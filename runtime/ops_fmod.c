@@ -1,4 +1,5 @@
-/* fmod for generated code: exact, by subtracting shifted divisors, as IEEE demands; sign of the dividend. */
+/* fmod for generated code: exact, by subtracting shifted divisors, as IEEE demands; sign of the
+ * dividend. */
 #include <stdint.h>
 
 #include "runtime/rt.h"

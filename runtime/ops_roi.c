@@ -1,4 +1,5 @@
-/* RoiAlign: bilinear samples on a grid inside each bin of each region, averaged or their maximum. */
+/* RoiAlign: bilinear samples on a grid inside each bin of each region, averaged or their maximum.
+ */
 #include "runtime/ops.h"
 
 typedef struct Plane {
@@ -42,8 +43,10 @@ static double pool(const Plane *p, const Roi *r, int64_t ph, int64_t pw, bool ma
   bool any = false;
   for (int64_t iy = 0; iy < r->grid_h; iy++)
     for (int64_t ix = 0; ix < r->grid_w; ix++) {
-      const double y = r->y + (double)ph * r->bin_h + ((double)iy + 0.5) * r->bin_h / (double)r->grid_h;
-      const double x = r->x + (double)pw * r->bin_w + ((double)ix + 0.5) * r->bin_w / (double)r->grid_w;
+      const double y =
+          r->y + (double)ph * r->bin_h + ((double)iy + 0.5) * r->bin_h / (double)r->grid_h;
+      const double x =
+          r->x + (double)pw * r->bin_w + ((double)ix + 0.5) * r->bin_w / (double)r->grid_w;
       double v[4] = {0, 0, 0, 0};
       corners(p, y, x, v);
       for (int k = 0; k < 4; k++) {
@@ -56,12 +59,16 @@ static double pool(const Plane *p, const Roi *r, int64_t ph, int64_t pw, bool ma
   return max ? top : sum / (double)(count > 1 ? count : 1);
 }
 
-/* in: X, rois, batch_indices. words: half_pixel, mode (0 avg, 1 max), sampling_ratio, spatial_scale (double). */
-int32_t rt_roi_align(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w, void *scratch) {
+/* in: X, rois, batch_indices. words: half_pixel, mode (0 avg, 1 max), sampling_ratio, spatial_scale
+ * (double). */
+int32_t rt_roi_align(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                     const int64_t *w, void *scratch) {
   const RtTensor *x = &in[0], *rois = &in[1];
-  const int64_t channels = x->dims[1], ph = out[0].dims[2], pw = out[0].dims[3], cols = rois->dims[1];
+  const int64_t channels = x->dims[1], ph = out[0].dims[2], pw = out[0].dims[3],
+                cols = rois->dims[1];
   const double scale = rt_word_f(w[3]), shift = w[0] ? 0.5 : 0;
-  if (cols < 4 || x->dims[2] < 1 || x->dims[3] < 1) return rt_count(&out[0]) ? BURIN_E_DATA : BURIN_OK;
+  if (cols < 4 || x->dims[2] < 1 || x->dims[3] < 1)
+    return rt_count(&out[0]) ? BURIN_E_DATA : BURIN_OK;
   for (int64_t n = 0; n < out[0].dims[0]; n++) {
     const int64_t batch = rt_load_i(&in[2], n);
     if (batch < 0 || batch >= x->dims[0]) return BURIN_E_DATA;
@@ -79,7 +86,8 @@ int32_t rt_roi_align(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_
       const Plane p = {x, (batch * channels + c) * x->dims[2] * x->dims[3], x->dims[2], x->dims[3]};
       for (int64_t i = 0; i < ph; i++)
         for (int64_t j = 0; j < pw; j++)
-          rt_store_f(&out[0], ((n * channels + c) * ph + i) * pw + j, pool(&p, &r, i, j, w[1] == 1));
+          rt_store_f(&out[0], ((n * channels + c) * ph + i) * pw + j,
+                     pool(&p, &r, i, j, w[1] == 1));
     }
   }
   return BURIN_OK;

@@ -1,5 +1,5 @@
-/* ScatterElements and ScatterND: a copy of the data, then updates in row-major order of the indices. An index
- * outside of its axis ends the run with BURIN_E_DATA. */
+/* ScatterElements and ScatterND: a copy of the data, then updates in row-major order of the
+ * indices. An index outside of its axis ends the run with BURIN_E_DATA. */
 #include "runtime/ops.h"
 
 enum { RED_NONE, RED_ADD, RED_MUL, RED_MAX, RED_MIN };
@@ -29,11 +29,13 @@ static void combine(RtTensor *out, int64_t at, const RtTensor *up, int64_t from,
 }
 
 /* in: data, indices, updates. words: axis (not negative), reduction. No scratch. */
-int32_t rt_scatter_elements(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w, void *scratch) {
+int32_t rt_scatter_elements(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                            const int64_t *w, void *scratch) {
   const RtTensor *data = &in[0], *index = &in[1], *up = &in[2];
   const int64_t count = rt_count(index), axis = w[0];
   int64_t at[32] = {0}, stride[32];
-  if (data->rank != index->rank || data->rank > 32 || axis >= data->rank || rt_count(up) < count) return BURIN_E_DATA;
+  if (data->rank != index->rank || data->rank > 32 || axis >= data->rank || rt_count(up) < count)
+    return BURIN_E_DATA;
   rt_copy(out->data, data->data, rt_count(data) * rt_elem_size(data->dtype));
   for (int32_t i = 0; i < data->rank; i++) {
     stride[i] = rt_product(data->dims, i + 1, data->rank);
@@ -51,12 +53,14 @@ int32_t rt_scatter_elements(const RtTensor *in, int32_t n_in, RtTensor *out, int
 }
 
 /* in: data, indices, updates. words: reduction. No scratch. */
-int32_t rt_scatter_nd(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w, void *scratch) {
+int32_t rt_scatter_nd(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                      const int64_t *w, void *scratch) {
   const RtTensor *data = &in[0], *index = &in[1], *up = &in[2];
   if (index->rank < 1) return BURIN_E_DATA;
   const int64_t depth = index->dims[index->rank - 1];
   if (depth < 0 || depth > data->rank) return BURIN_E_DATA;
-  const int64_t rows = rt_product(index->dims, 0, index->rank - 1), slice = rt_product(data->dims, (int32_t)depth, data->rank);
+  const int64_t rows = rt_product(index->dims, 0, index->rank - 1),
+                slice = rt_product(data->dims, (int32_t)depth, data->rank);
   const int64_t size = rt_elem_size(data->dtype);
   if (rt_count(up) < rows * slice) return BURIN_E_DATA;
   rt_copy(out->data, data->data, rt_count(data) * size);
@@ -68,7 +72,8 @@ int32_t rt_scatter_nd(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n
       to = to * data->dims[j] + v;
     }
     if (w[0] == RED_NONE) {
-      rt_copy((char *)out->data + to * slice * size, (const char *)up->data + r * slice * size, slice * size);
+      rt_copy((char *)out->data + to * slice * size, (const char *)up->data + r * slice * size,
+              slice * size);
       continue;
     }
     for (int64_t k = 0; k < slice; k++) combine(out, to * slice + k, up, r * slice + k, w[0]);

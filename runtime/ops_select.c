@@ -1,5 +1,6 @@
-/* Ops whose output size depends on data: NonZero, Compress, Unique, NonMaxSuppression. Outputs come with room
- * for their upper bound; the real sizes are written into dims and the data lies dense for them. */
+/* Ops whose output size depends on data: NonZero, Compress, Unique, NonMaxSuppression. Outputs come
+ * with room for their upper bound; the real sizes are written into dims and the data lies dense for
+ * them. */
 #include "runtime/ops.h"
 
 static bool is_true(const RtTensor *t, int64_t i) {
@@ -7,7 +8,8 @@ static bool is_true(const RtTensor *t, int64_t i) {
 }
 
 /* NonZero. in: X. out: i64[rank, count]. No words, no scratch. */
-int32_t rt_nonzero(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w, void *scratch) {
+int32_t rt_nonzero(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w,
+                   void *scratch) {
   const RtTensor *x = &in[0];
   const int64_t total = rt_count(x);
   int64_t count = 0, *to = (int64_t *)out->data;
@@ -28,12 +30,14 @@ int32_t rt_nonzero(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_ou
 }
 
 /* Compress. in: X, condition. words: axis, or -1: over the flat input. No scratch. */
-int32_t rt_compress(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w, void *scratch) {
+int32_t rt_compress(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                    const int64_t *w, void *scratch) {
   const RtTensor *x = &in[0], *cond = &in[1];
   const int32_t axis = (int32_t)w[0];
   const int64_t dim = axis < 0 ? rt_count(x) : x->dims[axis];
   const int64_t outer = axis < 0 ? 1 : rt_product(x->dims, 0, axis);
-  const int64_t bytes = rt_elem_size(x->dtype) * (axis < 0 ? 1 : rt_product(x->dims, axis + 1, x->rank));
+  const int64_t bytes =
+      rt_elem_size(x->dtype) * (axis < 0 ? 1 : rt_product(x->dims, axis + 1, x->rank));
   const int64_t conds = rt_count(cond), reach = conds < dim ? conds : dim;
   int64_t count = 0;
   for (int64_t j = 0; j < reach; j++) count += is_true(cond, j);
@@ -59,7 +63,8 @@ typedef struct Slices { /* slice i of x along an axis: elements (o*dim + i)*inne
 static int32_t compare_slices(const Slices *s, int64_t a, int64_t b) {
   for (int64_t o = 0; o < s->outer; o++)
     for (int64_t k = 0; k < s->inner; k++) {
-      const int32_t c = rt_compare(s->x, (o * s->dim + a) * s->inner + k, s->x, (o * s->dim + b) * s->inner + k);
+      const int32_t c =
+          rt_compare(s->x, (o * s->dim + a) * s->inner + k, s->x, (o * s->dim + b) * s->inner + k);
       if (c) return c;
     }
   return 0;
@@ -99,15 +104,18 @@ static void put(RtTensor *t, int64_t i, int64_t v) {
 static void write_slice(const Slices *s, RtTensor *y, int64_t groups, int64_t g, int64_t from) {
   const int64_t bytes = s->inner * rt_elem_size(s->x->dtype);
   for (int64_t o = 0; o < s->outer; o++)
-    rt_copy((char *)y->data + (o * groups + g) * bytes, (const char *)s->x->data + (o * s->dim + from) * bytes, bytes);
+    rt_copy((char *)y->data + (o * groups + g) * bytes,
+            (const char *)s->x->data + (o * s->dim + from) * bytes, bytes);
 }
 
-/* Unique. in: X. out: Y, indices, inverse_indices, counts (the last three may be absent). words: axis or -1,
- * sorted. scratch: 3 * dim i64 (dim: size of the axis, or the element count). */
-int32_t rt_unique(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w, void *scratch) {
+/* Unique. in: X. out: Y, indices, inverse_indices, counts (the last three may be absent). words:
+ * axis or -1, sorted. scratch: 3 * dim i64 (dim: size of the axis, or the element count). */
+int32_t rt_unique(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w,
+                  void *scratch) {
   const RtTensor *x = &in[0];
   const int32_t axis = (int32_t)w[0];
-  const Slices s = {x, axis < 0 ? 1 : rt_product(x->dims, 0, axis), axis < 0 ? rt_count(x) : x->dims[axis],
+  const Slices s = {x, axis < 0 ? 1 : rt_product(x->dims, 0, axis),
+                    axis < 0 ? rt_count(x) : x->dims[axis],
                     axis < 0 ? 1 : rt_product(x->dims, axis + 1, x->rank)};
   const int64_t n = s.dim;
   int64_t *order = (int64_t *)scratch, *first = order + n, *place = first + n, groups = 0;
@@ -122,9 +130,12 @@ int32_t rt_unique(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out
   int64_t *rank = order; /* the order is done with: rank[first member] = group */
   for (int64_t g = 0; g < groups; g++) rank[first[g]] = g;
   RtTensor none = {0};
-  RtTensor *y = &out[0], *idx = n_out > 1 ? &out[1] : &none, *inv = n_out > 2 ? &out[2] : &none, *num = n_out > 3 ? &out[3] : &none;
+  RtTensor *y = &out[0], *idx = n_out > 1 ? &out[1] : &none, *inv = n_out > 2 ? &out[2] : &none,
+           *num = n_out > 3 ? &out[3] : &none;
   const int32_t at = axis < 0 ? 0 : axis;
-  if ((y->data && groups > y->dims[at]) || (idx->data && groups > idx->dims[0]) || (num->data && groups > num->dims[0])) return BURIN_E_DATA;
+  if ((y->data && groups > y->dims[at]) || (idx->data && groups > idx->dims[0]) ||
+      (num->data && groups > num->dims[0]))
+    return BURIN_E_DATA;
   for (int64_t g = 0; g < groups; g++) {
     if (y->data) write_slice(&s, y, groups, g, first[g]);
     put(idx, g, first[g]);
@@ -158,7 +169,8 @@ static Box box_at(const RtTensor *boxes, int64_t row, int64_t centred) {
 static bool overlaps(const Box a, const Box b, double threshold) {
   const double iw = least(a.x1, b.x1) - most(a.x0, b.x0), ih = least(a.y1, b.y1) - most(a.y0, b.y0);
   if (!(iw > 0) || !(ih > 0)) return false;
-  const double inter = iw * ih, all = (a.x1 - a.x0) * (a.y1 - a.y0) + (b.x1 - b.x0) * (b.y1 - b.y0) - inter;
+  const double inter = iw * ih,
+               all = (a.x1 - a.x0) * (a.y1 - a.y0) + (b.x1 - b.x0) * (b.y1 - b.y0) - inter;
   return all > 0 && inter / all > threshold;
 }
 
@@ -185,8 +197,9 @@ static void sift_scores(const Scores *s, int64_t *heap, int64_t i, int64_t n) {
 }
 
 /* Takes boxes of one class from a heap, best first. Returns the new number of rows, -1: no room. */
-static int64_t suppress(const RtTensor *boxes, const Scores *s, int64_t *heap, int64_t n, int64_t limit, double iou,
-                        int64_t centred, int64_t b, int64_t cls, int64_t *rows, int64_t have, int64_t room) {
+static int64_t suppress(const RtTensor *boxes, const Scores *s, int64_t *heap, int64_t n,
+                        int64_t limit, double iou, int64_t centred, int64_t b, int64_t cls,
+                        int64_t *rows, int64_t have, int64_t room) {
   const int64_t start = have, dim = boxes->dims[1];
   for (int64_t i = n / 2 - 1; i >= 0; i--) sift_scores(s, heap, i, n);
   while (n > 0 && have - start < limit) {
@@ -195,7 +208,8 @@ static int64_t suppress(const RtTensor *boxes, const Scores *s, int64_t *heap, i
     sift_scores(s, heap, 0, n);
     const Box box = box_at(boxes, b * dim + pick, centred);
     bool keep = true;
-    for (int64_t r = start; r < have && keep; r++) keep = !overlaps(box, box_at(boxes, b * dim + rows[r * 3 + 2], centred), iou);
+    for (int64_t r = start; r < have && keep; r++)
+      keep = !overlaps(box, box_at(boxes, b * dim + rows[r * 3 + 2], centred), iou);
     if (!keep) continue;
     if (have >= room) return -1;
     rows[have * 3] = b;
@@ -206,9 +220,10 @@ static int64_t suppress(const RtTensor *boxes, const Scores *s, int64_t *heap, i
   return have;
 }
 
-/* in: boxes, scores, max_output_boxes_per_class, iou_threshold, score_threshold (the last three may be absent).
- * words: center_point_box. scratch: one i64 per box. */
-int32_t rt_nms(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w, void *scratch) {
+/* in: boxes, scores, max_output_boxes_per_class, iou_threshold, score_threshold (the last three may
+ * be absent). words: center_point_box. scratch: one i64 per box. */
+int32_t rt_nms(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w,
+               void *scratch) {
   const RtTensor *boxes = &in[0], *scores = &in[1];
   const int64_t batches = scores->dims[0], classes = scores->dims[1], n = scores->dims[2];
   const int64_t limit = n_in > 2 && in[2].data ? rt_load_i(&in[2], 0) : 0;
@@ -223,7 +238,8 @@ int32_t rt_nms(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, c
       int64_t m = 0;
       for (int64_t i = 0; i < n; i++)
         if (!floor || rt_load_f(scores, s.base + i) > least_score) heap[m++] = i;
-      have = suppress(boxes, &s, heap, m, limit, iou, w[0], b, c, (int64_t *)out->data, have, out->dims[0]);
+      have = suppress(boxes, &s, heap, m, limit, iou, w[0], b, c, (int64_t *)out->data, have,
+                      out->dims[0]);
       if (have < 0) return BURIN_E_DATA;
     }
   out->dims[0] = have;

@@ -1,5 +1,5 @@
-/* TopK along an axis: a heap of the k best so far, kept in the index output, sorted at the end. Ties go to the
- * lower index. */
+/* TopK along an axis: a heap of the k best so far, kept in the index output, sorted at the end.
+ * Ties go to the lower index. */
 #include "runtime/ops.h"
 
 typedef struct Row {
@@ -17,7 +17,8 @@ static bool below(const Row *r, int64_t a, int64_t b) {
     const float p = v[a * r->stride], q = v[b * r->stride];
     if (p != q && p == p && q == q) return r->sign > 0 ? p < q : p > q;
   }
-  const int32_t c = r->sign * rt_compare(r->x, r->base + a * r->stride, r->x, r->base + b * r->stride);
+  const int32_t c =
+      r->sign * rt_compare(r->x, r->base + a * r->stride, r->x, r->base + b * r->stride);
   return c ? c < 0 : a > b;
 }
 
@@ -49,9 +50,10 @@ static void top(const Row *r, int64_t n, int64_t k) {
   }
 }
 
-/* in: X, K. out: values, indices (i64). words: axis (not negative), largest. scratch: one i64 per element of
- * the output (used when the index output is absent). */
-int32_t rt_topk(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w, void *scratch) {
+/* in: X, K. out: values, indices (i64). words: axis (not negative), largest. scratch: one i64 per
+ * element of the output (used when the index output is absent). */
+int32_t rt_topk(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w,
+                void *scratch) {
   const RtTensor *x = &in[0];
   const int32_t axis = (int32_t)w[0];
   const int64_t *dims = out[0].data || n_out < 2 ? out[0].dims : out[1].dims;

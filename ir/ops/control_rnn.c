@@ -1,17 +1,20 @@
-/* LSTM, GRU and RNN. The input projection of all time steps is one MatMul outside of the loop; the loop's body
- * holds the recurrent MatMul and the gates. Both directions are two loops; one time step needs none. Weights
- * are reordered by ops on constants, which the fold pass computes. */
-#include "ir/ops/tensor_util.h"
+/* LSTM, GRU and RNN. The input projection of all time steps is one MatMul outside of the loop; the
+ * loop's body holds the recurrent MatMul and the gates. Both directions are two loops; one time
+ * step needs none. Weights are reordered by ops on constants, which the fold pass computes. */
 #include <string.h>
 #include <strings.h>
+#include "ir/ops/tensor_util.h"
 
 typedef enum Cell { CELL_RNN, CELL_GRU, CELL_LSTM } Cell;
 static const int cell_gates[] = {1, 3, 4}, cell_funcs[] = {1, 2, 3};
 
 /* ---- inference ---------------------------------------------------------------------------------------------- */
-static int direction_count(const Node *n) { return strcasecmp(node_string(n, "direction", "forward"), "bidirectional") == 0 ? 2 : 1; }
+static int direction_count(const Node *n) {
+  return strcasecmp(node_string(n, "direction", "forward"), "bidirectional") == 0 ? 2 : 1;
+}
 
-static bool need_dims(Model *m, Node *n, int k, int rank, const Expr *const *dims, const char *what) {
+static bool need_dims(Model *m, Node *n, int k, int rank, const Expr *const *dims,
+                      const char *what) {
   const Expr *same;
   if (!node_in(n, k)) return true;
   if (!op_need_rank(m, n, k, rank, rank)) return false;
@@ -26,12 +29,17 @@ typedef struct Act {
   double def_alpha, def_beta;
 } Act;
 static const Act acts[] = {
-    {"Relu", "Relu", false, false, 0, 0},          {"Tanh", "Tanh", false, false, 0, 0},
-    {"Sigmoid", "Sigmoid", false, false, 0, 0},    {"Softsign", "Softsign", false, false, 0, 0},
-    {"Softplus", "Softplus", false, false, 0, 0},  {"LeakyRelu", "LeakyRelu", true, false, 0.01, 0},
-    {"Elu", "Elu", true, false, 1, 0},             {"ThresholdedRelu", "ThresholdedRelu", true, false, 1, 0},
+    {"Relu", "Relu", false, false, 0, 0},
+    {"Tanh", "Tanh", false, false, 0, 0},
+    {"Sigmoid", "Sigmoid", false, false, 0, 0},
+    {"Softsign", "Softsign", false, false, 0, 0},
+    {"Softplus", "Softplus", false, false, 0, 0},
+    {"LeakyRelu", "LeakyRelu", true, false, 0.01, 0},
+    {"Elu", "Elu", true, false, 1, 0},
+    {"ThresholdedRelu", "ThresholdedRelu", true, false, 1, 0},
     {"HardSigmoid", "HardSigmoid", true, true, 0.2, 0.5},
-    {"Affine", NULL, true, true, 1, 0},            {"ScaledTanh", NULL, true, true, 1, 1},
+    {"Affine", NULL, true, true, 1, 0},
+    {"ScaledTanh", NULL, true, true, 1, 1},
 };
 enum { N_ACTS = (int)(sizeof acts / sizeof *acts) };
 
@@ -46,40 +54,51 @@ static bool check_attrs(Model *m, Node *n, Cell cell) {
   int k;
   int64_t layout;
   const Attr *a = node_attr(n, "activations");
-  if (!op_choice(m, n, "direction", "forward", dirs, &k) || !op_int_in(m, n, "layout", 0, 0, 1, &layout)) return false;
+  if (!op_choice(m, n, "direction", "forward", dirs, &k) ||
+      !op_int_in(m, n, "layout", 0, 0, 1, &layout))
+    return false;
   if (!a) return true;
   if (a->kind != AT_STRINGS || a->n != cell_funcs[cell] * direction_count(n))
-    return op_error(m, n, ERR_ATTR_VALUE, "activations has %d entries, needs %d", a->n, cell_funcs[cell] * direction_count(n));
+    return op_error(m, n, ERR_ATTR_VALUE, "activations has %d entries, needs %d", a->n,
+                    cell_funcs[cell] * direction_count(n));
   for (int i = 0; i < a->n; i++)
-    if (!act_find(a->strs[i])) return op_error(m, n, ERR_ATTR_VALUE, "unknown activation \"%s\"", a->strs[i]);
+    if (!act_find(a->strs[i]))
+      return op_error(m, n, ERR_ATTR_VALUE, "unknown activation \"%s\"", a->strs[i]);
   return true;
 }
 
 static bool infer_cell(Model *m, Node *n, Cell cell) {
   ExprPool *p = m->pool;
   const Value *x = n->in[0], *r = n->in[2];
-  if (!check_attrs(m, n, cell) || !op_need_class(m, n, 0, CL_FLOAT) || !op_need_rank(m, n, 0, 3, 3) ||
-      !op_need_rank(m, n, 1, 3, 3) || !op_need_rank(m, n, 2, 3, 3) || !op_need_dtype(m, n, 4, DT_I32))
+  if (!check_attrs(m, n, cell) || !op_need_class(m, n, 0, CL_FLOAT) ||
+      !op_need_rank(m, n, 0, 3, 3) || !op_need_rank(m, n, 1, 3, 3) ||
+      !op_need_rank(m, n, 2, 3, 3) || !op_need_dtype(m, n, 4, DT_I32))
     return false;
   for (int k = 1; k < n->n_in; k++)
     if (k != 4 && !op_same_dtype(m, n, k, 0)) return false;
   const bool batch_first = node_int(n, "layout", 0) != 0;
   const Expr *seq = x->dims[batch_first], *batch = x->dims[!batch_first], *hidden = r->dims[2];
-  const Expr *dirs = ex_i64(p, direction_count(n)), *rows = ex_mul(p, hidden, ex_i64(p, cell_gates[cell]));
+  const Expr *dirs = ex_i64(p, direction_count(n)),
+             *rows = ex_mul(p, hidden, ex_i64(p, cell_gates[cell]));
   int64_t h, declared;
-  if (!expr_is_const(hidden, &h)) return op_error(m, n, ERR_DYNAMIC, "the hidden size is not known");
+  if (!expr_is_const(hidden, &h))
+    return op_error(m, n, ERR_DYNAMIC, "the hidden size is not known");
   if (!op_int(m, n, "hidden_size", h, &declared)) return false;
-  if (h != declared) return op_error(m, n, ERR_SHAPE, "hidden_size is %lld, R has %lld", (long long)declared, (long long)h);
+  if (h != declared)
+    return op_error(m, n, ERR_SHAPE, "hidden_size is %lld, R has %lld", (long long)declared,
+                    (long long)h);
   const Expr *w_dims[3] = {dirs, rows, x->dims[2]}, *r_dims[3] = {dirs, rows, hidden};
-  const Expr *b_dims[2] = {dirs, ex_mul(p, rows, ex_i64(p, 2))}, *p_dims[2] = {dirs, ex_i64(p, 3 * h)};
+  const Expr *b_dims[2] = {dirs, ex_mul(p, rows, ex_i64(p, 2))},
+             *p_dims[2] = {dirs, ex_i64(p, 3 * h)};
   const Expr *s_dims[3] = {batch_first ? batch : dirs, batch_first ? dirs : batch, hidden};
-  if (!need_dims(m, n, 1, 3, w_dims, "W") || !need_dims(m, n, 2, 3, r_dims, "R") || !need_dims(m, n, 3, 2, b_dims, "B") ||
-      !need_dims(m, n, 4, 1, &batch, "sequence_lens") || !need_dims(m, n, 5, 3, s_dims, "initial_h") ||
-      !need_dims(m, n, 6, 3, s_dims, "initial_c") || !need_dims(m, n, 7, 2, p_dims, "P"))
+  if (!need_dims(m, n, 1, 3, w_dims, "W") || !need_dims(m, n, 2, 3, r_dims, "R") ||
+      !need_dims(m, n, 3, 2, b_dims, "B") || !need_dims(m, n, 4, 1, &batch, "sequence_lens") ||
+      !need_dims(m, n, 5, 3, s_dims, "initial_h") || !need_dims(m, n, 6, 3, s_dims, "initial_c") ||
+      !need_dims(m, n, 7, 2, p_dims, "P"))
     return false;
   const Expr *y0[4] = {seq, dirs, batch, hidden}, *y1[4] = {batch, seq, dirs, hidden};
-  return op_out(m, n, 0, x->dtype, 4, batch_first ? y1 : y0) && op_out(m, n, 1, x->dtype, 3, s_dims) &&
-         op_out(m, n, 2, x->dtype, 3, s_dims);
+  return op_out(m, n, 0, x->dtype, 4, batch_first ? y1 : y0) &&
+         op_out(m, n, 1, x->dtype, 3, s_dims) && op_out(m, n, 2, x->dtype, 3, s_dims);
 }
 
 bool infer_lstm(Model *m, Node *n) { return infer_cell(m, n, CELL_LSTM); }
@@ -92,7 +111,9 @@ static Value *slice_axis(Build *b, Value *v, int64_t axis, int64_t from, int64_t
   return build_op(b, "Slice", 4, ins, 0, NULL);
 }
 
-static Value *unsqueeze(Build *b, Value *v, int64_t axis) { return build2(b, "Unsqueeze", v, build_i64s(b, 1, &axis)); }
+static Value *unsqueeze(Build *b, Value *v, int64_t axis) {
+  return build2(b, "Unsqueeze", v, build_i64s(b, 1, &axis));
+}
 
 static Value *transpose(Build *b, Value *v, int rank, const int64_t *perm) {
   const Attr a = attr_ints(b->m->arena, "perm", rank, perm);
@@ -114,7 +135,8 @@ static Value *gather(Build *b, Value *v, Value *at) {
 /* v[d] of a tensor [dirs, …]. */
 static Value *of_direction(Build *b, Value *v, int dirs, int d) {
   const int64_t zero = 0;
-  return dirs == 1 ? build2(b, "Squeeze", v, build_i64s(b, 1, &zero)) : gather(b, v, build_scalar(b, DT_I64, d));
+  return dirs == 1 ? build2(b, "Squeeze", v, build_i64s(b, 1, &zero))
+                   : gather(b, v, build_scalar(b, DT_I64, d));
 }
 
 /* [rows, k] split into equal parts of width h along axis 1. */
@@ -124,7 +146,9 @@ static void split_gates(Build *b, Value *v, int parts, Value **out) {
   memcpy(out, n->out, sizeof *out * (size_t)parts);
 }
 
-static Value *scaled(Build *b, Value *v, double k) { return k == 1 ? v : build2(b, "Mul", v, build_scalar(b, v->dtype, k)); }
+static Value *scaled(Build *b, Value *v, double k) {
+  return k == 1 ? v : build2(b, "Mul", v, build_scalar(b, v->dtype, k));
+}
 
 typedef struct ActUse {
   const Act *act;
@@ -134,12 +158,15 @@ typedef struct ActUse {
 static Value *activate(Build *b, const ActUse *u, double clip, Value *v) {
   Arena *a = b->m->arena;
   if (clip > 0)
-    v = build_op(b, "Clip", 3, (Value *[]){v, build_scalar(b, v->dtype, -clip), build_scalar(b, v->dtype, clip)}, 0, NULL);
+    v = build_op(b, "Clip", 3,
+                 (Value *[]){v, build_scalar(b, v->dtype, -clip), build_scalar(b, v->dtype, clip)},
+                 0, NULL);
   if (u->act->op) {
     const Attr attrs[2] = {attr_float(a, "alpha", u->alpha), attr_float(a, "beta", u->beta)};
     return build_op(b, u->act->op, 1, &v, u->act->beta ? 2 : u->act->alpha ? 1 : 0, attrs);
   }
-  if (strcmp(u->act->name, "Affine") == 0) return build2(b, "Add", scaled(b, v, u->alpha), build_scalar(b, v->dtype, u->beta));
+  if (strcmp(u->act->name, "Affine") == 0)
+    return build2(b, "Add", scaled(b, v, u->alpha), build_scalar(b, v->dtype, u->beta));
   return scaled(b, build1(b, "Tanh", scaled(b, v, u->beta)), u->alpha);
 }
 
@@ -159,10 +186,10 @@ typedef struct Rnn {
 typedef struct Direction {
   bool reverse;
   ActUse act[3];
-  Value *xw;         /* [seq, batch, gates*H]: input projection and biases */
-  Value *rt, *rh;    /* recurrent weights [H, …]; GRU without late reset: rh is the last gate apart */
-  Value *late_bias;  /* GRU with late reset: recurrent bias of the last gate */
-  Value *peep[3];    /* LSTM peepholes i o f, or NULL */
+  Value *xw; /* [seq, batch, gates*H]: input projection and biases */
+  Value *rt, *rh; /* recurrent weights [H, …]; GRU without late reset: rh is the last gate apart */
+  Value *late_bias; /* GRU with late reset: recurrent bias of the last gate */
+  Value *peep[3]; /* LSTM peepholes i o f, or NULL */
 } Direction;
 
 typedef struct State {
@@ -178,7 +205,8 @@ static State lstm_step(Build *b, const Rnn *r, const Direction *d, Value *xt, St
     forget = build2(b, "Add", forget, build2(b, "Mul", d->peep[2], s.c));
   }
   in = activate(b, &d->act[0], r->clip, in);
-  forget = r->coupled ? build2(b, "Sub", build_scalar(b, xt->dtype, 1), in) : activate(b, &d->act[0], r->clip, forget);
+  forget = r->coupled ? build2(b, "Sub", build_scalar(b, xt->dtype, 1), in)
+                      : activate(b, &d->act[0], r->clip, forget);
   Value *cand = activate(b, &d->act[1], r->clip, g[3]);
   State t;
   t.c = build2(b, "Add", build2(b, "Mul", forget, s.c), build2(b, "Mul", in, cand));
@@ -203,13 +231,16 @@ static State gru_step(Build *b, const Rnn *r, const Direction *d, Value *xt, Sta
 }
 
 /* One time step at iteration `iter`; *y is what Y gets. */
-static State step(Build *b, const Rnn *r, const Direction *d, Value *iter, Value *last, State s, Value **y) {
-  const bool backwards = d->reverse && !r->lens; /* with lengths the input was reversed per sequence */
+static State step(Build *b, const Rnn *r, const Direction *d, Value *iter, Value *last, State s,
+                  Value **y) {
+  const bool backwards =
+      d->reverse && !r->lens; /* with lengths the input was reversed per sequence */
   Value *xt = gather(b, d->xw, backwards ? build2(b, "Sub", last, iter) : iter);
   State t = {0};
   if (r->cell == CELL_LSTM) t = lstm_step(b, r, d, xt, s);
   if (r->cell == CELL_GRU) t = gru_step(b, r, d, xt, s);
-  if (r->cell == CELL_RNN) t.h = activate(b, &d->act[0], r->clip, build2(b, "Add", xt, build2(b, "MatMul", s.h, d->rt)));
+  if (r->cell == CELL_RNN)
+    t.h = activate(b, &d->act[0], r->clip, build2(b, "Add", xt, build2(b, "MatMul", s.h, d->rt)));
   *y = t.h;
   if (!r->lens || !b->ok) return t;
   const Attr to = attr_int(b->m->arena, "to", dtype_rows[DT_I32].onnx);
@@ -239,7 +270,9 @@ static State run_loop(Build *b, const Rnn *r, const Direction *d, State s, Value
   }
   value_set_tensor(m, in[0], DT_I64, 0, NULL);
   value_set_tensor(m, in[1], DT_BOOL, 0, NULL);
-  for (int k = 0; k < states; k++) value_set_tensor(m, in[k + 2], init[k]->dtype, init[k]->rank, (const Expr *const *)init[k]->dims);
+  for (int k = 0; k < states; k++)
+    value_set_tensor(m, in[k + 2], init[k]->dtype, init[k]->rank,
+                     (const Expr *const *)init[k]->dims);
   Build body = {.m = m, .g = g, .loc = b->loc, .ok = b->ok};
   const State t = step(&body, r, d, in[0], last, (State){in[2], s.c ? in[3] : NULL}, y);
   vec_push(m->arena, &g->outputs, value_const_scalar(m, DT_BOOL, 1));
@@ -256,14 +289,17 @@ static State run_loop(Build *b, const Rnn *r, const Direction *d, State s, Value
 
 /* ---- setting up ----------------------------------------------------------------------------------------------------- */
 static void pick_activations(const Rnn *r, int d, ActUse *use) {
-  static const char *const defaults[3][3] = {{"Tanh"}, {"Sigmoid", "Tanh"}, {"Sigmoid", "Tanh", "Tanh"}};
-  const Attr *names = node_attr(r->n, "activations"), *alpha = node_attr(r->n, "activation_alpha"), *beta = node_attr(r->n, "activation_beta");
+  static const char *const defaults[3][3] = {
+      {"Tanh"}, {"Sigmoid", "Tanh"}, {"Sigmoid", "Tanh", "Tanh"}};
+  const Attr *names = node_attr(r->n, "activations"), *alpha = node_attr(r->n, "activation_alpha"),
+             *beta = node_attr(r->n, "activation_beta");
   const int per = cell_funcs[r->cell];
   int a = 0, b = 0; /* lists hold entries only for the functions that take them */
   for (int i = 0; i < per * r->dirs; i++) {
     const Act *act = act_find(names ? names->strs[i] : defaults[r->cell][i % per]);
     ActUse u = {act, act->def_alpha, act->def_beta};
-    if (act->alpha && alpha && alpha->kind == AT_FLOATS && a < alpha->n) u.alpha = alpha->floats[a++];
+    if (act->alpha && alpha && alpha->kind == AT_FLOATS && a < alpha->n)
+      u.alpha = alpha->floats[a++];
     if (act->beta && beta && beta->kind == AT_FLOATS && b < beta->n) u.beta = beta->floats[b++];
     if (i / per == d) use[i % per] = u;
   }
@@ -275,7 +311,9 @@ static Value *biases(Build *b, const Rnn *r, Direction *d, Value *bias) {
   Value *wb = slice_axis(b, bias, 0, 0, rows), *rb = slice_axis(b, bias, 0, rows, 2 * rows);
   if (!r->late_reset) return build2(b, "Add", wb, rb);
   d->late_bias = slice_axis(b, rb, 0, 2 * h, 3 * h);
-  Value *parts[2] = {build2(b, "Add", slice_axis(b, wb, 0, 0, 2 * h), slice_axis(b, rb, 0, 0, 2 * h)), slice_axis(b, wb, 0, 2 * h, 3 * h)};
+  Value *parts[2] = {
+      build2(b, "Add", slice_axis(b, wb, 0, 0, 2 * h), slice_axis(b, rb, 0, 0, 2 * h)),
+      slice_axis(b, wb, 0, 2 * h, 3 * h)};
   return concat(b, 2, parts, 0);
 }
 
@@ -283,16 +321,19 @@ static Value *reverse_sequences(Build *b, const Rnn *r, Value *v) {
   const Attr a[2] = {attr_int(b->m->arena, "batch_axis", 1), attr_int(b->m->arena, "time_axis", 0)};
   const Attr to = attr_int(b->m->arena, "to", dtype_rows[DT_I64].onnx);
   Value *lens = r->lens;
-  return build_op(b, "ReverseSequence", 2, (Value *[]){v, build_op(b, "Cast", 1, &lens, 1, &to)}, 2, a);
+  return build_op(b, "ReverseSequence", 2, (Value *[]){v, build_op(b, "Cast", 1, &lens, 1, &to)}, 2,
+                  a);
 }
 
 static Direction set_up(Build *b, const Rnn *r, int k) {
-  Direction d = {.reverse = k == 1 || strcasecmp(node_string(r->n, "direction", "forward"), "reverse") == 0};
+  Direction d = {.reverse = k == 1 ||
+                            strcasecmp(node_string(r->n, "direction", "forward"), "reverse") == 0};
   const int64_t h = r->hidden;
   pick_activations(r, k, d.act);
   Value *x = d.reverse && r->lens ? reverse_sequences(b, r, r->x) : r->x;
   d.xw = build2(b, "MatMul", x, transpose2(b, of_direction(b, r->n->in[1], r->dirs, k)));
-  if (node_in(r->n, 3)) d.xw = build2(b, "Add", d.xw, biases(b, r, &d, of_direction(b, r->n->in[3], r->dirs, k)));
+  if (node_in(r->n, 3))
+    d.xw = build2(b, "Add", d.xw, biases(b, r, &d, of_direction(b, r->n->in[3], r->dirs, k)));
   Value *rec = of_direction(b, r->n->in[2], r->dirs, k);
   if (r->cell == CELL_GRU && !r->late_reset) {
     d.rt = transpose2(b, slice_axis(b, rec, 0, 0, 2 * h));
@@ -325,7 +366,8 @@ static Value *reverse_time(Build *b, const Rnn *r, Value *y) {
   const int64_t zero = 0, minus = -1, least = INT64_MIN;
   if (r->lens) return reverse_sequences(b, r, y);
   if (expr_is_i64(r->steps, 1)) return y;
-  Value *ins[5] = {y, build_i64s(b, 1, &minus), build_i64s(b, 1, &least), build_i64s(b, 1, &zero), build_i64s(b, 1, &minus)};
+  Value *ins[5] = {y, build_i64s(b, 1, &minus), build_i64s(b, 1, &least), build_i64s(b, 1, &zero),
+                   build_i64s(b, 1, &minus)};
   return build_op(b, "Slice", 5, ins, 0, NULL);
 }
 
@@ -368,7 +410,8 @@ static bool expand_cell(Build *b, Node *n, Value **out, Cell cell) {
     if (s.c) cs[k] = unsqueeze(b, s.c, 0);
   }
   if (!b->ok) return false;
-  Value *res[3] = {r.want_y ? concat(b, r.dirs, ys, 1) : NULL, node_out(n, 1) ? concat(b, r.dirs, hs, 0) : NULL,
+  Value *res[3] = {r.want_y ? concat(b, r.dirs, ys, 1) : NULL,
+                   node_out(n, 1) ? concat(b, r.dirs, hs, 0) : NULL,
                    node_out(n, 2) ? concat(b, r.dirs, cs, 0) : NULL};
   for (int k = 0; k < n->n_out && b->ok; k++) {
     if (res[k] && batch_first) res[k] = transpose(b, res[k], k ? 3 : 4, k ? swap : y_perm);

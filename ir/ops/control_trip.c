@@ -1,5 +1,6 @@
-/* How often a Loop runs, from its condition. A while loop carries a counter and compares it with a size; here the
- * counter is recognised (state_contents), and the comparison solved for the iteration number (loop_trip). */
+/* How often a Loop runs, from its condition. A while loop carries a counter and compares it with a
+ * size; here the counter is recognised (state_contents), and the comparison solved for the
+ * iteration number (loop_trip). */
 #include <string.h>
 #include "ir/ops/control.h"
 #include "ir/ops/tensor_util.h"
@@ -63,14 +64,17 @@ static int64_t exact_up_to(DType t) {
 
 const Expr *loop_as_size(ExprPool *p, const Expr *e, int64_t *exact) {
   if (e->op == EX_CONST && dtype_is_float((DType)e->dtype))
-    return e->k.f > -0x1p31 && e->k.f < 0x1p31 && e->k.f == (double)(int32_t)e->k.f ? ex_i64(p, (int64_t)e->k.f) : NULL;
+    return e->k.f > -0x1p31 && e->k.f < 0x1p31 && e->k.f == (double)(int32_t)e->k.f
+               ? ex_i64(p, (int64_t)e->k.f)
+               : NULL;
   if (e->op == EX_CONST) return e->dtype == DT_BOOL ? NULL : ex_i64(p, e->k.i);
   if (e->op == EX_cast && dtype_is_float((DType)e->dtype)) {
     const int64_t k = exact_up_to((DType)e->dtype);
     if (k < *exact) *exact = k;
     return e->a[0]->dtype == DT_BOOL ? NULL : loop_as_size(p, e->a[0], exact);
   }
-  if (e->op == EX_cast && (e->dtype == DT_I32 || e->dtype == DT_I64) && dtype_is_int((DType)e->a[0]->dtype))
+  if (e->op == EX_cast && (e->dtype == DT_I32 || e->dtype == DT_I64) &&
+      dtype_is_int((DType)e->a[0]->dtype))
     return loop_as_size(p, e->a[0], exact);
   if (e->dtype == DT_I64) return e;
   if (e->dtype != DT_I32 || (e->op != EX_add && e->op != EX_sub && e->op != EX_mul)) return NULL;
@@ -80,7 +84,8 @@ const Expr *loop_as_size(ExprPool *p, const Expr *e, int64_t *exact) {
 
 /* ---- conditions ------------------------------------------------------------------------------------------------ */
 typedef struct Part { /* holds while room > 0 */
-  const Expr *room, *most; /* most: the larger side, if it must not exceed `exact` for this to be an equivalence */
+  const Expr *room, *most; /* most: the larger side, if it must not exceed `exact` for this to be an
+                              equivalence */
   int64_t exact;
 } Part;
 
@@ -107,7 +112,8 @@ static void split(ExprPool *p, const Expr *e, Parts *out) {
   }
   Part part = {.room = ex_sub(p, big, small), .exact = exact};
   if (!strict) part.room = ex_add(p, part.room, ex_i64(p, 1));
-  if (exact != INT64_MAX) { /* rounding is monotonous: small < big is necessary, and enough where both are exact */
+  if (exact != INT64_MAX) { /* rounding is monotonous: small < big is necessary, and enough where
+                               both are exact */
     if (!expr_range(p, small, &lo, &hi) || lo < -exact) out->other = true;
     lo = INT64_MIN, hi = INT64_MAX;
     expr_range(p, big, &lo, &hi);
@@ -130,7 +136,8 @@ static void split_value(ExprPool *p, Value *v, Parts *out, int depth) {
   }
 }
 
-/* Number of iterations from 0 on in which room stays positive, or NULL. Falls by *slope each time. */
+/* Number of iterations from 0 on in which room stays positive, or NULL. Falls by *slope each time.
+ */
 static const Expr *count_of(ExprPool *p, const Expr *room, const Expr *iter, int64_t *slope) {
   const Expr *first = expr_subst(p, room, iter, ex_i64(p, 0));
   const Expr *fall = ex_sub(p, first, expr_subst(p, room, iter, ex_i64(p, 1)));
@@ -147,7 +154,8 @@ static bool symbol_in(const Expr *e, const Expr *sym) {
 }
 
 /* Is the condition before the first iteration the part's, one iteration earlier? */
-static bool starts_like(ExprPool *p, const Parts *before, const Part *part, int64_t slope, const Expr *iter) {
+static bool starts_like(ExprPool *p, const Parts *before, const Part *part, int64_t slope,
+                        const Expr *iter) {
   if (before->other || before->n != 1) return false;
   const Expr *first = expr_subst(p, part->room, iter, ex_i64(p, 0));
   return before->at[0].room == ex_add(p, first, ex_i64(p, slope));
@@ -168,7 +176,8 @@ LoopTrip loop_trip(Model *m, const Node *n) {
   ExprPool *p = m->pool;
   const Graph *g = node_region(n, "body");
   const Expr *iter = value_element(p, g->inputs.data[0], 0), *least = NULL;
-  const Expr *first = node_in(n, 1) ? value_element(p, n->in[1], 0) : ex_bool(p, true), *one = ex_i64(p, 1);
+  const Expr *first = node_in(n, 1) ? value_element(p, n->in[1], 0) : ex_bool(p, true),
+             *one = ex_i64(p, 1);
   Parts parts = {0}, before = {0};
   int64_t slope = 0, k = 0;
   LoopTrip t = {0};
@@ -189,7 +198,8 @@ LoopTrip loop_trip(Model *m, const Node *n) {
   if (!least) return t;
   const bool always = first && expr_is_const(first, &k) && k;
   t.count = ex_max(p, ex_add(p, least, one), like ? ex_i64(p, 0) : one);
-  t.exact = exact && (like || always) && assume_exact(m, n, &parts, iter) && assume_exact(m, n, &before, iter);
+  t.exact = exact && (like || always) && assume_exact(m, n, &parts, iter) &&
+            assume_exact(m, n, &before, iter);
   if (!t.exact) t.count = ex_max(p, t.count, one);
   return t;
 }

@@ -1,7 +1,7 @@
 /* What the ai.onnx.ml expansions share: casts, post transforms, labels. */
 #pragma once
-#include "ir/ops/tensor_util.h"
 #include <stdio.h>
+#include "ir/ops/tensor_util.h"
 
 enum { ML_NONE, ML_SOFTMAX, ML_LOGISTIC, ML_SOFTMAX_ZERO, ML_PROBIT };
 

@@ -1,10 +1,11 @@
-/* Tree ensembles of ai.onnx.ml (TreeEnsembleRegressor, TreeEnsembleClassifier, TreeEnsemble): their attribute
- * lists become constant tables, inputs of the internal op burin.TreeEnsemble (runtime/ops_tree.c). What follows
- * the sums (post transforms, labels) is built from ordinary ops. */
-#include "ir/ops/ml.h"
-#include "runtime/ops.h"
+/* Tree ensembles of ai.onnx.ml (TreeEnsembleRegressor, TreeEnsembleClassifier, TreeEnsemble): their
+ * attribute lists become constant tables, inputs of the internal op burin.TreeEnsemble
+ * (runtime/ops_tree.c). What follows the sums (post transforms, labels) is built from ordinary ops.
+ */
 #include <stdlib.h>
 #include <string.h>
+#include "ir/ops/ml.h"
+#include "runtime/ops.h"
 
 enum { LEAF = 7, MEMBER = 6, COLUMNS = 7 };
 
@@ -12,7 +13,8 @@ enum { LEAF = 7, MEMBER = 6, COLUMNS = 7 };
 bool infer_tree_sums(Model *m, Node *n) {
   int64_t targets;
   const Value *x = n->in[0];
-  if (!op_int_in(m, n, "n_targets", 1, 1, INT32_MAX, &targets) || !op_need_rank(m, n, 0, 2, 2)) return false;
+  if (!op_int_in(m, n, "n_targets", 1, 1, INT32_MAX, &targets) || !op_need_rank(m, n, 0, 2, 2))
+    return false;
   const Expr *dims[2] = {x->dims[0], ex_i64(m->pool, targets)};
   return op_out(m, n, 0, x->dtype == DT_F64 ? DT_F64 : DT_F32, 2, dims);
 }
@@ -23,8 +25,11 @@ static int pack_tree(const Node *n, int64_t *w, int max) {
   return 2;
 }
 
-static const Expr *scratch_tree(Model *m, const Node *n) { return ex_mul(m->pool, n->out[0]->dims[1], ex_i64(m->pool, 16)); }
-const ExternRow ext_tree_sums = {"rt_tree_ensemble", (void *)rt_tree_ensemble, pack_tree, scratch_tree};
+static const Expr *scratch_tree(Model *m, const Node *n) {
+  return ex_mul(m->pool, n->out[0]->dims[1], ex_i64(m->pool, 16));
+}
+const ExternRow ext_tree_sums = {"rt_tree_ensemble", (void *)rt_tree_ensemble, pack_tree,
+                                 scratch_tree};
 
 /* ---- tables ------------------------------------------------------------------------------------------------ */
 typedef struct Forest {
@@ -39,18 +44,26 @@ static Value *table(Model *m, DType t, int64_t n, const void *data) {
   return value_const(m, const_new(m, NULL, t, 1, dims, data));
 }
 
-static Value *tree_sums(Build *b, Value *x, const Forest *f, int64_t targets, int64_t aggregate, bool base_always) {
+static Value *tree_sums(Build *b, Value *x, const Forest *f, int64_t targets, int64_t aggregate,
+                        bool base_always) {
   Model *m = b->m;
   const int64_t dims[2] = {f->n, COLUMNS};
-  Value *ins[8] = {x, value_const(m, const_new(m, NULL, DT_I32, 2, dims, f->node)), table(m, DT_F64, f->n, f->split),
-                   table(m, DT_I32, f->n_roots, f->roots), table(m, DT_I32, f->n_weights, f->ids),
-                   table(m, DT_F64, f->n_weights, f->weights), table(m, DT_F64, f->n_base, f->base), table(m, DT_F64, f->n_set, f->set)};
-  const Attr a[3] = {attr_int(m->arena, "n_targets", targets), attr_int(m->arena, "aggregate", aggregate),
+  Value *ins[8] = {x,
+                   value_const(m, const_new(m, NULL, DT_I32, 2, dims, f->node)),
+                   table(m, DT_F64, f->n, f->split),
+                   table(m, DT_I32, f->n_roots, f->roots),
+                   table(m, DT_I32, f->n_weights, f->ids),
+                   table(m, DT_F64, f->n_weights, f->weights),
+                   table(m, DT_F64, f->n_base, f->base),
+                   table(m, DT_F64, f->n_set, f->set)};
+  const Attr a[3] = {attr_int(m->arena, "n_targets", targets),
+                     attr_int(m->arena, "aggregate", aggregate),
                      attr_int(m->arena, "base_always", base_always)};
   return build_node(b, "TreeEnsemble", "burin", 8, ins, 1, 3, a)->out[0];
 }
 
-static const char *const mode_names[] = {"BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ", NULL};
+static const char *const mode_names[] = {"BRANCH_LEQ", "BRANCH_LT",  "BRANCH_GTE", "BRANCH_GT",
+                                         "BRANCH_EQ",  "BRANCH_NEQ", NULL};
 
 static int mode_of(const char *s) {
   for (int k = 0; mode_names[k]; k++)
@@ -65,7 +78,9 @@ typedef struct Key {
 
 static int by_key(const void *a, const void *b) {
   const Key *x = a, *y = b;
-  return x->tree != y->tree ? (x->tree < y->tree ? -1 : 1) : x->id != y->id ? (x->id < y->id ? -1 : 1) : 0;
+  return x->tree != y->tree ? (x->tree < y->tree ? -1 : 1)
+         : x->id != y->id   ? (x->id < y->id ? -1 : 1)
+                            : 0;
 }
 
 static int64_t find_node(const Key *keys, int64_t n, int64_t tree, int64_t id) {
@@ -85,13 +100,16 @@ typedef struct OldLists {
 static bool ints_of(Model *m, Node *n, const char *name, int64_t want, const int64_t **v) {
   int count;
   if (!op_ints(m, n, name, v, &count)) return false;
-  if (count != want) return op_error(m, n, ERR_ATTR_VALUE, "%s has %d entries, needs %lld", name, count < 0 ? 0 : count, (long long)want);
+  if (count != want)
+    return op_error(m, n, ERR_ATTR_VALUE, "%s has %d entries, needs %lld", name,
+                    count < 0 ? 0 : count, (long long)want);
   return true;
 }
 
 /* A list of floats, or the tensor attribute NAME_as_tensor. */
 static const double *floats_of(Model *m, const Node *n, const char *name, int64_t *count) {
-  const Attr *a = node_attr(n, name), *t = node_attr(n, arena_printf(m->arena, "%s_as_tensor", name));
+  const Attr *a = node_attr(n, name),
+             *t = node_attr(n, arena_printf(m->arena, "%s_as_tensor", name));
   *count = 0;
   if (a && a->kind == AT_FLOATS) return *count = a->n, a->floats;
   if (!t || t->kind != AT_TENSOR) return NULL;
@@ -107,14 +125,18 @@ static bool old_lists(Model *m, Node *n, const char *prefix, OldLists *l) {
   if (!op_ints(m, n, "nodes_treeids", &l->tree, &count)) return false;
   l->n = count < 0 ? 0 : count;
   if (l->n == 0) return op_error(m, n, ERR_ATTR_MISSING, "nodes_treeids is missing");
-  if (!ints_of(m, n, "nodes_nodeids", l->n, &l->id) || !ints_of(m, n, "nodes_featureids", l->n, &l->feature) ||
-      !ints_of(m, n, "nodes_truenodeids", l->n, &l->yes) || !ints_of(m, n, "nodes_falsenodeids", l->n, &l->no))
+  if (!ints_of(m, n, "nodes_nodeids", l->n, &l->id) ||
+      !ints_of(m, n, "nodes_featureids", l->n, &l->feature) ||
+      !ints_of(m, n, "nodes_truenodeids", l->n, &l->yes) ||
+      !ints_of(m, n, "nodes_falsenodeids", l->n, &l->no))
     return false;
   l->n_missing = node_ints(n, "nodes_missing_value_tracks_true", &l->missing);
   l->modes = node_attr(n, "nodes_modes");
   l->split = floats_of(m, n, "nodes_values", &splits);
-  if (!l->modes || l->modes->kind != AT_STRINGS || l->modes->n != l->n) return op_error(m, n, ERR_ATTR_VALUE, "nodes_modes needs %lld entries", (long long)l->n);
-  if (splits != l->n) return op_error(m, n, ERR_ATTR_VALUE, "nodes_values needs %lld entries", (long long)l->n);
+  if (!l->modes || l->modes->kind != AT_STRINGS || l->modes->n != l->n)
+    return op_error(m, n, ERR_ATTR_VALUE, "nodes_modes needs %lld entries", (long long)l->n);
+  if (splits != l->n)
+    return op_error(m, n, ERR_ATTR_VALUE, "nodes_values needs %lld entries", (long long)l->n);
   snprintf(name, sizeof name, "%s_weights", prefix);
   l->weight = floats_of(m, n, name, &l->n_weights);
   snprintf(name, sizeof name, "%s_treeids", prefix);
@@ -130,13 +152,19 @@ static bool old_nodes(Model *m, Node *n, const OldLists *l, const Key *keys, For
   for (int64_t i = 0; i < l->n; i++) {
     int32_t *row = f->node + i * COLUMNS;
     const int mode = mode_of(l->modes->strs[i]);
-    if (mode < 0) return op_error(m, n, ERR_ATTR_VALUE, "unknown node mode \"%s\"", l->modes->strs[i]);
+    if (mode < 0)
+      return op_error(m, n, ERR_ATTR_VALUE, "unknown node mode \"%s\"", l->modes->strs[i]);
     row[1] = mode;
     f->split[i] = l->split[i];
     if (mode == LEAF) continue;
-    const int64_t yes = find_node(keys, l->n, l->tree[i], l->yes[i]), no = find_node(keys, l->n, l->tree[i], l->no[i]);
-    if (yes < 0 || no < 0) return op_error(m, n, ERR_ATTR_VALUE, "node %lld of tree %lld has a child that does not exist", (long long)l->id[i], (long long)l->tree[i]);
-    if (l->feature[i] < 0 || l->feature[i] > INT32_MAX) return op_error(m, n, ERR_ATTR_VALUE, "feature %lld", (long long)l->feature[i]);
+    const int64_t yes = find_node(keys, l->n, l->tree[i], l->yes[i]),
+                  no = find_node(keys, l->n, l->tree[i], l->no[i]);
+    if (yes < 0 || no < 0)
+      return op_error(m, n, ERR_ATTR_VALUE,
+                      "node %lld of tree %lld has a child that does not exist", (long long)l->id[i],
+                      (long long)l->tree[i]);
+    if (l->feature[i] < 0 || l->feature[i] > INT32_MAX)
+      return op_error(m, n, ERR_ATTR_VALUE, "feature %lld", (long long)l->feature[i]);
     row[0] = (int32_t)l->feature[i];
     row[2] = (int32_t)yes;
     row[3] = (int32_t)no;
@@ -146,12 +174,16 @@ static bool old_nodes(Model *m, Node *n, const OldLists *l, const Key *keys, For
 }
 
 /* The weights of each leaf, next to each other. */
-static bool old_weights(Model *m, Node *n, const OldLists *l, const Key *keys, int64_t targets, Forest *f) {
+static bool old_weights(Model *m, Node *n, const OldLists *l, const Key *keys, int64_t targets,
+                        Forest *f) {
   int64_t *at = ARENA_ARRAY(m->arena, int64_t, l->n_weights + 1);
   for (int64_t k = 0; k < l->n_weights; k++) {
     at[k] = find_node(keys, l->n, l->w_tree[k], l->w_node[k]);
-    if (at[k] < 0) return op_error(m, n, ERR_ATTR_VALUE, "weight %lld belongs to no node", (long long)k);
-    if (l->w_id[k] < 0 || l->w_id[k] >= targets) return op_error(m, n, ERR_ATTR_VALUE, "target %lld of %lld", (long long)l->w_id[k], (long long)targets);
+    if (at[k] < 0)
+      return op_error(m, n, ERR_ATTR_VALUE, "weight %lld belongs to no node", (long long)k);
+    if (l->w_id[k] < 0 || l->w_id[k] >= targets)
+      return op_error(m, n, ERR_ATTR_VALUE, "target %lld of %lld", (long long)l->w_id[k],
+                      (long long)targets);
     f->node[at[k] * COLUMNS + 6]++;
   }
   int32_t first = 0;
@@ -169,7 +201,8 @@ static bool old_weights(Model *m, Node *n, const OldLists *l, const Key *keys, i
   return true;
 }
 
-/* Roots are the nodes that are nobody's child, one for each tree (the first of the tree if all are). */
+/* Roots are the nodes that are nobody's child, one for each tree (the first of the tree if all
+ * are). */
 static void old_roots(Model *m, const OldLists *l, Forest *f) {
   bool *child = ARENA_ARRAY(m->arena, bool, l->n);
   for (int64_t i = 0; i < l->n; i++) {
@@ -190,9 +223,11 @@ static bool old_forest(Model *m, Node *n, const char *prefix, int64_t targets, F
   for (int64_t i = 0; i < l.n; i++) keys[i] = (Key){l.tree[i], l.id[i], i};
   qsort(keys, (size_t)l.n, sizeof *keys, by_key);
   for (int64_t i = 1; i < l.n; i++)
-    if (by_key(&keys[i - 1], &keys[i]) == 0) return op_error(m, n, ERR_ATTR_VALUE, "node %lld of tree %lld is given twice", (long long)keys[i].id, (long long)keys[i].tree);
+    if (by_key(&keys[i - 1], &keys[i]) == 0)
+      return op_error(m, n, ERR_ATTR_VALUE, "node %lld of tree %lld is given twice",
+                      (long long)keys[i].id, (long long)keys[i].tree);
   *f = (Forest){.n = l.n, .n_weights = l.n_weights, .n_base = l.n_base};
-  f->node = ARENA_ARRAY(m->arena, int32_t, l.n * COLUMNS);
+  f->node = ARENA_ARRAY(m->arena, int32_t, l.n *COLUMNS);
   f->split = ARENA_ARRAY(m->arena, double, l.n);
   f->roots = ARENA_ARRAY(m->arena, int32_t, l.n);
   f->weights = ARENA_ARRAY(m->arena, double, l.n_weights + 1);
@@ -216,7 +251,8 @@ static bool rows_out(Model *m, Node *n, int k, DType t, int64_t width) {
 bool infer_tree_regressor(Model *m, Node *n) {
   int64_t targets;
   int k;
-  if (!op_need_rank(m, n, 0, 1, 2) || !op_need_class(m, n, 0, CL_NUMBER) || !op_int_in(m, n, "n_targets", 1, 1, 1 << 24, &targets) ||
+  if (!op_need_rank(m, n, 0, 1, 2) || !op_need_class(m, n, 0, CL_NUMBER) ||
+      !op_int_in(m, n, "n_targets", 1, 1, 1 << 24, &targets) ||
       !op_choice(m, n, "aggregate_function", "SUM", aggregates, &k) || !ml_post_transform(m, n, &k))
     return false;
   return rows_out(m, n, 0, DT_F32, targets);
@@ -239,21 +275,24 @@ bool expand_tree_regressor(Build *b, Node *n, Value **out) {
 bool infer_tree_classifier(Model *m, Node *n) {
   int post;
   int64_t classes;
-  if (!op_need_rank(m, n, 0, 1, 2) || !op_need_class(m, n, 0, CL_NUMBER) || !ml_post_transform(m, n, &post) ||
+  if (!op_need_rank(m, n, 0, 1, 2) || !op_need_class(m, n, 0, CL_NUMBER) ||
+      !ml_post_transform(m, n, &post) ||
       !ml_class_count(m, n, "classlabels_int64s", "classlabels_strings", &classes))
     return false;
   return rows_out(m, n, 0, DT_I64, -1) && rows_out(m, n, 1, DT_F32, classes < 2 ? 2 : classes);
 }
 
 /* One score s for two classes; what the other gets is ONNX Runtime's way. */
-static Value *binary_scores(Build *b, Value *s, int64_t class, bool with_zero, bool positive, int post) {
+static Value *binary_scores(Build *b, Value *s, int64_t class, bool with_zero, bool positive,
+                            int post) {
   const Attr axis = attr_int(b->m->arena, "axis", 1);
   Value *zero = build2(b, "Mul", s, build_scalar(b, DT_F32, 0)), *pair[2] = {zero, s};
   if (with_zero) {
     if (class == 0) pair[0] = s, pair[1] = zero;
     return ml_transform(b, build_op(b, "Concat", 2, pair, 1, &axis), post);
   }
-  pair[0] = positive && post != ML_LOGISTIC ? build2(b, "Sub", build_scalar(b, DT_F32, 1), s) : build1(b, "Neg", s);
+  pair[0] = positive && post != ML_LOGISTIC ? build2(b, "Sub", build_scalar(b, DT_F32, 1), s)
+                                            : build1(b, "Neg", s);
   Value *both = build_op(b, "Concat", 2, pair, 1, &axis);
   return post == ML_LOGISTIC ? build1(b, "Sigmoid", both) : both;
 }
@@ -272,7 +311,8 @@ bool expand_tree_classifier(Build *b, Node *n, Value **out) {
   int post;
   int64_t classes, first = -1;
   bool one = true, positive = true;
-  if (!ml_post_transform(m, n, &post) || !ml_class_count(m, n, "classlabels_int64s", "classlabels_strings", &classes) ||
+  if (!ml_post_transform(m, n, &post) ||
+      !ml_class_count(m, n, "classlabels_int64s", "classlabels_strings", &classes) ||
       !old_forest(m, n, "class", classes < 2 ? 2 : classes, &f))
     return false;
   for (int64_t k = 0; k < f.n_weights; k++) {
@@ -282,7 +322,8 @@ bool expand_tree_classifier(Build *b, Node *n, Value **out) {
   }
   const bool binary = classes <= 2 && one, with_zero = first == 1 || f.n_base == 2;
   if (binary) single_target(&f, first);
-  Value *s = ml_cast(b, tree_sums(b, ml_rows(b, n->in[0]), &f, binary ? 1 : classes, 1, true), DT_F32);
+  Value *s =
+      ml_cast(b, tree_sums(b, ml_rows(b, n->in[0]), &f, binary ? 1 : classes, 1, true), DT_F32);
   if (!binary) {
     out[0] = ml_labels(b, n, "classlabels_int64s", ml_argmax(b, s));
     if (n->n_out > 1) out[1] = ml_transform(b, s, post);
@@ -304,8 +345,10 @@ static const ConstData *tensor_attr(const Node *n, const char *name) {
 
 bool infer_tree_ensemble(Model *m, Node *n) {
   int64_t k, targets;
-  if (!op_need_rank(m, n, 0, 2, 2) || !op_need_class(m, n, 0, CL_FLOAT) || !op_int_in(m, n, "n_targets", 1, 1, 1 << 24, &targets) ||
-      !op_int_in(m, n, "aggregate_function", 1, 0, 3, &k) || !op_int_in(m, n, "post_transform", 0, 0, 4, &k))
+  if (!op_need_rank(m, n, 0, 2, 2) || !op_need_class(m, n, 0, CL_FLOAT) ||
+      !op_int_in(m, n, "n_targets", 1, 1, 1 << 24, &targets) ||
+      !op_int_in(m, n, "aggregate_function", 1, 0, 3, &k) ||
+      !op_int_in(m, n, "post_transform", 0, 0, 4, &k))
     return false;
   const Expr *dims[2] = {n->in[0]->dims[0], ex_i64(m->pool, targets)};
   return op_out(m, n, 0, n->in[0]->dtype, 2, dims);
@@ -325,17 +368,23 @@ static bool new_lists(Model *m, Node *n, NewLists *l) {
   l->n_leaf = count < 0 ? 0 : count;
   if (!op_ints(m, n, "tree_roots", &l->roots, &count)) return false;
   l->n_roots = count < 0 ? 0 : count;
-  if (!ints_of(m, n, "nodes_truenodeids", l->n, &l->yes) || !ints_of(m, n, "nodes_falsenodeids", l->n, &l->no) ||
-      !ints_of(m, n, "nodes_trueleafs", l->n, &l->yes_leaf) || !ints_of(m, n, "nodes_falseleafs", l->n, &l->no_leaf))
+  if (!ints_of(m, n, "nodes_truenodeids", l->n, &l->yes) ||
+      !ints_of(m, n, "nodes_falsenodeids", l->n, &l->no) ||
+      !ints_of(m, n, "nodes_trueleafs", l->n, &l->yes_leaf) ||
+      !ints_of(m, n, "nodes_falseleafs", l->n, &l->no_leaf))
     return false;
   l->n_missing = node_ints(n, "nodes_missing_value_tracks_true", &l->missing);
   l->modes = tensor_attr(n, "nodes_modes");
   l->splits = tensor_attr(n, "nodes_splits");
   l->weights = tensor_attr(n, "leaf_weights");
   l->sets = tensor_attr(n, "membership_values");
-  if (!l->modes || l->modes->count != l->n || !l->splits || l->splits->count != l->n || !l->weights || l->weights->count != l->n_leaf)
-    return op_error(m, n, ERR_ATTR_VALUE, "nodes_modes, nodes_splits and leaf_weights need one entry for each node and leaf");
-  return l->n + l->n_leaf < INT32_MAX / COLUMNS ? true : op_error(m, n, ERR_LIMIT, "too many nodes");
+  if (!l->modes || l->modes->count != l->n || !l->splits || l->splits->count != l->n ||
+      !l->weights || l->weights->count != l->n_leaf)
+    return op_error(
+        m, n, ERR_ATTR_VALUE,
+        "nodes_modes, nodes_splits and leaf_weights need one entry for each node and leaf");
+  return l->n + l->n_leaf < INT32_MAX / COLUMNS ? true
+                                                : op_error(m, n, ERR_LIMIT, "too many nodes");
 }
 
 /* Values of member nodes stand one after the other, each list closed by a NaN. */
@@ -352,8 +401,10 @@ static void new_sets(const NewLists *l, Forest *f) {
   }
 }
 
-static bool new_child(Model *m, Node *n, const NewLists *l, int64_t at, int64_t leaf, int32_t *out) {
-  if (at < 0 || at >= (leaf ? l->n_leaf : l->n)) return op_error(m, n, ERR_ATTR_VALUE, "a child %lld does not exist", (long long)at);
+static bool new_child(Model *m, Node *n, const NewLists *l, int64_t at, int64_t leaf,
+                      int32_t *out) {
+  if (at < 0 || at >= (leaf ? l->n_leaf : l->n))
+    return op_error(m, n, ERR_ATTR_VALUE, "a child %lld does not exist", (long long)at);
   *out = (int32_t)(leaf ? l->n + at : at);
   return true;
 }
@@ -362,8 +413,11 @@ static bool new_forest(Model *m, Node *n, Forest *f) {
   NewLists l = {0};
   const int64_t targets = node_int(n, "n_targets", 1);
   if (!new_lists(m, n, &l)) return false;
-  *f = (Forest){.n = l.n + l.n_leaf, .n_weights = l.n_leaf, .n_roots = l.n_roots, .n_set = l.sets ? l.sets->count : 0};
-  f->node = ARENA_ARRAY(m->arena, int32_t, f->n * COLUMNS + 1);
+  *f = (Forest){.n = l.n + l.n_leaf,
+                .n_weights = l.n_leaf,
+                .n_roots = l.n_roots,
+                .n_set = l.sets ? l.sets->count : 0};
+  f->node = ARENA_ARRAY(m->arena, int32_t, f->n *COLUMNS + 1);
   f->split = ARENA_ARRAY(m->arena, double, f->n + 1);
   f->weights = ARENA_ARRAY(m->arena, double, l.n_leaf + 1);
   f->ids = ARENA_ARRAY(m->arena, int32_t, l.n_leaf + 1);
@@ -374,14 +428,20 @@ static bool new_forest(Model *m, Node *n, Forest *f) {
     int32_t *row = f->node + i * COLUMNS;
     row[0] = l.feature[i] >= 0 && l.feature[i] <= INT32_MAX ? (int32_t)l.feature[i] : -1;
     row[1] = (int32_t)const_int(l.modes, i);
-    if (row[1] < 0 || row[1] > MEMBER || row[0] < 0) return op_error(m, n, ERR_ATTR_VALUE, "node %lld has an impossible mode or feature", (long long)i);
+    if (row[1] < 0 || row[1] > MEMBER || row[0] < 0)
+      return op_error(m, n, ERR_ATTR_VALUE, "node %lld has an impossible mode or feature",
+                      (long long)i);
     row[4] = i < l.n_missing && l.missing[i] != 0;
     f->split[i] = const_float(l.splits, i);
-    if (!new_child(m, n, &l, l.yes[i], l.yes_leaf[i], &row[2]) || !new_child(m, n, &l, l.no[i], l.no_leaf[i], &row[3])) return false;
+    if (!new_child(m, n, &l, l.yes[i], l.yes_leaf[i], &row[2]) ||
+        !new_child(m, n, &l, l.no[i], l.no_leaf[i], &row[3]))
+      return false;
   }
   for (int64_t i = 0; i < l.n_leaf; i++) {
     int32_t *row = f->node + (l.n + i) * COLUMNS;
-    if (l.ids[i] < 0 || l.ids[i] >= targets) return op_error(m, n, ERR_ATTR_VALUE, "target %lld of %lld", (long long)l.ids[i], (long long)targets);
+    if (l.ids[i] < 0 || l.ids[i] >= targets)
+      return op_error(m, n, ERR_ATTR_VALUE, "target %lld of %lld", (long long)l.ids[i],
+                      (long long)targets);
     row[1] = LEAF;
     row[5] = (int32_t)i;
     row[6] = 1;
@@ -398,7 +458,8 @@ bool expand_tree_ensemble(Build *b, Node *n, Value **out) {
   static const int posts[] = {ML_NONE, ML_SOFTMAX, ML_LOGISTIC, ML_SOFTMAX_ZERO, ML_PROBIT};
   Forest f;
   if (!new_forest(b->m, n, &f)) return false;
-  Value *s = tree_sums(b, n->in[0], &f, node_int(n, "n_targets", 1), node_int(n, "aggregate_function", 1), false);
+  Value *s = tree_sums(b, n->in[0], &f, node_int(n, "n_targets", 1),
+                       node_int(n, "aggregate_function", 1), false);
   out[0] = ml_transform(b, ml_cast(b, s, n->in[0]->dtype), posts[node_int(n, "post_transform", 0)]);
   return b->ok;
 }

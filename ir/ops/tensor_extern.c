@@ -1,8 +1,9 @@
-/* Ops done by runtime functions (runtime/ops_*.c): ScatterElements, ScatterND, NonZero, Compress, Unique, TopK,
- * NonMaxSuppression. Here: their types, upper bounds of data-dependent sizes, attribute words and scratch. */
+/* Ops done by runtime functions (runtime/ops_*.c): ScatterElements, ScatterND, NonZero, Compress,
+ * Unique, TopK, NonMaxSuppression. Here: their types, upper bounds of data-dependent sizes,
+ * attribute words and scratch. */
+#include <string.h>
 #include "ir/ops/tensor_util.h"
 #include "runtime/ops.h"
-#include <string.h>
 
 static int64_t axis_of(const Node *n, int64_t def) {
   const int64_t a = node_int(n, "axis", def);
@@ -24,10 +25,13 @@ static int reduction_of(const Node *n) {
 
 static bool check_scatter(Model *m, Node *n) {
   int red;
-  if (!op_need_class(m, n, 1, CL_INT) || !op_same_dtype(m, n, 2, 0) || !op_need_rank(m, n, 0, 1, MAX_RANK)) return false;
+  if (!op_need_class(m, n, 1, CL_INT) || !op_same_dtype(m, n, 2, 0) ||
+      !op_need_rank(m, n, 0, 1, MAX_RANK))
+    return false;
   if (!op_choice(m, n, "reduction", "none", reductions, &red)) return false;
   const DType t = n->in[0]->dtype;
-  const bool computes = dtype_is_int(t) || t == DT_BOOL || t == DT_F32 || t == DT_F64 || t == DT_F16 || t == DT_BF16;
+  const bool computes =
+      dtype_is_int(t) || t == DT_BOOL || t == DT_F32 || t == DT_F64 || t == DT_F16 || t == DT_BF16;
   if (t == DT_STR || (red > 0 && !computes))
     return op_error(m, n, ERR_UNSUPPORTED, "reduction %s of %s", reductions[red], dtype_text(t));
   return true;
@@ -37,13 +41,18 @@ bool infer_scatter_elements(Model *m, Node *n) {
   const Value *a = n->in[0];
   int axis;
   const Expr *same;
-  if (!check_scatter(m, n) || !op_need_rank(m, n, 1, a->rank, a->rank) || !op_need_rank(m, n, 2, a->rank, a->rank)) return false;
+  if (!check_scatter(m, n) || !op_need_rank(m, n, 1, a->rank, a->rank) ||
+      !op_need_rank(m, n, 2, a->rank, a->rank))
+    return false;
   if (!op_axis(m, n, "axis", 0, a->rank, &axis)) return false;
   for (int i = 0; i < a->rank; i++) {
     int64_t x, y;
-    if (!op_same_dim(m, n, n->in[1]->dims[i], n->in[2]->dims[i], "dimension of indices and updates", &same)) return false;
+    if (!op_same_dim(m, n, n->in[1]->dims[i], n->in[2]->dims[i], "dimension of indices and updates",
+                     &same))
+      return false;
     if (i != axis && expr_is_const(a->dims[i], &x) && expr_is_const(n->in[1]->dims[i], &y) && y > x)
-      return op_error(m, n, ERR_SHAPE, "axis %d: indices have %lld, data has %lld", i, (long long)y, (long long)x);
+      return op_error(m, n, ERR_SHAPE, "axis %d: indices have %lld, data has %lld", i, (long long)y,
+                      (long long)x);
   }
   return op_out_like(m, n, 0, a->dtype, a);
 }
@@ -53,15 +62,18 @@ static int pack_scatter_elements(const Node *n, int64_t *w, int max) {
   w[1] = reduction_of(n);
   return 2;
 }
-const ExternRow ext_scatter_elements = {"rt_scatter_elements", (void *)rt_scatter_elements, pack_scatter_elements, NULL};
+const ExternRow ext_scatter_elements = {"rt_scatter_elements", (void *)rt_scatter_elements,
+                                        pack_scatter_elements, NULL};
 
 bool infer_scatter_nd(Model *m, Node *n) {
   const Value *a = n->in[0], *b = n->in[1], *u = n->in[2];
   int64_t k;
   const Expr *same;
   if (!check_scatter(m, n) || !op_need_rank(m, n, 1, 1, MAX_RANK)) return false;
-  if (!expr_is_const(b->dims[b->rank - 1], &k)) return op_error(m, n, ERR_DYNAMIC, "the last dim of indices is not known");
-  if (k < 0 || k > a->rank) return op_error(m, n, ERR_SHAPE, "index tuples of %lld for rank %d", (long long)k, a->rank);
+  if (!expr_is_const(b->dims[b->rank - 1], &k))
+    return op_error(m, n, ERR_DYNAMIC, "the last dim of indices is not known");
+  if (k < 0 || k > a->rank)
+    return op_error(m, n, ERR_SHAPE, "index tuples of %lld for rank %d", (long long)k, a->rank);
   const int rank = b->rank - 1 + a->rank - (int)k;
   if (!op_need_rank(m, n, 2, rank, rank)) return false;
   for (int i = 0; i < rank; i++) {
@@ -83,7 +95,8 @@ static int pack_none(const Node *n, int64_t *w, int max) { return 0; }
 bool infer_nonzero(Model *m, Node *n) {
   if (!op_need_class(m, n, 0, CL_NUMBER | CL_BOOL)) return false;
   const int rank = n->in[0]->rank;
-  const Expr *dims[2] = {ex_i64(m->pool, rank), op_runtime_dim(m, n, 0, 1, "nonzero", value_count(m->pool, n->in[0]))};
+  const Expr *dims[2] = {ex_i64(m->pool, rank),
+                         op_runtime_dim(m, n, 0, 1, "nonzero", value_count(m->pool, n->in[0]))};
   return op_out(m, n, 0, DT_I64, 2, dims);
 }
 const ExternRow ext_nonzero = {"rt_nonzero", (void *)rt_nonzero, pack_none, NULL};
@@ -91,10 +104,13 @@ const ExternRow ext_nonzero = {"rt_nonzero", (void *)rt_nonzero, pack_none, NULL
 bool infer_compress(Model *m, Node *n) {
   const Value *a = n->in[0];
   int axis;
-  if (!op_need_dtype(m, n, 1, DT_BOOL) || !op_need_rank(m, n, 1, 1, 1) || !op_axis(m, n, "axis", 0, a->rank, &axis)) return false;
+  if (!op_need_dtype(m, n, 1, DT_BOOL) || !op_need_rank(m, n, 1, 1, 1) ||
+      !op_axis(m, n, "axis", 0, a->rank, &axis))
+    return false;
   if (a->dtype == DT_STR) return op_error(m, n, ERR_UNSUPPORTED, "strings");
   const bool flat = !node_attr(n, "axis");
-  const Expr *bound = ex_min(m->pool, flat ? value_count(m->pool, a) : a->dims[axis], n->in[1]->dims[0]);
+  const Expr *bound =
+      ex_min(m->pool, flat ? value_count(m->pool, a) : a->dims[axis], n->in[1]->dims[0]);
   const Expr *dims[MAX_RANK];
   if (!flat) memcpy(dims, a->dims, sizeof *dims * (size_t)a->rank);
   const int at = flat ? 0 : axis;
@@ -118,15 +134,17 @@ bool infer_unique(Model *m, Node *n) {
   int axis;
   int64_t sorted;
   const Expr *dims[MAX_RANK];
-  if (!op_need_class(m, n, 0, CL_NUMBER | CL_BOOL) || !op_int_in(m, n, "sorted", 1, 0, 1, &sorted)) return false;
+  if (!op_need_class(m, n, 0, CL_NUMBER | CL_BOOL) || !op_int_in(m, n, "sorted", 1, 0, 1, &sorted))
+    return false;
   if (node_attr(n, "axis") && !op_axis(m, n, "axis", 0, a->rank, &axis)) return false;
   const bool flat = !node_attr(n, "axis");
   const int at = flat ? 0 : axis;
   if (!flat) memcpy(dims, a->dims, sizeof *dims * (size_t)a->rank);
   const Expr *bound = unique_dim(m, n), *count = op_runtime_dim(m, n, 0, at, "unique", bound);
   dims[at] = count;
-  return op_out(m, n, 0, a->dtype, flat ? 1 : a->rank, dims) && op_out(m, n, 1, DT_I64, 1, &count) &&
-         op_out(m, n, 2, DT_I64, 1, &bound) && op_out(m, n, 3, DT_I64, 1, &count);
+  return op_out(m, n, 0, a->dtype, flat ? 1 : a->rank, dims) &&
+         op_out(m, n, 1, DT_I64, 1, &count) && op_out(m, n, 2, DT_I64, 1, &bound) &&
+         op_out(m, n, 3, DT_I64, 1, &count);
 }
 
 static int pack_unique(const Node *n, int64_t *w, int max) {
@@ -146,13 +164,15 @@ bool infer_topk(Model *m, Node *n) {
   int axis, count;
   int64_t k, d, flag;
   const Expr *dims[MAX_RANK];
-  if (!op_need_class(m, n, 0, CL_NUMBER) || !op_need_rank(m, n, 0, 1, MAX_RANK) || !op_need_class(m, n, 1, CL_INT) ||
-      !op_axis(m, n, "axis", -1, a->rank, &axis) || !op_int_in(m, n, "largest", 1, 0, 1, &flag) || !tu_count(m, n, 1, "K", &count))
+  if (!op_need_class(m, n, 0, CL_NUMBER) || !op_need_rank(m, n, 0, 1, MAX_RANK) ||
+      !op_need_class(m, n, 1, CL_INT) || !op_axis(m, n, "axis", -1, a->rank, &axis) ||
+      !op_int_in(m, n, "largest", 1, 0, 1, &flag) || !tu_count(m, n, 1, "K", &count))
     return false;
   if (count != 1) return op_error(m, n, ERR_SHAPE, "K has %d elements", count);
   const Expr *e = tu_elem(m, n, 1, 0);
   if (expr_is_const(e, &k) && (k < 0 || (expr_is_const(a->dims[axis], &d) && k > d)))
-    return op_error(m, n, ERR_VALUE, "K is %lld, axis %d has %lld", (long long)k, axis, (long long)(k < 0 ? 0 : d));
+    return op_error(m, n, ERR_VALUE, "K is %lld, axis %d has %lld", (long long)k, axis,
+                    (long long)(k < 0 ? 0 : d));
   memcpy(dims, a->dims, sizeof *dims * (size_t)a->rank);
   dims[axis] = tu_dim(m, n, 0, axis, e, a->dims[axis]);
   return op_out(m, n, 0, a->dtype, a->rank, dims) && op_out(m, n, 1, DT_I64, a->rank, dims);
@@ -176,17 +196,20 @@ bool infer_nms(Model *m, Node *n) {
   const Value *boxes = n->in[0], *scores = n->in[1];
   const Expr *same;
   int64_t k;
-  if (!op_need_class(m, n, 0, CL_FLOAT) || !op_need_class(m, n, 1, CL_FLOAT) || !op_need_rank(m, n, 0, 3, 3) || !op_need_rank(m, n, 1, 3, 3) ||
-      !op_need_class(m, n, 2, CL_INT) || !op_need_class(m, n, 3, CL_FLOAT) || !op_need_class(m, n, 4, CL_FLOAT) ||
-      !op_int_in(m, n, "center_point_box", 0, 0, 1, &k) ||
+  if (!op_need_class(m, n, 0, CL_FLOAT) || !op_need_class(m, n, 1, CL_FLOAT) ||
+      !op_need_rank(m, n, 0, 3, 3) || !op_need_rank(m, n, 1, 3, 3) ||
+      !op_need_class(m, n, 2, CL_INT) || !op_need_class(m, n, 3, CL_FLOAT) ||
+      !op_need_class(m, n, 4, CL_FLOAT) || !op_int_in(m, n, "center_point_box", 0, 0, 1, &k) ||
       !op_same_dim(m, n, boxes->dims[0], scores->dims[0], "batch", &same) ||
       !op_same_dim(m, n, boxes->dims[1], scores->dims[2], "number of boxes", &same))
     return false;
-  if (expr_is_const(boxes->dims[2], &k) && k != 4) return op_error(m, n, ERR_SHAPE, "boxes have %lld coordinates, not 4", (long long)k);
+  if (expr_is_const(boxes->dims[2], &k) && k != 4)
+    return op_error(m, n, ERR_SHAPE, "boxes have %lld coordinates, not 4", (long long)k);
   for (int i = 2; i < n->n_in; i++) {
     int count;
     if (node_in(n, i) && !tu_count(m, n, i, "limit", &count)) return false;
-    if (node_in(n, i) && count != 1) return op_error(m, n, ERR_SHAPE, "input %d must have one element", i);
+    if (node_in(n, i) && count != 1)
+      return op_error(m, n, ERR_SHAPE, "input %d must have one element", i);
   }
   const Expr *most = boxes->dims[1], *zero = ex_i64(p, 0);
   const Expr *limit = node_in(n, 2) ? value_element(p, n->in[2], 0) : zero;
@@ -201,5 +224,7 @@ static int pack_nms(const Node *n, int64_t *w, int max) {
   return 1;
 }
 
-static const Expr *scratch_nms(Model *m, const Node *n) { return ex_mul(m->pool, n->in[0]->dims[1], ex_i64(m->pool, 8)); }
+static const Expr *scratch_nms(Model *m, const Node *n) {
+  return ex_mul(m->pool, n->in[0]->dims[1], ex_i64(m->pool, 8));
+}
 const ExternRow ext_nms = {"rt_nms", (void *)rt_nms, pack_nms, scratch_nms};

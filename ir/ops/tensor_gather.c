@@ -1,8 +1,8 @@
-/* Gather, GatherElements, GatherND. Indices are data: negative ones count from the end, and every index is
- * clamped into its dim, so that no code generated from here can read outside of a tensor. Constant indices
- * are checked here. */
-#include "ir/ops/tensor_util.h"
+/* Gather, GatherElements, GatherND. Indices are data: negative ones count from the end, and every
+ * index is clamped into its dim, so that no code generated from here can read outside of a tensor.
+ * Constant indices are checked here. */
 #include <string.h>
+#include "ir/ops/tensor_util.h"
 
 /* All constant indices of input k lie in [-dim, dim). */
 static bool check_indices(Model *m, const Node *n, int k, const Expr *dim) {
@@ -11,7 +11,9 @@ static bool check_indices(Model *m, const Node *n, int k, const Expr *dim) {
   if (!c || !expr_is_const(dim, &d)) return true;
   for (int64_t i = 0; i < c->count; i++) {
     const int64_t v = const_int(c, i);
-    if (v < -d || v >= d) return op_error(m, n, ERR_VALUE, "index %lld is outside of an axis of size %lld", (long long)v, (long long)d);
+    if (v < -d || v >= d)
+      return op_error(m, n, ERR_VALUE, "index %lld is outside of an axis of size %lld",
+                      (long long)v, (long long)d);
   }
   return true;
 }
@@ -35,8 +37,8 @@ bool infer_gather(Model *m, Node *n) {
   const Value *a = n->in[0], *b = n->in[1];
   int axis, rank = 0;
   const Expr *dims[2 * MAX_RANK];
-  if (!op_need_class(m, n, 1, CL_INT) || !op_need_rank(m, n, 0, 1, MAX_RANK) || !op_axis(m, n, "axis", 0, a->rank, &axis) ||
-      !check_indices(m, n, 1, a->dims[axis]))
+  if (!op_need_class(m, n, 1, CL_INT) || !op_need_rank(m, n, 0, 1, MAX_RANK) ||
+      !op_axis(m, n, "axis", 0, a->rank, &axis) || !check_indices(m, n, 1, a->dims[axis]))
     return false;
   for (int i = 0; i < axis; i++) dims[rank++] = a->dims[i];
   for (int i = 0; i < b->rank; i++) dims[rank++] = b->dims[i];
@@ -60,12 +62,14 @@ bool infer_gather_elements(Model *m, Node *n) {
   const Value *a = n->in[0], *b = n->in[1];
   int axis;
   int64_t x, y;
-  if (!op_need_class(m, n, 1, CL_INT) || !op_need_rank(m, n, 0, 1, MAX_RANK) || !op_need_rank(m, n, 1, a->rank, a->rank) ||
-      !op_axis(m, n, "axis", 0, a->rank, &axis) || !check_indices(m, n, 1, a->dims[axis]))
+  if (!op_need_class(m, n, 1, CL_INT) || !op_need_rank(m, n, 0, 1, MAX_RANK) ||
+      !op_need_rank(m, n, 1, a->rank, a->rank) || !op_axis(m, n, "axis", 0, a->rank, &axis) ||
+      !check_indices(m, n, 1, a->dims[axis]))
     return false;
   for (int i = 0; i < a->rank; i++)
     if (i != axis && expr_is_const(a->dims[i], &x) && expr_is_const(b->dims[i], &y) && y > x)
-      return op_error(m, n, ERR_SHAPE, "axis %d: indices have %lld, data has %lld", i, (long long)y, (long long)x);
+      return op_error(m, n, ERR_SHAPE, "axis %d: indices have %lld, data has %lld", i, (long long)y,
+                      (long long)x);
   return op_out_like(m, n, 0, a->dtype, b);
 }
 
@@ -92,12 +96,16 @@ bool infer_gather_nd(Model *m, Node *n) {
   int64_t batch, k;
   const Expr *dims[2 * MAX_RANK];
   int rank = 0;
-  if (!op_need_class(m, n, 1, CL_INT) || !op_need_rank(m, n, 0, 1, MAX_RANK) || !op_need_rank(m, n, 1, 1, MAX_RANK)) return false;
+  if (!op_need_class(m, n, 1, CL_INT) || !op_need_rank(m, n, 0, 1, MAX_RANK) ||
+      !op_need_rank(m, n, 1, 1, MAX_RANK))
+    return false;
   const int least = a->rank < b->rank ? a->rank : b->rank;
   if (!op_int_in(m, n, "batch_dims", 0, 0, least - 1, &batch)) return false;
-  if (!expr_is_const(b->dims[b->rank - 1], &k)) return op_error(m, n, ERR_DYNAMIC, "the last dim of indices is not known");
+  if (!expr_is_const(b->dims[b->rank - 1], &k))
+    return op_error(m, n, ERR_DYNAMIC, "the last dim of indices is not known");
   if (k < 1 || k > a->rank - batch)
-    return op_error(m, n, ERR_SHAPE, "index tuples of %lld for rank %d with %lld batch dims", (long long)k, a->rank, (long long)batch);
+    return op_error(m, n, ERR_SHAPE, "index tuples of %lld for rank %d with %lld batch dims",
+                    (long long)k, a->rank, (long long)batch);
   for (int i = 0; i < batch; i++)
     if (!op_same_dim(m, n, a->dims[i], b->dims[i], "batch dimension", &dims[i])) return false;
   for (; rank < b->rank - 1; rank++) dims[rank] = rank < batch ? dims[rank] : b->dims[rank];

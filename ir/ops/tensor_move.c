@@ -1,7 +1,7 @@
-/* Ops that move whole elements by index arithmetic: Transpose, Concat, Split, DepthToSpace, SpaceToDepth,
- * ReverseSequence, Trilu, OneHot. Every index is in range by construction. */
-#include "ir/ops/tensor_util.h"
+/* Ops that move whole elements by index arithmetic: Transpose, Concat, Split, DepthToSpace,
+ * SpaceToDepth, ReverseSequence, Trilu, OneHot. Every index is in range by construction. */
 #include <string.h>
+#include "ir/ops/tensor_util.h"
 
 /* ---- Transpose --------------------------------------------------------------------------------------- */
 static int transpose_perm(const Node *n, int axis) {
@@ -17,10 +17,12 @@ bool infer_transpose(Model *m, Node *n) {
   const Expr *dims[MAX_RANK];
   if (!op_ints(m, n, "perm", &perm, &count)) return false;
   if (count > 0 || (count == 0 && in->rank > 0)) {
-    if (count != in->rank) return op_error(m, n, ERR_ATTR_VALUE, "perm has %d entries for rank %d", count, in->rank);
+    if (count != in->rank)
+      return op_error(m, n, ERR_ATTR_VALUE, "perm has %d entries for rank %d", count, in->rank);
     for (int i = 0; i < count; i++) {
       if (perm[i] < 0 || perm[i] >= count || seen[perm[i]])
-        return op_error(m, n, ERR_ATTR_VALUE, "perm is not a permutation (entry %d is %lld)", i, (long long)perm[i]);
+        return op_error(m, n, ERR_ATTR_VALUE, "perm is not a permutation (entry %d is %lld)", i,
+                        (long long)perm[i]);
       seen[perm[i]] = true;
     }
   }
@@ -44,7 +46,8 @@ bool infer_concat(Model *m, Node *n) {
   memcpy(dims, first->dims, sizeof *dims * (size_t)first->rank);
   for (int k = 1; k < n->n_in; k++) {
     const Value *v = n->in[k];
-    if (!op_same_dtype(m, n, k, 0) || !op_need_rank(m, n, k, first->rank, first->rank)) return false;
+    if (!op_same_dtype(m, n, k, 0) || !op_need_rank(m, n, k, first->rank, first->rank))
+      return false;
     for (int i = 0; i < first->rank; i++) {
       if (i == axis)
         dims[i] = ex_add(m->pool, dims[i], v->dims[i]);
@@ -101,7 +104,8 @@ const Expr *elem_concat(ElemCtx *c, const Node *n, int out, const Expr *const *i
 
 /* ---- Split --------------------------------------------------------------------------------------------- */
 /* Where output k begins and how long it is. */
-static void split_range(ExprPool *p, const Node *n, int axis, int k, const Expr **start, const Expr **len) {
+static void split_range(ExprPool *p, const Node *n, int axis, int k, const Expr **start,
+                        const Expr **len) {
   const Expr *dim = n->in[0]->dims[axis], *zero = ex_i64(p, 0);
   *start = zero;
   if (node_in(n, 1)) {
@@ -122,16 +126,19 @@ static bool split_sizes(Model *m, Node *n, int axis) {
   int64_t k, sum = 0, dim;
   bool all = true;
   if (!op_need_class(m, n, 1, CL_INT) || !tu_count(m, n, 1, "split", &count)) return false;
-  if (count != n->n_out) return op_error(m, n, ERR_ARITY, "%d sizes for %d outputs", count, n->n_out);
+  if (count != n->n_out)
+    return op_error(m, n, ERR_ARITY, "%d sizes for %d outputs", count, n->n_out);
   for (int i = 0; i < count; i++) {
     if (!expr_is_const(tu_elem(m, n, 1, i), &k)) {
       all = false;
       continue;
     }
-    if (k < 0 || !ck_add(sum, k, &sum)) return op_error(m, n, ERR_VALUE, "size %d is %lld", i, (long long)k);
+    if (k < 0 || !ck_add(sum, k, &sum))
+      return op_error(m, n, ERR_VALUE, "size %d is %lld", i, (long long)k);
   }
   if (expr_is_const(n->in[0]->dims[axis], &dim) && (all ? sum != dim : sum > dim))
-    return op_error(m, n, ERR_SHAPE, "sizes add up to %lld, but axis %d has %lld", (long long)sum, axis, (long long)dim);
+    return op_error(m, n, ERR_SHAPE, "sizes add up to %lld, but axis %d has %lld", (long long)sum,
+                    axis, (long long)dim);
   return true;
 }
 
@@ -140,10 +147,12 @@ bool infer_split(Model *m, Node *n) {
   int axis;
   int64_t parts, d;
   const Expr *dims[MAX_RANK], *start;
-  if (!op_axis(m, n, "axis", 0, in->rank, &axis) || !op_int(m, n, "num_outputs", n->n_out, &parts)) return false;
+  if (!op_axis(m, n, "axis", 0, in->rank, &axis) || !op_int(m, n, "num_outputs", n->n_out, &parts))
+    return false;
   if (node_in(n, 1) && !split_sizes(m, n, axis)) return false;
   if (!node_in(n, 1) && parts != n->n_out)
-    return op_error(m, n, ERR_ATTR_VALUE, "num_outputs is %lld, the node has %d", (long long)parts, n->n_out);
+    return op_error(m, n, ERR_ATTR_VALUE, "num_outputs is %lld, the node has %d", (long long)parts,
+                    n->n_out);
   for (int k = 0; k < n->n_out; k++) {
     memcpy(dims, in->dims, sizeof *dims * (size_t)in->rank);
     split_range(m->pool, n, axis, k, &start, &dims[axis]);
@@ -181,7 +190,8 @@ static bool block_size(Model *m, Node *n, int64_t *b) {
 static bool divides(Model *m, Node *n, int axis, int64_t by) {
   int64_t d;
   if (expr_is_const(n->in[0]->dims[axis], &d) && d % by != 0)
-    return op_error(m, n, ERR_SHAPE, "axis %d has size %lld, not a multiple of %lld", axis, (long long)d, (long long)by);
+    return op_error(m, n, ERR_SHAPE, "axis %d has size %lld, not a multiple of %lld", axis,
+                    (long long)d, (long long)by);
   return true;
 }
 
@@ -190,7 +200,9 @@ bool infer_depth_to_space(Model *m, Node *n) {
   const Value *in = n->in[0];
   int64_t b;
   int mode;
-  if (!block_size(m, n, &b) || !op_choice(m, n, "mode", "DCR", modes, &mode) || !divides(m, n, 1, b * b)) return false;
+  if (!block_size(m, n, &b) || !op_choice(m, n, "mode", "DCR", modes, &mode) ||
+      !divides(m, n, 1, b * b))
+    return false;
   const Expr *e = ex_i64(m->pool, b);
   const Expr *dims[4] = {in->dims[0], ex_floordiv(m->pool, in->dims[1], ex_i64(m->pool, b * b)),
                          ex_mul(m->pool, in->dims[2], e), ex_mul(m->pool, in->dims[3], e)};
@@ -215,16 +227,20 @@ bool infer_space_to_depth(Model *m, Node *n) {
   const Value *in = n->in[0];
   int64_t b;
   int mode;
-  if (!block_size(m, n, &b) || !op_choice(m, n, "mode", "DCR", modes, &mode) || !divides(m, n, 2, b) || !divides(m, n, 3, b)) return false;
+  if (!block_size(m, n, &b) || !op_choice(m, n, "mode", "DCR", modes, &mode) ||
+      !divides(m, n, 2, b) || !divides(m, n, 3, b))
+    return false;
   const Expr *e = ex_i64(m->pool, b);
   const Expr *dims[4] = {in->dims[0], ex_mul(m->pool, in->dims[1], ex_i64(m->pool, b * b)),
-                         ex_floordiv(m->pool, in->dims[2], e), ex_floordiv(m->pool, in->dims[3], e)};
+                         ex_floordiv(m->pool, in->dims[2], e),
+                         ex_floordiv(m->pool, in->dims[3], e)};
   return op_out(m, n, 0, in->dtype, 4, dims);
 }
 
 const Expr *elem_space_to_depth(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
   ExprPool *p = c->pool;
-  const Expr *b = ex_i64(p, node_int(n, "blocksize", 1)), *depth = n->in[0]->dims[1], *cells = ex_mul(p, b, b);
+  const Expr *b = ex_i64(p, node_int(n, "blocksize", 1)), *depth = n->in[0]->dims[1],
+             *cells = ex_mul(p, b, b);
   const bool crd = strcmp(node_string(n, "mode", "DCR"), "CRD") == 0;
   const Expr *cell = crd ? ex_floormod(p, idx[1], cells) : ex_floordiv(p, idx[1], depth);
   const Expr *ch = crd ? ex_floordiv(p, idx[1], cells) : ex_floormod(p, idx[1], depth);
@@ -238,17 +254,25 @@ bool infer_reverse_sequence(Model *m, Node *n) {
   const Value *in = n->in[0];
   int64_t batch, time;
   const Expr *same;
-  if (!op_need_rank(m, n, 0, 2, MAX_RANK) || !op_need_rank(m, n, 1, 1, 1) || !op_need_class(m, n, 1, CL_INT)) return false;
-  if (!op_int_in(m, n, "batch_axis", 1, 0, 1, &batch) || !op_int_in(m, n, "time_axis", 0, 0, 1, &time)) return false;
-  if (batch == time) return op_error(m, n, ERR_ATTR_VALUE, "batch_axis and time_axis are both %lld", (long long)time);
-  return op_same_dim(m, n, in->dims[batch], n->in[1]->dims[0], "batch", &same) && op_out_like(m, n, 0, in->dtype, in);
+  if (!op_need_rank(m, n, 0, 2, MAX_RANK) || !op_need_rank(m, n, 1, 1, 1) ||
+      !op_need_class(m, n, 1, CL_INT))
+    return false;
+  if (!op_int_in(m, n, "batch_axis", 1, 0, 1, &batch) ||
+      !op_int_in(m, n, "time_axis", 0, 0, 1, &time))
+    return false;
+  if (batch == time)
+    return op_error(m, n, ERR_ATTR_VALUE, "batch_axis and time_axis are both %lld",
+                    (long long)time);
+  return op_same_dim(m, n, in->dims[batch], n->in[1]->dims[0], "batch", &same) &&
+         op_out_like(m, n, 0, in->dtype, in);
 }
 
 const Expr *elem_reverse_sequence(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
   ExprPool *p = c->pool;
   const int64_t batch = node_int(n, "batch_axis", 1), time = node_int(n, "time_axis", 0);
   const Expr *src[MAX_RANK], *t = idx[time], *at[1] = {idx[batch]};
-  const Expr *len = tu_clamp(p, tu_i64(p, elem_in(c, n, 1, at)), ex_i64(p, 0), n->in[0]->dims[time]);
+  const Expr *len =
+      tu_clamp(p, tu_i64(p, elem_in(c, n, 1, at)), ex_i64(p, 0), n->in[0]->dims[time]);
   memcpy(src, idx, sizeof *src * (size_t)n->in[0]->rank);
   src[time] = ex_select(p, ex_lt(p, t, len), ex_sub(p, ex_sub(p, len, ex_i64(p, 1)), t), t);
   return elem_in(c, n, 0, src);
@@ -257,8 +281,11 @@ const Expr *elem_reverse_sequence(ElemCtx *c, const Node *n, int out, const Expr
 /* ---- Trilu, OneHot ----------------------------------------------------------------------------------------- */
 bool infer_trilu(Model *m, Node *n) {
   int64_t upper;
-  if (!op_need_rank(m, n, 0, 2, MAX_RANK) || !op_need_rank(m, n, 1, 0, 1) || !op_need_class(m, n, 1, CL_INT)) return false;
-  return op_int_in(m, n, "upper", 1, 0, 1, &upper) && op_out_like(m, n, 0, n->in[0]->dtype, n->in[0]);
+  if (!op_need_rank(m, n, 0, 2, MAX_RANK) || !op_need_rank(m, n, 1, 0, 1) ||
+      !op_need_class(m, n, 1, CL_INT))
+    return false;
+  return op_int_in(m, n, "upper", 1, 0, 1, &upper) &&
+         op_out_like(m, n, 0, n->in[0]->dtype, n->in[0]);
 }
 
 const Expr *elem_trilu(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
@@ -286,16 +313,20 @@ bool infer_one_hot(Model *m, Node *n) {
   int axis;
   int64_t d;
   const Expr *dims[MAX_RANK];
-  if (!op_need_class(m, n, 0, CL_NUMBER) || !op_need_class(m, n, 1, CL_NUMBER) || !op_need_rank(m, n, 1, 0, 1) ||
-      !op_need_rank(m, n, 2, 1, 1) || !op_need_rank(m, n, 0, 0, MAX_RANK - 1))
+  if (!op_need_class(m, n, 0, CL_NUMBER) || !op_need_class(m, n, 1, CL_NUMBER) ||
+      !op_need_rank(m, n, 1, 0, 1) || !op_need_rank(m, n, 2, 1, 1) ||
+      !op_need_rank(m, n, 0, 0, MAX_RANK - 1))
     return false;
   if (!op_axis(m, n, "axis", -1, in->rank + 1, &axis)) return false;
-  if (expr_is_const(n->in[2]->dims[0], &d) && d != 2) return op_error(m, n, ERR_SHAPE, "values has %lld elements, not 2", (long long)d);
+  if (expr_is_const(n->in[2]->dims[0], &d) && d != 2)
+    return op_error(m, n, ERR_SHAPE, "values has %lld elements, not 2", (long long)d);
   n->mark = axis;
   const Expr *depth = one_hot_depth(m, n);
   if (!depth) return op_error(m, n, ERR_DYNAMIC, "depth is not known");
-  if (expr_is_const(depth, &d) && d < 0) return op_error(m, n, ERR_VALUE, "depth is %lld", (long long)d);
-  for (int i = 0, k = 0; i <= in->rank; i++) dims[i] = i == axis ? tu_dim(m, n, 0, i, depth, NULL) : in->dims[k++];
+  if (expr_is_const(depth, &d) && d < 0)
+    return op_error(m, n, ERR_VALUE, "depth is %lld", (long long)d);
+  for (int i = 0, k = 0; i <= in->rank; i++)
+    dims[i] = i == axis ? tu_dim(m, n, 0, i, depth, NULL) : in->dims[k++];
   return op_out(m, n, 0, n->in[2]->dtype, in->rank + 1, dims);
 }
 

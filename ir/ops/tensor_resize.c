@@ -1,17 +1,24 @@
-/* Resize: nearest, linear and cubic interpolation over any axes, all coordinate modes, antialiasing. Each axis
- * is a list of taps (position, weight); the value is the sum over the product of taps. */
-#include "ir/ops/tensor_util.h"
+/* Resize: nearest, linear and cubic interpolation over any axes, all coordinate modes,
+ * antialiasing. Each axis is a list of taps (position, weight); the value is the sum over the
+ * product of taps. */
 #include <math.h>
 #include <string.h>
+#include "ir/ops/tensor_util.h"
 
 enum { MODE_NEAREST, MODE_LINEAR, MODE_CUBIC };
 enum { CO_HALF_PIXEL, CO_SYMMETRIC, CO_PYTORCH, CO_ALIGN, CO_ASYMMETRIC, CO_CROP };
 enum { NEAR_PREFER_FLOOR, NEAR_PREFER_CEIL, NEAR_FLOOR, NEAR_CEIL };
 enum { KEEP_STRETCH, KEEP_NOT_LARGER, KEEP_NOT_SMALLER };
 static const char *const modes[] = {"nearest", "linear", "cubic", NULL};
-static const char *const coords[] = {"half_pixel", "half_pixel_symmetric", "pytorch_half_pixel",
-                                     "align_corners", "asymmetric", "tf_crop_and_resize", NULL};
-static const char *const nears[] = {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil", NULL};
+static const char *const coords[] = {"half_pixel",
+                                     "half_pixel_symmetric",
+                                     "pytorch_half_pixel",
+                                     "align_corners",
+                                     "asymmetric",
+                                     "tf_crop_and_resize",
+                                     NULL};
+static const char *const nears[] = {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil",
+                                    NULL};
 static const char *const keeps[] = {"stretch", "not_larger", "not_smaller", NULL};
 
 typedef struct ResizeSpec {
@@ -36,7 +43,8 @@ static bool present(const Node *n, int k) {
 }
 
 static ResizeSpec spec_of(const Node *n) {
-  ResizeSpec s = {.mode = choice(n, "mode", modes), .coord = choice(n, "coordinate_transformation_mode", coords)};
+  ResizeSpec s = {.mode = choice(n, "mode", modes),
+                  .coord = choice(n, "coordinate_transformation_mode", coords)};
   const int64_t *axes;
   const int rank = n->in[0]->rank;
   s.near = choice(n, "nearest_mode", nears);
@@ -73,12 +81,16 @@ static bool scaled_dim(Model *m, Node *n, int axis, int k, const Expr **out) {
   if (!const_scale(p, n, k, &scale)) {
     *out = tu_declared(n, 0, axis);
     const Expr *e = n->in[2]->contents ? value_element(p, n->in[2], k) : NULL;
-    if (!*out && e) *out = ex_cast(p, DT_I64, ex_op(p, EX_floor, ex_mul(p, ex_cast(p, e->dtype, in), e), NULL, NULL));
+    if (!*out && e)
+      *out = ex_cast(p, DT_I64,
+                     ex_op(p, EX_floor, ex_mul(p, ex_cast(p, e->dtype, in), e), NULL, NULL));
     return *out ? true : op_error(m, n, ERR_DYNAMIC, "scales are not known at compile time");
   }
-  if (!(scale > 0) || scale > 1e9) return op_error(m, n, ERR_VALUE, "scale %g of axis %d", scale, axis);
+  if (!(scale > 0) || scale > 1e9)
+    return op_error(m, n, ERR_VALUE, "scale %g of axis %d", scale, axis);
   if (scale == 1) return *out = in, true;
-  if (expr_is_const(in, &d) && (double)d * scale > 1e14) return op_error(m, n, ERR_OVERFLOW, "axis %d becomes too large", axis);
+  if (expr_is_const(in, &d) && (double)d * scale > 1e14)
+    return op_error(m, n, ERR_OVERFLOW, "axis %d becomes too large", axis);
   if (scale == floor(scale)) return *out = ex_mul(p, in, ex_i64(p, (int64_t)scale)), true;
   const double inv = 1 / scale;
   if (expr_is_const(in, &d)) return *out = ex_i64(p, (int64_t)floor((double)d * scale)), true;
@@ -95,7 +107,8 @@ static bool kept_dims(Model *m, Node *n, const ResizeSpec *s, const Expr **dims)
   bool first = true;
   for (int i = 0; i < n->in[0]->rank; i++) {
     if (s->entry[i] < 0) continue;
-    if (!expr_is_const(n->in[0]->dims[i], &d) || !expr_is_const(tu_elem(m, n, 3, s->entry[i]), &w) || d == 0)
+    if (!expr_is_const(n->in[0]->dims[i], &d) ||
+        !expr_is_const(tu_elem(m, n, 3, s->entry[i]), &w) || d == 0)
       goto declared;
     const double r = (double)w / (double)d;
     if (r > 1e9) return op_error(m, n, ERR_OVERFLOW, "axis %d becomes too large", i);
@@ -123,13 +136,15 @@ static bool check_resize(Model *m, Node *n) {
   if (!op_choice(m, n, "mode", modes[0], modes, &k) ||
       !op_choice(m, n, "coordinate_transformation_mode", coords[0], coords, &k) ||
       !op_choice(m, n, "nearest_mode", nears[0], nears, &k) ||
-      !op_choice(m, n, "keep_aspect_ratio_policy", keeps[0], keeps, &k) || !op_ints(m, n, "axes", &axes, &k))
+      !op_choice(m, n, "keep_aspect_ratio_policy", keeps[0], keeps, &k) ||
+      !op_ints(m, n, "axes", &axes, &k))
     return false;
   if (k >= 0 && !op_axis_set(m, n, "axis", k, axes, rank, set)) return false;
   if (!op_need_class(m, n, 0, CL_NUMBER | CL_BOOL) || !op_need_class(m, n, 1, CL_FLOAT) ||
       !op_need_class(m, n, 2, CL_FLOAT) || !op_need_class(m, n, 3, CL_INT))
     return false;
-  if (present(n, 2) == present(n, 3)) return op_error(m, n, ERR_ARITY, "needs exactly one of scales and sizes");
+  if (present(n, 2) == present(n, 3))
+    return op_error(m, n, ERR_ARITY, "needs exactly one of scales and sizes");
   return true;
 }
 
@@ -141,11 +156,14 @@ bool infer_resize(Model *m, Node *n) {
   if (!check_resize(m, n)) return false;
   const ResizeSpec s = spec_of(n);
   if (!tu_count(m, n, s.by, s.by == 2 ? "scales" : "sizes", &count)) return false;
-  if (count != s.count) return op_error(m, n, ERR_SHAPE, "%d %s for %d axes", count, s.by == 2 ? "scales" : "sizes", s.count);
+  if (count != s.count)
+    return op_error(m, n, ERR_SHAPE, "%d %s for %d axes", count, s.by == 2 ? "scales" : "sizes",
+                    s.count);
   if (s.coord == CO_CROP) {
     if (!present(n, 1)) return op_error(m, n, ERR_ARITY, "tf_crop_and_resize needs roi");
     if (!tu_count(m, n, 1, "roi", &count)) return false;
-    if (count != 2 * s.count) return op_error(m, n, ERR_SHAPE, "roi has %d elements for %d axes", count, s.count);
+    if (count != 2 * s.count)
+      return op_error(m, n, ERR_SHAPE, "roi has %d elements for %d axes", count, s.count);
   }
   for (int i = 0; i < in->rank; i++) {
     dims[i] = in->dims[i];
@@ -155,7 +173,8 @@ bool infer_resize(Model *m, Node *n) {
       continue;
     }
     const Expr *e = tu_elem(m, n, 3, s.entry[i]);
-    if (expr_is_const(e, &w) && w < 0) return op_error(m, n, ERR_VALUE, "size of axis %d is %lld", i, (long long)w);
+    if (expr_is_const(e, &w) && w < 0)
+      return op_error(m, n, ERR_VALUE, "size of axis %d is %lld", i, (long long)w);
     if (s.keep == KEEP_STRETCH) dims[i] = tu_dim(m, n, 0, i, e, NULL);
   }
   if (s.by == 3 && s.keep != KEEP_STRETCH && !kept_dims(m, n, &s, dims)) return false;
@@ -164,15 +183,19 @@ bool infer_resize(Model *m, Node *n) {
 
 /* ---- coordinates ------------------------------------------------------------------------------------------- */
 typedef struct Axis {
-  const Expr *in, *out;   /* sizes, i64 */
+  const Expr *in, *out; /* sizes, i64 */
   const Expr *inf, *outf; /* sizes, f32; outf may have a fraction */
-  const Expr *scale;      /* f32 */
-  double known_scale;     /* 0: not known */
-  int64_t k;              /* entry of scales */
+  const Expr *scale; /* f32 */
+  double known_scale; /* 0: not known */
+  int64_t k; /* entry of scales */
 } Axis;
 
-static const Expr *f_add(ExprPool *p, const Expr *a, double b) { return ex_add(p, a, tu_f32(p, b)); }
-static const Expr *f_mul(ExprPool *p, const Expr *a, double b) { return ex_mul(p, a, tu_f32(p, b)); }
+static const Expr *f_add(ExprPool *p, const Expr *a, double b) {
+  return ex_add(p, a, tu_f32(p, b));
+}
+static const Expr *f_mul(ExprPool *p, const Expr *a, double b) {
+  return ex_mul(p, a, tu_f32(p, b));
+}
 static const Expr *f_floor(ExprPool *p, const Expr *a) { return ex_op(p, EX_floor, a, NULL, NULL); }
 static const Expr *f_int(ExprPool *p, const Expr *a) { return ex_cast(p, DT_I64, a); }
 
@@ -196,8 +219,11 @@ static Axis axis_of(ElemCtx *c, const Node *n, const ResizeSpec *s, int i) {
     a.scale = NULL;
     for (int j = 0; j < n->in[0]->rank; j++) {
       if (s->entry[j] < 0) continue;
-      const Expr *r = ex_div(p, ex_cast(p, DT_F32, tu_known(p, n, 3, s->entry[j])), ex_cast(p, DT_F32, n->in[0]->dims[j]));
-      a.scale = !a.scale ? r : s->keep == KEEP_NOT_LARGER ? ex_min(p, a.scale, r) : ex_max(p, a.scale, r);
+      const Expr *r = ex_div(p, ex_cast(p, DT_F32, tu_known(p, n, 3, s->entry[j])),
+                             ex_cast(p, DT_F32, n->in[0]->dims[j]));
+      a.scale = !a.scale                     ? r
+                : s->keep == KEEP_NOT_LARGER ? ex_min(p, a.scale, r)
+                                             : ex_max(p, a.scale, r);
     }
   } else {
     a.scale = ex_div(p, a.outf, a.inf);
@@ -207,25 +233,28 @@ static Axis axis_of(ElemCtx *c, const Node *n, const ResizeSpec *s, int i) {
 }
 
 /* Position in the input of output position i, as f32. */
-static const Expr *source_position(ElemCtx *c, const Node *n, const ResizeSpec *s, const Axis *a, const Expr *i) {
+static const Expr *source_position(ElemCtx *c, const Node *n, const ResizeSpec *s, const Axis *a,
+                                   const Expr *i) {
   ExprPool *p = c->pool;
   const Expr *x = ex_cast(p, DT_F32, i), *zero = tu_f32(p, 0);
   const Expr *half = f_add(p, ex_div(p, f_add(p, x, 0.5), a->scale), -0.5);
   const Expr *single = ex_le(p, a->out, ex_i64(p, 1));
   switch (s->coord) {
-  case CO_HALF_PIXEL: return half;
-  case CO_SYMMETRIC: {
-    const Expr *adjust = ex_div(p, ex_cast(p, DT_F32, a->out), ex_mul(p, a->scale, a->inf));
-    const Expr *offset = ex_mul(p, f_mul(p, a->inf, 0.5), ex_sub(p, tu_f32(p, 1), adjust));
-    return ex_add(p, offset, half);
+    case CO_HALF_PIXEL: return half;
+    case CO_SYMMETRIC: {
+      const Expr *adjust = ex_div(p, ex_cast(p, DT_F32, a->out), ex_mul(p, a->scale, a->inf));
+      const Expr *offset = ex_mul(p, f_mul(p, a->inf, 0.5), ex_sub(p, tu_f32(p, 1), adjust));
+      return ex_add(p, offset, half);
+    }
+    case CO_PYTORCH: return ex_select(p, single, zero, half);
+    case CO_ALIGN:
+      return ex_select(p, single, zero,
+                       ex_div(p, ex_mul(p, x, f_add(p, a->inf, -1)), f_add(p, a->outf, -1)));
+    case CO_ASYMMETRIC: return ex_div(p, x, a->scale);
+    default: break;
   }
-  case CO_PYTORCH: return ex_select(p, single, zero, half);
-  case CO_ALIGN:
-    return ex_select(p, single, zero, ex_div(p, ex_mul(p, x, f_add(p, a->inf, -1)), f_add(p, a->outf, -1)));
-  case CO_ASYMMETRIC: return ex_div(p, x, a->scale);
-  default: break;
-  }
-  const Expr *from = read_at(c, n, 1, a->k), *to = read_at(c, n, 1, a->k + s->count), *last = f_add(p, a->inf, -1);
+  const Expr *from = read_at(c, n, 1, a->k), *to = read_at(c, n, 1, a->k + s->count),
+             *last = f_add(p, a->inf, -1);
   const Expr *span = ex_mul(p, ex_sub(p, to, from), last);
   const Expr *step = ex_div(p, ex_mul(p, x, span), f_add(p, a->outf, -1));
   const Expr *middle = f_mul(p, ex_mul(p, ex_add(p, from, to), last), 0.5);
@@ -239,27 +268,32 @@ static const Expr *clamp_in(ExprPool *p, const Expr *i, const Expr *dim) {
 /* Integer factors need no floating point. NULL: the general way. */
 static const Expr *nearest_integer(ExprPool *p, const ResizeSpec *s, const Axis *a, const Expr *i) {
   int64_t x, y;
-  if (!expr_is_const(a->in, &x) || !expr_is_const(a->out, &y) || x < 1 || a->known_scale == 0) return NULL;
+  if (!expr_is_const(a->in, &x) || !expr_is_const(a->out, &y) || x < 1 || a->known_scale == 0)
+    return NULL;
   const double f = a->known_scale;
   const int64_t up = (int64_t)f;
-  const bool centred = s->coord == CO_HALF_PIXEL && (s->near == NEAR_PREFER_FLOOR || s->near == NEAR_PREFER_CEIL);
+  const bool centred =
+      s->coord == CO_HALF_PIXEL && (s->near == NEAR_PREFER_FLOOR || s->near == NEAR_PREFER_CEIL);
   const bool corner = s->coord == CO_ASYMMETRIC && s->near == NEAR_FLOOR;
-  if ((double)up == f && y == x * up && (centred || corner)) return ex_floordiv(p, i, ex_i64(p, up));
+  if ((double)up == f && y == x * up && (centred || corner))
+    return ex_floordiv(p, i, ex_i64(p, up));
   const int64_t down = f > 0 ? (int64_t)(1 / f) : 0;
-  if (down > 1 && 1 / (double)down == f && s->coord == CO_ASYMMETRIC && x >= y * down) return ex_mul(p, i, ex_i64(p, down));
+  if (down > 1 && 1 / (double)down == f && s->coord == CO_ASYMMETRIC && x >= y * down)
+    return ex_mul(p, i, ex_i64(p, down));
   return NULL;
 }
 
-static const Expr *nearest_index(ElemCtx *c, const Node *n, const ResizeSpec *s, const Axis *a, const Expr *i, const Expr **x) {
+static const Expr *nearest_index(ElemCtx *c, const Node *n, const ResizeSpec *s, const Axis *a,
+                                 const Expr *i, const Expr **x) {
   ExprPool *p = c->pool;
   const Expr *e = nearest_integer(p, s, a, i);
   if (e) return e;
   *x = source_position(c, n, s, a, i);
   switch (s->near) {
-  case NEAR_FLOOR: e = f_floor(p, *x); break;
-  case NEAR_CEIL: e = ex_op(p, EX_ceil, *x, NULL, NULL); break;
-  case NEAR_PREFER_CEIL: e = f_floor(p, f_add(p, *x, 0.5)); break;
-  default: e = ex_op(p, EX_ceil, f_add(p, *x, -0.5), NULL, NULL); break;
+    case NEAR_FLOOR: e = f_floor(p, *x); break;
+    case NEAR_CEIL: e = ex_op(p, EX_ceil, *x, NULL, NULL); break;
+    case NEAR_PREFER_CEIL: e = f_floor(p, f_add(p, *x, 0.5)); break;
+    default: e = ex_op(p, EX_ceil, f_add(p, *x, -0.5), NULL, NULL); break;
   }
   return clamp_in(p, f_int(p, e), a->in);
 }
@@ -272,19 +306,23 @@ static const Expr *kernel_weight(ExprPool *p, const ResizeSpec *s, const Expr *t
   const Expr *d = f_abs(p, t), *one = tu_f32(p, 1);
   if (s->mode == MODE_LINEAR) return ex_max(p, ex_sub(p, one, d), tu_f32(p, 0));
   const double a = s->cubic;
-  const Expr *near = ex_add(p, ex_mul(p, ex_mul(p, f_add(p, f_mul(p, d, a + 2), -(a + 3)), d), d), one);
-  const Expr *far = f_add(p, ex_mul(p, f_add(p, ex_mul(p, f_add(p, f_mul(p, d, a), -5 * a), d), 8 * a), d), -4 * a);
-  return ex_select(p, ex_le(p, d, one), near, ex_select(p, ex_lt(p, d, tu_f32(p, 2)), far, tu_f32(p, 0)));
+  const Expr *near =
+      ex_add(p, ex_mul(p, ex_mul(p, f_add(p, f_mul(p, d, a + 2), -(a + 3)), d), d), one);
+  const Expr *far = f_add(
+      p, ex_mul(p, f_add(p, ex_mul(p, f_add(p, f_mul(p, d, a), -5 * a), d), 8 * a), d), -4 * a);
+  return ex_select(p, ex_le(p, d, one), near,
+                   ex_select(p, ex_lt(p, d, tu_f32(p, 2)), far, tu_f32(p, 0)));
 }
 
 enum { MAX_TAPS = 4 };
 typedef struct Taps {
-  int n;                /* 0: a reduction over var */
+  int n; /* 0: a reduction over var */
   const Expr *at[MAX_TAPS], *w[MAX_TAPS];
   const Expr *var, *vat, *vw; /* antialias: position and weight at reduction variable var */
 } Taps;
 
-static const Expr *inside_weight(ExprPool *p, const ResizeSpec *s, const Expr *pos, const Expr *dim, const Expr *w) {
+static const Expr *inside_weight(ExprPool *p, const ResizeSpec *s, const Expr *pos, const Expr *dim,
+                                 const Expr *w) {
   if (!s->exclude) return w;
   const Expr *in = ex_and(p, ex_le(p, ex_i64(p, 0), pos), ex_lt(p, pos, dim));
   return ex_select(p, in, w, tu_f32(p, 0));
@@ -311,7 +349,8 @@ static Taps plain_taps(ExprPool *p, const ResizeSpec *s, const Axis *a, const Ex
 static Taps wide_taps(ExprPool *p, const ResizeSpec *s, const Axis *a, const Expr *x) {
   const int64_t radius = s->mode == MODE_LINEAR ? 1 : 2;
   const Expr *out = ex_max(p, a->out, ex_i64(p, 1)), *two = ex_i64(p, 2), *one = ex_i64(p, 1);
-  const Expr *wide = ex_sub(p, ex_add(p, ex_mul(p, ex_max(p, a->in, out), ex_i64(p, 2 * radius)), out), one);
+  const Expr *wide =
+      ex_sub(p, ex_add(p, ex_mul(p, ex_max(p, a->in, out), ex_i64(p, 2 * radius)), out), one);
   const Expr *span = ex_add(p, ex_floordiv(p, wide, out), two); /* in/out is at least 1/scale */
   const Expr *sc = ex_min(p, a->scale, tu_f32(p, 1));
   const Expr *support = ex_div(p, tu_f32(p, (double)radius), sc);
@@ -340,7 +379,8 @@ typedef struct Interp {
 static const Expr *interpolate(Interp *r, int k) {
   ExprPool *p = r->c->pool;
   if (k == r->count) {
-    const Expr *e = r->guard ? elem_in_guarded(r->c, r->n, 0, r->src, r->guard) : elem_in(r->c, r->n, 0, r->src);
+    const Expr *e = r->guard ? elem_in_guarded(r->c, r->n, 0, r->src, r->guard)
+                             : elem_in(r->c, r->n, 0, r->src);
     return ex_cast(p, DT_F32, e);
   }
   const Taps *t = &r->taps[k];

@@ -1,5 +1,6 @@
-/* Ops that look at or change shapes and leave the elements in place: Identity, Shape, Size, Reshape, Flatten,
- * Squeeze, Unsqueeze, Expand, Tile, and the generators ConstantOfShape, Range, EyeLike. */
+/* Ops that look at or change shapes and leave the elements in place: Identity, Shape, Size,
+ * Reshape, Flatten, Squeeze, Unsqueeze, Expand, Tile, and the generators ConstantOfShape, Range,
+ * EyeLike. */
 #include "ir/ops/tensor_util.h"
 
 bool infer_identity(Model *m, Node *n) {
@@ -50,7 +51,8 @@ const Expr *elem_shape(ElemCtx *c, const Node *n, int out, const Expr *const *id
   const Expr *e = ex_i64(c->pool, 0);
   for (int i = to - 1; i >= from; i--)
     e = i == to - 1 ? n->in[0]->dims[i]
-                    : ex_select(c->pool, ex_eq(c->pool, idx[0], ex_i64(c->pool, i - from)), n->in[0]->dims[i], e);
+                    : ex_select(c->pool, ex_eq(c->pool, idx[0], ex_i64(c->pool, i - from)),
+                                n->in[0]->dims[i], e);
   return e;
 }
 
@@ -64,7 +66,9 @@ bool infer_size(Model *m, Node *n) {
   return true;
 }
 
-const Expr *elem_size(ElemCtx *c, const Node *n, int out, const Expr *const *idx) { return value_count(c->pool, n->in[0]); }
+const Expr *elem_size(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
+  return value_count(c->pool, n->in[0]);
+}
 
 /* ---- Reshape and its relatives: same elements in row-major order ----------------------------------- */
 typedef struct Dims {
@@ -84,7 +88,8 @@ static Dims dims_but_ones(const Value *v) {
 }
 
 /* The next pair (i, j) after (i0, j0) with equal products of a[i0..i) and b[j0..j). */
-static void next_group(ExprPool *p, const Dims *a, const Dims *b, int i0, int j0, int *i1, int *j1) {
+static void next_group(ExprPool *p, const Dims *a, const Dims *b, int i0, int j0, int *i1,
+                       int *j1) {
   const Expr *pa = ex_i64(p, 1);
   for (int i = i0; i < a->n; i++) {
     pa = ex_mul(p, pa, a->d[i]);
@@ -108,7 +113,8 @@ static int common_tail(const Dims *a, const Dims *b, int i0, int j0) {
   return k;
 }
 
-/* Equal runs of dims map one to one; div and mod stay within the groups whose dims really change. */
+/* Equal runs of dims map one to one; div and mod stay within the groups whose dims really change.
+ */
 const Expr *elem_reshape(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
   ExprPool *p = c->pool;
   const Value *vi = n->in[0];
@@ -134,7 +140,8 @@ const Expr *elem_reshape(ElemCtx *c, const Node *n, int out, const Expr *const *
 }
 
 /* total / known, after taking away dims that both sides share. */
-static const Expr *missing_dim(Model *m, const Value *in, int rank, const Expr *const *dims, int hole) {
+static const Expr *missing_dim(Model *m, const Value *in, int rank, const Expr *const *dims,
+                               int hole) {
   ExprPool *p = m->pool;
   bool used[MAX_RANK] = {0};
   const Expr *rest = ex_i64(p, 1), *total = ex_i64(p, 1);
@@ -158,7 +165,8 @@ static bool same_count(Model *m, Node *n, int rank, const Expr *const *dims) {
   int64_t a, b;
   if (from == to) return true;
   if (expr_is_const(from, &a) && expr_is_const(to, &b))
-    return op_error(m, n, ERR_SHAPE, "%lld elements cannot be reshaped to %lld", (long long)a, (long long)b);
+    return op_error(m, n, ERR_SHAPE, "%lld elements cannot be reshaped to %lld", (long long)a,
+                    (long long)b);
   const SymDef *s = n->syms;
   if (n->n_syms == 0 || s == NULL) model_assume_equal(m, n->graph, from, to, n->loc);
   return true;
@@ -182,7 +190,8 @@ bool infer_reshape(Model *m, Node *n) {
   int rank, hole = -1;
   int64_t allowzero, k;
   if (!op_need_class(m, n, 1, CL_INT) || !op_need_rank(m, n, 1, 1, 1)) return false;
-  if (!op_int_in(m, n, "allowzero", 0, 0, 1, &allowzero) || !tu_count(m, n, 1, "shape", &rank)) return false;
+  if (!op_int_in(m, n, "allowzero", 0, 0, 1, &allowzero) || !tu_count(m, n, 1, "shape", &rank))
+    return false;
   if (rank > MAX_RANK) return op_error(m, n, ERR_RANK, "rank %d is above %d", rank, MAX_RANK);
   const Expr *raw[MAX_RANK], *dims[MAX_RANK];
   bool data = false;
@@ -191,7 +200,8 @@ bool infer_reshape(Model *m, Node *n) {
   for (int i = 0; i < rank; i++) {
     dims[i] = raw[i];
     if (data) {
-      dims[i] = tu_dim(m, n, 0, i, allowzero ? raw[i] : data_dim(m, in, rank, raw, i), value_count(m->pool, in));
+      dims[i] = tu_dim(m, n, 0, i, allowzero ? raw[i] : data_dim(m, in, rank, raw, i),
+                       value_count(m->pool, in));
       continue;
     }
     if (!expr_is_const(raw[i], &k)) continue;
@@ -211,7 +221,8 @@ bool infer_flatten(Model *m, Node *n) {
   int64_t axis;
   if (!op_int_in(m, n, "axis", 1, -in->rank, in->rank, &axis)) return false;
   if (axis < 0) axis += in->rank;
-  const Expr *dims[2] = {op_product(m, in->dims, 0, (int)axis), op_product(m, in->dims, (int)axis, in->rank)};
+  const Expr *dims[2] = {op_product(m, in->dims, 0, (int)axis),
+                         op_product(m, in->dims, (int)axis, in->rank)};
   return op_out(m, n, 0, in->dtype, 2, dims);
 }
 
@@ -243,7 +254,8 @@ bool infer_squeeze(Model *m, Node *n) {
     int64_t k;
     drop[axes[i]] = true;
     if (expr_is_const(in->dims[axes[i]], &k) && k != 1)
-      return op_error(m, n, ERR_SHAPE, "cannot squeeze axis %d of size %lld", axes[i], (long long)k);
+      return op_error(m, n, ERR_SHAPE, "cannot squeeze axis %d of size %lld", axes[i],
+                      (long long)k);
     if (!expr_is_const(in->dims[axes[i]], &k))
       model_assume_equal(m, n->graph, in->dims[axes[i]], ex_i64(m->pool, 1), n->loc);
   }
@@ -270,13 +282,16 @@ bool infer_unsqueeze(Model *m, Node *n) {
 }
 
 /* ---- Expand, Tile -------------------------------------------------------------------------------------- */
-static bool expand_dim(Model *m, Node *n, int at, const Expr *in, const Expr *want, const Expr **out) {
+static bool expand_dim(Model *m, Node *n, int at, const Expr *in, const Expr *want,
+                       const Expr **out) {
   int64_t a, b;
   const bool ca = expr_is_const(in, &a), cb = expr_is_const(want, &b);
   if (cb && b < 0) return op_error(m, n, ERR_VALUE, "shape[%d] is %lld", at, (long long)b);
   if (in == want || (cb && b == 1)) return *out = in, true;
   if (ca && a == 1) return *out = want, true;
-  if (ca && cb) return op_error(m, n, ERR_SHAPE, "axis %d: size %lld does not broadcast to %lld", at, (long long)a, (long long)b);
+  if (ca && cb)
+    return op_error(m, n, ERR_SHAPE, "axis %d: size %lld does not broadcast to %lld", at,
+                    (long long)a, (long long)b);
   if (cb || ca) return *out = cb ? want : in, true;
   *out = ex_max(m->pool, in, want);
   return true;
@@ -285,7 +300,9 @@ static bool expand_dim(Model *m, Node *n, int at, const Expr *in, const Expr *wa
 bool infer_expand(Model *m, Node *n) {
   const Value *in = n->in[0];
   int count;
-  if (!op_need_class(m, n, 1, CL_INT) || !op_need_rank(m, n, 1, 1, 1) || !tu_count(m, n, 1, "shape", &count)) return false;
+  if (!op_need_class(m, n, 1, CL_INT) || !op_need_rank(m, n, 1, 1, 1) ||
+      !tu_count(m, n, 1, "shape", &count))
+    return false;
   const int rank = count > in->rank ? count : in->rank;
   const Expr *dims[MAX_RANK], *one = ex_i64(m->pool, 1);
   if (rank > MAX_RANK) return op_error(m, n, ERR_RANK, "rank %d is above %d", rank, MAX_RANK);
@@ -306,7 +323,9 @@ const Expr *elem_expand(ElemCtx *c, const Node *n, int out, const Expr *const *i
   const int pad = o->rank - in->rank;
   for (int i = 0; i < in->rank; i++) {
     const Expr *d = in->dims[i];
-    src[i] = d == o->dims[i + pad] ? idx[i + pad] : ex_max(p, ex_min(p, idx[i + pad], ex_sub(p, d, one)), ex_i64(p, 0));
+    src[i] = d == o->dims[i + pad]
+                 ? idx[i + pad]
+                 : ex_max(p, ex_min(p, idx[i + pad], ex_sub(p, d, one)), ex_i64(p, 0));
   }
   return elem_in(c, n, 0, src);
 }
@@ -315,14 +334,18 @@ bool infer_tile(Model *m, Node *n) {
   const Value *in = n->in[0];
   int count;
   int64_t k;
-  if (!op_need_class(m, n, 1, CL_INT) || !op_need_rank(m, n, 1, 1, 1) || !tu_count(m, n, 1, "repeats", &count)) return false;
-  if (count != in->rank) return op_error(m, n, ERR_SHAPE, "%d repeats for rank %d", count, in->rank);
+  if (!op_need_class(m, n, 1, CL_INT) || !op_need_rank(m, n, 1, 1, 1) ||
+      !tu_count(m, n, 1, "repeats", &count))
+    return false;
+  if (count != in->rank)
+    return op_error(m, n, ERR_SHAPE, "%d repeats for rank %d", count, in->rank);
   const Expr *dims[MAX_RANK];
   for (int i = 0; i < count; i++) {
     const Expr *e = tu_elem(m, n, 1, i);
     int64_t d = 1, all;
     expr_is_const(in->dims[i], &d);
-    if (expr_is_const(e, &k) && (k < 0 || !ck_mul(k, d, &all))) return op_error(m, n, ERR_VALUE, "repeats[%d] is %lld", i, (long long)k);
+    if (expr_is_const(e, &k) && (k < 0 || !ck_mul(k, d, &all)))
+      return op_error(m, n, ERR_VALUE, "repeats[%d] is %lld", i, (long long)k);
     dims[i] = tu_dim(m, n, 0, i, ex_mul(m->pool, in->dims[i], e), NULL);
   }
   return op_out(m, n, 0, in->dtype, in->rank, dims);
@@ -341,14 +364,17 @@ bool infer_constant_of_shape(Model *m, Node *n) {
   const Attr *a = node_attr(n, "value");
   int rank;
   int64_t k;
-  if (!op_need_class(m, n, 0, CL_INT) || !op_need_rank(m, n, 0, 1, 1) || !tu_count(m, n, 0, "shape", &rank)) return false;
+  if (!op_need_class(m, n, 0, CL_INT) || !op_need_rank(m, n, 0, 1, 1) ||
+      !tu_count(m, n, 0, "shape", &rank))
+    return false;
   if (a && (a->kind != AT_TENSOR || !a->tensor || a->tensor->count != 1))
     return op_error(m, n, ERR_ATTR_VALUE, "value must be a tensor of one element");
   if (rank > MAX_RANK) return op_error(m, n, ERR_RANK, "rank %d is above %d", rank, MAX_RANK);
   const Expr *dims[MAX_RANK];
   for (int i = 0; i < rank; i++) {
     const Expr *e = tu_elem(m, n, 0, i);
-    if (expr_is_const(e, &k) && k < 0) return op_error(m, n, ERR_VALUE, "size %d is %lld", i, (long long)k);
+    if (expr_is_const(e, &k) && k < 0)
+      return op_error(m, n, ERR_VALUE, "size %d is %lld", i, (long long)k);
     dims[i] = tu_dim(m, n, 0, i, e, NULL);
   }
   return op_out(m, n, 0, a ? a->tensor->dtype : DT_F32, rank, dims);
@@ -359,10 +385,13 @@ const Expr *elem_constant_of_shape(ElemCtx *c, const Node *n, int out, const Exp
   return a ? tu_const_element(c->pool, a->tensor, 0) : tu_f32(c->pool, 0);
 }
 
-static bool scalar_like(const Value *v) { return v->rank == 0 || (v->rank == 1 && expr_is_i64(v->dims[0], 1)); }
+static bool scalar_like(const Value *v) {
+  return v->rank == 0 || (v->rank == 1 && expr_is_i64(v->dims[0], 1));
+}
 
 /* Number of elements of an integer range. */
-static const Expr *range_count(ExprPool *p, const Expr *start, const Expr *limit, const Expr *delta) {
+static const Expr *range_count(ExprPool *p, const Expr *start, const Expr *limit,
+                               const Expr *delta) {
   const Expr *zero = ex_i64(p, 0), *one = ex_i64(p, 1), *span = ex_sub(p, limit, start);
   int64_t d;
   if (expr_is_const(delta, &d) && d != 0) {
@@ -382,7 +411,8 @@ static bool float_range(Model *m, Node *n) {
     if (!c) {
       const Expr *d = tu_declared(n, 0, 0);
       return d ? op_out(m, n, 0, n->in[0]->dtype, 1, &d)
-               : op_error(m, n, ERR_DYNAMIC, "the number of elements of a floating-point range is not known");
+               : op_error(m, n, ERR_DYNAMIC,
+                          "the number of elements of a floating-point range is not known");
     }
     v[k] = const_float(c, 0);
   }
@@ -403,7 +433,8 @@ bool infer_range(Model *m, Node *n) {
   const Expr *s = tu_elem(m, n, 0, 0), *l = tu_elem(m, n, 1, 0), *d = tu_elem(m, n, 2, 0);
   int64_t a, b;
   if (expr_is_i64(d, 0)) return op_error(m, n, ERR_VALUE, "delta is 0");
-  if (expr_is_const(s, &a) && expr_is_const(l, &b) && (!ck_sub(b, a, &a) || !ck_add(a, INT32_MAX, &b) || !ck_sub(a, INT32_MAX, &b)))
+  if (expr_is_const(s, &a) && expr_is_const(l, &b) &&
+      (!ck_sub(b, a, &a) || !ck_add(a, INT32_MAX, &b) || !ck_sub(a, INT32_MAX, &b)))
     return op_error(m, n, ERR_OVERFLOW, "the range is too long");
   const Expr *dim = tu_dim(m, n, 0, 0, range_count(m->pool, s, l, d), NULL);
   return op_out(m, n, 0, n->in[0]->dtype, 1, &dim);
@@ -417,14 +448,16 @@ static const Expr *read_scalar(ElemCtx *c, const Node *n, int k) {
 const Expr *elem_range(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
   ExprPool *p = c->pool;
   const DType t = n->in[0]->dtype, ct = dtype_compute(t);
-  const Expr *start = ex_cast(p, ct, read_scalar(c, n, 0)), *delta = ex_cast(p, ct, read_scalar(c, n, 2));
+  const Expr *start = ex_cast(p, ct, read_scalar(c, n, 0)),
+             *delta = ex_cast(p, ct, read_scalar(c, n, 2));
   return ex_cast(p, t, ex_add(p, start, ex_mul(p, ex_cast(p, ct, idx[0]), delta)));
 }
 
 bool infer_eye_like(Model *m, Node *n) {
   int64_t onnx = node_int(n, "dtype", 0);
   const DType t = node_attr(n, "dtype") ? dtype_from_onnx((int)onnx) : n->in[0]->dtype;
-  if (t == DT_NONE || t == DT_STR) return op_error(m, n, ERR_ATTR_VALUE, "dtype %lld", (long long)onnx);
+  if (t == DT_NONE || t == DT_STR)
+    return op_error(m, n, ERR_ATTR_VALUE, "dtype %lld", (long long)onnx);
   return op_need_rank(m, n, 0, 2, 2) && op_out_like(m, n, 0, t, n->in[0]);
 }
 

@@ -1,6 +1,7 @@
-/* Slice, Pad, CenterCropPad: windows of a tensor, with bounds that may be constants, symbolic or data. */
-#include "ir/ops/tensor_util.h"
+/* Slice, Pad, CenterCropPad: windows of a tensor, with bounds that may be constants, symbolic or
+ * data. */
 #include <string.h>
+#include "ir/ops/tensor_util.h"
 
 /* ---- Slice -------------------------------------------------------------------------------------------- */
 /* One axis: element i of the output is element start + i*step of the input. */
@@ -8,14 +9,16 @@ typedef struct Window {
   const Expr *start, *step, *count;
 } Window;
 
-static const Expr *bound_of(ExprPool *p, const Expr *e, const Expr *dim, const Expr *lo, const Expr *hi) {
+static const Expr *bound_of(ExprPool *p, const Expr *e, const Expr *dim, const Expr *lo,
+                            const Expr *hi) {
   int64_t k;
   if (expr_is_const(e, &k) && k >= INT32_MAX) return hi; /* "to the end" */
   if (expr_is_const(e, &k) && k <= -INT32_MAX) return lo;
   return tu_clamp(p, tu_wrap(p, e, dim), lo, hi);
 }
 
-static Window window_up(ExprPool *p, const Expr *s, const Expr *e, const Expr *step, const Expr *dim) {
+static Window window_up(ExprPool *p, const Expr *s, const Expr *e, const Expr *step,
+                        const Expr *dim) {
   const Expr *zero = ex_i64(p, 0), *one = ex_i64(p, 1);
   const Expr *from = bound_of(p, s, dim, zero, dim), *to = bound_of(p, e, dim, zero, dim);
   const Expr *span = ex_sub(p, to, from);
@@ -23,20 +26,27 @@ static Window window_up(ExprPool *p, const Expr *s, const Expr *e, const Expr *s
   return (Window){from, step, ex_max(p, n, zero)};
 }
 
-static Window window_down(ExprPool *p, const Expr *s, const Expr *e, const Expr *step, const Expr *dim) {
-  const Expr *zero = ex_i64(p, 0), *one = ex_i64(p, 1), *last = ex_sub(p, dim, one), *back = ex_sub(p, zero, step);
-  const Expr *from = bound_of(p, s, dim, zero, last), *to = bound_of(p, e, dim, ex_i64(p, -1), last);
-  if (expr_is_i64(e, INT64_MAX) || expr_is_i64(e, INT32_MAX)) to = ex_i64(p, -1); /* as ONNX Runtime: no end */
+static Window window_down(ExprPool *p, const Expr *s, const Expr *e, const Expr *step,
+                          const Expr *dim) {
+  const Expr *zero = ex_i64(p, 0), *one = ex_i64(p, 1), *last = ex_sub(p, dim, one),
+             *back = ex_sub(p, zero, step);
+  const Expr *from = bound_of(p, s, dim, zero, last),
+             *to = bound_of(p, e, dim, ex_i64(p, -1), last);
+  if (expr_is_i64(e, INT64_MAX) || expr_is_i64(e, INT32_MAX))
+    to = ex_i64(p, -1); /* as ONNX Runtime: no end */
   const Expr *n = ex_floordiv(p, ex_sub(p, ex_add(p, ex_sub(p, from, to), back), one), back);
   return (Window){from, step, ex_max(p, n, zero)};
 }
 
-static Window window_make(ExprPool *p, const Expr *s, const Expr *e, const Expr *step, const Expr *dim) {
+static Window window_make(ExprPool *p, const Expr *s, const Expr *e, const Expr *step,
+                          const Expr *dim) {
   int64_t k;
-  if (expr_is_const(step, &k)) return k > 0 ? window_up(p, s, e, step, dim) : window_down(p, s, e, step, dim);
+  if (expr_is_const(step, &k))
+    return k > 0 ? window_up(p, s, e, step, dim) : window_down(p, s, e, step, dim);
   const Window up = window_up(p, s, e, step, dim), down = window_down(p, s, e, step, dim);
   const Expr *pos = ex_lt(p, ex_i64(p, 0), step);
-  return (Window){ex_select(p, pos, up.start, down.start), step, ex_select(p, pos, up.count, down.count)};
+  return (Window){ex_select(p, pos, up.start, down.start), step,
+                  ex_select(p, pos, up.count, down.count)};
 }
 
 /* The axes that are sliced, in the order of starts. */
@@ -45,7 +55,8 @@ static bool slice_axes(Model *m, Node *n, int count, int *axes) {
   int given = count;
   if (count > rank) return op_error(m, n, ERR_SHAPE, "%d starts for rank %d", count, rank);
   const Value *a = node_in(n, 3);
-  if (a && !value_known(a) && count == rank) { /* axes that are data: as in order, checked by no one but declared shapes */
+  if (a && !value_known(a) &&
+      count == rank) { /* axes that are data: as in order, checked by no one but declared shapes */
     return op_error(m, n, ERR_DYNAMIC, "axes are not known at compile time");
   }
   if (a && !tu_axes(m, n, 3, rank, axes, &given)) return false;
@@ -66,7 +77,8 @@ static bool same_counts(Model *m, Node *n, int *count) {
     int c;
     if (k > 1 && !node_in(n, k)) continue;
     if (!op_need_class(m, n, k, CL_INT) || !tu_count(m, n, k, names[k], &c)) return false;
-    if (k > 1 && c != *count) return op_error(m, n, ERR_SHAPE, "%d %s for %d starts", c, names[k], *count);
+    if (k > 1 && c != *count)
+      return op_error(m, n, ERR_SHAPE, "%d %s for %d starts", c, names[k], *count);
     *count = c;
   }
   return true;
@@ -85,7 +97,8 @@ bool infer_slice(Model *m, Node *n) {
   for (int k = 0; k < count; k++) {
     tu_elem(m, n, 1, k);
     tu_elem(m, n, 2, k);
-    if (node_in(n, 4) && expr_is_i64(tu_elem(m, n, 4, k), 0)) return op_error(m, n, ERR_VALUE, "step %d is 0", k);
+    if (node_in(n, 4) && expr_is_i64(tu_elem(m, n, 4, k), 0))
+      return op_error(m, n, ERR_VALUE, "step %d is 0", k);
     const int axis = axes[k];
     dims[axis] = tu_dim(m, n, 0, axis, slice_window(m->pool, n, k, axis).count, in->dims[axis]);
   }
@@ -130,7 +143,8 @@ const Expr *elem_slice(ElemCtx *c, const Node *n, int out, const Expr *const *id
     int64_t axis = k;
     if (axes && !by_data) expr_is_const(tu_known(p, n, 3, k), &axis);
     if (axis < 0) axis += in->rank;
-    const Window w = by_data ? window_by_data(p, n, (int)count, k) : slice_window(p, n, k, (int)axis);
+    const Window w =
+        by_data ? window_by_data(p, n, (int)count, k) : slice_window(p, n, k, (int)axis);
     src[axis] = ex_add(p, w.start, ex_mul(p, idx[axis], w.step));
     if (n->n_syms == 0) continue;
     const Expr *dim = in->dims[axis]; /* declared sizes may lie: never read outside */
@@ -151,7 +165,8 @@ static int pad_mode(const Node *n) {
   return k;
 }
 
-/* Elements that are added before (at = 0) or after (at = 1) an axis; data axes are looked up. After inference. */
+/* Elements that are added before (at = 0) or after (at = 1) an axis; data axes are looked up. After
+ * inference. */
 static const Expr *pad_amount(ExprPool *p, const Node *n, int axis, int at) {
   const Value *axes = node_in(n, 3);
   const Expr *rank = ex_i64(p, n->in[0]->rank), *sum = ex_i64(p, 0);
@@ -173,13 +188,16 @@ static bool check_pad(Model *m, Node *n, int *mode) {
       !op_same_dtype(m, n, 2, 0) || !op_need_rank(m, n, 2, 0, 1) || !op_need_class(m, n, 3, CL_INT))
     return false;
   if (node_in(n, 3) && !tu_count(m, n, 3, "axes", &count)) return false;
-  if (node_in(n, 3) && op_known_ints(m, n, 3, &v, &count) && !op_axis_set(m, n, "axis", count, v, n->in[0]->rank, set)) return false;
+  if (node_in(n, 3) && op_known_ints(m, n, 3, &v, &count) &&
+      !op_axis_set(m, n, "axis", count, v, n->in[0]->rank, set))
+    return false;
   if (!tu_count(m, n, 1, "pads", &given)) return false;
   if (given != 2 * count) return op_error(m, n, ERR_SHAPE, "%d pads for %d axes", given, count);
   for (int k = 0; k < given; k++) {
     int64_t pad = 0;
     expr_is_const(tu_elem(m, n, 1, k), &pad);
-    if (pad > INT64_C(1) << 40 || pad < -(INT64_C(1) << 40)) return op_error(m, n, ERR_VALUE, "pads[%d] is %lld", k, (long long)pad);
+    if (pad > INT64_C(1) << 40 || pad < -(INT64_C(1) << 40))
+      return op_error(m, n, ERR_VALUE, "pads[%d] is %lld", k, (long long)pad);
   }
   for (int k = 0; node_in(n, 3) && k < count; k++) tu_elem(m, n, 3, k);
   return true;
@@ -193,8 +211,10 @@ bool infer_pad(Model *m, Node *n) {
   const Expr *dims[MAX_RANK];
   if (!check_pad(m, n, &mode)) return false;
   for (int i = 0; i < in->rank; i++) {
-    const Expr *sum = ex_add(p, ex_add(p, in->dims[i], pad_amount(p, n, i, 0)), pad_amount(p, n, i, 1));
-    if (expr_is_const(sum, &k) && k < 0) return op_error(m, n, ERR_SHAPE, "axis %d has size %lld after padding", i, (long long)k);
+    const Expr *sum =
+        ex_add(p, ex_add(p, in->dims[i], pad_amount(p, n, i, 0)), pad_amount(p, n, i, 1));
+    if (expr_is_const(sum, &k) && k < 0)
+      return op_error(m, n, ERR_SHAPE, "axis %d has size %lld after padding", i, (long long)k);
     if (expr_is_i64(in->dims[i], 0) && mode != PAD_CONSTANT && expr_is_const(sum, &k) && k > 0)
       return op_error(m, n, ERR_SHAPE, "cannot pad the empty axis %d", i);
     if (!expr_range(p, sum, &lo, &hi) || lo < 0) sum = ex_max(p, sum, ex_i64(p, 0));
@@ -210,7 +230,8 @@ static const Expr *pad_source(ExprPool *p, int mode, const Expr *j, const Expr *
   if (mode == PAD_EDGE) return tu_clamp(p, j, zero, last);
   if (mode == PAD_WRAP) return ex_floormod(p, j, d);
   const Expr *twice = ex_mul(p, last, ex_i64(p, 2));
-  const bool once = expr_range(p, j, &lo, &hi) && expr_is_const(last, &k) && lo >= -k && hi <= 2 * k;
+  const bool once =
+      expr_range(p, j, &lo, &hi) && expr_is_const(last, &k) && lo >= -k && hi <= 2 * k;
   const Expr *r = once ? ex_op(p, EX_abs, j, NULL, NULL) : ex_floormod(p, j, twice);
   return tu_clamp(p, ex_min(p, r, ex_sub(p, twice, r)), zero, last);
 }
@@ -264,7 +285,8 @@ bool infer_center_crop_pad(Model *m, Node *n) {
   memcpy(dims, in->dims, sizeof *dims * (size_t)in->rank);
   for (int i = 0; i < count; i++) {
     const Expr *e = tu_elem(m, n, 1, i);
-    if (expr_is_const(e, &k) && k < 0) return op_error(m, n, ERR_VALUE, "size %d is %lld", i, (long long)k);
+    if (expr_is_const(e, &k) && k < 0)
+      return op_error(m, n, ERR_VALUE, "size %d is %lld", i, (long long)k);
     dims[axes[i]] = tu_dim(m, n, 0, (int)axes[i], e, NULL);
   }
   return op_out(m, n, 0, in->dtype, in->rank, dims);
@@ -279,7 +301,8 @@ const Expr *elem_center_crop_pad(ElemCtx *c, const Node *n, int out, const Expr 
     const Expr *a = in->dims[i], *b = n->out[0]->dims[i];
     src[i] = idx[i];
     if (a == b) continue;
-    const Expr *crop = ex_floordiv(p, ex_sub(p, a, b), two), *pad = ex_floordiv(p, ex_sub(p, b, a), two);
+    const Expr *crop = ex_floordiv(p, ex_sub(p, a, b), two),
+               *pad = ex_floordiv(p, ex_sub(p, b, a), two);
     src[i] = ex_select(p, ex_lt(p, b, a), ex_add(p, idx[i], crop), ex_sub(p, idx[i], pad));
     inside = ex_and(p, inside, ex_and(p, ex_le(p, zero, src[i]), ex_lt(p, src[i], a)));
   }

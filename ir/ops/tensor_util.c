@@ -6,8 +6,10 @@ bool tu_count(Model *m, Node *n, int k, const char *what, int *count) {
   if (!op_need_rank(m, n, k, 0, 1)) return false;
   int64_t c = 1;
   if (v->rank == 1 && !expr_is_const(v->dims[0], &c))
-    return op_error(m, n, ERR_DYNAMIC, "the number of elements of %s (input %d) is not known", what, k);
-  if (c > 1 << 20) return op_error(m, n, ERR_SHAPE, "%s (input %d) has %lld elements", what, k, (long long)c);
+    return op_error(m, n, ERR_DYNAMIC, "the number of elements of %s (input %d) is not known", what,
+                    k);
+  if (c > 1 << 20)
+    return op_error(m, n, ERR_SHAPE, "%s (input %d) has %lld elements", what, k, (long long)c);
   *count = (int)c;
   return true;
 }
@@ -26,7 +28,9 @@ static SymDef *add_sym(Model *m, Node *n, SymDef d) {
   return &s[n->n_syms++];
 }
 
-const Expr *tu_i64(ExprPool *p, const Expr *e) { return e->dtype == DT_I64 ? e : ex_cast(p, DT_I64, e); }
+const Expr *tu_i64(ExprPool *p, const Expr *e) {
+  return e->dtype == DT_I64 ? e : ex_cast(p, DT_I64, e);
+}
 
 const Expr *tu_known(ExprPool *p, const Node *n, int k, int64_t i) {
   const Value *v = node_in(n, k);
@@ -113,7 +117,8 @@ bool tu_axes(Model *m, Node *n, int k, int rank, int *axes, int *count) {
   }
   const int64_t *v;
   bool set[MAX_RANK] = {0};
-  if (!op_need_ints(m, n, k, "axes", &v, count) || !op_axis_set(m, n, "axis", *count, v, rank, set)) return false;
+  if (!op_need_ints(m, n, k, "axes", &v, count) || !op_axis_set(m, n, "axis", *count, v, rank, set))
+    return false;
   for (int i = 0; i < *count; i++) axes[i] = (int)(v[i] < 0 ? v[i] + rank : v[i]);
   return true;
 }
@@ -142,7 +147,8 @@ bool tu_may_be_empty(ExprPool *p, const Expr *dim) {
 
 const Expr *tu_const_element(ExprPool *p, const ConstData *c, int64_t i) {
   if (dtype_is_float(c->dtype)) return ex_float(p, c->dtype, const_float(c, i));
-  return c->dtype == DT_BOOL ? ex_bool(p, const_int(c, i) != 0) : ex_int(p, c->dtype, const_int(c, i));
+  return c->dtype == DT_BOOL ? ex_bool(p, const_int(c, i) != 0)
+                             : ex_int(p, c->dtype, const_int(c, i));
 }
 
 const Expr *tu_not(ExprPool *p, const Expr *e) { return ex_op(p, EX_not, e, NULL, NULL); }
