@@ -3,7 +3,7 @@
 
 run_random.py [--seed S] [--count N] [--seconds T] [--save DIR] [--flags "-O0 ..."] [--no-reduce]: graphs of seeds S, S+1, …
 A graph is compiled once and run with three sets of sizes, with 1 and 2 threads (the bits must agree). The bound of an
-error is 1e-5 of the largest value plus a multiple of how far ONNX Runtime's own result moves when the inputs move by
+error is 3e-5 of the largest value plus a multiple of how far ONNX Runtime's own result moves when the inputs move by
 3e-7. Level and target vary with the seed. A failing graph is reduced and, with --save, written as ONNX. Each runs
 in a process of its own.
 """
@@ -28,7 +28,7 @@ import burin
 from random_graphs import SYMBOLS, TRIALS, Generator, Value
 
 SECONDS = 60
-RTOL = 1e-5
+RTOL = 3e-5  # the reference sums in f32 too
 COARSE = {"QuantizeLinear", "DynamicQuantizeLinear"}  # rounding: a last bit before it is a whole step behind it
 ort.set_default_logger_severity(4)
 

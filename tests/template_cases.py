@@ -1,0 +1,301 @@
+"""Cases for run_templates.py: one contraction each (Conv, ConvTranspose, MatMul, Gemm) with an epilogue, and its oracle in
+float64, written from the ONNX definition and not from the compiler.
+
+A case has inputs ({name: shapes, one for each of TRIALS runs}), nodes, constants, and oracle(feeds).
+"""
+import itertools
+
+import numpy as np
+from onnx import helper, numpy_helper
+
+TRIALS = 3
+
+
+class Case:
+    def __init__(self, rng, tag, dtype=np.float32):
+        self.rng, self.tag, self.dtype = rng, tag, np.dtype(dtype)
+        self.nodes, self.constants, self.inputs = [], [], {}
+        self.title = ""
+        self.slack = 1.0  # 2 for Winograd: its transformations cost a bit
+        self.steps = []  # functions on {name: array of float64}
+        self.n = 0
+
+    def name(self, stem):
+        self.n += 1
+        return f"{self.tag}_{stem}{self.n}"
+
+    def input(self, shapes):
+        """shapes: one shape, or one for every trial."""
+        name = self.name("x")
+        self.inputs[name] = shapes if isinstance(shapes, list) else [tuple(shapes)] * TRIALS
+        return name
+
+    def constant(self, array):
+        name = self.name("c")
+        array = np.asarray(array)
+        stored = array.astype(self.dtype) if array.dtype.kind == "f" else array
+        self.constants.append(numpy_helper.from_array(np.array(stored, order="C"), name))
+        self.steps.append(lambda v: v.__setitem__(name, stored.astype(np.float64)))
+        return name
+
+    def weights(self, *shape, scale=1.0):
+        return self.constant(self.rng.standard_normal(shape) * scale)
+
+    def node(self, op, inputs, function, **attrs):
+        out = self.name("v")
+        self.nodes.append(helper.make_node(op, inputs, [out], name=out, **attrs))
+        self.steps.append(lambda v: v.__setitem__(out, function(*[v[i] for i in inputs if i])))
+        return out
+
+    def finish(self, out):
+        self.output = out
+        return self
+
+    def oracle(self, feeds):
+        """The result, and the largest value on the way to it: what a clipped result owes its error to."""
+        v = {k: a.astype(np.float64) for k, a in feeds.items()}
+        for s in self.steps:
+            s(v)
+        made = [v[n.output[0]] for n in self.nodes]
+        return v[self.output], max(float(np.abs(a).max()) if a.size else 0.0 for a in made)
+
+
+# ---- oracles ----
+def conv(x, w, bias=None, stride=(), dilation=(), pads=(), group=1):
+    n = w.ndim - 2
+    x = np.pad(x, [(0, 0), (0, 0)] + [(pads[i], pads[n + i]) for i in range(n)])
+    out = [(x.shape[2 + i] - dilation[i] * (w.shape[2 + i] - 1) - 1) // stride[i] + 1 for i in range(n)]
+    cig, cog = w.shape[1], w.shape[0] // group
+    y = np.zeros((x.shape[0], w.shape[0], *out))
+    for tap in itertools.product(*[range(k) for k in w.shape[2:]]):
+        part = x[(slice(None), slice(None), *[slice(t * d, t * d + s * (o - 1) + 1, s)
+                                              for t, d, s, o in zip(tap, dilation, stride, out)])]
+        for g in range(group):
+            y[:, g * cog:(g + 1) * cog] += np.einsum("nc...,oc->no...", part[:, g * cig:(g + 1) * cig],
+                                                     w[(slice(g * cog, (g + 1) * cog), slice(None), *tap)])
+    return y if bias is None else y + bias.reshape(-1, *[1] * n)
+
+
+def conv_transpose(x, w, bias=None, stride=(), dilation=(), pads=(), group=1, extra=()):
+    n = w.ndim - 2
+    full = [(x.shape[2 + i] - 1) * stride[i] + dilation[i] * (w.shape[2 + i] - 1) + 1 + extra[i] for i in range(n)]
+    cig, cog = w.shape[0] // group, w.shape[1]
+    y = np.zeros((x.shape[0], cog * group, *full))
+    for tap in itertools.product(*[range(k) for k in w.shape[2:]]):
+        at = (slice(None), slice(None), *[slice(t * d, t * d + s * (o - 1) + 1, s)
+                                          for t, d, s, o in zip(tap, dilation, stride, x.shape[2:])])
+        for g in range(group):
+            y[at][:, g * cog:(g + 1) * cog] += np.einsum("nc...,co->no...", x[:, g * cig:(g + 1) * cig],
+                                                         w[(slice(g * cig, (g + 1) * cig), slice(None), *tap)])
+    y = y[(slice(None), slice(None), *[slice(pads[i], full[i] - pads[n + i]) for i in range(n)])]
+    return y if bias is None else y + bias.reshape(-1, *[1] * n)
+
+
+# ---- epilogues ----
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def epilogue(c, y, shapes, channel):
+    """Zero to three elementwise nodes behind y. channel: axis that per-channel factors follow."""
+    for _ in range(int(c.rng.choice([0, 1, 1, 2, 3]))):
+        kind = c.rng.choice(["relu", "clip", "silu", "residual", "scale", "tanh", "scalar"])
+        c.title += " " + kind
+        if kind == "relu":
+            y = c.node("Relu", [y], lambda a: np.maximum(a, 0))
+        elif kind == "clip":
+            y = c.node("Clip", [y, c.constant(np.float32(-0.5)), c.constant(np.float32(1.5))], lambda a, lo, hi: np.clip(a, lo, hi))
+        elif kind == "silu":
+            y = c.node("Mul", [y, c.node("Sigmoid", [y], sigmoid)], np.multiply)
+        elif kind == "residual":
+            y = c.node("Add", [y, c.input(shapes)], np.add)
+        elif kind == "tanh":
+            y = c.node("Tanh", [y], np.tanh)
+        elif kind == "scalar":
+            y = c.node("Add", [y, c.constant(np.float32(0.25))], np.add)
+        else:
+            size = shapes[0][channel]
+            if any(s[channel] != size for s in shapes):
+                continue
+            y = c.node("Mul", [y, c.weights(size, *[1] * (len(shapes[0]) - 1 - channel))], np.multiply)
+    return y
+
+
+# ---- makers ----
+CHANNELS = [1, 2, 3, 5, 8, 13, 16, 17, 31, 33, 64]
+
+
+def fan(*sizes):
+    return max(1.0, float(np.prod(sizes))) ** -0.5
+
+
+def small_enough(c_in, c_out, sizes, taps):
+    return c_in * c_out * np.prod(sizes) * taps < 3e7
+
+
+def conv_case(rng, tag, dtype=np.float32, winograd=False):
+    c = Case(rng, tag, dtype)
+    pick = lambda items: items[int(rng.integers(len(items)))]
+    c.slack = 2.0 if winograd else 1.0
+    while True:
+        n = 2 if winograd else pick([1, 2, 2, 2, 3])
+        batch = pick([1, 1, 1, 2, 3])
+        k = [3, 3] if winograd else [pick([1, 2, 3, 3, 5, 7]) for _ in range(n)]
+        if not winograd and n > 1 and rng.random() < 0.6:
+            k = [k[0]] * n
+        stride = [1] * n if winograd else [pick([1, 1, 1, 2, 3])] * n
+        dilation = [1] * n if winograd else [pick([1, 1, 1, 2, 3])] * n
+        same = rng.random() < 0.6
+        pads = [q * (r - 1) // 2 if same else int(rng.integers(0, r + 1)) for _ in range(2) for q, r in zip(dilation, k)]
+        kind = pick(["plain", "plain", "plain", "group", "depthwise", "multiplier"]) if not winograd else "plain"
+        many = [16, 17, 31, 32, 33, 64] if winograd else CHANNELS
+        c_in, c_out, group = pick(many), pick(many), 1
+        if kind == "group":
+            group = pick([2, 3, 4])
+            c_in, c_out = group * pick([1, 2, 5, 8]), group * pick([1, 3, 8, 17])
+        elif kind != "plain":
+            group, c_out = c_in, c_in * (1 if kind == "depthwise" else 2)
+        symbolic = rng.random() < 0.25
+        largest = {1: 60, 2: 29, 3: 9}[n]
+        trials = [[int(rng.integers(2, largest)) for _ in range(n)] for _ in range(TRIALS)]
+        if not symbolic:
+            trials = [trials[0]] * TRIALS
+        reach = [d * (q - 1) + 1 for d, q in zip(dilation, k)]
+        fits = all(t[i] + pads[i] + pads[n + i] >= reach[i] for t in trials for i in range(n))
+        if fits and all(small_enough(c_in // group, c_out, t, np.prod(k)) for t in trials):
+            break
+    c.title = f"Conv {batch}x{c_in}x{trials if symbolic else trials[0]} -> {c_out} k{k} s{stride} d{dilation} p{pads} g{group}"
+    x = c.input([(batch, c_in, *t) for t in trials])
+    inputs = [x, c.weights(c_out, c_in // group, *k, scale=fan(c_in // group, *k))]
+    if rng.random() < 0.6:
+        inputs.append(c.weights(c_out))
+    y = c.node("Conv", inputs, lambda *a: conv(*a, stride=stride, dilation=dilation, pads=pads, group=group), kernel_shape=k,
+               strides=stride, dilations=dilation, pads=pads, group=group)
+    shapes = [(batch, c_out, *[(t[i] + pads[i] + pads[n + i] - reach[i]) // stride[i] + 1 for i in range(n)]) for t in trials]
+    return c.finish(epilogue(c, y, shapes, 1))
+
+
+def conv_transpose_case(rng, tag, dtype=np.float32):
+    c = Case(rng, tag, dtype)
+    pick = lambda items: items[int(rng.integers(len(items)))]
+    while True:
+        n = pick([1, 2, 2, 3])
+        k = [pick([1, 2, 3, 4, 5]) for _ in range(n)]
+        stride = [pick([1, 2, 3, 4]) for _ in range(n)]
+        dilation = [pick([1, 1, 1, 2])] * n
+        extra = [int(rng.integers(0, max(s, d))) for s, d in zip(stride, dilation)]
+        pads = [int(rng.integers(0, q)) for _ in range(2) for q in k]
+        group = pick([1, 1, 1, 2, 3])
+        c_in, cog = group * pick([1, 2, 5, 8, 16, 17]), pick([1, 2, 3, 8, 13, 33])
+        largest = {1: 30, 2: 13, 3: 6}[n]
+        trials = [[int(rng.integers(1, largest)) for _ in range(n)] for _ in range(TRIALS)]
+        if rng.random() < 0.75:
+            trials = [trials[0]] * TRIALS
+        outs = [[(t[i] - 1) * stride[i] + dilation[i] * (k[i] - 1) + 1 + extra[i] - pads[i] - pads[n + i] for i in range(n)]
+                for t in trials]
+        if all(o > 0 for s in outs for o in s) and all(small_enough(c_in, cog, o, np.prod(k)) for o in outs):
+            break
+    c.title = f"ConvTranspose 1x{c_in}x{trials} -> {cog * group} k{k} s{stride} d{dilation} p{pads} e{extra} g{group}"
+    inputs = [c.input([(2, c_in, *t) for t in trials]), c.weights(c_in, cog, *k, scale=fan(c_in // group, *k))]
+    if rng.random() < 0.6:
+        inputs.append(c.weights(cog * group))
+    y = c.node("ConvTranspose", inputs, lambda *a: conv_transpose(*a, stride=stride, dilation=dilation, pads=pads, group=group, extra=extra),
+               kernel_shape=k, strides=stride, dilations=dilation, pads=pads, group=group, output_padding=extra)
+    return c.finish(epilogue(c, y, [(2, cog * group, *o) for o in outs], 1))
+
+
+SIZES = [1, 2, 7, 16, 17, 33, 100, 197]
+
+
+def matmul_case(rng, tag, dtype=np.float32):
+    c = Case(rng, tag, dtype)
+    pick = lambda items: items[int(rng.integers(len(items)))]
+    m, k, n = (pick(SIZES) for _ in range(3))
+    trials = [m] * TRIALS
+    if rng.random() < 0.3:
+        trials = [m, pick(SIZES), pick([1, 3, 40])]
+    dynamic = rng.random() < 0.4
+    heads = [pick([1, 2, 3, 5]) for _ in range(int(pick([0, 0, 1, 2, 3])))]
+    a_batch = [h if rng.random() < 0.8 else 1 for h in heads]
+    b_batch = [h if rng.random() < 0.6 else 1 for h in heads][int(rng.integers(0, len(heads) + 1)):]
+    ta, tb = rng.random() < 0.3, rng.random() < 0.3
+    vec = "" if ta or tb or heads else pick(["", "", "", "a", "b"])
+    def operand(batch, shapes, trans, constant):
+        shapes = [(*batch, *(s[::-1] if trans else s)) for s in shapes]
+        x = c.weights(*shapes[0], scale=fan(k)) if constant else c.input(shapes)
+        if not trans:
+            return x
+        perm = [*range(len(batch)), len(batch) + 1, len(batch)]
+        return c.node("Transpose", [x], lambda v: v.transpose(perm), perm=perm)
+    a = operand(a_batch, [(k,) if vec == "a" else (t, k) for t in trials], ta, False)
+    b = operand(b_batch, [(k,) if vec == "b" else (k, n)] * TRIALS, tb, not dynamic)
+    y = c.node("MatMul", [a, b], np.matmul)
+    lead = np.broadcast_shapes(a_batch, b_batch)
+    shapes = [(*lead, *(() if vec == "a" else (t,)), *(() if vec == "b" else (n,))) for t in trials]
+    c.title = f"MatMul {a_batch}x{trials}x{k} * {b_batch}x{n} {'dynamic' if dynamic else 'constant'} ta{ta:d} tb{tb:d} {vec}"
+    if not vec and rng.random() < 0.5:
+        y = c.node("Add", [y, c.weights(n)], np.add)
+    return c.finish(epilogue(c, y, shapes, len(shapes[0]) - 1))
+
+
+def gemm_case(rng, tag, dtype=np.float32):
+    c = Case(rng, tag, dtype)
+    pick = lambda items: items[int(rng.integers(len(items)))]
+    m, k, n = (pick(SIZES) for _ in range(3))
+    trials = [m] * TRIALS if rng.random() < 0.7 else [m, pick(SIZES), 1]
+    ta, tb = int(rng.random() < 0.4), int(rng.random() < 0.5)
+    alpha, beta = pick([1.0, 1.0, 0.5]), pick([1.0, 1.0, 0.25, 0.0])
+    a = c.input([(k, t) if ta else (t, k) for t in trials])
+    shape = (n, k) if tb else (k, n)
+    inputs = [a, c.weights(*shape, scale=fan(k)) if rng.random() < 0.6 else c.input(shape)]
+    if rng.random() < 0.7:
+        inputs.append(c.weights(*pick([(n,), (1, n), (1,), (1, 1)])))
+    c.title = f"Gemm {trials}x{k}x{n} ta{ta} tb{tb} alpha {alpha} beta {beta}"
+    def gemm(p, q, r=None):
+        y = alpha * ((p.T if ta else p) @ (q.T if tb else q))
+        return y if r is None else y + beta * r
+    y = c.node("Gemm", inputs, gemm, transA=ta, transB=tb, alpha=alpha, beta=beta)
+    return c.finish(epilogue(c, y, [(t, n) for t in trials], 1))
+
+
+def random_case(rng, tag, dtype=np.float32):
+    maker = [conv_case, conv_case, conv_case, conv_transpose_case, matmul_case, matmul_case, gemm_case, None][int(rng.integers(8))]
+    return maker(rng, tag, dtype) if maker else conv_case(rng, tag, dtype, winograd=True)
+
+
+# ---- cases that were wrong once, or that no random case reaches ----
+def fixed_transpose(rng, tag, shape, c_out, k, stride):
+    c = Case(rng, tag)
+    n = len(shape) - 2
+    c.title = f"ConvTranspose {shape} k{k} s{stride}"
+    y = c.node("ConvTranspose", [c.input(shape), c.weights(shape[1], c_out, *k)],
+               lambda x, w: conv_transpose(x, w, stride=stride, dilation=[1] * n, pads=[0] * 2 * n, extra=[0] * n), kernel_shape=k,
+               strides=stride)
+    return c.finish(y)
+
+
+def one_conv(rng, tag, shape):
+    c = Case(rng, tag)
+    c.title = f"Conv of {shape}"
+    y = c.node("Conv", [c.input(shape), c.weights(4, 3, 3, 3)],
+               lambda x, w: conv(x, w, stride=[1, 1], dilation=[1, 1], pads=[1] * 4), kernel_shape=[3, 3], pads=[1] * 4)
+    return c.finish(y)
+
+
+def one_matmul(rng, tag, a, b, constant):
+    c = Case(rng, tag)
+    c.title = f"MatMul {a} {b}"
+    return c.finish(c.node("MatMul", [c.input(a), c.weights(*b[0]) if constant else c.input(b)], np.matmul))
+
+
+def fixed_cases(rng):
+    yield fixed_transpose(rng, "f0", (1, 1, 1), 5, [1], [2])  # a stride beyond the output: phases without rows
+    yield fixed_transpose(rng, "f1", (2, 2, 1, 3), 8, [1, 2], [3, 2])
+    yield fixed_transpose(rng, "f2", (1, 3, 4, 4), 8, [2, 2], [3, 3])  # phases without taps
+    yield one_conv(rng, "f3", [(5, 3, 8, 8), (2, 3, 8, 8), (1, 3, 8, 8)])
+    yield one_conv(rng, "f4", (0, 3, 8, 8))
+    yield one_matmul(rng, "f5", [(197, 5), (3, 5), (1, 5)], [(5, 7)] * TRIALS, True)
+    yield one_matmul(rng, "f6", [(3, 300), (3, 4), (3, 1)], [(300, 7), (4, 7), (1, 7)], False)
+    yield one_matmul(rng, "f7", [(2, 4, 5)] * TRIALS, [(5, 1), (5, 2), (5, 65)], False)
+    yield one_matmul(rng, "f8", [(0, 5)] * TRIALS, [(5, 7)] * TRIALS, True)
+    yield one_matmul(rng, "f9", [(3, 0)] * TRIALS, [(0, 7)] * TRIALS, False)
