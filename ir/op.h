@@ -81,6 +81,7 @@ enum { /* OpRow.flags */
   OF_RANDOM = 8,     /* not folded, not merged */
   OF_INDEX_ONLY = 16,/* moves elements, computes nothing (Transpose, Slice, Concat, Gather…) */
   OF_PIECES = 64,    /* assembled from its inputs side by side along `axis` (Concat): written in place, piece by piece */
+  OF_SCATTER = 128,  /* updates elements of input 0 at indices (input 1) along `axis` with input 2: has a kernel template */
   OF_ANYKIND = 32,   /* takes sequences, optionals or maps: its rule checks the kinds of its inputs itself */
 };
 struct OpRow {

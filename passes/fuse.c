@@ -85,7 +85,7 @@ static bool root_build(Fuse *f, Root *r) {
   const Node *n = r->v->def;
   r->anchor = kernel_anchor(r->v);
   r->n_exprs = 0;
-  if (n->op->flags & OF_PIECES) {
+  if (n->op->flags & (OF_PIECES | OF_SCATTER)) {
     for (int k = 0; k < n->n_in && k < MAX_EXPRS; k++)
       r->exprs[r->n_exprs++] = kernel_expr_read(&x, n->in[k], operand_vars(f, r, k, n->in[k]));
   } else {
@@ -148,7 +148,7 @@ static bool fits(Fuse *f, const Root *r) {
 }
 
 static bool can_be_epilogue(const Root *r, const Value *v) {
-  return !r->anchor && !has_reduce(r) && !(r->v->def->op->flags & OF_PIECES) && value_same_shape(r->v, v);
+  return !r->anchor && !has_reduce(r) && !(r->v->def->op->flags & (OF_PIECES | OF_SCATTER)) && value_same_shape(r->v, v);
 }
 
 /* Every use of u ends, through elementwise nodes, in v. */
@@ -258,7 +258,7 @@ static void fuse_output(Fuse *f, Value *v) {
     return;
   }
   if (n->op->flags & OF_PIECES) force_pieces(f, n);
-  if (!f->forced[v->id] && !(n->op->flags & OF_PIECES) && try_inline(f, v)) {
+  if (!f->forced[v->id] && !(n->op->flags & (OF_PIECES | OF_SCATTER)) && try_inline(f, v)) {
     f->changed = true;
     return;
   }
@@ -267,7 +267,7 @@ static void fuse_output(Fuse *f, Value *v) {
 
 static void fuse_node(Fuse *f, Node *n) {
   for (int i = 0; i < n->n_syms; i++) force(f, n->syms[i].src);
-  if (n->op->body == OB_EXTERN || n->op->body == OB_REGION) {
+  if ((n->op->body == OB_EXTERN && !node_is_scatter(n)) || n->op->body == OB_REGION) {
     for (int k = 0; k < n->n_in; k++) force(f, n->in[k]);
     for (int k = 0; k < n->n_attrs; k++)
       if (n->attrs[k].kind == AT_GRAPH) force_region(f, n->attrs[k].graph);

@@ -42,7 +42,8 @@ bool value_is_view(const Value *v);               /* OF_VIEW: shares its source'
 const Value *view_source(const Value *v);         /* through all views; v itself when none */
 bool layout_is_row_major(const Value *v);         /* unit dimensions do not matter */
 bool conv_is_depthwise(const ConvInfo *ci);         /* one input channel per group, as many outputs */
-bool node_is_contraction(const Node *n);          /* will be lowered by a template, not by elem */
+bool node_is_contraction(const Node *n);
+bool node_is_scatter(const Node *n);               /* lowered by lower_scatter.c */          /* will be lowered by a template, not by elem */
 
 /* Estimated cycles of evaluating e: each distinct node runs once per combination of the variables it depends on. */
 double expr_total_cost(ExprPool *p, int n, const Expr *const *es);

@@ -65,7 +65,7 @@ static void mark_dense(LayoutCtx *c, Graph *g) {
     const Node *n = g->nodes.data[i];
     for (int k = 0; k < n->n_syms; k++) require_dense(c, n->syms[k].src);
     if (n->op->body == OB_EXTERN || n->op->body == OB_REGION) {
-      for (int k = 0; k < n->n_in; k++) require_dense(c, n->in[k]);
+      for (int k = 0; k < n->n_in && !node_is_scatter(n); k++) require_dense(c, n->in[k]);
       for (int k = 0; k < n->n_out; k++) require_dense(c, n->out[k]);
     }
     for (int k = 0; k < n->n_attrs; k++)

@@ -268,7 +268,9 @@ static bool symbols_wanted(const Lower *l, const Node *n) {
 static Step *lower_node(Lower *l, const Node *n) {
   Step *list = NULL, *s = &l->nothing;
   if (wanted(l, n)) {
-    if (n->op->body == OB_EXTERN)
+    if (node_is_scatter(n))
+      s = lower_scatter(l, n, lower_place(l, n->out[0]));
+    else if (n->op->body == OB_EXTERN)
       s = lower_extern(l, n);
     else if (n->op->body == OB_REGION)
       s = lower_region(l, n);
@@ -349,7 +351,7 @@ static void mark_must_dense(Lower *l, const Graph *g) {
     const Node *n = g->nodes.data[i];
     for (int k = 0; k < n->n_syms; k++)
       if (n->syms[k].src) l->must_dense[n->syms[k].src->id] = true;
-    if (n->op->body == OB_EXTERN || n->op->body == OB_REGION)
+    if ((n->op->body == OB_EXTERN && !node_is_scatter(n)) || n->op->body == OB_REGION)
       for (int k = 0; k < n->n_in; k++)
         if (n->in[k]) l->must_dense[n->in[k]->id] = l->must_dense[view_source(n->in[k])->id] = true;
     for (int k = 0; k < n->n_attrs; k++)

@@ -4,6 +4,7 @@
 
 /* Steps that compute what is placed in g, in order (NULL: none). false: error reported. */
 bool lower_graph(Lower *l, const Graph *g, Step **out);
+Step *lower_scatter(Lower *l, const Node *n, const Place *to);
 Step *lower_region(Lower *l, const Node *n); /* If, Loop; NULL: error reported */
 void place_dense(Lower *l, Place *pl, const Value *v, int buffer, const Expr *offset);
 bool lower_is_placed(const Lower *l, const Value *v);

@@ -276,6 +276,18 @@ static bool plan_scratch(Planner *p) {
   return true;
 }
 
+/* Outputs lie with the caller, who must be able to ask how much room they need. */
+static bool outputs_bounded(Planner *p) {
+  for (int i = 0; i < p->m->outputs.n; i++) {
+    const Buffer *b = &p->m->buffers.data[p->m->outputs.data[i]];
+    int missing = -1;
+    if (!expr_upper(p->p, b->count, &missing))
+      return size_error(p, b, ERR_DYNAMIC, "its size cannot be bounded: no bound for",
+                        expr_symbol(p->p, missing)->name);
+  }
+  return true;
+}
+
 bool pass_plan_memory(PassCtx *c) {
   Module *m = c->module;
   Planner p = {.c = c, .m = m, .a = c->scratch, .p = m->model->pool};
@@ -283,7 +295,7 @@ bool pass_plan_memory(PassCtx *c) {
   p.block_of = ARENA_ARRAY(p.a, int, m->buffers.n + 1);
   p.tail_of = ARENA_ARRAY(p.a, int, m->buffers.n + 1);
   class_of(&p, ex_i64(p.p, 1));
-  if (!make_blocks(&p) || !sizes_fit(&p)) return false;
+  if (!outputs_bounded(&p) || !make_blocks(&p) || !sizes_fit(&p)) return false;
   place_blocks(&p);
   c->changed = true;
   return plan_scratch(&p) && plan_check(m);
