@@ -184,6 +184,22 @@ static Step *lower_extern(Lower *l, const Node *n) {
   return list;
 }
 
+static bool computed_here(const Lower *l, const Node *n, const Value *v) {
+  const Node *def = v->def;
+  return def && !v->inlined && !v->cdata && !lower_is_placed(l, v) && def->graph == n->graph &&
+         (def->op->body == OB_EW || def->op->body == OB_ELEM) && !l->must_dense[v->id];
+}
+
+/* A piece that is a view of something not yet computed: that goes into the slice, where the slice is contiguous. */
+static bool place_piece_view(Lower *l, const Node *n, const Value *v, const Place *slice) {
+  const Value *src = view_source(v);
+  if (!v->inlined || src == v || !slice->dense || !computed_here(l, n, src)) return false;
+  place_dense(l, &l->places[src->id], src, slice->buffer, slice->offset);
+  l->places[src->id].slice = true;
+  l->places[src->id].no_halo = src->layout.halo_lo != NULL;
+  return true;
+}
+
 /* Concat: pieces that a kernel computes go straight into their slice; others are copied there. */
 static Step *lower_pieces(Lower *l, const Node *n, const Place *to) {
   const Value *out = n->out[0];
@@ -203,16 +219,14 @@ static Step *lower_pieces(Lower *l, const Node *n, const Place *to) {
     for (int d = 0; d < axis; d++) first = first && expr_is_i64(out->dims[d], 1);
     slice->dense = to->dense && first;
     slice->halo_lo[axis] = slice->halo_hi[axis] = 0;
-    const Node *def = v->def;
-    const bool computed = def && !v->inlined && !v->cdata && !lower_is_placed(l, v) && def->graph == n->graph &&
-                          (def->op->body == OB_EW || def->op->body == OB_ELEM) && !l->must_dense[v->id];
-    if (computed) {
+    if (computed_here(l, n, v)) {
       l->places[v->id] = *slice;
       for (int d = 0; d < v->rank; d++)
         if (v->layout.halo_lo && (v->layout.halo_lo[d] > slice->halo_lo[d] || v->layout.halo_hi[d] > slice->halo_hi[d]))
           l->places[v->id].no_halo = true;
       continue;
     }
+    if (place_piece_view(l, n, v, slice)) continue;
     Step *s = lower_read(l, v, slice);
     if (!s) return NULL;
     step_append(&list, s);

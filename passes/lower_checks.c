@@ -38,6 +38,14 @@ static bool uses_runtime(const Checks *c, const Expr *e) {
   return false;
 }
 
+/* The same was found necessary at another node, too. */
+static bool done_before(const Checks *c, const Known *k, int i) {
+  const DimAssume *a = c->l->m->assumes.data;
+  for (int j = 0; j < i; j++)
+    if (k->done[j] && a[j].a == a[i].a && a[j].b == a[i].b) return true;
+  return false;
+}
+
 /* Does it apply in region g: made there, or in main of symbols that only get known here? */
 static bool applies(const Checks *c, const DimAssume *a, const Graph *g) {
   if (a->graph && a->graph != c->l->m->main) return a->graph == g;
@@ -50,7 +58,9 @@ static Step *due(const Checks *c, Known *k, const Graph *g) {
   for (int i = 0; i < c->n_assumes; i++) {
     const DimAssume *a = &m->assumes.data[i];
     if (k->done[i] || !applies(c, a, g) || !all_known(c, k, a->a) || !all_known(c, k, a->b)) continue;
+    const bool again = done_before(c, k, i);
     k->done[i] = true;
+    if (again) continue;
     Step *s = step_new(c->l->mod, STEP_CHECK, a->loc);
     const bool constant = a->a->op == EX_CONST; /* the bound is the simpler side */
     s->value = constant ? a->b : a->a;
