@@ -110,6 +110,8 @@ void fn_attr_str(Emit *c, V fn, const char *name, const char *value);
 void param_attr(Emit *c, V fn, unsigned param, const char *name, uint64_t value);
 void fn_target_attrs(Emit *c, V fn);
 bool fma_native(const Emit *c, V v);
+V fp_mode_enter(Emit *c);
+void fp_mode_leave(Emit *c, V old);
 
 /* ---- emit_cast.c ---------------------------------------------------------------------------------- */
 V from_mem(Emit *c, DType t, V v); /* stored form → register form */

@@ -1,6 +1,5 @@
-/* NAME_invoke: checks the arguments, then one call after the other, straight through; and the functions about
- * sizes. Symbols live in an array on the stack, by id, that kernels get too. */
-#include "codegen/program.h"
+/* NAME_program, behind NAME_invoke: checks the arguments, then one call after the other, straight through; and the
+ * functions about sizes. Symbols live in an array on the stack, by id, that kernels get too. */
 #include "runtime/abi.h"
 
 #define B c->b
@@ -548,9 +547,10 @@ static int most_args(const Program *p) {
   return n;
 }
 
-static V emit_invoke(Emit *c, const Program *p) {
+static V emit_body(Emit *c, const Program *p) {
   const Ty type = LLVMFunctionType(c->i32, (Ty[]){c->ptr, c->ptr, c->ptr, c->ptr, c->ptr}, 5, 0);
-  const V fn = begin_function(c, arena_printf(c->arena, "%s_invoke", p->name), type, false);
+  const V fn = begin_function(c, arena_printf(c->arena, "%s_program", p->name), type, false);
+  fn_attr(c, fn, "noinline", 0);
   Entry e = {.c = c, .p = p, .in = LLVMGetParam(fn, 0), .out = LLVMGetParam(fn, 1), .arena = LLVMGetParam(fn, 3),
              .opts = LLVMGetParam(fn, 4)};
   const V dims = LLVMGetParam(fn, 2), null = LLVMConstNull(c->ptr);
@@ -571,6 +571,19 @@ static V emit_invoke(Emit *c, const Program *p) {
     LLVMBuildStore(B, load(c, c->i64, at_k(c, c->i64, c->sym_array, p->symbols[i])), at_k(c, c->i64, dims, i));
   LLVMBuildRet(B, k_int(c, c->i32, BURIN_OK));
   c->sym_array = NULL;
+  return fn;
+}
+
+/* The same, in our floating-point mode. */
+static V emit_invoke(Emit *c, const Program *p) {
+  const V body = emit_body(c, p);
+  const V fn = begin_function(c, arena_printf(c->arena, "%s_invoke", p->name), LLVMGlobalGetValueType(body), false);
+  V args[5];
+  LLVMGetParams(fn, args);
+  const V mode = fp_mode_enter(c);
+  const V status = LLVMBuildCall2(B, LLVMGlobalGetValueType(body), body, args, 5, "");
+  fp_mode_leave(c, mode);
+  LLVMBuildRet(B, status);
   return fn;
 }
 

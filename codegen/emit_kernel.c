@@ -185,7 +185,10 @@ static void emit_thunk(Emit *c, V body, Ty body_type, const bool *used) {
   fn_target_attrs(c, fn);
   c->fn = fn;
   c->entry = LLVMAppendBasicBlockInContext(c->ctx, fn, "entry");
+  const LLVMBasicBlockRef start = LLVMAppendBasicBlockInContext(c->ctx, fn, "start");
   LLVMPositionBuilderAtEnd(B, c->entry);
+  LLVMBuildBr(B, start);
+  LLVMPositionBuilderAtEnd(B, start);
   emit_forget(c);
   V *const args = ARENA_ARRAY(c->arena, V, c->kernel->params.n + c->n_syms + 2);
   int k = 0, buf = 0;
@@ -207,8 +210,13 @@ static void emit_thunk(Emit *c, V body, Ty body_type, const bool *used) {
     if (used[i]) args[k++] = c->syms[i];
   args[k++] = LLVMGetParam(fn, 2);
   args[k++] = LLVMGetParam(fn, 3);
+  const bool threads = parallel_loop(c->kernel) != NULL; /* others run in the mode of NAME_invoke */
+  const V mode = threads ? fp_mode_enter(c) : NULL;
   const V call = LLVMBuildCall2(B, body_type, body, args, (unsigned)k, "");
-  LLVMSetTailCall(call, 1);
+  if (threads)
+    fp_mode_leave(c, mode);
+  else
+    LLVMSetTailCall(call, 1);
   LLVMBuildRetVoid(B);
 }
 
