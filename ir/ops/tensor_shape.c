@@ -167,8 +167,7 @@ static bool same_count(Model *m, Node *n, int rank, const Expr *const *dims) {
   if (expr_is_const(from, &a) && expr_is_const(to, &b))
     return op_error(m, n, ERR_SHAPE, "%lld elements cannot be reshaped to %lld", (long long)a,
                     (long long)b);
-  const SymDef *s = n->syms;
-  if (n->n_syms == 0 || s == NULL) model_assume_equal(m, n->graph, from, to, n->loc);
+  model_assume_equal(m, n->graph, from, to, n->loc);
   return true;
 }
 
@@ -213,7 +212,7 @@ bool infer_reshape(Model *m, Node *n) {
     if (k == 0 && !allowzero) dims[i] = in->dims[i];
   }
   if (hole >= 0) dims[hole] = missing_dim(m, in, rank, dims, hole);
-  return (data || same_count(m, n, rank, dims)) && op_out(m, n, 0, in->dtype, rank, dims);
+  return same_count(m, n, rank, dims) && op_out(m, n, 0, in->dtype, rank, dims);
 }
 
 bool infer_flatten(Model *m, Node *n) {
