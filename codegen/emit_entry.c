@@ -1,5 +1,6 @@
 /* NAME_program, behind NAME_invoke: checks the arguments, then one call after the other, straight through; and the
  * functions about sizes. Symbols live in an array on the stack, by id, that kernels get too. */
+#include "codegen/program.h"
 #include "runtime/abi.h"
 
 #define B c->b
