@@ -8,11 +8,9 @@
 
 static int list_targets(void) {
   Target native;
-  if (target_native(&native)) {
+  if (target_native(&native))
     printf("%-14s this machine: %s, %d-bit vectors, %s\n", "native", native.cpu, native.vector_bits,
            native.triple);
-    target_release(&native);
-  }
   for (int k = 0; k < target_row_count; k++)
     printf("%-14s %s\n", target_rows[k].name, target_rows[k].help);
   return EXIT_OK;

@@ -67,7 +67,6 @@ int session_run(const Options *o, SessionFn body, void *user) {
     status = EXIT_LIMIT;
   }
   arena_free(s->arena);
-  target_release(&s->native);
   free(s);
   return status;
 }

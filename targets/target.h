@@ -24,13 +24,13 @@ typedef struct Target {
   int64_t l3_bytes;
   int pointer_bits;
   uint64_t cpu_features; /* runtime/cpu.h bits that must be present */
+  char features_text[192]; /* native: what features points to */
 } Target;
 
 extern const Target target_rows[];
 extern const int target_row_count;
 const Target *target_find(const char *name);           /* NULL: unknown */
 /* "native": the best row this CPU satisfies, with caches and host features filled in; storage is the caller's.
- * cpu and features strings are malloc'ed by LLVM and live on. */
+ * A copy of it points into the original (features_text). */
 bool target_native(Target *out);
-void target_release(Target *t); /* frees what target_native made */
 static inline int target_lanes(const Target *t, int elem_bits) { return t->vector_bits / elem_bits; }

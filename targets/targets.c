@@ -11,7 +11,7 @@
 #include "runtime/cpu.h"
 
 const Target target_rows[] = {
-#define T(...) {__VA_ARGS__},
+#define T(...) {__VA_ARGS__, ""},
 #include "targets/targets.def"
 #undef T
 };
@@ -91,24 +91,18 @@ static void read_caches(Target *t) {
 static const char *const extra_features[] = {"avx512vnni", "avxvnni", "avx512vbmi", "dotprod",
                                              "i8mm",       "fullfp16", "vfp4"};
 
-static const char *with_extras(const Target *row, const char *host, uint64_t *bits) {
-  char *text = malloc(256);
-  if (!text) return row->features;
-  snprintf(text, 256, "%s", row->features);
+/* The row's features and those of the host; `out` holds the text. */
+static void add_extras(Target *out, const Target *row, const char *host) {
+  char *const text = out->features_text;
+  const size_t size = sizeof out->features_text;
+  snprintf(text, size, "%s", row->features);
   for (size_t i = 0; i < sizeof extra_features / sizeof *extra_features; i++) {
     if (!has_feature(host, extra_features[i])) continue;
     const size_t n = strlen(text);
-    snprintf(text + n, 256 - n, "%s+%s", n ? "," : "", extra_features[i]);
+    snprintf(text + n, size - n, "%s+%s", n ? "," : "", extra_features[i]);
   }
-  *bits |= host_bits(row->arch, text);
-  return text;
-}
-
-void target_release(Target *t) {
-  for (int i = 0; i < target_row_count; i++)
-    if (t->features == target_rows[i].features) return;
-  free((char *)t->features);
-  t->features = NULL;
+  out->features = text;
+  out->cpu_features |= host_bits(row->arch, text);
 }
 
 bool target_native(Target *out) {
@@ -129,7 +123,7 @@ bool target_native(Target *out) {
   out->name = "native";
   out->help = "this machine";
   /* The level's instructions, not the host's name: the same artifact runs on every CPU of the level. */
-  out->features = with_extras(best, features, &out->cpu_features);
+  add_extras(out, best, features);
   LLVMDisposeMessage(features);
   read_caches(out);
   return true;

@@ -94,7 +94,6 @@ static BurinModel *compile(Fix *f, Module *m, const char *target, const char *te
                             .opt_level = 3, .jobs = 1};
   CodegenStats stats;
   must(f, codegen_write(m, t, &o, &stats), text);
-  if (!target) target_release(&native);
   f->n++;
   void *lib = dlopen(o.output, RTLD_NOW | RTLD_LOCAL);
   if (!lib) fprintf(stderr, "%s\n", dlerror());
