@@ -458,7 +458,8 @@ Step *contract_emit(Contract *c) {
   for (int i = 0; i < c->n_outer; i++) outer *= expr_extent_guess(c->p, c->outer_extent[i]);
   const double cycles = work * outer / (c->lanes * t->fma_per_cycle);
   c->b.k->grain = cycles / expr_extent_guess(c->p, total);
-  c->b.k->flops = (int64_t)(2 * work * outer);
+  int64_t fixed;
+  if (expr_is_const(total, &fixed)) c->b.k->flops = (int64_t)(2 * work * outer);
   const bool parallel = cycles > 8000;
   if (c->b.x.bad) {
     diag_internal(c->l->m->diag, c->b.loc, "lower: the epilogue of a contraction cannot be read");

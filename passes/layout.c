@@ -10,6 +10,7 @@ typedef struct LayoutCtx {
   PassCtx *pass;
   Model *m;
   Arena *a;
+  const Uses *uses;
   bool *output; /* by value id: graph outputs, or what they are views of */
   bool *dense; /* by value id: seen from outside, must be row-major */
   bool changed;
@@ -44,8 +45,19 @@ static void count_sources(const Value *v, int rank, int *last, int *other, int d
   }
 }
 
-static bool wants_channels_last(const Value *v) {
+/* The data of a convolution with enough channels: its kernel reads runs of channels. */
+static bool feeds_convolution(const LayoutCtx *c, const Value *v) {
+  for (int i = 0; i < c->uses->of[v->id].n; i++) {
+    const Node *n = c->uses->of[v->id].data[i];
+    ConvInfo ci;
+    if (n->n_in && n->in[0] == v && node_is_contraction(n) && conv_info(n, &ci) && ci.c_in >= 8) return true;
+  }
+  return false;
+}
+
+static bool wants_channels_last(const LayoutCtx *c, const Value *v) {
   if (v->rank < 3 || v->rank > 5) return false;
+  if (feeds_convolution(c, v)) return true;
   const Value *anchor = kernel_anchor(v);
   if (anchor) return is_spatial_contraction(anchor);
   int last = 0, other = 0;
@@ -76,7 +88,7 @@ static void mark_dense(LayoutCtx *c, Graph *g) {
 /* Graph outputs of convolutions are computed channels-last and transposed at the end (lower.c does that). */
 static void choose(LayoutCtx *c, Value *v) {
   if (v->inlined || v->cdata || v->kind != TY_TENSOR || c->dense[v->id]) return;
-  if (!wants_channels_last(v)) return;
+  if (!wants_channels_last(c, v)) return;
   v->layout.perm = channels_last(c->m, v->rank);
   c->changed = true;
 }
@@ -136,6 +148,7 @@ bool pass_layout(PassCtx *c) {
   LayoutCtx x = {.pass = c, .m = c->model, .a = c->scratch};
   x.dense = ARENA_ARRAY(x.a, bool, c->model->next_value + 1);
   x.output = ARENA_ARRAY(x.a, bool, c->model->next_value + 1);
+  x.uses = graph_uses(c->model->main, x.a);
   mark_dense(&x, c->model->main);
   for (int i = 0; i < c->model->main->outputs.n; i++) x.output[view_source(c->model->main->outputs.data[i])->id] = true;
   layout_graph(&x, c->model->main);

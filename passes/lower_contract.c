@@ -88,7 +88,8 @@ static const Expr *conv_a(Contract *c, const Expr *h, const Expr *w) {
   }
   if (!v->xp) return f32(c, kernel_expr_read(&c->b.x, v->x, idx));
   const int id = kb_param(&c->b, v->xp->buffer, v->xp->offset, PA_READ);
-  return f32(c, ex_load(c->p, v->x->dtype, id, place_index(c->p, v->xp, v->x->rank, idx), NULL));
+  const DType t = c->l->mod->buffers.data[v->xp->buffer].dtype;
+  return f32(c, ex_load(c->p, t, id, place_index(c->p, v->xp, v->x->rank, idx), NULL));
 }
 
 static const Expr *conv_add(Contract *c, const Expr *const *idx) {
@@ -124,8 +125,10 @@ const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **step
     reach = reach || lo[s] > 0 || hi[s] > 0;
   }
   const Place *own = x->inlined ? NULL : lower_place(l, x);
-  if (!reach) return own;
-  if (own && has_halo(own, lo, hi, ci->spatial)) return own;
+  /* Taps of other types are converted once, and channels far apart brought together once. */
+  const bool f32 = x->dtype == DT_F32;
+  const bool spread = own && !expr_is_i64(own->stride[1], 1) && ci->c_in / ci->group >= 16 && ci->c_out / ci->group >= 16;
+  if (f32 && !spread && (!reach || (own && has_halo(own, lo, hi, ci->spatial)))) return own;
   Value *copy = ARENA_NEW(l->m->arena, Value);
   *copy = *x;
   int16_t *hl = ARENA_ARRAY(l->m->arena, int16_t, MAX_RANK), *hh = ARENA_ARRAY(l->m->arena, int16_t, MAX_RANK);
@@ -138,16 +141,17 @@ const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **step
   /* few channels: keep the order of memory, rows stay contiguous for the copy and for taps */
   int64_t channels;
   const bool thin = expr_is_const(x->dims[1], &channels) && channels <= 4 && own && own->dense;
+  copy->dtype = DT_F32;
   copy->layout = (Layout){.perm = thin ? NULL : perm, .halo_lo = hl, .halo_hi = hh};
   Place *pl = ARENA_NEW(l->m->arena, Place);
   pl->stride = ARENA_ARRAY(l->m->arena, const Expr *, x->rank + 1);
   const Expr *count;
   strides_of(l->m, copy, pl->stride, &pl->base, &count);
   pl->offset = ex_i64(l->p, 0);
-  pl->buffer = module_add_buffer(l->mod, BUF_ARENA, x->dtype, count, "padded")->id;
+  pl->buffer = module_add_buffer(l->mod, BUF_ARENA, DT_F32, count, "padded")->id;
   memcpy(pl->halo_lo, hl, sizeof pl->halo_lo);
   memcpy(pl->halo_hi, hh, sizeof pl->halo_hi);
-  step_append(steps, lower_halo(l, copy, pl));
+  if (reach) step_append(steps, lower_halo(l, copy, pl));
   step_append(steps, lower_read(l, x, pl));
   return pl;
 }
@@ -350,7 +354,7 @@ static const Expr *mat_a(Contract *c, const Expr *h, const Expr *w) {
     for (int d = 0; d < v->mi.batch_rank; d++) at = ex_add(c->p, ex_mul(c->p, at, v->dims[d]), batch[d]);
     at = ex_add(c->p, ex_mul(c->p, ex_add(c->p, ex_mul(c->p, at, v->mi.m), m), v->mi.k), c->k[0]);
     const int id = kb_param(&c->b, v->a_copy->buffer, v->a_copy->offset, PA_READ);
-    return f32(c, ex_load(c->p, v->a->dtype, id, at, NULL));
+    return ex_load(c->p, DT_F32, id, at, NULL);
   }
   return mat_operand(c, v->a, batch, v->mi.a_vec, v->mi.trans_a, m, c->k[0]);
 }
@@ -488,10 +492,9 @@ static Step *mat_copy_a(Contract *c, MatCtx *v) {
   for (int d = 0; d < v->mi.batch_rank; d++)
     if (v->a->dims[d] != v->dims[d]) return NULL;
   const Expr *e = mat_a(c, num(c, 0), w);
-  if (e->op == EX_cast) e = e->a[0];
-  if (e->op == EX_LOAD && !e->a[1] && expr_affine(c->p, e->a[0], c->k[0], &coeff, &rest)) return NULL;
+  if (v->a->dtype == DT_F32 && e->op == EX_LOAD && !e->a[1] && expr_affine(c->p, e->a[0], c->k[0], &coeff, &rest)) return NULL;
   if (e->op == EX_CONST) return NULL;
-  Place *pl = lower_temp(c->l, v->a->dtype, v->a->rank, v->a->dims, "rows");
+  Place *pl = lower_temp(c->l, DT_F32, v->a->rank, v->a->dims, "rows");
   v->a_copy = pl;
   return lower_read(c->l, v->a, pl);
 }

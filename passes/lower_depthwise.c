@@ -44,7 +44,8 @@ static const Expr *pixel(Depthwise *d, const Expr *const *q, const Expr *const *
   }
   const Value *x = d->anchor->def->in[0];
   const int id = kb_param(&d->b, d->xp->buffer, d->xp->offset, PA_READ);
-  return ex_cast(d->p, DT_F32, ex_load(d->p, x->dtype, id, place_index(d->p, d->xp, x->rank, idx), NULL));
+  const DType t = d->l->mod->buffers.data[d->xp->buffer].dtype;
+  return ex_cast(d->p, DT_F32, ex_load(d->p, t, id, place_index(d->p, d->xp, x->rank, idx), NULL));
 }
 
 static const Expr *weight(Depthwise *d, const Expr *const *tap) {
@@ -157,7 +158,8 @@ Step *lower_depthwise(Lower *l, const Value *root, const Value *anchor, const Pl
   Stmt *body = stmt_for(l->m->arena, FOR_VECTOR, d.c, line_of_strips(&d));
   double work = expr_extent_guess(d.p, total) * expr_extent_guess(d.p, d.axis[n - 1].rows) * (double)d.ci.c_out;
   for (int s = 0; s < n; s++) work *= (double)d.ci.kernel[s];
-  d.b.k->flops = (int64_t)(2 * work);
+  int64_t fixed;
+  if (expr_is_const(total, &fixed)) d.b.k->flops = (int64_t)(2 * work);
   d.b.k->grain = work / 8 / expr_extent_guess(d.p, total);
   step_append(&steps, kb_finish(&d.b, stmt_for(l->m->arena, work > 100000 ? FOR_PARALLEL : FOR_SERIAL, par, body)));
   return steps;

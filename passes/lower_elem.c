@@ -426,6 +426,8 @@ static Step *lower_nest(Lower *l, const Value *root, const Place *to, bool read)
     diag_internal(l->m->diag, t.b.loc, "lower: a value of the kernel cannot be read");
     return NULL;
   }
+  const DType stored = l->mod->buffers.data[to->buffer].dtype;
+  if (stored != root->dtype) t.value = ex_cast(l->p, stored, t.value);
   t.store = place_index(l->p, to, root->rank, idx);
   Step *steps = split_reductions(&t, root);
   step_append(&steps, finish_nest(&t));
