@@ -115,19 +115,40 @@ static V bf16_encode(Emit *c, V x) {
   return pick(c, LLVMBuildFCmp(B, LLVMRealUNO, x, x, ""), nan, rounded);
 }
 
+/* f16 with conversion instructions. On x86 a fence keeps LLVM from moving comparisons before the conversion,
+ * where it has no instruction for them. */
+static V half_decode(Emit *c, V v) {
+  const V half = LLVMBuildBitCast(B, v, like(LLVMHalfTypeInContext(c->ctx), v), "");
+  V f = LLVMBuildFPExt(B, half, like(c->f32, v), "");
+  if (c->t->arch != ARCH_X86_64 || LLVMIsConstant(f)) return f;
+  return intrinsic(c, "llvm.arithmetic.fence", 1, (Ty[]){LLVMTypeOf(f)}, 1, &f);
+}
+
+/* What half_decode made f of, or NULL: moving elements converts nothing. */
+static V half_source(V f) {
+  if (LLVMIsACallInst(f)) f = LLVMGetOperand(f, 0);
+  if (!LLVMIsAFPExtInst(f)) return NULL;
+  const V half = LLVMGetOperand(f, 0);
+  const Ty t = LLVMTypeOf(half);
+  const LLVMTypeKind kind = LLVMGetTypeKind(LLVMGetTypeKind(t) == LLVMVectorTypeKind ? LLVMGetElementType(t) : t);
+  return kind == LLVMHalfTypeKind ? half : NULL;
+}
+
+static V half_encode(Emit *c, V x) {
+  const V source = half_source(x);
+  const V half = source ? source : LLVMBuildFPTrunc(B, x, like(LLVMHalfTypeInContext(c->ctx), x), "");
+  return LLVMBuildBitCast(B, half, like(c->i16, x), "");
+}
+
 static V small_encode(Emit *c, DType t, V x, bool saturate) { /* storage integer */
   const Ty mem = like(mem_type(c, t), x);
-  if (t == DT_F16 && c->t->f16_convert)
-    return LLVMBuildBitCast(B, LLVMBuildFPTrunc(B, x, like(LLVMHalfTypeInContext(c->ctx), x), ""), mem, "");
+  if (t == DT_F16 && c->t->f16_convert) return half_encode(c, x);
   const V code = t == DT_BF16 ? bf16_encode(c, x) : encode(c, t, x, saturate);
   return LLVMBuildTrunc(B, code, mem, "");
 }
 
 static V small_decode(Emit *c, DType t, V v) {
-  if (t == DT_F16 && c->t->f16_convert) {
-    const V half = LLVMBuildBitCast(B, v, like(LLVMHalfTypeInContext(c->ctx), v), "");
-    return LLVMBuildFPExt(B, half, like(c->f32, v), "");
-  }
+  if (t == DT_F16 && c->t->f16_convert) return half_decode(c, v);
   const V code = LLVMBuildZExt(B, v, like(c->i32, v), "");
   return t == DT_BF16 ? float32(c, shl_k(c, code, 16)) : decode(c, t, code);
 }
