@@ -52,6 +52,7 @@ double expr_extent_guess(ExprPool *p, const Expr *e); /* constant, or 64 per sym
 void expr_each_load(ExprPool *p, const Expr *e, void (*f)(void *user, const Expr *load), void *user);
 /* e with whole subexpressions from[i] replaced by to[i]. */
 const Expr *expr_replace(ExprPool *p, const Expr *e, int n, const Expr *const *from, const Expr *const *to);
+bool expr_contains(ExprPool *p, const Expr *e, const Expr *part);
 /* Distinct reductions of e, inner before outer. */
 typedef Vec(const Expr *) ExprList;
 void expr_reductions(ExprPool *p, const Expr *e, ExprList *out);

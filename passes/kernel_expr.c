@@ -348,3 +348,21 @@ void expr_reductions(ExprPool *p, const Expr *e, ExprList *out) {
   walk_reductions(&m, e, out);
   arena_free(m.a);
 }
+
+static bool walk_contains(SeenMap *m, const Expr *e, const Expr *part) {
+  bool fresh;
+  if (e == part) return true;
+  if (e->uid < part->uid || !e->nargs) return false; /* parts are made before the whole */
+  seen_get(m, e, &fresh);
+  if (!fresh) return false;
+  for (int i = 0; i < e->nargs; i++)
+    if (e->a[i] && walk_contains(m, e->a[i], part)) return true;
+  return false;
+}
+
+bool expr_contains(ExprPool *p, const Expr *e, const Expr *part) {
+  SeenMap m = {.a = arena_child(expr_pool_arena(p)), .p = p};
+  const bool found = walk_contains(&m, e, part);
+  arena_free(m.a);
+  return found;
+}

@@ -90,14 +90,16 @@ static int level_of(Nest *t, const Expr *e) {
   return 0;
 }
 
-/* r depends on the variable of the reduction around it. (What contains r was made after it.) */
-static bool depends_on(const Expr *r, const Expr *around) {
-  return around != r && around->uid > r->uid && expr_uses_var(r, around->id);
+/* r stands inside the body of `around` and depends on its variable. (What contains r was made after it; reductions
+ * side by side may share a variable.) */
+static bool depends_on(Nest *t, const Expr *r, const Expr *around) {
+  return around->uid > r->uid && r->id != around->id && expr_uses_var(r, around->id) &&
+         expr_contains(t->p, around, r);
 }
 
 static bool is_nested(Nest *t, const Expr *r) {
   for (int i = 0; i < t->reds.n; i++)
-    if (depends_on(r, t->reds.data[i])) return true;
+    if (depends_on(t, r, t->reds.data[i])) return true;
   return false;
 }
 
@@ -218,7 +220,7 @@ static Stmt *reduction_loops(Nest *t, const Expr *r, int local, bool may_vector)
     if (done) continue;
     bool ready = true; /* nested ones that belong into a deeper reduction are emitted there */
     for (int j = 0; j < nested.n; j++)
-      if (depends_on(nested.data[i], nested.data[j])) ready = false;
+      if (depends_on(t, nested.data[i], nested.data[j])) ready = false;
     if (!ready) continue;
     emit_reduction(t, &body, nested.data[i], false);
     has_nested = true;
