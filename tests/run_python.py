@@ -25,6 +25,13 @@ SYMBOLIC = model("sym (float[n,m] x, float[m,k] w) => (float[n,k] z, float[n] s)
 SYMBOLIC.graph.initializer.append(helper.make_tensor("axis", T.INT64, [1], [1]))
 NONZERO = model("nz (float[n] x) => (int64[1,k] z) { z = NonZero(x) }")
 
+# What only the run can tell: sizes of data that must agree, and sizes of inputs where a branch needs them to.
+AGREE = model("ag (float[n] x, float[n] y) => (int64[1,k] z) { a = NonZero(x) b = NonZero(y) z = Add(a, b) }")
+BRANCH = model("br (bool c, float[n] x, float[m] y) => (float z) { z = If (c) "
+               "<then_branch = yes () => (float r) { s = Add(x, y) r = ReduceSum <keepdims = 0> (s) }, "
+               "else_branch = no () => (float r) { r = ReduceSum <keepdims = 0> (x) }> }")
+RESHAPE = model("re (float[n] x, int64[2] s) => (float[a,b] y) { y = Reshape(x, s) }")
+
 
 class Package(unittest.TestCase):
     def test_description(self):
@@ -32,6 +39,24 @@ class Package(unittest.TestCase):
         self.assertEqual([(t.name, t.dtype, t.shape) for t in m.inputs],
                          [("x", np.dtype("f4"), (2, 3)), ("y", np.dtype("f4"), (3,))])
         self.assertEqual(m.outputs[0].name, "z")
+
+    def test_sizes_that_must_agree(self):
+        m = burin.compile(AGREE)
+        x = np.array([1, 0, 2, 0], np.float32)
+        np.testing.assert_array_equal(m.run({"x": x, "y": x[::-1].copy()})[0], [[1, 5]])
+        with self.assertRaises(burin.RunError):
+            m.run({"x": x, "y": np.ones(4, np.float32)})
+        m = burin.compile(BRANCH)
+        x, y = np.ones(3, np.float32), np.ones(5, np.float32)
+        self.assertEqual(m.run({"c": np.array(False), "x": x, "y": y})[0], 3)
+        self.assertEqual(m.run({"c": np.array(True), "x": x, "y": y[:3].copy()})[0], 6)
+        with self.assertRaises(burin.RunError):
+            m.run({"c": np.array(True), "x": x, "y": y})
+        m = burin.compile(RESHAPE)
+        self.assertEqual(m.run({"x": np.ones(6, np.float32), "s": np.array([2, -1])})[0].shape, (2, 3))
+        for shape in ([4, 5], [0, 3], [-5, 1], [-1, 0]):
+            with self.assertRaises(burin.RunError):
+                m.run({"x": np.ones(6, np.float32), "s": np.array(shape)})
 
     def test_run(self):
         m = burin.compile(ADD)
