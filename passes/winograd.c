@@ -65,7 +65,7 @@ static double wino_cycles(const Machine *m, const ConvInfo *ci, int64_t h, int64
 /* m of the cheapest form, or 0 where the direct convolution is about as fast. */
 static int choose_size(const PassCtx *c, const Node *n, const ConvInfo *ci) {
   int64_t h, w;
-  if (c->opt_level < 2 || !shape_fits(c, n, ci)) return 0;
+  if (c->opt_level < 2 || node_int(n, "exact", 0) || !shape_fits(c, n, ci)) return 0;
   if (!expr_is_const(n->out[0]->dims[2], &h) || !expr_is_const(n->out[0]->dims[3], &w)) return 0;
   const Target *t = c->target;
   const double lanes = target_lanes(t, 32);

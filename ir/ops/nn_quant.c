@@ -185,6 +185,20 @@ const Expr *elem_dequantize(ElemCtx *c, const Node *n, int out, const Expr *cons
   return kit_ret(c, n, out, ex_mul(p, ex_cast(p, DT_F32, x), grain_read(c, n, 1, idx, DT_F32)));
 }
 
+/* ---- Requantize (internal): the sum of a quantized product, its scale, the zero point
+ * -------------------------- */
+bool infer_requantize(Model *m, Node *n) {
+  const Value *x = n->in[0];
+  return op_need_class(m, n, 0, CL_FLOAT | CL_INT) && op_need_dtype(m, n, 1, DT_F32) &&
+         op_broadcasts_to(m, n, 1, x->rank, x->dims) && quant_need_8bit(m, n, 2) &&
+         kit_need_scalar(m, n, 2, "zero point") && op_out_like(m, n, 0, n->in[2]->dtype, x);
+}
+
+const Expr *elem_requantize(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
+  return quant_requantize(c, elem_in(c, n, 0, idx), kit_bcast(c, n, 1, idx, DT_F32),
+                          quant_zero(c, n, 2), n->out[out]->dtype);
+}
+
 /* ---- DynamicQuantizeLinear: y, scale, zero point from the range of x, which includes 0
  * -------------------------- */
 bool infer_dynamic_quantize(Model *m, Node *n) {

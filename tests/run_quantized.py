@@ -1,0 +1,177 @@
+#!/usr/bin/env python3
+"""Part "quantized": integer convolutions and products against an oracle in integers, bit for bit.
+
+run_quantized.py [--seed S] [--count N] [--target T] [--verbose]: ConvInteger, QLinearConv, MatMulInteger and QLinearMatMul
+of random and of chosen shapes, compiled at -O0 (the operator as it is defined) and -O3 (as float products, where
+these are exact): both must give the oracle's bits. Chosen cases have weights so large, and contractions so long, that
+sums leave what floats hold.
+"""
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+
+import numpy as np
+from onnx import helper, numpy_helper
+
+import burin
+from template_cases import conv
+
+LIMITS = {np.dtype("uint8"): (0, 255), np.dtype("int8"): (-128, 127)}
+
+
+class Case:
+    """One node. spread: largest |weight - zero point|, about; zero: zero point of x or None for a random one."""
+
+    def __init__(self, rng, op, x, w, xt="uint8", wt="int8", lanes=False, bias=None, spread=255, constant=True, const_zero=True,
+                 full=False, **attrs):
+        self.op, self.attrs, self.w_shape = op, attrs, w
+        self.feeds, self.constants = {}, {}
+        self.is_conv, self.quantized = "Conv" in op, op.startswith("QLinear")
+        xt, wt = np.dtype(xt), np.dtype(wt)
+        draw = lambda t, shape=(): rng.integers(*LIMITS[t], endpoint=True, size=shape).astype(t)
+        self.x = np.full(x, LIMITS[xt][1], xt) if full else draw(xt, x)
+        n = w[0] if self.is_conv else w[-1]
+        self.xz = np.array(LIMITS[xt][0], xt) if full else draw(xt)
+        self.wz = np.array(LIMITS[wt][0], wt) if full else draw(wt, (n,) if lanes else ())
+        wide = self.wz.reshape(-1, *[1] * (len(w) - 1)) if self.is_conv else self.wz
+        near = wide.astype(np.int64) + (np.full(w, spread) if full else rng.integers(-spread, spread, endpoint=True, size=w))
+        self.w = np.clip(near, *LIMITS[wt]).astype(wt)
+        self.bias = None if bias is None else rng.integers(-bias, bias, endpoint=True, size=n).astype(np.int32)
+        acc = self.sums()
+        top = max(1.0, np.abs(acc.astype(np.float64)).max() if acc.size else 1)
+        self.sx, self.sy = np.float32(rng.uniform(0.01, 0.1)), np.float32(rng.uniform(0.01, 0.1))
+        self.sw = (rng.uniform(0.3, 1.5, (n,) if lanes else ()) * 100 / top * self.sy / self.sx).astype(np.float32)
+        self.yz = draw(xt)
+        if self.quantized:
+            names = {"x": self.x, "sx": self.sx, "xz": self.xz, "w": self.w, "sw": self.sw, "wz": self.wz, "sy": self.sy, "yz": self.yz}
+            if self.bias is not None:
+                names["bias"] = self.bias
+        else:
+            names = {"x": self.x, "w": self.w, "xz": self.xz, "wz": self.wz}
+        fed = {"x"} | (set() if constant else {"w"}) | (set() if const_zero else {"xz"})
+        for name, a in names.items():
+            (self.feeds if name in fed else self.constants)[name] = np.asarray(a)
+        self.names = list(names)
+        self.title = f"{op} {x} {w} {xt}*{wt} lanes{lanes:d} bias {bias} spread {spread} const {constant:d}{const_zero:d} {attrs}"
+
+    def sums(self):
+        x = self.x.astype(np.float64) - self.xz
+        wide = self.wz.reshape(-1, *[1] * (len(self.w_shape) - 1)) if self.is_conv else self.wz
+        w = self.w.astype(np.float64) - wide
+        if not self.is_conv:
+            return (x @ w).astype(np.int64)
+        n, a = x.ndim - 2, self.attrs
+        y = conv(x, w, None if self.bias is None else self.bias.astype(np.float64), a.get("strides", [1] * n),
+                 a.get("dilations", [1] * n), a.get("pads", [0] * 2 * n), a.get("group", 1))
+        return y.astype(np.int64)
+
+    def oracle(self):
+        acc = self.sums().astype(np.int32)
+        if not self.quantized:
+            return acc
+        scale = self.sx * self.sw / self.sy
+        if self.is_conv and scale.ndim:
+            scale = scale.reshape(-1, *[1] * (acc.ndim - 2))
+        y = np.rint(acc.astype(np.float32) * scale) + self.yz.astype(np.float32)
+        return np.clip(y, *LIMITS[self.yz.dtype]).astype(self.yz.dtype)
+
+    def model(self):
+        node = helper.make_node(self.op, self.names, ["y"], **self.attrs)
+        value = lambda name, t, shape: helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(t), shape)
+        inputs = [value(k, a.dtype, a.shape) for k, a in self.feeds.items()]
+        out = self.yz.dtype if self.quantized else np.dtype("int32")
+        graph = helper.make_graph([node], "g", inputs, [value("y", out, None)],
+                                  [numpy_helper.from_array(a, k) for k, a in self.constants.items()])
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def pick(rng, items):
+    return items[int(rng.integers(len(items)))]
+
+
+def kind(rng):
+    return dict(xt=pick(rng, ["uint8", "int8"]), wt=pick(rng, ["uint8", "int8"]), lanes=rng.random() < 0.5,
+                spread=pick(rng, [3, 40, 255]), const_zero=rng.random() < 0.8)
+
+
+def conv_case(rng):
+    n = pick(rng, [1, 2, 2, 2, 3])
+    k = [pick(rng, [1, 2, 3, 3, 5]) for _ in range(n)]
+    group, c_in, c_out = 1, pick(rng, [1, 3, 8, 17, 32]), pick(rng, [1, 4, 8, 17, 33])
+    shape = rng.random()
+    if shape < 0.2:
+        group = c_in = c_out = pick(rng, [2, 8, 17, 33])
+    elif shape < 0.4:
+        group = pick(rng, [2, 3])
+        c_in, c_out = group * pick(rng, [1, 5, 8]), group * pick(rng, [1, 4, 9])
+    q = pick(rng, ["QLinearConv", "QLinearConv", "ConvInteger"])
+    bias = pick(rng, [None, 1000, 2**30]) if q == "QLinearConv" else None
+    size = [int(rng.integers(5, {1: 40, 2: 16, 3: 8}[n])) for _ in range(n)]
+    return Case(rng, q, (pick(rng, [1, 2]), c_in, *size), (c_out, c_in // group, *k), bias=bias, group=group,
+                pads=[int(rng.integers(0, r)) for _ in range(2) for r in k], strides=[pick(rng, [1, 1, 2])] * n,
+                dilations=[1] * n, **kind(rng))
+
+
+def matmul_case(rng):
+    q = pick(rng, ["QLinearMatMul", "MatMulInteger"])
+    m, k, n = (pick(rng, [1, 2, 7, 16, 33, 100]) for _ in range(3))
+    batch = pick(rng, [(), (), (2,), (3, 2)])
+    const = rng.random() < 0.7
+    more = kind(rng)
+    if not const:
+        more["lanes"] = False
+    return Case(rng, q, (*batch, m, k), (*(batch if rng.random() < 0.4 else ()), k, n), constant=const, **more)
+
+
+def fixed_cases(rng):
+    yield Case(rng, "QLinearConv", (1, 64, 16, 16), (64, 64, 3, 3), spread=20, lanes=True, bias=5000, pads=[1] * 4)  # no Winograd
+    yield Case(rng, "QLinearConv", (1, 512, 6, 6), (16, 512, 3, 3), bias=5000, pads=[1] * 4)  # in parts
+    yield Case(rng, "ConvInteger", (1, 600, 3, 3), (5, 600, 3, 3), full=True)
+    yield Case(rng, "QLinearConv", (1, 8, 30, 30), (8, 1, 17, 17), full=True, wt="uint8", group=8)  # too much, and no parts
+    yield Case(rng, "QLinearConv", (1, 8, 9, 9), (8, 1, 3, 3), group=8, bias=2**24, pads=[1] * 4, lanes=True)  # bias too large
+    yield Case(rng, "MatMulInteger", (3, 258), (258, 5), full=True, wt="uint8")  # the last that are exact
+    yield Case(rng, "MatMulInteger", (3, 259), (259, 5), full=True, wt="uint8")  # the first that are not
+    yield Case(rng, "MatMulInteger", (3, 259), (259, 5), full=True, wt="uint8", constant=False)
+    yield Case(rng, "QLinearMatMul", (2, 5, 3000), (3000, 17), lanes=True)
+    yield Case(rng, "MatMulInteger", (2, 9000), (9000, 3), full=True)  # more parts than are made
+    yield Case(rng, "QLinearMatMul", (4, 33, 64), (4, 64, 33), constant=False)
+    yield Case(rng, "QLinearMatMul", (64,), (64, 33))
+    yield Case(rng, "QLinearMatMul", (5, 64), (64,))
+
+
+def wrong(case, target):
+    """What is wrong, or None."""
+    want = case.oracle()
+    for level in ("-O0", "-O3"):
+        try:
+            got = burin.compile(case.model(), target=target, flags=[level]).run(case.feeds)[0]
+        except (burin.CompileError, burin.RunError) as e:
+            return f"{level}: {e}"[:300]
+        if got.dtype != want.dtype or got.shape != want.shape or not np.array_equal(got, want):
+            return f"{level}: {got.dtype}{got.shape}, {int(np.sum(got != want)) if got.shape == want.shape else '?'} of {want.size} differ"
+    return None
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--count", type=int, default=40)
+    p.add_argument("--target", default="native")
+    p.add_argument("--verbose", action="store_true")
+    args = p.parse_args()
+    rng = np.random.default_rng(args.seed)
+    cases = [*fixed_cases(rng), *(pick(rng, [conv_case, conv_case, matmul_case])(rng) for _ in range(args.count))]
+    failed = 0
+    for c in cases:
+        bad = wrong(c, args.target)
+        failed += bad is not None
+        if bad or args.verbose:
+            print(f"{c.title}: {bad or 'ok'}", flush=True)
+    print(f"{len(cases) - failed} passed, {failed} failed, 0 skipped")
+    return failed > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
