@@ -70,80 +70,75 @@ bool weights_write_raw(const WeightLayout *w, FILE *f) {
   return true;
 }
 
-/* ---- ELF -------------------------------------------------------------------------------------------------- */
-static const char section_names[] = "\0.rodata.burin_weights\0.symtab\0.strtab\0.shstrtab\0.note.GNU-stack\0.bss.burin_weights";
+/* ---- ELF ------------------------------------------------------------------------------------------------- */
+static const char section_names[] =
+    "\0.rodata.burin_weights\0.symtab\0.strtab\0.shstrtab\0.note.GNU-stack\0.bss.burin_weights";
 enum { N_RODATA = 1, N_SYMTAB = 23, N_STRTAB = 31, N_SHSTRTAB = 39, N_STACK = 49, N_BSS = 65 };
+enum { HEADER_BYTES = 64, N_SECTIONS = 6 };
 
 static int machine_of(const Target *t) {
   return t->arch == ARCH_X86_64 ? EM_X86_64 : t->arch == ARCH_AARCH64 ? EM_AARCH64 : EM_ARM;
 }
 
-/* One body for both classes: X is 32 or 64. */
-#define WRITE_ELF(X)                                                                                              \
-  static bool write_elf##X(const WeightLayout *w, const Target *t, const char *symbol, bool reserve, FILE *f) {     \
-    const int64_t size = w->bytes > 0 ? w->bytes : ALIGN;                                                          \
-    const int64_t data_at = 64, after = data_at + (reserve ? 0 : size);                                            \
-    const size_t name = strlen(symbol) + 2;                                                                        \
-    Elf##X##_Sym syms[2] = {{0}, {0}};                                                                             \
-    syms[1].st_name = 1;                                                                                           \
-    syms[1].st_info = ELF##X##_ST_INFO(STB_GLOBAL, STT_OBJECT);                                                    \
-    syms[1].st_other = STV_HIDDEN;                                                                                 \
-    syms[1].st_shndx = 1;                                                                                          \
-    syms[1].st_size = (Elf##X##_Word)size;                                                                         \
-    const int64_t strings = after + (int64_t)sizeof syms, sections = align_up(strings + (int64_t)name + (int64_t)sizeof section_names, 8); \
-    Elf##X##_Ehdr h = {.e_ident = {0x7f, 'E', 'L', 'F', X == 64 ? ELFCLASS64 : ELFCLASS32, ELFDATA2LSB, EV_CURRENT}}; \
-    h.e_type = ET_REL;                                                                                             \
-    h.e_machine = (Elf##X##_Half)machine_of(t);                                                                    \
-    h.e_version = EV_CURRENT;                                                                                      \
-    h.e_flags = t->arch == ARCH_ARM ? 0x05000000 : 0; /* EABI 5 */                                                 \
-    h.e_shoff = (Elf##X##_Off)sections;                                                                            \
-    h.e_ehsize = sizeof h;                                                                                         \
-    h.e_shentsize = sizeof(Elf##X##_Shdr);                                                                         \
-    h.e_shnum = 6;                                                                                                 \
-    h.e_shstrndx = 4;                                                                                              \
-    Elf##X##_Shdr s[6] = {{0}};                                                                                    \
-    s[1].sh_name = reserve ? N_BSS : N_RODATA;                                                                     \
-    s[1].sh_type = reserve ? SHT_NOBITS : SHT_PROGBITS;                                                            \
-    s[1].sh_flags = reserve ? SHF_ALLOC | SHF_WRITE : SHF_ALLOC;                                                   \
-    s[1].sh_offset = (Elf##X##_Off)data_at;                                                                        \
-    s[1].sh_size = (Elf##X##_Word)size;                                                                            \
-    if (X == 64) s[1].sh_size = (Elf##X##_Off)size;                                                                \
-    s[1].sh_addralign = reserve ? RESERVE_ALIGN : ALIGN;                                                           \
-    if (reserve) s[1].sh_size = (Elf##X##_Off)align_up(size, RESERVE_ALIGN);                                       \
-    s[2].sh_name = N_SYMTAB;                                                                                       \
-    s[2].sh_type = SHT_SYMTAB;                                                                                     \
-    s[2].sh_offset = (Elf##X##_Off)after;                                                                          \
-    s[2].sh_size = sizeof syms;                                                                                    \
-    s[2].sh_link = 3;                                                                                              \
-    s[2].sh_info = 1;                                                                                              \
-    s[2].sh_addralign = X / 8;                                                                                     \
-    s[2].sh_entsize = sizeof syms[0];                                                                              \
-    s[3].sh_name = N_STRTAB;                                                                                       \
-    s[3].sh_type = SHT_STRTAB;                                                                                     \
-    s[3].sh_offset = (Elf##X##_Off)strings;                                                                        \
-    s[3].sh_size = (Elf##X##_Off)name;                                                                             \
-    s[3].sh_addralign = 1;                                                                                         \
-    s[4].sh_name = N_SHSTRTAB;                                                                                     \
-    s[4].sh_type = SHT_STRTAB;                                                                                     \
-    s[4].sh_offset = (Elf##X##_Off)(strings + (int64_t)name);                                                      \
-    s[4].sh_size = sizeof section_names;                                                                           \
-    s[4].sh_addralign = 1;                                                                                         \
-    s[5].sh_name = N_STACK;                                                                                        \
-    s[5].sh_type = SHT_PROGBITS;                                                                                   \
-    s[5].sh_offset = (Elf##X##_Off)after;                                                                          \
-    s[5].sh_addralign = 1;                                                                                         \
-    static const char zeros[ALIGN];                                                                                \
-    bool ok = fwrite(&h, sizeof h, 1, f) == 1 && (sizeof h == 64 || fwrite(zeros, 64 - sizeof h, 1, f) == 1);      \
-    if (ok && !reserve) ok = w->bytes > 0 ? weights_write_raw(w, f) : fwrite(zeros, ALIGN, 1, f) == 1;             \
-    ok = ok && fwrite(syms, sizeof syms, 1, f) == 1 && fputc(0, f) == 0 && fwrite(symbol, name - 1, 1, f) == 1 &&  \
-         fwrite(section_names, sizeof section_names, 1, f) == 1;                                                   \
-    const int64_t pad = sections - strings - (int64_t)name - (int64_t)sizeof section_names;                        \
-    ok = ok && (pad == 0 || fwrite(zeros, (size_t)pad, 1, f) == 1);                                                \
-    return ok && fwrite(s, sizeof s, 1, f) == 1;                                                                   \
+static bool put(FILE *f, const void *data, size_t size) { return size == 0 || fwrite(data, size, 1, f) == 1; }
+
+static bool put_zeros(FILE *f, int64_t n) {
+  static const char zeros[RESERVE_ALIGN];
+  for (; n > RESERVE_ALIGN; n -= RESERVE_ALIGN)
+    if (!put(f, zeros, RESERVE_ALIGN)) return false;
+  return put(f, zeros, (size_t)n);
+}
+
+static bool put_header(FILE *f, const Target *t, int64_t sections) {
+  if (t->pointer_bits == 64) {
+    const Elf64_Ehdr h = {
+        .e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
+        .e_type = ET_REL, .e_machine = (Elf64_Half)machine_of(t), .e_version = EV_CURRENT,
+        .e_shoff = (Elf64_Off)sections, .e_ehsize = sizeof h, .e_shentsize = sizeof(Elf64_Shdr),
+        .e_shnum = N_SECTIONS, .e_shstrndx = 4};
+    return put(f, &h, sizeof h);
   }
-WRITE_ELF(64)
-WRITE_ELF(32)
+  const Elf32_Ehdr h = {
+      .e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS32, ELFDATA2LSB, EV_CURRENT},
+      .e_type = ET_REL, .e_machine = (Elf32_Half)machine_of(t), .e_version = EV_CURRENT,
+      .e_flags = t->arch == ARCH_ARM ? EF_ARM_EABI_VER5 : 0, .e_shoff = (Elf32_Off)sections,
+      .e_ehsize = sizeof h, .e_shentsize = sizeof(Elf32_Shdr), .e_shnum = N_SECTIONS, .e_shstrndx = 4};
+  return put(f, &h, sizeof h) && put_zeros(f, HEADER_BYTES - (int64_t)sizeof h);
+}
+
+static bool put_section(FILE *f, bool wide, const Elf64_Shdr *s) {
+  if (wide) return put(f, s, sizeof *s);
+  const Elf32_Shdr n = {s->sh_name, s->sh_type, (Elf32_Word)s->sh_flags, 0, (Elf32_Off)s->sh_offset, (Elf32_Word)s->sh_size,
+                        s->sh_link, s->sh_info, (Elf32_Word)s->sh_addralign, (Elf32_Word)s->sh_entsize};
+  return put(f, &n, sizeof n);
+}
+
+/* The null symbol and the weights, which are all of section 1. */
+static bool put_symbols(FILE *f, bool wide, int64_t size) {
+  const unsigned char info = ELF64_ST_INFO(STB_GLOBAL, STT_OBJECT);
+  const Elf64_Sym syms[2] = {{0}, {1, info, STV_HIDDEN, 1, 0, (Elf64_Xword)size}};
+  const Elf32_Sym narrow[2] = {{0}, {1, 0, (Elf32_Word)size, info, STV_HIDDEN, 1}};
+  return wide ? put(f, syms, sizeof syms) : put(f, narrow, sizeof narrow);
+}
 
 bool weights_write_object(const WeightLayout *w, const Target *t, const char *symbol, bool reserve_only, FILE *f) {
-  return (t->pointer_bits == 64 ? write_elf64 : write_elf32)(w, t, symbol, reserve_only, f);
+  const bool wide = t->pointer_bits == 64;
+  const int64_t bytes = w->bytes > 0 ? w->bytes : ALIGN, size = reserve_only ? align_up(bytes, RESERVE_ALIGN) : bytes;
+  const int64_t sym_size = wide ? sizeof(Elf64_Sym) : sizeof(Elf32_Sym), name = (int64_t)strlen(symbol) + 2;
+  const int64_t symbols = HEADER_BYTES + (reserve_only ? 0 : size), strings = symbols + 2 * sym_size;
+  const int64_t names = strings + name, end = names + (int64_t)sizeof section_names, sections = align_up(end, 8);
+  const Elf64_Shdr table[N_SECTIONS] = {
+      {0},
+      {reserve_only ? N_BSS : N_RODATA, reserve_only ? SHT_NOBITS : SHT_PROGBITS, reserve_only ? SHF_ALLOC | SHF_WRITE : SHF_ALLOC,
+       0, HEADER_BYTES, (Elf64_Xword)size, 0, 0, reserve_only ? RESERVE_ALIGN : ALIGN, 0},
+      {N_SYMTAB, SHT_SYMTAB, 0, 0, (Elf64_Off)symbols, (Elf64_Xword)(2 * sym_size), 3, 1, 8, (Elf64_Xword)sym_size},
+      {N_STRTAB, SHT_STRTAB, 0, 0, (Elf64_Off)strings, (Elf64_Xword)name, 0, 0, 1, 0},
+      {N_SHSTRTAB, SHT_STRTAB, 0, 0, (Elf64_Off)names, sizeof section_names, 0, 0, 1, 0},
+      {N_STACK, SHT_PROGBITS, 0, 0, (Elf64_Off)symbols, 0, 0, 0, 1, 0}};
+  bool ok = put_header(f, t, sections);
+  if (!reserve_only) ok = ok && (w->bytes > 0 ? weights_write_raw(w, f) : put_zeros(f, size));
+  ok = ok && put_symbols(f, wide, size) && put(f, "", 1) && put(f, symbol, (size_t)name - 1);
+  ok = ok && put(f, section_names, sizeof section_names) && put_zeros(f, sections - end);
+  for (int i = 0; i < N_SECTIONS; i++) ok = ok && put_section(f, wide, &table[i]);
+  return ok;
 }
