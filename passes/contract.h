@@ -1,5 +1,5 @@
 /* Tiled contractions: C[row, n] = Σ_k A[row, k] · B[k, n] over register tiles of rows × vectors. What Conv,
- * ConvTranspose, MatMul and Gemm have in common; lower_contract.c describes nodes so, contract_emit.c builds the
+ * ConvTranspose, MatMul and Gemm have in common; lower_conv.c and lower_matmul.c describe nodes so, contract_emit.c builds the
  * loops, contract_tile.c chooses tile and blocks, pack.c orders weights. Internal to passes/. */
 #pragma once
 #include "passes/conv_axes.h"
@@ -52,8 +52,11 @@ struct Contract {
 Tile contract_choose_tile(const Target *t, double rows_h, double rows_w, bool flat, double n, double k);
 void contract_begin(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to, const char *suffix);
 void contract_tile(Contract *c); /* chooses the tile; the index space must be set */
+void contract_outer(Contract *c, const Expr *extent); /* adds an outer dimension */
 int contract_weights(Lower *l, const ConstData *packed); /* buffer */
 Step *contract_emit(Contract *c);
+Step *lower_conv(Lower *l, const Value *root, const Value *anchor, const Place *to, const ConvInfo *ci);
+Step *lower_matmul(Lower *l, const Value *root, const Value *anchor, const Place *to, const MatMulInfo *mi);
 /* Weights as f32 panels [group][panel][k0][k1]…[lane]; element (g, k…, col) is data[base + g*gs + Σ k*ks + col*cs]. */
 typedef struct PackShape {
   int64_t groups, group_stride, cols, col_stride, base;

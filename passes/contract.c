@@ -1,0 +1,63 @@
+/* Which nodes run as tiled contractions, and what their descriptions (lower_conv.c, lower_matmul.c, winograd.c) share. */
+#include "passes/contract.h"
+
+#include <string.h>
+
+void contract_begin(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to, const char *suffix) {
+  memset(c, 0, sizeof *c);
+  c->l = l;
+  c->p = l->p;
+  c->root = root;
+  c->anchor = anchor;
+  c->to = to;
+  c->lanes = target_lanes(l->c->target, 32);
+  c->scale = 1.0;
+  c->b_buffer = -1;
+  kb_begin(&c->b, l, root, suffix);
+}
+
+void contract_tile(Contract *c) {
+  double k = 1;
+  for (int i = 0; i < c->n_k; i++) k *= expr_extent_guess(c->p, c->k_extent[i]);
+  c->tile = contract_choose_tile(c->l->c->target, expr_extent_guess(c->p, c->rows_h),
+                                 expr_extent_guess(c->p, c->rows_w), c->flat, expr_extent_guess(c->p, c->n), k);
+}
+
+int contract_weights(Lower *l, const ConstData *d) {
+  Buffer *b = module_add_buffer(l->mod, BUF_WEIGHT, DT_F32, ex_i64(l->p, d->count), NULL);
+  b->data = d;
+  return b->id;
+}
+
+void contract_outer(Contract *c, const Expr *extent) { c->outer_extent[c->n_outer++] = extent; }
+
+Step *lower_contraction(Lower *l, const Value *root, const Value *anchor, const Place *to) {
+  ConvInfo ci;
+  MatMulInfo mi;
+  if (conv_info(anchor->def, &ci)) return lower_conv(l, root, anchor, to, &ci);
+  if (matmul_info(anchor->def, &mi)) return lower_matmul(l, root, anchor, to, &mi);
+  diag_internal(l->m->diag, anchor->def->loc, "lower: no template for this contraction");
+  return NULL;
+}
+
+/* ---- which nodes ------------------------------------------------------------------------------------------------ */
+
+static bool float_operands(const Node *n) {
+  for (int k = 0; k < n->n_in; k++) {
+    const Value *v = n->in[k];
+    if (v && v->dtype != DT_F32 && v->dtype != DT_F16 && v->dtype != DT_BF16) return false;
+  }
+  return true;
+}
+
+bool node_is_contraction(const Node *n) {
+  ConvInfo ci;
+  MatMulInfo mi;
+  int64_t k;
+  if (!(n->op->flags & OF_CONTRACTION) || !float_operands(n)) return false;
+  if (conv_info(n, &ci))
+    return n->in[1]->cdata && ci.spatial <= 3 && conv_phases(&ci) > 0 &&
+           (ci.group == 1 || ci.c_out / ci.group >= 4 || conv_is_depthwise(&ci));
+  if (!matmul_info(n, &mi)) return false;
+  return !mi.b_vec && !(expr_is_const(mi.n, &k) && k < 2);
+}

@@ -1,0 +1,258 @@
+/* Conv and ConvTranspose described as tiled contractions (contract.h): inputs given their halo, weights packed; a
+ * transposed convolution is one contraction per phase of its stride. */
+#include "passes/contract.h"
+
+#include <string.h>
+
+static const Expr *num(const Contract *c, int64_t v) { return ex_i64(c->p, v); }
+static const Expr *f32(const Contract *c, const Expr *e) { return ex_cast(c->p, DT_F32, e); }
+typedef struct ConvCtx {
+  ConvInfo ci;
+  Axis axis[MAX_SPATIAL];
+  const Value *x;
+  const Place *xp;      /* x with its halo: its own place or a copy */
+  int depth_outer;      /* position of the depth dimension in outer, or -1 */
+  int k_of[MAX_SPATIAL + 1]; /* position of each spatial tap and, last, of the channel among the k loops; -1: none */
+  int64_t panel_group;  /* packed elements per group */
+} ConvCtx;
+
+/* Row (outer, h, w) → row number along each spatial dimension. */
+static void conv_rows(const Contract *c, const Expr *h, const Expr *w, const Expr **q) {
+  const ConvCtx *v = c->info;
+  const int n = v->ci.spatial;
+  if (c->flat) {
+    for (int s = n - 1; s >= 0; s--) {
+      q[s] = s ? ex_floormod(c->p, w, v->axis[s].rows) : w;
+      w = s ? ex_floordiv(c->p, w, v->axis[s].rows) : w;
+    }
+    return;
+  }
+  q[n - 1] = w;
+  if (n > 1) q[n - 2] = h;
+  if (n > 2) q[0] = c->outer[v->depth_outer];
+}
+
+static void conv_out_index(const Contract *c, const Expr *h, const Expr *w, const Expr *col, const Expr **idx) {
+  const ConvCtx *v = c->info;
+  const Expr *q[MAX_SPATIAL];
+  conv_rows(c, h, w, q);
+  idx[0] = c->outer[0];
+  idx[1] = v->ci.group > 1 ? ex_add(c->p, ex_mul(c->p, c->outer[1], c->n), col) : col;
+  for (int s = 0; s < v->ci.spatial; s++)
+    idx[2 + s] = ex_add(c->p, ex_mul(c->p, q[s], num(c, v->axis[s].os)), num(c, v->axis[s].ob));
+}
+
+static const Expr *conv_a(Contract *c, const Expr *h, const Expr *w) {
+  const ConvCtx *v = c->info;
+  const Expr *q[MAX_SPATIAL], *idx[MAX_RANK];
+  conv_rows(c, h, w, q);
+  const int64_t cig = v->ci.c_in / v->ci.group;
+  const int ck = v->k_of[v->ci.spatial];
+  const Expr *ch = ck >= 0 ? c->k[ck] : num(c, 0);
+  idx[0] = c->outer[0];
+  idx[1] = v->ci.group > 1 ? ex_add(c->p, ex_mul(c->p, c->outer[1], num(c, cig)), ch) : ch;
+  for (int s = 0; s < v->ci.spatial; s++) {
+    const Axis *a = &v->axis[s];
+    const Expr *at = ex_add(c->p, ex_mul(c->p, q[s], num(c, a->is)), num(c, a->ib));
+    if (v->k_of[s] >= 0) at = ex_add(c->p, at, ex_mul(c->p, c->k[v->k_of[s]], num(c, a->dk)));
+    idx[2 + s] = at;
+  }
+  if (!v->xp) return f32(c, kernel_expr_read(&c->b.x, v->x, idx));
+  const int id = kb_param(&c->b, v->xp->buffer, v->xp->offset, PA_READ);
+  const DType t = c->l->mod->buffers.data[v->xp->buffer].dtype;
+  return f32(c, ex_load(c->p, t, id, place_index(c->p, v->xp, v->x->rank, idx), NULL));
+}
+
+static const Expr *conv_add(Contract *c, const Expr *const *idx) {
+  const Value *bias = node_in(c->anchor->def, 2);
+  return bias ? f32(c, kernel_expr_read(&c->b.x, bias, &idx[1])) : NULL;
+}
+
+static const Expr *conv_b_offset(const Contract *c) {
+  const ConvCtx *v = c->info;
+  return v->ci.group > 1 ? ex_mul(c->p, c->outer[1], num(c, v->panel_group)) : num(c, 0);
+}
+
+static bool has_halo(const Place *pl, const int64_t *lo, const int64_t *hi, int spatial) {
+  for (int s = 0; s < spatial; s++)
+    if (pl->halo_lo[2 + s] < lo[s] || pl->halo_hi[2 + s] < hi[s]) return false;
+  return true;
+}
+
+void conv_halo(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo, int64_t *hi) {
+  if (conv_is_winograd(c, n, ci))
+    winograd_reach(c, n, ci, s, lo, hi);
+  else
+    conv_reach(c->model, n, ci, s, lo, hi);
+}
+
+/* A place from which all taps can be read: the value's own, or a channels-last copy with a halo. */
+const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **steps) {
+  const Value *x = n->in[0];
+  int64_t lo[MAX_SPATIAL], hi[MAX_SPATIAL];
+  bool reach = false;
+  for (int s = 0; s < ci->spatial; s++) {
+    conv_halo(l->c, n, ci, s, &lo[s], &hi[s]);
+    reach = reach || lo[s] > 0 || hi[s] > 0;
+  }
+  const Place *own = x->inlined ? NULL : lower_place(l, x);
+  /* Taps of other types are converted once, and channels far apart brought together once. */
+  const bool f32 = x->dtype == DT_F32;
+  const bool spread = own && !expr_is_i64(own->stride[1], 1) && ci->c_in / ci->group >= 16 && ci->c_out / ci->group >= 16;
+  if (f32 && !spread && (!reach || (own && has_halo(own, lo, hi, ci->spatial)))) return own;
+  Value *copy = ARENA_NEW(l->m->arena, Value);
+  *copy = *x;
+  int16_t *hl = ARENA_ARRAY(l->m->arena, int16_t, MAX_RANK), *hh = ARENA_ARRAY(l->m->arena, int16_t, MAX_RANK);
+  int8_t *perm = arena_alloc(l->m->arena, MAX_RANK);
+  for (int d = 0; d < x->rank; d++) perm[d] = (int8_t)(d == 0 ? 0 : d == x->rank - 1 ? 1 : d + 1);
+  for (int s = 0; s < ci->spatial; s++) {
+    hl[2 + s] = (int16_t)lo[s];
+    hh[2 + s] = (int16_t)hi[s];
+  }
+  /* few channels: keep the order of memory, rows stay contiguous for the copy and for taps */
+  int64_t channels;
+  const bool thin = expr_is_const(x->dims[1], &channels) && channels <= 4 && own && own->dense;
+  copy->dtype = DT_F32;
+  copy->layout = (Layout){.perm = thin ? NULL : perm, .halo_lo = hl, .halo_hi = hh};
+  Place *pl = ARENA_NEW(l->m->arena, Place);
+  pl->stride = ARENA_ARRAY(l->m->arena, const Expr *, x->rank + 1);
+  const Expr *count;
+  strides_of(l->m, copy, pl->stride, &pl->base, &count);
+  pl->offset = ex_i64(l->p, 0);
+  pl->buffer = module_add_buffer(l->mod, BUF_ARENA, DT_F32, count, "padded")->id;
+  memcpy(pl->halo_lo, hl, sizeof pl->halo_lo);
+  memcpy(pl->halo_hi, hh, sizeof pl->halo_hi);
+  if (reach) step_append(steps, lower_halo(l, copy, pl));
+  step_append(steps, lower_read(l, x, pl));
+  return pl;
+}
+
+/* One tap everywhere, no stride: rows follow each other in memory. */
+static bool conv_is_flat(const Contract *c, const ConvCtx *v) {
+  for (int s = 0; s < v->ci.spatial; s++) {
+    const Axis *a = &v->axis[s];
+    if (a->taps != 1 || a->is != 1 || a->os != 1 || a->ib != 0) return false;
+  }
+  const Place *places[2] = {v->xp, c->to};
+  for (int i = 0; i < 2; i++) {
+    if (!places[i]) return false;
+    for (int s = 1; s < v->ci.spatial; s++)
+      if (places[i]->stride[1 + s] != ex_mul(c->p, places[i]->stride[2 + s], v->axis[s].rows)) return false;
+  }
+  return true;
+}
+
+static int add_k(Contract *c, const char *stem, const Expr *extent) {
+  if (expr_is_i64(extent, 1)) return -1;
+  c->k_extent[c->n_k] = extent;
+  c->k[c->n_k] = ex_var(c->p, stem, extent);
+  return c->n_k++;
+}
+
+static void conv_space(Contract *c, ConvCtx *v) {
+  const int n = v->ci.spatial;
+  contract_outer(c, v->x->dims[0]);
+  if (v->ci.group > 1) contract_outer(c, num(c, v->ci.group));
+  v->depth_outer = -1;
+  c->flat = conv_is_flat(c, v);
+  c->rows_h = num(c, 1);
+  c->rows_w = v->axis[n - 1].rows;
+  if (c->flat) {
+    for (int s = 0; s + 1 < n; s++) c->rows_w = ex_mul(c->p, c->rows_w, v->axis[s].rows);
+  } else {
+    if (n > 1) c->rows_h = v->axis[n - 2].rows;
+    if (n > 2) {
+      v->depth_outer = c->n_outer;
+      contract_outer(c, v->axis[0].rows);
+    }
+  }
+  c->n = num(c, v->ci.c_out / v->ci.group);
+}
+
+/* Contracted loops with the smallest stride innermost: channels for channels-last inputs, else the last taps. */
+static void conv_contracted(Contract *c, ConvCtx *v) {
+  const int n = v->ci.spatial;
+  const Expr *channels = num(c, v->ci.c_in / v->ci.group);
+  const bool last = v->xp && expr_is_i64(v->xp->stride[1], 1);
+  v->k_of[n] = last ? -1 : add_k(c, "c", channels);
+  for (int s = 0; s < n; s++) v->k_of[s] = add_k(c, "k", num(c, v->axis[s].taps));
+  if (last) v->k_of[n] = add_k(c, "c", channels);
+  if (!c->n_k) {
+    c->k_extent[0] = num(c, 1);
+    c->k[0] = ex_var(c->p, "k", num(c, 1));
+    c->n_k = 1;
+  }
+}
+
+static bool conv_pack(Contract *c, ConvCtx *v) {
+  const Value *w = c->anchor->def->in[1];
+  const int n = v->ci.spatial;
+  const int64_t cig = v->ci.c_in / v->ci.group, cog = v->ci.c_out / v->ci.group;
+  int64_t taps = 1, stride[MAX_SPATIAL];
+  for (int s = n - 1; s >= 0; s--) {
+    stride[s] = taps;
+    taps *= v->ci.kernel[s];
+  }
+  PackShape ps = {.groups = v->ci.group, .cols = cog, .width = (int64_t)c->tile.vectors * c->lanes,
+                  .lanes = c->lanes, .n_k = c->n_k, .scale = 1.0};
+  /* Conv: [c_out, c_in/group, taps]; ConvTranspose: [c_in, c_out/group, taps] */
+  const int64_t in_stride = v->ci.transposed ? cog * taps : taps;
+  ps.col_stride = v->ci.transposed ? taps : cig * taps;
+  ps.group_stride = v->ci.transposed ? cig * cog * taps : cog * cig * taps;
+  for (int i = 0; i < c->n_k; i++) ps.k[i] = 1;
+  for (int s = 0; s < n; s++) {
+    ps.base += v->axis[s].k0 * stride[s];
+    if (v->k_of[s] < 0) continue;
+    ps.k[v->k_of[s]] = v->axis[s].taps;
+    ps.k_stride[v->k_of[s]] = v->axis[s].kstep * stride[s];
+  }
+  if (v->k_of[n] >= 0) {
+    ps.k[v->k_of[n]] = cig;
+    ps.k_stride[v->k_of[n]] = in_stride;
+  }
+  const ConstData *d = pack_panels(c->l->m, w->cdata, &ps);
+  if (!d) return diag_error(c->l->m->diag, c->anchor->def->loc, ERR_OVERFLOW, "weights are too large");
+  v->panel_group = d->count / v->ci.group;
+  c->b_buffer = contract_weights(c->l, d);
+  return true;
+}
+
+/* A stride longer than the output leaves some of its phases without rows. */
+static bool phase_is_empty(Lower *l, const Node *n, const ConvInfo *ci, int64_t phase) {
+  Axis axis[MAX_SPATIAL];
+  conv_axes(l->m, n, ci, phase, axis);
+  for (int s = 0; s < ci->spatial; s++)
+    if (expr_is_i64(axis[s].rows, 0)) return true;
+  return false;
+}
+
+static Step *lower_conv_phase(Lower *l, const Value *root, const Value *anchor, const Place *to, const ConvInfo *ci,
+                              const Place *xp, int64_t phase) {
+  Contract c;
+  ConvCtx v = {.ci = *ci, .x = anchor->def->in[0], .xp = xp};
+  contract_begin(&c, l, root, anchor, to, NULL);
+  conv_axes(l->m, anchor->def, ci, phase, v.axis);
+  c.info = &v;
+  c.out_index = conv_out_index;
+  c.a = conv_a;
+  c.add = conv_add;
+  c.b_offset = conv_b_offset;
+  conv_space(&c, &v);
+  conv_contracted(&c, &v);
+  contract_tile(&c);
+  return conv_pack(&c, &v) ? contract_emit(&c) : NULL;
+}
+
+Step *lower_conv(Lower *l, const Value *root, const Value *anchor, const Place *to, const ConvInfo *ci) {
+  if (conv_is_winograd(l->c, anchor->def, ci)) return lower_winograd(l, root, anchor, to, ci);
+  Step *steps = NULL;
+  const Place *xp = conv_input(l, anchor->def, ci, &steps);
+  const int64_t phases = conv_phases(ci);
+  for (int64_t ph = 0; ph < phases; ph++) {
+    if (phase_is_empty(l, anchor->def, ci, ph)) continue;
+    Step *s = lower_conv_phase(l, root, anchor, to, ci, xp, ph);
+    if (!s) return NULL;
+    step_append(&steps, s);
+  }
+  return steps ? steps : &l->nothing;
+}
