@@ -440,7 +440,8 @@ Step *contract_emit(Contract *c) {
   const int width = c->tile.vectors * c->lanes;
   const Expr *panels = ex_ceildiv(c->p, c->n, width);
   const double b_bytes = 4 * expr_extent_guess(c->p, c->n) * expr_extent_guess(c->p, k_total(c));
-  c->prefetch = b_bytes > (double)c->l->c->target->l2_bytes / 2;
+  /* by the time a layer runs again, the others have pushed its weights out of the second-level cache */
+  c->prefetch = b_bytes > (double)c->l->c->target->l2_bytes / 16;
   const Blocks bl = choose_blocks(c, expr_extent_guess(c->p, panels));
   block_k(c, &bl);
   const Expr *total = ex_mul(c->p, bl.count, panels);
