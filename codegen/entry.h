@@ -1,0 +1,41 @@
+/* Emission of the entry: what its files share. The entry is NAME_program (checks, then the steps), in a wrapper. */
+#pragma once
+#include "codegen/program.h"
+#include "runtime/abi.h"
+
+typedef struct Entry {
+  Emit *c;
+  const Program *p;
+  V in, out, arena, opts;    /* arguments of invoke */
+  V scratch, scratch_stride; /* behind the arena: one per thread */
+  V bufs;                    /* pointer array for kernels */
+  bool *assigned;            /* run-time symbols that have their value, in textual order */
+  int call;                  /* profile position */
+} Entry;
+
+static inline V ki64(Emit *c, int64_t v) { return k_int(c, c->i64, v); }
+static inline V at(Emit *c, Ty t, V p, V index) { return LLVMBuildGEP2(c->b, t, p, &index, 1, ""); }
+static inline V at_k(Emit *c, Ty t, V p, int64_t k) { return k ? at(c, t, p, ki64(c, k)) : p; }
+static inline V field(Emit *c, Ty t, V p, int k) { return LLVMBuildStructGEP2(c->b, t, p, (unsigned)k, ""); }
+static inline V load(Emit *c, Ty t, V p) { return LLVMBuildLoad2(c->b, t, p, ""); }
+static inline V wide(Emit *c, const Expr *e) { return emit_wide(c, e); }
+
+/* ---- entry_frame.c: functions, symbols, sizes, checks --------------------------------------------- */
+V begin_function(Emit *c, const char *name, Ty type, bool exported);
+V declare(Emit *c, const char *name, Ty result, int n, Ty const *args, Ty *type); /* hidden, once */
+void fail_unless(Emit *c, V ok, int status); /* returns status otherwise */
+void sym_store(Emit *c, int id, V v);
+void sym_array(Emit *c, const Program *p, V dims);
+const Expr *upper(const Program *p, const Expr *e); /* with run-time symbols at their bounds */
+const Expr *arena_bytes64(Emit *c, const Program *p);
+const Expr *thread_bytes(Emit *c, const Program *p);
+V emit_arena_size(Emit *c, const Program *p);
+V emit_output_dims(Emit *c, const Program *p);
+Ty options_type(Emit *c);
+void check_threads(Entry *e);
+void check_dims(Entry *e);
+void check_pointers(Entry *e);
+
+/* ---- entry_steps.c: calls and control ---------------------------------------------------------------- */
+void emit_profile_functions(Emit *c);
+void emit_step_list(Entry *e, const Step *s);
