@@ -1,6 +1,7 @@
-/* From a module to files. The calling thread makes LLVM IR of one kernel after the other (expressions are
- * interned in the module's pool, which is not for threads); worker threads optimise and emit. Everything is
- * written into a temporary folder beside the output and moved into place at the end. */
+/* From a module to files. The calling thread makes LLVM IR of one kernel after the other
+ * (expressions are interned in the module's pool, which is not for threads); worker threads
+ * optimise and emit. Everything is written into a temporary folder beside the output and moved into
+ * place at the end. */
 #include "codegen/codegen.h"
 
 #include <elf.h>
@@ -21,7 +22,8 @@ typedef struct Task {
   bool ready, done;
 } Task;
 
-/* Shared with the workers; on the heap, because an allocation failure leaves the calling thread's frames. */
+/* Shared with the workers; on the heap, because an allocation failure leaves the calling thread's
+ * frames. */
 typedef struct Pool {
   pthread_mutex_t lock;
   pthread_cond_t changed;
@@ -123,7 +125,8 @@ static bool make_all(Job *j) {
   for (int i = 0; i < m->kernels.n; i++) {
     Arena *const scratch = arena_child(m->model->arena);
     KernelIR ir;
-    const char *error = emit_kernel(m, m->kernels.data[i], j->p->t, j->p->name, &j->p->facts[i], scratch, &ir);
+    const char *error =
+        emit_kernel(m, m->kernels.data[i], j->p->t, j->p->name, &j->p->facts[i], scratch, &ir);
     const bool ok = add_task(j, error, ir, m->kernels.data[i]->name);
     arena_free(scratch);
     if (!ok) return false;
@@ -161,7 +164,8 @@ static bool compile_all(Job *j) {
   report_progress(j);
   for (int i = 0; i < p->made; i++) {
     const char *const what = i < j->p->m->kernels.n ? j->p->m->kernels.data[i]->name : "the entry";
-    if (p->tasks[i].error) ok = diag_internal(j->p->m->model->diag, NULL, "LLVM on %s: %s", what, p->tasks[i].error);
+    if (p->tasks[i].error)
+      ok = diag_internal(j->p->m->model->diag, NULL, "LLVM on %s: %s", what, p->tasks[i].error);
   }
   return ok;
 }
@@ -198,13 +202,15 @@ typedef struct Output {
   EmitKind kind;
   const char *suffix;
 } Output;
-static const Output outputs[] = {{EMIT_EXE, ""}, {EMIT_OBJ, ".o"}, {EMIT_STATIC, ".a"}, {EMIT_SHARED, ".so"},
-                                 {EMIT_HEADER, ".h"}, {EMIT_ASM, ".s"}, {EMIT_LLVM, ".ll"}};
+static const Output outputs[] = {{EMIT_EXE, ""},       {EMIT_OBJ, ".o"},    {EMIT_STATIC, ".a"},
+                                 {EMIT_SHARED, ".so"}, {EMIT_HEADER, ".h"}, {EMIT_ASM, ".s"},
+                                 {EMIT_LLVM, ".ll"}};
 enum { N_OUTPUTS = sizeof outputs / sizeof *outputs };
 
 static bool output_error(const Job *j, const char *path) {
   const Loc loc = {.node = -1, .file = path};
-  return diag_error(j->p->m->model->diag, &loc, ERR_OUTPUT, "cannot be written: %s", strerror(errno));
+  return diag_error(j->p->m->model->diag, &loc, ERR_OUTPUT, "cannot be written: %s",
+                    strerror(errno));
 }
 
 static int64_t text_bytes(const char *elf) {
@@ -227,7 +233,8 @@ static bool write_objects(Job *j, LinkJob *l, CodegenStats *stats) {
   for (int i = 0; i < j->pool->n; i++) {
     const LLVMMemoryBufferRef b = j->pool->tasks[i].code.object;
     const char *const path = arena_printf(j->p->arena, "%s/%d.o", j->dir, i);
-    if (!file_write(path, LLVMGetBufferStart(b), LLVMGetBufferSize(b))) return output_error(j, path);
+    if (!file_write(path, LLVMGetBufferStart(b), LLVMGetBufferSize(b)))
+      return output_error(j, path);
     stats->code_bytes += text_bytes(LLVMGetBufferStart(b));
     vec_push(j->p->arena, &l->objects, path);
   }
@@ -307,9 +314,11 @@ static bool write_all(Job *j, CodegenStats *stats) {
     made[i] = arena_printf(j->p->arena, "%s/final%s", j->dir, outputs[i].suffix);
     if ((o->emit & outputs[i].kind) && !write_one(j, &l, outputs[i].kind, made[i])) return false;
   }
-  if (external && !move_file(j, weights, arena_printf(j->p->arena, "%s.weights", o->output), stats)) return false;
+  if (external && !move_file(j, weights, arena_printf(j->p->arena, "%s.weights", o->output), stats))
+    return false;
   for (int i = 0; i < N_OUTPUTS; i++)
-    if ((o->emit & outputs[i].kind) && !move_file(j, made[i], final_path(j, &outputs[i]), stats)) return false;
+    if ((o->emit & outputs[i].kind) && !move_file(j, made[i], final_path(j, &outputs[i]), stats))
+      return false;
   return true;
 }
 

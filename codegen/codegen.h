@@ -4,7 +4,13 @@
 #include "targets/target.h"
 
 typedef enum EmitKind {
-  EMIT_EXE = 1, EMIT_OBJ = 2, EMIT_STATIC = 4, EMIT_SHARED = 8, EMIT_HEADER = 16, EMIT_ASM = 32, EMIT_LLVM = 64
+  EMIT_EXE = 1,
+  EMIT_OBJ = 2,
+  EMIT_STATIC = 4,
+  EMIT_SHARED = 8,
+  EMIT_HEADER = 16,
+  EMIT_ASM = 32,
+  EMIT_LLVM = 64
 } EmitKind;
 
 typedef struct CodegenOptions {

@@ -1,6 +1,7 @@
-/* Inside codegen: emission of one kernel (or of the entry) into an LLVM module of its own. An expression
- * is emitted either as a scalar or, inside a vector loop, as a vector of c->vl lanes; which of the two a
- * value is shows in its LLVM type, and uniform parts stay scalar until something needs them in lanes. */
+/* Inside codegen: emission of one kernel (or of the entry) into an LLVM module of its own. An
+ * expression is emitted either as a scalar or, inside a vector loop, as a vector of c->vl lanes;
+ * which of the two a value is shows in its LLVM type, and uniform parts stay scalar until something
+ * needs them in lanes. */
 #pragma once
 #include <llvm-c/Core.h>
 
@@ -13,9 +14,9 @@ typedef LLVMTypeRef Ty;
 typedef enum LocalKind {
   LK_NONE,
   LK_SCALARS, /* registers: one scalar per element */
-  LK_CHUNKS,  /* registers: vectors of vl elements, sliced by a vector variable */
-  LK_LANES,   /* registers declared in a vector loop: one vector per element */
-  LK_STACK,   /* memory */
+  LK_CHUNKS, /* registers: vectors of vl elements, sliced by a vector variable */
+  LK_LANES, /* registers declared in a vector loop: one vector per element */
+  LK_STACK, /* memory */
   LK_LANE_STACK /* memory declared in a vector loop: element i of lane l at i*vl + l */
 } LocalKind;
 
@@ -23,12 +24,13 @@ enum { MAX_SETS = 4 }; /* accumulator sets of an unrolled reduction loop */
 
 typedef struct LocalState {
   LocalKind kind;
-  bool stack, sliced; /* found by kernel_scan: must live in memory; is sliced by a vector variable */
-  int depth;          /* vector-loop nesting at its declaration: 0 outside, 1 inside */
-  V *slots;           /* allocas of the register kinds */
+  bool stack,
+      sliced; /* found by kernel_scan: must live in memory; is sliced by a vector variable */
+  int depth; /* vector-loop nesting at its declaration: 0 outside, 1 inside */
+  V *slots; /* allocas of the register kinds */
   int n_slots;
   V mem;
-  V *hidden;          /* [MAX_SETS * count] lane accumulators of the running vector loop, made on demand */
+  V *hidden; /* [MAX_SETS * count] lane accumulators of the running vector loop, made on demand */
   ReduceKind *hidden_kind; /* [count] */
 } LocalState;
 
@@ -39,10 +41,10 @@ typedef struct CacheSlot {
 } CacheSlot;
 
 typedef struct VarState {
-  V value;        /* scalar, index type: of lane 0 for a vector variable */
-  bool is_const;  /* then k is its value */
+  V value; /* scalar, index type: of lane 0 for a vector variable */
+  bool is_const; /* then k is its value */
   int64_t k;
-  int depth;      /* loop nesting, 0: constant or outside all loops */
+  int depth; /* loop nesting, 0: constant or outside all loops */
   int64_t multiple; /* value is a multiple of this */
 } VarState;
 
@@ -51,9 +53,9 @@ typedef struct Emit {
   const Kernel *kernel; /* NULL while the entry is emitted */
   const Target *t;
   ExprPool *pool;
-  Arena *arena;         /* scratch */
-  const char *name;     /* prefix of symbols */
-  const char *error;    /* first failure */
+  Arena *arena; /* scratch */
+  const char *name; /* prefix of symbols */
+  const char *error; /* first failure */
   LLVMContextRef ctx;
   LLVMModuleRef mod;
   LLVMBuilderRef b;
@@ -61,44 +63,46 @@ typedef struct Emit {
   LLVMBasicBlockRef entry; /* allocas go before its terminator */
   Ty i1, i8, i16, i32, i64, f32, f64, ptr, idx;
 
-  int vl;               /* lanes of vector loops */
-  int idx_bits;         /* 64, or 32 on 32-bit targets */
+  int vl; /* lanes of vector loops */
+  int idx_bits; /* 64, or 32 on 32-bit targets */
   VarState *vars;
-  int64_t *var_values;  /* the constants of vars, for expr_eval */
+  int64_t *var_values; /* the constants of vars, for expr_eval */
   int n_vars;
-  V *syms;              /* value of each symbol as i64, or NULL */
+  V *syms; /* value of each symbol as i64, or NULL */
   int n_syms;
-  V sym_array;          /* or, in the entry, where symbols lie: i64 by symbol id; they may change between statements */
-  const V *params;      /* pointers of the kernel's parameters */
+  V sym_array; /* or, in the entry, where symbols lie: i64 by symbol id; they may change between
+                  statements */
+  const V *params; /* pointers of the kernel's parameters */
   LocalState *locals;
-  const int *align;     /* of each parameter's pointer, bytes */
-  CacheSlot *cache;     /* values of the current statement; open addressing */
+  const int *align; /* of each parameter's pointer, bytes */
+  CacheSlot *cache; /* values of the current statement; open addressing */
   uint32_t cache_size, cache_used, epoch;
 
-  int depth;            /* loops around the cursor */
-  const Expr *vvar;     /* variable of the running vector loop, or NULL */
+  int depth; /* loops around the cursor */
+  const Expr *vvar; /* variable of the running vector loop, or NULL */
   int64_t vvar_multiple; /* its value in lane 0 is a multiple of this */
-  bool lane0;           /* emit for lane 0 only, as scalars */
-  bool force_narrow;    /* i64 in 32 bits, known to fit or not (indexes of 32-bit targets) */
-  V mask;               /* active lanes, NULL: all */
-  bool under_if;        /* mask comes (also) from a condition: register locals must be blended */
-  int set, sets;        /* accumulator set of the chunk being emitted */
-  LLVMBasicBlockRef pre; /* block before the vector loop, for initial values of hidden accumulators */
-  int64_t zeros;        /* bytes of the shared block of zeros that are needed */
+  bool lane0; /* emit for lane 0 only, as scalars */
+  bool force_narrow; /* i64 in 32 bits, known to fit or not (indexes of 32-bit targets) */
+  V mask; /* active lanes, NULL: all */
+  bool under_if; /* mask comes (also) from a condition: register locals must be blended */
+  int set, sets; /* accumulator set of the chunk being emitted */
+  LLVMBasicBlockRef
+      pre; /* block before the vector loop, for initial values of hidden accumulators */
+  int64_t zeros; /* bytes of the shared block of zeros that are needed */
 } Emit;
 
 /* ---- emit_types.c -------------------------------------------------------------------------------- */
 void emit_init(Emit *c, const Module *m, const Target *t, const char *name, const char *module_name,
                Arena *scratch);
-Ty mem_type(const Emit *c, DType t);  /* as stored */
-Ty reg_type(const Emit *c, DType t);  /* as computed with: small floats are f32, bool is i1 */
+Ty mem_type(const Emit *c, DType t); /* as stored */
+Ty reg_type(const Emit *c, DType t); /* as computed with: small floats are f32, bool is i1 */
 Ty vec_type(Ty t, int n);
 bool is_vec(V v);
 V splat(Emit *c, V v, int n);
 V as_lanes(Emit *c, V v); /* splats a scalar to vl lanes */
 void same_lanes(Emit *c, V *a, V *b); /* both scalar or both vectors */
-Ty like(Ty t, V v);       /* t, as vector when v is one */
-V k_int(Emit *c, Ty t, int64_t v);    /* constants; t may be a vector type */
+Ty like(Ty t, V v); /* t, as vector when v is one */
+V k_int(Emit *c, Ty t, int64_t v); /* constants; t may be a vector type */
 V k_real(Emit *c, Ty t, double v);
 V iota(Emit *c, Ty elem);
 V intrinsic(Emit *c, const char *name, int n_types, Ty const *types, int n_args, V const *args);
@@ -121,17 +125,20 @@ V emit_cast(Emit *c, DType to, DType from, V v, bool saturate);
 V round_mode(Emit *c, ExprOp op, V v); /* floor, ceil, trunc, rint */
 
 /* ---- emit_expr.c ------------------------------------------------------------------------------------ */
-V emit_expr(Emit *c, const Expr *e);       /* vector or scalar */
-V emit_index(Emit *c, const Expr *e);       /* i64 expression of lane 0 in the index type; a scalar */
-V emit_index_lanes(Emit *c, const Expr *e); /* of all lanes, in i32 where that holds it; may be a scalar */
-V emit_cond(Emit *c, const Expr *e);        /* a guard or condition, scalar or vector of i1 */
-V emit_wide(Emit *c, const Expr *e);        /* scalar i64, also on 32-bit targets */
-bool emit_seen(Emit *c, const Expr *e);     /* marks e in the current statement; true when it was already */
-V emit_op(Emit *c, const Expr *e, ExprOp op, DType t, V a, V b, V x); /* t: operand type; e for ranges or NULL */
+V emit_expr(Emit *c, const Expr *e); /* vector or scalar */
+V emit_index(Emit *c, const Expr *e); /* i64 expression of lane 0 in the index type; a scalar */
+V emit_index_lanes(Emit *c,
+                   const Expr *e); /* of all lanes, in i32 where that holds it; may be a scalar */
+V emit_cond(Emit *c, const Expr *e); /* a guard or condition, scalar or vector of i1 */
+V emit_wide(Emit *c, const Expr *e); /* scalar i64, also on 32-bit targets */
+bool emit_seen(Emit *c,
+               const Expr *e); /* marks e in the current statement; true when it was already */
+V emit_op(Emit *c, const Expr *e, ExprOp op, DType t, V a, V b,
+          V x); /* t: operand type; e for ranges or NULL */
 V emit_combine(Emit *c, ReduceKind kind, DType t, V a, V b);
 V emit_horizontal(Emit *c, ReduceKind kind, DType t, V v); /* fixed tree over the lanes */
 V emit_identity(Emit *c, ReduceKind kind, DType t);
-void emit_forget(Emit *c);                 /* drops cached values */
+void emit_forget(Emit *c); /* drops cached values */
 bool emit_const(Emit *c, const Expr *e, int64_t *v); /* constant under the bound variables */
 int expr_depth(const Emit *c, const Expr *e);
 
@@ -151,8 +158,8 @@ void locals_finish_lanes(Emit *c); /* ends the reductions over lanes of a vector
 void emit_stmts(Emit *c, const Stmt *s);
 void emit_serial(Emit *c, const Stmt *s, V begin, V end); /* iterations [begin, end); NULL: all */
 /* for (iv = begin; iv < end; iv += step) body(user, iv); at least one iteration when `sure`. */
-void emit_counted(Emit *c, V begin, V end, int64_t step, bool sure, void (*body)(Emit *c, void *user, V iv),
-                  void *user);
+void emit_counted(Emit *c, V begin, V end, int64_t step, bool sure,
+                  void (*body)(Emit *c, void *user, V iv), void *user);
 void bind_const(Emit *c, const Expr *var, int64_t v);
 void bind_value(Emit *c, const Expr *var, V v, int depth);
 /* ---- emit_vector.c ------------------------------------------------------------------------------------ */
@@ -166,20 +173,24 @@ typedef struct KernelIR {
 } KernelIR;
 /* What all calls of a kernel have in common. */
 typedef struct KernelFacts {
-  bool *alias;  /* [n_params]: this parameter may overlap another one in some call */
-  int *align;   /* [n_params]: bytes that the pointer is a multiple of in every call */
+  bool *alias; /* [n_params]: this parameter may overlap another one in some call */
+  int *align; /* [n_params]: bytes that the pointer is a multiple of in every call */
 } KernelFacts;
-/* Not thread-safe: it makes expressions in the module's pool. NULL, or the reason of failure (in scratch). */
+/* Not thread-safe: it makes expressions in the module's pool. NULL, or the reason of failure (in
+ * scratch). */
 const char *emit_kernel(const Module *m, const Kernel *k, const Target *t, const char *name,
                         const KernelFacts *facts, Arena *scratch, KernelIR *out);
-/* Byte offsets of scratch parameters in a thread's scratch: in order, each 64-aligned. NULL size: no scratch. */
+/* Byte offsets of scratch parameters in a thread's scratch: in order, each 64-aligned. NULL size:
+ * no scratch. */
 const Expr *kernel_scratch_bytes(const Module *m, const Kernel *k);
 
 /* ---- machine.c -------------------------------------------------------------------------------------- */
 void machine_init(void); /* LLVM's targets; before any thread */
-/* Optimises and emits; each result malloc'ed by LLVM or NULL when not wanted. Thread-safe on its own module. */
+/* Optimises and emits; each result malloc'ed by LLVM or NULL when not wanted. Thread-safe on its
+ * own module. */
 typedef struct MachineCode {
   LLVMMemoryBufferRef object, assembly;
   char *llvm; /* LLVMDisposeMessage */
 } MachineCode;
-bool machine_emit(LLVMModuleRef mod, const Target *t, int opt_level, unsigned emit, MachineCode *out, char **error);
+bool machine_emit(LLVMModuleRef mod, const Target *t, int opt_level, unsigned emit,
+                  MachineCode *out, char **error);

@@ -1,12 +1,13 @@
-/* Conversions between element types, for scalars and vectors alike, without any library call. Small floats
- * are computed with as f32 and rounded by integer code (f16: by instructions where the target has them).
- * Must agree bit for bit with ir/dtype.c, whose tests compare the two. */
+/* Conversions between element types, for scalars and vectors alike, without any library call. Small
+ * floats are computed with as f32 and rounded by integer code (f16: by instructions where the
+ * target has them). Must agree bit for bit with ir/dtype.c, whose tests compare the two. */
 #include "codegen/emit.h"
 
 #define B c->b
 
 /* ---- small floats ------------------------------------------------------------------------------- */
-/* As in ir/dtype.c: codes without the sign; inf 0: none; nan 0: none; unsigned_zero: the code of -0 is NaN. */
+/* As in ir/dtype.c: codes without the sign; inf 0: none; nan 0: none; unsigned_zero: the code of -0
+ * is NaN. */
 typedef struct Format {
   int mant, bias;
   int max, inf, nan;
@@ -30,7 +31,9 @@ static V and_k(Emit *c, V a, int64_t k) { return LLVMBuildAnd(B, a, ki(c, a, k),
 static V shr_k(Emit *c, V a, int k) { return LLVMBuildLShr(B, a, ki(c, a, k), ""); }
 static V shl_k(Emit *c, V a, int k) { return LLVMBuildShl(B, a, ki(c, a, k), ""); }
 static V add_k(Emit *c, V a, int64_t k) { return LLVMBuildAdd(B, a, ki(c, a, k), ""); }
-static V cmp_k(Emit *c, LLVMIntPredicate p, V a, int64_t k) { return LLVMBuildICmp(B, p, a, ki(c, a, k), ""); }
+static V cmp_k(Emit *c, LLVMIntPredicate p, V a, int64_t k) {
+  return LLVMBuildICmp(B, p, a, ki(c, a, k), "");
+}
 static V pick(Emit *c, V cond, V a, V b) {
   same_lanes(c, &cond, &a);
   same_lanes(c, &a, &b);
@@ -38,7 +41,10 @@ static V pick(Emit *c, V cond, V a, V b) {
 }
 
 static uint32_t float_bits(double v) {
-  union { float f; uint32_t u; } x = {(float)v};
+  union {
+    float f;
+    uint32_t u;
+  } x = {(float)v};
   return x.u;
 }
 static double pow2(int e) {
@@ -95,7 +101,8 @@ static V decode(Emit *c, DType t, V code) {
   const V mag = and_k(c, code, sign_bit - 1);
   const V normal = add_k(c, shl_k(c, mag, 23 - f->mant), (int64_t)(127 - f->bias) << 23);
   const V whole = LLVMBuildSIToFP(B, mag, like(c->f32, mag), "");
-  const V tiny = LLVMBuildFMul(B, whole, k_real(c, LLVMTypeOf(whole), pow2(1 - f->bias - f->mant)), "");
+  const V tiny =
+      LLVMBuildFMul(B, whole, k_real(c, LLVMTypeOf(whole), pow2(1 - f->bias - f->mant)), "");
   V u = pick(c, cmp_k(c, LLVMIntULT, mag, 1 << f->mant), bits32(c, tiny), normal);
   if (f->nan && !f->unsigned_zero) {
     V special = ki(c, u, 0x7fc00000);
@@ -115,8 +122,8 @@ static V bf16_encode(Emit *c, V x) {
   return pick(c, LLVMBuildFCmp(B, LLVMRealUNO, x, x, ""), nan, rounded);
 }
 
-/* f16 with conversion instructions. On x86 a fence keeps LLVM from moving comparisons before the conversion,
- * where it has no instruction for them. */
+/* f16 with conversion instructions. On x86 a fence keeps LLVM from moving comparisons before the
+ * conversion, where it has no instruction for them. */
 static V half_decode(Emit *c, V v) {
   const V half = LLVMBuildBitCast(B, v, like(LLVMHalfTypeInContext(c->ctx), v), "");
   V f = LLVMBuildFPExt(B, half, like(c->f32, v), "");
@@ -130,13 +137,15 @@ static V half_source(V f) {
   if (!LLVMIsAFPExtInst(f)) return NULL;
   const V half = LLVMGetOperand(f, 0);
   const Ty t = LLVMTypeOf(half);
-  const LLVMTypeKind kind = LLVMGetTypeKind(LLVMGetTypeKind(t) == LLVMVectorTypeKind ? LLVMGetElementType(t) : t);
+  const LLVMTypeKind kind =
+      LLVMGetTypeKind(LLVMGetTypeKind(t) == LLVMVectorTypeKind ? LLVMGetElementType(t) : t);
   return kind == LLVMHalfTypeKind ? half : NULL;
 }
 
 static V half_encode(Emit *c, V x) {
   const V source = half_source(x);
-  const V half = source ? source : LLVMBuildFPTrunc(B, x, like(LLVMHalfTypeInContext(c->ctx), x), "");
+  const V half =
+      source ? source : LLVMBuildFPTrunc(B, x, like(LLVMHalfTypeInContext(c->ctx), x), "");
   return LLVMBuildBitCast(B, half, like(c->i16, x), "");
 }
 
@@ -171,12 +180,14 @@ V round_to(Emit *c, DType t, V v) {
   return LLVMBuildAShr(B, shl_k(c, v, 8 - bits), ki(c, v, 8 - bits), "");
 }
 
-/* f64 → f32 rounded to odd, so that a second rounding to a smaller type is as if it were the first. */
+/* f64 → f32 rounded to odd, so that a second rounding to a smaller type is as if it were the first.
+ */
 static V narrow_to_odd(Emit *c, V x) {
   const V f = LLVMBuildFPTrunc(B, x, like(c->f32, x), "");
   const V back = LLVMBuildFPExt(B, f, LLVMTypeOf(x), "");
   const Ty types[1] = {LLVMTypeOf(x)};
-  const V mag = intrinsic(c, "llvm.fabs", 1, types, 1, &back), want = intrinsic(c, "llvm.fabs", 1, types, 1, &x);
+  const V mag = intrinsic(c, "llvm.fabs", 1, types, 1, &back),
+          want = intrinsic(c, "llvm.fabs", 1, types, 1, &x);
   const V above = LLVMBuildFCmp(B, LLVMRealOGT, mag, want, "");
   const V inexact = LLVMBuildFCmp(B, LLVMRealONE, mag, want, "");
   V u = bits32(c, f);
@@ -214,7 +225,8 @@ static V float_to_int(Emit *c, DType to, V v) {
   if (dtype_rows[to].bits <= 16) {
     if (is_signed) v = pick(c, LLVMBuildFCmp(B, LLVMRealORD, v, v, ""), v, LLVMConstNull(ft));
     const V lo = k_real(c, ft, (double)int_min(to)), hi = k_real(c, ft, (double)int_max(to));
-    v = pick(c, LLVMBuildFCmp(B, LLVMRealOGT, v, lo, ""), v, lo); /* NaN → lo, which is 0 if unsigned */
+    v = pick(c, LLVMBuildFCmp(B, LLVMRealOGT, v, lo, ""), v,
+             lo); /* NaN → lo, which is 0 if unsigned */
     v = pick(c, LLVMBuildFCmp(B, LLVMRealOLT, v, hi, ""), v, hi);
     return LLVMBuildTrunc(B, LLVMBuildFPToSI(B, v, like(c->i32, v), ""), reg, "");
   }
@@ -227,15 +239,18 @@ static V resize_int(Emit *c, DType to, DType from, V v) {
   const int a = dtype_bytes(from) * 8, b = dtype_bytes(to) * 8;
   if (from == DT_BOOL) return LLVMBuildZExt(B, v, reg, "");
   if (a < b)
-    v = dtype_rows[from].cls == DC_SINT ? LLVMBuildSExt(B, v, reg, "") : LLVMBuildZExt(B, v, reg, "");
+    v = dtype_rows[from].cls == DC_SINT ? LLVMBuildSExt(B, v, reg, "")
+                                        : LLVMBuildZExt(B, v, reg, "");
   else if (a > b)
     v = LLVMBuildTrunc(B, v, reg, "");
   return round_to(c, to, v);
 }
 
 static V clamp_int(Emit *c, DType to, DType from, V v) {
-  const bool from_signed = dtype_rows[from].cls == DC_SINT, to_signed = dtype_rows[to].cls == DC_SINT;
-  const int from_bits = dtype_rows[from].bits - from_signed, to_bits = dtype_rows[to].bits - to_signed;
+  const bool from_signed = dtype_rows[from].cls == DC_SINT,
+             to_signed = dtype_rows[to].cls == DC_SINT;
+  const int from_bits = dtype_rows[from].bits - from_signed,
+            to_bits = dtype_rows[to].bits - to_signed;
   if (from_signed && (!to_signed || from_bits > to_bits)) {
     const V lo = ki(c, v, int_min(to));
     v = pick(c, LLVMBuildICmp(B, LLVMIntSLT, v, lo, ""), lo, v);
@@ -250,7 +265,8 @@ static V clamp_int(Emit *c, DType to, DType from, V v) {
 V emit_cast(Emit *c, DType to, DType from, V v, bool saturate) {
   if (to == from) return v;
   if (to == DT_BOOL) {
-    if (dtype_is_float(from)) return LLVMBuildFCmp(B, LLVMRealUNE, v, LLVMConstNull(LLVMTypeOf(v)), "");
+    if (dtype_is_float(from))
+      return LLVMBuildFCmp(B, LLVMRealUNE, v, LLVMConstNull(LLVMTypeOf(v)), "");
     return cmp_k(c, LLVMIntNE, v, 0);
   }
   if (dtype_is_float(to)) return to_float(c, to, from, v, saturate);
@@ -260,7 +276,8 @@ V emit_cast(Emit *c, DType to, DType from, V v, bool saturate) {
 }
 
 /* ---- rounding to integers in floating point ------------------------------------------------------------ */
-/* Without instructions for it (ARMv7): adding and taking away 2^23 rounds; larger values are whole already. */
+/* Without instructions for it (ARMv7): adding and taking away 2^23 rounds; larger values are whole
+ * already. */
 static V round_even_by_add(Emit *c, V x) {
   const Ty t = LLVMTypeOf(x);
   const bool wide = LLVMGetTypeKind(is_vec(x) ? LLVMGetElementType(t) : t) == LLVMDoubleTypeKind;

@@ -1,5 +1,6 @@
-/* NAME_invoke and the other functions that are not kernels: NAME_program checks the arguments and runs the steps,
- * straight through; symbols lie in an array on the stack, by id, that kernels get too. */
+/* NAME_invoke and the other functions that are not kernels: NAME_program checks the arguments and
+ * runs the steps, straight through; symbols lie in an array on the stack, by id, that kernels get
+ * too. */
 #include "codegen/entry.h"
 
 #define B c->b
@@ -15,11 +16,16 @@ static V emit_body(Emit *c, const Program *p) {
   const Ty type = LLVMFunctionType(c->i32, (Ty[]){c->ptr, c->ptr, c->ptr, c->ptr, c->ptr}, 5, 0);
   const V fn = begin_function(c, arena_printf(c->arena, "%s_program", p->name), type, false);
   fn_attr(c, fn, "noinline", 0);
-  Entry e = {.c = c, .p = p, .in = LLVMGetParam(fn, 0), .out = LLVMGetParam(fn, 1), .arena = LLVMGetParam(fn, 3),
+  Entry e = {.c = c,
+             .p = p,
+             .in = LLVMGetParam(fn, 0),
+             .out = LLVMGetParam(fn, 1),
+             .arena = LLVMGetParam(fn, 3),
              .opts = LLVMGetParam(fn, 4)};
   const V dims = LLVMGetParam(fn, 2), null = LLVMConstNull(c->ptr);
   if (p->m->inputs.n) fail_unless(c, LLVMBuildICmp(B, LLVMIntNE, e.in, null, ""), BURIN_E_ARGUMENT);
-  if (p->m->outputs.n) fail_unless(c, LLVMBuildICmp(B, LLVMIntNE, e.out, null, ""), BURIN_E_ARGUMENT);
+  if (p->m->outputs.n)
+    fail_unless(c, LLVMBuildICmp(B, LLVMIntNE, e.out, null, ""), BURIN_E_ARGUMENT);
   if (p->n_symbols) fail_unless(c, LLVMBuildICmp(B, LLVMIntNE, dims, null, ""), BURIN_E_ARGUMENT);
   check_threads(&e);
   sym_array(c, p, dims);
@@ -32,7 +38,8 @@ static V emit_body(Emit *c, const Program *p) {
   e.scratch_stride = wide(c, thread_bytes(c, p));
   emit_step_list(&e, p->m->steps);
   for (int i = p->n_caller; i < p->n_symbols; i++)
-    LLVMBuildStore(B, load(c, c->i64, at_k(c, c->i64, c->sym_array, p->symbols[i])), at_k(c, c->i64, dims, i));
+    LLVMBuildStore(B, load(c, c->i64, at_k(c, c->i64, c->sym_array, p->symbols[i])),
+                   at_k(c, c->i64, dims, i));
   LLVMBuildRet(B, k_int(c, c->i32, BURIN_OK));
   c->sym_array = NULL;
   return fn;
@@ -41,7 +48,8 @@ static V emit_body(Emit *c, const Program *p) {
 /* The same, in our floating-point mode. */
 static V emit_invoke(Emit *c, const Program *p) {
   const V body = emit_body(c, p);
-  const V fn = begin_function(c, arena_printf(c->arena, "%s_invoke", p->name), LLVMGlobalGetValueType(body), false);
+  const V fn = begin_function(c, arena_printf(c->arena, "%s_invoke", p->name),
+                              LLVMGlobalGetValueType(body), false);
   V args[5];
   LLVMGetParams(fn, args);
   const V mode = fp_mode_enter(c);
@@ -51,31 +59,42 @@ static V emit_invoke(Emit *c, const Program *p) {
   return fn;
 }
 
-/* NAME_run_opts(inputs struct, outputs struct, arena, options): the structs are the pointers, then the symbols. */
+/* NAME_run_opts(inputs struct, outputs struct, arena, options): the structs are the pointers, then
+ * the symbols. */
 static void emit_run(Emit *c, const Program *p, V invoke, bool with_options) {
   const Ty args[4] = {c->ptr, c->ptr, c->ptr, c->ptr};
   const Ty type = LLVMFunctionType(c->i32, (Ty *)args, with_options ? 4 : 3, 0);
-  const V fn = begin_function(c, arena_printf(c->arena, "%s_run%s", p->name, with_options ? "_opts" : ""), type, true);
+  const V fn = begin_function(
+      c, arena_printf(c->arena, "%s_run%s", p->name, with_options ? "_opts" : ""), type, true);
   const V in = LLVMGetParam(fn, 0), out = LLVMGetParam(fn, 1);
   V ok = LLVMBuildICmp(B, LLVMIntNE, in, LLVMConstNull(c->ptr), "");
   ok = LLVMBuildAnd(B, ok, LLVMBuildICmp(B, LLVMIntNE, out, LLVMConstNull(c->ptr), ""), "");
   fail_unless(c, ok, BURIN_E_ARGUMENT);
   const int n_run = p->n_symbols - p->n_caller;
   const V dims = entry_alloca(c, c->i64, p->n_symbols > 1 ? p->n_symbols : 2, 8);
-  const Ty in_type = LLVMStructTypeInContext(
-      c->ctx, (Ty[]){LLVMArrayType2(c->ptr, (uint64_t)p->m->inputs.n), LLVMArrayType2(c->i64, (uint64_t)p->n_caller)}, 2, 0);
-  const Ty out_type = LLVMStructTypeInContext(
-      c->ctx, (Ty[]){LLVMArrayType2(c->ptr, (uint64_t)p->m->outputs.n), LLVMArrayType2(c->i64, (uint64_t)n_run)}, 2, 0);
+  const Ty in_type =
+      LLVMStructTypeInContext(c->ctx,
+                              (Ty[]){LLVMArrayType2(c->ptr, (uint64_t)p->m->inputs.n),
+                                     LLVMArrayType2(c->i64, (uint64_t)p->n_caller)},
+                              2, 0);
+  const Ty out_type =
+      LLVMStructTypeInContext(c->ctx,
+                              (Ty[]){LLVMArrayType2(c->ptr, (uint64_t)p->m->outputs.n),
+                                     LLVMArrayType2(c->i64, (uint64_t)n_run)},
+                              2, 0);
   for (int i = 0; i < p->n_caller; i++)
-    LLVMBuildStore(B, load(c, c->i64, at_k(c, c->i64, field(c, in_type, in, 1), i)), at_k(c, c->i64, dims, i));
+    LLVMBuildStore(B, load(c, c->i64, at_k(c, c->i64, field(c, in_type, in, 1), i)),
+                   at_k(c, c->i64, dims, i));
   const V opts = with_options ? LLVMGetParam(fn, 3) : LLVMConstNull(c->ptr);
-  const V status = LLVMBuildCall2(B, LLVMGlobalGetValueType(invoke), invoke, (V[]){in, out, dims, LLVMGetParam(fn, 2), opts}, 5, "");
+  const V status = LLVMBuildCall2(B, LLVMGlobalGetValueType(invoke), invoke,
+                                  (V[]){in, out, dims, LLVMGetParam(fn, 2), opts}, 5, "");
   if (n_run) {
     const LLVMBasicBlockRef good = new_block(c, "good"), done = new_block(c, "done");
     LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntEQ, status, k_int(c, c->i32, 0), ""), good, done);
     LLVMPositionBuilderAtEnd(B, good);
     for (int i = 0; i < n_run; i++)
-      LLVMBuildStore(B, load(c, c->i64, at_k(c, c->i64, dims, p->n_caller + i)), at_k(c, c->i64, field(c, out_type, out, 1), i));
+      LLVMBuildStore(B, load(c, c->i64, at_k(c, c->i64, dims, p->n_caller + i)),
+                     at_k(c, c->i64, field(c, out_type, out, 1), i));
     LLVMBuildBr(B, done);
     LLVMPositionBuilderAtEnd(B, done);
   }
@@ -94,7 +113,8 @@ static void emit_cpu_ok(Emit *c, const Program *p) {
   const V fn = declare(c, "burin_rt_cpu_missing", c->i64, 1, (Ty[]){c->i64}, &check_type);
   V needed = ki64(c, (int64_t)p->t->cpu_features);
   const V missing = LLVMBuildCall2(B, check_type, fn, &needed, 1, "");
-  LLVMBuildRet(B, LLVMBuildZExt(B, LLVMBuildICmp(B, LLVMIntEQ, missing, ki64(c, 0), ""), c->i32, ""));
+  LLVMBuildRet(B,
+               LLVMBuildZExt(B, LLVMBuildICmp(B, LLVMIntEQ, missing, ki64(c, 0), ""), c->i32, ""));
 }
 
 static void emit_zeros(Emit *c, const Program *p) {

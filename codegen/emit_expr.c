@@ -1,6 +1,7 @@
-/* Expressions → LLVM values. Each distinct expression is emitted once per statement. i64 expressions are
- * emitted in 32 bits where their range (or, in an index of a 32-bit target, their use) allows it. Loads and
- * locals are emit_memory.c's; math rows have been replaced before (expr_lower_math). */
+/* Expressions → LLVM values. Each distinct expression is emitted once per statement. i64
+ * expressions are emitted in 32 bits where their range (or, in an index of a 32-bit target, their
+ * use) allows it. Loads and locals are emit_memory.c's; math rows have been replaced before
+ * (expr_lower_math). */
 #include <string.h>
 
 #include "codegen/emit.h"
@@ -127,7 +128,8 @@ static V emit_sym(Emit *c, const Expr *e, bool narrow) {
     return narrow ? LLVMBuildTrunc(B, v, c->i32, "") : v;
   }
   if (e->id >= c->n_syms || !c->syms[e->id]) {
-    c->error = arena_printf(c->arena, "symbol %s is not known here", expr_symbol(c->pool, e->id)->name);
+    c->error =
+        arena_printf(c->arena, "symbol %s is not known here", expr_symbol(c->pool, e->id)->name);
     return LLVMConstNull(narrow ? c->i32 : c->i64);
   }
   return narrow ? LLVMBuildTrunc(B, c->syms[e->id], c->i32, "") : c->syms[e->id];
@@ -150,8 +152,9 @@ static bool never_nan(V v) { return LLVMIsConstant(v) && !LLVMIsPoison(v) && !LL
 
 /* NaN of either side comes out. x86's instruction gives its second operand when either is NaN. */
 static V float_minmax(Emit *c, bool max, V a, V b) {
-  if (c->t->arch == ARCH_AARCH64 || (c->t->arch == ARCH_ARM && is_vec(a) &&
-                                     LLVMGetTypeKind(LLVMGetElementType(LLVMTypeOf(a))) == LLVMFloatTypeKind)) {
+  if (c->t->arch == ARCH_AARCH64 ||
+      (c->t->arch == ARCH_ARM && is_vec(a) &&
+       LLVMGetTypeKind(LLVMGetElementType(LLVMTypeOf(a))) == LLVMFloatTypeKind)) {
     const Ty types[1] = {LLVMTypeOf(a)};
     const V args[2] = {a, b};
     return intrinsic(c, max ? "llvm.maximum" : "llvm.minimum", 1, types, 2, args);
@@ -163,7 +166,8 @@ static V float_minmax(Emit *c, bool max, V a, V b) {
   }
   V m = pick(c, LLVMBuildFCmp(B, max ? LLVMRealOGT : LLVMRealOLT, a, b, ""), a, b);
   if (never_nan(a)) return m;
-  if (c->t->arch == ARCH_X86_64) /* else the two selects are merged, and the instruction is not recognised */
+  if (c->t->arch ==
+      ARCH_X86_64) /* else the two selects are merged, and the instruction is not recognised */
     m = intrinsic(c, "llvm.arithmetic.fence", 1, (Ty[]){LLVMTypeOf(m)}, 1, &m);
   return pick(c, LLVMBuildFCmp(B, LLVMRealUNO, a, a, ""), a, m);
 }
@@ -213,7 +217,8 @@ static V float_op(Emit *c, ExprOp op, DType t, V a, V b, V x) {
   }
 }
 
-/* A divisor made safe: 0 becomes 1 (the result is then replaced), -1 too for signed (the quotient is -a). */
+/* A divisor made safe: 0 becomes 1 (the result is then replaced), -1 too for signed (the quotient
+ * is -a). */
 typedef struct Divisor {
   V safe, is_zero, is_minus; /* NULL: cannot be */
 } Divisor;
@@ -303,7 +308,8 @@ static V int_op(Emit *c, const Expr *e, ExprOp op, DType t, V a, V b, V x) {
     case EX_floordiv:
     case EX_floormod: return int_floor_op(c, e, op, is_signed, a, b);
     case EX_neg: return LLVMBuildNeg(B, a, "");
-    case EX_abs: return is_signed ? pick(c, icmp(c, LLVMIntSLT, a, zero_of(a)), LLVMBuildNeg(B, a, ""), a) : a;
+    case EX_abs:
+      return is_signed ? pick(c, icmp(c, LLVMIntSLT, a, zero_of(a)), LLVMBuildNeg(B, a, ""), a) : a;
     case EX_min: return pick(c, icmp(c, is_signed ? LLVMIntSLT : LLVMIntULT, a, b), a, b);
     case EX_max: return pick(c, icmp(c, is_signed ? LLVMIntSGT : LLVMIntUGT, a, b), a, b);
     case EX_and: return LLVMBuildAnd(B, a, b, "");
@@ -360,10 +366,12 @@ V emit_op(Emit *c, const Expr *e, ExprOp op, DType t, V a, V b, V x) {
   }
   if (op == EX_lt || op == EX_le || op == EX_eq || op == EX_ne) return emit_compare(c, op, t, a, b);
   if (op == EX_isnan)
-    return dtype_is_float(t) ? LLVMBuildFCmp(B, LLVMRealUNO, a, a, "") : LLVMConstNull(like(c->i1, a));
+    return dtype_is_float(t) ? LLVMBuildFCmp(B, LLVMRealUNO, a, a, "")
+                             : LLVMConstNull(like(c->i1, a));
   if (t == DT_BOOL) return bool_op(c, op, a, b);
   const V r = dtype_is_float(t) ? float_op(c, op, t, a, b, x) : int_op(c, e, op, t, a, b, x);
-  const bool exact = op == EX_min || op == EX_max || op == EX_abs || (op == EX_neg && dtype_is_float(t));
+  const bool exact =
+      op == EX_min || op == EX_max || op == EX_abs || (op == EX_neg && dtype_is_float(t));
   return exact ? r : round_to(c, t, r);
 }
 
@@ -400,7 +408,8 @@ static V dekker_fma(Emit *c, V n, double k, V x) {
   const Ty t = LLVMTypeOf(n);
   const double scaled = k * 134217729.0, k_high = scaled - (scaled - k);
   const V s = LLVMBuildFMul(B, n, k_real(c, t, 134217729.0), "");
-  const V n_high = LLVMBuildFSub(B, s, LLVMBuildFSub(B, s, n, ""), ""), n_low = LLVMBuildFSub(B, n, n_high, "");
+  const V n_high = LLVMBuildFSub(B, s, LLVMBuildFSub(B, s, n, ""), ""),
+          n_low = LLVMBuildFSub(B, n, n_high, "");
   const V high = k_real(c, t, k_high), low = k_real(c, t, k - k_high);
   const V p = LLVMBuildFMul(B, n, k_real(c, t, k), "");
   V e = LLVMBuildFSub(B, LLVMBuildFMul(B, n_high, high, ""), p, "");
@@ -410,8 +419,8 @@ static V dekker_fma(Emit *c, V n, double k, V x) {
   return LLVMBuildFAdd(B, LLVMBuildFAdd(B, x, p, ""), e, "");
 }
 
-/* fma(n, K, x) without the instruction. In range reductions n*K nearly cancels x. In f32 n is a small integer: with
- * K in two halves both products are exact. */
+/* fma(n, K, x) without the instruction. In range reductions n*K nearly cancels x. In f32 n is a
+ * small integer: with K in two halves both products are exact. */
 static V split_fma(Emit *c, const Expr *e) {
   const bool first = e->a[0]->op == EX_CONST;
   const double k = e->a[first ? 0 : 1]->k.f;
@@ -426,8 +435,8 @@ static V split_fma(Emit *c, const Expr *e) {
 }
 
 static bool wants_split(const Emit *c, const Expr *e) {
-  return !c->t->fma && e->op == EX_fma && (e->dtype == DT_F32 || e->dtype == DT_F64) && e->a[2]->op != EX_CONST &&
-         (e->a[0]->op == EX_CONST) != (e->a[1]->op == EX_CONST);
+  return !c->t->fma && e->op == EX_fma && (e->dtype == DT_F32 || e->dtype == DT_F64) &&
+         e->a[2]->op != EX_CONST && (e->a[0]->op == EX_CONST) != (e->a[1]->op == EX_CONST);
 }
 
 static V emit_call(Emit *c, const Expr *e, bool narrow) {
@@ -486,8 +495,8 @@ V emit_wide(Emit *c, const Expr *e) {
   return v;
 }
 
-/* On 32-bit targets indexes, and conditions on them, are computed in 32 bits whatever they hold: buffers are
- * smaller than 2 GiB. */
+/* On 32-bit targets indexes, and conditions on them, are computed in 32 bits whatever they hold:
+ * buffers are smaller than 2 GiB. */
 static V ev_index(Emit *c, const Expr *e, bool narrow) {
   const bool was = c->force_narrow;
   c->force_narrow = c->idx_bits == 32;
@@ -505,7 +514,9 @@ V emit_index(Emit *c, const Expr *e) {
 }
 
 V emit_index_lanes(Emit *c, const Expr *e) { return ev_index(c, e, in_lanes(c) && fits32(c, e)); }
-V emit_cond(Emit *c, const Expr *e) { return e->flags & EXF_LOAD ? ev(c, e, false) : ev_index(c, e, false); }
+V emit_cond(Emit *c, const Expr *e) {
+  return e->flags & EXF_LOAD ? ev(c, e, false) : ev_index(c, e, false);
+}
 
 /* ---- reductions ------------------------------------------------------------------------------------------- */
 V emit_combine(Emit *c, ReduceKind kind, DType t, V a, V b) {
@@ -525,9 +536,11 @@ V emit_horizontal(Emit *c, ReduceKind kind, DType t, V v) {
     V lanes[128];
     for (unsigned i = 0; i < n; i++) lanes[i] = k_int(c, c->i32, i);
     const V low = half == 1 ? LLVMBuildExtractElement(B, v, lanes[0], "")
-                            : LLVMBuildShuffleVector(B, v, LLVMGetPoison(LLVMTypeOf(v)), LLVMConstVector(lanes, half), "");
+                            : LLVMBuildShuffleVector(B, v, LLVMGetPoison(LLVMTypeOf(v)),
+                                                     LLVMConstVector(lanes, half), "");
     const V high = half == 1 ? LLVMBuildExtractElement(B, v, lanes[1], "")
-                             : LLVMBuildShuffleVector(B, v, LLVMGetPoison(LLVMTypeOf(v)), LLVMConstVector(lanes + half, half), "");
+                             : LLVMBuildShuffleVector(B, v, LLVMGetPoison(LLVMTypeOf(v)),
+                                                      LLVMConstVector(lanes + half, half), "");
     v = emit_combine(c, kind, t, low, high);
   }
   return v;

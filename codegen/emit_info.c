@@ -42,13 +42,16 @@ static V dims_of(Emit *c, const Program *p, const Value *v) {
 static V tensor_infos(Emit *c, const Program *p, bool outputs) {
   const Graph *const g = p->m->model->main;
   const int n = !g ? 0 : outputs ? g->outputs.n : g->inputs.n;
-  const Ty t = LLVMStructTypeInContext(c->ctx, (Ty[]){c->ptr, c->i32, c->i32, c->ptr, c->ptr, c->f32, c->i32}, 7, 0);
+  const Ty t = LLVMStructTypeInContext(
+      c->ctx, (Ty[]){c->ptr, c->i32, c->i32, c->ptr, c->ptr, c->f32, c->i32}, 7, 0);
   V *const items = ARENA_ARRAY(c->arena, V, n + 1);
   for (int i = 0; i < n; i++) {
     const Value *const v = outputs ? g->outputs.data[i] : g->inputs.data[i];
     const char *const name = outputs ? program_output_name(p, i) : program_input_name(p, i);
-    V f[7] = {text(c, name), k32(c, dtype_rows[v->dtype].onnx), k32(c, v->rank > 0 ? v->rank : 0), dims_of(c, p, v),
-              text(c, program_shape_text(p, v)), LLVMConstReal(c->f32, 0), k32(c, 0)};
+    V f[7] = {
+        text(c, name),    k32(c, dtype_rows[v->dtype].onnx), k32(c, v->rank > 0 ? v->rank : 0),
+        dims_of(c, p, v), text(c, program_shape_text(p, v)), LLVMConstReal(c->f32, 0),
+        k32(c, 0)};
     items[i] = LLVMConstStructInContext(c->ctx, f, 7, 0);
   }
   return array(c, t, items, n);
@@ -60,8 +63,8 @@ static const char *node_list(Emit *c, const Loc *loc) {
   sb_printf(&b, "%s", "");
   for (int n = 0; loc && n < 64; loc = loc->also, n++) {
     if (!loc->node_name && !loc->op) continue;
-    sb_printf(&b, "%s%s%s%s", b.n ? ", " : "", loc->node_name ? loc->node_name : "", loc->op ? ":" : "",
-              loc->op ? loc->op : "");
+    sb_printf(&b, "%s%s%s%s", b.n ? ", " : "", loc->node_name ? loc->node_name : "",
+              loc->op ? ":" : "", loc->op ? loc->op : "");
   }
   return sb_str(&b);
 }
@@ -82,7 +85,8 @@ static V kernel_infos(Emit *c, const Program *p) {
 
 static V symbol_names(Emit *c, const Program *p) {
   V *const items = ARENA_ARRAY(c->arena, V, p->n_symbols + 1);
-  for (int i = 0; i < p->n_symbols; i++) items[i] = text(c, expr_symbol(c->pool, p->symbols[i])->name);
+  for (int i = 0; i < p->n_symbols; i++)
+    items[i] = text(c, expr_symbol(c->pool, p->symbols[i])->name);
   return array(c, c->ptr, items, p->n_symbols);
 }
 
@@ -127,22 +131,44 @@ void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
   const uint64_t arena = (static_bytes(m->arena_bytes) + 63) / 64 * 64 + scratch;
   const int n_in = m->inputs.n, n_out = m->outputs.n;
   const char *const weights_file =
-      p->o->external_weights ? arena_printf(c->arena, "%s.weights", base_name(p->o->output ? p->o->output : p->name)) : NULL;
-  V f[] = {k32(c, BURIN_ABI_VERSION), k32(c, size_on(p->t, "44ppppp4444ppp8844884p8ppppp")),
-           text(c, p->name), text(c, "burin"), text(c, p->t->name), text(c, p->o->flags ? p->o->flags : ""),
-           text(c, p->o->model_hash ? p->o->model_hash : ""), k32(c, n_in), k32(c, n_out), k32(c, p->n_symbols),
-           k32(c, p->n_caller), tensor_infos(c, p, false), tensor_infos(c, p, true), symbol_names(c, p),
-           k64(c, fixed ? (int64_t)arena : 0), k64(c, fixed ? (int64_t)scratch : 0), k32(c, p->arena_align),
-           k32(c, m->max_threads > 1 ? m->max_threads : 1), k64(c, p->weights.bytes),
-           k64(c, m->arena_lower_bound > 0 ? m->arena_lower_bound : 0), k32(c, p->calls.n), kernel_infos(c, p),
-           k64(c, (int64_t)p->t->cpu_features), fns->invoke, fns->arena_size, fns->output_dims, weights_pointer(c, p),
+      p->o->external_weights
+          ? arena_printf(c->arena, "%s.weights", base_name(p->o->output ? p->o->output : p->name))
+          : NULL;
+  V f[] = {k32(c, BURIN_ABI_VERSION),
+           k32(c, size_on(p->t, "44ppppp4444ppp8844884p8ppppp")),
+           text(c, p->name),
+           text(c, "burin"),
+           text(c, p->t->name),
+           text(c, p->o->flags ? p->o->flags : ""),
+           text(c, p->o->model_hash ? p->o->model_hash : ""),
+           k32(c, n_in),
+           k32(c, n_out),
+           k32(c, p->n_symbols),
+           k32(c, p->n_caller),
+           tensor_infos(c, p, false),
+           tensor_infos(c, p, true),
+           symbol_names(c, p),
+           k64(c, fixed ? (int64_t)arena : 0),
+           k64(c, fixed ? (int64_t)scratch : 0),
+           k32(c, p->arena_align),
+           k32(c, m->max_threads > 1 ? m->max_threads : 1),
+           k64(c, p->weights.bytes),
+           k64(c, m->arena_lower_bound > 0 ? m->arena_lower_bound : 0),
+           k32(c, p->calls.n),
+           kernel_infos(c, p),
+           k64(c, (int64_t)p->t->cpu_features),
+           fns->invoke,
+           fns->arena_size,
+           fns->output_dims,
+           weights_pointer(c, p),
            text(c, weights_file)};
   const V init = LLVMConstStructInContext(c->ctx, f, sizeof f / sizeof *f, 0);
   const V g = LLVMAddGlobal(c->mod, LLVMTypeOf(init), arena_printf(c->arena, "%s_model", p->name));
   LLVMSetInitializer(g, init);
   LLVMSetGlobalConstant(g, 1);
   LLVMSetVisibility(g, LLVMHiddenVisibility);
-  const V fn = LLVMAddFunction(c->mod, arena_printf(c->arena, "%s_info", p->name), LLVMFunctionType(c->ptr, NULL, 0, 0));
+  const V fn = LLVMAddFunction(c->mod, arena_printf(c->arena, "%s_info", p->name),
+                               LLVMFunctionType(c->ptr, NULL, 0, 0));
   fn_attr(c, fn, "nounwind", 0);
   LLVMPositionBuilderAtEnd(B, LLVMAppendBasicBlockInContext(c->ctx, fn, "entry"));
   LLVMBuildRet(B, g);

@@ -1,18 +1,19 @@
-/* One kernel → one LLVM module: an exported thunk with the runtime's calling convention, and the body behind
- * it with one pointer parameter per buffer, so that LLVM knows what each may alias and how it is aligned. */
+/* One kernel → one LLVM module: an exported thunk with the runtime's calling convention, and the
+ * body behind it with one pointer parameter per buffer, so that LLVM knows what each may alias and
+ * how it is aligned. */
 #include "codegen/emit.h"
 
 #define B c->b
 
 /* ---- looking at the kernel --------------------------------------------------------------------------- */
-/* Which locals can be registers: indexes must be constants once unroll loops and constant vector loops are
- * copied out. */
+/* Which locals can be registers: indexes must be constants once unroll loops and constant vector
+ * loops are copied out. */
 typedef enum VarClass { VC_UNKNOWN, VC_CONST, VC_VECTOR, VC_RUNNING } VarClass;
 typedef struct Scan {
   Emit *c;
   VarClass *vars; /* by variable id */
   const Expr **declared_in; /* by local: the vector variable around its declaration, or NULL */
-  const Expr *vector;       /* the vector loop around the cursor */
+  const Expr *vector; /* the vector loop around the cursor */
   bool *syms;
 } Scan;
 
@@ -49,7 +50,8 @@ static void scan_expr(Scan *s, const Expr *e) {
 }
 
 static VarClass classify(const Scan *s, const Stmt *f) {
-  const Expr *const lo = expr_var_lo(s->c->pool, f->var->id), *const n = expr_var_extent(s->c->pool, f->var->id);
+  const Expr *const lo = expr_var_lo(s->c->pool, f->var->id), *const n = expr_var_extent(
+                                                                  s->c->pool, f->var->id);
   const bool fixed = copied_out(s, lo) && copied_out(s, n);
   if (f->loop == FOR_UNROLL || expr_is_i64(n, 1)) return fixed ? VC_CONST : VC_RUNNING;
   if (f->loop == FOR_VECTOR && !s->vector && fixed) return VC_VECTOR;
@@ -61,7 +63,8 @@ static void scan_stmts(Scan *s, const Stmt *st) {
     emit_forget(s->c);
     if (st->kind == ST_LOCAL) {
       s->declared_in[st->id] = s->vector;
-      if (s->c->kernel->locals.data[st->id].count > MAX_REGISTER_LOCAL) s->c->locals[st->id].stack = true;
+      if (s->c->kernel->locals.data[st->id].count > MAX_REGISTER_LOCAL)
+        s->c->locals[st->id].stack = true;
     }
     if (st->kind == ST_SET || st->kind == ST_ACC) scan_access(s, st->id, st->index);
     scan_expr(s, st->index);
@@ -134,7 +137,8 @@ static V declare_body(Emit *c, const KernelFacts *facts, const bool *used, Ty *t
   t[k++] = c->i64;
   t[k++] = c->i64;
   *type = LLVMFunctionType(LLVMVoidTypeInContext(c->ctx), t, (unsigned)k, 0);
-  const V fn = LLVMAddFunction(c->mod, arena_printf(c->arena, "%s_%s.body", c->name, c->kernel->name), *type);
+  const V fn = LLVMAddFunction(
+      c->mod, arena_printf(c->arena, "%s_%s.body", c->name, c->kernel->name), *type);
   LLVMSetLinkage(fn, LLVMInternalLinkage);
   fn_target_attrs(c, fn);
   fn_attr(c, fn, "noinline", 0);
@@ -143,7 +147,9 @@ static V declare_body(Emit *c, const KernelFacts *facts, const bool *used, Ty *t
 }
 
 static const Stmt *parallel_loop(const Kernel *k) {
-  return k->body && k->body->kind == ST_FOR && k->body->loop == FOR_PARALLEL && !k->body->next ? k->body : NULL;
+  return k->body && k->body->kind == ST_FOR && k->body->loop == FOR_PARALLEL && !k->body->next
+             ? k->body
+             : NULL;
 }
 
 static void emit_body(Emit *c, V fn, const bool *used) {
@@ -180,7 +186,8 @@ static V load_slot(Emit *c, Ty t, V array, int k) {
 static void emit_thunk(Emit *c, V body, Ty body_type, const bool *used) {
   const Ty t[5] = {c->ptr, c->ptr, c->i64, c->i64, c->ptr};
   const Ty type = LLVMFunctionType(LLVMVoidTypeInContext(c->ctx), (Ty *)t, 5, 0);
-  const V fn = LLVMAddFunction(c->mod, arena_printf(c->arena, "%s_%s", c->name, c->kernel->name), type);
+  const V fn =
+      LLVMAddFunction(c->mod, arena_printf(c->arena, "%s_%s", c->name, c->kernel->name), type);
   LLVMSetVisibility(fn, LLVMHiddenVisibility);
   fn_target_attrs(c, fn);
   c->fn = fn;
@@ -233,7 +240,8 @@ const char *emit_kernel(const Module *m, const Kernel *k, const Target *t, const
   c->var_values = ARENA_ARRAY(scratch, int64_t, c->n_vars + 1);
   c->locals = ARENA_ARRAY(scratch, LocalState, k->locals.n + 1);
   Scan s = {c, ARENA_ARRAY(scratch, VarClass, c->n_vars + 1),
-            ARENA_ARRAY(scratch, const Expr *, k->locals.n + 1), NULL, ARENA_ARRAY(scratch, bool, c->n_syms + 1)};
+            ARENA_ARRAY(scratch, const Expr *, k->locals.n + 1), NULL,
+            ARENA_ARRAY(scratch, bool, c->n_syms + 1)};
   scan_stmts(&s, k->body);
   for (int i = 0; i < k->params.n; i++)
     if (k->params.data[i].scratch) scan_expr(&s, k->params.data[i].count);

@@ -1,5 +1,5 @@
-/* Locals of a kernel: register tiles (one alloca per scalar or per vector, which LLVM's SROA turns into SSA
- * values) and arrays on the stack; and accumulation into them, over lanes too. */
+/* Locals of a kernel: register tiles (one alloca per scalar or per vector, which LLVM's SROA turns
+ * into SSA values) and arrays on the stack; and accumulation into them, over lanes too. */
 #include "codegen/emit_mem.h"
 
 #define B c->b
@@ -24,7 +24,8 @@ void local_declare(Emit *c, int id) {
     s->kind = c->vvar ? LK_LANE_STACK : LK_STACK;
     if (!s->mem || s->n_slots != (int)s->kind)
       s->mem = entry_alloca(c, mem_type(c, l->dtype), l->count * (c->vvar ? c->vl : 1), 64);
-    s->n_slots = (int)s->kind; /* what mem was made for: a loop body unrolled by us takes the same memory */
+    s->n_slots =
+        (int)s->kind; /* what mem was made for: a loop body unrolled by us takes the same memory */
   } else if (c->vvar) {
     s->kind = LK_LANES;
     slots_alloca(c, s, vec_type(reg, c->vl), (int)l->count);
@@ -45,11 +46,13 @@ static Mem stack_mem(const Emit *c, int id) {
 static int64_t slot_index(Emit *c, int id, const Expr *index) {
   int64_t k;
   if (!emit_const(c, index, &k)) {
-    c->error = arena_printf(c->arena, "index of register local %s is not constant", local_of(c, id)->name);
+    c->error =
+        arena_printf(c->arena, "index of register local %s is not constant", local_of(c, id)->name);
     return 0;
   }
   if (k < 0 || k >= local_of(c, id)->count) {
-    c->error = arena_printf(c->arena, "index of register local %s is out of range", local_of(c, id)->name);
+    c->error =
+        arena_printf(c->arena, "index of register local %s is out of range", local_of(c, id)->name);
     return 0;
   }
   return k;
@@ -71,7 +74,8 @@ static void element_set(Emit *c, int id, int64_t k, V value) {
     return;
   }
   const V old = LLVMBuildLoad2(B, vec_type(LLVMTypeOf(value), c->vl), s->slots[k / c->vl], "");
-  LLVMBuildStore(B, LLVMBuildInsertElement(B, old, value, k_int(c, c->i32, k % c->vl), ""), s->slots[k / c->vl]);
+  LLVMBuildStore(B, LLVMBuildInsertElement(B, old, value, k_int(c, c->i32, k % c->vl), ""),
+                 s->slots[k / c->vl]);
 }
 
 /* ---- a slice of lanes -------------------------------------------------------------------------------------- */
@@ -142,7 +146,8 @@ static V local_get(Emit *c, int id, const Expr *index) {
       return mem_load(c, &m, index, NULL);
     }
     case LK_LANE_STACK: return lane_array_get(c, id, index);
-    case LK_LANES: return LLVMBuildLoad2(B, vec_type(reg, c->vl), s->slots[slot_index(c, id, index)], "");
+    case LK_LANES:
+      return LLVMBuildLoad2(B, vec_type(reg, c->vl), s->slots[slot_index(c, id, index)], "");
     case LK_SCALARS:
     case LK_CHUNKS: {
       const int64_t k = slot_index(c, id, index);
@@ -157,7 +162,9 @@ static V local_get(Emit *c, int id, const Expr *index) {
 V emit_local(Emit *c, const Expr *e) { return local_get(c, e->id, e->a[0]); }
 
 static V blend(Emit *c, V value, V old) {
-  return c->under_if && c->mask ? LLVMBuildSelect(B, c->mask, as_lanes(c, value), as_lanes(c, old), "") : value;
+  return c->under_if && c->mask
+             ? LLVMBuildSelect(B, c->mask, as_lanes(c, value), as_lanes(c, old), "")
+             : value;
 }
 
 void emit_local_set(Emit *c, int id, const Expr *index, V value) {
@@ -184,18 +191,21 @@ void emit_local_set(Emit *c, int id, const Expr *index, V value) {
       if (sliced_here(c, id, index)) {
         slice_set(c, id, k, blend(c, as_lanes(c, value), c->under_if ? slice_get(c, id, k) : NULL));
       } else {
-        if (is_vec(value)) value = LLVMBuildExtractElement(B, value, k_int(c, c->i32, c->vl - 1), "");
+        if (is_vec(value))
+          value = LLVMBuildExtractElement(B, value, k_int(c, c->i32, c->vl - 1), "");
         element_set(c, id, k, value);
       }
       return;
     }
-    default: c->error = arena_printf(c->arena, "local %s is used outside its block", local_of(c, id)->name);
+    default:
+      c->error =
+          arena_printf(c->arena, "local %s is used outside its block", local_of(c, id)->name);
   }
 }
 
 /* ---- accumulation --------------------------------------------------------------------------------------------- */
-/* What is accumulated: a value, or a product that is contracted into the sum (one rounding) where the target
- * has fused multiply-add. */
+/* What is accumulated: a value, or a product that is contracted into the sum (one rounding) where
+ * the target has fused multiply-add. */
 typedef struct Addend {
   ReduceKind kind;
   DType dtype;
@@ -245,7 +255,8 @@ static void acc_over_lanes(Emit *c, int id, int64_t k, const Addend *d) {
   LLVMBuildStore(B, v, slot);
 }
 
-/* Adds what the lanes gathered to the locals; after the vector loop. Sets, then lanes, in a fixed tree. */
+/* Adds what the lanes gathered to the locals; after the vector loop. Sets, then lanes, in a fixed
+ * tree. */
 void locals_finish_lanes(Emit *c) {
   for (int id = 0; id < c->kernel->locals.n; id++) {
     LocalState *const s = &c->locals[id];
@@ -262,7 +273,8 @@ void locals_finish_lanes(Emit *c) {
       }
       if (!v) continue;
       const V sum = emit_horizontal(c, s->hidden_kind[k], l->dtype, v);
-      element_set(c, id, k, emit_combine(c, s->hidden_kind[k], l->dtype, element_get(c, id, k), sum));
+      element_set(c, id, k,
+                  emit_combine(c, s->hidden_kind[k], l->dtype, element_get(c, id, k), sum));
     }
     s->hidden = NULL;
   }
@@ -272,14 +284,16 @@ void locals_finish_lanes(Emit *c) {
 static void acc_uniform_memory(Emit *c, int id, const Expr *index, const Addend *d) {
   V v = d->b ? emit_op(c, NULL, EX_mul, d->dtype, d->a, d->b, NULL) : d->a;
   v = as_lanes(c, v);
-  if (c->mask) v = LLVMBuildSelect(B, c->mask, v, splat(c, emit_identity(c, d->kind, d->dtype), c->vl), "");
+  if (c->mask)
+    v = LLVMBuildSelect(B, c->mask, v, splat(c, emit_identity(c, d->kind, d->dtype), c->vl), "");
   v = emit_horizontal(c, d->kind, d->dtype, v);
   const Mem m = stack_mem(c, id);
   const V old = mem_load(c, &m, index, NULL);
   mem_store(c, &m, index, emit_combine(c, d->kind, d->dtype, old, v));
 }
 
-/* A memory local, elements chosen lane by lane (a histogram): lanes may meet, so one after the other. */
+/* A memory local, elements chosen lane by lane (a histogram): lanes may meet, so one after the
+ * other. */
 static void acc_scattered(Emit *c, int id, const Expr *index, const Addend *d) {
   const DType t = d->dtype;
   const V v = as_lanes(c, d->b ? emit_op(c, NULL, EX_mul, t, d->a, d->b, NULL) : d->a);
@@ -287,7 +301,8 @@ static void acc_scattered(Emit *c, int id, const Expr *index, const Addend *d) {
   for (int i = 0; i < c->vl; i++) {
     const V k = k_int(c, c->i32, i);
     const LLVMBasicBlockRef body = new_block(c, ""), next = new_block(c, "");
-    LLVMBuildCondBr(B, c->mask ? LLVMBuildExtractElement(B, c->mask, k, "") : k_int(c, c->i1, 1), body, next);
+    LLVMBuildCondBr(B, c->mask ? LLVMBuildExtractElement(B, c->mask, k, "") : k_int(c, c->i1, 1),
+                    body, next);
     LLVMPositionBuilderAtEnd(B, body);
     V lane = LLVMBuildExtractElement(B, at, k, "");
     const V p = LLVMBuildGEP2(B, mem_type(c, t), c->locals[id].mem, &lane, 1, "");

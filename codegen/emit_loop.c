@@ -33,9 +33,10 @@ void bind_value(Emit *c, const Expr *var, V v, int depth) {
 }
 
 /* ---- loops ------------------------------------------------------------------------------------------------- */
-void emit_counted(Emit *c, V begin, V end, int64_t step, bool sure, void (*body)(Emit *c, void *user, V iv),
-                  void *user) {
-  const LLVMBasicBlockRef pre = LLVMGetInsertBlock(B), loop = new_block(c, "loop"), done = new_block(c, "done");
+void emit_counted(Emit *c, V begin, V end, int64_t step, bool sure,
+                  void (*body)(Emit *c, void *user, V iv), void *user) {
+  const LLVMBasicBlockRef pre = LLVMGetInsertBlock(B), loop = new_block(c, "loop"),
+                          done = new_block(c, "done");
   if (sure)
     LLVMBuildBr(B, loop);
   else
@@ -78,12 +79,14 @@ void emit_serial(Emit *c, const Stmt *s, V begin, V end) {
   const V to = end ? end : emit_index(c, expr_var_extent(c->pool, s->var->id));
   const bool zero = const_lo && lo == 0;
   const V first = begin ? (zero ? begin : LLVMBuildAdd(B, from, begin, "")) : from;
-  emit_counted(c, first, zero ? to : LLVMBuildAdd(B, from, to, ""), 1, const_n, serial_body, (void *)s);
+  emit_counted(c, first, zero ? to : LLVMBuildAdd(B, from, to, ""), 1, const_n, serial_body,
+               (void *)s);
 }
 
-/* Whether an index of a register local needs the loop's variable as a constant. Adds up the vectors of the
- * register tiles that the body changes. */
-static bool needs_constant(const Emit *c, const Stmt *s, const Expr *var, bool *counted, int *vectors) {
+/* Whether an index of a register local needs the loop's variable as a constant. Adds up the vectors
+ * of the register tiles that the body changes. */
+static bool needs_constant(const Emit *c, const Stmt *s, const Expr *var, bool *counted,
+                           int *vectors) {
   for (; s; s = s->next) {
     if (s->kind == ST_SET || s->kind == ST_ACC) {
       const LocalState *const l = &c->locals[s->id];
@@ -98,8 +101,8 @@ static bool needs_constant(const Emit *c, const Stmt *s, const Expr *var, bool *
   return false;
 }
 
-/* A loop around a register tile that takes most registers: copies would share loads, and keep them in registers
- * that are not there. */
+/* A loop around a register tile that takes most registers: copies would share loads, and keep them
+ * in registers that are not there. */
 static bool better_looped(Emit *c, const Stmt *s) {
   int vectors = 0;
   if (!c->kernel || c->kernel->locals.n == 0) return false;
@@ -147,7 +150,8 @@ static void emit_branches(Emit *c, const Stmt *s, V cond) {
   emit_forget(c);
 }
 
-/* The lanes in which `cond` holds; skipped when there are none, so that uniform accesses stay legal. */
+/* The lanes in which `cond` holds; skipped when there are none, so that uniform accesses stay
+ * legal. */
 static void emit_lanes_if(Emit *c, const Stmt *body, V cond) {
   if (!body) return;
   const V outer = c->mask;
@@ -189,10 +193,16 @@ static void emit_stmt(Emit *c, const Stmt *s) {
   emit_forget(c);
   switch (s->kind) {
     case ST_FOR: emit_for(c, s); break;
-    case ST_STORE: emit_store(c, s->id, s->index, emit_expr(c, expr_lower_math(c->pool, s->value))); break;
+    case ST_STORE:
+      emit_store(c, s->id, s->index, emit_expr(c, expr_lower_math(c->pool, s->value)));
+      break;
     case ST_LOCAL: local_declare(c, s->id); break;
-    case ST_SET: emit_local_set(c, s->id, s->index, emit_expr(c, expr_lower_math(c->pool, s->value))); break;
-    case ST_ACC: emit_local_acc(c, s->id, s->index, s->reduce, expr_lower_math(c->pool, s->value)); break;
+    case ST_SET:
+      emit_local_set(c, s->id, s->index, emit_expr(c, expr_lower_math(c->pool, s->value)));
+      break;
+    case ST_ACC:
+      emit_local_acc(c, s->id, s->index, s->reduce, expr_lower_math(c->pool, s->value));
+      break;
     case ST_IF: emit_if(c, s); break;
     case ST_PREFETCH: emit_prefetch(c, s->id, s->index); break;
   }

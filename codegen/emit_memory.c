@@ -1,9 +1,9 @@
 /* Loads and stores of buffers and of memory locals: addresses, guards, strides over lanes, masks.
  *
- * An address is built from the terms of its index in order of loop depth, constants last, so that LLVM can
- * hoist the outer part and fold the rest into addressing modes. A load whose guard is the same for all lanes
- * needs no branch: where the guard is false, the outer part is replaced by a block of zeros and the inner
- * terms (known to be small) are added to that. */
+ * An address is built from the terms of its index in order of loop depth, constants last, so that
+ * LLVM can hoist the outer part and fold the rest into addressing modes. A load whose guard is the
+ * same for all lanes needs no branch: where the guard is false, the outer part is replaced by a
+ * block of zeros and the inner terms (known to be small) are added to that. */
 #include "codegen/emit_mem.h"
 
 #define B c->b
@@ -75,8 +75,11 @@ static int64_t multiple_of(const Emit *c, const Expr *e) {
   int64_t k;
   if (expr_is_const(e, &k)) return k == INT64_MIN ? 1 : k;
   if (e->op == EX_VAR)
-    return e->id < c->n_vars ? (c->vars[e->id].is_const ? c->vars[e->id].k : c->vars[e->id].multiple) : 1;
-  if (e->op == EX_add || e->op == EX_sub) return gcd(multiple_of(c, e->a[0]), multiple_of(c, e->a[1]));
+    return e->id < c->n_vars
+               ? (c->vars[e->id].is_const ? c->vars[e->id].k : c->vars[e->id].multiple)
+               : 1;
+  if (e->op == EX_add || e->op == EX_sub)
+    return gcd(multiple_of(c, e->a[0]), multiple_of(c, e->a[1]));
   if (e->op == EX_mul) {
     int64_t r;
     return ck_mul(multiple_of(c, e->a[0]), multiple_of(c, e->a[1]), &r) ? r : 1;
@@ -104,8 +107,8 @@ static V zeros_symbol(Emit *c) {
   return g;
 }
 
-/* How many of the innermost terms can be added behind the choice between data and zeros: they must not
- * reach beyond the block of zeros, and the guard must not depend on their loops. */
+/* How many of the innermost terms can be added behind the choice between data and zeros: they must
+ * not reach beyond the block of zeros, and the guard must not depend on their loops. */
 static int outer_terms(Emit *c, const Mem *m, const Terms *ts, const Expr *guard, int64_t access) {
   const int depth = expr_depth(c, guard);
   int64_t reach = access;
@@ -160,7 +163,8 @@ static int64_t lane_stride(Emit *c, const Expr *index) {
   if (lane_uniform(c, index)) return 0;
   const Expr *coeff, *rest;
   int64_t k;
-  if (!expr_affine(c->pool, index, c->vvar, &coeff, &rest) || has_lane_local(c, rest)) return STRIDE_ANY;
+  if (!expr_affine(c->pool, index, c->vvar, &coeff, &rest) || has_lane_local(c, rest))
+    return STRIDE_ANY;
   if (!emit_const(c, coeff, &k) || k <= -STRIDE_ANY || k >= STRIDE_ANY) return STRIDE_ANY;
   return k;
 }
@@ -193,7 +197,8 @@ static V masked_load(Emit *c, Ty t, V p, unsigned align, V mask) {
 /* Without cheap masks: the whole vector when all lanes are active, else lane by lane. */
 static V branching_load(Emit *c, const Mem *m, Ty t, V p, unsigned align, V mask) {
   const V all = intrinsic(c, "llvm.vector.reduce.and", 1, (Ty[]){LLVMTypeOf(mask)}, 1, &mask);
-  const LLVMBasicBlockRef whole = new_block(c, ""), some = new_block(c, ""), done = new_block(c, "");
+  const LLVMBasicBlockRef whole = new_block(c, ""), some = new_block(c, ""),
+                          done = new_block(c, "");
   LLVMBuildCondBr(B, all, whole, some);
   LLVMPositionBuilderAtEnd(B, whole);
   const V a = load_at(c, m, t, p, align);
@@ -210,7 +215,8 @@ static V branching_load(Emit *c, const Mem *m, Ty t, V p, unsigned align, V mask
 static V contiguous_load(Emit *c, const Mem *m, V p, unsigned align, V mask) {
   const Ty t = vec_type(mem_type(c, m->dtype), c->vl);
   if (!mask) return load_at(c, m, t, p, align);
-  return masks_cheap(c, m->dtype) ? masked_load(c, t, p, align, mask) : branching_load(c, m, t, p, align, mask);
+  return masks_cheap(c, m->dtype) ? masked_load(c, t, p, align, mask)
+                                  : branching_load(c, m, t, p, align, mask);
 }
 
 static V shuffle(Emit *c, V a, V b, const int *lanes) {
@@ -223,7 +229,8 @@ static V shuffle(Emit *c, V a, V b, const int *lanes) {
 static V stride2_load(Emit *c, const Mem *m, V p) {
   const Ty t = vec_type(mem_type(c, m->dtype), c->vl);
   const unsigned align = (unsigned)dtype_bytes(m->dtype);
-  const V a = load_at(c, m, t, p, align), b = load_at(c, m, t, gep_const(c, m, p, c->vl - 1), align);
+  const V a = load_at(c, m, t, p, align),
+          b = load_at(c, m, t, gep_const(c, m, p, c->vl - 1), align);
   int lanes[128];
   for (int i = 0; i < c->vl; i++) lanes[i] = 2 * i < c->vl ? 2 * i : c->vl + 2 * i - (c->vl - 1);
   return shuffle(c, a, b, lanes);
@@ -244,7 +251,8 @@ static V scalar_gather(Emit *c, const Mem *m, V p, int64_t stride, V index) {
   V r = LLVMGetPoison(vec_type(t, c->vl));
   for (int i = 0; i < c->vl; i++) {
     const V k = k_int(c, c->i32, i);
-    const V at = index ? gep(c, m, m->base, LLVMBuildExtractElement(B, index, k, "")) : gep_const(c, m, p, i * stride);
+    const V at = index ? gep(c, m, m->base, LLVMBuildExtractElement(B, index, k, ""))
+                       : gep_const(c, m, p, i * stride);
     r = LLVMBuildInsertElement(B, r, load_at(c, m, t, at, align), k, "");
   }
   return r;
@@ -257,8 +265,9 @@ static V lane_pointers(Emit *c, const Mem *m, V index) {
 static V masked_gather(Emit *c, const Mem *m, V pointers, V mask) {
   const Ty t = vec_type(mem_type(c, m->dtype), c->vl);
   if (!mask) mask = splat(c, k_int(c, c->i1, 1), c->vl);
-  return intrinsic(c, "llvm.masked.gather", 2, (Ty[]){t, LLVMTypeOf(pointers)}, 4,
-                   (V[]){pointers, k_int(c, c->i32, dtype_bytes(m->dtype)), mask, LLVMConstNull(t)});
+  return intrinsic(
+      c, "llvm.masked.gather", 2, (Ty[]){t, LLVMTypeOf(pointers)}, 4,
+      (V[]){pointers, k_int(c, c->i32, dtype_bytes(m->dtype)), mask, LLVMConstNull(t)});
 }
 
 static V lanes_load(Emit *c, const Mem *m, const Expr *index, const Expr *uniform_guard, V mask) {
@@ -268,11 +277,14 @@ static V lanes_load(Emit *c, const Mem *m, const Expr *index, const Expr *unifor
     const V p = mem_address(c, m, index, uniform_guard, c->vl * bytes);
     return contiguous_load(c, m, p, uniform_guard ? (unsigned)bytes : alignment(c, m, index), mask);
   }
-  if (!mask && !uniform_guard && stride == 2) return stride2_load(c, m, mem_address(c, m, index, NULL, 0));
-  if (!mask && !uniform_guard && stride == -1) return reversed_load(c, m, mem_address(c, m, index, NULL, 0));
+  if (!mask && !uniform_guard && stride == 2)
+    return stride2_load(c, m, mem_address(c, m, index, NULL, 0));
+  if (!mask && !uniform_guard && stride == -1)
+    return reversed_load(c, m, mem_address(c, m, index, NULL, 0));
   const bool gathers = c->t->masks && bytes >= 4;
   if (!mask && !uniform_guard && !gathers) {
-    if (stride != STRIDE_ANY) return scalar_gather(c, m, mem_address(c, m, index, NULL, 0), stride, NULL);
+    if (stride != STRIDE_ANY)
+      return scalar_gather(c, m, mem_address(c, m, index, NULL, 0), stride, NULL);
     return scalar_gather(c, m, NULL, 0, as_lanes(c, emit_index_lanes(c, index)));
   }
   const V at = lane_pointers(c, m, as_lanes(c, emit_index_lanes(c, index)));
@@ -297,7 +309,9 @@ V mem_load(Emit *c, const Mem *m, const Expr *index, const Expr *guard) {
     const V at = splat(c, mem_address(c, m, index, NULL, 0), c->vl);
     return from_mem(c, m->dtype, masked_gather(c, m, at, mask_and(c, c->mask, lanes)));
   }
-  return from_mem(c, m->dtype, lanes_load(c, m, index, guard_uniform ? guard : NULL, mask_and(c, c->mask, lanes)));
+  return from_mem(
+      c, m->dtype,
+      lanes_load(c, m, index, guard_uniform ? guard : NULL, mask_and(c, c->mask, lanes)));
 }
 
 /* ---- stores ------------------------------------------------------------------------------------------------ */
@@ -323,7 +337,8 @@ static void scatter(Emit *c, const Mem *m, const Expr *index, int64_t stride, V 
   const V any = p ? NULL : as_lanes(c, emit_index_lanes(c, index));
   for (int i = 0; i < c->vl; i++) {
     const V k = k_int(c, c->i32, i);
-    const V at = p ? gep_const(c, m, p, i * stride) : gep(c, m, m->base, LLVMBuildExtractElement(B, any, k, ""));
+    const V at = p ? gep_const(c, m, p, i * stride)
+                   : gep(c, m, m->base, LLVMBuildExtractElement(B, any, k, ""));
     store_at(c, LLVMBuildExtractElement(B, value, k, ""), at, align);
   }
 }

@@ -73,12 +73,11 @@ void same_lanes(Emit *c, V *a, V *b) {
     *a = splat(c, *a, (int)LLVMGetVectorSize(LLVMTypeOf(*b)));
 }
 
-Ty like(Ty t, V v) {
-  return is_vec(v) ? LLVMVectorType(t, LLVMGetVectorSize(LLVMTypeOf(v))) : t;
-}
+Ty like(Ty t, V v) { return is_vec(v) ? LLVMVectorType(t, LLVMGetVectorSize(LLVMTypeOf(v))) : t; }
 
 static V k_lanes(Emit *c, Ty t, V scalar) {
-  return LLVMGetTypeKind(t) == LLVMVectorTypeKind ? splat(c, scalar, (int)LLVMGetVectorSize(t)) : scalar;
+  return LLVMGetTypeKind(t) == LLVMVectorTypeKind ? splat(c, scalar, (int)LLVMGetVectorSize(t))
+                                                  : scalar;
 }
 static Ty elem_of(Ty t) {
   return LLVMGetTypeKind(t) == LLVMVectorTypeKind ? LLVMGetElementType(t) : t;
@@ -121,7 +120,8 @@ LLVMBasicBlockRef new_block(Emit *c, const char *name) {
 bool ends(const Emit *c) { return LLVMGetBasicBlockTerminator(LLVMGetInsertBlock(c->b)) != NULL; }
 
 static LLVMAttributeRef enum_attr(Emit *c, const char *name, uint64_t value) {
-  return LLVMCreateEnumAttribute(c->ctx, LLVMGetEnumAttributeKindForName(name, strlen(name)), value);
+  return LLVMCreateEnumAttribute(c->ctx, LLVMGetEnumAttributeKindForName(name, strlen(name)),
+                                 value);
 }
 void fn_attr(Emit *c, V fn, const char *name, uint64_t value) {
   LLVMAddAttributeAtIndex(fn, LLVMAttributeFunctionIndex, enum_attr(c, name, value));
@@ -152,9 +152,9 @@ bool fma_native(const Emit *c, V v) {
 }
 
 /* ---- floating-point mode -------------------------------------------------------------------------------- */
-/* Round to nearest, no traps, and subnormal numbers count as zero: on x86 each of them costs a hundred cycles
- * (a masked softmax is full of them), and NEON on ARMv7 knows no other mode. Only around calls: LLVM does not
- * order arithmetic with these. Returns the caller's mode. */
+/* Round to nearest, no traps, and subnormal numbers count as zero: on x86 each of them costs a
+ * hundred cycles (a masked softmax is full of them), and NEON on ARMv7 knows no other mode. Only
+ * around calls: LLVM does not order arithmetic with these. Returns the caller's mode. */
 V fp_mode_enter(Emit *c) {
   if (c->t->arch == ARCH_X86_64) {
     V old = entry_alloca(c, c->i32, 1, 4), ours = entry_alloca(c, c->i32, 1, 4);
@@ -164,14 +164,16 @@ V fp_mode_enter(Emit *c) {
     return old;
   }
   const bool wide = c->t->arch == ARCH_AARCH64;
-  const V old = intrinsic(c, wide ? "llvm.aarch64.get.fpcr" : "llvm.arm.get.fpscr", 0, NULL, 0, NULL);
+  const V old =
+      intrinsic(c, wide ? "llvm.aarch64.get.fpcr" : "llvm.arm.get.fpscr", 0, NULL, 0, NULL);
   const V ours = k_int(c, wide ? c->i64 : c->i32, 1 << 24);
   intrinsic(c, wide ? "llvm.aarch64.set.fpcr" : "llvm.arm.set.fpscr", 0, NULL, 1, &ours);
   return old;
 }
 
 void fp_mode_leave(Emit *c, V old) {
-  static const char *const names[] = {[ARCH_X86_64] = "llvm.x86.sse.ldmxcsr", [ARCH_AARCH64] = "llvm.aarch64.set.fpcr",
+  static const char *const names[] = {[ARCH_X86_64] = "llvm.x86.sse.ldmxcsr",
+                                      [ARCH_AARCH64] = "llvm.aarch64.set.fpcr",
                                       [ARCH_ARM] = "llvm.arm.set.fpscr"};
   intrinsic(c, names[c->t->arch], 0, NULL, 1, &old);
 }

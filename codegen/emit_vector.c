@@ -1,17 +1,18 @@
-/* Vector loops: full vectors, then a tail that is masked where the target's masks are cheap for the types in
- * the body, else scalar. Short constant loops, and those that slice register tiles, are copied out; long ones
- * become loops, several vectors an iteration when the body is small. Reductions over lanes gather in vectors
- * (several, when the loop is unrolled) that are added up in a fixed order after the loop. */
+/* Vector loops: full vectors, then a tail that is masked where the target's masks are cheap for the
+ * types in the body, else scalar. Short constant loops, and those that slice register tiles, are
+ * copied out; long ones become loops, several vectors an iteration when the body is small.
+ * Reductions over lanes gather in vectors (several, when the loop is unrolled) that are added up in
+ * a fixed order after the loop. */
 #include "codegen/emit.h"
 
 #define B c->b
 
 typedef struct Body { /* what the loop's body is like */
-  bool slices;  /* indexes a register tile with the variable: the variable must be constant */
-  bool narrow;  /* touches memory of a type for which masks are expensive */
+  bool slices; /* indexes a register tile with the variable: the variable must be constant */
+  bool narrow; /* touches memory of a type for which masks are expensive */
   bool reduces; /* accumulates into something declared outside */
-  bool loops;   /* has a loop inside */
-  int nodes;    /* distinct expressions */
+  bool loops; /* has a loop inside */
+  int nodes; /* distinct expressions */
 } Body;
 
 /* ---- looking at the body -------------------------------------------------------------------------------- */
@@ -20,7 +21,8 @@ static bool is_tile(const Emit *c, int id) { return c->locals[id].kind == LK_CHU
 static void scan_expr(Emit *c, const Expr *var, const Expr *e, Body *b) {
   if (!e || emit_seen(c, e)) return;
   b->nodes++;
-  if (e->op == EX_LOAD && expr_uses_var(e, var->id) && !masks_cheap(c, c->kernel->params.data[e->id].dtype))
+  if (e->op == EX_LOAD && expr_uses_var(e, var->id) &&
+      !masks_cheap(c, c->kernel->params.data[e->id].dtype))
     b->narrow = true;
   if (e->op == EX_LOCAL && is_tile(c, e->id) && expr_uses_var(e->a[0], var->id)) b->slices = true;
   for (int i = 0; i < e->nargs; i++) scan_expr(c, var, e->a[i], b);
@@ -28,7 +30,8 @@ static void scan_expr(Emit *c, const Expr *var, const Expr *e, Body *b) {
 
 static void scan_stmts(Emit *c, const Expr *var, const Stmt *s, Body *b) {
   for (; s; s = s->next) {
-    if (s->kind == ST_STORE && !masks_cheap(c, c->kernel->params.data[s->id].dtype)) b->narrow = true;
+    if (s->kind == ST_STORE && !masks_cheap(c, c->kernel->params.data[s->id].dtype))
+      b->narrow = true;
     if (s->kind == ST_SET || s->kind == ST_ACC) {
       const bool uses = expr_uses_var(s->index, var->id);
       if (is_tile(c, s->id) && uses) b->slices = true;
@@ -103,15 +106,18 @@ static void scalar_consts(Emit *c, const Stmt *s, int64_t from, int64_t to) {
 }
 
 /* A loop to be copied out that is all of a vector loop's body. */
-static bool is_unrolled_nest(Emit *c, const Stmt *vector, const Stmt *body, int64_t *lo, int64_t *n) {
+static bool is_unrolled_nest(Emit *c, const Stmt *vector, const Stmt *body, int64_t *lo,
+                             int64_t *n) {
   if (!body || body->next || body->kind != ST_FOR || body->loop != FOR_UNROLL) return false;
-  const Expr *const from = expr_var_lo(c->pool, body->var->id), *const extent = expr_var_extent(c->pool, body->var->id);
+  const Expr *const from = expr_var_lo(c->pool, body->var->id), *const extent = expr_var_extent(
+                                                                    c->pool, body->var->id);
   return !expr_uses_var(from, vector->var->id) && !expr_uses_var(extent, vector->var->id) &&
          emit_const(c, from, lo) && emit_const(c, extent, n);
 }
 
-/* Full vectors of [lo, lo + n*vl), copied out. Unrolled loops that are the whole body go outside: in a
- * register tile the scalar of a row then serves all its vectors and needs one register, not one per row. */
+/* Full vectors of [lo, lo + n*vl), copied out. Unrolled loops that are the whole body go outside:
+ * in a register tile the scalar of a row then serves all its vectors and needs one register, not
+ * one per row. */
 static void copied_chunks(Emit *c, const Stmt *s, const Stmt *body, int64_t lo, int64_t n) {
   int64_t from, count;
   if (n > 1 && is_unrolled_nest(c, s, body, &from, &count)) {
@@ -166,7 +172,8 @@ static void const_vector(Emit *c, const Stmt *s, const Body *b, int64_t lo, int6
   if (b->slices || left * b->nodes <= 24)
     scalar_consts(c, s, lo + full * c->vl, lo + n);
   else
-    emit_counted(c, k_int(c, c->idx, lo + full * c->vl), k_int(c, c->idx, lo + n), 1, true, scalar_body, (void *)s);
+    emit_counted(c, k_int(c, c->idx, lo + full * c->vl), k_int(c, c->idx, lo + n), 1, true,
+                 scalar_body, (void *)s);
 }
 
 /* ---- extents known at run time ---------------------------------------------------------------------------------- */

@@ -1,4 +1,5 @@
-/* Emission of the entry: what its files share. The entry is NAME_program (checks, then the steps), in a wrapper. */
+/* Emission of the entry: what its files share. The entry is NAME_program (checks, then the steps),
+ * in a wrapper. */
 #pragma once
 #include "codegen/program.h"
 #include "runtime/abi.h"
@@ -16,7 +17,9 @@ typedef struct Entry {
 static inline V ki64(Emit *c, int64_t v) { return k_int(c, c->i64, v); }
 static inline V at(Emit *c, Ty t, V p, V index) { return LLVMBuildGEP2(c->b, t, p, &index, 1, ""); }
 static inline V at_k(Emit *c, Ty t, V p, int64_t k) { return k ? at(c, t, p, ki64(c, k)) : p; }
-static inline V field(Emit *c, Ty t, V p, int k) { return LLVMBuildStructGEP2(c->b, t, p, (unsigned)k, ""); }
+static inline V field(Emit *c, Ty t, V p, int k) {
+  return LLVMBuildStructGEP2(c->b, t, p, (unsigned)k, "");
+}
 static inline V load(Emit *c, Ty t, V p) { return LLVMBuildLoad2(c->b, t, p, ""); }
 static inline V wide(Emit *c, const Expr *e) { return emit_wide(c, e); }
 

@@ -1,5 +1,5 @@
-/* The frame of the entry: functions and their attributes, symbols on the stack, sizes computed from them, and the
- * checks of what the caller gave. */
+/* The frame of the entry: functions and their attributes, symbols on the stack, sizes computed from
+ * them, and the checks of what the caller gave. */
 #include "codegen/entry.h"
 
 #define B c->b
@@ -52,8 +52,8 @@ const Expr *upper(const Program *p, const Expr *e) {
   return u ? u : ex_i64(p->m->model->pool, 0);
 }
 
-/* The array: the caller's symbols from `dims`, run-time ones at their upper bounds, so that every size can be
- * computed before they are known. */
+/* The array: the caller's symbols from `dims`, run-time ones at their upper bounds, so that every
+ * size can be computed before they are known. */
 void sym_array(Emit *c, const Program *p, V dims) {
   const int n = expr_symbol_count(c->pool);
   c->sym_array = entry_alloca(c, c->i64, n > 1 ? n : 2, 8);
@@ -66,7 +66,8 @@ void sym_array(Emit *c, const Program *p, V dims) {
 }
 
 /* ---- sizes --------------------------------------------------------------------------------------------------- */
-/* The value of a size in floating point: cannot overflow, and is exact enough to refuse what would. */
+/* The value of a size in floating point: cannot overflow, and is exact enough to refuse what would.
+ */
 static V approximate(Emit *c, const Expr *e) {
   int64_t k;
   if (expr_is_const(e, &k)) return LLVMConstReal(c->f64, (double)k);
@@ -76,7 +77,8 @@ static V approximate(Emit *c, const Expr *e) {
     if (e->op == EX_sub) return LLVMBuildFSub(B, a, b, "");
     if (e->op == EX_mul) return LLVMBuildFMul(B, a, b, "");
     const V less = LLVMBuildFCmp(B, LLVMRealOLT, a, b, "");
-    return e->op == EX_min ? LLVMBuildSelect(B, less, a, b, "") : LLVMBuildSelect(B, less, b, a, "");
+    return e->op == EX_min ? LLVMBuildSelect(B, less, a, b, "")
+                           : LLVMBuildSelect(B, less, b, a, "");
   }
   if (e->op == EX_floordiv && expr_is_const(e->a[1], &k) && k > 0)
     return LLVMBuildFDiv(B, approximate(c, e->a[0]), LLVMConstReal(c->f64, (double)k), "");
@@ -84,7 +86,8 @@ static V approximate(Emit *c, const Expr *e) {
 }
 
 static V fits(Emit *c, const Expr *bytes) {
-  const double limit = c->t->pointer_bits == 32 ? 2147483648.0 : 70368744177664.0; /* 2 GiB, 64 TiB */
+  const double limit =
+      c->t->pointer_bits == 32 ? 2147483648.0 : 70368744177664.0; /* 2 GiB, 64 TiB */
   return LLVMBuildFCmp(B, LLVMRealOLE, approximate(c, bytes), LLVMConstReal(c->f64, limit), "");
 }
 
@@ -93,7 +96,9 @@ const Expr *arena_bytes64(Emit *c, const Program *p) {
   const Expr *const e = p->m->arena_bytes ? p->m->arena_bytes : zero(c);
   return ex_mul(c->pool, ex_ceildiv(c->pool, e, 64), ex_i64(c->pool, 64));
 }
-const Expr *thread_bytes(Emit *c, const Program *p) { return p->m->scratch_bytes ? p->m->scratch_bytes : zero(c); }
+const Expr *thread_bytes(Emit *c, const Program *p) {
+  return p->m->scratch_bytes ? p->m->scratch_bytes : zero(c);
+}
 
 V emit_arena_size(Emit *c, const Program *p) {
   const Ty type = LLVMFunctionType(c->i64, (Ty[]){c->ptr, c->i32}, 2, 0);
@@ -101,7 +106,8 @@ V emit_arena_size(Emit *c, const Program *p) {
   sym_array(c, p, LLVMGetParam(fn, 0));
   const V one = k_int(c, c->i32, 1), n = LLVMGetParam(fn, 1);
   const V threads = LLVMBuildSelect(B, LLVMBuildICmp(B, LLVMIntSGT, n, one, ""), n, one, "");
-  const V scratch = LLVMBuildMul(B, wide(c, thread_bytes(c, p)), LLVMBuildZExt(B, threads, c->i64, ""), "");
+  const V scratch =
+      LLVMBuildMul(B, wide(c, thread_bytes(c, p)), LLVMBuildZExt(B, threads, c->i64, ""), "");
   const V total = LLVMBuildAdd(B, wide(c, arena_bytes64(c, p)), scratch, "");
   const V ok = LLVMBuildAnd(B, fits(c, arena_bytes64(c, p)), fits(c, thread_bytes(c, p)), "");
   LLVMBuildRet(B, LLVMBuildSelect(B, ok, total, ki64(c, -1), ""));
@@ -109,12 +115,15 @@ V emit_arena_size(Emit *c, const Program *p) {
 }
 
 V emit_output_dims(Emit *c, const Program *p) {
-  const Ty type = LLVMFunctionType(LLVMVoidTypeInContext(c->ctx), (Ty[]){c->i32, c->ptr, c->ptr, c->i32}, 4, 0);
+  const Ty type =
+      LLVMFunctionType(LLVMVoidTypeInContext(c->ctx), (Ty[]){c->i32, c->ptr, c->ptr, c->i32}, 4, 0);
   const V fn = begin_function(c, arena_printf(c->arena, "%s_output_dims", p->name), type, true);
   const V dims = LLVMGetParam(fn, 1), out = LLVMGetParam(fn, 2);
   sym_array(c, p, dims); /* run-time symbols at their bounds … */
-  const LLVMBasicBlockRef exact = new_block(c, "exact"), known = new_block(c, "known"), done = new_block(c, "done");
-  LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntEQ, LLVMGetParam(fn, 3), k_int(c, c->i32, 0), ""), exact, known);
+  const LLVMBasicBlockRef exact = new_block(c, "exact"), known = new_block(c, "known"),
+                          done = new_block(c, "done");
+  LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntEQ, LLVMGetParam(fn, 3), k_int(c, c->i32, 0), ""),
+                  exact, known);
   LLVMPositionBuilderAtEnd(B, exact); /* … or as the last run left them */
   for (int i = p->n_caller; i < p->n_symbols; i++)
     sym_store(c, p->symbols[i], load(c, c->i64, at_k(c, c->i64, dims, i)));
@@ -128,7 +137,8 @@ V emit_output_dims(Emit *c, const Program *p) {
     LLVMPositionBuilderAtEnd(B, b);
     emit_forget(c);
     const Value *const v = g->outputs.data[i];
-    for (int d = 0; d < v->rank; d++) LLVMBuildStore(B, wide(c, v->dims[d]), at_k(c, c->i64, out, d));
+    for (int d = 0; d < v->rank; d++)
+      LLVMBuildStore(B, wide(c, v->dims[d]), at_k(c, c->i64, out, d));
     LLVMBuildBr(B, done);
   }
   LLVMPositionBuilderAtEnd(B, done);
@@ -138,7 +148,8 @@ V emit_output_dims(Emit *c, const Program *p) {
 }
 
 Ty options_type(Emit *c) {
-  return LLVMStructTypeInContext(c->ctx, (Ty[]){c->i32, c->i32, c->ptr, c->ptr, c->ptr, c->ptr}, 6, 0);
+  return LLVMStructTypeInContext(c->ctx, (Ty[]){c->i32, c->i32, c->ptr, c->ptr, c->ptr, c->ptr}, 6,
+                                 0);
 }
 
 /* ---- checks at entry ----------------------------------------------------------------------------------------------------- */
@@ -161,26 +172,31 @@ void check_dims(Entry *e) {
   for (int i = 0; i < p->n_caller; i++) {
     const Symbol *const s = expr_symbol(c->pool, p->symbols[i]);
     const V v = load(c, c->i64, at_k(c, c->i64, c->sym_array, p->symbols[i]));
-    fail_unless(c, LLVMBuildICmp(B, LLVMIntSGE, v, ki64(c, s->lo > 0 ? s->lo : 0), ""), BURIN_E_DIMS);
-    const V most = s->bound && !uses_runtime(c->pool, s->bound) ? wide(c, s->bound) : ki64(c, INT32_MAX);
+    fail_unless(c, LLVMBuildICmp(B, LLVMIntSGE, v, ki64(c, s->lo > 0 ? s->lo : 0), ""),
+                BURIN_E_DIMS);
+    const V most =
+        s->bound && !uses_runtime(c->pool, s->bound) ? wide(c, s->bound) : ki64(c, INT32_MAX);
     fail_unless(c, LLVMBuildICmp(B, LLVMIntSLE, v, most, ""), BURIN_E_DIMS);
   }
   emit_forget(c);
   const int n_io = p->m->inputs.n + p->m->outputs.n;
   for (int i = 0; i < n_io; i++) {
-    const int id = i < p->m->inputs.n ? p->m->inputs.data[i] : p->m->outputs.data[i - p->m->inputs.n];
+    const int id =
+        i < p->m->inputs.n ? p->m->inputs.data[i] : p->m->outputs.data[i - p->m->inputs.n];
     const Expr *const bytes = buffer_bytes(c, p, id);
     int64_t k;
     if (!expr_is_const(bytes, &k)) fail_unless(c, fits(c, bytes), BURIN_E_DIMS);
     emit_forget(c);
   }
   int64_t k;
-  if (!expr_is_const(arena_bytes64(c, p), &k)) fail_unless(c, fits(c, arena_bytes64(c, p)), BURIN_E_DIMS);
+  if (!expr_is_const(arena_bytes64(c, p), &k))
+    fail_unless(c, fits(c, arena_bytes64(c, p)), BURIN_E_DIMS);
   emit_forget(c);
   const Model *const m = p->m->model;
   for (int i = 0; i < m->assumes.n; i++) {
     const DimAssume *const d = &m->assumes.data[i];
-    if (!assume_at_entry(m, d) || uses_runtime(c->pool, d->a) || uses_runtime(c->pool, d->b)) continue;
+    if (!assume_at_entry(m, d) || uses_runtime(c->pool, d->a) || uses_runtime(c->pool, d->b))
+      continue;
     fail_unless(c, LLVMBuildICmp(B, LLVMIntEQ, wide(c, d->a), wide(c, d->b), ""), BURIN_E_DIMS);
     emit_forget(c);
   }
@@ -194,7 +210,8 @@ void check_pointers(Entry *e) {
   for (int i = 0; i < n_in + p->m->outputs.n; i++) {
     const int id = i < n_in ? p->m->inputs.data[i] : p->m->outputs.data[i - n_in];
     const Expr *const bytes = buffer_bytes(c, p, id);
-    const V ptr = load(c, c->ptr, at_k(c, c->ptr, i < n_in ? e->in : e->out, i < n_in ? i : i - n_in));
+    const V ptr =
+        load(c, c->ptr, at_k(c, c->ptr, i < n_in ? e->in : e->out, i < n_in ? i : i - n_in));
     V ok = LLVMBuildICmp(B, LLVMIntNE, ptr, LLVMConstNull(c->ptr), "");
     int64_t lo, hi;
     if (!expr_range(c->pool, bytes, &lo, &hi) || lo <= 0)
@@ -204,14 +221,17 @@ void check_pointers(Entry *e) {
   }
   const V bits = LLVMBuildPtrToInt(B, e->arena, c->i64, "");
   const V needed = LLVMBuildAdd(B, wide(c, arena_bytes64(c, p)), wide(c, thread_bytes(c, p)), "");
-  const V usable = LLVMBuildAnd(B, LLVMBuildICmp(B, LLVMIntNE, bits, ki64(c, 0), ""),
-                                LLVMBuildICmp(B, LLVMIntEQ, LLVMBuildAnd(B, bits, ki64(c, 63), ""), ki64(c, 0), ""), "");
-  fail_unless(c, LLVMBuildOr(B, usable, LLVMBuildICmp(B, LLVMIntEQ, needed, ki64(c, 0), ""), ""), BURIN_E_ARENA);
+  const V usable = LLVMBuildAnd(
+      B, LLVMBuildICmp(B, LLVMIntNE, bits, ki64(c, 0), ""),
+      LLVMBuildICmp(B, LLVMIntEQ, LLVMBuildAnd(B, bits, ki64(c, 63), ""), ki64(c, 0), ""), "");
+  fail_unless(c, LLVMBuildOr(B, usable, LLVMBuildICmp(B, LLVMIntEQ, needed, ki64(c, 0), ""), ""),
+              BURIN_E_ARENA);
 }
 
 void check_threads(Entry *e) {
   Emit *const c = e->c;
-  const LLVMBasicBlockRef some = new_block(c, "options"), good = new_block(c, "good"), bad = new_block(c, "bad");
+  const LLVMBasicBlockRef some = new_block(c, "options"), good = new_block(c, "good"),
+                          bad = new_block(c, "bad");
   LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntNE, e->opts, LLVMConstNull(c->ptr), ""), some, good);
   LLVMPositionBuilderAtEnd(B, some);
   const V threads = load(c, c->i32, field(c, options_type(c), e->opts, 1));

@@ -1,4 +1,5 @@
-/* The steps of a program as straight-line code: kernels, runtime functions, copies, conditions and loops. */
+/* The steps of a program as straight-line code: kernels, runtime functions, copies, conditions and
+ * loops. */
 #include "codegen/entry.h"
 
 #define B c->b
@@ -30,13 +31,15 @@ static V buffer_address(Entry *e, int id) {
     case BUF_WEIGHT: return at_k(c, c->i8, weights_symbol(c, e->p), e->p->weights.offset[id]);
     case BUF_ARENA: return b->offset ? at(c, c->i8, e->arena, wide(c, b->offset)) : e->arena;
     case BUF_VIEW:
-      return with_offset(c, buffer_address(e, b->base), b->offset, e->p->m->buffers.data[b->base].dtype);
+      return with_offset(c, buffer_address(e, b->base), b->offset,
+                         e->p->m->buffers.data[b->base].dtype);
   }
   return e->arena;
 }
 
 static V ref_address(Entry *e, const BufRef *r) {
-  return with_offset(e->c, buffer_address(e, r->buffer), r->offset, e->p->m->buffers.data[r->buffer].dtype);
+  return with_offset(e->c, buffer_address(e, r->buffer), r->offset,
+                     e->p->m->buffers.data[r->buffer].dtype);
 }
 
 /* ---- calls --------------------------------------------------------------------------------------------------------- */
@@ -50,31 +53,36 @@ static int64_t min_chunk(const Kernel *k) {
 static void call_kernel(Entry *e, const Step *s) {
   Emit *const c = e->c;
   const Kernel *const k = s->kernel;
-  for (int i = 0; i < s->n_args; i++) LLVMBuildStore(B, ref_address(e, &s->args[i]), at_k(c, c->ptr, e->bufs, i));
+  for (int i = 0; i < s->n_args; i++)
+    LLVMBuildStore(B, ref_address(e, &s->args[i]), at_k(c, c->ptr, e->bufs, i));
   const Ty none = LLVMVoidTypeInContext(c->ctx);
   Ty kernel_type, parallel_type;
   const V fn = declare(c, arena_printf(c->arena, "%s_%s", e->p->name, k->name), none, 5,
                        (Ty[]){c->ptr, c->ptr, c->i64, c->i64, c->ptr}, &kernel_type);
   if (!is_parallel(k)) {
-    LLVMBuildCall2(B, kernel_type, fn, (V[]){e->bufs, c->sym_array, ki64(c, 0), ki64(c, 1), e->scratch}, 5, "");
+    LLVMBuildCall2(B, kernel_type, fn,
+                   (V[]){e->bufs, c->sym_array, ki64(c, 0), ki64(c, 1), e->scratch}, 5, "");
     return;
   }
   const V n = wide(c, expr_var_extent(c->pool, k->body->var->id));
   if (e->p->m->max_threads <= 1) {
-    LLVMBuildCall2(B, kernel_type, fn, (V[]){e->bufs, c->sym_array, ki64(c, 0), n, e->scratch}, 5, "");
+    LLVMBuildCall2(B, kernel_type, fn, (V[]){e->bufs, c->sym_array, ki64(c, 0), n, e->scratch}, 5,
+                   "");
     return;
   }
   const V parallel = declare(c, "burin_rt_parallel", none, 8,
-                             (Ty[]){c->ptr, c->ptr, c->ptr, c->ptr, c->i64, c->i64, c->ptr, c->i64}, &parallel_type);
+                             (Ty[]){c->ptr, c->ptr, c->ptr, c->ptr, c->i64, c->i64, c->ptr, c->i64},
+                             &parallel_type);
   LLVMBuildCall2(B, parallel_type, parallel,
-                 (V[]){e->opts, fn, e->bufs, c->sym_array, n, ki64(c, min_chunk(k)), e->scratch, e->scratch_stride}, 8, "");
+                 (V[]){e->opts, fn, e->bufs, c->sym_array, n, ki64(c, min_chunk(k)), e->scratch,
+                       e->scratch_stride},
+                 8, "");
 }
 
 /* ---- runtime functions -------------------------------------------------------------------------------------------- */
 static Ty tensor_type(Emit *c) {
   return LLVMStructTypeInContext(c->ctx, (Ty[]){c->ptr, c->i32, c->i32, c->ptr}, 4, 0);
 }
-
 
 /* Fills one RtTensor; the dims it points to, or NULL for an absent one. */
 static V fill_tensor(Entry *e, V tensor, const TensorRef *r) {
@@ -84,7 +92,8 @@ static V fill_tensor(Entry *e, V tensor, const TensorRef *r) {
   V dims = NULL;
   if (!absent) {
     dims = entry_alloca(c, c->i64, r->rank > 1 ? r->rank : 2, 8);
-    for (int i = 0; i < r->rank; i++) LLVMBuildStore(B, wide(c, r->dims[i]), at_k(c, c->i64, dims, i));
+    for (int i = 0; i < r->rank; i++)
+      LLVMBuildStore(B, wide(c, r->dims[i]), at_k(c, c->i64, dims, i));
   }
   const V null = LLVMConstNull(c->ptr);
   LLVMBuildStore(B, absent ? null : ref_address(e, &r->buf), field(c, t, tensor, 0));
@@ -94,7 +103,8 @@ static V fill_tensor(Entry *e, V tensor, const TensorRef *r) {
   return dims;
 }
 
-/* Before the first call that sets it, a run-time symbol stands at its bound (again, when in a loop). */
+/* Before the first call that sets it, a run-time symbol stands at its bound (again, when in a
+ * loop). */
 static void reset_dims(Entry *e, const TensorRef *r) {
   for (int i = 0; i < r->rank; i++) {
     const Expr *const d = r->dims[i];
@@ -112,7 +122,9 @@ static void take_dims(Entry *e, const TensorRef *r, V dims) {
     const V v = load(c, c->i64, at_k(c, c->i64, dims, i));
     const Symbol *const s = expr_symbol(c->pool, d->id);
     V ok = LLVMBuildICmp(B, LLVMIntSGE, v, ki64(c, 0), "");
-    if (s->bound) ok = LLVMBuildAnd(B, ok, LLVMBuildICmp(B, LLVMIntSLE, v, wide(c, upper(e->p, s->bound)), ""), "");
+    if (s->bound)
+      ok = LLVMBuildAnd(B, ok, LLVMBuildICmp(B, LLVMIntSLE, v, wide(c, upper(e->p, s->bound)), ""),
+                        "");
     fail_unless(c, ok, BURIN_E_DATA);
     sym_store(c, d->id, v);
     e->assigned[d->id] = true;
@@ -133,16 +145,20 @@ static void call_extern(Entry *e, const Step *s) {
   Emit *const c = e->c;
   const Ty t = tensor_type(c);
   for (int i = 0; i < s->n_outs; i++) reset_dims(e, &s->outs[i]);
-  const V ins = entry_alloca(c, t, s->n_ins > 1 ? s->n_ins : 2, 8), outs = entry_alloca(c, t, s->n_outs > 1 ? s->n_outs : 2, 8);
+  const V ins = entry_alloca(c, t, s->n_ins > 1 ? s->n_ins : 2, 8),
+          outs = entry_alloca(c, t, s->n_outs > 1 ? s->n_outs : 2, 8);
   V *const dims = ARENA_ARRAY(c->arena, V, s->n_outs + 1);
   for (int i = 0; i < s->n_ins; i++) fill_tensor(e, at_k(c, t, ins, i), &s->ins[i]);
   for (int i = 0; i < s->n_outs; i++) dims[i] = fill_tensor(e, at_k(c, t, outs, i), &s->outs[i]);
   const V scratch = s->scratch >= 0 ? buffer_address(e, s->scratch) : LLVMConstNull(c->ptr);
   const V words = s->n_words ? const_words(c, s) : LLVMConstNull(c->ptr);
   Ty type;
-  const V fn = declare(c, s->ext->symbol, c->i32, 6, (Ty[]){c->ptr, c->i32, c->ptr, c->i32, c->ptr, c->ptr}, &type);
-  const V status = LLVMBuildCall2(B, type, fn,
-                                  (V[]){ins, k_int(c, c->i32, s->n_ins), outs, k_int(c, c->i32, s->n_outs), words, scratch}, 6, "");
+  const V fn = declare(c, s->ext->symbol, c->i32, 6,
+                       (Ty[]){c->ptr, c->i32, c->ptr, c->i32, c->ptr, c->ptr}, &type);
+  const V status = LLVMBuildCall2(
+      B, type, fn,
+      (V[]){ins, k_int(c, c->i32, s->n_ins), outs, k_int(c, c->i32, s->n_outs), words, scratch}, 6,
+      "");
   const LLVMBasicBlockRef bad = new_block(c, "bad"), good = new_block(c, "good");
   LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntEQ, status, k_int(c, c->i32, 0), ""), good, bad);
   LLVMPositionBuilderAtEnd(B, bad);
@@ -152,14 +168,15 @@ static void call_extern(Entry *e, const Step *s) {
 }
 
 /* ---- profile ------------------------------------------------------------------------------------------------------- */
-/* Adds the time of what `call` emits to opts->kernel_ns[position]. The two halves are functions, to keep
- * the entry small. */
+/* Adds the time of what `call` emits to opts->kernel_ns[position]. The two halves are functions, to
+ * keep the entry small. */
 
 /* uint64_t clock(opts): 0 when not profiling. void note(opts, k, since). */
 void emit_profile_functions(Emit *c) {
   const Ty options = options_type(c);
   for (int which = 0; which < 2; which++) {
-    const Ty type = which ? LLVMFunctionType(LLVMVoidTypeInContext(c->ctx), (Ty[]){c->ptr, c->i64, c->i64}, 3, 0)
+    const Ty type = which ? LLVMFunctionType(LLVMVoidTypeInContext(c->ctx),
+                                             (Ty[]){c->ptr, c->i64, c->i64}, 3, 0)
                           : LLVMFunctionType(c->i64, (Ty[]){c->ptr}, 1, 0);
     const V fn = begin_function(c, which ? "profile_note" : "profile_clock", type, false);
     LLVMSetVisibility(fn, LLVMDefaultVisibility);
@@ -169,8 +186,10 @@ void emit_profile_functions(Emit *c) {
     const LLVMBasicBlockRef look = new_block(c, ""), on = new_block(c, ""), off = new_block(c, "");
     LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntNE, opts, null, ""), look, off);
     LLVMPositionBuilderAtEnd(B, look);
-    const V sums = load(c, c->ptr, field(c, options, opts, 4)), clock = load(c, c->ptr, field(c, options, opts, 5));
-    const V both = LLVMBuildAnd(B, LLVMBuildICmp(B, LLVMIntNE, sums, null, ""), LLVMBuildICmp(B, LLVMIntNE, clock, null, ""), "");
+    const V sums = load(c, c->ptr, field(c, options, opts, 4)),
+            clock = load(c, c->ptr, field(c, options, opts, 5));
+    const V both = LLVMBuildAnd(B, LLVMBuildICmp(B, LLVMIntNE, sums, null, ""),
+                                LLVMBuildICmp(B, LLVMIntNE, clock, null, ""), "");
     LLVMBuildCondBr(B, both, on, off);
     LLVMPositionBuilderAtEnd(B, on);
     const V now = LLVMBuildCall2(B, LLVMFunctionType(c->i64, NULL, 0, 0), clock, NULL, 0, "");
@@ -192,17 +211,20 @@ void emit_profile_functions(Emit *c) {
 
 static void profiled(Entry *e, const Step *s, void (*call)(Entry *, const Step *)) {
   Emit *const c = e->c;
-  const V clock = LLVMGetNamedFunction(c->mod, "profile_clock"), note = LLVMGetNamedFunction(c->mod, "profile_note");
+  const V clock = LLVMGetNamedFunction(c->mod, "profile_clock"),
+          note = LLVMGetNamedFunction(c->mod, "profile_note");
   const V since = LLVMBuildCall2(B, LLVMGlobalGetValueType(clock), clock, &e->opts, 1, "");
   call(e, s);
-  LLVMBuildCall2(B, LLVMGlobalGetValueType(note), note, (V[]){e->opts, ki64(c, e->call++), since}, 3, "");
+  LLVMBuildCall2(B, LLVMGlobalGetValueType(note), note, (V[]){e->opts, ki64(c, e->call++), since},
+                 3, "");
 }
 
 /* ---- control --------------------------------------------------------------------------------------------------------- */
 static void copy_step(Entry *e, const Step *s) {
   Emit *const c = e->c;
   Ty type;
-  const V fn = declare(c, "burin_rt_copy", LLVMVoidTypeInContext(c->ctx), 3, (Ty[]){c->ptr, c->ptr, c->i64}, &type);
+  const V fn = declare(c, "burin_rt_copy", LLVMVoidTypeInContext(c->ctx), 3,
+                       (Ty[]){c->ptr, c->ptr, c->i64}, &type);
   const int bytes = dtype_bytes(e->p->m->buffers.data[s->src.buffer].dtype);
   const V n = LLVMBuildMul(B, wide(c, s->count), ki64(c, bytes), "");
   LLVMBuildCall2(B, type, fn, (V[]){ref_address(e, &s->dst), ref_address(e, &s->src), n}, 3, "");
@@ -221,7 +243,8 @@ static V read_cond(Entry *e, const BufRef *r) {
 
 static void if_step(Entry *e, const Step *s) {
   Emit *const c = e->c;
-  const LLVMBasicBlockRef then = new_block(c, "then"), other = new_block(c, "else"), done = new_block(c, "done");
+  const LLVMBasicBlockRef then = new_block(c, "then"), other = new_block(c, "else"),
+                          done = new_block(c, "done");
   const int n = expr_symbol_count(c->pool);
   bool *const before = arena_dup(c->arena, e->assigned, (size_t)n + 1);
   LLVMBuildCondBr(B, read_cond(e, &s->cond), then, other);
@@ -242,8 +265,8 @@ static void if_step(Entry *e, const Step *s) {
 
 static void loop_step(Entry *e, const Step *s) {
   Emit *const c = e->c;
-  const LLVMBasicBlockRef head = new_block(c, "head"), test = new_block(c, "test"), body = new_block(c, "body"),
-                          done = new_block(c, "done");
+  const LLVMBasicBlockRef head = new_block(c, "head"), test = new_block(c, "test"),
+                          body = new_block(c, "body"), done = new_block(c, "done");
   const V count = entry_alloca(c, c->i64, 1, 8);
   const V trip = s->trip ? wide(c, s->trip) : ki64(c, INT64_MAX);
   LLVMBuildStore(B, ki64(c, 0), count);
@@ -284,7 +307,8 @@ static void sym_step(Entry *e, const Step *s) {
 static void check_step(Entry *e, const Step *s) {
   Emit *const c = e->c;
   const V v = wide(c, s->value);
-  const V above = LLVMBuildICmp(B, LLVMIntSGE, v, wide(c, s->lo), ""), below = LLVMBuildICmp(B, LLVMIntSLE, v, wide(c, s->hi), "");
+  const V above = LLVMBuildICmp(B, LLVMIntSGE, v, wide(c, s->lo), ""),
+          below = LLVMBuildICmp(B, LLVMIntSLE, v, wide(c, s->hi), "");
   fail_unless(c, LLVMBuildAnd(B, above, below, ""), BURIN_E_DIMS);
 }
 

@@ -20,7 +20,7 @@ void folder_remove(const char *dir) {
   DIR *d = opendir(dir);
   if (!d) return;
   for (const struct dirent *e; (e = readdir(d)) != NULL;)
-    if (e->d_name[0] != '.' ) unlinkat(dirfd(d), e->d_name, 0);
+    if (e->d_name[0] != '.') unlinkat(dirfd(d), e->d_name, 0);
   closedir(d);
   rmdir(dir);
 }

@@ -1,5 +1,6 @@
-/* The C header of a compiled model: structs with typed, named fields, sizes, status codes, and the structs of
- * the descriptor, so that it needs nothing but <stdint.h>. Names from the model become C identifiers here. */
+/* The C header of a compiled model: structs with typed, named fields, sizes, status codes, and the
+ * structs of the descriptor, so that it needs nothing but <stdint.h>. Names from the model become C
+ * identifiers here. */
 #include <ctype.h>
 #include <inttypes.h>
 #include <string.h>
@@ -8,7 +9,8 @@
 #include "runtime/abi.h"
 
 static const char *c_type(DType t) {
-  static const char *const ints[2][4] = {{"uint8_t", "uint16_t", "uint32_t", "uint64_t"}, {"int8_t", "int16_t", "int32_t", "int64_t"}};
+  static const char *const ints[2][4] = {{"uint8_t", "uint16_t", "uint32_t", "uint64_t"},
+                                         {"int8_t", "int16_t", "int32_t", "int64_t"}};
   if (t == DT_F32) return "float";
   if (t == DT_F64) return "double";
   if (t == DT_BOOL) return "uint8_t";
@@ -30,7 +32,10 @@ static const char *unique(Arena *a, const char *name, const char *const *taken, 
 /* Comments must end where we say: no control characters, no comment ends. */
 static void print_comment(StrBuf *b, const char *s) {
   for (char last = 0; *s; last = *s++)
-    sb_putc(b, (unsigned char)*s < 32 || *s == 127 || (last == '*' && *s == '/') || (last == '/' && *s == '*') ? ' ' : *s);
+    sb_putc(b, (unsigned char)*s < 32 || *s == 127 || (last == '*' && *s == '/') ||
+                       (last == '/' && *s == '*')
+                   ? ' '
+                   : *s);
 }
 
 static void print_fields(const Program *p, StrBuf *b, bool outputs) {
@@ -42,7 +47,8 @@ static void print_fields(const Program *p, StrBuf *b, bool outputs) {
   for (int i = 0; i < n; i++) {
     const Value *const v = outputs ? g->outputs.data[i] : g->inputs.data[i];
     const char *const onnx = outputs ? program_output_name(p, i) : program_input_name(p, i);
-    const char *const name = unique(p->arena, program_c_name(p->arena, onnx, outputs ? "output" : "input", i), taken, k);
+    const char *const name =
+        unique(p->arena, program_c_name(p->arena, onnx, outputs ? "output" : "input", i), taken, k);
     taken[k++] = name;
     sb_printf(b, "  %s%s *%s; /* ", outputs ? "" : "const ", c_type(v->dtype), name);
     print_comment(b, program_shape_text(p, v));
@@ -54,7 +60,10 @@ static void print_fields(const Program *p, StrBuf *b, bool outputs) {
     sb_printf(b, " */\n");
   }
   for (int i = from; i < to; i++) {
-    const char *const name = unique(p->arena, program_c_name(p->arena, expr_symbol(p->m->model->pool, p->symbols[i])->name, "dim", i), taken, k);
+    const char *const name = unique(
+        p->arena,
+        program_c_name(p->arena, expr_symbol(p->m->model->pool, p->symbols[i])->name, "dim", i),
+        taken, k);
     taken[k++] = name;
     sb_printf(b, "  int64_t %s; /* size%s */\n", name, outputs ? ", written by the run" : "");
   }
@@ -77,7 +86,8 @@ static const char abi_text[] =
     "typedef struct BurinOptions {\n"
     "  uint32_t size;           /* sizeof(BurinOptions) */\n"
     "  int32_t threads;         /* 0 or 1: only the calling thread */\n"
-    "  /* Lends threads: calls task(arg, i) for i in [0, n), possibly at the same time; returns when all are done. */\n"
+    "  /* Lends threads: calls task(arg, i) for i in [0, n), possibly at the same time; returns "
+    "when all are done. */\n"
     "  void (*parallel_for)(void *user, int32_t n, BurinTask task, void *arg);\n"
     "  void *user;\n"
     "  uint64_t *kernel_ns;     /* info->n_kernels times, added to; NULL: no profile */\n"
@@ -87,7 +97,8 @@ static const char abi_text[] =
     "  const char *name;        /* ONNX name, UTF-8 */\n"
     "  int32_t dtype;           /* TensorProto.DataType */\n"
     "  int32_t rank;\n"
-    "  const int64_t *dims;     /* not negative: fixed. -1-k: symbol k. INT64_MIN: computed, ask output_dims */\n"
+    "  const int64_t *dims;     /* not negative: fixed. -1-k: symbol k. INT64_MIN: computed, ask "
+    "output_dims */\n"
     "  const char *shape_text;\n"
     "  float scale;             /* quantization, 0: none */\n"
     "  int32_t zero_point;\n"
@@ -97,9 +108,11 @@ static const char abi_text[] =
     "  int64_t flops;           /* 0: unknown */\n"
     "} BurinKernelInfo;\n"
     "typedef struct BurinModel {\n"
-    "  uint32_t abi_version, size; /* of this struct; later versions only add fields at its end */\n"
+    "  uint32_t abi_version, size; /* of this struct; later versions only add fields at its end "
+    "*/\n"
     "  const char *name, *producer, *target, *flags, *model_hash;\n"
-    "  int32_t n_inputs, n_outputs, n_symbols, n_caller_symbols; /* the caller's symbols come first */\n"
+    "  int32_t n_inputs, n_outputs, n_symbols, n_caller_symbols; /* the caller's symbols come "
+    "first */\n"
     "  const BurinTensorInfo *inputs, *outputs;\n"
     "  const char *const *symbols;\n"
     "  uint64_t arena_bytes;    /* for one thread; 0 when it depends on symbols */\n"
@@ -110,7 +123,8 @@ static const char abi_text[] =
     "  int32_t n_kernels;\n"
     "  const BurinKernelInfo *kernels;\n"
     "  uint64_t cpu_features;\n"
-    "  int32_t (*invoke)(const void *const *in, void *const *out, int64_t *dims, void *arena, const BurinOptions *opts);\n"
+    "  int32_t (*invoke)(const void *const *in, void *const *out, int64_t *dims, void *arena, "
+    "const BurinOptions *opts);\n"
     "  uint64_t (*arena_size)(const int64_t *dims, int32_t threads);\n"
     "  void (*output_dims)(int32_t k, const int64_t *dims, int64_t *out, int32_t bounds);\n"
     "  const void *weights;\n"
@@ -125,10 +139,13 @@ static void print_sizes(const Program *p, StrBuf *b, const char *upper) {
                      (!m->scratch_bytes || expr_is_const(m->scratch_bytes, &scratch));
   sb_printf(b, "#define %s_ARENA_ALIGN %" PRId64 "\n", upper, p->arena_align);
   if (fixed) {
-    sb_printf(b, "#define %s_ARENA_BYTES %" PRId64 " /* for one thread */\n", upper, (arena + 63) / 64 * 64 + scratch);
-    sb_printf(b, "#define %s_THREAD_BYTES %" PRId64 " /* more for each further thread */\n", upper, scratch);
+    sb_printf(b, "#define %s_ARENA_BYTES %" PRId64 " /* for one thread */\n", upper,
+              (arena + 63) / 64 * 64 + scratch);
+    sb_printf(b, "#define %s_THREAD_BYTES %" PRId64 " /* more for each further thread */\n", upper,
+              scratch);
   } else {
-    sb_printf(b, "/* The arena's size depends on the sizes of the inputs: ask %s_arena_size. */\n", p->name);
+    sb_printf(b, "/* The arena's size depends on the sizes of the inputs: ask %s_arena_size. */\n",
+              p->name);
   }
 }
 
@@ -136,8 +153,9 @@ static void print_symbols(const Program *p, StrBuf *b, const char *upper) {
   if (!p->n_symbols) return;
   sb_printf(b, "/* Positions in `dims`. */\nenum {");
   for (int i = 0; i < p->n_symbols; i++)
-    sb_printf(b, "%s %s_DIM_%s = %d", i ? "," : "", upper,
-              program_c_name(p->arena, expr_symbol(p->m->model->pool, p->symbols[i])->name, "dim", i), i);
+    sb_printf(
+        b, "%s %s_DIM_%s = %d", i ? "," : "", upper,
+        program_c_name(p->arena, expr_symbol(p->m->model->pool, p->symbols[i])->name, "dim", i), i);
   sb_printf(b, ", %s_N_DIMS = %d };\n", upper, p->n_symbols);
 }
 
@@ -146,8 +164,13 @@ void header_print(const Program *p, StrBuf *b) {
   char *const upper = arena_strdup(p->arena, n);
   for (char *c = upper; *c; c++) *c = (char)toupper((unsigned char)*c);
   sb_printf(b, "/* %s: a compiled model (target %s). Made by burin. C11 and C++.\n", n, p->t->name);
-  sb_printf(b, " * Runs allocate nothing, keep no state and may go on at the same time, each with its own arena. */\n");
-  sb_printf(b, "#ifndef %s_H\n#define %s_H\n#include <stdint.h>\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n", upper, upper);
+  sb_printf(b,
+            " * Runs allocate nothing, keep no state and may go on at the same time, each with its "
+            "own arena. */\n");
+  sb_printf(b,
+            "#ifndef %s_H\n#define %s_H\n#include <stdint.h>\n#ifdef __cplusplus\nextern \"C\" "
+            "{\n#endif\n\n",
+            upper, upper);
   sb_printf(b, "%s\n", abi_text);
   print_sizes(p, b, upper);
   print_symbols(p, b, upper);
@@ -158,16 +181,26 @@ void header_print(const Program *p, StrBuf *b) {
   sb_printf(b, "} %s_outputs;\n\n", n);
   sb_printf(b, "/* Status: BURIN_OK or BURIN_E_…. arena: %s_ARENA_ALIGN-aligned. */\n", upper);
   sb_printf(b, "int32_t %s_run(const %s_inputs *in, %s_outputs *out, void *arena);\n", n, n, n);
-  sb_printf(b, "int32_t %s_run_opts(const %s_inputs *in, %s_outputs *out, void *arena, const BurinOptions *options);\n", n, n, n);
-  sb_printf(b, "/* Bytes of arena for these sizes; UINT64_MAX: too large. dims may be NULL when all sizes are fixed. */\n");
+  sb_printf(b,
+            "int32_t %s_run_opts(const %s_inputs *in, %s_outputs *out, void *arena, const "
+            "BurinOptions *options);\n",
+            n, n, n);
+  sb_printf(b,
+            "/* Bytes of arena for these sizes; UINT64_MAX: too large. dims may be NULL when all "
+            "sizes are fixed. */\n");
   sb_printf(b, "uint64_t %s_arena_size(const int64_t *dims, int32_t threads);\n", n);
   sb_printf(b, "/* Sizes of output k; bounds 1: the largest they can be, before a run. */\n");
-  sb_printf(b, "void %s_output_dims(int32_t k, const int64_t *dims, int64_t *out, int32_t bounds);\n", n);
+  sb_printf(
+      b, "void %s_output_dims(int32_t k, const int64_t *dims, int64_t *out, int32_t bounds);\n", n);
   sb_printf(b, "const BurinModel *%s_info(void);\n", n);
-  sb_printf(b, "int32_t %s_cpu_ok(void); /* 1: this CPU can run the code. Runs do not check. */\n\n", n);
+  sb_printf(
+      b, "int32_t %s_cpu_ok(void); /* 1: this CPU can run the code. Runs do not check. */\n\n", n);
   sb_printf(b, "static inline const char *%s_status_text(int32_t status) {\n", n);
-  sb_printf(b, "  static const char *const texts[] = {\"ok\", \"bad argument\", \"sizes outside what was compiled\",\n"
-               "      \"arena missing or misaligned\", \"CPU lacks a needed feature\", \"bad value in the data\", \"unsupported\"};\n"
-               "  return status >= 0 && status < 7 ? texts[status] : \"unknown status\";\n}\n");
+  sb_printf(b,
+            "  static const char *const texts[] = {\"ok\", \"bad argument\", \"sizes outside what "
+            "was compiled\",\n"
+            "      \"arena missing or misaligned\", \"CPU lacks a needed feature\", \"bad value in "
+            "the data\", \"unsupported\"};\n"
+            "  return status >= 0 && status < 7 ? texts[status] : \"unknown status\";\n}\n");
   sb_printf(b, "\n#ifdef __cplusplus\n}\n#endif\n#endif\n");
 }

@@ -1,5 +1,6 @@
-/* Objects → program, shared library, one object, or archive: ld.lld with the runtime that burin carries. The
- * linker is started directly, its arguments stand in a file, its messages are collected. */
+/* Objects → program, shared library, one object, or archive: ld.lld with the runtime that burin
+ * carries. The linker is started directly, its arguments stand in a file, its messages are
+ * collected. */
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +16,9 @@
 
 extern char **environ;
 
-static const char *in_dir(const LinkJob *j, const char *name) { return arena_printf(j->p->arena, "%s/%s", j->dir, name); }
+static const char *in_dir(const LinkJob *j, const char *name) {
+  return arena_printf(j->p->arena, "%s/%s", j->dir, name);
+}
 
 static bool link_error(const LinkJob *j, ErrCode code, const char *what, const char *detail) {
   const Loc loc = {.node = -1, .file = j->p->o->output};
@@ -35,7 +38,8 @@ static const char *read_log(const LinkJob *j, const char *path) {
 }
 
 static int spawn_linker(const char *arguments, const char *log) {
-  static const char *const names[] = {BURIN_LLD, "ld.lld-19", "ld.lld", "ld.lld-20", "ld.lld-21", "ld.lld-22"};
+  static const char *const names[] = {BURIN_LLD,   "ld.lld-19", "ld.lld",
+                                      "ld.lld-20", "ld.lld-21", "ld.lld-22"};
   char *argv[3] = {NULL, (char *)arguments, NULL};
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
@@ -69,7 +73,8 @@ static void add_word(StrBuf *b, const char *word) {
 
 static bool run_linker(const LinkJob *j, StrBuf *words) {
   const char *const args = in_dir(j, "arguments"), *const log = in_dir(j, "log");
-  if (!file_write(args, sb_str(words), (size_t)words->n)) return link_error(j, ERR_OUTPUT, "cannot write", args);
+  if (!file_write(args, sb_str(words), (size_t)words->n))
+    return link_error(j, ERR_OUTPUT, "cannot write", args);
   const int rc = spawn_linker(arena_printf(j->p->arena, "@%s", args), log);
   if (rc == 0) return true;
   if (rc == 127) return link_error(j, ERR_LINK, "ld.lld was not found", "install lld (version 19)");
@@ -99,8 +104,9 @@ static bool common_words(LinkJob *j, StrBuf *b, const char *out) {
 
 static bool link_executable(LinkJob *j, const char *out) {
   StrBuf b = {.arena = j->p->arena};
-  static const char *const flags[] = {"-static", "-e", "_start", "--gc-sections", "-z", "noexecstack", "-z", "relro",
-                                      "-z", "now", "--no-dynamic-linker", "-s"};
+  static const char *const flags[] = {
+      "-static", "-e", "_start", "--gc-sections",       "-z", "noexecstack", "-z",
+      "relro",   "-z", "now",    "--no-dynamic-linker", "-s"};
   for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) add_word(&b, flags[i]);
   add_word(&b, arena_printf(j->p->arena, "--defsym=burin_program_model=%s_model", j->p->name));
   const char *const program = runtime_part(j, BURIN_RT_PROGRAM, "program.o");
@@ -115,16 +121,30 @@ static bool link_shared(LinkJob *j, const char *out) {
   for (const char *const *e = program_exports(j->p); *e; e++) sb_printf(&script, " %s;", *e);
   sb_printf(&script, " local: *; };\n");
   const char *const path = in_dir(j, "exports");
-  if (!file_write(path, sb_str(&script), (size_t)script.n)) return link_error(j, ERR_OUTPUT, "cannot write", path);
-  static const char *const flags[] = {"-shared", "--gc-sections", "-z", "noexecstack", "-z", "relro", "-z", "now",
-                                      "-z", "text", "-z", "defs", "--hash-style=gnu", "-s"};
+  if (!file_write(path, sb_str(&script), (size_t)script.n))
+    return link_error(j, ERR_OUTPUT, "cannot write", path);
+  static const char *const flags[] = {"-shared",
+                                      "--gc-sections",
+                                      "-z",
+                                      "noexecstack",
+                                      "-z",
+                                      "relro",
+                                      "-z",
+                                      "now",
+                                      "-z",
+                                      "text",
+                                      "-z",
+                                      "defs",
+                                      "--hash-style=gnu",
+                                      "-s"};
   for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) add_word(&b, flags[i]);
   add_word(&b, arena_printf(j->p->arena, "--version-script=%s", path));
   return common_words(j, &b, out) && run_linker(j, &b);
 }
 
 /* ---- one object ---------------------------------------------------------------------------------------------------- */
-/* Runtime functions become weak, so that several models can be linked into one program. In place. */
+/* Runtime functions become weak, so that several models can be linked into one program. In place.
+ */
 static void weaken64(char *elf, const char *own) {
   const Elf64_Ehdr *const h = (const Elf64_Ehdr *)elf;
   const Elf64_Shdr *const s = (const Elf64_Shdr *)(elf + h->e_shoff);
@@ -179,7 +199,8 @@ static void ar_header(FILE *f, const char *name, long long size) {
   fprintf(f, "%-16s%-12d%-6d%-6d%-8o%-10lld`\n", name, 0, 0, 0, 0644, size);
 }
 static void put_be32(FILE *f, uint32_t v) {
-  const unsigned char b[4] = {(unsigned char)(v >> 24), (unsigned char)(v >> 16), (unsigned char)(v >> 8), (unsigned char)v};
+  const unsigned char b[4] = {(unsigned char)(v >> 24), (unsigned char)(v >> 16),
+                              (unsigned char)(v >> 8), (unsigned char)v};
   fwrite(b, 4, 1, f);
 }
 
@@ -188,7 +209,8 @@ static bool copy_file(FILE *to, const char *from) {
   if (!f) return false;
   char block[1 << 16];
   bool ok = true;
-  for (size_t n; ok && (n = fread(block, 1, sizeof block, f)) > 0;) ok = fwrite(block, n, 1, to) == 1;
+  for (size_t n; ok && (n = fread(block, 1, sizeof block, f)) > 0;)
+    ok = fwrite(block, n, 1, to) == 1;
   ok = !ferror(f) && ok;
   fclose(f);
   return ok;
@@ -222,7 +244,8 @@ static bool write_archive(const LinkJob *j, const char *object, const char *out)
 static bool link_archive(LinkJob *j, const char *out) {
   const char *const object = in_dir(j, "merged.o");
   if (!link_object(j, object)) return false;
-  return write_archive(j, object, out) || link_error(j, ERR_OUTPUT, "cannot write the archive", strerror(errno));
+  return write_archive(j, object, out) ||
+         link_error(j, ERR_OUTPUT, "cannot write the archive", strerror(errno));
 }
 
 bool link_file(LinkJob *j, EmitKind kind, const char *out) {

@@ -1,5 +1,5 @@
-/* LLVM modules → objects: target machine, a short pass pipeline, emission. Called by several threads, each
- * with a module and context of its own. */
+/* LLVM modules → objects: target machine, a short pass pipeline, emission. Called by several
+ * threads, each with a module and context of its own. */
 #include <llvm-c/Analysis.h>
 #include <llvm-c/Error.h>
 #include <llvm-c/Target.h>
@@ -36,15 +36,18 @@ static LLVMTargetMachineRef machine_new(const Target *t, int opt_level, char **e
     LLVMDisposeMessage(message);
     return NULL;
   }
-  const LLVMCodeGenOptLevel level = opt_level >= 1 ? LLVMCodeGenLevelAggressive : LLVMCodeGenLevelNone;
-  return LLVMCreateTargetMachine(target, t->triple, t->cpu, t->features, level, LLVMRelocPIC, LLVMCodeModelSmall);
+  const LLVMCodeGenOptLevel level =
+      opt_level >= 1 ? LLVMCodeGenLevelAggressive : LLVMCodeGenLevelNone;
+  return LLVMCreateTargetMachine(target, t->triple, t->cpu, t->features, level, LLVMRelocPIC,
+                                 LLVMCodeModelSmall);
 }
 
 /* Our loops are unrolled and vectorized already; what is left is scalar cleaning and hoisting. */
 static const char *pipeline(int opt_level) {
   if (opt_level == 0) return "function(sroa)";
   return "function(sroa,early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,"
-         "loop-mssa(licm),early-cse<memssa>,instcombine<no-verify-fixpoint>,loop-mssa(licm),simplifycfg)";
+         "loop-mssa(licm),early-cse<memssa>,instcombine<no-verify-fixpoint>,loop-mssa(licm),"
+         "simplifycfg)";
 }
 
 static bool optimise(LLVMModuleRef mod, LLVMTargetMachineRef tm, int opt_level, char **error) {
@@ -58,8 +61,8 @@ static bool optimise(LLVMModuleRef mod, LLVMTargetMachineRef tm, int opt_level, 
   return false;
 }
 
-static bool emit_file(LLVMTargetMachineRef tm, LLVMModuleRef mod, LLVMCodeGenFileType kind, LLVMMemoryBufferRef *out,
-                      char **error) {
+static bool emit_file(LLVMTargetMachineRef tm, LLVMModuleRef mod, LLVMCodeGenFileType kind,
+                      LLVMMemoryBufferRef *out, char **error) {
   char *message = NULL;
   if (!LLVMTargetMachineEmitToMemoryBuffer(tm, mod, kind, &message, out)) return true;
   *error = strdup(message);
@@ -67,8 +70,8 @@ static bool emit_file(LLVMTargetMachineRef tm, LLVMModuleRef mod, LLVMCodeGenFil
   return false;
 }
 
-static bool with_machine(LLVMModuleRef mod, LLVMTargetMachineRef tm, int opt_level, unsigned emit, MachineCode *out,
-                         char **error) {
+static bool with_machine(LLVMModuleRef mod, LLVMTargetMachineRef tm, int opt_level, unsigned emit,
+                         MachineCode *out, char **error) {
   LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(tm);
   LLVMSetModuleDataLayout(mod, layout);
   LLVMDisposeTargetData(layout);
@@ -91,7 +94,8 @@ static bool with_machine(LLVMModuleRef mod, LLVMTargetMachineRef tm, int opt_lev
   return !(emit & objects) || emit_file(tm, mod, LLVMObjectFile, &out->object, error);
 }
 
-bool machine_emit(LLVMModuleRef mod, const Target *t, int opt_level, unsigned emit, MachineCode *out, char **error) {
+bool machine_emit(LLVMModuleRef mod, const Target *t, int opt_level, unsigned emit,
+                  MachineCode *out, char **error) {
   *out = (MachineCode){NULL, NULL, NULL};
   LLVMTargetMachineRef tm = machine_new(t, opt_level, error);
   if (!tm) return false;

@@ -1,4 +1,5 @@
-/* Facts about the whole program: public symbols, calls in order, what the calls of each kernel have in common. */
+/* Facts about the whole program: public symbols, calls in order, what the calls of each kernel have
+ * in common. */
 #include "codegen/program.h"
 
 #include <ctype.h>
@@ -50,12 +51,15 @@ int program_symbol(const Program *p, int id) {
 /* ---- names ------------------------------------------------------------------------------------------------------ */
 const char *program_c_name(Arena *a, const char *name, const char *fallback, int k) {
   static const char *const taken[] = {
-      "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern",
-      "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed",
-      "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "bool",
-      "true", "false", "class", "new", "delete", "this", "private", "public", "protected", "template", "typename",
-      "namespace", "operator", "using", "virtual", "friend", "try", "catch", "throw", "and", "or", "not", "xor",
-      "asm", "export", "mutable", "explicit", "nullptr", "int8_t", "int16_t", "int32_t", "int64_t"};
+      "auto",     "break",   "case",   "char",      "const",    "continue", "default",   "do",
+      "double",   "else",    "enum",   "extern",    "float",    "for",      "goto",      "if",
+      "inline",   "int",     "long",   "register",  "restrict", "return",   "short",     "signed",
+      "sizeof",   "static",  "struct", "switch",    "typedef",  "union",    "unsigned",  "void",
+      "volatile", "while",   "bool",   "true",      "false",    "class",    "new",       "delete",
+      "this",     "private", "public", "protected", "template", "typename", "namespace", "operator",
+      "using",    "virtual", "friend", "try",       "catch",    "throw",    "and",       "or",
+      "not",      "xor",     "asm",    "export",    "mutable",  "explicit", "nullptr",   "int8_t",
+      "int16_t",  "int32_t", "int64_t"};
   if (!name || !*name) return arena_printf(a, "%s%d", fallback, k);
   char *const s = arena_strdup(a, name);
   bool letter = false;
@@ -77,8 +81,10 @@ const char *program_input_name(const Program *p, int k) {
 
 const char *program_output_name(const Program *p, int k) {
   const Model *const m = p->m->model;
-  if (k < m->main->output_names.n && m->main->output_names.data[k]) return m->main->output_names.data[k];
-  const char *const name = m->main && k < m->main->outputs.n ? m->main->outputs.data[k]->name : NULL;
+  if (k < m->main->output_names.n && m->main->output_names.data[k])
+    return m->main->output_names.data[k];
+  const char *const name =
+      m->main && k < m->main->outputs.n ? m->main->outputs.data[k]->name : NULL;
   return name ? name : arena_printf(p->arena, "output%d", k);
 }
 
@@ -97,8 +103,8 @@ const char *program_shape_text(const Program *p, const Value *v) {
 
 /* ---- calls --------------------------------------------------------------------------------------------------------- */
 typedef struct Place { /* memory that an argument points to */
-  int root;            /* buffer: input, output, weight or arena */
-  bool part;           /* not from its start: through a view or with an offset */
+  int root; /* buffer: input, output, weight or arena */
+  bool part; /* not from its start: through a view or with an offset */
 } Place;
 
 static Place place_of(const Module *m, const BufRef *r) {
@@ -117,10 +123,11 @@ static bool may_overlap(const Module *m, Place a, Place b) {
   if (x->kind != BUF_ARENA || y->kind != BUF_ARENA) return false;
   if (!x->offset || !y->offset) return true;
   int64_t xo, yo, xn, yn;
-  if (expr_is_const(x->offset, &xo) && expr_is_const(y->offset, &yo) && expr_is_const(x->count, &xn) &&
-      expr_is_const(y->count, &yn))
+  if (expr_is_const(x->offset, &xo) && expr_is_const(y->offset, &yo) &&
+      expr_is_const(x->count, &xn) && expr_is_const(y->count, &yn))
     return xo < yo + yn * dtype_bytes(y->dtype) && yo < xo + xn * dtype_bytes(x->dtype);
-  /* Symbolic plans: buffers that live at the same time are apart unless one takes the other's place. */
+  /* Symbolic plans: buffers that live at the same time are apart unless one takes the other's
+   * place. */
   return x->offset == y->offset || x->inplace_of >= 0 || y->inplace_of >= 0;
 }
 
@@ -140,8 +147,10 @@ static void note_call(Program *p, KernelFacts *f, const Step *s) {
     const int align = place_align(p->m, &p->m->buffers.data[s->args[i].buffer], pi);
     if (align < f->align[param[i]]) f->align[param[i]] = align;
     for (int j = 0; j < i; j++) {
-      const bool writes = (k->params.data[param[i]].access | k->params.data[param[j]].access) & PA_WRITE;
-      if (writes && may_overlap(p->m, pi, place_of(p->m, &s->args[j]))) f->alias[param[i]] = f->alias[param[j]] = true;
+      const bool writes =
+          (k->params.data[param[i]].access | k->params.data[param[j]].access) & PA_WRITE;
+      if (writes && may_overlap(p->m, pi, place_of(p->m, &s->args[j])))
+        f->alias[param[i]] = f->alias[param[j]] = true;
     }
   }
 }
@@ -175,7 +184,8 @@ static void init_facts(Program *p) {
   }
 }
 
-void program_init(Program *p, const Module *m, const Target *t, const CodegenOptions *o, Arena *arena) {
+void program_init(Program *p, const Module *m, const Target *t, const CodegenOptions *o,
+                  Arena *arena) {
   *p = (Program){.m = m, .t = t, .o = o, .arena = arena, .arena_align = 64};
   p->name = program_c_name(arena, o->name, "model", 0);
   find_symbols(p);
@@ -185,7 +195,8 @@ void program_init(Program *p, const Module *m, const Target *t, const CodegenOpt
 }
 
 const char *const *program_exports(const Program *p) {
-  static const char *const stems[] = {"run", "run_opts", "info", "arena_size", "output_dims", "cpu_ok"};
+  static const char *const stems[] = {"run",        "run_opts",    "info",
+                                      "arena_size", "output_dims", "cpu_ok"};
   const int n = sizeof stems / sizeof *stems;
   const char **const names = ARENA_ARRAY(p->arena, const char *, n + 1);
   for (int i = 0; i < n; i++) names[i] = arena_printf(p->arena, "%s_%s", p->name, stems[i]);

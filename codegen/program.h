@@ -1,5 +1,5 @@
-/* Inside codegen: the program as a whole. What is worked out once (symbols, weights, calls) and used by the
- * entry, the descriptor, the header and the link. */
+/* Inside codegen: the program as a whole. What is worked out once (symbols, weights, calls) and
+ * used by the entry, the descriptor, the header and the link. */
 #pragma once
 #include <stdio.h>
 
@@ -12,13 +12,15 @@ typedef struct WeightSlot {
   int64_t offset;
 } WeightSlot;
 typedef struct WeightLayout {
-  int64_t *offset;  /* by buffer id; -1: not a weight */
+  int64_t *offset; /* by buffer id; -1: not a weight */
   Vec(WeightSlot) slots; /* distinct contents, ascending offsets */
   int64_t bytes;
 } WeightLayout;
 WeightLayout weights_layout(const Module *m, Arena *scratch);
-/* An ELF object with the weights as NAME_weights (hidden, read-only, 64-aligned), or only their address space. */
-bool weights_write_object(const WeightLayout *w, const Target *t, const char *symbol, bool reserve_only, FILE *f);
+/* An ELF object with the weights as NAME_weights (hidden, read-only, 64-aligned), or only their
+ * address space. */
+bool weights_write_object(const WeightLayout *w, const Target *t, const char *symbol,
+                          bool reserve_only, FILE *f);
 bool weights_write_raw(const WeightLayout *w, FILE *f);
 
 /* ---- program.c ------------------------------------------------------------------------------------------- */
@@ -26,26 +28,29 @@ typedef struct Program {
   const Module *m;
   const Target *t;
   const CodegenOptions *o;
-  const char *name;         /* C identifier */
+  const char *name; /* C identifier */
   Arena *arena;
-  int *symbols;             /* ids of public symbols: the caller's, then run-time ones of output sizes */
+  int *symbols; /* ids of public symbols: the caller's, then run-time ones of output sizes */
   int n_symbols, n_caller;
-  Vec(const Step *) calls;  /* kernel and extern steps, in textual order: profile entries */
-  KernelFacts *facts;       /* by position in m->kernels */
+  Vec(const Step *) calls; /* kernel and extern steps, in textual order: profile entries */
+  KernelFacts *facts; /* by position in m->kernels */
   WeightLayout weights;
-  int64_t zeros;            /* bytes of NAME_zeros */
+  int64_t zeros; /* bytes of NAME_zeros */
   int64_t arena_align;
 } Program;
-void program_init(Program *p, const Module *m, const Target *t, const CodegenOptions *o, Arena *arena);
+void program_init(Program *p, const Module *m, const Target *t, const CodegenOptions *o,
+                  Arena *arena);
 int program_symbol(const Program *p, int id); /* position among the public ones, or -1 */
-const char *program_c_name(Arena *a, const char *name, const char *fallback, int k); /* a C identifier */
-const char *program_input_name(const Program *p, int k);  /* ONNX name */
+const char *program_c_name(Arena *a, const char *name, const char *fallback,
+                           int k); /* a C identifier */
+const char *program_input_name(const Program *p, int k); /* ONNX name */
 const char *program_output_name(const Program *p, int k);
 const char *program_shape_text(const Program *p, const Value *v);
 bool is_parallel(const Kernel *k);
 
 /* ---- emit_entry.c, emit_info.c ------------------------------------------------------------------------------- */
-/* The module with NAME_invoke and everything else that is not a kernel; NULL or the reason of failure. */
+/* The module with NAME_invoke and everything else that is not a kernel; NULL or the reason of
+ * failure. */
 const char *emit_program(const Program *p, KernelIR *out);
 typedef struct EntryFns {
   V invoke, arena_size, output_dims;

@@ -1,5 +1,6 @@
-/* Weights: their places in one read-only section, and the ELF object that holds it, written by hand so that
- * hundreds of megabytes go straight from the mapped model to the file. Equal contents are stored once. */
+/* Weights: their places in one read-only section, and the ELF object that holds it, written by hand
+ * so that hundreds of megabytes go straight from the mapped model to the file. Equal contents are
+ * stored once. */
 #include <elf.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,7 +18,8 @@ typedef struct HashSlot {
   int slot; /* -1: empty */
 } HashSlot;
 
-static int find_equal(const WeightLayout *w, const HashSlot *table, int size, const ConstData *d, uint64_t hash, int *at) {
+static int find_equal(const WeightLayout *w, const HashSlot *table, int size, const ConstData *d,
+                      uint64_t hash, int *at) {
   int i = (int)(hash & (uint64_t)(size - 1));
   for (; table[i].slot >= 0; i = (i + 1) & (size - 1)) {
     const ConstData *const other = w->slots.data[table[i].slot].data;
@@ -47,11 +49,13 @@ WeightLayout weights_layout(const Module *m, Arena *scratch) {
       continue;
     }
     w.offset[i] = align_up(w.bytes, ALIGN);
-    w.bytes = w.offset[i] + (data_bytes(b->data) > 0 ? data_bytes(b->data) : 1); /* empty ones need an address too */
+    w.bytes = w.offset[i] + (data_bytes(b->data) > 0 ? data_bytes(b->data)
+                                                     : 1); /* empty ones need an address too */
     table[at] = (HashSlot){hash, w.slots.n};
     vec_push(scratch, &w.slots, (WeightSlot){b->data, w.offset[i]});
   }
-  w.bytes = align_up(w.bytes, ALIGN); /* vector loads of the last element's neighbours stay inside */
+  w.bytes =
+      align_up(w.bytes, ALIGN); /* vector loads of the last element's neighbours stay inside */
   return w;
 }
 
@@ -80,7 +84,9 @@ static int machine_of(const Target *t) {
   return t->arch == ARCH_X86_64 ? EM_X86_64 : t->arch == ARCH_AARCH64 ? EM_AARCH64 : EM_ARM;
 }
 
-static bool put(FILE *f, const void *data, size_t size) { return size == 0 || fwrite(data, size, 1, f) == 1; }
+static bool put(FILE *f, const void *data, size_t size) {
+  return size == 0 || fwrite(data, size, 1, f) == 1;
+}
 
 static bool put_zeros(FILE *f, int64_t n) {
   static const char zeros[RESERVE_ALIGN];
@@ -91,25 +97,42 @@ static bool put_zeros(FILE *f, int64_t n) {
 
 static bool put_header(FILE *f, const Target *t, int64_t sections) {
   if (t->pointer_bits == 64) {
-    const Elf64_Ehdr h = {
-        .e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
-        .e_type = ET_REL, .e_machine = (Elf64_Half)machine_of(t), .e_version = EV_CURRENT,
-        .e_shoff = (Elf64_Off)sections, .e_ehsize = sizeof h, .e_shentsize = sizeof(Elf64_Shdr),
-        .e_shnum = N_SECTIONS, .e_shstrndx = 4};
+    const Elf64_Ehdr h = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
+                          .e_type = ET_REL,
+                          .e_machine = (Elf64_Half)machine_of(t),
+                          .e_version = EV_CURRENT,
+                          .e_shoff = (Elf64_Off)sections,
+                          .e_ehsize = sizeof h,
+                          .e_shentsize = sizeof(Elf64_Shdr),
+                          .e_shnum = N_SECTIONS,
+                          .e_shstrndx = 4};
     return put(f, &h, sizeof h);
   }
-  const Elf32_Ehdr h = {
-      .e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS32, ELFDATA2LSB, EV_CURRENT},
-      .e_type = ET_REL, .e_machine = (Elf32_Half)machine_of(t), .e_version = EV_CURRENT,
-      .e_flags = t->arch == ARCH_ARM ? EF_ARM_EABI_VER5 : 0, .e_shoff = (Elf32_Off)sections,
-      .e_ehsize = sizeof h, .e_shentsize = sizeof(Elf32_Shdr), .e_shnum = N_SECTIONS, .e_shstrndx = 4};
+  const Elf32_Ehdr h = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS32, ELFDATA2LSB, EV_CURRENT},
+                        .e_type = ET_REL,
+                        .e_machine = (Elf32_Half)machine_of(t),
+                        .e_version = EV_CURRENT,
+                        .e_flags = t->arch == ARCH_ARM ? EF_ARM_EABI_VER5 : 0,
+                        .e_shoff = (Elf32_Off)sections,
+                        .e_ehsize = sizeof h,
+                        .e_shentsize = sizeof(Elf32_Shdr),
+                        .e_shnum = N_SECTIONS,
+                        .e_shstrndx = 4};
   return put(f, &h, sizeof h) && put_zeros(f, HEADER_BYTES - (int64_t)sizeof h);
 }
 
 static bool put_section(FILE *f, bool wide, const Elf64_Shdr *s) {
   if (wide) return put(f, s, sizeof *s);
-  const Elf32_Shdr n = {s->sh_name, s->sh_type, (Elf32_Word)s->sh_flags, 0, (Elf32_Off)s->sh_offset, (Elf32_Word)s->sh_size,
-                        s->sh_link, s->sh_info, (Elf32_Word)s->sh_addralign, (Elf32_Word)s->sh_entsize};
+  const Elf32_Shdr n = {s->sh_name,
+                        s->sh_type,
+                        (Elf32_Word)s->sh_flags,
+                        0,
+                        (Elf32_Off)s->sh_offset,
+                        (Elf32_Word)s->sh_size,
+                        s->sh_link,
+                        s->sh_info,
+                        (Elf32_Word)s->sh_addralign,
+                        (Elf32_Word)s->sh_entsize};
   return put(f, &n, sizeof n);
 }
 
@@ -121,17 +144,24 @@ static bool put_symbols(FILE *f, bool wide, int64_t size) {
   return wide ? put(f, syms, sizeof syms) : put(f, narrow, sizeof narrow);
 }
 
-bool weights_write_object(const WeightLayout *w, const Target *t, const char *symbol, bool reserve_only, FILE *f) {
+bool weights_write_object(const WeightLayout *w, const Target *t, const char *symbol,
+                          bool reserve_only, FILE *f) {
   const bool wide = t->pointer_bits == 64;
-  const int64_t bytes = w->bytes > 0 ? w->bytes : ALIGN, size = reserve_only ? align_up(bytes, RESERVE_ALIGN) : bytes;
-  const int64_t sym_size = wide ? sizeof(Elf64_Sym) : sizeof(Elf32_Sym), name = (int64_t)strlen(symbol) + 2;
-  const int64_t symbols = HEADER_BYTES + (reserve_only ? 0 : size), strings = symbols + 2 * sym_size;
-  const int64_t names = strings + name, end = names + (int64_t)sizeof section_names, sections = align_up(end, 8);
+  const int64_t bytes = w->bytes > 0 ? w->bytes : ALIGN,
+                size = reserve_only ? align_up(bytes, RESERVE_ALIGN) : bytes;
+  const int64_t sym_size = wide ? sizeof(Elf64_Sym) : sizeof(Elf32_Sym),
+                name = (int64_t)strlen(symbol) + 2;
+  const int64_t symbols = HEADER_BYTES + (reserve_only ? 0 : size),
+                strings = symbols + 2 * sym_size;
+  const int64_t names = strings + name, end = names + (int64_t)sizeof section_names,
+                sections = align_up(end, 8);
   const Elf64_Shdr table[N_SECTIONS] = {
       {0},
-      {reserve_only ? N_BSS : N_RODATA, reserve_only ? SHT_NOBITS : SHT_PROGBITS, reserve_only ? SHF_ALLOC | SHF_WRITE : SHF_ALLOC,
-       0, HEADER_BYTES, (Elf64_Xword)size, 0, 0, reserve_only ? RESERVE_ALIGN : ALIGN, 0},
-      {N_SYMTAB, SHT_SYMTAB, 0, 0, (Elf64_Off)symbols, (Elf64_Xword)(2 * sym_size), 3, 1, 8, (Elf64_Xword)sym_size},
+      {reserve_only ? N_BSS : N_RODATA, reserve_only ? SHT_NOBITS : SHT_PROGBITS,
+       reserve_only ? SHF_ALLOC | SHF_WRITE : SHF_ALLOC, 0, HEADER_BYTES, (Elf64_Xword)size, 0, 0,
+       reserve_only ? RESERVE_ALIGN : ALIGN, 0},
+      {N_SYMTAB, SHT_SYMTAB, 0, 0, (Elf64_Off)symbols, (Elf64_Xword)(2 * sym_size), 3, 1, 8,
+       (Elf64_Xword)sym_size},
       {N_STRTAB, SHT_STRTAB, 0, 0, (Elf64_Off)strings, (Elf64_Xword)name, 0, 0, 1, 0},
       {N_SHSTRTAB, SHT_STRTAB, 0, 0, (Elf64_Off)names, sizeof section_names, 0, 0, 1, 0},
       {N_STACK, SHT_PROGBITS, 0, 0, (Elf64_Off)symbols, 0, 0, 0, 1, 0}};

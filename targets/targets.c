@@ -1,5 +1,6 @@
-/* The target table and the description of the machine that burin runs on. "native" is the best row whose
- * features the CPU has, with this CPU's tuning and caches. Needs LLVM only for the host's name and features. */
+/* The target table and the description of the machine that burin runs on. "native" is the best row
+ * whose features the CPU has, with this CPU's tuning and caches. Needs LLVM only for the host's
+ * name and features. */
 #include "targets/target.h"
 
 #include <llvm-c/Core.h>
@@ -52,8 +53,9 @@ static const char *llvm_feature(const char *name) {
 static uint64_t host_bits(Arch arch, const char *features) {
   enum { X86 = ARCH_X86_64, ARM64 = ARCH_AARCH64, ARM32 = ARCH_ARM };
   uint64_t bits = 0;
-#define C(a, id, bit, name) \
-  if ((int)arch == (int)a && has_feature(features, llvm_feature(name))) bits |= (uint64_t)1 << (bit);
+#define C(a, id, bit, name)                                             \
+  if ((int)arch == (int)a && has_feature(features, llvm_feature(name))) \
+    bits |= (uint64_t)1 << (bit);
   BURIN_CPU_FEATURES(C)
 #undef C
   return bits;
@@ -87,8 +89,9 @@ static void read_caches(Target *t) {
   }
 }
 
-/* Features whose instructions code generation may use beyond the row's (dot products, wider conversions). */
-static const char *const extra_features[] = {"avx512vnni", "avxvnni", "avx512vbmi", "dotprod",
+/* Features whose instructions code generation may use beyond the row's (dot products, wider
+ * conversions). */
+static const char *const extra_features[] = {"avx512vnni", "avxvnni",  "avx512vbmi", "dotprod",
                                              "i8mm",       "fullfp16", "vfp4"};
 
 /* The row's features and those of the host; `out` holds the text. */
@@ -122,7 +125,8 @@ bool target_native(Target *out) {
   *out = *best;
   out->name = "native";
   out->help = "this machine";
-  /* The level's instructions, not the host's name: the same artifact runs on every CPU of the level. */
+  /* The level's instructions, not the host's name: the same artifact runs on every CPU of the
+   * level. */
   add_extras(out, best, features);
   LLVMDisposeMessage(features);
   read_caches(out);

@@ -1,5 +1,6 @@
-/* Code generation: programs written as loop IR are compiled to a shared object, loaded, run, and compared with
- * the interpreter, over element types, extents with and without tails, locals, guards and reductions. */
+/* Code generation: programs written as loop IR are compiled to a shared object, loaded, run, and
+ * compared with the interpreter, over element types, extents with and without tails, locals, guards
+ * and reductions. */
 #include <dlfcn.h>
 #include <math.h>
 #include <setjmp.h>
@@ -74,7 +75,10 @@ static void fill(uint64_t *seed, DType t, void *p, int64_t n) {
       dtype_store_i(t, at, t == DT_BOOL ? (int64_t)(r & 1) : (int64_t)r - (1 << 30));
       if (r % 13 == 0) dtype_store_i(t, at, 0);
       if (r % 31 == 0) dtype_store_i(t, at, -1);
-      if (r % 43 == 0) dtype_store_i(t, at, dtype_rows[t].cls == DC_SINT ? (int64_t)(UINT64_MAX << (dtype_rows[t].bits - 1)) : 1);
+      if (r % 43 == 0)
+        dtype_store_i(
+            t, at,
+            dtype_rows[t].cls == DC_SINT ? (int64_t)(UINT64_MAX << (dtype_rows[t].bits - 1)) : 1);
     }
   }
 }
@@ -90,8 +94,11 @@ static BurinModel *compile(Fix *f, Module *m, const char *target, const char *te
   Target native;
   const Target *t = target ? target_find(target) : &native;
   if (!target) assert_true(target_native(&native));
-  const CodegenOptions o = {.emit = EMIT_SHARED, .output = arena_printf(f->a, "%s/m%d.so", f->dir, f->n), .name = "m",
-                            .opt_level = 3, .jobs = 1};
+  const CodegenOptions o = {.emit = EMIT_SHARED,
+                            .output = arena_printf(f->a, "%s/m%d.so", f->dir, f->n),
+                            .name = "m",
+                            .opt_level = 3,
+                            .jobs = 1};
   CodegenStats stats;
   must(f, codegen_write(m, t, &o, &stats), text);
   f->n++;
@@ -111,7 +118,8 @@ typedef struct Io {
 static int64_t size_of(Fix *f, const Expr *e, const int64_t *syms) {
   for (int i = 0; i < expr_symbol_count(f->m->pool); i++) {
     Symbol *s = expr_symbol(f->m->pool, i);
-    if (!s->runtime) e = expr_subst(f->m->pool, e, ex_sym(f->m->pool, s->name), ex_i64(f->m->pool, syms[i]));
+    if (!s->runtime)
+      e = expr_subst(f->m->pool, e, ex_sym(f->m->pool, s->name), ex_i64(f->m->pool, syms[i]));
   }
   e = expr_upper(f->m->pool, e, NULL);
   int64_t n = -1;
@@ -133,7 +141,8 @@ static bool guards_ok(const void *data, int64_t bytes) {
   return true;
 }
 
-static void compare(Fix *f, const Module *m, const Io *want, const Io *got, const int64_t *syms, double tolerance, const char *text) {
+static void compare(Fix *f, const Module *m, const Io *want, const Io *got, const int64_t *syms,
+                    double tolerance, const char *text) {
   for (int i = 0; i < m->outputs.n; i++) {
     const Buffer *b = &m->buffers.data[m->outputs.data[i]];
     const int64_t n = size_of(f, b->count, syms);
@@ -145,15 +154,17 @@ static void compare(Fix *f, const Module *m, const Io *want, const Io *got, cons
     for (int64_t k = 0; k < n; k++) {
       const char *x = (char *)want->data[i] + k * bytes, *y = (char *)got->data[i] + k * bytes;
       if (close_enough(b->dtype, x, y, tolerance)) continue;
-      fprintf(stderr, "output %d[%d]: interpreter %.9g, code %.9g\n%s\n", i, (int)k, dtype_load_f(b->dtype, x),
-              dtype_load_f(b->dtype, y), text);
+      fprintf(stderr, "output %d[%d]: interpreter %.9g, code %.9g\n%s\n", i, (int)k,
+              dtype_load_f(b->dtype, x), dtype_load_f(b->dtype, y), text);
       fail();
     }
   }
 }
 
-/* Runs text on `target` (NULL: this machine) with the given symbol values, by symbol name order in the text. */
-static void check_on(Fix *f, const char *target, const char *text, int n_syms, const int64_t *values, double tolerance) {
+/* Runs text on `target` (NULL: this machine) with the given symbol values, by symbol name order in
+ * the text. */
+static void check_on(Fix *f, const char *target, const char *text, int n_syms,
+                     const int64_t *values, double tolerance) {
   f->m = model_new(f->a, f->d);
   Module *m = module_parse(f->m, text, "test");
   must(f, m != NULL, text);
@@ -165,7 +176,8 @@ static void check_on(Fix *f, const char *target, const char *text, int n_syms, c
   for (int i = 0; i < m->inputs.n; i++) {
     const Buffer *b = &m->buffers.data[m->inputs.data[i]];
     const int64_t n = size_of(f, b->count, syms);
-    in.data[i] = (char *)arena_alloc(f->a, (size_t)(n * dtype_bytes(b->dtype)) + 256) + dtype_bytes(b->dtype); /* not aligned */
+    in.data[i] = (char *)arena_alloc(f->a, (size_t)(n * dtype_bytes(b->dtype)) + 256) +
+                 dtype_bytes(b->dtype); /* not aligned */
     fill(&seed, b->dtype, in.data[i], n);
   }
   for (int i = 0; i < m->outputs.n; i++) {
@@ -183,7 +195,8 @@ static void check_on(Fix *f, const char *target, const char *text, int n_syms, c
   const int32_t status = model->invoke((const void *const *)in.data, got.data, dims, arena, NULL);
   free(arena);
   assert_int_equal(status, BURIN_OK);
-  compare(f, m, &want, &got, syms, tolerance, arena_printf(f->a, "target %s\n%s", target ? target : "native", text));
+  compare(f, m, &want, &got, syms, tolerance,
+          arena_printf(f->a, "target %s\n%s", target ? target : "native", text));
 }
 
 static void check(Fix *f, const char *text) {
@@ -194,7 +207,8 @@ static void check(Fix *f, const char *text) {
 
 /* ---- elementwise ---------------------------------------------------------------------------------------- */
 /* out[i] = expr over a, b (same type) and maybe a cast. */
-static const char *elementwise(Fix *f, DType in, DType out, const char *loop, int n, const char *expr) {
+static const char *elementwise(Fix *f, DType in, DType out, const char *loop, int n,
+                               const char *expr) {
   return arena_printf(f->a,
                       "module {\n"
                       "  b0 : %s[%d] = input 0\n  b1 : %s[%d] = input 1\n  b2 : %s[%d] = output 0\n"
@@ -204,8 +218,8 @@ static const char *elementwise(Fix *f, DType in, DType out, const char *loop, in
                       "    param b2 : %s[%d] write align 1\n"
                       "    for i in 0..%d%s {\n      b2[i] = %s\n    }\n  }\n"
                       "  steps {\n    call k(b0, b1, b2)\n  }\n}\n",
-                      dtype_text(in), n, dtype_text(in), n, dtype_text(out), n, dtype_text(in), n, dtype_text(in), n,
-                      dtype_text(out), n, n, loop, expr);
+                      dtype_text(in), n, dtype_text(in), n, dtype_text(out), n, dtype_text(in), n,
+                      dtype_text(in), n, dtype_text(out), n, n, loop, expr);
 }
 
 static bool is_number(DType t) {
@@ -213,31 +227,53 @@ static bool is_number(DType t) {
 }
 
 static void test_arithmetic(void **state) {
-  static const char *const exprs[] = {"b0[i] + b1[i]", "b0[i] - b1[i]*b0[i]", "max(b0[i], b1[i])", "min(b0[i], b1[i])",
-                                      "select(b0[i] < b1[i], b1[i], b0[i])", "abs(b0[i])"};
+  static const char *const exprs[] = {"b0[i] + b1[i]",
+                                      "b0[i] - b1[i]*b0[i]",
+                                      "max(b0[i], b1[i])",
+                                      "min(b0[i], b1[i])",
+                                      "select(b0[i] < b1[i], b1[i], b0[i])",
+                                      "abs(b0[i])"};
   Fix *f = *state;
   for (int t = 1; t < DT_COUNT; t++) {
     if (!is_number((DType)t) || t == DT_BOOL) continue;
-    for (int e = 0; e < 6; e++) check_on(f, NULL, elementwise(f, t, t, " vector", 37, exprs[e]), 0, NULL, 1e-6);
-    check_on(f, "x86-64-v2", elementwise(f, t, t, " vector", 37, "b0[i]*b1[i] + b0[i]"), 0, NULL, 1e-6);
-    check_on(f, "x86-64-v3", elementwise(f, t, t, " vector", 37, "b0[i]*b1[i] + b0[i]"), 0, NULL, 1e-6);
+    for (int e = 0; e < 6; e++)
+      check_on(f, NULL, elementwise(f, t, t, " vector", 37, exprs[e]), 0, NULL, 1e-6);
+    check_on(f, "x86-64-v2", elementwise(f, t, t, " vector", 37, "b0[i]*b1[i] + b0[i]"), 0, NULL,
+             1e-6);
+    check_on(f, "x86-64-v3", elementwise(f, t, t, " vector", 37, "b0[i]*b1[i] + b0[i]"), 0, NULL,
+             1e-6);
   }
 }
 
 static void test_integer_division(void **state) {
-  static const char *const exprs[] = {"b0[i] / b1[i]", "rem(b0[i], b1[i])", "shl(b0[i], b1[i])", "shr(b0[i], b1[i])",
-                                      "(b0[i] & b1[i]) | not(b0[i])"};
+  static const char *const exprs[] = {"b0[i] / b1[i]", "rem(b0[i], b1[i])", "shl(b0[i], b1[i])",
+                                      "shr(b0[i], b1[i])", "(b0[i] & b1[i]) | not(b0[i])"};
   static const DType types[] = {DT_I8, DT_U8, DT_I32, DT_U32, DT_I64, DT_U64, DT_I16};
   Fix *f = *state;
   for (int t = 0; t < 7; t++)
-    for (int e = 0; e < 5; e++) check_on(f, NULL, elementwise(f, types[t], types[t], " vector", 35, exprs[e]), 0, NULL, 0);
+    for (int e = 0; e < 5; e++)
+      check_on(f, NULL, elementwise(f, types[t], types[t], " vector", 35, exprs[e]), 0, NULL, 0);
 }
 
 static void test_float_operations(void **state) {
-  static const char *const exprs[] = {"b0[i] / b1[i]", "rem(b0[i], b1[i])", "sqrt(b0[i])", "floor(b0[i])", "ceil(b0[i])",
-                                      "trunc(b0[i])", "rint(b0[i])", "exp(b0[i])", "tanh(b0[i])*b1[i]", "fma(b0[i], b1[i], b0[i])",
-                                      "select(isnan(b0[i]), b1[i], -b0[i])", "max(b0[i], 0)", "min(max(b0[i], 0), 6)", "erf(b0[i])",
-                                      "sigmoid(b0[i])", "pow(abs(b0[i]), b1[i])", "sin(b0[i])", "log(b0[i])"};
+  static const char *const exprs[] = {"b0[i] / b1[i]",
+                                      "rem(b0[i], b1[i])",
+                                      "sqrt(b0[i])",
+                                      "floor(b0[i])",
+                                      "ceil(b0[i])",
+                                      "trunc(b0[i])",
+                                      "rint(b0[i])",
+                                      "exp(b0[i])",
+                                      "tanh(b0[i])*b1[i]",
+                                      "fma(b0[i], b1[i], b0[i])",
+                                      "select(isnan(b0[i]), b1[i], -b0[i])",
+                                      "max(b0[i], 0)",
+                                      "min(max(b0[i], 0), 6)",
+                                      "erf(b0[i])",
+                                      "sigmoid(b0[i])",
+                                      "pow(abs(b0[i]), b1[i])",
+                                      "sin(b0[i])",
+                                      "log(b0[i])"};
   Fix *f = *state;
   for (size_t e = 0; e < sizeof exprs / sizeof *exprs; e++) {
     check(f, elementwise(f, DT_F32, DT_F32, " vector", 53, exprs[e]));
@@ -249,7 +285,8 @@ static void test_float_operations(void **state) {
 /* From one type to all others: one output each. */
 static const char *casts_from(Fix *f, DType from, const char *op) {
   StrBuf b = {.arena = f->a};
-  StrBuf body = {.arena = f->a}, params = {.arena = f->a}, call = {.arena = f->a}, outputs = {.arena = f->a};
+  StrBuf body = {.arena = f->a}, params = {.arena = f->a}, call = {.arena = f->a},
+         outputs = {.arena = f->a};
   sb_printf(&b, "module {\n  b0 : %s[41] = input 0\n", dtype_text(from));
   sb_printf(&params, "  kernel k {\n    param b0 : %s[41] read align 1\n", dtype_text(from));
   sb_printf(&call, "  steps {\n    call k(b0");
@@ -262,8 +299,8 @@ static const char *casts_from(Fix *f, DType from, const char *op) {
     sb_printf(&body, "      b%d[i] = %s<%s>(b0[i])\n", n, op, dtype_text((DType)to));
     sb_printf(&call, ", b%d", n++);
   }
-  sb_printf(&b, "  inputs b0\n%s\n%s    for i in 0..41 vector {\n%s    }\n  }\n%s)\n  }\n}\n", sb_str(&outputs),
-            sb_str(&params), sb_str(&body), sb_str(&call));
+  sb_printf(&b, "  inputs b0\n%s\n%s    for i in 0..41 vector {\n%s    }\n  }\n%s)\n  }\n}\n",
+            sb_str(&outputs), sb_str(&params), sb_str(&body), sb_str(&call));
   return sb_str(&b);
 }
 
@@ -278,25 +315,31 @@ static void test_casts(void **state) {
 }
 
 static void test_extents(void **state) {
-  static const int sizes[] = {1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 100, 127, 128, 129, 256, 300, 1000};
+  static const int sizes[] = {1,  2,  3,  4,  7,   8,   15,  16,  17,  31,  32,  33,
+                              48, 63, 64, 65, 100, 127, 128, 129, 256, 300, 1000};
   Fix *f = *state;
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
     check(f, elementwise(f, DT_F32, DT_F32, " vector", sizes[i], "b0[i] + b1[i]"));
     check(f, elementwise(f, DT_U8, DT_U8, " vector", sizes[i], "max(b0[i], b1[i])"));
     check_on(f, NULL, elementwise(f, DT_F32, DT_F32, "", sizes[i], "b0[i] * b1[i]"), 0, NULL, 0);
-    check_on(f, NULL, elementwise(f, DT_F32, DT_F32, " parallel", sizes[i], "b0[i] * b1[i]"), 0, NULL, 0);
+    check_on(f, NULL, elementwise(f, DT_F32, DT_F32, " parallel", sizes[i], "b0[i] * b1[i]"), 0,
+             NULL, 0);
   }
 }
 
 /* ---- loop nests ------------------------------------------------------------------------------------------------ */
-/* A kernel over b0, b1 (inputs of na, nb elements) and b2 (output of nc), with its body and locals. */
-static const char *nest(Fix *f, const char *type, const char *na, const char *nb, const char *nc, const char *locals, const char *body) {
-  return arena_printf(f->a,
-                      "module {\n  symbol $n 0\n  b0 : %s[%s] = input 0\n  b1 : %s[%s] = input 1\n  b2 : %s[%s] = output 0\n"
-                      "  inputs b0, b1\n  outputs b2\n  kernel k {\n    param b0 : %s[%s] read align 1\n"
-                      "    param b1 : %s[%s] read align 1\n    param b2 : %s[%s] write align 1\n%s%s  }\n"
-                      "  steps {\n    call k(b0, b1, b2)\n  }\n}\n",
-                      type, na, type, nb, type, nc, type, na, type, nb, type, nc, locals, body);
+/* A kernel over b0, b1 (inputs of na, nb elements) and b2 (output of nc), with its body and locals.
+ */
+static const char *nest(Fix *f, const char *type, const char *na, const char *nb, const char *nc,
+                        const char *locals, const char *body) {
+  return arena_printf(
+      f->a,
+      "module {\n  symbol $n 0\n  b0 : %s[%s] = input 0\n  b1 : %s[%s] = input 1\n  b2 : %s[%s] = "
+      "output 0\n"
+      "  inputs b0, b1\n  outputs b2\n  kernel k {\n    param b0 : %s[%s] read align 1\n"
+      "    param b1 : %s[%s] read align 1\n    param b2 : %s[%s] write align 1\n%s%s  }\n"
+      "  steps {\n    call k(b0, b1, b2)\n  }\n}\n",
+      type, na, type, nb, type, nc, type, na, type, nb, type, nc, locals, body);
 }
 
 static void check_all(Fix *f, const char *text, int64_t n) {
@@ -309,15 +352,21 @@ static void test_matmul_tile(void **state) {
   static const int columns[] = {16, 40, 48, 5, 64};
   for (int c = 0; c < 5; c++) {
     const int n = columns[c], wide = (n + 15) / 16 * 16;
-    const char *body = arena_printf(
-        f->a,
-        "for i in 0..2 parallel {\n local t0\n for m in 0..3 unroll { for j in 0..%d vector { t0[m*%d + j] = 0 } }\n"
-        "for k in 0..9 { for m in 0..3 unroll { for j in 0..%d vector {\n"
-        "  t0[m*%d + j] sum= b0[(i*3 + m)*9 + k] * b1[k*%d + j] } } }\n"
-        "for m in 0..3 unroll { for j in 0..%d vector { b2[(i*3 + m)*%d + j] = max(t0[m*%d + j], 0) } } }\n",
-        n, wide, n, wide, n, n, n, wide);
-    const char *const nb = arena_printf(f->a, "%d", 9 * n), *const nc = arena_printf(f->a, "%d", 6 * n);
-    check_all(f, nest(f, "f32", "54", nb, nc, arena_printf(f->a, "local t0 : f32[%d] regs\n", 3 * wide), body), 0);
+    const char *body =
+        arena_printf(f->a,
+                     "for i in 0..2 parallel {\n local t0\n for m in 0..3 unroll { for j in 0..%d "
+                     "vector { t0[m*%d + j] = 0 } }\n"
+                     "for k in 0..9 { for m in 0..3 unroll { for j in 0..%d vector {\n"
+                     "  t0[m*%d + j] sum= b0[(i*3 + m)*9 + k] * b1[k*%d + j] } } }\n"
+                     "for m in 0..3 unroll { for j in 0..%d vector { b2[(i*3 + m)*%d + j] = "
+                     "max(t0[m*%d + j], 0) } } }\n",
+                     n, wide, n, wide, n, n, n, wide);
+    const char *const nb = arena_printf(f->a, "%d", 9 * n), *const nc =
+                                                                arena_printf(f->a, "%d", 6 * n);
+    check_all(f,
+              nest(f, "f32", "54", nb, nc,
+                   arena_printf(f->a, "local t0 : f32[%d] regs\n", 3 * wide), body),
+              0);
   }
 }
 
@@ -325,16 +374,22 @@ static void test_symbolic_extent(void **state) {
   Fix *f = *state;
   static const int64_t sizes[] = {0, 1, 3, 5, 16, 17, 31, 33, 64, 65, 100, 131, 200};
   const char *const sum = nest(f, "f32", "$n*3", "3", "3", "local t0 : f32[1] regs\n",
-                               "for i in 0..3 {\n local t0\n t0[0] = b1[i]\n for j in 0..$n vector { t0[0] sum= b0[i*$n + j] }\n"
+                               "for i in 0..3 {\n local t0\n t0[0] = b1[i]\n for j in 0..$n vector "
+                               "{ t0[0] sum= b0[i*$n + j] }\n"
                                "b2[i] = t0[0] }\n");
-  const char *const softmax = nest(f, "f32", "$n*3", "3", "$n*3", "local t0 : f32[1] regs\n local t1 : f32[1] regs\n",
-                                   "for i in 0..3 {\n local t0\n t0[0] = -1e30\n for j in 0..$n vector { t0[0] max= min(b0[i*$n + j], 50) }\n"
-                                   "local t1\n t1[0] = 0\n for k in 0..$n vector { t1[0] sum= exp(min(b0[i*$n + k], 50) - t0[0]) }\n"
-                                   "for l in 0..$n vector { b2[i*$n + l] = exp(min(b0[i*$n + l], 50) - t0[0]) / t1[0] } }\n");
-  const char *const bytes = nest(f, "u8", "$n*3", "3", "$n*3", "",
-                                 "for i in 0..3 { for j in 0..$n vector { b2[i*$n + j] = max(b0[i*$n + j], b1[i]) } }\n");
-  const char *const ints = nest(f, "i64", "$n", "1", "1", "local t0 : i64[1] regs\n",
-                                "local t0\n t0[0] = 1\n for j in 0..$n vector { t0[0] sum= b0[j]*j }\n b2[0] = t0[0]\n");
+  const char *const softmax = nest(
+      f, "f32", "$n*3", "3", "$n*3", "local t0 : f32[1] regs\n local t1 : f32[1] regs\n",
+      "for i in 0..3 {\n local t0\n t0[0] = -1e30\n for j in 0..$n vector { t0[0] max= min(b0[i*$n "
+      "+ j], 50) }\n"
+      "local t1\n t1[0] = 0\n for k in 0..$n vector { t1[0] sum= exp(min(b0[i*$n + k], 50) - "
+      "t0[0]) }\n"
+      "for l in 0..$n vector { b2[i*$n + l] = exp(min(b0[i*$n + l], 50) - t0[0]) / t1[0] } }\n");
+  const char *const bytes =
+      nest(f, "u8", "$n*3", "3", "$n*3", "",
+           "for i in 0..3 { for j in 0..$n vector { b2[i*$n + j] = max(b0[i*$n + j], b1[i]) } }\n");
+  const char *const ints =
+      nest(f, "i64", "$n", "1", "1", "local t0 : i64[1] regs\n",
+           "local t0\n t0[0] = 1\n for j in 0..$n vector { t0[0] sum= b0[j]*j }\n b2[0] = t0[0]\n");
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
     check_all(f, sum, sizes[i]);
     check_all(f, softmax, sizes[i]);
@@ -346,75 +401,142 @@ static void test_symbolic_extent(void **state) {
 static void test_guards(void **state) {
   Fix *f = *state;
   /* 3x3 depthwise, NHWC, padding 1: guards are the same for all lanes */
-  check_all(f, nest(f, "f32", "6*5*21", "9*21", "6*5*21", "local t0 : f32[32] regs\n",
-                    "for y in 0..6 { for x in 0..5 {\n local t0\n for c in 0..21 vector { t0[c] = 0 }\n"
-                    "for u in 0..3 unroll { for v in 0..3 unroll { for c in 0..21 vector {\n"
-                    "  t0[c] sum= b0[((y + u - 1)*5 + x + v - 1)*21 + c if (0 <= y + u - 1) & (y + u - 1 < 6) & (0 <= x + v - 1) & (x + v - 1 < 5)] * b1[(u*3 + v)*21 + c]\n"
-                    "} } }\n for c in 0..21 vector { b2[(y*5 + x)*21 + c] = t0[c] } } }\n"), 0);
+  check_all(
+      f,
+      nest(f, "f32", "6*5*21", "9*21", "6*5*21", "local t0 : f32[32] regs\n",
+           "for y in 0..6 { for x in 0..5 {\n local t0\n for c in 0..21 vector { t0[c] = 0 }\n"
+           "for u in 0..3 unroll { for v in 0..3 unroll { for c in 0..21 vector {\n"
+           "  t0[c] sum= b0[((y + u - 1)*5 + x + v - 1)*21 + c if (0 <= y + u - 1) & (y + u - 1 < "
+           "6) & (0 <= x + v - 1) & (x + v - 1 < 5)] * b1[(u*3 + v)*21 + c]\n"
+           "} } }\n for c in 0..21 vector { b2[(y*5 + x)*21 + c] = t0[c] } } }\n"),
+      0);
   /* input channels innermost: the zero block is walked */
-  check_all(f, nest(f, "f32", "6*5*21", "9*21*8", "6*5*8", "local t0 : f32[16] regs\n",
-                    "for y in 0..6 { for x in 0..5 {\n local t0\n for o in 0..8 vector { t0[o] = 0 }\n"
-                    "for u in 0..3 { for v in 0..3 { for c in 0..21 { for o in 0..8 vector {\n"
-                    "  t0[o] sum= b0[((y + u - 1)*5 + x + v - 1)*21 + c if (0 <= y + u - 1) & (y + u - 1 < 6) & (0 <= x + v - 1) & (x + v - 1 < 5)] * b1[((u*3 + v)*21 + c)*8 + o]\n"
-                    "} } } }\n for o in 0..8 vector { b2[(y*5 + x)*8 + o] = t0[o] } } }\n"), 0);
+  check_all(f,
+            nest(f, "f32", "6*5*21", "9*21*8", "6*5*8", "local t0 : f32[16] regs\n",
+                 "for y in 0..6 { for x in 0..5 {\n local t0\n for o in 0..8 vector { t0[o] = 0 }\n"
+                 "for u in 0..3 { for v in 0..3 { for c in 0..21 { for o in 0..8 vector {\n"
+                 "  t0[o] sum= b0[((y + u - 1)*5 + x + v - 1)*21 + c if (0 <= y + u - 1) & (y + u "
+                 "- 1 < 6) & (0 <= x + v - 1) & (x + v - 1 < 5)] * b1[((u*3 + v)*21 + c)*8 + o]\n"
+                 "} } } }\n for o in 0..8 vector { b2[(y*5 + x)*8 + o] = t0[o] } } }\n"),
+            0);
   /* guards that differ between lanes, and data-dependent ones */
-  check_all(f, nest(f, "f32", "40", "40", "46", "", "for j in 0..46 vector { b2[j] = b0[j - 3 if (3 <= j) & (j < 43)] }\n"), 0);
-  check_all(f, nest(f, "u8", "40", "40", "46", "", "for j in 0..46 vector { b2[j] = b0[j - 3 if (3 <= j) & (j < 43)] }\n"), 0);
-  check_all(f, nest(f, "f32", "40", "40", "40", "", "for j in 0..40 vector { b2[j] = b0[39 - j if b1[j] < 1] }\n"), 0);
+  check_all(f,
+            nest(f, "f32", "40", "40", "46", "",
+                 "for j in 0..46 vector { b2[j] = b0[j - 3 if (3 <= j) & (j < 43)] }\n"),
+            0);
+  check_all(f,
+            nest(f, "u8", "40", "40", "46", "",
+                 "for j in 0..46 vector { b2[j] = b0[j - 3 if (3 <= j) & (j < 43)] }\n"),
+            0);
+  check_all(f,
+            nest(f, "f32", "40", "40", "40", "",
+                 "for j in 0..40 vector { b2[j] = b0[39 - j if b1[j] < 1] }\n"),
+            0);
 }
 
 static void test_strides(void **state) {
   Fix *f = *state;
   static const char *const types[] = {"f32", "u8", "i64", "f16"};
   for (int t = 0; t < 4; t++) {
-    check_all(f, nest(f, types[t], "100", "100", "50", "", "for j in 0..50 vector { b2[j] = b0[2*j] + b1[2*j + 1] }\n"), 0);
-    check_all(f, nest(f, types[t], "50", "50", "50", "", "for j in 0..50 vector { b2[j] = b0[49 - j] + b1[j] }\n"), 0);
-    check_all(f, nest(f, types[t], "150", "50", "50", "", "for j in 0..50 vector { b2[j] = b0[3*j + 2] + b1[7] }\n"), 0);
-    check_all(f, nest(f, types[t], "50", "50", "150", "",
-                      "for i in 0..3 unroll { for j in 0..50 vector { b2[3*j + i] = b0[j] + b1[floordiv(j, 3)] } }\n"), 0);
-    check_all(f, nest(f, types[t], "50", "50", "50", "", "for j in 0..50 vector { b2[floormod(j*7, 50)] = b0[j] }\n"), 0);
-    check_all(f, nest(f, types[t], "50", "50", "50", "",
-                      "for j in 0..50 vector { b2[j] = b0[min(max(cast<i64>(b1[j]), 0), 49)] }\n"), 0);
+    check_all(f,
+              nest(f, types[t], "100", "100", "50", "",
+                   "for j in 0..50 vector { b2[j] = b0[2*j] + b1[2*j + 1] }\n"),
+              0);
+    check_all(f,
+              nest(f, types[t], "50", "50", "50", "",
+                   "for j in 0..50 vector { b2[j] = b0[49 - j] + b1[j] }\n"),
+              0);
+    check_all(f,
+              nest(f, types[t], "150", "50", "50", "",
+                   "for j in 0..50 vector { b2[j] = b0[3*j + 2] + b1[7] }\n"),
+              0);
+    check_all(f,
+              nest(f, types[t], "50", "50", "150", "",
+                   "for i in 0..3 unroll { for j in 0..50 vector { b2[3*j + i] = b0[j] + "
+                   "b1[floordiv(j, 3)] } }\n"),
+              0);
+    check_all(f,
+              nest(f, types[t], "50", "50", "50", "",
+                   "for j in 0..50 vector { b2[floormod(j*7, 50)] = b0[j] }\n"),
+              0);
+    check_all(f,
+              nest(f, types[t], "50", "50", "50", "",
+                   "for j in 0..50 vector { b2[j] = b0[min(max(cast<i64>(b1[j]), 0), 49)] }\n"),
+              0);
   }
 }
 
 static void test_locals(void **state) {
   Fix *f = *state;
   /* declared in the vector loop: one per lane; a serial loop inside */
-  check_all(f, nest(f, "f32", "7*37", "7", "37", "local t0 : f32[2] regs\n",
-                    "for j in 0..37 vector {\n local t0\n t0[0] = 0\n t0[1] = -1e9\n for k in 0..7 {\n"
-                    "t0[0] sum= b0[k*37 + j]*b1[k]\n t0[1] max= b0[k*37 + j] }\n b2[j] = t0[0] + t0[1] }\n"), 0);
+  check_all(
+      f,
+      nest(f, "f32", "7*37", "7", "37", "local t0 : f32[2] regs\n",
+           "for j in 0..37 vector {\n local t0\n t0[0] = 0\n t0[1] = -1e9\n for k in 0..7 {\n"
+           "t0[0] sum= b0[k*37 + j]*b1[k]\n t0[1] max= b0[k*37 + j] }\n b2[j] = t0[0] + t0[1] }\n"),
+      0);
   /* an array per lane in memory, and indexed by data */
-  check_all(f, nest(f, "i32", "8*37", "37", "37", "local t0 : i32[8] stack\n",
-                    "for j in 0..37 vector {\n local t0\n for k in 0..8 { t0[k] = b0[k*37 + j] }\n"
-                    "b2[j] = t0[floormod(cast<i64>(b1[j]), 8)] }\n"), 0);
+  check_all(f,
+            nest(f, "i32", "8*37", "37", "37", "local t0 : i32[8] stack\n",
+                 "for j in 0..37 vector {\n local t0\n for k in 0..8 { t0[k] = b0[k*37 + j] }\n"
+                 "b2[j] = t0[floormod(cast<i64>(b1[j]), 8)] }\n"),
+            0);
   /* an array on the stack, vectors and scalars */
-  check_all(f, nest(f, "f32", "50", "50", "50", "local t0 : f32[50] stack\n local t1 : f32[1] stack\n",
-                    "local t0\n local t1\n for j in 0..50 vector { t0[j] = b0[j]*2 }\n t1[0] = 0\n"
-                    "for k in 0..50 vector { t1[0] sum= t0[k] }\n for l in 0..50 { b2[l] = t0[49 - l] + t1[0] }\n"), 0);
+  check_all(f,
+            nest(f, "f32", "50", "50", "50", "local t0 : f32[50] stack\n local t1 : f32[1] stack\n",
+                 "local t0\n local t1\n for j in 0..50 vector { t0[j] = b0[j]*2 }\n t1[0] = 0\n"
+                 "for k in 0..50 vector { t1[0] sum= t0[k] }\n for l in 0..50 { b2[l] = t0[49 - l] "
+                 "+ t1[0] }\n"),
+            0);
   /* lanes that meet */
-  check_all(f, nest(f, "i32", "50", "50", "8", "local t0 : i32[8] stack\n",
-                    "local t0\n for i in 0..8 { t0[i] = 0 }\n for j in 0..50 vector { t0[floormod(cast<i64>(b0[j]), 8)] sum= b1[j] }\n"
-                    "for i in 0..8 vector { b2[i] = t0[i] }\n"), 0);
+  check_all(f,
+            nest(f, "i32", "50", "50", "8", "local t0 : i32[8] stack\n",
+                 "local t0\n for i in 0..8 { t0[i] = 0 }\n for j in 0..50 vector { "
+                 "t0[floormod(cast<i64>(b0[j]), 8)] sum= b1[j] }\n"
+                 "for i in 0..8 vector { b2[i] = t0[i] }\n"),
+            0);
   /* several reductions at once, over unrolled elements */
-  check_all(f, nest(f, "f32", "4*75", "75", "4", "local t0 : f32[4] regs\n",
-                    "local t0\n for i in 0..4 unroll { t0[i] = cast<f32>(i) }\n for j in 0..75 vector { for i in 0..4 unroll { t0[i] sum= b0[i*75 + j]*b1[j] } }\n"
-                    "for i in 0..4 unroll { b2[i] = t0[i] }\n"), 0);
-  check_all(f, nest(f, "i32", "75", "75", "3", "local t0 : i32[3] regs\n",
-                    "local t0\n t0[0] = 1\n t0[1] = 7\n t0[2] = -1\n for j in 0..75 vector { t0[0] min= b0[j]\n t0[1] or= b1[j]\n t0[2] and= b1[j] }\n"
-                    "for i in 0..3 unroll { b2[i] = t0[i] }\n"), 0);
+  check_all(f,
+            nest(f, "f32", "4*75", "75", "4", "local t0 : f32[4] regs\n",
+                 "local t0\n for i in 0..4 unroll { t0[i] = cast<f32>(i) }\n for j in 0..75 vector "
+                 "{ for i in 0..4 unroll { t0[i] sum= b0[i*75 + j]*b1[j] } }\n"
+                 "for i in 0..4 unroll { b2[i] = t0[i] }\n"),
+            0);
+  check_all(f,
+            nest(f, "i32", "75", "75", "3", "local t0 : i32[3] regs\n",
+                 "local t0\n t0[0] = 1\n t0[1] = 7\n t0[2] = -1\n for j in 0..75 vector { t0[0] "
+                 "min= b0[j]\n t0[1] or= b1[j]\n t0[2] and= b1[j] }\n"
+                 "for i in 0..3 unroll { b2[i] = t0[i] }\n"),
+            0);
 }
 
 static void test_conditions(void **state) {
   Fix *f = *state;
-  check_all(f, nest(f, "f32", "50", "50", "50", "", "for j in 0..50 vector { if b0[j] < b1[j] { b2[j] = b0[j] } else { b2[j] = b1[0] + 1 } }\n"), 0);
-  check_all(f, nest(f, "u8", "50", "50", "50", "", "for j in 0..50 vector { if b0[j] < b1[j] { b2[j] = b0[j] } else { b2[j] = b1[0] } }\n"), 0);
-  check_all(f, nest(f, "f32", "50", "50", "50", "local t0 : f32[1] regs\n",
-                    "for j in 0..50 vector {\n local t0\n t0[0] = 5\n if b0[j] < b1[j] { t0[0] = 1\n t0[0] sum= b0[j] }\n b2[j] = t0[0] }\n"), 0);
-  check_all(f, nest(f, "i32", "50", "50", "1", "local t0 : i32[1] regs\n",
-                    "local t0\n t0[0] = 0\n for j in 0..50 vector { if b0[j] < b1[j] { t0[0] sum= b0[j] } }\n b2[0] = t0[0]\n"), 0);
-  check_all(f, nest(f, "i32", "50", "50", "50", "",
-                    "for i in 0..5 { if i < 2 { for j in 0..10 vector { b2[i*10 + j] = b0[i*10 + j] } } else { for j in 0..10 { b2[i*10 + j] = b1[0] } } }\n"), 0);
+  check_all(f,
+            nest(f, "f32", "50", "50", "50", "",
+                 "for j in 0..50 vector { if b0[j] < b1[j] { b2[j] = b0[j] } else { b2[j] = b1[0] "
+                 "+ 1 } }\n"),
+            0);
+  check_all(
+      f,
+      nest(f, "u8", "50", "50", "50", "",
+           "for j in 0..50 vector { if b0[j] < b1[j] { b2[j] = b0[j] } else { b2[j] = b1[0] } }\n"),
+      0);
+  check_all(f,
+            nest(f, "f32", "50", "50", "50", "local t0 : f32[1] regs\n",
+                 "for j in 0..50 vector {\n local t0\n t0[0] = 5\n if b0[j] < b1[j] { t0[0] = 1\n "
+                 "t0[0] sum= b0[j] }\n b2[j] = t0[0] }\n"),
+            0);
+  check_all(f,
+            nest(f, "i32", "50", "50", "1", "local t0 : i32[1] regs\n",
+                 "local t0\n t0[0] = 0\n for j in 0..50 vector { if b0[j] < b1[j] { t0[0] sum= "
+                 "b0[j] } }\n b2[0] = t0[0]\n"),
+            0);
+  check_all(f,
+            nest(f, "i32", "50", "50", "50", "",
+                 "for i in 0..5 { if i < 2 { for j in 0..10 vector { b2[i*10 + j] = b0[i*10 + j] } "
+                 "} else { for j in 0..10 { b2[i*10 + j] = b1[0] } } }\n"),
+            0);
 }
 
 /* ---- random kernels ------------------------------------------------------------------------------------------------- */
@@ -459,7 +581,8 @@ static const char *fuzz_bool(Fuzz *z, int depth) {
   static const char *const ops[] = {"<", "<=", "==", "!="};
   const int t = pick(z, FUZZ_TYPES);
   if (pick(z, 4) == 0) return arena_printf(z->a, "(j < %d)", pick(z, 60));
-  return arena_printf(z->a, "(%s %s %s)", fuzz_expr(z, t, depth - 1), ops[pick(z, 4)], fuzz_expr(z, t, depth - 1));
+  return arena_printf(z->a, "(%s %s %s)", fuzz_expr(z, t, depth - 1), ops[pick(z, 4)],
+                      fuzz_expr(z, t, depth - 1));
 }
 
 static const char *fuzz_expr(Fuzz *z, int t, int depth) {
@@ -469,16 +592,32 @@ static const char *fuzz_expr(Fuzz *z, int t, int depth) {
   switch (choice) {
     case 0: return arena_printf(z->a, "b%d[%s%s]", t, fuzz_index(z), fuzz_guard(z));
     case 1: return arena_printf(z->a, "%d%s", pick(z, 100), name);
-    case 2: return arena_printf(z->a, "(%s + %s)", fuzz_expr(z, t, depth - 1), fuzz_expr(z, t, depth - 1));
-    case 3: return arena_printf(z->a, "(%s - %s)", fuzz_expr(z, t, depth - 1), fuzz_expr(z, t, depth - 1));
-    case 4: return arena_printf(z->a, "(%s * %s)", fuzz_expr(z, t, depth - 1), fuzz_expr(z, t, depth - 1));
-    case 5: return arena_printf(z->a, "max(%s, %s)", fuzz_expr(z, t, depth - 1), fuzz_expr(z, t, depth - 1));
-    case 6: return arena_printf(z->a, "min(%s, %s)", fuzz_expr(z, t, depth - 1), fuzz_expr(z, t, depth - 1));
-    case 7: return arena_printf(z->a, "select(%s, %s, %s)", fuzz_bool(z, depth - 1), fuzz_expr(z, t, depth - 1), fuzz_expr(z, t, depth - 1));
+    case 2:
+      return arena_printf(z->a, "(%s + %s)", fuzz_expr(z, t, depth - 1),
+                          fuzz_expr(z, t, depth - 1));
+    case 3:
+      return arena_printf(z->a, "(%s - %s)", fuzz_expr(z, t, depth - 1),
+                          fuzz_expr(z, t, depth - 1));
+    case 4:
+      return arena_printf(z->a, "(%s * %s)", fuzz_expr(z, t, depth - 1),
+                          fuzz_expr(z, t, depth - 1));
+    case 5:
+      return arena_printf(z->a, "max(%s, %s)", fuzz_expr(z, t, depth - 1),
+                          fuzz_expr(z, t, depth - 1));
+    case 6:
+      return arena_printf(z->a, "min(%s, %s)", fuzz_expr(z, t, depth - 1),
+                          fuzz_expr(z, t, depth - 1));
+    case 7:
+      return arena_printf(z->a, "select(%s, %s, %s)", fuzz_bool(z, depth - 1),
+                          fuzz_expr(z, t, depth - 1), fuzz_expr(z, t, depth - 1));
     case 8:
-    case 9: return arena_printf(z->a, "%s<%s>(%s)", choice == 8 ? "cast" : "sat", name, fuzz_expr(z, pick(z, FUZZ_TYPES), depth - 1));
-    case 10: return is_float ? arena_printf(z->a, "floor(%s)", fuzz_expr(z, t, depth - 1))
-                             : arena_printf(z->a, "(%s / %s)", fuzz_expr(z, t, depth - 1), fuzz_expr(z, t, depth - 1));
+    case 9:
+      return arena_printf(z->a, "%s<%s>(%s)", choice == 8 ? "cast" : "sat", name,
+                          fuzz_expr(z, pick(z, FUZZ_TYPES), depth - 1));
+    case 10:
+      return is_float ? arena_printf(z->a, "floor(%s)", fuzz_expr(z, t, depth - 1))
+                      : arena_printf(z->a, "(%s / %s)", fuzz_expr(z, t, depth - 1),
+                                     fuzz_expr(z, t, depth - 1));
     default: return arena_printf(z->a, "abs(%s)", fuzz_expr(z, t, depth - 1));
   }
 }
@@ -492,18 +631,34 @@ static const char *fuzz_kernel(Fuzz *z) {
   const bool symbolic = pick(z, 3) == 0, acc_float = dtype_is_float(fuzz_types[acc]);
   const char *const kind = symbolic ? " vector" : loops[pick(z, 5)];
   const char *const n = symbolic ? "$n" : arena_printf(z->a, "%d", z->extent);
-  const char *const out_name = dtype_text(fuzz_types[out]), *const acc_name = dtype_text(fuzz_types[acc]);
+  const char *const out_name = dtype_text(fuzz_types[out]), *const acc_name =
+                                                                dtype_text(fuzz_types[acc]);
   sb_printf(&b, "module {\n  symbol $n 0 bound 70\n");
-  for (int t = 0; t < FUZZ_TYPES; t++) sb_printf(&b, "  b%d : %s[%d] = input %d\n", t, dtype_text(fuzz_types[t]), FUZZ_N, t);
-  sb_printf(&b, "  b7 : %s[4*71] = output 0\n  b8 : %s[4] = output 1\n  b9 : i64[$n] = input 7\n  inputs b0, b1, b2, b3, b4, b5, b6, b9\n  outputs b7, b8\n  kernel k {\n", out_name, acc_name);
-  for (int t = 0; t < FUZZ_TYPES; t++) sb_printf(&b, "    param b%d : %s[%d] read align 1\n", t, dtype_text(fuzz_types[t]), FUZZ_N);
-  sb_printf(&b, "    param b7 : %s[4*71] write align 1\n    param b8 : %s[4] write align 1\n", out_name, acc_name);
-  sb_printf(&b, "    local t0 : %s[1] regs\n    for z in 0..4 { for y in 0..71 { b7[z*71 + y] = %d%s } }\n", acc_name, pick(z, 9), out_name);
-  sb_printf(&b, "    for i in 0..4%s {\n      local t0\n      t0[0] = 1%s\n      for j in 0..%s%s {\n", pick(z, 2) ? " unroll" : "", acc_name, n, kind);
-  if (pick(z, 3) == 0) sb_printf(&b, "        if %s {\n", fuzz_bool(z, 1)), sb_printf(&b, "          b7[i*71 + j] = %s\n        }\n", fuzz_expr(z, out, 2));
-  else sb_printf(&b, "        b7[i*71 + j] = %s\n", fuzz_expr(z, out, 3));
+  for (int t = 0; t < FUZZ_TYPES; t++)
+    sb_printf(&b, "  b%d : %s[%d] = input %d\n", t, dtype_text(fuzz_types[t]), FUZZ_N, t);
+  sb_printf(&b,
+            "  b7 : %s[4*71] = output 0\n  b8 : %s[4] = output 1\n  b9 : i64[$n] = input 7\n  "
+            "inputs b0, b1, b2, b3, b4, b5, b6, b9\n  outputs b7, b8\n  kernel k {\n",
+            out_name, acc_name);
+  for (int t = 0; t < FUZZ_TYPES; t++)
+    sb_printf(&b, "    param b%d : %s[%d] read align 1\n", t, dtype_text(fuzz_types[t]), FUZZ_N);
+  sb_printf(&b, "    param b7 : %s[4*71] write align 1\n    param b8 : %s[4] write align 1\n",
+            out_name, acc_name);
+  sb_printf(
+      &b,
+      "    local t0 : %s[1] regs\n    for z in 0..4 { for y in 0..71 { b7[z*71 + y] = %d%s } }\n",
+      acc_name, pick(z, 9), out_name);
+  sb_printf(&b,
+            "    for i in 0..4%s {\n      local t0\n      t0[0] = 1%s\n      for j in 0..%s%s {\n",
+            pick(z, 2) ? " unroll" : "", acc_name, n, kind);
+  if (pick(z, 3) == 0)
+    sb_printf(&b, "        if %s {\n", fuzz_bool(z, 1)),
+        sb_printf(&b, "          b7[i*71 + j] = %s\n        }\n", fuzz_expr(z, out, 2));
+  else
+    sb_printf(&b, "        b7[i*71 + j] = %s\n", fuzz_expr(z, out, 3));
   /* sums of floats depend on their order */
-  sb_printf(&b, "        t0[0] %s= %s\n      }\n      b8[i] = t0[0]\n    }\n  }\n", sums[acc_float ? 1 + pick(z, 2) : pick(z, 3)], fuzz_expr(z, acc, 2));
+  sb_printf(&b, "        t0[0] %s= %s\n      }\n      b8[i] = t0[0]\n    }\n  }\n",
+            sums[acc_float ? 1 + pick(z, 2) : pick(z, 3)], fuzz_expr(z, acc, 2));
   sb_printf(&b, "  steps {\n    call k(b0, b1, b2, b3, b4, b5, b6, b7, b8)\n  }\n}\n");
   return sb_str(&b);
 }
@@ -515,10 +670,13 @@ static void name_tensors(Fix *f, Module *m) {
   for (int i = 0; i < m->inputs.n + m->outputs.n; i++) {
     const bool in = i < m->inputs.n;
     const Buffer *b = &m->buffers.data[in ? m->inputs.data[i] : m->outputs.data[i - m->inputs.n]];
-    Value *v = value_new(f->m, arena_printf(f->a, "%c%d", in ? 'x' : 'y', in ? i : i - m->inputs.n));
+    Value *v =
+        value_new(f->m, arena_printf(f->a, "%c%d", in ? 'x' : 'y', in ? i : i - m->inputs.n));
     value_set_tensor(f->m, v, b->dtype, 1, (const Expr *const[]){b->count});
-    if (in) vec_push(f->a, &g->inputs, v);
-    else vec_push(f->a, &g->outputs, v);
+    if (in)
+      vec_push(f->a, &g->inputs, v);
+    else
+      vec_push(f->a, &g->outputs, v);
   }
 }
 
@@ -562,7 +720,8 @@ static void check_emulated(Fix *f, const char *target, const char *text, int64_t
     sb_printf(&command, " --output y%d=@%s/y%d.raw", i, f->dir, i);
   }
   must(f, module_interpret(m, (const void *const *)in.data, want.data, syms), text);
-  const CodegenOptions o = {.emit = EMIT_EXE, .output = exe, .name = "m", .opt_level = 3, .jobs = 1};
+  const CodegenOptions o = {
+      .emit = EMIT_EXE, .output = exe, .name = "m", .opt_level = 3, .jobs = 1};
   must(f, codegen_write(m, target_find(target), &o, NULL), text);
   const int status = system(sb_str(&command));
   if (status != 0) fail_msg("status %d of %s\n%s", status, sb_str(&command), text);
@@ -578,7 +737,9 @@ static void check_emulated(Fix *f, const char *target, const char *text, int64_t
 static void test_emulated(void **state) {
   static const char *const targets[] = {"aarch64", "armv7", "cortex-a72"};
   Fix *f = *state;
-  if (system("qemu-arm --version >/dev/null 2>&1") != 0 || system("qemu-aarch64 --version >/dev/null 2>&1") != 0) skip();
+  if (system("qemu-arm --version >/dev/null 2>&1") != 0 ||
+      system("qemu-aarch64 --version >/dev/null 2>&1") != 0)
+    skip();
   const char *const count = getenv("BURIN_FUZZ_KERNELS"), *const seed = getenv("BURIN_FUZZ_SEED");
   const int n = count ? atoi(count) : 24;
   Arena *const outer = f->a;
@@ -712,7 +873,12 @@ static Module *planned(Fix *f, const char *text) {
   must(f, m != NULL, text);
   Target t;
   assert_true(target_native(&t));
-  PassCtx c = {.model = f->m, .module = m, .target = &t, .opt_level = 3, .scratch = arena_child(f->a), .max_threads = 4};
+  PassCtx c = {.model = f->m,
+               .module = m,
+               .target = &t,
+               .opt_level = 3,
+               .scratch = arena_child(f->a),
+               .max_threads = 4};
   must(f, pass_plan_memory(&c), text);
   return m;
 }
@@ -760,12 +926,14 @@ static void test_arguments(void **state) {
   assert_int_equal(model->invoke(NULL, outs, dims, arena, NULL), BURIN_E_ARGUMENT);
   assert_int_equal(model->invoke(in, NULL, dims, arena, NULL), BURIN_E_ARGUMENT);
   assert_int_equal(model->invoke(in, outs, NULL, arena, NULL), BURIN_E_ARGUMENT);
-  assert_int_equal(model->invoke((const void *[]){NULL, x}, outs, dims, arena, NULL), BURIN_E_ARGUMENT);
+  assert_int_equal(model->invoke((const void *[]){NULL, x}, outs, dims, arena, NULL),
+                   BURIN_E_ARGUMENT);
   assert_int_equal(model->invoke(in, (void *[]){out, NULL}, dims, arena, NULL), BURIN_E_ARGUMENT);
   assert_int_equal(model->invoke(in, outs, dims, arena, &o), BURIN_E_ARGUMENT);
   assert_int_equal(model->invoke(in, outs, dims, NULL, NULL), BURIN_E_ARENA);
   assert_int_equal(model->invoke(in, outs, dims, arena + 32, NULL), BURIN_E_ARENA);
-  static const int64_t bad[] = {-1, INT64_MIN, INT64_MAX, INT64_MAX / 28, INT64_C(1) << 60, (INT64_C(1) << 62) / 7 + 1};
+  static const int64_t bad[] = {
+      -1, INT64_MIN, INT64_MAX, INT64_MAX / 28, INT64_C(1) << 60, (INT64_C(1) << 62) / 7 + 1};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     dims[0] = bad[i];
     assert_int_equal(model->invoke(in, outs, dims, arena, NULL), BURIN_E_DIMS);
@@ -777,7 +945,9 @@ static void test_arguments(void **state) {
   assert_int_equal(model->invoke(in, outs, dims, arena, NULL), BURIN_E_DATA);
   dims[0] = 0; /* nothing in them: may be NULL */
   limit = 5;
-  assert_int_equal(model->invoke((const void *[]){&limit, NULL}, (void *[]){out, NULL}, dims, arena, NULL), BURIN_OK);
+  assert_int_equal(
+      model->invoke((const void *[]){&limit, NULL}, (void *[]){out, NULL}, dims, arena, NULL),
+      BURIN_OK);
   free(arena);
 }
 
