@@ -31,7 +31,7 @@ typedef struct Product {
   const Form *f;
   Value *x, *xz, *w, *wz;
   float *centered;            /* constant weights less their zero points, or NULL */
-  int64_t outer, axis, inner; /* weights as [outer][axis][inner]; `axis` is contracted, and can be cut */
+  int64_t outer, axis, inner; /* weights: [outer][axis][inner]; `axis` is contracted, may be cut */
   double x_max, worst;        /* largest |x - xz|; largest partial sum of one part */
   int64_t step;               /* length of a part along `axis` */
 } Product;
