@@ -42,7 +42,7 @@ static double now(void) {
   return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
 }
 
-/* ---- workers -------------------------------------------------------------------------------------------- */
+/* ---- workers --------------------------------------------------------------------------------- */
 static void run_task(Pool *p, Task *t) {
   machine_emit(t->ir.mod, p->t, p->opt_level, p->emit, &t->code, &t->error);
   LLVMDisposeModule(t->ir.mod);
@@ -82,7 +82,7 @@ static void close_pool(Pool *p) {
   pthread_mutex_unlock(&p->lock);
 }
 
-/* ---- making kernels ---------------------------------------------------------------------------------------- */
+/* ---- making kernels -------------------------------------------------------------------------- */
 typedef struct Job {
   Program *p;
   Pool *pool;
@@ -197,7 +197,7 @@ static Pool *new_pool(const Program *p) {
   return pool;
 }
 
-/* ---- files ------------------------------------------------------------------------------------------------------ */
+/* ---- files ----------------------------------------------------------------------------------- */
 typedef struct Output {
   EmitKind kind;
   const char *suffix;

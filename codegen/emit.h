@@ -10,7 +10,7 @@
 typedef LLVMValueRef V;
 typedef LLVMTypeRef Ty;
 
-/* ---- locals ------------------------------------------------------------------------------------ */
+/* ---- locals ---------------------------------------------------------------------------------- */
 typedef enum LocalKind {
   LK_NONE,
   LK_SCALARS, /* registers: one scalar per element */
@@ -34,7 +34,7 @@ typedef struct LocalState {
   ReduceKind *hidden_kind; /* [count] */
 } LocalState;
 
-/* ---- state of one emission ------------------------------------------------------------------------ */
+/* ---- state of one emission ------------------------------------------------------------------- */
 typedef struct CacheSlot {
   uint32_t epoch, key; /* uid * 8 + mode */
   V value;
@@ -91,7 +91,7 @@ typedef struct Emit {
   int64_t zeros; /* bytes of the shared block of zeros that are needed */
 } Emit;
 
-/* ---- emit_types.c -------------------------------------------------------------------------------- */
+/* ---- emit_types.c ---------------------------------------------------------------------------- */
 void emit_init(Emit *c, const Module *m, const Target *t, const char *name, const char *module_name,
                Arena *scratch);
 Ty mem_type(const Emit *c, DType t); /* as stored */
@@ -117,14 +117,14 @@ bool fma_native(const Emit *c, V v);
 V fp_mode_enter(Emit *c);
 void fp_mode_leave(Emit *c, V old);
 
-/* ---- emit_cast.c ---------------------------------------------------------------------------------- */
+/* ---- emit_cast.c ----------------------------------------------------------------------------- */
 V from_mem(Emit *c, DType t, V v); /* stored form → register form */
 V to_mem(Emit *c, DType t, V v);
 V round_to(Emit *c, DType t, V v); /* result of arithmetic in the register type → a value of t */
 V emit_cast(Emit *c, DType to, DType from, V v, bool saturate);
 V round_mode(Emit *c, ExprOp op, V v); /* floor, ceil, trunc, rint */
 
-/* ---- emit_expr.c ------------------------------------------------------------------------------------ */
+/* ---- emit_expr.c ----------------------------------------------------------------------------- */
 V emit_expr(Emit *c, const Expr *e); /* vector or scalar */
 V emit_index(Emit *c, const Expr *e); /* i64 expression of lane 0 in the index type; a scalar */
 V emit_index_lanes(Emit *c,
@@ -142,19 +142,19 @@ void emit_forget(Emit *c); /* drops cached values */
 bool emit_const(Emit *c, const Expr *e, int64_t *v); /* constant under the bound variables */
 int expr_depth(const Emit *c, const Expr *e);
 
-/* ---- emit_memory.c ------------------------------------------------------------------------------- */
+/* ---- emit_memory.c --------------------------------------------------------------------------- */
 V emit_load(Emit *c, const Expr *e);
 void emit_store(Emit *c, int buffer, const Expr *index, V value);
 void emit_prefetch(Emit *c, int buffer, const Expr *index);
 bool masks_cheap(const Emit *c, DType t);
-/* ---- emit_local.c --------------------------------------------------------------------------------- */
+/* ---- emit_local.c ---------------------------------------------------------------------------- */
 V emit_local(Emit *c, const Expr *e);
 void emit_local_set(Emit *c, int local, const Expr *index, V value);
 void emit_local_acc(Emit *c, int local, const Expr *index, ReduceKind kind, const Expr *value);
 void local_declare(Emit *c, int local);
 void locals_finish_lanes(Emit *c); /* ends the reductions over lanes of a vector loop */
 
-/* ---- emit_loop.c ------------------------------------------------------------------------------------ */
+/* ---- emit_loop.c ----------------------------------------------------------------------------- */
 void emit_stmts(Emit *c, const Stmt *s);
 void emit_serial(Emit *c, const Stmt *s, V begin, V end); /* iterations [begin, end); NULL: all */
 /* for (iv = begin; iv < end; iv += step) body(user, iv); at least one iteration when `sure`. */
@@ -162,10 +162,10 @@ void emit_counted(Emit *c, V begin, V end, int64_t step, bool sure,
                   void (*body)(Emit *c, void *user, V iv), void *user);
 void bind_const(Emit *c, const Expr *var, int64_t v);
 void bind_value(Emit *c, const Expr *var, V v, int depth);
-/* ---- emit_vector.c ------------------------------------------------------------------------------------ */
+/* ---- emit_vector.c --------------------------------------------------------------------------- */
 void emit_vector(Emit *c, const Stmt *s);
 
-/* ---- emit_kernel.c ---------------------------------------------------------------------------------- */
+/* ---- emit_kernel.c --------------------------------------------------------------------------- */
 typedef struct KernelIR {
   LLVMContextRef ctx;
   LLVMModuleRef mod;
@@ -184,7 +184,7 @@ const char *emit_kernel(const Module *m, const Kernel *k, const Target *t, const
  * no scratch. */
 const Expr *kernel_scratch_bytes(const Module *m, const Kernel *k);
 
-/* ---- machine.c -------------------------------------------------------------------------------------- */
+/* ---- machine.c ------------------------------------------------------------------------------- */
 void machine_init(void); /* LLVM's targets; before any thread */
 /* Optimises and emits; each result malloc'ed by LLVM or NULL when not wanted. Thread-safe on its
  * own module. */

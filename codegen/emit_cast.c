@@ -5,7 +5,7 @@
 
 #define B c->b
 
-/* ---- small floats ------------------------------------------------------------------------------- */
+/* ---- small floats ---------------------------------------------------------------------------- */
 /* As in ir/dtype.c: codes without the sign; inf 0: none; nan 0: none; unsigned_zero: the code of -0
  * is NaN. */
 typedef struct Format {
@@ -195,7 +195,7 @@ static V narrow_to_odd(Emit *c, V x) {
   return float32(c, LLVMBuildOr(B, u, LLVMBuildZExt(B, inexact, LLVMTypeOf(u), ""), ""));
 }
 
-/* ---- casts ------------------------------------------------------------------------------------------ */
+/* ---- casts ----------------------------------------------------------------------------------- */
 static V to_float(Emit *c, DType to, DType from, V v, bool saturate) {
   const bool small = is_small_float(to), source_float = dtype_is_float(from);
   const Ty reg = like(reg_type(c, to), v);
@@ -275,7 +275,7 @@ V emit_cast(Emit *c, DType to, DType from, V v, bool saturate) {
   return resize_int(c, to, from, v);
 }
 
-/* ---- rounding to integers in floating point ------------------------------------------------------------ */
+/* ---- rounding to integers in floating point -------------------------------------------------- */
 /* Without instructions for it (ARMv7): adding and taking away 2^23 rounds; larger values are whole
  * already. */
 static V round_even_by_add(Emit *c, V x) {

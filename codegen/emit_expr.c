@@ -10,7 +10,7 @@
 
 static V ev(Emit *c, const Expr *e, bool narrow);
 
-/* ---- the statement's cache -------------------------------------------------------------------------- */
+/* ---- the statement's cache ------------------------------------------------------------------- */
 enum { MODE_NARROW = 1, MODE_LANE0 = 2, MODE_FITS = 4, MODE_SEEN = 5 };
 
 static CacheSlot *cache_find(Emit *c, uint32_t key) {
@@ -51,7 +51,7 @@ bool emit_seen(Emit *c, const Expr *e) {
   return false;
 }
 
-/* ---- questions ---------------------------------------------------------------------------------------- */
+/* ---- questions ------------------------------------------------------------------------------- */
 static bool all_bound(const Emit *c, const Expr *e) {
   if (e->flags & (EXF_LOAD | EXF_REDUCE | EXF_LOCAL | EXF_SYM | EXF_HOLE)) return false;
   if (!(e->flags & EXF_VAR)) return true;
@@ -98,7 +98,7 @@ static bool fits32(Emit *c, const Expr *e) {
 static bool in_lanes(const Emit *c) { return c->vvar && !c->lane0; }
 static bool may_narrow(const Emit *c) { return in_lanes(c) || c->idx_bits == 32; }
 
-/* ---- leaves ----------------------------------------------------------------------------------------------- */
+/* ---- leaves ---------------------------------------------------------------------------------- */
 static Ty value_type(Emit *c, DType t, bool narrow) {
   return t == DT_I64 && narrow ? c->i32 : reg_type(c, t);
 }
@@ -135,7 +135,7 @@ static V emit_sym(Emit *c, const Expr *e, bool narrow) {
   return narrow ? LLVMBuildTrunc(B, c->syms[e->id], c->i32, "") : c->syms[e->id];
 }
 
-/* ---- operations --------------------------------------------------------------------------------------- */
+/* ---- operations ------------------------------------------------------------------------------ */
 static V pick(Emit *c, V cond, V a, V b) {
   same_lanes(c, &a, &b);
   if (is_vec(cond)) {
@@ -375,7 +375,7 @@ V emit_op(Emit *c, const Expr *e, ExprOp op, DType t, V a, V b, V x) {
   return exact ? r : round_to(c, t, r);
 }
 
-/* ---- dispatch ----------------------------------------------------------------------------------------- */
+/* ---- dispatch -------------------------------------------------------------------------------- */
 /* How an argument's i64 parts are emitted below e. */
 static bool arg_narrow(Emit *c, const Expr *e, bool narrow) {
   const bool conversion = e->op == EX_cast || e->op == EX_sat || e->op == EX_bits;
@@ -518,7 +518,7 @@ V emit_cond(Emit *c, const Expr *e) {
   return e->flags & EXF_LOAD ? ev(c, e, false) : ev_index(c, e, false);
 }
 
-/* ---- reductions ------------------------------------------------------------------------------------------- */
+/* ---- reductions ------------------------------------------------------------------------------ */
 V emit_combine(Emit *c, ReduceKind kind, DType t, V a, V b) {
   static const ExprOp ops[] = {[RED_SUM] = EX_add, [RED_PROD] = EX_mul, [RED_MIN] = EX_min,
                                [RED_MAX] = EX_max, [RED_AND] = EX_and,  [RED_OR] = EX_or};

@@ -5,7 +5,7 @@
 
 #define B c->b
 
-/* ---- looking at the kernel --------------------------------------------------------------------------- */
+/* ---- looking at the kernel ------------------------------------------------------------------- */
 /* Which locals can be registers: indexes must be constants once unroll loops and constant vector
  * loops are copied out. */
 typedef enum VarClass { VC_UNKNOWN, VC_CONST, VC_VECTOR, VC_RUNNING } VarClass;
@@ -94,7 +94,7 @@ static int max_var(const Emit *c, const Stmt *st) {
   return n;
 }
 
-/* ---- scratch ------------------------------------------------------------------------------------------- */
+/* ---- scratch --------------------------------------------------------------------------------- */
 static const Expr *param_bytes64(const Module *m, const Param *p) {
   ExprPool *const pool = m->model->pool;
   const Expr *const bytes = ex_mul(pool, p->count, ex_i64(pool, dtype_bytes(p->dtype)));
@@ -111,7 +111,7 @@ const Expr *kernel_scratch_bytes(const Module *m, const Kernel *k) {
   return sum;
 }
 
-/* ---- functions ------------------------------------------------------------------------------------------- */
+/* ---- functions ------------------------------------------------------------------------------- */
 static void pointer_attrs(Emit *c, V fn, int i, const KernelFacts *facts) {
   const Param *const p = &c->kernel->params.data[i];
   const unsigned k = (unsigned)i;

@@ -58,7 +58,7 @@ static int64_t slot_index(Emit *c, int id, const Expr *index) {
   return k;
 }
 
-/* ---- one element as a scalar ---------------------------------------------------------------------------- */
+/* ---- one element as a scalar ----------------------------------------------------------------- */
 static V element_get(Emit *c, int id, int64_t k) {
   const LocalState *const s = &c->locals[id];
   const Ty reg = reg_type(c, local_of(c, id)->dtype);
@@ -78,7 +78,7 @@ static void element_set(Emit *c, int id, int64_t k, V value) {
                  s->slots[k / c->vl]);
 }
 
-/* ---- a slice of lanes -------------------------------------------------------------------------------------- */
+/* ---- a slice of lanes ------------------------------------------------------------------------ */
 static bool sliced_here(const Emit *c, int id, const Expr *index) {
   return in_lanes(c) && c->locals[id].kind == LK_CHUNKS && expr_uses_var(index, c->vvar->id);
 }
@@ -104,7 +104,7 @@ static void slice_set(Emit *c, int id, int64_t k, V value) {
     element_set(c, id, k + i, LLVMBuildExtractElement(B, value, k_int(c, c->i32, i), ""));
 }
 
-/* ---- memory with one array per lane: element i of lane l at i*vl + l ---------------------------------------- */
+/* ---- memory with one array per lane: element i of lane l at i*vl + l ------------------------- */
 static V lane_array_pointer(Emit *c, int id, const Expr *index) {
   const bool uniform = lane_uniform(c, index);
   V i = uniform ? emit_index(c, index) : as_lanes(c, emit_index_lanes(c, index));
@@ -136,7 +136,7 @@ static void lane_array_set(Emit *c, int id, const Expr *index, V value) {
   intrinsic(c, "llvm.masked.scatter", 2, (Ty[]){LLVMTypeOf(value), LLVMTypeOf(p)}, 4, args);
 }
 
-/* ---- reading and setting ------------------------------------------------------------------------------------- */
+/* ---- reading and setting --------------------------------------------------------------------- */
 static V local_get(Emit *c, int id, const Expr *index) {
   const LocalState *const s = &c->locals[id];
   const Ty reg = reg_type(c, local_of(c, id)->dtype);
@@ -203,7 +203,7 @@ void emit_local_set(Emit *c, int id, const Expr *index, V value) {
   }
 }
 
-/* ---- accumulation --------------------------------------------------------------------------------------------- */
+/* ---- accumulation ---------------------------------------------------------------------------- */
 /* What is accumulated: a value, or a product that is contracted into the sum (one rounding) where
  * the target has fused multiply-add. */
 typedef struct Addend {

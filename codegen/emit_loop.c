@@ -3,7 +3,7 @@
 
 #define B c->b
 
-/* ---- variables ------------------------------------------------------------------------------------------ */
+/* ---- variables ------------------------------------------------------------------------------- */
 static VarState *var_state(Emit *c, const Expr *var) {
   while (var->id >= c->n_vars) { /* variables made while emitting; rare */
     const int n = c->n_vars * 2 > var->id + 1 ? c->n_vars * 2 : var->id + 1;
@@ -32,7 +32,7 @@ void bind_value(Emit *c, const Expr *var, V v, int depth) {
   emit_forget(c);
 }
 
-/* ---- loops ------------------------------------------------------------------------------------------------- */
+/* ---- loops ----------------------------------------------------------------------------------- */
 void emit_counted(Emit *c, V begin, V end, int64_t step, bool sure,
                   void (*body)(Emit *c, void *user, V iv), void *user) {
   const LLVMBasicBlockRef pre = LLVMGetInsertBlock(B), loop = new_block(c, "loop"),
@@ -133,7 +133,7 @@ static void emit_for(Emit *c, const Stmt *s) {
     emit_serial(c, s, NULL, NULL);
 }
 
-/* ---- conditions ---------------------------------------------------------------------------------------------- */
+/* ---- conditions ------------------------------------------------------------------------------ */
 static void emit_branches(Emit *c, const Stmt *s, V cond) {
   const LLVMBasicBlockRef then = new_block(c, "then"), done = new_block(c, "done");
   const LLVMBasicBlockRef otherwise = s->otherwise ? new_block(c, "else") : done;
@@ -188,7 +188,7 @@ static void emit_if(Emit *c, const Stmt *s) {
   if (s->otherwise) emit_lanes_if(c, s->otherwise, LLVMBuildNot(B, cond, ""));
 }
 
-/* ---- statements ------------------------------------------------------------------------------------------------ */
+/* ---- statements ------------------------------------------------------------------------------ */
 static void emit_stmt(Emit *c, const Stmt *s) {
   emit_forget(c);
   switch (s->kind) {

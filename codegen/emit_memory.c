@@ -10,7 +10,7 @@
 
 enum { MAX_TERMS = 64, ZERO_BLOCK = 64 << 10 };
 
-/* ---- terms of an index ------------------------------------------------------------------------------------ */
+/* ---- terms of an index ----------------------------------------------------------------------- */
 typedef struct Term {
   const Expr *e;
   int depth;
@@ -139,7 +139,7 @@ V mem_address(Emit *c, const Mem *m, const Expr *index, const Expr *guard, int64
   return add_terms(c, m, p, &ts, outer, ts.n);
 }
 
-/* ---- lanes ----------------------------------------------------------------------------------------------- */
+/* ---- lanes ----------------------------------------------------------------------------------- */
 static bool has_lane_local(const Emit *c, const Expr *e) {
   if (!(e->flags & EXF_LOCAL)) return false;
   if (e->op == EX_LOCAL && c->locals[e->id].depth > 0) return true;
@@ -174,7 +174,7 @@ static V mask_and(Emit *c, V a, V b) {
   return LLVMBuildAnd(B, a, b, "");
 }
 
-/* ---- loads ------------------------------------------------------------------------------------------------ */
+/* ---- loads ----------------------------------------------------------------------------------- */
 static void set_invariant(Emit *c, const Mem *m, V load) {
   if (!m->invariant) return;
   const unsigned kind = LLVMGetMDKindIDInContext(c->ctx, "invariant.load", 14);
@@ -314,7 +314,7 @@ V mem_load(Emit *c, const Mem *m, const Expr *index, const Expr *guard) {
       lanes_load(c, m, index, guard_uniform ? guard : NULL, mask_and(c, c->mask, lanes)));
 }
 
-/* ---- stores ------------------------------------------------------------------------------------------------ */
+/* ---- stores ---------------------------------------------------------------------------------- */
 static void store_at(Emit *c, V value, V p, unsigned align) {
   LLVMSetAlignment(LLVMBuildStore(B, value, p), align);
 }
@@ -368,7 +368,7 @@ void mem_store(Emit *c, const Mem *m, const Expr *index, V value) {
     store_at(c, value, p, align);
 }
 
-/* ---- buffers ------------------------------------------------------------------------------------------------ */
+/* ---- buffers --------------------------------------------------------------------------------- */
 static Mem param_mem(const Emit *c, int id) {
   const Param *const p = &c->kernel->params.data[id];
   return (Mem){c->params[id], p->dtype, c->align[id], p->constant};

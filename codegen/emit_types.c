@@ -151,7 +151,7 @@ bool fma_native(const Emit *c, V v) {
   return c->t->fma && (v == NULL || LLVMGetTypeKind(elem_of(LLVMTypeOf(v))) != LLVMHalfTypeKind);
 }
 
-/* ---- floating-point mode -------------------------------------------------------------------------------- */
+/* ---- floating-point mode --------------------------------------------------------------------- */
 /* Round to nearest, no traps, and subnormal numbers count as zero: on x86 each of them costs a
  * hundred cycles (a masked softmax is full of them), and NEON on ARMv7 knows no other mode. Only
  * around calls: LLVM does not order arithmetic with these. Returns the caller's mode. */

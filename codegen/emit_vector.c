@@ -15,7 +15,7 @@ typedef struct Body { /* what the loop's body is like */
   int nodes; /* distinct expressions */
 } Body;
 
-/* ---- looking at the body -------------------------------------------------------------------------------- */
+/* ---- looking at the body --------------------------------------------------------------------- */
 static bool is_tile(const Emit *c, int id) { return c->locals[id].kind == LK_CHUNKS; }
 
 static void scan_expr(Emit *c, const Expr *var, const Expr *e, Body *b) {
@@ -46,7 +46,7 @@ static void scan_stmts(Emit *c, const Expr *var, const Stmt *s, Body *b) {
   }
 }
 
-/* ---- emitting vectors ------------------------------------------------------------------------------------- */
+/* ---- emitting vectors ------------------------------------------------------------------------ */
 typedef struct Loop {
   const Stmt *s;
   int chunks; /* vectors per iteration */
@@ -97,7 +97,7 @@ static void scalar_body(Emit *c, void *user, V iv) {
   emit_stmts(c, s->body);
 }
 
-/* ---- constant extents --------------------------------------------------------------------------------------- */
+/* ---- constant extents ------------------------------------------------------------------------ */
 static void scalar_consts(Emit *c, const Stmt *s, int64_t from, int64_t to) {
   for (int64_t i = from; i < to && !c->error; i++) {
     bind_const(c, s->var, i);
@@ -176,7 +176,7 @@ static void const_vector(Emit *c, const Stmt *s, const Body *b, int64_t lo, int6
                  scalar_body, (void *)s);
 }
 
-/* ---- extents known at run time ---------------------------------------------------------------------------------- */
+/* ---- extents known at run time --------------------------------------------------------------- */
 static void masked_tail(Emit *c, const Stmt *s, V from, V left) {
   const LLVMBasicBlockRef tail = new_block(c, "tail"), done = new_block(c, "done");
   LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntSGT, left, k_int(c, c->idx, 0), ""), tail, done);

@@ -23,7 +23,7 @@ static inline V field(Emit *c, Ty t, V p, int k) {
 static inline V load(Emit *c, Ty t, V p) { return LLVMBuildLoad2(c->b, t, p, ""); }
 static inline V wide(Emit *c, const Expr *e) { return emit_wide(c, e); }
 
-/* ---- entry_frame.c: functions, symbols, sizes, checks --------------------------------------------- */
+/* ---- entry_frame.c: functions, symbols, sizes, checks ---------------------------------------- */
 V begin_function(Emit *c, const char *name, Ty type, bool exported);
 V declare(Emit *c, const char *name, Ty result, int n, Ty const *args, Ty *type); /* hidden, once */
 void fail_unless(Emit *c, V ok, int status); /* returns status otherwise */
@@ -39,6 +39,6 @@ void check_threads(Entry *e);
 void check_dims(Entry *e);
 void check_pointers(Entry *e);
 
-/* ---- entry_steps.c: calls and control ---------------------------------------------------------------- */
+/* ---- entry_steps.c: calls and control -------------------------------------------------------- */
 void emit_profile_functions(Emit *c);
 void emit_step_list(Entry *e, const Step *s);

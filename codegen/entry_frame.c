@@ -4,7 +4,7 @@
 
 #define B c->b
 
-/* ---- functions ------------------------------------------------------------------------------------ */
+/* ---- functions ------------------------------------------------------------------------------- */
 void fail_unless(Emit *c, V ok, int status) {
   const LLVMBasicBlockRef bad = new_block(c, "bad"), good = new_block(c, "good");
   LLVMBuildCondBr(B, ok, good, bad);
@@ -41,7 +41,7 @@ V begin_function(Emit *c, const char *name, Ty type, bool exported) {
   return fn;
 }
 
-/* ---- symbols ------------------------------------------------------------------------------------------------ */
+/* ---- symbols --------------------------------------------------------------------------------- */
 void sym_store(Emit *c, int id, V v) {
   LLVMBuildStore(B, v, at_k(c, c->i64, c->sym_array, id));
   emit_forget(c);
@@ -65,7 +65,7 @@ void sym_array(Emit *c, const Program *p, V dims) {
   }
 }
 
-/* ---- sizes --------------------------------------------------------------------------------------------------- */
+/* ---- sizes ----------------------------------------------------------------------------------- */
 /* The value of a size in floating point: cannot overflow, and is exact enough to refuse what would.
  */
 static V approximate(Emit *c, const Expr *e) {
@@ -152,7 +152,7 @@ Ty options_type(Emit *c) {
                                  0);
 }
 
-/* ---- checks at entry ----------------------------------------------------------------------------------------------------- */
+/* ---- checks at entry ------------------------------------------------------------------------- */
 static bool uses_runtime(ExprPool *pool, const Expr *e) {
   if (!(e->flags & EXF_SYM)) return false;
   if (e->op == EX_SYM) return expr_symbol(pool, e->id)->runtime;

@@ -14,7 +14,7 @@ static V weights_symbol(Emit *c, const Program *p) {
   return g;
 }
 
-/* ---- buffers ------------------------------------------------------------------------------------------------- */
+/* ---- buffers --------------------------------------------------------------------------------- */
 static V buffer_address(Entry *e, int id);
 
 static V with_offset(Emit *c, V p, const Expr *offset, DType t) {
@@ -42,7 +42,7 @@ static V ref_address(Entry *e, const BufRef *r) {
                      e->p->m->buffers.data[r->buffer].dtype);
 }
 
-/* ---- calls --------------------------------------------------------------------------------------------------------- */
+/* ---- calls ----------------------------------------------------------------------------------- */
 /* The iterations that are worth a thread's start: about 16,000 cycles. */
 static int64_t min_chunk(const Kernel *k) {
   if (!(k->grain > 0)) return 1;
@@ -79,7 +79,7 @@ static void call_kernel(Entry *e, const Step *s) {
                  8, "");
 }
 
-/* ---- runtime functions -------------------------------------------------------------------------------------------- */
+/* ---- runtime functions ----------------------------------------------------------------------- */
 static Ty tensor_type(Emit *c) {
   return LLVMStructTypeInContext(c->ctx, (Ty[]){c->ptr, c->i32, c->i32, c->ptr}, 4, 0);
 }
@@ -167,7 +167,7 @@ static void call_extern(Entry *e, const Step *s) {
   for (int i = 0; i < s->n_outs; i++) take_dims(e, &s->outs[i], dims[i]);
 }
 
-/* ---- profile ------------------------------------------------------------------------------------------------------- */
+/* ---- profile --------------------------------------------------------------------------------- */
 /* Adds the time of what `call` emits to opts->kernel_ns[position]. The two halves are functions, to
  * keep the entry small. */
 
@@ -219,7 +219,7 @@ static void profiled(Entry *e, const Step *s, void (*call)(Entry *, const Step *
                  3, "");
 }
 
-/* ---- control --------------------------------------------------------------------------------------------------------- */
+/* ---- control --------------------------------------------------------------------------------- */
 static void copy_step(Entry *e, const Step *s) {
   Emit *const c = e->c;
   Ty type;

@@ -25,7 +25,7 @@ static bool link_error(const LinkJob *j, ErrCode code, const char *what, const c
   return diag_error(j->p->m->model->diag, &loc, code, "%s%s%s", what, *detail ? ": " : "", detail);
 }
 
-/* ---- running the linker -------------------------------------------------------------------------------------- */
+/* ---- running the linker ---------------------------------------------------------------------- */
 /* The first lines of what it said. */
 static const char *read_log(const LinkJob *j, const char *path) {
   FILE *f = fopen(path, "re");
@@ -81,7 +81,7 @@ static bool run_linker(const LinkJob *j, StrBuf *words) {
   return link_error(j, ERR_LINK, "the linker failed", read_log(j, log));
 }
 
-/* ---- what goes in ---------------------------------------------------------------------------------------------- */
+/* ---- what goes in ---------------------------------------------------------------------------- */
 static const char *runtime_part(LinkJob *j, int kind, const char *name) {
   size_t size;
   const unsigned char *const data = burin_runtime_object(j->p->t->arch, kind, &size);
@@ -142,7 +142,7 @@ static bool link_shared(LinkJob *j, const char *out) {
   return common_words(j, &b, out) && run_linker(j, &b);
 }
 
-/* ---- one object ---------------------------------------------------------------------------------------------------- */
+/* ---- one object ------------------------------------------------------------------------------ */
 /* Runtime functions become weak, so that several models can be linked into one program. In place.
  */
 static void weaken64(char *elf, const char *own) {
@@ -194,7 +194,7 @@ static bool link_object(LinkJob *j, const char *out) {
   return common_words(j, &b, out) && run_linker(j, &b) && weaken_runtime(j, out);
 }
 
-/* ---- archive ---------------------------------------------------------------------------------------------------------- */
+/* ---- archive --------------------------------------------------------------------------------- */
 static void ar_header(FILE *f, const char *name, long long size) {
   fprintf(f, "%-16s%-12d%-6d%-6d%-8o%-10lld`\n", name, 0, 0, 0, 0644, size);
 }

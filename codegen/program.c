@@ -9,7 +9,7 @@ bool is_parallel(const Kernel *k) {
   return k->body && k->body->kind == ST_FOR && k->body->loop == FOR_PARALLEL && !k->body->next;
 }
 
-/* ---- symbols ------------------------------------------------------------------------------------------------ */
+/* ---- symbols --------------------------------------------------------------------------------- */
 static void collect_syms(const Expr *e, bool *seen) {
   if (!e || !(e->flags & EXF_SYM)) return;
   if (e->op == EX_SYM) seen[e->id] = true;
@@ -48,7 +48,7 @@ int program_symbol(const Program *p, int id) {
   return -1;
 }
 
-/* ---- names ------------------------------------------------------------------------------------------------------ */
+/* ---- names ----------------------------------------------------------------------------------- */
 const char *program_c_name(Arena *a, const char *name, const char *fallback, int k) {
   static const char *const taken[] = {
       "auto",     "break",   "case",   "char",      "const",    "continue", "default",   "do",
@@ -101,7 +101,7 @@ const char *program_shape_text(const Program *p, const Value *v) {
   return sb_str(&b);
 }
 
-/* ---- calls --------------------------------------------------------------------------------------------------------- */
+/* ---- calls ----------------------------------------------------------------------------------- */
 typedef struct Place { /* memory that an argument points to */
   int root; /* buffer: input, output, weight or arena */
   bool part; /* not from its start: through a view or with an offset */

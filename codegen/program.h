@@ -6,7 +6,7 @@
 #include "codegen/emit.h"
 #include "ir/op.h"
 
-/* ---- weights.c ------------------------------------------------------------------------------------------ */
+/* ---- weights.c ------------------------------------------------------------------------------- */
 typedef struct WeightSlot {
   const ConstData *data;
   int64_t offset;
@@ -23,7 +23,7 @@ bool weights_write_object(const WeightLayout *w, const Target *t, const char *sy
                           bool reserve_only, FILE *f);
 bool weights_write_raw(const WeightLayout *w, FILE *f);
 
-/* ---- program.c ------------------------------------------------------------------------------------------- */
+/* ---- program.c ------------------------------------------------------------------------------- */
 typedef struct Program {
   const Module *m;
   const Target *t;
@@ -48,7 +48,7 @@ const char *program_output_name(const Program *p, int k);
 const char *program_shape_text(const Program *p, const Value *v);
 bool is_parallel(const Kernel *k);
 
-/* ---- emit_entry.c, emit_info.c ------------------------------------------------------------------------------- */
+/* ---- emit_entry.c, emit_info.c --------------------------------------------------------------- */
 /* The module with NAME_invoke and everything else that is not a kernel; NULL or the reason of
  * failure. */
 const char *emit_program(const Program *p, KernelIR *out);
@@ -57,7 +57,7 @@ typedef struct EntryFns {
 } EntryFns;
 void emit_info(Emit *c, const Program *p, const EntryFns *fns);
 
-/* ---- header.c, link.c ---------------------------------------------------------------------------------------- */
+/* ---- header.c, link.c ------------------------------------------------------------------------ */
 void header_print(const Program *p, StrBuf *b);
 /* Names that the header declares, for version scripts and archive indexes; NULL-terminated. */
 const char *const *program_exports(const Program *p);
@@ -69,6 +69,6 @@ typedef struct LinkJob {
 } LinkJob;
 /* One file of this kind (EMIT_EXE, _OBJ, _STATIC, _SHARED) at `out`; false: error reported. */
 bool link_file(LinkJob *j, EmitKind kind, const char *out);
-/* ---- files.c -------------------------------------------------------------------------------------------------- */
+/* ---- files.c --------------------------------------------------------------------------------- */
 bool file_write(const char *path, const void *data, size_t size);
 void folder_remove(const char *dir); /* with the files in it */

@@ -74,7 +74,7 @@ bool weights_write_raw(const WeightLayout *w, FILE *f) {
   return true;
 }
 
-/* ---- ELF ------------------------------------------------------------------------------------------------- */
+/* ---- ELF ------------------------------------------------------------------------------------- */
 static const char section_names[] =
     "\0.rodata.burin_weights\0.symtab\0.strtab\0.shstrtab\0.note.GNU-stack\0.bss.burin_weights";
 enum { N_RODATA = 1, N_SYMTAB = 23, N_STRTAB = 31, N_SHSTRTAB = 39, N_STACK = 49, N_BSS = 65 };

@@ -205,7 +205,7 @@ static void check(Fix *f, const char *text) {
   check_on(f, "x86-64-v2", text, 0, NULL, 1e-5);
 }
 
-/* ---- elementwise ---------------------------------------------------------------------------------------- */
+/* ---- elementwise ----------------------------------------------------------------------------- */
 /* out[i] = expr over a, b (same type) and maybe a cast. */
 static const char *elementwise(Fix *f, DType in, DType out, const char *loop, int n,
                                const char *expr) {
@@ -327,7 +327,7 @@ static void test_extents(void **state) {
   }
 }
 
-/* ---- loop nests ------------------------------------------------------------------------------------------------ */
+/* ---- loop nests ------------------------------------------------------------------------------ */
 /* A kernel over b0, b1 (inputs of na, nb elements) and b2 (output of nc), with its body and locals.
  */
 static const char *nest(Fix *f, const char *type, const char *na, const char *nb, const char *nc,
@@ -539,7 +539,7 @@ static void test_conditions(void **state) {
             0);
 }
 
-/* ---- random kernels ------------------------------------------------------------------------------------------------- */
+/* ---- random kernels -------------------------------------------------------------------------- */
 static const DType fuzz_types[] = {DT_F32, DT_I32, DT_U8, DT_I64, DT_F16, DT_F64, DT_I8};
 enum { FUZZ_TYPES = 7, FUZZ_N = 4096 };
 
@@ -663,7 +663,7 @@ static const char *fuzz_kernel(Fuzz *z) {
   return sb_str(&b);
 }
 
-/* ---- other architectures: a program under the emulator, tensors as raw files ------------------------------------------ */
+/* ---- other architectures: a program under the emulator, tensors as raw files ----------------- */
 static void name_tensors(Fix *f, Module *m) {
   Graph *g = graph_new(f->m, NULL, "main");
   f->m->main = g;
@@ -774,7 +774,7 @@ static void test_random_kernels(void **state) {
   }
 }
 
-/* ---- programs ------------------------------------------------------------------------------------------------------- */
+/* ---- programs -------------------------------------------------------------------------------- */
 bool pass_plan_memory(PassCtx *c);
 
 static const char control[] =
