@@ -19,7 +19,7 @@ expect() {
 }
 
 expect photo "0\.98.*golden retriever" env BURIN="$burin" bash "$root/examples/photo/demo.sh" "$out"
-expect "c: configure" "Build files" cmake -S "$root/examples/c" -B "$out/c" -G Ninja -DBURIN="$burin"
+expect "c: configure" "Build files" env CC="${CC:-clang-19}" cmake -S "$root/examples/c" -B "$out/c" -G Ninja -DBURIN="$burin"
 expect "c: build" "Linking C executable digits" cmake --build "$out/c"
 expect "c: run" "read 0 1 2 3 4 5 6 7 8 9" "$out/c/digits" "$root/examples/digits/digits.txt"
 expect python "recognised: 9" env BURIN="$burin" PYTHONPATH="$root/python" "${PYTHON:-python3}" "$root/examples/python/digits.py"

@@ -24,6 +24,13 @@ BUILD = Path(os.environ.get("BURIN_BUILD", ROOT / "build"))
 QEMU = {"aarch64": ["qemu-aarch64"], "cortex-a72": ["qemu-aarch64", "-cpu", "cortex-a72"],
         "armv7": ["qemu-arm"], "x86-64-v2": [], "x86-64-v3": [], "x86-64-v4": [], "native": []}
 TOLERANCE = 1e-4
+# Models whose reference is itself further off than that, as a run of the same model in float64 shows:
+# {name: (tolerance, why)}
+WIDER = {
+    "style_candy": (1.5e-3, "ONNX Runtime is 9e-4 from float64, burin 3e-4"),
+    "style_candy_std": (1.5e-3, "ONNX Runtime is 9e-4 from float64, burin 3e-4"),
+    "squeezenet1.0_fp16": (1e-2, "burin rounds every stored tensor to f16 as ONNX says, ONNX Runtime computes on in f32"),
+}
 
 
 def own_spread():
@@ -192,7 +199,8 @@ def run_one(path, target, flags, tolerance, timeout):
 def show(name, target, row):
     ratio = f"{row['arena'] / row['bound']:.2f}" if row.get("arena") and row.get("bound") else "-"
     text = f"{row.get('compile', 0):7.2f} {row.get('ms', 0):9.2f} {row.get('error', 0):9.1e} {ratio:>6}"
-    print(f"{name:28} {target:10} {text}  {row.get('bad') or 'ok'}", flush=True)
+    note = f" ({WIDER[name][1]})" if name in WIDER else ""
+    print(f"{name:28} {target:10} {text}  {row.get('bad') or 'ok'}{note}", flush=True)
 
 
 def select(args):
@@ -229,7 +237,8 @@ def main(argv=None):
     for target in args.target or ["native"]:
         for path in select(args):
             name = model_name(path)
-            row = run_one(path, target, args.flags.split(), max(TOLERANCE, spread.get(name, 0)), args.timeout)
+            tolerance = max(TOLERANCE, spread.get(name, 0), WIDER.get(name, (0,))[0])
+            row = run_one(path, target, args.flags.split(), tolerance, args.timeout)
             show(name, target, row)
             passed, failed = passed + ("bad" not in row), failed + ("bad" in row)
     print(f"{passed} passed, {failed} failed, 0 skipped")
