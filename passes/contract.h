@@ -45,6 +45,7 @@ struct Contract {
   bool b_whole_panels;    /* the last panel is as wide as the others (packed at run time) */
   const Expr *(*b_direct)(Contract *c, const Expr *col);
   Tile tile;
+  bool heavy;             /* the epilogue is too long to be unrolled */
   bool prefetch;          /* panels come from beyond the second-level cache */
   int plain_rank;         /* > 0: the sum itself is stored, at an index of this rank, without epilogue */
 };

@@ -173,7 +173,17 @@ static Stmt *store_tile(Contract *c, const Panel *pn, int local, const Spot *s) 
   return stmt_for(arena(c), regs ? FOR_UNROLL : FOR_SERIAL, i, row);
 }
 
-/* Symbolic column counts: the tile is copied to the stack, where lanes may be cut at run time. */
+/* Would the epilogue, unrolled over a tile, be long code for nothing? Sigmoid, erf and the like. */
+static bool heavy_epilogue(Contract *c) {
+  enum { HEAVY = 14 };
+  if (c->plain_rank) return false;
+  const Expr *idx[MAX_RANK];
+  c->out_index(c, ex_var(c->p, "h", c->rows_h), ex_var(c->p, "w", c->rows_w), ex_var(c->p, "j", c->n), idx);
+  return expr_cost(finish_value(c, ex_hole(c->p, DT_F32, 1), idx)) > HEAVY;
+}
+
+/* Symbolic column counts and heavy epilogues: the tile is copied to the stack, where lanes may be cut at run time and
+ * rows done one by one. */
 static int to_stack(Contract *c, StmtList *out, int local, int rows, int width) {
   const int copy = kernel_add_local(c->l->mod, c->b.k,
                                     (Local){.name = "s", .dtype = DT_F32, .count = (int64_t)rows * width, .stack = true});
@@ -226,7 +236,7 @@ static Stmt *tile_body(Contract *c, const Panel *pn, const Spot *s) {
     return out.first;
   }
   int64_t cols;
-  if (!expr_is_const(pn->cols, &cols)) local = to_stack(c, &out, local, rows, width);
+  if (!expr_is_const(pn->cols, &cols) || c->heavy) local = to_stack(c, &out, local, rows, width);
   stmt_add(&out, store_tile(c, pn, local, s));
   return out.first;
 }
@@ -451,6 +461,7 @@ Step *contract_emit(Contract *c) {
   const Expr *block = ex_floormod(c->p, rest, bl.count);
   bind_outer(c, ex_floordiv(c->p, rest, bl.count));
   c->b_outer = c->b_offset ? c->b_offset(c) : num(c, 0);
+  c->heavy = heavy_epilogue(c);
   Stmt *body = panels_body(c, &bl, panel, block);
   const double work = expr_extent_guess(c->p, c->n) * expr_extent_guess(c->p, c->rows_h) *
                       expr_extent_guess(c->p, c->rows_w) * expr_extent_guess(c->p, k_total(c));
