@@ -179,7 +179,7 @@ bool session_passes(Session *s) {
                .target = s->target,
                .opt_level = s->opt_level,
                .max_threads = (int)threads,
-               .winograd = true};
+               .winograd = !o->no_winograd};
   const PassOptions p = {.passes = o->passes,
                          .disabled = o->disabled.v,
                          .n_disabled = o->disabled.n,
