@@ -35,7 +35,7 @@ typedef struct Options {
       *runs, *rtol, *atol;
   const char *labels, *seed;
   List dims, shapes, consts, disabled, inputs, outputs, expects;
-  bool time_passes, progress, quiet, help, version, list_targets, list_passes, json, interpret,
+  bool time_passes, no_winograd, progress, quiet, help, version, list_targets, list_passes, json, interpret,
       profile, info, keep;
   int argc;
   char **argv;
