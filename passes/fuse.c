@@ -247,7 +247,8 @@ static void force_pieces(Fuse *f, const Node *n) {
 
 static void fuse_output(Fuse *f, Value *v) {
   const Node *n = v->def;
-  const bool wanted = f->forced[v->id] || f->readers[v->id].n;
+  /* a use whose expression drops the load (x mod 1) may still be lowered with it */
+  const bool wanted = f->forced[v->id] || f->readers[v->id].n || f->uses->of[v->id].n;
   if (!wanted || v->kind != TY_TENSOR) return;
   if (value_is_view(v)) {
     v->inlined = true;

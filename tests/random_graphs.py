@@ -8,6 +8,8 @@ import numpy as np
 from onnx import TensorProto as T
 from onnx import helper, numpy_helper
 
+from random_operators import MoreOperators
+
 TRIALS = 3
 MAX_ELEMENTS = 20000
 SYMBOLS = [("n", (7, 1, 4)), ("m", (5, 17, 1)), ("k", (2, 3, 19))]
@@ -34,6 +36,16 @@ def count(shape):
     return max(int(np.prod(sizes(shape, t))) for t in range(TRIALS))
 
 
+def reads(node):
+    """Names a node reads, its branches and bodies included."""
+    names = list(node.input)
+    for a in node.attribute:
+        if a.HasField("g"):
+            made = {i.name for i in a.g.input} | {o for n in a.g.node for o in n.output}
+            names += [r for n in a.g.node for r in reads(n) if r not in made]
+    return names
+
+
 class Value:
     def __init__(self, name, shape, dtype=np.float32):
         self.name, self.shape, self.dtype = name, tuple(shape), np.dtype(dtype)
@@ -47,7 +59,9 @@ class Skip(Exception):
     """The chosen operator does not fit the chosen values."""
 
 
-class Generator:
+class Generator(MoreOperators):
+    skip = Skip
+
     def __init__(self, seed):
         self.rng = np.random.default_rng(seed)
         self.values, self.nodes, self.initializers, self.inputs = [], [], [], []
@@ -600,6 +614,6 @@ class Generator:
             except Skip:
                 del self.nodes[mark[0]:], self.initializers[mark[1]:], self.values[mark[2]:]
         made = [v for v in self.values if v not in self.inputs]
-        self.used = {i for n in self.nodes for i in n.input}
+        self.used = {i for n in self.nodes for i in reads(n)}
         outputs = [v for v in made if v.name not in self.used or self.chance(0.08)]
         return self.nodes, self.initializers, self.inputs, outputs

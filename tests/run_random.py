@@ -25,7 +25,7 @@ from onnx import TensorProto as T
 from onnx import helper
 
 import burin
-from random_graphs import SYMBOLS, TRIALS, Generator, Value
+from random_graphs import SYMBOLS, TRIALS, Generator, Value, reads
 
 SECONDS = 60
 RTOL = 3e-5  # the reference sums in f32 too
@@ -43,7 +43,7 @@ class Graph:
         names = {shape: name for name, shape in SYMBOLS}
         def dims(shape):
             return [d[0] if min(d) == max(d) else names.setdefault(d, f"d{len(names)}") for d in shape]
-        used = {i for n in self.nodes for i in n.input}
+        used = {i for n in self.nodes for i in reads(n)}
         infos = [helper.make_tensor_value_info(v.name, helper.np_dtype_to_tensor_dtype(v.dtype), dims(v.shape))
                  for v in self.inputs if v.name in used or v.name in self.outputs]
         outs = [onnx.ValueInfoProto(name=o) if outputs else helper.make_tensor_value_info(o, T.FLOAT, None)
@@ -52,7 +52,7 @@ class Graph:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
 
     def feed(self, trial):
-        used = {i for n in self.nodes for i in n.input} | set(self.outputs)
+        used = {i for n in self.nodes for i in reads(n)} | set(self.outputs)
         return {k: v for k, v in self.feeds[trial].items() if k in used}
 
 
@@ -165,7 +165,7 @@ def cut(graph, nodes, outputs, arrays):
     """The graph with only these nodes; what they read and nobody makes becomes an input."""
     made = {o for n in nodes for o in n.output}
     constants = {i.name for i in graph.initializers}
-    need = list(dict.fromkeys(i for n in nodes for i in n.input if i and i not in made and i not in constants))
+    need = list(dict.fromkeys(i for n in nodes for i in reads(n) if i and i not in made and i not in constants))
     inputs = [Value(i, list(zip(*[a[i].shape for a in arrays])), arrays[0][i].dtype) for i in need]
     feeds = [{i: a[i] for i in need} for a in arrays]
     return Graph(nodes, graph.initializers, inputs, feeds, outputs)
@@ -176,7 +176,7 @@ def live(nodes, outputs):
     for n in reversed(nodes):
         if need & set(n.output):
             keep.insert(0, n)
-            need |= set(n.input)
+            need |= set(reads(n))
     return keep
 
 
@@ -197,7 +197,7 @@ def reduce(graph, target, flags, result):
         for n in list(graph.nodes):
             nodes = [q for q in graph.nodes if q is not n]
             outs = [o for o in graph.outputs if o not in n.output]
-            heads = [i for i in n.input if any(i in q.output for q in nodes) and arrays[0][i].dtype == np.float32]
+            heads = [i for i in reads(n) if any(i in q.output for q in nodes) and arrays[0][i].dtype == np.float32]
             for outputs in (outs, outs + heads):
                 smaller = cut(graph, live(nodes, outputs), list(dict.fromkeys(outputs)), arrays)
                 if len(smaller.nodes) < len(graph.nodes) and still(smaller):
