@@ -140,6 +140,9 @@ V emit_horizontal(Emit *c, ReduceKind kind, DType t, V v); /* fixed tree over th
 V emit_identity(Emit *c, ReduceKind kind, DType t);
 void emit_forget(Emit *c); /* drops cached values */
 bool emit_const(Emit *c, const Expr *e, int64_t *v); /* constant under the bound variables */
+/* With variables that are bound to constants replaced, and simplified: conditions often become
+ * known. */
+const Expr *emit_specialise(Emit *c, const Expr *e);
 int expr_depth(const Emit *c, const Expr *e);
 
 /* ---- emit_memory.c --------------------------------------------------------------------------- */

@@ -69,6 +69,24 @@ bool emit_const(Emit *c, const Expr *e, int64_t *v) {
   return true;
 }
 
+static bool is_bound(const Emit *c, const Expr *e) {
+  if (!(e->flags & EXF_VAR)) return false;
+  if (e->op == EX_VAR)
+    return e->id < c->n_vars && c->vars[e->id].is_const && !(e == c->vvar && !c->lane0);
+  for (int i = 0; i < e->nargs; i++)
+    if (e->a[i] && is_bound(c, e->a[i])) return true;
+  return false;
+}
+
+static const Expr *bound_value(void *user, const Expr *leaf) {
+  const Emit *const c = user;
+  return leaf->op == EX_VAR && is_bound(c, leaf) ? ex_i64(c->pool, c->vars[leaf->id].k) : NULL;
+}
+
+const Expr *emit_specialise(Emit *c, const Expr *e) {
+  return is_bound(c, e) ? expr_rewrite(c->pool, e, bound_value, c) : e;
+}
+
 int expr_depth(const Emit *c, const Expr *e) {
   if (e->flags & (EXF_LOAD | EXF_LOCAL | EXF_REDUCE)) return c->depth;
   if (!(e->flags & EXF_VAR)) return 0;
@@ -453,8 +471,17 @@ static V narrowed(Emit *c, const Expr *e, V v, bool narrow) {
   return narrow && e->dtype == DT_I64 ? resize(c, v, c->i32) : v;
 }
 
-static V emit_fresh(Emit *c, const Expr *e, bool narrow) {
+/* One side only when the condition is known. */
+static V emit_select(Emit *c, const Expr *e, bool narrow) {
+  const Expr *const cond = emit_specialise(c, e->a[0]);
   int64_t k;
+  if (emit_const(c, cond, &k) && !(in_lanes(c) && expr_uses_var(cond, c->vvar->id)))
+    return ev(c, e->a[k ? 1 : 2], narrow);
+  if (cond != e->a[0]) return ev(c, ex_select(c->pool, cond, e->a[1], e->a[2]), narrow);
+  return emit_call(c, e, narrow);
+}
+
+static V emit_fresh(Emit *c, const Expr *e, bool narrow) {
   switch (e->op) {
     case EX_CONST: return emit_literal(c, e, narrow);
     case EX_SYM: return emit_sym(c, e, narrow);
@@ -468,10 +495,7 @@ static V emit_fresh(Emit *c, const Expr *e, bool narrow) {
     case EX_cast:
     case EX_sat:
     case EX_bits: return emit_conversion(c, e, narrow);
-    case EX_select: /* one side only when the condition is known */
-      if (emit_const(c, e->a[0], &k) && !(in_lanes(c) && expr_uses_var(e->a[0], c->vvar->id)))
-        return ev(c, e->a[k ? 1 : 2], narrow);
-      return emit_call(c, e, narrow);
+    case EX_select: return emit_select(c, e, narrow);
     default: return emit_call(c, e, narrow);
   }
 }

@@ -124,8 +124,47 @@ static void emit_unrolled(Emit *c, const Stmt *s) {
   }
 }
 
+/* Distinct operations of a body that is copied out wholly; more than `limit`: too many, or loops
+ * that stay. */
+enum { SMALL_BODY = 128, SMALL_EXTENT = 16 };
+
+static int64_t count_values(Emit *c, const Expr *e) {
+  if (!e || e->dtype == DT_I64 || emit_seen(c, e)) return 0;
+  int64_t n = e->op != EX_CONST;
+  for (int i = 0; i < e->nargs; i++) n += count_values(c, e->a[i]);
+  return n;
+}
+
+static int64_t body_size(Emit *c, const Stmt *s) {
+  int64_t sum = 0, n = 1;
+  for (; s && sum <= SMALL_BODY; s = s->next) {
+    emit_forget(c);
+    sum += 1 + count_values(c, s->value) + count_values(c, s->cond);
+    if (s->kind == ST_FOR) {
+      if (s->loop == FOR_VECTOR || !emit_const(c, expr_var_extent(c->pool, s->var->id), &n))
+        return SMALL_BODY + 1;
+      if (n > SMALL_EXTENT) return SMALL_BODY + 1;
+      sum += n * body_size(c, s->body);
+    } else {
+      sum += body_size(c, s->body) + body_size(c, s->otherwise);
+    }
+  }
+  return sum;
+}
+
+/* Windows of poolings, small filters: known positions make most guards and addresses constants.
+ * Only inside vector loops, where a copy is a few instructions. */
+static bool is_small(Emit *c, const Stmt *s) {
+  int64_t lo, n;
+  if (!c->vvar || c->lane0 || !emit_const(c, expr_var_lo(c->pool, s->var->id), &lo) ||
+      !emit_const(c, expr_var_extent(c->pool, s->var->id), &n))
+    return false;
+  return n > 1 && n <= SMALL_EXTENT && n * body_size(c, s->body) <= SMALL_BODY &&
+         !better_looped(c, s);
+}
+
 static void emit_for(Emit *c, const Stmt *s) {
-  if (s->loop == FOR_UNROLL)
+  if (s->loop == FOR_UNROLL || (s->loop == FOR_SERIAL && is_small(c, s)))
     emit_unrolled(c, s);
   else if (s->loop == FOR_VECTOR && !c->vvar)
     emit_vector(c, s);
@@ -173,7 +212,7 @@ static void emit_lanes_if(Emit *c, const Stmt *body, V cond) {
 }
 
 static void emit_if(Emit *c, const Stmt *s) {
-  const Expr *const e = expr_lower_math(c->pool, s->cond);
+  const Expr *const e = emit_specialise(c, expr_lower_math(c->pool, s->cond));
   int64_t k;
   if (!(c->vvar && !c->lane0 && expr_uses_var(e, c->vvar->id)) && emit_const(c, e, &k)) {
     emit_stmts(c, k ? s->body : s->otherwise);

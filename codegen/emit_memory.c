@@ -295,6 +295,7 @@ static V lanes_load(Emit *c, const Mem *m, const Expr *index, const Expr *unifor
 V mem_load(Emit *c, const Mem *m, const Expr *index, const Expr *guard) {
   const Ty t = mem_type(c, m->dtype);
   int64_t k;
+  if (guard) guard = emit_specialise(c, guard);
   if (guard && (lane_uniform(c, guard) && emit_const(c, guard, &k))) {
     if (!k) return from_mem(c, m->dtype, LLVMConstNull(t));
     guard = NULL;
