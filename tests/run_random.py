@@ -149,6 +149,9 @@ def check(graph, target, flags):
 
 def kind(result):
     text = re.sub(r"%?\b[vxct]\d+\b|'[^']*'|\"[^\"]*\"|/tmp\S+", "", result)
+    error = re.search(r"error ([\d.e+-]+)", result)
+    if text.startswith("wrong value") and error:
+        return "wrong by much" if float(error[1]) > 1e-3 else "wrong by little"
     return text[:11] if not text.startswith("compile") else re.sub(r"\d+", "0", text)[:70]
 
 
@@ -220,7 +223,7 @@ def setting(seed, flags):
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--count", type=int, default=100)
+    p.add_argument("--count", type=int, default=160)
     p.add_argument("--seconds", type=float, default=80)
     p.add_argument("--save")
     p.add_argument("--flags", default="")
