@@ -55,7 +55,7 @@ void conv_reach(Model *m, const Node *n, const ConvInfo *ci, int s, int64_t *lo,
     if (expr_is_const(a->rows, &rows) && expr_is_const(n->in[0]->dims[2 + s], &in))
       behind = (rows - 1) * a->is + a->ib + (span > 0 ? span : 0) - (in - 1);
     else if (ci->transposed)
-      behind = a->taps + a->ib; /* rows never outnumber inputs by more than the taps */
+      behind = ((ci->kernel[s] - 1) * ci->dilation[s] + ci->out_pad[s]) / ci->stride[s] + 1 + a->ib;
     if (-first > *lo) *lo = -first;
     if (behind > *hi) *hi = behind;
   }
