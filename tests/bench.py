@@ -137,6 +137,12 @@ def measure_small(path, feeds, times, args, first_ms):
     return {"min": least, "median": statistics.median(medians), "cpu": None, "runs": slices * runs}
 
 
+def brief(e):
+    """What an exception says, without the places it came through."""
+    lines = [s.strip() for s in str(e).splitlines() if s.strip() and not re.match(r"\s*(Exception from|Check 'false')", s)]
+    return f"{type(e).__name__}: {lines[0][:150] if lines else ''}"
+
+
 def child(path, args):
     feeds = next(run_models.cases(path))[0]
     model, row = load_burin(path, feeds, args)
@@ -151,7 +157,7 @@ def child(path, args):
             run()
             times[name] = Times(run)
         except Exception as e:  # it cannot run this model; burin is compared with the other one
-            row[name + "_error"] = f"{type(e).__name__}: {str(e).strip().splitlines()[0][:120] if str(e).strip() else ''}"
+            row[name + "_error"] = brief(e)
     for t in times.values():
         t.once()
         t.once()
@@ -262,6 +268,21 @@ def select(args):
     return [by_name.get(m) or Path(m) for m in args.models]
 
 
+def run_child(path, args, env):
+    """The row of a model, or a line about why there is none. A library that crashes is left out the next time."""
+    others, why = list(args.others), ""
+    while True:
+        env["BURIN_BENCH_ARGS"] = json.dumps({**vars(args), "others": others})
+        done = subprocess.run([sys.executable, __file__, "--child", path], capture_output=True, text=True, errors="replace", env=env)
+        if done.returncode == 0:
+            row = json.loads(done.stdout.strip().splitlines()[-1])
+            return {**row, **{k + "_error": why for k in args.others if k not in others}}
+        if done.returncode > 0 or not others:
+            return done.stderr.strip().splitlines()[-1][:150] if done.stderr.strip() else f"status {done.returncode}"
+        why = f"the process ended with signal {-done.returncode} when it took part"
+        others = others[:-1]
+
+
 def compare_all(paths, args):
     args.others, versions = available(args)
     env = {**os.environ}
@@ -270,16 +291,14 @@ def compare_all(paths, args):
     rows = []
     with tempfile.TemporaryDirectory(prefix="burin-") as folder:
         args.limits = build_limits(folder, args.target)
-        env["BURIN_BENCH_ARGS"] = json.dumps(vars(args))
         show_head(args, versions)
         for path in paths:
-            done = subprocess.run([sys.executable, __file__, "--child", path], capture_output=True, text=True, errors="replace", env=env)
-            if done.returncode:
-                why = done.stderr.strip().splitlines()[-1][:120] if done.stderr.strip() else f"status {done.returncode}"
-                print(f"{run_models.model_name(path):26} {why}", flush=True)
+            row = run_child(path, args, env)
+            if isinstance(row, str):
+                print(f"{run_models.model_name(path):26} {row}", flush=True)
                 continue
-            rows.append(json.loads(done.stdout.strip().splitlines()[-1]))
-            show(rows[-1], args)
+            rows.append(row)
+            show(row, args)
     show_end(rows, args)
     if args.json:
         meta = {"threads": args.threads, "target": args.target, "seconds": args.seconds, "rounds": args.rounds, "versions": versions}
@@ -368,7 +387,10 @@ def show_kernels(path, args):
         if not library:
             sys.exit("bench: --kernels needs clang-19 for its limits and its clock")
         limits = open_limits(library)
-        model = burin.compile(path, target=args.target, flags=args.flags.split())
+        try:
+            model = burin.compile(path, target=args.target, flags=args.flags.split())
+        except burin.CompileError as e:
+            sys.exit(str(e))
         p = profile(model, next(run_models.cases(path))[0], limits, args, args.seconds)
         read = limits.bench_read_gbytes(1)
     touched, kernels = kernel_bytes(path, args), model._info.kernels[: len(p.least)]
@@ -418,9 +440,10 @@ def main():
         print(f"bench: skipped, the shared models are not at {run_models.SHARED}; files of your own can be given")
         return
     paths = [Path(m) for m in args.models] if not run_models.SHARED.exists() else select(args)
-    if args.kernels:
-        return show_kernels(paths[0], args)
-    compare_all(paths, args)
+    try:
+        return show_kernels(paths[0], args) if args.kernels else compare_all(paths, args)
+    except (RuntimeError, OSError, subprocess.CalledProcessError) as e:
+        sys.exit(f"bench: {brief(e)}")
 
 
 if __name__ == "__main__":
