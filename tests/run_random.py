@@ -93,7 +93,7 @@ def compare(graph, reference, model, trial):
             return f"threads differ: {name} trial {trial}"
         if not w.size or not np.isfinite(w).all():
             continue
-        top = max(1e-3, float(np.abs(w).max()))
+        top = max(1e-2, float(np.abs(w).max()))
         spread = max(float(np.abs(o[k].astype(np.float64) - w).max()) for o in others)
         if spread > 1e-3 * top:
             continue  # nothing can be said

@@ -274,6 +274,15 @@ def fixed_transpose(rng, tag, shape, c_out, k, stride):
     return c.finish(y)
 
 
+def conv_transpose_symbolic(rng, tag):
+    c = Case(rng, tag)
+    c.title = "ConvTranspose of symbolic length, k5 d2 e1"
+    y = c.node("ConvTranspose", [c.input([(2, 16, t) for t in (19, 20, 27)]), c.weights(16, 3, 5)],
+               lambda x, w: conv_transpose(x, w, stride=[1], dilation=[2], pads=[0, 1], extra=[1]), kernel_shape=[5], dilations=[2],
+               pads=[0, 1], output_padding=[1])
+    return c.finish(y)
+
+
 def one_conv(rng, tag, shape):
     c = Case(rng, tag)
     c.title = f"Conv of {shape}"
@@ -292,6 +301,7 @@ def fixed_cases(rng):
     yield fixed_transpose(rng, "f0", (1, 1, 1), 5, [1], [2])  # a stride beyond the output: phases without rows
     yield fixed_transpose(rng, "f1", (2, 2, 1, 3), 8, [1, 2], [3, 2])
     yield fixed_transpose(rng, "f2", (1, 3, 4, 4), 8, [2, 2], [3, 3])  # phases without taps
+    yield conv_transpose_symbolic(rng, "fa")  # dilation and output_padding beyond the taps
     yield one_conv(rng, "f3", [(5, 3, 8, 8), (2, 3, 8, 8), (1, 3, 8, 8)])
     yield one_conv(rng, "f4", (0, 3, 8, 8))
     yield one_matmul(rng, "f5", [(197, 5), (3, 5), (1, 5)], [(5, 7)] * TRIALS, True)
