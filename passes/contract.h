@@ -57,6 +57,8 @@ void contract_outer(Contract *c, const Expr *extent); /* adds an outer dimension
 int contract_weights(Lower *l, const ConstData *packed); /* buffer */
 Step *contract_emit(Contract *c);
 Step *lower_conv(Lower *l, const Value *root, const Value *anchor, const Place *to, const ConvInfo *ci);
+/* Few output channels; NULL without error when it does not fit. xp: the input with its halo. */
+Step *lower_thin(Lower *l, const Value *root, const Value *anchor, const Place *to, const ConvInfo *ci, const Place *xp);
 Step *lower_matmul(Lower *l, const Value *root, const Value *anchor, const Place *to, const MatMulInfo *mi);
 /* Weights as f32 panels [group][panel][k0][k1]…[lane]; element (g, k…, col) is data[base + g*gs + Σ k*ks + col*cs]. */
 typedef struct PackShape {
@@ -75,5 +77,9 @@ const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **step
 bool conv_is_winograd(const PassCtx *c, const Node *n, const ConvInfo *ci);
 void winograd_reach(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo, int64_t *hi);
 Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Place *to, const ConvInfo *ci);
+/* Few output channels (lower_conv_thin.c): lanes along the innermost spatial dimension. */
+bool conv_is_thin(const PassCtx *c, const Node *n, const ConvInfo *ci);
+void thin_reach(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo, int64_t *hi);
+Step *lower_conv_thin(Lower *l, const Value *root, const Value *anchor, const Place *to, const ConvInfo *ci);
 /* Cells around the input that its kernels will read. */
 void conv_halo(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo, int64_t *hi);

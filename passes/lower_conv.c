@@ -86,6 +86,12 @@ void conv_halo(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64
     conv_reach(c->model, n, ci, s, lo, hi);
 }
 
+/* Will have lanes over pixels (lower_thin.c), which must then lie next to each other. */
+static bool thin_by_pixel(const Lower *l, const ConvInfo *ci) {
+  return !ci->transposed && ci->group == 1 && ci->c_out * 4 <= target_lanes(l->c->target, 32) &&
+         ci->stride[ci->spatial - 1] == 1;
+}
+
 /* A place from which all taps can be read: the value's own, or a channels-last copy with a halo. */
 const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **steps) {
   const Value *x = n->in[0];
@@ -96,10 +102,11 @@ const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **step
     reach = reach || lo[s] > 0 || hi[s] > 0;
   }
   const Place *own = x->inlined ? NULL : lower_place(l, x);
-  /* Taps of other types are converted once, and channels far apart brought together once. */
+  /* Taps of other types are converted once; channels far apart, or pixels, are brought together once. */
   const bool f32 = x->dtype == DT_F32;
   const bool spread = own && !expr_is_i64(own->stride[1], 1) && ci->c_in / ci->group >= 16 && ci->c_out / ci->group >= 16;
-  if (f32 && !spread && (!reach || (own && has_halo(own, lo, hi, ci->spatial)))) return own;
+  const bool regroup = own && ci->c_in <= 4 && thin_by_pixel(l, ci) && !expr_is_i64(own->stride[1 + ci->spatial], 1);
+  if (f32 && !spread && !regroup && (!reach || (own && has_halo(own, lo, hi, ci->spatial)))) return own;
   Value *copy = ARENA_NEW(l->m->arena, Value);
   *copy = *x;
   int16_t *hl = ARENA_ARRAY(l->m->arena, int16_t, MAX_RANK), *hh = ARENA_ARRAY(l->m->arena, int16_t, MAX_RANK);
@@ -111,7 +118,7 @@ const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **step
   }
   /* few channels: keep the order of memory, rows stay contiguous for the copy and for taps */
   int64_t channels;
-  const bool thin = expr_is_const(x->dims[1], &channels) && channels <= 4 && own && own->dense;
+  const bool thin = expr_is_const(x->dims[1], &channels) && channels <= 4 && ((own && own->dense) || thin_by_pixel(l, ci));
   copy->dtype = DT_F32;
   copy->layout = (Layout){.perm = thin ? NULL : perm, .halo_lo = hl, .halo_hi = hh};
   Place *pl = ARENA_NEW(l->m->arena, Place);
@@ -247,6 +254,11 @@ Step *lower_conv(Lower *l, const Value *root, const Value *anchor, const Place *
   if (conv_is_winograd(l->c, anchor->def, ci)) return lower_winograd(l, root, anchor, to, ci);
   Step *steps = NULL;
   const Place *xp = conv_input(l, anchor->def, ci, &steps);
+  Step *const thin = lower_thin(l, root, anchor, to, ci, xp);
+  if (thin) {
+    step_append(&steps, thin);
+    return steps;
+  }
   const int64_t phases = conv_phases(ci);
   for (int64_t ph = 0; ph < phases; ph++) {
     if (phase_is_empty(l, anchor->def, ci, ph)) continue;

@@ -1,0 +1,287 @@
+/* Convolutions with few output channels, where columns of a tile (contract.h) would stay empty.
+ * Lanes run over input channels, summed up at the end, when those are many and lie next to each
+ * other; over output pixels of a line when the stride is one and channels are few, with scalar
+ * weights. */
+#include <string.h>
+
+#include "passes/contract.h"
+
+typedef struct Thin {
+  Lower *l;
+  ExprPool *p;
+  KernelBuild b;
+  const Value *root, *anchor;
+  const Place *to, *xp;
+  ConvInfo ci;
+  Axis axis[MAX_SPATIAL];
+  int lanes, budget;               /* budget: vectors of accumulators */
+  const Expr *batch, *q[MAX_SPATIAL]; /* current position; the last two are set by the tile */
+  const Expr *tap[MAX_SPATIAL];
+  int weights;                     /* module buffer */
+  bool by_channel;
+} Thin;
+
+static const Expr *num(const Thin *d, int64_t v) { return ex_i64(d->p, v); }
+static const Expr *plus(const Thin *d, const Expr *a, const Expr *b) { return ex_add(d->p, a, b); }
+static const Expr *times(const Thin *d, const Expr *a, int64_t k) {
+  return ex_mul(d->p, a, num(d, k));
+}
+static int last(const Thin *d) { return d->ci.spatial - 1; }
+
+static int64_t tap_count(const Thin *d) {
+  int64_t n = 1;
+  for (int s = 0; s < d->ci.spatial; s++) n *= d->ci.kernel[s];
+  return n;
+}
+
+/* Weights as f32 in the order in which they are read: [taps][out][in] by channel, else
+ * [in][taps][out]. */
+static int pack_weights(Thin *d) {
+  const ConstData *const w = d->anchor->def->in[1]->cdata;
+  const int64_t taps = tap_count(d), in = d->ci.c_in, out = d->ci.c_out;
+  float *const f = ARENA_ARRAY(d->l->m->arena, float, taps *in *out);
+  for (int64_t o = 0; o < out; o++)
+    for (int64_t c = 0; c < in; c++)
+      for (int64_t t = 0; t < taps; t++)
+        f[d->by_channel ? (t * out + o) * in + c : (c * taps + t) * out + o] =
+            (float)const_float(w, (o * in + c) * taps + t);
+  const int64_t count = taps * in * out;
+  const ConstData *const data = const_new(d->l->m, NULL, DT_F32, 1, &count, f);
+  return contract_weights(d->l, data);
+}
+
+static const Expr *flat_tap(const Thin *d) {
+  const Expr *t = num(d, 0);
+  for (int s = 0; s < d->ci.spatial; s++) t = plus(d, times(d, t, d->ci.kernel[s]), d->tap[s]);
+  return t;
+}
+
+static const Expr *weight(Thin *d, const Expr *channel, const Expr *out) {
+  const int64_t taps = tap_count(d);
+  const Expr *const at =
+      d->by_channel
+          ? plus(d, times(d, plus(d, times(d, flat_tap(d), d->ci.c_out), out), d->ci.c_in), channel)
+          : plus(d, times(d, plus(d, times(d, channel, taps), flat_tap(d)), d->ci.c_out), out);
+  return ex_load(d->p, DT_F32, kb_param(&d->b, d->weights, NULL, PA_READ), at, NULL);
+}
+
+static const Expr *pixel(Thin *d, const Expr *channel) {
+  const Expr *idx[MAX_RANK] = {d->batch, channel};
+  for (int s = 0; s < d->ci.spatial; s++) {
+    const Axis *const a = &d->axis[s];
+    idx[2 + s] =
+        plus(d, times(d, d->q[s], a->is), plus(d, num(d, a->ib), times(d, d->tap[s], a->dk)));
+  }
+  const int id = kb_param(&d->b, d->xp->buffer, d->xp->offset, PA_READ);
+  const DType t = d->l->mod->buffers.data[d->xp->buffer].dtype;
+  const int rank = d->anchor->def->in[0]->rank;
+  return ex_cast(d->p, DT_F32, ex_load(d->p, t, id, place_index(d->p, d->xp, rank, idx), NULL));
+}
+
+/* root's element at the current position of output channel `out`, stored. */
+static Stmt *store(Thin *d, const Expr *out, const Expr *sum) {
+  const Expr *idx[MAX_RANK] = {d->batch, out};
+  for (int s = 0; s < d->ci.spatial; s++) idx[2 + s] = d->q[s];
+  const Value *const bias = node_in(d->anchor->def, 2);
+  if (bias) sum = plus(d, sum, ex_cast(d->p, DT_F32, kernel_expr_read(&d->b.x, bias, &idx[1])));
+  d->b.x.anchor = d->anchor;
+  d->b.x.anchor_idx = idx;
+  const Expr *const e = kernel_expr_of(&d->b.x, d->root, idx);
+  d->b.x.anchor = NULL;
+  const Expr *const hole = ex_hole(d->p, d->anchor->dtype, 0);
+  const Expr *const v =
+      expr_replace(d->p, e, 1, &hole, (const Expr *[]){ex_cast(d->p, d->anchor->dtype, sum)});
+  const int target = kb_param(&d->b, d->to->buffer, d->to->offset, PA_WRITE);
+  return stmt_store(d->l->m->arena, target, place_index(d->p, d->to, d->root->rank, idx), v);
+}
+
+static Stmt *loop(Thin *d, ForKind kind, const Expr *var, Stmt *body) {
+  return stmt_for(d->l->m->arena, kind, var, body);
+}
+
+/* body inside serial loops over all taps */
+static Stmt *over_taps(Thin *d, Stmt *body) {
+  for (int s = last(d); s >= 0; s--)
+    if (d->tap[s]->op == EX_VAR) body = loop(d, FOR_SERIAL, d->tap[s], body);
+  return body;
+}
+static void new_taps(Thin *d) {
+  for (int s = 0; s < d->ci.spatial; s++)
+    d->tap[s] = d->ci.kernel[s] == 1 ? num(d, 0) : ex_var(d->p, "k", num(d, d->ci.kernel[s]));
+}
+
+static int tile_local(Thin *d, const char *name, int64_t count, bool stack) {
+  return kernel_add_local(d->l->mod, d->b.k,
+                          (Local){.name = name, .dtype = DT_F32, .count = count, .stack = stack});
+}
+
+/* t[i*width + j] = 0 for i < n and lanes j < width */
+static Stmt *clear(Thin *d, int t, int64_t n, int64_t width) {
+  const Expr *const i = ex_var(d->p, "r", num(d, n)), *const j = ex_var(d->p, "j", num(d, width));
+  Stmt *const set =
+      stmt_set(d->l->m->arena, t, plus(d, times(d, i, width), j), ex_float(d->p, DT_F32, 0));
+  return loop(d, FOR_UNROLL, i, loop(d, FOR_VECTOR, j, set));
+}
+
+/* ---- lanes over input channels ------------------------------------------------------------------------ */
+/* t[(r*out + o)*lanes + j] += x[pixel r, channel] * w[o, channel] for `width` channels from c0. */
+static Stmt *channel_step(Thin *d, int t, const Expr *w0, int rows, const Expr *c0, int64_t width) {
+  const int64_t out = d->ci.c_out;
+  const Expr *const r = ex_var(d->p, "r", num(d, rows)), *const o = ex_var(d->p, "o", num(d, out));
+  const Expr *const j = ex_var(d->p, "j", num(d, width)), *const c = plus(d, c0, j);
+  d->q[last(d)] = plus(d, w0, r);
+  const Expr *const at = plus(d, times(d, plus(d, times(d, r, out), o), d->lanes), j);
+  const Expr *const sum =
+      ex_op(d->p, EX_fma, pixel(d, c), weight(d, c, o), ex_local(d->p, DT_F32, t, at));
+  Stmt *const set = stmt_set(d->l->m->arena, t, at, sum);
+  return loop(d, FOR_UNROLL, r, loop(d, FOR_UNROLL, o, loop(d, FOR_VECTOR, j, set)));
+}
+
+static Stmt *channel_strip(Thin *d, const Expr *w0, int rows) {
+  Arena *const a = d->l->m->arena;
+  const int64_t out = d->ci.c_out, n = rows * out, full = d->ci.c_in / d->lanes,
+                rest = d->ci.c_in % d->lanes;
+  const int t = tile_local(d, "t", n * d->lanes, false), s = tile_local(d, "s", n, true);
+  StmtList list = {0}, steps = {0};
+  stmt_add(&list, stmt_local(a, t));
+  stmt_add(&list, clear(d, t, n, d->lanes));
+  new_taps(d);
+  const Expr *const cc = ex_var(d->p, "c", num(d, full));
+  stmt_add(&steps,
+           loop(d, FOR_SERIAL, cc, channel_step(d, t, w0, rows, times(d, cc, d->lanes), d->lanes)));
+  if (rest) stmt_add(&steps, channel_step(d, t, w0, rows, num(d, full * d->lanes), rest));
+  stmt_add(&list, over_taps(d, steps.first));
+  stmt_add(&list, stmt_local(a, s));
+  const Expr *const z = ex_var(d->p, "r", num(d, n)), *const i = ex_var(d->p, "r", num(d, n));
+  const Expr *const j = ex_var(d->p, "j", num(d, d->lanes)), *const r =
+                                                                 ex_var(d->p, "r", num(d, rows));
+  const Expr *const o = ex_var(d->p, "o", num(d, out));
+  stmt_add(&list, loop(d, FOR_UNROLL, z, stmt_set(a, s, z, ex_float(d->p, DT_F32, 0))));
+  const Expr *const lane = ex_local(d->p, DT_F32, t, plus(d, times(d, i, d->lanes), j));
+  stmt_add(&list, loop(d, FOR_VECTOR, j, loop(d, FOR_UNROLL, i, stmt_acc(a, s, i, RED_SUM, lane))));
+  d->q[last(d)] = plus(d, w0, r);
+  Stmt *const st = store(d, o, ex_local(d->p, DT_F32, s, plus(d, times(d, r, out), o)));
+  stmt_add(&list, loop(d, FOR_VECTOR, r, loop(d, FOR_UNROLL, o, st)));
+  return list.first;
+}
+
+static Stmt *channel_line(Thin *d, int64_t width) {
+  int rows = d->budget / (int)d->ci.c_out;
+  if (rows > 8) rows = 8;
+  if (rows > width) rows = (int)width;
+  StmtList list = {0};
+  const Expr *const t = ex_var(d->p, "w", num(d, width / rows));
+  stmt_add(&list, loop(d, FOR_SERIAL, t, channel_strip(d, times(d, t, rows), rows)));
+  if (width % rows)
+    stmt_add(&list, channel_strip(d, num(d, width / rows * rows), (int)(width % rows)));
+  return list.first;
+}
+
+/* ---- lanes over pixels ---------------------------------------------------------------------------------- */
+/* `rows` lines from h0 and `width` pixels from w0. */
+static Stmt *pixel_block(Thin *d, const Expr *h0, int rows, const Expr *w0, int64_t width) {
+  Arena *const a = d->l->m->arena;
+  const int64_t out = d->ci.c_out, room = (width + d->lanes - 1) / d->lanes * d->lanes;
+  const int t = tile_local(d, "t", rows * out * room, false);
+  StmtList list = {0};
+  stmt_add(&list, stmt_local(a, t));
+  stmt_add(&list, clear(d, t, rows * out, room));
+  for (int pass = 0; pass < 2; pass++) {
+    const Expr *const r = ex_var(d->p, "r", num(d, rows)), *const o =
+                                                               ex_var(d->p, "o", num(d, out));
+    const Expr *const j = ex_var(d->p, "j", num(d, width)), *const c = ex_var(d->p, "c",
+                                                                              num(d, d->ci.c_in));
+    const Expr *const at = plus(d, times(d, plus(d, times(d, r, out), o), room), j);
+    const Expr *const old = ex_local(d->p, DT_F32, t, at);
+    d->q[last(d)] = plus(d, w0, j);
+    if (last(d) > 0) d->q[last(d) - 1] = plus(d, h0, r);
+    if (pass == 0) {
+      new_taps(d);
+      Stmt *const set = stmt_set(a, t, at, ex_op(d->p, EX_fma, pixel(d, c), weight(d, c, o), old));
+      Stmt *const tile =
+          loop(d, FOR_UNROLL, r, loop(d, FOR_UNROLL, o, loop(d, FOR_VECTOR, j, set)));
+      stmt_add(&list, loop(d, FOR_SERIAL, c, over_taps(d, tile)));
+    } else {
+      stmt_add(&list, loop(d, FOR_UNROLL, r,
+                           loop(d, FOR_UNROLL, o, loop(d, FOR_VECTOR, j, store(d, o, old)))));
+    }
+  }
+  return list.first;
+}
+
+static Stmt *pixel_line(Thin *d, const Expr *h0, int rows, int64_t width) {
+  int64_t vectors = d->budget / (rows * d->ci.c_out);
+  if (vectors > 4) vectors = 4;
+  const int64_t block = vectors * d->lanes, full = width / block;
+  StmtList list = {0};
+  const Expr *const w = ex_var(d->p, "w", num(d, full));
+  if (full)
+    stmt_add(&list, loop(d, FOR_SERIAL, w, pixel_block(d, h0, rows, times(d, w, block), block)));
+  if (width % block) stmt_add(&list, pixel_block(d, h0, rows, num(d, full * block), width % block));
+  return list.first;
+}
+
+/* Lines of a block: a divisor of their number that leaves accumulators for several vectors. */
+static int lines_of(const Thin *d, int64_t lines, int64_t width) {
+  const int64_t vectors = width >= 4 * d->lanes ? 4 : (width + d->lanes - 1) / d->lanes;
+  for (int r = 8; r > 1; r /= 2)
+    if (lines % r == 0 && r * d->ci.c_out * vectors <= d->budget) return r;
+  return 1;
+}
+
+/* ---- the kernel ------------------------------------------------------------------------------------------ */
+static bool fits(Thin *d, int64_t *width, int64_t *lines) {
+  const ConvInfo *const ci = &d->ci;
+  if (ci->transposed || ci->group != 1 || ci->spatial > 3 || ci->c_out * 4 > d->lanes) return false;
+  if (!expr_is_const(d->axis[ci->spatial - 1].rows, width) || *width < 1) return false;
+  *lines = 1;
+  return ci->spatial < 2 || expr_is_const(d->axis[ci->spatial - 2].rows, lines);
+}
+
+static bool choose_lanes(Thin *d, int64_t width) {
+  const Axis *const a = &d->axis[last(d)];
+  d->by_channel = d->ci.c_in >= d->lanes && expr_is_i64(d->xp->stride[1], 1);
+  return d->by_channel ||
+         (a->is == 1 && width >= d->lanes && expr_is_i64(d->xp->stride[2 + last(d)], 1));
+}
+
+Step *lower_thin(Lower *l, const Value *root, const Value *anchor, const Place *to,
+                 const ConvInfo *ci, const Place *xp) {
+  Thin d;
+  memset(&d, 0, sizeof d);
+  d.l = l;
+  d.p = l->p;
+  d.root = root;
+  d.anchor = anchor;
+  d.to = to;
+  d.xp = xp;
+  d.ci = *ci;
+  d.lanes = target_lanes(l->c->target, 32);
+  d.budget = l->c->target->vector_regs * 3 / 4;
+  int64_t width, lines;
+  if (!xp || ci->transposed) return NULL;
+  conv_axes(l->m, anchor->def, ci, 0, d.axis);
+  if (!fits(&d, &width, &lines) || !choose_lanes(&d, width)) return NULL;
+  kb_begin(&d.b, l, root, "thin");
+  d.weights = pack_weights(&d);
+  const int n = ci->spatial, rows = d.by_channel || n < 2 ? 1 : lines_of(&d, lines, width);
+  const Expr *total = root->dims[0];
+  for (int s = 0; s + 1 < n; s++)
+    total = ex_mul(d.p, total, s == n - 2 ? num(&d, lines / rows) : d.axis[s].rows);
+  const Expr *const par = ex_var(d.p, "p", total), *rest = par;
+  for (int s = n - 2; s >= 0; s--) {
+    const Expr *const extent = s == n - 2 ? num(&d, lines / rows) : d.axis[s].rows;
+    d.q[s] = ex_floormod(d.p, rest, extent);
+    rest = ex_floordiv(d.p, rest, extent);
+  }
+  d.batch = rest;
+  const Expr *const h0 = n < 2 ? num(&d, 0) : times(&d, d.q[n - 2], rows);
+  Stmt *const body = d.by_channel ? channel_line(&d, width) : pixel_line(&d, h0, rows, width);
+  const double parts = expr_extent_guess(d.p, total);
+  const double work = parts * rows * (double)width * (double)(tap_count(&d) * ci->c_in * ci->c_out);
+  int64_t fixed;
+  if (expr_is_const(total, &fixed)) d.b.k->flops = (int64_t)(2 * work);
+  d.b.k->grain = work / parts / d.lanes;
+  return kb_finish(&d.b,
+                   stmt_for(l->m->arena, work > 100000 ? FOR_PARALLEL : FOR_SERIAL, par, body));
+}
