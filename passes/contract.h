@@ -77,9 +77,5 @@ const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **step
 bool conv_is_winograd(const PassCtx *c, const Node *n, const ConvInfo *ci);
 void winograd_reach(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo, int64_t *hi);
 Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Place *to, const ConvInfo *ci);
-/* Few output channels (lower_conv_thin.c): lanes along the innermost spatial dimension. */
-bool conv_is_thin(const PassCtx *c, const Node *n, const ConvInfo *ci);
-void thin_reach(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo, int64_t *hi);
-Step *lower_conv_thin(Lower *l, const Value *root, const Value *anchor, const Place *to, const ConvInfo *ci);
 /* Cells around the input that its kernels will read. */
 void conv_halo(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo, int64_t *hi);
