@@ -29,13 +29,18 @@ static bool is_spatial_contraction(const Value *anchor) {
   return anchor && conv_info(anchor->def, &ci);
 }
 
-/* Does the kernel of v mainly read channels-last values of the same form? Looks through inlined values. */
+/* Does the kernel of v mainly read channels-last values of the same form? Looks through inlined values, as long as
+ * dimension 1 stays the channels (a Transpose makes it another; a Concat may join channels). */
 static void count_sources(const Value *v, int rank, int *last, int *other, int depth) {
   const Node *n = v->def;
   if (!n || depth > 12) return;
   for (int k = 0; k < n->n_in; k++) {
     const Value *u = n->in[k];
     if (!u || u->cdata || u->rank != rank) continue;
+    if (u->dims[1] != v->dims[1] && !(n->op->flags & OF_PIECES)) {
+      ++*other;
+      continue;
+    }
     if (u->inlined)
       count_sources(u, rank, last, other, depth + 1);
     else if (u->layout.perm)
