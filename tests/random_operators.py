@@ -21,7 +21,7 @@ class MoreOperators:
     def op_integer_arithmetic(self):
         x = self.unary("Softsign", self.float_value())
         dtype, code = [(np.int32, T.INT32), (np.int64, T.INT64), (np.int8, T.INT8), (np.uint8, T.UINT8)][int(self.rng.integers(4))]
-        y = self.binary("Mul", x, self.scalar(40))
+        y = self.binary("Add", self.binary("Mul", x, self.scalar(40)), self.scalar(0.37))  # a noisy 0 is no whole number
         if dtype == np.uint8:
             y = self.unary("Abs", y)
         i = self.emit("Cast", [self.unary("Floor", y)], x.shape, dtype, keep=False, to=code)

@@ -55,7 +55,7 @@ def wrong(case, got, feeds):
         return f"shape {got.shape}, not {want.shape}"
     if not want.size:
         return None
-    error = float(np.abs(got.astype(np.float64) - want).max()) / max(top, 1e-6)
+    error = float(np.abs(got.astype(np.float64) - want).max()) / max(top, 0.5)
     return None if error <= case.slack * RTOL[case.dtype.name] else f"error {error:.3g}"
 
 
