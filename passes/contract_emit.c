@@ -139,6 +139,38 @@ static Stmt *multiply_chained(Contract *c, const Panel *pn, int local, const Spo
   return stmt_for(a, FOR_SERIAL, outer, body.first);
 }
 
+/* A single row of few vectors waits for its own additions: neighbouring steps of k add to sums of their own. */
+static int ways_of(const Contract *c, const Panel *pn, int rows) {
+  int64_t k;
+  if (rows != 1 || c->n_k != 1 || c->n_loops != 1 || !expr_is_const(c->k_extent[0], &k)) return 1;
+  const int ways = pn->vectors == 1 ? 8 : pn->vectors == 2 ? 4 : pn->vectors <= 4 ? 2 : 1;
+  return c->l->c->target->vector_regs >= 32 || ways <= 4 ? (k % ways == 0 && k >= 4 * ways ? ways : 1) : 1;
+}
+
+static Stmt *multiply_ways(Contract *c, const Panel *pn, int local, const Spot *s, int ways) {
+  Arena *a = arena(c);
+  const int width = width_of(c, pn);
+  const int part = kernel_add_local(c->l->mod, c->b.k, (Local){.name = "u", .dtype = DT_F32, .count = (int64_t)ways * width});
+  const Expr *k = c->k[0], *u0 = var(c, "u", ways), *u = var(c, "u", ways);
+  const Expr *outer = ex_var(c->p, "k", ex_floordiv(c->p, c->k_extent[0], num(c, ways)));
+  const Expr *j0 = var(c, "j", width), *j = var(c, "j", width), *j2 = var(c, "j", width);
+  const Expr *at0 = ex_add(c->p, ex_mul(c->p, u0, num(c, width)), j0), *at = ex_add(c->p, ex_mul(c->p, u, num(c, width)), j);
+  c->k[0] = ex_add(c->p, ex_mul(c->p, outer, num(c, ways)), u);
+  const Expr *fma = ex_op(c->p, EX_fma, c->a(c, s->h, s->w), b_value(c, pn, j), ex_local(c->p, DT_F32, part, at));
+  c->k[0] = k;
+  StmtList out = {0};
+  stmt_add(&out, stmt_local(a, part));
+  stmt_add(&out, stmt_for(a, FOR_UNROLL, u0,
+                          stmt_for(a, FOR_VECTOR, j0, stmt_set(a, part, at0, ex_float(c->p, DT_F32, 0)))));
+  Stmt *step = stmt_for(a, FOR_UNROLL, u, stmt_for(a, FOR_VECTOR, j, stmt_set(a, part, at, fma)));
+  stmt_add(&out, stmt_for(a, FOR_SERIAL, outer, step));
+  const Expr *sum = ex_local(c->p, DT_F32, local, j2);
+  for (int i = 0; i < ways; i++)
+    sum = ex_add(c->p, sum, ex_local(c->p, DT_F32, part, ex_add(c->p, num(c, (int64_t)i * width), j2)));
+  stmt_add(&out, stmt_for(a, FOR_VECTOR, j2, stmt_set(a, local, j2, sum)));
+  return out.first;
+}
+
 /* ---- the end of a sum ----------------------------------------------------------------------------------------- */
 
 static const Expr *finish_value(Contract *c, const Expr *sum, const Expr *const *idx) {
@@ -230,7 +262,11 @@ static Stmt *tile_body(Contract *c, const Panel *pn, const Spot *s) {
   int local = kernel_add_local(c->l->mod, c->b.k, (Local){.name = "t", .dtype = DT_F32, .count = (int64_t)rows * width});
   stmt_add(&out, stmt_local(arena(c), local));
   stmt_add(&out, fill_tile(c, pn, local, s, pn->sums < 0 ? ex_float(c->p, DT_F32, 0) : NULL));
-  stmt_add(&out, can_chain(c, rows) ? multiply_chained(c, pn, local, s) : multiply(c, pn, local, s));
+  const int ways = ways_of(c, pn, rows);
+  if (ways > 1)
+    stmt_add(&out, multiply_ways(c, pn, local, s, ways));
+  else
+    stmt_add(&out, can_chain(c, rows) ? multiply_chained(c, pn, local, s) : multiply(c, pn, local, s));
   if (pn->sums >= 0) {
     stmt_add(&out, save_tile(c, pn, local, s));
     return out.first;
