@@ -8,16 +8,29 @@ from . import compile as burin_compile
 
 
 class Rep(BackendRep):
-    def __init__(self, model):
+    def __init__(self, model, outputs):
+        """outputs: the graph's, which tell what is a sequence: its elements are outputs NAME[0], NAME[1], …"""
         self.model = model
+        self.sequences = {o.name for o in outputs if o.type.HasField("sequence_type")}
+
+    def collect(self, values):
+        """{name of the graph's output: array, or list of arrays}, in graph order."""
+        named = {}
+        for tensor, value in zip(self.model.outputs, values):
+            sequence = tensor.name.rpartition("[")[0]
+            if sequence in self.sequences:
+                named.setdefault(sequence, []).append(value)
+            else:
+                named[tensor.name] = value
+        return named
 
     def run(self, inputs, threads=1, **kwargs):
         """inputs: a list in graph order, a single array, or {name: array}; returns a tuple of the outputs."""
         if not isinstance(inputs, dict):
             values = inputs if isinstance(inputs, (list, tuple)) else [inputs]
             inputs = {t.name: v for t, v in zip(self.model.inputs, values)}
-        outputs = self.model.run(inputs, threads=threads)
-        return namedtupledict("Outputs", [t.name for t in self.model.outputs])(*outputs)
+        named = self.collect(self.model.run(inputs, threads=threads))
+        return namedtupledict("Outputs", list(named))(*named.values())
 
 
 class Backend(BaseBackend):
@@ -31,7 +44,8 @@ class Backend(BaseBackend):
 
     @classmethod
     def prepare(cls, model, device="CPU", target="native", flags=(), **kwargs):
-        return Rep(burin_compile(model, target=target, flags=flags))
+        proto = onnx.load_from_string(model) if isinstance(model, bytes) else model
+        return Rep(burin_compile(model, target=target, flags=flags), proto.graph.output)
 
     @classmethod
     def run_model(cls, model, inputs, device="CPU", **kwargs):
