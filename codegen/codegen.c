@@ -93,7 +93,10 @@ typedef struct Job {
 
 static void report_progress(const Job *j) {
   const CodegenOptions *const o = j->p->o;
-  if (o->progress) o->progress(o->progress_user, j->pool->finished, j->pool->n);
+  pthread_mutex_lock(&j->pool->lock);
+  const int done = j->pool->finished;
+  pthread_mutex_unlock(&j->pool->lock);
+  if (o->progress) o->progress(o->progress_user, done, j->pool->n);
 }
 
 static bool add_task(Job *j, const char *error, KernelIR ir, const char *what) {

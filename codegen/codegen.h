@@ -32,5 +32,7 @@ typedef struct CodegenStats {
   double llvm_seconds, link_seconds;
 } CodegenStats;
 
-/* Writes every requested file, each whole or not at all. */
+/* Writes every requested file, each whole or not at all. Expects a module that has passed the
+ * memory planner, without reductions in expressions. Scratch parameters of a kernel lie in a
+ * thread's scratch in order, each 64-aligned. */
 bool codegen_write(const Module *m, const Target *t, const CodegenOptions *o, CodegenStats *stats);
