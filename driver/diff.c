@@ -17,7 +17,7 @@ static void print_shape(const Tensor *t) {
 }
 
 static void print_index(const Tensor *t, int64_t at) {
-  int64_t idx[MAX_RANK];
+  int64_t idx[MAX_RANK] = {0};
   for (int k = t->rank - 1; k >= 0; k--) idx[k] = at % t->dims[k], at /= t->dims[k];
   printf("[");
   for (int k = 0; k < t->rank; k++) printf("%s%lld", k ? "," : "", (long long)idx[k]);

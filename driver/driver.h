@@ -35,8 +35,8 @@ typedef struct Options {
       *runs, *rtol, *atol;
   const char *labels, *seed;
   List dims, shapes, consts, disabled, inputs, outputs, expects;
-  bool time_passes, no_winograd, progress, quiet, help, version, list_targets, list_passes, json, interpret,
-      profile, info, keep;
+  bool time_passes, no_winograd, progress, quiet, help, version, list_targets, list_passes, json,
+      interpret, profile, info, keep;
   int argc;
   char **argv;
 } Options;

@@ -1,6 +1,7 @@
-/* Arena allocation, growable arrays, and checked arithmetic. Everything the compiler makes lives in an
- * arena and dies with it; passes never free. An arena that hits its limit (or the system's) does not
- * return NULL: it calls its `oom` hook, which the driver sets to a longjmp into a clean error (exit 6). */
+/* Arena allocation, growable arrays, and checked arithmetic. Everything the compiler makes lives in
+ * an arena and dies with it; passes never free. An arena that hits its limit (or the system's) does
+ * not return NULL: it calls its `oom` hook, which the driver sets to a longjmp into a clean error
+ * (exit 6). */
 #pragma once
 #include <stdarg.h>
 #include <stdbool.h>
@@ -28,22 +29,28 @@ size_t arena_used(const Arena *a); /* bytes taken from the system, children incl
 void *arena_alloc_array(Arena *a, size_t n, size_t size); /* overflow goes to `oom` */
 
 /* Growable array in an arena: Vec(int) v = {0}; vec_push(arena, &v, 3); v.data[v.n - 1] */
-#define Vec(T)   \
-  struct {       \
-    T *data;     \
-    int n, cap;  \
+#define Vec(T)  \
+  struct {      \
+    T *data;    \
+    int n, cap; \
   }
-#define vec_push(a, v, ...)                                                                      \
-  ((v)->n == (v)->cap                                                                            \
-       ? (void)((v)->data = arena_grow((a), (v)->data, &(v)->cap, (v)->n, sizeof *(v)->data))    \
-       : (void)0,                                                                                \
+#define vec_push(a, v, ...)                                                                   \
+  ((v)->n == (v)->cap                                                                         \
+       ? (void)((v)->data = arena_grow((a), (v)->data, &(v)->cap, (v)->n, sizeof *(v)->data)) \
+       : (void)0,                                                                             \
    (v)->data[(v)->n++] = (__VA_ARGS__))
 void *arena_grow(Arena *a, void *data, int *cap, int n, size_t size);
 
 /* Checked 64-bit arithmetic: false on overflow, *out untouched. The one helper for shape sizes. */
-static inline bool ck_add(int64_t a, int64_t b, int64_t *out) { return !__builtin_add_overflow(a, b, out); }
-static inline bool ck_sub(int64_t a, int64_t b, int64_t *out) { return !__builtin_sub_overflow(a, b, out); }
-static inline bool ck_mul(int64_t a, int64_t b, int64_t *out) { return !__builtin_mul_overflow(a, b, out); }
+static inline bool ck_add(int64_t a, int64_t b, int64_t *out) {
+  return !__builtin_add_overflow(a, b, out);
+}
+static inline bool ck_sub(int64_t a, int64_t b, int64_t *out) {
+  return !__builtin_sub_overflow(a, b, out);
+}
+static inline bool ck_mul(int64_t a, int64_t b, int64_t *out) {
+  return !__builtin_mul_overflow(a, b, out);
+}
 
 /* Text buffer for printers. `sb_str` is NUL-terminated and owned by the arena. */
 typedef struct StrBuf {
@@ -53,5 +60,6 @@ typedef struct StrBuf {
 } StrBuf;
 void sb_printf(StrBuf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void sb_putc(StrBuf *b, char c);
-void sb_quoted(StrBuf *b, const char *s); /* "…" with \" \\ \n \xNN escapes; the parsers read it back */
+void sb_quoted(StrBuf *b,
+               const char *s); /* "…" with \" \\ \n \xNN escapes; the parsers read it back */
 const char *sb_str(StrBuf *b);

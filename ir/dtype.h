@@ -1,5 +1,5 @@
-/* Element types (dtypes.def). Sub-byte types are stored one element per byte inside the compiler and
- * in arenas; the frontend unpacks them and the program's edges pack them. */
+/* Element types (dtypes.def). Sub-byte types are stored one element per byte inside the compiler
+ * and in arenas; the frontend unpacks them and the program's edges pack them. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -29,7 +29,9 @@ DType dtype_from_onnx(int onnx);        /* DT_NONE when unknown */
 DType dtype_from_text(const char *s);   /* DT_NONE when unknown */
 static inline const char *dtype_text(DType t) { return dtype_rows[t].text; }
 static inline bool dtype_is_float(DType t) { return dtype_rows[t].cls == DC_FLOAT; }
-static inline bool dtype_is_int(DType t) { return dtype_rows[t].cls == DC_UINT || dtype_rows[t].cls == DC_SINT; }
+static inline bool dtype_is_int(DType t) {
+  return dtype_rows[t].cls == DC_UINT || dtype_rows[t].cls == DC_SINT;
+}
 static inline DType dtype_compute(DType t) { return dtype_rows[t].compute; }
 /* Bytes of one element in memory of compiler and generated code (sub-byte types take one byte). */
 static inline int dtype_bytes(DType t) { return (dtype_rows[t].bits + 7) / 8; }
@@ -41,8 +43,9 @@ int64_t dtype_load_i(DType t, const void *p);
 void dtype_store_f(DType t, void *p, double v);
 void dtype_store_i(DType t, void *p, int64_t v);
 
-/* Floats below 32 bits: code of v (nearest even) and its value; saturate: of the 8-bit and 4-bit formats. */
+/* Floats below 32 bits: code of v (nearest even) and its value; saturate: of the 8-bit and 4-bit
+ * formats. */
 uint16_t dtype_encode(DType t, double v, bool saturate);
 double dtype_decode(DType t, uint16_t code);
 double dtype_round(DType t, double v, bool saturate); /* v as float type t holds it */
-int64_t dtype_wrap(DType t, int64_t v);               /* v as integer type t holds it, extended again */
+int64_t dtype_wrap(DType t, int64_t v); /* v as integer type t holds it, extended again */

@@ -1,12 +1,12 @@
-/* Expressions: one hash-consed, immutable language for dimensions (over symbols), indices (over loop
- * variables) and scalar values (with loads and reductions). Equal expressions are the same pointer.
- * Constructors simplify; i64 expressions are kept in a canonical form (sum of products ordered by
- * creation), so that shapes compare by pointer.
+/* Expressions: one hash-consed, immutable language for dimensions (over symbols), indices (over
+ * loop variables) and scalar values (with loads and reductions). Equal expressions are the same
+ * pointer. Constructors simplify; i64 expressions are kept in a canonical form (sum of products
+ * ordered by creation), so that shapes compare by pointer.
  *
- * Text:  3  2.5f32  $batch (symbol)  i0 (variable)  a + b*c  max(a, 0)  floordiv(i0, 4)  cast<f16>(x)
- *        b2[i0*4 + 1]  b2[i0 if i0 < 7] (guarded load: 0 of the type where the guard is false)
- *        t0[3] (local)   sum(k1 < 64: b0[k1] * b1[k1]) (reduction; also prod least most all any, and
- *        sum(k1 from 2 < 64: …) for k1 in [2, 2 + 64))   $"odd name"   ?3f32 (hole)   -inff32
+ * Text:  3  2.5f32  $batch (symbol)  i0 (variable)  a + b*c  max(a, 0)  floordiv(i0, 4)
+ * cast<f16>(x) b2[i0*4 + 1]  b2[i0 if i0 < 7] (guarded load: 0 of the type where the guard is
+ * false) t0[3] (local)   sum(k1 < 64: b0[k1] * b1[k1]) (reduction; also prod least most all any,
+ * and sum(k1 from 2 < 64: …) for k1 in [2, 2 + 64))   $"odd name"   ?3f32 (hole)   -inff32
  *        {%0 = exp(b0[1]); %0*%0} (shared parts of large expressions are named)
  */
 #pragma once
@@ -41,7 +41,14 @@ struct Expr {
   } k;
   const Expr *a[3];
 };
-enum { EXF_LOAD = 1, EXF_REDUCE = 2, EXF_LOCAL = 4, EXF_VAR = 8, EXF_SYM = 16, EXF_HOLE = 32 }; /* contains one */
+enum {
+  EXF_LOAD = 1,
+  EXF_REDUCE = 2,
+  EXF_LOCAL = 4,
+  EXF_VAR = 8,
+  EXF_SYM = 16,
+  EXF_HOLE = 32
+}; /* contains one */
 
 typedef struct ExprPool ExprPool; /* the interning table, symbols and variables of one model */
 ExprPool *expr_pool_new(Arena *a);
@@ -51,7 +58,8 @@ Arena *expr_pool_arena(ExprPool *p);
 typedef struct Symbol {
   const char *name;
   int64_t lo;         /* known lower bound (usually 0 or 1) */
-  const Expr *bound;  /* upper bound as an expression of other symbols (data-dependent sizes), or NULL */
+  const Expr
+      *bound;  /* upper bound as an expression of other symbols (data-dependent sizes), or NULL */
   bool runtime;       /* assigned while the program runs (data-dependent), not by the caller */
 } Symbol;
 const Expr *ex_sym(ExprPool *p, const char *name);     /* finds or makes */
@@ -64,10 +72,12 @@ const Expr *ex_var(ExprPool *p, const char *stem, const Expr *extent);
 /* A variable over [lo, lo + extent) (split loops); lo may be negative. */
 const Expr *ex_var_range(ExprPool *p, const char *stem, const Expr *lo, const Expr *extent);
 const Expr *ex_var_of(ExprPool *p, int id); /* the variable expression of an id */
-/* The same with exactly this name, which need not be unique in the pool (parsers keep the names of the text). */
+/* The same with exactly this name, which need not be unique in the pool (parsers keep the names of
+ * the text). */
 const Expr *ex_var_named(ExprPool *p, const char *name, const Expr *lo, const Expr *extent);
-/* For parsers: the variable of exactly this name and range, made if there is none. Should the name be taken
- * by one of another range, a similar name is used. Names of variables are unique in a pool. */
+/* For parsers: the variable of exactly this name and range, made if there is none. Should the name
+ * be taken by one of another range, a similar name is used. Names of variables are unique in a
+ * pool. */
 const Expr *ex_var_named(ExprPool *p, const char *name, const Expr *lo, const Expr *extent);
 const char *expr_var_name(const ExprPool *p, int id);
 int expr_var_count(const ExprPool *p);
@@ -80,63 +90,100 @@ const Expr *ex_int(ExprPool *p, DType t, int64_t v);
 const Expr *ex_float(ExprPool *p, DType t, double v); /* rounded to t */
 const Expr *ex_const(ExprPool *p, DType t, double v); /* int or float by class of t */
 const Expr *ex_bool(ExprPool *p, bool v);
-const Expr *ex_op(ExprPool *p, ExprOp op, const Expr *a, const Expr *b, const Expr *c); /* any S row but cast/sat/bits */
+const Expr *ex_op(ExprPool *p, ExprOp op, const Expr *a, const Expr *b,
+                  const Expr *c); /* any S row but cast/sat/bits */
 const Expr *ex_cast(ExprPool *p, DType t, const Expr *a);
 const Expr *ex_sat(ExprPool *p, DType t, const Expr *a);
 const Expr *ex_bits(ExprPool *p, DType t, const Expr *a);
 const Expr *ex_load(ExprPool *p, DType t, int buffer, const Expr *index, const Expr *guard);
 const Expr *ex_local(ExprPool *p, DType t, int local, const Expr *index);
 const Expr *ex_hole(ExprPool *p, DType t, int id);
-const Expr *ex_reduce(ExprPool *p, ReduceKind kind, const Expr *var, const Expr *body); /* extent is the variable's */
+const Expr *ex_reduce(ExprPool *p, ReduceKind kind, const Expr *var,
+                      const Expr *body); /* extent is the variable's */
 const Expr *reduce_identity(ExprPool *p, ReduceKind kind, DType t);
 const Expr *reduce_combine(ExprPool *p, ReduceKind kind, const Expr *a, const Expr *b);
 
-static inline const Expr *ex_add(ExprPool *p, const Expr *a, const Expr *b) { return ex_op(p, EX_add, a, b, NULL); }
-static inline const Expr *ex_sub(ExprPool *p, const Expr *a, const Expr *b) { return ex_op(p, EX_sub, a, b, NULL); }
-static inline const Expr *ex_mul(ExprPool *p, const Expr *a, const Expr *b) { return ex_op(p, EX_mul, a, b, NULL); }
-static inline const Expr *ex_div(ExprPool *p, const Expr *a, const Expr *b) { return ex_op(p, EX_div, a, b, NULL); }
-static inline const Expr *ex_floordiv(ExprPool *p, const Expr *a, const Expr *b) { return ex_op(p, EX_floordiv, a, b, NULL); }
-static inline const Expr *ex_floormod(ExprPool *p, const Expr *a, const Expr *b) { return ex_op(p, EX_floormod, a, b, NULL); }
-static inline const Expr *ex_min(ExprPool *p, const Expr *a, const Expr *b) { return ex_op(p, EX_min, a, b, NULL); }
-static inline const Expr *ex_max(ExprPool *p, const Expr *a, const Expr *b) { return ex_op(p, EX_max, a, b, NULL); }
-static inline const Expr *ex_lt(ExprPool *p, const Expr *a, const Expr *b) { return ex_op(p, EX_lt, a, b, NULL); }
-static inline const Expr *ex_le(ExprPool *p, const Expr *a, const Expr *b) { return ex_op(p, EX_le, a, b, NULL); }
-static inline const Expr *ex_eq(ExprPool *p, const Expr *a, const Expr *b) { return ex_op(p, EX_eq, a, b, NULL); }
-static inline const Expr *ex_and(ExprPool *p, const Expr *a, const Expr *b) { return ex_op(p, EX_and, a, b, NULL); }
-static inline const Expr *ex_select(ExprPool *p, const Expr *c, const Expr *a, const Expr *b) { return ex_op(p, EX_select, c, a, b); }
+static inline const Expr *ex_add(ExprPool *p, const Expr *a, const Expr *b) {
+  return ex_op(p, EX_add, a, b, NULL);
+}
+static inline const Expr *ex_sub(ExprPool *p, const Expr *a, const Expr *b) {
+  return ex_op(p, EX_sub, a, b, NULL);
+}
+static inline const Expr *ex_mul(ExprPool *p, const Expr *a, const Expr *b) {
+  return ex_op(p, EX_mul, a, b, NULL);
+}
+static inline const Expr *ex_div(ExprPool *p, const Expr *a, const Expr *b) {
+  return ex_op(p, EX_div, a, b, NULL);
+}
+static inline const Expr *ex_floordiv(ExprPool *p, const Expr *a, const Expr *b) {
+  return ex_op(p, EX_floordiv, a, b, NULL);
+}
+static inline const Expr *ex_floormod(ExprPool *p, const Expr *a, const Expr *b) {
+  return ex_op(p, EX_floormod, a, b, NULL);
+}
+static inline const Expr *ex_min(ExprPool *p, const Expr *a, const Expr *b) {
+  return ex_op(p, EX_min, a, b, NULL);
+}
+static inline const Expr *ex_max(ExprPool *p, const Expr *a, const Expr *b) {
+  return ex_op(p, EX_max, a, b, NULL);
+}
+static inline const Expr *ex_lt(ExprPool *p, const Expr *a, const Expr *b) {
+  return ex_op(p, EX_lt, a, b, NULL);
+}
+static inline const Expr *ex_le(ExprPool *p, const Expr *a, const Expr *b) {
+  return ex_op(p, EX_le, a, b, NULL);
+}
+static inline const Expr *ex_eq(ExprPool *p, const Expr *a, const Expr *b) {
+  return ex_op(p, EX_eq, a, b, NULL);
+}
+static inline const Expr *ex_and(ExprPool *p, const Expr *a, const Expr *b) {
+  return ex_op(p, EX_and, a, b, NULL);
+}
+static inline const Expr *ex_select(ExprPool *p, const Expr *c, const Expr *a, const Expr *b) {
+  return ex_op(p, EX_select, c, a, b);
+}
 const Expr *ex_ceildiv(ExprPool *p, const Expr *a, int64_t b);
 
 /* ---- questions -------------------------------------------------------------------------------- */
-bool expr_is_const(const Expr *e, int64_t *v);            /* integer or bool constant */
-static inline bool expr_is_i64(const Expr *e, int64_t v) { int64_t k; return expr_is_const(e, &k) && k == v; }
+bool expr_is_const(const Expr *e, int64_t *v); /* integer or bool constant */
+static inline bool expr_is_i64(const Expr *e, int64_t v) {
+  int64_t k;
+  return expr_is_const(e, &k) && k == v;
+}
 /* Of an integer expression; INT64_MIN / INT64_MAX: that side is unknown. False when both are. */
 bool expr_range(ExprPool *p, const Expr *e, int64_t *lo, int64_t *hi);
 bool expr_uses_var(const Expr *e, int var_id);
 bool expr_uses_buffer(const Expr *e, int buffer);
 /* e = coeff*var + rest with rest free of var, coeff free of var; false when not affine in var. */
-bool expr_affine(ExprPool *p, const Expr *e, const Expr *var, const Expr **coeff, const Expr **rest);
-/* The terms of an i64 sum: e = sum of coeff * product; the constant (if not 0) comes last with product NULL.
- * Returns the count, or -1 when more than max. */
+bool expr_affine(ExprPool *p, const Expr *e, const Expr *var, const Expr **coeff,
+                 const Expr **rest);
+/* The terms of an i64 sum: e = sum of coeff * product; the constant (if not 0) comes last with
+ * product NULL. Returns the count, or -1 when more than max. */
 typedef struct ExprTerm {
   int64_t coeff;
   const Expr *product;
 } ExprTerm;
 int expr_terms(ExprPool *p, const Expr *e, ExprTerm *out, int max);
-int expr_cost(const Expr *e); /* sum of row costs of distinct nodes, reductions times their extent (64 if unknown) */
+int expr_cost(const Expr *e); /* sum of row costs of distinct nodes, reductions times their extent
+                                 (64 if unknown) */
 
 /* ---- rewriting -------------------------------------------------------------------------------- */
-/* Replaces variables / symbols / holes / loads; shared subexpressions are visited once. Returns NULL to keep. */
+/* Replaces variables / symbols / holes / loads; shared subexpressions are visited once. Returns
+ * NULL to keep. */
 typedef const Expr *(*ExprRewrite)(void *user, const Expr *leaf);
-const Expr *expr_rewrite(ExprPool *p, const Expr *e, ExprRewrite leaf, void *user); /* called on SYM VAR LOAD LOCAL HOLE (LOAD/LOCAL after their arguments) */
+const Expr *expr_rewrite(
+    ExprPool *p, const Expr *e, ExprRewrite leaf,
+    void *user); /* called on SYM VAR LOAD LOCAL HOLE (LOAD/LOCAL after their arguments) */
 const Expr *expr_subst(ExprPool *p, const Expr *e, const Expr *var_or_sym_or_hole, const Expr *by);
-const Expr *expr_simplify(ExprPool *p, const Expr *e); /* rebuilds with what is now known of ranges */
+const Expr *expr_simplify(ExprPool *p,
+                          const Expr *e); /* rebuilds with what is now known of ranges */
 /* Replaces math rows (exp … pow) by polynomials over basic rows (ir/math.c). */
 const Expr *expr_lower_math(ExprPool *p, const Expr *e);
 
 /* ---- evaluation ------------------------------------------------------------------------------- */
 typedef union Scalar {
   int64_t i; /* ints (sign- or zero-extended to 64 bits) and bool */
-  double f;  /* floats; an f32 value is held exactly */
+  double f; /* floats; an f32 value is held exactly */
 } Scalar;
 typedef struct EvalEnv { /* callbacks may be NULL where e holds none of them */
   void *user;
@@ -146,18 +193,22 @@ typedef struct EvalEnv { /* callbacks may be NULL where e holds none of them */
   Scalar (*local)(void *user, DType t, int local, int64_t index);
 } EvalEnv;
 Scalar expr_eval(const ExprPool *p, const Expr *e, EvalEnv *env);
-Scalar scalar_op(ExprOp op, DType t, Scalar a, Scalar b, Scalar c); /* t: type of argument 0 (select: of argument 1) */
+Scalar scalar_op(ExprOp op, DType t, Scalar a, Scalar b,
+                 Scalar c); /* t: type of argument 0 (select: of argument 1) */
 Scalar scalar_cast(DType to, DType from, Scalar v, bool saturate);
 
 /* ---- text ------------------------------------------------------------------------------------- */
 void expr_print(const ExprPool *p, const Expr *e, StrBuf *b);
 const char *expr_text(const ExprPool *p, const Expr *e);
 /* Parsing needs to know what names mean: the callback returns the expression for an identifier (a
- * variable, `a`…`d` of an EW body) or NULL; `$name` is always a symbol. Type of a bare number: `hint`. */
+ * variable, `a`…`d` of an EW body) or NULL; `$name` is always a symbol. Type of a bare number:
+ * `hint`. */
 typedef struct ExprScope {
   void *user;
   const Expr *(*name)(void *user, const char *ident);
-  const Expr *(*access)(void *user, const char *ident, const Expr *index, const Expr *guard); /* ident[...] */
+  const Expr *(*access)(void *user, const char *ident, const Expr *index,
+                        const Expr *guard); /* ident[...] */
   DType hint;
 } ExprScope;
-const Expr *expr_parse(ExprPool *p, const char **text, const ExprScope *s, const char **error); /* NULL + *error on failure; advances *text */
+const Expr *expr_parse(ExprPool *p, const char **text, const ExprScope *s,
+                       const char **error); /* NULL + *error on failure; advances *text */

@@ -33,9 +33,8 @@ Value *value_new(Model *m, const char *name) {
 
 /* Inference runs often: an unchanged shape costs no memory. Arrays are never changed in place. */
 void value_set_tensor(Model *m, Value *v, DType t, int rank, const Expr *const *dims) {
-  const bool same =
-      v->dims && v->rank == rank &&
-      (rank <= 0 || memcmp(v->dims, dims, sizeof *dims * (size_t)rank) == 0);
+  const bool same = v->dims && v->rank == rank &&
+                    (rank <= 0 || memcmp(v->dims, dims, sizeof *dims * (size_t)rank) == 0);
   v->kind = TY_TENSOR;
   v->dtype = t;
   v->rank = rank;

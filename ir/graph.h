@@ -13,7 +13,8 @@ enum { MAX_RANK = 16 };
 
 typedef enum TypeKind { TY_NONE, TY_TENSOR, TY_SEQUENCE, TY_OPTIONAL, TY_MAP } TypeKind;
 
-/* Constant data: a slice of a mapped file or arena memory; elements in dtype_bytes() each, little endian. */
+/* Constant data: a slice of a mapped file or arena memory; elements in dtype_bytes() each, little
+ * endian. */
 typedef struct ConstData {
   int id;             /* #id in texts */
   const char *name;   /* initializer name, or NULL */
@@ -21,83 +22,100 @@ typedef struct ConstData {
   int rank;
   const int64_t *dims;
   int64_t count;      /* elements */
-  const void *data;   /* may be unaligned for slices of a file: read with memcpy. STR: const char *const * */
+  const void
+      *data; /* may be unaligned for slices of a file: read with memcpy. STR: const char *const * */
 } ConstData;
 
-/* How a materialised value lies in memory: dimension order, outermost first (NULL: row-major), and a halo of
- * zeros around it (elements per dimension, NULL: none), so that convolutions need no guards at borders. */
+/* How a materialised value lies in memory: dimension order, outermost first (NULL: row-major), and
+ * a halo of zeros around it (elements per dimension, NULL: none), so that convolutions need no
+ * guards at borders. */
 typedef struct Layout {
   const int8_t *perm;
   const int16_t *halo_lo, *halo_hi;
-  int16_t pad; /* unused elements behind the innermost dimension: keeps rows off each other's cache sets */
+  int16_t pad; /* unused elements behind the innermost dimension: keeps rows off each other's cache
+                  sets */
 } Layout;
 
 struct Value {
-  int id;            /* %id in texts; unique in the model */
-  const char *name;  /* ONNX name, may be NULL */
+  int id; /* %id in texts; unique in the model */
+  const char *name; /* ONNX name, may be NULL */
   TypeKind kind;
-  DType dtype;       /* of the tensor, or of the element tensor */
-  int rank;          /* -1: unknown before inference */
+  DType dtype; /* of the tensor, or of the element tensor */
+  int rank; /* -1: unknown before inference */
   const Expr **dims; /* rank of them; i64 expressions over symbols only */
-  Node *def;         /* NULL: graph input, region input or constant */
-  int def_index;     /* which output of def */
-  const ConstData *cdata;      /* constant value, else NULL */
-  const Expr *const *contents; /* known symbolic elements of a small integer/bool tensor (shape arithmetic), else NULL */
+  Node *def; /* NULL: graph input, region input or constant */
+  int def_index; /* which output of def */
+  const ConstData *cdata; /* constant value, else NULL */
+  const Expr *const *contents; /* known symbolic elements of a small integer/bool tensor (shape
+                                  arithmetic), else NULL */
   Layout layout;
-  bool inlined;      /* never materialised: consumers call its elem (set by the fusion pass) */
+  bool inlined; /* never materialised: consumers call its elem (set by the fusion pass) */
 };
 
-typedef enum AttrKind { AT_INT, AT_FLOAT, AT_STRING, AT_TENSOR, AT_GRAPH, AT_INTS, AT_FLOATS, AT_STRINGS } AttrKind;
+typedef enum AttrKind {
+  AT_INT,
+  AT_FLOAT,
+  AT_STRING,
+  AT_TENSOR,
+  AT_GRAPH,
+  AT_INTS,
+  AT_FLOATS,
+  AT_STRINGS
+} AttrKind;
 typedef struct Attr {
   const char *name;
   AttrKind kind;
-  int n;                    /* element count of lists; 1 for scalars */
-  const int64_t *ints;      /* INT, INTS */
-  const double *floats;     /* FLOAT, FLOATS */
-  const char *const *strs;  /* STRING, STRINGS (NUL-terminated) */
+  int n; /* element count of lists; 1 for scalars */
+  const int64_t *ints; /* INT, INTS */
+  const double *floats; /* FLOAT, FLOATS */
+  const char *const *strs; /* STRING, STRINGS (NUL-terminated) */
   const ConstData *tensor;
   Graph *graph;
 } Attr;
 
-/* A data-dependent size, assigned just before the node runs, in order. src set: symbol `sym` becomes element `elem`
- * of the integer tensor `src`. src NULL: it becomes `value` (an expression of symbols assigned before), and the
- * run fails when that is outside [Symbol.lo, Symbol.bound]. */
+/* A data-dependent size, assigned just before the node runs, in order. src set: symbol `sym`
+ * becomes element `elem` of the integer tensor `src`. src NULL: it becomes `value` (an expression
+ * of symbols assigned before), and the run fails when that is outside [Symbol.lo, Symbol.bound]. */
 typedef struct SymDef {
   const Expr *sym;
-  Value *src;        /* or NULL */
+  Value *src; /* or NULL */
   int64_t elem;
   const Expr *value; /* of src NULL */
 } SymDef;
 
 struct Node {
   const OpRow *op;
-  Value **in;   /* an absent optional input is NULL */
+  Value **in; /* an absent optional input is NULL */
   int n_in;
-  Value **out;  /* an absent optional output is NULL */
+  Value **out; /* an absent optional output is NULL */
   int n_out;
   Attr *attrs;
   int n_attrs;
-  SymDef *syms; /* runtime symbols that this node's output dims use and that are read from data; see SymDef */
+  SymDef *syms; /* runtime symbols that this node's output dims use and that are read from data; see
+                   SymDef */
   int n_syms;
   const Loc *loc;
   Graph *graph; /* the graph that holds it */
-  int mark;     /* scratch of the running pass */
+  int mark; /* scratch of the running pass */
 };
 
-/* Nodes are in topological order. A region (body of If, Loop, Scan) may use values of its ancestors. */
+/* Nodes are in topological order. A region (body of If, Loop, Scan) may use values of its
+ * ancestors. */
 struct Graph {
   Model *model;
-  Graph *parent;     /* NULL: main */
-  Node *owner;       /* node that owns the region */
+  Graph *parent; /* NULL: main */
+  Node *owner; /* node that owns the region */
   const char *name;
   Vec(Node *) nodes;
-  Vec(Value *) inputs;  /* constants are not inputs */
+  Vec(Value *) inputs; /* constants are not inputs */
   Vec(Value *) outputs; /* a value may be listed more than once, and may be an input or constant */
-  Vec(const char *) output_names; /* ONNX names of the outputs, same positions; set by the frontend for the main graph */
+  Vec(const char *) output_names; /* ONNX names of the outputs, same positions; set by the frontend
+                                     for the main graph */
 };
 
-/* Two sizes that must be equal when the model runs (broadcasting of two different symbols, say). What a region takes for
- * granted need not hold at entry, since the region may not run (assume_at_entry). */
+/* Two sizes that must be equal when the model runs (broadcasting of two different symbols, say).
+ * What a region takes for granted need not hold at entry, since the region may not run
+ * (assume_at_entry). */
 typedef struct DimAssume {
   const Expr *a, *b;
   const Graph *graph; /* graph of the node that assumes it; NULL: main */
@@ -114,29 +132,34 @@ struct Model {
   Graph *main;
   Vec(ConstData *) consts;
   int next_value;
-  Vec(DimAssume) assumes; /* what inference took for granted; the compiled model checks it at entry */
+  Vec(DimAssume)
+      assumes; /* what inference took for granted; the compiled model checks it at entry */
 };
 
 /* ---- building ---------------------------------------------------------------------------------- */
 Model *model_new(Arena *a, Diag *d);
 Graph *graph_new(Model *m, Graph *parent, const char *name);
 Value *value_new(Model *m, const char *name);
-void value_set_tensor(Model *m, Value *v, DType t, int rank, const Expr *const *dims); /* dims copied */
-ConstData *const_new(Model *m, const char *name, DType t, int rank, const int64_t *dims, const void *data); /* data not copied */
-Value *value_const(Model *m, ConstData *c);                 /* a value that holds it */
+void value_set_tensor(Model *m, Value *v, DType t, int rank,
+                      const Expr *const *dims); /* dims copied */
+ConstData *const_new(Model *m, const char *name, DType t, int rank, const int64_t *dims,
+                     const void *data); /* data not copied */
+Value *value_const(Model *m, ConstData *c); /* a value that holds it */
 Value *value_const_i64s(Model *m, int rank, int n, const int64_t *v); /* rank 0 or 1 */
-Value *value_const_scalar(Model *m, DType t, double v);     /* rank 0 */
+Value *value_const_scalar(Model *m, DType t, double v); /* rank 0 */
 /* Appends before `before` (NULL: at the end). Ins copied. Outputs are made by node_add_output. */
-Node *graph_add_node(Graph *g, Node *before, const OpRow *op, int n_in, Value *const *in, const Loc *loc);
+Node *graph_add_node(Graph *g, Node *before, const OpRow *op, int n_in, Value *const *in,
+                     const Loc *loc);
 Value *node_add_output(Node *n, const char *name); /* kind NONE until inferred */
-void node_set_attr(Node *n, Attr a);               /* replaces one of the same name */
+void node_set_attr(Node *n, Attr a); /* replaces one of the same name */
 void node_set_int(Node *n, const char *name, int64_t v);
 void node_set_ints(Node *n, const char *name, int count, const int64_t *v);
 void node_set_float(Node *n, const char *name, double v);
 void node_set_string(Node *n, const char *name, const char *v);
-void graph_remove_node(Graph *g, Node *n);         /* its outputs must be unused */
-void graph_replace_value(Graph *g, Value *old, Value *by); /* all uses in g, its regions and outputs */
-void graph_sort(Graph *g);                          /* restores topological order (stable) */
+void graph_remove_node(Graph *g, Node *n); /* its outputs must be unused */
+void graph_replace_value(Graph *g, Value *old,
+                         Value *by); /* all uses in g, its regions and outputs */
+void graph_sort(Graph *g); /* restores topological order (stable) */
 
 /* ---- questions --------------------------------------------------------------------------------- */
 const Attr *node_attr(const Node *n, const char *name); /* NULL when absent */
@@ -150,23 +173,30 @@ static inline Value *node_out(const Node *n, int k) { return k < n->n_out ? n->o
 bool value_is_static(const Value *v, int64_t *dims /* may be NULL */); /* all dims constant */
 bool value_same_shape(const Value *a, const Value *b);
 const Expr *value_count(ExprPool *p, const Value *v); /* number of elements */
-/* Element of a constant, or of a value with known contents, as an expression of v's dtype; NULL: unknown. */
+/* Element of a constant, or of a value with known contents, as an expression of v's dtype; NULL:
+ * unknown. */
 const Expr *value_element(ExprPool *p, const Value *v, int64_t flat);
 bool value_known(const Value *v); /* constant or with contents: value_element answers */
-void model_assume_equal(Model *m, const Graph *g, const Expr *a, const Expr *b, const Loc *loc); /* recorded once; g NULL: main */
-static inline bool assume_at_entry(const Model *m, const DimAssume *a) { return !a->graph || a->graph == m->main; }
+void model_assume_equal(Model *m, const Graph *g, const Expr *a, const Expr *b,
+                        const Loc *loc); /* recorded once; g NULL: main */
+static inline bool assume_at_entry(const Model *m, const DimAssume *a) {
+  return !a->graph || a->graph == m->main;
+}
 int64_t const_int(const ConstData *c, int64_t i);
 double const_float(const ConstData *c, int64_t i);
 /* Users of each value: rebuilt on demand, indexed by value id. */
 typedef Vec(Node *) NodeVec;
 typedef struct Uses {
-  NodeVec *of;     /* of[v->id]; a node appears once per use; uses inside regions count for the region's owner chain */
-  int *outputs;    /* how often v is a graph output (of any graph) */
+  NodeVec *of; /* of[v->id]; a node appears once per use; uses inside regions count for the region's
+                  owner chain */
+  int *outputs; /* how often v is a graph output (of any graph) */
   int n;
 } Uses;
 Uses *graph_uses(Graph *main, Arena *scratch);
 
 /* ---- text and checking (graph_text.c, graph_verify.c) -------------------------------------------- */
-void model_print(const Model *m, StrBuf *b, bool with_consts); /* with_consts: data of consts too, so that the text is complete */
+void model_print(
+    const Model *m, StrBuf *b,
+    bool with_consts); /* with_consts: data of consts too, so that the text is complete */
 Model *model_parse(Arena *a, Diag *d, const char *text, const char *file); /* NULL on error */
 bool model_verify(const Model *m, const char *after_pass); /* reports through diag_internal */

@@ -162,8 +162,8 @@ static bool take_dims(Run *r, const Step *s, const TensorRef *t, const RtTensor 
     if (!sym || !sym->runtime) continue;
     const Expr *most = sym->bound ? expr_upper(p, sym->bound, NULL) : NULL;
     if (got->dims[i] < 0 || (most && got->dims[i] > value_of(r, most)))
-      return diag_error(r->m->model->diag, s->loc, ERR_VALUE, "%s is %" PRId64 ", outside of its bounds",
-                        sym->name, got->dims[i]);
+      return diag_error(r->m->model->diag, s->loc, ERR_VALUE,
+                        "%s is %" PRId64 ", outside of its bounds", sym->name, got->dims[i]);
     r->syms[t->dims[i]->id] = got->dims[i];
   }
   return true;

@@ -1,9 +1,11 @@
-/* Which nodes run as tiled contractions, and what their descriptions (lower_conv.c, lower_matmul.c, winograd.c) share. */
+/* Which nodes run as tiled contractions, and what their descriptions (lower_conv.c, lower_matmul.c,
+ * winograd.c) share. */
 #include "passes/contract.h"
 
 #include <string.h>
 
-void contract_begin(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to, const char *suffix) {
+void contract_begin(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to,
+                    const char *suffix) {
   memset(c, 0, sizeof *c);
   c->l = l;
   c->p = l->p;
@@ -20,7 +22,8 @@ void contract_tile(Contract *c) {
   double k = 1;
   for (int i = 0; i < c->n_k; i++) k *= expr_extent_guess(c->p, c->k_extent[i]);
   c->tile = contract_choose_tile(c->l->c->target, expr_extent_guess(c->p, c->rows_h),
-                                 expr_extent_guess(c->p, c->rows_w), c->flat, expr_extent_guess(c->p, c->n), k);
+                                 expr_extent_guess(c->p, c->rows_w), c->flat,
+                                 expr_extent_guess(c->p, c->n), k);
 }
 
 int contract_weights(Lower *l, const ConstData *d) {

@@ -5,9 +5,10 @@
  *       tile = 0;  for k…: unroll rows: tile[row] += A[row, k] · B[panel, k, lanes]
  *       unroll rows: store epilogue(tile[row])
  *
- * Long sums are blocked: the outer loops of k stand outside the tiles, which pass through a scratch buffer, so that a
- * block of the panel is used by all tiles while it is in the cache. Remainders in rows and columns are tiles of
- * their own; symbolic remainders go row by row and through a stack copy whose lanes are cut at the end. */
+ * Long sums are blocked: the outer loops of k stand outside the tiles, which pass through a scratch
+ * buffer, so that a block of the panel is used by all tiles while it is in the cache. Remainders in
+ * rows and columns are tiles of their own; symbolic remainders go row by row and through a stack
+ * copy whose lanes are cut at the end. */
 #include "passes/contract.h"
 
 typedef struct Panel {
@@ -24,8 +25,8 @@ typedef struct Blocks {
   const Expr *rows, *size, *count; /* lines (or, flat, rows), per block, blocks */
 } Blocks;
 
-/* Where a tile stands: its first row, its number among the tiles of the block (for prefetching, or NULL), and the
- * first row's place among the partial sums. */
+/* Where a tile stands: its first row, its number among the tiles of the block (for prefetching, or
+ * NULL), and the first row's place among the partial sums. */
 typedef struct Spot {
   const Expr *h, *w, *tile, *sum;
   int th, tw;
@@ -33,7 +34,9 @@ typedef struct Spot {
 
 static Arena *arena(const Contract *c) { return c->l->m->arena; }
 static const Expr *num(const Contract *c, int64_t v) { return ex_i64(c->p, v); }
-static const Expr *var(const Contract *c, const char *stem, int64_t n) { return ex_var(c->p, stem, num(c, n)); }
+static const Expr *var(const Contract *c, const char *stem, int64_t n) {
+  return ex_var(c->p, stem, num(c, n));
+}
 static int width_of(const Contract *c, const Panel *pn) { return pn->vectors * c->lanes; }
 
 static const Expr *k_total(const Contract *c) {
@@ -69,22 +72,26 @@ static const Expr *b_value(Contract *c, const Panel *pn, const Expr *lane) {
 }
 
 /* Row number i of a tile. */
-static void tile_row(const Contract *c, const Spot *s, const Expr *i, const Expr **rh, const Expr **rw) {
+static void tile_row(const Contract *c, const Spot *s, const Expr *i, const Expr **rh,
+                     const Expr **rw) {
   *rh = s->th > 1 ? ex_add(c->p, s->h, ex_floordiv(c->p, i, num(c, s->tw))) : s->h;
   *rw = ex_add(c->p, s->w, s->th > 1 ? ex_floormod(c->p, i, num(c, s->tw)) : i);
 }
 
-/* While a block of the panel is used its successor comes to the second-level cache, a line per step of k. Only the
- * first tiles do it: as many as a row of the panel has lines. */
+/* While a block of the panel is used its successor comes to the second-level cache, a line per step
+ * of k. Only the first tiles do it: as many as a row of the panel has lines. */
 static Stmt *prefetch_next(Contract *c, const Panel *pn, const Expr *tile) {
   const int64_t lines = (int64_t)width_of(c, pn) / 16;
   if (!c->prefetch || !tile || c->b_buffer < 0 || lines < 1) return NULL;
   const int id = kb_param(&c->b, c->b_buffer, NULL, PA_READ);
   const Expr *n, *outer, *inside = loops_linear(c, c->hoisted, c->n_loops, &n), *blocks;
   outer = loops_linear(c, 0, c->hoisted, &blocks);
-  const Expr *next = ex_mul(c->p, ex_mul(c->p, ex_add(c->p, outer, num(c, 1)), n), num(c, pn->b_width));
-  const Expr *part = ex_mul(c->p, ex_min(c->p, tile, num(c, lines - 1)), ex_mul(c->p, n, num(c, 16)));
-  const Expr *at = ex_add(c->p, ex_add(c->p, pn->b_base, next), ex_add(c->p, part, ex_mul(c->p, inside, num(c, 16))));
+  const Expr *next =
+      ex_mul(c->p, ex_mul(c->p, ex_add(c->p, outer, num(c, 1)), n), num(c, pn->b_width));
+  const Expr *part =
+      ex_mul(c->p, ex_min(c->p, tile, num(c, lines - 1)), ex_mul(c->p, n, num(c, 16)));
+  const Expr *at = ex_add(c->p, ex_add(c->p, pn->b_base, next),
+                          ex_add(c->p, part, ex_mul(c->p, inside, num(c, 16))));
   return stmt_prefetch(arena(c), id, at);
 }
 
@@ -102,9 +109,11 @@ static Stmt *multiply(Contract *c, const Panel *pn, int local, const Spot *s) {
   const Expr *i = var(c, "r", s->th * s->tw), *j = var(c, "j", width_of(c, pn)), *rh, *rw;
   const Expr *at = ex_add(c->p, ex_mul(c->p, i, num(c, width_of(c, pn))), j);
   tile_row(c, s, i, &rh, &rw);
-  const Expr *fma = ex_op(c->p, EX_fma, c->a(c, rh, rw), b_value(c, pn, j), ex_local(c->p, DT_F32, local, at));
+  const Expr *fma =
+      ex_op(c->p, EX_fma, c->a(c, rh, rw), b_value(c, pn, j), ex_local(c->p, DT_F32, local, at));
   /* row by row: the broadcast of A dies at once, the vectors of B stay */
-  Stmt *inner = stmt_for(arena(c), FOR_UNROLL, i, stmt_for(arena(c), FOR_VECTOR, j, stmt_set(arena(c), local, at, fma)));
+  Stmt *inner = stmt_for(arena(c), FOR_UNROLL, i,
+                         stmt_for(arena(c), FOR_VECTOR, j, stmt_set(arena(c), local, at, fma)));
   StmtList step = {0};
   stmt_add(&step, prefetch_next(c, pn, s->tile));
   stmt_add(&step, inner);
@@ -115,58 +124,71 @@ enum { CHAIN = 64 }; /* products added up before they join the sum, where regist
 
 static bool can_chain(const Contract *c, int rows) {
   int64_t k;
-  return rows == 1 && c->n_k == 1 && c->n_loops == 1 && expr_is_const(c->k_extent[0], &k) && k % CHAIN == 0 &&
-         k >= 4 * CHAIN;
+  return rows == 1 && c->n_k == 1 && c->n_loops == 1 && expr_is_const(c->k_extent[0], &k) &&
+         k % CHAIN == 0 && k >= 4 * CHAIN;
 }
 
-/* One row leaves registers for two levels of sums: shorter chains of additions, smaller rounding errors. */
+/* One row leaves registers for two levels of sums: shorter chains of additions, smaller rounding
+ * errors. */
 static Stmt *multiply_chained(Contract *c, const Panel *pn, int local, const Spot *s) {
   Arena *a = arena(c);
   const int width = width_of(c, pn);
   const Expr *k = c->k[0], *inner = var(c, "k", CHAIN);
   const Expr *outer = ex_var(c->p, "k", ex_floordiv(c->p, c->k_extent[0], num(c, CHAIN)));
-  const int part = kernel_add_local(c->l->mod, c->b.k, (Local){.name = "u", .dtype = DT_F32, .count = width});
+  const int part =
+      kernel_add_local(c->l->mod, c->b.k, (Local){.name = "u", .dtype = DT_F32, .count = width});
   const Expr *j0 = var(c, "j", width), *j1 = var(c, "j", width), *j2 = var(c, "j", width);
   c->k[0] = ex_add(c->p, ex_mul(c->p, outer, num(c, CHAIN)), inner);
-  const Expr *fma = ex_op(c->p, EX_fma, c->a(c, s->h, s->w), b_value(c, pn, j1), ex_local(c->p, DT_F32, part, j1));
+  const Expr *fma = ex_op(c->p, EX_fma, c->a(c, s->h, s->w), b_value(c, pn, j1),
+                          ex_local(c->p, DT_F32, part, j1));
   c->k[0] = k;
   StmtList body = {0};
   stmt_add(&body, stmt_local(a, part));
   stmt_add(&body, stmt_for(a, FOR_VECTOR, j0, stmt_set(a, part, j0, ex_float(c->p, DT_F32, 0))));
-  stmt_add(&body, stmt_for(a, FOR_SERIAL, inner, stmt_for(a, FOR_VECTOR, j1, stmt_set(a, part, j1, fma))));
-  const Expr *sum = ex_add(c->p, ex_local(c->p, DT_F32, local, j2), ex_local(c->p, DT_F32, part, j2));
+  stmt_add(&body,
+           stmt_for(a, FOR_SERIAL, inner, stmt_for(a, FOR_VECTOR, j1, stmt_set(a, part, j1, fma))));
+  const Expr *sum =
+      ex_add(c->p, ex_local(c->p, DT_F32, local, j2), ex_local(c->p, DT_F32, part, j2));
   stmt_add(&body, stmt_for(a, FOR_VECTOR, j2, stmt_set(a, local, j2, sum)));
   return stmt_for(a, FOR_SERIAL, outer, body.first);
 }
 
-/* A single row of few vectors waits for its own additions: neighbouring steps of k add to sums of their own. */
+/* A single row of few vectors waits for its own additions: neighbouring steps of k add to sums of
+ * their own. */
 static int ways_of(const Contract *c, const Panel *pn, int rows) {
   int64_t k;
   if (rows != 1 || c->n_k != 1 || c->n_loops != 1 || !expr_is_const(c->k_extent[0], &k)) return 1;
   const int ways = pn->vectors == 1 ? 8 : pn->vectors == 2 ? 4 : pn->vectors <= 4 ? 2 : 1;
-  return c->l->c->target->vector_regs >= 32 || ways <= 4 ? (k % ways == 0 && k >= 4 * ways ? ways : 1) : 1;
+  return c->l->c->target->vector_regs >= 32 || ways <= 4
+             ? (k % ways == 0 && k >= 4 * ways ? ways : 1)
+             : 1;
 }
 
 static Stmt *multiply_ways(Contract *c, const Panel *pn, int local, const Spot *s, int ways) {
   Arena *a = arena(c);
   const int width = width_of(c, pn);
-  const int part = kernel_add_local(c->l->mod, c->b.k, (Local){.name = "u", .dtype = DT_F32, .count = (int64_t)ways * width});
+  const int part = kernel_add_local(
+      c->l->mod, c->b.k, (Local){.name = "u", .dtype = DT_F32, .count = (int64_t)ways * width});
   const Expr *k = c->k[0], *u0 = var(c, "u", ways), *u = var(c, "u", ways);
   const Expr *outer = ex_var(c->p, "k", ex_floordiv(c->p, c->k_extent[0], num(c, ways)));
   const Expr *j0 = var(c, "j", width), *j = var(c, "j", width), *j2 = var(c, "j", width);
-  const Expr *at0 = ex_add(c->p, ex_mul(c->p, u0, num(c, width)), j0), *at = ex_add(c->p, ex_mul(c->p, u, num(c, width)), j);
+  const Expr *at0 = ex_add(c->p, ex_mul(c->p, u0, num(c, width)), j0),
+             *at = ex_add(c->p, ex_mul(c->p, u, num(c, width)), j);
   c->k[0] = ex_add(c->p, ex_mul(c->p, outer, num(c, ways)), u);
-  const Expr *fma = ex_op(c->p, EX_fma, c->a(c, s->h, s->w), b_value(c, pn, j), ex_local(c->p, DT_F32, part, at));
+  const Expr *fma =
+      ex_op(c->p, EX_fma, c->a(c, s->h, s->w), b_value(c, pn, j), ex_local(c->p, DT_F32, part, at));
   c->k[0] = k;
   StmtList out = {0};
   stmt_add(&out, stmt_local(a, part));
   stmt_add(&out, stmt_for(a, FOR_UNROLL, u0,
-                          stmt_for(a, FOR_VECTOR, j0, stmt_set(a, part, at0, ex_float(c->p, DT_F32, 0)))));
+                          stmt_for(a, FOR_VECTOR, j0,
+                                   stmt_set(a, part, at0, ex_float(c->p, DT_F32, 0)))));
   Stmt *step = stmt_for(a, FOR_UNROLL, u, stmt_for(a, FOR_VECTOR, j, stmt_set(a, part, at, fma)));
   stmt_add(&out, stmt_for(a, FOR_SERIAL, outer, step));
   const Expr *sum = ex_local(c->p, DT_F32, local, j2);
   for (int i = 0; i < ways; i++)
-    sum = ex_add(c->p, sum, ex_local(c->p, DT_F32, part, ex_add(c->p, num(c, (int64_t)i * width), j2)));
+    sum = ex_add(c->p, sum,
+                 ex_local(c->p, DT_F32, part, ex_add(c->p, num(c, (int64_t)i * width), j2)));
   stmt_add(&out, stmt_for(a, FOR_VECTOR, j2, stmt_set(a, local, j2, sum)));
   return out.first;
 }
@@ -186,7 +208,8 @@ static const Expr *finish_value(Contract *c, const Expr *sum, const Expr *const 
 }
 
 /* Stores lane j of the row (h, w). */
-static Stmt *store_lanes(Contract *c, const Panel *pn, const Expr *h, const Expr *w, const Expr *j, const Expr *sum) {
+static Stmt *store_lanes(Contract *c, const Panel *pn, const Expr *h, const Expr *w, const Expr *j,
+                         const Expr *sum) {
   const Expr *idx[MAX_RANK];
   c->out_index(c, h, w, ex_add(c->p, pn->col, j), idx);
   const Expr *value = c->plain_rank ? sum : finish_value(c, sum, idx);
@@ -210,15 +233,17 @@ static bool heavy_epilogue(Contract *c) {
   enum { HEAVY = 14 };
   if (c->plain_rank) return false;
   const Expr *idx[MAX_RANK];
-  c->out_index(c, ex_var(c->p, "h", c->rows_h), ex_var(c->p, "w", c->rows_w), ex_var(c->p, "j", c->n), idx);
+  c->out_index(c, ex_var(c->p, "h", c->rows_h), ex_var(c->p, "w", c->rows_w),
+               ex_var(c->p, "j", c->n), idx);
   return expr_cost(finish_value(c, ex_hole(c->p, DT_F32, 1), idx)) > HEAVY;
 }
 
-/* Symbolic column counts and heavy epilogues: the tile is copied to the stack, where lanes may be cut at run time and
- * rows done one by one. */
+/* Symbolic column counts and heavy epilogues: the tile is copied to the stack, where lanes may be
+ * cut at run time and rows done one by one. */
 static int to_stack(Contract *c, StmtList *out, int local, int rows, int width) {
-  const int copy = kernel_add_local(c->l->mod, c->b.k,
-                                    (Local){.name = "s", .dtype = DT_F32, .count = (int64_t)rows * width, .stack = true});
+  const int copy = kernel_add_local(
+      c->l->mod, c->b.k,
+      (Local){.name = "s", .dtype = DT_F32, .count = (int64_t)rows * width, .stack = true});
   const Expr *i = var(c, "r", rows), *j = var(c, "j", width);
   const Expr *at = ex_add(c->p, ex_mul(c->p, i, num(c, width)), j);
   stmt_add(out, stmt_local(arena(c), copy));
@@ -230,7 +255,8 @@ static int to_stack(Contract *c, StmtList *out, int local, int rows, int width) 
 /* ---- tiles ------------------------------------------------------------------------------------------------------ */
 
 /* Element j of row i of the tile among the partial sums. */
-static const Expr *sum_index(const Contract *c, const Panel *pn, const Spot *s, const Expr *i, const Expr *j) {
+static const Expr *sum_index(const Contract *c, const Panel *pn, const Spot *s, const Expr *i,
+                             const Expr *j) {
   const Expr *row = s->sum;
   if (s->th > 1) {
     row = ex_add(c->p, row, ex_mul(c->p, ex_floordiv(c->p, i, num(c, s->tw)), c->rows_w));
@@ -246,27 +272,31 @@ static Stmt *fill_tile(Contract *c, const Panel *pn, int local, const Spot *s, c
   const Expr *i = var(c, "r", s->th * s->tw), *j = var(c, "j", width_of(c, pn));
   const Expr *at = ex_add(c->p, ex_mul(c->p, i, num(c, width_of(c, pn))), j);
   if (!value) value = ex_load(c->p, DT_F32, pn->sums, sum_index(c, pn, s, i, j), NULL);
-  return stmt_for(arena(c), FOR_UNROLL, i, stmt_for(arena(c), FOR_VECTOR, j, stmt_set(arena(c), local, at, value)));
+  return stmt_for(arena(c), FOR_UNROLL, i,
+                  stmt_for(arena(c), FOR_VECTOR, j, stmt_set(arena(c), local, at, value)));
 }
 
 static Stmt *save_tile(Contract *c, const Panel *pn, int local, const Spot *s) {
   const Expr *i = var(c, "r", s->th * s->tw), *j = var(c, "j", width_of(c, pn));
   const Expr *at = ex_add(c->p, ex_mul(c->p, i, num(c, width_of(c, pn))), j);
-  Stmt *st = stmt_store(arena(c), pn->sums, sum_index(c, pn, s, i, j), ex_local(c->p, DT_F32, local, at));
+  Stmt *st =
+      stmt_store(arena(c), pn->sums, sum_index(c, pn, s, i, j), ex_local(c->p, DT_F32, local, at));
   return stmt_for(arena(c), FOR_UNROLL, i, stmt_for(arena(c), FOR_VECTOR, j, st));
 }
 
 static Stmt *tile_body(Contract *c, const Panel *pn, const Spot *s) {
   const int rows = s->th * s->tw, width = width_of(c, pn);
   StmtList out = {0};
-  int local = kernel_add_local(c->l->mod, c->b.k, (Local){.name = "t", .dtype = DT_F32, .count = (int64_t)rows * width});
+  int local = kernel_add_local(
+      c->l->mod, c->b.k, (Local){.name = "t", .dtype = DT_F32, .count = (int64_t)rows * width});
   stmt_add(&out, stmt_local(arena(c), local));
   stmt_add(&out, fill_tile(c, pn, local, s, pn->sums < 0 ? ex_float(c->p, DT_F32, 0) : NULL));
   const int ways = ways_of(c, pn, rows);
   if (ways > 1)
     stmt_add(&out, multiply_ways(c, pn, local, s, ways));
   else
-    stmt_add(&out, can_chain(c, rows) ? multiply_chained(c, pn, local, s) : multiply(c, pn, local, s));
+    stmt_add(&out,
+             can_chain(c, rows) ? multiply_chained(c, pn, local, s) : multiply(c, pn, local, s));
   if (pn->sums >= 0) {
     stmt_add(&out, save_tile(c, pn, local, s));
     return out.first;
@@ -277,10 +307,13 @@ static Stmt *tile_body(Contract *c, const Panel *pn, const Spot *s) {
   return out.first;
 }
 
-/* Tiles of tw rows along w from `first`, then the rest. `line`: number of this line of tiles, NULL when flat. */
-static Stmt *line_of_tiles(Contract *c, const Panel *pn, Spot s, const Expr *first, const Expr *count, const Expr *line) {
+/* Tiles of tw rows along w from `first`, then the rest. `line`: number of this line of tiles, NULL
+ * when flat. */
+static Stmt *line_of_tiles(Contract *c, const Panel *pn, Spot s, const Expr *first,
+                           const Expr *count, const Expr *line) {
   StmtList out = {0};
-  const Expr *full = ex_floordiv(c->p, count, num(c, s.tw)), *t = ex_var(c->p, "w", full), *sum = s.sum;
+  const Expr *full = ex_floordiv(c->p, count, num(c, s.tw)), *t = ex_var(c->p, "w", full),
+             *sum = s.sum;
   int64_t n, whole;
   const int tw = s.tw;
   const bool fixed = expr_is_const(count, &n);
@@ -310,7 +343,8 @@ static Stmt *line_of_tiles(Contract *c, const Panel *pn, Spot s, const Expr *fir
 }
 
 /* All tiles of a block of `count` rows (flat) or lines from `first`. */
-static Stmt *block_tiles(Contract *c, const Panel *pn, const Blocks *bl, const Expr *first, const Expr *count) {
+static Stmt *block_tiles(Contract *c, const Panel *pn, const Blocks *bl, const Expr *first,
+                         const Expr *count) {
   Spot s = {.h = num(c, 0), .sum = num(c, 0), .th = 1, .tw = bl->tw};
   if (c->flat) return line_of_tiles(c, pn, s, first, count, NULL);
   const Expr *y = ex_var(c->p, "h", ex_floordiv(c->p, count, num(c, bl->th)));
@@ -322,7 +356,8 @@ static Stmt *block_tiles(Contract *c, const Panel *pn, const Blocks *bl, const E
 }
 
 /* The same with the outer loops of k around the tiles and partial sums in between. */
-static Stmt *blocked_tiles(Contract *c, Panel pn, const Blocks *bl, const Expr *first, const Expr *count) {
+static Stmt *blocked_tiles(Contract *c, Panel pn, const Blocks *bl, const Expr *first,
+                           const Expr *count) {
   if (!c->hoisted) return block_tiles(c, &pn, bl, first, count);
   Arena *a = arena(c);
   const int width = width_of(c, &pn);
@@ -335,7 +370,8 @@ static Stmt *blocked_tiles(Contract *c, Panel pn, const Blocks *bl, const Expr *
   const Expr *j = ex_var(c->p, "j", pn.cols), *h = ex_var(c->p, "h", c->flat ? num(c, 1) : count);
   const Expr *w = ex_var(c->p, "w", c->flat ? count : c->rows_w);
   const Expr *row = c->flat ? w : ex_add(c->p, ex_mul(c->p, h, c->rows_w), w);
-  const Expr *sum = ex_load(c->p, DT_F32, pn.sums, ex_add(c->p, ex_mul(c->p, row, num(c, width)), j), NULL);
+  const Expr *sum =
+      ex_load(c->p, DT_F32, pn.sums, ex_add(c->p, ex_mul(c->p, row, num(c, width)), j), NULL);
   Stmt *st = c->flat ? store_lanes(c, &pn, num(c, 0), ex_add(c->p, first, w), j, sum)
                      : store_lanes(c, &pn, ex_add(c->p, first, h), w, j, sum);
   st = stmt_for(a, FOR_SERIAL, w, st);
@@ -370,7 +406,8 @@ static void choose_lines(const Contract *c, Blocks *b) {
     }
 }
 
-/* Rows per block: what keeps A of a block in half the second-level cache, and enough blocks for the threads. */
+/* Rows per block: what keeps A of a block in half the second-level cache, and enough blocks for the
+ * threads. */
 static Blocks choose_blocks(const Contract *c, double panels) {
   Blocks b = {.th = 1, .tw = c->tile.rows};
   const Target *t = c->l->c->target;
@@ -380,14 +417,15 @@ static Blocks choose_blocks(const Contract *c, double panels) {
   b.rows = c->flat ? c->rows_w : c->rows_h;
   if (!c->flat) {
     choose_lines(c, &b);
-    unit = 4 * expr_extent_guess(c->p, c->k_extent[c->n_k - 1]) * expr_extent_guess(c->p, c->rows_w);
+    unit =
+        4 * expr_extent_guess(c->p, c->k_extent[c->n_k - 1]) * expr_extent_guess(c->p, c->rows_w);
   }
   const int step = c->flat ? b.tw : b.th;
   const double rows = expr_extent_guess(c->p, b.rows);
   double size = (double)t->l2_bytes / 2 / unit, outer = panels;
   for (int i = 0; i < c->n_outer; i++) outer *= expr_extent_guess(c->p, c->outer_extent[i]);
-  /* More blocks than panels mean that panels are read again: cheap while the weights stay in the cache, and done
-   * for up to eight threads; otherwise only for two. */
+  /* More blocks than panels mean that panels are read again: cheap while the weights stay in the
+   * cache, and done for up to eight threads; otherwise only for two. */
   const double weights = 4 * k * expr_extent_guess(c->p, c->n);
   const int most = weights < (double)t->l2_bytes / 2 ? 8 : 2;
   const int threads = c->l->mod->max_threads < most ? c->l->mod->max_threads : most;
@@ -410,8 +448,9 @@ static int64_t divisor(int64_t n, int64_t most) {
   return 1;
 }
 
-/* Loops of k: as the node has them, the innermost one split where it alone is too long for a block; the outer ones go
- * outside the tiles when a panel is larger than a share of the second-level cache and several tiles use it. */
+/* Loops of k: as the node has them, the innermost one split where it alone is too long for a block;
+ * the outer ones go outside the tiles when a panel is larger than a share of the second-level cache
+ * and several tiles use it. */
 static void block_k(Contract *c, const Blocks *bl) {
   enum { BLOCK_K = 512 };
   int64_t extents[MAX_K], total = 1, rows;
@@ -426,7 +465,9 @@ static void block_k(Contract *c, const Blocks *bl) {
   c->n_loops = c->n_k;
   const int64_t panel = total * c->tile.vectors * c->lanes * 4;
   const Expr *all = c->flat ? bl->size : ex_mul(c->p, bl->size, c->rows_w);
-  if (!fixed || panel * 6 <= c->l->c->target->l2_bytes || !expr_is_const(all, &rows) || rows <= bl->th * bl->tw) return;
+  if (!fixed || panel * 6 <= c->l->c->target->l2_bytes || !expr_is_const(all, &rows) ||
+      rows <= bl->th * bl->tw)
+    return;
   const int last = c->n_k - 1;
   if (extents[last] > BLOCK_K + BLOCK_K / 2) {
     const int64_t d = divisor(extents[last], BLOCK_K);
@@ -448,7 +489,9 @@ static void block_k(Contract *c, const Blocks *bl) {
     inside *= n;
     c->hoisted--;
   }
-  if (c->hoisted) c->sums = kb_scratch(&c->b, DT_F32, ex_mul(c->p, all, num(c, (int64_t)c->tile.vectors * c->lanes)), "sums");
+  if (c->hoisted)
+    c->sums = kb_scratch(&c->b, DT_F32,
+                         ex_mul(c->p, all, num(c, (int64_t)c->tile.vectors * c->lanes)), "sums");
 }
 
 static void bind_outer(Contract *c, const Expr *flat) {
@@ -475,8 +518,12 @@ static Stmt *panels_body(Contract *c, const Blocks *bl, const Expr *panel, const
   Stmt *whole = full ? block_rows(c, &pn, bl, block) : NULL;
   if (!rest) return whole;
   const Expr *last = num(c, full);
-  Panel tail = {num(c, full * width), num(c, rest), (int)((rest + c->lanes - 1) / c->lanes),
-                ex_add(c->p, c->b_outer, ex_mul(c->p, ex_mul(c->p, last, kt), num(c, width))), width, -1};
+  Panel tail = {num(c, full * width),
+                num(c, rest),
+                (int)((rest + c->lanes - 1) / c->lanes),
+                ex_add(c->p, c->b_outer, ex_mul(c->p, ex_mul(c->p, last, kt), num(c, width))),
+                width,
+                -1};
   if (!c->b_whole_panels) tail.b_width = tail.vectors * c->lanes;
   Stmt *part = block_rows(c, &tail, bl, block);
   return full ? stmt_if(arena(c), ex_lt(c->p, panel, last), whole, part) : part;
@@ -486,7 +533,8 @@ Step *contract_emit(Contract *c) {
   const int width = c->tile.vectors * c->lanes;
   const Expr *panels = ex_ceildiv(c->p, c->n, width);
   const double b_bytes = 4 * expr_extent_guess(c->p, c->n) * expr_extent_guess(c->p, k_total(c));
-  /* by the time a layer runs again, the others have pushed its weights out of the second-level cache */
+  /* by the time a layer runs again, the others have pushed its weights out of the second-level
+   * cache */
   c->prefetch = b_bytes > (double)c->l->c->target->l2_bytes / 16;
   const Blocks bl = choose_blocks(c, expr_extent_guess(c->p, panels));
   block_k(c, &bl);

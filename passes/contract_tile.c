@@ -1,4 +1,5 @@
-/* Register tiles of contractions: a small model of FMA throughput, loads, latency and remainders. */
+/* Register tiles of contractions: a small model of FMA throughput, loads, latency and remainders.
+ */
 #include "passes/contract.h"
 
 typedef struct Machine {
@@ -12,7 +13,8 @@ typedef struct Machine {
 static double step_cycles(const Machine *m, int rows, int vectors) {
   const double fmas = rows * vectors / m->fma;
   const double loads = (rows + vectors) / m->load;
-  const double stream = vectors * m->lanes * 4.0 / 40.0; /* panels come from the second-level cache */
+  const double stream =
+      vectors * m->lanes * 4.0 / 40.0; /* panels come from the second-level cache */
   double c = fmas > loads ? fmas : loads;
   if (stream > c) c = stream;
   return c > m->latency / 1.0 && rows * vectors > 1 ? c : (c < m->latency ? m->latency : c);
@@ -26,9 +28,14 @@ static double cover(const Machine *m, double n, int rows, int vectors, double k)
   return t;
 }
 
-Tile contract_choose_tile(const Target *t, double rows_h, double rows_w, bool flat, double n, double k) {
-  const Machine m = {.fma = t->fma_per_cycle > 0 ? t->fma_per_cycle : 1, .load = 2, .latency = 4,
-                     .regs = t->vector_regs, .lanes = target_lanes(t, 32), .broadcast_operand = t->broadcast_operand};
+Tile contract_choose_tile(const Target *t, double rows_h, double rows_w, bool flat, double n,
+                          double k) {
+  const Machine m = {.fma = t->fma_per_cycle > 0 ? t->fma_per_cycle : 1,
+                     .load = 2,
+                     .latency = 4,
+                     .regs = t->vector_regs,
+                     .lanes = target_lanes(t, 32),
+                     .broadcast_operand = t->broadcast_operand};
   Tile best = {1, 1};
   double best_time = 0;
   for (int v = 1; v <= 8; v++) {

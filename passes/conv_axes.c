@@ -11,23 +11,41 @@ int64_t conv_phases(const ConvInfo *ci) {
 }
 
 static void axis_plain(const Node *n, const ConvInfo *ci, int s, Axis *a) {
-  *a = (Axis){.rows = n->out[0]->dims[2 + s], .os = 1, .is = ci->stride[s], .ib = -ci->pad_lo[s],
-              .dk = ci->dilation[s], .taps = ci->kernel[s], .kstep = 1};
+  *a = (Axis){.rows = n->out[0]->dims[2 + s],
+              .os = 1,
+              .is = ci->stride[s],
+              .ib = -ci->pad_lo[s],
+              .dk = ci->dilation[s],
+              .taps = ci->kernel[s],
+              .kstep = 1};
 }
 
 /* Output o = i*stride + k*dilation - pad: fixed o mod stride fixes k mod stride. */
-static void axis_transposed(Model *m, const Node *n, const ConvInfo *ci, int s, int64_t phase, Axis *a) {
+static void axis_transposed(Model *m, const Node *n, const ConvInfo *ci, int s, int64_t phase,
+                            Axis *a) {
   ExprPool *p = m->pool;
   const int64_t st = ci->stride[s], t = phase + ci->pad_lo[s];
   const Expr *out = n->out[0]->dims[2 + s];
   const Expr *rows = ex_ceildiv(p, ex_sub(p, out, ex_i64(p, phase)), st);
   if (st == 1) {
-    *a = (Axis){.rows = out, .os = 1, .is = 1, .ib = ci->pad_lo[s], .dk = -ci->dilation[s], .taps = ci->kernel[s],
+    *a = (Axis){.rows = out,
+                .os = 1,
+                .is = 1,
+                .ib = ci->pad_lo[s],
+                .dk = -ci->dilation[s],
+                .taps = ci->kernel[s],
                 .kstep = 1};
     return;
   }
   const int64_t k0 = t % st, taps = ci->kernel[s] > k0 ? (ci->kernel[s] - k0 + st - 1) / st : 0;
-  *a = (Axis){.rows = rows, .os = st, .ob = phase, .is = 1, .ib = t / st, .dk = -1, .taps = taps, .k0 = k0,
+  *a = (Axis){.rows = rows,
+              .os = st,
+              .ob = phase,
+              .is = 1,
+              .ib = t / st,
+              .dk = -1,
+              .taps = taps,
+              .k0 = k0,
               .kstep = st};
 }
 

@@ -1,6 +1,6 @@
-/* Convolutions seen as contractions over rows: along one spatial dimension row q writes output q*os + ob and reads
- * input q*is + ib + t*dk with weight tap k0 + t*kstep, for t in [0, taps). A transposed convolution is one such
- * contraction per phase of its stride. */
+/* Convolutions seen as contractions over rows: along one spatial dimension row q writes output q*os
+ * + ob and reads input q*is + ib + t*dk with weight tap k0 + t*kstep, for t in [0, taps). A
+ * transposed convolution is one such contraction per phase of its stride. */
 #pragma once
 #include "ir/ops/contraction.h"
 

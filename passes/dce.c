@@ -85,7 +85,8 @@ static void sweep(Live *l, Graph *g) {
     }
     g->nodes.data[--kept] = n;
   }
-  if (kept > 0) memmove(g->nodes.data, g->nodes.data + kept, sizeof(Node *) * (size_t)(g->nodes.n - kept));
+  if (kept > 0)
+    memmove(g->nodes.data, g->nodes.data + kept, sizeof(Node *) * (size_t)(g->nodes.n - kept));
   g->nodes.n -= kept;
 }
 

@@ -32,8 +32,8 @@ typedef struct Product {
   Value *x, *xz, *w, *wz;
   float *centered;            /* constant weights less their zero points, or NULL */
   int64_t outer, axis, inner; /* weights: [outer][axis][inner]; `axis` is contracted, may be cut */
-  double x_max, worst;        /* largest |x - xz|; largest partial sum of one part */
-  int64_t step;               /* length of a part along `axis` */
+  double x_max, worst; /* largest |x - xz|; largest partial sum of one part */
+  int64_t step; /* length of a part along `axis` */
 } Product;
 
 static Value *operand(const Node *n, int k) { return k == NO ? NULL : node_in(n, k); }
@@ -152,8 +152,13 @@ static bool product_of(PassCtx *c, Node *n, Product *p) {
   for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
     if (!node_is(n, forms[i].op)) continue;
     const Form *f = &forms[i];
-    *p = (Product){.m = c->model, .n = n, .f = f, .x = n->in[f->x], .xz = operand(n, f->xz),
-                   .w = n->in[f->w], .wz = operand(n, f->wz)};
+    *p = (Product){.m = c->model,
+                   .n = n,
+                   .f = f,
+                   .x = n->in[f->x],
+                   .xz = operand(n, f->xz),
+                   .w = n->in[f->w],
+                   .wz = operand(n, f->wz)};
     if (!(f->conv ? conv_fits(p) : matmul_fits(p)) || !scales_fit(p) || !zeros_fit(p)) return false;
     p->x_max = reach(p->x, p->xz);
     if (p->w->cdata) {
@@ -279,8 +284,7 @@ static bool rewrite_one(Forward *f, Node *n, bool *keep) {
   Build b = {.m = p.m, .g = n->graph, .loc = n->loc, .ok = true};
   Value *bias = operand(n, p.f->bias), *in_float = float_bias(&p);
   Value *acc = contraction(&b, &p, in_float);
-  if (bias && !in_float)
-    acc = binary(&b, "Add", cast(&b, DT_I32, acc), per_channel(&b, &p, bias));
+  if (bias && !in_float) acc = binary(&b, "Add", cast(&b, DT_I32, acc), per_channel(&b, &p, bias));
   acc = p.f->yz == NO ? cast(&b, DT_I32, acc) : requantize(&b, &p, acc);
   if (!b.ok) return false;
   *keep = false;

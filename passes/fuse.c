@@ -1,15 +1,18 @@
-/* Forms kernels: decides which values are never stored but computed where they are read (Value.inlined).
+/* Forms kernels: decides which values are never stored but computed where they are read
+ * (Value.inlined).
  *
  * needs expanded ops; breaks nothing; ignores layouts.
- * Walks each graph backwards. A value is inlined when evaluating its readers with it, hoisting of invariant parts
- * included, costs no more than evaluating readers and value apart plus a trip through memory. A contraction is
- * inlined into one elementwise reader of its own shape: the reader becomes its epilogue. */
+ * Walks each graph backwards. A value is inlined when evaluating its readers with it, hoisting of
+ * invariant parts included, costs no more than evaluating readers and value apart plus a trip
+ * through memory. A contraction is inlined into one elementwise reader of its own shape: the reader
+ * becomes its epilogue. */
 #include "passes/kernel.h"
 
 #include <string.h>
 
 enum { MAX_EXPRS = 6, MAX_LOADS = 24 };
-static const double memory_cost = 2.5; /* store and reload of an element, in units of expr_total_cost */
+static const double memory_cost =
+    2.5; /* store and reload of an element, in units of expr_total_cost */
 
 typedef struct Root {
   const Value *v;
@@ -28,7 +31,7 @@ typedef struct Fuse {
   Place *places;      /* row-major stand-ins by value id */
   const Value **by_id;
   bool *forced;       /* must lie in memory */
-  Vec(Root *) *readers;
+  Vec(Root *) * readers;
   const Uses *uses;
   int n_values;
   bool changed;
@@ -148,7 +151,8 @@ static bool fits(Fuse *f, const Root *r) {
 }
 
 static bool can_be_epilogue(const Root *r, const Value *v) {
-  return !r->anchor && !has_reduce(r) && !(r->v->def->op->flags & (OF_PIECES | OF_SCATTER)) && value_same_shape(r->v, v);
+  return !r->anchor && !has_reduce(r) && !(r->v->def->op->flags & (OF_PIECES | OF_SCATTER)) &&
+         value_same_shape(r->v, v);
 }
 
 /* Every use of u ends, through elementwise nodes, in v. */
@@ -158,19 +162,22 @@ static bool leads_to(const Fuse *f, const Value *u, const Value *v, int depth) {
   for (int i = 0; i < f->uses->of[u->id].n; i++) {
     const Node *n = f->uses->of[u->id].data[i];
     if (n->op->body != OB_EW && n->op->body != OB_ELEM) return false;
-    if (n->n_out != 1 || !value_same_shape(n->out[0], v) || !leads_to(f, n->out[0], v, depth + 1)) return false;
+    if (n->n_out != 1 || !value_same_shape(n->out[0], v) || !leads_to(f, n->out[0], v, depth + 1))
+      return false;
   }
   return true;
 }
 
-/* A contraction of v's shape whose only way out is v, through elementwise nodes: v can be its epilogue. */
+/* A contraction of v's shape whose only way out is v, through elementwise nodes: v can be its
+ * epilogue. */
 static bool ends_epilogue(const Fuse *f, const Value *from, const Value *v, int depth) {
   const Node *n = from->def;
   if (!n || from->cdata || depth > 6) return false;
   if (node_is_contraction(n)) return depth > 0 && leads_to(f, from, v, 0);
   if (n->op->body != OB_EW && n->op->body != OB_ELEM) return false;
   for (int k = 0; k < n->n_in; k++)
-    if (n->in[k] && value_same_shape(n->in[k], v) && ends_epilogue(f, n->in[k], v, depth + 1)) return true;
+    if (n->in[k] && value_same_shape(n->in[k], v) && ends_epilogue(f, n->in[k], v, depth + 1))
+      return true;
   return false;
 }
 
@@ -203,7 +210,8 @@ static bool try_inline(Fuse *f, Value *v) {
   }
   double stay = before + alone->cost;
   for (int i = 0; i < live; i++)
-    stay += memory_cost * expr_extent_guess(f->p, value_count(f->p, v)) / (v->def->op->flags & OF_INDEX_ONLY ? 1 : live);
+    stay += memory_cost * expr_extent_guess(f->p, value_count(f->p, v)) /
+            (v->def->op->flags & OF_INDEX_ONLY ? 1 : live);
   if (!contraction && !value_is_view(v)) ok = ok && after <= stay;
   if (!ok) {
     v->inlined = false;
@@ -291,7 +299,8 @@ static void force_captured(Fuse *f, Graph *g, bool inside) {
       if (n->attrs[k].kind == AT_GRAPH) force_captured(f, n->attrs[k].graph, true);
   }
   for (int i = 0; inside && i < g->outputs.n; i++)
-    if (g->outputs.data[i]->def && g->outputs.data[i]->def->graph != g) force(f, g->outputs.data[i]);
+    if (g->outputs.data[i]->def && g->outputs.data[i]->def->graph != g)
+      force(f, g->outputs.data[i]);
 }
 
 bool pass_fuse(PassCtx *c) {

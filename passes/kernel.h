@@ -1,5 +1,5 @@
-/* What fuse, layout and the lowering files share: building a kernel's scalar expression from the graph,
- * places of values in memory, and kernels under construction. Internal to passes/. */
+/* What fuse, layout and the lowering files share: building a kernel's scalar expression from the
+ * graph, places of values in memory, and kernels under construction. Internal to passes/. */
 #pragma once
 #include "ir/loop.h"
 #include "ir/op.h"
@@ -24,41 +24,48 @@ typedef struct Place {
 /* Reading the graph: loads carry a small id from `place_id`, which the user gives meaning to. */
 typedef struct KernelExpr {
   ElemCtx ctx;
-  const Value *anchor;    /* contraction whose element is EX_HOLE 0, or NULL */
+  const Value *anchor; /* contraction whose element is EX_HOLE 0, or NULL */
   const Expr *const *anchor_idx; /* index at which the anchor must be read; NULL: any */
-  bool bad;               /* set when the anchor is read elsewhere, or a value cannot be read at all */
-  const Expr *guard;      /* conjunction of the guards around the current read */
+  bool bad; /* set when the anchor is read elsewhere, or a value cannot be read at all */
+  const Expr *guard; /* conjunction of the guards around the current read */
   /* Place of a value that is read by loads; *id is put into the load. */
   const Place *(*place)(void *user, const Value *v, int *id);
   void *user;
 } KernelExpr;
-void kernel_expr_init(KernelExpr *k, Model *m, const Place *(*place)(void *, const Value *, int *), void *user);
+void kernel_expr_init(KernelExpr *k, Model *m, const Place *(*place)(void *, const Value *, int *),
+                      void *user);
 /* Element of v at idx, v itself computed (not loaded) even when it is materialised. */
 const Expr *kernel_expr_of(KernelExpr *k, const Value *v, const Expr *const *idx);
 /* Element of v at idx as any consumer would read it. */
 const Expr *kernel_expr_read(KernelExpr *k, const Value *v, const Expr *const *idx);
-void strides_of(Model *m, const Value *v, const Expr **stride, const Expr **offset, const Expr **count); /* by v->layout */
-bool value_is_view(const Value *v);               /* OF_VIEW: shares its source's row-major order */
-const Value *view_source(const Value *v);         /* through all views; v itself when none */
-bool layout_is_row_major(const Value *v);         /* unit dimensions do not matter */
-bool conv_is_depthwise(const ConvInfo *ci);         /* one input channel per group, as many outputs */
+void strides_of(Model *m, const Value *v, const Expr **stride, const Expr **offset,
+                const Expr **count); /* by v->layout */
+bool value_is_view(const Value *v); /* OF_VIEW: shares its source's row-major order */
+const Value *view_source(const Value *v); /* through all views; v itself when none */
+bool layout_is_row_major(const Value *v); /* unit dimensions do not matter */
+bool conv_is_depthwise(const ConvInfo *ci); /* one input channel per group, as many outputs */
 bool node_is_contraction(const Node *n);
-bool node_is_scatter(const Node *n);               /* lowered by lower_scatter.c */          /* will be lowered by a template, not by elem */
+bool node_is_scatter(const Node *n);
+    /* lowered by lower_scatter.c */ /* will be lowered by a template, not by elem */
 
-/* Estimated cycles of evaluating e: each distinct node runs once per combination of the variables it depends on. */
+/* Estimated cycles of evaluating e: each distinct node runs once per combination of the variables
+ * it depends on. */
 double expr_total_cost(ExprPool *p, int n, const Expr *const *es);
 double expr_extent_guess(ExprPool *p, const Expr *e); /* constant, or 64 per symbol */
 /* Calls f for every distinct load in e, in creation order of first visit. */
-void expr_each_load(ExprPool *p, const Expr *e, void (*f)(void *user, const Expr *load), void *user);
+void expr_each_load(ExprPool *p, const Expr *e, void (*f)(void *user, const Expr *load),
+                    void *user);
 /* e with whole subexpressions from[i] replaced by to[i]. */
-const Expr *expr_replace(ExprPool *p, const Expr *e, int n, const Expr *const *from, const Expr *const *to);
+const Expr *expr_replace(ExprPool *p, const Expr *e, int n, const Expr *const *from,
+                         const Expr *const *to);
 bool expr_contains(ExprPool *p, const Expr *e, const Expr *part);
 /* Distinct reductions of e, inner before outer. */
 typedef Vec(const Expr *) ExprList;
 void expr_reductions(ExprPool *p, const Expr *e, ExprList *out);
 
 /* ---- lowering (lower.c) ------------------------------------------------------------------------------ */
-typedef struct RegionSteps { /* graphs whose nodes are in the body (then) and otherwise of an If or Loop step */
+typedef struct RegionSteps { /* graphs whose nodes are in the body (then) and otherwise of an If or
+                                Loop step */
   const Step *step;
   const Graph *g[2];
 } RegionSteps;
@@ -68,37 +75,45 @@ typedef struct Lower {
   Module *mod;
   ExprPool *p;
   Arena *a;
-  Place *places;          /* by value id; buffer -1: not demanded */
+  Place *places; /* by value id; buffer -1: not demanded */
   int n_places;
-  bool *must_dense;       /* by value id: read by runtime functions, regions, or outside */
+  bool *must_dense; /* by value id: read by runtime functions, regions, or outside */
   Vec(RegionSteps) regions;
-  Step nothing;           /* stands for "no step needed" where NULL means an error */
+  Step nothing; /* stands for "no step needed" where NULL means an error */
 } Lower;
 
-/* A kernel under construction: loads and stores name places, mapped to parameters when it is finished. */
+/* A kernel under construction: loads and stores name places, mapped to parameters when it is
+ * finished. */
 typedef struct KernelBuild {
   Lower *l;
   Kernel *k;
   const Loc *loc;
   KernelExpr x;
-  Vec(BufRef) refs;       /* argument of parameter i; buffer -1: scratch */
+  Vec(BufRef) refs; /* argument of parameter i; buffer -1: scratch */
 } KernelBuild;
 void kb_begin(KernelBuild *b, Lower *l, const Value *root, const char *suffix);
-int kb_param(KernelBuild *b, int buffer, const Expr *offset, ParamAccess access); /* finds or adds */
+int kb_param(KernelBuild *b, int buffer, const Expr *offset,
+             ParamAccess access); /* finds or adds */
 int kb_scratch(KernelBuild *b, DType t, const Expr *count, const char *name);
 Step *kb_finish(KernelBuild *b, Stmt *body); /* the call step */
-const Expr *kb_import(KernelBuild *to, const KernelBuild *from, const Expr *e); /* loads renumbered */
-const Expr *place_index(ExprPool *p, const Place *pl, int rank, const Expr *const *idx); /* from the offset */
+const Expr *kb_import(KernelBuild *to, const KernelBuild *from,
+                      const Expr *e); /* loads renumbered */
+const Expr *place_index(ExprPool *p, const Place *pl, int rank,
+                        const Expr *const *idx); /* from the offset */
 /* Place of v, made on first demand (arena buffer by its layout; constants: weights). */
 const Place *lower_place(Lower *l, const Value *v);
-Place *lower_temp(Lower *l, DType t, int rank, const Expr *const *dims, const char *name); /* dense arena place */
+Place *lower_temp(Lower *l, DType t, int rank, const Expr *const *dims,
+                  const char *name); /* dense arena place */
 
 /* Kernels; each returns the steps that compute `root` into its place (NULL: error reported). */
-Step *lower_elem(Lower *l, const Value *root, const Place *to);       /* any EW/ELEM tree */
-Step *lower_read(Lower *l, const Value *v, const Place *to);          /* copies v, as a consumer reads it */
-Step *lower_contraction(Lower *l, const Value *root, const Value *anchor, const Place *to); /* Conv, MatMul, Gemm */
-Step *lower_depthwise(Lower *l, const Value *root, const Value *anchor, const Place *to);   /* NULL without error when it does not fit */
-Step *lower_halo(Lower *l, const Value *v, const Place *to);          /* zeros around v; NULL when it has none */
+Step *lower_elem(Lower *l, const Value *root, const Place *to); /* any EW/ELEM tree */
+Step *lower_read(Lower *l, const Value *v, const Place *to); /* copies v, as a consumer reads it */
+Step *lower_contraction(Lower *l, const Value *root, const Value *anchor,
+                        const Place *to); /* Conv, MatMul, Gemm */
+Step *lower_depthwise(Lower *l, const Value *root, const Value *anchor,
+                      const Place *to); /* NULL without error when it does not fit */
+Step *lower_halo(Lower *l, const Value *v,
+                 const Place *to); /* zeros around v; NULL when it has none */
 /* Finds the contraction that root's elem reaches without a load, or NULL. */
 const Value *kernel_anchor(const Value *root);
 void step_append(Step **list, Step *s);

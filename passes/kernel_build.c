@@ -1,4 +1,5 @@
-/* Kernels under construction: parameters on demand, names from op names, locations of all nodes that went in. */
+/* Kernels under construction: parameters on demand, names from op names, locations of all nodes
+ * that went in. */
 #include "passes/kernel.h"
 
 #include <ctype.h>
@@ -19,7 +20,8 @@ static bool known_loc(const Loc *list, const Loc *loc) {
 }
 
 /* The chain of locations of v and of everything inlined into it, v first. */
-static void collect_locs(Arena *a, const Value *v, Loc **head, int *n, StrBuf *name, const Value *top) {
+static void collect_locs(Arena *a, const Value *v, Loc **head, int *n, StrBuf *name,
+                         const Value *top) {
   const Node *node = v->def;
   if (!node || *n >= 24) return;
   for (int k = 0; k < node->n_in; k++)
@@ -58,7 +60,8 @@ int kb_param(KernelBuild *b, int buffer, const Expr *offset, ParamAccess access)
     return i;
   }
   const Buffer *buf = &b->l->mod->buffers.data[buffer];
-  Param p = {.name = "b", .dtype = buf->dtype, .access = access, .constant = buf->kind == BUF_WEIGHT};
+  Param p = {
+      .name = "b", .dtype = buf->dtype, .access = access, .constant = buf->kind == BUF_WEIGHT};
   p.count = offset ? ex_sub(b->l->p, buf->count, offset) : buf->count;
   p.align = offset ? dtype_bytes(buf->dtype) : 64;
   if (buf->kind == BUF_INPUT || buf->kind == BUF_OUTPUT) p.align = dtype_bytes(buf->dtype);
@@ -68,8 +71,13 @@ int kb_param(KernelBuild *b, int buffer, const Expr *offset, ParamAccess access)
 
 int kb_scratch(KernelBuild *b, DType t, const Expr *count, const char *name) {
   vec_push(b->l->m->arena, &b->refs, (BufRef){-1, NULL});
-  return kernel_add_param(b->l->mod, b->k, (Param){.name = name, .dtype = t, .count = count,
-                                                    .access = PA_READWRITE, .scratch = true, .align = 64});
+  return kernel_add_param(b->l->mod, b->k,
+                          (Param){.name = name,
+                                  .dtype = t,
+                                  .count = count,
+                                  .access = PA_READWRITE,
+                                  .scratch = true,
+                                  .align = 64});
 }
 
 typedef struct Import {

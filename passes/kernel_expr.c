@@ -1,5 +1,5 @@
-/* The scalar expression of a kernel: follows inlined values through their elem, stops at loads. Also what
- * fusion and lowering ask of such expressions: cost with hoisting, loads, reductions. */
+/* The scalar expression of a kernel: follows inlined values through their elem, stops at loads.
+ * Also what fusion and lowering ask of such expressions: cost with hoisting, loads, reductions. */
 #include "passes/kernel.h"
 
 #include <string.h>
@@ -70,7 +70,8 @@ bool layout_is_row_major(const Value *v) {
   return true;
 }
 
-void strides_of(Model *m, const Value *v, const Expr **stride, const Expr **offset, const Expr **count) {
+void strides_of(Model *m, const Value *v, const Expr **stride, const Expr **offset,
+                const Expr **count) {
   ExprPool *p = m->pool;
   const Expr *run = ex_i64(p, 1), *off = ex_i64(p, 0);
   for (int k = v->rank - 1; k >= 0; k--) {
@@ -126,8 +127,10 @@ static bool same_index(const Value *v, const Expr *const *a, const Expr *const *
   return true;
 }
 
-/* A load of element idx of a materialised value, or through a view of one; NULL when v must be computed. */
-static const Expr *load_of(KernelExpr *k, const Value *v, const Expr *const *idx, const Expr *guard) {
+/* A load of element idx of a materialised value, or through a view of one; NULL when v must be
+ * computed. */
+static const Expr *load_of(KernelExpr *k, const Value *v, const Expr *const *idx,
+                           const Expr *guard) {
   ExprPool *p = k->ctx.pool;
   int id = -1;
   if (v->inlined) {
@@ -143,7 +146,8 @@ static const Expr *load_of(KernelExpr *k, const Value *v, const Expr *const *idx
   return ex_load(p, v->dtype, id, place_index(p, pl, v->rank, idx), guard);
 }
 
-static const Expr *read_value(ElemCtx *c, const Value *v, const Expr *const *idx, const Expr *guard) {
+static const Expr *read_value(ElemCtx *c, const Value *v, const Expr *const *idx,
+                              const Expr *guard) {
   KernelExpr *k = (KernelExpr *)c;
   ExprPool *p = c->pool;
   if (v == k->anchor) {
@@ -167,7 +171,8 @@ static const Expr *read_value(ElemCtx *c, const Value *v, const Expr *const *idx
   return ex_select(p, guard, e, ex_const(p, v->dtype, 0));
 }
 
-void kernel_expr_init(KernelExpr *k, Model *m, const Place *(*place)(void *, const Value *, int *), void *user) {
+void kernel_expr_init(KernelExpr *k, Model *m, const Place *(*place)(void *, const Value *, int *),
+                      void *user) {
   memset(k, 0, sizeof *k);
   k->ctx.pool = m->pool;
   k->ctx.model = m;
@@ -237,8 +242,8 @@ static double times(const SeenMap *m, uint64_t vars) {
   return t;
 }
 
-/* Free variables of e; adds the cost of nodes not seen before to *total. Integer index arithmetic is nearly
- * free except divisions: strength reduction and vector lanes take care of it. */
+/* Free variables of e; adds the cost of nodes not seen before to *total. Integer index arithmetic
+ * is nearly free except divisions: strength reduction and vector lanes take care of it. */
 static uint64_t cost_walk(SeenMap *m, const Expr *e, double *total) {
   bool fresh;
   Seen *s = seen_get(m, e, &fresh);
@@ -308,8 +313,10 @@ static const Expr *replace_walk(Replace *r, const Expr *e) {
   return out;
 }
 
-const Expr *expr_replace(ExprPool *p, const Expr *e, int n, const Expr *const *from, const Expr *const *to) {
-  Replace r = {.seen = {.a = arena_child(expr_pool_arena(p)), .p = p}, .n = n, .from = from, .to = to};
+const Expr *expr_replace(ExprPool *p, const Expr *e, int n, const Expr *const *from,
+                         const Expr *const *to) {
+  Replace r = {
+      .seen = {.a = arena_child(expr_pool_arena(p)), .p = p}, .n = n, .from = from, .to = to};
   const Expr *out = n ? replace_walk(&r, e) : e;
   arena_free(r.seen.a);
   return out;

@@ -1,5 +1,6 @@
-/* Chooses how stored values lie in memory: channels last for what convolutions write and what follows them,
- * with a halo of zeros where a convolution that pads will read. Row-major everywhere else.
+/* Chooses how stored values lie in memory: channels last for what convolutions write and what
+ * follows them, with a halo of zeros where a convolution that pads will read. Row-major everywhere
+ * else.
  *
  * needs fuse; every consumer addresses through strides, so a layout is never wrong, only slow. */
 #include "passes/contract.h"
@@ -29,8 +30,9 @@ static bool is_spatial_contraction(const Value *anchor) {
   return anchor && conv_info(anchor->def, &ci);
 }
 
-/* Does the kernel of v mainly read channels-last values of the same form? Looks through inlined values, as long as
- * dimension 1 stays the channels (a Transpose makes it another; a Concat may join channels). */
+/* Does the kernel of v mainly read channels-last values of the same form? Looks through inlined
+ * values, as long as dimension 1 stays the channels (a Transpose makes it another; a Concat may
+ * join channels). */
 static void count_sources(const Value *v, int rank, int *last, int *other, int depth) {
   const Node *n = v->def;
   if (!n || depth > 12) return;
@@ -55,7 +57,8 @@ static bool feeds_convolution(const LayoutCtx *c, const Value *v) {
   for (int i = 0; i < c->uses->of[v->id].n; i++) {
     const Node *n = c->uses->of[v->id].data[i];
     ConvInfo ci;
-    if (n->n_in && n->in[0] == v && node_is_contraction(n) && conv_info(n, &ci) && ci.c_in >= 8) return true;
+    if (n->n_in && n->in[0] == v && node_is_contraction(n) && conv_info(n, &ci) && ci.c_in >= 8)
+      return true;
   }
   return false;
 }
@@ -90,7 +93,8 @@ static void mark_dense(LayoutCtx *c, Graph *g) {
   }
 }
 
-/* Graph outputs of convolutions are computed channels-last and transposed at the end (lower.c does that). */
+/* Graph outputs of convolutions are computed channels-last and transposed at the end (lower.c does
+ * that). */
 static void choose(LayoutCtx *c, Value *v) {
   if (v->inlined || v->cdata || v->kind != TY_TENSOR || c->dense[v->id]) return;
   if (!wants_channels_last(c, v)) return;
@@ -122,11 +126,13 @@ static void add_halo(LayoutCtx *c, const Node *n) {
   x->layout.halo_hi = arena_dup(c->m->arena, hi, sizeof hi);
 }
 
-/* Rows of a left operand that are a multiple of 2 KiB apart share few cache sets: a cache line between them helps. */
+/* Rows of a left operand that are a multiple of 2 KiB apart share few cache sets: a cache line
+ * between them helps. */
 static void add_pad(LayoutCtx *c, const Node *n) {
   if (!node_is_contraction(n) || !n->in[0]) return;
   Value *x = (Value *)view_source(n->in[0]);
-  if (x->inlined || !x->def || x->cdata || x->rank < 2 || c->dense[x->id] || c->output[x->id]) return;
+  if (x->inlined || !x->def || x->cdata || x->rank < 2 || c->dense[x->id] || c->output[x->id])
+    return;
   if (x->def->op->body != OB_EW && x->def->op->body != OB_ELEM) return;
   const int inner = x->layout.perm ? x->layout.perm[x->rank - 1] : x->rank - 1;
   int64_t size, bytes = dtype_bytes(x->dtype);
@@ -155,7 +161,8 @@ bool pass_layout(PassCtx *c) {
   x.output = ARENA_ARRAY(x.a, bool, c->model->next_value + 1);
   x.uses = graph_uses(c->model->main, x.a);
   mark_dense(&x, c->model->main);
-  for (int i = 0; i < c->model->main->outputs.n; i++) x.output[view_source(c->model->main->outputs.data[i])->id] = true;
+  for (int i = 0; i < c->model->main->outputs.n; i++)
+    x.output[view_source(c->model->main->outputs.data[i])->id] = true;
   layout_graph(&x, c->model->main);
   c->changed = x.changed;
   return true;

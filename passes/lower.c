@@ -1,7 +1,8 @@
-/* Graph IR → program of kernels. Walks each graph backwards, so that only what is really read gets a place and
- * a kernel: shape arithmetic that was folded away never runs.
+/* Graph IR → program of kernels. Walks each graph backwards, so that only what is really read gets
+ * a place and a kernel: shape arithmetic that was folded away never runs.
  *
- * needs fuse, layout. Kernels come from lower_elem.c and lower_contract*.c; control flow from lower_region.c. */
+ * needs fuse, layout. Kernels come from lower_elem.c and lower_contract*.c; control flow from
+ * lower_region.c. */
 #include "passes/lower.h"
 
 #include <string.h>
@@ -50,7 +51,8 @@ static void assume_sizes(Lower *l, const Value *v) {
   for (int d = 0; d < v->rank; d++) {
     int64_t lo, hi;
     if (!expr_range(l->p, v->dims[d], &lo, &hi) || lo < 0)
-      model_assume_equal(l->m, NULL, ex_min(l->p, v->dims[d], zero), zero, v->def ? v->def->loc : NULL);
+      model_assume_equal(l->m, NULL, ex_min(l->p, v->dims[d], zero), zero,
+                         v->def ? v->def->loc : NULL);
   }
 }
 
@@ -139,7 +141,8 @@ static Step *lower_symdefs(Lower *l, const Node *n) {
   return list;
 }
 
-/* Makes v dense in memory for someone outside of kernels; *extra gets the copy, if one is needed. */
+/* Makes v dense in memory for someone outside of kernels; *extra gets the copy, if one is needed.
+ */
 const Place *lower_dense(Lower *l, const Value *v, Step **extra) {
   const Place *pl = lower_place(l, v);
   if (!pl || pl->dense) return pl;
@@ -190,7 +193,8 @@ static bool computed_here(const Lower *l, const Node *n, const Value *v) {
          (def->op->body == OB_EW || def->op->body == OB_ELEM) && !l->must_dense[v->id];
 }
 
-/* A piece that is a view of something not yet computed: that goes into the slice, where the slice is contiguous. */
+/* A piece that is a view of something not yet computed: that goes into the slice, where the slice
+ * is contiguous. */
 static bool place_piece_view(Lower *l, const Node *n, const Value *v, const Place *slice) {
   const Value *src = view_source(v);
   if (!v->inlined || src == v || !slice->dense || !computed_here(l, n, src)) return false;
@@ -222,7 +226,8 @@ static Step *lower_pieces(Lower *l, const Node *n, const Place *to) {
     if (computed_here(l, n, v)) {
       l->places[v->id] = *slice;
       for (int d = 0; d < v->rank; d++)
-        if (v->layout.halo_lo && (v->layout.halo_lo[d] > slice->halo_lo[d] || v->layout.halo_hi[d] > slice->halo_hi[d]))
+        if (v->layout.halo_lo &&
+            (v->layout.halo_lo[d] > slice->halo_lo[d] || v->layout.halo_hi[d] > slice->halo_hi[d]))
           l->places[v->id].no_halo = true;
       continue;
     }
@@ -249,7 +254,8 @@ static Step *lower_value(Lower *l, const Value *v) {
 /* Its buffer was made for it, halo and all; a slice of a Concat leaves the halo to the whole. */
 static bool owns_halo(const Value *v, const Place *to) {
   for (int d = 0; d < v->rank; d++)
-    if (to->halo_lo[d] != v->layout.halo_lo[d] || to->halo_hi[d] != v->layout.halo_hi[d]) return false;
+    if (to->halo_lo[d] != v->layout.halo_lo[d] || to->halo_hi[d] != v->layout.halo_hi[d])
+      return false;
   return !to->slice;
 }
 
@@ -261,7 +267,8 @@ static Step *lower_outputs(Lower *l, const Node *n) {
     const Place to = l->places[v->id];
     Step *s = lower_value(l, v);
     if (!s) return NULL;
-    if (v->layout.halo_lo && !to.no_halo && owns_halo(v, &to)) step_append(&list, lower_halo(l, v, &to));
+    if (v->layout.halo_lo && !to.no_halo && owns_halo(v, &to))
+      step_append(&list, lower_halo(l, v, &to));
     if (s != &l->nothing) step_append(&list, s);
   }
   return list ? list : &l->nothing;

@@ -10,5 +10,6 @@ void place_dense(Lower *l, Place *pl, const Value *v, int buffer, const Expr *of
 bool lower_is_placed(const Lower *l, const Value *v);
 const Place *lower_dense(Lower *l, const Value *v, Step **extra);
 Step *lower_copy(Lower *l, const Value *v, BufRef dst, const Loc *loc); /* v, dense, to dst */
-void lower_checks(Lower *l, Step **steps);   /* adds check steps to the whole program (lower_checks.c) */
+void lower_checks(Lower *l,
+                  Step **steps);   /* adds check steps to the whole program (lower_checks.c) */
 Step *lower_sym(Lower *l, const Expr *sym, const Expr *value, const Loc *loc);

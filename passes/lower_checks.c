@@ -1,6 +1,7 @@
-/* What inference took for granted about sizes that are only known while the program runs, or only where a region
- * runs, becomes check steps: each stands directly behind the step that assigns the last symbol it needs, and so
- * before everything that relies on it. What holds for the sizes of the inputs alone is checked at entry (codegen). */
+/* What inference took for granted about sizes that are only known while the program runs, or only
+ * where a region runs, becomes check steps: each stands directly behind the step that assigns the
+ * last symbol it needs, and so before everything that relies on it. What holds for the sizes of the
+ * inputs alone is checked at entry (codegen). */
 #include "passes/lower.h"
 
 #include <string.h>
@@ -16,7 +17,8 @@ typedef struct Known {
 } Known;
 
 static Known copy_known(const Checks *c, const Known *k) {
-  const Known r = {ARENA_ARRAY(c->l->a, bool, c->n_syms + 1), ARENA_ARRAY(c->l->a, bool, c->n_assumes + 1)};
+  const Known r = {ARENA_ARRAY(c->l->a, bool, c->n_syms + 1),
+                   ARENA_ARRAY(c->l->a, bool, c->n_assumes + 1)};
   memcpy(r.sym, k->sym, (size_t)c->n_syms);
   memcpy(r.done, k->done, (size_t)c->n_assumes);
   return r;
@@ -57,7 +59,8 @@ static Step *due(const Checks *c, Known *k, const Graph *g) {
   Step *list = NULL;
   for (int i = 0; i < c->n_assumes; i++) {
     const DimAssume *a = &m->assumes.data[i];
-    if (k->done[i] || !applies(c, a, g) || !all_known(c, k, a->a) || !all_known(c, k, a->b)) continue;
+    if (k->done[i] || !applies(c, a, g) || !all_known(c, k, a->a) || !all_known(c, k, a->b))
+      continue;
     const bool again = done_before(c, k, i);
     k->done[i] = true;
     if (again) continue;
@@ -73,7 +76,8 @@ static Step *due(const Checks *c, Known *k, const Graph *g) {
 static void set_outputs(const Checks *c, Known *k, const Step *s) {
   for (int i = 0; i < s->n_outs; i++)
     for (int d = 0; d < s->outs[i].rank; d++)
-      if (s->outs[i].dims[d]->op == EX_SYM && s->outs[i].dims[d]->id < c->n_syms) k->sym[s->outs[i].dims[d]->id] = true;
+      if (s->outs[i].dims[d]->op == EX_SYM && s->outs[i].dims[d]->id < c->n_syms)
+        k->sym[s->outs[i].dims[d]->id] = true;
 }
 
 static void walk(const Checks *c, Step **list, const Graph *g, Known *k);

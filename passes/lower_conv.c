@@ -1,5 +1,5 @@
-/* Conv and ConvTranspose described as tiled contractions (contract.h): inputs given their halo, weights packed; a
- * transposed convolution is one contraction per phase of its stride. */
+/* Conv and ConvTranspose described as tiled contractions (contract.h): inputs given their halo,
+ * weights packed; a transposed convolution is one contraction per phase of its stride. */
 #include "passes/contract.h"
 
 #include <string.h>
@@ -12,7 +12,8 @@ typedef struct ConvCtx {
   const Value *x;
   const Place *xp;      /* x with its halo: its own place or a copy */
   int depth_outer;      /* position of the depth dimension in outer, or -1 */
-  int k_of[MAX_SPATIAL + 1]; /* position of each spatial tap and, last, of the channel among the k loops; -1: none */
+  int k_of[MAX_SPATIAL + 1]; /* position of each spatial tap and, last, of the channel among the k
+                                loops; -1: none */
   int64_t panel_group;  /* packed elements per group */
 } ConvCtx;
 
@@ -32,7 +33,8 @@ static void conv_rows(const Contract *c, const Expr *h, const Expr *w, const Exp
   if (n > 2) q[0] = c->outer[v->depth_outer];
 }
 
-static void conv_out_index(const Contract *c, const Expr *h, const Expr *w, const Expr *col, const Expr **idx) {
+static void conv_out_index(const Contract *c, const Expr *h, const Expr *w, const Expr *col,
+                           const Expr **idx) {
   const ConvCtx *v = c->info;
   const Expr *q[MAX_SPATIAL];
   conv_rows(c, h, w, q);
@@ -79,7 +81,8 @@ static bool has_halo(const Place *pl, const int64_t *lo, const int64_t *hi, int 
   return true;
 }
 
-void conv_halo(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo, int64_t *hi) {
+void conv_halo(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo,
+               int64_t *hi) {
   if (conv_is_winograd(c, n, ci))
     winograd_reach(c, n, ci, s, lo, hi);
   else
@@ -102,14 +105,19 @@ const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **step
     reach = reach || lo[s] > 0 || hi[s] > 0;
   }
   const Place *own = x->inlined ? NULL : lower_place(l, x);
-  /* Taps of other types are converted once; channels far apart, or pixels, are brought together once. */
+  /* Taps of other types are converted once; channels far apart, or pixels, are brought together
+   * once. */
   const bool f32 = x->dtype == DT_F32;
-  const bool spread = own && !expr_is_i64(own->stride[1], 1) && ci->c_in / ci->group >= 16 && ci->c_out / ci->group >= 16;
-  const bool regroup = own && ci->c_in <= 4 && thin_by_pixel(l, ci) && !expr_is_i64(own->stride[1 + ci->spatial], 1);
-  if (f32 && !spread && !regroup && (!reach || (own && has_halo(own, lo, hi, ci->spatial)))) return own;
+  const bool spread = own && !expr_is_i64(own->stride[1], 1) && ci->c_in / ci->group >= 16 &&
+                      ci->c_out / ci->group >= 16;
+  const bool regroup =
+      own && ci->c_in <= 4 && thin_by_pixel(l, ci) && !expr_is_i64(own->stride[1 + ci->spatial], 1);
+  if (f32 && !spread && !regroup && (!reach || (own && has_halo(own, lo, hi, ci->spatial))))
+    return own;
   Value *copy = ARENA_NEW(l->m->arena, Value);
   *copy = *x;
-  int16_t *hl = ARENA_ARRAY(l->m->arena, int16_t, MAX_RANK), *hh = ARENA_ARRAY(l->m->arena, int16_t, MAX_RANK);
+  int16_t *hl = ARENA_ARRAY(l->m->arena, int16_t, MAX_RANK),
+          *hh = ARENA_ARRAY(l->m->arena, int16_t, MAX_RANK);
   int8_t *perm = arena_alloc(l->m->arena, MAX_RANK);
   for (int d = 0; d < x->rank; d++) perm[d] = (int8_t)(d == 0 ? 0 : d == x->rank - 1 ? 1 : d + 1);
   for (int s = 0; s < ci->spatial; s++) {
@@ -118,7 +126,8 @@ const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **step
   }
   /* few channels: keep the order of memory, rows stay contiguous for the copy and for taps */
   int64_t channels;
-  const bool thin = expr_is_const(x->dims[1], &channels) && channels <= 4 && ((own && own->dense) || thin_by_pixel(l, ci));
+  const bool thin = expr_is_const(x->dims[1], &channels) && channels <= 4 &&
+                    ((own && own->dense) || thin_by_pixel(l, ci));
   copy->dtype = DT_F32;
   copy->layout = (Layout){.perm = thin ? NULL : perm, .halo_lo = hl, .halo_hi = hh};
   Place *pl = ARENA_NEW(l->m->arena, Place);
@@ -144,7 +153,8 @@ static bool conv_is_flat(const Contract *c, const ConvCtx *v) {
   for (int i = 0; i < 2; i++) {
     if (!places[i]) return false;
     for (int s = 1; s < v->ci.spatial; s++)
-      if (places[i]->stride[1 + s] != ex_mul(c->p, places[i]->stride[2 + s], v->axis[s].rows)) return false;
+      if (places[i]->stride[1 + s] != ex_mul(c->p, places[i]->stride[2 + s], v->axis[s].rows))
+        return false;
   }
   return true;
 }
@@ -176,7 +186,8 @@ static void conv_space(Contract *c, ConvCtx *v) {
   c->n = num(c, v->ci.c_out / v->ci.group);
 }
 
-/* Contracted loops with the smallest stride innermost: channels for channels-last inputs, else the last taps. */
+/* Contracted loops with the smallest stride innermost: channels for channels-last inputs, else the
+ * last taps. */
 static void conv_contracted(Contract *c, ConvCtx *v) {
   const int n = v->ci.spatial;
   const Expr *channels = num(c, v->ci.c_in / v->ci.group);
@@ -195,13 +206,17 @@ static bool conv_pack(Contract *c, ConvCtx *v) {
   const Value *w = c->anchor->def->in[1];
   const int n = v->ci.spatial;
   const int64_t cig = v->ci.c_in / v->ci.group, cog = v->ci.c_out / v->ci.group;
-  int64_t taps = 1, stride[MAX_SPATIAL];
+  int64_t taps = 1, stride[MAX_SPATIAL] = {0};
   for (int s = n - 1; s >= 0; s--) {
     stride[s] = taps;
     taps *= v->ci.kernel[s];
   }
-  PackShape ps = {.groups = v->ci.group, .cols = cog, .width = (int64_t)c->tile.vectors * c->lanes,
-                  .lanes = c->lanes, .n_k = c->n_k, .scale = 1.0};
+  PackShape ps = {.groups = v->ci.group,
+                  .cols = cog,
+                  .width = (int64_t)c->tile.vectors * c->lanes,
+                  .lanes = c->lanes,
+                  .n_k = c->n_k,
+                  .scale = 1.0};
   /* Conv: [c_out, c_in/group, taps]; ConvTranspose: [c_in, c_out/group, taps] */
   const int64_t in_stride = v->ci.transposed ? cog * taps : taps;
   ps.col_stride = v->ci.transposed ? taps : cig * taps;
@@ -218,7 +233,8 @@ static bool conv_pack(Contract *c, ConvCtx *v) {
     ps.k_stride[v->k_of[n]] = in_stride;
   }
   const ConstData *d = pack_panels(c->l->m, w->cdata, &ps);
-  if (!d) return diag_error(c->l->m->diag, c->anchor->def->loc, ERR_OVERFLOW, "weights are too large");
+  if (!d)
+    return diag_error(c->l->m->diag, c->anchor->def->loc, ERR_OVERFLOW, "weights are too large");
   v->panel_group = d->count / v->ci.group;
   c->b_buffer = contract_weights(c->l, d);
   return true;
@@ -233,8 +249,8 @@ static bool phase_is_empty(Lower *l, const Node *n, const ConvInfo *ci, int64_t 
   return false;
 }
 
-static Step *lower_conv_phase(Lower *l, const Value *root, const Value *anchor, const Place *to, const ConvInfo *ci,
-                              const Place *xp, int64_t phase) {
+static Step *lower_conv_phase(Lower *l, const Value *root, const Value *anchor, const Place *to,
+                              const ConvInfo *ci, const Place *xp, int64_t phase) {
   Contract c;
   ConvCtx v = {.ci = *ci, .x = anchor->def->in[0], .xp = xp};
   contract_begin(&c, l, root, anchor, to, NULL);
@@ -250,7 +266,8 @@ static Step *lower_conv_phase(Lower *l, const Value *root, const Value *anchor, 
   return conv_pack(&c, &v) ? contract_emit(&c) : NULL;
 }
 
-Step *lower_conv(Lower *l, const Value *root, const Value *anchor, const Place *to, const ConvInfo *ci) {
+Step *lower_conv(Lower *l, const Value *root, const Value *anchor, const Place *to,
+                 const ConvInfo *ci) {
   if (conv_is_winograd(l->c, anchor->def, ci)) return lower_winograd(l, root, anchor, to, ci);
   Step *steps = NULL;
   const Place *xp = conv_input(l, anchor->def, ci, &steps);

@@ -1,11 +1,12 @@
-/* Depthwise convolution: lanes over channels, a strip of output pixels in registers, taps unrolled. Also the
- * kernel that writes zeros into a halo. */
+/* Depthwise convolution: lanes over channels, a strip of output pixels in registers, taps unrolled.
+ * Also the kernel that writes zeros into a halo. */
 #include "passes/contract.h"
 
 #include <string.h>
 
 bool conv_is_depthwise(const ConvInfo *ci) {
-  return !ci->transposed && ci->group == ci->c_in && ci->c_out == ci->c_in && ci->group > 1 && ci->spatial <= 3;
+  return !ci->transposed && ci->group == ci->c_in && ci->c_out == ci->c_in && ci->group > 1 &&
+         ci->spatial <= 3;
 }
 
 typedef struct Depthwise {
@@ -17,7 +18,7 @@ typedef struct Depthwise {
   ConvInfo ci;
   Axis axis[MAX_SPATIAL];
   const Expr *batch, *line[2], *c; /* line: rows of the outer spatial dimensions */
-  int weights;                     /* module buffer: [taps][c_out] */
+  int weights; /* module buffer: [taps][c_out] */
 } Depthwise;
 
 static const Expr *num(const Depthwise *d, int64_t v) { return ex_i64(d->p, v); }
@@ -27,8 +28,15 @@ static int pack_weights(Depthwise *d) {
   const ConstData *w = d->anchor->def->in[1]->cdata;
   int64_t taps = 1;
   for (int s = 0; s < d->ci.spatial; s++) taps *= d->ci.kernel[s];
-  const PackShape ps = {.groups = 1, .cols = d->ci.c_out, .col_stride = taps, .n_k = 1, .k = {taps}, .k_stride = {1},
-                        .width = d->ci.c_out, .lanes = 1, .scale = 1.0};
+  const PackShape ps = {.groups = 1,
+                        .cols = d->ci.c_out,
+                        .col_stride = taps,
+                        .n_k = 1,
+                        .k = {taps},
+                        .k_stride = {1},
+                        .width = d->ci.c_out,
+                        .lanes = 1,
+                        .scale = 1.0};
   const ConstData *data = pack_panels(d->l->m, w, &ps);
   Buffer *b = module_add_buffer(d->l->mod, BUF_WEIGHT, DT_F32, num(d, data->count), NULL);
   b->data = data;
@@ -50,7 +58,8 @@ static const Expr *pixel(Depthwise *d, const Expr *const *q, const Expr *const *
 
 static const Expr *weight(Depthwise *d, const Expr *const *tap) {
   const Expr *t = num(d, 0);
-  for (int s = 0; s < d->ci.spatial; s++) t = ex_add(d->p, ex_mul(d->p, t, num(d, d->ci.kernel[s])), tap[s]);
+  for (int s = 0; s < d->ci.spatial; s++)
+    t = ex_add(d->p, ex_mul(d->p, t, num(d, d->ci.kernel[s])), tap[s]);
   const int id = kb_param(&d->b, d->weights, NULL, PA_READ);
   return ex_load(d->p, DT_F32, id, ex_add(d->p, ex_mul(d->p, t, num(d, d->ci.c_out)), d->c), NULL);
 }
@@ -59,7 +68,8 @@ static const Expr *epilogue(Depthwise *d, const Expr *const *q, const Expr *sum)
   const Expr *idx[MAX_RANK] = {d->batch, d->c};
   for (int s = 0; s < d->ci.spatial; s++) idx[2 + s] = q[s];
   const Value *bias = node_in(d->anchor->def, 2);
-  if (bias) sum = ex_add(d->p, sum, ex_cast(d->p, DT_F32, kernel_expr_read(&d->b.x, bias, &idx[1])));
+  if (bias)
+    sum = ex_add(d->p, sum, ex_cast(d->p, DT_F32, kernel_expr_read(&d->b.x, bias, &idx[1])));
   d->b.x.anchor = d->anchor;
   d->b.x.anchor_idx = idx;
   const Expr *e = kernel_expr_of(&d->b.x, d->root, idx);
@@ -78,7 +88,8 @@ static const Expr *store_index(Depthwise *d, const Expr *const *q) {
 static Stmt *strip(Depthwise *d, const Expr *w0, int width) {
   Arena *a = d->l->m->arena;
   const int n = d->ci.spatial;
-  const int acc = kernel_add_local(d->l->mod, d->b.k, (Local){.name = "t", .dtype = DT_F32, .count = width});
+  const int acc =
+      kernel_add_local(d->l->mod, d->b.k, (Local){.name = "t", .dtype = DT_F32, .count = width});
   StmtList out = {0};
   stmt_add(&out, stmt_local(a, acc));
   const Expr *i0 = ex_var(d->p, "r", num(d, width)), *i = ex_var(d->p, "r", num(d, width));
@@ -87,16 +98,19 @@ static Stmt *strip(Depthwise *d, const Expr *w0, int width) {
   q[n - 1] = ex_add(d->p, w0, i);
   for (int s = 0; s < n; s++)
     tap[s] = d->ci.kernel[s] == 1 ? num(d, 0) : ex_var(d->p, "k", num(d, d->ci.kernel[s]));
-  const Expr *fma = ex_op(d->p, EX_fma, pixel(d, q, tap), weight(d, tap), ex_local(d->p, DT_F32, acc, i));
+  const Expr *fma =
+      ex_op(d->p, EX_fma, pixel(d, q, tap), weight(d, tap), ex_local(d->p, DT_F32, acc, i));
   Stmt *body = stmt_for(a, FOR_UNROLL, i, stmt_set(a, acc, i, fma));
   for (int s = n - 1; s >= 0; s--)
     if (tap[s]->op == EX_VAR)
-      body = stmt_for(a, d->ci.kernel[s] <= 5 && s >= n - 2 ? FOR_UNROLL : FOR_SERIAL, tap[s], body);
+      body =
+          stmt_for(a, d->ci.kernel[s] <= 5 && s >= n - 2 ? FOR_UNROLL : FOR_SERIAL, tap[s], body);
   stmt_add(&out, body);
   const Expr *i2 = ex_var(d->p, "r", num(d, width));
   q[n - 1] = ex_add(d->p, w0, i2);
   const int target = kb_param(&d->b, d->to->buffer, d->to->offset, PA_WRITE);
-  Stmt *st = stmt_store(a, target, store_index(d, q), epilogue(d, q, ex_local(d->p, DT_F32, acc, i2)));
+  Stmt *st =
+      stmt_store(a, target, store_index(d, q), epilogue(d, q, ex_local(d->p, DT_F32, acc, i2)));
   stmt_add(&out, stmt_for(a, FOR_UNROLL, i2, st));
   return out.first;
 }
@@ -156,18 +170,22 @@ Step *lower_depthwise(Lower *l, const Value *root, const Value *anchor, const Pl
   d.batch = rest;
   d.c = ex_var(d.p, "c", num(&d, d.ci.c_out));
   Stmt *body = stmt_for(l->m->arena, FOR_VECTOR, d.c, line_of_strips(&d));
-  double work = expr_extent_guess(d.p, total) * expr_extent_guess(d.p, d.axis[n - 1].rows) * (double)d.ci.c_out;
+  double work = expr_extent_guess(d.p, total) * expr_extent_guess(d.p, d.axis[n - 1].rows) *
+                (double)d.ci.c_out;
   for (int s = 0; s < n; s++) work *= (double)d.ci.kernel[s];
   int64_t fixed;
   if (expr_is_const(total, &fixed)) d.b.k->flops = (int64_t)(2 * work);
   d.b.k->grain = work / 8 / expr_extent_guess(d.p, total);
-  step_append(&steps, kb_finish(&d.b, stmt_for(l->m->arena, work > 100000 ? FOR_PARALLEL : FOR_SERIAL, par, body)));
+  step_append(
+      &steps,
+      kb_finish(&d.b, stmt_for(l->m->arena, work > 100000 ? FOR_PARALLEL : FOR_SERIAL, par, body)));
   return steps;
 }
 
 /* ---- halo ------------------------------------------------------------------------------------------------------- */
 
-/* Zeros in the slab before (or behind) dimension d, over the whole extent of the others, halos included. */
+/* Zeros in the slab before (or behind) dimension d, over the whole extent of the others, halos
+ * included. */
 static Stmt *slab(Lower *l, KernelBuild *b, const Value *v, const Place *to, int d, bool behind) {
   Arena *a = l->m->arena;
   const int cells = behind ? v->layout.halo_hi[d] : v->layout.halo_lo[d];
@@ -177,14 +195,16 @@ static Stmt *slab(Lower *l, KernelBuild *b, const Value *v, const Place *to, int
   for (int k = 0; k < v->rank; k++) order[k] = v->layout.perm ? v->layout.perm[k] : k;
   for (int k = 0; k < v->rank; k++) {
     const int e = order[k], lo = v->layout.halo_lo[e], hi = v->layout.halo_hi[e];
-    const Expr *extent = e == d ? ex_i64(l->p, cells) : ex_add(l->p, v->dims[e], ex_i64(l->p, lo + hi));
+    const Expr *extent =
+        e == d ? ex_i64(l->p, cells) : ex_add(l->p, v->dims[e], ex_i64(l->p, lo + hi));
     vars[k] = ex_var(l->p, "z", extent);
     idx[e] = e == d ? ex_add(l->p, vars[k], behind ? v->dims[e] : ex_i64(l->p, -cells))
                     : ex_sub(l->p, vars[k], ex_i64(l->p, lo));
   }
   const int id = kb_param(b, to->buffer, to->offset, PA_WRITE);
   Stmt *s = stmt_store(a, id, place_index(l->p, to, v->rank, idx), ex_const(l->p, v->dtype, 0));
-  for (int k = v->rank - 1; k >= 0; k--) s = stmt_for(a, k == v->rank - 1 ? FOR_VECTOR : FOR_SERIAL, vars[k], s);
+  for (int k = v->rank - 1; k >= 0; k--)
+    s = stmt_for(a, k == v->rank - 1 ? FOR_VECTOR : FOR_SERIAL, vars[k], s);
   return s;
 }
 

@@ -1,14 +1,15 @@
 /* Generic kernels: one loop nest over the elements of a value, in memory order, storing its elem.
  *
- * Reductions inside the expression are computed at the loop level on which their free variables live, or by a
- * kernel of their own where that level would repeat them. The innermost loop, or the reduction, runs in vectors;
- * the outer loops are flattened into one parallel loop. */
+ * Reductions inside the expression are computed at the loop level on which their free variables
+ * live, or by a kernel of their own where that level would repeat them. The innermost loop, or the
+ * reduction, runs in vectors; the outer loops are flattened into one parallel loop. */
 #include "passes/kernel.h"
 
 #include <string.h>
 
 enum { MAX_LOOPS = MAX_RANK, MAX_REDS = 64, BLOCK = 4096, LANE_BLOCK = 64 };
-static const double parallel_worth = 30000; /* estimated vector operations below which one thread is faster */
+static const double parallel_worth =
+    30000; /* estimated vector operations below which one thread is faster */
 
 typedef struct Nest {
   KernelBuild b;
@@ -19,10 +20,10 @@ typedef struct Nest {
   const Place *to;
   const Expr *store;           /* index in the target */
   const Expr *value;
-  ExprList reds;               /* not nested in the value of another loop level: inner before outer */
-  int n_done;                  /* reductions with a local */
+  ExprList reds; /* not nested in the value of another loop level: inner before outer */
+  int n_done; /* reductions with a local */
   const Expr *red_from[MAX_REDS], *red_to[MAX_REDS];
-  bool vector_root;            /* the innermost loop runs in vectors */
+  bool vector_root; /* the innermost loop runs in vectors */
   bool failed;
 } Nest;
 
@@ -51,7 +52,8 @@ static bool merges(Collapse *c, const Expr *index) {
 static void check_load(void *user, const Expr *load) {
   Collapse *c = user;
   if (!c->ok) return;
-  if (load->a[1] && (expr_uses_var(load->a[1], c->outer->id) || expr_uses_var(load->a[1], c->inner->id)))
+  if (load->a[1] &&
+      (expr_uses_var(load->a[1], c->outer->id) || expr_uses_var(load->a[1], c->inner->id)))
     c->ok = false;
   if (c->ok) c->ok = merges(c, load->a[0]);
 }
@@ -90,8 +92,8 @@ static int level_of(Nest *t, const Expr *e) {
   return 0;
 }
 
-/* r stands inside the body of `around` and depends on its variable. (What contains r was made after it; reductions
- * side by side may share a variable.) */
+/* r stands inside the body of `around` and depends on its variable. (What contains r was made after
+ * it; reductions side by side may share a variable.) */
 static bool depends_on(Nest *t, const Expr *r, const Expr *around) {
   return around->uid > r->uid && r->id != around->id && expr_uses_var(r, around->id) &&
          expr_contains(t->p, around, r);
@@ -133,7 +135,8 @@ static Step *split_reduction(Nest *t, const Expr *r, const Value *root) {
   const int in = kb_param(&t->b, pl->buffer, pl->offset, PA_READ);
   const Expr *load = ex_load(t->p, (DType)r->dtype, in, s.store, NULL);
   t->value = expr_replace(t->p, t->value, 1, &r, &load);
-  for (int i = 0; i < t->reds.n; i++) t->reds.data[i] = expr_replace(t->p, t->reds.data[i], 1, &r, &load);
+  for (int i = 0; i < t->reds.n; i++)
+    t->reds.data[i] = expr_replace(t->p, t->reds.data[i], 1, &r, &load);
   return finish_nest(&s);
 }
 
@@ -146,7 +149,8 @@ static bool worth_parallel(Nest *t) {
   return t->n > 0 && expr_total_cost(t->p, 1, &t->value) > parallel_worth;
 }
 
-/* Reductions whose level repeats them often, or that stand outside all loops of a parallel kernel. */
+/* Reductions whose level repeats them often, or that stand outside all loops of a parallel kernel.
+ */
 static Step *split_reductions(Nest *t, const Value *root) {
   Step *steps = NULL;
   for (bool again = true; again;) {
@@ -192,13 +196,17 @@ static Strides strides(Nest *t, const Expr *e, const Expr *var) {
   return s;
 }
 
-/* The reduction directly inside r of the same kind: one accumulator serves both. Long sums keep one accumulator per
- * level: rounding errors grow with the length of a chain. */
+/* The reduction directly inside r of the same kind: one accumulator serves both. Long sums keep one
+ * accumulator per level: rounding errors grow with the length of a chain. */
 static const Expr *inner_of(Nest *t, const Expr *r) {
   const Expr *b = r->a[0];
   const bool exact = r->k.i != RED_SUM || !dtype_is_float((DType)r->dtype);
-  if (!exact && b->op == EX_REDUCE && guess(t, ex_var_of(t->p, r->id)) * guess(t, ex_var_of(t->p, b->id)) > 512) return NULL;
-  return b->op == EX_REDUCE && b->k.i == r->k.i && b->dtype == r->dtype && expr_uses_var(b, r->id) ? b : NULL;
+  if (!exact && b->op == EX_REDUCE &&
+      guess(t, ex_var_of(t->p, r->id)) * guess(t, ex_var_of(t->p, b->id)) > 512)
+    return NULL;
+  return b->op == EX_REDUCE && b->k.i == r->k.i && b->dtype == r->dtype && expr_uses_var(b, r->id)
+             ? b
+             : NULL;
 }
 
 static void emit_reduction(Nest *t, StmtList *out, const Expr *r, bool may_vector);
@@ -239,7 +247,8 @@ static void emit_reduction(Nest *t, StmtList *out, const Expr *r, bool may_vecto
   }
   Arena *a = t->l->m->arena;
   const DType dt = (DType)r->dtype;
-  const int local = kernel_add_local(t->l->mod, t->b.k, (Local){.name = "t", .dtype = dt, .count = 1});
+  const int local =
+      kernel_add_local(t->l->mod, t->b.k, (Local){.name = "t", .dtype = dt, .count = 1});
   const Expr *zero = ex_i64(t->p, 0);
   stmt_add(out, stmt_local(a, local));
   stmt_add(out, stmt_set(a, local, zero, reduce_identity(t->p, (ReduceKind)r->k.i, dt)));
@@ -278,7 +287,8 @@ static void emit_level(Nest *t, StmtList *out, int k, int first_loop) {
   t->n_done = keep;
 }
 
-/* Vectors along the innermost loop, unless its loads are scattered and those of a reduction inside are not. */
+/* Vectors along the innermost loop, unless its loads are scattered and those of a reduction inside
+ * are not. */
 static bool choose_vector_root(Nest *t) {
   if (!t->n) return false;
   const Expr *v = t->var[t->n - 1];
@@ -301,8 +311,8 @@ static bool choose_vector_root(Nest *t) {
   return true;
 }
 
-/* Reductions of symbolic extent cannot run inside lanes when the bounds vary by lane; extents use no loop variables
- * in that case. */
+/* Reductions of symbolic extent cannot run inside lanes when the bounds vary by lane; extents use
+ * no loop variables in that case. */
 static bool lanes_uniform(Nest *t) {
   const Expr *v = t->n ? t->var[t->n - 1] : NULL;
   for (int i = 0; v && i < t->reds.n; i++)
@@ -362,7 +372,8 @@ static int loops_to_flatten(Nest *t) {
   return q;
 }
 
-/* Makes the outer loops parallel when the work is worth it; returns whether there is a parallel loop. */
+/* Makes the outer loops parallel when the work is worth it; returns whether there is a parallel
+ * loop. */
 static bool parallelise(Nest *t) {
   if (!worth_parallel(t)) return false;
   if (t->n == 1) {
@@ -398,7 +409,9 @@ static void memory_order(const Value *v, const Place *to, int *order) {
   for (int i = 1; i < v->rank; i++)
     for (int j = i; j > 0; j--) {
       int64_t a, b;
-      if (!expr_is_const(to->stride[order[j - 1]], &a) || !expr_is_const(to->stride[order[j]], &b) || a >= b) break;
+      if (!expr_is_const(to->stride[order[j - 1]], &a) ||
+          !expr_is_const(to->stride[order[j]], &b) || a >= b)
+        break;
       const int swap = order[j];
       order[j] = order[j - 1];
       order[j - 1] = swap;
@@ -436,5 +449,7 @@ static Step *lower_nest(Lower *l, const Value *root, const Place *to, bool read)
   return steps;
 }
 
-Step *lower_elem(Lower *l, const Value *root, const Place *to) { return lower_nest(l, root, to, false); }
+Step *lower_elem(Lower *l, const Value *root, const Place *to) {
+  return lower_nest(l, root, to, false);
+}
 Step *lower_read(Lower *l, const Value *v, const Place *to) { return lower_nest(l, v, to, true); }

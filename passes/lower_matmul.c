@@ -1,5 +1,6 @@
-/* MatMul and Gemm described as tiled contractions (contract.h): constant right-hand sides are packed at compile time,
- * others are read in place where whole vectors allow it, or packed by a kernel. */
+/* MatMul and Gemm described as tiled contractions (contract.h): constant right-hand sides are
+ * packed at compile time, others are read in place where whole vectors allow it, or packed by a
+ * kernel. */
 #include "passes/contract.h"
 
 static const Expr *num(const Contract *c, int64_t v) { return ex_i64(c->p, v); }
@@ -19,7 +20,8 @@ typedef struct MatCtx {
 static void mat_batch(const Contract *c, const Expr *w, const Expr **batch, const Expr **m) {
   const MatCtx *v = c->info;
   if (!v->merged) {
-    for (int d = 0; d < v->mi.batch_rank; d++) batch[d] = v->batch_of[d] < 0 ? num(c, 0) : c->outer[v->batch_of[d]];
+    for (int d = 0; d < v->mi.batch_rank; d++)
+      batch[d] = v->batch_of[d] < 0 ? num(c, 0) : c->outer[v->batch_of[d]];
     *m = w;
     return;
   }
@@ -31,7 +33,8 @@ static void mat_batch(const Contract *c, const Expr *w, const Expr **batch, cons
   }
 }
 
-static void mat_out_index(const Contract *c, const Expr *h, const Expr *w, const Expr *col, const Expr **idx) {
+static void mat_out_index(const Contract *c, const Expr *h, const Expr *w, const Expr *col,
+                          const Expr **idx) {
   const MatCtx *v = c->info;
   const Expr *m;
   mat_batch(c, w, idx, &m);
@@ -41,8 +44,8 @@ static void mat_out_index(const Contract *c, const Expr *h, const Expr *w, const
 }
 
 /* Index of an operand: its batch dimensions by broadcasting, then its two (or one) own. */
-static const Expr *mat_operand(Contract *c, const Value *x, const Expr *const *batch, bool vec, bool trans,
-                               const Expr *row, const Expr *col) {
+static const Expr *mat_operand(Contract *c, const Value *x, const Expr *const *batch, bool vec,
+                               bool trans, const Expr *row, const Expr *col) {
   const MatCtx *v = c->info;
   const Expr *idx[MAX_RANK];
   const int own = vec ? 1 : 2, nb = x->rank - own;
@@ -65,7 +68,8 @@ static const Expr *mat_a(Contract *c, const Expr *h, const Expr *w) {
   mat_batch(c, w, batch, &m);
   if (v->a_copy) {
     const Expr *at = num(c, 0);
-    for (int d = 0; d < v->mi.batch_rank; d++) at = ex_add(c->p, ex_mul(c->p, at, v->dims[d]), batch[d]);
+    for (int d = 0; d < v->mi.batch_rank; d++)
+      at = ex_add(c->p, ex_mul(c->p, at, v->dims[d]), batch[d]);
     at = ex_add(c->p, ex_mul(c->p, ex_add(c->p, ex_mul(c->p, at, v->mi.m), m), v->mi.k), c->k[0]);
     const int id = kb_param(&c->b, v->a_copy->buffer, v->a_copy->offset, PA_READ);
     return ex_load(c->p, DT_F32, id, at, NULL);
@@ -100,9 +104,11 @@ static const Expr *mat_b_offset(const Contract *c) {
   if (!v->packed) return num(c, 0);
   const Expr *at = num(c, 0);
   for (int d = 0; d < v->mi.batch_rank; d++)
-    if (v->batch_of[d] >= 0) at = ex_add(c->p, ex_mul(c->p, at, v->dims[d]), c->outer[v->batch_of[d]]);
+    if (v->batch_of[d] >= 0)
+      at = ex_add(c->p, ex_mul(c->p, at, v->dims[d]), c->outer[v->batch_of[d]]);
   const Expr *panels = ex_ceildiv(c->p, c->n, (int64_t)c->tile.vectors * c->lanes);
-  const Expr *size = ex_mul(c->p, ex_mul(c->p, panels, c->k_extent[0]), num(c, (int64_t)c->tile.vectors * c->lanes));
+  const Expr *size = ex_mul(c->p, ex_mul(c->p, panels, c->k_extent[0]),
+                            num(c, (int64_t)c->tile.vectors * c->lanes));
   return ex_mul(c->p, at, size);
 }
 
@@ -136,15 +142,18 @@ static void mat_space(Contract *c, MatCtx *v) {
 
 static bool mat_pack_const(Contract *c, MatCtx *v) {
   const ConstData *w = v->b->cdata;
-  const int64_t rows = w->rank > 1 ? w->dims[w->rank - 2] : w->dims[0], cols = w->rank > 1 ? w->dims[w->rank - 1] : 1;
-  PackShape ps = {.groups = 1, .width = (int64_t)c->tile.vectors * c->lanes, .lanes = c->lanes, .n_k = 1};
+  const int64_t rows = w->rank > 1 ? w->dims[w->rank - 2] : w->dims[0],
+                cols = w->rank > 1 ? w->dims[w->rank - 1] : 1;
+  PackShape ps = {
+      .groups = 1, .width = (int64_t)c->tile.vectors * c->lanes, .lanes = c->lanes, .n_k = 1};
   ps.scale = c->scale;
   ps.cols = v->mi.trans_b ? rows : cols;
   ps.k[0] = v->mi.trans_b ? cols : rows;
   ps.col_stride = v->mi.trans_b ? cols : 1;
   ps.k_stride[0] = v->mi.trans_b ? 1 : cols;
   const ConstData *d = pack_panels(c->l->m, w, &ps);
-  if (!d) return diag_error(c->l->m->diag, c->anchor->def->loc, ERR_OVERFLOW, "weights are too large");
+  if (!d)
+    return diag_error(c->l->m->diag, c->anchor->def->loc, ERR_OVERFLOW, "weights are too large");
   c->scale = 1.0;
   c->b_buffer = contract_weights(c->l, d);
   return true;
@@ -156,10 +165,12 @@ static bool mat_direct(Contract *c) {
   const Expr *j = ex_var(c->p, "j", c->n), *coeff, *rest;
   if (!expr_is_const(c->n, &n) || n % c->lanes) return false;
   const Expr *e = mat_b(c, c->k[0], j);
-  return e->op == EX_LOAD && !e->a[1] && expr_affine(c->p, e->a[0], j, &coeff, &rest) && expr_is_i64(coeff, 1);
+  return e->op == EX_LOAD && !e->a[1] && expr_affine(c->p, e->a[0], j, &coeff, &rest) &&
+         expr_is_i64(coeff, 1);
 }
 
-/* Packs a right-hand side that is computed: [batch][panel][k][lane], zeros behind the last column. */
+/* Packs a right-hand side that is computed: [batch][panel][k][lane], zeros behind the last column.
+ */
 static Step *mat_pack_dynamic(Contract *c, MatCtx *v) {
   const int64_t width = (int64_t)c->tile.vectors * c->lanes;
   const Expr *panels = ex_ceildiv(c->p, c->n, width), *dims[MAX_RANK], *total = panels;
@@ -187,13 +198,16 @@ static Step *mat_pack_dynamic(Contract *c, MatCtx *v) {
   k.b.x.guard = inside->op == EX_CONST ? NULL : inside;
   const Expr *e = mat_b(&k, kk, col);
   k.b.x.guard = NULL;
-  if (e->op != EX_LOAD && inside->op != EX_CONST) e = ex_select(c->p, inside, e, ex_float(c->p, DT_F32, 0));
-  const Expr *at = ex_add(c->p, ex_mul(c->p, ex_add(c->p, ex_mul(c->p, par, c->k_extent[0]), kk), num(c, width)), j);
+  if (e->op != EX_LOAD && inside->op != EX_CONST)
+    e = ex_select(c->p, inside, e, ex_float(c->p, DT_F32, 0));
+  const Expr *at = ex_add(
+      c->p, ex_mul(c->p, ex_add(c->p, ex_mul(c->p, par, c->k_extent[0]), kk), num(c, width)), j);
   const int out = kb_param(&k.b, v->packed->buffer, v->packed->offset, PA_WRITE);
   Arena *a = c->l->m->arena;
   Stmt *s = stmt_for(a, FOR_VECTOR, j, stmt_store(a, out, at, e));
   s = stmt_for(a, FOR_SERIAL, kk, s);
-  const double work = expr_extent_guess(c->p, total) * expr_extent_guess(c->p, c->k_extent[0]) * c->tile.vectors * 4;
+  const double work = expr_extent_guess(c->p, total) * expr_extent_guess(c->p, c->k_extent[0]) *
+                      c->tile.vectors * 4;
   c->b_buffer = v->packed->buffer;
   c->b_whole_panels = true;
   return kb_finish(&k.b, stmt_for(a, work > 20000 ? FOR_PARALLEL : FOR_SERIAL, par, s));
@@ -206,14 +220,17 @@ static Step *mat_copy_a(Contract *c, MatCtx *v) {
   for (int d = 0; d < v->mi.batch_rank; d++)
     if (v->a->dims[d] != v->dims[d]) return NULL;
   const Expr *e = mat_a(c, num(c, 0), w);
-  if (v->a->dtype == DT_F32 && e->op == EX_LOAD && !e->a[1] && expr_affine(c->p, e->a[0], c->k[0], &coeff, &rest)) return NULL;
+  if (v->a->dtype == DT_F32 && e->op == EX_LOAD && !e->a[1] &&
+      expr_affine(c->p, e->a[0], c->k[0], &coeff, &rest))
+    return NULL;
   if (e->op == EX_CONST) return NULL;
   Place *pl = lower_temp(c->l, DT_F32, v->a->rank, v->a->dims, "rows");
   v->a_copy = pl;
   return lower_read(c->l, v->a, pl);
 }
 
-Step *lower_matmul(Lower *l, const Value *root, const Value *anchor, const Place *to, const MatMulInfo *mi) {
+Step *lower_matmul(Lower *l, const Value *root, const Value *anchor, const Place *to,
+                   const MatMulInfo *mi) {
   Contract c;
   MatCtx v = {.mi = *mi, .a = anchor->def->in[0], .b = anchor->def->in[1]};
   contract_begin(&c, l, root, anchor, to, NULL);
@@ -224,7 +241,8 @@ Step *lower_matmul(Lower *l, const Value *root, const Value *anchor, const Place
   c.b_offset = mat_b_offset;
   c.scale = mi->alpha;
   mat_space(&c, &v);
-  for (int i = 0; i < c.n_outer; i++) c.outer[i] = ex_var(c.p, "o", c.outer_extent[i]); /* for mat_direct */
+  for (int i = 0; i < c.n_outer; i++)
+    c.outer[i] = ex_var(c.p, "o", c.outer_extent[i]); /* for mat_direct */
   contract_tile(&c);
   Step *steps = mat_copy_a(&c, &v);
   if (v.b->cdata && !b_has_batch(&v)) {

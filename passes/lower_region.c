@@ -1,11 +1,13 @@
-/* Control flow: If and Loop become steps around the steps of their regions (Scan was expanded into Loop).
- * Region outputs are computed straight into their destination where one kernel makes them, else copied. */
+/* Control flow: If and Loop become steps around the steps of their regions (Scan was expanded into
+ * Loop). Region outputs are computed straight into their destination where one kernel makes them,
+ * else copied. */
 #include "ir/ops/control.h"
 #include "passes/lower.h"
 
 /* Can the value be computed straight into `to` by a node of region g? Marks it so. */
 static bool place_result(Lower *l, const Graph *g, const Value *v, const Place *to) {
-  const bool computed = v->def && v->def->graph == g && !v->cdata && !v->inlined && !lower_is_placed(l, v);
+  const bool computed =
+      v->def && v->def->graph == g && !v->cdata && !v->inlined && !lower_is_placed(l, v);
   if (!computed || v->def->op->body == OB_REGION || v->def->op->body == OB_EXTERN) return false;
   if (!layout_is_row_major(v) || v->layout.halo_lo) return false;
   /* strides by the region's own sizes: symbols of the result are assigned when the region ends */
@@ -29,7 +31,8 @@ static bool lower_branch(Lower *l, const Node *n, const char *attr, Step **out) 
     if (!o) continue;
     const Value *v = g->outputs.data[k];
     const Place *to = &l->places[o->id];
-    if (!place_result(l, g, v, to)) step_append(&copies, lower_copy(l, v, (BufRef){to->buffer, to->offset}, n->loc));
+    if (!place_result(l, g, v, to))
+      step_append(&copies, lower_copy(l, v, (BufRef){to->buffer, to->offset}, n->loc));
     result_symbols(l, o, v, &copies);
   }
   if (!lower_graph(l, g, &body)) return false;
@@ -89,8 +92,8 @@ static bool is_region_input(const Graph *g, const Value *v) {
   return false;
 }
 
-/* New values of the carried states: results that are states themselves (swaps) go through a copy first, so
- * that all states change at once. */
+/* New values of the carried states: results that are states themselves (swaps) go through a copy
+ * first, so that all states change at once. */
 static void loop_states(Lower *l, LoopParts *p) {
   for (int k = 0; k < p->carried; k++) {
     const Value *v = p->g->outputs.data[k + 1];
@@ -146,12 +149,17 @@ static void loop_condition(Lower *l, LoopParts *p, Step *s, bool counted) {
   Place *c = lower_temp(l, DT_BOOL, 0, NULL, "cond");
   l->places[in->id] = *c;
   l->places[in->id].alias = true;
-  const bool always = counted || ((!first || known_true(l, first)) && (known_true(l, out) || out == in));
+  const bool always =
+      counted || ((!first || known_true(l, first)) && (known_true(l, out) || out == in));
   if (always) return;
-  if (first) step_append(&p->before, lower_copy(l, first, (BufRef){c->buffer, NULL}, p->n->loc));
-  else step_append(&p->before, copy_true(l, c->buffer, p->n->loc));
+  if (first)
+    step_append(&p->before, lower_copy(l, first, (BufRef){c->buffer, NULL}, p->n->loc));
+  else
+    step_append(&p->before, copy_true(l, c->buffer, p->n->loc));
   s->cond = (BufRef){c->buffer, NULL};
-  if (out != in && !place_result(l, p->g, out, c)) /* the body knows its own condition as true and never reads it */
+  if (out != in &&
+      !place_result(l, p->g, out,
+                    c)) /* the body knows its own condition as true and never reads it */
     step_append(&p->copies, lower_copy(l, out, (BufRef){c->buffer, NULL}, p->n->loc));
 }
 
@@ -187,14 +195,16 @@ static const Expr *scan_room(Lower *l, const LoopParts *p) {
   return room;
 }
 
-/* The symbol that stands for the number of iterations, when the sizes of scan outputs do not say it otherwise. */
+/* The symbol that stands for the number of iterations, when the sizes of scan outputs do not say it
+ * otherwise. */
 static int trips_symbol(Lower *l, const LoopParts *p, const Expr *count) {
   const Value *m = node_in(p->n, 0);
   const Expr *given = m && value_known(m) ? ex_cast(l->p, DT_I64, value_element(l->p, m, 0)) : NULL;
   for (int k = 0; k < p->scans; k++) {
     const Value *o = node_out(p->n, p->carried + k);
     const Expr *d = o && o->rank ? o->dims[0] : NULL;
-    if (d && d->op == EX_SYM && expr_symbol(l->p, d->id)->runtime && d != given && d != count) return d->id;
+    if (d && d->op == EX_SYM && expr_symbol(l->p, d->id)->runtime && d != given && d != count)
+      return d->id;
   }
   return -1;
 }
@@ -217,7 +227,8 @@ static Step *lower_loop(Lower *l, const Node *n) {
   s->body = p.body;
   for (int k = 0; k < p.carried; k++) {
     const Place *state = &l->places[p.g->inputs.data[k + 2]->id];
-    step_append(&p.before, lower_copy(l, n->in[k + 2], (BufRef){state->buffer, state->offset}, n->loc));
+    step_append(&p.before,
+                lower_copy(l, n->in[k + 2], (BufRef){state->buffer, state->offset}, n->loc));
   }
   s->trip = lesser(l, given_trip(l, &p), scan_room(l, &p));
   if (by_condition.exact) s->trip = lesser(l, s->trip, by_condition.count);
@@ -231,8 +242,6 @@ Step *lower_region(Lower *l, const Node *n) {
   switch (n->op->region) {
     case RG_IF: return lower_if(l, n);
     case RG_LOOP: return lower_loop(l, n);
-    default:
-      diag_internal(l->m->diag, n->loc, "lower: region op was not expanded");
-      return NULL;
+    default: diag_internal(l->m->diag, n->loc, "lower: region op was not expanded"); return NULL;
   }
 }

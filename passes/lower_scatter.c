@@ -1,6 +1,6 @@
-/* ScatterElements as kernels: the data is copied, then updates are combined into it one index after another, in
- * vectors along a dimension other than the scattered one. Every element is updated in the order of the indices, so
- * that sums do not depend on threads. */
+/* ScatterElements as kernels: the data is copied, then updates are combined into it one index after
+ * another, in vectors along a dimension other than the scattered one. Every element is updated in
+ * the order of the indices, so that sums do not depend on threads. */
 #include "passes/lower.h"
 
 #include <string.h>
@@ -22,13 +22,16 @@ bool node_is_scatter(const Node *n) {
 }
 
 static const Expr *combine(Scatter *s, const Expr *old, const Expr *update) {
-  static const struct { const char *name; ExprOp op; } kinds[] = {
-      {"add", EX_add}, {"mul", EX_mul}, {"max", EX_max}, {"min", EX_min}};
+  static const struct {
+    const char *name;
+    ExprOp op;
+  } kinds[] = {{"add", EX_add}, {"mul", EX_mul}, {"max", EX_max}, {"min", EX_min}};
   const char *how = node_string(s->n, "reduction", "none");
   const DType t = s->n->out[0]->dtype, c = dtype_compute(t);
   for (int i = 0; i < 4; i++)
     if (strcmp(how, kinds[i].name) == 0)
-      return ex_cast(s->p, t, ex_op(s->p, kinds[i].op, ex_cast(s->p, c, old), ex_cast(s->p, c, update), NULL));
+      return ex_cast(
+          s->p, t, ex_op(s->p, kinds[i].op, ex_cast(s->p, c, old), ex_cast(s->p, c, update), NULL));
   return update;
 }
 
@@ -87,7 +90,8 @@ static Stmt *loops(Scatter *s, double work) {
   if (lane) body = stmt_for(a, FOR_VECTOR, lane, body);
   if (vars[s->axis]) body = stmt_for(a, FOR_SERIAL, vars[s->axis], body);
   for (int d = s->rank - 1; d >= 0; d--)
-    if (d != s->axis && d != s->lane && vars[d] && vars[d] != par) body = stmt_for(a, FOR_SERIAL, vars[d], body);
+    if (d != s->axis && d != s->lane && vars[d] && vars[d] != par)
+      body = stmt_for(a, FOR_SERIAL, vars[d], body);
   return par ? stmt_for(a, work > 20000 ? FOR_PARALLEL : FOR_SERIAL, par, body) : body;
 }
 

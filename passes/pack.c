@@ -18,8 +18,8 @@ static int64_t panel_lanes(const PackShape *s, int64_t first) {
   return (left + s->lanes - 1) / s->lanes * s->lanes;
 }
 
-static float *pack_rows(const ConstData *w, const PackShape *s, float *out, int depth, int64_t at, int64_t first,
-                        int64_t lanes) {
+static float *pack_rows(const ConstData *w, const PackShape *s, float *out, int depth, int64_t at,
+                        int64_t first, int64_t lanes) {
   if (depth < s->n_k) {
     for (int64_t i = 0; i < s->k[depth]; i++)
       out = pack_rows(w, s, out, depth + 1, at + i * s->k_stride[depth], first, lanes);

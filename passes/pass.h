@@ -1,4 +1,5 @@
-/* Passes and their manager. A pass is one file with one public function; its row is in passes.def. */
+/* Passes and their manager. A pass is one file with one public function; its row is in passes.def.
+ */
 #pragma once
 #include "ir/loop.h"
 #include "ir/op.h"
@@ -10,7 +11,7 @@ typedef struct PassCtx {
   const Target *target;
   int opt_level;
   Arena *scratch;   /* dies after the pass */
-  bool changed;     /* a pass sets it when it changed anything: dumps print "(unchanged)" otherwise */
+  bool changed; /* a pass sets it when it changed anything: dumps print "(unchanged)" otherwise */
   int max_threads;
   bool winograd;
 } PassCtx;
@@ -22,8 +23,8 @@ typedef struct PassRow {
   PassLevel level;
   PassFn fn;
   unsigned needs, keeps; /* PF_*: what must hold before; what it does not destroy */
-  unsigned gives;        /* what holds afterwards because of it */
-  int min_opt;           /* lowest -O level at which the default pipeline has it */
+  unsigned gives; /* what holds afterwards because of it */
+  int min_opt; /* lowest -O level at which the default pipeline has it */
   const char *help;
 } PassRow;
 enum { PF_EXPANDED = 1, PF_FUSED = 2, PF_LAYOUT = 4, PF_PLANNED = 8, PF_ALL = 15 };
@@ -32,13 +33,15 @@ extern const int pass_row_count;
 const PassRow *pass_find(const char *name);
 
 typedef struct PassOptions {
-  const char *passes;          /* comma list replacing the default pipeline, or NULL; "" runs nothing */
-  const char *const *disabled; int n_disabled;
-  const char *print_after;     /* pass name, "all" or NULL */
-  FILE *dump;                  /* where print_after goes; NULL: stdout */
-  const char *ir_dir;          /* numbered dumps, or NULL */
-  const char *reproducer;      /* file to write when a pass fails by a bug of ours: the IR before it; or NULL */
-  bool time;                   /* print a table to stderr */
+  const char *passes; /* comma list replacing the default pipeline, or NULL; "" runs nothing */
+  const char *const *disabled;
+  int n_disabled;
+  const char *print_after; /* pass name, "all" or NULL */
+  FILE *dump; /* where print_after goes; NULL: stdout */
+  const char *ir_dir; /* numbered dumps, or NULL */
+  const char
+      *reproducer; /* file to write when a pass fails by a bug of ours: the IR before it; or NULL */
+  bool time; /* print a table to stderr */
   void (*progress)(void *user, const char *pass, int k, int n);
   void *progress_user;
 } PassOptions;

@@ -1,8 +1,10 @@
-/* Saves the copies at the end of a loop's body that make its results the state of the next iteration.
+/* Saves the copies at the end of a loop's body that make its results the state of the next
+ * iteration.
  *
- * A result in a buffer of its own shares a buffer of two halves with the state: iteration i reads half i % 2 and
- * writes the other. A result that is a row of a stacked output is read there by the next iteration; the initial
- * state lies in front of the first row. The state itself is then only written once, behind the loop.
+ * A result in a buffer of its own shares a buffer of two halves with the state: iteration i reads
+ * half i % 2 and writes the other. A result that is a row of a stacked output is read there by the
+ * next iteration; the initial state lies in front of the first row. The state itself is then only
+ * written once, behind the loop.
  *
  * Relies on each iteration writing all of a buffer that is only used in the body. */
 #include <string.h>
@@ -29,7 +31,8 @@ static void visit_kernel(Arena *a, Step *s, RefFn f, void *user) {
   if (changed) s->args = args;
 }
 
-static const TensorRef *visit_tensors(Arena *a, const TensorRef *t, int n, int access, RefFn f, void *user) {
+static const TensorRef *visit_tensors(Arena *a, const TensorRef *t, int n, int access, RefFn f,
+                                      void *user) {
   TensorRef *r = arena_dup(a, t, sizeof *r * (size_t)n);
   bool changed = false;
   for (int i = 0; i < n; i++)
@@ -95,11 +98,13 @@ static bool redirect_ref(void *user, BufRef *r, Param *param, int access) {
   (void)access;
   if (r->buffer != d->from) return false;
   *r = (BufRef){d->to, r->offset ? ex_add(d->p, r->offset, d->by) : d->by};
-  if (d->unaligned && param && param->align > dtype_bytes(param->dtype)) param->align = dtype_bytes(param->dtype);
+  if (d->unaligned && param && param->align > dtype_bytes(param->dtype))
+    param->align = dtype_bytes(param->dtype);
   return true;
 }
 
-static void redirect(const Rotate *r, Step *steps, int from, int to, const Expr *by, bool unaligned) {
+static void redirect(const Rotate *r, Step *steps, int from, int to, const Expr *by,
+                     bool unaligned) {
   Redirect d = {r->p, from, to, by, unaligned};
   visit(r->m->model->arena, steps, NULL, redirect_ref, &d);
 }
@@ -107,12 +112,12 @@ static void redirect(const Rotate *r, Step *steps, int from, int to, const Expr 
 /* ---- one state ------------------------------------------------------------------------------------------------- */
 typedef struct State {
   Step *loop, *copy;
-  Step **list;             /* the list that holds the loop */
-  int state, next;         /* buffers; next: where the result is */
+  Step **list; /* the list that holds the loop */
+  int state, next; /* buffers; next: where the result is */
   const Expr *count, *pad; /* elements, and rounded up so that what lies behind is aligned */
   const Expr *iter;
-  Step *init;              /* copy that makes the initial state, when nobody else sees that */
-  bool seen;               /* the state is used outside of the loop */
+  Step *init; /* copy that makes the initial state, when nobody else sees that */
+  bool seen; /* the state is used outside of the loop */
 } State;
 
 static bool whole(const BufRef *r) { return !r->offset || expr_is_i64(r->offset, 0); }
@@ -130,22 +135,29 @@ static bool is_state(const Rotate *r, State *s) {
   s->state = c->dst.buffer;
   s->next = c->src.buffer;
   s->count = c->count;
-  if (!whole(&c->dst) || x->count != c->count || s->state == s->next || s->state == s->loop->cond.buffer) return false;
+  if (!whole(&c->dst) || x->count != c->count || s->state == s->next ||
+      s->state == s->loop->cond.buffer)
+    return false;
   if (x->kind != BUF_ARENA && x->kind != BUF_OUTPUT) return false;
-  if (r->m->buffers.data[s->next].kind != BUF_ARENA || has_views(r->m, s->state) || has_views(r->m, s->next)) return false;
-  if (tally(r, s->loop->body, NULL, s->state).writes != 1 || tally(r, c->next, NULL, s->state).reads > 0) return false;
+  if (r->m->buffers.data[s->next].kind != BUF_ARENA || has_views(r->m, s->state) ||
+      has_views(r->m, s->next))
+    return false;
+  if (tally(r, s->loop->body, NULL, s->state).writes != 1 ||
+      tally(r, c->next, NULL, s->state).reads > 0)
+    return false;
   s->pad = ex_mul(r->p, ex_ceildiv(r->p, s->count, 64), ex_i64(r->p, 64));
   return true;
 }
 
 /* Finds the copy that makes the initial state, and who else uses the state. */
 static void look_outside(const Rotate *r, State *s) {
-  const Tally all = tally(r, r->m->steps, NULL, s->state), in = tally(r, s->loop->body, NULL, s->state);
+  const Tally all = tally(r, r->m->steps, NULL, s->state),
+              in = tally(r, s->loop->body, NULL, s->state);
   s->seen = all.reads > in.reads || r->m->buffers.data[s->state].kind == BUF_OUTPUT;
   s->init = NULL;
   for (Step *x = *s->list; x != s->loop && all.writes == in.writes + 1; x = x->next)
-    if (x->kind == STEP_COPY && x->dst.buffer == s->state && whole(&x->dst) && x->count == s->count &&
-        tally(r, x, s->loop, s->state).reads == 0)
+    if (x->kind == STEP_COPY && x->dst.buffer == s->state && whole(&x->dst) &&
+        x->count == s->count && tally(r, x, s->loop, s->state).reads == 0)
       s->init = x;
 }
 
@@ -199,12 +211,17 @@ static void connect(const Rotate *r, State *s, BufRef first, BufRef last) {
 
 static bool two_halves(const Rotate *r, State *s) {
   const Buffer *y = &r->m->buffers.data[s->next];
-  const Tally all = tally(r, r->m->steps, NULL, s->next), in = tally(r, s->loop->body, NULL, s->next);
-  if (!whole(&s->copy->src) || y->count != s->count || all.reads != in.reads || all.writes != in.writes) return false;
+  const Tally all = tally(r, r->m->steps, NULL, s->next),
+              in = tally(r, s->loop->body, NULL, s->next);
+  if (!whole(&s->copy->src) || y->count != s->count || all.reads != in.reads ||
+      all.writes != in.writes)
+    return false;
   ExprPool *p = r->p;
   const Expr *two = ex_i64(p, 2), *i1 = ex_add(p, s->iter, ex_i64(p, 1));
-  const Expr *now = ex_mul(p, ex_floormod(p, s->iter, two), s->pad), *then = ex_mul(p, ex_floormod(p, i1, two), s->pad);
-  const int both = module_add_buffer(r->m, BUF_ARENA, y->dtype, ex_mul(p, two, s->pad), "states")->id;
+  const Expr *now = ex_mul(p, ex_floormod(p, s->iter, two), s->pad),
+             *then = ex_mul(p, ex_floormod(p, i1, two), s->pad);
+  const int both =
+      module_add_buffer(r->m, BUF_ARENA, y->dtype, ex_mul(p, two, s->pad), "states")->id;
   look_outside(r, s);
   const Expr *end = ex_mul(p, ex_floormod(p, iterations(r, s), two), s->pad);
   connect(r, s, (BufRef){both, NULL}, (BufRef){both, end});
@@ -235,7 +252,10 @@ static void rotate_loop(const Rotate *r, Step **list, Step *loop) {
   for (Step *c = loop->body, *next; c; c = next) {
     next = c->next;
     if (c->kind != STEP_COPY) continue;
-    State s = {.loop = loop, .copy = c, .list = list, .iter = ex_sym(r->p, expr_symbol(r->p, loop->iter_sym)->name)};
+    State s = {.loop = loop,
+               .copy = c,
+               .list = list,
+               .iter = ex_sym(r->p, expr_symbol(r->p, loop->iter_sym)->name)};
     if (is_state(r, &s) && !rows(r, &s)) two_halves(r, &s);
   }
 }

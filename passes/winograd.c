@@ -1,7 +1,8 @@
-/* Winograd convolution F(m×m, 3×3), m = 2 or 4, for 3×3 kernels of stride 1 (Lavin and Gray, "Fast Algorithms for
- * Convolutional Neural Networks", 2015): input tiles of (m+2)² are transformed per channel, multiplied as (m+2)² matrix
- * products, and transformed back into m×m outputs with the epilogue. The multiplications shrink by 9m²/(m+2)²; the price is
- * traffic for the transformed data and (m+2)²/9 times the weights, which the cost model below weighs. f32 only. */
+/* Winograd convolution F(m×m, 3×3), m = 2 or 4, for 3×3 kernels of stride 1 (Lavin and Gray, "Fast
+ * Algorithms for Convolutional Neural Networks", 2015): input tiles of (m+2)² are transformed per
+ * channel, multiplied as (m+2)² matrix products, and transformed back into m×m outputs with the
+ * epilogue. The multiplications shrink by 9m²/(m+2)²; the price is traffic for the transformed data
+ * and (m+2)²/9 times the weights, which the cost model below weighs. f32 only. */
 #include "passes/contract.h"
 
 #include <string.h>
@@ -15,11 +16,11 @@ typedef struct Wino {
   const Place *xp;
   ConvInfo ci;
   int out, in, points; /* m, m + 2, (m + 2)² */
-  int64_t h, w;        /* output size */
-  int64_t th, tw;      /* tiles */
+  int64_t h, w; /* output size */
+  int64_t th, tw; /* tiles */
   const Expr *batch;
-  Place *v, *m;        /* transformed input and product: [points][batch·tiles][channels] */
-  const Expr *rows;    /* batch·tiles */
+  Place *v, *m; /* transformed input and product: [points][batch·tiles][channels] */
+  const Expr *rows; /* batch·tiles */
 } Wino;
 
 static const Expr *num(const Wino *t, int64_t v) { return ex_i64(t->p, v); }
@@ -38,7 +39,8 @@ static bool shape_fits(const PassCtx *c, const Node *n, const ConvInfo *ci) {
 }
 
 typedef struct Machine {
-  double fma, l2, l2_rate, far_rate, lanes; /* multiply-adds a cycle; bytes; bytes a cycle from the second level, from beyond */
+  double fma, l2, l2_rate, far_rate,
+      lanes; /* multiply-adds a cycle; bytes; bytes a cycle from the second level, from beyond */
 } Machine;
 
 static double stream_cycles(const Machine *m, double bytes) {
@@ -57,9 +59,11 @@ static double wino_cycles(const Machine *m, const ConvInfo *ci, int64_t h, int64
   const double data = 2 * points * tiles * (ic + oc) * 4;
   /* few tiles leave the register tile of the products half empty */
   const double fill = tiles < 8 ? tiles / 8 : 1;
-  const double compute = points * tiles * ic * oc / (m->fma * fill) * 1.15, stream = stream_cycles(m, points * ic * oc * 4);
+  const double compute = points * tiles * ic * oc / (m->fma * fill) * 1.15,
+               stream = stream_cycles(m, points * ic * oc * 4);
   const double transforms = tiles * points * (ic * 3.6 + oc * 2.8) / m->lanes;
-  return (compute > stream ? compute : stream) + data / (data > m->l2 ? 2 * m->far_rate : m->l2_rate) + transforms;
+  return (compute > stream ? compute : stream) +
+         data / (data > m->l2 ? 2 * m->far_rate : m->l2_rate) + transforms;
 }
 
 /* m of the cheapest form, or 0 where the direct convolution is about as fast. */
@@ -69,7 +73,11 @@ static int choose_size(const PassCtx *c, const Node *n, const ConvInfo *ci) {
   if (!expr_is_const(n->out[0]->dims[2], &h) || !expr_is_const(n->out[0]->dims[3], &w)) return 0;
   const Target *t = c->target;
   const double lanes = target_lanes(t, 32);
-  const Machine m = {.fma = lanes * t->fma_per_cycle, .l2 = (double)t->l2_bytes, .l2_rate = 32, .far_rate = 3, .lanes = lanes};
+  const Machine m = {.fma = lanes * t->fma_per_cycle,
+                     .l2 = (double)t->l2_bytes,
+                     .l2_rate = 32,
+                     .far_rate = 3,
+                     .lanes = lanes};
   double best = 0.9 * direct_cycles(&m, ci, h, w);
   int size = 0;
   for (int out = 2; out <= 4; out += 2) {
@@ -81,10 +89,13 @@ static int choose_size(const PassCtx *c, const Node *n, const ConvInfo *ci) {
   return size;
 }
 
-bool conv_is_winograd(const PassCtx *c, const Node *n, const ConvInfo *ci) { return choose_size(c, n, ci) > 0; }
+bool conv_is_winograd(const PassCtx *c, const Node *n, const ConvInfo *ci) {
+  return choose_size(c, n, ci) > 0;
+}
 
 /* Whole tiles read further than the convolution itself. */
-void winograd_reach(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo, int64_t *hi) {
+void winograd_reach(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo,
+                    int64_t *hi) {
   const int m = choose_size(c, n, ci);
   int64_t out, in;
   *lo = ci->pad_lo[s];
@@ -128,7 +139,8 @@ static void output_line(const Wino *t, const Expr *const *m, const Expr **y) {
     y[1] = sub(t, sub(t, m[1], m[2]), m[3]);
     return;
   }
-  const Expr *s = add(t, m[1], m[2]), *d = sub(t, m[1], m[2]), *p = add(t, m[3], m[4]), *q = sub(t, m[3], m[4]);
+  const Expr *s = add(t, m[1], m[2]), *d = sub(t, m[1], m[2]), *p = add(t, m[3], m[4]),
+             *q = sub(t, m[3], m[4]);
   y[0] = add(t, add(t, m[0], s), p);
   y[1] = mad(t, 2, q, d);
   y[2] = mad(t, 4, p, s);
@@ -150,10 +162,12 @@ static void transform_weight(const Wino *t, const float *g, float *out, int64_t 
   double half[MAX_IN][3];
   for (int i = 0; i < t->in; i++)
     for (int k = 0; k < 3; k++)
-      half[i][k] = gm[i][0] * (double)g[k] + gm[i][1] * (double)g[3 + k] + gm[i][2] * (double)g[6 + k];
+      half[i][k] =
+          gm[i][0] * (double)g[k] + gm[i][1] * (double)g[3 + k] + gm[i][2] * (double)g[6 + k];
   for (int i = 0; i < t->in; i++)
     for (int j = 0; j < t->in; j++)
-      out[(i * t->in + j) * step] = (float)(gm[j][0] * half[i][0] + gm[j][1] * half[i][1] + gm[j][2] * half[i][2]);
+      out[(i * t->in + j) * step] =
+          (float)(gm[j][0] * half[i][0] + gm[j][1] * half[i][1] + gm[j][2] * half[i][2]);
 }
 
 /* All weights as [points][c_in][c_out]. */
@@ -174,7 +188,8 @@ static ConstData *transform_weights(const Wino *t, Arena *scratch) {
 
 /* ---- kernels ----------------------------------------------------------------------------------------------------- */
 
-static void tile_of(const Wino *t, const Expr *row, const Expr **n, const Expr **y, const Expr **x) {
+static void tile_of(const Wino *t, const Expr *row, const Expr **n, const Expr **y,
+                    const Expr **x) {
   *x = ex_floormod(t->p, row, num(t, t->tw));
   row = ex_floordiv(t->p, row, num(t, t->tw));
   *y = ex_floormod(t->p, row, num(t, t->th));
@@ -182,19 +197,22 @@ static void tile_of(const Wino *t, const Expr *row, const Expr **n, const Expr *
 }
 
 static int tile_local(KernelBuild *b, StmtList *body, int b_points) {
-  const int id = kernel_add_local(b->l->mod, b->k, (Local){.name = "t", .dtype = DT_F32, .count = b_points});
+  const int id =
+      kernel_add_local(b->l->mod, b->k, (Local){.name = "t", .dtype = DT_F32, .count = b_points});
   stmt_add(body, stmt_local(b->l->m->arena, id));
   return id;
 }
 
-static const Expr *point_index(const Wino *t, const Place *pl, int point, const Expr *row, const Expr *c) {
+static const Expr *point_index(const Wino *t, const Place *pl, int point, const Expr *row,
+                               const Expr *c) {
   const Expr *idx[3] = {num(t, point), row, c};
   return place_index(t->p, pl, 3, idx);
 }
 
 static Step *finish(Wino *t, KernelBuild *b, const Expr *row, Stmt *body, double work) {
   b->k->grain = work / expr_extent_guess(t->p, t->rows);
-  return kb_finish(b, stmt_for(t->l->m->arena, work > 20000 ? FOR_PARALLEL : FOR_SERIAL, row, body));
+  return kb_finish(b,
+                   stmt_for(t->l->m->arena, work > 20000 ? FOR_PARALLEL : FOR_SERIAL, row, body));
 }
 
 static Step *transform_input(Wino *t) {
@@ -203,25 +221,29 @@ static Step *transform_input(Wino *t) {
   kb_begin(&b, t->l, t->anchor, "wino_in");
   const int in = kb_param(&b, t->xp->buffer, t->xp->offset, PA_READ);
   const int out = kb_param(&b, t->v->buffer, t->v->offset, PA_WRITE);
-  const Expr *row = ex_var(t->p, "p", t->rows), *c = ex_var(t->p, "c", num(t, t->ci.c_in)), *n, *y, *x;
+  const Expr *row = ex_var(t->p, "p", t->rows), *c = ex_var(t->p, "c", num(t, t->ci.c_in)), *n, *y,
+             *x;
   tile_of(t, row, &n, &y, &x);
   StmtList body = {0};
   const int local = tile_local(&b, &body, t->points);
   for (int j = 0; j < t->in; j++) {
     const Expr *d[MAX_IN], *q[MAX_IN];
     for (int i = 0; i < t->in; i++) {
-      const Expr *idx[4] = {n, c, ex_add(t->p, ex_mul(t->p, y, num(t, t->out)), num(t, i - t->ci.pad_lo[0])),
-                            ex_add(t->p, ex_mul(t->p, x, num(t, t->out)), num(t, j - t->ci.pad_lo[1]))};
+      const Expr *idx[4] = {
+          n, c, ex_add(t->p, ex_mul(t->p, y, num(t, t->out)), num(t, i - t->ci.pad_lo[0])),
+          ex_add(t->p, ex_mul(t->p, x, num(t, t->out)), num(t, j - t->ci.pad_lo[1]))};
       d[i] = ex_load(t->p, DT_F32, in, place_index(t->p, t->xp, 4, idx), NULL);
     }
     input_line(t, d, q);
-    for (int i = 0; i < t->in; i++) stmt_add(&body, stmt_set(a, local, num(t, i * t->in + j), q[i]));
+    for (int i = 0; i < t->in; i++)
+      stmt_add(&body, stmt_set(a, local, num(t, i * t->in + j), q[i]));
   }
   for (int i = 0; i < t->in; i++) {
     const Expr *d[MAX_IN], *q[MAX_IN];
     for (int j = 0; j < t->in; j++) d[j] = ex_local(t->p, DT_F32, local, num(t, i * t->in + j));
     input_line(t, d, q);
-    for (int j = 0; j < t->in; j++) stmt_add(&body, stmt_store(a, out, point_index(t, t->v, i * t->in + j, row, c), q[j]));
+    for (int j = 0; j < t->in; j++)
+      stmt_add(&body, stmt_store(a, out, point_index(t, t->v, i * t->in + j, row, c), q[j]));
   }
   const double work = expr_extent_guess(t->p, t->rows) * (double)t->ci.c_in * 8;
   return finish(t, &b, row, stmt_for(a, FOR_VECTOR, c, body.first), work);
@@ -239,7 +261,8 @@ static const Expr *epilogue(Wino *t, KernelBuild *b, const Expr *const *idx, con
 
 /* A store that whole tiles at the edge must not do beyond the output. */
 static Stmt *inside(const Wino *t, Stmt *s, const Expr *at, int64_t size, int64_t tiles) {
-  return tiles * t->out == size ? s : stmt_if(t->l->m->arena, ex_lt(t->p, at, num(t, size)), s, NULL);
+  return tiles * t->out == size ? s
+                                : stmt_if(t->l->m->arena, ex_lt(t->p, at, num(t, size)), s, NULL);
 }
 
 static Step *transform_output(Wino *t, const Place *to) {
@@ -248,23 +271,28 @@ static Step *transform_output(Wino *t, const Place *to) {
   kb_begin(&b, t->l, t->root, "wino_out");
   const int in = kb_param(&b, t->m->buffer, t->m->offset, PA_READ);
   const int out = kb_param(&b, to->buffer, to->offset, PA_WRITE);
-  const Expr *row = ex_var(t->p, "p", t->rows), *c = ex_var(t->p, "c", num(t, t->ci.c_out)), *n, *y, *x;
+  const Expr *row = ex_var(t->p, "p", t->rows), *c = ex_var(t->p, "c", num(t, t->ci.c_out)), *n, *y,
+             *x;
   tile_of(t, row, &n, &y, &x);
   StmtList body = {0};
   const int local = tile_local(&b, &body, t->points);
   for (int j = 0; j < t->in; j++) {
     const Expr *d[MAX_IN], *q[MAX_IN];
-    for (int i = 0; i < t->in; i++) d[i] = ex_load(t->p, DT_F32, in, point_index(t, t->m, i * t->in + j, row, c), NULL);
+    for (int i = 0; i < t->in; i++)
+      d[i] = ex_load(t->p, DT_F32, in, point_index(t, t->m, i * t->in + j, row, c), NULL);
     output_line(t, d, q);
-    for (int i = 0; i < t->out; i++) stmt_add(&body, stmt_set(a, local, num(t, i * t->in + j), q[i]));
+    for (int i = 0; i < t->out; i++)
+      stmt_add(&body, stmt_set(a, local, num(t, i * t->in + j), q[i]));
   }
   for (int i = 0; i < t->out; i++) {
-    const Expr *d[MAX_IN], *q[MAX_IN], *oy = ex_add(t->p, ex_mul(t->p, y, num(t, t->out)), num(t, i));
+    const Expr *d[MAX_IN], *q[MAX_IN],
+        *oy = ex_add(t->p, ex_mul(t->p, y, num(t, t->out)), num(t, i));
     StmtList line = {0};
     for (int j = 0; j < t->in; j++) d[j] = ex_local(t->p, DT_F32, local, num(t, i * t->in + j));
     output_line(t, d, q);
     for (int j = 0; j < t->out; j++) {
-      const Expr *ox = ex_add(t->p, ex_mul(t->p, x, num(t, t->out)), num(t, j)), *idx[4] = {n, c, oy, ox};
+      const Expr *ox = ex_add(t->p, ex_mul(t->p, x, num(t, t->out)), num(t, j)),
+                 *idx[4] = {n, c, oy, ox};
       Stmt *s = stmt_store(a, out, place_index(t->p, to, 4, idx), epilogue(t, &b, idx, q[j]));
       stmt_add(&line, inside(t, s, ox, t->w, t->tw));
     }
@@ -283,7 +311,8 @@ static const Expr *product_a(Contract *c, const Expr *h, const Expr *w) {
   return ex_load(c->p, DT_F32, id, place_index(c->p, t->v, 3, idx), NULL);
 }
 
-static void product_index(const Contract *c, const Expr *h, const Expr *w, const Expr *col, const Expr **idx) {
+static void product_index(const Contract *c, const Expr *h, const Expr *w, const Expr *col,
+                          const Expr **idx) {
   idx[0] = c->outer[0];
   idx[1] = w;
   idx[2] = col;
@@ -316,9 +345,16 @@ static Step *products(Wino *t) {
   contract_tile(&c);
   Arena *scratch = arena_child(t->l->a);
   const ConstData *u = transform_weights(t, scratch);
-  const PackShape ps = {.groups = t->points, .group_stride = t->ci.c_in * t->ci.c_out, .cols = t->ci.c_out, .col_stride = 1,
-                        .n_k = 1, .k = {t->ci.c_in}, .k_stride = {t->ci.c_out},
-                        .width = (int64_t)c.tile.vectors * c.lanes, .lanes = c.lanes, .scale = 1.0};
+  const PackShape ps = {.groups = t->points,
+                        .group_stride = t->ci.c_in * t->ci.c_out,
+                        .cols = t->ci.c_out,
+                        .col_stride = 1,
+                        .n_k = 1,
+                        .k = {t->ci.c_in},
+                        .k_stride = {t->ci.c_out},
+                        .width = (int64_t)c.tile.vectors * c.lanes,
+                        .lanes = c.lanes,
+                        .scale = 1.0};
   const ConstData *packed = pack_panels(t->l->m, u, &ps);
   arena_free(scratch);
   if (!packed) return NULL;
@@ -326,7 +362,8 @@ static Step *products(Wino *t) {
   return contract_emit(&c);
 }
 
-Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Place *to, const ConvInfo *ci) {
+Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Place *to,
+                     const ConvInfo *ci) {
   Wino t = {.l = l, .p = l->p, .root = root, .anchor = anchor, .ci = *ci};
   Step *steps = NULL, *s;
   expr_is_const(root->dims[2], &t.h);
@@ -346,8 +383,10 @@ Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Pla
     t.xp = pl;
   }
   /* rows a multiple of 2 KiB apart would share few cache sets: strides of one more line */
-  const int64_t in_row = ci->c_in + (ci->c_in % 512 ? 0 : 16), out_row = ci->c_out + (ci->c_out % 512 ? 0 : 16);
-  const Expr *vd[3] = {num(&t, t.points), t.rows, num(&t, in_row)}, *md[3] = {vd[0], t.rows, num(&t, out_row)};
+  const int64_t in_row = ci->c_in + (ci->c_in % 512 ? 0 : 16),
+                out_row = ci->c_out + (ci->c_out % 512 ? 0 : 16);
+  const Expr *vd[3] = {num(&t, t.points), t.rows, num(&t, in_row)},
+             *md[3] = {vd[0], t.rows, num(&t, out_row)};
   t.v = lower_temp(l, DT_F32, 3, vd, "tiles");
   t.m = lower_temp(l, DT_F32, 3, md, "products");
   step_append(&steps, transform_input(&t));

@@ -18,7 +18,7 @@
   C(X86, AVX2, 8, "avx2")              \
   C(X86, FMA, 9, "fma")                \
   C(X86, F16C, 10, "f16c")             \
-  C(X86, BMI1, 11, "bmi")             \
+  C(X86, BMI1, 11, "bmi")              \
   C(X86, BMI2, 12, "bmi2")             \
   C(X86, LZCNT, 13, "lzcnt")           \
   C(X86, MOVBE, 14, "movbe")           \

@@ -30,7 +30,9 @@ typedef struct Target {
 extern const Target target_rows[];
 extern const int target_row_count;
 const Target *target_find(const char *name);           /* NULL: unknown */
-/* "native": the best row this CPU satisfies, with caches and host features filled in; storage is the caller's.
- * A copy of it points into the original (features_text). */
+/* "native": the best row this CPU satisfies, with caches and host features filled in; storage is
+ * the caller's. A copy of it points into the original (features_text). */
 bool target_native(Target *out);
-static inline int target_lanes(const Target *t, int elem_bits) { return t->vector_bits / elem_bits; }
+static inline int target_lanes(const Target *t, int elem_bits) {
+  return t->vector_bits / elem_bits;
+}

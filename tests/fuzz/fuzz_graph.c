@@ -1,5 +1,5 @@
-/* Fuzzes the graph IR's parser: any text gives an error or a model, and what verifies prints, parses
- * and prints the same. */
+/* Fuzzes the graph IR's parser: any text gives an error or a model, and what verifies prints,
+ * parses and prints the same. */
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>

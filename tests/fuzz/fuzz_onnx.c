@@ -1,5 +1,6 @@
-/* libFuzzer: any bytes as a model file: wire scan, decoding, import, upgrades, inference. Seeds: the models of
- * tests/errors. Nothing may crash, hang or leak; running out of the small arena is a clean way out. */
+/* libFuzzer: any bytes as a model file: wire scan, decoding, import, upgrades, inference. Seeds:
+ * the models of tests/errors. Nothing may crash, hang or leak; running out of the small arena is a
+ * clean way out. */
 #include <setjmp.h>
 #include <stdlib.h>
 #include "frontend/frontend.h"

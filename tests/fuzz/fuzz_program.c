@@ -1,4 +1,5 @@
-/* Fuzzes the readers of a compiled program: npy, TensorProto, PNG (inflate, image conversion). The first byte chooses. */
+/* Fuzzes the readers of a compiled program: npy, TensorProto, PNG (inflate, image conversion). The
+ * first byte chooses. */
 #include <stdlib.h>
 
 #include "runtime/program/program.h"
@@ -15,7 +16,8 @@ void *fuzz_alloc(size_t bytes) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static const int64_t dims[] = {1, -1, -2, -3};
-  const BurinTensorInfo infos[] = {{"x", 1, 4, dims, "f32[1,c,h,w]", 0, 0}, {"y", 10, 3, dims, "f16[1,c,h]", 0, 0},
+  const BurinTensorInfo infos[] = {{"x", 1, 4, dims, "f32[1,c,h,w]", 0, 0},
+                                   {"y", 10, 3, dims, "f16[1,c,h]", 0, 0},
                                    {"z", 22, 2, dims, "i4[1,c]", 0, 0}};
   if (size < 2) return 0;
   Program *p = calloc(1, sizeof *p);
@@ -27,9 +29,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   const Bytes file = {copy, size - 2};
   Tensor t = {0};
   Image image;
-  if (data[0] % 3 == 0) npy_parse(p, "f", file, info, &t);
-  else if (data[0] % 3 == 1) pb_parse(p, "f", file, &t);
-  else if (png_decode(p, "f", file, &image)) image_to_tensor(p, "f", &image, "mean=1:2:3", info, &t);
+  if (data[0] % 3 == 0)
+    npy_parse(p, "f", file, info, &t);
+  else if (data[0] % 3 == 1)
+    pb_parse(p, "f", file, &t);
+  else if (png_decode(p, "f", file, &image))
+    image_to_tensor(p, "f", &image, "mean=1:2:3", info, &t);
   while (n_blocks > 0) free(blocks[--n_blocks]);
   free(p);
   return 0;

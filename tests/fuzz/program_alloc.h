@@ -1,4 +1,5 @@
-/* Put in front of the program's sources when they are fuzzed: memory with red zones, freed after each input. */
+/* Put in front of the program's sources when they are fuzzed: memory with red zones, freed after
+ * each input. */
 #pragma once
 #include "runtime/sys.h"
 void *fuzz_alloc(size_t bytes);
