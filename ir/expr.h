@@ -72,9 +72,6 @@ const Expr *ex_var(ExprPool *p, const char *stem, const Expr *extent);
 /* A variable over [lo, lo + extent) (split loops); lo may be negative. */
 const Expr *ex_var_range(ExprPool *p, const char *stem, const Expr *lo, const Expr *extent);
 const Expr *ex_var_of(ExprPool *p, int id); /* the variable expression of an id */
-/* The same with exactly this name, which need not be unique in the pool (parsers keep the names of
- * the text). */
-const Expr *ex_var_named(ExprPool *p, const char *name, const Expr *lo, const Expr *extent);
 /* For parsers: the variable of exactly this name and range, made if there is none. Should the name
  * be taken by one of another range, a similar name is used. Names of variables are unique in a
  * pool. */

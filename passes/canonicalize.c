@@ -258,7 +258,7 @@ static bool pads_spatially(Model *m, const Node *n, int64_t *pads) {
 
 static Value *rule_conv(Build *b, Node *n) {
   const Node *pad = def_is(n->in[0], "Pad");
-  int64_t extra[2 * MAX_RANK], pads[2 * MAX_RANK];
+  int64_t extra[2 * MAX_RANK] = {0}, pads[2 * MAX_RANK];
   const int64_t *own;
   const int rank = n->in[0]->rank, spatial = rank - 2;
   if (!pad || rank < 3 || !pads_spatially(b->m, pad, extra)) return NULL;
