@@ -1,5 +1,6 @@
 /* The pthread pool offered to host programs. Persistent workers with all signals blocked (a host's
- * handlers run on its own threads), a short spin, then a condition variable. The caller works too.
+ * handlers run on its own threads), a bounded spin (about 0.1 ms, longer than the gap between two
+ * kernels), then a condition variable. The caller works too.
  */
 #include "host_pool.h"
 
@@ -21,10 +22,20 @@ struct BurinPool {
   atomic_uint generation;   /* a new one: there is work */
   atomic_int next;          /* first task not yet taken */
   atomic_int busy;          /* workers that have not finished this generation */
+  atomic_int sleepers;      /* workers on `work`, or about to be */
+  atomic_int waiting;       /* the caller is on `done`, or about to be */
   pthread_t workers[];
 };
 
 enum { SPINS = 2000 };
+
+static void relax(void) {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__) || defined(__arm__)
+  __asm__ volatile("yield");
+#endif
+}
 
 static void take_tasks(BurinPool *p) {
   for (int32_t i; (i = atomic_fetch_add(&p->next, 1)) < p->n;) p->task(p->arg, i);
@@ -32,10 +43,14 @@ static void take_tasks(BurinPool *p) {
 
 /* Waits for a generation other than `seen`; returns it. */
 static unsigned await_work(BurinPool *p, unsigned seen) {
-  for (int i = 0; i < SPINS; i++)
+  for (int i = 0; i < SPINS; i++) {
     if (atomic_load(&p->generation) != seen) return atomic_load(&p->generation);
+    relax();
+  }
   pthread_mutex_lock(&p->lock);
+  atomic_fetch_add(&p->sleepers, 1);
   while (atomic_load(&p->generation) == seen) pthread_cond_wait(&p->work, &p->lock);
+  atomic_fetch_sub(&p->sleepers, 1);
   pthread_mutex_unlock(&p->lock);
   return atomic_load(&p->generation);
 }
@@ -46,7 +61,7 @@ static void *worker_main(void *arg) {
     seen = await_work(p, seen);
     if (p->stop) return NULL;
     take_tasks(p);
-    if (atomic_fetch_sub(&p->busy, 1) == 1) {
+    if (atomic_fetch_sub(&p->busy, 1) == 1 && atomic_load(&p->waiting)) {
       pthread_mutex_lock(&p->lock);
       pthread_cond_signal(&p->done);
       pthread_mutex_unlock(&p->lock);
@@ -54,9 +69,11 @@ static void *worker_main(void *arg) {
   }
 }
 
+/* Whoever counts itself a sleeper looks at the generation afterwards, so none is missed. */
 static void publish(BurinPool *p) {
-  pthread_mutex_lock(&p->lock);
   atomic_fetch_add(&p->generation, 1);
+  if (!atomic_load(&p->sleepers)) return;
+  pthread_mutex_lock(&p->lock);
   pthread_cond_broadcast(&p->work);
   pthread_mutex_unlock(&p->lock);
 }
@@ -71,11 +88,12 @@ void burin_pool_parallel_for(void *pool, int32_t n, BurinTask task, void *arg) {
   atomic_store(&p->busy, p->threads - 1);
   publish(p);
   take_tasks(p);
-  for (int i = 0; i < SPINS && atomic_load(&p->busy); i++) {
-  }
+  for (int i = 0; i < SPINS && atomic_load(&p->busy); i++) relax();
   if (atomic_load(&p->busy)) {
     pthread_mutex_lock(&p->lock);
+    atomic_store(&p->waiting, 1);
     while (atomic_load(&p->busy)) pthread_cond_wait(&p->done, &p->lock);
+    atomic_store(&p->waiting, 0);
     pthread_mutex_unlock(&p->lock);
   }
   pthread_mutex_unlock(&p->run);
