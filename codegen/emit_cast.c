@@ -133,7 +133,12 @@ static V half_decode(Emit *c, V v) {
 
 /* What half_decode made f of, or NULL: moving elements converts nothing. */
 static V half_source(V f) {
-  if (LLVMIsACallInst(f)) f = LLVMGetOperand(f, 0);
+  if (LLVMIsACallInst(f)) {
+    static const char fence[] = "llvm.arithmetic.fence";
+    const unsigned id = LLVMLookupIntrinsicID(fence, sizeof fence - 1);
+    if (LLVMGetIntrinsicID(LLVMGetCalledValue(f)) != id) return NULL;
+    f = LLVMGetOperand(f, 0);
+  }
   if (!LLVMIsAFPExtInst(f)) return NULL;
   const V half = LLVMGetOperand(f, 0);
   const Ty t = LLVMTypeOf(half);
