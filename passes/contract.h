@@ -83,6 +83,8 @@ ConstData *pack_panels(Model *m, const ConstData *w, const PackShape *s);
 /* A place from which all taps of a convolution can be read: its input's own, or a padded copy that
  * *steps make. NULL: the input is inlined and needs no halo. */
 const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **steps);
+/* The same, an inlined input being stored by *steps: never NULL. */
+const Place *conv_input_stored(Lower *l, const Node *n, const ConvInfo *ci, Step **steps);
 /* Winograd (winograd.c): whether this convolution runs so, the cells it reads around its input, and
  * its steps. */
 bool conv_is_winograd(const PassCtx *c, const Node *n, const ConvInfo *ci);

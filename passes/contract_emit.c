@@ -199,12 +199,7 @@ static const Expr *finish_value(Contract *c, const Expr *sum, const Expr *const 
   if (c->scale != 1.0) sum = ex_mul(c->p, sum, ex_float(c->p, DT_F32, c->scale));
   const Expr *extra = c->add ? c->add(c, idx) : NULL;
   if (extra) sum = ex_add(c->p, sum, extra);
-  c->b.x.anchor = c->anchor;
-  c->b.x.anchor_idx = idx;
-  const Expr *e = kernel_expr_of(&c->b.x, c->root, idx);
-  c->b.x.anchor = NULL;
-  const Expr *hole = ex_hole(c->p, c->anchor->dtype, 0);
-  return expr_replace(c->p, e, 1, &hole, (const Expr *[]){ex_cast(c->p, c->anchor->dtype, sum)});
+  return kb_epilogue(&c->b, c->root, c->anchor, idx, sum);
 }
 
 /* Stores lane j of the row (h, w). */

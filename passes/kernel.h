@@ -46,7 +46,7 @@ bool layout_is_row_major(const Value *v); /* unit dimensions do not matter */
 bool conv_is_depthwise(const ConvInfo *ci); /* one input channel per group, as many outputs */
 bool node_is_contraction(const Node *n);
 bool node_is_scatter(const Node *n);
-    /* lowered by lower_scatter.c */ /* will be lowered by a template, not by elem */
+/* lowered by lower_scatter.c */ /* will be lowered by a template, not by elem */
 
 /* Estimated cycles of evaluating e: each distinct node runs once per combination of the variables
  * it depends on. */
@@ -95,6 +95,12 @@ void kb_begin(KernelBuild *b, Lower *l, const Value *root, const char *suffix);
 int kb_param(KernelBuild *b, int buffer, const Expr *offset,
              ParamAccess access); /* finds or adds */
 int kb_scratch(KernelBuild *b, DType t, const Expr *count, const char *name);
+/* Element of root at idx[], the element of its contraction being `sum` (f32). */
+const Expr *kb_epilogue(KernelBuild *b, const Value *root, const Value *anchor,
+                        const Expr *const *idx, const Expr *sum);
+/* sum plus the bias (input 2) of a convolution, if it has one, at output index idx[]. */
+const Expr *kb_conv_bias(KernelBuild *b, const Value *anchor, const Expr *const *idx,
+                         const Expr *sum);
 Step *kb_finish(KernelBuild *b, Stmt *body); /* the call step */
 const Expr *kb_import(KernelBuild *to, const KernelBuild *from,
                       const Expr *e); /* loads renumbered */

@@ -80,6 +80,25 @@ int kb_scratch(KernelBuild *b, DType t, const Expr *count, const char *name) {
                                   .align = 64});
 }
 
+const Expr *kb_epilogue(KernelBuild *b, const Value *root, const Value *anchor,
+                        const Expr *const *idx, const Expr *sum) {
+  ExprPool *p = b->l->p;
+  b->x.anchor = anchor;
+  b->x.anchor_idx = idx;
+  const Expr *e = kernel_expr_of(&b->x, root, idx), *hole = ex_hole(p, anchor->dtype, 0);
+  b->x.anchor = NULL;
+  sum = ex_cast(p, anchor->dtype, sum);
+  return expr_replace(p, e, 1, &hole, &sum);
+}
+
+const Expr *kb_conv_bias(KernelBuild *b, const Value *anchor, const Expr *const *idx,
+                         const Expr *sum) {
+  const Value *bias = node_in(anchor->def, 2);
+  if (!bias) return sum;
+  ExprPool *p = b->l->p;
+  return ex_add(p, sum, ex_cast(p, DT_F32, kernel_expr_read(&b->x, bias, &idx[1])));
+}
+
 typedef struct Import {
   KernelBuild *to;
   const KernelBuild *from;

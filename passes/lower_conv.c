@@ -143,6 +143,15 @@ const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **step
   return pl;
 }
 
+const Place *conv_input_stored(Lower *l, const Node *n, const ConvInfo *ci, Step **steps) {
+  const Place *pl = conv_input(l, n, ci, steps);
+  if (pl) return pl;
+  const Value *x = n->in[0];
+  Place *to = lower_temp(l, x->dtype, x->rank, x->dims, "input");
+  step_append(steps, lower_read(l, x, to));
+  return to;
+}
+
 /* One tap everywhere, no stride: rows follow each other in memory. */
 static bool conv_is_flat(const Contract *c, const ConvCtx *v) {
   for (int s = 0; s < v->ci.spatial; s++) {

@@ -67,15 +67,8 @@ static const Expr *weight(Depthwise *d, const Expr *const *tap) {
 static const Expr *epilogue(Depthwise *d, const Expr *const *q, const Expr *sum) {
   const Expr *idx[MAX_RANK] = {d->batch, d->c};
   for (int s = 0; s < d->ci.spatial; s++) idx[2 + s] = q[s];
-  const Value *bias = node_in(d->anchor->def, 2);
-  if (bias)
-    sum = ex_add(d->p, sum, ex_cast(d->p, DT_F32, kernel_expr_read(&d->b.x, bias, &idx[1])));
-  d->b.x.anchor = d->anchor;
-  d->b.x.anchor_idx = idx;
-  const Expr *e = kernel_expr_of(&d->b.x, d->root, idx);
-  d->b.x.anchor = NULL;
-  const Expr *hole = ex_hole(d->p, d->anchor->dtype, 0);
-  return expr_replace(d->p, e, 1, &hole, (const Expr *[]){ex_cast(d->p, d->anchor->dtype, sum)});
+  sum = kb_conv_bias(&d->b, d->anchor, idx, sum);
+  return kb_epilogue(&d->b, d->root, d->anchor, idx, sum);
 }
 
 static const Expr *store_index(Depthwise *d, const Expr *const *q) {
@@ -149,13 +142,7 @@ Step *lower_depthwise(Lower *l, const Value *root, const Value *anchor, const Pl
   d.anchor = anchor;
   d.to = to;
   Step *steps = NULL;
-  d.xp = conv_input(l, anchor->def, &d.ci, &steps);
-  if (!d.xp) {
-    const Value *x = anchor->def->in[0];
-    Place *pl = lower_temp(l, x->dtype, x->rank, x->dims, "input");
-    step_append(&steps, lower_read(l, x, pl));
-    d.xp = pl;
-  }
+  d.xp = conv_input_stored(l, anchor->def, &d.ci, &steps);
   kb_begin(&d.b, l, root, NULL);
   conv_axes(l->m, anchor->def, &d.ci, 0, d.axis);
   d.weights = pack_weights(&d);

@@ -82,15 +82,8 @@ static const Expr *pixel(Thin *d, const Expr *channel) {
 static Stmt *store(Thin *d, const Expr *out, const Expr *sum) {
   const Expr *idx[MAX_RANK] = {d->batch, out};
   for (int s = 0; s < d->ci.spatial; s++) idx[2 + s] = d->q[s];
-  const Value *const bias = node_in(d->anchor->def, 2);
-  if (bias) sum = plus(d, sum, ex_cast(d->p, DT_F32, kernel_expr_read(&d->b.x, bias, &idx[1])));
-  d->b.x.anchor = d->anchor;
-  d->b.x.anchor_idx = idx;
-  const Expr *const e = kernel_expr_of(&d->b.x, d->root, idx);
-  d->b.x.anchor = NULL;
-  const Expr *const hole = ex_hole(d->p, d->anchor->dtype, 0);
-  const Expr *const v =
-      expr_replace(d->p, e, 1, &hole, (const Expr *[]){ex_cast(d->p, d->anchor->dtype, sum)});
+  sum = kb_conv_bias(&d->b, d->anchor, idx, sum);
+  const Expr *const v = kb_epilogue(&d->b, d->root, d->anchor, idx, sum);
   const int target = kb_param(&d->b, d->to->buffer, d->to->offset, PA_WRITE);
   return stmt_store(d->l->m->arena, target, place_index(d->p, d->to, d->root->rank, idx), v);
 }

@@ -250,13 +250,7 @@ static Step *transform_input(Wino *t) {
 }
 
 static const Expr *epilogue(Wino *t, KernelBuild *b, const Expr *const *idx, const Expr *sum) {
-  const Value *bias = node_in(t->anchor->def, 2);
-  if (bias) sum = ex_add(t->p, sum, kernel_expr_read(&b->x, bias, &idx[1]));
-  b->x.anchor = t->anchor;
-  b->x.anchor_idx = idx;
-  const Expr *e = kernel_expr_of(&b->x, t->root, idx), *hole = ex_hole(t->p, DT_F32, 0);
-  b->x.anchor = NULL;
-  return expr_replace(t->p, e, 1, &hole, &sum);
+  return kb_epilogue(b, t->root, t->anchor, idx, kb_conv_bias(b, t->anchor, idx, sum));
 }
 
 /* A store that whole tiles at the edge must not do beyond the output. */
@@ -375,13 +369,7 @@ Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Pla
   t.tw = (t.w + t.out - 1) / t.out;
   t.batch = root->dims[0];
   t.rows = ex_mul(l->p, t.batch, num(&t, t.th * t.tw));
-  t.xp = conv_input(l, anchor->def, ci, &steps);
-  if (!t.xp) {
-    const Value *x = anchor->def->in[0];
-    Place *pl = lower_temp(l, x->dtype, x->rank, x->dims, "input");
-    step_append(&steps, lower_read(l, x, pl));
-    t.xp = pl;
-  }
+  t.xp = conv_input_stored(l, anchor->def, ci, &steps);
   /* rows a multiple of 2 KiB apart would share few cache sets: strides of one more line */
   const int64_t in_row = ci->c_in + (ci->c_in % 512 ? 0 : 16),
                 out_row = ci->c_out + (ci->c_out % 512 ? 0 : 16);
