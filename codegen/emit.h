@@ -138,6 +138,8 @@ V emit_op(Emit *c, const Expr *e, ExprOp op, DType t, V a, V b,
 V emit_combine(Emit *c, ReduceKind kind, DType t, V a, V b);
 V emit_horizontal(Emit *c, ReduceKind kind, DType t, V v); /* fixed tree over the lanes */
 V emit_identity(Emit *c, ReduceKind kind, DType t);
+/* Starts the body of fn: a block for allocas before the one that code goes into. */
+void emit_begin(Emit *c, V fn);
 void emit_forget(Emit *c); /* drops cached values */
 bool emit_const(Emit *c, const Expr *e, int64_t *v); /* constant under the bound variables */
 /* With variables that are bound to constants replaced, and simplified: conditions often become

@@ -182,6 +182,16 @@ static V load_slot(Emit *c, Ty t, V array, int k) {
   return LLVMBuildLoad2(B, t, p, "");
 }
 
+void emit_begin(Emit *c, V fn) {
+  c->fn = fn;
+  c->entry = LLVMAppendBasicBlockInContext(c->ctx, fn, "entry");
+  const LLVMBasicBlockRef start = LLVMAppendBasicBlockInContext(c->ctx, fn, "start");
+  LLVMPositionBuilderAtEnd(B, c->entry);
+  LLVMBuildBr(B, start);
+  LLVMPositionBuilderAtEnd(B, start);
+  emit_forget(c);
+}
+
 /* NAME_k(bufs, syms, begin, end, scratch) */
 static void emit_thunk(Emit *c, V body, Ty body_type, const bool *used) {
   const Ty t[5] = {c->ptr, c->ptr, c->i64, c->i64, c->ptr};
@@ -190,13 +200,7 @@ static void emit_thunk(Emit *c, V body, Ty body_type, const bool *used) {
       LLVMAddFunction(c->mod, arena_printf(c->arena, "%s_%s", c->name, c->kernel->name), type);
   LLVMSetVisibility(fn, LLVMHiddenVisibility);
   fn_target_attrs(c, fn);
-  c->fn = fn;
-  c->entry = LLVMAppendBasicBlockInContext(c->ctx, fn, "entry");
-  const LLVMBasicBlockRef start = LLVMAppendBasicBlockInContext(c->ctx, fn, "start");
-  LLVMPositionBuilderAtEnd(B, c->entry);
-  LLVMBuildBr(B, start);
-  LLVMPositionBuilderAtEnd(B, start);
-  emit_forget(c);
+  emit_begin(c, fn);
   V *const args = ARENA_ARRAY(c->arena, V, c->kernel->params.n + c->n_syms + 2);
   int k = 0, buf = 0;
   for (int i = 0; i < c->n_syms; i++)

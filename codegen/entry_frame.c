@@ -31,13 +31,7 @@ V begin_function(Emit *c, const char *name, Ty type, bool exported) {
   fn_attr_str(c, fn, "no-builtins", "");
   fn_attr_str(c, fn, "frame-pointer", "none");
   fn_attr(c, fn, "nounwind", 0);
-  c->fn = fn;
-  c->entry = LLVMAppendBasicBlockInContext(c->ctx, fn, "entry");
-  const LLVMBasicBlockRef start = LLVMAppendBasicBlockInContext(c->ctx, fn, "start");
-  LLVMPositionBuilderAtEnd(B, c->entry);
-  LLVMBuildBr(B, start);
-  LLVMPositionBuilderAtEnd(B, start);
-  emit_forget(c);
+  emit_begin(c, fn);
   return fn;
 }
 
