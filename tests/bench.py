@@ -143,10 +143,19 @@ def brief(e):
     return f"{type(e).__name__}: {lines[0][:150] if lines else ''}"
 
 
+LEVELS = {"x86-64-v2": 2, "x86-64-v3": 3}  # targets to which the other libraries are held
+
+
+def hide_isa(args):
+    """From here on the libraries see a processor of the target's level (bench_isa.c); whether that was possible."""
+    return bool(args.isa) and ctypes.CDLL(args.isa).bench_hide_isa(LEVELS[args.target]) == 0
+
+
 def child(path, args):
     feeds = next(run_models.cases(path))[0]
     model, row = load_burin(path, feeds, args)
     row["name"] = run_models.model_name(path)
+    row["held"] = hide_isa(args)
     times, bound = {"burin": Times(lambda: model.run(feeds, threads=args.threads))}, {}
     for name in args.others:
         try:
@@ -237,10 +246,11 @@ def show_end(rows, args):
         for k in ("ort", "ov"):
             if k + "_error" in r:
                 print(f"{r['name']}: {LIBRARIES[k]} could not: {r[k + '_error']}")
-    if args.target == "x86-64-v3":
+    if args.target in LEVELS:
         isa = sorted({i for r in rows for i in r.get("isa", "").split()})
-        print(f"x86-64-v3: OpenVINO ran with ONEDNN_MAX_CPU_ISA=AVX2 (its kernels say: {' '.join(isa) or '?'}; those "
-              "it has from MLAS do not obey); ONNX Runtime has no such switch and used all that the CPU has")
+        print(f"{args.target}: the others were shown a processor without what is newer (OpenVINO's kernels say: {' '.join(isa) or '?'})"
+              if rows and all(r["held"] for r in rows) else
+              f"{args.target}: this machine cannot hide instruction sets (CPUID faulting), the others used all that the CPU has")
 
 
 def available(args):
@@ -285,12 +295,10 @@ def run_child(path, args, env):
 
 def compare_all(paths, args):
     args.others, versions = available(args)
-    env = {**os.environ}
-    if args.target == "x86-64-v3":
-        env["ONEDNN_MAX_CPU_ISA"] = "AVX2"
-    rows = []
+    env, rows = {**os.environ}, []
     with tempfile.TemporaryDirectory(prefix="burin-") as folder:
         args.limits = build_limits(folder, args.target)
+        args.isa = build_library(folder, "bench_isa.c") if args.target in LEVELS else None
         show_head(args, versions)
         for path in paths:
             row = run_child(path, args, env)
@@ -307,16 +315,20 @@ def compare_all(paths, args):
 
 # ---- kernels of one model --------------------------------------------------------------------------------------
 
-def build_limits(folder, target):
-    """bench_limit.c for the instruction set of the target, as a library; None without a compiler."""
+def build_library(folder, source, *flags):
+    """A C file of this folder as a shared library; None without a compiler."""
     compiler = next((c for c in ("clang-19", "clang") if shutil.which(c)), None)
     if not compiler:
         return None
-    library = f"{folder}/limits.so"
-    march = target if target.startswith("x86-64-v") else "native"
-    subprocess.run([compiler, "-O3", f"-march={march}", "-mprefer-vector-width=512", "-ffp-contract=fast", "-shared", "-fPIC", "-w",
-                    "-o", library, Path(__file__).with_name("bench_limit.c")], check=True)
+    library = f"{folder}/{source}.so"
+    subprocess.run([compiler, "-O3", *flags, "-shared", "-fPIC", "-w", "-o", library, Path(__file__).with_name(source)], check=True)
     return library
+
+
+def build_limits(folder, target):
+    """What the core can do with the instruction set of the target."""
+    march = target if target.startswith("x86-64-v") else "native"
+    return build_library(folder, "bench_limit.c", f"-march={march}", "-mprefer-vector-width=512", "-ffp-contract=fast")
 
 
 def open_limits(library):
