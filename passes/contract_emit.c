@@ -29,6 +29,7 @@ typedef struct Blocks {
  * NULL), and the first row's place among the partial sums. */
 typedef struct Spot {
   const Expr *h, *w, *tile, *sum;
+  int64_t tiles; /* how many values `tile` has; 0: not known */
   int th, tw;
 } Spot;
 
@@ -78,20 +79,24 @@ static void tile_row(const Contract *c, const Spot *s, const Expr *i, const Expr
   *rw = ex_add(c->p, s->w, s->th > 1 ? ex_floormod(c->p, i, num(c, s->tw)) : i);
 }
 
-/* While a block of the panel is used its successor comes to the second-level cache, a line per step
- * of k. Only the first tiles do it: as many as a row of the panel has lines. */
-static Stmt *prefetch_next(Contract *c, const Panel *pn, const Expr *tile) {
+/* While a block of the panel is used its successor comes to the second-level cache. The lines are
+ * spread evenly over the tiles of the block: asked for all at once they would wait in the buffers
+ * that the loads of A and B need. So each tile takes 2^-shift of a line per step of k (the same
+ * line again costs nothing), beginning where the last one ended. */
+static Stmt *prefetch_next(Contract *c, const Panel *pn, const Spot *s) {
   const int64_t lines = (int64_t)width_of(c, pn) / 16;
-  if (!c->prefetch || !tile || c->b_buffer < 0 || lines < 1) return NULL;
+  if (!c->prefetch || !s->tile || c->b_buffer < 0 || lines < 1) return NULL;
+  int64_t share = 1;
+  while (share * 2 * lines <= s->tiles) share *= 2;
   const int id = kb_param(&c->b, c->b_buffer, NULL, PA_READ);
   const Expr *n, *outer, *inside = loops_linear(c, c->hoisted, c->n_loops, &n), *blocks;
   outer = loops_linear(c, 0, c->hoisted, &blocks);
   const Expr *next =
       ex_mul(c->p, ex_mul(c->p, ex_add(c->p, outer, num(c, 1)), n), num(c, pn->b_width));
   const Expr *part =
-      ex_mul(c->p, ex_min(c->p, tile, num(c, lines - 1)), ex_mul(c->p, n, num(c, 16)));
-  const Expr *at = ex_add(c->p, ex_add(c->p, pn->b_base, next),
-                          ex_add(c->p, part, ex_mul(c->p, inside, num(c, 16))));
+      ex_mul(c->p, ex_min(c->p, s->tile, num(c, lines * share - 1)), ex_ceildiv(c->p, n, share));
+  const Expr *line = ex_add(c->p, part, ex_floordiv(c->p, inside, num(c, share)));
+  const Expr *at = ex_add(c->p, ex_add(c->p, pn->b_base, next), ex_mul(c->p, line, num(c, 16)));
   return stmt_prefetch(arena(c), id, at);
 }
 
@@ -115,7 +120,7 @@ static Stmt *multiply(Contract *c, const Panel *pn, int local, const Spot *s) {
   Stmt *inner = stmt_for(arena(c), FOR_UNROLL, i,
                          stmt_for(arena(c), FOR_VECTOR, j, stmt_set(arena(c), local, at, fma)));
   StmtList step = {0};
-  stmt_add(&step, prefetch_next(c, pn, s->tile));
+  stmt_add(&step, prefetch_next(c, pn, s));
   stmt_add(&step, inner);
   return k_loops(c, step.first, c->hoisted, c->n_loops);
 }
@@ -317,6 +322,7 @@ static Stmt *line_of_tiles(Contract *c, const Panel *pn, Spot s, const Expr *fir
     s.w = ex_add(c->p, first, at);
     s.sum = ex_add(c->p, sum, at);
     s.tile = line ? line : t;
+    if (!line && !expr_is_const(full, &s.tiles)) s.tiles = 0;
     stmt_add(&out, stmt_for(arena(c), FOR_SERIAL, t, tile_body(c, pn, &s)));
   }
   if (fixed && n % tw == 0) return out.first;
@@ -344,6 +350,7 @@ static Stmt *block_tiles(Contract *c, const Panel *pn, const Blocks *bl, const E
   if (c->flat) return line_of_tiles(c, pn, s, first, count, NULL);
   const Expr *y = ex_var(c->p, "h", ex_floordiv(c->p, count, num(c, bl->th)));
   const Expr *line = ex_mul(c->p, y, num(c, bl->th));
+  if (!expr_is_const(ex_floordiv(c->p, count, num(c, bl->th)), &s.tiles)) s.tiles = 0;
   s.th = bl->th;
   s.h = ex_add(c->p, first, line);
   s.sum = ex_mul(c->p, line, c->rows_w);
