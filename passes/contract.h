@@ -32,6 +32,7 @@ struct Contract {
       hoisted; /* loops over k, and how many of them stand outside the tiles (contract_emit.c) */
   const Expr *loop[MAX_K + 1], *loop_extent[MAX_K + 1];
   int sums; /* scratch parameter of partial sums when loops are hoisted */
+  int64_t group; /* panels done together over a block of A */
   /* logical index of the anchor's output at (outer, h, w, column) */
   void (*out_index)(const Contract *c, const Expr *h, const Expr *w, const Expr *col,
                     const Expr **idx);

@@ -18,11 +18,14 @@ typedef struct Panel {
   const Expr *b_base;  /* offset of the packed panel */
   int b_width;         /* lanes from one row of the packed panel to the next */
   int sums;            /* scratch parameter of partial sums, or -1 */
+  const Expr *group;   /* how many panels, from this one on, are done together; NULL: one */
+  const Expr *member;  /* which of them this is */
 } Panel;
 
 typedef struct Blocks {
   int th, tw;
   const Expr *rows, *size, *count; /* lines (or, flat, rows), per block, blocks */
+  bool cut; /* A of all rows does not fit into the cache's share for it */
 } Blocks;
 
 /* Where a tile stands: its first row, its number among the tiles of the block (for prefetching, or
@@ -79,6 +82,22 @@ static void tile_row(const Contract *c, const Spot *s, const Expr *i, const Expr
   *rw = ex_add(c->p, s->w, s->th > 1 ? ex_floormod(c->p, i, num(c, s->tw)) : i);
 }
 
+/* Where the block of B lies that comes after block `outer` of the panel: the same block of the next
+ * member of a group, then the next block of its first member. */
+static const Expr *next_block(const Contract *c, const Panel *pn, const Expr *outer,
+                              const Expr *blocks, const Expr *steps) {
+  const Expr *size = ex_mul(c->p, steps, num(c, pn->b_width));
+  const Expr *further = ex_mul(c->p, ex_add(c->p, outer, num(c, 1)), size);
+  if (!pn->member) return ex_add(c->p, pn->b_base, further);
+  const Expr *panel = ex_mul(c->p, k_total(c), num(c, pn->b_width));
+  const Expr *back = ex_mul(c->p, pn->member, panel);
+  const Expr *next = ex_select(c->p, ex_lt(c->p, ex_add(c->p, pn->member, num(c, 1)), pn->group),
+                               ex_add(c->p, panel, ex_mul(c->p, outer, size)),
+                               ex_select(c->p, ex_lt(c->p, ex_add(c->p, outer, num(c, 1)), blocks),
+                                         ex_sub(c->p, further, back), panel));
+  return ex_add(c->p, pn->b_base, next);
+}
+
 /* While a block of the panel is used its successor comes to the second-level cache. The lines are
  * spread evenly over the tiles of the block: asked for all at once they would wait in the buffers
  * that the loads of A and B need. So each tile takes 2^-shift of a line per step of k (the same
@@ -91,12 +110,11 @@ static Stmt *prefetch_next(Contract *c, const Panel *pn, const Spot *s) {
   const int id = kb_param(&c->b, c->b_buffer, NULL, PA_READ);
   const Expr *n, *outer, *inside = loops_linear(c, c->hoisted, c->n_loops, &n), *blocks;
   outer = loops_linear(c, 0, c->hoisted, &blocks);
-  const Expr *next =
-      ex_mul(c->p, ex_mul(c->p, ex_add(c->p, outer, num(c, 1)), n), num(c, pn->b_width));
+  const Expr *next = next_block(c, pn, outer, blocks, n);
   const Expr *part =
       ex_mul(c->p, ex_min(c->p, s->tile, num(c, lines * share - 1)), ex_ceildiv(c->p, n, share));
   const Expr *line = ex_add(c->p, part, ex_floordiv(c->p, inside, num(c, share)));
-  const Expr *at = ex_add(c->p, ex_add(c->p, pn->b_base, next), ex_mul(c->p, line, num(c, 16)));
+  const Expr *at = ex_add(c->p, next, ex_mul(c->p, line, num(c, 16)));
   return stmt_prefetch(arena(c), id, at);
 }
 
@@ -343,21 +361,47 @@ static Stmt *line_of_tiles(Contract *c, const Panel *pn, Spot s, const Expr *fir
   return out.first;
 }
 
+/* Rows of partial sums of a block. */
+static const Expr *sum_rows(const Contract *c, const Blocks *bl) {
+  return c->flat ? bl->size : ex_mul(c->p, bl->size, c->rows_w);
+}
+
+static const Expr *first_sum(const Contract *c, const Panel *pn, const Blocks *bl) {
+  return pn->member ? ex_mul(c->p, pn->member, sum_rows(c, bl)) : num(c, 0);
+}
+
+/* Member of a group; its number becomes a variable to loop over. */
+static Panel group_member(const Contract *c, const Panel *pn) {
+  Panel m = *pn;
+  if (!pn->group) return m;
+  m.member = ex_var(c->p, "g", pn->group);
+  m.col = ex_add(c->p, pn->col, ex_mul(c->p, m.member, num(c, width_of(c, pn))));
+  const Expr *size = ex_mul(c->p, k_total(c), num(c, pn->b_width));
+  m.b_base = ex_add(c->p, pn->b_base, ex_mul(c->p, m.member, size));
+  return m;
+}
+
+static Stmt *for_members(const Contract *c, const Panel *m, Stmt *body) {
+  return m->member ? stmt_for(arena(c), FOR_SERIAL, m->member, body) : body;
+}
+
 /* All tiles of a block of `count` rows (flat) or lines from `first`. */
 static Stmt *block_tiles(Contract *c, const Panel *pn, const Blocks *bl, const Expr *first,
                          const Expr *count) {
-  Spot s = {.h = num(c, 0), .sum = num(c, 0), .th = 1, .tw = bl->tw};
+  Spot s = {.h = num(c, 0), .sum = first_sum(c, pn, bl), .th = 1, .tw = bl->tw};
   if (c->flat) return line_of_tiles(c, pn, s, first, count, NULL);
   const Expr *y = ex_var(c->p, "h", ex_floordiv(c->p, count, num(c, bl->th)));
   const Expr *line = ex_mul(c->p, y, num(c, bl->th));
   if (!expr_is_const(ex_floordiv(c->p, count, num(c, bl->th)), &s.tiles)) s.tiles = 0;
   s.th = bl->th;
   s.h = ex_add(c->p, first, line);
-  s.sum = ex_mul(c->p, line, c->rows_w);
+  s.sum = ex_add(c->p, s.sum, ex_mul(c->p, line, c->rows_w));
   return stmt_for(arena(c), FOR_SERIAL, y, line_of_tiles(c, pn, s, num(c, 0), c->rows_w, y));
 }
 
-/* The same with the outer loops of k around the tiles and partial sums in between. */
+/* The same with the outer loops of k around the tiles, of all panels of a group, and partial sums
+ * in between: a block of A is used by the whole group while it is in the cache (Goto and van de
+ * Geijn, Anatomy of High-Performance Matrix Multiplication, 2008). */
 static Stmt *blocked_tiles(Contract *c, Panel pn, const Blocks *bl, const Expr *first,
                            const Expr *count) {
   if (!c->hoisted) return block_tiles(c, &pn, bl, first, count);
@@ -366,18 +410,25 @@ static Stmt *blocked_tiles(Contract *c, Panel pn, const Blocks *bl, const Expr *
   const Expr *rows = c->flat ? count : ex_mul(c->p, count, c->rows_w);
   pn.sums = c->sums;
   StmtList out = {0};
+  Panel m = group_member(c, &pn);
   const Expr *z = ex_var(c->p, "z", ex_mul(c->p, rows, num(c, width)));
-  stmt_add(&out, stmt_for(a, FOR_VECTOR, z, stmt_store(a, pn.sums, z, ex_float(c->p, DT_F32, 0))));
-  stmt_add(&out, k_loops(c, block_tiles(c, &pn, bl, first, count), 0, c->hoisted));
+  const Expr *at = ex_add(c->p, ex_mul(c->p, first_sum(c, &m, bl), num(c, width)), z);
+  Stmt *clear = stmt_store(a, pn.sums, at, ex_float(c->p, DT_F32, 0));
+  stmt_add(&out, for_members(c, &m, stmt_for(a, FOR_VECTOR, z, clear)));
+  m = group_member(c, &pn);
+  Stmt *tiles = for_members(c, &m, block_tiles(c, &m, bl, first, count));
+  stmt_add(&out, k_loops(c, tiles, 0, c->hoisted));
+  m = group_member(c, &pn);
   const Expr *j = ex_var(c->p, "j", pn.cols), *h = ex_var(c->p, "h", c->flat ? num(c, 1) : count);
   const Expr *w = ex_var(c->p, "w", c->flat ? count : c->rows_w);
   const Expr *row = c->flat ? w : ex_add(c->p, ex_mul(c->p, h, c->rows_w), w);
+  row = ex_add(c->p, row, first_sum(c, &m, bl));
   const Expr *sum =
       ex_load(c->p, DT_F32, pn.sums, ex_add(c->p, ex_mul(c->p, row, num(c, width)), j), NULL);
-  Stmt *st = c->flat ? store_lanes(c, &pn, num(c, 0), ex_add(c->p, first, w), j, sum)
-                     : store_lanes(c, &pn, ex_add(c->p, first, h), w, j, sum);
+  Stmt *st = c->flat ? store_lanes(c, &m, num(c, 0), ex_add(c->p, first, w), j, sum)
+                     : store_lanes(c, &m, ex_add(c->p, first, h), w, j, sum);
   st = stmt_for(a, FOR_SERIAL, w, st);
-  stmt_add(&out, c->flat ? st : stmt_for(a, FOR_SERIAL, h, st));
+  stmt_add(&out, for_members(c, &m, c->flat ? st : stmt_for(a, FOR_SERIAL, h, st)));
   return out.first;
 }
 
@@ -408,12 +459,24 @@ static void choose_lines(const Contract *c, Blocks *b) {
     }
 }
 
-/* Rows per block: what keeps A of a block in half the second-level cache, and enough blocks for the
- * threads. */
-static Blocks choose_blocks(const Contract *c, double panels) {
+/* Threads to make pieces for. More blocks than panels mean that panels are read again: cheap while
+ * the weights stay in the cache, and done for up to eight threads; otherwise only for two. */
+static int pieces_for(const Contract *c) {
+  const double weights = 4 * expr_extent_guess(c->p, k_total(c)) * expr_extent_guess(c->p, c->n);
+  const int most = weights < (double)c->l->c->target->l2_bytes / 2 ? 8 : 2;
+  return c->l->mod->max_threads < most ? c->l->mod->max_threads : most;
+}
+
+static double outer_count(const Contract *c) {
+  double n = 1;
+  for (int i = 0; i < c->n_outer; i++) n *= expr_extent_guess(c->p, c->outer_extent[i]);
+  return n;
+}
+
+/* Rows per block: what keeps A of a block, k steps long, in half the second-level cache, and enough
+ * blocks for the threads. */
+static Blocks choose_blocks(const Contract *c, double panels, double k) {
   Blocks b = {.th = 1, .tw = c->tile.rows};
-  const Target *t = c->l->c->target;
-  const double k = expr_extent_guess(c->p, k_total(c));
   double unit = 4 * k; /* bytes of A per row */
   int64_t h;
   b.rows = c->flat ? c->rows_w : c->rows_h;
@@ -422,15 +485,10 @@ static Blocks choose_blocks(const Contract *c, double panels) {
     unit =
         4 * expr_extent_guess(c->p, c->k_extent[c->n_k - 1]) * expr_extent_guess(c->p, c->rows_w);
   }
-  const int step = c->flat ? b.tw : b.th;
-  const double rows = expr_extent_guess(c->p, b.rows);
-  double size = (double)t->l2_bytes / 2 / unit, outer = panels;
-  for (int i = 0; i < c->n_outer; i++) outer *= expr_extent_guess(c->p, c->outer_extent[i]);
-  /* More blocks than panels mean that panels are read again: cheap while the weights stay in the
-   * cache, and done for up to eight threads; otherwise only for two. */
-  const double weights = 4 * k * expr_extent_guess(c->p, c->n);
-  const int most = weights < (double)t->l2_bytes / 2 ? 8 : 2;
-  const int threads = c->l->mod->max_threads < most ? c->l->mod->max_threads : most;
+  const int step = c->flat ? b.tw : b.th, threads = pieces_for(c);
+  const double rows = expr_extent_guess(c->p, b.rows), outer = panels * outer_count(c);
+  double size = (double)c->l->c->target->l2_bytes / 2 / unit;
+  b.cut = size < rows;
   if (threads > 1 && outer < 2 * threads) {
     const double want = rows / (int64_t)(2 * threads / outer + 0.5);
     if (want < size) size = want;
@@ -450,39 +508,38 @@ static int64_t divisor(int64_t n, int64_t most) {
   return 1;
 }
 
-/* Loops of k: as the node has them, the innermost one split where it alone is too long for a block;
- * the outer ones go outside the tiles when a panel is larger than a share of the second-level cache
- * and several tiles use it. */
-static void block_k(Contract *c, const Blocks *bl) {
-  enum { BLOCK_K = 512 };
-  int64_t extents[MAX_K], total = 1, rows;
-  c->n_loops = c->hoisted = 0;
-  bool fixed = true;
+/* Is a panel, or A of all rows, too large to stay in the second-level cache while several tiles
+ * use it? */
+static bool worth_blocking(const Contract *c, const Blocks *bl) {
+  int64_t extent, total = 1, rows;
   for (int i = 0; i < c->n_k; i++) {
-    c->loop[i] = c->k[i];
-    c->loop_extent[i] = c->k_extent[i];
-    fixed = fixed && expr_is_const(c->k_extent[i], &extents[i]);
-    if (fixed) total *= extents[i];
+    if (!expr_is_const(c->k_extent[i], &extent)) return false;
+    total *= extent;
   }
-  c->n_loops = c->n_k;
+  const Expr *all = c->flat ? bl->rows : sum_rows(c, bl);
+  if (expr_is_const(all, &rows) ? rows <= bl->th * bl->tw : !c->flat) return false;
   const int64_t panel = total * c->tile.vectors * c->lanes * 4;
-  const Expr *all = c->flat ? bl->size : ex_mul(c->p, bl->size, c->rows_w);
-  if (!fixed || panel * 6 <= c->l->c->target->l2_bytes || !expr_is_const(all, &rows) ||
-      rows <= bl->th * bl->tw)
-    return;
+  return panel * 6 > c->l->c->target->l2_bytes || (c->flat && bl->cut);
+}
+
+/* The innermost loop of k is split where it alone is too long for a block; the outer ones go
+ * outside the tiles. Returns the steps that are left inside. */
+static int64_t block_k(Contract *c) {
+  enum { BLOCK_K = 512 };
   const int last = c->n_k - 1;
-  if (extents[last] > BLOCK_K + BLOCK_K / 2) {
-    const int64_t d = divisor(extents[last], BLOCK_K);
-    if (d < BLOCK_K / 4) return;
-    const Expr *o = var(c, "k", extents[last] / d), *i = var(c, "k", d);
+  int64_t extent = 1, inside = 1;
+  expr_is_const(c->k_extent[last], &extent);
+  if (extent > BLOCK_K + BLOCK_K / 2) {
+    const int64_t d = divisor(extent, BLOCK_K);
+    if (d < BLOCK_K / 4) return 0;
+    const Expr *o = var(c, "k", extent / d), *i = var(c, "k", d);
     c->k[last] = ex_add(c->p, ex_mul(c->p, o, num(c, d)), i);
     c->loop[last] = o;
-    c->loop_extent[last] = num(c, extents[last] / d);
+    c->loop_extent[last] = num(c, extent / d);
     c->loop[last + 1] = i;
     c->loop_extent[last + 1] = num(c, d);
     c->n_loops++;
   }
-  int64_t inside = 1;
   c->hoisted = c->n_loops;
   while (c->hoisted > 0) {
     int64_t n = 1;
@@ -491,9 +548,33 @@ static void block_k(Contract *c, const Blocks *bl) {
     inside *= n;
     c->hoisted--;
   }
-  if (c->hoisted)
-    c->sums = kb_scratch(&c->b, DT_F32,
-                         ex_mul(c->p, all, num(c, (int64_t)c->tile.vectors * c->lanes)), "sums");
+  return inside;
+}
+
+/* Panels that share a block of A: as many as leave their partial sums in an eighth of the
+ * second-level cache, and pieces for the threads. */
+static int64_t group_panels(const Contract *c, const Blocks *bl, int64_t panels) {
+  int64_t rows, n = 1;
+  if (!c->hoisted || !c->flat || !expr_is_const(sum_rows(c, bl), &rows)) return 1;
+  const int64_t bytes = rows * c->tile.vectors * c->lanes * 4;
+  const double blocks = outer_count(c) * expr_extent_guess(c->p, bl->count);
+  while (n < panels && (n + 1) * bytes <= c->l->c->target->l2_bytes / 8) n++;
+  while (n > 1 && blocks * (double)((panels + n - 1) / n) < 2 * pieces_for(c)) n--;
+  return n;
+}
+
+static Blocks choose_loops(Contract *c, double panels) {
+  for (int i = 0; i < c->n_k; i++) {
+    c->loop[i] = c->k[i];
+    c->loop_extent[i] = c->k_extent[i];
+  }
+  c->n_loops = c->n_k;
+  c->hoisted = 0;
+  Blocks bl = choose_blocks(c, panels, expr_extent_guess(c->p, k_total(c)));
+  if (!worth_blocking(c, &bl)) return bl;
+  const int64_t inside = block_k(c);
+  if (c->hoisted && c->flat) bl = choose_blocks(c, panels, (double)inside);
+  return bl;
 }
 
 static void bind_outer(Contract *c, const Expr *flat) {
@@ -505,18 +586,23 @@ static void bind_outer(Contract *c, const Expr *flat) {
 
 /* ---- the kernel ---------------------------------------------------------------------------------------------------- */
 
-/* Both kinds of panels: whole ones, and the narrower last one. */
-static Stmt *panels_body(Contract *c, const Blocks *bl, const Expr *panel, const Expr *block) {
+/* Both kinds of panels: groups of whole ones, and the narrower last one, number `last` of the
+ * groups. */
+static Stmt *panels_body(Contract *c, const Blocks *bl, const Expr *group, const Expr *block) {
   const int width = c->tile.vectors * c->lanes;
-  const Expr *col = ex_mul(c->p, panel, num(c, width)), *kt = k_total(c);
+  const Expr *panel = ex_mul(c->p, group, num(c, c->group)), *kt = k_total(c);
+  const Expr *col = ex_mul(c->p, panel, num(c, width));
   const Expr *base = ex_add(c->p, c->b_outer, ex_mul(c->p, ex_mul(c->p, panel, kt), num(c, width)));
-  Panel pn = {col, num(c, width), c->tile.vectors, base, width, -1};
+  Panel pn = {col, num(c, width), c->tile.vectors, base, width, -1, NULL, NULL};
   int64_t n;
   if (!expr_is_const(c->n, &n)) {
     pn.cols = ex_min(c->p, num(c, width), ex_sub(c->p, c->n, col));
     return block_rows(c, &pn, bl, block);
   }
   const int64_t full = n / width, rest = n % width;
+  if (c->group > 1)
+    pn.group = full % c->group ? ex_min(c->p, num(c, c->group), ex_sub(c->p, num(c, full), panel))
+                               : num(c, c->group);
   Stmt *whole = full ? block_rows(c, &pn, bl, block) : NULL;
   if (!rest) return whole;
   const Expr *last = num(c, full);
@@ -525,10 +611,29 @@ static Stmt *panels_body(Contract *c, const Blocks *bl, const Expr *panel, const
                 (int)((rest + c->lanes - 1) / c->lanes),
                 ex_add(c->p, c->b_outer, ex_mul(c->p, ex_mul(c->p, last, kt), num(c, width))),
                 width,
-                -1};
+                -1,
+                NULL,
+                NULL};
   if (!c->b_whole_panels) tail.b_width = tail.vectors * c->lanes;
   Stmt *part = block_rows(c, &tail, bl, block);
-  return full ? stmt_if(arena(c), ex_lt(c->p, panel, last), whole, part) : part;
+  const Expr *groups = num(c, (full + c->group - 1) / c->group);
+  return full ? stmt_if(arena(c), ex_lt(c->p, group, groups), whole, part) : part;
+}
+
+/* Groups of panels, the narrower last panel being one of its own. */
+static const Expr *count_groups(Contract *c, const Blocks *bl) {
+  const int width = c->tile.vectors * c->lanes;
+  int64_t n, rows;
+  c->group = 1;
+  if (!expr_is_const(c->n, &n)) {
+    if (c->hoisted)
+      c->sums = kb_scratch(&c->b, DT_F32, ex_mul(c->p, sum_rows(c, bl), num(c, width)), "sums");
+    return ex_ceildiv(c->p, c->n, width);
+  }
+  c->group = group_panels(c, bl, n / width);
+  if (c->hoisted && expr_is_const(sum_rows(c, bl), &rows))
+    c->sums = kb_scratch(&c->b, DT_F32, num(c, c->group * rows * width), "sums");
+  return num(c, (n / width + c->group - 1) / c->group + (n % width != 0));
 }
 
 Step *contract_emit(Contract *c) {
@@ -538,8 +643,8 @@ Step *contract_emit(Contract *c) {
   /* by the time a layer runs again, the others have pushed its weights out of the second-level
    * cache */
   c->prefetch = b_bytes > (double)c->l->c->target->l2_bytes / 16;
-  const Blocks bl = choose_blocks(c, expr_extent_guess(c->p, panels));
-  block_k(c, &bl);
+  const Blocks bl = choose_loops(c, expr_extent_guess(c->p, panels));
+  panels = count_groups(c, &bl);
   const Expr *total = ex_mul(c->p, bl.count, panels);
   for (int i = 0; i < c->n_outer; i++) total = ex_mul(c->p, total, c->outer_extent[i]);
   const Expr *par = ex_var(c->p, "p", total);

@@ -309,3 +309,9 @@ def fixed_cases(rng):
     yield one_matmul(rng, "f7", [(2, 4, 5)] * TRIALS, [(5, 1), (5, 2), (5, 65)], False)
     yield one_matmul(rng, "f8", [(0, 5)] * TRIALS, [(5, 7)] * TRIALS, True)
     yield one_matmul(rng, "f9", [(3, 0)] * TRIALS, [(0, 7)] * TRIALS, False)
+    # sums long enough to be cut into blocks of k, with groups of panels over a block of rows
+    yield one_matmul(rng, "fb", [(61, 1536)] * TRIALS, [(1536, 83)] * TRIALS, True)
+    yield one_matmul(rng, "fc", [(150, 3072)] * TRIALS, [(3072, 230)] * TRIALS, True)
+    yield one_matmul(rng, "fd", [(2, 70, 2048)] * TRIALS, [(2048, 161)] * TRIALS, True)
+    yield one_matmul(rng, "fe", [(131, 1600), (7, 1600), (1, 1600)], [(1600, 97)] * TRIALS, True)
+    yield one_matmul(rng, "ff", [(90, 2048)] * TRIALS, [(2048, 100)] * TRIALS, False)
