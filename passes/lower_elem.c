@@ -7,7 +7,8 @@
 
 #include <string.h>
 
-enum { MAX_LOOPS = MAX_RANK, MAX_REDS = 64, BLOCK = 4096, LANE_BLOCK = 64 };
+enum { MAX_LOOPS = MAX_RANK + 2, MAX_REDS = 64, BLOCK = 4096, LANE_BLOCK = 64 };
+enum { TILE_ACROSS = 16, TILE_ALONG = 32 }; /* a transposition's tiles: elements of a line × rows */
 static const double parallel_worth =
     30000; /* estimated vector operations below which one thread is faster */
 
@@ -15,15 +16,17 @@ typedef struct Nest {
   KernelBuild b;
   Lower *l;
   ExprPool *p;
-  int n;                       /* loops, outermost first */
+  int n; /* loops, outermost first */
   const Expr *var[MAX_LOOPS];
   const Place *to;
-  const Expr *store;           /* index in the target */
+  const Expr *store; /* index in the target */
   const Expr *value;
   ExprList reds; /* not nested in the value of another loop level: inner before outer */
   int n_done; /* reductions with a local */
   const Expr *red_from[MAX_REDS], *red_to[MAX_REDS];
   bool vector_root; /* the innermost loop runs in vectors */
+  bool tiled; /* the two innermost loops go through tiles: inside[d] = at[d] + number in the tile */
+  const Expr *tile_inside[2], *tile_at[2], *tile_extent[2];
   bool failed;
 } Nest;
 
@@ -328,6 +331,7 @@ static const Expr *subst_all(Nest *t, const Expr *e, const Expr *from, const Exp
 static void rebind(Nest *t, const Expr *from, const Expr *to) {
   t->store = subst_all(t, t->store, from, to);
   t->value = subst_all(t, t->value, from, to);
+  for (int d = 0; d < 2 && t->tiled; d++) t->tile_at[d] = subst_all(t, t->tile_at[d], from, to);
 }
 
 /* Flattens loops [0, q) into one parallel variable. */
@@ -361,7 +365,7 @@ static void block(Nest *t, int64_t size) {
 }
 
 static int loops_to_flatten(Nest *t) {
-  int limit = t->n - 1;
+  int limit = t->tiled ? t->n : t->n - 1;
   for (int i = 0; i < t->reds.n; i++) {
     const int level = level_of(t, t->reds.data[i]);
     if (level > 0 && level < limit) limit = level;
@@ -388,12 +392,86 @@ static bool parallelise(Nest *t) {
   return true;
 }
 
+/* ---- transpositions ------------------------------------------------------------------------------------------- */
+
+typedef struct Crossing {
+  Nest *t;
+  const Expr *along, *across;
+  int n;
+} Crossing;
+
+/* Loads that go from line to line along one variable, and through a line along the other. */
+static void count_crossing(void *user, const Expr *load) {
+  Crossing *c = user;
+  const Expr *k, *rest;
+  if (!expr_affine(c->t->p, load->a[0], c->along, &k, &rest) || expr_is_i64(k, 0) ||
+      expr_is_i64(k, 1))
+    return;
+  if (expr_affine(c->t->p, load->a[0], c->across, &k, &rest) && expr_is_i64(k, 1)) c->n++;
+}
+
+/* The loop that runs through the lines between which the innermost loop jumps; -1: none. */
+static int crossing_loop(Nest *t) {
+  int best = -1, most = 0;
+  for (int k = 0; k + 1 < t->n; k++) {
+    Crossing c = {t, t->var[t->n - 1], t->var[k], 0};
+    expr_each_load(t->p, t->value, count_crossing, &c);
+    if (c.n > most && guess(t, t->var[k]) >= TILE_ACROSS / 2) {
+      most = c.n;
+      best = k;
+    }
+  }
+  return best;
+}
+
+static const Expr *block_var(Nest *t, int d, const Expr *var, int64_t size) {
+  const Expr *n = expr_var_extent(t->p, var->id), *b = ex_i64(t->p, size);
+  const Expr *blocks = ex_var(t->p, "i", ex_ceildiv(t->p, n, size));
+  t->tile_inside[d] = ex_var(t->p, "t", b);
+  t->tile_at[d] = ex_mul(t->p, blocks, b);
+  t->tile_extent[d] = n;
+  rebind(t, var, ex_add(t->p, t->tile_at[d], t->tile_inside[d]));
+  return blocks;
+}
+
+/* A nest whose vectors would take one element of each line they touch, and come back for the next
+ * one when the lines have left the cache, goes through tiles of a line's length. */
+static void tile_transposed(Nest *t) {
+  enum { SMALL = 4096 }; /* elements that stay in the first-level cache anyway */
+  if (!t->vector_root || t->reds.n || t->n < 2 || t->n > MAX_RANK) return;
+  const Expr *along = t->var[t->n - 1];
+  const int k = crossing_loop(t);
+  if (k < 0 || guess(t, along) < TILE_ALONG || guess(t, along) * guess(t, t->var[k]) <= SMALL)
+    return;
+  const Expr *across = t->var[k];
+  for (int i = k; i + 2 < t->n; i++) t->var[i] = t->var[i + 1];
+  t->var[t->n - 2] = block_var(t, 0, across, TILE_ACROSS);
+  t->var[t->n - 1] = block_var(t, 1, along, TILE_ALONG);
+  t->tiled = true;
+}
+
+/* The loops inside the tiles, when those around them are final. */
+static void finish_tiles(Nest *t) {
+  static const int64_t size[2] = {TILE_ACROSS, TILE_ALONG};
+  for (int d = 0; d < 2 && t->tiled; d++) {
+    int64_t n;
+    const Expr *b = ex_i64(t->p, size[d]), *whole = t->tile_extent[d];
+    const bool even = expr_is_const(whole, &n) && n % size[d] == 0;
+    const Expr *left = ex_sub(t->p, whole, t->tile_at[d]);
+    const Expr *in = ex_var(t->p, "i", even ? b : ex_min(t->p, b, left));
+    rebind(t, t->tile_inside[d], in);
+    t->var[t->n++] = in;
+  }
+}
+
 static Step *finish_nest(Nest *t) {
   collapse(t);
   refresh_reductions(t);
   t->vector_root = choose_vector_root(t) && lanes_uniform(t);
   const double cost = expr_total_cost(t->p, 1, &t->value);
+  tile_transposed(t);
   const bool parallel = parallelise(t);
+  finish_tiles(t);
   StmtList body = {0};
   emit_level(t, &body, 0, parallel ? -1 : 0);
   if (parallel && body.first && body.first->kind == ST_FOR && !body.first->next) {
