@@ -40,6 +40,9 @@ struct Contract {
   const Expr *(*a)(Contract *c, const Expr *h, const Expr *w);
   /* what to add to the accumulator for output idx, or NULL */
   const Expr *(*add)(Contract *c, const Expr *const *idx);
+  /* whether step k[i] of the rows (h, w) … (h, w+rows-1) multiplies anything but zeros of a border;
+   * NULL (the function, or what it returns): always, or not worth asking. h NULL: several lines. */
+  const Expr *(*live)(const Contract *c, int i, const Expr *h, const Expr *w, int rows);
   double scale; /* factor of the sum (Gemm's alpha) when B is not packed at compile time */
   const void *info; /* of the callbacks */
   /* B: packed panels [outer_b][panel][k…][vectors*lanes], or direct rows */

@@ -118,11 +118,23 @@ static Stmt *prefetch_next(Contract *c, const Panel *pn, const Spot *s) {
   return stmt_prefetch(arena(c), id, at);
 }
 
-static Stmt *k_loops(Contract *c, Stmt *body, int from, int to) {
+/* body, where step i of the contraction counts for the tile. With few rows what counts is reading
+ * the weights, and every tile asks for its share of them. */
+static Stmt *if_live(Contract *c, int i, const Spot *s, Stmt *body) {
+  const double rows = expr_extent_guess(c->p, c->rows_h) * expr_extent_guess(c->p, c->rows_w);
+  if (!c->live || !s || i >= c->n_k || c->loop[i] != c->k[i] || (c->prefetch && rows < 64))
+    return body;
+  const Expr *live = c->live(c, i, s->th == 1 ? s->h : NULL, s->w, s->tw);
+  return live ? stmt_if(arena(c), live, body, NULL) : body;
+}
+
+/* Loops of k in [from, to) around body, which is for the tile at s (NULL: for several). */
+static Stmt *k_loops(Contract *c, Stmt *body, int from, int to, const Spot *s) {
   for (int i = to - 1; i >= from; i--) {
     int64_t n;
     const bool last = i == c->n_loops - 1 && c->n_loops > 1;
     const bool unroll = last && expr_is_const(c->loop_extent[i], &n) && n <= 4;
+    body = if_live(c, i, s, body);
     body = stmt_for(arena(c), unroll ? FOR_UNROLL : FOR_SERIAL, c->loop[i], body);
   }
   return body;
@@ -140,7 +152,7 @@ static Stmt *multiply(Contract *c, const Panel *pn, int local, const Spot *s) {
   StmtList step = {0};
   stmt_add(&step, prefetch_next(c, pn, s));
   stmt_add(&step, inner);
-  return k_loops(c, step.first, c->hoisted, c->n_loops);
+  return k_loops(c, step.first, c->hoisted, c->n_loops, s);
 }
 
 enum { CHAIN = 64 }; /* products added up before they join the sum, where registers allow it */
@@ -317,7 +329,9 @@ static Stmt *tile_body(Contract *c, const Panel *pn, const Spot *s) {
              can_chain(c, rows) ? multiply_chained(c, pn, local, s) : multiply(c, pn, local, s));
   if (pn->sums >= 0) {
     stmt_add(&out, save_tile(c, pn, local, s));
-    return out.first;
+    Stmt *part = out.first;
+    for (int i = 0; i < c->hoisted; i++) part = if_live(c, i, s, part);
+    return part;
   }
   int64_t cols;
   if (!expr_is_const(pn->cols, &cols) || c->heavy) local = to_stack(c, &out, local, rows, width);
@@ -417,7 +431,7 @@ static Stmt *blocked_tiles(Contract *c, Panel pn, const Blocks *bl, const Expr *
   stmt_add(&out, for_members(c, &m, stmt_for(a, FOR_VECTOR, z, clear)));
   m = group_member(c, &pn);
   Stmt *tiles = for_members(c, &m, block_tiles(c, &m, bl, first, count));
-  stmt_add(&out, k_loops(c, tiles, 0, c->hoisted));
+  stmt_add(&out, k_loops(c, tiles, 0, c->hoisted, NULL));
   m = group_member(c, &pn);
   const Expr *j = ex_var(c->p, "j", pn.cols), *h = ex_var(c->p, "h", c->flat ? num(c, 1) : count);
   const Expr *w = ex_var(c->p, "w", c->flat ? count : c->rows_w);
@@ -459,18 +473,41 @@ static void choose_lines(const Contract *c, Blocks *b) {
     }
 }
 
-/* Threads to make pieces for. More blocks than panels mean that panels are read again: cheap while
- * the weights stay in the cache, and done for up to eight threads; otherwise only for two. */
-static int pieces_for(const Contract *c) {
-  const double weights = 4 * expr_extent_guess(c->p, k_total(c)) * expr_extent_guess(c->p, c->n);
-  const int most = weights < (double)c->l->c->target->l2_bytes / 2 ? 8 : 2;
-  return c->l->mod->max_threads < most ? c->l->mod->max_threads : most;
+enum {
+  MOST_THREADS = 8,
+  MOST_ROW_BLOCKS = 4
+}; /* that loops are cut for; more share these pieces */
+
+static int threads_of(const Contract *c) {
+  const int n = c->l->mod->max_threads;
+  return n < MOST_THREADS ? n : MOST_THREADS;
 }
 
 static double outer_count(const Contract *c) {
   double n = 1;
   for (int i = 0; i < c->n_outer; i++) n *= expr_extent_guess(c->p, c->outer_extent[i]);
   return n;
+}
+
+/* Into how many blocks the rows should be cut for the threads, which take contiguous parts of
+ * (outer, block, panel). Where the values outweigh the weights each thread gets rows of its own: it
+ * finds in its cache what it wrote as the producer, and the weights are read by all. Else panels
+ * are divided, and rows only to make up for too few of them. */
+static double blocks_for_threads(const Contract *c, double rows, double panels) {
+  const int threads = threads_of(c);
+  if (threads <= 1) return 1;
+  const double k = expr_extent_guess(c->p, k_total(c)), n = expr_extent_guess(c->p, c->n);
+  const double lines = c->flat ? rows : rows * expr_extent_guess(c->p, c->rows_w);
+  const double depth = c->flat ? k : expr_extent_guess(c->p, c->k_extent[c->n_k - 1]);
+  const double outer = outer_count(c), values = lines * (depth + n), weights = k * n;
+  if (values >= weights) {
+    const double pieces = (threads < MOST_ROW_BLOCKS ? threads : MOST_ROW_BLOCKS) / outer;
+    const double most = lines / (2.0 * c->tile.rows); /* tiles enough in each */
+    return pieces < most ? pieces : most > 1 ? most : 1;
+  }
+  double blocks = 1;
+  while (outer * panels * blocks < 4) blocks++;
+  return blocks;
 }
 
 /* Rows per block: what keeps A of a block, k steps long, in half the second-level cache, and enough
@@ -485,15 +522,14 @@ static Blocks choose_blocks(const Contract *c, double panels, double k) {
     unit =
         4 * expr_extent_guess(c->p, c->k_extent[c->n_k - 1]) * expr_extent_guess(c->p, c->rows_w);
   }
-  const int step = c->flat ? b.tw : b.th, threads = pieces_for(c);
-  const double rows = expr_extent_guess(c->p, b.rows), outer = panels * outer_count(c);
+  const int step = c->flat ? b.tw : b.th;
+  const double rows = expr_extent_guess(c->p, b.rows);
   double size = (double)c->l->c->target->l2_bytes / 2 / unit;
   b.cut = size < rows;
-  if (threads > 1 && outer < 2 * threads) {
-    const double want = rows / (int64_t)(2 * threads / outer + 0.5);
-    if (want < size) size = want;
-  }
-  int64_t n = (int64_t)(size / step) * step;
+  const double blocks = blocks_for_threads(c, rows, panels);
+  if (blocks > 1 && rows / blocks < size) size = rows / blocks;
+  /* a block more of whole tiles rather than a small last one */
+  int64_t n = (int64_t)(size / step + (blocks > 1 ? 0.5 : 0)) * step;
   if (n < step) n = step;
   if (n > rows && expr_is_const(b.rows, &h)) n = h;
   b.size = num(c, n);
@@ -559,7 +595,8 @@ static int64_t group_panels(const Contract *c, const Blocks *bl, int64_t panels)
   const int64_t bytes = rows * c->tile.vectors * c->lanes * 4;
   const double blocks = outer_count(c) * expr_extent_guess(c->p, bl->count);
   while (n < panels && (n + 1) * bytes <= c->l->c->target->l2_bytes / 8) n++;
-  while (n > 1 && blocks * (double)((panels + n - 1) / n) < 2 * pieces_for(c)) n--;
+  const int threads = threads_of(c) < 2 ? 1 : 2;
+  while (n > 1 && blocks * (double)((panels + n - 1) / n) < 2 * threads) n--;
   return n;
 }
 

@@ -11,6 +11,7 @@ typedef struct ConvCtx {
   Axis axis[MAX_SPATIAL];
   const Value *x;
   const Place *xp;      /* x with its halo: its own place or a copy */
+  const ConstData *weights;
   int depth_outer;      /* position of the depth dimension in outer, or -1 */
   int k_of[MAX_SPATIAL + 1]; /* position of each spatial tap and, last, of the channel among the k
                                 loops; -1: none */
@@ -73,6 +74,42 @@ static const Expr *conv_add(Contract *c, const Expr *const *idx) {
 static const Expr *conv_b_offset(const Contract *c) {
   const ConvCtx *v = c->info;
   return v->ci.group > 1 ? ex_mul(c->p, c->outer[1], num(c, v->panel_group)) : num(c, 0);
+}
+
+/* Share of (tile, tap) pairs along axis a that lie outside an input of `size`, for tiles of `rows`
+ * rows. */
+static double dead_share(const Axis *a, int64_t size, int64_t rows) {
+  int64_t n, dead = 0, all = 0;
+  if (!expr_is_const(a->rows, &n) || n > 4096) return 0;
+  for (int64_t q = 0; q < n; q += rows)
+    for (int64_t t = 0; t < a->taps; t++) {
+      const int64_t end = q + rows < n ? q + rows : n, at = a->ib + t * a->dk;
+      dead += (end - 1) * a->is + at < 0 || q * a->is + at >= size;
+      all++;
+    }
+  return all ? (double)dead / (double)all : 0;
+}
+
+/* Taps that see only the zeros around the input are left out, where that is a good part of them:
+ * small images, large dilations. */
+static const Expr *conv_live(const Contract *c, int i, const Expr *h, const Expr *w, int rows) {
+  const ConvCtx *v = c->info;
+  const int n = v->ci.spatial;
+  int64_t size;
+  int s = 0;
+  while (s < n && v->k_of[s] != i) s++;
+  if (s == n || c->flat || v->k_of[n] != c->n_k - 1 || (s == n - 2 && !h)) return NULL;
+  const Axis *a = &v->axis[s];
+  const Expr *first = s == n - 1 ? w : s == n - 2 ? h : c->outer[v->depth_outer], *last = first;
+  if (s == n - 1)
+    last = ex_add(c->p, w, num(c, rows - 1));
+  else
+    rows = 1;
+  if (!expr_is_const(v->x->dims[2 + s], &size) || dead_share(a, size, rows) < 0.04) return NULL;
+  const Expr *at = ex_add(c->p, num(c, a->ib), ex_mul(c->p, c->k[i], num(c, a->dk)));
+  const Expr *from = ex_add(c->p, at, ex_mul(c->p, first, num(c, a->is)));
+  const Expr *to = ex_add(c->p, at, ex_mul(c->p, last, num(c, a->is)));
+  return ex_and(c->p, ex_lt(c->p, num(c, -1), to), ex_lt(c->p, from, num(c, size)));
 }
 
 static bool has_halo(const Place *pl, const int64_t *lo, const int64_t *hi, int spatial) {
@@ -212,7 +249,6 @@ static void conv_contracted(Contract *c, ConvCtx *v) {
 }
 
 static bool conv_pack(Contract *c, ConvCtx *v) {
-  const Value *w = c->anchor->def->in[1];
   const int n = v->ci.spatial;
   const int64_t cig = v->ci.c_in / v->ci.group, cog = v->ci.c_out / v->ci.group;
   int64_t taps = 1, stride[MAX_SPATIAL] = {0};
@@ -241,12 +277,34 @@ static bool conv_pack(Contract *c, ConvCtx *v) {
     ps.k[v->k_of[n]] = cig;
     ps.k_stride[v->k_of[n]] = in_stride;
   }
-  const ConstData *d = pack_panels(c->l->m, w->cdata, &ps);
+  const ConstData *d = pack_panels(c->l->m, v->weights, &ps);
   if (!d)
     return diag_error(c->l->m->diag, c->anchor->def->loc, ERR_OVERFLOW, "weights are too large");
   v->panel_group = d->count / v->ci.group;
   c->b_buffer = contract_weights(c->l, d);
   return true;
+}
+
+/* Groups of fewer channels than a vector has lanes: neighbours are computed together, as one group
+ * whose weights are zero between them. That multiplies more, in lanes that would have been idle.
+ * NULL: overflow. */
+static const ConstData *merge_groups(Lower *l, ConvInfo *ci, const ConstData *w) {
+  const int64_t cig = ci->c_in / ci->group, cog = ci->c_out / ci->group;
+  int64_t m = target_lanes(l->c->target, 32) / cog, taps = 1, count;
+  while (m > 1 && ci->group % m) m--;
+  if (ci->group == 1 || ci->transposed || m < 2) return w;
+  for (int s = 0; s < ci->spatial; s++) taps *= ci->kernel[s];
+  if (!ck_mul(ci->c_out * cig * taps, m, &count)) return NULL;
+  float *data = ARENA_ARRAY(l->m->arena, float, count);
+  const size_t size = dtype_bytes(w->dtype), row = (size_t)(cig * taps);
+  memset(data, 0, sizeof *data * (size_t)count);
+  for (int64_t co = 0; co < ci->c_out; co++) {
+    float *to = data + (co * m + co / cog % m) * cig * taps;
+    const char *from = (const char *)w->data + (size_t)co * row * size;
+    for (size_t i = 0; i < row; i++) to[i] = (float)dtype_load_f(w->dtype, from + i * size);
+  }
+  ci->group /= m;
+  return const_new(l->m, w->name, DT_F32, 1, &count, data);
 }
 
 /* A stride longer than the output leaves some of its phases without rows. */
@@ -259,9 +317,10 @@ static bool phase_is_empty(Lower *l, const Node *n, const ConvInfo *ci, int64_t 
 }
 
 static Step *lower_conv_phase(Lower *l, const Value *root, const Value *anchor, const Place *to,
-                              const ConvInfo *ci, const Place *xp, int64_t phase) {
+                              const ConvInfo *ci, const Place *xp, const ConstData *weights,
+                              int64_t phase) {
   Contract c;
-  ConvCtx v = {.ci = *ci, .x = anchor->def->in[0], .xp = xp};
+  ConvCtx v = {.ci = *ci, .x = anchor->def->in[0], .xp = xp, .weights = weights};
   contract_begin(&c, l, root, anchor, to, NULL);
   conv_axes(l->m, anchor->def, ci, phase, v.axis);
   c.info = &v;
@@ -269,6 +328,7 @@ static Step *lower_conv_phase(Lower *l, const Value *root, const Value *anchor, 
   c.a = conv_a;
   c.add = conv_add;
   c.b_offset = conv_b_offset;
+  c.live = conv_live;
   conv_space(&c, &v);
   conv_contracted(&c, &v);
   contract_tile(&c);
@@ -285,10 +345,16 @@ Step *lower_conv(Lower *l, const Value *root, const Value *anchor, const Place *
     step_append(&steps, thin);
     return steps;
   }
+  ConvInfo merged = *ci;
+  const ConstData *weights = merge_groups(l, &merged, anchor->def->in[1]->cdata);
+  if (!weights) {
+    diag_error(l->m->diag, anchor->def->loc, ERR_OVERFLOW, "weights are too large");
+    return NULL;
+  }
   const int64_t phases = conv_phases(ci);
   for (int64_t ph = 0; ph < phases; ph++) {
     if (phase_is_empty(l, anchor->def, ci, ph)) continue;
-    Step *s = lower_conv_phase(l, root, anchor, to, ci, xp, ph);
+    Step *s = lower_conv_phase(l, root, anchor, to, &merged, xp, weights, ph);
     if (!s) return NULL;
     step_append(&steps, s);
   }

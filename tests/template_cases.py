@@ -291,6 +291,23 @@ def one_conv(rng, tag, shape):
     return c.finish(y)
 
 
+def plain_conv(rng, tag, shapes, c_out, kernel, **window):
+    """A convolution that the random ones are too small for: many groups, taps far beyond the border, a large output."""
+    n = len(kernel)
+    how = {"stride": [1] * n, "dilation": [1] * n, "pads": [0] * 2 * n, "group": 1, **window}
+    c = Case(rng, tag)
+    c.title = f"Conv of {shapes[0]} to {c_out} channels, kernel {kernel}, {window}"
+    weights = c.weights(c_out, shapes[0][1] // how["group"], *kernel)
+    return c.finish(c.node("Conv", [c.input(shapes), weights], lambda x, w: conv(x, w, **how), kernel_shape=kernel,
+                           strides=how["stride"], dilations=how["dilation"], pads=how["pads"], group=how["group"]))
+
+
+def one_transpose(rng, tag, shapes, perm):
+    c = Case(rng, tag)
+    c.title = f"Transpose of {shapes[0]} by {perm}"
+    return c.finish(c.node("Transpose", [c.input(shapes)], lambda x: np.transpose(x, perm), perm=perm))
+
+
 def one_matmul(rng, tag, a, b, constant):
     c = Case(rng, tag)
     c.title = f"MatMul {a} {b}"
@@ -315,3 +332,16 @@ def fixed_cases(rng):
     yield one_matmul(rng, "fd", [(2, 70, 2048)] * TRIALS, [(2048, 161)] * TRIALS, True)
     yield one_matmul(rng, "fe", [(131, 1600), (7, 1600), (1, 1600)], [(1600, 97)] * TRIALS, True)
     yield one_matmul(rng, "ff", [(90, 2048)] * TRIALS, [(2048, 100)] * TRIALS, False)
+    # groups of fewer channels than a vector has lanes
+    yield plain_conv(rng, "fg", [(2, 24, 9, 7)] * TRIALS, 24, [3, 3], group=6, pads=[1] * 4)
+    yield plain_conv(rng, "fh", [(1, 30, 8, 5)] * TRIALS, 60, [3, 1], group=10, stride=[2, 1])
+    yield plain_conv(rng, "fi", [(1, 14, 20)] * TRIALS, 35, [3], group=7, dilation=[2])
+    # tiles that see only the border
+    yield plain_conv(rng, "fj", [(1, 20, 19, 17)] * TRIALS, 24, [3, 3], dilation=[6, 6], pads=[6] * 4)
+    yield plain_conv(rng, "fk", [(1, 17, 13, 40)] * TRIALS, 16, [3, 3], dilation=[12, 18], pads=[12, 18, 12, 18])
+    yield plain_conv(rng, "fl", [(1, 16, 2, 5, 5)] * TRIALS, 20, [3, 3, 3], pads=[1] * 6)
+    yield plain_conv(rng, "fm", [(1, 300, 5, 4)] * TRIALS, 33, [3, 3], pads=[2] * 4)
+    # large transpositions, through tiles
+    yield plain_conv(rng, "fn", [(1, 8, 37, 29)] * TRIALS, 40, [1, 1])
+    yield one_transpose(rng, "fo", [(301, 77), (64, 100), (1, 5)], [1, 0])
+    yield one_transpose(rng, "fp", [(3, 47, 5, 130)] * TRIALS, [0, 3, 2, 1])
