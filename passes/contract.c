@@ -60,7 +60,7 @@ bool node_is_contraction(const Node *n) {
   if (!(n->op->flags & OF_CONTRACTION) || !float_operands(n)) return false;
   if (conv_info(n, &ci))
     return n->in[1]->cdata && ci.spatial <= 3 && conv_phases(&ci) > 0 &&
-           (ci.group == 1 || ci.c_out / ci.group >= 4 || conv_is_depthwise(&ci));
+           (ci.group == 1 || ci.c_out / ci.group >= 2 || conv_is_depthwise(&ci));
   if (!matmul_info(n, &mi)) return false;
   return !mi.b_vec && !(expr_is_const(mi.n, &k) && k < 2);
 }
