@@ -357,7 +357,7 @@ static Stmt *line_of_tiles(Contract *c, const Panel *pn, Spot s, const Expr *fir
     if (!line && !expr_is_const(full, &s.tiles)) s.tiles = 0;
     stmt_add(&out, stmt_for(arena(c), FOR_SERIAL, t, tile_body(c, pn, &s)));
   }
-  if (fixed && n % tw == 0) return out.first;
+  if (tw == 1 || (fixed && n % tw == 0)) return out.first;
   const Expr *done = ex_mul(c->p, full, num(c, tw));
   s.tile = NULL;
   s.w = ex_add(c->p, first, done);
@@ -365,14 +365,23 @@ static Stmt *line_of_tiles(Contract *c, const Panel *pn, Spot s, const Expr *fir
   if (fixed) {
     s.tw = (int)(n % tw);
     stmt_add(&out, tile_body(c, pn, &s));
-  } else {
-    const Expr *r = ex_var(c->p, "w", ex_floormod(c->p, count, num(c, tw)));
-    s.w = ex_add(c->p, s.w, r);
-    s.sum = ex_add(c->p, s.sum, r);
-    s.th = s.tw = 1;
-    stmt_add(&out, stmt_for(arena(c), FOR_SERIAL, r, tile_body(c, pn, &s)));
+    return out.first;
   }
-  return out.first;
+  /* how many are left is known at run time: tiles of half, a quarter, … of the rows */
+  const Expr *left = ex_floormod(c->p, count, num(c, tw));
+  for (s.th = 1, s.tw = (tw + 1) / 2;; s.tw = (s.tw + 1) / 2) {
+    const Expr *r = ex_var(c->p, "w", ex_floordiv(c->p, left, num(c, s.tw)));
+    const Expr *at = ex_mul(c->p, r, num(c, s.tw));
+    Spot part = s;
+    part.w = ex_add(c->p, s.w, at);
+    part.sum = ex_add(c->p, s.sum, at);
+    stmt_add(&out, stmt_for(arena(c), FOR_SERIAL, r, tile_body(c, pn, &part)));
+    if (s.tw == 1) return out.first;
+    const Expr *here = ex_mul(c->p, ex_floordiv(c->p, left, num(c, s.tw)), num(c, s.tw));
+    s.w = ex_add(c->p, s.w, here);
+    s.sum = ex_add(c->p, s.sum, here);
+    left = ex_floormod(c->p, left, num(c, s.tw));
+  }
 }
 
 /* Rows of partial sums of a block. */
