@@ -25,11 +25,14 @@ static void mat_batch(const Contract *c, const Expr *w, const Expr **batch, cons
     *m = w;
     return;
   }
-  *m = v->mi.batch_rank ? ex_floormod(c->p, w, v->mi.m) : w;
-  w = v->mi.batch_rank ? ex_floordiv(c->p, w, v->mi.m) : w;
+  /* the outermost dimension that is not 1 needs no modulus: rows end with it */
+  int first = 0;
+  while (first < v->mi.batch_rank && expr_is_i64(v->dims[first], 1)) first++;
+  *m = first < v->mi.batch_rank ? ex_floormod(c->p, w, v->mi.m) : w;
+  w = first < v->mi.batch_rank ? ex_floordiv(c->p, w, v->mi.m) : w;
   for (int d = v->mi.batch_rank - 1; d >= 0; d--) {
-    batch[d] = d ? ex_floormod(c->p, w, v->dims[d]) : w;
-    w = d ? ex_floordiv(c->p, w, v->dims[d]) : w;
+    batch[d] = d > first ? ex_floormod(c->p, w, v->dims[d]) : d == first ? w : num(c, 0);
+    w = d > first ? ex_floordiv(c->p, w, v->dims[d]) : w;
   }
 }
 
