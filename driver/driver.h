@@ -32,7 +32,7 @@ typedef struct Options {
   const char *output, *emit, *target, *opt, *passes, *print_after, *ir_dir, *name, *weights,
       *max_memory;
   const char *external_dir, *threads, *jobs, *quantize, *calibrate, *precision, *prune, *report,
-      *runs, *rtol, *atol;
+      *runs, *rtol, *atol, *strips;
   const char *labels, *seed;
   List dims, shapes, consts, disabled, inputs, outputs, expects;
   bool time_passes, no_winograd, progress, quiet, help, version, list_targets, list_passes, json,

@@ -171,6 +171,18 @@ static void on_pass(void *user, const char *pass, int k, int n) {
   progress_show(s, pass, k, n);
 }
 
+static bool strip_choice(const char *text, StripChoice *out) {
+  static const char *const names[] = {
+      [STRIPS_AUTO] = "auto", [STRIPS_NONE] = "none", [STRIPS_ALL] = "all"};
+  *out = STRIPS_AUTO;
+  for (int i = 0; text && i < 3; i++)
+    if (strcmp(text, names[i]) == 0) {
+      *out = (StripChoice)i;
+      return true;
+    }
+  return !text || (usage_error("--strips: '%s' is none of auto, none, all", text), false);
+}
+
 bool session_passes(Session *s) {
   const Options *o = s->o;
   int64_t threads = 64;
@@ -180,6 +192,7 @@ bool session_passes(Session *s) {
                .opt_level = s->opt_level,
                .max_threads = (int)threads,
                .winograd = !o->no_winograd};
+  if (!strip_choice(o->strips, &c.strips)) return false;
   const PassOptions p = {.passes = o->passes,
                          .disabled = o->disabled.v,
                          .n_disabled = o->disabled.n,

@@ -4,8 +4,7 @@
 
 #include <string.h>
 
-void contract_begin(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to,
-                    const char *suffix) {
+void contract_init(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to) {
   memset(c, 0, sizeof *c);
   c->l = l;
   c->p = l->p;
@@ -15,6 +14,11 @@ void contract_begin(Contract *c, Lower *l, const Value *root, const Value *ancho
   c->lanes = target_lanes(l->c->target, 32);
   c->scale = 1.0;
   c->b_buffer = -1;
+}
+
+void contract_begin(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to,
+                    const char *suffix) {
+  contract_init(c, l, root, anchor, to);
   kb_begin(&c->b, l, root, suffix);
 }
 

@@ -60,14 +60,31 @@ struct Contract {
 
 Tile contract_choose_tile(const Target *t, double rows_h, double rows_w, bool flat, double n,
                           double k);
+void contract_init(Contract *c, Lower *l, const Value *root, const Value *anchor,
+                   const Place *to); /* all but c->b */
 void contract_begin(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to,
                     const char *suffix);
 void contract_tile(Contract *c); /* chooses the tile; the index space must be set */
 void contract_outer(Contract *c, const Expr *extent); /* adds an outer dimension */
 int contract_weights(Lower *l, const ConstData *packed); /* buffer */
 Step *contract_emit(Contract *c);
+/* Lines [first, first + count) of rows_h, all columns, serial: a part of a larger kernel. The outer
+ * indices are set; not flat. */
+Stmt *contract_lines(Contract *c, const Expr *first, const Expr *count);
 Step *lower_conv(Lower *l, const Value *root, const Value *anchor, const Place *to,
                  const ConvInfo *ci);
+/* Output lines [first, first + count) of one image of a plain convolution over two dimensions:
+ * parts of the kernel *b (lower_strips.c). xp as for the whole; `to` may be a ring. */
+typedef struct Lines {
+  const Expr *batch, *first, *count;
+} Lines;
+Stmt *lower_conv_lines(KernelBuild *b, const Value *root, const Value *anchor, const Place *to,
+                       const ConvInfo *ci, const Place *xp, const Lines *lines);
+Stmt *lower_depthwise_lines(KernelBuild *b, const Value *root, const Value *anchor, const Place *to,
+                            const ConvInfo *ci, const Place *xp, const Lines *lines);
+/* A chain of convolutions that ends in root, over strips of rows; NULL without error when it does
+ * not pay. */
+Step *lower_strips(Lower *l, const Value *root, const Value *anchor, const Place *to);
 /* Few output channels; NULL without error when it does not fit. xp: the input with its halo. */
 Step *lower_thin(Lower *l, const Value *root, const Value *anchor, const Place *to,
                  const ConvInfo *ci, const Place *xp);

@@ -26,6 +26,7 @@ typedef struct Blocks {
   int th, tw;
   const Expr *rows, *size, *count; /* lines (or, flat, rows), per block, blocks */
   bool cut; /* A of all rows does not fit into the cache's share for it */
+  const Lines *lines; /* instead: just these */
 } Blocks;
 
 /* Where a tile stands: its first row, its number among the tiles of the block (for prefetching, or
@@ -456,6 +457,7 @@ static Stmt *blocked_tiles(Contract *c, Panel pn, const Blocks *bl, const Expr *
 }
 
 static Stmt *block_rows(Contract *c, const Panel *pn, const Blocks *bl, const Expr *block) {
+  if (bl->lines) return block_tiles(c, pn, bl, bl->lines->first, bl->lines->count);
   const Expr *first = ex_mul(c->p, block, bl->size);
   int64_t rows, size;
   if (!expr_is_const(bl->rows, &rows) || !expr_is_const(bl->size, &size))
@@ -715,4 +717,21 @@ Step *contract_emit(Contract *c) {
     return NULL;
   }
   return kb_finish(&c->b, stmt_for(arena(c), parallel ? FOR_PARALLEL : FOR_SERIAL, par, body));
+}
+
+Stmt *contract_lines(Contract *c, const Expr *first, const Expr *count) {
+  const Lines lines = {.first = first, .count = count};
+  Blocks bl = {.th = 1, .tw = c->tile.rows, .lines = &lines};
+  int64_t w;
+  if (expr_is_const(c->rows_w, &w) && w < bl.tw) bl.tw = (int)w;
+  c->n_loops = c->n_k;
+  for (int i = 0; i < c->n_k; i++) {
+    c->loop[i] = c->k[i];
+    c->loop_extent[i] = c->k_extent[i];
+  }
+  c->b_outer = c->b_offset ? c->b_offset(c) : num(c, 0);
+  c->heavy = heavy_epilogue(c);
+  const Expr *panel =
+      ex_var(c->p, "n", ex_ceildiv(c->p, c->n, (int64_t)c->tile.vectors * c->lanes));
+  return stmt_for(arena(c), FOR_SERIAL, panel, panels_body(c, &bl, panel, NULL));
 }

@@ -9,7 +9,7 @@
 
 /* Where a value lies: element [i0, i1, …] is at buffer[offset + base + Σ i*stride]. */
 typedef struct Place {
-  int buffer;             /* module buffer; -1: not placed */
+  int buffer;             /* module buffer; -1: not placed; below: scratch (kb_scratch_place) */
   const Expr *offset;     /* elements: where the pointer given to kernels points */
   const Expr *base;       /* element 0 from there, behind the halo; NULL: 0 */
   const Expr **stride;    /* one per dimension */
@@ -18,6 +18,8 @@ typedef struct Place {
   bool slice;             /* part of a larger value (piece of a Concat) */
   bool no_halo;           /* its layout asks for a halo that it does not have here */
   int16_t halo_lo[MAX_RANK], halo_hi[MAX_RANK]; /* zeros around it that may be read */
+  int64_t
+      ring; /* > 0: keeps that many rows (dimension 2); row h lies at (h + halo_lo[2]) mod ring */
 } Place;
 
 /* ---- expressions of kernels (kernel_expr.c) -------------------------------------------------------- */
@@ -77,6 +79,7 @@ typedef struct Lower {
   Arena *a;
   Place *places; /* by value id; buffer -1: not demanded */
   int n_places;
+  const Uses *uses;
   bool *must_dense; /* by value id: read by runtime functions, regions, or outside */
   Vec(RegionSteps) regions;
   Step nothing; /* stands for "no step needed" where NULL means an error */
@@ -95,6 +98,12 @@ void kb_begin(KernelBuild *b, Lower *l, const Value *root, const char *suffix);
 int kb_param(KernelBuild *b, int buffer, const Expr *offset,
              ParamAccess access); /* finds or adds */
 int kb_scratch(KernelBuild *b, DType t, const Expr *count, const char *name);
+static inline int kb_scratch_place(int param) { return -2 - param; } /* Place.buffer of a scratch */
+DType kb_dtype(const KernelBuild *b, int param);
+/* Hands a kernel under construction to the description of another of its parts. */
+void kb_move(KernelBuild *to, KernelBuild *from);
+/* Adds the nodes that went into `root` to the kernel's location. */
+void kb_also(KernelBuild *b, const Value *root);
 /* Element of root at idx[], the element of its contraction being `sum` (f32). */
 const Expr *kb_epilogue(KernelBuild *b, const Value *root, const Value *anchor,
                         const Expr *const *idx, const Expr *sum);

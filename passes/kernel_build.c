@@ -53,6 +53,7 @@ void kb_begin(KernelBuild *b, Lower *l, const Value *root, const char *suffix) {
 }
 
 int kb_param(KernelBuild *b, int buffer, const Expr *offset, ParamAccess access) {
+  if (buffer < -1) return -2 - buffer;
   if (offset && expr_is_i64(offset, 0)) offset = NULL;
   for (int i = 0; i < b->refs.n; i++) {
     if (b->refs.data[i].buffer != buffer || b->refs.data[i].offset != offset) continue;
@@ -78,6 +79,24 @@ int kb_scratch(KernelBuild *b, DType t, const Expr *count, const char *name) {
                                   .access = PA_READWRITE,
                                   .scratch = true,
                                   .align = 64});
+}
+
+DType kb_dtype(const KernelBuild *b, int param) { return b->k->params.data[param].dtype; }
+
+void kb_move(KernelBuild *to, KernelBuild *from) {
+  *to = *from;
+  to->x.user = to;
+}
+
+void kb_also(KernelBuild *b, const Value *root) {
+  Arena *a = b->l->m->arena;
+  StrBuf name = {.arena = b->l->a};
+  Loc *locs = NULL, *end = (Loc *)b->loc;
+  int n = 0;
+  collect_locs(a, root, &locs, &n, &name, root);
+  if (!locs || !end) return;
+  while (end->also) end = (Loc *)end->also;
+  end->also = locs;
 }
 
 const Expr *kb_epilogue(KernelBuild *b, const Value *root, const Value *anchor,

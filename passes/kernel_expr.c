@@ -117,7 +117,12 @@ static const Expr *row_major_index(ExprPool *p, const Value *v, const Expr *cons
 
 const Expr *place_index(ExprPool *p, const Place *pl, int rank, const Expr *const *idx) {
   const Expr *lin = pl->base ? pl->base : ex_i64(p, 0);
-  for (int d = 0; d < rank; d++) lin = ex_add(p, lin, ex_mul(p, idx[d], pl->stride[d]));
+  for (int d = 0; d < rank; d++) {
+    const Expr *at = idx[d];
+    if (d == 2 && pl->ring)
+      at = ex_floormod(p, ex_add(p, at, ex_i64(p, pl->halo_lo[2])), ex_i64(p, pl->ring));
+    lin = ex_add(p, lin, ex_mul(p, at, pl->stride[d]));
+  }
   return lin;
 }
 

@@ -4,6 +4,7 @@
  * needs fuse, layout. Kernels come from lower_elem.c and lower_contract*.c; control flow from
  * lower_region.c. */
 #include "passes/lower.h"
+#include "passes/contract.h"
 
 #include <string.h>
 
@@ -46,7 +47,7 @@ static void place_constant(Lower *l, Place *pl, const Value *v) {
 }
 
 /* Sizes that a small input would make negative are refused at entry. */
-static void assume_sizes(Lower *l, const Value *v) {
+void lower_assume_sizes(Lower *l, const Value *v) {
   const Expr *zero = ex_i64(l->p, 0);
   for (int d = 0; d < v->rank; d++) {
     int64_t lo, hi;
@@ -57,7 +58,7 @@ static void assume_sizes(Lower *l, const Value *v) {
 }
 
 static void place_arena(Lower *l, Place *pl, const Value *v) {
-  assume_sizes(l, v);
+  lower_assume_sizes(l, v);
   pl->stride = ARENA_ARRAY(l->m->arena, const Expr *, v->rank + 1);
   const Expr *count;
   strides_of(l->m, v, pl->stride, &pl->base, &count);
@@ -245,7 +246,8 @@ static Step *lower_value(Lower *l, const Value *v) {
   Step *s = NULL;
   if (v->def->op->flags & OF_PIECES) return lower_pieces(l, v->def, &to);
   if (anchor) {
-    s = lower_depthwise(l, v, anchor, &to);
+    s = lower_strips(l, v, anchor, &to);
+    if (!s) s = lower_depthwise(l, v, anchor, &to);
     return s ? s : lower_contraction(l, v, anchor, &to);
   }
   return lower_elem(l, v, &to);
@@ -345,7 +347,7 @@ static Step *place_outputs(Lower *l) {
   Step *list = NULL;
   for (int k = 0; k < g->outputs.n; k++) {
     const Value *v = g->outputs.data[k];
-    assume_sizes(l, v);
+    lower_assume_sizes(l, v);
     Buffer *b = module_add_buffer(l->mod, BUF_OUTPUT, v->dtype, value_count(l->p, v), v->name);
     b->index = k;
     vec_push(l->m->arena, &l->mod->outputs, b->id);
@@ -390,6 +392,7 @@ bool pass_lower(PassCtx *c) {
   l.places = ARENA_ARRAY(l.a, Place, l.n_places);
   l.must_dense = ARENA_ARRAY(l.a, bool, l.n_places);
   for (int i = 0; i < l.n_places; i++) l.places[i].buffer = -1;
+  l.uses = graph_uses(m->main, l.a);
   mark_must_dense(&l, m->main);
   place_inputs(&l);
   Step *copies = place_outputs(&l), *steps = NULL;

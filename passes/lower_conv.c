@@ -16,6 +16,7 @@ typedef struct ConvCtx {
   int k_of[MAX_SPATIAL + 1]; /* position of each spatial tap and, last, of the channel among the k
                                 loops; -1: none */
   int64_t panel_group;  /* packed elements per group */
+  bool lines; /* one line of the output at a time */
 } ConvCtx;
 
 /* Row (outer, h, w) → row number along each spatial dimension. */
@@ -62,8 +63,8 @@ static const Expr *conv_a(Contract *c, const Expr *h, const Expr *w) {
   }
   if (!v->xp) return f32(c, kernel_expr_read(&c->b.x, v->x, idx));
   const int id = kb_param(&c->b, v->xp->buffer, v->xp->offset, PA_READ);
-  const DType t = c->l->mod->buffers.data[v->xp->buffer].dtype;
-  return f32(c, ex_load(c->p, t, id, place_index(c->p, v->xp, v->x->rank, idx), NULL));
+  return f32(
+      c, ex_load(c->p, kb_dtype(&c->b, id), id, place_index(c->p, v->xp, v->x->rank, idx), NULL));
 }
 
 static const Expr *conv_add(Contract *c, const Expr *const *idx) {
@@ -217,7 +218,7 @@ static void conv_space(Contract *c, ConvCtx *v) {
   contract_outer(c, v->x->dims[0]);
   if (v->ci.group > 1) contract_outer(c, num(c, v->ci.group));
   v->depth_outer = -1;
-  c->flat = conv_is_flat(c, v);
+  c->flat = !v->lines && conv_is_flat(c, v);
   c->rows_h = num(c, 1);
   c->rows_w = v->axis[n - 1].rows;
   if (c->flat) {
@@ -316,23 +317,40 @@ static bool phase_is_empty(Lower *l, const Node *n, const ConvInfo *ci, int64_t 
   return false;
 }
 
+static bool conv_describe(Contract *c, ConvCtx *v, int64_t phase) {
+  conv_axes(c->l->m, c->anchor->def, &v->ci, phase, v->axis);
+  c->info = v;
+  c->out_index = conv_out_index;
+  c->a = conv_a;
+  c->add = conv_add;
+  c->b_offset = conv_b_offset;
+  c->live = v->lines ? NULL : conv_live;
+  conv_space(c, v);
+  conv_contracted(c, v);
+  contract_tile(c);
+  return conv_pack(c, v);
+}
+
 static Step *lower_conv_phase(Lower *l, const Value *root, const Value *anchor, const Place *to,
                               const ConvInfo *ci, const Place *xp, const ConstData *weights,
                               int64_t phase) {
   Contract c;
   ConvCtx v = {.ci = *ci, .x = anchor->def->in[0], .xp = xp, .weights = weights};
   contract_begin(&c, l, root, anchor, to, NULL);
-  conv_axes(l->m, anchor->def, ci, phase, v.axis);
-  c.info = &v;
-  c.out_index = conv_out_index;
-  c.a = conv_a;
-  c.add = conv_add;
-  c.b_offset = conv_b_offset;
-  c.live = conv_live;
-  conv_space(&c, &v);
-  conv_contracted(&c, &v);
-  contract_tile(&c);
-  return conv_pack(&c, &v) ? contract_emit(&c) : NULL;
+  return conv_describe(&c, &v, phase) ? contract_emit(&c) : NULL;
+}
+
+Stmt *lower_conv_lines(KernelBuild *b, const Value *root, const Value *anchor, const Place *to,
+                       const ConvInfo *ci, const Place *xp, const Lines *lines) {
+  Contract c;
+  ConvCtx v = {.ci = *ci, .x = anchor->def->in[0], .xp = xp, .lines = true};
+  v.weights = anchor->def->in[1]->cdata;
+  contract_init(&c, b->l, root, anchor, to);
+  kb_move(&c.b, b);
+  c.outer[0] = lines->batch;
+  Stmt *s = conv_describe(&c, &v, 0) ? contract_lines(&c, lines->first, lines->count) : NULL;
+  kb_move(b, &c.b);
+  return s;
 }
 
 Step *lower_conv(Lower *l, const Value *root, const Value *anchor, const Place *to,

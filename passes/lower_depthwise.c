@@ -2,8 +2,6 @@
  * Also the kernel that writes zeros into a halo. */
 #include "passes/contract.h"
 
-#include <string.h>
-
 bool conv_is_depthwise(const ConvInfo *ci) {
   return !ci->transposed && ci->group == ci->c_in && ci->c_out == ci->c_in && ci->group > 1 &&
          ci->spatial <= 3;
@@ -12,7 +10,7 @@ bool conv_is_depthwise(const ConvInfo *ci) {
 typedef struct Depthwise {
   Lower *l;
   ExprPool *p;
-  KernelBuild b;
+  KernelBuild *b;
   const Value *root, *anchor;
   const Place *to, *xp;
   ConvInfo ci;
@@ -51,24 +49,25 @@ static const Expr *pixel(Depthwise *d, const Expr *const *q, const Expr *const *
                         ex_add(d->p, num(d, a->ib), ex_mul(d->p, tap[s], num(d, a->dk))));
   }
   const Value *x = d->anchor->def->in[0];
-  const int id = kb_param(&d->b, d->xp->buffer, d->xp->offset, PA_READ);
-  const DType t = d->l->mod->buffers.data[d->xp->buffer].dtype;
-  return ex_cast(d->p, DT_F32, ex_load(d->p, t, id, place_index(d->p, d->xp, x->rank, idx), NULL));
+  const int id = kb_param(d->b, d->xp->buffer, d->xp->offset, PA_READ);
+  return ex_cast(
+      d->p, DT_F32,
+      ex_load(d->p, kb_dtype(d->b, id), id, place_index(d->p, d->xp, x->rank, idx), NULL));
 }
 
 static const Expr *weight(Depthwise *d, const Expr *const *tap) {
   const Expr *t = num(d, 0);
   for (int s = 0; s < d->ci.spatial; s++)
     t = ex_add(d->p, ex_mul(d->p, t, num(d, d->ci.kernel[s])), tap[s]);
-  const int id = kb_param(&d->b, d->weights, NULL, PA_READ);
+  const int id = kb_param(d->b, d->weights, NULL, PA_READ);
   return ex_load(d->p, DT_F32, id, ex_add(d->p, ex_mul(d->p, t, num(d, d->ci.c_out)), d->c), NULL);
 }
 
 static const Expr *epilogue(Depthwise *d, const Expr *const *q, const Expr *sum) {
   const Expr *idx[MAX_RANK] = {d->batch, d->c};
   for (int s = 0; s < d->ci.spatial; s++) idx[2 + s] = q[s];
-  sum = kb_conv_bias(&d->b, d->anchor, idx, sum);
-  return kb_epilogue(&d->b, d->root, d->anchor, idx, sum);
+  sum = kb_conv_bias(d->b, d->anchor, idx, sum);
+  return kb_epilogue(d->b, d->root, d->anchor, idx, sum);
 }
 
 static const Expr *store_index(Depthwise *d, const Expr *const *q) {
@@ -82,7 +81,7 @@ static Stmt *strip(Depthwise *d, const Expr *w0, int width) {
   Arena *a = d->l->m->arena;
   const int n = d->ci.spatial;
   const int acc =
-      kernel_add_local(d->l->mod, d->b.k, (Local){.name = "t", .dtype = DT_F32, .count = width});
+      kernel_add_local(d->l->mod, d->b->k, (Local){.name = "t", .dtype = DT_F32, .count = width});
   StmtList out = {0};
   stmt_add(&out, stmt_local(a, acc));
   const Expr *i0 = ex_var(d->p, "r", num(d, width)), *i = ex_var(d->p, "r", num(d, width));
@@ -101,7 +100,7 @@ static Stmt *strip(Depthwise *d, const Expr *w0, int width) {
   stmt_add(&out, body);
   const Expr *i2 = ex_var(d->p, "r", num(d, width));
   q[n - 1] = ex_add(d->p, w0, i2);
-  const int target = kb_param(&d->b, d->to->buffer, d->to->offset, PA_WRITE);
+  const int target = kb_param(d->b, d->to->buffer, d->to->offset, PA_WRITE);
   Stmt *st =
       stmt_store(a, target, store_index(d, q), epilogue(d, q, ex_local(d->p, DT_F32, acc, i2)));
   stmt_add(&out, stmt_for(a, FOR_UNROLL, i2, st));
@@ -132,20 +131,43 @@ static Stmt *line_of_strips(Depthwise *d) {
   return out.first;
 }
 
+static void depthwise_init(Depthwise *d, KernelBuild *b, const Value *root, const Value *anchor,
+                           const Place *to, const Place *xp) {
+  d->b = b;
+  d->l = b->l;
+  d->p = b->l->p;
+  d->root = root;
+  d->anchor = anchor;
+  d->to = to;
+  d->xp = xp;
+  conv_axes(d->l->m, anchor->def, &d->ci, 0, d->axis);
+  d->weights = pack_weights(d);
+  d->c = ex_var(d->p, "c", num(d, d->ci.c_out));
+}
+
+/* All channels of the current line. */
+static Stmt *line_of_channels(Depthwise *d) {
+  return stmt_for(d->l->m->arena, FOR_VECTOR, d->c, line_of_strips(d));
+}
+
+Stmt *lower_depthwise_lines(KernelBuild *b, const Value *root, const Value *anchor, const Place *to,
+                            const ConvInfo *ci, const Place *xp, const Lines *lines) {
+  Depthwise d = {.ci = *ci};
+  depthwise_init(&d, b, root, anchor, to, xp);
+  const Expr *y = ex_var(d.p, "y", lines->count);
+  d.batch = lines->batch;
+  d.line[0] = ex_add(d.p, lines->first, y);
+  return stmt_for(d.l->m->arena, FOR_SERIAL, y, line_of_channels(&d));
+}
+
 Step *lower_depthwise(Lower *l, const Value *root, const Value *anchor, const Place *to) {
-  Depthwise d;
-  memset(&d, 0, sizeof d);
+  Depthwise d = {0};
+  KernelBuild b;
   if (!conv_info(anchor->def, &d.ci) || !conv_is_depthwise(&d.ci)) return NULL;
-  d.l = l;
-  d.p = l->p;
-  d.root = root;
-  d.anchor = anchor;
-  d.to = to;
   Step *steps = NULL;
-  d.xp = conv_input_stored(l, anchor->def, &d.ci, &steps);
-  kb_begin(&d.b, l, root, NULL);
-  conv_axes(l->m, anchor->def, &d.ci, 0, d.axis);
-  d.weights = pack_weights(&d);
+  const Place *xp = conv_input_stored(l, anchor->def, &d.ci, &steps);
+  kb_begin(&b, l, root, NULL);
+  depthwise_init(&d, &b, root, anchor, to, xp);
   const int n = d.ci.spatial;
   const Expr *total = root->dims[0];
   for (int s = 0; s + 1 < n; s++) total = ex_mul(d.p, total, d.axis[s].rows);
@@ -155,17 +177,15 @@ Step *lower_depthwise(Lower *l, const Value *root, const Value *anchor, const Pl
     rest = ex_floordiv(d.p, rest, d.axis[s].rows);
   }
   d.batch = rest;
-  d.c = ex_var(d.p, "c", num(&d, d.ci.c_out));
-  Stmt *body = stmt_for(l->m->arena, FOR_VECTOR, d.c, line_of_strips(&d));
+  Stmt *body = line_of_channels(&d);
   double work = expr_extent_guess(d.p, total) * expr_extent_guess(d.p, d.axis[n - 1].rows) *
                 (double)d.ci.c_out;
   for (int s = 0; s < n; s++) work *= (double)d.ci.kernel[s];
   int64_t fixed;
-  if (expr_is_const(total, &fixed)) d.b.k->flops = (int64_t)(2 * work);
-  d.b.k->grain = work / 8 / expr_extent_guess(d.p, total);
-  step_append(
-      &steps,
-      kb_finish(&d.b, stmt_for(l->m->arena, work > 100000 ? FOR_PARALLEL : FOR_SERIAL, par, body)));
+  if (expr_is_const(total, &fixed)) b.k->flops = (int64_t)(2 * work);
+  b.k->grain = work / 8 / expr_extent_guess(d.p, total);
+  step_append(&steps, kb_finish(&b, stmt_for(l->m->arena, work > 100000 ? FOR_PARALLEL : FOR_SERIAL,
+                                             par, body)));
   return steps;
 }
 

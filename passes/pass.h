@@ -5,15 +5,17 @@
 #include "ir/op.h"
 #include "targets/target.h"
 
+typedef enum StripChoice { STRIPS_AUTO, STRIPS_NONE, STRIPS_ALL } StripChoice; /* lower_strips.c */
 typedef struct PassCtx {
-  Model *model;     /* graph level */
-  Module *module;   /* loop level: set by `lower`; NULL before */
+  Model *model; /* graph level */
+  Module *module; /* loop level: set by `lower`; NULL before */
   const Target *target;
   int opt_level;
-  Arena *scratch;   /* dies after the pass */
+  Arena *scratch; /* dies after the pass */
   bool changed; /* a pass sets it when it changed anything: dumps print "(unchanged)" otherwise */
   int max_threads;
   bool winograd;
+  StripChoice strips;
 } PassCtx;
 typedef bool (*PassFn)(PassCtx *c); /* false: error reported */
 
