@@ -121,27 +121,58 @@ static double ring_bytes(const Chain *c, const Stage *s, int64_t step) {
   return 4.0 * (double)ring_rows(s, step) * guess(c, s->root->dims[3]) * (double)pixel_stride(s);
 }
 
-/* Parts of an image: enough for some threads, but not so small that much is done again. */
-static int64_t parts_of(const Chain *c, const Stage *last) {
-  const int threads = c->l->mod->max_threads < 8 ? c->l->mod->max_threads : 8;
-  const double rows = guess(c, rows_of(last)), images = guess(c, last->root->dims[0]);
-  double n = threads > 1 ? 2 * threads / images : 1;
-  if (n > rows / 6) n = rows / 6;
-  return n < 2 ? 1 : (int64_t)n / 2 * 2;
+/* Cycles of what `parts` parts of an image compute again at their borders. */
+static double again(const Chain *c, int from, int to, double parts) {
+  double sum = 0;
+  for (int i = from; i < to; i++) {
+    const Stage *s = &c->stage[i];
+    const double rows = (double)(s->hi - s->lo - s->m) * (parts - 1);
+    if (rows > 0) sum += s->work * rows / guess(c, rows_of(s));
+  }
+  return sum;
+}
+
+/* Parts of an image that threads share: as many as are of use to them and cost little more work. */
+static int64_t parts_of(const Chain *c, int from, int to) {
+  const Stage *last = &c->stage[to];
+  const double threads = c->l->mod->max_threads < 8 ? c->l->mod->max_threads : 8;
+  const double want = 2 * threads / guess(c, last->root->dims[0]);
+  double work = 0;
+  for (int i = from; i <= to; i++) work += c->stage[i].work;
+  if (threads < 2 || want < 2) return 1;
+  for (int64_t n = 16; n > 2; n /= 2)
+    if ((double)n <= want && (double)n * 3 <= guess(c, rows_of(last)) &&
+        again(c, from, to, (double)n) <= (n > 4 ? 0.02 : 0.05) * work)
+      return n;
+  return 2;
 }
 
 /* ---- profit ---------------------------------------------------------------------------------------------------- */
 
-/* Cycles of storing and reading again what stage s makes: beyond the second-level cache 6 bytes per
- * cycle, both ways together, and 2 where there is no other cache. Within it, it costs little. */
-static double traffic(const Chain *c, const Stage *s) {
+static double bytes_of(const Chain *c, const Value *v) {
+  return (double)dtype_bytes(v->dtype) * expr_extent_guess(c->p, value_count(c->p, v));
+}
+
+/* Cycles of storing and reading a byte where data of `size` bytes come and go. */
+static double byte_cycles(const Target *t, double size) {
+  if (size <= (double)t->l1_bytes / 2) return 0;
+  if (size <= (double)t->l2_bytes) return 0.1;
+  return size <= (double)t->l3_bytes ? 0.27 : 0.6;
+}
+
+/* Long sums hide a part of the traffic. */
+static double hidden(const Stage *s) {
+  return s->ci.group == 1 && s->ci.kernel[0] * s->ci.kernel[1] > 1 ? s->work / 10 : 0;
+}
+
+/* Cycles saved because what stage s makes stays in a ring. */
+static double traffic(const Chain *c, const Stage *s, int64_t step) {
   const Target *t = c->l->c->target;
-  const double bytes = 4 * guess(c, s->root->dims[0]) * guess(c, rows_of(s)) *
-                       guess(c, s->root->dims[3]) * (double)s->ci.c_out;
-  double beyond = 2 * bytes - (double)t->l2_bytes;
-  if (beyond > bytes) beyond = bytes;
-  if (beyond <= 0) return 0;
-  return beyond / (2 * bytes <= (double)t->l3_bytes ? 6 : 2);
+  const double bytes = bytes_of(c, s->root);
+  const double all = bytes_of(c, s->anchor->def->in[0]) + bytes + bytes_of(c, s[1].root);
+  const double cycles = bytes * (byte_cycles(t, all) - byte_cycles(t, ring_bytes(c, s, step))) -
+                        hidden(&s[0]) - hidden(&s[1]);
+  return cycles > 0 ? cycles : 0;
 }
 
 /* Register tiles of one line: what its remainder, too small to hide latencies, adds per row. */
@@ -161,24 +192,25 @@ static double remainder_cycles(const Chain *c, const Stage *s) {
 static double gain(Chain *c, int from, int to, int64_t step) {
   const Target *t = c->l->c->target;
   const Stage *s = c->stage, *last = &s[to];
-  double room = 0, weights = 0, sum = 0;
+  double room = 0, weights = 0, work = 0, sum;
   set_rows(c, from, to);
-  const double parts = (double)parts_of(c, last), images = guess(c, last->root->dims[0]);
+  sum = -again(c, from, to, (double)parts_of(c, from, to));
+  const double images = guess(c, last->root->dims[0]);
   const double steps = images * guess(c, rows_of(last)) / (double)step;
   for (int i = from; i <= to; i++) {
     const double rows = guess(c, rows_of(&s[i]));
     weights += s[i].weights;
+    work += s[i].work;
     if (s[i].ci.group == 1) sum -= images * rows * remainder_cycles(c, &s[i]);
     /* starting the loops, and weights that come from the second-level cache each time */
     sum -= steps * 100;
-    if (s[i].weights > (double)t->l1_bytes / 2) sum -= steps * s[i].weights / 40;
+    if (s[i].weights > (double)t->l1_bytes / 2) sum -= steps * s[i].weights / 128;
     if (i == to) break;
-    const double again = (double)(s[i].hi - s[i].lo - s[i].m) * (parts - 1);
-    if (again > 0) sum -= s[i].work * again / rows;
-    sum += traffic(c, &s[i]);
+    sum += traffic(c, &s[i], step);
     room += ring_bytes(c, &s[i], step);
   }
-  return room + weights > (double)t->l2_bytes * 0.75 ? -1 : sum;
+  const bool fits = room + weights <= (double)t->l2_bytes * 0.75;
+  return fits && sum > 0.03 * work ? sum : -1;
 }
 
 static double best_step(Chain *c, int from, int to, int *step) {
@@ -215,7 +247,7 @@ static bool choose_piece(Chain *c) {
   memmove(c->stage, c->stage + start, (size_t)c->n * sizeof *c->stage);
   best_step(c, 0, c->n - 1, &c->step);
   set_rows(c, 0, c->n - 1);
-  c->parts = parts_of(c, &c->stage[c->n - 1]);
+  c->parts = parts_of(c, 0, c->n - 1);
   return true;
 }
 

@@ -258,6 +258,39 @@ def gemm_case(rng, tag, dtype=np.float32):
     return c.finish(epilogue(c, y, [(t, n) for t in trials], 1))
 
 
+def chain_case(rng, tag, dtype=np.float32):
+    """Two to five convolutions behind each other, mostly depthwise and pointwise in turns: strips of rows (--strips=all)."""
+    c = Case(rng, tag, dtype)
+    pick = lambda items: items[int(rng.integers(len(items)))]
+    symbolic, batch, channels = rng.random() < 0.3, pick([1, 1, 2]), pick([3, 8, 13, 16, 24])
+    sizes = [[int(rng.integers(1, 40)), int(rng.integers(1, 40))] for _ in range(TRIALS)]
+    if not symbolic:
+        sizes = [sizes[0]] * TRIALS
+    y = c.input([(batch, channels, *s) for s in sizes])
+    c.title = f"chain {batch}x{channels}x{sizes if symbolic else sizes[0]}"
+    deep = rng.random() < 0.5
+    for _ in range(int(rng.integers(2, 6))):
+        k = pick([2, 3, 3, 5]) if deep else pick([1, 1, 1, 3])
+        stride, dilation = (pick([1, 1, 2, 3]), pick([1, 1, 1, 2])) if k > 1 else (1, 1)
+        reach = dilation * (k - 1) + 1
+        pads = [reach // 2] * 4 if rng.random() < 0.7 else [int(rng.integers(0, reach)) for _ in range(4)]
+        out = [[(s[i] + pads[i] + pads[2 + i] - reach) // stride + 1 for i in range(2)] for s in sizes]
+        if any(s[i] + pads[i] + pads[2 + i] < reach for s in sizes for i in range(2)):
+            continue
+        wide = channels if deep else pick([8, 16, 17, 24, 33])
+        group = channels if deep else 1
+        args = [y, c.weights(wide, channels // group, k, k, scale=fan(channels // group, k, k))]
+        if rng.random() < 0.5:
+            args.append(c.weights(wide))
+        y = c.node("Conv", args, lambda *a, at=(stride, dilation, pads, group): conv(
+            *a, stride=[at[0]] * 2, dilation=[at[1]] * 2, pads=at[2], group=at[3]), kernel_shape=[k, k], strides=[stride] * 2,
+            dilations=[dilation] * 2, pads=pads, group=group)
+        c.title += f" -> {wide} k{k} s{stride} d{dilation} p{pads} g{group}"
+        sizes, channels, deep = out, wide, not deep
+        y = epilogue(c, y, [(batch, channels, *s) for s in sizes], 1)
+    return c.finish(y)
+
+
 def random_case(rng, tag, dtype=np.float32):
     maker = [conv_case, conv_case, conv_case, conv_transpose_case, matmul_case, matmul_case, gemm_case, None][int(rng.integers(8))]
     return maker(rng, tag, dtype) if maker else conv_case(rng, tag, dtype, winograd=True)
