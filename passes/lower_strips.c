@@ -354,7 +354,8 @@ static Stmt *part(Chain *c, const Expr *batch, const Expr *first, const Expr *ro
   return out.first;
 }
 
-static void set_profile(Chain *c, const Expr *total) {
+/* Fills in the numbers of the profile; is it worth being parallel? */
+static bool set_profile(Chain *c, const Expr *total) {
   double cycles = 0, flops = 0;
   for (int i = 0; i < c->n; i++) {
     const Stage *s = &c->stage[i];
@@ -365,6 +366,7 @@ static void set_profile(Chain *c, const Expr *total) {
   int64_t fixed;
   if (expr_is_const(total, &fixed)) c->b.k->flops = (int64_t)flops;
   c->b.k->grain = cycles / guess(c, total);
+  return cycles > 8000;
 }
 
 Step *lower_strips(Lower *l, const Value *root, const Value *anchor, const Place *to) {
@@ -393,7 +395,7 @@ Step *lower_strips(Lower *l, const Value *root, const Value *anchor, const Place
   else
     count = size;
   Stmt *body = part(&c, ex_floordiv(c.p, p, num(&c, c.parts)), begin, count, xp, to);
-  set_profile(&c, total);
-  step_append(&steps, kb_finish(&c.b, stmt_for(l->m->arena, FOR_PARALLEL, p, body)));
+  const ForKind kind = set_profile(&c, total) ? FOR_PARALLEL : FOR_SERIAL;
+  step_append(&steps, kb_finish(&c.b, stmt_for(l->m->arena, kind, p, body)));
   return steps;
 }

@@ -21,7 +21,7 @@ import numpy as np
 from onnx import helper
 
 import burin
-from template_cases import TRIALS, fixed_cases, random_case
+from template_cases import TRIALS, chain_case, fixed_cases, random_case
 
 BATCH = 8
 RTOL = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1.6e-2}
@@ -140,9 +140,13 @@ def batches(args):
         import ml_dtypes
         dtype = np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
         yield [random_case(rng, f"t{i}_{k}", dtype) for k in range(BATCH)], *turns[i % len(turns)]
+    for i in range(args.count // BATCH // 4):
+        target, flags = turns[i % len(turns)]
+        yield [chain_case(rng, f"s{i}_{k}") for k in range(BATCH)], target, [*flags, "--strips=all"]
     for target in QEMU:
         for i in range(args.cross):
             yield [random_case(rng, f"q{target}{i}_{k}") for k in range(BATCH)], target, []
+        yield [chain_case(rng, f"s{target}_{k}") for k in range(BATCH)], target, ["--strips=all"]
 
 
 def main():
