@@ -725,6 +725,7 @@ Stmt *contract_lines(Contract *c, const Expr *first, const Expr *count) {
   int64_t w;
   if (expr_is_const(c->rows_w, &w) && w < bl.tw) bl.tw = (int)w;
   c->n_loops = c->n_k;
+  c->group = 1;
   for (int i = 0; i < c->n_k; i++) {
     c->loop[i] = c->k[i];
     c->loop_extent[i] = c->k_extent[i];
