@@ -156,13 +156,13 @@ static double bytes_of(const Chain *c, const Value *v) {
 /* Cycles of storing and reading a byte where data of `size` bytes come and go. */
 static double byte_cycles(const Target *t, double size) {
   if (size <= (double)t->l1_bytes / 2) return 0;
-  if (size <= (double)t->l2_bytes) return 0.1;
+  if (size <= (double)t->l2_bytes) return 0.05;
   return size <= (double)t->l3_bytes ? 0.27 : 0.6;
 }
 
 /* Long sums hide a part of the traffic. */
 static double hidden(const Stage *s) {
-  return s->ci.group == 1 && s->ci.kernel[0] * s->ci.kernel[1] > 1 ? s->work / 10 : 0;
+  return s->ci.group == 1 && s->ci.kernel[0] * s->ci.kernel[1] > 1 ? s->work / 4 : 0;
 }
 
 /* Cycles saved because what stage s makes stays in a ring. */
