@@ -80,11 +80,12 @@ typedef struct Lines {
 } Lines;
 Stmt *lower_conv_lines(KernelBuild *b, const Value *root, const Value *anchor, const Place *to,
                        const ConvInfo *ci, const Place *xp, const Lines *lines);
+/* The anchor may be a MaxPool, described by ci as a depthwise convolution. */
 Stmt *lower_depthwise_lines(KernelBuild *b, const Value *root, const Value *anchor, const Place *to,
                             const ConvInfo *ci, const Place *xp, const Lines *lines);
-/* A chain of convolutions that ends in root, over strips of rows; NULL without error when it does
- * not pay. */
-Step *lower_strips(Lower *l, const Value *root, const Value *anchor, const Place *to);
+/* A chain of convolutions and MaxPools that ends in root, over strips of rows; NULL without error
+ * when it does not pay. */
+Step *lower_strips(Lower *l, const Value *root, const Place *to);
 /* Few output channels; NULL without error when it does not fit. xp: the input with its halo. */
 Step *lower_thin(Lower *l, const Value *root, const Value *anchor, const Place *to,
                  const ConvInfo *ci, const Place *xp);

@@ -245,9 +245,9 @@ static Step *lower_value(Lower *l, const Value *v) {
   const Value *anchor = l->c->opt_level > 0 ? kernel_anchor(v) : NULL;
   Step *s = NULL;
   if (v->def->op->flags & OF_PIECES) return lower_pieces(l, v->def, &to);
+  if (l->c->opt_level > 0 && (s = lower_strips(l, v, &to)) != NULL) return s;
   if (anchor) {
-    s = lower_strips(l, v, anchor, &to);
-    if (!s) s = lower_depthwise(l, v, anchor, &to);
+    s = lower_depthwise(l, v, anchor, &to);
     return s ? s : lower_contraction(l, v, anchor, &to);
   }
   return lower_elem(l, v, &to);

@@ -1,4 +1,5 @@
 /* Depthwise convolution: lanes over channels, a strip of output pixels in registers, taps unrolled.
+ * The largest value of a window (MaxPool) instead of the sum: as a part of a larger kernel only.
  * Also the kernel that writes zeros into a halo. */
 #include "passes/contract.h"
 
@@ -17,6 +18,7 @@ typedef struct Depthwise {
   Axis axis[MAX_SPATIAL];
   const Expr *batch, *line[2], *c; /* line: rows of the outer spatial dimensions */
   int weights; /* module buffer: [taps][c_out] */
+  bool max; /* no weights: the largest value */
 } Depthwise;
 
 static const Expr *num(const Depthwise *d, int64_t v) { return ex_i64(d->p, v); }
@@ -84,15 +86,17 @@ static Stmt *strip(Depthwise *d, const Expr *w0, int width) {
       kernel_add_local(d->l->mod, d->b->k, (Local){.name = "t", .dtype = DT_F32, .count = width});
   StmtList out = {0};
   stmt_add(&out, stmt_local(a, acc));
+  const Expr *first = d->max ? reduce_identity(d->p, RED_MAX, DT_F32) : ex_float(d->p, DT_F32, 0);
   const Expr *i0 = ex_var(d->p, "r", num(d, width)), *i = ex_var(d->p, "r", num(d, width));
-  stmt_add(&out, stmt_for(a, FOR_UNROLL, i0, stmt_set(a, acc, i0, ex_float(d->p, DT_F32, 0))));
+  stmt_add(&out, stmt_for(a, FOR_UNROLL, i0, stmt_set(a, acc, i0, first)));
   const Expr *q[MAX_SPATIAL] = {d->line[0], d->line[1]}, *tap[MAX_SPATIAL];
   q[n - 1] = ex_add(d->p, w0, i);
   for (int s = 0; s < n; s++)
     tap[s] = d->ci.kernel[s] == 1 ? num(d, 0) : ex_var(d->p, "k", num(d, d->ci.kernel[s]));
-  const Expr *fma =
-      ex_op(d->p, EX_fma, pixel(d, q, tap), weight(d, tap), ex_local(d->p, DT_F32, acc, i));
-  Stmt *body = stmt_for(a, FOR_UNROLL, i, stmt_set(a, acc, i, fma));
+  const Expr *old = ex_local(d->p, DT_F32, acc, i), *x = pixel(d, q, tap);
+  const Expr *next =
+      d->max ? reduce_combine(d->p, RED_MAX, old, x) : ex_op(d->p, EX_fma, x, weight(d, tap), old);
+  Stmt *body = stmt_for(a, FOR_UNROLL, i, stmt_set(a, acc, i, next));
   for (int s = n - 1; s >= 0; s--)
     if (tap[s]->op == EX_VAR)
       body =
@@ -141,7 +145,7 @@ static void depthwise_init(Depthwise *d, KernelBuild *b, const Value *root, cons
   d->to = to;
   d->xp = xp;
   conv_axes(d->l->m, anchor->def, &d->ci, 0, d->axis);
-  d->weights = pack_weights(d);
+  if (!d->max) d->weights = pack_weights(d);
   d->c = ex_var(d->p, "c", num(d, d->ci.c_out));
 }
 
@@ -152,7 +156,7 @@ static Stmt *line_of_channels(Depthwise *d) {
 
 Stmt *lower_depthwise_lines(KernelBuild *b, const Value *root, const Value *anchor, const Place *to,
                             const ConvInfo *ci, const Place *xp, const Lines *lines) {
-  Depthwise d = {.ci = *ci};
+  Depthwise d = {.ci = *ci, .max = !node_is_contraction(anchor->def)};
   depthwise_init(&d, b, root, anchor, to, xp);
   const Expr *y = ex_var(d.p, "y", lines->count);
   d.batch = lines->batch;

@@ -14,11 +14,12 @@
 
 enum { MAX_STAGES = 6, MAX_STEP = 4 };
 
-/* One convolution with its epilogue. Rows [m*y + lo, m*y + hi) of it are needed for row y of the
- * last stage, as far as they exist. */
+/* One convolution with its epilogue, or a MaxPool, described as a depthwise convolution. Rows [m*y
+ * + lo, m*y + hi) of it are needed for row y of the last stage, as far as they exist. */
 typedef struct Stage {
   const Value *root, *anchor;
   ConvInfo ci;
+  bool max; /* MaxPool */
   int64_t m, lo, hi;
   double work;    /* cycles of the whole */
   double weights; /* bytes */
@@ -58,10 +59,35 @@ static double work_of(const Chain *c, const Value *root, const ConvInfo *ci) {
          taps / rate;
 }
 
+/* A MaxPool of float32 over two dimensions. Its window's reach is known from pads or from sizes. */
+static bool pool_of(const Chain *c, const Value *root, Stage *s) {
+  const Node *n = root->def;
+  PoolInfo pi;
+  int64_t channels, size;
+  if (!n || root != n->out[0] || root->rank != 4 || root->dtype != DT_F32 || !pool_info(n, &pi) ||
+      pi.kind != POOL_MAX || pi.spatial != 2 || (n->n_out > 1 && n->out[1]) ||
+      !expr_is_const(root->dims[1], &channels) || channels < 2)
+    return false;
+  if (pi.ceil_mode && !(expr_is_const(root->dims[2], &size) && expr_is_const(root->dims[3], &size)))
+    return false;
+  *s = (Stage){.root = root, .anchor = root, .max = true};
+  s->ci = (ConvInfo){.spatial = 2, .group = channels, .c_in = channels, .c_out = channels};
+  for (int d = 0; d < 2; d++) {
+    s->ci.kernel[d] = pi.kernel[d];
+    s->ci.stride[d] = pi.stride[d];
+    s->ci.dilation[d] = pi.dilation[d];
+    s->ci.pad_lo[d] = pi.pad_lo[d];
+    s->ci.pad_hi[d] = pi.pad_hi[d];
+  }
+  s->work = work_of(c, root, &s->ci);
+  return true;
+}
+
 static bool stage_of(const Chain *c, const Value *root, Stage *s) {
   const Value *anchor = kernel_anchor(root);
+  if (!anchor) return pool_of(c, root, s);
   *s = (Stage){.root = root, .anchor = anchor};
-  if (!anchor || root->rank != 4 || !conv_info(anchor->def, &s->ci)) return false;
+  if (root->rank != 4 || !conv_info(anchor->def, &s->ci)) return false;
   const ConvInfo *ci = &s->ci;
   if (ci->transposed || ci->spatial != 2) return false;
   if (ci->group > 1 ? !conv_is_depthwise(ci)
@@ -89,6 +115,7 @@ static void find_chain(Chain *c, const Value *root) {
     v = reader->in[0];
     if (!only_reader(c->l, v, reader)) break;
   }
+  while (n && found[n - 1].max) n--; /* it reads lowest values, no zeros, beyond the border */
   c->n = n;
   for (int i = 0; i < n; i++) c->stage[i] = found[n - 1 - i];
 }
@@ -235,6 +262,7 @@ static bool choose_piece(Chain *c) {
     start = to;
     for (int from = 0; from < to; from++) {
       int step;
+      if (c->stage[from].max) continue;
       const double g = best[from] + best_step(c, from, to, &step);
       if (g <= best[to + 1]) continue;
       best[to + 1] = g;
@@ -278,38 +306,41 @@ static void make_ring(Chain *c, int i) {
   pl->buffer = kb_scratch_place(kb_scratch(&c->b, DT_F32, count, "ring"));
 }
 
-/* Zeros in `count` elements from `first` of a ring. */
-static Stmt *zeros(Chain *c, const Place *pl, const Expr *first, const Expr *count) {
+/* What reader s[1] of a ring takes for elements outside the image, in `count` elements from
+ * `first`. */
+static Stmt *border(Chain *c, const Stage *s, const Expr *first, const Expr *count) {
+  const Place *pl = &s->ring;
+  const Expr *value = s[1].max ? reduce_identity(c->p, RED_MAX, DT_F32) : ex_float(c->p, DT_F32, 0);
   const Expr *z = ex_var(c->p, "z", count);
   Stmt *st = stmt_store(c->l->m->arena, kb_param(&c->b, pl->buffer, NULL, PA_WRITE),
-                        ex_add(c->p, first, z), ex_float(c->p, DT_F32, 0));
+                        ex_add(c->p, first, z), value);
   return stmt_for(c->l->m->arena, FOR_VECTOR, z, st);
 }
 
-/* Zeros left and right of all rows of a ring. */
-static Stmt *zero_sides(Chain *c, const Stage *s) {
+/* Left and right of all rows of a ring. */
+static Stmt *border_sides(Chain *c, const Stage *s) {
   const Place *pl = &s->ring;
   StmtList out = {0};
   const Expr *row = ex_var(c->p, "h", num(c, pl->ring));
   const Expr *left = ex_mul(c->p, row, pl->stride[2]);
   const Expr *width = ex_mul(c->p, s->root->dims[3], pl->stride[3]);
   const Expr *right = ex_add(c->p, left, ex_add(c->p, pl->base, width));
-  if (pl->halo_lo[3]) stmt_add(&out, zeros(c, pl, left, pl->base));
+  if (pl->halo_lo[3]) stmt_add(&out, border(c, s, left, pl->base));
   if (pl->halo_hi[3])
-    stmt_add(&out, zeros(c, pl, right, ex_mul(c->p, pl->stride[3], num(c, pl->halo_hi[3]))));
+    stmt_add(&out, border(c, s, right, ex_mul(c->p, pl->stride[3], num(c, pl->halo_hi[3]))));
   return out.first ? stmt_for(c->l->m->arena, FOR_SERIAL, row, out.first) : NULL;
 }
 
-/* Rows [from, to) that lie outside the image, if the reader may look there, become zeros. */
-static Stmt *zero_rows(Chain *c, const Stage *s, const Expr *from, const Expr *to) {
+/* Rows [from, to) that lie outside the image, if the reader may look there. */
+static Stmt *border_rows(Chain *c, const Stage *s, const Expr *from, const Expr *to) {
   const Place *pl = &s->ring;
   if (!pl->halo_lo[2] && !pl->halo_hi[2]) return NULL;
   Arena *a = c->l->m->arena;
   const Expr *z = ex_var(c->p, "h", ex_max(c->p, ex_sub(c->p, to, from), num(c, 0)));
   const Expr *row = ex_add(c->p, from, z), *idx[4] = {num(c, 0), num(c, 0), row, num(c, 0)};
   const Expr *first = ex_sub(c->p, place_index(c->p, pl, 4, idx), pl->base);
-  Stmt *behind = stmt_if(a, ex_le(c->p, rows_of(s), row), zeros(c, pl, first, pl->stride[2]), NULL);
-  Stmt *before = stmt_if(a, ex_lt(c->p, row, num(c, 0)), zeros(c, pl, first, pl->stride[2]), NULL);
+  Stmt *behind = stmt_if(a, ex_le(c->p, rows_of(s), row), border(c, s, first, pl->stride[2]), NULL);
+  Stmt *before = stmt_if(a, ex_lt(c->p, row, num(c, 0)), border(c, s, first, pl->stride[2]), NULL);
   before->next = behind;
   return stmt_for(a, FOR_SERIAL, z, before);
 }
@@ -329,7 +360,7 @@ static Stmt *stage_rows(Chain *c, int i, const Expr *batch, const Expr *y0, cons
     const Expr *from = affine(c, s->m, y0, s->lo), *end = affine(c, s->m, y1, s->hi - s->m);
     if (s->hi - s->m > s->lo)
       from = ex_select(c->p, start, from, affine(c, s->m, y0, s->hi - s->m));
-    stmt_add(&out, zero_rows(c, s, from, end));
+    stmt_add(&out, border_rows(c, s, from, end));
     lines.first = ex_max(c->p, from, num(c, 0));
     lines.count = ex_max(c->p, ex_sub(c->p, ex_min(c->p, end, rows_of(s)), lines.first), num(c, 0));
     to = &s->ring;
@@ -343,7 +374,7 @@ static Stmt *stage_rows(Chain *c, int i, const Expr *batch, const Expr *y0, cons
 static Stmt *part(Chain *c, const Expr *batch, const Expr *first, const Expr *rows, const Place *xp,
                   const Place *to) {
   StmtList out = {0}, step = {0};
-  for (int i = 0; i + 1 < c->n; i++) stmt_add(&out, zero_sides(c, &c->stage[i]));
+  for (int i = 0; i + 1 < c->n; i++) stmt_add(&out, border_sides(c, &c->stage[i]));
   const Expr *t = ex_var(c->p, "t", ex_ceildiv(c->p, rows, c->step));
   const Expr *y0 = ex_add(c->p, first, ex_mul(c->p, t, num(c, c->step)));
   const Expr *y1 = ex_min(c->p, ex_add(c->p, y0, num(c, c->step)), ex_add(c->p, first, rows));
@@ -369,10 +400,9 @@ static bool set_profile(Chain *c, const Expr *total) {
   return cycles > 8000;
 }
 
-Step *lower_strips(Lower *l, const Value *root, const Value *anchor, const Place *to) {
+Step *lower_strips(Lower *l, const Value *root, const Place *to) {
   Chain c = {.l = l, .p = l->p};
-  ConvInfo ci;
-  if (l->c->strips == STRIPS_NONE || !conv_info(anchor->def, &ci)) return NULL;
+  if (l->c->strips == STRIPS_NONE) return NULL;
   find_chain(&c, root);
   if (c.n < 2 || !choose_piece(&c)) return NULL;
   const Stage *first = &c.stage[0];

@@ -76,6 +76,12 @@ def conv(x, w, bias=None, stride=(), dilation=(), pads=(), group=1):
     return y if bias is None else y + bias.reshape(-1, *[1] * n)
 
 
+def max_pool(x, k, stride, pads):
+    x = np.pad(x, [(0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])], constant_values=-np.inf)
+    windows = np.lib.stride_tricks.sliding_window_view(x, (k, k), axis=(2, 3))[:, :, ::stride, ::stride]
+    return windows.max(axis=(4, 5))
+
+
 def conv_transpose(x, w, bias=None, stride=(), dilation=(), pads=(), group=1, extra=()):
     n = w.ndim - 2
     full = [(x.shape[2 + i] - 1) * stride[i] + dilation[i] * (w.shape[2 + i] - 1) + 1 + extra[i] for i in range(n)]
@@ -259,7 +265,7 @@ def gemm_case(rng, tag, dtype=np.float32):
 
 
 def chain_case(rng, tag, dtype=np.float32):
-    """Two to five convolutions behind each other, mostly depthwise and pointwise in turns: strips of rows (--strips=all)."""
+    """Two to five convolutions and poolings behind each other, mostly depthwise and pointwise in turns: strips of rows (--strips=all)."""
     c = Case(rng, tag, dtype)
     pick = lambda items: items[int(rng.integers(len(items)))]
     symbolic, batch, channels = rng.random() < 0.3, pick([1, 1, 2]), pick([3, 8, 13, 16, 24])
@@ -276,6 +282,11 @@ def chain_case(rng, tag, dtype=np.float32):
         pads = [reach // 2] * 4 if rng.random() < 0.7 else [int(rng.integers(0, reach)) for _ in range(4)]
         out = [[(s[i] + pads[i] + pads[2 + i] - reach) // stride + 1 for i in range(2)] for s in sizes]
         if any(s[i] + pads[i] + pads[2 + i] < reach for s in sizes for i in range(2)):
+            continue
+        if k > 1 and dilation == 1 and rng.random() < 0.2 and max(pads) < k:
+            y = c.node("MaxPool", [y], lambda a, at=(k, stride, pads): max_pool(a, *at), kernel_shape=[k, k], strides=[stride] * 2, pads=pads)
+            c.title += f" pool k{k} s{stride} p{pads}"
+            sizes = out
             continue
         wide = channels if deep else pick([8, 16, 17, 24, 33])
         group = channels if deep else 1
