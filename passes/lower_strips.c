@@ -425,6 +425,11 @@ Step *lower_strips(Lower *l, const Value *root, const Place *to) {
   else
     count = size;
   Stmt *body = part(&c, ex_floordiv(c.p, p, num(&c, c.parts)), begin, count, xp, to);
+  if (c.b.x.bad) {
+    diag_internal(l->m->diag, c.b.loc,
+                  "lower: an epilogue in a chain of convolutions cannot be read");
+    return NULL;
+  }
   const ForKind kind = set_profile(&c, total) ? FOR_PARALLEL : FOR_SERIAL;
   step_append(&steps, kb_finish(&c.b, stmt_for(l->m->arena, kind, p, body)));
   return steps;
