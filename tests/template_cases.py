@@ -268,7 +268,7 @@ def chain_case(rng, tag, dtype=np.float32):
     """Two to five convolutions and poolings behind each other, mostly depthwise and pointwise in turns: strips of rows (--strips=all)."""
     c = Case(rng, tag, dtype)
     pick = lambda items: items[int(rng.integers(len(items)))]
-    symbolic, batch, channels = rng.random() < 0.3, pick([1, 1, 2]), pick([3, 8, 13, 16, 24])
+    symbolic, batch, channels = rng.random() < 0.3, pick([1, 1, 2]), pick([2, 3, 3, 8, 13, 16, 24])
     sizes = [[int(rng.integers(1, 40)), int(rng.integers(1, 40))] for _ in range(TRIALS)]
     if not symbolic:
         sizes = [sizes[0]] * TRIALS
