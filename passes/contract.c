@@ -1,6 +1,6 @@
 /* Which nodes run as tiled contractions, and what their descriptions (lower_conv.c, lower_matmul.c,
  * winograd.c) share. */
-#include "passes/contract.h"
+#include "passes/attention.h"
 
 #include <string.h>
 
@@ -41,8 +41,10 @@ void contract_outer(Contract *c, const Expr *extent) { c->outer_extent[c->n_oute
 Step *lower_contraction(Lower *l, const Value *root, const Value *anchor, const Place *to) {
   ConvInfo ci;
   MatMulInfo mi;
+  Attention at;
   if (conv_info(anchor->def, &ci)) return lower_conv(l, root, anchor, to, &ci);
   if (matmul_info(anchor->def, &mi)) return lower_matmul(l, root, anchor, to, &mi);
+  if (attention_of(anchor->def, &at)) return lower_attention(l, root, anchor, to, &at);
   diag_internal(l->m->diag, anchor->def->loc, "lower: no template for this contraction");
   return NULL;
 }
@@ -60,11 +62,12 @@ static bool float_operands(const Node *n) {
 bool node_is_contraction(const Node *n) {
   ConvInfo ci;
   MatMulInfo mi;
+  Attention at;
   int64_t k;
   if (!(n->op->flags & OF_CONTRACTION) || !float_operands(n)) return false;
   if (conv_info(n, &ci))
     return n->in[1]->cdata && ci.spatial <= 3 && conv_phases(&ci) > 0 &&
            (ci.group == 1 || ci.c_out / ci.group >= 2 || conv_is_depthwise(&ci));
-  if (!matmul_info(n, &mi)) return false;
+  if (!matmul_info(n, &mi)) return attention_of(n, &at);
   return !mi.b_vec && !(expr_is_const(mi.n, &k) && k < 2);
 }

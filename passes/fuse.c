@@ -6,7 +6,7 @@
  * invariant parts included, costs no more than evaluating readers and value apart plus a trip
  * through memory. A contraction is inlined into one elementwise reader of its own shape: the reader
  * becomes its epilogue. */
-#include "passes/kernel.h"
+#include "passes/attention.h"
 
 #include <string.h>
 
@@ -81,6 +81,19 @@ static bool addressable(Fuse *f, const Expr *e, const Expr *const *vars, int ran
   return !(e->a[0]->flags & EXF_LOAD);
 }
 
+/* Attention copies queries and packs keys and values, each element once: any expression will do. */
+static bool build_attention(Fuse *f, Root *r, KernelExpr *x, const Attention *a) {
+  const Value *const operands[] = {a->q, a->k, a->v};
+  const Expr *at[MAX_RANK];
+  r->exprs[r->n_exprs++] = attention_score(x, a, operand_vars(f, r, 1, a->x), at);
+  for (int k = 0; k < 3; k++)
+    r->exprs[r->n_exprs++] =
+        kernel_expr_read(x, operands[k], operand_vars(f, r, 2 + k, operands[k]));
+  for (int k = 1; k < r->n_exprs; k++)
+    if (r->exprs[k]->flags & EXF_REDUCE) return false;
+  return true;
+}
+
 /* Builds the expressions of r with the current choices; false when they are not acceptable. */
 static bool root_build(Fuse *f, Root *r) {
   KernelExpr x;
@@ -96,7 +109,10 @@ static bool root_build(Fuse *f, Root *r) {
     x.anchor_idx = r->vars;
     r->exprs[r->n_exprs++] = kernel_expr_of(&x, r->v, r->vars);
     x.anchor = NULL;
-    const int n_in = r->anchor ? r->anchor->def->n_in : 0;
+    Attention at;
+    const bool attention = r->anchor && attention_of(r->anchor->def, &at);
+    if (attention && !build_attention(f, r, &x, &at)) return false;
+    const int n_in = r->anchor && !attention ? r->anchor->def->n_in : 0;
     for (int k = 0; k < n_in && k < MAX_EXPRS - 1; k++) {
       const Value *v = r->anchor->def->in[k];
       if (!v) continue;
@@ -258,6 +274,7 @@ static void fuse_output(Fuse *f, Value *v) {
   /* a use whose expression drops the load (x mod 1) may still be lowered with it */
   const bool wanted = f->forced[v->id] || f->readers[v->id].n || f->uses->of[v->id].n;
   if (!wanted || v->kind != TY_TENSOR) return;
+  if (v->inlined && !value_is_view(v)) return; /* scores of an attention */
   if (value_is_view(v)) {
     v->inlined = true;
     if (f->forced[v->id]) force(f, v);

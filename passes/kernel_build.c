@@ -27,9 +27,11 @@ static void collect_locs(Arena *a, const Value *v, Loc **head, int *n, StrBuf *n
   for (int k = 0; k < node->n_in; k++)
     if (node->in[k] && node->in[k]->inlined) collect_locs(a, node->in[k], head, n, name, top);
   if (*n >= 24 || known_loc(*head, node->loc)) return;
-  Loc *copy = arena_dup(a, node->loc, sizeof *copy);
-  copy->also = *head;
-  *head = copy;
+  for (const Loc *from = node->loc; from; from = from->also) {
+    Loc *copy = arena_dup(a, from, sizeof *copy);
+    copy->also = *head;
+    *head = copy;
+  }
   if (!value_is_view(v) && *n < 4) {
     sb_putc(name, '_');
     for (const char *s = node->op->name; *s; s++) sb_putc(name, (char)tolower((unsigned char)*s));

@@ -55,7 +55,9 @@ def wrong(case, got, feeds):
         return f"shape {got.shape}, not {want.shape}"
     if not want.size:
         return None
-    error = float(np.abs(got.astype(np.float64) - want).max()) / max(top, 0.5)
+    if not np.array_equal(np.isnan(got.astype(np.float64)), np.isnan(want)):
+        return "NaN in other places"
+    error = float(np.nan_to_num(np.abs(got.astype(np.float64) - want)).max()) / max(top, 0.5)
     return None if error <= case.slack * RTOL[case.dtype.name] else f"error {error:.3g}"
 
 

@@ -1,4 +1,4 @@
-"""Cases for run_templates.py: one contraction each (Conv, ConvTranspose, MatMul, Gemm) with an epilogue, and its oracle in
+"""Cases for run_templates.py: one contraction each (Conv, ConvTranspose, MatMul, Gemm, attention) with an epilogue, and its oracle in
 float64, written from the ONNX definition and not from the compiler.
 
 A case has inputs ({name: shapes, one for each of TRIALS runs}), nodes, constants, and oracle(feeds).
@@ -57,7 +57,7 @@ class Case:
         for s in self.steps:
             s(v)
         made = [v[n.output[0]] for n in self.nodes]
-        return v[self.output], max(float(np.abs(a).max()) if a.size else 0.0 for a in made)
+        return v[self.output], max(float(np.abs(a[np.isfinite(a)]).max(initial=0)) for a in made)
 
 
 # ---- oracles ----
@@ -302,8 +302,104 @@ def chain_case(rng, tag, dtype=np.float32):
     return c.finish(y)
 
 
+# ---- attention ----
+def softmax(x):
+    with np.errstate(invalid="ignore"):
+        e = np.exp(x - x.max(-1, keepdims=True, initial=-np.inf))
+        return e / e.sum(-1, keepdims=True)
+
+
+def masked_scores(c, s, lead, ms, ns, kinds):
+    """Elementwise nodes behind the scores: what exporters put there."""
+    low = lambda: c.constant(np.float32(-np.inf))
+    fixed = len(set(ms)) == len(set(ns)) == 1
+    for kind in kinds:
+        c.title += " " + kind
+        if kind == "scale":
+            s = c.node("Div", [s, c.constant(np.float32(2.5))], np.divide)
+        elif kind == "cap":
+            t = c.constant(np.float32(1.5))
+            s = c.node("Mul", [c.node("Tanh", [c.node("Div", [s, t], np.divide)], np.tanh), t], np.multiply)
+        elif kind == "bias":  # one row for all queries, or a matrix; for all heads or for each
+            one, each = c.rng.random() < 0.5, c.rng.random() < 0.5
+            s = c.node("Add", [s, c.input([(*(lead if each else ()), 1 if one else m, n) for m, n in zip(ms, ns)])], np.add)
+        elif kind in ("some", "few", "none"):  # so much is left of a row
+            one = c.rng.random() < 0.5
+            limit = c.constant(np.float32({"some": 0, "few": 2.5, "none": 9}[kind]))
+            keep = c.node("Greater", [c.input([(1 if one else m, n) for m, n in zip(ms, ns)]), limit], np.greater)
+            s = c.node("Where", [keep, s, low()], np.where)
+        elif kind == "causal" and fixed:
+            s = c.node("Where", [c.constant(np.tri(ms[0], ns[0], ns[0] - ms[0], dtype=bool)), s, low()], np.where)
+        elif kind == "late" and fixed:  # the first blocks of keys are masked wholly
+            s = c.node("Add", [s, c.constant(np.where(np.arange(ns[0]) < ns[0] - 3, -np.inf, 0))], np.add)
+        elif kind in ("infinite", "nan") and fixed:  # one key of every fifth row
+            odd = np.zeros((ms[0], ns[0]))
+            odd[2::5, ns[0] // 2] = np.inf if kind == "infinite" else np.nan
+            s = c.node("Add", [s, c.constant(odd)], np.add)
+    return s
+
+
+def attention(rng, tag, dtype, lead, ms, ns, dk, dv, kinds, form="heads", ending="plain", turned=False, wide=False):
+    """MatMul, masks, Softmax, MatMul. form: heads (batch dims first), middle ([b, len, h, d], transposed), ready (keys lie transposed).
+    ending: plain, views (heads merged between softmax and product), nan (what is NaN becomes 0)."""
+    c = Case(rng, tag, dtype)
+    c.title = f"attention {lead}x{ms}x{ns} dk {dk} dv {dv} {form} {ending}"
+    rank = len(lead) + 2
+    if rank != 4 and form == "middle":
+        form = "heads"
+
+    def operand(lengths, size, transposed):
+        order = [*range(rank - 2), rank - 1, rank - 2] if transposed else [*range(rank)]
+        if form == "middle":
+            x = c.input([(lead[0], n, lead[1], size) for n in lengths])
+            order = [0, 2, 3, 1] if transposed else [0, 2, 1, 3]
+        elif form == "ready" and transposed:
+            return c.input([(*lead, size, n) for n in lengths])
+        else:
+            x = c.input([(*lead, n, size) for n in lengths])
+        return c.node("Transpose", [x], lambda a: a.transpose(order), perm=order) if order != [*range(rank)] else x
+
+    q, k, v = operand(ms, dk, False), operand(ns, dk, True), operand(ns, dv, False)
+    if wide:
+        q = c.node("Mul", [q, c.constant(np.float32(dk ** -0.5))], np.multiply)
+    s = masked_scores(c, c.node("MatMul", [q, k], np.matmul), lead, ms, ns, kinds)
+    p = c.node("Softmax", [s], softmax, axis=-1)
+    if ending == "nan":
+        p = c.node("Where", [c.node("IsNaN", [p], np.isnan), c.constant(np.float32(0)), p], np.where)
+    if ending == "views" and rank == 4 and len(set(ms)) == len(set(ns)) == 1:
+        def view(x, *shape):
+            return c.node("Reshape", [x, c.constant(np.array(shape))], lambda a, _: a.reshape(shape))
+        flat = view(p, lead[0] * lead[1], ms[0], ns[0])
+        y = view(c.node("MatMul", [flat, view(v, lead[0] * lead[1], ns[0], dv)], np.matmul), *lead, ms[0], dv)
+    else:
+        y = c.node("MatMul", [p, v], np.matmul)
+    shapes = [(*lead, m, dv) for m in ms]
+    if turned and rank == 4:
+        y = c.node("Transpose", [y], lambda a: a.transpose(0, 2, 1, 3), perm=[0, 2, 1, 3])
+        shapes = [(lead[0], m, lead[1], dv) for m in ms]
+    return c.finish(epilogue(c, y, shapes, rank - 1))
+
+
+def attention_case(rng, tag, dtype=np.float32):
+    pick = lambda items: items[int(rng.integers(len(items)))]
+    lead = [pick([1, 2, 3, 4]) for _ in range(int(pick([0, 1, 2, 2, 2, 3])))]
+    m, n = pick([1, 8, 13, 16, 33, 100, 197]), pick([1, 7, 16, 33, 64, 100, 197, 257, 520, 601])
+    ms, ns = [m] * TRIALS, [n] * TRIALS
+    if rng.random() < 0.3:
+        ms = [m, pick([3, 64, 121]), 1]
+    if rng.random() < 0.3:
+        ns = [n, pick([5, 300, 530]), 1]
+    if rng.random() < 0.2:
+        ns = ms
+    kinds = [k for k in ("scale", "cap", "bias", "some", "causal", "few", "late", "none") if rng.random() < 0.25]
+    return attention(rng, tag, dtype, lead, ms, ns, pick([1, 3, 8, 16, 20, 64]), pick([1, 5, 8, 16, 20, 32, 64]), kinds,
+                     form=pick(["heads", "middle", "middle", "ready"]), ending=pick(["plain", "plain", "views", "nan"]),
+                     turned=rng.random() < 0.5, wide=rng.random() < 0.5)
+
+
 def random_case(rng, tag, dtype=np.float32):
-    maker = [conv_case, conv_case, conv_case, conv_transpose_case, matmul_case, matmul_case, gemm_case, None][int(rng.integers(8))]
+    makers = [conv_case, conv_case, conv_case, conv_transpose_case, matmul_case, matmul_case, gemm_case, attention_case, attention_case, None]
+    maker = makers[int(rng.integers(len(makers)))]
     return maker(rng, tag, dtype) if maker else conv_case(rng, tag, dtype, winograd=True)
 
 
@@ -389,3 +485,16 @@ def fixed_cases(rng):
     yield plain_conv(rng, "fn", [(1, 8, 37, 29)] * TRIALS, 40, [1, 1])
     yield one_transpose(rng, "fo", [(301, 77), (64, 100), (1, 5)], [1, 0])
     yield one_transpose(rng, "fp", [(3, 47, 5, 130)] * TRIALS, [0, 3, 2, 1])
+    # attention: one block of keys and several; sizes that the run decides; rows masked at first, or wholly; values that are not finite
+    plain = np.dtype(np.float32)
+    yield attention(rng, "gb", plain, [2, 3], [33] * 3, [40] * 3, 16, 16, ["scale", "bias"], "middle", turned=True)
+    yield attention(rng, "gc", plain, [2], [61] * 3, [1100] * 3, 20, 24, ["late", "scale"])
+    yield attention(rng, "gd", plain, [1, 2], [9] * 3, [600] * 3, 64, 64, ["few"], "middle")
+    yield attention(rng, "ge", plain, [3], [50] * 3, [530] * 3, 8, 8, ["infinite"])
+    yield attention(rng, "gf", plain, [3], [50] * 3, [530] * 3, 8, 8, ["nan"], ending="nan")
+    yield attention(rng, "gg", plain, [2, 2], [1, 200, 57], [1, 700, 513], 16, 32, ["few", "cap"], "middle", turned=True, wide=True)
+    yield attention(rng, "gh", plain, [2, 2], [20] * 3, [0] * 3, 16, 16, [])
+    yield attention(rng, "gl", plain, [2, 2], [0] * 3, [20] * 3, 16, 16, [])
+    yield attention(rng, "gi", plain, [2, 2], [70] * 3, [90] * 3, 32, 48, ["none", "causal"], ending="nan", turned=True)
+    yield attention(rng, "gj", plain, [2, 2], [77] * 3, [77] * 3, 32, 32, ["causal", "cap"], "middle", ending="views", turned=True)
+    yield attention(rng, "gk", plain, [2, 1], [64] * 3, [1024] * 3, 16, 16, ["causal", "bias"], "ready")

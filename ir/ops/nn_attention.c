@@ -300,6 +300,66 @@ const Expr *elem_safe_softmax(ElemCtx *c, const Node *n, int out, const Expr *co
   return kit_ret(c, n, out, ex_select(p, ex_eq(p, sum, zero), zero, ex_div(p, e, sum)));
 }
 
+/* ---- burin.SoftmaxMatMul: softmax of scores over their last dim, times values --------------------
+ * Made by the pass `attention`. `mode`: 0, a row without finite maximum is NaN as in Softmax; 1, a
+ * row of -inf gives zeros as in SafeSoftmax; 2, NaN of the softmax count as zeros. The output's
+ * dimensions stand in the order `perm`. */
+enum { SM_PLAIN, SM_SAFE, SM_NO_NAN };
+
+bool infer_softmax_matmul(Model *m, Node *n) {
+  const Value *x = n->in[0], *v = n->in[1];
+  const Expr *same, *dims[MAX_RANK], *out[MAX_RANK];
+  const int64_t *perm;
+  int64_t mode, seen = 0;
+  int count;
+  if (!op_need_class(m, n, 0, CL_FLOAT) || !op_need_class(m, n, 1, CL_FLOAT) ||
+      !op_need_rank(m, n, 0, 2, MAX_RANK) || !op_need_rank(m, n, 1, 2, x->rank) ||
+      !op_int_in(m, n, "mode", SM_PLAIN, SM_PLAIN, SM_NO_NAN, &mode) ||
+      !op_ints(m, n, "perm", &perm, &count) ||
+      !op_same_dim(m, n, x->dims[x->rank - 1], v->dims[v->rank - 2], "keys and values", &same))
+    return false;
+  for (int d = 0; d < x->rank; d++) dims[d] = x->dims[d];
+  for (int d = 0; d < v->rank - 2; d++)
+    if (!expr_is_i64(v->dims[d], 1) &&
+        !op_same_dim(m, n, x->dims[x->rank - v->rank + d], v->dims[d], "batch", &same))
+      return false;
+  dims[x->rank - 1] = v->dims[v->rank - 1];
+  for (int d = 0; d < x->rank; d++) {
+    const int64_t from = count > 0 && d < count ? perm[d] : d;
+    if (from < 0 || from >= x->rank || seen >> from & 1 || (count > 0 && count != x->rank))
+      return op_error(m, n, ERR_ATTR_VALUE, "perm is no permutation");
+    seen |= (int64_t)1 << from;
+    out[d] = dims[from];
+  }
+  return op_out(m, n, 0, v->dtype, x->rank, out);
+}
+
+const Expr *elem_softmax_matmul(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
+  ExprPool *p = c->pool;
+  const Value *x = n->in[0], *v = n->in[1];
+  const int rank = x->rank;
+  const int64_t *perm, mode = node_int(n, "mode", SM_PLAIN);
+  const bool turned = node_ints(n, "perm", &perm) > 0;
+  const DType t = kit_compute(n);
+  const Expr *at[MAX_RANK], *vat[MAX_RANK], *key[3], *e[3];
+  for (int d = 0; d < rank; d++) at[turned ? perm[d] : d] = idx[d];
+  for (int d = 0; d < v->rank; d++)
+    vat[d] = expr_is_i64(v->dims[d], 1) ? ex_i64(p, 0) : at[rank - v->rank + d];
+  for (int i = 0; i < 3; i++) {
+    at[rank - 1] = key[i] = kit_var(c, "j", x->dims[rank - 1]);
+    e[i] = kit_in(c, n, 0, at, t);
+  }
+  vat[v->rank - 2] = key[2];
+  const Expr *max = kit_reduce(c, RED_MAX, key[0], e[0]), *zero = kit_like(c, max, 0);
+  if (mode == SM_SAFE) max = ex_select(p, ex_eq(p, max, kit_like(c, max, -INFINITY)), zero, max);
+  const Expr *sum = kit_reduce(c, RED_SUM, key[1], kit_op1(c, EX_exp, ex_sub(p, e[1], max)));
+  const Expr *part = ex_div(p, kit_op1(c, EX_exp, ex_sub(p, e[2], max)), sum);
+  if (mode == SM_SAFE) part = ex_select(p, ex_eq(p, sum, zero), zero, part);
+  if (mode == SM_NO_NAN) part = ex_select(p, kit_op1(c, EX_isnan, part), zero, part);
+  const Expr *y = kit_reduce(c, RED_SUM, key[2], ex_mul(p, part, kit_in(c, n, 1, vat, t)));
+  return kit_ret(c, n, out, y);
+}
+
 /* ---- RotaryEmbedding: x, cos, sin, position ids
  * ------------------------------------------------------------------------- */
 static int64_t rotary_size(const Node *n, const Value *x) {
