@@ -1,5 +1,5 @@
-/* An attention kernel under construction: what its operands (attention_operands.c) and its loops
- * (lower_attention.c) share. Internal to these two. */
+/* An attention kernel under construction: what its operands (attention_operands.c), its masks
+ * (attention_skip.c) and its loops (lower_attention.c) share. Internal to these. */
 #pragma once
 #include "passes/attention.h"
 
@@ -16,6 +16,7 @@ typedef struct Attn {
   int64_t room, width; /* rows and columns of the scores in scratch */
   int64_t dv; /* columns of the values, whole vectors */
   bool online; /* more than one block of keys */
+  bool skips; /* masks may hide whole blocks of keys */
   bool stored; /* the product with the values goes straight to the output */
   const Expr *batch[MAX_RANK], *score_at[MAX_RANK]; /* index into x; into all scores */
   const Place *kp, *vp; /* packed keys and values; NULL: read in place */
@@ -44,6 +45,12 @@ static inline Stmt *loop(const Attn *c, ForKind kind, const Expr *v, Stmt *body)
 static inline int64_t whole(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 static inline int panel_width(const Attn *c) { return c->qk.vectors * c->lanes; }
 
+typedef struct Span { /* rows or keys of a block: the first, and how many */
+  const Expr *first, *count;
+} Span;
+
+/* When all scores of the block are -inf; NULL: never, or not known (attention_skip.c). */
+const Expr *attn_hidden(Attn *c, const Span *rows, const Span *keys);
 /* Chooses how the right-hand sides and the queries are read; *steps pack what cannot be read in
  * place. Sizes and tiles must be known. */
 void attn_operands(Attn *c, Step **steps);

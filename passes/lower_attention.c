@@ -22,10 +22,6 @@
 
 /* ---- tiles ----------------------------------------------------------------------------------- */
 
-typedef struct Span { /* part of the block: first row or column, and how many */
-  const Expr *first, *count;
-} Span;
-
 /* body(tile) for tiles of `rows` rows over the block: exact where its size is known, else whole
  * tiles. */
 typedef Stmt *(*TileFn)(Attn *c, const void *user, const Expr *row, int rows);
@@ -241,11 +237,13 @@ static Stmt *softmax_row(Attn *c, const Expr *first, const Expr *r, const Span *
 
 static Stmt *key_block(Attn *c, const Span *rows, const Span *keys) {
   const Expr *r = var(c, "r", rows->count);
+  const Expr *skip = c->skips ? attn_hidden(c, rows, keys) : NULL;
   StmtList out = {0};
   stmt_add(&out, scores(c, rows, keys));
   stmt_add(&out, loop(c, FOR_SERIAL, r, softmax_row(c, rows->first, r, keys)));
   stmt_add(&out, weighted_values(c, rows, keys));
-  return out.first;
+  if (!skip) return out.first;
+  return stmt_if(arena(c), ex_op(c->p, EX_not, skip, NULL, NULL), out.first, NULL);
 }
 
 static Stmt *key_blocks(Attn *c, const Span *rows) {
@@ -338,15 +336,27 @@ static double work(const Attn *c) {
          expr_extent_guess(c->p, a->keys) * (double)(a->dk + a->dv);
 }
 
+/* Whether there is a mask that may hide a whole block of such a size. */
+static bool block_can_hide(Attn *c, int64_t rows, int64_t keys) {
+  const Value *x = c->at->x;
+  const Span r = {times(c, var(c, "x", c->at->rows), rows), num(c, rows)};
+  const Span k = {times(c, var(c, "x", c->at->keys), keys), num(c, keys)};
+  for (int d = 0; d < x->rank - 2; d++)
+    c->batch[d] = expr_is_i64(x->dims[d], 1) ? num(c, 0) : var(c, "o", x->dims[d]);
+  return attn_hidden(c, &r, &k) != NULL;
+}
+
 /* Rows and keys of a block, and the tiles of both products. */
 static void choose_sizes(Attn *c) {
-  enum { ROWS = 56, KEYS = 256, MOST = 512, THREADS = 8, LINE = 16 };
+  enum { ROWS = 56, KEYS = 256, MOST = 512, SKIP = 128, THREADS = 8, LINE = 16 };
   const Attention *a = c->at;
   const Target *t = c->l->c->target;
   const bool fixed_rows = a->rows->op == EX_CONST, fixed_keys = a->keys->op == EX_CONST;
   const double rows = expr_extent_guess(c->p, a->rows), keys = expr_extent_guess(c->p, a->keys);
   int64_t most = t->l2_bytes / 8 / 4 / ROWS; /* keys whose scores take an eighth of the cache */
   most = most < KEYS ? KEYS : most > MOST ? MOST : most;
+  c->skips = block_can_hide(c, ROWS, SKIP);
+  if (c->skips) most = SKIP;
   c->online = !fixed_keys || keys > (double)most;
   const double blocks =
       fixed_keys ? (double)(int64_t)((keys + (double)most - 1) / (double)most) : 1;
@@ -425,8 +435,8 @@ Step *lower_attention(Lower *l, const Value *root, const Value *anchor, const Pl
   c.anchor = anchor;
   c.to = to;
   c.lanes = target_lanes(l->c->target, 32);
-  choose_sizes(&c);
   kb_begin(&c.b, l, root, "attention");
+  choose_sizes(&c);
   Step *steps = NULL;
   attn_operands(&c, &steps);
   scratch_params(&c);

@@ -40,7 +40,7 @@ def model_of(cases):
             inputs.append(helper.make_tensor_value_info(name, t, dims))
         outputs.append(helper.make_tensor_value_info(c.output, t, None))
     graph = helper.make_graph([n for c in cases for n in c.nodes], "cases", inputs, outputs, [k for c in cases for k in c.constants])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 25)], ir_version=11)
 
 
 def feeds_of(cases, trial):

@@ -397,8 +397,35 @@ def attention_case(rng, tag, dtype=np.float32):
                      turned=rng.random() < 0.5, wide=rng.random() < 0.5)
 
 
+def ordered_attention(rng, tag, dtype, heads, ms, ns, dk, dv, causal, left, cap=0.0, batch=2):
+    """The operator: its order and window are known, and hide whole blocks of keys. heads: of queries, of keys."""
+    c = Case(rng, tag, dtype)
+    c.title = f"Attention {heads}x{ms}x{ns} dk {dk} dv {dv} causal {causal} left {left} cap {cap}"
+
+    def oracle(q, k, v):
+        k, v = (np.repeat(x, heads[0] // heads[1], 1) for x in (k, v))
+        s = q @ k.swapaxes(2, 3) / np.sqrt(dk)
+        s = np.tanh(s / cap) * cap if cap else s
+        i, j = np.arange(s.shape[2])[:, None], np.arange(s.shape[3])
+        keep = (j <= i) | (causal == 0) if left < 0 else ((j <= i) | (causal == 0)) & (j >= i - left)
+        return np.nan_to_num(softmax(np.where(keep, s, -np.inf))) @ v
+
+    inputs = [c.input([(batch, heads[0], m, dk) for m in ms]), *(c.input([(batch, heads[1], n, d) for n in ns]) for d in (dk, dv))]
+    y = c.node("Attention", inputs, oracle, is_causal=causal, left_window_size=left, softcap=cap)
+    return c.finish(epilogue(c, y, [(batch, heads[0], m, dv) for m in ms], 3))
+
+
+def ordered_case(rng, tag, dtype=np.float32):
+    pick = lambda items: items[int(rng.integers(len(items)))]
+    m, n = pick([1, 16, 100, 197, 400]), pick([1, 16, 129, 300, 400])
+    ms = [m] * TRIALS if rng.random() < 0.7 else [m, pick([20, 150]), 1]
+    ns = ms if rng.random() < 0.5 else [n] * TRIALS if rng.random() < 0.7 else [n, 260, 5]
+    return ordered_attention(rng, tag, dtype, pick([(2, 2), (3, 1), (4, 2)]), ms, ns, pick([8, 16, 20]), pick([8, 16, 24]), pick([0, 1, 1]),
+                             pick([-1, -1, 0, 40, 150]), pick([0.0, 0.0, 2.0]), pick([1, 2]))
+
+
 def random_case(rng, tag, dtype=np.float32):
-    makers = [conv_case, conv_case, conv_case, conv_transpose_case, matmul_case, matmul_case, gemm_case, attention_case, attention_case, None]
+    makers = [conv_case, conv_case, conv_case, conv_transpose_case, matmul_case, matmul_case, gemm_case, attention_case, attention_case, ordered_case, None]
     maker = makers[int(rng.integers(len(makers)))]
     return maker(rng, tag, dtype) if maker else conv_case(rng, tag, dtype, winograd=True)
 
@@ -497,4 +524,8 @@ def fixed_cases(rng):
     yield attention(rng, "gl", plain, [2, 2], [0] * 3, [20] * 3, 16, 16, [])
     yield attention(rng, "gi", plain, [2, 2], [70] * 3, [90] * 3, 32, 48, ["none", "causal"], ending="nan", turned=True)
     yield attention(rng, "gj", plain, [2, 2], [77] * 3, [77] * 3, 32, 32, ["causal", "cap"], "middle", ending="views", turned=True)
+    yield ordered_attention(rng, "gm", plain, (4, 4), [400] * 3, [400] * 3, 16, 16, 1, -1)
+    yield ordered_attention(rng, "gn", plain, (6, 2), [301] * 3, [301] * 3, 16, 16, 1, 130, 2.0)  # blocks of queries across two heads
+    yield ordered_attention(rng, "go", plain, (4, 2), [7, 301, 140], [7, 301, 140], 16, 16, 1, -1)
+    yield ordered_attention(rng, "gp", plain, (1, 1), [300] * 3, [150] * 3, 16, 16, 0, 20)  # the last queries see nothing
     yield attention(rng, "gk", plain, [2, 1], [64] * 3, [1024] * 3, 16, 16, ["causal", "bias"], "ready")
