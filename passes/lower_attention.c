@@ -190,57 +190,77 @@ static const Expr *masked(Attn *c, const Expr *row, const Expr *key, const Expr 
   return ex_cast(c->p, DT_F32, expr_replace(c->p, e, 1, &hole, &raw));
 }
 
-/* One row of the block: exponentials in place of the scores; maximum, sum and factor of what came
- * before. */
-static Stmt *softmax_row(Attn *c, const Expr *first, const Expr *r, const Span *keys) {
+/* What is subtracted from the scores of a row: its maximum, or 0 while there is none. */
+static const Expr *base_of(Attn *c, const Expr *max) {
+  return ex_select(c->p, ex_eq(c->p, max, f32(c, -INFINITY)), f32(c, 0), max);
+}
+
+/* One row of the block: masked in place; its maximum so far, and the factor of what came before. */
+static Stmt *max_row(Attn *c, const Expr *first, const Expr *r, const Span *keys) {
   Arena *a = arena(c);
-  const Expr *zero = num(c, 0), *j = var(c, "j", keys->count), *low = f32(c, -INFINITY);
-  const int max = tile_local(c, "m", 1), sum = tile_local(c, "l", 1), x = tile_local(c, "x", 1);
-  const int base = tile_local(c, "b", 1);
+  const int max = tile_local(c, "m", 1), x = tile_local(c, "x", 1);
+  const Expr *zero = num(c, 0), *j = var(c, "j", keys->count), *at = in_block(c, r, c->width, j);
+  const Expr *e = masked(c, plus(c, first, r), plus(c, keys->first, j), load(c, c->s, at));
+  const Expr *own = ex_local(c->p, DT_F32, x, zero), *m = ex_local(c->p, DT_F32, max, zero);
   StmtList out = {0}, body = {0};
   stmt_add(&out, stmt_local(a, max));
-  stmt_add(&out, stmt_set(a, max, zero, c->online ? load(c, c->m, r) : low));
-  const Expr *at = in_block(c, r, c->width, j), *own = ex_local(c->p, DT_F32, x, zero);
-  const Expr *e = masked(c, plus(c, first, r), plus(c, keys->first, j), load(c, c->s, at));
+  stmt_add(&out, stmt_set(a, max, zero, c->online ? load(c, c->m, r) : f32(c, -INFINITY)));
   stmt_add(&body, stmt_local(a, x));
   stmt_add(&body, stmt_set(a, x, zero, e));
   stmt_add(&body, stmt_store(a, c->s, at, own));
   stmt_add(&body, stmt_acc(a, max, zero, RED_MAX, own));
   stmt_add(&out, loop(c, FOR_VECTOR, j, body.first));
+  if (c->online) {
+    const Expr *change = ex_sub(c->p, load(c, c->m, r), base_of(c, m));
+    stmt_add(&out, stmt_store(a, c->c, r, ex_op(c->p, EX_exp, change, NULL, NULL)));
+  }
+  stmt_add(&out, stmt_store(a, c->m, r, m));
+  return out.first;
+}
 
-  const Expr *m = ex_local(c->p, DT_F32, max, zero), *b = ex_local(c->p, DT_F32, base, zero);
+/* Exponentials in place of its scores, and their sum. */
+static Stmt *exp_row(Attn *c, const Expr *r, const Span *keys) {
+  Arena *a = arena(c);
+  const int base = tile_local(c, "b", 1), sum = tile_local(c, "l", 1), x = tile_local(c, "x", 1);
+  const Expr *zero = num(c, 0), *j = var(c, "j", keys->count), *at = in_block(c, r, c->width, j);
+  const Expr *own = ex_local(c->p, DT_F32, x, zero), *l = ex_local(c->p, DT_F32, sum, zero);
+  const Expr *e = ex_sub(c->p, load(c, c->s, at), ex_local(c->p, DT_F32, base, zero));
+  StmtList out = {0}, body = {0};
   stmt_add(&out, stmt_local(a, base));
-  stmt_add(&out, stmt_set(a, base, zero, ex_select(c->p, ex_eq(c->p, m, low), f32(c, 0), m)));
-  j = var(c, "j", keys->count);
-  at = in_block(c, r, c->width, j);
-  body = (StmtList){0};
+  stmt_add(&out, stmt_set(a, base, zero, base_of(c, load(c, c->m, r))));
   stmt_add(&out, stmt_local(a, sum));
   stmt_add(&out, stmt_set(a, sum, zero, f32(c, 0)));
   stmt_add(&body, stmt_local(a, x));
-  stmt_add(&body, stmt_set(a, x, zero,
-                           ex_op(c->p, EX_exp, ex_sub(c->p, load(c, c->s, at), b), NULL, NULL)));
+  stmt_add(&body, stmt_set(a, x, zero, ex_op(c->p, EX_exp, e, NULL, NULL)));
   stmt_add(&body, stmt_store(a, c->s, at, own));
   stmt_add(&body, stmt_acc(a, sum, zero, RED_SUM, own));
   stmt_add(&out, loop(c, FOR_VECTOR, j, body.first));
-  const Expr *l = ex_local(c->p, DT_F32, sum, zero);
-  if (c->online) {
-    const Expr *factor = ex_op(c->p, EX_exp, ex_sub(c->p, load(c, c->m, r), b), NULL, NULL);
-    stmt_add(&out, stmt_store(a, c->c, r, factor));
-    stmt_add(&out, stmt_store(a, c->m, r, m));
-    l = ex_op(c->p, EX_fma, load(c, c->sum, r), load(c, c->c, r), l);
-  }
+  if (c->online) l = ex_op(c->p, EX_fma, load(c, c->sum, r), load(c, c->c, r), l);
   stmt_add(&out, stmt_store(a, c->sum, r, c->online ? l : inverse(c, l)));
   return out.first;
+}
+
+/* A few rows at a time, which stay in the first level: no row waits for its own maximum. */
+static Stmt *softmax_rows(Attn *c, const Span *rows, const Span *keys) {
+  enum { GROUP = 8 };
+  const Expr *g = var(c, "g", ex_ceildiv(c->p, rows->count, GROUP)), *from = times(c, g, GROUP);
+  const Expr *n = ex_min(c->p, num(c, GROUP), ex_sub(c->p, rows->count, from));
+  const Expr *r0 = var(c, "r", n), *r1 = var(c, "r", n);
+  Stmt *max = max_row(c, rows->first, plus(c, from, r0), keys);
+  Stmt *exps = exp_row(c, plus(c, from, r1), keys);
+  StmtList out = {0};
+  stmt_add(&out, loop(c, FOR_SERIAL, r0, max));
+  stmt_add(&out, loop(c, FOR_SERIAL, r1, exps));
+  return loop(c, FOR_SERIAL, g, out.first);
 }
 
 /* ---- a block of queries ---------------------------------------------------------------------- */
 
 static Stmt *key_block(Attn *c, const Span *rows, const Span *keys) {
-  const Expr *r = var(c, "r", rows->count);
   const Expr *skip = c->skips ? attn_hidden(c, rows, keys) : NULL;
   StmtList out = {0};
   stmt_add(&out, scores(c, rows, keys));
-  stmt_add(&out, loop(c, FOR_SERIAL, r, softmax_row(c, rows->first, r, keys)));
+  stmt_add(&out, softmax_rows(c, rows, keys));
   stmt_add(&out, weighted_values(c, rows, keys));
   if (!skip) return out.first;
   return stmt_if(arena(c), ex_op(c->p, EX_not, skip, NULL, NULL), out.first, NULL);
