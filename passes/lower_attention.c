@@ -257,7 +257,7 @@ static Stmt *softmax_rows(Attn *c, const Span *rows, const Span *keys) {
 /* ---- a block of queries ---------------------------------------------------------------------- */
 
 static Stmt *key_block(Attn *c, const Span *rows, const Span *keys) {
-  const Expr *skip = c->skips ? attn_hidden(c, rows, keys) : NULL;
+  const Expr *skip = c->skips && c->online ? attn_hidden(c, rows, keys) : NULL;
   StmtList out = {0};
   stmt_add(&out, scores(c, rows, keys));
   stmt_add(&out, softmax_rows(c, rows, keys));

@@ -528,4 +528,5 @@ def fixed_cases(rng):
     yield ordered_attention(rng, "gn", plain, (6, 2), [301] * 3, [301] * 3, 16, 16, 1, 130, 2.0)  # blocks of queries across two heads
     yield ordered_attention(rng, "go", plain, (4, 2), [7, 301, 140], [7, 301, 140], 16, 16, 1, -1)
     yield ordered_attention(rng, "gp", plain, (1, 1), [300] * 3, [150] * 3, 16, 16, 0, 20)  # the last queries see nothing
+    yield ordered_attention(rng, "gq", plain, (2, 2), [197] * 3, [16] * 3, 8, 8, 0, 0)  # the same with one block
     yield attention(rng, "gk", plain, [2, 1], [64] * 3, [1024] * 3, 16, 16, ["causal", "bias"], "ready")
