@@ -71,7 +71,7 @@ const Expr *attention_score(KernelExpr *x, const Attention *a, const Expr *const
   x->ctx.read = cap.read;
   x->ctx.user = user;
   const int r = a->scores->rank;
-  if (!cap.seen || at[r - 2] != idx[a->x->rank - 2] || at[r - 1] != idx[a->x->rank - 1])
+  if (!cap.seen || r < 2 || at[r - 2] != idx[a->x->rank - 2] || at[r - 1] != idx[a->x->rank - 1])
     x->bad = true;
   return e;
 }
@@ -303,7 +303,7 @@ static bool rewrite_one(Forward *fw, Node *n, bool *keep) {
   Build b = {
       .m = f->m, .g = n->graph, .loc = joined(f->m->arena, n->loc, m.softmax->loc), .ok = true};
   m.v = n->in[1];
-  if (!attention_make(m.x, m.v, scores, &a) || !pays(f, &a)) return true;
+  if (m.x->dtype == DT_F64 || !attention_make(m.x, m.v, scores, &a) || !pays(f, &a)) return true;
   mark_inlined(m.x, scores, 0);
   const bool fits = readable(f, &a);
   if (!fits || m.n_views) unmark(m.x, scores, 0);
