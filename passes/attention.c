@@ -59,7 +59,9 @@ static const Expr *capture_read(ElemCtx *c, const Value *v, const Expr *const *i
 
 const Expr *attention_score(KernelExpr *x, const Attention *a, const Expr *const *idx,
                             const Expr **at) {
+  const int r = a->scores->rank;
   Capture cap = {.read = x->ctx.read, .at = at};
+  for (int d = 0; d < r; d++) at[d] = NULL;
   void *user = x->ctx.user;
   x->ctx.read = capture_read;
   x->ctx.user = &cap;
@@ -70,7 +72,6 @@ const Expr *attention_score(KernelExpr *x, const Attention *a, const Expr *const
   x->anchor = NULL;
   x->ctx.read = cap.read;
   x->ctx.user = user;
-  const int r = a->scores->rank;
   if (!cap.seen || r < 2 || at[r - 2] != idx[a->x->rank - 2] || at[r - 1] != idx[a->x->rank - 1])
     x->bad = true;
   return e;
@@ -164,7 +165,7 @@ static bool readable(Find *f, const Attention *a) {
   if (k.bad || e->flags & EXF_REDUCE) return false;
   for (int d = 0; d < a->scores->rank - 2; d++)
     for (int own = x->rank - 2; own < x->rank; own++)
-      if (idx[own]->op == EX_VAR && expr_uses_var(at[d], idx[own]->id)) return false;
+      if (at[d] && idx[own]->op == EX_VAR && expr_uses_var(at[d], idx[own]->id)) return false;
   return true;
 }
 
