@@ -72,7 +72,8 @@ const Expr *attention_score(KernelExpr *x, const Attention *a, const Expr *const
   x->anchor = NULL;
   x->ctx.read = cap.read;
   x->ctx.user = user;
-  if (!cap.seen || r < 2 || at[r - 2] != idx[a->x->rank - 2] || at[r - 1] != idx[a->x->rank - 1])
+  const int rx = a->x->rank;
+  if (!cap.seen || r < 2 || rx < 2 || at[r - 2] != idx[rx - 2] || at[r - 1] != idx[rx - 1])
     x->bad = true;
   return e;
 }
