@@ -210,6 +210,7 @@ static const struct {
      "  burin model.onnx --target=aarch64 -o model    cross-compiles; no other toolchain is "
      "needed\n"
      "  burin model.onnx --dim batch=1 -o model       fixes a symbolic size\n"
+     "  burin model.onnx --tune=FILE                  measures choices here, for --tuning=FILE\n"
      "  burin model.onnx --emit=graph                 prints the optimized graph\n"
      "  burin model.onnx --emit=loop --target=x86-64-v3   prints the loop nests\n"},
     {"run", "burin run MODEL.onnx|PROGRAM [options]",

@@ -9,21 +9,27 @@
 #include <xxhash.h>
 #include "driver/driver.h"
 
-enum { EMIT_GRAPH = 1 << 16, EMIT_LOOP = 1 << 17, EMIT_FILES = EMIT_GRAPH - 1 };
+enum {
+  EMIT_GRAPH = 1 << 16,
+  EMIT_LOOP = 1 << 17,
+  EMIT_TUNING = 1 << 18,
+  EMIT_FILES = EMIT_GRAPH - 1
+};
 static const struct {
   const char *name, *suffix;
   unsigned bit;
-} kinds[] = {{"exe", "", EMIT_EXE},          {"obj", ".o", EMIT_OBJ},
-             {"static", ".a", EMIT_STATIC},  {"shared", ".so", EMIT_SHARED},
-             {"header", ".h", EMIT_HEADER},  {"asm", ".s", EMIT_ASM},
-             {"llvm", ".ll", EMIT_LLVM},     {"graph", ".graph.ir", EMIT_GRAPH},
-             {"loop", ".loop.ir", EMIT_LOOP}};
+} kinds[] = {{"exe", "", EMIT_EXE},           {"obj", ".o", EMIT_OBJ},
+             {"static", ".a", EMIT_STATIC},   {"shared", ".so", EMIT_SHARED},
+             {"header", ".h", EMIT_HEADER},   {"asm", ".s", EMIT_ASM},
+             {"llvm", ".ll", EMIT_LLVM},      {"graph", ".graph.ir", EMIT_GRAPH},
+             {"loop", ".loop.ir", EMIT_LOOP}, {"tuning", ".tuning", EMIT_TUNING}};
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
 typedef struct Job {
   const char *file, *output;
   unsigned emit;
   const char *name, *hash;
+  const Watch *watch; /* or NULL */
   CodegenStats stats;
 } Job;
 
@@ -133,13 +139,14 @@ static const char *flags_text(Session *s) {
   for (int k = 0; k < s->o->disabled.n; k++)
     sb_printf(&b, " --disable-pass=%s", s->o->disabled.v[k]);
   if (s->o->passes) sb_printf(&b, " --passes=%s", s->o->passes);
+  if (s->tuning) sb_printf(&b, " --tuning");
   return sb_str(&b);
 }
 
 /* ---- writing
  * ------------------------------------------------------------------------------------------------------------
  */
-static bool write_text(Session *s, const char *path, StrBuf *text) {
+bool write_text(Session *s, const char *path, StrBuf *text) {
   const Loc loc = {.file = path, .node = -1};
   if (!path || strcmp(path, "-") == 0) return progress_clear(s), fputs(sb_str(text), stdout) >= 0;
   const char *temp = arena_printf(s->arena, "%s.%ld.tmp", path, (long)getpid());
@@ -157,11 +164,29 @@ static const char *text_path(Session *s, const Job *j, unsigned bit, const char 
   return j->emit == bit ? j->output : arena_printf(s->arena, "%s%s", j->output, suffix);
 }
 
+/* What was chosen, as a tuning file; behind each choice the candidates with estimated cycles. */
+static bool write_choices(Session *s, const Job *j) {
+  Tuning t = {.arena = s->arena};
+  for (int i = 0; i < s->decisions->list.n; i++) {
+    const Decision *d = &s->decisions->list.data[i];
+    StrBuf note = {.arena = s->arena};
+    sb_printf(&note, "cycles:");
+    for (int k = 0; k < d->n; k++)
+      sb_printf(&note, "%s %s %.0f", k ? "," : "", d->candidates[k].name, d->candidates[k].cost);
+    tuning_set(&t, d->key, d->candidates[d->taken].name, sb_str(&note));
+  }
+  StrBuf text = {.arena = s->arena};
+  tuning_print(&t, arena_printf(s->arena, "target %s: estimates, not measured", s->target->name),
+               &text);
+  return write_text(s, text_path(s, j, EMIT_TUNING, ".tuning"), &text);
+}
+
 static bool write_ir(Session *s, const Job *j) {
   StrBuf graph = {.arena = s->arena}, loop = {.arena = s->arena};
   if (j->emit & EMIT_GRAPH) model_print(s->model, &graph, false);
   if ((j->emit & EMIT_GRAPH) && !write_text(s, text_path(s, j, EMIT_GRAPH, ".graph.ir"), &graph))
     return false;
+  if ((j->emit & EMIT_TUNING) && !write_choices(s, j)) return false;
   if (!(j->emit & EMIT_LOOP)) return true;
   if (s->module) module_print(s->module, &loop);
   return write_text(s, text_path(s, j, EMIT_LOOP, ".loop.ir"), &loop);
@@ -275,8 +300,14 @@ static bool compile_steps(Session *s, Job *j) {
 static int compile_body(Session *s, void *user) {
   Job *j = user;
   const double start = clock_seconds();
+  if (j->watch) {
+    s->tuning = j->watch->tuning;
+    s->decisions = j->watch->decisions;
+  }
+  DecisionLog log = {.arena = s->arena};
   if (!parse_emit(s, s->o->emit ? s->o->emit : "exe", &j->emit) || !session_target(s))
     return EXIT_USAGE;
+  if (j->emit & EMIT_TUNING) s->decisions = &log;
   if (!j->output && (j->emit & EMIT_FILES)) j->output = default_output(s, j);
   if (!j->name) j->name = identifier(s->arena, j->output ? j->output : j->file);
   j->hash = file_hash(s, j->file);
@@ -285,7 +316,7 @@ static int compile_body(Session *s, void *user) {
     return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
   }
   if (!s->o->quiet && (j->emit & EMIT_FILES)) summary(s, j, clock_seconds() - start);
-  return EXIT_OK;
+  return j->watch ? j->watch->done(j->watch->user, s) : EXIT_OK;
 }
 
 int verb_compile(const Options *o) {
@@ -295,6 +326,7 @@ int verb_compile(const Options *o) {
                                   : "no model is given; try 'burin --help'");
   if (o->name && !is_identifier(o->name))
     return usage_error("--name: '%s' is no C identifier", o->name);
+  if (o->tune) return tune(o);
   Job j = {.file = o->files.v[0], .output = o->output, .name = o->name};
   return session_run(o, compile_body, &j);
 }
@@ -305,5 +337,14 @@ int compile_program(const Options *o, const char *model, const char *opt_level, 
   quiet.emit = "exe";
   if (opt_level) quiet.opt = opt_level;
   Job j = {.file = model, .output = out, .name = "model"};
+  return session_run(&quiet, compile_body, &j);
+}
+
+int compile_watched(const Options *o, const char *model, const char *out, const Watch *w) {
+  Options quiet = *o;
+  quiet.quiet = true;
+  quiet.emit = "exe";
+  quiet.weights = NULL;
+  Job j = {.file = model, .output = out, .name = "model", .watch = w};
   return session_run(&quiet, compile_body, &j);
 }

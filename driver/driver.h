@@ -3,7 +3,7 @@
 #include <setjmp.h>
 #include "codegen/codegen.h"
 #include "frontend/frontend.h"
-#include "passes/pass.h"
+#include "passes/choice.h"
 
 #define BURIN_VERSION "0.1.0"
 
@@ -33,7 +33,7 @@ typedef struct Options {
       *max_memory;
   const char *external_dir, *threads, *jobs, *quantize, *calibrate, *precision, *prune, *report,
       *runs, *rtol, *atol, *strips;
-  const char *labels, *seed;
+  const char *labels, *seed, *tune, *tuning, *tune_seconds;
   List dims, shapes, consts, disabled, inputs, outputs, expects;
   bool time_passes, no_winograd, progress, quiet, help, version, list_targets, list_passes, json,
       interpret, profile, info, keep;
@@ -61,6 +61,8 @@ typedef struct Session {
   Target native;
   const Target *target;
   int opt_level;
+  const Tuning *tuning; /* choices to take; from --tuning unless it is set */
+  DecisionLog *decisions; /* where choices are noted, or NULL */
   const char *pass; /* the one that runs */
   const char *ir_dir; /* overrides --ir-dir */
   double load_seconds, pass_seconds;
@@ -72,6 +74,7 @@ int session_run(const Options *o, SessionFn body, void *user);
 bool session_load(Session *s, const char *path); /* frontend with --dim, --shape … */
 bool session_passes(Session *s); /* graph passes, lowering, loop passes */
 bool session_target(Session *s); /* --target */
+bool session_tuning(Session *s, const char *path, Tuning **out); /* reads a tuning file */
 void progress_show(Session *s, const char *what, int k, int n);
 void progress_clear(Session *s);
 double clock_seconds(void);
@@ -110,6 +113,17 @@ int verb_inspect(const Options *o);
 int verb_diff(const Options *o);
 /* Compiles `model` to the program `out`, quietly. Exit status. */
 int compile_program(const Options *o, const char *model, const char *opt_level, const char *out);
+/* The same with choices, which are noted too, and a look at the result before it is forgotten. */
+typedef struct Watch {
+  const Tuning *tuning;
+  DecisionLog *decisions;
+  int (*done)(void *user, const Session *s); /* exit status */
+  void *user;
+} Watch;
+int compile_watched(const Options *o, const char *model, const char *out, const Watch *w);
+/* Writes a file in one step (NULL or "-": to stdout). */
+bool write_text(Session *s, const char *path, StrBuf *text);
+int tune(const Options *o); /* tune.c: --tune */
 /* The command of a compiled program under the target's emulator if it needs one, in argv from n on;
  * new n. */
 int program_command(const Options *o, const char *program, const char **argv, int n);

@@ -183,11 +183,45 @@ static bool strip_choice(const char *text, StripChoice *out) {
   return !text || (usage_error("--strips: '%s' is none of auto, none, all", text), false);
 }
 
+/* A whole file; NULL: error reported. */
+static char *read_file(Session *s, const char *path, size_t *size) {
+  enum { LARGEST = 64 << 20 };
+  const Loc loc = {.file = path, .node = -1};
+  FILE *f = fopen(path, "rb");
+  if (!f) return diag_error(s->diag, &loc, ERR_IO, "cannot open: %s", strerror(errno)), NULL;
+  char *text = NULL;
+  size_t room = 0, n = 1;
+  for (*size = 0; n > 0 && room < LARGEST; *size += n) {
+    if (*size == room) {
+      char *more = arena_alloc(s->arena, room = room ? 2 * room : 65536);
+      if (*size) memcpy(more, text, *size);
+      text = more;
+    }
+    n = fread(text + *size, 1, room - *size, f);
+  }
+  const bool bad = ferror(f) != 0;
+  fclose(f);
+  if (bad || n > 0) return diag_error(s->diag, &loc, ERR_IO, "cannot read"), NULL;
+  return text;
+}
+
+bool session_tuning(Session *s, const char *path, Tuning **out) {
+  size_t n;
+  const char *text = read_file(s, path, &n);
+  *out = text ? tuning_parse(s->arena, s->diag, text, n, path) : NULL;
+  return *out != NULL;
+}
+
 bool session_passes(Session *s) {
   const Options *o = s->o;
   int64_t threads = 64;
   if (o->threads && !args_number("--threads", o->threads, 1, 1024, &threads)) return false;
+  Tuning *stored = NULL;
+  if (!s->tuning && o->tuning && !session_tuning(s, o->tuning, &stored)) return false;
+  if (stored) s->tuning = stored;
   PassCtx c = {.model = s->model,
+               .tuning = s->tuning,
+               .decisions = s->decisions,
                .target = s->target,
                .opt_level = s->opt_level,
                .max_threads = (int)threads,

@@ -105,11 +105,17 @@ typedef enum StepKind {
   STEP_SYM,
   STEP_CHECK
 } StepKind;
+/* A question (passes/choice.h) whose answer the time of a step measures. */
+typedef struct StepKey {
+  const char *key;
+  const struct StepKey *next;
+} StepKey;
 typedef struct Step Step;
 struct Step {
   StepKind kind;
   Step *next;
   const Loc *loc;
+  const StepKey *keys; /* only where tuning asks for them */
   /* KERNEL */
   Kernel *kernel;
   const BufRef *args; /* one per non-scratch parameter, in order */

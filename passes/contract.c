@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "passes/choice.h"
+
 void contract_init(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to) {
   memset(c, 0, sizeof *c);
   c->l = l;
@@ -22,12 +24,45 @@ void contract_begin(Contract *c, Lower *l, const Value *root, const Value *ancho
   kb_begin(&c->b, l, root, suffix);
 }
 
+/* Outer size, rows, columns, contracted dimensions. */
+static const char *tile_key(Contract *c) {
+  StrBuf b = {.arena = c->l->a};
+  double outer = 1;
+  for (int i = 0; i < c->n_outer; i++) outer *= expr_extent_guess(c->p, c->outer_extent[i]);
+  sb_printf(&b, "tile ");
+  if (outer != 1) sb_printf(&b, "outer=%.0f ", outer);
+  sb_printf(&b, "rows=");
+  if (!c->flat) sb_printf(&b, "%.0fx", expr_extent_guess(c->p, c->rows_h));
+  sb_printf(&b, "%.0f cols=%.0f k=", expr_extent_guess(c->p, c->rows_w),
+            expr_extent_guess(c->p, c->n));
+  for (int i = 0; i < c->n_k; i++)
+    sb_printf(&b, "%s%.0f", i ? "x" : "", expr_extent_guess(c->p, c->k_extent[i]));
+  return choice_key(c->l->c, "%s", sb_str(&b));
+}
+
+/* The tile that tuning wants, or the model's. */
+static int take_tile(Contract *c, const TileCost *tiles, int n, int model) {
+  Candidate candidates[MAX_TILES];
+  for (int i = 0; i < n; i++)
+    candidates[i] =
+        (Candidate){arena_printf(c->l->a, "%dx%d", tiles[i].tile.rows, tiles[i].tile.vectors),
+                    tiles[i].cycles, tiles[i].tile.vectors, 1};
+  c->b.key = tile_key(c);
+  return choice_take(c->l->c, CHOICE_TILE, c->b.key, candidates, n, model);
+}
+
 void contract_tile(Contract *c) {
   double k = 1;
   for (int i = 0; i < c->n_k; i++) k *= expr_extent_guess(c->p, c->k_extent[i]);
-  c->tile = contract_choose_tile(c->l->c->target, expr_extent_guess(c->p, c->rows_h),
-                                 expr_extent_guess(c->p, c->rows_w), c->flat,
-                                 expr_extent_guess(c->p, c->n), k);
+  TileCost tiles[MAX_TILES];
+  const int n = contract_tiles(c->l->c->target, expr_extent_guess(c->p, c->rows_h),
+                               expr_extent_guess(c->p, c->rows_w), c->flat,
+                               expr_extent_guess(c->p, c->n), k, tiles);
+  int best = 0;
+  for (int i = 1; i < n; i++)
+    if (tiles[i].cycles < tiles[best].cycles) best = i;
+  if (choice_matters(c->l->c)) best = take_tile(c, tiles, n, best);
+  c->tile = tiles[best].tile;
 }
 
 int contract_weights(Lower *l, const ConstData *d) {

@@ -58,8 +58,14 @@ struct Contract {
   int plain_rank; /* > 0: the sum itself is stored, at an index of this rank, without epilogue */
 };
 
-Tile contract_choose_tile(const Target *t, double rows_h, double rows_w, bool flat, double n,
-                          double k);
+/* The tiles that the registers allow, with estimated cycles; returns their number. */
+enum { MAX_TILES = 128 };
+typedef struct TileCost {
+  Tile tile;
+  double cycles;
+} TileCost;
+int contract_tiles(const Target *t, double rows_h, double rows_w, bool flat, double n, double k,
+                   TileCost *out);
 void contract_init(Contract *c, Lower *l, const Value *root, const Value *anchor,
                    const Place *to); /* all but c->b */
 void contract_begin(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to,
@@ -109,6 +115,8 @@ const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **step
 const Place *conv_input_stored(Lower *l, const Node *n, const ConvInfo *ci, Step **steps);
 /* Winograd (winograd.c): whether this convolution runs so, the cells it reads around its input, and
  * its steps. */
+/* The choice between algorithms for this convolution (choice.h); NULL: there is none. */
+const char *winograd_key(const PassCtx *c, const Node *n, const ConvInfo *ci);
 bool conv_is_winograd(const PassCtx *c, const Node *n, const ConvInfo *ci);
 void winograd_reach(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo,
                     int64_t *hi);

@@ -28,31 +28,34 @@ static double cover(const Machine *m, double n, int rows, int vectors, double k)
   return t;
 }
 
-Tile contract_choose_tile(const Target *t, double rows_h, double rows_w, bool flat, double n,
-                          double k) {
+/* Cycles of the whole contraction (of one outer index) with a tile. */
+static double tile_cycles(const Machine *m, Tile tile, double rows_h, double rows_w, bool flat,
+                          double n, double k) {
+  const double width = (double)tile.vectors * m->lanes, panels = (double)(int64_t)(n / width);
+  const double rest = n - panels * width;
+  const int rest_v = (int)((rest + m->lanes - 1) / m->lanes);
+  const double lines = flat ? 1 : rows_h;
+  double time = panels * cover(m, rows_w, tile.rows, tile.vectors, k) * lines;
+  if (rest_v) time += cover(m, rows_w, tile.rows, rest_v, k) * lines;
+  return time;
+}
+
+int contract_tiles(const Target *t, double rows_h, double rows_w, bool flat, double n, double k,
+                   TileCost *out) {
   const Machine m = {.fma = t->fma_per_cycle > 0 ? t->fma_per_cycle : 1,
                      .load = 2,
                      .latency = 4,
                      .regs = t->vector_regs,
                      .lanes = target_lanes(t, 32),
                      .broadcast_operand = t->broadcast_operand};
-  Tile best = {1, 1};
-  double best_time = 0;
-  for (int v = 1; v <= 8; v++) {
+  int count = 0;
+  for (int v = 1; v <= 8 && (v == 1 || (v - 1) * m.lanes < n); v++) { /* no wider than n */
     int max_rows = (m.regs - v - 1) / v;
     if (max_rows > 14) max_rows = 14;
     for (int r = 1; r <= max_rows; r++) {
-      const double panels = (double)(int64_t)(n / (v * m.lanes));
-      const double rest = n - panels * v * m.lanes;
-      const int rest_v = (int)((rest + m.lanes - 1) / m.lanes);
-      const double lines = flat ? 1 : rows_h;
-      double time = panels * cover(&m, rows_w, r, v, k) * lines;
-      if (rest_v) time += cover(&m, rows_w, r, rest_v, k) * lines;
-      if (!best_time || time < best_time) {
-        best_time = time;
-        best = (Tile){r, v};
-      }
+      const Tile tile = {r, v};
+      out[count++] = (TileCost){tile, tile_cycles(&m, tile, rows_h, rows_w, flat, n, k)};
     }
   }
-  return best;
+  return count;
 }

@@ -93,6 +93,7 @@ typedef struct KernelBuild {
   const Loc *loc;
   KernelExpr x;
   Vec(BufRef) refs; /* argument of parameter i; buffer -1: scratch */
+  const char *key;  /* the choice that its time answers (choice.h), or NULL */
 } KernelBuild;
 void kb_begin(KernelBuild *b, Lower *l, const Value *root, const char *suffix);
 int kb_param(KernelBuild *b, int buffer, const Expr *offset,

@@ -1,9 +1,10 @@
 /* Kernels under construction: parameters on demand, names from op names, locations of all nodes
  * that went in. */
-#include "passes/kernel.h"
-
 #include <ctype.h>
 #include <string.h>
+
+#include "passes/choice.h"
+#include "passes/kernel.h"
 
 static const Place *place_param(void *user, const Value *v, int *id) {
   KernelBuild *b = user;
@@ -211,6 +212,7 @@ Step *kb_finish(KernelBuild *b, Stmt *body) {
   }
   s->kernel = k;
   s->args = args;
+  choice_mark(b->l->m->arena, s, b->key);
   return s;
 }
 

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "passes/choice.h"
+
 static const Expr *num(const Contract *c, int64_t v) { return ex_i64(c->p, v); }
 static const Expr *f32(const Contract *c, const Expr *e) { return ex_cast(c->p, DT_F32, e); }
 typedef struct ConvCtx {
@@ -353,8 +355,8 @@ Stmt *lower_conv_lines(KernelBuild *b, const Value *root, const Value *anchor, c
   return s;
 }
 
-Step *lower_conv(Lower *l, const Value *root, const Value *anchor, const Place *to,
-                 const ConvInfo *ci) {
+static Step *lower_by_algorithm(Lower *l, const Value *root, const Value *anchor, const Place *to,
+                                const ConvInfo *ci) {
   if (conv_is_winograd(l->c, anchor->def, ci)) return lower_winograd(l, root, anchor, to, ci);
   Step *steps = NULL;
   const Place *xp = conv_input(l, anchor->def, ci, &steps);
@@ -377,4 +379,11 @@ Step *lower_conv(Lower *l, const Value *root, const Value *anchor, const Place *
     step_append(&steps, s);
   }
   return steps ? steps : &l->nothing;
+}
+
+Step *lower_conv(Lower *l, const Value *root, const Value *anchor, const Place *to,
+                 const ConvInfo *ci) {
+  Step *steps = lower_by_algorithm(l, root, anchor, to, ci);
+  choice_mark(l->m->arena, steps, winograd_key(l->c, anchor->def, ci));
+  return steps;
 }

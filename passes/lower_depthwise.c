@@ -1,6 +1,7 @@
 /* Depthwise convolution: lanes over channels, a strip of output pixels in registers, taps unrolled.
  * The largest value of a window (MaxPool) instead of the sum: as a part of a larger kernel only.
  * Also the kernel that writes zeros into a halo. */
+#include "passes/choice.h"
 #include "passes/contract.h"
 
 bool conv_is_depthwise(const ConvInfo *ci) {
@@ -111,9 +112,41 @@ static Stmt *strip(Depthwise *d, const Expr *w0, int width) {
   return out.first;
 }
 
-static Stmt *line_of_strips(Depthwise *d) {
-  Arena *a = d->l->m->arena;
-  const Expr *rows = d->axis[d->ci.spatial - 1].rows;
+/* Rough cycles of a line in strips of `width` pixels, for one vector of channels. */
+static double strip_cycles(const Depthwise *d, double rows, int width) {
+  const double fma = d->l->c->target->fma_per_cycle > 0 ? d->l->c->target->fma_per_cycle : 1;
+  const double full = (double)(int64_t)(rows / width), rest = rows - full * width;
+  double taps = 1;
+  for (int s = 0; s < d->ci.spatial; s++) taps *= (double)d->ci.kernel[s];
+  const double latency = 4 * taps, overhead = 8;
+  const double one = taps * width / fma, last = taps * rest / fma;
+  return full * ((one > latency ? one : latency) + overhead) +
+         (rest > 0 ? (last > latency ? last : latency) + overhead : 0);
+}
+
+/* The width that tuning wants, or the model's. */
+static int take_width(Depthwise *d, int model) {
+  enum { WIDEST = 14 };
+  const PassCtx *c = d->l->c;
+  Candidate candidates[WIDEST];
+  StrBuf key = {.arena = d->l->a};
+  const int n = d->ci.spatial;
+  const double rows = expr_extent_guess(d->p, d->axis[n - 1].rows);
+  const int widest = c->target->vector_regs >= 32 ? WIDEST : WIDEST / 2;
+  sb_printf(&key, "strip kernel=");
+  for (int s = 0; s < n; s++) sb_printf(&key, "%s%lld", s ? "x" : "", (long long)d->ci.kernel[s]);
+  sb_printf(&key, " stride=%lld channels=%lld size=", (long long)d->ci.stride[n - 1],
+            (long long)d->ci.c_out);
+  for (int s = 0; s < n; s++)
+    sb_printf(&key, "%s%.0f", s ? "x" : "", expr_extent_guess(d->p, d->axis[s].rows));
+  for (int w = 1; w <= widest; w++)
+    candidates[w - 1] = (Candidate){arena_printf(d->l->a, "%d", w), strip_cycles(d, rows, w), w, 1};
+  d->b.key = choice_key(c, "%s", sb_str(&key));
+  return 1 + choice_take(c, CHOICE_TILE, d->b.key, candidates, widest, model - 1);
+}
+
+/* Pixels of a strip: without a remainder where possible. */
+static int strip_width(Depthwise *d, const Expr *rows) {
   int64_t n;
   const bool fixed = expr_is_const(rows, &n);
   const int room = d->l->c->target->vector_regs >= 32 ? 8 : 4;
@@ -123,6 +156,15 @@ static Stmt *line_of_strips(Depthwise *d) {
       width = w;
       break;
     }
+  return choice_matters(d->l->c) && width > 0 ? take_width(d, width) : width;
+}
+
+static Stmt *line_of_strips(Depthwise *d) {
+  Arena *a = d->l->m->arena;
+  const Expr *rows = d->axis[d->ci.spatial - 1].rows;
+  int64_t n;
+  const bool fixed = expr_is_const(rows, &n);
+  const int width = strip_width(d, rows);
   StmtList out = {0};
   const Expr *full = ex_floordiv(d->p, rows, num(d, width)), *t = ex_var(d->p, "w", full);
   stmt_add(&out, stmt_for(a, FOR_SERIAL, t, strip(d, ex_mul(d->p, t, num(d, width)), width)));

@@ -107,13 +107,17 @@ static void put_signature(Writer *w, const Kernel *k) {
   }
 }
 
-static Digest digest_of(PassCtx *c, const Kernel *k) {
-  Writer w = {.a = c->scratch, .p = c->model->pool};
+static Digest digest_of(Arena *scratch, ExprPool *p, const Kernel *k) {
+  Writer w = {.a = scratch, .p = p};
   put_signature(&w, k);
   put_stmts(&w, k->body);
   uint64_t hash = 14695981039346656037u;
   for (int i = 0; i < w.out.n; i++) hash = (hash ^ (uint64_t)w.out.data[i]) * 1099511628211u;
   return (Digest){w.out.data, w.out.n, hash ^ hash >> 29, NULL};
+}
+
+uint64_t kernel_digest(Arena *scratch, ExprPool *p, const Kernel *k) {
+  return digest_of(scratch, p, k).hash;
 }
 
 static bool same(const Digest *x, const Digest *y) {
@@ -172,7 +176,7 @@ bool pass_merge_kernels(PassCtx *c) {
   g.old = arena_dup(c->scratch, m->kernels.data, (size_t)n * sizeof *g.old);
   m->kernels.n = 0;
   for (int i = 0; i < n; i++) {
-    d[i] = digest_of(c, g.old[i]);
+    d[i] = digest_of(c->scratch, c->model->pool, g.old[i]);
     int *slot = digest_slot(&g, &d[i]);
     if (!*slot) {
       *slot = i + 1;

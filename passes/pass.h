@@ -16,6 +16,8 @@ typedef struct PassCtx {
   int max_threads;
   bool winograd;
   StripChoice strips;
+  const struct Tuning *tuning; /* choices to take instead of the model's (choice.h), or NULL */
+  struct DecisionLog *decisions; /* where choices are noted, or NULL */
 } PassCtx;
 typedef bool (*PassFn)(PassCtx *c); /* false: error reported */
 
@@ -50,6 +52,8 @@ typedef struct PassOptions {
 /* Runs a pipeline: verify after each pass, round-trip text in debug builds, dumps, times. */
 bool passes_run(PassCtx *c, const PassOptions *o);
 const char *const *passes_pipeline(void); /* names of the default pipeline, NULL-terminated */
+/* Equal for kernels that do the same, names apart (merge_kernels.c). */
+uint64_t kernel_digest(Arena *scratch, ExprPool *p, const Kernel *k);
 
 /* ---- the passes, one per file ------------------------------------------------------------------------ */
 #define P(name, level, fn, needs, keeps, gives, min_opt, help) bool fn(PassCtx *c);

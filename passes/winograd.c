@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+#include "passes/choice.h"
+
 enum { MAX_IN = 6, MAX_POINTS = MAX_IN * MAX_IN };
 
 typedef struct Wino {
@@ -66,11 +68,27 @@ static double wino_cycles(const Machine *m, const ConvInfo *ci, int64_t h, int64
          data / (data > m->l2 ? 2 * m->far_rate : m->l2_rate) + transforms;
 }
 
+/* Whether there is a choice at all. */
+static bool may_be_winograd(const PassCtx *c, const Node *n, const ConvInfo *ci) {
+  int64_t h, w;
+  return c->opt_level >= 2 && !node_int(n, "exact", 0) && shape_fits(c, n, ci) &&
+         expr_is_const(n->out[0]->dims[2], &h) && expr_is_const(n->out[0]->dims[3], &w);
+}
+
+const char *winograd_key(const PassCtx *c, const Node *n, const ConvInfo *ci) {
+  int64_t h, w;
+  if (!choice_matters(c) || !may_be_winograd(c, n, ci)) return NULL;
+  if (!expr_is_const(n->out[0]->dims[2], &h) || !expr_is_const(n->out[0]->dims[3], &w)) return NULL;
+  return choice_key(c, "conv3x3 in=%lld out=%lld size=%lldx%lld", (long long)ci->c_in,
+                    (long long)ci->c_out, (long long)h, (long long)w);
+}
+
 /* m of the cheapest form, or 0 where the direct convolution is about as fast. */
 static int choose_size(const PassCtx *c, const Node *n, const ConvInfo *ci) {
   int64_t h, w;
-  if (c->opt_level < 2 || node_int(n, "exact", 0) || !shape_fits(c, n, ci)) return 0;
-  if (!expr_is_const(n->out[0]->dims[2], &h) || !expr_is_const(n->out[0]->dims[3], &w)) return 0;
+  if (!may_be_winograd(c, n, ci)) return 0;
+  expr_is_const(n->out[0]->dims[2], &h);
+  expr_is_const(n->out[0]->dims[3], &w);
   const Target *t = c->target;
   const double lanes = target_lanes(t, 32);
   const Machine m = {.fma = lanes * t->fma_per_cycle,
@@ -78,15 +96,18 @@ static int choose_size(const PassCtx *c, const Node *n, const ConvInfo *ci) {
                      .l2_rate = 32,
                      .far_rate = 3,
                      .lanes = lanes};
-  double best = 0.9 * direct_cycles(&m, ci, h, w);
-  int size = 0;
-  for (int out = 2; out <= 4; out += 2) {
-    const double cycles = wino_cycles(&m, ci, h, w, out);
-    if (cycles >= best) continue;
-    best = cycles;
-    size = out;
-  }
-  return size;
+  static const int sizes[] = {0, 2, 4};
+  const double rounding = 1 / 0.9; /* what a gain must be worth */
+  const Candidate candidates[] = {{"direct", direct_cycles(&m, ci, h, w), 0, 1},
+                                  {"winograd2", wino_cycles(&m, ci, h, w, 2), 1, rounding},
+                                  {"winograd4", wino_cycles(&m, ci, h, w, 4), 2, rounding}};
+  int best = 0;
+  for (int i = 1; i < 3; i++)
+    if (choice_weighted(&candidates[i], candidates[i].cost) <
+        choice_weighted(&candidates[best], candidates[best].cost))
+      best = i;
+  const char *key = winograd_key(c, n, ci);
+  return sizes[key ? choice_take(c, CHOICE_ALGORITHM, key, candidates, 3, best) : best];
 }
 
 bool conv_is_winograd(const PassCtx *c, const Node *n, const ConvInfo *ci) {

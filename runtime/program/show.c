@@ -117,17 +117,20 @@ void show_result(Program *p, int k) {
     show_values(p, type, t);
 }
 
+/* kernel_ns holds the least time of each kernel in `runs` runs. */
 void show_profile(Program *p, int64_t runs) {
   const BurinModel *m = p->model;
   uint64_t total = 0;
   for (int32_t i = 0; i < m->n_kernels; i++) total += p->options.kernel_ns[i];
-  out_format(&p->out, "profile: %d runs, %g us each in kernels\n%8s %6s %8s  %-32s %s\n", runs,
-             (double)total / 1e3 / (double)runs, "us", "share", "GFLOP/s", "kernel", "nodes");
+  out_format(&p->out,
+             "profile: %d runs, the least time of each kernel, together %g us\n%8s %6s %8s  %-32s "
+             "%s\n",
+             runs, (double)total / 1e3, "us", "share", "GFLOP/s", "kernel", "nodes");
   for (int32_t i = 0; i < m->n_kernels; i++) {
-    const double ns = (double)p->options.kernel_ns[i] / (double)runs;
-    const double tenths = (double)p->options.kernel_ns[i] * 1000 / (double)(total ? total : 1);
+    const double ns = (double)p->options.kernel_ns[i];
+    const double tenths = ns * 1000 / (double)(total ? total : 1);
     const double rate = ns > 0 ? (double)m->kernels[i].flops / ns : 0;
-    out_format(&p->out, "%8g %5g%% %8g  %-32s %s\n", (double)(int64_t)(ns / 100) / 10,
+    out_format(&p->out, "%8g %5g%% %8g  %-32s %s\n", (double)(int64_t)(ns / 10) / 100,
                (double)(int64_t)tenths / 10, (double)(int64_t)(rate * 10) / 10, m->kernels[i].name,
                m->kernels[i].nodes);
   }
