@@ -2,6 +2,7 @@
  * stderr. An arena that runs out of memory jumps back to session_run, which makes it a clean error.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -185,24 +186,16 @@ static bool strip_choice(const char *text, StripChoice *out) {
 
 /* A whole file; NULL: error reported. */
 static char *read_file(Session *s, const char *path, size_t *size) {
-  enum { LARGEST = 64 << 20 };
   const Loc loc = {.file = path, .node = -1};
   FILE *f = fopen(path, "rb");
   if (!f) return diag_error(s->diag, &loc, ERR_IO, "cannot open: %s", strerror(errno)), NULL;
-  char *text = NULL;
-  size_t room = 0, n = 1;
-  for (*size = 0; n > 0 && room < LARGEST; *size += n) {
-    if (*size == room) {
-      char *more = arena_alloc(s->arena, room = room ? 2 * room : 65536);
-      if (*size) memcpy(more, text, *size);
-      text = more;
-    }
-    n = fread(text + *size, 1, room - *size, f);
-  }
-  const bool bad = ferror(f) != 0;
+  const long n = fseek(f, 0, SEEK_END) == 0 ? ftell(f) : -1;
+  char *text = n >= 0 && n < LONG_MAX ? arena_alloc(s->arena, (size_t)n + 1) : NULL;
+  rewind(f);
+  *size = text ? fread(text, 1, (size_t)n, f) : 0;
   fclose(f);
-  if (bad || n > 0) return diag_error(s->diag, &loc, ERR_IO, "cannot read"), NULL;
-  return text;
+  if (text && *size == (size_t)n) return text;
+  return diag_error(s->diag, &loc, ERR_IO, "cannot read"), NULL;
 }
 
 bool session_tuning(Session *s, const char *path, Tuning **out) {

@@ -65,23 +65,31 @@ static void keep_least(double *least, double v) {
   if (v > 0 && (*least == 0 || v < *least)) *least = v;
 }
 
-/* The lines of --profile start with the time; those before them tell the whole time. */
+/* A line of a call: us, share, GFLOP/s, kernel, nodes. */
+static bool call_line(const char *line, double *us) {
+  double share, rate;
+  char kernel;
+  return sscanf(line, "%lf %lf%% %lf %c", us, &share, &rate, &kernel) == 4;
+}
+
+/* What --bench --profile prints: the whole time, then a table of calls. */
 static bool read_times(Trial *t, FILE *f) {
   char line[4096];
   int call = -1; /* -1: before the table */
-  bool whole = false;
+  bool whole = false, begins = true;
   while (fgets(line, sizeof line, f)) {
-    const bool cut = !strchr(line, '\n');
-    const char *min = call < 0 ? strstr(line, ": min ") : NULL;
+    const bool first = begins; /* names may be longer than the line */
+    double us;
+    begins = strchr(line, '\n') != NULL;
+    const char *min = first && call < 0 ? strstr(line, ": min ") : NULL;
     if (min) {
       keep_least(&t->ms, strtod(min + 6, NULL));
       whole = true;
-    } else if (call < 0 && strstr(line, " GFLOP/s ")) {
+    } else if (first && call < 0 && strstr(line, " GFLOP/s ")) {
       call = 0;
-    } else if (call >= 0 && call < t->n_calls) {
-      keep_least(&t->us[call++], strtod(line, NULL));
+    } else if (first && call >= 0 && call < t->n_calls && call_line(line, &us)) {
+      keep_least(&t->us[call++], us);
     }
-    for (int c = cut ? 0 : '\n'; c != '\n' && c != EOF;) c = fgetc(f);
   }
   return whole && (call < 0 || call == t->n_calls);
 }

@@ -5,7 +5,6 @@
  * choices that do not win again are dropped. */
 #include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "driver/trial.h"
@@ -244,6 +243,15 @@ static bool runs_here(const Session *s) {
          false;
 }
 
+/* Whether a file could be made in its folder: better said before the measurements than after. */
+static bool can_write(Session *s, const char *path) {
+  const Loc loc = {.file = path, .node = -1};
+  const char *slash = strrchr(path, '/');
+  const char *dir = slash ? arena_strndup(s->arena, path, (size_t)(slash - path) + 1) : ".";
+  return access(dir, W_OK) == 0 ||
+         diag_error(s->diag, &loc, ERR_OUTPUT, "cannot write: %s", strerror(errno));
+}
+
 static int tune_programs(Tuner *t, const char *path, Tuning *file) {
   Trial pair[2];
   int status = EXIT_OK;
@@ -267,6 +275,7 @@ static int tune_body(Session *s, void *user) {
   if (!session_target(s) || !runs_here(s)) return EXIT_USAGE;
   if (access(s->o->tune, F_OK) == 0 && !session_tuning(s, s->o->tune, &file))
     return diag_exit_status(s->diag);
+  if (!can_write(s, s->o->tune)) return diag_exit_status(s->diag);
   if (!path_temp_dir(s->arena, &dir)) return EXIT_OUTPUT;
   t.dir = dir;
   const int status = tune_programs(&t, s->o->tune, file);
