@@ -44,12 +44,16 @@ int choice_take(const PassCtx *c, ChoiceStage stage, const char *key, const Cand
   return d.taken;
 }
 
+void choice_note(Arena *a, const StepKey **keys, const char *key) {
+  for (const StepKey *k = *keys; k; k = k->next)
+    if (strcmp(k->key, key) == 0) return;
+  StepKey *added = ARENA_NEW(a, StepKey);
+  *added = (StepKey){key, *keys};
+  *keys = added;
+}
+
 void choice_mark(Arena *a, Step *steps, const char *key) {
-  for (Step *s = key ? steps : NULL; s; s = s->next) {
-    StepKey *k = ARENA_NEW(a, StepKey);
-    *k = (StepKey){key, s->keys};
-    s->keys = k;
-  }
+  for (Step *s = key ? steps : NULL; s; s = s->next) choice_note(a, &s->keys, key);
 }
 
 static double cost(const Decision *d, int i) {

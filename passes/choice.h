@@ -49,7 +49,8 @@ const char *choice_key(const PassCtx *c, const char *fmt, ...)
 /* Position of the candidate to take; `model` is what the model takes. */
 int choice_take(const PassCtx *c, ChoiceStage stage, const char *key, const Candidate *candidates,
                 int n, int model);
-/* Notes in the steps that their time answers the question `key` (NULL: none). */
+/* Notes in a kernel, or in the steps that their time answers the question `key` (NULL: none). */
+void choice_note(Arena *a, const StepKey **keys, const char *key);
 void choice_mark(Arena *a, Step *steps, const char *key);
 /* Up to `most` candidates that are worth a measurement: the model's first, then the best of other
  * families, then others, none estimated more than `slack` times as slow as the model's. Returns how

@@ -47,8 +47,9 @@ static int take_tile(Contract *c, const TileCost *tiles, int n, int model) {
     candidates[i] =
         (Candidate){arena_printf(c->l->a, "%dx%d", tiles[i].tile.rows, tiles[i].tile.vectors),
                     tiles[i].cycles, tiles[i].tile.vectors, 1};
-  c->b.key = tile_key(c);
-  return choice_take(c->l->c, CHOICE_TILE, c->b.key, candidates, n, model);
+  const char *key = tile_key(c);
+  choice_note(c->l->m->arena, &c->b.keys, key);
+  return choice_take(c->l->c, CHOICE_TILE, key, candidates, n, model);
 }
 
 void contract_tile(Contract *c) {

@@ -66,6 +66,8 @@ typedef struct TileCost {
 } TileCost;
 int contract_tiles(const Target *t, double rows_h, double rows_w, bool flat, double n, double k,
                    TileCost *out);
+Tile contract_choose_tile(const Target *t, double rows_h, double rows_w, bool flat, double n,
+                          double k); /* the cheapest of them */
 void contract_init(Contract *c, Lower *l, const Value *root, const Value *anchor,
                    const Place *to); /* all but c->b */
 void contract_begin(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to,
@@ -113,10 +115,10 @@ ConstData *pack_panels(Model *m, const ConstData *w, const PackShape *s);
 const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **steps);
 /* The same, an inlined input being stored by *steps: never NULL. */
 const Place *conv_input_stored(Lower *l, const Node *n, const ConvInfo *ci, Step **steps);
-/* Winograd (winograd.c): whether this convolution runs so, the cells it reads around its input, and
- * its steps. */
 /* The choice between algorithms for this convolution (choice.h); NULL: there is none. */
 const char *winograd_key(const PassCtx *c, const Node *n, const ConvInfo *ci);
+/* Winograd (winograd.c): whether this convolution runs so, the cells it reads around its input, and
+ * its steps. */
 bool conv_is_winograd(const PassCtx *c, const Node *n, const ConvInfo *ci);
 void winograd_reach(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo,
                     int64_t *hi);

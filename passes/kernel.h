@@ -93,7 +93,7 @@ typedef struct KernelBuild {
   const Loc *loc;
   KernelExpr x;
   Vec(BufRef) refs; /* argument of parameter i; buffer -1: scratch */
-  const char *key;  /* the choice that its time answers (choice.h), or NULL */
+  const StepKey *keys; /* the choices that its time answers (choice.h) */
 } KernelBuild;
 void kb_begin(KernelBuild *b, Lower *l, const Value *root, const char *suffix);
 int kb_param(KernelBuild *b, int buffer, const Expr *offset,

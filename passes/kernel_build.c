@@ -212,7 +212,7 @@ Step *kb_finish(KernelBuild *b, Stmt *body) {
   }
   s->kernel = k;
   s->args = args;
-  choice_mark(b->l->m->arena, s, b->key);
+  s->keys = b->keys;
   return s;
 }
 

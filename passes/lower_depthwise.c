@@ -133,7 +133,7 @@ static int take_width(Depthwise *d, int model) {
   const int n = d->ci.spatial;
   const double rows = expr_extent_guess(d->p, d->axis[n - 1].rows);
   const int widest = c->target->vector_regs >= 32 ? WIDEST : WIDEST / 2;
-  sb_printf(&key, "strip kernel=");
+  sb_printf(&key, "strip %skernel=", d->max ? "max " : "");
   for (int s = 0; s < n; s++) sb_printf(&key, "%s%lld", s ? "x" : "", (long long)d->ci.kernel[s]);
   sb_printf(&key, " stride=%lld channels=%lld size=", (long long)d->ci.stride[n - 1],
             (long long)d->ci.c_out);
@@ -141,8 +141,9 @@ static int take_width(Depthwise *d, int model) {
     sb_printf(&key, "%s%.0f", s ? "x" : "", expr_extent_guess(d->p, d->axis[s].rows));
   for (int w = 1; w <= widest; w++)
     candidates[w - 1] = (Candidate){arena_printf(d->l->a, "%d", w), strip_cycles(d, rows, w), w, 1};
-  d->b.key = choice_key(c, "%s", sb_str(&key));
-  return 1 + choice_take(c, CHOICE_TILE, d->b.key, candidates, widest, model - 1);
+  const char *name = choice_key(c, "%s", sb_str(&key));
+  choice_note(d->l->m->arena, &d->b->keys, name);
+  return 1 + choice_take(c, CHOICE_TILE, name, candidates, widest, model - 1);
 }
 
 /* Pixels of a strip: without a remainder where possible. */

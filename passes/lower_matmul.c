@@ -188,7 +188,7 @@ static Step *mat_pack_dynamic(Contract *c, MatCtx *v) {
   v->packed = lower_temp(c->l, DT_F32, n, dims, "panels");
   Contract k = *c; /* the kernel that packs has its own parameters */
   kb_begin(&k.b, c->l, c->root, "pack");
-  k.b.key = c->b.key;
+  k.b.keys = c->b.keys;
   const Expr *par = ex_var(c->p, "p", total), *rest = par;
   const Expr *panel = ex_floormod(c->p, rest, panels);
   rest = ex_floordiv(c->p, rest, panels);

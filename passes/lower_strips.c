@@ -7,6 +7,7 @@
  *
  * Each stage is emitted by its own template (lower_conv_lines, lower_depthwise_lines). Which chains
  * are worth it is a comparison of cycles: memory traffic saved against work done again. */
+#include "passes/choice.h"
 #include "passes/contract.h"
 #include "passes/lower.h"
 
@@ -429,6 +430,10 @@ Step *lower_strips(Lower *l, const Value *root, const Place *to) {
     diag_internal(l->m->diag, c.b.loc,
                   "lower: an epilogue in a chain of convolutions cannot be read");
     return NULL;
+  }
+  for (int i = 0; i < c.n; i++) { /* they are direct because of a choice */
+    const char *key = winograd_key(l->c, c.stage[i].anchor->def, &c.stage[i].ci);
+    if (key) choice_note(l->m->arena, &c.b.keys, key);
   }
   const ForKind kind = set_profile(&c, total) ? FOR_PARALLEL : FOR_SERIAL;
   step_append(&steps, kb_finish(&c.b, stmt_for(l->m->arena, kind, p, body)));
