@@ -99,6 +99,9 @@ Step *lower_thin(Lower *l, const Value *root, const Value *anchor, const Place *
                  const ConvInfo *ci, const Place *xp);
 Step *lower_matmul(Lower *l, const Value *root, const Value *anchor, const Place *to,
                    const MatMulInfo *mi);
+/* Whether it would run so with lanes over pixels, by shapes alone: the pixels of input and output
+ * should then lie next to each other. */
+bool conv_thin_by_pixel(const PassCtx *c, const Node *n, const ConvInfo *ci);
 /* Weights as f32 panels [group][panel][k0][k1]…[lane]; element (g, k…, col) is data[base + g*gs + Σ
  * k*ks + col*cs]. */
 typedef struct PackShape {

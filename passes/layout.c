@@ -1,6 +1,6 @@
 /* Chooses how stored values lie in memory: channels last for what convolutions write and what
  * follows them, with a halo of zeros where a convolution that pads will read. Row-major everywhere
- * else.
+ * else, and around convolutions whose lanes run over pixels (lower_thin.c).
  *
  * needs fuse; every consumer addresses through strides, so a layout is never wrong, only slow. */
 #include "passes/contract.h"
@@ -52,12 +52,25 @@ static void count_sources(const Value *v, int rank, int *last, int *other, int d
   }
 }
 
+/* Lanes of this convolution run over pixels, if those of its input lie next to each other. */
+static bool by_pixel(const LayoutCtx *c, const Node *n, const ConvInfo *ci) {
+  return node_is_contraction(n) && conv_thin_by_pixel(c->pass, n, ci);
+}
+
+/* Its input too: they lie so already, or are few enough to be copied. */
+static bool writes_pixels(const LayoutCtx *c, const Node *n) {
+  ConvInfo ci;
+  if (!conv_info(n, &ci) || !by_pixel(c, n, &ci)) return false;
+  return ci.c_in <= 4 || (!n->in[0]->inlined && !n->in[0]->layout.perm);
+}
+
 /* The data of a convolution with enough channels: its kernel reads runs of channels. */
 static bool feeds_convolution(const LayoutCtx *c, const Value *v) {
   for (int i = 0; i < c->uses->of[v->id].n; i++) {
     const Node *n = c->uses->of[v->id].data[i];
     ConvInfo ci;
-    if (n->n_in && n->in[0] == v && node_is_contraction(n) && conv_info(n, &ci) && ci.c_in >= 8)
+    if (n->n_in && n->in[0] == v && node_is_contraction(n) && conv_info(n, &ci) && ci.c_in >= 8 &&
+        !by_pixel(c, n, &ci))
       return true;
   }
   return false;
@@ -67,7 +80,7 @@ static bool wants_channels_last(const LayoutCtx *c, const Value *v) {
   if (v->rank < 3 || v->rank > 5) return false;
   if (feeds_convolution(c, v)) return true;
   const Value *anchor = kernel_anchor(v);
-  if (anchor) return is_spatial_contraction(anchor);
+  if (anchor) return is_spatial_contraction(anchor) && !writes_pixels(c, anchor->def);
   int last = 0, other = 0;
   count_sources(v, v->rank, &last, &other, 0);
   return last > other;
@@ -106,7 +119,8 @@ static void add_halo(LayoutCtx *c, const Node *n) {
   ConvInfo ci;
   if (!node_is_contraction(n) || !conv_info(n, &ci)) return;
   Value *x = n->in[0];
-  if (x->inlined || !x->def || !x->layout.perm) return;
+  if (x->inlined || !x->def || x->cdata || c->dense[x->id]) return;
+  if (!x->layout.perm && !by_pixel(c, n, &ci)) return;
   int16_t lo[MAX_RANK] = {0}, hi[MAX_RANK] = {0};
   bool any = false;
   for (int s = 0; s < ci.spatial; s++) {

@@ -129,12 +129,6 @@ void conv_halo(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64
     conv_reach(c->model, n, ci, s, lo, hi);
 }
 
-/* Will have lanes over pixels (lower_thin.c), which must then lie next to each other. */
-static bool thin_by_pixel(const Lower *l, const ConvInfo *ci) {
-  return !ci->transposed && ci->group == 1 && ci->c_out * 4 <= target_lanes(l->c->target, 32) &&
-         ci->stride[ci->spatial - 1] == 1;
-}
-
 /* A place from which all taps can be read: the value's own, or a channels-last copy with a halo. */
 const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **steps) {
   const Value *x = n->in[0];
@@ -147,11 +141,11 @@ const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **step
   const Place *own = x->inlined ? NULL : lower_place(l, x);
   /* Taps of other types are converted once; channels far apart, or pixels, are brought together
    * once. */
-  const bool f32 = x->dtype == DT_F32;
+  const bool f32 = x->dtype == DT_F32, by_pixel = conv_thin_by_pixel(l->c, n, ci);
   const bool spread = own && !expr_is_i64(own->stride[1], 1) && ci->c_in / ci->group >= 16 &&
                       ci->c_out / ci->group >= 16;
   const bool regroup =
-      own && ci->c_in <= 4 && thin_by_pixel(l, ci) && !expr_is_i64(own->stride[1 + ci->spatial], 1);
+      own && ci->c_in <= 4 && by_pixel && !expr_is_i64(own->stride[1 + ci->spatial], 1);
   if (f32 && !spread && !regroup && (!reach || (own && has_halo(own, lo, hi, ci->spatial))))
     return own;
   Value *copy = ARENA_NEW(l->m->arena, Value);
@@ -164,12 +158,14 @@ const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **step
     hl[2 + s] = (int16_t)lo[s];
     hh[2 + s] = (int16_t)hi[s];
   }
-  /* few channels: keep the order of memory, rows stay contiguous for the copy and for taps */
+  /* few channels, or lanes over pixels: keep the order of memory, rows stay contiguous for the copy
+   * and for taps */
   int64_t channels;
-  const bool thin = expr_is_const(x->dims[1], &channels) && channels <= 4 &&
-                    ((own && own->dense) || thin_by_pixel(l, ci));
+  const bool few = expr_is_const(x->dims[1], &channels) && channels <= 4;
+  const bool keep = (few && ((own && own->dense) || by_pixel)) ||
+                    (by_pixel && own && expr_is_i64(own->stride[1 + ci->spatial], 1));
   copy->dtype = DT_F32;
-  copy->layout = (Layout){.perm = thin ? NULL : perm, .halo_lo = hl, .halo_hi = hh};
+  copy->layout = (Layout){.perm = keep ? NULL : perm, .halo_lo = hl, .halo_hi = hh};
   Place *pl = ARENA_NEW(l->m->arena, Place);
   pl->stride = ARENA_ARRAY(l->m->arena, const Expr *, x->rank + 1);
   const Expr *count;

@@ -1,7 +1,8 @@
 /* Convolutions with few output channels, where columns of a tile (contract.h) would stay empty.
  * Lanes run over input channels, summed up at the end, when those are many and lie next to each
  * other; over output pixels of a line when the stride is one and channels are few, with scalar
- * weights. */
+ * weights. Remainders of a line are blocks of their own, chosen at run time where its length is
+ * symbolic. */
 #include <string.h>
 
 #include "passes/contract.h"
@@ -17,6 +18,8 @@ typedef struct Thin {
   int lanes, budget;               /* budget: vectors of accumulators */
   const Expr *batch, *q[MAX_SPATIAL]; /* current position; the last two are set by the tile */
   const Expr *tap[MAX_SPATIAL];
+  const Expr *width;               /* pixels of a line */
+  const Expr *limit;               /* pixels from here on are not read; NULL: all are there */
   int weights;                     /* module buffer */
   bool by_channel;
 } Thin;
@@ -75,7 +78,8 @@ static const Expr *pixel(Thin *d, const Expr *channel) {
   const int id = kb_param(&d->b, d->xp->buffer, d->xp->offset, PA_READ);
   const DType t = d->l->mod->buffers.data[d->xp->buffer].dtype;
   const int rank = d->anchor->def->in[0]->rank;
-  return ex_cast(d->p, DT_F32, ex_load(d->p, t, id, place_index(d->p, d->xp, rank, idx), NULL));
+  const Expr *const guard = d->limit ? ex_lt(d->p, d->q[last(d)], d->limit) : NULL;
+  return ex_cast(d->p, DT_F32, ex_load(d->p, t, id, place_index(d->p, d->xp, rank, idx), guard));
 }
 
 /* root's element at the current position of output channel `out`, stored. */
@@ -158,86 +162,175 @@ static Stmt *channel_strip(Thin *d, const Expr *w0, int rows) {
   return list.first;
 }
 
-static Stmt *channel_line(Thin *d, int64_t width) {
+static Stmt *channel_line(Thin *d) {
+  int64_t width = INT64_MAX;
+  const bool fixed = expr_is_const(d->width, &width);
   int rows = d->budget / (int)d->ci.c_out;
   if (rows > 8) rows = 8;
   if (rows > width) rows = (int)width;
   StmtList list = {0};
-  const Expr *const t = ex_var(d->p, "w", num(d, width / rows));
+  const Expr *const full = ex_floordiv(d->p, d->width, num(d, rows)),
+                    *const t = ex_var(d->p, "w", full), *const done = times(d, full, rows);
   stmt_add(&list, loop(d, FOR_SERIAL, t, channel_strip(d, times(d, t, rows), rows)));
-  if (width % rows)
-    stmt_add(&list, channel_strip(d, num(d, width / rows * rows), (int)(width % rows)));
-  return list.first;
-}
-
-/* ---- lanes over pixels ---------------------------------------------------------------------------------- */
-/* `rows` lines from h0 and `width` pixels from w0. */
-static Stmt *pixel_block(Thin *d, const Expr *h0, int rows, const Expr *w0, int64_t width) {
-  Arena *const a = d->l->m->arena;
-  const int64_t out = d->ci.c_out, room = (width + d->lanes - 1) / d->lanes * d->lanes;
-  const int t = tile_local(d, "t", rows * out * room, false);
-  StmtList list = {0};
-  stmt_add(&list, stmt_local(a, t));
-  stmt_add(&list, clear(d, t, rows * out, room));
-  for (int pass = 0; pass < 2; pass++) {
-    const Expr *const r = ex_var(d->p, "r", num(d, rows)), *const o =
-                                                               ex_var(d->p, "o", num(d, out));
-    const Expr *const j = ex_var(d->p, "j", num(d, width)), *const c = ex_var(d->p, "c",
-                                                                              num(d, d->ci.c_in));
-    const Expr *const at = plus(d, times(d, plus(d, times(d, r, out), o), room), j);
-    const Expr *const old = ex_local(d->p, DT_F32, t, at);
-    d->q[last(d)] = plus(d, w0, j);
-    if (last(d) > 0) d->q[last(d) - 1] = plus(d, h0, r);
-    if (pass == 0) {
-      new_taps(d);
-      Stmt *const set = stmt_set(a, t, at, ex_op(d->p, EX_fma, pixel(d, c), weight(d, c, o), old));
-      Stmt *const tile =
-          loop(d, FOR_UNROLL, r, loop(d, FOR_UNROLL, o, loop(d, FOR_VECTOR, j, set)));
-      stmt_add(&list, loop(d, FOR_SERIAL, c, over_taps(d, tile)));
-    } else {
-      stmt_add(&list, loop(d, FOR_UNROLL, r,
-                           loop(d, FOR_UNROLL, o, loop(d, FOR_VECTOR, j, store(d, o, old)))));
-    }
+  if (fixed && width % rows) stmt_add(&list, channel_strip(d, done, (int)(width % rows)));
+  if (!fixed && rows > 1) {
+    const Expr *const r = ex_var(d->p, "w", ex_floormod(d->p, d->width, num(d, rows)));
+    stmt_add(&list, loop(d, FOR_SERIAL, r, channel_strip(d, plus(d, done, r), 1)));
   }
   return list.first;
 }
 
-static Stmt *pixel_line(Thin *d, const Expr *h0, int rows, int64_t width) {
-  int64_t vectors = d->budget / (rows * d->ci.c_out);
-  if (vectors > 4) vectors = 4;
-  const int64_t block = vectors * d->lanes, full = width / block;
+/* ---- lanes over pixels ---------------------------------------------------------------------------------- */
+/* Lane j of the accumulators t of output o of line r, `room` lanes apart. */
+static const Expr *pixel_sum(Thin *d, int t, const Expr *r, const Expr *o, int64_t room,
+                             const Expr *j) {
+  return ex_local(d->p, DT_F32, t,
+                  plus(d, times(d, plus(d, times(d, r, d->ci.c_out), o), room), j));
+}
+
+static int64_t room_of(const Thin *d, int64_t width) {
+  return (width + d->lanes - 1) / d->lanes * d->lanes;
+}
+
+/* The sums of `rows` lines from h0 and `width` pixels from w0: a local. */
+static int pixel_sums(Thin *d, StmtList *list, const Expr *h0, int rows, const Expr *w0,
+                      int64_t width) {
+  Arena *const a = d->l->m->arena;
+  const int64_t out = d->ci.c_out, room = room_of(d, width);
+  const int t = tile_local(d, "t", rows * out * room, false);
+  stmt_add(list, stmt_local(a, t));
+  stmt_add(list, clear(d, t, rows * out, room));
+  const Expr *const r = ex_var(d->p, "r", num(d, rows)), *const o = ex_var(d->p, "o", num(d, out));
+  const Expr *const j = ex_var(d->p, "j", num(d, width)), *const c =
+                                                              ex_var(d->p, "c", num(d, d->ci.c_in));
+  const Expr *const old = pixel_sum(d, t, r, o, room, j);
+  d->q[last(d)] = plus(d, w0, j);
+  if (last(d) > 0) d->q[last(d) - 1] = plus(d, h0, r);
+  new_taps(d);
+  const Expr *const sum = ex_op(d->p, EX_fma, pixel(d, c), weight(d, c, o), old);
+  Stmt *const set = stmt_set(a, t, old->a[0], sum);
+  Stmt *const tile = loop(d, FOR_UNROLL, r, loop(d, FOR_UNROLL, o, loop(d, FOR_VECTOR, j, set)));
+  stmt_add(list, loop(d, FOR_SERIAL, c, over_taps(d, tile)));
+  return t;
+}
+
+static Stmt *pixel_block(Thin *d, const Expr *h0, int rows, const Expr *w0, int64_t width) {
   StmtList list = {0};
-  const Expr *const w = ex_var(d->p, "w", num(d, full));
-  if (full)
+  const int t = pixel_sums(d, &list, h0, rows, w0, width);
+  const Expr *const r = ex_var(d->p, "r", num(d, rows)),
+                    *const o = ex_var(d->p, "o", num(d, d->ci.c_out)),
+                    *const j = ex_var(d->p, "j", num(d, width));
+  d->q[last(d)] = plus(d, w0, j);
+  if (last(d) > 0) d->q[last(d) - 1] = plus(d, h0, r);
+  Stmt *const st = store(d, o, pixel_sum(d, t, r, o, room_of(d, width), j));
+  stmt_add(&list, loop(d, FOR_UNROLL, r, loop(d, FOR_UNROLL, o, loop(d, FOR_VECTOR, j, st))));
+  return list.first;
+}
+
+/* One vector of pixels from w0, of which `count` from lane `first` on are stored. */
+static Stmt *pixel_tail(Thin *d, const Expr *h0, const Expr *w0, const Expr *first,
+                        const Expr *count) {
+  Arena *const a = d->l->m->arena;
+  StmtList list = {0};
+  const int t = pixel_sums(d, &list, h0, 1, w0, d->lanes),
+            s = tile_local(d, "s", d->ci.c_out * d->lanes, true);
+  const Expr *const zero = num(d, 0), *const j0 = ex_var(d->p, "j", num(d, d->lanes));
+  const Expr *const o0 = ex_var(d->p, "o", num(d, d->ci.c_out)), *const o =
+                                                                     ex_var(d->p, "o",
+                                                                            num(d, d->ci.c_out));
+  const Expr *const j = ex_var(d->p, "j", count), *const lane = plus(d, first, j);
+  const Expr *const from = pixel_sum(d, t, zero, o0, d->lanes, j0);
+  stmt_add(&list, stmt_local(a, s));
+  stmt_add(&list,
+           loop(d, FOR_UNROLL, o0, loop(d, FOR_VECTOR, j0, stmt_set(a, s, from->a[0], from))));
+  d->q[last(d)] = plus(d, w0, lane);
+  if (last(d) > 0) d->q[last(d) - 1] = h0;
+  Stmt *const st = store(d, o, pixel_sum(d, s, zero, o, d->lanes, lane));
+  stmt_add(&list, loop(d, FOR_UNROLL, o, loop(d, FOR_VECTOR, j, st)));
+  return list.first;
+}
+
+/* What blocks of `vectors` leave of a line of symbolic length: fewer vectors, then some lanes. The
+ * last vector overlaps its neighbour; in a line shorter than a vector it is masked. */
+static Stmt *pixel_rest(Thin *d, const Expr *h0, const Expr *done, int64_t vectors) {
+  Arena *const a = d->l->m->arena;
+  const Expr *const lanes = num(d, d->lanes), *const rest = ex_sub(d->p, d->width, done);
+  const Expr *const count = ex_floormod(d->p, d->width, lanes);
+  Stmt *some = NULL, *whole, *part;
+  for (int64_t v = 1; v < vectors; v++)
+    some = stmt_if(a, ex_le(d->p, num(d, v * d->lanes), rest),
+                   pixel_block(d, h0, 1, done, v * d->lanes), some);
+  whole = pixel_tail(d, h0, ex_sub(d->p, d->width, lanes), ex_sub(d->p, lanes, count), count);
+  d->limit = d->width;
+  part = pixel_tail(d, h0, num(d, 0), num(d, 0), d->width);
+  d->limit = NULL;
+  StmtList list = {0};
+  stmt_add(&list, some);
+  stmt_add(&list, stmt_if(a, ex_lt(d->p, num(d, 0), count),
+                          stmt_if(a, ex_le(d->p, lanes, d->width), whole, part), NULL));
+  return list.first;
+}
+
+static Stmt *pixel_line(Thin *d, const Expr *h0, int rows) {
+  int64_t vectors = d->budget / (rows * d->ci.c_out), width;
+  if (vectors > 4) vectors = 4;
+  const int64_t block = vectors * d->lanes;
+  const Expr *const full = ex_floordiv(d->p, d->width, num(d, block)),
+                    *const w = ex_var(d->p, "w", full), *const done = times(d, full, block);
+  StmtList list = {0};
+  if (!expr_is_i64(full, 0))
     stmt_add(&list, loop(d, FOR_SERIAL, w, pixel_block(d, h0, rows, times(d, w, block), block)));
-  if (width % block) stmt_add(&list, pixel_block(d, h0, rows, num(d, full * block), width % block));
+  if (!expr_is_const(d->width, &width))
+    stmt_add(&list, pixel_rest(d, h0, done, vectors));
+  else if (width % block)
+    stmt_add(&list, pixel_block(d, h0, rows, done, width % block));
   return list.first;
 }
 
 /* Lines of a block: a divisor of their number that leaves accumulators for several vectors. */
-static int lines_of(const Thin *d, int64_t lines, int64_t width) {
+static int lines_of(const Thin *d) {
+  int64_t lines, width;
+  if (d->by_channel || d->ci.spatial < 2 || !expr_is_const(d->width, &width) ||
+      !expr_is_const(d->axis[d->ci.spatial - 2].rows, &lines))
+    return 1;
   const int64_t vectors = width >= 4 * d->lanes ? 4 : (width + d->lanes - 1) / d->lanes;
   for (int r = 8; r > 1; r /= 2)
     if (lines % r == 0 && r * d->ci.c_out * vectors <= d->budget) return r;
   return 1;
 }
 
-/* ---- the kernel ------------------------------------------------------------------------------------------ */
-static bool fits(Thin *d, int64_t *width, int64_t *lines) {
+/* ---- when ------------------------------------------------------------------------------------------------ */
+static int budget_of(const Target *t) { return t->vector_regs * 3 / 4; }
+
+/* Cycles for a pixel and a tap: with lanes over pixels, of accumulators as many as there is room
+ * for, against a row of a tile. Most loads of pixels cross a cache line. */
+bool conv_thin_by_pixel(const PassCtx *c, const Node *n, const ConvInfo *ci) {
+  const int64_t lanes = target_lanes(c->target, 32), budget = budget_of(c->target);
+  int64_t width;
+  if (ci->transposed || ci->group != 1 || ci->spatial > 3 || ci->stride[ci->spatial - 1] != 1 ||
+      ci->c_out > budget || conv_is_winograd(c, n, ci))
+    return false;
+  if (expr_is_const(n->out[0]->dims[1 + ci->spatial], &width) && width < lanes) return false;
+  const int64_t vectors = budget / ci->c_out < 4 ? budget / ci->c_out : 4;
+  const double rate = c->target->fma_per_cycle > 0 ? c->target->fma_per_cycle : 1;
+  const double sums = (double)(ci->c_out * vectors) / rate,
+               loads = (1.5 * (double)vectors + (double)ci->c_out) / 2;
+  const double thin = (sums > loads ? sums : loads) / (double)(vectors * lanes),
+               tiled = (double)((ci->c_out + lanes - 1) / lanes) / rate;
+  return 1.5 * thin <= tiled;
+}
+
+static bool choose_lanes(Thin *d) {
   const ConvInfo *const ci = &d->ci;
-  if (ci->transposed || ci->group != 1 || ci->spatial > 3 || ci->c_out * 4 > d->lanes) return false;
-  if (!expr_is_const(d->axis[ci->spatial - 1].rows, width) || *width < 1) return false;
-  *lines = 1;
-  return ci->spatial < 2 || expr_is_const(d->axis[ci->spatial - 2].rows, lines);
+  if (ci->transposed || ci->group != 1 || ci->spatial > 3 || expr_is_i64(d->width, 0)) return false;
+  const Expr *const in = d->xp->stride[2 + last(d)], *const out = d->to->stride[2 + last(d)];
+  d->by_channel =
+      ci->c_out * 4 <= d->lanes && ci->c_in >= d->lanes && expr_is_i64(d->xp->stride[1], 1);
+  return d->by_channel || (expr_is_i64(in, 1) && expr_is_i64(out, 1) &&
+                           conv_thin_by_pixel(d->l->c, d->anchor->def, ci));
 }
 
-static bool choose_lanes(Thin *d, int64_t width) {
-  const Axis *const a = &d->axis[last(d)];
-  d->by_channel = d->ci.c_in >= d->lanes && expr_is_i64(d->xp->stride[1], 1);
-  return d->by_channel ||
-         (a->is == 1 && width >= d->lanes && expr_is_i64(d->xp->stride[2 + last(d)], 1));
-}
-
+/* ---- the kernel ------------------------------------------------------------------------------------------ */
 Step *lower_thin(Lower *l, const Value *root, const Value *anchor, const Place *to,
                  const ConvInfo *ci, const Place *xp) {
   Thin d;
@@ -250,30 +343,33 @@ Step *lower_thin(Lower *l, const Value *root, const Value *anchor, const Place *
   d.xp = xp;
   d.ci = *ci;
   d.lanes = target_lanes(l->c->target, 32);
-  d.budget = l->c->target->vector_regs * 3 / 4;
-  int64_t width, lines;
+  d.budget = budget_of(l->c->target);
   if (!xp || ci->transposed) return NULL;
   conv_axes(l->m, anchor->def, ci, 0, d.axis);
-  if (!fits(&d, &width, &lines) || !choose_lanes(&d, width)) return NULL;
+  d.width = d.axis[last(&d)].rows;
+  if (!choose_lanes(&d)) return NULL;
   kb_begin(&d.b, l, root, "thin");
   d.weights = pack_weights(&d);
-  const int n = ci->spatial, rows = d.by_channel || n < 2 ? 1 : lines_of(&d, lines, width);
-  const Expr *total = root->dims[0];
-  for (int s = 0; s + 1 < n; s++)
-    total = ex_mul(d.p, total, s == n - 2 ? num(&d, lines / rows) : d.axis[s].rows);
+  const int n = ci->spatial, rows = lines_of(&d);
+  const Expr *extent[MAX_SPATIAL], *total = root->dims[0];
+  for (int s = 0; s + 1 < n; s++) {
+    extent[s] = ex_floordiv(d.p, d.axis[s].rows, num(&d, s == n - 2 ? rows : 1));
+    total = ex_mul(d.p, total, extent[s]);
+  }
   const Expr *const par = ex_var(d.p, "p", total), *rest = par;
   for (int s = n - 2; s >= 0; s--) {
-    const Expr *const extent = s == n - 2 ? num(&d, lines / rows) : d.axis[s].rows;
-    d.q[s] = ex_floormod(d.p, rest, extent);
-    rest = ex_floordiv(d.p, rest, extent);
+    d.q[s] = ex_floormod(d.p, rest, extent[s]);
+    rest = ex_floordiv(d.p, rest, extent[s]);
   }
   d.batch = rest;
   const Expr *const h0 = n < 2 ? num(&d, 0) : times(&d, d.q[n - 2], rows);
-  Stmt *const body = d.by_channel ? channel_line(&d, width) : pixel_line(&d, h0, rows, width);
+  Stmt *const body = d.by_channel ? channel_line(&d) : pixel_line(&d, h0, rows);
   const double parts = expr_extent_guess(d.p, total);
-  const double work = parts * rows * (double)width * (double)(tap_count(&d) * ci->c_in * ci->c_out);
+  const double work = parts * rows * expr_extent_guess(d.p, d.width) *
+                      (double)(tap_count(&d) * ci->c_in * ci->c_out);
   int64_t fixed;
-  if (expr_is_const(total, &fixed)) d.b.k->flops = (int64_t)(2 * work);
+  if (expr_is_const(total, &fixed) && expr_is_const(d.width, &fixed))
+    d.b.k->flops = (int64_t)(2 * work);
   d.b.k->grain = work / parts / d.lanes;
   return kb_finish(&d.b,
                    stmt_for(l->m->arena, work > 100000 ? FOR_PARALLEL : FOR_SERIAL, par, body));

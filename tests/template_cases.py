@@ -450,6 +450,22 @@ def conv_transpose_symbolic(rng, tag):
     return c.finish(y)
 
 
+def thin_symbolic(rng, tag, c_in, c_out, sizes, k=3, dilation=1):
+    """Few output channels (lower_thin.c) and lines whose length is known at run time only."""
+    c = Case(rng, tag)
+    n = len(sizes[0])
+    pads = [dilation * (k - 1) // 2] * 2 * n
+    c.title = f"thin Conv {c_in}x{sizes} -> {c_out} k{k} d{dilation}"
+    x = c.input([(2, c_in, *s) for s in sizes])
+    y = x
+    for _ in range(2 if c_in == c_out else 1):
+        y = c.node("Conv", [y, c.weights(c_out, c_in, *[k] * n, scale=fan(c_in, *[k] * n)), c.weights(c_out)],
+                   lambda *a: conv(*a, stride=[1] * n, dilation=[dilation] * n, pads=pads), kernel_shape=[k] * n,
+                   dilations=[dilation] * n, pads=pads)
+        y = c.node("Relu", [y], lambda a: np.maximum(a, 0))
+    return c.finish(c.node("Add", [y, c.input([(2, c_out, *s) for s in sizes])], np.add))
+
+
 def one_conv(rng, tag, shape):
     c = Case(rng, tag)
     c.title = f"Conv of {shape}"
@@ -488,6 +504,13 @@ def fixed_cases(rng):
     yield conv_transpose_symbolic(rng, "fa")  # dilation and output_padding beyond the taps
     yield one_conv(rng, "f3", [(5, 3, 8, 8), (2, 3, 8, 8), (1, 3, 8, 8)])
     yield one_conv(rng, "f4", (0, 3, 8, 8))
+    for i, (c_in, c_out) in enumerate([(5, 5), (1, 3), (3, 1), (10, 8), (2, 2), (1, 10)]):
+        yield thin_symbolic(rng, f"g{i}", c_in, c_out, [(3, 48), (2, 15), (5, 131)])
+        yield thin_symbolic(rng, f"h{i}", c_in, c_out, [(1,), (64,), (7,)], k=1 + 2 * (i % 3))
+    yield thin_symbolic(rng, "i0", 5, 5, [(3, 2, 17), (2, 4, 33), (1, 2, 9)], dilation=2)
+    yield thin_symbolic(rng, "i1", 2, 3, [(3, 1, 17), (2, 4, 1), (1, 2, 9)])
+    yield thin_symbolic(rng, "i2", 33, 2, [(3, 9), (2, 8), (5, 31)])  # lanes over channels
+    yield thin_symbolic(rng, "i3", 64, 1, [(5, 8), (5, 8), (5, 8)])
     yield one_matmul(rng, "f5", [(197, 5), (3, 5), (1, 5)], [(5, 7)] * TRIALS, True)
     yield one_matmul(rng, "f6", [(3, 300), (3, 4), (3, 1)], [(300, 7), (4, 7), (1, 7)], False)
     yield one_matmul(rng, "f7", [(2, 4, 5)] * TRIALS, [(5, 1), (5, 2), (5, 65)], False)
