@@ -76,8 +76,10 @@ static V kernel_infos(Emit *c, const Program *p) {
     const Step *const s = p->calls.data[i];
     const bool kernel = s->kind == STEP_KERNEL;
     const Loc *const loc = s->loc ? s->loc : kernel ? s->kernel->loc : NULL;
+    int64_t flops = 0;
+    if (kernel && s->kernel->flops) (void)expr_is_const(s->kernel->flops, &flops);
     V f[3] = {text(c, kernel ? s->kernel->name : s->ext->symbol), text(c, node_list(c, loc)),
-              k64(c, kernel ? s->kernel->flops : 0)};
+              k64(c, flops)};
     items[i] = LLVMConstStructInContext(c->ctx, f, 3, 0);
   }
   return array(c, t, items, p->calls.n);

@@ -142,8 +142,8 @@ V emit_output_dims(Emit *c, const Program *p) {
 }
 
 Ty options_type(Emit *c) {
-  return LLVMStructTypeInContext(c->ctx, (Ty[]){c->i32, c->i32, c->ptr, c->ptr, c->ptr, c->ptr}, 6,
-                                 0);
+  return LLVMStructTypeInContext(
+      c->ctx, (Ty[]){c->i32, c->i32, c->ptr, c->ptr, c->ptr, c->ptr, c->ptr}, 7, 0);
 }
 
 /* ---- checks at entry ------------------------------------------------------------------------- */

@@ -168,15 +168,32 @@ static void call_extern(Entry *e, const Step *s) {
 }
 
 /* ---- profile --------------------------------------------------------------------------------- */
-/* Adds the time of what `call` emits to opts->kernel_ns[position]. The two halves are functions, to
- * keep the entry small. */
+/* Adds the time of what `call` emits to opts->kernel_ns[position], and its multiply-adds to
+ * kernel_flops. The two halves are functions, to keep the entry small. */
 
-/* uint64_t clock(opts): 0 when not profiling. void note(opts, k, since). */
+/* Adds `flops` to opts->kernel_flops[k] when the caller's options have that field and want it. */
+static void note_flops(Emit *c, V opts, V k, V flops) {
+  const Ty options = options_type(c);
+  const LLVMBasicBlockRef there = new_block(c, ""), on = new_block(c, ""), off = new_block(c, "");
+  const V size = load(c, c->i32, field(c, options, opts, 0)),
+          known = k_int(c, c->i32, 8 + 5 * (int64_t)c->t->pointer_bits / 8);
+  LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntUGE, size, known, ""), there, off);
+  LLVMPositionBuilderAtEnd(B, there);
+  const V sums = load(c, c->ptr, field(c, options, opts, 6));
+  LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntNE, sums, LLVMConstNull(c->ptr), ""), on, off);
+  LLVMPositionBuilderAtEnd(B, on);
+  const V slot = at(c, c->i64, sums, k);
+  LLVMBuildStore(B, LLVMBuildAdd(B, load(c, c->i64, slot), flops, ""), slot);
+  LLVMBuildBr(B, off);
+  LLVMPositionBuilderAtEnd(B, off);
+}
+
+/* uint64_t clock(opts): 0 when not profiling. void note(opts, k, since, flops). */
 void emit_profile_functions(Emit *c) {
   const Ty options = options_type(c);
   for (int which = 0; which < 2; which++) {
     const Ty type = which ? LLVMFunctionType(LLVMVoidTypeInContext(c->ctx),
-                                             (Ty[]){c->ptr, c->i64, c->i64}, 3, 0)
+                                             (Ty[]){c->ptr, c->i64, c->i64, c->i64}, 4, 0)
                           : LLVMFunctionType(c->i64, (Ty[]){c->ptr}, 1, 0);
     const V fn = begin_function(c, which ? "profile_note" : "profile_clock", type, false);
     LLVMSetVisibility(fn, LLVMDefaultVisibility);
@@ -197,6 +214,7 @@ void emit_profile_functions(Emit *c) {
       const V slot = at(c, c->i64, sums, LLVMGetParam(fn, 1));
       const V more = LLVMBuildSub(B, now, LLVMGetParam(fn, 2), "");
       LLVMBuildStore(B, LLVMBuildAdd(B, load(c, c->i64, slot), more, ""), slot);
+      note_flops(c, opts, LLVMGetParam(fn, 1), LLVMGetParam(fn, 3));
       LLVMBuildBr(B, off);
     } else {
       LLVMBuildRet(B, now);
@@ -215,8 +233,10 @@ static void profiled(Entry *e, const Step *s, void (*call)(Entry *, const Step *
           note = LLVMGetNamedFunction(c->mod, "profile_note");
   const V since = LLVMBuildCall2(B, LLVMGlobalGetValueType(clock), clock, &e->opts, 1, "");
   call(e, s);
-  LLVMBuildCall2(B, LLVMGlobalGetValueType(note), note, (V[]){e->opts, ki64(c, e->call++), since},
-                 3, "");
+  const Expr *const flops = s->kind == STEP_KERNEL ? s->kernel->flops : NULL;
+  LLVMBuildCall2(B, LLVMGlobalGetValueType(note), note,
+                 (V[]){e->opts, ki64(c, e->call++), since, flops ? wide(c, flops) : ki64(c, 0)}, 4,
+                 "");
 }
 
 /* ---- control --------------------------------------------------------------------------------- */

@@ -63,7 +63,7 @@ typedef struct Kernel {
   Vec(Local) locals;
   Stmt *body;
   const Loc *loc; /* chain of all graph nodes that went in */
-  int64_t flops; /* multiply-adds ×2 when static, else 0; for profiles */
+  const Expr *flops; /* multiply-adds ×2 of a call, over symbols; NULL: none. For profiles */
   double grain; /* estimated cycles of one parallel iteration (0: unknown) */
 } Kernel;
 

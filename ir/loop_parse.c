@@ -363,7 +363,7 @@ static bool parse_kernel(Parser *t) {
   if (!expect(t, "kernel") || !parse_word(t, &name)) return false;
   t->k = kernel_new(t->m, name, NULL);
   t->k->name = name;
-  if (eat(t, "flops") && !parse_int(t, &t->k->flops)) return false;
+  if (eat(t, "flops") && !parse_expr(t, DT_I64, &t->k->flops)) return false;
   if (eat(t, "grain") && !parse_grain(t)) return false;
   if (!expect(t, "{")) return false;
   while (eat(t, "param"))

@@ -108,7 +108,10 @@ static void print_param(Printer *t, const Param *q, int id) {
 static void print_kernel(Printer *t, const Kernel *k) {
   line(t);
   sb_printf(t->b, "kernel %s", k->name);
-  if (k->flops) sb_printf(t->b, " flops %" PRId64, k->flops);
+  if (k->flops) {
+    sb_printf(t->b, " flops ");
+    expr(t, k->flops);
+  }
   if (k->grain != 0) sb_printf(t->b, " grain %.17g", k->grain);
   sb_printf(t->b, " {\n");
   t->indent++;

@@ -228,6 +228,9 @@ static bool check_block(Check *c, const Stmt *first, int level) {
 }
 
 static bool check_signature(Check *c) {
+  const Expr *flops = c->k->flops;
+  if (flops && (flops->dtype != DT_I64 || flops->flags & ~EXF_SYM))
+    return fail(c, "flops use more than symbols");
   for (int i = 0; i < c->k->params.n; i++) {
     const Param *q = &c->k->params.data[i];
     if (q->dtype <= DT_NONE || q->dtype >= DT_COUNT) return fail(c, "parameter b%d has no type", i);

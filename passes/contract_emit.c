@@ -684,6 +684,13 @@ static const Expr *count_groups(Contract *c, const Blocks *bl) {
   return num(c, (n / width + c->group - 1) / c->group + (n % width != 0));
 }
 
+static const Expr *flops_of(const Contract *c) {
+  const Expr *e = ex_mul(c->p, ex_mul(c->p, num(c, 2), c->n), k_total(c));
+  e = ex_mul(c->p, e, ex_mul(c->p, c->rows_h, c->rows_w));
+  for (int i = 0; i < c->n_outer; i++) e = ex_mul(c->p, e, c->outer_extent[i]);
+  return e;
+}
+
 Step *contract_emit(Contract *c) {
   const int width = c->tile.vectors * c->lanes;
   const Expr *panels = ex_ceildiv(c->p, c->n, width);
@@ -709,8 +716,7 @@ Step *contract_emit(Contract *c) {
   for (int i = 0; i < c->n_outer; i++) outer *= expr_extent_guess(c->p, c->outer_extent[i]);
   const double cycles = work * outer / (c->lanes * t->fma_per_cycle);
   c->b.k->grain = cycles / expr_extent_guess(c->p, total);
-  int64_t fixed;
-  if (expr_is_const(total, &fixed)) c->b.k->flops = (int64_t)(2 * work * outer);
+  c->b.k->flops = flops_of(c);
   const bool parallel = cycles > 8000;
   if (c->b.x.bad) {
     diag_internal(c->l->m->diag, c->b.loc, "lower: the epilogue of a contraction cannot be read");

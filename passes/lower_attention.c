@@ -466,10 +466,9 @@ Step *lower_attention(Lower *l, const Value *root, const Value *anchor, const Pl
   c.stored = stores_at_once(&c);
   Stmt *body = query_blocks(&c, ex_floormod(c.p, par, blocks));
   const double cycles = work(&c) / (c.lanes * l->c->target->fma_per_cycle);
-  int64_t fixed;
   c.b.k->grain = cycles / expr_extent_guess(c.p, total);
-  if (expr_is_const(total, &fixed) && a->keys->op == EX_CONST)
-    c.b.k->flops = (int64_t)(2 * work(&c));
+  c.b.k->flops = ex_mul(c.p, ex_mul(c.p, heads(&c), ex_mul(c.p, a->rows, a->keys)),
+                        num(&c, 2 * (int64_t)(a->dk + a->dv)));
   if (c.b.x.bad) {
     diag_internal(l->m->diag, c.b.loc, "lower: the scores of attention cannot be read");
     return NULL;

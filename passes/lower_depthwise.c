@@ -227,9 +227,11 @@ Step *lower_depthwise(Lower *l, const Value *root, const Value *anchor, const Pl
   Stmt *body = line_of_channels(&d);
   double work = expr_extent_guess(d.p, total) * expr_extent_guess(d.p, d.axis[n - 1].rows) *
                 (double)d.ci.c_out;
-  for (int s = 0; s < n; s++) work *= (double)d.ci.kernel[s];
-  int64_t fixed;
-  if (expr_is_const(total, &fixed)) b.k->flops = (int64_t)(2 * work);
+  b.k->flops = ex_mul(d.p, ex_mul(d.p, total, d.axis[n - 1].rows), num(&d, 2 * d.ci.c_out));
+  for (int s = 0; s < n; s++) {
+    work *= (double)d.ci.kernel[s];
+    b.k->flops = ex_mul(d.p, b.k->flops, num(&d, d.ci.kernel[s]));
+  }
   b.k->grain = work / 8 / expr_extent_guess(d.p, total);
   step_append(&steps, kb_finish(&b, stmt_for(l->m->arena, work > 100000 ? FOR_PARALLEL : FOR_SERIAL,
                                              par, body)));

@@ -388,15 +388,15 @@ static Stmt *part(Chain *c, const Expr *batch, const Expr *first, const Expr *ro
 
 /* Fills in the numbers of the profile; is it worth being parallel? */
 static bool set_profile(Chain *c, const Expr *total) {
-  double cycles = 0, flops = 0;
+  double cycles = 0;
+  const Expr *flops = num(c, 0);
   for (int i = 0; i < c->n; i++) {
     const Stage *s = &c->stage[i];
     cycles += s->work;
-    flops += 2 * guess(c, s->root->dims[0]) * guess(c, rows_of(s)) * guess(c, s->root->dims[3]) *
-             s->weights / 4;
+    const Expr *pixels = ex_mul(c->p, ex_mul(c->p, s->root->dims[0], rows_of(s)), s->root->dims[3]);
+    flops = ex_add(c->p, flops, ex_mul(c->p, pixels, num(c, 2 * (int64_t)(s->weights / 4))));
   }
-  int64_t fixed;
-  if (expr_is_const(total, &fixed)) c->b.k->flops = (int64_t)flops;
+  c->b.k->flops = flops;
   c->b.k->grain = cycles / guess(c, total);
   return cycles > 8000;
 }

@@ -367,9 +367,8 @@ Step *lower_thin(Lower *l, const Value *root, const Value *anchor, const Place *
   const double parts = expr_extent_guess(d.p, total);
   const double work = parts * rows * expr_extent_guess(d.p, d.width) *
                       (double)(tap_count(&d) * ci->c_in * ci->c_out);
-  int64_t fixed;
-  if (expr_is_const(total, &fixed) && expr_is_const(d.width, &fixed))
-    d.b.k->flops = (int64_t)(2 * work);
+  d.b.k->flops =
+      times(&d, ex_mul(d.p, total, d.width), 2 * rows * tap_count(&d) * ci->c_in * ci->c_out);
   d.b.k->grain = work / parts / d.lanes;
   return kb_finish(&d.b,
                    stmt_for(l->m->arena, work > 100000 ? FOR_PARALLEL : FOR_SERIAL, par, body));

@@ -46,6 +46,8 @@ typedef struct BurinOptions {
   void *user;
   uint64_t *kernel_ns; /* one per step kernel (info.n_kernels), added to; NULL: no profile */
   uint64_t (*clock_ns)(void); /* needed with kernel_ns */
+  uint64_t
+      *kernel_flops; /* likewise, multiply-adds ×2 of the sizes of this run; NULL: not wanted */
 } BurinOptions;
 
 /* ---- description of a model: NAME_info() ---- */
@@ -62,7 +64,7 @@ typedef struct BurinTensorInfo {
 typedef struct BurinKernelInfo {
   const char *name; /* kernel name */
   const char *nodes; /* ONNX node names and ops it computes, comma separated */
-  int64_t flops; /* 0: unknown */
+  int64_t flops; /* multiply-adds ×2 of a call; 0: none, or depends on sizes */
 } BurinKernelInfo;
 
 struct BurinModel;

@@ -132,7 +132,7 @@ void burin_pool_free(BurinPool *p) {
 }
 
 BurinOptions burin_pool_options(BurinPool *pool) {
-  BurinOptions o = {sizeof o, 1, NULL, pool, NULL, NULL};
+  BurinOptions o = {.size = sizeof o, .threads = 1, .user = pool};
   if (pool) o.threads = pool->threads, o.parallel_for = burin_pool_parallel_for;
   return o;
 }

@@ -182,7 +182,7 @@ def child(path, args):
         take_turns(times, args, args.seconds)
     if args.limits:
         p = profile(model, feeds, open_limits(args.limits), args, min(1, args.seconds / 5))
-        work = [(k.flops, ns) for k, ns in zip(model._info.kernels[: len(p.least)], p.least) if k.flops]
+        work = [(f, ns) for f, ns in zip(p.flops, p.least) if f]
         row["fma"] = sum(f for f, _ in work) / sum(ns for _, ns in work) / p.peak if work else None
     print(json.dumps({**row, **{k: t.summary() for k, t in times.items()}}))
 
@@ -360,28 +360,29 @@ def kernel_bytes(path, args):
     return calls
 
 
-Profile = collections.namedtuple("Profile", "least whole rounds peak")  # ns of each kernel, of a run; GFLOP/s of all threads
+Profile = collections.namedtuple("Profile", "least flops whole rounds peak")  # of each kernel: ns, flops; ns of a run; GFLOP/s of all threads
 
 
 def profile(model, feeds, limits, args, seconds):
     """The least time of every kernel over all runs, and in turns with them what the core can do."""
     model.run(feeds, threads=args.threads)
     call, n = model._threads.call, model._info.n_kernels
-    counts = (ctypes.c_uint64 * max(1, n))()
-    call.options.kernel_ns = ctypes.addressof(counts)
+    counts, flops = (ctypes.c_uint64 * max(1, n))(), (ctypes.c_uint64 * max(1, n))()
+    call.options.kernel_ns, call.options.kernel_flops = ctypes.addressof(counts), ctypes.addressof(flops)
     call.options.clock_ns = ctypes.cast(limits.bench_clock_ns, ctypes.c_void_p)
     least, whole, peak = [math.inf] * n, math.inf, limits.bench_peak_gflops(0.1)
     end, rounds = time.perf_counter() + seconds, 0
     while rounds < (args.rounds or 5) or (not args.rounds and time.perf_counter() < end):
         rounds += 1
         ctypes.memset(counts, 0, ctypes.sizeof(counts))
+        ctypes.memset(flops, 0, ctypes.sizeof(flops))
         start = time.perf_counter_ns()
         model.run(feeds, threads=args.threads)
         whole = min(whole, time.perf_counter_ns() - start)
         least = [min(a, b) for a, b in zip(least, counts)]
         peak = max(peak, limits.bench_peak_gflops(0.0005))
-    call.options.kernel_ns = call.options.clock_ns = None
-    return Profile(least, whole, rounds, peak * args.threads)
+    call.options.kernel_ns = call.options.kernel_flops = call.options.clock_ns = None
+    return Profile(least, list(flops)[:n], whole, rounds, peak * args.threads)
 
 
 def show_kernel(row, total, peak, wide):
@@ -408,8 +409,8 @@ def show_kernels(path, args):
     touched, kernels = kernel_bytes(path, args), model._info.kernels[: len(p.least)]
     if len(touched) != len(kernels):
         touched = [None] * len(kernels)
-    rows = [{"kernel": k.name.decode(), "nodes": k.nodes.decode(), "ns": ns, "flops": k.flops, "bytes": b}
-            for k, ns, b in zip(kernels, p.least, touched)]
+    rows = [{"kernel": k.name.decode(), "nodes": k.nodes.decode(), "ns": ns, "flops": f, "bytes": b}
+            for k, ns, f, b in zip(kernels, p.least, p.flops, touched)]
     total = max(1, sum(p.least))
     print(f"{run_models.model_name(path)}, {threads_text(args)}, target {args.target}: whole run {p.whole / 1e6:.4g} ms, kernels "
           f"{total / 1e6:.4g} ms (the least of {p.rounds} runs each)")

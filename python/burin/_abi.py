@@ -14,7 +14,7 @@ STATUS = {1: "impossible argument", 2: "these sizes do not fit the compiled mode
 
 class BurinOptions(ctypes.Structure):
     _fields_ = [("size", c_uint32), ("threads", c_int32), ("parallel_for", c_void_p), ("user", c_void_p),
-                ("kernel_ns", c_void_p), ("clock_ns", c_void_p)]
+                ("kernel_ns", c_void_p), ("clock_ns", c_void_p), ("kernel_flops", c_void_p)]
 
 
 class BurinTensorInfo(ctypes.Structure):

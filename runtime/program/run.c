@@ -113,7 +113,10 @@ static bool prepare_threads(Program *p) {
   if (p->profile) {
     p->options.kernel_ns =
         sys_alloc(((size_t)p->model->n_kernels + 1) * sizeof *p->options.kernel_ns);
-    if (!p->options.kernel_ns) return program_error(p, "not enough memory");
+    p->options.kernel_flops =
+        sys_alloc(((size_t)p->model->n_kernels + 1) * sizeof *p->options.kernel_flops);
+    if (!p->options.kernel_ns || !p->options.kernel_flops)
+      return program_error(p, "not enough memory");
   }
   if (p->threads > p->model->max_threads) p->threads = p->model->max_threads;
   if (p->threads <= 1) return true;
@@ -184,7 +187,8 @@ static void sort(uint64_t *v, int64_t n) { /* Shell's */
 
 /* One run; with a profile its times go into `least` where they are smaller. */
 static bool timed(Program *p, uint64_t *least) {
-  for (int32_t i = 0; least && i < p->model->n_kernels; i++) p->options.kernel_ns[i] = 0;
+  for (int32_t i = 0; least && i < p->model->n_kernels; i++)
+    p->options.kernel_ns[i] = p->options.kernel_flops[i] = 0;
   if (!invoke(p)) return false;
   for (int32_t i = 0; least && i < p->model->n_kernels; i++)
     if (!least[i] || p->options.kernel_ns[i] < least[i]) least[i] = p->options.kernel_ns[i];

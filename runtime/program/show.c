@@ -129,7 +129,7 @@ void show_profile(Program *p, int64_t runs) {
   for (int32_t i = 0; i < m->n_kernels; i++) {
     const double ns = (double)p->options.kernel_ns[i];
     const double tenths = ns * 1000 / (double)(total ? total : 1);
-    const double rate = ns > 0 ? (double)m->kernels[i].flops / ns : 0;
+    const double rate = ns > 0 ? (double)p->options.kernel_flops[i] / ns : 0;
     out_format(&p->out, "%8g %5g%% %8g  %-32s %s\n", (double)(int64_t)(ns / 10) / 100,
                (double)(int64_t)tenths / 10, (double)(int64_t)(rate * 10) / 10, m->kernels[i].name,
                m->kernels[i].nodes);

@@ -807,7 +807,7 @@ static const char control[] =
     "      b3[z] = 0\n"
     "    }\n"
     "  }\n"
-    "  kernel k1_body {\n"
+    "  kernel k1_body flops $n*3 {\n"
     "    param b0 : i64[1] readwrite align 8\n"
     "    param b1 : bool[1] write align 1\n"
     "    param b2 : i64[10] readwrite align 8\n"
@@ -902,12 +902,16 @@ static void test_program(void **state) {
       char *arena = aligned_alloc(64, (bytes + 127) / 64 * 64);
       memset(arena, 0xff, bytes);
       int tasks = 0;
-      uint64_t ns[5] = {0};
-      BurinOptions o = {sizeof o, (int)(limit % 4 + 1), serial_tasks, &tasks, ns, fake_clock};
+      uint64_t ns[5] = {0}, flops[5] = {0};
+      BurinOptions o = {sizeof o, (int)(limit % 4 + 1), serial_tasks, &tasks,
+                        ns,       fake_clock,           flops};
+      if (limit == 5) o.size = offsetof(BurinOptions, kernel_flops); /* of an older host */
       assert_int_equal(model->invoke(in, got, dims, arena, n ? &o : NULL), BURIN_OK);
       assert_memory_equal(out[0], out[1], sizeof out[0]);
       assert_memory_equal(y[0], y[1], (size_t)n * 7 * sizeof(float));
       if (n) assert_true(ns[0] == 10);
+      const int64_t runs = n && limit != 5 ? out[1][9] : 0;
+      assert_true(flops[0] == 0 && flops[1] == (uint64_t)(3 * n * runs));
       free(arena);
     }
   }

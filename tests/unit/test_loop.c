@@ -71,7 +71,7 @@ static const char matmul[] =
     "  b3 : f32[$n*2] = output 0\n"
     "  inputs b0\n"
     "  outputs b3\n"
-    "  kernel k0_matmul flops 12 grain 2.5 {\n"
+    "  kernel k0_matmul flops $n*12 grain 2.5 {\n"
     "    param b0 : f32[$n*3] read align 64\n"
     "    param b1 : f32[6] read const align 64\n"
     "    param b2 : f32[$n*2] write align 64\n"
