@@ -205,6 +205,18 @@ bool session_tuning(Session *s, const char *path, Tuning **out) {
   return *out != NULL;
 }
 
+/* --winograd, --no-winograd */
+static bool set_winograd(const Options *o, PassCtx *c) {
+  static const char *const names[] = {"auto", "2", "4", "6", "off"};
+  int k = 0;
+  while (o->winograd && k < 5 && strcmp(o->winograd, names[k]) != 0) k++;
+  if (k == 5)
+    return usage_error("--winograd: '%s' is none of off, 2, 4, 6 and auto", o->winograd), false;
+  c->winograd = k < 4 && !o->no_winograd;
+  c->winograd_size = 2 * k;
+  return true;
+}
+
 bool session_passes(Session *s) {
   const Options *o = s->o;
   int64_t threads = 64;
@@ -217,9 +229,8 @@ bool session_passes(Session *s) {
                .decisions = s->decisions,
                .target = s->target,
                .opt_level = s->opt_level,
-               .max_threads = (int)threads,
-               .winograd = !o->no_winograd};
-  if (!strip_choice(o->strips, &c.strips)) return false;
+               .max_threads = (int)threads};
+  if (!set_winograd(o, &c) || !strip_choice(o->strips, &c.strips)) return false;
   const PassOptions p = {.passes = o->passes,
                          .disabled = o->disabled.v,
                          .n_disabled = o->disabled.n,

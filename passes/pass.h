@@ -15,6 +15,7 @@ typedef struct PassCtx {
   bool changed; /* a pass sets it when it changed anything: dumps print "(unchanged)" otherwise */
   int max_threads;
   bool winograd;
+  int winograd_size; /* of its tiles where it is faster: 2, 4 or 6; 0: 2 or 4, by cost */
   StripChoice strips;
   const struct Tuning *tuning; /* choices to take instead of the model's (choice.h), or NULL */
   struct DecisionLog *decisions; /* where choices are noted, or NULL */

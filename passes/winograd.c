@@ -1,6 +1,6 @@
-/* Winograd convolution F(m×m, 3×3), m = 2 or 4, for 3×3 kernels of stride 1 (Lavin and Gray, "Fast
- * Algorithms for Convolutional Neural Networks", 2015): input tiles of (m+2)² are transformed per
- * channel, multiplied as (m+2)² matrix products, and transformed back into m×m outputs with the
+/* Winograd convolution F(m×m, 3×3), m = 2, 4 or 6, for 3×3 kernels of stride 1 (Lavin and Gray,
+ * "Fast Algorithms for Convolutional Neural Networks", 2015): input tiles of (m+2)² are transformed
+ * per channel, multiplied as (m+2)² matrix products, and transformed back into m×m outputs with the
  * epilogue. The multiplications shrink by 9m²/(m+2)²; the price is traffic for the transformed data
  * and (m+2)²/9 times the weights, which the cost model below weighs. f32 only. */
 #include "passes/contract.h"
@@ -9,7 +9,7 @@
 
 #include "passes/choice.h"
 
-enum { MAX_IN = 6, MAX_POINTS = MAX_IN * MAX_IN };
+enum { MAX_IN = 8, MAX_POINTS = MAX_IN * MAX_IN };
 
 typedef struct Wino {
   Lower *l;
@@ -96,18 +96,21 @@ static int choose_size(const PassCtx *c, const Node *n, const ConvInfo *ci) {
                      .l2_rate = 32,
                      .far_rate = 3,
                      .lanes = lanes};
-  static const int sizes[] = {0, 2, 4};
+  static const char *const names[] = {"direct", "winograd2", "winograd4", "winograd6"};
   const double rounding = 1 / 0.9; /* what a gain must be worth */
-  const Candidate candidates[] = {{"direct", direct_cycles(&m, ci, h, w), 0, 1},
-                                  {"winograd2", wino_cycles(&m, ci, h, w, 2), 1, rounding},
-                                  {"winograd4", wino_cycles(&m, ci, h, w, 4), 2, rounding}};
-  int best = 0;
-  for (int i = 1; i < 3; i++)
-    if (choice_weighted(&candidates[i], candidates[i].cost) <
+  Candidate candidates[4] = {{names[0], direct_cycles(&m, ci, h, w), 0, 1}};
+  int sizes[4] = {0}, count = 1, best = 0;
+  for (int out = 2; out <= 6; out += 2) {
+    if (c->winograd_size ? out != c->winograd_size : out > 4) continue;
+    sizes[count] = out;
+    candidates[count] = (Candidate){names[out / 2], wino_cycles(&m, ci, h, w, out), out, rounding};
+    if (choice_weighted(&candidates[count], candidates[count].cost) <
         choice_weighted(&candidates[best], candidates[best].cost))
-      best = i;
+      best = count;
+    count++;
+  }
   const char *key = winograd_key(c, n, ci);
-  return sizes[key ? choice_take(c, CHOICE_ALGORITHM, key, candidates, 3, best) : best];
+  return sizes[key ? choice_take(c, CHOICE_ALGORITHM, key, candidates, count, best) : best];
 }
 
 bool conv_is_winograd(const PassCtx *c, const Node *n, const ConvInfo *ci) {
@@ -134,6 +137,24 @@ static const Expr *mad(const Wino *t, double k, const Expr *a, const Expr *b) { 
   return ex_op(t->p, EX_fma, a, f32(t, k), b);
 }
 
+/* F(6, 3): the points 0, ±1, ±2, ±1/2, ∞. */
+static void input_line_six(const Wino *t, const Expr *const *x, const Expr **y) {
+  const Expr *a = mad(t, -4.25, x[4], add(t, x[2], x[6])),
+             *b = mad(t, -4.25, x[3], add(t, x[1], x[5]));
+  const Expr *c = mad(t, 0.25, x[2], mad(t, -1.25, x[4], x[6])),
+             *d = mad(t, 0.25, x[1], mad(t, -1.25, x[3], x[5]));
+  const Expr *e = mad(t, 4, x[2], mad(t, -5, x[4], x[6])),
+             *f = mad(t, 4, x[1], mad(t, -5, x[3], x[5]));
+  y[0] = mad(t, 5.25, sub(t, x[4], x[2]), sub(t, x[0], x[6]));
+  y[1] = add(t, a, b);
+  y[2] = sub(t, a, b);
+  y[3] = mad(t, 2, d, c);
+  y[4] = mad(t, -2, d, c);
+  y[5] = mad(t, 0.5, f, e);
+  y[6] = mad(t, -0.5, f, e);
+  y[7] = mad(t, 5.25, sub(t, x[3], x[5]), sub(t, x[7], x[1]));
+}
+
 /* The values of a row or column through Bᵀ. */
 static void input_line(const Wino *t, const Expr *const *x, const Expr **y) {
   if (t->out == 2) {
@@ -141,6 +162,10 @@ static void input_line(const Wino *t, const Expr *const *x, const Expr **y) {
     y[1] = add(t, x[1], x[2]);
     y[2] = sub(t, x[2], x[1]);
     y[3] = sub(t, x[1], x[3]);
+    return;
+  }
+  if (t->out == 6) {
+    input_line_six(t, x, y);
     return;
   }
   const Expr *a = mad(t, -4, x[2], x[4]), *b = mad(t, -4, x[1], x[3]);
@@ -153,11 +178,26 @@ static void input_line(const Wino *t, const Expr *const *x, const Expr **y) {
   y[5] = mad(t, 4, x[1], mad(t, -5, x[3], x[5]));
 }
 
+static void output_line_six(const Wino *t, const Expr *const *m, const Expr **y) {
+  const Expr *s = add(t, m[1], m[2]), *d = sub(t, m[1], m[2]), *p = add(t, m[3], m[4]),
+             *q = sub(t, m[3], m[4]), *u = add(t, m[5], m[6]), *v = sub(t, m[5], m[6]);
+  y[0] = add(t, add(t, m[0], s), add(t, p, u));
+  y[1] = mad(t, 2, q, mad(t, 0.5, v, d));
+  y[2] = mad(t, 4, p, mad(t, 0.25, u, s));
+  y[3] = mad(t, 8, q, mad(t, 0.125, v, d));
+  y[4] = mad(t, 16, p, mad(t, 0.0625, u, s));
+  y[5] = mad(t, 32, q, mad(t, 0.03125, v, add(t, d, m[7])));
+}
+
 /* The products of a row or column through Aᵀ to m outputs. */
 static void output_line(const Wino *t, const Expr *const *m, const Expr **y) {
   if (t->out == 2) {
     y[0] = add(t, m[0], add(t, m[1], m[2]));
     y[1] = sub(t, sub(t, m[1], m[2]), m[3]);
+    return;
+  }
+  if (t->out == 6) {
+    output_line_six(t, m, y);
     return;
   }
   const Expr *s = add(t, m[1], m[2]), *d = sub(t, m[1], m[2]), *p = add(t, m[3], m[4]),
@@ -168,7 +208,7 @@ static void output_line(const Wino *t, const Expr *const *m, const Expr **y) {
   y[3] = add(t, mad(t, 8, q, d), m[5]);
 }
 
-/* G of F(2, 3) and F(4, 3). */
+/* G of F(2, 3), F(4, 3) and F(6, 3). */
 static const double g_two[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
 static const double g_four[6][3] = {{0.25, 0, 0},
                                     {-1.0 / 6, -1.0 / 6, -1.0 / 6},
@@ -176,10 +216,18 @@ static const double g_four[6][3] = {{0.25, 0, 0},
                                     {1.0 / 24, 1.0 / 12, 1.0 / 6},
                                     {1.0 / 24, -1.0 / 12, 1.0 / 6},
                                     {0, 0, 1}};
+static const double g_six[8][3] = {{1, 0, 0},
+                                   {-2.0 / 9, -2.0 / 9, -2.0 / 9},
+                                   {-2.0 / 9, 2.0 / 9, -2.0 / 9},
+                                   {1.0 / 90, 1.0 / 45, 2.0 / 45},
+                                   {1.0 / 90, -1.0 / 45, 2.0 / 45},
+                                   {32.0 / 45, 16.0 / 45, 8.0 / 45},
+                                   {32.0 / 45, -16.0 / 45, 8.0 / 45},
+                                   {0, 0, 1}};
 
 /* G g Gᵀ in double precision. */
 static void transform_weight(const Wino *t, const float *g, float *out, int64_t step) {
-  const double(*gm)[3] = t->out == 2 ? g_two : g_four;
+  const double(*gm)[3] = t->out == 2 ? g_two : t->out == 4 ? g_four : g_six;
   double half[MAX_IN][3];
   for (int i = 0; i < t->in; i++)
     for (int k = 0; k < 3; k++)

@@ -27,7 +27,8 @@ BATCH = 8
 RTOL = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1.6e-2}
 SECONDS = 120
 QEMU = {"aarch64": "qemu-aarch64", "armv7": "qemu-arm"}
-TURNS = [("native", []), ("x86-64-v2", []), ("x86-64-v3", []), ("native", ["-O0"]), ("x86-64-v4", []), ("x86-64-v3", ["-O1"])]
+TURNS = [("native", []), ("x86-64-v2", []), ("x86-64-v3", []), ("native", ["-O0"]), ("x86-64-v4", ["--winograd=6"]),
+         ("x86-64-v3", ["-O1"])]
 
 
 def model_of(cases):

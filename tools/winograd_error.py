@@ -27,16 +27,16 @@ def model(c, o, size, w):
 
 def main():
     rng = np.random.default_rng(1)
-    print(f"{'channels':>9} {'size':>5} {'direct':>10} {'default':>10}   largest error / largest output")
+    print(f"{'channels':>9} {'size':>5} {'direct':>10} {'default':>10} {'F(2x2)':>10} {'F(4x4)':>10} {'F(6x6)':>10}   largest error / largest output")
     for c, size in ((16, 112), (64, 56), (128, 28), (256, 14), (512, 14), (512, 7)):
         x = rng.normal(size=(1, c, size, size)).astype(np.float32)
         w = (rng.normal(size=(c, c, 3, 3)) / np.sqrt(9 * c)).astype(np.float32)
         want = conv64(x, w)
         errors = []
-        for flags in (["--no-winograd"], []):
+        for flags in (["--winograd=off"], [], ["--winograd=2"], ["--winograd=4"], ["--winograd=6"]):
             got = burin.compile(model(c, c, size, w), flags=flags).run({"x": x})[0]
             errors.append(np.abs(got - want).max() / np.abs(want).max())
-        print(f"{c:9} {size:5} {errors[0]:10.1e} {errors[1]:10.1e}")
+        print(f"{c:9} {size:5} " + " ".join(f"{e:10.1e}" for e in errors))
 
 
 if __name__ == "__main__":
