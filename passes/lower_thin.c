@@ -99,7 +99,9 @@ static Stmt *loop(Thin *d, ForKind kind, const Expr *var, Stmt *body) {
 /* body inside serial loops over all taps */
 static Stmt *over_taps(Thin *d, Stmt *body) {
   for (int s = last(d); s >= 0; s--)
-    if (d->tap[s]->op == EX_VAR) body = loop(d, FOR_SERIAL, d->tap[s], body);
+    if (d->tap[s]->op == EX_VAR)
+      body =
+          loop(d, s == last(d) && d->ci.kernel[s] <= 4 ? FOR_UNROLL : FOR_SERIAL, d->tap[s], body);
   return body;
 }
 static void new_taps(Thin *d) {
