@@ -322,12 +322,26 @@ bool conv_thin_by_pixel(const PassCtx *c, const Node *n, const ConvInfo *ci) {
   return 1.5 * thin <= tiled;
 }
 
+/* Cycles for a pixel with lanes over channels, whose sums are then added up across lanes, against a
+ * row of a tile. */
+static bool by_channel_pays(const Target *t, const ConvInfo *ci) {
+  const int64_t lanes = target_lanes(t, 32), rows = budget_of(t) / ci->c_out;
+  if (ci->c_in < lanes || rows < 1) return false;
+  int64_t taps = 1;
+  for (int s = 0; s < ci->spatial; s++) taps *= ci->kernel[s];
+  const double rate = t->fma_per_cycle > 0 ? t->fma_per_cycle : 1, out = (double)ci->c_out;
+  const double steps = (double)(taps * ((ci->c_in + lanes - 1) / lanes)), across = 4 * out;
+  const double sums = out / rate, loads = (1 + out / (double)(rows < 8 ? rows : 8)) / 2;
+  const double thin = steps * (sums > loads ? sums : loads) + across;
+  const double tiled = (double)(taps * ci->c_in * ((ci->c_out + lanes - 1) / lanes)) / rate;
+  return 1.2 * thin <= tiled;
+}
+
 static bool choose_lanes(Thin *d) {
   const ConvInfo *const ci = &d->ci;
   if (ci->transposed || ci->group != 1 || ci->spatial > 3 || expr_is_i64(d->width, 0)) return false;
   const Expr *const in = d->xp->stride[2 + last(d)], *const out = d->to->stride[2 + last(d)];
-  d->by_channel =
-      ci->c_out * 4 <= d->lanes && ci->c_in >= d->lanes && expr_is_i64(d->xp->stride[1], 1);
+  d->by_channel = expr_is_i64(d->xp->stride[1], 1) && by_channel_pays(d->l->c->target, ci);
   return d->by_channel || (expr_is_i64(in, 1) && expr_is_i64(out, 1) &&
                            conv_thin_by_pixel(d->l->c, d->anchor->def, ci));
 }

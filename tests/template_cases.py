@@ -511,6 +511,8 @@ def fixed_cases(rng):
     yield thin_symbolic(rng, "i1", 2, 3, [(3, 1, 17), (2, 4, 1), (1, 2, 9)])
     yield thin_symbolic(rng, "i2", 33, 2, [(3, 9), (2, 8), (5, 31)])  # lanes over channels
     yield thin_symbolic(rng, "i3", 64, 1, [(5, 8), (5, 8), (5, 8)])
+    yield thin_symbolic(rng, "i4", 67, 6, [(3, 9), (2, 1), (5, 31)])
+    yield thin_symbolic(rng, "i5", 300, 11, [(7, 13), (7, 13), (7, 13)])
     yield one_matmul(rng, "f5", [(197, 5), (3, 5), (1, 5)], [(5, 7)] * TRIALS, True)
     yield one_matmul(rng, "f6", [(3, 300), (3, 4), (3, 1)], [(300, 7), (4, 7), (1, 7)], False)
     yield one_matmul(rng, "f7", [(2, 4, 5)] * TRIALS, [(5, 1), (5, 2), (5, 65)], False)
