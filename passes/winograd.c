@@ -2,13 +2,16 @@
  * "Fast Algorithms for Convolutional Neural Networks", 2015): input tiles of (m+2)² are transformed
  * per channel, multiplied as (m+2)² matrix products, and transformed back into m×m outputs with the
  * epilogue. The multiplications shrink by 9m²/(m+2)²; the price is traffic for the transformed data
- * and (m+2)²/9 times the weights, which the cost model below weighs. f32 only. */
+ * and (m+2)²/9 times the weights, which the cost model below weighs. Where that data is more than
+ * the second-level cache holds, the three kernels run in turns over blocks of rows of tiles. f32
+ * only. */
 #include "passes/contract.h"
 
 #include <string.h>
 
 #include "passes/choice.h"
 
+enum { BLOCK_CYCLES = 10000 }; /* lost between kernels, for each block */
 enum { MAX_IN = 8, MAX_POINTS = MAX_IN * MAX_IN };
 
 typedef struct Wino {
@@ -22,7 +25,8 @@ typedef struct Wino {
   int64_t th, tw; /* tiles */
   const Expr *batch;
   Place *v, *m; /* transformed input and product: [points][batch·tiles][channels] */
-  const Expr *rows; /* batch·tiles */
+  const Expr *rows; /* tiles of a block: batch·tiles, if there is one only */
+  const Expr *first; /* of them, counted over all images */
 } Wino;
 
 static const Expr *num(const Wino *t, int64_t v) { return ex_i64(t->p, v); }
@@ -55,17 +59,51 @@ static double direct_cycles(const Machine *m, const ConvInfo *ci, int64_t h, int
   return compute > stream ? compute : stream;
 }
 
-static double wino_cycles(const Machine *m, const ConvInfo *ci, int64_t h, int64_t w, int out) {
+/* Of one image, in blocks of `lines` rows of tiles. */
+static double block_cycles(const Machine *m, const ConvInfo *ci, int64_t h, int64_t w, int out,
+                           int64_t lines) {
   const double points = (out + 2) * (out + 2), ic = (double)ci->c_in, oc = (double)ci->c_out;
-  const double tiles = (double)((h + out - 1) / out) * (double)((w + out - 1) / out);
-  const double data = 2 * points * tiles * (ic + oc) * 4;
+  const int64_t th = (h + out - 1) / out, tw = (w + out - 1) / out;
+  const double blocks = (double)((th + lines - 1) / lines), tiles = (double)(lines * tw) * blocks;
+  const double data = 2 * points * (double)(lines * tw) * (ic + oc) * 4;
+  const double weights = points * ic * oc * 4;
   /* few tiles leave the register tile of the products half empty */
-  const double fill = tiles < 8 ? tiles / 8 : 1;
+  const double fill = tiles / blocks < 8 ? tiles / blocks / 8 : 1;
   const double compute = points * tiles * ic * oc / (m->fma * fill) * 1.15,
-               stream = stream_cycles(m, points * ic * oc * 4);
+               stream = blocks * stream_cycles(m, weights);
   const double transforms = tiles * points * (ic * 3.6 + oc * 2.8) / m->lanes;
+  /* blocks share the cache with the weights that come by for each of them */
+  const bool near = blocks > 1 ? data / 2 + weights <= m->l2 : data <= m->l2;
+  const double calls = blocks > 1 ? blocks * BLOCK_CYCLES : 0;
   return (compute > stream ? compute : stream) +
-         data / (data > m->l2 ? 2 * m->far_rate : m->l2_rate) + transforms;
+         blocks * data / (near ? m->l2_rate : 2 * m->far_rate) + transforms + calls;
+}
+
+/* Rows of tiles that are a block; all of them: there is one block. */
+static int64_t block_lines(const Machine *m, const ConvInfo *ci, int64_t h, int64_t w, int out) {
+  const int64_t th = (h + out - 1) / out;
+  int64_t best = th;
+  double least = block_cycles(m, ci, h, w, out, th);
+  for (int64_t lines = th / 2; lines >= 1; lines--) {
+    const double cycles = block_cycles(m, ci, h, w, out, lines);
+    if (cycles >= least) continue;
+    least = cycles;
+    best = lines;
+  }
+  return best;
+}
+
+static double wino_cycles(const Machine *m, const ConvInfo *ci, int64_t h, int64_t w, int out) {
+  return block_cycles(m, ci, h, w, out, block_lines(m, ci, h, w, out));
+}
+
+static Machine machine_of(const Target *t) {
+  const double lanes = target_lanes(t, 32);
+  return (Machine){.fma = lanes * t->fma_per_cycle,
+                   .l2 = (double)t->l2_bytes,
+                   .l2_rate = 32,
+                   .far_rate = 3,
+                   .lanes = lanes};
 }
 
 /* Whether there is a choice at all. */
@@ -89,13 +127,7 @@ static int choose_size(const PassCtx *c, const Node *n, const ConvInfo *ci) {
   if (!may_be_winograd(c, n, ci)) return 0;
   expr_is_const(n->out[0]->dims[2], &h);
   expr_is_const(n->out[0]->dims[3], &w);
-  const Target *t = c->target;
-  const double lanes = target_lanes(t, 32);
-  const Machine m = {.fma = lanes * t->fma_per_cycle,
-                     .l2 = (double)t->l2_bytes,
-                     .l2_rate = 32,
-                     .far_rate = 3,
-                     .lanes = lanes};
+  const Machine m = machine_of(c->target);
   static const char *const names[] = {"direct", "winograd2", "winograd4", "winograd6"};
   const double rounding = 1 / 0.9; /* what a gain must be worth */
   Candidate candidates[4] = {{names[0], direct_cycles(&m, ci, h, w), 0, 1}};
@@ -259,6 +291,7 @@ static ConstData *transform_weights(const Wino *t, Arena *scratch) {
 
 static void tile_of(const Wino *t, const Expr *row, const Expr **n, const Expr **y,
                     const Expr **x) {
+  row = ex_add(t->p, t->first, row);
   *x = ex_floormod(t->p, row, num(t, t->tw));
   row = ex_floordiv(t->p, row, num(t, t->tw));
   *y = ex_floormod(t->p, row, num(t, t->th));
@@ -280,6 +313,7 @@ static const Expr *point_index(const Wino *t, const Place *pl, int point, const 
 
 static Step *finish(Wino *t, KernelBuild *b, const Expr *row, Stmt *body, double work) {
   b->k->grain = work / expr_extent_guess(t->p, t->rows);
+  if (t->first->op != EX_CONST) b->k->grain *= 2; /* other threads wait: shorter pieces pay */
   return kb_finish(b,
                    stmt_for(t->l->m->arena, work > 20000 ? FOR_PARALLEL : FOR_SERIAL, row, body));
 }
@@ -425,6 +459,34 @@ static Step *products(Wino *t) {
   return contract_emit(&c);
 }
 
+/* Sets the rows of a block. Several blocks: the loop over them, still empty; the last one begins
+ * early enough to be as long as the others. */
+static Step *blocks_of(Wino *t) {
+  const Machine m = machine_of(t->l->c->target);
+  const int64_t lines = block_lines(&m, &t->ci, t->h, t->w, t->out);
+  const Expr *const all = ex_mul(t->p, t->batch, num(t, t->th));
+  t->first = num(t, 0);
+  t->rows = ex_mul(t->p, all, num(t, t->tw));
+  if (lines >= t->th) return NULL;
+  if (!t->l->block) {
+    t->l->block = ex_sym_fresh(t->p, "block");
+    *expr_symbol(t->p, t->l->block->id) =
+        (Symbol){.name = expr_symbol(t->p, t->l->block->id)->name, .runtime = true};
+  }
+  const Expr *line = ex_mul(t->p, t->l->block, num(t, lines));
+  int64_t k;
+  if (!expr_is_const(all, &k) || k % lines)
+    line = ex_min(t->p, line, ex_sub(t->p, all, num(t, lines)));
+  t->first = ex_mul(t->p, line, num(t, t->tw));
+  t->rows = num(t, lines * t->tw);
+  Step *const loop = step_new(t->l->mod, STEP_LOOP, t->anchor->def->loc);
+  loop->cond.buffer = -1;
+  loop->iter_sym = t->l->block->id;
+  loop->trips_sym = -1;
+  loop->trip = ex_ceildiv(t->p, all, lines);
+  return loop;
+}
+
 Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Place *to,
                      const ConvInfo *ci) {
   Wino t = {.l = l, .p = l->p, .root = root, .anchor = anchor, .ci = *ci};
@@ -437,7 +499,7 @@ Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Pla
   t.th = (t.h + t.out - 1) / t.out;
   t.tw = (t.w + t.out - 1) / t.out;
   t.batch = root->dims[0];
-  t.rows = ex_mul(l->p, t.batch, num(&t, t.th * t.tw));
+  Step *const loop = blocks_of(&t);
   t.xp = conv_input_stored(l, anchor->def, ci, &steps);
   /* rows a multiple of 2 KiB apart would share few cache sets: strides of one more line */
   const int64_t in_row = ci->c_in + (ci->c_in % 512 ? 0 : 16),
@@ -446,9 +508,11 @@ Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Pla
              *md[3] = {vd[0], t.rows, num(&t, out_row)};
   t.v = lower_temp(l, DT_F32, 3, vd, "tiles");
   t.m = lower_temp(l, DT_F32, 3, md, "products");
-  step_append(&steps, transform_input(&t));
+  Step **const list = loop ? &loop->body : &steps;
+  step_append(list, transform_input(&t));
   if (!(s = products(&t))) return NULL;
-  step_append(&steps, s);
-  step_append(&steps, transform_output(&t, to));
+  step_append(list, s);
+  step_append(list, transform_output(&t, to));
+  if (loop) step_append(&steps, loop);
   return steps;
 }

@@ -466,6 +466,16 @@ def thin_symbolic(rng, tag, c_in, c_out, sizes, k=3, dilation=1):
     return c.finish(c.node("Add", [y, c.input([(2, c_out, *s) for s in sizes])], np.add))
 
 
+def winograd_blocks(rng, tag, sizes, c_in=32, c_out=33):
+    """More tiles than a cache holds: several blocks, the last of which overlaps its neighbour."""
+    c = Case(rng, tag)
+    c.slack = 2.0
+    c.title = f"Winograd in blocks {sizes}"
+    y = c.node("Conv", [c.input([(n, c_in, h, w) for n, h, w in sizes]), c.weights(c_out, c_in, 3, 3, scale=fan(c_in, 3, 3)), c.weights(c_out)],
+               lambda *a: conv(*a, stride=[1, 1], dilation=[1, 1], pads=[1, 0, 0, 1]), kernel_shape=[3, 3], pads=[1, 0, 0, 1])
+    return c.finish(c.node("Add", [y, c.input([(n, c_out, h - 1, w - 1) for n, h, w in sizes])], np.add))
+
+
 def one_conv(rng, tag, shape):
     c = Case(rng, tag)
     c.title = f"Conv of {shape}"
@@ -513,6 +523,8 @@ def fixed_cases(rng):
     yield thin_symbolic(rng, "i3", 64, 1, [(5, 8), (5, 8), (5, 8)])
     yield thin_symbolic(rng, "i4", 67, 6, [(3, 9), (2, 1), (5, 31)])
     yield thin_symbolic(rng, "i5", 300, 11, [(7, 13), (7, 13), (7, 13)])
+    yield winograd_blocks(rng, "w0", [(1, 78, 99)] * TRIALS)
+    yield winograd_blocks(rng, "w1", [(2, 70, 83), (1, 70, 83), (3, 70, 83)], 24, 16)
     yield one_matmul(rng, "f5", [(197, 5), (3, 5), (1, 5)], [(5, 7)] * TRIALS, True)
     yield one_matmul(rng, "f6", [(3, 300), (3, 4), (3, 1)], [(300, 7), (4, 7), (1, 7)], False)
     yield one_matmul(rng, "f7", [(2, 4, 5)] * TRIALS, [(5, 1), (5, 2), (5, 65)], False)
