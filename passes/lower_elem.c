@@ -445,8 +445,12 @@ static void tile_transposed(Nest *t) {
     return;
   const Expr *across = t->var[k];
   for (int i = k; i + 2 < t->n; i++) t->var[i] = t->var[i + 1];
-  t->var[t->n - 2] = block_var(t, 0, across, TILE_ACROSS);
-  t->var[t->n - 1] = block_var(t, 1, along, TILE_ALONG);
+  /* the tiles of the shorter dimension follow each other: whole lines are read or written */
+  const bool wide = guess(t, across) > guess(t, along);
+  const Expr *const x = block_var(t, 0, across, TILE_ACROSS), *const y = block_var(t, 1, along,
+                                                                                   TILE_ALONG);
+  t->var[t->n - 2] = wide ? x : y;
+  t->var[t->n - 1] = wide ? y : x;
   t->tiled = true;
 }
 
