@@ -17,15 +17,24 @@ static double step_cycles(const Machine *m, int rows, int vectors) {
       vectors * m->lanes * 4.0 / 40.0; /* panels come from the second-level cache */
   double c = fmas > loads ? fmas : loads;
   if (stream > c) c = stream;
+  c += 0.1 * stream; /* what does not overlap */
   return c > m->latency / 1.0 && rows * vectors > 1 ? c : (c < m->latency ? m->latency : c);
 }
 
+/* Cycles of a tile. Rows stored in one piece follow each other in memory, and the processor fetches
+ * ahead of them; for the lines of pieces it waits. */
+static double one_tile(const Machine *m, int rows, int vectors, double k, bool pieces) {
+  enum { LINE = 64 };
+  const int lines = (vectors * m->lanes * 4 + LINE - 1) / LINE;
+  const double store = pieces ? 6.0 * rows * lines : 1.5 * rows * vectors;
+  return k * step_cycles(m, rows, vectors) + 12 + store;
+}
+
 /* Tiles of `rows` cover n rows: full ones and one remainder. */
-static double cover(const Machine *m, double n, int rows, int vectors, double k) {
+static double cover(const Machine *m, double n, int rows, int vectors, double k, bool pieces) {
   const double full = (double)(int64_t)(n / rows), rem = n - full * rows;
-  double t = full * (k * step_cycles(m, rows, vectors) + 12 + 1.5 * rows * vectors);
-  if (rem > 0) t += k * step_cycles(m, (int)rem, vectors) + 12 + 1.5 * rem * vectors;
-  return t;
+  const double t = full * one_tile(m, rows, vectors, k, pieces);
+  return rem > 0 ? t + one_tile(m, (int)rem, vectors, k, pieces) : t;
 }
 
 /* Cycles of the whole contraction (of one outer index) with a tile. */
@@ -35,8 +44,9 @@ static double tile_cycles(const Machine *m, Tile tile, double rows_h, double row
   const double rest = n - panels * width;
   const int rest_v = (int)((rest + m->lanes - 1) / m->lanes);
   const double lines = flat ? 1 : rows_h;
-  double time = panels * cover(m, rows_w, tile.rows, tile.vectors, k) * lines;
-  if (rest_v) time += cover(m, rows_w, tile.rows, rest_v, k) * lines;
+  const bool pieces = panels + (rest_v > 0) > 1;
+  double time = panels * cover(m, rows_w, tile.rows, tile.vectors, k, pieces) * lines;
+  if (rest_v) time += cover(m, rows_w, tile.rows, rest_v, k, pieces) * lines;
   return time;
 }
 
@@ -44,7 +54,7 @@ int contract_tiles(const Target *t, double rows_h, double rows_w, bool flat, dou
                    TileCost *out) {
   const Machine m = {.fma = t->fma_per_cycle > 0 ? t->fma_per_cycle : 1,
                      .load = 2,
-                     .latency = 4,
+                     .latency = 5.5, /* of four cycles, and loads that come late */
                      .regs = t->vector_regs,
                      .lanes = target_lanes(t, 32),
                      .broadcast_operand = t->broadcast_operand};

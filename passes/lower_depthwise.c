@@ -150,7 +150,11 @@ static int take_width(Depthwise *d, int model) {
 static int strip_width(Depthwise *d, const Expr *rows) {
   int64_t n;
   const bool fixed = expr_is_const(rows, &n);
-  const int room = d->l->c->target->vector_regs >= 32 ? 8 : 4;
+  const int regs = d->l->c->target->vector_regs;
+  int64_t taps = 1;
+  for (int s = 0; s < d->ci.spatial; s++) taps *= d->ci.kernel[s];
+  /* sums, and the weights beside them where they fit */
+  const int room = regs < 32 ? 4 : taps <= 9 ? 14 : 8;
   int width = fixed && n < room ? (int)n : room;
   for (int w = room; fixed && w >= room / 2; w--)
     if (n % w == 0) {
