@@ -79,6 +79,8 @@ Step *contract_emit(Contract *c);
 /* Lines [first, first + count) of rows_h, all columns, serial: a part of a larger kernel. The outer
  * indices are set; not flat. */
 Stmt *contract_lines(Contract *c, const Expr *first, const Expr *count);
+/* All of it, serial, for constant flat rows: a part of a larger kernel. */
+Stmt *contract_inner(Contract *c);
 Step *lower_conv(Lower *l, const Value *root, const Value *anchor, const Place *to,
                  const ConvInfo *ci);
 /* Output lines [first, first + count) of one image of a plain convolution over two dimensions:

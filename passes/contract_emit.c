@@ -608,6 +608,8 @@ static int64_t group_panels(const Contract *c, const Blocks *bl, int64_t panels)
   while (n < panels && (n + 1) * bytes <= c->l->c->target->l2_bytes / 8) n++;
   const int threads = threads_of(c) < 2 ? 1 : 2;
   while (n > 1 && blocks * (double)((panels + n - 1) / n) < 2 * threads) n--;
+  const int64_t groups = n > 0 ? (panels + n - 1) / n : 1;
+  if (groups > 1) n = (panels + groups - 1) / groups; /* of the same size */
   return n;
 }
 
@@ -741,4 +743,27 @@ Stmt *contract_lines(Contract *c, const Expr *first, const Expr *count) {
   const Expr *panel =
       ex_var(c->p, "n", ex_ceildiv(c->p, c->n, (int64_t)c->tile.vectors * c->lanes));
   return stmt_for(arena(c), FOR_SERIAL, panel, panels_body(c, &bl, panel, NULL));
+}
+
+Stmt *contract_inner(Contract *c) {
+  const Blocks bl = {
+      .th = 1, .tw = c->tile.rows, .rows = c->rows_w, .size = c->rows_w, .count = num(c, 1)};
+  const double b_bytes = 4 * expr_extent_guess(c->p, c->n) * expr_extent_guess(c->p, k_total(c));
+  c->prefetch = b_bytes > (double)c->l->c->target->l2_bytes / 16;
+  c->n_loops = c->n_k;
+  c->hoisted = 0;
+  c->group = 1;
+  for (int i = 0; i < c->n_k; i++) {
+    c->loop[i] = c->k[i];
+    c->loop_extent[i] = c->k_extent[i];
+  }
+  const int64_t width = (int64_t)c->tile.vectors * c->lanes;
+  for (int i = 0; i < c->n_outer; i++) c->outer[i] = ex_var(c->p, "o", c->outer_extent[i]);
+  c->b_outer = c->b_offset ? c->b_offset(c) : num(c, 0);
+  c->heavy = heavy_epilogue(c);
+  const Expr *panel = ex_var(c->p, "n", ex_ceildiv(c->p, c->n, width));
+  Stmt *body = stmt_for(arena(c), FOR_SERIAL, panel, panels_body(c, &bl, panel, num(c, 0)));
+  for (int i = c->n_outer - 1; i >= 0; i--)
+    body = stmt_for(arena(c), FOR_SERIAL, c->outer[i], body);
+  return body;
 }

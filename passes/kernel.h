@@ -82,7 +82,6 @@ typedef struct Lower {
   const Uses *uses;
   bool *must_dense; /* by value id: read by runtime functions, regions, or outside */
   Vec(RegionSteps) regions;
-  const Expr *block; /* iteration of the loops over blocks that lowering makes, or NULL */
   Step nothing; /* stands for "no step needed" where NULL means an error */
 } Lower;
 

@@ -11,7 +11,7 @@
 
 #include "passes/choice.h"
 
-enum { BLOCK_CYCLES = 10000 }; /* lost between kernels, for each block */
+enum { BLOCK_CYCLES = 2000 }; /* lost at the edges of a block */
 enum { MAX_IN = 8, MAX_POINTS = MAX_IN * MAX_IN };
 
 typedef struct Wino {
@@ -27,6 +27,7 @@ typedef struct Wino {
   Place *v, *m; /* transformed input and product: [points][batch·tiles][channels] */
   const Expr *rows; /* tiles of a block: batch·tiles, if there is one only */
   const Expr *first; /* of them, counted over all images */
+  const Expr *blocks; /* the variable that counts them, or NULL: one */
 } Wino;
 
 static const Expr *num(const Wino *t, int64_t v) { return ex_i64(t->p, v); }
@@ -47,6 +48,7 @@ static bool shape_fits(const PassCtx *c, const Node *n, const ConvInfo *ci) {
 typedef struct Machine {
   double fma, l2, l2_rate, far_rate,
       lanes; /* multiply-adds a cycle; bytes; bytes a cycle from the second level, from beyond */
+  int threads;
 } Machine;
 
 static double stream_cycles(const Machine *m, double bytes) {
@@ -79,13 +81,17 @@ static double block_cycles(const Machine *m, const ConvInfo *ci, int64_t h, int6
          blocks * data / (near ? m->l2_rate : 2 * m->far_rate) + transforms + calls;
 }
 
-/* Rows of tiles that are a block; all of them: there is one block. */
+/* Rows of tiles that are a block; all of them: there is one block. An odd number of blocks keeps
+ * one of two threads waiting. */
 static int64_t block_lines(const Machine *m, const ConvInfo *ci, int64_t h, int64_t w, int out) {
   const int64_t th = (h + out - 1) / out;
   int64_t best = th;
   double least = block_cycles(m, ci, h, w, out, th);
   for (int64_t lines = th / 2; lines >= 1; lines--) {
-    const double cycles = block_cycles(m, ci, h, w, out, lines);
+    if (th % lines) continue;
+    const int64_t blocks = th / lines;
+    const double even = m->threads > 1 ? (double)((blocks + 1) / 2 * 2) / (double)blocks : 1;
+    const double cycles = block_cycles(m, ci, h, w, out, lines) * even;
     if (cycles >= least) continue;
     least = cycles;
     best = lines;
@@ -97,13 +103,14 @@ static double wino_cycles(const Machine *m, const ConvInfo *ci, int64_t h, int64
   return block_cycles(m, ci, h, w, out, block_lines(m, ci, h, w, out));
 }
 
-static Machine machine_of(const Target *t) {
+static Machine machine_of(const Target *t, int threads) {
   const double lanes = target_lanes(t, 32);
   return (Machine){.fma = lanes * t->fma_per_cycle,
                    .l2 = (double)t->l2_bytes,
                    .l2_rate = 32,
                    .far_rate = 3,
-                   .lanes = lanes};
+                   .lanes = lanes,
+                   .threads = threads};
 }
 
 /* Whether there is a choice at all. */
@@ -127,7 +134,7 @@ static int choose_size(const PassCtx *c, const Node *n, const ConvInfo *ci) {
   if (!may_be_winograd(c, n, ci)) return 0;
   expr_is_const(n->out[0]->dims[2], &h);
   expr_is_const(n->out[0]->dims[3], &w);
-  const Machine m = machine_of(c->target);
+  const Machine m = machine_of(c->target, c->max_threads);
   static const char *const names[] = {"direct", "winograd2", "winograd4", "winograd6"};
   const double rounding = 1 / 0.9; /* what a gain must be worth */
   Candidate candidates[4] = {{names[0], direct_cycles(&m, ci, h, w), 0, 1}};
@@ -311,24 +318,22 @@ static const Expr *point_index(const Wino *t, const Place *pl, int point, const 
   return place_index(t->p, pl, 3, idx);
 }
 
-static Step *finish(Wino *t, KernelBuild *b, const Expr *row, Stmt *body, double work) {
-  b->k->grain = work / expr_extent_guess(t->p, t->rows);
-  if (t->first->op != EX_CONST) b->k->grain *= 2; /* other threads wait: shorter pieces pay */
-  return kb_finish(b,
-                   stmt_for(t->l->m->arena, work > 20000 ? FOR_PARALLEL : FOR_SERIAL, row, body));
+/* The loop over rows of tiles around one of the transforms; `work`: vector operations of all. */
+static Stmt *over_rows(Wino *t, KernelBuild *b, const Expr *row, Stmt *body, double work) {
+  const bool parallel = !t->blocks && work > 20000;
+  if (!t->blocks) b->k->grain = work / expr_extent_guess(t->p, t->rows);
+  return stmt_for(t->l->m->arena, parallel ? FOR_PARALLEL : FOR_SERIAL, row, body);
 }
 
-static Step *transform_input(Wino *t) {
+static Stmt *transform_input(Wino *t, KernelBuild *b) {
   Arena *a = t->l->m->arena;
-  KernelBuild b;
-  kb_begin(&b, t->l, t->anchor, "wino_in");
-  const int in = kb_param(&b, t->xp->buffer, t->xp->offset, PA_READ);
-  const int out = kb_param(&b, t->v->buffer, t->v->offset, PA_WRITE);
+  const int in = kb_param(b, t->xp->buffer, t->xp->offset, PA_READ);
+  const int out = kb_param(b, t->v->buffer, t->v->offset, PA_WRITE);
   const Expr *row = ex_var(t->p, "p", t->rows), *c = ex_var(t->p, "c", num(t, t->ci.c_in)), *n, *y,
              *x;
   tile_of(t, row, &n, &y, &x);
   StmtList body = {0};
-  const int local = tile_local(&b, &body, t->points);
+  const int local = tile_local(b, &body, t->points);
   for (int j = 0; j < t->in; j++) {
     const Expr *d[MAX_IN], *q[MAX_IN];
     for (int i = 0; i < t->in; i++) {
@@ -349,7 +354,7 @@ static Step *transform_input(Wino *t) {
       stmt_add(&body, stmt_store(a, out, point_index(t, t->v, i * t->in + j, row, c), q[j]));
   }
   const double work = expr_extent_guess(t->p, t->rows) * (double)t->ci.c_in * 8;
-  return finish(t, &b, row, stmt_for(a, FOR_VECTOR, c, body.first), work);
+  return over_rows(t, b, row, stmt_for(a, FOR_VECTOR, c, body.first), work);
 }
 
 static const Expr *epilogue(Wino *t, KernelBuild *b, const Expr *const *idx, const Expr *sum) {
@@ -362,17 +367,15 @@ static Stmt *inside(const Wino *t, Stmt *s, const Expr *at, int64_t size, int64_
                                 : stmt_if(t->l->m->arena, ex_lt(t->p, at, num(t, size)), s, NULL);
 }
 
-static Step *transform_output(Wino *t, const Place *to) {
+static Stmt *transform_output(Wino *t, KernelBuild *b, const Place *to) {
   Arena *a = t->l->m->arena;
-  KernelBuild b;
-  kb_begin(&b, t->l, t->root, "wino_out");
-  const int in = kb_param(&b, t->m->buffer, t->m->offset, PA_READ);
-  const int out = kb_param(&b, to->buffer, to->offset, PA_WRITE);
+  const int in = kb_param(b, t->m->buffer, t->m->offset, PA_READ);
+  const int out = kb_param(b, to->buffer, to->offset, PA_WRITE);
   const Expr *row = ex_var(t->p, "p", t->rows), *c = ex_var(t->p, "c", num(t, t->ci.c_out)), *n, *y,
              *x;
   tile_of(t, row, &n, &y, &x);
   StmtList body = {0};
-  const int local = tile_local(&b, &body, t->points);
+  const int local = tile_local(b, &body, t->points);
   for (int j = 0; j < t->in; j++) {
     const Expr *d[MAX_IN], *q[MAX_IN];
     for (int i = 0; i < t->in; i++)
@@ -390,13 +393,13 @@ static Step *transform_output(Wino *t, const Place *to) {
     for (int j = 0; j < t->out; j++) {
       const Expr *ox = ex_add(t->p, ex_mul(t->p, x, num(t, t->out)), num(t, j)),
                  *idx[4] = {n, c, oy, ox};
-      Stmt *s = stmt_store(a, out, place_index(t->p, to, 4, idx), epilogue(t, &b, idx, q[j]));
+      Stmt *s = stmt_store(a, out, place_index(t->p, to, 4, idx), epilogue(t, b, idx, q[j]));
       stmt_add(&line, inside(t, s, ox, t->w, t->tw));
     }
     stmt_add(&body, inside(t, line.first, oy, t->h, t->th));
   }
   const double work = expr_extent_guess(t->p, t->rows) * (double)t->ci.c_out * 8;
-  return finish(t, &b, row, stmt_for(a, FOR_VECTOR, c, body.first), work);
+  return over_rows(t, b, row, stmt_for(a, FOR_VECTOR, c, body.first), work);
 }
 
 /* ---- the products --------------------------------------------------------------------------------------------------- */
@@ -423,9 +426,10 @@ static const Expr *product_b_offset(const Contract *c) {
   return ex_mul(c->p, c->outer[0], ex_i64(c->p, packed * t->ci.c_in));
 }
 
-static Step *products(Wino *t) {
+/* Describes the products; c->b is the caller's to set. */
+static bool products(Wino *t, Contract *of) {
   Contract c;
-  contract_begin(&c, t->l, t->root, t->anchor, t->m, "wino");
+  contract_init(&c, t->l, t->root, t->anchor, t->m);
   c.plain_rank = 3;
   c.info = t;
   c.a = product_a;
@@ -439,6 +443,7 @@ static Step *products(Wino *t) {
   c.n_k = 1;
   c.k_extent[0] = num(t, t->ci.c_in);
   c.k[0] = ex_var(t->p, "c", c.k_extent[0]);
+  kb_move(&c.b, &of->b);
   contract_tile(&c);
   Arena *scratch = arena_child(t->l->a);
   const ConstData *u = transform_weights(t, scratch);
@@ -454,43 +459,89 @@ static Step *products(Wino *t) {
                         .scale = 1.0};
   const ConstData *packed = pack_panels(t->l->m, u, &ps);
   arena_free(scratch);
-  if (!packed) return NULL;
+  if (!packed) return false;
   c.b_buffer = contract_weights(t->l, packed);
-  return contract_emit(&c);
+  *of = c;
+  of->b.x.user = &of->b;
+  return true;
 }
 
-/* Sets the rows of a block. Several blocks: the loop over them, still empty; the last one begins
- * early enough to be as long as the others. */
-static Step *blocks_of(Wino *t) {
-  const Machine m = machine_of(t->l->c->target);
+/* ---- the whole ---------------------------------------------------------------------------------------------------- */
+
+/* rows a multiple of 2 KiB apart would share few cache sets: strides of one more line */
+static int64_t stride_of(int64_t channels) { return channels + (channels % 512 ? 0 : 16); }
+
+static Step *three_kernels(Wino *t, const Place *to) {
+  Step *steps = NULL;
+  const Expr *vd[3] = {num(t, t->points), t->rows, num(t, stride_of(t->ci.c_in))},
+             *md[3] = {vd[0], t->rows, num(t, stride_of(t->ci.c_out))};
+  t->v = lower_temp(t->l, DT_F32, 3, vd, "tiles");
+  t->m = lower_temp(t->l, DT_F32, 3, md, "products");
+  KernelBuild in, out;
+  kb_begin(&in, t->l, t->anchor, "wino_in");
+  step_append(&steps, kb_finish(&in, transform_input(t, &in)));
+  Contract c;
+  kb_begin(&c.b, t->l, t->root, "wino");
+  if (!products(t, &c)) return NULL;
+  Step *s = contract_emit(&c);
+  if (!s) return NULL;
+  step_append(&steps, s);
+  kb_begin(&out, t->l, t->root, "wino_out");
+  step_append(&steps, kb_finish(&out, transform_output(t, &out, to)));
+  return steps;
+}
+
+static Place *scratch_place(Wino *t, KernelBuild *b, int64_t channels, const char *name) {
+  Place *pl = ARENA_NEW(t->l->m->arena, Place);
+  const Expr *row = num(t, stride_of(channels)), *point = ex_mul(t->p, t->rows, row);
+  const int id = kb_scratch(b, DT_F32, ex_mul(t->p, num(t, t->points), point), name);
+  pl->buffer = kb_scratch_place(id);
+  pl->offset = num(t, 0);
+  pl->stride = ARENA_ARRAY(t->l->m->arena, const Expr *, 3);
+  pl->stride[0] = point;
+  pl->stride[1] = row;
+  pl->stride[2] = num(t, 1);
+  return pl;
+}
+
+/* Threads take blocks of rows of tiles; the transformed data of one stay in scratch memory and in
+ * the cache. */
+static Step *one_kernel(Wino *t, const Place *to) {
+  Contract c;
+  kb_begin(&c.b, t->l, t->root, "wino");
+  t->v = scratch_place(t, &c.b, t->ci.c_in, "tiles");
+  t->m = scratch_place(t, &c.b, t->ci.c_out, "products");
+  StmtList body = {0};
+  stmt_add(&body, transform_input(t, &c.b));
+  if (!products(t, &c)) return NULL;
+  stmt_add(&body, contract_inner(&c));
+  stmt_add(&body, transform_output(t, &c.b, to));
+  const double work =
+      (double)t->points * expr_extent_guess(t->p, t->rows) * (double)(t->ci.c_in * t->ci.c_out);
+  const double lanes = target_lanes(t->l->c->target, 32);
+  c.b.k->grain = work / (lanes * t->l->c->target->fma_per_cycle);
+  c.b.k->flops = ex_mul(t->p, ex_mul(t->p, expr_var_extent(t->p, t->blocks->id), t->rows),
+                        num(t, 2 * t->points * t->ci.c_in * t->ci.c_out));
+  return kb_finish(&c.b, stmt_for(t->l->m->arena, FOR_PARALLEL, t->blocks, body.first));
+}
+
+/* Sets the rows of a block, and t->blocks where there are several. */
+static void choose_blocks(Wino *t) {
+  const Machine m = machine_of(t->l->c->target, t->l->c->max_threads);
   const int64_t lines = block_lines(&m, &t->ci, t->h, t->w, t->out);
   const Expr *const all = ex_mul(t->p, t->batch, num(t, t->th));
   t->first = num(t, 0);
   t->rows = ex_mul(t->p, all, num(t, t->tw));
-  if (lines >= t->th) return NULL;
-  if (!t->l->block) {
-    t->l->block = ex_sym_fresh(t->p, "block");
-    *expr_symbol(t->p, t->l->block->id) =
-        (Symbol){.name = expr_symbol(t->p, t->l->block->id)->name, .runtime = true};
-  }
-  const Expr *line = ex_mul(t->p, t->l->block, num(t, lines));
-  int64_t k;
-  if (!expr_is_const(all, &k) || k % lines)
-    line = ex_min(t->p, line, ex_sub(t->p, all, num(t, lines)));
-  t->first = ex_mul(t->p, line, num(t, t->tw));
+  if (lines >= t->th) return;
+  t->blocks = ex_var(t->p, "p", ex_floordiv(t->p, all, num(t, lines)));
+  t->first = ex_mul(t->p, t->blocks, num(t, lines * t->tw));
   t->rows = num(t, lines * t->tw);
-  Step *const loop = step_new(t->l->mod, STEP_LOOP, t->anchor->def->loc);
-  loop->cond.buffer = -1;
-  loop->iter_sym = t->l->block->id;
-  loop->trips_sym = -1;
-  loop->trip = ex_ceildiv(t->p, all, lines);
-  return loop;
 }
 
 Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Place *to,
                      const ConvInfo *ci) {
   Wino t = {.l = l, .p = l->p, .root = root, .anchor = anchor, .ci = *ci};
-  Step *steps = NULL, *s;
+  Step *steps = NULL;
   expr_is_const(root->dims[2], &t.h);
   expr_is_const(root->dims[3], &t.w);
   t.out = choose_size(l->c, anchor->def, ci);
@@ -499,20 +550,10 @@ Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Pla
   t.th = (t.h + t.out - 1) / t.out;
   t.tw = (t.w + t.out - 1) / t.out;
   t.batch = root->dims[0];
-  Step *const loop = blocks_of(&t);
+  choose_blocks(&t);
   t.xp = conv_input_stored(l, anchor->def, ci, &steps);
-  /* rows a multiple of 2 KiB apart would share few cache sets: strides of one more line */
-  const int64_t in_row = ci->c_in + (ci->c_in % 512 ? 0 : 16),
-                out_row = ci->c_out + (ci->c_out % 512 ? 0 : 16);
-  const Expr *vd[3] = {num(&t, t.points), t.rows, num(&t, in_row)},
-             *md[3] = {vd[0], t.rows, num(&t, out_row)};
-  t.v = lower_temp(l, DT_F32, 3, vd, "tiles");
-  t.m = lower_temp(l, DT_F32, 3, md, "products");
-  Step **const list = loop ? &loop->body : &steps;
-  step_append(list, transform_input(&t));
-  if (!(s = products(&t))) return NULL;
-  step_append(list, s);
-  step_append(list, transform_output(&t, to));
-  if (loop) step_append(&steps, loop);
+  Step *s = t.blocks ? one_kernel(&t, to) : three_kernels(&t, to);
+  if (!s) return NULL;
+  step_append(&steps, s);
   return steps;
 }

@@ -82,7 +82,7 @@ def test_effect(folder):
     check("the same again", tuned == burin_command(model, *flags, f"--tuning={file}").stdout)
     for forced, wanted in (("direct", False), ("winograd2", True), ("winograd4", True)):
         write_choices(file, {k: forced for k in choices if k.startswith("conv3x3 ")})
-        check(forced, ("wino_in" in burin_command(model, *flags, f"--tuning={file}").stdout) == wanted)
+        check(forced, ("_wino" in burin_command(model, *flags, f"--tuning={file}").stdout) == wanted)
         check(forced + " not allowed", "wino" not in burin_command(model, *flags, f"--tuning={file}", "--no-winograd").stdout)
     for name, other in (("unknown keys", {"tile rows=7 of=nothing": "3x1"}), ("no candidate", {k: "99x9" for k in choices}),
                         ("another target", {k: v[0] for k, v in choices_of(model, "--target=x86-64-v4").items()})):
