@@ -1,7 +1,7 @@
 /* Tiled contractions: C[row, n] = Σ_k A[row, k] · B[k, n] over register tiles of rows × vectors.
  * What Conv, ConvTranspose, MatMul and Gemm have in common; lower_conv.c and lower_matmul.c
- * describe nodes so, contract_emit.c builds the loops, contract_tile.c chooses tile and blocks,
- * pack.c orders weights. Internal to passes/. */
+ * describe nodes so, contract_emit.c builds the loops, contract_tile.c chooses the tile,
+ * contract_block.c the blocks, pack.c orders weights. Internal to passes/. */
 #pragma once
 #include "passes/conv_axes.h"
 #include "passes/kernel.h"
