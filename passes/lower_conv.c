@@ -101,7 +101,7 @@ static const Expr *conv_live(const Contract *c, int i, const Expr *h, const Expr
   int64_t size;
   int s = 0;
   while (s < n && v->k_of[s] != i) s++;
-  if (s == n || c->flat || v->k_of[n] != c->n_k - 1 || (s == n - 2 && !h)) return NULL;
+  if (s == n || (c->flat && n > 1) || v->k_of[n] != c->n_k - 1 || (s == n - 2 && !h)) return NULL;
   const Axis *a = &v->axis[s];
   const Expr *first = s == n - 1 ? w : s == n - 2 ? h : c->outer[v->depth_outer], *last = first;
   if (s == n - 1)
@@ -188,8 +188,9 @@ const Place *conv_input_stored(Lower *l, const Node *n, const ConvInfo *ci, Step
   return to;
 }
 
-/* One tap everywhere, no stride: rows follow each other in memory. */
+/* One spatial dimension, or one tap everywhere and no stride: rows follow each other in memory. */
 static bool conv_is_flat(const Contract *c, const ConvCtx *v) {
+  if (v->ci.spatial == 1) return true;
   for (int s = 0; s < v->ci.spatial; s++) {
     const Axis *a = &v->axis[s];
     if (a->taps != 1 || a->is != 1 || a->os != 1 || a->ib != 0) return false;
