@@ -6,7 +6,7 @@
 typedef struct TrialCall { /* a kernel or runtime function, in the order of the profile */
   int n_keys;
   const char **keys; /* the choices that its time answers */
-  uint64_t digest;   /* of its kernel */
+  uint64_t digest; /* of its kernel */
 } TrialCall;
 
 typedef struct Trial {
