@@ -105,6 +105,8 @@ Ty like(Ty t, V v); /* t, as vector when v is one */
 V k_int(Emit *c, Ty t, int64_t v); /* constants; t may be a vector type */
 V k_real(Emit *c, Ty t, double v);
 V iota(Emit *c, Ty elem);
+V hidden_bytes(Emit *c,
+               const char *name); /* data of another object, on a cache line; found or added */
 V intrinsic(Emit *c, const char *name, int n_types, Ty const *types, int n_args, V const *args);
 V entry_alloca(Emit *c, Ty t, int64_t count, unsigned align);
 LLVMBasicBlockRef new_block(Emit *c, const char *name);

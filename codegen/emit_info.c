@@ -94,13 +94,7 @@ static V symbol_names(Emit *c, const Program *p) {
 
 static V weights_pointer(Emit *c, const Program *p) {
   if (!p->weights.bytes) return LLVMConstNull(c->ptr);
-  const char *const name = arena_printf(c->arena, "%s_weights", p->name);
-  V g = LLVMGetNamedGlobal(c->mod, name);
-  if (!g) {
-    g = LLVMAddGlobal(c->mod, LLVMArrayType2(c->i8, 0), name);
-    LLVMSetVisibility(g, LLVMHiddenVisibility);
-  }
-  return g;
+  return hidden_bytes(c, arena_printf(c->arena, "%s_weights", p->name));
 }
 
 static const char *base_name(const char *path) {

@@ -97,13 +97,8 @@ static unsigned alignment(const Emit *c, const Mem *m, const Expr *index) {
 }
 
 static V zeros_symbol(Emit *c) {
-  const char *const name = arena_printf(c->arena, "%s_zeros", c->name);
-  V g = LLVMGetNamedGlobal(c->mod, name);
-  if (g) return g;
-  g = LLVMAddGlobal(c->mod, LLVMArrayType2(c->i8, 0), name);
-  LLVMSetVisibility(g, LLVMHiddenVisibility);
+  const V g = hidden_bytes(c, arena_printf(c->arena, "%s_zeros", c->name));
   LLVMSetGlobalConstant(g, 1);
-  LLVMSetAlignment(g, 64);
   return g;
 }
 

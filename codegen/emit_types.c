@@ -87,6 +87,15 @@ V k_int(Emit *c, Ty t, int64_t v) {
 }
 V k_real(Emit *c, Ty t, double v) { return k_lanes(c, t, LLVMConstReal(elem_of(t), v)); }
 
+V hidden_bytes(Emit *c, const char *name) {
+  V g = LLVMGetNamedGlobal(c->mod, name);
+  if (g) return g;
+  g = LLVMAddGlobal(c->mod, LLVMArrayType2(c->i8, 0), name);
+  LLVMSetVisibility(g, LLVMHiddenVisibility);
+  LLVMSetAlignment(g, 64);
+  return g;
+}
+
 V iota(Emit *c, Ty elem) {
   V lanes[128];
   for (int i = 0; i < c->vl; i++) lanes[i] = LLVMConstInt(elem, (unsigned long long)i, 0);

@@ -4,16 +4,6 @@
 
 #define B c->b
 
-static V weights_symbol(Emit *c, const Program *p) {
-  const char *const name = arena_printf(c->arena, "%s_weights", p->name);
-  V g = LLVMGetNamedGlobal(c->mod, name);
-  if (g) return g;
-  g = LLVMAddGlobal(c->mod, LLVMArrayType2(c->i8, 0), name);
-  LLVMSetVisibility(g, LLVMHiddenVisibility);
-  LLVMSetAlignment(g, 64);
-  return g;
-}
-
 /* ---- buffers --------------------------------------------------------------------------------- */
 static V buffer_address(Entry *e, int id);
 
@@ -28,7 +18,9 @@ static V buffer_address(Entry *e, int id) {
   switch (b->kind) {
     case BUF_INPUT: return load(c, c->ptr, at_k(c, c->ptr, e->in, b->index));
     case BUF_OUTPUT: return load(c, c->ptr, at_k(c, c->ptr, e->out, b->index));
-    case BUF_WEIGHT: return at_k(c, c->i8, weights_symbol(c, e->p), e->p->weights.offset[id]);
+    case BUF_WEIGHT:
+      return at_k(c, c->i8, hidden_bytes(c, arena_printf(c->arena, "%s_weights", e->p->name)),
+                  e->p->weights.offset[id]);
     case BUF_ARENA: return b->offset ? at(c, c->i8, e->arena, wide(c, b->offset)) : e->arena;
     case BUF_VIEW:
       return with_offset(c, buffer_address(e, b->base), b->offset,

@@ -59,9 +59,7 @@ void contract_tile(Contract *c) {
   const int n = contract_tiles(c->l->c->target, expr_extent_guess(c->p, c->rows_h),
                                expr_extent_guess(c->p, c->rows_w), c->flat,
                                expr_extent_guess(c->p, c->n), k, tiles);
-  int best = 0;
-  for (int i = 1; i < n; i++)
-    if (tiles[i].cycles < tiles[best].cycles) best = i;
+  int best = contract_cheapest(tiles, n);
   if (choice_matters(c->l->c)) best = take_tile(c, tiles, n, best);
   c->tile = tiles[best].tile;
 }
@@ -95,15 +93,18 @@ static bool float_operands(const Node *n) {
   return true;
 }
 
+bool conv_has_template(const ConvInfo *ci) {
+  return ci->spatial <= 3 && conv_phases(ci) > 0 &&
+         (ci->group == 1 || ci->c_out / ci->group >= 2 || conv_is_depthwise(ci));
+}
+
 bool node_is_contraction(const Node *n) {
   ConvInfo ci;
   MatMulInfo mi;
   Attention at;
   int64_t k;
   if (!(n->op->flags & OF_CONTRACTION) || !float_operands(n)) return false;
-  if (conv_info(n, &ci))
-    return n->in[1]->cdata && ci.spatial <= 3 && conv_phases(&ci) > 0 &&
-           (ci.group == 1 || ci.c_out / ci.group >= 2 || conv_is_depthwise(&ci));
+  if (conv_info(n, &ci)) return n->in[1]->cdata && conv_has_template(&ci);
   if (!matmul_info(n, &mi)) return attention_of(n, &at);
   return !mi.b_vec && !(expr_is_const(mi.n, &k) && k < 2);
 }

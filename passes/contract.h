@@ -66,6 +66,7 @@ typedef struct TileCost {
 } TileCost;
 int contract_tiles(const Target *t, double rows_h, double rows_w, bool flat, double n, double k,
                    TileCost *out);
+int contract_cheapest(const TileCost *tiles, int n); /* position */
 Tile contract_choose_tile(const Target *t, double rows_h, double rows_w, bool flat, double n,
                           double k); /* the cheapest of them */
 void contract_init(Contract *c, Lower *l, const Value *root, const Value *anchor,

@@ -40,7 +40,7 @@ static int threads_of(const Contract *c) {
   return n < MOST_THREADS ? n : MOST_THREADS;
 }
 
-static double outer_count(const Contract *c) {
+double contract_outer_count(const Contract *c) {
   double n = 1;
   for (int i = 0; i < c->n_outer; i++) n *= expr_extent_guess(c->p, c->outer_extent[i]);
   return n;
@@ -56,7 +56,7 @@ static double blocks_for_threads(const Contract *c, double rows, double panels) 
   const double k = expr_extent_guess(c->p, contract_k_total(c)), n = expr_extent_guess(c->p, c->n);
   const double lines = c->flat ? rows : rows * expr_extent_guess(c->p, c->rows_w);
   const double depth = c->flat ? k : expr_extent_guess(c->p, c->k_extent[c->n_k - 1]);
-  const double outer = outer_count(c), values = lines * (depth + n), weights = k * n;
+  const double outer = contract_outer_count(c), values = lines * (depth + n), weights = k * n;
   if (values >= weights) {
     const double pieces = (threads < MOST_ROW_BLOCKS ? threads : MOST_ROW_BLOCKS) / outer;
     const double most = lines / (2.0 * c->tile.rows); /* tiles enough in each */
@@ -150,7 +150,7 @@ static int64_t group_panels(const Contract *c, const Blocks *bl, int64_t panels)
   int64_t rows, n = 1;
   if (!c->hoisted || !c->flat || !expr_is_const(contract_sum_rows(c, bl), &rows)) return 1;
   const int64_t bytes = rows * c->tile.vectors * c->lanes * 4;
-  const double blocks = outer_count(c) * expr_extent_guess(c->p, bl->count);
+  const double blocks = contract_outer_count(c) * expr_extent_guess(c->p, bl->count);
   while (n < panels && (n + 1) * bytes <= c->l->c->target->l2_bytes / 8) n++;
   const int threads = threads_of(c) < 2 ? 1 : 2;
   while (n > 1 && blocks * (double)((panels + n - 1) / n) < 2 * threads) n--;
@@ -159,13 +159,26 @@ static int64_t group_panels(const Contract *c, const Blocks *bl, int64_t panels)
   return n;
 }
 
-Blocks contract_choose_blocks(Contract *c, double panels) {
+void contract_plain_loops(Contract *c) {
   for (int i = 0; i < c->n_k; i++) {
     c->loop[i] = c->k[i];
     c->loop_extent[i] = c->k_extent[i];
   }
   c->n_loops = c->n_k;
   c->hoisted = 0;
+  c->group = 1;
+}
+
+/* By the time a layer runs again, the others have pushed its weights out of the second-level cache.
+ */
+void contract_choose_prefetch(Contract *c) {
+  const double bytes =
+      4 * expr_extent_guess(c->p, c->n) * expr_extent_guess(c->p, contract_k_total(c));
+  c->prefetch = bytes > (double)c->l->c->target->l2_bytes / 16;
+}
+
+Blocks contract_choose_blocks(Contract *c, double panels) {
+  contract_plain_loops(c);
   Blocks bl = choose_blocks(c, panels, expr_extent_guess(c->p, contract_k_total(c)));
   if (!worth_blocking(c, &bl)) return bl;
   const int64_t inside = block_k(c);
@@ -176,16 +189,12 @@ Blocks contract_choose_blocks(Contract *c, double panels) {
 /* Groups of panels, the narrower last panel being one of its own. */
 const Expr *contract_count_groups(Contract *c, const Blocks *bl) {
   const int width = c->tile.vectors * c->lanes;
-  int64_t n, rows;
-  c->group = 1;
-  if (!expr_is_const(c->n, &n)) {
-    if (c->hoisted)
-      c->sums =
-          kb_scratch(&c->b, DT_F32, ex_mul(c->p, contract_sum_rows(c, bl), num(c, width)), "sums");
-    return ex_ceildiv(c->p, c->n, width);
-  }
-  c->group = group_panels(c, bl, n / width);
-  if (c->hoisted && expr_is_const(contract_sum_rows(c, bl), &rows))
-    c->sums = kb_scratch(&c->b, DT_F32, num(c, c->group * rows * width), "sums");
+  int64_t n = 0;
+  const bool fixed = expr_is_const(c->n, &n);
+  if (fixed) c->group = group_panels(c, bl, n / width);
+  if (c->hoisted)
+    c->sums = kb_scratch(&c->b, DT_F32,
+                         ex_mul(c->p, contract_sum_rows(c, bl), num(c, c->group * width)), "sums");
+  if (!fixed) return ex_ceildiv(c->p, c->n, width);
   return num(c, (n / width + c->group - 1) / c->group + (n % width != 0));
 }

@@ -15,5 +15,11 @@ Blocks contract_choose_blocks(Contract *c, double panels);
 /* Sets c->group and makes room for partial sums (c->sums). Returns the number of groups of panels,
  * the narrower last panel being a group of its own. */
 const Expr *contract_count_groups(Contract *c, const Blocks *bl);
+/* The loops of k as the node has them, none hoisted; panels one by one. */
+void contract_plain_loops(Contract *c);
+/* Whether B is to be prefetched. */
+void contract_choose_prefetch(Contract *c);
+/* Iterations of all outer dimensions. */
+double contract_outer_count(const Contract *c);
 const Expr *contract_sum_rows(const Contract *c, const Blocks *bl); /* partial sums of a block */
 const Expr *contract_k_total(const Contract *c); /* steps of k */

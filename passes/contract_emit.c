@@ -504,11 +504,7 @@ static const Expr *flops_of(const Contract *c) {
 Step *contract_emit(Contract *c) {
   const int width = c->tile.vectors * c->lanes;
   const Expr *panels = ex_ceildiv(c->p, c->n, width);
-  const double b_bytes =
-      4 * expr_extent_guess(c->p, c->n) * expr_extent_guess(c->p, contract_k_total(c));
-  /* by the time a layer runs again, the others have pushed its weights out of the second-level
-   * cache */
-  c->prefetch = b_bytes > (double)c->l->c->target->l2_bytes / 16;
+  contract_choose_prefetch(c);
   const Blocks bl = contract_choose_blocks(c, expr_extent_guess(c->p, panels));
   panels = contract_count_groups(c, &bl);
   const Expr *total = ex_mul(c->p, bl.count, panels);
@@ -524,9 +520,7 @@ Step *contract_emit(Contract *c) {
                       expr_extent_guess(c->p, c->rows_w) *
                       expr_extent_guess(c->p, contract_k_total(c));
   const Target *t = c->l->c->target;
-  double outer = 1;
-  for (int i = 0; i < c->n_outer; i++) outer *= expr_extent_guess(c->p, c->outer_extent[i]);
-  const double cycles = work * outer / (c->lanes * t->fma_per_cycle);
+  const double cycles = work * contract_outer_count(c) / (c->lanes * t->fma_per_cycle);
   c->b.k->grain = cycles / expr_extent_guess(c->p, total);
   c->b.k->flops = flops_of(c);
   const bool parallel = cycles > 8000;
@@ -537,43 +531,31 @@ Step *contract_emit(Contract *c) {
   return kb_finish(&c->b, stmt_for(arena(c), parallel ? FOR_PARALLEL : FOR_SERIAL, par, body));
 }
 
+/* All panels one after the other; the loops and outer indices are set. */
+static Stmt *serial_panels(Contract *c, const Blocks *bl) {
+  c->b_outer = c->b_offset ? c->b_offset(c) : num(c, 0);
+  c->heavy = heavy_epilogue(c);
+  const Expr *panel =
+      ex_var(c->p, "n", ex_ceildiv(c->p, c->n, (int64_t)c->tile.vectors * c->lanes));
+  return stmt_for(arena(c), FOR_SERIAL, panel, panels_body(c, bl, panel, num(c, 0)));
+}
+
 Stmt *contract_lines(Contract *c, const Expr *first, const Expr *count) {
   const Lines lines = {.first = first, .count = count};
   Blocks bl = {.th = 1, .tw = c->tile.rows, .lines = &lines};
   int64_t w;
   if (expr_is_const(c->rows_w, &w) && w < bl.tw) bl.tw = (int)w;
-  c->n_loops = c->n_k;
-  c->group = 1;
-  for (int i = 0; i < c->n_k; i++) {
-    c->loop[i] = c->k[i];
-    c->loop_extent[i] = c->k_extent[i];
-  }
-  c->b_outer = c->b_offset ? c->b_offset(c) : num(c, 0);
-  c->heavy = heavy_epilogue(c);
-  const Expr *panel =
-      ex_var(c->p, "n", ex_ceildiv(c->p, c->n, (int64_t)c->tile.vectors * c->lanes));
-  return stmt_for(arena(c), FOR_SERIAL, panel, panels_body(c, &bl, panel, NULL));
+  contract_plain_loops(c);
+  return serial_panels(c, &bl);
 }
 
 Stmt *contract_inner(Contract *c) {
   const Blocks bl = {
       .th = 1, .tw = c->tile.rows, .rows = c->rows_w, .size = c->rows_w, .count = num(c, 1)};
-  const double b_bytes =
-      4 * expr_extent_guess(c->p, c->n) * expr_extent_guess(c->p, contract_k_total(c));
-  c->prefetch = b_bytes > (double)c->l->c->target->l2_bytes / 16;
-  c->n_loops = c->n_k;
-  c->hoisted = 0;
-  c->group = 1;
-  for (int i = 0; i < c->n_k; i++) {
-    c->loop[i] = c->k[i];
-    c->loop_extent[i] = c->k_extent[i];
-  }
-  const int64_t width = (int64_t)c->tile.vectors * c->lanes;
+  contract_choose_prefetch(c);
+  contract_plain_loops(c);
   for (int i = 0; i < c->n_outer; i++) c->outer[i] = ex_var(c->p, "o", c->outer_extent[i]);
-  c->b_outer = c->b_offset ? c->b_offset(c) : num(c, 0);
-  c->heavy = heavy_epilogue(c);
-  const Expr *panel = ex_var(c->p, "n", ex_ceildiv(c->p, c->n, width));
-  Stmt *body = stmt_for(arena(c), FOR_SERIAL, panel, panels_body(c, &bl, panel, num(c, 0)));
+  Stmt *body = serial_panels(c, &bl);
   for (int i = c->n_outer - 1; i >= 0; i--)
     body = stmt_for(arena(c), FOR_SERIAL, c->outer[i], body);
   return body;

@@ -70,12 +70,16 @@ int contract_tiles(const Target *t, double rows_h, double rows_w, bool flat, dou
   return count;
 }
 
+int contract_cheapest(const TileCost *tiles, int n) {
+  int best = 0;
+  for (int i = 1; i < n; i++)
+    if (tiles[i].cycles < tiles[best].cycles) best = i;
+  return best;
+}
+
 Tile contract_choose_tile(const Target *t, double rows_h, double rows_w, bool flat, double n,
                           double k) {
   TileCost tiles[MAX_TILES];
   const int count = contract_tiles(t, rows_h, rows_w, flat, n, k, tiles);
-  int best = 0;
-  for (int i = 1; i < count; i++)
-    if (tiles[i].cycles < tiles[best].cycles) best = i;
-  return tiles[best].tile;
+  return tiles[contract_cheapest(tiles, count)].tile;
 }

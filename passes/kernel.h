@@ -46,6 +46,7 @@ bool value_is_view(const Value *v); /* OF_VIEW: shares its source's row-major or
 const Value *view_source(const Value *v); /* through all views; v itself when none */
 bool layout_is_row_major(const Value *v); /* unit dimensions do not matter */
 bool conv_is_depthwise(const ConvInfo *ci); /* one input channel per group, as many outputs */
+bool conv_has_template(const ConvInfo *ci); /* given constant weights */
 bool node_is_contraction(const Node *n);
 bool node_is_scatter(const Node *n);
 /* lowered by lower_scatter.c */ /* will be lowered by a template, not by elem */
