@@ -4,6 +4,7 @@
  * in whatever order, can leave what f32 holds exactly. Long contractions are cut into parts that
  * hold, added up in i32. The quantization that follows is the operator's own (Requantize). */
 #include "ir/ops/contraction.h"
+#include "passes/kernel.h"
 #include "passes/rewrite.h"
 
 #include <math.h>
@@ -58,9 +59,7 @@ static double reach(const Value *v, const Value *zero) {
 
 static bool conv_fits(const Product *p) {
   ConvInfo ci;
-  if (!p->w->cdata || !conv_info(p->n, &ci) || ci.spatial > 3) return false;
-  const bool depthwise = ci.group == ci.c_in && ci.c_out == ci.c_in;
-  return ci.group == 1 || ci.c_out / ci.group >= 4 || depthwise;
+  return p->w->cdata && conv_info(p->n, &ci) && conv_has_template(&ci);
 }
 
 static bool matmul_fits(const Product *p) {
