@@ -23,7 +23,21 @@ enum {
   NR_unlinkat = 263,
   NR_fsync = 74,
   NR_lseek = 8,
-  NR_readlinkat = 267
+  NR_readlinkat = 267,
+  NR_dup = 32,
+  NR_fchmod = 91,
+  NR_fchown = 93,
+  NR_geteuid = 107,
+  NR_linkat = 265,
+  NR_faccessat = 269,
+  NR_prlimit64 = 302,
+  NR_renameat2 = 316,
+  NR_getrandom = 318,
+  NR_memfd_create = 319,
+  NR_statx = 332,
+  NR_rt_sigaction = 13,
+  SYS_O_DIRECTORY = 0200000,
+  SYS_O_NOFOLLOW = 0400000
 };
 static inline long sys_call(long n, long a, long b, long c, long d, long e, long f) {
   long ret;
@@ -56,7 +70,21 @@ enum {
   NR_unlinkat = 35,
   NR_fsync = 82,
   NR_lseek = 62,
-  NR_readlinkat = 78
+  NR_readlinkat = 78,
+  NR_dup = 23,
+  NR_fchmod = 52,
+  NR_fchown = 55,
+  NR_geteuid = 175,
+  NR_linkat = 37,
+  NR_faccessat = 48,
+  NR_prlimit64 = 261,
+  NR_renameat2 = 276,
+  NR_getrandom = 278,
+  NR_memfd_create = 279,
+  NR_statx = 291,
+  NR_rt_sigaction = 134,
+  SYS_O_DIRECTORY = 040000,
+  SYS_O_NOFOLLOW = 0100000
 };
 static inline long sys_call(long n, long a, long b, long c, long d, long e, long f) {
   register long x8 __asm__("x8") = n;
@@ -92,7 +120,21 @@ enum {
   NR_unlinkat = 328,
   NR_fsync = 118,
   NR_lseek = 19,
-  NR_readlinkat = 332
+  NR_readlinkat = 332,
+  NR_dup = 41,
+  NR_fchmod = 94,
+  NR_fchown = 207,
+  NR_geteuid = 201,
+  NR_linkat = 330,
+  NR_faccessat = 334,
+  NR_prlimit64 = 369,
+  NR_renameat2 = 382,
+  NR_getrandom = 384,
+  NR_memfd_create = 385,
+  NR_statx = 397,
+  NR_rt_sigaction = 174,
+  SYS_O_DIRECTORY = 040000,
+  SYS_O_NOFOLLOW = 0100000
 };
 static inline long sys_call(long n, long a, long b, long c, long d, long e, long f) {
   register long r7 __asm__("r7") = n;
@@ -114,13 +156,39 @@ static inline void sys_relax(void) { __asm__ volatile("yield"); }
 enum {
   SYS_O_RDONLY = 0,
   SYS_O_WRONLY = 1,
+  SYS_O_RDWR = 2,
   SYS_O_CREAT = 0100,
   SYS_O_EXCL = 0200,
   SYS_O_TRUNC = 01000,
+  SYS_O_NOCTTY = 0400,
+  SYS_O_NONBLOCK = 04000,
   SYS_O_CLOEXEC = 02000000,
-  SYS_AT_FDCWD = -100,
+  SYS_O_TMPFILE = 020000000 | SYS_O_DIRECTORY,
+  SYS_AT_FDCWD = -100
+};
+/* The kernel's error numbers, negative in results. */
+enum {
+  SYS_EPERM = 1,
   SYS_ENOENT = 2,
-  SYS_EINTR = 4
+  SYS_EINTR = 4,
+  SYS_EIO = 5,
+  SYS_ENXIO = 6,
+  SYS_EBADF = 9,
+  SYS_EAGAIN = 11,
+  SYS_EACCES = 13,
+  SYS_EEXIST = 17,
+  SYS_ENOTDIR = 20,
+  SYS_EISDIR = 21,
+  SYS_EINVAL = 22,
+  SYS_EMFILE = 24,
+  SYS_EFBIG = 27,
+  SYS_ENOSPC = 28,
+  SYS_EROFS = 30,
+  SYS_EPIPE = 32,
+  SYS_ENAMETOOLONG = 36,
+  SYS_ELOOP = 40,
+  SYS_EOPNOTSUPP = 95,
+  SYS_EDQUOT = 122
 };
 
 static inline long sys_read(int fd, void *p, size_t n) {

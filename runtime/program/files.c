@@ -1,5 +1,5 @@
-/* Files of tensors: read whole, told apart by their first bytes, written to a temporary name that
- * is renamed. Holds the npy format; raw files take type and shape from the model. */
+/* Files of tensors: read whole, told apart by their first bytes. Holds the npy format; raw files
+ * take type and shape from the model. */
 #include "program.h"
 
 bool tensor_alloc(Program *p, Tensor *t, const char *name) {
@@ -17,7 +17,13 @@ bool tensor_alloc(Program *p, Tensor *t, const char *name) {
 }
 
 bool file_read(Program *p, const char *path, Bytes *out) {
-  const int fd = (int)sys_open(path, SYS_O_RDONLY, 0);
+  FileId id;
+  const long kind = outfile_identify(path, &id); /* a FIFO would wait, a device never end */
+  if (kind < 0) {
+    const char *reason = kind == -SYS_ENOENT ? "no such file" : outfile_reason(kind);
+    return program_error(p, "cannot open %s: %s", path, reason ? reason : "error");
+  }
+  const int fd = (int)sys_open(path, SYS_O_RDONLY | SYS_O_NONBLOCK, 0);
   if (fd < 0) return program_error(p, "cannot open %s", path);
   const long size = sys_size(fd);
   char *data = size >= 0 ? sys_alloc((size_t)size + 64) : NULL;
@@ -63,6 +69,8 @@ static bool npy_shape(const char *s, Tensor *t) {
  * V2. */
 static bool npy_type_fits(const char *descr, const NumberType *want) {
   if (*descr != '\'' || want->kind == NK_NONE) return false;
+  for (int i = 1; i < 5; i++)
+    if (!descr[i]) return false; /* the header ends here */
   const char order = descr[1], kind = descr[2], size = descr[3];
   const bool same = kind == want->npy[1] || (kind == 'V' && want->kind == NK_FLOAT);
   return order != '>' && same && size == want->npy[2] && descr[4] == '\'';
@@ -136,11 +144,45 @@ static bool raw_parse(Program *p, const char *path, Bytes f, const BurinTensorIn
   return true;
 }
 
+/* Formats that others read, by their first bytes or their name's ending; NULL: perhaps raw bytes.
+ */
+static const char *foreign_format(const char *path, Bytes f) {
+  static const struct {
+    const char *name, *magic, *ending;
+  } rows[] = {{"JPEG", "\xff\xd8\xff", ".jpg"},
+              {"JPEG", "\xff\xd8\xff", ".jpeg"},
+              {"GIF", "GIF8", ".gif"},
+              {"WebP", "RIFF", ".webp"},
+              {"BMP", "BM", ".bmp"},
+              {"TIFF", "II*", ".tif"},
+              {"TIFF", "MM", ".tiff"},
+              {"npz or zip", "PK\3\4", ".npz"},
+              {"HDF5", "\x89HDF", ".h5"},
+              {"PDF", "%PDF", ".pdf"},
+              {"CSV", NULL, ".csv"},
+              {"JSON", NULL, ".json"},
+              {"text", NULL, ".txt"},
+              {"ONNX", NULL, ".onnx"}};
+  const bool raw = text_ends(path, ".raw") || text_ends(path, ".bin");
+  for (size_t i = 0; !raw && i < sizeof rows / sizeof *rows; i++) {
+    const char *m = rows[i].magic;
+    size_t n = 0;
+    while (m && m[n] && n < f.size && (char)f.data[n] == m[n]) n++;
+    if (text_ends(path, rows[i].ending) || (m && n > 2 && !m[n])) return rows[i].name;
+  }
+  return NULL;
+}
+
+void file_name(const char *arg, char *out, size_t size) {
+  size_t n = 0;
+  for (; arg[n] && arg[n] != ',' && n < size - 1; n++) out[n] = arg[n];
+  out[n] = 0;
+}
+
 bool file_read_tensor(Program *p, const char *arg, const BurinTensorInfo *info, Tensor *t) {
   char path[4096];
-  size_t n = 0;
-  for (; arg[n] && arg[n] != ',' && n < sizeof path - 1; n++) path[n] = arg[n];
-  path[n] = 0;
+  file_name(arg, path, sizeof path);
+  const size_t n = text_length(path);
   Bytes f;
   if (!file_read(p, path, &f)) return false;
   const bool npy = f.size > 6 && f.data[0] == 0x93 && f.data[1] == 'N',
@@ -152,55 +194,9 @@ bool file_read_tensor(Program *p, const char *arg, const BurinTensorInfo *info, 
            image_to_tensor(p, path, &image, arg[n] ? arg + n + 1 : "", info, t);
   }
   if (text_ends(path, ".pb")) return pb_parse(p, path, f, t);
+  const char *foreign = foreign_format(path, f);
+  if (foreign)
+    return program_error(p, "%s: %s is not read here: .npy, .pb, PNG and raw bytes (.raw) are",
+                         path, foreign);
   return raw_parse(p, path, f, info, t);
-}
-
-static bool write_all(int fd, const char *data, size_t size) {
-  while (size) {
-    const long n = sys_write(fd, data, size);
-    if (n == -SYS_EINTR) continue;
-    if (n <= 0) return false;
-    data += n;
-    size -= (size_t)n;
-  }
-  return true;
-}
-
-/* Sub-byte elements lie packed in TensorProto files; done in place, elements first to last. */
-static uint64_t pack_bits(const NumberType *type, Tensor *t, char *out) {
-  const uint64_t bytes = (t->count * type->bits + 7) / 8;
-  for (uint64_t i = 0; i < bytes; i++) out[i] = 0;
-  for (uint64_t i = 0; i < t->count; i++)
-    out[i * type->bits / 8] |=
-        (char)((t->data[i] & ((1 << type->bits) - 1)) << (i * type->bits % 8));
-  return bytes;
-}
-
-bool file_write_tensor(Program *p, const char *path, const Tensor *t, const char *name) {
-  char temporary[4096], header[2048];
-  const NumberType *type = number_type(t->dtype);
-  const char *data = t->data;
-  size_t length = text_length(path), head = 0;
-  if (length > sizeof temporary - 8) return program_error(p, "%s: the name is too long", path);
-  __builtin_memcpy(temporary, path, length);
-  __builtin_memcpy(temporary + length, ".part", 6);
-  uint64_t bytes = t->count * number_bytes(type);
-  if (text_ends(path, ".npy")) {
-    head = npy_header(t, header);
-  } else if (text_ends(path, ".pb")) {
-    if (type->bits < 8) {
-      char *packed = sys_alloc((size_t)t->count + 64);
-      if (!packed) return program_error(p, "%s: not enough memory", path);
-      Tensor copy = *t;
-      bytes = pack_bits(type, &copy, packed);
-      data = packed;
-    }
-    head = pb_header(t, name, bytes, header);
-  }
-  const int fd = (int)sys_open(temporary, SYS_O_WRONLY | SYS_O_CREAT | SYS_O_TRUNC, 0644);
-  bool ok = fd >= 0 && write_all(fd, header, head) && write_all(fd, data, (size_t)bytes);
-  if (fd >= 0) ok = sys_close(fd) == 0 && ok;
-  ok = ok && sys_rename(temporary, path) == 0;
-  if (!ok && fd >= 0) sys_unlink(temporary);
-  return ok || program_error(p, "cannot write %s", path);
 }

@@ -23,7 +23,6 @@ static bool find_tensor(Argument *a, const BurinTensorInfo *infos, int32_t n) {
 static bool add_tensor(Program *p, const char *text, const BurinTensorInfo *infos, int32_t n,
                        Argument *list, int *count) {
   Argument a = {text, NULL, 0};
-  if (*count == MAX_TENSORS) return usage(p, "too many", text);
   if (!find_tensor(&a, infos, n)) {
     usage(p, "no such tensor, or no '='", text);
     out_format(&p->err, "note: there are:");
@@ -95,12 +94,25 @@ static bool one_option(Program *p, int argc, char **argv, int *i) {
   return valued_option(p, arg, argv[++*i]);
 }
 
+/* Room for every option that could come, and for the tensors. */
+static bool make_tables(Program *p, int argc) {
+  const size_t in = (size_t)p->model->n_inputs + 1, out = (size_t)p->model->n_outputs + 1,
+               options = (size_t)argc + 1;
+  p->dims = sys_alloc(((size_t)p->model->n_symbols + 1) * sizeof *p->dims);
+  p->inputs = sys_alloc(options * sizeof *p->inputs);
+  p->outputs = sys_alloc(options * sizeof *p->outputs);
+  p->expected = sys_alloc(options * sizeof *p->expected);
+  p->in = sys_alloc(in * sizeof *p->in);
+  p->in_data = sys_alloc(in * sizeof *p->in_data);
+  p->result = sys_alloc(out * sizeof *p->result);
+  p->out_data = sys_alloc(out * sizeof *p->out_data);
+  return p->dims && p->inputs && p->outputs && p->expected && p->in && p->in_data && p->result &&
+         p->out_data;
+}
+
 bool options_parse(Program *p, int argc, char **argv) {
   const size_t n = (size_t)p->model->n_symbols;
-  if (p->model->n_inputs > MAX_TENSORS || p->model->n_outputs > MAX_TENSORS)
-    return usage(p, "too many tensors", p->model->name);
-  p->dims = sys_alloc((n + 1) * sizeof *p->dims);
-  if (!p->dims) return usage(p, "not enough memory", p->model->name);
+  if (!make_tables(p, argc)) return usage(p, "not enough memory", p->model->name);
   for (size_t i = 0; i < n; i++) p->dims[i] = -1;
   p->threads = 1;
   p->seed = 1;
@@ -108,5 +120,5 @@ bool options_parse(Program *p, int argc, char **argv) {
   p->atol = 1e-5;
   for (int i = 1; i < argc; i++)
     if (!one_option(p, argc, argv, &i)) return false;
-  return true;
+  return output_formats_known(p);
 }

@@ -5,14 +5,16 @@
 #include <stdbool.h>
 
 #include "runtime/abi.h"
+#include "runtime/outfile.h"
 #include "runtime/sys.h"
 
-enum { MAX_RANK = 16, MAX_TENSORS = 256 };
+enum { MAX_RANK = 16 };
 enum { EXIT_MODEL = 1, EXIT_USAGE = 2, EXIT_FILE = 3, EXIT_OUTPUT = 4, EXIT_MISMATCH = 7 };
 
 /* ---- text.c ---- */
 typedef struct Out {
   int fd;
+  long error; /* of the first write that failed */
   uint32_t used;
   char buffer[2048];
 } Out;
@@ -74,14 +76,19 @@ typedef struct Program {
   const char *self;
   Out out, err;
   /* options */
-  Argument inputs[MAX_TENSORS], outputs[MAX_TENSORS], expected[MAX_TENSORS], fixed[16];
-  int n_inputs, n_outputs, n_expected, n_fixed;
+  Argument *inputs, *outputs, *expected;
+  int n_inputs, n_outputs, n_expected;
   bool info, help, bench, profile, quiet;
   int64_t bench_runs, threads, seed;
   double rtol, atol;
   const char *labels;
   /* run */
-  Tensor in[MAX_TENSORS], result[MAX_TENSORS];
+  Tensor *in, *result;
+  const void **in_data; /* of invoke */
+  void **out_data;
+  OutFile *files; /* of outputs */
+  uint64_t signals; /* those that were held back before the outputs were opened */
+  const char *weights_path; /* of the file that was mapped, or NULL */
   int64_t *dims; /* values of the symbols; -1: not known yet */
   void *arena;
   BurinOptions options;
@@ -95,7 +102,12 @@ bool tensor_alloc(Program *p, Tensor *t, const char *name);
 /* Whole file. */
 bool file_read(Program *p, const char *path, Bytes *out);
 bool file_read_tensor(Program *p, const char *path, const BurinTensorInfo *info, Tensor *out);
-bool file_write_tensor(Program *p, const char *path, const Tensor *t, const char *name);
+void file_name(const char *arg, char *out, size_t size); /* what stands before a ',' */
+/* ---- output.c ---- */
+bool output_formats_known(Program *p); /* else reported */
+bool outputs_open(Program *p); /* before the run; nothing is seen of them until they are written */
+bool outputs_write(Program *p); /* all or none */
+void outputs_abort(Program *p);
 /* npy.c, pb.c: shape and data of a file's contents; data may lie in the file. */
 bool npy_parse(Program *p, const char *path, Bytes file, const BurinTensorInfo *info, Tensor *out);
 size_t npy_header(const Tensor *t, char *out); /* ≤ 1024 bytes */

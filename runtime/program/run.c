@@ -165,11 +165,9 @@ static bool invoke(Program *p) {
       "ok",         "impossible argument",     "these sizes do not fit the compiled model",
       "arena",      "the CPU lacks a feature", "the data give an impossible index or size",
       "unsupported"};
-  const void *in[MAX_TENSORS];
-  void *out[MAX_TENSORS];
-  for (int32_t k = 0; k < p->model->n_inputs; k++) in[k] = p->in[k].data;
-  for (int32_t k = 0; k < p->model->n_outputs; k++) out[k] = p->result[k].data;
-  const int32_t status = p->model->invoke(in, out, p->dims, p->arena, &p->options);
+  for (int32_t k = 0; k < p->model->n_inputs; k++) p->in_data[k] = p->in[k].data;
+  for (int32_t k = 0; k < p->model->n_outputs; k++) p->out_data[k] = p->result[k].data;
+  const int32_t status = p->model->invoke(p->in_data, p->out_data, p->dims, p->arena, &p->options);
   return !status ||
          program_error(p, "the run failed: %s (%d)",
                        status > 0 && status < 7 ? texts[status] : "unknown", (int64_t)status);
@@ -262,12 +260,7 @@ static int compare(Program *p, const Argument *a) {
 
 static int finish(Program *p) {
   int status = 0;
-  for (int i = 0; i < p->n_outputs; i++) {
-    const Argument *a = &p->outputs[i];
-    if (!file_write_tensor(p, a->value + (a->value[0] == '@'), &p->result[a->index],
-                           p->model->outputs[a->index].name))
-      return EXIT_OUTPUT;
-  }
+  if (!outputs_write(p)) return EXIT_OUTPUT;
   for (int i = 0; i < p->n_expected; i++) {
     const int same = compare(p, &p->expected[i]);
     if (same < 0) return EXIT_FILE;
@@ -281,6 +274,7 @@ static int finish(Program *p) {
 int run_model(Program *p) {
   int64_t runs = 1;
   if (!run_bind(p)) return EXIT_FILE;
+  if (!outputs_open(p)) return EXIT_OUTPUT;
   if (p->bench ? !bench(p, &runs) : !invoke(p)) return EXIT_MODEL;
   for (int32_t k = 0; k < p->model->n_outputs; k++) { /* sizes that the data decided */
     Tensor *t = &p->result[k];

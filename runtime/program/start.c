@@ -44,6 +44,33 @@ static int run(Program *p, int argc, char **argv, const uintptr_t *aux) {
   return run_model(p);
 }
 
+/* Files that are opened must not get the numbers of closed standard ones. The read end of nothing
+ * stands in for those that are written, so that writing fails. */
+static void fill_descriptors(void) {
+  for (int fd = 0; fd < 3; fd++) {
+    const long copy = sys_call(NR_dup, fd, 0, 0, 0, 0, 0);
+    if (copy >= 0)
+      sys_close((int)copy);
+    else
+      sys_call(NR_openat, SYS_AT_FDCWD, (long)"/dev/null", fd ? SYS_O_RDONLY : SYS_O_WRONLY, 0, 0,
+               0);
+  }
+}
+
+static void ignore_signal(int signal) { /* struct sigaction of the kernel: SIG_IGN first */
+  const long action[8] = {1};
+  sys_call(NR_rt_sigaction, signal, (long)action, 0, 8, 0, 0);
+}
+
+/* What was printed must have arrived. */
+static int printed(Program *p, int status) {
+  out_flush(&p->out);
+  if (!p->out.error || (status && status != EXIT_MISMATCH)) return status;
+  const char *reason = outfile_reason(p->out.error);
+  program_error(p, "cannot write to the standard output: %s", reason ? reason : "error");
+  return EXIT_OUTPUT;
+}
+
 __attribute__((used)) _Noreturn void program_start(uintptr_t *stack) {
   const int argc = (int)stack[0];
   char **argv = (char **)(stack + 1);
@@ -56,8 +83,10 @@ __attribute__((used)) _Noreturn void program_start(uintptr_t *stack) {
   p->self = argc > 0 ? argv[0] : "model";
   p->out.fd = 1;
   p->err.fd = 2;
-  const int status = run(p, argc, argv, aux);
-  out_flush(&p->out);
+  fill_descriptors();
+  ignore_signal(25); /* SIGXFSZ: the write fails instead */
+  const int status = printed(p, run(p, argc, argv, aux));
+  outputs_abort(p);
   out_flush(&p->err);
   sys_exit(status);
 }

@@ -5,7 +5,10 @@
 void out_flush(Out *o) {
   for (uint32_t done = 0; done < o->used;) {
     const long n = sys_write(o->fd, o->buffer + done, o->used - done);
-    if (n <= 0 && n != -SYS_EINTR) break;
+    if (n <= 0 && n != -SYS_EINTR) {
+      if (!o->error) o->error = n < 0 ? n : -SYS_EIO;
+      break;
+    }
     if (n > 0) done += (uint32_t)n;
   }
   o->used = 0;
