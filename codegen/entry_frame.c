@@ -108,6 +108,13 @@ V emit_arena_size(Emit *c, const Program *p) {
   return fn;
 }
 
+/* A size of an output; where only bounds are known, what it is at most: n - k grows as k shrinks.
+ */
+static V size_or_bound(Emit *c, const Program *p, const Expr *dim, V bounds) {
+  if (!expr_uses_runtime(c->pool, dim)) return wide(c, dim);
+  return LLVMBuildSelect(B, bounds, wide(c, upper(p, dim)), wide(c, dim), "");
+}
+
 V emit_output_dims(Emit *c, const Program *p) {
   const Ty type =
       LLVMFunctionType(LLVMVoidTypeInContext(c->ctx), (Ty[]){c->i32, c->ptr, c->ptr, c->i32}, 4, 0);
@@ -116,8 +123,8 @@ V emit_output_dims(Emit *c, const Program *p) {
   sym_array(c, p, dims); /* run-time symbols at their bounds … */
   const LLVMBasicBlockRef exact = new_block(c, "exact"), known = new_block(c, "known"),
                           done = new_block(c, "done");
-  LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntEQ, LLVMGetParam(fn, 3), k_int(c, c->i32, 0), ""),
-                  exact, known);
+  const V bounds = LLVMBuildICmp(B, LLVMIntNE, LLVMGetParam(fn, 3), k_int(c, c->i32, 0), "");
+  LLVMBuildCondBr(B, bounds, known, exact);
   LLVMPositionBuilderAtEnd(B, exact); /* … or as the last run left them */
   for (int i = p->n_caller; i < p->n_symbols; i++)
     sym_store(c, p->symbols[i], load(c, c->i64, at_k(c, c->i64, dims, i)));
@@ -132,7 +139,7 @@ V emit_output_dims(Emit *c, const Program *p) {
     emit_forget(c);
     const Value *const v = g->outputs.data[i];
     for (int d = 0; d < v->rank; d++)
-      LLVMBuildStore(B, wide(c, v->dims[d]), at_k(c, c->i64, out, d));
+      LLVMBuildStore(B, size_or_bound(c, p, v->dims[d], bounds), at_k(c, c->i64, out, d));
     LLVMBuildBr(B, done);
   }
   LLVMPositionBuilderAtEnd(B, done);
@@ -147,14 +154,6 @@ Ty options_type(Emit *c) {
 }
 
 /* ---- checks at entry ------------------------------------------------------------------------- */
-static bool uses_runtime(ExprPool *pool, const Expr *e) {
-  if (!(e->flags & EXF_SYM)) return false;
-  if (e->op == EX_SYM) return expr_symbol(pool, e->id)->runtime;
-  for (int i = 0; i < e->nargs; i++)
-    if (e->a[i] && uses_runtime(pool, e->a[i])) return true;
-  return false;
-}
-
 static const Expr *buffer_bytes(Emit *c, const Program *p, int id) {
   const Buffer *const b = &p->m->buffers.data[id];
   return ex_mul(c->pool, upper(p, b->count), ex_i64(c->pool, dtype_bytes(b->dtype)));
@@ -169,7 +168,7 @@ void check_dims(Entry *e) {
     fail_unless(c, LLVMBuildICmp(B, LLVMIntSGE, v, ki64(c, s->lo > 0 ? s->lo : 0), ""),
                 BURIN_E_DIMS);
     const V most =
-        s->bound && !uses_runtime(c->pool, s->bound) ? wide(c, s->bound) : ki64(c, INT32_MAX);
+        s->bound && !expr_uses_runtime(c->pool, s->bound) ? wide(c, s->bound) : ki64(c, INT32_MAX);
     fail_unless(c, LLVMBuildICmp(B, LLVMIntSLE, v, most, ""), BURIN_E_DIMS);
   }
   emit_forget(c);
@@ -189,7 +188,8 @@ void check_dims(Entry *e) {
   const Model *const m = p->m->model;
   for (int i = 0; i < m->assumes.n; i++) {
     const DimAssume *const d = &m->assumes.data[i];
-    if (!assume_at_entry(m, d) || uses_runtime(c->pool, d->a) || uses_runtime(c->pool, d->b))
+    if (!assume_at_entry(m, d) || expr_uses_runtime(c->pool, d->a) ||
+        expr_uses_runtime(c->pool, d->b))
       continue;
     fail_unless(c, LLVMBuildICmp(B, LLVMIntEQ, wide(c, d->a), wide(c, d->b), ""), BURIN_E_DIMS);
     emit_forget(c);

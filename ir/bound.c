@@ -10,13 +10,15 @@ typedef struct Bound {
 
 static const Expr *bound_of(Bound *b, const Expr *e, bool up);
 
-static bool is_runtime_free(Bound *b, const Expr *e) {
-  if (!(e->flags & EXF_SYM)) return true;
-  if (e->op == EX_SYM) return !expr_symbol(b->p, e->id)->runtime;
+bool expr_uses_runtime(ExprPool *p, const Expr *e) {
+  if (!(e->flags & EXF_SYM)) return false;
+  if (e->op == EX_SYM) return expr_symbol(p, e->id)->runtime;
   for (int i = 0; i < e->nargs; i++)
-    if (e->a[i] && !is_runtime_free(b, e->a[i])) return false;
-  return true;
+    if (e->a[i] && expr_uses_runtime(p, e->a[i])) return true;
+  return false;
 }
+
+static bool is_runtime_free(Bound *b, const Expr *e) { return !expr_uses_runtime(b->p, e); }
 
 static const Expr *give_up(Bound *b, const Expr *e) {
   const DType type = e->dtype;

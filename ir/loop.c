@@ -149,3 +149,40 @@ Stmt *stmt_rewrite(Arena *a, ExprPool *p, const Stmt *s, ExprRewrite leaf, void 
   }
   return l.first;
 }
+
+static void list_each_ref(const Step *s, void (*f)(void *user, const BufRef *r, int access),
+                          void *user) {
+  for (; s; s = s->next) step_each_ref(s, f, user);
+}
+
+void step_each_ref(const Step *s, void (*f)(void *user, const BufRef *r, int access), void *user) {
+  const BufRef scratch = {.buffer = s->scratch};
+  switch (s->kind) {
+    case STEP_KERNEL:
+      for (int i = 0, arg = 0; i < s->kernel->params.n && arg < s->n_args; i++)
+        if (!s->kernel->params.data[i].scratch)
+          f(user, &s->args[arg++], s->kernel->params.data[i].access);
+      break;
+    case STEP_EXTERN:
+      for (int i = 0; i < s->n_ins; i++)
+        if (s->ins[i].buf.buffer >= 0) f(user, &s->ins[i].buf, PA_READ);
+      for (int i = 0; i < s->n_outs; i++)
+        if (s->outs[i].buf.buffer >= 0) f(user, &s->outs[i].buf, PA_WRITE);
+      if (s->scratch >= 0) f(user, &scratch, PA_WRITE);
+      break;
+    case STEP_COPY:
+      f(user, &s->src, PA_READ);
+      f(user, &s->dst, PA_WRITE);
+      break;
+    case STEP_IF:
+    case STEP_LOOP:
+      if (s->cond.buffer >= 0) f(user, &s->cond, PA_READ);
+      list_each_ref(s->body, f, user);
+      list_each_ref(s->otherwise, f, user);
+      break;
+    case STEP_SYM:
+      if (s->src.buffer >= 0) f(user, &s->src, PA_READ);
+      break;
+    case STEP_CHECK: break;
+  }
+}

@@ -181,10 +181,14 @@ Stmt *stmt_acc(Arena *a, int local, const Expr *index, ReduceKind kind, const Ex
 Stmt *stmt_if(Arena *a, const Expr *cond, Stmt *then, Stmt *otherwise);
 Stmt *stmt_prefetch(Arena *a, int buffer, const Expr *index);
 Step *step_new(Module *m, StepKind kind, const Loc *loc);
+/* Calls f with every buffer that s (alone, not those behind it) names, those of its body too;
+ * access: PA_*. */
+void step_each_ref(const Step *s, void (*f)(void *user, const BufRef *r, int access), void *user);
 /* A copy with expressions and statements rewritten (substitution of variables when unrolling,
  * splitting). */
 Stmt *stmt_rewrite(Arena *a, ExprPool *p, const Stmt *s, ExprRewrite leaf, void *user);
 
+bool expr_uses_runtime(ExprPool *p, const Expr *e); /* holds a runtime symbol */
 /* A size with runtime symbols replaced by their bounds (bound.c). NULL when one has no bound:
  * *missing is its id. */
 const Expr *expr_upper(ExprPool *p, const Expr *e, int *missing);

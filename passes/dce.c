@@ -8,6 +8,7 @@ typedef struct Live {
   PassCtx *c;
   bool *value, *sym; /* by id */
   int n_values, n_syms;
+  bool look; /* only marks */
 } Live;
 
 static const Expr *mark_sym(void *user, const Expr *leaf) {
@@ -33,20 +34,25 @@ static void mark_value(Live *l, const Value *v) {
   for (int64_t i = 0; i < count; i++) mark_expr(l, v->contents[i]);
 }
 
+bool node_finds_size(const Node *n, const bool *live) {
+  if (n->op->body != OB_EXTERN && n->op->body != OB_REGION) return false;
+  ExprPool *p = n->graph->model->pool;
+  for (int k = 0; k < n->n_out; k++) {
+    const Value *v = n->out[k];
+    for (int d = 0; v && d < v->rank; d++)
+      if (v->dims[d]->op == EX_SYM && live[v->dims[d]->id] &&
+          expr_symbol(p, v->dims[d]->id)->runtime)
+        return true;
+  }
+  return false;
+}
+
 /* Symbols that n assigns: those of its SymDefs, and data-dependent sizes of runtime functions and
  * loops. */
 static bool assigns_live(const Live *l, const Node *n) {
   for (int k = 0; k < n->n_syms; k++)
     if (l->sym[n->syms[k].sym->id]) return true;
-  if (n->op->body != OB_EXTERN && n->op->body != OB_REGION) return false;
-  for (int k = 0; k < n->n_out; k++) {
-    const Value *v = n->out[k];
-    for (int d = 0; v && d < v->rank; d++)
-      if (v->dims[d]->op == EX_SYM && l->sym[v->dims[d]->id] &&
-          expr_symbol(l->c->model->pool, v->dims[d]->id)->runtime)
-        return true;
-  }
-  return false;
+  return node_finds_size(n, l->sym);
 }
 
 static bool is_live(const Live *l, const Node *n) {
@@ -65,6 +71,19 @@ static void drop_outputs(Live *l, Node *n) {
   while (n->n_out > n->op->min_out && n->op->max_out >= 0 && !n->out[n->n_out - 1]) n->n_out--;
 }
 
+static void sweep(Live *l, Graph *g);
+
+static void mark_node(Live *l, const Node *n) {
+  for (int k = 0; k < n->n_out; k++) mark_value(l, n->out[k]);
+  for (int k = 0; k < n->n_attrs; k++)
+    if (n->attrs[k].kind == AT_GRAPH) sweep(l, n->attrs[k].graph);
+  for (int k = 0; k < n->n_in; k++) mark_value(l, n->in[k]);
+  for (int k = 0; k < n->n_syms; k++) {
+    mark_value(l, n->syms[k].src);
+    mark_expr(l, n->syms[k].value);
+  }
+}
+
 static void sweep(Live *l, Graph *g) {
   int kept = g->nodes.n;
   for (int i = 0; i < g->outputs.n; i++) mark_value(l, g->outputs.data[i]);
@@ -74,17 +93,11 @@ static void sweep(Live *l, Graph *g) {
       l->c->changed = true;
       continue;
     }
-    drop_outputs(l, n);
-    for (int k = 0; k < n->n_out; k++) mark_value(l, n->out[k]);
-    for (int k = 0; k < n->n_attrs; k++)
-      if (n->attrs[k].kind == AT_GRAPH) sweep(l, n->attrs[k].graph);
-    for (int k = 0; k < n->n_in; k++) mark_value(l, n->in[k]);
-    for (int k = 0; k < n->n_syms; k++) {
-      mark_value(l, n->syms[k].src);
-      mark_expr(l, n->syms[k].value);
-    }
-    g->nodes.data[--kept] = n;
+    if (!l->look) drop_outputs(l, n);
+    mark_node(l, n);
+    if (!l->look) g->nodes.data[--kept] = n;
   }
+  if (l->look) return;
   if (kept > 0)
     memmove(g->nodes.data, g->nodes.data + kept, sizeof(Node *) * (size_t)(g->nodes.n - kept));
   g->nodes.n -= kept;
@@ -111,10 +124,22 @@ static void drop_assumes(Live *l) {
   m->assumes.n = kept;
 }
 
-bool pass_dce(PassCtx *c) {
+static Live live_new(PassCtx *c) {
   Live l = {.c = c, .n_values = c->model->next_value, .n_syms = expr_symbol_count(c->model->pool)};
   l.value = ARENA_ARRAY(c->scratch, bool, l.n_values + 1);
   l.sym = ARENA_ARRAY(c->scratch, bool, l.n_syms + 1);
+  return l;
+}
+
+const bool *live_symbols(PassCtx *c) {
+  Live l = live_new(c);
+  l.look = true;
+  sweep(&l, c->model->main);
+  return l.sym;
+}
+
+bool pass_dce(PassCtx *c) {
+  Live l = live_new(c);
   sweep(&l, c->model->main);
   drop_assumes(&l);
   return true;

@@ -72,6 +72,10 @@ typedef struct RegionSteps { /* graphs whose nodes are in the body (then) and ot
   const Step *step;
   const Graph *g[2];
 } RegionSteps;
+typedef struct PieceHalo { /* zeros around the pieces of a Concat */
+  int buffer;
+  Step *zeros;
+} PieceHalo;
 typedef struct Lower {
   PassCtx *c;
   Model *m;
@@ -82,7 +86,9 @@ typedef struct Lower {
   int n_places;
   const Uses *uses;
   bool *must_dense; /* by value id: read by runtime functions, regions, or outside */
+  const bool *live_syms; /* by symbol id (rewrite.h) */
   Vec(RegionSteps) regions;
+  Vec(PieceHalo) halos; /* not yet among the steps */
   Step nothing; /* stands for "no step needed" where NULL means an error */
 } Lower;
 

@@ -5,6 +5,7 @@
  * lower_region.c. */
 #include "passes/lower.h"
 #include "passes/contract.h"
+#include "passes/rewrite.h"
 
 #include <string.h>
 
@@ -194,11 +195,34 @@ static bool computed_here(const Lower *l, const Node *n, const Value *v) {
          (def->op->body == OB_EW || def->op->body == OB_ELEM) && !l->must_dense[v->id];
 }
 
+/* Whether e has only symbols that are known when v is computed: the caller's, and those in its own
+ * sizes. */
+static bool known_before(const Lower *l, const Value *v, const Expr *e) {
+  if (!(e->flags & EXF_SYM)) return true;
+  if (e->op == EX_SYM) {
+    if (!expr_symbol(l->p, e->id)->runtime) return true;
+    for (int d = 0; d < v->rank; d++)
+      if (expr_contains(l->p, v->dims[d], e)) return true;
+    return false;
+  }
+  for (int i = 0; i < e->nargs; i++)
+    if (e->a[i] && !known_before(l, v, e->a[i])) return false;
+  return true;
+}
+
+/* The slice lies where it is known to lie when v is computed. */
+static bool slice_known(const Lower *l, const Value *v, const Place *slice) {
+  for (int d = 0; d < v->rank; d++)
+    if (!known_before(l, v, slice->stride[d])) return false;
+  return known_before(l, v, slice->offset) && (!slice->base || known_before(l, v, slice->base));
+}
+
 /* A piece that is a view of something not yet computed: that goes into the slice, where the slice
  * is contiguous. */
 static bool place_piece_view(Lower *l, const Node *n, const Value *v, const Place *slice) {
   const Value *src = view_source(v);
   if (!v->inlined || src == v || !slice->dense || !computed_here(l, n, src)) return false;
+  if (!slice_known(l, v, slice)) return false;
   place_dense(l, &l->places[src->id], src, slice->buffer, slice->offset);
   l->places[src->id].slice = true;
   l->places[src->id].no_halo = src->layout.halo_lo != NULL;
@@ -224,7 +248,7 @@ static Step *lower_pieces(Lower *l, const Node *n, const Place *to) {
     for (int d = 0; d < axis; d++) first = first && expr_is_i64(out->dims[d], 1);
     slice->dense = to->dense && first;
     slice->halo_lo[axis] = slice->halo_hi[axis] = 0;
-    if (computed_here(l, n, v)) {
+    if (computed_here(l, n, v) && slice_known(l, v, slice)) {
       l->places[v->id] = *slice;
       for (int d = 0; d < v->rank; d++)
         if (v->layout.halo_lo &&
@@ -261,6 +285,16 @@ static bool owns_halo(const Value *v, const Place *to) {
   return !to->slice;
 }
 
+/* Pieces of a Concat are written, and may be read with their halo, before the node stands: the
+ * zeros come before the first step that touches the buffer (place_halos). */
+static void add_halo(Lower *l, const Node *n, const Value *v, const Place *to, Step **list) {
+  Step *zeros = lower_halo(l, v, to);
+  if (n->op->flags & OF_PIECES)
+    vec_push(l->a, &l->halos, ((PieceHalo){to->buffer, zeros}));
+  else
+    step_append(list, zeros);
+}
+
 static Step *lower_outputs(Lower *l, const Node *n) {
   Step *list = NULL;
   for (int k = 0; k < n->n_out; k++) {
@@ -269,17 +303,17 @@ static Step *lower_outputs(Lower *l, const Node *n) {
     const Place to = l->places[v->id];
     Step *s = lower_value(l, v);
     if (!s) return NULL;
-    if (v->layout.halo_lo && !to.no_halo && owns_halo(v, &to))
-      step_append(&list, lower_halo(l, v, &to));
+    if (v->layout.halo_lo && !to.no_halo && owns_halo(v, &to)) add_halo(l, n, v, &to, &list);
     if (s != &l->nothing) step_append(&list, s);
   }
   return list ? list : &l->nothing;
 }
 
+/* Something reads a result, or a size that the node finds. */
 static bool wanted(const Lower *l, const Node *n) {
   for (int k = 0; k < n->n_out; k++)
     if (n->out[k] && lower_is_placed(l, n->out[k]) && !l->places[n->out[k]->id].alias) return true;
-  return false;
+  return node_finds_size(n, l->live_syms);
 }
 
 /* Symbols are needed by whoever uses a shape, even where the value itself is a view or inlined. */
@@ -306,8 +340,42 @@ static Step *lower_node(Lower *l, const Node *n) {
   return list ? list : &l->nothing;
 }
 
+typedef struct FirstTouch {
+  Lower *l;
+  Step **halo; /* by buffer: zeros that still have to be put somewhere, or NULL */
+  Step *found; /* those that belong before the current step */
+} FirstTouch;
+
+static void first_touch(void *user, const BufRef *r, int access) {
+  FirstTouch *t = user;
+  (void)access;
+  if (r->buffer < 0 || !t->halo[r->buffer]) return;
+  step_append(&t->found, t->halo[r->buffer]);
+  t->halo[r->buffer] = NULL;
+}
+
+/* Puts the zeros that the Concats since `mark` asked for before the first step that touches their
+ * buffer: what reads a piece then finds its border. */
+static void place_halos(Lower *l, int mark, Step **list) {
+  if (l->halos.n == mark) return;
+  FirstTouch t = {.l = l, .halo = ARENA_ARRAY(l->a, Step *, l->mod->buffers.n + 1)};
+  for (int i = mark; i < l->halos.n; i++)
+    step_append(&t.halo[l->halos.data[i].buffer], l->halos.data[i].zeros);
+  l->halos.n = mark;
+  for (Step **at = list; *at; at = &(*at)->next) {
+    t.found = NULL;
+    step_each_ref(*at, first_touch, &t);
+    if (!t.found) continue;
+    Step *const s = *at;
+    *at = t.found;
+    while (*at) at = &(*at)->next;
+    *at = s;
+  }
+}
+
 bool lower_graph(Lower *l, const Graph *g, Step **out) {
   Step *list = NULL;
+  const int mark = l->halos.n;
   for (int i = g->nodes.n - 1; i >= 0; i--) {
     Step *s = lower_node(l, g->nodes.data[i]);
     if (!s) {
@@ -319,6 +387,7 @@ bool lower_graph(Lower *l, const Graph *g, Step **out) {
     step_append(&s, list);
     list = s;
   }
+  place_halos(l, mark, &list);
   *out = list;
   return true;
 }
@@ -393,6 +462,7 @@ bool pass_lower(PassCtx *c) {
   l.must_dense = ARENA_ARRAY(l.a, bool, l.n_places);
   for (int i = 0; i < l.n_places; i++) l.places[i].buffer = -1;
   l.uses = graph_uses(m->main, l.a);
+  l.live_syms = live_symbols(c);
   mark_must_dense(&l, m->main);
   place_inputs(&l);
   Step *copies = place_outputs(&l), *steps = NULL;

@@ -32,14 +32,6 @@ static bool all_known(const Checks *c, const Known *k, const Expr *e) {
   return true;
 }
 
-static bool uses_runtime(const Checks *c, const Expr *e) {
-  if (!(e->flags & EXF_SYM)) return false;
-  if (e->op == EX_SYM) return expr_symbol(c->l->p, e->id)->runtime;
-  for (int i = 0; i < e->nargs; i++)
-    if (e->a[i] && uses_runtime(c, e->a[i])) return true;
-  return false;
-}
-
 /* The same was found necessary at another node, too. */
 static bool done_before(const Checks *c, const Known *k, int i) {
   const DimAssume *a = c->l->m->assumes.data;
@@ -51,7 +43,7 @@ static bool done_before(const Checks *c, const Known *k, int i) {
 /* Does it apply in region g: made there, or in main of symbols that only get known here? */
 static bool applies(const Checks *c, const DimAssume *a, const Graph *g) {
   if (a->graph && a->graph != c->l->m->main) return a->graph == g;
-  return uses_runtime(c, a->a) || uses_runtime(c, a->b);
+  return expr_uses_runtime(c->l->p, a->a) || expr_uses_runtime(c->l->p, a->b);
 }
 
 static Step *due(const Checks *c, Known *k, const Graph *g) {

@@ -34,3 +34,7 @@ const Node *def_is(const Value *v, const char *name); /* v's node when it is tha
 bool value_same_type(const Value *a, const Value *b); /* kind, dtype, shape */
 /* All elements of a float or int constant equal `v`. */
 bool const_all(const ConstData *c, double v);
+/* By symbol id: appears in the sizes or known contents of something that is used (dce.c). */
+const bool *live_symbols(PassCtx *c);
+/* n is a runtime function or region that assigns one of those symbols as a size of its results. */
+bool node_finds_size(const Node *n, const bool *live);

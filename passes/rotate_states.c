@@ -40,8 +40,8 @@ static const TensorRef *visit_tensors(Arena *a, const TensorRef *t, int n, int a
   return changed ? r : t;
 }
 
-static void visit(Arena *a, Step *s, const Step *end, RefFn f, void *user) {
-  for (; s && s != end; s = s->next) {
+static void visit(Arena *a, Step *s, RefFn f, void *user) {
+  for (; s; s = s->next) {
     switch (s->kind) {
       case STEP_KERNEL: visit_kernel(a, s, f, user); break;
       case STEP_EXTERN:
@@ -55,8 +55,8 @@ static void visit(Arena *a, Step *s, const Step *end, RefFn f, void *user) {
       case STEP_IF:
       case STEP_LOOP:
         if (s->cond.buffer >= 0) f(user, &s->cond, NULL, PA_READ);
-        visit(a, s->body, NULL, f, user);
-        visit(a, s->otherwise, NULL, f, user);
+        visit(a, s->body, f, user);
+        visit(a, s->otherwise, f, user);
         break;
       case STEP_SYM:
         if (s->src.buffer >= 0) f(user, &s->src, NULL, PA_READ);
@@ -70,19 +70,16 @@ typedef struct Tally {
   int buffer, reads, writes;
 } Tally;
 
-static bool tally_ref(void *user, BufRef *r, Param *param, int access) {
+static void tally_ref(void *user, const BufRef *r, int access) {
   Tally *t = user;
-  (void)param;
-  if (r->buffer == t->buffer) {
-    t->reads += (access & PA_READ) != 0;
-    t->writes += (access & PA_WRITE) != 0;
-  }
-  return false;
+  if (r->buffer != t->buffer) return;
+  t->reads += (access & PA_READ) != 0;
+  t->writes += (access & PA_WRITE) != 0;
 }
 
-static Tally tally(const Rotate *r, Step *from, const Step *end, int buffer) {
+static Tally tally(const Step *from, const Step *end, int buffer) {
   Tally t = {.buffer = buffer};
-  visit(r->c->scratch, from, end, tally_ref, &t);
+  for (; from && from != end; from = from->next) step_each_ref(from, tally_ref, &t);
   return t;
 }
 
@@ -106,7 +103,7 @@ static bool redirect_ref(void *user, BufRef *r, Param *param, int access) {
 static void redirect(const Rotate *r, Step *steps, int from, int to, const Expr *by,
                      bool unaligned) {
   Redirect d = {r->p, from, to, by, unaligned};
-  visit(r->m->model->arena, steps, NULL, redirect_ref, &d);
+  visit(r->m->model->arena, steps, redirect_ref, &d);
 }
 
 /* ---- one state ------------------------------------------------------------------------------------------------- */
@@ -142,8 +139,7 @@ static bool is_state(const Rotate *r, State *s) {
   if (r->m->buffers.data[s->next].kind != BUF_ARENA || has_views(r->m, s->state) ||
       has_views(r->m, s->next))
     return false;
-  if (tally(r, s->loop->body, NULL, s->state).writes != 1 ||
-      tally(r, c->next, NULL, s->state).reads > 0)
+  if (tally(s->loop->body, NULL, s->state).writes != 1 || tally(c->next, NULL, s->state).reads > 0)
     return false;
   s->pad = ex_mul(r->p, ex_ceildiv(r->p, s->count, 64), ex_i64(r->p, 64));
   return true;
@@ -151,13 +147,12 @@ static bool is_state(const Rotate *r, State *s) {
 
 /* Finds the copy that makes the initial state, and who else uses the state. */
 static void look_outside(const Rotate *r, State *s) {
-  const Tally all = tally(r, r->m->steps, NULL, s->state),
-              in = tally(r, s->loop->body, NULL, s->state);
+  const Tally all = tally(r->m->steps, NULL, s->state), in = tally(s->loop->body, NULL, s->state);
   s->seen = all.reads > in.reads || r->m->buffers.data[s->state].kind == BUF_OUTPUT;
   s->init = NULL;
   for (Step *x = *s->list; x != s->loop && all.writes == in.writes + 1; x = x->next)
     if (x->kind == STEP_COPY && x->dst.buffer == s->state && whole(&x->dst) &&
-        x->count == s->count && tally(r, x, s->loop, s->state).reads == 0)
+        x->count == s->count && tally(x, s->loop, s->state).reads == 0)
       s->init = x;
 }
 
@@ -211,8 +206,7 @@ static void connect(const Rotate *r, State *s, BufRef first, BufRef last) {
 
 static bool two_halves(const Rotate *r, State *s) {
   const Buffer *y = &r->m->buffers.data[s->next];
-  const Tally all = tally(r, r->m->steps, NULL, s->next),
-              in = tally(r, s->loop->body, NULL, s->next);
+  const Tally all = tally(r->m->steps, NULL, s->next), in = tally(s->loop->body, NULL, s->next);
   if (!whole(&s->copy->src) || y->count != s->count || all.reads != in.reads ||
       all.writes != in.writes)
     return false;
