@@ -200,6 +200,8 @@ Kernel *kernel_parse(Module *m, const char **text, const char *file); /* NULL on
 Module *module_parse(Model *model, const char *text,
                      const char *file); /* model gives pool, arena, diag; NULL on error */
 bool module_verify(const Module *m, const char *after_pass);
+/* Its part for runtime symbols (loop_verify_symbols.c). */
+bool module_verify_symbols(const Module *m, const char *after_pass);
 bool kernel_verify(const Module *m, const Kernel *k, const char *after_pass);
 bool kernel_has_reduce(
     const Kernel *k); /* holds an EX_REDUCE: fine for the interpreter, not for code generation */

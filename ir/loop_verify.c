@@ -418,7 +418,7 @@ bool module_verify(const Module *m, const char *after_pass) {
   bool ok = true;
   for (int i = 0; i < m->buffers.n; i++) ok = check_buffer(&c, &m->buffers.data[i], i) && ok;
   for (int i = 0; i < m->kernels.n; i++) ok = check_kernel(&c, m->kernels.data[i]) && ok;
-  ok = ok && check_steps(&c, m->steps, 0);
+  ok = ok && check_steps(&c, m->steps, 0) && module_verify_symbols(m, after_pass);
   arena_free(c.a);
   return ok;
 }

@@ -163,6 +163,9 @@ static bool has_reduce(const Root *r) { return (r->exprs[0]->flags & EXF_REDUCE)
 static bool fits(Fuse *f, const Root *r) {
   ReadNote n = {f, NULL, 0};
   for (int i = 0; i < r->n_exprs; i++) expr_each_load(f->p, r->exprs[i], count_load, &n);
+  if (r->v->def->op->flags & OF_SCATTER) /* its indices and updates are read element by element */
+    for (int i = 1; i < r->n_exprs; i++)
+      if (r->exprs[i]->flags & EXF_REDUCE) return false;
   return n.count <= MAX_LOADS && !(r->anchor && has_reduce(r));
 }
 

@@ -13,6 +13,7 @@ typedef struct Scatter {
   KernelBuild b;
   const Node *n;
   const Place *to;
+  const Place *stored[3]; /* of inputs that are not computed in this kernel; NULL: they are */
   int axis, rank, lane; /* lane: dimension in vectors, -1: none */
   const Expr *idx[MAX_RANK];
 } Scatter;
@@ -43,11 +44,38 @@ static const Expr *position(Scatter *s, const Expr *i, const Expr *size) {
   return ex_max(s->p, zero, ex_min(s->p, i, ex_sub(s->p, size, ex_i64(s->p, 1))));
 }
 
+/* Element of an input at the current index: of its own place, where that was stored before. */
+static const Expr *element(Scatter *s, int k) {
+  const Place *pl = s->stored[k];
+  if (!pl) return kernel_expr_read(&s->b.x, s->n->in[k], s->idx);
+  const int id = kb_param(&s->b, pl->buffer, pl->offset, PA_READ);
+  const Expr *at = place_index(s->p, pl, s->rank, s->idx);
+  return ex_load(s->p, s->n->in[k]->dtype, id, at, NULL);
+}
+
+static const Place *any_place(void *user, const Value *v, int *id) {
+  *id = 0;
+  return lower_place(user, v);
+}
+
+/* A sum inside of an index or an update has no loop here: such an input is stored first. */
+static void store_reductions(Scatter *s, Step **steps) {
+  const Expr *idx[MAX_RANK];
+  KernelExpr look;
+  kernel_expr_init(&look, s->l->m, any_place, s->l);
+  for (int k = 1; k < 3; k++) {
+    const Value *v = s->n->in[k];
+    for (int d = 0; d < s->rank; d++) idx[d] = ex_var(s->p, "i", v->dims[d]);
+    if (!(kernel_expr_read(&look, v, idx)->flags & EXF_REDUCE)) continue;
+    s->stored[k] = lower_temp(s->l, v->dtype, v->rank, v->dims, "update");
+    step_append(steps, lower_read(s->l, v, s->stored[k]));
+  }
+}
+
 static Stmt *update(Scatter *s) {
   const Value *out = s->n->out[0];
   const Expr *at[MAX_RANK];
-  const Expr *index = kernel_expr_read(&s->b.x, s->n->in[1], s->idx);
-  const Expr *value = kernel_expr_read(&s->b.x, s->n->in[2], s->idx);
+  const Expr *index = element(s, 1), *value = element(s, 2);
   for (int d = 0; d < s->rank; d++) at[d] = s->idx[d];
   at[s->axis] = position(s, index, out->dims[s->axis]);
   const int id = kb_param(&s->b, s->to->buffer, s->to->offset, PA_READWRITE);
@@ -100,9 +128,10 @@ Step *lower_scatter(Lower *l, const Node *n, const Place *to) {
   int64_t axis = node_int(n, "axis", 0);
   s.axis = (int)(axis < 0 ? axis + s.rank : axis);
   s.lane = choose_lane(&s);
-  kb_begin(&s.b, l, n->out[0], NULL);
   Step *list = NULL;
   step_append(&list, lower_read(l, n->in[0], to));
+  store_reductions(&s, &list);
+  kb_begin(&s.b, l, n->out[0], NULL);
   const double work = expr_extent_guess(l->p, value_count(l->p, n->in[2]));
   Stmt *body = loops(&s, work);
   if (s.b.x.bad) {

@@ -175,8 +175,9 @@ static Stmt *channel_line(Thin *d) {
                     *const t = ex_var(d->p, "w", full), *const done = times(d, full, rows);
   stmt_add(&list, loop(d, FOR_SERIAL, t, channel_strip(d, times(d, t, rows), rows)));
   if (fixed && width % rows) stmt_add(&list, channel_strip(d, done, (int)(width % rows)));
-  if (!fixed && rows > 1) {
-    const Expr *const r = ex_var(d->p, "w", ex_floormod(d->p, d->width, num(d, rows)));
+  const Expr *const left = ex_floormod(d->p, d->width, num(d, rows));
+  if (!fixed && !expr_is_i64(left, 0)) {
+    const Expr *const r = ex_var(d->p, "w", left);
     stmt_add(&list, loop(d, FOR_SERIAL, r, channel_strip(d, plus(d, done, r), 1)));
   }
   return list.first;
@@ -252,24 +253,32 @@ static Stmt *pixel_tail(Thin *d, const Expr *h0, const Expr *w0, const Expr *fir
   return list.first;
 }
 
+/* then or otherwise; the one that is taken, where that is known: the other may not even be right.
+ */
+static Stmt *branch(Thin *d, const Expr *cond, Stmt *then, Stmt *otherwise) {
+  int64_t known;
+  if (expr_is_const(cond, &known)) return known ? then : otherwise;
+  return stmt_if(d->l->m->arena, cond, then, otherwise);
+}
+
 /* What blocks of `vectors` leave of a line of symbolic length: fewer vectors, then some lanes. The
  * last vector overlaps its neighbour; in a line shorter than a vector it is masked. */
 static Stmt *pixel_rest(Thin *d, const Expr *h0, const Expr *done, int64_t vectors) {
-  Arena *const a = d->l->m->arena;
   const Expr *const lanes = num(d, d->lanes), *const rest = ex_sub(d->p, d->width, done);
   const Expr *const count = ex_floormod(d->p, d->width, lanes);
   Stmt *some = NULL, *whole, *part;
   for (int64_t v = 1; v < vectors; v++)
-    some = stmt_if(a, ex_le(d->p, num(d, v * d->lanes), rest),
-                   pixel_block(d, h0, 1, done, v * d->lanes), some);
+    some = branch(d, ex_le(d->p, num(d, v * d->lanes), rest),
+                  pixel_block(d, h0, 1, done, v * d->lanes), some);
+  if (expr_is_i64(count, 0)) return some;
   whole = pixel_tail(d, h0, ex_sub(d->p, d->width, lanes), ex_sub(d->p, lanes, count), count);
   d->limit = d->width;
   part = pixel_tail(d, h0, num(d, 0), num(d, 0), d->width);
   d->limit = NULL;
   StmtList list = {0};
   stmt_add(&list, some);
-  stmt_add(&list, stmt_if(a, ex_lt(d->p, num(d, 0), count),
-                          stmt_if(a, ex_le(d->p, lanes, d->width), whole, part), NULL));
+  stmt_add(&list, branch(d, ex_lt(d->p, num(d, 0), count),
+                         branch(d, ex_le(d->p, lanes, d->width), whole, part), NULL));
   return list.first;
 }
 
