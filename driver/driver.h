@@ -36,7 +36,7 @@ typedef struct Options {
   const char *labels, *seed, *winograd, *tune, *tuning, *tune_seconds;
   List dims, shapes, consts, disabled, inputs, outputs, expects;
   bool time_passes, no_winograd, progress, quiet, help, version, list_targets, list_passes, json,
-      interpret, profile, info, keep;
+      interpret, profile, check_memory, info, keep;
   int argc;
   char **argv;
 } Options;

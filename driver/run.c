@@ -28,6 +28,7 @@ static int run_program(const Options *o, const char *program, bool finished, con
   add_value(argv, &n, "--labels", o->labels);
   add_value(argv, &n, "--threads", o->threads);
   if (o->profile) argv[n++] = "--profile";
+  if (o->check_memory) argv[n++] = "--check-memory";
   if (o->quiet) argv[n++] = "--quiet";
   if (bench) argv[n++] = bench;
   argv[n] = NULL;

@@ -19,6 +19,8 @@ from . import _abi
 
 __all__ = ["compile", "Model", "Tensor", "CompileError", "RunError", "compiler", "backend"]
 __version__ = "0.1"
+# Tests set it: every run is done twice, the second time on memory full of ones.
+_CHECK_MEMORY = os.environ.get("BURIN_CHECK_MEMORY", "") not in ("", "0")
 
 
 class CompileError(Exception):
@@ -122,7 +124,10 @@ class Model:
         status = call.invoke(*call.arguments)
         if status:
             raise RunError(f"the run failed: {_abi.STATUS.get(status, status)}", status)
-        return outputs if call.fixed else call.trim(outputs)
+        results = outputs if call.fixed else call.trim(outputs)
+        if _CHECK_MEMORY:
+            call.check_memory(outputs, results)
+        return results
 
 
 def _missing(model, inputs):
@@ -191,6 +196,18 @@ class _Call:
         self.arena_block = np.empty(size + align, np.uint8)
         self.arena = -(-self.arena_block.ctypes.data // align) * align
         self.arena_bytes = size
+
+    def check_memory(self, outputs, results):
+        """Runs again on memory full of ones: the results must have the same bits."""
+        ctypes.memset(self.arena, 0xFF, self.arena_bytes)
+        again = [np.full(a.nbytes, 0xFF, np.uint8).view(a.dtype).reshape(a.shape) for a in outputs]
+        for i, a in enumerate(again):
+            self.outputs[i] = a.ctypes.data
+        status = self.invoke(*self.arguments)
+        again = again if self.fixed else self.trim(again)
+        for tensor, a, b in zip(self.model.outputs, results, again):
+            if status or a.shape != b.shape or a.tobytes() != b.tobytes():
+                raise RunError(f"{tensor.name} depends on what memory held before the run (a bug of burin)", status)
 
     def _output_shape(self, k, bounds):
         rank = len(self.model.outputs[k].raw_dims)

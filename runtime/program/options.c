@@ -79,6 +79,7 @@ static bool one_option(Program *p, int argc, char **argv, int *i) {
   if (text_equal(arg, "--info")) return p->info = true;
   if (text_equal(arg, "--profile")) return p->profile = true;
   if (text_equal(arg, "--quiet")) return p->quiet = true;
+  if (text_equal(arg, "--check-memory")) return p->check_memory = true;
   if (text_equal(arg, "--bench")) return p->bench = true;
   if (text_starts(arg, "--bench=", &value))
     return p->bench = true, count_option(p, "--bench", value, &p->bench_runs);

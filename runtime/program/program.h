@@ -78,7 +78,7 @@ typedef struct Program {
   /* options */
   Argument *inputs, *outputs, *expected;
   int n_inputs, n_outputs, n_expected;
-  bool info, help, bench, profile, quiet;
+  bool info, help, bench, profile, quiet, check_memory;
   int64_t bench_runs, threads, seed;
   double rtol, atol;
   const char *labels;

@@ -271,17 +271,52 @@ static int finish(Program *p) {
   return status;
 }
 
-int run_model(Program *p) {
-  int64_t runs = 1;
-  if (!run_bind(p)) return EXIT_FILE;
-  if (!outputs_open(p)) return EXIT_OUTPUT;
-  if (p->bench ? !bench(p, &runs) : !invoke(p)) return EXIT_MODEL;
-  for (int32_t k = 0; k < p->model->n_outputs; k++) { /* sizes that the data decided */
+/* Sizes that the data decided. */
+static void take_sizes(Program *p) {
+  for (int32_t k = 0; k < p->model->n_outputs; k++) {
     Tensor *t = &p->result[k];
     p->model->output_dims(k, p->dims, t->dims, 0);
     t->count = 1;
     for (int i = 0; i < t->rank; i++) t->count *= (uint64_t)t->dims[i];
   }
+}
+
+static bool same_bytes(const Tensor *a, const Tensor *b) {
+  const char *x = a->data, *y = b->data;
+  const size_t n = a->count * number_bytes(number_type(a->dtype));
+  if (a->count != b->count) return false;
+  for (size_t i = 0; i < n; i++)
+    if (x[i] != y[i]) return false;
+  return true;
+}
+
+/* A second run on memory full of ones gives the same bits: what a run reads, it wrote before. */
+static bool check_memory(Program *p) {
+  Tensor *first = sys_alloc(((size_t)p->model->n_outputs + 1) * sizeof *first);
+  if (!first) return program_error(p, "not enough memory");
+  take_sizes(p);
+  for (int32_t k = 0; k < p->model->n_outputs; k++) first[k] = p->result[k];
+  if (!bind_outputs(p)) return false;
+  for (int32_t k = 0; k < p->model->n_outputs; k++)
+    __builtin_memset(p->result[k].data, 0xFF,
+                     p->result[k].count * number_bytes(number_type(p->result[k].dtype)));
+  __builtin_memset(p->arena, 0xFF, p->model->arena_size(p->dims, p->options.threads));
+  if (!invoke(p)) return false;
+  take_sizes(p);
+  for (int32_t k = 0; k < p->model->n_outputs; k++)
+    if (!same_bytes(&first[k], &p->result[k]))
+      return program_error(p, "output %s depends on what memory held before: a bug of burin",
+                           p->model->outputs[k].name);
+  return true;
+}
+
+int run_model(Program *p) {
+  int64_t runs = 1;
+  if (!run_bind(p)) return EXIT_FILE;
+  if (!outputs_open(p)) return EXIT_OUTPUT;
+  if (p->bench ? !bench(p, &runs) : !invoke(p)) return EXIT_MODEL;
+  if (p->check_memory && !check_memory(p)) return EXIT_MISMATCH;
+  take_sizes(p);
   if (p->profile) show_profile(p, runs);
   return finish(p);
 }

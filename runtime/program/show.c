@@ -20,6 +20,8 @@ void show_help(Program *p) {
              "  --threads N          threads, up to %d\n"
              "  --bench[=N]          time N runs; missing inputs are random (--seed S)\n"
              "  --profile            time per kernel, with the model's node names\n"
+             "  --check-memory       run again on memory full of ones: the results must be the same "
+             "bits\n"
              "  --info               inputs, outputs, sizes\n"
              "  --quiet              print no results\n",
              p->self, p->model->name, (int64_t)p->model->max_threads);
