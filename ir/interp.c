@@ -1,6 +1,7 @@
 /* Interpreter of whole programs: runs the steps of a module in order. When the memory planner has
  * run, arena buffers lie at their planned offsets, so that a wrong plan shows as wrong results;
- * before that each has memory of its own. Fresh memory is all ones: NaN, -1. */
+ * before that each has memory of its own. Fresh memory is all ones: NaN, -1. Of every byte it is
+ * known which buffer wrote it last: reading what nobody wrote, or another buffer, is an error. */
 #include "ir/interp.h"
 #include <inttypes.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 typedef struct Mem {
   char *data;
   int64_t bytes;
+  Written written;
 } Mem;
 
 typedef struct Run {
@@ -40,10 +42,15 @@ static bool upper_of(const Run *r, const Expr *e, const char *name, int64_t *out
 }
 
 static Mem fresh(Run *r, int64_t bytes) {
-  const Mem mem = {arena_alloc(r->a, (size_t)bytes + 64), bytes};
+  const Mem mem = {
+      arena_alloc(r->a, (size_t)bytes + 64), bytes, {arena_alloc(r->a, 2 * (size_t)bytes + 64), 0}};
   memset(mem.data, 0xFF, (size_t)bytes);
+  memset(mem.written.tags, 0, 2 * (size_t)bytes);
   return mem;
 }
+
+/* Tags may repeat in very large programs: then a fault may be missed, never invented. */
+static uint16_t tag_of(int buffer) { return (uint16_t)(1 + buffer % 65535); }
 
 /* Slices of a file may be unaligned; runtime functions want whole elements aligned. */
 static Mem weight(Run *r, const Buffer *b) {
@@ -51,7 +58,7 @@ static Mem weight(Run *r, const Buffer *b) {
   char *data = (char *)(uintptr_t)b->data->data;
   if (bytes && (uintptr_t)data % (uintptr_t)dtype_bytes(b->dtype))
     data = arena_dup(r->a, data, (size_t)bytes);
-  return (Mem){data, bytes};
+  return (Mem){data, bytes, {0}};
 }
 
 static bool place_buffer(Run *r, const Buffer *b, Mem arena, const void *const *ins,
@@ -61,8 +68,12 @@ static bool place_buffer(Run *r, const Buffer *b, Mem arena, const void *const *
   const int64_t bytes = count * dtype_bytes(b->dtype);
   Mem *mem = &r->mem[b->id];
   switch (b->kind) {
-    case BUF_INPUT: *mem = (Mem){(char *)ins[b->index], bytes}; break;
-    case BUF_OUTPUT: *mem = (Mem){(char *)outs[b->index], bytes}; break;
+    case BUF_INPUT: *mem = (Mem){(char *)ins[b->index], bytes, {0}}; break;
+    case BUF_OUTPUT: {
+      *mem = fresh(r, bytes);
+      mem->data = outs[b->index];
+      break;
+    }
     case BUF_WEIGHT: *mem = weight(r, b); break;
     case BUF_VIEW: break;
     case BUF_ARENA:
@@ -70,12 +81,15 @@ static bool place_buffer(Run *r, const Buffer *b, Mem arena, const void *const *
         *mem = fresh(r, bytes);
         break;
       }
-      *mem = (Mem){arena.data + value_of(r, b->offset), bytes};
+      *mem = (Mem){arena.data + value_of(r, b->offset),
+                   bytes,
+                   {arena.written.tags + value_of(r, b->offset), 0}};
       if (value_of(r, b->offset) < 0 || value_of(r, b->offset) + bytes > arena.bytes)
         return diag_internal(r->m->model->diag, NULL, "buffer b%d lies outside the arena", b->id);
       break;
   }
   if (!mem->data) *mem = fresh(r, 0); /* an empty tensor may come without memory */
+  mem->written.own = tag_of(b->id);
   return true;
 }
 
@@ -95,7 +109,16 @@ static Mem mem_at(Run *r, int id, const Expr *offset, int depth) {
                   mem.bytes);
     return (Mem){0};
   }
-  return (Mem){mem.data + skip, mem.bytes - skip};
+  uint16_t *const tags = mem.written.tags ? mem.written.tags + skip : NULL;
+  return (Mem){mem.data + skip, mem.bytes - skip, {tags, mem.written.own}};
+}
+
+/* A step reads the first `bytes` of a buffer. */
+static bool reads(const Run *r, const Mem *mem, int64_t bytes, int buffer, const Loc *loc) {
+  if (written_all(&mem->written, 0, bytes)) return true;
+  const char *name = r->m->buffers.data[buffer].name;
+  return diag_internal(r->m->model->diag, loc, "read of what nobody wrote: buffer b%d (%s)", buffer,
+                       name ? name : "");
 }
 
 static Mem mem_ref(Run *r, const BufRef *ref) { return mem_at(r, ref->buffer, ref->offset, 0); }
@@ -114,7 +137,9 @@ static KernelProgram *program_of(Run *r, const Kernel *k) {
 static Mem scratch_mem(Run *r, int slot, int64_t bytes) {
   if (slot >= r->n_scratch) return fresh(r, bytes);
   if (!r->scratch[slot].data || r->scratch[slot].bytes < bytes) r->scratch[slot] = fresh(r, bytes);
+  r->scratch[slot].written.own = 1;
   memset(r->scratch[slot].data, 0xFF, (size_t)bytes);
+  memset(r->scratch[slot].written.tags, 0, 2 * (size_t)bytes);
   return r->scratch[slot];
 }
 
@@ -124,6 +149,7 @@ static bool run_kernel(Run *r, const Step *s) {
   if (!p) return false;
   void **data = ARENA_ARRAY(r->a, void *, k->params.n + 1);
   int64_t *bytes = ARENA_ARRAY(r->a, int64_t, k->params.n + 1);
+  Written *written = ARENA_ARRAY(r->a, Written, k->params.n + 1);
   for (int i = 0, arg = 0, slot = 0; i < k->params.n; i++) {
     const Param *q = &k->params.data[i];
     if (!q->scratch && arg >= s->n_args)
@@ -134,14 +160,15 @@ static bool run_kernel(Run *r, const Step *s) {
     if (!mem.data) return false;
     data[i] = mem.data;
     bytes[i] = mem.bytes;
+    written[i] = mem.written;
   }
   const InterpEnv env = {.params = data, .syms = r->syms};
-  return interp_run(p, &env, bytes);
+  return interp_run(p, &env, bytes, written);
 }
 
 /* ---- runtime functions
  * -------------------------------------------------------------------------------- */
-static bool make_tensor(Run *r, const TensorRef *t, RtTensor *out) {
+static bool make_tensor(Run *r, const TensorRef *t, RtTensor *out, bool input) {
   *out = (RtTensor){.dtype = dtype_rows[t->dtype].onnx, .rank = t->rank};
   if (t->buf.buffer < 0) return true;
   const Mem mem = mem_ref(r, &t->buf);
@@ -152,7 +179,16 @@ static bool make_tensor(Run *r, const TensorRef *t, RtTensor *out) {
   if (mem.data && bytes > mem.bytes)
     return diag_internal(r->m->model->diag, NULL,
                          "tensor of %" PRId64 " bytes in a buffer of %" PRId64, bytes, mem.bytes);
-  return mem.data != NULL;
+  return mem.data && (!input || reads(r, &mem, bytes, t->buf.buffer, NULL));
+}
+
+/* The function wrote all of a result, in the size that it reported. */
+static void note_result(Run *r, const TensorRef *t, const RtTensor *got) {
+  int64_t bytes = dtype_bytes(t->dtype);
+  for (int i = 0; i < t->rank; i++) bytes *= got->dims[i];
+  if (t->buf.buffer < 0 || !got->data) return;
+  const Mem mem = mem_ref(r, &t->buf);
+  written_set(&mem.written, 0, bytes < mem.bytes ? bytes : mem.bytes);
 }
 
 static bool take_dims(Run *r, const Step *s, const TensorRef *t, const RtTensor *got) {
@@ -174,16 +210,18 @@ static bool run_extern(Run *r, const Step *s) {
   RtTensor *in = ARENA_ARRAY(r->a, RtTensor, s->n_ins + 1),
            *out = ARENA_ARRAY(r->a, RtTensor, s->n_outs + 1);
   for (int i = 0; i < s->n_ins; i++)
-    if (!make_tensor(r, &s->ins[i], &in[i])) return false;
+    if (!make_tensor(r, &s->ins[i], &in[i], true)) return false;
   for (int i = 0; i < s->n_outs; i++)
-    if (!make_tensor(r, &s->outs[i], &out[i])) return false;
+    if (!make_tensor(r, &s->outs[i], &out[i], false)) return false;
   const Mem scratch = s->scratch < 0 ? (Mem){0} : mem_at(r, s->scratch, NULL, 0);
   if (!s->ext || !s->ext->fn) return diag_internal(d, s->loc, "runtime function is not linked in");
   const int32_t rc = ((RtOpFn)s->ext->fn)(in, s->n_ins, out, s->n_outs, s->words, scratch.data);
   if (rc != BURIN_OK)
     return diag_error(d, s->loc, ERR_VALUE, "%s failed with status %d", s->ext->symbol, rc);
-  for (int i = 0; i < s->n_outs; i++)
+  for (int i = 0; i < s->n_outs; i++) {
     if (!take_dims(r, s, &s->outs[i], &out[i])) return false;
+    note_result(r, &s->outs[i], &out[i]);
+  }
   return true;
 }
 
@@ -198,7 +236,9 @@ static bool run_copy(Run *r, const Step *s) {
     return diag_internal(r->m->model->diag, s->loc,
                          "copy of %" PRId64 " bytes from %" PRId64 " to %" PRId64, bytes,
                          from.bytes, to.bytes);
+  if (!reads(r, &from, bytes, s->src.buffer, s->loc)) return false;
   memmove(to.data, from.data, (size_t)bytes);
+  written_set(&to.written, 0, bytes);
   return true;
 }
 
@@ -209,6 +249,7 @@ static bool read_int(Run *r, const BufRef *ref, int64_t *v) {
   const DType t = r->m->buffers.data[ref->buffer].dtype;
   if (mem.bytes < dtype_bytes(t))
     return diag_internal(r->m->model->diag, NULL, "read of an empty buffer b%d", ref->buffer);
+  if (!reads(r, &mem, dtype_bytes(t), ref->buffer, NULL)) return false;
   *v = dtype_is_float(t) ? (int64_t)dtype_load_f(t, mem.data) : dtype_load_i(t, mem.data);
   return true;
 }
@@ -293,6 +334,15 @@ static int count_scratch(const Module *m) {
   return most;
 }
 
+static bool outputs_written(Run *r) {
+  for (int i = 0; i < r->m->outputs.n; i++) {
+    const Buffer *b = &r->m->buffers.data[r->m->outputs.data[i]];
+    const int64_t bytes = value_of(r, b->count) * dtype_bytes(b->dtype);
+    if (!reads(r, &r->mem[b->id], bytes, b->id, NULL)) return false;
+  }
+  return true;
+}
+
 static bool run_module(Run *r, const void *const *ins, void *const *outs) {
   const Module *m = r->m;
   init_runtime_syms(r);
@@ -300,7 +350,7 @@ static bool run_module(Run *r, const void *const *ins, void *const *outs) {
   if (m->arena_bytes) arena = fresh(r, value_of(r, m->arena_bytes));
   for (int i = 0; i < m->buffers.n; i++)
     if (!place_buffer(r, &m->buffers.data[i], arena, ins, outs)) return false;
-  return run_steps(r, m->steps);
+  return run_steps(r, m->steps) && outputs_written(r);
 }
 
 bool module_interpret(const Module *m, const void *const *ins, void *const *outs, int64_t *syms) {

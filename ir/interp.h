@@ -19,6 +19,7 @@ typedef enum InsOp {
   IN_MOVE,    /* d = a */
   IN_FOR,     /* d = a; end in register c = a + b; jumps to `to` when nothing is to be done */
   IN_NEXT,    /* d++; jumps to `to` while d < c */
+  IN_FRESH,   /* a parallel iteration begins: nothing is known of scratch */
   IN_JUMP,    /* to `to` */
   IN_JUMP_IF_NOT, /* a */
   IN_ADD_I64,
@@ -47,6 +48,15 @@ typedef struct LocalSlot {
   int64_t base, count;
 } LocalSlot;
 
+/* Who wrote each byte of a piece of memory: the buffer whose kernel, function or copy did it last.
+ * What a buffer reads must have been written as that buffer. */
+typedef struct Written {
+  uint16_t *tags; /* one per byte; 0: nobody. NULL: not followed (inputs, weights) */
+  uint16_t own;   /* of the buffer */
+} Written;
+bool written_all(const Written *w, int64_t at, int64_t bytes);
+void written_set(const Written *w, int64_t at, int64_t bytes);
+
 typedef struct KernelProgram {
   const Module *m;
   const Kernel *k;
@@ -57,12 +67,15 @@ typedef struct KernelProgram {
   Scalar *local_data;
   Scalar *regs;
   int64_t *counts; /* elements of each parameter in the current run */
+  const Written *written; /* likewise, or NULL */
   int nregs;
 } KernelProgram;
 
 /* NULL: reported (an expression that cannot be evaluated). */
 KernelProgram *interp_compile(const Module *m, const Kernel *k, Arena *a);
-/* `bytes[i]`: what parameter i really has, for the check of its declared count; NULL: not known. */
-bool interp_run(KernelProgram *p, const InterpEnv *env, const int64_t *bytes);
+/* `bytes[i]`: what parameter i really has, for the check of its declared count; NULL: not known.
+ * `written`: by parameter; NULL: not followed. */
+bool interp_run(KernelProgram *p, const InterpEnv *env, const int64_t *bytes,
+                const Written *written);
 /* Value of an expression over symbols. */
 int64_t interp_sym_expr(const ExprPool *p, const Expr *e, const int64_t *syms);

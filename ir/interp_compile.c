@@ -304,6 +304,7 @@ static void compile_for(Comp *c, const Stmt *s) {
   c->gen++;
   hoist_block(c, s->body);
   const int at = loop_open(c, s->var->id);
+  if (s->loop == FOR_PARALLEL) emit(c, (Ins){.op = IN_FRESH});
   compile_block(c, s->body);
   loop_close(c, at);
 }

@@ -59,6 +59,35 @@ static inline int64_t wrap_add(int64_t a, int64_t b) {
   return (int64_t)((uint64_t)a + (uint64_t)b);
 }
 
+/* ---- what was written ------------------------------------------------------------------------- */
+bool written_all(const Written *w, int64_t at, int64_t bytes) {
+  for (int64_t i = 0; w->tags && i < bytes; i++)
+    if (w->tags[at + i] != w->own) return false;
+  return true;
+}
+
+void written_set(const Written *w, int64_t at, int64_t bytes) {
+  for (int64_t i = 0; w->tags && i < bytes; i++) w->tags[at + i] = w->own;
+}
+
+static bool was_written(const KernelProgram *p, int b, int64_t i) {
+  const int64_t bytes = dtype_bytes(p->k->params.data[b].dtype);
+  if (!p->written || written_all(&p->written[b], i * bytes, bytes)) return true;
+  return buffer_error(p, "read of what nobody wrote: parameter", b, i);
+}
+
+static void note_store(const KernelProgram *p, int b, int64_t i) {
+  const int64_t bytes = dtype_bytes(p->k->params.data[b].dtype);
+  if (p->written) written_set(&p->written[b], i * bytes, bytes);
+}
+
+static void forget_scratch(const KernelProgram *p) {
+  for (int i = 0; p->written && i < p->k->params.n; i++)
+    if (p->k->params.data[i].scratch && p->written[i].tags)
+      memset(p->written[i].tags, 0,
+             (size_t)(p->counts[i] * dtype_bytes(p->k->params.data[i].dtype)) * 2);
+}
+
 static bool run_load(const KernelProgram *p, const InterpEnv *env, const Ins *i, Scalar *r) {
   if (i->c >= 0 && !r[i->c].i) {
     r[i->d] = dtype_is_float(i->dt) ? (Scalar){.f = 0} : (Scalar){.i = 0};
@@ -66,6 +95,7 @@ static bool run_load(const KernelProgram *p, const InterpEnv *env, const Ins *i,
   }
   const int64_t at = r[i->a].i;
   if (outside(at, p->counts[i->b])) return buffer_error(p, "read of parameter", i->b, at);
+  if (!was_written(p, i->b, at)) return false;
   r[i->d] = load((DType)i->dt, (const char *)env->params[i->b] + at * dtype_bytes((DType)i->dt));
   return true;
 }
@@ -74,6 +104,7 @@ static bool run_store(const KernelProgram *p, const InterpEnv *env, const Ins *i
   const int64_t at = r[i->a].i;
   if (outside(at, p->counts[i->d])) return buffer_error(p, "write to parameter", i->d, at);
   store((DType)i->dt, (char *)env->params[i->d] + at * dtype_bytes((DType)i->dt), r[i->b]);
+  note_store(p, i->d, at);
   return true;
 }
 
@@ -96,6 +127,7 @@ static bool run_code(const KernelProgram *p, const InterpEnv *env) {
         const int64_t at = r[i->a].i;
         float f;
         if (outside(at, p->counts[i->b])) return buffer_error(p, "read of parameter", i->b, at);
+        if (!was_written(p, i->b, at)) return false;
         memcpy(&f, (const char *)env->params[i->b] + 4 * at, 4);
         r[i->d].f = f;
         break;
@@ -128,6 +160,7 @@ static bool run_code(const KernelProgram *p, const InterpEnv *env) {
       case IN_NEXT:
         if (++r[i->d].i < r[i->c].i) i = code + i->to - 1;
         break;
+      case IN_FRESH: forget_scratch(p); break;
       case IN_JUMP: i = code + i->to - 1; break;
       case IN_JUMP_IF_NOT:
         if (!r[i->a].i) i = code + i->to - 1;
@@ -146,7 +179,8 @@ static bool run_code(const KernelProgram *p, const InterpEnv *env) {
   }
 }
 
-bool interp_run(KernelProgram *p, const InterpEnv *env, const int64_t *bytes) {
+bool interp_run(KernelProgram *p, const InterpEnv *env, const int64_t *bytes,
+                const Written *written) {
   const ExprPool *pool = p->m->model->pool;
   for (int i = 0; i < p->k->params.n; i++) {
     const Param *q = &p->k->params.data[i];
@@ -155,6 +189,7 @@ bool interp_run(KernelProgram *p, const InterpEnv *env, const int64_t *bytes) {
       return access_error(p, "bytes of parameter", q->name, i, p->counts[i] * dtype_bytes(q->dtype),
                           bytes[i]);
   }
+  p->written = written;
   for (int i = 0; i < p->inits.n; i++) {
     const RegInit *n = &p->inits.data[i];
     p->regs[n->reg] = n->sym < 0 ? n->value : sym_value((void *)env->syms, n->sym);
@@ -165,7 +200,7 @@ bool interp_run(KernelProgram *p, const InterpEnv *env, const int64_t *bytes) {
 bool kernel_interpret(const Module *m, const Kernel *k, const InterpEnv *env) {
   Arena *a = arena_child(m->model->arena);
   KernelProgram *p = interp_compile(m, k, a);
-  const bool ok = p && interp_run(p, env, NULL);
+  const bool ok = p && interp_run(p, env, NULL, NULL);
   arena_free(a);
   return ok;
 }

@@ -2,29 +2,30 @@
 #include "program.h"
 
 void show_help(Program *p) {
-  out_format(&p->out,
-             "usage: %s --input NAME=@FILE … [options]\n\n"
-             "Runs the compiled model \"%s\".\n\n"
-             "  --input NAME=@FILE   .npy, .pb (TensorProto), .png, else raw bytes; NAME=1,2,3 "
-             "gives values\n"
-             "                       "
-             "@photo.png,scale=1/255,mean=A:B:C,std=A:B:C,layout=nchw|nhwc,color=rgb|bgr:\n"
-             "                       (pixel*scale-mean)/std, resized to the input's size where "
-             "that is fixed\n"
-             "  --output NAME=@FILE  .npy, .pb, else raw bytes; without it a summary is printed\n"
-             "  --expect NAME=@FILE  compare with a file: |got-want| <= atol + rtol*|want|; status "
-             "7 on mismatch\n"
-             "  --rtol R, --atol A   tolerances (1e-3, 1e-5)\n"
-             "  --labels FILE        a line per class: names the largest values of the output\n"
-             "  --dim NAME=N         size of a symbolic dimension (else taken from the inputs)\n"
-             "  --threads N          threads, up to %d\n"
-             "  --bench[=N]          time N runs; missing inputs are random (--seed S)\n"
-             "  --profile            time per kernel, with the model's node names\n"
-             "  --check-memory       run again on memory full of ones: the results must be the same "
-             "bits\n"
-             "  --info               inputs, outputs, sizes\n"
-             "  --quiet              print no results\n",
-             p->self, p->model->name, (int64_t)p->model->max_threads);
+  out_format(
+      &p->out,
+      "usage: %s --input NAME=@FILE … [options]\n\n"
+      "Runs the compiled model \"%s\".\n\n"
+      "  --input NAME=@FILE   .npy, .pb (TensorProto), .png, else raw bytes; NAME=1,2,3 "
+      "gives values\n"
+      "                       "
+      "@photo.png,scale=1/255,mean=A:B:C,std=A:B:C,layout=nchw|nhwc,color=rgb|bgr:\n"
+      "                       (pixel*scale-mean)/std, resized to the input's size where "
+      "that is fixed\n"
+      "  --output NAME=@FILE  .npy, .pb, else raw bytes; without it a summary is printed\n"
+      "  --expect NAME=@FILE  compare with a file: |got-want| <= atol + rtol*|want|; status "
+      "7 on mismatch\n"
+      "  --rtol R, --atol A   tolerances (1e-3, 1e-5)\n"
+      "  --labels FILE        a line per class: names the largest values of the output\n"
+      "  --dim NAME=N         size of a symbolic dimension (else taken from the inputs)\n"
+      "  --threads N          threads, up to %d\n"
+      "  --bench[=N]          time N runs; missing inputs are random (--seed S)\n"
+      "  --profile            time per kernel, with the model's node names\n"
+      "  --check-memory       run again on memory full of ones: the results must be the same "
+      "bits\n"
+      "  --info               inputs, outputs, sizes\n"
+      "  --quiet              print no results\n",
+      p->self, p->model->name, (int64_t)p->model->max_threads);
 }
 
 static void show_tensors(Program *p, const char *title, const BurinTensorInfo *infos, int32_t n) {

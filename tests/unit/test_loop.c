@@ -229,6 +229,9 @@ static const char control[] =
     "  }\n"
     "  kernel k2_last {\n"
     "    param b0 : i64[10] write align 8\n"
+    "    for j in 0..5 {\n"
+    "      b0[5 + j] = 0\n"
+    "    }\n"
     "    b0[9] = $t\n"
     "    b0[8] = $k\n"
     "  }\n"
@@ -335,6 +338,95 @@ static void test_verify(void **state) {
   }
 }
 
+/* The interpreter refuses to read what nobody wrote, or what another buffer wrote since. */
+static void test_unwritten(void **state) {
+  Fix *f = *state;
+  const struct {
+    bool ok;
+    const char *steps;
+  } programs[] = {
+      {true, "call set(b2) call add(b2, b1)"},
+      {false, "call add(b2, b1)"},
+      {false, "call part(b2) call add(b2, b1)"},
+      {true, "call part(b2) copy b0 -> b2 at (3) count 1 call add(b2, b1)"},
+      {false, "call part(b1)"},
+      {false, "call set(b2) call set(b3) call add(b2, b1)"},
+      {true, "call set(b2) call add(b2, b3) call add(b3, b1)"},
+      {false, "call part(b2) copy b2 -> b1 count 4"},
+  };
+  for (size_t i = 0; i < sizeof programs / sizeof *programs; i++) {
+    Arena *a = arena_new(0, NULL, NULL);
+    Model *model = model_new(a, diag_new(a));
+    const char *text = arena_printf(
+        f->a,
+        "module { b0 : i64[4] = input 0 b1 : i64[4] = output 0 b2 : i64[4] = arena at (0) "
+        "b3 : i64[4] = arena at (0) inputs b0 outputs b1 arena 64 scratch 0 lower -1 "
+        "kernel set { param b0 : i64[4] write align 8 for i in 0..4 { b0[i] = i } } "
+        "kernel part { param b0 : i64[4] write align 8 for i in 0..3 { b0[i] = i } } "
+        "kernel add { param b0 : i64[4] read align 8 param b1 : i64[4] write align 8 "
+        "for i in 0..4 { b1[i] = b0[i] + 1 } } steps { %s } }",
+        programs[i].steps);
+    Module *m = module_parse(model, text, "x");
+    if (!m) diag_print(model->diag, stderr);
+    assert_non_null(m);
+    int64_t in[4] = {0}, out[4];
+    const void *ins[] = {in};
+    void *outs[] = {out};
+    if (module_interpret(m, ins, outs, NULL) != programs[i].ok)
+      fail_msg("%s: %s", programs[i].ok ? "refused" : "accepted", programs[i].steps);
+    arena_free(a);
+  }
+}
+
+/* A runtime symbol is assigned before it is read, on every path. */
+static void test_symbols(void **state) {
+  Fix *f = *state;
+  const struct {
+    bool ok;
+    const char *out, *steps;
+  } programs[] = {
+      {true, "4", "sym $k from b0 min 0 max 4 call use(b1)"},
+      {false, "4", "call use(b1) sym $k from b0 min 0 max 4"},
+      {true, "4", "if b2 { sym $k = 1 } else { sym $k = 2 } call use(b1)"},
+      {false, "4", "if b2 { sym $k = 1 } else { } call use(b1)"},
+      {false, "4", "loop cond - iter $i trips $t limit 3 { sym $k = $i } call use(b1)"},
+      {true, "4", "loop cond - iter $i trips $t limit 3 { sym $k = $i call use(b1) }"},
+      {false, "4", "loop cond - iter $i trips $t limit 3 { call use(b1) sym $k = $i }"},
+      {false, "4", "loop cond - iter $i trips $t limit $k { }"},
+      {false, "4", "loop cond - iter $i trips $t limit 3 { check $t min 0 max 3 }"},
+      {true, "4", "loop cond - iter $i trips $t limit 3 { } check $t min 0 max 3"},
+      {false, "4", "loop cond - iter $i trips $t limit 3 { } check $i min 0 max 3"},
+      {false, "4", "copy b0 -> b3 at ($k) count 1"},
+      {false, "4", "copy b0 -> b3 count $k"},
+      {false, "4", "sym $t = $k"},
+      {false, "4", "sym $t from b0 min 0 max $k"},
+      {false, "4", "check 1 min 0 max $k"},
+      {false, "$k", "copy b0 -> b1 count 1"},
+      {true, "$k", "sym $k from b0 min 0 max 4 copy b0 -> b1 count 1"},
+      {true, "4", "extern rt_nonzero(i64[4] b0) -> (i64[1,$k] b3) words {} call use(b1)"},
+      {false, "4", "extern rt_nonzero(i64[$k] b0) -> (i64[1,$k] b3) words {}"},
+  };
+  for (size_t i = 0; i < sizeof programs / sizeof *programs; i++) {
+    Arena *a = arena_new(0, NULL, NULL);
+    Model *model = model_new(a, diag_new(a));
+    const char *text = arena_printf(
+        f->a,
+        "module { symbol $i 0 runtime bound 4 symbol $t 0 runtime bound 4 symbol $k 0 runtime "
+        "bound 4 "
+        "b0 : i64[4] = input 0 b1 : i64[%s] = output 0 b2 : bool[1] = input 1 b3 : i64[8] = arena "
+        "inputs b0, b2 outputs b1 kernel use { param b0 : i64[4] write for j in 0..$k { b0[j] = j "
+        "} "
+        "} steps { %s } }",
+        programs[i].out, programs[i].steps);
+    Module *m = module_parse(model, text, "x");
+    if (!m) diag_print(model->diag, stderr);
+    assert_non_null(m);
+    if (module_verify(m, "test") != programs[i].ok)
+      fail_msg("%s: %s", programs[i].ok ? "refused" : "accepted", programs[i].steps);
+    arena_free(a);
+  }
+}
+
 static const Expr *swap_vars(void *user, const Expr *leaf) {
   const Expr *const *v = user;
   return leaf == v[0] ? v[1] : NULL;
@@ -398,8 +490,8 @@ static void test_simplify(void **state) {
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
   const struct CMUnitTest tests[] = {
-      T(test_matmul),  T(test_types),   T(test_bounds), T(test_bounds_of_argument),
-      T(test_control), T(test_damage),  T(test_verify), T(test_rewrite),
-      T(test_merge),   T(test_simplify)};
+      T(test_matmul),    T(test_types),   T(test_bounds), T(test_bounds_of_argument),
+      T(test_control),   T(test_damage),  T(test_verify), T(test_symbols),
+      T(test_unwritten), T(test_rewrite), T(test_merge),  T(test_simplify)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
