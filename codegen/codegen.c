@@ -1,7 +1,6 @@
 /* From a module to files. The calling thread makes LLVM IR of one kernel after the other
  * (expressions are interned in the module's pool, which is not for threads); worker threads
- * optimise and emit. Everything is written into a temporary folder beside the output and moved into
- * place at the end. */
+ * optimise and emit. */
 #include "codegen/codegen.h"
 
 #include <elf.h>
@@ -82,13 +81,23 @@ static void close_pool(Pool *p) {
   pthread_mutex_unlock(&p->lock);
 }
 
+typedef struct Output {
+  EmitKind kind;
+  const char *suffix;
+} Output;
+static const Output outputs[] = {{EMIT_EXE, ""},       {EMIT_OBJ, ".o"},    {EMIT_STATIC, ".a"},
+                                 {EMIT_SHARED, ".so"}, {EMIT_HEADER, ".h"}, {EMIT_ASM, ".s"},
+                                 {EMIT_LLVM, ".ll"}};
+enum { N_OUTPUTS = sizeof outputs / sizeof *outputs };
+
 /* ---- making kernels -------------------------------------------------------------------------- */
 typedef struct Job {
   Program *p;
   Pool *pool;
   pthread_t *threads;
   int n_threads;
-  const char *dir;
+  Outputs *outputs;
+  OutFile *out[N_OUTPUTS], *weights; /* those that are wanted */
 } Job;
 
 static void report_progress(const Job *j) {
@@ -201,20 +210,6 @@ static Pool *new_pool(const Program *p) {
 }
 
 /* ---- files ----------------------------------------------------------------------------------- */
-typedef struct Output {
-  EmitKind kind;
-  const char *suffix;
-} Output;
-static const Output outputs[] = {{EMIT_EXE, ""},       {EMIT_OBJ, ".o"},    {EMIT_STATIC, ".a"},
-                                 {EMIT_SHARED, ".so"}, {EMIT_HEADER, ".h"}, {EMIT_ASM, ".s"},
-                                 {EMIT_LLVM, ".ll"}};
-enum { N_OUTPUTS = sizeof outputs / sizeof *outputs };
-
-static bool output_error(const Job *j, const char *path) {
-  const Loc loc = {.node = -1, .file = path};
-  return diag_error(j->p->m->model->diag, &loc, ERR_OUTPUT, "cannot be written: %s",
-                    strerror(errno));
-}
 
 static int64_t text_bytes(const char *elf) {
   int64_t sum = 0;
@@ -232,29 +227,43 @@ static int64_t text_bytes(const char *elf) {
   return sum;
 }
 
-static bool write_objects(Job *j, LinkJob *l, CodegenStats *stats) {
-  for (int i = 0; i < j->pool->n; i++) {
-    const LLVMMemoryBufferRef b = j->pool->tasks[i].code.object;
-    const char *const path = arena_printf(j->p->arena, "%s/%d.o", j->dir, i);
-    if (!file_write(path, LLVMGetBufferStart(b), LLVMGetBufferSize(b)))
-      return output_error(j, path);
-    stats->code_bytes += text_bytes(LLVMGetBufferStart(b));
-    vec_push(j->p->arena, &l->objects, path);
-  }
-  if (!j->p->weights.bytes) return true;
-  const char *const path = arena_printf(j->p->arena, "%s/weights.o", j->dir);
-  FILE *f = fopen(path, "wbe");
-  if (!f) return output_error(j, path);
-  const char *const symbol = arena_printf(j->p->arena, "%s_weights", j->p->name);
-  bool ok = weights_write_object(&j->p->weights, j->p->t, symbol, j->p->o->external_weights, f);
-  ok = fclose(f) == 0 && ok;
-  vec_push(j->p->arena, &l->objects, path);
-  return ok || output_error(j, path);
+/* ar: a member's header; members begin at even places. */
+static void member_header(char out[61], int64_t size) {
+  snprintf(out, 61, "%-16s%-12d%-6d%-6d%-8o%-10lld`\n", "k.o/", 0, 0, 0, 0644, (long long)size);
 }
 
-static bool write_texts(Job *j, EmitKind kind, const char *path) {
-  FILE *f = fopen(path, "wbe");
-  if (!f) return output_error(j, path);
+/* All objects in one archive, in order: models have more kernels than processes may open files. */
+static bool write_objects(Job *j, LinkJob *l, CodegenStats *stats) {
+  int fd;
+  if (!(l->objects = link_scratch(l, &fd))) return false;
+  bool ok = fd_write(fd, "!<arch>\n", 8);
+  for (int i = 0; ok && i < j->pool->n; i++) {
+    const LLVMMemoryBufferRef b = j->pool->tasks[i].code.object;
+    const size_t size = LLVMGetBufferSize(b);
+    char header[61];
+    member_header(header, (int64_t)size);
+    ok = fd_write(fd, header, 60) && fd_write(fd, LLVMGetBufferStart(b), size) &&
+         fd_write(fd, "\n", size & 1);
+    stats->code_bytes += text_bytes(LLVMGetBufferStart(b));
+  }
+  return ok || link_error(l, ERR_OUTPUT, "cannot write objects", strerror(errno));
+}
+
+static bool write_weights(Job *j, LinkJob *l) {
+  int fd;
+  if (!j->p->weights.bytes) return true;
+  if (!(l->weights = link_scratch(l, &fd))) return false;
+  FILE *f = fdopen(dup(fd), "wb");
+  const char *const symbol = arena_printf(j->p->arena, "%s_weights", j->p->name);
+  bool ok =
+      f && weights_write_object(&j->p->weights, j->p->t, symbol, j->p->o->external_weights, f);
+  if (f) ok = fclose(f) == 0 && ok;
+  return ok || link_error(l, ERR_OUTPUT, "cannot write weights", strerror(errno));
+}
+
+static bool write_texts(Job *j, EmitKind kind, OutFile *out) {
+  FILE *f = fdopen(dup(out->fd), "wb");
+  if (!f) return outputs_error(j->outputs, out, -errno);
   for (int i = 0; i < j->pool->n; i++) {
     const Task *const t = &j->pool->tasks[i];
     const char *const what = i < j->p->m->kernels.n ? j->p->m->kernels.data[i]->name : "entry";
@@ -266,35 +275,28 @@ static bool write_texts(Job *j, EmitKind kind, const char *path) {
     }
   }
   const bool ok = !ferror(f);
-  return (fclose(f) == 0 && ok) || output_error(j, path);
+  return (fclose(f) == 0 && ok) || outputs_error(j->outputs, out, -errno);
 }
 
-static bool write_header(Job *j, const char *path) {
+static bool write_header(Job *j, OutFile *out) {
   StrBuf b = {.arena = j->p->arena};
   header_print(j->p, &b);
-  return file_write(path, sb_str(&b), (size_t)b.n) || output_error(j, path);
+  return outputs_write(j->outputs, out, sb_str(&b), (size_t)b.n);
 }
 
-static bool write_one(Job *j, LinkJob *l, EmitKind kind, const char *path) {
+static bool write_one(Job *j, LinkJob *l, EmitKind kind, OutFile *out) {
   switch (kind) {
-    case EMIT_HEADER: return write_header(j, path);
+    case EMIT_HEADER: return write_header(j, out);
     case EMIT_ASM:
-    case EMIT_LLVM: return write_texts(j, kind, path);
-    default: return link_file(l, kind, path);
+    case EMIT_LLVM: return write_texts(j, kind, out);
+    default: return link_file(l, kind, out);
   }
 }
 
-static bool write_weights_file(Job *j, const char *path) {
-  FILE *f = fopen(path, "wbe");
-  if (!f) return output_error(j, path);
-  const bool ok = weights_write_raw(&j->p->weights, f);
-  return (fclose(f) == 0 && ok) || output_error(j, path);
-}
-
-static bool move_file(Job *j, const char *from, const char *to, CodegenStats *stats) {
-  struct stat st;
-  if (stat(from, &st) == 0) stats->file_bytes += (int64_t)st.st_size;
-  return rename(from, to) == 0 || output_error(j, to);
+static bool write_weights_file(Job *j, OutFile *out) {
+  FILE *f = fdopen(dup(out->fd), "wb");
+  const bool ok = f && weights_write_raw(&j->p->weights, f);
+  return (f && fclose(f) == 0 && ok) || outputs_error(j->outputs, out, -errno);
 }
 
 static const char *final_path(const Job *j, const Output *o) {
@@ -303,38 +305,53 @@ static const char *final_path(const Job *j, const Output *o) {
   return several ? arena_printf(j->p->arena, "%s%s", j->p->o->output, o->suffix) : j->p->o->output;
 }
 
-/* Every file in the temporary folder first, then all into place. */
-static bool write_all(Job *j, CodegenStats *stats) {
+static bool external_weights(const Job *j) {
+  const unsigned linked = EMIT_EXE | EMIT_OBJ | EMIT_STATIC | EMIT_SHARED;
+  return (j->p->o->emit & linked) && j->p->o->external_weights && j->p->weights.bytes > 0;
+}
+
+/* The files of a command, opened before the work: what cannot be written is said at once. */
+static bool open_all(Job *j) {
   const CodegenOptions *const o = j->p->o;
-  LinkJob l = {.p = j->p, .dir = j->dir};
-  const bool objects = (o->emit & (EMIT_EXE | EMIT_OBJ | EMIT_STATIC | EMIT_SHARED)) != 0;
-  if (objects && !write_objects(j, &l, stats)) return false;
-  const bool external = objects && o->external_weights && j->p->weights.bytes > 0;
-  const char *const weights = arena_printf(j->p->arena, "%s/weights", j->dir);
-  if (external && !write_weights_file(j, weights)) return false;
-  const char *made[N_OUTPUTS];
   for (int i = 0; i < N_OUTPUTS; i++) {
-    made[i] = arena_printf(j->p->arena, "%s/final%s", j->dir, outputs[i].suffix);
-    if ((o->emit & outputs[i].kind) && !write_one(j, &l, outputs[i].kind, made[i])) return false;
+    const EmitKind kind = outputs[i].kind;
+    if (!(o->emit & kind)) continue;
+    j->out[i] = outputs_add(j->outputs, final_path(j, &outputs[i]),
+                            kind == EMIT_EXE || kind == EMIT_SHARED);
+    if (!j->out[i]) return false;
   }
-  if (external && !move_file(j, weights, arena_printf(j->p->arena, "%s.weights", o->output), stats))
-    return false;
-  for (int i = 0; i < N_OUTPUTS; i++)
-    if ((o->emit & outputs[i].kind) && !move_file(j, made[i], final_path(j, &outputs[i]), stats))
-      return false;
+  if (!external_weights(j)) return true;
+  const char *const path = arena_printf(j->p->arena, "%s.weights", o->output);
+  return (j->weights = outputs_add(j->outputs, path, false)) != NULL;
+}
+
+static int64_t file_bytes(const OutFile *f) {
+  struct stat st;
+  return fstat(f->fd, &st) == 0 ? (int64_t)st.st_size : 0;
+}
+
+static bool write_all(Job *j, LinkJob *l, CodegenStats *stats) {
+  const unsigned emit = j->p->o->emit;
+  const bool objects = (emit & (EMIT_EXE | EMIT_OBJ | EMIT_STATIC | EMIT_SHARED)) != 0;
+  if (objects && (!write_objects(j, l, stats) || !write_weights(j, l))) return false;
+  if (j->weights && !write_weights_file(j, j->weights)) return false;
+  for (int i = 0; i < N_OUTPUTS; i++) {
+    if (!j->out[i]) continue;
+    if (!write_one(j, l, outputs[i].kind, j->out[i])) return false;
+    stats->file_bytes += file_bytes(j->out[i]);
+  }
+  if (j->weights) stats->file_bytes += file_bytes(j->weights);
   return true;
 }
 
 static bool compile_and_write(Job *j, CodegenStats *stats) {
   const double start = now();
-  if (!compile_all(j)) return false;
+  if (!open_all(j) || !compile_all(j)) return false;
   const double compiled = now();
   stats->llvm_seconds = compiled - start;
-  char *const dir = arena_printf(j->p->arena, "%s.tmpXXXXXX", j->p->o->output);
-  if (!mkdtemp(dir)) return output_error(j, j->p->o->output);
-  j->dir = dir;
-  const bool ok = write_all(j, stats);
-  folder_remove(dir);
+  LinkJob l = {.p = j->p, .outputs = j->outputs, .beside = j->p->o->output};
+  const bool ok = write_all(j, &l, stats);
+  link_close(&l);
   stats->link_seconds = now() - compiled;
   return ok;
 }
@@ -352,9 +369,12 @@ bool codegen_write(const Module *m, const Target *t, const CodegenOptions *o, Co
   Pool *const pool = new_pool(&p);
   bool ok = pool && pool->tasks;
   if (ok) {
-    Job j = {.p = &p, .pool = pool};
+    Outputs *const own = o->outputs ? NULL : outputs_new(a, m->model->diag);
+    Job j = {.p = &p, .pool = pool, .outputs = own ? own : o->outputs};
     ok = compile_and_write(&j, stats);
     free_pool(pool);
+    if (own && ok) ok = outputs_commit(own);
+    if (own) outputs_abort(own);
   } else {
     ok = diag_error(m->model->diag, NULL, ERR_LIMIT, "out of memory");
   }

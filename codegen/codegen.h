@@ -1,5 +1,6 @@
 /* Loop IR → machine code and files. */
 #pragma once
+#include "codegen/outputs.h"
 #include "ir/loop.h"
 #include "targets/target.h"
 
@@ -16,6 +17,7 @@ typedef enum EmitKind {
 typedef struct CodegenOptions {
   unsigned emit;           /* EmitKind bits */
   const char *output;      /* path of -o; several kinds: the stem, suffixes are added */
+  Outputs *outputs;        /* where the files are added; NULL: they are published at once */
   const char *name;        /* C identifier prefix of exported symbols */
   const char *flags;       /* command line for the descriptor */
   const char *model_hash;  /* XXH3-128 of the model file, hex */
@@ -32,7 +34,7 @@ typedef struct CodegenStats {
   double llvm_seconds, link_seconds;
 } CodegenStats;
 
-/* Writes every requested file, each whole or not at all. Expects a module that has passed the
+/* Writes every requested file, all or none. Expects a module that has passed the
  * memory planner, without reductions in expressions. Scratch parameters of a kernel lie in a
  * thread's scratch in order, each 64-aligned. */
 bool codegen_write(const Module *m, const Target *t, const CodegenOptions *o, CodegenStats *stats);

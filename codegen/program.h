@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "codegen/emit.h"
+#include "codegen/outputs.h"
 #include "ir/op.h"
 
 /* ---- weights.c ------------------------------------------------------------------------------- */
@@ -61,14 +62,17 @@ void emit_info(Emit *c, const Program *p, const EntryFns *fns);
 void header_print(const Program *p, StrBuf *b);
 /* Names that the header declares, for version scripts and archive indexes; NULL-terminated. */
 const char *const *program_exports(const Program *p);
-/* Object files that were made, in link order, in a temporary folder beside the output. */
+/* What the linker reads lies in scratch files, by the paths of their descriptors. */
 typedef struct LinkJob {
   const Program *p;
-  const char *dir;
-  Vec(const char *) objects;
+  Outputs *outputs;
+  const char *beside; /* scratch files go on its disk */
+  const char *objects, *weights; /* an archive of all kernels; an object, or NULL */
+  Vec(int) scratch; /* descriptors to be closed */
 } LinkJob;
-/* One file of this kind (EMIT_EXE, _OBJ, _STATIC, _SHARED) at `out`; false: error reported. */
-bool link_file(LinkJob *j, EmitKind kind, const char *out);
-/* ---- files.c --------------------------------------------------------------------------------- */
-bool file_write(const char *path, const void *data, size_t size);
-void folder_remove(const char *dir); /* with the files in it */
+/* One file of this kind (EMIT_EXE, _OBJ, _STATIC, _SHARED) into `out`; false: error reported. */
+bool link_file(LinkJob *j, EmitKind kind, OutFile *out);
+/* A scratch file and its path; NULL: error reported. */
+const char *link_scratch(LinkJob *j, int *fd);
+void link_close(LinkJob *j);
+bool link_error(const LinkJob *j, ErrCode code, const char *what, const char *detail); /* false */

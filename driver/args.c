@@ -97,8 +97,6 @@ static bool set_option(Options *o, const ArgRow *r, const char *value) {
     return true;
   }
   List *list = (List *)field;
-  if (list->n == MAX_LIST)
-    return usage_error("option '--%s' is given more than %d times", r->name, MAX_LIST), false;
   list->v[list->n++] = value;
   return true;
 }
@@ -149,8 +147,20 @@ static int take_verb(int argc, char **argv, Options *o) {
   return 1;
 }
 
+/* Every list could hold the whole command line. */
+static bool make_lists(int argc, Options *o) {
+  bool ok = (o->files.v = calloc((size_t)argc + 1, sizeof *o->files.v)) != NULL;
+  for (int k = 0; k < N_ROWS; k++) {
+    List *list = (List *)((char *)o + rows[k].field);
+    if (rows[k].kind == ARG_LIST)
+      ok = (list->v = calloc((size_t)argc + 1, sizeof *list->v)) != NULL && ok;
+  }
+  return ok || (usage_error("out of memory"), false);
+}
+
 bool args_parse(int argc, char **argv, Options *o) {
   *o = (Options){.argc = argc, .argv = argv};
+  if (!make_lists(argc, o)) return false;
   bool only_files = false;
   for (int k = take_verb(argc, argv, o); k < argc; k++) {
     const char *arg = argv[k];
@@ -160,9 +170,7 @@ bool args_parse(int argc, char **argv, Options *o) {
       if (!long_option(o, arg, argc, argv, &k)) return false;
     } else if (!only_files && arg[0] == '-' && arg[1]) {
       if (!short_option(o, arg, argc, argv, &k)) return false;
-    } else if (o->files.n == MAX_LIST)
-      return usage_error("too many files"), false;
-    else
+    } else
       o->files.v[o->files.n++] = arg;
   }
   return true;

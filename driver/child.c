@@ -1,10 +1,13 @@
-/* Running programs that we made: temporary folders, posix_spawn, no shell. */
+/* Running programs that we made: in memory or in temporary folders; posix_spawn, no shell. */
+#define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "driver/driver.h"
@@ -14,7 +17,7 @@ extern char **environ;
 bool path_temp_dir(Arena *a, char **out) {
   const char *base = getenv("TMPDIR");
   *out = arena_printf(a, "%s/burin-XXXXXX", base && *base ? base : "/tmp");
-  if (mkdtemp(*out)) return true;
+  if (mkdtemp(*out)) return signals_watch_folder(*out), true;
   usage_error("cannot make a temporary folder %s: %s", *out, strerror(errno));
   return false;
 }
@@ -26,9 +29,18 @@ void path_remove(const char *dir) {
   for (struct dirent *e; (e = readdir(d));) unlinkat(dirfd(d), e->d_name, 0);
   closedir(d);
   rmdir(dir);
+  signals_watch_folder(NULL);
 }
 
-int child_run(const char *const *argv, const char *stdout_path) {
+bool program_memory(Arena *a, int *fd, const char **path) {
+  *fd = memfd_create("model", 0); /* children inherit it: an emulator opens the path */
+  if (*fd < 0) return usage_error("no memory for a program: %s", strerror(errno)), false;
+  *path = arena_printf(a, "/proc/self/fd/%d", *fd);
+  return true;
+}
+
+int child_run(const char *const *argv, const char *name, const char *stdout_path) {
+  const char *const file = argv[0];
   posix_spawn_file_actions_t actions;
   pid_t pid;
   int status;
@@ -37,27 +49,36 @@ int child_run(const char *const *argv, const char *stdout_path) {
   if (stdout_path)
     posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, stdout_path,
                                      O_WRONLY | O_CREAT | O_TRUNC, 0644);
-  const int err = posix_spawnp(&pid, argv[0], &actions, NULL, (char *const *)argv, environ);
+  if (name) ((const char **)argv)[0] = name;
+  const int err = posix_spawnp(&pid, file, &actions, NULL, (char *const *)argv, environ);
   posix_spawn_file_actions_destroy(&actions);
   if (err) {
-    usage_error("cannot start %s: %s", argv[0], strerror(err));
+    usage_error("cannot start %s: %s", name ? name : file, strerror(err));
     return -1;
   }
+  signals_watch_child(pid);
   while (waitpid(pid, &status, 0) < 0)
     if (errno != EINTR) return -1;
+  signals_watch_child(0);
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
 bool is_program(const char *path) {
   char magic[4] = {0};
-  FILE *f = fopen(path, "rb");
-  if (!f) return false;
-  const size_t n = fread(magic, 1, 4, f);
-  fclose(f);
-  return n == 4 && memcmp(magic,
+  struct stat st;
+  const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return false;
+  const bool elf = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && read(fd, magic, 4) == 4 &&
+                   memcmp(magic,
                           "\x7f"
                           "ELF",
                           4) == 0;
+  close(fd);
+  return elf;
+}
+
+int program_arguments(const Options *o) {
+  return 2 * (o->dims.n + o->inputs.n + o->outputs.n + o->expects.n) + 32;
 }
 
 int program_command(const Options *o, const char *program, const char **argv, int n) {

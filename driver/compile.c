@@ -1,12 +1,9 @@
 /* burin compile: model → passes → files, with a summary; and the reproducer of an internal error.
  */
-#define XXH_INLINE_ALL
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
-#include <xxhash.h>
 #include "driver/driver.h"
 
 enum {
@@ -28,7 +25,7 @@ enum { N_KINDS = sizeof kinds / sizeof *kinds };
 typedef struct Job {
   const char *file, *output;
   unsigned emit;
-  const char *name, *hash;
+  const char *name;
   const Watch *watch; /* or NULL */
   CodegenStats stats;
 } Job;
@@ -99,6 +96,13 @@ static bool unsupported_options(const Options *o) {
   return false;
 }
 
+/* Is the output a file with a name, and no stream or descriptor? */
+static bool names_file(const Job *j) {
+  struct stat st;
+  return j->output && strcmp(j->output, "-") != 0 && strncmp(j->output, "/proc/", 6) != 0 &&
+         (stat(j->output, &st) != 0 || S_ISREG(st.st_mode));
+}
+
 /* model.onnx → ./model plus the kind's suffix; several kinds: codegen adds suffixes to the stem. */
 static const char *default_output(Session *s, const Job *j) {
   char *stem = arena_strdup(s->arena, base_name(j->file));
@@ -111,22 +115,6 @@ static const char *default_output(Session *s, const Job *j) {
       return arena_printf(s->arena, "%s%s", stem, kinds[k].suffix);
     }
   return stem;
-}
-
-/* XXH3-128 of the file in hex; empty where it cannot be read (the frontend will say so). */
-static const char *file_hash(Session *s, const char *path) {
-  char block[65536];
-  size_t n;
-  FILE *f = fopen(path, "rb");
-  if (!f) return "";
-  XXH3_state_t *x = XXH3_createState();
-  XXH3_128bits_reset(x);
-  while ((n = fread(block, 1, sizeof block, f)) > 0) XXH3_128bits_update(x, block, n);
-  const XXH128_hash_t h = XXH3_128bits_digest(x);
-  XXH3_freeState(x);
-  fclose(f);
-  return arena_printf(s->arena, "%016llx%016llx", (unsigned long long)h.high64,
-                      (unsigned long long)h.low64);
 }
 
 /* What goes into the descriptor: options that change the code. */
@@ -147,16 +135,9 @@ static const char *flags_text(Session *s) {
  * ------------------------------------------------------------------------------------------------------------
  */
 bool write_text(Session *s, const char *path, StrBuf *text) {
-  const Loc loc = {.file = path, .node = -1};
-  if (!path || strcmp(path, "-") == 0) return progress_clear(s), fputs(sb_str(text), stdout) >= 0;
-  const char *temp = arena_printf(s->arena, "%s.%ld.tmp", path, (long)getpid());
-  FILE *f = fopen(temp, "wb");
-  bool ok = f && fwrite(sb_str(text), 1, (size_t)text->n, f) == (size_t)text->n;
-  if (f && fclose(f) != 0) ok = false;
-  if (ok && rename(temp, path) == 0) return true;
-  const int err = errno;
-  unlink(temp);
-  return diag_error(s->diag, &loc, ERR_OUTPUT, "cannot write: %s", strerror(err));
+  OutFile *f = outputs_add(s->outputs, path, false);
+  progress_clear(s);
+  return f && outputs_write(s->outputs, f, sb_str(text), (size_t)text->n);
 }
 
 static const char *text_path(Session *s, const Job *j, unsigned bit, const char *suffix) {
@@ -204,9 +185,10 @@ static bool write_code(Session *s, Job *j) {
   const CodegenOptions c = {
       .emit = j->emit & EMIT_FILES,
       .output = j->output,
+      .outputs = s->outputs,
       .name = j->name,
       .flags = flags_text(s),
-      .model_hash = j->hash,
+      .model_hash = s->model->hash,
       .external_weights = s->o->weights && strcmp(s->o->weights, "external") == 0,
       .opt_level = s->opt_level,
       .jobs = (int)jobs,
@@ -271,8 +253,7 @@ static int replay(Session *s, void *user) {
 /* Compiles again with dumps after every pass: the last one is the IR before the pass that failed.
  */
 static void write_reproducer(const Session *s, const Job *j) {
-  const char *dir = arena_printf(s->arena, "%s.reproducer",
-                                 j->output && strcmp(j->output, "-") != 0 ? j->output : "burin");
+  const char *dir = arena_printf(s->arena, "%s.reproducer", names_file(j) ? j->output : "burin");
   const char *args[2] = {j->file, dir};
   if (mkdir(dir, 0777) != 0 && errno != EEXIST) return;
   session_run(s->o, replay, args);
@@ -294,7 +275,16 @@ static bool compile_steps(Session *s, Job *j) {
   if (!session_load(s, j->file)) return false;
   if (!session_passes(s)) return false;
   if ((j->emit & EMIT_FILES) && !write_code(s, j)) return false;
-  return write_ir(s, j);
+  return write_ir(s, j) && session_commit(s);
+}
+
+/* Several files, or one with its weights beside it, have no place in one stream. */
+static bool one_stream(const Session *s, const Job *j) {
+  const bool external = s->o->weights && strcmp(s->o->weights, "external") == 0;
+  if (!j->output || names_file(j) || !(j->emit & EMIT_FILES)) return true;
+  if ((j->emit & (j->emit - 1)) == 0 && !external) return true;
+  usage_error("%s is one stream; several files need a name: -o NAME", j->output);
+  return false;
 }
 
 static int compile_body(Session *s, void *user) {
@@ -309,8 +299,8 @@ static int compile_body(Session *s, void *user) {
     return EXIT_USAGE;
   if (j->emit & EMIT_TUNING) s->decisions = &log;
   if (!j->output && (j->emit & EMIT_FILES)) j->output = default_output(s, j);
-  if (!j->name) j->name = identifier(s->arena, j->output ? j->output : j->file);
-  j->hash = file_hash(s, j->file);
+  if (!one_stream(s, j)) return EXIT_USAGE;
+  if (!j->name) j->name = identifier(s->arena, names_file(j) ? j->output : j->file);
   if (!compile_steps(s, j)) {
     if (is_internal(s)) write_reproducer(s, j);
     return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;

@@ -59,7 +59,7 @@ static int files_body(Session *s, void *user) { return compare(s, user); }
 /* ---- a model against itself
  * -------------------------------------------------------------------------------------------- */
 static int run_at(const Options *o, const Graph *g, Arena *a, const char *dir, const char *level) {
-  const char *argv[2 * MAX_LIST + 2 * MAX_LIST + 32];
+  const char **argv = ARENA_ARRAY(a, const char *, program_arguments(o) + 2 * g->outputs.n);
   const char *program = arena_printf(a, "%s/model%s", dir, level);
   Options compile = *o;
   compile.threads = NULL;
@@ -67,14 +67,14 @@ static int run_at(const Options *o, const Graph *g, Arena *a, const char *dir, c
   if (status != EXIT_OK) return status;
   int n = program_command(o, program, argv, 0);
   for (int k = 0; k < o->inputs.n; k++) argv[n++] = "--input", argv[n++] = o->inputs.v[k];
-  for (int k = 0; k < g->outputs.n && k < MAX_LIST; k++) {
+  for (int k = 0; k < g->outputs.n; k++) {
     argv[n++] = "--output";
     argv[n++] = arena_printf(a, "%s=@%s/%s-%d.npy", g->output_names.data[k], dir, level, k);
   }
   if (o->seed) argv[n++] = "--seed", argv[n++] = o->seed;
   if (o->threads) argv[n++] = "--threads", argv[n++] = o->threads;
   argv[n] = NULL;
-  return child_run(argv, arena_printf(a, "%s/log", dir));
+  return child_run(argv, NULL, arena_printf(a, "%s/log", dir));
 }
 
 static int levels_body(Session *s, void *user) {
@@ -88,8 +88,7 @@ static int levels_body(Session *s, void *user) {
   progress_clear(s);
   status = run_at(s->o, g, s->arena, dir, "0");
   if (status == EXIT_OK) status = run_at(s->o, g, s->arena, dir, high);
-  for (int k = 0;
-       k < g->outputs.n && k < MAX_LIST && (status == EXIT_OK || status == EXIT_MISMATCH); k++) {
+  for (int k = 0; k < g->outputs.n && (status == EXIT_OK || status == EXIT_MISMATCH); k++) {
     const Pair p = {arena_printf(s->arena, "%s/%s-%d.npy", dir, high, k),
                     arena_printf(s->arena, "%s/0-%d.npy", dir, k), g->output_names.data[k]};
     const int st = compare(s, &p);

@@ -19,9 +19,8 @@ enum {
   EXIT_INTERNAL = 70
 };
 
-enum { MAX_LIST = 256 };
 typedef struct List { /* values of an option that may be given more than once */
-  const char *v[MAX_LIST];
+  const char **v; /* room for the whole command line */
   int n;
 } List;
 
@@ -65,6 +64,7 @@ typedef struct Session {
   DecisionLog *decisions; /* where choices are noted, or NULL */
   const char *pass; /* the one that runs */
   const char *ir_dir; /* overrides --ir-dir */
+  Outputs *outputs; /* the files of this command, published by session_commit */
   double load_seconds, pass_seconds;
   bool show_progress, progress_shown;
 } Session;
@@ -73,6 +73,7 @@ typedef int (*SessionFn)(Session *s, void *user);
 int session_run(const Options *o, SessionFn body, void *user);
 bool session_load(Session *s, const char *path); /* frontend with --dim, --shape … */
 bool session_passes(Session *s); /* graph passes, lowering, loop passes */
+bool session_commit(Session *s); /* its outputs, unless the model changed meanwhile */
 bool session_target(Session *s); /* --target */
 bool session_tuning(Session *s, const char *path, Tuning **out); /* reads a tuning file */
 void progress_show(Session *s, const char *what, int k, int n);
@@ -91,7 +92,7 @@ bool tensor_read(Session *s, const char *path, Tensor *t);
 /* name=@file or name=literal; *name is what stands before the first "=@" or "=". */
 bool tensor_named(Session *s, const char *option, const char *text, const char **name, Tensor *t);
 bool tensor_literal(Session *s, const char *text, Tensor *t);
-bool tensor_write(Session *s, const char *path, const Tensor *t);
+bool tensor_write(Session *s, const char *path, const Tensor *t); /* for session_commit */
 typedef struct Difference {
   int64_t wrong, first; /* elements outside the tolerance; the first of them */
   double max_abs, max_rel;
@@ -102,8 +103,18 @@ Difference tensor_compare(const Tensor *got, const Tensor *wanted, double rtol, 
 /* ---- child.c: programs we made */
 bool path_temp_dir(Arena *a, char **out);
 void path_remove(const char *dir);
-int child_run(const char *const *argv,
-              const char *stdout_path); /* exit status, 128+signal, -1: cannot start */
+/* Exit status, 128+signal, -1: cannot start. name: what the program is told it is called, or NULL.
+ */
+int child_run(const char *const *argv, const char *name, const char *stdout_path);
+/* Memory that becomes a program: its descriptor's path, which outputs follow and children run. */
+bool program_memory(Arena *a, int *fd, const char **path);
+
+/* ---- signals.c: what is left when burin ends early */
+void signals_init(void);
+void signals_watch(Outputs *o); /* its temporary files are removed on signals; nests */
+void signals_unwatch(void);
+void signals_watch_folder(const char *dir); /* NULL: none */
+void signals_watch_child(int pid); /* it gets the signal too; 0: none */
 
 /* ---- one file per verb: exit status */
 int verb_compile(const Options *o);
@@ -121,10 +132,12 @@ typedef struct Watch {
   void *user;
 } Watch;
 int compile_watched(const Options *o, const char *model, const char *out, const Watch *w);
-/* Writes a file in one step (NULL or "-": to stdout). */
+/* Adds a file to the session's outputs (NULL or "-": stdout). */
 bool write_text(Session *s, const char *path, StrBuf *text);
 int tune(const Options *o); /* tune.c: --tune */
 /* The command of a compiled program under the target's emulator if it needs one, in argv from n on;
  * new n. */
 int program_command(const Options *o, const char *program, const char **argv, int n);
+/* Room in argv for all that `o` hands on to a program. */
+int program_arguments(const Options *o);
 bool is_program(const char *path);

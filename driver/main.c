@@ -1,8 +1,7 @@
 /* Entry: picks the verb. */
-#include <signal.h>
+#include <errno.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include "driver/driver.h"
 
@@ -38,34 +37,6 @@ static int dispatch(const Options *o) {
   return usage_error("'burin %s' is not in this version", o->verb);
 }
 
-/* A crash of ours (or of LLVM) is exit 70 with a message, never a bare signal. Only
- * async-signal-safe calls. */
-static void crashed(int sig) {
-  static const char text[] =
-      "burin: internal error[E0901]: crashed; this is a bug of burin. --print-ir-after=all shows "
-      "how far it got\n";
-  (void)sig;
-  if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(EXIT_INTERNAL + 1);
-  _exit(EXIT_INTERNAL);
-}
-
-#ifndef __has_feature
-#define __has_feature(x) 0
-#endif
-
-static void catch_crashes(void) {
-#if !__has_feature(address_sanitizer)
-  static char stack[65536]; /* the crash may be an overflow of the real one */
-  static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
-  const stack_t alt = {.ss_sp = stack, .ss_size = sizeof stack};
-  struct sigaction act = {.sa_handler = crashed, .sa_flags = SA_ONSTACK};
-  sigaltstack(&alt, NULL);
-  for (size_t k = 0; k < sizeof signals / sizeof *signals; k++) sigaction(signals[k], &act, NULL);
-#else
-  (void)crashed;
-#endif
-}
-
 /* Recursion over expressions and nested regions is bounded, but not by 8 MiB. */
 static void grow_stack(void) {
   struct rlimit r;
@@ -76,16 +47,29 @@ static void grow_stack(void) {
   setrlimit(RLIMIT_STACK, &r);
 }
 
-int main(int argc, char **argv) {
+static int run(int argc, char **argv) {
   static Options o; /* large, and the only one */
-  catch_crashes();
-  grow_stack();
   if (!args_parse(argc, argv, &o)) return EXIT_USAGE;
   if (o.version) return printf("burin %s (LLVM 19, ONNX opset 7 to 28)\n", BURIN_VERSION), EXIT_OK;
   if (o.list_targets) return list_targets();
   if (o.list_passes) return list_passes();
   if (o.help || strcmp(o.verb, "help") == 0) return help_print(o.verb);
-  const int status = dispatch(&o);
-  if (fflush(stdout) != 0 && status == EXIT_OK) return EXIT_OUTPUT;
-  return status;
+  return dispatch(&o);
+}
+
+/* What was printed must have arrived. */
+static int printed(int status) {
+  const bool failed = ferror(stdout) != 0;
+  if (fflush(stdout) == 0 && !failed) return status;
+  const int error = errno;
+  if (status != EXIT_OK && status != EXIT_MISMATCH) return status;
+  fprintf(stderr, "burin: error[E%04d]: cannot write to the standard output%s%s\n", ERR_OUTPUT,
+          error ? ": " : "", error ? strerror(error) : "");
+  return EXIT_OUTPUT;
+}
+
+int main(int argc, char **argv) {
+  signals_init();
+  grow_stack();
+  return printed(run(argc, argv));
 }

@@ -2,9 +2,8 @@
  * the loop IR in the interpreter. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "driver/driver.h"
-
-enum { MAX_ARGS = 4 * MAX_LIST + 32 };
 
 static void add_list(const char **argv, int *n, const char *option, const List *l) {
   for (int k = 0; k < l->n; k++) argv[(*n)++] = option, argv[(*n)++] = l->v[k];
@@ -15,8 +14,9 @@ static void add_value(const char **argv, int *n, const char *option, const char 
 }
 
 /* --dim fixes sizes when the model is compiled; a finished program is told them when it runs. */
-static int run_program(const Options *o, const char *program, bool finished, const char *bench) {
-  const char *argv[MAX_ARGS + 8];
+static int run_program(Arena *a, const Options *o, const char *program, bool finished,
+                       const char *bench) {
+  const char **argv = ARENA_ARRAY(a, const char *, program_arguments(o));
   int n = program_command(o, program, argv, 0);
   if (finished) add_list(argv, &n, "--dim", &o->dims);
   add_list(argv, &n, "--input", &o->inputs);
@@ -32,24 +32,24 @@ static int run_program(const Options *o, const char *program, bool finished, con
   if (o->quiet) argv[n++] = "--quiet";
   if (bench) argv[n++] = bench;
   argv[n] = NULL;
-  const int status = child_run(argv, NULL);
+  const bool direct = argv[0] == program;
+  const int status = child_run(argv, direct && !finished ? o->files.v[0] : NULL, NULL);
   return status < 0 ? EXIT_IO : status;
 }
 
 static int compile_and_run(const Options *o, const char *bench) {
-  const char *file = o->files.v[0];
+  const char *file = o->files.v[0], *program;
   Arena *a = arena_new(0, NULL, NULL);
-  char *dir;
-  int status = EXIT_OUTPUT;
+  int status = EXIT_OUTPUT, fd;
   if (is_program(file))
-    status = run_program(o, strchr(file, '/') ? file : arena_printf(a, "./%s", file), true, bench);
-  else if (path_temp_dir(a, &dir)) {
-    const char *program = arena_printf(a, "%s/model", dir);
+    status =
+        run_program(a, o, strchr(file, '/') ? file : arena_printf(a, "./%s", file), true, bench);
+  else if (program_memory(a, &fd, &program)) {
     Options compile = *o;
     compile.threads = NULL;
     status = compile_program(&compile, file, NULL, program);
-    if (status == EXIT_OK) status = run_program(o, program, false, bench);
-    path_remove(dir);
+    if (status == EXIT_OK) status = run_program(a, o, program, false, bench);
+    close(fd);
   }
   arena_free(a);
   return status;
@@ -189,30 +189,39 @@ static int check_expected(Session *s, const char *name, const char *text, const 
   return d.wrong ? EXIT_MISMATCH : EXIT_OK;
 }
 
+/* --expect and --output of output k; *shown: it need not be printed. */
+static int finish_output(Session *s, const char *name, const Tensor *t, bool *shown) {
+  int status = EXIT_OK;
+  const char *rest;
+  for (int i = 0; i < s->o->expects.n; i++) {
+    if (split_named(s->o->expects.v[i], 1, &name, &rest) != 0) continue;
+    const int st = check_expected(s, name, rest, t);
+    if (status == EXIT_OK) status = st;
+    *shown = true;
+  }
+  for (int i = 0; i < s->o->outputs.n; i++)
+    if (split_named(s->o->outputs.v[i], 1, &name, &rest) == 0 && *rest == '@') {
+      if (!tensor_write(s, rest + 1, t)) return diag_exit_status(s->diag);
+      *shown = true;
+    }
+  return status;
+}
+
 static int finish_outputs(Interp *in, void **outs) {
   Session *s = in->s;
   const Graph *g = s->model->main;
   int status = EXIT_OK;
   for (int k = 0; k < g->outputs.n; k++) {
     Tensor t;
-    const char *name = g->output_names.data[k], *rest;
+    bool shown = s->o->quiet;
     output_shape(in, g->outputs.data[k], &t);
     t.data = outs[k];
-    bool shown = s->o->quiet;
-    for (int i = 0; i < s->o->outputs.n; i++)
-      if (split_named(s->o->outputs.v[i], 1, &name, &rest) == 0 && *rest == '@') {
-        if (!tensor_write(s, rest + 1, &t)) return diag_exit_status(s->diag);
-        shown = true;
-      }
-    for (int i = 0; i < s->o->expects.n; i++) {
-      if (split_named(s->o->expects.v[i], 1, &name, &rest) != 0) continue;
-      const int st = check_expected(s, name, rest, &t);
-      if (status == EXIT_OK) status = st;
-      shown = true;
-    }
-    if (!shown) print_tensor(name, &t);
+    const int st = finish_output(s, g->output_names.data[k], &t, &shown);
+    if (st != EXIT_OK && st != EXIT_MISMATCH) return st;
+    if (st) status = st;
+    if (!shown) print_tensor(g->output_names.data[k], &t);
   }
-  return status;
+  return session_commit(s) ? status : diag_exit_status(s->diag);
 }
 
 static int interpret_body(Session *s, void *user) {

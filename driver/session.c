@@ -2,7 +2,6 @@
  * stderr. An arena that runs out of memory jumps back to session_run, which makes it a clean error.
  */
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -56,6 +55,8 @@ int session_run(const Options *o, SessionFn body, void *user) {
   if (setjmp(s->out_of_memory) == 0) {
     s->arena = arena_new(limit, out_of_memory, s);
     s->diag = diag_new(s->arena);
+    s->outputs = outputs_new(s->arena, s->diag);
+    signals_watch(s->outputs);
     status = body(s, user);
     progress_clear(s);
     diag_print(s->diag, stderr);
@@ -66,6 +67,10 @@ int session_run(const Options *o, SessionFn body, void *user) {
             limit >> 10);
     fprintf(stderr, "  hint: --max-memory=SIZE raises the limit\n");
     status = EXIT_LIMIT;
+  }
+  if (s->outputs) {
+    outputs_abort(s->outputs); /* what was not committed */
+    signals_unwatch();
   }
   arena_free(s->arena);
   free(s);
@@ -137,18 +142,13 @@ static bool frontend_options(Session *s, FrontendOptions *f) {
 
 /* Graph IR as text: dumps and reproducers, to run single passes on. */
 static Model *load_text(Session *s, const char *path) {
-  const Loc loc = {.file = path, .node = -1};
-  char block[65536];
   size_t n;
-  FILE *f = fopen(path, "rb");
-  if (!f) return diag_error(s->diag, &loc, ERR_IO, "cannot open: %s", strerror(errno)), NULL;
-  StrBuf text = {.arena = s->arena};
-  while ((n = fread(block, 1, sizeof block - 1, f)) > 0) {
-    block[n] = 0;
-    sb_printf(&text, "%s", block);
-  }
-  fclose(f);
-  return model_parse(s->arena, s->diag, sb_str(&text), path);
+  const char *text = frontend_read_file(s->arena, s->diag, path, &n);
+  Model *m = text ? model_parse(s->arena, s->diag, text, path) : NULL;
+  if (!m) return NULL;
+  m->hash = frontend_hash(s->arena, text, n);
+  outputs_protect(s->outputs, path);
+  return m;
 }
 
 static bool is_text(const char *path) {
@@ -159,11 +159,20 @@ static bool is_text(const char *path) {
 bool session_load(Session *s, const char *path) {
   FrontendOptions f;
   const double start = clock_seconds();
+  if (strcmp(path, "-") == 0)
+    return usage_error("models are not read from the standard input; give a file"), false;
   if (!frontend_options(s, &f)) return false;
   progress_show(s, "reading", 0, 0);
   s->model = is_text(path) ? load_text(s, path) : frontend_load(s->arena, s->diag, path, &f);
   s->load_seconds = clock_seconds() - start;
+  for (int k = 0; s->model && k < s->model->files.n; k++)
+    outputs_protect(s->outputs, s->model->files.data[k].path);
   return s->model != NULL;
+}
+
+bool session_commit(Session *s) {
+  fflush(stdout); /* what was printed comes before what is written there */
+  return (!s->model || frontend_unchanged(s->model)) && outputs_commit(s->outputs);
 }
 
 static void on_pass(void *user, const char *pass, int k, int n) {
@@ -184,23 +193,9 @@ static bool strip_choice(const char *text, StripChoice *out) {
   return !text || (usage_error("--strips: '%s' is none of auto, none, all", text), false);
 }
 
-/* A whole file; NULL: error reported. */
-static char *read_file(Session *s, const char *path, size_t *size) {
-  const Loc loc = {.file = path, .node = -1};
-  FILE *f = fopen(path, "rb");
-  if (!f) return diag_error(s->diag, &loc, ERR_IO, "cannot open: %s", strerror(errno)), NULL;
-  const long n = fseek(f, 0, SEEK_END) == 0 ? ftell(f) : -1;
-  char *text = n >= 0 && n < LONG_MAX ? arena_alloc(s->arena, (size_t)n + 1) : NULL;
-  rewind(f);
-  *size = text ? fread(text, 1, (size_t)n, f) : 0;
-  fclose(f);
-  if (text && *size == (size_t)n) return text;
-  return diag_error(s->diag, &loc, ERR_IO, "cannot read"), NULL;
-}
-
 bool session_tuning(Session *s, const char *path, Tuning **out) {
   size_t n;
-  const char *text = read_file(s, path, &n);
+  const char *text = frontend_read_file(s->arena, s->diag, path, &n);
   *out = text ? tuning_parse(s->arena, s->diag, text, n, path) : NULL;
   return *out != NULL;
 }
@@ -224,6 +219,7 @@ bool session_passes(Session *s) {
   Tuning *stored = NULL;
   if (!s->tuning && o->tuning && !session_tuning(s, o->tuning, &stored)) return false;
   if (stored) s->tuning = stored;
+  outputs_protect(s->outputs, o->tuning);
   PassCtx c = {.model = s->model,
                .tuning = s->tuning,
                .decisions = s->decisions,

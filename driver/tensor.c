@@ -60,22 +60,24 @@ static bool npy_header(char *h, Tensor *t) {
   return t->dtype != DT_NONE && set_count(t);
 }
 
-static bool npy_read(Session *s, const char *path, FILE *f, Tensor *t) {
-  unsigned char p[12];
-  if (fread(p, 1, 10, f) != 10 || memcmp(p, "\x93NUMPY", 6) != 0)
-    return file_error(s, path, "no .npy file");
+static bool npy_read(Session *s, const char *path, Tensor *t) {
+  size_t size;
+  const char *f = frontend_read_file(s->arena, s->diag, path, &size);
+  if (!f) return false;
+  const unsigned char *p = (const unsigned char *)f;
+  if (size < 10 || memcmp(p, "\x93NUMPY", 6) != 0) return file_error(s, path, "no .npy file");
   size_t n = (size_t)p[8] | (size_t)p[9] << 8;
-  if (p[6] > 1) {
-    if (fread(p + 10, 1, 2, f) != 2) return file_error(s, path, "truncated .npy file");
-    n |= (size_t)p[10] << 16 | (size_t)p[11] << 24;
-  }
+  const size_t start = p[6] > 1 ? 12 : 10;
+  if (size < start) return file_error(s, path, "truncated .npy file");
+  if (start == 12) n |= (size_t)p[10] << 16 | (size_t)p[11] << 24;
   if (n > 1 << 16) return file_error(s, path, ".npy header is too long");
-  char *h = arena_alloc(s->arena, n + 1);
-  if (fread(h, 1, n, f) != n || !npy_header(h, t))
+  if (n > size - start || !npy_header(arena_strndup(s->arena, f + start, n), t))
     return file_error(s, path, "unreadable .npy header (types of numpy in C order are read)");
   const size_t bytes = (size_t)t->count * (size_t)dtype_bytes(t->dtype);
   t->data = arena_alloc(s->arena, bytes);
-  return fread(t->data, 1, bytes, f) == bytes || file_error(s, path, "truncated .npy file");
+  if (bytes > size - start - n) return file_error(s, path, "truncated .npy file");
+  memcpy(t->data, f + start + n, bytes);
+  return true;
 }
 
 static const char *npy_descr(DType t) {
@@ -151,28 +153,24 @@ static bool pb_write(FILE *f, const Tensor *t) {
  */
 bool tensor_read(Session *s, const char *path, Tensor *t) {
   *t = (Tensor){0};
+  outputs_protect(s->outputs, path);
   if (ends_with(path, ".pb")) return pb_read(s, path, t);
   if (!ends_with(path, ".npy"))
     return file_error(s, path, "tensors are read from .npy and .pb files");
-  FILE *f = fopen(path, "rb");
-  if (!f) return file_error(s, path, strerror(errno));
-  const bool ok = npy_read(s, path, f, t);
-  fclose(f);
-  return ok;
+  return npy_read(s, path, t);
 }
 
 bool tensor_write(Session *s, const char *path, const Tensor *t) {
   const Loc loc = {.file = path, .node = -1};
-  const char *temp = arena_printf(s->arena, "%s.%ld.tmp", path, (long)getpid());
   if (t->dtype == DT_STR)
     return diag_error(s->diag, &loc, ERR_UNSUPPORTED, "strings are not written");
-  FILE *f = fopen(temp, "wb");
+  OutFile *out = outputs_add(s->outputs, path, false);
+  if (!out) return false;
+  FILE *f = fdopen(dup(out->fd), "wb");
   bool ok = f && (ends_with(path, ".pb") ? pb_write(f, t) : npy_write(f, t));
-  if (f && (ferror(f) || fclose(f) != 0)) ok = false;
-  if (ok && rename(temp, path) == 0) return true;
-  const int err = errno;
-  unlink(temp);
-  return diag_error(s->diag, &loc, ERR_OUTPUT, "cannot write: %s", strerror(err));
+  if (f && ferror(f)) ok = false;
+  if (f && fclose(f) != 0) ok = false;
+  return ok || outputs_error(s->outputs, out, -errno);
 }
 
 /* 2x3xf32=1,2,3,4,5,6; one number fills all. */

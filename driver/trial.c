@@ -103,7 +103,7 @@ static int run_trial(Session *s, Trial *t, const Measure *m, int runs) {
   if (m->profile) argv[n++] = "--profile";
   if (s->o->threads) argv[n++] = "--threads", argv[n++] = s->o->threads;
   argv[n] = NULL;
-  const int status = child_run(argv, log);
+  const int status = child_run(argv, NULL, log);
   if (status < 0) return EXIT_IO;
   if (status) {
     usage_error("--tune: the compiled model failed here, with status %d", status);

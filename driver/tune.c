@@ -239,7 +239,7 @@ static bool store(Tuner *t, const char *path, Tuning *file) {
                arena_printf(s->arena, "burin %s, target %s (%s). KEY -> CHOICE  # measured",
                             BURIN_VERSION, s->target->name, s->target->cpu),
                &text);
-  return write_text(s, path, &text);
+  return write_text(s, path, &text) && session_commit(s);
 }
 
 /* ---- the whole ---- */

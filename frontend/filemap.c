@@ -11,6 +11,11 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "frontend/frontend.h"
+
+static int64_t changed_ns(const struct stat *st) {
+  return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
+}
 
 static bool map_fd(Diag *d, const Loc *loc, int fd, const char *what, ErrCode bad, bool single,
                    FileMap *out) {
@@ -21,7 +26,11 @@ static bool map_fd(Diag *d, const Loc *loc, int fd, const char *what, ErrCode ba
   if (single && st.st_nlink > 1)
     return diag_error(d, loc, ERR_EXTERNAL_PATH,
                       "%s has more than one hard link, so it may lie elsewhere", what);
-  *out = (FileMap){.size = (size_t)st.st_size};
+  *out = (FileMap){.size = (size_t)st.st_size,
+                   .file = {.device = st.st_dev,
+                            .inode = st.st_ino,
+                            .size = st.st_size,
+                            .changed_ns = changed_ns(&st)}};
   if (st.st_size == 0) return true;
   void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
   if (p == MAP_FAILED)
@@ -107,4 +116,35 @@ bool file_map_beneath(Diag *d, const Loc *loc, const char *root, const char *loc
   const bool ok = map_fd(d, loc, fd, "external data", ERR_EXTERNAL, true, out);
   close(fd);
   return ok;
+}
+
+bool frontend_unchanged(const Model *m) {
+  for (int k = 0; k < m->files.n; k++) {
+    const ModelFile *f = &m->files.data[k];
+    const Loc loc = {.file = f->path, .node = -1};
+    struct stat st; /* one of the same name is another file: what was mapped stays as it was */
+    if (stat(f->path, &st) != 0 || st.st_dev != f->device || st.st_ino != f->inode) continue;
+    if (st.st_size != f->size || changed_ns(&st) != f->changed_ns)
+      return diag_error(m->diag, &loc, ERR_IO, "the file changed while it was read");
+  }
+  return true;
+}
+
+const char *frontend_read_file(Arena *a, Diag *d, const char *path, size_t *size) {
+  const Loc loc = {.file = path, .node = -1};
+  struct stat st;
+  const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return diag_error(d, &loc, ERR_IO, "cannot open: %s", strerror(errno)), NULL;
+  if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+    close(fd);
+    return diag_error(d, &loc, ERR_IO, "the file is not a regular file"), NULL;
+  }
+  char *text = arena_alloc(a, (size_t)st.st_size + 1);
+  size_t done = 0;
+  for (ssize_t n = 1; n > 0 && done < (size_t)st.st_size; done += n > 0 ? (size_t)n : 0)
+    n = read(fd, text + done, (size_t)st.st_size - done);
+  close(fd);
+  *size = done;
+  if (done == (size_t)st.st_size) return text;
+  return diag_error(d, &loc, ERR_IO, "cannot read"), NULL;
 }

@@ -1,11 +1,12 @@
 /* Files: mapping, and opening external data without leaving its directory; internal to frontend/.
  */
 #pragma once
-#include "ir/diag.h"
+#include "ir/graph.h"
 
 typedef struct FileMap {
   const uint8_t *data; /* NULL when empty */
   size_t size;
+  ModelFile file; /* without its path */
 } FileMap;
 
 /* Maps a regular file read-only; it stays mapped for the life of the process. */

@@ -34,3 +34,9 @@ Model *frontend_load_memory(Arena *a, Diag *d, const void *data, size_t size, co
                             const FrontendOptions *o);
 /* One TensorProto (.pb file) as a constant; used for inputs of tests and `burin run`. */
 ConstData *frontend_load_tensor(Model *m, const char *path);
+/* Has none of the model's files been written to since it was read? Else reported. */
+bool frontend_unchanged(const Model *m);
+/* A whole regular file with a zero behind it; NULL: reported. */
+const char *frontend_read_file(Arena *a, Diag *d, const char *path, size_t *size);
+/* XXH3-128 in hex, as Model.hash. */
+const char *frontend_hash(Arena *a, const void *data, size_t size);

@@ -1,5 +1,7 @@
 /* The public entries: map, scan and decode, import. */
+#define XXH_INLINE_ALL
 #include <string.h>
+#include <xxhash.h>
 #include "frontend/import.h"
 #include "frontend/wire.h"
 
@@ -55,11 +57,22 @@ Model *frontend_load_memory(Arena *a, Diag *d, const void *data, size_t size, co
   return load(a, d, data, size, name, NULL, o);
 }
 
+const char *frontend_hash(Arena *a, const void *data, size_t size) {
+  const XXH128_hash_t h = XXH3_128bits(data, size);
+  return arena_printf(a, "%016llx%016llx", (unsigned long long)h.high64,
+                      (unsigned long long)h.low64);
+}
+
 Model *frontend_load(Arena *a, Diag *d, const char *path, const FrontendOptions *o) {
   const Loc loc = {.file = path, .node = -1};
   FileMap f;
   if (!file_map(d, &loc, path, &f)) return NULL;
-  return load(a, d, f.data, f.size, path, dir_name(a, path), o);
+  Model *m = load(a, d, f.data, f.size, path, dir_name(a, path), o);
+  if (!m) return NULL;
+  f.file.path = m->file;
+  vec_push(a, &m->files, f.file);
+  m->hash = frontend_hash(a, f.data, f.size);
+  return m;
 }
 
 ConstData *frontend_load_tensor(Model *m, const char *path) {

@@ -107,6 +107,8 @@ static FileMap *external_file(Import *im, const Loc *loc, const char *location) 
   f = ARENA_NEW(im->scratch, FileMap);
   if (!file_map_beneath(im->d, loc, im->dir, location, f)) return NULL;
   strmap_put(im->scratch, &im->external, location, f);
+  f->file.path = arena_printf(im->arena, "%s/%s", im->dir, location);
+  vec_push(im->arena, &im->m->files, f->file);
   return f;
 }
 

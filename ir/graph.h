@@ -122,6 +122,13 @@ typedef struct DimAssume {
   const Loc *loc;
 } DimAssume;
 
+/* A file that the model was read from, as it was then. */
+typedef struct ModelFile {
+  const char *path;
+  uint64_t device, inode;
+  int64_t size, changed_ns;
+} ModelFile;
+
 struct Model {
   Arena *arena;
   ExprPool *pool;
@@ -134,6 +141,8 @@ struct Model {
   int next_value;
   Vec(DimAssume)
       assumes; /* what inference took for granted; the compiled model checks it at entry */
+  Vec(ModelFile) files; /* the model's and those of external data; they stay mapped */
+  const char *hash; /* XXH3-128 of the model's file in hex; NULL: it came from memory */
 };
 
 /* ---- building ---------------------------------------------------------------------------------- */
