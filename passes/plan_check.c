@@ -1,10 +1,11 @@
 /* Verifier of memory plans, written without the planner's idea of lifetimes: it writes down the run
  * as a trace (every loop body twice, both branches of every If), cuts the life of each buffer into
  * stretches from a write to the last read of what was written, and checks the bytes of all
- * stretches that meet in time, for several values of the symbols. */
+ * stretches that meet in time, for several values of the symbols. For the same values it proves
+ * that what is read was written before (plan_written.c). */
 #include <inttypes.h>
 #include <stdlib.h>
-#include "passes/plan.h"
+#include "passes/plan_written.h"
 
 typedef struct Stretch {
   int buffer;
@@ -25,6 +26,7 @@ typedef struct Check {
   Vec(Round) rounds; /* of open loops */
   int now;
   int64_t *syms;
+  WrittenProof *proof;
 } Check;
 
 static bool bad(const Check *c, int buffer, const char *fmt, int64_t a, int64_t b) {
@@ -146,39 +148,60 @@ static uint64_t next_random(uint64_t *s) {
 }
 
 /* What the program checks at entry (sizes that are not negative, dims that agree) holds for these
- * values. */
-static bool admissible(const Check *c) {
+ * values; strict: what it checks in branches, too. */
+static bool admissible(const Check *c, bool strict) {
   const Model *m = c->m->model;
-  for (int i = 0; i < m->assumes.n; i++)
-    if (assume_at_entry(m, &m->assumes.data[i]) &&
-        value_of(c, m->assumes.data[i].a) != value_of(c, m->assumes.data[i].b))
-      return false;
+  for (int i = 0; i < m->assumes.n; i++) {
+    const DimAssume *d = &m->assumes.data[i];
+    const bool now = strict ? !expr_uses_runtime(m->pool, d->a) && !expr_uses_runtime(m->pool, d->b)
+                            : assume_at_entry(m, d);
+    if (now && value_of(c, d->a) != value_of(c, d->b)) return false;
+  }
   return true;
 }
 
-static void draw_symbols(const Check *c, int trial, int64_t reach, uint64_t *seed) {
+typedef struct Draw {
+  int64_t reach; /* how far above their lower bounds symbols may be */
+  int64_t grain; /* the caller's are multiples of it */
+  bool most; /* all at their reach, as far as that is 128 */
+  bool alike; /* the caller's are equal */
+} Draw;
+
+static int64_t draw(const Draw *d, int64_t lo, int64_t room, int64_t grain, uint64_t *seed) {
+  if (room <= 0) return lo;
+  if (d->most) return lo + (room < 128 ? room : 128);
+  const int64_t v = (lo + (int64_t)(next_random(seed) % ((uint64_t)room + 1))) / grain * grain;
+  return v < lo ? v + grain : v;
+}
+
+static void draw_symbols(const Check *c, const Draw *d, uint64_t *seed) {
   ExprPool *p = c->m->model->pool;
   const int n = expr_symbol_count(p);
+  int64_t first = -1;
   for (int pass = 0; pass < 2; pass++) /* the caller's first: bounds of runtime symbols use them */
     for (int i = 0; i < n; i++) {
       const Symbol *s = expr_symbol(p, i);
       if (s->runtime != (pass == 1)) continue;
       const Expr *u = s->bound ? expr_upper(p, s->bound, NULL) : NULL;
-      const int64_t room = u ? value_of(c, u) - s->lo : reach;
-      c->syms[i] = s->lo;
-      if (room > 0)
-        c->syms[i] += trial == 1 ? (room < 128 ? room : 128)
-                                 : (int64_t)(next_random(seed) % ((uint64_t)room + 1));
+      const int64_t room = u ? value_of(c, u) - s->lo : d->reach;
+      c->syms[i] = draw(d, s->lo, room, s->runtime ? 1 : d->grain, seed);
+      if (s->runtime || !d->alike) continue;
+      if (first >= s->lo) c->syms[i] = first;
+      first = c->syms[i];
     }
 }
 
-/* Larger and larger sizes until the program would accept them; false when none was found. */
-static bool choose_symbols(const Check *c, int trial, uint64_t *seed) {
-  int64_t reach = trial == 0 ? 1 : 300;
-  for (int k = 0; k < 40; k++, reach += reach / 4 + 1) {
-    draw_symbols(c, trial, reach, seed);
-    if (admissible(c)) return true;
-  }
+/* Larger and larger sizes until the program would accept them, multiples of powers of two and equal
+ * ones among them; false when none was found. */
+static bool choose_symbols(const Check *c, int64_t reach, bool most, uint64_t *seed) {
+  enum { TRIES = 48 };
+  for (int strict = 1; strict >= 0; strict--)
+    for (int k = 0; k < TRIES; k++) {
+      const int64_t more = reach + (reach + 4) * k / 4;
+      const Draw d = {more, 1ll << (k % 8), most && k < 2, k % 16 >= 8};
+      draw_symbols(c, &d, seed);
+      if (admissible(c, strict)) return true;
+    }
   return false;
 }
 
@@ -231,6 +254,35 @@ static bool check_overlaps(Check *c) {
   return true;
 }
 
+/* Evaluations and words of bits for the proof that reads follow writes. */
+#ifdef BURIN_DEBUG
+enum { WORK = 40000000 };
+#else
+enum { WORK = 2000000 };
+#endif
+
+/* A loop that a condition ends may also not run at all. */
+static bool may_not_run(const Step *s) {
+  for (; s; s = s->next)
+    if ((s->kind == STEP_LOOP && s->cond.buffer >= 0) || may_not_run(s->body) ||
+        may_not_run(s->otherwise))
+      return true;
+  return false;
+}
+
+/* Small sizes and somewhat larger ones: borders, and whole blocks behind them. */
+static bool check_written(Check *c, int trials, uint64_t *seed) {
+  const int runs = may_not_run(c->m->steps) ? 2 : 1;
+  for (int k = 0; k < trials; k++) {
+    if (!choose_symbols(c, k == 0 ? 4 : 40, false, seed)) continue;
+    for (int run = 0; run < runs; run++) {
+      c->proof->budget = WORK / (trials * runs);
+      if (!plan_written(c->m, c->syms, run == 0, c->proof)) return false;
+    }
+  }
+  return true;
+}
+
 static bool check_values(Check *c) {
   ExprPool *p = c->m->model->pool;
   uint64_t seed = 88172645463325252u;
@@ -239,15 +291,20 @@ static bool check_values(Check *c) {
   int64_t fixed = 0;
   const int trials = n_syms && !expr_is_const(c->m->arena_bytes, &fixed) ? 5 : 1;
   for (int k = 0; k < trials; k++) {
-    if (!choose_symbols(c, k, &seed)) continue;
+    if (!choose_symbols(c, k == 0 ? 1 : 300, k == 1, &seed)) continue;
     if (!place_stretches(c) || !check_overlaps(c)) return false;
   }
-  return true;
+  return check_written(c, trials > 1 ? 2 : 1, &seed);
 }
 
 bool plan_check(const Module *m) {
+  WrittenProof proof = {0};
+  return plan_prove(m, &proof);
+}
+
+bool plan_prove(const Module *m, WrittenProof *proof) {
   Arena *a = arena_child(m->model->arena);
-  Check c = {.m = m, .a = a};
+  Check c = {.m = m, .a = a, .proof = proof};
   c.open = ARENA_ARRAY(a, int, m->buffers.n + 1);
   c.was_read = ARENA_ARRAY(a, bool, m->buffers.n + 1);
   for (int i = 0; i < m->buffers.n; i++) c.open[i] = -1;
