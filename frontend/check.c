@@ -22,9 +22,11 @@ bool opsets_read(Import *im, Onnx__OperatorSetIdProto *const *p, size_t n, const
     if (v < 1)
       return diag_error(im->d, loc, ERR_OPSET, "opset %lld of %s is no version", (long long)v,
                         domain_shown(domain));
-    if (opsets_find(out, domain))
-      return diag_error(im->d, loc, ERR_OPSET, "opset of %s is imported twice",
-                        domain_shown(domain));
+    const int64_t before = opsets_find(out, domain);
+    if (before == v) continue; /* skl2onnx writes it twice */
+    if (before)
+      return diag_error(im->d, loc, ERR_OPSET, "opset of %s is imported twice: %lld and %lld",
+                        domain_shown(domain), (long long)before, (long long)v);
     if (!*domain && v > NEWEST_OPSET) {
       diag_error(im->d, loc, ERR_OPSET, "opset %lld is newer than %d, the newest known one",
                  (long long)v, NEWEST_OPSET);

@@ -290,6 +290,26 @@ static void test_old_clip(void **state) {
   arena_free(w.a);
 }
 
+/* The same opset in two entries is one import; two versions are none. */
+static void test_opset_twice(void **state) {
+  (void)state;
+  for (int second = 16; second <= 17; second++) {
+    World w = world();
+    Bytes g = {0}, import = {0};
+    put_value(&g, 11, "x", 2, d23);
+    put_node(&g, "Relu", "x", NULL, "y", NULL);
+    put_value(&g, 12, "y", 0, NULL);
+    Bytes m = model_of(&g, 17);
+    put_int(&import, 2, second);
+    put_sub(&m, 8, &import);
+    if (second == 17)
+      load(&w, &m);
+    else
+      assert_null(frontend_load_memory(w.a, w.d, m.data, m.n, "test", NULL));
+    arena_free(w.a);
+  }
+}
+
 static void test_strmap(void **state) {
   (void)state;
   Arena *a = arena_new(0, NULL, NULL);
@@ -317,6 +337,7 @@ int main(void) {
                                      cmocka_unit_test(test_unsorted_nodes),
                                      cmocka_unit_test(test_old_softmax),
                                      cmocka_unit_test(test_old_clip),
+                                     cmocka_unit_test(test_opset_twice),
                                      cmocka_unit_test(test_strmap)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
