@@ -39,6 +39,8 @@ enum {
 /* Lends threads: calls task(arg, i) for i in [0, n), possibly at the same time, and returns when
  * all are done. */
 typedef void (*BurinTask)(void *arg, int32_t i);
+/* Iterations [begin, end) of a loop. No two calls with the same slot go on at the same time. */
+typedef void (*BurinRange)(void *arg, int64_t begin, int64_t end, int32_t slot);
 typedef struct BurinOptions {
   uint32_t size; /* sizeof(BurinOptions) */
   int32_t threads; /* 0 or 1: only the calling thread; at most the max_threads compiled */
@@ -48,6 +50,11 @@ typedef struct BurinOptions {
   uint64_t (*clock_ns)(void); /* needed with kernel_ns */
   uint64_t
       *kernel_flops; /* likewise, multiply-adds ×2 of the sizes of this run; NULL: not wanted */
+  /* Like parallel_for, but decides who does how much, while it goes on: covers [0, n) with ranges,
+   * of at least `grain` iterations where n is no less; slots are 0 to slots - 1. NULL: parallel_for
+   * gets one part for each thread. */
+  void (*parallel_ranges)(void *user, int64_t n, int64_t grain, int32_t slots, BurinRange range,
+                          void *arg);
 } BurinOptions;
 
 /* ---- description of a model: NAME_info() ---- */

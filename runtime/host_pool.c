@@ -1,138 +1,124 @@
-/* The pthread pool offered to host programs. Persistent workers with all signals blocked (a host's
- * handlers run on its own threads), a bounded spin (about 0.1 ms, longer than the gap between two
- * kernels), then a condition variable. The caller works too.
- */
+/* The pthread pool offered to host programs: persistent workers with all signals blocked (a host's
+ * handlers run on its own threads), parked on condition variables. pool_core.h has the protocol. */
 #include "host_pool.h"
 
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
-#include <stdbool.h>
 #include <stdlib.h>
+#include <time.h>
+
+#include "pool_core.h"
+
+typedef struct Worker {
+  BurinPool *pool;
+  int32_t slot;
+  pthread_t thread;
+  pthread_mutex_t lock;
+  pthread_cond_t work, done; /* for the worker and for the caller */
+} Worker;
 
 struct BurinPool {
-  int threads;              /* the caller included */
-  pthread_mutex_t run;      /* held by the caller for the whole of a run */
-  pthread_mutex_t lock;     /* protects what follows, except the atomics */
-  pthread_cond_t work, done;
-  BurinTask task;
-  void *arg;
-  int32_t n;
-  bool stop;
-  atomic_uint generation;   /* a new one: there is work */
-  atomic_int next;          /* first task not yet taken */
-  atomic_int busy;          /* workers that have not finished this generation */
-  atomic_int sleepers;      /* workers on `work`, or about to be */
-  atomic_int waiting;       /* the caller is on `done`, or about to be */
-  pthread_t workers[];
+  PoolCore core;
+  Worker *workers; /* by slot; the caller's is unused */
 };
 
-enum { SPINS = 2000 };
-
-static void relax(void) {
-#if defined(__x86_64__) || defined(__i386__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__) || defined(__arm__)
-  __asm__ volatile("yield");
-#endif
+static uint64_t pool_clock_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static void take_tasks(BurinPool *p) {
-  for (int32_t i; (i = atomic_fetch_add(&p->next, 1)) < p->n;) p->task(p->arg, i);
+static Worker *worker_of(PoolCore *p, const PoolSlot *s) {
+  return &((BurinPool *)p)->workers[s - p->slots];
 }
 
-/* Waits for a generation other than `seen`; returns it. */
-static unsigned await_work(BurinPool *p, unsigned seen) {
-  for (int i = 0; i < SPINS; i++) {
-    if (atomic_load(&p->generation) != seen) return atomic_load(&p->generation);
-    relax();
-  }
-  pthread_mutex_lock(&p->lock);
-  atomic_fetch_add(&p->sleepers, 1);
-  while (atomic_load(&p->generation) == seen) pthread_cond_wait(&p->work, &p->lock);
-  atomic_fetch_sub(&p->sleepers, 1);
-  pthread_mutex_unlock(&p->lock);
-  return atomic_load(&p->generation);
+static void pool_park(PoolCore *p, PoolSlot *s, uint32_t value) {
+  Worker *const w = worker_of(p, s);
+  pthread_mutex_lock(&w->lock);
+  while (__atomic_load_n(&s->state, __ATOMIC_ACQUIRE) == value)
+    pthread_cond_wait(value == POOL_ASLEEP ? &w->work : &w->done, &w->lock);
+  pthread_mutex_unlock(&w->lock);
+}
+
+static void pool_unpark(PoolCore *p, PoolSlot *s, uint32_t value) {
+  Worker *const w = worker_of(p, s);
+  pthread_mutex_lock(&w->lock); /* not between the other's look at the state and its sleep */
+  pthread_cond_signal(value == POOL_ASLEEP ? &w->work : &w->done);
+  pthread_mutex_unlock(&w->lock);
 }
 
 static void *worker_main(void *arg) {
-  BurinPool *p = arg;
-  for (unsigned seen = 0;;) {
-    seen = await_work(p, seen);
-    if (p->stop) return NULL;
-    take_tasks(p);
-    if (atomic_fetch_sub(&p->busy, 1) == 1 && atomic_load(&p->waiting)) {
-      pthread_mutex_lock(&p->lock);
-      pthread_cond_signal(&p->done);
-      pthread_mutex_unlock(&p->lock);
-    }
-  }
+  Worker *const w = arg;
+  pool_worker(&w->pool->core, w->slot);
+  return NULL;
 }
 
-/* Whoever counts itself a sleeper looks at the generation afterwards, so none is missed. */
-static void publish(BurinPool *p) {
-  atomic_fetch_add(&p->generation, 1);
-  if (!atomic_load(&p->sleepers)) return;
-  pthread_mutex_lock(&p->lock);
-  pthread_cond_broadcast(&p->work);
-  pthread_mutex_unlock(&p->lock);
+static bool worker_start(BurinPool *p, int32_t slot) {
+  Worker *const w = &p->workers[slot];
+  w->pool = p;
+  w->slot = slot;
+  pthread_mutex_init(&w->lock, NULL);
+  pthread_cond_init(&w->work, NULL);
+  pthread_cond_init(&w->done, NULL);
+  return !pthread_create(&w->thread, NULL, worker_main, w);
+}
+
+void burin_pool_parallel_ranges(void *pool, int64_t n, int64_t grain, int32_t slots,
+                                BurinRange range, void *arg) {
+  pool_run(&((BurinPool *)pool)->core, n, grain, slots, range, arg);
+}
+
+typedef struct Tasks {
+  BurinTask task;
+  void *arg;
+} Tasks;
+
+static void tasks_run(void *arg, int64_t begin, int64_t end, int32_t slot) {
+  const Tasks *const t = arg;
+  (void)slot;
+  for (int64_t i = begin; i < end; i++) t->task(t->arg, (int32_t)i);
 }
 
 void burin_pool_parallel_for(void *pool, int32_t n, BurinTask task, void *arg) {
-  BurinPool *p = pool;
-  pthread_mutex_lock(&p->run);
-  p->task = task;
-  p->arg = arg;
-  p->n = n;
-  atomic_store(&p->next, 0);
-  atomic_store(&p->busy, p->threads - 1);
-  publish(p);
-  take_tasks(p);
-  for (int i = 0; i < SPINS && atomic_load(&p->busy); i++) relax();
-  if (atomic_load(&p->busy)) {
-    pthread_mutex_lock(&p->lock);
-    atomic_store(&p->waiting, 1);
-    while (atomic_load(&p->busy)) pthread_cond_wait(&p->done, &p->lock);
-    atomic_store(&p->waiting, 0);
-    pthread_mutex_unlock(&p->lock);
-  }
-  pthread_mutex_unlock(&p->run);
+  Tasks tasks = {task, arg};
+  burin_pool_parallel_ranges(pool, n, 1, INT32_MAX, tasks_run, &tasks);
 }
 
 BurinPool *burin_pool_new(int threads) {
   if (threads < 1) return NULL;
-  BurinPool *p = calloc(1, sizeof *p + (size_t)threads * sizeof *p->workers);
-  if (!p) return NULL;
-  pthread_mutex_init(&p->run, NULL);
-  pthread_mutex_init(&p->lock, NULL);
-  pthread_cond_init(&p->work, NULL);
-  pthread_cond_init(&p->done, NULL);
+  BurinPool *const p = calloc(1, sizeof *p);
+  const size_t n = (size_t)threads;
+  if (p) p->core.slots = aligned_alloc(_Alignof(PoolSlot), n * sizeof(PoolSlot));
+  if (p) p->workers = calloc(n, sizeof *p->workers);
+  if (!p || !p->core.slots || !p->workers) return burin_pool_free(p), NULL;
+  pool_init(&p->core, p->core.slots, threads);
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  p->threads = 1;
-  while (p->threads < threads && !pthread_create(&p->workers[p->threads - 1], NULL, worker_main, p))
-    p->threads++;
+  while (p->core.threads < threads && worker_start(p, p->core.threads)) p->core.threads++;
   pthread_sigmask(SIG_SETMASK, &before, NULL);
-  if (p->threads == threads) return p;
-  burin_pool_free(p);
-  return NULL;
+  return p;
 }
 
 void burin_pool_free(BurinPool *p) {
   if (!p) return;
-  p->stop = true;
-  publish(p);
-  for (int i = 0; i < p->threads - 1; i++) pthread_join(p->workers[i], NULL);
-  pthread_cond_destroy(&p->done);
-  pthread_cond_destroy(&p->work);
-  pthread_mutex_destroy(&p->lock);
-  pthread_mutex_destroy(&p->run);
+  for (int32_t i = 1; i < p->core.threads; i++) pool_tell(&p->core, &p->core.slots[i], POOL_STOP);
+  for (int32_t i = 1; i < p->core.threads; i++) {
+    pthread_join(p->workers[i].thread, NULL);
+    pthread_cond_destroy(&p->workers[i].done);
+    pthread_cond_destroy(&p->workers[i].work);
+    pthread_mutex_destroy(&p->workers[i].lock);
+  }
+  free(p->workers);
+  free(p->core.slots);
   free(p);
 }
 
 BurinOptions burin_pool_options(BurinPool *pool) {
   BurinOptions o = {.size = sizeof o, .threads = 1, .user = pool};
-  if (pool) o.threads = pool->threads, o.parallel_for = burin_pool_parallel_for;
+  if (!pool) return o;
+  o.threads = pool->core.threads;
+  o.parallel_for = burin_pool_parallel_for;
+  o.parallel_ranges = burin_pool_parallel_ranges;
   return o;
 }

@@ -8,9 +8,10 @@
 typedef void (*BurinKernelFn)(void *const *bufs, const int64_t *syms, int64_t begin, int64_t end,
                               void *scratch);
 
-/* Runs iterations [0, n) split into at most o->threads contiguous parts of at least min_chunk
- * iterations; part i uses the scratch at scratch + i * scratch_stride. Iterations are independent,
- * so that the partition does not show in the results. o may be NULL. */
+/* Runs iterations [0, n) in contiguous ranges of at least min_chunk iterations, no more than
+ * o->threads at a time, each with a scratch of its own: the slot's at scratch + slot *
+ * scratch_stride. Iterations are independent, so that the ranges do not show in the results. o may
+ * be NULL. */
 void burin_rt_parallel(const BurinOptions *o, BurinKernelFn kernel, void *const *bufs,
                        const int64_t *syms, int64_t n, int64_t min_chunk, char *scratch,
                        uint64_t scratch_stride);

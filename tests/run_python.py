@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Part "python": the Python package on small models made here: shapes, types, threads, errors, the backend class, call cost."""
+import os
 import sys
 import threading
 import time
@@ -140,6 +141,16 @@ class Package(unittest.TestCase):
         for t in threads:
             t.join()
         self.assertEqual(wrong, [])
+
+    def test_threads_after_a_fork(self):
+        """The pool's threads are gone in a child process, which must neither hang nor answer wrongly."""
+        m = burin.compile(SYMBOLIC)
+        x, w = np.ones((300, 200), np.float32), np.ones((200, 300), np.float32)
+        m.run({"x": x, "w": w}, threads=2)
+        child = os.fork()
+        if not child:
+            os._exit(int(np.any(m.run({"x": x, "w": w}, threads=2)[0] != 200)))
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
 
     def test_call_cost(self):
         m = burin.compile(ADD)

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Part "runtime": the freestanding runtime and the program around a model, with hand-written models in place of compiled
 ones, on every architecture: file formats, damaged files, threads, missing CPU features, arithmetic of 32-bit ARM."""
+import ctypes
 import os
 import random
 import signal
@@ -21,7 +22,7 @@ ARCHS = {
     "aarch64": (["--target=aarch64-linux-gnu"], "aarch64linux", ["qemu-aarch64"]),
     "arm": (["--target=armv7-linux-gnueabihf", "-march=armv7-a", "-mfpu=neon"], "armelf_linux_eabi", ["qemu-arm"]),
 }
-counts = {"passed": 0, "failed": 0}
+counts = {"passed": 0, "failed": 0, "skipped": 0}
 
 
 def check(name, ok, detail=""):
@@ -236,14 +237,50 @@ def test_arithmetic(folder):
     check("quotients", [int(v) for v in results["x86_64"][0]] == exact)
 
 
-def test_host_pool(folder):
-    program = f"{folder}/host_pool_test"
-    subprocess.run(["clang-19", "-g", "-O1", "-fsanitize=thread", "-I", ROOT, "-I", ROOT / "runtime",
-                    ROOT / "tests/runtime/host_pool_test.c", ROOT / "runtime/host_pool.c", "-o", program, "-pthread"], check=True)
-    r = run([program], timeout=300)
-    if "FATAL: ThreadSanitizer: unexpected memory mapping" in r.stderr:
-        r = run(["setarch", "-R", program], timeout=300)
-    check("host pool", r.returncode == 0, r.stderr[-2000:])
+def test_pools(folder):
+    """The pools with delays at every step: the hosts' under ThreadSanitizer and AddressSanitizer, the program's as it is."""
+    program = f"{folder}/pool_test"
+    for name, source, flags in (("signals", "host_pool_test.c", ["-fsanitize=thread", ROOT / "runtime/host_pool.c"]),
+                                ("thread", "pool_test.c", ["-fsanitize=thread"]),
+                                ("address", "pool_test.c", ["-fsanitize=address,undefined"]),
+                                ("program", "pool_test.c", ["-DPROGRAM_POOL"])):
+        subprocess.run(["clang-19", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-I", ROOT, "-I", ROOT / "runtime", *flags,
+                        ROOT / f"tests/runtime/{source}", "-o", program, "-pthread"], check=True)
+        r = run([program], timeout=300)
+        if "FATAL: ThreadSanitizer: unexpected memory mapping" in r.stderr:
+            r = run(["setarch", "-R", program], timeout=300)
+        check(f"pool {name}", r.returncode == 0, r.stderr[-2000:])
+
+
+def refuse_threads():
+    """From now on this process gets no thread: clone fails with EAGAIN, clone3 does not exist (glibc then uses clone)."""
+    rows = [(0x20, 0, 0, 0), (0x15, 0, 1, 435), (0x06, 0, 0, 0x50000 | 38),  # the call's number; clone3: ENOSYS
+            (0x15, 0, 3, 56), (0x20, 0, 0, 16), (0x45, 0, 1, 0x10000), (0x06, 0, 0, 0x50000 | 11),  # clone(CLONE_THREAD)
+            (0x06, 0, 0, 0x7fff0000)]
+    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *r) for r in rows))
+    filters = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(rows), ctypes.addressof(program)))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, ctypes.c_void_p(ctypes.addressof(filters)), 0, 0):
+        os._exit(99)
+
+
+def test_refused_threads(folder):
+    """Fewer threads than asked for, not an error: the program and Python."""
+    echo = build(folder, "echo", "x86_64")
+    script = """import sys, numpy as np, burin, run_runtime
+from onnx import parser
+m = burin.compile(parser.parse_model('<ir_version: 10, opset_import: ["" : 21]> g (float[999,999] x) => (float[999,999] y) { y = Exp(x) }'))
+run_runtime.refuse_threads()
+sys.exit(not np.allclose(m.run({"x": np.ones((999, 999), np.float32)}, threads=4)[0], np.e))"""
+    path = os.pathsep.join([str(ROOT / "tests"), str(ROOT / "python")])
+    for name, command, before, text in (("program", [*echo, "--bench=3", "--threads", "4"], refuse_threads, "3 runs, 1 threads"),
+                                        ("python", [sys.executable, "-c", script], None, "")):
+        r = subprocess.run(command, capture_output=True, text=True, timeout=120, preexec_fn=before,
+                           env={**os.environ, "PYTHONPATH": path})
+        if r.returncode == 99:
+            counts["skipped"] += 1
+        else:
+            check(f"refused threads {name}", r.returncode == 0 and text in r.stdout, r.stdout + r.stderr)
 
 
 def test_symbols():
@@ -270,9 +307,11 @@ def main():
             test_threads(echo, arch, folder)
         test_cpu(folder)
         test_arithmetic(folder)
-        test_host_pool(folder)
+        test_pools(folder)
+        if os.uname().machine == "x86_64":
+            test_refused_threads(folder)
         test_symbols()
-    print(f"{counts['passed']} passed, {counts['failed']} failed, 0 skipped")
+    print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
     return counts["failed"] > 0
 
 

@@ -155,10 +155,9 @@ class _Call:
         self.inputs = (ctypes.c_void_p * max(1, info.n_inputs))()
         self.outputs = (ctypes.c_void_p * max(1, info.n_outputs))()
         self.dims = (ctypes.c_int64 * max(1, info.n_symbols))()
-        self.options = _abi.BurinOptions(size=ctypes.sizeof(_abi.BurinOptions), threads=1)
         self.invoke = _abi.invoke_function(info)
         self.fixed = info.n_symbols == info.n_caller_symbols
-        self.shapes = self.threads = self.arena = self.results = self.arguments = None
+        self.shapes = self.threads = self.arena = self.results = self.arguments = self.options = None
         self.arena_bytes = -1
 
     def prepare(self, shapes, threads):
@@ -185,9 +184,7 @@ class _Call:
             self.dims[k] = known.get(k, 0)
 
     def _use_threads(self, threads):
-        count = max(1, min(threads, self.model.max_threads))
-        self.options.threads = count
-        self.options.parallel_for, self.options.user = _abi.pool(count) if count > 1 else (None, None)
+        self.options = _abi.pool_options(min(threads, self.model.max_threads))
 
     def _reserve(self, size):
         if size <= self.arena_bytes:

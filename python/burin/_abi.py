@@ -1,5 +1,8 @@
 """runtime/abi.h for ctypes: the structs, element types, and the thread pool that runs of several threads use."""
+import collections
 import ctypes
+import os
+import threading
 from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 
@@ -14,7 +17,8 @@ STATUS = {1: "impossible argument", 2: "these sizes do not fit the compiled mode
 
 class BurinOptions(ctypes.Structure):
     _fields_ = [("size", c_uint32), ("threads", c_int32), ("parallel_for", c_void_p), ("user", c_void_p),
-                ("kernel_ns", c_void_p), ("clock_ns", c_void_p), ("kernel_flops", c_void_p)]
+                ("kernel_ns", c_void_p), ("clock_ns", c_void_p), ("kernel_flops", c_void_p),
+                ("parallel_ranges", c_void_p)]
 
 
 class BurinTensorInfo(ctypes.Structure):
@@ -74,18 +78,32 @@ def same_bits(a, b):
     return a.kind == "V" and a.itemsize == b.itemsize and a.names is None
 
 
-_pools = {}
+_pools = {}  # by number of threads: options of the pools there are
+_pools_lock = threading.Lock()
+_mine = threading.local()
 
 
-def pool(threads):
-    """(parallel_for, user) of a process-wide pool with this many threads, from libburin_host beside the compiler."""
-    if threads not in _pools:
-        from . import compiler
-        library = Path(compiler()).resolve().parent / "libburin_host.so"
-        host = ctypes.CDLL(str(library))
-        host.burin_pool_new.restype = c_void_p
-        user = host.burin_pool_new(threads)
-        if not user:
-            raise OSError(f"cannot start {threads} threads")
-        _pools[threads] = (ctypes.cast(host.burin_pool_parallel_for, c_void_p), user)
-    return _pools[threads]
+def _new_pool(threads):
+    """Options of a new pool, which lives as long as the process, from libburin_host beside the compiler."""
+    from . import compiler
+    host = ctypes.CDLL(str(Path(compiler()).resolve().parent / "libburin_host.so"))
+    host.burin_pool_new.restype = c_void_p
+    host.burin_pool_options.restype = BurinOptions
+    host.burin_pool_options.argtypes = [c_void_p]
+    return host.burin_pool_options(host.burin_pool_new(threads))
+
+
+def pool_options(threads):
+    """Options for runs on so many threads (fewer where the system refuses them) by this thread of Python, which keeps its
+    pool. There are as many pools as the machine has cores for; when they are shared, nobody waits for a turn."""
+    if threads <= 1:
+        return BurinOptions(size=ctypes.sizeof(BurinOptions), threads=1)
+    mine = _mine.__dict__.setdefault("pools", {})
+    if threads not in mine:
+        with _pools_lock:
+            pools = _pools.setdefault(threads, collections.deque())
+            if len(pools) < max(1, len(os.sched_getaffinity(0)) // threads):
+                pools.append(_new_pool(threads))
+            pools.rotate(1)
+            mine[threads] = pools[0]
+    return BurinOptions.from_buffer_copy(mine[threads])

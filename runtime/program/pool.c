@@ -1,20 +1,20 @@
 /* The standalone program's threads: made once by clone, all signals blocked, no thread-local
- * storage. Workers spin for a bounded time and then sleep on a futex; the calling thread works too.
- */
+ * storage, parked on futexes. pool_core.h has the protocol. */
 #include "program.h"
 
+#include "runtime/pool_core.h"
+
+typedef struct Worker {
+  PoolCore *core;
+  int32_t slot;
+} Worker;
+
 struct Pool {
-  BurinTask task;
-  void *arg;
-  int32_t n, workers;
-  uint32_t generation; /* a new one: there is work */
-  uint32_t sleepers;   /* workers asleep, or about to be */
-  int32_t next;        /* first task not yet taken */
-  uint32_t busy;       /* workers that have not finished this generation */
-  uint32_t waiting;    /* the caller sleeps on busy */
+  PoolCore core;
+  Worker workers[];
 };
 
-enum { SPINS = 2000, STACK_BYTES = 1 << 20 };
+enum { STACK_BYTES = 1 << 20 };
 enum {
   CLONE_FLAGS = 0x100 | 0x200 | 0x400 | 0x800 | 0x10000 | 0x40000
 }; /* VM FS FILES SIGHAND THREAD SYSVSEM */
@@ -41,59 +41,45 @@ __asm__(
     "1: mov r11, #0\n pop {r2, r3}\n mov r0, r3\n blx r2\n udf #0\n");
 #endif
 
-static void take_tasks(Pool *p) {
-  for (int32_t i; (i = __atomic_fetch_add(&p->next, 1, __ATOMIC_RELAXED)) < p->n;)
-    p->task(p->arg, i);
+static uint64_t pool_clock_ns(void) { return sys_clock_ns(); }
+
+static void pool_park(PoolCore *p, PoolSlot *s, uint32_t value) {
+  (void)p;
+  sys_futex_wait(&s->state, value);
 }
 
-/* Spins, then sleeps, while *word == value. `sleeping` tells the other side that it must wake us.
- */
-static void await_change(uint32_t *word, uint32_t value, uint32_t *sleeping) {
-  for (int i = 0; i < SPINS; i++) {
-    if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != value) return;
-    sys_relax();
-  }
-  __atomic_fetch_add(sleeping, 1, __ATOMIC_SEQ_CST);
-  while (__atomic_load_n(word, __ATOMIC_SEQ_CST) == value) sys_futex_wait(word, value);
-  __atomic_fetch_sub(sleeping, 1, __ATOMIC_SEQ_CST);
+static void pool_unpark(PoolCore *p, PoolSlot *s, uint32_t value) {
+  (void)p, (void)value;
+  sys_futex_wake(&s->state, 1);
 }
 
 static void worker_main(void *arg) {
-  Pool *p = arg;
-  for (uint32_t seen = 0;;) {
-    await_change(&p->generation, seen, &p->sleepers);
-    seen++;
-    take_tasks(p);
-    const bool last = __atomic_sub_fetch(&p->busy, 1, __ATOMIC_SEQ_CST) == 0;
-    if (last && __atomic_load_n(&p->waiting, __ATOMIC_SEQ_CST)) sys_futex_wake(&p->busy, 1);
-  }
+  const Worker *const w = arg;
+  pool_worker(w->core, w->slot);
 }
 
-void pool_parallel_for(void *pool, int32_t n, BurinTask task, void *arg) {
-  Pool *p = pool;
-  p->task = task;
-  p->arg = arg;
-  p->n = n;
-  p->next = 0;
-  __atomic_store_n(&p->busy, (uint32_t)p->workers, __ATOMIC_RELAXED);
-  __atomic_fetch_add(&p->generation, 1, __ATOMIC_SEQ_CST);
-  if (__atomic_load_n(&p->sleepers, __ATOMIC_SEQ_CST)) sys_futex_wake(&p->generation, p->workers);
-  take_tasks(p);
-  for (uint32_t left; (left = __atomic_load_n(&p->busy, __ATOMIC_ACQUIRE)) != 0;)
-    await_change(&p->busy, left, &p->waiting);
+void pool_parallel_ranges(void *pool, int64_t n, int64_t grain, int32_t slots, BurinRange range,
+                          void *arg) {
+  pool_run(&((Pool *)pool)->core, n, grain, slots, range, arg);
 }
 
 Pool *pool_start(int threads) {
-  const size_t stacks = (size_t)STACK_BYTES * (size_t)(threads - 1);
-  Pool *p = sys_alloc(sizeof *p);
-  char *stack = sys_alloc(stacks);
-  if (!p || !stack) return NULL;
-  p->workers = threads - 1;
+  const size_t n = (size_t)threads;
+  Pool *const p = sys_alloc(sizeof *p + n * sizeof *p->workers);
+  PoolSlot *const slots = sys_alloc(n * sizeof *slots);
+  char *const stacks = sys_alloc((n - 1) * STACK_BYTES);
+  if (!p || !slots || !stacks) return NULL;
+  pool_init(&p->core, slots, threads);
   uint64_t all = ~(uint64_t)0, before = 0;
   sys_call(NR_rt_sigprocmask, 2, (long)&all, (long)&before, 8, 0, 0);
-  bool ok = true;
-  for (int i = 1; ok && i < threads; i++)
-    ok = pool_clone(CLONE_FLAGS, stack + (size_t)STACK_BYTES * (size_t)i, worker_main, p) > 0;
+  for (int32_t *i = &p->core.threads; *i < threads; ++*i) {
+    p->workers[*i] = (Worker){&p->core, *i};
+    if (pool_clone(CLONE_FLAGS, stacks + (size_t)*i * STACK_BYTES, worker_main, &p->workers[*i]) <=
+        0)
+      break;
+  }
   sys_call(NR_rt_sigprocmask, 2, (long)&before, 0, 8, 0, 0);
-  return ok ? p : NULL;
+  return p;
 }
+
+int32_t pool_threads(const Pool *pool) { return pool->core.threads; }

@@ -123,8 +123,10 @@ bool image_to_tensor(Program *p, const char *path, const Image *image, const cha
 
 /* ---- pool.c ---- */
 typedef struct Pool Pool;
-Pool *pool_start(int threads); /* NULL: no threads to be had */
-void pool_parallel_for(void *pool, int32_t n, BurinTask task, void *arg);
+Pool *pool_start(int threads); /* NULL: no memory */
+int32_t pool_threads(const Pool *pool); /* how many could be started, the caller's included */
+void pool_parallel_ranges(void *pool, int64_t n, int64_t grain, int32_t slots, BurinRange range,
+                          void *arg);
 
 /* ---- options.c, show.c, run.c ---- */
 bool options_parse(Program *p, int argc, char **argv);

@@ -121,9 +121,9 @@ static bool prepare_threads(Program *p) {
   if (p->threads > p->model->max_threads) p->threads = p->model->max_threads;
   if (p->threads <= 1) return true;
   Pool *pool = pool_start((int)p->threads);
-  if (!pool) return program_error(p, "cannot start %d threads", p->threads);
-  p->options.threads = (int32_t)p->threads;
-  p->options.parallel_for = pool_parallel_for;
+  if (!pool) return program_error(p, "not enough memory for %d threads", p->threads);
+  p->options.threads = pool_threads(pool);
+  p->options.parallel_ranges = pool_parallel_ranges;
   p->options.user = pool;
   return true;
 }
