@@ -1,0 +1,355 @@
+#!/usr/bin/env python3
+"""Part "files": what the compiler and compiled programs do to files. Outputs follow links, devices and FIFOs, replace no
+input, come all or none; nothing is left behind by errors, full disks and signals; what cannot be read or printed is an error
+with the documented status; graph text and external weights carry what they need."""
+import json
+import os
+import random
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+ROOT = Path(__file__).resolve().parents[1]
+BURIN = os.environ.get("BURIN", str(ROOT / "build/burin"))
+counts = {"passed": 0, "failed": 0, "skipped": 0}
+
+
+def check(name, ok, detail=""):
+    counts["passed" if ok else "failed"] += 1
+    if not ok:
+        print(f"FAILED {name}: {str(detail)[:400]}")
+    return ok
+
+
+def skip(name, why):
+    counts["skipped"] += 1
+    print(f"skipped {name}: {why}")
+
+
+def run(*command, timeout=60, **kw):
+    kw = {"capture_output": True, "text": True, "errors": "replace", **kw}
+    return subprocess.run([str(c) for c in command], timeout=timeout, **kw)
+
+
+def burin(*args, **kw):
+    return run(BURIN, *args, **kw)
+
+
+def make_model(path, nodes, inputs, outputs, weights=()):
+    def infos(values):
+        return [helper.make_tensor_value_info(n, t, s) for n, t, s in values]
+    graph = helper.make_graph(nodes, "g", infos(inputs), infos(outputs), [numpy_helper.from_array(w, n) for n, w in weights])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+
+
+def no_leftovers(name, folder):
+    left = [f for f in os.listdir(folder) if f.startswith((".burin", "burin-")) or ".tmp" in f or f.endswith(".part")]
+    return check(f"{name}: nothing is left", not left, left)
+
+
+# ---- what is there, followed by the compiler (True) and by a compiled program (False) -----------------
+
+class Writer:
+    """Writes a file in one of the two ways."""
+
+    def __init__(self, name, command, suffix):
+        self.name, self.command, self.suffix = name, command, suffix
+
+    def __call__(self, path, **kw):
+        return run(*[c.replace("OUT", str(path)) for c in self.command], **kw)
+
+
+def test_follow(w, d):
+    out = d / f"plain{w.suffix}"
+    r = w(out)
+    check(f"{w.name}: writes", r.returncode == 0 and out.stat().st_size > 60, r.stderr)
+    want = out.read_bytes()
+    out.write_bytes(b"old")
+    out.chmod(0o640)
+    r = w(out)
+    mode = stat.S_IMODE(out.stat().st_mode) & ~0o111
+    check(f"{w.name}: keeps the mode", r.returncode == 0 and mode == 0o640 and out.read_bytes() == want, oct(mode))
+    link, target = d / f"link{w.suffix}", d / f"target{w.suffix}"
+    link.symlink_to(target.name)
+    r = w(link)
+    check(f"{w.name}: dangling link", r.returncode == 0 and link.is_symlink() and target.read_bytes() == want, r.stderr)
+    target.write_bytes(b"old")
+    r = w(link)
+    check(f"{w.name}: link", r.returncode == 0 and link.is_symlink() and target.read_bytes() == want, r.stderr)
+    loop = d / f"loop{w.suffix}"
+    loop.symlink_to(loop.name)
+    check(f"{w.name}: link to itself", w(loop).returncode == 4)
+    for old, new in (("OUT.part", "x"), ("OUT.tmp", "y")):
+        victim = d / "victim"
+        victim.write_text("precious")
+        Path(old.replace("OUT", str(out))).symlink_to(victim)
+        w(out)
+        check(f"{w.name}: no known temporary name ({new})", victim.read_text() == "precious")
+        Path(old.replace("OUT", str(out))).unlink()
+    return want
+
+
+def test_streams(w, d, want):
+    raw = want if w.name == "compiler" else want[-24:]  # no suffix: raw bytes
+    r = run(*[c.replace("OUT", "-") for c in w.command], text=False, errors=None)
+    check(f"{w.name}: -", r.returncode == 0 and len(r.stdout) == len(raw), r.stderr)
+    with open(d / "stdout", "wb") as f:
+        r = run(*[c.replace("OUT", "/dev/stdout") for c in w.command], capture_output=False, stdout=f)
+    check(f"{w.name}: /dev/stdout in a file", r.returncode == 0 and (d / "stdout").stat().st_size == len(raw))
+    fifo = d / "fifo"
+    os.path.exists(fifo) or os.mkfifo(fifo)
+    got = []
+    reader = threading.Thread(target=lambda: got.append(fifo.read_bytes()), daemon=True)
+    reader.start()
+    r = w(fifo)
+    reader.join(20)
+    check(f"{w.name}: FIFO", r.returncode == 0 and got and len(got[0]) == len(raw) and stat.S_ISFIFO(fifo.stat().st_mode))
+    r = w("/dev/full")
+    check(f"{w.name}: /dev/full", r.returncode == 4 and "no space" in r.stderr and stat.S_ISCHR(os.stat("/dev/full").st_mode), r.stderr)
+    node = d / "null"
+    try:
+        node.exists() or os.mknod(node, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    except PermissionError:
+        return skip(f"{w.name}: device", "mknod is for root")
+    r = w(node)
+    return check(f"{w.name}: device", r.returncode == 0 and stat.S_ISCHR(node.stat().st_mode), r.stderr)
+
+
+def test_bad_places(w, d):
+    (d / "folder").mkdir(exist_ok=True)
+    (d / "file").write_text("x")
+    long = "n" * 300
+    cases = [("folder", "directory"), ("none/x", "folder does not exist"), ("file/x", "not a directory"), (long, "too long")]
+    for place, text in cases:
+        r = w(d / f"{place}{w.suffix if place != 'folder' else ''}")
+        check(f"{w.name}: {place[:20]}", r.returncode == 4 and text in r.stderr, f"{r.returncode} {r.stderr}")
+    r = w(d / f"limited{w.suffix}", preexec_fn=lambda: __import__("resource").setrlimit(__import__("resource").RLIMIT_FSIZE, (16, 16)))
+    check(f"{w.name}: full", r.returncode == 4 and not (d / f"limited{w.suffix}").exists(), f"{r.returncode} {r.stderr}")
+    if os.geteuid() != 0:
+        (d / "folder").chmod(0o555)
+        check(f"{w.name}: read-only folder", w(d / f"folder/x{w.suffix}").returncode == 4)
+    no_leftovers(w.name, d)
+
+
+def test_small_disk(writers, d):
+    disk = d / "disk"
+    disk.mkdir()
+    if run("mount", "-t", "tmpfs", "-o", "size=12k", "none", disk).returncode:
+        return skip("small disk", "mount is not allowed")
+    try:
+        for w in writers:
+            for old in (False, True):
+                out = disk / f"y{w.suffix}"
+                if old:
+                    out.write_bytes(b"old")
+                (disk / "filler").write_bytes(b"\0" * 8192)
+                if w.name == "program":
+                    (disk / "more").write_bytes(b"\0" * (0 if old else 4096))
+                r = w(out)
+                full = r.returncode == 4 and (out.read_bytes() == b"old" if old else not out.exists())
+                check(f"{w.name}: full disk, old={old}", full or (w.name == "program" and r.returncode == 0), f"{r.returncode} {r.stderr}")
+                no_leftovers(w.name, disk)
+                for f in os.listdir(disk):
+                    (disk / f).unlink()
+    finally:
+        run("umount", disk)
+
+
+# ---- the compiler -----------------------------------------------------------------------------------
+
+def test_inputs_kept(d, model, program):
+    before = model.read_bytes()
+    link, hard = d / "model_link.onnx", d / "hard.onnx"
+    link.symlink_to(model.name)
+    os.link(model, hard)
+    for out in (model, link, hard):
+        r = burin(model, "-q", "-o", out)
+        check(f"compile over {out.name}", r.returncode == 4 and "input" in r.stderr and model.read_bytes() == before, r.stderr)
+    r = burin(model, "--const", f"x=@{d}/x.npy", "-q", "-o", d / "x.npy")
+    check("compile over a constant", r.returncode == 4 and np.load(d / "x.npy").shape == (2, 3), r.stderr)
+    for name in ("x.npy", "x_link.npy"):
+        if name != "x.npy":
+            (d / name).symlink_to("x.npy")
+        r = run(program, "--input", f"x=@{d}/x.npy", "--output", f"y=@{d}/{name}")
+        check(f"run over {name}", r.returncode == 4 and np.load(d / "x.npy").min() == -2, r.stderr)
+    r = burin("run", "--interpret", model, "--input", f"x=@{d}/x.npy", "--output", f"y=@{d}/x.npy")
+    check("interpret over the input", r.returncode == 4 and np.load(d / "x.npy").min() == -2, r.stderr)
+    r = run(program, "--input", f"x=@{d}/x.npy", "--output", f"y=@{program}")
+    check("run over the program", r.returncode == 4)
+
+
+def test_all_or_none(d, model):
+    stem = d / "pair"
+    (d / "pair.h").mkdir()
+    (d / "pair.o").write_text("old")
+    r = burin(model, "-q", "--emit=obj,header", "-o", stem)
+    check("obj and header: none", r.returncode == 4 and (d / "pair.o").read_text() == "old", r.stderr)
+    (d / "pair.h").rmdir()
+    r = burin(model, "-q", "--emit=obj,header", "-o", stem)
+    check("obj and header: all", r.returncode == 0 and (d / "pair.h").is_file() and (d / "pair.o").stat().st_size > 100)
+    r = burin(model, "-q", "--emit=obj,header", "-o", "-", cwd=d)
+    check("two files in one stream", r.returncode == 2 and not (d / "-.o").exists(), r.stderr)
+    no_leftovers("pair", d)
+
+
+def test_reading(d, program):
+    os.path.exists(d / "fifo") or os.mkfifo(d / "fifo")
+    for bad in (d / "fifo", "/dev/zero", d, "/dev/null"):
+        for args in ([bad, "-o", d / "never"], ["inspect", bad], ["run", bad], ["diff", bad, bad]):
+            if args[0] == "diff" and os.path.isdir(bad):
+                continue
+            r = burin(*args, timeout=20)
+            check(f"burin {args[0]} {bad}", r.returncode == 3 and not (d / "never").exists(), f"{r.returncode} {r.stderr}")
+        r = run(program, "--input", f"x=@{bad}", timeout=20)
+        check(f"program reads {bad}", r.returncode == 3, f"{r.returncode} {r.stderr}")
+    r = burin("-", "-o", d / "never", stdin=subprocess.DEVNULL)
+    check("burin -", r.returncode == 2 and "standard input" in r.stderr, r.stderr)
+
+
+def test_stdout(d, model, program):
+    full = open("/dev/full", "w")
+    commands = [[BURIN, "--help"], [BURIN, "--version"], [BURIN, "--list-passes"], [BURIN, "--list-targets"], [BURIN, "inspect", model],
+                [BURIN, "inspect", "--json", model], [BURIN, model, "--emit=graph"], [BURIN, model, "--emit=loop"],
+                [BURIN, model, "--print-ir-after=all", "-q", "-o", d / "out"], [BURIN, "diff", d / "x.npy", d / "x.npy"],
+                [BURIN, "run", "--interpret", model, "--input", f"x=@{d}/x.npy"], [BURIN, "run", model, "--input", f"x=@{d}/x.npy"],
+                [program, "--help"], [program, "--info"], [program, "--input", f"x=@{d}/x.npy"], [program, "--bench=2"]]
+    for c in commands:
+        r = run(*c, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+        check(f"{' '.join(map(str, c[1:3]))} > /dev/full", r.returncode == 4 and "standard output" in r.stderr, f"{r.returncode} {r.stderr}")
+        r = run("sh", "-c", '"$@" >&-', "sh", *c)
+        check(f"{' '.join(map(str, c[1:3]))} >&-", r.returncode == 4, f"{r.returncode} {r.stderr}")
+
+
+def slow_model(path, n=40):
+    """Kernels that differ: seconds of LLVM."""
+    rng = np.random.default_rng(0)
+    names = [f"w{i}" for i in range(n)]
+    nodes = [helper.make_node("MatMul", [f"t{i}", names[i]], [f"t{i + 1}"]) for i in range(n)]
+    sizes = [int(rng.integers(20, 90)) for _ in range(n + 1)]
+    weights = [(names[i], rng.normal(size=(sizes[i], sizes[i + 1])).astype(np.float32)) for i in range(n)]
+    make_model(path, nodes, [("t0", 1, [7, sizes[0]])], [(f"t{n}", 1, [7, sizes[n]])], weights)
+
+
+def test_killed(d):
+    """At random moments: nothing is left, and what was there is whole."""
+    folder = d / "killed"
+    folder.mkdir()
+    model = d / "slow.onnx"
+    slow_model(model)
+    out = folder / "m"
+    start = time.monotonic()
+    r = burin(model, "-q", "-O1", "-o", out)
+    took = time.monotonic() - start
+    check("slow model", r.returncode == 0, r.stderr)
+    good, rng = out.read_bytes(), random.Random(1)
+    for sig in (signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGHUP) * 3:
+        p = subprocess.Popen([BURIN, str(model), "-q", "-O1", "-o", str(out)], stderr=subprocess.DEVNULL)
+        time.sleep(rng.uniform(0, 1.2 * took))
+        p.send_signal(sig)
+        p.wait(60)
+        check(f"killed by {sig}: whole", out.read_bytes() == good and p.returncode in (0, -sig), p.returncode)
+        check(f"killed by {sig}: alone", os.listdir(folder) == ["m"], os.listdir(folder))
+    temp = d / "tmp"
+    temp.mkdir()
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        p = subprocess.Popen([BURIN, "diff", str(model)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                             env={**os.environ, "TMPDIR": str(temp)})
+        time.sleep(rng.uniform(0.05, took))
+        p.send_signal(sig)
+        p.wait(60)
+        check(f"diff, {sig}: no folder left", os.listdir(temp) == [], os.listdir(temp))
+    r = burin("diff", model, "--input", "t0=1", env={**os.environ, "TMPDIR": "/none"})
+    check("diff without a temporary folder", r.returncode == 4 and "/none" in r.stderr, r.stderr)
+    check("compile without a temporary folder", burin(model, "-q", "-O0", "-o", out, env={**os.environ, "TMPDIR": "/none"}).returncode == 0)
+
+
+def test_two_at_once(d, model):
+    folder = d / "both"
+    folder.mkdir()
+    out = folder / "m"
+    alone = []
+    for level in ("-O0", "-O3"):
+        burin(model, "-q", level, "-o", out)
+        alone.append(out.read_bytes())
+    for _ in range(4):
+        both = [subprocess.Popen([BURIN, str(model), "-q", level, "-o", str(out)]) for level in ("-O0", "-O3")]
+        status = [p.wait(60) for p in both]
+        check("two at once", status == [0, 0] and out.read_bytes() in alone, status)
+    check("two at once: nothing else", os.listdir(folder) == ["m"])
+
+
+def test_shrinking(d):
+    """External data cut while it is mapped: exit 3."""
+    data = np.random.default_rng(2).normal(size=(1024, 1024)).astype(np.float32)
+    model, external = d / "shrink.onnx", d / "shrink.bin"
+    make_model(model, [helper.make_node("MatMul", ["x", "w"], ["y"])], [("x", 1, [1, 1024])], [("y", 1, [1, 1024])], [("w", data)])
+    m = onnx.load(str(model))
+    onnx.save(m, str(model), save_as_external_data=True, location=external.name, size_threshold=0)
+    whole, seen = external.read_bytes(), set()
+    for k in range(8):
+        external.write_bytes(whole)
+        p = subprocess.Popen([BURIN, str(model), "-q", "-o", str(d / "shrunk")], stderr=subprocess.PIPE, text=True)
+        time.sleep(0.004 + 0.004 * k)
+        os.truncate(external, 4096)
+        err = p.communicate(timeout=60)[1]
+        seen.add(p.returncode)
+        check("shrinking data", p.returncode in (0, 1, 3), f"{p.returncode} {err}")  # 0: was done; 1: seen too late
+        check("shrinking data: no output unless whole", p.returncode == 0 or not (d / "shrunk").exists())
+        (d / "shrunk").unlink(missing_ok=True)
+    return seen
+
+
+def test_many_tensors(d, n=300):
+    model, program = d / "many.onnx", d / "many"
+    nodes = [helper.make_node("Neg", [f"x{i}"], [f"y{i}"]) for i in range(n)]
+    make_model(model, nodes, [(f"x{i}", 1, [2]) for i in range(n)], [(f"y{i}", 1, [2]) for i in range(n)])
+    check("many tensors compile", burin(model, "-q", "-O1", "-o", program).returncode == 0)
+    args = []
+    (d / "y").mkdir()
+    for i in range(n):
+        args += ["--input", f"x{i}={i}", "--output", f"y{i}=@{d}/y/{i}.npy"]
+    r = run(program, *args)
+    ok = r.returncode == 0 and all((np.load(d / f"y/{i}.npy") == -i).all() for i in range(n))
+    check("many tensors", ok, r.stderr)
+    r = burin("run", "-O1", model, *args)
+    check("many tensors: burin run", r.returncode == 0, r.stderr)
+
+
+def main():
+    with tempfile.TemporaryDirectory(prefix="burin-files-") as folder:
+        d = Path(folder)
+        model, program = d / "model.onnx", d / "program"
+        make_model(model, [helper.make_node("Relu", ["x"], ["y"])], [("x", 1, [2, 3])], [("y", 1, [2, 3])])
+        np.save(d / "x.npy", np.array([[-2, -1, 0], [1, 2, 3]], np.float32))
+        r = burin(model, "-q", "-o", program)
+        check("compile", r.returncode == 0, r.stderr)
+        writers = [Writer("compiler", [BURIN, str(model), "-q", "--name=m", "-o", "OUT"], ""),
+                   Writer("program", [str(program), "--input", f"x=@{d}/x.npy", "--output", "y=@OUT"], ".npy")]
+        for w in writers:
+            place = d / f"by_{w.name}"
+            place.mkdir()
+            test_streams(w, place, test_follow(w, place))
+            test_bad_places(w, place)
+        test_small_disk(writers, d)
+        test_inputs_kept(d, model, program)
+        test_all_or_none(d, model)
+        test_reading(d, program)
+        test_stdout(d, model, program)
+        test_killed(d)
+        test_two_at_once(d, model)
+        test_shrinking(d)
+        test_many_tensors(d)
+    print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
+    return counts["failed"] != 0
+
+
+sys.exit(main())
