@@ -162,11 +162,38 @@ static bool write_choices(Session *s, const Job *j) {
   return write_text(s, text_path(s, j, EMIT_TUNING, ".tuning"), &text);
 }
 
+static bool write_data(Session *s, const char *path, const TextData *d) {
+  static const char zeros[64];
+  OutFile *f = outputs_add(s->outputs, path, false);
+  int64_t at = 0;
+  for (int i = 0; f && i < d->n; i++) {
+    const struct TextPart *p = &d->parts[i];
+    if (!outputs_write(s->outputs, f, zeros, (size_t)(p->offset - at)) ||
+        !outputs_write(s->outputs, f, p->data, (size_t)p->bytes))
+      return false;
+    at = p->offset + p->bytes;
+  }
+  return f != NULL;
+}
+
+/* Constants stand in the text, or beside it where they are large; a stream leaves those out. */
+static bool write_graph(Session *s, const Job *j) {
+  enum { IN_TEXT = 16 << 10 };
+  StrBuf text = {.arena = s->arena};
+  TextData data = {0};
+  const char *path = text_path(s, j, EMIT_GRAPH, ".graph.ir");
+  const bool small = model_text_bytes(s->model) <= IN_TEXT, beside = !small && names_file(j);
+  const char *weights = beside ? arena_printf(s->arena, "%s.weights", path) : NULL;
+  if (beside)
+    model_print_beside(s->model, &text, base_name(weights), &data);
+  else
+    model_print(s->model, &text, small);
+  return write_text(s, path, &text) && (!beside || write_data(s, weights, &data));
+}
+
 static bool write_ir(Session *s, const Job *j) {
-  StrBuf graph = {.arena = s->arena}, loop = {.arena = s->arena};
-  if (j->emit & EMIT_GRAPH) model_print(s->model, &graph, false);
-  if ((j->emit & EMIT_GRAPH) && !write_text(s, text_path(s, j, EMIT_GRAPH, ".graph.ir"), &graph))
-    return false;
+  StrBuf loop = {.arena = s->arena};
+  if ((j->emit & EMIT_GRAPH) && !write_graph(s, j)) return false;
   if ((j->emit & EMIT_TUNING) && !write_choices(s, j)) return false;
   if (!(j->emit & EMIT_LOOP)) return true;
   if (s->module) module_print(s->module, &loop);
@@ -273,6 +300,7 @@ static void write_reproducer(const Session *s, const Job *j) {
  */
 static bool compile_steps(Session *s, Job *j) {
   if (!session_load(s, j->file)) return false;
+  if ((j->emit & EMIT_FILES) && !session_has_data(s)) return false;
   if (!session_passes(s)) return false;
   if ((j->emit & EMIT_FILES) && !write_code(s, j)) return false;
   return write_ir(s, j) && session_commit(s);

@@ -140,20 +140,29 @@ static bool frontend_options(Session *s, FrontendOptions *f) {
   return true;
 }
 
-/* Graph IR as text: dumps and reproducers, to run single passes on. */
+/* Graph IR as text. What changes a model while it is imported does not apply. */
 static Model *load_text(Session *s, const char *path) {
-  size_t n;
-  const char *text = frontend_read_file(s->arena, s->diag, path, &n);
-  Model *m = text ? model_parse(s->arena, s->diag, text, path) : NULL;
-  if (!m) return NULL;
-  m->hash = frontend_hash(s->arena, text, n);
+  const Options *o = s->o;
+  if (o->dims.n || o->shapes.n || o->consts.n)
+    return usage_error("--dim, --shape and --const do not apply to the text of a graph"), NULL;
+  Model *m = frontend_load_text(s->arena, s->diag, path);
+  const Loc loc = {.file = path, .node = -1};
   outputs_protect(s->outputs, path);
-  return m;
+  if (!m || !m->missing) return m;
+  diag_error(s->diag, &loc, ERR_PARSE, "constant #%d%s%s%s has no data", m->missing->id,
+             m->missing->name ? " \"" : "", m->missing->name ? m->missing->name : "",
+             m->missing->name ? "\"" : "");
+  diag_hint(s->diag, "--emit=graph -o FILE writes a text with its weights");
+  return NULL;
 }
 
-static bool is_text(const char *path) {
-  const size_t n = strlen(path);
-  return n > 3 && strcmp(path + n - 3, ".ir") == 0;
+bool session_has_data(Session *s) {
+  const Loc loc = {.file = s->model->file, .node = -1};
+  if (!s->model->zeros) return true;
+  diag_error(s->diag, &loc, ERR_PARSE,
+             "the text says `data none`: its constants were left out, so it cannot be run");
+  diag_hint(s->diag, "--emit=graph -o FILE writes a text with its weights");
+  return false;
 }
 
 bool session_load(Session *s, const char *path) {
@@ -163,7 +172,8 @@ bool session_load(Session *s, const char *path) {
     return usage_error("models are not read from the standard input; give a file"), false;
   if (!frontend_options(s, &f)) return false;
   progress_show(s, "reading", 0, 0);
-  s->model = is_text(path) ? load_text(s, path) : frontend_load(s->arena, s->diag, path, &f);
+  s->model =
+      frontend_is_text(path) ? load_text(s, path) : frontend_load(s->arena, s->diag, path, &f);
   s->load_seconds = clock_seconds() - start;
   for (int k = 0; s->model && k < s->model->files.n; k++)
     outputs_protect(s->outputs, s->model->files.data[k].path);

@@ -1,6 +1,9 @@
 /* The public entries: map, scan and decode, import. */
 #define XXH_INLINE_ALL
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <xxhash.h>
 #include "frontend/import.h"
 #include "frontend/wire.h"
@@ -88,4 +91,54 @@ ConstData *frontend_load_tensor(Model *m, const char *path) {
       t ? import_tensor(&im, t, t->name ? arena_strdup(m->arena, t->name) : NULL, &loc) : NULL;
   arena_free(im.scratch);
   return c;
+}
+
+/* ---- graph texts ----------------------------------------------------------------------------- */
+typedef struct TextFile {
+  Arena *arena;
+  Diag *diag;
+  const char *path;
+  FileMap map; /* of the weights */
+  const char *weights; /* path */
+} TextFile;
+
+static const void *find_weights(void *user, const char *name, int64_t *bytes) {
+  static const char nothing[1];
+  TextFile *t = user;
+  const Loc loc = {.file = t->path, .node = -1};
+  const char *dir = dir_name(t->arena, t->path);
+  if (!file_map_beneath(t->diag, &loc, dir, name, &t->map)) return NULL;
+  t->weights = arena_printf(t->arena, "%s/%s", dir, name);
+  *bytes = (int64_t)t->map.size;
+  return t->map.data ? (const void *)t->map.data : nothing;
+}
+
+Model *frontend_load_text(Arena *a, Diag *d, const char *path) {
+  size_t n;
+  TextFile t = {.arena = a, .diag = d, .path = arena_strdup(a, path)};
+  const char *text = frontend_read_file(a, d, path, &n);
+  Model *m = text ? model_parse_with(a, d, text, t.path, find_weights, &t) : NULL;
+  if (!m) return NULL;
+  if (!m->hash) m->hash = frontend_hash(a, text, n);
+  if (t.weights) {
+    t.map.file.path = t.weights;
+    vec_push(a, &m->files, t.map.file);
+  }
+  return m;
+}
+
+bool frontend_is_text(const char *path) {
+  static const char *const starts[] = {"model ir ", "graph @", "symbol $", "assume ", "// "};
+  char head[16] = {0};
+  struct stat st;
+  const size_t n = strlen(path);
+  if (n > 3 && strcmp(path + n - 3, ".ir") == 0) return true;
+  const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return false;
+  if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && read(fd, head, sizeof head - 1) < 0)
+    head[0] = 0;
+  close(fd);
+  for (size_t k = 0; k < sizeof starts / sizeof *starts; k++)
+    if (strncmp(head, starts[k], strlen(starts[k])) == 0) return true;
+  return false;
 }

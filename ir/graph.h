@@ -143,6 +143,10 @@ struct Model {
       assumes; /* what inference took for granted; the compiled model checks it at entry */
   Vec(ModelFile) files; /* the model's and those of external data; they stay mapped */
   const char *hash; /* XXH3-128 of the model's file in hex; NULL: it came from memory */
+  /* Of a text (model_parse): a constant whose data is not in it though the text does not say so, or
+   * NULL; and whether it says so (`data none`). They are zeros: no code may be made of them. */
+  const ConstData *missing;
+  bool zeros;
 };
 
 /* ---- building ---------------------------------------------------------------------------------- */
@@ -204,8 +208,23 @@ typedef struct Uses {
 Uses *graph_uses(Graph *main, Arena *scratch);
 
 /* ---- text and checking (graph_text.c, graph_verify.c) -------------------------------------------- */
-void model_print(
-    const Model *m, StrBuf *b,
-    bool with_consts); /* with_consts: data of consts too, so that the text is complete */
+/* with_consts: data of constants too, so that the text is complete; else it says `data none`. */
+void model_print(const Model *m, StrBuf *b, bool with_consts);
+/* Data of constants that lies in a file beside the text. */
+typedef struct TextData {
+  struct TextPart {
+    const void *data;
+    int64_t offset, bytes;
+  } *parts; /* ascending; zeros between them */
+  int n;
+  int64_t bytes; /* of the file */
+} TextData;
+int64_t model_text_bytes(const Model *m); /* of constants too large to stand where they are defined */
+/* The whole text; large data go into *out, in m's arena, for the file `name` in the text's folder. */
+void model_print_beside(const Model *m, StrBuf *b, const char *name, TextData *out);
+/* The file beside a text; NULL: reported. It lives as long as the model. */
+typedef const void *(*TextDataFn)(void *user, const char *name, int64_t *bytes);
 Model *model_parse(Arena *a, Diag *d, const char *text, const char *file); /* NULL on error */
+Model *model_parse_with(Arena *a, Diag *d, const char *text, const char *file, TextDataFn data,
+                        void *user);
 bool model_verify(const Model *m, const char *after_pass); /* reports through diag_internal */

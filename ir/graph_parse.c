@@ -2,9 +2,11 @@
  * comments, named values (%x), constants without a number (`const [1,2]`) and nodes without result
  * types, which are then inferred: handy in tests. Texts come from users too: everything is checked,
  * nothing is trusted. */
+#define XXH_INLINE_ALL
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 #include "ir/graph_token.h"
 
 enum { MAX_ID = 1 << 22, MAX_LIST = 1 << 24, MAX_DEPTH = 32 };
@@ -208,8 +210,21 @@ static bool parse_hex(Parser *p, unsigned char *data, int64_t bytes) {
   return true;
 }
 
+/* `at 128`: in the file beside the text. */
+static bool parse_place(Parser *p, ConstData *c, int64_t bytes) {
+  int64_t at;
+  if (!tok_int(p, &at)) return false;
+  if (!p->weights) return tok_fail(p, "no weights line stands before this");
+  if (c->dtype == DT_STR || at < 0 || at > p->weights_bytes || bytes > p->weights_bytes - at)
+    return tok_fail(p, "this place is outside the weights");
+  if (at % 16) return tok_fail(p, "weights are aligned to 16 bytes");
+  c->data = p->weights + at;
+  return true;
+}
+
 static bool parse_data(Parser *p, ConstData *c) {
   const int64_t bytes = c->count * dtype_bytes(c->dtype);
+  if (tok_eat(p, "at")) return parse_place(p, c, bytes);
   if ((uint64_t)bytes > strlen(p->s) * 8 + 64)
     return tok_fail(p, "data is shorter than its type says");
   void *data = arena_alloc(p->a, (size_t)bytes + 1);
@@ -234,9 +249,33 @@ static bool parse_const(Parser *p, Value *v) {
   return !has_data || parse_data(p, c);
 }
 
+/* weights "NAME" bytes N hash "H" */
+static bool parse_weights(Parser *p) {
+  const char *name, *hash;
+  int64_t bytes, has = 0;
+  if (!tok_string(p, &name) || !tok_expect(p, "bytes") || !tok_int(p, &bytes) ||
+      !tok_expect(p, "hash") || !tok_string(p, &hash))
+    return false;
+  if (p->weights) return tok_fail(p, "a second file of weights");
+  if (!p->data) return tok_fail(p, "a text without a folder cannot have weights in a file");
+  if (!(p->weights = p->data(p->user, name, &has))) return false;
+  const Loc loc = {.file = p->file, .node = -1};
+  if (has != bytes)
+    return diag_error(p->m->diag, &loc, ERR_EXTERNAL, "weights \"%s\" has %lld bytes, not %lld",
+                      name, (long long)has, (long long)bytes);
+  const XXH128_hash_t h = XXH3_128bits(p->weights, (size_t)has);
+  if (strcmp(hash, arena_printf(p->a, "%016llx%016llx", (unsigned long long)h.high64,
+                                (unsigned long long)h.low64)) != 0)
+    return diag_error(p->m->diag, &loc, ERR_EXTERNAL,
+                      "weights \"%s\" are not those of this text: another hash", name);
+  p->weights_bytes = has;
+  return true;
+}
+
 static bool parse_trailer(Parser *p) {
   int id;
   Value v = {0};
+  if (tok_eat(p, "none")) return p->m->zeros = true;
   if (!tok_expect(p, "#") || !tok_small(p, 0, MAX_ID, &id) || !tok_expect(p, ":") ||
       !parse_type(p, &v))
     return false;
@@ -247,11 +286,12 @@ static bool parse_trailer(Parser *p) {
 }
 
 /* Constants without data are zeros: a text without its trailer can still be checked and
- * transformed. */
+ * transformed, but no code is made of it (Model.missing, zeros). */
 static bool fill_unread(Parser *p) {
   for (int i = 0; i < p->unread.n; i++) {
     ConstData *c = p->unread.data[i];
     if (c->data) continue;
+    if (!p->m->zeros && !p->m->missing) p->m->missing = c;
     const int64_t bytes = c->count * dtype_bytes(c->dtype);
     if (bytes > 1 << 30) return tok_fail(p, "constant #%d has no data and is large", c->id);
     const char **s = arena_alloc(p->a, (size_t)bytes + 1);
@@ -471,6 +511,7 @@ static bool parse_output(Parser *p, Graph *g) {
   if (!parse_use(p, &v)) return false;
   if (!v) return tok_fail(p, "an output cannot be absent");
   if (tok_at_string(p) && !tok_string(p, &name)) return false;
+  if (!v->name) v->name = name;
   vec_push(p->a, &g->outputs, v);
   vec_push(p->a, &g->output_names, name);
   return true;
@@ -541,7 +582,8 @@ static bool parse_assume(Parser *p) {
 
 static bool parse_header(Parser *p) {
   return tok_expect(p, "ir") && tok_small(p, 0, INT32_MAX, &p->m->ir_version) &&
-         tok_expect(p, "opset") && tok_small(p, 0, INT32_MAX, &p->m->opset);
+         tok_expect(p, "opset") && tok_small(p, 0, INT32_MAX, &p->m->opset) &&
+         (!tok_eat(p, "from") || tok_string(p, &p->m->hash));
 }
 
 static bool parse_main(Parser *p) {
@@ -554,13 +596,14 @@ static bool parse_main(Parser *p) {
 
 static bool parse_model(Parser *p) {
   for (tok_skip(p); *p->s; tok_skip(p)) {
-    const bool ok = tok_eat(p, "model")    ? parse_header(p)
-                    : tok_eat(p, "symbol") ? parse_symbol(p)
-                    : tok_eat(p, "assume") ? parse_assume(p)
-                    : tok_eat(p, "graph")  ? parse_main(p)
+    const bool ok = tok_eat(p, "model")     ? parse_header(p)
+                    : tok_eat(p, "symbol")  ? parse_symbol(p)
+                    : tok_eat(p, "assume")  ? parse_assume(p)
+                    : tok_eat(p, "graph")   ? parse_main(p)
+                    : tok_eat(p, "weights") ? parse_weights(p)
                     : tok_eat(p, "data")
                         ? parse_trailer(p)
-                        : tok_fail(p, "expected model, symbol, assume, graph or data");
+                        : tok_fail(p, "expected model, symbol, assume, graph, weights or data");
     if (!ok) return false;
   }
   return p->m->main ? fill_unread(p) : tok_fail(p, "no graph");
@@ -581,7 +624,18 @@ static bool reserve_ids(Parser *p) {
 }
 
 Model *model_parse(Arena *a, Diag *d, const char *text, const char *file) {
-  Parser p = {.a = a, .m = model_new(a, d), .text = text, .s = text, .file = file};
+  return model_parse_with(a, d, text, file, NULL, NULL);
+}
+
+Model *model_parse_with(Arena *a, Diag *d, const char *text, const char *file, TextDataFn data,
+                        void *user) {
+  Parser p = {.a = a,
+              .m = model_new(a, d),
+              .text = text,
+              .s = text,
+              .file = file,
+              .data = data,
+              .user = user};
   p.m->file = file;
   if (!reserve_ids(&p) || !number_symbols(&p) || !parse_model(&p)) return NULL;
   return !p.infer || graph_infer(p.m->main) ? p.m : NULL;

@@ -1,10 +1,12 @@
 /* Prints the graph IR. The text parses back (graph_parse.c); its grammar stands in docs/ir.md.
  * Values are numbered as in memory; constants come first; data of big constants follows the graph.
  */
+#define XXH_INLINE_ALL
 #include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 #include "ir/op.h"
 
 enum { INLINE_ELEMENTS = 8 }; /* constants up to this size are written where they are defined */
@@ -360,35 +362,130 @@ static void print_symbols(const Model *m, StrBuf *b) {
   }
 }
 
-static void print_trailer(const Model *m, const Seen *seen, StrBuf *b) {
-  bool *inline_id = ARENA_ARRAY(seen->arena, bool, m->consts.n + 1);
+/* ---- data of large constants ---------------------------------------------------------------- */
+
+enum { DATA_ALIGN = 64 };
+
+static int64_t data_bytes(const ConstData *c) { return c->count * dtype_bytes(c->dtype); }
+
+/* Where the data of a constant is written: not here, in the text, or beside it. */
+typedef enum Place { PLACE_NONE, PLACE_TEXT, PLACE_FILE } Place;
+
+static Place *places(const Model *m, const Seen *seen, bool beside) {
+  Place *at = ARENA_ARRAY(seen->arena, Place, m->consts.n + 1);
+  bool *defined = ARENA_ARRAY(seen->arena, bool, m->consts.n + 1);
   for (int i = 0; i < seen->values.n; i++)
-    if (is_small(seen->values.data[i]->cdata)) inline_id[seen->values.data[i]->cdata->id] = true;
+    if (is_small(seen->values.data[i]->cdata)) defined[seen->values.data[i]->cdata->id] = true;
   for (int i = 0; i < m->consts.n; i++) {
-    const ConstData *c = m->consts.data[i];
-    if (!seen->data[i] || inline_id[i]) continue;
-    sb_printf(b, "data #%d : %s[", c->id, dtype_text(c->dtype));
-    for (int d = 0; d < c->rank; d++) sb_printf(b, "%s%lld", d ? "," : "", (long long)c->dims[d]);
-    sb_printf(b, "]");
-    if (c->name) {
-      sb_putc(b, ' ');
-      sb_quoted(b, c->name);
-    }
-    sb_printf(b, " = ");
-    print_data(c, b);
+    const bool text = !beside || m->consts.data[i]->dtype == DT_STR;
+    at[i] = !seen->data[i] || defined[i] ? PLACE_NONE : text ? PLACE_TEXT : PLACE_FILE;
+  }
+  return at;
+}
+
+static void print_data_head(const ConstData *c, StrBuf *b) {
+  sb_printf(b, "data #%d : %s[", c->id, dtype_text(c->dtype));
+  for (int d = 0; d < c->rank; d++) sb_printf(b, "%s%lld", d ? "," : "", (long long)c->dims[d]);
+  sb_printf(b, "]");
+  if (c->name) {
+    sb_putc(b, ' ');
+    sb_quoted(b, c->name);
+  }
+  sb_printf(b, " = ");
+}
+
+static void print_trailer(const Model *m, const Place *at, StrBuf *b) {
+  for (int i = 0; i < m->consts.n; i++) {
+    if (at[i] != PLACE_TEXT) continue;
+    print_data_head(m->consts.data[i], b);
+    print_data(m->consts.data[i], b);
     sb_putc(b, '\n');
   }
+}
+
+static void layout_data(const Model *m, const Place *at, TextData *out) {
+  *out = (TextData){.parts = ARENA_ARRAY(m->arena, struct TextPart, m->consts.n + 1)};
+  for (int i = 0; i < m->consts.n; i++) {
+    const ConstData *c = m->consts.data[i];
+    if (at[i] != PLACE_FILE) continue;
+    const int64_t offset = (out->bytes + DATA_ALIGN - 1) / DATA_ALIGN * DATA_ALIGN;
+    out->parts[out->n++] = (struct TextPart){c->data, offset, data_bytes(c)};
+    out->bytes = offset + data_bytes(c);
+  }
+}
+
+static XXH128_hash_t hash_data(const TextData *d) {
+  static const char zeros[DATA_ALIGN];
+  int64_t at = 0;
+  XXH3_state_t x;
+  XXH3_128bits_reset(&x);
+  for (int i = 0; i < d->n; i++) {
+    XXH3_128bits_update(&x, zeros, (size_t)(d->parts[i].offset - at));
+    XXH3_128bits_update(&x, d->parts[i].data, (size_t)d->parts[i].bytes);
+    at = d->parts[i].offset + d->parts[i].bytes;
+  }
+  return XXH3_128bits_digest(&x);
+}
+
+static void print_places(const Model *m, const Place *at, const char *name, const TextData *d,
+                         StrBuf *b) {
+  const XXH128_hash_t h = hash_data(d);
+  sb_printf(b, "weights ");
+  sb_quoted(b, name);
+  sb_printf(b, " bytes %lld hash \"%016llx%016llx\"\n", (long long)d->bytes,
+            (unsigned long long)h.high64, (unsigned long long)h.low64);
+  for (int i = 0, k = 0; i < m->consts.n; i++) {
+    if (at[i] != PLACE_FILE) continue;
+    print_data_head(m->consts.data[i], b);
+    sb_printf(b, "at %lld\n", (long long)d->parts[k++].offset);
+  }
+}
+
+/* Everything but data that stand behind the graph. */
+static void print_model(const Model *m, const Seen *seen, StrBuf *b) {
+  if (m->opset || m->ir_version) {
+    sb_printf(b, "model ir %d opset %d", m->ir_version, m->opset);
+    if (m->hash) sb_printf(b, " from \"%s\"", m->hash);
+    sb_putc(b, '\n');
+  }
+  print_symbols(m, b);
+  print_head(m->main, b);
+  for (int i = 0; i < seen->values.n; i++) print_const(m, seen->values.data[i], b, 2);
+  print_body(m->main, b, 2);
+  sb_printf(b, "}\n");
 }
 
 void model_print(const Model *m, StrBuf *b, bool with_consts) {
   Arena *scratch = arena_child(m->arena);
   const Seen seen = see_model(m, scratch);
-  if (m->opset || m->ir_version) sb_printf(b, "model ir %d opset %d\n", m->ir_version, m->opset);
-  print_symbols(m, b);
-  print_head(m->main, b);
-  for (int i = 0; i < seen.values.n; i++) print_const(m, seen.values.data[i], b, 2);
-  print_body(m->main, b, 2);
-  sb_printf(b, "}\n");
-  if (with_consts) print_trailer(m, &seen, b);
+  const Place *at = places(m, &seen, false);
+  bool left_out = m->zeros;
+  for (int i = 0; i < m->consts.n && !with_consts; i++) left_out |= at[i] != PLACE_NONE;
+  print_model(m, &seen, b);
+  if (with_consts) print_trailer(m, at, b);
+  if (left_out) sb_printf(b, "data none\n");
+  arena_free(scratch);
+}
+
+int64_t model_text_bytes(const Model *m) {
+  Arena *scratch = arena_child(m->arena);
+  const Seen seen = see_model(m, scratch);
+  const Place *at = places(m, &seen, true);
+  int64_t sum = 0;
+  for (int i = 0; i < m->consts.n; i++)
+    if (at[i] == PLACE_FILE) sum += data_bytes(m->consts.data[i]);
+  arena_free(scratch);
+  return sum;
+}
+
+void model_print_beside(const Model *m, StrBuf *b, const char *name, TextData *out) {
+  Arena *scratch = arena_child(m->arena);
+  const Seen seen = see_model(m, scratch);
+  const Place *at = places(m, &seen, true);
+  print_model(m, &seen, b);
+  layout_data(m, at, out);
+  print_trailer(m, at, b);
+  print_places(m, at, name, out, b);
+  if (m->zeros) sb_printf(b, "data none\n");
   arena_free(scratch);
 }

@@ -18,6 +18,10 @@ typedef struct Parser {
   Vec(Named) named;      /* of %x */
   Vec(ConstData *) unread; /* constants whose data has not been seen */
   bool infer;            /* a node had no types */
+  TextDataFn data;       /* finds the file beside the text, or NULL */
+  void *user;
+  const char *weights;   /* that file */
+  int64_t weights_bytes;
   int depth;
 } Parser;
 

@@ -324,6 +324,64 @@ def test_many_tensors(d, n=300):
     check("many tensors: burin run", r.returncode == 0, r.stderr)
 
 
+# ---- texts of graphs ----------------------------------------------------------------------------------
+
+def conv_model(path, channels):
+    rng = np.random.default_rng(5)
+    w = rng.normal(size=(channels, 3, 3, 3)).astype(np.float32)
+    b = rng.normal(size=channels).astype(np.float32)
+    v = rng.normal(size=(channels, channels, 1, 1)).astype(np.float32)
+    nodes = [helper.make_node("Conv", ["x", "w", "b"], ["t"], pads=[1, 1, 1, 1]), helper.make_node("Relu", ["t"], ["u"]),
+             helper.make_node("Conv", ["u", "v"], ["y"])]
+    make_model(path, nodes, [("x", 1, [1, 3, 9, 9])], [("y", 1, [1, channels, 9, 9])], [("w", w), ("b", b), ("v", v)])
+
+
+def test_graph_text(d):
+    for channels, beside in ((6, False), (96, True)):  # weights in the text, and in a file beside it
+        model, text = d / f"conv{channels}.onnx", d / f"conv{channels}.txt"
+        conv_model(model, channels)
+        r = burin(model, "-q", "--emit=graph", "-o", text)
+        weights = Path(f"{text}.weights")
+        check("text: written", r.returncode == 0 and weights.exists() == beside, r.stderr)
+        a = burin(model, "-q", "--name=m", "-o", d / "from_model")
+        b = burin(text, "-q", "--name=m", "-o", d / "from_text")
+        same = (d / "from_model").read_bytes() == (d / "from_text").read_bytes()
+        check("text: the same program", a.returncode == 0 and b.returncode == 0 and same, b.stderr)
+        check("text: a fixed point", burin(text, "-q", "--emit=graph", "-o", d / "again.txt").returncode == 0 and
+              (d / "again.txt").read_text().replace("again", f"conv{channels}") == text.read_text())
+        r = burin(text, "--dim", "n=1", "-o", d / "never")
+        check("text: --dim", r.returncode == 2 and "--dim" in r.stderr, r.stderr)
+    data = weights.read_bytes()
+    for damage, status, what in ((data[:-1], 1, "bytes"), (data[:-1] + bytes([data[-1] ^ 1]), 1, "hash"), (None, 3, "open")):
+        weights.unlink()
+        if damage is not None:
+            weights.write_bytes(damage)
+        for command in ([text, "-o", d / "never"], ["run", text], ["run", "--interpret", text, "--input", "x=1x3x9x9xf32=1"], ["inspect", text]):
+            r = burin(*command)
+            check(f"text: weights damaged ({what})", r.returncode == status and what in r.stderr and not (d / "never").exists(), f"{r.returncode} {r.stderr}")
+    elsewhere = text.read_text().replace(f'weights "{weights.name}"', 'weights "../x"')
+    (d / "elsewhere.ir").write_text(elsewhere)
+    r = burin(d / "elsewhere.ir", "-o", d / "never")
+    check("text: weights elsewhere", r.returncode == 3, f"{r.returncode} {r.stderr}")
+    printed = burin(model, "--emit=graph", "-q").stdout
+    check("text: printed without data says so", printed.endswith("data none\n"), printed[-60:])
+    bare = "\n".join(line for line in printed.splitlines() if line != "data none")
+    for name, content, word in (("none.ir", printed, "data none"), ("bare.ir", bare, "has no data")):
+        (d / name).write_text(content)
+        for command in ([d / name, "-o", d / "never"], ["run", d / name], ["run", "--interpret", d / name, "--input", "x=1x3x9x9xf32=1"], ["diff", d / name]):
+            r = burin(*command)
+            check(f"text: {name} is no program", r.returncode == 1 and word in r.stderr and not (d / "never").exists(), f"{r.returncode} {r.stderr}")
+    r = burin(d / "none.ir", "--passes=cse", "--emit=graph")
+    check("text: passes on a text without data", r.returncode == 0 and "data none" in r.stdout, r.stderr)
+    r = burin(d / "none.ir", "-q", "--emit=graph", "-o", d / "none_again.ir")
+    check("text: and it stays without", r.returncode == 0 and "data none" in (d / "none_again.ir").read_text(), r.stderr)
+    r = burin(model, "-q", "--ir-dir", d / "irs", "-o", d / "from_model")
+    dumps = sorted((d / "irs").glob("*_input.txt")) + sorted((d / "irs").glob("*_fuse.txt"))
+    for f in dumps:
+        r = burin(f, "-o", d / "never")
+        check(f"text: dump {f.name}", r.returncode == 1 and not (d / "never").exists(), f"{r.returncode} {r.stderr}")
+
+
 def main():
     with tempfile.TemporaryDirectory(prefix="burin-files-") as folder:
         d = Path(folder)
@@ -348,6 +406,7 @@ def main():
         test_two_at_once(d, model)
         test_shrinking(d)
         test_many_tensors(d)
+        test_graph_text(d)
     print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
     return counts["failed"] != 0
 
