@@ -16,14 +16,18 @@ set(rt_flags -std=gnu11 -O2 -ffreestanding -fno-builtin -nostdlib -nostdinc -fPI
     -Wall -Wextra -Werror -Wno-unused-parameter -Wshadow)
 execute_process(COMMAND ${RT_CC} -print-resource-dir OUTPUT_VARIABLE rt_resources
                 OUTPUT_STRIP_TRAILING_WHITESPACE)
+find_path(XXHASH_INCLUDE xxhash.h REQUIRED) # a header is all that weights.c takes of it
+configure_file(${XXHASH_INCLUDE}/xxhash.h ${CMAKE_BINARY_DIR}/runtime/include/xxhash.h COPYONLY)
 list(APPEND rt_flags -isystem ${rt_resources}/include -I ${CMAKE_SOURCE_DIR}
+     -isystem ${CMAKE_BINARY_DIR}/runtime/include -isystem ${CMAKE_SOURCE_DIR}/runtime/libc
      -ffile-prefix-map=${CMAKE_SOURCE_DIR}/=)
 
 file(GLOB rt_ops CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/runtime/ops_*.c)
 file(GLOB rt_program CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/runtime/program/*.c)
 list(APPEND rt_program ${CMAKE_SOURCE_DIR}/runtime/outfile.c)
 set(rt_library ${CMAKE_SOURCE_DIR}/runtime/cpu.c ${CMAKE_SOURCE_DIR}/runtime/parallel.c
-    ${CMAKE_SOURCE_DIR}/runtime/memory.c ${CMAKE_SOURCE_DIR}/runtime/memory_libc.c ${rt_ops})
+    ${CMAKE_SOURCE_DIR}/runtime/memory.c ${CMAKE_SOURCE_DIR}/runtime/memory_libc.c
+    ${CMAKE_SOURCE_DIR}/runtime/weights.c ${rt_ops})
 set(rt_out ${CMAKE_BINARY_DIR}/runtime)
 
 # rt_compile(ARCH OUT_LIST SOURCES…): one object per source

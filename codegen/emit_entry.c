@@ -12,6 +12,15 @@ static int most_args(const Program *p) {
   return n;
 }
 
+/* Weights in a file: behind them stands their hash once they are mapped. */
+static void check_weights(Emit *c, const Program *p) {
+  if (!p->weights.external) return;
+  const V weights = hidden_bytes(c, arena_printf(c->arena, "%s_weights", p->name));
+  const V stored = load(c, c->i64, at_k(c, c->i8, weights, p->weights.bytes));
+  fail_unless(c, LLVMBuildICmp(B, LLVMIntEQ, stored, ki64(c, (int64_t)p->weights.hash), ""),
+              BURIN_E_WEIGHTS);
+}
+
 static V emit_body(Emit *c, const Program *p) {
   const Ty type = LLVMFunctionType(c->i32, (Ty[]){c->ptr, c->ptr, c->ptr, c->ptr, c->ptr}, 5, 0);
   const V fn = begin_function(c, arena_printf(c->arena, "%s_program", p->name), type, false);
@@ -27,6 +36,7 @@ static V emit_body(Emit *c, const Program *p) {
   if (p->m->outputs.n)
     fail_unless(c, LLVMBuildICmp(B, LLVMIntNE, e.out, null, ""), BURIN_E_ARGUMENT);
   if (p->n_symbols) fail_unless(c, LLVMBuildICmp(B, LLVMIntNE, dims, null, ""), BURIN_E_ARGUMENT);
+  check_weights(c, p);
   check_threads(&e);
   sym_array(c, p, dims);
   check_dims(&e);

@@ -1,6 +1,7 @@
 /* The descriptor: BurinModel of runtime/abi.h as constant data, and NAME_info() that returns it. */
 #include <string.h>
 
+#include "codegen/entry.h"
 #include "codegen/program.h"
 #include "runtime/abi.h"
 
@@ -97,9 +98,19 @@ static V weights_pointer(Emit *c, const Program *p) {
   return hidden_bytes(c, arena_printf(c->arena, "%s_weights", p->name));
 }
 
-static const char *base_name(const char *path) {
-  const char *const slash = strrchr(path, '/');
-  return slash ? slash + 1 : path;
+/* NAME_map_weights(path): not exported, in the descriptor. */
+static V map_weights(Emit *c, const Program *p, V info) {
+  if (!p->weights.external) return LLVMConstNull(c->ptr);
+  const V fn = LLVMAddFunction(c->mod, arena_printf(c->arena, "%s_map_weights", p->name),
+                               LLVMFunctionType(c->i32, &c->ptr, 1, 0));
+  fn_attr(c, fn, "nounwind", 0);
+  LLVMSetVisibility(fn, LLVMHiddenVisibility);
+  LLVMPositionBuilderAtEnd(B, LLVMAppendBasicBlockInContext(c->ctx, fn, "entry"));
+  Ty type;
+  const V callee = declare(c, "burin_rt_map_weights", c->i32, 2, (Ty[]){c->ptr, c->ptr}, &type);
+  const V model = LLVMBuildCall2(B, LLVMGlobalGetValueType(info), info, NULL, 0, "");
+  LLVMBuildRet(B, LLVMBuildCall2(B, type, callee, (V[]){model, LLVMGetParam(fn, 0)}, 2, ""));
+  return fn;
 }
 
 /* sizeof(BurinModel) on the target, by its fields: 'p' pointer, '4', '8'. */
@@ -126,12 +137,11 @@ void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
   const uint64_t scratch = static_bytes(m->scratch_bytes);
   const uint64_t arena = (static_bytes(m->arena_bytes) + 63) / 64 * 64 + scratch;
   const int n_in = m->inputs.n, n_out = m->outputs.n;
-  const char *const weights_file =
-      p->o->external_weights
-          ? arena_printf(c->arena, "%s.weights", base_name(p->o->output ? p->o->output : p->name))
-          : NULL;
+  const V fn = LLVMAddFunction(c->mod, arena_printf(c->arena, "%s_info", p->name),
+                               LLVMFunctionType(c->ptr, NULL, 0, 0));
+  fn_attr(c, fn, "nounwind", 0);
   V f[] = {k32(c, BURIN_ABI_VERSION),
-           k32(c, size_on(p->t, "44ppppp4444ppp8844884p8ppppp")),
+           k32(c, size_on(p->t, "44ppppp4444ppp8844884p8ppppp8p")),
            text(c, p->name),
            text(c, "burin"),
            text(c, p->t->name),
@@ -157,15 +167,14 @@ void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
            fns->arena_size,
            fns->output_dims,
            weights_pointer(c, p),
-           text(c, weights_file)};
+           text(c, p->weights.file),
+           k64(c, (int64_t)p->weights.hash),
+           map_weights(c, p, fn)};
   const V init = LLVMConstStructInContext(c->ctx, f, sizeof f / sizeof *f, 0);
   const V g = LLVMAddGlobal(c->mod, LLVMTypeOf(init), arena_printf(c->arena, "%s_model", p->name));
   LLVMSetInitializer(g, init);
   LLVMSetGlobalConstant(g, 1);
   LLVMSetVisibility(g, LLVMHiddenVisibility);
-  const V fn = LLVMAddFunction(c->mod, arena_printf(c->arena, "%s_info", p->name),
-                               LLVMFunctionType(c->ptr, NULL, 0, 0));
-  fn_attr(c, fn, "nounwind", 0);
   LLVMPositionBuilderAtEnd(B, LLVMAppendBasicBlockInContext(c->ctx, fn, "entry"));
   LLVMBuildRet(B, g);
 }

@@ -80,7 +80,8 @@ static const char abi_text[] =
     "  BURIN_E_ARENA = 3,       /* arena missing or misaligned */\n"
     "  BURIN_E_CPU = 4,         /* the CPU lacks a feature that the code needs */\n"
     "  BURIN_E_DATA = 5,        /* data-dependent failure (index, size) */\n"
-    "  BURIN_E_UNSUPPORTED = 6\n"
+    "  BURIN_E_UNSUPPORTED = 6,\n"
+    "  BURIN_E_WEIGHTS = 16     /* the file of weights is not mapped, or not this model's */\n"
     "};\n"
     "typedef void (*BurinTask)(void *arg, int32_t i);\n"
     "/* Iterations [begin, end) of a loop. No two calls with the same slot go on at the same time. "
@@ -138,7 +139,9 @@ static const char abi_text[] =
     "  uint64_t (*arena_size)(const int64_t *dims, int32_t threads);\n"
     "  void (*output_dims)(int32_t k, const int64_t *dims, int64_t *out, int32_t bounds);\n"
     "  const void *weights;\n"
-    "  const char *weights_file; /* not NULL: to be mapped over weights before the first run */\n"
+    "  const char *weights_file; /* not NULL: map_weights must be called before the first run */\n"
+    "  uint64_t weights_hash;\n"
+    "  int32_t (*map_weights)(const char *path); /* maps and checks the file; a status */\n"
     "} BurinModel;\n"
     "#endif\n";
 
@@ -202,15 +205,24 @@ void header_print(const Program *p, StrBuf *b) {
   sb_printf(b, "/* Sizes of output k; bounds 1: the largest they can be, before a run. */\n");
   sb_printf(
       b, "void %s_output_dims(int32_t k, const int64_t *dims, int64_t *out, int32_t bounds);\n", n);
+  if (p->weights.external)
+    sb_printf(
+        b,
+        "/* %s_info()->map_weights(\"…/%s\") must come before the first run: it maps and checks "
+        "the weights. */\n",
+        n, p->weights.file);
   sb_printf(b, "const BurinModel *%s_info(void);\n", n);
   sb_printf(
       b, "int32_t %s_cpu_ok(void); /* 1: this CPU can run the code. Runs do not check. */\n\n", n);
   sb_printf(b, "static inline const char *%s_status_text(int32_t status) {\n", n);
-  sb_printf(b,
-            "  static const char *const texts[] = {\"ok\", \"bad argument\", \"sizes outside what "
-            "was compiled\",\n"
-            "      \"arena missing or misaligned\", \"CPU lacks a needed feature\", \"bad value in "
-            "the data\", \"unsupported\"};\n"
-            "  return status >= 0 && status < 7 ? texts[status] : \"unknown status\";\n}\n");
+  sb_printf(
+      b,
+      "  static const char *const texts[] = {\"ok\", \"bad argument\", \"sizes outside what "
+      "was compiled\",\n"
+      "      \"arena missing or misaligned\", \"CPU lacks a needed feature\", \"bad value in "
+      "the data\", \"unsupported\"};\n"
+      "  if (status == BURIN_E_WEIGHTS) return \"the file of weights is not mapped, or not this "
+      "model's\";\n"
+      "  return status >= 0 && status < 7 ? texts[status] : \"unknown status\";\n}\n");
   sb_printf(b, "\n#ifdef __cplusplus\n}\n#endif\n#endif\n");
 }

@@ -9,6 +9,11 @@ bool is_parallel(const Kernel *k) {
   return k->body && k->body->kind == ST_FOR && k->body->loop == FOR_PARALLEL && !k->body->next;
 }
 
+static const char *base_name(const char *path) {
+  const char *const slash = strrchr(path, '/');
+  return slash ? slash + 1 : path;
+}
+
 /* ---- symbols --------------------------------------------------------------------------------- */
 static void collect_syms(const Expr *e, bool *seen) {
   if (!e || !(e->flags & EXF_SYM)) return;
@@ -192,6 +197,9 @@ void program_init(Program *p, const Module *m, const Target *t, const CodegenOpt
   init_facts(p);
   walk_steps(p, m->steps);
   p->weights = weights_layout(m, arena);
+  if (o->external_weights && p->weights.bytes)
+    weights_in_file(&p->weights,
+                    arena_printf(arena, "%s.weights", base_name(o->output ? o->output : p->name)));
 }
 
 const char *const *program_exports(const Program *p) {

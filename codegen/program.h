@@ -16,7 +16,11 @@ typedef struct WeightLayout {
   int64_t *offset; /* by buffer id; -1: not a weight */
   Vec(WeightSlot) slots; /* distinct contents, ascending offsets */
   int64_t bytes;
+  bool external; /* they lie in a file of this name, with this hash */
+  const char *file;
+  uint64_t hash;
 } WeightLayout;
+void weights_in_file(WeightLayout *w, const char *file); /* computes the hash */
 WeightLayout weights_layout(const Module *m, Arena *scratch);
 /* An ELF object with the weights as NAME_weights (hidden, read-only, 64-aligned), or only their
  * address space. */

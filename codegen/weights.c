@@ -1,12 +1,14 @@
 /* Weights: their places in one read-only section, and the ELF object that holds it, written by hand
  * so that hundreds of megabytes go straight from the mapped model to the file. Equal contents are
  * stored once. */
+#define XXH_INLINE_ALL
 #include <elf.h>
 #include <stdio.h>
 #include <string.h>
 #include <xxhash.h>
 
 #include "codegen/program.h"
+#include "runtime/abi.h"
 
 enum { ALIGN = 64, RESERVE_ALIGN = 64 << 10 };
 
@@ -59,6 +61,29 @@ WeightLayout weights_layout(const Module *m, Arena *scratch) {
   return w;
 }
 
+void weights_in_file(WeightLayout *w, const char *file) {
+  static const char zeros[ALIGN];
+  int64_t at = 0;
+  XXH3_state_t x;
+  XXH3_64bits_reset(&x);
+  for (int i = 0; i < w->slots.n; i++) {
+    const WeightSlot *const s = &w->slots.data[i];
+    XXH3_64bits_update(&x, zeros, (size_t)(s->offset - at));
+    XXH3_64bits_update(&x, s->data->data, (size_t)data_bytes(s->data));
+    at = s->offset + data_bytes(s->data);
+  }
+  for (; at < w->bytes; at++) XXH3_64bits_update(&x, zeros, 1);
+  const uint64_t hash = XXH3_64bits_digest(&x);
+  w->external = true;
+  w->file = file;
+  w->hash = hash ? hash : 1;
+}
+
+static bool write_tail(const WeightLayout *w, FILE *f) {
+  const uint64_t tail[BURIN_WEIGHTS_TAIL / 8] = {w->hash};
+  return !w->external || fwrite(tail, sizeof tail, 1, f) == 1;
+}
+
 bool weights_write_raw(const WeightLayout *w, FILE *f) {
   static const char zeros[ALIGN];
   int64_t at = 0;
@@ -71,7 +96,7 @@ bool weights_write_raw(const WeightLayout *w, FILE *f) {
     if (data_bytes(d) > 0 && fwrite(d->data, (size_t)data_bytes(d), 1, f) != 1) return false;
     at = next + data_bytes(d);
   }
-  return true;
+  return write_tail(w, f);
 }
 
 /* ---- ELF ------------------------------------------------------------------------------------- */
@@ -148,7 +173,7 @@ bool weights_write_object(const WeightLayout *w, const Target *t, const char *sy
                           bool reserve_only, FILE *f) {
   const bool wide = t->pointer_bits == 64;
   const int64_t bytes = w->bytes > 0 ? w->bytes : ALIGN,
-                size = reserve_only ? align_up(bytes, RESERVE_ALIGN) : bytes;
+                size = reserve_only ? align_up(bytes + BURIN_WEIGHTS_TAIL, RESERVE_ALIGN) : bytes;
   const int64_t sym_size = wide ? sizeof(Elf64_Sym) : sizeof(Elf32_Sym),
                 name = (int64_t)strlen(symbol) + 2;
   const int64_t symbols = HEADER_BYTES + (reserve_only ? 0 : size),

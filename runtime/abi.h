@@ -32,7 +32,8 @@ enum {
   BURIN_E_ARENA = 3,     /* arena missing or misaligned */
   BURIN_E_CPU = 4,       /* the CPU lacks a feature that the code needs */
   BURIN_E_DATA = 5,      /* data-dependent failure (index, size) */
-  BURIN_E_UNSUPPORTED = 6
+  BURIN_E_UNSUPPORTED = 6,
+  BURIN_E_WEIGHTS = 16   /* the file of weights is not mapped, or not the one of this model */
 };
 
 /* ---- running ---- */
@@ -99,10 +100,13 @@ typedef struct BurinModel {
    * bounds when `bounds` is 1: sizes to allocate. */
   void (*output_dims)(int32_t k, const int64_t *dims, int64_t *out, int32_t bounds);
   const void *weights; /* weight_bytes of them */
-  const char *weights_file; /* not NULL: weights is empty address space (64 KiB aligned), over which
-                             * this file (beside the program or library) must be mapped, read-only,
-                             * before the first run */
+  const char *weights_file; /* not NULL: the weights lie in this file, beside the program or library;
+                             * map_weights must be called before the first run */
+  uint64_t weights_hash; /* XXH3 of them; 0: no file */
+  int32_t (*map_weights)(const char *path); /* NULL: no file. Maps and checks it; a status */
 } BurinModel;
+/* Behind the weights in their file: their hash, which runs look for, and zeros. */
+enum { BURIN_WEIGHTS_TAIL = 64 };
 #endif /* BURIN_ABI_VERSION */
 
 #ifdef __cplusplus

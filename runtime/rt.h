@@ -20,6 +20,9 @@ void burin_rt_parallel(const BurinOptions *o, BurinKernelFn kernel, void *const 
 double burin_rt_fmod(double a, double b);
 float burin_rt_fmodf(float a, float b);
 
+/* weights.c: NAME.weights at `path` over m->weights; a status. */
+int32_t burin_rt_map_weights(const BurinModel *m, const char *path);
+
 /* memory.c; burin_rt_copy allows overlap. */
 void burin_rt_copy(void *dst, const void *src, uint64_t bytes);
 void *burin_rt_memcpy(void *dst, const void *src, size_t n);

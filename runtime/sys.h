@@ -223,6 +223,11 @@ static inline bool sys_map_over(void *place, size_t bytes, int fd) {
   return sys_call(NR_mmap, (long)place, (long)bytes, 1 /* read */, 0x12 /* private, fixed */, fd,
                   0) == (long)place;
 }
+/* Zeros, read-only, in place of what was mapped. */
+static inline void sys_unmap_over(void *place, size_t bytes) {
+  sys_call(NR_mmap, (long)place, (long)bytes, 1 /* read */, 0x32 /* private, fixed, anonymous */, -1,
+           0);
+}
 static inline void sys_free(void *p, size_t bytes) {
   sys_call(NR_munmap, (long)p, (long)bytes, 0, 0, 0, 0);
 }

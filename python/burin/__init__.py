@@ -91,6 +91,8 @@ class Model:
         self._info = m = info().contents
         if m.abi_version != _abi.ABI_VERSION:
             raise RunError(f"the library has ABI version {m.abi_version}, not {_abi.ABI_VERSION}", 1)
+        if m.weights_file:
+            self._map_weights(Path(library).resolve().parent / os.fsdecode(m.weights_file))
         self.symbols = [m.symbols[i].decode() for i in range(m.n_symbols)]
         self.inputs = [Tensor(m.inputs[i], self.symbols) for i in range(m.n_inputs)]
         self.outputs = [Tensor(m.outputs[i], self.symbols) for i in range(m.n_outputs)]
@@ -101,6 +103,11 @@ class Model:
         # element types below a byte always take the way through _as_input
         self._wanted = [(t.name, None if _abi.is_sub_byte(t.dtype) else t.dtype) for t in self.inputs]
         self._threads = threading.local()
+
+    def _map_weights(self, path):
+        status = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_char_p)(self._info.map_weights)(os.fsencode(path))
+        if status:
+            raise RunError(f"{path}: {_abi.STATUS.get(status, status)}", status)
 
     def run(self, inputs, threads=1):
         """inputs: {name: array}. Returns the outputs as a list of arrays, in graph order."""

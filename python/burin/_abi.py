@@ -12,7 +12,7 @@ ABI_VERSION = 1
 NAME = "burin_model"  # --name of every compiled library
 STATUS = {1: "impossible argument", 2: "these sizes do not fit the compiled model", 3: "arena missing or misaligned",
           4: "this CPU lacks a feature that the code needs", 5: "the data give an impossible index or size",
-          6: "unsupported"}
+          6: "unsupported", 16: "the file of weights is not mapped, or not this model's"}
 
 
 class BurinOptions(ctypes.Structure):
@@ -42,6 +42,7 @@ class BurinModel(ctypes.Structure):
         ("invoke", c_void_p),
         ("arena_size", ctypes.CFUNCTYPE(c_uint64, POINTER(c_int64), c_int32)),
         ("output_dims", ctypes.CFUNCTYPE(None, c_int32, POINTER(c_int64), POINTER(c_int64), c_int32)),
+        ("weights", c_void_p), ("weights_file", c_char_p), ("weights_hash", c_uint64), ("map_weights", c_void_p),
     ]
 
 

@@ -140,12 +140,14 @@ static bool map_weights(Program *p) {
   if (n <= 0 || (size_t)n + name >= sizeof path)
     return program_error(p, "cannot find %s", m->weights_file);
   __builtin_memcpy(path + n, m->weights_file, name + 1);
-  const int fd = (int)sys_open(path, SYS_O_RDONLY, 0);
-  if (fd < 0) return program_error(p, "cannot open %s", path);
-  const bool ok = (uint64_t)sys_size(fd) >= m->weight_bytes &&
-                  sys_map_over((void *)m->weights, (size_t)m->weight_bytes, fd);
-  sys_close(fd);
-  return ok || program_error(p, "%s does not fit this program", path);
+  char *kept = sys_alloc(sizeof path);
+  if (!kept) return program_error(p, "not enough memory");
+  __builtin_memcpy(kept, path, sizeof path);
+  p->weights_path = kept;
+  const int32_t status = m->map_weights(path);
+  if (status == BURIN_E_WEIGHTS)
+    return program_error(p, "%s: these are not the weights of this program (size or hash)", path);
+  return !status || program_error(p, "cannot open %s", path);
 }
 
 bool run_bind(Program *p) {
