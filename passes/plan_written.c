@@ -42,6 +42,7 @@ typedef struct Prove {
   int *slot; /* by buffer: position + 1 among changes of the first branch */
   int epoch, last_epoch;
   bool loops_run; /* loops that a condition ends run a few times, else not at all */
+  bool found; /* a size of the run is not known from those of the caller */
   bool over; /* a check fails for these sizes: the run ends here */
   const Step *step;
   const char *who;
@@ -57,12 +58,18 @@ static int64_t value_of(Prove *c, const Expr *e) {
   return expr_is_const(e, &k) ? k : expr_eval(c->p, e, &c->env).i;
 }
 
-static bool bad(const Prove *c, int buffer, const char *what, int64_t element) {
+/* Sizes that no run finds prove nothing, and which those are, nobody knows: then it is a warning.
+ */
+static bool bad(Prove *c, int buffer, const char *what, int64_t element) {
   const Buffer *b = &c->m->buffers.data[buffer];
-  return diag_internal(c->m->model->diag, c->step ? c->step->loc : NULL,
-                       "memory plan: %s %s element %" PRId64 " of b%d (%s, %" PRId64 " elements)",
-                       c->who, what, element, buffer, b->name ? b->name : "",
-                       c->state[buffer].cover.count);
+  const Loc *loc = c->step ? c->step->loc : NULL;
+  const char *text = arena_printf(
+      c->a, "memory plan: %s %s element %" PRId64 " of b%d (%s, %" PRId64 " elements)", c->who,
+      what, element, buffer, b->name ? b->name : "", c->state[buffer].cover.count);
+  if (c->proof->sure || !c->found) return diag_internal(c->m->model->diag, loc, "%s", text);
+  diag_warning(c->m->model->diag, loc, "%s, should data give such sizes", text);
+  c->proof->undecided++;
+  return c->over = true;
 }
 
 /* ---- buffers ---------------------------------------------------------------------------------------- */
@@ -209,15 +216,24 @@ static int64_t elements(Prove *c, const TensorRef *t) {
   return n;
 }
 
+static bool finds_size(Prove *c, const TensorRef *t) {
+  for (int d = 0; d < t->rank; d++)
+    if (expr_uses_runtime(c->p, t->dims[d])) return true;
+  return false;
+}
+
 static bool prove_extern(Prove *c, const Step *s) {
   for (int i = 0; i < s->n_ins; i++)
     if (!range(c, &s->ins[i].buf, elements(c, &s->ins[i]), false, s->ext->symbol)) return false;
-  for (int i = 0; i < s->n_outs; i++)
+  for (int i = 0; i < s->n_outs; i++) {
+    c->found |= s->outs[i].buf.buffer >= 0 && finds_size(c, &s->outs[i]);
     if (!range(c, &s->outs[i].buf, elements(c, &s->outs[i]), true, s->ext->symbol)) return false;
+  }
   return true;
 }
 
 static bool prove_sym(Prove *c, const Step *s) {
+  c->found |= s->src.buffer >= 0;
   if (s->src.buffer >= 0 && !range(c, &s->src, 1, false, "a size")) return false;
   if (s->src.buffer < 0) c->syms[s->sym] = value_of(c, s->value);
   const int64_t v = c->syms[s->sym];
@@ -317,6 +333,7 @@ static bool prove_loop(Prove *c, const Step *s) {
     if (s->cond.buffer >= 0 && !range(c, &s->cond, 1, false, "a condition")) return false;
   }
   if (s->trips_sym >= 0) c->syms[s->trips_sym] = trip;
+  c->found |= s->trips_sym >= 0 && s->cond.buffer >= 0;
   if (rounds < trip) step_each_ref(s, vague_ref, c);
   return true;
 }

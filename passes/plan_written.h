@@ -46,8 +46,9 @@ Cover cover_both(Arena *a, const Cover *x, const Cover *y); /* what both have */
 
 /* Follows the program once for these values of the symbols. false: reported. */
 typedef struct WrittenProof {
-  int64_t budget;    /* of work; what remains */
-  int64_t reads;     /* accesses that were looked at … */
+  bool sure; /* sizes that are found at run time can be as given: a fault is an error, no warning */
+  int64_t budget; /* of work; what remains */
+  int64_t reads; /* accesses that were looked at … */
   int64_t undecided; /* … and not proved: data decides, or the budget was spent */
 } WrittenProof;
 bool plan_written(const Module *m, const int64_t *syms, bool loops_run, WrittenProof *proof);

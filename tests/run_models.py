@@ -153,7 +153,7 @@ def run_program(path, target, flags, tolerance):
             return {**row, "bad": done.stderr.strip()[-300:]}
         outputs = graph_inputs(path)[1]
         for feeds, want in cases(path):
-            command = [*QEMU[target], program]
+            command = [*QEMU[target], program, "--check-memory"]
             for k, value in enumerate(feeds.values()):
                 np.save(f"{folder}/in_{k}.npy", value)
                 command += ["--input", f"{k}=@{folder}/in_{k}.npy"]

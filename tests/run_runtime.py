@@ -116,6 +116,17 @@ def test_formats(echo, arch, folder):
     check(f"{arch} mismatch", r.returncode == 7 and "60 of 60 elements differ" in r.stdout, r.stdout)
 
 
+def test_memory(echo, arch, folder):
+    """--check-memory runs twice, on zeros and on ones."""
+    np.save(f"{folder}/m.npy", np.ones((1, 3, 4, 5), np.float32))
+    r = run(echo, "--input", f"x=@{folder}/m.npy", "--check-memory")
+    check(f"{arch} same bits", r.returncode == 0 and "60" in r.stdout, r.stdout + r.stderr)
+    reads = build(folder, "echo", arch, "-DREADS_ARENA")
+    r = run(reads, "--input", f"x=@{folder}/m.npy", "--check-memory")
+    check(f"{arch} other bits", r.returncode == 7 and "output s depends on what memory held" in r.stderr, f"{r.returncode} {r.stderr}")
+    check(f"{arch} without the check", run(reads, "--input", f"x=@{folder}/m.npy").returncode == 0)
+
+
 def test_usage(echo, arch, folder):
     cases = [([], 3, "input x (f32[1,3,h,w]) is missing"), (["--frob"], 2, "unknown"), (["--input", "z=@q"], 2, "no such tensor"),
              (["--input", f"x=@{folder}/none.npy"], 3, "cannot open"), (["--threads", "0"], 2, "not a positive number"),
@@ -302,6 +313,7 @@ def main():
             echo = build(folder, "echo", arch)
             test_formats(echo, arch, folder)
             test_usage(echo, arch, folder)
+            test_memory(echo, arch, folder)
             test_images(echo, arch, folder)
             test_damage(echo, arch, folder, 150 if arch == "x86_64" else 15)
             test_threads(echo, arch, folder)

@@ -92,7 +92,7 @@ def run_program(cases, target, flags):
         if done.returncode:
             return {c.tag: done.stderr[:300] for c in cases}
         feeds = feeds_of(cases, 0)
-        command = [QEMU[target], path / "m", "--threads", "2"]
+        command = [QEMU[target], path / "m", "--threads", "2", "--check-memory"]
         for name, array in feeds.items():
             np.save(path / f"{name}.npy", array)
             command += ["--input", f"{name}=@{path / name}.npy"]

@@ -1,5 +1,6 @@
 /* A hand-written model for tests of the program around a model: y = 2x and s = sum of x, over any
- * height and width. NEEDS_CPU: feature bits to ask for. */
+ * height and width. NEEDS_CPU: feature bits to ask for. READS_ARENA: the sum depends on what memory
+ * held before. */
 #include "runtime/rt.h"
 
 #ifndef NEEDS_CPU
@@ -29,6 +30,9 @@ static int32_t invoke(const void *const *in, void *const *out, int64_t *dims, vo
   if (o->kernel_ns) o->kernel_ns[0] += o->clock_ns() - start;
   double sum = 0;
   for (int64_t i = 0; i < n; i++) sum += ((const float *)in[0])[i];
+#ifdef READS_ARENA
+  sum += ((const char *)arena)[0];
+#endif
   *(int64_t *)out[1] = (int64_t)sum;
   return BURIN_OK;
 }

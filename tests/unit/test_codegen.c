@@ -192,6 +192,7 @@ static void check_on(Fix *f, const char *target, const char *text, int n_syms,
   must(f, module_interpret(m, (const void *const *)in.data, want.data, syms), text);
   const uint64_t bytes = model->arena_size(dims, 1);
   void *arena = aligned_alloc(64, bytes + 64);
+  memset(arena, 0xFF, bytes + 64);
   const int32_t status = model->invoke((const void *const *)in.data, got.data, dims, arena, NULL);
   free(arena);
   assert_int_equal(status, BURIN_OK);
