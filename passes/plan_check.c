@@ -264,18 +264,18 @@ enum { WORK = 2000000 };
 static const bool debug = false;
 #endif
 
-/* A loop that a condition ends may also not run at all. */
-static bool may_not_run(const Step *s) {
+/* Loops that a condition ends may also not run at all, branches may find sizes of their own. */
+static bool has_ways(const Step *s, bool in_branch) {
   for (; s; s = s->next)
-    if ((s->kind == STEP_LOOP && s->cond.buffer >= 0) || may_not_run(s->body) ||
-        may_not_run(s->otherwise))
+    if ((s->kind == STEP_LOOP && s->cond.buffer >= 0) || (in_branch && s->kind == STEP_SYM) ||
+        has_ways(s->body, in_branch || s->kind == STEP_IF) || has_ways(s->otherwise, true))
       return true;
   return false;
 }
 
 /* Small sizes and somewhat larger ones: borders, and whole blocks behind them. */
 static bool check_written(Check *c, int trials, uint64_t *seed) {
-  const int runs = may_not_run(c->m->steps) ? 2 : 1;
+  const int runs = has_ways(c->m->steps, false) ? 2 : 1;
   c->proof->sure = debug;
   for (int k = 0; k < trials; k++) {
     if (!choose_symbols(c, k == 0 ? 4 : 40, false, seed)) continue;

@@ -41,7 +41,7 @@ typedef struct Prove {
   Vec(Undo) undo;
   int *slot; /* by buffer: position + 1 among changes of the first branch */
   int epoch, last_epoch;
-  bool loops_run; /* loops that a condition ends run a few times, else not at all */
+  bool first_way; /* loops that a condition ends run a few times; branches: the second */
   bool found; /* a size of the run is not known from those of the caller */
   bool over; /* a check fails for these sizes: the run ends here */
   const Step *step;
@@ -274,24 +274,13 @@ static void merge(Prove *c, int buffer, const State *x, const State *y) {
   s->vague = x->vague || y->vague;
 }
 
-/* The other branch ends the run for these sizes: a check fails in it. */
+/* Goes on behind one branch. */
 static bool take(Prove *c, const Undo *changes, int n) {
   for (int i = 0; i < n; i++) merge(c, changes[i].buffer, &changes[i].before, &changes[i].before);
   return true;
 }
 
-/* What both branches wrote is there behind them. */
-static bool prove_if(Prove *c, const Step *s) {
-  Undo *yes, *no;
-  int n_yes, n_no;
-  if (!range(c, &s->cond, 1, false, "a condition")) return false;
-  if (!prove_branch(c, s->body, &yes, &n_yes)) return false;
-  const bool yes_ends = c->over;
-  c->over = false;
-  if (!prove_branch(c, s->otherwise, &no, &n_no)) return false;
-  const bool no_ends = c->over;
-  c->over = yes_ends && no_ends;
-  if (yes_ends || no_ends) return take(c, yes_ends ? no : yes, yes_ends ? n_no : n_yes);
+static void both(Prove *c, const Undo *yes, int n_yes, const Undo *no, int n_no) {
   for (int i = 0; i < n_yes; i++) c->slot[yes[i].buffer] = i + 1;
   for (int i = 0; i < n_no; i++) {
     const int at = c->slot[no[i].buffer];
@@ -305,14 +294,38 @@ static bool prove_if(Prove *c, const Step *s) {
     const State before = c->state[yes[i].buffer];
     merge(c, yes[i].buffer, &yes[i].before, &before);
   }
-  return true;
+}
+
+/* What both branches wrote is there behind them. Where they find sizes of their own, one of them is
+ * followed: the other in another run. */
+static bool prove_if(Prove *c, const Step *s) {
+  Undo *yes, *no;
+  int n_yes, n_no;
+  const size_t bytes = sizeof *c->syms * (size_t)(expr_symbol_count(c->p) + 1);
+  const int64_t *before = arena_dup(c->a, c->syms, bytes);
+  if (!range(c, &s->cond, 1, false, "a condition")) return false;
+  if (!prove_branch(c, s->body, &yes, &n_yes)) return false;
+  const bool yes_ends = c->over;
+  const int64_t *found = arena_dup(c->a, c->syms, bytes);
+  memcpy(c->syms, before, bytes);
+  c->over = false;
+  if (!prove_branch(c, s->otherwise, &no, &n_no)) return false;
+  const bool no_ends = c->over, same = memcmp(found, c->syms, bytes) == 0;
+  c->over = yes_ends && no_ends;
+  if (same && !yes_ends && !no_ends) {
+    both(c, yes, n_yes, no, n_no);
+    return true;
+  }
+  const bool follow = !yes_ends && (no_ends || !c->first_way);
+  if (follow) memcpy(c->syms, found, bytes);
+  return follow ? take(c, yes, n_yes) : take(c, no, n_no);
 }
 
 /* Rounds of a loop that are followed; what the others would have written is not known. */
 static int64_t rounds_of(Prove *c, const Step *s, int64_t *trip) {
   enum { MOST = 256, FEW = 3 };
   *trip = s->trip ? value_of(c, s->trip) : FEW;
-  if (s->cond.buffer >= 0) *trip = c->loops_run && *trip > 0 ? (*trip < FEW ? *trip : FEW) : 0;
+  if (s->cond.buffer >= 0) *trip = c->first_way && *trip > 0 ? (*trip < FEW ? *trip : FEW) : 0;
   return *trip < MOST ? *trip : MOST;
 }
 
@@ -388,8 +401,8 @@ static void begin(Prove *c, const int64_t *syms) {
   qsort(c->kernels, (size_t)c->m->kernels.n, sizeof *c->kernels, by_address);
 }
 
-bool plan_written(const Module *m, const int64_t *syms, bool loops_run, WrittenProof *proof) {
-  Prove c = {.m = m, .p = m->model->pool, .proof = proof, .loops_run = loops_run};
+bool plan_written(const Module *m, const int64_t *syms, bool first_way, WrittenProof *proof) {
+  Prove c = {.m = m, .p = m->model->pool, .proof = proof, .first_way = first_way};
   c.a = arena_child(m->model->arena);
   begin(&c, syms);
   bool ok = prove_steps(&c, m->steps);

@@ -44,13 +44,14 @@ void cover_add(Arena *a, Cover *c, const Box *b, int64_t *budget);
 int64_t cover_missing(const Cover *c, const Box *b, int64_t *budget); /* an element; -1: none */
 Cover cover_both(Arena *a, const Cover *x, const Cover *y); /* what both have */
 
-/* Follows the program once for these values of the symbols. false: reported. */
+/* Follows the program once for these values of the symbols, in one of two ways where loops may not
+ * run and branches find sizes. false: reported. */
 typedef struct WrittenProof {
   bool sure; /* sizes that are found at run time can be as given: a fault is an error, no warning */
   int64_t budget; /* of work; what remains */
   int64_t reads; /* accesses that were looked at … */
   int64_t undecided; /* … and not proved: data decides, or the budget was spent */
 } WrittenProof;
-bool plan_written(const Module *m, const int64_t *syms, bool loops_run, WrittenProof *proof);
+bool plan_written(const Module *m, const int64_t *syms, bool first_way, WrittenProof *proof);
 /* plan_check (plan.h), which also tells how much was proved. */
 bool plan_prove(const Module *m, WrittenProof *proof);

@@ -368,6 +368,14 @@ static const WrittenCase written_cases[] = {
      "copy b0 -> b1 count 8 if b3 { copy b0 -> b1 at (8) count 8 } else { if b3 { } else { call "
      "k(b0, "
      "b1) } } call k(b1, b2)"},
+    {"sizes of branches", true, 0, "",
+     "if b3 { sym $m = 0 } else { sym $m = 16 copy b0 -> b1 count 16 } copy b1 -> b6 count $m copy "
+     "b0 "
+     "-> b2 count 16"},
+    {"a size of the wrong branch", false, 0, "",
+     "if b3 { sym $m = 1 } else { sym $m = 16 copy b0 -> b1 count 16 } copy b1 -> b6 count $m copy "
+     "b0 "
+     "-> b2 count 16"},
     {"rounds", true, 0, "",
      "loop cond - iter $i limit 4 { copy b0 -> b1 at (4*$i) count 4 } call k(b1, b2)"},
     {"rounds that do not reach", false, 0, "",
