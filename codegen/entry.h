@@ -37,6 +37,7 @@ V emit_output_dims(Emit *c, const Program *p);
 Ty options_type(Emit *c);
 void check_threads(Entry *e);
 void check_dims(Entry *e);
+void check_assume(Emit *c, const DimAssume *a);
 void check_pointers(Entry *e);
 
 /* ---- entry_steps.c: calls and control -------------------------------------------------------- */

@@ -316,13 +316,7 @@ static void sym_step(Entry *e, const Step *s) {
   e->assigned[s->sym] = true;
 }
 
-static void check_step(Entry *e, const Step *s) {
-  Emit *const c = e->c;
-  const V v = wide(c, s->value);
-  const V above = LLVMBuildICmp(B, LLVMIntSGE, v, wide(c, s->lo), ""),
-          below = LLVMBuildICmp(B, LLVMIntSLE, v, wide(c, s->hi), "");
-  fail_unless(c, LLVMBuildAnd(B, above, below, ""), BURIN_E_DIMS);
-}
+static void check_step(Entry *e, const Step *s) { check_assume(e->c, &s->check); }
 
 void emit_step_list(Entry *e, const Step *s) {
   for (; s && !e->c->error; s = s->next) {

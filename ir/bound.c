@@ -18,13 +18,11 @@ bool expr_uses_runtime(ExprPool *p, const Expr *e) {
   return false;
 }
 
-static bool is_runtime_free(Bound *b, const Expr *e) { return !expr_uses_runtime(b->p, e); }
-
 static const Expr *give_up(Bound *b, const Expr *e) {
   const DType type = e->dtype;
   while (e->op != EX_SYM || !expr_symbol(b->p, e->id)->runtime) {
     int i = 0;
-    while (i < e->nargs - 1 && is_runtime_free(b, e->a[i])) i++;
+    while (i < e->nargs - 1 && !expr_uses_runtime(b->p, e->a[i])) i++;
     if (i >= e->nargs) break;
     e = e->a[i];
   }
@@ -73,7 +71,7 @@ static const Expr *bound_cast(Bound *b, const Expr *e, bool up) {
 }
 
 static const Expr *bound_of(Bound *b, const Expr *e, bool up) {
-  if (is_runtime_free(b, e)) return e;
+  if (!expr_uses_runtime(b->p, e)) return e;
   switch (e->op) {
     case EX_SYM: return bound_sym(b, e, up);
     case EX_cast: return bound_cast(b, e, up);
@@ -86,11 +84,11 @@ static const Expr *bound_of(Bound *b, const Expr *e, bool up) {
       return ex_op(b->p, e->op, bound_of(b, e->a[0], up), bound_of(b, e->a[1], up), NULL);
     case EX_floordiv:
     case EX_div:
-      if (is_runtime_free(b, e->a[1]) && non_negative(b, e->a[1]))
+      if (!expr_uses_runtime(b->p, e->a[1]) && non_negative(b, e->a[1]))
         return ex_op(b->p, e->op, bound_of(b, e->a[0], up), e->a[1], NULL);
       return give_up(b, e);
     case EX_floormod:
-      if (up && is_runtime_free(b, e->a[1]))
+      if (up && !expr_uses_runtime(b->p, e->a[1]))
         return ex_sub(b->p, e->a[1], ex_int(b->p, e->dtype, 1));
       return up ? give_up(b, e) : ex_int(b->p, e->dtype, 0);
     case EX_select: {

@@ -299,16 +299,6 @@ const Expr *value_element(ExprPool *p, const Value *v, int64_t flat) {
   return ex_int(p, v->dtype, const_int(v->cdata, flat));
 }
 
-void model_assume_equal(Model *m, const Graph *g, const Expr *a, const Expr *b, const Loc *loc) {
-  if (g && !g->parent) g = NULL;
-  for (int i = 0; i < m->assumes.n; i++) {
-    DimAssume *x = &m->assumes.data[i];
-    if (x->graph && x->graph != g) continue; /* what holds in main holds in regions too */
-    if ((x->a == a && x->b == b) || (x->a == b && x->b == a)) return;
-  }
-  vec_push(m->arena, &m->assumes, (DimAssume){.a = a, .b = b, .graph = g, .loc = loc});
-}
-
 /* ---- users ---------------------------------------------------------------------------------- */
 
 /* A use inside a region counts for the node itself, and for every owner around it up to v's own

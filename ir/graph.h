@@ -113,11 +113,19 @@ struct Graph {
                                      for the main graph */
 };
 
-/* Two sizes that must be equal when the model runs (broadcasting of two different symbols, say).
- * What a region takes for granted need not hold at entry, since the region may not run
- * (assume_at_entry). */
+/* What must hold between two sizes when the model runs. Rules of ops write it with the helpers
+ * require_… (ir/ops/ops.h) and in no other way. What a region takes for granted need not hold at
+ * entry, since the region may not run (assume_at_entry). */
+typedef enum AssumeKind {
+  ASSUME_EQUAL, /* a == b */
+  ASSUME_AT_MOST, /* a <= b */
+  ASSUME_AT_LEAST, /* a >= b */
+  ASSUME_MULTIPLE /* a is a multiple of b; of 0 only 0 is one */
+} AssumeKind;
 typedef struct DimAssume {
+  AssumeKind kind;
   const Expr *a, *b;
+  const char *what; /* which sizes: "sizes of the pieces and of the axis"; NULL: not said */
   const Graph *graph; /* graph of the node that assumes it; NULL: main */
   const Loc *loc;
 } DimAssume;
@@ -190,8 +198,14 @@ const Expr *value_count(ExprPool *p, const Value *v); /* number of elements */
  * unknown. */
 const Expr *value_element(ExprPool *p, const Value *v, int64_t flat);
 bool value_known(const Value *v); /* constant or with contents: value_element answers */
-void model_assume_equal(Model *m, const Graph *g, const Expr *a, const Expr *b,
-                        const Loc *loc); /* recorded once; g NULL: main */
+/* Recorded once, and not at all when it is sure to hold; graph NULL: main. */
+void model_assume(Model *m, DimAssume a);
+/* What a assumes as a bool expression: the one meaning that folding, checks and tests share. */
+const Expr *assume_condition(ExprPool *p, const DimAssume *a);
+/* Words for texts and messages: "equal", and "must be equal to". */
+const char *assume_name(AssumeKind kind);
+const char *assume_verb(AssumeKind kind);
+void assume_print(const ExprPool *p, const DimAssume *a, StrBuf *b); /* `equal a, b "what"` */
 static inline bool assume_at_entry(const Model *m, const DimAssume *a) {
   return !a->graph || a->graph == m->main;
 }

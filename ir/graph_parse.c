@@ -570,13 +570,16 @@ static bool number_symbols(Parser *p) {
 }
 
 static bool parse_assume(Parser *p) {
-  const Loc *loc;
-  const Expr *a = parse_expr(p), *b = a && tok_expect(p, ",") ? parse_expr(p) : NULL;
-  if (!b) return false;
+  DimAssume x = {.kind = ASSUME_EQUAL};
+  while (x.kind <= ASSUME_MULTIPLE && !tok_eat(p, assume_name(x.kind))) x.kind++;
+  if (x.kind > ASSUME_MULTIPLE) return tok_fail(p, "expected the kind of an assumption");
+  x.a = parse_expr(p);
+  x.b = x.a && tok_expect(p, ",") ? parse_expr(p) : NULL;
+  if (!x.b || (tok_at_string(p) && !tok_string(p, &x.what))) return false;
   /* Which region does not matter to the text. */
-  Graph *any = tok_eat(p, "region") ? graph_new(p->m, NULL, "region") : NULL;
-  if (!parse_loc(p, &loc)) return false;
-  vec_push(p->a, &p->m->assumes, (DimAssume){.a = a, .b = b, .graph = any, .loc = loc});
+  if (tok_eat(p, "region")) x.graph = graph_new(p->m, NULL, "region");
+  if (!parse_loc(p, &x.loc)) return false;
+  vec_push(p->a, &p->m->assumes, x);
   return true;
 }
 

@@ -339,6 +339,16 @@ static void print_graph(const Graph *g, StrBuf *b, int indent) {
 
 /* ---- the model ------------------------------------------------------------------------------ */
 
+void assume_print(const ExprPool *p, const DimAssume *a, StrBuf *b) {
+  sb_printf(b, "%s ", assume_name(a->kind));
+  expr_print(p, a->a, b);
+  sb_printf(b, ", ");
+  expr_print(p, a->b, b);
+  if (!a->what) return;
+  sb_putc(b, ' ');
+  sb_quoted(b, a->what);
+}
+
 static void print_symbols(const Model *m, StrBuf *b) {
   for (int i = 0; i < expr_symbol_count(m->pool); i++) {
     const Symbol *s = expr_symbol(m->pool, i);
@@ -353,9 +363,7 @@ static void print_symbols(const Model *m, StrBuf *b) {
   }
   for (int i = 0; i < m->assumes.n; i++) {
     sb_printf(b, "assume ");
-    expr_print(m->pool, m->assumes.data[i].a, b);
-    sb_printf(b, ", ");
-    expr_print(m->pool, m->assumes.data[i].b, b);
+    assume_print(m->pool, &m->assumes.data[i], b);
     if (!assume_at_entry(m, &m->assumes.data[i])) sb_printf(b, " region");
     print_loc(m->assumes.data[i].loc, b);
     sb_putc(b, '\n');

@@ -286,11 +286,12 @@ static bool run_sym(Run *r, const Step *s) {
   return true;
 }
 
-static bool run_check(Run *r, const Step *s) {
-  const int64_t v = value_of(r, s->value), lo = value_of(r, s->lo), hi = value_of(r, s->hi);
-  if (v >= lo && v <= hi) return true;
-  return diag_error(r->m->model->diag, s->loc, ERR_VALUE,
-                    "a size is %" PRId64 ", must be in [%" PRId64 ", %" PRId64 "]", v, lo, hi);
+static bool run_check(Run *r, const DimAssume *x) {
+  ExprPool *p = r->m->model->pool;
+  if (value_of(r, assume_condition(p, x))) return true;
+  return diag_error(r->m->model->diag, x->loc, ERR_VALUE, "%s: %" PRId64 " %s %" PRId64,
+                    x->what ? x->what : "sizes", value_of(r, x->a), assume_verb(x->kind),
+                    value_of(r, x->b));
 }
 
 static bool run_step(Run *r, const Step *s) {
@@ -301,7 +302,7 @@ static bool run_step(Run *r, const Step *s) {
     case STEP_IF: return run_if(r, s);
     case STEP_LOOP: return run_loop(r, s);
     case STEP_SYM: return run_sym(r, s);
-    case STEP_CHECK: return run_check(r, s);
+    case STEP_CHECK: return run_check(r, &s->check);
   }
   return false;
 }
@@ -343,9 +344,32 @@ static bool outputs_written(Run *r) {
   return true;
 }
 
+/* What the entry of a compiled model checks. */
+static bool check_entry(Run *r) {
+  const Model *m = r->m->model;
+  for (int i = 0; i < expr_symbol_count(m->pool); i++) {
+    const Symbol *s = expr_symbol(m->pool, i);
+    const int64_t most =
+        s->bound && !expr_uses_runtime(m->pool, s->bound) ? value_of(r, s->bound) : INT32_MAX;
+    if (s->runtime || (r->syms[i] >= s->lo && r->syms[i] >= 0 && r->syms[i] <= most)) continue;
+    return diag_error(m->diag, NULL, ERR_VALUE,
+                      "%s is %" PRId64 ", must be in [%" PRId64 ", %" PRId64 "]", s->name,
+                      r->syms[i], s->lo, most);
+  }
+  for (int i = 0; i < m->assumes.n; i++) {
+    const DimAssume *x = &m->assumes.data[i];
+    if (!assume_at_entry(m, x) || expr_uses_runtime(m->pool, x->a) ||
+        expr_uses_runtime(m->pool, x->b))
+      continue;
+    if (!run_check(r, x)) return false;
+  }
+  return true;
+}
+
 static bool run_module(Run *r, const void *const *ins, void *const *outs) {
   const Module *m = r->m;
   init_runtime_syms(r);
+  if (!check_entry(r)) return false;
   Mem arena = {0};
   if (m->arena_bytes) arena = fresh(r, value_of(r, m->arena_bytes));
   for (int i = 0; i < m->buffers.n; i++)

@@ -139,11 +139,11 @@ struct Step {
   int iter_sym, trips_sym;
   Step *body, *otherwise;
   /* SYM: symbol = integer element 0 of src, checked against [lo, hi]; outside is a run-time error.
-   * Or, when src.buffer is -1, symbol = value. CHECK: value must be in [lo, hi] (what inference
-   * took for granted); outside the run fails. */
+   * Or, when src.buffer is -1, symbol = value. */
   int sym;
   const Expr *value;
   const Expr *lo, *hi;
+  DimAssume check; /* CHECK: where it does not hold the run fails */
 };
 
 typedef struct Module {

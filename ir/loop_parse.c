@@ -598,9 +598,12 @@ static bool parse_sym_step(Parser *t, Step **out) {
 }
 
 static bool parse_check_step(Parser *t, Step **out) {
-  Step *s = *out = step_new(t->m, STEP_CHECK, NULL);
-  return parse_size(t, &s->value) && expect(t, "min") && parse_size(t, &s->lo) &&
-         expect(t, "max") && parse_size(t, &s->hi);
+  DimAssume *x = &(*out = step_new(t->m, STEP_CHECK, NULL))->check;
+  for (x->kind = ASSUME_EQUAL; x->kind <= ASSUME_MULTIPLE; x->kind++)
+    if (eat(t, assume_name(x->kind)))
+      return parse_size(t, &x->a) && expect(t, ",") && parse_size(t, &x->b) &&
+             parse_name(t, &x->what);
+  return fail(t, "expected the kind of a check");
 }
 
 static bool parse_step(Parser *t, Step **out) {

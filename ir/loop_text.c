@@ -306,11 +306,7 @@ static void print_sym_step(Printer *t, const Step *s) {
 
 static void print_check_step(Printer *t, const Step *s) {
   sb_printf(t->b, "check ");
-  expr(t, s->value);
-  sb_printf(t->b, " min ");
-  expr(t, s->lo);
-  sb_printf(t->b, " max ");
-  expr(t, s->hi);
+  assume_print(t->m->model->pool, &s->check, t->b);
   sb_putc(t->b, '\n');
 }
 

@@ -385,9 +385,8 @@ static bool check_step(Check *c, const Step *s, int depth) {
       return s->src.buffer >= 0 ? check_ref(c, &s->src, false)
                                 : check_symbolic(c, s->value, "value of a symbol");
     case STEP_CHECK:
-      return check_symbolic(c, s->value, "checked size") &&
-             check_symbolic(c, s->lo, "bound of a check") &&
-             check_symbolic(c, s->hi, "bound of a check");
+      return check_symbolic(c, s->check.a, "checked size") &&
+             check_symbolic(c, s->check.b, "bound of a check");
   }
   return fail(c, "unknown step");
 }

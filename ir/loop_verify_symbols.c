@@ -164,9 +164,8 @@ static void check_step(Check *c, const Step *s) {
       set(c, s->sym);
       break;
     case STEP_CHECK:
-      reads(c, s->value, "a check");
-      reads(c, s->lo, "a check");
-      reads(c, s->hi, "a check");
+      reads(c, s->check.a, "a check");
+      reads(c, s->check.b, "a check");
       break;
   }
 }

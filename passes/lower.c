@@ -53,8 +53,11 @@ void lower_assume_sizes(Lower *l, const Value *v) {
   for (int d = 0; d < v->rank; d++) {
     int64_t lo, hi;
     if (!expr_range(l->p, v->dims[d], &lo, &hi) || lo < 0)
-      model_assume_equal(l->m, NULL, ex_min(l->p, v->dims[d], zero), zero,
-                         v->def ? v->def->loc : NULL);
+      model_assume(l->m, (DimAssume){.kind = ASSUME_AT_LEAST,
+                                     .a = v->dims[d],
+                                     .b = zero,
+                                     .what = "size of a result",
+                                     .loc = v->def ? v->def->loc : NULL});
   }
 }
 

@@ -36,7 +36,7 @@ static bool all_known(const Checks *c, const Known *k, const Expr *e) {
 static bool done_before(const Checks *c, const Known *k, int i) {
   const DimAssume *a = c->l->m->assumes.data;
   for (int j = 0; j < i; j++)
-    if (k->done[j] && a[j].a == a[i].a && a[j].b == a[i].b) return true;
+    if (k->done[j] && a[j].kind == a[i].kind && a[j].a == a[i].a && a[j].b == a[i].b) return true;
   return false;
 }
 
@@ -57,9 +57,8 @@ static Step *due(const Checks *c, Known *k, const Graph *g) {
     k->done[i] = true;
     if (again) continue;
     Step *s = step_new(c->l->mod, STEP_CHECK, a->loc);
-    const bool constant = a->a->op == EX_CONST; /* the bound is the simpler side */
-    s->value = constant ? a->b : a->a;
-    s->lo = s->hi = constant ? a->a : a->b;
+    s->check = *a;
+    s->check.graph = NULL;
     step_append(&list, s);
   }
   return list;

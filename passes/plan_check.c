@@ -155,7 +155,7 @@ static bool admissible(const Check *c, bool strict) {
     const DimAssume *d = &m->assumes.data[i];
     const bool now = strict ? !expr_uses_runtime(m->pool, d->a) && !expr_uses_runtime(m->pool, d->b)
                             : assume_at_entry(m, d);
-    if (now && value_of(c, d->a) != value_of(c, d->b)) return false;
+    if (now && !value_of(c, assume_condition(m->pool, d))) return false;
   }
   return true;
 }

@@ -242,8 +242,7 @@ static bool prove_sym(Prove *c, const Step *s) {
 }
 
 static bool prove_check(Prove *c, const Step *s) {
-  const int64_t v = value_of(c, s->value);
-  c->over |= v < value_of(c, s->lo) || v > value_of(c, s->hi);
+  c->over |= !value_of(c, assume_condition(c->m->model->pool, &s->check));
   return true;
 }
 

@@ -55,10 +55,11 @@ static bool ranks_differ(const Node *n, const Graph *a, const Graph *b) {
 /* Exporters write `squeeze this dim if it is 1` as an If on sizes whose branches differ in rank. No
  * rank can be given to the result, so the size is taken to be as compared, and the compiled model
  * checks that at entry. */
-static bool assume_condition(Model *m, Node *n, const Expr *cond) {
+static bool take_condition(Model *m, Node *n, const Expr *cond) {
   if (!cond || cond->op != EX_eq || cond->a[0]->dtype != DT_I64 || (cond->flags & ~EXF_SYM))
     return false;
-  model_assume_equal(m, n->graph, cond->a[0], cond->a[1], n->loc);
+  if (!require_equal(m, n, cond->a[0], cond->a[1], "a size that a branch is chosen by"))
+    return false;
   const Expr **truth = ARENA_ARRAY(m->arena, const Expr *, 1);
   truth[0] = ex_bool(m->pool, true);
   n->in[0]->contents = truth;
@@ -85,7 +86,7 @@ bool infer_if(Model *m, Node *n) {
     return true;
   }
   if (!graph_infer(yes) || !graph_infer(no)) return false;
-  if (ranks_differ(n, yes, no) && assume_condition(m, n, known)) return infer_if(m, n);
+  if (ranks_differ(n, yes, no) && take_condition(m, n, known)) return infer_if(m, n);
   for (int i = 0; i < n->n_out; i++)
     if (!merge_results(m, n, i, yes->outputs.data[i], no->outputs.data[i])) return false;
   return true;
@@ -153,7 +154,7 @@ static bool always_apart(Model *m, const Node *n, const Expr *big, const Expr *s
                                                           expr_subst(p, big, iter, ex_i64(p, 0)))
                                                  : big;
   if (!expr_range(p, most, &lo, &hi) || hi > exact)
-    model_assume_equal(m, n->graph, ex_max(p, most, k), k, n->loc);
+    return require_at_most(m, n, most, k, "a size that the condition of a Loop rounds");
   return true;
 }
 

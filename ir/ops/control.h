@@ -7,7 +7,7 @@ bool loop_runs_out(Model *m, const Node *n);
 
 /* How often the condition alone lets a Loop run, from what is known of its body. count NULL: it
  * says nothing; exact: just as often (else: at most). May record what it takes for granted
- * (model_assume_equal). */
+ * (require_at_most). */
 typedef struct LoopTrip {
   const Expr *count;
   bool exact;

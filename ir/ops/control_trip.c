@@ -167,7 +167,8 @@ static bool assume_exact(Model *m, const Node *n, const Parts *parts, const Expr
     if (parts->at[i].most && symbol_in(parts->at[i].most, iter)) return false;
   for (int i = 0; i < parts->n; i++) {
     const Expr *most = parts->at[i].most, *k = ex_i64(m->pool, parts->at[i].exact);
-    if (most) model_assume_equal(m, n->graph, ex_max(m->pool, most, k), k, n->loc);
+    if (most && !require_at_most(m, n, most, k, "a size that the condition of a Loop rounds"))
+      return false;
   }
   return true;
 }

@@ -42,11 +42,22 @@ bool infer_broadcast_bool(Model *m, Node *n); /* the same, bool only: And, Or, X
 /* Inputs of one dtype (int, float or bool), broadcast, bool output */
 bool infer_compare(Model *m, Node *n);
 
+/* ---- conditions on sizes (require.c): the only way to write one ------------------------------ */
+/* A condition that is known to hold costs nothing; one that cannot hold is an error of the node
+ * that gives both sizes; any other becomes an assumption (DimAssume), which the compiled model
+ * checks before it relies on it. `what` says which sizes: "pieces of axis". */
+bool require_equal(Model *m, const Node *n, const Expr *a, const Expr *b, const char *what);
+bool require_at_most(Model *m, const Node *n, const Expr *a, const Expr *b, const char *what);
+bool require_at_least(Model *m, const Node *n, const Expr *a, const Expr *b, const char *what);
+bool require_multiple(Model *m, const Node *n, const Expr *a, const Expr *b, const char *what);
+bool require_size(Model *m, const Node *n, const Expr *a, int64_t k, const char *what); /* a == k */
+/* Dims [from, rank) of input k are those given; absent inputs pass. */
+bool require_shape(Model *m, const Node *n, int k, int from, int rank, const Expr *const *dims,
+                   const char *what);
+
 /* ---- shapes --------------------------------------------------------------------------------- */
-/* The common size of two dims that must be equal. Equal expressions match; two different constants
- * are an error; otherwise a constant wins over an expression, else the first is kept, and the
- * equality is recorded as an assumption (model_assume_equal) that the compiled model checks at
- * entry. `what` names it in the error. */
+/* The common size of two dims that must be equal (require_equal): a constant if one is, else the
+ * first. */
 bool op_same_dim(Model *m, const Node *n, const Expr *a, const Expr *b, const char *what,
                  const Expr **out);
 /* ONNX multidirectional broadcasting of two shapes: like op_same_dim, but a constant 1 yields to

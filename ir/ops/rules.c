@@ -237,15 +237,9 @@ const Expr *op_runtime_dim(Model *m, const Node *n, int k, int d, const char *st
 
 bool op_same_dim(Model *m, const Node *n, const Expr *a, const Expr *b, const char *what,
                  const Expr **out) {
-  int64_t x, y;
-  const bool ca = expr_is_const(a, &x), cb = expr_is_const(b, &y);
-  if (ca && cb && x != y)
-    return op_error(m, n, ERR_SHAPE, "%s: sizes %lld and %lld do not fit", what, (long long)x,
-                    (long long)y);
-  /* Whether different expressions are equal shows only when the model runs. */
-  if (a != b) model_assume_equal(m, n->graph, a, b, n->loc);
-  *out = !ca && cb ? b : a;
-  return true;
+  int64_t k;
+  *out = !expr_is_const(a, &k) && expr_is_const(b, &k) ? b : a;
+  return require_equal(m, n, a, b, what);
 }
 
 bool op_broadcast(Model *m, const Node *n, int ra, const Expr *const *da, int rb,

@@ -161,14 +161,8 @@ static const Expr *missing_dim(Model *m, const Value *in, int rank, const Expr *
 
 /* Both element counts, when constant, agree. */
 static bool same_count(Model *m, Node *n, int rank, const Expr *const *dims) {
-  const Expr *from = value_count(m->pool, n->in[0]), *to = op_product(m, dims, 0, rank);
-  int64_t a, b;
-  if (from == to) return true;
-  if (expr_is_const(from, &a) && expr_is_const(to, &b))
-    return op_error(m, n, ERR_SHAPE, "%lld elements cannot be reshaped to %lld", (long long)a,
-                    (long long)b);
-  model_assume_equal(m, n->graph, from, to, n->loc);
-  return true;
+  return require_equal(m, n, value_count(m->pool, n->in[0]), op_product(m, dims, 0, rank),
+                       "elements before and after");
 }
 
 /* A size from data: 0 copies, -1 is the rest. */
@@ -250,13 +244,8 @@ bool infer_squeeze(Model *m, Node *n) {
   if (axes_in && !value_known(axes_in)) return declared_view(m, n);
   if (axes_in && !tu_axes(m, n, 1, in->rank, axes, &count)) return false;
   for (int i = 0; i < count; i++) {
-    int64_t k;
     drop[axes[i]] = true;
-    if (expr_is_const(in->dims[axes[i]], &k) && k != 1)
-      return op_error(m, n, ERR_SHAPE, "cannot squeeze axis %d of size %lld", axes[i],
-                      (long long)k);
-    if (!expr_is_const(in->dims[axes[i]], &k))
-      model_assume_equal(m, n->graph, in->dims[axes[i]], ex_i64(m->pool, 1), n->loc);
+    if (!require_size(m, n, in->dims[axes[i]], 1, "axis to squeeze")) return false;
   }
   for (int i = 0; i < in->rank; i++) {
     if (!axes_in) drop[i] = expr_is_i64(in->dims[i], 1);

@@ -58,7 +58,7 @@ static const char everything[] =
     "model ir 8 opset 21\n"
     "symbol $n from 1\n"
     "symbol $k from 0 to $n*2 runtime\n"
-    "assume $k, $n @\"why\"\n"
+    "assume equal $k, $n \"halves\" @\"why\"\n"
     "graph @\"odd name\" {\n"
     "  %1 : f32[2,2] = const #0 \"w \\\"1\\\"\" = [1.0,-0.0,1e-10,inf]\n"
     "  %2 : i64[3] = const #1 = [-9223372036854775808,0,9223372036854775807]\n"

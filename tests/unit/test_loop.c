@@ -243,7 +243,7 @@ static const char control[] =
     "    copy b4 -> b3 count 4\n"
     "    copy b5 -> b3 at (4) count 1\n"
     "    sym $k from b0 min 0 max 10\n"
-    "    check $t min $k max 2*$k\n"
+    "    check at_least $t, $k\n"
     "    if b2 {\n"
     "      sym $t = 77\n"
     "    } else {\n"
@@ -393,14 +393,14 @@ static void test_symbols(void **state) {
       {true, "4", "loop cond - iter $i trips $t limit 3 { sym $k = $i call use(b1) }"},
       {false, "4", "loop cond - iter $i trips $t limit 3 { call use(b1) sym $k = $i }"},
       {false, "4", "loop cond - iter $i trips $t limit $k { }"},
-      {false, "4", "loop cond - iter $i trips $t limit 3 { check $t min 0 max 3 }"},
-      {true, "4", "loop cond - iter $i trips $t limit 3 { } check $t min 0 max 3"},
-      {false, "4", "loop cond - iter $i trips $t limit 3 { } check $i min 0 max 3"},
+      {false, "4", "loop cond - iter $i trips $t limit 3 { check at_most $t, 3 }"},
+      {true, "4", "loop cond - iter $i trips $t limit 3 { } check at_most $t, 3"},
+      {false, "4", "loop cond - iter $i trips $t limit 3 { } check at_most $i, 3"},
       {false, "4", "copy b0 -> b3 at ($k) count 1"},
       {false, "4", "copy b0 -> b3 count $k"},
       {false, "4", "sym $t = $k"},
       {false, "4", "sym $t from b0 min 0 max $k"},
-      {false, "4", "check 1 min 0 max $k"},
+      {false, "4", "check at_most 1, $k"},
       {false, "$k", "copy b0 -> b1 count 1"},
       {true, "$k", "sym $k from b0 min 0 max 4 copy b0 -> b1 count 1"},
       {true, "4", "extern rt_nonzero(i64[4] b0) -> (i64[1,$k] b3) words {} call use(b1)"},

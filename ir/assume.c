@@ -1,0 +1,45 @@
+/* What inference takes for granted about sizes (DimAssume): its meaning, and the list of a model.
+ * Who writes it: the helpers require_… of ir/ops. Who checks it: the entry of the compiled model,
+ * check steps (lower_checks.c), the interpreter. */
+#include "ir/graph.h"
+
+static const struct {
+  const char *name, *verb;
+} kinds[] = {
+    [ASSUME_EQUAL] = {"equal", "must be equal to"},
+    [ASSUME_AT_MOST] = {"at_most", "must be at most"},
+    [ASSUME_AT_LEAST] = {"at_least", "must be at least"},
+    [ASSUME_MULTIPLE] = {"multiple", "must be a multiple of"},
+};
+
+const char *assume_name(AssumeKind kind) { return kinds[kind].name; }
+const char *assume_verb(AssumeKind kind) { return kinds[kind].verb; }
+
+const Expr *assume_condition(ExprPool *p, const DimAssume *a) {
+  const Expr *zero = ex_i64(p, 0);
+  switch (a->kind) {
+    case ASSUME_AT_MOST: return ex_le(p, a->a, a->b);
+    case ASSUME_AT_LEAST: return ex_le(p, a->b, a->a);
+    case ASSUME_MULTIPLE:
+      return ex_select(p, ex_eq(p, a->b, zero), ex_eq(p, a->a, zero),
+                       ex_eq(p, ex_floormod(p, a->a, a->b), zero));
+    default: return ex_eq(p, a->a, a->b);
+  }
+}
+
+static bool same_assume(const DimAssume *x, const DimAssume *y) {
+  if (x->kind != y->kind) return false;
+  return (x->a == y->a && x->b == y->b) ||
+         (x->kind == ASSUME_EQUAL && x->a == y->b && x->b == y->a);
+}
+
+void model_assume(Model *m, DimAssume a) {
+  if (a.graph && !a.graph->parent) a.graph = NULL;
+  if (expr_is_i64(assume_condition(m->pool, &a), 1)) return;
+  for (int i = 0; i < m->assumes.n; i++) {
+    const DimAssume *x = &m->assumes.data[i];
+    if (x->graph && x->graph != a.graph) continue; /* what holds in main holds in regions too */
+    if (same_assume(x, &a)) return;
+  }
+  vec_push(m->arena, &m->assumes, a);
+}
