@@ -235,7 +235,9 @@ bool session_passes(Session *s) {
                .decisions = s->decisions,
                .target = s->target,
                .opt_level = s->opt_level,
-               .max_threads = (int)threads};
+               .max_threads = (int)threads,
+               .run_constants = constants_run,
+               .run_user = s};
   if (!set_winograd(o, &c) || !strip_choice(o->strips, &c.strips)) return false;
   const PassOptions p = {.passes = o->passes,
                          .disabled = o->disabled.v,

@@ -10,7 +10,7 @@
 
 enum { MAX_WORDS = 4096 };
 static const int64_t max_bytes = 64 << 20, max_copy_bytes = 256 << 20, max_extern_bytes = 16 << 20;
-static const int64_t max_work = 50000000; /* evaluated elements × cost */
+static const int64_t max_work = 4000000; /* evaluated elements × cost; compute_constants does more */
 
 typedef struct Eval { /* one node being evaluated */
   PassCtx *c;

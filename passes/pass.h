@@ -19,6 +19,10 @@ typedef struct PassCtx {
   StripChoice strips;
   const struct Tuning *tuning; /* choices to take instead of the model's (choice.h), or NULL */
   struct DecisionLog *decisions; /* where choices are noted, or NULL */
+  /* Runs a program of constants, compiled for the target: data of inputs and outputs by position.
+   * False, without an error: it cannot be run here. NULL: nobody can (the interpreter does). */
+  bool (*run_constants)(void *user, const Module *m, const void *const *in, void *const *out);
+  void *run_user;
 } PassCtx;
 typedef bool (*PassFn)(PassCtx *c); /* false: error reported */
 

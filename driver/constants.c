@@ -1,0 +1,61 @@
+/* Runs programs of constants while a model is compiled: as a library made for the model's own
+ * target, loaded into this process, so that the bits are those that running the model would give.
+ * Where this machine cannot run the target's code, the interpreter takes over. */
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+#include "driver/driver.h"
+#include "runtime/abi.h"
+
+static Arch this_arch(void) {
+#if defined __x86_64__
+  return ARCH_X86_64;
+#elif defined __aarch64__
+  return ARCH_AARCH64;
+#else
+  return ARCH_ARM;
+#endif
+}
+
+/* Memory for one call, from an arena that dies behind it. */
+static void *call_memory(Arena *a, uint64_t bytes) {
+  const uintptr_t p = (uintptr_t)arena_alloc(a, (size_t)bytes + 64);
+  return (void *)((p + 63) / 64 * 64); /* NOLINT: rounded up inside of the block */
+}
+
+static bool invoke(Session *s, void *library, const void *const *in, void *const *out) {
+  const BurinModel *(*info)(void);
+  int32_t (*cpu_ok)(void);
+  *(void **)&info = dlsym(library, "constants_info");
+  *(void **)&cpu_ok = dlsym(library, "constants_cpu_ok");
+  if (!info || !cpu_ok || cpu_ok() != 1) return false;
+  const BurinModel *model = info();
+  const uint64_t bytes = model->arena_size(NULL, 1);
+  if (model->n_symbols || bytes > (uint64_t)16 << 30) return false;
+  Arena *a = arena_child(s->arena);
+  BurinOptions options = {.size = sizeof options, .threads = 1};
+  const bool ok = model->invoke(in, out, NULL, call_memory(a, bytes), &options) == BURIN_OK;
+  arena_free(a);
+  return ok;
+}
+
+bool constants_run(void *user, const Module *m, const void *const *in, void *const *out) {
+  Session *s = user;
+  char *dir;
+  CodegenStats stats = {0};
+  if (!s->target || s->target->arch != this_arch() || !path_temp_dir(s->arena, &dir)) return false;
+  const char *path = arena_printf(s->arena, "%s/constants.so", dir);
+  const CodegenOptions o = {.emit = EMIT_SHARED,
+                            .output = path,
+                            .name = "constants",
+                            .flags = "",
+                            .model_hash = "",
+                            .opt_level = s->opt_level > 0 ? s->opt_level : 1};
+  void *library = NULL;
+  const bool made = codegen_write(m, s->target, &o, &stats);
+  if (made) library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  path_remove(dir);
+  const bool ok = library && invoke(s, library, in, out);
+  if (library) dlclose(library);
+  return ok;
+}
