@@ -5,6 +5,7 @@
  * time. */
 #include <string.h>
 #include "ir/ops/ops.h"
+#include "passes/kernel.h"
 #include "passes/rewrite.h"
 #include "runtime/abi.h"
 
@@ -124,6 +125,7 @@ static bool run_kernel(Eval *e, const Expr *x, int rank, const int64_t *dims,
   const Expr *dim[MAX_RANK];
   int64_t work;
   if (!ck_mul(count, expr_cost(x) + 1, &work) || work > max_work) return false;
+  if (count > 256 && expr_has_scan(m->pool, x)) return false; /* lowering makes one loop of it */
   for (int d = 0; d < rank; d++) dim[d] = ex_i64(m->pool, dims[d]);
   Stmt *s = stmt_store(m->arena, 0, index_flatten(m->pool, rank, dim, idx), x);
   for (int d = rank - 1; d >= 0; d--)

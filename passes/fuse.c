@@ -123,7 +123,7 @@ static bool root_build(Fuse *f, Root *r) {
     }
   }
   r->cost = expr_total_cost(f->p, r->n_exprs, r->exprs);
-  return !x.bad;
+  return !x.bad && !expr_scan_reduces(f->p, r->exprs[0]);
 }
 
 typedef struct ReadNote {
@@ -218,6 +218,8 @@ static bool try_inline(Fuse *f, Value *v) {
   if (!live || (contraction && live > 1)) return false;
   Root *alone = root_new(f, v);
   if (!contraction && !root_build(f, alone)) return false;
+  /* a running sum is one only where its index runs */
+  if (!contraction && expr_has_scan(f->p, alone->exprs[0])) return false;
   if (!contraction && blocked && !has_reduce(alone) && ends_epilogue(f, v, v, 0)) return false;
   Root *trial = ARENA_ARRAY(f->a, Root, live);
   v->inlined = true;

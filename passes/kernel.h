@@ -65,6 +65,11 @@ bool expr_contains(ExprPool *p, const Expr *e, const Expr *part);
 /* Distinct reductions of e, inner before outer. */
 typedef Vec(const Expr *) ExprList;
 void expr_reductions(ExprPool *p, const Expr *e, ExprList *out);
+/* r is a reduction over all that comes before one of the variables its extent uses (a running sum):
+ * extent = ±that + rest. NULL: it is not. */
+const Expr *expr_scan_var(ExprPool *p, const Expr *r, int *sign, const Expr **rest);
+bool expr_has_scan(ExprPool *p, const Expr *e);
+bool expr_scan_reduces(ExprPool *p, const Expr *e); /* what a scan in e adds up holds a reduction */
 
 /* ---- lowering (lower.c) ------------------------------------------------------------------------------ */
 typedef struct RegionSteps { /* graphs whose nodes are in the body (then) and otherwise of an If or
@@ -131,6 +136,15 @@ Place *lower_temp(Lower *l, DType t, int rank, const Expr *const *dims,
 /* Kernels; each returns the steps that compute `root` into its place (NULL: error reported). */
 Step *lower_elem(Lower *l, const Value *root, const Place *to); /* any EW/ELEM tree */
 Step *lower_read(Lower *l, const Value *v, const Place *to); /* copies v, as a consumer reads it */
+typedef struct ScanNest {
+  const Expr *scan; /* the one reduction in value */
+  int n;            /* loops, in memory order of the target */
+  const Expr *const *var;
+  int target;       /* parameter: target[store] = value */
+  const Expr *store, *value;
+} ScanNest;
+bool scan_fits(ExprPool *p, const ScanNest *s);
+Step *lower_scan(KernelBuild *b, const ScanNest *s); /* lower_scan.c */
 Step *lower_contraction(Lower *l, const Value *root, const Value *anchor,
                         const Place *to); /* Conv, MatMul, Gemm */
 Step *lower_depthwise(Lower *l, const Value *root, const Value *anchor,

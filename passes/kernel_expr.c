@@ -258,13 +258,14 @@ static uint64_t cost_walk(SeenMap *m, const Expr *e, double *total) {
     if (e->a[i]) vars |= cost_walk(m, e->a[i], total);
   if (e->op == EX_VAR) vars |= 1ull << local_var(m, e->id);
   if (e->op == EX_REDUCE) bound = 1ull << local_var(m, e->id);
+  const bool running = e->op == EX_REDUCE && (e->a[1]->flags & EXF_VAR); /* a step per index */
   double c = op_costs[e->op];
   const bool index = e->dtype == DT_I64 && !(e->flags & EXF_LOAD);
   if (index && e->op != EX_floordiv && e->op != EX_floormod) c = 0.1;
   if (e->op == EX_LOAD) c = 1;
   if (e->op == EX_CONST || e->op == EX_VAR || e->op == EX_SYM) c = 0;
   if (e->op == EX_REDUCE) c = 1;
-  *total += c * times(m, vars | bound);
+  *total += c * times(m, running ? vars & ~bound : vars | bound);
   s = seen_get(m, e, &fresh);
   s->vars = vars & ~bound;
   return s->vars;
@@ -359,6 +360,42 @@ void expr_reductions(ExprPool *p, const Expr *e, ExprList *out) {
   SeenMap m = {.a = arena_child(expr_pool_arena(p)), .p = p};
   walk_reductions(&m, e, out);
   arena_free(m.a);
+}
+
+const Expr *expr_scan_var(ExprPool *p, const Expr *r, int *sign, const Expr **rest) {
+  const Expr *coeff, *lo = expr_var_lo(p, r->id);
+  if (r->op != EX_REDUCE || !(r->a[1]->flags & EXF_VAR) || (lo && !expr_is_i64(lo, 0))) return NULL;
+  ExprTerm t[16];
+  const int n = expr_terms(p, r->a[1], t, 16);
+  for (int i = 0; i < n; i++) {
+    const Expr *v = t[i].product;
+    if (!v || v->op != EX_VAR || (t[i].coeff != 1 && t[i].coeff != -1)) continue;
+    if (expr_uses_var(r->a[0], v->id) || !expr_affine(p, r->a[1], v, &coeff, rest)) continue;
+    *sign = (int)t[i].coeff;
+    return v;
+  }
+  return NULL;
+}
+
+bool expr_has_scan(ExprPool *p, const Expr *e) {
+  ExprList l = {0};
+  const Expr *rest;
+  int sign;
+  expr_reductions(p, e, &l);
+  for (int i = 0; i < l.n; i++)
+    if (expr_scan_var(p, l.data[i], &sign, &rest)) return true;
+  return false;
+}
+
+bool expr_scan_reduces(ExprPool *p, const Expr *e) {
+  ExprList l = {0};
+  const Expr *rest;
+  int sign;
+  expr_reductions(p, e, &l);
+  for (int i = 0; i < l.n; i++)
+    if (expr_scan_var(p, l.data[i], &sign, &rest) && (l.data[i]->a[0]->flags & EXF_REDUCE))
+      return true;
+  return false;
 }
 
 static bool walk_contains(SeenMap *m, const Expr *e, const Expr *part) {

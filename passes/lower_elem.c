@@ -117,6 +117,25 @@ static double repeat_factor(Nest *t, const Expr *r, int level) {
 
 static Step *finish_nest(Nest *t);
 
+static bool is_scan(Nest *t, const Expr *r) {
+  const Expr *rest;
+  int sign;
+  const Expr *v = expr_scan_var(t->p, r, &sign, &rest);
+  for (int k = 0; v && k < t->n; k++)
+    if (t->var[k] == v) return true;
+  return false;
+}
+
+static ScanNest scan_nest(Nest *t, const Expr *r) {
+  return (ScanNest){.scan = r, .n = t->n, .var = t->var, .store = t->store, .value = t->value};
+}
+
+/* The nest is that of scan r: its loops can carry the running result along. */
+static bool runs_along(Nest *t, const Expr *r) {
+  const ScanNest s = scan_nest(t, r);
+  return t->reds.n == 1 && t->reds.data[0] == r && scan_fits(t->p, &s);
+}
+
 /* Computes r by a kernel of its own over the loops it depends on, and reads it back. */
 static Step *split_reduction(Nest *t, const Expr *r, const Value *root) {
   Nest s;
@@ -164,7 +183,8 @@ static Step *split_reductions(Nest *t, const Value *root) {
       if (is_nested(t, r)) continue;
       const int level = level_of(t, r);
       const bool outside = level == 0 && t->n > 0 && worth_parallel(t);
-      if (!outside && repeat_factor(t, r, level) < 2.5) continue;
+      const bool scan = is_scan(t, r) && !runs_along(t, r);
+      if (!scan && !outside && repeat_factor(t, r, level) < 2.5) continue;
       if (r == t->value && !outside) continue;
       step_append(&steps, split_reduction(t, r, root));
       again = true;
@@ -469,6 +489,12 @@ static void finish_tiles(Nest *t) {
 }
 
 static Step *finish_nest(Nest *t) {
+  refresh_reductions(t);
+  if (t->reds.n == 1 && runs_along(t, t->reds.data[0])) {
+    ScanNest s = scan_nest(t, t->reds.data[0]);
+    s.target = kb_param(&t->b, t->to->buffer, t->to->offset, PA_WRITE);
+    return lower_scan(&t->b, &s);
+  }
   collapse(t);
   refresh_reductions(t);
   t->vector_root = choose_vector_root(t) && lanes_uniform(t);

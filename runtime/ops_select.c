@@ -1,4 +1,4 @@
-/* Ops whose output size depends on data: NonZero, Compress, Unique, NonMaxSuppression. Outputs come
+/* Ops whose output size depends on data: NonZero, Compress, Unique. Outputs come
  * with room for their upper bound; the real sizes are written into dims and the data lies dense for
  * them. */
 #include "runtime/ops.h"
@@ -148,100 +148,5 @@ int32_t rt_unique(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out
   if (y->dims) y->dims[at] = groups;
   if (idx->dims) idx->dims[0] = groups;
   if (num->dims) num->dims[0] = groups;
-  return BURIN_OK;
-}
-
-/* ---- NonMaxSuppression ------------------------------------------------------------------------------------ */
-typedef struct Box {
-  double x0, y0, x1, y1;
-} Box;
-
-static double least(double a, double b) { return a < b ? a : b; }
-static double most(double a, double b) { return a > b ? a : b; }
-
-static Box box_at(const RtTensor *boxes, int64_t row, int64_t centred) {
-  double v[4];
-  for (int k = 0; k < 4; k++) v[k] = rt_load_f(boxes, row * 4 + k);
-  if (centred) return (Box){v[0] - v[2] / 2, v[1] - v[3] / 2, v[0] + v[2] / 2, v[1] + v[3] / 2};
-  return (Box){least(v[1], v[3]), least(v[0], v[2]), most(v[1], v[3]), most(v[0], v[2])};
-}
-
-static bool overlaps(const Box a, const Box b, double threshold) {
-  const double iw = least(a.x1, b.x1) - most(a.x0, b.x0), ih = least(a.y1, b.y1) - most(a.y0, b.y0);
-  if (!(iw > 0) || !(ih > 0)) return false;
-  const double inter = iw * ih,
-               all = (a.x1 - a.x0) * (a.y1 - a.y0) + (b.x1 - b.x0) * (b.y1 - b.y0) - inter;
-  return all > 0 && inter / all > threshold;
-}
-
-typedef struct Scores {
-  const RtTensor *t;
-  int64_t base;
-} Scores;
-
-/* a comes after b: lower score, or the same and a later box. */
-static bool worse(const Scores *s, int64_t a, int64_t b) {
-  const int32_t c = rt_compare(s->t, s->base + a, s->t, s->base + b);
-  return c ? c < 0 : a > b;
-}
-
-static void sift_scores(const Scores *s, int64_t *heap, int64_t i, int64_t n) {
-  for (int64_t c = 2 * i + 1; c < n; c = 2 * i + 1) {
-    if (c + 1 < n && worse(s, heap[c], heap[c + 1])) c++;
-    if (!worse(s, heap[i], heap[c])) return;
-    const int64_t t = heap[i];
-    heap[i] = heap[c];
-    heap[c] = t;
-    i = c;
-  }
-}
-
-/* Takes boxes of one class from a heap, best first. Returns the new number of rows, -1: no room. */
-static int64_t suppress(const RtTensor *boxes, const Scores *s, int64_t *heap, int64_t n,
-                        int64_t limit, double iou, int64_t centred, int64_t b, int64_t cls,
-                        int64_t *rows, int64_t have, int64_t room) {
-  const int64_t start = have, dim = boxes->dims[1];
-  for (int64_t i = n / 2 - 1; i >= 0; i--) sift_scores(s, heap, i, n);
-  while (n > 0 && have - start < limit) {
-    const int64_t pick = heap[0];
-    heap[0] = heap[--n];
-    sift_scores(s, heap, 0, n);
-    const Box box = box_at(boxes, b * dim + pick, centred);
-    bool keep = true;
-    for (int64_t r = start; r < have && keep; r++)
-      keep = !overlaps(box, box_at(boxes, b * dim + rows[r * 3 + 2], centred), iou);
-    if (!keep) continue;
-    if (have >= room) return -1;
-    rows[have * 3] = b;
-    rows[have * 3 + 1] = cls;
-    rows[have * 3 + 2] = pick;
-    have++;
-  }
-  return have;
-}
-
-/* in: boxes, scores, max_output_boxes_per_class, iou_threshold, score_threshold (the last three may
- * be absent). words: center_point_box. scratch: one i64 per box. */
-int32_t rt_nms(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w,
-               void *scratch) {
-  const RtTensor *boxes = &in[0], *scores = &in[1];
-  const int64_t batches = scores->dims[0], classes = scores->dims[1], n = scores->dims[2];
-  const int64_t limit = n_in > 2 && in[2].data ? rt_load_i(&in[2], 0) : 0;
-  const double iou = n_in > 3 && in[3].data ? rt_load_f(&in[3], 0) : 0;
-  const bool floor = n_in > 4 && in[4].data;
-  const double least_score = floor ? rt_load_f(&in[4], 0) : 0;
-  int64_t *heap = (int64_t *)scratch, have = 0;
-  if (boxes->dims[0] != batches || boxes->dims[1] != n) return BURIN_E_DATA;
-  for (int64_t b = 0; b < batches; b++)
-    for (int64_t c = 0; c < classes; c++) {
-      const Scores s = {scores, (b * classes + c) * n};
-      int64_t m = 0;
-      for (int64_t i = 0; i < n; i++)
-        if (!floor || rt_load_f(scores, s.base + i) > least_score) heap[m++] = i;
-      have = suppress(boxes, &s, heap, m, limit, iou, w[0], b, c, (int64_t *)out->data, have,
-                      out->dims[0]);
-      if (have < 0) return BURIN_E_DATA;
-    }
-  out->dims[0] = have;
   return BURIN_OK;
 }

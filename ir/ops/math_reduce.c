@@ -2,6 +2,7 @@
  * becomes a runtime symbol and every dim is "reduced or not" by an expression over these symbols,
  * so one set of rules serves both. */
 #include <math.h>
+#include <string.h>
 #include "ir/ops/kit.h"
 #include "ir/ops/tensor_util.h"
 
@@ -284,14 +285,34 @@ bool infer_cumulate(Model *m, Node *n) {
   return op_out_like(m, n, 0, n->in[0]->dtype, n->in[0]);
 }
 
-/* Sum over the whole axis of what lies on the right side of the index. */
-const Expr *elem_cumulate(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
+/* Type of the running result: long sums of floats keep more digits than the output shows. */
+static DType cumulate_type(const Node *n, bool prod) {
+  const DType t = kit_compute(n);
+  return t == DT_F32 && !prod ? DT_F64 : t;
+}
+
+/* Over what lies on the right side of the index: a prefix, counted from the other end when
+ * reversed. Lowering runs it along with the index (lower_scan.c). */
+static const Expr *cumulate_along(ElemCtx *c, const Node *n, int axis, const Expr *const *idx) {
+  ExprPool *p = c->pool;
+  const Value *x = n->in[0];
+  const bool prod = kit_is(n, "CumProd"), reverse = node_int(n, "reverse", 0);
+  const Expr *one = ex_i64(p, 1), *last = ex_sub(p, x->dims[axis], one), *at[MAX_RANK];
+  const Expr *before = reverse ? ex_sub(p, last, idx[axis]) : idx[axis];
+  const Expr *k = ex_var(p, "k", node_int(n, "exclusive", 0) ? before : ex_add(p, before, one));
+  memcpy(at, idx, sizeof *at * (size_t)x->rank);
+  at[axis] = reverse ? ex_sub(p, last, k) : k;
+  return ex_reduce(p, prod ? RED_PROD : RED_SUM, k, kit_in(c, n, 0, at, cumulate_type(n, prod)));
+}
+
+/* The same along an axis that is data: over the whole axis, with zeros on the wrong side. */
+static const Expr *cumulate_guarded(ElemCtx *c, const Node *n, const Expr *axis,
+                                    const Expr *const *idx) {
   ExprPool *p = c->pool;
   const Value *x = n->in[0];
   const bool exclusive = node_int(n, "exclusive", 0), reverse = node_int(n, "reverse", 0);
-  const Expr *axis = tu_known(p, n, 1, 0), *at[MAX_RANK], *size = ex_i64(p, 1),
-             *here = ex_i64(p, 0);
-  const Expr *on[MAX_RANK];
+  const bool prod = kit_is(n, "CumProd");
+  const Expr *at[MAX_RANK], *on[MAX_RANK], *size = ex_i64(p, 1), *here = ex_i64(p, 0);
   for (int d = 0; d < x->rank; d++) {
     on[d] = axis_hits(p, x->rank, d, 1, &axis);
     size = ex_select(p, on[d], x->dims[d], size);
@@ -301,8 +322,15 @@ const Expr *elem_cumulate(ElemCtx *c, const Node *n, int out, const Expr *const 
   for (int d = 0; d < x->rank; d++) at[d] = ex_select(p, on[d], k, idx[d]);
   const Expr *a = reverse ? here : k, *b = reverse ? k : here;
   const Expr *guard = exclusive ? ex_lt(p, a, b) : ex_le(p, a, b);
-  const bool prod = kit_is(n, "CumProd");
-  const Expr *v = ex_cast(p, kit_compute(n), elem_in_guarded(c, n, 0, at, guard));
+  const Expr *v = ex_cast(p, cumulate_type(n, prod), elem_in_guarded(c, n, 0, at, guard));
   if (prod) v = ex_select(p, guard, v, kit_like(c, v, 1));
-  return kit_ret(c, n, out, kit_reduce(c, prod ? RED_PROD : RED_SUM, k, v));
+  return kit_reduce(c, prod ? RED_PROD : RED_SUM, k, v);
+}
+
+const Expr *elem_cumulate(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
+  const Expr *axis = tu_known(c->pool, n, 1, 0);
+  int64_t a;
+  if (!expr_is_const(axis, &a)) return kit_ret(c, n, out, cumulate_guarded(c, n, axis, idx));
+  if (a < 0) a += n->in[0]->rank;
+  return kit_ret(c, n, out, cumulate_along(c, n, (int)a, idx));
 }

@@ -225,6 +225,6 @@ static int pack_nms(const Node *n, int64_t *w, int max) {
 }
 
 static const Expr *scratch_nms(Model *m, const Node *n) {
-  return ex_mul(m->pool, n->in[0]->dims[1], ex_i64(m->pool, 8));
+  return ex_mul(m->pool, n->in[0]->dims[1], ex_i64(m->pool, 16 + 2 * 5 * 4));
 }
 const ExternRow ext_nms = {"rt_nms", (void *)rt_nms, pack_nms, scratch_nms};

@@ -229,7 +229,13 @@ static int pack_roi_align(const Node *n, int64_t *w, int max) {
   memcpy(&w[3], &scale, sizeof scale);
   return 4;
 }
-const ExternRow ext_roi_align = {"rt_roi_align", (void *)rt_roi_align, pack_roi_align, NULL};
+
+static const Expr *scratch_roi_align(Model *m, const Node *n) {
+  const Expr *row = ex_mul(m->pool, n->in[0]->dims[3], ex_i64(m->pool, 4));
+  return ex_add(m->pool, row, ex_i64(m->pool, 48 << 10));
+}
+const ExternRow ext_roi_align = {"rt_roi_align", (void *)rt_roi_align, pack_roi_align,
+                                 scratch_roi_align};
 
 /* ---- TensorScatter ------------------------------------------------------------------------------------------- */
 static const char *const scatter_modes[] = {"linear", "circular", NULL};

@@ -1,8 +1,9 @@
-/* Signal processing: windows, mel filters, DFT and STFT. A DFT of constant length is one MatMul
- * with a matrix of cosines and sines; otherwise a sum over the signal. */
+/* Signal processing: windows, mel filters, DFT and STFT. A short DFT of constant length is one
+ * MatMul with a matrix of cosines and sines; others are fast transforms at run time. */
 #include <math.h>
 #include <string.h>
 #include "ir/ops/tensor_util.h"
+#include "runtime/ops.h"
 
 static const double PI = 3.14159265358979323846;
 static const Expr *d64(ExprPool *p, double v) { return ex_float(p, DT_F64, v); }
@@ -156,41 +157,31 @@ bool infer_dft(Model *m, Node *n) {
   return op_out(m, n, 0, x->dtype, x->rank, dims);
 }
 
-/* burin.DFT: the sum itself. */
-const Expr *elem_dft(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
-  ExprPool *p = c->pool;
+/* burin.DFT: a fast transform of any length (runtime/ops_dft.c). */
+static int pack_dft(const Node *n, int64_t *w, int max) {
   Dft d;
-  if (!dft_of(c->model, (Node *)n, &d)) return NULL;
-  const Value *x = n->in[0];
-  const int last = x->rank - 1;
-  const DType t = dtype_compute(x->dtype);
-  const bool complex = !expr_is_i64(x->dims[last], 1), half = d.inverse && d.onesided;
-  const Expr *zero = ex_i64(p, 0), *two = ex_i64(p, 2), *src[MAX_RANK];
-  const Expr *given = x->dims[d.axis],
-             *points = half ? ex_add(p, ex_floordiv(p, d.length, two), ex_i64(p, 1)) : d.length;
-  const Expr *k = ex_var(p, "k", ex_min(p, given, points));
-  const Expr *turn = ex_floormod(p, ex_mul(p, k, idx[d.axis]), d.length);
-  const Expr *angle = ex_mul(p, to64(p, turn), ex_div(p, d64(p, 2 * PI), to64(p, d.length)));
-  const Expr *cs = ex_cast(p, t, fn(p, EX_cos, angle)), *sn = ex_cast(p, t, fn(p, EX_sin, angle));
-  memcpy(src, idx, sizeof *src * (size_t)x->rank);
-  src[d.axis] = k;
-  src[last] = zero;
-  const Expr *re = ex_cast(p, t, elem_in(c, n, 0, src)), *im = ex_float(p, t, 0);
-  src[last] = ex_i64(p, 1);
-  if (complex) im = ex_cast(p, t, elem_in(c, n, 0, src));
-  if (!d.inverse) sn = fn(p, EX_neg, sn); /* e^(-ix) forward, e^(ix) back */
-  const Expr *real = ex_sub(p, ex_mul(p, re, cs), ex_mul(p, im, sn)),
-             *imag = ex_add(p, ex_mul(p, re, sn), ex_mul(p, im, cs));
-  const Expr *term = half ? real : ex_select(p, ex_eq(p, idx[last], zero), real, imag);
-  if (half) { /* the other half is the mirrored conjugate */
-    const Expr *single =
-        ex_op(p, EX_or, ex_eq(p, k, zero), ex_eq(p, ex_mul(p, k, two), d.length), NULL);
-    term = ex_mul(p, term, ex_select(p, single, ex_float(p, t, 1), ex_float(p, t, 2)));
-  }
-  const Expr *sum = ex_reduce(p, RED_SUM, k, term);
-  if (d.inverse) sum = ex_div(p, sum, ex_cast(p, t, d.length));
-  return ex_cast(p, x->dtype, sum);
+  if (!dft_of(n->graph->model, (Node *)(uintptr_t)n, &d)) return -1;
+  w[0] = d.axis;
+  w[1] = d.inverse;
+  w[2] = d.onesided;
+  return 3;
 }
+
+static bool small_factors(int64_t n) {
+  for (int64_t f = 2; f <= 13; f++)
+    while (n % f == 0) n /= f;
+  return n == 1;
+}
+
+static const Expr *scratch_dft(Model *m, const Node *n) {
+  Dft d;
+  int64_t points;
+  if (!dft_of(m, (Node *)(uintptr_t)n, &d)) return NULL;
+  const bool small = expr_is_const(d.length, &points) && points > 0 && small_factors(points);
+  const Expr *count = ex_mul(m->pool, d.length, ex_i64(m->pool, small ? 3 : 17));
+  return ex_mul(m->pool, ex_add(m->pool, count, ex_i64(m->pool, 8)), ex_i64(m->pool, 16));
+}
+const ExternRow ext_dft = {"rt_dft", (void *)rt_dft, pack_dft, scratch_dft};
 
 typedef struct DftSizes {
   int64_t in, parts, points, out, out_parts; /* points: of the transform */
@@ -241,8 +232,15 @@ static Value *split_last(Build *b, Value *v, int rank, int64_t out, int64_t part
   return build2(b, "Reshape", v, build_i64s(b, rank, shape));
 }
 
+/* Elements up to which a matrix is faster: one that many signals share stays in the cache. */
+static int64_t most_elements(const Value *x, int axis) {
+  int64_t signals = 1, dims[MAX_RANK];
+  if (!value_is_static(x, dims)) return 1 << 19;
+  for (int d = 0; d < x->rank - 1 && signals < 8; d++) signals *= d == axis ? 1 : dims[d];
+  return signals < 8 ? 1 << 13 : 1 << 19;
+}
+
 bool expand_dft(Build *b, Node *n, Value **out) {
-  enum { MAX_MATRIX = 1 << 22 };
   Dft d;
   DftSizes s;
   if (!dft_of(b->m, n, &d)) return false;
@@ -255,7 +253,7 @@ bool expand_dft(Build *b, Node *n, Value **out) {
                      expr_is_const(d.length, &s.points) && expr_is_const(o->dims[d.axis], &s.out) &&
                      expr_is_const(o->dims[rank - 1], &s.out_parts);
   if (!fixed || !ck_mul(s.in, s.parts, &rows) || !ck_mul(s.out, s.out_parts, &cols) ||
-      !ck_mul(rows, cols, &rows) || rows > MAX_MATRIX || rows == 0) {
+      !ck_mul(rows, cols, &rows) || rows > most_elements(x, d.axis) || rows == 0) {
     Node *sum = build_node(b, "DFT", "burin", n->n_in, n->in, 1, n->n_attrs, n->attrs);
     out[0] = sum->out[0];
     return b->ok;
