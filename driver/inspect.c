@@ -1,49 +1,31 @@
 /* burin inspect: what is in a model: inputs, outputs, operators, weights, multiply-adds and memory
- * per node. The work of a node is read off its own meaning: the extents of the reductions in its
- * elem. */
+ * per node. */
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include "driver/driver.h"
+#include "driver/work.h"
 
 typedef struct NodeFacts {
   const Node *node;
-  int64_t macs, out_bytes, weight_bytes; /* macs, out_bytes: -1 when symbolic */
+  const Expr *macs; /* over symbols; NULL: depends on data */
+  int64_t out_bytes, weight_bytes; /* out_bytes: -1 when symbolic */
 } NodeFacts;
 typedef struct OpCount {
   const OpRow *op;
   int count;
-  int64_t macs;
 } OpCount;
 typedef struct Facts {
   Vec(NodeFacts) nodes;
   Vec(OpCount) ops;
-  int64_t macs, parameters, weight_bytes, peak;
-  bool macs_known;
+  const Expr *macs;
+  int64_t parameters, weight_bytes;
+  bool macs_known; /* none depends on data */
 } Facts;
 
-/* ---- work
- * ------------------------------------------------------------------------------------------------------------
+/* ---- facts
+ * -----------------------------------------------------------------------------------------------------------
  */
-static const Expr *read_anything(ElemCtx *c, const Value *v, const Expr *const *idx,
-                                 const Expr *guard) {
-  return ex_load(c->pool, v->dtype, 0, ex_i64(c->pool, 0), guard);
-}
-
-/* Iterations of the deepest nest of sums in e; -1: symbolic. */
-static int64_t reduction_size(ExprPool *p, const Expr *e) {
-  int64_t most = 1, extent = 1;
-  if (!(e->flags & EXF_REDUCE)) return 1;
-  for (int k = 0; k < e->nargs; k++) {
-    if (e->op == EX_REDUCE && k == 1) break;
-    const int64_t inner = e->a[k] ? reduction_size(p, e->a[k]) : 1;
-    if (inner < 0) return -1;
-    if (inner > most) most = inner;
-  }
-  if (e->op == EX_REDUCE && e->k.i == RED_SUM && !expr_is_const(e->a[1], &extent)) return -1;
-  return ck_mul(most, extent, &most) ? most : -1;
-}
-
 static int64_t value_elements(const Value *v) {
   int64_t dims[MAX_RANK], n = 1;
   if (!v || v->kind != TY_TENSOR || !value_is_static(v, dims)) return -1;
@@ -52,52 +34,36 @@ static int64_t value_elements(const Value *v) {
   return n;
 }
 
-/* Multiply-adds of a node that reduces; 0 for one that does not, -1 when symbolic. */
-static int64_t node_macs(Model *m, const Node *n) {
-  const Value *out = node_out(n, 0);
-  const Expr *idx[MAX_RANK];
-  if (n->op->body != OB_ELEM || !out || out->kind != TY_TENSOR || out->rank < 0) return 0;
-  ElemCtx c = {.pool = m->pool, .model = m, .read = read_anything};
-  for (int k = 0; k < out->rank; k++) idx[k] = ex_var(m->pool, "i", out->dims[k]);
-  const Expr *e = op_elem(&c, n, 0, idx);
-  if (!e || !(e->flags & EXF_REDUCE)) return 0;
-  const int64_t each = reduction_size(m->pool, e), count = value_elements(out);
-  int64_t total;
-  if (each == 1) return 0;
-  return each < 0 || count < 0 || !ck_mul(each, count, &total) ? -1 : total;
-}
-
 static int64_t value_bytes(const Value *v) {
   const int64_t n = value_elements(v);
   return n < 0 ? -1 : n * dtype_bytes(v->dtype);
 }
 
-static void count_op(Session *s, Facts *f, const OpRow *op, int64_t macs) {
+static void count_op(Session *s, Facts *f, const OpRow *op) {
   for (int k = 0; k < f->ops.n; k++) {
     if (f->ops.data[k].op != op) continue;
     f->ops.data[k].count++;
-    if (macs > 0) f->ops.data[k].macs += macs;
     return;
   }
-  vec_push(s->arena, &f->ops, (OpCount){op, 1, macs > 0 ? macs : 0});
+  vec_push(s->arena, &f->ops, (OpCount){op, 1});
 }
 
 static void collect(Session *s, const Graph *g, Facts *f) {
   for (int k = 0; k < g->nodes.n; k++) {
     const Node *n = g->nodes.data[k];
-    NodeFacts nf = {.node = n, .macs = node_macs(s->model, n)};
+    NodeFacts nf = {.node = n, .macs = node_work(s->model, n)};
     for (int i = 0; i < n->n_out; i++) {
       const int64_t b = n->out[i] ? value_bytes(n->out[i]) : 0;
       nf.out_bytes = b < 0 || nf.out_bytes < 0 ? -1 : nf.out_bytes + b;
     }
     for (int i = 0; i < n->n_in; i++)
       if (n->in[i] && n->in[i]->cdata) nf.weight_bytes += value_bytes(n->in[i]);
-    if (nf.macs < 0)
-      f->macs_known = false;
+    if (nf.macs)
+      f->macs = ex_add(s->model->pool, f->macs, nf.macs);
     else
-      f->macs += nf.macs;
+      f->macs_known = false;
     vec_push(s->arena, &f->nodes, nf);
-    count_op(s, f, n->op, nf.macs);
+    count_op(s, f, n->op);
     for (int i = 0; i < n->n_attrs; i++)
       if (n->attrs[i].kind == AT_GRAPH && n->attrs[i].graph) collect(s, n->attrs[i].graph, f);
   }
@@ -110,6 +76,7 @@ static int by_count(const void *a, const void *b) {
 
 static void gather(Session *s, Facts *f) {
   f->macs_known = true;
+  f->macs = ex_i64(s->model->pool, 0);
   collect(s, s->model->main, f);
   for (int k = 0; k < s->model->consts.n; k++) {
     const ConstData *c = s->model->consts.data[k];
@@ -153,13 +120,25 @@ static const char *count_text(Session *s, int64_t n) {
   return n == 0 ? "-" : arena_printf(s->arena, "%lld", (long long)n);
 }
 
+/* An expression over sizes, as people write it. */
+static const char *size_text(Session *s, const Expr *e) {
+  StrBuf b = {.arena = s->arena};
+  for (const char *t = expr_text(s->model->pool, e); *t; t++)
+    if (*t != '$' && *t != ' ') sb_putc(&b, *t);
+  return sb_str(&b);
+}
+
+static const char *work_text(Session *s, const Expr *e) {
+  return !e ? "by data" : expr_is_i64(e, 0) ? "-" : size_text(s, e);
+}
+
 static void print_nodes(Session *s, const Facts *f) {
   printf("\n%5s  %-24s %14s %12s %12s  %s\n", "node", "operator", "multiply-adds", "out bytes",
          "weights", "name");
   for (int k = 0; k < f->nodes.n; k++) {
     const NodeFacts *n = &f->nodes.data[k];
     printf("%5d  %-24s %14s %12s %12s  %s\n", n->node->loc ? n->node->loc->node : -1,
-           op_name(s, n->node->op), count_text(s, n->macs), count_text(s, n->out_bytes),
+           op_name(s, n->node->op), work_text(s, n->macs), count_text(s, n->out_bytes),
            count_text(s, n->weight_bytes), escaped(s, n->node->loc ? n->node->loc->node_name : ""));
   }
 }
@@ -176,8 +155,8 @@ static int print_text(Session *s, const Facts *f) {
     printf("output      %s %s\n", escaped(s, g->output_names.data[k]),
            type_of(s, g->outputs.data[k]));
   printf("parameters  %lld (%lld bytes)\n", (long long)f->parameters, (long long)f->weight_bytes);
-  printf("work        %lld multiply-adds%s\n", (long long)f->macs,
-         f->macs_known ? "" : " and more that depend on symbolic sizes (fix them with --dim)");
+  printf("work        %s multiply-adds%s\n", size_text(s, f->macs),
+         f->macs_known ? "" : " and more that depend on data");
   printf("nodes       %d:", f->nodes.n);
   for (int k = 0; k < f->ops.n; k++)
     printf(" %s %d%s", op_name(s, f->ops.data[k].op), f->ops.data[k].count,
@@ -204,11 +183,17 @@ static json_t *json_value(Session *s, const Value *v, const char *name) {
 
 static json_t *json_count(int64_t n) { return n < 0 ? json_null() : json_integer(n); }
 
+/* A number, or a formula of the symbols. */
+static json_t *json_work(Session *s, const Expr *e) {
+  int64_t n;
+  return !e ? json_null() : expr_is_const(e, &n) ? json_integer(n) : json_string(size_text(s, e));
+}
+
 static json_t *json_node(Session *s, const NodeFacts *n) {
   const Loc *l = n->node->loc;
   return json_pack("{s:i, s:s, s:s, s:o, s:o, s:o}", "node", l ? l->node : -1, "name",
                    l && l->node_name ? l->node_name : "", "op", op_name(s, n->node->op),
-                   "multiply_adds", json_count(n->macs), "output_bytes", json_count(n->out_bytes),
+                   "multiply_adds", json_work(s, n->macs), "output_bytes", json_count(n->out_bytes),
                    "weight_bytes", json_count(n->weight_bytes));
 }
 
@@ -225,11 +210,11 @@ static int print_json(Session *s, const Facts *f) {
     json_object_set_new(ops, op_name(s, f->ops.data[k].op), json_integer(f->ops.data[k].count));
   for (int k = 0; k < f->nodes.n; k++)
     json_array_append_new(nodes, json_node(s, &f->nodes.data[k]));
-  json_t *root = json_pack("{s:s, s:s, s:i, s:i, s:o, s:o, s:I, s:I, s:I, s:b, s:o, s:o}", "model",
+  json_t *root = json_pack("{s:s, s:s, s:i, s:i, s:o, s:o, s:I, s:I, s:o, s:b, s:o, s:o}", "model",
                            s->o->files.v[0], "producer", m->producer, "ir_version", m->ir_version,
                            "opset", m->opset, "inputs", inputs, "outputs", outputs, "parameters",
                            (json_int_t)f->parameters, "weight_bytes", (json_int_t)f->weight_bytes,
-                           "multiply_adds", (json_int_t)f->macs, "multiply_adds_complete",
+                           "multiply_adds", json_work(s, f->macs), "multiply_adds_complete",
                            f->macs_known, "operators", ops, "nodes", nodes);
   if (!root || json_dumpf(root, stdout, JSON_INDENT(2)) != 0) return json_decref(root), EXIT_OUTPUT;
   printf("\n");

@@ -1,8 +1,8 @@
 /* Computes what depends on constants only and is too long for fold_constants: such nodes, with all
  * that lies between them, become a program of their own, which is lowered like any other and run at
  * once: by the driver (PassCtx.run_constants: compiled for this target, where this machine can run
- * it) when it is long, else by the interpreter. How long it takes does not matter; what it would
- * add to the weights does. */
+ * it) when it is long or adds floats, else by the interpreter. How long it takes does not matter;
+ * what it would add to the weights does. */
 #include <string.h>
 #include "passes/kernel.h"
 #include "passes/rewrite.h"
@@ -191,6 +191,21 @@ static double stmt_work(ExprPool *p, const Stmt *s, double times) {
   return sum;
 }
 
+/* Compiled code may add in lanes: the bits are its own. */
+static bool adds_floats(const Stmt *s) {
+  for (; s; s = s->next)
+    if ((s->kind == ST_ACC && dtype_is_float((DType)s->value->dtype)) || adds_floats(s->body) ||
+        adds_floats(s->otherwise))
+      return true;
+  return false;
+}
+
+static bool module_adds_floats(const Module *m) {
+  for (const Step *s = m->steps; s; s = s->next)
+    if (s->kind == STEP_KERNEL && adds_floats(s->kernel->body)) return true;
+  return false;
+}
+
 /* Operations of one run. */
 static double module_work(const Module *m) {
   double sum = 0;
@@ -202,7 +217,7 @@ static double module_work(const Module *m) {
 static bool run_program(Constants *t, const Module *m, void *const *out) {
   const PassCtx *c = t->c;
   const double work = module_work(m);
-  if (work > interpreted_work && c->run_constants &&
+  if ((work > interpreted_work || module_adds_floats(m)) && c->run_constants &&
       c->run_constants(c->run_user, m, t->in.data, out))
     return true;
   return work <= max_interpreted_work && module_interpret(m, t->in.data, out, NULL);

@@ -11,7 +11,8 @@
 
 enum { MAX_WORDS = 4096 };
 static const int64_t max_bytes = 64 << 20, max_copy_bytes = 256 << 20, max_extern_bytes = 16 << 20;
-static const int64_t max_work = 4000000; /* evaluated elements × cost; compute_constants does more */
+static const int64_t max_work =
+    4000000; /* evaluated elements × cost; compute_constants does more */
 
 typedef struct Eval { /* one node being evaluated */
   PassCtx *c;
@@ -119,13 +120,27 @@ static bool strided_copy(Eval *e, const Expr *x, int rank, const int64_t *dims,
   return true;
 }
 
+/* Compiled code adds in another order than the interpreter. */
+static bool adds_floats(ExprPool *p, const Expr *x) {
+  ExprList l = {0};
+  expr_reductions(p, x, &l);
+  for (int i = 0; i < l.n; i++) {
+    const Expr *r = l.data[i];
+    const bool adds = r->k.i == RED_SUM || r->k.i == RED_PROD;
+    if (adds && dtype_is_float((DType)r->dtype) && expr_extent_guess(p, r->a[1]) >= 4) return true;
+  }
+  return false;
+}
+
 static bool run_kernel(Eval *e, const Expr *x, int rank, const int64_t *dims,
                        const Expr *const *idx, int64_t count) {
   Model *m = e->c->model;
   const Expr *dim[MAX_RANK];
   int64_t work;
   if (!ck_mul(count, expr_cost(x) + 1, &work) || work > max_work) return false;
-  if (count > 256 && expr_has_scan(m->pool, x)) return false; /* lowering makes one loop of it */
+  if (adds_floats(m->pool, x)) return false; /* compute_constants has the program's bits */
+  if (count > 256 && expr_has_scan(m->pool, x))
+    return false; /* and lowering makes one loop of it */
   for (int d = 0; d < rank; d++) dim[d] = ex_i64(m->pool, dims[d]);
   Stmt *s = stmt_store(m->arena, 0, index_flatten(m->pool, rank, dim, idx), x);
   for (int d = rank - 1; d >= 0; d--)
