@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "driver/driver.h"
 #include "runtime/abi.h"
 
@@ -41,21 +42,21 @@ static bool invoke(Session *s, void *library, const void *const *in, void *const
 
 bool constants_run(void *user, const Module *m, const void *const *in, void *const *out) {
   Session *s = user;
-  char *dir;
+  const char *path;
+  int fd;
   CodegenStats stats = {0};
-  if (!s->target || s->target->arch != this_arch() || !path_temp_dir(s->arena, &dir)) return false;
-  const char *path = arena_printf(s->arena, "%s/constants.so", dir);
+  if (!s->target || s->target->arch != this_arch() || !program_memory(s->arena, &fd, &path))
+    return false;
   const CodegenOptions o = {.emit = EMIT_SHARED,
                             .output = path,
                             .name = "constants",
                             .flags = "",
                             .model_hash = "",
                             .opt_level = s->opt_level > 0 ? s->opt_level : 1};
-  void *library = NULL;
   const bool made = codegen_write(m, s->target, &o, &stats);
-  if (made) library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-  path_remove(dir);
+  void *const library = made ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
   const bool ok = library && invoke(s, library, in, out);
   if (library) dlclose(library);
+  close(fd);
   return ok;
 }
