@@ -69,7 +69,7 @@ static int spawn_linker(const char *arguments, int out, int log) {
     if (rc != 0) break;
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
     posix_spawn_file_actions_destroy(&actions);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   }
   posix_spawn_file_actions_destroy(&actions);
   return 127;
@@ -106,6 +106,10 @@ static bool run_linker(LinkJob *j, StrBuf *words, int out) {
   if (!args || !link_scratch(j, &log)) return false;
   const int rc = spawn_linker(arena_printf(j->p->arena, "@%s", args), out, log);
   if (rc == 127) return link_error(j, ERR_LINK, "ld.lld was not found", "install lld (version 19)");
+  if (rc > 128)
+    return link_error(j, ERR_LINK,
+                      arena_printf(j->p->arena, "the linker was ended by signal %d", rc - 128),
+                      "too little memory or stack (ulimit -s)?");
   if (rc) return link_error(j, ERR_LINK, "the linker failed", read_log(j, log));
   return is_whole(out) || link_error(j, ERR_OUTPUT, "cannot be written", strerror(errno));
 }

@@ -84,10 +84,15 @@ static int levels_body(Session *s, void *user) {
   if (!session_load(s, s->o->files.v[0]))
     return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
   const Graph *g = s->model->main;
+  Options with = *s->o; /* pictures that programs read */
+  with.inputs.v = ARENA_ARRAY(s->arena, const char *, s->o->inputs.n);
+  for (int k = 0; k < s->o->inputs.n; k++)
+    if (!(with.inputs.v[k] = image_argument(s, s->o->inputs.v[k])))
+      return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
   if (!path_temp_dir(s->arena, &dir)) return EXIT_OUTPUT;
   progress_clear(s);
-  status = run_at(s->o, g, s->arena, dir, "0");
-  if (status == EXIT_OK) status = run_at(s->o, g, s->arena, dir, high);
+  status = run_at(&with, g, s->arena, dir, "0");
+  if (status == EXIT_OK) status = run_at(&with, g, s->arena, dir, high);
   for (int k = 0; k < g->outputs.n && (status == EXIT_OK || status == EXIT_MISMATCH); k++) {
     const Pair p = {arena_printf(s->arena, "%s/%s-%d.npy", dir, high, k),
                     arena_printf(s->arena, "%s/0-%d.npy", dir, k), g->output_names.data[k]};

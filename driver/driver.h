@@ -95,7 +95,32 @@ bool tensor_read(Session *s, const char *path, Tensor *t);
 /* name=@file or name=literal; *name is what stands before the first "=@" or "=". */
 bool tensor_named(Session *s, const char *option, const char *text, const char **name, Tensor *t);
 bool tensor_literal(Session *s, const char *text, Tensor *t);
-bool tensor_write(Session *s, const char *path, const Tensor *t); /* for session_commit */
+double tensor_element(const Tensor *t, int64_t k);
+bool npy_write(FILE *f, const Tensor *t);
+bool pb_write(FILE *f, const Tensor *t);
+
+/* ---- format.c: tensors written to files, by the name's ending */
+typedef enum TensorFormat {
+  FORMAT_RAW,
+  FORMAT_NPY,
+  FORMAT_PB,
+  FORMAT_CSV,
+  FORMAT_JSON,
+  FORMAT_PNG, /* ",scale=X" may stand behind the name */
+  FORMAT_OTHER
+} TensorFormat;
+TensorFormat format_of(const char *path);
+bool format_check(const char *path); /* false: it is not written; usage error printed */
+OutFile *tensor_open(Session *s,
+                     const char *path); /* among the session's outputs; NULL: reported */
+bool tensor_write_to(Session *s, const char *path, OutFile *out, const Tensor *t);
+bool tensor_write(Session *s, const char *path, const Tensor *t); /* both */
+
+/* ---- image.c */
+bool is_jpeg(const char *path); /* by its first bytes */
+/* NAME=@FILE; a JPEG becomes a PNG in memory. NULL: reported. */
+const char *image_argument(Session *s, const char *arg);
+bool png_write(Session *s, const char *path, OutFile *out, const Tensor *t, double scale);
 typedef struct Difference {
   int64_t wrong, first; /* elements outside the tolerance; the first of them */
   double max_abs, max_rel;
@@ -114,6 +139,7 @@ bool program_memory(Arena *a, int *fd, const char **path);
 
 /* ---- signals.c: what is left when burin ends early */
 void signals_init(void);
+void signals_stack(void); /* for handlers, on the thread that does the work */
 void signals_watch(Outputs *o); /* its temporary files are removed on signals; nests */
 void signals_unwatch(void);
 void signals_watch_folder(const char *dir); /* NULL: none */
@@ -144,3 +170,4 @@ int program_command(const Options *o, const char *program, const char **argv, in
 /* Room in argv for all that `o` hands on to a program. */
 int program_arguments(const Options *o);
 bool is_program(const char *path);
+bool is_regular(const char *path);

@@ -1,7 +1,7 @@
 /* Entry: picks the verb. */
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "driver/driver.h"
 
@@ -37,16 +37,6 @@ static int dispatch(const Options *o) {
   return usage_error("'burin %s' is not in this version", o->verb);
 }
 
-/* Recursion over expressions and nested regions is bounded, but not by 8 MiB. */
-static void grow_stack(void) {
-  struct rlimit r;
-  const rlim_t wanted = (rlim_t)64 << 20;
-  if (getrlimit(RLIMIT_STACK, &r) != 0 || r.rlim_cur == RLIM_INFINITY || r.rlim_cur >= wanted)
-    return;
-  r.rlim_cur = r.rlim_max == RLIM_INFINITY || r.rlim_max > wanted ? wanted : r.rlim_max;
-  setrlimit(RLIMIT_STACK, &r);
-}
-
 static int run(int argc, char **argv) {
   static Options o; /* large, and the only one */
   if (!args_parse(argc, argv, &o)) return EXIT_USAGE;
@@ -68,8 +58,31 @@ static int printed(int status) {
   return EXIT_OUTPUT;
 }
 
+typedef struct Main {
+  int argc, status;
+  char **argv;
+} Main;
+
+static void *run_on(void *user) {
+  Main *m = user;
+  signals_stack();
+  m->status = printed(run(m->argc, m->argv));
+  return NULL;
+}
+
+/* Recursion over expressions and nested regions is bounded, but not by 8 MiB, nor by what `ulimit
+ * -s` says: a thread has the stack that it is given. */
 int main(int argc, char **argv) {
+  enum { STACK = 64 << 20 };
+  Main m = {argc, EXIT_LIMIT, argv};
+  pthread_attr_t attr;
+  pthread_t thread;
   signals_init();
-  grow_stack();
-  return printed(run(argc, argv));
+  pthread_attr_init(&attr);
+  pthread_attr_setstacksize(&attr, STACK);
+  if (pthread_create(&thread, &attr, run_on, &m) == 0)
+    pthread_join(thread, NULL);
+  else
+    run_on(&m); /* no memory for one: perhaps this one does */
+  return m.status;
 }

@@ -1,4 +1,4 @@
-/* burin run and burin bench: compile to a temporary program and run that; or, with --interpret, run
+/* burin run and burin bench: compile to a program in memory and run that; or, with --interpret, run
  * the loop IR in the interpreter. */
 #include <stdlib.h>
 #include <string.h>
@@ -13,14 +13,22 @@ static void add_value(const char **argv, int *n, const char *option, const char 
   if (value) argv[(*n)++] = option, argv[(*n)++] = value;
 }
 
+typedef struct Run {
+  const char *program;
+  bool finished; /* compiled before */
+  const char *bench; /* option, or NULL */
+  List inputs, outputs; /* as the program gets them */
+  OutFile **files; /* of outputs that are written here, from what it wrote into a folder */
+} Run;
+
 /* --dim fixes sizes when the model is compiled; a finished program is told them when it runs. */
-static int run_program(Arena *a, const Options *o, const char *program, bool finished,
-                       const char *bench) {
-  const char **argv = ARENA_ARRAY(a, const char *, program_arguments(o));
-  int n = program_command(o, program, argv, 0);
-  if (finished) add_list(argv, &n, "--dim", &o->dims);
-  add_list(argv, &n, "--input", &o->inputs);
-  add_list(argv, &n, "--output", &o->outputs);
+static int run_program(Session *s, const Run *r) {
+  const Options *o = s->o;
+  const char **argv = ARENA_ARRAY(s->arena, const char *, program_arguments(o));
+  int n = program_command(o, r->program, argv, 0);
+  if (r->finished) add_list(argv, &n, "--dim", &o->dims);
+  add_list(argv, &n, "--input", &r->inputs);
+  add_list(argv, &n, "--output", &r->outputs);
   add_list(argv, &n, "--expect", &o->expects);
   add_value(argv, &n, "--rtol", o->rtol);
   add_value(argv, &n, "--atol", o->atol);
@@ -30,25 +38,116 @@ static int run_program(Arena *a, const Options *o, const char *program, bool fin
   if (o->profile) argv[n++] = "--profile";
   if (o->check_memory) argv[n++] = "--check-memory";
   if (o->quiet) argv[n++] = "--quiet";
-  if (bench) argv[n++] = bench;
+  if (r->bench) argv[n++] = r->bench;
   argv[n] = NULL;
-  const bool direct = argv[0] == program;
-  const int status = child_run(argv, direct && !finished ? o->files.v[0] : NULL, NULL);
+  const bool direct = argv[0] == r->program;
+  const int status = child_run(argv, direct && !r->finished ? o->files.v[0] : NULL, NULL);
   return status < 0 ? EXIT_IO : status;
 }
 
+/* ---- files that the program does not read or write ------------------------------------------- */
+/* What is behind NAME=@ or NAME=. */
+static const char *path_of(const char *arg) {
+  const char *at = strstr(arg, "=@"), *eq = at ? at + 1 : strrchr(arg, '=');
+  return eq ? eq + 1 : arg;
+}
+
+static bool check_formats(const Options *o) {
+  for (int k = 0; k < o->outputs.n; k++)
+    if (!format_check(path_of(o->outputs.v[k]))) return false;
+  return true;
+}
+
+static bool needs_writing(const Options *o) {
+  for (int k = 0; k < o->outputs.n; k++) {
+    const TensorFormat f = format_of(path_of(o->outputs.v[k]));
+    if (f == FORMAT_CSV || f == FORMAT_JSON || f == FORMAT_PNG) return true;
+  }
+  return false;
+}
+
+static void protect_inputs(Session *s) {
+  const Options *o = s->o;
+  outputs_protect(s->outputs, o->files.v[0]);
+  outputs_protect(s->outputs, o->labels);
+  for (int k = 0; k < o->inputs.n; k++) {
+    const char *path = path_of(o->inputs.v[k]);
+    outputs_protect(s->outputs, arena_strndup(s->arena, path, strcspn(path, ",")));
+  }
+  for (int k = 0; k < o->expects.n; k++) outputs_protect(s->outputs, path_of(o->expects.v[k]));
+}
+
+/* All outputs, so that all are published together: the program's go into a folder. */
+static bool take_outputs(Session *s, Run *r, const char *dir) {
+  const List *l = &s->o->outputs;
+  r->files = ARENA_ARRAY(s->arena, OutFile *, l->n);
+  protect_inputs(s);
+  for (int k = 0; k < l->n; k++) {
+    const char *path = path_of(l->v[k]);
+    if (!(r->files[k] = tensor_open(s, path))) return false;
+    r->outputs.v[k] = arena_printf(s->arena, "%.*s@%s/%d.pb",
+                                   (int)(path - l->v[k] - (path[-1] == '@')), l->v[k], dir, k);
+  }
+  return true;
+}
+
+static bool write_outputs(Session *s, const Run *r) {
+  for (int k = 0; k < r->outputs.n; k++) {
+    Tensor t;
+    if (!tensor_read(s, path_of(r->outputs.v[k]), &t) ||
+        !tensor_write_to(s, path_of(s->o->outputs.v[k]), r->files[k], &t))
+      return false;
+  }
+  return session_commit(s);
+}
+
+/* JPEG inputs become PNG in memory. */
+static bool take_inputs(Session *s, Run *r) {
+  for (int k = 0; k < r->inputs.n; k++)
+    if (!(r->inputs.v[k] = image_argument(s, s->o->inputs.v[k]))) return false;
+  return true;
+}
+
+static int failed(Session *s) {
+  return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
+}
+
+static int run_writing(Session *s, Run *r) {
+  char *dir;
+  if (!path_temp_dir(s->arena, &dir)) return EXIT_OUTPUT;
+  int status = take_outputs(s, r, dir) ? run_program(s, r) : failed(s);
+  const bool ran = status == EXIT_OK || status == EXIT_MISMATCH;
+  if (ran && !write_outputs(s, r)) status = failed(s);
+  path_remove(dir);
+  return status;
+}
+
+static int run_body(Session *s, void *user) {
+  Run *r = user;
+  const Options *o = s->o;
+  r->inputs = (List){ARENA_ARRAY(s->arena, const char *, o->inputs.n), o->inputs.n};
+  r->outputs = (List){ARENA_ARRAY(s->arena, const char *, o->outputs.n), o->outputs.n};
+  for (int k = 0; k < o->outputs.n; k++) r->outputs.v[k] = o->outputs.v[k];
+  if (!take_inputs(s, r)) return failed(s);
+  return needs_writing(o) ? run_writing(s, r) : run_program(s, r);
+}
+
 static int compile_and_run(const Options *o, const char *bench) {
-  const char *file = o->files.v[0], *program;
+  const char *file = o->files.v[0];
   Arena *a = arena_new(0, NULL, NULL);
+  Run r = {.bench = bench};
   int status = EXIT_OUTPUT, fd;
-  if (is_program(file))
-    status =
-        run_program(a, o, strchr(file, '/') ? file : arena_printf(a, "./%s", file), true, bench);
-  else if (program_memory(a, &fd, &program)) {
+  if (!check_formats(o)) {
+    status = EXIT_USAGE;
+  } else if (is_program(file)) {
+    r.finished = true;
+    r.program = strchr(file, '/') ? file : arena_printf(a, "./%s", file);
+    status = session_run(o, run_body, &r);
+  } else if (program_memory(a, &fd, &r.program)) {
     Options compile = *o;
     compile.threads = NULL;
-    status = compile_program(&compile, file, NULL, program);
-    if (status == EXIT_OK) status = run_program(a, o, program, false, bench);
+    status = compile_program(&compile, file, NULL, r.program);
+    if (status == EXIT_OK) status = session_run(o, run_body, &r);
     close(fd);
   }
   arena_free(a);
@@ -253,6 +352,6 @@ static int interpret_body(Session *s, void *user) {
 
 int verb_run(const Options *o) {
   if (o->files.n != 1) return usage_error("give one model or program; try 'burin run --help'");
-  if (o->interpret) return session_run(o, interpret_body, NULL);
+  if (o->interpret) return check_formats(o) ? session_run(o, interpret_body, NULL) : EXIT_USAGE;
   return compile_and_run(o, NULL);
 }

@@ -82,12 +82,16 @@ static void crashed(int sig, siginfo_t *info, void *context) {
 #define __has_feature(x) 0
 #endif
 
-static void catch_crashes(void) {
-  static char stack[65536]; /* the crash may be an overflow of the real one */
-  static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+/* The crash may be an overflow of the stack: handlers have one of their own, on this thread. */
+void signals_stack(void) {
+  static char stack[65536];
   const stack_t alt = {.ss_sp = stack, .ss_size = sizeof stack};
+  if (!__has_feature(address_sanitizer)) sigaltstack(&alt, NULL);
+}
+
+static void catch_crashes(void) {
+  static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
   struct sigaction act = {.sa_sigaction = crashed, .sa_flags = SA_ONSTACK | SA_SIGINFO};
-  sigaltstack(&alt, NULL);
   for (size_t k = 0; k < sizeof signals / sizeof *signals; k++)
     if (!__has_feature(address_sanitizer) || signals[k] == SIGBUS)
       sigaction(signals[k], &act, NULL);

@@ -86,7 +86,7 @@ static const char *npy_descr(DType t) {
   return dtype_bytes(t) == 2 ? "<u2" : "|u1"; /* types that numpy lacks: their bits */
 }
 
-static bool npy_write(FILE *f, const Tensor *t) {
+bool npy_write(FILE *f, const Tensor *t) {
   char h[256];
   int n = snprintf(h, sizeof h, "{'descr': '%s', 'fortran_order': False, 'shape': (",
                    npy_descr(t->dtype));
@@ -131,7 +131,7 @@ static void put_varint(FILE *f, uint64_t v) {
   fputc((int)v, f);
 }
 
-static bool pb_write(FILE *f, const Tensor *t) {
+bool pb_write(FILE *f, const Tensor *t) {
   const int bits = dtype_rows[t->dtype].bits, per = bits < 8 ? 8 / bits : 1;
   const size_t bytes = bits < 8 ? (size_t)((t->count + per - 1) / per)
                                 : (size_t)t->count * (size_t)dtype_bytes(t->dtype);
@@ -155,22 +155,11 @@ bool tensor_read(Session *s, const char *path, Tensor *t) {
   *t = (Tensor){0};
   outputs_protect(s->outputs, path);
   if (ends_with(path, ".pb")) return pb_read(s, path, t);
+  if (is_jpeg(path))
+    return file_error(s, path, "a JPEG is not read here; without --interpret burin run does");
   if (!ends_with(path, ".npy"))
     return file_error(s, path, "tensors are read from .npy and .pb files");
   return npy_read(s, path, t);
-}
-
-bool tensor_write(Session *s, const char *path, const Tensor *t) {
-  const Loc loc = {.file = path, .node = -1};
-  if (t->dtype == DT_STR)
-    return diag_error(s->diag, &loc, ERR_UNSUPPORTED, "strings are not written");
-  OutFile *out = outputs_add(s->outputs, path, false);
-  if (!out) return false;
-  FILE *f = fdopen(dup(out->fd), "wb");
-  bool ok = f && (ends_with(path, ".pb") ? pb_write(f, t) : npy_write(f, t));
-  if (f && ferror(f)) ok = false;
-  if (f && fclose(f) != 0) ok = false;
-  return ok || outputs_error(s->outputs, out, -errno);
 }
 
 /* 2x3xf32=1,2,3,4,5,6; one number fills all. */
@@ -214,7 +203,7 @@ bool tensor_named(Session *s, const char *option, const char *text, const char *
 /* ---- comparing
  * -----------------------------------------------------------------------------------------------------------------
  */
-static double element(const Tensor *t, int64_t k) {
+double tensor_element(const Tensor *t, int64_t k) {
   const char *p = (const char *)t->data + k * dtype_bytes(t->dtype);
   return dtype_is_float(t->dtype) ? dtype_load_f(t->dtype, p) : (double)dtype_load_i(t->dtype, p);
 }
@@ -223,7 +212,7 @@ static double element(const Tensor *t, int64_t k) {
 Difference tensor_compare(const Tensor *got, const Tensor *wanted, double rtol, double atol) {
   Difference d = {.first = -1};
   for (int64_t k = 0; k < wanted->count; k++) {
-    const double g = element(got, k), w = element(wanted, k), err = fabs(g - w);
+    const double g = tensor_element(got, k), w = tensor_element(wanted, k), err = fabs(g - w);
     if (g == w || (isnan(g) && isnan(w))) continue;
     if (err > d.max_abs || isnan(err)) d.max_abs = err;
     if (w != 0 && err / fabs(w) > d.max_rel) d.max_rel = err / fabs(w);

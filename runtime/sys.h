@@ -36,6 +36,7 @@ enum {
   NR_memfd_create = 319,
   NR_statx = 332,
   NR_rt_sigaction = 13,
+  NR_mprotect = 10,
   SYS_O_DIRECTORY = 0200000,
   SYS_O_NOFOLLOW = 0400000
 };
@@ -83,6 +84,7 @@ enum {
   NR_memfd_create = 279,
   NR_statx = 291,
   NR_rt_sigaction = 134,
+  NR_mprotect = 226,
   SYS_O_DIRECTORY = 040000,
   SYS_O_NOFOLLOW = 0100000
 };
@@ -133,6 +135,7 @@ enum {
   NR_memfd_create = 385,
   NR_statx = 397,
   NR_rt_sigaction = 174,
+  NR_mprotect = 125,
   SYS_O_DIRECTORY = 040000,
   SYS_O_NOFOLLOW = 0100000
 };
