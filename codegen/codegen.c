@@ -278,9 +278,20 @@ static bool write_texts(Job *j, EmitKind kind, OutFile *out) {
   return (fclose(f) == 0 && ok) || outputs_error(j->outputs, out, -errno);
 }
 
+/* Of a run on the calling thread, or of a part of it on another: all frames of the entry, the
+ * deepest kernel, and what the runtime's functions need at most. */
+static int64_t stack_bytes(const Job *j) {
+  enum { RUNTIME = 2048, ROUND = 256 };
+  const int n = j->pool->n - 1;
+  int64_t most = 0;
+  for (int i = 0; i < n; i++)
+    if (j->pool->tasks[i].code.stack > most) most = j->pool->tasks[i].code.stack;
+  return (j->pool->tasks[n].code.stack + most + RUNTIME + ROUND - 1) / ROUND * ROUND;
+}
+
 static bool write_header(Job *j, OutFile *out) {
   StrBuf b = {.arena = j->p->arena};
-  header_print(j->p, &b);
+  header_print(j->p, stack_bytes(j), &b);
   return outputs_write(j->outputs, out, sb_str(&b), (size_t)b.n);
 }
 

@@ -198,6 +198,7 @@ void machine_init(void); /* LLVM's targets; before any thread */
 typedef struct MachineCode {
   LLVMMemoryBufferRef object, assembly;
   char *llvm; /* LLVMDisposeMessage */
+  int64_t stack; /* frames of its functions together */
 } MachineCode;
 bool machine_emit(LLVMModuleRef mod, const Target *t, int opt_level, unsigned emit,
                   MachineCode *out, char **error);

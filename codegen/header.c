@@ -172,7 +172,7 @@ static void print_symbols(const Program *p, StrBuf *b, const char *upper) {
   sb_printf(b, ", %s_N_DIMS = %d };\n", upper, p->n_symbols);
 }
 
-void header_print(const Program *p, StrBuf *b) {
+void header_print(const Program *p, int64_t stack, StrBuf *b) {
   const char *const n = p->name;
   char *const upper = arena_strdup(p->arena, n);
   for (char *c = upper; *c; c++) *c = (char)toupper((unsigned char)*c);
@@ -186,6 +186,10 @@ void header_print(const Program *p, StrBuf *b) {
             upper, upper);
   sb_printf(b, "%s\n", abi_text);
   print_sizes(p, b, upper);
+  sb_printf(b,
+            "#define %s_STACK_BYTES %" PRId64
+            " /* of the calling thread, and of threads that are lent */\n",
+            upper, stack);
   print_symbols(p, b, upper);
   sb_printf(b, "\ntypedef struct %s_inputs {\n", n);
   print_fields(p, b, false);

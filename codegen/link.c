@@ -17,7 +17,9 @@
 extern char **environ;
 
 bool link_error(const LinkJob *j, ErrCode code, const char *what, const char *detail) {
-  const Loc loc = {.node = -1, .file = j->p->o->output};
+  const char *const output = j->p->o->output;
+  const bool memory = strncmp(output, "/proc/", 6) == 0; /* of `burin run` */
+  const Loc loc = {.node = -1, .file = memory ? j->p->m->model->file : output};
   return diag_error(j->p->m->model->diag, &loc, code, "%s%s%s", what, *detail ? ": " : "", detail);
 }
 

@@ -61,6 +61,32 @@ static bool optimise(LLVMModuleRef mod, LLVMTargetMachineRef tm, int opt_level, 
   return false;
 }
 
+/* ---- stack: LLVM warns of frames above a limit, here of all ---- */
+enum { CALL_BYTES = 64 }; /* return address, saved registers, alignment */
+
+static void note_frame(LLVMDiagnosticInfoRef info, void *user) {
+  static const char before[] = "stack frame size (";
+  int64_t *sum = user;
+  if (LLVMGetDiagInfoSeverity(info) != LLVMDSWarning) return;
+  char *const text = LLVMGetDiagInfoDescription(info);
+  const char *const at = strstr(text, before);
+  if (at) *sum += strtoll(at + sizeof before - 1, NULL, 10);
+  LLVMDisposeMessage(text);
+}
+
+static void watch_frames(LLVMModuleRef mod, int64_t *sum) {
+  static const char key[] = "warn-stack-size";
+  const LLVMContextRef ctx = LLVMGetModuleContext(mod);
+  *sum = 0;
+  for (LLVMValueRef f = LLVMGetFirstFunction(mod); f; f = LLVMGetNextFunction(f)) {
+    if (LLVMIsDeclaration(f)) continue;
+    *sum += CALL_BYTES;
+    LLVMAddAttributeAtIndex(f, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
+                            LLVMCreateStringAttribute(ctx, key, sizeof key - 1, "0", 1));
+  }
+  LLVMContextSetDiagnosticHandler(ctx, note_frame, sum);
+}
+
 static bool emit_file(LLVMTargetMachineRef tm, LLVMModuleRef mod, LLVMCodeGenFileType kind,
                       LLVMMemoryBufferRef *out, char **error) {
   char *message = NULL;
@@ -90,13 +116,15 @@ static bool with_machine(LLVMModuleRef mod, LLVMTargetMachineRef tm, int opt_lev
     LLVMDisposeModule(copy);
     if (!ok) return false;
   }
-  const unsigned objects = EMIT_EXE | EMIT_OBJ | EMIT_STATIC | EMIT_SHARED;
-  return !(emit & objects) || emit_file(tm, mod, LLVMObjectFile, &out->object, error);
+  const unsigned objects = EMIT_EXE | EMIT_OBJ | EMIT_STATIC | EMIT_SHARED | EMIT_HEADER;
+  if (!(emit & objects)) return true;
+  watch_frames(mod, &out->stack);
+  return emit_file(tm, mod, LLVMObjectFile, &out->object, error);
 }
 
 bool machine_emit(LLVMModuleRef mod, const Target *t, int opt_level, unsigned emit,
                   MachineCode *out, char **error) {
-  *out = (MachineCode){NULL, NULL, NULL};
+  *out = (MachineCode){0};
   LLVMTargetMachineRef tm = machine_new(t, opt_level, error);
   if (!tm) return false;
   const bool ok = with_machine(mod, tm, opt_level, emit, out, error);

@@ -63,7 +63,7 @@ typedef struct EntryFns {
 void emit_info(Emit *c, const Program *p, const EntryFns *fns);
 
 /* ---- header.c, link.c ------------------------------------------------------------------------ */
-void header_print(const Program *p, StrBuf *b);
+void header_print(const Program *p, int64_t stack, StrBuf *b); /* bytes that a run takes of it */
 /* Names that the header declares, for version scripts and archive indexes; NULL-terminated. */
 const char *const *program_exports(const Program *p);
 /* What the linker reads lies in scratch files, by the paths of their descriptors. */

@@ -1,5 +1,5 @@
-/* Fuzzes the readers of a compiled program: npy, TensorProto, PNG (inflate, image conversion). The
- * first byte chooses. */
+/* Fuzzes the readers of a compiled program: npy, TensorProto, PNG (inflate, image conversion with
+ * any options), deflate streams alone, numbers in text. The first byte chooses. */
 #include <stdlib.h>
 
 #include "runtime/program/program.h"
@@ -12,6 +12,20 @@ static int n_blocks;
 void *fuzz_alloc(size_t bytes) {
   if (n_blocks == MOST || bytes > LIMIT) return NULL;
   return blocks[n_blocks++] = calloc(1, bytes);
+}
+
+static void read_numbers(const char *text) {
+  char shown[64];
+  Out out = {.fd = -1};
+  double d;
+  int64_t i;
+  for (const char *s = text; *s; s++) {
+    const char *at = s;
+    if (text_double(&at, &d)) out_format(&out, "%g %12g", d, -d);
+    at = s;
+    if (text_int(&at, &i)) out_format(&out, "%d %-9d", i, i);
+  }
+  file_name(text, shown, sizeof shown);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -29,11 +43,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   const Bytes file = {copy, size - 2};
   Tensor t = {0};
   Image image;
-  if (data[0] % 3 == 0)
+  const int kind = data[0] % 6;
+  if (kind == 0)
     npy_parse(p, "f", file, info, &t);
-  else if (data[0] % 3 == 1)
+  else if (kind == 1)
     pb_parse(p, "f", file, &t);
-  else if (png_decode(p, "f", file, &image))
+  else if (kind == 2)
+    inflate_bytes(file.data, file.size, fuzz_alloc(4096), 4096);
+  else if (kind == 3)
+    read_numbers((const char *)copy); /* zeros stand behind the file */
+  else if (kind == 4) {
+    static const uint8_t pixels[2 * 2 * 3] = {1, 2, 3};
+    const Image small = {2, 2, 3, pixels};
+    image_to_tensor(p, "f", &small, (const char *)copy, info, &t);
+  } else if (png_decode(p, "f", file, &image))
     image_to_tensor(p, "f", &image, "mean=1:2:3", info, &t);
   while (n_blocks > 0) free(blocks[--n_blocks]);
   free(p);
