@@ -370,6 +370,10 @@ static bool compile_and_write(Job *j, CodegenStats *stats) {
 bool codegen_write(const Module *m, const Target *t, const CodegenOptions *o, CodegenStats *stats) {
   CodegenStats own;
   if (!stats) stats = &own;
+  const FloatRules have = *expr_pool_rules(m->model->pool), want = target_float_rules(t);
+  if (have.split_fma != want.split_fma || have.ordered_zeros != want.ordered_zeros)
+    return diag_internal(m->model->diag, NULL,
+                         "constants were folded by the rules of another target");
   *stats = (CodegenStats){.kernels = m->kernels.n};
   machine_init();
   Arena *const a = arena_child(m->model->arena);

@@ -78,6 +78,9 @@ typedef struct Emit {
   CacheSlot *cache; /* values of the current statement; open addressing */
   uint32_t cache_size, cache_used, epoch;
 
+  int rare; /* depth of blocks that not all code passes (EX_rarely) */
+  Vec(uint32_t) rare_keys; /* what the cache got in them */
+
   int depth; /* loops around the cursor */
   const Expr *vvar; /* variable of the running vector loop, or NULL */
   int64_t vvar_multiple; /* its value in lane 0 is a multiple of this */

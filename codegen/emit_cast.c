@@ -200,11 +200,45 @@ static V narrow_to_odd(Emit *c, V x) {
   return float32(c, LLVMBuildOr(B, u, LLVMBuildZExt(B, inexact, LLVMTypeOf(u), ""), ""));
 }
 
+/* i64 or u64 with at most 53 bits that rounds to small types as before: of large values the low 16
+ * bits are gathered in one. */
+static V gather_low(Emit *c, bool is_signed, V v) {
+  const int64_t wide = INT64_C(1) << 52;
+  const V low = and_k(c, v, 0xffff), high = and_k(c, v, ~INT64_C(0xffff));
+  const V some = cmp_k(c, LLVMIntNE, low, 0);
+  const V sticky = LLVMBuildOr(B, high, pick(c, some, ki(c, v, 0x8000), ki(c, v, 0)), "");
+  const V shifted = is_signed ? add_k(c, v, wide) : v; /* |v| < 2^52 as one unsigned comparison */
+  const V small = cmp_k(c, LLVMIntULT, shifted, is_signed ? 2 * wide : wide);
+  return pick(c, small, v, sticky);
+}
+
+/* An integer as the f32 that a type below 32 bits is encoded from, rounded once. */
+static V int_to_small(Emit *c, DType to, DType from, V v) {
+  const bool is_signed = dtype_rows[from].cls == DC_SINT;
+  const int bits = dtype_rows[from].bits;
+  const Ty f32 = like(c->f32, v), f64 = like(c->f64, v);
+  if (from != DT_BOOL && bits > 16 && to != DT_BF16 && to != DT_F8E8M0) {
+    const int64_t far = 1 << 20; /* beyond every finite value, and exact */
+    const V hi = ki(c, v, far), lo = ki(c, v, -far);
+    v = pick(c, LLVMBuildICmp(B, is_signed ? LLVMIntSGT : LLVMIntUGT, v, hi, ""), hi, v);
+    if (is_signed) v = pick(c, LLVMBuildICmp(B, LLVMIntSLT, v, lo, ""), lo, v);
+    v = LLVMBuildIntCast2(B, v, like(c->i32, v), is_signed, "");
+    return LLVMBuildSIToFP(B, v, f32, "");
+  }
+  if (from == DT_BOOL || bits <= 16)
+    return is_signed ? LLVMBuildSIToFP(B, v, f32, "") : LLVMBuildUIToFP(B, v, f32, "");
+  if (bits == 64) v = gather_low(c, is_signed, v);
+  v = is_signed ? LLVMBuildSIToFP(B, v, f64, "") : LLVMBuildUIToFP(B, v, f64, "");
+  return narrow_to_odd(c, v);
+}
+
 /* ---- casts ----------------------------------------------------------------------------------- */
 static V to_float(Emit *c, DType to, DType from, V v, bool saturate) {
   const bool small = is_small_float(to), source_float = dtype_is_float(from);
   const Ty reg = like(reg_type(c, to), v);
-  if (!source_float) {
+  if (!source_float && small) {
+    v = int_to_small(c, to, from, v);
+  } else if (!source_float) {
     const bool is_signed = dtype_rows[from].cls == DC_SINT;
     v = is_signed ? LLVMBuildSIToFP(B, v, reg, "") : LLVMBuildUIToFP(B, v, reg, "");
   } else if (from == DT_F64 && to != DT_F64) {

@@ -1,7 +1,7 @@
 /* Expressions → LLVM values. Each distinct expression is emitted once per statement. i64
  * expressions are emitted in 32 bits where their range (or, in an index of a 32-bit target, their
  * use) allows it. Loads and locals are emit_memory.c's; math rows have been replaced before
- * (expr_lower_math). */
+ * (passes/expand_math.c). */
 #include <string.h>
 
 #include "codegen/emit.h"
@@ -31,6 +31,7 @@ static void cache_put(Emit *c, uint32_t key, V value) {
   CacheSlot *const s = cache_find(c, key);
   if (s->epoch != c->epoch) c->cache_used++;
   *s = (CacheSlot){c->epoch, key, value};
+  if (c->rare) vec_push(c->arena, &c->rare_keys, key);
 }
 
 static V cache_get(Emit *c, uint32_t key) {
@@ -168,16 +169,25 @@ static V icmp(Emit *c, LLVMIntPredicate p, V a, V b) { return LLVMBuildICmp(B, p
 
 static bool never_nan(V v) { return LLVMIsConstant(v) && !LLVMIsPoison(v) && !LLVMIsUndef(v); }
 
-/* NaN of either side comes out. x86's instruction gives its second operand when either is NaN. */
-static V float_minmax(Emit *c, bool max, V a, V b) {
-  if (c->t->arch == ARCH_AARCH64 ||
-      (c->t->arch == ARCH_ARM && is_vec(a) &&
-       LLVMGetTypeKind(LLVMGetElementType(LLVMTypeOf(a))) == LLVMFloatTypeKind)) {
-    const Ty types[1] = {LLVMTypeOf(a)};
-    const V args[2] = {a, b};
-    return intrinsic(c, max ? "llvm.maximum" : "llvm.minimum", 1, types, 2, args);
-  }
-  if (never_nan(b)) {
+/* -0 below +0 (FloatRules): one instruction of ARM, but not for the f64 of ARMv7. */
+static V ordered_minmax(Emit *c, DType t, bool max, V a, V b) {
+  const Ty types[1] = {LLVMTypeOf(a)};
+  if (c->t->arch == ARCH_AARCH64 || t != DT_F64)
+    return intrinsic(c, max ? "llvm.maximum" : "llvm.minimum", 1, types, 2, (V[]){a, b});
+  const Ty bits = like(c->i64, a);
+  const V x = LLVMBuildBitCast(B, a, bits, ""), y = LLVMBuildBitCast(B, b, bits, "");
+  const V both = max ? LLVMBuildAnd(B, x, y, "") : LLVMBuildOr(B, x, y, "");
+  const V equal = LLVMBuildFCmp(B, LLVMRealOEQ, a, b, "");
+  V m = pick(c, LLVMBuildFCmp(B, max ? LLVMRealOGT : LLVMRealOLT, a, b, ""), a, b);
+  m = pick(c, equal, LLVMBuildBitCast(B, both, types[0], ""), m);
+  return pick(c, LLVMBuildFCmp(B, LLVMRealUNO, a, a, ""), a, m);
+}
+
+/* NaN of either side comes out. x86's instruction gives its second operand when either is NaN, or
+ * both are equal: which one that is, expr_ties says. */
+static V float_minmax(Emit *c, const Expr *e, DType t, bool max, V a, V b) {
+  if (expr_pool_rules(c->pool)->ordered_zeros) return ordered_minmax(c, t, max, a, b);
+  if (e && expr_ties(c->pool, e) == TIES_FIRST) {
     const V x = a;
     a = b;
     b = x;
@@ -211,7 +221,7 @@ static V emit_fmod(Emit *c, DType t, V a, V b) {
   return r;
 }
 
-static V float_op(Emit *c, ExprOp op, DType t, V a, V b, V x) {
+static V float_op(Emit *c, const Expr *e, ExprOp op, DType t, V a, V b, V x) {
   const Ty types[1] = {LLVMTypeOf(a)};
   switch (op) {
     case EX_add: return LLVMBuildFAdd(B, a, b, "");
@@ -220,13 +230,13 @@ static V float_op(Emit *c, ExprOp op, DType t, V a, V b, V x) {
     case EX_div: return LLVMBuildFDiv(B, a, b, "");
     case EX_rem: return emit_fmod(c, t, a, b);
     case EX_fma:
-      if (!c->t->fma) return LLVMBuildFAdd(B, LLVMBuildFMul(B, a, b, ""), x, "");
+      if (!c->t->fma) c->error = "fma on a target without it: made under other FloatRules";
       return intrinsic(c, "llvm.fma", 1, types, 3, (V[]){a, b, x});
     case EX_neg: return LLVMBuildFNeg(B, a, "");
     case EX_abs: return intrinsic(c, "llvm.fabs", 1, types, 1, &a);
     case EX_sqrt: return intrinsic(c, "llvm.sqrt", 1, types, 1, &a);
     case EX_min:
-    case EX_max: return float_minmax(c, op == EX_max, a, b);
+    case EX_max: return float_minmax(c, e, t, op == EX_max, a, b);
     case EX_floor:
     case EX_ceil:
     case EX_trunc:
@@ -376,7 +386,7 @@ static V emit_compare(Emit *c, ExprOp op, DType t, V a, V b) {
 }
 
 V emit_op(Emit *c, const Expr *e, ExprOp op, DType t, V a, V b, V x) {
-  if (op == EX_select) return pick(c, a, b, x);
+  if (op == EX_select || op == EX_rarely) return pick(c, a, b, x);
   if (b) same_lanes(c, &a, &b);
   if (x) {
     same_lanes(c, &a, &x);
@@ -387,7 +397,7 @@ V emit_op(Emit *c, const Expr *e, ExprOp op, DType t, V a, V b, V x) {
     return dtype_is_float(t) ? LLVMBuildFCmp(B, LLVMRealUNO, a, a, "")
                              : LLVMConstNull(like(c->i1, a));
   if (t == DT_BOOL) return bool_op(c, op, a, b);
-  const V r = dtype_is_float(t) ? float_op(c, op, t, a, b, x) : int_op(c, e, op, t, a, b, x);
+  const V r = dtype_is_float(t) ? float_op(c, e, op, t, a, b, x) : int_op(c, e, op, t, a, b, x);
   const bool exact =
       op == EX_min || op == EX_max || op == EX_abs || (op == EX_neg && dtype_is_float(t));
   return exact ? r : round_to(c, t, r);
@@ -421,44 +431,7 @@ static V emit_conversion(Emit *c, const Expr *e, bool narrow) {
   return emit_cast(c, want, have, v, e->op == EX_sat);
 }
 
-/* n*K + x in f64, as if the product were not rounded: Dekker's product with its error. */
-static V dekker_fma(Emit *c, V n, double k, V x) {
-  const Ty t = LLVMTypeOf(n);
-  const double scaled = k * 134217729.0, k_high = scaled - (scaled - k);
-  const V s = LLVMBuildFMul(B, n, k_real(c, t, 134217729.0), "");
-  const V n_high = LLVMBuildFSub(B, s, LLVMBuildFSub(B, s, n, ""), ""),
-          n_low = LLVMBuildFSub(B, n, n_high, "");
-  const V high = k_real(c, t, k_high), low = k_real(c, t, k - k_high);
-  const V p = LLVMBuildFMul(B, n, k_real(c, t, k), "");
-  V e = LLVMBuildFSub(B, LLVMBuildFMul(B, n_high, high, ""), p, "");
-  e = LLVMBuildFAdd(B, e, LLVMBuildFMul(B, n_high, low, ""), "");
-  e = LLVMBuildFAdd(B, e, LLVMBuildFMul(B, n_low, high, ""), "");
-  e = LLVMBuildFAdd(B, e, LLVMBuildFMul(B, n_low, low, ""), "");
-  return LLVMBuildFAdd(B, LLVMBuildFAdd(B, x, p, ""), e, "");
-}
-
-/* fma(n, K, x) without the instruction. In range reductions n*K nearly cancels x. In f32 n is a
- * small integer: with K in two halves both products are exact. */
-static V split_fma(Emit *c, const Expr *e) {
-  const bool first = e->a[0]->op == EX_CONST;
-  const double k = e->a[first ? 0 : 1]->k.f;
-  V n = emit_expr(c, e->a[first ? 1 : 0]), x = emit_expr(c, e->a[2]);
-  same_lanes(c, &n, &x);
-  if (e->dtype == DT_F64) return dekker_fma(c, n, k, x);
-  const float whole = (float)k, scaled = whole * 4097.0f, high = scaled - (scaled - whole);
-  const Ty t = LLVMTypeOf(n);
-  const V a = LLVMBuildFMul(B, n, k_real(c, t, (double)high), "");
-  const V b = LLVMBuildFMul(B, n, k_real(c, t, k - (double)high), "");
-  return LLVMBuildFAdd(B, LLVMBuildFAdd(B, x, a, ""), b, "");
-}
-
-static bool wants_split(const Emit *c, const Expr *e) {
-  return !c->t->fma && e->op == EX_fma && (e->dtype == DT_F32 || e->dtype == DT_F64) &&
-         e->a[2]->op != EX_CONST && (e->a[0]->op == EX_CONST) != (e->a[1]->op == EX_CONST);
-}
-
 static V emit_call(Emit *c, const Expr *e, bool narrow) {
-  if (wants_split(c, e)) return split_fma(c, e);
   const bool arg = arg_narrow(c, e, narrow);
   V v[3] = {NULL, NULL, NULL};
   for (int i = 0; i < e->nargs; i++) v[i] = ev(c, e->a[i], arg);
@@ -481,6 +454,42 @@ static V emit_select(Emit *c, const Expr *e, bool narrow) {
   return emit_call(c, e, narrow);
 }
 
+/* Forgets what was put into the cache since `mark`: it holds in a block that not all code passes.
+ */
+static void cache_undo(Emit *c, int mark) {
+  for (int i = mark; i < c->rare_keys.n; i++) {
+    CacheSlot *const s = cache_find(c, c->rare_keys.data[i]);
+    if (s->epoch == c->epoch) s->value = NULL;
+  }
+  c->rare_keys.n = mark;
+}
+
+/* The usual side for all lanes; the rare one in a block of its own, entered when any lane wants it.
+ */
+static V emit_rarely(Emit *c, const Expr *e, bool narrow) {
+  V cond = ev(c, e->a[0], false), usual = ev(c, e->a[2], narrow);
+  if (is_vec(cond)) same_lanes(c, &usual, &cond);
+  const Ty types[1] = {LLVMTypeOf(cond)};
+  const V any = is_vec(cond) ? intrinsic(c, "llvm.vector.reduce.or", 1, types, 1, &cond) : cond;
+  const LLVMBasicBlockRef from = LLVMGetInsertBlock(B), rare = new_block(c, "rare"),
+                          done = new_block(c, "usual");
+  LLVMBuildCondBr(B, any, rare, done);
+  LLVMPositionBuilderAtEnd(B, rare);
+  const int mark = c->rare_keys.n;
+  c->rare++;
+  const V v = pick(c, cond, ev(c, e->a[1], narrow), usual);
+  c->rare--;
+  cache_undo(c, mark);
+  const LLVMBasicBlockRef end = LLVMGetInsertBlock(B);
+  LLVMBuildBr(B, done);
+  LLVMPositionBuilderAtEnd(B, done);
+  if (LLVMTypeOf(v) != LLVMTypeOf(usual))
+    return c->error = "sides of rarely in different lanes", usual;
+  const V phi = LLVMBuildPhi(B, LLVMTypeOf(v), "");
+  LLVMAddIncoming(phi, (V[]){usual, v}, (LLVMBasicBlockRef[]){from, end}, 2);
+  return phi;
+}
+
 static V emit_fresh(Emit *c, const Expr *e, bool narrow) {
   switch (e->op) {
     case EX_CONST: return emit_literal(c, e, narrow);
@@ -496,11 +505,13 @@ static V emit_fresh(Emit *c, const Expr *e, bool narrow) {
     case EX_sat:
     case EX_bits: return emit_conversion(c, e, narrow);
     case EX_select: return emit_select(c, e, narrow);
+    case EX_rarely: return emit_rarely(c, e, narrow);
     default: return emit_call(c, e, narrow);
   }
 }
 
 static V ev(Emit *c, const Expr *e, bool narrow) {
+  if (e->flags & EXF_MATH) c->error = "a math row that pass expand_math has not seen";
   const uint32_t key = e->uid * 8 + (narrow ? MODE_NARROW : 0) + (c->lane0 ? MODE_LANE0 : 0);
   V v = cache_get(c, key);
   if (v) return v;

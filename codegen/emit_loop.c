@@ -212,7 +212,7 @@ static void emit_lanes_if(Emit *c, const Stmt *body, V cond) {
 }
 
 static void emit_if(Emit *c, const Stmt *s) {
-  const Expr *const e = emit_specialise(c, expr_lower_math(c->pool, s->cond));
+  const Expr *const e = emit_specialise(c, s->cond);
   int64_t k;
   if (!(c->vvar && !c->lane0 && expr_uses_var(e, c->vvar->id)) && emit_const(c, e, &k)) {
     emit_stmts(c, k ? s->body : s->otherwise);
@@ -232,16 +232,10 @@ static void emit_stmt(Emit *c, const Stmt *s) {
   emit_forget(c);
   switch (s->kind) {
     case ST_FOR: emit_for(c, s); break;
-    case ST_STORE:
-      emit_store(c, s->id, s->index, emit_expr(c, expr_lower_math(c->pool, s->value)));
-      break;
+    case ST_STORE: emit_store(c, s->id, s->index, emit_expr(c, s->value)); break;
     case ST_LOCAL: local_declare(c, s->id); break;
-    case ST_SET:
-      emit_local_set(c, s->id, s->index, emit_expr(c, expr_lower_math(c->pool, s->value)));
-      break;
-    case ST_ACC:
-      emit_local_acc(c, s->id, s->index, s->reduce, expr_lower_math(c->pool, s->value));
-      break;
+    case ST_SET: emit_local_set(c, s->id, s->index, emit_expr(c, s->value)); break;
+    case ST_ACC: emit_local_acc(c, s->id, s->index, s->reduce, s->value); break;
     case ST_IF: emit_if(c, s); break;
     case ST_PREFETCH: emit_prefetch(c, s->id, s->index); break;
   }

@@ -171,6 +171,7 @@ bool session_load(Session *s, const char *path) {
   if (strcmp(path, "-") == 0)
     return usage_error("models are not read from the standard input; give a file"), false;
   if (!frontend_options(s, &f)) return false;
+  if (s->target) f.rules = target_float_rules(s->target);
   progress_show(s, "reading", 0, 0);
   s->model =
       frontend_is_text(path) ? load_text(s, path) : frontend_load(s->arena, s->diag, path, &f);

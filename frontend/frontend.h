@@ -24,6 +24,7 @@ typedef struct FrontendOptions {
   int n_shapes;
   const FrontendConst *consts;
   int n_consts; /* --const */
+  FloatRules rules; /* of the target: constants are folded by them */
 } FrontendOptions;
 
 /* Reads, checks, upgrades to the newest opset, infers. NULL on error (all reported in d). The file

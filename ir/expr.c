@@ -25,6 +25,7 @@ ExprPool *expr_pool_new(Arena *a) {
 }
 
 Arena *expr_pool_arena(ExprPool *p) { return p->arena; }
+FloatRules *expr_pool_rules(ExprPool *p) { return &p->rules; }
 
 /* ---- interning --------------------------------------------------------------------------------
  */
@@ -67,6 +68,7 @@ static uint8_t own_flag(ExprOp op) {
          : op == EX_VAR    ? EXF_VAR
          : op == EX_SYM    ? EXF_SYM
          : op == EX_HOLE   ? EXF_HOLE
+         : is_math_op(op)  ? EXF_MATH
                            : 0;
 }
 
@@ -227,9 +229,12 @@ static Scalar const_value(const Expr *e) { return e ? (Scalar){.i = e->k.i} : (S
 const Expr *ex_op(ExprPool *p, ExprOp op, const Expr *a, const Expr *b, const Expr *c) {
   assert(op > EX_HOLE && op < EX_COUNT && expr_op_info[op].result != RES_OWN);
   const DType t = result_type(op, a, b);
+  const bool is_float = dtype_is_float((DType)a->dtype);
+  if (op == EX_fma && is_float && p->rules.split_fma) return split_fma(p, a, b, c);
   if (is_const(a) && (!b || is_const(b)) && (!c || is_const(c))) {
-    const DType of = op == EX_select ? (DType)b->dtype : (DType)a->dtype;
-    return expr_scalar(p, t, scalar_op(op, of, const_value(a), const_value(b), const_value(c)));
+    if (is_math_op(op) && is_float) return math_row(p, op, a, b);
+    const Expr e = {.op = (uint8_t)op, .dtype = (uint8_t)t, .nargs = 3, .a = {a, b, c}};
+    return expr_scalar(p, t, expr_apply(p, &e, const_value(a), const_value(b), const_value(c)));
   }
   const Expr *const s = simplify_op(p, op, a, b, c);
   return s ? s : expr_raw(p, op, t, 0, 0, a, b, c);

@@ -47,12 +47,22 @@ enum {
   EXF_LOCAL = 4,
   EXF_VAR = 8,
   EXF_SYM = 16,
-  EXF_HOLE = 32
+  EXF_HOLE = 32,
+  EXF_MATH = 64 /* a math row: exp … pow */
 }; /* contains one */
 
 typedef struct ExprPool ExprPool; /* the interning table, symbols and variables of one model */
 ExprPool *expr_pool_new(Arena *a);
 Arena *expr_pool_arena(ExprPool *p);
+
+/* Where targets differ in the bits of floating point; what is folded and interpreted follows the
+ * target that code is made for. All false: fma is one instruction, and of equal operands min and
+ * max give the second (the first where the second is a constant). Set before a model is built. */
+typedef struct FloatRules {
+  bool split_fma;     /* fma(a, b, c) is written as a product and a sum */
+  bool ordered_zeros; /* for min and max -0 is below +0 */
+} FloatRules;
+FloatRules *expr_pool_rules(ExprPool *p);
 
 /* ---- symbols and variables ------------------------------------------------------------------ */
 typedef struct Symbol {
@@ -174,7 +184,8 @@ const Expr *expr_rewrite(
 const Expr *expr_subst(ExprPool *p, const Expr *e, const Expr *var_or_sym_or_hole, const Expr *by);
 const Expr *expr_simplify(ExprPool *p,
                           const Expr *e); /* rebuilds with what is now known of ranges */
-/* Replaces math rows (exp … pow) by polynomials over basic rows (ir/math.c). */
+/* Replaces math rows (exp … pow) by polynomials over basic rows (ir/math.c). Whoever evaluates or
+ * emits math rows does it through this: there is no other meaning of them. */
 const Expr *expr_lower_math(ExprPool *p, const Expr *e);
 
 /* ---- evaluation ------------------------------------------------------------------------------- */
@@ -190,8 +201,17 @@ typedef struct EvalEnv { /* callbacks may be NULL where e holds none of them */
   Scalar (*local)(void *user, DType t, int local, int64_t index);
 } EvalEnv;
 Scalar expr_eval(const ExprPool *p, const Expr *e, EvalEnv *env);
-Scalar scalar_op(ExprOp op, DType t, Scalar a, Scalar b,
-                 Scalar c); /* t: type of argument 0 (select: of argument 1) */
+Scalar scalar_op(
+    ExprOp op, DType t, Scalar a, Scalar b,
+    Scalar c); /* t: type of argument 0 (select: of argument 1); no math row of floats */
+/* How operands of a float min or max meet where they are equal: as they stand, exchanged, or by the
+ * sign of their zeros (scalar_ordered). */
+typedef enum Ties { TIES_SECOND, TIES_FIRST, TIES_ORDERED } Ties;
+Ties expr_ties(const ExprPool *p, const Expr *e);
+Scalar scalar_ordered(ExprOp op, Scalar a, Scalar b);
+/* Operation of node e (no leaf, cast or bits) on the values of its arguments, by the pool's rules.
+ */
+Scalar expr_apply(const ExprPool *p, const Expr *e, Scalar a, Scalar b, Scalar c);
 Scalar scalar_cast(DType to, DType from, Scalar v, bool saturate);
 
 /* ---- text ------------------------------------------------------------------------------------- */

@@ -1,6 +1,6 @@
 /* The meaning of scalar operations, and evaluation of expressions with it. f32 and smaller floats
- * are computed in float and rounded to their type after every operation. Math rows (exp …) are
- * evaluated in double here; compiled code and the interpreter see them lowered (math.c). */
+ * are computed in float and rounded to their type after every operation. Math rows
+ * of floats have no meaning of their own: they are lowered first (math.c). */
 #include <math.h>
 #include "ir/expr_impl.h"
 
@@ -77,6 +77,13 @@ static int64_t int_op(ExprOp op, DType t, int64_t a, int64_t b, int64_t c) {
 
 /* ---- floats
  * --------------------------------------------------------------------------------------------- */
+/* Subnormal operands and results of arithmetic count as zero of their sign, as they do while a
+ * model runs; what only moves a value (select, min, max, neg, abs, bits) keeps it. Types below f32
+ * are computed with as f32. */
+static double flush(DType t, double v) {
+  return fabs(v) < (t == DT_F64 ? 0x1p-1022 : 0x1p-126) ? copysign(0, v) : v;
+}
+
 static float f32_op(ExprOp op, float a, float b, float c) {
   switch (op) {
     case EX_add: return a + b;
@@ -89,13 +96,12 @@ static float f32_op(ExprOp op, float a, float b, float c) {
   }
 }
 
-static double sigmoid(double x) { return 1 / (1 + exp(-x)); }
 static double floor_mod_f(double a, double b) {
   const double r = fmod(a, b);
   return r != 0 && (r < 0) != (b < 0) ? r + b : r;
 }
 
-/* Exact operations, and those computed in double. */
+/* Operations of f64, and exact ones. */
 static double f64_op(ExprOp op, double a, double b, double c) {
   switch (op) {
     case EX_add: return a + b;
@@ -106,33 +112,12 @@ static double f64_op(ExprOp op, double a, double b, double c) {
     case EX_floormod: return floor_mod_f(a, b);
     case EX_rem: return fmod(a, b);
     case EX_fma: return fma(a, b, c);
-    case EX_neg: return -a;
-    case EX_abs: return fabs(a);
-    case EX_min: return a < b || isnan(a) ? a : b;
-    case EX_max: return a > b || isnan(a) ? a : b;
     case EX_sqrt: return sqrt(a);
     case EX_floor: return floor(a);
     case EX_ceil: return ceil(a);
     case EX_trunc: return trunc(a);
     case EX_rint: return rint(a);
-    case EX_exp: return exp(a);
-    case EX_log: return log(a);
-    case EX_sin: return sin(a);
-    case EX_cos: return cos(a);
-    case EX_tan: return tan(a);
-    case EX_asin: return asin(a);
-    case EX_acos: return acos(a);
-    case EX_atan: return atan(a);
-    case EX_sinh: return sinh(a);
-    case EX_cosh: return cosh(a);
-    case EX_tanh: return tanh(a);
-    case EX_asinh: return asinh(a);
-    case EX_acosh: return acosh(a);
-    case EX_atanh: return atanh(a);
-    case EX_erf: return erf(a);
-    case EX_sigmoid: return sigmoid(a);
-    case EX_pow: return pow(a, b);
-    default: return 0;
+    default: return NAN;
   }
 }
 
@@ -142,20 +127,26 @@ static bool in_float(ExprOp op) {
 }
 
 static double float_op(ExprOp op, DType t, double a, double b, double c) {
-  if (t == DT_F64) return f64_op(op, a, b, c);
+  if (op == EX_min) return flush(t, a) < flush(t, b) || isnan(a) ? a : b;
+  if (op == EX_max) return flush(t, a) > flush(t, b) || isnan(a) ? a : b;
+  if (op == EX_neg) return -a;
+  if (op == EX_abs) return fabs(a);
+  a = flush(t, a), b = flush(t, b), c = flush(t, c);
+  if (t == DT_F64) return flush(t, f64_op(op, a, b, c));
   const double r =
       in_float(op) ? f32_op(op, (float)a, (float)b, (float)c) : (float)f64_op(op, a, b, c);
-  return t == DT_F32 ? r : dtype_round(t, r, false);
+  return t == DT_F32 ? flush(t, r) : dtype_round(t, flush(t, r), false);
 }
 
 static bool compare(ExprOp op, DType t, Scalar a, Scalar b) {
   if (dtype_is_float(t)) {
+    const double x = flush(t, a.f), y = flush(t, b.f);
     switch (op) {
-      case EX_lt: return a.f < b.f;
-      case EX_le: return a.f <= b.f;
-      case EX_eq: return a.f == b.f;
-      case EX_ne: return a.f != b.f;
-      default: return isnan(a.f); /* isnan */
+      case EX_lt: return x < y;
+      case EX_le: return x <= y;
+      case EX_eq: return x == y;
+      case EX_ne: return x != y;
+      default: return isnan(x); /* isnan */
     }
   }
   switch (op) {
@@ -168,11 +159,33 @@ static bool compare(ExprOp op, DType t, Scalar a, Scalar b) {
 }
 
 Scalar scalar_op(ExprOp op, DType t, Scalar a, Scalar b, Scalar c) {
-  if (op == EX_select) return a.i ? b : c;
+  if (op == EX_select || op == EX_rarely) return a.i ? b : c;
   if (op == EX_lt || op == EX_le || op == EX_eq || op == EX_ne || op == EX_isnan)
     return (Scalar){.i = compare(op, t, a, b)};
   if (dtype_is_float(t)) return (Scalar){.f = float_op(op, t, a.f, b.f, c.f)};
   return (Scalar){.i = dtype_wrap(t, int_op(op, t, a.i, b.i, c.i))};
+}
+
+Ties expr_ties(const ExprPool *p, const Expr *e) {
+  const bool minmax = e->op == EX_min || e->op == EX_max;
+  if (!minmax || !dtype_is_float((DType)e->dtype)) return TIES_SECOND;
+  if (p->rules.ordered_zeros) return TIES_ORDERED;
+  return is_const(e->a[1]) && !isnan(e->a[1]->k.f) ? TIES_FIRST : TIES_SECOND;
+}
+
+Scalar scalar_ordered(ExprOp op, Scalar a, Scalar b) {
+  if (isnan(a.f) || isnan(b.f)) return isnan(a.f) ? a : b;
+  const bool below = a.f < b.f || (a.f == b.f && signbit(a.f));
+  return below == (op == EX_min) ? a : b;
+}
+
+Scalar expr_apply(const ExprPool *p, const Expr *e, Scalar a, Scalar b, Scalar c) {
+  const ExprOp op = (ExprOp)e->op;
+  const Ties ties = expr_ties(p, e);
+  if (ties == TIES_ORDERED) return scalar_ordered(op, a, b);
+  if (ties == TIES_FIRST) return scalar_op(op, (DType)e->dtype, b, a, c);
+  const bool picks = op == EX_select || op == EX_rarely;
+  return scalar_op(op, (DType)e->a[picks ? 1 : 0]->dtype, a, b, c);
 }
 
 /* ---- casts
@@ -194,16 +207,32 @@ static int64_t int_to_int(DType to, DType from, int64_t v, bool saturate) {
   return v < r.lo ? r.lo : v > r.hi ? r.hi : v;
 }
 
+/* An integer as a double that rounds to a format of 24 bits or fewer as the integer itself does:
+ * below 2^52 it is exact, above, what does not fit is gathered in one bit. */
+static double int_to_double(DType from, int64_t v) {
+  const int64_t low = 0xffff, wide = INT64_C(1) << 52;
+  const bool big = from == DT_U64 ? (uint64_t)v >= (uint64_t)wide : v >= wide || v <= -wide;
+  if (big) v = (v & ~low) | (v & low ? 0x8000 : 0);
+  return from == DT_U64 ? (double)(uint64_t)v : (double)v;
+}
+
+static Scalar to_float(DType to, DType from, Scalar v, bool saturate) {
+  const bool from_float = dtype_is_float(from);
+  if (to == DT_F64)
+    return (Scalar){.f = from_float       ? flush(from, v.f)
+                         : from == DT_U64 ? (double)(uint64_t)v.i
+                                          : (double)v.i};
+  const double x = from_float ? v.f : int_to_double(from, v.i);
+  if (from != DT_F64) return (Scalar){.f = dtype_round(to, x, saturate)};
+  return (Scalar){.f = dtype_round(to, flush(DT_F32, x), saturate)};
+}
+
+/* Rounds once, whatever the types. */
 Scalar scalar_cast(DType to, DType from, Scalar v, bool saturate) {
   const bool from_float = dtype_is_float(from);
-  if (to == DT_BOOL) return (Scalar){.i = from_float ? v.f != 0 : v.i != 0};
-  if (!dtype_is_float(to))
-    return (Scalar){.i = from_float ? float_to_int(to, v.f) : int_to_int(to, from, v.i, saturate)};
-  if (to == DT_F64)
-    return (Scalar){.f = from_float ? v.f : from == DT_U64 ? (double)(uint64_t)v.i : (double)v.i};
-  /* through f32, so that code need not know more conversions */
-  const float f = from_float ? (float)v.f : from == DT_U64 ? (float)(uint64_t)v.i : (float)v.i;
-  return (Scalar){.f = to == DT_F32 ? f : dtype_round(to, f, saturate)};
+  if (to == DT_BOOL) return (Scalar){.i = from_float ? flush(from, v.f) != 0 : v.i != 0};
+  if (dtype_is_float(to)) return to_float(to, from, v, saturate);
+  return (Scalar){.i = from_float ? float_to_int(to, v.f) : int_to_int(to, from, v.i, saturate)};
 }
 
 static Scalar scalar_bits(DType to, DType from, Scalar v) {
@@ -252,7 +281,8 @@ static Scalar eval_node(Eval *v, const Expr *e) {
       return v->env->load(v->env->user, (DType)e->dtype, e->id, eval(v, e->a[0]).i);
     case EX_LOCAL: return v->env->local(v->env->user, (DType)e->dtype, e->id, eval(v, e->a[0]).i);
     case EX_REDUCE: return eval_reduce(v, e);
-    case EX_select: return eval(v, e->a[0]).i ? eval(v, e->a[1]) : eval(v, e->a[2]);
+    case EX_select:
+    case EX_rarely: return eval(v, e->a[0]).i ? eval(v, e->a[1]) : eval(v, e->a[2]);
     case EX_cast:
     case EX_sat:
       return scalar_cast((DType)e->dtype, (DType)e->a[0]->dtype, eval(v, e->a[0]), e->op == EX_sat);
@@ -262,7 +292,7 @@ static Scalar eval_node(Eval *v, const Expr *e) {
   const Scalar zero = {.i = 0};
   const Scalar a = eval(v, e->a[0]), b = e->nargs > 1 ? eval(v, e->a[1]) : zero,
                c = e->nargs > 2 ? eval(v, e->a[2]) : zero;
-  return scalar_op((ExprOp)e->op, (DType)e->a[0]->dtype, a, b, c);
+  return expr_apply(v->p, e, a, b, c);
 }
 
 static Scalar eval(Eval *v, const Expr *e) {
@@ -283,6 +313,7 @@ static Scalar eval(Eval *v, const Expr *e) {
 
 Scalar expr_eval(const ExprPool *p, const Expr *e, EvalEnv *env) {
   ExprPool *const pool = (ExprPool *)(uintptr_t)p; /* only its stamps change */
+  e = expr_lower_math(pool, e);
   Eval v = {pool, env, ++pool->stamp};
   return eval(&v, e);
 }

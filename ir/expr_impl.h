@@ -24,6 +24,7 @@ typedef struct VarInfo {
 
 struct ExprPool {
   Arena *arena;
+  FloatRules rules;
   ENode **table; /* open addressing, cap a power of two */
   uint32_t cap, n;
   uint64_t stamp;
@@ -51,6 +52,11 @@ const Expr *expr_scalar(ExprPool *p, DType t, Scalar v);
 const Expr *expr_rebuild(ExprPool *p, const Expr *e,
                          const Expr *const *a); /* same operation on other arguments */
 static inline bool is_const(const Expr *e) { return e->op == EX_CONST; }
+
+/* ---- math.c ---- */
+const Expr *math_row(ExprPool *p, ExprOp op, const Expr *a, const Expr *b); /* over basic rows */
+const Expr *split_fma(ExprPool *p, const Expr *a, const Expr *b, const Expr *c);
+static inline bool is_math_op(ExprOp op) { return op >= EX_exp && op <= EX_pow; }
 
 /* ---- expr_range.c ---- */
 typedef struct Range {

@@ -305,10 +305,11 @@ static PVal parse_convert(Parser *r, ExprOp op) {
 }
 
 static bool float_only(ExprOp op) { return op == EX_sqrt || (op >= EX_exp && op < EX_pow); }
+static bool is_choice(ExprOp op) { return op == EX_select || op == EX_rarely; }
 static bool bitwise(ExprOp op) { return op >= EX_and && op <= EX_shr; }
 
 static PVal make(Parser *r, ExprOp op, const Expr *a, const Expr *b, const Expr *c) {
-  const DType t = (DType)(op == EX_select ? b : a)->dtype;
+  const DType t = (DType)(is_choice(op) ? b : a)->dtype;
   if (!scalar_type(t)) return fail(r, "operation on a value that is no number");
   if (bitwise(op) && dtype_is_float(t)) return fail(r, "bitwise operation on a float");
   if (float_only(op) && !dtype_is_float(t)) return fail(r, "operation needs a float");
@@ -323,12 +324,12 @@ static PVal parse_call(Parser *r, ExprOp op) {
     if (i && !expect(r, ",")) return failed;
     v[i] = parse_level(r, 1);
     if (!ok(v[i])) return failed;
-    if (t == DT_NONE && v[i].e && !(op == EX_select && i == 0)) t = (DType)v[i].e->dtype;
+    if (t == DT_NONE && v[i].e && !(is_choice(op) && i == 0)) t = (DType)v[i].e->dtype;
   }
   if (t == DT_NONE) t = r->scope->hint;
   const Expr *e[3] = {0};
   for (int i = 0; i < n; i++)
-    if (!(e[i] = typed(r, v[i], op == EX_select && i == 0 ? DT_BOOL : t))) return failed;
+    if (!(e[i] = typed(r, v[i], is_choice(op) && i == 0 ? DT_BOOL : t))) return failed;
   return expect(r, ")") ? make(r, op, e[0], e[1], e[2]) : failed;
 }
 

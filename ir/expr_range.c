@@ -142,7 +142,8 @@ static Range range_op(const ExprPool *p, const Expr *e) {
     case EX_or:
     case EX_xor: return a.lo >= 0 && b.lo >= 0 ? (Range){0, INT64_MAX} : full;
     case EX_shr: return a.lo >= 0 ? (Range){0, a.hi} : full;
-    case EX_select: return range_union(b, range_of(e->a[2]));
+    case EX_select:
+    case EX_rarely: return range_union(b, range_of(e->a[2]));
     case EX_cast: return dtype_is_float(e->a[0]->dtype) || e->a[0]->dtype == DT_U64 ? full : a;
     case EX_sat: {
       const Range t = range_type(e->dtype);

@@ -255,6 +255,7 @@ const Expr *simplify_op(ExprPool *p, ExprOp op, const Expr *a, const Expr *b, co
     case EX_eq:
     case EX_ne: return simplify_eq(p, op, a, b);
     case EX_select: return simplify_select(p, a, b, c);
+    case EX_rarely: return is_const(a) ? (a->k.i ? b : c) : b == c ? b : NULL;
     default: return simplify_unary(p, op, a);
   }
 }

@@ -7,6 +7,7 @@
 typedef enum InsOp {
   IN_END,
   IN_OP,      /* d = sop(a, b, c), type dt: through scalar_op */
+  IN_ORDERED, /* d = min or max (sop) of floats a, b with ordered zeros */
   IN_CAST,    /* d = cast<dt>(a of type dt2) */
   IN_SAT,
   IN_BITS,

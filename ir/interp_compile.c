@@ -190,7 +190,7 @@ static bool ready(Comp *c, const Expr *e) {
   }
   if (!all)
     for (int i = 0; i < e->nargs; i++)
-      if (e->a[i] && arg[i]) expr_reg(c, e->a[i]);
+      if (e->a[i] && arg[i] && !(e->op == EX_rarely && i == 1)) expr_reg(c, e->a[i]);
   return all;
 }
 
@@ -246,6 +246,7 @@ static int reg_access(Comp *c, const Expr *e) {
 
 static int reg_op(Comp *c, const Expr *e) {
   int r[3] = {0, 0, 0};
+  if (e->flags & EXF_MATH) return fail(c, "a math row that was not expanded", e->op);
   for (int i = 0; i < e->nargs; i++) r[i] = expr_reg(c, e->a[i]);
   Ins n = {.op = (uint8_t)fast_op(e),
            .sop = e->op,
@@ -258,9 +259,24 @@ static int reg_op(Comp *c, const Expr *e) {
     n.dt2 = e->a[0]->dtype;
     n.dt = e->dtype;
   }
+  const Ties ties = expr_ties(c->pool, e);
+  if (ties == TIES_ORDERED) n.op = IN_ORDERED;
+  if (ties == TIES_FIRST) n.a = r[1], n.b = r[0];
   n.d = reg_new(c);
   emit(c, n);
   return n.d;
+}
+
+/* The rare side is jumped over where it is not wanted. */
+static int reg_rarely(Comp *c, const Expr *e) {
+  const int cond = expr_reg(c, e->a[0]), usual = expr_reg(c, e->a[2]), r = reg_new(c);
+  emit(c, (Ins){.op = IN_MOVE, .d = r, .a = usual});
+  const int skip = emit(c, (Ins){.op = IN_JUMP_IF_NOT, .a = cond});
+  scope_open(c, false);
+  emit(c, (Ins){.op = IN_MOVE, .d = r, .a = expr_reg(c, e->a[1])});
+  scope_close(c);
+  c->p->code.data[skip].to = c->p->code.n;
+  return r;
 }
 
 static int expr_reg(Comp *c, const Expr *e) {
@@ -278,6 +294,7 @@ static int expr_reg(Comp *c, const Expr *e) {
     case EX_LOAD:
     case EX_LOCAL: r = reg_access(c, e); break;
     case EX_REDUCE: r = reg_reduce(c, e); break;
+    case EX_rarely: r = reg_rarely(c, e); break;
     default: r = reg_op(c, e); break;
   }
   bind(c, e, r);
@@ -330,6 +347,20 @@ static int poison(Comp *c, DType t) {
   return reg_value(c, (Scalar){.i = t == DT_BOOL ? 1 : dtype_load_i(t, &pattern)});
 }
 
+/* As code does it: a product goes into a sum with one rounding where fma is one instruction. */
+static int accumulated(Comp *c, const Stmt *s, DType t, int index) {
+  const bool fused = s->reduce == RED_SUM && s->value->op == EX_mul &&
+                     (t == DT_F32 || t == DT_F64) && !expr_pool_rules(c->pool)->split_fma;
+  const int a = expr_reg(c, fused ? s->value->a[0] : s->value),
+            b = fused ? expr_reg(c, s->value->a[1]) : -1, old = reg_new(c), sum = reg_new(c);
+  emit(c, (Ins){.op = IN_LOCAL, .dt = t, .d = old, .a = index, .b = s->id, .c = -1});
+  if (fused)
+    emit(c, (Ins){.op = IN_OP, .sop = EX_fma, .dt = t, .d = sum, .a = a, .b = b, .c = old});
+  else
+    emit_combine(c, s->reduce, t, sum, old, a);
+  return sum;
+}
+
 static void compile_write(Comp *c, const Stmt *s) {
   const int n = s->kind == ST_STORE ? c->p->k->params.n : c->p->k->locals.n;
   if (s->id < 0 || s->id >= n) {
@@ -339,13 +370,7 @@ static void compile_write(Comp *c, const Stmt *s) {
   const DType t =
       s->kind == ST_STORE ? c->p->k->params.data[s->id].dtype : c->p->k->locals.data[s->id].dtype;
   const int index = expr_reg(c, s->index);
-  int value = expr_reg(c, s->value);
-  if (s->kind == ST_ACC) {
-    const int old = reg_new(c), sum = reg_new(c);
-    emit(c, (Ins){.op = IN_LOCAL, .dt = t, .d = old, .a = index, .b = s->id, .c = -1});
-    emit_combine(c, s->reduce, t, sum, old, value);
-    value = sum;
-  }
+  const int value = s->kind == ST_ACC ? accumulated(c, s, t, index) : expr_reg(c, s->value);
   emit(c, (Ins){.op = s->kind == ST_STORE ? IN_STORE : IN_SET,
                 .dt = t,
                 .d = s->id,

@@ -88,6 +88,15 @@ static void forget_scratch(const KernelProgram *p) {
              (size_t)(p->counts[i] * dtype_bytes(p->k->params.data[i].dtype)) * 2);
 }
 
+/* As scalar_op: subnormals count as zero. */
+static inline float plain(Scalar v) {
+  const float f = (float)v.f;
+  return fabsf(f) < 0x1p-126f ? copysignf(0, f) : f;
+}
+static inline Scalar result(float f) {
+  return (Scalar){.f = fabsf(f) < 0x1p-126f ? copysignf(0, f) : f};
+}
+
 static bool run_load(const KernelProgram *p, const InterpEnv *env, const Ins *i, Scalar *r) {
   if (i->c >= 0 && !r[i->c].i) {
     r[i->d] = dtype_is_float(i->dt) ? (Scalar){.f = 0} : (Scalar){.i = 0};
@@ -117,6 +126,7 @@ static bool run_code(const KernelProgram *p, const InterpEnv *env) {
       case IN_OP:
         r[i->d] = scalar_op((ExprOp)i->sop, (DType)i->dt, r[i->a], r[i->b], r[i->c]);
         break;
+      case IN_ORDERED: r[i->d] = scalar_ordered((ExprOp)i->sop, r[i->a], r[i->b]); break;
       case IN_CAST: r[i->d] = scalar_cast((DType)i->dt, (DType)i->dt2, r[i->a], false); break;
       case IN_SAT: r[i->d] = scalar_cast((DType)i->dt, (DType)i->dt2, r[i->a], true); break;
       case IN_BITS: r[i->d] = reinterpret((DType)i->dt, (DType)i->dt2, r[i->a]); break;
@@ -169,11 +179,11 @@ static bool run_code(const KernelProgram *p, const InterpEnv *env) {
       case IN_MUL_I64: r[i->d].i = (int64_t)((uint64_t)r[i->a].i * (uint64_t)r[i->b].i); break;
       case IN_LT_I64: r[i->d].i = r[i->a].i < r[i->b].i; break;
       case IN_LE_I64: r[i->d].i = r[i->a].i <= r[i->b].i; break;
-      case IN_ADD_F32: r[i->d].f = (float)r[i->a].f + (float)r[i->b].f; break;
-      case IN_SUB_F32: r[i->d].f = (float)r[i->a].f - (float)r[i->b].f; break;
-      case IN_MUL_F32: r[i->d].f = (float)r[i->a].f * (float)r[i->b].f; break;
+      case IN_ADD_F32: r[i->d] = result(plain(r[i->a]) + plain(r[i->b])); break;
+      case IN_SUB_F32: r[i->d] = result(plain(r[i->a]) - plain(r[i->b])); break;
+      case IN_MUL_F32: r[i->d] = result(plain(r[i->a]) * plain(r[i->b])); break;
       case IN_FMA_F32:
-        r[i->d].f = fmaf((float)r[i->a].f, (float)r[i->b].f, (float)r[i->c].f);
+        r[i->d] = result(fmaf(plain(r[i->a]), plain(r[i->b]), plain(r[i->c])));
         break;
     }
   }

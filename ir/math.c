@@ -5,8 +5,6 @@
 #include "ir/expr_impl.h"
 #include "ir/math_impl.h"
 
-static bool is_math(const Expr *e) { return e->op >= EX_exp && e->op <= EX_pow; }
-
 /* x to the power of a constant for which a few operations do; NULL: another one. */
 static X power_const(MB b, X x, double y) {
   const X one = num(b, 1), square = mul(b, x, x);
@@ -41,33 +39,82 @@ static X lower_wide(MB b, ExprOp op, X x, X y) {
   return ex_cast(b.p, b.t, math_f64(d, op, ex_cast(b.p, DT_F64, x)));
 }
 
-/* Integer powers: by squaring when the exponent is a small constant; else through f64. */
-static X lower_int_pow(ExprPool *p, X x, X y) {
-  int64_t n;
-  const DType t = (DType)x->dtype;
-  if (expr_is_const(y, &n) && n >= 0 && n <= 64) {
-    X r = ex_int(p, t, 1);
-    for (X base = x; n; n >>= 1, base = ex_mul(p, base, base))
-      if (n & 1) r = ex_mul(p, r, base);
-    return r;
-  }
-  const MB d = {p, DT_F64};
-  return ex_cast(p, t, pow_f64(d, ex_cast(p, DT_F64, x), ex_cast(p, DT_F64, y), true));
+/* One step of squaring: r times base where bit n of y is set. */
+static X power_step(ExprPool *p, X r, X base, X y, int n) {
+  const DType t = (DType)y->dtype;
+  const X bit = ex_and(p, ex_op(p, EX_shr, y, ex_int(p, t, n), NULL), ex_int(p, t, 1));
+  return ex_select(p, ex_eq(p, bit, ex_int(p, t, 0)), r, ex_mul(p, r, base));
 }
 
-static X lower_row(ExprPool *p, const Expr *e, X x, X y) {
-  const DType t = (DType)e->dtype, wide = dtype_compute(t);
-  if (!dtype_is_float(t)) return e->op == EX_pow ? lower_int_pow(p, x, y) : NULL;
+static X power_steps(ExprPool *p, X r, X *base, X y, int from, int to) {
+  for (int n = from; n < to; n++, *base = ex_mul(p, *base, *base))
+    r = power_step(p, r, *base, y, n);
+  return r;
+}
+
+static X steps_of(ExprPool *p, X x, X y, int bits) {
+  X base = x, r = power_steps(p, ex_int(p, (DType)x->dtype, 1), &base, y, 0, bits < 6 ? bits : 6);
+  if (bits <= 6) return r;
+  const X more = power_steps(p, r, &base, y, 6, bits), last = ex_int(p, (DType)y->dtype, 63);
+  return ex_op(p, EX_rarely, ex_lt(p, last, y), more, r);
+}
+
+/* Powers of integers wrap like their products. Exponents from 64 on are rare; negative ones leave
+ * only 1 and -1. */
+static X lower_int_pow(ExprPool *p, X x, X y) {
+  const DType t = (DType)x->dtype,
+              u = t == DT_I64 ? DT_U64 : t; /* i64 products would be expanded */
+  const bool is_signed = dtype_rows[t].cls == DC_SINT;
+  const X zero = ex_int(p, t, 0), one = ex_int(p, t, 1), minus = ex_int(p, t, -1);
+  const X r = ex_cast(
+      p, t, steps_of(p, ex_cast(p, u, x), ex_cast(p, u, y), dtype_rows[t].bits - is_signed));
+  if (!is_signed) return r;
+  const X odd = ex_op(p, EX_ne, ex_and(p, y, one), zero, NULL);
+  const X unit = ex_select(p, ex_eq(p, x, minus), ex_select(p, odd, minus, one), zero);
+  return ex_select(p, ex_lt(p, y, zero), ex_select(p, ex_eq(p, x, one), one, unit), r);
+}
+
+const Expr *math_row(ExprPool *p, ExprOp op, const Expr *x, const Expr *y) {
+  const DType t = (DType)x->dtype, wide = dtype_compute(t);
+  if (!dtype_is_float(t)) return op == EX_pow ? lower_int_pow(p, x, y) : NULL;
   const MB b = {p, wide};
-  const X r = lower_wide(b, (ExprOp)e->op, ex_cast(p, wide, x), y ? ex_cast(p, wide, y) : NULL);
+  const X r = lower_wide(b, op, ex_cast(p, wide, x), y ? ex_cast(p, wide, y) : NULL);
   return ex_cast(p, t, r);
+}
+
+/* ---- fma without the instruction
+ * -------------------------------------------------------------------- */
+/* n*k + x in f64, as if the product were not rounded: Dekker's product with its error. */
+static X dekker_fma(MB b, X n, double k, X x) {
+  const double scaled = k * 134217729.0, k_high = scaled - (scaled - k);
+  const X s = mul(b, n, num(b, 134217729.0)), high = num(b, k_high), low = num(b, k - k_high);
+  const X n_high = sub(b, s, sub(b, s, n)), n_low = sub(b, n, n_high), p = mul(b, n, num(b, k));
+  X e = sub(b, mul(b, n_high, high), p);
+  e = add(b, e, mul(b, n_high, low));
+  e = add(b, e, mul(b, n_low, high));
+  e = add(b, e, mul(b, n_low, low));
+  return add(b, add(b, x, p), e);
+}
+
+/* A product and a sum; but in range reductions n*k nearly cancels x, and then the product is exact.
+ * In f32 n is a small integer: with k in two halves both products are exact. */
+const Expr *split_fma(ExprPool *p, const Expr *x, const Expr *y, const Expr *z) {
+  const MB b = {p, (DType)x->dtype};
+  const bool reduces = (b.t == DT_F32 || b.t == DT_F64) && is_const(x) != is_const(y);
+  if (!reduces || is_const(z)) return add(b, mul(b, x, y), z);
+  const X n = is_const(x) ? y : x;
+  const double k = is_const(x) ? x->k.f : y->k.f;
+  if (b.t == DT_F64) return dekker_fma(b, n, k, z);
+  const float whole = (float)k, scaled = whole * 4097.0f, high = scaled - (scaled - whole);
+  const X first = add(b, z, mul(b, n, num(b, (double)high)));
+  return add(b, first, mul(b, n, num(b, k - (double)high)));
 }
 
 /* ---- walk
  * -------------------------------------------------------------------------------------------- */
 static X lower(ExprPool *p, X e, uint64_t stamp) {
   ENode *const n = enode(e);
-  if (e->nargs == 0) return e;
+  if (!(e->flags & EXF_MATH)) return e;
   if (n->stamp == stamp) return n->memo.expr;
   X a[3] = {0}, r = e;
   bool changed = false;
@@ -76,8 +123,8 @@ static X lower(ExprPool *p, X e, uint64_t stamp) {
     a[i] = lower(p, e->a[i], stamp);
     changed |= a[i] != e->a[i];
   }
-  if (is_math(e))
-    r = lower_row(p, e, a[0], a[1]);
+  if (is_math_op((ExprOp)e->op))
+    r = math_row(p, (ExprOp)e->op, a[0], a[1]);
   else if (changed)
     r = expr_rebuild(p, e, a);
   if (!r) r = e;
@@ -86,4 +133,6 @@ static X lower(ExprPool *p, X e, uint64_t stamp) {
   return r;
 }
 
-const Expr *expr_lower_math(ExprPool *p, const Expr *e) { return lower(p, e, ++p->stamp); }
+const Expr *expr_lower_math(ExprPool *p, const Expr *e) {
+  return e->flags & EXF_MATH ? lower(p, e, ++p->stamp) : e;
+}

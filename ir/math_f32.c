@@ -73,7 +73,7 @@ static X log_x(MB b, X x) {
   return pick(b, less(b, num(b, 0), x), pick(b, less(b, x, num(b, INFINITY)), r, x), edge);
 }
 
-/* x = n pi/2 + r, reduced in f64; quadrant in the low bits of q. Accurate to |x| about 1e15. */
+/* x = n pi/2 + r, reduced in f64; quadrant in the low bits of q. */
 static X reduce(MB b, X x, X *q) {
   const MB d = {b.p, DT_F64};
   const X xd = ex_cast(b.p, DT_F64, x), magic = num(d, 6755399441055744.0);
@@ -97,13 +97,25 @@ static X odd_quadrant(MB b, X q) {
   return ex_op(b.p, EX_ne, wand(b, q, wnum(b, 1)), wnum(b, 0), NULL);
 }
 
-/* sin of x, or with `shift` 1 cos. */
-static X sine(MB b, X x, int shift) {
-  X q;
-  const X r = reduce(b, x, &q), z = mul(b, r, r);
+static X reduce_far(MB b, X x, X *q) {
+  const MB d = {b.p, DT_F64};
+  const X r = reduce_large(d, ex_cast(b.p, DT_F64, x), true, q);
+  *q = ex_cast(b.p, DT_U32, *q);
+  return clamp(b, ex_cast(b.p, b.t, r), -0.8, 0.8);
+}
+
+static X sine_of(MB b, X r, X q, int shift) {
+  const X z = mul(b, r, r);
   if (shift) q = ex_add(b.p, q, wnum(b, 1));
   const X y = pick(b, odd_quadrant(b, q), cos_poly(b, z), sin_poly(b, r, z));
   return from_bits(b, wxor(b, bits_of(b, y), shl(b, wand(b, q, wnum(b, 2)), 30)));
+}
+
+/* sin of x, or with `shift` 1 cos. */
+static X sine(MB b, X x, int shift) {
+  X q, ql;
+  const X r = reduce(b, x, &q), rl = reduce_far(b, x, &ql);
+  return ex_op(b.p, EX_rarely, is_large(b, x), sine_of(b, rl, ql, shift), sine_of(b, r, q, shift));
 }
 
 X math_f32(MB b, ExprOp op, X x) {

@@ -193,20 +193,32 @@ static X odd_quadrant(MB b, X q) {
 /* Where sin and tan are x itself, -0 among them. */
 static X tiny(MB b, X x) { return less(b, mag(b, x), num(b, 0x1p-27)); }
 
-static X sine(MB b, X x, int shift) {
-  X q;
-  const X r = reduce(b, x, &q), z = mul(b, r, r);
+static X sine_of(MB b, X r, X q, int shift) {
+  const X z = mul(b, r, r);
   if (shift) q = ex_add(b.p, q, wnum(b, 1));
   const X y = pick(b, odd_quadrant(b, q), cos_poly(b, z), sin_poly(b, r, z));
-  const X r2 = from_bits(b, wxor(b, bits_of(b, y), shl(b, wand(b, q, wnum(b, 2)), 62)));
-  return shift ? r2 : pick(b, tiny(b, x), x, r2);
+  return from_bits(b, wxor(b, bits_of(b, y), shl(b, wand(b, q, wnum(b, 2)), 62)));
+}
+
+static bool was_f32(X x) { return x->op == EX_cast && x->a[0]->dtype != DT_F64; }
+
+static X sine(MB b, X x, int shift) {
+  X q, ql;
+  const X r = reduce(b, x, &q), rl = reduce_large(b, x, was_f32(x), &ql);
+  const X near = sine_of(b, r, q, shift), far = sine_of(b, rl, ql, shift);
+  return ex_op(b.p, EX_rarely, is_large(b, x), far, shift ? near : pick(b, tiny(b, x), x, near));
+}
+
+static X tan_of(MB b, X r, X q) {
+  const X z = mul(b, r, r), s = sin_poly(b, r, z), c = cos_poly(b, z), odd = odd_quadrant(b, q);
+  return quot(b, pick(b, odd, neg(b, c), s), pick(b, odd, s, c));
 }
 
 static X tan_x(MB b, X x) {
-  X q;
-  const X r = reduce(b, x, &q), z = mul(b, r, r);
-  const X s = sin_poly(b, r, z), c = cos_poly(b, z), odd = odd_quadrant(b, q);
-  return pick(b, tiny(b, x), x, quot(b, pick(b, odd, neg(b, c), s), pick(b, odd, s, c)));
+  X q, ql;
+  const X r = reduce(b, x, &q), rl = reduce_large(b, x, was_f32(x), &ql);
+  return ex_op(b.p, EX_rarely, is_large(b, x), tan_of(b, rl, ql),
+               pick(b, tiny(b, x), x, tan_of(b, r, q)));
 }
 
 /* |x|^y, then the sign and the exceptions of IEEE 754 */

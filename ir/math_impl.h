@@ -1,6 +1,7 @@
 /* Shared by math.c (which rows), math_f32.c and math_f64.c (how). Short names build the
  * expressions. */
 #pragma once
+#include <math.h>
 #include "ir/expr.h"
 
 typedef const Expr *X;
@@ -53,6 +54,14 @@ static inline X poly_signed(MB b, X x, const double *c, int n, double scale, dou
 #define POLY(b, x, table) poly_signed(b, x, table, (int)(sizeof table / sizeof *table), 1, 1)
 #define POLY_SIGNED(b, x, table, scale, odd) \
   poly_signed(b, x, table, (int)(sizeof table / sizeof *table), scale, odd)
+
+/* x = q pi/2 + r for f64 |x| from 2^30 on, finite; *q modulo 4 (math_reduce.c). */
+X reduce_large(MB b, X x, bool from_f32, X *q);
+/* Where it is needed. */
+static inline X is_large(MB b, X x) {
+  const X ax = mag(b, x);
+  return both(b, ex_op(b.p, EX_le, num(b, 0x1p30), ax, NULL), less(b, ax, num(b, INFINITY)));
+}
 
 /* Result for one row on one argument; NULL: this type has no own version. */
 X math_f32(MB b, ExprOp op, X x);

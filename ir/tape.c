@@ -1,6 +1,6 @@
 /* Evaluation with memory (tape.h). A cell is valid while no variable it depends on has a newer
- * stamp. Meaning of the operations: scalar_op and scalar_cast. Reductions and selects evaluate only
- * what they need. */
+ * stamp. Meaning of the operations: expr_apply and scalar_cast. Reductions and selects evaluate
+ * only what they need. */
 #include "ir/tape.h"
 
 typedef struct Slot { /* a variable */
@@ -105,7 +105,7 @@ Tape *tape_new(Arena *a, ExprPool *p, const Expr *root) {
   t->arena = a;
   t->pool = p;
   t->clock = 1;
-  t->root = build(t, root);
+  t->root = build(t, expr_lower_math(p, root));
   return t;
 }
 
@@ -175,7 +175,8 @@ static Scalar run_op(Tape *t, const TapeEnv *env, const Cell *c) {
     case EX_LOAD:
       if (c->arg[1] >= 0 && !run(t, env, c->arg[1]).i) return a[0];
       return env->load(env->user, own, e->id, run(t, env, c->arg[0]).i);
-    case EX_select: return run(t, env, run(t, env, c->arg[0]).i ? c->arg[1] : c->arg[2]);
+    case EX_select:
+    case EX_rarely: return run(t, env, run(t, env, c->arg[0]).i ? c->arg[1] : c->arg[2]);
     case EX_cast:
     case EX_sat:
       return scalar_cast(own, (DType)e->a[0]->dtype, run(t, env, c->arg[0]), e->op == EX_sat);
@@ -183,7 +184,7 @@ static Scalar run_op(Tape *t, const TapeEnv *env, const Cell *c) {
     default: break;
   }
   for (int i = 0; i < 3 && c->arg[i] >= 0; i++) a[i] = run(t, env, c->arg[i]);
-  return scalar_op((ExprOp)e->op, (DType)e->a[0]->dtype, a[0], a[1], a[2]);
+  return expr_apply(t->pool, e, a[0], a[1], a[2]);
 }
 
 static bool is_valid(const Tape *t, const Cell *c) {

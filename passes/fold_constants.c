@@ -142,6 +142,7 @@ static bool run_kernel(Eval *e, const Expr *x, int rank, const int64_t *dims,
   if (count > 256 && expr_has_scan(m->pool, x))
     return false; /* and lowering makes one loop of it */
   for (int d = 0; d < rank; d++) dim[d] = ex_i64(m->pool, dims[d]);
+  x = expr_lower_math(m->pool, x);
   Stmt *s = stmt_store(m->arena, 0, index_flatten(m->pool, rank, dim, idx), x);
   for (int d = rank - 1; d >= 0; d--)
     if (idx[d]->op == EX_VAR) s = stmt_for(m->arena, FOR_SERIAL, idx[d], s);

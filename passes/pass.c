@@ -271,6 +271,7 @@ bool passes_run(PassCtx *c, const PassOptions *o) {
   Plan plan = {0};
   /* A list given by hand may continue from a text in which fusion or layout has been done. */
   if (o->passes) r.state = PF_ALL;
+  if (c->target) *expr_pool_rules(c->model->pool) = target_float_rules(c->target);
   if (!make_plan(&r, &plan) || !write_dump(&r, NULL, 0)) return false;
   r.seconds = ARENA_ARRAY(r.arena, double, plan.n);
   Saved saved = {0};

@@ -2,6 +2,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
+#include "ir/expr.h"
 
 typedef enum Arch { ARCH_X86_64, ARCH_AARCH64, ARCH_ARM } Arch;
 
@@ -33,6 +34,7 @@ const Target *target_find(const char *name);           /* NULL: unknown */
 /* "native": the best row this CPU satisfies, with caches and host features filled in; storage is
  * the caller's. A copy of it points into the original (features_text). */
 bool target_native(Target *out);
+FloatRules target_float_rules(const Target *t);
 static inline int target_lanes(const Target *t, int elem_bits) {
   return t->vector_bits / elem_bits;
 }

@@ -132,3 +132,7 @@ bool target_native(Target *out) {
   read_caches(out);
   return true;
 }
+
+FloatRules target_float_rules(const Target *t) {
+  return (FloatRules){.split_fma = !t->fma, .ordered_zeros = t->arch != ARCH_X86_64};
+}

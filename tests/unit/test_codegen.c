@@ -90,6 +90,20 @@ static bool close_enough(DType t, const void *a, const void *b, double tolerance
   return x == y || fabs(x - y) <= tolerance * (1 + fabs(x));
 }
 
+bool pass_expand_math(PassCtx *c);
+
+/* As the driver does before code generation. NULL: this machine. */
+static void follow(Fix *f, const char *target) {
+  Target native;
+  const Target *t = target ? target_find(target) : &native;
+  if (!target) assert_true(target_native(&native));
+  *expr_pool_rules(f->m->pool) = target_float_rules(t);
+}
+static void expand(Fix *f, Module *m) {
+  PassCtx c = {.model = f->m, .module = m, .scratch = f->a};
+  assert_true(pass_expand_math(&c));
+}
+
 static BurinModel *compile(Fix *f, Module *m, const char *target, const char *text) {
   Target native;
   const Target *t = target ? target_find(target) : &native;
@@ -166,8 +180,10 @@ static void compare(Fix *f, const Module *m, const Io *want, const Io *got, cons
 static void check_on(Fix *f, const char *target, const char *text, int n_syms,
                      const int64_t *values, double tolerance) {
   f->m = model_new(f->a, f->d);
+  follow(f, target);
   Module *m = module_parse(f->m, text, "test");
   must(f, m != NULL, text);
+  expand(f, m);
   must(f, module_verify(m, "test"), text);
   int64_t syms[64] = {0};
   for (int i = 0; i < n_syms; i++) syms[i] = values[i];
@@ -695,8 +711,10 @@ static void read_file(const char *path, void *data, size_t n, const char *text) 
 
 static void check_emulated(Fix *f, const char *target, const char *text, int64_t n) {
   f->m = model_new(f->a, f->d);
+  follow(f, target);
   Module *m = module_parse(f->m, text, "test");
   must(f, m != NULL, text);
+  expand(f, m);
   name_tensors(f, m);
   int64_t syms[64] = {n};
   uint64_t seed = 7;
@@ -870,6 +888,7 @@ static uint64_t fake_clock(void) {
 }
 
 static Module *planned(Fix *f, const char *text) {
+  follow(f, NULL);
   Module *m = module_parse(f->m, text, "test");
   must(f, m != NULL, text);
   Target t;
