@@ -91,7 +91,9 @@ static V encode(Emit *c, DType t, V x, bool saturate) {
   const int sign_shift = 32 - dtype_rows[t].bits;
   V sign = and_k(c, shr_k(c, u, sign_shift), (int64_t)1 << (dtype_rows[t].bits - 1));
   if (f->unsigned_zero) sign = pick(c, cmp_k(c, LLVMIntEQ, code, 0), ki(c, sign, 0), sign);
-  return LLVMBuildOr(B, code, sign, "");
+  code = LLVMBuildOr(B, code, sign, "");
+  if (f->nan) return code;
+  return pick(c, cmp_k(c, LLVMIntUGT, a, 0x7f800000), ki(c, code, 8), code); /* no NaN: -0 */
 }
 
 static V decode(Emit *c, DType t, V code) {
@@ -212,6 +214,14 @@ static V gather_low(Emit *c, bool is_signed, V v) {
   return pick(c, small, v, sticky);
 }
 
+/* 2^-127 is a subnormal f32. */
+static V e8m0_to_f64(Emit *c, V v) {
+  const V e = LLVMBuildZExt(B, shr_k(c, bits32(c, v), 23), like(c->i64, v), "");
+  const V nan = k_real(c, like(c->f64, v), (double)__builtin_nanf(""));
+  const V r = LLVMBuildBitCast(B, shl_k(c, add_k(c, e, 1023 - 127), 52), like(c->f64, v), "");
+  return pick(c, LLVMBuildFCmp(B, LLVMRealUNO, v, v, ""), nan, r);
+}
+
 /* An integer as the f32 that a type below 32 bits is encoded from, rounded once. */
 static V int_to_small(Emit *c, DType to, DType from, V v) {
   const bool is_signed = dtype_rows[from].cls == DC_SINT;
@@ -243,6 +253,8 @@ static V to_float(Emit *c, DType to, DType from, V v, bool saturate) {
     v = is_signed ? LLVMBuildSIToFP(B, v, reg, "") : LLVMBuildUIToFP(B, v, reg, "");
   } else if (from == DT_F64 && to != DT_F64) {
     v = small ? narrow_to_odd(c, v) : LLVMBuildFPTrunc(B, v, reg, "");
+  } else if (from == DT_F8E8M0 && to == DT_F64) {
+    return e8m0_to_f64(c, v);
   } else if (from != DT_F64 && to == DT_F64) {
     v = LLVMBuildFPExt(B, v, reg, "");
   }
@@ -304,6 +316,8 @@ static V clamp_int(Emit *c, DType to, DType from, V v) {
 V emit_cast(Emit *c, DType to, DType from, V v, bool saturate) {
   if (to == from) return v;
   if (to == DT_BOOL) {
+    if (is_small_float(from)) /* by bits: LLVM would compare a bf16 so, and find subnormals */
+      return cmp_k(c, LLVMIntUGT, and_k(c, bits32(c, v), 0x7fffffff), 0x007fffff);
     if (dtype_is_float(from))
       return LLVMBuildFCmp(B, LLVMRealUNE, v, LLVMConstNull(LLVMTypeOf(v)), "");
     return cmp_k(c, LLVMIntNE, v, 0);

@@ -184,20 +184,15 @@ static V ordered_minmax(Emit *c, DType t, bool max, V a, V b) {
 }
 
 /* NaN of either side comes out. x86's instruction gives its second operand when either is NaN, or
- * both are equal: which one that is, expr_ties says. */
-static V float_minmax(Emit *c, const Expr *e, DType t, bool max, V a, V b) {
+ * both are equal. */
+static V float_minmax(Emit *c, DType t, bool max, V a, V b) {
   if (expr_pool_rules(c->pool)->ordered_zeros) return ordered_minmax(c, t, max, a, b);
-  if (e && expr_ties(c->pool, e) == TIES_FIRST) {
-    const V x = a;
-    a = b;
-    b = x;
-  }
-  V m = pick(c, LLVMBuildFCmp(B, max ? LLVMRealOGT : LLVMRealOLT, a, b, ""), a, b);
-  if (never_nan(a)) return m;
+  V m = pick(c, LLVMBuildFCmp(B, max ? LLVMRealOGT : LLVMRealOLT, b, a, ""), b, a);
+  if (never_nan(b)) return m;
   if (c->t->arch ==
       ARCH_X86_64) /* else the two selects are merged, and the instruction is not recognised */
     m = intrinsic(c, "llvm.arithmetic.fence", 1, (Ty[]){LLVMTypeOf(m)}, 1, &m);
-  return pick(c, LLVMBuildFCmp(B, LLVMRealUNO, a, a, ""), a, m);
+  return pick(c, LLVMBuildFCmp(B, LLVMRealUNO, b, b, ""), b, m);
 }
 
 static V emit_fmod(Emit *c, DType t, V a, V b) {
@@ -221,7 +216,7 @@ static V emit_fmod(Emit *c, DType t, V a, V b) {
   return r;
 }
 
-static V float_op(Emit *c, const Expr *e, ExprOp op, DType t, V a, V b, V x) {
+static V float_op(Emit *c, ExprOp op, DType t, V a, V b, V x) {
   const Ty types[1] = {LLVMTypeOf(a)};
   switch (op) {
     case EX_add: return LLVMBuildFAdd(B, a, b, "");
@@ -236,7 +231,7 @@ static V float_op(Emit *c, const Expr *e, ExprOp op, DType t, V a, V b, V x) {
     case EX_abs: return intrinsic(c, "llvm.fabs", 1, types, 1, &a);
     case EX_sqrt: return intrinsic(c, "llvm.sqrt", 1, types, 1, &a);
     case EX_min:
-    case EX_max: return float_minmax(c, e, t, op == EX_max, a, b);
+    case EX_max: return float_minmax(c, t, op == EX_max, a, b);
     case EX_floor:
     case EX_ceil:
     case EX_trunc:
@@ -397,7 +392,7 @@ V emit_op(Emit *c, const Expr *e, ExprOp op, DType t, V a, V b, V x) {
     return dtype_is_float(t) ? LLVMBuildFCmp(B, LLVMRealUNO, a, a, "")
                              : LLVMConstNull(like(c->i1, a));
   if (t == DT_BOOL) return bool_op(c, op, a, b);
-  const V r = dtype_is_float(t) ? float_op(c, e, op, t, a, b, x) : int_op(c, e, op, t, a, b, x);
+  const V r = dtype_is_float(t) ? float_op(c, op, t, a, b, x) : int_op(c, e, op, t, a, b, x);
   const bool exact =
       op == EX_min || op == EX_max || op == EX_abs || (op == EX_neg && dtype_is_float(t));
   return exact ? r : round_to(c, t, r);

@@ -151,6 +151,7 @@ void fn_target_attrs(Emit *c, V fn) {
   fn_attr_str(c, fn, "target-features", c->t->features);
   fn_attr_str(c, fn, "prefer-vector-width", width);
   if (c->t->vector_bits >= 512) fn_attr_str(c, fn, "min-legal-vector-width", width);
+  fn_attr_str(c, fn, "denormal-fp-math", "preserve-sign,preserve-sign");
   fn_attr_str(c, fn, "no-builtins", "");
   fn_attr_str(c, fn, "frame-pointer", "none");
   fn_attr(c, fn, "nounwind", 0);

@@ -188,13 +188,14 @@ static bool up_scatter(Import *im, OldNode *o) {
 /* ---- elementwise
  * -----------------------------------------------------------------------------------------------------------
  */
+/* From opset 6 on an absent bound was that of f32; before, there was none. */
 static bool up_clip(Import *im, OldNode *o) {
   static const char *const names[] = {"min", "max"};
+  static const double defaults[] = {-0x1.fffffep127, 0x1.fffffep127};
   if (!need_input(im, o)) return false;
   for (int k = 0; k < 2; k++) {
-    const Attr *a = old_attr(o, names[k]);
-    if (!a || a->kind != AT_FLOAT) continue;
-    Value *v = old_scalar_like(im, o, o->in[0], a->floats[0]);
+    if (o->opset < 6 && !old_attr(o, names[k])) continue;
+    Value *v = old_scalar_like(im, o, o->in[0], old_float(o, names[k], defaults[k]));
     if (!v) return false;
     old_input(im, o, 1 + k, v);
     old_drop(o, names[k]);

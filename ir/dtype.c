@@ -83,8 +83,7 @@ uint16_t dtype_encode(DType t, double v, bool saturate) {
   const FloatFormat *const f = &formats[t];
   const uint64_t bits = double_bits(v), magnitude = bits & ~(UINT64_C(1) << 63);
   const uint16_t sign = (uint16_t)(bits >> 63 << (dtype_rows[t].bits - 1));
-  if (isnan(v))
-    return f->nan ? (f->unsigned_zero ? f->nan : f->nan | sign) : sign ^ 8; /* no NaN: -0 */
+  if (isnan(v)) return f->nan ? (f->unsigned_zero ? f->nan : f->nan | sign) : 8; /* no NaN: -0 */
   const uint64_t code = isinf(v) ? UINT64_MAX : round_code(f, magnitude);
   if (code == 0) return f->unsigned_zero ? 0 : sign;
   if (code <= f->max) return (uint16_t)(code | sign);

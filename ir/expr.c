@@ -230,7 +230,7 @@ const Expr *ex_op(ExprPool *p, ExprOp op, const Expr *a, const Expr *b, const Ex
   assert(op > EX_HOLE && op < EX_COUNT && expr_op_info[op].result != RES_OWN);
   const DType t = result_type(op, a, b);
   const bool is_float = dtype_is_float((DType)a->dtype);
-  if (op == EX_fma && is_float && p->rules.split_fma) return split_fma(p, a, b, c);
+  if (op == EX_fma && is_float && p->rules.split_fma) return ex_add(p, ex_mul(p, a, b), c);
   if (is_const(a) && (!b || is_const(b)) && (!c || is_const(c))) {
     if (is_math_op(op) && is_float) return math_row(p, op, a, b);
     const Expr e = {.op = (uint8_t)op, .dtype = (uint8_t)t, .nargs = 3, .a = {a, b, c}};

@@ -57,7 +57,7 @@ Arena *expr_pool_arena(ExprPool *p);
 
 /* Where targets differ in the bits of floating point; what is folded and interpreted follows the
  * target that code is made for. All false: fma is one instruction, and of equal operands min and
- * max give the second (the first where the second is a constant). Set before a model is built. */
+ * max give the first. Set before a model is built. */
 typedef struct FloatRules {
   bool split_fma;     /* fma(a, b, c) is written as a product and a sum */
   bool ordered_zeros; /* for min and max -0 is below +0 */
@@ -204,10 +204,8 @@ Scalar expr_eval(const ExprPool *p, const Expr *e, EvalEnv *env);
 Scalar scalar_op(
     ExprOp op, DType t, Scalar a, Scalar b,
     Scalar c); /* t: type of argument 0 (select: of argument 1); no math row of floats */
-/* How operands of a float min or max meet where they are equal: as they stand, exchanged, or by the
- * sign of their zeros (scalar_ordered). */
-typedef enum Ties { TIES_SECOND, TIES_FIRST, TIES_ORDERED } Ties;
-Ties expr_ties(const ExprPool *p, const Expr *e);
+/* Is e a min or max of floats that goes by the sign of zeros, too (scalar_ordered)? */
+bool expr_ordered(const ExprPool *p, const Expr *e);
 Scalar scalar_ordered(ExprOp op, Scalar a, Scalar b);
 /* Operation of node e (no leaf, cast or bits) on the values of its arguments, by the pool's rules.
  */

@@ -126,16 +126,29 @@ static bool in_float(ExprOp op) {
          op == EX_sqrt;
 }
 
+/* A result is tiny that is below the least normal number after rounding as if exponents had no end.
+ */
+static double rounded_op(ExprOp op, DType t, double a, double b, double c) {
+  const bool wide = t == DT_F64, small = in_float(op);
+  const double r = wide    ? f64_op(op, a, b, c)
+                   : small ? f32_op(op, (float)a, (float)b, (float)c)
+                           : (float)f64_op(op, a, b, c);
+  const double least = wide ? 0x1p-1022 : 0x1p-126;
+  const bool rounds = op == EX_mul || op == EX_div || op == EX_fma; /* sums are exact here */
+  if (!rounds || fabs(r) != least) return flush(t, r);
+  const double k = 0x1p64, s = wide ? f64_op(op, a * k, b, c * k)
+                                    : f32_op(op, (float)(a * k), (float)b, (float)(c * k));
+  return fabs(s) < least * k ? copysign(0, r) : r;
+}
+
 static double float_op(ExprOp op, DType t, double a, double b, double c) {
-  if (op == EX_min) return flush(t, a) < flush(t, b) || isnan(a) ? a : b;
-  if (op == EX_max) return flush(t, a) > flush(t, b) || isnan(a) ? a : b;
+  if (op == EX_min) return flush(t, b) < flush(t, a) || isnan(b) ? b : a;
+  if (op == EX_max) return flush(t, b) > flush(t, a) || isnan(b) ? b : a;
   if (op == EX_neg) return -a;
   if (op == EX_abs) return fabs(a);
-  a = flush(t, a), b = flush(t, b), c = flush(t, c);
-  if (t == DT_F64) return flush(t, f64_op(op, a, b, c));
-  const double r =
-      in_float(op) ? f32_op(op, (float)a, (float)b, (float)c) : (float)f64_op(op, a, b, c);
-  return t == DT_F32 ? flush(t, r) : dtype_round(t, flush(t, r), false);
+  if (op != EX_rem || t != DT_F64) a = flush(t, a), b = flush(t, b), c = flush(t, c);
+  const double r = rounded_op(op, t, a, b, c);
+  return t == DT_F64 || t == DT_F32 ? r : dtype_round(t, r, false);
 }
 
 static bool compare(ExprOp op, DType t, Scalar a, Scalar b) {
@@ -166,11 +179,9 @@ Scalar scalar_op(ExprOp op, DType t, Scalar a, Scalar b, Scalar c) {
   return (Scalar){.i = dtype_wrap(t, int_op(op, t, a.i, b.i, c.i))};
 }
 
-Ties expr_ties(const ExprPool *p, const Expr *e) {
-  const bool minmax = e->op == EX_min || e->op == EX_max;
-  if (!minmax || !dtype_is_float((DType)e->dtype)) return TIES_SECOND;
-  if (p->rules.ordered_zeros) return TIES_ORDERED;
-  return is_const(e->a[1]) && !isnan(e->a[1]->k.f) ? TIES_FIRST : TIES_SECOND;
+bool expr_ordered(const ExprPool *p, const Expr *e) {
+  return (e->op == EX_min || e->op == EX_max) && dtype_is_float((DType)e->dtype) &&
+         p->rules.ordered_zeros;
 }
 
 Scalar scalar_ordered(ExprOp op, Scalar a, Scalar b) {
@@ -181,9 +192,7 @@ Scalar scalar_ordered(ExprOp op, Scalar a, Scalar b) {
 
 Scalar expr_apply(const ExprPool *p, const Expr *e, Scalar a, Scalar b, Scalar c) {
   const ExprOp op = (ExprOp)e->op;
-  const Ties ties = expr_ties(p, e);
-  if (ties == TIES_ORDERED) return scalar_ordered(op, a, b);
-  if (ties == TIES_FIRST) return scalar_op(op, (DType)e->dtype, b, a, c);
+  if (expr_ordered(p, e)) return scalar_ordered(op, a, b);
   const bool picks = op == EX_select || op == EX_rarely;
   return scalar_op(op, (DType)e->a[picks ? 1 : 0]->dtype, a, b, c);
 }
@@ -219,9 +228,10 @@ static double int_to_double(DType from, int64_t v) {
 static Scalar to_float(DType to, DType from, Scalar v, bool saturate) {
   const bool from_float = dtype_is_float(from);
   if (to == DT_F64)
-    return (Scalar){.f = from_float       ? flush(from, v.f)
-                         : from == DT_U64 ? (double)(uint64_t)v.i
-                                          : (double)v.i};
+    return (Scalar){.f = from == DT_F8E8M0 ? v.f
+                         : from_float      ? flush(from, v.f)
+                         : from == DT_U64  ? (double)(uint64_t)v.i
+                                           : (double)v.i};
   const double x = from_float ? v.f : int_to_double(from, v.i);
   if (from != DT_F64) return (Scalar){.f = dtype_round(to, x, saturate)};
   return (Scalar){.f = dtype_round(to, flush(DT_F32, x), saturate)};

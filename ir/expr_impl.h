@@ -55,7 +55,6 @@ static inline bool is_const(const Expr *e) { return e->op == EX_CONST; }
 
 /* ---- math.c ---- */
 const Expr *math_row(ExprPool *p, ExprOp op, const Expr *a, const Expr *b); /* over basic rows */
-const Expr *split_fma(ExprPool *p, const Expr *a, const Expr *b, const Expr *c);
 static inline bool is_math_op(ExprOp op) { return op >= EX_exp && op <= EX_pow; }
 
 /* ---- expr_range.c ---- */

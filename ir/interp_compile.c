@@ -259,9 +259,7 @@ static int reg_op(Comp *c, const Expr *e) {
     n.dt2 = e->a[0]->dtype;
     n.dt = e->dtype;
   }
-  const Ties ties = expr_ties(c->pool, e);
-  if (ties == TIES_ORDERED) n.op = IN_ORDERED;
-  if (ties == TIES_FIRST) n.a = r[1], n.b = r[0];
+  if (expr_ordered(c->pool, e)) n.op = IN_ORDERED;
   n.d = reg_new(c);
   emit(c, n);
   return n.d;

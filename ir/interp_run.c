@@ -88,13 +88,10 @@ static void forget_scratch(const KernelProgram *p) {
              (size_t)(p->counts[i] * dtype_bytes(p->k->params.data[i].dtype)) * 2);
 }
 
-/* As scalar_op: subnormals count as zero. */
-static inline float plain(Scalar v) {
-  const float f = (float)v.f;
-  return fabsf(f) < 0x1p-126f ? copysignf(0, f) : f;
-}
-static inline Scalar result(float f) {
-  return (Scalar){.f = fabsf(f) < 0x1p-126f ? copysignf(0, f) : f};
+/* As scalar_op, which decides where the result may be tiny. */
+static inline Scalar quick(ExprOp op, float r, Scalar a, Scalar b, Scalar c) {
+  const bool plain = fabs(a.f) >= 0x1p-126 && fabs(b.f) >= 0x1p-126 && fabsf(r) > 0x1p-126f;
+  return plain ? (Scalar){.f = r} : scalar_op(op, DT_F32, a, b, c);
 }
 
 static bool run_load(const KernelProgram *p, const InterpEnv *env, const Ins *i, Scalar *r) {
@@ -179,12 +176,27 @@ static bool run_code(const KernelProgram *p, const InterpEnv *env) {
       case IN_MUL_I64: r[i->d].i = (int64_t)((uint64_t)r[i->a].i * (uint64_t)r[i->b].i); break;
       case IN_LT_I64: r[i->d].i = r[i->a].i < r[i->b].i; break;
       case IN_LE_I64: r[i->d].i = r[i->a].i <= r[i->b].i; break;
-      case IN_ADD_F32: r[i->d] = result(plain(r[i->a]) + plain(r[i->b])); break;
-      case IN_SUB_F32: r[i->d] = result(plain(r[i->a]) - plain(r[i->b])); break;
-      case IN_MUL_F32: r[i->d] = result(plain(r[i->a]) * plain(r[i->b])); break;
-      case IN_FMA_F32:
-        r[i->d] = result(fmaf(plain(r[i->a]), plain(r[i->b]), plain(r[i->c])));
+      case IN_ADD_F32: {
+        const Scalar x = r[i->a], y = r[i->b];
+        r[i->d] = quick(EX_add, (float)x.f + (float)y.f, x, y, y);
         break;
+      }
+      case IN_SUB_F32: {
+        const Scalar x = r[i->a], y = r[i->b];
+        r[i->d] = quick(EX_sub, (float)x.f - (float)y.f, x, y, y);
+        break;
+      }
+      case IN_MUL_F32: {
+        const Scalar x = r[i->a], y = r[i->b];
+        r[i->d] = quick(EX_mul, (float)x.f * (float)y.f, x, y, y);
+        break;
+      }
+      case IN_FMA_F32: {
+        const Scalar x = r[i->a], y = r[i->b], z = r[i->c];
+        const float f = fabs(z.f) < 0x1p-126 ? 0 : fmaf((float)x.f, (float)y.f, (float)z.f);
+        r[i->d] = quick(EX_fma, f, x, y, z);
+        break;
+      }
     }
   }
 }

@@ -5,29 +5,36 @@
 #include "ir/expr_impl.h"
 #include "ir/math_impl.h"
 
-/* x to the power of a constant for which a few operations do; NULL: another one. */
-static X power_const(MB b, X x, double y) {
-  const X one = num(b, 1), square = mul(b, x, x);
-  if (y == 0) return one;
+/* Exponents for which a few operations do, whether they are constants or not: |y| one of these. */
+static const double easy[] = {0.5, 1, 2, 3, 4};
+enum { N_EASY = sizeof easy / sizeof *easy };
+
+static X easy_power(MB b, X x, double y) {
+  const X square = mul(b, x, x);
   if (y == 1) return x;
   if (y == 2) return square;
   if (y == 3) return mul(b, square, x);
   if (y == 4) return mul(b, square, square);
-  if (y == -1) return quot(b, one, x);
-  if (y == -2) return quot(b, one, square);
-  if (y != 0.5 && y != -0.5) return NULL;
   /* adding 0 turns the root of -0 into +0; the root of -inf would be NaN */
-  const X r =
-      pick(b, same(b, x, num(b, -INFINITY)), num(b, INFINITY), add(b, root(b, x), num(b, 0)));
-  return y > 0 ? r : quot(b, one, r);
+  return pick(b, same(b, x, num(b, -INFINITY)), num(b, INFINITY), add(b, root(b, x), num(b, 0)));
 }
 
-static X power(MB b, X x, X y) {
-  const X simple = is_const(y) ? power_const(b, x, y->k.f) : NULL;
-  if (simple) return simple;
+static X general_power(MB b, X x, X y) {
   if (b.t == DT_F64) return pow_f64(b, x, y, true);
   const MB d = {b.p, DT_F64};
   return ex_cast(b.p, b.t, pow_f64(d, ex_cast(b.p, DT_F64, x), ex_cast(b.p, DT_F64, y), false));
+}
+
+static X power(MB b, X x, X y) {
+  const X size = mag(b, y), negative = less(b, y, num(b, 0));
+  X r = num(b, 1), is_easy = ex_bool(b.p, false);
+  for (int k = 0; k < N_EASY; k++) {
+    const X equal = same(b, size, num(b, easy[k]));
+    r = pick(b, equal, easy_power(b, x, easy[k]), r);
+    is_easy = either(b, is_easy, equal);
+  }
+  r = pick(b, negative, quot(b, num(b, 1), r), r);
+  return pick(b, is_easy, r, general_power(b, x, y));
 }
 
 static X lower_wide(MB b, ExprOp op, X x, X y) {
@@ -96,18 +103,13 @@ static X dekker_fma(MB b, X n, double k, X x) {
   return add(b, add(b, x, p), e);
 }
 
-/* A product and a sum; but in range reductions n*k nearly cancels x, and then the product is exact.
- * In f32 n is a small integer: with k in two halves both products are exact. */
-const Expr *split_fma(ExprPool *p, const Expr *x, const Expr *y, const Expr *z) {
-  const MB b = {p, (DType)x->dtype};
-  const bool reduces = (b.t == DT_F32 || b.t == DT_F64) && is_const(x) != is_const(y);
-  if (!reduces || is_const(z)) return add(b, mul(b, x, y), z);
-  const X n = is_const(x) ? y : x;
-  const double k = is_const(x) ? x->k.f : y->k.f;
+/* In f32 n is a small integer: with k in two halves both products are exact. */
+X fma_by(MB b, X n, double k, X z) {
+  if (!b.p->rules.split_fma) return fma3(b, n, num(b, k), z);
   if (b.t == DT_F64) return dekker_fma(b, n, k, z);
   const float whole = (float)k, scaled = whole * 4097.0f, high = scaled - (scaled - whole);
   const X first = add(b, z, mul(b, n, num(b, (double)high)));
-  return add(b, first, mul(b, n, num(b, k - (double)high)));
+  return add(b, first, mul(b, n, num(b, (double)whole - (double)high)));
 }
 
 /* ---- walk

@@ -17,7 +17,7 @@ enum {
 static X exp_x(MB b, X x) {
   const X magic = num(b, MAGIC + 254), z = clamp(b, x, -104, 89);
   const X t = fma3(b, z, num(b, log2e), magic), n = sub(b, t, magic);
-  const X r = fma3(b, n, num(b, -ln2_lo), fma3(b, n, num(b, -ln2_hi), z));
+  const X r = fma_by(b, n, -ln2_lo, fma_by(b, n, -ln2_hi, z));
   const X e = add(b, fma3(b, mul(b, r, r), POLY(b, r, exp_f32), r), num(b, 1));
   const X i = bits_of(b, t), half = shr(b, i, 1), rest = ex_op(b.p, EX_sub, i, half, NULL);
   return mul(b, mul(b, e, from_bits(b, shl(b, half, 23))), from_bits(b, shl(b, rest, 23)));
@@ -28,7 +28,7 @@ static X exp_x(MB b, X x) {
 static X sigmoid_x(MB b, X x) {
   const X magic = num(b, MAGIC + 127), z = clamp(b, x, -89, 87);
   const X t = fma3(b, z, num(b, -log2e), magic), n = sub(b, t, magic);
-  const X r = fma3(b, n, num(b, ln2_lo), fma3(b, n, num(b, ln2_hi), z)); /* minus the usual r */
+  const X r = fma_by(b, n, ln2_lo, fma_by(b, n, ln2_hi, z)); /* minus the usual r */
   const X v = fma3(b, mul(b, r, r), POLY_SIGNED(b, r, exp_f32, -1, -1), r);
   const X scale = from_bits(b, shl(b, bits_of(b, t), 23)), e = sub(b, num(b, 1), v);
   return quot(b, num(b, 1), fma3(b, scale, e, num(b, 1)));
@@ -39,7 +39,7 @@ static X tanh_x(MB b, X x) {
   const X magic = num(b, MAGIC + 127),
           w = ex_op(b.p, EX_max, mul(b, mag(b, x), num(b, -2)), num(b, -20), NULL);
   const X t = fma3(b, w, num(b, log2e), magic), n = sub(b, t, magic);
-  const X r = fma3(b, n, num(b, -ln2_lo), fma3(b, n, num(b, -ln2_hi), w));
+  const X r = fma_by(b, n, -ln2_lo, fma_by(b, n, -ln2_hi, w));
   const X v = fma3(b, mul(b, r, r), POLY(b, r, expm1_f32), r);
   const X scale = from_bits(b, shl(b, bits_of(b, t), 23));
   const X m = fma3(b, neg(b, scale), v, sub(b, num(b, 1), scale));
@@ -67,8 +67,8 @@ static X log_x(MB b, X x) {
   const X f = sub(b, ex_bits(b.p, b.t, ex_add(b.p, low, start)), num(b, 1));
   const X whole = ex_cast(b.p, b.t, ex_op(b.p, EX_shr, j, ex_int(b.p, DT_I32, 23), NULL));
   const X e = add(b, whole, pick(b, tiny, num(b, -23), num(b, 0)));
-  const X small = fma3(b, e, num(b, ln2_lo), mul(b, mul(b, f, f), POLY(b, f, log_f32)));
-  const X r = fma3(b, e, num(b, ln2_hi), add(b, small, f));
+  const X small = fma_by(b, e, ln2_lo, mul(b, mul(b, f, f), POLY(b, f, log_f32)));
+  const X r = fma_by(b, e, ln2_hi, add(b, small, f));
   const X edge = pick(b, same(b, x, num(b, 0)), num(b, -INFINITY), num(b, NAN));
   return pick(b, less(b, num(b, 0), x), pick(b, less(b, x, num(b, INFINITY)), r, x), edge);
 }
@@ -78,8 +78,7 @@ static X reduce(MB b, X x, X *q) {
   const MB d = {b.p, DT_F64};
   const X xd = ex_cast(b.p, DT_F64, x), magic = num(d, 6755399441055744.0);
   const X t = fma3(d, xd, num(d, 0.63661977236758134), magic), n = sub(d, t, magic);
-  const X r =
-      fma3(d, n, num(d, -6.123233995736766e-17), fma3(d, n, num(d, -1.5707963267948966), xd));
+  const X r = fma_by(d, n, -6.123233995736766e-17, fma_by(d, n, -1.5707963267948966, xd));
   *q = ex_cast(b.p, DT_U32, bits_of(d, t));
   return clamp(b, ex_cast(b.p, b.t, r), -0.8, 0.8);
 }

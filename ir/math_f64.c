@@ -12,7 +12,7 @@ static const double pi_2 = 1.5707963267948966;
 static X exp_reduce(MB b, X z, X tail, double bias, X *i) {
   const X magic = num(b, magic_f64 + bias), t = fma3(b, z, num(b, log2e), magic),
           n = sub(b, t, magic);
-  const X r = fma3(b, n, num(b, -ln2_lo), fma3(b, n, num(b, -ln2_hi), z));
+  const X r = fma_by(b, n, -ln2_lo, fma_by(b, n, -ln2_hi, z));
   *i = bits_of(b, t);
   return tail ? add(b, r, tail) : r;
 }
@@ -84,7 +84,7 @@ static X log_parts(MB b, X x, X *lo) {
   const X err = sub(b, two_s, sub(b, hi, big));
   X rest = mul(b, mul(b, z, s), POLY(b, z, log_f64));
   if (lo) rest = add(b, rest, quotient_error(b, f, den, s));
-  const X tail = add(b, err, fma3(b, e, num(b, ln2_lo), rest)), sum = add(b, hi, tail);
+  const X tail = add(b, err, fma_by(b, e, ln2_lo, rest)), sum = add(b, hi, tail);
   if (lo) *lo = sub(b, tail, sub(b, sum, hi));
   return sum;
 }
@@ -172,10 +172,10 @@ static X erf_x(MB b, X x) {
 static X reduce(MB b, X x, X *q) {
   const X magic = num(b, magic_f64), t = fma3(b, x, num(b, 0.63661977236758134), magic),
           n = sub(b, t, magic);
-  X r = fma3(b, n, num(b, -pi_2), x);
-  r = fma3(b, n, num(b, -6.123233995736766e-17), r);
+  X r = fma_by(b, n, -pi_2, x);
+  r = fma_by(b, n, -6.123233995736766e-17, r);
   *q = bits_of(b, t);
-  return clamp(b, fma3(b, n, num(b, 1.4973849048591833e-33), r), -0.8, 0.8);
+  return clamp(b, fma_by(b, n, 1.4973849048591833e-33, r), -0.8, 0.8);
 }
 
 static X sin_poly(MB b, X r, X z) { return fma3(b, mul(b, r, z), POLY(b, z, sin_f64), r); }

@@ -16,6 +16,8 @@ static inline X sub(MB b, X x, X y) { return ex_op(b.p, EX_sub, x, y, NULL); }
 static inline X mul(MB b, X x, X y) { return ex_op(b.p, EX_mul, x, y, NULL); }
 static inline X quot(MB b, X x, X y) { return ex_op(b.p, EX_div, x, y, NULL); }
 static inline X fma3(MB b, X x, X y, X z) { return ex_op(b.p, EX_fma, x, y, z); }
+/* n*k + z for a k of ours, where n*k may nearly cancel z: exact also without the instruction. */
+X fma_by(MB b, X n, double k, X z);
 static inline X neg(MB b, X x) { return ex_op(b.p, EX_neg, x, NULL, NULL); }
 static inline X mag(MB b, X x) { return ex_op(b.p, EX_abs, x, NULL, NULL); }
 static inline X root(MB b, X x) { return ex_op(b.p, EX_sqrt, x, NULL, NULL); }

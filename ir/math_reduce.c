@@ -70,7 +70,7 @@ static X angle(MB b, X high, X low) {
   const X tail = ex_cast(b.p, b.t, ex_bits(b.p, DT_I64, wand(b, high, wnum(b, 0x7ff))));
   const X last = ex_cast(b.p, b.t, ex_bits(b.p, DT_I64, shr(b, low, 11)));
   const X small = add(b, tail, mul(b, last, num(b, 0x1p-53)));
-  const X p = mul(b, whole, num(b, scale)), lost = fma3(b, whole, num(b, scale), neg(b, p));
+  const X p = mul(b, whole, num(b, scale)), lost = fma_by(b, whole, scale, neg(b, p));
   const X more = add(b, mul(b, whole, num(b, rest)), mul(b, small, num(b, scale)));
   const X r = add(b, p, add(b, lost, more));
   return pick(b, negative, neg(b, r), r);

@@ -90,7 +90,7 @@ static const Expr *unroll(Fold *f, const Expr *e) {
 static const Expr *fold_element(Fold *f, ElemCtx *c, int out, const Expr *const *idx) {
   const Expr *e = op_elem(c, f->n, out, idx);
   if (!e || f->failed) return NULL;
-  e = unroll(f, e);
+  e = expr_lower_math(c->pool, unroll(f, e)); /* sizes have no pass that would do it later */
   if (f->failed) return NULL;
   if (e->flags & (EXF_LOAD | EXF_VAR | EXF_LOCAL | EXF_HOLE))
     e = expr_rewrite(c->pool, e, fold_load, f);

@@ -66,29 +66,55 @@ bool infer_pow(Model *m, Node *n) {
          out_broadcast(m, n, n->in[0]->dtype);
 }
 
-/* x^v for exponents that have a short form, else NULL. */
+/* x^v for exponents that have a short form, else NULL. A root of -inf is inf here, and of -0 it is
+ * +0. */
 static const Expr *pow_const(ElemCtx *c, const Expr *x, double v) {
   ExprPool *p = c->pool;
   if (v == 1) return x;
   if (v == 2) return ex_mul(p, x, x);
   if (v == 3) return ex_mul(p, ex_mul(p, x, x), x);
   if (!dtype_is_float((DType)x->dtype)) return NULL;
-  if (v == 0.5) return kit_op1(c, EX_sqrt, x);
   if (v == -1) return ex_div(p, kit_like(c, x, 1), x);
-  if (v == -0.5) return ex_div(p, kit_like(c, x, 1), kit_op1(c, EX_sqrt, x));
-  return NULL;
+  if (v != 0.5 && v != -0.5) return NULL;
+  const Expr *low = ex_eq(p, x, kit_like(c, x, -INFINITY));
+  const Expr *root = ex_select(p, low, kit_like(c, x, INFINITY),
+                               ex_add(p, kit_op1(c, EX_sqrt, x), kit_like(c, x, 0)));
+  return v > 0 ? root : ex_div(p, kit_like(c, x, 1), root);
 }
 
+/* Integers to integer powers: modulo 2^32 or 2^64, and so for every smaller type. What is less than
+ * 0 as an exponent leaves of an unsigned base only 1. */
+static const Expr *pow_int(ElemCtx *c, const Expr *x, const Expr *y) {
+  ExprPool *p = c->pool;
+  const DType tx = (DType)x->dtype, ty = (DType)y->dtype;
+  const bool sx = dtype_rows[tx].cls == DC_SINT, sy = dtype_rows[ty].cls == DC_SINT;
+  const bool wide = dtype_rows[tx].bits > 32 || dtype_rows[ty].bits > (sy ? 32 : 31);
+  if (tx != DT_U64 && (ty != DT_U64 || !wide)) {
+    const DType t = wide || tx == DT_U32 ? DT_I64 : DT_I32;
+    return ex_cast(p, tx, ex_op(p, EX_pow, ex_cast(p, t, x), ex_cast(p, t, y), NULL));
+  }
+  const Expr *bits = sx ? ex_cast(p, DT_U64, ex_cast(p, DT_I64, x)) : ex_cast(p, DT_U64, x);
+  const Expr *e = ex_op(p, EX_pow, bits, ex_cast(p, DT_U64, y), NULL), *one = kit_like(c, x, 1);
+  e = ex_cast(p, tx, e);
+  if (!sy) return e;
+  const Expr *unit = ex_select(p, ex_eq(p, x, one), one, kit_like(c, x, 0));
+  return ex_select(p, ex_lt(p, y, kit_like(c, y, 0)), unit, e);
+}
+
+/* Of other types together, in f64, as C's pow does. */
 const Expr *elem_pow(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
   ExprPool *p = c->pool;
-  const DType t = kit_compute(n);
-  const DType ft = dtype_is_float(t) ? t : DT_F64;
-  const Expr *x = kit_bcast(c, n, 0, idx, t);
-  const Expr *y = kit_bcast(c, n, 1, idx, dtype_compute(n->in[1]->dtype));
+  const DType t = kit_compute(n), ty = dtype_compute(n->in[1]->dtype);
+  const bool exact = dtype_rows[ty].bits <= 16 || ty == DT_F32;
+  const DType ft = dtype_is_float(t) && exact ? t : DT_F64;
+  const Expr *x = kit_bcast(c, n, 0, idx, t), *y = kit_bcast(c, n, 1, idx, ty);
   if (y->op == EX_CONST) {
-    const Expr *e = pow_const(c, x, dtype_is_float((DType)y->dtype) ? y->k.f : (double)y->k.i);
+    const double v = dtype_is_float((DType)y->dtype) ? y->k.f : (double)y->k.i;
+    const bool narrow = !dtype_is_float(t) || v != 3; /* a cube is rounded twice */
+    const Expr *e = pow_const(c, narrow ? x : ex_cast(p, ft, x), v);
     if (e) return kit_ret(c, n, out, e);
   }
+  if (!dtype_is_float(t) && !dtype_is_float(ty)) return kit_ret(c, n, out, pow_int(c, x, y));
   const Expr *e = ex_op(p, EX_pow, ex_cast(p, ft, x), ex_cast(p, ft, y), NULL);
   return kit_ret(c, n, out, e);
 }

@@ -111,13 +111,18 @@ static const Expr *tap_count(ElemCtx *c, const Pool *q, const Value *x, int d, c
   return ex_sub(p, to, from);
 }
 
+/* whole_kernel is ours (nn_qlinear.c): with count_include_pad also the taps beyond the padding
+ * count, which only ceil_mode has. */
 const Expr *elem_average_pool(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
   ExprPool *p = c->pool;
   const Pool q = pool_begin(c, n, idx);
-  const bool pads = node_int(n, "count_include_pad", 0);
+  const bool pads = node_int(n, "count_include_pad", 0),
+             whole = pads && node_int(n, "whole_kernel", 0);
   const Expr *count = ex_i64(p, 1);
   for (int d = 0; d < q.w.spatial; d++)
-    count = ex_mul(p, count, tap_count(c, &q, n->in[0], d, idx[2 + d], pads));
+    count =
+        ex_mul(p, count,
+               whole ? ex_i64(p, q.w.kernel[d]) : tap_count(c, &q, n->in[0], d, idx[2 + d], pads));
   const Expr *sum = kit_reduce_all(c, RED_SUM, q.w.spatial, q.taps.vars, q.value);
   return kit_ret(c, n, out, ex_div(p, sum, kit_size(c, (DType)sum->dtype, count)));
 }

@@ -142,7 +142,8 @@ const Expr *elem_qlinear_global_average(ElemCtx *c, const Node *n, int out,
   return quant_requantize(c, acc, scale, quant_zero(c, n, 4), n->out[out]->dtype);
 }
 
-/* QLinearAveragePool: DequantizeLinear, AveragePool, QuantizeLinear. */
+/* QLinearAveragePool: DequantizeLinear, AveragePool, QuantizeLinear. With count_include_pad it
+ * divides by the whole kernel. */
 bool infer_qlinear_average(Model *m, Node *n) {
   const Value *x = n->in[0];
   int64_t v;
@@ -164,6 +165,7 @@ bool expand_qlinear_average(Build *b, Node *n, Value **out) {
   Value *real = build_op(b, "DequantizeLinear", real_in[2] ? 3 : 2, real_in, 0, NULL);
   Attr attrs[16];
   int count = 0;
+  attrs[count++] = attr_int(b->m->arena, "whole_kernel", 1);
   for (int k = 0; k < n->n_attrs && count < 16; k++)
     if (!(n->attrs[k].name[0] == 'c' && n->attrs[k].name[1] == 'h')) attrs[count++] = n->attrs[k];
   if (b->ok) real = build_op(b, "AveragePool", 1, &real, count, attrs);

@@ -283,10 +283,68 @@ static const Expr *nearest_integer(ExprPool *p, const ResizeSpec *s, const Axis 
   return NULL;
 }
 
+/* floor(a / b), exact for |a| below 2^52; unless b is known by a division of f64, which is faster
+ * in lanes. */
+static const Expr *floor_ratio(ExprPool *p, const Expr *a, const Expr *b) {
+  if (expr_is_const(b, NULL)) return ex_floordiv(p, a, b);
+  const Expr *q = ex_div(p, ex_cast(p, DT_F64, a), ex_cast(p, DT_F64, b));
+  return f_int(p, f_floor(p, q));
+}
+
+/* The scale as a ratio of sizes: that of this axis, or of the one that keep_aspect_ratio_policy
+ * chooses. */
+static bool scale_ratio(ElemCtx *c, const Node *n, const ResizeSpec *s, const Axis *a,
+                        const Expr **over, const Expr **under) {
+  int64_t w, d, best_w = 0, best_d = 1;
+  *over = a->out;
+  *under = a->in;
+  if (s->by != 3) return false;
+  if (s->keep == KEEP_STRETCH) return true;
+  for (int j = 0; j < n->in[0]->rank; j++) {
+    if (s->entry[j] < 0) continue;
+    if (!expr_is_const(n->in[0]->dims[j], &d) || d < 1 || d > INT32_MAX ||
+        !expr_is_const(tu_known(c->pool, n, 3, s->entry[j]), &w) || w < 1 || w > INT32_MAX)
+      return false;
+    const bool less = w * best_d < best_w * d;
+    if (best_w == 0 || less == (s->keep == KEEP_NOT_LARGER)) best_w = w, best_d = d;
+  }
+  *over = ex_i64(c->pool, best_w);
+  *under = ex_i64(c->pool, best_d);
+  return s->coord != CO_SYMMETRIC;
+}
+
+/* With sizes the position is a ratio of integers, and so is its rounding. NULL: given by scales. */
+static const Expr *nearest_ratio(ElemCtx *c, const Node *n, const ResizeSpec *s, const Axis *a,
+                                 const Expr *i) {
+  ExprPool *p = c->pool;
+  const Expr *over, *under, *one = ex_i64(p, 1), *two = ex_i64(p, 2), *num, *den;
+  if (s->coord == CO_CROP || !scale_ratio(c, n, s, a, &over, &under)) return NULL;
+  if (s->coord == CO_ASYMMETRIC) {
+    num = ex_mul(p, ex_mul(p, i, under), two);
+    den = ex_mul(p, over, two);
+  } else if (s->coord == CO_ALIGN) {
+    if (s->keep != KEEP_STRETCH) return NULL;
+    num = ex_mul(p, ex_mul(p, i, ex_sub(p, a->in, one)), two);
+    den = ex_mul(p, ex_max(p, ex_sub(p, a->out, one), one), two);
+  } else {
+    num = ex_sub(p, ex_mul(p, ex_add(p, ex_mul(p, i, two), one), under), over);
+    den = ex_mul(p, over, two);
+  }
+  const Expr *half = ex_floordiv(p, den, two); /* den is even */
+  if (s->near == NEAR_PREFER_CEIL) num = ex_add(p, num, half);
+  if (s->near == NEAR_PREFER_FLOOR) num = ex_sub(p, num, half);
+  const bool up = s->near == NEAR_CEIL || s->near == NEAR_PREFER_FLOOR;
+  if (up) num = ex_add(p, num, ex_sub(p, den, one));
+  const Expr *e = clamp_in(p, floor_ratio(p, num, den), a->in), *zero = ex_i64(p, 0);
+  const bool zero_if_single = s->coord == CO_PYTORCH || s->coord == CO_ALIGN;
+  return zero_if_single ? ex_select(p, ex_le(p, a->out, one), zero, e) : e;
+}
+
 static const Expr *nearest_index(ElemCtx *c, const Node *n, const ResizeSpec *s, const Axis *a,
                                  const Expr *i, const Expr **x) {
   ExprPool *p = c->pool;
   const Expr *e = nearest_integer(p, s, a, i);
+  if (!e) e = nearest_ratio(c, n, s, a, i);
   if (e) return e;
   *x = source_position(c, n, s, a, i);
   switch (s->near) {

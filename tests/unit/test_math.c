@@ -171,9 +171,11 @@ static void test_pow(void **state) {
   for (int i = 0; i < N * N; i++) {
     const double x = operand((float)v[i / N], false), y = operand((float)v[i % N], false),
                  got = run(f, e, x, y);
-    if (ulps(got, pow(x, y), 24, -125) > 0.6) fail_msg("pow(%g, %g) is %.9g", x, y, got);
+    const bool easy = fabs(y) == 0.5 || (fabs(y) <= 4 && y == rint(y)); /* products and roots */
+    if (ulps(got, pow(x, y), 24, -125) > (easy ? 2 : 0.6))
+      fail_msg("pow(%g, %g) is %.9g", x, y, got);
     const double got64 = run(f, d, v[i / N], v[i % N]);
-    if (ulps(got64, pow(v[i / N], v[i % N]), 53, -1021) > 2)
+    if (ulps(got64, pow(v[i / N], v[i % N]), 53, -1021) > (easy ? 3 : 2))
       fail_msg("f64 pow(%g, %g) is %.17g", v[i / N], v[i % N], got64);
     /* constant exponents take other ways */
     const Expr *const x0 = ex_load(f->p, DT_F32, 0, ex_i64(f->p, 0), NULL);
