@@ -3,6 +3,7 @@
  * inputs are moved; what needs more than one operator is emitted here. Operators that only exist in
  * experimental sets: upgrade_winml.c. */
 #include "frontend/upgrade.h"
+#include <math.h>
 #include <string.h>
 
 /* ---- helpers
@@ -179,6 +180,31 @@ static bool up_pad(Import *im, OldNode *o) {
   return true;
 }
 
+/* Tile-1 repeated one axis: tiles and axis were inputs. */
+static bool up_tile(Import *im, OldNode *o) {
+  const int rank = old_rank(o, 0);
+  const Value *axis = old_in(o, 2);
+  if (!old_in(o, 1) || !axis || !axis->cdata || axis->cdata->count != 1 || rank < 0)
+    return diag_error(im->d, o->loc, ERR_UNSUPPORTED,
+                      "Tile-1 needs a constant axis and a known rank");
+  const int64_t at = const_int(axis->cdata, 0);
+  if (at < 0 || at >= rank)
+    return diag_error(im->d, o->loc, ERR_ATTR_VALUE, "axis %lld of an input with %d dimensions",
+                      (long long)at, rank);
+  const int64_t flat[] = {1};
+  int64_t ones[MAX_RANK];
+  for (int k = 0; k < rank; k++) ones[k] = 1;
+  const Attr to = attr_int(im->arena, "to", dtype_rows[DT_I64].onnx),
+             along = attr_int(im->arena, "axis", 0);
+  Value *tiles = old_emit(im, o, "Cast", 1, &o->in[1], 1, &to);
+  tiles = tiles ? old_emit2(im, o, "Reshape", tiles, value_const_i64s(im->m, 1, 1, flat)) : NULL;
+  Value *const parts[] = {value_const_i64s(im->m, 1, (int)at, ones), tiles,
+                          value_const_i64s(im->m, 1, rank - (int)at - 1, ones)};
+  Value *repeats = tiles ? old_emit(im, o, "Concat", 3, parts, 1, &along) : NULL;
+  o->n_in = 2;
+  return repeats && (o->in[1] = repeats);
+}
+
 static bool up_scatter(Import *im, OldNode *o) {
   (void)im;
   o->op = "ScatterElements";
@@ -191,14 +217,29 @@ static bool up_scatter(Import *im, OldNode *o) {
 /* From opset 6 on an absent bound was that of f32; before, there was none. */
 static bool up_clip(Import *im, OldNode *o) {
   static const char *const names[] = {"min", "max"};
-  static const double defaults[] = {-0x1.fffffep127, 0x1.fffffep127};
+  const bool bounded = o->opset >= 6;
+  const double most = bounded ? 0x1.fffffep127 : INFINITY, defaults[] = {-most, most};
   if (!need_input(im, o)) return false;
   for (int k = 0; k < 2; k++) {
-    if (o->opset < 6 && !old_attr(o, names[k])) continue;
     Value *v = old_scalar_like(im, o, o->in[0], old_float(o, names[k], defaults[k]));
     if (!v) return false;
     old_input(im, o, 1 + k, v);
     old_drop(o, names[k]);
+  }
+  return true;
+}
+
+/* The defaults of opset 1 were rounded. */
+static bool up_selu(Import *im, OldNode *o) {
+  static const char *const names[] = {"alpha", "gamma"};
+  const double defaults[] = {(float)1.6732, (float)1.0507};
+  for (int k = 0; k < 2; k++) {
+    const double v = old_float(o, names[k], defaults[k]);
+    old_set(im, o,
+            (Attr){.name = names[k],
+                   .kind = AT_FLOAT,
+                   .n = 1,
+                   .floats = arena_dup(im->arena, &v, sizeof v)});
   }
   return true;
 }
@@ -337,6 +378,16 @@ static bool up_groupnorm(Import *im, OldNode *o) {
   return true;
 }
 
+/* p was a float in opset 1. */
+static bool up_lp_pool(Import *im, OldNode *o) {
+  const Attr *p = old_attr(o, "p");
+  if (!p || p->kind != AT_FLOAT) return true;
+  const double v = p->floats[0];
+  if (v != (double)(int64_t)v)
+    return diag_error(im->d, o->loc, ERR_ATTR_VALUE, "p is %g, must be a whole number", v);
+  return old_set(im, o, attr_int(im->arena, "p", (int64_t)v)), true;
+}
+
 /* ---- resizing and sampling
  * --------------------------------------------------------------------------------------------------------
  */
@@ -370,12 +421,47 @@ static bool up_upsample(Import *im, OldNode *o) {
   return true;
 }
 
+/* Nearest positions were rounded down along axes that grow and up along those that shrink. */
+enum { GROWS = 1, SHRINKS = 2 };
+static int scale_kinds(const Value *scales) {
+  int kinds = 0;
+  for (int64_t k = 0; scales && scales->cdata && k < scales->cdata->count; k++) {
+    const double v = dtype_load_f(
+        scales->dtype, (const char *)scales->cdata->data + k * dtype_bytes(scales->dtype));
+    kinds |= v < 1 ? SHRINKS : v > 1 ? GROWS : 0;
+  }
+  return kinds;
+}
+
+/* The scales that grow (or shrink), 1 for the others. */
+static Value *scales_of(Import *im, const Value *scales, bool shrink) {
+  const ConstData *c = scales->cdata;
+  float *f = ARENA_ARRAY(im->arena, float, c->count + 1);
+  for (int64_t k = 0; k < c->count; k++) {
+    const double v = dtype_load_f(c->dtype, (const char *)c->data + k * dtype_bytes(c->dtype));
+    f[k] = (v < 1) == shrink ? (float)v : 1;
+  }
+  return value_const(im->m, const_new(im->m, NULL, DT_F32, 1, c->dims, f));
+}
+
 static bool up_resize10(Import *im, OldNode *o) {
+  const Attr *mode = old_attr(o, "mode");
+  const bool nearest = !mode || mode->kind != AT_STRING || strcmp(mode->strs[0], "nearest") == 0;
+  const Attr where = attr_string(im->arena, "coordinate_transformation_mode", "asymmetric");
   Value *scales = old_in(o, 1);
+  const int kinds = nearest ? scale_kinds(scales) : 0;
+  if (nearest && kinds == (GROWS | SHRINKS)) {
+    const Attr attrs[] = {where, attr_string(im->arena, "nearest_mode", "floor")};
+    Value *const in[] = {old_in(o, 0), NULL, scales_of(im, scales, false)};
+    Value *grown = old_emit(im, o, "Resize", 3, in, 2, attrs);
+    if (!grown) return false;
+    o->in[0] = grown;
+    scales = scales_of(im, scales, true);
+  }
   old_input(im, o, 2, scales);
   o->in[1] = NULL;
-  old_set(im, o, attr_string(im->arena, "coordinate_transformation_mode", "asymmetric"));
-  old_set(im, o, attr_string(im->arena, "nearest_mode", "floor"));
+  old_set(im, o, where);
+  old_set(im, o, attr_string(im->arena, "nearest_mode", kinds & SHRINKS ? "ceil" : "floor"));
   return true;
 }
 
@@ -509,6 +595,8 @@ static const UpgradeRow rows[] = {
     {"", "LogSoftmax", 13, false, up_softmax},
     {"", "Mul", 7, false, up_broadcast},
     {"", "Or", 7, false, up_broadcast},
+    {"", "GlobalLpPool", 2, false, up_lp_pool},
+    {"", "LpPool", 2, false, up_lp_pool},
     {"", "PRelu", 7, false, up_prelu},
     {"", "Pad", 2, false, up_pad_name},
     {"", "Pad", 11, false, up_pad},
@@ -533,12 +621,14 @@ static const UpgradeRow rows[] = {
     {"", "RoiAlign", 16, false, up_roialign},
     {"", "Scan", 9, false, up_scan},
     {"", "Scatter", ALWAYS, true, up_scatter},
+    {"", "Selu", 6, false, up_selu},
     {"", "Slice", 10, false, up_slice},
     {"", "Softmax", 13, false, up_softmax},
     {"", "Split", 13, false, up_split_attr},
     {"", "Split", 18, false, up_split_count},
     {"", "Squeeze", 13, false, up_axes},
     {"", "Sub", 7, false, up_broadcast},
+    {"", "Tile", 6, false, up_tile},
     {"", "TopK", 10, false, up_topk},
     {"", "Unsqueeze", 13, false, up_unsqueeze},
     {"", "Xor", 7, false, up_broadcast},

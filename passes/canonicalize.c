@@ -185,8 +185,10 @@ static Value *rule_idempotent(Build *b, Node *n) { /* Relu, Abs, Floor … of it
   return def_is(n->in[0], n->op->name) ? n->in[0] : NULL;
 }
 
+/* Floats have the largest finite numbers as bounds. */
 static Value *rule_clip(Build *b, Node *n) {
-  return !node_in(n, 1) && !node_in(n, 2) ? n->in[0] : NULL;
+  const bool bounded = node_in(n, 1) || node_in(n, 2) || dtype_is_float(n->in[0]->dtype);
+  return bounded ? NULL : n->in[0];
 }
 
 static Value *rule_where(Build *b, Node *n) {

@@ -1,5 +1,6 @@
 /* Elementwise operators that need more than scalar text: attributes with defaults, several types,
  * or any number of inputs. Plain ones are EW rows in math.def. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 #include "ir/ops/kit.h"
@@ -180,11 +181,25 @@ bool infer_clip(Model *m, Node *n) {
   return infer_same_number(m, n);
 }
 
+/* An absent bound is the largest finite number of the type. */
+static const Expr *clip_bound(ElemCtx *c, const Node *n, int k, DType t) {
+  static const struct {
+    DType t;
+    double max;
+  } rows[] = {{DT_F16, 65504}, {DT_BF16, 0x1.fep127}, {DT_F32, FLT_MAX}, {DT_F64, DBL_MAX}};
+  if (node_in(n, k)) return kit_scalar(c, n, k, t);
+  for (int i = 0; i < 4; i++)
+    if (rows[i].t == n->in[0]->dtype)
+      return ex_float(c->pool, t, k == 1 ? -rows[i].max : rows[i].max);
+  return NULL;
+}
+
 const Expr *elem_clip(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
   const DType t = kit_compute(n);
-  const Expr *e = kit_in(c, n, 0, idx, t);
-  if (node_in(n, 1)) e = ex_max(c->pool, e, kit_scalar(c, n, 1, t));
-  if (node_in(n, 2)) e = ex_min(c->pool, e, kit_scalar(c, n, 2, t));
+  const Expr *e = kit_in(c, n, 0, idx, t), *lo = clip_bound(c, n, 1, t),
+             *hi = clip_bound(c, n, 2, t);
+  if (lo) e = ex_max(c->pool, e, lo);
+  if (hi) e = ex_min(c->pool, e, hi);
   return kit_ret(c, n, out, e);
 }
 

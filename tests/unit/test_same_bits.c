@@ -476,8 +476,7 @@ static void test_basic(void **state) {
   Fix *f = *state;
   for (int t = 1; t < DT_COUNT; t++)
     for (int k = 0; k < 3; k++) {
-      const bool often = dtype_rows[t].bits >= 16;
-      if (is_number((DType)t) && (often || k == t % 3))
+      if (is_number((DType)t) && (t == DT_F32 || k == t % 3))
         check_rows(f, here[k], (DType)t, EX_add, EX_isnan);
     }
 }
@@ -487,14 +486,14 @@ static void test_math(void **state) {
   Fix *f = *state;
   for (int t = 0; t < 8; t++)
     for (int k = 0; k < 3; k++)
-      if (t < 2 || k == t % 3) check_rows(f, here[k], types[t], EX_exp, EX_pow);
+      if (t == 0 || k == t % 3) check_rows(f, here[k], types[t], EX_exp, EX_pow);
 }
 
 static void test_casts(void **state) {
   Fix *f = *state;
   for (int t = 1; t < DT_COUNT; t++)
     for (int k = 0; k < 3; k++)
-      if (is_number((DType)t) && (k == t % 3 || t == DT_F64)) check_casts(f, here[k], (DType)t);
+      if (is_number((DType)t) && k == t % 3) check_casts(f, here[k], (DType)t);
 }
 
 static void test_emulated(void **state) {
@@ -506,7 +505,7 @@ static void test_emulated(void **state) {
   for (int k = 0; k < 2; k++) {
     for (int t = 0; t < 3; t++) check_rows(f, emulated[k], types[t], EX_add, EX_isnan);
     for (int t = 0; t < 3; t++) check_rows(f, emulated[k], types[t], EX_exp, EX_pow);
-    for (int t = 0; t < 3; t++) check_casts(f, emulated[k], types[t]);
+    check_casts(f, emulated[k], types[k]);
   }
 }
 
