@@ -353,6 +353,7 @@ static void test_unwritten(void **state) {
       {false, "call set(b2) call set(b3) call add(b2, b1)"},
       {true, "call set(b2) call add(b2, b3) call add(b3, b1)"},
       {false, "call part(b2) copy b2 -> b1 count 4"},
+      {false, "call set(b4) copy b0 -> b1 count 4"},
   };
   for (size_t i = 0; i < sizeof programs / sizeof *programs; i++) {
     Arena *a = arena_new(0, NULL, NULL);
@@ -360,7 +361,9 @@ static void test_unwritten(void **state) {
     const char *text = arena_printf(
         f->a,
         "module { b0 : i64[4] = input 0 b1 : i64[4] = output 0 b2 : i64[4] = arena at (0) "
-        "b3 : i64[4] = arena at (0) inputs b0 outputs b1 arena 64 scratch 0 lower -1 "
+        "b3 : i64[4] = arena at (0) b4 : i64[4] = arena at (64) inputs b0 outputs b1 arena 64 "
+        "scratch 0 "
+        "lower -1 "
         "kernel set { param b0 : i64[4] write align 8 for i in 0..4 { b0[i] = i } } "
         "kernel part { param b0 : i64[4] write align 8 for i in 0..3 { b0[i] = i } } "
         "kernel add { param b0 : i64[4] read align 8 param b1 : i64[4] write align 8 "
