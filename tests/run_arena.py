@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Part "arena": small models whose results hang on what lies in memory between the kernels, and when.
 
-run_arena.py [--only REGEX] [--flags "..."] [--verbose]: pieces of Concats that convolutions read before the whole is there,
+run_arena.py [--only REGEX] [--flags "..."] [--random N] [--seed S] [--verbose]: pieces of Concats that convolutions read before the whole is there,
 sizes that are found while the model runs and used in shapes alone, sums inside of scatters, lines whose length is a
 multiple of a symbol, dilations wider than the image. Each is compiled, run with several sizes (twice: $BURIN_CHECK_MEMORY),
-compared with ONNX Runtime, and run in the interpreter, which follows who wrote each byte.
+compared with ONNX Runtime, and run in the interpreter, which follows who wrote each byte. Then random ones
+(random_arena.py): a long run is a fuzzer.
 """
 import argparse
 import os
@@ -24,6 +25,7 @@ import onnx.parser
 import onnxruntime as ort
 
 import burin
+from random_arena import conv_net, found_net
 
 LEVELS = [("native", []), ("native", ["-O0"]), ("x86-64-v3", ["-O2", "--strips=all", "--winograd=off"])]
 
@@ -35,6 +37,7 @@ class Net:
         self.name, self.sizes = name, sizes  # {symbol: values, one for each run}
         self.inputs, self.lines, self.outputs, self.weights, self.n = [], [], [], [], 0
         self.slack, self.rng = 1e-4, np.random.default_rng(len(name))
+        self.heavy = False  # not worth a run without optimization
 
     def input(self, shape, kind="float"):
         self.inputs.append((f"x{len(self.inputs)}", kind, shape.split(",")))
@@ -248,6 +251,7 @@ def scatters():
 
 def multiples(k):
     n = Net(f"multiple_{k}", t=(1, 2, 5))
+    n.heavy = k not in (3, 16)
     x = n.input("1,16,t")
     wide = n.op(f"Tile({x}, {n.ints(1, 1, k)})")
     up = n.op(f"ConvTranspose<strides=[{k}], pads=[0,0]>({x}, {n.weight(16, 8, k)})")
@@ -267,6 +271,7 @@ def multiples(k):
 
 def aspp(name, size, rates, c=16, rank=2, group=1, stride=1, pad=None, k=3):
     n = Net(name)
+    n.heavy = True  # the taps are left out by a pass
     x = n.conv(n.input(f"1,{c}," + ",".join([str(size)] * rank)), c, c, k=1, rank=rank)
     for r in rates:
         n.output(n.conv(x, c, c, k=k, rank=rank, dilation=r, stride=stride, group=group, pad=pad))
@@ -358,10 +363,15 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--only", default="")
     p.add_argument("--flags")
+    p.add_argument("--random", type=int, default=12, help="graphs of each kind")
+    p.add_argument("--seed", type=int, default=0)
     p.add_argument("--verbose", action="store_true")
     args = p.parse_args()
     levels = LEVELS if args.flags is None else [("native", args.flags.split())]
-    jobs = [(n, *level) for n in nets() if re.search(args.only, n.name) for level in levels]
+    jobs = [(n, *level) for n in nets() for level in levels if level[1] != ["-O0"] or not n.heavy]
+    for k in range(args.random):
+        jobs += [(make(Net, args.seed + k), *levels[k % len(levels)]) for make in (conv_net, found_net)]
+    jobs = [j for j in jobs if re.search(args.only, j[0].name)]
     failed = 0
     with ThreadPoolExecutor(2) as pool:
         for name, flags, bad in pool.map(attempt, jobs):
