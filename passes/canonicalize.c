@@ -4,6 +4,7 @@
  * bottom; it returns the value that replaces the node's only output, or NULL. */
 #include <math.h>
 #include <string.h>
+#include "ir/ops/contraction.h"
 #include "passes/rewrite.h"
 
 typedef struct Rule {
@@ -276,6 +277,39 @@ static Value *rule_conv(Build *b, Node *n) {
   return build_op(b, "Conv", n->n_in, in, attrs.n, attrs.data);
 }
 
+/* ---- normalizations ------------------------------------------------------------------------- */
+
+/* Each element of v[groups] for all channels of its group. */
+static Value *for_channels(Model *m, const ConstData *v, int64_t channels) {
+  const size_t size = (size_t)dtype_bytes(v->dtype);
+  const int64_t each = channels / v->count;
+  char *data = arena_alloc(m->arena, (size_t)channels * size);
+  for (int64_t c = 0; c < channels; c++)
+    memcpy(data + (size_t)c * size, (const char *)v->data + (size_t)(c / each) * size, size);
+  return value_const(m, const_new(m, NULL, v->dtype, 1, &channels, data));
+}
+
+/* InstanceNormalization of x seen as [n, groups, …], seen as x again. Where x lies channels last,
+ * the groups are no rows, and no index says so. */
+static Value *rule_group_norm(Build *b, Node *n) {
+  const Node *norm = def_is(n->in[0], "InstanceNormalization");
+  Value *seen = norm ? norm->in[0] : NULL;
+  if (!seen || !is_view(seen)) return NULL;
+  Value *x = seen->def->in[0];
+  const ConstData *scale = const_input(norm, 1), *bias = const_input(norm, 2);
+  int64_t groups, channels;
+  if (!scale || !bias || x->rank < 3 || !value_from_conv(x) || !value_same_type(x, n->out[0]) ||
+      x->dims[0] != seen->dims[0])
+    return NULL;
+  if (!expr_is_const(seen->dims[1], &groups) || !expr_is_const(x->dims[1], &channels) ||
+      groups < 1 || channels < 1 || channels % groups)
+    return NULL;
+  Value *in[] = {x, for_channels(b->m, scale, channels), for_channels(b->m, bias, channels)};
+  const Attr attrs[] = {attr_int(b->m->arena, "num_groups", groups),
+                        attr_float(b->m->arena, "epsilon", node_float(norm, "epsilon", 1e-5))};
+  return build_op(b, "GroupNormalization", 3, in, 2, attrs);
+}
+
 /* ---- the pass ------------------------------------------------------------------------------- */
 
 static const Rule rules[] = {
@@ -294,7 +328,7 @@ static const Rule rules[] = {
     {"Where", rule_where},       {"Conv", rule_conv},
     {"Add", rule_add},           {"Sub", rule_sub},
     {"Mul", rule_mul},           {"Div", rule_div},
-    {"Pow", rule_pow},
+    {"Pow", rule_pow},           {"Reshape", rule_group_norm},
 };
 
 static bool canonicalize_one(Forward *f, Node *n, bool *keep) {

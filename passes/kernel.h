@@ -69,6 +69,7 @@ void expr_reductions(ExprPool *p, const Expr *e, ExprList *out);
  * extent = ±that + rest. NULL: it is not. */
 const Expr *expr_scan_var(ExprPool *p, const Expr *r, int *sign, const Expr **rest);
 bool expr_has_scan(ExprPool *p, const Expr *e);
+bool expr_sums_sums(ExprPool *p, const Expr *e); /* a reduction goes over results of a long one */
 bool expr_scan_reduces(ExprPool *p, const Expr *e); /* what a scan in e adds up holds a reduction */
 
 /* ---- lowering (lower.c) ------------------------------------------------------------------------------ */

@@ -387,6 +387,23 @@ bool expr_has_scan(ExprPool *p, const Expr *e) {
   return false;
 }
 
+bool expr_sums_sums(ExprPool *p, const Expr *e) {
+  enum { LONG = 32 };
+  ExprList l = {0};
+  expr_reductions(p, e, &l);
+  for (int i = 0; i < l.n; i++) {
+    const Expr *r = l.data[i];
+    if (r->a[0]->op == EX_REDUCE) continue; /* of several dimensions */
+    for (int k = 0; k < l.n; k++) {
+      const Expr *q = l.data[k];
+      if (q != r && expr_extent_guess(p, q->a[1]) >= LONG && expr_uses_var(q, r->id) &&
+          expr_contains(p, r->a[0], q))
+        return true;
+    }
+  }
+  return false;
+}
+
 bool expr_scan_reduces(ExprPool *p, const Expr *e) {
   ExprList l = {0};
   const Expr *rest;

@@ -512,14 +512,13 @@ static Step *finish_nest(Nest *t) {
 }
 
 /* Dimensions by decreasing stride of the target, as far as they compare. */
-static void memory_order(const Value *v, const Place *to, int *order) {
+static void memory_order(ExprPool *p, const Value *v, const Place *to, int *order) {
   for (int d = 0; d < v->rank; d++) order[d] = v->layout.perm && !to->dense ? v->layout.perm[d] : d;
   for (int i = 1; i < v->rank; i++)
     for (int j = i; j > 0; j--) {
-      int64_t a, b;
-      if (!expr_is_const(to->stride[order[j - 1]], &a) ||
-          !expr_is_const(to->stride[order[j]], &b) || a >= b)
-        break;
+      int64_t lo, hi;
+      const Expr *more = ex_sub(p, to->stride[order[j - 1]], to->stride[order[j]]);
+      if (!expr_range(p, more, &lo, &hi) || hi >= 0) break;
       const int swap = order[j];
       order[j] = order[j - 1];
       order[j - 1] = swap;
@@ -535,7 +534,7 @@ static Step *lower_nest(Lower *l, const Value *root, const Place *to, bool read)
   kb_begin(&t.b, l, root, read ? "copy" : NULL);
   int order[MAX_RANK];
   const Expr *idx[MAX_RANK];
-  memory_order(root, to, order);
+  memory_order(l->p, root, to, order);
   for (int i = 0; i < root->rank; i++) {
     const int d = order[i];
     if (expr_is_i64(root->dims[d], 1)) {

@@ -2,7 +2,7 @@
 """Part "work": that nothing is done more often than it has to be, and right all the same.
 
 Constants of any cost are computed by the compiler, with the bits that the program would give; running sums, Fourier
-transforms, suppression and pooling of regions against numpy and ONNX Runtime in all their modes; the multiply-adds
+transforms, suppression and pooling of regions, groups of channels against numpy and ONNX Runtime in all their modes; the multiply-adds
 that `burin inspect` counts against formulas. No times.
 """
 import itertools
@@ -218,6 +218,24 @@ def test_detection():
             check(np.array_equal(one.run(feeds)[0], reference(made, feeds)), f"NonMaxSuppression {centred} {iou} {score} {limit}")
 
 
+# ---- group normalization as exporters write it ---------------------------------------------------
+def test_groups():
+    for channels, groups, h, w in ((32, 4, 20, 13), (6, 3, 7, 5), (5, 1, 9, 9), (40, 40, 8, 3)):
+        constants = dict(w0=normal(channels, channels, 3, 3) * 0.1, s=np.array([0, groups, -1]), g=normal(groups), b=normal(groups),
+                         ga=normal(channels, 1, 1), be=normal(channels, 1, 1), c=normal(channels), d=normal(channels))
+        seen = [node("Conv", ["x", "w0"], outputs=["q"], pads=[1] * 4), node("Shape", ["q"], outputs=["sh"]),
+                node("Reshape", ["q", "s"], outputs=["r"]), node("InstanceNormalization", ["r", "g", "b"], outputs=["i"], epsilon=1e-3),
+                node("Reshape", ["i", "sh"], outputs=["t"]), node("Mul", ["t", "ga"], outputs=["u"]), node("Add", ["u", "be"], outputs=["a"]),
+                node("Conv", ["a", "w0"], pads=[1] * 4)]
+        whole = [seen[0], node("GroupNormalization", ["q", "c", "d"], outputs=["a"], num_groups=groups), seen[-1]]
+        for nodes, dims in itertools.product((seen, whole), ([2, channels, h, w], ["n", channels, "h", "w"])):
+            m, x = model(nodes, {"x": (T.FLOAT, dims)}, constants, opset=21), normal(2, channels, h, w)
+            got, want = burin.compile(m).run({"x": x})[0], reference(m, {"x": x})
+            check(np.abs(got - want).max() < 2e-5 * np.abs(want).max(), f"groups {channels} {groups} {dims} {len(nodes)}", np.abs(got - want).max())
+        check("instancenorm" not in command(m := model(seen, {"x": (T.FLOAT, dims)}, constants, opset=21), "compile", "-q", "--emit=loop", "-o", "-"),
+              f"groups {channels} {groups}: sums along rows that are none")
+
+
 # ---- what inspect counts ------------------------------------------------------------------------
 def inspect(m):
     return json.loads(command(m, "inspect", "--json"))
@@ -270,7 +288,7 @@ def test_counts():
 
 
 def main():
-    for test in (test_constants, test_scans, test_transforms, test_detection, test_counts):
+    for test in (test_constants, test_scans, test_transforms, test_detection, test_groups, test_counts):
         try:
             test()
         except Exception as e:  # one broken test must not hide the others

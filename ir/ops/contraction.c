@@ -27,3 +27,17 @@ bool matmul_info(const Node *n, MatMulInfo *info) {
   info->batch_rank = n->out[0]->rank - !info->a_vec - !info->b_vec;
   return true;
 }
+
+static bool from_conv(const Value *v, int depth) {
+  static const char *const kept[] = {"Concat", "Resize", "Identity", "Dropout", NULL};
+  const Node *n = v->def;
+  if (!n || v->cdata || depth == 8) return false;
+  if (strcmp(n->op->name, "Conv") == 0 || strcmp(n->op->name, "ConvTranspose") == 0) return true;
+  bool passes = n->op->body == OB_EW;
+  for (int k = 0; kept[k]; k++) passes = passes || strcmp(n->op->name, kept[k]) == 0;
+  for (int k = 0; passes && k < n->n_in; k++)
+    if (n->in[k] && n->in[k]->rank == v->rank && from_conv(n->in[k], depth + 1)) return true;
+  return false;
+}
+
+bool value_from_conv(const Value *v) { return from_conv(v, 0); }

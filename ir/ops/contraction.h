@@ -29,6 +29,9 @@ typedef struct ConvInfo {
 /* Conv, ConvTranspose, ConvInteger, QLinearConv. False for other nodes, and where pads or channels
  * are not constants. */
 bool conv_info(const Node *n, ConvInfo *info);
+/* v comes from a convolution, through elementwise nodes, concatenations and resizing: it will lie
+ * channels last, most likely. */
+bool value_from_conv(const Value *v);
 
 typedef enum PoolKind { POOL_MAX, POOL_AVERAGE, POOL_LP } PoolKind;
 typedef struct PoolInfo {

@@ -2,6 +2,7 @@
  * dims over which these are taken. Variances are means of squared differences (two passes), in the
  * compute type. Also Dropout. */
 #include <string.h>
+#include "ir/ops/contraction.h"
 #include "ir/ops/kit.h"
 
 /* ---- moments
@@ -165,6 +166,66 @@ const Expr *elem_group_norm(ElemCtx *c, const Node *n, int out, const Expr *cons
   const Expr *norm = norm_over(c, n, &s, idx, t);
   return kit_ret(c, n, out,
                  affine(c, norm, kit_in1(c, n, 1, idx[1], t), kit_in1(c, n, 2, idx[1], t)));
+}
+
+/* Mean of v [n, c, 1 …] over the groups of channels, for each channel again. */
+static Value *group_mean(Build *b, Value *v, int rank, int64_t channels, int64_t groups) {
+  const int64_t split[] = {0, groups, channels / groups}, wide[] = {1, 1, channels / groups};
+  int64_t back[MAX_RANK];
+  const int64_t last = 2;
+  for (int d = 0; d < rank; d++) back[d] = d > 1;
+  back[1] = channels;
+  Value *g = build2(b, "Reshape", v, build_i64s(b, 3, split));
+  g = b->ok ? build2(b, "ReduceMean", g, build_i64s(b, 1, &last)) : NULL;
+  g = b->ok ? build2(b, "Expand", g, build_i64s(b, 3, wide)) : NULL;
+  return b->ok ? build2(b, "Reshape", g, build_i64s(b, rank, back)) : NULL;
+}
+
+/* Mean over the pixels of each channel, then over the channels of each group. */
+static Value *moment(Build *b, Value *v, int64_t channels, int64_t groups) {
+  int64_t axes[MAX_RANK];
+  const int rank = v->rank;
+  for (int d = 2; d < rank; d++) axes[d - 2] = d;
+  if (rank > 2) v = build2(b, "ReduceMean", v, build_i64s(b, rank - 2, axes));
+  return b->ok ? group_mean(b, v, rank, channels, groups) : NULL;
+}
+
+static Value *as_channels(Build *b, Value *v, DType t, int rank) {
+  int64_t shape[MAX_RANK];
+  const Attr to = attr_int(b->m->arena, "to", dtype_rows[t].onnx);
+  for (int d = 0; d < rank; d++) shape[d] = d == 1 ? -1 : 1;
+  if (v->dtype != t) v = build_op(b, "Cast", 1, &v, 1, &to);
+  return b->ok ? build2(b, "Reshape", v, build_i64s(b, rank, shape)) : NULL;
+}
+
+/* The moments of the channels are values of their own: in whatever order x lies, they are sums
+ * along it, and no group has to be found in it. */
+bool expand_group_norm(Build *b, Node *n, Value **out) {
+  Value *x = n->in[0];
+  const int64_t groups = node_int(n, "num_groups", 1);
+  const DType t = kit_compute(n);
+  const Attr wide = attr_int(b->m->arena, "to", dtype_rows[t].onnx),
+             narrow = attr_int(b->m->arena, "to", dtype_rows[x->dtype].onnx);
+  int64_t channels;
+  if (!value_from_conv(x) || !expr_is_const(x->dims[1], &channels) || channels == 0 ||
+      channels % groups || expr_is_i64(x->dims[0], 0)) {
+    Node *whole = build_node(b, "GroupNormalization", "burin", 3, n->in, 1, n->n_attrs, n->attrs);
+    out[0] = b->ok ? whole->out[0] : NULL;
+    return b->ok;
+  }
+  if (x->dtype != t) x = build_op(b, "Cast", 1, &x, 1, &wide);
+  Value *mean = b->ok ? moment(b, x, channels, groups) : NULL;
+  Value *d = b->ok ? build2(b, "Sub", x, mean) : NULL;
+  Value *var = b->ok ? moment(b, build2(b, "Mul", d, d), channels, groups) : NULL;
+  Value *eps = build_scalar(b, t, node_float(n, "epsilon", 1e-5));
+  Value *dev = b->ok ? build1(b, "Sqrt", build2(b, "Add", var, eps)) : NULL;
+  Value *y = b->ok ? build2(b, "Div", d, dev) : NULL;
+  Value *scale = b->ok ? as_channels(b, n->in[1], t, x->rank) : NULL;
+  Value *bias = b->ok ? as_channels(b, n->in[2], t, x->rank) : NULL;
+  if (b->ok) y = build2(b, "Add", build2(b, "Mul", y, scale), bias);
+  if (b->ok && n->in[0]->dtype != t) y = build_op(b, "Cast", 1, &y, 1, &narrow);
+  out[0] = y;
+  return b->ok;
 }
 
 /* ---- LayerNormalization, RMSNormalization: over all dims from an axis on
