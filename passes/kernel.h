@@ -139,9 +139,9 @@ Step *lower_elem(Lower *l, const Value *root, const Place *to); /* any EW/ELEM t
 Step *lower_read(Lower *l, const Value *v, const Place *to); /* copies v, as a consumer reads it */
 typedef struct ScanNest {
   const Expr *scan; /* the one reduction in value */
-  int n;            /* loops, in memory order of the target */
+  int n; /* loops, in memory order of the target */
   const Expr *const *var;
-  int target;       /* parameter: target[store] = value */
+  int target; /* parameter: target[store] = value */
   const Expr *store, *value;
 } ScanNest;
 bool scan_fits(ExprPool *p, const ScanNest *s);
