@@ -552,7 +552,8 @@ V emit_cond(Emit *c, const Expr *e) {
 V emit_combine(Emit *c, ReduceKind kind, DType t, V a, V b) {
   static const ExprOp ops[] = {[RED_SUM] = EX_add, [RED_PROD] = EX_mul, [RED_MIN] = EX_min,
                                [RED_MAX] = EX_max, [RED_AND] = EX_and,  [RED_OR] = EX_or};
-  return emit_op(c, NULL, ops[kind], t, a, b, NULL);
+  const bool ordered = kind == RED_MIN || kind == RED_MAX; /* a is gathered: its NaN is the rarer */
+  return emit_op(c, NULL, ops[kind], t, ordered ? b : a, ordered ? a : b, NULL);
 }
 
 V emit_identity(Emit *c, ReduceKind kind, DType t) {

@@ -12,6 +12,7 @@ typedef struct Body { /* what the loop's body is like */
   bool narrow; /* touches memory of a type for which masks are expensive */
   bool reduces; /* accumulates into something declared outside */
   bool loops; /* has a loop inside */
+  bool bits; /* takes numbers apart: polynomials, whose long chains should overlap */
   int nodes; /* distinct expressions */
 } Body;
 
@@ -21,11 +22,13 @@ static bool is_tile(const Emit *c, int id) { return c->locals[id].kind == LK_CHU
 static void scan_expr(Emit *c, const Expr *var, const Expr *e, Body *b) {
   if (!e || emit_seen(c, e)) return;
   b->nodes++;
+  b->bits |= e->op == EX_bits;
   if (e->op == EX_LOAD && expr_uses_var(e, var->id) &&
       !masks_cheap(c, c->kernel->params.data[e->id].dtype))
     b->narrow = true;
   if (e->op == EX_LOCAL && is_tile(c, e->id) && expr_uses_var(e->a[0], var->id)) b->slices = true;
-  for (int i = 0; i < e->nargs; i++) scan_expr(c, var, e->a[i], b);
+  for (int i = 0; i < e->nargs; i++)
+    if (!(e->op == EX_rarely && i == 1)) scan_expr(c, var, e->a[i], b);
 }
 
 static void scan_stmts(Emit *c, const Expr *var, const Stmt *s, Body *b) {
@@ -142,7 +145,8 @@ static void looped_chunks(Emit *c, const Stmt *s, V from, V to, int chunks, bool
 
 static int chunks_per_iteration(const Body *b) {
   if (b->loops) return 1;
-  return b->nodes <= 24 ? 4 : b->nodes <= 80 ? 2 : 1;
+  const int many = b->bits ? 3 : 1;
+  return b->nodes <= 24 * many ? 4 : b->nodes <= 80 * many ? 2 : 1;
 }
 
 static void const_vector(Emit *c, const Stmt *s, const Body *b, int64_t lo, int64_t n) {

@@ -108,6 +108,10 @@ const Expr *ex_hole(ExprPool *p, DType t, int id);
 const Expr *ex_reduce(ExprPool *p, ReduceKind kind, const Expr *var,
                       const Expr *body); /* extent is the variable's */
 const Expr *reduce_identity(ExprPool *p, ReduceKind kind, DType t);
+/* In which reductions of t are evaluated: floating sums of types below f64 in f64, rounded once. */
+static inline DType reduce_type(ReduceKind kind, DType t) {
+  return kind == RED_SUM && dtype_is_float(t) ? DT_F64 : t;
+}
 const Expr *reduce_combine(ExprPool *p, ReduceKind kind, const Expr *a, const Expr *b);
 
 static inline const Expr *ex_add(ExprPool *p, const Expr *a, const Expr *b) {

@@ -270,6 +270,7 @@ static Scalar eval_reduce(Eval *v, const Expr *e) {
   static const ExprOp ops[] = {EX_add, EX_mul, EX_min, EX_max, EX_and, EX_or};
   const DType t = (DType)e->dtype;
   const Expr *const id = reduce_identity(v->p, (ReduceKind)e->k.i, t);
+  const DType sum = reduce_type((ReduceKind)e->k.i, t);
   Scalar acc = {.i = id->k.i};
   const int64_t n = eval(v, e->a[1]).i, lo = eval(v, v->p->vars.data[e->id].lo).i,
                 saved = v->env->vars[e->id];
@@ -277,8 +278,9 @@ static Scalar eval_reduce(Eval *v, const Expr *e) {
   for (int64_t i = 0; i < n; i++) {
     v->env->vars[e->id] = lo + i;
     v->stamp = ++v->p->stamp;
-    acc = scalar_op(ops[e->k.i], t, acc, eval(v, e->a[0]), acc);
+    acc = scalar_op(ops[e->k.i], sum, acc, eval(v, e->a[0]), acc);
   }
+  if (sum != t) acc = scalar_cast(t, sum, acc, false);
   v->env->vars[e->id] = saved;
   v->stamp = stamp;
   return acc;

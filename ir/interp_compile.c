@@ -158,6 +158,11 @@ static const ExprOp reduce_ops[] = {EX_add, EX_mul, EX_min, EX_max, EX_and, EX_o
 
 static void emit_combine(Comp *c, ReduceKind kind, DType t, int d, int a, int b) {
   const bool sum = kind == RED_SUM && t == DT_F32;
+  if (kind == RED_MIN || kind == RED_MAX) { /* as code does it */
+    const int gathered = a;
+    a = b;
+    b = gathered;
+  }
   emit(c, (Ins){.op = sum ? IN_ADD_F32 : IN_OP,
                 .dt = t,
                 .sop = reduce_ops[kind],
@@ -222,13 +227,17 @@ static int reg_reduce(Comp *c, const Expr *e) {
   c->gen++;
   hoist(c, body);
   if (entry_of(c, body)->ready) expr_reg(c, body);
+  const DType sum = reduce_type((ReduceKind)e->k.i, (DType)e->dtype);
   const Expr *identity = reduce_identity(c->pool, (ReduceKind)e->k.i, e->dtype);
   const int acc = reg_new(c), start = expr_reg(c, identity);
   emit(c, (Ins){.op = IN_MOVE, .d = acc, .a = start});
   const int at = loop_open(c, e->id);
-  emit_combine(c, (ReduceKind)e->k.i, e->dtype, acc, acc, expr_reg(c, body));
+  emit_combine(c, (ReduceKind)e->k.i, sum, acc, acc, expr_reg(c, body));
   loop_close(c, at);
-  return acc;
+  if (sum == (DType)e->dtype) return acc;
+  const int r = reg_new(c);
+  emit(c, (Ins){.op = IN_CAST, .dt = e->dtype, .dt2 = sum, .d = r, .a = acc});
+  return r;
 }
 
 static int reg_access(Comp *c, const Expr *e) {

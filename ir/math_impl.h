@@ -61,8 +61,11 @@ static inline X poly_signed(MB b, X x, const double *c, int n, double scale, dou
 X reduce_large(MB b, X x, bool from_f32, X *q);
 /* Where it is needed. */
 static inline X is_large(MB b, X x) {
-  const X ax = mag(b, x);
-  return both(b, ex_op(b.p, EX_le, num(b, 0x1p30), ax, NULL), less(b, ax, num(b, INFINITY)));
+  const bool wide = b.t == DT_F64; /* by the exponent: one comparison */
+  const uint64_t from = wide ? UINT64_C(1053) << 52 : (127 + 30) << 23,
+                 inf = wide ? UINT64_C(0x7ff) << 52 : 0xff << 23;
+  const X over = ex_op(b.p, EX_sub, bits_of(b, mag(b, x)), wnum(b, from), NULL);
+  return less(b, over, wnum(b, inf - from));
 }
 
 /* Result for one row on one argument; NULL: this type has no own version. */

@@ -133,6 +133,7 @@ static Scalar run_reduce(Tape *t, const TapeEnv *env, const Cell *c) {
   const ReduceKind kind = (ReduceKind)c->e->k.i;
   const DType type = (DType)c->e->dtype;
   const Expr *id = reduce_identity(t->pool, kind, type);
+  const DType sum = reduce_type(kind, type);
   Scalar acc;
   if (dtype_is_float(type))
     acc.f = id->k.f;
@@ -144,8 +145,9 @@ static Scalar run_reduce(Tape *t, const TapeEnv *env, const Cell *c) {
   for (int64_t i = 0; i < extent; i++) {
     slot_set(t, slot, lo + i);
     const Scalar v = run(t, env, body);
-    acc = scalar_op(ops[kind], type, acc, v, v);
+    acc = scalar_op(ops[kind], sum, acc, v, v);
   }
+  if (sum != type) acc = scalar_cast(type, sum, acc, false);
   if (saved.stamp) slot_set(t, slot, saved.value);
   return acc;
 }

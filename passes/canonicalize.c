@@ -238,10 +238,9 @@ static Value *rule_pow(Build *b, Node *n) {
   if (!e || !same_as_input(n, 0) || !dtype_is_float(x->dtype)) return NULL;
   if (const_all(e, 1)) return x;
   if (const_all(e, 2)) return build2(b, "Mul", x, x);
-  if (const_all(e, 3) && dtype_compute(x->dtype) == x->dtype)
+  if (const_all(e, 3) && dtype_compute(x->dtype) == x->dtype && e->dtype == x->dtype)
     return build2(b, "Mul", build2(b, "Mul", x, x), x);
-  if (const_all(e, 0.5)) return build1(b, "Sqrt", x);
-  return NULL;
+  return NULL; /* a root is no power of 0.5: of -inf and -0 */
 }
 
 /* ---- convolutions -------------------------------------------------------------------------- */

@@ -233,6 +233,59 @@ static const Expr *inner_of(Nest *t, const Expr *r) {
 }
 
 static void emit_reduction(Nest *t, StmtList *out, const Expr *r, bool may_vector);
+static Stmt *reduction_loops(Nest *t, const Expr *r, int local, bool may_vector);
+
+/* Terms that one accumulator may take: many in vectors, each lane of which gathers few. The sums of
+ * such blocks go into an accumulator of f64, so that rounding errors do not grow with their number.
+ */
+enum { SUM_BLOCK = 4096, SUM_BLOCK_SERIAL = 256 };
+
+/* 0: r stays whole. */
+static int64_t sum_block(Nest *t, const Expr *r, bool may_vector) {
+  int64_t lo, hi;
+  if (r->k.i != RED_SUM || !dtype_is_float((DType)r->dtype)) return 0;
+  const Strides s = strides(t, r->a[0], ex_var_of(t->p, r->id));
+  const int64_t block = may_vector && !s.bad ? SUM_BLOCK : SUM_BLOCK_SERIAL;
+  const bool known = expr_range(t->p, expr_var_extent(t->p, r->id), &lo, &hi);
+  return known && hi <= block ? 0 : block;
+}
+
+static int sum_local(Nest *t, StmtList *out, DType dt) {
+  Arena *a = t->l->m->arena;
+  const int id = kernel_add_local(t->l->mod, t->b.k, (Local){.name = "t", .dtype = dt, .count = 1});
+  stmt_add(out, stmt_local(a, id));
+  stmt_add(out, stmt_set(a, id, ex_i64(t->p, 0), reduce_identity(t->p, RED_SUM, dt)));
+  return id;
+}
+
+/* sum(i < n: f(i)) as sum(b < n/block: sum(j < block: f(b*block + j))), the outer one in f64. */
+static Stmt *blocked_sum(Nest *t, const Expr *r, int local, bool may_vector, int64_t block) {
+  Arena *a = t->l->m->arena;
+  ExprPool *p = t->p;
+  const DType dt = (DType)r->dtype;
+  const Expr *var = ex_var_of(p, r->id), *n = expr_var_extent(p, r->id), *zero = ex_i64(p, 0);
+  const Expr *size = ex_i64(p, block), *lo = expr_var_lo(p, r->id);
+  const Expr *b = ex_var(p, "b", ex_ceildiv(p, n, block)), *base = ex_mul(p, b, size);
+  const Expr *j = ex_var(p, "k", ex_min(p, size, ex_sub(p, n, base)));
+  const Expr *at = ex_add(p, ex_add(p, lo ? lo : zero, base), j);
+  const Expr *inner = ex_reduce(p, RED_SUM, j, expr_subst(p, r->a[0], var, at));
+  StmtList all = {0}, body = {0};
+  const int total = sum_local(t, &all, DT_F64), part = sum_local(t, &body, dt);
+  stmt_add(&body, reduction_loops(t, inner, part, may_vector));
+  const Expr *of_block = ex_cast(p, DT_F64, ex_local(p, dt, part, zero));
+  stmt_add(&body, stmt_acc(a, total, zero, RED_SUM, of_block));
+  stmt_add(&all, stmt_for(a, FOR_SERIAL, b, body.first));
+  stmt_add(&all, stmt_set(a, local, zero, ex_cast(p, dt, ex_local(p, DT_F64, total, zero))));
+  return all.first;
+}
+
+/* Where the number of terms is known only at run time, a short sum goes the short way. */
+static Stmt *long_sum(Nest *t, const Expr *r, int local, bool may_vector, int64_t block) {
+  const Expr *n = expr_var_extent(t->p, r->id), *is_short = ex_le(t->p, n, ex_i64(t->p, block));
+  Stmt *blocked = blocked_sum(t, r, local, may_vector, block);
+  if (expr_is_const(is_short, NULL)) return blocked;
+  return stmt_if(t->l->m->arena, is_short, reduction_loops(t, r, local, may_vector), blocked);
+}
 
 /* The loops of r (and of those merged into it) around the accumulation into `local`. */
 static Stmt *reduction_loops(Nest *t, const Expr *r, int local, bool may_vector) {
@@ -269,13 +322,15 @@ static void emit_reduction(Nest *t, StmtList *out, const Expr *r, bool may_vecto
     return;
   }
   Arena *a = t->l->m->arena;
+  const int64_t block = sum_block(t, r, may_vector);
   const DType dt = (DType)r->dtype;
   const int local =
       kernel_add_local(t->l->mod, t->b.k, (Local){.name = "t", .dtype = dt, .count = 1});
   const Expr *zero = ex_i64(t->p, 0);
   stmt_add(out, stmt_local(a, local));
   stmt_add(out, stmt_set(a, local, zero, reduce_identity(t->p, (ReduceKind)r->k.i, dt)));
-  stmt_add(out, reduction_loops(t, r, local, may_vector));
+  stmt_add(out, block ? long_sum(t, r, local, may_vector, block)
+                      : reduction_loops(t, r, local, may_vector));
   t->red_from[t->n_done] = r;
   t->red_to[t->n_done++] = ex_local(t->p, dt, local, zero);
 }

@@ -1,0 +1,268 @@
+#!/usr/bin/env python3
+"""Part "values": answers that must not depend on how they come about. Elementwise operators on special values, folded
+and run; integer powers; nearest Resize by sizes; sine of huge numbers; long sums; averages of quantized windows."""
+import itertools
+import os
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "python"))
+
+import numpy as np
+import onnx
+from onnx import TensorProto as T, helper as h, numpy_helper as nh
+
+import burin
+
+counts = {"passed": 0, "failed": 0, "skipped": 0}
+
+
+def check(ok, what):
+    counts["passed" if ok else "failed"] += 1
+    if not ok:
+        print(what)
+
+
+def model(nodes, inputs, outputs, init=(), opset=22, extra=()):
+    info = [h.make_tensor_value_info(n, t, s) for n, t, s in inputs]
+    out = [h.make_empty_tensor_value_info(n) for n in outputs]
+    graph = h.make_graph(nodes, "g", info, out, [nh.from_array(a, n) for n, a in init])
+    return h.make_model(graph, opset_imports=[h.make_opsetid("", opset), *extra], ir_version=10)
+
+
+def same(x, y):
+    """Bits, but that all NaNs are one and a subnormal is the zero of its sign."""
+    if x.shape != y.shape or x.dtype != y.dtype:
+        return False
+    if x.dtype.kind != "f":
+        return np.array_equal(x, y)
+    least = {2: 0, 4: np.finfo(np.float32).tiny, 8: np.finfo(np.float64).tiny}[x.dtype.itemsize]
+    x, y = (np.where(np.abs(a) < least, np.copysign(0, a).astype(a.dtype), a) for a in (x, y))
+    return bool((((x == y) & (np.signbit(x) == np.signbit(y))) | (np.isnan(x) & np.isnan(y))).all())
+
+
+# ---- elementwise: folded and run ----------------------------------------------------------------------------------
+def elementwise_rows():
+    """(operator, arity) of the tables' formulas, and of operators written as functions that are elementwise, too."""
+    more = {"Sign": 1, "IsInf": 1, "Pow": 2, "Mod": 2, "BitShift": 2, "Min": 2, "Max": 2, "Sum": 2, "Mean": 2, "Clip": 1,
+            "LeakyRelu": 1, "Elu": 1, "Selu": 1, "Celu": 1, "ThresholdedRelu": 1, "HardSigmoid": 1, "Gelu": 1, "Shrink": 1,
+            "PRelu": 2}
+    rows = []
+    for f in sorted((ROOT / "ir/ops").glob("*.def")):
+        for name, least, body in re.findall(r'^OP\("", "(\w+)",\s*\d+,\s*(\d+),.*?, (EW|ELEM)\(', f.read_text(), re.M):
+            if body == "EW" or name in more:
+                rows.append((name, more.get(name, int(least))))
+    return rows
+
+
+FLOATS = [0.0, -0.0, 1, -1, 0.5, 1.5, -2.5, 3, -7, 1 / 3, 0.99999994, 1e-3, 65504, 65520, 1e9, -2.2e9, 1e20, -3e38, 1e-38,
+          1e-41, 88.7, -104, np.inf, -np.inf, np.nan]
+INTS = [0, 1, -1, 2, 3, -7, 7, 8, 31, 32, 33, 63, 64, 100, 127, -128, 255, 32767, 65536, 2**31 - 1, -2**31, 2**63 - 1, -2**63]
+
+
+def specials(dtype):
+    with np.errstate(all="ignore"):
+        if np.dtype(dtype).kind == "f":
+            return np.array(FLOATS).astype(dtype)
+        return np.array(INTS, np.int64).astype(dtype)
+
+
+def elementwise(dtype):
+    tensor = f"tensor({h.tensor_dtype_to_string(h.np_dtype_to_tensor_dtype(np.dtype(dtype))).split('.')[-1].lower()})"
+    v = specials(dtype)
+    a, b = (np.array(list(itertools.product(v, v)) + [(v[1], v[3])], dtype).T.copy())
+    nodes, names = [], []
+    for op, arity in elementwise_rows():
+        try:
+            s = onnx.defs.get_schema(op, 22)
+        except onnx.defs.SchemaError:
+            continue
+        allowed = next((c.allowed_type_strs for c in s.type_constraints if c.type_param_str == s.inputs[0].type_str), [])
+        if tensor not in allowed or (op == "Mod" and np.dtype(dtype).kind == "f"):
+            continue
+        attrs = {"BitShift": {"direction": "LEFT"}}.get(op, {})
+        nodes.append(h.make_node(op, ["a", "b"][:arity], [f"y{len(names)}"], **attrs))
+        names.append(op)
+    outs = [f"y{k}" for k in range(len(names))]
+    t = h.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    run = burin.compile(model(nodes, [("a", t, a.shape), ("b", t, b.shape)], outs)).run({"a": a, "b": b})
+    fold = burin.compile(model(nodes, [], outs, [("a", a), ("b", b)])).run({})
+    for name, x, y in zip(names, run, fold):
+        ok = same(x, y)
+        check(ok, f"{name} of {np.dtype(dtype)}: folded and run differ")
+        if not ok:
+            for k in range(a.size):
+                if not same(x[k:k + 1], y[k:k + 1]):
+                    print(f"   ({a[k]!r}, {b[k]!r}): run {x[k]!r}, folded {y[k]!r}")
+                    break
+
+
+# ---- integer powers -------------------------------------------------------------------------------------------------
+def power(x, y, bits, signed):
+    x, y = int(x), int(y)
+    r = pow(x, y, 1 << bits) if y >= 0 else 1 if x == 1 else (-1 if y % 2 else 1) if x == -1 else 0
+    return r - (1 << bits) if signed and r >= 1 << (bits - 1) else r
+
+
+def powers():
+    types = [np.int32, np.int64, np.uint8, np.uint32, np.uint64]
+    nodes, inputs, feeds, want = [], [], {}, []
+    for i, (tx, ty) in enumerate(itertools.product(types, [np.int32, np.int64, np.uint64])):
+        x, y = np.array(list(itertools.product(specials(tx), specials(ty))), object).T
+        x, y = x.astype(tx), y.astype(ty)
+        bits, signed = np.dtype(tx).itemsize * 8, np.dtype(tx).kind == "i"
+        want.append(np.array([power(p, q, bits, signed) for p, q in zip(x, y)], object).astype(tx))
+        feeds[f"x{i}"], feeds[f"e{i}"] = x, y
+        inputs += [(n, h.np_dtype_to_tensor_dtype(feeds[n].dtype), x.shape) for n in (f"x{i}", f"e{i}")]
+        nodes.append(h.make_node("Pow", [f"x{i}", f"e{i}"], [f"y{i}"]))
+    outs = [f"y{i}" for i in range(len(want))]
+    run = burin.compile(model(nodes, inputs, outs)).run(feeds)
+    fold = burin.compile(model(nodes, [], outs, list(feeds.items()))).run({})
+    for i, (w, r, f) in enumerate(zip(want, run, fold)):
+        what = f"Pow of {w.dtype} and {feeds[f'e{i}'].dtype}"
+        check(np.array_equal(r, w), f"{what}: run")
+        check(np.array_equal(f, w), f"{what}: folded")
+
+
+# ---- nearest Resize by sizes ------------------------------------------------------------------------------------------
+COORDS = ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"]
+NEARS = ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]
+
+
+def nearest(n, m, co, near):
+    i = np.arange(m, dtype=object)
+    if co == "align_corners":
+        num, den = i * (n - 1) * 2, max(m - 1, 1) * 2
+    elif co == "asymmetric":
+        num, den = i * n * 2, m * 2
+    else:
+        num, den = (2 * i + 1) * n - m, 2 * m
+    num = num + {"round_prefer_floor": -den // 2, "round_prefer_ceil": den // 2}.get(near, 0)
+    up = near in ("ceil", "round_prefer_floor")
+    at = np.clip(-(-num // den) if up else num // den, 0, n - 1).astype(np.int64)
+    return np.zeros_like(at) if m == 1 and co in ("align_corners", "pytorch_half_pixel") else at
+
+
+def resizes():
+    nodes, outs, ways = [h.make_node("Shape", ["s"], ["size"])], [], list(itertools.product(COORDS, NEARS))
+    for k, (co, near) in enumerate(ways):
+        nodes.append(h.make_node("Resize", ["x", "", "", "size"], [f"y{k}"], mode="nearest",
+                                 coordinate_transformation_mode=co, nearest_mode=near))
+        outs.append(f"y{k}")
+    m = burin.compile(model(nodes, [("x", T.FLOAT, ["n"]), ("s", T.FLOAT, ["m"])], outs))
+    wrong = {}
+    for n, size in itertools.product(range(1, 71), range(1, 71)):
+        x = np.arange(n, dtype=np.float32)
+        for way, y in zip(ways, m.run({"x": x, "s": np.zeros(size, np.float32)})):
+            if not np.array_equal(y, nearest(n, size, *way)):
+                wrong.setdefault(way, (n, size))
+    for way in ways:
+        check(way not in wrong, f"Resize {way}: of {wrong.get(way)}")
+    nodes, init, want = [], [], []
+    for k, (n, size) in enumerate([(26, 64), (3, 7), (64, 26), (49, 70), (1, 5), (70, 1), (33, 31), (10, 60)]):
+        init += [(f"x{k}", np.arange(n, dtype=np.float32)), (f"s{k}", np.array([size], np.int64))]
+        for way in ways:
+            nodes.append(h.make_node("Resize", [f"x{k}", "", "", f"s{k}"], [f"y{len(want)}"], mode="nearest",
+                                     coordinate_transformation_mode=way[0], nearest_mode=way[1]))
+            want.append(((n, size), way, nearest(n, size, *way)))
+    inputs = [(n, T.FLOAT, a.shape) for n, a in init if n[0] == "x"]
+    outs = [f"y{k}" for k in range(len(want))]
+    run = burin.compile(model(nodes, inputs, outs, [p for p in init if p[0][0] == "s"])).run(
+        {n: a for n, a in init if n[0] == "x"})
+    for (sizes, way, w), y in zip(want, run):
+        check(np.array_equal(w, y), f"Resize {way} of {sizes}, constant sizes")
+
+
+# ---- sine of huge numbers ------------------------------------------------------------------------------------------------
+def huge():
+    rng = np.random.default_rng(4)
+    for dtype, top in ((np.float32, 127), (np.float64, 1020)):
+        x = (rng.standard_normal(4001) * 2.0 ** rng.integers(0, top, 4001)).astype(dtype)
+        x = np.concatenate([x, dtype(np.pi / 2) * np.arange(1, 2000, 7, dtype=dtype)])
+        ops = ["Sin", "Cos", "Tan"]
+        nodes = [h.make_node(op, ["x"], [f"y{k}"]) for k, op in enumerate(ops)]
+        t = h.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        got = burin.compile(model(nodes, [("x", t, x.shape)], ["y0", "y1", "y2"])).run({"x": x})
+        for op, fn, y in zip(ops, (np.sin, np.cos, np.tan), got):
+            w = fn(x.astype(np.float64))
+            err = np.abs(y.astype(np.float64) - w) / np.spacing(np.abs(w).astype(dtype)).astype(np.float64)
+            check(err.max() <= 3, f"{op} of {np.dtype(dtype)}: {err.max()} ulp at {x[err.argmax()]!r}")
+
+
+# ---- long sums ---------------------------------------------------------------------------------------------------------
+REDUCE = {"ReduceSum": np.sum, "ReduceMean": np.mean, "ReduceL1": lambda a, **k: np.abs(a).sum(**k),
+          "ReduceL2": lambda a, **k: np.sqrt((a * a).sum(**k)), "ReduceSumSquare": lambda a, **k: (a * a).sum(**k),
+          "ReduceLogSum": lambda a, **k: np.log(a.sum(**k)),
+          "ReduceLogSumExp": lambda a, **k: np.log(np.exp(a).sum(**k))}
+
+
+def sums():
+    shapes = [((2_000_000,), (0,)), ((2, 1_000_000), (1,)), ((1_000_000, 3), (0,)), ((1_000_000, 2), (0, 1)),
+              ((1500, 1300), (0, 1)), ((30, 40_000, 2), (1,)), ((40_000, 5, 6), (0, 2))]
+    for symbolic in (False, True):
+        for shape, axes in shapes:
+            x = np.full(shape, 0.1, np.float32)
+            nodes = [h.make_node(op, ["x", "axes"], [f"y{k}"], keepdims=0) for k, op in enumerate(REDUCE)]
+            dims = [f"d{k}" for k in range(len(shape))] if symbolic else shape
+            m = burin.compile(model(nodes, [("x", T.FLOAT, dims)], [f"y{k}" for k in range(len(REDUCE))],
+                                    [("axes", np.array(axes, np.int64))]))
+            for (op, fn), y in zip(REDUCE.items(), m.run({"x": x})):
+                w = fn(x.astype(np.float64), axis=axes)
+                err = np.max(np.abs(y - w) / np.abs(w))
+                check(err < 6e-6, f"{op} of {shape} over {axes}{' symbolic' if symbolic else ''}: off by {err:.2g}")
+    nodes = [h.make_node("GlobalAveragePool", ["x"], ["a"]), h.make_node("InstanceNormalization", ["x", "s", "b"], ["n"]),
+             h.make_node("Softmax", ["l"], ["p"]), h.make_node("MatMul", ["l", "w"], ["q"]),
+             h.make_node("LayerNormalization", ["l", "g"], ["z"])]
+    n = 1_000_000
+    x = np.full((1, 2, 1000, 1000), 0.1, np.float32)
+    x[0, 0] += np.arange(1000, dtype=np.float32) / 1000
+    l, g, w = np.full((1, n), 0.1, np.float32), np.ones(n, np.float32), np.full((n, 1), 0.3, np.float32)
+    l[0, ::2] = 0.3
+    m = burin.compile(model(nodes, [("x", T.FLOAT, x.shape), ("l", T.FLOAT, l.shape), ("w", T.FLOAT, w.shape), ("g", T.FLOAT, g.shape)],
+                            ["a", "n", "p", "q", "z"],
+                            [("s", np.ones(2, np.float32)), ("b", np.zeros(2, np.float32))]))
+    got = m.run({"x": x, "l": l, "w": w, "g": g})
+    d, e = x.astype(np.float64), l.astype(np.float64)
+    mean, var = d.mean((2, 3), keepdims=True), d.var((2, 3), keepdims=True)
+    ln = (e - e.mean()) / np.sqrt(e.var() + 1e-5)
+    want = [mean, (d - mean) / np.sqrt(var + 1e-5), np.exp(e) / np.exp(e).sum(), e @ w.astype(np.float64), ln]
+    for name, y, v in zip(("GlobalAveragePool", "InstanceNormalization", "Softmax", "MatMul", "LayerNormalization"), got, want):
+        err = np.max(np.abs(y - v)) / np.max(np.abs(v))
+        check(err < 1e-5, f"{name} over a million: off by {err:.2g}")
+
+
+# ---- quantized windows ---------------------------------------------------------------------------------------------------
+def quantized():
+    import onnxruntime as ort
+
+    rng = np.random.default_rng(2)
+    x = rng.integers(0, 255, (1, 2, 5, 6)).astype(np.uint8)
+    ms = h.make_opsetid("com.microsoft", 1)
+    init = [("xs", np.float32(0.1)), ("xz", np.uint8(120)), ("ys", np.float32(0.15)), ("yz", np.uint8(100))]
+    for pads, ceil, include, strides in itertools.product(([0] * 4, [1] * 4, [0, 1, 1, 0]), (0, 1), (0, 1), ([1, 1], [2, 2], [2, 3])):
+        node = h.make_node("QLinearAveragePool", ["x", "xs", "xz", "ys", "yz"], ["y"], domain="com.microsoft",
+                           kernel_shape=[3, 3], pads=pads, ceil_mode=ceil, count_include_pad=include, strides=strides)
+        m = model([node], [("x", T.UINT8, x.shape)], ["y"], init, 17, [ms])
+        so = ort.SessionOptions()
+        so.log_severity_level = 4
+        want = ort.InferenceSession(m.SerializeToString(), so).run(None, {"x": x})[0]
+        got = burin.compile(m).run({"x": x})[0]
+        check(np.array_equal(want, got), f"QLinearAveragePool {pads} ceil {ceil} include {include} {strides}")
+
+
+def main():
+    only = sys.argv[1:]
+    for part in (powers, resizes, huge, sums, quantized):
+        if not only or part.__name__ in only:
+            part()
+    for dtype in (np.float32, np.float64, np.float16, np.int32, np.int64, np.uint8, np.uint64):
+        if not only or "elementwise" in only:
+            elementwise(dtype)
+    print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
+    return 1 if counts["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
