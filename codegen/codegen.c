@@ -253,7 +253,7 @@ static bool write_weights(Job *j, LinkJob *l) {
   int fd;
   if (!j->p->weights.bytes) return true;
   if (!(l->weights = link_scratch(l, &fd))) return false;
-  FILE *f = fdopen(dup(fd), "wb");
+  FILE *f = fd_stream(fd);
   const char *const symbol = arena_printf(j->p->arena, "%s_weights", j->p->name);
   bool ok =
       f && weights_write_object(&j->p->weights, j->p->t, symbol, j->p->o->external_weights, f);
@@ -262,7 +262,7 @@ static bool write_weights(Job *j, LinkJob *l) {
 }
 
 static bool write_texts(Job *j, EmitKind kind, OutFile *out) {
-  FILE *f = fdopen(dup(out->fd), "wb");
+  FILE *f = fd_stream(out->fd);
   if (!f) return outputs_error(j->outputs, out, -errno);
   for (int i = 0; i < j->pool->n; i++) {
     const Task *const t = &j->pool->tasks[i];
@@ -305,7 +305,7 @@ static bool write_one(Job *j, LinkJob *l, EmitKind kind, OutFile *out) {
 }
 
 static bool write_weights_file(Job *j, OutFile *out) {
-  FILE *f = fdopen(dup(out->fd), "wb");
+  FILE *f = fd_stream(out->fd);
   const bool ok = f && weights_write_raw(&j->p->weights, f);
   return (f && fclose(f) == 0 && ok) || outputs_error(j->outputs, out, -errno);
 }

@@ -84,3 +84,10 @@ bool fd_write(int fd, const void *data, size_t size) {
   }
   return true;
 }
+
+FILE *fd_stream(int fd) {
+  const int copy = dup(fd);
+  FILE *const f = copy >= 0 ? fdopen(copy, "wb") : NULL;
+  if (!f && copy >= 0) close(copy);
+  return f;
+}

@@ -270,7 +270,7 @@ static bool write_archive(const LinkJob *j, int object, FILE *f) {
 static bool link_archive(LinkJob *j, OutFile *out) {
   int object;
   if (!link_scratch(j, &object) || !link_object(j, object)) return false;
-  FILE *f = fdopen(dup(out->fd), "wb");
+  FILE *f = fd_stream(out->fd);
   bool ok = f && write_archive(j, object, f);
   if (f) ok = fclose(f) == 0 && ok;
   return ok || outputs_error(j->outputs, out, -errno);

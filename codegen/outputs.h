@@ -1,6 +1,7 @@
 /* The files that a command writes: all of them, or none (runtime/outfile.h). Every writer of the
  * compiler adds its files here; one commit publishes them. */
 #pragma once
+#include <stdio.h>
 #include "ir/diag.h"
 #include "runtime/outfile.h"
 
@@ -25,3 +26,4 @@ void outputs_abort(Outputs *o);
  * errno says why. */
 int scratch_open(const char *beside);
 bool fd_write(int fd, const void *data, size_t size); /* false: errno */
+FILE *fd_stream(int fd); /* onto a copy of it, for fprintf and fclose; NULL: errno */

@@ -1,6 +1,5 @@
-/* Running programs that we made: in memory or in temporary folders; posix_spawn, no shell. */
+/* Running programs that we made, in memory; posix_spawn, no shell. */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <spawn.h>
@@ -14,27 +13,11 @@
 
 extern char **environ;
 
-bool path_temp_dir(Arena *a, char **out) {
-  const char *base = getenv("TMPDIR");
-  *out = arena_printf(a, "%s/burin-XXXXXX", base && *base ? base : "/tmp");
-  if (mkdtemp(*out)) return signals_watch_folder(*out), true;
-  usage_error("cannot make a temporary folder %s: %s", *out, strerror(errno));
-  return false;
-}
-
-/* The folder and the plain files in it. */
-void path_remove(const char *dir) {
-  DIR *d = opendir(dir);
-  if (!d) return;
-  for (struct dirent *e; (e = readdir(d));) unlinkat(dirfd(d), e->d_name, 0);
-  closedir(d);
-  rmdir(dir);
-  signals_watch_folder(NULL);
-}
-
 bool program_memory(Arena *a, int *fd, const char **path) {
-  *fd = memfd_create("model", 0); /* children inherit it: an emulator opens the path */
-  if (*fd < 0) return usage_error("no memory for a program: %s", strerror(errno)), false;
+  enum { EXEC = 0x10 }; /* MFD_EXEC, of newer kernels */
+  *fd = memfd_create("model", EXEC); /* children inherit it: an emulator opens the path */
+  if (*fd < 0 && errno == EINVAL) *fd = memfd_create("model", 0);
+  if (*fd < 0) return usage_error("no memory for a file: %s", strerror(errno)), false;
   *path = arena_printf(a, "/proc/self/fd/%d", *fd);
   return true;
 }

@@ -24,9 +24,9 @@ static void print_index(const Tensor *t, int64_t at) {
   printf("]");
 }
 
-static int compare(Session *s, const Pair *p) {
+static int compare(Session *s, const Pair *p, bool (*read)(Session *, const char *, Tensor *)) {
   Tensor a, b;
-  if (!tensor_read(s, p->a, &a) || !tensor_read(s, p->b, &b)) return diag_exit_status(s->diag);
+  if (!read(s, p->a, &a) || !read(s, p->b, &b)) return diag_exit_status(s->diag);
   if (a.dtype == DT_STR || b.dtype == DT_STR || dtype_rows[a.dtype].cls == DC_COMPLEX)
     return usage_error("strings and complex numbers are not compared");
   if (a.dtype != b.dtype || a.rank != b.rank ||
@@ -54,33 +54,37 @@ static int compare(Session *s, const Pair *p) {
   return d.wrong ? EXIT_MISMATCH : EXIT_OK;
 }
 
-static int files_body(Session *s, void *user) { return compare(s, user); }
+static int files_body(Session *s, void *user) { return compare(s, user, tensor_read); }
 
 /* ---- a model against itself
  * -------------------------------------------------------------------------------------------- */
-static int run_at(const Options *o, const Graph *g, Arena *a, const char *dir, const char *level) {
-  const char **argv = ARENA_ARRAY(a, const char *, program_arguments(o) + 2 * g->outputs.n);
-  const char *program = arena_printf(a, "%s/model%s", dir, level);
+/* Compiles and runs; the outputs go into memory, results[k]. */
+static int run_at(Session *s, const Options *o, const Graph *g, const char *level,
+                  const char **results) {
+  const char **argv = ARENA_ARRAY(s->arena, const char *, program_arguments(o) + 2 * g->outputs.n);
+  const char *program;
+  int fd, n = 0; /* descriptors stay open until the end */
   Options compile = *o;
   compile.threads = NULL;
+  if (!program_memory(s->arena, &fd, &program)) return EXIT_OUTPUT;
   const int status = compile_program(&compile, o->files.v[0], level, program);
   if (status != EXIT_OK) return status;
-  int n = program_command(o, program, argv, 0);
+  n = program_command(o, program, argv, 0);
   for (int k = 0; k < o->inputs.n; k++) argv[n++] = "--input", argv[n++] = o->inputs.v[k];
   for (int k = 0; k < g->outputs.n; k++) {
+    if (!program_memory(s->arena, &fd, &results[k])) return EXIT_OUTPUT;
     argv[n++] = "--output";
-    argv[n++] = arena_printf(a, "%s=@%s/%s-%d.npy", g->output_names.data[k], dir, level, k);
+    argv[n++] = arena_printf(s->arena, "%s=@%s,pb", g->output_names.data[k], results[k]);
   }
   if (o->seed) argv[n++] = "--seed", argv[n++] = o->seed;
   if (o->threads) argv[n++] = "--threads", argv[n++] = o->threads;
   argv[n] = NULL;
-  return child_run(argv, NULL, arena_printf(a, "%s/log", dir));
+  return child_run(argv, argv[0] == program ? o->files.v[0] : NULL, "/dev/null");
 }
 
 static int levels_body(Session *s, void *user) {
   const char *high = s->o->opt ? s->o->opt : "3";
   int status = EXIT_OK;
-  char *dir;
   if (!session_load(s, s->o->files.v[0]))
     return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
   const Graph *g = s->model->main;
@@ -89,17 +93,16 @@ static int levels_body(Session *s, void *user) {
   for (int k = 0; k < s->o->inputs.n; k++)
     if (!(with.inputs.v[k] = image_argument(s, s->o->inputs.v[k])))
       return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
-  if (!path_temp_dir(s->arena, &dir)) return EXIT_OUTPUT;
+  const char **low = ARENA_ARRAY(s->arena, const char *, g->outputs.n),
+             **with_high = ARENA_ARRAY(s->arena, const char *, g->outputs.n);
   progress_clear(s);
-  status = run_at(&with, g, s->arena, dir, "0");
-  if (status == EXIT_OK) status = run_at(&with, g, s->arena, dir, high);
+  status = run_at(s, &with, g, "0", low);
+  if (status == EXIT_OK) status = run_at(s, &with, g, high, with_high);
   for (int k = 0; k < g->outputs.n && (status == EXIT_OK || status == EXIT_MISMATCH); k++) {
-    const Pair p = {arena_printf(s->arena, "%s/%s-%d.npy", dir, high, k),
-                    arena_printf(s->arena, "%s/0-%d.npy", dir, k), g->output_names.data[k]};
-    const int st = compare(s, &p);
+    const Pair p = {with_high[k], low[k], g->output_names.data[k]};
+    const int st = compare(s, &p, pb_read);
     if (st != EXIT_OK) status = st;
   }
-  path_remove(dir);
   return status;
 }
 

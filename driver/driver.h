@@ -92,6 +92,7 @@ typedef struct Tensor {
   void *data; /* STR: const char ** */
 } Tensor;
 bool tensor_read(Session *s, const char *path, Tensor *t);
+bool pb_read(Session *s, const char *path, Tensor *t); /* whatever its name */
 /* name=@file or name=literal; *name is what stands before the first "=@" or "=". */
 bool tensor_named(Session *s, const char *option, const char *text, const char **name, Tensor *t);
 bool tensor_literal(Session *s, const char *text, Tensor *t);
@@ -129,12 +130,11 @@ typedef struct Difference {
 Difference tensor_compare(const Tensor *got, const Tensor *wanted, double rtol, double atol);
 
 /* ---- child.c: programs we made */
-bool path_temp_dir(Arena *a, char **out);
-void path_remove(const char *dir);
 /* Exit status, 128+signal, -1: cannot start. name: what the program is told it is called, or NULL.
  */
 int child_run(const char *const *argv, const char *name, const char *stdout_path);
-/* Memory that becomes a program: its descriptor's path, which outputs follow and children run. */
+/* A file in memory: its descriptor's path, which outputs follow and children read, write and run.
+ */
 bool program_memory(Arena *a, int *fd, const char **path);
 
 /* ---- signals.c: what is left when burin ends early */
@@ -142,7 +142,6 @@ void signals_init(void);
 void signals_stack(void); /* for handlers, on the thread that does the work */
 void signals_watch(Outputs *o); /* its temporary files are removed on signals; nests */
 void signals_unwatch(void);
-void signals_watch_folder(const char *dir); /* NULL: none */
 void signals_watch_child(int pid); /* it gets the signal too; 0: none */
 
 /* ---- one file per verb: exit status */

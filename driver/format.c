@@ -120,7 +120,7 @@ bool tensor_write_to(Session *s, const char *path, OutFile *out, const Tensor *t
   if (format == FORMAT_PNG) return png_write(s, path, out, t, png_scale(path));
   if ((format == FORMAT_CSV || format == FORMAT_JSON) && !text_fits(s, path, format, t))
     return false;
-  FILE *f = fdopen(dup(out->fd), "wb");
+  FILE *f = fd_stream(out->fd);
   bool ok = f && write_stream(format, f, t);
   if (f && ferror(f)) ok = false;
   if (f && fclose(f) != 0) ok = false;

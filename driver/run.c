@@ -18,7 +18,8 @@ typedef struct Run {
   bool finished; /* compiled before */
   const char *bench; /* option, or NULL */
   List inputs, outputs; /* as the program gets them */
-  OutFile **files; /* of outputs that are written here, from what it wrote into a folder */
+  OutFile **files; /* of outputs that are written here, */
+  const char **written; /* from what it wrote into memory */
 } Run;
 
 /* --dim fixes sizes when the model is compiled; a finished program is told them when it runs. */
@@ -77,16 +78,19 @@ static void protect_inputs(Session *s) {
   for (int k = 0; k < o->expects.n; k++) outputs_protect(s->outputs, path_of(o->expects.v[k]));
 }
 
-/* All outputs, so that all are published together: the program's go into a folder. */
-static bool take_outputs(Session *s, Run *r, const char *dir) {
+/* All outputs, so that all are published together: the program's go into memory. */
+static bool take_outputs(Session *s, Run *r) {
   const List *l = &s->o->outputs;
   r->files = ARENA_ARRAY(s->arena, OutFile *, l->n);
+  r->written = ARENA_ARRAY(s->arena, const char *, l->n);
   protect_inputs(s);
   for (int k = 0; k < l->n; k++) {
     const char *path = path_of(l->v[k]);
-    if (!(r->files[k] = tensor_open(s, path))) return false;
-    r->outputs.v[k] = arena_printf(s->arena, "%.*s@%s/%d.pb",
-                                   (int)(path - l->v[k] - (path[-1] == '@')), l->v[k], dir, k);
+    const int name = (int)(path - l->v[k]) - (path[-1] == '@');
+    int fd; /* open until the end */
+    if (!(r->files[k] = tensor_open(s, path)) || !program_memory(s->arena, &fd, &r->written[k]))
+      return false;
+    r->outputs.v[k] = arena_printf(s->arena, "%.*s@%s,pb", name, l->v[k], r->written[k]);
   }
   return true;
 }
@@ -94,7 +98,7 @@ static bool take_outputs(Session *s, Run *r, const char *dir) {
 static bool write_outputs(Session *s, const Run *r) {
   for (int k = 0; k < r->outputs.n; k++) {
     Tensor t;
-    if (!tensor_read(s, path_of(r->outputs.v[k]), &t) ||
+    if (!pb_read(s, r->written[k], &t) ||
         !tensor_write_to(s, path_of(s->o->outputs.v[k]), r->files[k], &t))
       return false;
   }
@@ -113,13 +117,9 @@ static int failed(Session *s) {
 }
 
 static int run_writing(Session *s, Run *r) {
-  char *dir;
-  if (!path_temp_dir(s->arena, &dir)) return EXIT_OUTPUT;
-  int status = take_outputs(s, r, dir) ? run_program(s, r) : failed(s);
+  const int status = take_outputs(s, r) ? run_program(s, r) : failed(s);
   const bool ran = status == EXIT_OK || status == EXIT_MISMATCH;
-  if (ran && !write_outputs(s, r)) status = failed(s);
-  path_remove(dir);
-  return status;
+  return ran && !write_outputs(s, r) ? failed(s) : status;
 }
 
 static int run_body(Session *s, void *user) {

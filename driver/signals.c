@@ -5,14 +5,12 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 #include "driver/driver.h"
 
 enum { MOST_NESTED = 8 };
 static Outputs *volatile watched[MOST_NESTED];
 static volatile int n_watched;
-static char watched_folder[OUTFILE_PATH];
 static volatile sig_atomic_t child;
 
 void signals_watch(Outputs *o) {
@@ -21,36 +19,10 @@ void signals_watch(Outputs *o) {
 }
 void signals_unwatch(void) { n_watched--; }
 void signals_watch_child(int pid) { child = pid; }
-void signals_watch_folder(const char *dir) {
-  watched_folder[0] = 0;
-  if (dir && strlen(dir) < sizeof watched_folder) strcpy(watched_folder, dir);
-}
-
-/* ---- removing -------------------------------------------------------------------------------- */
-typedef struct Entry { /* linux_dirent64 */
-  uint64_t inode;
-  int64_t offset;
-  unsigned short length;
-  unsigned char type;
-  char name[];
-} Entry;
-
-static void remove_folder(const char *dir) {
-  _Alignas(Entry) char block[4096];
-  const int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return;
-  for (long n; (n = syscall(SYS_getdents64, fd, block, sizeof block)) > 0;)
-    for (long at = 0; at < n; at += ((const Entry *)(block + at))->length)
-      unlinkat(fd, ((const Entry *)(block + at))->name, 0);
-  close(fd);
-  rmdir(dir);
-}
-
 static void remove_temporaries(void) {
   for (int i = 0; i < n_watched && i < MOST_NESTED; i++)
     for (int k = 0; k < watched[i]->files.n; k++)
       if (watched[i]->files.data[k]->named) unlink(watched[i]->files.data[k]->temporary);
-  if (watched_folder[0]) remove_folder(watched_folder);
 }
 
 /* ---- handlers -------------------------------------------------------------------------------- */

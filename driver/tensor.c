@@ -114,7 +114,7 @@ bool npy_write(FILE *f, const Tensor *t) {
 /* ---- pb
  * ----------------------------------------------------------------------------------------------------------------
  */
-static bool pb_read(Session *s, const char *path, Tensor *t) {
+bool pb_read(Session *s, const char *path, Tensor *t) {
   if (!s->model) s->model = model_new(s->arena, s->diag);
   const ConstData *c = frontend_load_tensor(s->model, path);
   if (!c) return false;

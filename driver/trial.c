@@ -49,11 +49,12 @@ static int compiled(void *user, const Session *s) {
   return EXIT_OK;
 }
 
-int trial_compile(Session *s, Trial *t, const Tuning *choices, const char *program) {
-  *t = (Trial){.choices = choices, .program = program, .log = {.arena = s->arena}};
+int trial_compile(Session *s, Trial *t, const Tuning *choices) {
+  *t = (Trial){.choices = choices, .log = {.arena = s->arena}};
+  if (!program_memory(s->arena, &t->fd, &t->program)) return EXIT_OUTPUT;
   Compiled c = {.arena = s->arena, .t = t};
   const Watch w = {choices, &t->log, compiled, &c};
-  const int status = compile_watched(s->o, s->o->files.v[0], program, &w);
+  const int status = compile_watched(s->o, s->o->files.v[0], t->program, &w);
   t->n_calls = c.calls.n;
   t->calls = c.calls.data;
   t->us = ARENA_ARRAY(s->arena, double, c.calls.n);
@@ -95,7 +96,8 @@ static bool read_times(Trial *t, FILE *f) {
 }
 
 static int run_trial(Session *s, Trial *t, const Measure *m, int runs) {
-  const char *argv[32], *log = arena_printf(s->arena, "%s/log", m->dir);
+  const char *argv[32], *log;
+  int fd;
   char bench[40];
   snprintf(bench, sizeof bench, "--bench=%d", runs);
   int n = program_command(s->o, t->program, argv, 0);
@@ -103,15 +105,16 @@ static int run_trial(Session *s, Trial *t, const Measure *m, int runs) {
   if (m->profile) argv[n++] = "--profile";
   if (s->o->threads) argv[n++] = "--threads", argv[n++] = s->o->threads;
   argv[n] = NULL;
+  if (!program_memory(s->arena, &fd, &log)) return EXIT_OUTPUT;
   const int status = child_run(argv, NULL, log);
+  FILE *f = fdopen(fd, "r");
+  const bool ok = status == EXIT_OK && f && read_times(t, f);
+  if (f) fclose(f);
   if (status < 0) return EXIT_IO;
   if (status) {
     usage_error("--tune: the compiled model failed here, with status %d", status);
     return status;
   }
-  FILE *f = fopen(log, "r");
-  const bool ok = f && read_times(t, f);
-  if (f) fclose(f);
   if (ok) return EXIT_OK;
   usage_error("--tune: the compiled model did not print its times");
   return EXIT_INTERNAL;

@@ -11,7 +11,8 @@ typedef struct TrialCall { /* a kernel or runtime function, in the order of the 
 
 typedef struct Trial {
   const Tuning *choices;
-  const char *program;
+  const char *program; /* in memory: fd */
+  int fd;
   DecisionLog log;
   int n_calls;
   TrialCall *calls;
@@ -20,11 +21,10 @@ typedef struct Trial {
 } Trial;
 
 /* Compiles; everything lives in s's arena. Exit status. */
-int trial_compile(Session *s, Trial *t, const Tuning *choices, const char *program);
+int trial_compile(Session *s, Trial *t, const Tuning *choices);
 /* Runs the trials in turns, `rounds` of them and then until `seconds` are over; with profile the
  * times of calls. Exit status. */
 typedef struct Measure {
-  const char *dir; /* for the children's output */
   bool profile;
   int rounds;
   double seconds;

@@ -23,13 +23,11 @@ typedef struct Outcome { /* of one choice */
 
 typedef struct Tuner {
   Session *s;
-  const char *dir;
   const char *doing;
   Tuning *chosen; /* choices that differ from the model's */
   Vec(Outcome) outcomes;
   double seconds; /* for the measurements of a stage */
   bool dropped; /* what won made the whole slower */
-  int programs;
 } Tuner;
 
 static Tuning *tuning_new(Session *s) {
@@ -53,14 +51,13 @@ static void show_round(void *user, int round, double seconds) {
 }
 
 static int measure(Tuner *t, Trial *trials, int n, bool profile, double seconds) {
-  const Measure m = {t->dir, profile, 6, seconds, show_round, t};
+  const Measure m = {profile, 6, seconds, show_round, t};
   return trials_measure(t->s, trials, n, &m);
 }
 
 static int compile(Tuner *t, Trial *trial, const Tuning *choices, int k, int n) {
   progress_show(t->s, arena_printf(t->s->arena, "%s: compiling", t->doing), k + 1, n);
-  return trial_compile(t->s, trial, choices,
-                       arena_printf(t->s->arena, "%s/program%d", t->dir, t->programs++));
+  return trial_compile(t->s, trial, choices);
 }
 
 /* ---- one stage ---- */
@@ -133,7 +130,7 @@ static int tune_stage(Tuner *t, ChoiceStage stage) {
     if (o->best != o->d->model)
       tuning_set(t->chosen, o->d->key, o->d->candidates[o->best].name, NULL);
   }
-  for (int i = 0; i < n; i++) unlink(trials[i].program);
+  for (int i = 0; i < n; i++) close(trials[i].fd);
   return status;
 }
 
@@ -282,16 +279,11 @@ static int tune_body(Session *s, void *user) {
     return EXIT_USAGE;
   Tuner t = {.s = s, .chosen = tuning_new(s), .seconds = (double)seconds};
   Tuning *file = tuning_new(s);
-  char *dir;
   if (!session_target(s) || !runs_here(s)) return EXIT_USAGE;
   if (access(s->o->tune, F_OK) == 0 && !session_tuning(s, s->o->tune, &file))
     return diag_exit_status(s->diag);
   if (!can_write(s, s->o->tune)) return diag_exit_status(s->diag);
-  if (!path_temp_dir(s->arena, &dir)) return EXIT_OUTPUT;
-  t.dir = dir;
-  const int status = tune_programs(&t, s->o->tune, file);
-  path_remove(dir);
-  return status;
+  return tune_programs(&t, s->o->tune, file);
 }
 
 int tune(const Options *o) {

@@ -196,7 +196,8 @@ static bool write_dump(Run *r, const PassRow *row, int k) {
   if (row) fprintf(f, "// after %s%s\n", row->name, same ? " (unchanged)" : "");
   if (!same) fputs(ir_text(r, a, false), f);
   arena_free(a);
-  return fclose(f) == 0 ||
+  const bool ok = !ferror(f);
+  return (fclose(f) == 0 && ok) ||
          diag_error(r->c->model->diag, &none, ERR_OUTPUT, "cannot write %s", path);
 }
 

@@ -22,7 +22,7 @@ static bool find_tensor(Argument *a, const BurinTensorInfo *infos, int32_t n) {
 
 static bool add_tensor(Program *p, const char *text, const BurinTensorInfo *infos, int32_t n,
                        Argument *list, int *count) {
-  Argument a = {text, NULL, 0};
+  Argument a = {.text = text};
   if (!find_tensor(&a, infos, n)) {
     usage(p, "no such tensor, or no '='", text);
     out_format(&p->err, "note: there are:");

@@ -28,11 +28,28 @@ static Format format_of(const char *path) {
   return FORMAT_OTHER;
 }
 
+/* A descriptor's path has no ending; the format may stand behind it: /proc/self/fd/9,pb. */
+static Format descriptor_format(char *path) {
+  const char *rest;
+  if (!text_starts(path, "/proc/self/fd/", &rest)) return format_of(path);
+  while (*rest >= '0' && *rest <= '9') rest++;
+  char *const comma = path + (rest - path);
+  if (*comma != ',') return FORMAT_RAW;
+  *comma = 0;
+  return text_equal(comma + 1, "npy")   ? FORMAT_NPY
+         : text_equal(comma + 1, "pb")  ? FORMAT_PB
+         : text_equal(comma + 1, "raw") ? FORMAT_RAW
+                                        : FORMAT_OTHER;
+}
+
 bool output_formats_known(Program *p) {
-  for (int i = 0; i < p->n_outputs; i++)
-    if (format_of(argument_path(&p->outputs[i])) == FORMAT_OTHER)
+  for (int i = 0; i < p->n_outputs; i++) {
+    Argument *a = &p->outputs[i];
+    a->format = descriptor_format((char *)argument_path(a));
+    if (a->format == FORMAT_OTHER)
       return program_error(p, "%s: this program writes .npy, .pb and raw bytes (.raw, .bin) only",
-                           argument_path(&p->outputs[i]));
+                           argument_path(a));
+  }
   return true;
 }
 
@@ -108,7 +125,7 @@ static bool write_tensor(Program *p, int i) {
   const Argument *a = &p->outputs[i];
   const Tensor *t = &p->result[a->index];
   const NumberType *type = number_type(t->dtype);
-  const Format format = format_of(argument_path(a));
+  const Format format = (Format)a->format;
   uint64_t bytes = t->count * number_bytes(type);
   const char *data = t->data;
   size_t head = 0;

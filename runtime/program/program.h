@@ -69,6 +69,7 @@ typedef struct Image { /* 8 bits, rows without padding */
 typedef struct Argument { /* NAME=VALUE of --input, --output, --expect */
   const char *text, *value; /* value: behind '=', with its '@' */
   int32_t index; /* of the tensor named */
+  int format; /* of an output: output.c */
 } Argument;
 
 typedef struct Program {
