@@ -218,9 +218,10 @@ static bool bench(Program *p, int64_t *runs) {
   }
   for (int32_t i = 0; least && i < p->model->n_kernels; i++) p->options.kernel_ns[i] = least[i];
   sort(ns, n);
-  out_format(&p->out, "bench: %d runs, %d threads: min %g ms, median %g ms, mean %g ms\n", n,
+  out_format(&p->out,
+             "bench: %d runs, %d threads: min %g ms, median %g ms, p90 %g ms, mean %g ms\n", n,
              (int64_t)p->options.threads, (double)ns[0] / 1e6, (double)ns[n / 2] / 1e6,
-             (double)sum / 1e6 / (double)n);
+             (double)ns[n * 9 / 10] / 1e6, (double)sum / 1e6 / (double)n);
   *runs = n;
   return true;
 }
