@@ -1,8 +1,12 @@
 /* The pthread pool offered to host programs: persistent workers with all signals blocked (a host's
  * handlers run on its own threads), parked on condition variables. pool_core.h has the protocol. */
+#ifdef __linux__
+#define _GNU_SOURCE /* sched_getcpu */
+#endif
 #include "host_pool.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <time.h>
@@ -27,6 +31,22 @@ static uint64_t pool_clock_ns(void) {
   clock_gettime(CLOCK_MONOTONIC, &t);
   return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
+
+#ifdef __linux__
+static int32_t pool_cpu(void) { return sched_getcpu(); }
+
+static void pool_leave_cpu(int32_t cpu) {
+  cpu_set_t allowed, others;
+  if (cpu >= CPU_SETSIZE || sched_getaffinity(0, sizeof allowed, &allowed)) return;
+  others = allowed;
+  CPU_CLR(cpu, &others);
+  if (CPU_COUNT(&others) && !sched_setaffinity(0, sizeof others, &others))
+    sched_setaffinity(0, sizeof allowed, &allowed);
+}
+#else
+static int32_t pool_cpu(void) { return -1; }
+static void pool_leave_cpu(int32_t cpu) { (void)cpu; }
+#endif
 
 static Worker *worker_of(PoolCore *p, const PoolSlot *s) {
   return &((BurinPool *)p)->workers[s - p->slots];

@@ -1,7 +1,8 @@
 /* What the two pools (host_pool.c, program/pool.c) have in common: how a loop is divided, offered
  * to workers and finished without those that did not come, and which workers are left out for a
  * while because they cost more than they did (docs/ARCHITECTURE.md, "Threads"). The includer
- * defines pool_park, pool_unpark and pool_clock_ns, and starts the workers. */
+ * defines pool_park, pool_unpark, pool_cpu, pool_leave_cpu and pool_clock_ns, and starts the
+ * workers. */
 #pragma once
 #include <stdbool.h>
 
@@ -46,6 +47,7 @@ typedef struct PoolCore {
   void *arg;
   int64_t n;
   int32_t units, least, lanes; /* pieces, the fewest to take at once, slots that may be used */
+  int32_t cpu; /* where the caller woke a worker */
   /* Ticks that the caller spent alone, and what that was worth at the pace of its fastest pieces.
    */
   int64_t alone, worth;
@@ -54,6 +56,8 @@ typedef struct PoolCore {
 /* Returns when s->state may be another than value; unpark ends that. */
 static void pool_park(PoolCore *p, PoolSlot *s, uint32_t value);
 static void pool_unpark(PoolCore *p, PoolSlot *s, uint32_t value);
+static int32_t pool_cpu(void); /* that runs this; negative: unknown */
+static void pool_leave_cpu(int32_t cpu); /* this thread shall run on any other, if it may */
 __attribute__((unused)) static uint64_t pool_clock_ns(void);
 
 static inline void pool_relax(void) {
@@ -95,20 +99,19 @@ static inline int64_t pool_since(uint64_t start) { /* the counters of two cores 
 }
 
 /* ---- who is asked ---------------------------------------------------------------------------- */
-enum { POOL_FIRST_SHIFT = 4, POOL_LAST_SHIFT = 7 };
+enum { POOL_FIRST_SHIFT = 4, POOL_LAST_SHIFT = 6 };
 
 /* One thread, the caller; whoever starts workers counts them in p->threads. */
 static void pool_init(PoolCore *p, PoolSlot *slots, int32_t n) {
-  *p = (PoolCore){.slots = slots, .threads = 1};
+  *p = (PoolCore){.slots = slots, .threads = 1, .cpu = -1};
   for (int32_t i = 0; i < n; i++)
     slots[i] = (PoolSlot){.shift = POOL_FIRST_SHIFT, .balance = pool_ticks_per_ms()};
 }
 
-/* Losses count twice, so that a worker that loses as often as it gains is left out. What was saved
- * in eight milliseconds outweighs a time slice lost now and then. */
+/* What was saved, up to eight milliseconds, outweighs a time slice lost now and then. */
 static void pool_settle(PoolSlot *s, int64_t gain) {
   const int64_t most = 8 * pool_ticks_per_ms(), least = -4 * pool_ticks_per_ms();
-  s->balance += gain < 0 ? 2 * gain : gain;
+  s->balance += gain;
   if (s->balance > most) s->balance = most, s->shift = POOL_FIRST_SHIFT;
   if (s->balance >= 0) return;
   if (s->balance < least) s->balance = least;
@@ -120,7 +123,7 @@ static void pool_settle(PoolSlot *s, int64_t gain) {
  * smaller the more trials failed. */
 static void pool_repay(PoolSlot *s, int64_t ticks) {
   s->balance += ticks >> s->shift;
-  s->out = s->balance < pool_ticks_per_ms() / 8;
+  s->out = s->balance < pool_ticks_per_ms() / 4;
 }
 
 static const PoolSlot *pool_fastest(const PoolCore *p) {
@@ -233,6 +236,13 @@ static void pool_work(PoolCore *p, int32_t me) {
 }
 
 /* ---- workers --------------------------------------------------------------------------------- */
+/* When no core is idle, a thread that wakes is put where it ran before, and that may be in the
+ * caller's way: there it would only take the caller's place. */
+static void pool_step_aside(PoolCore *p) {
+  const int32_t cpu = __atomic_load_n(&p->cpu, __ATOMIC_RELAXED);
+  if (cpu >= 0 && cpu == pool_cpu()) pool_leave_cpu(cpu);
+}
+
 /* Waits for an offer and takes it; false: the worker shall end. */
 static bool pool_join(PoolCore *p, PoolSlot *s) {
   for (int spins = 0;;) {
@@ -245,6 +255,7 @@ static bool pool_join(PoolCore *p, PoolSlot *s) {
         return true;
     } else if (v == POOL_ASLEEP) {
       pool_park(p, s, POOL_ASLEEP);
+      pool_step_aside(p);
       spins = 0;
     } else if (++spins < POOL_SPINS) {
       pool_relax();
@@ -295,6 +306,8 @@ static void pool_share(PoolCore *p) {
   for (int32_t i = 1; i < p->lanes; i++) {
     if (!p->slots[i].wanted) continue;
     start = pool_ticks();
+    if (__atomic_load_n(&p->slots[i].state, __ATOMIC_RELAXED) == POOL_ASLEEP)
+      __atomic_store_n(&p->cpu, pool_cpu(), __ATOMIC_RELAXED);
     pool_tell(p, &p->slots[i], POOL_OFFERED);
     p->slots[i].cost = pool_since(start);
   }

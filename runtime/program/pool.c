@@ -43,6 +43,22 @@ __asm__(
 
 static uint64_t pool_clock_ns(void) { return sys_clock_ns(); }
 
+static int32_t pool_cpu(void) {
+  uint32_t cpu = 0;
+  return sys_call(NR_getcpu, (long)&cpu, 0, 0, 0, 0, 0) < 0 ? -1 : (int32_t)cpu;
+}
+
+static void pool_leave_cpu(int32_t cpu) {
+  enum { CPUS = 1024, BITS = 8 * sizeof(long) };
+  unsigned long allowed[CPUS / BITS] = {0}, others[CPUS / BITS] = {0};
+  const long size = sys_call(NR_sched_getaffinity, 0, sizeof allowed, (long)allowed, 0, 0, 0);
+  if (size <= 0 || cpu >= CPUS) return;
+  for (int i = 0; i < CPUS / BITS; i++) others[i] = allowed[i];
+  others[(size_t)cpu / BITS] &= ~(1ul << (size_t)cpu % BITS);
+  if (!sys_call(NR_sched_setaffinity, 0, size, (long)others, 0, 0, 0)) /* not if there is none */
+    sys_call(NR_sched_setaffinity, 0, size, (long)allowed, 0, 0, 0);
+}
+
 static void pool_park(PoolCore *p, PoolSlot *s, uint32_t value) {
   (void)p;
   sys_futex_wait(&s->state, value);
