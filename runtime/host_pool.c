@@ -1,6 +1,6 @@
 /* The pthread pool offered to host programs: persistent workers with all signals blocked (a host's
  * handlers run on its own threads), parked on condition variables. pool_core.h has the protocol. */
-#ifdef __linux__
+#if defined(__linux__) && !defined(_GNU_SOURCE)
 #define _GNU_SOURCE /* sched_getcpu */
 #endif
 #include "host_pool.h"

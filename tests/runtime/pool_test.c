@@ -2,6 +2,7 @@
  * are left out and come back at random. Every iteration runs exactly once, in a range that is long
  * enough, and never two ranges with one slot. The host pool (under ThreadSanitizer), or with
  * PROGRAM_POOL that of the static program, whose threads have no thread-local storage. */
+#define _GNU_SOURCE /* as host_pool.c */
 #include <stdbool.h>
 #include <stdint.h>
 
