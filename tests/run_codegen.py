@@ -22,6 +22,7 @@ MAIN = """
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include "a.h"
 #include "b.h"
 static unsigned char arena[1 << 22] __attribute__((aligned(64)));
@@ -36,6 +37,9 @@ int main(void) {
   if (a_run(&ai, &ao, arena + 1) != BURIN_E_ARENA || a_run(NULL, &ao, arena) != BURIN_E_ARGUMENT) return 3;
   if (a_arena_size(NULL, 1) > A_ARENA_BYTES || a_status_text(BURIN_E_ARENA)[0] == 0) return 4;
   for (int k = 0; k < 10; k++) if (y[0][k] != y[1][k]) return 5;
+  memset(arena, 0xFF, sizeof arena); /* what it held before does not matter */
+  memset(y[1], 0xFF, sizeof y[1]);
+  if (b_run(&bi, &bo, arena) != BURIN_OK || memcmp(y[0], y[1], sizeof y[0]) != 0) return 6;
   for (int k = 0; k < 10; k++) printf("%.5g ", y[0][k]);
   return 0;
 }
