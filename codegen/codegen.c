@@ -381,6 +381,8 @@ bool codegen_write(const Module *m, const Target *t, const CodegenOptions *o, Co
   program_init(&p, m, t, o, a);
   stats->kernel_calls = p.calls.n;
   stats->weight_bytes = p.weights.bytes;
+  if (!program_fixed_arena(m, &stats->arena_bytes, &stats->thread_bytes))
+    stats->arena_bytes = stats->thread_bytes = -1;
   Pool *const pool = new_pool(&p);
   bool ok = pool && pool->tasks;
   if (ok) {

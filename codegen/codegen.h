@@ -31,6 +31,8 @@ typedef struct CodegenOptions {
 typedef struct CodegenStats {
   int kernels, kernel_calls;
   int64_t code_bytes, weight_bytes, file_bytes;
+  int64_t arena_bytes,
+      thread_bytes; /* for one thread, and each further one; -1: depend on symbols */
   double llvm_seconds, link_seconds;
 } CodegenStats;
 

@@ -13,12 +13,16 @@ static int most_args(const Program *p) {
 }
 
 /* Weights in a file: behind them stands their hash once they are mapped. */
-static void check_weights(Emit *c, const Program *p) {
+static void check_weights(Entry *e) {
+  Emit *const c = e->c;
+  const Program *const p = e->p;
   if (!p->weights.external) return;
   const V weights = hidden_bytes(c, arena_printf(c->arena, "%s_weights", p->name));
   const V stored = load(c, c->i64, at_k(c, c->i8, weights, p->weights.bytes));
-  fail_unless(c, LLVMBuildICmp(B, LLVMIntEQ, stored, ki64(c, (int64_t)p->weights.hash), ""),
-              BURIN_E_WEIGHTS);
+  const int check =
+      check_add(p, BURIN_E_WEIGHTS, NULL, "%s is not mapped, or not this model's", p->weights.file);
+  require(e, LLVMBuildICmp(B, LLVMIntEQ, stored, ki64(c, (int64_t)p->weights.hash), ""), check, 0,
+          NULL);
 }
 
 static V emit_body(Emit *c, const Program *p) {
@@ -29,18 +33,15 @@ static V emit_body(Emit *c, const Program *p) {
              .p = p,
              .in = LLVMGetParam(fn, 0),
              .out = LLVMGetParam(fn, 1),
-             .arena = LLVMGetParam(fn, 3),
-             .opts = LLVMGetParam(fn, 4)};
-  const V dims = LLVMGetParam(fn, 2), null = LLVMConstNull(c->ptr);
-  if (p->m->inputs.n) fail_unless(c, LLVMBuildICmp(B, LLVMIntNE, e.in, null, ""), BURIN_E_ARGUMENT);
-  if (p->m->outputs.n)
-    fail_unless(c, LLVMBuildICmp(B, LLVMIntNE, e.out, null, ""), BURIN_E_ARGUMENT);
-  if (p->n_symbols) fail_unless(c, LLVMBuildICmp(B, LLVMIntNE, dims, null, ""), BURIN_E_ARGUMENT);
-  check_weights(c, p);
-  check_threads(&e);
+             .arena = LLVMGetParam(fn, 3)};
+  const V dims = LLVMGetParam(fn, 2);
+  check_options(&e, LLVMGetParam(fn, 4));
+  check_arguments(&e, dims);
+  check_weights(&e);
   sym_array(c, p, dims);
   check_dims(&e);
   check_pointers(&e);
+  check_arena(&e);
   e.assigned = ARENA_ARRAY(c->arena, bool, expr_symbol_count(c->pool) + 1);
   e.bufs = entry_alloca(c, c->ptr, most_args(p), 8);
   emit_forget(c);

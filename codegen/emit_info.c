@@ -2,8 +2,6 @@
 #include <string.h>
 
 #include "codegen/entry.h"
-#include "codegen/program.h"
-#include "runtime/abi.h"
 
 #define B c->b
 
@@ -86,6 +84,17 @@ static V kernel_infos(Emit *c, const Program *p) {
   return array(c, t, items, p->calls.n);
 }
 
+static V check_infos(Emit *c, const Program *p) {
+  const Ty t = LLVMStructTypeInContext(c->ctx, (Ty[]){c->ptr, c->ptr, c->i32}, 3, 0);
+  V *const items = ARENA_ARRAY(c->arena, V, p->checks->n + 1);
+  for (int i = 0; i < p->checks->n; i++) {
+    const Check *const row = &p->checks->data[i];
+    V f[3] = {text(c, row->text), text(c, row->node), k32(c, row->status)};
+    items[i] = LLVMConstStructInContext(c->ctx, f, 3, 0);
+  }
+  return array(c, t, items, p->checks->n);
+}
+
 static V symbol_names(Emit *c, const Program *p) {
   V *const items = ARENA_ARRAY(c->arena, V, p->n_symbols + 1);
   for (int i = 0; i < p->n_symbols; i++)
@@ -124,24 +133,28 @@ static int64_t size_on(const Target *t, const char *fields) {
   return (at + 7) / 8 * 8;
 }
 
-static uint64_t static_bytes(const Expr *e) {
-  int64_t k;
-  return e && expr_is_const(e, &k) && k > 0 ? (uint64_t)k : 0;
+/* NAME_failure_text(failure, text, size): the runtime's, for this model. */
+static void failure_text_body(Emit *c, V fn, V model) {
+  Ty type;
+  const V write =
+      declare(c, "burin_rt_failure_text", c->i32, 4, (Ty[]){c->ptr, c->ptr, c->ptr, c->i32}, &type);
+  V args[4] = {model, LLVMGetParam(fn, 0), LLVMGetParam(fn, 1), LLVMGetParam(fn, 2)};
+  LLVMBuildRet(B, LLVMBuildCall2(B, type, write, args, 4, ""));
 }
 
 void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
   const Module *const m = p->m;
-  int64_t fixed_arena, k;
-  const bool fixed = (!m->arena_bytes || expr_is_const(m->arena_bytes, &fixed_arena)) &&
-                     (!m->scratch_bytes || expr_is_const(m->scratch_bytes, &k));
-  const uint64_t scratch = static_bytes(m->scratch_bytes);
-  const uint64_t arena = (static_bytes(m->arena_bytes) + 63) / 64 * 64 + scratch;
+  int64_t arena, further;
+  const bool fixed = program_fixed_arena(m, &arena, &further);
   const int n_in = m->inputs.n, n_out = m->outputs.n;
   const V fn = LLVMAddFunction(c->mod, arena_printf(c->arena, "%s_info", p->name),
                                LLVMFunctionType(c->ptr, NULL, 0, 0));
   fn_attr(c, fn, "nounwind", 0);
+  const V failure_text =
+      begin_function(c, arena_printf(c->arena, "%s_failure_text", p->name),
+                     LLVMFunctionType(c->i32, (Ty[]){c->ptr, c->ptr, c->i32}, 3, 0), true);
   V f[] = {k32(c, BURIN_ABI_VERSION),
-           k32(c, size_on(p->t, "44ppppp4444ppp8844884p8ppppp8p")),
+           k32(c, size_on(p->t, "44ppppp4444ppp8844884p8ppppp8p4pp")),
            text(c, p->name),
            text(c, "burin"),
            text(c, p->t->name),
@@ -154,8 +167,8 @@ void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
            tensor_infos(c, p, false),
            tensor_infos(c, p, true),
            symbol_names(c, p),
-           k64(c, fixed ? (int64_t)arena : 0),
-           k64(c, fixed ? (int64_t)scratch : 0),
+           k64(c, fixed ? arena : 0),
+           k64(c, fixed ? further : 0),
            k32(c, p->arena_align),
            k32(c, m->max_threads > 1 ? m->max_threads : 1),
            k64(c, p->weights.bytes),
@@ -169,12 +182,16 @@ void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
            weights_pointer(c, p),
            text(c, p->weights.file),
            k64(c, (int64_t)p->weights.hash),
-           map_weights(c, p, fn)};
+           map_weights(c, p, fn),
+           k32(c, p->checks->n),
+           check_infos(c, p),
+           failure_text};
   const V init = LLVMConstStructInContext(c->ctx, f, sizeof f / sizeof *f, 0);
   const V g = LLVMAddGlobal(c->mod, LLVMTypeOf(init), arena_printf(c->arena, "%s_model", p->name));
   LLVMSetInitializer(g, init);
   LLVMSetGlobalConstant(g, 1);
   LLVMSetVisibility(g, LLVMHiddenVisibility);
+  failure_text_body(c, failure_text, g);
   LLVMPositionBuilderAtEnd(B, LLVMAppendBasicBlockInContext(c->ctx, fn, "entry"));
   LLVMBuildRet(B, g);
 }

@@ -1,13 +1,13 @@
 /* Emission of the entry: what its files share. The entry is NAME_program (checks, then the steps),
  * in a wrapper. */
 #pragma once
-#include "codegen/program.h"
-#include "runtime/abi.h"
+#include "codegen/checks.h"
 
 typedef struct Entry {
   Emit *c;
   const Program *p;
-  V in, out, arena, opts;    /* arguments of invoke */
+  V in, out, arena;          /* arguments of invoke */
+  V opts;                    /* the options, completed: never NULL */
   V scratch, scratch_stride; /* behind the arena: one per thread */
   V bufs;                    /* pointer array for kernels */
   bool *assigned;            /* run-time symbols that have their value, in textual order */
@@ -35,10 +35,19 @@ const Expr *thread_bytes(Emit *c, const Program *p);
 V emit_arena_size(Emit *c, const Program *p);
 V emit_output_dims(Emit *c, const Program *p);
 Ty options_type(Emit *c);
-void check_threads(Entry *e);
+V fits(Emit *c, const Expr *bytes); /* a size that this target can address */
+
+/* ---- entry_checks.c: what a run refuses ------------------------------------------------------ */
+/* Goes on when ok; else returns the check's status (or another), having noted it and up to three
+ * values. */
+void require(Entry *e, V ok, int check, int n, V const *values);
+void require_status(Entry *e, V ok, V status, int check, int n, V const *values);
+void require_assume(Entry *e, const DimAssume *a);
+void check_options(Entry *e, V given); /* sets e->opts */
+void check_arguments(Entry *e, V dims);
 void check_dims(Entry *e);
-void check_assume(Emit *c, const DimAssume *a);
 void check_pointers(Entry *e);
+void check_arena(Entry *e); /* behind it, options.threads is what the arena has room for */
 
 /* ---- entry_steps.c: calls and control -------------------------------------------------------- */
 void emit_profile_functions(Emit *c);

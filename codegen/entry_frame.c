@@ -1,5 +1,5 @@
 /* The frame of the entry: functions and their attributes, symbols on the stack, sizes computed from
- * them, and the checks of what the caller gave. */
+ * them. */
 #include "codegen/entry.h"
 
 #define B c->b
@@ -79,7 +79,7 @@ static V approximate(Emit *c, const Expr *e) {
   return LLVMBuildSIToFP(B, wide(c, e), c->f64, "");
 }
 
-static V fits(Emit *c, const Expr *bytes) {
+V fits(Emit *c, const Expr *bytes) {
   const double limit =
       c->t->pointer_bits == 32 ? 2147483648.0 : 70368744177664.0; /* 2 GiB, 64 TiB */
   return LLVMBuildFCmp(B, LLVMRealOLE, approximate(c, bytes), LLVMConstReal(c->f64, limit), "");
@@ -150,94 +150,7 @@ V emit_output_dims(Emit *c, const Program *p) {
 
 Ty options_type(Emit *c) {
   return LLVMStructTypeInContext(
-      c->ctx, (Ty[]){c->i32, c->i32, c->ptr, c->ptr, c->ptr, c->ptr, c->ptr}, 7, 0);
-}
-
-/* ---- checks of sizes ------------------------------------------------------------------------- */
-/* What inference took for granted. */
-void check_assume(Emit *c, const DimAssume *a) {
-  const Expr *const holds = assume_condition(c->pool, a);
-  fail_unless(c, wide(c, holds), BURIN_E_DIMS);
-}
-
-static const Expr *buffer_bytes(Emit *c, const Program *p, int id) {
-  const Buffer *const b = &p->m->buffers.data[id];
-  return ex_mul(c->pool, upper(p, b->count), ex_i64(c->pool, dtype_bytes(b->dtype)));
-}
-
-void check_dims(Entry *e) {
-  Emit *const c = e->c;
-  const Program *const p = e->p;
-  for (int i = 0; i < p->n_caller; i++) {
-    const Symbol *const s = expr_symbol(c->pool, p->symbols[i]);
-    const V v = load(c, c->i64, at_k(c, c->i64, c->sym_array, p->symbols[i]));
-    fail_unless(c, LLVMBuildICmp(B, LLVMIntSGE, v, ki64(c, s->lo > 0 ? s->lo : 0), ""),
-                BURIN_E_DIMS);
-    const V most =
-        s->bound && !expr_uses_runtime(c->pool, s->bound) ? wide(c, s->bound) : ki64(c, INT32_MAX);
-    fail_unless(c, LLVMBuildICmp(B, LLVMIntSLE, v, most, ""), BURIN_E_DIMS);
-  }
-  emit_forget(c);
-  const int n_io = p->m->inputs.n + p->m->outputs.n;
-  for (int i = 0; i < n_io; i++) {
-    const int id =
-        i < p->m->inputs.n ? p->m->inputs.data[i] : p->m->outputs.data[i - p->m->inputs.n];
-    const Expr *const bytes = buffer_bytes(c, p, id);
-    int64_t k;
-    if (!expr_is_const(bytes, &k)) fail_unless(c, fits(c, bytes), BURIN_E_DIMS);
-    emit_forget(c);
-  }
-  int64_t k;
-  if (!expr_is_const(arena_bytes64(c, p), &k))
-    fail_unless(c, fits(c, arena_bytes64(c, p)), BURIN_E_DIMS);
-  emit_forget(c);
-  const Model *const m = p->m->model;
-  for (int i = 0; i < m->assumes.n; i++) {
-    const DimAssume *const d = &m->assumes.data[i];
-    if (!assume_at_entry(m, d) || expr_uses_runtime(c->pool, d->a) ||
-        expr_uses_runtime(c->pool, d->b))
-      continue;
-    check_assume(c, d);
-    emit_forget(c);
-  }
-}
-
-/* A tensor without elements may be NULL. */
-void check_pointers(Entry *e) {
-  Emit *const c = e->c;
-  const Program *const p = e->p;
-  const int n_in = p->m->inputs.n;
-  for (int i = 0; i < n_in + p->m->outputs.n; i++) {
-    const int id = i < n_in ? p->m->inputs.data[i] : p->m->outputs.data[i - n_in];
-    const Expr *const bytes = buffer_bytes(c, p, id);
-    const V ptr =
-        load(c, c->ptr, at_k(c, c->ptr, i < n_in ? e->in : e->out, i < n_in ? i : i - n_in));
-    V ok = LLVMBuildICmp(B, LLVMIntNE, ptr, LLVMConstNull(c->ptr), "");
-    int64_t lo, hi;
-    if (!expr_range(c->pool, bytes, &lo, &hi) || lo <= 0)
-      ok = LLVMBuildOr(B, ok, LLVMBuildICmp(B, LLVMIntSLE, wide(c, bytes), ki64(c, 0), ""), "");
-    fail_unless(c, ok, BURIN_E_ARGUMENT);
-    emit_forget(c);
-  }
-  const V bits = LLVMBuildPtrToInt(B, e->arena, c->i64, "");
-  const V needed = LLVMBuildAdd(B, wide(c, arena_bytes64(c, p)), wide(c, thread_bytes(c, p)), "");
-  const V usable = LLVMBuildAnd(
-      B, LLVMBuildICmp(B, LLVMIntNE, bits, ki64(c, 0), ""),
-      LLVMBuildICmp(B, LLVMIntEQ, LLVMBuildAnd(B, bits, ki64(c, 63), ""), ki64(c, 0), ""), "");
-  fail_unless(c, LLVMBuildOr(B, usable, LLVMBuildICmp(B, LLVMIntEQ, needed, ki64(c, 0), ""), ""),
-              BURIN_E_ARENA);
-}
-
-void check_threads(Entry *e) {
-  Emit *const c = e->c;
-  const LLVMBasicBlockRef some = new_block(c, "options"), good = new_block(c, "good"),
-                          bad = new_block(c, "bad");
-  LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntNE, e->opts, LLVMConstNull(c->ptr), ""), some, good);
-  LLVMPositionBuilderAtEnd(B, some);
-  const V threads = load(c, c->i32, field(c, options_type(c), e->opts, 1));
-  const int most = e->p->m->max_threads > 1 ? e->p->m->max_threads : 1;
-  LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntSLE, threads, k_int(c, c->i32, most), ""), good, bad);
-  LLVMPositionBuilderAtEnd(B, bad);
-  LLVMBuildRet(B, k_int(c, c->i32, BURIN_E_ARGUMENT));
-  LLVMPositionBuilderAtEnd(B, good);
+      c->ctx,
+      (Ty[]){c->i32, c->i32, c->ptr, c->ptr, c->ptr, c->ptr, c->ptr, c->ptr, c->i64, c->ptr}, 10,
+      0);
 }

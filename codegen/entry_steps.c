@@ -106,18 +106,19 @@ static void reset_dims(Entry *e, const TensorRef *r) {
   }
 }
 
-static void take_dims(Entry *e, const TensorRef *r, V dims) {
+static void take_dims(Entry *e, const TensorRef *r, V dims, const Loc *loc) {
   Emit *const c = e->c;
   for (int i = 0; dims && i < r->rank; i++) {
     const Expr *const d = r->dims[i];
     if (d->op != EX_SYM || !expr_symbol(c->pool, d->id)->runtime) continue;
     const V v = load(c, c->i64, at_k(c, c->i64, dims, i));
     const Symbol *const s = expr_symbol(c->pool, d->id);
-    V ok = LLVMBuildICmp(B, LLVMIntSGE, v, ki64(c, 0), "");
-    if (s->bound)
-      ok = LLVMBuildAnd(B, ok, LLVMBuildICmp(B, LLVMIntSLE, v, wide(c, upper(e->p, s->bound)), ""),
-                        "");
-    fail_unless(c, ok, BURIN_E_DATA);
+    const V most = s->bound ? wide(c, upper(e->p, s->bound)) : ki64(c, INT64_MAX);
+    const V ok = LLVMBuildAnd(B, LLVMBuildICmp(B, LLVMIntSGE, v, ki64(c, 0), ""),
+                              LLVMBuildICmp(B, LLVMIntSLE, v, most, ""), "");
+    const int check = check_add(e->p, BURIN_E_DATA, loc, "%s: size %s is {0}, outside [0, {1}]",
+                                check_node_text(e->p, loc), s->name);
+    require(e, ok, check, 2, (V[]){v, most});
     sym_store(c, d->id, v);
     e->assigned[d->id] = true;
   }
@@ -151,27 +152,22 @@ static void call_extern(Entry *e, const Step *s) {
       B, type, fn,
       (V[]){ins, k_int(c, c->i32, s->n_ins), outs, k_int(c, c->i32, s->n_outs), words, scratch}, 6,
       "");
-  const LLVMBasicBlockRef bad = new_block(c, "bad"), good = new_block(c, "good");
-  LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntEQ, status, k_int(c, c->i32, 0), ""), good, bad);
-  LLVMPositionBuilderAtEnd(B, bad);
-  LLVMBuildRet(B, status);
-  LLVMPositionBuilderAtEnd(B, good);
-  for (int i = 0; i < s->n_outs; i++) take_dims(e, &s->outs[i], dims[i]);
+  const int check = check_add(e->p, BURIN_E_DATA, s->loc,
+                              "%s: its inputs have an impossible index, size or value",
+                              check_node_text(e->p, s->loc));
+  require_status(e, LLVMBuildICmp(B, LLVMIntEQ, status, k_int(c, c->i32, 0), ""), status, check, 0,
+                 NULL);
+  for (int i = 0; i < s->n_outs; i++) take_dims(e, &s->outs[i], dims[i], s->loc);
 }
 
 /* ---- profile --------------------------------------------------------------------------------- */
 /* Adds the time of what `call` emits to opts->kernel_ns[position], and its multiply-adds to
  * kernel_flops. The two halves are functions, to keep the entry small. */
 
-/* Adds `flops` to opts->kernel_flops[k] when the caller's options have that field and want it. */
+/* Adds `flops` to opts->kernel_flops[k] when the caller wants it. */
 static void note_flops(Emit *c, V opts, V k, V flops) {
-  const Ty options = options_type(c);
-  const LLVMBasicBlockRef there = new_block(c, ""), on = new_block(c, ""), off = new_block(c, "");
-  const V size = load(c, c->i32, field(c, options, opts, 0)),
-          known = k_int(c, c->i32, 8 + 5 * (int64_t)c->t->pointer_bits / 8);
-  LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntUGE, size, known, ""), there, off);
-  LLVMPositionBuilderAtEnd(B, there);
-  const V sums = load(c, c->ptr, field(c, options, opts, 6));
+  const LLVMBasicBlockRef on = new_block(c, ""), off = new_block(c, "");
+  const V sums = load(c, c->ptr, field(c, options_type(c), opts, 6));
   LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntNE, sums, LLVMConstNull(c->ptr), ""), on, off);
   LLVMPositionBuilderAtEnd(B, on);
   const V slot = at(c, c->i64, sums, k);
@@ -192,9 +188,7 @@ void emit_profile_functions(Emit *c) {
     LLVMSetLinkage(fn, LLVMInternalLinkage);
     fn_attr(c, fn, "noinline", 0);
     const V opts = LLVMGetParam(fn, 0), null = LLVMConstNull(c->ptr);
-    const LLVMBasicBlockRef look = new_block(c, ""), on = new_block(c, ""), off = new_block(c, "");
-    LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntNE, opts, null, ""), look, off);
-    LLVMPositionBuilderAtEnd(B, look);
+    const LLVMBasicBlockRef on = new_block(c, ""), off = new_block(c, "");
     const V sums = load(c, c->ptr, field(c, options, opts, 4)),
             clock = load(c, c->ptr, field(c, options, opts, 5));
     const V both = LLVMBuildAnd(B, LLVMBuildICmp(B, LLVMIntNE, sums, null, ""),
@@ -305,18 +299,21 @@ static void loop_step(Entry *e, const Step *s) {
 static void sym_step(Entry *e, const Step *s) {
   Emit *const c = e->c;
   const V v = s->src.buffer >= 0 ? read_int(e, &s->src) : wide(c, s->value);
-  V ok = NULL;
-  if (s->lo) ok = LLVMBuildICmp(B, LLVMIntSGE, v, wide(c, s->lo), "");
-  if (s->hi) {
-    const V below = LLVMBuildICmp(B, LLVMIntSLE, v, wide(c, s->hi), "");
-    ok = ok ? LLVMBuildAnd(B, ok, below, "") : below;
+  if (s->lo || s->hi) {
+    const V lo = s->lo ? wide(c, s->lo) : ki64(c, INT64_MIN),
+            hi = s->hi ? wide(c, s->hi) : ki64(c, INT64_MAX);
+    const V ok = LLVMBuildAnd(B, LLVMBuildICmp(B, LLVMIntSGE, v, lo, ""),
+                              LLVMBuildICmp(B, LLVMIntSLE, v, hi, ""), "");
+    const int check =
+        check_add(e->p, BURIN_E_DATA, s->loc, "%s: size %s is {0}, outside [{1}, {2}]",
+                  check_node_text(e->p, s->loc), expr_symbol(c->pool, s->sym)->name);
+    require(e, ok, check, 3, (V[]){v, lo, hi});
   }
-  if (ok) fail_unless(c, ok, BURIN_E_DATA);
   sym_store(c, s->sym, v);
   e->assigned[s->sym] = true;
 }
 
-static void check_step(Entry *e, const Step *s) { check_assume(e->c, &s->check); }
+static void check_step(Entry *e, const Step *s) { require_assume(e, &s->check); }
 
 void emit_step_list(Entry *e, const Step *s) {
   for (; s && !e->c->error; s = s->next) {

@@ -77,7 +77,7 @@ static const char abi_text[] =
     "  BURIN_OK = 0,\n"
     "  BURIN_E_ARGUMENT = 1,    /* null pointer, impossible option */\n"
     "  BURIN_E_DIMS = 2,        /* sizes outside what was compiled */\n"
-    "  BURIN_E_ARENA = 3,       /* arena missing or misaligned */\n"
+    "  BURIN_E_ARENA = 3,       /* arena missing, misaligned or too small */\n"
     "  BURIN_E_CPU = 4,         /* the CPU lacks a feature that the code needs */\n"
     "  BURIN_E_DATA = 5,        /* data-dependent failure (index, size) */\n"
     "  BURIN_E_UNSUPPORTED = 6,\n"
@@ -87,7 +87,12 @@ static const char abi_text[] =
     "/* Iterations [begin, end) of a loop. No two calls with the same slot go on at the same time. "
     "*/\n"
     "typedef void (*BurinRange)(void *arg, int64_t begin, int64_t end, int32_t slot);\n"
-    "typedef struct BurinOptions {\n"
+    "typedef struct BurinFailure {\n"
+    "  int32_t status;          /* what the run returned */\n"
+    "  int32_t check;           /* position in info->checks, or -1 */\n"
+    "  int64_t values[3];       /* the sizes or numbers that the check compared */\n"
+    "} BurinFailure;\n"
+    "typedef struct BurinOptions { /* fields beyond `size` count as 0 */\n"
     "  uint32_t size;           /* sizeof(BurinOptions) */\n"
     "  int32_t threads;         /* 0 or 1: only the calling thread */\n"
     "  /* Lends threads: calls task(arg, i) for i in [0, n), possibly at the same time; returns "
@@ -103,6 +108,10 @@ static const char abi_text[] =
     "one part for each thread. */\n"
     "  void (*parallel_ranges)(void *user, int64_t n, int64_t grain, int32_t slots, BurinRange "
     "range, void *arg);\n"
+    "  uint64_t arena_bytes;    /* size of the arena: too small for `threads` is BURIN_E_ARENA. 0: "
+    "taken to hold what one\n"
+    "                              thread needs; no more threads run than it holds */\n"
+    "  BurinFailure *failure;   /* filled by the run; NULL: not wanted */\n"
     "} BurinOptions;\n"
     "typedef struct BurinTensorInfo {\n"
     "  const char *name;        /* ONNX name, UTF-8 */\n"
@@ -118,6 +127,11 @@ static const char abi_text[] =
     "  const char *name, *nodes; /* nodes: what it computes, as name:operator */\n"
     "  int64_t flops;           /* multiply-adds x2; 0: none, or depends on sizes */\n"
     "} BurinKernelInfo;\n"
+    "typedef struct BurinCheckInfo {\n"
+    "  const char *text;        /* what is wrong; {0}, {1}, {2} stand for BurinFailure.values */\n"
+    "  const char *node;        /* ONNX name of the node that needs it; NULL: none */\n"
+    "  int32_t status;\n"
+    "} BurinCheckInfo;\n"
     "typedef struct BurinModel {\n"
     "  uint32_t abi_version, size; /* of this struct; later versions only add fields at its end "
     "*/\n"
@@ -142,20 +156,25 @@ static const char abi_text[] =
     "  const char *weights_file; /* not NULL: map_weights must be called before the first run */\n"
     "  uint64_t weights_hash;\n"
     "  int32_t (*map_weights)(const char *path); /* maps and checks the file; a status */\n"
+    "  int32_t n_checks;\n"
+    "  const BurinCheckInfo *checks;\n"
+    "  int32_t (*failure_text)(const BurinFailure *failure, char *text, int32_t size);\n"
     "} BurinModel;\n"
     "#endif\n";
 
 static void print_sizes(const Program *p, StrBuf *b, const char *upper) {
-  int64_t arena = 0, scratch = 0;
-  const Module *const m = p->m;
-  const bool fixed = (!m->arena_bytes || expr_is_const(m->arena_bytes, &arena)) &&
-                     (!m->scratch_bytes || expr_is_const(m->scratch_bytes, &scratch));
+  int64_t arena, scratch;
+  const bool fixed = program_fixed_arena(p->m, &arena, &scratch);
   sb_printf(b, "#define %s_ARENA_ALIGN %" PRId64 "\n", upper, p->arena_align);
   if (fixed) {
-    sb_printf(b, "#define %s_ARENA_BYTES %" PRId64 " /* for one thread */\n", upper,
-              (arena + 63) / 64 * 64 + scratch);
+    sb_printf(b, "#define %s_ARENA_BYTES %" PRId64 " /* for one thread */\n", upper, arena);
     sb_printf(b, "#define %s_THREAD_BYTES %" PRId64 " /* more for each further thread */\n", upper,
               scratch);
+    sb_printf(
+        b,
+        "#define %s_ARENA_BYTES_FOR(threads) (%s_ARENA_BYTES + ((threads) > 1 ? (threads)-1 : "
+        "0) * (uint64_t)%s_THREAD_BYTES)\n",
+        upper, upper, upper);
   } else {
     sb_printf(b, "/* The arena's size depends on the sizes of the inputs: ask %s_arena_size. */\n",
               p->name);
@@ -173,6 +192,7 @@ static void print_symbols(const Program *p, StrBuf *b, const char *upper) {
 }
 
 void header_print(const Program *p, int64_t stack, StrBuf *b) {
+  int64_t arena, scratch;
   const char *const n = p->name;
   char *const upper = arena_strdup(p->arena, n);
   for (char *c = upper; *c; c++) *c = (char)toupper((unsigned char)*c);
@@ -196,8 +216,18 @@ void header_print(const Program *p, int64_t stack, StrBuf *b) {
   sb_printf(b, "} %s_inputs;\n\ntypedef struct %s_outputs {\n", n, n);
   print_fields(p, b, true);
   sb_printf(b, "} %s_outputs;\n\n", n);
-  sb_printf(b, "/* Status: BURIN_OK or BURIN_E_…. arena: %s_ARENA_ALIGN-aligned. */\n", upper);
+  sb_printf(
+      b,
+      "/* Status: BURIN_OK or BURIN_E_…. arena: %s_ARENA_ALIGN-aligned; %s bytes (one thread). "
+      "*/\n",
+      upper,
+      program_fixed_arena(p->m, &arena, &scratch)
+          ? arena_printf(p->arena, "%s_ARENA_BYTES", upper)
+          : arena_printf(p->arena, "%s_arena_size(sizes, 1)", n));
   sb_printf(b, "int32_t %s_run(const %s_inputs *in, %s_outputs *out, void *arena);\n", n, n, n);
+  sb_printf(b,
+            "/* With threads, a profile, the reason of a failure: for more than one thread say "
+            "options->arena_bytes. */\n");
   sb_printf(b,
             "int32_t %s_run_opts(const %s_inputs *in, %s_outputs *out, void *arena, const "
             "BurinOptions *options);\n",
@@ -218,13 +248,22 @@ void header_print(const Program *p, int64_t stack, StrBuf *b) {
   sb_printf(b, "const BurinModel *%s_info(void);\n", n);
   sb_printf(
       b, "int32_t %s_cpu_ok(void); /* 1: this CPU can run the code. Runs do not check. */\n\n", n);
+  sb_printf(
+      b,
+      "/* A failure in words, always terminated (as \"input x: height is 321, the model needs a "
+      "multiple of 32\");\n"
+      " * returns the length of all. */\n"
+      "int32_t %s_failure_text(const BurinFailure *failure, char *text, int32_t size);\n",
+      n);
   sb_printf(b, "static inline const char *%s_status_text(int32_t status) {\n", n);
   sb_printf(
       b,
-      "  static const char *const texts[] = {\"ok\", \"bad argument\", \"sizes outside what "
-      "was compiled\",\n"
-      "      \"arena missing or misaligned\", \"CPU lacks a needed feature\", \"bad value in "
-      "the data\", \"unsupported\"};\n"
+      "  static const char *const texts[] = {\"ok\", \"impossible argument\",\n"
+      "      \"these sizes do not fit the compiled model\", \"arena missing, misaligned or "
+      "too small\",\n"
+      "      \"this CPU lacks a feature that the code needs\", \"the data give an impossible "
+      "index or size\",\n"
+      "      \"unsupported\"};\n"
       "  if (status == BURIN_E_WEIGHTS) return \"the file of weights is not mapped, or not this "
       "model's\";\n"
       "  return status >= 0 && status < 7 ? texts[status] : \"unknown status\";\n}\n");

@@ -85,11 +85,9 @@ const char *program_input_name(const Program *p, int k) {
 }
 
 const char *program_output_name(const Program *p, int k) {
-  const Model *const m = p->m->model;
-  if (k < m->main->output_names.n && m->main->output_names.data[k])
-    return m->main->output_names.data[k];
-  const char *const name =
-      m->main && k < m->main->outputs.n ? m->main->outputs.data[k]->name : NULL;
+  const Graph *const g = p->m->model->main;
+  if (g && k < g->output_names.n && g->output_names.data[k]) return g->output_names.data[k];
+  const char *const name = g && k < g->outputs.n ? g->outputs.data[k]->name : NULL;
   return name ? name : arena_printf(p->arena, "output%d", k);
 }
 
@@ -200,11 +198,21 @@ void program_init(Program *p, const Module *m, const Target *t, const CodegenOpt
   if (o->external_weights && p->weights.bytes)
     weights_in_file(&p->weights,
                     arena_printf(arena, "%s.weights", base_name(o->output ? o->output : p->name)));
+  p->checks = ARENA_NEW(arena, CheckList);
+}
+
+bool program_fixed_arena(const Module *m, int64_t *one_thread, int64_t *further) {
+  int64_t arena = 0;
+  *further = 0;
+  const bool fixed = (!m->arena_bytes || expr_is_const(m->arena_bytes, &arena)) &&
+                     (!m->scratch_bytes || expr_is_const(m->scratch_bytes, further));
+  *one_thread = (arena + 63) / 64 * 64 + *further;
+  return fixed;
 }
 
 const char *const *program_exports(const Program *p) {
-  static const char *const stems[] = {"run",        "run_opts",    "info",
-                                      "arena_size", "output_dims", "cpu_ok"};
+  static const char *const stems[] = {"run",         "run_opts", "info",        "arena_size",
+                                      "output_dims", "cpu_ok",   "failure_text"};
   const int n = sizeof stems / sizeof *stems;
   const char **const names = ARENA_ARRAY(p->arena, const char *, n + 1);
   for (int i = 0; i < n; i++) names[i] = arena_printf(p->arena, "%s_%s", p->name, stems[i]);

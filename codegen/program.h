@@ -28,6 +28,13 @@ bool weights_write_object(const WeightLayout *w, const Target *t, const char *sy
                           bool reserve_only, FILE *f);
 bool weights_write_raw(const WeightLayout *w, FILE *f);
 
+/* ---- checks.c -------------------------------------------------------------------------------- */
+typedef struct Check { /* a row of BurinModel.checks */
+  const char *text, *node;
+  int status;
+} Check;
+typedef Vec(Check) CheckList;
+
 /* ---- program.c ------------------------------------------------------------------------------- */
 typedef struct Program {
   const Module *m;
@@ -42,6 +49,7 @@ typedef struct Program {
   WeightLayout weights;
   int64_t zeros; /* bytes of NAME_zeros */
   int64_t arena_align;
+  CheckList *checks; /* grows while the entry is emitted */
 } Program;
 void program_init(Program *p, const Module *m, const Target *t, const CodegenOptions *o,
                   Arena *arena);
@@ -52,6 +60,9 @@ const char *program_input_name(const Program *p, int k); /* ONNX name */
 const char *program_output_name(const Program *p, int k);
 const char *program_shape_text(const Program *p, const Value *v);
 bool is_parallel(const Kernel *k);
+/* Bytes of the arena for one thread, and more for each further one; false: they depend on symbols.
+ * The one number that header, description and summary say. */
+bool program_fixed_arena(const Module *m, int64_t *one_thread, int64_t *further);
 
 /* ---- emit_entry.c, emit_info.c --------------------------------------------------------------- */
 /* The module with NAME_invoke and everything else that is not a kernel; NULL or the reason of

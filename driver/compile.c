@@ -240,23 +240,27 @@ static int fused_nodes(const Module *m) {
   return n;
 }
 
+/* In the words of the program's --info. */
+static void print_arena(Arena *a, const CodegenStats *t, int64_t lower_bound) {
+  if (t->arena_bytes < 0) {
+    fprintf(stderr, "  arena     depends on symbolic sizes\n");
+    return;
+  }
+  fprintf(stderr, "  arena     %s for one thread", bytes_text(a, t->arena_bytes));
+  if (lower_bound >= 0) fprintf(stderr, " (lower bound %s)", bytes_text(a, lower_bound));
+  if (t->thread_bytes > 0)
+    fprintf(stderr, ", %s for each further thread", bytes_text(a, t->thread_bytes));
+  fprintf(stderr, "\n");
+}
+
 static void summary(Session *s, const Job *j, double seconds) {
   Arena *a = s->arena;
   const Module *m = s->module;
-  int64_t arena;
   progress_clear(s);
   fprintf(stderr, "%s -> %s (%s)\n", j->file, j->output, s->target->name);
   fprintf(stderr, "  kernels   %d, called %d times, from %d nodes\n", j->stats.kernels,
           j->stats.kernel_calls, fused_nodes(m));
-  if (!m->arena_bytes)
-    fprintf(stderr, "  arena     none\n");
-  else if (!expr_is_const(m->arena_bytes, &arena))
-    fprintf(stderr, "  arena     depends on symbolic sizes\n");
-  else if (m->arena_lower_bound >= 0)
-    fprintf(stderr, "  arena     %s (lower bound %s)\n", bytes_text(a, arena),
-            bytes_text(a, m->arena_lower_bound));
-  else
-    fprintf(stderr, "  arena     %s\n", bytes_text(a, arena));
+  print_arena(a, &j->stats, m->arena_lower_bound);
   fprintf(stderr, "  weights   %s, code %s, file %s\n", bytes_text(a, j->stats.weight_bytes),
           bytes_text(a, j->stats.code_bytes), bytes_text(a, j->stats.file_bytes));
   fprintf(stderr, "  compiled  in %.2f s: read %.2f, passes %.2f, LLVM %.2f, link %.2f\n", seconds,

@@ -27,9 +27,9 @@ typedef int32_t (*RtOpFn)(const RtTensor *in, int32_t n_in, RtTensor *out, int32
 /* Status of NAME_run and of runtime functions. */
 enum {
   BURIN_OK = 0,
-  BURIN_E_ARGUMENT = 1,  /* null pointer, impossible dimension */
+  BURIN_E_ARGUMENT = 1,  /* null pointer, impossible option */
   BURIN_E_DIMS = 2,      /* dimensions outside what was compiled */
-  BURIN_E_ARENA = 3,     /* arena missing or misaligned */
+  BURIN_E_ARENA = 3,     /* arena missing, misaligned or too small */
   BURIN_E_CPU = 4,       /* the CPU lacks a feature that the code needs */
   BURIN_E_DATA = 5,      /* data-dependent failure (index, size) */
   BURIN_E_UNSUPPORTED = 6,
@@ -42,6 +42,15 @@ enum {
 typedef void (*BurinTask)(void *arg, int32_t i);
 /* Iterations [begin, end) of a loop. No two calls with the same slot go on at the same time. */
 typedef void (*BurinRange)(void *arg, int64_t begin, int64_t end, int32_t slot);
+
+/* Why a run failed: see BurinModel.checks. */
+typedef struct BurinFailure {
+  int32_t status; /* what the run returned */
+  int32_t check; /* position in BurinModel.checks, or -1 */
+  int64_t values[3]; /* the sizes or numbers that the check compared */
+} BurinFailure;
+
+/* Fields that `size` does not cover count as 0: hosts of older versions keep working. */
 typedef struct BurinOptions {
   uint32_t size; /* sizeof(BurinOptions) */
   int32_t threads; /* 0 or 1: only the calling thread; at most the max_threads compiled */
@@ -56,6 +65,10 @@ typedef struct BurinOptions {
    * gets one part for each thread. */
   void (*parallel_ranges)(void *user, int64_t n, int64_t grain, int32_t slots, BurinRange range,
                           void *arg);
+  uint64_t
+      arena_bytes; /* size of the arena: too small for `threads` is BURIN_E_ARENA. 0: it is taken
+                      to hold what one thread needs, and no more threads run than it holds */
+  BurinFailure *failure; /* filled by the run; NULL: not wanted */
 } BurinOptions;
 
 /* ---- description of a model: NAME_info() ---- */
@@ -74,6 +87,13 @@ typedef struct BurinKernelInfo {
   const char *nodes; /* ONNX node names and ops it computes, comma separated */
   int64_t flops; /* multiply-adds ×2 of a call; 0: none, or depends on sizes */
 } BurinKernelInfo;
+
+/* What a run checks about sizes, pointers, options and indices. */
+typedef struct BurinCheckInfo {
+  const char *text; /* what is wrong when it fails; {0}, {1}, {2} stand for the values */
+  const char *node; /* ONNX name of the node that needs it; NULL: none */
+  int32_t status; /* what the run then returns */
+} BurinCheckInfo;
 
 struct BurinModel;
 typedef struct BurinModel {
@@ -100,10 +120,14 @@ typedef struct BurinModel {
    * bounds when `bounds` is 1: sizes to allocate. */
   void (*output_dims)(int32_t k, const int64_t *dims, int64_t *out, int32_t bounds);
   const void *weights; /* weight_bytes of them */
-  const char *weights_file; /* not NULL: the weights lie in this file, beside the program or library;
-                             * map_weights must be called before the first run */
+  const char *weights_file; /* not NULL: the weights lie in this file, beside the program or
+                             * library; map_weights must be called before the first run */
   uint64_t weights_hash; /* XXH3 of them; 0: no file */
   int32_t (*map_weights)(const char *path); /* NULL: no file. Maps and checks it; a status */
+  int32_t n_checks;
+  const BurinCheckInfo *checks;
+  /* The failure in words, always terminated; returns its whole length without the end. */
+  int32_t (*failure_text)(const BurinFailure *failure, char *text, int32_t size);
 } BurinModel;
 /* Behind the weights in their file: their hash, which runs look for, and zeros. */
 enum { BURIN_WEIGHTS_TAIL = 64 };

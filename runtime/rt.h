@@ -16,6 +16,15 @@ void burin_rt_parallel(const BurinOptions *o, BurinKernelFn kernel, void *const 
                        const int64_t *syms, int64_t n, int64_t min_chunk, char *scratch,
                        uint64_t scratch_stride);
 
+/* failure.c. Copies what the caller's options hold into `own` (the rest 0), clears the failure;
+ * options that are no options (size too small for itself) are BURIN_E_ARGUMENT. */
+int32_t burin_rt_options(const BurinOptions *given, BurinOptions *own);
+/* Notes a failed check, if the caller wants to know; returns status. */
+int32_t burin_rt_fail(const BurinOptions *own, int32_t status, int32_t check, int64_t a, int64_t b,
+                      int64_t c);
+int32_t burin_rt_failure_text(const BurinModel *m, const BurinFailure *failure, char *text,
+                              int32_t size);
+
 /* ops_fmod.c: C's fmod and fmodf; the latter is exact too. */
 double burin_rt_fmod(double a, double b);
 float burin_rt_fmodf(float a, float b);

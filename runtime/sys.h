@@ -234,8 +234,8 @@ static inline bool sys_map_over(void *place, size_t bytes, int fd) {
 }
 /* Zeros, read-only, in place of what was mapped. */
 static inline void sys_unmap_over(void *place, size_t bytes) {
-  sys_call(NR_mmap, (long)place, (long)bytes, 1 /* read */, 0x32 /* private, fixed, anonymous */, -1,
-           0);
+  sys_call(NR_mmap, (long)place, (long)bytes, 1 /* read */, 0x32 /* private, fixed, anonymous */,
+           -1, 0);
 }
 static inline void sys_free(void *p, size_t bytes) {
   sys_call(NR_munmap, (long)p, (long)bytes, 0, 0, 0, 0);

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BURIN = Path(os.environ.get("BURIN_BUILD", ROOT / "build")) / "burin"
 MNIST = ROOT / "examples/digits/mnist.onnx"
 TARGETS = ["x86-64-v2", "x86-64-v3", "x86-64-v4", "aarch64", "cortex-a72", "armv7"]
-EXPORTS = {"run", "run_opts", "info", "arena_size", "output_dims", "cpu_ok"}
+EXPORTS = {"run", "run_opts", "info", "arena_size", "output_dims", "cpu_ok", "failure_text"}
 counts = {"passed": 0, "failed": 0}
 
 MAIN = """
@@ -36,6 +36,13 @@ int main(void) {
   if (!a_cpu_ok() || a_info()->abi_version != BURIN_ABI_VERSION || a_info()->size < sizeof(BurinModel)) return 2;
   if (a_run(&ai, &ao, arena + 1) != BURIN_E_ARENA || a_run(NULL, &ao, arena) != BURIN_E_ARGUMENT) return 3;
   if (a_arena_size(NULL, 1) > A_ARENA_BYTES || a_status_text(BURIN_E_ARENA)[0] == 0) return 4;
+  BurinFailure why;
+  BurinOptions o = {.size = sizeof o, .threads = 1, .arena_bytes = A_ARENA_BYTES - 1, .failure = &why};
+  if (a_run_opts(&ai, &ao, arena, &o) != BURIN_E_ARENA || why.status != BURIN_E_ARENA) return 6;
+  char text[200];
+  if (a_failure_text(&why, text, sizeof text) < 10 || why.values[1] != A_ARENA_BYTES_FOR(1)) return 7;
+  o.arena_bytes = A_ARENA_BYTES_FOR(1);
+  if (a_run_opts(&ai, &ao, arena, &o) != BURIN_OK) return 8;
   for (int k = 0; k < 10; k++) if (y[0][k] != y[1][k]) return 5;
   memset(arena, 0xFF, sizeof arena); /* what it held before does not matter */
   memset(y[1], 0xFF, sizeof y[1]);

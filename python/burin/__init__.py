@@ -32,11 +32,12 @@ class CompileError(Exception):
 
 
 class RunError(Exception):
-    """A run failed; .status is one of runtime/abi.h."""
+    """A run failed; .status is one of runtime/abi.h. .node: name of the node whose check failed, or None; .values: the
+    numbers that it compared."""
 
-    def __init__(self, message, status):
+    def __init__(self, message, status, node=None, values=()):
         super().__init__(message)
-        self.status = status
+        self.status, self.node, self.values = status, node, values
 
 
 def compiler():
@@ -107,7 +108,8 @@ class Model:
     def _map_weights(self, path):
         status = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_char_p)(self._info.map_weights)(os.fsencode(path))
         if status:
-            raise RunError(f"{path}: {_abi.STATUS.get(status, status)}", status)
+            text = _abi.failure_text(self._info, _abi.BurinFailure(status, -1))
+            raise RunError(f"{path}: {text}", status)
 
     def run(self, inputs, threads=1):
         """inputs: {name: array}. Returns the outputs as a list of arrays, in graph order."""
@@ -130,7 +132,7 @@ class Model:
             call.outputs[i] = a.ctypes.data
         status = call.invoke(*call.arguments)
         if status:
-            raise RunError(f"the run failed: {_abi.STATUS.get(status, status)}", status)
+            raise call.error(status)
         results = outputs if call.fixed else call.trim(outputs)
         if _CHECK_MEMORY:
             call.check_memory(outputs, results)
@@ -162,6 +164,7 @@ class _Call:
         self.inputs = (ctypes.c_void_p * max(1, info.n_inputs))()
         self.outputs = (ctypes.c_void_p * max(1, info.n_outputs))()
         self.dims = (ctypes.c_int64 * max(1, info.n_symbols))()
+        self.failure = _abi.BurinFailure()
         self.invoke = _abi.invoke_function(info)
         self.fixed = info.n_symbols == info.n_caller_symbols
         self.shapes = self.threads = self.arena = self.results = self.arguments = self.options = None
@@ -171,12 +174,27 @@ class _Call:
         self.shapes = None  # stays so when this fails
         self._bind(shapes)
         self._use_threads(threads)
+        self._check_sizes()
         self._reserve(self.model._info.arena_size(self.dims, self.options.threads))
         outputs = self.model.outputs
         self.results = [(self._output_shape(k, True), t.dtype) for k, t in enumerate(outputs)]
         self.arguments = (ctypes.addressof(self.inputs), ctypes.addressof(self.outputs),
                           ctypes.addressof(self.dims), self.arena, ctypes.addressof(self.options))
         self.shapes, self.threads = shapes, threads
+
+    def _check_sizes(self):
+        """Asks the model before anything is allocated for sizes that it refuses: a call without results."""
+        ctypes.memset(self.outputs, 0, ctypes.sizeof(self.outputs))
+        status = self.invoke(ctypes.addressof(self.inputs), ctypes.addressof(self.outputs), ctypes.addressof(self.dims),
+                             None, ctypes.addressof(self.options))
+        if status == _abi.E_DIMS:
+            raise self.error(status)
+
+    def error(self, status):
+        info, failure = self.model._info, self.failure
+        node = info.checks[failure.check].node if 0 <= failure.check < info.n_checks else None
+        return RunError(f"the run failed: {_abi.failure_text(info, failure)}", status, node and node.decode(errors="replace"),
+                        tuple(failure.values))
 
     def _bind(self, shapes):
         known = {}
@@ -192,14 +210,15 @@ class _Call:
 
     def _use_threads(self, threads):
         self.options = _abi.pool_options(min(threads, self.model.max_threads))
+        self.options.failure = ctypes.pointer(self.failure)
 
     def _reserve(self, size):
-        if size <= self.arena_bytes:
-            return
-        align = max(64, self.model._info.arena_align)
-        self.arena_block = np.empty(size + align, np.uint8)
-        self.arena = -(-self.arena_block.ctypes.data // align) * align
-        self.arena_bytes = size
+        if size > self.arena_bytes:
+            align = max(64, self.model._info.arena_align)
+            self.arena_block = np.empty(size + align, np.uint8)
+            self.arena = -(-self.arena_block.ctypes.data // align) * align
+            self.arena_bytes = size
+        self.options.arena_bytes = self.arena_bytes
 
     def check_memory(self, outputs, results):
         """Runs again on memory full of ones: the results must have the same bits."""

@@ -9,16 +9,18 @@ from pathlib import Path
 import numpy as np
 
 ABI_VERSION = 1
+E_DIMS = 2
 NAME = "burin_model"  # --name of every compiled library
-STATUS = {1: "impossible argument", 2: "these sizes do not fit the compiled model", 3: "arena missing or misaligned",
-          4: "this CPU lacks a feature that the code needs", 5: "the data give an impossible index or size",
-          6: "unsupported", 16: "the file of weights is not mapped, or not this model's"}
+
+class BurinFailure(ctypes.Structure):
+    _fields_ = [("status", c_int32), ("check", c_int32), ("values", c_int64 * 3)]
 
 
 class BurinOptions(ctypes.Structure):
     _fields_ = [("size", c_uint32), ("threads", c_int32), ("parallel_for", c_void_p), ("user", c_void_p),
                 ("kernel_ns", c_void_p), ("clock_ns", c_void_p), ("kernel_flops", c_void_p),
-                ("parallel_ranges", c_void_p)]
+                ("parallel_ranges", c_void_p),
+                ("arena_bytes", c_uint64), ("failure", POINTER(BurinFailure))]
 
 
 class BurinTensorInfo(ctypes.Structure):
@@ -28,6 +30,10 @@ class BurinTensorInfo(ctypes.Structure):
 
 class BurinKernelInfo(ctypes.Structure):
     _fields_ = [("name", c_char_p), ("nodes", c_char_p), ("flops", c_int64)]
+
+
+class BurinCheckInfo(ctypes.Structure):
+    _fields_ = [("text", c_char_p), ("node", c_char_p), ("status", c_int32)]
 
 
 class BurinModel(ctypes.Structure):
@@ -43,7 +49,17 @@ class BurinModel(ctypes.Structure):
         ("arena_size", ctypes.CFUNCTYPE(c_uint64, POINTER(c_int64), c_int32)),
         ("output_dims", ctypes.CFUNCTYPE(None, c_int32, POINTER(c_int64), POINTER(c_int64), c_int32)),
         ("weights", c_void_p), ("weights_file", c_char_p), ("weights_hash", c_uint64), ("map_weights", c_void_p),
+        ("n_checks", c_int32), ("checks", POINTER(BurinCheckInfo)),
+        ("failure_text", ctypes.CFUNCTYPE(c_int32, POINTER(BurinFailure), c_char_p, c_int32)),
     ]
+
+
+def failure_text(info, failure):
+    """Why a run failed, in words."""
+    size = info.failure_text(failure, None, 0) + 1
+    text = ctypes.create_string_buffer(size)
+    info.failure_text(failure, text, size)
+    return text.value.decode(errors="replace")
 
 
 def invoke_function(info):

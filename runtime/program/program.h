@@ -93,6 +93,7 @@ typedef struct Program {
   int64_t *dims; /* values of the symbols; -1: not known yet */
   void *arena;
   BurinOptions options;
+  BurinFailure failure;
 } Program;
 
 /* Prints "PROGRAM: error: …" and returns false. */

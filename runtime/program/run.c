@@ -109,7 +109,8 @@ static bool bind_outputs(Program *p) {
 }
 
 static bool prepare_threads(Program *p) {
-  p->options = (BurinOptions){.size = sizeof p->options, .threads = 1, .clock_ns = sys_clock_ns};
+  p->options = (BurinOptions){
+      .size = sizeof p->options, .threads = 1, .clock_ns = sys_clock_ns, .failure = &p->failure};
   if (p->profile) {
     p->options.kernel_ns =
         sys_alloc(((size_t)p->model->n_kernels + 1) * sizeof *p->options.kernel_ns);
@@ -150,29 +151,39 @@ static bool map_weights(Program *p) {
   return !status || program_error(p, "cannot open %s", path);
 }
 
+/* Why the run failed, in the model's own words. */
+static bool run_failed(Program *p, int32_t status) {
+  char text[1024] = "";
+  if (p->model->size > offsetof(BurinModel, failure_text) && p->model->failure_text)
+    p->model->failure_text(p->options.failure, text, sizeof text);
+  return program_error(p, "the run failed: %s (status %d)", text, (int64_t)status);
+}
+
+/* Asks the model before anything is allocated for sizes that it refuses: a call on pointers
+ * that are still NULL. */
+static bool sizes_fit(Program *p) {
+  const int32_t status = p->model->invoke(p->in_data, p->out_data, p->dims, NULL, &p->options);
+  return status != BURIN_E_DIMS || run_failed(p, status);
+}
+
 bool run_bind(Program *p) {
   if (!map_weights(p) || !bind_inputs(p)) return false;
   for (int32_t i = 0; i < p->model->n_caller_symbols; i++)
     if (p->dims[i] < 0)
       return program_error(p, "size %s is unknown: --dim %s=N", p->model->symbols[i],
                            p->model->symbols[i]);
-  if (!prepare_threads(p) || !bind_outputs(p)) return false;
+  if (!prepare_threads(p) || !sizes_fit(p) || !bind_outputs(p)) return false;
   const uint64_t bytes = p->model->arena_size(p->dims, p->options.threads);
   p->arena = bytes < SIZE_MAX / 2 ? sys_alloc((size_t)bytes + 64) : NULL;
+  p->options.arena_bytes = bytes;
   return p->arena || program_error(p, "not enough memory for an arena of %u bytes", bytes);
 }
 
 static bool invoke(Program *p) {
-  static const char *const texts[] = {
-      "ok",         "impossible argument",     "these sizes do not fit the compiled model",
-      "arena",      "the CPU lacks a feature", "the data give an impossible index or size",
-      "unsupported"};
   for (int32_t k = 0; k < p->model->n_inputs; k++) p->in_data[k] = p->in[k].data;
   for (int32_t k = 0; k < p->model->n_outputs; k++) p->out_data[k] = p->result[k].data;
   const int32_t status = p->model->invoke(p->in_data, p->out_data, p->dims, p->arena, &p->options);
-  return !status ||
-         program_error(p, "the run failed: %s (%d)",
-                       status > 0 && status < 7 ? texts[status] : "unknown", (int64_t)status);
+  return !status || run_failed(p, status);
 }
 
 static void sort(uint64_t *v, int64_t n) { /* Shell's */

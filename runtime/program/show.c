@@ -53,7 +53,8 @@ void show_info(Program *p) {
   }
   out_format(&p->out, "weights  %u bytes\n", m->weight_bytes);
   if (m->arena_bytes || !m->n_symbols)
-    out_format(&p->out, "arena    %u bytes (lower bound %u), %u more per further thread\n",
+    out_format(&p->out,
+               "arena    %u bytes for one thread (lower bound %u), %u for each further thread\n",
                m->arena_bytes, m->arena_lower_bound, m->thread_bytes);
   else
     out_format(&p->out, "arena    depends on the symbols\n");

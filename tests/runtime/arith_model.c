@@ -17,6 +17,7 @@ static const char *const symbols[] = {"n"};
 static int32_t invoke(const void *const *in, void *const *out, int64_t *dims, void *arena,
                       const BurinOptions *o) {
   (void)arena, (void)o;
+  if (!in[0] || !in[1]) return BURIN_E_ARGUMENT;
   for (int64_t i = 0; i < dims[0]; i++) {
     const int64_t a = ((const int64_t *)in[0])[i], b = ((const int64_t *)in[1])[i];
     const int32_t sa = (int32_t)a, sb = (int32_t)b;

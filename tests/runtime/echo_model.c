@@ -23,6 +23,7 @@ static void twice(void *const *bufs, const int64_t *syms, int64_t begin, int64_t
 
 static int32_t invoke(const void *const *in, void *const *out, int64_t *dims, void *arena,
                       const BurinOptions *o) {
+  if (!in[0] || !out[0] || !out[1]) return BURIN_E_ARGUMENT;
   void *bufs[] = {(void *)in[0], out[0]};
   const int64_t n = 3 * dims[0] * dims[1];
   const uint64_t start = o->kernel_ns ? o->clock_ns() : 0;

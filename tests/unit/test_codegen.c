@@ -923,8 +923,8 @@ static void test_program(void **state) {
       memset(arena, 0xff, bytes);
       int tasks = 0;
       uint64_t ns[5] = {0}, flops[5] = {0};
-      BurinOptions o = {sizeof o, (int)(limit % 4 + 1), serial_tasks, &tasks,
-                        ns,       fake_clock,           flops};
+      BurinOptions o = {
+          sizeof o, (int)(limit % 4 + 1), serial_tasks, &tasks, ns, fake_clock, flops, bytes, NULL};
       if (limit == 5) o.size = offsetof(BurinOptions, kernel_flops); /* of an older host */
       assert_int_equal(model->invoke(in, got, dims, arena, n ? &o : NULL), BURIN_OK);
       assert_memory_equal(out[0], out[1], sizeof out[0]);
@@ -935,6 +935,58 @@ static void test_program(void **state) {
       free(arena);
     }
   }
+}
+
+/* The caller's options may end early, and the arena's size is held against what the threads need.
+ */
+static void test_options(void **state) {
+  Fix *f = *state;
+  Module *m = planned(f, control);
+  BurinModel *model = compile(f, m, NULL, control);
+  float x[28] = {0}, y[28];
+  int64_t limit = 5, out[10], dims[8] = {4};
+  const void *in[] = {&limit, x};
+  void *outs[] = {out, y};
+  const uint64_t one = model->arena_size(dims, 1), four = model->arena_size(dims, 4);
+  char *arena = aligned_alloc(64, (four + 127) / 64 * 64);
+  int tasks = 0;
+  BurinFailure why = {9, 9, {9, 9, 9}};
+  BurinOptions o = {.size = sizeof o,
+                    .threads = 4,
+                    .parallel_for = serial_tasks,
+                    .user = &tasks,
+                    .arena_bytes = four,
+                    .failure = &why};
+  assert_true(four > one); /* the threads of this model need room */
+  assert_int_equal(model->invoke(in, outs, dims, arena, &o), BURIN_OK);
+  assert_true(tasks > 1 && why.status == BURIN_OK && why.check == -1);
+  o.arena_bytes = four - 1;
+  assert_int_equal(model->invoke(in, outs, dims, arena, &o), BURIN_E_ARENA);
+  assert_true(why.status == BURIN_E_ARENA && (uint64_t)why.values[0] == four - 1 &&
+              (uint64_t)why.values[1] == four && why.values[2] == 4);
+  char text[200], few[8];
+  const int32_t length = model->failure_text(&why, text, sizeof text);
+  assert_true(length > 20 && (size_t)length == strlen(text) && strstr(text, "for threads: 4"));
+  assert_int_equal(model->failure_text(&why, few, sizeof few), length);
+  assert_memory_equal(few, text, sizeof few - 1);
+  assert_int_equal(model->failure_text(&why, NULL, 0), length);
+  o.arena_bytes = 0; /* not told: as many threads as one thread's arena holds */
+  tasks = 0;
+  memset(arena + one, 0x5a, four - one);
+  assert_int_equal(model->invoke(in, outs, dims, arena, &o), BURIN_OK);
+  assert_int_equal(tasks, 0);
+  for (uint64_t i = one; i < four; i++) assert_int_equal(arena[i], 0x5a);
+  o.arena_bytes = 64; /* not read where size does not cover it */
+  o.failure = (BurinFailure *)1;
+  for (uint32_t size = 4; size <= offsetof(BurinOptions, arena_bytes); size += 4) {
+    o.size = size;
+    assert_int_equal(model->invoke(in, outs, dims, arena, &o), BURIN_OK);
+  }
+  o.size = 0;
+  assert_int_equal(model->invoke(in, outs, dims, arena, &o), BURIN_E_ARGUMENT);
+  assert_true(model->failure_text(&(BurinFailure){.status = 77, .check = -1}, text, 200) > 0);
+  assert_string_equal(text, "unknown status 77");
+  free(arena);
 }
 
 static void test_arguments(void **state) {
@@ -991,6 +1043,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test_setup_teardown(test_random_kernels, setup, teardown),
       cmocka_unit_test_setup_teardown(test_emulated, setup, teardown),
       cmocka_unit_test_setup_teardown(test_program, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_options, setup, teardown),
       cmocka_unit_test_setup_teardown(test_arguments, setup, teardown),
   };
   cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);

@@ -1,0 +1,190 @@
+/* What a run refuses before it computes: options, pointers, sizes, the arena. A check that fails
+ * leaves its row of the table (checks.c) and its values in the caller's BurinFailure. */
+#include "codegen/entry.h"
+
+#define B c->b
+
+/* ---- one check ------------------------------------------------------------------------------- */
+void require_status(Entry *e, V ok, V status, int check, int n, V const *values) {
+  Emit *const c = e->c;
+  const LLVMBasicBlockRef bad = new_block(c, "bad"), good = new_block(c, "good");
+  LLVMBuildCondBr(B, ok, good, bad);
+  LLVMPositionBuilderAtEnd(B, bad);
+  Ty type;
+  const V fail = declare(c, "burin_rt_fail", c->i32, 6,
+                         (Ty[]){c->ptr, c->i32, c->i32, c->i64, c->i64, c->i64}, &type);
+  V args[6] = {e->opts, status, k_int(c, c->i32, check), ki64(c, 0), ki64(c, 0), ki64(c, 0)};
+  for (int i = 0; i < n && i < 3; i++) args[3 + i] = values[i];
+  LLVMBuildRet(B, LLVMBuildCall2(B, type, fail, args, 6, ""));
+  LLVMPositionBuilderAtEnd(B, good);
+}
+
+void require(Entry *e, V ok, int check, int n, V const *values) {
+  require_status(e, ok, k_int(e->c, e->c->i32, e->p->checks->data[check].status), check, n, values);
+}
+
+void require_assume(Entry *e, const DimAssume *a) {
+  Emit *const c = e->c;
+  const Expr *numbers[3] = {NULL};
+  const int check = check_assume(e->p, a, numbers);
+  const V ok = wide(c, assume_condition(c->pool, a));
+  V values[3];
+  for (int i = 0; i < 3; i++) values[i] = numbers[i] ? wide(c, numbers[i]) : ki64(c, 0);
+  require(e, ok, check, 3, values);
+}
+
+static V not_null(Emit *c, V pointer) {
+  return LLVMBuildICmp(B, LLVMIntNE, pointer, LLVMConstNull(c->ptr), "");
+}
+
+/* ---- options and arguments ------------------------------------------------------------------- */
+void check_options(Entry *e, V given) {
+  Emit *const c = e->c;
+  const Ty options = options_type(c);
+  e->opts = entry_alloca(c, options, 1, 8);
+  Ty type;
+  const V complete = declare(c, "burin_rt_options", c->i32, 2, (Ty[]){c->ptr, c->ptr}, &type);
+  const V status = LLVMBuildCall2(B, type, complete, (V[]){given, e->opts}, 2, "");
+  const int bad = check_add(e->p, BURIN_E_ARGUMENT, NULL, "options: their size is not set");
+  require(e, LLVMBuildICmp(B, LLVMIntEQ, status, k_int(c, c->i32, 0), ""), bad, 0, NULL);
+  const V threads = LLVMBuildSExt(B, load(c, c->i32, field(c, options, e->opts, 1)), c->i64, "");
+  const int most = e->p->m->max_threads > 1 ? e->p->m->max_threads : 1;
+  const int check = check_add(e->p, BURIN_E_ARGUMENT, NULL,
+                              "{0} threads: the model was compiled for at most %d", most);
+  require(e, LLVMBuildICmp(B, LLVMIntSLE, threads, ki64(c, most), ""), check, 1, &threads);
+}
+
+void check_arguments(Entry *e, V dims) {
+  Emit *const c = e->c;
+  const Program *const p = e->p;
+  const int in = check_add(p, BURIN_E_ARGUMENT, NULL, "the array of inputs is NULL"),
+            out = check_add(p, BURIN_E_ARGUMENT, NULL, "the array of outputs is NULL"),
+            sizes = check_add(p, BURIN_E_ARGUMENT, NULL, "the array of sizes is NULL");
+  if (p->m->inputs.n) require(e, not_null(c, e->in), in, 0, NULL);
+  if (p->m->outputs.n) require(e, not_null(c, e->out), out, 0, NULL);
+  if (p->n_symbols) require(e, not_null(c, dims), sizes, 0, NULL);
+}
+
+/* ---- sizes ----------------------------------------------------------------------------------- */
+static const Expr *buffer_bytes(Emit *c, const Program *p, int id) {
+  const Buffer *const b = &p->m->buffers.data[id];
+  return ex_mul(c->pool, upper(p, b->count), ex_i64(c->pool, dtype_bytes(b->dtype)));
+}
+
+static void check_symbol(Entry *e, int id) {
+  Emit *const c = e->c;
+  const Symbol *const s = expr_symbol(c->pool, id);
+  const char *const name = check_symbol_text(e->p, id);
+  const V v = load(c, c->i64, at_k(c, c->i64, c->sym_array, id));
+  const V least = ki64(c, s->lo > 0 ? s->lo : 0);
+  const V most =
+      s->bound && !expr_uses_runtime(c->pool, s->bound) ? wide(c, s->bound) : ki64(c, INT32_MAX);
+  const int low = check_add(e->p, BURIN_E_DIMS, NULL, "%s is {0}, the model needs at least {1}",
+                            name),
+            high =
+                check_add(e->p, BURIN_E_DIMS, NULL, "%s is {0}, the model takes at most {1}", name);
+  require(e, LLVMBuildICmp(B, LLVMIntSGE, v, least, ""), low, 2, (V[]){v, least});
+  require(e, LLVMBuildICmp(B, LLVMIntSLE, v, most, ""), high, 2, (V[]){v, most});
+}
+
+/* Input or output k of all, inputs first: its buffer, and what it is called. */
+static int io_buffer(const Program *p, int k) {
+  const int n = p->m->inputs.n;
+  return k < n ? p->m->inputs.data[k] : p->m->outputs.data[k - n];
+}
+static const char *io_name(const Program *p, int k) {
+  const int n = p->m->inputs.n;
+  return k < n ? arena_printf(p->arena, "input %s", program_input_name(p, k))
+               : arena_printf(p->arena, "output %s", program_output_name(p, k - n));
+}
+
+static void require_fits(Entry *e, const Expr *bytes, const char *what) {
+  int64_t k;
+  if (expr_is_const(bytes, &k)) return;
+  const int check =
+      check_add(e->p, BURIN_E_DIMS, NULL, "%s is larger than this target can address", what);
+  require(e, fits(e->c, bytes), check, 0, NULL);
+  emit_forget(e->c);
+}
+
+void check_dims(Entry *e) {
+  Emit *const c = e->c;
+  const Program *const p = e->p;
+  for (int i = 0; i < p->n_caller; i++) check_symbol(e, p->symbols[i]);
+  emit_forget(c);
+  const int n_io = p->m->inputs.n + p->m->outputs.n;
+  for (int i = 0; i < n_io; i++)
+    require_fits(e, buffer_bytes(c, p, io_buffer(p, i)), io_name(p, i));
+  require_fits(e, arena_bytes64(c, p), "the arena");
+  require_fits(e, thread_bytes(c, p), "the arena of a thread");
+  const Model *const m = p->m->model;
+  for (int i = 0; i < m->assumes.n; i++) {
+    const DimAssume *const d = &m->assumes.data[i];
+    if (!assume_at_entry(m, d) || expr_uses_runtime(c->pool, d->a) ||
+        expr_uses_runtime(c->pool, d->b))
+      continue;
+    require_assume(e, d);
+    emit_forget(c);
+  }
+}
+
+/* ---- pointers -------------------------------------------------------------------------------- */
+/* A tensor without elements may be NULL. */
+void check_pointers(Entry *e) {
+  Emit *const c = e->c;
+  const Program *const p = e->p;
+  const int n_in = p->m->inputs.n;
+  for (int i = 0; i < n_in + p->m->outputs.n; i++) {
+    const Expr *const bytes = buffer_bytes(c, p, io_buffer(p, i));
+    const V ptr =
+        load(c, c->ptr, at_k(c, c->ptr, i < n_in ? e->in : e->out, i < n_in ? i : i - n_in));
+    V ok = not_null(c, ptr);
+    int64_t lo, hi;
+    if (!expr_range(c->pool, bytes, &lo, &hi) || lo <= 0)
+      ok = LLVMBuildOr(B, ok, LLVMBuildICmp(B, LLVMIntSLE, wide(c, bytes), ki64(c, 0), ""), "");
+    require(e, ok, check_add(p, BURIN_E_ARGUMENT, NULL, "%s is NULL", io_name(p, i)), 0, NULL);
+    emit_forget(c);
+  }
+}
+
+/* ---- the arena ------------------------------------------------------------------------------- */
+/* How many threads will run: those asked for, one where nobody lends any or where the arena's size
+ * is not told and each needs room in it. */
+static V effective_threads(Entry *e, V arena_bytes) {
+  Emit *const c = e->c;
+  const Ty options = options_type(c);
+  const V slot = field(c, options, e->opts, 1), one = k_int(c, c->i32, 1);
+  const V asked = load(c, c->i32, slot);
+  const V lent = LLVMBuildOr(B, not_null(c, load(c, c->ptr, field(c, options, e->opts, 2))),
+                             not_null(c, load(c, c->ptr, field(c, options, e->opts, 7))), "");
+  V several = LLVMBuildAnd(B, LLVMBuildICmp(B, LLVMIntSGT, asked, one, ""), lent, "");
+  const V told = LLVMBuildICmp(B, LLVMIntNE, arena_bytes, ki64(c, 0), ""),
+          free_of_charge =
+              LLVMBuildICmp(B, LLVMIntEQ, wide(c, thread_bytes(c, e->p)), ki64(c, 0), "");
+  several = LLVMBuildAnd(B, several, LLVMBuildOr(B, told, free_of_charge, ""), "");
+  const V threads = LLVMBuildSelect(B, several, asked, one, "");
+  LLVMBuildStore(B, threads, slot);
+  return LLVMBuildZExt(B, threads, c->i64, "");
+}
+
+void check_arena(Entry *e) {
+  Emit *const c = e->c;
+  const V given = load(c, c->i64, field(c, options_type(c), e->opts, 8));
+  const V threads = effective_threads(e, given);
+  const V scratch = LLVMBuildMul(B, threads, wide(c, thread_bytes(c, e->p)), "");
+  const V needed = LLVMBuildAdd(B, wide(c, arena_bytes64(c, e->p)), scratch, "");
+  const V bits = LLVMBuildPtrToInt(B, e->arena, c->i64, ""), zero = ki64(c, 0);
+  const V none = LLVMBuildICmp(B, LLVMIntEQ, needed, zero, "");
+  const V there = LLVMBuildICmp(B, LLVMIntNE, bits, zero, ""),
+          aligned = LLVMBuildICmp(B, LLVMIntEQ, LLVMBuildAnd(B, bits, ki64(c, 63), ""), zero, ""),
+          large = LLVMBuildOr(B, LLVMBuildICmp(B, LLVMIntEQ, given, zero, ""),
+                              LLVMBuildICmp(B, LLVMIntUGE, given, needed, ""), "");
+  const int null = check_add(e->p, BURIN_E_ARENA, NULL, "the arena is NULL, {0} bytes are needed"),
+            odd = check_add(e->p, BURIN_E_ARENA, NULL, "the arena is not aligned to 64 bytes"),
+            small = check_add(e->p, BURIN_E_ARENA, NULL,
+                              "the arena has {0} bytes, {1} are needed for threads: {2}");
+  require(e, LLVMBuildOr(B, none, there, ""), null, 1, &needed);
+  require(e, LLVMBuildOr(B, none, aligned, ""), odd, 0, NULL);
+  require(e, large, small, 3, (V[]){given, needed, threads});
+  emit_forget(c);
+}
