@@ -1,7 +1,6 @@
 /* Objects → program, shared library, one object, or archive: ld.lld with the runtime that burin
  * carries. The linker is started directly; it reads files without names, its arguments among them,
  * and prints the result into another: whatever is killed, nothing stays behind. */
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <spawn.h>
@@ -179,45 +178,12 @@ static bool link_shared(LinkJob *j, int out) {
 }
 
 /* ---- one object ------------------------------------------------------------------------------ */
-/* Runtime functions become weak, so that several models can be linked into one program. In place.
- */
-static void weaken64(char *elf, const char *own) {
-  const Elf64_Ehdr *const h = (const Elf64_Ehdr *)elf;
-  const Elf64_Shdr *const s = (const Elf64_Shdr *)(elf + h->e_shoff);
-  for (int i = 0; i < h->e_shnum; i++) {
-    if (s[i].sh_type != SHT_SYMTAB) continue;
-    const char *const strings = elf + s[s[i].sh_link].sh_offset;
-    Elf64_Sym *const sym = (Elf64_Sym *)(elf + s[i].sh_offset);
-    for (uint64_t k = 0; k < s[i].sh_size / sizeof *sym; k++)
-      if (ELF64_ST_BIND(sym[k].st_info) == STB_GLOBAL && sym[k].st_shndx != SHN_UNDEF &&
-          strncmp(strings + sym[k].st_name, own, strlen(own)) != 0)
-        sym[k].st_info = ELF64_ST_INFO(STB_WEAK, ELF64_ST_TYPE(sym[k].st_info));
-  }
-}
-static void weaken32(char *elf, const char *own) {
-  const Elf32_Ehdr *const h = (const Elf32_Ehdr *)elf;
-  const Elf32_Shdr *const s = (const Elf32_Shdr *)(elf + h->e_shoff);
-  for (int i = 0; i < h->e_shnum; i++) {
-    if (s[i].sh_type != SHT_SYMTAB) continue;
-    const char *const strings = elf + s[s[i].sh_link].sh_offset;
-    Elf32_Sym *const sym = (Elf32_Sym *)(elf + s[i].sh_offset);
-    for (uint32_t k = 0; k < s[i].sh_size / sizeof *sym; k++)
-      if (ELF32_ST_BIND(sym[k].st_info) == STB_GLOBAL && sym[k].st_shndx != SHN_UNDEF &&
-          strncmp(strings + sym[k].st_name, own, strlen(own)) != 0)
-        sym[k].st_info = ELF32_ST_INFO(STB_WEAK, ELF32_ST_TYPE(sym[k].st_info));
-  }
-}
-
-static bool weaken_runtime(const LinkJob *j, int fd) {
+static bool localise(const LinkJob *j, int fd) {
   struct stat st;
   if (fstat(fd, &st) != 0) return link_error(j, ERR_OUTPUT, "cannot be read", strerror(errno));
   char *const p = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (p == MAP_FAILED) return link_error(j, ERR_OUTPUT, "cannot be mapped", strerror(errno));
-  const char *const own = arena_printf(j->p->arena, "%s_", j->p->name);
-  if (p[EI_CLASS] == ELFCLASS64)
-    weaken64(p, own);
-  else
-    weaken32(p, own);
+  object_localise(p, program_exports(j->p), j->p->arena);
   munmap(p, (size_t)st.st_size);
   return true;
 }
@@ -225,7 +191,7 @@ static bool weaken_runtime(const LinkJob *j, int fd) {
 static bool link_object(LinkJob *j, int out) {
   StrBuf b = {.arena = j->p->arena};
   add_word(&b, "-r");
-  return common_words(j, &b) && run_linker(j, &b, out) && weaken_runtime(j, out);
+  return common_words(j, &b) && run_linker(j, &b, out) && localise(j, out);
 }
 
 /* ---- archive --------------------------------------------------------------------------------- */

@@ -99,6 +99,9 @@ def check_target(folder, target):
     for suffix in ("", ".o", ".a", ".so", ".h", ".s", ".ll"):
         check(f"{target}: m{suffix}", (folder / f"m{suffix}").stat().st_size > 100)
     check_shared(folder / "m.so", target)
+    for file in ("m.o", "m.a"):
+        symbols = run("llvm-nm-19", "--defined-only", "--extern-only", folder / file).stdout.split()[(file == "m.a")::][2::3]
+        check(f"{target}: {file} gives others its functions only", {s.removeprefix("m_") for s in symbols} == EXPORTS, symbols)
     undefined = run("llvm-nm-19", "--undefined-only", folder / "m.o").stdout
     check(f"{target}: object is complete", not undefined.strip(), undefined)
     spills = run(sys.executable, ROOT / "tests/codegen/spills.py", folder / "m.s")
