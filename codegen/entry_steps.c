@@ -296,10 +296,28 @@ static void loop_step(Entry *e, const Step *s) {
   }
 }
 
+/* The key of an index (passes/check_indices.c): what is wrong with it. */
+static void require_index(Entry *e, const Step *s, V key) {
+  Emit *const c = e->c;
+  const V most = wide(c, s->hi), two = ki64(c, 2), zero = ki64(c, 0),
+          big = ki64(c, INT64_C(1) << 62);
+  const V beyond = LLVMBuildICmp(B, LLVMIntSGE, key, big, "");
+  const V k = LLVMBuildSelect(B, beyond, LLVMBuildSub(B, key, big, ""), key, "");
+  const V half = LLVMBuildSDiv(B, k, two, ""), odd = LLVMBuildAnd(B, k, ki64(c, 1), "");
+  const V index = LLVMBuildSelect(B, LLVMBuildICmp(B, LLVMIntNE, odd, zero, ""), half,
+                                  LLVMBuildSub(B, zero, half, ""), "");
+  const int check = check_add(e->p, BURIN_E_DATA, s->loc, "%s: index {0} is outside of [%s, {1})",
+                              check_node_text(e->p, s->loc), s->index == IX_WRAPS ? "-{1}" : "0");
+  require(e, LLVMBuildICmp(B, LLVMIntSLE, key, most, ""), check, 2,
+          (V[]){index, LLVMBuildSDiv(B, most, two, "")});
+}
+
 static void sym_step(Entry *e, const Step *s) {
   Emit *const c = e->c;
   const V v = s->src.buffer >= 0 ? read_int(e, &s->src) : wide(c, s->value);
-  if (s->lo || s->hi) {
+  if (s->index) {
+    require_index(e, s, v);
+  } else if (s->lo || s->hi) {
     const V lo = s->lo ? wide(c, s->lo) : ki64(c, INT64_MIN),
             hi = s->hi ? wide(c, s->hi) : ki64(c, INT64_MAX);
     const V ok = LLVMBuildAnd(B, LLVMBuildICmp(B, LLVMIntSGE, v, lo, ""),

@@ -32,7 +32,7 @@ typedef struct Options {
       *max_memory;
   const char *external_dir, *threads, *jobs, *quantize, *calibrate, *precision, *prune, *report,
       *runs, *rtol, *atol, *strips;
-  const char *labels, *seed, *winograd, *tune, *tuning, *tune_seconds;
+  const char *labels, *seed, *winograd, *indices, *tune, *tuning, *tune_seconds;
   List dims, shapes, consts, disabled, inputs, outputs, expects;
   bool time_passes, no_winograd, progress, quiet, help, version, list_targets, list_passes, json,
       interpret, profile, check_memory, info, keep;

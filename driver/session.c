@@ -192,6 +192,12 @@ static void on_pass(void *user, const char *pass, int k, int n) {
   progress_show(s, pass, k, n);
 }
 
+static bool index_choice(const char *text, bool *clamp) {
+  *clamp = text && strcmp(text, "clamp") == 0;
+  if (!text || *clamp || strcmp(text, "check") == 0) return true;
+  return usage_error("--indices: '%s' is none of check and clamp", text), false;
+}
+
 static bool strip_choice(const char *text, StripChoice *out) {
   static const char *const names[] = {
       [STRIPS_AUTO] = "auto", [STRIPS_NONE] = "none", [STRIPS_ALL] = "all"};
@@ -239,7 +245,9 @@ bool session_passes(Session *s) {
                .max_threads = (int)threads,
                .run_constants = constants_run,
                .run_user = s};
-  if (!set_winograd(o, &c) || !strip_choice(o->strips, &c.strips)) return false;
+  if (!index_choice(o->indices, &c.clamp_indices) || !set_winograd(o, &c) ||
+      !strip_choice(o->strips, &c.strips))
+    return false;
   const PassOptions p = {.passes = o->passes,
                          .disabled = o->disabled.v,
                          .n_disabled = o->disabled.n,

@@ -299,6 +299,11 @@ const Expr *value_element(ExprPool *p, const Value *v, int64_t flat) {
   return ex_int(p, v->dtype, const_int(v->cdata, flat));
 }
 
+int64_t index_of_key(int64_t key) {
+  if (key >= INT64_C(1) << 62) key -= INT64_C(1) << 62;
+  return key & 1 ? (key - 1) / 2 : -(key / 2);
+}
+
 /* ---- users ---------------------------------------------------------------------------------- */
 
 /* A use inside a region counts for the node itself, and for every owner around it up to v's own

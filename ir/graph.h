@@ -76,11 +76,13 @@ typedef struct Attr {
 /* A data-dependent size, assigned just before the node runs, in order. src set: symbol `sym`
  * becomes element `elem` of the integer tensor `src`. src NULL: it becomes `value` (an expression
  * of symbols assigned before), and the run fails when that is outside [Symbol.lo, Symbol.bound]. */
+typedef enum IndexRule { IX_NONE, IX_WRAPS, IX_FROM_0 } IndexRule; /* see index_of_key */
 typedef struct SymDef {
   const Expr *sym;
   Value *src; /* or NULL */
   int64_t elem;
   const Expr *value; /* of src NULL */
+  IndexRule index; /* the symbol holds the key of the worst index that the node uses */
 } SymDef;
 
 struct Node {
@@ -197,6 +199,9 @@ const Expr *value_count(ExprPool *p, const Value *v); /* number of elements */
 /* Element of a constant, or of a value with known contents, as an expression of v's dtype; NULL:
  * unknown. */
 const Expr *value_element(ExprPool *p, const Value *v, int64_t flat);
+/* Of the key of passes/check_indices.c: 2i + 1 for i >= 0, else -2i (beyond 2^62 where negative
+ * ones do not count from the end). */
+int64_t index_of_key(int64_t key);
 bool value_known(const Value *v); /* constant or with contents: value_element answers */
 /* Recorded once, and not at all when it is sure to hold; graph NULL: main. */
 void model_assume(Model *m, DimAssume a);

@@ -396,6 +396,15 @@ static bool parse_attrs(Parser *p, Node *n) {
 
 /* ---- nodes ---------------------------------------------------------------------------------- */
 
+static bool parse_index(Parser *p, SymDef *s) {
+  int64_t zero = 0;
+  if (!tok_eat(p, "index")) return true;
+  s->index = IX_WRAPS;
+  if (!tok_eat(p, "from")) return true;
+  s->index = IX_FROM_0;
+  return tok_int(p, &zero);
+}
+
 static bool parse_sym(Parser *p, SymDef *s) {
   *s = (SymDef){0};
   if (!(s->sym = parse_expr(p)) || !tok_expect(p, "=")) return false;
@@ -403,7 +412,7 @@ static bool parse_sym(Parser *p, SymDef *s) {
   tok_skip(p);
   if (*p->s == '%')
     return parse_use(p, &s->src) && tok_expect(p, "[") && tok_int(p, &s->elem) &&
-           tok_expect(p, "]");
+           tok_expect(p, "]") && parse_index(p, s);
   if (!(s->value = parse_expr(p))) return false;
   return !tok_eat(p, "key") || tok_int(p, &s->elem);
 }

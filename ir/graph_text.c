@@ -156,6 +156,7 @@ static void print_syms(const Model *m, const Node *n, StrBuf *b) {
       sb_printf(b, "%%%d[%lld]", s->src->id, (long long)s->elem);
     else
       expr_print(m->pool, s->value, b);
+    if (s->index) sb_printf(b, s->index == IX_WRAPS ? " index" : " index from 0");
     if (!s->src && s->elem) sb_printf(b, " key %lld", (long long)s->elem);
   }
 }

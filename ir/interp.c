@@ -278,7 +278,12 @@ static bool run_sym(Run *r, const Step *s) {
     v = value_of(r, s->value);
   else if (!read_int(r, &s->src, &v))
     return false;
-  if ((s->lo && v < value_of(r, s->lo)) || (s->hi && v > value_of(r, s->hi)))
+  const bool inside = (!s->lo || v >= value_of(r, s->lo)) && (!s->hi || v <= value_of(r, s->hi));
+  if (!inside && s->index)
+    return diag_error(r->m->model->diag, s->loc, ERR_VALUE,
+                      "index %" PRId64 " is outside of an axis of size %" PRId64, index_of_key(v),
+                      value_of(r, s->hi) / 2);
+  if (!inside)
     return diag_error(r->m->model->diag, s->loc, ERR_VALUE,
                       "%s is %" PRId64 ", outside of its bounds",
                       expr_symbol(r->m->model->pool, s->sym)->name, v);

@@ -141,6 +141,7 @@ struct Step {
   /* SYM: symbol = integer element 0 of src, checked against [lo, hi]; outside is a run-time error.
    * Or, when src.buffer is -1, symbol = value. */
   int sym;
+  IndexRule index; /* SYM: it is the key of an index (SymDef) */
   const Expr *value;
   const Expr *lo, *hi;
   DimAssume check; /* CHECK: where it does not hold the run fails */

@@ -138,6 +138,7 @@ static Step *lower_symdefs(Lower *l, const Node *n) {
       s = step_new(l->mod, STEP_SYM, n->loc);
       s->sym = d->sym->id;
       s->src = (BufRef){pl->buffer, ex_add(l->p, pl->offset, ex_i64(l->p, d->elem))};
+      s->index = d->index;
     }
     if (sym->lo != INT64_MIN) s->lo = ex_i64(l->p, sym->lo);
     s->hi = sym->bound;
