@@ -132,8 +132,9 @@ static const char *side_text(const Program *p, const Expr *e, int k) {
   StrBuf b = {.arena = p->arena};
   expr_print(p->m->model->pool, e, &b);
   const char *const text = sb_str(&b);
-  return strlen(text) < MAX_TEXT ? arena_printf(p->arena, "%s = {%d}", text, k)
-                                 : arena_printf(p->arena, "{%d}", k);
+  return e->op != EX_select && strlen(text) < MAX_TEXT
+             ? arena_printf(p->arena, "%s = {%d}", text, k)
+             : arena_printf(p->arena, "{%d}", k);
 }
 
 int check_assume(const Program *p, const DimAssume *a, const Expr *values[3]) {

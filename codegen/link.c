@@ -1,6 +1,7 @@
 /* Objects → program, shared library, one object, or archive: ld.lld with the runtime that burin
  * carries. The linker is started directly; it reads files without names, its arguments among them,
  * and prints the result into another: whatever is killed, nothing stays behind. */
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <spawn.h>

@@ -87,6 +87,8 @@ typedef struct LinkJob {
 } LinkJob;
 /* One file of this kind (EMIT_EXE, _OBJ, _STATIC, _SHARED) into `out`; false: error reported. */
 bool link_file(LinkJob *j, EmitKind kind, OutFile *out);
+/* localise.c. Makes all symbols of a relocatable object local but these (and undefined ones). */
+void object_localise(char *elf, const char *const *exports, Arena *a);
 /* A scratch file and its path; NULL: error reported. */
 const char *link_scratch(LinkJob *j, int *fd);
 void link_close(LinkJob *j);

@@ -58,14 +58,12 @@ static const Expr *fixed_dim(Import *im, const char *name) {
   return NULL;
 }
 
-static const Expr *new_symbol(Import *im, const char *name, int64_t lo) {
+static const Expr *new_symbol(Import *im, const char *name) {
   const char *const id = symbol_name(im, name);
   const Expr *fixed = fixed_dim(im, name);
   if (!fixed) fixed = fixed_dim(im, id);
   if (fixed) return fixed;
-  const Expr *e = ex_sym(im->m->pool, id);
-  expr_symbol(im->m->pool, e->id)->lo = lo;
-  return e;
+  return ex_sym(im->m->pool, id);
 }
 
 /* Names of nothing in particular: each use is a size of its own. */
@@ -76,14 +74,14 @@ static bool is_anonymous(const char *p) {
 static const Expr *named_dim(Import *im, const char *name) {
   const Expr *e = strmap_get(&im->dims, name);
   if (e) return e;
-  e = new_symbol(im, name, 1);
+  e = new_symbol(im, name);
   strmap_put(im->scratch, &im->dims, name, (void *)e);
   return e;
 }
 
-/* A dimension of 0 means "unknown" to some exporters and an empty tensor to others: both fit a
- * symbol from 0 up. A vector of 0 elements is taken at its word: it is an empty list of axes or the
- * like. */
+/* Sizes may be 0: an empty batch gives empty results. A fixed dimension of 0 means "unknown" to
+ * some exporters and an empty tensor to others: both fit a symbol. A vector of 0 elements is taken
+ * at its word: it is an empty list of axes or the like. */
 static const Expr *import_dim(Import *im, const Value *v,
                               const Onnx__TensorShapeProto__Dimension *d, int k, bool vector) {
   const bool number = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
@@ -92,8 +90,7 @@ static const Expr *import_dim(Import *im, const Value *v,
   if (d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM &&
       !is_anonymous(d->dim_param))
     return named_dim(im, d->dim_param);
-  return new_symbol(im, arena_printf(im->scratch, "%s_d%d", v->name ? v->name : "x", k),
-                    number && d->dim_value == 0 ? 0 : 1);
+  return new_symbol(im, arena_printf(im->scratch, "%s_d%d", v->name ? v->name : "x", k));
 }
 
 static bool import_shape(Import *im, Value *v, DType dt, const Onnx__TensorShapeProto *s,

@@ -9,6 +9,7 @@ static const struct {
     [ASSUME_EQUAL] = {"equal", "must be equal to"},
     [ASSUME_AT_MOST] = {"at_most", "must be at most"},
     [ASSUME_AT_LEAST] = {"at_least", "must be at least"},
+    [ASSUME_BROADCAST] = {"broadcast", "must be 1 or"},
     [ASSUME_MULTIPLE] = {"multiple", "must be a multiple of"},
 };
 
@@ -20,6 +21,7 @@ const Expr *assume_condition(ExprPool *p, const DimAssume *a) {
   switch (a->kind) {
     case ASSUME_AT_MOST: return ex_le(p, a->a, a->b);
     case ASSUME_AT_LEAST: return ex_le(p, a->b, a->a);
+    case ASSUME_BROADCAST: return ex_op(p, EX_or, ex_eq(p, a->a, ex_i64(p, 1)), ex_eq(p, a->a, a->b), NULL);
     case ASSUME_MULTIPLE:
       return ex_select(p, ex_eq(p, a->b, zero), ex_eq(p, a->a, zero),
                        ex_eq(p, ex_floormod(p, a->a, a->b), zero));

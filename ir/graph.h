@@ -122,6 +122,7 @@ typedef enum AssumeKind {
   ASSUME_EQUAL, /* a == b */
   ASSUME_AT_MOST, /* a <= b */
   ASSUME_AT_LEAST, /* a >= b */
+  ASSUME_BROADCAST, /* a == b or a == 1 */
   ASSUME_MULTIPLE /* a is a multiple of b; of 0 only 0 is one */
 } AssumeKind;
 typedef struct DimAssume {

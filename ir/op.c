@@ -114,8 +114,11 @@ const Expr *elem_in(ElemCtx *c, const Node *n, int k, const Expr *const *idx) {
 const Expr *elem_in_bcast(ElemCtx *c, const Node *n, int k, int rank, const Expr *const *idx) {
   const Value *v = n->in[k];
   const Expr *own[MAX_RANK];
-  for (int d = 0; d < v->rank; d++)
-    own[d] = expr_is_i64(v->dims[d], 1) ? ex_i64(c->pool, 0) : idx[d + rank - v->rank];
+  const Value *out = n->out[0] && n->out[0]->rank == rank ? n->out[0] : NULL;
+  for (int d = 0; d < v->rank; d++) {
+    const int at = d + rank - v->rank;
+    own[d] = bcast_index(c->pool, v->dims[d], out ? out->dims[at] : NULL, idx[at]);
+  }
   return c->read(c, v, own, NULL);
 }
 

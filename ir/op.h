@@ -41,6 +41,15 @@ const Expr *elem_in_guarded(ElemCtx *c, const Node *n, int k, const Expr *const 
  * at 0). */
 const Expr *elem_in_bcast(ElemCtx *c, const Node *n, int k, int rank, const Expr *const *idx);
 
+/* ---- broadcasting over symbolic sizes (broadcast.c) -------------------------------------------------- */
+/* The common size of two different dims of which at least one is a size of the caller that may turn
+ * out to be 1; NULL: they can only be equal. */
+const Expr *dim_join(ExprPool *p, const Expr *a, const Expr *b);
+/* May `dim` be 1 where `out`, the result's, is something else? */
+bool dims_broadcast(ExprPool *p, const Expr *dim, const Expr *out);
+/* Index into an operand's dim for the result's index: 0 where the dim is 1. out may be NULL. */
+const Expr *bcast_index(ExprPool *p, const Expr *dim, const Expr *out, const Expr *index);
+
 /* ---- expand ------------------------------------------------------------------------------------------ */
 /* Builds replacement nodes before n and returns the values that replace its outputs
  * (out[n->n_out]). Nodes made with these helpers inherit n's location and are inferred at once. */

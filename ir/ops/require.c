@@ -41,6 +41,10 @@ bool require_multiple(Model *m, const Node *n, const Expr *a, const Expr *b, con
   return require(m, n, ASSUME_MULTIPLE, a, b, what);
 }
 
+bool require_broadcast(Model *m, const Node *n, const Expr *a, const Expr *b, const char *what) {
+  return require(m, n, ASSUME_BROADCAST, a, b, what);
+}
+
 bool require_size(Model *m, const Node *n, const Expr *a, int64_t k, const char *what) {
   return require(m, n, ASSUME_EQUAL, a, ex_i64(m->pool, k), what);
 }

@@ -242,8 +242,9 @@ bool op_same_dim(Model *m, const Node *n, const Expr *a, const Expr *b, const ch
   return require_equal(m, n, a, b, what);
 }
 
-bool op_broadcast(Model *m, const Node *n, int ra, const Expr *const *da, int rb,
-                  const Expr *const *db, int *rank, const Expr **out) {
+/* ones: a size that turns out to be 1 when the model runs yields, too. */
+static bool broadcast(Model *m, const Node *n, bool ones, int ra, const Expr *const *da, int rb,
+                      const Expr *const *db, int *rank, const Expr **out) {
   const Expr *res[MAX_RANK];
   const int r = ra > rb ? ra : rb;
   for (int d = 0; d < r; d++) {
@@ -253,20 +254,32 @@ bool op_broadcast(Model *m, const Node *n, int ra, const Expr *const *da, int rb
       res[d] = b;
     else if (!b || expr_is_i64(b, 1))
       res[d] = a;
-    else if (!op_same_dim(m, n, a, b, "broadcast", &res[d]))
-      return false;
+    else if (a == b || !ones || !(res[d] = dim_join(m->pool, a, b)))
+      if (!op_same_dim(m, n, a, b, "broadcast", &res[d])) return false;
   }
   *rank = r;
   memcpy(out, res, sizeof *res * (size_t)r);
   return true;
 }
 
+bool op_broadcast(Model *m, const Node *n, int ra, const Expr *const *da, int rb,
+                  const Expr *const *db, int *rank, const Expr **out) {
+  return broadcast(m, n, false, ra, da, rb, db, rank, out);
+}
+
 bool op_broadcast_all(Model *m, const Node *n, int *rank, const Expr **out) {
   *rank = 0;
   for (int k = 0; k < n->n_in; k++)
-    if (n->in[k] && !op_broadcast(m, n, *rank, out, n->in[k]->rank,
-                                  (const Expr *const *)n->in[k]->dims, rank, out))
+    if (n->in[k] && !broadcast(m, n, true, *rank, out, n->in[k]->rank,
+                               (const Expr *const *)n->in[k]->dims, rank, out))
       return false;
+  for (int k = 0; k < n->n_in; k++)
+    for (int d = 0; n->in[k] && d < n->in[k]->rank; d++) {
+      const Expr *dim = n->in[k]->dims[d], *result = out[d + *rank - n->in[k]->rank];
+      if (dims_broadcast(m->pool, dim, result) &&
+          !require_broadcast(m, n, dim, result, "broadcast"))
+        return false;
+    }
   return true;
 }
 
