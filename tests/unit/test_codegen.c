@@ -923,8 +923,14 @@ static void test_program(void **state) {
       memset(arena, 0xff, bytes);
       int tasks = 0;
       uint64_t ns[5] = {0}, flops[5] = {0};
-      BurinOptions o = {
-          sizeof o, (int)(limit % 4 + 1), serial_tasks, &tasks, ns, fake_clock, flops, bytes, NULL};
+      BurinOptions o = {.size = sizeof o,
+                        .threads = (int)(limit % 4 + 1),
+                        .parallel_for = serial_tasks,
+                        .user = &tasks,
+                        .kernel_ns = ns,
+                        .clock_ns = fake_clock,
+                        .kernel_flops = flops,
+                        .arena_bytes = bytes};
       if (limit == 5) o.size = offsetof(BurinOptions, kernel_flops); /* of an older host */
       assert_int_equal(model->invoke(in, got, dims, arena, n ? &o : NULL), BURIN_OK);
       assert_memory_equal(out[0], out[1], sizeof out[0]);
