@@ -153,6 +153,7 @@ void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
   const V failure_text =
       begin_function(c, arena_printf(c->arena, "%s_failure_text", p->name),
                      LLVMFunctionType(c->i32, (Ty[]){c->ptr, c->ptr, c->i32}, 3, 0), true);
+  const LLVMBasicBlockRef failure_start = LLVMGetInsertBlock(B);
   V f[] = {k32(c, BURIN_ABI_VERSION),
            k32(c, size_on(p->t, "44ppppp4444ppp8844884p8ppppp8p4pp")),
            text(c, p->name),
@@ -191,6 +192,7 @@ void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
   LLVMSetInitializer(g, init);
   LLVMSetGlobalConstant(g, 1);
   LLVMSetVisibility(g, LLVMHiddenVisibility);
+  LLVMPositionBuilderAtEnd(B, failure_start);
   failure_text_body(c, failure_text, g);
   LLVMPositionBuilderAtEnd(B, LLVMAppendBasicBlockInContext(c->ctx, fn, "entry"));
   LLVMBuildRet(B, g);
