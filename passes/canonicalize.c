@@ -276,6 +276,34 @@ static Value *rule_conv(Build *b, Node *n) {
   return build_op(b, "Conv", n->n_in, in, attrs.n, attrs.data);
 }
 
+/* ---- poolings ------------------------------------------------------------------------------ */
+
+static Value *pool_along(Build *b, Node *n, const PoolInfo *info, Value *x, int d) {
+  int64_t kernel[2] = {1, 1}, stride[2] = {1, 1}, dilation[2] = {1, 1}, pads[4] = {0};
+  Arena *a = b->m->arena;
+  kernel[d] = info->kernel[d];
+  stride[d] = info->stride[d];
+  dilation[d] = info->dilation[d];
+  pads[d] = info->pad_lo[d];
+  pads[2 + d] = info->pad_hi[d];
+  const Attr attrs[] = {attr_ints(a, "kernel_shape", 2, kernel), attr_ints(a, "strides", 2, stride),
+                        attr_ints(a, "dilations", 2, dilation), attr_ints(a, "pads", 4, pads),
+                        attr_int(a, "ceil_mode", info->ceil_mode)};
+  return build_op(b, "MaxPool", 1, &x, 5, attrs);
+}
+
+/* The maximum of a large window is that of its rows' maxima. */
+static Value *rule_max_pool(Build *b, Node *n) {
+  enum { LARGE = 25 };
+  PoolInfo info;
+  if (n->in[0]->rank != 4 || !pool_info(n, &info) || info.spatial != 2 || info.kernel[0] == 1 ||
+      info.kernel[1] == 1 || info.kernel[0] * info.kernel[1] < LARGE)
+    return NULL;
+  Value *v = pool_along(b, n, &info, n->in[0], 1);
+  if (b->ok) v = pool_along(b, n, &info, v, 0);
+  return b->ok && value_same_type(v, n->out[0]) ? v : NULL;
+}
+
 /* ---- normalizations ------------------------------------------------------------------------- */
 
 /* Each element of v[groups] for all channels of its group. */
@@ -328,6 +356,7 @@ static const Rule rules[] = {
     {"Add", rule_add},           {"Sub", rule_sub},
     {"Mul", rule_mul},           {"Div", rule_div},
     {"Pow", rule_pow},           {"Reshape", rule_group_norm},
+    {"MaxPool", rule_max_pool},
 };
 
 static bool canonicalize_one(Forward *f, Node *n, bool *keep) {

@@ -28,6 +28,21 @@ static void combine(RtTensor *out, int64_t at, const RtTensor *up, int64_t from,
     rt_store_i(out, at, (int64_t)(how == RED_ADD ? a + b : a * b));
 }
 
+/* n neighbouring elements. */
+static void combine_row(RtTensor *out, int64_t at, const RtTensor *up, int64_t from, int64_t how,
+                        int64_t n) {
+  const int64_t size = rt_elem_size(out->dtype);
+  if (how == RED_NONE) {
+    rt_copy((char *)out->data + at * size, (const char *)up->data + from * size, n * size);
+  } else if (how == RED_ADD && out->dtype == RT_F32) {
+    float *const to = (float *)out->data + at;
+    const float *const add = (const float *)up->data + from;
+    for (int64_t i = 0; i < n; i++) to[i] += add[i];
+  } else {
+    for (int64_t i = 0; i < n; i++) combine(out, at + i, up, from + i, how);
+  }
+}
+
 /* in: data, indices, updates. words: axis (not negative), reduction. No scratch. */
 int32_t rt_scatter_elements(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
                             const int64_t *w, void *scratch) {
@@ -71,12 +86,7 @@ int32_t rt_scatter_nd(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n
       if (v < 0) return BURIN_E_DATA;
       to = to * data->dims[j] + v;
     }
-    if (w[0] == RED_NONE) {
-      rt_copy((char *)out->data + to * slice * size, (const char *)up->data + r * slice * size,
-              slice * size);
-      continue;
-    }
-    for (int64_t k = 0; k < slice; k++) combine(out, to * slice + k, up, r * slice + k, w[0]);
+    combine_row(out, to * slice, up, r * slice, w[0], slice);
   }
   return BURIN_OK;
 }

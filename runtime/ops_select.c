@@ -97,6 +97,57 @@ static void heap_sort(const Slices *s, int64_t *v, int64_t n) {
   }
 }
 
+/* Numbers in the order of element i of x: -0 is 0, NaNs are equal and come last. */
+static uint64_t sort_key(const RtTensor *x, int64_t i) {
+  const uint64_t sign = (uint64_t)1 << 63;
+  if (!rt_is_float(x->dtype)) {
+    const uint64_t v = (uint64_t)rt_load_i(x, i);
+    const bool is_unsigned = x->dtype == RT_U64 || x->dtype == RT_U32 || x->dtype == RT_U16 ||
+                             x->dtype == RT_U8 || x->dtype == RT_BOOL;
+    return is_unsigned ? v : v ^ sign;
+  }
+  const double f = rt_load_f(x, i) + 0.0;
+  uint64_t bits;
+  if (f != f) return UINT64_MAX;
+  __builtin_memcpy(&bits, &f, 8);
+  return bits & sign ? ~bits : bits | sign;
+}
+
+/* Merges runs of `run`: keys and what goes with them. */
+static void merge_runs(const uint64_t *key, const int64_t *v, uint64_t *to_key, int64_t *to,
+                       int64_t n, int64_t run) {
+  for (int64_t start = 0; start < n; start += 2 * run) {
+    const int64_t middle = start + run < n ? start + run : n,
+                  end = start + 2 * run < n ? start + 2 * run : n;
+    int64_t a = start, b = middle;
+    for (int64_t i = start; i < end; i++) {
+      const bool left = a < middle && (b == end || key[a] <= key[b]);
+      const int64_t from = left ? a++ : b++;
+      to_key[i] = key[from];
+      to[i] = v[from];
+    }
+  }
+}
+
+/* order = the elements of x, lowest first, equal ones as they come; key, more: n words of room. */
+static void sort_elements(const RtTensor *x, int64_t *order, int64_t n, uint64_t *key,
+                          uint64_t *more_key, int64_t *more) {
+  uint64_t *from_key = key, *to_key = more_key;
+  int64_t *from = order, *to = more;
+  for (int64_t i = 0; i < n; i++) {
+    key[i] = sort_key(x, i);
+    order[i] = i;
+  }
+  for (int64_t run = 1; run < n; run *= 2) {
+    merge_runs(from_key, from, to_key, to, n, run);
+    uint64_t *const t = from_key;
+    int64_t *const u = from;
+    from_key = to_key, to_key = t;
+    from = to, to = u;
+  }
+  for (int64_t i = 0; from != order && i < n; i++) order[i] = from[i];
+}
+
 static void put(RtTensor *t, int64_t i, int64_t v) {
   if (t->data) ((int64_t *)t->data)[i] = v;
 }
@@ -109,7 +160,7 @@ static void write_slice(const Slices *s, RtTensor *y, int64_t groups, int64_t g,
 }
 
 /* Unique. in: X. out: Y, indices, inverse_indices, counts (the last three may be absent). words:
- * axis or -1, sorted. scratch: 3 * dim i64 (dim: size of the axis, or the element count). */
+ * axis or -1, sorted. scratch: 4 * dim i64 (dim: size of the axis, or the element count). */
 int32_t rt_unique(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w,
                   void *scratch) {
   const RtTensor *x = &in[0];
@@ -119,8 +170,12 @@ int32_t rt_unique(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out
                     axis < 0 ? 1 : rt_product(x->dims, axis + 1, x->rank)};
   const int64_t n = s.dim;
   int64_t *order = (int64_t *)scratch, *first = order + n, *place = first + n, groups = 0;
-  for (int64_t i = 0; i < n; i++) order[i] = i;
-  heap_sort(&s, order, n);
+  if (axis < 0) {
+    sort_elements(x, order, n, (uint64_t *)(place + n), (uint64_t *)place, first);
+  } else {
+    for (int64_t i = 0; i < n; i++) order[i] = i;
+    heap_sort(&s, order, n);
+  }
   /* first[]: the first member of each group; place[i]: the first member of i's group */
   for (int64_t i = 0; i < n; i++) {
     if (i == 0 || compare_slices(&s, order[i - 1], order[i]) != 0) first[groups++] = order[i];

@@ -236,6 +236,29 @@ def test_groups():
               f"groups {channels} {groups}: sums along rows that are none")
 
 
+# ---- operators that have a faster form -------------------------------------------------------------
+def test_forms():
+    for equation, shapes in (("bij,bjk,bkl,bl->bi", [(2, 30, 20), (2, 20, 25), (2, 25, 9), (2, 9)]), ("ai,bi,ci->abc", [(6, 7), (8, 7), (9, 7)]),
+                             ("i,j,k->kji", [(6,), (8,), (9,)]), ("...i,ij,jk->...k", [(2, 3, 6), (6, 8), (8, 9)]), ("ii,ij,j->", [(6, 6), (6, 8), (8,)])):
+        feeds = {f"x{i}": normal(*s) for i, s in enumerate(shapes)}
+        m = model([node("Einsum", list(feeds), equation=equation)], {k: (T.FLOAT, list(v.shape)) for k, v in feeds.items()})
+        want = np.einsum(equation, *[v.astype(np.float64) for v in feeds.values()])
+        check(np.allclose(burin.compile(m).run(feeds)[0], want, rtol=1e-4, atol=1e-4), f"Einsum {equation}")
+    m = model([node("Einsum", ["x", "a", "b"], equation="ij,jk,kl->il")], {"x": (T.FLOAT, [90, 80])}, dict(a=normal(80, 70), b=normal(70, 60)))
+    check(inspect(m)["multiply_adds"] == 90 * 80 * 70 + 90 * 70 * 60, "work of a chain", inspect(m)["multiply_adds"])
+    for kernel, stride, pads, ceil in (([5, 5], [1, 1], [2, 2, 2, 2], 0), ([13, 3], [1, 2], [6, 1, 6, 1], 0), ([7, 9], [2, 3], [3, 4, 2, 1], 1)):
+        m, x = model([node("MaxPool", ["x"], kernel_shape=kernel, strides=stride, pads=pads, ceil_mode=ceil)], {"x": (T.FLOAT, [1, 3, 31, 26])}), normal(1, 3, 31, 26)
+        check(np.array_equal(burin.compile(m).run({"x": x})[0], reference(m, {"x": x})), f"MaxPool {kernel} {stride} {pads} {ceil}")
+    for x in (np.tile(np.float32([3, -0.0, 0.0, 1, 3, -np.inf, np.inf, -5]), 50), rng.integers(-9, 9, 700), rng.integers(0, 2, 90) > 0,
+              np.array([2**63 + 1, 5, 2**63], np.uint64), np.zeros(0, np.float32)):
+        kind = {"f": T.FLOAT, "i": T.INT64, "b": T.BOOL, "u": T.UINT64}[x.dtype.kind]
+        for place, want in enumerate(np.unique(x, True, True, True)):
+            outputs = ["y" if k == place else f"o{k}" for k in range(4)]
+            m = model([node("Unique", ["x"], outputs=outputs)], {"x": (kind, [x.size])}, output=T.INT64 if place else kind)
+            got = burin.compile(m).run({"x": x})[0]
+            check(np.array_equal(got, want), f"Unique {x.dtype} output {place}")
+
+
 # ---- what inspect counts ------------------------------------------------------------------------
 def inspect(m):
     return json.loads(command(m, "inspect", "--json"))
@@ -288,7 +311,7 @@ def test_counts():
 
 
 def main():
-    for test in (test_constants, test_scans, test_transforms, test_detection, test_groups, test_counts):
+    for test in (test_constants, test_scans, test_transforms, test_detection, test_groups, test_forms, test_counts):
         try:
             test()
         except Exception as e:  # one broken test must not hide the others

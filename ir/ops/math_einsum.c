@@ -275,11 +275,63 @@ static bool can_merge(const Plan *p, const Expr *const *size) {
          k != 0;
 }
 
+static void put_term(StrBuf *s, const int8_t *labels, int rank) {
+  for (int d = 0; d < rank; d++)
+    sb_putc(s, labels[d] < 26 ? 'A' + labels[d] : 'a' + labels[d] - 26);
+}
+
+/* The labels of inputs 0 and 1 that somebody else still needs; count, -1: the pair must stay. */
+static int pair_labels(const Einsum *e, int8_t *labels) {
+  int rank = 0, most = 0;
+  for (int k = 0; k <= e->n_in; k++) most = e->rank[k] > most ? e->rank[k] : most;
+  for (int l = 0; l < MAX_LABELS; l++) {
+    bool here = false, later = false;
+    for (int k = 0; k <= e->n_in; k++)
+      for (int d = 0; d < e->rank[k]; d++) {
+        here = here || (k < 2 && e->label[k][d] == l);
+        later = later || (k >= 2 && e->label[k][d] == l);
+      }
+    if (here && l >= 52) return -1; /* an ellipsis has no letters */
+    if (here && later && rank == most) return -1;
+    if (here && later) labels[rank++] = (int8_t)l;
+  }
+  return rank;
+}
+
+/* More than two factors: the first two become one, so that each product is one of matrices. Half
+ * types would round in between. NULL: they stay together. */
+static Value *einsum_pairwise(Build *b, const Node *n, const Einsum *e) {
+  int8_t labels[MAX_RANK];
+  const int rank = e->n_in > 2 ? pair_labels(e, labels) : -1;
+  if (rank < 0 || dtype_compute(n->in[0]->dtype) != n->in[0]->dtype) return NULL;
+  for (int k = 0; k <= e->n_in; k++)
+    for (int d = 0; d < e->rank[k]; d++)
+      if (e->label[k][d] >= 52) return NULL;
+  StrBuf first = {.arena = b->m->arena}, rest = {.arena = b->m->arena};
+  put_term(&first, e->label[0], e->rank[0]);
+  sb_putc(&first, ',');
+  put_term(&first, e->label[1], e->rank[1]);
+  sb_printf(&first, "->");
+  put_term(&first, labels, rank);
+  put_term(&rest, labels, rank);
+  for (int k = 2; k <= e->n_in; k++) {
+    sb_printf(&rest, k < e->n_in ? "," : "->");
+    put_term(&rest, e->label[k], e->rank[k]);
+  }
+  const Attr a = attr_string(b->m->arena, "equation", sb_str(&first)),
+             c = attr_string(b->m->arena, "equation", sb_str(&rest));
+  Value *in[MAX_EINSUM_IN];
+  in[0] = build_op(b, "Einsum", 2, n->in, 1, &a);
+  for (int k = 2; k < e->n_in; k++) in[k - 1] = n->in[k];
+  return b->ok ? build_op(b, "Einsum", e->n_in - 1, in, 1, &c) : NULL;
+}
+
 bool expand_einsum(Build *b, Node *n, Value **out) {
   Einsum e;
   Plan p;
   const Expr *size[MAX_LABELS] = {0};
   if (!parse_equation(&e, n) || !label_sizes(b->m, n, &e, size)) return false;
+  if ((out[0] = einsum_pairwise(b, n, &e)) != NULL || !b->ok) return b->ok;
   if (!plan_make(&e, n, size, &p) || !can_merge(&p, size)) {
     out[0] = build_node(b, "Einsum", "burin", n->n_in, n->in, 1, n->n_attrs, n->attrs)->out[0];
     return b->ok;

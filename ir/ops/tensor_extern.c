@@ -154,7 +154,7 @@ static int pack_unique(const Node *n, int64_t *w, int max) {
 }
 
 static const Expr *scratch_unique(Model *m, const Node *n) {
-  return ex_mul(m->pool, unique_dim(m, n), ex_i64(m->pool, 3 * 8));
+  return ex_mul(m->pool, unique_dim(m, n), ex_i64(m->pool, 4 * 8));
 }
 const ExternRow ext_unique = {"rt_unique", (void *)rt_unique, pack_unique, scratch_unique};
 
