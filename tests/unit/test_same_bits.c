@@ -167,6 +167,7 @@ typedef struct Text { /* a kernel with a vector and a serial loop per statement 
   Arena *a;
   DType in;
   int n_in, n_out;
+  int forms; /* 2: each statement in a vector and in a scalar loop; 1: by turns */
   int64_t n;
   DType type[MAX_IO];
   const char *expr[MAX_IO];
@@ -178,6 +179,8 @@ static void add(Text *t, DType out, const char *expr) {
   t->expr[t->n_out++] = expr;
 }
 
+static bool is_scalar(const Text *t, int k) { return (t->forms == 2 ? k : k + (int)t->in) % 2; }
+
 static const char *text_of(const Text *t) {
   StrBuf b = {.arena = t->a}, outs = {.arena = t->a}, params = {.arena = t->a},
          body = {.arena = t->a}, call = {.arena = t->a}, ins = {.arena = t->a};
@@ -188,16 +191,16 @@ static const char *text_of(const Text *t) {
     sb_printf(&params, "    param b%d : %s[%d] read align 1\n", k, dtype_text(t->in), (int)t->n);
     sb_printf(&call, "%sb%d", k ? ", " : "", k);
   }
-  for (int k = 0; k < 2 * t->n_out; k++) {
+  for (int k = 0; k < t->forms * t->n_out; k++) {
     const int id = t->n_in + k;
-    const char *type = dtype_text(t->type[k / 2]);
+    const char *type = dtype_text(t->type[k / t->forms]);
     sb_printf(&b, "  b%d : %s[%d] = output %d\n", id, type, (int)t->n, k);
     sb_printf(&outs, "%sb%d", k ? ", " : "", id);
     sb_printf(&params, "    param b%d : %s[%d] write align 1\n", id, type, (int)t->n);
     sb_printf(&call, ", b%d", id);
     sb_printf(&body, "    for i%d in 0..%d%s {\n      b%d[i%d] = ", k, (int)t->n,
-              k % 2 ? "" : " vector", id, k);
-    for (const char *s = t->expr[k / 2]; *s; s++)
+              is_scalar(t, k) ? "" : " vector", id, k);
+    for (const char *s = t->expr[k / t->forms]; *s; s++)
       if (*s == '#')
         sb_printf(&body, "[i%d]", k);
       else
@@ -313,7 +316,7 @@ static const Expr *folded_load(void *user, const Expr *e) {
 static void check_folded(Fix *f, const Text *t, const Module *m, void *const *in,
                          void *const *want) {
   const Stmt *s = m->kernels.data[0]->body;
-  for (int k = 0; k < t->n_out; k++, s = s->next->next) {
+  for (int k = 0; k < t->n_out; k++, s = t->forms == 2 ? s->next->next : s->next) {
     const DType type = t->type[k];
     for (int64_t i = k; i < t->n; i += 11) {
       Fold fold = {t, f->m->pool, in, i};
@@ -324,10 +327,10 @@ static void check_folded(Fix *f, const Text *t, const Module *m, void *const *in
         dtype_store_f(type, got, e->k.f);
       else
         dtype_store_i(type, got, e->k.i);
-      if (!same(type, got, (char *)want[2 * k] + i * dtype_bytes(type)))
+      if (!same(type, got, (char *)want[t->forms * k] + i * dtype_bytes(type)))
         fail_msg("%s of %s at %d: folded %.17g, interpreted %.17g", t->expr[k], dtype_text(t->in),
                  (int)i, dtype_load_f(type, got),
-                 dtype_load_f(type, (char *)want[2 * k] + i * dtype_bytes(type)));
+                 dtype_load_f(type, (char *)want[t->forms * k] + i * dtype_bytes(type)));
     }
   }
 }
@@ -336,14 +339,14 @@ static void compare(const Text *t, const char *target, void *const *in, void *co
                     void *const *got) {
   const int bytes = dtype_bytes(t->in);
   int wrong = 0;
-  for (int k = 0; k < 2 * t->n_out && wrong < 20; k++) {
-    const DType type = t->type[k / 2];
+  for (int k = 0; k < t->forms * t->n_out && wrong < 20; k++) {
+    const DType type = t->type[k / t->forms];
     for (int64_t i = 0; i < t->n; i++) {
       const char *x = (char *)want[k] + i * dtype_bytes(type),
                  *y = (char *)got[k] + i * dtype_bytes(type);
       if (same(type, x, y)) continue;
-      fprintf(stderr, "%s, %s, %s of %s (", target, k % 2 ? "scalar" : "vector", t->expr[k / 2],
-              dtype_text(t->in));
+      fprintf(stderr, "%s, %s, %s of %s (", target, is_scalar(t, k) ? "scalar" : "vector",
+              t->expr[k / t->forms], dtype_text(t->in));
       for (int o = 0; o < t->n_in; o++)
         fprintf(stderr, "%s%.9g", o ? ", " : "", dtype_load_f(t->in, (char *)in[o] + i * bytes));
       fprintf(stderr, ") [%d]: interpreted %.17g (%a), code %.17g (%a)\n", (int)i,
@@ -369,9 +372,9 @@ static void check(Fix *f, const char *target, const Text *t, void *const *in) {
   must(f, m != NULL, text);
   name_tensors(f, m);
   void *want[MAX_IO], *got[MAX_IO];
-  for (int k = 0; k < 2 * t->n_out; k++) {
-    want[k] = arena_alloc(f->a, (size_t)(t->n * dtype_bytes(t->type[k / 2])));
-    got[k] = arena_alloc(f->a, (size_t)(t->n * dtype_bytes(t->type[k / 2])));
+  for (int k = 0; k < t->forms * t->n_out; k++) {
+    want[k] = arena_alloc(f->a, (size_t)(t->n * dtype_bytes(t->type[k / t->forms])));
+    got[k] = arena_alloc(f->a, (size_t)(t->n * dtype_bytes(t->type[k / t->forms])));
   }
   PassCtx c = {.model = f->m, .module = m, .scratch = f->a};
   Module *const plain = module_parse(f->m, text, "test");
@@ -419,7 +422,7 @@ static const char *call_of(Arena *a, const Row *r) {
 static void check_rows(Fix *f, const char *target, DType t, ExprOp from, ExprOp to) {
   Arena *const outer = f->a;
   f->a = arena_new(0, NULL, NULL);
-  Text text = {.a = f->a, .in = t, .n_in = 3, .n = fill_pairs(t, 0, NULL)};
+  Text text = {.a = f->a, .in = t, .n_in = 3, .forms = 2, .n = fill_pairs(t, 0, NULL)};
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
     const ExprOp op = rows[i].op;
     if (op < from || op > to || !applies(op, t)) continue;
@@ -454,7 +457,7 @@ static void check_rows(Fix *f, const char *target, DType t, ExprOp from, ExprOp 
 static void check_casts(Fix *f, const char *target, DType from) {
   Arena *const outer = f->a;
   f->a = arena_new(0, NULL, NULL);
-  Text text = {.a = f->a, .in = from, .n_in = 1, .n = fill_casts(from, NULL)};
+  Text text = {.a = f->a, .in = from, .n_in = 1, .forms = 1, .n = fill_casts(from, NULL)};
   for (int to = 1; to < DT_COUNT; to++) {
     if (!is_number((DType)to)) continue;
     add(&text, (DType)to, arena_printf(f->a, "cast<%s>(b0#)", dtype_text((DType)to)));
