@@ -59,6 +59,38 @@ class Package(unittest.TestCase):
             with self.assertRaises(burin.RunError):
                 m.run({"x": np.ones(6, np.float32), "s": np.array(shape)})
 
+    def refusal(self, m, inputs):
+        with self.assertRaises(burin.RunError) as caught:
+            m.run(inputs)
+        return caught.exception
+
+    def test_refusals(self):
+        m = burin.compile(model("up (float[n] x) => (float[a,b] y) { s = Constant <value_ints = [-1, 32]> () y = Reshape(x, s) }"))
+        e = self.refusal(m, {"x": np.ones(321, np.float32)})
+        self.assertIn("input x: n is 321, the model needs a multiple of 32", str(e))
+        self.assertEqual((e.status, e.values[:2]), (2, (321, 32)))
+
+    def test_indices(self):
+        text = "ix (float[5,3] x, int64[n] i) => (float[n,3] y) { y = Gather(x, i) }"
+        x, good = np.arange(15, dtype=np.float32).reshape(5, 3), np.array([0, 4, -5])
+        for flags in ((), ("-O0",), ("--indices=clamp",)):
+            m = burin.compile(model(text), flags=flags)
+            np.testing.assert_array_equal(m.run({"x": x, "i": good})[0], x[good])
+            for bad in (5, -6, 2**63 - 1, -2**63):
+                inputs = {"x": x, "i": np.array([1, bad])}
+                if "--indices=clamp" in flags:
+                    m.run(inputs)
+                else:
+                    self.assertEqual(self.refusal(m, inputs).status, 5)
+        self.assertIn("index 5 is outside of [-5, 5)", str(self.refusal(burin.compile(model(text)), {"x": x, "i": np.array([5])})))
+
+    def test_sizes_of_zero_and_one(self):
+        m = burin.compile(model("bc (float[n,3] x, float[m,3] y) => (float[a,3] z) { z = Add(x, y) }"))
+        for n, k in ((0, 0), (0, 1), (1, 0), (1, 1), (1, 4), (4, 1), (4, 4)):
+            x, y = np.random.rand(n, 3).astype(np.float32), np.random.rand(k, 3).astype(np.float32)
+            np.testing.assert_array_equal(m.run({"x": x, "y": y})[0], x + y)
+        self.assertEqual(self.refusal(m, {"x": np.ones((4, 3), np.float32), "y": np.ones((5, 3), np.float32)}).status, 2)
+
     def test_run(self):
         m = burin.compile(ADD)
         x, y = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones(3, np.float32)
