@@ -85,6 +85,7 @@ typedef struct Emit {
   const Expr *vvar; /* variable of the running vector loop, or NULL */
   int64_t vvar_multiple; /* its value in lane 0 is a multiple of this */
   bool lane0; /* emit for lane 0 only, as scalars */
+  bool unchecked; /* ranges of symbols need not hold yet: the entry, which checks them */
   bool force_narrow; /* i64 in 32 bits, known to fit or not (indexes of 32-bit targets) */
   V mask; /* active lanes, NULL: all */
   bool under_if; /* mask comes (also) from a condition: register locals must be blended */

@@ -249,7 +249,8 @@ typedef struct Divisor {
 static Divisor divisor(Emit *c, const Expr *e, bool is_signed, V b) {
   Divisor d = {b, NULL, NULL};
   int64_t lo, hi;
-  const bool known = e && e->a[1]->dtype == DT_I64 && expr_range(c->pool, e->a[1], &lo, &hi);
+  const bool known =
+      e && !c->unchecked && e->a[1]->dtype == DT_I64 && expr_range(c->pool, e->a[1], &lo, &hi);
   if (known && lo > 0) return d;
   int64_t k;
   if (e && expr_is_const(e->a[1], &k) && k != 0 && k != -1) return d;

@@ -21,7 +21,7 @@ static inline V field(Emit *c, Ty t, V p, int k) {
   return LLVMBuildStructGEP2(c->b, t, p, (unsigned)k, "");
 }
 static inline V load(Emit *c, Ty t, V p) { return LLVMBuildLoad2(c->b, t, p, ""); }
-static inline V wide(Emit *c, const Expr *e) { return emit_wide(c, e); }
+static inline V wide(Emit *c, const Expr *e) { return emit_wide(c, expr_lower_math(c->pool, e)); }
 
 /* ---- entry_frame.c: functions, symbols, sizes, checks ---------------------------------------- */
 V begin_function(Emit *c, const char *name, Ty type, bool exported);
@@ -36,6 +36,7 @@ V emit_arena_size(Emit *c, const Program *p);
 V emit_output_dims(Emit *c, const Program *p);
 Ty options_type(Emit *c);
 V fits(Emit *c, const Expr *bytes); /* a size that this target can address */
+V fits_arithmetic(Emit *c, const Expr *e); /* a size that 64 bits hold; NULL: it always is one */
 
 /* ---- entry_checks.c: what a run refuses ------------------------------------------------------ */
 /* Goes on when ok; else returns the check's status (or another), having noted it and up to three

@@ -27,8 +27,10 @@ void require_assume(Entry *e, const DimAssume *a) {
   Emit *const c = e->c;
   const Expr *numbers[3] = {NULL};
   const int check = check_assume(e->p, a, numbers);
-  const V ok = wide(c, assume_condition(c->pool, a));
-  V values[3];
+  V ok = wide(c, assume_condition(c->pool, a)), values[3];
+  const V sides[2] = {fits_arithmetic(c, a->a), fits_arithmetic(c, a->b)};
+  for (int i = 0; i < 2; i++)
+    if (sides[i]) ok = LLVMBuildAnd(B, ok, sides[i], "");
   for (int i = 0; i < 3; i++) values[i] = numbers[i] ? wide(c, numbers[i]) : ki64(c, 0);
   require(e, ok, check, 3, values);
 }

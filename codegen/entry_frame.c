@@ -32,6 +32,7 @@ V begin_function(Emit *c, const char *name, Ty type, bool exported) {
   fn_attr_str(c, fn, "frame-pointer", "none");
   fn_attr(c, fn, "nounwind", 0);
   emit_begin(c, fn);
+  c->unchecked = true;
   return fn;
 }
 
@@ -76,6 +77,14 @@ static V approximate(Emit *c, const Expr *e) {
   }
   if (e->op == EX_floordiv && expr_is_const(e->a[1], &k) && k > 0)
     return LLVMBuildFDiv(B, approximate(c, e->a[0]), LLVMConstReal(c->f64, (double)k), "");
+  if (e->op == EX_floordiv) { /* by less than one: by one */
+    const V by = approximate(c, e->a[1]), one = LLVMConstReal(c->f64, 1);
+    const V some = LLVMBuildFCmp(B, LLVMRealOGE, by, one, "");
+    return LLVMBuildFDiv(B, approximate(c, e->a[0]), LLVMBuildSelect(B, some, by, one, ""), "");
+  }
+  if (e->op == EX_select)
+    return LLVMBuildSelect(B, wide(c, e->a[0]), approximate(c, e->a[1]), approximate(c, e->a[2]),
+                           "");
   return LLVMBuildSIToFP(B, wide(c, e), c->f64, "");
 }
 
@@ -83,6 +92,14 @@ V fits(Emit *c, const Expr *bytes) {
   const double limit =
       c->t->pointer_bits == 32 ? 2147483648.0 : 70368744177664.0; /* 2 GiB, 64 TiB */
   return LLVMBuildFCmp(B, LLVMRealOLE, approximate(c, bytes), LLVMConstReal(c->f64, limit), "");
+}
+
+V fits_arithmetic(Emit *c, const Expr *e) {
+  if (expr_magnitude(e, INT32_MAX) < 4e18) return NULL;
+  const V v = approximate(c, e), most = LLVMConstReal(c->f64, 4e18);
+  const V below = LLVMBuildFCmp(B, LLVMRealOLE, v, most, "");
+  return LLVMBuildAnd(B, below, LLVMBuildFCmp(B, LLVMRealOGE, v, LLVMBuildFNeg(B, most, ""), ""),
+                      "");
 }
 
 static const Expr *zero(Emit *c) { return ex_i64(c->pool, 0); }

@@ -29,8 +29,12 @@ const Expr *assume_condition(ExprPool *p, const DimAssume *a) {
   }
 }
 
-static bool same_assume(const DimAssume *x, const DimAssume *y) {
+static bool implies(const DimAssume *x, const DimAssume *y) {
+  int64_t k, l;
   if (x->kind != y->kind) return false;
+  if (x->kind == ASSUME_AT_LEAST && x->a == y->a && expr_is_const(x->b, &k) &&
+      expr_is_const(y->b, &l))
+    return k >= l;
   return (x->a == y->a && x->b == y->b) ||
          (x->kind == ASSUME_EQUAL && x->a == y->b && x->b == y->a);
 }
@@ -41,7 +45,7 @@ void model_assume(Model *m, DimAssume a) {
   for (int i = 0; i < m->assumes.n; i++) {
     const DimAssume *x = &m->assumes.data[i];
     if (x->graph && x->graph != a.graph) continue; /* what holds in main holds in regions too */
-    if (same_assume(x, &a)) return;
+    if (implies(x, &a)) return;
   }
   vec_push(m->arena, &m->assumes, a);
 }

@@ -161,6 +161,11 @@ static inline bool expr_is_i64(const Expr *e, int64_t v) {
   int64_t k;
   return expr_is_const(e, &k) && k == v;
 }
+/* How large an integer expression over symbols can get when each of them is at most `symbol`
+ * (those with a bound: as their bound), and its size written out as a tree. Infinite when part of
+ * it may leave 64 bits. With symbol 1: how large its coefficients are. */
+double expr_magnitude(const Expr *e, double symbol);
+double expr_tree_size(const Expr *e);
 /* Of an integer expression; INT64_MIN / INT64_MAX: that side is unknown. False when both are. */
 bool expr_range(ExprPool *p, const Expr *e, int64_t *lo, int64_t *hi);
 bool expr_uses_var(const Expr *e, int var_id);

@@ -1,5 +1,6 @@
 /* Walks over expression DAGs: rewriting, substitution, uses, cost. Each walk takes a fresh stamp
  * and leaves its result for a node in the node's memo, so shared parts are visited once. */
+#include <math.h>
 #include <string.h>
 #include "ir/expr_impl.h"
 
@@ -110,6 +111,72 @@ bool expr_uses_var(const Expr *e, int var_id) {
 bool expr_uses_buffer(const Expr *e, int buffer) {
   return uses(e, EX_LOAD, buffer, EXF_LOAD, ++enode(e)->pool->stamp);
 }
+
+typedef struct Magnitude {
+  double symbol;
+  uint64_t stamp;
+  int depth; /* of bounds that name other symbols */
+  bool over;
+} Magnitude;
+
+static double magnitude(Magnitude *m, const Expr *e);
+
+static double magnitude_op(Magnitude *m, const Expr *e) {
+  double a[3] = {0};
+  int64_t k;
+  for (int i = 0; i < e->nargs && i < 3; i++)
+    if (e->a[i]) a[i] = magnitude(m, e->a[i]);
+  switch (e->op) {
+    case EX_add:
+    case EX_sub: return a[0] + a[1];
+    case EX_mul: return a[0] * a[1];
+    case EX_min:
+    case EX_floormod:
+    case EX_rem: return a[0] < a[1] ? a[0] : a[1];
+    case EX_max: return a[0] > a[1] ? a[0] : a[1];
+    case EX_div:
+    case EX_floordiv: return expr_is_const(e->a[1], &k) && k > 0 ? a[0] / (double)k : a[0];
+    case EX_select: return a[1] > a[2] ? a[1] : a[2];
+    default: return e->dtype == DT_BOOL ? 1 : a[0];
+  }
+}
+
+static double magnitude(Magnitude *m, const Expr *e) {
+  ENode *const n = enode(e);
+  if (e->op == EX_CONST) return fabs(dtype_is_float((DType)e->dtype) ? e->k.f : (double)e->k.i);
+  if (n->stamp == m->stamp) return n->memo.value.f;
+  double r = m->symbol;
+  const Expr *const bound = e->op == EX_SYM ? n->pool->syms.data[e->id]->bound : NULL;
+  if (bound && m->symbol > 1 && m->depth < 16) {
+    m->depth++;
+    r = magnitude(m, bound);
+    m->depth--;
+  } else if (e->op != EX_SYM) {
+    r = magnitude_op(m, e);
+    m->over |= !(r < 4e18);
+  }
+  n->stamp = m->stamp;
+  n->memo.value.f = r;
+  return r;
+}
+
+double expr_magnitude(const Expr *e, double symbol) {
+  Magnitude m = {.symbol = symbol, .stamp = ++enode(e)->pool->stamp};
+  const double r = magnitude(&m, e);
+  return m.over ? INFINITY : r;
+}
+
+static double tree_size(const Expr *e, uint64_t stamp) {
+  ENode *const n = enode(e);
+  if (n->stamp == stamp) return n->memo.value.f;
+  double sum = 1;
+  for (int i = 0; i < e->nargs; i++)
+    if (e->a[i]) sum += tree_size(e->a[i], stamp);
+  n->stamp = stamp;
+  return n->memo.value.f = sum;
+}
+
+double expr_tree_size(const Expr *e) { return tree_size(e, ++enode(e)->pool->stamp); }
 
 static double cost(const Expr *e, uint64_t stamp) {
   ENode *const n = enode(e);

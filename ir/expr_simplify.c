@@ -202,6 +202,15 @@ static const Expr *simplify_i64(ExprPool *p, ExprOp op, const Expr *a, const Exp
   }
 }
 
+/* Small powers of integers are products, so that they are sizes like others. */
+static const Expr *simplify_pow(ExprPool *p, const Expr *a, const Expr *b) {
+  int64_t k;
+  if (!is_int(a) || !expr_is_const(b, &k) || k < 0 || k > 4) return NULL;
+  const Expr *e = ex_int(p, (DType)a->dtype, 1);
+  for (; k > 0; k--) e = ex_mul(p, e, a);
+  return e;
+}
+
 static const Expr *simplify_arith(ExprPool *p, ExprOp op, const Expr *a, const Expr *b) {
   if (is_i64(a)) return simplify_i64(p, op, a, b);
   return is_int(a)                  ? simplify_small_int(p, op, a, b)
@@ -241,6 +250,7 @@ const Expr *simplify_op(ExprPool *p, ExprOp op, const Expr *a, const Expr *b, co
     case EX_floordiv:
     case EX_floormod:
     case EX_rem: return simplify_arith(p, op, a, b);
+    case EX_pow: return simplify_pow(p, a, b);
     case EX_fma: return is_int(a) ? ex_add(p, ex_mul(p, a, b), c) : NULL;
     case EX_min:
     case EX_max: return simplify_minmax(p, op, a, b);

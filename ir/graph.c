@@ -291,6 +291,23 @@ static int64_t static_count(const Value *v) {
   return count;
 }
 
+enum { MAX_TREE = 4000 }; /* parts of a size */
+static const double MAX_ELEMENTS = 70368744177664.0; /* 2^46 */
+
+const char *dims_problem(Model *m, int rank, const Expr *const *dims) {
+  double all = 1;
+  for (int d = 0; d < rank; d++) {
+    if (expr_tree_size(dims[d]) > MAX_TREE)
+      return arena_printf(m->arena, "the expression of axis %d has more than %d parts", d,
+                          (int)MAX_TREE);
+    const double size = expr_magnitude(dims[d], 1);
+    all *= size > 1 ? size : 1;
+    if (all > MAX_ELEMENTS)
+      return arena_printf(m->arena, "axis %d has size %s", d, expr_text(m->pool, dims[d]));
+  }
+  return NULL;
+}
+
 const Expr *value_element(ExprPool *p, const Value *v, int64_t flat) {
   if (flat < 0 || !value_known(v)) return NULL;
   if (v->contents) return flat < static_count(v) ? v->contents[flat] : NULL;

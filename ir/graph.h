@@ -194,6 +194,10 @@ int node_ints(const Node *n, const char *name, const int64_t **v); /* count; 0 w
 Graph *node_region(const Node *n, const char *name);
 static inline Value *node_in(const Node *n, int k) { return k < n->n_in ? n->in[k] : NULL; }
 static inline Value *node_out(const Node *n, int k) { return k < n->n_out ? n->out[k] : NULL; }
+/* NULL, or what is wrong with a shape: coefficients that make it too large for any sizes of the
+ * inputs, or an expression that is too long. Everything computed from shapes that passed, bytes and
+ * offsets too, stays within 64 bits at compile time. */
+const char *dims_problem(Model *m, int rank, const Expr *const *dims);
 bool value_is_static(const Value *v, int64_t *dims /* may be NULL */); /* all dims constant */
 bool value_same_shape(const Value *a, const Value *b);
 const Expr *value_count(ExprPool *p, const Value *v); /* number of elements */
@@ -239,8 +243,10 @@ typedef struct TextData {
   int n;
   int64_t bytes; /* of the file */
 } TextData;
-int64_t model_text_bytes(const Model *m); /* of constants too large to stand where they are defined */
-/* The whole text; large data go into *out, in m's arena, for the file `name` in the text's folder. */
+int64_t model_text_bytes(
+    const Model *m); /* of constants too large to stand where they are defined */
+/* The whole text; large data go into *out, in m's arena, for the file `name` in the text's folder.
+ */
 void model_print_beside(const Model *m, StrBuf *b, const char *name, TextData *out);
 /* The file beside a text; NULL: reported. It lives as long as the model. */
 typedef const void *(*TextDataFn)(void *user, const char *name, int64_t *bytes);

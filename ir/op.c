@@ -94,7 +94,20 @@ bool op_infer(Model *m, Node *n) {
   return true;
 }
 
+static bool check_graph_inputs(Graph *g) {
+  for (int i = 0; i < g->inputs.n; i++) {
+    const Value *v = g->inputs.data[i];
+    if (v->kind != TY_TENSOR || v->rank < 0) continue;
+    const char *problem = dims_problem(g->model, v->rank, (const Expr *const *)v->dims);
+    if (problem)
+      return diag_error(g->model->diag, &(Loc){.file = g->model->file, .node = -1}, ERR_OVERFLOW,
+                        "input %s is too large: %s", v->name ? v->name : "", problem);
+  }
+  return true;
+}
+
 bool graph_infer(Graph *g) {
+  if (!check_graph_inputs(g)) return false;
   for (int i = 0; i < g->nodes.n; i++)
     if (!op_infer(g->model, g->nodes.data[i])) return false;
   return true;

@@ -6,7 +6,7 @@
 #include "ir/op_internal.h"
 #include "ir/ops/ops.h"
 
-enum { MAX_ELEMENTS = 256, MAX_EXTENT = 256, MAX_STEPS = 20000 };
+enum { MAX_ELEMENTS = 256, MAX_EXTENT = 256, MAX_STEPS = 20000, MAX_TREE = 4000 };
 
 typedef struct Fold {
   Model *m;
@@ -94,8 +94,9 @@ static const Expr *fold_element(Fold *f, ElemCtx *c, int out, const Expr *const 
   if (f->failed) return NULL;
   if (e->flags & (EXF_LOAD | EXF_VAR | EXF_LOCAL | EXF_HOLE))
     e = expr_rewrite(c->pool, e, fold_load, f);
-  return f->failed || (e->flags & (EXF_LOAD | EXF_VAR | EXF_REDUCE | EXF_LOCAL | EXF_HOLE)) ? NULL
-                                                                                            : e;
+  if (f->failed || (e->flags & (EXF_LOAD | EXF_VAR | EXF_REDUCE | EXF_LOCAL | EXF_HOLE)))
+    return NULL;
+  return expr_tree_size(e) > MAX_TREE ? NULL : e;
 }
 
 static void fold_output(Model *m, Node *n, int out) {

@@ -160,6 +160,15 @@ static bool admissible(const Check *c, bool strict) {
   return true;
 }
 
+/* Sizes that the program refuses, and that the arithmetic of this check could not hold. */
+static bool too_large(const Check *c) {
+  const int64_t most = INT64_C(1) << 46, arena = value_of(c, c->m->arena_bytes);
+  if (arena < 0 || arena > most) return true;
+  for (int i = 0; i < c->m->buffers.n; i++)
+    if (value_of(c, c->m->buffers.data[i].count) > most) return true;
+  return false;
+}
+
 typedef struct Draw {
   int64_t reach; /* how far above their lower bounds symbols may be */
   int64_t grain; /* the caller's are multiples of it */
@@ -183,8 +192,10 @@ static void draw_symbols(const Check *c, const Draw *d, uint64_t *seed) {
       const Symbol *s = expr_symbol(p, i);
       if (s->runtime != (pass == 1)) continue;
       const Expr *u = s->bound ? expr_upper(p, s->bound, NULL) : NULL;
-      const int64_t room = u ? value_of(c, u) - s->lo : d->reach;
-      c->syms[i] = draw(d, s->lo, room, s->runtime ? 1 : d->grain, seed);
+      const int64_t lo = s->lo < -4 ? -4 : s->lo; /* of data: anything */
+      int64_t room = d->reach;
+      if (u && !ck_sub(value_of(c, u), lo, &room)) room = 0;
+      c->syms[i] = draw(d, lo, room, s->runtime ? 1 : d->grain, seed);
       if (s->runtime || !d->alike) continue;
       if (first >= s->lo) c->syms[i] = first;
       first = c->syms[i];
@@ -200,7 +211,7 @@ static bool choose_symbols(const Check *c, int64_t reach, bool most, uint64_t *s
       const int64_t more = reach + (reach + 4) * k / 4;
       const Draw d = {more, 1ll << (k % 8), most && k < 2, k % 16 >= 8};
       draw_symbols(c, &d, seed);
-      if (admissible(c, strict)) return true;
+      if (admissible(c, strict) && !too_large(c)) return true;
     }
   return false;
 }

@@ -232,8 +232,7 @@ bool infer_arg(Model *m, Node *n) {
     return false;
   if (x->rank == 0) return op_out(m, n, 0, DT_I64, 0, dims);
   if (!op_axis(m, n, "axis", 0, x->rank, &axis)) return false;
-  if (expr_is_i64(x->dims[axis], 0))
-    return op_error(m, n, ERR_SHAPE, "dim %d of the input is empty", axis);
+  if (!require_at_least(m, n, x->dims[axis], ex_i64(m->pool, 1), "axis to search")) return false;
   for (int d = 0; d < x->rank; d++) {
     if (d != axis)
       dims[rank++] = x->dims[d];

@@ -113,12 +113,10 @@ static bool float_list(Model *m, Node *n, const char *name, int *count) {
 
 /* A list of one number, or one for each feature. */
 static bool fits_features(Model *m, Node *n, const char *name, int count) {
-  int64_t f;
   const Value *x = n->in[0];
-  if (count <= 1 || x->rank == 0 || !expr_is_const(x->dims[x->rank - 1], &f) || f == count)
-    return true;
-  return op_error(m, n, ERR_ATTR_VALUE, "%s has %d entries for %lld features", name, count,
-                  (long long)f);
+  return count <= 1 || x->rank == 0 ||
+         require_size(m, n, x->dims[x->rank - 1], count,
+                      arena_printf(m->arena, "features and entries of %s", name));
 }
 
 /* ---- Scaler, Normalizer, Binarizer, Imputer ------------------------------------------------------------------- */
@@ -198,13 +196,14 @@ bool expand_imputer(Build *b, Node *n, Value **out) {
 /* ---- linear models -------------------------------------------------------------------------------------------- */
 static bool linear_shape(Model *m, Node *n, int64_t rows) {
   int count, bias;
-  int64_t f;
   if (!op_need_class(m, n, 0, CL_NUMBER) || !op_need_rank(m, n, 0, 1, 2) ||
       !float_list(m, n, "coefficients", &count) || !float_list(m, n, "intercepts", &bias))
     return false;
   const Value *x = n->in[0];
-  if (count == 0 || count % rows || (expr_is_const(x->dims[x->rank - 1], &f) && f * rows != count))
+  if (count == 0 || count % rows)
     return op_error(m, n, ERR_ATTR_VALUE, "%d coefficients for %lld rows", count, (long long)rows);
+  if (!require_size(m, n, x->dims[x->rank - 1], count / rows, "features and coefficients of a row"))
+    return false;
   return bias == 0 || bias == rows ||
          op_error(m, n, ERR_ATTR_VALUE, "%d intercepts for %lld rows", bias, (long long)rows);
 }
@@ -393,13 +392,15 @@ bool infer_feature_vectorizer(Model *m, Node *n) {
                     n->n_in);
   for (int k = 0; k < n->n_in; k++) {
     const Value *v = n->in[k];
-    int64_t d;
     if (!op_need_class(m, n, k, CL_NUMBER) || !op_need_rank(m, n, k, 1, 2)) return false;
     const Expr *r = v->rank == 2 ? v->dims[0] : ex_i64(m->pool, 1);
     if (rows && !op_same_dim(m, n, rows, r, "rows", &rows)) return false;
     rows = rows ? rows : r;
-    if (sizes[k] < 0 || (expr_is_const(v->dims[v->rank - 1], &d) && sizes[k] > d))
+    if (sizes[k] < 0)
       return op_error(m, n, ERR_ATTR_VALUE, "inputdimensions[%d] is %lld", k, (long long)sizes[k]);
+    if (!require_at_least(m, n, v->dims[v->rank - 1], ex_i64(m->pool, sizes[k]),
+                          "features and inputdimensions"))
+      return false;
     width = ex_add(m->pool, width, ex_i64(m->pool, sizes[k]));
   }
   return op_out(m, n, 0, DT_F32, 2, (const Expr *[]){rows, width});

@@ -19,10 +19,8 @@ typedef struct Heads { /* sizes of one attention */
 /* Size per head of a rank-3 input's last dim. */
 static bool split_heads(Model *m, const Node *n, int k, int64_t heads, const Expr **size) {
   const Expr *hidden = n->in[k]->dims[2];
-  int64_t h;
-  if (expr_is_const(hidden, &h) && h % heads)
-    return op_error(m, n, ERR_SHAPE, "hidden size %lld of input %d does not divide into %lld heads",
-                    (long long)h, k, (long long)heads);
+  if (!require_multiple(m, n, hidden, ex_i64(m->pool, heads), "hidden size and heads"))
+    return false;
   *size = ex_floordiv(m->pool, hidden, ex_i64(m->pool, heads));
   return true;
 }
@@ -41,6 +39,7 @@ static bool head_count(Model *m, const Node *n, int k, const char *attr, bool fl
 
 static bool heads_of(Model *m, const Node *n, Heads *h) {
   const Value *q = n->in[A_Q], *k = n->in[A_K], *v = n->in[A_V], *past = node_in(n, A_PAST_K);
+  ExprPool *p = m->pool;
   const Expr *same;
   if (!op_need_rank(m, n, A_Q, 3, 4) || !op_need_rank(m, n, A_K, q->rank, q->rank) ||
       !op_need_rank(m, n, A_V, q->rank, q->rank))
@@ -65,10 +64,16 @@ static bool heads_of(Model *m, const Node *n, Heads *h) {
   h->past = past ? past->dims[2] : ex_i64(m->pool, 0);
   if (!op_same_dim(m, n, h->head, k_head, "head sizes of query and key", &same) ||
       !op_same_dim(m, n, k->dims[seq], v->dims[seq], "lengths of key and value", &h->kv_len) ||
-      !op_same_dim(m, n, h->batch, k->dims[0], "batch of query and key", &same))
+      !op_same_dim(m, n, h->batch, k->dims[0], "batch of query and key", &same) ||
+      !op_same_dim(m, n, h->batch, v->dims[0], "batch of query and value", &same))
     return false;
-  h->total = ex_add(m->pool, h->past, h->kv_len);
-  return true;
+  h->total = ex_add(p, h->past, h->kv_len);
+  const Expr *heads = ex_i64(p, h->kv_heads), *past_k[] = {h->batch, heads, h->past, h->head},
+             *past_v[] = {h->batch, heads, h->past, h->v_head};
+  return (h->flat || require_equal(m, n, v->dims[1], heads, "heads of value and key")) &&
+         require_shape(m, n, A_PAST_K, 0, 4, past_k, "dimension of the past key") &&
+         require_shape(m, n, A_PAST_V, 0, 4, past_v, "dimension of the past value") &&
+         require_shape(m, n, A_NONPAD, 0, 1, &h->batch, "batch of the padded lengths");
 }
 
 static bool check_attention(Model *m, Node *n) {
@@ -94,19 +99,37 @@ static bool check_attention(Model *m, Node *n) {
   return true;
 }
 
+/* A mask broadcasts to the scores; one that is shorter ends the keys. A mask of one key is for all
+ * of them. */
+static bool mask_fits(Model *m, Node *n, const Expr *const *scores) {
+  const Value *mask = node_in(n, A_MASK);
+  ExprPool *p = m->pool;
+  const Expr *one = ex_i64(p, 1);
+  for (int d = 0; mask && d < mask->rank; d++) {
+    const Expr *have = mask->dims[d], *want = scores[4 - mask->rank + d];
+    const Expr *size = ex_select(p, ex_eq(p, have, one), want, have);
+    if (d + 1 < mask->rank
+            ? !require_equal(m, n, size, want, "dimension of the mask and the scores")
+            : !require_at_most(m, n, size, want, "length of the mask and keys"))
+      return false;
+  }
+  return true;
+}
+
 bool infer_attention(Model *m, Node *n) {
   Heads h;
   if (!check_attention(m, n) || !heads_of(m, n, &h)) return false;
   ExprPool *p = m->pool;
   const DType t = n->in[A_Q]->dtype, tv = n->in[A_V]->dtype;
   const Expr *q_heads = ex_i64(p, h.q_heads), *kv_heads = ex_i64(p, h.kv_heads);
-  const Expr *flat[] = {h.batch, h.q_len, ex_mul(p, h.v_head, q_heads)},
+  const Expr *flat[] = {h.batch, h.q_len, op_times(m, h.v_head, q_heads)},
              *deep[] = {h.batch, q_heads, h.q_len, h.v_head};
   const Expr *key[] = {h.batch, kv_heads, h.total, h.head},
              *value[] = {h.batch, kv_heads, h.total, h.v_head};
   const Expr *scores[] = {h.batch, q_heads, h.q_len, h.total};
-  return op_out(m, n, 0, t, h.flat ? 3 : 4, h.flat ? flat : deep) && op_out(m, n, 1, t, 4, key) &&
-         op_out(m, n, 2, tv, 4, value) && op_out(m, n, 3, t, 4, scores);
+  return mask_fits(m, n, scores) && op_out(m, n, 0, t, h.flat ? 3 : 4, h.flat ? flat : deep) &&
+         op_out(m, n, 1, t, 4, key) && op_out(m, n, 2, tv, 4, value) &&
+         op_out(m, n, 3, t, 4, scores);
 }
 
 /* ---- rewriting
@@ -241,10 +264,11 @@ static const Expr *add_mask(ElemCtx *c, const Node *n, const Expr *s, const Expr
   ExprPool *p = c->pool;
   const Value *mask = n->in[1];
   const Expr *own[4], *low = kit_like(c, s, -INFINITY), *last = mask->dims[mask->rank - 1];
+  const Expr *one = ex_i64(p, 1), *zero = ex_i64(p, 0);
   for (int d = 0; d < mask->rank; d++)
-    own[d] = expr_is_i64(mask->dims[d], 1) ? ex_i64(p, 0) : at[4 - mask->rank + d];
-  const bool whole = last == n->in[0]->dims[3] || expr_is_i64(last, 1);
-  const Expr *guard = whole ? NULL : ex_lt(p, at[3], last);
+    own[d] = ex_select(p, ex_eq(p, mask->dims[d], one), zero, at[4 - mask->rank + d]);
+  const bool whole = last == n->in[0]->dims[3] || last == one;
+  const Expr *guard = whole ? NULL : ex_lt(p, own[mask->rank - 1], last);
   const Expr *v = elem_in_guarded(c, n, 1, own, guard);
   if (mask->dtype == DT_BOOL) return ex_select(p, v, s, low); /* false outside */
   const Expr *sum = ex_add(p, s, ex_cast(p, (DType)s->dtype, v));
@@ -371,7 +395,6 @@ static int64_t rotary_size(const Node *n, const Value *x) {
 bool infer_rotary(Model *m, Node *n) {
   const Value *x = n->in[0];
   int64_t v, heads, size, dim;
-  const Expr *same;
   if (!op_need_class(m, n, 0, CL_FLOAT) || !op_need_rank(m, n, 0, 3, 4) ||
       !op_same_dtype(m, n, 1, 0) || !op_same_dtype(m, n, 2, 0) || !op_need_class(m, n, 3, CL_INT) ||
       !op_need_rank(m, n, 3, 2, 2) || !op_int_in(m, n, "interleaved", 0, 0, 1, &v) ||
@@ -382,20 +405,24 @@ bool infer_rotary(Model *m, Node *n) {
     return op_error(m, n, ERR_ATTR_MISSING, "attribute num_heads is needed for rank 3");
   if (!expr_is_const(x->dims[x->rank - 1], &size))
     return op_error(m, n, ERR_UNSUPPORTED, "head size must be a constant");
-  if (x->rank == 3 && size % heads)
-    return op_error(m, n, ERR_SHAPE, "hidden size does not divide into %lld heads",
-                    (long long)heads);
+  if (x->rank == 3 &&
+      !require_multiple(m, n, x->dims[2], ex_i64(m->pool, heads), "hidden size and heads"))
+    return false;
   size = rotary_size(n, x);
   if (!dim) dim = size;
   if (dim > size || dim % 2)
     return op_error(m, n, ERR_ATTR_VALUE, "rotary size %lld of a head of %lld", (long long)dim,
                     (long long)size);
   const int rank = node_in(n, 3) ? 2 : 3;
+  const Expr *half = ex_i64(m->pool, dim / 2), *where[] = {x->dims[0], x->dims[x->rank - 2]};
   for (int k = 1; k < 3; k++)
     if (!op_need_rank(m, n, k, rank, rank) ||
-        !op_same_dim(m, n, n->in[k]->dims[rank - 1], ex_i64(m->pool, dim / 2),
-                     "half the rotary size", &same))
+        !require_equal(m, n, n->in[k]->dims[rank - 1], half, "cache and half the rotary size") ||
+        (rank == 3 && !require_shape(m, n, k, 0, 2, where, "batch and length of a cache")))
       return false;
+  if (!require_equal(m, n, n->in[2]->dims[0], n->in[1]->dims[0], "rows of the two caches") ||
+      !require_shape(m, n, 3, 0, 2, where, "batch and length of position_ids"))
+    return false;
   return op_out_like(m, n, 0, x->dtype, x);
 }
 

@@ -23,7 +23,6 @@ static bool conv_channels(Model *m, const Node *n, ConvIn in, bool transposed, i
                           int64_t *c_out) {
   const Value *x = n->in[in.x], *w = n->in[in.w];
   int64_t w0, w1, cin;
-  const Expr *same;
   if (!op_need_rank(m, n, in.x, 3, 2 + MAX_SPATIAL) ||
       !op_need_rank(m, n, in.w, x->rank, x->rank) ||
       !op_int_in(m, n, "group", 1, 1, WINDOW_MAX_VALUE, group))
@@ -39,22 +38,11 @@ static bool conv_channels(Model *m, const Node *n, ConvIn in, bool transposed, i
     cin = w0;
   else
     *c_out = w0;
-  const Expr *want = ex_i64(m->pool, cin);
-  int64_t have;
-  if (expr_is_const(x->dims[1], &have) && have != cin)
-    return op_error(m, n, ERR_SHAPE, "input has %lld channels, the weights want %lld",
-                    (long long)have, (long long)cin);
-  return op_same_dim(m, n, x->dims[1], want, "input channels", &same);
+  return require_size(m, n, x->dims[1], cin, "channels of the input and the weights");
 }
 
 static bool conv_bias(Model *m, const Node *n, int k, int64_t c_out) {
-  const Value *b = k < 0 ? NULL : node_in(n, k);
-  int64_t have;
-  if (!b) return true;
-  if (b->rank == 1 && expr_is_const(b->dims[0], &have) && have != c_out)
-    return op_error(m, n, ERR_SHAPE, "bias has %lld elements, output has %lld channels",
-                    (long long)have, (long long)c_out);
-  return kit_need_vector(m, n, k, ex_i64(m->pool, c_out), "bias");
+  return k < 0 || kit_need_vector(m, n, k, ex_i64(m->pool, c_out), "bias");
 }
 
 static bool conv_out(Model *m, Node *n, DType t) {
@@ -234,20 +222,21 @@ static bool transpose_attrs(Model *m, const Node *n, int spatial) {
 
 bool infer_conv_transpose(Model *m, Node *n) {
   const Value *x = n->in[0];
-  int64_t group, c_out, kernel[MAX_SPATIAL], v;
-  const Expr *dims[MAX_RANK];
+  int64_t group, c_out, kernel[MAX_SPATIAL];
+  const Expr *dims[MAX_RANK], *zero = ex_i64(m->pool, 0);
   if (!op_need_class(m, n, 0, CL_FLOAT) || !op_same_dtype(m, n, 1, 0) ||
       !op_same_dtype(m, n, 2, 0) || !conv_channels(m, n, float_in, true, &group, &c_out) ||
       !conv_bias(m, n, 2, c_out) || !window_weights(m, n, 1, kernel) ||
       !window_check(m, n, x, kernel) || !transpose_attrs(m, n, x->rank - 2))
     return false;
-  transpose_window(m->pool, n, x, kernel, dims + 2);
+  const Window w = transpose_window(m->pool, n, x, kernel, dims + 2);
+  for (int d = 0; d < w.spatial; d++)
+    if (expr_is_i64(op_times(m, x->dims[2 + d], ex_i64(m->pool, w.stride[d])), INT64_MAX))
+      return op_error(m, n, ERR_OVERFLOW, "spatial dim %d becomes too large", d);
   dims[0] = x->dims[0];
   dims[1] = ex_i64(m->pool, c_out);
   for (int d = 2; d < x->rank; d++)
-    if (expr_is_const(dims[d], &v) && v < 0)
-      return op_error(m, n, ERR_SHAPE, "output size along spatial dim %d is %lld", d - 2,
-                      (long long)v);
+    if (!require_at_least(m, n, dims[d], zero, "size of the output")) return false;
   return op_out(m, n, 0, x->dtype, x->rank, dims);
 }
 

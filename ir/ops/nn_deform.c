@@ -169,7 +169,7 @@ bool infer_col2im(Model *m, Node *n) {
   const Value *x = n->in[0];
   const int64_t *block;
   int spatial, given;
-  int64_t k = 1, c;
+  int64_t k = 1;
   const Expr *dims[MAX_RANK], *same, *count = ex_i64(p, 1);
   if (!op_need_class(m, n, 0, CL_NUMBER) || !op_need_rank(m, n, 0, 3, 3) ||
       !op_need_class(m, n, 1, CL_INT) || !tu_count(m, n, 1, "image_shape", &given) ||
@@ -181,13 +181,13 @@ bool infer_col2im(Model *m, Node *n) {
   for (int d = 0; d < spatial; d++)
     if (block[d] < 1 || !ck_mul(k, block[d], &k) || k > INT32_MAX)
       return op_error(m, n, ERR_VALUE, "block_shape holds %lld", (long long)block[d]);
-  if (expr_is_const(x->dims[1], &c) && c % k)
-    return op_error(m, n, ERR_SHAPE, "%lld rows for blocks of %lld", (long long)c, (long long)k);
+  if (!require_multiple(m, n, x->dims[1], ex_i64(p, k), "rows and elements of a block"))
+    return false;
   dims[0] = x->dims[0];
   dims[1] = ex_floordiv(p, x->dims[1], ex_i64(p, k));
   for (int d = 0; d < spatial; d++) {
     dims[d + 2] = tu_dim(m, n, 0, d + 2, tu_elem(m, n, 1, d), NULL);
-    count = ex_mul(p, count, positions(p, n, d, spatial, dims[d + 2], ex_i64(p, block[d])));
+    count = op_times(m, count, positions(p, n, d, spatial, dims[d + 2], ex_i64(p, block[d])));
   }
   return op_same_dim(m, n, x->dims[2], count, "number of blocks", &same) &&
          op_out(m, n, 0, x->dtype, spatial + 2, dims);

@@ -58,16 +58,18 @@ bool infer_max_unpool(Model *m, Node *n) {
   const Value *x = n->in[0];
   const Expr *dims[MAX_RANK], *const *given;
   int count;
-  int64_t v;
   if (!op_need_class(m, n, 0, CL_FLOAT) || !op_need_rank(m, n, 0, 3, 2 + MAX_SPATIAL) ||
       !op_need_dtype(m, n, 1, DT_I64) || !op_need_rank(m, n, 1, x->rank, x->rank) ||
-      !window_check(m, n, x, NULL))
+      !window_check(m, n, x, NULL) ||
+      !require_shape(m, n, 1, 0, x->rank, (const Expr *const *)x->dims, "dimension of indices"))
     return false;
   const Window w = window_get(m->pool, n, x, NULL);
   for (int d = 0; d < x->rank; d++) dims[d] = x->dims[d];
   for (int d = 0; d < w.spatial; d++) {
-    const Expr *span = ex_mul(m->pool, ex_sub(m->pool, x->dims[2 + d], ex_i64(m->pool, 1)),
-                              ex_i64(m->pool, w.stride[d]));
+    const Expr *span = op_times(m, ex_sub(m->pool, x->dims[2 + d], ex_i64(m->pool, 1)),
+                                ex_i64(m->pool, w.stride[d]));
+    if (expr_is_i64(span, INT64_MAX))
+      return op_error(m, n, ERR_OVERFLOW, "spatial dim %d becomes too large", d);
     dims[2 + d] = ex_sub(
         m->pool, ex_sub(m->pool, ex_add(m->pool, span, ex_i64(m->pool, w.kernel[d])), w.lo[d]),
         w.hi[d]);
@@ -78,8 +80,7 @@ bool infer_max_unpool(Model *m, Node *n) {
     for (int d = 0; d < count; d++) dims[d] = given[d];
   }
   for (int d = 0; d < x->rank; d++)
-    if (expr_is_const(dims[d], &v) && v < 0)
-      return op_error(m, n, ERR_SHAPE, "dim %d of the output is %lld", d, (long long)v);
+    if (!require_at_least(m, n, dims[d], ex_i64(m->pool, 0), "size of the output")) return false;
   return op_out(m, n, 0, x->dtype, x->rank, dims);
 }
 
@@ -120,7 +121,8 @@ bool infer_causal_conv(Model *m, Node *n) {
       !op_same_dtype(m, n, 3, 0) || !op_need_rank(m, n, 3, 3, 3) ||
       !kit_need_vector(m, n, 2, x->dims[1], "bias") ||
       !op_choice(m, n, "activation", "none", activations, &act) ||
-      !op_same_dim(m, n, n->in[1]->dims[0], x->dims[1], "channels", &same))
+      !op_same_dim(m, n, n->in[1]->dims[0], x->dims[1], "channels", &same) ||
+      !require_size(m, n, n->in[1]->dims[1], 1, "inputs of a channel"))
     return false;
   if (!expr_is_const(n->in[1]->dims[2], &k) || k < 1)
     return op_error(m, n, ERR_UNSUPPORTED, "kernel size must be a constant of at least 1");

@@ -144,17 +144,15 @@ const Expr *elem_instance_norm(ElemCtx *c, const Node *n, int out, const Expr *c
 
 bool infer_group_norm(Model *m, Node *n) {
   const Attr *a;
-  int64_t groups, channels, stash;
+  int64_t groups, stash;
   const Value *x = n->in[0];
   if (!need_epsilon(m, n) || !op_need_rank(m, n, 0, 2, MAX_RANK) || !need_channels(m, n, 1, 2) ||
       !op_need_attr(m, n, "num_groups", AT_INT, &a) ||
       !op_int_in(m, n, "num_groups", 1, 1, INT32_MAX, &groups) ||
       !op_int(m, n, "stash_type", 1, &stash))
     return false;
-  if (expr_is_const(x->dims[1], &channels) && channels % groups)
-    return op_error(m, n, ERR_SHAPE, "%lld channels do not divide into %lld groups",
-                    (long long)channels, (long long)groups);
-  return op_out_like(m, n, 0, x->dtype, x);
+  return require_multiple(m, n, x->dims[1], ex_i64(m->pool, groups), "channels and groups") &&
+         op_out_like(m, n, 0, x->dtype, x);
 }
 
 const Expr *elem_group_norm(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {

@@ -125,12 +125,10 @@ const Expr *window_out(ExprPool *p, const Node *n, const Window *w, int d, const
 
 bool window_out_dims(Model *m, const Node *n, const Window *w, const Value *x, const Expr **dims) {
   for (int d = 0; d < w->spatial; d++) {
-    int64_t v;
     dims[2 + d] = window_out(m->pool, n, w, d, x->dims[2 + d]);
-    if (expr_is_const(dims[2 + d], &v) && v < 1)
-      return op_error(m, n, ERR_SHAPE,
-                      "kernel of extent %lld is larger than the padded input along spatial dim %d",
-                      (long long)window_extent(w, d), d);
+    if (!require_at_least(m, n, dims[2 + d], ex_i64(m->pool, 1),
+                          "places of the kernel in the padded input"))
+      return false;
   }
   return true;
 }

@@ -53,6 +53,7 @@ bool require_multiple(Model *m, const Node *n, const Expr *a, const Expr *b, con
 bool require_broadcast(Model *m, const Node *n, const Expr *a, const Expr *b,
                        const char *what); /* a == b or a == 1 */
 bool require_size(Model *m, const Node *n, const Expr *a, int64_t k, const char *what); /* a == k */
+bool require_nonzero(Model *m, const Node *n, const Expr *a, const char *what);
 /* Dims [from, rank) of input k are those given; absent inputs pass. */
 bool require_shape(Model *m, const Node *n, int k, int from, int rank, const Expr *const *dims,
                    const char *what);
@@ -70,6 +71,9 @@ bool op_broadcast(Model *m, const Node *n, int ra, const Expr *const *da, int rb
 bool op_broadcast_all(Model *m, const Node *n, int *rank, const Expr **out);
 /* input k must be broadcastable to the given shape (unidirectional). */
 bool op_broadcasts_to(Model *m, const Node *n, int k, int rank, const Expr *const *dims);
+/* Product of two sizes; INT64_MAX, which no tensor can have, where its coefficients leave 64 bits.
+ */
+const Expr *op_times(Model *m, const Expr *a, const Expr *b);
 const Expr *op_product(Model *m, const Expr *const *dims, int from, int to); /* of dims[from..to) */
 /* Flat row-major index of idx in a shape, and back (for view-like elems). */
 const Expr *index_flatten(ExprPool *p, int rank, const Expr *const *dims, const Expr *const *idx);

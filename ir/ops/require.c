@@ -49,6 +49,13 @@ bool require_size(Model *m, const Node *n, const Expr *a, int64_t k, const char 
   return require(m, n, ASSUME_EQUAL, a, ex_i64(m->pool, k), what);
 }
 
+/* As a question whose answer is 1. */
+bool require_nonzero(Model *m, const Node *n, const Expr *a, const char *what) {
+  const Expr *zero = ex_i64(m->pool, 0), *one = ex_i64(m->pool, 1);
+  const Expr *is = ex_select(m->pool, ex_eq(m->pool, a, zero), zero, one);
+  return require(m, n, ASSUME_EQUAL, is, one, what);
+}
+
 bool require_shape(Model *m, const Node *n, int k, int from, int rank, const Expr *const *dims,
                    const char *what) {
   const Value *v = node_in(n, k);

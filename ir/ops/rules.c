@@ -199,18 +199,15 @@ bool op_need_exprs(Model *m, const Node *n, int k, const char *what, const Expr 
 
 /* ---- outputs -------------------------------------------------------------------------------- */
 
-static const int64_t MAX_ELEMENTS = INT64_C(1) << 46;
-
 bool op_out(Model *m, Node *n, int k, DType t, int rank, const Expr *const *dims) {
-  int64_t d, count = 1;
   if (rank > MAX_RANK)
     return op_error(m, n, ERR_RANK, "%s makes a tensor of rank %d", n->op->name, rank);
-  for (int i = 0; i < rank; i++) {
-    if (!expr_is_const(dims[i], &d)) continue;
-    if (d < 0 || !ck_mul(count, d ? d : 1, &count) || count > MAX_ELEMENTS)
-      return op_error(m, n, ERR_OVERFLOW, "%s makes a tensor whose axis %d has size %lld",
-                      n->op->name, i, (long long)d);
-  }
+  const char *problem = dims_problem(m, rank, dims);
+  if (problem)
+    return op_error(m, n, ERR_OVERFLOW, "%s makes a tensor that is too large: %s", n->op->name,
+                    problem);
+  for (int i = 0; i < rank; i++)
+    if (!require_at_least(m, n, dims[i], ex_i64(m->pool, 0), "size of a result")) return false;
   if (node_out(n, k)) value_set_tensor(m, n->out[k], t, rank, dims);
   return true;
 }
@@ -298,9 +295,14 @@ bool op_broadcasts_to(Model *m, const Node *n, int k, int rank, const Expr *cons
   return true;
 }
 
+const Expr *op_times(Model *m, const Expr *a, const Expr *b) {
+  if (expr_magnitude(a, 1) * expr_magnitude(b, 1) < 4e18) return ex_mul(m->pool, a, b);
+  return ex_i64(m->pool, INT64_MAX);
+}
+
 const Expr *op_product(Model *m, const Expr *const *dims, int from, int to) {
   const Expr *e = ex_i64(m->pool, 1);
-  for (int d = from; d < to; d++) e = ex_mul(m->pool, e, dims[d]);
+  for (int d = from; d < to; d++) e = op_times(m, e, dims[d]);
   return e;
 }
 

@@ -46,13 +46,12 @@ bool infer_scatter_elements(Model *m, Node *n) {
     return false;
   if (!op_axis(m, n, "axis", 0, a->rank, &axis)) return false;
   for (int i = 0; i < a->rank; i++) {
-    int64_t x, y;
     if (!op_same_dim(m, n, n->in[1]->dims[i], n->in[2]->dims[i], "dimension of indices and updates",
                      &same))
       return false;
-    if (i != axis && expr_is_const(a->dims[i], &x) && expr_is_const(n->in[1]->dims[i], &y) && y > x)
-      return op_error(m, n, ERR_SHAPE, "axis %d: indices have %lld, data has %lld", i, (long long)y,
-                      (long long)x);
+    if (i != axis &&
+        !require_at_most(m, n, n->in[1]->dims[i], a->dims[i], "dimension of indices and data"))
+      return false;
   }
   return op_out_like(m, n, 0, a->dtype, a);
 }
@@ -162,7 +161,7 @@ const ExternRow ext_unique = {"rt_unique", (void *)rt_unique, pack_unique, scrat
 bool infer_topk(Model *m, Node *n) {
   const Value *a = n->in[0];
   int axis, count;
-  int64_t k, d, flag;
+  int64_t flag;
   const Expr *dims[MAX_RANK];
   if (!op_need_class(m, n, 0, CL_NUMBER) || !op_need_rank(m, n, 0, 1, MAX_RANK) ||
       !op_need_class(m, n, 1, CL_INT) || !op_axis(m, n, "axis", -1, a->rank, &axis) ||
@@ -170,9 +169,9 @@ bool infer_topk(Model *m, Node *n) {
     return false;
   if (count != 1) return op_error(m, n, ERR_SHAPE, "K has %d elements", count);
   const Expr *e = tu_elem(m, n, 1, 0);
-  if (expr_is_const(e, &k) && (k < 0 || (expr_is_const(a->dims[axis], &d) && k > d)))
-    return op_error(m, n, ERR_VALUE, "K is %lld, axis %d has %lld", (long long)k, axis,
-                    (long long)(k < 0 ? 0 : d));
+  if (!require_at_least(m, n, e, ex_i64(m->pool, 0), "K") ||
+      !require_at_most(m, n, e, a->dims[axis], "K and the size of the axis"))
+    return false;
   memcpy(dims, a->dims, sizeof *dims * (size_t)a->rank);
   dims[axis] = tu_dim(m, n, 0, axis, e, a->dims[axis]);
   return op_out(m, n, 0, a->dtype, a->rank, dims) && op_out(m, n, 1, DT_I64, a->rank, dims);
@@ -203,8 +202,7 @@ bool infer_nms(Model *m, Node *n) {
       !op_same_dim(m, n, boxes->dims[0], scores->dims[0], "batch", &same) ||
       !op_same_dim(m, n, boxes->dims[1], scores->dims[2], "number of boxes", &same))
     return false;
-  if (expr_is_const(boxes->dims[2], &k) && k != 4)
-    return op_error(m, n, ERR_SHAPE, "boxes have %lld coordinates, not 4", (long long)k);
+  if (!require_size(m, n, boxes->dims[2], 4, "coordinates of a box")) return false;
   for (int i = 2; i < n->n_in; i++) {
     int count;
     if (node_in(n, i) && !tu_count(m, n, i, "limit", &count)) return false;

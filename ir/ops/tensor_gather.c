@@ -61,32 +61,25 @@ const Expr *elem_gather(ElemCtx *c, const Node *n, int out, const Expr *const *i
 bool infer_gather_elements(Model *m, Node *n) {
   const Value *a = n->in[0], *b = n->in[1];
   int axis;
-  int64_t x, y;
   if (!op_need_class(m, n, 1, CL_INT) || !op_need_rank(m, n, 0, 1, MAX_RANK) ||
       !op_need_rank(m, n, 1, a->rank, a->rank) || !op_axis(m, n, "axis", 0, a->rank, &axis) ||
       !check_indices(m, n, 1, a->dims[axis]))
     return false;
   for (int i = 0; i < a->rank; i++)
-    if (i != axis && expr_is_const(a->dims[i], &x) && expr_is_const(b->dims[i], &y) && y > x)
-      return op_error(m, n, ERR_SHAPE, "axis %d: indices have %lld, data has %lld", i, (long long)y,
-                      (long long)x);
+    if (i != axis &&
+        !require_at_most(m, n, b->dims[i], a->dims[i], "dimension of indices and data"))
+      return false;
   return op_out_like(m, n, 0, a->dtype, b);
 }
 
 const Expr *elem_gather_elements(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
   ExprPool *p = c->pool;
-  const Value *a = n->in[0], *b = n->in[1];
-  int64_t axis = node_int(n, "axis", 0), x, y;
+  const Value *a = n->in[0];
+  int64_t axis = node_int(n, "axis", 0);
   const Expr *src[MAX_RANK], *guard = NULL;
   if (axis < 0) axis += a->rank;
-  for (int i = 0; i < a->rank; i++) {
-    const bool fits = a->dims[i] == b->dims[i] ||
-                      (expr_is_const(a->dims[i], &x) && expr_is_const(b->dims[i], &y) && y <= x);
-    if (i == axis)
-      src[i] = index_into(p, elem_in(c, n, 1, idx), a->dims[i], &guard);
-    else
-      src[i] = fits ? idx[i] : index_into(p, idx[i], a->dims[i], &guard);
-  }
+  for (int i = 0; i < a->rank; i++)
+    src[i] = i == axis ? index_into(p, elem_in(c, n, 1, idx), a->dims[i], &guard) : idx[i];
   return read_safe(c, n, src, guard);
 }
 

@@ -13,7 +13,6 @@ static const char *const gs_pads[] = {"zeros", "border", "reflection", NULL};
 bool infer_grid_sample(Model *m, Node *n) {
   const Value *x = n->in[0], *g = n->in[1];
   int k;
-  int64_t d;
   const Expr *dims[MAX_RANK], *same;
   if (!op_choice(m, n, "mode", "linear", gs_modes, &k) ||
       !op_choice(m, n, "padding_mode", "zeros", gs_pads, &k) ||
@@ -21,9 +20,8 @@ bool infer_grid_sample(Model *m, Node *n) {
       !op_need_rank(m, n, 0, 3, MAX_RANK) || !op_need_rank(m, n, 1, x->rank, x->rank) ||
       !op_same_dim(m, n, x->dims[0], g->dims[0], "batch", &same))
     return false;
-  if (expr_is_const(g->dims[x->rank - 1], &d) && d != x->rank - 2)
-    return op_error(m, n, ERR_SHAPE, "grid positions have %lld coordinates for %d axes",
-                    (long long)d, x->rank - 2);
+  if (!require_size(m, n, g->dims[x->rank - 1], x->rank - 2, "coordinates of a grid position"))
+    return false;
   dims[0] = x->dims[0];
   dims[1] = x->dims[1];
   for (int i = 2; i < x->rank; i++) dims[i] = g->dims[i - 1];
@@ -243,7 +241,6 @@ static const char *const scatter_modes[] = {"linear", "circular", NULL};
 bool infer_tensor_scatter(Model *m, Node *n) {
   const Value *a = n->in[0], *u = n->in[1];
   int axis, k;
-  int64_t x, y;
   const Expr *same;
   if (!op_choice(m, n, "mode", "linear", scatter_modes, &k) || !op_same_dtype(m, n, 1, 0) ||
       !op_need_rank(m, n, 0, 2, MAX_RANK) || !op_need_rank(m, n, 1, a->rank, a->rank) ||
@@ -253,9 +250,8 @@ bool infer_tensor_scatter(Model *m, Node *n) {
   if (axis == 0) return op_error(m, n, ERR_ATTR_VALUE, "axis is the batch axis");
   for (int i = 0; i < a->rank; i++)
     if (i != axis && !op_same_dim(m, n, a->dims[i], u->dims[i], "dimension", &same)) return false;
-  if (expr_is_const(a->dims[axis], &x) && expr_is_const(u->dims[axis], &y) && y > x)
-    return op_error(m, n, ERR_SHAPE, "the update has %lld positions, the cache %lld", (long long)y,
-                    (long long)x);
+  if (!require_at_most(m, n, u->dims[axis], a->dims[axis], "positions of the update and the cache"))
+    return false;
   if (node_in(n, 2) && !op_same_dim(m, n, a->dims[0], n->in[2]->dims[0], "batch", &same))
     return false;
   return op_out_like(m, n, 0, a->dtype, a);

@@ -116,37 +116,29 @@ static void split_range(ExprPool *p, const Node *n, int axis, int k, const Expr 
   const Expr *each = ex_ceildiv(p, dim, n->n_out);
   *start = ex_mul(p, each, ex_i64(p, k));
   *len = k < n->n_out - 1 ? each : ex_sub(p, dim, *start);
-  int64_t d;
-  if (expr_is_const(dim, &d)) return;
-  *len = ex_max(p, zero, ex_min(p, each, ex_sub(p, dim, *start)));
 }
 
 static bool split_sizes(Model *m, Node *n, int axis) {
   int count;
-  int64_t k, sum = 0, dim;
-  bool all = true;
+  const Expr *sum = ex_i64(m->pool, 0), *zero = sum;
   if (!op_need_class(m, n, 1, CL_INT) || !tu_count(m, n, 1, "split", &count)) return false;
   if (count != n->n_out)
     return op_error(m, n, ERR_ARITY, "%d sizes for %d outputs", count, n->n_out);
   for (int i = 0; i < count; i++) {
-    if (!expr_is_const(tu_elem(m, n, 1, i), &k)) {
-      all = false;
-      continue;
-    }
-    if (k < 0 || !ck_add(sum, k, &sum))
-      return op_error(m, n, ERR_VALUE, "size %d is %lld", i, (long long)k);
+    const Expr *e = tu_elem(m, n, 1, i);
+    if (!require_at_least(m, n, e, zero, "size of a piece") ||
+        !require_at_most(m, n, e, n->in[0]->dims[axis], "size of a piece and of the axis"))
+      return false;
+    sum = ex_add(m->pool, sum, e);
   }
-  if (expr_is_const(n->in[0]->dims[axis], &dim) && (all ? sum != dim : sum > dim))
-    return op_error(m, n, ERR_SHAPE, "sizes add up to %lld, but axis %d has %lld", (long long)sum,
-                    axis, (long long)dim);
-  return true;
+  return require_equal(m, n, sum, n->in[0]->dims[axis], "sum of the pieces and size of the axis");
 }
 
 bool infer_split(Model *m, Node *n) {
   const Value *in = n->in[0];
   int axis;
-  int64_t parts, d;
-  const Expr *dims[MAX_RANK], *start;
+  int64_t parts;
+  const Expr *dims[MAX_RANK], *start, *zero = ex_i64(m->pool, 0);
   if (!op_axis(m, n, "axis", 0, in->rank, &axis) || !op_int(m, n, "num_outputs", n->n_out, &parts))
     return false;
   if (node_in(n, 1) && !split_sizes(m, n, axis)) return false;
@@ -156,8 +148,7 @@ bool infer_split(Model *m, Node *n) {
   for (int k = 0; k < n->n_out; k++) {
     memcpy(dims, in->dims, sizeof *dims * (size_t)in->rank);
     split_range(m->pool, n, axis, k, &start, &dims[axis]);
-    if (expr_is_const(dims[axis], &d) && d < 0)
-      return op_error(m, n, ERR_SHAPE, "axis %d is too short for %d outputs", axis, n->n_out);
+    if (!require_at_least(m, n, dims[axis], zero, "last of the equal pieces")) return false;
     dims[axis] = tu_dim(m, n, k, axis, dims[axis], in->dims[axis]);
     if (!op_out(m, n, k, in->dtype, in->rank, dims)) return false;
   }
@@ -188,11 +179,7 @@ static bool block_size(Model *m, Node *n, int64_t *b) {
 }
 
 static bool divides(Model *m, Node *n, int axis, int64_t by) {
-  int64_t d;
-  if (expr_is_const(n->in[0]->dims[axis], &d) && d % by != 0)
-    return op_error(m, n, ERR_SHAPE, "axis %d has size %lld, not a multiple of %lld", axis,
-                    (long long)d, (long long)by);
-  return true;
+  return require_multiple(m, n, n->in[0]->dims[axis], ex_i64(m->pool, by), "axis cut into blocks");
 }
 
 bool infer_depth_to_space(Model *m, Node *n) {
@@ -205,7 +192,7 @@ bool infer_depth_to_space(Model *m, Node *n) {
     return false;
   const Expr *e = ex_i64(m->pool, b);
   const Expr *dims[4] = {in->dims[0], ex_floordiv(m->pool, in->dims[1], ex_i64(m->pool, b * b)),
-                         ex_mul(m->pool, in->dims[2], e), ex_mul(m->pool, in->dims[3], e)};
+                         op_times(m, in->dims[2], e), op_times(m, in->dims[3], e)};
   return op_out(m, n, 0, in->dtype, 4, dims);
 }
 
@@ -231,7 +218,7 @@ bool infer_space_to_depth(Model *m, Node *n) {
       !divides(m, n, 2, b) || !divides(m, n, 3, b))
     return false;
   const Expr *e = ex_i64(m->pool, b);
-  const Expr *dims[4] = {in->dims[0], ex_mul(m->pool, in->dims[1], ex_i64(m->pool, b * b)),
+  const Expr *dims[4] = {in->dims[0], op_times(m, in->dims[1], ex_i64(m->pool, b * b)),
                          ex_floordiv(m->pool, in->dims[2], e),
                          ex_floordiv(m->pool, in->dims[3], e)};
   return op_out(m, n, 0, in->dtype, 4, dims);
@@ -250,6 +237,17 @@ const Expr *elem_space_to_depth(ElemCtx *c, const Node *n, int out, const Expr *
 }
 
 /* ---- ReverseSequence ------------------------------------------------------------------------------------- */
+static bool known_lengths(Model *m, Node *n, const Expr *most) {
+  const ConstData *c = n->in[1]->cdata;
+  for (int64_t i = 0; c && i < c->count; i++) {
+    const Expr *len = ex_i64(m->pool, const_int(c, i));
+    if (!require_at_least(m, n, len, ex_i64(m->pool, 0), "length of a sequence") ||
+        !require_at_most(m, n, len, most, "length of a sequence and of the time axis"))
+      return false;
+  }
+  return true;
+}
+
 bool infer_reverse_sequence(Model *m, Node *n) {
   const Value *in = n->in[0];
   int64_t batch, time;
@@ -264,7 +262,7 @@ bool infer_reverse_sequence(Model *m, Node *n) {
     return op_error(m, n, ERR_ATTR_VALUE, "batch_axis and time_axis are both %lld",
                     (long long)time);
   return op_same_dim(m, n, in->dims[batch], n->in[1]->dims[0], "batch", &same) &&
-         op_out_like(m, n, 0, in->dtype, in);
+         known_lengths(m, n, in->dims[time]) && op_out_like(m, n, 0, in->dtype, in);
 }
 
 const Expr *elem_reverse_sequence(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
@@ -311,20 +309,17 @@ static const Expr *one_hot_depth(Model *m, Node *n) {
 bool infer_one_hot(Model *m, Node *n) {
   const Value *in = n->in[0];
   int axis;
-  int64_t d;
   const Expr *dims[MAX_RANK];
   if (!op_need_class(m, n, 0, CL_NUMBER) || !op_need_class(m, n, 1, CL_NUMBER) ||
       !op_need_rank(m, n, 1, 0, 1) || !op_need_rank(m, n, 2, 1, 1) ||
       !op_need_rank(m, n, 0, 0, MAX_RANK - 1))
     return false;
   if (!op_axis(m, n, "axis", -1, in->rank + 1, &axis)) return false;
-  if (expr_is_const(n->in[2]->dims[0], &d) && d != 2)
-    return op_error(m, n, ERR_SHAPE, "values has %lld elements, not 2", (long long)d);
+  if (!require_size(m, n, n->in[2]->dims[0], 2, "number of values")) return false;
   n->mark = axis;
   const Expr *depth = one_hot_depth(m, n);
   if (!depth) return op_error(m, n, ERR_DYNAMIC, "depth is not known");
-  if (expr_is_const(depth, &d) && d < 0)
-    return op_error(m, n, ERR_VALUE, "depth is %lld", (long long)d);
+  if (!require_at_least(m, n, depth, ex_i64(m->pool, 1), "depth")) return false;
   for (int i = 0, k = 0; i <= in->rank; i++)
     dims[i] = i == axis ? tu_dim(m, n, 0, i, depth, NULL) : in->dims[k++];
   return op_out(m, n, 0, n->in[2]->dtype, in->rank + 1, dims);

@@ -91,7 +91,7 @@ static bool scaled_dim(Model *m, Node *n, int axis, int k, const Expr **out) {
   if (scale == 1) return *out = in, true;
   if (expr_is_const(in, &d) && (double)d * scale > 1e14)
     return op_error(m, n, ERR_OVERFLOW, "axis %d becomes too large", axis);
-  if (scale == floor(scale)) return *out = ex_mul(p, in, ex_i64(p, (int64_t)scale)), true;
+  if (scale == floor(scale)) return *out = op_times(m, in, ex_i64(p, (int64_t)scale)), true;
   const double inv = 1 / scale;
   if (expr_is_const(in, &d)) return *out = ex_i64(p, (int64_t)floor((double)d * scale)), true;
   if (inv == floor(inv)) return *out = ex_floordiv(p, in, ex_i64(p, (int64_t)inv)), true;
@@ -152,7 +152,6 @@ bool infer_resize(Model *m, Node *n) {
   const Value *in = n->in[0];
   const Expr *dims[MAX_RANK];
   int count;
-  int64_t w;
   if (!check_resize(m, n)) return false;
   const ResizeSpec s = spec_of(n);
   if (!tu_count(m, n, s.by, s.by == 2 ? "scales" : "sizes", &count)) return false;
@@ -173,8 +172,7 @@ bool infer_resize(Model *m, Node *n) {
       continue;
     }
     const Expr *e = tu_elem(m, n, 3, s.entry[i]);
-    if (expr_is_const(e, &w) && w < 0)
-      return op_error(m, n, ERR_VALUE, "size of axis %d is %lld", i, (long long)w);
+    if (!require_at_least(m, n, e, ex_i64(m->pool, 0), "size")) return false;
     if (s.keep == KEEP_STRETCH) dims[i] = tu_dim(m, n, 0, i, e, NULL);
   }
   if (s.by == 3 && s.keep != KEEP_STRETCH && !kept_dims(m, n, &s, dims)) return false;

@@ -206,7 +206,7 @@ bool infer_reshape(Model *m, Node *n) {
     if (k == 0 && !allowzero) dims[i] = in->dims[i];
   }
   if (hole >= 0) dims[hole] = missing_dim(m, in, rank, dims, hole);
-  return same_count(m, n, rank, dims) && op_out(m, n, 0, in->dtype, rank, dims);
+  return op_out(m, n, 0, in->dtype, rank, dims) && same_count(m, n, rank, dims);
 }
 
 bool infer_flatten(Model *m, Node *n) {
@@ -270,19 +270,19 @@ bool infer_unsqueeze(Model *m, Node *n) {
 }
 
 /* ---- Expand, Tile -------------------------------------------------------------------------------------- */
-static bool expand_dim(Model *m, Node *n, int at, const Expr *in, const Expr *want,
-                       const Expr **out) {
-  int64_t a, b;
-  const bool ca = expr_is_const(in, &a), cb = expr_is_const(want, &b);
-  if (cb && b < 0) return op_error(m, n, ERR_VALUE, "shape[%d] is %lld", at, (long long)b);
-  if (in == want || (cb && b == 1)) return *out = in, true;
-  if (ca && a == 1) return *out = want, true;
-  if (ca && cb)
-    return op_error(m, n, ERR_SHAPE, "axis %d: size %lld does not broadcast to %lld", at,
-                    (long long)a, (long long)b);
-  if (cb || ca) return *out = cb ? want : in, true;
-  *out = ex_max(m->pool, in, want);
-  return true;
+/* A size of 1, on either side, takes the other's. */
+static bool expand_dim(Model *m, Node *n, const Expr *in, const Expr *want, const Expr **out) {
+  ExprPool *p = m->pool;
+  const Expr *one = ex_i64(p, 1), *zero = ex_i64(p, 0);
+  int64_t k;
+  if (!require_at_least(m, n, want, zero, "size to expand to")) return false;
+  if (in == want || in == one || want == one) return *out = in == one ? want : in, true;
+  const bool fixed = expr_is_const(want, &k);
+  *out = fixed || expr_is_const(in, &k) ? (fixed ? want : in)
+                                        : ex_select(p, ex_eq(p, want, one), in, want);
+  const Expr *from = ex_select(p, ex_eq(p, in, one), *out, in),
+             *to = fixed ? want : ex_select(p, ex_eq(p, want, one), *out, want);
+  return require_equal(m, n, from, to, "size and size to expand to");
 }
 
 bool infer_expand(Model *m, Node *n) {
@@ -297,7 +297,7 @@ bool infer_expand(Model *m, Node *n) {
   for (int i = 0; i < rank; i++) {
     const int a = i - (rank - in->rank), s = i - (rank - count);
     const Expr *d = a >= 0 ? in->dims[a] : one, *e = s >= 0 ? tu_elem(m, n, 1, s) : one, *r;
-    if (!expand_dim(m, n, i, d, e, &r)) return false;
+    if (!expand_dim(m, n, d, e, &r)) return false;
     dims[i] = tu_dim(m, n, 0, i, r, NULL);
   }
   return op_out(m, n, 0, in->dtype, rank, dims);
@@ -321,7 +321,6 @@ const Expr *elem_expand(ElemCtx *c, const Node *n, int out, const Expr *const *i
 bool infer_tile(Model *m, Node *n) {
   const Value *in = n->in[0];
   int count;
-  int64_t k;
   if (!op_need_class(m, n, 1, CL_INT) || !op_need_rank(m, n, 1, 1, 1) ||
       !tu_count(m, n, 1, "repeats", &count))
     return false;
@@ -330,11 +329,8 @@ bool infer_tile(Model *m, Node *n) {
   const Expr *dims[MAX_RANK];
   for (int i = 0; i < count; i++) {
     const Expr *e = tu_elem(m, n, 1, i);
-    int64_t d = 1, all;
-    expr_is_const(in->dims[i], &d);
-    if (expr_is_const(e, &k) && (k < 0 || !ck_mul(k, d, &all)))
-      return op_error(m, n, ERR_VALUE, "repeats[%d] is %lld", i, (long long)k);
-    dims[i] = tu_dim(m, n, 0, i, ex_mul(m->pool, in->dims[i], e), NULL);
+    if (!require_at_least(m, n, e, ex_i64(m->pool, 0), "repeats")) return false;
+    dims[i] = tu_dim(m, n, 0, i, op_times(m, in->dims[i], e), NULL);
   }
   return op_out(m, n, 0, in->dtype, in->rank, dims);
 }
@@ -351,7 +347,6 @@ const Expr *elem_tile(ElemCtx *c, const Node *n, int out, const Expr *const *idx
 bool infer_constant_of_shape(Model *m, Node *n) {
   const Attr *a = node_attr(n, "value");
   int rank;
-  int64_t k;
   if (!op_need_class(m, n, 0, CL_INT) || !op_need_rank(m, n, 0, 1, 1) ||
       !tu_count(m, n, 0, "shape", &rank))
     return false;
@@ -361,8 +356,7 @@ bool infer_constant_of_shape(Model *m, Node *n) {
   const Expr *dims[MAX_RANK];
   for (int i = 0; i < rank; i++) {
     const Expr *e = tu_elem(m, n, 0, i);
-    if (expr_is_const(e, &k) && k < 0)
-      return op_error(m, n, ERR_VALUE, "size %d is %lld", i, (long long)k);
+    if (!require_at_least(m, n, e, ex_i64(m->pool, 0), "size")) return false;
     dims[i] = tu_dim(m, n, 0, i, e, NULL);
   }
   return op_out(m, n, 0, a ? a->tensor->dtype : DT_F32, rank, dims);
@@ -420,7 +414,7 @@ bool infer_range(Model *m, Node *n) {
   if (dtype_is_float(n->in[0]->dtype)) return float_range(m, n);
   const Expr *s = tu_elem(m, n, 0, 0), *l = tu_elem(m, n, 1, 0), *d = tu_elem(m, n, 2, 0);
   int64_t a, b;
-  if (expr_is_i64(d, 0)) return op_error(m, n, ERR_VALUE, "delta is 0");
+  if (!require_nonzero(m, n, d, "delta that is not 0")) return false;
   if (expr_is_const(s, &a) && expr_is_const(l, &b) &&
       (!ck_sub(b, a, &a) || !ck_add(a, INT32_MAX, &b) || !ck_sub(a, INT32_MAX, &b)))
     return op_error(m, n, ERR_OVERFLOW, "the range is too long");

@@ -20,15 +20,13 @@ static bool output_type(Model *m, Node *n, DType *t) {
 
 bool infer_window(Model *m, Node *n) {
   int count;
-  int64_t k;
   DType t;
   if (!op_need_class(m, n, 0, CL_INT) || !tu_count(m, n, 0, "size", &count) ||
       !output_type(m, n, &t))
     return false;
   if (count != 1) return op_error(m, n, ERR_SHAPE, "size has %d elements", count);
   const Expr *size = tu_elem(m, n, 0, 0);
-  if (expr_is_const(size, &k) && k < 0)
-    return op_error(m, n, ERR_VALUE, "size is %lld", (long long)k);
+  if (!require_at_least(m, n, size, ex_i64(m->pool, 0), "size")) return false;
   const Expr *d = tu_dim(m, n, 0, 0, size, NULL);
   return op_out(m, n, 0, t, 1, &d);
 }
@@ -140,7 +138,7 @@ static bool dft_of(Model *m, Node *n, Dft *d) {
 bool infer_dft(Model *m, Node *n) {
   ExprPool *p = m->pool;
   Dft d;
-  int64_t parts, k;
+  int64_t parts;
   const Expr *dims[MAX_RANK];
   if (!dft_of(m, n, &d)) return false;
   const Value *x = n->in[0];
@@ -148,8 +146,7 @@ bool infer_dft(Model *m, Node *n) {
     return op_error(m, n, ERR_SHAPE, "the last axis must have 1 or 2 elements (real, imaginary)");
   if (d.onesided && !d.inverse && parts != 1)
     return op_error(m, n, ERR_VALUE, "a one-sided transform of complex input");
-  if (expr_is_const(d.length, &k) && k < 1)
-    return op_error(m, n, ERR_VALUE, "dft_length is %lld", (long long)k);
+  if (!require_at_least(m, n, d.length, ex_i64(p, 1), "dft_length")) return false;
   memcpy(dims, x->dims, sizeof *dims * (size_t)x->rank);
   const Expr *half = ex_add(p, ex_floordiv(p, d.length, ex_i64(p, 2)), ex_i64(p, 1));
   dims[d.axis] = tu_dim(m, n, 0, d.axis, d.onesided && !d.inverse ? half : d.length, NULL);
@@ -287,22 +284,20 @@ static const Expr *frame_count(Model *m, Node *n) {
 bool infer_stft(Model *m, Node *n) {
   ExprPool *p = m->pool;
   const Value *x = n->in[0];
-  int64_t onesided, k;
+  int64_t onesided;
   int count;
-  const Expr *same;
+  const Expr *one = ex_i64(p, 1);
   if (!op_need_class(m, n, 0, CL_FLOAT) || !op_need_rank(m, n, 0, 2, 3) ||
       !op_need_class(m, n, 1, CL_INT) || !tu_count(m, n, 1, "frame_step", &count) ||
       !op_same_dtype(m, n, 2, 0) || !op_need_rank(m, n, 2, 1, 1) ||
       !op_need_class(m, n, 3, CL_INT) || !op_int_in(m, n, "onesided", 1, 0, 1, &onesided))
     return false;
   if (node_in(n, 3) && !tu_count(m, n, 3, "frame_length", &count)) return false;
-  if (expr_is_const(tu_elem(m, n, 1, 0), &k) && k < 1)
-    return op_error(m, n, ERR_VALUE, "frame_step is %lld", (long long)k);
+  if (!require_at_least(m, n, tu_elem(m, n, 1, 0), one, "frame_step")) return false;
   const Expr *length = frame_length(m, n), *frames = frame_count(m, n);
-  if (expr_is_const(length, &k) && k < 1)
-    return op_error(m, n, ERR_VALUE, "frame_length is %lld", (long long)k);
-  if (node_in(n, 2) && node_in(n, 3) && expr_is_const(length, &k) &&
-      !op_same_dim(m, n, n->in[2]->dims[0], length, "window", &same))
+  if (!require_at_least(m, n, length, one, "frame_length") ||
+      (node_in(n, 2) && node_in(n, 3) &&
+       !require_equal(m, n, n->in[2]->dims[0], length, "window and frame_length")))
     return false;
   const Expr *bins =
       onesided ? ex_add(p, ex_floordiv(p, length, ex_i64(p, 2)), ex_i64(p, 1)) : length;

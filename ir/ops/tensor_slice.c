@@ -9,38 +9,41 @@ typedef struct Window {
   const Expr *start, *step, *count;
 } Window;
 
+/* hi wins over lo: where an axis is empty, its last element lies before its first. */
 static const Expr *bound_of(ExprPool *p, const Expr *e, const Expr *dim, const Expr *lo,
                             const Expr *hi) {
   int64_t k;
-  if (expr_is_const(e, &k) && k >= INT32_MAX) return hi; /* "to the end" */
-  if (expr_is_const(e, &k) && k <= -INT32_MAX) return lo;
-  return tu_clamp(p, tu_wrap(p, e, dim), lo, hi);
+  if (expr_is_const(e, &k) && k >= INT32_MAX) return hi; /* behind all elements */
+  if (expr_is_const(e, &k) && k <= -INT32_MAX) return ex_min(p, lo, hi);
+  return ex_min(p, ex_max(p, tu_wrap(p, e, dim), lo), hi);
+}
+
+/* Elements of `span` positions, every step-th of which is taken. */
+static const Expr *taken(ExprPool *p, const Expr *span, const Expr *step) {
+  const Expr *one = ex_i64(p, 1), *last = ex_floordiv(p, ex_sub(p, span, one), step);
+  return ex_max(p, ex_add(p, last, one), ex_i64(p, 0));
 }
 
 static Window window_up(ExprPool *p, const Expr *s, const Expr *e, const Expr *step,
                         const Expr *dim) {
-  const Expr *zero = ex_i64(p, 0), *one = ex_i64(p, 1);
+  const Expr *zero = ex_i64(p, 0);
   const Expr *from = bound_of(p, s, dim, zero, dim), *to = bound_of(p, e, dim, zero, dim);
-  const Expr *span = ex_sub(p, to, from);
-  const Expr *n = ex_floordiv(p, ex_sub(p, ex_add(p, span, step), one), step);
-  return (Window){from, step, ex_max(p, n, zero)};
+  return (Window){from, step, taken(p, ex_sub(p, to, from), step)};
 }
 
 static Window window_down(ExprPool *p, const Expr *s, const Expr *e, const Expr *step,
                           const Expr *dim) {
-  const Expr *zero = ex_i64(p, 0), *one = ex_i64(p, 1), *last = ex_sub(p, dim, one),
-             *back = ex_sub(p, zero, step);
+  const Expr *zero = ex_i64(p, 0), *last = ex_sub(p, dim, ex_i64(p, 1));
   const Expr *from = bound_of(p, s, dim, zero, last),
              *to = bound_of(p, e, dim, ex_i64(p, -1), last);
-  if (expr_is_i64(e, INT64_MAX) || expr_is_i64(e, INT32_MAX))
-    to = ex_i64(p, -1); /* as ONNX Runtime: no end */
-  const Expr *n = ex_floordiv(p, ex_sub(p, ex_add(p, ex_sub(p, from, to), back), one), back);
-  return (Window){from, step, ex_max(p, n, zero)};
+  return (Window){from, step, taken(p, ex_sub(p, from, to), ex_sub(p, zero, step))};
 }
 
 static Window window_make(ExprPool *p, const Expr *s, const Expr *e, const Expr *step,
                           const Expr *dim) {
+  const int64_t far = INT64_C(1) << 46; /* longer than any axis, and far from overflow */
   int64_t k;
+  step = tu_clamp(p, step, ex_i64(p, -far), ex_i64(p, far));
   if (expr_is_const(step, &k))
     return k > 0 ? window_up(p, s, e, step, dim) : window_down(p, s, e, step, dim);
   const Window up = window_up(p, s, e, step, dim), down = window_down(p, s, e, step, dim);
@@ -97,8 +100,8 @@ bool infer_slice(Model *m, Node *n) {
   for (int k = 0; k < count; k++) {
     tu_elem(m, n, 1, k);
     tu_elem(m, n, 2, k);
-    if (node_in(n, 4) && expr_is_i64(tu_elem(m, n, 4, k), 0))
-      return op_error(m, n, ERR_VALUE, "step %d is 0", k);
+    if (node_in(n, 4) && !require_nonzero(m, n, tu_elem(m, n, 4, k), "step that is not 0"))
+      return false;
     const int axis = axes[k];
     dims[axis] = tu_dim(m, n, 0, axis, slice_window(m->pool, n, k, axis).count, in->dims[axis]);
   }
@@ -125,6 +128,8 @@ static bool declared_slice(Model *m, Node *n) {
   if (n->in[1]->rank == 1) expr_is_const(n->in[1]->dims[0], &count);
   for (int k = 1; k <= 4; k++)
     for (int i = 0; node_in(n, k) && i < count; i++) tu_elem(m, n, k, i);
+  for (int i = 0; node_in(n, 4) && i < count; i++)
+    if (!require_nonzero(m, n, tu_elem(m, n, 4, i), "step that is not 0")) return false;
   for (int i = 0; i < in->rank; i++)
     dims[i] = tu_dim(m, n, 0, i, window_by_data(m->pool, n, (int)count, i).count, in->dims[i]);
   return op_out(m, n, 0, in->dtype, in->rank, dims);
@@ -182,6 +187,7 @@ static const Expr *pad_amount(ExprPool *p, const Node *n, int axis, int at) {
 
 static bool check_pad(Model *m, Node *n, int *mode) {
   int count = n->in[0]->rank, given;
+  const Expr *far = ex_i64(m->pool, INT64_C(1) << 40);
   const int64_t *v;
   bool set[MAX_RANK] = {0};
   if (!op_choice(m, n, "mode", "constant", pad_modes, mode) || !op_need_class(m, n, 1, CL_INT) ||
@@ -194,30 +200,35 @@ static bool check_pad(Model *m, Node *n, int *mode) {
   if (!tu_count(m, n, 1, "pads", &given)) return false;
   if (given != 2 * count) return op_error(m, n, ERR_SHAPE, "%d pads for %d axes", given, count);
   for (int k = 0; k < given; k++) {
-    int64_t pad = 0;
-    expr_is_const(tu_elem(m, n, 1, k), &pad);
-    if (pad > INT64_C(1) << 40 || pad < -(INT64_C(1) << 40))
-      return op_error(m, n, ERR_VALUE, "pads[%d] is %lld", k, (long long)pad);
+    const Expr *e = tu_elem(m, n, 1, k);
+    if (!require_at_most(m, n, e, far, "pads") ||
+        !require_at_least(m, n, e, ex_sub(m->pool, ex_i64(m->pool, 0), far), "pads"))
+      return false;
   }
   for (int k = 0; node_in(n, 3) && k < count; k++) tu_elem(m, n, 3, k);
   return true;
+}
+
+/* What is padded with elements of the axis must find them there. */
+static bool pads_from(Model *m, Node *n, int mode, const Expr *dim, const Expr *lo,
+                      const Expr *hi) {
+  ExprPool *p = m->pool;
+  const Expr *one = ex_i64(p, 1), *zero = ex_i64(p, 0), *most = ex_max(p, ex_max(p, lo, hi), zero);
+  const Expr *need = mode == PAD_REFLECT ? ex_add(p, most, one) : ex_min(p, most, one);
+  return expr_is_i64(most, 0) || require_at_least(m, n, dim, need, "axis that pads are taken from");
 }
 
 bool infer_pad(Model *m, Node *n) {
   ExprPool *p = m->pool;
   const Value *in = n->in[0];
   int mode;
-  int64_t k, lo, hi;
-  const Expr *dims[MAX_RANK];
+  const Expr *dims[MAX_RANK], *zero = ex_i64(p, 0);
   if (!check_pad(m, n, &mode)) return false;
   for (int i = 0; i < in->rank; i++) {
-    const Expr *sum =
-        ex_add(p, ex_add(p, in->dims[i], pad_amount(p, n, i, 0)), pad_amount(p, n, i, 1));
-    if (expr_is_const(sum, &k) && k < 0)
-      return op_error(m, n, ERR_SHAPE, "axis %d has size %lld after padding", i, (long long)k);
-    if (expr_is_i64(in->dims[i], 0) && mode != PAD_CONSTANT && expr_is_const(sum, &k) && k > 0)
-      return op_error(m, n, ERR_SHAPE, "cannot pad the empty axis %d", i);
-    if (!expr_range(p, sum, &lo, &hi) || lo < 0) sum = ex_max(p, sum, ex_i64(p, 0));
+    const Expr *lo = pad_amount(p, n, i, 0), *hi = pad_amount(p, n, i, 1),
+               *sum = ex_add(p, ex_add(p, in->dims[i], lo), hi);
+    if (!require_at_least(m, n, sum, zero, "size after padding")) return false;
+    if (mode != PAD_CONSTANT && !pads_from(m, n, mode, in->dims[i], lo, hi)) return false;
     dims[i] = tu_dim(m, n, 0, i, sum, NULL);
   }
   return op_out(m, n, 0, in->dtype, in->rank, dims);
@@ -276,7 +287,7 @@ static bool crop_axes(const Node *n, int64_t *axes, int *count) {
 
 bool infer_center_crop_pad(Model *m, Node *n) {
   const Value *in = n->in[0];
-  int64_t axes[MAX_RANK], k;
+  int64_t axes[MAX_RANK];
   int count, given;
   const Expr *dims[MAX_RANK];
   if (!crop_axes(n, axes, &count)) return op_error(m, n, ERR_ATTR_VALUE, "axes out of range");
@@ -285,8 +296,7 @@ bool infer_center_crop_pad(Model *m, Node *n) {
   memcpy(dims, in->dims, sizeof *dims * (size_t)in->rank);
   for (int i = 0; i < count; i++) {
     const Expr *e = tu_elem(m, n, 1, i);
-    if (expr_is_const(e, &k) && k < 0)
-      return op_error(m, n, ERR_VALUE, "size %d is %lld", i, (long long)k);
+    if (!require_at_least(m, n, e, ex_i64(m->pool, 0), "size")) return false;
     dims[axes[i]] = tu_dim(m, n, 0, (int)axes[i], e, NULL);
   }
   return op_out(m, n, 0, in->dtype, in->rank, dims);

@@ -236,7 +236,7 @@ class _Call:
         rank = len(self.model.outputs[k].raw_dims)
         out = (ctypes.c_int64 * max(1, rank))()
         self.model._info.output_dims(k, self.dims, out, int(bounds))
-        return tuple(out[:rank])
+        return tuple(max(0, d) for d in out[:rank])  # the model itself refuses sizes below 0
 
     def trim(self, outputs):
         """Outputs whose sizes the data decided: they lie at the front of their buffers."""

@@ -103,6 +103,8 @@ static bool bind_outputs(Program *p) {
     if (t->rank > MAX_RANK)
       return program_error(p, "output %s has too many dimensions", p->model->outputs[k].name);
     p->model->output_dims(k, p->dims, t->dims, 1);
+    for (int d = 0; d < t->rank; d++) /* the model itself refuses sizes that make them negative */
+      if (t->dims[d] < 0) t->dims[d] = 0;
     if (!tensor_alloc(p, t, p->model->outputs[k].name)) return false;
   }
   return true;

@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+"""Part "conditions": what an operator asks of sizes holds whether they are constants, symbols or found at run time.
+
+run_conditions.py [--only PART] [--jobs N]: each model runs on shapes that fit and on shapes that do not, three times:
+with the sizes as constants, as symbols, and behind Compress, which finds them at run time. All three have one outcome,
+refused or the same values, and it is ONNX Runtime's: what that refuses is refused.
+"""
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnxruntime
+
+onnxruntime.set_default_logger_severity(4)
+TYPES = {"float": np.float32, "int64": np.int64, "int32": np.int32, "bool": np.bool_}
+
+
+def ints(name, *v):
+    return f"{name} = Constant<value_ints={list(v)}>() "
+
+
+# name: (inputs, outputs, body, shapes of the inputs per case). Integer data is 0, bools are true.
+MODELS = {
+    "split": ("float[n,m] x", "float[a,b] y, float[c,d] z", ints("s", 2, 3) + "y, z = Split<axis=0>(x, s)", ["5,2", "4,2", "6,2"]),
+    "split_even": ("float[n] x", "float[a] y, float[b] z, float[c] w", "y, z, w = Split<axis=0, num_outputs=3>(x)", ["6", "7", "3"]),
+    "depth_to_space": ("float[n,c,h,w] x", "float[a,b,d,e] y", "y = DepthToSpace<blocksize=2>(x)", ["1,8,2,3", "1,6,2,3", "2,4,1,1"]),
+    "space_to_depth": ("float[n,c,h,w] x", "float[a,b,d,e] y", "y = SpaceToDepth<blocksize=2>(x)", ["1,2,4,6", "1,2,3,4", "1,2,4,5"]),
+    "reverse_sequence": ("float[t,n] x, int64[m] l", "float[a,b] y", "y = ReverseSequence<time_axis=0, batch_axis=1>(x, l)", ["3,2 2", "3,2 3"]),
+    "one_hot": ("int64[n] i, float[k] v", "float[a,4] y", "d = Constant<value_int=4>() y = OneHot(i, d, v)", ["3 2", "3 1", "3 3"]),
+    "scatter": ("float[n,m] x, int64[k,l] i, float[p,q] u", "float[a,b] y", "y = ScatterElements<axis=0>(x, i, u)",
+                ["3,4 2,4 2,4", "3,4 2,5 2,5", "3,4 2,3 2,4", "3,4 4,2 4,2"]),
+    "scatter_nd": ("float[n,m] x, int64[k,1] i, float[p,q] u", "float[a,b] y", "y = ScatterND(x, i, u)", ["3,4 2,1 2,4", "3,4 2,1 3,4", "3,4 2,1 2,5"]),
+    "gather_elements": ("float[n,m] x, int64[k,l] i", "float[a,b] y", "y = GatherElements<axis=1>(x, i)", ["3,4 3,5", "3,4 2,6", "3,4 4,2"]),
+    "gather_nd": ("float[n,m] x, int64[k,1] i", "float[a] y", "y = GatherND<batch_dims=1>(x, i)", ["3,4 3,1", "3,4 2,1"]),
+    "topk": ("float[n,m] x", "float[a,b] y, int64[c,d] z", ints("k", 4) + "y, z = TopK(x, k)", ["2,4", "2,7", "2,3"]),
+    "expand": ("float[n,m] x, float[k,l] z", "float[a,b] y", "s = Shape(z) y = Expand(x, s)", ["3,4 3,4", "3,1 3,4", "3,4 3,1", "3,4 2,4"]),
+    "expand_const": ("float[n] x", "float[a] y", ints("s", 4) + "y = Expand(x, s)", ["4", "1", "3"]),
+    "tile": ("float[n] x", "float[a] y", ints("r", 3) + "y = Tile(x, r)", ["4", "1"]),
+    "concat": ("float[n,m] x, float[k,l] z", "float[a,b] y", "y = Concat<axis=1>(x, z)", ["2,3 2,4", "2,3 3,3"]),
+    "reshape": ("float[n,m] x", "float[a,b] y", ints("s", -1, 6) + "y = Reshape(x, s)", ["4,3", "4,4", "1,6"]),
+    "reshape_fixed": ("float[n] x", "float[a,b] y", ints("s", 2, 3) + "y = Reshape(x, s)", ["6", "7", "5"]),
+    "squeeze": ("float[n,m] x", "float[a] y", ints("s", 1) + "y = Squeeze(x, s)", ["4,1", "4,2"]),
+    "pad_reflect": ("float[n] x", "float[a] y", ints("p", 3, 2) + "y = Pad<mode=\"reflect\">(x, p)", ["5", "4", "3", "2"]),
+    "pad_negative": ("float[n] x", "float[a] y", ints("p", -2, -1) + "y = Pad(x, p)", ["5", "3", "2"]),
+    "slice_back": ("float[n] x", "float[a] y", ints("s", -1) + ints("e", -9223372036854775807) + ints("x0", 0) + ints("t", -2) + "y = Slice(x, s, e, x0, t)", ["5", "1"]),
+    "slice_far": ("float[n] x", "float[a] y", ints("s", 1) + ints("e", 100) + ints("x0", 0) + ints("t", 9223372036854775807) + "y = Slice(x, s, e, x0, t)", ["5", "1"]),
+    "matmul": ("float[n,k] x, float[l,m] z", "float[a,b] y", "y = MatMul(x, z)", ["2,3 3,4", "2,3 4,4"]),
+    "gemm": ("float[n,k] x, float[l,m] z, float[p] c", "float[a,b] y", "y = Gemm(x, z, c)", ["2,3 3,4 4", "2,3 4,4 4", "2,3 3,4 3"]),
+    "add": ("float[n] x, float[m] z", "float[a] y", "y = Add(x, z)", ["3 3", "3 4"]),
+    "conv_channels": ("float[n,c,h] x, float[4,3,3] f", "float[a,b,d] y", "y = Conv(x, f)", ["1,3,5 4,3,3", "1,4,5 4,3,3", "1,3,2 4,3,3"]),
+    "max_pool": ("float[n,c,h] x", "float[a,b,d] y", "y = MaxPool<kernel_shape=[4]>(x)", ["1,2,6", "1,2,4", "1,2,2"]),
+    "batch_norm": ("float[n,c] x, float[k] s, float[l] z, float[o] e, float[p] v", "float[a,b] y", "y = BatchNormalization(x, s, z, e, v)",
+                   ["2,3 3 3 3 3", "2,3 2 3 3 3", "2,3 3 3 4 3"]),
+    "instance_norm": ("float[n,c,h] x, float[k] s, float[l] z", "float[a,b,d] y", "y = InstanceNormalization(x, s, z)", ["2,3,4 3 3", "2,3,4 2 3"]),
+    "group_norm": ("float[n,c,h] x, float[k] s, float[l] z", "float[a,b,d] y", "y = GroupNormalization<num_groups=2>(x, s, z)",
+                   ["1,4,3 4 4", "1,3,3 3 3", "1,4,3 2 4"]),
+    "layer_norm": ("float[n,m] x, float[k] s", "float[a,b] y", "y = LayerNormalization(x, s)", ["2,3 3", "2,3 4"]),
+    "argmax": ("float[n,m] x", "int64[a] y", "y = ArgMax<axis=1, keepdims=0>(x)", ["2,3"]),
+    "einsum": ("float[n,k] x, float[l,m] z", "float[a,b] y", "y = Einsum<equation=\"ik,kj->ij\">(x, z)", ["2,3 3,4", "2,3 4,4"]),
+    "grid_sample": ("float[n,c,h,w] x, float[m,k,l,p] g", "float[a,b,d,e] y", "y = GridSample(x, g)", ["1,2,3,3 1,2,2,2", "1,2,3,3 2,2,2,2", "1,2,3,3 1,2,2,3"]),
+    "nms": ("float[b,n,p] x, float[c,k,m] s", "int64[a,3] y", ints("l", 3) + "y = NonMaxSuppression(x, s, l)", ["1,3,4 1,2,3", "1,3,5 1,2,3", "1,3,4 1,2,4", "1,3,4 2,2,3"]),
+    "rotary": ("float[b,h,s,8] x, float[c,t,4] p, float[d,u,4] q", "float[a,e,f,g] y", "y = RotaryEmbedding(x, p, q)", ["1,2,3,8 1,3,4 1,3,4", "1,2,3,8 1,2,4 1,2,4"]),
+    "attention": ("float[n,2,s,8] q, float[n2,2,t,8] k, float[n3,2,t2,8] v, float[o,p,l,m] z", "float[a,b,c,d] y", "y = Attention(q, k, v, z)",
+                  ["2,2,3,8 2,2,4,8 2,2,4,8 1,1,3,4", "2,2,3,8 2,2,4,8 2,2,4,8 2,2,3,4", "1,2,3,8 1,2,4,8 1,2,4,8 1,1,2,4", "2,2,3,8 1,2,4,8 2,2,4,8 1,1,3,4",
+                   "2,2,3,8 2,2,4,8 2,2,5,8 1,1,3,4"]),
+    "lstm": ("float[t,n,c] x, float[1,8,d] w, float[1,8,2] r, float[1,m] b", "float[a,1,e,2] y", "y = LSTM<hidden_size=2>(x, w, r, b)",
+             ["3,1,4 1,8,4 1,8,2 1,16", "3,1,4 1,8,5 1,8,2 1,16", "3,1,4 1,8,4 1,8,2 1,8"]),
+}
+def dims_of(text):
+    return re.findall(r"(\w+)\[([^\]]*)\] (\w+)", text)
+
+
+def model_text(name, shapes, form):
+    """The model with sizes as constants, symbols, or found at run time (extra inputs: a mask per axis that may vary)."""
+    inputs, outputs, body, _ = MODELS[name]
+    parts, front = [], ""
+    for (kind, dims, x), shape in zip(dims_of(inputs), shapes):
+        names = dims.split(",")
+        if form == "constant":
+            parts.append(f"{kind}[{','.join(map(str, shape))}] {x}")
+        elif form == "symbol":
+            parts.append(f"{kind}[{dims}] {x}")
+        else:
+            free = [d for d, s in enumerate(names) if not s.isdigit()]
+            parts.append(f"{kind}[{','.join(str(shape[d] + (d in free)) for d in range(len(shape)))}] {x}_0" if free else
+                         f"{kind}[{','.join(map(str, shape))}] {x}")
+            for at, d in enumerate(free):
+                to = x if at == len(free) - 1 else f"{x}_{at + 1}"
+                parts.append(f"bool[{shape[d] + 1}] {x}_mask{d}")
+                front += f"{to} = Compress<axis={d}>({x}_{at}, {x}_mask{d}) "
+    opset = 23 if name in ("attention", "rotary") else 21
+    text = ", ".join(parts)
+    return f'<ir_version: 10, opset_import: ["" : {opset}]>\n{name} ({text}) => ({outputs}) {{ {front}{body} }}'
+
+
+def data(name, shapes):
+    rng = np.random.default_rng(5)
+    feeds = {}
+    for (kind, dims, x), shape in zip(dims_of(MODELS[name][0]), shapes):
+        t = TYPES[kind]
+        feeds[x] = rng.standard_normal(shape).astype(t) if t == np.float32 else np.full(shape, t == np.bool_, t)
+    if name == "reverse_sequence":
+        feeds["l"][:] = 2
+    if name == "batch_norm":
+        feeds["v"] = np.abs(feeds["v"])
+    return feeds
+
+
+def runtime_feeds(name, shapes, feeds):
+    out = {}
+    for (kind, dims, x), shape in zip(dims_of(MODELS[name][0]), shapes):
+        free = [d for d, s in enumerate(dims.split(",")) if not s.isdigit()]
+        out[f"{x}_0" if free else x] = np.pad(feeds[x], [(0, d in free) for d in range(len(shape))], mode="edge")
+        for d in free:
+            out[f"{x}_mask{d}"] = np.array([True] * shape[d] + [False])
+    return out
+
+
+def run(folder, text, feeds):
+    model = onnx.parser.parse_model(text)
+    path = folder / "model.onnx"
+    onnx.save(model, path)
+    args = []
+    for k, v in feeds.items():
+        np.save(folder / f"{k}.npy", v)
+        args += ["--input", f"{k}=@{folder}/{k}.npy"]
+    for o in model.graph.output:
+        args += ["--output", f"{o.name}=@{folder}/out_{o.name}.npy"]
+    done = subprocess.run([os.environ["BURIN"], "run", "-O1", "--threads", "1", path, *args], capture_output=True, text=True, timeout=120)
+    if done.returncode == 0:
+        return "values", [np.load(folder / f"out_{o.name}.npy") for o in model.graph.output]
+    if done.returncode == 1 or (done.returncode == 3 and "the run failed: " in done.stderr):
+        return "refused", done.stderr.strip()
+    return ("unsupported" if done.returncode == 5 else "failed"), f"exit {done.returncode}: {done.stderr.strip()}"
+
+
+def reference(text, feeds):
+    try:
+        return "values", onnxruntime.InferenceSession(onnx.parser.parse_model(text).SerializeToString()).run(None, feeds)
+    except Exception as e:
+        return "refused", str(e)
+
+
+def same(a, b):
+    return len(a) == len(b) and all(x.shape == y.shape and np.allclose(x, y, rtol=1e-3, atol=1e-4, equal_nan=True) for x, y in zip(a, b))
+
+
+def check(name, case):
+    """Faults of one case, and how many forms could not be compiled."""
+    shapes = [tuple(map(int, s.split(","))) for s in case.split()]
+    feeds = data(name, shapes)
+    want, values = reference(model_text(name, shapes, "constant"), feeds)
+    faults, left_out = [], 0
+    for form in ("constant", "symbol", "run-time"):
+        with tempfile.TemporaryDirectory() as folder:
+            have, got = run(Path(folder), model_text(name, shapes, form), runtime_feeds(name, shapes, feeds) if form == "run-time" else feeds)
+        if have == "unsupported":
+            left_out += 1
+        elif have != want:
+            faults.append(f"{name} {case}: {form} sizes: {have}, ONNX Runtime: {want}; {got if have != 'values' else values}")
+        elif have == "values" and not same(got, values):
+            faults.append(f"{name} {case}: {form} sizes: other values")
+    return faults, left_out
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    args = parser.parse_args()
+    cases = [(n, c) for n, m in MODELS.items() if args.only in n for c in m[3]]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        results = list(pool.map(lambda c: check(*c), cases))
+    failed = skipped = 0
+    for faults, left_out in results:
+        skipped += left_out
+        failed += bool(faults)
+        for f in faults:
+            print("FAILED", f[:400])
+    print(f"{len(cases) - failed} passed, {failed} failed, {skipped} skipped")
+    return failed > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
