@@ -41,6 +41,7 @@ static void *call(void *arg) {
   for (int32_t k = 0; k < m->n_outputs; k++) out[k] = room(&m->outputs[k]);
   const size_t bytes = m->arena_size(dims, c->options.threads) / 64 * 64 + 64;
   void *const arena = aligned_alloc(64, bytes);
+  c->options.arena_bytes = bytes;
   c->times = malloc(MOST * sizeof *c->times);
   for (int i = 0; i < 3; i++) m->invoke(in, out, dims, arena, &c->options);
   const double start = now_ms();
