@@ -256,7 +256,8 @@ static bool check_node(Indices *x, Node *n, Value *v, IndexKind kind) {
 
 static bool check_graph(Indices *x, Graph *g) {
   const int n = g->nodes.n;
-  Node **const nodes = arena_dup(x->c->scratch, g->nodes.data, sizeof(Node *) * (size_t)(n + 1));
+  Node **const nodes = ARENA_ARRAY(x->c->scratch, Node *, n + 1);
+  for (int i = 0; i < n; i++) nodes[i] = g->nodes.data[i];
   for (int i = 0; i < n; i++) {
     Node *const node = nodes[i];
     for (int k = 0; k < node->n_attrs; k++)
