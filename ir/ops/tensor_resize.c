@@ -94,7 +94,8 @@ static bool scaled_dim(Model *m, Node *n, int axis, int k, const Expr **out) {
   if (scale == floor(scale)) return *out = op_times(m, in, ex_i64(p, (int64_t)scale)), true;
   const double inv = 1 / scale;
   if (expr_is_const(in, &d)) return *out = ex_i64(p, (int64_t)floor((double)d * scale)), true;
-  if (inv == floor(inv)) return *out = ex_floordiv(p, in, ex_i64(p, (int64_t)inv)), true;
+  if (inv < 1e15 && inv == floor(inv))
+    return *out = ex_floordiv(p, in, ex_i64(p, (int64_t)inv)), true;
   const Expr *f = ex_mul(p, ex_cast(p, DT_F64, in), ex_float(p, DT_F64, scale));
   *out = ex_cast(p, DT_I64, ex_op(p, EX_floor, f, NULL, NULL));
   return true;
