@@ -134,11 +134,12 @@ static bool add_task(Job *j, const char *error, KernelIR ir, const char *what) {
 
 static bool make_all(Job *j) {
   const Module *const m = j->p->m;
+  EmitVars vars = {.arena = j->p->arena};
   for (int i = 0; i < m->kernels.n; i++) {
     Arena *const scratch = arena_child(m->model->arena);
     KernelIR ir;
     const char *error =
-        emit_kernel(m, m->kernels.data[i], j->p->t, j->p->name, &j->p->facts[i], scratch, &ir);
+        emit_kernel(m, m->kernels.data[i], j->p->t, j->p->name, &j->p->facts[i], &vars, scratch, &ir);
     const bool ok = add_task(j, error, ir, m->kernels.data[i]->name);
     arena_free(scratch);
     if (!ok) return false;

@@ -48,6 +48,17 @@ typedef struct VarState {
   int64_t multiple; /* value is a multiple of this */
 } VarState;
 
+/* By variable id. One for all kernels of a program, cleared behind each: ids go on from kernel to
+ * kernel, and a table for each would make the work quadratic. */
+typedef struct EmitVars {
+  Arena *arena;
+  VarState *state;
+  int64_t *values; /* the constants among them, for expr_eval */
+  uint8_t *class;  /* of kernel_scan */
+  int n;
+  Vec(int) used;
+} EmitVars;
+
 typedef struct Emit {
   const Module *m;
   const Kernel *kernel; /* NULL while the entry is emitted */
@@ -65,9 +76,7 @@ typedef struct Emit {
 
   int vl; /* lanes of vector loops */
   int idx_bits; /* 64, or 32 on 32-bit targets */
-  VarState *vars;
-  int64_t *var_values; /* the constants of vars, for expr_eval */
-  int n_vars;
+  EmitVars *v;
   V *syms; /* value of each symbol as i64, or NULL */
   int n_syms;
   V sym_array; /* or, in the entry, where symbols lie: i64 by symbol id; they may change between
@@ -171,6 +180,8 @@ void emit_serial(Emit *c, const Stmt *s, V begin, V end); /* iterations [begin, 
 /* for (iv = begin; iv < end; iv += step) body(user, iv); at least one iteration when `sure`. */
 void emit_counted(Emit *c, V begin, V end, int64_t step, bool sure,
                   void (*body)(Emit *c, void *user, V iv), void *user);
+void vars_clear(EmitVars *v);
+uint8_t *var_class(EmitVars *v, const Expr *var);
 void bind_const(Emit *c, const Expr *var, int64_t v);
 void bind_value(Emit *c, const Expr *var, V v, int depth);
 /* ---- emit_vector.c --------------------------------------------------------------------------- */
@@ -190,7 +201,7 @@ typedef struct KernelFacts {
 /* Not thread-safe: it makes expressions in the module's pool. NULL, or the reason of failure (in
  * scratch). */
 const char *emit_kernel(const Module *m, const Kernel *k, const Target *t, const char *name,
-                        const KernelFacts *facts, Arena *scratch, KernelIR *out);
+                        const KernelFacts *facts, EmitVars *vars, Arena *scratch, KernelIR *out);
 /* Byte offsets of scratch parameters in a thread's scratch: in order, each 64-aligned. NULL size:
  * no scratch. */
 const Expr *kernel_scratch_bytes(const Module *m, const Kernel *k);

@@ -47,7 +47,7 @@ static V emit_body(Emit *c, const Program *p) {
   emit_forget(c);
   e.scratch = at(c, c->i8, e.arena, wide(c, arena_bytes64(c, p)));
   e.scratch_stride = wide(c, thread_bytes(c, p));
-  emit_step_list(&e, p->m->steps);
+  emit_program_steps(&e, p->m->steps);
   for (int i = p->n_caller; i < p->n_symbols; i++)
     LLVMBuildStore(B, load(c, c->i64, at_k(c, c->i64, c->sym_array, p->symbols[i])),
                    at_k(c, c->i64, dims, i));

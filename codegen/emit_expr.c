@@ -53,51 +53,57 @@ bool emit_seen(Emit *c, const Expr *e) {
 }
 
 /* ---- questions ------------------------------------------------------------------------------- */
+static bool is_free(void *user, const Expr *e) {
+  const Emit *const c = user;
+  return e->op == EX_VAR && !(e->id < c->v->n && c->v->state[e->id].is_const);
+}
+
 static bool all_bound(const Emit *c, const Expr *e) {
   if (e->flags & (EXF_LOAD | EXF_REDUCE | EXF_LOCAL | EXF_SYM | EXF_HOLE)) return false;
-  if (!(e->flags & EXF_VAR)) return true;
-  if (e->op == EX_VAR) return e->id < c->n_vars && c->vars[e->id].is_const;
-  for (int i = 0; i < e->nargs; i++)
-    if (e->a[i] && !all_bound(c, e->a[i])) return false;
-  return true;
+  return !expr_any(e, EXF_VAR, is_free, (void *)c);
 }
 
 bool emit_const(Emit *c, const Expr *e, int64_t *v) {
   if (expr_is_const(e, v)) return true;
   if (dtype_is_float(e->dtype) || !all_bound(c, e)) return false;
-  EvalEnv env = {.vars = c->var_values};
+  EvalEnv env = {.vars = c->v->values};
   *v = expr_eval(c->pool, e, &env).i;
   return true;
 }
 
-static bool is_bound(const Emit *c, const Expr *e) {
-  if (!(e->flags & EXF_VAR)) return false;
-  if (e->op == EX_VAR)
-    return e->id < c->n_vars && c->vars[e->id].is_const && !(e == c->vvar && !c->lane0);
-  for (int i = 0; i < e->nargs; i++)
-    if (e->a[i] && is_bound(c, e->a[i])) return true;
-  return false;
+static bool is_bound(void *user, const Expr *e) {
+  const Emit *const c = user;
+  return e->op == EX_VAR && e->id < c->v->n && c->v->state[e->id].is_const &&
+         !(e == c->vvar && !c->lane0);
 }
 
 static const Expr *bound_value(void *user, const Expr *leaf) {
   const Emit *const c = user;
-  return leaf->op == EX_VAR && is_bound(c, leaf) ? ex_i64(c->pool, c->vars[leaf->id].k) : NULL;
+  return is_bound(user, leaf) ? ex_i64(c->pool, c->v->state[leaf->id].k) : NULL;
 }
 
 const Expr *emit_specialise(Emit *c, const Expr *e) {
-  return is_bound(c, e) ? expr_rewrite(c->pool, e, bound_value, c) : e;
+  return expr_any(e, EXF_VAR, is_bound, c) ? expr_rewrite(c->pool, e, bound_value, c) : e;
+}
+
+typedef struct Depth {
+  const Emit *c;
+  int depth;
+} Depth;
+
+static bool note_depth(void *user, const Expr *e) {
+  Depth *const d = user;
+  if (e->op != EX_VAR) return false;
+  const int own = e->id < d->c->v->n ? d->c->v->state[e->id].depth : d->c->depth;
+  if (own > d->depth) d->depth = own;
+  return false;
 }
 
 int expr_depth(const Emit *c, const Expr *e) {
   if (e->flags & (EXF_LOAD | EXF_LOCAL | EXF_REDUCE)) return c->depth;
-  if (!(e->flags & EXF_VAR)) return 0;
-  if (e->op == EX_VAR) return e->id < c->n_vars ? c->vars[e->id].depth : c->depth;
-  int depth = 0;
-  for (int i = 0; i < e->nargs; i++) {
-    const int d = e->a[i] ? expr_depth(c, e->a[i]) : 0;
-    if (d > depth) depth = d;
-  }
-  return depth;
+  Depth d = {c, 0};
+  expr_any(e, EXF_VAR, note_depth, &d);
+  return d.depth;
 }
 
 /* Whether an i64 expression and all its parts stay within 32 bits. */
@@ -131,11 +137,11 @@ static V resize(Emit *c, V v, Ty t) { return LLVMBuildIntCast2(B, v, like(t, v),
 
 static V emit_var(Emit *c, const Expr *e, bool narrow) {
   const Ty t = narrow ? c->i32 : c->i64;
-  if (e->id >= c->n_vars || !c->vars[e->id].value) {
+  if (e->id >= c->v->n || !c->v->state[e->id].value) {
     c->error = arena_printf(c->arena, "variable %s is not bound", expr_var_name(c->pool, e->id));
     return LLVMConstNull(t);
   }
-  V v = resize(c, c->vars[e->id].value, t);
+  V v = resize(c, c->v->state[e->id].value, t);
   if (e == c->vvar && in_lanes(c)) v = LLVMBuildAdd(B, splat(c, v, c->vl), iota(c, t), "");
   return v;
 }

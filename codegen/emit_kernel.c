@@ -11,7 +11,6 @@
 typedef enum VarClass { VC_UNKNOWN, VC_CONST, VC_VECTOR, VC_RUNNING } VarClass;
 typedef struct Scan {
   Emit *c;
-  VarClass *vars; /* by variable id */
   const Expr **declared_in; /* by local: the vector variable around its declaration, or NULL */
   const Expr *vector; /* the vector loop around the cursor */
   bool *syms;
@@ -19,12 +18,15 @@ typedef struct Scan {
 
 enum { MAX_REGISTER_LOCAL = 4096 };
 
+static bool is_running(void *user, const Expr *e) {
+  const EmitVars *const v = user;
+  const int class = e->op == EX_VAR && e->id < v->n ? v->class[e->id] : VC_UNKNOWN;
+  return e->op == EX_VAR && class != VC_CONST && class != VC_VECTOR;
+}
+
 static bool copied_out(const Scan *s, const Expr *e) {
-  if (e->flags & (EXF_LOAD | EXF_REDUCE | EXF_LOCAL | EXF_SYM | EXF_HOLE)) return false;
-  if (e->op == EX_VAR) return s->vars[e->id] == VC_CONST || s->vars[e->id] == VC_VECTOR;
-  for (int i = 0; i < e->nargs; i++)
-    if (e->a[i] && !copied_out(s, e->a[i])) return false;
-  return true;
+  return !(e->flags & (EXF_LOAD | EXF_REDUCE | EXF_LOCAL | EXF_SYM | EXF_HOLE)) &&
+         !expr_any(e, EXF_VAR, is_running, s->c->v);
 }
 
 static void scan_access(Scan *s, int local, const Expr *index) {
@@ -74,24 +76,14 @@ static void scan_stmts(Scan *s, const Stmt *st) {
     if (st->kind == ST_FOR) {
       scan_expr(s, expr_var_lo(s->c->pool, st->var->id));
       scan_expr(s, expr_var_extent(s->c->pool, st->var->id));
-      s->vars[st->var->id] = classify(s, st);
+      const VarClass class = classify(s, st);
+      *var_class(s->c->v, st->var) = (uint8_t)class;
       if (st->loop == FOR_VECTOR && !outer) s->vector = st->var;
     }
     scan_stmts(s, st->body);
     scan_stmts(s, st->otherwise);
     s->vector = outer;
   }
-}
-
-static int max_var(const Emit *c, const Stmt *st) {
-  int n = 0;
-  for (; st; st = st->next) {
-    if (st->kind == ST_FOR && st->var->id >= n) n = st->var->id + 1;
-    const int a = max_var(c, st->body), b = max_var(c, st->otherwise);
-    n = a > n ? a : n;
-    n = b > n ? b : n;
-  }
-  return n;
 }
 
 /* ---- scratch --------------------------------------------------------------------------------- */
@@ -232,19 +224,16 @@ static void emit_thunk(Emit *c, V body, Ty body_type, const bool *used) {
 }
 
 const char *emit_kernel(const Module *m, const Kernel *k, const Target *t, const char *name,
-                        const KernelFacts *facts, Arena *scratch, KernelIR *out) {
+                        const KernelFacts *facts, EmitVars *vars, Arena *scratch, KernelIR *out) {
   Emit emit, *const c = &emit;
   emit_init(c, m, t, name, k->name, scratch);
   c->kernel = k;
   c->align = facts->align;
   c->n_syms = expr_symbol_count(c->pool);
   c->syms = ARENA_ARRAY(scratch, V, c->n_syms + 1);
-  c->n_vars = max_var(c, k->body);
-  c->vars = ARENA_ARRAY(scratch, VarState, c->n_vars + 1);
-  c->var_values = ARENA_ARRAY(scratch, int64_t, c->n_vars + 1);
+  c->v = vars;
   c->locals = ARENA_ARRAY(scratch, LocalState, k->locals.n + 1);
-  Scan s = {c, ARENA_ARRAY(scratch, VarClass, c->n_vars + 1),
-            ARENA_ARRAY(scratch, const Expr *, k->locals.n + 1), NULL,
+  Scan s = {c, ARENA_ARRAY(scratch, const Expr *, k->locals.n + 1), NULL,
             ARENA_ARRAY(scratch, bool, c->n_syms + 1)};
   scan_stmts(&s, k->body);
   for (int i = 0; i < k->params.n; i++)
@@ -253,6 +242,7 @@ const char *emit_kernel(const Module *m, const Kernel *k, const Target *t, const
   const V body = declare_body(c, facts, s.syms, &type);
   emit_body(c, body, s.syms);
   if (!c->error) emit_thunk(c, body, type, s.syms);
+  vars_clear(vars);
   LLVMDisposeBuilder(c->b);
   *out = (KernelIR){c->ctx, c->mod, c->zeros};
   return c->error;

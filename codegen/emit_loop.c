@@ -1,34 +1,55 @@
 /* Statements: loops of every kind but vector ones (emit_vector.c), conditions, assignments. */
+#include <string.h>
+
 #include "codegen/emit.h"
 
 #define B c->b
 
 /* ---- variables ------------------------------------------------------------------------------- */
-static VarState *var_state(Emit *c, const Expr *var) {
-  while (var->id >= c->n_vars) { /* variables made while emitting; rare */
-    const int n = c->n_vars * 2 > var->id + 1 ? c->n_vars * 2 : var->id + 1;
-    VarState *const vars = ARENA_ARRAY(c->arena, VarState, n);
-    int64_t *const values = ARENA_ARRAY(c->arena, int64_t, n);
-    for (int i = 0; i < c->n_vars; i++) {
-      vars[i] = c->vars[i];
-      values[i] = c->var_values[i];
-    }
-    c->vars = vars;
-    c->var_values = values;
-    c->n_vars = n;
+static void *grown(EmitVars *v, const void *old, int n, size_t size) {
+  void *const p = arena_alloc_array(v->arena, (size_t)n, size);
+  if (v->n) memcpy(p, old, (size_t)v->n * size);
+  return p;
+}
+
+static void vars_reserve(EmitVars *v, int id) {
+  if (id < v->n) return;
+  const int n = 2 * id + 64;
+  v->state = grown(v, v->state, n, sizeof *v->state);
+  v->values = grown(v, v->values, n, sizeof *v->values);
+  v->class = grown(v, v->class, n, sizeof *v->class);
+  v->n = n;
+}
+
+static VarState *var_state(EmitVars *v, const Expr *var) {
+  vars_reserve(v, var->id);
+  if (!v->state[var->id].value) vec_push(v->arena, &v->used, var->id);
+  return &v->state[var->id];
+}
+
+uint8_t *var_class(EmitVars *v, const Expr *var) {
+  vars_reserve(v, var->id);
+  if (!v->class[var->id]) vec_push(v->arena, &v->used, var->id);
+  return &v->class[var->id];
+}
+
+void vars_clear(EmitVars *v) {
+  for (int i = 0; i < v->used.n; i++) {
+    v->state[v->used.data[i]] = (VarState){0};
+    v->class[v->used.data[i]] = 0;
   }
-  return &c->vars[var->id];
+  v->used.n = 0;
 }
 
 void bind_const(Emit *c, const Expr *var, int64_t v) {
-  *var_state(c, var) = (VarState){k_int(c, c->idx, v), true, v, 0, v};
-  c->var_values[var->id] = v;
+  *var_state(c->v, var) = (VarState){k_int(c, c->idx, v), true, v, 0, v};
+  c->v->values[var->id] = v;
   emit_forget(c);
 }
 
 void bind_value(Emit *c, const Expr *var, V v, int depth) {
   const int64_t multiple = var == c->vvar ? c->vvar_multiple : 1;
-  *var_state(c, var) = (VarState){v, false, 0, depth, multiple};
+  *var_state(c->v, var) = (VarState){v, false, 0, depth, multiple};
   emit_forget(c);
 }
 

@@ -75,8 +75,8 @@ static int64_t multiple_of(const Emit *c, const Expr *e) {
   int64_t k;
   if (expr_is_const(e, &k)) return k == INT64_MIN ? 1 : k;
   if (e->op == EX_VAR)
-    return e->id < c->n_vars
-               ? (c->vars[e->id].is_const ? c->vars[e->id].k : c->vars[e->id].multiple)
+    return e->id < c->v->n
+               ? (c->v->state[e->id].is_const ? c->v->state[e->id].k : c->v->state[e->id].multiple)
                : 1;
   if (e->op == EX_add || e->op == EX_sub)
     return gcd(multiple_of(c, e->a[0]), multiple_of(c, e->a[1]));

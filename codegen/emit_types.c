@@ -11,6 +11,8 @@ void emit_init(Emit *c, const Module *m, const Target *t, const char *name, cons
   c->t = t;
   c->pool = m->model->pool;
   c->arena = scratch;
+  c->v = ARENA_NEW(scratch, EmitVars);
+  c->v->arena = scratch;
   c->name = name;
   c->ctx = LLVMContextCreate();
   c->mod = LLVMModuleCreateWithNameInContext(module_name, c->ctx);

@@ -12,6 +12,8 @@ typedef struct Entry {
   V bufs;                    /* pointer array for kernels */
   bool *assigned;            /* run-time symbols that have their value, in textual order */
   int call;                  /* profile position */
+  V frame;                   /* of parts (entry_parts.c) */
+  int *parts;                /* made so far */
 } Entry;
 
 static inline V ki64(Emit *c, int64_t v) { return k_int(c, c->i64, v); }
@@ -52,4 +54,9 @@ void check_arena(Entry *e); /* behind it, options.threads is what the arena has 
 
 /* ---- entry_steps.c: calls and control -------------------------------------------------------- */
 void emit_profile_functions(Emit *c);
-void emit_step_list(Entry *e, const Step *s);
+void emit_steps(Entry *e, const Step *s, const Step *end); /* s up to end, in place */
+void pass_on_failure(Emit *c, V status); /* returns it unless it is BURIN_OK */
+
+/* ---- entry_parts.c: long lists in functions of their own ------------------------------------- */
+void emit_program_steps(Entry *e, const Step *s);
+void emit_step_list(Entry *e, const Step *s); /* of a condition or loop */

@@ -134,6 +134,15 @@ static V const_words(Emit *c, const Step *s) {
   return g;
 }
 
+void pass_on_failure(Emit *c, V status) {
+  const LLVMBasicBlockRef bad = new_block(c, "bad"), good = new_block(c, "good");
+  LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntEQ, status, k_int(c, c->i32, BURIN_OK), ""), good,
+                  bad);
+  LLVMPositionBuilderAtEnd(B, bad);
+  LLVMBuildRet(B, status);
+  LLVMPositionBuilderAtEnd(B, good);
+}
+
 static void call_extern(Entry *e, const Step *s) {
   Emit *const c = e->c;
   const Ty t = tensor_type(c);
@@ -333,8 +342,8 @@ static void sym_step(Entry *e, const Step *s) {
 
 static void check_step(Entry *e, const Step *s) { require_assume(e, &s->check); }
 
-void emit_step_list(Entry *e, const Step *s) {
-  for (; s && !e->c->error; s = s->next) {
+void emit_steps(Entry *e, const Step *s, const Step *end) {
+  for (; s != end && !e->c->error; s = s->next) {
     emit_forget(e->c);
     switch (s->kind) {
       case STEP_KERNEL: profiled(e, s, call_kernel); break;

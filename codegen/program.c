@@ -15,10 +15,13 @@ static const char *base_name(const char *path) {
 }
 
 /* ---- symbols --------------------------------------------------------------------------------- */
+static bool see_sym(void *user, const Expr *e) {
+  if (e->op == EX_SYM) ((bool *)user)[e->id] = true;
+  return false;
+}
+
 static void collect_syms(const Expr *e, bool *seen) {
-  if (!e || !(e->flags & EXF_SYM)) return;
-  if (e->op == EX_SYM) seen[e->id] = true;
-  for (int i = 0; i < e->nargs; i++) collect_syms(e->a[i], seen);
+  if (e) expr_any(e, EXF_SYM, see_sym, seen);
 }
 
 static void collect_value_syms(const Value *v, bool *seen) {

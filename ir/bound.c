@@ -10,13 +10,11 @@ typedef struct Bound {
 
 static const Expr *bound_of(Bound *b, const Expr *e, bool up);
 
-bool expr_uses_runtime(ExprPool *p, const Expr *e) {
-  if (!(e->flags & EXF_SYM)) return false;
-  if (e->op == EX_SYM) return expr_symbol(p, e->id)->runtime;
-  for (int i = 0; i < e->nargs; i++)
-    if (e->a[i] && expr_uses_runtime(p, e->a[i])) return true;
-  return false;
+static bool is_runtime(void *user, const Expr *e) {
+  return e->op == EX_SYM && expr_symbol(user, e->id)->runtime;
 }
+
+bool expr_uses_runtime(ExprPool *p, const Expr *e) { return expr_any(e, EXF_SYM, is_runtime, p); }
 
 static const Expr *give_up(Bound *b, const Expr *e) {
   const DType type = e->dtype;

@@ -170,6 +170,9 @@ double expr_tree_size(const Expr *e);
 bool expr_range(ExprPool *p, const Expr *e, int64_t *lo, int64_t *hi);
 bool expr_uses_var(const Expr *e, int var_id);
 bool expr_uses_buffer(const Expr *e, int buffer);
+/* Is there a part of e with one of `flags` (EXF_*) for which f is true? Shared parts are visited
+ * once; f must not walk expressions itself. */
+bool expr_any(const Expr *e, unsigned flags, bool (*f)(void *user, const Expr *part), void *user);
 /* e = coeff*var + rest with rest free of var, coeff free of var; false when not affine in var. */
 bool expr_affine(ExprPool *p, const Expr *e, const Expr *var, const Expr **coeff,
                  const Expr **rest);

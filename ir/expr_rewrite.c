@@ -178,6 +178,22 @@ static double tree_size(const Expr *e, uint64_t stamp) {
 
 double expr_tree_size(const Expr *e) { return tree_size(e, ++enode(e)->pool->stamp); }
 
+static bool any(const Expr *e, unsigned flags, bool (*f)(void *, const Expr *), void *user,
+                uint64_t stamp) {
+  if (!(e->flags & flags)) return false;
+  ENode *const n = enode(e);
+  if (n->stamp == stamp) return false;
+  n->stamp = stamp;
+  if (f(user, e)) return true;
+  for (int i = 0; i < e->nargs; i++)
+    if (e->a[i] && any(e->a[i], flags, f, user, stamp)) return true;
+  return false;
+}
+
+bool expr_any(const Expr *e, unsigned flags, bool (*f)(void *user, const Expr *part), void *user) {
+  return any(e, flags, f, user, ++enode(e)->pool->stamp);
+}
+
 static double cost(const Expr *e, uint64_t stamp) {
   ENode *const n = enode(e);
   if (n->stamp == stamp) return 0;

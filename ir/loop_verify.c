@@ -72,16 +72,16 @@ static bool check_symbolic(Check *c, const Expr *e, const char *what) {
   return check_size(c, e, what);
 }
 
+static bool is_loose_var(void *user, const Expr *e) {
+  const Check *c = user;
+  for (int i = 0; e->op == EX_VAR && i < c->vars.n; i++)
+    if (c->vars.data[i] == e->id) return !c->fixed.data[i];
+  return e->op == EX_VAR;
+}
+
 static bool is_register_index(Check *c, const Expr *e) {
-  if (e->op == EX_VAR) {
-    for (int i = 0; i < c->vars.n; i++)
-      if (c->vars.data[i] == e->id) return c->fixed.data[i];
-    return false;
-  }
-  if (e->op == EX_SYM || (e->flags & (EXF_LOAD | EXF_LOCAL | EXF_REDUCE))) return false;
-  for (int i = 0; i < e->nargs; i++)
-    if (!is_register_index(c, e->a[i])) return false;
-  return true;
+  return !(e->flags & (EXF_LOAD | EXF_LOCAL | EXF_REDUCE | EXF_SYM)) &&
+         !expr_any(e, EXF_VAR, is_loose_var, c);
 }
 
 static bool check_local(Check *c, int id, const Expr *index) {

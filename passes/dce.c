@@ -103,13 +103,12 @@ static void sweep(Live *l, Graph *g) {
   g->nodes.n -= kept;
 }
 
-static bool uses_dead_sym(Live *l, const Expr *e) {
-  if (!(e->flags & EXF_SYM)) return false;
-  if (e->op == EX_SYM) return !l->sym[e->id] && expr_symbol(l->c->model->pool, e->id)->runtime;
-  for (int i = 0; i < 3; i++)
-    if (e->a[i] && uses_dead_sym(l, e->a[i])) return true;
-  return false;
+static bool is_dead_sym(void *user, const Expr *e) {
+  const Live *l = user;
+  return e->op == EX_SYM && !l->sym[e->id] && expr_symbol(l->c->model->pool, e->id)->runtime;
 }
+
+static bool uses_dead_sym(Live *l, const Expr *e) { return expr_any(e, EXF_SYM, is_dead_sym, l); }
 
 static void drop_assumes(Live *l) {
   Model *m = l->c->model;

@@ -10,7 +10,9 @@
 
 #include <string.h>
 
-enum { MAX_EXPRS = 6, MAX_LOADS = 24 };
+/* MAX_SIZE: code of a kernel's expressions (expr_cost_and_size). No model of a person's making
+ * comes near it; without it a chain of n nodes is one expression, built n times over. */
+enum { MAX_EXPRS = 6, MAX_LOADS = 24, MAX_SIZE = 1000 };
 static const double memory_cost =
     2.5; /* store and reload of an element, in units of expr_total_cost */
 
@@ -21,7 +23,7 @@ typedef struct Root {
   const Expr *operand_vars[MAX_EXPRS][MAX_RANK];
   const Expr *exprs[MAX_EXPRS]; /* 0: the element; then operands of the anchor, or pieces */
   int n_exprs;
-  double cost;
+  double cost, size;
 } Root;
 
 typedef struct Fuse {
@@ -94,10 +96,10 @@ static bool build_attention(Fuse *f, Root *r, KernelExpr *x, const Attention *a)
   return true;
 }
 
-/* Builds the expressions of r with the current choices; false when they are not acceptable. */
-static bool root_build(Fuse *f, Root *r) {
+static bool build_exprs(Fuse *f, Root *r, Arena *memory) {
   KernelExpr x;
   kernel_expr_init(&x, f->m, stand_in, f);
+  x.memory = memory;
   const Node *n = r->v->def;
   r->anchor = kernel_anchor(r->v);
   r->n_exprs = 0;
@@ -122,8 +124,16 @@ static bool root_build(Fuse *f, Root *r) {
       r->exprs[r->n_exprs++] = e;
     }
   }
-  r->cost = expr_total_cost(f->p, r->n_exprs, r->exprs);
   return !x.bad && !expr_scan_reduces(f->p, r->exprs[0]);
+}
+
+/* Builds the expressions of r with the current choices; false when they are not acceptable. */
+static bool root_build(Fuse *f, Root *r) {
+  Arena *memory = arena_child(f->a);
+  const bool ok = build_exprs(f, r, memory);
+  arena_free(memory);
+  r->cost = expr_cost_and_size(f->p, r->n_exprs, r->exprs, &r->size);
+  return ok;
 }
 
 typedef struct ReadNote {
@@ -166,7 +176,7 @@ static bool fits(Fuse *f, const Root *r) {
   if (r->v->def->op->flags & OF_SCATTER) /* its indices and updates are read element by element */
     for (int i = 1; i < r->n_exprs; i++)
       if (r->exprs[i]->flags & EXF_REDUCE) return false;
-  return n.count <= MAX_LOADS && !(r->anchor && has_reduce(r));
+  return n.count <= MAX_LOADS && r->size <= MAX_SIZE && !(r->anchor && has_reduce(r));
 }
 
 static bool can_be_epilogue(const Root *r, const Value *v) {

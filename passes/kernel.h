@@ -30,6 +30,10 @@ typedef struct KernelExpr {
   const Expr *const *anchor_idx; /* index at which the anchor must be read; NULL: any */
   bool bad; /* set when the anchor is read elsewhere, or a value cannot be read at all */
   const Expr *guard; /* conjunction of the guards around the current read */
+  Arena *memory; /* what was read before is kept here, so that a value with two readers is not walked
+                    twice; NULL: nothing is kept */
+  struct ReadSlot **read; /* open addressing */
+  int n_read, read_cap;
   /* Place of a value that is read by loads; *id is put into the load. */
   const Place *(*place)(void *user, const Value *v, int *id);
   void *user;
@@ -54,6 +58,8 @@ bool node_is_scatter(const Node *n);
 /* Estimated cycles of evaluating e: each distinct node runs once per combination of the variables
  * it depends on. */
 double expr_total_cost(ExprPool *p, int n, const Expr *const *es);
+/* The same, and how much code they are: the weights of their distinct nodes. */
+double expr_cost_and_size(ExprPool *p, int n, const Expr *const *es, double *size);
 double expr_extent_guess(ExprPool *p, const Expr *e); /* constant, or 64 per symbol */
 /* Calls f for every distinct load in e, in creation order of first visit. */
 void expr_each_load(ExprPool *p, const Expr *e, void (*f)(void *user, const Expr *load),
@@ -152,6 +158,13 @@ Step *lower_depthwise(Lower *l, const Value *root, const Value *anchor,
                       const Place *to); /* NULL without error when it does not fit */
 Step *lower_halo(Lower *l, const Value *v,
                  const Place *to); /* zeros around v; NULL when it has none */
+/* Values met on a walk: adds v, false when it was there. */
+typedef struct ValueSet {
+  Arena *a;
+  const Value **slot;
+  int n, cap;
+} ValueSet;
+bool value_set_add(ValueSet *s, const Value *v);
 /* Finds the contraction that root's elem reaches without a load, or NULL. */
 const Value *kernel_anchor(const Value *root);
 void step_append(Step **list, Step *s);

@@ -22,11 +22,12 @@ static bool known_loc(const Loc *list, const Loc *loc) {
 
 /* The chain of locations of v and of everything inlined into it, v first. */
 static void collect_locs(Arena *a, const Value *v, Loc **head, int *n, StrBuf *name,
-                         const Value *top) {
+                         ValueSet *seen) {
   const Node *node = v->def;
   if (!node || *n >= 24) return;
   for (int k = 0; k < node->n_in; k++)
-    if (node->in[k] && node->in[k]->inlined) collect_locs(a, node->in[k], head, n, name, top);
+    if (node->in[k] && node->in[k]->inlined && value_set_add(seen, node->in[k]))
+      collect_locs(a, node->in[k], head, n, name, seen);
   if (*n >= 24 || known_loc(*head, node->loc)) return;
   for (const Loc *from = node->loc; from; from = from->also) {
     Loc *copy = arena_dup(a, from, sizeof *copy);
@@ -45,14 +46,16 @@ void kb_begin(KernelBuild *b, Lower *l, const Value *root, const char *suffix) {
   b->l = l;
   StrBuf name = {.arena = l->a};
   Loc *locs = NULL;
+  ValueSet seen = {.a = l->a};
   int n = 0;
   sb_putc(&name, 'k');
-  collect_locs(l->m->arena, root, &locs, &n, &name, root);
+  collect_locs(l->m->arena, root, &locs, &n, &name, &seen);
   if (!n) sb_printf(&name, "_copy");
   if (suffix) sb_printf(&name, "_%s", suffix);
   b->loc = locs ? locs : root->def ? root->def->loc : NULL;
   b->k = kernel_new(l->mod, sb_str(&name), b->loc);
   kernel_expr_init(&b->x, l->m, place_param, b);
+  b->x.memory = l->a;
 }
 
 int kb_param(KernelBuild *b, int buffer, const Expr *offset, ParamAccess access) {
@@ -95,8 +98,9 @@ void kb_also(KernelBuild *b, const Value *root) {
   Arena *a = b->l->m->arena;
   StrBuf name = {.arena = b->l->a};
   Loc *locs = NULL, *end = (Loc *)b->loc;
+  ValueSet seen = {.a = b->l->a};
   int n = 0;
-  collect_locs(a, root, &locs, &n, &name, root);
+  collect_locs(a, root, &locs, &n, &name, &seen);
   if (!locs || !end) return;
   while (end->also) end = (Loc *)end->also;
   end->also = locs;

@@ -18,6 +18,7 @@ typedef struct SeenMap {
   int32_t var_ids[64];
   double var_extent[64];
   int n_vars;
+  double size;
   ExprPool *p;
 } SeenMap;
 
@@ -151,6 +152,68 @@ static const Expr *load_of(KernelExpr *k, const Value *v, const Expr *const *idx
   return ex_load(p, v->dtype, id, place_index(p, pl, v->rank, idx), guard);
 }
 
+/* ---- what was read before -------------------------------------------------------------------- */
+
+/* All that a read depends on, and what it gave. Reductions are not kept: each read of one has a
+ * variable of its own. */
+typedef struct ReadSlot {
+  const Value *v, *anchor;
+  const Expr *guard, *around; /* of the read itself, and outside of it */
+  const Expr *e;
+  const Expr *idx[];
+} ReadSlot;
+
+static bool same_read(const ReadSlot *s, const KernelExpr *k, const Value *v,
+                      const Expr *const *idx, const Expr *guard) {
+  return s->v == v && s->anchor == k->anchor && s->guard == guard && s->around == k->guard &&
+         (v->rank <= 0 || memcmp(s->idx, idx, sizeof *idx * (size_t)v->rank) == 0);
+}
+
+static uint32_t read_hash(const Value *v, const Expr *const *idx) {
+  uint32_t h = (uint32_t)v->id * 2654435761u;
+  for (int d = 0; d < v->rank; d++) h = (h ^ idx[d]->uid) * 2654435761u;
+  return h ^ h >> 16;
+}
+
+static ReadSlot **read_slot(KernelExpr *k, const Value *v, const Expr *const *idx,
+                            const Expr *guard) {
+  uint32_t h = read_hash(v, idx) & (uint32_t)(k->read_cap - 1);
+  while (k->read[h] && !same_read(k->read[h], k, v, idx, guard))
+    h = (h + 1) & (uint32_t)(k->read_cap - 1);
+  return &k->read[h];
+}
+
+static const Expr *read_before(KernelExpr *k, const Value *v, const Expr *const *idx,
+                               const Expr *guard) {
+  const ReadSlot *s = k->read_cap ? *read_slot(k, v, idx, guard) : NULL;
+  return s ? s->e : NULL;
+}
+
+static void keep_read(KernelExpr *k, const Value *v, const Expr *const *idx, const Expr *guard,
+                      const Expr *e) {
+  if (!k->memory || k->bad || !e || (e->flags & EXF_REDUCE)) return;
+  if (2 * k->n_read >= k->read_cap) {
+    const KernelExpr old = *k;
+    k->read_cap = old.read_cap ? 2 * old.read_cap : 16;
+    k->read = ARENA_ARRAY(k->memory, ReadSlot *, k->read_cap);
+    for (int i = 0; i < old.read_cap; i++) {
+      ReadSlot *s = old.read[i];
+      if (!s) continue;
+      k->anchor = s->anchor;
+      k->guard = s->around;
+      *read_slot(k, s->v, s->idx, s->guard) = s;
+    }
+    k->anchor = old.anchor;
+    k->guard = old.guard;
+  }
+  const size_t bytes = sizeof *idx * (size_t)v->rank;
+  ReadSlot *s = arena_alloc(k->memory, sizeof *s + bytes);
+  *s = (ReadSlot){v, k->anchor, guard, k->guard, e};
+  memcpy(s->idx, idx, bytes);
+  *read_slot(k, v, idx, guard) = s;
+  k->n_read++;
+}
+
 static const Expr *read_value(ElemCtx *c, const Value *v, const Expr *const *idx,
                               const Expr *guard) {
   KernelExpr *k = (KernelExpr *)c;
@@ -168,12 +231,14 @@ static const Expr *read_value(ElemCtx *c, const Value *v, const Expr *const *idx
     k->bad = true;
     return ex_const(p, v->dtype, 0);
   }
+  if ((e = read_before(k, v, idx, guard)) != NULL) return e;
   const Expr *outer = k->guard;
   k->guard = all;
   e = op_elem(c, v->def, v->def_index, idx);
   k->guard = outer;
-  if (!guard || e->op == EX_LOAD) return e;
-  return ex_select(p, guard, e, ex_const(p, v->dtype, 0));
+  if (guard && e->op != EX_LOAD) e = ex_select(p, guard, e, ex_const(p, v->dtype, 0));
+  keep_read(k, v, idx, guard, e);
+  return e;
 }
 
 void kernel_expr_init(KernelExpr *k, Model *m, const Place *(*place)(void *, const Value *, int *),
@@ -195,17 +260,41 @@ const Expr *kernel_expr_read(KernelExpr *k, const Value *v, const Expr *const *i
   return read_value(&k->ctx, v, idx, NULL);
 }
 
-const Value *kernel_anchor(const Value *root) {
+bool value_set_add(ValueSet *s, const Value *v) {
+  if (2 * s->n >= s->cap) {
+    const ValueSet old = *s;
+    s->n = 0;
+    s->cap = old.cap ? 2 * old.cap : 16;
+    s->slot = ARENA_ARRAY(s->a, const Value *, s->cap);
+    for (int i = 0; i < old.cap; i++)
+      if (old.slot[i]) value_set_add(s, old.slot[i]);
+  }
+  uint32_t h = (uint32_t)v->id * 2654435761u & (uint32_t)(s->cap - 1);
+  while (s->slot[h] && s->slot[h] != v) h = (h + 1) & (uint32_t)(s->cap - 1);
+  if (s->slot[h]) return false;
+  s->slot[h] = v;
+  s->n++;
+  return true;
+}
+
+static const Value *find_anchor(ValueSet *seen, const Value *root) {
   const Node *n = root->def;
-  if (!n) return NULL;
   if (node_is_contraction(n)) return root;
   for (int i = 0; i < n->n_in; i++) {
     const Value *v = n->in[i];
-    if (!v || !v->inlined || !v->def) continue;
-    const Value *a = kernel_anchor(v);
+    if (!v || !v->inlined || !v->def || !value_set_add(seen, v)) continue;
+    const Value *a = find_anchor(seen, v);
     if (a) return a;
   }
   return NULL;
+}
+
+const Value *kernel_anchor(const Value *root) {
+  if (!root->def) return NULL;
+  ValueSet seen = {.a = arena_child(root->def->graph->model->arena)};
+  const Value *anchor = find_anchor(&seen, root);
+  arena_free(seen.a);
+  return anchor;
 }
 
 /* ---- cost -------------------------------------------------------------------------------------------------- */
@@ -265,18 +354,25 @@ static uint64_t cost_walk(SeenMap *m, const Expr *e, double *total) {
   if (e->op == EX_LOAD) c = 1;
   if (e->op == EX_CONST || e->op == EX_VAR || e->op == EX_SYM) c = 0;
   if (e->op == EX_REDUCE) c = 1;
+  m->size += c;
   *total += c * times(m, running ? vars & ~bound : vars | bound);
   s = seen_get(m, e, &fresh);
   s->vars = vars & ~bound;
   return s->vars;
 }
 
-double expr_total_cost(ExprPool *p, int n, const Expr *const *es) {
+double expr_cost_and_size(ExprPool *p, int n, const Expr *const *es, double *size) {
   SeenMap m = {.a = arena_child(expr_pool_arena(p)), .p = p};
   double total = 0;
   for (int i = 0; i < n; i++) cost_walk(&m, es[i], &total);
   arena_free(m.a);
+  *size = m.size;
   return total;
+}
+
+double expr_total_cost(ExprPool *p, int n, const Expr *const *es) {
+  double size;
+  return expr_cost_and_size(p, n, es, &size);
 }
 
 /* ---- replacing ------------------------------------------------------------------------------------------------- */

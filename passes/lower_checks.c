@@ -24,12 +24,19 @@ static Known copy_known(const Checks *c, const Known *k) {
   return r;
 }
 
+typedef struct KnownSyms {
+  const bool *sym;
+  int n;
+} KnownSyms;
+
+static bool is_unknown(void *user, const Expr *e) {
+  const KnownSyms *k = user;
+  return e->op == EX_SYM && !(e->id < k->n && k->sym[e->id]);
+}
+
 static bool all_known(const Checks *c, const Known *k, const Expr *e) {
-  if (!(e->flags & EXF_SYM)) return true;
-  if (e->op == EX_SYM) return e->id < c->n_syms && k->sym[e->id];
-  for (int i = 0; i < e->nargs; i++)
-    if (e->a[i] && !all_known(c, k, e->a[i])) return false;
-  return true;
+  KnownSyms syms = {k->sym, c->n_syms};
+  return !expr_any(e, EXF_SYM, is_unknown, &syms);
 }
 
 /* The same was found necessary at another node, too. */

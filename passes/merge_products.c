@@ -145,23 +145,26 @@ static bool merge(Siblings *s) {
 }
 
 /* Values that several products of g read, in the order in which they are computed. */
-static bool merge_graph(PassCtx *c, Graph *g) {
+static bool merge_graph(PassCtx *c, Graph *g, const Uses *uses) {
   Vec(Value *) shared = {0};
-  Siblings s = {.c = c, .uses = graph_uses(c->model->main, c->scratch)};
+  Siblings s = {.c = c, .uses = uses};
   for (int i = 0; i < g->nodes.n; i++) {
     const Node *n = g->nodes.data[i];
     for (int k = 0; k < n->n_attrs; k++)
-      if (n->attrs[k].kind == AT_GRAPH && !merge_graph(c, n->attrs[k].graph)) return false;
-    if (!node_is(n, "MatMul") || n->in[0]->cdata || n->in[0]->id >= s.uses->n) continue;
+      if (n->attrs[k].kind == AT_GRAPH && !merge_graph(c, n->attrs[k].graph, uses)) return false;
+    if (!node_is(n, "MatMul") || n->in[0]->cdata || !is_product(n, n->in[0])) continue;
     find_siblings(&s, n->in[0]);
     if (s.n > 1 && s.node[0][0] == n) vec_push(c->scratch, &shared, n->in[0]);
   }
+  /* A merger leaves the lists of uses as they are for the values that follow: readers of a value
+   * that it replaced read another one now, and are no products of it any more. */
   for (int i = 0; i < shared.n; i++) {
-    s.uses = graph_uses(c->model->main, c->scratch); /* the last merger changed them */
     find_siblings(&s, shared.data[i]);
     if (s.n > 1 && !merge(&s)) return false;
   }
   return true;
 }
 
-bool pass_merge_products(PassCtx *c) { return merge_graph(c, c->model->main); }
+bool pass_merge_products(PassCtx *c) {
+  return merge_graph(c, c->model->main, graph_uses(c->model->main, c->scratch));
+}
