@@ -14,6 +14,10 @@
 
 #include "codegen/program.h"
 
+/* Most of the time that LLVM takes for a small kernel does not depend on the kernel: where there
+ * are many, they share modules. */
+enum { SINGLE = 64, BATCH = 64 };
+
 typedef struct Task {
   KernelIR ir;
   MachineCode code;
@@ -29,6 +33,7 @@ typedef struct Pool {
   Task *tasks;
   int n, next, finished; /* tasks handed out; tasks done */
   int made;              /* tasks whose IR is ready */
+  int batch;             /* kernels of a task; the last task is the entry */
   bool closed;
   const Target *t;
   int opt_level;
@@ -132,19 +137,27 @@ static bool add_task(Job *j, const char *error, KernelIR ir, const char *what) {
   return true;
 }
 
-static bool make_all(Job *j) {
-  const Module *const m = j->p->m;
-  EmitVars vars = {.arena = j->p->arena};
-  for (int i = 0; i < m->kernels.n; i++) {
-    Arena *const scratch = arena_child(m->model->arena);
-    KernelIR ir;
-    const char *error =
-        emit_kernel(m, m->kernels.data[i], j->p->t, j->p->name, &j->p->facts[i], &vars, scratch, &ir);
-    const bool ok = add_task(j, error, ir, m->kernels.data[i]->name);
-    arena_free(scratch);
-    if (!ok) return false;
+/* Kernels from `first` in one module. */
+static bool make_kernels(Job *j, int first, EmitVars *vars) {
+  const Program *const p = j->p;
+  const Module *const m = p->m;
+  const char *error = NULL, *what = m->kernels.data[first]->name;
+  Arena *const scratch = arena_child(m->model->arena);
+  KernelIR ir = {0};
+  for (int i = first; i < first + j->pool->batch && i < m->kernels.n && !error; i++) {
+    what = m->kernels.data[i]->name;
+    error = emit_kernel(m, m->kernels.data[i], p->t, p->name, &p->facts[i], vars, scratch, &ir);
   }
-  KernelIR ir;
+  const bool ok = add_task(j, error, ir, what);
+  arena_free(scratch);
+  return ok;
+}
+
+static bool make_all(Job *j) {
+  EmitVars vars = {.arena = j->p->arena};
+  for (int i = 0; i < j->p->m->kernels.n; i += j->pool->batch)
+    if (!make_kernels(j, i, &vars)) return false;
+  KernelIR ir = {0};
   const char *const error = emit_program(j->p, &ir);
   return add_task(j, error, ir, "the entry");
 }
@@ -163,6 +176,11 @@ static void start_threads(Job *j) {
   pthread_attr_destroy(&attr);
 }
 
+static const char *task_name(const Job *j, int i, const char *entry) {
+  const int k = i * j->pool->batch;
+  return k < j->p->m->kernels.n ? j->p->m->kernels.data[k]->name : entry;
+}
+
 static bool compile_all(Job *j) {
   Pool *const p = j->pool;
   start_threads(j);
@@ -176,7 +194,7 @@ static bool compile_all(Job *j) {
   for (int i = 0; i < j->n_threads; i++) pthread_join(j->threads[i], NULL);
   report_progress(j);
   for (int i = 0; i < p->made; i++) {
-    const char *const what = i < j->p->m->kernels.n ? j->p->m->kernels.data[i]->name : "the entry";
+    const char *const what = task_name(j, i, "the entry");
     if (p->tasks[i].error)
       ok = diag_internal(j->p->m->model->diag, NULL, "LLVM on %s: %s", what, p->tasks[i].error);
   }
@@ -200,7 +218,9 @@ static void free_pool(Pool *p) {
 static Pool *new_pool(const Program *p) {
   Pool *const pool = calloc(1, sizeof *pool);
   if (!pool) return NULL;
-  pool->n = p->m->kernels.n + 1;
+  const int n = p->m->kernels.n;
+  pool->batch = n > SINGLE ? BATCH : 1;
+  pool->n = (n + pool->batch - 1) / pool->batch + 1;
   pool->tasks = calloc((size_t)pool->n, sizeof *pool->tasks);
   pthread_mutex_init(&pool->lock, NULL);
   pthread_cond_init(&pool->changed, NULL);
@@ -267,7 +287,7 @@ static bool write_texts(Job *j, EmitKind kind, OutFile *out) {
   if (!f) return outputs_error(j->outputs, out, -errno);
   for (int i = 0; i < j->pool->n; i++) {
     const Task *const t = &j->pool->tasks[i];
-    const char *const what = i < j->p->m->kernels.n ? j->p->m->kernels.data[i]->name : "entry";
+    const char *const what = task_name(j, i, "entry");
     if (kind == EMIT_ASM) {
       fprintf(f, "# ---- %s\n", what);
       fwrite(LLVMGetBufferStart(t->code.assembly), LLVMGetBufferSize(t->code.assembly), 1, f);

@@ -54,7 +54,7 @@ typedef struct EmitVars {
   Arena *arena;
   VarState *state;
   int64_t *values; /* the constants among them, for expr_eval */
-  uint8_t *class;  /* of kernel_scan */
+  uint8_t *class; /* of kernel_scan */
   int n;
   Vec(int) used;
 } EmitVars;
@@ -104,9 +104,17 @@ typedef struct Emit {
   int64_t zeros; /* bytes of the shared block of zeros that are needed */
 } Emit;
 
+/* A module under construction. */
+typedef struct KernelIR {
+  LLVMContextRef ctx;
+  LLVMModuleRef mod;
+  int64_t zeros; /* bytes of NAME_zeros that it reads */
+} KernelIR;
+
 /* ---- emit_types.c ---------------------------------------------------------------------------- */
+/* Goes on in the module `into` when it has one, else makes it. */
 void emit_init(Emit *c, const Module *m, const Target *t, const char *name, const char *module_name,
-               Arena *scratch);
+               const KernelIR *into, Arena *scratch);
 Ty mem_type(const Emit *c, DType t); /* as stored */
 Ty reg_type(const Emit *c, DType t); /* as computed with: small floats are f32, bool is i1 */
 Ty vec_type(Ty t, int n);
@@ -188,18 +196,13 @@ void bind_value(Emit *c, const Expr *var, V v, int depth);
 void emit_vector(Emit *c, const Stmt *s);
 
 /* ---- emit_kernel.c --------------------------------------------------------------------------- */
-typedef struct KernelIR {
-  LLVMContextRef ctx;
-  LLVMModuleRef mod;
-  int64_t zeros; /* bytes of NAME_zeros that it reads */
-} KernelIR;
 /* What all calls of a kernel have in common. */
 typedef struct KernelFacts {
   bool *alias; /* [n_params]: this parameter may overlap another one in some call */
   int *align; /* [n_params]: bytes that the pointer is a multiple of in every call */
 } KernelFacts;
 /* Not thread-safe: it makes expressions in the module's pool. NULL, or the reason of failure (in
- * scratch). */
+ * scratch). `out` is empty, or the module that the kernel is added to. */
 const char *emit_kernel(const Module *m, const Kernel *k, const Target *t, const char *name,
                         const KernelFacts *facts, EmitVars *vars, Arena *scratch, KernelIR *out);
 /* Byte offsets of scratch parameters in a thread's scratch: in order, each 64-aligned. NULL size:

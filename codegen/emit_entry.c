@@ -140,7 +140,7 @@ static void emit_zeros(Emit *c, const Program *p) {
 
 const char *emit_program(const Program *p, KernelIR *out) {
   Emit emit, *const c = &emit;
-  emit_init(c, p->m, p->t, p->name, "program", p->arena);
+  emit_init(c, p->m, p->t, p->name, "program", out, p->arena);
   emit_zeros(c, p);
   emit_profile_functions(c);
   const EntryFns fns = {emit_invoke(c, p), emit_arena_size(c, p), emit_output_dims(c, p)};

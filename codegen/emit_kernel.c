@@ -226,7 +226,7 @@ static void emit_thunk(Emit *c, V body, Ty body_type, const bool *used) {
 const char *emit_kernel(const Module *m, const Kernel *k, const Target *t, const char *name,
                         const KernelFacts *facts, EmitVars *vars, Arena *scratch, KernelIR *out) {
   Emit emit, *const c = &emit;
-  emit_init(c, m, t, name, k->name, scratch);
+  emit_init(c, m, t, name, k->name, out, scratch);
   c->kernel = k;
   c->align = facts->align;
   c->n_syms = expr_symbol_count(c->pool);
@@ -244,6 +244,6 @@ const char *emit_kernel(const Module *m, const Kernel *k, const Target *t, const
   if (!c->error) emit_thunk(c, body, type, s.syms);
   vars_clear(vars);
   LLVMDisposeBuilder(c->b);
-  *out = (KernelIR){c->ctx, c->mod, c->zeros};
+  *out = (KernelIR){c->ctx, c->mod, c->zeros > out->zeros ? c->zeros : out->zeros};
   return c->error;
 }

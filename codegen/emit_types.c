@@ -5,7 +5,7 @@
 #include "codegen/emit.h"
 
 void emit_init(Emit *c, const Module *m, const Target *t, const char *name, const char *module_name,
-               Arena *scratch) {
+               const KernelIR *into, Arena *scratch) {
   memset(c, 0, sizeof *c);
   c->m = m;
   c->t = t;
@@ -14,8 +14,8 @@ void emit_init(Emit *c, const Module *m, const Target *t, const char *name, cons
   c->v = ARENA_NEW(scratch, EmitVars);
   c->v->arena = scratch;
   c->name = name;
-  c->ctx = LLVMContextCreate();
-  c->mod = LLVMModuleCreateWithNameInContext(module_name, c->ctx);
+  c->ctx = into->ctx ? into->ctx : LLVMContextCreate();
+  c->mod = into->mod ? into->mod : LLVMModuleCreateWithNameInContext(module_name, c->ctx);
   LLVMSetTarget(c->mod, t->triple);
   c->b = LLVMCreateBuilderInContext(c->ctx);
   c->i1 = LLVMInt1TypeInContext(c->ctx);

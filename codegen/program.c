@@ -110,14 +110,22 @@ const char *program_shape_text(const Program *p, const Value *v) {
 /* ---- calls ----------------------------------------------------------------------------------- */
 typedef struct Place { /* memory that an argument points to */
   int root; /* buffer: input, output, weight or arena */
-  bool part; /* not from its start: through a view or with an offset */
+  int align; /* bytes that the distance from its start is a multiple of, at most 64 */
 } Place;
 
+static int offset_align(const Expr *offset, DType t, int align) {
+  int64_t k;
+  if (!offset) return align;
+  if (!expr_is_const(offset, &k)) return dtype_bytes(t);
+  while (align > 1 && k * dtype_bytes(t) % align) align /= 2;
+  return align;
+}
+
 static Place place_of(const Module *m, const BufRef *r) {
-  Place pl = {r->buffer, r->offset && !expr_is_i64(r->offset, 0)};
+  Place pl = {r->buffer, offset_align(r->offset, m->buffers.data[r->buffer].dtype, 64)};
   while (m->buffers.data[pl.root].kind == BUF_VIEW) {
     const Buffer *const b = &m->buffers.data[pl.root];
-    pl.part |= b->offset && !expr_is_i64(b->offset, 0);
+    pl.align = offset_align(b->offset, m->buffers.data[b->base].dtype, pl.align);
     pl.root = b->base;
   }
   return pl;
@@ -140,7 +148,7 @@ static bool may_overlap(const Module *m, Place a, Place b) {
 static int place_align(const Module *m, const Buffer *arg, Place pl) {
   const Buffer *const b = &m->buffers.data[pl.root];
   const bool ours = b->kind == BUF_ARENA || b->kind == BUF_WEIGHT;
-  return ours && !pl.part ? 64 : dtype_bytes(arg->dtype);
+  return ours && pl.align > dtype_bytes(arg->dtype) ? pl.align : dtype_bytes(arg->dtype);
 }
 
 static void note_call(Program *p, KernelFacts *f, const Step *s) {
