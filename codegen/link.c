@@ -4,6 +4,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -108,10 +109,10 @@ static bool run_linker(LinkJob *j, StrBuf *words, int out) {
   if (!args || !link_scratch(j, &log)) return false;
   const int rc = spawn_linker(arena_printf(j->p->arena, "@%s", args), out, log);
   if (rc == 127) return link_error(j, ERR_LINK, "ld.lld was not found", "install lld (version 19)");
-  if (rc > 128)
-    return link_error(j, ERR_LINK,
+  if (rc > 128) /* SIGABRT is what becomes of a linker that gets no memory (--max-memory) */
+    return link_error(j, rc - 128 == SIGABRT ? ERR_LIMIT : ERR_LINK,
                       arena_printf(j->p->arena, "the linker was ended by signal %d", rc - 128),
-                      "too little memory or stack (ulimit -s)?");
+                      "too little memory or stack (--max-memory, ulimit -s)?");
   if (rc) return link_error(j, ERR_LINK, "the linker failed", read_log(j, log));
   return is_whole(out) || link_error(j, ERR_OUTPUT, "cannot be written", strerror(errno));
 }
@@ -131,6 +132,7 @@ static bool common_words(LinkJob *j, StrBuf *b) {
   add_word(b, "-o");
   add_word(b, "-");
   add_word(b, "--build-id=none");
+  add_word(b, "--threads=1"); /* whose stacks would count against --max-memory */
   add_word(b, "--whole-archive");
   add_word(b, j->objects);
   add_word(b, "--no-whole-archive");

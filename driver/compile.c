@@ -221,7 +221,10 @@ static bool write_code(Session *s, Job *j) {
       .jobs = (int)jobs,
       .progress = on_kernel,
       .progress_user = s};
-  return codegen_write(s->module, s->target, &c, &j->stats);
+  memory_begin(s);
+  const bool ok = codegen_write(s->module, s->target, &c, &j->stats);
+  memory_end();
+  return ok;
 }
 
 /* ---- summary

@@ -11,6 +11,7 @@
 static void out_of_memory(void *user, size_t wanted) {
   Session *s = user;
   s->wanted = wanted;
+  memory_leave();
   longjmp(s->out_of_memory, 1);
 }
 
@@ -49,6 +50,7 @@ int session_run(const Options *o, SessionFn body, void *user) {
   if (o->max_memory && !args_size("--max-memory", o->max_memory, &limit))
     return free(s), EXIT_USAGE;
   s->o = o;
+  s->memory_limit = limit;
   s->opt_level = o->opt ? atoi(o->opt) : 3;
   s->show_progress = o->progress || (!o->quiet && isatty(STDERR_FILENO));
   volatile int status = EXIT_LIMIT;
@@ -63,9 +65,9 @@ int session_run(const Options *o, SessionFn body, void *user) {
   } else {
     progress_clear(s);
     if (s->diag) diag_print(s->diag, stderr);
-    fprintf(stderr, "burin: error[E%04d]: compiling needs more than %zu KiB of memory\n", ERR_LIMIT,
-            limit >> 10);
-    fprintf(stderr, "  hint: --max-memory=SIZE raises the limit\n");
+    char text[160];
+    memory_text(text, sizeof text, limit);
+    fputs(text, stderr);
     status = EXIT_LIMIT;
   }
   if (s->outputs) {

@@ -33,7 +33,7 @@ static void ended(int sig) {
   raise(sig);
 }
 
-static void leave(const char *text, int status) {
+void signals_leave(const char *text, int status) {
   remove_temporaries();
   if (write(STDERR_FILENO, text, strlen(text)) < 0) _exit(status);
   _exit(status);
@@ -42,9 +42,10 @@ static void leave(const char *text, int status) {
 static void crashed(int sig, siginfo_t *info, void *context) {
   (void)context;
   if (sig == SIGBUS && info->si_code == BUS_ADRERR)
-    leave("burin: error[E0001]: a file became shorter, or could not be read, while it was mapped\n",
+    signals_leave("burin: error[E0001]: a file became shorter, or could not be read, while it was mapped\n",
           EXIT_IO);
-  leave(
+  memory_crashed();
+  signals_leave(
       "burin: internal error[E0901]: crashed; this is a bug of burin. --print-ir-after=all shows "
       "how far it got\n",
       EXIT_INTERNAL);

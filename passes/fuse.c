@@ -12,7 +12,7 @@
 
 /* MAX_SIZE: code of a kernel's expressions (expr_cost_and_size). No model of a person's making
  * comes near it; without it a chain of n nodes is one expression, built n times over. */
-enum { MAX_EXPRS = 6, MAX_LOADS = 24, MAX_SIZE = 1000 };
+enum { MAX_EXPRS = 6, MAX_LOADS = 24, MAX_SIZE = 1000, MAX_COMPUTED = 300 };
 static const double memory_cost =
     2.5; /* store and reload of an element, in units of expr_total_cost */
 
@@ -24,6 +24,7 @@ typedef struct Root {
   const Expr *exprs[MAX_EXPRS]; /* 0: the element; then operands of the anchor, or pieces */
   int n_exprs;
   double cost, size;
+  int n_computed; /* values that are computed in the expressions */
 } Root;
 
 typedef struct Fuse {
@@ -124,6 +125,7 @@ static bool build_exprs(Fuse *f, Root *r, Arena *memory) {
       r->exprs[r->n_exprs++] = e;
     }
   }
+  r->n_computed = x.n_computed;
   return !x.bad && !expr_scan_reduces(f->p, r->exprs[0]);
 }
 
@@ -176,7 +178,7 @@ static bool fits(Fuse *f, const Root *r) {
   if (r->v->def->op->flags & OF_SCATTER) /* its indices and updates are read element by element */
     for (int i = 1; i < r->n_exprs; i++)
       if (r->exprs[i]->flags & EXF_REDUCE) return false;
-  return n.count <= MAX_LOADS && r->size <= MAX_SIZE && !(r->anchor && has_reduce(r));
+  return n.count <= MAX_LOADS && r->size <= MAX_SIZE && r->n_computed <= MAX_COMPUTED && !(r->anchor && has_reduce(r));
 }
 
 static bool can_be_epilogue(const Root *r, const Value *v) {

@@ -34,6 +34,7 @@ typedef struct KernelExpr {
                     twice; NULL: nothing is kept */
   struct ReadSlot **read; /* open addressing */
   int n_read, read_cap;
+  int n_computed; /* values that were computed where they were read */
   /* Place of a value that is read by loads; *id is put into the load. */
   const Place *(*place)(void *user, const Value *v, int *id);
   void *user;

@@ -233,6 +233,7 @@ static const Expr *read_value(ElemCtx *c, const Value *v, const Expr *const *idx
   }
   if ((e = read_before(k, v, idx, guard)) != NULL) return e;
   const Expr *outer = k->guard;
+  k->n_computed++;
   k->guard = all;
   e = op_elem(c, v->def, v->def_index, idx);
   k->guard = outer;
