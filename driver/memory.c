@@ -1,5 +1,5 @@
-/* The memory that LLVM and the linker may use: what --max-memory leaves behind the arena, as a limit
- * of the process while code is made. LLVM cannot give up: it aborts, or its allocator calls a
+/* The memory that LLVM and the linker may use: what --max-memory leaves behind the arena, as a
+ * limit of the process while code is made. LLVM cannot give up: it aborts, or its allocator calls a
  * handler. Both end the process here, with exit 6 and without its temporary files. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -15,8 +15,8 @@
 #define __has_feature(x) 0
 #endif
 
-/* std::set_new_handler, of the C++ library that LLVM brings: what operator new does when there is no
- * memory. */
+/* std::set_new_handler, of the C++ library that LLVM brings: what operator new does when there is
+ * no memory. */
 typedef void (*NewHandler)(void);
 static void set_new_handler(NewHandler f) {
   NewHandler (*set)(NewHandler);

@@ -42,8 +42,9 @@ void signals_leave(const char *text, int status) {
 static void crashed(int sig, siginfo_t *info, void *context) {
   (void)context;
   if (sig == SIGBUS && info->si_code == BUS_ADRERR)
-    signals_leave("burin: error[E0001]: a file became shorter, or could not be read, while it was mapped\n",
-          EXIT_IO);
+    signals_leave(
+        "burin: error[E0001]: a file became shorter, or could not be read, while it was mapped\n",
+        EXIT_IO);
   memory_crashed();
   signals_leave(
       "burin: internal error[E0901]: crashed; this is a bug of burin. --print-ir-after=all shows "

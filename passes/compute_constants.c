@@ -263,6 +263,17 @@ static bool compute(Constants *t) {
   return set_results(t, out) && forward_walk(&t->f, t->g, drop_computed);
 }
 
+/* A node of constants only: without one there is nothing to begin with, and no table is made. */
+static bool has_start(const Graph *g) {
+  for (int i = 0; i < g->nodes.n; i++) {
+    const Node *n = g->nodes.data[i];
+    bool constant = n->op->body != OB_REGION;
+    for (int k = 0; k < n->n_in && constant; k++) constant = !n->in[k] || n->in[k]->cdata;
+    if (constant) return true;
+  }
+  return false;
+}
+
 static bool compute_graph(PassCtx *c, Graph *g) {
   for (int i = 0; i < g->nodes.n; i++) {
     Node *n = g->nodes.data[i];
@@ -271,6 +282,7 @@ static bool compute_graph(PassCtx *c, Graph *g) {
           !compute_graph(c, n->attrs[k].graph))
         return false;
   }
+  if (!has_start(g)) return true;
   Constants t = {.c = c, .g = g};
   t.leaf = ARENA_ARRAY(c->scratch, int64_t, c->model->next_value + 1);
   t.to = ARENA_ARRAY(c->scratch, Value *, c->model->next_value + 1);

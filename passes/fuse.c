@@ -178,7 +178,8 @@ static bool fits(Fuse *f, const Root *r) {
   if (r->v->def->op->flags & OF_SCATTER) /* its indices and updates are read element by element */
     for (int i = 1; i < r->n_exprs; i++)
       if (r->exprs[i]->flags & EXF_REDUCE) return false;
-  return n.count <= MAX_LOADS && r->size <= MAX_SIZE && r->n_computed <= MAX_COMPUTED && !(r->anchor && has_reduce(r));
+  return n.count <= MAX_LOADS && r->size <= MAX_SIZE && r->n_computed <= MAX_COMPUTED &&
+         !(r->anchor && has_reduce(r));
 }
 
 static bool can_be_epilogue(const Root *r, const Value *v) {

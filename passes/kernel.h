@@ -30,8 +30,8 @@ typedef struct KernelExpr {
   const Expr *const *anchor_idx; /* index at which the anchor must be read; NULL: any */
   bool bad; /* set when the anchor is read elsewhere, or a value cannot be read at all */
   const Expr *guard; /* conjunction of the guards around the current read */
-  Arena *memory; /* what was read before is kept here, so that a value with two readers is not walked
-                    twice; NULL: nothing is kept */
+  Arena *memory; /* what was read before is kept here, so that a value with two readers is not
+                    walked twice; NULL: nothing is kept */
   struct ReadSlot **read; /* open addressing */
   int n_read, read_cap;
   int n_computed; /* values that were computed where they were read */
