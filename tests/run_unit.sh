@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# Part "unit": every cmocka program of tests/unit, under ASan and UBSan.
+# Part "unit": every cmocka program of tests/unit, under ASan and UBSan, as many at a time as there are cores.
 build=${BURIN_DEBUG_BUILD:-build-debug}
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+ls -S "$build"/unit/ | grep '^test_' | grep -vx test_passes | # that is part "passes"
+  xargs -P "$(nproc)" -I{} sh -c '"$1/unit/$2" >"$3/$2" 2>&1; echo $? >"$3/$2.status"' sh "$build" {} "$logs"
 passed=0 failed=0
-for t in "$build"/unit/test_*; do
-  [ -x "$t" ] && [[ $t != */test_passes ]] || continue # part "passes"
-  out=$("$t" 2>&1)
-  status=$?
+for log in "$logs"/*.status; do
+  test=$(basename "$log" .status) status=$(<"$log") out=$(<"$logs/$(basename "$log" .status)")
   p=$(grep -oP '\[  PASSED  \] \K[0-9]+' <<<"$out" | tail -n 1)
   f=$(grep -oP '\[  FAILED  \] \K[0-9]+(?= test)' <<<"$out" | head -n 1)
   [ "$status" = 0 ] || [ "${f:-0}" != 0 ] || f=1 # crashed, or a sanitizer spoke
   passed=$((passed + ${p:-0})) failed=$((failed + ${f:-0}))
-  [ "$status" = 0 ] || printf '%s: status %s\n%s\n' "$t" "$status" "$(tail -n 40 <<<"$out")"
+  [ "$status" = 0 ] || printf '%s: status %s\n%s\n' "$test" "$status" "$(tail -n 40 <<<"$out")"
 done
 echo "$passed passed, $failed failed, 0 skipped"
 [ "$failed" = 0 ]
