@@ -131,6 +131,8 @@ class Package(unittest.TestCase):
             m.run({"x": x, "w": np.zeros((4, 4), np.float32)})
         with self.assertRaisesRegex(ValueError, "missing: \\['w'\\]"):
             m.run({"x": x})
+        with self.assertRaisesRegex(ValueError, "no such inputs: \\['z'\\]"):
+            m.run({"x": x, "w": w, "z": x})
         with self.assertRaisesRegex(TypeError, "x wants f32"):
             m.run({"x": x.astype(np.float64), "w": w})
         with self.assertRaisesRegex(ValueError, "x wants"):

@@ -124,6 +124,8 @@ class Model:
                 a = _as_input(self.inputs[i], a)
             arrays.append(a)
             pointers[i] = a.ctypes.data
+        if len(inputs) > len(arrays):
+            _unknown(self, inputs)
         shapes = [a.shape for a in arrays]
         if shapes != call.shapes or threads != call.threads:
             call.prepare(shapes, threads)
@@ -142,6 +144,12 @@ class Model:
 def _missing(model, inputs):
     names = [t.name for t in model.inputs]
     raise ValueError(f"inputs missing: {[n for n in names if n not in inputs]}; the model takes {names}")
+
+
+def _unknown(model, inputs):
+    """What nobody reads must not be given in the belief that it counts: an initializer that is also an input is a constant."""
+    names = [t.name for t in model.inputs]
+    raise ValueError(f"no such inputs: {[n for n in inputs if n not in names]}; the model takes {names}")
 
 
 def _as_input(tensor, value):
