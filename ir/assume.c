@@ -21,7 +21,8 @@ const Expr *assume_condition(ExprPool *p, const DimAssume *a) {
   switch (a->kind) {
     case ASSUME_AT_MOST: return ex_le(p, a->a, a->b);
     case ASSUME_AT_LEAST: return ex_le(p, a->b, a->a);
-    case ASSUME_BROADCAST: return ex_op(p, EX_or, ex_eq(p, a->a, ex_i64(p, 1)), ex_eq(p, a->a, a->b), NULL);
+    case ASSUME_BROADCAST:
+      return ex_op(p, EX_or, ex_eq(p, a->a, ex_i64(p, 1)), ex_eq(p, a->a, a->b), NULL);
     case ASSUME_MULTIPLE:
       return ex_select(p, ex_eq(p, a->b, zero), ex_eq(p, a->a, zero),
                        ex_eq(p, ex_floormod(p, a->a, a->b), zero));
