@@ -407,12 +407,12 @@ bool codegen_write(const Module *m, const Target *t, const CodegenOptions *o, Co
   Pool *const pool = new_pool(&p);
   bool ok = pool && pool->tasks;
   if (ok) {
-    Outputs *const own = o->outputs ? NULL : outputs_new(a, m->model->diag);
-    Job j = {.p = &p, .pool = pool, .outputs = own ? own : o->outputs};
+    Outputs *const made = o->outputs ? NULL : outputs_new(a, m->model->diag);
+    Job j = {.p = &p, .pool = pool, .outputs = made ? made : o->outputs};
     ok = compile_and_write(&j, stats);
     free_pool(pool);
-    if (own && ok) ok = outputs_commit(own);
-    if (own) outputs_abort(own);
+    if (made && ok) ok = outputs_commit(made);
+    if (made) outputs_abort(made);
   } else {
     ok = diag_error(m->model->diag, NULL, ERR_LIMIT, "out of memory");
   }

@@ -383,9 +383,9 @@ static bool up_lp_pool(Import *im, OldNode *o) {
   const Attr *p = old_attr(o, "p");
   if (!p || p->kind != AT_FLOAT) return true;
   const double v = p->floats[0];
-  if (v != (double)(int64_t)v)
+  if (v != (double)double_to_i64(v))
     return diag_error(im->d, o->loc, ERR_ATTR_VALUE, "p is %g, must be a whole number", v);
-  return old_set(im, o, attr_int(im->arena, "p", (int64_t)v)), true;
+  return old_set(im, o, attr_int(im->arena, "p", double_to_i64(v))), true;
 }
 
 /* ---- resizing and sampling

@@ -122,15 +122,14 @@ int64_t dtype_wrap(DType t, int64_t v) {
   return (int64_t)(low << (64 - bits)) >> (64 - bits);
 }
 
-/* Toward zero; saturating, NaN is 0. */
-static int64_t to_integer(double v) {
+int64_t double_to_i64(double v) {
   if (v != v) return 0;
   if (v >= 0x1p63) return INT64_MAX;
   return v < -0x1p63 ? INT64_MIN : (int64_t)v;
 }
 
 int64_t dtype_load_i(DType t, const void *p) {
-  if (dtype_is_float(t)) return to_integer(dtype_load_f(t, p));
+  if (dtype_is_float(t)) return double_to_i64(dtype_load_f(t, p));
   uint64_t u = 0;
   memcpy(&u, p,
          (size_t)dtype_bytes(t) > 8 ? 8 : (size_t)dtype_bytes(t)); /* little endian hosts only */
@@ -159,12 +158,8 @@ double dtype_load_f(DType t, const void *p) {
 }
 
 static int64_t double_to_int(DType t, double v) {
-  if (isnan(v)) return 0;
-  if (v >= 9223372036854775808.0) {
-    if (t != DT_U64) return INT64_MAX;
-    return v < 18446744073709551616.0 ? (int64_t)(uint64_t)v : -1;
-  }
-  return v <= -9223372036854775808.0 ? INT64_MIN : (int64_t)v;
+  if (t == DT_U64 && v >= 0x1p63) return v < 0x1p64 ? (int64_t)(uint64_t)v : -1;
+  return double_to_i64(v);
 }
 
 void dtype_store_f(DType t, void *p, double v) {

@@ -41,6 +41,8 @@ static inline int dtype_bytes(DType t) { return (dtype_rows[t].bits + 7) / 8; }
 double dtype_load_f(DType t, const void *p);
 int64_t dtype_load_i(DType t, const void *p);
 void dtype_store_f(DType t, void *p, double v);
+/* Toward zero; saturating, NaN is 0: what a model gives as a float may be anything. */
+int64_t double_to_i64(double v);
 void dtype_store_i(DType t, void *p, int64_t v);
 
 /* Floats below 32 bits: code of v (nearest even) and its value; saturate: of the 8-bit and 4-bit

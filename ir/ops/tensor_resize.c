@@ -270,14 +270,14 @@ static const Expr *nearest_integer(ExprPool *p, const ResizeSpec *s, const Axis 
   if (!expr_is_const(a->in, &x) || !expr_is_const(a->out, &y) || x < 1 || a->known_scale == 0)
     return NULL;
   const double f = a->known_scale;
-  const int64_t up = (int64_t)f;
+  const int64_t up = double_to_i64(f);
   const bool centred =
       s->coord == CO_HALF_PIXEL && (s->near == NEAR_PREFER_FLOOR || s->near == NEAR_PREFER_CEIL);
   const bool corner = s->coord == CO_ASYMMETRIC && s->near == NEAR_FLOOR;
-  if ((double)up == f && y == x * up && (centred || corner))
+  if ((double)up == f && up > 0 && y % up == 0 && y / up == x && (centred || corner))
     return ex_floordiv(p, i, ex_i64(p, up));
-  const int64_t down = f > 0 ? (int64_t)(1 / f) : 0;
-  if (down > 1 && 1 / (double)down == f && s->coord == CO_ASYMMETRIC && x >= y * down)
+  const int64_t down = f > 0 ? double_to_i64(1 / f) : 0;
+  if (down > 1 && 1 / (double)down == f && s->coord == CO_ASYMMETRIC && x / down >= y)
     return ex_mul(p, i, ex_i64(p, down));
   return NULL;
 }
