@@ -474,15 +474,20 @@ const Expr *expr_scan_var(ExprPool *p, const Expr *r, int *sign, const Expr **re
   return NULL;
 }
 
-bool expr_has_scan(ExprPool *p, const Expr *e) {
+/* A scan in e; of_reductions: one that adds up what holds a reduction. */
+static bool any_scan(ExprPool *p, const Expr *e, bool of_reductions) {
   ExprList l = {0};
   const Expr *rest;
   int sign;
   expr_reductions(p, e, &l);
   for (int i = 0; i < l.n; i++)
-    if (expr_scan_var(p, l.data[i], &sign, &rest)) return true;
+    if (expr_scan_var(p, l.data[i], &sign, &rest) &&
+        (!of_reductions || l.data[i]->a[0]->flags & EXF_REDUCE))
+      return true;
   return false;
 }
+
+bool expr_has_scan(ExprPool *p, const Expr *e) { return any_scan(p, e, false); }
 
 bool expr_sums_sums(ExprPool *p, const Expr *e) {
   enum { LONG = 32 };
@@ -501,16 +506,7 @@ bool expr_sums_sums(ExprPool *p, const Expr *e) {
   return false;
 }
 
-bool expr_scan_reduces(ExprPool *p, const Expr *e) {
-  ExprList l = {0};
-  const Expr *rest;
-  int sign;
-  expr_reductions(p, e, &l);
-  for (int i = 0; i < l.n; i++)
-    if (expr_scan_var(p, l.data[i], &sign, &rest) && (l.data[i]->a[0]->flags & EXF_REDUCE))
-      return true;
-  return false;
-}
+bool expr_scan_reduces(ExprPool *p, const Expr *e) { return any_scan(p, e, true); }
 
 static bool walk_contains(SeenMap *m, const Expr *e, const Expr *part) {
   bool fresh;
