@@ -7,6 +7,7 @@
 
 enum { PART = 32 }; /* steps of a function, those inside of conditions and loops included */
 
+/* Steps of s; from PART on there may be more. */
 static int weight(const Step *s) {
   int n = 1;
   for (int k = 0; k < 2; k++)
@@ -98,8 +99,8 @@ void emit_step_list(Entry *e, const Step *s) {
 
 void emit_program_steps(Entry *e, const Step *s) {
   int parts = 0, n = 0;
-  for (const Step *t = s; t && n <= PART; t = t->next) n += weight(t);
+  for (const Step *t = s; t && n < PART; t = t->next) n += weight(t);
   e->parts = &parts;
-  if (n > PART) make_frame(e);
+  if (n >= PART) make_frame(e);
   emit_step_list(e, s);
 }
