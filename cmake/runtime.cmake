@@ -26,7 +26,7 @@ file(GLOB rt_ops CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/runtime/ops_*.c)
 file(GLOB rt_program CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/runtime/program/*.c)
 list(APPEND rt_program ${CMAKE_SOURCE_DIR}/runtime/outfile.c)
 set(rt_library ${CMAKE_SOURCE_DIR}/runtime/cpu.c ${CMAKE_SOURCE_DIR}/runtime/parallel.c
-    ${CMAKE_SOURCE_DIR}/runtime/failure.c ${CMAKE_SOURCE_DIR}/runtime/memory.c
+    ${CMAKE_SOURCE_DIR}/runtime/defaults.c ${CMAKE_SOURCE_DIR}/runtime/failure.c ${CMAKE_SOURCE_DIR}/runtime/memory.c
     ${CMAKE_SOURCE_DIR}/runtime/memory_libc.c ${CMAKE_SOURCE_DIR}/runtime/weights.c
     ${rt_ops})
 set(rt_out ${CMAKE_BINARY_DIR}/runtime)

@@ -40,6 +40,7 @@ static V emit_body(Emit *c, const Program *p) {
   check_weights(&e);
   sym_array(c, p, dims);
   check_dims(&e);
+  take_defaults(&e);
   check_pointers(&e);
   check_arena(&e);
   e.assigned = ARENA_ARRAY(c->arena, bool, expr_symbol_count(c->pool) + 1);
@@ -142,6 +143,7 @@ const char *emit_program(const Program *p, KernelIR *out) {
   Emit emit, *const c = &emit;
   emit_init(c, p->m, p->t, p->name, "program", out, p->arena);
   emit_zeros(c, p);
+  emit_defaults(c, p);
   emit_profile_functions(c);
   const EntryFns fns = {emit_invoke(c, p), emit_arena_size(c, p), emit_output_dims(c, p)};
   emit_run(c, p, fns.invoke, false);

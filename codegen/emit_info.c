@@ -107,6 +107,32 @@ static V weights_pointer(Emit *c, const Program *p) {
   return hidden_bytes(c, arena_printf(c->arena, "%s_weights", p->name));
 }
 
+/* NAME_defaults: BurinDefault of each input. */
+void emit_defaults(Emit *c, const Program *p) {
+  const int n = p->m->inputs.n;
+  const Ty t = LLVMStructTypeInContext(c->ctx, (Ty[]){c->ptr, c->ptr, c->i64}, 3, 0);
+  V *const items = ARENA_ARRAY(c->arena, V, n + 1);
+  for (int i = 0; p->defaults && i < n; i++) {
+    const Buffer *const b = &p->m->buffers.data[p->m->inputs.data[i]];
+    items[i] = LLVMConstNull(t);
+    if (!b->data) continue;
+    V *const k = ARENA_ARRAY(c->arena, V, b->data->rank + 1);
+    for (int d = 0; d < b->data->rank; d++) k[d] = k64(c, b->data->dims[d]);
+    V f[3] = {
+        LLVMConstGEP2(c->i8, weights_pointer(c, p), (V[]){k64(c, p->weights.offset[b->id])}, 1),
+        array(c, c->i64, k, b->data->rank),
+        k64(c, b->pinned ? b->data->count * dtype_bytes(b->dtype) : 0)};
+    items[i] = LLVMConstStructInContext(c->ctx, f, 3, 0);
+  }
+  if (!p->defaults) return;
+  const V init = LLVMConstArray2(t, items, (uint64_t)n);
+  const V g =
+      LLVMAddGlobal(c->mod, LLVMTypeOf(init), arena_printf(c->arena, "%s_defaults", p->name));
+  LLVMSetInitializer(g, init);
+  LLVMSetGlobalConstant(g, 1);
+  LLVMSetVisibility(g, LLVMHiddenVisibility);
+}
+
 /* NAME_map_weights(path): not exported, in the descriptor. */
 static V map_weights(Emit *c, const Program *p, V info) {
   if (!p->weights.external) return LLVMConstNull(c->ptr);
@@ -155,7 +181,7 @@ void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
                      LLVMFunctionType(c->i32, (Ty[]){c->ptr, c->ptr, c->i32}, 3, 0), true);
   const LLVMBasicBlockRef failure_start = LLVMGetInsertBlock(B);
   V f[] = {k32(c, BURIN_ABI_VERSION),
-           k32(c, size_on(p->t, "44ppppp4444ppp8844884p8ppppp8p4pp")),
+           k32(c, size_on(p->t, "44ppppp4444ppp8844884p8ppppp8p4ppp")),
            text(c, p->name),
            text(c, "burin"),
            text(c, p->t->name),
@@ -186,7 +212,9 @@ void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
            map_weights(c, p, fn),
            k32(c, p->checks->n),
            check_infos(c, p),
-           failure_text};
+           failure_text,
+           p->defaults ? hidden_bytes(c, arena_printf(c->arena, "%s_defaults", p->name))
+                       : LLVMConstNull(c->ptr)};
   const V init = LLVMConstStructInContext(c->ctx, f, sizeof f / sizeof *f, 0);
   const V g = LLVMAddGlobal(c->mod, LLVMTypeOf(init), arena_printf(c->arena, "%s_model", p->name));
   LLVMSetInitializer(g, init);

@@ -49,6 +49,9 @@ void require_assume(Entry *e, const DimAssume *a);
 void check_options(Entry *e, V given); /* sets e->opts */
 void check_arguments(Entry *e, V dims);
 void check_dims(Entry *e);
+/* From here on e->in is a copy in which a NULL for an input with a default is the default's
+ * address, and behind which stands the address of a bool: no such input is given. */
+void take_defaults(Entry *e);
 void check_pointers(Entry *e);
 void check_arena(Entry *e); /* behind it, options.threads is what the arena has room for */
 

@@ -130,6 +130,59 @@ void check_dims(Entry *e) {
   }
 }
 
+/* ---- defaults -------------------------------------------------------------------------------- */
+/* Where another input is given, a default must have the sizes of this run. */
+static void check_default_sizes(Entry *e, int k, V fine) {
+  Emit *const c = e->c;
+  const Graph *const g = e->p->m->model->main;
+  const ConstData *const d = e->p->m->buffers.data[e->p->m->inputs.data[k]].data;
+  for (int i = 0; g && i < d->rank; i++) {
+    const Expr *const dim = g->inputs.data[k]->dims[i];
+    if (expr_is_i64(dim, d->dims[i])) continue;
+    const V size = wide(c, dim), own = ki64(c, d->dims[i]);
+    const int check = check_add(e->p, BURIN_E_DIMS, NULL,
+                                "input %s is not given, and its default has size {1} where {0} is "
+                                "needed",
+                                program_input_name(e->p, k));
+    require(e, LLVMBuildOr(B, fine, LLVMBuildICmp(B, LLVMIntEQ, size, own, ""), ""), check, 2,
+            (V[]){size, own});
+    emit_forget(c);
+  }
+}
+
+static V call_inputs(Entry *e, V own) {
+  Emit *const c = e->c;
+  const V table = hidden_bytes(c, arena_printf(c->arena, "%s_defaults", e->p->name));
+  Ty type;
+  const V fn =
+      declare(c, "burin_rt_inputs", c->i64, 4, (Ty[]){c->ptr, c->ptr, c->i64, c->ptr}, &type);
+  return LLVMBuildCall2(B, type, fn, (V[]){e->in, table, ki64(c, e->p->m->inputs.n), own}, 4, "");
+}
+
+void take_defaults(Entry *e) {
+  Emit *const c = e->c;
+  const Module *const m = e->p->m;
+  if (!e->p->defaults) return;
+  const V own = entry_alloca(c, c->ptr, m->inputs.n + 1, 8), unset = entry_alloca(c, c->i8, 1, 1);
+  const V wrong = call_inputs(e, own), given = LLVMBuildICmp(B, LLVMIntNE, wrong, ki64(c, -1), "");
+  LLVMBuildStore(B, LLVMBuildZExt(B, LLVMBuildNot(B, given, ""), c->i8, ""), unset);
+  LLVMBuildStore(B, unset, at_k(c, c->ptr, own, m->inputs.n));
+  for (int k = 0; k < m->inputs.n; k++) {
+    const Buffer *const b = &m->buffers.data[m->inputs.data[k]];
+    if (!b->data) continue;
+    const V there = not_null(c, load(c, c->ptr, at_k(c, c->ptr, e->in, k)));
+    if (b->pinned)
+      require(e, LLVMBuildICmp(B, LLVMIntNE, wrong, ki64(c, k + 1), ""),
+              check_add(e->p, BURIN_E_UNSUPPORTED, NULL,
+                        "input %s: sizes were computed from its default when the model was "
+                        "compiled, so that no other value can be given",
+                        program_input_name(e->p, k)),
+              0, NULL);
+    check_default_sizes(e, k, LLVMBuildOr(B, there, LLVMBuildNot(B, given, ""), ""));
+  }
+  e->in = own;
+}
+
 /* ---- pointers -------------------------------------------------------------------------------- */
 /* A tensor without elements may be NULL. */
 void check_pointers(Entry *e) {

@@ -17,6 +17,7 @@ static V buffer_address(Entry *e, int id) {
   const Buffer *const b = &e->p->m->buffers.data[id];
   switch (b->kind) {
     case BUF_INPUT: return load(c, c->ptr, at_k(c, c->ptr, e->in, b->index));
+    case BUF_UNSET: return load(c, c->ptr, at_k(c, c->ptr, e->in, e->p->m->inputs.n));
     case BUF_OUTPUT: return load(c, c->ptr, at_k(c, c->ptr, e->out, b->index));
     case BUF_WEIGHT:
       return at_k(c, c->i8, hidden_bytes(c, arena_printf(c->arena, "%s_weights", e->p->name)),

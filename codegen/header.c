@@ -52,6 +52,7 @@ static void print_fields(const Program *p, StrBuf *b, bool outputs) {
     taken[k++] = name;
     sb_printf(b, "  %s%s *%s; /* ", outputs ? "" : "const ", c_type(v->dtype), name);
     print_comment(b, program_shape_text(p, v));
+    if (v->init && !outputs) sb_printf(b, ", NULL: the model's default");
     if (strcmp(onnx, name) != 0) {
       sb_printf(b, " \"");
       print_comment(b, onnx);
@@ -132,6 +133,13 @@ static const char abi_text[] =
     "  const char *node;        /* ONNX name of the node that needs it; NULL: none */\n"
     "  int32_t status;\n"
     "} BurinCheckInfo;\n"
+    "typedef struct BurinDefault {\n"
+    "  const void *data;        /* what a NULL pointer for the input stands for; NULL: it must be "
+    "given */\n"
+    "  const int64_t *dims;     /* of data */\n"
+    "  uint64_t pinned_bytes;   /* not 0: sizes were computed from data, only its bytes may be "
+    "given */\n"
+    "} BurinDefault;\n"
     "typedef struct BurinModel {\n"
     "  uint32_t abi_version, size; /* of this struct; later versions only add fields at its end "
     "*/\n"
@@ -159,6 +167,7 @@ static const char abi_text[] =
     "  int32_t n_checks;\n"
     "  const BurinCheckInfo *checks;\n"
     "  int32_t (*failure_text)(const BurinFailure *failure, char *text, int32_t size);\n"
+    "  const BurinDefault *defaults; /* by input; NULL: all must be given */\n"
     "} BurinModel;\n"
     "#endif\n";
 

@@ -206,6 +206,8 @@ void program_init(Program *p, const Module *m, const Target *t, const CodegenOpt
   init_facts(p);
   walk_steps(p, m->steps);
   p->weights = weights_layout(m, arena);
+  for (int i = 0; i < m->inputs.n; i++)
+    if (m->buffers.data[m->inputs.data[i]].data) p->defaults = true;
   if (o->external_weights && p->weights.bytes)
     weights_in_file(&p->weights,
                     arena_printf(arena, "%s.weights", base_name(o->output ? o->output : p->name)));

@@ -13,7 +13,7 @@ typedef struct WeightSlot {
   int64_t offset;
 } WeightSlot;
 typedef struct WeightLayout {
-  int64_t *offset; /* by buffer id; -1: not a weight */
+  int64_t *offset; /* by buffer id; -1: neither a weight nor an input with a default */
   Vec(WeightSlot) slots; /* distinct contents, ascending offsets */
   int64_t bytes;
   bool external; /* they lie in a file of this name, with this hash */
@@ -48,6 +48,7 @@ typedef struct Program {
   KernelFacts *facts; /* by position in m->kernels */
   WeightLayout weights;
   int64_t zeros; /* bytes of NAME_zeros */
+  bool defaults; /* some input has one */
   int64_t arena_align;
   CheckList *checks; /* grows while the entry is emitted */
 } Program;
@@ -71,6 +72,7 @@ const char *emit_program(const Program *p, KernelIR *out);
 typedef struct EntryFns {
   V invoke, arena_size, output_dims;
 } EntryFns;
+void emit_defaults(Emit *c, const Program *p); /* before anything that reads them */
 void emit_info(Emit *c, const Program *p, const EntryFns *fns);
 
 /* ---- header.c, link.c ------------------------------------------------------------------------ */

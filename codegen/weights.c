@@ -42,7 +42,7 @@ WeightLayout weights_layout(const Module *m, Arena *scratch) {
   for (int i = 0; i < m->buffers.n; i++) {
     const Buffer *const b = &m->buffers.data[i];
     w.offset[i] = -1;
-    if (b->kind != BUF_WEIGHT || !b->data) continue;
+    if (!b->data) continue; /* weights and defaults of inputs */
     const uint64_t hash = XXH3_64bits(b->data->data, (size_t)data_bytes(b->data));
     int at = 0;
     const int same = find_equal(&w, table, size, b->data, hash, &at);

@@ -151,6 +151,9 @@ static int print_text(Session *s, const Facts *f) {
   for (int k = 0; k < g->inputs.n; k++)
     printf("input       %s %s\n", escaped(s, g->inputs.data[k]->name),
            type_of(s, g->inputs.data[k]));
+  for (int k = 0; k < m->frozen.n; k++)
+    printf("input       %s %s, has a default\n", escaped(s, m->frozen.data[k]->cdata->name),
+           type_of(s, m->frozen.data[k]));
   for (int k = 0; k < g->outputs.n; k++)
     printf("output      %s %s\n", escaped(s, g->output_names.data[k]),
            type_of(s, g->outputs.data[k]));
@@ -204,6 +207,11 @@ static int print_json(Session *s, const Facts *f) {
          *nodes = json_array();
   for (int k = 0; k < g->inputs.n; k++)
     json_array_append_new(inputs, json_value(s, g->inputs.data[k], g->inputs.data[k]->name));
+  for (int k = 0; k < m->frozen.n; k++) {
+    json_t *v = json_value(s, m->frozen.data[k], m->frozen.data[k]->cdata->name);
+    json_object_set_new(v, "default", json_true());
+    json_array_append_new(inputs, v);
+  }
   for (int k = 0; k < g->outputs.n; k++)
     json_array_append_new(outputs, json_value(s, g->outputs.data[k], g->output_names.data[k]));
   for (int k = 0; k < f->ops.n; k++)

@@ -217,6 +217,16 @@ static bool bind_dims(Interp *in, const Value *v, const Tensor *t) {
   return true;
 }
 
+/* Sizes that no given input says are those of the default. */
+static void default_dims(Interp *in, const Value *v) {
+  for (int k = 0; k < v->rank; k++) {
+    const Expr *e = v->dims[k];
+    if (e->op != EX_SYM || in->known[e->id]) continue;
+    in->syms[e->id] = v->init->cdata->dims[k];
+    in->known[e->id] = true;
+  }
+}
+
 static bool read_inputs(Interp *in, const void **data) {
   Session *s = in->s;
   const Graph *g = s->model->main;
@@ -232,8 +242,10 @@ static bool read_inputs(Interp *in, const void **data) {
     data[at] = t.data;
   }
   for (int k = 0; k < g->inputs.n; k++)
-    if (!data[k])
+    if (!data[k] && !g->inputs.data[k]->init)
       return usage_error("input %s is missing: --input %s=@file.npy", names[k], names[k]), false;
+  for (int k = 0; k < g->inputs.n; k++)
+    if (!data[k]) default_dims(in, g->inputs.data[k]);
   return true;
 }
 

@@ -131,6 +131,7 @@ static bool frontend_options(Session *s, FrontendOptions *f) {
   }
   *f = (FrontendOptions){.consts = consts,
                          .n_consts = o->consts.n,
+                         .freeze = o->freeze || strcmp(o->verb, "inspect") == 0,
                          .external_dir = o->external_dir,
                          .dim_names = dim_names,
                          .dim_values = values,
@@ -264,6 +265,10 @@ bool session_passes(Session *s) {
   const bool ok = passes_run(&c, &p);
   s->pass_seconds = clock_seconds() - start;
   s->module = c.module;
+  if (!ok && s->model->main->unset)
+    diag_hint(s->diag,
+              "initializers of this model are inputs, too; --freeze-initializers makes them "
+              "constants");
   return ok;
 }
 

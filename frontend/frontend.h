@@ -24,6 +24,7 @@ typedef struct FrontendOptions {
   int n_shapes;
   const FrontendConst *consts;
   int n_consts; /* --const */
+  bool freeze; /* --freeze-initializers: those that are inputs, too, become constants */
   FloatRules rules; /* of the target: constants are folded by them */
 } FrontendOptions;
 

@@ -21,8 +21,9 @@ Value *scope_find(const Scope *s, const char *name) {
 }
 
 bool scope_define(Import *im, Scope *s, const char *name, const Value *v, const Loc *loc) {
-  if (strmap_get(&s->values, name))
-    return diag_error(im->d, loc, ERR_DUP_NAME, "the name \"%s\" is defined twice", name);
+  for (const Scope *q = s; q; q = q->same ? q->parent : NULL)
+    if (strmap_get(&q->values, name))
+      return diag_error(im->d, loc, ERR_DUP_NAME, "the name \"%s\" is defined twice", name);
   strmap_put(im->scratch, &s->values, name, (void *)v);
   return true;
 }
@@ -48,6 +49,7 @@ Node *import_emit(Import *im, Graph *g, const OpRow *row, int n_in, Value *const
 bool import_infer(Import *im, Node *n) {
   for (int k = 0; k < n->n_in; k++)
     if (n->in[k] && n->in[k]->kind == TY_NONE) return true;
+  if (n->graph == im->version) return defaults_infer(im, n);
   if (!n->graph->parent) return op_infer(im->m, n);
   im->m->diag = diag_new(im->scratch);
   const bool ok = op_infer(im->m, n);
@@ -198,7 +200,7 @@ static bool bind_results(Import *im, Scope *s, const NodeProto *p, const OldNode
  * depends on data: they may take it, and check it at run time. All other ops overwrite it. */
 static void hint_shape(Import *im, const Scope *s, Value *v, const char *name) {
   const Onnx__ValueInfoProto *p =
-      s->graph->parent || s->args ? NULL : strmap_get(&im->declared, name);
+      !import_is_main(im, s->graph) || s->args ? NULL : strmap_get(&im->declared, name);
   const Onnx__TypeProto__Tensor *t =
       p && p->type && p->type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE
           ? p->type->tensor_type
@@ -271,8 +273,6 @@ static bool import_op(Import *im, Scope *s, const NodeProto *p, Value **in, Attr
 /* ---- functions
  * --------------------------------------------------------------------------------------------------------------
  */
-static bool import_nodes(Import *im, Scope *s, NodeProto *const *nodes, size_t n);
-
 static bool bind_call(Import *im, Scope *body, const Onnx__FunctionProto *f, const NodeProto *p,
                       Value **in, const Loc *loc) {
   if (p->n_input > f->n_input || p->n_output > f->n_output)
@@ -394,7 +394,7 @@ static bool import_node(Import *im, Scope *s, const NodeProto *p, int index) {
   return import_op(im, s, p, in, attrs, n_attrs, loc);
 }
 
-static bool import_nodes(Import *im, Scope *s, NodeProto *const *nodes, size_t n) {
+bool import_nodes(Import *im, Scope *s, NodeProto *const *nodes, size_t n) {
   const Loc loc = named_loc(im, s->path, NULL);
   int *order = ARENA_ARRAY(im->scratch, int, n);
   if (!node_order(im, s, nodes, (int)n, &loc, order)) return false;
@@ -403,7 +403,9 @@ static bool import_nodes(Import *im, Scope *s, NodeProto *const *nodes, size_t n
   return true;
 }
 
-static bool define_const(Import *im, Scope *s, ConstData *c, const Loc *loc) {
+static bool define_init(Import *im, Scope *s, const GraphProto *p, ConstData *c, const Loc *loc) {
+  bool ok;
+  if (c && defaults_take(im, p, c, loc, &ok)) return ok;
   return c && scope_define(im, s, c->name, value_const(im->m, c), loc);
 }
 
@@ -413,7 +415,8 @@ static bool import_initializers(Import *im, Scope *s, const GraphProto *p) {
     if (!loc.node_name || !*loc.node_name)
       return diag_error(im->d, &loc, ERR_UNDEFINED, "initializer %zu has no name", k);
     const char *name = arena_strdup(im->arena, loc.node_name);
-    if (!define_const(im, s, import_tensor(im, p->initializer[k], name, &loc), &loc)) return false;
+    if (!define_init(im, s, p, import_tensor(im, p->initializer[k], name, &loc), &loc))
+      return false;
   }
   for (size_t k = 0; k < p->n_sparse_initializer; k++) {
     const Onnx__SparseTensorProto *t = p->sparse_initializer[k];
@@ -421,7 +424,7 @@ static bool import_initializers(Import *im, Scope *s, const GraphProto *p) {
     if (!loc.node_name || !*loc.node_name)
       return diag_error(im->d, &loc, ERR_UNDEFINED, "sparse initializer %zu has no name", k);
     const char *name = arena_strdup(im->arena, loc.node_name);
-    if (!define_const(im, s, import_sparse_tensor(im, t, name, &loc), &loc)) return false;
+    if (!define_init(im, s, p, import_sparse_tensor(im, t, name, &loc), &loc)) return false;
   }
   return true;
 }
@@ -446,10 +449,11 @@ static bool import_inputs(Import *im, Scope *s, const GraphProto *p) {
       return diag_error(im->d, &loc, ERR_DUP_NAME, "the input is listed twice");
     strmap_put(im->scratch, &seen, in->name, &seen);
     if (is_main && strmap_get(&s->values, in->name)) continue; /* an initializer: a constant here */
-    Value *v = is_main ? import_main_input(im, in, &loc) : region_input(im, in);
-    if (!v) return false;
+    Value *v = NULL;
+    if (is_main && !defaults_input(im, in, &loc, &v)) return false;
+    if (!v && !(v = is_main ? import_main_input(im, in, &loc) : region_input(im, in))) return false;
     if (!v->cdata) vec_push(im->arena, &s->graph->inputs, v);
-    strmap_put(im->scratch, &s->values, in->name, v);
+    if (!v->init) strmap_put(im->scratch, &s->values, in->name, v);
   }
   return true;
 }
@@ -486,7 +490,7 @@ static bool check_declared(Import *im, const Value *v, const Onnx__ValueInfoProt
 /* A sequence becomes one output per item: NAME[0], NAME[1], … */
 static bool add_output(Import *im, Graph *g, Value *v, const char *name, const Loc *loc) {
   const Seq *q = sequence_of(im, v);
-  if (q && g->parent)
+  if (q && !import_is_main(im, g))
     return diag_error(im->d, loc, ERR_UNSUPPORTED, "a sequence leaves a branch or loop");
   for (int k = 0; q && k < q->n; k++) {
     vec_push(im->arena, &g->outputs, q->items[k]);
@@ -498,8 +502,9 @@ static bool add_output(Import *im, Graph *g, Value *v, const char *name, const L
   return true;
 }
 
-static bool import_outputs(Import *im, Scope *s, const GraphProto *p) {
+bool import_outputs(Import *im, Scope *s, const GraphProto *p) {
   StrMap seen = {0};
+  const bool is_main = import_is_main(im, s->graph);
   for (size_t k = 0; k < p->n_output; k++) {
     const char *name = p->output[k]->name;
     const Loc loc = named_loc(im, s->path, name);
@@ -507,18 +512,19 @@ static bool import_outputs(Import *im, Scope *s, const GraphProto *p) {
     Value *v = scope_find(s, name);
     if (!v || v == &scope_absent)
       return diag_error(im->d, &loc, ERR_UNDEFINED, "the output is not defined");
-    if (!s->graph->parent && strmap_get(&seen, name))
+    if (is_main && strmap_get(&seen, name))
       return diag_error(im->d, &loc, ERR_DUP_NAME, "the output is listed twice");
     strmap_put(im->scratch, &seen, name, &seen);
-    if (!s->graph->parent && !check_declared(im, v, p->output[k], &loc)) return false;
+    if (is_main && !check_declared(im, v, p->output[k], &loc)) return false;
     if (!add_output(im, s->graph, v, arena_strdup(im->arena, name), &loc)) return false;
   }
   return true;
 }
 
 static bool import_graph(Import *im, Scope *s, const GraphProto *p) {
-  return import_initializers(im, s, p) && import_inputs(im, s, p) &&
-         import_nodes(im, s, p->node, p->n_node) && import_outputs(im, s, p);
+  if (!import_initializers(im, s, p) || !import_inputs(im, s, p)) return false;
+  if (p == im->main && s->graph->unset) return defaults_import(im, s, p);
+  return import_nodes(im, s, p->node, p->n_node) && import_outputs(im, s, p);
 }
 
 static Graph *import_region(Import *im, const Scope *outer, const GraphProto *p, const char *attr,
@@ -574,6 +580,8 @@ bool import_model(Import *im, const Onnx__ModelProto *p) {
                              p->producer_version ? p->producer_version : "");
   m->doc = p->doc_string ? arena_strdup(im->arena, p->doc_string) : NULL;
   m->main = graph_new(m, NULL, "main");
+  im->main = p->graph;
+  defaults_find(im);
   Scope s = {.graph = m->main, .opsets = &opsets};
   for (size_t k = 0; k < p->graph->n_value_info; k++)
     if (p->graph->value_info[k]->name)

@@ -54,6 +54,9 @@ typedef struct Import {
   bool *dim_used, *shape_used,
       *const_used; /* which --dim, --shape and --const options met something */
   Vec(Seq *) seqs;     /* by value id; NULL: no sequence */
+  const Onnx__GraphProto *main; /* of the file */
+  Graph *version; /* of the main graph, while one of two is imported (defaults.c); else NULL */
+  StrMap defaults; /* input of the main graph → Default, where an initializer has its name */
   int calls; /* of functions, inlined so far */
   int nodes;           /* made so far */
 } Import;
@@ -77,6 +80,7 @@ const char *type_text(Arena *a,
                       const Onnx__TypeProto *t); /* "f32", "seq(f32)"; NULL when malformed */
 bool import_bind_shape(Import *im, const Onnx__ValueInfoProto *p,
                        const Loc *loc); /* for all inputs before the first import_main_input */
+bool import_shape_given(const Import *im, const char *name); /* by --shape */
 Value *import_main_input(Import *im, const Onnx__ValueInfoProto *p,
                          const Loc *loc); /* NULL on error; p->name is set */
 

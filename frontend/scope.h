@@ -14,6 +14,7 @@ typedef struct CallArgs {
 
 typedef struct Scope {
   const struct Scope *parent; /* graph around this one; a function body has none */
+  bool same; /* names of the parent are this graph's own: none may be defined again */
   StrMap values;              /* name → Value, or &scope_absent */
   Graph *graph;
   const Opsets *opsets;
@@ -38,6 +39,26 @@ bool node_order(Import *im, const Scope *s, Onnx__NodeProto *const *nodes, int n
 bool import_inline(Import *im, const Scope *outer, const Onnx__NodeProto *p,
                    const Onnx__GraphProto *g, const char *which, const Loc *loc, Value *const *in,
                    Value **out);
+
+bool import_nodes(Import *im, Scope *s, Onnx__NodeProto *const *nodes, size_t n);
+bool import_outputs(Import *im, Scope *s, const Onnx__GraphProto *p);
+/* The graph whose nodes stand in the file's main graph: what is wrong with them is said at once. */
+static inline bool import_is_main(const Import *im, const Graph *g) {
+  return !g->parent || g == im->version;
+}
+
+/* ---- defaults.c: initializers that are inputs, too */
+/* Finds them, before anything is imported. */
+void defaults_find(Import *im);
+/* True when initializer c is one, and is kept for defaults_input; *ok: without error. */
+bool defaults_take(Import *im, const Onnx__GraphProto *g, ConstData *c, const Loc *loc, bool *ok);
+/* The input p, if it is one: *out is it, or a constant when it cannot be given. False: error. */
+bool defaults_input(Import *im, const Onnx__ValueInfoProto *p, const Loc *loc, Value **out);
+/* Nodes and outputs of the main graph, once with the defaults as constants, which is fast, and once
+ * with the inputs. */
+bool defaults_import(Import *im, Scope *s, const Onnx__GraphProto *p);
+/* Infers n; where sizes depend on inputs with defaults, those are pinned. */
+bool defaults_infer(Import *im, Node *n);
 
 /* ---- sequence.c */
 Seq *sequence_of(const Import *im, const Value *v); /* NULL: none, or of unknown length */

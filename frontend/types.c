@@ -157,6 +157,8 @@ static int shape_option(const Import *im, const char *name) {
   return -1;
 }
 
+bool import_shape_given(const Import *im, const char *name) { return shape_option(im, name) >= 0; }
+
 static const Onnx__TensorShapeProto *shape_of(const Onnx__ValueInfoProto *p) {
   return p->type && p->type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE
              ? p->type->tensor_type->shape

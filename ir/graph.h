@@ -50,6 +50,8 @@ struct Value {
                                   arithmetic), else NULL */
   Layout layout;
   bool inlined; /* never materialised: consumers call its elem (set by the fusion pass) */
+  Value *init; /* input of the main graph: the constant that it is where the caller gives none */
+  bool pinned; /* and no other value may be given: sizes were computed from it */
 };
 
 typedef enum AttrKind {
@@ -110,6 +112,7 @@ struct Graph {
   const char *name;
   Vec(Node *) nodes;
   Vec(Value *) inputs; /* constants are not inputs */
+  Value *unset; /* of the main graph: one bool, no input that has an init is given; or NULL */
   Vec(Value *) outputs; /* a value may be listed more than once, and may be an input or constant */
   Vec(const char *) output_names; /* ONNX names of the outputs, same positions; set by the frontend
                                      for the main graph */
@@ -152,6 +155,7 @@ struct Model {
   int next_value;
   Vec(DimAssume)
       assumes; /* what inference took for granted; the compiled model checks it at entry */
+  Vec(Value *) frozen; /* initializers that are inputs, too, and were made constants on request */
   Vec(ModelFile) files; /* the model's and those of external data; they stay mapped */
   const char *hash; /* XXH3-128 of the model's file in hex; NULL: it came from memory */
   /* Of a text (model_parse): a constant whose data is not in it though the text does not say so, or

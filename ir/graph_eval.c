@@ -344,8 +344,14 @@ static bool input_fits(GraphEval *ev, const Value *v, const ConstData *c) {
 bool graph_eval(Model *m, const ConstData *const *inputs, ConstData **outputs) {
   GraphEval ev = eval_begin(m, false);
   Graph *g = m->main;
-  for (int k = 0; k < g->inputs.n; k++)
-    if (!inputs[k] || !input_fits(&ev, g->inputs.data[k], inputs[k])) return false;
+  uint8_t unset = true;
+  for (int k = 0; k < g->inputs.n; k++) {
+    const Value *v = g->inputs.data[k], *init = v->init;
+    const ConstData *given = inputs[k] ? inputs[k] : init ? init->cdata : NULL;
+    if (!given || !input_fits(&ev, v, given)) return false;
+    if (init && inputs[k]) unset = false;
+  }
+  if (g->unset) eval_set(&ev, g->unset, const_new(m, NULL, DT_BOOL, 0, NULL, &unset));
   if (!eval_nodes(&ev, g)) return false;
   for (int k = 0; k < g->outputs.n; k++) {
     const ConstData *c = eval_value(&ev, g->outputs.data[k]);

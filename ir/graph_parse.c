@@ -511,6 +511,18 @@ static bool parse_node(Parser *p, Graph *g, Value **out, int n_out) {
 static bool parse_input(Parser *p, Graph *g, Value *v) {
   if (tok_at_string(p) && !tok_string(p, &v->name)) return false;
   vec_push(p->a, &g->inputs, v);
+  if (!tok_eat(p, "default")) return true;
+  if (!parse_use(p, &v->init)) return false;
+  if (g->parent || !v->init || !v->init->cdata)
+    return tok_fail(p, "the default of an input of the main graph is a constant");
+  v->pinned = tok_eat(p, "pinned");
+  return true;
+}
+
+/* One bool: no input that has a default is given. */
+static bool parse_unset(Parser *p, Graph *g, Value *v) {
+  if (g->parent || g->unset) return tok_fail(p, "`unset` stands once in the main graph");
+  g->unset = v;
   return true;
 }
 
@@ -539,6 +551,7 @@ static bool parse_line(Parser *p, Graph *g) {
   if (!tok_expect(p, "=")) return false;
   const bool single = out.n == 1 && out.data[0];
   if (single && tok_eat(p, "input")) return parse_input(p, g, out.data[0]);
+  if (single && tok_eat(p, "unset")) return parse_unset(p, g, out.data[0]);
   if (single && tok_eat(p, "const")) return parse_const(p, out.data[0]);
   return parse_node(p, g, out.data, out.n);
 }

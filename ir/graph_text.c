@@ -269,6 +269,7 @@ static void see_graph(Seen *s, const Graph *g) {
     }
   }
   for (int i = 0; i < g->outputs.n; i++) see_value(s, g->outputs.data[i]);
+  for (int i = 0; i < g->inputs.n; i++) see_value(s, g->inputs.data[i]->init);
 }
 
 static int by_id(const void *a, const void *b) {
@@ -311,7 +312,13 @@ static void print_body(const Graph *g, StrBuf *b, int indent) {
       sb_putc(b, ' ');
       sb_quoted(b, g->inputs.data[i]->name);
     }
-    sb_putc(b, '\n');
+    if (g->inputs.data[i]->init) sb_printf(b, " default %%%d", g->inputs.data[i]->init->id);
+    sb_printf(b, "%s\n", g->inputs.data[i]->pinned ? " pinned" : "");
+  }
+  if (g->unset) {
+    sb_printf(b, "%*s", indent, "");
+    print_def(m, g->unset, b);
+    sb_printf(b, " = unset\n");
   }
   for (int i = 0; i < g->nodes.n; i++) print_node(m, g->nodes.data[i], b, indent);
   for (int i = 0; i < g->outputs.n; i++) {

@@ -135,8 +135,29 @@ static void check_node(Verify *v, const Graph *g, const Node *n) {
   }
 }
 
+/* The default has the input's type, and its sizes where those are fixed. */
+static void check_default(Verify *v, const Value *in) {
+  const ConstData *c = in->init->cdata;
+  if (!c || c->dtype != in->dtype || c->rank != in->rank)
+    bad(v, NULL, "the default of input %%%d has another type", in->id);
+  for (int d = 0; v->ok && d < in->rank; d++)
+    if (in->dims[d]->op == EX_CONST && !expr_is_i64(in->dims[d], c->dims[d]))
+      bad(v, NULL, "the default of input %%%d has another size", in->id);
+}
+
+static void check_unset(Verify *v, const Graph *g) {
+  const Value *u = g->unset;
+  define(v, g, NULL, u);
+  if (g->parent || u->kind != TY_TENSOR || u->dtype != DT_BOOL || u->rank != 0)
+    bad(v, NULL, "%%%d is no bool of the main graph", u->id);
+}
+
 static void check_graph(Verify *v, const Graph *g) {
-  for (int i = 0; i < g->inputs.n; i++) define(v, g, NULL, g->inputs.data[i]);
+  for (int i = 0; i < g->inputs.n; i++) {
+    define(v, g, NULL, g->inputs.data[i]);
+    if (g->inputs.data[i]->init) check_default(v, g->inputs.data[i]);
+  }
+  if (g->unset) check_unset(v, g);
   for (int i = 0; i < g->nodes.n && v->ok; i++) check_node(v, g, g->nodes.data[i]);
   for (int i = 0; i < g->outputs.n && v->ok; i++) {
     if (!g->outputs.data[i]) bad(v, NULL, "output %d is missing", i);

@@ -22,6 +22,7 @@ typedef struct Run {
   KernelProgram **progs; /* by position in m->kernels */
   Mem *scratch;          /* by position among scratch parameters of the running kernel */
   int n_scratch;
+  bool unset; /* no input that has a default is given */
 } Run;
 
 static bool run_steps(Run *r, const Step *s);
@@ -68,7 +69,10 @@ static bool place_buffer(Run *r, const Buffer *b, Mem arena, const void *const *
   const int64_t bytes = count * dtype_bytes(b->dtype);
   Mem *mem = &r->mem[b->id];
   switch (b->kind) {
-    case BUF_INPUT: *mem = (Mem){(char *)ins[b->index], bytes, {0}}; break;
+    case BUF_INPUT:
+      *mem = !ins[b->index] && b->data ? weight(r, b) : (Mem){(char *)ins[b->index], bytes, {0}};
+      break;
+    case BUF_UNSET: *mem = (Mem){(char *)&r->unset, bytes, {0}}; break;
     case BUF_OUTPUT: {
       *mem = fresh(r, bytes);
       mem->data = outs[b->index];
@@ -371,10 +375,41 @@ static bool check_entry(Run *r) {
   return true;
 }
 
+/* Where one input is given, another's default must have the sizes of this run. */
+static bool check_default(Run *r, const Buffer *b, bool given, const void *data) {
+  const Graph *g = r->m->model->main;
+  Diag *d = r->m->model->diag;
+  const int64_t bytes = b->data->count * dtype_bytes(b->dtype);
+  if (data && b->pinned && memcmp(data, b->data->data, (size_t)bytes) != 0)
+    return diag_error(d, NULL, ERR_VALUE, "input %s: sizes were computed from its default",
+                      b->name);
+  for (int k = 0; g && !data && given && k < b->data->rank; k++) {
+    const int64_t size = value_of(r, g->inputs.data[b->index]->dims[k]);
+    if (size != b->data->dims[k])
+      return diag_error(d, NULL, ERR_VALUE,
+                        "input %s is not given, and its default has size %" PRId64 " where %" PRId64
+                        " is needed",
+                        b->name, b->data->dims[k], size);
+  }
+  return true;
+}
+
+static bool check_defaults(Run *r, const void *const *ins) {
+  const Module *m = r->m;
+  r->unset = true;
+  for (int i = 0; i < m->inputs.n; i++)
+    if (ins[i] && m->buffers.data[m->inputs.data[i]].data) r->unset = false;
+  for (int i = 0; i < m->inputs.n; i++) {
+    const Buffer *b = &m->buffers.data[m->inputs.data[i]];
+    if (b->data && !check_default(r, b, !r->unset, ins[i])) return false;
+  }
+  return true;
+}
+
 static bool run_module(Run *r, const void *const *ins, void *const *outs) {
   const Module *m = r->m;
   init_runtime_syms(r);
-  if (!check_entry(r)) return false;
+  if (!check_entry(r) || !check_defaults(r, ins)) return false;
   Mem arena = {0};
   if (m->arena_bytes) arena = fresh(r, value_of(r, m->arena_bytes));
   for (int i = 0; i < m->buffers.n; i++)

@@ -68,14 +68,22 @@ typedef struct Kernel {
 } Kernel;
 
 /* ---- program ------------------------------------------------------------------------------------ */
-typedef enum BufferKind { BUF_INPUT, BUF_OUTPUT, BUF_WEIGHT, BUF_ARENA, BUF_VIEW } BufferKind;
+typedef enum BufferKind {
+  BUF_INPUT,
+  BUF_OUTPUT,
+  BUF_WEIGHT,
+  BUF_ARENA,
+  BUF_VIEW,
+  BUF_UNSET /* one bool: no input that has a default is given */
+} BufferKind;
 typedef struct Buffer {
   int id;
   BufferKind kind;
   DType dtype;
   const Expr *count; /* elements (over symbols) */
   int index; /* INPUT, OUTPUT: which one */
-  const ConstData *data; /* WEIGHT: contents in final (packed) order */
+  const ConstData *data; /* WEIGHT: contents in final (packed) order. INPUT: its default, or NULL */
+  bool pinned; /* INPUT: no other value than the default may be given */
   const Expr *offset; /* ARENA: bytes from the arena's start, set by the memory planner. VIEW:
                          elements into base */
   int base; /* VIEW: the buffer it lies in */
@@ -214,6 +222,7 @@ typedef struct InterpEnv {
   const int64_t *syms; /* by symbol id */
 } InterpEnv;
 bool kernel_interpret(const Module *m, const Kernel *k, const InterpEnv *env);
-/* Runs the whole program: ins/outs by position; outs' data must hold the (upper bound) size; dims
+/* Runs the whole program: ins/outs by position (an input may be NULL when it has a default); outs'
+ * data must hold the (upper bound) size; dims
  * of outs are set. syms: values of all caller symbols by id; runtime symbols are filled in. */
 bool module_interpret(const Module *m, const void *const *ins, void *const *outs, int64_t *syms);

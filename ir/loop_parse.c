@@ -453,13 +453,23 @@ static bool parse_weight(Parser *t, Buffer *b) {
   return b->data || fail(t, arena_printf(t->a, "there is no constant #%d", id));
 }
 
+static bool parse_input(Parser *t, Buffer *b) {
+  b->kind = BUF_INPUT;
+  if (!parse_small(t, &b->index)) return false;
+  if (!eat(t, "default")) return true;
+  if (!parse_weight(t, b)) return false;
+  b->pinned = eat(t, "pinned");
+  return true;
+}
+
 static bool parse_kind(Parser *t, Buffer *b) {
-  if (eat(t, "input")) return b->kind = BUF_INPUT, parse_small(t, &b->index);
+  if (eat(t, "input")) return parse_input(t, b);
+  if (eat(t, "unset")) return b->kind = BUF_UNSET, true;
   if (eat(t, "output")) return b->kind = BUF_OUTPUT, parse_small(t, &b->index);
   if (eat(t, "weight")) return b->kind = BUF_WEIGHT, parse_weight(t, b);
   if (eat(t, "arena")) return b->kind = BUF_ARENA, true;
   if (eat(t, "view")) return b->kind = BUF_VIEW, parse_id(t, 'b', t->m->buffers.n, &b->base);
-  return fail(t, "expected input, output, weight, arena or view");
+  return fail(t, "expected input, output, weight, arena, view or unset");
 }
 
 static bool parse_buffer(Parser *t) {

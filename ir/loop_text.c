@@ -169,13 +169,15 @@ static void print_ref(Printer *t, const BufRef *r) {
 }
 
 static void print_buffer(Printer *t, const Buffer *b) {
-  static const char *const kinds[] = {"input", "output", "weight", "arena", "view"};
+  static const char *const kinds[] = {"input", "output", "weight", "arena", "view", "unset"};
   line(t);
   sb_printf(t->b, "b%d : %s[", b->id, dtype_text(b->dtype));
   expr(t, b->count);
   sb_printf(t->b, "] = %s", kinds[b->kind]);
   if (b->kind == BUF_INPUT || b->kind == BUF_OUTPUT) sb_printf(t->b, " %d", b->index);
   if (b->kind == BUF_WEIGHT) sb_printf(t->b, " #%d", b->data ? b->data->id : -1);
+  if (b->kind == BUF_INPUT && b->data)
+    sb_printf(t->b, " default #%d%s", b->data->id, b->pinned ? " pinned" : "");
   if (b->kind == BUF_VIEW) sb_printf(t->b, " b%d", b->base);
   if (b->offset) {
     sb_printf(t->b, " at (");

@@ -303,6 +303,10 @@ static bool check_buffer(Check *c, const Buffer *b, int id) {
   if (!check_symbolic(c, b->count, "count of a buffer")) return false;
   if (b->inplace_of >= c->m->buffers.n) return fail(c, "b%d takes the place of no buffer", id);
   if (b->kind == BUF_WEIGHT && !b->data) return fail(c, "weight b%d has no data", id);
+  if (b->kind == BUF_INPUT && b->data && b->data->dtype != b->dtype)
+    return fail(c, "the default of b%d has another type", id);
+  if (b->kind == BUF_UNSET && (b->dtype != DT_BOOL || !expr_is_i64(b->count, 1)))
+    return fail(c, "b%d is not one bool", id);
   if (b->kind == BUF_ARENA && b->offset && !check_symbolic(c, b->offset, "offset")) return false;
   if ((b->kind == BUF_INPUT || b->kind == BUF_OUTPUT) && b->index < 0)
     return fail(c, "b%d has no position", id);
@@ -315,7 +319,7 @@ static bool check_ref(Check *c, const BufRef *r, bool write) {
   int root = r->buffer;
   while (c->m->buffers.data[root].kind == BUF_VIEW) root = c->m->buffers.data[root].base;
   const BufferKind kind = c->m->buffers.data[root].kind;
-  if (write && (kind == BUF_INPUT || kind == BUF_WEIGHT))
+  if (write && kind != BUF_OUTPUT && kind != BUF_ARENA)
     return fail(c, "a step writes to b%d, which is constant", r->buffer);
   return !r->offset || check_symbolic(c, r->offset, "offset of an argument");
 }

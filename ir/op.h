@@ -132,5 +132,6 @@ bool graph_infer(
 /* Results of one node for given inputs (in[n->n_in], out[n->n_out], absent ones NULL). False: it
  * cannot be evaluated (nothing is reported). Results are in m->arena and not in m->consts. */
 bool node_eval(Model *m, const Node *n, const ConstData *const *in, ConstData **out);
-/* The main graph: inputs and outputs by position. The oracle of tests. Failures are reported. */
+/* The main graph: inputs (NULL: its default) and outputs by position. The oracle of tests. Failures
+ * are reported. */
 bool graph_eval(Model *m, const ConstData *const *inputs, ConstData **outputs);

@@ -38,7 +38,7 @@ Place *lower_temp(Lower *l, DType t, int rank, const Expr *const *dims, const ch
 
 static void place_constant(Lower *l, Place *pl, const Value *v) {
   for (int i = 0; i < l->mod->buffers.n; i++)
-    if (l->mod->buffers.data[i].data == v->cdata) {
+    if (l->mod->buffers.data[i].kind == BUF_WEIGHT && l->mod->buffers.data[i].data == v->cdata) {
       place_dense(l, pl, v, i, ex_i64(l->p, 0));
       return;
     }
@@ -404,10 +404,16 @@ static void place_inputs(Lower *l) {
     const Value *v = g->inputs.data[k];
     Buffer *b = module_add_buffer(l->mod, BUF_INPUT, v->dtype, value_count(l->p, v), v->name);
     b->index = k;
+    b->data = v->init ? v->init->cdata : NULL;
+    b->pinned = v->pinned;
     vec_push(l->m->arena, &l->mod->inputs, b->id);
     place_dense(l, &l->places[v->id], v, b->id, ex_i64(l->p, 0));
     l->places[v->id].alias = true;
   }
+  if (!g->unset) return;
+  const int b = module_add_buffer(l->mod, BUF_UNSET, DT_BOOL, ex_i64(l->p, 1), NULL)->id;
+  place_dense(l, &l->places[g->unset->id], g->unset, b, ex_i64(l->p, 0));
+  l->places[g->unset->id].alias = true;
 }
 
 /* May v be computed straight into an output buffer? */

@@ -95,6 +95,13 @@ typedef struct BurinCheckInfo {
   int32_t status; /* what the run then returns */
 } BurinCheckInfo;
 
+/* What a NULL pointer for an input stands for. */
+typedef struct BurinDefault {
+  const void *data; /* NULL: the input must be given */
+  const int64_t *dims; /* of data, as many as the input's rank */
+  uint64_t pinned_bytes; /* not 0: sizes were computed from data, and only its bytes may be given */
+} BurinDefault;
+
 struct BurinModel;
 typedef struct BurinModel {
   uint32_t abi_version, size; /* of this struct */
@@ -128,6 +135,7 @@ typedef struct BurinModel {
   const BurinCheckInfo *checks;
   /* The failure in words, always terminated; returns its whole length without the end. */
   int32_t (*failure_text)(const BurinFailure *failure, char *text, int32_t size);
+  const BurinDefault *defaults; /* by input; NULL: all must be given */
 } BurinModel;
 /* Behind the weights in their file: their hash, which runs look for, and zeros. */
 enum { BURIN_WEIGHTS_TAIL = 64 };

@@ -11,6 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+import onnx
+from onnx import numpy_helper, parser
+
 ROOT = Path(__file__).resolve().parents[1]
 BURIN = Path(os.environ.get("BURIN_BUILD", ROOT / "build")) / "burin"
 MNIST = ROOT / "examples/digits/mnist.onnx"
@@ -49,6 +53,30 @@ int main(void) {
   if (b_run(&bi, &bo, arena) != BURIN_OK || memcmp(y[0], y[1], sizeof y[0]) != 0) return 6;
   for (int k = 0; k < 10; k++) printf("%.5g ", y[0][k]);
   return 0;
+}
+"""
+
+
+# y = relu(x*w + b): w and b are initializers and inputs
+DEFAULTS = """<ir_version: 8, opset_import: ["" : 17]>
+de (float[n,4] x, float[4,2] w, float[2] b) => (float[n,2] y) { p = MatMul(x, w) q = Add(p, b) y = Relu(q) }"""
+DEFAULTS_MAIN = """
+#include <stdio.h>
+#include "d.h"
+int main(void) {
+  static _Alignas(64) unsigned char arena[1 << 16];
+  const float x[4] = {1, 2, 3, 4}, w[8] = {2, 0, 0, 2, 0, 0, 0, 0}, b[2] = {-1, 1};
+  const d_inputs in[4] = {{.x = x, .n = 1}, {.x = x, .w = w, .n = 1}, {.x = x, .b = b, .n = 1}, {.x = x, .w = w, .b = b, .n = 1}};
+  const BurinModel *m = d_info();
+  if (m->map_weights && m->map_weights("d.weights") != BURIN_OK) return 6;
+  if (!m->defaults || m->defaults[0].data || !m->defaults[1].data || m->defaults[1].dims[0] != 4) return 2;
+  if (((const float *)m->defaults[2].data)[1] != 20) return 3;
+  for (int k = 0; k < 4; k++) {
+    float y[2];
+    if (d_run(&in[k], &(d_outputs){.y = y}, arena) != BURIN_OK) return 4;
+    printf("%g %g ", y[0], y[1]);
+  }
+  return d_run(&(d_inputs){.w = w, .n = 1}, &(d_outputs){.y = (float[2]){0}}, arena) == BURIN_E_ARGUMENT ? 0 : 5;
 }
 """
 
@@ -159,6 +187,35 @@ def check_external_weights(folder):
     check("missing weights are an error", run(folder / "ext").returncode not in (0, 139))
 
 
+def check_defaults(folder):
+    """NULL for an input that has a default is the default: in C, in programs, in the interpreter."""
+    m = parser.parse_model(DEFAULTS)
+    m.graph.initializer.append(numpy_helper.from_array(np.arange(8, dtype=np.float32).reshape(4, 2) / 8, "w"))
+    m.graph.initializer.append(numpy_helper.from_array(np.float32([10, 20]), "b"))
+    onnx.save(m, str(folder / "d.onnx"))
+    (folder / "d.c").write_text(DEFAULTS_MAIN)
+    want = ["15", "26.25", "12", "24", "4", "7.25", "1", "5"]
+    for flags in (["--emit=static,header"], ["--emit=static,header", "-O0"], ["--emit=static,header", "--weights=external"]):
+        if not check("compile defaults", run(BURIN, folder / "d.onnx", "-o", folder / "d", *flags).returncode == 0):
+            return
+        r = run("clang-19", "-std=c11", "-Wall", "-Wextra", "-Werror", "d.c", "d.a", "-o", "d.out", cwd=folder)
+        check("link defaults", r.returncode == 0, r.stderr)
+        r = run("./d.out", cwd=folder)
+        check(f"defaults from C {flags}", r.returncode == 0 and r.stdout.split() == want, f"{r.returncode} {r.stdout}")
+    np.save(folder / "x.npy", np.float32([[1, 2, 3, 4]]))
+    np.save(folder / "w.npy", np.float32([[2, 0], [0, 2], [0, 0], [0, 0]]))
+    np.save(folder / "b.npy", np.float32([-1, 1]))
+    run(BURIN, folder / "d.onnx", "-o", folder / "dp")
+    info = run(folder / "dp", "--info").stdout
+    check("the program tells of defaults", info.count("has a default") == 2, info)
+    for command in ([folder / "dp"], [BURIN, "run", folder / "d.onnx"], [BURIN, "run", "--interpret", folder / "d.onnx"]):
+        for k, given in enumerate(("x", "xw", "xb", "xwb")):
+            r = run(*command, *[f"--input={n}=@{folder / n}.npy" for n in given])
+            check(f"defaults {command} {given}", r.stdout.split()[-2:] == want[2 * k : 2 * k + 2], r.stdout + r.stderr)
+        r = run(*command, f"--input=w=@{folder / 'w.npy'}")
+        check(f"defaults {command}: x is missing", r.returncode and "input x" in r.stderr, r.stdout + r.stderr)
+
+
 def check_failure(folder):
     sub = folder / "closed"
     sub.mkdir()
@@ -175,6 +232,7 @@ def main():
         check_programs(folder)
         check_same_bytes(folder)
         check_external_weights(folder)
+        check_defaults(folder)
         check_failure(folder)
         left = [p.name for p in folder.iterdir() if ".tmp" in p.name]
         check("no temporary files", not left, left)

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 
 import numpy as np
 from onnx import TensorProto as T
-from onnx import helper, parser
+from onnx import helper, numpy_helper, parser
 
 import burin
 
@@ -34,7 +34,58 @@ BRANCH = model("br (bool c, float[n] x, float[m] y) => (float z) { z = If (c) "
 RESHAPE = model("re (float[n] x, int64[2] s) => (float[a,b] y) { y = Reshape(x, s) }")
 
 
+def defaults(ir=8):
+    """Initializers that are inputs, too: weights, a shape, and a state whose size is the caller's."""
+    m = parser.parse_model(f'<ir_version: {ir}, opset_import: ["" : {17 if ir > 3 else 7}]>\n'
+                           "de (float[n,4] x, float[4,4] w, float[4] b, float[n,4] h, int64[2] s) => (float[k,l] y) "
+                           "{ p = MatMul(x, w) q = Add(p, b) t = Add(q, h) r = Relu(t) y = Reshape(r, s) }")
+    for name, a in DEFAULTS.items():
+        m.graph.initializer.append(numpy_helper.from_array(a, name))
+    return m
+
+
+DEFAULTS = {"w": np.arange(16, dtype=np.float32).reshape(4, 4) - 7, "b": np.full(4, 2, np.float32), "h": np.ones((1, 4), np.float32),
+            "s": np.array([-1, 2])}
+
+
 class Package(unittest.TestCase):
+    def test_defaults(self):
+        rng = np.random.default_rng(1)
+        x, given = rng.random((1, 4), np.float32), {"w": rng.random((4, 4), np.float32), "b": rng.random(4, np.float32),
+                                                     "h": rng.random((1, 4), np.float32), "s": np.array([4, 1])}
+        for flags in ((), ("-O0",)):
+            m = burin.compile(defaults(), flags=flags)
+            self.assertEqual([(t.name, t.optional) for t in m.inputs],
+                             [("x", False), ("w", True), ("b", True), ("h", True), ("s", True)])
+            for mask in range(16):
+                inputs = {k: v for i, (k, v) in enumerate(given.items()) if mask >> i & 1}
+                a = DEFAULTS | inputs
+                want = np.maximum(x @ a["w"] + a["b"] + a["h"], 0).reshape(a["s"])
+                np.testing.assert_allclose(m.run({"x": x, **inputs})[0], want, rtol=1e-5)
+        y = rng.random((3, 4), np.float32)
+        np.testing.assert_allclose(m.run({"x": y, "h": y})[0], np.maximum(y @ DEFAULTS["w"] + 2 + y, 0).reshape(-1, 2), rtol=1e-5)
+        self.assertIn("input h is not given, and its default has size 1 where 3 is needed",
+                      str(self.refusal(m, {"x": y, "b": given["b"]})))
+        for other in (burin.compile(defaults(), flags=("--freeze-initializers",)), burin.compile(defaults(ir=3))):
+            self.assertEqual([t.name for t in other.inputs], ["x"])
+            np.testing.assert_array_equal(other.run({"x": x})[0], m.run({"x": x})[0])
+
+    def test_pinned_default(self):
+        text = "pi (float[1,1,2,2] x, float[4] s) => (float[a,b,c,d] y) { y = Resize(x, , s) }"
+        m, x = model(text), np.arange(4, dtype=np.float32).reshape(1, 1, 2, 2)
+        m.graph.initializer.append(numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "s"))
+        m = burin.compile(m)
+        for inputs in ({}, {"s": np.array([1, 1, 2, 2], np.float32)}):
+            np.testing.assert_array_equal(m.run({"x": x, **inputs})[0], x.repeat(2, 2).repeat(2, 3))
+        self.assertEqual(self.refusal(m, {"x": x, "s": np.array([1, 1, 3, 3], np.float32)}).status, 6)
+
+    def test_branch_of_many_steps(self):
+        steps = " ".join(f"a{i} = MatMul(a{i - 1}, w)" for i in range(1, 50))
+        m = burin.compile(model("br (bool c, float[9,9] x, float[9,9] w) => (float[9,9] y) { y = If (c) <then_branch = t () => "
+                                f"(float[9,9] a49) {{ a0 = Neg(x) {steps} }}, else_branch = e () => (float[9,9] z) {{ z = Neg(x) }}> }}"))
+        x, w = np.arange(81, dtype=np.float32).reshape(9, 9), np.eye(9, dtype=np.float32)[::-1].copy()
+        np.testing.assert_array_equal(m.run({"c": np.array(True), "x": x, "w": w})[0], -x[:, ::-1])
+
     def test_description(self):
         m = burin.compile(ADD)
         self.assertEqual([(t.name, t.dtype, t.shape) for t in m.inputs],

@@ -63,9 +63,11 @@ def compile(model, target="native", flags=()):
 
 
 class Tensor:
-    """An input or output: name, dtype (numpy), shape (numbers, names of symbols, None where it is computed)."""
+    """An input or output: name, dtype (numpy), shape (numbers, names of symbols, None where it is computed).
+    optional: an input that may be left out; then it is default, which has the shape default_shape."""
 
-    def __init__(self, info, symbols):
+    def __init__(self, info, symbols, default_shape=None):
+        self.default_shape, self.optional = default_shape, default_shape is not None
         self.name = info.name.decode()
         self.dtype = _abi.numpy_type(info.dtype)
         self.raw_dims = tuple(info.dims[i] for i in range(info.rank))
@@ -73,7 +75,7 @@ class Tensor:
         self.text = info.shape_text.decode()
 
     def __repr__(self):
-        return f"{self.name}: {self.text}"
+        return f"{self.name}: {self.text}" + (" (optional)" if self.optional else "")
 
 
 def _dim(d, symbols):
@@ -95,14 +97,16 @@ class Model:
         if m.weights_file:
             self._map_weights(Path(library).resolve().parent / os.fsdecode(m.weights_file))
         self.symbols = [m.symbols[i].decode() for i in range(m.n_symbols)]
-        self.inputs = [Tensor(m.inputs[i], self.symbols) for i in range(m.n_inputs)]
+        self.inputs = [Tensor(m.inputs[i], self.symbols, _abi.default_shape(m, i)) for i in range(m.n_inputs)]
         self.outputs = [Tensor(m.outputs[i], self.symbols) for i in range(m.n_outputs)]
         self.max_threads = m.max_threads
         self.name, self.target = m.name.decode(), m.target.decode()
         self.arena_bytes, self.arena_lower_bound = m.arena_bytes, m.arena_lower_bound
         self.weight_bytes, self.n_kernels = m.weight_bytes, m.n_kernels
         # element types below a byte always take the way through _as_input
-        self._wanted = [(t.name, None if _abi.is_sub_byte(t.dtype) else t.dtype) for t in self.inputs]
+        wanted = [(i, t.name, None if _abi.is_sub_byte(t.dtype) else t.dtype) for i, t in enumerate(self.inputs)]
+        self._wanted = [w for w in wanted if not self.inputs[w[0]].optional]
+        self._optional = [w for w in wanted if self.inputs[w[0]].optional]
         self._threads = threading.local()
 
     def _map_weights(self, path):
@@ -112,21 +116,23 @@ class Model:
             raise RunError(f"{path}: {text}", status)
 
     def run(self, inputs, threads=1):
-        """inputs: {name: array}. Returns the outputs as a list of arrays, in graph order."""
+        """inputs: {name: array}; optional ones may be missing. Returns the outputs as a list of arrays, in graph order."""
         try:
             call = self._threads.call
         except AttributeError:
             call = self._threads.call = _Call(self)
         arrays, pointers = [], call.inputs
-        for i, (name, dtype) in enumerate(self._wanted):
+        for i, name, dtype in self._wanted:
             a = inputs[name] if name in inputs else _missing(self, inputs)
             if type(a) is not np.ndarray or a.dtype != dtype or not a.flags.c_contiguous:
                 a = _as_input(self.inputs[i], a)
             arrays.append(a)
             pointers[i] = a.ctypes.data
-        if len(inputs) > len(arrays):
-            _unknown(self, inputs)
-        shapes = [a.shape for a in arrays]
+        if len(inputs) > len(arrays) or call.given:
+            call.give(self._optional, inputs, arrays)
+            if len(inputs) > len(arrays):
+                _unknown(self, inputs)
+        shapes = [a.shape for a in arrays] + call.given
         if shapes != call.shapes or threads != call.threads:
             call.prepare(shapes, threads)
         outputs = [np.empty(shape, dtype) for shape, dtype in call.results]
@@ -143,11 +149,12 @@ class Model:
 
 def _missing(model, inputs):
     names = [t.name for t in model.inputs]
-    raise ValueError(f"inputs missing: {[n for n in names if n not in inputs]}; the model takes {names}")
+    missing = [t.name for t in model.inputs if t.name not in inputs and not t.optional]
+    raise ValueError(f"inputs missing: {missing}; the model takes {names}")
 
 
 def _unknown(model, inputs):
-    """What nobody reads must not be given in the belief that it counts: an initializer that is also an input is a constant."""
+    """What nobody reads must not be given in the belief that it counts."""
     names = [t.name for t in model.inputs]
     raise ValueError(f"no such inputs: {[n for n in inputs if n not in names]}; the model takes {names}")
 
@@ -174,9 +181,24 @@ class _Call:
         self.dims = (ctypes.c_int64 * max(1, info.n_symbols))()
         self.failure = _abi.BurinFailure()
         self.invoke = _abi.invoke_function(info)
+        self.given = []  # positions of the optional inputs that are given
         self.fixed = info.n_symbols == info.n_caller_symbols
         self.shapes = self.threads = self.arena = self.results = self.arguments = self.options = None
         self.arena_bytes = -1
+
+    def give(self, optional, inputs, arrays):
+        """Takes the optional inputs that are there; the others are NULL."""
+        self.given = []
+        for i, name, dtype in optional:
+            self.inputs[i] = None
+            if name not in inputs:
+                continue
+            a = inputs[name]
+            if type(a) is not np.ndarray or a.dtype != dtype or not a.flags.c_contiguous:
+                a = _as_input(self.model.inputs[i], a)
+            arrays.append(a)
+            self.inputs[i] = a.ctypes.data
+            self.given.append(i)
 
     def prepare(self, shapes, threads):
         self.shapes = None  # stays so when this fails
@@ -205,14 +227,19 @@ class _Call:
                         tuple(failure.values))
 
     def _bind(self, shapes):
-        known = {}
-        for tensor, shape in zip(self.model.inputs, shapes):
+        known, inputs = {}, self.model.inputs
+        given = [inputs[w[0]] for w in self.model._wanted] + [inputs[i] for i in self.given]
+        for tensor, shape in zip(given, shapes):
             if len(shape) != len(tensor.raw_dims):
                 raise ValueError(f"input {tensor.name} wants {tensor.text}, not the shape {shape}")
             for want, size in zip(tensor.raw_dims, shape):
                 k = -1 - want
                 if want >= 0 and want != size or 0 <= k < len(self.model.symbols) and known.setdefault(k, size) != size:
                     raise ValueError(f"input {tensor.name} wants {tensor.text}, not the shape {shape}")
+        for tensor in inputs:  # what no given input says is as the default has it
+            if tensor.optional and tensor not in given:
+                for want, size in zip(tensor.raw_dims, tensor.default_shape):
+                    known.setdefault(-1 - want, size)
         for k in range(len(self.dims)):
             self.dims[k] = known.get(k, 0)
 

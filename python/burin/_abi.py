@@ -36,6 +36,10 @@ class BurinCheckInfo(ctypes.Structure):
     _fields_ = [("text", c_char_p), ("node", c_char_p), ("status", c_int32)]
 
 
+class BurinDefault(ctypes.Structure):
+    _fields_ = [("data", c_void_p), ("dims", POINTER(c_int64)), ("pinned_bytes", c_uint64)]
+
+
 class BurinModel(ctypes.Structure):
     _fields_ = [
         ("abi_version", c_uint32), ("size", c_uint32),
@@ -51,7 +55,15 @@ class BurinModel(ctypes.Structure):
         ("weights", c_void_p), ("weights_file", c_char_p), ("weights_hash", c_uint64), ("map_weights", c_void_p),
         ("n_checks", c_int32), ("checks", POINTER(BurinCheckInfo)),
         ("failure_text", ctypes.CFUNCTYPE(c_int32, POINTER(BurinFailure), c_char_p, c_int32)),
+        ("defaults", POINTER(BurinDefault)),
     ]
+
+
+def default_shape(info, k):
+    """The shape of what input k is when none is given; None: it must be given."""
+    if info.size <= BurinModel.defaults.offset or not info.defaults or not info.defaults[k].data:
+        return None
+    return tuple(info.defaults[k].dims[i] for i in range(info.inputs[k].rank))
 
 
 def failure_text(info, failure):

@@ -136,5 +136,6 @@ void show_help(Program *p);
 void show_info(Program *p);
 void show_result(Program *p, int k);
 void show_profile(Program *p, int64_t runs);
+const BurinDefault *input_default(const Program *p, int32_t k); /* NULL: it must be given */
 bool run_bind(Program *p); /* inputs, symbols, outputs, arena */
 int run_model(Program *p); /* runs, benchmarks, compares, writes: the exit status */

@@ -71,6 +71,23 @@ static bool listed_input(Program *p, int32_t k, const char *s) {
   return true;
 }
 
+const BurinDefault *input_default(const Program *p, int32_t k) {
+  const BurinModel *m = p->model;
+  const bool any = m->size > offsetof(BurinModel, defaults) && m->defaults;
+  return any && m->defaults[k].data ? &m->defaults[k] : NULL;
+}
+
+/* An input that is not given stays NULL; sizes that no other says are those of its default. */
+static void bind_default(Program *p, int32_t k) {
+  const BurinTensorInfo *info = &p->model->inputs[k];
+  const int64_t *own = p->model->defaults[k].dims;
+  for (int i = 0; i < info->rank; i++) {
+    const int64_t d = info->dims[i];
+    if (d < 0 && d >= -(int64_t)p->model->n_symbols && p->dims[-1 - d] < 0)
+      p->dims[-1 - d] = own[i];
+  }
+}
+
 static bool bind_inputs(Program *p) {
   for (int i = 0; i < p->n_inputs; i++) { /* files first: they fix the symbols */
     const Argument *a = &p->inputs[i];
@@ -84,8 +101,10 @@ static bool bind_inputs(Program *p) {
       return false;
   uint64_t state = (uint64_t)p->seed * 0x9e3779b97f4a7c15u | 1;
   bool ok = true;
+  for (int32_t k = 0; k < p->model->n_inputs; k++)
+    if (!p->in[k].data && input_default(p, k)) bind_default(p, k);
   for (int32_t k = 0; k < p->model->n_inputs; k++) {
-    if (p->in[k].data) continue;
+    if (p->in[k].data || input_default(p, k)) continue;
     if (p->bench)
       ok = random_input(p, k, &state) && ok;
     else
@@ -198,6 +217,7 @@ static void calm_random_inputs(Program *p) {
   for (int32_t k = 0; k < p->model->n_inputs; k++) {
     bool given = false;
     for (int i = 0; i < p->n_inputs; i++) given = given || p->inputs[i].index == k;
+    if (!p->in[k].data) continue;
     const NumberType *type = number_type(p->in[k].dtype);
     for (uint64_t i = 0; !given && type->kind < NK_FLOAT && i < p->in[k].count; i++)
       number_store(type, p->in[k].data, i, 0);

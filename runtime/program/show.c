@@ -30,12 +30,17 @@ void show_help(Program *p) {
 }
 
 static void show_tensors(Program *p, const char *title, const BurinTensorInfo *infos, int32_t n) {
+  const bool inputs = infos == p->model->inputs;
   out_format(&p->out, "%s\n", title);
   for (int32_t i = 0; i < n; i++) {
     out_format(&p->out, "  %-28s %s", infos[i].name, infos[i].shape_text);
     if (infos[i].scale != 0)
       out_format(&p->out, "  scale %g, zero point %d", (double)infos[i].scale,
                  (int64_t)infos[i].zero_point);
+    if (inputs && input_default(p, i))
+      out_format(&p->out, p->model->defaults[i].pinned_bytes
+                              ? "  has a default, and takes no other value"
+                              : "  has a default");
     out_format(&p->out, "\n");
   }
 }
