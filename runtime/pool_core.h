@@ -48,9 +48,6 @@ typedef struct PoolCore {
   int64_t n;
   int32_t units, least, lanes; /* pieces, the fewest to take at once, slots that may be used */
   int32_t cpu; /* where the caller woke a worker */
-  /* Ticks that the caller spent alone, and what that was worth at the pace of its fastest pieces.
-   */
-  int64_t alone, worth;
 } PoolCore;
 
 /* Returns when s->state may be another than value; unpark ends that. */
@@ -99,7 +96,7 @@ static inline int64_t pool_since(uint64_t start) { /* the counters of two cores 
 }
 
 /* ---- who is asked ---------------------------------------------------------------------------- */
-enum { POOL_FIRST_SHIFT = 4, POOL_LAST_SHIFT = 6 };
+enum { POOL_FIRST_SHIFT = 4, POOL_LAST_SHIFT = 7 };
 
 /* One thread, the caller; whoever starts workers counts them in p->threads. */
 static void pool_init(PoolCore *p, PoolSlot *slots, int32_t n) {
@@ -140,28 +137,15 @@ static int64_t pool_worth(const PoolSlot *fastest, uint32_t units) {
   return (int64_t)(units * fastest->least_ticks / fastest->least_units);
 }
 
-/* What the caller would take alone for as much: more, where others use its core or pieces differ.
- */
-static int64_t pool_alone(const PoolCore *p, int64_t worth) {
-  return p->worth ? (int64_t)((double)worth * (double)p->alone / (double)p->worth) : worth;
-}
-
-/* After a loop that took `ticks`. */
+/* After a loop that took `ticks`. Whoever interrupts the caller counts against the workers: beside
+ * busy processes sharing gains next to nothing, and waits are longer than they seem. */
 static void pool_learn(PoolCore *p, int64_t ticks, int32_t count) {
-  const int64_t window = 64 * pool_ticks_per_ms();
   const PoolSlot *const fastest = pool_fastest(p), *const own = &p->slots[0];
-  if (count == 1) {
-    p->alone += ticks;
-    p->worth += pool_worth(fastest, (uint32_t)p->units);
-    if (p->worth > window) p->alone /= 2, p->worth /= 2;
-  } else if (ticks < window) { /* what was learnt grows old */
-    p->alone -= (int64_t)((double)(p->alone - p->worth) * (double)ticks / (double)window);
-  }
-  const int64_t gain = pool_alone(p, pool_worth(fastest, own->done)) - (int64_t)own->spent;
+  const int64_t gain = pool_worth(fastest, own->done) - (int64_t)own->spent;
   for (int32_t i = 1; i < p->lanes; i++) {
     PoolSlot *const s = &p->slots[i];
     if (s->wanted)
-      pool_settle(s, gain / (count - 1) + pool_alone(p, pool_worth(fastest, s->done)) - s->cost);
+      pool_settle(s, gain / (count - 1) + pool_worth(fastest, s->done) - s->cost * 3 / 2);
     else if (s->out)
       pool_repay(s, ticks);
   }

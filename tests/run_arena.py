@@ -5,7 +5,7 @@ run_arena.py [--only REGEX] [--flags "..."] [--random N] [--seed S] [--verbose]:
 sizes that are found while the model runs and used in shapes alone, sums inside of scatters, lines whose length is a
 multiple of a symbol, dilations wider than the image. Each is compiled, run with several sizes (twice: $BURIN_CHECK_MEMORY),
 compared with ONNX Runtime, and run in the interpreter, which follows who wrote each byte. Then random ones
-(random_arena.py): a long run is a fuzzer.
+(random_arena.py): a long run is a fuzzer. Last, models on threads that are delayed at random: the same bits as on one.
 """
 import argparse
 import os
@@ -14,9 +14,11 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "python"))
 os.environ["BURIN_CHECK_MEMORY"] = "1"
 
 import numpy as np
@@ -307,6 +309,43 @@ def nets():
     yield aspp("aspp_five", 8, (3, 8), k=5)
 
 
+# ---- delayed threads ------------------------------------------------------------------------------------
+
+def images():
+    n = Net("images")
+    x = n.conv(n.input("1,8,72,72"), 8, 32)
+    a = n.conv(n.conv(x, 32, 32, group=32), 32, 64, k=1)
+    b = n.conv(x, 32, 64)
+    x = n.op(f"MaxPool<kernel_shape=[2,2], strides=[2,2]>({n.op(f'Concat<axis=1>({a}, {b})')})")
+    up = n.op(f"ConvTranspose<strides=[2,2]>({n.conv(x, 128, 64)}, {n.weight(64, 32, 2, 2)})")
+    return n.output(n.conv(up, 32, 8, k=5)).output(n.op(f"GlobalAveragePool({x})"))
+
+
+def tokens():
+    n = Net("tokens")
+    x = n.input("2,96,128")
+    for _ in range(2):
+        y = n.op(f"LayerNormalization({x}, {n.weight(128)}, {n.weight(128)})")
+        q, k, v = (n.op(f"MatMul({y}, {n.weight(128, 128)})") for _ in range(3))
+        p = n.op(f"Softmax({n.op(f'MatMul({q}, ' + n.op(f'Transpose<perm=[0,2,1]>({k})') + ')')})")
+        x = n.op(f"Add({x}, {n.op(f'MatMul({p}, {v})')})")
+        y = n.op(f"Gelu({n.op(f'MatMul({x}, {n.weight(128, 512)})')})")
+        x = n.op(f"Add({x}, {n.op(f'MatMul({y}, {n.weight(512, 128)})')})")
+    best, _ = n.op(f"TopK({x}, {n.ints(20)})", 2)
+    return n.output(n.op(f"CumSum({x}, {n.ints(1)})")).output(n.op(f"ReduceMean({best}, {n.ints(1)})"))
+
+
+def delayed(net, define, rounds):
+    """None, or what differed when net ran with a pool whose threads are delayed (tests/runtime/delayed_model.c)."""
+    with tempfile.TemporaryDirectory(prefix="burin-") as folder:
+        onnx.save(net.model(), f"{folder}/m.onnx")
+        subprocess.run([burin.compiler(), "compile", f"{folder}/m.onnx", "-q", "--emit=obj", "--name=burin_model", "-o", f"{folder}/m.o"], check=True)
+        subprocess.run(["clang-19", "-O1", "-Wall", "-Wextra", "-Werror", "-I", ROOT, "-I", ROOT / "runtime", *define,
+                        ROOT / "tests/runtime/delayed_model.c", f"{folder}/m.o", "-o", f"{folder}/m", "-pthread"], check=True)
+        done = subprocess.run([f"{folder}/m", str(rounds)], capture_output=True, text=True, timeout=300)
+        return None if done.returncode == 0 else f"exit {done.returncode} {done.stderr.strip()}"
+
+
 # ---- running --------------------------------------------------------------------------------------------
 
 def differs(got, want, slack):
@@ -359,6 +398,15 @@ def attempt(job):
     return net.name, [target, *flags], bad
 
 
+def attempt_delayed(job):
+    net, define = job
+    try:
+        bad = delayed(net, define, 40)
+    except Exception as e:
+        bad = f"{type(e).__name__}: {str(e)[-300:]}"
+    return net.name, ["delayed", *define], bad
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--only", default="")
@@ -372,13 +420,14 @@ def main():
     for k in range(args.random):
         jobs += [(make(Net, args.seed + k), *levels[k % len(levels)]) for make in (conv_net, found_net)]
     jobs = [j for j in jobs if re.search(args.only, j[0].name)]
+    delays = [(n, define) for n in (images(), tokens()) for define in ([], ["-DPROGRAM_POOL"]) if re.search(args.only, n.name)]
     failed = 0
     with ThreadPoolExecutor(2) as pool:
-        for name, flags, bad in pool.map(attempt, jobs):
+        for name, flags, bad in chain(pool.map(attempt, jobs), pool.map(attempt_delayed, delays)):
             failed += bad is not None
             if bad or args.verbose:
                 print(f"{name} {' '.join(flags)}: {bad or 'ok'}", flush=True)
-    print(f"{len(jobs) - failed} passed, {failed} failed, 0 skipped")
+    print(f"{len(jobs) + len(delays) - failed} passed, {failed} failed, 0 skipped")
     return failed > 0
 
 
