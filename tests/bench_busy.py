@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Latencies beside busy processes: bench_busy.py MODEL.onnx… [options]
 
-For 0, 1 and 2 busy processes per core and 1 and 2 threads: median and 90th percentile in ms of the static program, of a C
-program with host_pool.c, of Python, and of ONNX Runtime and OpenVINO where they are installed. They take turns in short slices, each a
-process of its own; the figures are medians over the slices. --beside: in one process, in turns with the other two, whose
+For 0, 1 and 2 busy processes per core and 1 and 2 threads: median and mean in ms of the static program, of a C program with host_pool.c,
+of Python, and of ONNX Runtime and OpenVINO where they are installed; then the mean of several threads over that of one. They take turns in
+short slices, each a process of its own; the figures are medians over the slices, ratios are of neighbours in time. --beside: in one process, in turns with the other two, whose
 threads spin. --callers: what two callers at once get done, against one. Asserts nothing. "tiny" is a model of some 50 us.
 """
 import argparse
@@ -86,11 +86,6 @@ def clock(runs, seconds):
     return times
 
 
-def summary(times):
-    times = sorted(times)
-    return times[len(times) // 2], times[len(times) * 9 // 10]
-
-
 def child(args):
     """python, ort, ov; or several with '+': in turns, the figures are the first one's; or python*N: N threads of Python."""
     way, count = (args.child.split("*") + ["1"])[:2]
@@ -101,16 +96,16 @@ def child(args):
         c.start()
     for c in callers:
         c.join()
-    print(json.dumps([*summary(done[0]), sum(map(len, done)) / args.seconds]))
+    print(json.dumps([statistics.median(done[0]), sum(1e3 / statistics.mean(d) for d in done)]))
 
 
 def slice_of(way, folder, path, threads, seconds, once_ms, callers=1):
-    """(median, 90th percentile, runs per second)"""
+    """(median in ms, runs per second)"""
     if way == "program":
         runs = max(5, int(seconds * 1e3 / once_ms))
         out = subprocess.run([f"{folder}/model", f"--bench={runs}", "--threads", str(threads)], capture_output=True, text=True, check=True).stdout
-        found = re.search(r"median (\S+) ms, p90 (\S+) ms", out)
-        return float(found[1]), float(found[2]), 0
+        found = re.search(r"median (\S+) ms, p90 \S+ ms, mean (\S+) ms", out)
+        return float(found[1]), 1e3 / float(found[2])
     if way == "host":
         command = [f"{folder}/host", str(threads), str(seconds * 1e3), str(callers)]
         return tuple(map(float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()))
@@ -155,30 +150,39 @@ def installed():
 
 
 def measure(cases, args, folder, path):
-    """{case: (median, p90, rate)}: medians over slices in which the cases take turns. A case is (way, threads, callers)."""
+    """{case: [(median, rate) of each slice]}; the cases take turns. A case is (way, threads, callers)."""
     once = slice_of("host", folder, path, 1, 0.1, 1)[0]
     rows = {c: [] for c in cases}
     for _ in range(args.slices):
         for way, threads, callers in cases:
             rows[way, threads, callers].append(slice_of(way, folder, path, threads, args.seconds, once, callers))
-    return {c: tuple(map(statistics.median, zip(*r))) for c, r in rows.items()}
+    return rows
+
+
+def cell(rows, ways, threads):
+    """Of one way of running: median (mean) for each number of threads, and how means compare with those of the first."""
+    text = []
+    for t in threads:
+        slices = rows[ways, t, 1]
+        text.append(f"{statistics.median(s[0] for s in slices):.3g} ({statistics.median(1e3 / s[1] for s in slices):.3g})")
+    ratios = [statistics.geometric_mean(a[1] / b[1] for a, b in zip(rows[ways, threads[0], 1], rows[ways, t, 1])) for t in threads[1:]]
+    return " | ".join(text) + "".join(f" = {r:.2f}" for r in ratios)
 
 
 def show_busy(args, folder, path):
-    ways = ["program", "host", "python", *installed()]
-    print(f"{Path(path).stem}: ms, median (90th percentile); threads: " + ", ".join(map(str, args.threads)))
+    ways = args.ways or ["program", "host", "python", *installed()]
+    print(f"{Path(path).stem}: ms, median (mean) = ratio of means; threads: " + ", ".join(map(str, args.threads)))
     for busy in args.busy:
         with Busy(int(busy * len(os.sched_getaffinity(0)))):
             got = measure([(w, t, 1) for w in ways for t in args.threads], args, folder, path)
-        cells = [" | ".join(f"{got[w, t, 1][0]:7.3g} ({got[w, t, 1][1]:6.3g})" for t in args.threads) for w in ways]
-        print(f"  {busy:g} busy a core: " + "   ".join(f"{w} {c}" for w, c in zip(ways, cells)), flush=True)
+        print(f"  {busy:g} busy a core: " + "   ".join(f"{w} {cell(got, w, args.threads)}" for w in ways), flush=True)
 
 
 def show_beside(args, folder, path):
     ways = ["python", *("python+" + w for w in installed())]
     got = measure([(w, t, 1) for w in ways for t in args.threads], args, folder, path)
     for w in ways:
-        print(f"{Path(path).stem} {w:12}: " + " | ".join(f"{t} threads {got[w, t, 1][0]:.3g} ({got[w, t, 1][1]:.3g})" for t in args.threads), flush=True)
+        print(f"{Path(path).stem} {w:12}: {cell(got, w, args.threads)}", flush=True)
 
 
 def show_callers(args, folder, path):
@@ -186,7 +190,7 @@ def show_callers(args, folder, path):
     got = measure(cases, args, folder, path)
     for w in ("host", "python"):
         for t in args.threads:
-            one, two = got[w, t, 1][2], got[w, t, 2][2]
+            one, two = (statistics.median(s[1] for s in got[w, t, c]) for c in (1, 2))
             print(f"{Path(path).stem} {w}, {t} threads: one caller {one:.1f} runs/s, two {two:.1f}: {two / one:.2f}", flush=True)
 
 
@@ -197,6 +201,7 @@ def main():
     parser.add_argument("--busy", type=float, nargs="+", default=[0, 1, 2], help="busy processes per core")
     parser.add_argument("--seconds", type=float, default=0.4, help="of a slice")
     parser.add_argument("--slices", type=int, default=3)
+    parser.add_argument("--ways", nargs="+", help="of program host python ort ov; all that there are")
     parser.add_argument("--beside", action="store_true")
     parser.add_argument("--callers", action="store_true")
     parser.add_argument("--keep", help="a folder for what is compiled; taken from there if it is there already")
