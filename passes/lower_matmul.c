@@ -96,7 +96,7 @@ static const Expr *mat_add(Contract *c, const Expr *const *idx) {
   const Expr *at[2];
   for (int d = 0; d < x->rank; d++) {
     const int from = 2 - x->rank + d;
-    at[d] = expr_is_i64(x->dims[d], 1) ? num(c, 0) : idx[from];
+    at[d] = bcast_index(c->p, x->dims[d], c->anchor->dims[from], idx[from]);
   }
   const Expr *e = f32(c, kernel_expr_read(&c->b.x, x, at));
   return v->mi.beta == 1.0 ? e : ex_mul(c->p, e, ex_float(c->p, DT_F32, v->mi.beta));

@@ -142,6 +142,17 @@ class Package(unittest.TestCase):
             np.testing.assert_array_equal(m.run({"x": x, "y": y})[0], x + y)
         self.assertEqual(self.refusal(m, {"x": np.ones((4, 3), np.float32), "y": np.ones((5, 3), np.float32)}).status, 2)
 
+    def test_bias_of_size_one(self):
+        m = burin.compile(model("ge (float[n,40] a, float[40,p] b, float[m,k] c, float[q] s) => (float[n,p] z) "
+                                "{ y = Gemm(a, b, c) z = PRelu(y, s) }"))
+        for n, p, rows, columns, slopes in ((7, 9, 1, 9, 9), (7, 9, 7, 1, 1), (7, 33, 1, 1, 33), (7, 33, 7, 33, 1), (1, 1, 1, 1, 1)):
+            a, b, c, s = (np.random.rand(*d).astype(np.float32) - np.float32(0.5) for d in ((n, 40), (40, p), (rows, columns), (slopes,)))
+            y = a @ b + c
+            np.testing.assert_allclose(m.run({"a": a, "b": b, "c": c, "s": s})[0], np.where(y < 0, s * y, y), rtol=1e-4, atol=1e-5)
+        for rows, columns, slopes in ((2, 9, 9), (1, 2, 9), (7, 9, 2)):
+            sizes = {"a": (7, 40), "b": (40, 9), "c": (rows, columns), "s": (slopes,)}
+            self.assertEqual(self.refusal(m, {k: np.ones(v, np.float32) for k, v in sizes.items()}).status, 2)
+
     def test_run(self):
         m = burin.compile(ADD)
         x, y = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones(3, np.float32)

@@ -345,7 +345,7 @@ const Expr *elem_shrink(ElemCtx *c, const Node *n, int out, const Expr *const *i
 
 bool infer_prelu(Model *m, Node *n) {
   const Value *x = n->in[0];
-  return op_same_dtype(m, n, 1, 0) && op_broadcasts_to(m, n, 1, x->rank, x->dims) &&
+  return op_same_dtype(m, n, 1, 0) && op_yields_to(m, n, 1, x->rank, x->dims) &&
          infer_same_number(m, n);
 }
 

@@ -80,7 +80,7 @@ bool infer_gemm(Model *m, Node *n) {
   const Expr *dims[2] = {a->dims[ta ? 1 : 0], b->dims[tb ? 0 : 1]};
   return op_same_dim(m, n, a->dims[ta ? 0 : 1], b->dims[tb ? 1 : 0],
                      "the inner dims of the product", &same) &&
-         op_broadcasts_to(m, n, 2, 2, dims) && op_out(m, n, 0, a->dtype, 2, dims);
+         op_yields_to(m, n, 2, 2, dims) && op_out(m, n, 0, a->dtype, 2, dims);
 }
 
 const Expr *elem_gemm(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {

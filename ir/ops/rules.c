@@ -280,19 +280,29 @@ bool op_broadcast_all(Model *m, const Node *n, int *rank, const Expr **out) {
   return true;
 }
 
-bool op_broadcasts_to(Model *m, const Node *n, int k, int rank, const Expr *const *dims) {
+static bool broadcasts_to(Model *m, const Node *n, bool ones, int k, int rank,
+                          const Expr *const *dims) {
   const Value *v = node_in(n, k);
   if (!v) return true;
   if (v->rank > rank)
     return op_error(m, n, ERR_SHAPE, "input %d of %s has rank %d, more than %d", k, n->op->name,
                     v->rank, rank);
   for (int d = 0; d < v->rank; d++) {
-    const Expr *res;
-    if (!expr_is_i64(v->dims[d], 1) &&
-        !op_same_dim(m, n, v->dims[d], dims[d + rank - v->rank], "broadcast", &res))
+    const Expr *res, *dim = v->dims[d], *to = dims[d + rank - v->rank];
+    if (expr_is_i64(dim, 1)) continue;
+    if (ones && dims_broadcast(m->pool, dim, to) ? !require_broadcast(m, n, dim, to, "broadcast")
+                                                 : !op_same_dim(m, n, dim, to, "broadcast", &res))
       return false;
   }
   return true;
+}
+
+bool op_broadcasts_to(Model *m, const Node *n, int k, int rank, const Expr *const *dims) {
+  return broadcasts_to(m, n, false, k, rank, dims);
+}
+
+bool op_yields_to(Model *m, const Node *n, int k, int rank, const Expr *const *dims) {
+  return broadcasts_to(m, n, true, k, rank, dims);
 }
 
 const Expr *op_times(Model *m, const Expr *a, const Expr *b) {
