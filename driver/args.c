@@ -126,6 +126,8 @@ static bool short_option(Options *o, const char *arg, int argc, char **argv, int
     o->opt = arg + 2;
     return true;
   }
+  if (arg[1] == 'o' && strcmp(o->verb, "compile") != 0)
+    return usage_error("option '-o' does not belong to 'burin %s'", o->verb), false;
   if (arg[1] == 'o' && arg[2]) {
     o->output = arg + 2;
     return true;

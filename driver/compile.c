@@ -91,6 +91,7 @@ static bool unsupported_options(const Options *o) {
     if (given[k]) return usage_error("--%s is not in this version", names[k]), true;
   if (o->precision && strcmp(o->precision, "f32") != 0)
     return usage_error("--precision=%s is not in this version", o->precision), true;
+  if (o->tune_seconds && !o->tune) return usage_error("--tune-seconds needs --tune"), true;
   if (o->weights && strcmp(o->weights, "embedded") != 0 && strcmp(o->weights, "external") != 0)
     return usage_error("--weights: '%s' is neither embedded nor external", o->weights), true;
   return false;

@@ -40,9 +40,22 @@ static bool implies(const DimAssume *x, const DimAssume *y) {
          (x->kind == ASSUME_EQUAL && x->a == y->b && x->b == y->a);
 }
 
+/* A text says that a region assumes it; inference, which region. */
+static bool placed(Model *m, const DimAssume *a) {
+  for (int i = 0; i < m->assumes.n; i++) {
+    DimAssume *const x = &m->assumes.data[i];
+    if (!x->graph || x->graph != m->read_region || x->kind != a->kind || x->a != a->a ||
+        x->b != a->b)
+      continue;
+    x->graph = a->graph;
+    return true;
+  }
+  return false;
+}
+
 void model_assume(Model *m, DimAssume a) {
   if (a.graph && !a.graph->parent) a.graph = NULL;
-  if (expr_is_i64(assume_condition(m->pool, &a), 1)) return;
+  if (expr_is_i64(assume_condition(m->pool, &a), 1) || (a.graph && placed(m, &a))) return;
   for (int i = 0; i < m->assumes.n; i++) {
     const DimAssume *x = &m->assumes.data[i];
     if (x->graph && x->graph != a.graph) continue; /* what holds in main holds in regions too */

@@ -162,6 +162,7 @@ struct Model {
    * NULL; and whether it says so (`data none`). They are zeros: no code may be made of them. */
   const ConstData *missing;
   bool zeros;
+  const Graph *read_region; /* graph of what it says regions assume, until inference finds theirs */
 };
 
 /* ---- building ---------------------------------------------------------------------------------- */

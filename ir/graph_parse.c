@@ -508,8 +508,22 @@ static bool parse_node(Parser *p, Graph *g, Value **out, int n_out) {
   return true;
 }
 
+/* The symbol that is the number of an iteration, of this Loop alone. */
+static bool parse_iteration(Parser *p, Value *v) {
+  const Expr **const e = ARENA_ARRAY(p->a, const Expr *, 1);
+  if (!(e[0] = parse_expr(p))) return false;
+  if (v->rank != 0 || e[0]->op != EX_SYM || !expr_symbol(p->m->pool, e[0]->id)->runtime)
+    return tok_fail(p, "only a scalar can be an iteration's number, a run-time symbol");
+  for (int i = 0; i < p->iterations.n; i++)
+    if (p->iterations.data[i] == e[0]) return tok_fail(p, "this symbol counts another loop");
+  vec_push(p->a, &p->iterations, e[0]);
+  v->contents = e;
+  return true;
+}
+
 static bool parse_input(Parser *p, Graph *g, Value *v) {
   if (tok_at_string(p) && !tok_string(p, &v->name)) return false;
+  if (tok_eat(p, "is") && !parse_iteration(p, v)) return false;
   vec_push(p->a, &g->inputs, v);
   if (!tok_eat(p, "default")) return true;
   if (!parse_use(p, &v->init)) return false;
@@ -532,7 +546,7 @@ static bool parse_output(Parser *p, Graph *g) {
   if (!parse_use(p, &v)) return false;
   if (!v) return tok_fail(p, "an output cannot be absent");
   if (tok_at_string(p) && !tok_string(p, &name)) return false;
-  if (!v->name) v->name = name;
+  if (!v->name && !v->cdata) v->name = name;
   vec_push(p->a, &g->outputs, v);
   vec_push(p->a, &g->output_names, name);
   return true;
@@ -598,8 +612,10 @@ static bool parse_assume(Parser *p) {
   x.a = parse_expr(p);
   x.b = x.a && tok_expect(p, ",") ? parse_expr(p) : NULL;
   if (!x.b || (tok_at_string(p) && !tok_string(p, &x.what))) return false;
-  /* Which region does not matter to the text. */
-  if (tok_eat(p, "region")) x.graph = graph_new(p->m, NULL, "region");
+  if (tok_eat(p, "region")) {
+    if (!p->m->read_region) p->m->read_region = graph_new(p->m, NULL, "region");
+    x.graph = p->m->read_region;
+  }
   if (!parse_loc(p, &x.loc)) return false;
   vec_push(p->a, &p->m->assumes, x);
   return true;

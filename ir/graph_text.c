@@ -302,6 +302,13 @@ static void print_const(const Model *m, const Value *v, StrBuf *b, int indent) {
 
 /* ---- graphs --------------------------------------------------------------------------------- */
 
+/* The number of an iteration is a symbol that sizes in the body may name. */
+static void print_iteration(const Model *m, const Value *v, StrBuf *b) {
+  if (v->rank != 0 || !v->contents || v->contents[0]->op != EX_SYM) return;
+  sb_printf(b, " is ");
+  expr_print(m->pool, v->contents[0], b);
+}
+
 static void print_body(const Graph *g, StrBuf *b, int indent) {
   const Model *m = g->model;
   for (int i = 0; i < g->inputs.n; i++) {
@@ -313,7 +320,9 @@ static void print_body(const Graph *g, StrBuf *b, int indent) {
       sb_quoted(b, g->inputs.data[i]->name);
     }
     if (g->inputs.data[i]->init) sb_printf(b, " default %%%d", g->inputs.data[i]->init->id);
-    sb_printf(b, "%s\n", g->inputs.data[i]->pinned ? " pinned" : "");
+    if (g->inputs.data[i]->pinned) sb_printf(b, " pinned");
+    if (i == 0 && g->parent) print_iteration(m, g->inputs.data[i], b);
+    sb_putc(b, '\n');
   }
   if (g->unset) {
     sb_printf(b, "%*s", indent, "");

@@ -17,6 +17,7 @@ typedef struct Parser {
   int n_ids;
   Vec(Named) named;      /* of %x */
   Vec(ConstData *) unread; /* constants whose data has not been seen */
+  Vec(const Expr *) iterations; /* symbols that number them */
   bool infer;            /* a node had no types */
   TextDataFn data;       /* finds the file beside the text, or NULL */
   void *user;

@@ -124,7 +124,6 @@ static bool leads_to(const Find *f, const Value *v, const Value *x, int depth) {
   return f->uses->of[v->id].n > 0;
 }
 
-/* Marks what is computed on the way from the scores to v. */
 static bool mark_inlined(Value *v, const Value *scores, int depth) {
   bool found = v == scores;
   if (!found && v->def && !v->cdata && depth <= MAX_DEPTH + 1 && is_elementwise(v->def))
@@ -133,6 +132,8 @@ static bool mark_inlined(Value *v, const Value *scores, int depth) {
   if (found) v->inlined = true;
   return found;
 }
+
+bool attention_mark(Value *v, const Value *scores) { return mark_inlined(v, scores, 0); }
 
 static void unmark(Value *v, const Value *scores, int depth) {
   if (!v->inlined || !v->def) return;

@@ -18,6 +18,8 @@ typedef struct Attention {
 
 /* A SoftmaxMatMul that the template computes: its x is inlined and ends in a matrix product. */
 bool attention_of(const Node *n, Attention *a);
+/* Marks what is computed on the way from the scores to v as inlined. */
+bool attention_mark(Value *v, const Value *scores);
 /* The same for a node yet to be made of x and v; x need not be inlined. */
 bool attention_make(const Value *x, const Value *v, const Value *scores, Attention *a);
 /* Element idx[] of x with EX_HOLE 0 for the score; at[]: the index of that among all scores. x->bad

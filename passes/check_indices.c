@@ -39,6 +39,7 @@ typedef struct Indices {
   ExprPool *p;
   Build b;
   int visits;
+  bool old; /* the node was checked when this pass ran before */
   Vec(Checked) done;
 } Indices;
 
@@ -184,6 +185,7 @@ static bool done_before(Indices *x, const Value *v, const Expr *size, const Grap
 static bool check(Indices *x, Node *n, Value *indices, const Expr *size, bool wraps) {
   if (done_before(x, indices, size, n->graph)) return true;
   vec_push(x->c->scratch, &x->done, (Checked){indices, size, n->graph});
+  if (x->old) return true;
   x->b = (Build){.m = x->c->model, .g = n->graph, .before = n, .loc = n->loc, .ok = true};
   Value *const largest = largest_key(&x->b, indices, wraps);
   if (x->b.ok) add_symbol(x, n, largest, size, wraps);
@@ -214,7 +216,7 @@ static bool check_tuples(Indices *x, Node *n, Value *v) {
   for (int64_t j = 0; j < k; j++) {
     const Expr *size = n->in[0]->dims[batch + j];
     idx[v->rank - 1] = ex_i64(x->p, j);
-    if (sure(x, v, idx, size, true)) continue;
+    if (x->old || sure(x, v, idx, size, true)) continue;
     const Attr axis = attr_int(x->c->model->arena, "axis", v->rank - 1);
     x->b = (Build){.m = x->c->model, .g = n->graph, .before = n, .loc = n->loc, .ok = true};
     Value *in[] = {v, build_scalar(&x->b, DT_I64, (double)j)};
@@ -226,6 +228,7 @@ static bool check_tuples(Indices *x, Node *n, Value *v) {
 
 static bool check_classes(Indices *x, Node *n, Value *v) {
   const Attr *const ignore = node_attr(n, "ignore_index");
+  if (ignore && x->old) return true;
   if (ignore) {
     x->b = (Build){.m = x->c->model, .g = n->graph, .before = n, .loc = n->loc, .ok = true};
     Value *off = build_scalar(&x->b, v->dtype, (double)ignore->ints[0]);
@@ -254,6 +257,12 @@ static bool check_node(Indices *x, Node *n, Value *v, IndexKind kind) {
   return true;
 }
 
+static bool was_checked(const Node *n) {
+  for (int i = 0; i < n->n_syms; i++)
+    if (n->syms[i].index) return true;
+  return false;
+}
+
 static bool check_graph(Indices *x, Graph *g) {
   const int n = g->nodes.n;
   Node **const nodes = ARENA_ARRAY(x->c->scratch, Node *, n + 1);
@@ -262,6 +271,7 @@ static bool check_graph(Indices *x, Graph *g) {
     Node *const node = nodes[i];
     for (int k = 0; k < node->n_attrs; k++)
       if (node->attrs[k].kind == AT_GRAPH && !check_graph(x, node->attrs[k].graph)) return false;
+    x->old = was_checked(node);
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
       Value *v = strcmp(node->op->name, rows[r].op) == 0 ? node_in(node, rows[r].input) : NULL;
       if (v && dtype_is_int(v->dtype) && !check_node(x, node, v, rows[r].kind)) return false;

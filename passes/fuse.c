@@ -342,6 +342,41 @@ static void force_captured(Fuse *f, Graph *g, bool inside) {
       force(f, g->outputs.data[i]);
 }
 
+static void unmark_graph(Graph *g) {
+  for (int i = 0; i < g->nodes.n; i++) {
+    Node *const n = g->nodes.data[i];
+    for (int k = 0; k < n->n_out; k++)
+      if (n->out[k]) n->out[k]->inlined = false;
+    for (int k = 0; k < n->n_attrs; k++)
+      if (n->attrs[k].kind == AT_GRAPH) unmark_graph(n->attrs[k].graph);
+  }
+}
+
+typedef struct Kept {
+  Value *v;
+  const Value *scores;
+} Kept;
+typedef Vec(Kept) KeptVec;
+
+static void find_kept(Fuse *f, Graph *g, KeptVec *kept) {
+  Attention a;
+  for (int i = 0; i < g->nodes.n; i++) {
+    Node *const n = g->nodes.data[i];
+    if (attention_of(n, &a)) vec_push(f->a, kept, (Kept){n->in[0], kernel_anchor(n->in[0])});
+    for (int k = 0; k < n->n_attrs; k++)
+      if (n->attrs[k].kind == AT_GRAPH) find_kept(f, n->attrs[k].graph, kept);
+  }
+}
+
+/* What an earlier run decided (a text has been through all passes) counts for nothing; what the
+ * pass attention marked stays. */
+static void forget(Fuse *f) {
+  KeptVec kept = {0};
+  find_kept(f, f->m->main, &kept);
+  unmark_graph(f->m->main);
+  for (int i = 0; i < kept.n; i++) attention_mark(kept.data[i].v, kept.data[i].scores);
+}
+
 bool pass_fuse(PassCtx *c) {
   Model *m = c->model;
   Fuse f = {.m = m, .p = m->pool, .a = c->scratch, .n_values = m->next_value};
@@ -350,6 +385,7 @@ bool pass_fuse(PassCtx *c) {
   f.forced = ARENA_ARRAY(f.a, bool, f.n_values + 1);
   f.readers = arena_alloc_array(f.a, (size_t)f.n_values + 1, sizeof *f.readers);
   f.uses = graph_uses(m->main, f.a);
+  forget(&f);
   force_captured(&f, m->main, false);
   for (int i = 0; i < m->main->outputs.n; i++) force(&f, m->main->outputs.data[i]);
   fuse_graph(&f, m->main);

@@ -14,9 +14,15 @@ static const Place *place_param(void *user, const Value *v, int *id) {
   return pl;
 }
 
+static bool same_text(const char *a, const char *b) {
+  return a == b || (a && b && strcmp(a, b) == 0);
+}
+
 static bool known_loc(const Loc *list, const Loc *loc) {
   for (; list; list = list->also)
-    if (list->node == loc->node && list->graph == loc->graph && list->op == loc->op) return true;
+    if (list->node == loc->node && same_text(list->graph, loc->graph) &&
+        same_text(list->op, loc->op))
+      return true;
   return false;
 }
 

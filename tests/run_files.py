@@ -379,6 +379,38 @@ def conv_model(path, channels):
     make_model(path, nodes, [("x", 1, [1, 3, 9, 9])], [("y", 1, [1, channels, 9, 9])], [("w", w), ("b", b), ("v", v)])
 
 
+def text_models(d):
+    """Loops that count, indices that are data, an If whose branches need sizes, convolutions under an elementwise chain."""
+    rng = np.random.default_rng(2)
+    f32 = lambda *s: rng.normal(size=s).astype(np.float32)  # noqa: E731
+    make_model(d / "lstm.onnx", [helper.make_node("Gather", ["table", "i"], ["e"]),
+                                 helper.make_node("LSTM", ["e", "W", "R"], ["y"], hidden_size=8, direction="bidirectional")],
+               [("i", 7, ["n", "b"])], [("y", 1, ["n", 2, "b", 8])], [("table", f32(20, 5)), ("W", f32(2, 32, 5)), ("R", f32(2, 32, 8))])
+    branch = [helper.make_graph([helper.make_node("Reshape", ["x", f"to{k}"], [f"r{k}"])], f"b{k}", [],
+                                [helper.make_tensor_value_info(f"r{k}", 1, None)]) for k in (3, 4)]
+    make_model(d / "if.onnx", [helper.make_node("If", ["c"], ["y"], then_branch=branch[0], else_branch=branch[1])],
+               [("x", 1, ["n"]), ("c", 9, [])], [("y", 1, None)], [("to3", np.array([-1, 3])), ("to4", np.array([-1, 4]))])
+    make_model(d / "chain.onnx", [helper.make_node("Conv", ["x", "W"], ["a"], pads=[1, 1, 1, 1]), helper.make_node("Sigmoid", ["a"], ["b"]),
+                                  helper.make_node("Mul", ["a", "b"], ["c"]), helper.make_node("BatchNormalization", ["c", "scale", "bias", "mean", "var"], ["e"]),
+                                  helper.make_node("MaxPool", ["e"], ["y"], kernel_shape=[2, 2], strides=[2, 2])],
+               [("x", 1, ["n", 3, 12, 12])], [("y", 1, ["n", 6, 6, 6])],
+               [("W", f32(6, 3, 3, 3)), ("scale", f32(6)), ("bias", f32(6)), ("mean", f32(6)), ("var", f32(6) ** 2)])
+    return [d / "lstm.onnx", d / "if.onnx", d / "chain.onnx"]
+
+
+def test_text_is_model(d):
+    """What is compiled from a text is what is compiled from its model, and its text is itself."""
+    for model in text_models(d):
+        text, again = d / f"{model.stem}.ir", d / "again.ir"
+        a, b = burin(model, "-q", "--emit=graph", "-o", text), burin(text, "-q", "--emit=graph", "-o", again)
+        check(f"text of {model.stem}: a fixed point", a.returncode == b.returncode == 0 and text.read_text() == again.read_text(), a.stderr + b.stderr)
+        programs = []
+        for source in (model, text):
+            r = burin(source, "-q", "--emit=obj", "--name=m", "-o", d / "from.o")
+            programs.append((r.returncode, (d / "from.o").read_bytes() if r.returncode == 0 else r.stderr))
+        check(f"text of {model.stem}: the same code", programs[0] == programs[1] and programs[0][0] == 0, str(programs)[:200])
+
+
 def test_graph_text(d):
     for channels, beside in ((6, False), (96, True)):  # weights in the text, and in a file beside it
         model, text = d / f"conv{channels}.onnx", d / f"conv{channels}.txt"
@@ -608,6 +640,7 @@ def main():
         test_shrinking(d)
         test_many_tensors(d)
         test_graph_text(d)
+        test_text_is_model(d)
         test_external_weights(d)
         test_formats(d, program)
         test_stacks(d, program)

@@ -30,6 +30,8 @@ static bool add_tensor(Program *p, const char *text, const BurinTensorInfo *info
     out_format(&p->err, "\n");
     return false;
   }
+  for (int i = 0; list == p->inputs && i < *count; i++)
+    if (list[i].index == a.index) return usage(p, "this input is given twice", text);
   list[(*count)++] = a;
   return true;
 }

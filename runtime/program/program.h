@@ -82,7 +82,8 @@ typedef struct Program {
   bool info, help, bench, profile, quiet, check_memory;
   int64_t bench_runs, threads, seed;
   double rtol, atol;
-  const char *labels;
+  const char *labels; /* the file, and what is in it */
+  Bytes label_text;
   /* run */
   Tensor *in, *result;
   const void **in_data; /* of invoke */
@@ -137,5 +138,4 @@ void show_info(Program *p);
 void show_result(Program *p, int k);
 void show_profile(Program *p, int64_t runs);
 const BurinDefault *input_default(const Program *p, int32_t k); /* NULL: it must be given */
-bool run_bind(Program *p); /* inputs, symbols, outputs, arena */
 int run_model(Program *p); /* runs, benchmarks, compares, writes: the exit status */

@@ -59,9 +59,9 @@ static bool listed_input(Program *p, int32_t k, const char *s) {
   Tensor *t = &p->in[k];
   uint64_t n = 0;
   double v = 0;
-  for (; *s && n < t->count; n++) {
+  for (; *s && (n < t->count || n == 0); n++) {
     if (!text_double(&s, &v) || (*s && *s != ',')) break;
-    number_store(number_type(t->dtype), t->data, n, v);
+    if (n < t->count) number_store(number_type(t->dtype), t->data, n, v);
     s += *s == ',';
   }
   for (const bool one = n == 1; one && n < t->count; n++)
@@ -187,13 +187,17 @@ static bool sizes_fit(Program *p) {
   return status != BURIN_E_DIMS || run_failed(p, status);
 }
 
-bool run_bind(Program *p) {
+static bool bind_sizes(Program *p) {
   if (!map_weights(p) || !bind_inputs(p)) return false;
   for (int32_t i = 0; i < p->model->n_caller_symbols; i++)
     if (p->dims[i] < 0)
       return program_error(p, "size %s is unknown: --dim %s=N", p->model->symbols[i],
                            p->model->symbols[i]);
-  if (!prepare_threads(p) || !sizes_fit(p) || !bind_outputs(p)) return false;
+  return prepare_threads(p);
+}
+
+static bool make_room(Program *p) {
+  if (!bind_outputs(p)) return false;
   const uint64_t bytes = p->model->arena_size(p->dims, p->options.threads);
   p->arena = bytes < SIZE_MAX / 2 ? sys_alloc((size_t)bytes + 64) : NULL;
   p->options.arena_bytes = bytes;
@@ -365,7 +369,10 @@ static bool check_memory(Program *p) {
 
 int run_model(Program *p) {
   int64_t runs = 1;
-  if (!run_bind(p)) return EXIT_FILE;
+  if (!bind_sizes(p)) return EXIT_FILE;
+  if (!sizes_fit(p)) return EXIT_MODEL;
+  if (!make_room(p)) return EXIT_FILE;
+  if (p->labels && !file_read(p, p->labels, &p->label_text)) return EXIT_FILE;
   if (!outputs_open(p)) return EXIT_OUTPUT;
   if (p->bench ? !bench(p, &runs) : !invoke(p)) return EXIT_MODEL;
   if (p->check_memory && !check_memory(p)) return EXIT_MISMATCH;

@@ -116,13 +116,11 @@ void show_result(Program *p, int k) {
   out_format(&p->out, "%s: %s[", p->model->outputs[k].name, type->name);
   for (int i = 0; i < t->rank; i++) out_format(&p->out, i ? ",%d" : "%d", t->dims[i]);
   out_format(&p->out, "]\n");
-  Bytes labels = {0};
   int64_t longest = 0;
   for (int i = 0; i < t->rank; i++) longest = t->dims[i] > longest ? t->dims[i] : longest;
   const bool scores = (uint64_t)longest == t->count && t->count > 4 && type->kind >= NK_FLOAT;
-  if (p->labels && !file_read(p, p->labels, &labels)) labels = (Bytes){0};
   if (scores)
-    show_top(p, type, t, labels);
+    show_top(p, type, t, p->label_text);
   else if (t->count)
     show_values(p, type, t);
 }
