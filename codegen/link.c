@@ -54,6 +54,7 @@ static const char *read_log(const LinkJob *j, int fd) {
   return arena_strdup(j->p->arena, text);
 }
 
+/* Its status, 128 and the signal that ended it, or -errno when it could not be started. */
 static int spawn_linker(const char *arguments, int out, int log) {
   static const char *const names[] = {BURIN_LLD,   "ld.lld-19", "ld.lld",
                                       "ld.lld-20", "ld.lld-21", "ld.lld-22"};
@@ -63,19 +64,16 @@ static int spawn_linker(const char *arguments, int out, int log) {
   posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
   posix_spawn_file_actions_adddup2(&actions, out, 1);
   posix_spawn_file_actions_adddup2(&actions, log, 2);
-  int status = -1;
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-    pid_t pid;
+  int status = -1, rc = ENOENT;
+  pid_t pid;
+  for (size_t i = 0; rc == ENOENT && i < sizeof names / sizeof *names; i++) {
     argv[0] = (char *)names[i];
-    const int rc = posix_spawnp(&pid, names[i], &actions, NULL, argv, environ);
-    if (rc == ENOENT) continue;
-    if (rc != 0) break;
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
-    posix_spawn_file_actions_destroy(&actions);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    rc = posix_spawnp(&pid, names[i], &actions, NULL, argv, environ);
   }
   posix_spawn_file_actions_destroy(&actions);
-  return 127;
+  if (rc != 0) return -rc;
+  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
 /* Response files: quoted words, one a line. */
@@ -108,7 +106,9 @@ static bool run_linker(LinkJob *j, StrBuf *words, int out) {
   const char *const args = scratch_with(j, sb_str(words), (size_t)words->n);
   if (!args || !link_scratch(j, &log)) return false;
   const int rc = spawn_linker(arena_printf(j->p->arena, "@%s", args), out, log);
-  if (rc == 127) return link_error(j, ERR_LINK, "ld.lld was not found", "install lld (version 19)");
+  if (rc == -ENOENT || rc == 127)
+    return link_error(j, ERR_LINK, "ld.lld was not found", "install lld (version 19)");
+  if (rc < 0) return link_error(j, ERR_LINK, "ld.lld cannot be started", strerror(-rc));
   if (rc > 128) /* SIGABRT is what becomes of a linker that gets no memory (--max-memory) */
     return link_error(j, rc - 128 == SIGABRT ? ERR_LIMIT : ERR_LINK,
                       arena_printf(j->p->arena, "the linker was ended by signal %d", rc - 128),

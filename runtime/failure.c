@@ -57,7 +57,9 @@ static const char *status_text(int32_t status) {
 
 int32_t burin_rt_failure_text(const BurinModel *m, const BurinFailure *failure, char *text,
                               int32_t size) {
-  Text t = {text, text ? size : 0, 0};
+  static const BurinFailure none = {.status = -1, .check = -1};
+  Text t = {text, text && size > 0 ? size : 0, 0};
+  if (!failure) failure = &none;
   const bool known = failure->check >= 0 && failure->check < m->n_checks;
   const char *s = known ? m->checks[failure->check].text : status_text(failure->status);
   if (!s) {

@@ -613,6 +613,19 @@ def test_stacks(d, program):
     check("linking on a stack of 16 KB: works or says so", r.returncode == 0 or (r.returncode == 4 and "stack" in r.stderr), r.stderr)
 
 
+def test_arguments(d, model, program):
+    """Nothing that was asked for is left out in silence."""
+    symbolic = d / "symbolic"
+    make_model(d / "symbolic.onnx", [helper.make_node("Reshape", ["x", "to"], ["y"])], [("x", 1, ["n"])], [("y", 1, None)], [("to", np.array([-1, 3]))])
+    burin(d / "symbolic.onnx", "-q", "-o", symbolic)
+    cases = [([program, "--input", "x=1", "--labels", d / "none"], 3, "none"), ([program, "--input", "x=1", "--input", "0=2"], 2, "twice"),
+             ([symbolic, "--dim", "n=0", "--input", "x=1"], 0, ""), ([symbolic, "--dim", "n=4", "--input", "x=1"], 1, "multiple of 3"),
+             ([BURIN, model, "--tune-seconds=1", "-o", d / "never"], 2, "--tune"), ([BURIN, "run", model, "-o", d / "never"], 2, "-o")]
+    for command, status, word in cases:
+        r = run(*command)
+        check(" ".join(map(str, command[1:])), r.returncode == status and word in r.stderr, f"{r.returncode} {r.stderr}")
+
+
 def main():
     with tempfile.TemporaryDirectory(prefix="burin-files-") as folder:
         d = Path(folder)
@@ -635,6 +648,7 @@ def main():
         test_all_or_none(d, model)
         test_reading(d, program)
         test_stdout(d, model, program)
+        test_arguments(d, model, program)
         test_killed(d)
         test_two_at_once(d, model)
         test_shrinking(d)
