@@ -6,7 +6,7 @@
 #include "passes/conv_axes.h"
 #include "passes/kernel.h"
 
-enum { MAX_K = 4 };
+enum { MAX_K = 4, MAX_TILE_ROWS = 14 };
 
 typedef struct Tile {
   int rows, vectors; /* register tile: rows × (vectors × lanes) */
@@ -43,6 +43,7 @@ struct Contract {
   /* whether step k[i] of the rows (h, w) … (h, w+rows-1) multiplies anything but zeros of a border;
    * NULL (the function, or what it returns): always, or not worth asking. h NULL: several lines. */
   const Expr *(*live)(const Contract *c, int i, const Expr *h, const Expr *w, int rows);
+  bool skips; /* `live` is always asked, of one line: the rest of the border is not in memory */
   double scale; /* factor of the sum (Gemm's alpha) when B is not packed at compile time */
   const void *info; /* of the callbacks */
   /* B: packed panels [outer_b][panel][k…][vectors*lanes], or direct rows */
@@ -130,6 +131,8 @@ void winograd_reach(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, 
                     int64_t *hi);
 Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Place *to,
                      const ConvInfo *ci);
+/* Its wide border is not in memory: tiles skip the taps that see nothing else. */
+bool conv_skips_taps(const PassCtx *c, const Node *n, const ConvInfo *ci);
 /* Cells around the input that its kernels will read. */
 void conv_halo(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo,
                int64_t *hi);

@@ -22,7 +22,7 @@ static void choose_lines(const Contract *c, Blocks *b) {
   int64_t h, w;
   if (!expr_is_const(c->rows_w, &w) || w >= b->tw) return;
   b->tw = (int)w;
-  if (!expr_is_const(c->rows_h, &h)) return;
+  if (c->skips || !expr_is_const(c->rows_h, &h)) return;
   for (int th = c->tile.rows / b->tw; th > 1; th--)
     if (h % th == 0) {
       b->th = th;

@@ -110,7 +110,8 @@ static Stmt *prefetch_next(Contract *c, const Panel *pn, const Spot *s) {
  * the weights, and every tile asks for its share of them. */
 static Stmt *if_live(Contract *c, int i, const Spot *s, Stmt *body) {
   const double rows = expr_extent_guess(c->p, c->rows_h) * expr_extent_guess(c->p, c->rows_w);
-  if (!c->live || !s || i >= c->n_k || c->loop[i] != c->k[i] || (c->prefetch && rows < 64))
+  if (!c->live || !s || i >= c->n_k || c->loop[i] != c->k[i] ||
+      (!c->skips && c->prefetch && rows < 64))
     return body;
   const Expr *live = c->live(c, i, s->th == 1 ? s->h : NULL, s->w, s->tw);
   return live ? stmt_if(arena(c), live, body, NULL) : body;

@@ -61,7 +61,7 @@ int contract_tiles(const Target *t, double rows_h, double rows_w, bool flat, dou
   int count = 0;
   for (int v = 1; v <= 8 && (v == 1 || (v - 1) * m.lanes < n); v++) { /* no wider than n */
     int max_rows = (m.regs - v - 1) / v;
-    if (max_rows > 14) max_rows = 14;
+    if (max_rows > MAX_TILE_ROWS) max_rows = MAX_TILE_ROWS;
     for (int r = 1; r <= max_rows; r++) {
       const Tile tile = {r, v};
       out[count++] = (TileCost){tile, tile_cycles(&m, tile, rows_h, rows_w, flat, n, k)};

@@ -93,12 +93,34 @@ static double dead_share(const Axis *a, int64_t size, int64_t rows) {
   return all ? (double)dead / (double)all : 0;
 }
 
+/* Wide borders (dilations) are not stored: lines of taps that see nothing else are left out, tile by
+ * tile, so that only as much is read of them as a tile is long. Taps stand outside the loop over
+ * channels, which lie together and are worth the question. */
+static bool axis_is_wide(const ConvInfo *ci, int s) {
+  enum { WIDE = 6 };
+  return ci->kernel[s] > 1 && (ci->pad_lo[s] >= WIDE || ci->pad_hi[s] >= WIDE);
+}
+
+bool conv_skips_taps(const PassCtx *c, const Node *n, const ConvInfo *ci) {
+  bool wide = false;
+  for (int s = 0; s < ci->spatial; s++) wide = wide || axis_is_wide(ci, s);
+  return wide && ci->spatial > 1 && !ci->transposed && ci->c_in / ci->group >= 16 &&
+         ci->c_out / ci->group >= 16 && !conv_is_winograd(c, n, ci) &&
+         !conv_thin_by_pixel(c, n, ci);
+}
+
+/* Cells of the border that a tile sees which sees the input, too. */
+static int64_t seen_border(const ConvInfo *ci, int s) {
+  return s == ci->spatial - 1 ? (MAX_TILE_ROWS - 1) * ci->stride[s] : 0;
+}
+
 /* Taps that see only the zeros around the input are left out, where that is a good part of them:
  * small images, large dilations. */
 static const Expr *conv_live(const Contract *c, int i, const Expr *h, const Expr *w, int rows) {
   const ConvCtx *v = c->info;
   const int n = v->ci.spatial;
-  int64_t size;
+  const Expr *size = NULL;
+  int64_t fixed;
   int s = 0;
   while (s < n && v->k_of[s] != i) s++;
   if (s == n || (c->flat && n > 1) || v->k_of[n] != c->n_k - 1 || (s == n - 2 && !h)) return NULL;
@@ -108,11 +130,12 @@ static const Expr *conv_live(const Contract *c, int i, const Expr *h, const Expr
     last = ex_add(c->p, w, num(c, rows - 1));
   else
     rows = 1;
-  if (!expr_is_const(v->x->dims[2 + s], &size) || dead_share(a, size, rows) < 0.04) return NULL;
+  size = v->x->dims[2 + s];
+  if (!c->skips && (!expr_is_const(size, &fixed) || dead_share(a, fixed, rows) < 0.04)) return NULL;
   const Expr *at = ex_add(c->p, num(c, a->ib), ex_mul(c->p, c->k[i], num(c, a->dk)));
   const Expr *from = ex_add(c->p, at, ex_mul(c->p, first, num(c, a->is)));
   const Expr *to = ex_add(c->p, at, ex_mul(c->p, last, num(c, a->is)));
-  return ex_and(c->p, ex_lt(c->p, num(c, -1), to), ex_lt(c->p, from, num(c, size)));
+  return ex_and(c->p, ex_lt(c->p, num(c, -1), to), ex_lt(c->p, from, size));
 }
 
 static bool has_halo(const Place *pl, const int64_t *lo, const int64_t *hi, int spatial) {
@@ -127,6 +150,10 @@ void conv_halo(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64
     winograd_reach(c, n, ci, s, lo, hi);
   else
     conv_reach(c->model, n, ci, s, lo, hi);
+  if (!axis_is_wide(ci, s) || !conv_skips_taps(c, n, ci)) return;
+  const int64_t most = seen_border(ci, s);
+  if (*lo > most) *lo = most;
+  if (*hi > most) *hi = most;
 }
 
 /* A place from which all taps can be read: the value's own, or a channels-last copy with a halo. */
@@ -146,8 +173,9 @@ const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **step
                       ci->c_out / ci->group >= 16;
   const bool regroup =
       own && ci->c_in <= 4 && by_pixel && !expr_is_i64(own->stride[1 + ci->spatial], 1);
-  if (f32 && !spread && !regroup && (!reach || (own && has_halo(own, lo, hi, ci->spatial))))
-    return own;
+  const bool as_it_is = own ? !reach || has_halo(own, lo, hi, ci->spatial)
+                            : !reach && !conv_skips_taps(l->c, n, ci);
+  if (f32 && !spread && !regroup && as_it_is) return own;
   Value *copy = ARENA_NEW(l->m->arena, Value);
   *copy = *x;
   int16_t *hl = ARENA_ARRAY(l->m->arena, int16_t, MAX_RANK),
@@ -336,6 +364,7 @@ static Step *lower_conv_phase(Lower *l, const Value *root, const Value *anchor, 
   Contract c;
   ConvCtx v = {.ci = *ci, .x = anchor->def->in[0], .xp = xp, .weights = weights};
   contract_begin(&c, l, root, anchor, to, NULL);
+  c.skips = conv_skips_taps(l->c, anchor->def, &v.ci);
   return conv_describe(&c, &v, phase) ? contract_emit(&c) : NULL;
 }
 
@@ -357,7 +386,8 @@ static Step *lower_by_algorithm(Lower *l, const Value *root, const Value *anchor
   if (conv_is_winograd(l->c, anchor->def, ci)) return lower_winograd(l, root, anchor, to, ci);
   Step *steps = NULL;
   const Place *xp = conv_input(l, anchor->def, ci, &steps);
-  Step *const thin = lower_thin(l, root, anchor, to, ci, xp);
+  const bool skips = conv_skips_taps(l->c, anchor->def, ci);
+  Step *const thin = skips ? NULL : lower_thin(l, root, anchor, to, ci, xp);
   if (thin) {
     step_append(&steps, thin);
     return steps;

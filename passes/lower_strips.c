@@ -94,7 +94,8 @@ static bool stage_of(const Chain *c, const Value *root, Stage *s) {
   if (ci->group > 1 ? !conv_is_depthwise(ci)
                     : ci->c_out * 4 <= target_lanes(c->l->c->target, 32)) /* lower_thin.c */
     return false;
-  if (conv_is_winograd(c->l->c, anchor->def, ci)) return false;
+  if (conv_is_winograd(c->l->c, anchor->def, ci) || conv_skips_taps(c->l->c, anchor->def, ci))
+    return false;
   s->work = work_of(c, root, ci);
   s->weights = weight_bytes(ci);
   return true;

@@ -545,6 +545,14 @@ def fixed_cases(rng):
     yield plain_conv(rng, "fk", [(1, 17, 13, 40)] * TRIALS, 16, [3, 3], dilation=[12, 18], pads=[12, 18, 12, 18])
     yield plain_conv(rng, "fl", [(1, 16, 2, 5, 5)] * TRIALS, 20, [3, 3, 3], pads=[1] * 6)
     yield plain_conv(rng, "fm", [(1, 300, 5, 4)] * TRIALS, 33, [3, 3], pads=[2] * 4)
+    # borders too wide to be stored: fixed and symbolic sizes, strides, groups, uneven pads, sums in blocks
+    yield plain_conv(rng, "fq", [(1, 32, 4, 4), (2, 32, 33, 29), (1, 32, 1, 70)], 40, [3, 3], dilation=[12, 12], pads=[12] * 4)
+    yield plain_conv(rng, "fr", [(1, 48, 30, 17)] * TRIALS, 80, [3, 5], dilation=[9, 6], stride=[2, 3], pads=[9, 13, 8, 11], group=2)
+    yield plain_conv(rng, "fs", [(1, 16, 3, 9, 20), (2, 16, 12, 5, 3), (1, 16, 1, 1, 1)], 17, [3, 3, 3], dilation=[6, 6, 6], pads=[6] * 6)
+    yield plain_conv(rng, "ft", [(1, 800, 9, 31), (1, 800, 20, 3), (1, 800, 2, 2)], 70, [3, 3], dilation=[7, 18], pads=[7, 18] * 2)
+    yield plain_conv(rng, "fu", [(1, 20, 40, 6)] * TRIALS, 20, [3, 1], dilation=[24, 1], pads=[24, 0] * 2)
+    yield plain_conv(rng, "fv", [(1, 20, 6, 40), (1, 20, 6, 14), (1, 20, 6, 1)], 20, [1, 3], dilation=[1, 24], pads=[0, 24] * 2)
+    yield plain_conv(rng, "fw", [(2, 24, 15, 13)] * TRIALS, 24, [13, 13], pads=[6] * 4)
     # large transpositions, through tiles
     yield plain_conv(rng, "fn", [(1, 8, 37, 29)] * TRIALS, 40, [1, 1])
     yield one_transpose(rng, "fo", [(301, 77), (64, 100), (1, 5)], [1, 0])
