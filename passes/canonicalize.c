@@ -1,10 +1,11 @@
 /* Rewrites each node into a simpler one with the same result: no-ops vanish, chains of views and
  * transposes become one, expensive forms become cheap ones. Every rule is exact (bit for bit, but
- * for powers that become products) and keeps shapes. A rule is a function in the table at the
- * bottom; it returns the value that replaces the node's only output, or NULL. */
+ * for powers that become products and means of means) and keeps shapes. A rule is a function in the
+ * table at the bottom; it returns the value that replaces the node's only output, or NULL. */
 #include <math.h>
 #include <string.h>
 #include "ir/ops/contraction.h"
+#include "passes/kernel.h"
 #include "passes/rewrite.h"
 
 typedef struct Rule {
@@ -286,19 +287,35 @@ static Value *pool_along(Build *b, Node *n, const PoolInfo *info, Value *x, int 
   dilation[d] = info->dilation[d];
   pads[d] = info->pad_lo[d];
   pads[2 + d] = info->pad_hi[d];
-  const Attr attrs[] = {attr_ints(a, "kernel_shape", 2, kernel), attr_ints(a, "strides", 2, stride),
-                        attr_ints(a, "dilations", 2, dilation), attr_ints(a, "pads", 4, pads),
-                        attr_int(a, "ceil_mode", info->ceil_mode)};
-  return build_op(b, "MaxPool", 1, &x, 5, attrs);
+  const Attr attrs[] = {attr_ints(a, "kernel_shape", 2, kernel),
+                        attr_ints(a, "strides", 2, stride),
+                        attr_ints(a, "dilations", 2, dilation),
+                        attr_ints(a, "pads", 4, pads),
+                        attr_int(a, "ceil_mode", info->ceil_mode),
+                        attr_int(a, "count_include_pad", info->count_include_pad)};
+  return build_op(b, n->op->name, 1, &x, info->kind == POOL_AVERAGE ? 6 : 5, attrs);
 }
 
-/* The maximum of a large window is that of its rows' maxima. */
-static Value *rule_max_pool(Build *b, Node *n) {
+/* Is the mean along one dimension, then along the other, less than half the work? Of a window as
+ * wide as the input it is not. Types of few bits would be rounded once more. */
+static bool average_pays(const Build *b, const Node *n, const PoolInfo *info) {
+  const Value *x = n->in[0], *y = n->out[0];
+  if ((x->dtype != DT_F32 && x->dtype != DT_F64) || node_attr(n, "whole_kernel")) return false;
+  const double rows =
+      expr_extent_guess(b->m->pool, x->dims[2]) / expr_extent_guess(b->m->pool, y->dims[2]);
+  const double kh = (double)info->kernel[0], kw = (double)info->kernel[1];
+  return 2 * (rows * kw + kh) <= kh * kw;
+}
+
+/* The maximum of a large window is that of its rows' maxima; its mean is that of their means, as
+ * each row counts equally many elements. */
+static Value *rule_pool(Build *b, Node *n) {
   enum { LARGE = 25 };
   PoolInfo info;
   if (n->in[0]->rank != 4 || !pool_info(n, &info) || info.spatial != 2 || info.kernel[0] == 1 ||
       info.kernel[1] == 1 || info.kernel[0] * info.kernel[1] < LARGE)
     return NULL;
+  if (info.kind == POOL_AVERAGE && !average_pays(b, n, &info)) return NULL;
   Value *v = pool_along(b, n, &info, n->in[0], 1);
   if (b->ok) v = pool_along(b, n, &info, v, 0);
   return b->ok && value_same_type(v, n->out[0]) ? v : NULL;
@@ -356,7 +373,7 @@ static const Rule rules[] = {
     {"Add", rule_add},           {"Sub", rule_sub},
     {"Mul", rule_mul},           {"Div", rule_div},
     {"Pow", rule_pow},           {"Reshape", rule_group_norm},
-    {"MaxPool", rule_max_pool},
+    {"MaxPool", rule_pool},      {"AveragePool", rule_pool},
 };
 
 static bool canonicalize_one(Forward *f, Node *n, bool *keep) {

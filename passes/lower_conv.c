@@ -93,8 +93,8 @@ static double dead_share(const Axis *a, int64_t size, int64_t rows) {
   return all ? (double)dead / (double)all : 0;
 }
 
-/* Wide borders (dilations) are not stored: lines of taps that see nothing else are left out, tile by
- * tile, so that only as much is read of them as a tile is long. Taps stand outside the loop over
+/* Wide borders (dilations) are not stored: lines of taps that see nothing else are left out, tile
+ * by tile, so that only as much is read of them as a tile is long. Taps stand outside the loop over
  * channels, which lie together and are worth the question. */
 static bool axis_is_wide(const ConvInfo *ci, int s) {
   enum { WIDE = 6 };
@@ -173,8 +173,8 @@ const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **step
                       ci->c_out / ci->group >= 16;
   const bool regroup =
       own && ci->c_in <= 4 && by_pixel && !expr_is_i64(own->stride[1 + ci->spatial], 1);
-  const bool as_it_is = own ? !reach || has_halo(own, lo, hi, ci->spatial)
-                            : !reach && !conv_skips_taps(l->c, n, ci);
+  const bool as_it_is =
+      own ? !reach || has_halo(own, lo, hi, ci->spatial) : !reach && !conv_skips_taps(l->c, n, ci);
   if (f32 && !spread && !regroup && as_it_is) return own;
   Value *copy = ARENA_NEW(l->m->arena, Value);
   *copy = *x;

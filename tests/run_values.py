@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Part "values": answers that must not depend on how they come about. Elementwise operators on special values, folded
-and run; integer powers; nearest Resize by sizes; sine of huge numbers; long sums; averages of quantized windows."""
+and run; integer powers; nearest Resize by sizes; sine of huge numbers; long sums; means of large windows;
+averages of quantized windows."""
 import itertools
 import os
 import re
@@ -233,6 +234,30 @@ def sums():
         check(err < 1e-5, f"{name} over a million: off by {err:.2g}")
 
 
+# ---- means of large windows: one dimension after the other ----------------------------------------------------------------
+def windows():
+    rng = np.random.default_rng(5)
+    shapes = [(22, 26), (17, 22), (15, 25), (30, 9)]
+    wide = [([9, 11], [1, 1], [1, 1], [4, 5, 4, 5]), ([10, 5], [1, 3], [2, 1], [7, 4, 9, 0]), ([7, 13], [2, 2], [1, 1], [5, 11, 3, 9]),
+            ([9, 8], [2, 1], [1, 1], [0, 7, 8, 2])]
+    for ((kh, kw), (sh, sw), (dh, dw), pads), (h_, w_), include, ceil in zip(wide * 2, shapes * 2, [0, 1, 1, 0, 1, 0, 0, 1], [0, 1, 1, 1, 0, 0, 1, 0]):
+        node = h.make_node("AveragePool", ["x"], ["y"], kernel_shape=[kh, kw], strides=[sh, sw], dilations=[dh, dw], pads=pads,
+                           count_include_pad=include, ceil_mode=ceil)
+        x = rng.standard_normal((1, 3, h_, w_)).astype(np.float32)
+        got = burin.compile(model([node], [("x", T.FLOAT, [1, 3, "h", w_])], ["y"])).run({"x": x})[0]
+        top, left, bottom, right = pads
+        border = (kh * dh + sh, kw * dw + sw)  # beyond the padding, where only ceil_mode reaches
+        around = [(0, 0), (0, 0), (top, bottom + border[0]), (left, right + border[1])]
+        sums, ones = np.pad(x.astype(np.float64), around), np.pad(np.ones((1, 1, h_, w_)), around)
+        if include:
+            ones[:] = 0
+            ones[:, :, :top + h_ + bottom, :left + w_ + right] = 1
+        mean = lambda i, j: [a[:, :, i * sh:i * sh + kh * dh:dh, j * sw:j * sw + kw * dw:dw].sum((2, 3)) for a in (sums, ones)]
+        want = np.stack([np.stack([np.divide(*mean(i, j)) for j in range(got.shape[3])], -1) for i in range(got.shape[2])], -2)
+        err = np.max(np.abs(got - want)) / np.max(np.abs(want))
+        check(err < 2e-6, f"AveragePool {kh}x{kw} strides {sh} {sw} dilations {dh} {dw} {pads} include {include} ceil {ceil}: off by {err:.2g}")
+
+
 # ---- quantized windows ---------------------------------------------------------------------------------------------------
 def quantized():
     import onnxruntime as ort
@@ -254,7 +279,7 @@ def quantized():
 
 def main():
     only = sys.argv[1:]
-    for part in (powers, resizes, huge, sums, quantized):
+    for part in (powers, resizes, huge, sums, windows, quantized):
         if not only or part.__name__ in only:
             part()
     for dtype in (np.float32, np.float64, np.float16, np.int32, np.int64, np.uint8, np.uint64):
