@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Part "values": answers that must not depend on how they come about. Elementwise operators on special values, folded
 and run; integer powers; nearest Resize by sizes; sine of huge numbers; long sums; means of large windows;
-averages of quantized windows."""
+TopK; averages of quantized windows."""
 import itertools
 import os
 import re
@@ -258,6 +258,27 @@ def windows():
         check(err < 2e-6, f"AveragePool {kh}x{kw} strides {sh} {sw} dilations {dh} {dw} {pads} include {include} ceil {ceil}: off by {err:.2g}")
 
 
+# ---- the first k: ties, NaN, both zeros, blocks and heaps -----------------------------------------------------------------
+def first_k():
+    rng = np.random.default_rng(6)
+    for dtype, shape in itertools.product((np.float32, np.float16, np.float64, np.int32, np.uint8, np.int64), ((2, 150), (70, 3))):
+        x = (rng.standard_normal(shape) * 20).astype(np.int8).astype(dtype)
+        if x.dtype.kind == "f":
+            x.reshape(-1)[::11], x.reshape(-1)[::7], x.reshape(-1)[3::13] = np.nan, -0.0, -np.inf
+        cases = [(axis, k, largest) for axis in (0, 1) for k in (1, shape[axis] // 2, shape[axis]) for largest in (0, 1)]
+        nodes = [h.make_node("TopK", ["x", f"k{k}"], [f"v{c}", f"i{c}"], axis=axis, largest=largest)
+                 for c, (axis, k, largest) in enumerate(cases)]
+        outputs = [name for n in nodes for name in n.output]
+        m = model(nodes, [("x", h.np_dtype_to_tensor_dtype(x.dtype), shape)], outputs,
+                  [(f"k{k}", np.array([k])) for k in {k for _, k, _ in cases}])
+        got = burin.compile(m).run({"x": x})
+        for (axis, k, largest), v, i in zip(cases, got[::2], got[1::2]):
+            rank = np.where(x != x, np.inf, x.astype(np.float64)) * (-1 if largest else 1) + 0.0
+            want = np.argsort(rank, axis, kind="stable").take(range(k), axis)
+            ok = np.array_equal(i, want) and same(np.asarray(v), np.take_along_axis(x, want, axis))
+            check(ok, f"TopK of {x.dtype} {shape} axis {axis} k {k} largest {largest}")
+
+
 # ---- quantized windows ---------------------------------------------------------------------------------------------------
 def quantized():
     import onnxruntime as ort
@@ -279,7 +300,7 @@ def quantized():
 
 def main():
     only = sys.argv[1:]
-    for part in (powers, resizes, huge, sums, windows, quantized):
+    for part in (powers, resizes, huge, sums, windows, first_k, quantized):
         if not only or part.__name__ in only:
             part()
     for dtype in (np.float32, np.float64, np.float16, np.int32, np.int64, np.uint8, np.uint64):
