@@ -67,7 +67,7 @@ def load(way, folder, path, threads):
         session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         return lambda: session.run(None, feeds)
     import openvino as ov
-    config = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
+    config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
     request = ov.Core().compile_model(path, "CPU", config).create_infer_request()
     return lambda: request.infer(feeds)
 
