@@ -15,13 +15,15 @@
 #include "codegen/program.h"
 
 /* Most of the time that LLVM takes for a small kernel does not depend on the kernel: where there
- * are many, they share modules. */
-enum { SINGLE = 64, BATCH = 64 };
+ * are many, they share modules. A call costs a run nanoseconds and LLVM half a millisecond: where
+ * there are thousands, the entry is translated as it stands. */
+enum { SINGLE = 64, BATCH = 64, MANY_CALLS = 2048 };
 
 typedef struct Task {
   KernelIR ir;
   MachineCode code;
   char *error;
+  int opt_level;
   bool ready, done;
 } Task;
 
@@ -36,7 +38,6 @@ typedef struct Pool {
   int batch;             /* kernels of a task; the last task is the entry */
   bool closed;
   const Target *t;
-  int opt_level;
   unsigned emit;
 } Pool;
 
@@ -48,7 +49,7 @@ static double now(void) {
 
 /* ---- workers --------------------------------------------------------------------------------- */
 static void run_task(Pool *p, Task *t) {
-  machine_emit(t->ir.mod, p->t, p->opt_level, p->emit, &t->code, &t->error);
+  machine_emit(t->ir.mod, p->t, t->opt_level, p->emit, &t->code, &t->error);
   LLVMDisposeModule(t->ir.mod);
   LLVMContextDispose(t->ir.ctx);
 }
@@ -225,7 +226,8 @@ static Pool *new_pool(const Program *p) {
   pthread_mutex_init(&pool->lock, NULL);
   pthread_cond_init(&pool->changed, NULL);
   pool->t = p->t;
-  pool->opt_level = p->o->opt_level;
+  for (int i = 0; pool->tasks && i < pool->n; i++) pool->tasks[i].opt_level = p->o->opt_level;
+  if (pool->tasks && p->calls.n > MANY_CALLS) pool->tasks[pool->n - 1].opt_level = 0;
   pool->emit = p->o->emit;
   return pool;
 }

@@ -5,17 +5,22 @@
 #define B c->b
 
 /* ---- one check ------------------------------------------------------------------------------- */
+static V fail_with(Entry *e, V status, V check, int n, V const *values) {
+  Emit *const c = e->c;
+  Ty type;
+  const V fail = declare(c, "burin_rt_fail", c->i32, 6,
+                         (Ty[]){c->ptr, c->i32, c->i32, c->i64, c->i64, c->i64}, &type);
+  V args[6] = {e->opts, status, check, ki64(c, 0), ki64(c, 0), ki64(c, 0)};
+  for (int i = 0; i < n && i < 3; i++) args[3 + i] = values[i];
+  return LLVMBuildCall2(B, type, fail, args, 6, "");
+}
+
 void require_status(Entry *e, V ok, V status, int check, int n, V const *values) {
   Emit *const c = e->c;
   const LLVMBasicBlockRef bad = new_block(c, "bad"), good = new_block(c, "good");
   LLVMBuildCondBr(B, ok, good, bad);
   LLVMPositionBuilderAtEnd(B, bad);
-  Ty type;
-  const V fail = declare(c, "burin_rt_fail", c->i32, 6,
-                         (Ty[]){c->ptr, c->i32, c->i32, c->i64, c->i64, c->i64}, &type);
-  V args[6] = {e->opts, status, k_int(c, c->i32, check), ki64(c, 0), ki64(c, 0), ki64(c, 0)};
-  for (int i = 0; i < n && i < 3; i++) args[3 + i] = values[i];
-  LLVMBuildRet(B, LLVMBuildCall2(B, type, fail, args, 6, ""));
+  LLVMBuildRet(B, fail_with(e, status, k_int(c, c->i32, check), n, values));
   LLVMPositionBuilderAtEnd(B, good);
 }
 
@@ -184,22 +189,68 @@ void take_defaults(Entry *e) {
 }
 
 /* ---- pointers -------------------------------------------------------------------------------- */
+static bool never_empty(Entry *e, int k) {
+  int64_t lo, hi;
+  const Expr *const bytes = buffer_bytes(e->c, e->p, io_buffer(e->p, k));
+  return expr_range(e->c->pool, bytes, &lo, &hi) && lo > 0;
+}
+
+static int add_null_check(Entry *e, int k) {
+  return check_add(e->p, BURIN_E_ARGUMENT, NULL, "%s is NULL", io_name(e->p, k));
+}
+
 /* A tensor without elements may be NULL. */
-void check_pointers(Entry *e) {
+static void check_pointer(Entry *e, V array, int at, int k) {
   Emit *const c = e->c;
-  const Program *const p = e->p;
-  const int n_in = p->m->inputs.n;
-  for (int i = 0; i < n_in + p->m->outputs.n; i++) {
-    const Expr *const bytes = buffer_bytes(c, p, io_buffer(p, i));
-    const V ptr =
-        load(c, c->ptr, at_k(c, c->ptr, i < n_in ? e->in : e->out, i < n_in ? i : i - n_in));
-    V ok = not_null(c, ptr);
-    int64_t lo, hi;
-    if (!expr_range(c->pool, bytes, &lo, &hi) || lo <= 0)
-      ok = LLVMBuildOr(B, ok, LLVMBuildICmp(B, LLVMIntSLE, wide(c, bytes), ki64(c, 0), ""), "");
-    require(e, ok, check_add(p, BURIN_E_ARGUMENT, NULL, "%s is NULL", io_name(p, i)), 0, NULL);
-    emit_forget(c);
+  V ok = not_null(c, load(c, c->ptr, at_k(c, c->ptr, array, at)));
+  if (!never_empty(e, k)) {
+    const V bytes = wide(c, buffer_bytes(c, e->p, io_buffer(e->p, k)));
+    ok = LLVMBuildOr(B, ok, LLVMBuildICmp(B, LLVMIntSLE, bytes, ki64(c, 0), ""), "");
   }
+  require(e, ok, add_null_check(e, k), 0, NULL);
+  emit_forget(c);
+}
+
+/* The same for n that are never empty: what LLVM does to a function grows faster than the function.
+ */
+static void check_pointers_in_loop(Entry *e, V array, int from, int k, int n) {
+  Emit *const c = e->c;
+  const int first = add_null_check(e, k);
+  for (int i = 1; i < n; i++) add_null_check(e, k + i);
+  const LLVMBasicBlockRef before = LLVMGetInsertBlock(B), loop = new_block(c, "pointers"),
+                          good = new_block(c, "good"), bad = new_block(c, "bad"),
+                          done = new_block(c, "done");
+  LLVMBuildBr(B, loop);
+  LLVMPositionBuilderAtEnd(B, loop);
+  const V i = LLVMBuildPhi(B, c->i64, ""), next = LLVMBuildAdd(B, i, ki64(c, 1), "");
+  const V pointer = load(c, c->ptr, at(c, c->ptr, at_k(c, c->ptr, array, from), i));
+  LLVMBuildCondBr(B, not_null(c, pointer), good, bad);
+  LLVMPositionBuilderAtEnd(B, good);
+  LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntSLT, next, ki64(c, n), ""), loop, done);
+  LLVMAddIncoming(i, (V[]){ki64(c, 0), next}, (LLVMBasicBlockRef[]){before, good}, 2);
+  LLVMPositionBuilderAtEnd(B, bad);
+  const V check = LLVMBuildAdd(B, LLVMBuildTrunc(B, i, c->i32, ""), k_int(c, c->i32, first), "");
+  LLVMBuildRet(B, fail_with(e, k_int(c, c->i32, BURIN_E_ARGUMENT), check, 0, NULL));
+  LLVMPositionBuilderAtEnd(B, done);
+  emit_forget(c);
+}
+
+/* Inputs or outputs, which are `first` and so on of all. */
+static void check_array(Entry *e, V array, int first, int n) {
+  enum { MANY = 16 };
+  for (int i = 0; i < n;) {
+    int many = 0;
+    while (i + many < n && never_empty(e, first + i + many)) many++;
+    if (many >= MANY) check_pointers_in_loop(e, array, i, first + i, many);
+    for (const int end = i + (many ? many : 1); i < end; i++)
+      if (many < MANY) check_pointer(e, array, i, first + i);
+  }
+}
+
+void check_pointers(Entry *e) {
+  const Module *const m = e->p->m;
+  check_array(e, e->in, 0, m->inputs.n);
+  check_array(e, e->out, m->inputs.n, m->outputs.n);
 }
 
 /* ---- the arena ------------------------------------------------------------------------------- */

@@ -35,12 +35,15 @@ static Loc named_loc(const Import *im, const char *path, const char *name) {
 /* ---- nodes
  * -----------------------------------------------------------------------------------------------------------
  */
+/* Constants count, too: functions multiply them. */
+static bool count_node(Import *im, const Loc *loc) {
+  if (++im->nodes <= MAX_NODES) return true;
+  return diag_error(im->d, loc, ERR_LIMIT, "the model has more than %d nodes", MAX_NODES);
+}
+
 Node *import_emit(Import *im, Graph *g, const OpRow *row, int n_in, Value *const *in,
                   const Loc *loc) {
-  if (++im->nodes > MAX_NODES) {
-    diag_error(im->d, loc, ERR_LIMIT, "the model has more than %d nodes", MAX_NODES);
-    return NULL;
-  }
+  if (!count_node(im, loc)) return NULL;
   return graph_add_node(g, NULL, row, n_in, in, loc);
 }
 
@@ -389,7 +392,7 @@ static bool import_node(Import *im, Scope *s, const NodeProto *p, int index) {
     return sequence_map(im, s, p, loc, in, graph_attr(p, "body"));
   if (!import_attrs(im, s, p, index, loc, attrs, &n_attrs)) return false;
   if (!*loc->domain && strcmp(loc->op, "Constant") == 0)
-    return import_constant(im, s, p, attrs, n_attrs, loc);
+    return count_node(im, loc) && import_constant(im, s, p, attrs, n_attrs, loc);
   if (sequence_node(im, s, p, loc, in, attrs, n_attrs, &ok)) return ok;
   return import_op(im, s, p, in, attrs, n_attrs, loc);
 }

@@ -132,6 +132,21 @@ static Value *rule_single(Build *b, Node *n) {
   return n->n_in == 1 && same_as_input(n, 0) ? n->in[0] : NULL;
 }
 
+/* Sum, Max … of very many: a chain of them, in the same order, so that no expression has to hold
+ * them all. */
+static Value *rule_variadic(Build *b, Node *n) {
+  enum { WIDE = 128, PIECE = 16 };
+  const DType t = n->out[0]->dtype;
+  if (n->n_in <= WIDE || dtype_compute(t) != t || node_is(n, "Mean")) return rule_single(b, n);
+  Value *in[PIECE + 1], *v = n->in[0];
+  for (int k = 1; k < n->n_in && b->ok; k += PIECE) {
+    int m = 0;
+    for (in [m++] = v; m <= PIECE && k + m - 1 < n->n_in; m++) in[m] = n->in[k + m - 1];
+    v = build_op(b, n->op->name, m, in, 0, NULL);
+  }
+  return b->ok && value_same_type(v, n->out[0]) ? v : NULL;
+}
+
 static Value *rule_dropout(Build *b, Node *n) {
   const Value *mode = node_in(n, 2);
   return n->n_out == 1 && (!mode || const_true(mode, false)) ? n->in[0] : NULL;
@@ -359,9 +374,9 @@ static Value *rule_group_norm(Build *b, Node *n) {
 static const Rule rules[] = {
     {NULL, rule_view},           {"Transpose", rule_transpose},
     {"Expand", rule_same_shape}, {"Tile", rule_same_shape},
-    {"Concat", rule_single},     {"Sum", rule_single},
-    {"Mean", rule_single},       {"Max", rule_single},
-    {"Min", rule_single},        {"Dropout", rule_dropout},
+    {"Concat", rule_single},     {"Sum", rule_variadic},
+    {"Mean", rule_single},       {"Max", rule_variadic},
+    {"Min", rule_variadic},      {"Dropout", rule_dropout},
     {"Cast", rule_cast},         {"CastLike", rule_same_shape},
     {"Slice", rule_slice},       {"Pad", rule_pad},
     {"Resize", rule_resize},     {"Not", rule_twice},

@@ -11,10 +11,17 @@
 
 #include "passes/kernel.h"
 
+typedef struct Count {
+  int reads, writes; /* references in the whole program */
+  bool viewed;       /* other buffers are views of it */
+  bool lost;         /* no buffer may take its place any more */
+} Count;
+
 typedef struct Rotate {
   PassCtx *c;
   Module *m;
   ExprPool *p;
+  Vec(Count) * counts; /* by buffer */
 } Rotate;
 
 /* ---- visiting references ------------------------------------------------------------------------------------ */
@@ -77,6 +84,24 @@ static void tally_ref(void *user, const BufRef *r, int access) {
   t->writes += (access & PA_WRITE) != 0;
 }
 
+/* Adds the references of a list of steps, or takes them away. */
+typedef struct Recount {
+  const Rotate *r;
+  int by;
+} Recount;
+
+static void recount_ref(void *user, const BufRef *r, int access) {
+  const Recount *q = user;
+  Count *const k = &q->r->counts->data[r->buffer];
+  k->reads += access & PA_READ ? q->by : 0;
+  k->writes += access & PA_WRITE ? q->by : 0;
+}
+
+static void recount(const Rotate *r, const Step *from, const Step *end, int by) {
+  Recount q = {r, by};
+  for (; from && from != end; from = from->next) step_each_ref(from, recount_ref, &q);
+}
+
 static Tally tally(const Step *from, const Step *end, int buffer) {
   Tally t = {.buffer = buffer};
   for (; from && from != end; from = from->next) step_each_ref(from, tally_ref, &t);
@@ -119,10 +144,8 @@ typedef struct State {
 
 static bool whole(const BufRef *r) { return !r->offset || expr_is_i64(r->offset, 0); }
 
-static bool has_views(const Module *m, int id) {
-  for (int i = 0; i < m->buffers.n; i++)
-    if (m->buffers.data[i].kind == BUF_VIEW && m->buffers.data[i].base == id) return true;
-  return m->buffers.data[id].kind == BUF_VIEW;
+static bool has_views(const Rotate *r, int id) {
+  return r->counts->data[id].viewed || r->m->buffers.data[id].kind == BUF_VIEW;
 }
 
 /* The body's copy is the only write of the state, and nobody reads it afterwards. */
@@ -136,8 +159,8 @@ static bool is_state(const Rotate *r, State *s) {
       s->state == s->loop->cond.buffer)
     return false;
   if (x->kind != BUF_ARENA && x->kind != BUF_OUTPUT) return false;
-  if (r->m->buffers.data[s->next].kind != BUF_ARENA || has_views(r->m, s->state) ||
-      has_views(r->m, s->next))
+  if (r->m->buffers.data[s->next].kind != BUF_ARENA || has_views(r, s->state) ||
+      has_views(r, s->next))
     return false;
   if (tally(s->loop->body, NULL, s->state).writes != 1 || tally(c->next, NULL, s->state).reads > 0)
     return false;
@@ -147,7 +170,8 @@ static bool is_state(const Rotate *r, State *s) {
 
 /* Finds the copy that makes the initial state, and who else uses the state. */
 static void look_outside(const Rotate *r, State *s) {
-  const Tally all = tally(r->m->steps, NULL, s->state), in = tally(s->loop->body, NULL, s->state);
+  const Count all = r->counts->data[s->state];
+  const Tally in = tally(s->loop->body, NULL, s->state);
   s->seen = all.reads > in.reads || r->m->buffers.data[s->state].kind == BUF_OUTPUT;
   s->init = NULL;
   for (Step *x = *s->list; x != s->loop && all.writes == in.writes + 1; x = x->next)
@@ -181,8 +205,15 @@ static void remove_step(Step **list, const Step *s) {
   *list = s->next;
 }
 
+/* The steps that connect() changes and the body, in which references change then. */
+static void recount_state(const Rotate *r, const State *s, int by) {
+  recount(r, s->loop->body, NULL, by);
+  if (s->init) recount(r, s->init, s->init->next, by);
+}
+
 /* The initial state goes to `first`; the final one comes from `last`. */
 static void connect(const Rotate *r, State *s, BufRef first, BufRef last) {
+  recount_state(r, s, -1);
   remove_step(&s->loop->body, s->copy);
   if (s->init) {
     s->init->dst = first;
@@ -191,22 +222,23 @@ static void connect(const Rotate *r, State *s, BufRef first, BufRef last) {
     while (*at != s->loop) at = &(*at)->next;
     c->next = s->loop;
     *at = c;
+    recount(r, c, s->loop, 1);
   }
   if (s->seen) {
     Step *c = new_copy(r, s, last, (BufRef){s->state, NULL});
     c->next = s->loop->next;
     s->loop->next = c;
+    recount(r, c, c->next, 1);
   }
-  for (int i = 0; i < r->m->buffers.n; i++) {
-    Buffer *b = &r->m->buffers.data[i];
-    if (b->inplace_of == s->state || b->inplace_of == s->next || i == s->next) b->inplace_of = -1;
-  }
+  r->m->buffers.data[s->next].inplace_of = -1;
+  r->counts->data[s->state].lost = r->counts->data[s->next].lost = true;
   r->c->changed = true;
 }
 
 static bool two_halves(const Rotate *r, State *s) {
   const Buffer *y = &r->m->buffers.data[s->next];
-  const Tally all = tally(r->m->steps, NULL, s->next), in = tally(s->loop->body, NULL, s->next);
+  const Count all = r->counts->data[s->next];
+  const Tally in = tally(s->loop->body, NULL, s->next);
   if (!whole(&s->copy->src) || y->count != s->count || all.reads != in.reads ||
       all.writes != in.writes)
     return false;
@@ -216,11 +248,13 @@ static bool two_halves(const Rotate *r, State *s) {
              *then = ex_mul(p, ex_floormod(p, i1, two), s->pad);
   const int both =
       module_add_buffer(r->m, BUF_ARENA, y->dtype, ex_mul(p, two, s->pad), "states")->id;
+  vec_push(r->c->scratch, r->counts, (Count){0});
   look_outside(r, s);
   const Expr *end = ex_mul(p, ex_floormod(p, iterations(r, s), two), s->pad);
   connect(r, s, (BufRef){both, NULL}, (BufRef){both, end});
   redirect(r, s->loop->body, s->state, both, now, false);
   redirect(r, s->loop->body, s->next, both, then, false);
+  recount_state(r, s, 1);
   return true;
 }
 
@@ -235,6 +269,7 @@ static bool rows(const Rotate *r, State *s) {
   const Expr *end = ex_add(p, before, ex_mul(p, iterations(r, s), s->count));
   connect(r, s, (BufRef){s->next, before}, (BufRef){s->next, end});
   redirect(r, s->loop->body, s->state, s->next, ex_add(p, before, row), true);
+  recount_state(r, s, 1);
   return true;
 }
 
@@ -263,8 +298,22 @@ static void rotate_list(const Rotate *r, Step **list) {
   }
 }
 
+static void count_all(const Rotate *r) {
+  const Module *const m = r->m;
+  for (int i = 0; i < m->buffers.n; i++) vec_push(r->c->scratch, r->counts, (Count){0});
+  for (int i = 0; i < m->buffers.n; i++)
+    if (m->buffers.data[i].kind == BUF_VIEW) r->counts->data[m->buffers.data[i].base].viewed = true;
+  recount(r, m->steps, NULL, 1);
+}
+
 bool pass_rotate_states(PassCtx *c) {
-  const Rotate r = {c, c->module, c->module->model->pool};
-  rotate_list(&r, &c->module->steps);
+  Module *const m = c->module;
+  const Rotate r = {c, m, m->model->pool, arena_alloc(c->scratch, sizeof *r.counts)};
+  count_all(&r);
+  rotate_list(&r, &m->steps);
+  for (int i = 0; i < m->buffers.n; i++) {
+    Buffer *const b = &m->buffers.data[i];
+    if (b->inplace_of >= 0 && r.counts->data[b->inplace_of].lost) b->inplace_of = -1;
+  }
   return true;
 }

@@ -410,6 +410,65 @@ def topk_chain(n):
     return chain(n, lambda k, a, b: helper.make_node("TopK", [a, "k"], [b, f"i{k}"]), inits=[const("k", [16], np.int64)])
 
 
+def sizes_of_concat(n):
+    """The size of a Concat of n inputs: a sum of n terms of 50 symbols; its Shape is used again."""
+    nodes = [helper.make_node("Concat", [f"x{k % 50}" for k in range(n)], ["all"], axis=0), helper.make_node("Shape", ["all"], ["s"]),
+             helper.make_node("Cast", ["s"], ["y"], to=F)]
+    return model(nodes, [info(f"x{k}", (f"n{k}",)) for k in range(50)], [info("y", (1,))])
+
+
+def symbols(n):
+    """n inputs, each of a size of its own."""
+    nodes = [helper.make_node("Concat", [f"x{k}" for k in range(n)], ["y"], axis=0)]
+    return model(nodes, [info(f"x{k}", (f"n{k}",)) for k in range(n)], [info("y", ("m",))])
+
+
+def long_names(n):
+    """Names of 1,000 letters that differ at the end."""
+    nodes = [helper.make_node("Relu", ["v" * 1000 + str(k)], ["v" * 1000 + str(k + 1)], name="r" * 1000 + str(k)) for k in range(n)]
+    return model(nodes, [info("v" * 1000 + "0")], [info("v" * 1000 + str(n))])
+
+
+def wide_use(n):
+    """One value with n users that are added up."""
+    nodes = [helper.make_node("Sin", ["x"], ["s"])]
+    nodes += [helper.make_node("Add" if k % 2 else "Mul", [f"v{k}", "s"], [f"v{k + 1}"]) for k in range(n)]
+    return model(nodes, [info("x"), info("v0")], [info(f"v{n}")])
+
+
+def views_chain(n):
+    """Reshape, Transpose and Slice in turns."""
+    nodes, n = [], max(n // 3, 1)
+    for k in range(n):
+        nodes += [helper.make_node("Reshape", [f"v{k}", "s"], [f"a{k}"]), helper.make_node("Transpose", [f"a{k}"], [f"b{k}"]),
+                  helper.make_node("Slice", [f"b{k}", "zero", "end", "one"], [f"v{k + 1}"])]
+    return model(nodes, [info("v0", (6, 4))], [info(f"v{n}", (4, 6))],
+                 [const("s", [6, 4], np.int64), const("zero", [0], np.int64), const("end", [99], np.int64), const("one", [1], np.int64)])
+
+
+def trees(n):
+    """A forest with n nodes."""
+    depth, per = 6, 2**7 - 1
+    count = max(n // per, 1)
+    a = {k: [] for k in ("nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_values", "nodes_modes", "nodes_truenodeids",
+                         "nodes_falsenodeids", "target_treeids", "target_nodeids", "target_ids", "target_weights")}
+    rng = np.random.default_rng(1)
+    for t in range(count):
+        for k in range(per):
+            leaf = k >= 2**depth - 1
+            for name, value in (("treeids", t), ("nodeids", k), ("featureids", int(rng.integers(8))), ("values", float(rng.normal())),
+                                ("modes", "LEAF" if leaf else "BRANCH_LEQ"), ("truenodeids", 0 if leaf else 2 * k + 1),
+                                ("falsenodeids", 0 if leaf else 2 * k + 2)):
+                a["nodes_" + name].append(value)
+            if leaf:
+                for name, value in (("treeids", t), ("nodeids", k), ("ids", 0), ("weights", float(rng.normal()))):
+                    a["target_" + name].append(value)
+    node = helper.make_node("TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml", n_targets=1, **a)
+    m = model([node], [info("x", (4, 8))], [info("y", (4, 1))])
+    m.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    return m
+
+
 MODELS = {
     "add_chain": add_chain, "add_scalar_chain": add_scalar_chain, "add_self_chain": add_self_chain, "tanh_chain": unary("Tanh"),
     "relu_chain": unary("Relu"), "sin_chain": unary("Sin"), "erf_chain": unary("Erf"), "identity_chain": unary("Identity"),
@@ -423,6 +482,8 @@ MODELS = {
     "collide": collide, "functions": functions, "dropout_chain": dropout_chain, "qdq_chain": qdq_chain, "n_constants": n_constants,
     "n_initializers": n_initializers, "n_outputs": n_outputs, "n_inputs": n_inputs, "maxpool_chain": maxpool_chain,
     "pad_slice_chain": pad_slice_chain, "where_chain": where_chain, "nonzero_chain": nonzero_chain, "cumsum_chain": cumsum_chain, "topk_chain": topk_chain,
+    "sizes_of_concat": sizes_of_concat, "symbols": symbols, "long_names": long_names, "wide_use": wide_use, "views_chain": views_chain,
+    "trees": trees,
 }
 
 if __name__ == "__main__":
