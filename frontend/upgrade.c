@@ -138,11 +138,6 @@ static bool up_split_attr(Import *im, OldNode *o) {
   return true;
 }
 
-static bool up_split_count(Import *im, OldNode *o) {
-  if (!old_in(o, 1)) old_set(im, o, attr_int(im->arena, "num_outputs", o->n_out));
-  return true;
-}
-
 static bool up_reshape(Import *im, OldNode *o) {
   if (!need(im, o, "shape")) return false;
   ints_to_input(im, o, "shape", 1);
@@ -625,7 +620,6 @@ static const UpgradeRow rows[] = {
     {"", "Slice", 10, false, up_slice},
     {"", "Softmax", 13, false, up_softmax},
     {"", "Split", 13, false, up_split_attr},
-    {"", "Split", 18, false, up_split_count},
     {"", "Squeeze", 13, false, up_axes},
     {"", "Sub", 7, false, up_broadcast},
     {"", "Tile", 6, false, up_tile},

@@ -15,6 +15,7 @@ typedef enum IndexKind {
   IX_TUPLES, /* last dimension: into the dimensions of input 0 behind the batch dimensions */
   IX_FIRST, /* into dimension 0 of input 1 */
   IX_CLASS, /* into dimension 1 of input 0, but for ignore_index */
+  IX_LENGTH, /* a number of steps of dimension "time_axis" of input 0 */
   IX_SLOT /* where input 1 begins in the dimension "axis" of input 0 */
 } IndexKind;
 static const struct {
@@ -22,10 +23,15 @@ static const struct {
   int input;
   IndexKind kind;
 } rows[] = {
-    {"Gather", 1, IX_AXIS},        {"GatherElements", 1, IX_AXIS},
-    {"GatherND", 1, IX_TUPLES},    {"ScatterElements", 1, IX_AXIS},
-    {"ScatterND", 1, IX_TUPLES},   {"RotaryEmbedding", 3, IX_FIRST},
-    {"TensorScatter", 2, IX_SLOT}, {"NegativeLogLikelihoodLoss", 1, IX_CLASS},
+    {"Gather", 1, IX_AXIS},
+    {"GatherElements", 1, IX_AXIS},
+    {"GatherND", 1, IX_TUPLES},
+    {"ScatterElements", 1, IX_AXIS},
+    {"ScatterND", 1, IX_TUPLES},
+    {"RotaryEmbedding", 3, IX_FIRST},
+    {"TensorScatter", 2, IX_SLOT},
+    {"NegativeLogLikelihoodLoss", 1, IX_CLASS},
+    {"ReverseSequence", 1, IX_LENGTH},
 };
 
 typedef struct Checked {
@@ -247,6 +253,10 @@ static bool check_node(Indices *x, Node *n, Value *v, IndexKind kind) {
     case IX_TUPLES: return check_tuples(x, n, v);
     case IX_FIRST: return check_all(x, n, v, n->in[1]->dims[0], false);
     case IX_CLASS: return check_classes(x, n, v);
+    case IX_LENGTH: {
+      const Expr *steps = data->dims[node_int(n, "time_axis", 0)];
+      return check_all(x, n, v, ex_add(p, steps, ex_i64(p, 1)), false);
+    }
     case IX_SLOT: {
       const int axis = axis_of(n, -2);
       if (strcmp(node_string(n, "mode", "linear"), "linear") != 0) return true;

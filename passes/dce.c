@@ -1,6 +1,8 @@
 /* Removes nodes whose results nobody uses, and optional outputs that nobody uses. A node also
  * counts as used while a runtime symbol that it assigns appears in the sizes or known contents of
- * something live. Assumptions over symbols that nobody assigns any more go too. */
+ * something live, or in an assumption made in a graph that is live: a check outlives the node that
+ * asked for it (an Expand to a size that turns out to be its input's). Assumptions over symbols
+ * that nobody assigns any more go too. */
 #include <string.h>
 #include "passes/rewrite.h"
 
@@ -84,8 +86,19 @@ static void mark_node(Live *l, const Node *n) {
   }
 }
 
+static void mark_assumes(Live *l, const Graph *g) {
+  const Model *m = l->c->model;
+  for (int i = 0; i < m->assumes.n; i++) {
+    const DimAssume *a = &m->assumes.data[i];
+    if ((a->graph ? a->graph : m->main) != g) continue;
+    mark_expr(l, a->a);
+    mark_expr(l, a->b);
+  }
+}
+
 static void sweep(Live *l, Graph *g) {
   int kept = g->nodes.n;
+  mark_assumes(l, g);
   for (int i = 0; i < g->outputs.n; i++) mark_value(l, g->outputs.data[i]);
   for (int i = g->nodes.n - 1; i >= 0; i--) {
     Node *n = g->nodes.data[i];

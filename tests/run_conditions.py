@@ -31,9 +31,10 @@ def ints(name, *v):
 MODELS = {
     "split": ("float[n,m] x", "float[a,b] y, float[c,d] z", ints("s", 2, 3) + "y, z = Split<axis=0>(x, s)", ["5,2", "4,2", "6,2"]),
     "split_even": ("float[n] x", "float[a] y, float[b] z, float[c] w", "y, z, w = Split<axis=0, num_outputs=3>(x)", ["6", "7", "3"]),
+    "split_13": ("float[n] x", "float[a] y, float[b] z, float[c] w", "y, z, w = Split<axis=0>(x)", ["6", "7", "4"]),
     "depth_to_space": ("float[n,c,h,w] x", "float[a,b,d,e] y", "y = DepthToSpace<blocksize=2>(x)", ["1,8,2,3", "1,6,2,3", "2,4,1,1"]),
     "space_to_depth": ("float[n,c,h,w] x", "float[a,b,d,e] y", "y = SpaceToDepth<blocksize=2>(x)", ["1,2,4,6", "1,2,3,4", "1,2,4,5"]),
-    "reverse_sequence": ("float[t,n] x, int64[m] l", "float[a,b] y", "y = ReverseSequence<time_axis=0, batch_axis=1>(x, l)", ["3,2 2", "3,2 3"]),
+    "reverse_sequence": ("float[t,n] x, int64[m] l", "float[a,b] y", "y = ReverseSequence<time_axis=0, batch_axis=1>(x, l)", ["3,2 2", "3,2 3", "1,2 2"]),
     "one_hot": ("int64[n] i, float[k] v", "float[a,4] y", "d = Constant<value_int=4>() y = OneHot(i, d, v)", ["3 2", "3 1", "3 3"]),
     "scatter": ("float[n,m] x, int64[k,l] i, float[p,q] u", "float[a,b] y", "y = ScatterElements<axis=0>(x, i, u)",
                 ["3,4 2,4 2,4", "3,4 2,5 2,5", "3,4 2,3 2,4", "3,4 4,2 4,2"]),
@@ -43,12 +44,16 @@ MODELS = {
     "topk": ("float[n,m] x", "float[a,b] y, int64[c,d] z", ints("k", 4) + "y, z = TopK(x, k)", ["2,4", "2,7", "2,3"]),
     "expand": ("float[n,m] x, float[k,l] z", "float[a,b] y", "s = Shape(z) y = Expand(x, s)", ["3,4 3,4", "3,1 3,4", "3,4 3,1", "3,4 2,4"]),
     "expand_const": ("float[n] x", "float[a] y", ints("s", 4) + "y = Expand(x, s)", ["4", "1", "3"]),
+    "expand_rows": ("float[n,3] x, float[k] z", "float[a,b] y", "s = Shape(z) y = Expand(x, s)", ["2,3 3", "2,3 1", "2,3 2"]),
     "tile": ("float[n] x", "float[a] y", ints("r", 3) + "y = Tile(x, r)", ["4", "1"]),
     "concat": ("float[n,m] x, float[k,l] z", "float[a,b] y", "y = Concat<axis=1>(x, z)", ["2,3 2,4", "2,3 3,3"]),
     "reshape": ("float[n,m] x", "float[a,b] y", ints("s", -1, 6) + "y = Reshape(x, s)", ["4,3", "4,4", "1,6"]),
     "reshape_fixed": ("float[n] x", "float[a,b] y", ints("s", 2, 3) + "y = Reshape(x, s)", ["6", "7", "5"]),
     "squeeze": ("float[n,m] x", "float[a] y", ints("s", 1) + "y = Squeeze(x, s)", ["4,1", "4,2"]),
     "pad_reflect": ("float[n] x", "float[a] y", ints("p", 3, 2) + "y = Pad<mode=\"reflect\">(x, p)", ["5", "4", "3", "2"]),
+    "pad_reflect_crop": ("float[n] x", "float[a] y", ints("p", -2, 3) + "y = Pad<mode=\"reflect\">(x, p)", ["6", "5", "3"]),
+    "pad_edge_crop": ("float[n] x", "float[a] y", ints("p", 2, -3) + "y = Pad<mode=\"edge\">(x, p)", ["4", "3"]),
+    "resize_sizes": ("float[1,1,n] x", "float[1,1,a] y", ints("s", 1, 1, 4) + "y = Resize(x, , , s)", ["1,1,2", "1,1,0"]),
     "pad_negative": ("float[n] x", "float[a] y", ints("p", -2, -1) + "y = Pad(x, p)", ["5", "3", "2"]),
     "slice_back": ("float[n] x", "float[a] y", ints("s", -1) + ints("e", -9223372036854775807) + ints("x0", 0) + ints("t", -2) + "y = Slice(x, s, e, x0, t)", ["5", "1"]),
     "slice_far": ("float[n] x", "float[a] y", ints("s", 1) + ints("e", 100) + ints("x0", 0) + ints("t", 9223372036854775807) + "y = Slice(x, s, e, x0, t)", ["5", "1"]),
@@ -96,7 +101,7 @@ def model_text(name, shapes, form):
                 to = x if at == len(free) - 1 else f"{x}_{at + 1}"
                 parts.append(f"bool[{shape[d] + 1}] {x}_mask{d}")
                 front += f"{to} = Compress<axis={d}>({x}_{at}, {x}_mask{d}) "
-    opset = 23 if name in ("attention", "rotary") else 21
+    opset = 23 if name in ("attention", "rotary") else 13 if name.endswith("_13") else 21
     text = ", ".join(parts)
     return f'<ir_version: 10, opset_import: ["" : {opset}]>\n{name} ({text}) => ({outputs}) {{ {front}{body} }}'
 
@@ -118,7 +123,7 @@ def runtime_feeds(name, shapes, feeds):
     out = {}
     for (kind, dims, x), shape in zip(dims_of(MODELS[name][0]), shapes):
         free = [d for d, s in enumerate(dims.split(",")) if not s.isdigit()]
-        out[f"{x}_0" if free else x] = np.pad(feeds[x], [(0, d in free) for d in range(len(shape))], mode="edge")
+        out[f"{x}_0" if free else x] = np.pad(feeds[x], [(0, d in free) for d in range(len(shape))], mode="edge" if feeds[x].size else "constant")
         for d in free:
             out[f"{x}_mask{d}"] = np.array([True] * shape[d] + [False])
     return out

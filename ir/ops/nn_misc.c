@@ -100,6 +100,11 @@ bool expand_max_unpool(Build *b, Node *n, Value **out) {
   Value *at =
       b->ok ? build_op(b, "Reshape", 2, (Value *[]){n->in[1], build_i64s(b, 1, &flat)}, 0, NULL)
             : NULL;
+  if (b->ok) { /* an index below 0 is outside here, too */
+    Value *below = build2(b, "Less", at, build_scalar(b, at->dtype, 0));
+    at = build_op(b, "Where", 3, (Value *[]){below, build_scalar(b, at->dtype, (double)all), at}, 0,
+                  NULL);
+  }
   Value *put =
       b->ok ? build_op(b, "ScatterElements", 3, (Value *[]){zeros, at, x}, 1, &axis) : NULL;
   if (b->ok)

@@ -44,7 +44,8 @@ bool infer_scatter_elements(Model *m, Node *n) {
   if (!check_scatter(m, n) || !op_need_rank(m, n, 1, a->rank, a->rank) ||
       !op_need_rank(m, n, 2, a->rank, a->rank))
     return false;
-  if (!op_axis(m, n, "axis", 0, a->rank, &axis)) return false;
+  if (!op_axis(m, n, "axis", 0, a->rank, &axis) || !tu_indices_inside(m, n, 1, a->dims[axis], 0, 1))
+    return false;
   for (int i = 0; i < a->rank; i++) {
     if (!op_same_dim(m, n, n->in[1]->dims[i], n->in[2]->dims[i], "dimension of indices and updates",
                      &same))

@@ -4,12 +4,12 @@
 #include <string.h>
 #include "ir/ops/tensor_util.h"
 
-/* All constant indices of input k lie in [-dim, dim). */
-static bool check_indices(Model *m, const Node *n, int k, const Expr *dim) {
+bool tu_indices_inside(Model *m, const Node *n, int k, const Expr *dim, int64_t first,
+                       int64_t step) {
   const ConstData *c = n->in[k]->cdata;
   int64_t d;
   if (!c || !expr_is_const(dim, &d)) return true;
-  for (int64_t i = 0; i < c->count; i++) {
+  for (int64_t i = first; i < c->count; i += step) {
     const int64_t v = const_int(c, i);
     if (v < -d || v >= d)
       return op_error(m, n, ERR_VALUE, "index %lld is outside of an axis of size %lld",
@@ -38,7 +38,7 @@ bool infer_gather(Model *m, Node *n) {
   int axis, rank = 0;
   const Expr *dims[2 * MAX_RANK];
   if (!op_need_class(m, n, 1, CL_INT) || !op_need_rank(m, n, 0, 1, MAX_RANK) ||
-      !op_axis(m, n, "axis", 0, a->rank, &axis) || !check_indices(m, n, 1, a->dims[axis]))
+      !op_axis(m, n, "axis", 0, a->rank, &axis) || !tu_indices_inside(m, n, 1, a->dims[axis], 0, 1))
     return false;
   for (int i = 0; i < axis; i++) dims[rank++] = a->dims[i];
   for (int i = 0; i < b->rank; i++) dims[rank++] = b->dims[i];
@@ -63,7 +63,7 @@ bool infer_gather_elements(Model *m, Node *n) {
   int axis;
   if (!op_need_class(m, n, 1, CL_INT) || !op_need_rank(m, n, 0, 1, MAX_RANK) ||
       !op_need_rank(m, n, 1, a->rank, a->rank) || !op_axis(m, n, "axis", 0, a->rank, &axis) ||
-      !check_indices(m, n, 1, a->dims[axis]))
+      !tu_indices_inside(m, n, 1, a->dims[axis], 0, 1))
     return false;
   for (int i = 0; i < a->rank; i++)
     if (i != axis &&
@@ -102,6 +102,8 @@ bool infer_gather_nd(Model *m, Node *n) {
   for (int i = 0; i < batch; i++)
     if (!op_same_dim(m, n, a->dims[i], b->dims[i], "batch dimension", &dims[i])) return false;
   for (; rank < b->rank - 1; rank++) dims[rank] = rank < batch ? dims[rank] : b->dims[rank];
+  for (int64_t j = 0; j < k; j++)
+    if (!tu_indices_inside(m, n, 1, a->dims[batch + j], j, k)) return false;
   for (int i = (int)(batch + k); i < a->rank; i++) dims[rank++] = a->dims[i];
   return op_out(m, n, 0, a->dtype, rank, dims);
 }

@@ -168,6 +168,8 @@ bool infer_affine_grid(Model *m, Node *n) {
       !op_same_dim(m, n, theta->dims[2], ex_i64(m->pool, axes + 1), "theta", &same))
     return false;
   dims[0] = theta->dims[0];
+  if (!require_equal(m, n, dims[0], tu_elem(m, n, 1, 0), "batch of theta and of the size"))
+    return false;
   for (int k = 0; k < axes; k++)
     dims[k + 1] = tu_dim(m, n, 0, k + 1, tu_elem(m, n, 1, k + 2), NULL);
   dims[axes + 1] = ex_i64(m->pool, axes);

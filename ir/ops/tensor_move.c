@@ -103,6 +103,9 @@ const Expr *elem_concat(ElemCtx *c, const Node *n, int out, const Expr *const *i
 }
 
 /* ---- Split --------------------------------------------------------------------------------------------- */
+/* Without sizes and num_outputs, as before opset 18, all pieces are equal. */
+static bool splits_evenly(const Node *n) { return !node_in(n, 1) && !node_attr(n, "num_outputs"); }
+
 /* Where output k begins and how long it is. */
 static void split_range(ExprPool *p, const Node *n, int axis, int k, const Expr **start,
                         const Expr **len) {
@@ -113,9 +116,10 @@ static void split_range(ExprPool *p, const Node *n, int axis, int k, const Expr 
     *len = tu_known(p, n, 1, k);
     return;
   }
-  const Expr *each = ex_ceildiv(p, dim, n->n_out);
+  const bool even = splits_evenly(n);
+  const Expr *each = even ? ex_floordiv(p, dim, ex_i64(p, n->n_out)) : ex_ceildiv(p, dim, n->n_out);
   *start = ex_mul(p, each, ex_i64(p, k));
-  *len = k < n->n_out - 1 ? each : ex_sub(p, dim, *start);
+  *len = even || k < n->n_out - 1 ? each : ex_sub(p, dim, *start);
 }
 
 static bool split_sizes(Model *m, Node *n, int axis) {
@@ -145,6 +149,9 @@ bool infer_split(Model *m, Node *n) {
   if (!node_in(n, 1) && parts != n->n_out)
     return op_error(m, n, ERR_ATTR_VALUE, "num_outputs is %lld, the node has %d", (long long)parts,
                     n->n_out);
+  if (splits_evenly(n) && !require_multiple(m, n, in->dims[axis], ex_i64(m->pool, n->n_out),
+                                            "axis and number of equal pieces"))
+    return false;
   for (int k = 0; k < n->n_out; k++) {
     memcpy(dims, in->dims, sizeof *dims * (size_t)in->rank);
     split_range(m->pool, n, axis, k, &start, &dims[axis]);
@@ -291,8 +298,9 @@ const Expr *elem_trilu(ElemCtx *c, const Node *n, int out, const Expr *const *id
   const int r = n->in[0]->rank;
   const Expr *zero[1] = {ex_i64(p, 0)};
   const Expr *k = node_in(n, 1) ? tu_i64(p, elem_in(c, n, 1, zero)) : zero[0];
-  const Expr *diag = ex_add(p, idx[r - 2], k), *col = idx[r - 1];
-  const Expr *keep = node_int(n, "upper", 1) ? ex_le(p, diag, col) : ex_le(p, col, diag);
+  /* column - row, which cannot overflow as row + k can */
+  const Expr *diag = ex_sub(p, idx[r - 1], idx[r - 2]);
+  const Expr *keep = node_int(n, "upper", 1) ? ex_le(p, k, diag) : ex_le(p, diag, k);
   return ex_select(p, keep, elem_in(c, n, 0, idx), ex_const(p, n->out[0]->dtype, 0));
 }
 

@@ -172,8 +172,11 @@ bool infer_resize(Model *m, Node *n) {
       if (!scaled_dim(m, n, i, s.entry[i], &dims[i])) return false;
       continue;
     }
-    const Expr *e = tu_elem(m, n, 3, s.entry[i]);
-    if (!require_at_least(m, n, e, ex_i64(m->pool, 0), "size")) return false;
+    const Expr *e = tu_elem(m, n, 3, s.entry[i]), *zero = ex_i64(m->pool, 0);
+    if (!require_at_least(m, n, e, zero, "size") ||
+        !require_at_least(m, n, in->dims[i], ex_min(m->pool, e, ex_i64(m->pool, 1)),
+                          "axis that is resized"))
+      return false;
     if (s.keep == KEEP_STRETCH) dims[i] = tu_dim(m, n, 0, i, e, NULL);
   }
   if (s.by == 3 && s.keep != KEEP_STRETCH && !kept_dims(m, n, &s, dims)) return false;

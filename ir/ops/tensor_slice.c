@@ -209,11 +209,12 @@ static bool check_pad(Model *m, Node *n, int *mode) {
   return true;
 }
 
-/* What is padded with elements of the axis must find them there. */
+/* What is padded with elements of the axis must find them there, in what negative pads leave. */
 static bool pads_from(Model *m, Node *n, int mode, const Expr *dim, const Expr *lo,
                       const Expr *hi) {
   ExprPool *p = m->pool;
   const Expr *one = ex_i64(p, 1), *zero = ex_i64(p, 0), *most = ex_max(p, ex_max(p, lo, hi), zero);
+  dim = ex_add(p, dim, ex_add(p, ex_min(p, lo, zero), ex_min(p, hi, zero)));
   const Expr *need = mode == PAD_REFLECT ? ex_add(p, most, one) : ex_min(p, most, one);
   return expr_is_i64(most, 0) || require_at_least(m, n, dim, need, "axis that pads are taken from");
 }

@@ -31,6 +31,10 @@ const Expr *tu_wrap_clamp(ExprPool *p, const Expr *e, const Expr *dim);
 const Expr *tu_wrap(ExprPool *p, const Expr *e, const Expr *dim);
 /* true when dim may be 0: reads at clamped indices then need the guard 0 < dim. */
 bool tu_may_be_empty(ExprPool *p, const Expr *dim);
+
+/* Of input k, if it is constant: elements first, first + step … lie in [-dim, dim). */
+bool tu_indices_inside(Model *m, const Node *n, int k, const Expr *dim, int64_t first,
+                       int64_t step);
 const Expr *tu_const_element(ExprPool *p, const ConstData *c, int64_t i);
 const Expr *tu_i64(ExprPool *p, const Expr *e); /* cast unless it is i64 */
 const Expr *tu_not(ExprPool *p, const Expr *e);
