@@ -142,7 +142,7 @@ def run(folder, text, feeds):
     done = subprocess.run([os.environ["BURIN"], "run", "-O1", "--threads", "1", path, *args], capture_output=True, text=True, timeout=120)
     if done.returncode == 0:
         return "values", [np.load(folder / f"out_{o.name}.npy") for o in model.graph.output]
-    if done.returncode == 1 or (done.returncode == 3 and "the run failed: " in done.stderr):
+    if done.returncode == 1:
         return "refused", done.stderr.strip()
     return ("unsupported" if done.returncode == 5 else "failed"), f"exit {done.returncode}: {done.stderr.strip()}"
 
