@@ -521,21 +521,30 @@ static bool parse_iteration(Parser *p, Value *v) {
   return true;
 }
 
+static bool is_default(const Value *v, const Value *init) {
+  const ConstData *c = init ? init->cdata : NULL;
+  if (!c || v->kind != TY_TENSOR || c->dtype != v->dtype || c->rank != v->rank) return false;
+  for (int d = 0; d < v->rank; d++)
+    if (v->dims[d]->op == EX_CONST && !expr_is_i64(v->dims[d], c->dims[d])) return false;
+  return true;
+}
+
 static bool parse_input(Parser *p, Graph *g, Value *v) {
   if (tok_at_string(p) && !tok_string(p, &v->name)) return false;
   if (tok_eat(p, "is") && !parse_iteration(p, v)) return false;
   vec_push(p->a, &g->inputs, v);
   if (!tok_eat(p, "default")) return true;
   if (!parse_use(p, &v->init)) return false;
-  if (g->parent || !v->init || !v->init->cdata)
-    return tok_fail(p, "the default of an input of the main graph is a constant");
+  if (g->parent || !is_default(v, v->init))
+    return tok_fail(p, "the default of an input of the main graph is a constant of its type");
   v->pinned = tok_eat(p, "pinned");
   return true;
 }
 
 /* One bool: no input that has a default is given. */
 static bool parse_unset(Parser *p, Graph *g, Value *v) {
-  if (g->parent || g->unset) return tok_fail(p, "`unset` stands once in the main graph");
+  if (g->parent || g->unset || v->kind != TY_TENSOR || v->dtype != DT_BOOL || v->rank != 0)
+    return tok_fail(p, "`unset` stands once in the main graph, and is bool[]");
   g->unset = v;
   return true;
 }
