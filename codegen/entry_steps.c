@@ -316,10 +316,14 @@ static void require_index(Entry *e, const Step *s, V key) {
   const V half = LLVMBuildSDiv(B, k, two, ""), odd = LLVMBuildAnd(B, k, ki64(c, 1), "");
   const V index = LLVMBuildSelect(B, LLVMBuildICmp(B, LLVMIntNE, odd, zero, ""), half,
                                   LLVMBuildSub(B, zero, half, ""), "");
-  const int check = check_add(e->p, BURIN_E_DATA, s->loc, "%s: index {0} is outside of [%s, {1})",
-                              check_node_text(e->p, s->loc), s->index == IX_WRAPS ? "-{1}" : "0");
-  require(e, LLVMBuildICmp(B, LLVMIntSLE, key, most, ""), check, 2,
-          (V[]){index, LLVMBuildSDiv(B, most, two, "")});
+  static const char *const texts[] = {"", "index {0} is outside of [-{1}, {1})",
+                                      "index {0} is outside of [0, {1})",
+                                      "length {0} is outside of [0, {1}]"};
+  const int check = check_add(e->p, BURIN_E_DATA, s->loc, "%s: %s", check_node_text(e->p, s->loc),
+                              texts[s->index]);
+  const V size = LLVMBuildSDiv(B, most, two, ""),
+          last = s->index == IX_LENGTH ? LLVMBuildSub(B, size, ki64(c, 1), "") : size;
+  require(e, LLVMBuildICmp(B, LLVMIntSLE, key, most, ""), check, 2, (V[]){index, last});
 }
 
 static void sym_step(Entry *e, const Step *s) {

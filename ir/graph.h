@@ -78,7 +78,12 @@ typedef struct Attr {
 /* A data-dependent size, assigned just before the node runs, in order. src set: symbol `sym`
  * becomes element `elem` of the integer tensor `src`. src NULL: it becomes `value` (an expression
  * of symbols assigned before), and the run fails when that is outside [Symbol.lo, Symbol.bound]. */
-typedef enum IndexRule { IX_NONE, IX_WRAPS, IX_FROM_0 } IndexRule; /* see index_of_key */
+typedef enum IndexRule { /* see index_of_key */
+                         IX_NONE,
+                         IX_WRAPS, /* in [-size, size) */
+                         IX_FROM_0, /* in [0, size) */
+                         IX_LENGTH /* in [0, size), and a number of elements: of at most size - 1 */
+} IndexRule;
 typedef struct SymDef {
   const Expr *sym;
   Value *src; /* or NULL */

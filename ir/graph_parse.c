@@ -398,7 +398,8 @@ static bool parse_attrs(Parser *p, Node *n) {
 
 static bool parse_index(Parser *p, SymDef *s) {
   int64_t zero = 0;
-  if (!tok_eat(p, "index")) return true;
+  if (tok_eat(p, "length")) s->index = IX_LENGTH;
+  if (s->index || !tok_eat(p, "index")) return true;
   s->index = IX_WRAPS;
   if (!tok_eat(p, "from")) return true;
   s->index = IX_FROM_0;

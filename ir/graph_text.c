@@ -156,7 +156,8 @@ static void print_syms(const Model *m, const Node *n, StrBuf *b) {
       sb_printf(b, "%%%d[%lld]", s->src->id, (long long)s->elem);
     else
       expr_print(m->pool, s->value, b);
-    if (s->index) sb_printf(b, s->index == IX_WRAPS ? " index" : " index from 0");
+    static const char *const rules[] = {"", " index", " index from 0", " length"};
+    sb_printf(b, "%s", rules[s->index]);
     if (!s->src && s->elem) sb_printf(b, " key %lld", (long long)s->elem);
   }
 }

@@ -283,6 +283,10 @@ static bool run_sym(Run *r, const Step *s) {
   else if (!read_int(r, &s->src, &v))
     return false;
   const bool inside = (!s->lo || v >= value_of(r, s->lo)) && (!s->hi || v <= value_of(r, s->hi));
+  if (!inside && s->index == IX_LENGTH)
+    return diag_error(r->m->model->diag, s->loc, ERR_VALUE,
+                      "length %" PRId64 " is outside of [0, %" PRId64 "]", index_of_key(v),
+                      value_of(r, s->hi) / 2 - 1);
   if (!inside && s->index)
     return diag_error(r->m->model->diag, s->loc, ERR_VALUE,
                       "index %" PRId64 " is outside of an axis of size %" PRId64, index_of_key(v),

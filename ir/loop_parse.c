@@ -604,7 +604,10 @@ static bool parse_sym_step(Parser *t, Step **out) {
   if (!parse_symbol(t, &s->sym)) return false;
   if (eat(t, "from") ? !parse_ref(t, &s->src) : !expect(t, "=") || !parse_size(t, &s->value))
     return false;
-  if (eat(t, "index")) s->index = eat(t, "positive") ? IX_FROM_0 : IX_WRAPS;
+  if (eat(t, "length"))
+    s->index = IX_LENGTH;
+  else if (eat(t, "index"))
+    s->index = eat(t, "positive") ? IX_FROM_0 : IX_WRAPS;
   return (!eat(t, "min") || parse_size(t, &s->lo)) && (!eat(t, "max") || parse_size(t, &s->hi));
 }
 

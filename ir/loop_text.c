@@ -295,7 +295,8 @@ static void print_sym_step(Printer *t, const Step *s) {
     sb_printf(t->b, " = ");
     expr(t, s->value);
   }
-  if (s->index) sb_printf(t->b, s->index == IX_WRAPS ? " index" : " index positive");
+  static const char *const rules[] = {"", " index", " index positive", " length"};
+  sb_printf(t->b, "%s", rules[s->index]);
   if (s->lo) {
     sb_printf(t->b, " min ");
     expr(t, s->lo);

@@ -15,7 +15,7 @@ typedef enum IndexKind {
   IX_TUPLES, /* last dimension: into the dimensions of input 0 behind the batch dimensions */
   IX_FIRST, /* into dimension 0 of input 1 */
   IX_CLASS, /* into dimension 1 of input 0, but for ignore_index */
-  IX_LENGTH, /* a number of steps of dimension "time_axis" of input 0 */
+  IX_STEPS, /* a number of steps of dimension "time_axis" of input 0 */
   IX_SLOT /* where input 1 begins in the dimension "axis" of input 0 */
 } IndexKind;
 static const struct {
@@ -23,15 +23,11 @@ static const struct {
   int input;
   IndexKind kind;
 } rows[] = {
-    {"Gather", 1, IX_AXIS},
-    {"GatherElements", 1, IX_AXIS},
-    {"GatherND", 1, IX_TUPLES},
-    {"ScatterElements", 1, IX_AXIS},
-    {"ScatterND", 1, IX_TUPLES},
-    {"RotaryEmbedding", 3, IX_FIRST},
-    {"TensorScatter", 2, IX_SLOT},
-    {"NegativeLogLikelihoodLoss", 1, IX_CLASS},
-    {"ReverseSequence", 1, IX_LENGTH},
+    {"Gather", 1, IX_AXIS},           {"GatherElements", 1, IX_AXIS},
+    {"GatherND", 1, IX_TUPLES},       {"ScatterElements", 1, IX_AXIS},
+    {"ScatterND", 1, IX_TUPLES},      {"RotaryEmbedding", 3, IX_FIRST},
+    {"TensorScatter", 2, IX_SLOT},    {"NegativeLogLikelihoodLoss", 1, IX_CLASS},
+    {"ReverseSequence", 1, IX_STEPS}, {"Lengths", 1, IX_STEPS},
 };
 
 typedef struct Checked {
@@ -72,7 +68,7 @@ static const Expr *constant_element(Indices *x, const Value *v) {
   return ex_var_range(x->p, "index", ex_i64(x->p, lo), ex_i64(x->p, hi - lo + 1));
 }
 
-/* Of ops that answer with indices. */
+/* Of ops that answer with indices, and of checked ones. */
 static const Expr *found_index(Indices *x, const Value *v, const Expr *const *idx) {
   const Node *n = v->def;
   int64_t axis, k;
@@ -80,6 +76,8 @@ static const Expr *found_index(Indices *x, const Value *v, const Expr *const *id
   if (!in) return NULL;
   if (strcmp(n->op->name, "NonZero") == 0)
     return expr_is_const(idx[0], &k) && k >= 0 && k < in->rank ? some_index(x, in->dims[k]) : NULL;
+  if (strcmp(n->op->name, "Lengths") == 0)
+    return some_index(x, ex_add(x->p, in->dims[0], ex_i64(x->p, 1)));
   const bool top = strcmp(n->op->name, "TopK") == 0 && v == node_out(n, 1);
   if (!top && strcmp(n->op->name, "ArgMax") != 0 && strcmp(n->op->name, "ArgMin") != 0) return NULL;
   axis = node_int(n, "axis", top ? -1 : 0);
@@ -164,7 +162,7 @@ static Value *largest_key(Build *b, Value *indices, bool wraps) {
   return build2(b, "Max", key, build_scalar(b, DT_I64, 0)); /* of no indices: 0 */
 }
 
-static void add_symbol(Indices *x, Node *n, Value *largest, const Expr *size, bool wraps) {
+static void add_symbol(Indices *x, Node *n, Value *largest, const Expr *size, IndexRule rule) {
   Model *const m = x->c->model;
   const Expr *sym = ex_sym_fresh(x->p, "index");
   Symbol *const s = expr_symbol(x->p, sym->id);
@@ -172,7 +170,7 @@ static void add_symbol(Indices *x, Node *n, Value *largest, const Expr *size, bo
   s->bound = ex_mul(x->p, ex_i64(x->p, 2), size);
   SymDef *const list = ARENA_ARRAY(m->arena, SymDef, n->n_syms + 1);
   for (int i = 0; i < n->n_syms; i++) list[i] = n->syms[i];
-  list[n->n_syms] = (SymDef){.sym = sym, .src = largest, .index = wraps ? IX_WRAPS : IX_FROM_0};
+  list[n->n_syms] = (SymDef){.sym = sym, .src = largest, .index = rule};
   n->syms = list;
   n->n_syms++;
   x->c->changed = true;
@@ -188,13 +186,13 @@ static bool done_before(Indices *x, const Value *v, const Expr *size, const Grap
   return false;
 }
 
-static bool check(Indices *x, Node *n, Value *indices, const Expr *size, bool wraps) {
+static bool check(Indices *x, Node *n, Value *indices, const Expr *size, IndexRule rule) {
   if (done_before(x, indices, size, n->graph)) return true;
   vec_push(x->c->scratch, &x->done, (Checked){indices, size, n->graph});
   if (x->old) return true;
   x->b = (Build){.m = x->c->model, .g = n->graph, .before = n, .loc = n->loc, .ok = true};
-  Value *const largest = largest_key(&x->b, indices, wraps);
-  if (x->b.ok) add_symbol(x, n, largest, size, wraps);
+  Value *const largest = largest_key(&x->b, indices, rule == IX_WRAPS);
+  if (x->b.ok) add_symbol(x, n, largest, size, rule);
   return x->b.ok;
 }
 
@@ -210,8 +208,8 @@ static const Expr *const *any_element(Indices *x, const Value *v) {
   return idx;
 }
 
-static bool check_all(Indices *x, Node *n, Value *v, const Expr *size, bool wraps) {
-  return sure(x, v, any_element(x, v), size, wraps) || check(x, n, plain(v), size, wraps);
+static bool check_all(Indices *x, Node *n, Value *v, const Expr *size, IndexRule rule) {
+  return sure(x, v, any_element(x, v), size, rule == IX_WRAPS) || check(x, n, plain(v), size, rule);
 }
 
 static bool check_tuples(Indices *x, Node *n, Value *v) {
@@ -227,7 +225,7 @@ static bool check_tuples(Indices *x, Node *n, Value *v) {
     x->b = (Build){.m = x->c->model, .g = n->graph, .before = n, .loc = n->loc, .ok = true};
     Value *in[] = {v, build_scalar(&x->b, DT_I64, (double)j)};
     Value *part = build_op(&x->b, "Gather", 2, in, 1, &axis);
-    if (!x->b.ok || !check(x, n, part, size, true)) return false;
+    if (!x->b.ok || !check(x, n, part, size, IX_WRAPS)) return false;
   }
   return true;
 }
@@ -242,26 +240,26 @@ static bool check_classes(Indices *x, Node *n, Value *v) {
     v = build_op(&x->b, "Where", 3, in, 0, NULL);
     if (!x->b.ok) return false;
   }
-  return check_all(x, n, v, n->in[0]->dims[1], false);
+  return check_all(x, n, v, n->in[0]->dims[1], IX_FROM_0);
 }
 
 static bool check_node(Indices *x, Node *n, Value *v, IndexKind kind) {
   ExprPool *const p = x->p;
   const Value *const data = n->in[0];
   switch (kind) {
-    case IX_AXIS: return check_all(x, n, v, data->dims[axis_of(n, 0)], true);
+    case IX_AXIS: return check_all(x, n, v, data->dims[axis_of(n, 0)], IX_WRAPS);
     case IX_TUPLES: return check_tuples(x, n, v);
-    case IX_FIRST: return check_all(x, n, v, n->in[1]->dims[0], false);
+    case IX_FIRST: return check_all(x, n, v, n->in[1]->dims[0], IX_FROM_0);
     case IX_CLASS: return check_classes(x, n, v);
-    case IX_LENGTH: {
+    case IX_STEPS: {
       const Expr *steps = data->dims[node_int(n, "time_axis", 0)];
-      return check_all(x, n, v, ex_add(p, steps, ex_i64(p, 1)), false);
+      return check_all(x, n, v, ex_add(p, steps, ex_i64(p, 1)), IX_LENGTH);
     }
     case IX_SLOT: {
       const int axis = axis_of(n, -2);
       if (strcmp(node_string(n, "mode", "linear"), "linear") != 0) return true;
       const Expr *last = ex_sub(p, data->dims[axis], n->in[1]->dims[axis]);
-      return check_all(x, n, v, ex_add(p, last, ex_i64(p, 1)), false);
+      return check_all(x, n, v, ex_add(p, last, ex_i64(p, 1)), IX_FROM_0);
     }
   }
   return true;

@@ -3,7 +3,8 @@
 
 run_conditions.py [--only PART] [--jobs N]: each model runs on shapes that fit and on shapes that do not, three times:
 with the sizes as constants, as symbols, and behind Compress, which finds them at run time. All three have one outcome,
-refused or the same values, and it is ONNX Runtime's: what that refuses is refused.
+refused or the same values, and it is ONNX Runtime's: what that refuses is refused. Indices and lengths likewise, as
+constants and as inputs (INDICES).
 """
 import argparse
 import os
@@ -71,6 +72,8 @@ MODELS = {
     "argmax": ("float[n,m] x", "int64[a] y", "y = ArgMax<axis=1, keepdims=0>(x)", ["2,3"]),
     "einsum": ("float[n,k] x, float[l,m] z", "float[a,b] y", "y = Einsum<equation=\"ik,kj->ij\">(x, z)", ["2,3 3,4", "2,3 4,4"]),
     "grid_sample": ("float[n,c,h,w] x, float[m,k,l,p] g", "float[a,b,d,e] y", "y = GridSample(x, g)", ["1,2,3,3 1,2,2,2", "1,2,3,3 2,2,2,2", "1,2,3,3 1,2,2,3"]),
+    "einsum_diagonal": ("float[n,m] x", "float[a] y", "y = Einsum<equation=\"ii->i\">(x)", ["3,3", "1,3", "3,1", "3,4"]),
+    "affine_grid": ("float[n,k,l] t", "float[a,b,d,e] y", ints("s", 2, 1, 3, 4) + "y = AffineGrid(t, s)", ["2,2,3", "1,2,3", "2,3,4"]),
     "nms": ("float[b,n,p] x, float[c,k,m] s", "int64[a,3] y", ints("l", 3) + "y = NonMaxSuppression(x, s, l)", ["1,3,4 1,2,3", "1,3,5 1,2,3", "1,3,4 1,2,4", "1,3,4 2,2,3"]),
     "rotary": ("float[b,h,s,8] x, float[c,t,4] p, float[d,u,4] q", "float[a,e,f,g] y", "y = RotaryEmbedding(x, p, q)", ["1,2,3,8 1,3,4 1,3,4", "1,2,3,8 1,2,4 1,2,4"]),
     "attention": ("float[n,2,s,8] q, float[n2,2,t,8] k, float[n3,2,t2,8] v, float[o,p,l,m] z", "float[a,b,c,d] y", "y = Attention(q, k, v, z)",
@@ -79,6 +82,24 @@ MODELS = {
     "lstm": ("float[t,n,c] x, float[1,8,d] w, float[1,8,2] r, float[1,m] b", "float[a,1,e,2] y", "y = LSTM<hidden_size=2>(x, w, r, b)",
              ["3,1,4 1,8,4 1,8,2 1,16", "3,1,4 1,8,5 1,8,2 1,16", "3,1,4 1,8,4 1,8,2 1,8"]),
 }
+
+# name: (inputs, outputs, body, the input that holds indices, its shape, its values per case).
+RNN = "float[3,2,4] x, float[{d},{g},4] w, float[{d},{g},2] r"
+LENGTHS = ["3,1", "0,3", "4,1", "-1,2"]
+INDICES = {
+    "lstm_lengths": (RNN.format(d=2, g=8), "float[3,2,2,2] y", "y = LSTM<hidden_size=2, direction=\"bidirectional\">(x, w, r, , l)", "int32[2] l", LENGTHS),
+    "gru_lengths": (RNN.format(d=1, g=6), "float[3,1,2,2] y", "y = GRU<hidden_size=2>(x, w, r, , l)", "int32[2] l", LENGTHS),
+    "rnn_lengths": (RNN.format(d=1, g=2), "float[1,2,2] h", "y, h = RNN<hidden_size=2, direction=\"reverse\">(x, w, r, , l)", "int32[2] l", LENGTHS),
+    "reverse_lengths": ("float[3,2] x", "float[3,2] y", "y = ReverseSequence(x, l)", "int64[2] l", ["3,1", "4,1", "-1,2"]),
+    "gather_nd": ("float[3,2] x", "float[2] y", "y = GatherND(x, i)", "int64[2,2] i", ["-3,-2,2,1", "3,0,0,0", "0,0,0,2", "-4,0,0,0"]),
+    "scatter": ("float[3,2] x, float[1,2] u", "float[3,2] y", "y = ScatterElements(x, i, u)", "int64[1,2] i", ["-3,2", "3,0", "0,-4"]),
+    "scatter_nd": ("float[3,2] x, float[2,2] u", "float[3,2] y", "y = ScatterND(x, i, u)", "int64[2,1] i", ["-3,2", "3,0", "0,-4"]),
+    "max_unpool": ("float[1,1,2] x", "float[1,1,4] y", "y = MaxUnpool<kernel_shape=[2], strides=[2]>(x, i)", "int64[1,1,2] i", ["3,0", "-1,2", "4,0"]),
+    "trilu_upper": ("float[3,4] x", "float[3,4] y", "y = Trilu(x, k)", "int64 k", ["-2", "9223372036854775807", "-9223372036854775808"]),
+    "trilu_lower": ("float[3,4] x", "float[3,4] y", "y = Trilu<upper=0>(x, k)", "int64 k", ["1", "9223372036854775807", "-9223372036854775808"]),
+}
+
+
 def dims_of(text):
     return re.findall(r"(\w+)\[([^\]]*)\] (\w+)", text)
 
@@ -147,6 +168,26 @@ def run(folder, text, feeds):
     return ("unsupported" if done.returncode == 5 else "failed"), f"exit {done.returncode}: {done.stderr.strip()}"
 
 
+def check_indices(name, case):
+    """Faults of indices as a constant and as an input."""
+    inputs, outputs, body, indices, _ = INDICES[name]
+    kind, shape, x = re.match(r"(\w+)(?:\[(.*)\])? (\w+)", indices).groups()
+    values = np.array([int(v) for v in case.split(",")], TYPES[kind]).reshape([int(d) for d in shape.split(",")] if shape else [])
+    rng = np.random.default_rng(6)
+    feeds = {y: rng.standard_normal([int(d) for d in dims.split(",")]).astype(np.float32) for _, dims, y in dims_of(inputs)}
+    head = f'<ir_version: 10, opset_import: ["" : 21]>\n{name} '
+    constant = f"{head}({inputs}) => ({outputs}) {{ {x} = Constant<value={kind}{f'[{shape}]' if shape else ''} {{{case}}}>() {body} }}"
+    forms = {"constant": (constant, feeds), "input": (f"{head}({inputs}, {indices}) => ({outputs}) {{ {body} }}", {**feeds, x: values})}
+    want, expected = reference(*forms["input"])
+    faults = []
+    for form, (text, feeds) in forms.items():
+        with tempfile.TemporaryDirectory() as folder:
+            have, got = run(Path(folder), text, feeds)
+        if have != want or have == "values" and not same(got, expected):
+            faults.append(f"{name} {case} as {form}: {have}, ONNX Runtime: {want}; {got}, {expected}")
+    return faults, 0
+
+
 def reference(text, feeds):
     try:
         return "values", onnxruntime.InferenceSession(onnx.parser.parse_model(text).SerializeToString()).run(None, feeds)
@@ -182,15 +223,16 @@ def main():
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     args = parser.parse_args()
     cases = [(n, c) for n, m in MODELS.items() if args.only in n for c in m[3]]
+    indices = [(n, c) for n, m in INDICES.items() if args.only in n for c in m[4]]
     with ThreadPoolExecutor(args.jobs) as pool:
-        results = list(pool.map(lambda c: check(*c), cases))
+        results = list(pool.map(lambda c: check(*c), cases)) + list(pool.map(lambda c: check_indices(*c), indices))
     failed = skipped = 0
     for faults, left_out in results:
         skipped += left_out
         failed += bool(faults)
         for f in faults:
             print("FAILED", f[:400])
-    print(f"{len(cases) - failed} passed, {failed} failed, {skipped} skipped")
+    print(f"{len(results) - failed} passed, {failed} failed, {skipped} skipped")
     return failed > 0
 
 

@@ -96,6 +96,7 @@ static bool infer_cell(Model *m, Node *n, Cell cell) {
       !need_dims(m, n, 5, 3, s_dims, "initial_h") || !need_dims(m, n, 6, 3, s_dims, "initial_c") ||
       !need_dims(m, n, 7, 2, p_dims, "P"))
     return false;
+  if (node_in(n, 4) && !tu_lengths_inside(m, n, 4, seq)) return false;
   const Expr *y0[4] = {seq, dirs, batch, hidden}, *y1[4] = {batch, seq, dirs, hidden};
   return op_out(m, n, 0, x->dtype, 4, batch_first ? y1 : y0) &&
          op_out(m, n, 1, x->dtype, 3, s_dims) && op_out(m, n, 2, x->dtype, 3, s_dims);
@@ -243,9 +244,7 @@ static State step(Build *b, const Rnn *r, const Direction *d, Value *iter, Value
     t.h = activate(b, &d->act[0], r->clip, build2(b, "Add", xt, build2(b, "MatMul", s.h, d->rt)));
   *y = t.h;
   if (!r->lens || !b->ok) return t;
-  const Attr to = attr_int(b->m->arena, "to", dtype_rows[DT_I32].onnx);
-  Value *now = build_op(b, "Cast", 1, &iter, 1, &to);
-  Value *valid = build2(b, "Less", now, unsqueeze(b, r->lens, 1));
+  Value *valid = build2(b, "Less", iter, unsqueeze(b, r->lens, 1));
   *y = build_op(b, "Where", 3, (Value *[]){valid, t.h, build_scalar(b, t.h->dtype, 0)}, 0, NULL);
   t.h = build_op(b, "Where", 3, (Value *[]){valid, t.h, s.h}, 0, NULL);
   if (t.c) t.c = build_op(b, "Where", 3, (Value *[]){valid, t.c, s.c}, 0, NULL);
@@ -319,10 +318,7 @@ static Value *biases(Build *b, const Rnn *r, Direction *d, Value *bias) {
 
 static Value *reverse_sequences(Build *b, const Rnn *r, Value *v) {
   const Attr a[2] = {attr_int(b->m->arena, "batch_axis", 1), attr_int(b->m->arena, "time_axis", 0)};
-  const Attr to = attr_int(b->m->arena, "to", dtype_rows[DT_I64].onnx);
-  Value *lens = r->lens;
-  return build_op(b, "ReverseSequence", 2, (Value *[]){v, build_op(b, "Cast", 1, &lens, 1, &to)}, 2,
-                  a);
+  return build_op(b, "ReverseSequence", 2, (Value *[]){v, r->lens}, 2, a);
 }
 
 static Direction set_up(Build *b, const Rnn *r, int k) {
@@ -379,6 +375,16 @@ static Value *sequence_length(Build *b, Value *x) {
   return build2(b, "Squeeze", build_op(b, "Shape", 1, &x, 2, range), build_i64s(b, 1, &zero));
 }
 
+/* As i64. Of constants the inference has said what there is. */
+static Value *checked_lengths(Build *b, Value *x, Value *lens) {
+  const Attr to = attr_int(b->m->arena, "to", dtype_rows[DT_I64].onnx);
+  if (!lens) return NULL;
+  const bool known = lens->cdata != NULL;
+  lens = build_op(b, "Cast", 1, &lens, 1, &to);
+  if (known || !b->ok) return lens;
+  return build_node(b, "Lengths", "burin", 2, (Value *[]){x, lens}, 1, 0, NULL)->out[0];
+}
+
 static bool expand_cell(Build *b, Node *n, Value **out, Cell cell) {
   static const int64_t swap[3] = {1, 0, 2}, y_perm[4] = {2, 0, 1, 3};
   const bool batch_first = node_int(n, "layout", 0) != 0;
@@ -388,7 +394,7 @@ static bool expand_cell(Build *b, Node *n, Value **out, Cell cell) {
   r.late_reset = cell == CELL_GRU && node_int(n, "linear_before_reset", 0) != 0;
   r.x = batch_first ? transpose(b, n->in[0], 3, swap) : n->in[0];
   if (!b->ok) return false;
-  r.lens = node_in(n, 4);
+  r.lens = checked_lengths(b, r.x, node_in(n, 4));
   r.h0 = node_in(n, 5);
   r.c0 = cell == CELL_LSTM ? node_in(n, 6) : NULL;
   if (batch_first && r.h0) r.h0 = transpose(b, r.h0, 3, swap);

@@ -107,12 +107,20 @@ static bool parse_equation(Einsum *e, const Node *n) {
   return !e->error;
 }
 
+/* A label that one term repeats walks a diagonal: no size gives way there, not even 1. */
+static bool same_on_diagonal(Model *m, const Node *n, const Einsum *e, int k, int d) {
+  int first = 0;
+  while (e->label[k][first] != e->label[k][d]) first++;
+  return require_equal(m, n, n->in[k]->dims[first], n->in[k]->dims[d], "dims of a repeated label");
+}
+
 /* Size of each label; 1-sized dims of broadcast labels give way. */
 static bool label_sizes(Model *m, const Node *n, const Einsum *e, const Expr **size) {
   for (int k = 0; k < e->n_in; k++)
     for (int d = 0; d < e->rank[k]; d++) {
       const int l = e->label[k][d];
       const Expr *dim = n->in[k]->dims[d];
+      if (!same_on_diagonal(m, n, e, k, d)) return false;
       if (!size[l] || expr_is_i64(size[l], 1))
         size[l] = dim;
       else if (!expr_is_i64(dim, 1) &&

@@ -244,8 +244,8 @@ const Expr *elem_space_to_depth(ElemCtx *c, const Node *n, int out, const Expr *
 }
 
 /* ---- ReverseSequence ------------------------------------------------------------------------------------- */
-static bool known_lengths(Model *m, Node *n, const Expr *most) {
-  const ConstData *c = n->in[1]->cdata;
+bool tu_lengths_inside(Model *m, const Node *n, int k, const Expr *most) {
+  const ConstData *c = n->in[k]->cdata;
   for (int64_t i = 0; c && i < c->count; i++) {
     const Expr *len = ex_i64(m->pool, const_int(c, i));
     if (!require_at_least(m, n, len, ex_i64(m->pool, 0), "length of a sequence") ||
@@ -269,7 +269,7 @@ bool infer_reverse_sequence(Model *m, Node *n) {
     return op_error(m, n, ERR_ATTR_VALUE, "batch_axis and time_axis are both %lld",
                     (long long)time);
   return op_same_dim(m, n, in->dims[batch], n->in[1]->dims[0], "batch", &same) &&
-         known_lengths(m, n, in->dims[time]) && op_out_like(m, n, 0, in->dtype, in);
+         tu_lengths_inside(m, n, 1, in->dims[time]) && op_out_like(m, n, 0, in->dtype, in);
 }
 
 const Expr *elem_reverse_sequence(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
@@ -281,6 +281,16 @@ const Expr *elem_reverse_sequence(ElemCtx *c, const Node *n, int out, const Expr
   memcpy(src, idx, sizeof *src * (size_t)n->in[0]->rank);
   src[time] = ex_select(p, ex_lt(p, t, len), ex_sub(p, ex_sub(p, len, ex_i64(p, 1)), t), t);
   return elem_in(c, n, 0, src);
+}
+
+/* Input 1 as it is, held against dimension 0 of input 0 (passes/check_indices.c). */
+bool infer_lengths(Model *m, Node *n) {
+  return tu_lengths_inside(m, n, 1, n->in[0]->dims[0]) &&
+         op_out_like(m, n, 0, n->in[1]->dtype, n->in[1]);
+}
+
+const Expr *elem_lengths(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
+  return elem_in(c, n, 1, idx);
 }
 
 /* ---- Trilu, OneHot ----------------------------------------------------------------------------------------- */

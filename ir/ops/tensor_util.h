@@ -35,6 +35,8 @@ bool tu_may_be_empty(ExprPool *p, const Expr *dim);
 /* Of input k, if it is constant: elements first, first + step … lie in [-dim, dim). */
 bool tu_indices_inside(Model *m, const Node *n, int k, const Expr *dim, int64_t first,
                        int64_t step);
+/* Of input k, if it is constant: each element is a length of at most `most`. */
+bool tu_lengths_inside(Model *m, const Node *n, int k, const Expr *most);
 const Expr *tu_const_element(ExprPool *p, const ConstData *c, int64_t i);
 const Expr *tu_i64(ExprPool *p, const Expr *e); /* cast unless it is i64 */
 const Expr *tu_not(ExprPool *p, const Expr *e);
