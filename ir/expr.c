@@ -105,6 +105,43 @@ const Expr *expr_raw(ExprPool *p, ExprOp op, DType t, int id, int64_t k, const E
   return &n->e;
 }
 
+/* ---- names ------------------------------------------------------------------------------------
+ */
+static uint32_t name_hash(const char *s) {
+  uint64_t h = 7;
+  for (; *s; s++) h = mix(h, (unsigned char)*s);
+  return (uint32_t)h;
+}
+
+/* Where `name` stands, or would: a slot whose name is NULL. */
+static NameSlot *name_slot(const NameTable *t, const char *name) {
+  uint32_t k = name_hash(name) & (uint32_t)(t->cap - 1);
+  while (t->slots[k].name && strcmp(t->slots[k].name, name) != 0)
+    k = (k + 1) & (uint32_t)(t->cap - 1);
+  return &t->slots[k];
+}
+
+/* Room for one more. */
+static void names_reserve(Arena *a, NameTable *t) {
+  if (t->n * 2 + 2 < t->cap) return;
+  const NameTable old = *t;
+  t->cap = old.cap ? old.cap * 2 : 64;
+  t->slots = ARENA_ARRAY(a, NameSlot, t->cap);
+  for (int i = 0; i < old.cap; i++)
+    if (old.slots[i].name) *name_slot(t, old.slots[i].name) = old.slots[i];
+}
+
+static void name_put(Arena *a, NameTable *t, const char *name, int id) {
+  names_reserve(a, t);
+  *name_slot(t, name) = (NameSlot){name, id};
+  t->n++;
+}
+
+static int name_find(const NameTable *t, const char *name) {
+  const NameSlot *s = t->cap ? name_slot(t, name) : NULL;
+  return s && s->name ? s->id : -1;
+}
+
 /* ---- symbols ----------------------------------------------------------------------------------
  */
 static const Expr *sym_make(ExprPool *p, const char *name) {
@@ -113,13 +150,13 @@ static const Expr *sym_make(ExprPool *p, const char *name) {
   vec_push(p->arena, &p->syms, s);
   const Expr *const e = expr_raw(p, EX_SYM, DT_I64, p->syms.n - 1, 0, NULL, NULL, NULL);
   vec_push(p->arena, &p->sym_exprs, e);
+  name_put(p->arena, &p->sym_names, name, p->syms.n - 1);
   return e;
 }
 
 static const Expr *sym_find(const ExprPool *p, const char *name) {
-  for (int i = 0; i < p->syms.n; i++)
-    if (!strcmp(p->syms.data[i]->name, name)) return p->sym_exprs.data[i];
-  return NULL;
+  const int id = name_find(&p->sym_names, name);
+  return id < 0 ? NULL : p->sym_exprs.data[id];
 }
 
 const Expr *ex_sym(ExprPool *p, const char *name) {
@@ -139,34 +176,12 @@ int expr_symbol_count(const ExprPool *p) { return p->syms.n; }
 
 /* ---- variables --------------------------------------------------------------------------------
  */
-static uint32_t name_hash(const char *s) {
-  uint64_t h = 7;
-  for (; *s; s++) h = mix(h, (unsigned char)*s);
-  return (uint32_t)h;
-}
-
-static int *name_slot(ExprPool *p, const char *name) {
-  uint32_t k = name_hash(name) & (uint32_t)(p->names_cap - 1);
-  while (p->names[k] && strcmp(p->vars.data[p->names[k] - 1].name, name) != 0)
-    k = (k + 1) & (uint32_t)(p->names_cap - 1);
-  return &p->names[k];
-}
-
-static void names_reserve(ExprPool *p) {
-  if (p->vars.n * 2 + 2 < p->names_cap) return;
-  p->names_cap = p->names_cap ? p->names_cap * 2 : 64;
-  p->names = ARENA_ARRAY(p->arena, int, p->names_cap);
-  for (int i = 0; i < p->vars.n; i++) *name_slot(p, p->vars.data[i].name) = i + 1;
-}
-
 static const Expr *var_make(ExprPool *p, const char *name, const Expr *lo, const Expr *extent) {
-  names_reserve(p);
-  while (*name_slot(p, name)) name = arena_printf(p->arena, "%s_", name);
+  while (name_find(&p->var_names, name) >= 0) name = arena_printf(p->arena, "%s_", name);
   const VarInfo v = {name, NULL, lo, extent};
   const int id = p->vars.n;
-  int *const slot = name_slot(p, name);
   vec_push(p->arena, &p->vars, v);
-  *slot = id + 1;
+  name_put(p->arena, &p->var_names, name, id);
   return p->vars.data[id].expr = expr_raw(p, EX_VAR, DT_I64, id, 0, NULL, NULL, NULL);
 }
 
@@ -182,8 +197,7 @@ const Expr *ex_var(ExprPool *p, const char *stem, const Expr *extent) {
 }
 
 const Expr *ex_var_named(ExprPool *p, const char *name, const Expr *lo, const Expr *extent) {
-  names_reserve(p);
-  const int id = *name_slot(p, name) - 1;
+  const int id = name_find(&p->var_names, name);
   if (id >= 0 && p->vars.data[id].lo == lo && p->vars.data[id].extent == extent)
     return p->vars.data[id].expr;
   return var_make(p, arena_strdup(p->arena, name), lo, extent);

@@ -22,6 +22,16 @@ typedef struct VarInfo {
   const Expr *expr, *lo, *extent;
 } VarInfo;
 
+typedef struct NameSlot {
+  const char *name; /* NULL: free */
+  int id;
+} NameSlot;
+
+typedef struct NameTable { /* open addressing, cap a power of two */
+  NameSlot *slots;
+  int cap, n;
+} NameTable;
+
 struct ExprPool {
   Arena *arena;
   FloatRules rules;
@@ -31,8 +41,7 @@ struct ExprPool {
   Vec(Symbol *) syms;
   Vec(const Expr *) sym_exprs;
   Vec(VarInfo) vars;
-  int *names; /* hash of variable names: id + 1 */
-  int names_cap;
+  NameTable sym_names, var_names;
 };
 
 static inline ENode *enode(const Expr *e) { return (ENode *)(uintptr_t)e; }

@@ -15,6 +15,8 @@ typedef struct Count {
   int reads, writes; /* references in the whole program */
   bool viewed;       /* other buffers are views of it */
   bool lost;         /* no buffer may take its place any more */
+  Step *copy;        /* the first step that copies something to its start */
+  const Expr *shift; /* elements by which references will move when all is done, or NULL */
 } Count;
 
 typedef struct Rotate {
@@ -29,22 +31,27 @@ typedef struct Rotate {
 typedef bool (*RefFn)(void *user, BufRef *r, Param *param, int access);
 
 static void visit_kernel(Arena *a, Step *s, RefFn f, void *user) {
-  BufRef *args = arena_dup(a, s->args, sizeof *args * (size_t)s->n_args);
-  bool changed = false;
+  BufRef *args = NULL;
   for (int i = 0, arg = 0; i < s->kernel->params.n && arg < s->n_args; i++) {
     Param *q = &s->kernel->params.data[i];
-    if (!q->scratch) changed |= f(user, &args[arg++], q, q->access);
+    if (q->scratch) continue;
+    BufRef r = s->args[arg++];
+    if (!f(user, &r, q, q->access)) continue;
+    if (!args) s->args = args = arena_dup(a, s->args, sizeof *args * (size_t)s->n_args);
+    args[arg - 1] = r;
   }
-  if (changed) s->args = args;
 }
 
 static const TensorRef *visit_tensors(Arena *a, const TensorRef *t, int n, int access, RefFn f,
                                       void *user) {
-  TensorRef *r = arena_dup(a, t, sizeof *r * (size_t)n);
-  bool changed = false;
-  for (int i = 0; i < n; i++)
-    if (r[i].buf.buffer >= 0) changed |= f(user, &r[i].buf, NULL, access);
-  return changed ? r : t;
+  TensorRef *changed = NULL;
+  for (int i = 0; i < n; i++) {
+    BufRef r = t[i].buf;
+    if (r.buffer < 0 || !f(user, &r, NULL, access)) continue;
+    if (!changed) t = changed = arena_dup(a, t, sizeof *t * (size_t)n);
+    changed[i].buf = r;
+  }
+  return t;
 }
 
 static void visit(Arena *a, Step *s, RefFn f, void *user) {
@@ -102,6 +109,17 @@ static void recount(const Rotate *r, const Step *from, const Step *end, int by) 
   for (; from && from != end; from = from->next) step_each_ref(from, recount_ref, &q);
 }
 
+static bool whole(const BufRef *r) { return !r->offset || expr_is_i64(r->offset, 0); }
+
+static void note_copies(const Rotate *r, Step *from, const Step *end) {
+  for (; from && from != end; from = from->next) {
+    Count *const k = from->kind == STEP_COPY ? &r->counts->data[from->dst.buffer] : NULL;
+    if (k && !k->copy && whole(&from->dst)) k->copy = from;
+    note_copies(r, from->body, NULL);
+    note_copies(r, from->otherwise, NULL);
+  }
+}
+
 static Tally tally(const Step *from, const Step *end, int buffer) {
   Tally t = {.buffer = buffer};
   for (; from && from != end; from = from->next) step_each_ref(from, tally_ref, &t);
@@ -134,15 +152,13 @@ static void redirect(const Rotate *r, Step *steps, int from, int to, const Expr 
 /* ---- one state ------------------------------------------------------------------------------------------------- */
 typedef struct State {
   Step *loop, *copy;
-  Step **list; /* the list that holds the loop */
+  Step **at; /* what points to the loop */
   int state, next; /* buffers; next: where the result is */
   const Expr *count, *pad; /* elements, and rounded up so that what lies behind is aligned */
   const Expr *iter;
   Step *init; /* copy that makes the initial state, when nobody else sees that */
   bool seen; /* the state is used outside of the loop */
 } State;
-
-static bool whole(const BufRef *r) { return !r->offset || expr_is_i64(r->offset, 0); }
 
 static bool has_views(const Rotate *r, int id) {
   return r->counts->data[id].viewed || r->m->buffers.data[id].kind == BUF_VIEW;
@@ -168,16 +184,22 @@ static bool is_state(const Rotate *r, State *s) {
   return true;
 }
 
+/* Does `loop` follow x in the same list? */
+static bool leads_to(const Step *x, const Step *loop) {
+  while (x && x != loop) x = x->next;
+  return x != NULL;
+}
+
 /* Finds the copy that makes the initial state, and who else uses the state. */
 static void look_outside(const Rotate *r, State *s) {
   const Count all = r->counts->data[s->state];
   const Tally in = tally(s->loop->body, NULL, s->state);
   s->seen = all.reads > in.reads || r->m->buffers.data[s->state].kind == BUF_OUTPUT;
   s->init = NULL;
-  for (Step *x = *s->list; x != s->loop && all.writes == in.writes + 1; x = x->next)
-    if (x->kind == STEP_COPY && x->dst.buffer == s->state && whole(&x->dst) &&
-        x->count == s->count && tally(x, s->loop, s->state).reads == 0)
-      s->init = x;
+  Step *const x = all.copy;
+  if (x && x->dst.buffer == s->state && all.writes == in.writes + 1 && x->count == s->count &&
+      leads_to(x, s->loop) && tally(x, s->loop, s->state).reads == 0)
+    s->init = x;
 }
 
 static Step *new_copy(const Rotate *r, const State *s, BufRef src, BufRef dst) {
@@ -215,20 +237,24 @@ static void recount_state(const Rotate *r, const State *s, int by) {
 static void connect(const Rotate *r, State *s, BufRef first, BufRef last) {
   recount_state(r, s, -1);
   remove_step(&s->loop->body, s->copy);
+  r->counts->data[s->state].copy = NULL;
   if (s->init) {
     s->init->dst = first;
+    note_copies(r, s->init, s->init->next);
   } else {
-    Step *c = new_copy(r, s, (BufRef){s->state, NULL}, first), **at = s->list;
-    while (*at != s->loop) at = &(*at)->next;
+    Step *c = new_copy(r, s, (BufRef){s->state, NULL}, first);
     c->next = s->loop;
-    *at = c;
+    *s->at = c;
+    s->at = &c->next;
     recount(r, c, s->loop, 1);
+    note_copies(r, c, s->loop);
   }
   if (s->seen) {
     Step *c = new_copy(r, s, last, (BufRef){s->state, NULL});
     c->next = s->loop->next;
     s->loop->next = c;
     recount(r, c, c->next, 1);
+    note_copies(r, c, c->next);
   }
   r->m->buffers.data[s->next].inplace_of = -1;
   r->counts->data[s->state].lost = r->counts->data[s->next].lost = true;
@@ -258,14 +284,15 @@ static bool two_halves(const Rotate *r, State *s) {
   return true;
 }
 
+/* Everything in the output moves by `pad`; that is done for all outputs at once (shift_all). */
 static bool rows(const Rotate *r, State *s) {
   ExprPool *p = r->p;
   Buffer *y = &r->m->buffers.data[s->next];
-  const Expr *row = ex_mul(p, s->iter, s->count), *before = ex_sub(p, s->pad, s->count);
-  if (s->copy->src.offset != row) return false;
+  const Expr *row = ex_mul(p, s->iter, s->count), *before = ex_sub(p, ex_i64(p, 0), s->count);
+  if (s->copy->src.offset != row || r->counts->data[s->next].shift) return false;
   y->count = ex_add(p, y->count, s->pad);
+  r->counts->data[s->next].shift = s->pad;
   look_outside(r, s);
-  redirect(r, r->m->steps, s->next, s->next, s->pad, false);
   const Expr *end = ex_add(p, before, ex_mul(p, iterations(r, s), s->count));
   connect(r, s, (BufRef){s->next, before}, (BufRef){s->next, end});
   redirect(r, s->loop->body, s->state, s->next, ex_add(p, before, row), true);
@@ -273,8 +300,20 @@ static bool rows(const Rotate *r, State *s) {
   return true;
 }
 
+static bool shift_ref(void *user, BufRef *r, Param *param, int access) {
+  const Rotate *q = user;
+  const Expr *by = q->counts->data[r->buffer].shift;
+  (void)param;
+  (void)access;
+  if (by) r->offset = r->offset ? ex_add(q->p, r->offset, by) : by;
+  return by != NULL;
+}
+
+static void shift_all(Rotate *r) { visit(r->m->model->arena, r->m->steps, shift_ref, r); }
+
 /* ---- loops ------------------------------------------------------------------------------------------------------- */
-static void rotate_loop(const Rotate *r, Step **list, Step *loop) {
+static void rotate_loop(const Rotate *r, Step **at) {
+  Step *const loop = *at;
   int64_t k;
   if (loop->iter_sym < 0 || (loop->trip && expr_is_const(loop->trip, &k) && k <= 1)) return;
   if (loop->cond.buffer < 0 && !loop->trip) return;
@@ -283,18 +322,19 @@ static void rotate_loop(const Rotate *r, Step **list, Step *loop) {
     if (c->kind != STEP_COPY) continue;
     State s = {.loop = loop,
                .copy = c,
-               .list = list,
+               .at = at,
                .iter = ex_sym(r->p, expr_symbol(r->p, loop->iter_sym)->name)};
     if (is_state(r, &s) && !rows(r, &s)) two_halves(r, &s);
+    at = s.at;
   }
 }
 
-static void rotate_list(const Rotate *r, Step **list) {
-  for (Step *s = *list; s; s = s->next) {
+static void rotate_list(const Rotate *r, Step **at) {
+  for (Step *s; (s = *at); at = &s->next) {
     if (s->kind != STEP_IF && s->kind != STEP_LOOP) continue;
     rotate_list(r, &s->body);
     rotate_list(r, &s->otherwise);
-    if (s->kind == STEP_LOOP) rotate_loop(r, list, s);
+    if (s->kind == STEP_LOOP) rotate_loop(r, at);
   }
 }
 
@@ -304,13 +344,15 @@ static void count_all(const Rotate *r) {
   for (int i = 0; i < m->buffers.n; i++)
     if (m->buffers.data[i].kind == BUF_VIEW) r->counts->data[m->buffers.data[i].base].viewed = true;
   recount(r, m->steps, NULL, 1);
+  note_copies(r, m->steps, NULL);
 }
 
 bool pass_rotate_states(PassCtx *c) {
   Module *const m = c->module;
-  const Rotate r = {c, m, m->model->pool, arena_alloc(c->scratch, sizeof *r.counts)};
+  Rotate r = {c, m, m->model->pool, arena_alloc(c->scratch, sizeof *r.counts)};
   count_all(&r);
   rotate_list(&r, &m->steps);
+  if (c->changed) shift_all(&r);
   for (int i = 0; i < m->buffers.n; i++) {
     Buffer *const b = &m->buffers.data[i];
     if (b->inplace_of >= 0 && r.counts->data[b->inplace_of].lost) b->inplace_of = -1;
