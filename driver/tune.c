@@ -292,6 +292,6 @@ int tune(const Options *o) {
   const int status = session_run(o, tune_body, NULL);
   if (status != EXIT_OK || (!o->output && !o->emit)) return status;
   after.tuning = o->tune;
-  after.tune = NULL;
+  after.tune = after.tune_seconds = NULL;
   return verb_compile(&after);
 }
