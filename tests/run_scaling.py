@@ -22,6 +22,7 @@ MEMORY_GROWTH = 6  # of what is beyond an empty compilation; linear is 4
 KERNELS = {  # more nodes of the same kind are no more kernels
     "concat_copies": 8, "concat_wide": 40, "split_wide": 40, "wide_fan": 16, "fan_matmul": 24, "matmul_chain": 8, "conv_chain": 12,
     "tanh_chain": 40, "add_chain": 60, "many_ifs": 8, "slice_chain": 12, "softmax_chain": 8, "n_outputs": 8, "sum_wide": 12, "many_loops": 12,
+    "lstm_chain": 8,
 }
 CHECKED = ["add_chain", "add_self_chain", "tanh_chain", "sin_chain", "erf_chain", "matmul_chain", "conv_chain", "concat_chain",
            "concat_copies", "concat_wide", "split_wide", "sum_inputs", "gather_chain", "slice_chain", "transpose_chain",
