@@ -347,9 +347,13 @@ static void sym_step(Entry *e, const Step *s) {
 
 static void check_step(Entry *e, const Step *s) { require_assume(e, &s->check); }
 
+/* Neither blocks nor symbols change: a size that was computed before need not be again. So offsets
+ * that are sums of many sizes, each with one more, cost one addition each. */
+static bool keeps_sizes(const Step *s) { return s->kind == STEP_KERNEL || s->kind == STEP_COPY; }
+
 void emit_steps(Entry *e, const Step *s, const Step *end) {
+  emit_forget(e->c);
   for (; s != end && !e->c->error; s = s->next) {
-    emit_forget(e->c);
     switch (s->kind) {
       case STEP_KERNEL: profiled(e, s, call_kernel); break;
       case STEP_EXTERN: profiled(e, s, call_extern); break;
@@ -359,5 +363,6 @@ void emit_steps(Entry *e, const Step *s, const Step *end) {
       case STEP_SYM: sym_step(e, s); break;
       case STEP_CHECK: check_step(e, s); break;
     }
+    if (!keeps_sizes(s)) emit_forget(e->c);
   }
 }
