@@ -235,6 +235,20 @@ static bool declared_view(Model *m, Node *n) {
   return same_count(m, n, o->rank, dims) && op_out(m, n, 0, n->in[0]->dtype, o->rank, dims);
 }
 
+/* Without axes every size of 1 goes. The rank is fixed here, so a size that is not known stays, and
+ * a run where it is 1 is refused. */
+static bool drop_ones(Model *m, const Node *n, bool *drop) {
+  const Value *in = n->in[0];
+  const Expr *one = ex_i64(m->pool, 1);
+  for (int i = 0; i < in->rank; i++) {
+    drop[i] = in->dims[i] == one;
+    if (!drop[i] && !require_nonzero(m, n, ex_sub(m->pool, in->dims[i], one),
+                                     "size that is not 1, of an axis that stays"))
+      return false;
+  }
+  return true;
+}
+
 bool infer_squeeze(Model *m, Node *n) {
   const Value *in = n->in[0];
   const Value *axes_in = node_in(n, 1);
@@ -247,8 +261,8 @@ bool infer_squeeze(Model *m, Node *n) {
     drop[axes[i]] = true;
     if (!require_size(m, n, in->dims[axes[i]], 1, "axis to squeeze")) return false;
   }
+  if (!axes_in && !drop_ones(m, n, drop)) return false;
   for (int i = 0; i < in->rank; i++) {
-    if (!axes_in) drop[i] = expr_is_i64(in->dims[i], 1);
     if (!drop[i]) dims[rank++] = in->dims[i];
   }
   return op_out(m, n, 0, in->dtype, rank, dims);
