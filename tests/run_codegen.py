@@ -80,6 +80,39 @@ int main(void) {
 }
 """
 
+# 20 inputs, of which x3 may have no elements, and 18 outputs: pointers are checked in loops around it.
+POINTERS = "<ir_version: 8, opset_import: [\"\" : 17]> p (%s) => (%s) { %s }" % (
+    ", ".join("float[n] x3" if k == 3 else f"float[4] x{k}" for k in range(20)), ", ".join(f"float[4] y{k}" for k in range(18)),
+    " ".join(f"y{k} = {'Add' if k != 3 else 'Mul'}(x{k if k != 3 else 2}, x19)" for k in range(18)))
+POINTERS_MAIN = """
+#include <stdio.h>
+#include "p.h"
+static float memory[4];
+int main(void) {
+  static _Alignas(64) unsigned char arena[1 << 16];
+  p_inputs in = {.n = 4};
+  p_outputs out;
+  void **const x = (void **)&in, **const y = (void **)&out;
+  BurinFailure why;
+  const BurinOptions o = {.size = sizeof o, .threads = 1, .failure = &why};
+  for (int k = 0; k < 20; k++) x[k] = memory;
+  for (int k = 0; k < 18; k++) y[k] = memory;
+  if (p_run_opts(&in, &out, arena, &o) != BURIN_OK) return 1;
+  for (int k = 0; k < 38; k++) {
+    void **const p = k < 20 ? &x[k] : &y[k - 20];
+    char text[200];
+    *p = NULL;
+    if (p_run_opts(&in, &out, arena, &o) != BURIN_E_ARGUMENT) return 2;
+    p_failure_text(&why, text, sizeof text);
+    puts(text);
+    *p = memory;
+  }
+  in.n = 0;
+  x[3] = NULL;
+  return p_run_opts(&in, &out, arena, &o) == BURIN_OK ? 0 : 3;
+}
+"""
+
 
 def check(name, ok, detail=""):
     counts["passed" if ok else "failed"] += 1
@@ -216,6 +249,23 @@ def check_defaults(folder):
         check(f"defaults {command}: x is missing", r.returncode and "input x" in r.stderr, r.stdout + r.stderr)
 
 
+def check_pointers(folder):
+    """The failure names the pointer that is NULL, also where many are checked in a loop."""
+    onnx.save(parser.parse_model(POINTERS), str(folder / "p.onnx"))
+    (folder / "p.c").write_text(POINTERS_MAIN)
+    want = [f"input x{k} is NULL" for k in range(20)] + [f"output y{k} is NULL" for k in range(18)]
+    for flags in ([], ["-O0"]):
+        r = run(BURIN, folder / "p.onnx", "-o", folder / "p", "--emit=static,header", *flags)
+        if not check("compile many pointers", r.returncode == 0, r.stderr):
+            return
+        r = run("clang-19", "-std=c11", "-Wall", "-Wextra", "-Werror", "p.c", "p.a", "-o", "p.out", cwd=folder)
+        check("link many pointers", r.returncode == 0, r.stderr)
+        r = run("./p.out", cwd=folder)
+        got = r.stdout.splitlines()
+        check(f"NULL pointers are named {flags}", r.returncode == 0 and len(got) == 38 and all(w in g for w, g in zip(want, got)),
+              f"{r.returncode} {r.stdout}")
+
+
 def check_failure(folder):
     sub = folder / "closed"
     sub.mkdir()
@@ -233,6 +283,7 @@ def main():
         check_same_bytes(folder)
         check_external_weights(folder)
         check_defaults(folder)
+        check_pointers(folder)
         check_failure(folder)
         left = [p.name for p in folder.iterdir() if ".tmp" in p.name]
         check("no temporary files", not left, left)

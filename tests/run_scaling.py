@@ -15,7 +15,8 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.dirname(__file__))
-from scaling_models import MODELS  # noqa: E402
+from onnx import helper  # noqa: E402
+from scaling_models import MODELS, info, model  # noqa: E402
 
 BURIN, SMALL, LARGE = os.environ.get("BURIN", "build/burin"), 200, 800
 MEMORY_GROWTH = 6  # of what is beyond an empty compilation; linear is 4
@@ -90,6 +91,19 @@ def limits(folder):
     check(0 < done < 13, f"--max-memory: {done} of 13 limits sufficed")
 
 
+def node_limit(folder):
+    """Constants that functions multiply count as nodes: here they alone are more than a million."""
+    constants = [helper.make_node("Constant", [], [f"c{k}"], value_float=1.5) for k in range(1100)]
+    own = helper.make_function("own", "f", ["x"], ["y"], [*constants, helper.make_node("Add", ["x", "c0"], ["y"])],
+                               [helper.make_opsetid("", 21)])
+    calls = [helper.make_node("f", [f"v{k}"], [f"v{k + 1}"], domain="own") for k in range(1000)]
+    path = os.path.join(folder, "constants.onnx")
+    with open(path, "wb") as f:
+        f.write(model(calls, [info("v0")], [info("v1000")], functions=[own], extra=["own"]).SerializeToString())
+    status = burin(path, "-o", os.path.join(folder, "limited"))[0]
+    check(status == 6 and not os.path.exists(os.path.join(folder, "limited")), f"1,100,000 Constants in functions: exit {status}")
+
+
 def table(sizes, names):
     with tempfile.TemporaryDirectory() as folder:
         print(f"{'':20s}", *[f"{n:>16d}" for n in sizes])
@@ -107,4 +121,5 @@ if len(sys.argv) > 1 and sys.argv[1] == "--table":
 with tempfile.TemporaryDirectory() as tmp:
     growth(tmp)
     limits(tmp)
+    node_limit(tmp)
 print(f"{passed} passed, {failed} failed, 0 skipped")
