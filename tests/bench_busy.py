@@ -201,7 +201,7 @@ def main():
     parser.add_argument("--busy", type=float, nargs="+", default=[0, 1, 2], help="busy processes per core")
     parser.add_argument("--seconds", type=float, default=0.4, help="of a slice")
     parser.add_argument("--slices", type=int, default=3)
-    parser.add_argument("--ways", nargs="+", help="of program host python ort ov; all that there are")
+    parser.add_argument("--ways", nargs="+", choices=("program", "host", "python", "ort", "ov"), help="of program host python ort ov; all that there are")
     parser.add_argument("--beside", action="store_true")
     parser.add_argument("--callers", action="store_true")
     parser.add_argument("--keep", help="a folder for what is compiled; taken from there if it is there already")
