@@ -137,19 +137,19 @@ int child_run(const char *const *argv, const char *name, const char *stdout_path
  */
 bool program_memory(Arena *a, int *fd, const char **path);
 
-/* ---- signals.c: what is left when burin ends early */
-/* memory.c: --max-memory while code is made. Between the two, running out of memory ends burin with
- * exit 6. */
+/* ---- memory.c: --max-memory while code is made */
+/* Between the two, running out of memory ends burin with exit 6. */
 void memory_begin(Session *s);
 void memory_end(void);
 void memory_leave(void); /* ends burin when between the two */
 void memory_crashed(void); /* the same, when memory was what the crash came from; signal-safe */
 void memory_text(char *out, size_t size, size_t limit); /* the message */
 
+/* ---- signals.c: what is left when burin ends early */
 void signals_init(void);
 void signals_stack(void); /* for handlers, on the thread that does the work */
-void signals_leave(const char *text,
-                   int status); /* removes temporary files and exits; signal-safe */
+/* Removes temporary files and exits; signal-safe. */
+void signals_leave(const char *text, int status);
 void signals_watch(Outputs *o); /* its temporary files are removed on signals; nests */
 void signals_unwatch(void);
 void signals_watch_child(int pid); /* it gets the signal too; 0: none */

@@ -94,22 +94,37 @@ const Expr *expr_simplify(ExprPool *p, const Expr *e) { return expr_rewrite(p, e
 
 /* ---- questions
  * -------------------------------------------------------------------------------------- */
-static bool uses(const Expr *e, ExprOp op, int id, uint8_t flag, uint64_t stamp) {
-  if (!(e->flags & flag)) return false;
-  if (e->op == (uint8_t)op && e->id == id) return true;
+static bool any(const Expr *e, unsigned flags, bool (*f)(void *, const Expr *), void *user,
+                uint64_t stamp) {
+  if (!(e->flags & flags)) return false;
   ENode *const n = enode(e);
-  if (n->stamp == stamp) return false; /* seen, and it does not */
+  if (n->stamp == stamp) return false;
   n->stamp = stamp;
+  if (f(user, e)) return true;
   for (int i = 0; i < e->nargs; i++)
-    if (e->a[i] && uses(e->a[i], op, id, flag, stamp)) return true;
+    if (e->a[i] && any(e->a[i], flags, f, user, stamp)) return true;
   return false;
 }
 
+bool expr_any(const Expr *e, unsigned flags, bool (*f)(void *user, const Expr *part), void *user) {
+  return any(e, flags, f, user, ++enode(e)->pool->stamp);
+}
+
+typedef struct Named {
+  ExprOp op;
+  int id;
+} Named;
+
+static bool is_named(void *user, const Expr *part) {
+  const Named *const want = user;
+  return part->op == (uint8_t)want->op && part->id == want->id;
+}
+
 bool expr_uses_var(const Expr *e, int var_id) {
-  return uses(e, EX_VAR, var_id, EXF_VAR, ++enode(e)->pool->stamp);
+  return expr_any(e, EXF_VAR, is_named, &(Named){EX_VAR, var_id});
 }
 bool expr_uses_buffer(const Expr *e, int buffer) {
-  return uses(e, EX_LOAD, buffer, EXF_LOAD, ++enode(e)->pool->stamp);
+  return expr_any(e, EXF_LOAD, is_named, &(Named){EX_LOAD, buffer});
 }
 
 typedef struct Magnitude {
@@ -177,22 +192,6 @@ static double tree_size(const Expr *e, uint64_t stamp) {
 }
 
 double expr_tree_size(const Expr *e) { return tree_size(e, ++enode(e)->pool->stamp); }
-
-static bool any(const Expr *e, unsigned flags, bool (*f)(void *, const Expr *), void *user,
-                uint64_t stamp) {
-  if (!(e->flags & flags)) return false;
-  ENode *const n = enode(e);
-  if (n->stamp == stamp) return false;
-  n->stamp = stamp;
-  if (f(user, e)) return true;
-  for (int i = 0; i < e->nargs; i++)
-    if (e->a[i] && any(e->a[i], flags, f, user, stamp)) return true;
-  return false;
-}
-
-bool expr_any(const Expr *e, unsigned flags, bool (*f)(void *user, const Expr *part), void *user) {
-  return any(e, flags, f, user, ++enode(e)->pool->stamp);
-}
 
 static double cost(const Expr *e, uint64_t stamp) {
   ENode *const n = enode(e);
