@@ -2,7 +2,7 @@
 #   library part  an archive: what generated code calls. Linkers take only the members that are needed.
 #                 Its own calls of memcpy and friends are renamed, so that nothing of a host program binds to them.
 #   program part  one relocatable object: _start and the program around a model.
-# Both are embedded in burin (runtime/embed.h). burin_host is the pthread pool offered to host programs.
+# Both are embedded in burin (runtime/embed/embed.h). burin_host is the pthread pool offered to host programs.
 find_program(RT_CC NAMES clang-19 REQUIRED)
 find_program(RT_AR NAMES llvm-ar-19 REQUIRED)
 find_program(RT_OBJCOPY NAMES llvm-objcopy-19 REQUIRED)
@@ -22,12 +22,12 @@ list(APPEND rt_flags -isystem ${rt_resources}/include -I ${CMAKE_SOURCE_DIR}
      -isystem ${CMAKE_BINARY_DIR}/runtime/include -isystem ${CMAKE_SOURCE_DIR}/runtime/libc
      -ffile-prefix-map=${CMAKE_SOURCE_DIR}/=)
 
-file(GLOB rt_ops CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/runtime/ops_*.c)
+file(GLOB rt_ops CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/runtime/ops/*.c)
 file(GLOB rt_program CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/runtime/program/*.c)
-list(APPEND rt_program ${CMAKE_SOURCE_DIR}/runtime/outfile.c)
-set(rt_library ${CMAKE_SOURCE_DIR}/runtime/cpu.c ${CMAKE_SOURCE_DIR}/runtime/parallel.c
-    ${CMAKE_SOURCE_DIR}/runtime/defaults.c ${CMAKE_SOURCE_DIR}/runtime/failure.c ${CMAKE_SOURCE_DIR}/runtime/memory.c
-    ${CMAKE_SOURCE_DIR}/runtime/memory_libc.c ${CMAKE_SOURCE_DIR}/runtime/weights.c
+list(APPEND rt_program ${CMAKE_SOURCE_DIR}/runtime/core/outfile.c)
+set(rt_library ${CMAKE_SOURCE_DIR}/runtime/core/cpu.c ${CMAKE_SOURCE_DIR}/runtime/core/parallel.c
+    ${CMAKE_SOURCE_DIR}/runtime/core/defaults.c ${CMAKE_SOURCE_DIR}/runtime/core/failure.c ${CMAKE_SOURCE_DIR}/runtime/core/memory.c
+    ${CMAKE_SOURCE_DIR}/runtime/core/memory_libc.c ${CMAKE_SOURCE_DIR}/runtime/core/weights.c
     ${rt_ops})
 set(rt_out ${CMAKE_BINARY_DIR}/runtime)
 
@@ -58,7 +58,7 @@ set(rt_embedded)
 foreach(arch x86_64 aarch64 arm)
   set(extra)
   if(arch STREQUAL arm)
-    set(extra ${CMAKE_SOURCE_DIR}/runtime/arm_builtins.c)
+    set(extra ${CMAKE_SOURCE_DIR}/runtime/core/arm_builtins.c)
   endif()
   rt_compile(${arch} library objects ${rt_library} ${extra})
   set(archive ${rt_out}/burin_rt_${arch}.a)
@@ -73,9 +73,9 @@ foreach(arch x86_64 aarch64 arm)
 endforeach()
 add_custom_target(runtime_objects DEPENDS ${rt_embedded})
 
-add_library(burin_runtime STATIC runtime/embed.c)
+add_library(burin_runtime STATIC runtime/embed/embed.c)
 target_compile_definitions(burin_runtime PRIVATE BURIN_RT_DIR="${rt_out}")
-set_source_files_properties(runtime/embed.c PROPERTIES OBJECT_DEPENDS "${rt_embedded}")
+set_source_files_properties(runtime/embed/embed.c PROPERTIES OBJECT_DEPENDS "${rt_embedded}")
 
 add_library(burin_host STATIC runtime/host_pool.c)
 target_link_libraries(burin_host PUBLIC Threads::Threads)

@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "codegen/program.h"
+#include "codegen/host/program.h"
 
 /* Most of the time that LLVM takes for a small kernel does not depend on the kernel: where there
  * are many, they share modules. A call costs a run nanoseconds and LLVM half a millisecond: where
@@ -47,7 +47,7 @@ static double now(void) {
   return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
 }
 
-/* ---- workers --------------------------------------------------------------------------------- */
+/* ---- workers ---- */
 static void run_task(Pool *p, Task *t) {
   machine_emit(t->ir.mod, p->t, t->opt_level, p->emit, &t->code, &t->error);
   LLVMDisposeModule(t->ir.mod);
@@ -96,7 +96,7 @@ static const Output outputs[] = {{EMIT_EXE, ""},       {EMIT_OBJ, ".o"},    {EMI
                                  {EMIT_LLVM, ".ll"}};
 enum { N_OUTPUTS = sizeof outputs / sizeof *outputs };
 
-/* ---- making kernels -------------------------------------------------------------------------- */
+/* ---- making kernels ---- */
 typedef struct Job {
   Program *p;
   Pool *pool;
@@ -232,7 +232,7 @@ static Pool *new_pool(const Program *p) {
   return pool;
 }
 
-/* ---- files ----------------------------------------------------------------------------------- */
+/* ---- files ---- */
 
 static int64_t text_bytes(const char *elf) {
   int64_t sum = 0;

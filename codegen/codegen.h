@@ -1,7 +1,7 @@
 /* Loop IR → machine code and files. */
 #pragma once
-#include "codegen/outputs.h"
-#include "ir/loop.h"
+#include "codegen/link/outputs.h"
+#include "ir/loop/loop.h"
 #include "targets/target.h"
 
 typedef enum EmitKind {

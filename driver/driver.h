@@ -3,7 +3,7 @@
 #include <setjmp.h>
 #include "codegen/codegen.h"
 #include "frontend/frontend.h"
-#include "passes/choice.h"
+#include "passes/choose/choice.h"
 
 #define BURIN_VERSION "0.1.0"
 
@@ -24,7 +24,7 @@ typedef struct List { /* values of an option that may be given more than once */
   int n;
 } List;
 
-/* What stood on the command line; strings point into argv. Filled from driver/options.def. */
+/* What stood on the command line; strings point into argv. Filled from driver/io/options.def. */
 typedef struct Options {
   const char *verb;
   List files;
@@ -40,7 +40,7 @@ typedef struct Options {
   char **argv;
 } Options;
 
-/* ---- args.c: false: message printed, exit 2 */
+/* ---- args.c: false: message printed, exit 2 ---- */
 bool args_parse(int argc, char **argv, Options *o);
 bool args_number(const char *option, const char *text, int64_t lo, int64_t hi, int64_t *out);
 bool args_size(const char *option, const char *text, size_t *out); /* 4G, 512M, 100K, bytes */
@@ -48,7 +48,7 @@ int usage_error(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* 
 int help_print(const char *verb);
 const char *closest(const char *word, const char *const *names, int n); /* NULL: nothing is near */
 
-/* ---- session.c: one compilation: arena, diagnostics, and the way out when memory ends */
+/* ---- session.c: one compilation: arena, diagnostics, and the way out when memory ends ---- */
 typedef struct Session {
   const Options *o;
   Arena *arena;
@@ -83,7 +83,7 @@ void progress_show(Session *s, const char *what, int k, int n);
 void progress_clear(Session *s);
 double clock_seconds(void);
 
-/* ---- tensor.c: tensors in files: .npy, .pb; text: name=@file, name=2x3xf32=1,2,… */
+/* ---- tensor.c: tensors in files: .npy, .pb; text: name=@file, name=2x3xf32=1,2,… ---- */
 typedef struct Tensor {
   DType dtype;
   int rank;
@@ -100,7 +100,7 @@ double tensor_element(const Tensor *t, int64_t k);
 bool npy_write(FILE *f, const Tensor *t);
 bool pb_write(FILE *f, const Tensor *t);
 
-/* ---- format.c: tensors written to files, by the name's ending */
+/* ---- format.c: tensors written to files, by the name's ending ---- */
 typedef enum TensorFormat {
   FORMAT_RAW,
   FORMAT_NPY,
@@ -117,7 +117,7 @@ OutFile *tensor_open(Session *s,
 bool tensor_write_to(Session *s, const char *path, OutFile *out, const Tensor *t);
 bool tensor_write(Session *s, const char *path, const Tensor *t); /* both */
 
-/* ---- image.c */
+/* ---- image.c ---- */
 bool is_jpeg(const char *path); /* by its first bytes */
 /* NAME=@FILE; a JPEG becomes a PNG in memory. NULL: reported. */
 const char *image_argument(Session *s, const char *arg);
@@ -129,15 +129,13 @@ typedef struct Difference {
 } Difference;
 Difference tensor_compare(const Tensor *got, const Tensor *wanted, double rtol, double atol);
 
-/* ---- child.c: programs we made */
-/* Exit status, 128+signal, -1: cannot start. name: what the program is told it is called, or NULL.
- */
+/* ---- child.c: programs we made ---- */
+/* Exit status, 128+signal, -1: cannot start. name: what the program is told it is called, or NULL. */
 int child_run(const char *const *argv, const char *name, const char *stdout_path);
-/* A file in memory: its descriptor's path, which outputs follow and children read, write and run.
- */
+/* A file in memory: its descriptor's path, which outputs follow and children read, write and run. */
 bool program_memory(Arena *a, int *fd, const char **path);
 
-/* ---- memory.c: --max-memory while code is made */
+/* ---- memory.c: --max-memory while code is made ---- */
 /* Between the two, running out of memory ends burin with exit 6. */
 void memory_begin(Session *s);
 void memory_end(void);
@@ -145,7 +143,7 @@ void memory_leave(void); /* ends burin when between the two */
 void memory_crashed(void); /* the same, when memory was what the crash came from; signal-safe */
 void memory_text(char *out, size_t size, size_t limit); /* the message */
 
-/* ---- signals.c: what is left when burin ends early */
+/* ---- signals.c: what is left when burin ends early ---- */
 void signals_init(void);
 void signals_stack(void); /* for handlers, on the thread that does the work */
 /* Removes temporary files and exits; signal-safe. */
@@ -154,7 +152,7 @@ void signals_watch(Outputs *o); /* its temporary files are removed on signals; n
 void signals_unwatch(void);
 void signals_watch_child(int pid); /* it gets the signal too; 0: none */
 
-/* ---- one file per verb: exit status */
+/* ---- one file per verb: exit status ---- */
 int verb_compile(const Options *o);
 int verb_run(const Options *o);
 int verb_bench(const Options *o);

@@ -95,7 +95,7 @@ static inline int64_t pool_since(uint64_t start) { /* the counters of two cores 
   return t > 0 ? t : 0;
 }
 
-/* ---- who is asked ---------------------------------------------------------------------------- */
+/* ---- who is asked ---- */
 enum { POOL_FIRST_SHIFT = 4, POOL_LAST_SHIFT = 7 };
 
 /* One thread, the caller; whoever starts workers counts them in p->threads. */
@@ -151,7 +151,7 @@ static void pool_learn(PoolCore *p, int64_t ticks, int32_t count) {
   }
 }
 
-/* ---- pieces ---------------------------------------------------------------------------------- */
+/* ---- pieces ---- */
 /* Divides the loop among the caller and the workers that are to be asked; how many those are. */
 static int32_t pool_divide(PoolCore *p, int64_t n, int64_t grain, int32_t slots) {
   const int64_t most = n / (grain > 1 ? grain : 1);
@@ -219,7 +219,7 @@ static void pool_work(PoolCore *p, int32_t me) {
   }
 }
 
-/* ---- workers --------------------------------------------------------------------------------- */
+/* ---- workers ---- */
 /* When no core is idle, a thread that wakes is put where it ran before, and that may be in the
  * caller's way: there it would only take the caller's place. */
 static void pool_step_aside(PoolCore *p) {
@@ -266,7 +266,7 @@ static void pool_tell(PoolCore *p, PoolSlot *s, uint32_t state) {
     pool_unpark(p, s, POOL_ASLEEP);
 }
 
-/* ---- the caller ------------------------------------------------------------------------------ */
+/* ---- the caller ---- */
 /* Takes the offer back, or waits until the worker that took it is done. */
 static void pool_await(PoolCore *p, PoolSlot *s) {
   uint32_t v = POOL_OFFERED;

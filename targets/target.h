@@ -2,7 +2,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
-#include "ir/expr.h"
+#include "ir/expr/expr.h"
 
 typedef enum Arch { ARCH_X86_64, ARCH_AARCH64, ARCH_ARM } Arch;
 
@@ -24,7 +24,7 @@ typedef struct Target {
   int64_t l1_bytes, l2_bytes; /* per core */
   int64_t l3_bytes;
   int pointer_bits;
-  uint64_t cpu_features; /* runtime/cpu.h bits that must be present */
+  uint64_t cpu_features; /* runtime/core/cpu.h bits that must be present */
   char features_text[192]; /* native: what features points to */
 } Target;
 

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/cpu.h"
+#include "runtime/core/cpu.h"
 
 const Target target_rows[] = {
 #define T(...) {__VA_ARGS__, ""},

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Rules of ops write conditions on sizes with the helpers require_… (ir/ops/require.c), which also hold for sizes that
+# Rules of ops write conditions on sizes with the helpers require_… (ir/op/require.c), which also hold for sizes that
 # are known only when the model runs. Prints every error about a size that is reported only where the size is constant.
 cd "$(dirname "$0")/.." || exit 2
 awk '

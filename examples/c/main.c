@@ -2,8 +2,7 @@
  * linked in as a library.
  *
  *   cmake -S examples/c -B build/example && cmake --build build/example
- *   build/example/digits examples/digits/digits.txt
- */
+ *   build/example/digits examples/digits/digits.txt */
 #include <stdalign.h>
 #include <stdio.h>
 #include <string.h>

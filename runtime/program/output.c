@@ -1,7 +1,7 @@
 /* Outputs in files: npy, TensorProto or raw bytes, by the name's ending. All are opened before the
  * model runs, so that what cannot be written is said at once, and published together at the end. */
 #include "program.h"
-#include "runtime/outfile.h"
+#include "runtime/core/outfile.h"
 
 static bool file_error(Program *p, const char *path, long error) {
   const char *reason = outfile_reason(error);

@@ -5,8 +5,8 @@
 #include <stdbool.h>
 
 #include "runtime/abi.h"
-#include "runtime/outfile.h"
-#include "runtime/sys.h"
+#include "runtime/core/outfile.h"
+#include "runtime/core/sys.h"
 
 enum { MAX_RANK = 16 };
 enum { EXIT_MODEL = 1, EXIT_USAGE = 2, EXIT_FILE = 3, EXIT_OUTPUT = 4, EXIT_MISMATCH = 7 };

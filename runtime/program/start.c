@@ -1,6 +1,6 @@
 /* Entry of a standalone program: checks the CPU, reads the options, runs the model. */
 #include "program.h"
-#include "runtime/cpu.h"
+#include "runtime/core/cpu.h"
 
 extern const BurinModel burin_program_model;
 

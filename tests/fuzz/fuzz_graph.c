@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ir/graph.h"
+#include "ir/graph/graph.h"
 
 static void out_of_memory(void *user, size_t wanted) { longjmp(*(jmp_buf *)user, 1); }
 

@@ -2,7 +2,7 @@
  * and is valid must come back from its own text. */
 #include <setjmp.h>
 #include <stdlib.h>
-#include "ir/loop.h"
+#include "ir/loop/loop.h"
 
 static void out_of_memory(void *user, size_t wanted) { longjmp(*(jmp_buf *)user, 1); }
 

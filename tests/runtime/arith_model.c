@@ -1,7 +1,7 @@
 /* A hand-written model that does 64-bit and 32-bit arithmetic on its inputs, for which 32-bit ARM
  * needs the runtime's builtins. out: quotient, remainder, their unsigned and 32-bit kin, shifts,
  * conversions. */
-#include "runtime/rt.h"
+#include "runtime/core/rt.h"
 
 enum { OUTPUTS = 16 };
 static const int64_t dims1[] = {-1};

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "runtime/sys.h"
+#include "runtime/core/sys.h"
 
 #if defined(__x86_64__)
 enum { NR_nanosleep = 35 };

@@ -1,7 +1,7 @@
 /* A hand-written model for tests of the program around a model: y = 2x and s = sum of x, over any
  * height and width. NEEDS_CPU: feature bits to ask for. READS_ARENA: the sum depends on what memory
  * held before. */
-#include "runtime/rt.h"
+#include "runtime/core/rt.h"
 
 #ifndef NEEDS_CPU
 #define NEEDS_CPU 0

@@ -8,7 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "frontend/frontend.h"
-#include "ir/op.h"
+#include "ir/op/op.h"
 
 static ConstData *load(Model *m, const char *dir, const char *stem, int k) {
   const char *path = arena_printf(m->arena, "%s/%s_%d.pb", dir, stem, k);

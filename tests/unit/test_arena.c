@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ir/diag.h"
+#include "ir/base/diag.h"
 
 static void test_alloc(void **state) {
   (void)state;

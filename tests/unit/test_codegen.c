@@ -14,7 +14,7 @@
 #include <cmocka.h>
 
 #include "codegen/codegen.h"
-#include "passes/pass.h"
+#include "passes/manage/pass.h"
 #include "runtime/abi.h"
 
 enum { MAX_IO = 32 };
@@ -222,7 +222,7 @@ static void check(Fix *f, const char *text) {
   check_on(f, "x86-64-v2", text, 0, NULL, 1e-5);
 }
 
-/* ---- elementwise ----------------------------------------------------------------------------- */
+/* ---- elementwise ---- */
 /* out[i] = expr over a, b (same type) and maybe a cast. */
 static const char *elementwise(Fix *f, DType in, DType out, const char *loop, int n,
                                const char *expr) {
@@ -344,9 +344,8 @@ static void test_extents(void **state) {
   }
 }
 
-/* ---- loop nests ------------------------------------------------------------------------------ */
-/* A kernel over b0, b1 (inputs of na, nb elements) and b2 (output of nc), with its body and locals.
- */
+/* ---- loop nests ---- */
+/* A kernel over b0, b1 (inputs of na, nb elements) and b2 (output of nc), with its body and locals. */
 static const char *nest(Fix *f, const char *type, const char *na, const char *nb, const char *nc,
                         const char *locals, const char *body) {
   return arena_printf(
@@ -556,7 +555,7 @@ static void test_conditions(void **state) {
             0);
 }
 
-/* ---- random kernels -------------------------------------------------------------------------- */
+/* ---- random kernels ---- */
 static const DType fuzz_types[] = {DT_F32, DT_I32, DT_U8, DT_I64, DT_F16, DT_F64, DT_I8};
 enum { FUZZ_TYPES = 7, FUZZ_N = 4096 };
 
@@ -680,7 +679,7 @@ static const char *fuzz_kernel(Fuzz *z) {
   return sb_str(&b);
 }
 
-/* ---- other architectures: a program under the emulator, tensors as raw files ----------------- */
+/* ---- other architectures: a program under the emulator, tensors as raw files ---- */
 static void name_tensors(Fix *f, Module *m) {
   Graph *g = graph_new(f->m, NULL, "main");
   f->m->main = g;
@@ -793,7 +792,7 @@ static void test_random_kernels(void **state) {
   }
 }
 
-/* ---- programs -------------------------------------------------------------------------------- */
+/* ---- programs ---- */
 bool pass_plan_memory(PassCtx *c);
 
 static const char control[] =
@@ -943,8 +942,7 @@ static void test_program(void **state) {
   }
 }
 
-/* The caller's options may end early, and the arena's size is held against what the threads need.
- */
+/* The caller's options may end early, and the arena's size is held against what the threads need. */
 static void test_options(void **state) {
   Fix *f = *state;
   Module *m = planned(f, control);

@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "ir/expr.h"
+#include "ir/expr/expr.h"
 
 typedef struct Fixture {
   Arena *arena;
@@ -44,8 +44,7 @@ static int teardown(void **state) {
   return 0;
 }
 
-/* ---- text
- * ---------------------------------------------------------------------------------------- */
+/* ---- text ---- */
 static const Expr *scope_name(void *user, const char *ident) {
   const Fixture *const f = user;
   for (int v = 2; v < 7; v++)
@@ -230,8 +229,7 @@ static void test_sharing(void **state) {
   assert_ptr_equal(expr_subst(f->p, expr_subst(f->p, e, f->i, f->j), f->j, f->i), e);
 }
 
-/* ---- random trees
- * ------------------------------------------------------------------------------------- */
+/* ---- random trees ---- */
 typedef struct Random {
   uint64_t s;
 } Random;
@@ -380,8 +378,7 @@ static void test_random(void **state) {
   }
 }
 
-/* ---- evaluation
- * ------------------------------------------------------------------------------------------ */
+/* ---- evaluation ---- */
 static Scalar load_index(void *user, DType t, int buffer, int64_t index) {
   (void)user, (void)t;
   return (Scalar){.f = (double)(index * (buffer + 1))};

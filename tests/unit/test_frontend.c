@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "frontend/frontend.h"
-#include "frontend/strmap.h"
-#include "ir/op.h"
+#include "frontend/proto/strmap.h"
+#include "ir/op/op.h"
 
 #include <cmocka.h>
 
@@ -104,7 +104,7 @@ static Model *load(World *w, const Bytes *m) {
   return r;
 }
 
-/* ---- tests ---------------------------------------------------------------------------------- */
+/* ---- tests ---- */
 static const char *const d23[] = {"2", "3"};
 
 static Bytes add_weights(const Bytes *tensor) {

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ir/op.h"
-#include "ir/ops/ops.h"
+#include "ir/op/op.h"
+#include "ir/op/ops.h"
 
 typedef struct Fixture {
   Arena *arena;
@@ -52,7 +52,7 @@ static const char *shape(const Model *m, const Value *v) {
   return sb_str(&b);
 }
 
-/* ---- text ----------------------------------------------------------------------------------- */
+/* ---- text ---- */
 
 static const char everything[] =
     "model ir 8 opset 21\n"
@@ -140,8 +140,7 @@ static void test_bad_texts(void **state) {
   }
 }
 
-/* Every prefix of a good text, and every text with one byte changed, ends in a model or an error.
- */
+/* Every prefix of a good text, and every text with one byte changed, ends in a model or an error. */
 static void test_damaged_texts(void **state) {
   Fixture *f = *state;
   const size_t n = strlen(everything);
@@ -161,7 +160,7 @@ static void test_damaged_texts(void **state) {
   (void)f;
 }
 
-/* ---- verifier ------------------------------------------------------------------------------- */
+/* ---- verifier ---- */
 
 static Model *three_nodes(Fixture *f) {
   return parse(
@@ -208,7 +207,7 @@ static void test_verifier(void **state) {
   expect_invalid(f, m, "more than symbols");
 }
 
-/* ---- building ------------------------------------------------------------------------------- */
+/* ---- building ---- */
 
 static void test_building(void **state) {
   Fixture *f = *state;
@@ -262,7 +261,7 @@ static void test_attributes(void **state) {
   assert_int_equal(node_int(n, "s", 5), 5);
 }
 
-/* ---- inference ------------------------------------------------------------------------------ */
+/* ---- inference ---- */
 
 static void test_broadcast(void **state) {
   Fixture *f = *state;

@@ -5,8 +5,8 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <string.h>
-#include "ir/loop.h"
-#include "passes/pass.h"
+#include "ir/loop/loop.h"
+#include "passes/manage/pass.h"
 
 #include <cmocka.h>
 

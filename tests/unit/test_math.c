@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ir/expr.h"
+#include "ir/expr/expr.h"
 
 typedef struct Fixture {
   Arena *arena;

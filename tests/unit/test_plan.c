@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include "passes/plan_written.h"
+#include "passes/memory/plan_written.h"
 
 #include <cmocka.h>
 
@@ -68,8 +68,7 @@ static void test_pack(void **state) {
   }
 }
 
-/* ---- random programs: kernels that add two buffers into a third
- * ---------------------------------------- */
+/* ---- random programs: kernels that add two buffers into a third ---- */
 typedef struct Gen {
   World *w;
   Kernel *add[2]; /* [1]: sizes with the symbol */
@@ -301,7 +300,7 @@ static void test_carried(void **state) {
   arena_free(w.a);
 }
 
-/* ---- reads follow writes ------------------------------------------------------------------------ */
+/* ---- reads follow writes ---- */
 typedef struct WrittenCase {
   const char *name;
   bool ok;

@@ -14,7 +14,7 @@
 #include <cmocka.h>
 
 #include "codegen/codegen.h"
-#include "passes/pass.h"
+#include "passes/manage/pass.h"
 #include "runtime/abi.h"
 
 enum { MAX_IO = 160, N_TAIL = 3 };
@@ -53,7 +53,7 @@ static void must(const Fix *f, bool ok, const char *text) {
   fail();
 }
 
-/* ---- values ---------------------------------------------------------------------------------- */
+/* ---- values ---- */
 static const double float_specials[] = {
     0.0,       -0.0,      1,     -1,    0.5,     -0.5,     1.5,        -1.5,      2.5,
     -2.5,      3,         -7,    2,     1.0 / 3, -0.75,    0.99999994, 1e-3,      -1e-5,
@@ -162,7 +162,7 @@ static bool same(DType t, const void *a, const void *b) {
   return x == y && signbit(x) == signbit(y);
 }
 
-/* ---- programs -------------------------------------------------------------------------------- */
+/* ---- programs ---- */
 typedef struct Text { /* a kernel with a vector and a serial loop per statement */
   Arena *a;
   DType in;
@@ -385,7 +385,7 @@ static void check(Fix *f, const char *target, const Text *t, void *const *in) {
   compare(t, target ? target : "native", in, want, got);
 }
 
-/* ---- rows ------------------------------------------------------------------------------------ */
+/* ---- rows ---- */
 typedef struct Row {
   const char *text;
   int arity;
@@ -393,7 +393,7 @@ typedef struct Row {
 } Row;
 static const Row rows[] = {
 #define S(id, text, arity, result, cost) {text, arity, EX_##id},
-#include "ir/scalar.def"
+#include "ir/expr/scalar.def"
 #undef S
 };
 
@@ -471,7 +471,7 @@ static void check_casts(Fix *f, const char *target, DType from) {
   f->a = outer;
 }
 
-/* ---- tests ----------------------------------------------------------------------------------- */
+/* ---- tests ---- */
 static const char *const here[] = {NULL, "x86-64-v3", "x86-64-v2"};
 static const char *const emulated[] = {"aarch64", "armv7"};
 

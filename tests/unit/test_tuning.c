@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "passes/choice.h"
+#include "passes/choose/choice.h"
 
 #include <cmocka.h>
 

@@ -1,0 +1,280 @@
+/* The C header of a compiled model: structs with typed, named fields, sizes, status codes, and the
+ * structs of the descriptor, so that it needs nothing but <stdint.h>. Names from the model become C
+ * identifiers here. */
+#include <ctype.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "codegen/host/program.h"
+#include "runtime/abi.h"
+
+static const char *c_type(DType t) {
+  static const char *const ints[2][4] = {{"uint8_t", "uint16_t", "uint32_t", "uint64_t"},
+                                         {"int8_t", "int16_t", "int32_t", "int64_t"}};
+  if (t == DT_F32) return "float";
+  if (t == DT_F64) return "double";
+  if (t == DT_BOOL) return "uint8_t";
+  const int bytes = dtype_bytes(t), row = bytes == 1 ? 0 : bytes == 2 ? 1 : bytes == 4 ? 2 : 3;
+  return ints[dtype_rows[t].cls == DC_SINT][row];
+}
+
+/* Field names must differ: a number is added where they would not. */
+static const char *unique(Arena *a, const char *name, const char *const *taken, int n) {
+  const char *s = name;
+  for (int k = 2, i = 0; i < n; i++)
+    if (strcmp(taken[i], s) == 0) {
+      s = arena_printf(a, "%s_%d", name, k++);
+      i = -1;
+    }
+  return s;
+}
+
+/* Comments must end where we say: no control characters, no comment ends. */
+static void print_comment(StrBuf *b, const char *s) {
+  for (char last = 0; *s; last = *s++)
+    sb_putc(b, (unsigned char)*s < 32 || *s == 127 || (last == '*' && *s == '/') ||
+                       (last == '/' && *s == '*')
+                   ? ' '
+                   : *s);
+}
+
+static void print_fields(const Program *p, StrBuf *b, bool outputs) {
+  const Graph *const g = p->m->model->main;
+  const int n = !g ? 0 : outputs ? g->outputs.n : g->inputs.n;
+  const int from = outputs ? p->n_caller : 0, to = outputs ? p->n_symbols : p->n_caller;
+  const char **const taken = ARENA_ARRAY(p->arena, const char *, n + to + 1);
+  int k = 0;
+  for (int i = 0; i < n; i++) {
+    const Value *const v = outputs ? g->outputs.data[i] : g->inputs.data[i];
+    const char *const onnx = outputs ? program_output_name(p, i) : program_input_name(p, i);
+    const char *const name =
+        unique(p->arena, program_c_name(p->arena, onnx, outputs ? "output" : "input", i), taken, k);
+    taken[k++] = name;
+    sb_printf(b, "  %s%s *%s; /* ", outputs ? "" : "const ", c_type(v->dtype), name);
+    print_comment(b, program_shape_text(p, v));
+    if (v->init && !outputs) sb_printf(b, ", NULL: the model's default");
+    if (strcmp(onnx, name) != 0) {
+      sb_printf(b, " \"");
+      print_comment(b, onnx);
+      sb_putc(b, '"');
+    }
+    sb_printf(b, " */\n");
+  }
+  for (int i = from; i < to; i++) {
+    const char *const name = unique(
+        p->arena,
+        program_c_name(p->arena, expr_symbol(p->m->model->pool, p->symbols[i])->name, "dim", i),
+        taken, k);
+    taken[k++] = name;
+    sb_printf(b, "  int64_t %s; /* size%s */\n", name, outputs ? ", written by the run" : "");
+  }
+  if (k == 0) sb_printf(b, "  void *unused;\n");
+}
+
+static const char abi_text[] =
+    "#ifndef BURIN_ABI_VERSION\n"
+    "#define BURIN_ABI_VERSION 1\n"
+    "enum {\n"
+    "  BURIN_OK = 0,\n"
+    "  BURIN_E_ARGUMENT = 1,    /* null pointer, impossible option */\n"
+    "  BURIN_E_DIMS = 2,        /* sizes outside what was compiled */\n"
+    "  BURIN_E_ARENA = 3,       /* arena missing, misaligned or too small */\n"
+    "  BURIN_E_CPU = 4,         /* the CPU lacks a feature that the code needs */\n"
+    "  BURIN_E_DATA = 5,        /* data-dependent failure (index, size) */\n"
+    "  BURIN_E_UNSUPPORTED = 6,\n"
+    "  BURIN_E_WEIGHTS = 16     /* the file of weights is not mapped, or not this model's */\n"
+    "};\n"
+    "typedef void (*BurinTask)(void *arg, int32_t i);\n"
+    "/* Iterations [begin, end) of a loop. No two calls with the same slot go on at the same time. "
+    "*/\n"
+    "typedef void (*BurinRange)(void *arg, int64_t begin, int64_t end, int32_t slot);\n"
+    "typedef struct BurinFailure {\n"
+    "  int32_t status;          /* what the run returned */\n"
+    "  int32_t check;           /* position in info->checks, or -1 */\n"
+    "  int64_t values[3];       /* the sizes or numbers that the check compared */\n"
+    "} BurinFailure;\n"
+    "typedef struct BurinOptions { /* fields beyond `size` count as 0 */\n"
+    "  uint32_t size;           /* sizeof(BurinOptions) */\n"
+    "  int32_t threads;         /* 0 or 1: only the calling thread */\n"
+    "  /* Lends threads: calls task(arg, i) for i in [0, n), possibly at the same time; returns "
+    "when all are done. */\n"
+    "  void (*parallel_for)(void *user, int32_t n, BurinTask task, void *arg);\n"
+    "  void *user;\n"
+    "  uint64_t *kernel_ns;     /* info->n_kernels times, added to; NULL: no profile */\n"
+    "  uint64_t (*clock_ns)(void); /* needed with kernel_ns */\n"
+    "  uint64_t *kernel_flops;  /* likewise, multiply-adds x2; NULL: not wanted */\n"
+    "  /* Like parallel_for, but decides who does how much, while it goes on: covers [0, n) with "
+    "ranges of at least\n"
+    "     `grain` iterations where n is no less; slots are 0 to slots - 1. NULL: parallel_for gets "
+    "one part for each thread. */\n"
+    "  void (*parallel_ranges)(void *user, int64_t n, int64_t grain, int32_t slots, BurinRange "
+    "range, void *arg);\n"
+    "  uint64_t arena_bytes;    /* size of the arena: too small for `threads` is BURIN_E_ARENA. 0: "
+    "taken to hold what one\n"
+    "                              thread needs; no more threads run than it holds */\n"
+    "  BurinFailure *failure;   /* filled by the run; NULL: not wanted */\n"
+    "} BurinOptions;\n"
+    "typedef struct BurinTensorInfo {\n"
+    "  const char *name;        /* ONNX name, UTF-8 */\n"
+    "  int32_t dtype;           /* TensorProto.DataType */\n"
+    "  int32_t rank;\n"
+    "  const int64_t *dims;     /* not negative: fixed. -1-k: symbol k. INT64_MIN: computed, ask "
+    "output_dims */\n"
+    "  const char *shape_text;\n"
+    "  float scale;             /* quantization, 0: none */\n"
+    "  int32_t zero_point;\n"
+    "} BurinTensorInfo;\n"
+    "typedef struct BurinKernelInfo {\n"
+    "  const char *name, *nodes; /* nodes: what it computes, as name:operator */\n"
+    "  int64_t flops;           /* multiply-adds x2; 0: none, or depends on sizes */\n"
+    "} BurinKernelInfo;\n"
+    "typedef struct BurinCheckInfo {\n"
+    "  const char *text;        /* what is wrong; {0}, {1}, {2} stand for BurinFailure.values */\n"
+    "  const char *node;        /* ONNX name of the node that needs it; NULL: none */\n"
+    "  int32_t status;\n"
+    "} BurinCheckInfo;\n"
+    "typedef struct BurinDefault {\n"
+    "  const void *data;        /* what a NULL pointer for the input stands for; NULL: it must be "
+    "given */\n"
+    "  const int64_t *dims;     /* of data */\n"
+    "  uint64_t pinned_bytes;   /* not 0: sizes were computed from data, only its bytes may be "
+    "given */\n"
+    "} BurinDefault;\n"
+    "typedef struct BurinModel {\n"
+    "  uint32_t abi_version, size; /* of this struct; later versions only add fields at its end "
+    "*/\n"
+    "  const char *name, *producer, *target, *flags, *model_hash;\n"
+    "  int32_t n_inputs, n_outputs, n_symbols, n_caller_symbols; /* the caller's symbols come "
+    "first */\n"
+    "  const BurinTensorInfo *inputs, *outputs;\n"
+    "  const char *const *symbols;\n"
+    "  uint64_t arena_bytes;    /* for one thread; 0 when it depends on symbols */\n"
+    "  uint64_t thread_bytes;   /* more per further thread */\n"
+    "  uint32_t arena_align;\n"
+    "  int32_t max_threads;\n"
+    "  uint64_t weight_bytes, arena_lower_bound;\n"
+    "  int32_t n_kernels;\n"
+    "  const BurinKernelInfo *kernels;\n"
+    "  uint64_t cpu_features;\n"
+    "  int32_t (*invoke)(const void *const *in, void *const *out, int64_t *dims, void *arena, "
+    "const BurinOptions *opts);\n"
+    "  uint64_t (*arena_size)(const int64_t *dims, int32_t threads);\n"
+    "  void (*output_dims)(int32_t k, const int64_t *dims, int64_t *out, int32_t bounds);\n"
+    "  const void *weights;\n"
+    "  const char *weights_file; /* not NULL: map_weights must be called before the first run */\n"
+    "  uint64_t weights_hash;\n"
+    "  int32_t (*map_weights)(const char *path); /* maps and checks the file; a status */\n"
+    "  int32_t n_checks;\n"
+    "  const BurinCheckInfo *checks;\n"
+    "  int32_t (*failure_text)(const BurinFailure *failure, char *text, int32_t size);\n"
+    "  const BurinDefault *defaults; /* by input; NULL: all must be given */\n"
+    "} BurinModel;\n"
+    "#endif\n";
+
+static void print_sizes(const Program *p, StrBuf *b, const char *upper) {
+  int64_t arena, scratch;
+  const bool fixed = program_fixed_arena(p->m, &arena, &scratch);
+  sb_printf(b, "#define %s_ARENA_ALIGN %" PRId64 "\n", upper, p->arena_align);
+  if (fixed) {
+    sb_printf(b, "#define %s_ARENA_BYTES %" PRId64 " /* for one thread */\n", upper, arena);
+    sb_printf(b, "#define %s_THREAD_BYTES %" PRId64 " /* more for each further thread */\n", upper,
+              scratch);
+    sb_printf(
+        b,
+        "#define %s_ARENA_BYTES_FOR(threads) (%s_ARENA_BYTES + ((threads) > 1 ? (threads)-1 : "
+        "0) * (uint64_t)%s_THREAD_BYTES)\n",
+        upper, upper, upper);
+  } else {
+    sb_printf(b, "/* The arena's size depends on the sizes of the inputs: ask %s_arena_size. */\n",
+              p->name);
+  }
+}
+
+static void print_symbols(const Program *p, StrBuf *b, const char *upper) {
+  if (!p->n_symbols) return;
+  sb_printf(b, "/* Positions in `dims`. */\nenum {");
+  for (int i = 0; i < p->n_symbols; i++)
+    sb_printf(
+        b, "%s %s_DIM_%s = %d", i ? "," : "", upper,
+        program_c_name(p->arena, expr_symbol(p->m->model->pool, p->symbols[i])->name, "dim", i), i);
+  sb_printf(b, ", %s_N_DIMS = %d };\n", upper, p->n_symbols);
+}
+
+void header_print(const Program *p, int64_t stack, StrBuf *b) {
+  int64_t arena, scratch;
+  const char *const n = p->name;
+  char *const upper = arena_strdup(p->arena, n);
+  for (char *c = upper; *c; c++) *c = (char)toupper((unsigned char)*c);
+  sb_printf(b, "/* %s: a compiled model (target %s). Made by burin. C11 and C++.\n", n, p->t->name);
+  sb_printf(b,
+            " * Runs allocate nothing, keep no state and may go on at the same time, each with its "
+            "own arena. */\n");
+  sb_printf(b,
+            "#ifndef %s_H\n#define %s_H\n#include <stdint.h>\n#ifdef __cplusplus\nextern \"C\" "
+            "{\n#endif\n\n",
+            upper, upper);
+  sb_printf(b, "%s\n", abi_text);
+  print_sizes(p, b, upper);
+  sb_printf(b,
+            "#define %s_STACK_BYTES %" PRId64
+            " /* of the calling thread, and of threads that are lent */\n",
+            upper, stack);
+  print_symbols(p, b, upper);
+  sb_printf(b, "\ntypedef struct %s_inputs {\n", n);
+  print_fields(p, b, false);
+  sb_printf(b, "} %s_inputs;\n\ntypedef struct %s_outputs {\n", n, n);
+  print_fields(p, b, true);
+  sb_printf(b, "} %s_outputs;\n\n", n);
+  sb_printf(
+      b,
+      "/* Status: BURIN_OK or BURIN_E_…. arena: %s_ARENA_ALIGN-aligned; %s bytes (one thread). "
+      "*/\n",
+      upper,
+      program_fixed_arena(p->m, &arena, &scratch)
+          ? arena_printf(p->arena, "%s_ARENA_BYTES", upper)
+          : arena_printf(p->arena, "%s_arena_size(sizes, 1)", n));
+  sb_printf(b, "int32_t %s_run(const %s_inputs *in, %s_outputs *out, void *arena);\n", n, n, n);
+  sb_printf(b,
+            "/* With threads, a profile, the reason of a failure: for more than one thread say "
+            "options->arena_bytes. */\n");
+  sb_printf(b,
+            "int32_t %s_run_opts(const %s_inputs *in, %s_outputs *out, void *arena, const "
+            "BurinOptions *options);\n",
+            n, n, n);
+  sb_printf(b,
+            "/* Bytes of arena for these sizes; UINT64_MAX: too large. dims may be NULL when all "
+            "sizes are fixed. */\n");
+  sb_printf(b, "uint64_t %s_arena_size(const int64_t *dims, int32_t threads);\n", n);
+  sb_printf(b, "/* Sizes of output k; bounds 1: the largest they can be, before a run. */\n");
+  sb_printf(
+      b, "void %s_output_dims(int32_t k, const int64_t *dims, int64_t *out, int32_t bounds);\n", n);
+  if (p->weights.external)
+    sb_printf(
+        b,
+        "/* %s_info()->map_weights(\"…/%s\") must come before the first run: it maps and checks "
+        "the weights. */\n",
+        n, p->weights.file);
+  sb_printf(b, "const BurinModel *%s_info(void);\n", n);
+  sb_printf(
+      b, "int32_t %s_cpu_ok(void); /* 1: this CPU can run the code. Runs do not check. */\n\n", n);
+  sb_printf(
+      b,
+      "/* A failure in words, always terminated (as \"input x: height is 321, the model needs a "
+      "multiple of 32\");\n"
+      " * returns the length of all. */\n"
+      "int32_t %s_failure_text(const BurinFailure *failure, char *text, int32_t size);\n",
+      n);
+  sb_printf(b, "static inline const char *%s_status_text(int32_t status) {\n", n);
+  sb_printf(
+      b,
+      "  static const char *const texts[] = {\"ok\", \"impossible argument\",\n"
+      "      \"these sizes do not fit the compiled model\", \"arena missing, misaligned or "
+      "too small\",\n"
+      "      \"this CPU lacks a feature that the code needs\", \"the data give an impossible "
+      "index or size\",\n"
+      "      \"unsupported\"};\n"
+      "  if (status == BURIN_E_WEIGHTS) return \"the file of weights is not mapped, or not this "
+      "model's\";\n"
+      "  return status >= 0 && status < 7 ? texts[status] : \"unknown status\";\n}\n");
+  sb_printf(b, "\n#ifdef __cplusplus\n}\n#endif\n#endif\n");
+}

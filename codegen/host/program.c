@@ -1,0 +1,233 @@
+/* Facts about the whole program: public symbols, calls in order, what the calls of each kernel have
+ * in common. */
+#include "codegen/host/program.h"
+
+#include <ctype.h>
+#include <string.h>
+
+bool is_parallel(const Kernel *k) {
+  return k->body && k->body->kind == ST_FOR && k->body->loop == FOR_PARALLEL && !k->body->next;
+}
+
+static const char *base_name(const char *path) {
+  const char *const slash = strrchr(path, '/');
+  return slash ? slash + 1 : path;
+}
+
+/* ---- symbols ---- */
+static bool see_sym(void *user, const Expr *e) {
+  if (e->op == EX_SYM) ((bool *)user)[e->id] = true;
+  return false;
+}
+
+static void collect_syms(const Expr *e, bool *seen) {
+  if (e) expr_any(e, EXF_SYM, see_sym, seen);
+}
+
+static void collect_value_syms(const Value *v, bool *seen) {
+  for (int i = 0; i < v->rank; i++) collect_syms(v->dims[i], seen);
+}
+
+static void find_symbols(Program *p) {
+  ExprPool *const pool = p->m->model->pool;
+  const Graph *const g = p->m->model->main;
+  const int n = expr_symbol_count(pool);
+  bool *const seen = ARENA_ARRAY(p->arena, bool, n + 1);
+  if (g) {
+    for (int i = 0; i < g->inputs.n; i++) collect_value_syms(g->inputs.data[i], seen);
+    for (int i = 0; i < g->outputs.n; i++) collect_value_syms(g->outputs.data[i], seen);
+  }
+  for (int i = 0; i < p->m->buffers.n; i++) collect_syms(p->m->buffers.data[i].count, seen);
+  p->symbols = ARENA_ARRAY(p->arena, int, n + 1);
+  for (int pass = 0; pass < 2; pass++) {
+    for (int i = 0; i < n; i++)
+      if (seen[i] && expr_symbol(pool, i)->runtime == (pass == 1)) p->symbols[p->n_symbols++] = i;
+    if (pass == 0) {
+      p->n_caller = p->n_symbols;
+      memset(seen, 0, (size_t)n);
+      for (int i = 0; g && i < g->outputs.n; i++) collect_value_syms(g->outputs.data[i], seen);
+    }
+  }
+}
+
+int program_symbol(const Program *p, int id) {
+  for (int i = 0; i < p->n_symbols; i++)
+    if (p->symbols[i] == id) return i;
+  return -1;
+}
+
+/* ---- names ---- */
+const char *program_c_name(Arena *a, const char *name, const char *fallback, int k) {
+  static const char *const taken[] = {
+      "auto",     "break",   "case",   "char",      "const",    "continue", "default",   "do",
+      "double",   "else",    "enum",   "extern",    "float",    "for",      "goto",      "if",
+      "inline",   "int",     "long",   "register",  "restrict", "return",   "short",     "signed",
+      "sizeof",   "static",  "struct", "switch",    "typedef",  "union",    "unsigned",  "void",
+      "volatile", "while",   "bool",   "true",      "false",    "class",    "new",       "delete",
+      "this",     "private", "public", "protected", "template", "typename", "namespace", "operator",
+      "using",    "virtual", "friend", "try",       "catch",    "throw",    "and",       "or",
+      "not",      "xor",     "asm",    "export",    "mutable",  "explicit", "nullptr",   "int8_t",
+      "int16_t",  "int32_t", "int64_t"};
+  if (!name || !*name) return arena_printf(a, "%s%d", fallback, k);
+  char *const s = arena_strdup(a, name);
+  bool letter = false;
+  for (char *c = s; *c; c++) {
+    if (!isalnum((unsigned char)*c) || (unsigned char)*c > 127) *c = '_';
+    letter |= *c != '_';
+  }
+  if (!letter) return arena_printf(a, "%s%d", fallback, k);
+  for (size_t i = 0; i < sizeof taken / sizeof *taken; i++)
+    if (strcmp(taken[i], s) == 0) return arena_printf(a, "%s_", s);
+  return isdigit((unsigned char)s[0]) || s[0] == '_' ? arena_printf(a, "%s_%s", fallback, s) : s;
+}
+
+const char *program_input_name(const Program *p, int k) {
+  const Graph *const g = p->m->model->main;
+  const char *const name = g && k < g->inputs.n ? g->inputs.data[k]->name : NULL;
+  return name ? name : arena_printf(p->arena, "input%d", k);
+}
+
+const char *program_output_name(const Program *p, int k) {
+  const Graph *const g = p->m->model->main;
+  if (g && k < g->output_names.n && g->output_names.data[k]) return g->output_names.data[k];
+  const char *const name = g && k < g->outputs.n ? g->outputs.data[k]->name : NULL;
+  return name ? name : arena_printf(p->arena, "output%d", k);
+}
+
+const char *program_shape_text(const Program *p, const Value *v) {
+  StrBuf b = {.arena = p->arena};
+  sb_printf(&b, "%s[", dtype_text(v->dtype));
+  for (int i = 0; i < v->rank; i++) {
+    const char *text = expr_text(p->m->model->pool, v->dims[i]);
+    sb_printf(&b, "%s", i ? "," : "");
+    for (; *text; text++)
+      if (*text != '$') sb_putc(&b, *text);
+  }
+  sb_putc(&b, ']');
+  return sb_str(&b);
+}
+
+/* ---- calls ---- */
+typedef struct Place { /* memory that an argument points to */
+  int root; /* buffer: input, output, weight or arena */
+  int align; /* bytes that the distance from its start is a multiple of, at most 64 */
+} Place;
+
+static int offset_align(const Expr *offset, DType t, int align) {
+  int64_t k;
+  if (!offset) return align;
+  if (!expr_is_const(offset, &k)) return dtype_bytes(t);
+  while (align > 1 && k * dtype_bytes(t) % align) align /= 2;
+  return align;
+}
+
+static Place place_of(const Module *m, const BufRef *r) {
+  Place pl = {r->buffer, offset_align(r->offset, m->buffers.data[r->buffer].dtype, 64)};
+  while (m->buffers.data[pl.root].kind == BUF_VIEW) {
+    const Buffer *const b = &m->buffers.data[pl.root];
+    pl.align = offset_align(b->offset, m->buffers.data[b->base].dtype, pl.align);
+    pl.root = b->base;
+  }
+  return pl;
+}
+
+static bool may_overlap(const Module *m, Place a, Place b) {
+  if (a.root == b.root) return true;
+  const Buffer *const x = &m->buffers.data[a.root], *const y = &m->buffers.data[b.root];
+  if (x->kind != BUF_ARENA || y->kind != BUF_ARENA) return false;
+  if (!x->offset || !y->offset) return true;
+  int64_t xo, yo, xn, yn;
+  if (expr_is_const(x->offset, &xo) && expr_is_const(y->offset, &yo) &&
+      expr_is_const(x->count, &xn) && expr_is_const(y->count, &yn))
+    return xo < yo + yn * dtype_bytes(y->dtype) && yo < xo + xn * dtype_bytes(x->dtype);
+  /* Symbolic plans: buffers that live at the same time are apart unless one takes the other's
+   * place. */
+  return x->offset == y->offset || x->inplace_of >= 0 || y->inplace_of >= 0;
+}
+
+static int place_align(const Module *m, const Buffer *arg, Place pl) {
+  const Buffer *const b = &m->buffers.data[pl.root];
+  const bool ours = b->kind == BUF_ARENA || b->kind == BUF_WEIGHT;
+  return ours && pl.align > dtype_bytes(arg->dtype) ? pl.align : dtype_bytes(arg->dtype);
+}
+
+static void note_call(Program *p, KernelFacts *f, const Step *s) {
+  const Kernel *const k = s->kernel;
+  int *const param = ARENA_ARRAY(p->arena, int, s->n_args + 1);
+  for (int i = 0, a = 0; i < k->params.n; i++)
+    if (!k->params.data[i].scratch && a < s->n_args) param[a++] = i;
+  for (int i = 0; i < s->n_args; i++) {
+    const Place pi = place_of(p->m, &s->args[i]);
+    const int align = place_align(p->m, &p->m->buffers.data[s->args[i].buffer], pi);
+    if (align < f->align[param[i]]) f->align[param[i]] = align;
+    for (int j = 0; j < i; j++) {
+      const bool writes =
+          (k->params.data[param[i]].access | k->params.data[param[j]].access) & PA_WRITE;
+      if (writes && may_overlap(p->m, pi, place_of(p->m, &s->args[j])))
+        f->alias[param[i]] = f->alias[param[j]] = true;
+    }
+  }
+}
+
+static int kernel_position(const Module *m, const Kernel *k) {
+  for (int i = 0; i < m->kernels.n; i++)
+    if (m->kernels.data[i] == k) return i;
+  return -1;
+}
+
+static void walk_steps(Program *p, const Step *s) {
+  for (; s; s = s->next) {
+    if (s->kind == STEP_KERNEL || s->kind == STEP_EXTERN) vec_push(p->arena, &p->calls, s);
+    if (s->kind == STEP_KERNEL) {
+      const int k = kernel_position(p->m, s->kernel);
+      if (k >= 0) note_call(p, &p->facts[k], s);
+    }
+    walk_steps(p, s->body);
+    walk_steps(p, s->otherwise);
+  }
+}
+
+static void init_facts(Program *p) {
+  p->facts = ARENA_ARRAY(p->arena, KernelFacts, p->m->kernels.n + 1);
+  for (int i = 0; i < p->m->kernels.n; i++) {
+    const Kernel *const k = p->m->kernels.data[i];
+    p->facts[i].alias = ARENA_ARRAY(p->arena, bool, k->params.n + 1);
+    p->facts[i].align = ARENA_ARRAY(p->arena, int, k->params.n + 1);
+    for (int j = 0; j < k->params.n; j++)
+      p->facts[i].align[j] = k->params.data[j].scratch ? 64 : k->params.data[j].align;
+  }
+}
+
+void program_init(Program *p, const Module *m, const Target *t, const CodegenOptions *o,
+                  Arena *arena) {
+  *p = (Program){.m = m, .t = t, .o = o, .arena = arena, .arena_align = 64};
+  p->name = program_c_name(arena, o->name, "model", 0);
+  find_symbols(p);
+  init_facts(p);
+  walk_steps(p, m->steps);
+  p->weights = weights_layout(m, arena);
+  for (int i = 0; i < m->inputs.n; i++)
+    if (m->buffers.data[m->inputs.data[i]].data) p->defaults = true;
+  if (o->external_weights && p->weights.bytes)
+    weights_in_file(&p->weights,
+                    arena_printf(arena, "%s.weights", base_name(o->output ? o->output : p->name)));
+  p->checks = ARENA_NEW(arena, CheckList);
+}
+
+bool program_fixed_arena(const Module *m, int64_t *one_thread, int64_t *further) {
+  int64_t arena = 0;
+  *further = 0;
+  const bool fixed = (!m->arena_bytes || expr_is_const(m->arena_bytes, &arena)) &&
+                     (!m->scratch_bytes || expr_is_const(m->scratch_bytes, further));
+  *one_thread = (arena + 63) / 64 * 64 + *further;
+  return fixed;
+}
+
+const char *const *program_exports(const Program *p) {
+  static const char *const stems[] = {"run",         "run_opts", "info",        "arena_size",
+                                      "output_dims", "cpu_ok",   "failure_text"};
+  const int n = sizeof stems / sizeof *stems;
+  const char **const names = ARENA_ARRAY(p->arena, const char *, n + 1);
+  for (int i = 0; i < n; i++) names[i] = arena_printf(p->arena, "%s_%s", p->name, stems[i]);
+  return names;
+}

@@ -1,0 +1,97 @@
+/* Inside codegen: the program as a whole. What is worked out once (symbols, weights, calls) and
+ * used by the entry, the descriptor, the header and the link. */
+#pragma once
+#include <stdio.h>
+
+#include "codegen/link/outputs.h"
+#include "codegen/llvm/emit.h"
+#include "ir/op/op.h"
+
+/* ---- weights.c ---- */
+typedef struct WeightSlot {
+  const ConstData *data;
+  int64_t offset;
+} WeightSlot;
+typedef struct WeightLayout {
+  int64_t *offset; /* by buffer id; -1: neither a weight nor an input with a default */
+  Vec(WeightSlot) slots; /* distinct contents, ascending offsets */
+  int64_t bytes;
+  bool external; /* they lie in a file of this name, with this hash */
+  const char *file;
+  uint64_t hash;
+} WeightLayout;
+void weights_in_file(WeightLayout *w, const char *file); /* computes the hash */
+WeightLayout weights_layout(const Module *m, Arena *scratch);
+/* An ELF object with the weights as NAME_weights (hidden, read-only, 64-aligned), or only their
+ * address space. */
+bool weights_write_object(const WeightLayout *w, const Target *t, const char *symbol,
+                          bool reserve_only, FILE *f);
+bool weights_write_raw(const WeightLayout *w, FILE *f);
+
+/* ---- checks.c ---- */
+typedef struct Check { /* a row of BurinModel.checks */
+  const char *text, *node;
+  int status;
+} Check;
+typedef Vec(Check) CheckList;
+
+/* ---- program.c ---- */
+typedef struct Program {
+  const Module *m;
+  const Target *t;
+  const CodegenOptions *o;
+  const char *name; /* C identifier */
+  Arena *arena;
+  int *symbols; /* ids of public symbols: the caller's, then run-time ones of output sizes */
+  int n_symbols, n_caller;
+  Vec(const Step *) calls; /* kernel and extern steps, in textual order: profile entries */
+  KernelFacts *facts; /* by position in m->kernels */
+  WeightLayout weights;
+  int64_t zeros; /* bytes of NAME_zeros */
+  bool defaults; /* some input has one */
+  int64_t arena_align;
+  CheckList *checks; /* grows while the entry is emitted */
+} Program;
+void program_init(Program *p, const Module *m, const Target *t, const CodegenOptions *o,
+                  Arena *arena);
+int program_symbol(const Program *p, int id); /* position among the public ones, or -1 */
+const char *program_c_name(Arena *a, const char *name, const char *fallback,
+                           int k); /* a C identifier */
+const char *program_input_name(const Program *p, int k); /* ONNX name */
+const char *program_output_name(const Program *p, int k);
+const char *program_shape_text(const Program *p, const Value *v);
+bool is_parallel(const Kernel *k);
+/* Bytes of the arena for one thread, and more for each further one; false: they depend on symbols.
+ * The one number that header, description and summary say. */
+bool program_fixed_arena(const Module *m, int64_t *one_thread, int64_t *further);
+
+/* ---- emit_entry.c, emit_info.c ---- */
+/* The module with NAME_invoke and everything else that is not a kernel; NULL or the reason of
+ * failure. */
+const char *emit_program(const Program *p, KernelIR *out);
+typedef struct EntryFns {
+  V invoke, arena_size, output_dims;
+} EntryFns;
+void emit_defaults(Emit *c, const Program *p); /* before anything that reads them */
+void emit_info(Emit *c, const Program *p, const EntryFns *fns);
+
+/* ---- header.c, link.c ---- */
+void header_print(const Program *p, int64_t stack, StrBuf *b); /* bytes that a run takes of it */
+/* Names that the header declares, for version scripts and archive indexes; NULL-terminated. */
+const char *const *program_exports(const Program *p);
+/* What the linker reads lies in scratch files, by the paths of their descriptors. */
+typedef struct LinkJob {
+  const Program *p;
+  Outputs *outputs;
+  const char *beside; /* scratch files go on its disk */
+  const char *objects, *weights; /* an archive of all kernels; an object, or NULL */
+  Vec(int) scratch; /* descriptors to be closed */
+} LinkJob;
+/* One file of this kind (EMIT_EXE, _OBJ, _STATIC, _SHARED) into `out`; false: error reported. */
+bool link_file(LinkJob *j, EmitKind kind, OutFile *out);
+/* localise.c. Makes all symbols of a relocatable object local but these (and undefined ones). */
+void object_localise(char *elf, const char *const *exports, Arena *a);
+/* A scratch file and its path; NULL: error reported. */
+const char *link_scratch(LinkJob *j, int *fd);
+void link_close(LinkJob *j);
+bool link_error(const LinkJob *j, ErrCode code, const char *what, const char *detail); /* false */

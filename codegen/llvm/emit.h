@@ -1,0 +1,222 @@
+/* Inside codegen: emission of one kernel (or of the entry) into an LLVM module of its own. An
+ * expression is emitted either as a scalar or, inside a vector loop, as a vector of c->vl lanes;
+ * which of the two a value is shows in its LLVM type, and uniform parts stay scalar until something
+ * needs them in lanes. */
+#pragma once
+#include <llvm-c/Core.h>
+
+#include "codegen/codegen.h"
+
+typedef LLVMValueRef V;
+typedef LLVMTypeRef Ty;
+
+/* ---- locals ---- */
+typedef enum LocalKind {
+  LK_NONE,
+  LK_SCALARS, /* registers: one scalar per element */
+  LK_CHUNKS, /* registers: vectors of vl elements, sliced by a vector variable */
+  LK_LANES, /* registers declared in a vector loop: one vector per element */
+  LK_STACK, /* memory */
+  LK_LANE_STACK /* memory declared in a vector loop: element i of lane l at i*vl + l */
+} LocalKind;
+
+enum { MAX_SETS = 4 }; /* accumulator sets of an unrolled reduction loop */
+
+typedef struct LocalState {
+  LocalKind kind;
+  bool stack,
+      sliced; /* found by kernel_scan: must live in memory; is sliced by a vector variable */
+  int depth; /* vector-loop nesting at its declaration: 0 outside, 1 inside */
+  V *slots; /* allocas of the register kinds */
+  int n_slots;
+  V mem;
+  V *hidden; /* [MAX_SETS * count] lane accumulators of the running vector loop, made on demand */
+  ReduceKind *hidden_kind; /* [count] */
+} LocalState;
+
+/* ---- state of one emission ---- */
+typedef struct CacheSlot {
+  uint32_t epoch, key; /* uid * 8 + mode */
+  V value;
+} CacheSlot;
+
+typedef struct VarState {
+  V value; /* scalar, index type: of lane 0 for a vector variable */
+  bool is_const; /* then k is its value */
+  int64_t k;
+  int depth; /* loop nesting, 0: constant or outside all loops */
+  int64_t multiple; /* value is a multiple of this */
+} VarState;
+
+/* By variable id. One for all kernels of a program, cleared behind each: ids go on from kernel to
+ * kernel, and a table for each would make the work quadratic. */
+typedef struct EmitVars {
+  Arena *arena;
+  VarState *state;
+  int64_t *values; /* the constants among them, for expr_eval */
+  uint8_t *class; /* of kernel_scan */
+  int n;
+  Vec(int) used;
+} EmitVars;
+
+typedef struct Emit {
+  const Module *m;
+  const Kernel *kernel; /* NULL while the entry is emitted */
+  const Target *t;
+  ExprPool *pool;
+  Arena *arena; /* scratch */
+  const char *name; /* prefix of symbols */
+  const char *error; /* first failure */
+  LLVMContextRef ctx;
+  LLVMModuleRef mod;
+  LLVMBuilderRef b;
+  V fn;
+  LLVMBasicBlockRef entry; /* allocas go before its terminator */
+  Ty i1, i8, i16, i32, i64, f32, f64, ptr, idx;
+
+  int vl; /* lanes of vector loops */
+  int idx_bits; /* 64, or 32 on 32-bit targets */
+  EmitVars *v;
+  V *syms; /* value of each symbol as i64, or NULL */
+  int n_syms;
+  V sym_array; /* or, in the entry, where symbols lie: i64 by symbol id; they may change between
+                  statements */
+  const V *params; /* pointers of the kernel's parameters */
+  LocalState *locals;
+  const int *align; /* of each parameter's pointer, bytes */
+  CacheSlot *cache; /* values of the current statement; open addressing */
+  uint32_t cache_size, cache_used, epoch;
+
+  int rare; /* depth of blocks that not all code passes (EX_rarely) */
+  Vec(uint32_t) rare_keys; /* what the cache got in them */
+
+  int depth; /* loops around the cursor */
+  const Expr *vvar; /* variable of the running vector loop, or NULL */
+  int64_t vvar_multiple; /* its value in lane 0 is a multiple of this */
+  bool lane0; /* emit for lane 0 only, as scalars */
+  bool unchecked; /* ranges of symbols need not hold yet: the entry, which checks them */
+  bool force_narrow; /* i64 in 32 bits, known to fit or not (indexes of 32-bit targets) */
+  V mask; /* active lanes, NULL: all */
+  bool under_if; /* mask comes (also) from a condition: register locals must be blended */
+  int set, sets; /* accumulator set of the chunk being emitted */
+  LLVMBasicBlockRef
+      pre; /* block before the vector loop, for initial values of hidden accumulators */
+  int64_t zeros; /* bytes of the shared block of zeros that are needed */
+} Emit;
+
+/* A module under construction. */
+typedef struct KernelIR {
+  LLVMContextRef ctx;
+  LLVMModuleRef mod;
+  int64_t zeros; /* bytes of NAME_zeros that it reads */
+} KernelIR;
+
+/* ---- emit_types.c ---- */
+/* Goes on in the module `into` when it has one, else makes it. */
+void emit_init(Emit *c, const Module *m, const Target *t, const char *name, const char *module_name,
+               const KernelIR *into, Arena *scratch);
+Ty mem_type(const Emit *c, DType t); /* as stored */
+Ty reg_type(const Emit *c, DType t); /* as computed with: small floats are f32, bool is i1 */
+Ty vec_type(Ty t, int n);
+bool is_vec(V v);
+V splat(Emit *c, V v, int n);
+V as_lanes(Emit *c, V v); /* splats a scalar to vl lanes */
+void same_lanes(Emit *c, V *a, V *b); /* both scalar or both vectors */
+Ty like(Ty t, V v); /* t, as vector when v is one */
+V k_int(Emit *c, Ty t, int64_t v); /* constants; t may be a vector type */
+V k_real(Emit *c, Ty t, double v);
+V iota(Emit *c, Ty elem);
+V hidden_bytes(Emit *c,
+               const char *name); /* data of another object, on a cache line; found or added */
+V intrinsic(Emit *c, const char *name, int n_types, Ty const *types, int n_args, V const *args);
+V entry_alloca(Emit *c, Ty t, int64_t count, unsigned align);
+LLVMBasicBlockRef new_block(Emit *c, const char *name);
+bool ends(const Emit *c); /* current block has a terminator */
+void fn_attr(Emit *c, V fn, const char *name, uint64_t value);
+void fn_attr_str(Emit *c, V fn, const char *name, const char *value);
+void param_attr(Emit *c, V fn, unsigned param, const char *name, uint64_t value);
+void fn_target_attrs(Emit *c, V fn);
+bool fma_native(const Emit *c, V v);
+V fp_mode_enter(Emit *c);
+void fp_mode_leave(Emit *c, V old);
+
+/* ---- emit_cast.c ---- */
+V from_mem(Emit *c, DType t, V v); /* stored form → register form */
+V to_mem(Emit *c, DType t, V v);
+V round_to(Emit *c, DType t, V v); /* result of arithmetic in the register type → a value of t */
+V emit_cast(Emit *c, DType to, DType from, V v, bool saturate);
+V round_mode(Emit *c, ExprOp op, V v); /* floor, ceil, trunc, rint */
+
+/* ---- emit_expr.c ---- */
+V emit_expr(Emit *c, const Expr *e); /* vector or scalar */
+V emit_index(Emit *c, const Expr *e); /* i64 expression of lane 0 in the index type; a scalar */
+V emit_index_lanes(Emit *c,
+                   const Expr *e); /* of all lanes, in i32 where that holds it; may be a scalar */
+V emit_cond(Emit *c, const Expr *e); /* a guard or condition, scalar or vector of i1 */
+V emit_wide(Emit *c, const Expr *e); /* scalar i64, also on 32-bit targets */
+bool emit_seen(Emit *c,
+               const Expr *e); /* marks e in the current statement; true when it was already */
+V emit_op(Emit *c, const Expr *e, ExprOp op, DType t, V a, V b,
+          V x); /* t: operand type; e for ranges or NULL */
+V emit_combine(Emit *c, ReduceKind kind, DType t, V a, V b);
+V emit_horizontal(Emit *c, ReduceKind kind, DType t, V v); /* fixed tree over the lanes */
+V emit_identity(Emit *c, ReduceKind kind, DType t);
+/* Starts the body of fn: a block for allocas before the one that code goes into. */
+void emit_begin(Emit *c, V fn);
+void emit_forget(Emit *c); /* drops cached values */
+bool emit_const(Emit *c, const Expr *e, int64_t *v); /* constant under the bound variables */
+/* With variables that are bound to constants replaced, and simplified: conditions often become
+ * known. */
+const Expr *emit_specialise(Emit *c, const Expr *e);
+int expr_depth(const Emit *c, const Expr *e);
+
+/* ---- emit_memory.c ---- */
+V emit_load(Emit *c, const Expr *e);
+void emit_store(Emit *c, int buffer, const Expr *index, V value);
+void emit_prefetch(Emit *c, int buffer, const Expr *index);
+bool masks_cheap(const Emit *c, DType t);
+/* ---- emit_local.c ---- */
+V emit_local(Emit *c, const Expr *e);
+void emit_local_set(Emit *c, int local, const Expr *index, V value);
+void emit_local_acc(Emit *c, int local, const Expr *index, ReduceKind kind, const Expr *value);
+void local_declare(Emit *c, int local);
+void locals_finish_lanes(Emit *c); /* ends the reductions over lanes of a vector loop */
+
+/* ---- emit_loop.c ---- */
+void emit_stmts(Emit *c, const Stmt *s);
+void emit_serial(Emit *c, const Stmt *s, V begin, V end); /* iterations [begin, end); NULL: all */
+/* for (iv = begin; iv < end; iv += step) body(user, iv); at least one iteration when `sure`. */
+void emit_counted(Emit *c, V begin, V end, int64_t step, bool sure,
+                  void (*body)(Emit *c, void *user, V iv), void *user);
+void vars_clear(EmitVars *v);
+uint8_t *var_class(EmitVars *v, const Expr *var);
+void bind_const(Emit *c, const Expr *var, int64_t v);
+void bind_value(Emit *c, const Expr *var, V v, int depth);
+/* ---- emit_vector.c ---- */
+void emit_vector(Emit *c, const Stmt *s);
+
+/* ---- emit_kernel.c ---- */
+/* What all calls of a kernel have in common. */
+typedef struct KernelFacts {
+  bool *alias; /* [n_params]: this parameter may overlap another one in some call */
+  int *align; /* [n_params]: bytes that the pointer is a multiple of in every call */
+} KernelFacts;
+/* Not thread-safe: it makes expressions in the module's pool. NULL, or the reason of failure (in
+ * scratch). `out` is empty, or the module that the kernel is added to. */
+const char *emit_kernel(const Module *m, const Kernel *k, const Target *t, const char *name,
+                        const KernelFacts *facts, EmitVars *vars, Arena *scratch, KernelIR *out);
+/* Byte offsets of scratch parameters in a thread's scratch: in order, each 64-aligned. NULL size:
+ * no scratch. */
+const Expr *kernel_scratch_bytes(const Module *m, const Kernel *k);
+
+/* ---- machine.c ---- */
+void machine_init(void); /* LLVM's targets; before any thread */
+/* Optimises and emits; each result malloc'ed by LLVM or NULL when not wanted. Thread-safe on its
+ * own module. */
+typedef struct MachineCode {
+  LLVMMemoryBufferRef object, assembly;
+  char *llvm; /* LLVMDisposeMessage */
+  int64_t stack; /* frames of its functions together */
+} MachineCode;
+bool machine_emit(LLVMModuleRef mod, const Target *t, int opt_level, unsigned emit,
+                  MachineCode *out, char **error);

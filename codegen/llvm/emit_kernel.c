@@ -1,0 +1,249 @@
+/* One kernel → one LLVM module: an exported thunk with the runtime's calling convention, and the
+ * body behind it with one pointer parameter per buffer, so that LLVM knows what each may alias and
+ * how it is aligned. */
+#include "codegen/llvm/emit.h"
+
+#define B c->b
+
+/* ---- looking at the kernel ---- */
+/* Which locals can be registers: indexes must be constants once unroll loops and constant vector
+ * loops are copied out. */
+typedef enum VarClass { VC_UNKNOWN, VC_CONST, VC_VECTOR, VC_RUNNING } VarClass;
+typedef struct Scan {
+  Emit *c;
+  const Expr **declared_in; /* by local: the vector variable around its declaration, or NULL */
+  const Expr *vector; /* the vector loop around the cursor */
+  bool *syms;
+} Scan;
+
+enum { MAX_REGISTER_LOCAL = 4096 };
+
+static bool is_running(void *user, const Expr *e) {
+  const EmitVars *const v = user;
+  const int class = e->op == EX_VAR && e->id < v->n ? v->class[e->id] : VC_UNKNOWN;
+  return e->op == EX_VAR && class != VC_CONST && class != VC_VECTOR;
+}
+
+static bool copied_out(const Scan *s, const Expr *e) {
+  return !(e->flags & (EXF_LOAD | EXF_REDUCE | EXF_LOCAL | EXF_SYM | EXF_HOLE)) &&
+         !expr_any(e, EXF_VAR, is_running, s->c->v);
+}
+
+static void scan_access(Scan *s, int local, const Expr *index) {
+  LocalState *const l = &s->c->locals[local];
+  if (!copied_out(s, index)) {
+    l->stack = true;
+    return;
+  }
+  if (!s->vector || !expr_uses_var(index, s->vector->id)) return;
+  const Expr *coeff, *rest;
+  const bool own = s->declared_in[local] == s->vector;
+  if (own || !expr_affine(s->c->pool, index, s->vector, &coeff, &rest) || !expr_is_i64(coeff, 1))
+    l->stack = true;
+  else
+    l->sliced = true;
+}
+
+static void scan_expr(Scan *s, const Expr *e) {
+  if (!e || emit_seen(s->c, e)) return;
+  if (e->op == EX_SYM) s->syms[e->id] = true;
+  if (e->op == EX_LOCAL) scan_access(s, e->id, e->a[0]);
+  for (int i = 0; i < e->nargs; i++) scan_expr(s, e->a[i]);
+}
+
+static VarClass classify(const Scan *s, const Stmt *f) {
+  const Expr *const lo = expr_var_lo(s->c->pool, f->var->id), *const n = expr_var_extent(
+                                                                  s->c->pool, f->var->id);
+  const bool fixed = copied_out(s, lo) && copied_out(s, n);
+  if (f->loop == FOR_UNROLL || expr_is_i64(n, 1)) return fixed ? VC_CONST : VC_RUNNING;
+  if (f->loop == FOR_VECTOR && !s->vector && fixed) return VC_VECTOR;
+  return VC_RUNNING;
+}
+
+static void scan_stmts(Scan *s, const Stmt *st) {
+  for (; st; st = st->next) {
+    emit_forget(s->c);
+    if (st->kind == ST_LOCAL) {
+      s->declared_in[st->id] = s->vector;
+      if (s->c->kernel->locals.data[st->id].count > MAX_REGISTER_LOCAL)
+        s->c->locals[st->id].stack = true;
+    }
+    if (st->kind == ST_SET || st->kind == ST_ACC) scan_access(s, st->id, st->index);
+    scan_expr(s, st->index);
+    scan_expr(s, st->value);
+    scan_expr(s, st->cond);
+    const Expr *const outer = s->vector;
+    if (st->kind == ST_FOR) {
+      scan_expr(s, expr_var_lo(s->c->pool, st->var->id));
+      scan_expr(s, expr_var_extent(s->c->pool, st->var->id));
+      const VarClass class = classify(s, st);
+      *var_class(s->c->v, st->var) = (uint8_t)class;
+      if (st->loop == FOR_VECTOR && !outer) s->vector = st->var;
+    }
+    scan_stmts(s, st->body);
+    scan_stmts(s, st->otherwise);
+    s->vector = outer;
+  }
+}
+
+/* ---- scratch ---- */
+static const Expr *param_bytes64(const Module *m, const Param *p) {
+  ExprPool *const pool = m->model->pool;
+  const Expr *const bytes = ex_mul(pool, p->count, ex_i64(pool, dtype_bytes(p->dtype)));
+  return ex_mul(pool, ex_ceildiv(pool, bytes, 64), ex_i64(pool, 64));
+}
+
+const Expr *kernel_scratch_bytes(const Module *m, const Kernel *k) {
+  const Expr *sum = NULL;
+  for (int i = 0; i < k->params.n; i++) {
+    if (!k->params.data[i].scratch) continue;
+    const Expr *const bytes = param_bytes64(m, &k->params.data[i]);
+    sum = sum ? ex_add(m->model->pool, sum, bytes) : bytes;
+  }
+  return sum;
+}
+
+/* ---- functions ---- */
+static void pointer_attrs(Emit *c, V fn, int i, const KernelFacts *facts) {
+  const Param *const p = &c->kernel->params.data[i];
+  const unsigned k = (unsigned)i;
+  int64_t n;
+  if (!facts->alias[i]) param_attr(c, fn, k, "noalias", 0);
+  param_attr(c, fn, k, "nocapture", 0);
+  param_attr(c, fn, k, "noundef", 0);
+  param_attr(c, fn, k, "align", (uint64_t)c->align[i]);
+  if (p->access == PA_READ) param_attr(c, fn, k, "readonly", 0);
+  if (p->access == PA_WRITE) param_attr(c, fn, k, "writeonly", 0);
+  if (expr_is_const(p->count, &n) && n > 0 && n < INT64_MAX / 8)
+    param_attr(c, fn, k, "dereferenceable", (uint64_t)(n * dtype_bytes(p->dtype)));
+}
+
+/* body(pointers…, used symbols…, begin, end) */
+static V declare_body(Emit *c, const KernelFacts *facts, const bool *used, Ty *type) {
+  const int n = c->kernel->params.n;
+  Ty *const t = ARENA_ARRAY(c->arena, Ty, n + c->n_syms + 2);
+  int k = 0;
+  for (; k < n; k++) t[k] = c->ptr;
+  for (int i = 0; i < c->n_syms; i++)
+    if (used[i]) t[k++] = c->i64;
+  t[k++] = c->i64;
+  t[k++] = c->i64;
+  *type = LLVMFunctionType(LLVMVoidTypeInContext(c->ctx), t, (unsigned)k, 0);
+  const V fn = LLVMAddFunction(
+      c->mod, arena_printf(c->arena, "%s_%s.body", c->name, c->kernel->name), *type);
+  LLVMSetLinkage(fn, LLVMInternalLinkage);
+  fn_target_attrs(c, fn);
+  fn_attr(c, fn, "noinline", 0);
+  for (int i = 0; i < n; i++) pointer_attrs(c, fn, i, facts);
+  return fn;
+}
+
+static const Stmt *parallel_loop(const Kernel *k) {
+  return k->body && k->body->kind == ST_FOR && k->body->loop == FOR_PARALLEL && !k->body->next
+             ? k->body
+             : NULL;
+}
+
+static void emit_body(Emit *c, V fn, const bool *used) {
+  const int n = c->kernel->params.n;
+  c->fn = fn;
+  c->entry = LLVMAppendBasicBlockInContext(c->ctx, fn, "entry");
+  const LLVMBasicBlockRef start = LLVMAppendBasicBlockInContext(c->ctx, fn, "start");
+  LLVMPositionBuilderAtEnd(B, c->entry);
+  LLVMBuildBr(B, start);
+  LLVMPositionBuilderAtEnd(B, start);
+  V *const params = ARENA_ARRAY(c->arena, V, n);
+  unsigned k = 0;
+  for (int i = 0; i < n; i++) params[i] = LLVMGetParam(fn, k++);
+  c->params = params;
+  for (int i = 0; i < c->n_syms; i++) c->syms[i] = used[i] ? LLVMGetParam(fn, k++) : NULL;
+  const Stmt *const par = parallel_loop(c->kernel);
+  if (par) {
+    const V begin = LLVMBuildIntCast2(B, LLVMGetParam(fn, k), c->idx, 1, "");
+    const V end = LLVMBuildIntCast2(B, LLVMGetParam(fn, k + 1), c->idx, 1, "");
+    emit_serial(c, par, begin, end);
+  } else {
+    emit_stmts(c, c->kernel->body);
+  }
+  LLVMBuildRetVoid(B);
+}
+
+static V load_slot(Emit *c, Ty t, V array, int k) {
+  V index = k_int(c, c->i32, k);
+  const V p = LLVMBuildInBoundsGEP2(B, t, array, &index, 1, "");
+  return LLVMBuildLoad2(B, t, p, "");
+}
+
+void emit_begin(Emit *c, V fn) {
+  c->fn = fn;
+  c->entry = LLVMAppendBasicBlockInContext(c->ctx, fn, "entry");
+  const LLVMBasicBlockRef start = LLVMAppendBasicBlockInContext(c->ctx, fn, "start");
+  LLVMPositionBuilderAtEnd(B, c->entry);
+  LLVMBuildBr(B, start);
+  LLVMPositionBuilderAtEnd(B, start);
+  emit_forget(c);
+}
+
+/* NAME_k(bufs, syms, begin, end, scratch) */
+static void emit_thunk(Emit *c, V body, Ty body_type, const bool *used) {
+  const Ty t[5] = {c->ptr, c->ptr, c->i64, c->i64, c->ptr};
+  const Ty type = LLVMFunctionType(LLVMVoidTypeInContext(c->ctx), (Ty *)t, 5, 0);
+  const V fn =
+      LLVMAddFunction(c->mod, arena_printf(c->arena, "%s_%s", c->name, c->kernel->name), type);
+  LLVMSetVisibility(fn, LLVMHiddenVisibility);
+  fn_target_attrs(c, fn);
+  emit_begin(c, fn);
+  V *const args = ARENA_ARRAY(c->arena, V, c->kernel->params.n + c->n_syms + 2);
+  int k = 0, buf = 0;
+  for (int i = 0; i < c->n_syms; i++)
+    c->syms[i] = used[i] ? load_slot(c, c->i64, LLVMGetParam(fn, 1), i) : NULL;
+  const Expr *offset = NULL;
+  for (int i = 0; i < c->kernel->params.n; i++) {
+    const Param *const p = &c->kernel->params.data[i];
+    if (!p->scratch) {
+      args[k++] = load_slot(c, c->ptr, LLVMGetParam(fn, 0), buf++);
+      continue;
+    }
+    V at = offset ? emit_index(c, offset) : k_int(c, c->idx, 0);
+    args[k++] = LLVMBuildGEP2(B, c->i8, LLVMGetParam(fn, 4), &at, 1, "");
+    const Expr *const bytes = param_bytes64(c->m, p);
+    offset = offset ? ex_add(c->pool, offset, bytes) : bytes;
+  }
+  for (int i = 0; i < c->n_syms; i++)
+    if (used[i]) args[k++] = c->syms[i];
+  args[k++] = LLVMGetParam(fn, 2);
+  args[k++] = LLVMGetParam(fn, 3);
+  const bool threads = parallel_loop(c->kernel) != NULL; /* others run in the mode of NAME_invoke */
+  const V mode = threads ? fp_mode_enter(c) : NULL;
+  const V call = LLVMBuildCall2(B, body_type, body, args, (unsigned)k, "");
+  if (threads)
+    fp_mode_leave(c, mode);
+  else
+    LLVMSetTailCall(call, 1);
+  LLVMBuildRetVoid(B);
+}
+
+const char *emit_kernel(const Module *m, const Kernel *k, const Target *t, const char *name,
+                        const KernelFacts *facts, EmitVars *vars, Arena *scratch, KernelIR *out) {
+  Emit emit, *const c = &emit;
+  emit_init(c, m, t, name, k->name, out, scratch);
+  c->kernel = k;
+  c->align = facts->align;
+  c->n_syms = expr_symbol_count(c->pool);
+  c->syms = ARENA_ARRAY(scratch, V, c->n_syms + 1);
+  c->v = vars;
+  c->locals = ARENA_ARRAY(scratch, LocalState, k->locals.n + 1);
+  Scan s = {c, ARENA_ARRAY(scratch, const Expr *, k->locals.n + 1), NULL,
+            ARENA_ARRAY(scratch, bool, c->n_syms + 1)};
+  scan_stmts(&s, k->body);
+  for (int i = 0; i < k->params.n; i++)
+    if (k->params.data[i].scratch) scan_expr(&s, k->params.data[i].count);
+  Ty type;
+  const V body = declare_body(c, facts, s.syms, &type);
+  emit_body(c, body, s.syms);
+  if (!c->error) emit_thunk(c, body, type, s.syms);
+  vars_clear(vars);
+  LLVMDisposeBuilder(c->b);
+  *out = (KernelIR){c->ctx, c->mod, c->zeros > out->zeros ? c->zeros : out->zeros};
+  return c->error;
+}

@@ -1,0 +1,334 @@
+/* Locals of a kernel: register tiles (one alloca per scalar or per vector, which LLVM's SROA turns
+ * into SSA values) and arrays on the stack; and accumulation into them, over lanes too. */
+#include "codegen/llvm/emit_mem.h"
+
+#define B c->b
+
+static const Local *local_of(const Emit *c, int id) { return &c->kernel->locals.data[id]; }
+static bool in_lanes(const Emit *c) { return c->vvar && !c->lane0; }
+
+static V slots_alloca(Emit *c, LocalState *s, Ty t, int n) {
+  s->slots = ARENA_ARRAY(c->arena, V, n);
+  s->n_slots = n;
+  for (int i = 0; i < n; i++) s->slots[i] = entry_alloca(c, t, 1, 0);
+  return NULL;
+}
+
+void local_declare(Emit *c, int id) {
+  LocalState *const s = &c->locals[id];
+  const Local *const l = local_of(c, id);
+  const Ty reg = reg_type(c, l->dtype);
+  s->depth = c->vvar ? 1 : 0;
+  s->hidden = NULL;
+  if (l->stack || s->stack) {
+    s->kind = c->vvar ? LK_LANE_STACK : LK_STACK;
+    if (!s->mem || s->n_slots != (int)s->kind)
+      s->mem = entry_alloca(c, mem_type(c, l->dtype), l->count * (c->vvar ? c->vl : 1), 64);
+    s->n_slots =
+        (int)s->kind; /* what mem was made for: a loop body unrolled by us takes the same memory */
+  } else if (c->vvar) {
+    s->kind = LK_LANES;
+    slots_alloca(c, s, vec_type(reg, c->vl), (int)l->count);
+  } else if (s->sliced) {
+    s->kind = LK_CHUNKS;
+    slots_alloca(c, s, vec_type(reg, c->vl), (int)((l->count + c->vl - 1) / c->vl));
+  } else {
+    s->kind = LK_SCALARS;
+    slots_alloca(c, s, reg, (int)l->count);
+  }
+}
+
+static Mem stack_mem(const Emit *c, int id) {
+  return (Mem){c->locals[id].mem, local_of(c, id)->dtype, 64, false};
+}
+
+/* Constant element index of a register local (of lane 0). */
+static int64_t slot_index(Emit *c, int id, const Expr *index) {
+  int64_t k;
+  if (!emit_const(c, index, &k)) {
+    c->error =
+        arena_printf(c->arena, "index of register local %s is not constant", local_of(c, id)->name);
+    return 0;
+  }
+  if (k < 0 || k >= local_of(c, id)->count) {
+    c->error =
+        arena_printf(c->arena, "index of register local %s is out of range", local_of(c, id)->name);
+    return 0;
+  }
+  return k;
+}
+
+/* ---- one element as a scalar ---- */
+static V element_get(Emit *c, int id, int64_t k) {
+  const LocalState *const s = &c->locals[id];
+  const Ty reg = reg_type(c, local_of(c, id)->dtype);
+  if (s->kind == LK_SCALARS) return LLVMBuildLoad2(B, reg, s->slots[k], "");
+  const V v = LLVMBuildLoad2(B, vec_type(reg, c->vl), s->slots[k / c->vl], "");
+  return LLVMBuildExtractElement(B, v, k_int(c, c->i32, k % c->vl), "");
+}
+
+static void element_set(Emit *c, int id, int64_t k, V value) {
+  const LocalState *const s = &c->locals[id];
+  if (s->kind == LK_SCALARS) {
+    LLVMBuildStore(B, value, s->slots[k]);
+    return;
+  }
+  const V old = LLVMBuildLoad2(B, vec_type(LLVMTypeOf(value), c->vl), s->slots[k / c->vl], "");
+  LLVMBuildStore(B, LLVMBuildInsertElement(B, old, value, k_int(c, c->i32, k % c->vl), ""),
+                 s->slots[k / c->vl]);
+}
+
+/* ---- a slice of lanes ---- */
+static bool sliced_here(const Emit *c, int id, const Expr *index) {
+  return in_lanes(c) && c->locals[id].kind == LK_CHUNKS && expr_uses_var(index, c->vvar->id);
+}
+
+/* Lanes k .. k+vl-1; one slot when k is a multiple of vl, which templates see to. */
+static V slice_get(Emit *c, int id, int64_t k) {
+  const LocalState *const s = &c->locals[id];
+  const Ty t = vec_type(reg_type(c, local_of(c, id)->dtype), c->vl);
+  if (k % c->vl == 0) return LLVMBuildLoad2(B, t, s->slots[k / c->vl], "");
+  V r = LLVMConstNull(t);
+  for (int i = 0; i < c->vl && k + i < local_of(c, id)->count; i++)
+    r = LLVMBuildInsertElement(B, r, element_get(c, id, k + i), k_int(c, c->i32, i), "");
+  return r;
+}
+
+static void slice_set(Emit *c, int id, int64_t k, V value) {
+  const LocalState *const s = &c->locals[id];
+  if (k % c->vl == 0) {
+    LLVMBuildStore(B, value, s->slots[k / c->vl]);
+    return;
+  }
+  for (int i = 0; i < c->vl && k + i < local_of(c, id)->count; i++)
+    element_set(c, id, k + i, LLVMBuildExtractElement(B, value, k_int(c, c->i32, i), ""));
+}
+
+/* ---- memory with one array per lane: element i of lane l at i*vl + l ---- */
+static V lane_array_pointer(Emit *c, int id, const Expr *index) {
+  const bool uniform = lane_uniform(c, index);
+  V i = uniform ? emit_index(c, index) : as_lanes(c, emit_index_lanes(c, index));
+  i = LLVMBuildMul(B, i, k_int(c, LLVMTypeOf(i), c->vl), "");
+  if (!uniform) i = LLVMBuildAdd(B, i, iota(c, LLVMGetElementType(LLVMTypeOf(i))), "");
+  return LLVMBuildGEP2(B, mem_type(c, local_of(c, id)->dtype), c->locals[id].mem, &i, 1, "");
+}
+
+static V all_lanes(Emit *c) { return c->mask ? c->mask : splat(c, k_int(c, c->i1, 1), c->vl); }
+
+static V lane_array_get(Emit *c, int id, const Expr *index) {
+  const DType t = local_of(c, id)->dtype;
+  const Ty vt = vec_type(mem_type(c, t), c->vl);
+  const V p = lane_array_pointer(c, id, index);
+  if (!is_vec(p)) return from_mem(c, t, LLVMBuildLoad2(B, vt, p, ""));
+  const V args[4] = {p, k_int(c, c->i32, dtype_bytes(t)), all_lanes(c), LLVMConstNull(vt)};
+  return from_mem(c, t, intrinsic(c, "llvm.masked.gather", 2, (Ty[]){vt, LLVMTypeOf(p)}, 4, args));
+}
+
+static void lane_array_set(Emit *c, int id, const Expr *index, V value) {
+  const DType t = local_of(c, id)->dtype;
+  value = to_mem(c, t, value);
+  const V p = lane_array_pointer(c, id, index);
+  if (!is_vec(p)) {
+    LLVMBuildStore(B, value, p);
+    return;
+  }
+  const V args[4] = {value, p, k_int(c, c->i32, dtype_bytes(t)), all_lanes(c)};
+  intrinsic(c, "llvm.masked.scatter", 2, (Ty[]){LLVMTypeOf(value), LLVMTypeOf(p)}, 4, args);
+}
+
+/* ---- reading and setting ---- */
+static V local_get(Emit *c, int id, const Expr *index) {
+  const LocalState *const s = &c->locals[id];
+  const Ty reg = reg_type(c, local_of(c, id)->dtype);
+  switch (s->kind) {
+    case LK_STACK: {
+      const Mem m = stack_mem(c, id);
+      return mem_load(c, &m, index, NULL);
+    }
+    case LK_LANE_STACK: return lane_array_get(c, id, index);
+    case LK_LANES:
+      return LLVMBuildLoad2(B, vec_type(reg, c->vl), s->slots[slot_index(c, id, index)], "");
+    case LK_SCALARS:
+    case LK_CHUNKS: {
+      const int64_t k = slot_index(c, id, index);
+      return sliced_here(c, id, index) ? slice_get(c, id, k) : element_get(c, id, k);
+    }
+    default: break;
+  }
+  c->error = arena_printf(c->arena, "local %s is used outside its block", local_of(c, id)->name);
+  return LLVMConstNull(reg);
+}
+
+V emit_local(Emit *c, const Expr *e) { return local_get(c, e->id, e->a[0]); }
+
+static V blend(Emit *c, V value, V old) {
+  return c->under_if && c->mask
+             ? LLVMBuildSelect(B, c->mask, as_lanes(c, value), as_lanes(c, old), "")
+             : value;
+}
+
+void emit_local_set(Emit *c, int id, const Expr *index, V value) {
+  const LocalState *const s = &c->locals[id];
+  switch (s->kind) {
+    case LK_STACK: {
+      const Mem m = stack_mem(c, id);
+      mem_store(c, &m, index, value);
+      return;
+    }
+    case LK_LANE_STACK:
+      value = as_lanes(c, value);
+      if (c->under_if) value = blend(c, value, lane_array_get(c, id, index));
+      lane_array_set(c, id, index, value);
+      return;
+    case LK_LANES:
+      value = as_lanes(c, value);
+      if (c->under_if) value = blend(c, value, local_get(c, id, index));
+      LLVMBuildStore(B, value, s->slots[slot_index(c, id, index)]);
+      return;
+    case LK_SCALARS:
+    case LK_CHUNKS: {
+      const int64_t k = slot_index(c, id, index);
+      if (sliced_here(c, id, index)) {
+        slice_set(c, id, k, blend(c, as_lanes(c, value), c->under_if ? slice_get(c, id, k) : NULL));
+      } else {
+        if (is_vec(value))
+          value = LLVMBuildExtractElement(B, value, k_int(c, c->i32, c->vl - 1), "");
+        element_set(c, id, k, value);
+      }
+      return;
+    }
+    default:
+      c->error =
+          arena_printf(c->arena, "local %s is used outside its block", local_of(c, id)->name);
+  }
+}
+
+/* ---- accumulation ---- */
+/* What is accumulated: a value, or a product that is contracted into the sum (one rounding) where
+ * the target has fused multiply-add. */
+typedef struct Addend {
+  ReduceKind kind;
+  DType dtype;
+  V a, b; /* b NULL: just a */
+} Addend;
+
+static Addend addend(Emit *c, ReduceKind kind, const Expr *value) {
+  Addend d = {kind, (DType)value->dtype, NULL, NULL};
+  const bool product = kind == RED_SUM && value->op == EX_mul && c->t->fma &&
+                       (value->dtype == DT_F32 || value->dtype == DT_F64);
+  d.a = emit_expr(c, product ? value->a[0] : value);
+  if (product) d.b = emit_expr(c, value->a[1]);
+  return d;
+}
+
+static V accumulate(Emit *c, const Addend *d, V old) {
+  if (d->b) return emit_op(c, NULL, EX_fma, d->dtype, d->a, d->b, old);
+  V v = d->a;
+  same_lanes(c, &old, &v);
+  return emit_combine(c, d->kind, d->dtype, old, v);
+}
+
+/* The lane accumulators of a uniform element, set to the identity before the loop. */
+static V hidden_slot(Emit *c, int id, int64_t k, const Addend *d) {
+  LocalState *const s = &c->locals[id];
+  const int64_t count = local_of(c, id)->count;
+  if (!s->hidden) {
+    s->hidden = ARENA_ARRAY(c->arena, V, count * MAX_SETS);
+    s->hidden_kind = ARENA_ARRAY(c->arena, ReduceKind, count);
+  }
+  V *const slot = &s->hidden[c->set * count + k];
+  if (*slot) return *slot;
+  *slot = entry_alloca(c, vec_type(reg_type(c, d->dtype), c->vl), 1, 0);
+  const LLVMBasicBlockRef here = LLVMGetInsertBlock(B);
+  LLVMPositionBuilderBefore(B, LLVMGetBasicBlockTerminator(c->pre));
+  LLVMBuildStore(B, splat(c, emit_identity(c, d->kind, d->dtype), c->vl), *slot);
+  LLVMPositionBuilderAtEnd(B, here);
+  s->hidden_kind[k] = d->kind;
+  return *slot;
+}
+
+static void acc_over_lanes(Emit *c, int id, int64_t k, const Addend *d) {
+  const V slot = hidden_slot(c, id, k, d);
+  const V old = LLVMBuildLoad2(B, vec_type(reg_type(c, d->dtype), c->vl), slot, "");
+  V v = as_lanes(c, accumulate(c, d, old));
+  if (c->mask) v = LLVMBuildSelect(B, c->mask, v, old, "");
+  LLVMBuildStore(B, v, slot);
+}
+
+/* Adds what the lanes gathered to the locals; after the vector loop. Sets, then lanes, in a fixed
+ * tree. */
+void locals_finish_lanes(Emit *c) {
+  for (int id = 0; id < c->kernel->locals.n; id++) {
+    LocalState *const s = &c->locals[id];
+    if (!s->hidden) continue;
+    const Local *const l = local_of(c, id);
+    const Ty t = vec_type(reg_type(c, l->dtype), c->vl);
+    for (int64_t k = 0; k < l->count; k++) {
+      V v = NULL;
+      for (int set = 0; set < MAX_SETS; set++) {
+        const V slot = s->hidden[set * l->count + k];
+        if (!slot) continue;
+        const V part = LLVMBuildLoad2(B, t, slot, "");
+        v = v ? emit_combine(c, s->hidden_kind[k], l->dtype, v, part) : part;
+      }
+      if (!v) continue;
+      const V sum = emit_horizontal(c, s->hidden_kind[k], l->dtype, v);
+      element_set(c, id, k,
+                  emit_combine(c, s->hidden_kind[k], l->dtype, element_get(c, id, k), sum));
+    }
+    s->hidden = NULL;
+  }
+}
+
+/* A memory local, all lanes into one element. */
+static void acc_uniform_memory(Emit *c, int id, const Expr *index, const Addend *d) {
+  V v = d->b ? emit_op(c, NULL, EX_mul, d->dtype, d->a, d->b, NULL) : d->a;
+  v = as_lanes(c, v);
+  if (c->mask)
+    v = LLVMBuildSelect(B, c->mask, v, splat(c, emit_identity(c, d->kind, d->dtype), c->vl), "");
+  v = emit_horizontal(c, d->kind, d->dtype, v);
+  const Mem m = stack_mem(c, id);
+  const V old = mem_load(c, &m, index, NULL);
+  mem_store(c, &m, index, emit_combine(c, d->kind, d->dtype, old, v));
+}
+
+/* A memory local, elements chosen lane by lane (a histogram): lanes may meet, so one after the
+ * other. */
+static void acc_scattered(Emit *c, int id, const Expr *index, const Addend *d) {
+  const DType t = d->dtype;
+  const V v = as_lanes(c, d->b ? emit_op(c, NULL, EX_mul, t, d->a, d->b, NULL) : d->a);
+  const V at = as_lanes(c, emit_index_lanes(c, index));
+  for (int i = 0; i < c->vl; i++) {
+    const V k = k_int(c, c->i32, i);
+    const LLVMBasicBlockRef body = new_block(c, ""), next = new_block(c, "");
+    LLVMBuildCondBr(B, c->mask ? LLVMBuildExtractElement(B, c->mask, k, "") : k_int(c, c->i1, 1),
+                    body, next);
+    LLVMPositionBuilderAtEnd(B, body);
+    V lane = LLVMBuildExtractElement(B, at, k, "");
+    const V p = LLVMBuildGEP2(B, mem_type(c, t), c->locals[id].mem, &lane, 1, "");
+    const V old = from_mem(c, t, LLVMBuildLoad2(B, mem_type(c, t), p, ""));
+    const V sum = emit_combine(c, d->kind, t, old, LLVMBuildExtractElement(B, v, k, ""));
+    LLVMBuildStore(B, to_mem(c, t, sum), p);
+    LLVMBuildBr(B, next);
+    LLVMPositionBuilderAtEnd(B, next);
+  }
+}
+
+static bool neighbouring(Emit *c, const Expr *index) {
+  const Expr *coeff, *rest;
+  int64_t k;
+  return expr_affine(c->pool, index, c->vvar, &coeff, &rest) && emit_const(c, coeff, &k) && k != 0;
+}
+
+void emit_local_acc(Emit *c, int id, const Expr *index, ReduceKind kind, const Expr *value) {
+  const LocalKind lk = c->locals[id].kind;
+  const Addend d = addend(c, kind, value);
+  const bool own = lk == LK_LANES || lk == LK_LANE_STACK;
+  if (in_lanes(c) && !own) {
+    const bool uniform = lane_uniform(c, index);
+    if (uniform && lk != LK_STACK) return acc_over_lanes(c, id, slot_index(c, id, index), &d);
+    if (uniform) return acc_uniform_memory(c, id, index, &d);
+    if (lk == LK_STACK && !neighbouring(c, index)) return acc_scattered(c, id, index, &d);
+  }
+  emit_local_set(c, id, index, accumulate(c, &d, local_get(c, id, index)));
+}

@@ -1,0 +1,388 @@
+/* Loads and stores of buffers and of memory locals: addresses, guards, strides over lanes, masks.
+ *
+ * An address is built from the terms of its index in order of loop depth, constants last, so that
+ * LLVM can hoist the outer part and fold the rest into addressing modes. A load whose guard is the
+ * same for all lanes needs no branch: where the guard is false, the outer part is replaced by a
+ * block of zeros and the inner terms (known to be small) are added to that. */
+#include "codegen/llvm/emit_mem.h"
+
+#define B c->b
+
+enum { MAX_TERMS = 64, ZERO_BLOCK = 64 << 10 };
+
+/* ---- terms of an index ---- */
+typedef struct Term {
+  const Expr *e;
+  int depth;
+  bool minus;
+} Term;
+typedef struct Terms {
+  Term t[MAX_TERMS];
+  int n;
+  int64_t constant;
+} Terms;
+
+static void terms_add(Emit *c, Terms *ts, const Expr *e, bool minus) {
+  int64_t k;
+  if (emit_const(c, e, &k)) {
+    ts->constant += minus ? -k : k;
+  } else if ((e->op == EX_add || e->op == EX_sub) && ts->n < MAX_TERMS - 2) {
+    terms_add(c, ts, e->a[0], minus);
+    terms_add(c, ts, e->a[1], e->op == EX_sub ? !minus : minus);
+  } else if (e->op == EX_neg) {
+    terms_add(c, ts, e->a[0], !minus);
+  } else if (ts->n < MAX_TERMS) {
+    const Term t = {e, expr_depth(c, e), minus};
+    int i = ts->n++;
+    for (; i > 0 && ts->t[i - 1].depth > t.depth; i--) ts->t[i] = ts->t[i - 1];
+    ts->t[i] = t;
+  } else {
+    c->error = "index has too many terms";
+  }
+}
+
+static V gep(Emit *c, const Mem *m, V p, V index) {
+  return LLVMBuildGEP2(B, mem_type(c, m->dtype), p, &index, 1, "");
+}
+static V gep_const(Emit *c, const Mem *m, V p, int64_t k) {
+  return k ? gep(c, m, p, k_int(c, c->idx, k)) : p;
+}
+static V add_terms(Emit *c, const Mem *m, V p, const Terms *ts, int from, int to) {
+  for (int i = from; i < to;) { /* terms of one depth in one step */
+    V sum = NULL;
+    const int depth = ts->t[i].depth;
+    for (; i < to && ts->t[i].depth == depth; i++) {
+      V v = emit_index(c, ts->t[i].e);
+      if (ts->t[i].minus) v = LLVMBuildNeg(B, v, "");
+      sum = sum ? LLVMBuildAdd(B, sum, v, "") : v;
+    }
+    p = gep(c, m, p, sum);
+  }
+  return p;
+}
+
+static int64_t gcd(int64_t a, int64_t b) {
+  while (b) {
+    const int64_t r = a % b;
+    a = b;
+    b = r;
+  }
+  return a < 0 ? -a : a;
+}
+
+/* A number that divides e, 0 for the constant 0. */
+static int64_t multiple_of(const Emit *c, const Expr *e) {
+  int64_t k;
+  if (expr_is_const(e, &k)) return k == INT64_MIN ? 1 : k;
+  if (e->op == EX_VAR)
+    return e->id < c->v->n
+               ? (c->v->state[e->id].is_const ? c->v->state[e->id].k : c->v->state[e->id].multiple)
+               : 1;
+  if (e->op == EX_add || e->op == EX_sub)
+    return gcd(multiple_of(c, e->a[0]), multiple_of(c, e->a[1]));
+  if (e->op == EX_mul) {
+    int64_t r;
+    return ck_mul(multiple_of(c, e->a[0]), multiple_of(c, e->a[1]), &r) ? r : 1;
+  }
+  return 1;
+}
+
+/* Alignment of the address in bytes. */
+static unsigned alignment(const Emit *c, const Mem *m, const Expr *index) {
+  const int64_t bytes = dtype_bytes(m->dtype);
+  int64_t k = multiple_of(c, index) % 4096;
+  if (k == 0) k = 4096;
+  const int64_t by = gcd(k * bytes, 4096);
+  return (unsigned)(by < m->align ? by : m->align);
+}
+
+static V zeros_symbol(Emit *c) {
+  const V g = hidden_bytes(c, arena_printf(c->arena, "%s_zeros", c->name));
+  LLVMSetGlobalConstant(g, 1);
+  return g;
+}
+
+/* How many of the innermost terms can be added behind the choice between data and zeros: they must
+ * not reach beyond the block of zeros, and the guard must not depend on their loops. */
+static int outer_terms(Emit *c, const Mem *m, const Terms *ts, const Expr *guard, int64_t access) {
+  const int depth = expr_depth(c, guard);
+  int64_t reach = access;
+  int n = ts->n;
+  while (n > 0 && ts->t[n - 1].depth > depth && !ts->t[n - 1].minus) {
+    int64_t lo, hi;
+    if (!expr_range(c->pool, ts->t[n - 1].e, &lo, &hi) || lo < 0 || hi > ZERO_BLOCK) break;
+    if (reach + hi * dtype_bytes(m->dtype) > ZERO_BLOCK) break;
+    reach += hi * dtype_bytes(m->dtype);
+    n--;
+  }
+  if (reach > c->zeros) c->zeros = reach;
+  return n;
+}
+
+/* Address of lane 0, `access` bytes of which are going to be read. */
+V mem_address(Emit *c, const Mem *m, const Expr *index, const Expr *guard, int64_t access) {
+  Terms ts = {.n = 0, .constant = 0};
+  terms_add(c, &ts, index, false);
+  if (!guard) return gep_const(c, m, add_terms(c, m, m->base, &ts, 0, ts.n), ts.constant);
+  const int outer = outer_terms(c, m, &ts, guard, access);
+  const V real = gep_const(c, m, add_terms(c, m, m->base, &ts, 0, outer), ts.constant);
+  const bool was = c->lane0;
+  c->lane0 = true;
+  const V cond = emit_cond(c, guard);
+  c->lane0 = was;
+  const V p = LLVMBuildSelect(B, cond, real, zeros_symbol(c), "");
+  return add_terms(c, m, p, &ts, outer, ts.n);
+}
+
+/* ---- lanes ---- */
+static bool has_lane_local(const Emit *c, const Expr *e) {
+  if (!(e->flags & EXF_LOCAL)) return false;
+  if (e->op == EX_LOCAL && c->locals[e->id].depth > 0) return true;
+  for (int i = 0; i < e->nargs; i++)
+    if (e->a[i] && has_lane_local(c, e->a[i])) return true;
+  return false;
+}
+
+bool lane_uniform(const Emit *c, const Expr *e) {
+  return !c->vvar || c->lane0 || (!expr_uses_var(e, c->vvar->id) && !has_lane_local(c, e));
+}
+
+bool masks_cheap(const Emit *c, DType t) {
+  if (c->t->masks) return true;
+  return c->t->arch == ARCH_X86_64 && c->t->vector_bits >= 256 && dtype_bytes(t) >= 4;
+}
+
+/* Elements between neighbouring lanes; 0: the same for all; STRIDE_ANY: not a constant. */
+enum { STRIDE_ANY = 1 << 30 };
+static int64_t lane_stride(Emit *c, const Expr *index) {
+  if (lane_uniform(c, index)) return 0;
+  const Expr *coeff, *rest;
+  int64_t k;
+  if (!expr_affine(c->pool, index, c->vvar, &coeff, &rest) || has_lane_local(c, rest))
+    return STRIDE_ANY;
+  if (!emit_const(c, coeff, &k) || k <= -STRIDE_ANY || k >= STRIDE_ANY) return STRIDE_ANY;
+  return k;
+}
+
+static V mask_and(Emit *c, V a, V b) {
+  if (!a || !b) return a ? a : b;
+  return LLVMBuildAnd(B, a, b, "");
+}
+
+/* ---- loads ---- */
+static void set_invariant(Emit *c, const Mem *m, V load) {
+  if (!m->invariant) return;
+  const unsigned kind = LLVMGetMDKindIDInContext(c->ctx, "invariant.load", 14);
+  LLVMSetMetadata(load, kind, LLVMMetadataAsValue(c->ctx, LLVMMDNodeInContext2(c->ctx, NULL, 0)));
+}
+
+static V load_at(Emit *c, const Mem *m, Ty t, V p, unsigned align) {
+  const V v = LLVMBuildLoad2(B, t, p, "");
+  LLVMSetAlignment(v, align);
+  set_invariant(c, m, v);
+  return v;
+}
+
+static V masked_load(Emit *c, Ty t, V p, unsigned align, V mask) {
+  const Ty types[2] = {t, c->ptr};
+  return intrinsic(c, "llvm.masked.load", 2, types, 4,
+                   (V[]){p, k_int(c, c->i32, align), mask, LLVMConstNull(t)});
+}
+
+/* Without cheap masks: the whole vector when all lanes are active, else lane by lane. */
+static V branching_load(Emit *c, const Mem *m, Ty t, V p, unsigned align, V mask) {
+  const V all = intrinsic(c, "llvm.vector.reduce.and", 1, (Ty[]){LLVMTypeOf(mask)}, 1, &mask);
+  const LLVMBasicBlockRef whole = new_block(c, ""), some = new_block(c, ""),
+                          done = new_block(c, "");
+  LLVMBuildCondBr(B, all, whole, some);
+  LLVMPositionBuilderAtEnd(B, whole);
+  const V a = load_at(c, m, t, p, align);
+  LLVMBuildBr(B, done);
+  LLVMPositionBuilderAtEnd(B, some);
+  const V b = masked_load(c, t, p, align, mask);
+  LLVMBuildBr(B, done);
+  LLVMPositionBuilderAtEnd(B, done);
+  const V phi = LLVMBuildPhi(B, t, "");
+  LLVMAddIncoming(phi, (V[]){a, b}, (LLVMBasicBlockRef[]){whole, some}, 2);
+  return phi;
+}
+
+static V contiguous_load(Emit *c, const Mem *m, V p, unsigned align, V mask) {
+  const Ty t = vec_type(mem_type(c, m->dtype), c->vl);
+  if (!mask) return load_at(c, m, t, p, align);
+  return masks_cheap(c, m->dtype) ? masked_load(c, t, p, align, mask)
+                                  : branching_load(c, m, t, p, align, mask);
+}
+
+static V shuffle(Emit *c, V a, V b, const int *lanes) {
+  V k[128];
+  for (int i = 0; i < c->vl; i++) k[i] = k_int(c, c->i32, lanes[i]);
+  return LLVMBuildShuffleVector(B, a, b, LLVMConstVector(k, (unsigned)c->vl), "");
+}
+
+/* Every second element: two overlapping vectors that together end at the last lane's element. */
+static V stride2_load(Emit *c, const Mem *m, V p) {
+  const Ty t = vec_type(mem_type(c, m->dtype), c->vl);
+  const unsigned align = (unsigned)dtype_bytes(m->dtype);
+  const V a = load_at(c, m, t, p, align),
+          b = load_at(c, m, t, gep_const(c, m, p, c->vl - 1), align);
+  int lanes[128];
+  for (int i = 0; i < c->vl; i++) lanes[i] = 2 * i < c->vl ? 2 * i : c->vl + 2 * i - (c->vl - 1);
+  return shuffle(c, a, b, lanes);
+}
+
+static V reversed_load(Emit *c, const Mem *m, V p) {
+  const Ty t = vec_type(mem_type(c, m->dtype), c->vl);
+  const V a = load_at(c, m, t, gep_const(c, m, p, 1 - c->vl), (unsigned)dtype_bytes(m->dtype));
+  int lanes[128];
+  for (int i = 0; i < c->vl; i++) lanes[i] = c->vl - 1 - i;
+  return shuffle(c, a, LLVMGetPoison(t), lanes);
+}
+
+/* Loads at a constant distance, or at any index: one by one. */
+static V scalar_gather(Emit *c, const Mem *m, V p, int64_t stride, V index) {
+  const Ty t = mem_type(c, m->dtype);
+  const unsigned align = (unsigned)dtype_bytes(m->dtype);
+  V r = LLVMGetPoison(vec_type(t, c->vl));
+  for (int i = 0; i < c->vl; i++) {
+    const V k = k_int(c, c->i32, i);
+    const V at = index ? gep(c, m, m->base, LLVMBuildExtractElement(B, index, k, ""))
+                       : gep_const(c, m, p, i * stride);
+    r = LLVMBuildInsertElement(B, r, load_at(c, m, t, at, align), k, "");
+  }
+  return r;
+}
+
+static V lane_pointers(Emit *c, const Mem *m, V index) {
+  return LLVMBuildGEP2(B, mem_type(c, m->dtype), m->base, &index, 1, "");
+}
+
+static V masked_gather(Emit *c, const Mem *m, V pointers, V mask) {
+  const Ty t = vec_type(mem_type(c, m->dtype), c->vl);
+  if (!mask) mask = splat(c, k_int(c, c->i1, 1), c->vl);
+  return intrinsic(
+      c, "llvm.masked.gather", 2, (Ty[]){t, LLVMTypeOf(pointers)}, 4,
+      (V[]){pointers, k_int(c, c->i32, dtype_bytes(m->dtype)), mask, LLVMConstNull(t)});
+}
+
+static V lanes_load(Emit *c, const Mem *m, const Expr *index, const Expr *uniform_guard, V mask) {
+  const int64_t stride = lane_stride(c, index);
+  const int64_t bytes = dtype_bytes(m->dtype);
+  if (stride == 1) {
+    const V p = mem_address(c, m, index, uniform_guard, c->vl * bytes);
+    return contiguous_load(c, m, p, uniform_guard ? (unsigned)bytes : alignment(c, m, index), mask);
+  }
+  if (!mask && !uniform_guard && stride == 2)
+    return stride2_load(c, m, mem_address(c, m, index, NULL, 0));
+  if (!mask && !uniform_guard && stride == -1)
+    return reversed_load(c, m, mem_address(c, m, index, NULL, 0));
+  const bool gathers = c->t->masks && bytes >= 4;
+  if (!mask && !uniform_guard && !gathers) {
+    if (stride != STRIDE_ANY)
+      return scalar_gather(c, m, mem_address(c, m, index, NULL, 0), stride, NULL);
+    return scalar_gather(c, m, NULL, 0, as_lanes(c, emit_index_lanes(c, index)));
+  }
+  const V at = lane_pointers(c, m, as_lanes(c, emit_index_lanes(c, index)));
+  if (uniform_guard) mask = mask_and(c, mask, splat(c, emit_cond(c, uniform_guard), c->vl));
+  return masked_gather(c, m, at, mask);
+}
+
+V mem_load(Emit *c, const Mem *m, const Expr *index, const Expr *guard) {
+  const Ty t = mem_type(c, m->dtype);
+  int64_t k;
+  if (guard) guard = emit_specialise(c, guard);
+  if (guard && (lane_uniform(c, guard) && emit_const(c, guard, &k))) {
+    if (!k) return from_mem(c, m->dtype, LLVMConstNull(t));
+    guard = NULL;
+  }
+  const bool guard_uniform = !guard || lane_uniform(c, guard);
+  V lanes = guard_uniform ? NULL : as_lanes(c, emit_cond(c, guard));
+  if (lane_uniform(c, index)) {
+    if (guard_uniform) {
+      const V p = mem_address(c, m, index, guard, dtype_bytes(m->dtype));
+      return from_mem(c, m->dtype, load_at(c, m, t, p, (unsigned)dtype_bytes(m->dtype)));
+    }
+    const V at = splat(c, mem_address(c, m, index, NULL, 0), c->vl);
+    return from_mem(c, m->dtype, masked_gather(c, m, at, mask_and(c, c->mask, lanes)));
+  }
+  return from_mem(
+      c, m->dtype,
+      lanes_load(c, m, index, guard_uniform ? guard : NULL, mask_and(c, c->mask, lanes)));
+}
+
+/* ---- stores ---- */
+static void store_at(Emit *c, V value, V p, unsigned align) {
+  LLVMSetAlignment(LLVMBuildStore(B, value, p), align);
+}
+
+static void masked_store(Emit *c, V value, V p, unsigned align, V mask) {
+  intrinsic(c, "llvm.masked.store", 2, (Ty[]){LLVMTypeOf(value), c->ptr}, 4,
+            (V[]){value, p, k_int(c, c->i32, align), mask});
+}
+
+static void scatter(Emit *c, const Mem *m, const Expr *index, int64_t stride, V value) {
+  const unsigned align = (unsigned)dtype_bytes(m->dtype);
+  if (c->mask || (c->t->masks && dtype_bytes(m->dtype) >= 4)) {
+    const V at = lane_pointers(c, m, as_lanes(c, emit_index_lanes(c, index)));
+    const V mask = c->mask ? c->mask : splat(c, k_int(c, c->i1, 1), c->vl);
+    intrinsic(c, "llvm.masked.scatter", 2, (Ty[]){LLVMTypeOf(value), LLVMTypeOf(at)}, 4,
+              (V[]){value, at, k_int(c, c->i32, align), mask});
+    return;
+  }
+  const V p = stride == STRIDE_ANY ? NULL : mem_address(c, m, index, NULL, 0);
+  const V any = p ? NULL : as_lanes(c, emit_index_lanes(c, index));
+  for (int i = 0; i < c->vl; i++) {
+    const V k = k_int(c, c->i32, i);
+    const V at = p ? gep_const(c, m, p, i * stride)
+                   : gep(c, m, m->base, LLVMBuildExtractElement(B, any, k, ""));
+    store_at(c, LLVMBuildExtractElement(B, value, k, ""), at, align);
+  }
+}
+
+void mem_store(Emit *c, const Mem *m, const Expr *index, V value) {
+  value = to_mem(c, m->dtype, value);
+  if (!c->vvar || c->lane0) {
+    store_at(c, value, mem_address(c, m, index, NULL, 0), (unsigned)dtype_bytes(m->dtype));
+    return;
+  }
+  const int64_t stride = lane_stride(c, index);
+  if (stride == 0 && (!c->mask || !is_vec(value))) { /* the last lane's value stays */
+    if (is_vec(value)) value = LLVMBuildExtractElement(B, value, k_int(c, c->i32, c->vl - 1), "");
+    store_at(c, value, mem_address(c, m, index, NULL, 0), (unsigned)dtype_bytes(m->dtype));
+    return;
+  }
+  value = as_lanes(c, value);
+  if (stride != 1) {
+    scatter(c, m, index, stride, value);
+    return;
+  }
+  const V p = mem_address(c, m, index, NULL, 0);
+  const unsigned align = alignment(c, m, index);
+  if (c->mask)
+    masked_store(c, value, p, align, c->mask);
+  else
+    store_at(c, value, p, align);
+}
+
+/* ---- buffers ---- */
+static Mem param_mem(const Emit *c, int id) {
+  const Param *const p = &c->kernel->params.data[id];
+  return (Mem){c->params[id], p->dtype, c->align[id], p->constant};
+}
+
+V emit_load(Emit *c, const Expr *e) {
+  const Mem m = param_mem(c, e->id);
+  return mem_load(c, &m, e->a[0], e->nargs > 1 ? e->a[1] : NULL);
+}
+
+void emit_store(Emit *c, int buffer, const Expr *index, V value) {
+  const Mem m = param_mem(c, buffer);
+  mem_store(c, &m, index, value);
+}
+
+void emit_prefetch(Emit *c, int buffer, const Expr *index) {
+  const Mem m = param_mem(c, buffer);
+  const V p = mem_address(c, &m, index, NULL, 0);
+  intrinsic(c, "llvm.prefetch", 1, (Ty[]){c->ptr}, 4,
+            (V[]){p, k_int(c, c->i32, 0), k_int(c, c->i32, 2), k_int(c, c->i32, 1)});
+}

@@ -1,0 +1,191 @@
+/* LLVM types, constants, lanes and attributes: the small change of the emitter. */
+#include <stdio.h>
+#include <string.h>
+
+#include "codegen/llvm/emit.h"
+
+void emit_init(Emit *c, const Module *m, const Target *t, const char *name, const char *module_name,
+               const KernelIR *into, Arena *scratch) {
+  memset(c, 0, sizeof *c);
+  c->m = m;
+  c->t = t;
+  c->pool = m->model->pool;
+  c->arena = scratch;
+  c->v = ARENA_NEW(scratch, EmitVars);
+  c->v->arena = scratch;
+  c->name = name;
+  c->ctx = into->ctx ? into->ctx : LLVMContextCreate();
+  c->mod = into->mod ? into->mod : LLVMModuleCreateWithNameInContext(module_name, c->ctx);
+  LLVMSetTarget(c->mod, t->triple);
+  c->b = LLVMCreateBuilderInContext(c->ctx);
+  c->i1 = LLVMInt1TypeInContext(c->ctx);
+  c->i8 = LLVMInt8TypeInContext(c->ctx);
+  c->i16 = LLVMInt16TypeInContext(c->ctx);
+  c->i32 = LLVMInt32TypeInContext(c->ctx);
+  c->i64 = LLVMInt64TypeInContext(c->ctx);
+  c->f32 = LLVMFloatTypeInContext(c->ctx);
+  c->f64 = LLVMDoubleTypeInContext(c->ctx);
+  c->ptr = LLVMPointerTypeInContext(c->ctx, 0);
+  c->idx_bits = t->pointer_bits;
+  c->idx = t->pointer_bits == 32 ? c->i32 : c->i64;
+  c->vl = target_lanes(t, 32);
+  c->epoch = 1;
+  c->sets = 1;
+}
+
+Ty mem_type(const Emit *c, DType t) {
+  if (t == DT_F32) return c->f32;
+  if (t == DT_F64) return c->f64;
+  switch (dtype_bytes(t)) {
+    case 1: return c->i8;
+    case 2: return c->i16;
+    case 4: return c->i32;
+    default: return c->i64;
+  }
+}
+
+Ty reg_type(const Emit *c, DType t) {
+  if (t == DT_BOOL) return c->i1;
+  if (dtype_is_float(t) && t != DT_F64) return c->f32;
+  return mem_type(c, t);
+}
+
+Ty vec_type(Ty t, int n) { return n == 1 ? t : LLVMVectorType(t, (unsigned)n); }
+bool is_vec(V v) { return LLVMGetTypeKind(LLVMTypeOf(v)) == LLVMVectorTypeKind; }
+
+V splat(Emit *c, V v, int n) {
+  if (LLVMIsConstant(v)) {
+    V lanes[128];
+    for (int i = 0; i < n; i++) lanes[i] = v;
+    return LLVMConstVector(lanes, (unsigned)n);
+  }
+  const Ty t = LLVMVectorType(LLVMTypeOf(v), (unsigned)n);
+  const V one = LLVMBuildInsertElement(c->b, LLVMGetPoison(t), v, LLVMConstInt(c->i32, 0, 0), "");
+  return LLVMBuildShuffleVector(c->b, one, LLVMGetPoison(t),
+                                LLVMConstNull(LLVMVectorType(c->i32, (unsigned)n)), "");
+}
+
+V as_lanes(Emit *c, V v) { return is_vec(v) ? v : splat(c, v, c->vl); }
+
+void same_lanes(Emit *c, V *a, V *b) {
+  if (is_vec(*a) == is_vec(*b)) return;
+  if (is_vec(*a))
+    *b = splat(c, *b, (int)LLVMGetVectorSize(LLVMTypeOf(*a)));
+  else
+    *a = splat(c, *a, (int)LLVMGetVectorSize(LLVMTypeOf(*b)));
+}
+
+Ty like(Ty t, V v) { return is_vec(v) ? LLVMVectorType(t, LLVMGetVectorSize(LLVMTypeOf(v))) : t; }
+
+static V k_lanes(Emit *c, Ty t, V scalar) {
+  return LLVMGetTypeKind(t) == LLVMVectorTypeKind ? splat(c, scalar, (int)LLVMGetVectorSize(t))
+                                                  : scalar;
+}
+static Ty elem_of(Ty t) {
+  return LLVMGetTypeKind(t) == LLVMVectorTypeKind ? LLVMGetElementType(t) : t;
+}
+V k_int(Emit *c, Ty t, int64_t v) {
+  return k_lanes(c, t, LLVMConstInt(elem_of(t), (unsigned long long)v, 1));
+}
+V k_real(Emit *c, Ty t, double v) { return k_lanes(c, t, LLVMConstReal(elem_of(t), v)); }
+
+V hidden_bytes(Emit *c, const char *name) {
+  V g = LLVMGetNamedGlobal(c->mod, name);
+  if (g) return g;
+  g = LLVMAddGlobal(c->mod, LLVMArrayType2(c->i8, 0), name);
+  LLVMSetVisibility(g, LLVMHiddenVisibility);
+  LLVMSetAlignment(g, 64);
+  return g;
+}
+
+V iota(Emit *c, Ty elem) {
+  V lanes[128];
+  for (int i = 0; i < c->vl; i++) lanes[i] = LLVMConstInt(elem, (unsigned long long)i, 0);
+  return LLVMConstVector(lanes, (unsigned)c->vl);
+}
+
+V intrinsic(Emit *c, const char *name, int n_types, Ty const *types, int n_args, V const *args) {
+  const unsigned id = LLVMLookupIntrinsicID(name, strlen(name));
+  const V fn = LLVMGetIntrinsicDeclaration(c->mod, id, (Ty *)types, (size_t)n_types);
+  const Ty ft = LLVMIntrinsicGetType(c->ctx, id, (Ty *)types, (size_t)n_types);
+  return LLVMBuildCall2(c->b, ft, fn, (V *)args, (unsigned)n_args, "");
+}
+
+V entry_alloca(Emit *c, Ty t, int64_t count, unsigned align) {
+  const LLVMBasicBlockRef here = LLVMGetInsertBlock(c->b);
+  const V end = LLVMGetBasicBlockTerminator(c->entry);
+  if (end)
+    LLVMPositionBuilderBefore(c->b, end);
+  else
+    LLVMPositionBuilderAtEnd(c->b, c->entry);
+  const V a = LLVMBuildAlloca(c->b, count == 1 ? t : LLVMArrayType2(t, (uint64_t)count), "");
+  if (align) LLVMSetAlignment(a, align);
+  LLVMPositionBuilderAtEnd(c->b, here);
+  return a;
+}
+
+LLVMBasicBlockRef new_block(Emit *c, const char *name) {
+  return LLVMAppendBasicBlockInContext(c->ctx, c->fn, name);
+}
+
+bool ends(const Emit *c) { return LLVMGetBasicBlockTerminator(LLVMGetInsertBlock(c->b)) != NULL; }
+
+static LLVMAttributeRef enum_attr(Emit *c, const char *name, uint64_t value) {
+  return LLVMCreateEnumAttribute(c->ctx, LLVMGetEnumAttributeKindForName(name, strlen(name)),
+                                 value);
+}
+void fn_attr(Emit *c, V fn, const char *name, uint64_t value) {
+  LLVMAddAttributeAtIndex(fn, LLVMAttributeFunctionIndex, enum_attr(c, name, value));
+}
+void fn_attr_str(Emit *c, V fn, const char *name, const char *value) {
+  LLVMAddAttributeAtIndex(fn, LLVMAttributeFunctionIndex,
+                          LLVMCreateStringAttribute(c->ctx, name, (unsigned)strlen(name), value,
+                                                    (unsigned)strlen(value)));
+}
+void param_attr(Emit *c, V fn, unsigned param, const char *name, uint64_t value) {
+  LLVMAddAttributeAtIndex(fn, param + 1, enum_attr(c, name, value));
+}
+
+void fn_target_attrs(Emit *c, V fn) {
+  char width[16];
+  snprintf(width, sizeof width, "%d", c->t->vector_bits);
+  fn_attr_str(c, fn, "target-cpu", c->t->cpu);
+  fn_attr_str(c, fn, "target-features", c->t->features);
+  fn_attr_str(c, fn, "prefer-vector-width", width);
+  if (c->t->vector_bits >= 512) fn_attr_str(c, fn, "min-legal-vector-width", width);
+  fn_attr_str(c, fn, "denormal-fp-math", "preserve-sign,preserve-sign");
+  fn_attr_str(c, fn, "no-builtins", "");
+  fn_attr_str(c, fn, "frame-pointer", "none");
+  fn_attr(c, fn, "nounwind", 0);
+}
+
+bool fma_native(const Emit *c, V v) {
+  return c->t->fma && (v == NULL || LLVMGetTypeKind(elem_of(LLVMTypeOf(v))) != LLVMHalfTypeKind);
+}
+
+/* ---- floating-point mode ---- */
+/* Round to nearest, no traps, and subnormal numbers count as zero: on x86 each of them costs a
+ * hundred cycles (a masked softmax is full of them), and NEON on ARMv7 knows no other mode. Only
+ * around calls: LLVM does not order arithmetic with these. Returns the caller's mode. */
+V fp_mode_enter(Emit *c) {
+  if (c->t->arch == ARCH_X86_64) {
+    V old = entry_alloca(c, c->i32, 1, 4), ours = entry_alloca(c, c->i32, 1, 4);
+    intrinsic(c, "llvm.x86.sse.stmxcsr", 0, NULL, 1, &old);
+    LLVMBuildStore(c->b, k_int(c, c->i32, 0x9fc0), ours);
+    intrinsic(c, "llvm.x86.sse.ldmxcsr", 0, NULL, 1, &ours);
+    return old;
+  }
+  const bool wide = c->t->arch == ARCH_AARCH64;
+  const V old =
+      intrinsic(c, wide ? "llvm.aarch64.get.fpcr" : "llvm.arm.get.fpscr", 0, NULL, 0, NULL);
+  const V ours = k_int(c, wide ? c->i64 : c->i32, 1 << 24);
+  intrinsic(c, wide ? "llvm.aarch64.set.fpcr" : "llvm.arm.set.fpscr", 0, NULL, 1, &ours);
+  return old;
+}
+
+void fp_mode_leave(Emit *c, V old) {
+  static const char *const names[] = {[ARCH_X86_64] = "llvm.x86.sse.ldmxcsr",
+                                      [ARCH_AARCH64] = "llvm.aarch64.set.fpcr",
+                                      [ARCH_ARM] = "llvm.arm.set.fpscr"};
+  intrinsic(c, names[c->t->arch], 0, NULL, 1, &old);
+}

@@ -1,0 +1,240 @@
+/* Vector loops: full vectors, then a tail that is masked where the target's masks are cheap for the
+ * types in the body, else scalar. Short constant loops, and those that slice register tiles, are
+ * copied out; long ones become loops, several vectors an iteration when the body is small.
+ * Reductions over lanes gather in vectors (several, when the loop is unrolled) that are added up in
+ * a fixed order after the loop. */
+#include "codegen/llvm/emit.h"
+
+#define B c->b
+
+typedef struct Body { /* what the loop's body is like */
+  bool slices; /* indexes a register tile with the variable: the variable must be constant */
+  bool narrow; /* touches memory of a type for which masks are expensive */
+  bool reduces; /* accumulates into something declared outside */
+  bool loops; /* has a loop inside */
+  bool bits; /* takes numbers apart: polynomials, whose long chains should overlap */
+  int nodes; /* distinct expressions */
+} Body;
+
+/* ---- looking at the body ---- */
+static bool is_tile(const Emit *c, int id) { return c->locals[id].kind == LK_CHUNKS; }
+
+static void scan_expr(Emit *c, const Expr *var, const Expr *e, Body *b) {
+  if (!e || emit_seen(c, e)) return;
+  b->nodes++;
+  b->bits |= e->op == EX_bits;
+  if (e->op == EX_LOAD && expr_uses_var(e, var->id) &&
+      !masks_cheap(c, c->kernel->params.data[e->id].dtype))
+    b->narrow = true;
+  if (e->op == EX_LOCAL && is_tile(c, e->id) && expr_uses_var(e->a[0], var->id)) b->slices = true;
+  for (int i = 0; i < e->nargs; i++)
+    if (!(e->op == EX_rarely && i == 1)) scan_expr(c, var, e->a[i], b);
+}
+
+static void scan_stmts(Emit *c, const Expr *var, const Stmt *s, Body *b) {
+  for (; s; s = s->next) {
+    if (s->kind == ST_STORE && !masks_cheap(c, c->kernel->params.data[s->id].dtype))
+      b->narrow = true;
+    if (s->kind == ST_SET || s->kind == ST_ACC) {
+      const bool uses = expr_uses_var(s->index, var->id);
+      if (is_tile(c, s->id) && uses) b->slices = true;
+      if (s->kind == ST_ACC && !uses) b->reduces = true;
+    }
+    scan_expr(c, var, s->value, b);
+    scan_expr(c, var, s->cond, b);
+    scan_expr(c, var, s->index, b);
+    if (s->kind == ST_FOR) b->loops = true;
+    scan_stmts(c, var, s->body, b);
+    scan_stmts(c, var, s->otherwise, b);
+  }
+}
+
+/* ---- emitting vectors ---- */
+typedef struct Loop {
+  const Stmt *s;
+  int chunks; /* vectors per iteration */
+} Loop;
+
+static void chunk_at(Emit *c, const Stmt *s, V base) {
+  bind_value(c, s->var, base, c->depth);
+  emit_stmts(c, s->body);
+}
+
+static void loop_body(Emit *c, void *user, V iv) {
+  const Loop *const l = user;
+  for (int k = 0; k < l->chunks; k++) {
+    c->set = k % c->sets;
+    chunk_at(c, l->s, k ? LLVMBuildNSWAdd(B, iv, k_int(c, c->idx, (int64_t)k * c->vl), "") : iv);
+  }
+  c->set = 0;
+}
+
+/* A block to which initial values of lane accumulators can be added later. */
+static void open_vector(Emit *c, const Stmt *s) {
+  c->pre = LLVMGetInsertBlock(B);
+  const LLVMBasicBlockRef first = new_block(c, "vector");
+  LLVMBuildBr(B, first);
+  LLVMPositionBuilderAtEnd(B, first);
+  c->vvar = s->var;
+  c->set = 0;
+  emit_forget(c);
+}
+
+static void close_vector(Emit *c) {
+  c->vvar = NULL;
+  c->mask = NULL;
+  c->set = 0;
+  c->sets = 1;
+  emit_forget(c);
+}
+
+/* Lanes below `left` (a scalar of the index type). */
+static V tail_mask(Emit *c, V left) {
+  const V n = LLVMBuildIntCast2(B, left, c->i32, 1, "");
+  return LLVMBuildICmp(B, LLVMIntSLT, iota(c, c->i32), splat(c, n, c->vl), "");
+}
+
+static void scalar_body(Emit *c, void *user, V iv) {
+  const Stmt *const s = user;
+  bind_value(c, s->var, iv, c->depth);
+  emit_stmts(c, s->body);
+}
+
+/* ---- constant extents ---- */
+static void scalar_consts(Emit *c, const Stmt *s, int64_t from, int64_t to) {
+  for (int64_t i = from; i < to && !c->error; i++) {
+    bind_const(c, s->var, i);
+    emit_stmts(c, s->body);
+  }
+}
+
+/* A loop to be copied out that is all of a vector loop's body. */
+static bool is_unrolled_nest(Emit *c, const Stmt *vector, const Stmt *body, int64_t *lo,
+                             int64_t *n) {
+  if (!body || body->next || body->kind != ST_FOR || body->loop != FOR_UNROLL) return false;
+  const Expr *const from = expr_var_lo(c->pool, body->var->id), *const extent = expr_var_extent(
+                                                                    c->pool, body->var->id);
+  return !expr_uses_var(from, vector->var->id) && !expr_uses_var(extent, vector->var->id) &&
+         emit_const(c, from, lo) && emit_const(c, extent, n);
+}
+
+/* Full vectors of [lo, lo + n*vl), copied out. Unrolled loops that are the whole body go outside:
+ * in a register tile the scalar of a row then serves all its vectors and needs one register, not
+ * one per row. */
+static void copied_chunks(Emit *c, const Stmt *s, const Stmt *body, int64_t lo, int64_t n) {
+  int64_t from, count;
+  if (n > 1 && is_unrolled_nest(c, s, body, &from, &count)) {
+    for (int64_t i = 0; i < count && !c->error; i++) {
+      bind_const(c, body->var, from + i);
+      copied_chunks(c, s, body->body, lo, n);
+    }
+    return;
+  }
+  for (int64_t k = 0; k < n && !c->error; k++) {
+    c->set = (int)(k % c->sets);
+    bind_const(c, s->var, lo + k * c->vl);
+    emit_stmts(c, body);
+  }
+  c->set = 0;
+}
+
+static void looped_chunks(Emit *c, const Stmt *s, V from, V to, int chunks, bool sure) {
+  Loop l = {s, chunks};
+  emit_counted(c, from, to, (int64_t)chunks * c->vl, sure, loop_body, &l);
+}
+
+static int chunks_per_iteration(const Body *b) {
+  if (b->loops) return 1;
+  const int many = b->bits ? 3 : 1;
+  return b->nodes <= 24 * many ? 4 : b->nodes <= 80 * many ? 2 : 1;
+}
+
+static void const_vector(Emit *c, const Stmt *s, const Body *b, int64_t lo, int64_t n) {
+  const int64_t full = n / c->vl, left = n % c->vl;
+  const bool copy = b->slices || (full <= 4 && !(b->loops && full > 2)) || full * b->nodes <= 64;
+  const bool masked = left && !b->narrow;
+  const int chunks = chunks_per_iteration(b);
+  open_vector(c, s);
+  c->sets = b->reduces ? (full < MAX_SETS ? (full > 0 ? (int)full : 1) : MAX_SETS) : 1;
+  if (copy) {
+    copied_chunks(c, s, s->body, lo, full);
+  } else {
+    c->sets = b->reduces ? chunks : 1;
+    const int64_t whole = full / chunks * chunks * c->vl;
+    looped_chunks(c, s, k_int(c, c->idx, lo), k_int(c, c->idx, lo + whole), chunks, true);
+    copied_chunks(c, s, s->body, lo + whole, full % chunks);
+  }
+  if (masked) {
+    bind_const(c, s->var, lo + full * c->vl);
+    c->mask = tail_mask(c, k_int(c, c->idx, left));
+    emit_stmts(c, s->body);
+    c->mask = NULL;
+  }
+  locals_finish_lanes(c);
+  close_vector(c);
+  if (!left || masked) return;
+  if (b->slices || left * b->nodes <= 24)
+    scalar_consts(c, s, lo + full * c->vl, lo + n);
+  else
+    emit_counted(c, k_int(c, c->idx, lo + full * c->vl), k_int(c, c->idx, lo + n), 1, true,
+                 scalar_body, (void *)s);
+}
+
+/* ---- extents known at run time ---- */
+static void masked_tail(Emit *c, const Stmt *s, V from, V left) {
+  const LLVMBasicBlockRef tail = new_block(c, "tail"), done = new_block(c, "done");
+  LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntSGT, left, k_int(c, c->idx, 0), ""), tail, done);
+  LLVMPositionBuilderAtEnd(B, tail);
+  bind_value(c, s->var, from, c->depth);
+  c->mask = tail_mask(c, left);
+  emit_stmts(c, s->body);
+  c->mask = NULL;
+  LLVMBuildBr(B, done);
+  LLVMPositionBuilderAtEnd(B, done);
+  emit_forget(c);
+}
+
+static V round_down(Emit *c, V n, int64_t step) {
+  return LLVMBuildAnd(B, n, k_int(c, c->idx, -step), "");
+}
+
+static void run_time_vector(Emit *c, const Stmt *s, const Body *b) {
+  const V lo = emit_index(c, expr_var_lo(c->pool, s->var->id));
+  V n = emit_index(c, expr_var_extent(c->pool, s->var->id));
+  const V zero = k_int(c, c->idx, 0);
+  n = LLVMBuildSelect(B, LLVMBuildICmp(B, LLVMIntSGT, n, zero, ""), n, zero, "");
+  const int chunks = chunks_per_iteration(b);
+  open_vector(c, s);
+  c->sets = b->reduces ? chunks : 1;
+  const V end = LLVMBuildAdd(B, lo, n, ""), full = LLVMBuildAdd(B, lo, round_down(c, n, c->vl), "");
+  V from = lo;
+  if (chunks > 1) {
+    const V whole = LLVMBuildAdd(B, lo, round_down(c, n, (int64_t)chunks * c->vl), "");
+    looped_chunks(c, s, from, whole, chunks, false);
+    from = whole;
+  }
+  looped_chunks(c, s, from, full, 1, false);
+  if (!b->narrow) masked_tail(c, s, full, LLVMBuildSub(B, end, full, ""));
+  locals_finish_lanes(c);
+  close_vector(c);
+  if (b->narrow) emit_counted(c, full, end, 1, false, scalar_body, (void *)s);
+}
+
+void emit_vector(Emit *c, const Stmt *s) {
+  int64_t lo, n;
+  const bool fixed_lo = emit_const(c, expr_var_lo(c->pool, s->var->id), &lo);
+  const bool fixed = fixed_lo && emit_const(c, expr_var_extent(c->pool, s->var->id), &n);
+  c->vvar_multiple = fixed_lo && lo % c->vl == 0 ? c->vl : 1;
+  Body b = {.nodes = 0};
+  emit_forget(c);
+  scan_stmts(c, s->var, s->body, &b);
+  emit_forget(c);
+  if (fixed && n > 0 && (n >= c->vl || (!b.narrow && n > 1)))
+    const_vector(c, s, &b, lo, n);
+  else if (fixed && (b.slices || n * b.nodes <= 64))
+    scalar_consts(c, s, lo, lo + n);
+  else if (fixed)
+    emit_serial(c, s, NULL, NULL);
+  else
+    run_time_vector(c, s, &b);
+}

@@ -1,0 +1,65 @@
+/* Emission of the entry: what its files share. The entry is NAME_program (checks, then the steps),
+ * in a wrapper. */
+#pragma once
+#include "codegen/host/checks.h"
+
+typedef struct Entry {
+  Emit *c;
+  const Program *p;
+  V in, out, arena;          /* arguments of invoke */
+  V opts;                    /* the options, completed: never NULL */
+  V scratch, scratch_stride; /* behind the arena: one per thread */
+  V bufs;                    /* pointer array for kernels */
+  bool *assigned;            /* run-time symbols that have their value, in textual order */
+  int call;                  /* profile position */
+  V frame;                   /* of parts (entry_parts.c) */
+  int *parts;                /* made so far */
+} Entry;
+
+static inline V ki64(Emit *c, int64_t v) { return k_int(c, c->i64, v); }
+static inline V at(Emit *c, Ty t, V p, V index) { return LLVMBuildGEP2(c->b, t, p, &index, 1, ""); }
+static inline V at_k(Emit *c, Ty t, V p, int64_t k) { return k ? at(c, t, p, ki64(c, k)) : p; }
+static inline V field(Emit *c, Ty t, V p, int k) {
+  return LLVMBuildStructGEP2(c->b, t, p, (unsigned)k, "");
+}
+static inline V load(Emit *c, Ty t, V p) { return LLVMBuildLoad2(c->b, t, p, ""); }
+static inline V wide(Emit *c, const Expr *e) { return emit_wide(c, expr_lower_math(c->pool, e)); }
+
+/* ---- entry_frame.c: functions, symbols, sizes, checks ---- */
+V begin_function(Emit *c, const char *name, Ty type, bool exported);
+V declare(Emit *c, const char *name, Ty result, int n, Ty const *args, Ty *type); /* hidden, once */
+void fail_unless(Emit *c, V ok, int status); /* returns status otherwise */
+void sym_store(Emit *c, int id, V v);
+void sym_array(Emit *c, const Program *p, V dims);
+const Expr *upper(const Program *p, const Expr *e); /* with run-time symbols at their bounds */
+const Expr *arena_bytes64(Emit *c, const Program *p);
+const Expr *thread_bytes(Emit *c, const Program *p);
+V emit_arena_size(Emit *c, const Program *p);
+V emit_output_dims(Emit *c, const Program *p);
+Ty options_type(Emit *c);
+V fits(Emit *c, const Expr *bytes); /* a size that this target can address */
+V fits_arithmetic(Emit *c, const Expr *e); /* a size that 64 bits hold; NULL: it always is one */
+
+/* ---- entry_checks.c: what a run refuses ---- */
+/* Goes on when ok; else returns the check's status (or another), having noted it and up to three
+ * values. */
+void require(Entry *e, V ok, int check, int n, V const *values);
+void require_status(Entry *e, V ok, V status, int check, int n, V const *values);
+void require_assume(Entry *e, const DimAssume *a);
+void check_options(Entry *e, V given); /* sets e->opts */
+void check_arguments(Entry *e, V dims);
+void check_dims(Entry *e);
+/* From here on e->in is a copy in which a NULL for an input with a default is the default's
+ * address, and behind which stands the address of a bool: no such input is given. */
+void take_defaults(Entry *e);
+void check_pointers(Entry *e);
+void check_arena(Entry *e); /* behind it, options.threads is what the arena has room for */
+
+/* ---- entry_steps.c: calls and control ---- */
+void emit_profile_functions(Emit *c);
+void emit_steps(Entry *e, const Step *s, const Step *end); /* s up to end, in place */
+void pass_on_failure(Emit *c, V status); /* returns it unless it is BURIN_OK */
+
+/* ---- entry_parts.c: long lists in functions of their own ---- */
+void emit_program_steps(Entry *e, const Step *s);
+void emit_step_list(Entry *e, const Step *s); /* of a condition or loop */

@@ -1,0 +1,292 @@
+/* One compilation: its arena with a limit, diagnostics, options turned into numbers, progress on
+ * stderr. An arena that runs out of memory jumps back to session_run, which makes it a clean error. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include "driver/driver.h"
+
+static void out_of_memory(void *user, size_t wanted) {
+  Session *s = user;
+  s->wanted = wanted;
+  memory_leave();
+  longjmp(s->out_of_memory, 1);
+}
+
+static size_t memory_limit(void) {
+  const long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+  return pages > 0 && size > 0 ? (size_t)pages / 4 * 3 * (size_t)size : (size_t)8 << 30;
+}
+
+static bool pick_target(Session *s) {
+  const char *name = s->o->target ? s->o->target : "native";
+  if (strcmp(name, "native") == 0) {
+    if (!target_native(&s->native))
+      return usage_error("this machine's CPU is not supported; use --target"), false;
+    s->target = &s->native;
+    return true;
+  }
+  s->target = target_find(name);
+  if (s->target) return true;
+  const char *names[64];
+  int n = 0;
+  for (; n < target_row_count && n < 64; n++) names[n] = target_rows[n].name;
+  const char *near = closest(name, names, n);
+  if (near)
+    usage_error("unknown target '%s'; did you mean '%s'?", name, near);
+  else
+    usage_error("unknown target '%s'; 'burin --list-targets' lists them", name);
+  return false;
+}
+
+bool session_target(Session *s) { return s->target || pick_target(s); }
+
+int session_run(const Options *o, SessionFn body, void *user) {
+  Session *volatile s = calloc(1, sizeof *s); /* outlives the longjmp */
+  size_t limit = memory_limit();
+  if (!s) return EXIT_LIMIT;
+  if (o->max_memory && !args_size("--max-memory", o->max_memory, &limit))
+    return free(s), EXIT_USAGE;
+  s->o = o;
+  s->memory_limit = limit;
+  s->opt_level = o->opt ? atoi(o->opt) : 3;
+  s->show_progress = o->progress || (!o->quiet && isatty(STDERR_FILENO));
+  volatile int status = EXIT_LIMIT;
+  if (setjmp(s->out_of_memory) == 0) {
+    s->arena = arena_new(limit, out_of_memory, s);
+    s->diag = diag_new(s->arena);
+    s->outputs = outputs_new(s->arena, s->diag);
+    signals_watch(s->outputs);
+    status = body(s, user);
+    progress_clear(s);
+    diag_print(s->diag, stderr);
+  } else {
+    progress_clear(s);
+    if (s->diag) diag_print(s->diag, stderr);
+    char text[160];
+    memory_text(text, sizeof text, limit);
+    fputs(text, stderr);
+    status = EXIT_LIMIT;
+  }
+  if (s->outputs) {
+    outputs_abort(s->outputs); /* what was not committed */
+    signals_unwatch();
+  }
+  arena_free(s->arena);
+  free(s);
+  return status;
+}
+
+/* ---- loading ---- */
+static bool parse_dim(Session *s, const char *text, const char **name, int64_t *value) {
+  const char *eq = strrchr(text, '=');
+  if (!eq || eq == text) return usage_error("--dim: '%s' is not NAME=N", text), false;
+  *name = arena_strndup(s->arena, text, (size_t)(eq - text));
+  return args_number("--dim", eq + 1, 0, INT32_MAX, value);
+}
+
+static bool parse_shape(Session *s, const char *text, const char **name, int64_t *dims, int *rank) {
+  const char *eq = strrchr(text, '='), *p = eq ? eq + 1 : NULL;
+  if (!eq || eq == text) return usage_error("--shape: '%s' is not INPUT=1x3x224x224", text), false;
+  *name = arena_strndup(s->arena, text, (size_t)(eq - text));
+  for (*rank = 0; *p; ++*rank) {
+    char *end;
+    errno = 0;
+    dims[*rank < MAX_RANK ? *rank : 0] = strtoll(p, &end, 10);
+    const bool bad = end == p || *p < '0' || *p > '9' || errno || (*end != 'x' && *end) ||
+                     (*end == 'x' && !end[1]);
+    if (bad || *rank >= MAX_RANK || dims[*rank] > INT32_MAX)
+      return usage_error("--shape: '%s' is no shape, such as 1x3x224x224", eq + 1), false;
+    p = *end ? end + 1 : end;
+  }
+  return true;
+}
+
+static bool frontend_options(Session *s, FrontendOptions *f) {
+  const Options *o = s->o;
+  const char **dim_names = ARENA_ARRAY(s->arena, const char *, o->dims.n),
+             **inputs = ARENA_ARRAY(s->arena, const char *, o->shapes.n);
+  int64_t *values = ARENA_ARRAY(s->arena, int64_t, o->dims.n);
+  int64_t **shapes = ARENA_ARRAY(s->arena, int64_t *, o->shapes.n);
+  int *ranks = ARENA_ARRAY(s->arena, int, o->shapes.n);
+  for (int k = 0; k < o->dims.n; k++)
+    if (!parse_dim(s, o->dims.v[k], &dim_names[k], &values[k])) return false;
+  for (int k = 0; k < o->shapes.n; k++) {
+    shapes[k] = ARENA_ARRAY(s->arena, int64_t, MAX_RANK);
+    if (!parse_shape(s, o->shapes.v[k], &inputs[k], shapes[k], &ranks[k])) return false;
+  }
+  FrontendConst *consts = ARENA_ARRAY(s->arena, FrontendConst, o->consts.n);
+  for (int k = 0; k < o->consts.n; k++) {
+    Tensor *t = ARENA_NEW(s->arena, Tensor);
+    if (!tensor_named(s, "--const", o->consts.v[k], &consts[k].name, t)) return false;
+    consts[k] = (FrontendConst){.name = consts[k].name,
+                                .dtype = t->dtype,
+                                .rank = t->rank,
+                                .dims = t->dims,
+                                .data = t->data};
+  }
+  *f = (FrontendOptions){.consts = consts,
+                         .n_consts = o->consts.n,
+                         .freeze = o->freeze || strcmp(o->verb, "inspect") == 0,
+                         .external_dir = o->external_dir,
+                         .dim_names = dim_names,
+                         .dim_values = values,
+                         .n_dims = o->dims.n,
+                         .shape_inputs = inputs,
+                         .shape_dims = (const int64_t *const *)shapes,
+                         .shape_ranks = ranks,
+                         .n_shapes = o->shapes.n};
+  return true;
+}
+
+/* Graph IR as text. What changes a model while it is imported does not apply. */
+static Model *load_text(Session *s, const char *path) {
+  const Options *o = s->o;
+  if (o->dims.n || o->shapes.n || o->consts.n)
+    return usage_error("--dim, --shape and --const do not apply to the text of a graph"), NULL;
+  Model *m = frontend_load_text(s->arena, s->diag, path);
+  const Loc loc = {.file = path, .node = -1};
+  outputs_protect(s->outputs, path);
+  if (!m || !m->missing) return m;
+  diag_error(s->diag, &loc, ERR_PARSE, "constant #%d%s%s%s has no data", m->missing->id,
+             m->missing->name ? " \"" : "", m->missing->name ? m->missing->name : "",
+             m->missing->name ? "\"" : "");
+  diag_hint(s->diag, "--emit=graph -o FILE writes a text with its weights");
+  return NULL;
+}
+
+bool session_has_data(Session *s) {
+  const Loc loc = {.file = s->model->file, .node = -1};
+  if (!s->model->zeros) return true;
+  diag_error(s->diag, &loc, ERR_PARSE,
+             "the text says `data none`: its constants were left out, so it cannot be run");
+  diag_hint(s->diag, "--emit=graph -o FILE writes a text with its weights");
+  return false;
+}
+
+bool session_load(Session *s, const char *path) {
+  FrontendOptions f;
+  const double start = clock_seconds();
+  if (strcmp(path, "-") == 0)
+    return usage_error("models are not read from the standard input; give a file"), false;
+  if (!frontend_options(s, &f)) return false;
+  if (s->target) f.rules = target_float_rules(s->target);
+  progress_show(s, "reading", 0, 0);
+  s->model =
+      frontend_is_text(path) ? load_text(s, path) : frontend_load(s->arena, s->diag, path, &f);
+  s->load_seconds = clock_seconds() - start;
+  for (int k = 0; s->model && k < s->model->files.n; k++)
+    outputs_protect(s->outputs, s->model->files.data[k].path);
+  return s->model != NULL;
+}
+
+bool session_commit(Session *s) {
+  fflush(stdout); /* what was printed comes before what is written there */
+  return (!s->model || frontend_unchanged(s->model)) && outputs_commit(s->outputs);
+}
+
+static void on_pass(void *user, const char *pass, int k, int n) {
+  Session *s = user;
+  s->pass = pass;
+  progress_show(s, pass, k, n);
+}
+
+static bool index_choice(const char *text, bool *clamp) {
+  *clamp = text && strcmp(text, "clamp") == 0;
+  if (!text || *clamp || strcmp(text, "check") == 0) return true;
+  return usage_error("--indices: '%s' is none of check and clamp", text), false;
+}
+
+static bool strip_choice(const char *text, StripChoice *out) {
+  static const char *const names[] = {
+      [STRIPS_AUTO] = "auto", [STRIPS_NONE] = "none", [STRIPS_ALL] = "all"};
+  *out = STRIPS_AUTO;
+  for (int i = 0; text && i < 3; i++)
+    if (strcmp(text, names[i]) == 0) {
+      *out = (StripChoice)i;
+      return true;
+    }
+  return !text || (usage_error("--strips: '%s' is none of auto, none, all", text), false);
+}
+
+bool session_tuning(Session *s, const char *path, Tuning **out) {
+  size_t n;
+  const char *text = frontend_read_file(s->arena, s->diag, path, &n);
+  *out = text ? tuning_parse(s->arena, s->diag, text, n, path) : NULL;
+  return *out != NULL;
+}
+
+/* --winograd, --no-winograd */
+static bool set_winograd(const Options *o, PassCtx *c) {
+  static const char *const names[] = {"auto", "2", "4", "6", "off"};
+  int k = 0;
+  while (o->winograd && k < 5 && strcmp(o->winograd, names[k]) != 0) k++;
+  if (k == 5)
+    return usage_error("--winograd: '%s' is none of off, 2, 4, 6 and auto", o->winograd), false;
+  c->winograd = k < 4 && !o->no_winograd;
+  c->winograd_size = 2 * k;
+  return true;
+}
+
+bool session_passes(Session *s) {
+  const Options *o = s->o;
+  int64_t threads = 64;
+  if (o->threads && !args_number("--threads", o->threads, 1, 1024, &threads)) return false;
+  Tuning *stored = NULL;
+  if (!s->tuning && o->tuning && !session_tuning(s, o->tuning, &stored)) return false;
+  if (stored) s->tuning = stored;
+  outputs_protect(s->outputs, o->tuning);
+  PassCtx c = {.model = s->model,
+               .tuning = s->tuning,
+               .decisions = s->decisions,
+               .target = s->target,
+               .opt_level = s->opt_level,
+               .max_threads = (int)threads,
+               .run_constants = constants_run,
+               .run_user = s};
+  if (!index_choice(o->indices, &c.clamp_indices) || !set_winograd(o, &c) ||
+      !strip_choice(o->strips, &c.strips))
+    return false;
+  const PassOptions p = {.passes = o->passes,
+                         .disabled = o->disabled.v,
+                         .n_disabled = o->disabled.n,
+                         .print_after = o->print_after,
+                         .ir_dir = s->ir_dir ? s->ir_dir : o->ir_dir,
+                         .reproducer = "burin-reproducer.ir",
+                         .time = o->time_passes,
+                         .progress = on_pass,
+                         .progress_user = s};
+  const double start = clock_seconds();
+  c.scratch = arena_child(s->arena);
+  const bool ok = passes_run(&c, &p);
+  s->pass_seconds = clock_seconds() - start;
+  s->module = c.module;
+  if (!ok && s->model->main->unset)
+    diag_hint(s->diag,
+              "initializers of this model are inputs, too; --freeze-initializers makes them "
+              "constants");
+  return ok;
+}
+
+/* ---- progress and time ---- */
+double clock_seconds(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+void progress_show(Session *s, const char *what, int k, int n) {
+  if (!s->show_progress) return;
+  if (n > 0)
+    fprintf(stderr, "\r\x1b[K[%d/%d] %s", k, n, what);
+  else
+    fprintf(stderr, "\r\x1b[K%s", what);
+  fflush(stderr);
+  s->progress_shown = true;
+}
+
+void progress_clear(Session *s) {
+  if (s->progress_shown) fprintf(stderr, "\r\x1b[K");
+  s->progress_shown = false;
+}

@@ -1,0 +1,364 @@
+/* burin compile: model → passes → files, with a summary; and the reproducer of an internal error. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include "driver/driver.h"
+
+enum {
+  EMIT_GRAPH = 1 << 16,
+  EMIT_LOOP = 1 << 17,
+  EMIT_TUNING = 1 << 18,
+  EMIT_FILES = EMIT_GRAPH - 1
+};
+static const struct {
+  const char *name, *suffix;
+  unsigned bit;
+} kinds[] = {{"exe", "", EMIT_EXE},           {"obj", ".o", EMIT_OBJ},
+             {"static", ".a", EMIT_STATIC},   {"shared", ".so", EMIT_SHARED},
+             {"header", ".h", EMIT_HEADER},   {"asm", ".s", EMIT_ASM},
+             {"llvm", ".ll", EMIT_LLVM},      {"graph", ".graph.ir", EMIT_GRAPH},
+             {"loop", ".loop.ir", EMIT_LOOP}, {"tuning", ".tuning", EMIT_TUNING}};
+enum { N_KINDS = sizeof kinds / sizeof *kinds };
+
+typedef struct Job {
+  const char *file, *output;
+  unsigned emit;
+  const char *name;
+  const Watch *watch; /* or NULL */
+  CodegenStats stats;
+} Job;
+
+/* ---- options ---- */
+static bool parse_emit(Session *s, const char *text, unsigned *out) {
+  *out = 0;
+  while (*text) {
+    const size_t n = strcspn(text, ",");
+    const char *word = arena_strndup(s->arena, text, n);
+    unsigned bit = 0;
+    for (int k = 0; k < N_KINDS; k++)
+      if (strcmp(kinds[k].name, word) == 0) bit = kinds[k].bit;
+    if (!bit) {
+      const char *names[N_KINDS];
+      for (int k = 0; k < N_KINDS; k++) names[k] = kinds[k].name;
+      const char *near = closest(word, names, N_KINDS);
+      if (strcmp(word, "cuda") == 0 || strcmp(word, "ptx") == 0 || strcmp(word, "cubin") == 0)
+        usage_error("--emit=%s is not in this version", word);
+      else if (near)
+        usage_error("--emit: unknown kind '%s'; did you mean '%s'?", word, near);
+      else
+        usage_error("--emit: unknown kind '%s'", word);
+      return false;
+    }
+    *out |= bit;
+    text += n + (text[n] == ',');
+  }
+  return *out || (usage_error("--emit names nothing"), false);
+}
+
+static const char *base_name(const char *path) {
+  const char *slash = strrchr(path, '/');
+  return slash ? slash + 1 : path;
+}
+
+/* A C identifier from a file name. */
+static const char *identifier(Arena *a, const char *path) {
+  const char *base = base_name(path);
+  char *id = arena_printf(a, "%s%s", *base >= '0' && *base <= '9' ? "m_" : "", base);
+  id[strcspn(id, ".")] = 0;
+  for (char *p = id; *p; p++)
+    if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9')))
+      *p = '_';
+  return *id ? id : "model";
+}
+
+static bool is_identifier(const char *s) {
+  if (!*s || (*s >= '0' && *s <= '9')) return false;
+  for (; *s; s++)
+    if (!((*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') || (*s >= '0' && *s <= '9') ||
+          *s == '_'))
+      return false;
+  return true;
+}
+
+static bool unsupported_options(const Options *o) {
+  const char *const given[] = {o->quantize, o->calibrate, o->prune, o->report};
+  static const char *const names[] = {"quantize", "calibrate", "prune", "report"};
+  for (int k = 0; k < 4; k++)
+    if (given[k]) return usage_error("--%s is not in this version", names[k]), true;
+  if (o->precision && strcmp(o->precision, "f32") != 0)
+    return usage_error("--precision=%s is not in this version", o->precision), true;
+  if (o->tune_seconds && !o->tune) return usage_error("--tune-seconds needs --tune"), true;
+  if (o->weights && strcmp(o->weights, "embedded") != 0 && strcmp(o->weights, "external") != 0)
+    return usage_error("--weights: '%s' is neither embedded nor external", o->weights), true;
+  return false;
+}
+
+/* Is the output a file with a name, and no stream or descriptor? */
+static bool names_file(const Job *j) {
+  struct stat st;
+  return j->output && strcmp(j->output, "-") != 0 && strncmp(j->output, "/proc/", 6) != 0 &&
+         (stat(j->output, &st) != 0 || S_ISREG(st.st_mode));
+}
+
+/* model.onnx → ./model plus the kind's suffix; several kinds: codegen adds suffixes to the stem. */
+static const char *default_output(Session *s, const Job *j) {
+  char *stem = arena_strdup(s->arena, base_name(j->file));
+  char *dot = strrchr(stem, '.');
+  if (dot && dot != stem) *dot = 0;
+  for (int k = 0; k < N_KINDS; k++)
+    if (kinds[k].bit == j->emit) {
+      if (k == 0 && strcmp(stem, base_name(j->file)) == 0)
+        return arena_printf(s->arena, "%s.out", stem);
+      return arena_printf(s->arena, "%s%s", stem, kinds[k].suffix);
+    }
+  return stem;
+}
+
+/* What goes into the descriptor: options that change the code. */
+static const char *flags_text(Session *s) {
+  StrBuf b = {.arena = s->arena};
+  sb_printf(&b, "-O%d --target=%s", s->opt_level, s->target->name);
+  for (int k = 0; k < s->o->dims.n; k++) sb_printf(&b, " --dim=%s", s->o->dims.v[k]);
+  for (int k = 0; k < s->o->shapes.n; k++) sb_printf(&b, " --shape=%s", s->o->shapes.v[k]);
+  for (int k = 0; k < s->o->consts.n; k++) sb_printf(&b, " --const=%s", s->o->consts.v[k]);
+  for (int k = 0; k < s->o->disabled.n; k++)
+    sb_printf(&b, " --disable-pass=%s", s->o->disabled.v[k]);
+  if (s->o->passes) sb_printf(&b, " --passes=%s", s->o->passes);
+  if (s->tuning) sb_printf(&b, " --tuning");
+  return sb_str(&b);
+}
+
+/* ---- writing ---- */
+bool write_text(Session *s, const char *path, StrBuf *text) {
+  OutFile *f = outputs_add(s->outputs, path, false);
+  progress_clear(s);
+  return f && outputs_write(s->outputs, f, sb_str(text), (size_t)text->n);
+}
+
+static const char *text_path(Session *s, const Job *j, unsigned bit, const char *suffix) {
+  if (!j->output || strcmp(j->output, "-") == 0) return NULL;
+  return j->emit == bit ? j->output : arena_printf(s->arena, "%s%s", j->output, suffix);
+}
+
+/* What was chosen, as a tuning file; behind each choice the candidates with estimated cycles. */
+static bool write_choices(Session *s, const Job *j) {
+  Tuning t = {.arena = s->arena};
+  for (int i = 0; i < s->decisions->list.n; i++) {
+    const Decision *d = &s->decisions->list.data[i];
+    StrBuf note = {.arena = s->arena};
+    sb_printf(&note, "cycles:");
+    for (int k = 0; k < d->n; k++)
+      sb_printf(&note, "%s %s %.0f", k ? "," : "", d->candidates[k].name, d->candidates[k].cost);
+    tuning_set(&t, d->key, d->candidates[d->taken].name, sb_str(&note));
+  }
+  StrBuf text = {.arena = s->arena};
+  tuning_print(&t, arena_printf(s->arena, "target %s: estimates, not measured", s->target->name),
+               &text);
+  return write_text(s, text_path(s, j, EMIT_TUNING, ".tuning"), &text);
+}
+
+static bool write_data(Session *s, const char *path, const TextData *d) {
+  static const char zeros[64];
+  OutFile *f = outputs_add(s->outputs, path, false);
+  int64_t at = 0;
+  for (int i = 0; f && i < d->n; i++) {
+    const struct TextPart *p = &d->parts[i];
+    if (!outputs_write(s->outputs, f, zeros, (size_t)(p->offset - at)) ||
+        !outputs_write(s->outputs, f, p->data, (size_t)p->bytes))
+      return false;
+    at = p->offset + p->bytes;
+  }
+  return f != NULL;
+}
+
+/* Constants stand in the text, or beside it where they are large; a stream leaves those out. */
+static bool write_graph(Session *s, const Job *j) {
+  enum { IN_TEXT = 16 << 10 };
+  StrBuf text = {.arena = s->arena};
+  TextData data = {0};
+  const char *path = text_path(s, j, EMIT_GRAPH, ".graph.ir");
+  const bool small = model_text_bytes(s->model) <= IN_TEXT, beside = !small && names_file(j);
+  const char *weights = beside ? arena_printf(s->arena, "%s.weights", path) : NULL;
+  if (beside)
+    model_print_beside(s->model, &text, base_name(weights), &data);
+  else
+    model_print(s->model, &text, small);
+  return write_text(s, path, &text) && (!beside || write_data(s, weights, &data));
+}
+
+static bool write_ir(Session *s, const Job *j) {
+  StrBuf loop = {.arena = s->arena};
+  if ((j->emit & EMIT_GRAPH) && !write_graph(s, j)) return false;
+  if ((j->emit & EMIT_TUNING) && !write_choices(s, j)) return false;
+  if (!(j->emit & EMIT_LOOP)) return true;
+  if (s->module) module_print(s->module, &loop);
+  return write_text(s, text_path(s, j, EMIT_LOOP, ".loop.ir"), &loop);
+}
+
+static void on_kernel(void *user, int done, int total) { progress_show(user, "code", done, total); }
+
+static bool write_code(Session *s, Job *j) {
+  int64_t jobs = 0;
+  const Loc loc = {.file = j->file, .node = -1};
+  if (s->o->jobs && !args_number("--jobs", s->o->jobs, 1, 256, &jobs)) return false;
+  if (!s->module)
+    return diag_error(s->diag, &loc, ERR_USAGE,
+                      "--passes has no lowering pass, so there is no code to write");
+  const CodegenOptions c = {
+      .emit = j->emit & EMIT_FILES,
+      .output = j->output,
+      .outputs = s->outputs,
+      .name = j->name,
+      .flags = flags_text(s),
+      .model_hash = s->model->hash,
+      .external_weights = s->o->weights && strcmp(s->o->weights, "external") == 0,
+      .opt_level = s->opt_level,
+      .jobs = (int)jobs,
+      .progress = on_kernel,
+      .progress_user = s};
+  memory_begin(s);
+  const bool ok = codegen_write(s->module, s->target, &c, &j->stats);
+  memory_end();
+  return ok;
+}
+
+/* ---- summary ---- */
+static const char *bytes_text(Arena *a, int64_t n) {
+  if (n < 10000) return arena_printf(a, "%lld B", (long long)n);
+  if (n < 10000000) return arena_printf(a, "%.1f KB", (double)n / 1e3);
+  return arena_printf(a, "%.1f MB", (double)n / 1e6);
+}
+
+static int fused_nodes(const Module *m) {
+  int n = 0;
+  for (int k = 0; k < m->kernels.n; k++)
+    for (const Loc *l = m->kernels.data[k]->loc; l; l = l->also) n++;
+  return n;
+}
+
+/* In the words of the program's --info. */
+static void print_arena(Arena *a, const CodegenStats *t, int64_t lower_bound) {
+  if (t->arena_bytes < 0) {
+    fprintf(stderr, "  arena     depends on symbolic sizes\n");
+    return;
+  }
+  fprintf(stderr, "  arena     %s for one thread", bytes_text(a, t->arena_bytes));
+  if (lower_bound >= 0) fprintf(stderr, " (lower bound %s)", bytes_text(a, lower_bound));
+  if (t->thread_bytes > 0)
+    fprintf(stderr, ", %s for each further thread", bytes_text(a, t->thread_bytes));
+  fprintf(stderr, "\n");
+}
+
+static void summary(Session *s, const Job *j, double seconds) {
+  Arena *a = s->arena;
+  const Module *m = s->module;
+  progress_clear(s);
+  fprintf(stderr, "%s -> %s (%s)\n", j->file, j->output, s->target->name);
+  fprintf(stderr, "  kernels   %d, called %d times, from %d nodes\n", j->stats.kernels,
+          j->stats.kernel_calls, fused_nodes(m));
+  print_arena(a, &j->stats, m->arena_lower_bound);
+  fprintf(stderr, "  weights   %s, code %s, file %s\n", bytes_text(a, j->stats.weight_bytes),
+          bytes_text(a, j->stats.code_bytes), bytes_text(a, j->stats.file_bytes));
+  fprintf(stderr, "  compiled  in %.2f s: read %.2f, passes %.2f, LLVM %.2f, link %.2f\n", seconds,
+          s->load_seconds, s->pass_seconds, j->stats.llvm_seconds, j->stats.link_seconds);
+}
+
+/* ---- internal errors ---- */
+static bool is_internal(const Session *s) { return diag_exit_status(s->diag) == EXIT_INTERNAL; }
+
+static int replay(Session *s, void *user) {
+  const char *const *args = user; /* file, folder */
+  s->ir_dir = args[1];
+  s->show_progress = false;
+  if (session_target(s) && session_load(s, args[0])) session_passes(s);
+  s->diag = diag_new(s->arena); /* said already */
+  return EXIT_OK;
+}
+
+/* Compiles again with dumps after every pass: the last one is the IR before the pass that failed. */
+static void write_reproducer(const Session *s, const Job *j) {
+  const char *dir = arena_printf(s->arena, "%s.reproducer", names_file(j) ? j->output : "burin");
+  const char *args[2] = {j->file, dir};
+  if (mkdir(dir, 0777) != 0 && errno != EEXIST) return;
+  session_run(s->o, replay, args);
+  FILE *f = fopen(arena_printf(s->arena, "%s/command.txt", dir), "w");
+  if (!f) return;
+  for (int k = 0; k < s->o->argc; k++) fprintf(f, "%s%s", k ? " " : "", s->o->argv[k]);
+  fprintf(f, "\n# failed in pass %s; the highest numbered file here is the IR before it:\n",
+          s->pass ? s->pass : "(none)");
+  fprintf(f, "# burin THAT_FILE --passes=%s --emit=graph\n", s->pass ? s->pass : "PASS");
+  fclose(f);
+  diag_note(s->diag, "this is a bug of burin; %s/ has the IR before pass %s and the command", dir,
+            s->pass ? s->pass : "(none)");
+}
+
+/* ---- the verb ---- */
+static bool compile_steps(Session *s, Job *j) {
+  if (!session_load(s, j->file)) return false;
+  if ((j->emit & EMIT_FILES) && !session_has_data(s)) return false;
+  if (!session_passes(s)) return false;
+  if ((j->emit & EMIT_FILES) && !write_code(s, j)) return false;
+  return write_ir(s, j) && session_commit(s);
+}
+
+/* Several files, or one with its weights beside it, have no place in one stream. */
+static bool one_stream(const Session *s, const Job *j) {
+  const bool external = s->o->weights && strcmp(s->o->weights, "external") == 0;
+  if (!j->output || names_file(j) || !(j->emit & EMIT_FILES)) return true;
+  if ((j->emit & (j->emit - 1)) == 0 && !external) return true;
+  usage_error("%s is one stream; several files need a name: -o NAME", j->output);
+  return false;
+}
+
+static int compile_body(Session *s, void *user) {
+  Job *j = user;
+  const double start = clock_seconds();
+  if (j->watch) {
+    s->tuning = j->watch->tuning;
+    s->decisions = j->watch->decisions;
+  }
+  DecisionLog log = {.arena = s->arena};
+  if (!parse_emit(s, s->o->emit ? s->o->emit : "exe", &j->emit) || !session_target(s))
+    return EXIT_USAGE;
+  if (j->emit & EMIT_TUNING) s->decisions = &log;
+  if (!j->output && (j->emit & EMIT_FILES)) j->output = default_output(s, j);
+  if (!one_stream(s, j)) return EXIT_USAGE;
+  if (!j->name) j->name = identifier(s->arena, names_file(j) ? j->output : j->file);
+  if (!compile_steps(s, j)) {
+    if (is_internal(s)) write_reproducer(s, j);
+    return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
+  }
+  if (!s->o->quiet && (j->emit & EMIT_FILES)) summary(s, j, clock_seconds() - start);
+  return j->watch ? j->watch->done(j->watch->user, s) : EXIT_OK;
+}
+
+int verb_compile(const Options *o) {
+  if (unsupported_options(o)) return EXIT_USAGE;
+  if (o->files.n != 1)
+    return usage_error(o->files.n ? "more than one model is given"
+                                  : "no model is given; try 'burin --help'");
+  if (o->name && !is_identifier(o->name))
+    return usage_error("--name: '%s' is no C identifier", o->name);
+  if (o->tune) return tune(o);
+  Job j = {.file = o->files.v[0], .output = o->output, .name = o->name};
+  return session_run(o, compile_body, &j);
+}
+
+int compile_program(const Options *o, const char *model, const char *opt_level, const char *out) {
+  Options quiet = *o;
+  quiet.quiet = true;
+  quiet.emit = "exe";
+  if (opt_level) quiet.opt = opt_level;
+  Job j = {.file = model, .output = out, .name = "model"};
+  return session_run(&quiet, compile_body, &j);
+}
+
+int compile_watched(const Options *o, const char *model, const char *out, const Watch *w) {
+  Options quiet = *o;
+  quiet.quiet = true;
+  quiet.emit = "exe";
+  quiet.weights = NULL;
+  Job j = {.file = model, .output = out, .name = "model", .watch = w};
+  return session_run(&quiet, compile_body, &j);
+}

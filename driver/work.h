@@ -1,6 +1,0 @@
-/* What a node has to do (work.c). */
-#pragma once
-#include "ir/op.h"
-
-/* Multiply-adds of n: the steps of its sums, over symbols. NULL: they depend on data. */
-const Expr *node_work(Model *m, const Node *n);

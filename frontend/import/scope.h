@@ -1,0 +1,79 @@
+/* Names while a graph or function body is being imported; internal to frontend/. */
+#pragma once
+#include "frontend/import/import.h"
+
+enum { MAX_INLINE_DEPTH = 64 };
+
+/* The call that a function body is inlined for: what ref_attr_name means. */
+typedef struct CallArgs {
+  const Onnx__NodeProto *call;
+  const Onnx__FunctionProto *fn;
+  const struct CallArgs *outer;
+  int depth;
+} CallArgs;
+
+typedef struct Scope {
+  const struct Scope *parent; /* graph around this one; a function body has none */
+  bool same; /* names of the parent are this graph's own: none may be defined again */
+  StrMap values;              /* name → Value, or &scope_absent */
+  Graph *graph;
+  const Opsets *opsets;
+  const CallArgs *args;       /* NULL outside functions */
+  const char *path;           /* Loc.graph */
+} Scope;
+extern const Value scope_absent; /* an optional input that a call left out */
+
+Value *scope_find(const Scope *s, const char *name); /* NULL: not defined */
+bool scope_define(Import *im, Scope *s, const char *name, const Value *v,
+                  const Loc *loc); /* false: defined twice */
+
+/* ---- order.c ---- */
+/* Order in which the nodes can be imported: as they stand where that works. False: cycle, reported. */
+bool node_order(Import *im, const Scope *s, Onnx__NodeProto *const *nodes, int n, const Loc *loc,
+                int *order);
+
+/* ---- import.c ---- */
+/* The nodes of g as if they stood in outer: in[] are its inputs, out[] gets the first p->n_output
+ * outputs. */
+bool import_inline(Import *im, const Scope *outer, const Onnx__NodeProto *p,
+                   const Onnx__GraphProto *g, const char *which, const Loc *loc, Value *const *in,
+                   Value **out);
+
+bool import_nodes(Import *im, Scope *s, Onnx__NodeProto *const *nodes, size_t n);
+bool import_outputs(Import *im, Scope *s, const Onnx__GraphProto *p);
+/* The graph whose nodes stand in the file's main graph: what is wrong with them is said at once. */
+static inline bool import_is_main(const Import *im, const Graph *g) {
+  return !g->parent || g == im->version;
+}
+
+/* ---- defaults.c: initializers that are inputs, too ---- */
+/* Finds them, before anything is imported. */
+void defaults_find(Import *im);
+/* True when initializer c is one, and is kept for defaults_input; *ok: without error. */
+bool defaults_take(Import *im, const Onnx__GraphProto *g, ConstData *c, const Loc *loc, bool *ok);
+/* The input p, if it is one: *out is it, or a constant when it cannot be given. False: error. */
+bool defaults_input(Import *im, const Onnx__ValueInfoProto *p, const Loc *loc, Value **out);
+/* Nodes and outputs of the main graph, once with the defaults as constants, which is fast, and once
+ * with the inputs. */
+bool defaults_import(Import *im, Scope *s, const Onnx__GraphProto *p);
+/* Infers n; where sizes depend on inputs with defaults, those are pinned. */
+bool defaults_infer(Import *im, Node *n);
+
+/* ---- sequence.c ---- */
+Seq *sequence_of(const Import *im, const Value *v); /* NULL: none, or of unknown length */
+bool sequence_known(const char *domain, const char *op);
+/* True when the node is about sequences or optionals and was dealt with; *ok: without error. */
+bool sequence_node(Import *im, Scope *s, const Onnx__NodeProto *p, const Loc *loc, Value **in,
+                   const Attr *attrs, int n_attrs, bool *ok);
+bool sequence_map(Import *im, Scope *s, const Onnx__NodeProto *p, const Loc *loc, Value **in,
+                  const Onnx__GraphProto *body);
+
+/* ---- check.c ---- */
+bool opsets_read(Import *im, Onnx__OperatorSetIdProto *const *p, size_t n, const Loc *loc,
+                 Opsets *out);
+int64_t opsets_find(const Opsets *o, const char *domain); /* 0: not imported */
+Function *function_find(const Import *im, const Onnx__NodeProto *n);
+bool functions_read(Import *im, const Onnx__ModelProto *p);
+/* Reports every operator of the model that is not supported, with counts and places. */
+bool check_supported(Import *im, const Onnx__GraphProto *g, const Opsets *o);
+const char *domain_normal(const char *d); /* "" for ai.onnx */

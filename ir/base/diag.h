@@ -1,0 +1,44 @@
+/* Diagnostics. A user error cannot be reported without its location, and the function that reports
+ * it returns false, so that `return diag_error(...)` is the whole error path. No code outside
+ * driver/ exits. */
+#pragma once
+#include <stdio.h>
+#include "ir/base/arena.h"
+
+/* Where something came from. A fused node keeps a chain through `also`. All strings may be NULL. */
+typedef struct Loc {
+  const char *file; /* model file as the user named it */
+  const char *graph; /* region path below the main graph, e.g. "then_branch of if_3" */
+  int node; /* index in the graph; -1: not a node */
+  const char *node_name; /* node name, or the name of the thing (initializer, input) */
+  const char *op, *domain;
+  int opset;
+  const struct Loc *also; /* next origin of a fused node */
+} Loc;
+
+/* Error codes: stable numbers, each with the exit status it leads to (diag.def). */
+typedef enum ErrCode {
+#define E(id, number, exit, text) ERR_##id = number,
+#include "ir/base/diag.def"
+#undef E
+} ErrCode;
+
+typedef struct Diag Diag;
+Diag *diag_new(Arena *a);
+/* All return false. A message is `LOC: error[E0132]: text`; names are escaped (control bytes as
+ * \xNN). */
+bool diag_error(Diag *d, const Loc *loc, ErrCode code, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+bool diag_verror(Diag *d, const Loc *loc, ErrCode code, const char *fmt, va_list ap);
+void diag_note(Diag *d, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3))); /* belongs to the last error */
+void diag_hint(Diag *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void diag_warning(Diag *d, const Loc *loc, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+/* A bug of ours: names the pass; the driver writes a reproducer. */
+bool diag_internal(Diag *d, const Loc *loc, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+int diag_errors(const Diag *d); /* number of errors so far */
+int diag_exit_status(const Diag *d); /* of the first error; 0 when none */
+void diag_print(const Diag *d, FILE *f); /* everything, in order; at most 20 errors, then a count */
+const char *loc_text(Arena *a, const Loc *loc);

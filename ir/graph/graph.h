@@ -1,0 +1,265 @@
+/* Graph IR: tensors and ONNX operators in their newest form. See docs/ir.md for the text form. */
+#pragma once
+#include "ir/base/diag.h"
+#include "ir/expr/expr.h"
+
+typedef struct Graph Graph;
+typedef struct Node Node;
+typedef struct Value Value;
+typedef struct Model Model;
+typedef struct OpRow OpRow;
+
+enum { MAX_RANK = 16 };
+
+typedef enum TypeKind { TY_NONE, TY_TENSOR, TY_SEQUENCE, TY_OPTIONAL, TY_MAP } TypeKind;
+
+/* Constant data: a slice of a mapped file or arena memory; elements in dtype_bytes() each, little
+ * endian. */
+typedef struct ConstData {
+  int id;             /* #id in texts */
+  const char *name;   /* initializer name, or NULL */
+  DType dtype;
+  int rank;
+  const int64_t *dims;
+  int64_t count;      /* elements */
+  const void
+      *data; /* may be unaligned for slices of a file: read with memcpy. STR: const char *const * */
+} ConstData;
+
+/* How a materialised value lies in memory: dimension order, outermost first (NULL: row-major), and
+ * a halo of zeros around it (elements per dimension, NULL: none), so that convolutions need no
+ * guards at borders. */
+typedef struct Layout {
+  const int8_t *perm;
+  const int16_t *halo_lo, *halo_hi;
+  int16_t pad; /* unused elements behind the innermost dimension: keeps rows off each other's cache
+                  sets */
+} Layout;
+
+struct Value {
+  int id; /* %id in texts; unique in the model */
+  const char *name; /* ONNX name, may be NULL */
+  TypeKind kind;
+  DType dtype; /* of the tensor, or of the element tensor */
+  int rank; /* -1: unknown before inference */
+  const Expr **dims; /* rank of them; i64 expressions over symbols only */
+  Node *def; /* NULL: graph input, region input or constant */
+  int def_index; /* which output of def */
+  const ConstData *cdata; /* constant value, else NULL */
+  const Expr *const *contents; /* known symbolic elements of a small integer/bool tensor (shape
+                                  arithmetic), else NULL */
+  Layout layout;
+  bool inlined; /* never materialised: consumers call its elem (set by the fusion pass) */
+  Value *init; /* input of the main graph: the constant that it is where the caller gives none */
+  bool pinned; /* and no other value may be given: sizes were computed from it */
+};
+
+typedef enum AttrKind {
+  AT_INT,
+  AT_FLOAT,
+  AT_STRING,
+  AT_TENSOR,
+  AT_GRAPH,
+  AT_INTS,
+  AT_FLOATS,
+  AT_STRINGS
+} AttrKind;
+typedef struct Attr {
+  const char *name;
+  AttrKind kind;
+  int n; /* element count of lists; 1 for scalars */
+  const int64_t *ints; /* INT, INTS */
+  const double *floats; /* FLOAT, FLOATS */
+  const char *const *strs; /* STRING, STRINGS (NUL-terminated) */
+  const ConstData *tensor;
+  Graph *graph;
+} Attr;
+
+/* A data-dependent size, assigned just before the node runs, in order. src set: symbol `sym`
+ * becomes element `elem` of the integer tensor `src`. src NULL: it becomes `value` (an expression
+ * of symbols assigned before), and the run fails when that is outside [Symbol.lo, Symbol.bound]. */
+typedef enum IndexRule { /* see index_of_key */
+                         IX_NONE,
+                         IX_WRAPS, /* in [-size, size) */
+                         IX_FROM_0, /* in [0, size) */
+                         IX_LENGTH /* in [0, size), and a number of elements: of at most size - 1 */
+} IndexRule;
+typedef struct SymDef {
+  const Expr *sym;
+  Value *src; /* or NULL */
+  int64_t elem;
+  const Expr *value; /* of src NULL */
+  IndexRule index; /* the symbol holds the key of the worst index that the node uses */
+} SymDef;
+
+struct Node {
+  const OpRow *op;
+  Value **in; /* an absent optional input is NULL */
+  int n_in;
+  Value **out; /* an absent optional output is NULL */
+  int n_out;
+  Attr *attrs;
+  int n_attrs;
+  SymDef *syms; /* runtime symbols that this node's output dims use and that are read from data; see
+                   SymDef */
+  int n_syms;
+  const Loc *loc;
+  Graph *graph; /* the graph that holds it */
+  int mark; /* scratch of the running pass */
+};
+
+/* Nodes are in topological order. A region (body of If, Loop, Scan) may use values of its
+ * ancestors. */
+struct Graph {
+  Model *model;
+  Graph *parent; /* NULL: main */
+  Node *owner; /* node that owns the region */
+  const char *name;
+  Vec(Node *) nodes;
+  Vec(Value *) inputs; /* constants are not inputs */
+  Value *unset; /* of the main graph: one bool, no input that has an init is given; or NULL */
+  Vec(Value *) outputs; /* a value may be listed more than once, and may be an input or constant */
+  Vec(const char *) output_names; /* ONNX names of the outputs, same positions; set by the frontend
+                                     for the main graph */
+};
+
+/* What must hold between two sizes when the model runs. Rules of ops write it with the helpers
+ * require_… (ir/op/ops.h) and in no other way. What a region takes for granted need not hold at
+ * entry, since the region may not run (assume_at_entry). */
+typedef enum AssumeKind {
+  ASSUME_EQUAL, /* a == b */
+  ASSUME_AT_MOST, /* a <= b */
+  ASSUME_AT_LEAST, /* a >= b */
+  ASSUME_BROADCAST, /* a == b or a == 1 */
+  ASSUME_MULTIPLE /* a is a multiple of b; of 0 only 0 is one */
+} AssumeKind;
+typedef struct DimAssume {
+  AssumeKind kind;
+  const Expr *a, *b;
+  const char *what; /* which sizes: "sizes of the pieces and of the axis"; NULL: not said */
+  const Graph *graph; /* graph of the node that assumes it; NULL: main */
+  const Loc *loc;
+} DimAssume;
+
+/* A file that the model was read from, as it was then. */
+typedef struct ModelFile {
+  const char *path;
+  uint64_t device, inode;
+  int64_t size, changed_ns;
+} ModelFile;
+
+struct Model {
+  Arena *arena;
+  ExprPool *pool;
+  Diag *diag;
+  const char *file;
+  int ir_version, opset; /* as the file said; the IR itself is always the newest opset */
+  const char *producer, *doc;
+  Graph *main;
+  Vec(ConstData *) consts;
+  int next_value;
+  Vec(DimAssume)
+      assumes; /* what inference took for granted; the compiled model checks it at entry */
+  Vec(Value *) frozen; /* initializers that are inputs, too, and were made constants on request */
+  Vec(ModelFile) files; /* the model's and those of external data; they stay mapped */
+  const char *hash; /* XXH3-128 of the model's file in hex; NULL: it came from memory */
+  /* Of a text (model_parse): a constant whose data is not in it though the text does not say so, or
+   * NULL; and whether it says so (`data none`). They are zeros: no code may be made of them. */
+  const ConstData *missing;
+  bool zeros;
+  const Graph *read_region; /* graph of what it says regions assume, until inference finds theirs */
+};
+
+/* ---- building ---- */
+Model *model_new(Arena *a, Diag *d);
+Graph *graph_new(Model *m, Graph *parent, const char *name);
+Value *value_new(Model *m, const char *name);
+void value_set_tensor(Model *m, Value *v, DType t, int rank,
+                      const Expr *const *dims); /* dims copied */
+ConstData *const_new(Model *m, const char *name, DType t, int rank, const int64_t *dims,
+                     const void *data); /* data not copied */
+Value *value_const(Model *m, ConstData *c); /* a value that holds it */
+Value *value_const_i64s(Model *m, int rank, int n, const int64_t *v); /* rank 0 or 1 */
+Value *value_const_scalar(Model *m, DType t, double v); /* rank 0 */
+/* Appends before `before` (NULL: at the end). Ins copied. Outputs are made by node_add_output. */
+Node *graph_add_node(Graph *g, Node *before, const OpRow *op, int n_in, Value *const *in,
+                     const Loc *loc);
+Value *node_add_output(Node *n, const char *name); /* kind NONE until inferred */
+void node_set_attr(Node *n, Attr a); /* replaces one of the same name */
+void node_set_int(Node *n, const char *name, int64_t v);
+void node_set_ints(Node *n, const char *name, int count, const int64_t *v);
+void node_set_float(Node *n, const char *name, double v);
+void node_set_string(Node *n, const char *name, const char *v);
+void graph_remove_node(Graph *g, Node *n); /* its outputs must be unused */
+void graph_replace_value(Graph *g, Value *old,
+                         Value *by); /* all uses in g, its regions and outputs */
+void graph_sort(Graph *g); /* restores topological order (stable) */
+
+/* ---- questions ---- */
+const Attr *node_attr(const Node *n, const char *name); /* NULL when absent */
+int64_t node_int(const Node *n, const char *name, int64_t def);
+double node_float(const Node *n, const char *name, double def);
+const char *node_string(const Node *n, const char *name, const char *def);
+int node_ints(const Node *n, const char *name, const int64_t **v); /* count; 0 when absent */
+Graph *node_region(const Node *n, const char *name);
+static inline Value *node_in(const Node *n, int k) { return k < n->n_in ? n->in[k] : NULL; }
+static inline Value *node_out(const Node *n, int k) { return k < n->n_out ? n->out[k] : NULL; }
+/* NULL, or what is wrong with a shape: coefficients that make it too large for any sizes of the
+ * inputs, or an expression that is too long. Everything computed from shapes that passed, bytes and
+ * offsets too, stays within 64 bits at compile time. */
+const char *dims_problem(Model *m, int rank, const Expr *const *dims);
+bool value_is_static(const Value *v, int64_t *dims /* may be NULL */); /* all dims constant */
+bool value_same_shape(const Value *a, const Value *b);
+const Expr *value_count(ExprPool *p, const Value *v); /* number of elements */
+/* Element of a constant, or of a value with known contents, as an expression of v's dtype; NULL:
+ * unknown. */
+const Expr *value_element(ExprPool *p, const Value *v, int64_t flat);
+/* Of the key of passes/graph/check_indices.c: 2i + 1 for i >= 0, else -2i (beyond 2^62 where negative
+ * ones do not count from the end). */
+int64_t index_of_key(int64_t key);
+bool value_known(const Value *v); /* constant or with contents: value_element answers */
+/* Recorded once, and not at all when it is sure to hold; graph NULL: main. */
+void model_assume(Model *m, DimAssume a);
+/* What a assumes as a bool expression: the one meaning that folding, checks and tests share. */
+const Expr *assume_condition(ExprPool *p, const DimAssume *a);
+/* Words for texts and messages: "equal", and "must be equal to". */
+const char *assume_name(AssumeKind kind);
+const char *assume_verb(AssumeKind kind);
+void assume_print(const ExprPool *p, const DimAssume *a, StrBuf *b); /* `equal a, b "what"` */
+static inline bool assume_at_entry(const Model *m, const DimAssume *a) {
+  return !a->graph || a->graph == m->main;
+}
+int64_t const_int(const ConstData *c, int64_t i);
+double const_float(const ConstData *c, int64_t i);
+/* Users of each value: rebuilt on demand, indexed by value id. */
+typedef Vec(Node *) NodeVec;
+typedef struct Uses {
+  NodeVec *of; /* of[v->id]; a node appears once per use; uses inside regions count for the region's
+                  owner chain */
+  int *outputs; /* how often v is a graph output (of any graph) */
+  int n;
+} Uses;
+Uses *graph_uses(Graph *main, Arena *scratch);
+
+/* ---- text and checking (graph_text.c, graph_verify.c) ---- */
+/* with_consts: data of constants too, so that the text is complete; else it says `data none`. */
+void model_print(const Model *m, StrBuf *b, bool with_consts);
+/* Data of constants that lies in a file beside the text. */
+typedef struct TextData {
+  struct TextPart {
+    const void *data;
+    int64_t offset, bytes;
+  } *parts; /* ascending; zeros between them */
+  int n;
+  int64_t bytes; /* of the file */
+} TextData;
+int64_t model_text_bytes(
+    const Model *m); /* of constants too large to stand where they are defined */
+/* The whole text; large data go into *out, in m's arena, for the file `name` in the text's folder. */
+void model_print_beside(const Model *m, StrBuf *b, const char *name, TextData *out);
+/* The file beside a text; NULL: reported. It lives as long as the model. */
+typedef const void *(*TextDataFn)(void *user, const char *name, int64_t *bytes);
+Model *model_parse(Arena *a, Diag *d, const char *text, const char *file); /* NULL on error */
+Model *model_parse_with(Arena *a, Diag *d, const char *text, const char *file, TextDataFn data,
+                        void *user);
+bool model_verify(const Model *m, const char *after_pass); /* reports through diag_internal */

@@ -1,0 +1,202 @@
+/* Verifier of run-time symbols: on every path through the steps, a symbol is assigned before it is
+ * read. Until then it stands at its bound, so that nothing else would show the fault: a wrong size
+ * is still a size. Counts of parameters and buffers are bounds, not reads. */
+#include <stdlib.h>
+#include <string.h>
+#include "ir/loop/loop.h"
+#include "ir/op/op.h"
+
+typedef struct SymList {
+  const Kernel *k;
+  Vec(int) ids; /* runtime symbols that the kernel reads */
+} SymList;
+
+typedef struct Check {
+  const Module *m;
+  Arena *a;
+  ExprPool *p;
+  const char *pass;
+  int n_syms;
+  SymList *kernels; /* sorted by address, for the search alone */
+  SymList *collect; /* the list that is being filled */
+  bool *known;      /* by symbol id: assigned on the way to the current step */
+  const char *what; /* that is being checked */
+  const Loc *loc;
+  bool ok;
+} Check;
+
+/* ---- what is read ---- */
+static const Expr *collect_sym(void *user, const Expr *leaf) {
+  Check *c = user;
+  if (leaf->op != EX_SYM || !expr_symbol(c->p, leaf->id)->runtime) return NULL;
+  for (int i = 0; i < c->collect->ids.n; i++)
+    if (c->collect->ids.data[i] == leaf->id) return NULL;
+  vec_push(c->a, &c->collect->ids, leaf->id);
+  return NULL;
+}
+
+static void collect(Check *c, const Expr *e) {
+  if (e && (e->flags & (EXF_SYM | EXF_REDUCE))) expr_rewrite(c->p, e, collect_sym, c);
+}
+
+static void collect_stmts(Check *c, const Stmt *s) {
+  for (; s; s = s->next) {
+    if (s->kind == ST_FOR) {
+      collect(c, expr_var_lo(c->p, s->var->id));
+      collect(c, expr_var_extent(c->p, s->var->id));
+    }
+    collect(c, s->index);
+    collect(c, s->value);
+    collect(c, s->cond);
+    collect_stmts(c, s->body);
+    collect_stmts(c, s->otherwise);
+  }
+}
+
+static int by_address(const void *x, const void *y) {
+  const Kernel *a = ((const SymList *)x)->k, *b = ((const SymList *)y)->k;
+  return a < b ? -1 : a > b;
+}
+
+static void collect_kernels(Check *c) {
+  const int n = c->m->kernels.n;
+  c->kernels = ARENA_ARRAY(c->a, SymList, n + 1);
+  for (int i = 0; i < n; i++) {
+    c->collect = &c->kernels[i];
+    c->kernels[i].k = c->m->kernels.data[i];
+    collect_stmts(c, c->kernels[i].k->body);
+  }
+  qsort(c->kernels, (size_t)n, sizeof *c->kernels, by_address);
+}
+
+/* ---- reads ---- */
+static void need(Check *c, int id) {
+  if (!c->ok || c->known[id]) return;
+  c->ok = diag_internal(c->m->model->diag, c->loc, "after %s: %s reads $%s before it is assigned",
+                        c->pass ? c->pass : "?", c->what, expr_symbol(c->p, id)->name);
+}
+
+static const Expr *need_sym(void *user, const Expr *leaf) {
+  if (leaf->op == EX_SYM) need(user, leaf->id);
+  return NULL;
+}
+
+static void reads(Check *c, const Expr *e, const char *what) {
+  c->what = what;
+  if (e && (e->flags & EXF_SYM)) expr_rewrite(c->p, e, need_sym, c);
+}
+
+static void reads_ref(void *user, const BufRef *r, int access) {
+  Check *c = user;
+  (void)access;
+  reads(c, r->offset, "the offset of an argument");
+  for (int id = r->buffer; id >= 0 && c->m->buffers.data[id].kind == BUF_VIEW;
+       id = c->m->buffers.data[id].base)
+    reads(c, c->m->buffers.data[id].offset, "the offset of a view");
+}
+
+static void check_kernel(Check *c, const Step *s) {
+  const SymList *k = bsearch(&(SymList){.k = s->kernel}, c->kernels, (size_t)c->m->kernels.n,
+                             sizeof *k, by_address);
+  c->what = s->kernel->name;
+  for (int i = 0; k && i < k->ids.n; i++) need(c, k->ids.data[i]);
+}
+
+static void set(Check *c, int id) {
+  if (id >= 0 && id < c->n_syms) c->known[id] = true;
+}
+
+/* A function may find the sizes of its results: those are assigned by it. */
+static void check_extern(Check *c, const Step *s) {
+  for (int i = 0; i < s->n_ins; i++)
+    for (int d = 0; d < s->ins[i].rank && s->ins[i].buf.buffer >= 0; d++)
+      reads(c, s->ins[i].dims[d], s->ext->symbol);
+  for (int i = 0; i < s->n_outs; i++)
+    for (int d = 0; d < s->outs[i].rank && s->outs[i].buf.buffer >= 0; d++)
+      if (s->outs[i].dims[d]->op == EX_SYM) set(c, s->outs[i].dims[d]->id);
+  for (int i = 0; i < s->n_outs; i++)
+    for (int d = 0; d < s->outs[i].rank && s->outs[i].buf.buffer >= 0; d++)
+      reads(c, s->outs[i].dims[d], s->ext->symbol);
+}
+
+/* ---- steps ---- */
+static void check_steps(Check *c, const Step *s);
+
+/* What is known behind a list of steps that starts with what is known now. */
+static bool *known_after(Check *c, const Step *s, int also) {
+  bool *const before = c->known;
+  c->known = arena_dup(c->a, before, sizeof *before * (size_t)(c->n_syms + 1));
+  set(c, also);
+  check_steps(c, s);
+  bool *const after = c->known;
+  c->known = before;
+  return after;
+}
+
+static void check_if(Check *c, const Step *s) {
+  const bool *const yes = known_after(c, s->body, -1), *const no = known_after(c, s->otherwise, -1);
+  for (int i = 0; i < c->n_syms; i++) c->known[i] |= yes[i] && no[i];
+}
+
+/* The body may not run at all: what it assigns is not known behind it. */
+static void check_loop(Check *c, const Step *s) {
+  reads(c, s->trip, "a trip count");
+  known_after(c, s->body, s->iter_sym);
+  set(c, s->trips_sym);
+}
+
+static void check_step(Check *c, const Step *s) {
+  c->loc = s->loc;
+  if (s->kind != STEP_IF && s->kind != STEP_LOOP)
+    step_each_ref(s, reads_ref, c);
+  else if (s->cond.buffer >= 0)
+    reads_ref(c, &s->cond, PA_READ);
+  switch (s->kind) {
+    case STEP_KERNEL: check_kernel(c, s); break;
+    case STEP_EXTERN: check_extern(c, s); break;
+    case STEP_COPY: reads(c, s->count, "a copy"); break;
+    case STEP_IF: check_if(c, s); break;
+    case STEP_LOOP: check_loop(c, s); break;
+    case STEP_SYM:
+      if (s->src.buffer < 0) reads(c, s->value, "a size");
+      reads(c, s->lo, "the bound of a size");
+      reads(c, s->hi, "the bound of a size");
+      set(c, s->sym);
+      break;
+    case STEP_CHECK:
+      reads(c, s->check.a, "a check");
+      reads(c, s->check.b, "a check");
+      break;
+  }
+}
+
+static void check_steps(Check *c, const Step *s) {
+  for (; s && c->ok; s = s->next) check_step(c, s);
+}
+
+/* Who runs the program asks for the sizes of its results. */
+static void check_outputs(Check *c) {
+  c->loc = NULL;
+  for (int i = 0; i < c->m->outputs.n; i++)
+    reads(c, c->m->buffers.data[c->m->outputs.data[i]].count, "an output");
+  const Graph *const g = c->m->model->main;
+  for (int i = 0; g && i < g->outputs.n; i++)
+    for (int d = 0; d < g->outputs.data[i]->rank; d++)
+      reads(c, g->outputs.data[i]->dims[d], "an output");
+}
+
+bool module_verify_symbols(const Module *m, const char *after_pass) {
+  Check c = {.m = m, .p = m->model->pool, .pass = after_pass, .ok = true};
+  c.n_syms = expr_symbol_count(c.p);
+  int runtime = 0;
+  for (int i = 0; i < c.n_syms; i++) runtime += expr_symbol(c.p, i)->runtime;
+  if (!runtime) return true;
+  c.a = arena_child(m->model->arena);
+  c.known = ARENA_ARRAY(c.a, bool, c.n_syms + 1);
+  for (int i = 0; i < c.n_syms; i++) c.known[i] = !expr_symbol(c.p, i)->runtime;
+  collect_kernels(&c);
+  check_steps(&c, m->steps);
+  if (c.ok) check_outputs(&c);
+  arena_free(c.a);
+  return c.ok;
+}

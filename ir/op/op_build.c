@@ -1,0 +1,55 @@
+/* Helpers of EXPAND bodies: they add nodes before the one being replaced, with its location, and
+ * infer them at once. After an inference error b->ok is false and later nodes are left uninferred
+ * (rank -1). */
+#include <string.h>
+#include "ir/op/op.h"
+
+Node *build_node(Build *b, const char *op, const char *domain, int n_in, Value *const *in,
+                 int n_out, int n_attr, const Attr *attrs) {
+  const OpRow *row = op_find(domain, op);
+  if (!row) {
+    if (b->ok) diag_internal(b->m->diag, b->loc, "expansion uses unknown operator %s", op);
+    b->ok = false;
+    row = &op_rows[0];
+  }
+  Node *n = graph_add_node(b->g, b->before, row, n_in, in, b->loc);
+  for (int i = 0; i < n_attr; i++) node_set_attr(n, attrs[i]);
+  for (int i = 0; i < n_out; i++) node_add_output(n, NULL);
+  if (b->ok) b->ok = op_infer(b->m, n);
+  return n;
+}
+
+Value *build_op(Build *b, const char *op, int n_in, Value *const *in, int n_attr,
+                const Attr *attrs) {
+  return build_node(b, op, "", n_in, in, 1, n_attr, attrs)->out[0];
+}
+
+Value *build1(Build *b, const char *op, Value *a) {
+  return build_op(b, op, 1, (Value *[]){a}, 0, NULL);
+}
+
+Value *build2(Build *b, const char *op, Value *a, Value *c) {
+  return build_op(b, op, 2, (Value *[]){a, c}, 0, NULL);
+}
+
+Value *build_scalar(Build *b, DType t, double v) { return value_const_scalar(b->m, t, v); }
+
+Value *build_i64s(Build *b, int n, const int64_t *v) { return value_const_i64s(b->m, 1, n, v); }
+
+Attr attr_ints(Arena *a, const char *name, int n, const int64_t *v) {
+  return (Attr){
+      .name = name, .kind = AT_INTS, .n = n, .ints = arena_dup(a, v, sizeof *v * (size_t)n)};
+}
+
+Attr attr_int(Arena *a, const char *name, int64_t v) {
+  return (Attr){.name = name, .kind = AT_INT, .n = 1, .ints = arena_dup(a, &v, sizeof v)};
+}
+
+Attr attr_float(Arena *a, const char *name, double v) {
+  return (Attr){.name = name, .kind = AT_FLOAT, .n = 1, .floats = arena_dup(a, &v, sizeof v)};
+}
+
+Attr attr_string(Arena *a, const char *name, const char *v) {
+  const char *s = arena_strdup(a, v);
+  return (Attr){.name = name, .kind = AT_STRING, .n = 1, .strs = arena_dup(a, &s, sizeof s)};
+}

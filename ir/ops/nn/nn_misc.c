@@ -1,0 +1,161 @@
+/* SwiGLU, BitCast, MaxUnpool, CausalConvWithState. */
+#include <string.h>
+#include "ir/ops/nn/nn_window.h"
+
+/* ---- SwiGLU: swish(a) * b ---- */
+bool infer_swiglu(Model *m, Node *n) {
+  double alpha;
+  const Value *a = n->in[0], *b = n->in[1];
+  const Expr *same;
+  if (!op_float(m, n, "alpha", 1, &alpha) || !op_same_dtype(m, n, 1, 0) ||
+      !op_need_rank(m, n, 1, a->rank, a->rank))
+    return false;
+  for (int d = 0; d < a->rank; d++)
+    if (!op_same_dim(m, n, a->dims[d], b->dims[d], "dims of gate and value", &same)) return false;
+  return infer_same_float(m, n);
+}
+
+const Expr *elem_swiglu(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
+  ExprPool *p = c->pool;
+  const DType t = kit_compute(n);
+  const Expr *a = kit_in(c, n, 0, idx, t), *b = kit_in(c, n, 1, idx, t);
+  const double alpha = node_float(n, "alpha", 1);
+  const Expr *gate = kit_op1(c, EX_sigmoid, alpha == 1 ? a : ex_mul(p, a, kit_like(c, a, alpha)));
+  return kit_ret(c, n, out, ex_mul(p, ex_mul(p, a, gate), b));
+}
+
+/* ---- BitCast ---- */
+bool infer_bitcast(Model *m, Node *n) {
+  const Attr *a;
+  const DType from = n->in[0]->dtype;
+  if (!op_need_attr(m, n, "to", AT_INT, &a)) return false;
+  const int64_t code = a->ints[0];
+  const DType to = code > 0 && code < 1000 ? dtype_from_onnx((int)code) : DT_NONE;
+  if (to == DT_NONE)
+    return op_error(m, n, ERR_ATTR_VALUE, "attribute to=%lld is not a tensor type",
+                    (long long)code);
+  if (dtype_rows[from].bits != dtype_rows[to].bits || from == DT_STR || to == DT_STR)
+    return op_error(m, n, ERR_TYPE, "%s and %s differ in size", dtype_text(from), dtype_text(to));
+  return op_out_like(m, n, 0, to, n->in[0]);
+}
+
+const Expr *elem_bitcast(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
+  const DType from = n->in[0]->dtype, to = n->out[out]->dtype;
+  const Expr *x = elem_in(c, n, 0, idx);
+  if (from == DT_BOOL)
+    return ex_bits(c->pool, to, ex_cast(c->pool, DT_U8, x)); /* a byte of 0 or 1 */
+  if (to == DT_BOOL)
+    return ex_op(c->pool, EX_ne, ex_bits(c->pool, DT_U8, x), ex_int(c->pool, DT_U8, 0), NULL);
+  return from == to ? x : ex_bits(c->pool, to, x);
+}
+
+/* ---- MaxUnpool: values scattered to their places in a tensor of zeros ---- */
+bool infer_max_unpool(Model *m, Node *n) {
+  const Value *x = n->in[0];
+  const Expr *dims[MAX_RANK], *const *given;
+  int count;
+  if (!op_need_class(m, n, 0, CL_FLOAT) || !op_need_rank(m, n, 0, 3, 2 + MAX_SPATIAL) ||
+      !op_need_dtype(m, n, 1, DT_I64) || !op_need_rank(m, n, 1, x->rank, x->rank) ||
+      !window_check(m, n, x, NULL) ||
+      !require_shape(m, n, 1, 0, x->rank, (const Expr *const *)x->dims, "dimension of indices"))
+    return false;
+  const Window w = window_get(m->pool, n, x, NULL);
+  for (int d = 0; d < x->rank; d++) dims[d] = x->dims[d];
+  for (int d = 0; d < w.spatial; d++) {
+    const Expr *span = op_times(m, ex_sub(m->pool, x->dims[2 + d], ex_i64(m->pool, 1)),
+                                ex_i64(m->pool, w.stride[d]));
+    if (expr_is_i64(span, INT64_MAX))
+      return op_error(m, n, ERR_OVERFLOW, "spatial dim %d becomes too large", d);
+    dims[2 + d] = ex_sub(
+        m->pool, ex_sub(m->pool, ex_add(m->pool, span, ex_i64(m->pool, w.kernel[d])), w.lo[d]),
+        w.hi[d]);
+  }
+  if (node_in(n, 2)) {
+    if (!op_need_exprs(m, n, 2, "output_shape", &given, &count)) return false;
+    if (count != x->rank) return op_error(m, n, ERR_SHAPE, "output_shape has %d elements", count);
+    for (int d = 0; d < count; d++) dims[d] = given[d];
+  }
+  for (int d = 0; d < x->rank; d++)
+    if (!require_at_least(m, n, dims[d], ex_i64(m->pool, 0), "size of the output")) return false;
+  return op_out(m, n, 0, x->dtype, x->rank, dims);
+}
+
+bool expand_max_unpool(Build *b, Node *n, Value **out) {
+  const Value *y = n->out[0];
+  int64_t dims[MAX_RANK], all = 1, flat = -1;
+  if (!value_is_static(y, dims))
+    return op_error(b->m, n, ERR_DYNAMIC, "size of the output is not known at compile time");
+  for (int d = 0; d < y->rank; d++)
+    if (!kit_mul(b->m, n, all, dims[d], &all)) return false;
+  const Attr axis = attr_int(b->m->arena, "axis", 0);
+  Value *zeros = build_op(
+      b, "Expand", 2, (Value *[]){build_scalar(b, y->dtype, 0), build_i64s(b, 1, &all)}, 0, NULL);
+  Value *x =
+      b->ok ? build_op(b, "Reshape", 2, (Value *[]){n->in[0], build_i64s(b, 1, &flat)}, 0, NULL)
+            : NULL;
+  Value *at =
+      b->ok ? build_op(b, "Reshape", 2, (Value *[]){n->in[1], build_i64s(b, 1, &flat)}, 0, NULL)
+            : NULL;
+  if (b->ok) { /* an index below 0 is outside here, too */
+    Value *below = build2(b, "Less", at, build_scalar(b, at->dtype, 0));
+    at = build_op(b, "Where", 3, (Value *[]){below, build_scalar(b, at->dtype, (double)all), at}, 0,
+                  NULL);
+  }
+  Value *put =
+      b->ok ? build_op(b, "ScatterElements", 3, (Value *[]){zeros, at, x}, 1, &axis) : NULL;
+  if (b->ok)
+    out[0] = build_op(b, "Reshape", 2, (Value *[]){put, build_i64s(b, y->rank, dims)}, 0, NULL);
+  return b->ok;
+}
+
+/* ---- CausalConvWithState: x, weight, bias, past state → y, present state ---- */
+static const char *const activations[] = {"none", "silu", "swish", NULL};
+
+bool infer_causal_conv(Model *m, Node *n) {
+  const Value *x = n->in[0];
+  const Expr *same;
+  int act;
+  int64_t k;
+  if (!op_need_class(m, n, 0, CL_FLOAT) || !op_need_rank(m, n, 0, 3, 3) ||
+      !op_need_rank(m, n, 1, 3, 3) || !op_same_dtype(m, n, 1, 0) || !op_same_dtype(m, n, 2, 0) ||
+      !op_same_dtype(m, n, 3, 0) || !op_need_rank(m, n, 3, 3, 3) ||
+      !kit_need_vector(m, n, 2, x->dims[1], "bias") ||
+      !op_choice(m, n, "activation", "none", activations, &act) ||
+      !op_same_dim(m, n, n->in[1]->dims[0], x->dims[1], "channels", &same) ||
+      !require_size(m, n, n->in[1]->dims[1], 1, "inputs of a channel"))
+    return false;
+  if (!expr_is_const(n->in[1]->dims[2], &k) || k < 1)
+    return op_error(m, n, ERR_UNSUPPORTED, "kernel size must be a constant of at least 1");
+  const Expr *state[] = {x->dims[0], x->dims[1], ex_i64(m->pool, k - 1)};
+  for (int d = 0; node_in(n, 3) && d < 3; d++)
+    if (!op_same_dim(m, n, n->in[3]->dims[d], state[d], "dims of the past state", &same))
+      return false;
+  return op_out_like(m, n, 0, x->dtype, x) && op_out(m, n, 1, x->dtype, 3, state);
+}
+
+/* Position `at` of the past state (k - 1 long) followed by the input. */
+static const Expr *state_then_input(ElemCtx *c, const Node *n, const Expr *b, const Expr *ch,
+                                    const Expr *at) {
+  ExprPool *p = c->pool;
+  const Expr *past = ex_sub(p, n->in[1]->dims[2], ex_i64(p, 1)), *zero = ex_i64(p, 0);
+  const Expr *now[] = {b, ch, ex_sub(p, at, past)}, *before[] = {b, ch, at};
+  const Expr *in_state = ex_lt(p, at, past), *in_input = ex_le(p, zero, now[2]);
+  const Expr *x = elem_in_guarded(c, n, 0, now, in_input);
+  const Expr *s = node_in(n, 3) ? elem_in_guarded(c, n, 3, before, in_state) : kit_like(c, x, 0);
+  return ex_cast(p, kit_compute(n), ex_select(p, in_state, s, x));
+}
+
+const Expr *elem_causal_conv(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
+  ExprPool *p = c->pool;
+  const DType t = kit_compute(n);
+  if (out == 1)
+    return kit_ret(c, n, out,
+                   state_then_input(c, n, idx[0], idx[1], ex_add(p, idx[2], n->in[0]->dims[2])));
+  const Expr *k = kit_var(c, "k", n->in[1]->dims[2]), *at_w[] = {idx[1], ex_i64(p, 0), k};
+  const Expr *x = state_then_input(c, n, idx[0], idx[1], ex_add(p, idx[2], k));
+  const Expr *e = kit_reduce(c, RED_SUM, k, ex_mul(p, x, kit_in(c, n, 1, at_w, t)));
+  if (node_in(n, 2)) e = ex_add(p, e, kit_in1(c, n, 2, idx[1], t));
+  if (strcmp(node_string(n, "activation", "none"), "none") != 0)
+    e = ex_mul(p, e, kit_op1(c, EX_sigmoid, e));
+  return kit_ret(c, n, out, e);
+}

@@ -1,0 +1,171 @@
+/* What fuse, layout and the lowering files share: building a kernel's scalar expression from the
+ * graph, places of values in memory, and kernels under construction. Internal to passes/. */
+#pragma once
+#include "ir/loop/loop.h"
+#include "ir/op/op.h"
+
+#include "ir/ops/nn/contraction.h"
+#include "passes/manage/pass.h"
+
+/* Where a value lies: element [i0, i1, …] is at buffer[offset + base + Σ i*stride]. */
+typedef struct Place {
+  int buffer;             /* module buffer; -1: not placed; below: scratch (kb_scratch_place) */
+  const Expr *offset;     /* elements: where the pointer given to kernels points */
+  const Expr *base;       /* element 0 from there, behind the halo; NULL: 0 */
+  const Expr **stride;    /* one per dimension */
+  bool dense;             /* row-major without gaps */
+  bool alias;             /* of a value computed elsewhere: nothing to run */
+  bool slice;             /* part of a larger value (piece of a Concat) */
+  bool no_halo;           /* its layout asks for a halo that it does not have here */
+  int16_t halo_lo[MAX_RANK], halo_hi[MAX_RANK]; /* zeros around it that may be read */
+  int64_t
+      ring; /* > 0: keeps that many rows (dimension 2); row h lies at (h + halo_lo[2]) mod ring */
+} Place;
+
+/* ---- expressions of kernels (kernel_expr.c) ---- */
+/* Reading the graph: loads carry a small id from `place_id`, which the user gives meaning to. */
+typedef struct KernelExpr {
+  ElemCtx ctx;
+  const Value *anchor; /* contraction whose element is EX_HOLE 0, or NULL */
+  const Expr *const *anchor_idx; /* index at which the anchor must be read; NULL: any */
+  bool bad; /* set when the anchor is read elsewhere, or a value cannot be read at all */
+  const Expr *guard; /* conjunction of the guards around the current read */
+  Arena *memory; /* what was read before is kept here, so that a value with two readers is not
+                    walked twice; NULL: nothing is kept */
+  struct ReadSlot **read; /* open addressing */
+  int n_read, read_cap;
+  int n_computed; /* values that were computed where they were read */
+  /* Place of a value that is read by loads; *id is put into the load. */
+  const Place *(*place)(void *user, const Value *v, int *id);
+  void *user;
+} KernelExpr;
+void kernel_expr_init(KernelExpr *k, Model *m, const Place *(*place)(void *, const Value *, int *),
+                      void *user);
+/* Element of v at idx, v itself computed (not loaded) even when it is materialised. */
+const Expr *kernel_expr_of(KernelExpr *k, const Value *v, const Expr *const *idx);
+/* Element of v at idx as any consumer would read it. */
+const Expr *kernel_expr_read(KernelExpr *k, const Value *v, const Expr *const *idx);
+void strides_of(Model *m, const Value *v, const Expr **stride, const Expr **offset,
+                const Expr **count); /* by v->layout */
+bool value_is_view(const Value *v); /* OF_VIEW: shares its source's row-major order */
+const Value *view_source(const Value *v); /* through all views; v itself when none */
+bool layout_is_row_major(const Value *v); /* unit dimensions do not matter */
+bool conv_is_depthwise(const ConvInfo *ci); /* one input channel per group, as many outputs */
+bool conv_has_template(const ConvInfo *ci); /* given constant weights */
+bool node_is_contraction(const Node *n);
+bool node_is_scatter(const Node *n);
+/* lowered by lower_scatter.c */ /* will be lowered by a template, not by elem */
+
+/* Estimated cycles of evaluating e: each distinct node runs once per combination of the variables
+ * it depends on. */
+double expr_total_cost(ExprPool *p, int n, const Expr *const *es);
+/* The same, and how much code they are: the weights of their distinct nodes. */
+double expr_cost_and_size(ExprPool *p, int n, const Expr *const *es, double *size);
+double expr_extent_guess(ExprPool *p, const Expr *e); /* constant, or 64 per symbol */
+/* Calls f for every distinct load in e, in creation order of first visit. */
+void expr_each_load(ExprPool *p, const Expr *e, void (*f)(void *user, const Expr *load),
+                    void *user);
+/* e with whole subexpressions from[i] replaced by to[i]. */
+const Expr *expr_replace(ExprPool *p, const Expr *e, int n, const Expr *const *from,
+                         const Expr *const *to);
+bool expr_contains(ExprPool *p, const Expr *e, const Expr *part);
+/* Distinct reductions of e, inner before outer. */
+typedef Vec(const Expr *) ExprList;
+void expr_reductions(ExprPool *p, const Expr *e, ExprList *out);
+/* r is a reduction over all that comes before one of the variables its extent uses (a running sum):
+ * extent = ±that + rest. NULL: it is not. */
+const Expr *expr_scan_var(ExprPool *p, const Expr *r, int *sign, const Expr **rest);
+bool expr_has_scan(ExprPool *p, const Expr *e);
+bool expr_sums_sums(ExprPool *p, const Expr *e); /* a reduction goes over results of a long one */
+bool expr_scan_reduces(ExprPool *p, const Expr *e); /* what a scan in e adds up holds a reduction */
+
+/* ---- lowering (lower.c) ---- */
+typedef struct RegionSteps { /* graphs whose nodes are in the body (then) and otherwise of an If or
+                                Loop step */
+  const Step *step;
+  const Graph *g[2];
+} RegionSteps;
+typedef struct PieceHalo { /* zeros around the pieces of a Concat */
+  int buffer;
+  Step *zeros;
+} PieceHalo;
+typedef struct Lower {
+  PassCtx *c;
+  Model *m;
+  Module *mod;
+  ExprPool *p;
+  Arena *a;
+  Place *places; /* by value id; buffer -1: not demanded */
+  int n_places;
+  const Uses *uses;
+  bool *must_dense; /* by value id: read by runtime functions, regions, or outside */
+  const bool *live_syms; /* by symbol id (rewrite.h) */
+  Vec(RegionSteps) regions;
+  Vec(PieceHalo) halos; /* not yet among the steps */
+  Step nothing; /* stands for "no step needed" where NULL means an error */
+} Lower;
+
+/* A kernel under construction: loads and stores name places, mapped to parameters when it is
+ * finished. */
+typedef struct KernelBuild {
+  Lower *l;
+  Kernel *k;
+  const Loc *loc;
+  KernelExpr x;
+  Vec(BufRef) refs; /* argument of parameter i; buffer -1: scratch */
+  const StepKey *keys; /* the choices that its time answers (choice.h) */
+} KernelBuild;
+void kb_begin(KernelBuild *b, Lower *l, const Value *root, const char *suffix);
+int kb_param(KernelBuild *b, int buffer, const Expr *offset,
+             ParamAccess access); /* finds or adds */
+int kb_scratch(KernelBuild *b, DType t, const Expr *count, const char *name);
+static inline int kb_scratch_place(int param) { return -2 - param; } /* Place.buffer of a scratch */
+DType kb_dtype(const KernelBuild *b, int param);
+/* Hands a kernel under construction to the description of another of its parts. */
+void kb_move(KernelBuild *to, KernelBuild *from);
+/* Adds the nodes that went into `root` to the kernel's location. */
+void kb_also(KernelBuild *b, const Value *root);
+/* Element of root at idx[], the element of its contraction being `sum` (f32). */
+const Expr *kb_epilogue(KernelBuild *b, const Value *root, const Value *anchor,
+                        const Expr *const *idx, const Expr *sum);
+/* sum plus the bias (input 2) of a convolution, if it has one, at output index idx[]. */
+const Expr *kb_conv_bias(KernelBuild *b, const Value *anchor, const Expr *const *idx,
+                         const Expr *sum);
+Step *kb_finish(KernelBuild *b, Stmt *body); /* the call step */
+const Expr *kb_import(KernelBuild *to, const KernelBuild *from,
+                      const Expr *e); /* loads renumbered */
+const Expr *place_index(ExprPool *p, const Place *pl, int rank,
+                        const Expr *const *idx); /* from the offset */
+/* Place of v, made on first demand (arena buffer by its layout; constants: weights). */
+const Place *lower_place(Lower *l, const Value *v);
+Place *lower_temp(Lower *l, DType t, int rank, const Expr *const *dims,
+                  const char *name); /* dense arena place */
+
+/* Kernels; each returns the steps that compute `root` into its place (NULL: error reported). */
+Step *lower_elem(Lower *l, const Value *root, const Place *to); /* any EW/ELEM tree */
+Step *lower_read(Lower *l, const Value *v, const Place *to); /* copies v, as a consumer reads it */
+typedef struct ScanNest {
+  const Expr *scan; /* the one reduction in value */
+  int n; /* loops, in memory order of the target */
+  const Expr *const *var;
+  int target; /* parameter: target[store] = value */
+  const Expr *store, *value;
+} ScanNest;
+bool scan_fits(ExprPool *p, const ScanNest *s);
+Step *lower_scan(KernelBuild *b, const ScanNest *s); /* lower_scan.c */
+Step *lower_contraction(Lower *l, const Value *root, const Value *anchor,
+                        const Place *to); /* Conv, MatMul, Gemm */
+Step *lower_depthwise(Lower *l, const Value *root, const Value *anchor,
+                      const Place *to); /* NULL without error when it does not fit */
+Step *lower_halo(Lower *l, const Value *v,
+                 const Place *to); /* zeros around v; NULL when it has none */
+/* Values met on a walk: adds v, false when it was there. */
+typedef struct ValueSet {
+  Arena *a;
+  const Value **slot;
+  int n, cap;
+} ValueSet;
+bool value_set_add(ValueSet *s, const Value *v);
+/* Finds the contraction that root's elem reaches without a load, or NULL. */
+const Value *kernel_anchor(const Value *root);
+void step_append(Step **list, Step *s);

@@ -1,0 +1,337 @@
+/* Finds attention: MatMul(q, kᵀ), elementwise scaling and masking, Softmax over the keys, MatMul
+ * with values. The softmax and the second product become one burin.SoftmaxMatMul whose scores are
+ * inlined, so that the matrix of scores is never stored (lower_attention.c); a Transpose behind it
+ * comes along. Needs expanded ops, runs before fusion. Where the scores are small, or read by
+ * others, the chain stays as it is. */
+#include "passes/graph/attention.h"
+
+#include <string.h>
+
+#include "passes/graph/rewrite.h"
+
+enum { MAX_DEPTH = 16 };
+
+/* ---- the description ---- */
+
+static const Expr *last_dim(const Value *v, int back) { return v->dims[v->rank - back]; }
+
+bool attention_make(const Value *x, const Value *v, const Value *scores, Attention *a) {
+  const Node *n = scores->def;
+  *a = (Attention){.x = x, .v = v, .scores = scores};
+  if (!matmul_info(n, &a->qk) || a->qk.a_vec || a->qk.b_vec || node_in(n, 2)) return false;
+  a->q = n->in[0];
+  a->k = n->in[1];
+  a->rows = last_dim(x, 2);
+  a->keys = last_dim(x, 1);
+  return a->qk.m == a->rows && a->qk.n == a->keys && expr_is_const(a->qk.k, &a->dk) && a->dk > 0 &&
+         expr_is_const(last_dim(v, 1), &a->dv) && a->dv > 0;
+}
+
+bool attention_of(const Node *n, Attention *a) {
+  if (strcmp(n->op->name, "SoftmaxMatMul") != 0 || !n->in[0]->inlined) return false;
+  const Value *scores = kernel_anchor(n->in[0]);
+  if (!scores || !attention_make(n->in[0], n->in[1], scores, a)) return false;
+  a->mode = (SoftmaxMode)node_int(n, "mode", SM_PLAIN);
+  if (node_ints(n, "perm", &a->perm) == 0) a->perm = NULL;
+  return true;
+}
+
+typedef struct Capture {
+  const Expr *(*read)(ElemCtx *c, const Value *v, const Expr *const *idx, const Expr *guard);
+  const Expr **at;
+  bool seen;
+} Capture;
+
+/* Reads of the scores are noted; all others go the usual way. */
+static const Expr *capture_read(ElemCtx *c, const Value *v, const Expr *const *idx,
+                                const Expr *guard) {
+  KernelExpr *k = (KernelExpr *)c;
+  Capture *cap = c->user;
+  if (v != k->anchor) return cap->read(c, v, idx, guard);
+  for (int d = 0; d < v->rank; d++) {
+    const Expr *i = expr_is_i64(v->dims[d], 1) ? ex_i64(c->pool, 0) : idx[d];
+    if (cap->seen && cap->at[d] != i) k->bad = true;
+    cap->at[d] = i;
+  }
+  cap->seen = true;
+  return ex_hole(c->pool, v->dtype, 0);
+}
+
+const Expr *attention_score(KernelExpr *x, const Attention *a, const Expr *const *idx,
+                            const Expr **at) {
+  const int r = a->scores->rank;
+  Capture cap = {.read = x->ctx.read, .at = at};
+  for (int d = 0; d < r; d++) at[d] = NULL;
+  void *user = x->ctx.user;
+  x->ctx.read = capture_read;
+  x->ctx.user = &cap;
+  x->anchor = a->scores;
+  x->anchor_idx = NULL;
+  const Expr *e =
+      a->x == a->scores ? capture_read(&x->ctx, a->x, idx, NULL) : kernel_expr_of(x, a->x, idx);
+  x->anchor = NULL;
+  x->ctx.read = cap.read;
+  x->ctx.user = user;
+  const int rx = a->x->rank;
+  if (!cap.seen || r < 2 || rx < 2 || at[r - 2] != idx[rx - 2] || at[r - 1] != idx[rx - 1])
+    x->bad = true;
+  return e;
+}
+
+/* ---- finding it ---- */
+
+typedef struct Find {
+  PassCtx *c;
+  Model *m;
+  ExprPool *p;
+  const Uses *uses;
+  Place *places; /* stand-ins by value id */
+} Find;
+
+static int readers(const Find *f, const Value *v) {
+  if (v->id >= f->uses->n) return 0; /* made by this pass */
+  return f->uses->of[v->id].n + f->uses->outputs[v->id];
+}
+
+static bool is_elementwise(const Node *n) {
+  return (n->op->body == OB_EW || n->op->body == OB_ELEM) && n->n_out == 1 && n->n_syms == 0 &&
+         !(n->op->flags & (OF_PIECES | OF_SCATTER | OF_RANDOM | OF_CONTRACTION));
+}
+
+/* The product that v is computed from without changing the number of elements. */
+static const Value *find_scores(const Find *f, const Value *v, int depth) {
+  const Node *n = v->def;
+  MatMulInfo mi;
+  if (!n || v->cdata || depth > MAX_DEPTH) return NULL;
+  if (node_is_contraction(n)) return matmul_info(n, &mi) ? v : NULL;
+  if (!is_elementwise(n)) return NULL;
+  for (int k = 0; k < n->n_in; k++) {
+    if (!n->in[k] || value_count(f->p, n->in[k]) != value_count(f->p, v)) continue;
+    const Value *s = find_scores(f, n->in[k], depth + 1);
+    if (s) return s;
+  }
+  return NULL;
+}
+
+/* Every way from v leads to x. */
+static bool leads_to(const Find *f, const Value *v, const Value *x, int depth) {
+  if (v == x) return readers(f, v) <= 1;
+  if (depth > MAX_DEPTH || v->id >= f->uses->n || f->uses->outputs[v->id]) return false;
+  for (int i = 0; i < f->uses->of[v->id].n; i++) {
+    const Node *n = f->uses->of[v->id].data[i];
+    if (!is_elementwise(n) || !leads_to(f, n->out[0], x, depth + 1)) return false;
+  }
+  return f->uses->of[v->id].n > 0;
+}
+
+static bool mark_inlined(Value *v, const Value *scores, int depth) {
+  bool found = v == scores;
+  if (!found && v->def && !v->cdata && depth <= MAX_DEPTH + 1 && is_elementwise(v->def))
+    for (int k = 0; k < v->def->n_in; k++)
+      if (v->def->in[k]) found = mark_inlined(v->def->in[k], scores, depth + 1) || found;
+  if (found) v->inlined = true;
+  return found;
+}
+
+bool attention_mark(Value *v, const Value *scores) { return mark_inlined(v, scores, 0); }
+
+static void unmark(Value *v, const Value *scores, int depth) {
+  if (!v->inlined || !v->def) return;
+  v->inlined = false;
+  for (int k = 0; v != scores && k < v->def->n_in && depth <= MAX_DEPTH + 1; k++)
+    if (v->def->in[k]) unmark(v->def->in[k], scores, depth + 1);
+}
+
+static const Place *stand_in(void *user, const Value *v, int *id) {
+  Find *f = user;
+  Place *pl = v->id < f->uses->n ? &f->places[v->id] : ARENA_NEW(f->c->scratch, Place);
+  if (!pl->stride) {
+    pl->stride = ARENA_ARRAY(f->c->scratch, const Expr *, v->rank + 1);
+    strides_of(f->m, v, pl->stride, NULL, NULL);
+    pl->dense = true;
+  }
+  *id = v->id;
+  return pl;
+}
+
+/* The element of x is an expression of its own score, of no reduction, and of the head's batch
+ * index alone otherwise. */
+static bool readable(Find *f, const Attention *a) {
+  const Expr *idx[MAX_RANK], *at[MAX_RANK];
+  const Value *x = a->x;
+  for (int d = 0; d < x->rank; d++)
+    idx[d] = expr_is_i64(x->dims[d], 1) ? ex_i64(f->p, 0) : ex_var(f->p, "x", x->dims[d]);
+  KernelExpr k;
+  kernel_expr_init(&k, f->m, stand_in, f);
+  const Expr *e = attention_score(&k, a, idx, at);
+  if (k.bad || e->flags & EXF_REDUCE) return false;
+  for (int d = 0; d < a->scores->rank - 2; d++)
+    for (int own = x->rank - 2; own < x->rank; own++)
+      if (at[d] && idx[own]->op == EX_VAR && expr_uses_var(at[d], idx[own]->id)) return false;
+  return true;
+}
+
+/* ---- whether it pays ---- */
+
+/* The matrix of scores of all heads makes four trips through memory: written, read for the maximum,
+ * normalised, read for the product. One that leaves the second-level cache is never stored. A
+ * smaller one is as fast there as a block's scores in the first level or slower, but for a few rows
+ * the plain products have better tiles: they divide the keys among the threads, and keep several
+ * sums of one row. */
+static bool pays(const Find *f, const Attention *a) {
+  enum { FEW = 8 };
+  const Target *t = f->c->target;
+  const double rows = expr_extent_guess(f->p, a->rows);
+  const double bytes = 4 * expr_extent_guess(f->p, value_count(f->p, a->x));
+  return rows >= FEW || bytes > (double)t->l2_bytes / 2;
+}
+
+/* ---- rewriting ---- */
+
+typedef struct Match {
+  const Node *softmax;
+  SoftmaxMode mode;
+  Value *x, *v;
+  const Value *views[MAX_DEPTH]; /* between softmax and product, last first */
+  int n_views;
+} Match;
+
+static bool float_cast(const Node *n) {
+  return node_is(n, "Cast") && dtype_rows[n->in[0]->dtype].cls == DC_FLOAT &&
+         dtype_rows[n->out[0]->dtype].cls == DC_FLOAT;
+}
+
+/* Where(IsNaN(s), 0, s) → s */
+static Value *without_nan(const Find *f, const Node *n) {
+  if (!node_is(n, "Where")) return NULL;
+  const Node *test = def_is(n->in[0], "IsNaN");
+  const ConstData *zero = const_input(n, 1);
+  Value *s = n->in[2];
+  return test && zero && const_all(zero, 0) && zero->count == 1 && test->in[0] == s &&
+                 readers(f, s) == 2 && readers(f, n->in[0]) == 1 && value_same_shape(s, n->out[0])
+             ? s
+             : NULL;
+}
+
+/* Follows the left operand of a product up to a softmax that nobody else reads. */
+static bool find_softmax(const Find *f, Value *v, Match *m) {
+  int alone = 1;
+  for (int depth = 0; depth < MAX_DEPTH; depth++) {
+    Node *n = v->def;
+    if (!n || v->cdata || readers(f, v) != alone || f->uses->outputs[v->id]) return false;
+    alone = 1;
+    Value *s = without_nan(f, n);
+    const bool safe = !strcmp(n->op->name, "SafeSoftmax") && !strcmp(n->op->domain, "burin");
+    if (safe || node_is(n, "Softmax")) {
+      const int64_t axis = safe ? -1 : node_int(n, "axis", -1);
+      if (axis != -1 && axis != v->rank - 1) return false;
+      m->softmax = n;
+      m->x = n->in[0];
+      if (safe) m->mode = SM_SAFE;
+      return true;
+    }
+    if (s && m->mode == SM_PLAIN) {
+      m->mode = SM_NO_NAN;
+      alone = 2;
+      v = s;
+    } else if (float_cast(n)) {
+      v = n->in[0];
+    } else if (value_is_view(v) && v->rank >= 2 && n->in[0]->rank >= 2 &&
+               last_dim(v, 1) == last_dim(n->in[0], 1)) {
+      m->views[m->n_views++] = v;
+      v = n->in[0];
+    } else {
+      return false;
+    }
+  }
+  return false;
+}
+
+static bool plain_product(const Node *n) {
+  MatMulInfo mi;
+  return node_is_contraction(n) && matmul_info(n, &mi) && !mi.a_vec && !mi.trans_a && !mi.trans_b &&
+         mi.alpha == 1 && !node_in(n, 2) && !n->in[1]->cdata;
+}
+
+/* A product whose batch is that of its left operand. */
+static bool same_batch(const Node *n) {
+  const Value *a = n->in[0], *y = n->out[0];
+  if (a->rank != y->rank || a->rank < 2) return false;
+  for (int d = 0; d < a->rank - 2; d++)
+    if (a->dims[d] != y->dims[d]) return false;
+  return true;
+}
+
+/* The Transpose that alone reads v and leaves the last dimension where it is. */
+static Node *only_transpose(const Find *f, const Value *v) {
+  const int64_t *perm;
+  if (readers(f, v) != 1 || f->uses->outputs[v->id]) return NULL;
+  Node *t = f->uses->of[v->id].data[0];
+  return node_is(t, "Transpose") && t->graph == v->def->graph &&
+                 node_ints(t, "perm", &perm) == v->rank && perm[v->rank - 1] == v->rank - 1
+             ? t
+             : NULL;
+}
+
+/* The views behind the softmax, in front of it. */
+static Value *move_views(Build *b, const Match *m) {
+  Value *x = m->x;
+  for (int i = m->n_views - 1; i >= 0 && b->ok; i--) {
+    const Node *n = m->views[i]->def;
+    Value **in = ARENA_ARRAY(b->m->arena, Value *, n->n_in + 1);
+    memcpy(in, n->in, sizeof *in * (size_t)n->n_in);
+    in[0] = x;
+    x = build_node(b, n->op->name, n->op->domain, n->n_in, in, 1, n->n_attrs, n->attrs)->out[0];
+  }
+  return x;
+}
+
+static const Loc *joined(Arena *a, const Loc *first, const Loc *then) {
+  Loc *l = arena_dup(a, first, sizeof *l);
+  l->also = l->also ? joined(a, l->also, then) : then;
+  return l;
+}
+
+static bool rewrite_one(Forward *fw, Node *n, bool *keep) {
+  Find *f = fw->user;
+  Attention a;
+  Match m = {.mode = SM_PLAIN};
+  if (n->n_out == 1 && n->out[0] && forward_get(fw, n->out[0]) != n->out[0]) {
+    *keep = false; /* a Transpose that came along */
+    return true;
+  }
+  if (!plain_product(n) || !same_batch(n) || !find_softmax(f, n->in[0], &m)) return true;
+  const Value *scores = find_scores(f, m.x, 0);
+  if (!scores || scores->def->in[1]->cdata || !leads_to(f, scores, m.x, 0)) return true;
+  Build b = {
+      .m = f->m, .g = n->graph, .loc = joined(f->m->arena, n->loc, m.softmax->loc), .ok = true};
+  m.v = n->in[1];
+  if (m.x->dtype == DT_F64 || !attention_make(m.x, m.v, scores, &a) || !pays(f, &a)) return true;
+  mark_inlined(m.x, scores, 0);
+  const bool fits = readable(f, &a);
+  if (!fits || m.n_views) unmark(m.x, scores, 0);
+  if (!fits) return true;
+  Value *x = move_views(&b, &m);
+  if (!b.ok || !attention_make(x, m.v, scores, &a)) return b.ok;
+  mark_inlined(x, scores, 0);
+  if (m.n_views && !readable(f, &a)) {
+    unmark(x, scores, 0);
+    return true;
+  }
+  Node *t = only_transpose(f, n->out[0]);
+  Attr attrs[2] = {attr_int(f->m->arena, "mode", m.mode)};
+  if (t) attrs[1] = *node_attr(t, "perm");
+  Value *y =
+      build_node(&b, "SoftmaxMatMul", "burin", 2, (Value *[]){x, m.v}, 1, t ? 2 : 1, attrs)->out[0];
+  *keep = false;
+  return b.ok && forward_set(fw, n, t ? t->out[0] : n->out[0], y);
+}
+
+bool pass_attention(PassCtx *c) {
+  Find f = {.c = c, .m = c->model, .p = c->model->pool};
+  f.uses = graph_uses(c->model->main, c->scratch);
+  f.places = ARENA_ARRAY(c->scratch, Place, f.uses->n + 1);
+  Forward fw = forward_new(c);
+  fw.user = &f;
+  return forward_walk(&fw, c->model->main, rewrite_one);
+}

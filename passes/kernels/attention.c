@@ -1,0 +1,479 @@
+/* Attention without a matrix of scores (FlashAttention, Dao et al. 2022): a block of queries passes
+ * over blocks of keys; the row's maximum, its sum of exponentials and its output are kept up to
+ * date with each block (online softmax, Milakov and Gimelshein 2018).
+ *
+ *   parallel p over (batch, block of queries)
+ *     copy the queries
+ *     for blocks of keys
+ *       scores = tiles of q · kᵀ                 keys packed once per head into panels
+ *       for rows: scores = mask(scores); m' = max(m, scores); c = exp(m - m')
+ *                 scores = exp(scores - m'); l = l*c + sum(scores)
+ *       out = out*c + tiles of scores · v
+ *     for rows: store epilogue(out / l)
+ *
+ * While a row has only seen scores of -inf, the maximum that is subtracted is 0, so that its
+ * exponentials are 0 and not NaN; at the end 0/0 gives what the softmax of such a row is. NaN and
+ * +inf make the row's sum NaN. Tiles run over whole blocks of scratch memory, rows and keys behind
+ * the last included; they are not stored. */
+#include <math.h>
+#include <string.h>
+
+#include "passes/kernels/attention_kernel.h"
+
+/* ---- tiles ---- */
+
+/* body(tile) for tiles of `rows` rows over the block: exact where its size is known, else whole
+ * tiles. */
+typedef Stmt *(*TileFn)(Attn *c, const void *user, const Expr *row, int rows);
+static Stmt *row_tiles(Attn *c, const Expr *count, int rows, TileFn body, const void *user) {
+  int64_t n;
+  StmtList out = {0};
+  if (!expr_is_const(count, &n)) {
+    const Expr *w = var(c, "w", ex_ceildiv(c->p, count, rows));
+    return loop(c, FOR_SERIAL, w, body(c, user, times(c, w, rows), rows));
+  }
+  const Expr *w = var(c, "w", num(c, n / rows));
+  if (n / rows) stmt_add(&out, loop(c, FOR_SERIAL, w, body(c, user, times(c, w, rows), rows)));
+  if (n % rows) stmt_add(&out, body(c, user, num(c, n / rows * rows), (int)(n % rows)));
+  return out.first;
+}
+
+static int tile_local(Attn *c, const char *name, int64_t count) {
+  return kernel_add_local(c->l->mod, c->b.k,
+                          (Local){.name = name, .dtype = DT_F32, .count = count});
+}
+
+/* local[i*width + j] = value, for all of it */
+typedef struct Cell {
+  const Expr *i, *j, *at;
+} Cell;
+static Cell new_cell(Attn *c, int rows, int width) {
+  const Expr *i = var(c, "r", num(c, rows)), *j = var(c, "j", num(c, width));
+  return (Cell){i, j, plus(c, times(c, i, width), j)};
+}
+static Stmt *over_cell(Attn *c, const Cell *x, Stmt *s) {
+  return loop(c, FOR_UNROLL, x->i, loop(c, FOR_VECTOR, x->j, s));
+}
+static const Expr *in_block(const Attn *c, const Expr *row, int64_t width, const Expr *col) {
+  (void)c;
+  return plus(c, times(c, row, width), col);
+}
+
+/* Scores of one panel: its number among those of the head, its first column in the block. */
+typedef struct Panel {
+  const Span *rows;
+  const Expr *number, *col;
+  int vectors;
+} Panel;
+
+static Stmt *score_tile(Attn *c, const void *user, const Expr *row, int rows) {
+  const Panel *pn = user;
+  const int width = pn->vectors * c->lanes, t = tile_local(c, "t", (int64_t)rows * width);
+  const Expr *d = var(c, "k", num(c, c->at->dk));
+  StmtList out = {0};
+  stmt_add(&out, stmt_local(arena(c), t));
+  Cell x = new_cell(c, rows, width);
+  stmt_add(&out, over_cell(c, &x, stmt_set(arena(c), t, x.at, f32(c, 0))));
+  x = new_cell(c, rows, width);
+  const Expr *fma = ex_op(c->p, EX_fma, attn_query(c, pn->rows->first, plus(c, row, x.i), d),
+                          attn_key(c, pn->number, d, x.j), ex_local(c->p, DT_F32, t, x.at));
+  stmt_add(&out, loop(c, FOR_SERIAL, d, over_cell(c, &x, stmt_set(arena(c), t, x.at, fma))));
+  x = new_cell(c, rows, width);
+  const Expr *at = in_block(c, plus(c, row, x.i), c->width, plus(c, pn->col, x.j));
+  stmt_add(&out, over_cell(c, &x, stmt_store(arena(c), c->s, at, ex_local(c->p, DT_F32, t, x.at))));
+  return out.first;
+}
+
+/* Raw scores of the block's rows for the keys. */
+static Stmt *scores(Attn *c, const Span *rows, const Span *keys) {
+  const int width = panel_width(c);
+  const Expr *base = ex_floordiv(c->p, keys->first, num(c, width));
+  int64_t n;
+  StmtList out = {0};
+  const bool fixed = expr_is_const(keys->count, &n);
+  const Expr *full = fixed ? num(c, n / width) : ex_ceildiv(c->p, keys->count, width);
+  const Expr *w = var(c, "w", full);
+  Panel pn = {rows, plus(c, base, w), times(c, w, width), c->qk.vectors};
+  if (!fixed || n / width)
+    stmt_add(&out, loop(c, FOR_SERIAL, w, row_tiles(c, rows->count, c->qk.rows, score_tile, &pn)));
+  if (!fixed || n % width == 0) return out.first;
+  pn = (Panel){rows, plus(c, base, full), num(c, n / width * width),
+               (int)((n % width + c->lanes - 1) / c->lanes)};
+  stmt_add(&out, row_tiles(c, rows->count, c->qk.rows, score_tile, &pn));
+  return out.first;
+}
+
+/* One by the sum of a row. */
+static const Expr *inverse(Attn *c, const Expr *sum) {
+  const Attention *a = c->at;
+  const Expr *none = ex_bool(c->p, false);
+  int64_t lo, hi;
+  if (!expr_range(c->p, a->keys, &lo, &hi) || lo < 1) none = ex_eq(c->p, a->keys, num(c, 0));
+  if (a->mode == SM_SAFE) none = ex_op(c->p, EX_or, none, ex_eq(c->p, sum, f32(c, 0)), NULL);
+  return ex_select(c->p, none, f32(c, 0), ex_div(c->p, f32(c, 1), sum));
+}
+
+/* Stores column `col` of a row of the block; the row's factor stands in `sum`. */
+static Stmt *store(Attn *c, const Expr *first, const Expr *r, const Expr *col, const Expr *y) {
+  const Attention *a = c->at;
+  const Expr *own[MAX_RANK], *idx[MAX_RANK], *factor = load(c, c->sum, r);
+  const int rank = a->x->rank;
+  for (int k = 0; k < rank - 2; k++) own[k] = c->batch[k];
+  own[rank - 2] = plus(c, first, r);
+  own[rank - 1] = col;
+  for (int k = 0; k < rank; k++) idx[k] = own[a->perm ? a->perm[k] : k];
+  y = ex_mul(c->p, y, factor);
+  if (a->mode == SM_NO_NAN) /* of a row without finite maximum the factor is NaN or infinite */
+    y = ex_select(c->p, ex_lt(c->p, factor, f32(c, INFINITY)), y, f32(c, 0));
+  y = kb_epilogue(&c->b, c->root, c->anchor, idx, y);
+  const int out = kb_param(&c->b, c->to->buffer, c->to->offset, PA_WRITE);
+  return stmt_store(arena(c), out, place_index(c->p, c->to, c->root->rank, idx), y);
+}
+
+typedef struct Values {
+  const Span *rows, *keys;
+  const Expr *col;
+  int vectors;
+} Values;
+
+static Stmt *value_tile(Attn *c, const void *user, const Expr *row, int rows) {
+  const Values *v = user;
+  const int width = v->vectors * c->lanes, t = tile_local(c, "t", (int64_t)rows * width);
+  const Expr *k = var(c, "k", v->keys->count);
+  StmtList out = {0};
+  stmt_add(&out, stmt_local(arena(c), t));
+  Cell x = new_cell(c, rows, width);
+  const Expr *at = in_block(c, plus(c, row, x.i), c->dv, plus(c, v->col, x.j)), *old = f32(c, 0);
+  if (c->online) old = ex_mul(c->p, load(c, c->acc, at), load(c, c->c, plus(c, row, x.i)));
+  stmt_add(&out, over_cell(c, &x, stmt_set(arena(c), t, x.at, old)));
+  x = new_cell(c, rows, width);
+  const Expr *fma = ex_op(c->p, EX_fma, load(c, c->s, in_block(c, plus(c, row, x.i), c->width, k)),
+                          attn_value(c, plus(c, v->keys->first, k), plus(c, v->col, x.j)),
+                          ex_local(c->p, DT_F32, t, x.at));
+  stmt_add(&out, loop(c, FOR_SERIAL, k, over_cell(c, &x, stmt_set(arena(c), t, x.at, fma))));
+  x = new_cell(c, rows, width);
+  const Expr *r = plus(c, row, x.i), *col = plus(c, v->col, x.j);
+  const Expr *sum = ex_local(c->p, DT_F32, t, x.at);
+  stmt_add(&out,
+           over_cell(c, &x,
+                     c->stored ? store(c, v->rows->first, r, col, sum)
+                               : stmt_store(arena(c), c->acc, in_block(c, r, c->dv, col), sum)));
+  return out.first;
+}
+
+static Stmt *weighted_values(Attn *c, const Span *rows, const Span *keys) {
+  const int width = c->pv.vectors * c->lanes;
+  const int64_t full = c->dv / width, rest = c->dv % width;
+  const Expr *w = var(c, "w", num(c, full));
+  StmtList out = {0};
+  Values v = {rows, keys, times(c, w, width), c->pv.vectors};
+  if (full)
+    stmt_add(&out, loop(c, FOR_SERIAL, w, row_tiles(c, rows->count, c->pv.rows, value_tile, &v)));
+  v = (Values){rows, keys, num(c, full * width), (int)(rest / c->lanes)};
+  if (rest) stmt_add(&out, row_tiles(c, rows->count, c->pv.rows, value_tile, &v));
+  return out.first;
+}
+
+/* ---- softmax ---- */
+
+/* The masked score of a row of the block at a key. */
+static const Expr *masked(Attn *c, const Expr *row, const Expr *key, const Expr *raw) {
+  const Attention *a = c->at;
+  const Expr *idx[MAX_RANK], *at[MAX_RANK], *hole = ex_hole(c->p, a->scores->dtype, 0);
+  const int nb = a->x->rank - 2;
+  for (int d = 0; d < nb; d++) idx[d] = c->batch[d];
+  idx[nb] = expr_is_i64(a->rows, 1) ? num(c, 0) : row;
+  idx[nb + 1] = expr_is_i64(a->keys, 1) ? num(c, 0) : key;
+  const Expr *e = attention_score(&c->b.x, a, idx, at);
+  if (a->qk.alpha != 1.0) raw = ex_mul(c->p, raw, f32(c, a->qk.alpha));
+  raw = ex_cast(c->p, a->scores->dtype, raw);
+  return ex_cast(c->p, DT_F32, expr_replace(c->p, e, 1, &hole, &raw));
+}
+
+/* What is subtracted from the scores of a row: its maximum, or 0 while there is none. */
+static const Expr *base_of(Attn *c, const Expr *max) {
+  return ex_select(c->p, ex_eq(c->p, max, f32(c, -INFINITY)), f32(c, 0), max);
+}
+
+/* One row of the block: masked in place; its maximum so far, and the factor of what came before. */
+static Stmt *max_row(Attn *c, const Expr *first, const Expr *r, const Span *keys) {
+  Arena *a = arena(c);
+  const int max = tile_local(c, "m", 1), x = tile_local(c, "x", 1);
+  const Expr *zero = num(c, 0), *j = var(c, "j", keys->count), *at = in_block(c, r, c->width, j);
+  const Expr *e = masked(c, plus(c, first, r), plus(c, keys->first, j), load(c, c->s, at));
+  const Expr *own = ex_local(c->p, DT_F32, x, zero), *m = ex_local(c->p, DT_F32, max, zero);
+  StmtList out = {0}, body = {0};
+  stmt_add(&out, stmt_local(a, max));
+  stmt_add(&out, stmt_set(a, max, zero, c->online ? load(c, c->m, r) : f32(c, -INFINITY)));
+  stmt_add(&body, stmt_local(a, x));
+  stmt_add(&body, stmt_set(a, x, zero, e));
+  stmt_add(&body, stmt_store(a, c->s, at, own));
+  stmt_add(&body, stmt_acc(a, max, zero, RED_MAX, own));
+  stmt_add(&out, loop(c, FOR_VECTOR, j, body.first));
+  if (c->online) {
+    const Expr *change = ex_sub(c->p, load(c, c->m, r), base_of(c, m));
+    stmt_add(&out, stmt_store(a, c->c, r, ex_op(c->p, EX_exp, change, NULL, NULL)));
+  }
+  stmt_add(&out, stmt_store(a, c->m, r, m));
+  return out.first;
+}
+
+/* Exponentials in place of its scores, and their sum. */
+static Stmt *exp_row(Attn *c, const Expr *r, const Span *keys) {
+  Arena *a = arena(c);
+  const int base = tile_local(c, "b", 1), sum = tile_local(c, "l", 1), x = tile_local(c, "x", 1);
+  const Expr *zero = num(c, 0), *j = var(c, "j", keys->count), *at = in_block(c, r, c->width, j);
+  const Expr *own = ex_local(c->p, DT_F32, x, zero), *l = ex_local(c->p, DT_F32, sum, zero);
+  const Expr *e = ex_sub(c->p, load(c, c->s, at), ex_local(c->p, DT_F32, base, zero));
+  StmtList out = {0}, body = {0};
+  stmt_add(&out, stmt_local(a, base));
+  stmt_add(&out, stmt_set(a, base, zero, base_of(c, load(c, c->m, r))));
+  stmt_add(&out, stmt_local(a, sum));
+  stmt_add(&out, stmt_set(a, sum, zero, f32(c, 0)));
+  stmt_add(&body, stmt_local(a, x));
+  stmt_add(&body, stmt_set(a, x, zero, ex_op(c->p, EX_exp, e, NULL, NULL)));
+  stmt_add(&body, stmt_store(a, c->s, at, own));
+  stmt_add(&body, stmt_acc(a, sum, zero, RED_SUM, own));
+  stmt_add(&out, loop(c, FOR_VECTOR, j, body.first));
+  if (c->online) l = ex_op(c->p, EX_fma, load(c, c->sum, r), load(c, c->c, r), l);
+  stmt_add(&out, stmt_store(a, c->sum, r, c->online ? l : inverse(c, l)));
+  return out.first;
+}
+
+/* A few rows at a time, which stay in the first level: no row waits for its own maximum. */
+static Stmt *softmax_rows(Attn *c, const Span *rows, const Span *keys) {
+  enum { GROUP = 8 };
+  const Expr *g = var(c, "g", ex_ceildiv(c->p, rows->count, GROUP)), *from = times(c, g, GROUP);
+  const Expr *n = ex_min(c->p, num(c, GROUP), ex_sub(c->p, rows->count, from));
+  const Expr *r0 = var(c, "r", n), *r1 = var(c, "r", n);
+  Stmt *max = max_row(c, rows->first, plus(c, from, r0), keys);
+  Stmt *exps = exp_row(c, plus(c, from, r1), keys);
+  StmtList out = {0};
+  stmt_add(&out, loop(c, FOR_SERIAL, r0, max));
+  stmt_add(&out, loop(c, FOR_SERIAL, r1, exps));
+  return loop(c, FOR_SERIAL, g, out.first);
+}
+
+/* ---- a block of queries ---- */
+
+static Stmt *key_block(Attn *c, const Span *rows, const Span *keys) {
+  const Expr *skip = c->skips && c->online ? attn_hidden(c, rows, keys) : NULL;
+  StmtList out = {0};
+  stmt_add(&out, scores(c, rows, keys));
+  stmt_add(&out, softmax_rows(c, rows, keys));
+  stmt_add(&out, weighted_values(c, rows, keys));
+  if (!skip) return out.first;
+  return stmt_if(arena(c), ex_op(c->p, EX_not, skip, NULL, NULL), out.first, NULL);
+}
+
+static Stmt *key_blocks(Attn *c, const Span *rows) {
+  int64_t n;
+  const Expr *all = c->at->keys;
+  const Span only = {num(c, 0), all};
+  if (!c->online) return key_block(c, rows, &only);
+  if (!expr_is_const(all, &n)) {
+    const Expr *kb = var(c, "b", ex_ceildiv(c->p, all, c->keys)), *first = times(c, kb, c->keys);
+    const Span s = {first, ex_min(c->p, num(c, c->keys), ex_sub(c->p, all, first))};
+    return loop(c, FOR_SERIAL, kb, key_block(c, rows, &s));
+  }
+  StmtList out = {0};
+  const Expr *kb = var(c, "b", num(c, n / c->keys));
+  const Span full = {times(c, kb, c->keys), num(c, c->keys)};
+  const Span rest = {num(c, n / c->keys * c->keys), num(c, n % c->keys)};
+  stmt_add(&out, loop(c, FOR_SERIAL, kb, key_block(c, rows, &full)));
+  if (n % c->keys) stmt_add(&out, key_block(c, rows, &rest));
+  return out.first;
+}
+
+/* Queries of the block as [row][dk]; behind the last one of the head, that again. */
+static Stmt *copy_queries(Attn *c, const Span *rows) {
+  const Attention *a = c->at;
+  int64_t n;
+  const bool fixed = expr_is_const(rows->count, &n);
+  const Expr *count =
+      fixed ? rows->count : times(c, ex_ceildiv(c->p, rows->count, c->qk.rows), c->qk.rows);
+  const Expr *r = var(c, "r", count), *d = var(c, "k", num(c, a->dk)),
+             *row = plus(c, rows->first, r);
+  if (!fixed) row = ex_min(c->p, row, ex_sub(c->p, a->rows, num(c, 1)));
+  const Expr *e = attn_query_at(c, row, d);
+  Stmt *s = stmt_store(arena(c), c->q, in_block(c, r, a->dk, d), e);
+  return loop(c, FOR_SERIAL, r, loop(c, FOR_VECTOR, d, s));
+}
+
+static Stmt *fill(Attn *c, int scratch, int64_t count, double v) {
+  const Expr *z = var(c, "z", num(c, count));
+  return loop(c, FOR_VECTOR, z, stmt_store(arena(c), scratch, z, f32(c, v)));
+}
+
+static Stmt *store_rows(Attn *c, const Span *rows) {
+  const Expr *r = var(c, "r", rows->count), *d = var(c, "j", num(c, c->at->dv));
+  Stmt *s = store(c, rows->first, r, d, load(c, c->acc, in_block(c, r, c->dv, d)));
+  StmtList out = {0};
+  if (c->online) stmt_add(&out, stmt_store(arena(c), c->sum, r, inverse(c, load(c, c->sum, r))));
+  stmt_add(&out, loop(c, FOR_VECTOR, d, s));
+  return loop(c, FOR_SERIAL, r, out.first);
+}
+
+static Stmt *query_block(Attn *c, const Expr *first, const Expr *count) {
+  const Span rows = {first, count};
+  StmtList out = {0};
+  if (!c->q_direct) stmt_add(&out, copy_queries(c, &rows));
+  if (c->online) {
+    stmt_add(&out, fill(c, c->m, c->room, -INFINITY));
+    stmt_add(&out, fill(c, c->sum, c->room, 0));
+    stmt_add(&out, fill(c, c->c, c->room, 0));
+    stmt_add(&out, fill(c, c->acc, c->room * c->dv, 0));
+  }
+  stmt_add(&out, key_blocks(c, &rows));
+  if (!c->stored) stmt_add(&out, store_rows(c, &rows));
+  return out.first;
+}
+
+static Stmt *query_blocks(Attn *c, const Expr *block) {
+  int64_t n;
+  const Expr *first = times(c, block, c->rows);
+  if (!expr_is_const(c->at->rows, &n))
+    return query_block(c, first, ex_min(c->p, num(c, c->rows), ex_sub(c->p, c->at->rows, first)));
+  const int64_t full = n / c->rows, rest = n % c->rows;
+  Stmt *all = full ? query_block(c, first, num(c, c->rows)) : NULL;
+  if (!rest) return all;
+  Stmt *part = query_block(c, num(c, full * c->rows), num(c, rest));
+  return full ? stmt_if(arena(c), ex_lt(c->p, block, num(c, full)), all, part) : part;
+}
+
+/* ---- sizes ---- */
+
+static const Expr *heads(const Attn *c) {
+  const Expr *n = num(c, 1);
+  for (int d = 0; d < c->at->x->rank - 2; d++) n = ex_mul(c->p, n, c->at->x->dims[d]);
+  return n;
+}
+
+/* Multiply-adds of both products. */
+static double work(const Attn *c) {
+  const Attention *a = c->at;
+  return expr_extent_guess(c->p, heads(c)) * expr_extent_guess(c->p, a->rows) *
+         expr_extent_guess(c->p, a->keys) * (double)(a->dk + a->dv);
+}
+
+/* Whether there is a mask that may hide a whole block of such a size. */
+static bool block_can_hide(Attn *c, int64_t rows, int64_t keys) {
+  const Value *x = c->at->x;
+  const Span r = {times(c, var(c, "x", c->at->rows), rows), num(c, rows)};
+  const Span k = {times(c, var(c, "x", c->at->keys), keys), num(c, keys)};
+  for (int d = 0; d < x->rank - 2; d++)
+    c->batch[d] = expr_is_i64(x->dims[d], 1) ? num(c, 0) : var(c, "o", x->dims[d]);
+  return attn_hidden(c, &r, &k) != NULL;
+}
+
+/* Rows and keys of a block, and the tiles of both products. */
+static void choose_sizes(Attn *c) {
+  enum { ROWS = 56, KEYS = 256, MOST = 512, SKIP = 128, THREADS = 8, LINE = 16 };
+  const Attention *a = c->at;
+  const Target *t = c->l->c->target;
+  const bool fixed_rows = a->rows->op == EX_CONST, fixed_keys = a->keys->op == EX_CONST;
+  const double rows = expr_extent_guess(c->p, a->rows), keys = expr_extent_guess(c->p, a->keys);
+  int64_t most = t->l2_bytes / 8 / 4 / ROWS; /* keys whose scores take an eighth of the cache */
+  most = most < KEYS ? KEYS : most > MOST ? MOST : most;
+  c->skips = block_can_hide(c, ROWS, SKIP);
+  if (c->skips) most = SKIP;
+  c->online = !fixed_keys || keys > (double)most;
+  const double blocks =
+      fixed_keys ? (double)(int64_t)((keys + (double)most - 1) / (double)most) : 1;
+  c->keys = c->online && !fixed_keys ? most : (int64_t)(keys / blocks + 0.999);
+  double count = (double)(int64_t)(rows / ROWS + 0.5);
+  const double all = expr_extent_guess(c->p, heads(c));
+  const int threads = c->l->mod->max_threads < THREADS ? c->l->mod->max_threads : THREADS;
+  const double pieces = work(c) / (16000.0 * c->lanes * t->fma_per_cycle); /* worth a thread */
+  const double want = (2 * threads < pieces ? 2 * threads : pieces) / all;
+  if (threads > 1 && count < want) count = want;
+  if (count < 1) count = 1;
+  if (count > rows) count = rows;
+  c->rows = fixed_rows ? (int64_t)(rows / count + 0.999) : ROWS;
+  c->qk = contract_choose_tile(t, 1, (double)c->rows, true, (double)c->keys, (double)a->dk);
+  if (c->online) c->keys = whole(c->keys, panel_width(c));
+  c->width = whole(c->keys, panel_width(c));
+  if (c->width * 4 % 1024 == 0) c->width += LINE; /* rows in different sets of the first level */
+  c->dv = whole(a->dv, c->lanes);
+  c->pv = contract_choose_tile(t, 1, (double)c->rows, true, (double)c->dv, (double)c->keys);
+  if (!fixed_rows) { /* tiles of both products end at the same row */
+    const int v = (int)(c->dv / c->lanes);
+    c->pv = (Tile){c->qk.rows, v < c->qk.vectors ? v : c->qk.vectors};
+    c->rows = whole(c->rows, c->qk.rows);
+  }
+  c->room = whole(c->rows, c->lanes);
+}
+
+static void scratch_params(Attn *c) {
+  const struct {
+    int *id;
+    int64_t count;
+    const char *name;
+  } all[] = {{&c->q, c->room * c->at->dk, "q"},
+             {&c->s, c->room * c->width, "s"},
+             {&c->acc, c->room * c->dv, "o"},
+             {&c->sum, c->room, "l"},
+             {&c->m, c->room, "m"},
+             {&c->c, c->room, "c"}};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    *all[i].id = kb_scratch(&c->b, DT_F32, num(c, all[i].count), all[i].name);
+}
+
+/* Whole tiles of known rows with a short epilogue. */
+static bool stores_at_once(Attn *c) {
+  enum { HEAVY = 14 };
+  const Attention *a = c->at;
+  if (c->online || a->rows->op != EX_CONST || a->dv != c->dv) return false;
+  const Expr *r = var(c, "r", a->rows), *d = var(c, "j", num(c, a->dv));
+  const Stmt *s = store(c, num(c, 0), r, d, ex_hole(c->p, DT_F32, 1));
+  return expr_cost(s->value) <= HEAVY;
+}
+
+static void bind_batch(Attn *c, const Expr *flat) {
+  const Value *x = c->at->x;
+  for (int d = x->rank - 3; d >= 0; d--) {
+    c->batch[d] = num(c, 0);
+    if (expr_is_i64(x->dims[d], 1)) continue;
+    c->batch[d] = d ? ex_floormod(c->p, flat, x->dims[d]) : flat;
+    flat = d ? ex_floordiv(c->p, flat, x->dims[d]) : flat;
+  }
+  const Expr *idx[MAX_RANK];
+  for (int d = 0; d < x->rank - 2; d++) idx[d] = c->batch[d];
+  for (int d = x->rank - 2; d < x->rank; d++)
+    idx[d] = expr_is_i64(x->dims[d], 1) ? num(c, 0) : var(c, "x", x->dims[d]);
+  attention_score(&c->b.x, c->at, idx, c->score_at);
+}
+
+Step *lower_attention(Lower *l, const Value *root, const Value *anchor, const Place *to,
+                      const Attention *a) {
+  Attn c;
+  memset(&c, 0, sizeof c);
+  c.l = l;
+  c.p = l->p;
+  c.at = a;
+  c.root = root;
+  c.anchor = anchor;
+  c.to = to;
+  c.lanes = target_lanes(l->c->target, 32);
+  kb_begin(&c.b, l, root, "attention");
+  choose_sizes(&c);
+  Step *steps = NULL;
+  attn_operands(&c, &steps);
+  scratch_params(&c);
+  const Expr *blocks = ex_ceildiv(c.p, a->rows, c.rows), *total = ex_mul(c.p, heads(&c), blocks);
+  const Expr *par = var(&c, "p", total);
+  bind_batch(&c, ex_floordiv(c.p, par, blocks));
+  c.stored = stores_at_once(&c);
+  Stmt *body = query_blocks(&c, ex_floormod(c.p, par, blocks));
+  const double cycles = work(&c) / (c.lanes * l->c->target->fma_per_cycle);
+  c.b.k->grain = cycles / expr_extent_guess(c.p, total);
+  c.b.k->flops = ex_mul(c.p, ex_mul(c.p, heads(&c), ex_mul(c.p, a->rows, a->keys)),
+                        num(&c, 2 * (int64_t)(a->dk + a->dv)));
+  if (c.b.x.bad) {
+    diag_internal(l->m->diag, c.b.loc, "lower: the scores of attention cannot be read");
+    return NULL;
+  }
+  Step *s = kb_finish(&c.b, loop(&c, cycles > 8000 ? FOR_PARALLEL : FOR_SERIAL, par, body));
+  step_append(&steps, s);
+  return steps;
+}

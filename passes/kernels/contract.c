@@ -1,0 +1,110 @@
+/* Which nodes run as tiled contractions, and what their descriptions (lower_conv.c, lower_matmul.c,
+ * winograd.c) share. */
+#include "passes/graph/attention.h"
+
+#include <string.h>
+
+#include "passes/choose/choice.h"
+
+void contract_init(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to) {
+  memset(c, 0, sizeof *c);
+  c->l = l;
+  c->p = l->p;
+  c->root = root;
+  c->anchor = anchor;
+  c->to = to;
+  c->lanes = target_lanes(l->c->target, 32);
+  c->scale = 1.0;
+  c->b_buffer = -1;
+}
+
+void contract_begin(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to,
+                    const char *suffix) {
+  contract_init(c, l, root, anchor, to);
+  kb_begin(&c->b, l, root, suffix);
+}
+
+/* Outer size, rows, columns, contracted dimensions. */
+static const char *tile_key(Contract *c) {
+  StrBuf b = {.arena = c->l->a};
+  double outer = 1;
+  for (int i = 0; i < c->n_outer; i++) outer *= expr_extent_guess(c->p, c->outer_extent[i]);
+  sb_printf(&b, "tile ");
+  if (outer != 1) sb_printf(&b, "outer=%.0f ", outer);
+  sb_printf(&b, "rows=");
+  if (!c->flat) sb_printf(&b, "%.0fx", expr_extent_guess(c->p, c->rows_h));
+  sb_printf(&b, "%.0f cols=%.0f k=", expr_extent_guess(c->p, c->rows_w),
+            expr_extent_guess(c->p, c->n));
+  for (int i = 0; i < c->n_k; i++)
+    sb_printf(&b, "%s%.0f", i ? "x" : "", expr_extent_guess(c->p, c->k_extent[i]));
+  return choice_key(c->l->c, "%s", sb_str(&b));
+}
+
+/* The tile that tuning wants, or the model's. */
+static int take_tile(Contract *c, const TileCost *tiles, int n, int model) {
+  Candidate candidates[MAX_TILES];
+  for (int i = 0; i < n; i++)
+    candidates[i] =
+        (Candidate){arena_printf(c->l->a, "%dx%d", tiles[i].tile.rows, tiles[i].tile.vectors),
+                    tiles[i].cycles, tiles[i].tile.vectors, 1};
+  const char *key = tile_key(c);
+  choice_note(c->l->m->arena, &c->b.keys, key);
+  return choice_take(c->l->c, CHOICE_TILE, key, candidates, n, model);
+}
+
+void contract_tile(Contract *c) {
+  double k = 1;
+  for (int i = 0; i < c->n_k; i++) k *= expr_extent_guess(c->p, c->k_extent[i]);
+  TileCost tiles[MAX_TILES];
+  const int n = contract_tiles(c->l->c->target, expr_extent_guess(c->p, c->rows_h),
+                               expr_extent_guess(c->p, c->rows_w), c->flat,
+                               expr_extent_guess(c->p, c->n), k, tiles);
+  int best = contract_cheapest(tiles, n);
+  if (choice_matters(c->l->c)) best = take_tile(c, tiles, n, best);
+  c->tile = tiles[best].tile;
+}
+
+int contract_weights(Lower *l, const ConstData *d) {
+  Buffer *b = module_add_buffer(l->mod, BUF_WEIGHT, DT_F32, ex_i64(l->p, d->count), NULL);
+  b->data = d;
+  return b->id;
+}
+
+void contract_outer(Contract *c, const Expr *extent) { c->outer_extent[c->n_outer++] = extent; }
+
+Step *lower_contraction(Lower *l, const Value *root, const Value *anchor, const Place *to) {
+  ConvInfo ci;
+  MatMulInfo mi;
+  Attention at;
+  if (conv_info(anchor->def, &ci)) return lower_conv(l, root, anchor, to, &ci);
+  if (matmul_info(anchor->def, &mi)) return lower_matmul(l, root, anchor, to, &mi);
+  if (attention_of(anchor->def, &at)) return lower_attention(l, root, anchor, to, &at);
+  diag_internal(l->m->diag, anchor->def->loc, "lower: no template for this contraction");
+  return NULL;
+}
+
+/* ---- which nodes ---- */
+
+static bool float_operands(const Node *n) {
+  for (int k = 0; k < n->n_in; k++) {
+    const Value *v = n->in[k];
+    if (v && v->dtype != DT_F32 && v->dtype != DT_F16 && v->dtype != DT_BF16) return false;
+  }
+  return true;
+}
+
+bool conv_has_template(const ConvInfo *ci) {
+  return ci->spatial <= 3 && conv_phases(ci) > 0 &&
+         (ci->group == 1 || ci->c_out / ci->group >= 2 || conv_is_depthwise(ci));
+}
+
+bool node_is_contraction(const Node *n) {
+  ConvInfo ci;
+  MatMulInfo mi;
+  Attention at;
+  int64_t k;
+  if (!(n->op->flags & OF_CONTRACTION) || !float_operands(n)) return false;
+  if (conv_info(n, &ci)) return n->in[1]->cdata && conv_has_template(&ci);
+  if (!matmul_info(n, &mi)) return attention_of(n, &at);
+  return !mi.b_vec && !(expr_is_const(mi.n, &k) && k < 2);
+}

@@ -1,0 +1,138 @@
+/* Tiled contractions: C[row, n] = Σ_k A[row, k] · B[k, n] over register tiles of rows × vectors.
+ * What Conv, ConvTranspose, MatMul and Gemm have in common; lower_conv.c and lower_matmul.c
+ * describe nodes so, contract_emit.c builds the loops, contract_tile.c chooses the tile,
+ * contract_block.c the blocks, pack.c orders weights. Internal to passes/. */
+#pragma once
+#include "passes/build/kernel.h"
+#include "passes/choose/conv_axes.h"
+
+enum { MAX_K = 4, MAX_TILE_ROWS = 14 };
+
+typedef struct Tile {
+  int rows, vectors; /* register tile: rows × (vectors × lanes) */
+} Tile;
+
+typedef struct Contract Contract;
+struct Contract {
+  Lower *l;
+  ExprPool *p;
+  KernelBuild b;
+  const Value *root, *anchor;
+  const Place *to;
+  int lanes; /* f32 lanes of a vector */
+  /* index space */
+  int n_outer; /* batch, group, depth: one tile never spans two of them */
+  const Expr *outer_extent[MAX_RANK], *outer[MAX_RANK];
+  bool flat; /* rows are one dimension, in order of memory */
+  const Expr *rows_h, *rows_w; /* extents; flat: rows_h is 1 */
+  const Expr *n; /* columns */
+  int n_k; /* contracted dimensions, outermost first */
+  const Expr *k[MAX_K], *k_extent[MAX_K];
+  int n_loops,
+      hoisted; /* loops over k, and how many of them stand outside the tiles (contract_emit.c) */
+  const Expr *loop[MAX_K + 1], *loop_extent[MAX_K + 1];
+  int sums; /* scratch parameter of partial sums when loops are hoisted */
+  int64_t group; /* panels done together over a block of A */
+  /* logical index of the anchor's output at (outer, h, w, column) */
+  void (*out_index)(const Contract *c, const Expr *h, const Expr *w, const Expr *col,
+                    const Expr **idx);
+  /* A at (outer, h, w, k) as an expression of f32 */
+  const Expr *(*a)(Contract *c, const Expr *h, const Expr *w);
+  /* what to add to the accumulator for output idx, or NULL */
+  const Expr *(*add)(Contract *c, const Expr *const *idx);
+  /* whether step k[i] of the rows (h, w) … (h, w+rows-1) multiplies anything but zeros of a border;
+   * NULL (the function, or what it returns): always, or not worth asking. h NULL: several lines. */
+  const Expr *(*live)(const Contract *c, int i, const Expr *h, const Expr *w, int rows);
+  bool skips; /* `live` is always asked, of one line: the rest of the border is not in memory */
+  double scale; /* factor of the sum (Gemm's alpha) when B is not packed at compile time */
+  const void *info; /* of the callbacks */
+  /* B: packed panels [outer_b][panel][k…][vectors*lanes], or direct rows */
+  int b_buffer; /* module buffer of packed panels; -1: direct */
+  const Expr *(*b_offset)(
+      const Contract *c); /* element offset of the panels of the current outer index; NULL: 0 */
+  const Expr *b_outer; /* its value */
+  bool b_whole_panels; /* the last panel is as wide as the others (packed at run time) */
+  const Expr *(*b_direct)(Contract *c, const Expr *col);
+  Tile tile;
+  bool heavy; /* the epilogue is too long to be unrolled */
+  bool prefetch; /* panels come from beyond the second-level cache */
+  int plain_rank; /* > 0: the sum itself is stored, at an index of this rank, without epilogue */
+};
+
+/* The tiles that the registers allow, with estimated cycles; returns their number. */
+enum { MAX_TILES = 128 };
+typedef struct TileCost {
+  Tile tile;
+  double cycles;
+} TileCost;
+int contract_tiles(const Target *t, double rows_h, double rows_w, bool flat, double n, double k,
+                   TileCost *out);
+int contract_cheapest(const TileCost *tiles, int n); /* position */
+Tile contract_choose_tile(const Target *t, double rows_h, double rows_w, bool flat, double n,
+                          double k); /* the cheapest of them */
+void contract_init(Contract *c, Lower *l, const Value *root, const Value *anchor,
+                   const Place *to); /* all but c->b */
+void contract_begin(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to,
+                    const char *suffix);
+void contract_tile(Contract *c); /* chooses the tile; the index space must be set */
+void contract_outer(Contract *c, const Expr *extent); /* adds an outer dimension */
+int contract_weights(Lower *l, const ConstData *packed); /* buffer */
+Step *contract_emit(Contract *c);
+/* Lines [first, first + count) of rows_h, all columns, serial: a part of a larger kernel. The outer
+ * indices are set; not flat. */
+Stmt *contract_lines(Contract *c, const Expr *first, const Expr *count);
+/* All of it, serial, for constant flat rows: a part of a larger kernel. */
+Stmt *contract_inner(Contract *c);
+Step *lower_conv(Lower *l, const Value *root, const Value *anchor, const Place *to,
+                 const ConvInfo *ci);
+/* Output lines [first, first + count) of one image of a plain convolution over two dimensions:
+ * parts of the kernel *b (lower_strips.c). xp as for the whole; `to` may be a ring. */
+typedef struct Lines {
+  const Expr *batch, *first, *count;
+} Lines;
+Stmt *lower_conv_lines(KernelBuild *b, const Value *root, const Value *anchor, const Place *to,
+                       const ConvInfo *ci, const Place *xp, const Lines *lines);
+/* The anchor may be a MaxPool, described by ci as a depthwise convolution. */
+Stmt *lower_depthwise_lines(KernelBuild *b, const Value *root, const Value *anchor, const Place *to,
+                            const ConvInfo *ci, const Place *xp, const Lines *lines);
+/* A chain of convolutions and MaxPools that ends in root, over strips of rows; NULL without error
+ * when it does not pay. */
+Step *lower_strips(Lower *l, const Value *root, const Place *to);
+/* Few output channels; NULL without error when it does not fit. xp: the input with its halo. */
+Step *lower_thin(Lower *l, const Value *root, const Value *anchor, const Place *to,
+                 const ConvInfo *ci, const Place *xp);
+Step *lower_matmul(Lower *l, const Value *root, const Value *anchor, const Place *to,
+                   const MatMulInfo *mi);
+/* Whether it would run so with lanes over pixels, by shapes alone: the pixels of input and output
+ * should then lie next to each other. */
+bool conv_thin_by_pixel(const PassCtx *c, const Node *n, const ConvInfo *ci);
+/* Weights as f32 panels [group][panel][k0][k1]…[lane]; element (g, k…, col) is data[base + g*gs + Σ
+ * k*ks + col*cs]. */
+typedef struct PackShape {
+  int64_t groups, group_stride, cols, col_stride, base;
+  int n_k;
+  int64_t k[MAX_K], k_stride[MAX_K];
+  int64_t width; /* lanes of a full panel */
+  int64_t lanes; /* the last panel is cut to a multiple of this */
+  double scale;
+} PackShape;
+ConstData *pack_panels(Model *m, const ConstData *w, const PackShape *s);
+/* A place from which all taps of a convolution can be read: its input's own, or a padded copy that
+ * *steps make. NULL: the input is inlined and needs no halo. */
+const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **steps);
+/* The same, an inlined input being stored by *steps: never NULL. */
+const Place *conv_input_stored(Lower *l, const Node *n, const ConvInfo *ci, Step **steps);
+/* The choice between algorithms for this convolution (choice.h); NULL: there is none. */
+const char *winograd_key(const PassCtx *c, const Node *n, const ConvInfo *ci);
+/* Winograd (winograd.c): whether this convolution runs so, the cells it reads around its input, and
+ * its steps. */
+bool conv_is_winograd(const PassCtx *c, const Node *n, const ConvInfo *ci);
+void winograd_reach(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo,
+                    int64_t *hi);
+Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Place *to,
+                     const ConvInfo *ci);
+/* Its wide border is not in memory: tiles skip the taps that see nothing else. */
+bool conv_skips_taps(const PassCtx *c, const Node *n, const ConvInfo *ci);
+/* Cells around the input that its kernels will read. */
+void conv_halo(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo,
+               int64_t *hi);

@@ -1,0 +1,416 @@
+/* Conv and ConvTranspose described as tiled contractions (contract.h): inputs given their halo,
+ * weights packed; a transposed convolution is one contraction per phase of its stride. */
+#include "passes/kernels/contract.h"
+
+#include <string.h>
+
+#include "passes/choose/choice.h"
+
+static const Expr *num(const Contract *c, int64_t v) { return ex_i64(c->p, v); }
+static const Expr *f32(const Contract *c, const Expr *e) { return ex_cast(c->p, DT_F32, e); }
+typedef struct ConvCtx {
+  ConvInfo ci;
+  Axis axis[MAX_SPATIAL];
+  const Value *x;
+  const Place *xp;      /* x with its halo: its own place or a copy */
+  const ConstData *weights;
+  int depth_outer;      /* position of the depth dimension in outer, or -1 */
+  int k_of[MAX_SPATIAL + 1]; /* position of each spatial tap and, last, of the channel among the k
+                                loops; -1: none */
+  int64_t panel_group;  /* packed elements per group */
+  bool lines; /* one line of the output at a time */
+} ConvCtx;
+
+/* Row (outer, h, w) → row number along each spatial dimension. */
+static void conv_rows(const Contract *c, const Expr *h, const Expr *w, const Expr **q) {
+  const ConvCtx *v = c->info;
+  const int n = v->ci.spatial;
+  if (c->flat) {
+    for (int s = n - 1; s >= 0; s--) {
+      q[s] = s ? ex_floormod(c->p, w, v->axis[s].rows) : w;
+      w = s ? ex_floordiv(c->p, w, v->axis[s].rows) : w;
+    }
+    return;
+  }
+  q[n - 1] = w;
+  if (n > 1) q[n - 2] = h;
+  if (n > 2) q[0] = c->outer[v->depth_outer];
+}
+
+static void conv_out_index(const Contract *c, const Expr *h, const Expr *w, const Expr *col,
+                           const Expr **idx) {
+  const ConvCtx *v = c->info;
+  const Expr *q[MAX_SPATIAL];
+  conv_rows(c, h, w, q);
+  idx[0] = c->outer[0];
+  idx[1] = v->ci.group > 1 ? ex_add(c->p, ex_mul(c->p, c->outer[1], c->n), col) : col;
+  for (int s = 0; s < v->ci.spatial; s++)
+    idx[2 + s] = ex_add(c->p, ex_mul(c->p, q[s], num(c, v->axis[s].os)), num(c, v->axis[s].ob));
+}
+
+static const Expr *conv_a(Contract *c, const Expr *h, const Expr *w) {
+  const ConvCtx *v = c->info;
+  const Expr *q[MAX_SPATIAL], *idx[MAX_RANK];
+  conv_rows(c, h, w, q);
+  const int64_t cig = v->ci.c_in / v->ci.group;
+  const int ck = v->k_of[v->ci.spatial];
+  const Expr *ch = ck >= 0 ? c->k[ck] : num(c, 0);
+  idx[0] = c->outer[0];
+  idx[1] = v->ci.group > 1 ? ex_add(c->p, ex_mul(c->p, c->outer[1], num(c, cig)), ch) : ch;
+  for (int s = 0; s < v->ci.spatial; s++) {
+    const Axis *a = &v->axis[s];
+    const Expr *at = ex_add(c->p, ex_mul(c->p, q[s], num(c, a->is)), num(c, a->ib));
+    if (v->k_of[s] >= 0) at = ex_add(c->p, at, ex_mul(c->p, c->k[v->k_of[s]], num(c, a->dk)));
+    idx[2 + s] = at;
+  }
+  if (!v->xp) return f32(c, kernel_expr_read(&c->b.x, v->x, idx));
+  const int id = kb_param(&c->b, v->xp->buffer, v->xp->offset, PA_READ);
+  return f32(
+      c, ex_load(c->p, kb_dtype(&c->b, id), id, place_index(c->p, v->xp, v->x->rank, idx), NULL));
+}
+
+static const Expr *conv_add(Contract *c, const Expr *const *idx) {
+  const Value *bias = node_in(c->anchor->def, 2);
+  return bias ? f32(c, kernel_expr_read(&c->b.x, bias, &idx[1])) : NULL;
+}
+
+static const Expr *conv_b_offset(const Contract *c) {
+  const ConvCtx *v = c->info;
+  return v->ci.group > 1 ? ex_mul(c->p, c->outer[1], num(c, v->panel_group)) : num(c, 0);
+}
+
+/* Share of (tile, tap) pairs along axis a that lie outside an input of `size`, for tiles of `rows`
+ * rows. */
+static double dead_share(const Axis *a, int64_t size, int64_t rows) {
+  int64_t n, dead = 0, all = 0;
+  if (!expr_is_const(a->rows, &n) || n > 4096) return 0;
+  for (int64_t q = 0; q < n; q += rows)
+    for (int64_t t = 0; t < a->taps; t++) {
+      const int64_t end = q + rows < n ? q + rows : n, at = a->ib + t * a->dk;
+      dead += (end - 1) * a->is + at < 0 || q * a->is + at >= size;
+      all++;
+    }
+  return all ? (double)dead / (double)all : 0;
+}
+
+/* Wide borders (dilations) are not stored: lines of taps that see nothing else are left out, tile
+ * by tile, so that only as much is read of them as a tile is long. Taps stand outside the loop over
+ * channels, which lie together and are worth the question. */
+static bool axis_is_wide(const ConvInfo *ci, int s) {
+  enum { WIDE = 6 };
+  return ci->kernel[s] > 1 && (ci->pad_lo[s] >= WIDE || ci->pad_hi[s] >= WIDE);
+}
+
+bool conv_skips_taps(const PassCtx *c, const Node *n, const ConvInfo *ci) {
+  bool wide = false;
+  for (int s = 0; s < ci->spatial; s++) wide = wide || axis_is_wide(ci, s);
+  return wide && ci->spatial > 1 && !ci->transposed && ci->c_in / ci->group >= 16 &&
+         ci->c_out / ci->group >= 16 && !conv_is_winograd(c, n, ci) &&
+         !conv_thin_by_pixel(c, n, ci);
+}
+
+/* Cells of the border that a tile sees which sees the input, too. */
+static int64_t seen_border(const ConvInfo *ci, int s) {
+  return s == ci->spatial - 1 ? (MAX_TILE_ROWS - 1) * ci->stride[s] : 0;
+}
+
+/* Taps that see only the zeros around the input are left out, where that is a good part of them:
+ * small images, large dilations. */
+static const Expr *conv_live(const Contract *c, int i, const Expr *h, const Expr *w, int rows) {
+  const ConvCtx *v = c->info;
+  const int n = v->ci.spatial;
+  const Expr *size = NULL;
+  int64_t fixed;
+  int s = 0;
+  while (s < n && v->k_of[s] != i) s++;
+  if (s == n || (c->flat && n > 1) || v->k_of[n] != c->n_k - 1 || (s == n - 2 && !h)) return NULL;
+  const Axis *a = &v->axis[s];
+  const Expr *first = s == n - 1 ? w : s == n - 2 ? h : c->outer[v->depth_outer], *last = first;
+  if (s == n - 1)
+    last = ex_add(c->p, w, num(c, rows - 1));
+  else
+    rows = 1;
+  size = v->x->dims[2 + s];
+  if (!c->skips && (!expr_is_const(size, &fixed) || dead_share(a, fixed, rows) < 0.04)) return NULL;
+  const Expr *at = ex_add(c->p, num(c, a->ib), ex_mul(c->p, c->k[i], num(c, a->dk)));
+  const Expr *from = ex_add(c->p, at, ex_mul(c->p, first, num(c, a->is)));
+  const Expr *to = ex_add(c->p, at, ex_mul(c->p, last, num(c, a->is)));
+  return ex_and(c->p, ex_lt(c->p, num(c, -1), to), ex_lt(c->p, from, size));
+}
+
+static bool has_halo(const Place *pl, const int64_t *lo, const int64_t *hi, int spatial) {
+  for (int s = 0; s < spatial; s++)
+    if (pl->halo_lo[2 + s] < lo[s] || pl->halo_hi[2 + s] < hi[s]) return false;
+  return true;
+}
+
+void conv_halo(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo,
+               int64_t *hi) {
+  if (conv_is_winograd(c, n, ci))
+    winograd_reach(c, n, ci, s, lo, hi);
+  else
+    conv_reach(c->model, n, ci, s, lo, hi);
+  if (!axis_is_wide(ci, s) || !conv_skips_taps(c, n, ci)) return;
+  const int64_t most = seen_border(ci, s);
+  if (*lo > most) *lo = most;
+  if (*hi > most) *hi = most;
+}
+
+/* A place from which all taps can be read: the value's own, or a channels-last copy with a halo. */
+const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **steps) {
+  const Value *x = n->in[0];
+  int64_t lo[MAX_SPATIAL], hi[MAX_SPATIAL];
+  bool reach = false;
+  for (int s = 0; s < ci->spatial; s++) {
+    conv_halo(l->c, n, ci, s, &lo[s], &hi[s]);
+    reach = reach || lo[s] > 0 || hi[s] > 0;
+  }
+  const Place *own = x->inlined ? NULL : lower_place(l, x);
+  /* Taps of other types are converted once; channels far apart, or pixels, are brought together
+   * once. */
+  const bool f32 = x->dtype == DT_F32, by_pixel = conv_thin_by_pixel(l->c, n, ci);
+  const bool spread = own && !expr_is_i64(own->stride[1], 1) && ci->c_in / ci->group >= 16 &&
+                      ci->c_out / ci->group >= 16;
+  const bool regroup =
+      own && ci->c_in <= 4 && by_pixel && !expr_is_i64(own->stride[1 + ci->spatial], 1);
+  const bool as_it_is =
+      own ? !reach || has_halo(own, lo, hi, ci->spatial) : !reach && !conv_skips_taps(l->c, n, ci);
+  if (f32 && !spread && !regroup && as_it_is) return own;
+  Value *copy = ARENA_NEW(l->m->arena, Value);
+  *copy = *x;
+  int16_t *hl = ARENA_ARRAY(l->m->arena, int16_t, MAX_RANK),
+          *hh = ARENA_ARRAY(l->m->arena, int16_t, MAX_RANK);
+  int8_t *perm = arena_alloc(l->m->arena, MAX_RANK);
+  for (int d = 0; d < x->rank; d++) perm[d] = (int8_t)(d == 0 ? 0 : d == x->rank - 1 ? 1 : d + 1);
+  for (int s = 0; s < ci->spatial; s++) {
+    hl[2 + s] = (int16_t)lo[s];
+    hh[2 + s] = (int16_t)hi[s];
+  }
+  /* few channels, or lanes over pixels: keep the order of memory, rows stay contiguous for the copy
+   * and for taps */
+  int64_t channels;
+  const bool few = expr_is_const(x->dims[1], &channels) && channels <= 4;
+  const bool keep = (few && ((own && own->dense) || by_pixel)) ||
+                    (by_pixel && own && expr_is_i64(own->stride[1 + ci->spatial], 1));
+  copy->dtype = DT_F32;
+  copy->layout = (Layout){.perm = keep ? NULL : perm, .halo_lo = hl, .halo_hi = hh};
+  Place *pl = ARENA_NEW(l->m->arena, Place);
+  pl->stride = ARENA_ARRAY(l->m->arena, const Expr *, x->rank + 1);
+  const Expr *count;
+  strides_of(l->m, copy, pl->stride, &pl->base, &count);
+  pl->offset = ex_i64(l->p, 0);
+  pl->buffer = module_add_buffer(l->mod, BUF_ARENA, DT_F32, count, "padded")->id;
+  memcpy(pl->halo_lo, hl, sizeof pl->halo_lo);
+  memcpy(pl->halo_hi, hh, sizeof pl->halo_hi);
+  if (reach) step_append(steps, lower_halo(l, copy, pl));
+  step_append(steps, lower_read(l, x, pl));
+  return pl;
+}
+
+const Place *conv_input_stored(Lower *l, const Node *n, const ConvInfo *ci, Step **steps) {
+  const Place *pl = conv_input(l, n, ci, steps);
+  if (pl) return pl;
+  const Value *x = n->in[0];
+  Place *to = lower_temp(l, x->dtype, x->rank, x->dims, "input");
+  step_append(steps, lower_read(l, x, to));
+  return to;
+}
+
+/* One spatial dimension, or one tap everywhere and no stride: rows follow each other in memory. */
+static bool conv_is_flat(const Contract *c, const ConvCtx *v) {
+  if (v->ci.spatial == 1) return true;
+  for (int s = 0; s < v->ci.spatial; s++) {
+    const Axis *a = &v->axis[s];
+    if (a->taps != 1 || a->is != 1 || a->os != 1 || a->ib != 0) return false;
+  }
+  const Place *places[2] = {v->xp, c->to};
+  for (int i = 0; i < 2; i++) {
+    if (!places[i]) return false;
+    for (int s = 1; s < v->ci.spatial; s++)
+      if (places[i]->stride[1 + s] != ex_mul(c->p, places[i]->stride[2 + s], v->axis[s].rows))
+        return false;
+  }
+  return true;
+}
+
+static int add_k(Contract *c, const char *stem, const Expr *extent) {
+  if (expr_is_i64(extent, 1)) return -1;
+  c->k_extent[c->n_k] = extent;
+  c->k[c->n_k] = ex_var(c->p, stem, extent);
+  return c->n_k++;
+}
+
+static void conv_space(Contract *c, ConvCtx *v) {
+  const int n = v->ci.spatial;
+  contract_outer(c, v->x->dims[0]);
+  if (v->ci.group > 1) contract_outer(c, num(c, v->ci.group));
+  v->depth_outer = -1;
+  c->flat = !v->lines && conv_is_flat(c, v);
+  c->rows_h = num(c, 1);
+  c->rows_w = v->axis[n - 1].rows;
+  if (c->flat) {
+    for (int s = 0; s + 1 < n; s++) c->rows_w = ex_mul(c->p, c->rows_w, v->axis[s].rows);
+  } else {
+    if (n > 1) c->rows_h = v->axis[n - 2].rows;
+    if (n > 2) {
+      v->depth_outer = c->n_outer;
+      contract_outer(c, v->axis[0].rows);
+    }
+  }
+  c->n = num(c, v->ci.c_out / v->ci.group);
+}
+
+/* Contracted loops with the smallest stride innermost: channels for channels-last inputs, else the
+ * last taps. */
+static void conv_contracted(Contract *c, ConvCtx *v) {
+  const int n = v->ci.spatial;
+  const Expr *channels = num(c, v->ci.c_in / v->ci.group);
+  const bool last = v->xp && expr_is_i64(v->xp->stride[1], 1);
+  v->k_of[n] = last ? -1 : add_k(c, "c", channels);
+  for (int s = 0; s < n; s++) v->k_of[s] = add_k(c, "k", num(c, v->axis[s].taps));
+  if (last) v->k_of[n] = add_k(c, "c", channels);
+  if (!c->n_k) {
+    c->k_extent[0] = num(c, 1);
+    c->k[0] = ex_var(c->p, "k", num(c, 1));
+    c->n_k = 1;
+  }
+}
+
+static bool conv_pack(Contract *c, ConvCtx *v) {
+  const int n = v->ci.spatial;
+  const int64_t cig = v->ci.c_in / v->ci.group, cog = v->ci.c_out / v->ci.group;
+  int64_t taps = 1, stride[MAX_SPATIAL] = {0};
+  for (int s = n - 1; s >= 0; s--) {
+    stride[s] = taps;
+    taps *= v->ci.kernel[s];
+  }
+  PackShape ps = {.groups = v->ci.group,
+                  .cols = cog,
+                  .width = (int64_t)c->tile.vectors * c->lanes,
+                  .lanes = c->lanes,
+                  .n_k = c->n_k,
+                  .scale = 1.0};
+  /* Conv: [c_out, c_in/group, taps]; ConvTranspose: [c_in, c_out/group, taps] */
+  const int64_t in_stride = v->ci.transposed ? cog * taps : taps;
+  ps.col_stride = v->ci.transposed ? taps : cig * taps;
+  ps.group_stride = v->ci.transposed ? cig * cog * taps : cog * cig * taps;
+  for (int i = 0; i < c->n_k; i++) ps.k[i] = 1;
+  for (int s = 0; s < n; s++) {
+    ps.base += v->axis[s].k0 * stride[s];
+    if (v->k_of[s] < 0) continue;
+    ps.k[v->k_of[s]] = v->axis[s].taps;
+    ps.k_stride[v->k_of[s]] = v->axis[s].kstep * stride[s];
+  }
+  if (v->k_of[n] >= 0) {
+    ps.k[v->k_of[n]] = cig;
+    ps.k_stride[v->k_of[n]] = in_stride;
+  }
+  const ConstData *d = pack_panels(c->l->m, v->weights, &ps);
+  if (!d)
+    return diag_error(c->l->m->diag, c->anchor->def->loc, ERR_OVERFLOW, "weights are too large");
+  v->panel_group = d->count / v->ci.group;
+  c->b_buffer = contract_weights(c->l, d);
+  return true;
+}
+
+/* Groups of fewer channels than a vector has lanes: neighbours are computed together, as one group
+ * whose weights are zero between them. That multiplies more, in lanes that would have been idle.
+ * NULL: overflow. */
+static const ConstData *merge_groups(Lower *l, ConvInfo *ci, const ConstData *w) {
+  const int64_t cig = ci->c_in / ci->group, cog = ci->c_out / ci->group;
+  int64_t m = target_lanes(l->c->target, 32) / cog, taps = 1, count;
+  while (m > 1 && ci->group % m) m--;
+  if (ci->group == 1 || ci->transposed || m < 2) return w;
+  for (int s = 0; s < ci->spatial; s++) taps *= ci->kernel[s];
+  if (!ck_mul(ci->c_out * cig * taps, m, &count)) return NULL;
+  float *data = ARENA_ARRAY(l->m->arena, float, count);
+  const size_t size = dtype_bytes(w->dtype), row = (size_t)(cig * taps);
+  memset(data, 0, sizeof *data * (size_t)count);
+  for (int64_t co = 0; co < ci->c_out; co++) {
+    float *to = data + (co * m + co / cog % m) * cig * taps;
+    const char *from = (const char *)w->data + (size_t)co * row * size;
+    for (size_t i = 0; i < row; i++) to[i] = (float)dtype_load_f(w->dtype, from + i * size);
+  }
+  ci->group /= m;
+  return const_new(l->m, w->name, DT_F32, 1, &count, data);
+}
+
+/* A stride longer than the output leaves some of its phases without rows. */
+static bool phase_is_empty(Lower *l, const Node *n, const ConvInfo *ci, int64_t phase) {
+  Axis axis[MAX_SPATIAL];
+  conv_axes(l->m, n, ci, phase, axis);
+  for (int s = 0; s < ci->spatial; s++)
+    if (expr_is_i64(axis[s].rows, 0)) return true;
+  return false;
+}
+
+static bool conv_describe(Contract *c, ConvCtx *v, int64_t phase) {
+  conv_axes(c->l->m, c->anchor->def, &v->ci, phase, v->axis);
+  c->info = v;
+  c->out_index = conv_out_index;
+  c->a = conv_a;
+  c->add = conv_add;
+  c->b_offset = conv_b_offset;
+  c->live = v->lines ? NULL : conv_live;
+  conv_space(c, v);
+  conv_contracted(c, v);
+  contract_tile(c);
+  return conv_pack(c, v);
+}
+
+static Step *lower_conv_phase(Lower *l, const Value *root, const Value *anchor, const Place *to,
+                              const ConvInfo *ci, const Place *xp, const ConstData *weights,
+                              int64_t phase) {
+  Contract c;
+  ConvCtx v = {.ci = *ci, .x = anchor->def->in[0], .xp = xp, .weights = weights};
+  contract_begin(&c, l, root, anchor, to, NULL);
+  c.skips = conv_skips_taps(l->c, anchor->def, &v.ci);
+  return conv_describe(&c, &v, phase) ? contract_emit(&c) : NULL;
+}
+
+Stmt *lower_conv_lines(KernelBuild *b, const Value *root, const Value *anchor, const Place *to,
+                       const ConvInfo *ci, const Place *xp, const Lines *lines) {
+  Contract c;
+  ConvCtx v = {.ci = *ci, .x = anchor->def->in[0], .xp = xp, .lines = true};
+  v.weights = anchor->def->in[1]->cdata;
+  contract_init(&c, b->l, root, anchor, to);
+  kb_move(&c.b, b);
+  c.outer[0] = lines->batch;
+  Stmt *s = conv_describe(&c, &v, 0) ? contract_lines(&c, lines->first, lines->count) : NULL;
+  kb_move(b, &c.b);
+  return s;
+}
+
+static Step *lower_by_algorithm(Lower *l, const Value *root, const Value *anchor, const Place *to,
+                                const ConvInfo *ci) {
+  if (conv_is_winograd(l->c, anchor->def, ci)) return lower_winograd(l, root, anchor, to, ci);
+  Step *steps = NULL;
+  const Place *xp = conv_input(l, anchor->def, ci, &steps);
+  const bool skips = conv_skips_taps(l->c, anchor->def, ci);
+  Step *const thin = skips ? NULL : lower_thin(l, root, anchor, to, ci, xp);
+  if (thin) {
+    step_append(&steps, thin);
+    return steps;
+  }
+  ConvInfo merged = *ci;
+  const ConstData *weights = merge_groups(l, &merged, anchor->def->in[1]->cdata);
+  if (!weights) {
+    diag_error(l->m->diag, anchor->def->loc, ERR_OVERFLOW, "weights are too large");
+    return NULL;
+  }
+  const int64_t phases = conv_phases(ci);
+  for (int64_t ph = 0; ph < phases; ph++) {
+    if (phase_is_empty(l, anchor->def, ci, ph)) continue;
+    Step *s = lower_conv_phase(l, root, anchor, to, &merged, xp, weights, ph);
+    if (!s) return NULL;
+    step_append(&steps, s);
+  }
+  return steps ? steps : &l->nothing;
+}
+
+Step *lower_conv(Lower *l, const Value *root, const Value *anchor, const Place *to,
+                 const ConvInfo *ci) {
+  Step *steps = lower_by_algorithm(l, root, anchor, to, ci);
+  choice_mark(l->m->arena, steps, winograd_key(l->c, anchor->def, ci));
+  return steps;
+}

@@ -1,0 +1,280 @@
+/* Depthwise convolution: lanes over channels, a strip of output pixels in registers, taps unrolled.
+ * The largest value of a window (MaxPool) instead of the sum: as a part of a larger kernel only.
+ * Also the kernel that writes zeros into a halo. */
+#include "passes/choose/choice.h"
+#include "passes/kernels/contract.h"
+
+bool conv_is_depthwise(const ConvInfo *ci) {
+  return !ci->transposed && ci->group == ci->c_in && ci->c_out == ci->c_in && ci->group > 1 &&
+         ci->spatial <= 3;
+}
+
+typedef struct Depthwise {
+  Lower *l;
+  ExprPool *p;
+  KernelBuild *b;
+  const Value *root, *anchor;
+  const Place *to, *xp;
+  ConvInfo ci;
+  Axis axis[MAX_SPATIAL];
+  const Expr *batch, *line[2], *c; /* line: rows of the outer spatial dimensions */
+  int weights; /* module buffer: [taps][c_out] */
+  bool max; /* no weights: the largest value */
+} Depthwise;
+
+static const Expr *num(const Depthwise *d, int64_t v) { return ex_i64(d->p, v); }
+
+/* f32 weights as [taps][channels]. */
+static int pack_weights(Depthwise *d) {
+  const ConstData *w = d->anchor->def->in[1]->cdata;
+  int64_t taps = 1;
+  for (int s = 0; s < d->ci.spatial; s++) taps *= d->ci.kernel[s];
+  const PackShape ps = {.groups = 1,
+                        .cols = d->ci.c_out,
+                        .col_stride = taps,
+                        .n_k = 1,
+                        .k = {taps},
+                        .k_stride = {1},
+                        .width = d->ci.c_out,
+                        .lanes = 1,
+                        .scale = 1.0};
+  const ConstData *data = pack_panels(d->l->m, w, &ps);
+  Buffer *b = module_add_buffer(d->l->mod, BUF_WEIGHT, DT_F32, num(d, data->count), NULL);
+  b->data = data;
+  return b->id;
+}
+
+static const Expr *pixel(Depthwise *d, const Expr *const *q, const Expr *const *tap) {
+  const Expr *idx[MAX_RANK] = {d->batch, d->c};
+  for (int s = 0; s < d->ci.spatial; s++) {
+    const Axis *a = &d->axis[s];
+    idx[2 + s] = ex_add(d->p, ex_mul(d->p, q[s], num(d, a->is)),
+                        ex_add(d->p, num(d, a->ib), ex_mul(d->p, tap[s], num(d, a->dk))));
+  }
+  const Value *x = d->anchor->def->in[0];
+  const int id = kb_param(d->b, d->xp->buffer, d->xp->offset, PA_READ);
+  return ex_cast(
+      d->p, DT_F32,
+      ex_load(d->p, kb_dtype(d->b, id), id, place_index(d->p, d->xp, x->rank, idx), NULL));
+}
+
+static const Expr *weight(Depthwise *d, const Expr *const *tap) {
+  const Expr *t = num(d, 0);
+  for (int s = 0; s < d->ci.spatial; s++)
+    t = ex_add(d->p, ex_mul(d->p, t, num(d, d->ci.kernel[s])), tap[s]);
+  const int id = kb_param(d->b, d->weights, NULL, PA_READ);
+  return ex_load(d->p, DT_F32, id, ex_add(d->p, ex_mul(d->p, t, num(d, d->ci.c_out)), d->c), NULL);
+}
+
+static const Expr *epilogue(Depthwise *d, const Expr *const *q, const Expr *sum) {
+  const Expr *idx[MAX_RANK] = {d->batch, d->c};
+  for (int s = 0; s < d->ci.spatial; s++) idx[2 + s] = q[s];
+  sum = kb_conv_bias(d->b, d->anchor, idx, sum);
+  return kb_epilogue(d->b, d->root, d->anchor, idx, sum);
+}
+
+static const Expr *store_index(Depthwise *d, const Expr *const *q) {
+  const Expr *idx[MAX_RANK] = {d->batch, d->c};
+  for (int s = 0; s < d->ci.spatial; s++) idx[2 + s] = q[s];
+  return place_index(d->p, d->to, d->root->rank, idx);
+}
+
+/* A strip of `width` pixels from w0: accumulate over unrolled taps, store. */
+static Stmt *strip(Depthwise *d, const Expr *w0, int width) {
+  Arena *a = d->l->m->arena;
+  const int n = d->ci.spatial;
+  const int acc =
+      kernel_add_local(d->l->mod, d->b->k, (Local){.name = "t", .dtype = DT_F32, .count = width});
+  StmtList out = {0};
+  stmt_add(&out, stmt_local(a, acc));
+  const Expr *first = d->max ? reduce_identity(d->p, RED_MAX, DT_F32) : ex_float(d->p, DT_F32, 0);
+  const Expr *i0 = ex_var(d->p, "r", num(d, width)), *i = ex_var(d->p, "r", num(d, width));
+  stmt_add(&out, stmt_for(a, FOR_UNROLL, i0, stmt_set(a, acc, i0, first)));
+  const Expr *q[MAX_SPATIAL] = {d->line[0], d->line[1]}, *tap[MAX_SPATIAL];
+  q[n - 1] = ex_add(d->p, w0, i);
+  for (int s = 0; s < n; s++)
+    tap[s] = d->ci.kernel[s] == 1 ? num(d, 0) : ex_var(d->p, "k", num(d, d->ci.kernel[s]));
+  const Expr *old = ex_local(d->p, DT_F32, acc, i), *x = pixel(d, q, tap);
+  const Expr *next =
+      d->max ? reduce_combine(d->p, RED_MAX, old, x) : ex_op(d->p, EX_fma, x, weight(d, tap), old);
+  Stmt *body = stmt_for(a, FOR_UNROLL, i, stmt_set(a, acc, i, next));
+  for (int s = n - 1; s >= 0; s--)
+    if (tap[s]->op == EX_VAR)
+      body =
+          stmt_for(a, d->ci.kernel[s] <= 5 && s >= n - 2 ? FOR_UNROLL : FOR_SERIAL, tap[s], body);
+  stmt_add(&out, body);
+  const Expr *i2 = ex_var(d->p, "r", num(d, width));
+  q[n - 1] = ex_add(d->p, w0, i2);
+  const int target = kb_param(d->b, d->to->buffer, d->to->offset, PA_WRITE);
+  Stmt *st =
+      stmt_store(a, target, store_index(d, q), epilogue(d, q, ex_local(d->p, DT_F32, acc, i2)));
+  stmt_add(&out, stmt_for(a, FOR_UNROLL, i2, st));
+  return out.first;
+}
+
+/* Rough cycles of a line in strips of `width` pixels, for one vector of channels. */
+static double strip_cycles(const Depthwise *d, double rows, int width) {
+  const double fma = d->l->c->target->fma_per_cycle > 0 ? d->l->c->target->fma_per_cycle : 1;
+  const double full = (double)(int64_t)(rows / width), rest = rows - full * width;
+  double taps = 1;
+  for (int s = 0; s < d->ci.spatial; s++) taps *= (double)d->ci.kernel[s];
+  const double latency = 4 * taps, overhead = 8;
+  const double one = taps * width / fma, last = taps * rest / fma;
+  return full * ((one > latency ? one : latency) + overhead) +
+         (rest > 0 ? (last > latency ? last : latency) + overhead : 0);
+}
+
+/* The width that tuning wants, or the model's. */
+static int take_width(Depthwise *d, int model) {
+  enum { WIDEST = 14 };
+  const PassCtx *c = d->l->c;
+  Candidate candidates[WIDEST];
+  StrBuf key = {.arena = d->l->a};
+  const int n = d->ci.spatial;
+  const double rows = expr_extent_guess(d->p, d->axis[n - 1].rows);
+  const int widest = c->target->vector_regs >= 32 ? WIDEST : WIDEST / 2;
+  sb_printf(&key, "strip %skernel=", d->max ? "max " : "");
+  for (int s = 0; s < n; s++) sb_printf(&key, "%s%lld", s ? "x" : "", (long long)d->ci.kernel[s]);
+  sb_printf(&key, " stride=%lld channels=%lld size=", (long long)d->ci.stride[n - 1],
+            (long long)d->ci.c_out);
+  for (int s = 0; s < n; s++)
+    sb_printf(&key, "%s%.0f", s ? "x" : "", expr_extent_guess(d->p, d->axis[s].rows));
+  for (int w = 1; w <= widest; w++)
+    candidates[w - 1] = (Candidate){arena_printf(d->l->a, "%d", w), strip_cycles(d, rows, w), w, 1};
+  const char *name = choice_key(c, "%s", sb_str(&key));
+  choice_note(d->l->m->arena, &d->b->keys, name);
+  return 1 + choice_take(c, CHOICE_TILE, name, candidates, widest, model - 1);
+}
+
+/* Pixels of a strip: without a remainder where possible. */
+static int strip_width(Depthwise *d, const Expr *rows) {
+  int64_t n;
+  const bool fixed = expr_is_const(rows, &n);
+  const int regs = d->l->c->target->vector_regs;
+  int64_t taps = 1;
+  for (int s = 0; s < d->ci.spatial; s++) taps *= d->ci.kernel[s];
+  /* sums, and the weights beside them where they fit */
+  const int room = regs < 32 ? 4 : taps <= 9 ? 14 : 8;
+  int width = fixed && n < room ? (int)n : room;
+  for (int w = room; fixed && w >= room / 2; w--)
+    if (n % w == 0) {
+      width = w;
+      break;
+    }
+  return choice_matters(d->l->c) && width > 0 ? take_width(d, width) : width;
+}
+
+static Stmt *line_of_strips(Depthwise *d) {
+  Arena *a = d->l->m->arena;
+  const Expr *rows = d->axis[d->ci.spatial - 1].rows;
+  int64_t n;
+  const bool fixed = expr_is_const(rows, &n);
+  const int width = strip_width(d, rows);
+  StmtList out = {0};
+  const Expr *full = ex_floordiv(d->p, rows, num(d, width)), *t = ex_var(d->p, "w", full);
+  stmt_add(&out, stmt_for(a, FOR_SERIAL, t, strip(d, ex_mul(d->p, t, num(d, width)), width)));
+  const Expr *done = ex_mul(d->p, full, num(d, width));
+  if (fixed && n % width) stmt_add(&out, strip(d, done, (int)(n % width)));
+  if (!fixed) {
+    const Expr *r = ex_var(d->p, "w", ex_floormod(d->p, rows, num(d, width)));
+    stmt_add(&out, stmt_for(a, FOR_SERIAL, r, strip(d, ex_add(d->p, done, r), 1)));
+  }
+  return out.first;
+}
+
+static void depthwise_init(Depthwise *d, KernelBuild *b, const Value *root, const Value *anchor,
+                           const Place *to, const Place *xp) {
+  d->b = b;
+  d->l = b->l;
+  d->p = b->l->p;
+  d->root = root;
+  d->anchor = anchor;
+  d->to = to;
+  d->xp = xp;
+  conv_axes(d->l->m, anchor->def, &d->ci, 0, d->axis);
+  if (!d->max) d->weights = pack_weights(d);
+  d->c = ex_var(d->p, "c", num(d, d->ci.c_out));
+}
+
+/* All channels of the current line. */
+static Stmt *line_of_channels(Depthwise *d) {
+  return stmt_for(d->l->m->arena, FOR_VECTOR, d->c, line_of_strips(d));
+}
+
+Stmt *lower_depthwise_lines(KernelBuild *b, const Value *root, const Value *anchor, const Place *to,
+                            const ConvInfo *ci, const Place *xp, const Lines *lines) {
+  Depthwise d = {.ci = *ci, .max = !node_is_contraction(anchor->def)};
+  depthwise_init(&d, b, root, anchor, to, xp);
+  const Expr *y = ex_var(d.p, "y", lines->count);
+  d.batch = lines->batch;
+  d.line[0] = ex_add(d.p, lines->first, y);
+  return stmt_for(d.l->m->arena, FOR_SERIAL, y, line_of_channels(&d));
+}
+
+Step *lower_depthwise(Lower *l, const Value *root, const Value *anchor, const Place *to) {
+  Depthwise d = {0};
+  KernelBuild b;
+  if (!conv_info(anchor->def, &d.ci) || !conv_is_depthwise(&d.ci)) return NULL;
+  Step *steps = NULL;
+  const Place *xp = conv_input_stored(l, anchor->def, &d.ci, &steps);
+  kb_begin(&b, l, root, NULL);
+  depthwise_init(&d, &b, root, anchor, to, xp);
+  const int n = d.ci.spatial;
+  const Expr *total = root->dims[0];
+  for (int s = 0; s + 1 < n; s++) total = ex_mul(d.p, total, d.axis[s].rows);
+  const Expr *par = ex_var(d.p, "p", total), *rest = par;
+  for (int s = n - 2; s >= 0; s--) {
+    d.line[s] = ex_floormod(d.p, rest, d.axis[s].rows);
+    rest = ex_floordiv(d.p, rest, d.axis[s].rows);
+  }
+  d.batch = rest;
+  Stmt *body = line_of_channels(&d);
+  double work = expr_extent_guess(d.p, total) * expr_extent_guess(d.p, d.axis[n - 1].rows) *
+                (double)d.ci.c_out;
+  b.k->flops = ex_mul(d.p, ex_mul(d.p, total, d.axis[n - 1].rows), num(&d, 2 * d.ci.c_out));
+  for (int s = 0; s < n; s++) {
+    work *= (double)d.ci.kernel[s];
+    b.k->flops = ex_mul(d.p, b.k->flops, num(&d, d.ci.kernel[s]));
+  }
+  b.k->grain = work / 8 / expr_extent_guess(d.p, total);
+  step_append(&steps, kb_finish(&b, stmt_for(l->m->arena, work > 100000 ? FOR_PARALLEL : FOR_SERIAL,
+                                             par, body)));
+  return steps;
+}
+
+/* ---- halo ---- */
+
+/* Zeros in the slab before (or behind) dimension d, over the whole extent of the others, halos
+ * included. */
+static Stmt *slab(Lower *l, KernelBuild *b, const Value *v, const Place *to, int d, bool behind) {
+  Arena *a = l->m->arena;
+  const int cells = behind ? v->layout.halo_hi[d] : v->layout.halo_lo[d];
+  if (!cells) return NULL;
+  const Expr *idx[MAX_RANK], *vars[MAX_RANK];
+  int order[MAX_RANK];
+  for (int k = 0; k < v->rank; k++) order[k] = v->layout.perm ? v->layout.perm[k] : k;
+  for (int k = 0; k < v->rank; k++) {
+    const int e = order[k], lo = v->layout.halo_lo[e], hi = v->layout.halo_hi[e];
+    const Expr *extent =
+        e == d ? ex_i64(l->p, cells) : ex_add(l->p, v->dims[e], ex_i64(l->p, lo + hi));
+    vars[k] = ex_var(l->p, "z", extent);
+    idx[e] = e == d ? ex_add(l->p, vars[k], behind ? v->dims[e] : ex_i64(l->p, -cells))
+                    : ex_sub(l->p, vars[k], ex_i64(l->p, lo));
+  }
+  const int id = kb_param(b, to->buffer, to->offset, PA_WRITE);
+  Stmt *s = stmt_store(a, id, place_index(l->p, to, v->rank, idx), ex_const(l->p, v->dtype, 0));
+  for (int k = v->rank - 1; k >= 0; k--)
+    s = stmt_for(a, k == v->rank - 1 ? FOR_VECTOR : FOR_SERIAL, vars[k], s);
+  return s;
+}
+
+Step *lower_halo(Lower *l, const Value *v, const Place *to) {
+  KernelBuild b;
+  kb_begin(&b, l, v, "halo");
+  StmtList body = {0};
+  for (int d = 0; d < v->rank; d++) {
+    stmt_add(&body, slab(l, &b, v, to, d, false));
+    stmt_add(&body, slab(l, &b, v, to, d, true));
+  }
+  return body.first ? kb_finish(&b, body.first) : NULL;
+}

@@ -1,0 +1,262 @@
+/* MatMul and Gemm described as tiled contractions (contract.h): constant right-hand sides are
+ * packed at compile time, others are read in place where whole vectors allow it, or packed by a
+ * kernel. */
+#include "passes/kernels/contract.h"
+
+static const Expr *num(const Contract *c, int64_t v) { return ex_i64(c->p, v); }
+static const Expr *f32(const Contract *c, const Expr *e) { return ex_cast(c->p, DT_F32, e); }
+typedef struct MatCtx {
+  MatMulInfo mi;
+  const Value *a, *b;
+  int rank;              /* of the output */
+  bool merged;           /* batch dimensions are part of the rows: B has none */
+  int batch_of[MAX_RANK];/* position in outer of each batch dimension, -1: size 1 */
+  const Expr *dims[MAX_RANK]; /* batch dims of the output */
+  const Place *packed;   /* dynamic B as panels */
+  const Place *a_copy;   /* A, copied row-major because it cannot be addressed in place */
+  int64_t panel_batch;
+} MatCtx;
+
+static void mat_batch(const Contract *c, const Expr *w, const Expr **batch, const Expr **m) {
+  const MatCtx *v = c->info;
+  if (!v->merged) {
+    for (int d = 0; d < v->mi.batch_rank; d++)
+      batch[d] = v->batch_of[d] < 0 ? num(c, 0) : c->outer[v->batch_of[d]];
+    *m = w;
+    return;
+  }
+  /* the outermost dimension that is not 1 needs no modulus: rows end with it */
+  int first = 0;
+  while (first < v->mi.batch_rank && expr_is_i64(v->dims[first], 1)) first++;
+  *m = first < v->mi.batch_rank ? ex_floormod(c->p, w, v->mi.m) : w;
+  w = first < v->mi.batch_rank ? ex_floordiv(c->p, w, v->mi.m) : w;
+  for (int d = v->mi.batch_rank - 1; d >= 0; d--) {
+    batch[d] = d > first ? ex_floormod(c->p, w, v->dims[d]) : d == first ? w : num(c, 0);
+    w = d > first ? ex_floordiv(c->p, w, v->dims[d]) : w;
+  }
+}
+
+static void mat_out_index(const Contract *c, const Expr *h, const Expr *w, const Expr *col,
+                          const Expr **idx) {
+  const MatCtx *v = c->info;
+  const Expr *m;
+  mat_batch(c, w, idx, &m);
+  int at = v->mi.batch_rank;
+  if (!v->mi.a_vec) idx[at++] = m;
+  if (!v->mi.b_vec) idx[at++] = col;
+}
+
+/* Index of an operand: its batch dimensions by broadcasting, then its two (or one) own. */
+static const Expr *mat_operand(Contract *c, const Value *x, const Expr *const *batch, bool vec,
+                               bool trans, const Expr *row, const Expr *col) {
+  const MatCtx *v = c->info;
+  const Expr *idx[MAX_RANK];
+  const int own = vec ? 1 : 2, nb = x->rank - own;
+  for (int d = 0; d < nb; d++) {
+    const int from = v->mi.batch_rank - nb + d;
+    idx[d] = expr_is_i64(x->dims[d], 1) ? num(c, 0) : batch[from];
+  }
+  if (vec) {
+    idx[nb] = x == v->a ? col : row;
+  } else {
+    idx[nb] = trans ? col : row;
+    idx[nb + 1] = trans ? row : col;
+  }
+  return f32(c, kernel_expr_read(&c->b.x, x, idx));
+}
+
+static const Expr *mat_a(Contract *c, const Expr *h, const Expr *w) {
+  const MatCtx *v = c->info;
+  const Expr *batch[MAX_RANK], *m;
+  mat_batch(c, w, batch, &m);
+  if (v->a_copy) {
+    const Expr *at = num(c, 0);
+    for (int d = 0; d < v->mi.batch_rank; d++)
+      at = ex_add(c->p, ex_mul(c->p, at, v->dims[d]), batch[d]);
+    at = ex_add(c->p, ex_mul(c->p, ex_add(c->p, ex_mul(c->p, at, v->mi.m), m), v->mi.k), c->k[0]);
+    const int id = kb_param(&c->b, v->a_copy->buffer, v->a_copy->offset, PA_READ);
+    return ex_load(c->p, DT_F32, id, at, NULL);
+  }
+  return mat_operand(c, v->a, batch, v->mi.a_vec, v->mi.trans_a, m, c->k[0]);
+}
+
+static const Expr *mat_b(Contract *c, const Expr *k, const Expr *col) {
+  const MatCtx *v = c->info;
+  const Expr *batch[MAX_RANK], *m;
+  mat_batch(c, num(c, 0), batch, &m);
+  return mat_operand(c, v->b, batch, v->mi.b_vec, v->mi.trans_b, k, col);
+}
+
+static const Expr *mat_b_direct(Contract *c, const Expr *col) { return mat_b(c, c->k[0], col); }
+
+static const Expr *mat_add(Contract *c, const Expr *const *idx) {
+  const MatCtx *v = c->info;
+  const Value *x = node_in(c->anchor->def, 2);
+  if (!x || v->mi.beta == 0) return NULL;
+  const Expr *at[2];
+  for (int d = 0; d < x->rank; d++) {
+    const int from = 2 - x->rank + d;
+    at[d] = bcast_index(c->p, x->dims[d], c->anchor->dims[from], idx[from]);
+  }
+  const Expr *e = f32(c, kernel_expr_read(&c->b.x, x, at));
+  return v->mi.beta == 1.0 ? e : ex_mul(c->p, e, ex_float(c->p, DT_F32, v->mi.beta));
+}
+
+static const Expr *mat_b_offset(const Contract *c) {
+  const MatCtx *v = c->info;
+  if (!v->packed) return num(c, 0);
+  const Expr *at = num(c, 0);
+  for (int d = 0; d < v->mi.batch_rank; d++)
+    if (v->batch_of[d] >= 0)
+      at = ex_add(c->p, ex_mul(c->p, at, v->dims[d]), c->outer[v->batch_of[d]]);
+  const Expr *panels = ex_ceildiv(c->p, c->n, (int64_t)c->tile.vectors * c->lanes);
+  const Expr *size = ex_mul(c->p, ex_mul(c->p, panels, c->k_extent[0]),
+                            num(c, (int64_t)c->tile.vectors * c->lanes));
+  return ex_mul(c->p, at, size);
+}
+
+static bool b_has_batch(const MatCtx *v) {
+  for (int d = 0; d < v->b->rank - 2; d++)
+    if (!expr_is_i64(v->b->dims[d], 1)) return true;
+  return false;
+}
+
+static void mat_space(Contract *c, MatCtx *v) {
+  v->rank = c->anchor->rank;
+  v->merged = !v->mi.b_vec && !b_has_batch(v) && !v->mi.a_vec;
+  c->flat = true;
+  c->rows_h = num(c, 1);
+  c->rows_w = v->mi.m;
+  for (int d = 0; d < v->mi.batch_rank; d++) {
+    v->dims[d] = c->anchor->dims[d];
+    v->batch_of[d] = -1;
+    if (v->merged)
+      c->rows_w = ex_mul(c->p, c->rows_w, v->dims[d]);
+    else if (!expr_is_i64(v->dims[d], 1)) {
+      v->batch_of[d] = c->n_outer;
+      contract_outer(c, v->dims[d]);
+    }
+  }
+  c->n = v->mi.n;
+  c->n_k = 1;
+  c->k_extent[0] = v->mi.k;
+  c->k[0] = ex_var(c->p, "k", v->mi.k);
+}
+
+static bool mat_pack_const(Contract *c, MatCtx *v) {
+  const ConstData *w = v->b->cdata;
+  const int64_t rows = w->rank > 1 ? w->dims[w->rank - 2] : w->dims[0],
+                cols = w->rank > 1 ? w->dims[w->rank - 1] : 1;
+  PackShape ps = {
+      .groups = 1, .width = (int64_t)c->tile.vectors * c->lanes, .lanes = c->lanes, .n_k = 1};
+  ps.scale = c->scale;
+  ps.cols = v->mi.trans_b ? rows : cols;
+  ps.k[0] = v->mi.trans_b ? cols : rows;
+  ps.col_stride = v->mi.trans_b ? cols : 1;
+  ps.k_stride[0] = v->mi.trans_b ? 1 : cols;
+  const ConstData *d = pack_panels(c->l->m, w, &ps);
+  if (!d)
+    return diag_error(c->l->m->diag, c->anchor->def->loc, ERR_OVERFLOW, "weights are too large");
+  c->scale = 1.0;
+  c->b_buffer = contract_weights(c->l, d);
+  return true;
+}
+
+/* Whole vectors of contiguous columns can be read in place. */
+static bool mat_direct(Contract *c) {
+  int64_t n;
+  const Expr *j = ex_var(c->p, "j", c->n), *coeff, *rest;
+  if (!expr_is_const(c->n, &n) || n % c->lanes) return false;
+  const Expr *e = mat_b(c, c->k[0], j);
+  return e->op == EX_LOAD && !e->a[1] && expr_affine(c->p, e->a[0], j, &coeff, &rest) &&
+         expr_is_i64(coeff, 1);
+}
+
+/* Packs a right-hand side that is computed: [batch][panel][k][lane], zeros behind the last column. */
+static Step *mat_pack_dynamic(Contract *c, MatCtx *v) {
+  const int64_t width = (int64_t)c->tile.vectors * c->lanes;
+  const Expr *panels = ex_ceildiv(c->p, c->n, width), *dims[MAX_RANK], *total = panels;
+  int n = 0;
+  for (int i = 0; i < c->n_outer; i++) {
+    dims[n++] = c->outer_extent[i];
+    total = ex_mul(c->p, total, c->outer_extent[i]);
+  }
+  dims[n++] = panels;
+  dims[n++] = c->k_extent[0];
+  dims[n++] = num(c, width);
+  v->packed = lower_temp(c->l, DT_F32, n, dims, "panels");
+  Contract k = *c; /* the kernel that packs has its own parameters */
+  kb_begin(&k.b, c->l, c->root, "pack");
+  k.b.keys = c->b.keys;
+  const Expr *par = ex_var(c->p, "p", total), *rest = par;
+  const Expr *panel = ex_floormod(c->p, rest, panels);
+  rest = ex_floordiv(c->p, rest, panels);
+  for (int i = c->n_outer - 1; i >= 0; i--) {
+    k.outer[i] = i ? ex_floormod(c->p, rest, c->outer_extent[i]) : rest;
+    rest = i ? ex_floordiv(c->p, rest, c->outer_extent[i]) : rest;
+  }
+  const Expr *kk = ex_var(c->p, "k", c->k_extent[0]), *j = ex_var(c->p, "j", num(c, width));
+  const Expr *col = ex_add(c->p, ex_mul(c->p, panel, num(c, width)), j);
+  const Expr *inside = ex_lt(c->p, col, c->n);
+  k.b.x.guard = inside->op == EX_CONST ? NULL : inside;
+  const Expr *e = mat_b(&k, kk, col);
+  k.b.x.guard = NULL;
+  if (e->op != EX_LOAD && inside->op != EX_CONST)
+    e = ex_select(c->p, inside, e, ex_float(c->p, DT_F32, 0));
+  const Expr *at = ex_add(
+      c->p, ex_mul(c->p, ex_add(c->p, ex_mul(c->p, par, c->k_extent[0]), kk), num(c, width)), j);
+  const int out = kb_param(&k.b, v->packed->buffer, v->packed->offset, PA_WRITE);
+  Arena *a = c->l->m->arena;
+  Stmt *s = stmt_for(a, FOR_VECTOR, j, stmt_store(a, out, at, e));
+  s = stmt_for(a, FOR_SERIAL, kk, s);
+  const double work = expr_extent_guess(c->p, total) * expr_extent_guess(c->p, c->k_extent[0]) *
+                      c->tile.vectors * 4;
+  c->b_buffer = v->packed->buffer;
+  c->b_whole_panels = true;
+  return kb_finish(&k.b, stmt_for(a, work > 20000 ? FOR_PARALLEL : FOR_SERIAL, par, s));
+}
+
+/* A whose address is not a simple function of k (a view of another layout) is copied first. */
+static Step *mat_copy_a(Contract *c, MatCtx *v) {
+  const Expr *w = ex_var(c->p, "m", c->rows_w), *coeff, *rest;
+  if (v->mi.trans_a || v->mi.a_vec || v->a->rank != v->mi.batch_rank + 2) return NULL;
+  for (int d = 0; d < v->mi.batch_rank; d++)
+    if (v->a->dims[d] != v->dims[d]) return NULL;
+  const Expr *e = mat_a(c, num(c, 0), w);
+  if (v->a->dtype == DT_F32 && e->op == EX_LOAD && !e->a[1] &&
+      expr_affine(c->p, e->a[0], c->k[0], &coeff, &rest))
+    return NULL;
+  if (e->op == EX_CONST) return NULL;
+  Place *pl = lower_temp(c->l, DT_F32, v->a->rank, v->a->dims, "rows");
+  v->a_copy = pl;
+  return lower_read(c->l, v->a, pl);
+}
+
+Step *lower_matmul(Lower *l, const Value *root, const Value *anchor, const Place *to,
+                   const MatMulInfo *mi) {
+  Contract c;
+  MatCtx v = {.mi = *mi, .a = anchor->def->in[0], .b = anchor->def->in[1]};
+  contract_begin(&c, l, root, anchor, to, NULL);
+  c.info = &v;
+  c.out_index = mat_out_index;
+  c.a = mat_a;
+  c.add = mat_add;
+  c.b_offset = mat_b_offset;
+  c.scale = mi->alpha;
+  mat_space(&c, &v);
+  for (int i = 0; i < c.n_outer; i++)
+    c.outer[i] = ex_var(c.p, "o", c.outer_extent[i]); /* for mat_direct */
+  contract_tile(&c);
+  Step *steps = mat_copy_a(&c, &v);
+  if (v.b->cdata && !b_has_batch(&v)) {
+    if (!mat_pack_const(&c, &v)) return NULL;
+  } else if (mat_direct(&c)) {
+    c.b_direct = mat_b_direct;
+  } else {
+    step_append(&steps, mat_pack_dynamic(&c, &v));
+  }
+  Step *s = contract_emit(&c);
+  if (!s) return NULL;
+  step_append(&steps, s);
+  return steps;
+}

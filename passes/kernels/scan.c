@@ -1,0 +1,149 @@
+/* Scans: a reduction over all that comes before an index (running sums and products) is a loop
+ * along that index which carries the result so far. Where the innermost loop is another one, a
+ * block of its elements scans side by side, with a result each; the other loops are one parallel
+ * loop. */
+#include "passes/build/kernel.h"
+
+enum { BLOCK = 512 }; /* results carried side by side */
+static const double parallel_worth = 30000; /* steps below which one thread is faster */
+
+typedef struct Scan {
+  KernelBuild *b;
+  const ScanNest *s;
+  ExprPool *p;
+  Arena *a;
+  int along, sign;       /* the loop that runs, and which way */
+  const Expr *step;      /* counts its iterations */
+  bool inclusive;        /* iteration k takes element k in before it stores */
+  const Expr *lane;      /* number in the block; NULL: one result at a time */
+  const Expr *value;     /* with the running result in `acc` */
+  const Expr *store, *body;
+  int acc;
+} Scan;
+
+static const Expr *extent(const Scan *c, int k) { return expr_var_extent(c->p, c->s->var[k]->id); }
+
+/* Every loop shows in the scan, and its index starts with no element or with one. */
+static bool describe(Scan *c) {
+  const ScanNest *s = c->s;
+  const Expr *rest, *v = expr_scan_var(c->p, s->scan, &c->sign, &rest);
+  int64_t first;
+  c->along = -1;
+  for (int k = 0; k < s->n; k++) {
+    const Expr *lo = expr_var_lo(c->p, s->var[k]->id);
+    if (s->var[k] == v) c->along = k;
+    if (!expr_uses_var(s->scan, s->var[k]->id) || (lo && !expr_is_i64(lo, 0))) return false;
+  }
+  if (c->along < 0 || (s->scan->a[0]->flags & EXF_REDUCE)) return false;
+  const Expr *last = ex_sub(c->p, extent(c, c->along), ex_i64(c->p, 1));
+  if (c->sign < 0) rest = ex_sub(c->p, rest, last);
+  if (!expr_is_const(rest, &first) || first < 0 || first > 1) return false;
+  c->inclusive = first == 1;
+  return true;
+}
+
+bool scan_fits(ExprPool *p, const ScanNest *s) {
+  Scan c = {.s = s, .p = p};
+  return describe(&c);
+}
+
+static void rebind(Scan *c, const Expr *from, const Expr *to) {
+  c->value = expr_subst(c->p, c->value, from, to);
+  c->store = expr_subst(c->p, c->store, from, to);
+  c->body = expr_subst(c->p, c->body, from, to);
+}
+
+static const Expr *acc_index(const Scan *c) { return c->lane ? c->lane : ex_i64(c->p, 0); }
+
+/* s for each of the block. */
+static Stmt *lanes(const Scan *c, Stmt *s) {
+  return c->lane ? stmt_for(c->a, FOR_VECTOR, c->lane, s) : s;
+}
+
+/* The running loop, behind the start of its results. */
+static Stmt *running_loop(const Scan *c) {
+  StmtList body = {0}, out = {0};
+  const ReduceKind kind = (ReduceKind)c->s->scan->k.i;
+  Stmt *const add = stmt_acc(c->a, c->acc, acc_index(c), kind, c->body);
+  if (c->inclusive) stmt_add(&body, add);
+  stmt_add(&body, stmt_store(c->a, c->s->target, c->store, c->value));
+  if (!c->inclusive) stmt_add(&body, add);
+  stmt_add(&out, stmt_local(c->a, c->acc));
+  const Expr *start = reduce_identity(c->p, kind, (DType)c->s->scan->dtype);
+  stmt_add(&out, lanes(c, stmt_set(c->a, c->acc, acc_index(c), start)));
+  stmt_add(&out, stmt_for(c->a, FOR_SERIAL, c->step, lanes(c, body.first)));
+  return out.first;
+}
+
+/* The loops but the running one and that of the lanes, and the blocks of the latter, as one
+ * variable; NULL: there is none. */
+static const Expr *flatten(Scan *c, const Expr *const *var, int n, const Expr **at) {
+  const Expr *total = ex_i64(c->p, 1);
+  for (int k = 0; k < n; k++) total = ex_mul(c->p, total, expr_var_extent(c->p, var[k]->id));
+  if (!n) return NULL;
+  const Expr *par = ex_var(c->p, "p", total), *rest = par;
+  for (int k = n - 1; k >= 0; k--) {
+    const Expr *size = expr_var_extent(c->p, var[k]->id);
+    const Expr *part = k ? ex_floormod(c->p, rest, size) : rest;
+    rebind(c, var[k], part);
+    if (*at) *at = expr_subst(c->p, *at, var[k], part);
+    rest = ex_floordiv(c->p, rest, size);
+  }
+  return par;
+}
+
+/* Binds the running variable, and puts the result so far where the scan stood. */
+static void begin(Scan *c, bool block) {
+  const ScanNest *s = c->s;
+  const DType t = (DType)s->scan->dtype;
+  const Local local = {.name = "t", .dtype = t, .count = block ? BLOCK : 1, .stack = block};
+  c->acc = kernel_add_local(c->b->l->mod, c->b->k, local);
+  c->store = s->store;
+  const Expr *n = extent(c, c->along), *last = ex_sub(c->p, n, ex_i64(c->p, 1));
+  c->step = ex_var(c->p, "i", n);
+  c->body = expr_subst(c->p, s->scan->a[0], ex_var_of(c->p, s->scan->id), c->step);
+  c->lane = block ? ex_var(c->p, "l", ex_i64(c->p, BLOCK)) : NULL;
+  const Expr *acc = ex_local(c->p, t, c->acc, acc_index(c));
+  c->value = expr_replace(c->p, s->value, 1, &s->scan, &acc);
+  rebind(c, s->var[c->along], c->sign > 0 ? c->step : ex_sub(c->p, last, c->step));
+}
+
+/* The innermost loop in blocks: the variable that counts them, its last one cut off. */
+static const Expr *blocks_of(Scan *c, const Expr *var, const Expr **at) {
+  const Expr *blocks = ex_var(c->p, "b", ex_ceildiv(c->p, expr_var_extent(c->p, var->id), BLOCK));
+  *at = ex_mul(c->p, blocks, ex_i64(c->p, BLOCK));
+  rebind(c, var, ex_add(c->p, *at, c->lane));
+  return blocks;
+}
+
+static void finish_lanes(Scan *c, const Expr *whole, const Expr *at) {
+  int64_t n;
+  const Expr *b = ex_i64(c->p, BLOCK), *old = c->lane;
+  if (expr_is_const(whole, &n) && n % BLOCK == 0) return;
+  c->lane = ex_var(c->p, "l", ex_min(c->p, b, ex_sub(c->p, whole, at)));
+  rebind(c, old, c->lane);
+}
+
+Step *lower_scan(KernelBuild *b, const ScanNest *s) {
+  Scan c = {.b = b, .s = s, .p = b->l->p, .a = b->l->m->arena};
+  if (!describe(&c)) return NULL;
+  const bool block = c.along != s->n - 1;
+  const Expr *var[MAX_RANK + 2], *at = NULL;
+  double all = 1;
+  int n = 0;
+  begin(&c, block);
+  for (int k = 0; k < s->n; k++) {
+    all *= expr_extent_guess(c.p, extent(&c, k));
+    if (k != c.along && !(block && k == s->n - 1)) var[n++] = s->var[k];
+  }
+  if (block) var[n++] = blocks_of(&c, s->var[s->n - 1], &at);
+  const Expr *outer = flatten(&c, var, n, &at);
+  if (block) finish_lanes(&c, extent(&c, s->n - 1), at);
+  Stmt *body = running_loop(&c);
+  if (outer) {
+    const bool parallel = all > parallel_worth;
+    body = stmt_for(c.a, parallel ? FOR_PARALLEL : FOR_SERIAL, outer, body);
+    if (parallel) b->k->grain = 4 * all / expr_extent_guess(c.p, expr_var_extent(c.p, outer->id));
+  }
+  return kb_finish(b, body);
+}

@@ -1,0 +1,144 @@
+/* ScatterElements as kernels: the data is copied, then updates are combined into it one index after
+ * another, in vectors along a dimension other than the scattered one. Every element is updated in
+ * the order of the indices, so that sums do not depend on threads. */
+#include "passes/lower/lower.h"
+
+#include <string.h>
+
+enum { LANE_BLOCK = 64 };
+
+typedef struct Scatter {
+  Lower *l;
+  ExprPool *p;
+  KernelBuild b;
+  const Node *n;
+  const Place *to;
+  const Place *stored[3]; /* of inputs that are not computed in this kernel; NULL: they are */
+  int axis, rank, lane; /* lane: dimension in vectors, -1: none */
+  const Expr *idx[MAX_RANK];
+} Scatter;
+
+bool node_is_scatter(const Node *n) {
+  return (n->op->flags & OF_SCATTER) && n->out[0]->rank > 0 && n->out[0]->dtype != DT_STR;
+}
+
+static const Expr *combine(Scatter *s, const Expr *old, const Expr *update) {
+  static const struct {
+    const char *name;
+    ExprOp op;
+  } kinds[] = {{"add", EX_add}, {"mul", EX_mul}, {"max", EX_max}, {"min", EX_min}};
+  const char *how = node_string(s->n, "reduction", "none");
+  const DType t = s->n->out[0]->dtype, c = dtype_compute(t);
+  for (int i = 0; i < 4; i++)
+    if (strcmp(how, kinds[i].name) == 0)
+      return ex_cast(
+          s->p, t, ex_op(s->p, kinds[i].op, ex_cast(s->p, c, old), ex_cast(s->p, c, update), NULL));
+  return update;
+}
+
+/* Index from data: wrapped when negative, kept inside (the data may lie). */
+static const Expr *position(Scatter *s, const Expr *i, const Expr *size) {
+  const Expr *zero = ex_i64(s->p, 0);
+  i = ex_cast(s->p, DT_I64, i);
+  i = ex_select(s->p, ex_lt(s->p, i, zero), ex_add(s->p, i, size), i);
+  return ex_max(s->p, zero, ex_min(s->p, i, ex_sub(s->p, size, ex_i64(s->p, 1))));
+}
+
+/* Element of an input at the current index: of its own place, where that was stored before. */
+static const Expr *element(Scatter *s, int k) {
+  const Place *pl = s->stored[k];
+  if (!pl) return kernel_expr_read(&s->b.x, s->n->in[k], s->idx);
+  const int id = kb_param(&s->b, pl->buffer, pl->offset, PA_READ);
+  const Expr *at = place_index(s->p, pl, s->rank, s->idx);
+  return ex_load(s->p, s->n->in[k]->dtype, id, at, NULL);
+}
+
+static const Place *any_place(void *user, const Value *v, int *id) {
+  *id = 0;
+  return lower_place(user, v);
+}
+
+/* A sum inside of an index or an update has no loop here: such an input is stored first. */
+static void store_reductions(Scatter *s, Step **steps) {
+  const Expr *idx[MAX_RANK];
+  KernelExpr look;
+  kernel_expr_init(&look, s->l->m, any_place, s->l);
+  for (int k = 1; k < 3; k++) {
+    const Value *v = s->n->in[k];
+    for (int d = 0; d < s->rank; d++) idx[d] = ex_var(s->p, "i", v->dims[d]);
+    if (!(kernel_expr_read(&look, v, idx)->flags & EXF_REDUCE)) continue;
+    s->stored[k] = lower_temp(s->l, v->dtype, v->rank, v->dims, "update");
+    step_append(steps, lower_read(s->l, v, s->stored[k]));
+  }
+}
+
+static Stmt *update(Scatter *s) {
+  const Value *out = s->n->out[0];
+  const Expr *at[MAX_RANK];
+  const Expr *index = element(s, 1), *value = element(s, 2);
+  for (int d = 0; d < s->rank; d++) at[d] = s->idx[d];
+  at[s->axis] = position(s, index, out->dims[s->axis]);
+  const int id = kb_param(&s->b, s->to->buffer, s->to->offset, PA_READWRITE);
+  const Expr *where = place_index(s->p, s->to, s->rank, at);
+  const Expr *old = ex_load(s->p, out->dtype, id, where, NULL);
+  return stmt_store(s->l->m->arena, id, where, combine(s, old, value));
+}
+
+/* Lanes along the dimension with the smallest stride, unless it is the scattered one. */
+static int choose_lane(const Scatter *s) {
+  const Value *u = s->n->in[2];
+  for (int d = s->rank - 1; d >= 0; d--)
+    if (d != s->axis && expr_is_i64(s->to->stride[d], 1) && !expr_is_i64(u->dims[d], 1)) return d;
+  return -1;
+}
+
+static Stmt *loops(Scatter *s, double work) {
+  Arena *a = s->l->m->arena;
+  const Value *u = s->n->in[2];
+  const Expr *vars[MAX_RANK], *lane = NULL, *block = NULL, *par = NULL;
+  for (int d = 0; d < s->rank; d++) {
+    vars[d] = expr_is_i64(u->dims[d], 1) ? NULL : ex_var(s->p, "i", u->dims[d]);
+    s->idx[d] = vars[d] ? vars[d] : ex_i64(s->p, 0);
+  }
+  if (s->lane >= 0) {
+    const Expr *n = u->dims[s->lane];
+    int64_t k;
+    if (expr_is_const(n, &k) && k >= 2 * LANE_BLOCK && k % LANE_BLOCK == 0) {
+      block = ex_var(s->p, "p", ex_i64(s->p, k / LANE_BLOCK));
+      lane = ex_var(s->p, "i", ex_i64(s->p, LANE_BLOCK));
+      s->idx[s->lane] = ex_add(s->p, ex_mul(s->p, block, ex_i64(s->p, LANE_BLOCK)), lane);
+    } else {
+      lane = vars[s->lane];
+    }
+  }
+  par = block;
+  for (int d = 0; d < s->rank && !par; d++)
+    if (d != s->axis && d != s->lane && vars[d]) par = vars[d];
+  Stmt *body = update(s);
+  if (lane) body = stmt_for(a, FOR_VECTOR, lane, body);
+  if (vars[s->axis]) body = stmt_for(a, FOR_SERIAL, vars[s->axis], body);
+  for (int d = s->rank - 1; d >= 0; d--)
+    if (d != s->axis && d != s->lane && vars[d] && vars[d] != par)
+      body = stmt_for(a, FOR_SERIAL, vars[d], body);
+  return par ? stmt_for(a, work > 20000 ? FOR_PARALLEL : FOR_SERIAL, par, body) : body;
+}
+
+Step *lower_scatter(Lower *l, const Node *n, const Place *to) {
+  Scatter s = {.l = l, .p = l->p, .n = n, .to = to, .rank = n->out[0]->rank};
+  int64_t axis = node_int(n, "axis", 0);
+  s.axis = (int)(axis < 0 ? axis + s.rank : axis);
+  s.lane = choose_lane(&s);
+  Step *list = NULL;
+  step_append(&list, lower_read(l, n->in[0], to));
+  store_reductions(&s, &list);
+  kb_begin(&s.b, l, n->out[0], NULL);
+  const double work = expr_extent_guess(l->p, value_count(l->p, n->in[2]));
+  Stmt *body = loops(&s, work);
+  if (s.b.x.bad) {
+    diag_internal(l->m->diag, n->loc, "lower: an input of a scatter cannot be read");
+    return NULL;
+  }
+  s.b.k->grain = 4 * work;
+  step_append(&list, kb_finish(&s.b, body));
+  return list;
+}

@@ -1,0 +1,559 @@
+/* Winograd convolution F(m×m, 3×3), m = 2, 4 or 6, for 3×3 kernels of stride 1 (Lavin and Gray,
+ * "Fast Algorithms for Convolutional Neural Networks", 2015): input tiles of (m+2)² are transformed
+ * per channel, multiplied as (m+2)² matrix products, and transformed back into m×m outputs with the
+ * epilogue. The multiplications shrink by 9m²/(m+2)²; the price is traffic for the transformed data
+ * and (m+2)²/9 times the weights, which the cost model below weighs. Where that data is more than
+ * the second-level cache holds, the three kernels run in turns over blocks of rows of tiles. f32
+ * only. */
+#include "passes/kernels/contract.h"
+
+#include <string.h>
+
+#include "passes/choose/choice.h"
+
+enum { BLOCK_CYCLES = 2000 }; /* lost at the edges of a block */
+enum { MAX_IN = 8, MAX_POINTS = MAX_IN * MAX_IN };
+
+typedef struct Wino {
+  Lower *l;
+  ExprPool *p;
+  const Value *root, *anchor;
+  const Place *xp;
+  ConvInfo ci;
+  int out, in, points; /* m, m + 2, (m + 2)² */
+  int64_t h, w; /* output size */
+  int64_t th, tw; /* tiles */
+  const Expr *batch;
+  Place *v, *m; /* transformed input and product: [points][batch·tiles][channels] */
+  const Expr *rows; /* tiles of a block: batch·tiles, if there is one only */
+  const Expr *first; /* of them, counted over all images */
+  const Expr *blocks; /* the variable that counts them, or NULL: one */
+} Wino;
+
+static const Expr *num(const Wino *t, int64_t v) { return ex_i64(t->p, v); }
+static const Expr *f32(const Wino *t, double v) { return ex_float(t->p, DT_F32, v); }
+
+/* ---- when ---- */
+
+static bool shape_fits(const PassCtx *c, const Node *n, const ConvInfo *ci) {
+  if (!c->winograd || ci->transposed || ci->spatial != 2 || ci->group != 1) return false;
+  for (int s = 0; s < 2; s++) {
+    int64_t k;
+    if (ci->kernel[s] != 3 || ci->stride[s] != 1 || ci->dilation[s] != 1) return false;
+    if (!expr_is_const(n->out[0]->dims[2 + s], &k) || k < 4) return false;
+  }
+  return n->in[0]->dtype == DT_F32 && n->in[1]->dtype == DT_F32 && ci->c_in >= 8 && ci->c_out >= 8;
+}
+
+typedef struct Machine {
+  double fma, l2, l2_rate, far_rate,
+      lanes; /* multiply-adds a cycle; bytes; bytes a cycle from the second level, from beyond */
+  int threads;
+} Machine;
+
+static double stream_cycles(const Machine *m, double bytes) {
+  return bytes / (bytes > m->l2 / 2 ? m->far_rate : m->l2_rate);
+}
+
+static double direct_cycles(const Machine *m, const ConvInfo *ci, int64_t h, int64_t w) {
+  const double work = 9.0 * (double)ci->c_in * (double)ci->c_out;
+  const double compute = work * (double)(h * w) / m->fma * 1.1, stream = stream_cycles(m, work * 4);
+  return compute > stream ? compute : stream;
+}
+
+/* Of one image, in blocks of `lines` rows of tiles. */
+static double block_cycles(const Machine *m, const ConvInfo *ci, int64_t h, int64_t w, int out,
+                           int64_t lines) {
+  const double points = (out + 2) * (out + 2), ic = (double)ci->c_in, oc = (double)ci->c_out;
+  const int64_t th = (h + out - 1) / out, tw = (w + out - 1) / out;
+  const double blocks = (double)((th + lines - 1) / lines), tiles = (double)(lines * tw) * blocks;
+  const double data = 2 * points * (double)(lines * tw) * (ic + oc) * 4;
+  const double weights = points * ic * oc * 4;
+  /* few tiles leave the register tile of the products half empty */
+  const double fill = tiles / blocks < 8 ? tiles / blocks / 8 : 1;
+  const double compute = points * tiles * ic * oc / (m->fma * fill) * 1.15,
+               stream = blocks * stream_cycles(m, weights);
+  const double transforms = tiles * points * (ic * 3.6 + oc * 2.8) / m->lanes;
+  /* blocks share the cache with the weights that come by for each of them */
+  const bool near = blocks > 1 ? data / 2 + weights <= m->l2 : data <= m->l2;
+  const double calls = blocks > 1 ? blocks * BLOCK_CYCLES : 0;
+  return (compute > stream ? compute : stream) +
+         blocks * data / (near ? m->l2_rate : 2 * m->far_rate) + transforms + calls;
+}
+
+/* Rows of tiles that are a block; all of them: there is one block. An odd number of blocks keeps
+ * one of two threads waiting. */
+static int64_t block_lines(const Machine *m, const ConvInfo *ci, int64_t h, int64_t w, int out) {
+  const int64_t th = (h + out - 1) / out;
+  int64_t best = th;
+  double least = block_cycles(m, ci, h, w, out, th);
+  for (int64_t lines = th / 2; lines >= 1; lines--) {
+    if (th % lines) continue;
+    const int64_t blocks = th / lines;
+    const double even = m->threads > 1 ? (double)((blocks + 1) / 2 * 2) / (double)blocks : 1;
+    const double cycles = block_cycles(m, ci, h, w, out, lines) * even;
+    if (cycles >= least) continue;
+    least = cycles;
+    best = lines;
+  }
+  return best;
+}
+
+static double wino_cycles(const Machine *m, const ConvInfo *ci, int64_t h, int64_t w, int out) {
+  return block_cycles(m, ci, h, w, out, block_lines(m, ci, h, w, out));
+}
+
+static Machine machine_of(const Target *t, int threads) {
+  const double lanes = target_lanes(t, 32);
+  return (Machine){.fma = lanes * t->fma_per_cycle,
+                   .l2 = (double)t->l2_bytes,
+                   .l2_rate = 32,
+                   .far_rate = 3,
+                   .lanes = lanes,
+                   .threads = threads};
+}
+
+/* Whether there is a choice at all. */
+static bool may_be_winograd(const PassCtx *c, const Node *n, const ConvInfo *ci) {
+  int64_t h, w;
+  return c->opt_level >= 2 && !node_int(n, "exact", 0) && shape_fits(c, n, ci) &&
+         expr_is_const(n->out[0]->dims[2], &h) && expr_is_const(n->out[0]->dims[3], &w);
+}
+
+const char *winograd_key(const PassCtx *c, const Node *n, const ConvInfo *ci) {
+  int64_t h, w;
+  if (!choice_matters(c) || !may_be_winograd(c, n, ci)) return NULL;
+  if (!expr_is_const(n->out[0]->dims[2], &h) || !expr_is_const(n->out[0]->dims[3], &w)) return NULL;
+  return choice_key(c, "conv3x3 in=%lld out=%lld size=%lldx%lld", (long long)ci->c_in,
+                    (long long)ci->c_out, (long long)h, (long long)w);
+}
+
+/* m of the cheapest form, or 0 where the direct convolution is about as fast. */
+static int choose_size(const PassCtx *c, const Node *n, const ConvInfo *ci) {
+  int64_t h, w;
+  if (!may_be_winograd(c, n, ci)) return 0;
+  expr_is_const(n->out[0]->dims[2], &h);
+  expr_is_const(n->out[0]->dims[3], &w);
+  const Machine m = machine_of(c->target, c->max_threads);
+  static const char *const names[] = {"direct", "winograd2", "winograd4", "winograd6"};
+  const double rounding = 1 / 0.9; /* what a gain must be worth */
+  Candidate candidates[4] = {{names[0], direct_cycles(&m, ci, h, w), 0, 1}};
+  int sizes[4] = {0}, count = 1, best = 0;
+  for (int out = 2; out <= 6; out += 2) {
+    if (c->winograd_size ? out != c->winograd_size : out > 4) continue;
+    sizes[count] = out;
+    candidates[count] = (Candidate){names[out / 2], wino_cycles(&m, ci, h, w, out), out, rounding};
+    if (choice_weighted(&candidates[count], candidates[count].cost) <
+        choice_weighted(&candidates[best], candidates[best].cost))
+      best = count;
+    count++;
+  }
+  const char *key = winograd_key(c, n, ci);
+  return sizes[key ? choice_take(c, CHOICE_ALGORITHM, key, candidates, count, best) : best];
+}
+
+bool conv_is_winograd(const PassCtx *c, const Node *n, const ConvInfo *ci) {
+  return choose_size(c, n, ci) > 0;
+}
+
+/* Whole tiles read further than the convolution itself. */
+void winograd_reach(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo,
+                    int64_t *hi) {
+  const int m = choose_size(c, n, ci);
+  int64_t out, in;
+  *lo = ci->pad_lo[s];
+  *hi = ci->pad_hi[s] + m;
+  if (expr_is_const(n->out[0]->dims[2 + s], &out) && expr_is_const(n->in[0]->dims[2 + s], &in))
+    *hi = (out + m - 1) / m * m + 2 - ci->pad_lo[s] - in;
+  if (*hi < 0) *hi = 0;
+}
+
+/* ---- transforms as expressions ---- */
+
+static const Expr *add(const Wino *t, const Expr *a, const Expr *b) { return ex_add(t->p, a, b); }
+static const Expr *sub(const Wino *t, const Expr *a, const Expr *b) { return ex_sub(t->p, a, b); }
+static const Expr *mad(const Wino *t, double k, const Expr *a, const Expr *b) { /* k*a + b */
+  return ex_op(t->p, EX_fma, a, f32(t, k), b);
+}
+
+/* F(6, 3): the points 0, ±1, ±2, ±1/2, ∞. */
+static void input_line_six(const Wino *t, const Expr *const *x, const Expr **y) {
+  const Expr *a = mad(t, -4.25, x[4], add(t, x[2], x[6])),
+             *b = mad(t, -4.25, x[3], add(t, x[1], x[5]));
+  const Expr *c = mad(t, 0.25, x[2], mad(t, -1.25, x[4], x[6])),
+             *d = mad(t, 0.25, x[1], mad(t, -1.25, x[3], x[5]));
+  const Expr *e = mad(t, 4, x[2], mad(t, -5, x[4], x[6])),
+             *f = mad(t, 4, x[1], mad(t, -5, x[3], x[5]));
+  y[0] = mad(t, 5.25, sub(t, x[4], x[2]), sub(t, x[0], x[6]));
+  y[1] = add(t, a, b);
+  y[2] = sub(t, a, b);
+  y[3] = mad(t, 2, d, c);
+  y[4] = mad(t, -2, d, c);
+  y[5] = mad(t, 0.5, f, e);
+  y[6] = mad(t, -0.5, f, e);
+  y[7] = mad(t, 5.25, sub(t, x[3], x[5]), sub(t, x[7], x[1]));
+}
+
+/* The values of a row or column through Bᵀ. */
+static void input_line(const Wino *t, const Expr *const *x, const Expr **y) {
+  if (t->out == 2) {
+    y[0] = sub(t, x[0], x[2]);
+    y[1] = add(t, x[1], x[2]);
+    y[2] = sub(t, x[2], x[1]);
+    y[3] = sub(t, x[1], x[3]);
+    return;
+  }
+  if (t->out == 6) {
+    input_line_six(t, x, y);
+    return;
+  }
+  const Expr *a = mad(t, -4, x[2], x[4]), *b = mad(t, -4, x[1], x[3]);
+  const Expr *c = sub(t, x[4], x[2]), *d = sub(t, x[3], x[1]);
+  y[0] = mad(t, 4, x[0], mad(t, -5, x[2], x[4]));
+  y[1] = add(t, a, b);
+  y[2] = sub(t, a, b);
+  y[3] = mad(t, 2, d, c);
+  y[4] = mad(t, -2, d, c);
+  y[5] = mad(t, 4, x[1], mad(t, -5, x[3], x[5]));
+}
+
+static void output_line_six(const Wino *t, const Expr *const *m, const Expr **y) {
+  const Expr *s = add(t, m[1], m[2]), *d = sub(t, m[1], m[2]), *p = add(t, m[3], m[4]),
+             *q = sub(t, m[3], m[4]), *u = add(t, m[5], m[6]), *v = sub(t, m[5], m[6]);
+  y[0] = add(t, add(t, m[0], s), add(t, p, u));
+  y[1] = mad(t, 2, q, mad(t, 0.5, v, d));
+  y[2] = mad(t, 4, p, mad(t, 0.25, u, s));
+  y[3] = mad(t, 8, q, mad(t, 0.125, v, d));
+  y[4] = mad(t, 16, p, mad(t, 0.0625, u, s));
+  y[5] = mad(t, 32, q, mad(t, 0.03125, v, add(t, d, m[7])));
+}
+
+/* The products of a row or column through Aᵀ to m outputs. */
+static void output_line(const Wino *t, const Expr *const *m, const Expr **y) {
+  if (t->out == 2) {
+    y[0] = add(t, m[0], add(t, m[1], m[2]));
+    y[1] = sub(t, sub(t, m[1], m[2]), m[3]);
+    return;
+  }
+  if (t->out == 6) {
+    output_line_six(t, m, y);
+    return;
+  }
+  const Expr *s = add(t, m[1], m[2]), *d = sub(t, m[1], m[2]), *p = add(t, m[3], m[4]),
+             *q = sub(t, m[3], m[4]);
+  y[0] = add(t, add(t, m[0], s), p);
+  y[1] = mad(t, 2, q, d);
+  y[2] = mad(t, 4, p, s);
+  y[3] = add(t, mad(t, 8, q, d), m[5]);
+}
+
+/* G of F(2, 3), F(4, 3) and F(6, 3). */
+static const double g_two[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
+static const double g_four[6][3] = {{0.25, 0, 0},
+                                    {-1.0 / 6, -1.0 / 6, -1.0 / 6},
+                                    {-1.0 / 6, 1.0 / 6, -1.0 / 6},
+                                    {1.0 / 24, 1.0 / 12, 1.0 / 6},
+                                    {1.0 / 24, -1.0 / 12, 1.0 / 6},
+                                    {0, 0, 1}};
+static const double g_six[8][3] = {{1, 0, 0},
+                                   {-2.0 / 9, -2.0 / 9, -2.0 / 9},
+                                   {-2.0 / 9, 2.0 / 9, -2.0 / 9},
+                                   {1.0 / 90, 1.0 / 45, 2.0 / 45},
+                                   {1.0 / 90, -1.0 / 45, 2.0 / 45},
+                                   {32.0 / 45, 16.0 / 45, 8.0 / 45},
+                                   {32.0 / 45, -16.0 / 45, 8.0 / 45},
+                                   {0, 0, 1}};
+
+/* G g Gᵀ in double precision. */
+static void transform_weight(const Wino *t, const float *g, float *out, int64_t step) {
+  const double(*gm)[3] = t->out == 2 ? g_two : t->out == 4 ? g_four : g_six;
+  double half[MAX_IN][3];
+  for (int i = 0; i < t->in; i++)
+    for (int k = 0; k < 3; k++)
+      half[i][k] =
+          gm[i][0] * (double)g[k] + gm[i][1] * (double)g[3 + k] + gm[i][2] * (double)g[6 + k];
+  for (int i = 0; i < t->in; i++)
+    for (int j = 0; j < t->in; j++)
+      out[(i * t->in + j) * step] =
+          (float)(gm[j][0] * half[i][0] + gm[j][1] * half[i][1] + gm[j][2] * half[i][2]);
+}
+
+/* All weights as [points][c_in][c_out]. */
+static ConstData *transform_weights(const Wino *t, Arena *scratch) {
+  const int64_t ic = t->ci.c_in, oc = t->ci.c_out, count = t->points * ic * oc;
+  float *u = ARENA_ARRAY(scratch, float, count);
+  const char *w = t->anchor->def->in[1]->cdata->data;
+  for (int64_t o = 0; o < oc; o++)
+    for (int64_t i = 0; i < ic; i++) {
+      float g[9];
+      memcpy(g, w + (o * ic + i) * (int64_t)sizeof g, sizeof g);
+      transform_weight(t, g, u + i * oc + o, ic * oc);
+    }
+  ConstData *d = ARENA_NEW(scratch, ConstData);
+  *d = (ConstData){.dtype = DT_F32, .count = count, .data = u};
+  return d;
+}
+
+/* ---- kernels ---- */
+
+static void tile_of(const Wino *t, const Expr *row, const Expr **n, const Expr **y,
+                    const Expr **x) {
+  row = ex_add(t->p, t->first, row);
+  *x = ex_floormod(t->p, row, num(t, t->tw));
+  row = ex_floordiv(t->p, row, num(t, t->tw));
+  *y = ex_floormod(t->p, row, num(t, t->th));
+  *n = ex_floordiv(t->p, row, num(t, t->th));
+}
+
+static int tile_local(KernelBuild *b, StmtList *body, int b_points) {
+  const int id =
+      kernel_add_local(b->l->mod, b->k, (Local){.name = "t", .dtype = DT_F32, .count = b_points});
+  stmt_add(body, stmt_local(b->l->m->arena, id));
+  return id;
+}
+
+static const Expr *point_index(const Wino *t, const Place *pl, int point, const Expr *row,
+                               const Expr *c) {
+  const Expr *idx[3] = {num(t, point), row, c};
+  return place_index(t->p, pl, 3, idx);
+}
+
+/* The loop over rows of tiles around one of the transforms; `work`: vector operations of all. */
+static Stmt *over_rows(Wino *t, KernelBuild *b, const Expr *row, Stmt *body, double work) {
+  const bool parallel = !t->blocks && work > 20000;
+  if (!t->blocks) b->k->grain = work / expr_extent_guess(t->p, t->rows);
+  return stmt_for(t->l->m->arena, parallel ? FOR_PARALLEL : FOR_SERIAL, row, body);
+}
+
+static Stmt *transform_input(Wino *t, KernelBuild *b) {
+  Arena *a = t->l->m->arena;
+  const int in = kb_param(b, t->xp->buffer, t->xp->offset, PA_READ);
+  const int out = kb_param(b, t->v->buffer, t->v->offset, PA_WRITE);
+  const Expr *row = ex_var(t->p, "p", t->rows), *c = ex_var(t->p, "c", num(t, t->ci.c_in)), *n, *y,
+             *x;
+  tile_of(t, row, &n, &y, &x);
+  StmtList body = {0};
+  const int local = tile_local(b, &body, t->points);
+  for (int j = 0; j < t->in; j++) {
+    const Expr *d[MAX_IN], *q[MAX_IN];
+    for (int i = 0; i < t->in; i++) {
+      const Expr *idx[4] = {
+          n, c, ex_add(t->p, ex_mul(t->p, y, num(t, t->out)), num(t, i - t->ci.pad_lo[0])),
+          ex_add(t->p, ex_mul(t->p, x, num(t, t->out)), num(t, j - t->ci.pad_lo[1]))};
+      d[i] = ex_load(t->p, DT_F32, in, place_index(t->p, t->xp, 4, idx), NULL);
+    }
+    input_line(t, d, q);
+    for (int i = 0; i < t->in; i++)
+      stmt_add(&body, stmt_set(a, local, num(t, i * t->in + j), q[i]));
+  }
+  for (int i = 0; i < t->in; i++) {
+    const Expr *d[MAX_IN], *q[MAX_IN];
+    for (int j = 0; j < t->in; j++) d[j] = ex_local(t->p, DT_F32, local, num(t, i * t->in + j));
+    input_line(t, d, q);
+    for (int j = 0; j < t->in; j++)
+      stmt_add(&body, stmt_store(a, out, point_index(t, t->v, i * t->in + j, row, c), q[j]));
+  }
+  const double work = expr_extent_guess(t->p, t->rows) * (double)t->ci.c_in * 8;
+  return over_rows(t, b, row, stmt_for(a, FOR_VECTOR, c, body.first), work);
+}
+
+static const Expr *epilogue(Wino *t, KernelBuild *b, const Expr *const *idx, const Expr *sum) {
+  return kb_epilogue(b, t->root, t->anchor, idx, kb_conv_bias(b, t->anchor, idx, sum));
+}
+
+/* A store that whole tiles at the edge must not do beyond the output. */
+static Stmt *inside(const Wino *t, Stmt *s, const Expr *at, int64_t size, int64_t tiles) {
+  return tiles * t->out == size ? s
+                                : stmt_if(t->l->m->arena, ex_lt(t->p, at, num(t, size)), s, NULL);
+}
+
+static Stmt *transform_output(Wino *t, KernelBuild *b, const Place *to) {
+  Arena *a = t->l->m->arena;
+  const int in = kb_param(b, t->m->buffer, t->m->offset, PA_READ);
+  const int out = kb_param(b, to->buffer, to->offset, PA_WRITE);
+  const Expr *row = ex_var(t->p, "p", t->rows), *c = ex_var(t->p, "c", num(t, t->ci.c_out)), *n, *y,
+             *x;
+  tile_of(t, row, &n, &y, &x);
+  StmtList body = {0};
+  const int local = tile_local(b, &body, t->points);
+  for (int j = 0; j < t->in; j++) {
+    const Expr *d[MAX_IN], *q[MAX_IN];
+    for (int i = 0; i < t->in; i++)
+      d[i] = ex_load(t->p, DT_F32, in, point_index(t, t->m, i * t->in + j, row, c), NULL);
+    output_line(t, d, q);
+    for (int i = 0; i < t->out; i++)
+      stmt_add(&body, stmt_set(a, local, num(t, i * t->in + j), q[i]));
+  }
+  for (int i = 0; i < t->out; i++) {
+    const Expr *d[MAX_IN], *q[MAX_IN],
+        *oy = ex_add(t->p, ex_mul(t->p, y, num(t, t->out)), num(t, i));
+    StmtList line = {0};
+    for (int j = 0; j < t->in; j++) d[j] = ex_local(t->p, DT_F32, local, num(t, i * t->in + j));
+    output_line(t, d, q);
+    for (int j = 0; j < t->out; j++) {
+      const Expr *ox = ex_add(t->p, ex_mul(t->p, x, num(t, t->out)), num(t, j)),
+                 *idx[4] = {n, c, oy, ox};
+      Stmt *s = stmt_store(a, out, place_index(t->p, to, 4, idx), epilogue(t, b, idx, q[j]));
+      stmt_add(&line, inside(t, s, ox, t->w, t->tw));
+    }
+    stmt_add(&body, inside(t, line.first, oy, t->h, t->th));
+  }
+  const double work = expr_extent_guess(t->p, t->rows) * (double)t->ci.c_out * 8;
+  return over_rows(t, b, row, stmt_for(a, FOR_VECTOR, c, body.first), work);
+}
+
+/* ---- the products ---- */
+
+static const Expr *product_a(Contract *c, const Expr *h, const Expr *w) {
+  const Wino *t = c->info;
+  const Expr *idx[3] = {c->outer[0], w, c->k[0]};
+  const int id = kb_param(&c->b, t->v->buffer, t->v->offset, PA_READ);
+  return ex_load(c->p, DT_F32, id, place_index(c->p, t->v, 3, idx), NULL);
+}
+
+static void product_index(const Contract *c, const Expr *h, const Expr *w, const Expr *col,
+                          const Expr **idx) {
+  idx[0] = c->outer[0];
+  idx[1] = w;
+  idx[2] = col;
+}
+
+static const Expr *product_b_offset(const Contract *c) {
+  const Wino *t = c->info;
+  const int64_t lanes = c->lanes, width = c->tile.vectors * lanes, full = t->ci.c_out / width,
+                rest = t->ci.c_out % width;
+  const int64_t packed = full * width + (rest + lanes - 1) / lanes * lanes;
+  return ex_mul(c->p, c->outer[0], ex_i64(c->p, packed * t->ci.c_in));
+}
+
+/* Describes the products; c->b is the caller's to set. */
+static bool products(Wino *t, Contract *of) {
+  Contract c;
+  contract_init(&c, t->l, t->root, t->anchor, t->m);
+  c.plain_rank = 3;
+  c.info = t;
+  c.a = product_a;
+  c.out_index = product_index;
+  c.b_offset = product_b_offset;
+  c.flat = true;
+  c.outer_extent[c.n_outer++] = num(t, t->points);
+  c.rows_h = num(t, 1);
+  c.rows_w = t->rows;
+  c.n = num(t, t->ci.c_out);
+  c.n_k = 1;
+  c.k_extent[0] = num(t, t->ci.c_in);
+  c.k[0] = ex_var(t->p, "c", c.k_extent[0]);
+  kb_move(&c.b, &of->b);
+  contract_tile(&c);
+  Arena *scratch = arena_child(t->l->a);
+  const ConstData *u = transform_weights(t, scratch);
+  const PackShape ps = {.groups = t->points,
+                        .group_stride = t->ci.c_in * t->ci.c_out,
+                        .cols = t->ci.c_out,
+                        .col_stride = 1,
+                        .n_k = 1,
+                        .k = {t->ci.c_in},
+                        .k_stride = {t->ci.c_out},
+                        .width = (int64_t)c.tile.vectors * c.lanes,
+                        .lanes = c.lanes,
+                        .scale = 1.0};
+  const ConstData *packed = pack_panels(t->l->m, u, &ps);
+  arena_free(scratch);
+  if (!packed) return false;
+  c.b_buffer = contract_weights(t->l, packed);
+  *of = c;
+  of->b.x.user = &of->b;
+  return true;
+}
+
+/* ---- the whole ---- */
+
+/* rows a multiple of 2 KiB apart would share few cache sets: strides of one more line */
+static int64_t stride_of(int64_t channels) { return channels + (channels % 512 ? 0 : 16); }
+
+static Step *three_kernels(Wino *t, const Place *to) {
+  Step *steps = NULL;
+  const Expr *vd[3] = {num(t, t->points), t->rows, num(t, stride_of(t->ci.c_in))},
+             *md[3] = {vd[0], t->rows, num(t, stride_of(t->ci.c_out))};
+  t->v = lower_temp(t->l, DT_F32, 3, vd, "tiles");
+  t->m = lower_temp(t->l, DT_F32, 3, md, "products");
+  KernelBuild in, out;
+  kb_begin(&in, t->l, t->anchor, "wino_in");
+  step_append(&steps, kb_finish(&in, transform_input(t, &in)));
+  Contract c;
+  kb_begin(&c.b, t->l, t->root, "wino");
+  if (!products(t, &c)) return NULL;
+  Step *s = contract_emit(&c);
+  if (!s) return NULL;
+  step_append(&steps, s);
+  kb_begin(&out, t->l, t->root, "wino_out");
+  step_append(&steps, kb_finish(&out, transform_output(t, &out, to)));
+  return steps;
+}
+
+static Place *scratch_place(Wino *t, KernelBuild *b, int64_t channels, const char *name) {
+  Place *pl = ARENA_NEW(t->l->m->arena, Place);
+  const Expr *row = num(t, stride_of(channels)), *point = ex_mul(t->p, t->rows, row);
+  const int id = kb_scratch(b, DT_F32, ex_mul(t->p, num(t, t->points), point), name);
+  pl->buffer = kb_scratch_place(id);
+  pl->offset = num(t, 0);
+  pl->stride = ARENA_ARRAY(t->l->m->arena, const Expr *, 3);
+  pl->stride[0] = point;
+  pl->stride[1] = row;
+  pl->stride[2] = num(t, 1);
+  return pl;
+}
+
+/* Threads take blocks of rows of tiles; the transformed data of one stay in scratch memory and in
+ * the cache. */
+static Step *one_kernel(Wino *t, const Place *to) {
+  Contract c;
+  kb_begin(&c.b, t->l, t->root, "wino");
+  t->v = scratch_place(t, &c.b, t->ci.c_in, "tiles");
+  t->m = scratch_place(t, &c.b, t->ci.c_out, "products");
+  StmtList body = {0};
+  stmt_add(&body, transform_input(t, &c.b));
+  if (!products(t, &c)) return NULL;
+  stmt_add(&body, contract_inner(&c));
+  stmt_add(&body, transform_output(t, &c.b, to));
+  const double work =
+      (double)t->points * expr_extent_guess(t->p, t->rows) * (double)(t->ci.c_in * t->ci.c_out);
+  const double lanes = target_lanes(t->l->c->target, 32);
+  c.b.k->grain = work / (lanes * t->l->c->target->fma_per_cycle);
+  c.b.k->flops = ex_mul(t->p, ex_mul(t->p, expr_var_extent(t->p, t->blocks->id), t->rows),
+                        num(t, 2 * t->points * t->ci.c_in * t->ci.c_out));
+  return kb_finish(&c.b, stmt_for(t->l->m->arena, FOR_PARALLEL, t->blocks, body.first));
+}
+
+/* Sets the rows of a block, and t->blocks where there are several. */
+static void choose_blocks(Wino *t) {
+  const Machine m = machine_of(t->l->c->target, t->l->c->max_threads);
+  const int64_t lines = block_lines(&m, &t->ci, t->h, t->w, t->out);
+  const Expr *const all = ex_mul(t->p, t->batch, num(t, t->th));
+  t->first = num(t, 0);
+  t->rows = ex_mul(t->p, all, num(t, t->tw));
+  if (lines >= t->th) return;
+  t->blocks = ex_var(t->p, "p", ex_floordiv(t->p, all, num(t, lines)));
+  t->first = ex_mul(t->p, t->blocks, num(t, lines * t->tw));
+  t->rows = num(t, lines * t->tw);
+}
+
+Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Place *to,
+                     const ConvInfo *ci) {
+  Wino t = {.l = l, .p = l->p, .root = root, .anchor = anchor, .ci = *ci};
+  Step *steps = NULL;
+  expr_is_const(root->dims[2], &t.h);
+  expr_is_const(root->dims[3], &t.w);
+  t.out = choose_size(l->c, anchor->def, ci);
+  t.in = t.out + 2;
+  t.points = t.in * t.in;
+  t.th = (t.h + t.out - 1) / t.out;
+  t.tw = (t.w + t.out - 1) / t.out;
+  t.batch = root->dims[0];
+  choose_blocks(&t);
+  t.xp = conv_input_stored(l, anchor->def, ci, &steps);
+  Step *s = t.blocks ? one_kernel(&t, to) : three_kernels(&t, to);
+  if (!s) return NULL;
+  step_append(&steps, s);
+  return steps;
+}

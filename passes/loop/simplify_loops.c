@@ -1,0 +1,82 @@
+/* Tidies kernels after lowering: expressions are rebuilt with what is known of ranges, loops that
+ * run once become their body, loops and conditions that do nothing go. Needs nothing; breaks
+ * nothing; hoists nothing. */
+#include "passes/manage/pass.h"
+
+typedef struct Tidy {
+  ExprPool *p;
+  Arena *a;
+  bool changed;
+} Tidy;
+
+static Stmt *tidy_block(Tidy *t, Stmt *s);
+
+static const Expr *tidy_expr(Tidy *t, const Expr *e) {
+  if (!e) return NULL;
+  const Expr *by = expr_simplify(t->p, e);
+  t->changed |= by != e;
+  return by;
+}
+
+typedef struct Subst {
+  const Expr *var, *by;
+} Subst;
+
+static const Expr *subst_var(void *user, const Expr *leaf) {
+  const Subst *s = user;
+  return leaf == s->var ? s->by : NULL;
+}
+
+static Stmt *tidy_for(Tidy *t, Stmt *s) {
+  int64_t extent = 0;
+  const Expr *e = expr_simplify(t->p, expr_var_extent(t->p, s->var->id));
+  if (expr_is_const(e, &extent) && extent <= 1) {
+    t->changed = true;
+    if (extent < 1) return NULL;
+    const Expr *lo = expr_var_lo(t->p, s->var->id);
+    Subst by = {s->var, lo ? lo : ex_i64(t->p, 0)};
+    return tidy_block(t, stmt_rewrite(t->a, t->p, s->body, subst_var, &by));
+  }
+  s->body = tidy_block(t, s->body);
+  t->changed |= !s->body;
+  return s->body ? s : NULL;
+}
+
+static Stmt *tidy_if(Tidy *t, Stmt *s) {
+  int64_t cond = 0;
+  s->cond = tidy_expr(t, s->cond);
+  if (expr_is_const(s->cond, &cond)) {
+    t->changed = true;
+    return tidy_block(t, cond ? s->body : s->otherwise);
+  }
+  s->body = tidy_block(t, s->body);
+  s->otherwise = tidy_block(t, s->otherwise);
+  return s->body || s->otherwise ? s : NULL;
+}
+
+static Stmt *tidy_stmt(Tidy *t, Stmt *s) {
+  if (s->kind == ST_FOR) return tidy_for(t, s);
+  if (s->kind == ST_IF) return tidy_if(t, s);
+  s->index = tidy_expr(t, s->index);
+  s->value = tidy_expr(t, s->value);
+  return s;
+}
+
+static Stmt *tidy_block(Tidy *t, Stmt *s) {
+  StmtList l = {0};
+  for (Stmt *next; s; s = next) {
+    next = s->next;
+    s->next = NULL;
+    stmt_add(&l, tidy_stmt(t, s));
+  }
+  return l.first;
+}
+
+bool pass_simplify_loops(PassCtx *c) {
+  Module *m = c->module;
+  Tidy t = {.p = m->model->pool, .a = m->model->arena};
+  for (int i = 0; i < m->kernels.n; i++)
+    m->kernels.data[i]->body = tidy_block(&t, m->kernels.data[i]->body);
+  c->changed |= t.changed;
+  return true;
+}

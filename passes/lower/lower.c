@@ -1,0 +1,484 @@
+/* Graph IR → program of kernels. Walks each graph backwards, so that only what is really read gets
+ * a place and a kernel: shape arithmetic that was folded away never runs.
+ *
+ * needs fuse, layout. Kernels come from lower_elem.c and lower_contract*.c; control flow from
+ * lower_region.c. */
+#include "passes/lower/lower.h"
+#include "passes/graph/rewrite.h"
+#include "passes/kernels/contract.h"
+
+#include <string.h>
+
+/* ---- places ---- */
+
+static const Expr **dense_strides(Lower *l, int rank, const Expr *const *dims) {
+  const Expr **s = ARENA_ARRAY(l->m->arena, const Expr *, rank + 1), *run = ex_i64(l->p, 1);
+  for (int d = rank - 1; d >= 0; d--) {
+    s[d] = run;
+    run = ex_mul(l->p, run, dims[d]);
+  }
+  return s;
+}
+
+void place_dense(Lower *l, Place *pl, const Value *v, int buffer, const Expr *offset) {
+  *pl = (Place){.buffer = buffer, .offset = offset, .dense = true};
+  pl->stride = dense_strides(l, v->rank, v->dims);
+}
+
+Place *lower_temp(Lower *l, DType t, int rank, const Expr *const *dims, const char *name) {
+  const Expr *n = ex_i64(l->p, 1);
+  for (int d = 0; d < rank; d++) n = ex_mul(l->p, n, dims[d]);
+  Place *pl = ARENA_NEW(l->m->arena, Place);
+  pl->buffer = module_add_buffer(l->mod, BUF_ARENA, t, n, name)->id;
+  pl->offset = ex_i64(l->p, 0);
+  pl->stride = dense_strides(l, rank, dims);
+  pl->dense = true;
+  return pl;
+}
+
+static void place_constant(Lower *l, Place *pl, const Value *v) {
+  for (int i = 0; i < l->mod->buffers.n; i++)
+    if (l->mod->buffers.data[i].kind == BUF_WEIGHT && l->mod->buffers.data[i].data == v->cdata) {
+      place_dense(l, pl, v, i, ex_i64(l->p, 0));
+      return;
+    }
+  Buffer *b = module_add_buffer(l->mod, BUF_WEIGHT, v->dtype, ex_i64(l->p, v->cdata->count), NULL);
+  b->data = v->cdata;
+  place_dense(l, pl, v, b->id, ex_i64(l->p, 0));
+}
+
+/* Sizes that a small input would make negative are refused at entry. */
+void lower_assume_sizes(Lower *l, const Value *v) {
+  const Expr *zero = ex_i64(l->p, 0);
+  for (int d = 0; d < v->rank; d++) {
+    int64_t lo, hi;
+    if (!expr_range(l->p, v->dims[d], &lo, &hi) || lo < 0)
+      model_assume(l->m, (DimAssume){.kind = ASSUME_AT_LEAST,
+                                     .a = v->dims[d],
+                                     .b = zero,
+                                     .what = "size of a result",
+                                     .loc = v->def ? v->def->loc : NULL});
+  }
+}
+
+static void place_arena(Lower *l, Place *pl, const Value *v) {
+  lower_assume_sizes(l, v);
+  pl->stride = ARENA_ARRAY(l->m->arena, const Expr *, v->rank + 1);
+  const Expr *count;
+  strides_of(l->m, v, pl->stride, &pl->base, &count);
+  pl->offset = ex_i64(l->p, 0);
+  pl->buffer = module_add_buffer(l->mod, BUF_ARENA, v->dtype, count, NULL)->id;
+  pl->dense = layout_is_row_major(v);
+  for (int d = 0; d < v->rank && v->layout.halo_lo; d++) {
+    pl->halo_lo[d] = v->layout.halo_lo[d];
+    pl->halo_hi[d] = v->layout.halo_hi[d];
+  }
+}
+
+/* A view that must lie in memory shares the memory of its source where that is dense. */
+static bool place_view(Lower *l, Place *pl, const Value *v) {
+  const Value *src = view_source(v);
+  if (src == v || src->inlined) return false;
+  const Place *from = lower_place(l, src);
+  if (!from || !from->dense) return false;
+  const int buffer = from->buffer;
+  const Expr *offset = from->offset;
+  place_dense(l, &l->places[v->id], v, buffer, offset);
+  l->places[v->id].alias = true;
+  (void)pl;
+  return true;
+}
+
+const Place *lower_place(Lower *l, const Value *v) {
+  Place *pl = &l->places[v->id];
+  if (pl->buffer >= 0) return pl;
+  if (v->cdata)
+    place_constant(l, pl, v);
+  else if (!v->def)
+    return NULL; /* inputs were placed before */
+  else if (!place_view(l, pl, v))
+    place_arena(l, pl, v);
+  return pl;
+}
+
+bool lower_is_placed(const Lower *l, const Value *v) { return l->places[v->id].buffer >= 0; }
+
+/* ---- steps ---- */
+
+Step *lower_copy(Lower *l, const Value *v, BufRef dst, const Loc *loc) {
+  const Place *pl = lower_place(l, v);
+  Place to;
+  place_dense(l, &to, v, dst.buffer, dst.offset ? dst.offset : ex_i64(l->p, 0));
+  if (!pl || !pl->dense) return lower_read(l, v, &to);
+  Step *s = step_new(l->mod, STEP_COPY, loc);
+  s->src = (BufRef){pl->buffer, pl->offset};
+  s->dst = dst;
+  s->count = value_count(l->p, v);
+  return s;
+}
+
+Step *lower_sym(Lower *l, const Expr *sym, const Expr *value, const Loc *loc) {
+  Step *s = step_new(l->mod, STEP_SYM, loc);
+  s->sym = sym->id;
+  s->value = value;
+  s->src.buffer = -1;
+  return s;
+}
+
+static Step *lower_symdefs(Lower *l, const Node *n) {
+  Step *list = NULL;
+  for (int i = 0; i < n->n_syms; i++) {
+    const SymDef *d = &n->syms[i];
+    const Symbol *sym = expr_symbol(l->p, d->sym->id);
+    Step *s;
+    if (!d->src) {
+      s = lower_sym(l, d->sym, d->value, n->loc);
+    } else {
+      const Place *pl = lower_place(l, d->src);
+      s = step_new(l->mod, STEP_SYM, n->loc);
+      s->sym = d->sym->id;
+      s->src = (BufRef){pl->buffer, ex_add(l->p, pl->offset, ex_i64(l->p, d->elem))};
+      s->index = d->index;
+    }
+    if (sym->lo != INT64_MIN) s->lo = ex_i64(l->p, sym->lo);
+    s->hi = sym->bound;
+    step_append(&list, s);
+  }
+  return list;
+}
+
+/* Makes v dense in memory for someone outside of kernels; *extra gets the copy, if one is needed. */
+const Place *lower_dense(Lower *l, const Value *v, Step **extra) {
+  const Place *pl = lower_place(l, v);
+  if (!pl || pl->dense) return pl;
+  Place *to = lower_temp(l, v->dtype, v->rank, v->dims, "dense");
+  step_append(extra, lower_read(l, v, to));
+  return to;
+}
+
+static TensorRef tensor_ref(Lower *l, const Value *v, Step **extra) {
+  TensorRef t = {.buf = {-1, NULL}};
+  if (!v) return t;
+  const Place *pl = lower_dense(l, v, extra);
+  if (pl) t.buf = (BufRef){pl->buffer, pl->offset};
+  t.dtype = v->dtype;
+  t.rank = v->rank;
+  t.dims = v->dims;
+  return t;
+}
+
+static Step *lower_extern(Lower *l, const Node *n) {
+  Step *s = step_new(l->mod, STEP_EXTERN, n->loc), *list = NULL;
+  TensorRef *ins = ARENA_ARRAY(l->m->arena, TensorRef, n->n_in + 1);
+  TensorRef *outs = ARENA_ARRAY(l->m->arena, TensorRef, n->n_out + 1);
+  int64_t words[512];
+  for (int k = 0; k < n->n_out; k++) outs[k] = tensor_ref(l, n->out[k], &list);
+  for (int k = 0; k < n->n_in; k++) ins[k] = tensor_ref(l, n->in[k], &list);
+  s->ext = n->op->ext;
+  s->ins = ins;
+  s->outs = outs;
+  s->n_ins = n->n_in;
+  s->n_outs = n->n_out;
+  s->n_words = s->ext->pack ? s->ext->pack(n, words, 512) : 0;
+  if (s->n_words < 0) {
+    diag_error(l->m->diag, n->loc, ERR_UNSUPPORTED, "too many attribute values");
+    return NULL;
+  }
+  s->words = arena_dup(l->m->arena, words, sizeof *words * (size_t)(s->n_words + 1));
+  s->scratch = -1;
+  const Expr *bytes = s->ext->scratch ? s->ext->scratch(l->m, n) : NULL;
+  if (bytes) s->scratch = module_add_buffer(l->mod, BUF_ARENA, DT_U8, bytes, "scratch")->id;
+  step_append(&list, s);
+  return list;
+}
+
+static bool computed_here(const Lower *l, const Node *n, const Value *v) {
+  const Node *def = v->def;
+  return def && !v->inlined && !v->cdata && !lower_is_placed(l, v) && def->graph == n->graph &&
+         (def->op->body == OB_EW || def->op->body == OB_ELEM) && !l->must_dense[v->id];
+}
+
+/* Whether e has only symbols that are known when v is computed: the caller's, and those in its own
+ * sizes. */
+static bool known_before(const Lower *l, const Value *v, const Expr *e) {
+  if (!(e->flags & EXF_SYM)) return true;
+  if (e->op == EX_SYM) {
+    if (!expr_symbol(l->p, e->id)->runtime) return true;
+    for (int d = 0; d < v->rank; d++)
+      if (expr_contains(l->p, v->dims[d], e)) return true;
+    return false;
+  }
+  for (int i = 0; i < e->nargs; i++)
+    if (e->a[i] && !known_before(l, v, e->a[i])) return false;
+  return true;
+}
+
+/* The slice lies where it is known to lie when v is computed. */
+static bool slice_known(const Lower *l, const Value *v, const Place *slice) {
+  for (int d = 0; d < v->rank; d++)
+    if (!known_before(l, v, slice->stride[d])) return false;
+  return known_before(l, v, slice->offset) && (!slice->base || known_before(l, v, slice->base));
+}
+
+/* A piece that is a view of something not yet computed: that goes into the slice, where the slice
+ * is contiguous. */
+static bool place_piece_view(Lower *l, const Node *n, const Value *v, const Place *slice) {
+  const Value *src = view_source(v);
+  if (!v->inlined || src == v || !slice->dense || !computed_here(l, n, src)) return false;
+  if (!slice_known(l, v, slice)) return false;
+  place_dense(l, &l->places[src->id], src, slice->buffer, slice->offset);
+  l->places[src->id].slice = true;
+  l->places[src->id].no_halo = src->layout.halo_lo != NULL;
+  return true;
+}
+
+/* Concat: pieces that a kernel computes go straight into their slice; others are copied there. */
+static Step *lower_pieces(Lower *l, const Node *n, const Place *to) {
+  const Value *out = n->out[0];
+  int64_t axis = node_int(n, "axis", 0);
+  if (axis < 0) axis += out->rank;
+  const Expr *at = ex_i64(l->p, 0);
+  Step *list = NULL;
+  for (int k = 0; k < n->n_in; k++) {
+    const Value *v = n->in[k];
+    Place *slice = ARENA_NEW(l->m->arena, Place);
+    *slice = *to;
+    slice->offset = ex_add(l->p, to->offset, ex_mul(l->p, at, to->stride[axis]));
+    at = ex_add(l->p, at, v->dims[axis]);
+    slice->alias = false;
+    slice->slice = true;
+    bool first = true; /* of the dimensions that are not 1: then a slice is contiguous */
+    for (int d = 0; d < axis; d++) first = first && expr_is_i64(out->dims[d], 1);
+    slice->dense = to->dense && first;
+    slice->halo_lo[axis] = slice->halo_hi[axis] = 0;
+    if (computed_here(l, n, v) && slice_known(l, v, slice)) {
+      l->places[v->id] = *slice;
+      for (int d = 0; d < v->rank; d++)
+        if (v->layout.halo_lo &&
+            (v->layout.halo_lo[d] > slice->halo_lo[d] || v->layout.halo_hi[d] > slice->halo_hi[d]))
+          l->places[v->id].no_halo = true;
+      continue;
+    }
+    if (place_piece_view(l, n, v, slice)) continue;
+    Step *s = lower_read(l, v, slice);
+    if (!s) return NULL;
+    step_append(&list, s);
+  }
+  return list ? list : &l->nothing;
+}
+
+static Step *lower_value(Lower *l, const Value *v) {
+  const Place to = l->places[v->id];
+  const Value *anchor = l->c->opt_level > 0 ? kernel_anchor(v) : NULL;
+  Step *s = NULL;
+  if (v->def->op->flags & OF_PIECES) return lower_pieces(l, v->def, &to);
+  if (l->c->opt_level > 0 && (s = lower_strips(l, v, &to)) != NULL) return s;
+  if (anchor) {
+    s = lower_depthwise(l, v, anchor, &to);
+    return s ? s : lower_contraction(l, v, anchor, &to);
+  }
+  return lower_elem(l, v, &to);
+}
+
+/* Its buffer was made for it, halo and all; a slice of a Concat leaves the halo to the whole. */
+static bool owns_halo(const Value *v, const Place *to) {
+  for (int d = 0; d < v->rank; d++)
+    if (to->halo_lo[d] != v->layout.halo_lo[d] || to->halo_hi[d] != v->layout.halo_hi[d])
+      return false;
+  return !to->slice;
+}
+
+/* Pieces of a Concat are written, and may be read with their halo, before the node stands: the
+ * zeros come before the first step that touches the buffer (place_halos). */
+static void add_halo(Lower *l, const Node *n, const Value *v, const Place *to, Step **list) {
+  Step *zeros = lower_halo(l, v, to);
+  if (n->op->flags & OF_PIECES)
+    vec_push(l->a, &l->halos, ((PieceHalo){to->buffer, zeros}));
+  else
+    step_append(list, zeros);
+}
+
+static Step *lower_outputs(Lower *l, const Node *n) {
+  Step *list = NULL;
+  for (int k = 0; k < n->n_out; k++) {
+    const Value *v = n->out[k];
+    if (!v || !lower_is_placed(l, v) || l->places[v->id].alias || v->cdata) continue;
+    const Place to = l->places[v->id];
+    Step *s = lower_value(l, v);
+    if (!s) return NULL;
+    if (v->layout.halo_lo && !to.no_halo && owns_halo(v, &to)) add_halo(l, n, v, &to, &list);
+    if (s != &l->nothing) step_append(&list, s);
+  }
+  return list ? list : &l->nothing;
+}
+
+/* Something reads a result, or a size that the node finds. */
+static bool wanted(const Lower *l, const Node *n) {
+  for (int k = 0; k < n->n_out; k++)
+    if (n->out[k] && lower_is_placed(l, n->out[k]) && !l->places[n->out[k]->id].alias) return true;
+  return node_finds_size(n, l->live_syms);
+}
+
+/* Symbols are needed by whoever uses a shape, even where the value itself is a view or inlined. */
+static bool symbols_wanted(const Lower *l, const Node *n) {
+  (void)l;
+  return n->n_syms > 0;
+}
+
+static Step *lower_node(Lower *l, const Node *n) {
+  Step *list = NULL, *s = &l->nothing;
+  if (wanted(l, n)) {
+    if (node_is_scatter(n))
+      s = lower_scatter(l, n, lower_place(l, n->out[0]));
+    else if (n->op->body == OB_EXTERN)
+      s = lower_extern(l, n);
+    else if (n->op->body == OB_REGION)
+      s = lower_region(l, n);
+    else
+      s = lower_outputs(l, n);
+  }
+  if (!s) return NULL;
+  if (symbols_wanted(l, n)) step_append(&list, lower_symdefs(l, n));
+  if (s != &l->nothing) step_append(&list, s);
+  return list ? list : &l->nothing;
+}
+
+typedef struct FirstTouch {
+  Lower *l;
+  Step **halo; /* by buffer: zeros that still have to be put somewhere, or NULL */
+  Step *found; /* those that belong before the current step */
+} FirstTouch;
+
+static void first_touch(void *user, const BufRef *r, int access) {
+  FirstTouch *t = user;
+  (void)access;
+  if (r->buffer < 0 || !t->halo[r->buffer]) return;
+  step_append(&t->found, t->halo[r->buffer]);
+  t->halo[r->buffer] = NULL;
+}
+
+/* Puts the zeros that the Concats since `mark` asked for before the first step that touches their
+ * buffer: what reads a piece then finds its border. */
+static void place_halos(Lower *l, int mark, Step **list) {
+  if (l->halos.n == mark) return;
+  FirstTouch t = {.l = l, .halo = ARENA_ARRAY(l->a, Step *, l->mod->buffers.n + 1)};
+  for (int i = mark; i < l->halos.n; i++)
+    step_append(&t.halo[l->halos.data[i].buffer], l->halos.data[i].zeros);
+  l->halos.n = mark;
+  for (Step **at = list; *at; at = &(*at)->next) {
+    t.found = NULL;
+    step_each_ref(*at, first_touch, &t);
+    if (!t.found) continue;
+    Step *const s = *at;
+    *at = t.found;
+    while (*at) at = &(*at)->next;
+    *at = s;
+  }
+}
+
+bool lower_graph(Lower *l, const Graph *g, Step **out) {
+  Step *list = NULL;
+  const int mark = l->halos.n;
+  for (int i = g->nodes.n - 1; i >= 0; i--) {
+    Step *s = lower_node(l, g->nodes.data[i]);
+    if (!s) {
+      if (!diag_errors(l->m->diag))
+        diag_internal(l->m->diag, g->nodes.data[i]->loc, "lower: no kernel was made for this node");
+      return false;
+    }
+    if (s == &l->nothing) continue;
+    step_append(&s, list);
+    list = s;
+  }
+  place_halos(l, mark, &list);
+  *out = list;
+  return true;
+}
+
+/* ---- the whole program ---- */
+
+static void place_inputs(Lower *l) {
+  const Graph *g = l->m->main;
+  for (int k = 0; k < g->inputs.n; k++) {
+    const Value *v = g->inputs.data[k];
+    Buffer *b = module_add_buffer(l->mod, BUF_INPUT, v->dtype, value_count(l->p, v), v->name);
+    b->index = k;
+    b->data = v->init ? v->init->cdata : NULL;
+    b->pinned = v->pinned;
+    vec_push(l->m->arena, &l->mod->inputs, b->id);
+    place_dense(l, &l->places[v->id], v, b->id, ex_i64(l->p, 0));
+    l->places[v->id].alias = true;
+  }
+  if (!g->unset) return;
+  const int b = module_add_buffer(l->mod, BUF_UNSET, DT_BOOL, ex_i64(l->p, 1), NULL)->id;
+  place_dense(l, &l->places[g->unset->id], g->unset, b, ex_i64(l->p, 0));
+  l->places[g->unset->id].alias = true;
+}
+
+/* May v be computed straight into an output buffer? */
+static bool direct_output(const Lower *l, const Value *v) {
+  return v->def && !v->cdata && !v->inlined && !lower_is_placed(l, v) && layout_is_row_major(v);
+}
+
+static Step *place_outputs(Lower *l) {
+  const Graph *g = l->m->main;
+  Step *list = NULL;
+  for (int k = 0; k < g->outputs.n; k++) {
+    const Value *v = g->outputs.data[k];
+    lower_assume_sizes(l, v);
+    Buffer *b = module_add_buffer(l->mod, BUF_OUTPUT, v->dtype, value_count(l->p, v), v->name);
+    b->index = k;
+    vec_push(l->m->arena, &l->mod->outputs, b->id);
+    if (direct_output(l, v)) place_dense(l, &l->places[v->id], v, b->id, ex_i64(l->p, 0));
+  }
+  for (int k = 0; k < g->outputs.n; k++) {
+    const Value *v = g->outputs.data[k];
+    const int b = l->mod->outputs.data[k];
+    if (l->places[v->id].buffer == b) continue;
+    /* a view of something not yet placed, of all of it: compute the source in the output buffer */
+    const Value *src = view_source(v);
+    if (v->inlined && src != v && direct_output(l, src)) {
+      place_dense(l, &l->places[src->id], src, b, ex_i64(l->p, 0));
+      continue;
+    }
+    Step *s = lower_copy(l, v, (BufRef){b, NULL}, v->def ? v->def->loc : NULL);
+    step_append(&list, s);
+  }
+  return list;
+}
+
+static void mark_must_dense(Lower *l, const Graph *g) {
+  for (int i = 0; i < g->nodes.n; i++) {
+    const Node *n = g->nodes.data[i];
+    for (int k = 0; k < n->n_syms; k++)
+      if (n->syms[k].src) l->must_dense[n->syms[k].src->id] = true;
+    if ((n->op->body == OB_EXTERN && !node_is_scatter(n)) || n->op->body == OB_REGION)
+      for (int k = 0; k < n->n_in; k++)
+        if (n->in[k]) l->must_dense[n->in[k]->id] = l->must_dense[view_source(n->in[k])->id] = true;
+    for (int k = 0; k < n->n_attrs; k++)
+      if (n->attrs[k].kind == AT_GRAPH) mark_must_dense(l, n->attrs[k].graph);
+  }
+  for (int i = 0; i < g->outputs.n; i++) l->must_dense[g->outputs.data[i]->id] = true;
+}
+
+bool pass_lower(PassCtx *c) {
+  Model *m = c->model;
+  Lower l = {.c = c, .m = m, .p = m->pool, .a = c->scratch};
+  l.mod = c->module = module_new(m);
+  l.mod->max_threads = c->max_threads > 0 ? c->max_threads : 1;
+  l.n_places = m->next_value + 1;
+  l.places = ARENA_ARRAY(l.a, Place, l.n_places);
+  l.must_dense = ARENA_ARRAY(l.a, bool, l.n_places);
+  for (int i = 0; i < l.n_places; i++) l.places[i].buffer = -1;
+  l.uses = graph_uses(m->main, l.a);
+  l.live_syms = live_symbols(c);
+  mark_must_dense(&l, m->main);
+  place_inputs(&l);
+  Step *copies = place_outputs(&l), *steps = NULL;
+  if (!lower_graph(&l, m->main, &steps)) return false;
+  step_append(&steps, copies);
+  lower_checks(&l, &steps);
+  l.mod->steps = steps;
+  c->changed = true;
+  return !diag_errors(m->diag);
+}

@@ -1,0 +1,295 @@
+/* The pass manager: order, requirements, verification after every pass, dumps, times. In debug
+ * builds the graph is also printed, parsed and printed again after every pass (BURIN_DEBUG), so
+ * that no pass can make what the text cannot say. */
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include "passes/graph/rewrite.h"
+
+#define P(nm, lvl, f, nd, kp, gv, opt, hlp) \
+  {.name = #nm,                             \
+   .level = lvl,                            \
+   .fn = f,                                 \
+   .needs = nd,                             \
+   .keeps = kp,                             \
+   .gives = gv,                             \
+   .min_opt = opt,                          \
+   .help = hlp},
+const PassRow pass_rows[] = {
+#include "passes/manage/passes.def"
+};
+const int pass_row_count = (int)(sizeof pass_rows / sizeof *pass_rows);
+
+#define RUN(name) #name,
+static const char *const pipeline[] = {
+#include "passes/manage/passes.def"
+    NULL};
+
+const char *const *passes_pipeline(void) { return pipeline; }
+
+const PassRow *pass_find(const char *name) {
+  for (int i = 0; i < pass_row_count; i++)
+    if (strcmp(pass_rows[i].name, name) == 0) return &pass_rows[i];
+  return NULL;
+}
+
+typedef Vec(const PassRow *) Plan;
+
+typedef struct Run {
+  PassCtx *c;
+  const PassOptions *o;
+  Arena *arena;
+  unsigned state; /* PF_* */
+  double *seconds;
+} Run;
+
+/* ---- what to run ---- */
+
+static bool usage(Run *r, const char *what, const char *name) {
+  const Loc none = {.node = -1};
+  return diag_error(r->c->model->diag, &none, ERR_USAGE, "%s '%s'", what, name);
+}
+
+static bool is_disabled(const PassOptions *o, const char *name) {
+  for (int i = 0; i < o->n_disabled; i++)
+    if (strcmp(o->disabled[i], name) == 0) return true;
+  return false;
+}
+
+static bool plan_list(Run *r, Plan *plan) {
+  for (const char *s = r->o->passes; *s;) {
+    const size_t n = strcspn(s, ",");
+    const char *name = arena_strndup(r->arena, s, n);
+    const PassRow *row = pass_find(name);
+    if (!row) return usage(r, "unknown pass", name);
+    if (!is_disabled(r->o, name)) vec_push(r->arena, plan, row);
+    s += n + (s[n] == ',');
+  }
+  return true;
+}
+
+static bool make_plan(Run *r, Plan *plan) {
+  for (int i = 0; i < r->o->n_disabled; i++)
+    if (!pass_find(r->o->disabled[i])) return usage(r, "unknown pass", r->o->disabled[i]);
+  if (r->o->print_after && strcmp(r->o->print_after, "all") != 0 && !pass_find(r->o->print_after))
+    return usage(r, "unknown pass", r->o->print_after);
+  if (r->o->passes) return plan_list(r, plan);
+  for (int i = 0; pipeline[i]; i++) {
+    const PassRow *row = pass_find(pipeline[i]);
+    if (row && row->min_opt <= r->c->opt_level && !is_disabled(r->o, row->name))
+      vec_push(r->arena, plan, row);
+  }
+  return true;
+}
+
+/* ---- state ---- */
+
+static bool needs_hold(Run *r, const PassRow *row) {
+  static const char *const names[] = {"expand", "fuse", "layout", "plan_memory"};
+  if (graph_is_expanded(r->c->model->main))
+    r->state |= PF_EXPANDED;
+  else
+    r->state &= ~(unsigned)PF_EXPANDED;
+  const unsigned missing = row->needs & ~r->state;
+  for (int i = 0; i < 4; i++)
+    if (missing >> i & 1)
+      return usage(r, arena_printf(r->arena, "pass %s must run before", names[i]), row->name);
+  if (row->level == PL_LOOP && !r->c->module)
+    return usage(r, "pass lower must run before", row->name);
+  return true;
+}
+
+/* ---- text ---- */
+
+static const char *ir_text(Run *r, Arena *a, bool with_consts) {
+  StrBuf b = {.arena = a};
+  if (r->c->module)
+    module_print(r->c->module, &b);
+  else
+    model_print(r->c->model, &b, with_consts);
+  return sb_str(&b);
+}
+
+#ifdef BURIN_DEBUG
+enum { ROUND_TRIP_BYTES = 4 << 20 };
+
+static int64_t const_bytes(const Model *m) {
+  int64_t sum = 0;
+  for (int i = 0; i < m->consts.n; i++)
+    sum += m->consts.data[i]->count * dtype_bytes(m->consts.data[i]->dtype);
+  return sum;
+}
+
+/* Equal up to the order of bytes within a line: a fresh pool may order the terms of a sum
+ * differently. */
+static bool same_text(const char *a, const char *b, int *line) {
+  for (*line = 1; *a && *b; ++*line) {
+    long sum[256] = {0};
+    const size_t na = strcspn(a, "\n"), nb = strcspn(b, "\n");
+    for (size_t i = 0; i < na; i++) sum[(unsigned char)a[i]]++;
+    for (size_t i = 0; i < nb; i++) sum[(unsigned char)b[i]]--;
+    for (int i = 0; i < 256; i++)
+      if (sum[i]) return false;
+    a += na + (a[na] != 0);
+    b += nb + (b[nb] != 0);
+  }
+  return *a == *b;
+}
+
+static const char *line_of(Arena *a, const char *text, int line) {
+  while (line > 1 && *text)
+    if (*text++ == '\n') line--;
+  return arena_strndup(a, text, strcspn(text, "\n"));
+}
+
+static bool round_trip(Run *r, const PassRow *row) {
+  if (r->c->module || const_bytes(r->c->model) > ROUND_TRIP_BYTES) return true;
+  Arena *a = arena_child(r->arena);
+  Diag *d = r->c->model->diag;
+  int line = 0;
+  const char *first = ir_text(r, a, true), *second = "";
+  const Model *m = model_parse(a, d, first, row->name);
+  if (m) {
+    StrBuf b = {.arena = a};
+    model_print(m, &b, true);
+    second = sb_str(&b);
+  }
+  const bool ok = m && same_text(first, second, &line);
+  if (!ok)
+    diag_internal(d, NULL, "after pass %s: the text does not round-trip, line %d: %s | %s",
+                  row->name, line, line_of(d ? r->arena : a, first, line),
+                  line_of(r->arena, second, line));
+  arena_free(a);
+  return ok;
+}
+#else
+static bool round_trip(Run *r, const PassRow *row) { return true; }
+#endif
+
+/* ---- dumps ---- */
+
+static void print_after(Run *r, const PassRow *row) {
+  const char *want = r->o->print_after;
+  if (!want || (strcmp(want, "all") != 0 && strcmp(want, row->name) != 0)) return;
+  Arena *a = arena_child(r->arena);
+  FILE *f = r->o->dump ? r->o->dump : stdout;
+  fprintf(f, "// after %s%s\n", row->name, r->c->changed ? "" : " (unchanged)");
+  if (r->c->changed || strcmp(want, "all") != 0) fputs(ir_text(r, a, false), f);
+  arena_free(a);
+}
+
+static bool write_dump(Run *r, const PassRow *row, int k) {
+  if (!r->o->ir_dir) return true;
+  const Loc none = {.file = r->o->ir_dir, .node = -1};
+  const char *path =
+      arena_printf(r->arena, "%s/%03d_%s.txt", r->o->ir_dir, k, row ? row->name : "input");
+  if (mkdir(r->o->ir_dir, 0777) != 0 && errno != EEXIST)
+    return diag_error(r->c->model->diag, &none, ERR_OUTPUT, "cannot make directory: %s",
+                      strerror(errno));
+  FILE *f = fopen(path, "w");
+  if (!f)
+    return diag_error(r->c->model->diag, &none, ERR_OUTPUT, "cannot write %s: %s", path,
+                      strerror(errno));
+  Arena *a = arena_child(r->arena);
+  const bool same = row && !r->c->changed;
+  if (row) fprintf(f, "// after %s%s\n", row->name, same ? " (unchanged)" : "");
+  if (!same) fputs(ir_text(r, a, false), f);
+  arena_free(a);
+  const bool ok = !ferror(f);
+  return (fclose(f) == 0 && ok) ||
+         diag_error(r->c->model->diag, &none, ERR_OUTPUT, "cannot write %s", path);
+}
+
+static void print_times(const Run *r, const Plan *plan) {
+  double sum = 0;
+  for (int i = 0; i < plan->n; i++) sum += r->seconds[i];
+  fprintf(stderr, "%10s  %5s  pass\n", "seconds", "%");
+  for (int i = 0; i < plan->n; i++)
+    fprintf(stderr, "%10.4f  %5.1f  %s\n", r->seconds[i], sum > 0 ? 100 * r->seconds[i] / sum : 0,
+            plan->data[i]->name);
+  fprintf(stderr, "%10.4f         total\n", sum);
+}
+
+/* ---- running ---- */
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static bool verify(Run *r, const PassRow *row) {
+  return r->c->module ? module_verify(r->c->module, row->name)
+                      : model_verify(r->c->model, row->name);
+}
+
+static bool run_one(Run *r, const PassRow *row) {
+  if (!needs_hold(r, row)) return false;
+  const int errors = diag_errors(r->c->model->diag);
+  r->c->scratch = arena_child(r->arena);
+  r->c->changed = false;
+  const bool ok = row->fn(r->c);
+  arena_free(r->c->scratch);
+  r->c->scratch = NULL;
+  if (!ok && diag_errors(r->c->model->diag) == errors)
+    return diag_internal(r->c->model->diag, NULL, "pass %s failed without saying why", row->name);
+  r->state = (r->state & row->keeps) | row->gives;
+  return ok && verify(r, row) && round_trip(r, row);
+}
+
+/* The text before a pass that failed by a bug of ours, with the command that runs it alone. Kept
+ * only for the graph: kernels come from it, so there the text before `lower` serves. */
+typedef struct Saved {
+  Arena *arena;
+  const char *text;
+  Vec(const PassRow *) since; /* passes run on it */
+} Saved;
+
+static void save(Run *r, Saved *s, const PassRow *row) {
+  if (!r->o->reproducer) return;
+  if (!r->c->module) {
+    if (s->arena) arena_free(s->arena);
+    *s = (Saved){.arena = arena_child(r->arena)};
+    s->text = ir_text(r, s->arena, false);
+  }
+  vec_push(s->arena, &s->since, row);
+}
+
+static void write_reproducer(Run *r, const Saved *s) {
+  const char *path = r->o->reproducer;
+  FILE *f = path && s->text && diag_exit_status(r->c->model->diag) == 70 ? fopen(path, "w") : NULL;
+  if (!f) return;
+  fprintf(f, "// burin -O%d --target=%s --passes=", r->c->opt_level,
+          r->c->target ? r->c->target->name : "native");
+  for (int i = 0; i < s->since.n; i++) fprintf(f, "%s%s", i ? "," : "", s->since.data[i]->name);
+  fprintf(f, " --emit=%s -o - %s\n%s", r->c->module ? "loop" : "graph", path, s->text);
+  if (fclose(f) == 0) diag_note(r->c->model->diag, "the IR before it is in %s", path);
+}
+
+bool passes_run(PassCtx *c, const PassOptions *o) {
+  Run r = {.c = c, .o = o, .arena = c->model->arena};
+  Plan plan = {0};
+  /* A list given by hand may continue from a text in which fusion or layout has been done. */
+  if (o->passes) r.state = PF_ALL;
+  if (c->target) *expr_pool_rules(c->model->pool) = target_float_rules(c->target);
+  if (!make_plan(&r, &plan) || !write_dump(&r, NULL, 0)) return false;
+  r.seconds = ARENA_ARRAY(r.arena, double, plan.n);
+  Saved saved = {0};
+  for (int i = 0; i < plan.n; i++) {
+    if (o->progress) o->progress(o->progress_user, plan.data[i]->name, i, plan.n);
+    const double start = now();
+    save(&r, &saved, plan.data[i]);
+    if (!run_one(&r, plan.data[i])) {
+      write_reproducer(&r, &saved);
+      if (saved.arena) arena_free(saved.arena);
+      return false;
+    }
+    r.seconds[i] = now() - start;
+    print_after(&r, plan.data[i]);
+    if (!write_dump(&r, plan.data[i], i + 1)) return false;
+  }
+  if (saved.arena) arena_free(saved.arena);
+  if (o->time) print_times(&r, &plan);
+  return true;
+}

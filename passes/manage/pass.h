@@ -1,0 +1,65 @@
+/* Passes and their manager. A pass is one file with one public function; its row is in passes.def. */
+#pragma once
+#include "ir/loop/loop.h"
+#include "ir/op/op.h"
+#include "targets/target.h"
+
+typedef enum StripChoice { STRIPS_AUTO, STRIPS_NONE, STRIPS_ALL } StripChoice; /* lower_strips.c */
+typedef struct PassCtx {
+  Model *model; /* graph level */
+  Module *module; /* loop level: set by `lower`; NULL before */
+  const Target *target;
+  int opt_level;
+  Arena *scratch; /* dies after the pass */
+  bool changed; /* a pass sets it when it changed anything: dumps print "(unchanged)" otherwise */
+  int max_threads;
+  bool clamp_indices; /* indices outside of their axis are not told (check_indices.c) */
+  bool winograd;
+  int winograd_size; /* of its tiles where it is faster: 2, 4 or 6; 0: 2 or 4, by cost */
+  StripChoice strips;
+  const struct Tuning *tuning; /* choices to take instead of the model's (choice.h), or NULL */
+  struct DecisionLog *decisions; /* where choices are noted, or NULL */
+  /* Runs a program of constants, compiled for the target: data of inputs and outputs by position.
+   * False, without an error: it cannot be run here. NULL: nobody can (the interpreter does). */
+  bool (*run_constants)(void *user, const Module *m, const void *const *in, void *const *out);
+  void *run_user;
+} PassCtx;
+typedef bool (*PassFn)(PassCtx *c); /* false: error reported */
+
+typedef enum PassLevel { PL_GRAPH, PL_LOWER, PL_LOOP } PassLevel;
+typedef struct PassRow {
+  const char *name;
+  PassLevel level;
+  PassFn fn;
+  unsigned needs, keeps; /* PF_*: what must hold before; what it does not destroy */
+  unsigned gives; /* what holds afterwards because of it */
+  int min_opt; /* lowest -O level at which the default pipeline has it */
+  const char *help;
+} PassRow;
+enum { PF_EXPANDED = 1, PF_FUSED = 2, PF_LAYOUT = 4, PF_PLANNED = 8, PF_ALL = 15 };
+extern const PassRow pass_rows[];
+extern const int pass_row_count;
+const PassRow *pass_find(const char *name);
+
+typedef struct PassOptions {
+  const char *passes; /* comma list replacing the default pipeline, or NULL; "" runs nothing */
+  const char *const *disabled;
+  int n_disabled;
+  const char *print_after; /* pass name, "all" or NULL */
+  FILE *dump; /* where print_after goes; NULL: stdout */
+  const char *ir_dir; /* numbered dumps, or NULL */
+  const char
+      *reproducer; /* file to write when a pass fails by a bug of ours: the IR before it; or NULL */
+  bool time; /* print a table to stderr */
+  void (*progress)(void *user, const char *pass, int k, int n);
+  void *progress_user;
+} PassOptions;
+/* Runs a pipeline: verify after each pass, round-trip text in debug builds, dumps, times. */
+bool passes_run(PassCtx *c, const PassOptions *o);
+const char *const *passes_pipeline(void); /* names of the default pipeline, NULL-terminated */
+/* Equal for kernels that do the same, names apart (merge_kernels.c). */
+uint64_t kernel_digest(Arena *scratch, ExprPool *p, const Kernel *k);
+
+/* ---- the passes, one per file ---- */
+#define P(name, level, fn, needs, keeps, gives, min_opt, help) bool fn(PassCtx *c);
+#include "passes/manage/passes.def"
