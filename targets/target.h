@@ -1,39 +1,75 @@
-/* Targets: one const row each (targets.def). Passes read the numbers, never the name. */
+/* Targets, one const row each (targets.def), and the features that they may have (features.def).
+ * Passes read the numbers and ask for features; only this folder, code generation and the runtime
+ * know architectures, and nobody compares names of targets. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
 #include "ir/expr/expr.h"
 
 typedef enum Arch { ARCH_X86_64, ARCH_AARCH64, ARCH_ARM } Arch;
+enum { ARCH_COUNT = ARCH_ARM + 1 };
+
+typedef enum Feature {
+#define F(id, name, x86, arm64, arm32, meaning) FEATURE_##id,
+#include "targets/features.def"
+  FEATURE_COUNT
+} Feature;
+
+typedef struct FeatureRow {
+  const char *name;
+  const char *meaning;
+  struct {
+    uint64_t bit; /* of Target.cpu_features that grants it; 0: none */
+    bool from_host; /* `native` adds it to its row where the CPU has it */
+  } on[ARCH_COUNT];
+} FeatureRow;
 
 typedef struct Target {
-  const char *name;      /* --target=NAME */
+  const char *name; /* --target=NAME */
   const char *help;
   Arch arch;
-  const char *triple, *cpu, *features; /* LLVM */
-  const char *lld_emulation;           /* -m of ld.lld */
-  const char *qemu;      /* user-mode emulator for tests, e.g. qemu-aarch64-static; NULL: none */
+  bool tuning; /* for one CPU, not a level: `native` does not take it */
+
+  /* ---- tools ---- */
+  const char *triple; /* of LLVM, as cpu and llvm_features are */
+  const char *cpu;
+  const char *llvm_features; /* "+neon,-prefer-256-bit": what cpu does not imply */
+  const char *lld_emulation; /* -m of ld.lld */
+  const char *qemu; /* user-mode emulator for tests, e.g. qemu-aarch64; NULL: none */
   const char *qemu_cpu;
-  int vector_bits;       /* width that kernels use */
-  int vector_regs;       /* architectural vector registers */
-  bool fma;              /* fused multiply-add in one instruction */
-  bool masks;            /* masked vector loads and stores are cheap */
-  bool broadcast_operand;/* FMA can take a broadcast scalar from memory */
-  bool f16_convert;      /* f16<->f32 conversion instructions */
-  int fma_per_cycle;     /* vector FMAs per cycle, for cost models */
-  int64_t l1_bytes, l2_bytes; /* per core */
-  int64_t l3_bytes;
+
+  /* ---- instructions ---- */
+  uint64_t cpu_features; /* bits of runtime/core/cpu.h that must be present */
   int pointer_bits;
-  uint64_t cpu_features; /* runtime/core/cpu.h bits that must be present */
-  char features_text[192]; /* native: what features points to */
+  int vector_bits; /* width that kernels use */
+  int vector_regs; /* architectural vector registers */
+  bool masks; /* masked vector loads and stores are cheap */
+  bool broadcast_operand; /* FMA can take a broadcast scalar from memory */
+  bool ordered_zeros; /* min and max take -0 for less than +0 */
+
+  /* ---- costs ---- */
+  int fma_per_cycle; /* vector FMAs per cycle */
+  int64_t l1_bytes; /* per core, as l2_bytes is */
+  int64_t l2_bytes;
+  int64_t l3_bytes;
+
+  char features_text[192]; /* native: what llvm_features points to */
 } Target;
 
 extern const Target target_rows[];
 extern const int target_row_count;
-const Target *target_find(const char *name);           /* NULL: unknown */
+extern const FeatureRow feature_rows[]; /* by Feature */
+
+const Target *target_find(const char *name); /* NULL: unknown; "native" is no row */
+bool target_name_is_native(const char *name);
 /* "native": the best row this CPU satisfies, with caches and host features filled in; storage is
  * the caller's. A copy of it points into the original (features_text). */
 bool target_native(Target *out);
+
+bool target_has(const Target *t, Feature f);
+/* Its programs start here, if the CPU has what they need; and whether it has. */
+bool target_is_host_arch(const Target *t);
+bool target_runs_here(const Target *t);
 FloatRules target_float_rules(const Target *t);
 static inline int target_lanes(const Target *t, int elem_bits) {
   return t->vector_bits / elem_bits;

@@ -8,21 +8,40 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
 #include "runtime/core/cpu.h"
 
 const Target target_rows[] = {
-#define T(...) {__VA_ARGS__, ""},
 #include "targets/targets.def"
-#undef T
 };
 const int target_row_count = sizeof target_rows / sizeof *target_rows;
+
+#define NO {0, false}
+#define ROW(bit) {CPU_BIT(CPU_##bit), false}
+#define HOST(bit) {CPU_BIT(CPU_##bit), true}
+#define F(id, nm, x86, arm64, arm32, what) \
+  [FEATURE_##id] = {.name = nm,            \
+                    .meaning = what,       \
+                    .on = {[ARCH_X86_64] = x86, [ARCH_AARCH64] = arm64, [ARCH_ARM] = arm32}},
+const FeatureRow feature_rows[] = {
+#include "targets/features.def"
+};
+#undef NO
+#undef ROW
+#undef HOST
 
 const Target *target_find(const char *name) {
   for (int i = 0; i < target_row_count; i++)
     if (strcmp(target_rows[i].name, name) == 0) return &target_rows[i];
   return NULL;
 }
+
+bool target_name_is_native(const char *name) { return strcmp(name, "native") == 0; }
+
+bool target_has(const Target *t, Feature f) {
+  return (t->cpu_features & feature_rows[f].on[t->arch].bit) != 0;
+}
+
+/* ---- this machine ---- */
 
 /* Whether "+name" stands in LLVM's comma-separated feature list. */
 static bool has_feature(const char *features, const char *name) {
@@ -42,23 +61,30 @@ static Arch host_arch(void) {
 #endif
 }
 
-/* Names in cpu.h are LLVM's, but for these. */
-static const char *llvm_feature(const char *name) {
-  static const char *const differ[][2] = {{"lahf", "sahf"}, {"bmi1", "bmi"}, {"vfp4", "vfp4"}};
-  for (size_t i = 0; i < sizeof differ / sizeof *differ; i++)
-    if (strcmp(differ[i][0], name) == 0) return differ[i][1];
-  return name;
-}
+typedef struct CpuBit {
+  Arch arch;
+  uint64_t bit;
+  const char *llvm;
+} CpuBit;
+
+enum { X86 = ARCH_X86_64, ARM64 = ARCH_AARCH64, ARM32 = ARCH_ARM };
+#define C(arch, id, bit, name, llvm) {(Arch)(arch), (uint64_t)1 << (bit), llvm},
+static const CpuBit cpu_bits[] = {BURIN_CPU_FEATURES(C)};
+#undef C
+enum { CPU_BITS = sizeof cpu_bits / sizeof *cpu_bits };
 
 static uint64_t host_bits(Arch arch, const char *features) {
-  enum { X86 = ARCH_X86_64, ARM64 = ARCH_AARCH64, ARM32 = ARCH_ARM };
   uint64_t bits = 0;
-#define C(a, id, bit, name)                                             \
-  if ((int)arch == (int)a && has_feature(features, llvm_feature(name))) \
-    bits |= (uint64_t)1 << (bit);
-  BURIN_CPU_FEATURES(C)
-#undef C
+  for (int i = 0; i < CPU_BITS; i++)
+    if (cpu_bits[i].arch == arch && has_feature(features, cpu_bits[i].llvm))
+      bits |= cpu_bits[i].bit;
   return bits;
+}
+
+static const char *llvm_name(Arch arch, uint64_t bit) {
+  for (int i = 0; i < CPU_BITS; i++)
+    if (cpu_bits[i].arch == arch && cpu_bits[i].bit == bit) return cpu_bits[i].llvm;
+  return NULL;
 }
 
 static bool read_line(const char *path, char *buf, size_t size) {
@@ -89,50 +115,56 @@ static void read_caches(Target *t) {
   }
 }
 
-/* Features whose instructions code generation may use beyond the row's (dot products, wider
- * conversions). */
-static const char *const extra_features[] = {"avx512vnni", "avxvnni",  "avx512vbmi", "dotprod",
-                                             "i8mm",       "fullfp16", "vfp4"};
-
-/* The row's features and those of the host; `out` holds the text. */
-static void add_extras(Target *out, const Target *row, const char *host) {
+/* The row's features and those that `native` takes from the host; `out` holds the text. */
+static void add_extras(Target *out, uint64_t have) {
   char *const text = out->features_text;
   const size_t size = sizeof out->features_text;
-  snprintf(text, size, "%s", row->features);
-  for (size_t i = 0; i < sizeof extra_features / sizeof *extra_features; i++) {
-    if (!has_feature(host, extra_features[i])) continue;
+  snprintf(text, size, "%s", out->llvm_features);
+  for (int i = 0; i < FEATURE_COUNT; i++) {
+    const uint64_t bit = feature_rows[i].on[out->arch].bit;
+    if (!feature_rows[i].on[out->arch].from_host || !(have & bit)) continue;
     const size_t n = strlen(text);
-    snprintf(text + n, size - n, "%s+%s", n ? "," : "", extra_features[i]);
+    snprintf(text + n, size - n, "%s+%s", n ? "," : "", llvm_name(out->arch, bit));
+    out->cpu_features |= bit;
   }
-  out->features = text;
-  out->cpu_features |= host_bits(row->arch, text);
+  out->llvm_features = text;
+}
+
+/* Wider vectors, then fused products. */
+static bool is_better(const Target *t, const Target *best) {
+  return !best || t->vector_bits > best->vector_bits ||
+         target_has(t, FEATURE_FMA) > target_has(best, FEATURE_FMA);
 }
 
 bool target_native(Target *out) {
   char *features = LLVMGetHostCPUFeatures();
   const uint64_t have = host_bits(host_arch(), features);
   const Target *best = NULL;
+  LLVMDisposeMessage(features);
   for (int i = 0; i < target_row_count; i++) {
     const Target *t = &target_rows[i];
-    if (t->arch != host_arch() || (t->cpu_features & ~have) != 0) continue;
-    if (strcmp(t->cpu, "cortex-a72") == 0) continue; /* a tuning, not a level */
-    if (!best || t->vector_bits > best->vector_bits || t->fma > best->fma) best = t;
+    if (t->arch != host_arch() || t->tuning || (t->cpu_features & ~have) != 0) continue;
+    if (is_better(t, best)) best = t;
   }
-  if (!best) {
-    LLVMDisposeMessage(features);
-    return false;
-  }
+  if (!best) return false;
+  /* The level's instructions, not the host's name: the same artifact runs on every CPU of the
+   * level. */
   *out = *best;
   out->name = "native";
   out->help = "this machine";
-  /* The level's instructions, not the host's name: the same artifact runs on every CPU of the
-   * level. */
-  add_extras(out, best, features);
-  LLVMDisposeMessage(features);
+  add_extras(out, have);
   read_caches(out);
   return true;
 }
 
+bool target_is_host_arch(const Target *t) { return t->arch == host_arch(); }
+
+bool target_runs_here(const Target *t) {
+  Target native;
+  return target_is_host_arch(t) && target_native(&native) &&
+         (t->cpu_features & ~native.cpu_features) == 0;
+}
+
 FloatRules target_float_rules(const Target *t) {
-  return (FloatRules){.split_fma = !t->fma, .ordered_zeros = t->arch != ARCH_X86_64};
+  return (FloatRules){.split_fma = !target_has(t, FEATURE_FMA), .ordered_zeros = t->ordered_zeros};
 }

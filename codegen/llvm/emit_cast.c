@@ -158,13 +158,13 @@ static V half_encode(Emit *c, V x) {
 
 static V small_encode(Emit *c, DType t, V x, bool saturate) { /* storage integer */
   const Ty mem = like(mem_type(c, t), x);
-  if (t == DT_F16 && c->t->f16_convert) return half_encode(c, x);
+  if (t == DT_F16 && target_has(c->t, FEATURE_F16C)) return half_encode(c, x);
   const V code = t == DT_BF16 ? bf16_encode(c, x) : encode(c, t, x, saturate);
   return LLVMBuildTrunc(B, code, mem, "");
 }
 
 static V small_decode(Emit *c, DType t, V v) {
-  if (t == DT_F16 && c->t->f16_convert) return half_decode(c, v);
+  if (t == DT_F16 && target_has(c->t, FEATURE_F16C)) return half_decode(c, v);
   const V code = LLVMBuildZExt(B, v, like(c->i32, v), "");
   return t == DT_BF16 ? float32(c, shl_k(c, code, 16)) : decode(c, t, code);
 }

@@ -231,7 +231,8 @@ static V float_op(Emit *c, ExprOp op, DType t, V a, V b, V x) {
     case EX_div: return LLVMBuildFDiv(B, a, b, "");
     case EX_rem: return emit_fmod(c, t, a, b);
     case EX_fma:
-      if (!c->t->fma) c->error = "fma on a target without it: made under other FloatRules";
+      if (!target_has(c->t, FEATURE_FMA))
+        c->error = "fma on a target without it: made under other FloatRules";
       return intrinsic(c, "llvm.fma", 1, types, 3, (V[]){a, b, x});
     case EX_neg: return LLVMBuildFNeg(B, a, "");
     case EX_abs: return intrinsic(c, "llvm.fabs", 1, types, 1, &a);

@@ -214,7 +214,7 @@ typedef struct Addend {
 
 static Addend addend(Emit *c, ReduceKind kind, const Expr *value) {
   Addend d = {kind, (DType)value->dtype, NULL, NULL};
-  const bool product = kind == RED_SUM && value->op == EX_mul && c->t->fma &&
+  const bool product = kind == RED_SUM && value->op == EX_mul && target_has(c->t, FEATURE_FMA) &&
                        (value->dtype == DT_F32 || value->dtype == DT_F64);
   d.a = emit_expr(c, product ? value->a[0] : value);
   if (product) d.b = emit_expr(c, value->a[1]);

@@ -150,7 +150,7 @@ void fn_target_attrs(Emit *c, V fn) {
   char width[16];
   snprintf(width, sizeof width, "%d", c->t->vector_bits);
   fn_attr_str(c, fn, "target-cpu", c->t->cpu);
-  fn_attr_str(c, fn, "target-features", c->t->features);
+  fn_attr_str(c, fn, "target-features", c->t->llvm_features);
   fn_attr_str(c, fn, "prefer-vector-width", width);
   if (c->t->vector_bits >= 512) fn_attr_str(c, fn, "min-legal-vector-width", width);
   fn_attr_str(c, fn, "denormal-fp-math", "preserve-sign,preserve-sign");
@@ -160,7 +160,8 @@ void fn_target_attrs(Emit *c, V fn) {
 }
 
 bool fma_native(const Emit *c, V v) {
-  return c->t->fma && (v == NULL || LLVMGetTypeKind(elem_of(LLVMTypeOf(v))) != LLVMHalfTypeKind);
+  return target_has(c->t, FEATURE_FMA) &&
+         (v == NULL || LLVMGetTypeKind(elem_of(LLVMTypeOf(v))) != LLVMHalfTypeKind);
 }
 
 /* ---- floating-point mode ---- */

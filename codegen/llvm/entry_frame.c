@@ -27,7 +27,7 @@ V begin_function(Emit *c, const char *name, Ty type, bool exported) {
   const V fn = LLVMAddFunction(c->mod, name, type);
   if (!exported) LLVMSetVisibility(fn, LLVMHiddenVisibility);
   fn_attr_str(c, fn, "target-cpu", c->t->cpu);
-  fn_attr_str(c, fn, "target-features", c->t->features);
+  fn_attr_str(c, fn, "target-features", c->t->llvm_features);
   fn_attr_str(c, fn, "no-builtins", "");
   fn_attr_str(c, fn, "frame-pointer", "none");
   fn_attr(c, fn, "nounwind", 0);

@@ -38,7 +38,7 @@ static LLVMTargetMachineRef machine_new(const Target *t, int opt_level, char **e
   }
   const LLVMCodeGenOptLevel level =
       opt_level >= 1 ? LLVMCodeGenLevelAggressive : LLVMCodeGenLevelNone;
-  return LLVMCreateTargetMachine(target, t->triple, t->cpu, t->features, level, LLVMRelocPIC,
+  return LLVMCreateTargetMachine(target, t->triple, t->cpu, t->llvm_features, level, LLVMRelocPIC,
                                  LLVMCodeModelSmall);
 }
 

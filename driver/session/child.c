@@ -70,9 +70,8 @@ int program_arguments(const Options *o) {
 }
 
 int program_command(const Options *o, const char *program, const char **argv, int n) {
-  const Target *t = o->target && strcmp(o->target, "native") != 0 ? target_find(o->target) : NULL;
-  const bool foreign = t && t->qemu && t->arch != (sizeof(void *) == 8 ? ARCH_X86_64 : ARCH_ARM);
-  if (foreign) {
+  const Target *t = o->target ? target_find(o->target) : NULL;
+  if (t && t->qemu && !target_is_host_arch(t)) {
     argv[n++] = t->qemu;
     if (t->qemu_cpu) {
       argv[n++] = "-cpu";

@@ -8,16 +8,6 @@
 #include "driver/driver.h"
 #include "runtime/abi.h"
 
-static Arch this_arch(void) {
-#if defined __x86_64__
-  return ARCH_X86_64;
-#elif defined __aarch64__
-  return ARCH_AARCH64;
-#else
-  return ARCH_ARM;
-#endif
-}
-
 /* Memory for one call, from an arena that dies behind it. */
 static void *call_memory(Arena *a, uint64_t bytes) {
   const uintptr_t p = (uintptr_t)arena_alloc(a, (size_t)bytes + 64);
@@ -45,7 +35,7 @@ bool constants_run(void *user, const Module *m, const void *const *in, void *con
   const char *path;
   int fd;
   CodegenStats stats = {0};
-  if (!s->target || s->target->arch != this_arch() || !program_memory(s->arena, &fd, &path))
+  if (!s->target || !target_is_host_arch(s->target) || !program_memory(s->arena, &fd, &path))
     return false;
   const CodegenOptions o = {.emit = EMIT_SHARED,
                             .output = path,

@@ -21,7 +21,7 @@ static size_t memory_limit(void) {
 
 static bool pick_target(Session *s) {
   const char *name = s->o->target ? s->o->target : "native";
-  if (strcmp(name, "native") == 0) {
+  if (target_name_is_native(name)) {
     if (!target_native(&s->native))
       return usage_error("this machine's CPU is not supported; use --target"), false;
     s->target = &s->native;

@@ -242,11 +242,7 @@ static bool store(Tuner *t, const char *path, Tuning *file) {
 /* ---- the whole ---- */
 /* Whether programs for the target run here, not in an emulator, whose times mean nothing. */
 static bool runs_here(const Session *s) {
-  Target native;
-  const bool known = target_native(&native);
-  if (known && native.arch == s->target->arch &&
-      (s->target->cpu_features & ~native.cpu_features) == 0)
-    return true;
+  if (target_runs_here(s->target)) return true;
   return usage_error("--tune measures: target %s does not run on this machine", s->target->name),
          false;
 }

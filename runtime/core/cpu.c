@@ -109,7 +109,7 @@ const char *burin_rt_cpu_feature_name(uint64_t bits) {
 #define THIS_ARM64 (sizeof(void *) == 8)
 #define THIS_ARM32 (sizeof(void *) == 4)
 #endif
-#define ROW(arch, id, bit, name) \
+#define ROW(arch, id, bit, name, llvm) \
   if (THIS_##arch && (bits >> (bit) & 1)) return name;
   BURIN_CPU_FEATURES(ROW)
 #undef ROW
