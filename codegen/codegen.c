@@ -1,8 +1,6 @@
-/* From a module to files. The calling thread makes LLVM IR of one kernel after the other
- * (expressions are interned in the module's pool, which is not for threads); worker threads
- * optimise and emit. */
-#include "codegen/codegen.h"
-
+/* From a module to files, through a backend. The calling thread makes one unit after the other
+ * (expressions are interned in the module's pool, which is not for threads); worker threads finish
+ * them. */
 #include <elf.h>
 #include <errno.h>
 #include <pthread.h>
@@ -12,19 +10,19 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "codegen/host/program.h"
+#include "codegen/backend.h"
 
 /* Most of the time that LLVM takes for a small kernel does not depend on the kernel: where there
- * are many, they share modules. A call costs a run nanoseconds and LLVM half a millisecond: where
+ * are many, they share units. A call costs a run nanoseconds and LLVM half a millisecond: where
  * there are thousands, the entry is translated as it stands. */
 enum { SINGLE = 64, BATCH = 64, MANY_CALLS = 2048 };
 
+/* The backends, the one that is asked first in front. */
+static const Backend *const backends[] = {&backend_llvm};
+
 typedef struct Task {
-  KernelIR ir;
-  MachineCode code;
-  char *error;
-  int opt_level;
-  bool ready, done;
+  Unit *unit;
+  const char *error; /* why it could not be finished */
 } Task;
 
 /* Shared with the workers; on the heap, because an allocation failure leaves the calling thread's
@@ -34,11 +32,10 @@ typedef struct Pool {
   pthread_cond_t changed;
   Task *tasks;
   int n, next, finished; /* tasks handed out; tasks done */
-  int made;              /* tasks whose IR is ready */
+  int made;              /* tasks that are ready to be finished */
   int batch;             /* kernels of a task; the last task is the entry */
   bool closed;
-  const Target *t;
-  unsigned emit;
+  const Backend *backend;
 } Pool;
 
 static double now(void) {
@@ -47,14 +44,22 @@ static double now(void) {
   return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
 }
 
-/* ---- workers ---- */
-static void run_task(Pool *p, Task *t) {
-  machine_emit(t->ir.mod, p->t, t->opt_level, p->emit, &t->code, &t->error);
-  LLVMDisposeModule(t->ir.mod);
-  LLVMContextDispose(t->ir.ctx);
+double code_clock(void) {
+  struct timespec ts;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+  return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
 }
 
-/* The next task with IR; NULL: none will come (wait) or none is there now. */
+const Backend *backend_for(const Target *t, unsigned emit) {
+  for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
+    if ((emit & ~backends[i]->kinds) == 0) return backends[i];
+  return NULL;
+}
+
+/* ---- workers ---- */
+static void run_task(Pool *p, Task *t) { t->error = p->backend->finish(t->unit); }
+
+/* The next task that is made; NULL: none will come (wait) or none is there now. */
 static Task *take_task(Pool *p, bool wait) {
   pthread_mutex_lock(&p->lock);
   while (wait && p->next >= p->made && !p->closed) pthread_cond_wait(&p->changed, &p->lock);
@@ -63,9 +68,8 @@ static Task *take_task(Pool *p, bool wait) {
   return t;
 }
 
-static void finish_task(Pool *p, Task *t) {
+static void note_finished(Pool *p) {
   pthread_mutex_lock(&p->lock);
-  t->done = true;
   p->finished++;
   pthread_cond_broadcast(&p->changed);
   pthread_mutex_unlock(&p->lock);
@@ -75,7 +79,7 @@ static void *worker(void *arg) {
   Pool *const p = arg;
   for (Task *t; (t = take_task(p, true)) != NULL;) {
     run_task(p, t);
-    finish_task(p, t);
+    note_finished(p);
   }
   return NULL;
 }
@@ -100,6 +104,7 @@ enum { N_OUTPUTS = sizeof outputs / sizeof *outputs };
 typedef struct Job {
   Program *p;
   Pool *pool;
+  void *state; /* the backend's */
   pthread_t *threads;
   int n_threads;
   Outputs *outputs;
@@ -114,16 +119,46 @@ static void report_progress(const Job *j) {
   if (o->progress) o->progress(o->progress_user, done, j->pool->n);
 }
 
-static bool add_task(Job *j, const char *error, KernelIR ir, const char *what) {
-  if (error) {
-    LLVMDisposeModule(ir.mod);
-    LLVMContextDispose(ir.ctx);
-    return diag_internal(j->p->m->model->diag, NULL, "code generation of %s: %s", what, error);
-  }
-  if (ir.zeros > j->p->zeros) j->p->zeros = ir.zeros;
+/* An internal failure: names the kernel and the nodes that it computes. k < 0: the entry. */
+static bool report_failure(const Job *j, int k, const char *stage, const char *error) {
+  const Module *const m = j->p->m;
+  Diag *const d = m->model->diag;
+  if (k < 0 || k >= m->kernels.n)
+    return diag_internal(d, NULL, "%s of the entry: %s", stage, error);
+  const Loc *const loc = program_kernel_loc(j->p, k);
+  diag_internal(d, loc, "%s of kernel %s: %s", stage, m->kernels.data[k]->name, error);
+  const char *const nodes = program_node_list(j->p->arena, loc);
+  if (*nodes) diag_note(d, "the kernel computes %s", nodes);
+  return false;
+}
+
+/* A unit failed as a whole: which of its kernels is at fault is not known. */
+static bool report_unit(const Job *j, const Unit *u, const char *error) {
+  if (u->failed >= 0 || u->n <= 1)
+    return report_failure(j, u->failed >= 0 ? u->failed : u->n ? u->first : -1, "code", error);
+  for (int k = u->first; k < u->first + u->n; k++)
+    report_failure(j, k, "code of several kernels, among them this one", error);
+  return false;
+}
+
+/* The next unit, empty; NULL: out of memory, reported. */
+static Unit *new_unit(Job *j, int first, int n) {
+  const Program *const p = j->p;
+  Unit *const u = j->pool->backend->unit(j->state);
+  if (!u) return diag_error(p->m->model->diag, NULL, ERR_LIMIT, "out of memory"), NULL;
+  u->p = p;
+  u->first = first;
+  u->n = n;
+  u->failed = -1;
+  u->opt_level = n == 0 && p->calls.n > MANY_CALLS ? 0 : p->o->opt_level;
+  j->pool->tasks[j->pool->made].unit = u; /* the workers do not see it yet */
+  return u;
+}
+
+static void hand_out(Job *j) {
   Pool *const p = j->pool;
   pthread_mutex_lock(&p->lock);
-  p->tasks[p->made++].ir = ir;
+  p->made++;
   pthread_cond_broadcast(&p->changed);
   const int waiting = p->made - p->next;
   pthread_mutex_unlock(&p->lock);
@@ -131,36 +166,45 @@ static bool add_task(Job *j, const char *error, KernelIR ir, const char *what) {
     Task *const t = take_task(p, false);
     if (t) {
       run_task(p, t);
-      finish_task(p, t);
+      note_finished(p);
     }
   }
   report_progress(j);
-  return true;
 }
 
-/* Kernels from `first` in one module. */
-static bool make_kernels(Job *j, int first, EmitVars *vars) {
-  const Program *const p = j->p;
-  const Module *const m = p->m;
-  const char *error = NULL, *what = m->kernels.data[first]->name;
-  Arena *const scratch = arena_child(m->model->arena);
-  KernelIR ir = {0};
-  for (int i = first; i < first + j->pool->batch && i < m->kernels.n && !error; i++) {
-    what = m->kernels.data[i]->name;
-    error = emit_kernel(m, m->kernels.data[i], p->t, p->name, &p->facts[i], vars, scratch, &ir);
+/* Kernels from `first` in one unit. */
+static bool make_kernels(Job *j, int first) {
+  const int left = j->p->m->kernels.n - first, n = left < j->pool->batch ? left : j->pool->batch;
+  Unit *const u = new_unit(j, first, n);
+  if (!u) return false;
+  Arena *const scratch = arena_child(j->p->m->model->arena);
+  const double start = code_clock();
+  bool ok = true;
+  for (int k = first; k < first + n && ok; k++) {
+    const char *const error = j->pool->backend->kernel(j->state, u, k, scratch);
+    if (error) ok = report_failure(j, k, "code generation", error);
   }
-  const bool ok = add_task(j, error, ir, what);
+  u->seconds[STAGE_MAKE] = code_clock() - start;
   arena_free(scratch);
+  if (ok) hand_out(j);
   return ok;
 }
 
+static bool make_entry(Job *j) {
+  Unit *const u = new_unit(j, j->p->m->kernels.n, 0);
+  if (!u) return false;
+  const double start = code_clock();
+  const char *const error = j->pool->backend->entry(j->state, u);
+  u->seconds[STAGE_MAKE] = code_clock() - start;
+  if (error) return report_failure(j, -1, "code generation", error);
+  hand_out(j);
+  return true;
+}
+
 static bool make_all(Job *j) {
-  EmitVars vars = {.arena = j->p->arena};
   for (int i = 0; i < j->p->m->kernels.n; i += j->pool->batch)
-    if (!make_kernels(j, i, &vars)) return false;
-  KernelIR ir = {0};
-  const char *const error = emit_program(j->p, &ir);
-  return add_task(j, error, ir, "the entry");
+    if (!make_kernels(j, i)) return false;
+  return make_entry(j);
 }
 
 static void start_threads(Job *j) {
@@ -177,11 +221,6 @@ static void start_threads(Job *j) {
   pthread_attr_destroy(&attr);
 }
 
-static const char *task_name(const Job *j, int i, const char *entry) {
-  const int k = i * j->pool->batch;
-  return k < j->p->m->kernels.n ? j->p->m->kernels.data[k]->name : entry;
-}
-
 static bool compile_all(Job *j) {
   Pool *const p = j->pool;
   start_threads(j);
@@ -189,47 +228,40 @@ static bool compile_all(Job *j) {
   close_pool(p);
   for (Task *t; (t = take_task(p, false)) != NULL;) {
     run_task(p, t);
-    finish_task(p, t);
+    note_finished(p);
     report_progress(j);
   }
   for (int i = 0; i < j->n_threads; i++) pthread_join(j->threads[i], NULL);
   report_progress(j);
-  for (int i = 0; i < p->made; i++) {
-    const char *const what = task_name(j, i, "the entry");
-    if (p->tasks[i].error)
-      ok = diag_internal(j->p->m->model->diag, NULL, "LLVM on %s: %s", what, p->tasks[i].error);
-  }
+  for (int i = 0; i < p->made; i++)
+    if (p->tasks[i].error) ok = report_unit(j, p->tasks[i].unit, p->tasks[i].error);
   return ok;
 }
 
 static void free_pool(Pool *p) {
-  for (int i = 0; i < p->n; i++) {
-    Task *const t = &p->tasks[i];
-    if (t->code.object) LLVMDisposeMemoryBuffer(t->code.object);
-    if (t->code.assembly) LLVMDisposeMemoryBuffer(t->code.assembly);
-    if (t->code.llvm) LLVMDisposeMessage(t->code.llvm);
-    free(t->error);
-  }
+  for (int i = 0; i < p->n; i++)
+    if (p->tasks[i].unit) p->backend->drop(p->tasks[i].unit);
   pthread_mutex_destroy(&p->lock);
   pthread_cond_destroy(&p->changed);
   free(p->tasks);
   free(p);
 }
 
-static Pool *new_pool(const Program *p) {
+/* NULL: out of memory. */
+static Pool *new_pool(const Program *p, const Backend *backend) {
   Pool *const pool = calloc(1, sizeof *pool);
   if (!pool) return NULL;
   const int n = p->m->kernels.n;
+  pool->backend = backend;
   pool->batch = n > SINGLE ? BATCH : 1;
   pool->n = (n + pool->batch - 1) / pool->batch + 1;
   pool->tasks = calloc((size_t)pool->n, sizeof *pool->tasks);
   pthread_mutex_init(&pool->lock, NULL);
   pthread_cond_init(&pool->changed, NULL);
-  pool->t = p->t;
-  for (int i = 0; pool->tasks && i < pool->n; i++) pool->tasks[i].opt_level = p->o->opt_level;
-  if (pool->tasks && p->calls.n > MANY_CALLS) pool->tasks[pool->n - 1].opt_level = 0;
-  pool->emit = p->o->emit;
-  return pool;
+  if (pool->tasks) return pool;
+  pool->n = 0;
+  free_pool(pool);
+  return NULL;
 }
 
 /* ---- files ---- */
@@ -261,13 +293,12 @@ static bool write_objects(Job *j, LinkJob *l, CodegenStats *stats) {
   if (!(l->objects = link_scratch(l, &fd))) return false;
   bool ok = fd_write(fd, "!<arch>\n", 8);
   for (int i = 0; ok && i < j->pool->n; i++) {
-    const LLVMMemoryBufferRef b = j->pool->tasks[i].code.object;
-    const size_t size = LLVMGetBufferSize(b);
+    const Unit *const u = j->pool->tasks[i].unit;
+    const size_t size = u->object_bytes;
     char header[61];
     member_header(header, (int64_t)size);
-    ok = fd_write(fd, header, 60) && fd_write(fd, LLVMGetBufferStart(b), size) &&
-         fd_write(fd, "\n", size & 1);
-    stats->code_bytes += text_bytes(LLVMGetBufferStart(b));
+    ok = fd_write(fd, header, 60) && fd_write(fd, u->object, size) && fd_write(fd, "\n", size & 1);
+    stats->code_bytes += text_bytes(u->object);
   }
   return ok || link_error(l, ERR_OUTPUT, "cannot write objects", strerror(errno));
 }
@@ -284,21 +315,16 @@ static bool write_weights(Job *j, LinkJob *l) {
   return ok || link_error(l, ERR_OUTPUT, "cannot write weights", strerror(errno));
 }
 
-static bool write_texts(Job *j, EmitKind kind, OutFile *out) {
+static bool write_text(Job *j, EmitKind kind, OutFile *out) {
+  const int n = j->pool->n;
   FILE *f = fd_stream(out->fd);
   if (!f) return outputs_error(j->outputs, out, -errno);
-  for (int i = 0; i < j->pool->n; i++) {
-    const Task *const t = &j->pool->tasks[i];
-    const char *const what = task_name(j, i, "entry");
-    if (kind == EMIT_ASM) {
-      fprintf(f, "# ---- %s\n", what);
-      fwrite(LLVMGetBufferStart(t->code.assembly), LLVMGetBufferSize(t->code.assembly), 1, f);
-    } else {
-      fprintf(f, "; ---- %s\n%s", what, t->code.llvm);
-    }
-  }
-  const bool ok = !ferror(f);
-  return (fclose(f) == 0 && ok) || outputs_error(j->outputs, out, -errno);
+  Unit **const units = ARENA_ARRAY(j->p->arena, Unit *, n);
+  for (int i = 0; i < n; i++) units[i] = j->pool->tasks[i].unit;
+  const char *const error = j->pool->backend->write(j->state, units, n, kind, f);
+  const bool written = !ferror(f), closed = fclose(f) == 0;
+  if (error) return diag_internal(j->p->m->model->diag, NULL, "code as text: %s", error);
+  return (written && closed) || outputs_error(j->outputs, out, -errno);
 }
 
 /* Of a run on the calling thread, or of a part of it on another: all frames of the entry, the
@@ -308,8 +334,8 @@ static int64_t stack_bytes(const Job *j) {
   const int n = j->pool->n - 1;
   int64_t most = 0;
   for (int i = 0; i < n; i++)
-    if (j->pool->tasks[i].code.stack > most) most = j->pool->tasks[i].code.stack;
-  return (j->pool->tasks[n].code.stack + most + RUNTIME + ROUND - 1) / ROUND * ROUND;
+    if (j->pool->tasks[i].unit->stack > most) most = j->pool->tasks[i].unit->stack;
+  return (j->pool->tasks[n].unit->stack + most + RUNTIME + ROUND - 1) / ROUND * ROUND;
 }
 
 static bool write_header(Job *j, OutFile *out) {
@@ -321,9 +347,11 @@ static bool write_header(Job *j, OutFile *out) {
 static bool write_one(Job *j, LinkJob *l, EmitKind kind, OutFile *out) {
   switch (kind) {
     case EMIT_HEADER: return write_header(j, out);
-    case EMIT_ASM:
-    case EMIT_LLVM: return write_texts(j, kind, out);
-    default: return link_file(l, kind, out);
+    case EMIT_EXE:
+    case EMIT_OBJ:
+    case EMIT_STATIC:
+    case EMIT_SHARED: return link_file(l, kind, out);
+    default: return write_text(j, kind, out);
   }
 }
 
@@ -397,8 +425,10 @@ bool codegen_write(const Module *m, const Target *t, const CodegenOptions *o, Co
   if (have.split_fma != want.split_fma || have.ordered_zeros != want.ordered_zeros)
     return diag_internal(m->model->diag, NULL,
                          "constants were folded by the rules of another target");
+  const Backend *const backend = o->backend ? o->backend : backend_for(t, o->emit);
+  if (!backend)
+    return diag_error(m->model->diag, NULL, ERR_USAGE, "no backend makes all these kinds of files");
   *stats = (CodegenStats){.kernels = m->kernels.n};
-  machine_init();
   Arena *const a = arena_child(m->model->arena);
   Program p;
   program_init(&p, m, t, o, a);
@@ -406,11 +436,12 @@ bool codegen_write(const Module *m, const Target *t, const CodegenOptions *o, Co
   stats->weight_bytes = p.weights.bytes;
   if (!program_fixed_arena(m, &stats->arena_bytes, &stats->thread_bytes))
     stats->arena_bytes = stats->thread_bytes = -1;
-  Pool *const pool = new_pool(&p);
-  bool ok = pool && pool->tasks;
+  Pool *const pool = new_pool(&p, backend);
+  bool ok = pool != NULL;
   if (ok) {
     Outputs *const made = o->outputs ? NULL : outputs_new(a, m->model->diag);
     Job j = {.p = &p, .pool = pool, .outputs = made ? made : o->outputs};
+    j.state = backend->open(&p);
     ok = compile_and_write(&j, stats);
     free_pool(pool);
     if (made && ok) ok = outputs_commit(made);

@@ -1,7 +1,7 @@
 /* The table of checks (checks.c): a row for each place where a run can fail, with the text that the
  * values go into. */
 #pragma once
-#include "codegen/host/program.h"
+#include "codegen/analysis/program.h"
 #include "runtime/abi.h"
 
 /* A new row; {0} to {2} in the text stand for values of the run. Returns its position. */

@@ -5,7 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "codegen/host/program.h"
+#include "codegen/analysis/program.h"
 #include "runtime/abi.h"
 
 static const char *c_type(DType t) {

@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "codegen/host/program.h"
+#include "codegen/analysis/program.h"
 #include "runtime/embed/embed.h"
 
 extern char **environ;

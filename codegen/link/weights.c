@@ -7,7 +7,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "codegen/host/program.h"
+#include "codegen/analysis/program.h"
 #include "runtime/abi.h"
 
 enum { ALIGN = 64, RESERVE_ALIGN = 64 << 10 };

@@ -5,7 +5,7 @@
 #pragma once
 #include <llvm-c/Core.h>
 
-#include "codegen/codegen.h"
+#include "codegen/backend.h"
 
 typedef LLVMValueRef V;
 typedef LLVMTypeRef Ty;
@@ -113,8 +113,8 @@ typedef struct KernelIR {
 
 /* ---- emit_types.c ---- */
 /* Goes on in the module `into` when it has one, else makes it. */
-void emit_init(Emit *c, const Module *m, const Target *t, const char *name, const char *module_name,
-               const KernelIR *into, Arena *scratch);
+void emit_init(Emit *c, const Program *p, const char *module_name, const KernelIR *into,
+               Arena *scratch);
 Ty mem_type(const Emit *c, DType t); /* as stored */
 Ty reg_type(const Emit *c, DType t); /* as computed with: small floats are f32, bool is i1 */
 Ty vec_type(Ty t, int n);
@@ -196,27 +196,28 @@ void bind_value(Emit *c, const Expr *var, V v, int depth);
 void emit_vector(Emit *c, const Stmt *s);
 
 /* ---- emit_kernel.c ---- */
-/* What all calls of a kernel have in common. */
-typedef struct KernelFacts {
-  bool *alias; /* [n_params]: this parameter may overlap another one in some call */
-  int *align; /* [n_params]: bytes that the pointer is a multiple of in every call */
-} KernelFacts;
 /* Not thread-safe: it makes expressions in the module's pool. NULL, or the reason of failure (in
  * scratch). `out` is empty, or the module that the kernel is added to. */
-const char *emit_kernel(const Module *m, const Kernel *k, const Target *t, const char *name,
-                        const KernelFacts *facts, EmitVars *vars, Arena *scratch, KernelIR *out);
-/* Byte offsets of scratch parameters in a thread's scratch: in order, each 64-aligned. NULL size:
- * no scratch. */
-const Expr *kernel_scratch_bytes(const Module *m, const Kernel *k);
+const char *emit_kernel(const Program *p, int position, EmitVars *vars, Arena *scratch,
+                        KernelIR *out);
+
+/* ---- emit_entry.c ---- */
+/* The module with NAME_invoke and everything else that is not a kernel; `zeros`: bytes of
+ * NAME_zeros. NULL or the reason of failure. */
+const char *emit_program(const Program *p, int64_t zeros, KernelIR *out);
+
+/* ---- backend.c ---- */
+typedef struct LLVMUnit {
+  Unit unit;
+  KernelIR ir;
+  LLVMMemoryBufferRef object;
+  LLVMMemoryBufferRef bitcode; /* optimised, where a text is wanted */
+  char *error;
+} LLVMUnit;
 
 /* ---- machine.c ---- */
 void machine_init(void); /* LLVM's targets; before any thread */
-/* Optimises and emits; each result malloc'ed by LLVM or NULL when not wanted. Thread-safe on its
- * own module. */
-typedef struct MachineCode {
-  LLVMMemoryBufferRef object, assembly;
-  char *llvm; /* LLVMDisposeMessage */
-  int64_t stack; /* frames of its functions together */
-} MachineCode;
-bool machine_emit(LLVMModuleRef mod, const Target *t, int opt_level, unsigned emit,
-                  MachineCode *out, char **error);
+/* Verifies, optimises and emits into the unit. Thread-safe on its own unit; false: u->error. */
+bool machine_emit(LLVMUnit *u);
+/* All units in one module, as assembly or LLVM IR. NULL, or the reason of failure. */
+const char *machine_write(const Program *p, Unit *const *units, int n, EmitKind kind, FILE *f);

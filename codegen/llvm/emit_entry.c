@@ -129,9 +129,9 @@ static void emit_cpu_ok(Emit *c, const Program *p) {
                LLVMBuildZExt(B, LLVMBuildICmp(B, LLVMIntEQ, missing, ki64(c, 0), ""), c->i32, ""));
 }
 
-static void emit_zeros(Emit *c, const Program *p) {
-  if (!p->zeros) return;
-  const Ty t = LLVMArrayType2(c->i8, (uint64_t)p->zeros);
+static void emit_zeros(Emit *c, const Program *p, int64_t zeros) {
+  if (!zeros) return;
+  const Ty t = LLVMArrayType2(c->i8, (uint64_t)zeros);
   const V g = LLVMAddGlobal(c->mod, t, arena_printf(c->arena, "%s_zeros", p->name));
   LLVMSetInitializer(g, LLVMConstNull(t));
   LLVMSetGlobalConstant(g, 1);
@@ -139,10 +139,10 @@ static void emit_zeros(Emit *c, const Program *p) {
   LLVMSetAlignment(g, 64);
 }
 
-const char *emit_program(const Program *p, KernelIR *out) {
+const char *emit_program(const Program *p, int64_t zeros, KernelIR *out) {
   Emit emit, *const c = &emit;
-  emit_init(c, p->m, p->t, p->name, "program", out, p->arena);
-  emit_zeros(c, p);
+  emit_init(c, p, "program", out, p->arena);
+  emit_zeros(c, p, zeros);
   emit_defaults(c, p);
   emit_profile_functions(c);
   const EntryFns fns = {emit_invoke(c, p), emit_arena_size(c, p), emit_output_dims(c, p)};

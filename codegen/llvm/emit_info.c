@@ -56,18 +56,6 @@ static V tensor_infos(Emit *c, const Program *p, bool outputs) {
   return array(c, t, items, n);
 }
 
-/* "conv1:Conv, relu1:Relu" */
-static const char *node_list(Emit *c, const Loc *loc) {
-  StrBuf b = {.arena = c->arena};
-  sb_printf(&b, "%s", "");
-  for (int n = 0; loc && n < 64; loc = loc->also, n++) {
-    if (!loc->node_name && !loc->op) continue;
-    sb_printf(&b, "%s%s%s%s", b.n ? ", " : "", loc->node_name ? loc->node_name : "",
-              loc->op ? ":" : "", loc->op ? loc->op : "");
-  }
-  return sb_str(&b);
-}
-
 static V kernel_infos(Emit *c, const Program *p) {
   const Ty t = LLVMStructTypeInContext(c->ctx, (Ty[]){c->ptr, c->ptr, c->i64}, 3, 0);
   V *const items = ARENA_ARRAY(c->arena, V, p->calls.n + 1);
@@ -77,8 +65,8 @@ static V kernel_infos(Emit *c, const Program *p) {
     const Loc *const loc = s->loc ? s->loc : kernel ? s->kernel->loc : NULL;
     int64_t flops = 0;
     if (kernel && s->kernel->flops) (void)expr_is_const(s->kernel->flops, &flops);
-    V f[3] = {text(c, kernel ? s->kernel->name : s->ext->symbol), text(c, node_list(c, loc)),
-              k64(c, flops)};
+    V f[3] = {text(c, kernel ? s->kernel->name : s->ext->symbol),
+              text(c, program_node_list(c->arena, loc)), k64(c, flops)};
     items[i] = LLVMConstStructInContext(c->ctx, f, 3, 0);
   }
   return array(c, t, items, p->calls.n);

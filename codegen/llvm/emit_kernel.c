@@ -86,23 +86,6 @@ static void scan_stmts(Scan *s, const Stmt *st) {
   }
 }
 
-/* ---- scratch ---- */
-static const Expr *param_bytes64(const Module *m, const Param *p) {
-  ExprPool *const pool = m->model->pool;
-  const Expr *const bytes = ex_mul(pool, p->count, ex_i64(pool, dtype_bytes(p->dtype)));
-  return ex_mul(pool, ex_ceildiv(pool, bytes, 64), ex_i64(pool, 64));
-}
-
-const Expr *kernel_scratch_bytes(const Module *m, const Kernel *k) {
-  const Expr *sum = NULL;
-  for (int i = 0; i < k->params.n; i++) {
-    if (!k->params.data[i].scratch) continue;
-    const Expr *const bytes = param_bytes64(m, &k->params.data[i]);
-    sum = sum ? ex_add(m->model->pool, sum, bytes) : bytes;
-  }
-  return sum;
-}
-
 /* ---- functions ---- */
 static void pointer_attrs(Emit *c, V fn, int i, const KernelFacts *facts) {
   const Param *const p = &c->kernel->params.data[i];
@@ -138,12 +121,6 @@ static V declare_body(Emit *c, const KernelFacts *facts, const bool *used, Ty *t
   return fn;
 }
 
-static const Stmt *parallel_loop(const Kernel *k) {
-  return k->body && k->body->kind == ST_FOR && k->body->loop == FOR_PARALLEL && !k->body->next
-             ? k->body
-             : NULL;
-}
-
 static void emit_body(Emit *c, V fn, const bool *used) {
   const int n = c->kernel->params.n;
   c->fn = fn;
@@ -157,11 +134,10 @@ static void emit_body(Emit *c, V fn, const bool *used) {
   for (int i = 0; i < n; i++) params[i] = LLVMGetParam(fn, k++);
   c->params = params;
   for (int i = 0; i < c->n_syms; i++) c->syms[i] = used[i] ? LLVMGetParam(fn, k++) : NULL;
-  const Stmt *const par = parallel_loop(c->kernel);
-  if (par) {
+  if (is_parallel(c->kernel)) {
     const V begin = LLVMBuildIntCast2(B, LLVMGetParam(fn, k), c->idx, 1, "");
     const V end = LLVMBuildIntCast2(B, LLVMGetParam(fn, k + 1), c->idx, 1, "");
-    emit_serial(c, par, begin, end);
+    emit_serial(c, c->kernel->body, begin, end);
   } else {
     emit_stmts(c, c->kernel->body);
   }
@@ -213,7 +189,7 @@ static void emit_thunk(Emit *c, V body, Ty body_type, const bool *used) {
     if (used[i]) args[k++] = c->syms[i];
   args[k++] = LLVMGetParam(fn, 2);
   args[k++] = LLVMGetParam(fn, 3);
-  const bool threads = parallel_loop(c->kernel) != NULL; /* others run in the mode of NAME_invoke */
+  const bool threads = is_parallel(c->kernel); /* others run in the mode of NAME_invoke */
   const V mode = threads ? fp_mode_enter(c) : NULL;
   const V call = LLVMBuildCall2(B, body_type, body, args, (unsigned)k, "");
   if (threads)
@@ -223,10 +199,12 @@ static void emit_thunk(Emit *c, V body, Ty body_type, const bool *used) {
   LLVMBuildRetVoid(B);
 }
 
-const char *emit_kernel(const Module *m, const Kernel *k, const Target *t, const char *name,
-                        const KernelFacts *facts, EmitVars *vars, Arena *scratch, KernelIR *out) {
+const char *emit_kernel(const Program *p, int position, EmitVars *vars, Arena *scratch,
+                        KernelIR *out) {
+  const Kernel *const k = p->m->kernels.data[position];
+  const KernelFacts *const facts = &p->facts[position];
   Emit emit, *const c = &emit;
-  emit_init(c, m, t, name, k->name, out, scratch);
+  emit_init(c, p, k->name, out, scratch);
   c->kernel = k;
   c->align = facts->align;
   c->n_syms = expr_symbol_count(c->pool);

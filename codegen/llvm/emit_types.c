@@ -4,16 +4,17 @@
 
 #include "codegen/llvm/emit.h"
 
-void emit_init(Emit *c, const Module *m, const Target *t, const char *name, const char *module_name,
-               const KernelIR *into, Arena *scratch) {
+void emit_init(Emit *c, const Program *p, const char *module_name, const KernelIR *into,
+               Arena *scratch) {
+  const Target *const t = p->t;
   memset(c, 0, sizeof *c);
-  c->m = m;
+  c->m = p->m;
   c->t = t;
-  c->pool = m->model->pool;
+  c->pool = p->m->model->pool;
   c->arena = scratch;
   c->v = ARENA_NEW(scratch, EmitVars);
   c->v->arena = scratch;
-  c->name = name;
+  c->name = p->name;
   c->ctx = into->ctx ? into->ctx : LLVMContextCreate();
   c->mod = into->mod ? into->mod : LLVMModuleCreateWithNameInContext(module_name, c->ctx);
   LLVMSetTarget(c->mod, t->triple);

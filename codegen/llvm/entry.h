@@ -2,6 +2,7 @@
  * in a wrapper. */
 #pragma once
 #include "codegen/host/checks.h"
+#include "codegen/llvm/emit.h"
 
 typedef struct Entry {
   Emit *c;
@@ -24,6 +25,13 @@ static inline V field(Emit *c, Ty t, V p, int k) {
 }
 static inline V load(Emit *c, Ty t, V p) { return LLVMBuildLoad2(c->b, t, p, ""); }
 static inline V wide(Emit *c, const Expr *e) { return emit_wide(c, expr_lower_math(c->pool, e)); }
+
+/* ---- emit_info.c: the descriptor ---- */
+typedef struct EntryFns {
+  V invoke, arena_size, output_dims;
+} EntryFns;
+void emit_defaults(Emit *c, const Program *p); /* before anything that reads them */
+void emit_info(Emit *c, const Program *p, const EntryFns *fns);
 
 /* ---- entry_frame.c: functions, symbols, sizes, checks ---- */
 V begin_function(Emit *c, const char *name, Ty type, bool exported);

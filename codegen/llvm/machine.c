@@ -1,7 +1,10 @@
 /* LLVM modules → objects: target machine, a short pass pipeline, emission. Called by several
  * threads, each with a module and context of its own. */
 #include <llvm-c/Analysis.h>
+#include <llvm-c/BitReader.h>
+#include <llvm-c/BitWriter.h>
 #include <llvm-c/Error.h>
+#include <llvm-c/Linker.h>
 #include <llvm-c/Target.h>
 #include <llvm-c/TargetMachine.h>
 #include <llvm-c/Transforms/PassBuilder.h>
@@ -96,38 +99,112 @@ static bool emit_file(LLVMTargetMachineRef tm, LLVMModuleRef mod, LLVMCodeGenFil
   return false;
 }
 
-static bool with_machine(LLVMModuleRef mod, LLVMTargetMachineRef tm, int opt_level, unsigned emit,
-                         MachineCode *out, char **error) {
+/* The kernel that a function of the module belongs to; -1: none. */
+static int kernel_of(const Unit *u, const char *function) {
+  const size_t n = strlen(u->p->name);
+  if (strncmp(function, u->p->name, n) != 0 || function[n] != '_') return -1;
+  for (int k = u->first; k < u->first + u->n; k++) {
+    const char *const name = u->p->m->kernels.data[k]->name, *const at = function + n + 1;
+    if (strncmp(at, name, strlen(name)) != 0) continue;
+    if (at[strlen(name)] == 0 || strcmp(at + strlen(name), ".body") == 0) return k;
+  }
+  return -1;
+}
+
+static bool verify(LLVMUnit *u) {
+  char *message = NULL;
+  if (!LLVMVerifyModule(u->ir.mod, LLVMReturnStatusAction, &message)) {
+    LLVMDisposeMessage(message);
+    return true;
+  }
+  u->error = strdup(message);
+  LLVMDisposeMessage(message);
+  for (LLVMValueRef f = LLVMGetFirstFunction(u->ir.mod); f; f = LLVMGetNextFunction(f)) {
+    size_t length;
+    if (LLVMIsDeclaration(f) || !LLVMVerifyFunction(f, LLVMReturnStatusAction)) continue;
+    u->unit.failed = kernel_of(&u->unit, LLVMGetValueName2(f, &length));
+    break;
+  }
+  return false;
+}
+
+static void set_layout(LLVMModuleRef mod, LLVMTargetMachineRef tm) {
   LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(tm);
   LLVMSetModuleDataLayout(mod, layout);
   LLVMDisposeTargetData(layout);
-  char *message = NULL;
-  if (LLVMVerifyModule(mod, LLVMReturnStatusAction, &message)) {
-    *error = strdup(message);
-    LLVMDisposeMessage(message);
-    return false;
-  }
-  LLVMDisposeMessage(message);
-  if (!optimise(mod, tm, opt_level, error)) return false;
-  if (emit & EMIT_LLVM) out->llvm = LLVMPrintModuleToString(mod);
-  if (emit & EMIT_ASM) { /* emission changes the module */
-    LLVMModuleRef copy = LLVMCloneModule(mod);
-    const bool ok = emit_file(tm, copy, LLVMAssemblyFile, &out->assembly, error);
-    LLVMDisposeModule(copy);
-    if (!ok) return false;
-  }
-  const unsigned objects = EMIT_EXE | EMIT_OBJ | EMIT_STATIC | EMIT_SHARED | EMIT_HEADER;
-  if (!(emit & objects)) return true;
-  watch_frames(mod, &out->stack);
-  return emit_file(tm, mod, LLVMObjectFile, &out->object, error);
 }
 
-bool machine_emit(LLVMModuleRef mod, const Target *t, int opt_level, unsigned emit,
-                  MachineCode *out, char **error) {
-  *out = (MachineCode){0};
-  LLVMTargetMachineRef tm = machine_new(t, opt_level, error);
+static bool with_machine(LLVMUnit *u, LLVMTargetMachineRef tm) {
+  const LLVMModuleRef mod = u->ir.mod;
+  const unsigned emit = u->unit.p->o->emit;
+  const double start = code_clock();
+  set_layout(mod, tm);
+  if (!verify(u) || !optimise(mod, tm, u->unit.opt_level, &u->error)) return false;
+  const double optimised = code_clock();
+  u->unit.seconds[STAGE_OPTIMISE] = optimised - start;
+  if (emit & (EMIT_ASM | EMIT_LLVM)) u->bitcode = LLVMWriteBitcodeToMemoryBuffer(mod);
+  const unsigned objects = EMIT_EXE | EMIT_OBJ | EMIT_STATIC | EMIT_SHARED | EMIT_HEADER;
+  if (!(emit & objects)) return true;
+  watch_frames(mod, &u->unit.stack);
+  const bool ok = emit_file(tm, mod, LLVMObjectFile, &u->object, &u->error);
+  u->unit.seconds[STAGE_EMIT] = code_clock() - optimised;
+  return ok;
+}
+
+bool machine_emit(LLVMUnit *u) {
+  LLVMTargetMachineRef tm = machine_new(u->unit.p->t, u->unit.opt_level, &u->error);
   if (!tm) return false;
-  const bool ok = with_machine(mod, tm, opt_level, emit, out, error);
+  const bool ok = with_machine(u, tm);
   LLVMDisposeTargetMachine(tm);
   return ok;
+}
+
+/* ---- texts: the units' modules are linked into one, so that an assembler or opt reads it ---- */
+static const char *join(LLVMContextRef ctx, LLVMModuleRef all, Unit *const *units, int n) {
+  for (int i = 0; i < n; i++) {
+    LLVMModuleRef mod;
+    if (LLVMParseBitcodeInContext2(ctx, ((const LLVMUnit *)units[i])->bitcode, &mod))
+      return "a unit's bitcode cannot be read";
+    if (LLVMLinkModules2(all, mod)) return "the units' modules cannot be linked"; /* takes mod */
+  }
+  return NULL;
+}
+
+static const char *print_module(const Program *p, LLVMModuleRef mod, LLVMTargetMachineRef tm,
+                                EmitKind kind, FILE *f) {
+  if (kind == EMIT_LLVM) {
+    char *const text = LLVMPrintModuleToString(mod);
+    fputs(text, f);
+    LLVMDisposeMessage(text);
+    return NULL;
+  }
+  LLVMMemoryBufferRef out;
+  char *error = NULL;
+  if (!emit_file(tm, mod, LLVMAssemblyFile, &out, &error)) {
+    const char *const kept = arena_strdup(p->arena, error);
+    free(error);
+    return kept;
+  }
+  fwrite(LLVMGetBufferStart(out), LLVMGetBufferSize(out), 1, f);
+  LLVMDisposeMemoryBuffer(out);
+  return NULL;
+}
+
+const char *machine_write(const Program *p, Unit *const *units, int n, EmitKind kind, FILE *f) {
+  char *message = NULL;
+  LLVMTargetMachineRef tm = machine_new(p->t, units[0]->opt_level, &message);
+  if (!tm) {
+    free(message);
+    return "no target machine";
+  }
+  const LLVMContextRef ctx = LLVMContextCreate();
+  const LLVMModuleRef all = LLVMModuleCreateWithNameInContext(p->name, ctx);
+  LLVMSetTarget(all, p->t->triple);
+  set_layout(all, tm);
+  const char *error = join(ctx, all, units, n);
+  if (!error) error = print_module(p, all, tm, kind, f);
+  LLVMDisposeModule(all);
+  LLVMContextDispose(ctx);
+  LLVMDisposeTargetMachine(tm);
+  return error;
 }

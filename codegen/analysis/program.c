@@ -1,6 +1,6 @@
 /* Facts about the whole program: public symbols, calls in order, what the calls of each kernel have
  * in common. */
-#include "codegen/host/program.h"
+#include "codegen/analysis/program.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -12,6 +12,22 @@ bool is_parallel(const Kernel *k) {
 static const char *base_name(const char *path) {
   const char *const slash = strrchr(path, '/');
   return slash ? slash + 1 : path;
+}
+
+const Expr *param_bytes64(const Module *m, const Param *p) {
+  ExprPool *const pool = m->model->pool;
+  const Expr *const bytes = ex_mul(pool, p->count, ex_i64(pool, dtype_bytes(p->dtype)));
+  return ex_mul(pool, ex_ceildiv(pool, bytes, 64), ex_i64(pool, 64));
+}
+
+const Expr *kernel_scratch_bytes(const Module *m, const Kernel *k) {
+  const Expr *sum = NULL;
+  for (int i = 0; i < k->params.n; i++) {
+    if (!k->params.data[i].scratch) continue;
+    const Expr *const bytes = param_bytes64(m, &k->params.data[i]);
+    sum = sum ? ex_add(m->model->pool, sum, bytes) : bytes;
+  }
+  return sum;
 }
 
 /* ---- symbols ---- */
@@ -105,6 +121,27 @@ const char *program_shape_text(const Program *p, const Value *v) {
   }
   sb_putc(&b, ']');
   return sb_str(&b);
+}
+
+const char *program_node_list(Arena *a, const Loc *loc) {
+  StrBuf b = {.arena = a};
+  sb_printf(&b, "%s", "");
+  for (int n = 0; loc && n < 64; loc = loc->also, n++) {
+    if (!loc->node_name && !loc->op) continue;
+    sb_printf(&b, "%s%s%s%s", b.n ? ", " : "", loc->node_name ? loc->node_name : "",
+              loc->op ? ":" : "", loc->op ? loc->op : "");
+  }
+  return sb_str(&b);
+}
+
+const Loc *program_kernel_loc(const Program *p, int k) {
+  const Kernel *const kernel = p->m->kernels.data[k];
+  if (kernel->loc) return kernel->loc;
+  for (int i = 0; i < p->calls.n; i++) {
+    const Step *const s = p->calls.data[i];
+    if (s->kind == STEP_KERNEL && s->kernel == kernel && s->loc) return s->loc;
+  }
+  return NULL;
 }
 
 /* ---- calls ---- */

@@ -1,10 +1,10 @@
-/* Inside codegen: the program as a whole. What is worked out once (symbols, weights, calls) and
- * used by the entry, the descriptor, the header and the link. */
+/* Inside codegen: the program as a whole. What is worked out once (symbols, weights, calls, what
+ * the calls of a kernel have in common) and used by every backend, the header and the link. */
 #pragma once
 #include <stdio.h>
 
+#include "codegen/codegen.h"
 #include "codegen/link/outputs.h"
-#include "codegen/llvm/emit.h"
 #include "ir/op/op.h"
 
 /* ---- weights.c ---- */
@@ -36,6 +36,12 @@ typedef struct Check { /* a row of BurinModel.checks */
 typedef Vec(Check) CheckList;
 
 /* ---- program.c ---- */
+/* What all calls of a kernel have in common. */
+typedef struct KernelFacts {
+  bool *alias; /* [n_params]: this parameter may overlap another one in some call */
+  int *align; /* [n_params]: bytes that the pointer is a multiple of in every call */
+} KernelFacts;
+
 typedef struct Program {
   const Module *m;
   const Target *t;
@@ -47,7 +53,6 @@ typedef struct Program {
   Vec(const Step *) calls; /* kernel and extern steps, in textual order: profile entries */
   KernelFacts *facts; /* by position in m->kernels */
   WeightLayout weights;
-  int64_t zeros; /* bytes of NAME_zeros */
   bool defaults; /* some input has one */
   int64_t arena_align;
   CheckList *checks; /* grows while the entry is emitted */
@@ -60,20 +65,19 @@ const char *program_c_name(Arena *a, const char *name, const char *fallback,
 const char *program_input_name(const Program *p, int k); /* ONNX name */
 const char *program_output_name(const Program *p, int k);
 const char *program_shape_text(const Program *p, const Value *v);
+/* "conv1:Conv, relu1:Relu"; empty when nothing is known. */
+const char *program_node_list(Arena *a, const Loc *loc);
+/* The nodes that the k-th kernel of the module was made of; NULL: it does not say. */
+const Loc *program_kernel_loc(const Program *p, int k);
 bool is_parallel(const Kernel *k);
+/* Bytes of a parameter, rounded up to 64. */
+const Expr *param_bytes64(const Module *m, const Param *p);
+/* Bytes of all scratch parameters, which lie in a thread's scratch in order, each 64-aligned. NULL:
+ * no scratch. */
+const Expr *kernel_scratch_bytes(const Module *m, const Kernel *k);
 /* Bytes of the arena for one thread, and more for each further one; false: they depend on symbols.
  * The one number that header, description and summary say. */
 bool program_fixed_arena(const Module *m, int64_t *one_thread, int64_t *further);
-
-/* ---- emit_entry.c, emit_info.c ---- */
-/* The module with NAME_invoke and everything else that is not a kernel; NULL or the reason of
- * failure. */
-const char *emit_program(const Program *p, KernelIR *out);
-typedef struct EntryFns {
-  V invoke, arena_size, output_dims;
-} EntryFns;
-void emit_defaults(Emit *c, const Program *p); /* before anything that reads them */
-void emit_info(Emit *c, const Program *p, const EntryFns *fns);
 
 /* ---- header.c, link.c ---- */
 void header_print(const Program *p, int64_t stack, StrBuf *b); /* bytes that a run takes of it */

@@ -1,0 +1,53 @@
+/* A backend: how kernels and the entry become code. codegen.c drives every backend through this
+ * struct alone. What is known of a program before (symbols, alignment, aliasing, weights) is in
+ * codegen/analysis, for all of them.
+ *
+ *   open → (unit → kernel… or entry → finish)… → objects are linked, texts written → drop…
+ *
+ * open, unit, kernel, entry and write are called by one thread; finish by any, at the same time on
+ * different units. A reason of failure is a text of the unit's, which lives until drop. */
+#pragma once
+#include "codegen/analysis/program.h"
+
+/* Stages of a compilation, for --time-passes. */
+typedef enum CodeStage { STAGE_MAKE, STAGE_OPTIMISE, STAGE_EMIT, N_STAGES } CodeStage;
+
+/* Some kernels in a row, or the entry. A backend's own struct begins with this one; it is not in an
+ * arena, because threads go on with it when an allocation fails. */
+typedef struct Unit {
+  const Program *p;
+  int first; /* position of its first kernel; the entry: m->kernels.n */
+  int n; /* kernels; the entry: 0 */
+  int failed; /* the kernel that a failure is about; -1: not known which */
+  int opt_level;
+  const char *object; /* behind finish, where files are linked: an ELF object */
+  size_t object_bytes;
+  int64_t stack; /* frames of its functions together, bytes */
+  double seconds[N_STAGES];
+} Unit;
+
+typedef struct Backend {
+  const char *name;
+  unsigned kinds; /* EmitKind bits: what can be made of its units */
+  /* State for the units of one program, in its arena; may be NULL. */
+  void *(*open)(Program *p);
+  /* An empty unit, whose first fields the caller fills in. NULL: out of memory. */
+  Unit *(*unit)(void *state);
+  /* Adds the k-th kernel of the module. Makes expressions in the module's pool, and whatever it
+   * needs for a moment in `scratch`. NULL, or the reason of failure. */
+  const char *(*kernel)(void *state, Unit *u, int k, Arena *scratch);
+  /* Makes the unit the program's entry: what is exported, and the steps. The last unit. */
+  const char *(*entry)(void *state, Unit *u);
+  /* Nothing is added behind this: makes what the kinds of `p->o->emit` need. NULL, or the reason of
+   * failure. */
+  const char *(*finish)(Unit *u);
+  /* Writes one text (EMIT_ASM …) of all units, in order. NULL, or the reason of failure. */
+  const char *(*write)(void *state, Unit *const *units, int n, EmitKind kind, FILE *f);
+  void (*drop)(Unit *u);
+} Backend;
+
+extern const Backend backend_llvm; /* llvm/backend.c */
+/* The backend that makes all these kinds for a target; NULL: there is none. */
+const Backend *backend_for(const Target *t, unsigned emit);
+
+double code_clock(void); /* seconds, for Unit.seconds */
