@@ -49,13 +49,13 @@ static double tile_cycles(const Machine *m, Tile tile, double rows_h, double row
   return time;
 }
 
-int contract_tiles(const Target *t, double rows_h, double rows_w, bool flat, double n, double k,
-                   TileCost *out) {
+int contract_tiles(const Target *t, const ContractTypes *types, double rows_h, double rows_w,
+                   bool flat, double n, double k, TileCost *out) {
   const Machine m = {.fma = t->fma_per_cycle > 0 ? t->fma_per_cycle : 1,
                      .load = 2,
                      .latency = 5.5, /* of four cycles, and loads that come late */
                      .regs = t->vector_regs,
-                     .lanes = target_lanes(t, 32),
+                     .lanes = target_lanes(t, dtype_rows[types->acc].bits),
                      .broadcast_operand = t->broadcast_operand};
   int count = 0;
   for (int v = 1; v <= 8 && (v == 1 || (v - 1) * m.lanes < n); v++) { /* no wider than n */
@@ -79,6 +79,7 @@ int contract_cheapest(const TileCost *tiles, int n) {
 Tile contract_choose_tile(const Target *t, double rows_h, double rows_w, bool flat, double n,
                           double k) {
   TileCost tiles[MAX_TILES];
-  const int count = contract_tiles(t, rows_h, rows_w, flat, n, k, tiles);
+  const int count =
+      contract_tiles(t, contract_types(DT_F32, DT_F32), rows_h, rows_w, flat, n, k, tiles);
   return tiles[contract_cheapest(tiles, count)].tile;
 }

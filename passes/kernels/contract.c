@@ -6,21 +6,23 @@
 
 #include "passes/choose/choice.h"
 
-void contract_init(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to) {
+void contract_init(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to,
+                   const ContractTypes *types) {
   memset(c, 0, sizeof *c);
   c->l = l;
   c->p = l->p;
   c->root = root;
   c->anchor = anchor;
   c->to = to;
-  c->lanes = target_lanes(l->c->target, 32);
+  c->types = types;
+  c->lanes = target_lanes(l->c->target, dtype_rows[types->acc].bits);
   c->scale = 1.0;
   c->b_buffer = -1;
 }
 
 void contract_begin(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to,
-                    const char *suffix) {
-  contract_init(c, l, root, anchor, to);
+                    const ContractTypes *types, const char *suffix) {
+  contract_init(c, l, root, anchor, to, types);
   kb_begin(&c->b, l, root, suffix);
 }
 
@@ -30,6 +32,7 @@ static const char *tile_key(Contract *c) {
   double outer = 1;
   for (int i = 0; i < c->n_outer; i++) outer *= expr_extent_guess(c->p, c->outer_extent[i]);
   sb_printf(&b, "tile ");
+  if (c->types->acc != DT_F32) sb_printf(&b, "%s ", c->types->name);
   if (outer != 1) sb_printf(&b, "outer=%.0f ", outer);
   sb_printf(&b, "rows=");
   if (!c->flat) sb_printf(&b, "%.0fx", expr_extent_guess(c->p, c->rows_h));
@@ -56,7 +59,7 @@ void contract_tile(Contract *c) {
   double k = 1;
   for (int i = 0; i < c->n_k; i++) k *= expr_extent_guess(c->p, c->k_extent[i]);
   TileCost tiles[MAX_TILES];
-  const int n = contract_tiles(c->l->c->target, expr_extent_guess(c->p, c->rows_h),
+  const int n = contract_tiles(c->l->c->target, c->types, expr_extent_guess(c->p, c->rows_h),
                                expr_extent_guess(c->p, c->rows_w), c->flat,
                                expr_extent_guess(c->p, c->n), k, tiles);
   int best = contract_cheapest(tiles, n);
@@ -65,9 +68,13 @@ void contract_tile(Contract *c) {
 }
 
 int contract_weights(Lower *l, const ConstData *d) {
-  Buffer *b = module_add_buffer(l->mod, BUF_WEIGHT, DT_F32, ex_i64(l->p, d->count), NULL);
+  Buffer *b = module_add_buffer(l->mod, BUF_WEIGHT, d->dtype, ex_i64(l->p, d->count), NULL);
   b->data = d;
   return b->id;
+}
+
+const Expr *contract_cast(const Contract *c, const Expr *e) {
+  return ex_cast(c->p, c->types->acc, e);
 }
 
 void contract_outer(Contract *c, const Expr *extent) { c->outer_extent[c->n_outer++] = extent; }

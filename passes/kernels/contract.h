@@ -4,9 +4,10 @@
  * contract_block.c the blocks, pack.c orders weights. Internal to passes/. */
 #pragma once
 #include "passes/build/kernel.h"
+#include "passes/choose/contract_types.h"
 #include "passes/choose/conv_axes.h"
 
-enum { MAX_K = 4, MAX_TILE_ROWS = 14 };
+enum { MAX_K = 4, MAX_TILE_ROWS = 14, CACHE_LINE = 64 };
 
 typedef struct Tile {
   int rows, vectors; /* register tile: rows × (vectors × lanes) */
@@ -19,7 +20,8 @@ struct Contract {
   KernelBuild b;
   const Value *root, *anchor;
   const Place *to;
-  int lanes; /* f32 lanes of a vector */
+  const ContractTypes *types;
+  int lanes; /* sums in a vector */
   /* index space */
   int n_outer; /* batch, group, depth: one tile never spans two of them */
   const Expr *outer_extent[MAX_RANK], *outer[MAX_RANK];
@@ -36,7 +38,7 @@ struct Contract {
   /* logical index of the anchor's output at (outer, h, w, column) */
   void (*out_index)(const Contract *c, const Expr *h, const Expr *w, const Expr *col,
                     const Expr **idx);
-  /* A at (outer, h, w, k) as an expression of f32 */
+  /* A at (outer, h, w, k) in the type of the sums (contract_cast) */
   const Expr *(*a)(Contract *c, const Expr *h, const Expr *w);
   /* what to add to the accumulator for output idx, or NULL */
   const Expr *(*add)(Contract *c, const Expr *const *idx);
@@ -65,18 +67,19 @@ typedef struct TileCost {
   Tile tile;
   double cycles;
 } TileCost;
-int contract_tiles(const Target *t, double rows_h, double rows_w, bool flat, double n, double k,
-                   TileCost *out);
+int contract_tiles(const Target *t, const ContractTypes *types, double rows_h, double rows_w,
+                   bool flat, double n, double k, TileCost *out);
 int contract_cheapest(const TileCost *tiles, int n); /* position */
 Tile contract_choose_tile(const Target *t, double rows_h, double rows_w, bool flat, double n,
                           double k); /* the cheapest of them */
-void contract_init(Contract *c, Lower *l, const Value *root, const Value *anchor,
-                   const Place *to); /* all but c->b */
+void contract_init(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to,
+                   const ContractTypes *types); /* all but c->b */
 void contract_begin(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to,
-                    const char *suffix);
+                    const ContractTypes *types, const char *suffix);
 void contract_tile(Contract *c); /* chooses the tile; the index space must be set */
 void contract_outer(Contract *c, const Expr *extent); /* adds an outer dimension */
 int contract_weights(Lower *l, const ConstData *packed); /* buffer */
+const Expr *contract_cast(const Contract *c, const Expr *e); /* to the type of the sums */
 Step *contract_emit(Contract *c);
 /* Lines [first, first + count) of rows_h, all columns, serial: a part of a larger kernel. The outer
  * indices are set; not flat. */
@@ -106,9 +109,12 @@ Step *lower_matmul(Lower *l, const Value *root, const Value *anchor, const Place
 /* Whether it would run so with lanes over pixels, by shapes alone: the pixels of input and output
  * should then lie next to each other. */
 bool conv_thin_by_pixel(const PassCtx *c, const Node *n, const ConvInfo *ci);
-/* Weights as f32 panels [group][panel][k0][k1]…[lane]; element (g, k…, col) is data[base + g*gs + Σ
- * k*ks + col*cs]. */
+/* Weights as panels [group][panel][k0][k1]…[lane] of elements `type`; element (g, k…, col) is
+ * data[base + g*gs + Σ k*ks + col*cs], times `scale`. k_step > 1: the last k is cut into groups of
+ * as many, which follow the lane: …[k/k_step][lane][k_step]; what is beyond its end is zero. */
 typedef struct PackShape {
+  DType type;
+  int k_step; /* 0: 1 */
   int64_t groups, group_stride, cols, col_stride, base;
   int n_k;
   int64_t k[MAX_K], k_stride[MAX_K];

@@ -67,17 +67,21 @@ static double blocks_for_threads(const Contract *c, double rows, double panels) 
   return blocks;
 }
 
+/* Of an element of A in the cache: a 16-bit float counts as what it is computed in. */
+static int a_bytes(const Contract *c) { return dtype_bytes(dtype_compute(c->types->a)); }
+
 /* Rows per block: what keeps A of a block, k steps long, in half the second-level cache, and enough
  * blocks for the threads. */
 static Blocks choose_blocks(const Contract *c, double panels, double k) {
   Blocks b = {.th = 1, .tw = c->tile.rows};
-  double unit = 4 * k; /* bytes of A per row */
+  const int bytes = a_bytes(c);
+  double unit = bytes * k; /* of A per row */
   int64_t h;
   b.rows = c->flat ? c->rows_w : c->rows_h;
   if (!c->flat) {
     choose_lines(c, &b);
-    unit =
-        4 * expr_extent_guess(c->p, c->k_extent[c->n_k - 1]) * expr_extent_guess(c->p, c->rows_w);
+    unit = bytes * expr_extent_guess(c->p, c->k_extent[c->n_k - 1]) *
+           expr_extent_guess(c->p, c->rows_w);
   }
   const int step = c->flat ? b.tw : b.th;
   const double rows = expr_extent_guess(c->p, b.rows);
@@ -111,7 +115,7 @@ static bool worth_blocking(const Contract *c, const Blocks *bl) {
   }
   const Expr *all = c->flat ? bl->rows : contract_sum_rows(c, bl);
   if (expr_is_const(all, &rows) ? rows <= bl->th * bl->tw : !c->flat) return false;
-  const int64_t panel = total * c->tile.vectors * c->lanes * 4;
+  const int64_t panel = total * c->tile.vectors * c->lanes * dtype_bytes(c->types->panel);
   return panel * 6 > c->l->c->target->l2_bytes || (c->flat && bl->cut);
 }
 
@@ -149,7 +153,7 @@ static int64_t block_k(Contract *c) {
 static int64_t group_panels(const Contract *c, const Blocks *bl, int64_t panels) {
   int64_t rows, n = 1;
   if (!c->hoisted || !c->flat || !expr_is_const(contract_sum_rows(c, bl), &rows)) return 1;
-  const int64_t bytes = rows * c->tile.vectors * c->lanes * 4;
+  const int64_t bytes = rows * c->tile.vectors * c->lanes * dtype_bytes(c->types->acc);
   const double blocks = contract_outer_count(c) * expr_extent_guess(c->p, bl->count);
   while (n < panels && (n + 1) * bytes <= c->l->c->target->l2_bytes / 8) n++;
   const int threads = threads_of(c) < 2 ? 1 : 2;
@@ -171,8 +175,8 @@ void contract_plain_loops(Contract *c) {
 
 /* By the time a layer runs again, the others have pushed its weights out of the second-level cache. */
 void contract_choose_prefetch(Contract *c) {
-  const double bytes =
-      4 * expr_extent_guess(c->p, c->n) * expr_extent_guess(c->p, contract_k_total(c));
+  const double bytes = dtype_bytes(c->types->panel) * expr_extent_guess(c->p, c->n) *
+                       expr_extent_guess(c->p, contract_k_total(c));
   c->prefetch = bytes > (double)c->l->c->target->l2_bytes / 16;
 }
 
@@ -192,7 +196,7 @@ const Expr *contract_count_groups(Contract *c, const Blocks *bl) {
   const bool fixed = expr_is_const(c->n, &n);
   if (fixed) c->group = group_panels(c, bl, n / width);
   if (c->hoisted)
-    c->sums = kb_scratch(&c->b, DT_F32,
+    c->sums = kb_scratch(&c->b, c->types->acc,
                          ex_mul(c->p, contract_sum_rows(c, bl), num(c, c->group * width)), "sums");
   if (!fixed) return ex_ceildiv(c->p, c->n, width);
   return num(c, (n / width + c->group - 1) / c->group + (n % width != 0));

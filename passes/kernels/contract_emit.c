@@ -36,6 +36,16 @@ static const Expr *var(const Contract *c, const char *stem, int64_t n) {
   return ex_var(c->p, stem, num(c, n));
 }
 static int width_of(const Contract *c, const Panel *pn) { return pn->vectors * c->lanes; }
+static const Expr *zero(const Contract *c) { return ex_const(c->p, c->types->acc, 0); }
+static const Expr *local_of(const Contract *c, int local, const Expr *at) {
+  return ex_local(c->p, c->types->acc, local, at);
+}
+/* A register tile or a stack copy of `count` sums. */
+static int sums_local(Contract *c, const char *name, int64_t count, bool stack) {
+  return kernel_add_local(
+      c->l->mod, c->b.k,
+      (Local){.name = name, .dtype = c->types->acc, .count = count, .stack = stack});
+}
 
 static const Expr *k_linear(const Contract *c) {
   const Expr *t = num(c, 0);
@@ -60,7 +70,14 @@ static const Expr *b_value(Contract *c, const Panel *pn, const Expr *lane) {
   if (c->b_buffer < 0) return c->b_direct(c, ex_add(c->p, pn->col, lane));
   const int id = kb_param(&c->b, c->b_buffer, NULL, PA_READ);
   const Expr *row = ex_mul(c->p, k_linear(c), num(c, pn->b_width));
-  return ex_load(c->p, DT_F32, id, ex_add(c->p, ex_add(c->p, pn->b_base, row), lane), NULL);
+  const Expr *at = ex_add(c->p, ex_add(c->p, pn->b_base, row), lane);
+  return contract_cast(c, ex_load(c->p, c->types->panel, id, at, NULL));
+}
+
+/* sum plus the product of row (h, w) of A and column `lane` of the panel, at the current k. */
+static const Expr *multiply_add(Contract *c, const Panel *pn, const Expr *h, const Expr *w,
+                                const Expr *lane, const Expr *sum) {
+  return ex_op(c->p, c->types->mac, c->a(c, h, w), b_value(c, pn, lane), sum);
 }
 
 /* Row number i of a tile. */
@@ -91,7 +108,8 @@ static const Expr *next_block(const Contract *c, const Panel *pn, const Expr *ou
  * that the loads of A and B need. So each tile takes 2^-shift of a line per step of k (the same
  * line again costs nothing), beginning where the last one ended. */
 static Stmt *prefetch_next(Contract *c, const Panel *pn, const Spot *s) {
-  const int64_t lines = (int64_t)width_of(c, pn) / 16;
+  const int64_t in_line = CACHE_LINE / dtype_bytes(c->types->panel);
+  const int64_t lines = (int64_t)width_of(c, pn) / in_line;
   if (!c->prefetch || !s->tile || c->b_buffer < 0 || lines < 1) return NULL;
   int64_t share = 1;
   while (share * 2 * lines <= s->tiles) share *= 2;
@@ -102,7 +120,7 @@ static Stmt *prefetch_next(Contract *c, const Panel *pn, const Spot *s) {
   const Expr *part =
       ex_mul(c->p, ex_min(c->p, s->tile, num(c, lines * share - 1)), ex_ceildiv(c->p, n, share));
   const Expr *line = ex_add(c->p, part, ex_floordiv(c->p, inside, num(c, share)));
-  const Expr *at = ex_add(c->p, next, ex_mul(c->p, line, num(c, 16)));
+  const Expr *at = ex_add(c->p, next, ex_mul(c->p, line, num(c, in_line)));
   return stmt_prefetch(arena(c), id, at);
 }
 
@@ -133,8 +151,7 @@ static Stmt *multiply(Contract *c, const Panel *pn, int local, const Spot *s) {
   const Expr *i = var(c, "r", s->th * s->tw), *j = var(c, "j", width_of(c, pn)), *rh, *rw;
   const Expr *at = ex_add(c->p, ex_mul(c->p, i, num(c, width_of(c, pn))), j);
   tile_row(c, s, i, &rh, &rw);
-  const Expr *fma =
-      ex_op(c->p, EX_fma, c->a(c, rh, rw), b_value(c, pn, j), ex_local(c->p, DT_F32, local, at));
+  const Expr *fma = multiply_add(c, pn, rh, rw, j, local_of(c, local, at));
   /* row by row: the broadcast of A dies at once, the vectors of B stay */
   Stmt *inner = stmt_for(arena(c), FOR_UNROLL, i,
                          stmt_for(arena(c), FOR_VECTOR, j, stmt_set(arena(c), local, at, fma)));
@@ -159,20 +176,17 @@ static Stmt *multiply_chained(Contract *c, const Panel *pn, int local, const Spo
   const int width = width_of(c, pn);
   const Expr *k = c->k[0], *inner = var(c, "k", CHAIN);
   const Expr *outer = ex_var(c->p, "k", ex_floordiv(c->p, c->k_extent[0], num(c, CHAIN)));
-  const int part =
-      kernel_add_local(c->l->mod, c->b.k, (Local){.name = "u", .dtype = DT_F32, .count = width});
+  const int part = sums_local(c, "u", width, false);
   const Expr *j0 = var(c, "j", width), *j1 = var(c, "j", width), *j2 = var(c, "j", width);
   c->k[0] = ex_add(c->p, ex_mul(c->p, outer, num(c, CHAIN)), inner);
-  const Expr *fma = ex_op(c->p, EX_fma, c->a(c, s->h, s->w), b_value(c, pn, j1),
-                          ex_local(c->p, DT_F32, part, j1));
+  const Expr *fma = multiply_add(c, pn, s->h, s->w, j1, local_of(c, part, j1));
   c->k[0] = k;
   StmtList body = {0};
   stmt_add(&body, stmt_local(a, part));
-  stmt_add(&body, stmt_for(a, FOR_VECTOR, j0, stmt_set(a, part, j0, ex_float(c->p, DT_F32, 0))));
+  stmt_add(&body, stmt_for(a, FOR_VECTOR, j0, stmt_set(a, part, j0, zero(c))));
   stmt_add(&body,
            stmt_for(a, FOR_SERIAL, inner, stmt_for(a, FOR_VECTOR, j1, stmt_set(a, part, j1, fma))));
-  const Expr *sum =
-      ex_add(c->p, ex_local(c->p, DT_F32, local, j2), ex_local(c->p, DT_F32, part, j2));
+  const Expr *sum = ex_add(c->p, local_of(c, local, j2), local_of(c, part, j2));
   stmt_add(&body, stmt_for(a, FOR_VECTOR, j2, stmt_set(a, local, j2, sum)));
   return stmt_for(a, FOR_SERIAL, outer, body.first);
 }
@@ -191,28 +205,24 @@ static int ways_of(const Contract *c, const Panel *pn, int rows) {
 static Stmt *multiply_ways(Contract *c, const Panel *pn, int local, const Spot *s, int ways) {
   Arena *a = arena(c);
   const int width = width_of(c, pn);
-  const int part = kernel_add_local(
-      c->l->mod, c->b.k, (Local){.name = "u", .dtype = DT_F32, .count = (int64_t)ways * width});
+  const int part = sums_local(c, "u", (int64_t)ways * width, false);
   const Expr *k = c->k[0], *u0 = var(c, "u", ways), *u = var(c, "u", ways);
   const Expr *outer = ex_var(c->p, "k", ex_floordiv(c->p, c->k_extent[0], num(c, ways)));
   const Expr *j0 = var(c, "j", width), *j = var(c, "j", width), *j2 = var(c, "j", width);
   const Expr *at0 = ex_add(c->p, ex_mul(c->p, u0, num(c, width)), j0),
              *at = ex_add(c->p, ex_mul(c->p, u, num(c, width)), j);
   c->k[0] = ex_add(c->p, ex_mul(c->p, outer, num(c, ways)), u);
-  const Expr *fma =
-      ex_op(c->p, EX_fma, c->a(c, s->h, s->w), b_value(c, pn, j), ex_local(c->p, DT_F32, part, at));
+  const Expr *fma = multiply_add(c, pn, s->h, s->w, j, local_of(c, part, at));
   c->k[0] = k;
   StmtList out = {0};
   stmt_add(&out, stmt_local(a, part));
   stmt_add(&out, stmt_for(a, FOR_UNROLL, u0,
-                          stmt_for(a, FOR_VECTOR, j0,
-                                   stmt_set(a, part, at0, ex_float(c->p, DT_F32, 0)))));
+                          stmt_for(a, FOR_VECTOR, j0, stmt_set(a, part, at0, zero(c)))));
   Stmt *step = stmt_for(a, FOR_UNROLL, u, stmt_for(a, FOR_VECTOR, j, stmt_set(a, part, at, fma)));
   stmt_add(&out, stmt_for(a, FOR_SERIAL, outer, step));
-  const Expr *sum = ex_local(c->p, DT_F32, local, j2);
+  const Expr *sum = local_of(c, local, j2);
   for (int i = 0; i < ways; i++)
-    sum = ex_add(c->p, sum,
-                 ex_local(c->p, DT_F32, part, ex_add(c->p, num(c, (int64_t)i * width), j2)));
+    sum = ex_add(c->p, sum, local_of(c, part, ex_add(c->p, num(c, (int64_t)i * width), j2)));
   stmt_add(&out, stmt_for(a, FOR_VECTOR, j2, stmt_set(a, local, j2, sum)));
   return out.first;
 }
@@ -220,7 +230,7 @@ static Stmt *multiply_ways(Contract *c, const Panel *pn, int local, const Spot *
 /* ---- the end of a sum ---- */
 
 static const Expr *finish_value(Contract *c, const Expr *sum, const Expr *const *idx) {
-  if (c->scale != 1.0) sum = ex_mul(c->p, sum, ex_float(c->p, DT_F32, c->scale));
+  if (c->scale != 1.0) sum = ex_mul(c->p, sum, ex_const(c->p, c->types->acc, c->scale));
   const Expr *extra = c->add ? c->add(c, idx) : NULL;
   if (extra) sum = ex_add(c->p, sum, extra);
   return kb_epilogue(&c->b, c->root, c->anchor, idx, sum);
@@ -243,7 +253,7 @@ static Stmt *store_tile(Contract *c, const Panel *pn, int local, const Spot *s) 
   tile_row(c, s, i, &rh, &rw);
   const Expr *at = ex_add(c->p, ex_mul(c->p, i, num(c, width_of(c, pn))), j);
   const bool regs = !c->b.k->locals.data[local].stack;
-  Stmt *row = store_lanes(c, pn, rh, rw, j, ex_local(c->p, DT_F32, local, at));
+  Stmt *row = store_lanes(c, pn, rh, rw, j, local_of(c, local, at));
   return stmt_for(arena(c), regs ? FOR_UNROLL : FOR_SERIAL, i, row);
 }
 
@@ -254,19 +264,17 @@ static bool heavy_epilogue(Contract *c) {
   const Expr *idx[MAX_RANK];
   c->out_index(c, ex_var(c->p, "h", c->rows_h), ex_var(c->p, "w", c->rows_w),
                ex_var(c->p, "j", c->n), idx);
-  return expr_cost(finish_value(c, ex_hole(c->p, DT_F32, 1), idx)) > HEAVY;
+  return expr_cost(finish_value(c, ex_hole(c->p, c->types->acc, 1), idx)) > HEAVY;
 }
 
 /* Symbolic column counts and heavy epilogues: the tile is copied to the stack, where lanes may be
  * cut at run time and rows done one by one. */
 static int to_stack(Contract *c, StmtList *out, int local, int rows, int width) {
-  const int copy = kernel_add_local(
-      c->l->mod, c->b.k,
-      (Local){.name = "s", .dtype = DT_F32, .count = (int64_t)rows * width, .stack = true});
+  const int copy = sums_local(c, "s", (int64_t)rows * width, true);
   const Expr *i = var(c, "r", rows), *j = var(c, "j", width);
   const Expr *at = ex_add(c->p, ex_mul(c->p, i, num(c, width)), j);
   stmt_add(out, stmt_local(arena(c), copy));
-  Stmt *set = stmt_set(arena(c), copy, at, ex_local(c->p, DT_F32, local, at));
+  Stmt *set = stmt_set(arena(c), copy, at, local_of(c, local, at));
   stmt_add(out, stmt_for(arena(c), FOR_UNROLL, i, stmt_for(arena(c), FOR_VECTOR, j, set)));
   return copy;
 }
@@ -290,7 +298,7 @@ static const Expr *sum_index(const Contract *c, const Panel *pn, const Spot *s, 
 static Stmt *fill_tile(Contract *c, const Panel *pn, int local, const Spot *s, const Expr *value) {
   const Expr *i = var(c, "r", s->th * s->tw), *j = var(c, "j", width_of(c, pn));
   const Expr *at = ex_add(c->p, ex_mul(c->p, i, num(c, width_of(c, pn))), j);
-  if (!value) value = ex_load(c->p, DT_F32, pn->sums, sum_index(c, pn, s, i, j), NULL);
+  if (!value) value = ex_load(c->p, c->types->acc, pn->sums, sum_index(c, pn, s, i, j), NULL);
   return stmt_for(arena(c), FOR_UNROLL, i,
                   stmt_for(arena(c), FOR_VECTOR, j, stmt_set(arena(c), local, at, value)));
 }
@@ -298,18 +306,16 @@ static Stmt *fill_tile(Contract *c, const Panel *pn, int local, const Spot *s, c
 static Stmt *save_tile(Contract *c, const Panel *pn, int local, const Spot *s) {
   const Expr *i = var(c, "r", s->th * s->tw), *j = var(c, "j", width_of(c, pn));
   const Expr *at = ex_add(c->p, ex_mul(c->p, i, num(c, width_of(c, pn))), j);
-  Stmt *st =
-      stmt_store(arena(c), pn->sums, sum_index(c, pn, s, i, j), ex_local(c->p, DT_F32, local, at));
+  Stmt *st = stmt_store(arena(c), pn->sums, sum_index(c, pn, s, i, j), local_of(c, local, at));
   return stmt_for(arena(c), FOR_UNROLL, i, stmt_for(arena(c), FOR_VECTOR, j, st));
 }
 
 static Stmt *tile_body(Contract *c, const Panel *pn, const Spot *s) {
   const int rows = s->th * s->tw, width = width_of(c, pn);
   StmtList out = {0};
-  int local = kernel_add_local(
-      c->l->mod, c->b.k, (Local){.name = "t", .dtype = DT_F32, .count = (int64_t)rows * width});
+  int local = sums_local(c, "t", (int64_t)rows * width, false);
   stmt_add(&out, stmt_local(arena(c), local));
-  stmt_add(&out, fill_tile(c, pn, local, s, pn->sums < 0 ? ex_float(c->p, DT_F32, 0) : NULL));
+  stmt_add(&out, fill_tile(c, pn, local, s, pn->sums < 0 ? zero(c) : NULL));
   const int ways = ways_of(c, pn, rows);
   if (ways > 1)
     stmt_add(&out, multiply_ways(c, pn, local, s, ways));
@@ -420,7 +426,7 @@ static Stmt *blocked_tiles(Contract *c, Panel pn, const Blocks *bl, const Expr *
   Panel m = group_member(c, &pn);
   const Expr *z = ex_var(c->p, "z", ex_mul(c->p, rows, num(c, width)));
   const Expr *at = ex_add(c->p, ex_mul(c->p, first_sum(c, &m, bl), num(c, width)), z);
-  Stmt *clear = stmt_store(a, pn.sums, at, ex_float(c->p, DT_F32, 0));
+  Stmt *clear = stmt_store(a, pn.sums, at, zero(c));
   stmt_add(&out, for_members(c, &m, stmt_for(a, FOR_VECTOR, z, clear)));
   m = group_member(c, &pn);
   Stmt *tiles = for_members(c, &m, block_tiles(c, &m, bl, first, count));
@@ -430,8 +436,8 @@ static Stmt *blocked_tiles(Contract *c, Panel pn, const Blocks *bl, const Expr *
   const Expr *w = ex_var(c->p, "w", c->flat ? count : c->rows_w);
   const Expr *row = c->flat ? w : ex_add(c->p, ex_mul(c->p, h, c->rows_w), w);
   row = ex_add(c->p, row, first_sum(c, &m, bl));
-  const Expr *sum =
-      ex_load(c->p, DT_F32, pn.sums, ex_add(c->p, ex_mul(c->p, row, num(c, width)), j), NULL);
+  const Expr *sum = ex_load(c->p, c->types->acc, pn.sums,
+                            ex_add(c->p, ex_mul(c->p, row, num(c, width)), j), NULL);
   Stmt *st = c->flat ? store_lanes(c, &m, num(c, 0), ex_add(c->p, first, w), j, sum)
                      : store_lanes(c, &m, ex_add(c->p, first, h), w, j, sum);
   st = stmt_for(a, FOR_SERIAL, w, st);

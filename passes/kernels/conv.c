@@ -7,7 +7,6 @@
 #include "passes/choose/choice.h"
 
 static const Expr *num(const Contract *c, int64_t v) { return ex_i64(c->p, v); }
-static const Expr *f32(const Contract *c, const Expr *e) { return ex_cast(c->p, DT_F32, e); }
 typedef struct ConvCtx {
   ConvInfo ci;
   Axis axis[MAX_SPATIAL];
@@ -63,15 +62,15 @@ static const Expr *conv_a(Contract *c, const Expr *h, const Expr *w) {
     if (v->k_of[s] >= 0) at = ex_add(c->p, at, ex_mul(c->p, c->k[v->k_of[s]], num(c, a->dk)));
     idx[2 + s] = at;
   }
-  if (!v->xp) return f32(c, kernel_expr_read(&c->b.x, v->x, idx));
+  if (!v->xp) return contract_cast(c, kernel_expr_read(&c->b.x, v->x, idx));
   const int id = kb_param(&c->b, v->xp->buffer, v->xp->offset, PA_READ);
-  return f32(
+  return contract_cast(
       c, ex_load(c->p, kb_dtype(&c->b, id), id, place_index(c->p, v->xp, v->x->rank, idx), NULL));
 }
 
 static const Expr *conv_add(Contract *c, const Expr *const *idx) {
   const Value *bias = node_in(c->anchor->def, 2);
-  return bias ? f32(c, kernel_expr_read(&c->b.x, bias, &idx[1])) : NULL;
+  return bias ? contract_cast(c, kernel_expr_read(&c->b.x, bias, &idx[1])) : NULL;
 }
 
 static const Expr *conv_b_offset(const Contract *c) {
@@ -168,14 +167,15 @@ const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **step
   const Place *own = x->inlined ? NULL : lower_place(l, x);
   /* Taps of other types are converted once; channels far apart, or pixels, are brought together
    * once. */
-  const bool f32 = x->dtype == DT_F32, by_pixel = conv_thin_by_pixel(l->c, n, ci);
+  const DType acc = node_contract_types(n)->acc;
+  const bool as_computed = x->dtype == acc, by_pixel = conv_thin_by_pixel(l->c, n, ci);
   const bool spread = own && !expr_is_i64(own->stride[1], 1) && ci->c_in / ci->group >= 16 &&
                       ci->c_out / ci->group >= 16;
   const bool regroup =
       own && ci->c_in <= 4 && by_pixel && !expr_is_i64(own->stride[1 + ci->spatial], 1);
   const bool as_it_is =
       own ? !reach || has_halo(own, lo, hi, ci->spatial) : !reach && !conv_skips_taps(l->c, n, ci);
-  if (f32 && !spread && !regroup && as_it_is) return own;
+  if (as_computed && !spread && !regroup && as_it_is) return own;
   Value *copy = ARENA_NEW(l->m->arena, Value);
   *copy = *x;
   int16_t *hl = ARENA_ARRAY(l->m->arena, int16_t, MAX_RANK),
@@ -192,14 +192,14 @@ const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **step
   const bool few = expr_is_const(x->dims[1], &channels) && channels <= 4;
   const bool keep = (few && ((own && own->dense) || by_pixel)) ||
                     (by_pixel && own && expr_is_i64(own->stride[1 + ci->spatial], 1));
-  copy->dtype = DT_F32;
+  copy->dtype = acc;
   copy->layout = (Layout){.perm = keep ? NULL : perm, .halo_lo = hl, .halo_hi = hh};
   Place *pl = ARENA_NEW(l->m->arena, Place);
   pl->stride = ARENA_ARRAY(l->m->arena, const Expr *, x->rank + 1);
   const Expr *count;
   strides_of(l->m, copy, pl->stride, &pl->base, &count);
   pl->offset = ex_i64(l->p, 0);
-  pl->buffer = module_add_buffer(l->mod, BUF_ARENA, DT_F32, count, "padded")->id;
+  pl->buffer = module_add_buffer(l->mod, BUF_ARENA, acc, count, "padded")->id;
   memcpy(pl->halo_lo, hl, sizeof pl->halo_lo);
   memcpy(pl->halo_hi, hh, sizeof pl->halo_hi);
   if (reach) step_append(steps, lower_halo(l, copy, pl));
@@ -284,7 +284,9 @@ static bool conv_pack(Contract *c, ConvCtx *v) {
     stride[s] = taps;
     taps *= v->ci.kernel[s];
   }
-  PackShape ps = {.groups = v->ci.group,
+  PackShape ps = {.type = c->types->panel,
+                  .k_step = c->types->k_step,
+                  .groups = v->ci.group,
                   .cols = cog,
                   .width = (int64_t)c->tile.vectors * c->lanes,
                   .lanes = c->lanes,
@@ -363,7 +365,7 @@ static Step *lower_conv_phase(Lower *l, const Value *root, const Value *anchor, 
                               int64_t phase) {
   Contract c;
   ConvCtx v = {.ci = *ci, .x = anchor->def->in[0], .xp = xp, .weights = weights};
-  contract_begin(&c, l, root, anchor, to, NULL);
+  contract_begin(&c, l, root, anchor, to, node_contract_types(anchor->def), NULL);
   c.skips = conv_skips_taps(l->c, anchor->def, &v.ci);
   return conv_describe(&c, &v, phase) ? contract_emit(&c) : NULL;
 }
@@ -373,7 +375,7 @@ Stmt *lower_conv_lines(KernelBuild *b, const Value *root, const Value *anchor, c
   Contract c;
   ConvCtx v = {.ci = *ci, .x = anchor->def->in[0], .xp = xp, .lines = true};
   v.weights = anchor->def->in[1]->cdata;
-  contract_init(&c, b->l, root, anchor, to);
+  contract_init(&c, b->l, root, anchor, to, node_contract_types(anchor->def));
   kb_move(&c.b, b);
   c.outer[0] = lines->batch;
   Stmt *s = conv_describe(&c, &v, 0) ? contract_lines(&c, lines->first, lines->count) : NULL;

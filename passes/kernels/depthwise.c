@@ -29,7 +29,8 @@ static int pack_weights(Depthwise *d) {
   const ConstData *w = d->anchor->def->in[1]->cdata;
   int64_t taps = 1;
   for (int s = 0; s < d->ci.spatial; s++) taps *= d->ci.kernel[s];
-  const PackShape ps = {.groups = 1,
+  const PackShape ps = {.type = DT_F32,
+                        .groups = 1,
                         .cols = d->ci.c_out,
                         .col_stride = taps,
                         .n_k = 1,
@@ -39,9 +40,7 @@ static int pack_weights(Depthwise *d) {
                         .lanes = 1,
                         .scale = 1.0};
   const ConstData *data = pack_panels(d->l->m, w, &ps);
-  Buffer *b = module_add_buffer(d->l->mod, BUF_WEIGHT, DT_F32, num(d, data->count), NULL);
-  b->data = data;
-  return b->id;
+  return contract_weights(d->l, data);
 }
 
 static const Expr *pixel(Depthwise *d, const Expr *const *q, const Expr *const *tap) {

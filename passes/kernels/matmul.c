@@ -4,7 +4,6 @@
 #include "passes/kernels/contract.h"
 
 static const Expr *num(const Contract *c, int64_t v) { return ex_i64(c->p, v); }
-static const Expr *f32(const Contract *c, const Expr *e) { return ex_cast(c->p, DT_F32, e); }
 typedef struct MatCtx {
   MatMulInfo mi;
   const Value *a, *b;
@@ -62,7 +61,7 @@ static const Expr *mat_operand(Contract *c, const Value *x, const Expr *const *b
     idx[nb] = trans ? col : row;
     idx[nb + 1] = trans ? row : col;
   }
-  return f32(c, kernel_expr_read(&c->b.x, x, idx));
+  return contract_cast(c, kernel_expr_read(&c->b.x, x, idx));
 }
 
 static const Expr *mat_a(Contract *c, const Expr *h, const Expr *w) {
@@ -75,7 +74,7 @@ static const Expr *mat_a(Contract *c, const Expr *h, const Expr *w) {
       at = ex_add(c->p, ex_mul(c->p, at, v->dims[d]), batch[d]);
     at = ex_add(c->p, ex_mul(c->p, ex_add(c->p, ex_mul(c->p, at, v->mi.m), m), v->mi.k), c->k[0]);
     const int id = kb_param(&c->b, v->a_copy->buffer, v->a_copy->offset, PA_READ);
-    return ex_load(c->p, DT_F32, id, at, NULL);
+    return contract_cast(c, ex_load(c->p, kb_dtype(&c->b, id), id, at, NULL));
   }
   return mat_operand(c, v->a, batch, v->mi.a_vec, v->mi.trans_a, m, c->k[0]);
 }
@@ -98,8 +97,8 @@ static const Expr *mat_add(Contract *c, const Expr *const *idx) {
     const int from = 2 - x->rank + d;
     at[d] = bcast_index(c->p, x->dims[d], c->anchor->dims[from], idx[from]);
   }
-  const Expr *e = f32(c, kernel_expr_read(&c->b.x, x, at));
-  return v->mi.beta == 1.0 ? e : ex_mul(c->p, e, ex_float(c->p, DT_F32, v->mi.beta));
+  const Expr *e = contract_cast(c, kernel_expr_read(&c->b.x, x, at));
+  return v->mi.beta == 1.0 ? e : ex_mul(c->p, e, ex_const(c->p, c->types->acc, v->mi.beta));
 }
 
 static const Expr *mat_b_offset(const Contract *c) {
@@ -147,8 +146,12 @@ static bool mat_pack_const(Contract *c, MatCtx *v) {
   const ConstData *w = v->b->cdata;
   const int64_t rows = w->rank > 1 ? w->dims[w->rank - 2] : w->dims[0],
                 cols = w->rank > 1 ? w->dims[w->rank - 1] : 1;
-  PackShape ps = {
-      .groups = 1, .width = (int64_t)c->tile.vectors * c->lanes, .lanes = c->lanes, .n_k = 1};
+  PackShape ps = {.type = c->types->panel,
+                  .k_step = c->types->k_step,
+                  .groups = 1,
+                  .width = (int64_t)c->tile.vectors * c->lanes,
+                  .lanes = c->lanes,
+                  .n_k = 1};
   ps.scale = c->scale;
   ps.cols = v->mi.trans_b ? rows : cols;
   ps.k[0] = v->mi.trans_b ? cols : rows;
@@ -184,7 +187,7 @@ static Step *mat_pack_dynamic(Contract *c, MatCtx *v) {
   dims[n++] = panels;
   dims[n++] = c->k_extent[0];
   dims[n++] = num(c, width);
-  v->packed = lower_temp(c->l, DT_F32, n, dims, "panels");
+  v->packed = lower_temp(c->l, c->types->panel, n, dims, "panels");
   Contract k = *c; /* the kernel that packs has its own parameters */
   kb_begin(&k.b, c->l, c->root, "pack");
   k.b.keys = c->b.keys;
@@ -202,7 +205,8 @@ static Step *mat_pack_dynamic(Contract *c, MatCtx *v) {
   const Expr *e = mat_b(&k, kk, col);
   k.b.x.guard = NULL;
   if (e->op != EX_LOAD && inside->op != EX_CONST)
-    e = ex_select(c->p, inside, e, ex_float(c->p, DT_F32, 0));
+    e = ex_select(c->p, inside, e, ex_const(c->p, e->dtype, 0));
+  e = ex_cast(c->p, c->types->panel, e);
   const Expr *at = ex_add(
       c->p, ex_mul(c->p, ex_add(c->p, ex_mul(c->p, par, c->k_extent[0]), kk), num(c, width)), j);
   const int out = kb_param(&k.b, v->packed->buffer, v->packed->offset, PA_WRITE);
@@ -223,11 +227,11 @@ static Step *mat_copy_a(Contract *c, MatCtx *v) {
   for (int d = 0; d < v->mi.batch_rank; d++)
     if (v->a->dims[d] != v->dims[d]) return NULL;
   const Expr *e = mat_a(c, num(c, 0), w);
-  if (v->a->dtype == DT_F32 && e->op == EX_LOAD && !e->a[1] &&
+  if (v->a->dtype == c->types->acc && e->op == EX_LOAD && !e->a[1] &&
       expr_affine(c->p, e->a[0], c->k[0], &coeff, &rest))
     return NULL;
   if (e->op == EX_CONST) return NULL;
-  Place *pl = lower_temp(c->l, DT_F32, v->a->rank, v->a->dims, "rows");
+  Place *pl = lower_temp(c->l, c->types->acc, v->a->rank, v->a->dims, "rows");
   v->a_copy = pl;
   return lower_read(c->l, v->a, pl);
 }
@@ -236,7 +240,7 @@ Step *lower_matmul(Lower *l, const Value *root, const Value *anchor, const Place
                    const MatMulInfo *mi) {
   Contract c;
   MatCtx v = {.mi = *mi, .a = anchor->def->in[0], .b = anchor->def->in[1]};
-  contract_begin(&c, l, root, anchor, to, NULL);
+  contract_begin(&c, l, root, anchor, to, node_contract_types(anchor->def), NULL);
   c.info = &v;
   c.out_index = mat_out_index;
   c.a = mat_a;

@@ -429,7 +429,7 @@ static const Expr *product_b_offset(const Contract *c) {
 /* Describes the products; c->b is the caller's to set. */
 static bool products(Wino *t, Contract *of) {
   Contract c;
-  contract_init(&c, t->l, t->root, t->anchor, t->m);
+  contract_init(&c, t->l, t->root, t->anchor, t->m, contract_types(DT_F32, DT_F32));
   c.plain_rank = 3;
   c.info = t;
   c.a = product_a;
@@ -447,7 +447,8 @@ static bool products(Wino *t, Contract *of) {
   contract_tile(&c);
   Arena *scratch = arena_child(t->l->a);
   const ConstData *u = transform_weights(t, scratch);
-  const PackShape ps = {.groups = t->points,
+  const PackShape ps = {.type = DT_F32,
+                        .groups = t->points,
                         .group_stride = t->ci.c_in * t->ci.c_out,
                         .cols = t->ci.c_out,
                         .col_stride = 1,

@@ -1,0 +1,19 @@
+/* Element types of tiled contractions (passes/kernels/contract.h): one row for each pair of operand
+ * types that the template takes, with what it packs, adds up in and steps by. A new type is a row of
+ * contract_types.c; nothing else names types. */
+#pragma once
+#include "ir/op/op.h"
+
+typedef struct ContractTypes {
+  const char *name;
+  DType a, b; /* elements of the operands, as the node has them */
+  DType panel; /* elements of packed panels of B */
+  DType acc; /* sums, and what the epilogue begins with; a compute type */
+  int k_step; /* elements of k that one multiply-add takes; panels are grouped by it */
+  ExprOp mac; /* mac(a, b, sum): the scalar row that does it */
+} ContractTypes;
+
+/* NULL: the template does not take this pair. */
+const ContractTypes *contract_types(DType a, DType b);
+/* Of a Conv, ConvTranspose, MatMul or Gemm, by inputs 0 and 1. */
+const ContractTypes *node_contract_types(const Node *n);
