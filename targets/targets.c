@@ -1,13 +1,12 @@
 /* The target table and the description of the machine that burin runs on. "native" is the best row
- * whose features the CPU has, with this CPU's tuning and caches. Needs LLVM only for the host's
- * name and features. */
+ * whose features the CPU has, with this CPU's tuning and caches. What the
+ * CPU has is asked of the runtime, as compiled models ask it. */
 #include "targets/target.h"
 
-#include <llvm-c/Core.h>
-#include <llvm-c/TargetMachine.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include "runtime/core/cpu.h"
 
 const Target target_rows[] = {
@@ -43,14 +42,6 @@ bool target_has(const Target *t, Feature f) {
 
 /* ---- this machine ---- */
 
-/* Whether "+name" stands in LLVM's comma-separated feature list. */
-static bool has_feature(const char *features, const char *name) {
-  const size_t n = strlen(name);
-  for (const char *p = features; (p = strstr(p, name)) != NULL; p += n)
-    if (p > features && p[-1] == '+' && (p[n] == ',' || p[n] == '\0')) return true;
-  return false;
-}
-
 static Arch host_arch(void) {
 #if defined(__aarch64__)
   return ARCH_AARCH64;
@@ -73,12 +64,8 @@ static const CpuBit cpu_bits[] = {BURIN_CPU_FEATURES(C)};
 #undef C
 enum { CPU_BITS = sizeof cpu_bits / sizeof *cpu_bits };
 
-static uint64_t host_bits(Arch arch, const char *features) {
-  uint64_t bits = 0;
-  for (int i = 0; i < CPU_BITS; i++)
-    if (cpu_bits[i].arch == arch && has_feature(features, cpu_bits[i].llvm))
-      bits |= cpu_bits[i].bit;
-  return bits;
+static uint64_t host_bits(void) {
+  return burin_rt_cpu_features(getauxval(AT_HWCAP), getauxval(AT_HWCAP2));
 }
 
 static const char *llvm_name(Arch arch, uint64_t bit) {
@@ -137,10 +124,8 @@ static bool is_better(const Target *t, const Target *best) {
 }
 
 bool target_native(Target *out) {
-  char *features = LLVMGetHostCPUFeatures();
-  const uint64_t have = host_bits(host_arch(), features);
+  const uint64_t have = host_bits();
   const Target *best = NULL;
-  LLVMDisposeMessage(features);
   for (int i = 0; i < target_row_count; i++) {
     const Target *t = &target_rows[i];
     if (t->arch != host_arch() || t->tuning || (t->cpu_features & ~have) != 0) continue;

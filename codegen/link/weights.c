@@ -105,9 +105,15 @@ static const char section_names[] =
 enum { N_RODATA = 1, N_SYMTAB = 23, N_STRTAB = 31, N_SHSTRTAB = 39, N_STACK = 49, N_BSS = 65 };
 enum { HEADER_BYTES = 64, N_SECTIONS = 6 };
 
-static int machine_of(const Target *t) {
-  return t->arch == ARCH_X86_64 ? EM_X86_64 : t->arch == ARCH_AARCH64 ? EM_AARCH64 : EM_ARM;
-}
+/* What the header says of an architecture. */
+static const struct {
+  uint16_t machine;
+  uint32_t flags;
+} elf_rows[ARCH_COUNT] = {
+    [ARCH_X86_64] = {EM_X86_64, 0},
+    [ARCH_AARCH64] = {EM_AARCH64, 0},
+    [ARCH_ARM] = {EM_ARM, EF_ARM_EABI_VER5},
+};
 
 static bool put(FILE *f, const void *data, size_t size) {
   return size == 0 || fwrite(data, size, 1, f) == 1;
@@ -124,7 +130,7 @@ static bool put_header(FILE *f, const Target *t, int64_t sections) {
   if (t->pointer_bits == 64) {
     const Elf64_Ehdr h = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
                           .e_type = ET_REL,
-                          .e_machine = (Elf64_Half)machine_of(t),
+                          .e_machine = elf_rows[t->arch].machine,
                           .e_version = EV_CURRENT,
                           .e_shoff = (Elf64_Off)sections,
                           .e_ehsize = sizeof h,
@@ -135,9 +141,9 @@ static bool put_header(FILE *f, const Target *t, int64_t sections) {
   }
   const Elf32_Ehdr h = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS32, ELFDATA2LSB, EV_CURRENT},
                         .e_type = ET_REL,
-                        .e_machine = (Elf32_Half)machine_of(t),
+                        .e_machine = elf_rows[t->arch].machine,
                         .e_version = EV_CURRENT,
-                        .e_flags = t->arch == ARCH_ARM ? EF_ARM_EABI_VER5 : 0,
+                        .e_flags = elf_rows[t->arch].flags,
                         .e_shoff = (Elf32_Off)sections,
                         .e_ehsize = sizeof h,
                         .e_shentsize = sizeof(Elf32_Shdr),

@@ -6,6 +6,7 @@
 #include <llvm-c/Core.h>
 
 #include "codegen/backend.h"
+#include "codegen/llvm/arch.h"
 
 typedef LLVMValueRef V;
 typedef LLVMTypeRef Ty;
@@ -63,6 +64,7 @@ typedef struct Emit {
   const Module *m;
   const Kernel *kernel; /* NULL while the entry is emitted */
   const Target *t;
+  const ArchRow *arch;
   ExprPool *pool;
   Arena *arena; /* scratch */
   const char *name; /* prefix of symbols */

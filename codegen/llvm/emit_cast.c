@@ -129,7 +129,7 @@ static V bf16_encode(Emit *c, V x) {
 static V half_decode(Emit *c, V v) {
   const V half = LLVMBuildBitCast(B, v, like(LLVMHalfTypeInContext(c->ctx), v), "");
   V f = LLVMBuildFPExt(B, half, like(c->f32, v), "");
-  if (c->t->arch != ARCH_X86_64 || LLVMIsConstant(f)) return f;
+  if (!c->arch->fence || LLVMIsConstant(f)) return f;
   return intrinsic(c, "llvm.arithmetic.fence", 1, (Ty[]){LLVMTypeOf(f)}, 1, &f);
 }
 
@@ -356,7 +356,7 @@ static V round_by_add(Emit *c, ExprOp op, V x) {
 }
 
 V round_mode(Emit *c, ExprOp op, V v) {
-  if (c->t->arch == ARCH_ARM) return round_by_add(c, op, v);
+  if (!c->arch->rounds) return round_by_add(c, op, v);
   const char *const name = op == EX_floor   ? "llvm.floor"
                            : op == EX_ceil  ? "llvm.ceil"
                            : op == EX_trunc ? "llvm.trunc"

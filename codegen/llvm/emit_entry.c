@@ -117,8 +117,8 @@ static void emit_run(Emit *c, const Program *p, V invoke, bool with_options) {
 static void emit_cpu_ok(Emit *c, const Program *p) {
   const Ty type = LLVMFunctionType(c->i32, NULL, 0, 0);
   const V self = begin_function(c, arena_printf(c->arena, "%s_cpu_ok", p->name), type, true);
-  if (c->t->arch == ARCH_X86_64) { /* must run anywhere */
-    fn_attr_str(c, self, "target-cpu", "x86-64");
+  if (c->arch->baseline_cpu) { /* must run anywhere */
+    fn_attr_str(c, self, "target-cpu", c->arch->baseline_cpu);
     fn_attr_str(c, self, "target-features", "");
   }
   Ty check_type;

@@ -178,7 +178,7 @@ static bool never_nan(V v) { return LLVMIsConstant(v) && !LLVMIsPoison(v) && !LL
 /* -0 below +0 (FloatRules): one instruction of ARM, but not for the f64 of ARMv7. */
 static V ordered_minmax(Emit *c, DType t, bool max, V a, V b) {
   const Ty types[1] = {LLVMTypeOf(a)};
-  if (c->t->arch == ARCH_AARCH64 || t != DT_F64)
+  if (c->arch->minmax_f64 || t != DT_F64)
     return intrinsic(c, max ? "llvm.maximum" : "llvm.minimum", 1, types, 2, (V[]){a, b});
   const Ty bits = like(c->i64, a);
   const V x = LLVMBuildBitCast(B, a, bits, ""), y = LLVMBuildBitCast(B, b, bits, "");
@@ -195,8 +195,7 @@ static V float_minmax(Emit *c, DType t, bool max, V a, V b) {
   if (expr_pool_rules(c->pool)->ordered_zeros) return ordered_minmax(c, t, max, a, b);
   V m = pick(c, LLVMBuildFCmp(B, max ? LLVMRealOGT : LLVMRealOLT, b, a, ""), b, a);
   if (never_nan(b)) return m;
-  if (c->t->arch ==
-      ARCH_X86_64) /* else the two selects are merged, and the instruction is not recognised */
+  if (c->arch->fence) /* else the two selects are merged, and the instruction is not recognised */
     m = intrinsic(c, "llvm.arithmetic.fence", 1, (Ty[]){LLVMTypeOf(m)}, 1, &m);
   return pick(c, LLVMBuildFCmp(B, LLVMRealUNO, b, b, ""), b, m);
 }

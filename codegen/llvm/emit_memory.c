@@ -149,7 +149,7 @@ bool lane_uniform(const Emit *c, const Expr *e) {
 
 bool masks_cheap(const Emit *c, DType t) {
   if (c->t->masks) return true;
-  return c->t->arch == ARCH_X86_64 && c->t->vector_bits >= 256 && dtype_bytes(t) >= 4;
+  return target_has(c->t, FEATURE_AVX2) && dtype_bytes(t) >= 4;
 }
 
 /* Elements between neighbouring lanes; 0: the same for all; STRIDE_ANY: not a constant. */

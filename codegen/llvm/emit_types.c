@@ -10,6 +10,7 @@ void emit_init(Emit *c, const Program *p, const char *module_name, const KernelI
   memset(c, 0, sizeof *c);
   c->m = p->m;
   c->t = t;
+  c->arch = arch_row(t);
   c->pool = p->m->model->pool;
   c->arena = scratch;
   c->v = ARENA_NEW(scratch, EmitVars);
@@ -170,24 +171,19 @@ bool fma_native(const Emit *c, V v) {
  * hundred cycles (a masked softmax is full of them), and NEON on ARMv7 knows no other mode. Only
  * around calls: LLVM does not order arithmetic with these. Returns the caller's mode. */
 V fp_mode_enter(Emit *c) {
-  if (c->t->arch == ARCH_X86_64) {
-    V old = entry_alloca(c, c->i32, 1, 4), ours = entry_alloca(c, c->i32, 1, 4);
-    intrinsic(c, "llvm.x86.sse.stmxcsr", 0, NULL, 1, &old);
-    LLVMBuildStore(c->b, k_int(c, c->i32, 0x9fc0), ours);
-    intrinsic(c, "llvm.x86.sse.ldmxcsr", 0, NULL, 1, &ours);
+  const ArchRow *const arch = c->arch;
+  const Ty t = arch->mode_bits == 64 ? c->i64 : c->i32;
+  const V ours = k_int(c, t, arch->mode);
+  if (arch->mode_in_memory) {
+    V old = entry_alloca(c, t, 1, 4), address = entry_alloca(c, t, 1, 4);
+    intrinsic(c, arch->mode_get, 0, NULL, 1, &old);
+    LLVMBuildStore(c->b, ours, address);
+    intrinsic(c, arch->mode_set, 0, NULL, 1, &address);
     return old;
   }
-  const bool wide = c->t->arch == ARCH_AARCH64;
-  const V old =
-      intrinsic(c, wide ? "llvm.aarch64.get.fpcr" : "llvm.arm.get.fpscr", 0, NULL, 0, NULL);
-  const V ours = k_int(c, wide ? c->i64 : c->i32, 1 << 24);
-  intrinsic(c, wide ? "llvm.aarch64.set.fpcr" : "llvm.arm.set.fpscr", 0, NULL, 1, &ours);
+  const V old = intrinsic(c, arch->mode_get, 0, NULL, 0, NULL);
+  intrinsic(c, arch->mode_set, 0, NULL, 1, &ours);
   return old;
 }
 
-void fp_mode_leave(Emit *c, V old) {
-  static const char *const names[] = {[ARCH_X86_64] = "llvm.x86.sse.ldmxcsr",
-                                      [ARCH_AARCH64] = "llvm.aarch64.set.fpcr",
-                                      [ARCH_ARM] = "llvm.arm.set.fpscr"};
-  intrinsic(c, names[c->t->arch], 0, NULL, 1, &old);
-}
+void fp_mode_leave(Emit *c, V old) { intrinsic(c, c->arch->mode_set, 0, NULL, 1, &old); }

@@ -1,0 +1,34 @@
+/* The rows of arch.h. */
+#include "codegen/llvm/arch.h"
+
+enum { FLUSH = 1 << 24 }; /* ARM: flush to zero */
+
+const ArchRow arch_rows[ARCH_COUNT] = {
+    [ARCH_X86_64] =
+        {
+            .baseline_cpu = "x86-64",
+            .fence = true,
+            .rounds = true,
+            .mode_get = "llvm.x86.sse.stmxcsr",
+            .mode_set = "llvm.x86.sse.ldmxcsr",
+            .mode_in_memory = true,
+            .mode_bits = 32,
+            .mode = 0x9fc0,
+        },
+    [ARCH_AARCH64] =
+        {
+            .rounds = true,
+            .minmax_f64 = true,
+            .mode_get = "llvm.aarch64.get.fpcr",
+            .mode_set = "llvm.aarch64.set.fpcr",
+            .mode_bits = 64,
+            .mode = FLUSH,
+        },
+    [ARCH_ARM] =
+        {
+            .mode_get = "llvm.arm.get.fpscr",
+            .mode_set = "llvm.arm.set.fpscr",
+            .mode_bits = 32,
+            .mode = FLUSH,
+        },
+};

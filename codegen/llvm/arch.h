@@ -1,0 +1,21 @@
+/* What LLVM wants to be told of an architecture: one row each. Emission reads the row, and never
+ * asks which architecture it is. */
+#pragma once
+#include "targets/target.h"
+
+typedef struct ArchRow {
+  const char *baseline_cpu; /* for code that must run on every CPU; NULL: the target's own */
+  bool fence;               /* a fence keeps comparisons behind what LLVM would merge them with */
+  bool rounds; /* floor, ceil, trunc and roundeven are instructions, of vectors too */
+  bool minmax_f64; /* so are minimum and maximum of f64 where zeros are ordered */
+
+  /* The floating-point mode: round to nearest, no traps, subnormal numbers count as zero. */
+  const char *mode_get;
+  const char *mode_set;
+  bool mode_in_memory; /* the intrinsics take an address of 32 bits */
+  int mode_bits;
+  int64_t mode;
+} ArchRow;
+
+extern const ArchRow arch_rows[ARCH_COUNT]; /* by Arch */
+static inline const ArchRow *arch_row(const Target *t) { return &arch_rows[t->arch]; }
