@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "driver/driver.h"
 
@@ -212,4 +213,9 @@ Difference tensor_compare(const Tensor *got, const Tensor *wanted, double rtol, 
     if (d.wrong++ == 0) d.first = k, d.got = g, d.wanted = w;
   }
   return d;
+}
+
+bool is_regular(const char *path) {
+  struct stat st;
+  return stat(path, &st) == 0 && S_ISREG(st.st_mode);
 }

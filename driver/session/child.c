@@ -46,11 +46,6 @@ int child_run(const char *const *argv, const char *name, const char *stdout_path
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-bool is_regular(const char *path) {
-  struct stat st;
-  return stat(path, &st) == 0 && S_ISREG(st.st_mode);
-}
-
 bool is_program(const char *path) {
   char magic[4] = {0};
   struct stat st;

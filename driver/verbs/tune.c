@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "driver/session/trial.h"
+#include "driver/verbs/trial.h"
 
 enum { MOST_CANDIDATES = 8 };
 static const double SLACK = 1.6; /* estimates up to this times the model's choice are tried */

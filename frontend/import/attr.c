@@ -2,7 +2,7 @@
  * rules of the operators then read attributes without looking at kinds. */
 #include <stdio.h>
 #include <string.h>
-#include "frontend/import/import.h"
+#include "frontend/scope/import.h"
 
 typedef Onnx__AttributeProto AttrProto;
 

@@ -1,7 +1,7 @@
 /* What can be said before anything is built: opset imports, model-local functions, and every
  * operator of the model that is not supported, all at once, with counts and places. */
 #include <string.h>
-#include "frontend/import/scope.h"
+#include "frontend/scope/scope.h"
 
 const char *domain_normal(const char *d) { return !d || strcmp(d, "ai.onnx") == 0 ? "" : d; }
 

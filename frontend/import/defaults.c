@@ -4,9 +4,9 @@
  * twice: an If asks whether any such input is given, and runs the graph with constants where none
  * is. */
 #include <string.h>
-#include "frontend/import/scope.h"
+#include "frontend/scope/scope.h"
 
-enum { FIRST_IR = 4, MAX_PINNED = 64, MAX_PRODUCERS = 8, LARGE = 1 << 16 };
+enum { FIRST_IR = 4, LARGE = 1 << 16 };
 
 typedef struct Default {
   ConstData *data;
@@ -108,9 +108,11 @@ static Graph *import_version(Import *im, const Scope *outer, const Onnx__GraphPr
                              const char *name, bool constants) {
   Scope s = {.parent = outer, .same = true, .opsets = outer->opsets};
   s.graph = im->version = graph_new(im->m, outer->graph, name);
+  im->given = !constants;
   const bool ok = define_all(im, &s, constants) && import_nodes(im, &s, p->node, p->n_node) &&
                   import_outputs(im, &s, p);
   im->version = NULL;
+  im->given = false;
   return ok ? s.graph : NULL;
 }
 
@@ -159,41 +161,4 @@ bool defaults_import(Import *im, Scope *s, const Onnx__GraphProto *p) {
             "this is about initializers that are inputs, too, and can be given other values; "
             "--freeze-initializers makes them constants");
   return false;
-}
-
-/* ---- sizes that depend on a default ---- */
-static bool is_list(const Value *v) {
-  int64_t dims[MAX_RANK];
-  return v && v->kind == TY_TENSOR && v->rank >= 0 && v->rank <= 1 && value_is_static(v, dims) &&
-         (v->rank == 0 || dims[0] <= MAX_PINNED);
-}
-
-static bool try_infer(Import *im, Node *n) {
-  im->m->diag = diag_new(im->scratch);
-  const bool ok = op_infer(im->m, n);
-  im->m->diag = im->d;
-  return ok;
-}
-
-/* Reads the default in place of input k of n, or of what computes it; false: neither is possible. */
-static bool pin(Import *im, Node *n, int k, int depth) {
-  Value *v = n->in[k];
-  bool any = false;
-  if (!is_list(v)) return false;
-  if (v->init) {
-    v->pinned = true;
-    n->in[k] = v->init;
-    return true;
-  }
-  if (!v->def || v->def->graph != im->version || depth == MAX_PRODUCERS) return false;
-  for (int i = 0; i < v->def->n_in; i++) any |= pin(im, v->def, i, depth + 1);
-  return any && try_infer(im, v->def);
-}
-
-/* Shapes and their like stand behind the data: the last inputs come first. */
-bool defaults_infer(Import *im, Node *n) {
-  if (strcmp(n->graph->name, "else_branch") != 0 || try_infer(im, n)) return op_infer(im->m, n);
-  for (int k = n->n_in - 1; k >= 0; k--)
-    if (pin(im, n, k, 0) && try_infer(im, n)) break;
-  return op_infer(im->m, n);
 }

@@ -2,61 +2,10 @@
  * constants, calls of model-local functions are inlined, and each node goes through upgrade.c to
  * its newest form and is inferred at once, so that upgrades know the types of what they read. */
 #include <string.h>
-#include "frontend/import/scope.h"
+#include "frontend/scope/scope.h"
 
 typedef Onnx__NodeProto NodeProto;
 typedef Onnx__GraphProto GraphProto;
-
-const Value scope_absent = {.id = -1};
-
-/* ---- scopes ---- */
-Value *scope_find(const Scope *s, const char *name) {
-  for (; s; s = s->parent) {
-    Value *v = strmap_get(&s->values, name);
-    if (v) return v;
-  }
-  return NULL;
-}
-
-bool scope_define(Import *im, Scope *s, const char *name, const Value *v, const Loc *loc) {
-  for (const Scope *q = s; q; q = q->same ? q->parent : NULL)
-    if (strmap_get(&q->values, name))
-      return diag_error(im->d, loc, ERR_DUP_NAME, "the name \"%s\" is defined twice", name);
-  strmap_put(im->scratch, &s->values, name, (void *)v);
-  return true;
-}
-
-static Loc named_loc(const Import *im, const char *path, const char *name) {
-  return (Loc){.file = im->path, .graph = path, .node = -1, .node_name = name};
-}
-
-/* ---- nodes ---- */
-/* Constants count, too: functions multiply them. */
-static bool count_node(Import *im, const Loc *loc) {
-  if (++im->nodes <= MAX_NODES) return true;
-  return diag_error(im->d, loc, ERR_LIMIT, "the model has more than %d nodes", MAX_NODES);
-}
-
-Node *import_emit(Import *im, Graph *g, const OpRow *row, int n_in, Value *const *in,
-                  const Loc *loc) {
-  if (!count_node(im, loc)) return NULL;
-  return graph_add_node(g, NULL, row, n_in, in, loc);
-}
-
-/* A region is inferred by its owner, which knows whether it can run at all; here its nodes are
- * tried, because upgrades want to know ranks. */
-bool import_infer(Import *im, Node *n) {
-  for (int k = 0; k < n->n_in; k++)
-    if (n->in[k] && n->in[k]->kind == TY_NONE) return true;
-  if (n->graph == im->version) return defaults_infer(im, n);
-  if (!n->graph->parent) return op_infer(im->m, n);
-  im->m->diag = diag_new(im->scratch);
-  const bool ok = op_infer(im->m, n);
-  im->m->diag = im->d;
-  for (int k = 0; k < n->n_out && !ok; k++)
-    if (n->out[k]) n->out[k]->kind = TY_NONE;
-  return true;
-}
 
 static const Loc *node_loc(Import *im, const Scope *s, const NodeProto *p, int index,
                            int64_t opset) {

@@ -5,8 +5,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
-#include "frontend/import/import.h"
 #include "frontend/proto/wire.h"
+#include "frontend/scope/import.h"
 
 static const char *dir_name(Arena *a, const char *path) {
   const char *slash = strrchr(path, '/');

@@ -1,7 +1,7 @@
 /* ONNX asks for nodes in topological order; files that are not are sorted here. A node depends on
  * what it reads and on what its regions read from outside. */
 #include <string.h>
-#include "frontend/import/scope.h"
+#include "frontend/scope/scope.h"
 
 typedef Onnx__NodeProto NodeProto;
 typedef Vec(const char *) Names;

@@ -4,7 +4,7 @@
  * with unequal items) is reported. */
 #include <string.h>
 
-#include "frontend/import/scope.h"
+#include "frontend/scope/scope.h"
 
 enum { MAX_ITEMS = 4096 };
 

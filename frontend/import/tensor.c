@@ -4,8 +4,8 @@
  * file really holds. */
 #include <stdlib.h>
 #include <string.h>
-#include "frontend/import/import.h"
 #include "frontend/proto/wire.h"
+#include "frontend/scope/import.h"
 
 typedef Onnx__TensorProto Tensor;
 

@@ -1,7 +1,7 @@
 /* Types: their text, dimensions and symbols, and the inputs of the main graph with what --dim and
  * --shape fix. */
 #include <string.h>
-#include "frontend/import/import.h"
+#include "frontend/scope/import.h"
 
 static void type_print(StrBuf *b, const Onnx__TypeProto *t, bool *ok) {
   const Onnx__TypeProto *inner = NULL;

@@ -1,6 +1,6 @@
 /* Helpers of the upgrade rows; internal to frontend/. */
 #pragma once
-#include "frontend/import/import.h"
+#include "frontend/scope/import.h"
 
 typedef bool (*UpgradeFn)(Import *im, OldNode *o);
 /* Applies to nodes of `op` below opset `below` (exclusive). Rows are tried in order; one may rename

@@ -3,7 +3,7 @@
  * it). */
 #include "ir/graph/graph.h"
 #include <string.h>
-#include "ir/op/op.h"
+#include "ir/graph/op_row.h"
 
 /* ---- building ---- */
 
@@ -350,4 +350,24 @@ Uses *graph_uses(Graph *main, Arena *scratch) {
   u->outputs = ARENA_ARRAY(scratch, int, u->n);
   count_uses(u, scratch, main);
   return u;
+}
+
+/* ---- attributes ---- */
+
+Attr attr_ints(Arena *a, const char *name, int n, const int64_t *v) {
+  return (Attr){
+      .name = name, .kind = AT_INTS, .n = n, .ints = arena_dup(a, v, sizeof *v * (size_t)n)};
+}
+
+Attr attr_int(Arena *a, const char *name, int64_t v) {
+  return (Attr){.name = name, .kind = AT_INT, .n = 1, .ints = arena_dup(a, &v, sizeof v)};
+}
+
+Attr attr_float(Arena *a, const char *name, double v) {
+  return (Attr){.name = name, .kind = AT_FLOAT, .n = 1, .floats = arena_dup(a, &v, sizeof v)};
+}
+
+Attr attr_string(Arena *a, const char *name, const char *v) {
+  const char *s = arena_strdup(a, v);
+  return (Attr){.name = name, .kind = AT_STRING, .n = 1, .strs = arena_dup(a, &s, sizeof s)};
 }

@@ -263,3 +263,9 @@ Model *model_parse(Arena *a, Diag *d, const char *text, const char *file); /* NU
 Model *model_parse_with(Arena *a, Diag *d, const char *text, const char *file, TextDataFn data,
                         void *user);
 bool model_verify(const Model *m, const char *after_pass); /* reports through diag_internal */
+
+/* ---- attributes, copied into the arena ---- */
+Attr attr_int(Arena *a, const char *name, int64_t v);
+Attr attr_ints(Arena *a, const char *name, int n, const int64_t *v);
+Attr attr_float(Arena *a, const char *name, double v);
+Attr attr_string(Arena *a, const char *name, const char *v);

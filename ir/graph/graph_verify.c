@@ -2,7 +2,7 @@
  * types, sizes over symbols only, arities, layouts. A failure is a bug of ours and names the pass
  * that ran last. */
 #include <string.h>
-#include "ir/op/op.h"
+#include "ir/graph/op_row.h"
 
 typedef struct Verify {
   const Model *m;

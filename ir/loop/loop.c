@@ -186,3 +186,19 @@ void step_each_ref(const Step *s, void (*f)(void *user, const BufRef *r, int acc
     case STEP_CHECK: break;
   }
 }
+
+/* ---- questions about buffers ---- */
+
+int buffer_root(const Module *m, int id) {
+  for (int hops = 0; hops <= m->buffers.n; hops++) {
+    if (id < 0 || id >= m->buffers.n) return -1;
+    if (m->buffers.data[id].kind != BUF_VIEW) return id;
+    id = m->buffers.data[id].base;
+  }
+  return -1;
+}
+
+bool write_is_whole(const Module *m, const BufRef *r, const Expr *count) {
+  const Buffer *b = &m->buffers.data[r->buffer];
+  return b->kind != BUF_VIEW && (!r->offset || expr_is_i64(r->offset, 0)) && count == b->count;
+}

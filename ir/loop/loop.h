@@ -10,6 +10,7 @@
  * → a reduction over lanes. Serial loops inside a vector loop have uniform bounds. */
 #pragma once
 #include "ir/graph/graph.h"
+#include "ir/sizes/sizes.h"
 
 typedef struct ExternRow ExternRow; /* ir/op/op.h */
 
@@ -194,11 +195,6 @@ void step_each_ref(const Step *s, void (*f)(void *user, const BufRef *r, int acc
  * splitting). */
 Stmt *stmt_rewrite(Arena *a, ExprPool *p, const Stmt *s, ExprRewrite leaf, void *user);
 
-bool expr_uses_runtime(ExprPool *p, const Expr *e); /* holds a runtime symbol */
-/* A size with runtime symbols replaced by their bounds (bound.c). NULL when one has no bound:
- * *missing is its id. */
-const Expr *expr_upper(ExprPool *p, const Expr *e, int *missing);
-
 /* ---- text, checking, running ---- */
 void module_print(const Module *m, StrBuf *b);
 void kernel_print(const Module *m, const Kernel *k, StrBuf *b);
@@ -222,3 +218,9 @@ bool kernel_interpret(const Module *m, const Kernel *k, const InterpEnv *env);
  * data must hold the (upper bound) size; dims
  * of outs are set. syms: values of all caller symbols by id; runtime symbols are filled in. */
 bool module_interpret(const Module *m, const void *const *ins, void *const *outs, int64_t *syms);
+
+/* ---- questions about buffers ---- */
+/* The buffer that `id` lies in, through views; -1 when id is no buffer or views form a ring. */
+int buffer_root(const Module *m, int id);
+/* The write covers the whole buffer. */
+bool write_is_whole(const Module *m, const BufRef *r, const Expr *count);

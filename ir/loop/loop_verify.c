@@ -1,8 +1,8 @@
 /* Verifier of loop IR: what every pass may rely on. Reports the first fault of each kernel or step,
  * as an internal error that names the pass. Reductions may remain in expressions: kernel_has_reduce
  * tells. */
+#include "ir/graph/op_row.h"
 #include "ir/loop/loop.h"
-#include "ir/op/op.h"
 
 typedef struct SeenSet { /* expressions already checked in the current scope of variables */
   const Expr **slot;

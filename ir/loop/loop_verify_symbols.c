@@ -3,8 +3,8 @@
  * is still a size. Counts of parameters and buffers are bounds, not reads. */
 #include <stdlib.h>
 #include <string.h>
+#include "ir/graph/op_row.h"
 #include "ir/loop/loop.h"
-#include "ir/op/op.h"
 
 typedef struct SymList {
   const Kernel *k;

@@ -1,5 +1,4 @@
-/* The operator table made from ops.def, and the dispatchers over its rows: op_find, op_infer,
- * op_elem. EW bodies are scalar text; they are parsed here, once per use, with the inputs bound to
+/* The dispatchers over the rows of the operator table (ir/ops/table.c): op_find, op_infer, op_elem. EW bodies are scalar text; they are parsed here, once per use, with the inputs bound to
  * a b c d … What the rows' functions share stands in ops/rules.c; symbolic folding of small results
  * in op_fold.c. */
 #include "ir/op/op.h"
@@ -7,34 +6,6 @@
 #include <string.h>
 #include "ir/op/op_internal.h"
 #include "ir/op/ops.h"
-
-#define EW(text) .body = OB_EW, .ew = text
-#define ELEM(fn) .body = OB_ELEM, .elem = fn
-#define EXPAND(fn) .body = OB_EXPAND, .expand = fn
-#define EXTERN(row) .body = OB_EXTERN, .ext = &row
-#define REGION(kind) .body = OB_REGION, .region = kind
-#define OP(dom, nm, since_, mini, maxi, mino, maxo, inf, body_, flags_) \
-  {.name = nm,                                                          \
-   .domain = dom,                                                       \
-   .since = since_,                                                     \
-   .min_in = mini,                                                      \
-   .max_in = maxi,                                                      \
-   .min_out = mino,                                                     \
-   .max_out = maxo,                                                     \
-   .infer = inf,                                                        \
-   body_,                                                               \
-   .flags = flags_},
-const OpRow op_rows[] = {
-#include "ir/ops/ops.def"
-    {0},
-};
-#undef OP
-#undef EW
-#undef ELEM
-#undef EXPAND
-#undef EXTERN
-#undef REGION
-const int op_row_count = (int)(sizeof op_rows / sizeof *op_rows) - 1;
 
 static const char *domain_norm(const char *d) { return !d || strcmp(d, "ai.onnx") == 0 ? "" : d; }
 

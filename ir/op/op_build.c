@@ -35,21 +35,3 @@ Value *build2(Build *b, const char *op, Value *a, Value *c) {
 Value *build_scalar(Build *b, DType t, double v) { return value_const_scalar(b->m, t, v); }
 
 Value *build_i64s(Build *b, int n, const int64_t *v) { return value_const_i64s(b->m, 1, n, v); }
-
-Attr attr_ints(Arena *a, const char *name, int n, const int64_t *v) {
-  return (Attr){
-      .name = name, .kind = AT_INTS, .n = n, .ints = arena_dup(a, v, sizeof *v * (size_t)n)};
-}
-
-Attr attr_int(Arena *a, const char *name, int64_t v) {
-  return (Attr){.name = name, .kind = AT_INT, .n = 1, .ints = arena_dup(a, &v, sizeof v)};
-}
-
-Attr attr_float(Arena *a, const char *name, double v) {
-  return (Attr){.name = name, .kind = AT_FLOAT, .n = 1, .floats = arena_dup(a, &v, sizeof v)};
-}
-
-Attr attr_string(Arena *a, const char *name, const char *v) {
-  const char *s = arena_strdup(a, v);
-  return (Attr){.name = name, .kind = AT_STRING, .n = 1, .strs = arena_dup(a, &s, sizeof s)};
-}

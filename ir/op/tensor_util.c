@@ -153,3 +153,14 @@ const Expr *tu_const_element(ExprPool *p, const ConstData *c, int64_t i) {
 
 const Expr *tu_not(ExprPool *p, const Expr *e) { return ex_op(p, EX_not, e, NULL, NULL); }
 const Expr *tu_f32(ExprPool *p, double v) { return ex_float(p, DT_F32, v); }
+
+bool tu_lengths_inside(Model *m, const Node *n, int k, const Expr *most) {
+  const ConstData *c = n->in[k]->cdata;
+  for (int64_t i = 0; c && i < c->count; i++) {
+    const Expr *len = ex_i64(m->pool, const_int(c, i));
+    if (!require_at_least(m, n, len, ex_i64(m->pool, 0), "length of a sequence") ||
+        !require_at_most(m, n, len, most, "length of a sequence and of the time axis"))
+      return false;
+  }
+  return true;
+}

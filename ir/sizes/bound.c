@@ -1,6 +1,6 @@
 /* Upper bounds of sizes: symbols that get their value only while the program runs are replaced by
  * their bounds. Follows the sign of each use, so that n - k is bounded with the smallest k. */
-#include "ir/loop/loop.h"
+#include "ir/sizes/sizes.h"
 
 typedef struct Bound {
   ExprPool *p;

@@ -1,7 +1,7 @@
 /* Broadcasting over sizes that are only known when the model runs. A size of the caller may turn
  * out to be 1 and then yields to the other one: the common size of n and m is m where n is 1, else
  * n. Sizes that are expressions of others do not broadcast; they must be equal. */
-#include "ir/op/op.h"
+#include "ir/sizes/sizes.h"
 
 enum { MAX_JOINED = 8 };
 

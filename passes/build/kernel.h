@@ -1,11 +1,12 @@
 /* What fuse, layout and the lowering files share: building a kernel's scalar expression from the
  * graph, places of values in memory, and kernels under construction. Internal to passes/. */
 #pragma once
+#include "ir/expr/expr_query.h"
 #include "ir/loop/loop.h"
 #include "ir/op/op.h"
 
 #include "ir/ops/nn/contraction.h"
-#include "passes/manage/pass.h"
+#include "passes/pass.h"
 
 /* Where a value lies: element [i0, i1, …] is at buffer[offset + base + Σ i*stride]. */
 typedef struct Place {
@@ -52,32 +53,8 @@ const Value *view_source(const Value *v); /* through all views; v itself when no
 bool layout_is_row_major(const Value *v); /* unit dimensions do not matter */
 bool conv_is_depthwise(const ConvInfo *ci); /* one input channel per group, as many outputs */
 bool conv_has_template(const ConvInfo *ci); /* given constant weights */
-bool node_is_contraction(const Node *n);
-bool node_is_scatter(const Node *n);
-/* lowered by lower_scatter.c */ /* will be lowered by a template, not by elem */
-
-/* Estimated cycles of evaluating e: each distinct node runs once per combination of the variables
- * it depends on. */
-double expr_total_cost(ExprPool *p, int n, const Expr *const *es);
-/* The same, and how much code they are: the weights of their distinct nodes. */
-double expr_cost_and_size(ExprPool *p, int n, const Expr *const *es, double *size);
-double expr_extent_guess(ExprPool *p, const Expr *e); /* constant, or 64 per symbol */
-/* Calls f for every distinct load in e, in creation order of first visit. */
-void expr_each_load(ExprPool *p, const Expr *e, void (*f)(void *user, const Expr *load),
-                    void *user);
-/* e with whole subexpressions from[i] replaced by to[i]. */
-const Expr *expr_replace(ExprPool *p, const Expr *e, int n, const Expr *const *from,
-                         const Expr *const *to);
-bool expr_contains(ExprPool *p, const Expr *e, const Expr *part);
-/* Distinct reductions of e, inner before outer. */
-typedef Vec(const Expr *) ExprList;
-void expr_reductions(ExprPool *p, const Expr *e, ExprList *out);
-/* r is a reduction over all that comes before one of the variables its extent uses (a running sum):
- * extent = ±that + rest. NULL: it is not. */
-const Expr *expr_scan_var(ExprPool *p, const Expr *r, int *sign, const Expr **rest);
-bool expr_has_scan(ExprPool *p, const Expr *e);
-bool expr_sums_sums(ExprPool *p, const Expr *e); /* a reduction goes over results of a long one */
-bool expr_scan_reduces(ExprPool *p, const Expr *e); /* what a scan in e adds up holds a reduction */
+bool node_is_contraction(const Node *n); /* will be lowered by a template, not by elem */
+bool node_is_scatter(const Node *n);     /* lowered by kernels/scatter.c */
 
 /* ---- lowering (lower.c) ---- */
 typedef struct RegionSteps { /* graphs whose nodes are in the body (then) and otherwise of an If or
@@ -136,14 +113,19 @@ const Expr *kb_import(KernelBuild *to, const KernelBuild *from,
                       const Expr *e); /* loads renumbered */
 const Expr *place_index(ExprPool *p, const Place *pl, int rank,
                         const Expr *const *idx); /* from the offset */
+/* ---- places (places.c) ---- */
 /* Place of v, made on first demand (arena buffer by its layout; constants: weights). */
 const Place *lower_place(Lower *l, const Value *v);
+bool lower_is_placed(const Lower *l, const Value *v);
+void lower_assume_sizes(Lower *l, const Value *v); /* checks at entry that no size is negative */
+void place_dense(Lower *l, Place *pl, const Value *v, int buffer, const Expr *offset);
 Place *lower_temp(Lower *l, DType t, int rank, const Expr *const *dims,
                   const char *name); /* dense arena place */
 
 /* Kernels; each returns the steps that compute `root` into its place (NULL: error reported). */
 Step *lower_elem(Lower *l, const Value *root, const Place *to); /* any EW/ELEM tree */
 Step *lower_read(Lower *l, const Value *v, const Place *to); /* copies v, as a consumer reads it */
+Step *lower_scatter(Lower *l, const Node *n, const Place *to); /* updates of input 0 */
 typedef struct ScanNest {
   const Expr *scan; /* the one reduction in value */
   int n; /* loops, in memory order of the target */

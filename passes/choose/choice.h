@@ -3,7 +3,7 @@
  * numbers) and the candidates with the model's estimates, and takes the answer: the model's own, or
  * the one that measurements stored (driver/verbs/tune.c makes them). Keys and files are text for people. */
 #pragma once
-#include "passes/manage/pass.h"
+#include "passes/pass.h"
 
 /* In the order in which they are tuned: an earlier choice decides which later ones come up. */
 typedef enum ChoiceStage { CHOICE_ALGORITHM, CHOICE_TILE, CHOICE_STAGES } ChoiceStage;

@@ -3,7 +3,7 @@
  * one number is computed, the largest of all indices' keys, and becomes a run-time symbol of the
  * node with an upper bound: SymDef.index says how to read it. What the code then reads is clamped
  * whatever the data are; this pass only makes it be told (--indices=clamp leaves it out). */
-#include "passes/manage/pass.h"
+#include "passes/pass.h"
 
 #include <string.h>
 

@@ -252,8 +252,7 @@ static bool compute(Constants *t) {
   c.module = NULL;
   c.tuning = NULL;
   c.decisions = NULL;
-  const PassOptions o = {.passes = passes[c.opt_level > 0]};
-  if (!passes_run(&c, &o)) return false;
+  if (!c.run_passes(&c, passes[c.opt_level > 0])) return false;
   void **out = ARENA_ARRAY(c.model->arena, void *, t->out.n + 1);
   for (int k = 0; k < t->out.n; k++)
     out[k] = arena_alloc(c.model->arena, (size_t)bytes_of(t->out.data[k]) + 64);

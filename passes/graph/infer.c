@@ -1,6 +1,6 @@
 /* Infers types, shapes and known contents of all values again, from the graph's inputs on. Needed
  * after passes that learn constants; keeps everything. */
-#include "passes/manage/pass.h"
+#include "passes/pass.h"
 
 typedef struct Before {
   const Expr **dims;

@@ -2,7 +2,7 @@
  * pass records `old → new` and applies the map to each node as it comes to it (nodes are in
  * topological order). Internal to passes/. */
 #pragma once
-#include "passes/manage/pass.h"
+#include "passes/pass.h"
 
 typedef struct Forward {
   PassCtx *c;

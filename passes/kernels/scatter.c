@@ -1,7 +1,7 @@
 /* ScatterElements as kernels: the data is copied, then updates are combined into it one index after
  * another, in vectors along a dimension other than the scattered one. Every element is updated in
  * the order of the indices, so that sums do not depend on threads. */
-#include "passes/lower/lower.h"
+#include "passes/build/kernel.h"
 
 #include <string.h>
 
@@ -17,10 +17,6 @@ typedef struct Scatter {
   int axis, rank, lane; /* lane: dimension in vectors, -1: none */
   const Expr *idx[MAX_RANK];
 } Scatter;
-
-bool node_is_scatter(const Node *n) {
-  return (n->op->flags & OF_SCATTER) && n->out[0]->rank > 0 && n->out[0]->dtype != DT_STR;
-}
 
 static const Expr *combine(Scatter *s, const Expr *old, const Expr *update) {
   static const struct {

@@ -7,9 +7,9 @@
  *
  * Each stage is emitted by its own template (lower_conv_lines, lower_depthwise_lines). Which chains
  * are worth it is a comparison of cycles: memory traffic saved against work done again. */
+#include "passes/build/kernel.h"
 #include "passes/choose/choice.h"
 #include "passes/kernels/contract.h"
-#include "passes/lower/lower.h"
 
 #include <string.h>
 

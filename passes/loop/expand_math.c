@@ -1,7 +1,7 @@
 /* Puts polynomials where kernels and steps have math rows (exp … pow): one meaning for interpreter,
  * vector body and scalar tail, on every target. Needs nothing; code generation and the interpreter
  * need it. The rows themselves: ir/expr/math.c. */
-#include "passes/manage/pass.h"
+#include "passes/pass.h"
 
 static const Expr *expanded(PassCtx *c, const Expr *e) {
   if (!e || !(e->flags & EXF_MATH)) return e;

@@ -1,6 +1,8 @@
 /* Comparing kernels. Internal to passes/. */
 #pragma once
-#include "passes/build/kernel.h"
+#include "ir/expr/expr_query.h"
+#include "ir/loop/loop.h"
+#include "passes/pass.h"
 
 /* What kernels of one shape may differ in. */
 typedef struct KernelShape {

@@ -9,7 +9,9 @@
  * Relies on each iteration writing all of a buffer that is only used in the body. */
 #include <string.h>
 
-#include "passes/build/kernel.h"
+#include "ir/expr/expr_query.h"
+#include "ir/loop/loop.h"
+#include "passes/pass.h"
 
 typedef struct Count {
   int reads, writes; /* references in the whole program */

@@ -4,8 +4,8 @@
  * are, since constants in the code are a little faster. Needs nothing; breaks nothing. */
 #include <string.h>
 
+#include "ir/expr/expr_query.h"
 #include "passes/loop/kernel_digest.h"
-#include "passes/memory/plan.h"
 
 enum { MANY = 8 }; /* kernels of one shape that are worth it */
 

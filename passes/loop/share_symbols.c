@@ -3,7 +3,7 @@
  * one. The symbol of a loop means nothing outside of its body (ir/loop/loop_verify_symbols.c), and loops
  * of one depth do not contain each other, so a name can serve all of them. Needs nothing; breaks
  * nothing. */
-#include "passes/manage/pass.h"
+#include "passes/pass.h"
 
 enum { LOOK_BACK = 64 }; /* symbols of a depth that are compared */
 

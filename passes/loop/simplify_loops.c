@@ -1,7 +1,7 @@
 /* Tidies kernels after lowering: expressions are rebuilt with what is known of ranges, loops that
  * run once become their body, loops and conditions that do nothing go. Needs nothing; breaks
  * nothing; hoists nothing. */
-#include "passes/manage/pass.h"
+#include "passes/pass.h"
 
 typedef struct Tidy {
   ExprPool *p;

@@ -4,11 +4,7 @@
 
 /* Steps that compute what is placed in g, in order (NULL: none). false: error reported. */
 bool lower_graph(Lower *l, const Graph *g, Step **out);
-Step *lower_scatter(Lower *l, const Node *n, const Place *to);
 Step *lower_region(Lower *l, const Node *n); /* If, Loop; NULL: error reported */
-void place_dense(Lower *l, Place *pl, const Value *v, int buffer, const Expr *offset);
-void lower_assume_sizes(Lower *l, const Value *v); /* checks at entry that no size is negative */
-bool lower_is_placed(const Lower *l, const Value *v);
 const Place *lower_dense(Lower *l, const Value *v, Step **extra);
 Step *lower_copy(Lower *l, const Value *v, BufRef dst, const Loc *loc); /* v, dense, to dst */
 void lower_checks(Lower *l,

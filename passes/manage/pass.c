@@ -267,7 +267,12 @@ static void write_reproducer(Run *r, const Saved *s) {
   if (fclose(f) == 0) diag_note(r->c->model->diag, "the IR before it is in %s", path);
 }
 
+static bool run_list(PassCtx *c, const char *passes) {
+  return passes_run(c, &(PassOptions){.passes = passes});
+}
+
 bool passes_run(PassCtx *c, const PassOptions *o) {
+  c->run_passes = run_list;
   Run r = {.c = c, .o = o, .arena = c->model->arena};
   Plan plan = {0};
   /* A list given by hand may continue from a text in which fusion or layout has been done. */

@@ -1,6 +1,6 @@
 /* Memory planning: what its files share. Internal to passes/. */
 #pragma once
-#include "passes/manage/pass.h"
+#include "passes/pass.h"
 
 /* A block of memory that must keep its bytes during the steps [start, end] (both included). */
 typedef struct PackItem {
@@ -41,10 +41,6 @@ typedef struct LiveTable {
   int n_times;
 } LiveTable;
 LiveTable plan_live(Arena *scratch, const Module *m);
-int buffer_root(const Module *m,
-                int id); /* through views; -1 when id is no buffer or views form a ring */
-/* The write covers the whole buffer. */
-bool write_is_whole(const Module *m, const BufRef *r, const Expr *count);
 
 /* Checks a finished plan by another way than the planner made it: follows the run, bytes by bytes. */
 bool plan_check(const Module *m);

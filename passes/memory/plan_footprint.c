@@ -1,7 +1,7 @@
 /* Which elements of its parameters a kernel loads and stores, for given values of the symbols: each
  * access in the loop tree becomes boxes. Loops in which the index is not affine, or on which
  * conditions and other loops hang, are run through; the others are dimensions of a box. */
-#include "passes/build/kernel.h"
+#include "ir/expr/expr_query.h"
 #include "passes/memory/plan_written.h"
 
 #include <string.h>

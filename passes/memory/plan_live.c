@@ -24,20 +24,6 @@ typedef struct Walk {
   Vec(Region *) loops;
 } Walk;
 
-int buffer_root(const Module *m, int id) {
-  for (int hops = 0; hops <= m->buffers.n; hops++) {
-    if (id < 0 || id >= m->buffers.n) return -1;
-    if (m->buffers.data[id].kind != BUF_VIEW) return id;
-    id = m->buffers.data[id].base;
-  }
-  return -1;
-}
-
-bool write_is_whole(const Module *m, const BufRef *r, const Expr *count) {
-  const Buffer *b = &m->buffers.data[r->buffer];
-  return b->kind != BUF_VIEW && (!r->offset || expr_is_i64(r->offset, 0)) && count == b->count;
-}
-
 static void touch(Walk *w, int buffer, bool read, bool write) {
   const int id = buffer_root(w->m, buffer);
   if (id < 0) return;

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ir/op/op.h"
+#include "ir/graph/op_row.h"
 #include "passes/memory/plan_written.h"
 
 typedef struct KernelInfo {

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "frontend/frontend.h"
-#include "passes/manage/pass.h"
+#include "passes/pass.h"
 
 static void out_of_memory(void *user, size_t wanted) {
   (void)wanted;

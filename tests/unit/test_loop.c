@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 #include "ir/loop/loop.h"
-#include "passes/manage/pass.h"
+#include "passes/pass.h"
 
 #include <cmocka.h>
 

@@ -6,7 +6,7 @@
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
-#include "passes/manage/pass.h"
+#include "passes/pass.h"
 
 typedef struct Suite {
   Arena *arena;

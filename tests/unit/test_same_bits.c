@@ -14,7 +14,7 @@
 #include <cmocka.h>
 
 #include "codegen/codegen.h"
-#include "passes/manage/pass.h"
+#include "passes/pass.h"
 #include "runtime/abi.h"
 
 enum { MAX_IO = 160, N_TAIL = 3 };

@@ -244,17 +244,6 @@ const Expr *elem_space_to_depth(ElemCtx *c, const Node *n, int out, const Expr *
 }
 
 /* ---- ReverseSequence ---- */
-bool tu_lengths_inside(Model *m, const Node *n, int k, const Expr *most) {
-  const ConstData *c = n->in[k]->cdata;
-  for (int64_t i = 0; c && i < c->count; i++) {
-    const Expr *len = ex_i64(m->pool, const_int(c, i));
-    if (!require_at_least(m, n, len, ex_i64(m->pool, 0), "length of a sequence") ||
-        !require_at_most(m, n, len, most, "length of a sequence and of the time axis"))
-      return false;
-  }
-  return true;
-}
-
 bool infer_reverse_sequence(Model *m, Node *n) {
   const Value *in = n->in[0];
   int64_t batch, time;

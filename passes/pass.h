@@ -23,6 +23,8 @@ typedef struct PassCtx {
    * False, without an error: it cannot be run here. NULL: nobody can (the interpreter does). */
   bool (*run_constants)(void *user, const Module *m, const void *const *in, void *const *out);
   void *run_user;
+  /* Runs a pipeline on another model (set by the manager, for passes that make programs of their own). */
+  bool (*run_passes)(struct PassCtx *c, const char *passes);
 } PassCtx;
 typedef bool (*PassFn)(PassCtx *c); /* false: error reported */
 

@@ -1,6 +1,6 @@
 /* Compiles and measures the programs that --tune compares. They run as children, a few runs each,
  * one after the other and again, so that all see the same machine; only the least times count. */
-#include "driver/session/trial.h"
+#include "driver/verbs/trial.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -56,6 +56,7 @@ typedef struct Import {
   Vec(Seq *) seqs;     /* by value id; NULL: no sequence */
   const Onnx__GraphProto *main; /* of the file */
   Graph *version; /* of the main graph, while one of two is imported (defaults.c); else NULL */
+  bool given; /* of the two, the one that reads the inputs */
   StrMap defaults; /* input of the main graph → Default, where an initializer has its name */
   int calls; /* of functions, inlined so far */
   int nodes;           /* made so far */

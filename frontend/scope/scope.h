@@ -1,6 +1,6 @@
 /* Names while a graph or function body is being imported; internal to frontend/. */
 #pragma once
-#include "frontend/import/import.h"
+#include "frontend/scope/import.h"
 
 enum { MAX_INLINE_DEPTH = 64 };
 
@@ -26,6 +26,14 @@ extern const Value scope_absent; /* an optional input that a call left out */
 Value *scope_find(const Scope *s, const char *name); /* NULL: not defined */
 bool scope_define(Import *im, Scope *s, const char *name, const Value *v,
                   const Loc *loc); /* false: defined twice */
+
+/* One more node or constant (functions multiply them); false: too many, reported. */
+bool count_node(Import *im, const Loc *loc);
+Loc named_loc(const Import *im, const char *path, const char *name);
+
+/* ---- pin.c ---- */
+/* Infers n, a node of one of two versions; where sizes depend on inputs with defaults, those are pinned. */
+bool infer_pinned(Import *im, Node *n);
 
 /* ---- order.c ---- */
 /* Order in which the nodes can be imported: as they stand where that works. False: cycle, reported. */
@@ -56,8 +64,6 @@ bool defaults_input(Import *im, const Onnx__ValueInfoProto *p, const Loc *loc, V
 /* Nodes and outputs of the main graph, once with the defaults as constants, which is fast, and once
  * with the inputs. */
 bool defaults_import(Import *im, Scope *s, const Onnx__GraphProto *p);
-/* Infers n; where sizes depend on inputs with defaults, those are pinned. */
-bool defaults_infer(Import *im, Node *n);
 
 /* ---- sequence.c ---- */
 Seq *sequence_of(const Import *im, const Value *v); /* NULL: none, or of unknown length */

@@ -1,0 +1,55 @@
+/* A row of the operator table: what an operator is called, takes, and means. */
+#pragma once
+#include "ir/graph/graph.h"
+
+typedef struct ElemCtx ElemCtx; /* op.h */
+typedef struct Build Build;     /* op.h */
+
+/* Checks inputs and attributes, then sets dtype, rank and dims of every output; may set `contents`.
+ * Every check reports through op_error and returns false. Runs before anything else looks at the
+ * node. */
+typedef bool (*InferFn)(Model *m, Node *n);
+/* Value of output `out` of n at idx[]. Result has the output's dtype. */
+typedef const Expr *(*ElemFn)(ElemCtx *c, const Node *n, int out, const Expr *const *idx);
+/* Adds nodes before n and gives the values that replace its outputs (out[n->n_out]). */
+typedef bool (*ExpandFn)(Build *b, Node *n, Value **out);
+
+/* ---- runtime functions ---- */
+typedef int (*ExternPack)(const Node *n, int64_t *words /* up to 64 + n*/,
+                          int max); /* count, -1: too many */
+typedef const Expr *(*ExternScratch)(Model *m, const Node *n);
+typedef struct ExternRow {
+  const char *symbol; /* rt_topk */
+  void *fn; /* the same function linked into burin (RtOpFn), for the interpreter */
+  ExternPack pack;
+  ExternScratch scratch;
+} ExternRow;
+
+/* ---- rows ---- */
+typedef enum OpBody { OB_NONE, OB_EW, OB_ELEM, OB_EXPAND, OB_EXTERN, OB_REGION } OpBody;
+typedef enum RegionKind { RG_IF, RG_LOOP, RG_SCAN } RegionKind;
+/* clang-format off */
+enum { /* OpRow.flags */
+  OF_COMMUTES    = 1,   /* inputs 0 and 1 may be exchanged */
+  OF_CONTRACTION = 2,   /* has a tiled template (Conv, MatMul, Gemm, ConvTranspose): an anchor of fusion */
+  OF_VIEW        = 4,   /* same elements in the same row-major order (Reshape, Squeeze, Identity …) */
+  OF_RANDOM      = 8,   /* not folded, not merged */
+  OF_INDEX_ONLY  = 16,  /* moves elements, computes nothing (Transpose, Slice, Concat, Gather …) */
+  OF_ANYKIND     = 32,  /* takes sequences, optionals or maps: its rule checks the kinds of its inputs itself */
+  OF_PIECES      = 64,  /* assembled from its inputs side by side along `axis` (Concat): written in place */
+  OF_SCATTER     = 128, /* updates elements of input 0 at indices (input 1) along `axis` with input 2 */
+};
+/* clang-format on */
+struct OpRow {
+  const char *name, *domain;
+  int since; /* opset version of this form (the newest) */
+  int min_in, max_in, min_out, max_out; /* max_in -1: variadic */
+  InferFn infer;
+  OpBody body;
+  const char *ew;
+  ElemFn elem;
+  ExpandFn expand;
+  const ExternRow *ext;
+  RegionKind region;
+  unsigned flags;
+};

@@ -1,0 +1,32 @@
+/* The operator table, made from ops.def: data that ir/op reads, and the only place that names every function of
+ * an operator. */
+#include "ir/op/op.h"
+#include "ir/op/ops.h"
+
+#define EW(text) .body = OB_EW, .ew = text
+#define ELEM(fn) .body = OB_ELEM, .elem = fn
+#define EXPAND(fn) .body = OB_EXPAND, .expand = fn
+#define EXTERN(row) .body = OB_EXTERN, .ext = &row
+#define REGION(kind) .body = OB_REGION, .region = kind
+#define OP(dom, nm, since_, mini, maxi, mino, maxo, inf, body_, flags_) \
+  {.name = nm,                                                          \
+   .domain = dom,                                                       \
+   .since = since_,                                                     \
+   .min_in = mini,                                                      \
+   .max_in = maxi,                                                      \
+   .min_out = mino,                                                     \
+   .max_out = maxo,                                                     \
+   .infer = inf,                                                        \
+   body_,                                                               \
+   .flags = flags_},
+const OpRow op_rows[] = {
+#include "ir/ops/ops.def"
+    {0},
+};
+#undef OP
+#undef EW
+#undef ELEM
+#undef EXPAND
+#undef EXTERN
+#undef REGION
+const int op_row_count = (int)(sizeof op_rows / sizeof *op_rows) - 1;
