@@ -5,7 +5,7 @@
 #include "ir/loop/loop.h"
 #include "ir/op/op.h"
 
-#include "ir/ops/nn/contraction.h"
+#include "passes/choose/contraction.h"
 #include "passes/pass.h"
 
 /* Where a value lies: element [i0, i1, …] is at buffer[offset + base + Σ i*stride]. */
@@ -51,10 +51,17 @@ void strides_of(Model *m, const Value *v, const Expr **stride, const Expr **offs
 bool value_is_view(const Value *v); /* OF_VIEW: shares its source's row-major order */
 const Value *view_source(const Value *v); /* through all views; v itself when none */
 bool layout_is_row_major(const Value *v); /* unit dimensions do not matter */
-bool conv_is_depthwise(const ConvInfo *ci); /* one input channel per group, as many outputs */
-bool conv_has_template(const ConvInfo *ci); /* given constant weights */
-bool node_is_contraction(const Node *n); /* will be lowered by a template, not by elem */
 bool node_is_scatter(const Node *n);     /* lowered by kernels/scatter.c */
+
+/* ---- attention (attention.c) ---- */
+enum { ATTENTION_DEPTH = 16 }; /* nodes on the way from the scores to what the softmax reads */
+bool node_is_elementwise(const Node *n);
+/* Marks what is computed on the way from the scores to v as inlined. */
+bool attention_mark(Value *v, const Value *scores);
+/* Element idx[] of x with EX_HOLE 0 for the score; at[]: the index of that among all scores. x->bad
+ * is set when scores are read at several places, or elsewhere than in their own row and column. */
+const Expr *attention_score(KernelExpr *x, const Attention *a, const Expr *const *idx,
+                            const Expr **at);
 
 /* ---- lowering (lower.c) ---- */
 typedef struct RegionSteps { /* graphs whose nodes are in the body (then) and otherwise of an If or
@@ -141,13 +148,4 @@ Step *lower_depthwise(Lower *l, const Value *root, const Value *anchor,
                       const Place *to); /* NULL without error when it does not fit */
 Step *lower_halo(Lower *l, const Value *v,
                  const Place *to); /* zeros around v; NULL when it has none */
-/* Values met on a walk: adds v, false when it was there. */
-typedef struct ValueSet {
-  Arena *a;
-  const Value **slot;
-  int n, cap;
-} ValueSet;
-bool value_set_add(ValueSet *s, const Value *v);
-/* Finds the contraction that root's elem reaches without a load, or NULL. */
-const Value *kernel_anchor(const Value *root);
 void step_append(Step **list, Step *s);

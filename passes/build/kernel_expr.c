@@ -218,43 +218,6 @@ const Expr *kernel_expr_read(KernelExpr *k, const Value *v, const Expr *const *i
   return read_value(&k->ctx, v, idx, NULL);
 }
 
-bool value_set_add(ValueSet *s, const Value *v) {
-  if (2 * s->n >= s->cap) {
-    const ValueSet old = *s;
-    s->n = 0;
-    s->cap = old.cap ? 2 * old.cap : 16;
-    s->slot = ARENA_ARRAY(s->a, const Value *, s->cap);
-    for (int i = 0; i < old.cap; i++)
-      if (old.slot[i]) value_set_add(s, old.slot[i]);
-  }
-  uint32_t h = (uint32_t)v->id * 2654435761u & (uint32_t)(s->cap - 1);
-  while (s->slot[h] && s->slot[h] != v) h = (h + 1) & (uint32_t)(s->cap - 1);
-  if (s->slot[h]) return false;
-  s->slot[h] = v;
-  s->n++;
-  return true;
-}
-
 bool node_is_scatter(const Node *n) {
   return (n->op->flags & OF_SCATTER) && n->out[0]->rank > 0 && n->out[0]->dtype != DT_STR;
-}
-
-static const Value *find_anchor(ValueSet *seen, const Value *root) {
-  const Node *n = root->def;
-  if (node_is_contraction(n)) return root;
-  for (int i = 0; i < n->n_in; i++) {
-    const Value *v = n->in[i];
-    if (!v || !v->inlined || !v->def || !value_set_add(seen, v)) continue;
-    const Value *a = find_anchor(seen, v);
-    if (a) return a;
-  }
-  return NULL;
-}
-
-const Value *kernel_anchor(const Value *root) {
-  if (!root->def) return NULL;
-  ValueSet seen = {.a = arena_child(root->def->graph->model->arena)};
-  const Value *anchor = find_anchor(&seen, root);
-  arena_free(seen.a);
-  return anchor;
 }

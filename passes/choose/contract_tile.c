@@ -1,5 +1,5 @@
 /* Register tiles of contractions: a small model of FMA throughput, loads, latency and remainders. */
-#include "passes/kernels/contract.h"
+#include "passes/choose/contract_tile.h"
 
 typedef struct Machine {
   double fma, load, latency; /* per cycle, per cycle, cycles */

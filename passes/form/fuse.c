@@ -6,7 +6,7 @@
  * invariant parts included, costs no more than evaluating readers and value apart plus a trip
  * through memory. A contraction is inlined into one elementwise reader of its own shape: the reader
  * becomes its epilogue. */
-#include "passes/graph/attention.h"
+#include "passes/build/kernel.h"
 
 #include <string.h>
 

@@ -3,7 +3,8 @@
  * else, and around convolutions whose lanes run over pixels (lower_thin.c).
  *
  * needs fuse; every consumer addresses through strides, so a layout is never wrong, only slow. */
-#include "passes/kernels/contract.h"
+#include "passes/build/kernel.h"
+#include "passes/choose/conv_plan.h"
 
 #include <string.h>
 

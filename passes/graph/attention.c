@@ -3,80 +3,15 @@
  * inlined, so that the matrix of scores is never stored (lower_attention.c); a Transpose behind it
  * comes along. Needs expanded ops, runs before fusion. Where the scores are small, or read by
  * others, the chain stays as it is. */
-#include "passes/graph/attention.h"
+#include "passes/build/kernel.h"
 
 #include <string.h>
 
 #include "passes/graph/rewrite.h"
 
-enum { MAX_DEPTH = 16 };
-
-/* ---- the description ---- */
+enum { MAX_DEPTH = ATTENTION_DEPTH };
 
 static const Expr *last_dim(const Value *v, int back) { return v->dims[v->rank - back]; }
-
-bool attention_make(const Value *x, const Value *v, const Value *scores, Attention *a) {
-  const Node *n = scores->def;
-  *a = (Attention){.x = x, .v = v, .scores = scores};
-  if (!matmul_info(n, &a->qk) || a->qk.a_vec || a->qk.b_vec || node_in(n, 2)) return false;
-  a->q = n->in[0];
-  a->k = n->in[1];
-  a->rows = last_dim(x, 2);
-  a->keys = last_dim(x, 1);
-  return a->qk.m == a->rows && a->qk.n == a->keys && expr_is_const(a->qk.k, &a->dk) && a->dk > 0 &&
-         expr_is_const(last_dim(v, 1), &a->dv) && a->dv > 0;
-}
-
-bool attention_of(const Node *n, Attention *a) {
-  if (strcmp(n->op->name, "SoftmaxMatMul") != 0 || !n->in[0]->inlined) return false;
-  const Value *scores = kernel_anchor(n->in[0]);
-  if (!scores || !attention_make(n->in[0], n->in[1], scores, a)) return false;
-  a->mode = (SoftmaxMode)node_int(n, "mode", SM_PLAIN);
-  if (node_ints(n, "perm", &a->perm) == 0) a->perm = NULL;
-  return true;
-}
-
-typedef struct Capture {
-  const Expr *(*read)(ElemCtx *c, const Value *v, const Expr *const *idx, const Expr *guard);
-  const Expr **at;
-  bool seen;
-} Capture;
-
-/* Reads of the scores are noted; all others go the usual way. */
-static const Expr *capture_read(ElemCtx *c, const Value *v, const Expr *const *idx,
-                                const Expr *guard) {
-  KernelExpr *k = (KernelExpr *)c;
-  Capture *cap = c->user;
-  if (v != k->anchor) return cap->read(c, v, idx, guard);
-  for (int d = 0; d < v->rank; d++) {
-    const Expr *i = expr_is_i64(v->dims[d], 1) ? ex_i64(c->pool, 0) : idx[d];
-    if (cap->seen && cap->at[d] != i) k->bad = true;
-    cap->at[d] = i;
-  }
-  cap->seen = true;
-  return ex_hole(c->pool, v->dtype, 0);
-}
-
-const Expr *attention_score(KernelExpr *x, const Attention *a, const Expr *const *idx,
-                            const Expr **at) {
-  const int r = a->scores->rank;
-  Capture cap = {.read = x->ctx.read, .at = at};
-  for (int d = 0; d < r; d++) at[d] = NULL;
-  void *user = x->ctx.user;
-  x->ctx.read = capture_read;
-  x->ctx.user = &cap;
-  x->anchor = a->scores;
-  x->anchor_idx = NULL;
-  const Expr *e =
-      a->x == a->scores ? capture_read(&x->ctx, a->x, idx, NULL) : kernel_expr_of(x, a->x, idx);
-  x->anchor = NULL;
-  x->ctx.read = cap.read;
-  x->ctx.user = user;
-  const int rx = a->x->rank;
-  if (!cap.seen || r < 2 || rx < 2 || at[r - 2] != idx[rx - 2] || at[r - 1] != idx[rx - 1])
-    x->bad = true;
-  return e;
-}
 
 /* ---- finding it ---- */
 
@@ -93,18 +28,13 @@ static int readers(const Find *f, const Value *v) {
   return f->uses->of[v->id].n + f->uses->outputs[v->id];
 }
 
-static bool is_elementwise(const Node *n) {
-  return (n->op->body == OB_EW || n->op->body == OB_ELEM) && n->n_out == 1 && n->n_syms == 0 &&
-         !(n->op->flags & (OF_PIECES | OF_SCATTER | OF_RANDOM | OF_CONTRACTION));
-}
-
 /* The product that v is computed from without changing the number of elements. */
 static const Value *find_scores(const Find *f, const Value *v, int depth) {
   const Node *n = v->def;
   MatMulInfo mi;
   if (!n || v->cdata || depth > MAX_DEPTH) return NULL;
   if (node_is_contraction(n)) return matmul_info(n, &mi) ? v : NULL;
-  if (!is_elementwise(n)) return NULL;
+  if (!node_is_elementwise(n)) return NULL;
   for (int k = 0; k < n->n_in; k++) {
     if (!n->in[k] || value_count(f->p, n->in[k]) != value_count(f->p, v)) continue;
     const Value *s = find_scores(f, n->in[k], depth + 1);
@@ -119,21 +49,10 @@ static bool leads_to(const Find *f, const Value *v, const Value *x, int depth) {
   if (depth > MAX_DEPTH || v->id >= f->uses->n || f->uses->outputs[v->id]) return false;
   for (int i = 0; i < f->uses->of[v->id].n; i++) {
     const Node *n = f->uses->of[v->id].data[i];
-    if (!is_elementwise(n) || !leads_to(f, n->out[0], x, depth + 1)) return false;
+    if (!node_is_elementwise(n) || !leads_to(f, n->out[0], x, depth + 1)) return false;
   }
   return f->uses->of[v->id].n > 0;
 }
-
-static bool mark_inlined(Value *v, const Value *scores, int depth) {
-  bool found = v == scores;
-  if (!found && v->def && !v->cdata && depth <= MAX_DEPTH + 1 && is_elementwise(v->def))
-    for (int k = 0; k < v->def->n_in; k++)
-      if (v->def->in[k]) found = mark_inlined(v->def->in[k], scores, depth + 1) || found;
-  if (found) v->inlined = true;
-  return found;
-}
-
-bool attention_mark(Value *v, const Value *scores) { return mark_inlined(v, scores, 0); }
 
 static void unmark(Value *v, const Value *scores, int depth) {
   if (!v->inlined || !v->def) return;
@@ -307,13 +226,13 @@ static bool rewrite_one(Forward *fw, Node *n, bool *keep) {
       .m = f->m, .g = n->graph, .loc = joined(f->m->arena, n->loc, m.softmax->loc), .ok = true};
   m.v = n->in[1];
   if (m.x->dtype == DT_F64 || !attention_make(m.x, m.v, scores, &a) || !pays(f, &a)) return true;
-  mark_inlined(m.x, scores, 0);
+  attention_mark(m.x, scores);
   const bool fits = readable(f, &a);
   if (!fits || m.n_views) unmark(m.x, scores, 0);
   if (!fits) return true;
   Value *x = move_views(&b, &m);
   if (!b.ok || !attention_make(x, m.v, scores, &a)) return b.ok;
-  mark_inlined(x, scores, 0);
+  attention_mark(x, scores);
   if (m.n_views && !readable(f, &a)) {
     unmark(x, scores, 0);
     return true;

@@ -1,7 +1,7 @@
 /* An attention kernel under construction: what its operands (attention_operands.c), its masks
  * (attention_skip.c) and its loops (lower_attention.c) share. Internal to these. */
 #pragma once
-#include "passes/graph/attention.h"
+#include "passes/kernels/contract.h"
 
 typedef struct Attn {
   Lower *l;

@@ -1,6 +1,5 @@
-/* Which nodes run as tiled contractions, and what their descriptions (lower_conv.c, lower_matmul.c,
- * winograd.c) share. */
-#include "passes/graph/attention.h"
+/* What the descriptions of tiled contractions (conv.c, matmul.c, winograd.c) share. */
+#include "passes/kernels/contract.h"
 
 #include <string.h>
 
@@ -88,30 +87,4 @@ Step *lower_contraction(Lower *l, const Value *root, const Value *anchor, const 
   if (attention_of(anchor->def, &at)) return lower_attention(l, root, anchor, to, &at);
   diag_internal(l->m->diag, anchor->def->loc, "lower: no template for this contraction");
   return NULL;
-}
-
-/* ---- which nodes ---- */
-
-static bool float_operands(const Node *n) {
-  for (int k = 0; k < n->n_in; k++) {
-    const Value *v = n->in[k];
-    if (v && v->dtype != DT_F32 && v->dtype != DT_F16 && v->dtype != DT_BF16) return false;
-  }
-  return true;
-}
-
-bool conv_has_template(const ConvInfo *ci) {
-  return ci->spatial <= 3 && conv_phases(ci) > 0 &&
-         (ci->group == 1 || ci->c_out / ci->group >= 2 || conv_is_depthwise(ci));
-}
-
-bool node_is_contraction(const Node *n) {
-  ConvInfo ci;
-  MatMulInfo mi;
-  Attention at;
-  int64_t k;
-  if (!(n->op->flags & OF_CONTRACTION) || !float_operands(n)) return false;
-  if (conv_info(n, &ci)) return n->in[1]->cdata && conv_has_template(&ci);
-  if (!matmul_info(n, &mi)) return attention_of(n, &at);
-  return !mi.b_vec && !(expr_is_const(mi.n, &k) && k < 2);
 }

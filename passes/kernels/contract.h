@@ -4,14 +4,10 @@
  * contract_block.c the blocks, pack.c orders weights. Internal to passes/. */
 #pragma once
 #include "passes/build/kernel.h"
-#include "passes/choose/contract_types.h"
-#include "passes/choose/conv_axes.h"
+#include "passes/choose/contract_tile.h"
+#include "passes/choose/conv_plan.h"
 
-enum { MAX_K = 4, MAX_TILE_ROWS = 14, CACHE_LINE = 64 };
-
-typedef struct Tile {
-  int rows, vectors; /* register tile: rows × (vectors × lanes) */
-} Tile;
+enum { MAX_K = 4, CACHE_LINE = 64 };
 
 typedef struct Contract Contract;
 struct Contract {
@@ -61,17 +57,6 @@ struct Contract {
   int plain_rank; /* > 0: the sum itself is stored, at an index of this rank, without epilogue */
 };
 
-/* The tiles that the registers allow, with estimated cycles; returns their number. */
-enum { MAX_TILES = 128 };
-typedef struct TileCost {
-  Tile tile;
-  double cycles;
-} TileCost;
-int contract_tiles(const Target *t, const ContractTypes *types, double rows_h, double rows_w,
-                   bool flat, double n, double k, TileCost *out);
-int contract_cheapest(const TileCost *tiles, int n); /* position */
-Tile contract_choose_tile(const Target *t, double rows_h, double rows_w, bool flat, double n,
-                          double k); /* the cheapest of them */
 void contract_init(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to,
                    const ContractTypes *types); /* all but c->b */
 void contract_begin(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to,
@@ -106,9 +91,6 @@ Step *lower_thin(Lower *l, const Value *root, const Value *anchor, const Place *
                  const ConvInfo *ci, const Place *xp);
 Step *lower_matmul(Lower *l, const Value *root, const Value *anchor, const Place *to,
                    const MatMulInfo *mi);
-/* Whether it would run so with lanes over pixels, by shapes alone: the pixels of input and output
- * should then lie next to each other. */
-bool conv_thin_by_pixel(const PassCtx *c, const Node *n, const ConvInfo *ci);
 /* Weights as panels [group][panel][k0][k1]…[lane] of elements `type`; element (g, k…, col) is
  * data[base + g*gs + Σ k*ks + col*cs], times `scale`. k_step > 1: the last k is cut into groups of
  * as many, which follow the lane: …[k/k_step][lane][k_step]; what is beyond its end is zero. */
@@ -128,17 +110,7 @@ ConstData *pack_panels(Model *m, const ConstData *w, const PackShape *s);
 const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **steps);
 /* The same, an inlined input being stored by *steps: never NULL. */
 const Place *conv_input_stored(Lower *l, const Node *n, const ConvInfo *ci, Step **steps);
-/* The choice between algorithms for this convolution (choice.h); NULL: there is none. */
-const char *winograd_key(const PassCtx *c, const Node *n, const ConvInfo *ci);
-/* Winograd (winograd.c): whether this convolution runs so, the cells it reads around its input, and
- * its steps. */
-bool conv_is_winograd(const PassCtx *c, const Node *n, const ConvInfo *ci);
-void winograd_reach(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo,
-                    int64_t *hi);
 Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Place *to,
                      const ConvInfo *ci);
-/* Its wide border is not in memory: tiles skip the taps that see nothing else. */
-bool conv_skips_taps(const PassCtx *c, const Node *n, const ConvInfo *ci);
-/* Cells around the input that its kernels will read. */
-void conv_halo(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo,
-               int64_t *hi);
+Step *lower_attention(Lower *l, const Value *root, const Value *anchor, const Place *to,
+                      const Attention *a);

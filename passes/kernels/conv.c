@@ -92,27 +92,6 @@ static double dead_share(const Axis *a, int64_t size, int64_t rows) {
   return all ? (double)dead / (double)all : 0;
 }
 
-/* Wide borders (dilations) are not stored: lines of taps that see nothing else are left out, tile
- * by tile, so that only as much is read of them as a tile is long. Taps stand outside the loop over
- * channels, which lie together and are worth the question. */
-static bool axis_is_wide(const ConvInfo *ci, int s) {
-  enum { WIDE = 6 };
-  return ci->kernel[s] > 1 && (ci->pad_lo[s] >= WIDE || ci->pad_hi[s] >= WIDE);
-}
-
-bool conv_skips_taps(const PassCtx *c, const Node *n, const ConvInfo *ci) {
-  bool wide = false;
-  for (int s = 0; s < ci->spatial; s++) wide = wide || axis_is_wide(ci, s);
-  return wide && ci->spatial > 1 && !ci->transposed && ci->c_in / ci->group >= 16 &&
-         ci->c_out / ci->group >= 16 && !conv_is_winograd(c, n, ci) &&
-         !conv_thin_by_pixel(c, n, ci);
-}
-
-/* Cells of the border that a tile sees which sees the input, too. */
-static int64_t seen_border(const ConvInfo *ci, int s) {
-  return s == ci->spatial - 1 ? (MAX_TILE_ROWS - 1) * ci->stride[s] : 0;
-}
-
 /* Taps that see only the zeros around the input are left out, where that is a good part of them:
  * small images, large dilations. */
 static const Expr *conv_live(const Contract *c, int i, const Expr *h, const Expr *w, int rows) {
@@ -141,18 +120,6 @@ static bool has_halo(const Place *pl, const int64_t *lo, const int64_t *hi, int 
   for (int s = 0; s < spatial; s++)
     if (pl->halo_lo[2 + s] < lo[s] || pl->halo_hi[2 + s] < hi[s]) return false;
   return true;
-}
-
-void conv_halo(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo,
-               int64_t *hi) {
-  if (conv_is_winograd(c, n, ci))
-    winograd_reach(c, n, ci, s, lo, hi);
-  else
-    conv_reach(c->model, n, ci, s, lo, hi);
-  if (!axis_is_wide(ci, s) || !conv_skips_taps(c, n, ci)) return;
-  const int64_t most = seen_border(ci, s);
-  if (*lo > most) *lo = most;
-  if (*hi > most) *hi = most;
 }
 
 /* A place from which all taps can be read: the value's own, or a channels-last copy with a halo. */

@@ -4,11 +4,6 @@
 #include "passes/choose/choice.h"
 #include "passes/kernels/contract.h"
 
-bool conv_is_depthwise(const ConvInfo *ci) {
-  return !ci->transposed && ci->group == ci->c_in && ci->c_out == ci->c_in && ci->group > 1 &&
-         ci->spatial <= 3;
-}
-
 typedef struct Depthwise {
   Lower *l;
   ExprPool *p;

@@ -310,46 +310,12 @@ static int lines_of(const Thin *d) {
 }
 
 /* ---- when ---- */
-static int budget_of(const Target *t) { return t->vector_regs * 3 / 4; }
-
-/* Cycles for a pixel and a tap: with lanes over pixels, of accumulators as many as there is room
- * for, against a row of a tile. Most loads of pixels cross a cache line. */
-bool conv_thin_by_pixel(const PassCtx *c, const Node *n, const ConvInfo *ci) {
-  const int64_t lanes = target_lanes(c->target, 32), budget = budget_of(c->target);
-  int64_t width;
-  if (ci->transposed || ci->group != 1 || ci->spatial > 3 || ci->stride[ci->spatial - 1] != 1 ||
-      ci->c_out > budget || conv_is_winograd(c, n, ci))
-    return false;
-  if (expr_is_const(n->out[0]->dims[1 + ci->spatial], &width) && width < lanes) return false;
-  const int64_t vectors = budget / ci->c_out < 4 ? budget / ci->c_out : 4;
-  const double rate = c->target->fma_per_cycle > 0 ? c->target->fma_per_cycle : 1;
-  const double sums = (double)(ci->c_out * vectors) / rate,
-               loads = (1.5 * (double)vectors + (double)ci->c_out) / 2;
-  const double thin = (sums > loads ? sums : loads) / (double)(vectors * lanes),
-               tiled = (double)((ci->c_out + lanes - 1) / lanes) / rate;
-  return 1.5 * thin <= tiled;
-}
-
-/* Cycles for a pixel with lanes over channels, whose sums are then added up across lanes, against a
- * row of a tile. */
-static bool by_channel_pays(const Target *t, const ConvInfo *ci) {
-  const int64_t lanes = target_lanes(t, 32), rows = budget_of(t) / ci->c_out;
-  if (ci->c_in < lanes || rows < 1) return false;
-  int64_t taps = 1;
-  for (int s = 0; s < ci->spatial; s++) taps *= ci->kernel[s];
-  const double rate = t->fma_per_cycle > 0 ? t->fma_per_cycle : 1, out = (double)ci->c_out;
-  const double steps = (double)(taps * ((ci->c_in + lanes - 1) / lanes)), across = 4 * out;
-  const double sums = out / rate, loads = (1 + out / (double)(rows < 8 ? rows : 8)) / 2;
-  const double thin = steps * (sums > loads ? sums : loads) + across;
-  const double tiled = (double)(taps * ci->c_in * ((ci->c_out + lanes - 1) / lanes)) / rate;
-  return 1.2 * thin <= tiled;
-}
 
 static bool choose_lanes(Thin *d) {
   const ConvInfo *const ci = &d->ci;
   if (ci->transposed || ci->group != 1 || ci->spatial > 3 || expr_is_i64(d->width, 0)) return false;
   const Expr *const in = d->xp->stride[2 + last(d)], *const out = d->to->stride[2 + last(d)];
-  d->by_channel = expr_is_i64(d->xp->stride[1], 1) && by_channel_pays(d->l->c->target, ci);
+  d->by_channel = expr_is_i64(d->xp->stride[1], 1) && conv_thin_by_channel(d->l->c->target, ci);
   return d->by_channel || (expr_is_i64(in, 1) && expr_is_i64(out, 1) &&
                            conv_thin_by_pixel(d->l->c, d->anchor->def, ci));
 }
@@ -367,7 +333,7 @@ Step *lower_thin(Lower *l, const Value *root, const Value *anchor, const Place *
   d.xp = xp;
   d.ci = *ci;
   d.lanes = target_lanes(l->c->target, 32);
-  d.budget = budget_of(l->c->target);
+  d.budget = thin_budget(l->c->target);
   if (!xp || ci->transposed) return NULL;
   conv_axes(l->m, anchor->def, ci, 0, d.axis);
   d.width = d.axis[last(&d)].rows;

@@ -11,7 +11,6 @@
 
 #include "passes/choose/choice.h"
 
-enum { BLOCK_CYCLES = 2000 }; /* lost at the edges of a block */
 enum { MAX_IN = 8, MAX_POINTS = MAX_IN * MAX_IN };
 
 typedef struct Wino {
@@ -32,141 +31,6 @@ typedef struct Wino {
 
 static const Expr *num(const Wino *t, int64_t v) { return ex_i64(t->p, v); }
 static const Expr *f32(const Wino *t, double v) { return ex_float(t->p, DT_F32, v); }
-
-/* ---- when ---- */
-
-static bool shape_fits(const PassCtx *c, const Node *n, const ConvInfo *ci) {
-  if (!c->winograd || ci->transposed || ci->spatial != 2 || ci->group != 1) return false;
-  for (int s = 0; s < 2; s++) {
-    int64_t k;
-    if (ci->kernel[s] != 3 || ci->stride[s] != 1 || ci->dilation[s] != 1) return false;
-    if (!expr_is_const(n->out[0]->dims[2 + s], &k) || k < 4) return false;
-  }
-  return n->in[0]->dtype == DT_F32 && n->in[1]->dtype == DT_F32 && ci->c_in >= 8 && ci->c_out >= 8;
-}
-
-typedef struct Machine {
-  double fma, l2, l2_rate, far_rate,
-      lanes; /* multiply-adds a cycle; bytes; bytes a cycle from the second level, from beyond */
-  int threads;
-} Machine;
-
-static double stream_cycles(const Machine *m, double bytes) {
-  return bytes / (bytes > m->l2 / 2 ? m->far_rate : m->l2_rate);
-}
-
-static double direct_cycles(const Machine *m, const ConvInfo *ci, int64_t h, int64_t w) {
-  const double work = 9.0 * (double)ci->c_in * (double)ci->c_out;
-  const double compute = work * (double)(h * w) / m->fma * 1.1, stream = stream_cycles(m, work * 4);
-  return compute > stream ? compute : stream;
-}
-
-/* Of one image, in blocks of `lines` rows of tiles. */
-static double block_cycles(const Machine *m, const ConvInfo *ci, int64_t h, int64_t w, int out,
-                           int64_t lines) {
-  const double points = (out + 2) * (out + 2), ic = (double)ci->c_in, oc = (double)ci->c_out;
-  const int64_t th = (h + out - 1) / out, tw = (w + out - 1) / out;
-  const double blocks = (double)((th + lines - 1) / lines), tiles = (double)(lines * tw) * blocks;
-  const double data = 2 * points * (double)(lines * tw) * (ic + oc) * 4;
-  const double weights = points * ic * oc * 4;
-  /* few tiles leave the register tile of the products half empty */
-  const double fill = tiles / blocks < 8 ? tiles / blocks / 8 : 1;
-  const double compute = points * tiles * ic * oc / (m->fma * fill) * 1.15,
-               stream = blocks * stream_cycles(m, weights);
-  const double transforms = tiles * points * (ic * 3.6 + oc * 2.8) / m->lanes;
-  /* blocks share the cache with the weights that come by for each of them */
-  const bool near = blocks > 1 ? data / 2 + weights <= m->l2 : data <= m->l2;
-  const double calls = blocks > 1 ? blocks * BLOCK_CYCLES : 0;
-  return (compute > stream ? compute : stream) +
-         blocks * data / (near ? m->l2_rate : 2 * m->far_rate) + transforms + calls;
-}
-
-/* Rows of tiles that are a block; all of them: there is one block. An odd number of blocks keeps
- * one of two threads waiting. */
-static int64_t block_lines(const Machine *m, const ConvInfo *ci, int64_t h, int64_t w, int out) {
-  const int64_t th = (h + out - 1) / out;
-  int64_t best = th;
-  double least = block_cycles(m, ci, h, w, out, th);
-  for (int64_t lines = th / 2; lines >= 1; lines--) {
-    if (th % lines) continue;
-    const int64_t blocks = th / lines;
-    const double even = m->threads > 1 ? (double)((blocks + 1) / 2 * 2) / (double)blocks : 1;
-    const double cycles = block_cycles(m, ci, h, w, out, lines) * even;
-    if (cycles >= least) continue;
-    least = cycles;
-    best = lines;
-  }
-  return best;
-}
-
-static double wino_cycles(const Machine *m, const ConvInfo *ci, int64_t h, int64_t w, int out) {
-  return block_cycles(m, ci, h, w, out, block_lines(m, ci, h, w, out));
-}
-
-static Machine machine_of(const Target *t, int threads) {
-  const double lanes = target_lanes(t, 32);
-  return (Machine){.fma = lanes * t->fma_per_cycle,
-                   .l2 = (double)t->l2_bytes,
-                   .l2_rate = 32,
-                   .far_rate = 3,
-                   .lanes = lanes,
-                   .threads = threads};
-}
-
-/* Whether there is a choice at all. */
-static bool may_be_winograd(const PassCtx *c, const Node *n, const ConvInfo *ci) {
-  int64_t h, w;
-  return c->opt_level >= 2 && !node_int(n, "exact", 0) && shape_fits(c, n, ci) &&
-         expr_is_const(n->out[0]->dims[2], &h) && expr_is_const(n->out[0]->dims[3], &w);
-}
-
-const char *winograd_key(const PassCtx *c, const Node *n, const ConvInfo *ci) {
-  int64_t h, w;
-  if (!choice_matters(c) || !may_be_winograd(c, n, ci)) return NULL;
-  if (!expr_is_const(n->out[0]->dims[2], &h) || !expr_is_const(n->out[0]->dims[3], &w)) return NULL;
-  return choice_key(c, "conv3x3 in=%lld out=%lld size=%lldx%lld", (long long)ci->c_in,
-                    (long long)ci->c_out, (long long)h, (long long)w);
-}
-
-/* m of the cheapest form, or 0 where the direct convolution is about as fast. */
-static int choose_size(const PassCtx *c, const Node *n, const ConvInfo *ci) {
-  int64_t h, w;
-  if (!may_be_winograd(c, n, ci)) return 0;
-  expr_is_const(n->out[0]->dims[2], &h);
-  expr_is_const(n->out[0]->dims[3], &w);
-  const Machine m = machine_of(c->target, c->max_threads);
-  static const char *const names[] = {"direct", "winograd2", "winograd4", "winograd6"};
-  const double rounding = 1 / 0.9; /* what a gain must be worth */
-  Candidate candidates[4] = {{names[0], direct_cycles(&m, ci, h, w), 0, 1}};
-  int sizes[4] = {0}, count = 1, best = 0;
-  for (int out = 2; out <= 6; out += 2) {
-    if (c->winograd_size ? out != c->winograd_size : out > 4) continue;
-    sizes[count] = out;
-    candidates[count] = (Candidate){names[out / 2], wino_cycles(&m, ci, h, w, out), out, rounding};
-    if (choice_weighted(&candidates[count], candidates[count].cost) <
-        choice_weighted(&candidates[best], candidates[best].cost))
-      best = count;
-    count++;
-  }
-  const char *key = winograd_key(c, n, ci);
-  return sizes[key ? choice_take(c, CHOICE_ALGORITHM, key, candidates, count, best) : best];
-}
-
-bool conv_is_winograd(const PassCtx *c, const Node *n, const ConvInfo *ci) {
-  return choose_size(c, n, ci) > 0;
-}
-
-/* Whole tiles read further than the convolution itself. */
-void winograd_reach(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo,
-                    int64_t *hi) {
-  const int m = choose_size(c, n, ci);
-  int64_t out, in;
-  *lo = ci->pad_lo[s];
-  *hi = ci->pad_hi[s] + m;
-  if (expr_is_const(n->out[0]->dims[2 + s], &out) && expr_is_const(n->in[0]->dims[2 + s], &in))
-    *hi = (out + m - 1) / m * m + 2 - ci->pad_lo[s] - in;
-  if (*hi < 0) *hi = 0;
-}
 
 /* ---- transforms as expressions ---- */
 
@@ -528,8 +392,7 @@ static Step *one_kernel(Wino *t, const Place *to) {
 
 /* Sets the rows of a block, and t->blocks where there are several. */
 static void choose_blocks(Wino *t) {
-  const Machine m = machine_of(t->l->c->target, t->l->c->max_threads);
-  const int64_t lines = block_lines(&m, &t->ci, t->h, t->w, t->out);
+  const int64_t lines = winograd_lines(t->l->c, &t->ci, t->h, t->w, t->out);
   const Expr *const all = ex_mul(t->p, t->batch, num(t, t->th));
   t->first = num(t, 0);
   t->rows = ex_mul(t->p, all, num(t, t->tw));
@@ -545,7 +408,7 @@ Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Pla
   Step *steps = NULL;
   expr_is_const(root->dims[2], &t.h);
   expr_is_const(root->dims[3], &t.w);
-  t.out = choose_size(l->c, anchor->def, ci);
+  t.out = winograd_size(l->c, anchor->def, ci);
   t.in = t.out + 2;
   t.points = t.in * t.in;
   t.th = (t.h + t.out - 1) / t.out;

@@ -1,0 +1,19 @@
+/* Register tiles of contractions and what they cost. */
+#pragma once
+#include "passes/choose/contract_types.h"
+#include "targets/target.h"
+
+enum { MAX_TILE_ROWS = 14, MAX_TILES = 128 };
+typedef struct Tile {
+  int rows, vectors; /* register tile: rows × (vectors × lanes) */
+} Tile;
+typedef struct TileCost {
+  Tile tile;
+  double cycles;
+} TileCost;
+/* The tiles that the registers allow, with estimated cycles; returns their number. */
+int contract_tiles(const Target *t, const ContractTypes *types, double rows_h, double rows_w,
+                   bool flat, double n, double k, TileCost *out);
+int contract_cheapest(const TileCost *tiles, int n); /* position */
+Tile contract_choose_tile(const Target *t, double rows_h, double rows_w, bool flat, double n,
+                          double k); /* the cheapest of them */
