@@ -112,8 +112,8 @@ typedef enum TensorFormat {
 } TensorFormat;
 TensorFormat format_of(const char *path);
 bool format_check(const char *path); /* false: it is not written; usage error printed */
-OutFile *tensor_open(Session *s,
-                     const char *path); /* among the session's outputs; NULL: reported */
+/* Among the session's outputs; NULL: reported */
+OutFile *tensor_open(Session *s, const char *path);
 bool tensor_write_to(Session *s, const char *path, OutFile *out, const Tensor *t);
 bool tensor_write(Session *s, const char *path, const Tensor *t); /* both */
 

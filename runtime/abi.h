@@ -12,8 +12,9 @@ typedef struct RtTensor {
   void *data;        /* NULL: absent optional */
   int32_t dtype;     /* TensorProto.DataType number */
   int32_t rank;
-  int64_t *dims; /* for outputs with data-dependent sizes the function writes the real ones; they
-                    come in as upper bounds */
+  /* For outputs with data-dependent sizes the function writes the real ones; they come in as
+   * upper bounds */
+  int64_t *dims;
 } RtTensor;
 /* words: attributes as packed by the op's row. Returns a status. No allocation, no libc. Sub-byte
  * types take a byte. */
@@ -58,16 +59,16 @@ typedef struct BurinOptions {
   void *user;
   uint64_t *kernel_ns; /* one per step kernel (info.n_kernels), added to; NULL: no profile */
   uint64_t (*clock_ns)(void); /* needed with kernel_ns */
-  uint64_t
-      *kernel_flops; /* likewise, multiply-adds ×2 of the sizes of this run; NULL: not wanted */
+  /* likewise, multiply-adds ×2 of the sizes of this run; NULL: not wanted */
+  uint64_t *kernel_flops;
   /* Like parallel_for, but decides who does how much, while it goes on: covers [0, n) with ranges,
    * of at least `grain` iterations where n is no less; slots are 0 to slots - 1. NULL: parallel_for
    * gets one part for each thread. */
   void (*parallel_ranges)(void *user, int64_t n, int64_t grain, int32_t slots, BurinRange range,
                           void *arg);
-  uint64_t
-      arena_bytes; /* size of the arena: too small for `threads` is BURIN_E_ARENA. 0: it is taken
-                      to hold what one thread needs, and no more threads run than it holds */
+  /* Size of the arena: too small for `threads` is BURIN_E_ARENA. 0: it is taken to hold what one
+   * thread needs, and no more threads run than it holds */
+  uint64_t arena_bytes;
   BurinFailure *failure; /* filled by the run; NULL: not wanted */
 } BurinOptions;
 
@@ -109,8 +110,8 @@ typedef struct BurinModel {
   int32_t n_inputs, n_outputs, n_symbols, n_caller_symbols; /* caller symbols come first */
   const BurinTensorInfo *inputs, *outputs;
   const char *const *symbols;
-  uint64_t arena_bytes; /* for all fixed sizes; 0 when it depends on symbols: ask arena_size. For
-                           one thread. */
+  /* For all fixed sizes; 0 when it depends on symbols: ask arena_size. For one thread. */
+  uint64_t arena_bytes;
   uint64_t thread_bytes; /* more per further thread (0 when symbolic) */
   uint32_t arena_align;
   int32_t max_threads;
@@ -126,8 +127,9 @@ typedef struct BurinModel {
    * bounds when `bounds` is 1: sizes to allocate. */
   void (*output_dims)(int32_t k, const int64_t *dims, int64_t *out, int32_t bounds);
   const void *weights; /* weight_bytes of them */
-  const char *weights_file; /* not NULL: the weights lie in this file, beside the program or
-                             * library; map_weights must be called before the first run */
+  /* Not NULL: the weights lie in this file, beside the program or library; map_weights must be
+   * called before the first run */
+  const char *weights_file;
   uint64_t weights_hash; /* XXH3 of them; 0: no file */
   int32_t (*map_weights)(const char *path); /* NULL: no file. Maps and checks it; a status */
   int32_t n_checks;

@@ -10,5 +10,5 @@ typedef struct StrMap {
   uint64_t seed; /* of the hash */
 } StrMap;
 void *strmap_get(const StrMap *m, const char *key); /* NULL when absent */
-void strmap_put(Arena *a, StrMap *m, const char *key,
-                void *value); /* value is not NULL; replaces */
+/* Value is not NULL; replaces */
+void strmap_put(Arena *a, StrMap *m, const char *key, void *value);

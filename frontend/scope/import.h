@@ -71,19 +71,19 @@ ConstData *import_sparse_tensor(Import *im, const Onnx__SparseTensorProto *t, co
 /* ---- attr.c ---- */
 /* False on error. Graph attributes are left to the importer (kind AT_GRAPH, graph NULL). */
 bool import_attr(Import *im, const Onnx__AttributeProto *p, const Loc *loc, Attr *out);
-int attr_proto_type(
-    const Onnx__AttributeProto *p); /* type, or what the filled field says; 0: none */
+/* type, or what the filled field says; 0: none */
+int attr_proto_type(const Onnx__AttributeProto *p);
 
 /* ---- types.c ---- */
 /* Sets kind, dtype, and where known rank and dims of v. */
 bool import_type(Import *im, Value *v, const Onnx__TypeProto *t, const Loc *loc);
-const char *type_text(Arena *a,
-                      const Onnx__TypeProto *t); /* "f32", "seq(f32)"; NULL when malformed */
-bool import_bind_shape(Import *im, const Onnx__ValueInfoProto *p,
-                       const Loc *loc); /* for all inputs before the first import_main_input */
+/* "f32", "seq(f32)"; NULL when malformed */
+const char *type_text(Arena *a, const Onnx__TypeProto *t);
+/* For all inputs before the first import_main_input */
+bool import_bind_shape(Import *im, const Onnx__ValueInfoProto *p, const Loc *loc);
 bool import_shape_given(const Import *im, const char *name); /* by --shape */
-Value *import_main_input(Import *im, const Onnx__ValueInfoProto *p,
-                         const Loc *loc); /* NULL on error; p->name is set */
+/* NULL on error; p->name is set */
+Value *import_main_input(Import *im, const Onnx__ValueInfoProto *p, const Loc *loc);
 
 /* ---- upgrade.c ---- */
 /* A node as the file gives it, on its way to the newest form. */
@@ -104,9 +104,9 @@ bool upgrade_known(const char *domain, const char *op);   /* some row is about i
 bool upgrade_node(Import *im, OldNode *n);                /* false: error reported */
 
 /* ---- import.c ---- */
+/* NULL: too many nodes */
 Node *import_emit(Import *im, Graph *g, const OpRow *row, int n_in, Value *const *in,
-                  const Loc *loc); /* NULL: too many nodes */
-bool import_infer(
-    Import *im,
-    Node *n); /* infers where all inputs are known; inside regions errors wait for the owner */
+                  const Loc *loc);
+/* Infers where all inputs are known; inside regions errors wait for the owner */
+bool import_infer(Import *im, Node *n);
 bool import_model(Import *im, const Onnx__ModelProto *p);

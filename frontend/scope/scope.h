@@ -24,8 +24,8 @@ typedef struct Scope {
 extern const Value scope_absent; /* an optional input that a call left out */
 
 Value *scope_find(const Scope *s, const char *name); /* NULL: not defined */
-bool scope_define(Import *im, Scope *s, const char *name, const Value *v,
-                  const Loc *loc); /* false: defined twice */
+/* false: defined twice */
+bool scope_define(Import *im, Scope *s, const char *name, const Value *v, const Loc *loc);
 
 /* One more node or constant (functions multiply them); false: too many, reported. */
 bool count_node(Import *im, const Loc *loc);

@@ -60,6 +60,6 @@ typedef struct StrBuf {
 } StrBuf;
 void sb_printf(StrBuf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void sb_putc(StrBuf *b, char c);
-void sb_quoted(StrBuf *b,
-               const char *s); /* "…" with \" \\ \n \xNN escapes; the parsers read it back */
+/* "…" with \" \\ \n \xNN escapes; the parsers read it back */
+void sb_quoted(StrBuf *b, const char *s);
 const char *sb_str(StrBuf *b);

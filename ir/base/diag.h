@@ -30,8 +30,8 @@ Diag *diag_new(Arena *a);
 bool diag_error(Diag *d, const Loc *loc, ErrCode code, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 bool diag_verror(Diag *d, const Loc *loc, ErrCode code, const char *fmt, va_list ap);
-void diag_note(Diag *d, const char *fmt, ...)
-    __attribute__((format(printf, 2, 3))); /* belongs to the last error */
+/* Belongs to the last error */
+void diag_note(Diag *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void diag_hint(Diag *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void diag_warning(Diag *d, const Loc *loc, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

@@ -17,10 +17,10 @@ typedef struct GraphEval {
 bool eval_fail(GraphEval *ev, const Node *n, ErrCode code, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 const ConstData *eval_value(GraphEval *ev, const Value *v); /* NULL: not computed */
-void eval_set(GraphEval *ev, const Value *v,
-              const ConstData *c); /* also gives symbols their values from its dims */
-ConstData *eval_tensor(GraphEval *ev, DType t, int rank,
-                       const int64_t *dims); /* zeroed; NULL: size overflows */
+/* Also gives symbols their values from its dims */
+void eval_set(GraphEval *ev, const Value *v, const ConstData *c);
+/* zeroed; NULL: size overflows */
+ConstData *eval_tensor(GraphEval *ev, DType t, int rank, const int64_t *dims);
 bool eval_node(GraphEval *ev, Node *n);
 bool eval_nodes(GraphEval *ev, Graph *g);
 bool eval_region(GraphEval *ev, Node *n); /* graph_eval_region.c */

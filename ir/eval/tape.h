@@ -11,6 +11,6 @@ typedef struct TapeEnv {
   Scalar (*load)(void *user, DType t, int buffer, int64_t index);
 } TapeEnv;
 Tape *tape_new(Arena *a, ExprPool *p, const Expr *root);
-void tape_set(Tape *t, const Expr *var,
-              int64_t value); /* a variable that the root does not use is ignored */
+/* A variable that the root does not use is ignored */
+void tape_set(Tape *t, const Expr *var, int64_t value);
 Scalar tape_run(Tape *t, const TapeEnv *env);

@@ -1,38 +1,53 @@
-/* Expressions: one hash-consed, immutable language for dimensions (over symbols), indices (over
- * loop variables) and scalar values (with loads and reductions). Equal expressions are the same
- * pointer. Constructors simplify; i64 expressions are kept in a canonical form (sum of products
- * ordered by creation), so that shapes compare by pointer.
+/* Expressions: one hash-consed, immutable language for dimensions (over symbols), indices (over loop
+ * variables) and scalar values (with loads and reductions). Equal expressions are the same pointer.
+ * Constructors simplify; i64 expressions are kept in a canonical form (sum of products ordered by
+ * creation), so that shapes compare by pointer.
  *
- * Text:  3  2.5f32  $batch (symbol)  i0 (variable)  a + b*c  max(a, 0)  floordiv(i0, 4)
- * cast<f16>(x) b2[i0*4 + 1]  b2[i0 if i0 < 7] (guarded load: 0 of the type where the guard is
- * false) t0[3] (local)   sum(k1 < 64: b0[k1] * b1[k1]) (reduction; also prod least most all any,
- * and sum(k1 from 2 < 64: …) for k1 in [2, 2 + 64))   $"odd name"   ?3f32 (hole)   -inff32
- *        {%0 = exp(b0[1]); %0*%0} (shared parts of large expressions are named) */
+ *   text                         meaning
+ *   3   2.5f32   -inff32         constants
+ *   $batch   $"odd name"         symbol
+ *   i0                           variable of a loop
+ *   a + b*c   max(a, 0)          rows of scalar.def
+ *   cast<f16>(x)                 conversion; also sat<u8>(x), bits<i32>(x)
+ *   b2[i0*4 + 1]                 load
+ *   b2[i0 if i0 < 7]             guarded load: 0 of the type where the guard is false
+ *   t0[3]                        local of a kernel
+ *   sum(k1 < 64: b0[k1]*b1[k1])  reduction; also prod least most all any
+ *   sum(k1 from 2 < 64: …)       the same over k1 in [2, 2 + 64)
+ *   ?3f32                        hole
+ *   {%0 = exp(b0[1]); %0*%0}     shared parts of large expressions are named
+ */
 #pragma once
 #include "ir/base/arena.h"
 #include "ir/base/dtype.h"
 
+/* clang-format off */
 typedef enum ExprOp {
-  EX_CONST, /* k.i for ints and bool, k.f for floats */
-  EX_SYM,   /* id: dimension symbol, i64 */
-  EX_VAR,   /* id: loop or reduction variable, i64 */
-  EX_LOAD,  /* id: buffer; a[0]: element index; a[1]: guard or NULL */
-  EX_LOCAL, /* id: local of a kernel (loop IR only); a[0]: element index */
-  EX_REDUCE, /* id: variable, bound here; k.i: ReduceKind; a[0]: body; a[1]: extent */
-  EX_HOLE,  /* id: a placeholder that a lowering replaces (accumulator of a contraction) */
+  /*            id             arguments, constant */
+  EX_CONST,  /* -              k.i for ints and bool, k.f for floats */
+  EX_SYM,    /* symbol         a dimension, i64 */
+  EX_VAR,    /* variable       of a loop or reduction, i64 */
+  EX_LOAD,   /* buffer         a[0]: element index; a[1]: guard or NULL */
+  EX_LOCAL,  /* local          of a kernel (loop IR only); a[0]: element index */
+  EX_REDUCE, /* variable       bound here; k.i: ReduceKind; a[0]: body; a[1]: extent */
+  EX_HOLE,   /* number         a placeholder that a lowering replaces (accumulator of a contraction) */
 #define S(id, text, arity, result, cost) EX_##id,
 #include "ir/expr/scalar.def"
 #undef S
   EX_COUNT
 } ExprOp;
+/* clang-format on */
 
 typedef enum ReduceKind { RED_SUM, RED_PROD, RED_MIN, RED_MAX, RED_AND, RED_OR } ReduceKind;
 
 typedef struct Expr Expr;
 struct Expr {
-  uint8_t op, dtype, nargs, flags; /* flags: EXF_*, computed from the arguments */
-  int32_t id;
-  uint32_t uid;   /* creation number: the deterministic order */
+  uint8_t op; /* ExprOp */
+  uint8_t dtype; /* DType */
+  uint8_t nargs;
+  uint8_t flags; /* EXF_*, computed from the arguments */
+  int32_t id; /* by op */
+  uint32_t uid; /* creation number: the deterministic order */
   uint32_t depth; /* 1 + that of the deepest argument */
   union {
     int64_t i;
@@ -40,15 +55,15 @@ struct Expr {
   } k;
   const Expr *a[3];
 };
-enum {
-  EXF_LOAD = 1,
-  EXF_REDUCE = 2,
-  EXF_LOCAL = 4,
-  EXF_VAR = 8,
-  EXF_SYM = 16,
-  EXF_HOLE = 32,
-  EXF_MATH = 64 /* a math row: exp … pow */
-}; /* contains one */
+enum { /* Expr.flags: what it contains */
+       EXF_LOAD = 1,
+       EXF_REDUCE = 2,
+       EXF_LOCAL = 4,
+       EXF_VAR = 8,
+       EXF_SYM = 16,
+       EXF_HOLE = 32,
+       EXF_MATH = 64 /* a math row: exp … pow */
+};
 
 typedef struct ExprPool ExprPool; /* the interning table, symbols and variables of one model */
 ExprPool *expr_pool_new(Arena *a);
@@ -58,7 +73,7 @@ Arena *expr_pool_arena(ExprPool *p);
  * target that code is made for. All false: fma is one instruction, and of equal operands min and
  * max give the first. Set before a model is built. */
 typedef struct FloatRules {
-  bool split_fma;     /* fma(a, b, c) is written as a product and a sum */
+  bool split_fma; /* fma(a, b, c) is written as a product and a sum */
   bool ordered_zeros; /* for min and max -0 is below +0 */
 } FloatRules;
 FloatRules *expr_pool_rules(ExprPool *p);
@@ -66,12 +81,12 @@ FloatRules *expr_pool_rules(ExprPool *p);
 /* ---- symbols and variables ---- */
 typedef struct Symbol {
   const char *name;
-  int64_t lo;         /* known lower bound (usually 0 or 1) */
-  const Expr
-      *bound;  /* upper bound as an expression of other symbols (data-dependent sizes), or NULL */
-  bool runtime;       /* assigned while the program runs (data-dependent), not by the caller */
+  int64_t lo; /* known lower bound (usually 0 or 1) */
+  /* Upper bound as an expression of other symbols (data-dependent sizes), or NULL */
+  const Expr *bound;
+  bool runtime; /* assigned while the program runs (data-dependent), not by the caller */
 } Symbol;
-const Expr *ex_sym(ExprPool *p, const char *name);     /* finds or makes */
+const Expr *ex_sym(ExprPool *p, const char *name); /* finds or makes */
 const Expr *ex_sym_fresh(ExprPool *p, const char *stem); /* unused name stem_N */
 Symbol *expr_symbol(ExprPool *p, int id);
 int expr_symbol_count(const ExprPool *p);
@@ -96,16 +111,16 @@ const Expr *ex_int(ExprPool *p, DType t, int64_t v);
 const Expr *ex_float(ExprPool *p, DType t, double v); /* rounded to t */
 const Expr *ex_const(ExprPool *p, DType t, double v); /* int or float by class of t */
 const Expr *ex_bool(ExprPool *p, bool v);
-const Expr *ex_op(ExprPool *p, ExprOp op, const Expr *a, const Expr *b,
-                  const Expr *c); /* any S row but cast/sat/bits */
+/* Any S row but cast/sat/bits */
+const Expr *ex_op(ExprPool *p, ExprOp op, const Expr *a, const Expr *b, const Expr *c);
 const Expr *ex_cast(ExprPool *p, DType t, const Expr *a);
 const Expr *ex_sat(ExprPool *p, DType t, const Expr *a);
 const Expr *ex_bits(ExprPool *p, DType t, const Expr *a);
 const Expr *ex_load(ExprPool *p, DType t, int buffer, const Expr *index, const Expr *guard);
 const Expr *ex_local(ExprPool *p, DType t, int local, const Expr *index);
 const Expr *ex_hole(ExprPool *p, DType t, int id);
-const Expr *ex_reduce(ExprPool *p, ReduceKind kind, const Expr *var,
-                      const Expr *body); /* extent is the variable's */
+/* Extent is the variable's */
+const Expr *ex_reduce(ExprPool *p, ReduceKind kind, const Expr *var, const Expr *body);
 const Expr *reduce_identity(ExprPool *p, ReduceKind kind, DType t);
 /* In which reductions of t are evaluated: floating sums of types below f64 in f64, rounded once. */
 static inline DType reduce_type(ReduceKind kind, DType t) {
@@ -182,19 +197,18 @@ typedef struct ExprTerm {
   const Expr *product;
 } ExprTerm;
 int expr_terms(ExprPool *p, const Expr *e, ExprTerm *out, int max);
-int expr_cost(const Expr *e); /* sum of row costs of distinct nodes, reductions times their extent
-                                 (64 if unknown) */
+/* Sum of row costs of distinct nodes, reductions times their extent (64 if unknown) */
+int expr_cost(const Expr *e);
 
 /* ---- rewriting ---- */
 /* Replaces variables / symbols / holes / loads; shared subexpressions are visited once. Returns
  * NULL to keep. */
 typedef const Expr *(*ExprRewrite)(void *user, const Expr *leaf);
-const Expr *expr_rewrite(
-    ExprPool *p, const Expr *e, ExprRewrite leaf,
-    void *user); /* called on SYM VAR LOAD LOCAL HOLE (LOAD/LOCAL after their arguments) */
+/* Called on SYM VAR LOAD LOCAL HOLE (LOAD/LOCAL after their arguments) */
+const Expr *expr_rewrite(ExprPool *p, const Expr *e, ExprRewrite leaf, void *user);
 const Expr *expr_subst(ExprPool *p, const Expr *e, const Expr *var_or_sym_or_hole, const Expr *by);
-const Expr *expr_simplify(ExprPool *p,
-                          const Expr *e); /* rebuilds with what is now known of ranges */
+/* Rebuilds with what is now known of ranges */
+const Expr *expr_simplify(ExprPool *p, const Expr *e);
 /* Replaces math rows (exp … pow) by polynomials over basic rows (ir/expr/math.c). Whoever evaluates or
  * emits math rows does it through this: there is no other meaning of them. */
 const Expr *expr_lower_math(ExprPool *p, const Expr *e);
@@ -212,9 +226,8 @@ typedef struct EvalEnv { /* callbacks may be NULL where e holds none of them */
   Scalar (*local)(void *user, DType t, int local, int64_t index);
 } EvalEnv;
 Scalar expr_eval(const ExprPool *p, const Expr *e, EvalEnv *env);
-Scalar scalar_op(
-    ExprOp op, DType t, Scalar a, Scalar b,
-    Scalar c); /* t: type of argument 0 (select: of argument 1); no math row of floats */
+/* t: type of argument 0 (select: of argument 1); no math row of floats */
+Scalar scalar_op(ExprOp op, DType t, Scalar a, Scalar b, Scalar c);
 /* Is e a min or max of floats that goes by the sign of zeros, too (scalar_ordered)? */
 bool expr_ordered(const ExprPool *p, const Expr *e);
 Scalar scalar_ordered(ExprOp op, Scalar a, Scalar b);
@@ -231,9 +244,9 @@ const char *expr_text(const ExprPool *p, const Expr *e);
 typedef struct ExprScope {
   void *user;
   const Expr *(*name)(void *user, const char *ident);
-  const Expr *(*access)(void *user, const char *ident, const Expr *index,
-                        const Expr *guard); /* ident[...] */
+  /* ident[...] */
+  const Expr *(*access)(void *user, const char *ident, const Expr *index, const Expr *guard);
   DType hint;
 } ExprScope;
-const Expr *expr_parse(ExprPool *p, const char **text, const ExprScope *s,
-                       const char **error); /* NULL + *error on failure; advances *text */
+/* NULL + *error on failure; advances *text */
+const Expr *expr_parse(ExprPool *p, const char **text, const ExprScope *s, const char **error);

@@ -57,8 +57,8 @@ extern const OpInfo expr_op_info[EX_COUNT];
 const Expr *expr_raw(ExprPool *p, ExprOp op, DType t, int id, int64_t k, const Expr *a,
                      const Expr *b, const Expr *c);
 const Expr *expr_scalar(ExprPool *p, DType t, Scalar v);
-const Expr *expr_rebuild(ExprPool *p, const Expr *e,
-                         const Expr *const *a); /* same operation on other arguments */
+/* Same operation on other arguments */
+const Expr *expr_rebuild(ExprPool *p, const Expr *e, const Expr *const *a);
 static inline bool is_const(const Expr *e) { return e->op == EX_CONST; }
 
 /* ---- math.c ---- */
@@ -94,8 +94,8 @@ typedef struct Mono { /* c * product of atoms, ordered by uid */
   const Expr *atom[MONO_MAX];
 } Mono;
 void poly_zero(Poly *d);
-bool poly_add(Poly *d, const Expr *e,
-              int64_t scale);      /* d += scale*e; false: too many terms (d is then junk) */
+/* D += scale*e; false: too many terms (d is then junk) */
+bool poly_add(Poly *d, const Expr *e, int64_t scale);
 bool poly_add_poly(Poly *d, const Poly *s, int64_t scale);
 bool poly_add_term(Poly *d, const Expr *prod, int64_t c);
 bool poly_mul(ExprPool *p, Poly *d, const Poly *a, const Poly *b);

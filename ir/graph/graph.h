@@ -22,8 +22,8 @@ typedef struct ConstData {
   int rank;
   const int64_t *dims;
   int64_t count;      /* elements */
-  const void
-      *data; /* may be unaligned for slices of a file: read with memcpy. STR: const char *const * */
+  /* May be unaligned for slices of a file: read with memcpy. STR: const char *const * */
+  const void *data;
 } ConstData;
 
 /* How a materialised value lies in memory: dimension order, outermost first (NULL: row-major), and
@@ -32,8 +32,8 @@ typedef struct ConstData {
 typedef struct Layout {
   const int8_t *perm;
   const int16_t *halo_lo, *halo_hi;
-  int16_t pad; /* unused elements behind the innermost dimension: keeps rows off each other's cache
-                  sets */
+  /* Unused elements behind the innermost dimension: keeps rows off each other's cache sets */
+  int16_t pad;
 } Layout;
 
 struct Value {
@@ -46,8 +46,8 @@ struct Value {
   Node *def; /* NULL: graph input, region input or constant */
   int def_index; /* which output of def */
   const ConstData *cdata; /* constant value, else NULL */
-  const Expr *const *contents; /* known symbolic elements of a small integer/bool tensor (shape
-                                  arithmetic), else NULL */
+  /* Known symbolic elements of a small integer/bool tensor (shape arithmetic), else NULL */
+  const Expr *const *contents;
   Layout layout;
   bool inlined; /* never materialised: consumers call its elem (set by the fusion pass) */
   Value *init; /* input of the main graph: the constant that it is where the caller gives none */
@@ -100,8 +100,8 @@ struct Node {
   int n_out;
   Attr *attrs;
   int n_attrs;
-  SymDef *syms; /* runtime symbols that this node's output dims use and that are read from data; see
-                   SymDef */
+  /* Runtime symbols that this node's output dims use and that are read from data; see SymDef */
+  SymDef *syms;
   int n_syms;
   const Loc *loc;
   Graph *graph; /* the graph that holds it */
@@ -119,8 +119,8 @@ struct Graph {
   Vec(Value *) inputs; /* constants are not inputs */
   Value *unset; /* of the main graph: one bool, no input that has an init is given; or NULL */
   Vec(Value *) outputs; /* a value may be listed more than once, and may be an input or constant */
-  Vec(const char *) output_names; /* ONNX names of the outputs, same positions; set by the frontend
-                                     for the main graph */
+  /* ONNX names of the outputs, same positions; set by the frontend for the main graph */
+  Vec(const char *) output_names;
 };
 
 /* What must hold between two sizes when the model runs. Rules of ops write it with the helpers
@@ -158,8 +158,8 @@ struct Model {
   Graph *main;
   Vec(ConstData *) consts;
   int next_value;
-  Vec(DimAssume)
-      assumes; /* what inference took for granted; the compiled model checks it at entry */
+  /* What inference took for granted; the compiled model checks it at entry */
+  Vec(DimAssume) assumes;
   Vec(Value *) frozen; /* initializers that are inputs, too, and were made constants on request */
   Vec(ModelFile) files; /* the model's and those of external data; they stay mapped */
   const char *hash; /* XXH3-128 of the model's file in hex; NULL: it came from memory */
@@ -174,10 +174,11 @@ struct Model {
 Model *model_new(Arena *a, Diag *d);
 Graph *graph_new(Model *m, Graph *parent, const char *name);
 Value *value_new(Model *m, const char *name);
-void value_set_tensor(Model *m, Value *v, DType t, int rank,
-                      const Expr *const *dims); /* dims copied */
+/* Dims copied */
+void value_set_tensor(Model *m, Value *v, DType t, int rank, const Expr *const *dims);
+/* Data not copied */
 ConstData *const_new(Model *m, const char *name, DType t, int rank, const int64_t *dims,
-                     const void *data); /* data not copied */
+                     const void *data);
 Value *value_const(Model *m, ConstData *c); /* a value that holds it */
 Value *value_const_i64s(Model *m, int rank, int n, const int64_t *v); /* rank 0 or 1 */
 Value *value_const_scalar(Model *m, DType t, double v); /* rank 0 */
@@ -191,8 +192,8 @@ void node_set_ints(Node *n, const char *name, int count, const int64_t *v);
 void node_set_float(Node *n, const char *name, double v);
 void node_set_string(Node *n, const char *name, const char *v);
 void graph_remove_node(Graph *g, Node *n); /* its outputs must be unused */
-void graph_replace_value(Graph *g, Value *old,
-                         Value *by); /* all uses in g, its regions and outputs */
+/* All uses in g, its regions and outputs */
+void graph_replace_value(Graph *g, Value *old, Value *by);
 void graph_sort(Graph *g); /* restores topological order (stable) */
 
 /* ---- questions ---- */
@@ -234,8 +235,9 @@ double const_float(const ConstData *c, int64_t i);
 /* Users of each value: rebuilt on demand, indexed by value id. */
 typedef Vec(Node *) NodeVec;
 typedef struct Uses {
-  NodeVec *of; /* of[v->id]; a node appears once per use; uses inside regions count for the region's
-                  owner chain */
+  /* of[v->id]; a node appears once per use; uses inside regions count for the region's owner
+   * chain */
+  NodeVec *of;
   int *outputs; /* how often v is a graph output (of any graph) */
   int n;
 } Uses;
@@ -253,8 +255,8 @@ typedef struct TextData {
   int n;
   int64_t bytes; /* of the file */
 } TextData;
-int64_t model_text_bytes(
-    const Model *m); /* of constants too large to stand where they are defined */
+/* Of constants too large to stand where they are defined */
+int64_t model_text_bytes(const Model *m);
 /* The whole text; large data go into *out, in m's arena, for the file `name` in the text's folder. */
 void model_print_beside(const Model *m, StrBuf *b, const char *name, TextData *out);
 /* The file beside a text; NULL: reported. It lives as long as the model. */

@@ -15,8 +15,8 @@ typedef const Expr *(*ElemFn)(ElemCtx *c, const Node *n, int out, const Expr *co
 typedef bool (*ExpandFn)(Build *b, Node *n, Value **out);
 
 /* ---- runtime functions ---- */
-typedef int (*ExternPack)(const Node *n, int64_t *words /* up to 64 + n*/,
-                          int max); /* count, -1: too many */
+/* count, -1: too many */
+typedef int (*ExternPack)(const Node *n, int64_t *words /* up to 64 + n*/, int max);
 typedef const Expr *(*ExternScratch)(Model *m, const Node *n);
 typedef struct ExternRow {
   const char *symbol; /* rt_topk */

@@ -22,8 +22,8 @@ struct ElemCtx {
   const Expr *(*read)(ElemCtx *c, const Value *v, const Expr *const *idx, const Expr *guard);
   void *user;
 };
-const Expr *op_elem(ElemCtx *c, const Node *n, int out,
-                    const Expr *const *idx); /* dispatches EW and ELEM */
+/* Dispatches EW and ELEM */
+const Expr *op_elem(ElemCtx *c, const Node *n, int out, const Expr *const *idx);
 /* Input k at idx (of the input's own rank). */
 const Expr *elem_in(ElemCtx *c, const Node *n, int k, const Expr *const *idx);
 /* The same, but 0 where guard is false, and no access there. */
@@ -43,8 +43,9 @@ struct Build {
   const Loc *loc;
   bool ok; /* false after the first inference error */
 };
+/* One output, default domain */
 Value *build_op(Build *b, const char *op, int n_in, Value *const *in, int n_attr,
-                const Attr *attrs); /* one output, default domain */
+                const Attr *attrs);
 Node *build_node(Build *b, const char *op, const char *domain, int n_in, Value *const *in,
                  int n_out, int n_attr, const Attr *attrs);
 Value *build1(Build *b, const char *op, Value *a);
@@ -59,11 +60,11 @@ Value *build_i64s(Build *b, int n, const int64_t *v);
 /* ---- rows ---- */
 extern const OpRow op_rows[];
 extern const int op_row_count;
-const OpRow *op_find(const char *domain,
-                     const char *name); /* NULL: unknown. "" and "ai.onnx" are the same */
+/* NULL: unknown. "" and "ai.onnx" are the same */
+const OpRow *op_find(const char *domain, const char *name);
 bool op_infer(Model *m, Node *n); /* arity and the row's rule */
-bool graph_infer(
-    Graph *g); /* all nodes, regions included (regions are inferred by their owner's rule) */
+/* All nodes, regions included (regions are inferred by their owner's rule) */
+bool graph_infer(Graph *g);
 
 /* ---- evaluation (graph_eval.c) ---- */
 /* Results of one node for given inputs (in[n->n_in], out[n->n_out], absent ones NULL). False: it

@@ -50,8 +50,8 @@ bool require_equal(Model *m, const Node *n, const Expr *a, const Expr *b, const 
 bool require_at_most(Model *m, const Node *n, const Expr *a, const Expr *b, const char *what);
 bool require_at_least(Model *m, const Node *n, const Expr *a, const Expr *b, const char *what);
 bool require_multiple(Model *m, const Node *n, const Expr *a, const Expr *b, const char *what);
-bool require_broadcast(Model *m, const Node *n, const Expr *a, const Expr *b,
-                       const char *what); /* a == b or a == 1 */
+/* A == b or a == 1 */
+bool require_broadcast(Model *m, const Node *n, const Expr *a, const Expr *b, const char *what);
 bool require_size(Model *m, const Node *n, const Expr *a, int64_t k, const char *what); /* a == k */
 bool require_nonzero(Model *m, const Node *n, const Expr *a, const char *what);
 /* Dims [from, rank) of input k are those given; absent inputs pass. */

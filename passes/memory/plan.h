@@ -13,8 +13,8 @@ typedef struct PackItem {
  * Several greedy orders, then a bounded local search while the lower bound is not reached.
  * Deterministic. */
 int64_t pack_items(Arena *scratch, PackItem *items, int n);
-int64_t pack_lower_bound(Arena *scratch, const PackItem *items,
-                         int n); /* largest sum of live sizes; -1: overflow */
+/* Largest sum of live sizes; -1: overflow */
+int64_t pack_lower_bound(Arena *scratch, const PackItem *items, int n);
 
 /* Blocks with sizes that are formulas of the symbols (plan_symbolic.c). */
 typedef struct SymBlock {
@@ -31,8 +31,8 @@ double plan_score(ExprPool *p, Arena *a, const Expr *bytes, const SymBlock *bloc
  * module; a loop has one number before and one behind its body. */
 typedef struct Live {
   bool used;
-  int start, end; /* with loops taken into account: a buffer carried around a loop lives through all
-                     of it */
+  /* With loops taken into account: a buffer carried around a loop lives through all of it */
+  int start, end;
   int first, last; /* as the steps stand */
   bool first_is_write, last_is_read; /* the first step only writes it; the last only reads it */
 } Live;

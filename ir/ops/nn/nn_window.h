@@ -5,8 +5,9 @@
 #include "ir/ops/nn/contraction.h"
 
 enum {
+  /* Of a kernel size, stride, dilation or pad: products stay in 64 bits */
   WINDOW_MAX_VALUE = 0x3fffffff
-}; /* of a kernel size, stride, dilation or pad: products stay in 64 bits */
+};
 
 /* Spatial input value x has rank 2 + spatial. `kernel`: sizes from the weights, or NULL (attribute
  * kernel_shape is required). Checks every attribute. ConvTranspose has rules of its own on top
