@@ -8,6 +8,7 @@
  * different units. A reason of failure is a text of the unit's, which lives until drop. */
 #pragma once
 #include "codegen/analysis/program.h"
+#include "ir/base/clock.h"
 
 /* Stages of a compilation, for --time-passes. */
 typedef enum CodeStage { STAGE_MAKE, STAGE_OPTIMISE, STAGE_EMIT, N_STAGES } CodeStage;
@@ -49,5 +50,3 @@ typedef struct Backend {
 extern const Backend backend_llvm; /* llvm/backend.c */
 /* The backend that makes all these kinds for a target; NULL: there is none. */
 const Backend *backend_for(const Target *t, unsigned emit);
-
-double code_clock(void); /* seconds, for Unit.seconds */

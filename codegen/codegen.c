@@ -38,18 +38,6 @@ typedef struct Pool {
   const Backend *backend;
 } Pool;
 
-static double now(void) {
-  struct timespec ts;
-  clock_gettime(CLOCK_MONOTONIC, &ts);
-  return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
-}
-
-double code_clock(void) {
-  struct timespec ts;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-  return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
-}
-
 const Backend *backend_for(const Target *t, unsigned emit) {
   for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
     if ((emit & ~backends[i]->kinds) == 0) return backends[i];
@@ -178,13 +166,13 @@ static bool make_kernels(Job *j, int first) {
   Unit *const u = new_unit(j, first, n);
   if (!u) return false;
   Arena *const scratch = arena_child(j->p->m->model->arena);
-  const double start = code_clock();
+  const double start = clock_thread_seconds();
   bool ok = true;
   for (int k = first; k < first + n && ok; k++) {
     const char *const error = j->pool->backend->kernel(j->state, u, k, scratch);
     if (error) ok = report_failure(j, k, "code generation", error);
   }
-  u->seconds[STAGE_MAKE] = code_clock() - start;
+  u->seconds[STAGE_MAKE] = clock_thread_seconds() - start;
   arena_free(scratch);
   if (ok) hand_out(j);
   return ok;
@@ -193,9 +181,9 @@ static bool make_kernels(Job *j, int first) {
 static bool make_entry(Job *j) {
   Unit *const u = new_unit(j, j->p->m->kernels.n, 0);
   if (!u) return false;
-  const double start = code_clock();
+  const double start = clock_thread_seconds();
   const char *const error = j->pool->backend->entry(j->state, u);
-  u->seconds[STAGE_MAKE] = code_clock() - start;
+  u->seconds[STAGE_MAKE] = clock_thread_seconds() - start;
   if (error) return report_failure(j, -1, "code generation", error);
   hand_out(j);
   return true;
@@ -407,14 +395,14 @@ static bool write_all(Job *j, LinkJob *l, CodegenStats *stats) {
 }
 
 static bool compile_and_write(Job *j, CodegenStats *stats) {
-  const double start = now();
+  const double start = clock_seconds();
   if (!open_all(j) || !compile_all(j)) return false;
-  const double compiled = now();
+  const double compiled = clock_seconds();
   stats->llvm_seconds = compiled - start;
   LinkJob l = {.p = j->p, .outputs = j->outputs, .beside = j->p->o->output};
   const bool ok = write_all(j, &l, stats);
   link_close(&l);
-  stats->link_seconds = now() - compiled;
+  stats->link_seconds = clock_seconds() - compiled;
   return ok;
 }
 

@@ -1,6 +1,6 @@
 /* Loop IR → machine code and files. */
 #pragma once
-#include "codegen/link/outputs.h"
+#include "codegen/files/outputs.h"
 #include "ir/loop/loop.h"
 #include "targets/target.h"
 

@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include "codegen/codegen.h"
 #include "frontend/frontend.h"
+#include "ir/base/clock.h"
 #include "passes/choose/choice.h"
 
 #define BURIN_VERSION "0.1.0"
@@ -81,7 +82,6 @@ bool session_target(Session *s); /* --target */
 bool session_tuning(Session *s, const char *path, Tuning **out); /* reads a tuning file */
 void progress_show(Session *s, const char *what, int k, int n);
 void progress_clear(Session *s);
-double clock_seconds(void);
 
 /* ---- tensor.c: tensors in files: .npy, .pb; text: name=@file, name=2x3xf32=1,2,… ---- */
 typedef struct Tensor {

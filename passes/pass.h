@@ -1,5 +1,6 @@
 /* Passes and their manager. A pass is one file with one public function; its row is in passes.def. */
 #pragma once
+#include "ir/base/clock.h"
 #include "ir/loop/loop.h"
 #include "ir/op/op.h"
 #include "targets/target.h"

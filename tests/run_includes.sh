@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Part "includes": one-way dependencies between folders; conditions on sizes hold for all sizes.
+# Part "includes": one-way arrows between rooms; conditions on sizes hold for all sizes.
+here=$(dirname "$0")
 failed=0
+python3 "$here/check_arrows.py" || failed=1
 for check in includes conditions; do
-  bash "$(dirname "$0")/check_$check.sh" || failed=$((failed + 1))
+  bash "$here/check_$check.sh" || failed=$((failed + 1))
 done
-echo "$((2 - failed)) passed, $failed failed, 0 skipped"
+echo "$((3 - failed)) passed, $failed failed, 0 skipped"
 [ "$failed" = 0 ]

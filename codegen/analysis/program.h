@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 #include "codegen/codegen.h"
-#include "codegen/link/outputs.h"
+#include "codegen/files/outputs.h"
 #include "ir/op/op.h"
 
 /* ---- weights.c ---- */

@@ -137,17 +137,17 @@ static void set_layout(LLVMModuleRef mod, LLVMTargetMachineRef tm) {
 static bool with_machine(LLVMUnit *u, LLVMTargetMachineRef tm) {
   const LLVMModuleRef mod = u->ir.mod;
   const unsigned emit = u->unit.p->o->emit;
-  const double start = code_clock();
+  const double start = clock_thread_seconds();
   set_layout(mod, tm);
   if (!verify(u) || !optimise(mod, tm, u->unit.opt_level, &u->error)) return false;
-  const double optimised = code_clock();
+  const double optimised = clock_thread_seconds();
   u->unit.seconds[STAGE_OPTIMISE] = optimised - start;
   if (emit & (EMIT_ASM | EMIT_LLVM)) u->bitcode = LLVMWriteBitcodeToMemoryBuffer(mod);
   const unsigned objects = EMIT_EXE | EMIT_OBJ | EMIT_STATIC | EMIT_SHARED | EMIT_HEADER;
   if (!(emit & objects)) return true;
   watch_frames(mod, &u->unit.stack);
   const bool ok = emit_file(tm, mod, LLVMObjectFile, &u->object, &u->error);
-  u->unit.seconds[STAGE_EMIT] = code_clock() - optimised;
+  u->unit.seconds[STAGE_EMIT] = clock_thread_seconds() - optimised;
   return ok;
 }
 

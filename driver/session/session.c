@@ -270,12 +270,6 @@ bool session_passes(Session *s) {
 }
 
 /* ---- progress and time ---- */
-double clock_seconds(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 void progress_show(Session *s, const char *what, int k, int n) {
   if (!s->show_progress) return;
   if (n > 0)

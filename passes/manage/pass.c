@@ -213,12 +213,6 @@ static void print_times(const Run *r, const Plan *plan) {
 
 /* ---- running ---- */
 
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static bool verify(Run *r, const PassRow *row) {
   return r->c->module ? module_verify(r->c->module, row->name)
                       : model_verify(r->c->model, row->name);
@@ -283,14 +277,14 @@ bool passes_run(PassCtx *c, const PassOptions *o) {
   Saved saved = {0};
   for (int i = 0; i < plan.n; i++) {
     if (o->progress) o->progress(o->progress_user, plan.data[i]->name, i, plan.n);
-    const double start = now();
+    const double start = clock_seconds();
     save(&r, &saved, plan.data[i]);
     if (!run_one(&r, plan.data[i])) {
       write_reproducer(&r, &saved);
       if (saved.arena) arena_free(saved.arena);
       return false;
     }
-    r.seconds[i] = now() - start;
+    r.seconds[i] = clock_seconds() - start;
     print_after(&r, plan.data[i]);
     if (!write_dump(&r, plan.data[i], i + 1)) return false;
   }

@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "codegen/link/outputs.h"
+#include "codegen/files/outputs.h"
 
 Outputs *outputs_new(Arena *a, Diag *d) {
   Outputs *o = ARENA_NEW(a, Outputs);
