@@ -76,7 +76,8 @@ bool session_load(Session *s, const char *path); /* frontend with --dim, --shape
 bool session_has_data(Session *s); /* a graph text may lack it; reported */
 /* constants.c: PassCtx.run_constants; user is the session */
 bool constants_run(void *user, const Module *m, const void *const *in, void *const *out);
-bool session_passes(Session *s); /* graph passes, lowering, loop passes */
+/* Graph passes, lowering, loop passes; `needs`: what must hold at the end (PF_*). */
+bool session_passes(Session *s, unsigned needs);
 bool session_commit(Session *s); /* its outputs, unless the model changed meanwhile */
 bool session_target(Session *s); /* --target */
 bool session_tuning(Session *s, const char *path, Tuning **out); /* reads a tuning file */

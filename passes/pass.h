@@ -34,12 +34,22 @@ typedef struct PassRow {
   const char *name;
   PassLevel level;
   PassFn fn;
-  unsigned needs, keeps; /* PF_*: what must hold before; what it does not destroy */
+  unsigned needs; /* PF_*: what must hold before */
+  unsigned keeps; /* what it does not destroy */
   unsigned gives; /* what holds afterwards because of it */
   int min_opt; /* lowest -O level at which the default pipeline has it */
   const char *help;
 } PassRow;
-enum { PF_EXPANDED = 1, PF_FUSED = 2, PF_LAYOUT = 4, PF_PLANNED = 8, PF_ALL = 15 };
+/* Properties of the IR, one bit each: PF_EXPANDED … (passes.def says what they mean). */
+enum {
+#define PROPERTY(id, name, holds, meaning) PF_BIT_##id,
+#include "passes/manage/passes.def"
+  PF_COUNT,
+#define PROPERTY(id, name, holds, meaning) PF_##id = 1 << PF_BIT_##id,
+#include "passes/manage/passes.def"
+  PF_ALL = (1 << PF_COUNT) - 1,
+  PF_CODE = PF_LOWERED | PF_BASIC | PF_PLANNED /* what code is made of */
+};
 extern const PassRow pass_rows[];
 extern const int pass_row_count;
 const PassRow *pass_find(const char *name);
@@ -53,11 +63,13 @@ typedef struct PassOptions {
   const char *ir_dir; /* numbered dumps, or NULL */
   const char
       *reproducer; /* file to write when a pass fails by a bug of ours: the IR before it; or NULL */
+  unsigned needs; /* PF_* that must hold at the end, by what the result is for */
   bool time; /* print a table to stderr */
   void (*progress)(void *user, const char *pass, int k, int n);
   void *progress_user;
 } PassOptions;
-/* Runs a pipeline: verify after each pass, round-trip text in debug builds, dumps, times. */
+/* Runs a pipeline: what passes need is checked before each, the IR verified after each; dumps,
+ * times. Debug builds also round-trip the text, and hold passes to what they say they keep. */
 bool passes_run(PassCtx *c, const PassOptions *o);
 const char *const *passes_pipeline(void); /* names of the default pipeline, NULL-terminated */
 /* Equal for kernels that do the same, names apart (merge_kernels.c). */

@@ -229,7 +229,7 @@ static bool set_winograd(const Options *o, PassCtx *c) {
   return true;
 }
 
-bool session_passes(Session *s) {
+bool session_passes(Session *s, unsigned needs) {
   const Options *o = s->o;
   int64_t threads = 64;
   if (o->threads && !args_number("--threads", o->threads, 1, 1024, &threads)) return false;
@@ -254,6 +254,7 @@ bool session_passes(Session *s) {
                          .print_after = o->print_after,
                          .ir_dir = s->ir_dir ? s->ir_dir : o->ir_dir,
                          .reproducer = "burin-reproducer.ir",
+                         .needs = needs,
                          .time = o->time_passes,
                          .progress = on_pass,
                          .progress_user = s};

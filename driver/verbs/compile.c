@@ -200,11 +200,7 @@ static void on_kernel(void *user, int done, int total) { progress_show(user, "co
 
 static bool write_code(Session *s, Job *j) {
   int64_t jobs = 0;
-  const Loc loc = {.file = j->file, .node = -1};
   if (s->o->jobs && !args_number("--jobs", s->o->jobs, 1, 256, &jobs)) return false;
-  if (!s->module)
-    return diag_error(s->diag, &loc, ERR_USAGE,
-                      "--passes has no lowering pass, so there is no code to write");
   const CodegenOptions c = {
       .emit = j->emit & EMIT_FILES,
       .output = j->output,
@@ -271,7 +267,7 @@ static int replay(Session *s, void *user) {
   const char *const *args = user; /* file, folder */
   s->ir_dir = args[1];
   s->show_progress = false;
-  if (session_target(s) && session_load(s, args[0])) session_passes(s);
+  if (session_target(s) && session_load(s, args[0])) session_passes(s, 0);
   s->diag = diag_new(s->arena); /* said already */
   return EXIT_OK;
 }
@@ -297,7 +293,7 @@ static void write_reproducer(const Session *s, const Job *j) {
 static bool compile_steps(Session *s, Job *j) {
   if (!session_load(s, j->file)) return false;
   if ((j->emit & EMIT_FILES) && !session_has_data(s)) return false;
-  if (!session_passes(s)) return false;
+  if (!session_passes(s, j->emit & EMIT_FILES ? PF_CODE : 0)) return false;
   if ((j->emit & EMIT_FILES) && !write_code(s, j)) return false;
   return write_ir(s, j) && session_commit(s);
 }

@@ -335,7 +335,7 @@ static int finish_outputs(Interp *in, void **outs) {
 
 static int interpret_body(Session *s, void *user) {
   if (!session_target(s)) return EXIT_USAGE;
-  if (!session_load(s, s->o->files.v[0]) || !session_has_data(s) || !session_passes(s))
+  if (!session_load(s, s->o->files.v[0]) || !session_has_data(s) || !session_passes(s, PF_CODE))
     return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
   const Graph *g = s->model->main;
   const int n = expr_symbol_count(s->model->pool);

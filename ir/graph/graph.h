@@ -167,6 +167,8 @@ struct Model {
    * NULL; and whether it says so (`data none`). They are zeros: no code may be made of them. */
   const ConstData *missing;
   bool zeros;
+  bool fused; /* it is decided which values are stored, */
+  bool laid_out; /* and how they lie in memory (`holds fused laid_out`) */
   const Graph *read_region; /* graph of what it says regions assume, until inference finds theirs */
 };
 

@@ -637,6 +637,12 @@ static bool parse_header(Parser *p) {
          (!tok_eat(p, "from") || tok_string(p, &p->m->hash));
 }
 
+static bool parse_holds(Parser *p) {
+  p->m->fused = tok_eat(p, "fused");
+  p->m->laid_out = tok_eat(p, "laid_out");
+  return p->m->fused || p->m->laid_out || tok_fail(p, "expected fused or laid_out");
+}
+
 static bool parse_main(Parser *p) {
   const char *name;
   if (p->m->main) return tok_fail(p, "a second main graph");
@@ -647,14 +653,16 @@ static bool parse_main(Parser *p) {
 
 static bool parse_model(Parser *p) {
   for (tok_skip(p); *p->s; tok_skip(p)) {
-    const bool ok = tok_eat(p, "model")     ? parse_header(p)
-                    : tok_eat(p, "symbol")  ? parse_symbol(p)
-                    : tok_eat(p, "assume")  ? parse_assume(p)
-                    : tok_eat(p, "graph")   ? parse_main(p)
-                    : tok_eat(p, "weights") ? parse_weights(p)
-                    : tok_eat(p, "data")
-                        ? parse_trailer(p)
-                        : tok_fail(p, "expected model, symbol, assume, graph, weights or data");
+    const bool ok =
+        tok_eat(p, "model")     ? parse_header(p)
+        : tok_eat(p, "symbol")  ? parse_symbol(p)
+        : tok_eat(p, "assume")  ? parse_assume(p)
+        : tok_eat(p, "holds")   ? parse_holds(p)
+        : tok_eat(p, "graph")   ? parse_main(p)
+        : tok_eat(p, "weights") ? parse_weights(p)
+        : tok_eat(p, "data")
+            ? parse_trailer(p)
+            : tok_fail(p, "expected model, symbol, assume, holds, graph, weights or data");
     if (!ok) return false;
   }
   return p->m->main ? fill_unread(p) : tok_fail(p, "no graph");

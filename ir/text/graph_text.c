@@ -474,6 +474,8 @@ static void print_model(const Model *m, const Seen *seen, StrBuf *b) {
     sb_putc(b, '\n');
   }
   print_symbols(m, b);
+  if (m->fused || m->laid_out)
+    sb_printf(b, "holds%s%s\n", m->fused ? " fused" : "", m->laid_out ? " laid_out" : "");
   print_head(m->main, b);
   for (int i = 0; i < seen->values.n; i++) print_const(m, seen->values.data[i], b, 2);
   print_body(m->main, b, 2);

@@ -7,6 +7,40 @@
 #include <time.h>
 #include "passes/graph/rewrite.h"
 
+/* ---- properties ---- */
+static bool is_expanded(const PassCtx *c) { return graph_is_expanded(c->model->main); }
+
+static bool is_fused(const PassCtx *c) { return c->model->fused; }
+
+static bool is_laid_out(const PassCtx *c) { return c->model->laid_out; }
+
+static bool is_lowered(const PassCtx *c) { return c->module != NULL; }
+
+static bool is_planned(const PassCtx *c) {
+  const Module *m = c->module;
+  if (!m || !m->arena_bytes || !m->scratch_bytes) return false;
+  for (int i = 0; i < m->buffers.n; i++)
+    if (m->buffers.data[i].kind == BUF_ARENA && !m->buffers.data[i].offset) return false;
+  return true;
+}
+
+typedef struct Property {
+  const char *name;
+  bool (*holds)(const PassCtx *c); /* NULL: cannot be seen */
+  const char *meaning;
+} Property;
+static const Property properties[] = {
+#define PROPERTY(id, name, holds, meaning) {name, holds, meaning},
+#include "passes/manage/passes.def"
+};
+
+/* What graph passes decide, and what is left by those that make nodes, or use buffers otherwise. */
+enum {
+  GRAPH = PF_EXPANDED | PF_FUSED | PF_LAYOUT,
+  REWRITES = PF_EXPANDED,
+  REORDERS = PF_ALL & ~PF_PLANNED
+};
+
 #define P(nm, lvl, f, nd, kp, gv, opt, hlp) \
   {.name = #nm,                             \
    .level = lvl,                            \
@@ -84,21 +118,54 @@ static bool make_plan(Run *r, Plan *plan) {
 }
 
 /* ---- state ---- */
+/* What can be seen to hold of what the pipeline begins with. */
+static unsigned seen(const PassCtx *c) {
+  unsigned state = 0;
+  for (int k = 0; k < PF_COUNT; k++)
+    if (properties[k].holds && properties[k].holds(c)) state |= 1U << k;
+  return state;
+}
 
-static bool needs_hold(Run *r, const PassRow *row) {
-  static const char *const names[] = {"expand", "fuse", "layout", "plan_memory"};
-  if (graph_is_expanded(r->c->model->main))
-    r->state |= PF_EXPANDED;
-  else
-    r->state &= ~(unsigned)PF_EXPANDED;
-  const unsigned missing = row->needs & ~r->state;
-  for (int i = 0; i < 4; i++)
-    if (missing >> i & 1)
-      return usage(r, arena_printf(r->arena, "pass %s must run before", names[i]), row->name);
-  if (row->level == PL_LOOP && !r->c->module)
-    return usage(r, "pass lower must run before", row->name);
+static const char *giver(int property) {
+  for (int i = 0; i < pass_row_count; i++)
+    if (pass_rows[i].gives >> property & 1) return pass_rows[i].name;
+  return "?";
+}
+
+/* `who` is "pass layout" or "the code". A property that was lost can hold all the same. */
+static bool needs_hold(Run *r, const char *who, unsigned needs) {
+  const Loc none = {.node = -1};
+  for (int k = 0; k < PF_COUNT; k++) {
+    if (!(needs & ~r->state & 1U << k)) continue;
+    const Property *p = &properties[k];
+    if (p->holds && p->holds(r->c)) continue;
+    return diag_error(r->c->model->diag, &none, ERR_USAGE, "%s needs '%s' (%s): add %s before it",
+                      who, p->name, p->meaning, giver(k));
+  }
   return true;
 }
+
+/* The graph remembers its own, in its text, too; kernels of a graph that changed are gone, as is a
+ * plan of memory that does not fit any more. */
+static void state_after(Run *r, const PassRow *row) {
+  r->state = (r->state & row->keeps) | row->gives;
+  r->c->model->fused = (r->state & PF_FUSED) != 0;
+  r->c->model->laid_out = (r->state & PF_LAYOUT) != 0;
+  if (!(r->state & PF_LOWERED)) r->c->module = NULL;
+  if (r->c->module && !(r->state & PF_PLANNED)) r->c->module->arena_bytes = NULL;
+}
+
+#ifdef BURIN_DEBUG
+static bool state_holds(Run *r, const PassRow *row) {
+  for (int k = 0; k < PF_COUNT; k++)
+    if ((r->state >> k & 1) && properties[k].holds && !properties[k].holds(r->c))
+      return diag_internal(r->c->model->diag, NULL, "pass %s %s '%s', which does not hold after it",
+                           row->name, row->gives >> k & 1 ? "gives" : "keeps", properties[k].name);
+  return true;
+}
+#else
+static bool state_holds(Run *r, const PassRow *row) { return true; }
+#endif
 
 /* ---- text ---- */
 
@@ -219,7 +286,7 @@ static bool verify(Run *r, const PassRow *row) {
 }
 
 static bool run_one(Run *r, const PassRow *row) {
-  if (!needs_hold(r, row)) return false;
+  if (!needs_hold(r, arena_printf(r->arena, "pass %s", row->name), row->needs)) return false;
   const int errors = diag_errors(r->c->model->diag);
   r->c->scratch = arena_child(r->arena);
   r->c->changed = false;
@@ -228,8 +295,8 @@ static bool run_one(Run *r, const PassRow *row) {
   r->c->scratch = NULL;
   if (!ok && diag_errors(r->c->model->diag) == errors)
     return diag_internal(r->c->model->diag, NULL, "pass %s failed without saying why", row->name);
-  r->state = (r->state & row->keeps) | row->gives;
-  return ok && verify(r, row) && round_trip(r, row);
+  state_after(r, row);
+  return ok && state_holds(r, row) && verify(r, row) && round_trip(r, row);
 }
 
 /* The text before a pass that failed by a bug of ours, with the command that runs it alone. Kept
@@ -269,8 +336,7 @@ bool passes_run(PassCtx *c, const PassOptions *o) {
   c->run_passes = run_list;
   Run r = {.c = c, .o = o, .arena = c->model->arena};
   Plan plan = {0};
-  /* A list given by hand may continue from a text in which fusion or layout has been done. */
-  if (o->passes) r.state = PF_ALL;
+  r.state = seen(c);
   if (c->target) *expr_pool_rules(c->model->pool) = target_float_rules(c->target);
   if (!make_plan(&r, &plan) || !write_dump(&r, NULL, 0)) return false;
   r.seconds = ARENA_ARRAY(r.arena, double, plan.n);
@@ -290,5 +356,5 @@ bool passes_run(PassCtx *c, const PassOptions *o) {
   }
   if (saved.arena) arena_free(saved.arena);
   if (o->time) print_times(&r, &plan);
-  return true;
+  return needs_hold(&r, "the code", o->needs);
 }
