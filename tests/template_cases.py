@@ -38,8 +38,9 @@ class Case:
         self.steps.append(lambda v: v.__setitem__(name, stored.astype(np.float64)))
         return name
 
-    def weights(self, *shape, scale=1.0):
-        return self.constant(self.rng.standard_normal(shape) * scale)
+    def weights(self, *shape, scale=1.0, computed=False):
+        """Constant, or an input of the model: packed at run time."""
+        return self.input(shape) if computed else self.constant(self.rng.standard_normal(shape) * scale)
 
     def node(self, op, inputs, function, **attrs):
         out = self.name("v")
@@ -172,7 +173,9 @@ def conv_case(rng, tag, dtype=np.float32, winograd=False):
             break
     c.title = f"Conv {batch}x{c_in}x{trials if symbolic else trials[0]} -> {c_out} k{k} s{stride} d{dilation} p{pads} g{group}"
     x = c.input([(batch, c_in, *t) for t in trials])
-    inputs = [x, c.weights(c_out, c_in // group, *k, scale=fan(c_in // group, *k))]
+    computed = not winograd and rng.random() < 0.25
+    inputs = [x, c.weights(c_out, c_in // group, *k, scale=fan(c_in // group, *k), computed=computed)]
+    c.title += " computed weights" * computed
     if rng.random() < 0.6:
         inputs.append(c.weights(c_out))
     y = c.node("Conv", inputs, lambda *a: conv(*a, stride=stride, dilation=dilation, pads=pads, group=group), kernel_shape=k,
@@ -202,7 +205,9 @@ def conv_transpose_case(rng, tag, dtype=np.float32):
         if all(o > 0 for s in outs for o in s) and all(small_enough(c_in, cog, o, np.prod(k)) for o in outs):
             break
     c.title = f"ConvTranspose 1x{c_in}x{trials} -> {cog * group} k{k} s{stride} d{dilation} p{pads} e{extra} g{group}"
-    inputs = [c.input([(2, c_in, *t) for t in trials]), c.weights(c_in, cog, *k, scale=fan(c_in // group, *k))]
+    computed = rng.random() < 0.25
+    inputs = [c.input([(2, c_in, *t) for t in trials]), c.weights(c_in, cog, *k, scale=fan(c_in // group, *k), computed=computed)]
+    c.title += " computed weights" * computed
     if rng.random() < 0.6:
         inputs.append(c.weights(cog * group))
     y = c.node("ConvTranspose", inputs, lambda *a: conv_transpose(*a, stride=stride, dilation=dilation, pads=pads, group=group, extra=extra),
@@ -484,15 +489,29 @@ def one_conv(rng, tag, shape):
     return c.finish(y)
 
 
-def plain_conv(rng, tag, shapes, c_out, kernel, **window):
+def plain_conv(rng, tag, shapes, c_out, kernel, computed=False, **window):
     """A convolution that the random ones are too small for: many groups, taps far beyond the border, a large output."""
     n = len(kernel)
     how = {"stride": [1] * n, "dilation": [1] * n, "pads": [0] * 2 * n, "group": 1, **window}
     c = Case(rng, tag)
     c.title = f"Conv of {shapes[0]} to {c_out} channels, kernel {kernel}, {window}"
-    weights = c.weights(c_out, shapes[0][1] // how["group"], *kernel)
+    weights = c.weights(c_out, shapes[0][1] // how["group"], *kernel, computed=computed)
     return c.finish(c.node("Conv", [c.input(shapes), weights], lambda x, w: conv(x, w, **how), kernel_shape=kernel,
                            strides=how["stride"], dilations=how["dilation"], pads=how["pads"], group=how["group"]))
+
+
+def computed_depthwise(rng, tag, shapes):
+    """Pointwise, depthwise, pointwise, whose weights are inputs, the middle ones times another."""
+    c = Case(rng, tag)
+    c.title = f"pointwise, depthwise and pointwise convolution of {shapes[0]}, computed weights"
+    y = c.input(shapes)
+    for c_in, c_out, k, group in [(5, 24, 1, 1), (24, 24, 3, 24), (24, 17, 1, 1)]:
+        w = c.weights(c_out, c_in // group, k, k, computed=True)
+        if group > 1:
+            w = c.node("Mul", [w, c.weights(c_out, 1, 1, 1, computed=True)], np.multiply)
+        y = c.node("Conv", [y, w], lambda a, b, at=(k, group): conv(a, b, stride=[1, 1], dilation=[1, 1], pads=[at[0] // 2] * 4, group=at[1]),
+                   kernel_shape=[k, k], pads=[k // 2] * 4, group=group)
+    return c.finish(y)
 
 
 def one_transpose(rng, tag, shapes, perm):
@@ -553,6 +572,13 @@ def fixed_cases(rng):
     yield plain_conv(rng, "fu", [(1, 20, 40, 6)] * TRIALS, 20, [3, 1], dilation=[24, 1], pads=[24, 0] * 2)
     yield plain_conv(rng, "fv", [(1, 20, 6, 40), (1, 20, 6, 14), (1, 20, 6, 1)], 20, [1, 3], dilation=[1, 24], pads=[0, 24] * 2)
     yield plain_conv(rng, "fw", [(2, 24, 15, 13)] * TRIALS, 24, [13, 13], pads=[6] * 4)
+    # weights that are inputs: taps, groups, wide borders, sums in blocks, and a depthwise one between two others
+    yield plain_conv(rng, "fA", [(2, 24, 9, 11), (1, 24, 3, 3), (1, 24, 20, 1)], 37, [3, 3], True, pads=[1] * 4)
+    yield plain_conv(rng, "fB", [(1, 12, 11, 10)] * TRIALS, 54, [3, 2], True, group=3, stride=[2, 1])
+    yield plain_conv(rng, "fC", [(1, 20, 19, 17)] * TRIALS, 24, [3, 3], True, dilation=[12, 12], pads=[12] * 4)
+    yield plain_conv(rng, "fD", [(1, 800, 6, 7)] * TRIALS, 40, [1, 1], True)
+    yield plain_conv(rng, "fE", [(1, 6, 5, 6, 7)] * TRIALS, 18, [3, 1, 2], True, pads=[1, 0, 1] * 2)
+    yield computed_depthwise(rng, "fF", [(2, 5, 13, 9), (1, 5, 4, 30), (1, 5, 2, 2)])
     # large transpositions, through tiles
     yield plain_conv(rng, "fn", [(1, 8, 37, 29)] * TRIALS, 40, [1, 1])
     yield one_transpose(rng, "fo", [(301, 77), (64, 100), (1, 5)], [1, 0])

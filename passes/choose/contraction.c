@@ -23,13 +23,22 @@ bool conv_has_template(const ConvInfo *ci) {
          (ci->group == 1 || ci->c_out / ci->group >= 2 || conv_is_depthwise(ci));
 }
 
+/* Whether a template pays with weights that are packed at run time: not for columns of which most
+ * lanes of a tile would stay empty, nor for channels that are not brought together anyway. */
+static bool computed_weights_fit(const Node *n, const ConvInfo *ci) {
+  enum { FEW = 4 };
+  if (conv_is_depthwise(ci)) return value_from_conv(n->in[0]);
+  return ci->transposed || ci->c_out / ci->group >= FEW;
+}
+
 bool node_is_contraction(const Node *n) {
   ConvInfo ci;
   MatMulInfo mi;
   Attention at;
   int64_t k;
   if (!(n->op->flags & OF_CONTRACTION) || !float_operands(n)) return false;
-  if (conv_info(n, &ci)) return n->in[1]->cdata && conv_has_template(&ci);
+  if (conv_info(n, &ci))
+    return conv_has_template(&ci) && (n->in[1]->cdata || computed_weights_fit(n, &ci));
   if (!matmul_info(n, &mi)) return attention_of(n, &at);
   return !mi.b_vec && !(expr_is_const(mi.n, &k) && k < 2);
 }

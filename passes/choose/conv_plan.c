@@ -17,8 +17,8 @@ int thin_budget(const Target *t) { return t->vector_regs * 3 / 4; }
 bool conv_thin_by_pixel(const PassCtx *c, const Node *n, const ConvInfo *ci) {
   const int64_t lanes = target_lanes(c->target, 32), budget = thin_budget(c->target);
   int64_t width;
-  if (ci->transposed || ci->group != 1 || ci->spatial > 3 || ci->stride[ci->spatial - 1] != 1 ||
-      ci->c_out > budget || conv_is_winograd(c, n, ci))
+  if (!n->in[1]->cdata || ci->transposed || ci->group != 1 || ci->spatial > 3 ||
+      ci->stride[ci->spatial - 1] != 1 || ci->c_out > budget || conv_is_winograd(c, n, ci))
     return false;
   if (expr_is_const(n->out[0]->dims[1 + ci->spatial], &width) && width < lanes) return false;
   const int64_t vectors = budget / ci->c_out < 4 ? budget / ci->c_out : 4;

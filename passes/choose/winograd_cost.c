@@ -6,7 +6,8 @@
 enum { BLOCK_CYCLES = 2000 }; /* lost at the edges of a block */
 
 static bool shape_fits(const PassCtx *c, const Node *n, const ConvInfo *ci) {
-  if (!c->winograd || ci->transposed || ci->spatial != 2 || ci->group != 1) return false;
+  if (!c->winograd || !n->in[1]->cdata || ci->transposed || ci->spatial != 2 || ci->group != 1)
+    return false;
   for (int s = 0; s < 2; s++) {
     int64_t k;
     if (ci->kernel[s] != 3 || ci->stride[s] != 1 || ci->dilation[s] != 1) return false;

@@ -12,7 +12,8 @@ typedef struct ConvCtx {
   Axis axis[MAX_SPATIAL];
   const Value *x;
   const Place *xp;      /* x with its halo: its own place or a copy */
-  const ConstData *weights;
+  const ConstData *weights; /* NULL: computed */
+  Step *packing;            /* of computed weights */
   int depth_outer;      /* position of the depth dimension in outer, or -1 */
   int k_of[MAX_SPATIAL + 1]; /* position of each spatial tap and, last, of the channel among the k
                                 loops; -1: none */
@@ -243,7 +244,7 @@ static void conv_contracted(Contract *c, ConvCtx *v) {
   }
 }
 
-static bool conv_pack(Contract *c, ConvCtx *v) {
+static bool conv_pack_const(Contract *c, ConvCtx *v) {
   const int n = v->ci.spatial;
   const int64_t cig = v->ci.c_in / v->ci.group, cog = v->ci.c_out / v->ci.group;
   int64_t taps = 1, stride[MAX_SPATIAL] = {0};
@@ -282,14 +283,50 @@ static bool conv_pack(Contract *c, ConvCtx *v) {
   return true;
 }
 
+/* The weight of column col at the current taps and channel. */
+static const Expr *conv_b(Contract *c, const Expr *col) {
+  const ConvCtx *v = c->info;
+  const int n = v->ci.spatial;
+  const int64_t cig = v->ci.c_in / v->ci.group, cog = v->ci.c_out / v->ci.group;
+  const Expr *group = v->ci.group > 1 ? c->outer[1] : num(c, 0), *idx[MAX_RANK];
+  const Expr *ch = v->k_of[n] >= 0 ? c->k[v->k_of[n]] : num(c, 0);
+  idx[0] = v->ci.transposed ? ex_add(c->p, ex_mul(c->p, group, num(c, cig)), ch)
+                            : ex_add(c->p, ex_mul(c->p, group, num(c, cog)), col);
+  idx[1] = v->ci.transposed ? col : ch;
+  for (int s = 0; s < n; s++) {
+    const Axis *a = &v->axis[s];
+    idx[2 + s] = num(c, a->k0);
+    if (v->k_of[s] >= 0)
+      idx[2 + s] = ex_add(c->p, idx[2 + s], ex_mul(c->p, c->k[v->k_of[s]], num(c, a->kstep)));
+  }
+  return contract_cast(c, kernel_expr_read(&c->b.x, c->anchor->def->in[1], idx));
+}
+
+static bool conv_pack_computed(Contract *c, ConvCtx *v) {
+  const int64_t width = (int64_t)c->tile.vectors * c->lanes, cog = v->ci.c_out / v->ci.group;
+  const bool outer_of_b[MAX_RANK] = {false, v->ci.group > 1};
+  v->panel_group = (cog + width - 1) / width * width;
+  for (int i = 0; i < c->n_k; i++) {
+    int64_t k = 1;
+    expr_is_const(c->k_extent[i], &k);
+    v->panel_group *= k;
+  }
+  v->packing = contract_pack_computed(c, outer_of_b, conv_b);
+  return v->packing != NULL;
+}
+
+static bool conv_pack(Contract *c, ConvCtx *v) {
+  return v->weights ? conv_pack_const(c, v) : conv_pack_computed(c, v);
+}
+
 /* Groups of fewer channels than a vector has lanes: neighbours are computed together, as one group
  * whose weights are zero between them. That multiplies more, in lanes that would have been idle.
- * NULL: overflow. */
+ * NULL: overflow, or w is NULL (computed weights stay as they are). */
 static const ConstData *merge_groups(Lower *l, ConvInfo *ci, const ConstData *w) {
   const int64_t cig = ci->c_in / ci->group, cog = ci->c_out / ci->group;
   int64_t m = target_lanes(l->c->target, 32) / cog, taps = 1, count;
   while (m > 1 && ci->group % m) m--;
-  if (ci->group == 1 || ci->transposed || m < 2) return w;
+  if (!w || ci->group == 1 || ci->transposed || m < 2) return w;
   for (int s = 0; s < ci->spatial; s++) taps *= ci->kernel[s];
   if (!ck_mul(ci->c_out * cig * taps, m, &count)) return NULL;
   float *data = ARENA_ARRAY(l->m->arena, float, count);
@@ -334,7 +371,11 @@ static Step *lower_conv_phase(Lower *l, const Value *root, const Value *anchor, 
   ConvCtx v = {.ci = *ci, .x = anchor->def->in[0], .xp = xp, .weights = weights};
   contract_begin(&c, l, root, anchor, to, node_contract_types(anchor->def), NULL);
   c.skips = conv_skips_taps(l->c, anchor->def, &v.ci);
-  return conv_describe(&c, &v, phase) ? contract_emit(&c) : NULL;
+  if (!conv_describe(&c, &v, phase)) return NULL;
+  Step *s = contract_emit(&c);
+  if (!s) return NULL;
+  step_append(&v.packing, s);
+  return v.packing;
 }
 
 Stmt *lower_conv_lines(KernelBuild *b, const Value *root, const Value *anchor, const Place *to,
@@ -362,8 +403,8 @@ static Step *lower_by_algorithm(Lower *l, const Value *root, const Value *anchor
     return steps;
   }
   ConvInfo merged = *ci;
-  const ConstData *weights = merge_groups(l, &merged, anchor->def->in[1]->cdata);
-  if (!weights) {
+  const ConstData *own = anchor->def->in[1]->cdata, *weights = merge_groups(l, &merged, own);
+  if (own && !weights) {
     diag_error(l->m->diag, anchor->def->loc, ERR_OVERFLOW, "weights are too large");
     return NULL;
   }

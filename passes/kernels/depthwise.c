@@ -14,6 +14,7 @@ typedef struct Depthwise {
   Axis axis[MAX_SPATIAL];
   const Expr *batch, *line[2], *c; /* line: rows of the outer spatial dimensions */
   int weights; /* module buffer: [taps][c_out] */
+  Step *packing; /* of computed weights */
   bool max; /* no weights: the largest value */
 } Depthwise;
 
@@ -36,6 +37,33 @@ static int pack_weights(Depthwise *d) {
                         .scale = 1.0};
   const ConstData *data = pack_panels(d->l->m, w, &ps);
   return contract_weights(d->l, data);
+}
+
+/* The same of computed weights, by a kernel in front. */
+static void pack_computed(Depthwise *d) {
+  Arena *a = d->l->m->arena;
+  const Value *w = d->anchor->def->in[1];
+  const Expr *dims[MAX_RANK], *idx[MAX_RANK], *t = num(d, 0);
+  KernelBuild b;
+  kb_begin(&b, d->l, d->root, "pack");
+  const Expr *c = ex_var(d->p, "c", num(d, d->ci.c_out));
+  idx[0] = c;
+  idx[1] = num(d, 0);
+  for (int s = 0; s < d->ci.spatial; s++) {
+    dims[s] = num(d, d->ci.kernel[s]);
+    idx[2 + s] = ex_var(d->p, "k", dims[s]);
+    t = ex_add(d->p, ex_mul(d->p, t, dims[s]), idx[2 + s]);
+  }
+  dims[d->ci.spatial] = num(d, d->ci.c_out);
+  const Place *to = lower_temp(d->l, DT_F32, d->ci.spatial + 1, dims, "weights");
+  const Expr *e = ex_cast(d->p, DT_F32, kernel_expr_read(&b.x, w, idx));
+  const Expr *at = ex_add(d->p, ex_mul(d->p, t, num(d, d->ci.c_out)), c);
+  Stmt *body = stmt_store(a, kb_param(&b, to->buffer, to->offset, PA_WRITE), at, e);
+  body = stmt_for(a, FOR_VECTOR, c, body);
+  for (int s = d->ci.spatial - 1; s >= 0; s--)
+    if (idx[2 + s]->op == EX_VAR) body = stmt_for(a, FOR_SERIAL, idx[2 + s], body);
+  d->weights = to->buffer;
+  d->packing = kb_finish(&b, body);
 }
 
 static const Expr *pixel(Depthwise *d, const Expr *const *q, const Expr *const *tap) {
@@ -186,7 +214,10 @@ static void depthwise_init(Depthwise *d, KernelBuild *b, const Value *root, cons
   d->to = to;
   d->xp = xp;
   conv_axes(d->l->m, anchor->def, &d->ci, 0, d->axis);
-  if (!d->max) d->weights = pack_weights(d);
+  if (!d->max && anchor->def->in[1]->cdata)
+    d->weights = pack_weights(d);
+  else if (!d->max)
+    pack_computed(d);
   d->c = ex_var(d->p, "c", num(d, d->ci.c_out));
 }
 
@@ -213,6 +244,7 @@ Step *lower_depthwise(Lower *l, const Value *root, const Value *anchor, const Pl
   const Place *xp = conv_input_stored(l, anchor->def, &d.ci, &steps);
   kb_begin(&b, l, root, NULL);
   depthwise_init(&d, &b, root, anchor, to, xp);
+  step_append(&steps, d.packing);
   const int n = d.ci.spatial;
   const Expr *total = root->dims[0];
   for (int s = 0; s + 1 < n; s++) total = ex_mul(d.p, total, d.axis[s].rows);

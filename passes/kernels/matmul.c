@@ -11,7 +11,7 @@ typedef struct MatCtx {
   bool merged;           /* batch dimensions are part of the rows: B has none */
   int batch_of[MAX_RANK];/* position in outer of each batch dimension, -1: size 1 */
   const Expr *dims[MAX_RANK]; /* batch dims of the output */
-  const Place *packed;   /* dynamic B as panels */
+  bool packed; /* computed B as panels */
   const Place *a_copy;   /* A, copied row-major because it cannot be addressed in place */
   int64_t panel_batch;
 } MatCtx;
@@ -175,49 +175,11 @@ static bool mat_direct(Contract *c) {
          expr_is_i64(coeff, 1);
 }
 
-/* Packs a right-hand side that is computed: [batch][panel][k][lane], zeros behind the last column. */
-static Step *mat_pack_dynamic(Contract *c, MatCtx *v) {
-  const int64_t width = (int64_t)c->tile.vectors * c->lanes;
-  const Expr *panels = ex_ceildiv(c->p, c->n, width), *dims[MAX_RANK], *total = panels;
-  int n = 0;
-  for (int i = 0; i < c->n_outer; i++) {
-    dims[n++] = c->outer_extent[i];
-    total = ex_mul(c->p, total, c->outer_extent[i]);
-  }
-  dims[n++] = panels;
-  dims[n++] = c->k_extent[0];
-  dims[n++] = num(c, width);
-  v->packed = lower_temp(c->l, c->types->panel, n, dims, "panels");
-  Contract k = *c; /* the kernel that packs has its own parameters */
-  kb_begin(&k.b, c->l, c->root, "pack");
-  k.b.keys = c->b.keys;
-  const Expr *par = ex_var(c->p, "p", total), *rest = par;
-  const Expr *panel = ex_floormod(c->p, rest, panels);
-  rest = ex_floordiv(c->p, rest, panels);
-  for (int i = c->n_outer - 1; i >= 0; i--) {
-    k.outer[i] = i ? ex_floormod(c->p, rest, c->outer_extent[i]) : rest;
-    rest = i ? ex_floordiv(c->p, rest, c->outer_extent[i]) : rest;
-  }
-  const Expr *kk = ex_var(c->p, "k", c->k_extent[0]), *j = ex_var(c->p, "j", num(c, width));
-  const Expr *col = ex_add(c->p, ex_mul(c->p, panel, num(c, width)), j);
-  const Expr *inside = ex_lt(c->p, col, c->n);
-  k.b.x.guard = inside->op == EX_CONST ? NULL : inside;
-  const Expr *e = mat_b(&k, kk, col);
-  k.b.x.guard = NULL;
-  if (e->op != EX_LOAD && inside->op != EX_CONST)
-    e = ex_select(c->p, inside, e, ex_const(c->p, e->dtype, 0));
-  e = ex_cast(c->p, c->types->panel, e);
-  const Expr *at = ex_add(
-      c->p, ex_mul(c->p, ex_add(c->p, ex_mul(c->p, par, c->k_extent[0]), kk), num(c, width)), j);
-  const int out = kb_param(&k.b, v->packed->buffer, v->packed->offset, PA_WRITE);
-  Arena *a = c->l->m->arena;
-  Stmt *s = stmt_for(a, FOR_VECTOR, j, stmt_store(a, out, at, e));
-  s = stmt_for(a, FOR_SERIAL, kk, s);
-  const double work = expr_extent_guess(c->p, total) * expr_extent_guess(c->p, c->k_extent[0]) *
-                      c->tile.vectors * 4;
-  c->b_buffer = v->packed->buffer;
-  c->b_whole_panels = true;
-  return kb_finish(&k.b, stmt_for(a, work > 20000 ? FOR_PARALLEL : FOR_SERIAL, par, s));
+static Step *mat_pack_computed(Contract *c, MatCtx *v) {
+  bool outer_of_b[MAX_RANK];
+  for (int i = 0; i < c->n_outer; i++) outer_of_b[i] = true;
+  v->packed = true;
+  return contract_pack_computed(c, outer_of_b, mat_b_direct);
 }
 
 /* A whose address is not a simple function of k (a view of another layout) is copied first. */
@@ -257,7 +219,7 @@ Step *lower_matmul(Lower *l, const Value *root, const Value *anchor, const Place
   } else if (mat_direct(&c)) {
     c.b_direct = mat_b_direct;
   } else {
-    step_append(&steps, mat_pack_dynamic(&c, &v));
+    step_append(&steps, mat_pack_computed(&c, &v));
   }
   Step *s = contract_emit(&c);
   if (!s) return NULL;

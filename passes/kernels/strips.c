@@ -90,7 +90,7 @@ static bool stage_of(const Chain *c, const Value *root, Stage *s) {
   *s = (Stage){.root = root, .anchor = anchor};
   if (root->rank != 4 || !conv_info(anchor->def, &s->ci)) return false;
   const ConvInfo *ci = &s->ci;
-  if (ci->transposed || ci->spatial != 2) return false;
+  if (!anchor->def->in[1]->cdata || ci->transposed || ci->spatial != 2) return false;
   if (ci->group > 1 ? !conv_is_depthwise(ci)
                     : ci->c_out * 4 <= target_lanes(c->l->c->target, 32)) /* lower_thin.c */
     return false;

@@ -1,0 +1,83 @@
+/* Right-hand sides that are computed at run time, packed by a kernel of their own before the
+ * contraction: [outer of B][panel][k…][lane] in the arena, zeros behind the last column. */
+#include "passes/kernels/contract.h"
+
+typedef struct PackLoops {
+  const Expr *total, *all; /* the parallel loop, over outer dimensions of B and panels */
+  const Expr *panel;
+  int64_t width;
+} PackLoops;
+
+/* Binds the outer dimensions that B has to parts of one parallel loop. */
+static PackLoops pack_loops(Contract *c, const bool *outer_of_b) {
+  ExprPool *p = c->p;
+  PackLoops s = {.width = (int64_t)c->tile.vectors * c->lanes};
+  const Expr *panels = ex_ceildiv(p, c->n, s.width), *rest;
+  s.total = panels;
+  int first = -1;
+  for (int i = c->n_outer - 1; i >= 0; i--) {
+    if (!outer_of_b[i]) continue;
+    s.total = ex_mul(p, s.total, c->outer_extent[i]);
+    first = i;
+  }
+  s.all = ex_var(p, "p", s.total);
+  s.panel = ex_floormod(p, s.all, panels);
+  rest = ex_floordiv(p, s.all, panels);
+  for (int i = c->n_outer - 1; i >= 0; i--) {
+    if (!outer_of_b[i]) continue;
+    c->outer[i] = i != first ? ex_floormod(p, rest, c->outer_extent[i]) : rest;
+    rest = i != first ? ex_floordiv(p, rest, c->outer_extent[i]) : rest;
+  }
+  return s;
+}
+
+/* The element of B that lane j of a panel holds, zero behind the last column. */
+static const Expr *packed_value(Contract *c, const PackLoops *s, const Expr *j,
+                                const Expr *(*b)(Contract *, const Expr *)) {
+  ExprPool *p = c->p;
+  const Expr *col = ex_add(p, ex_mul(p, s->panel, ex_i64(p, s->width)), j);
+  const Expr *inside = ex_lt(p, col, c->n);
+  const bool all = inside->op == EX_CONST;
+  c->b.x.guard = all ? NULL : inside;
+  const Expr *e = b(c, col);
+  c->b.x.guard = NULL;
+  if (e->op != EX_LOAD && !all) e = ex_select(p, inside, e, ex_const(p, c->types->acc, 0));
+  return ex_cast(p, c->types->panel, e);
+}
+
+static const Place *packed_place(Contract *c, const PackLoops *s) {
+  const Expr *dims[MAX_RANK];
+  int n = 0;
+  dims[n++] = s->total;
+  for (int i = 0; i < c->n_k; i++) dims[n++] = c->k_extent[i];
+  dims[n++] = ex_i64(c->p, s->width);
+  return lower_temp(c->l, c->types->panel, n, dims, "panels");
+}
+
+Step *contract_pack_computed(Contract *c, const bool *outer_of_b,
+                             const Expr *(*b)(Contract *c, const Expr *col)) {
+  ExprPool *p = c->p;
+  Arena *a = c->l->m->arena;
+  Contract k = *c; /* the kernel that packs has its own parameters */
+  kb_begin(&k.b, c->l, c->root, "pack");
+  k.b.keys = c->b.keys;
+  const PackLoops s = pack_loops(&k, outer_of_b);
+  const Place *to = packed_place(&k, &s);
+  const Expr *j = ex_var(p, "j", ex_i64(p, s.width)), *at = s.all;
+  for (int i = 0; i < k.n_k; i++) {
+    k.k[i] = ex_var(p, "k", k.k_extent[i]);
+    at = ex_add(p, ex_mul(p, at, k.k_extent[i]), k.k[i]);
+  }
+  at = ex_add(p, ex_mul(p, at, ex_i64(p, s.width)), j);
+  const Expr *e = packed_value(&k, &s, j, b);
+  Stmt *body = stmt_for(a, FOR_VECTOR, j,
+                        stmt_store(a, kb_param(&k.b, to->buffer, to->offset, PA_WRITE), at, e));
+  double work = expr_extent_guess(p, s.total) * c->tile.vectors * 4;
+  for (int i = k.n_k - 1; i >= 0; i--) {
+    body = stmt_for(a, FOR_SERIAL, k.k[i], body);
+    work *= expr_extent_guess(p, k.k_extent[i]);
+  }
+  c->b_buffer = to->buffer;
+  c->b_whole_panels = true;
+  return kb_finish(&k.b, stmt_for(a, work > 20000 ? FOR_PARALLEL : FOR_SERIAL, s.all, body));
+}
