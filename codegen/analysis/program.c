@@ -6,7 +6,7 @@
 #include <string.h>
 
 bool is_parallel(const Kernel *k) {
-  return k->body && k->body->kind == ST_FOR && k->body->loop == FOR_PARALLEL && !k->body->next;
+  return k->body && k->body->kind == ST_FOR && k->body->loop.kind == FOR_PARALLEL && !k->body->next;
 }
 
 static const char *base_name(const char *path) {
@@ -139,7 +139,7 @@ const Loc *program_kernel_loc(const Program *p, int k) {
   if (kernel->loc) return kernel->loc;
   for (int i = 0; i < p->calls.n; i++) {
     const Step *const s = p->calls.data[i];
-    if (s->kind == STEP_KERNEL && s->kernel == kernel && s->loc) return s->loc;
+    if (s->kind == STEP_KERNEL && s->call.kernel == kernel && s->loc) return s->loc;
   }
   return NULL;
 }
@@ -189,18 +189,18 @@ static int place_align(const Module *m, const Buffer *arg, Place pl) {
 }
 
 static void note_call(Program *p, KernelFacts *f, const Step *s) {
-  const Kernel *const k = s->kernel;
-  int *const param = ARENA_ARRAY(p->arena, int, s->n_args + 1);
+  const Kernel *const k = s->call.kernel;
+  int *const param = ARENA_ARRAY(p->arena, int, s->call.n_args + 1);
   for (int i = 0, a = 0; i < k->params.n; i++)
-    if (!k->params.data[i].scratch && a < s->n_args) param[a++] = i;
-  for (int i = 0; i < s->n_args; i++) {
-    const Place pi = place_of(p->m, &s->args[i]);
-    const int align = place_align(p->m, &p->m->buffers.data[s->args[i].buffer], pi);
+    if (!k->params.data[i].scratch && a < s->call.n_args) param[a++] = i;
+  for (int i = 0; i < s->call.n_args; i++) {
+    const Place pi = place_of(p->m, &s->call.args[i]);
+    const int align = place_align(p->m, &p->m->buffers.data[s->call.args[i].buffer], pi);
     if (align < f->align[param[i]]) f->align[param[i]] = align;
     for (int j = 0; j < i; j++) {
       const bool writes =
           (k->params.data[param[i]].access | k->params.data[param[j]].access) & PA_WRITE;
-      if (writes && may_overlap(p->m, pi, place_of(p->m, &s->args[j])))
+      if (writes && may_overlap(p->m, pi, place_of(p->m, &s->call.args[j])))
         f->alias[param[i]] = f->alias[param[j]] = true;
     }
   }
@@ -212,16 +212,12 @@ static int kernel_position(const Module *m, const Kernel *k) {
   return -1;
 }
 
-static void walk_steps(Program *p, const Step *s) {
-  for (; s; s = s->next) {
-    if (s->kind == STEP_KERNEL || s->kind == STEP_EXTERN) vec_push(p->arena, &p->calls, s);
-    if (s->kind == STEP_KERNEL) {
-      const int k = kernel_position(p->m, s->kernel);
-      if (k >= 0) note_call(p, &p->facts[k], s);
-    }
-    walk_steps(p, s->body);
-    walk_steps(p, s->otherwise);
-  }
+static bool note_step(void *user, Step *s) {
+  Program *const p = user;
+  if (s->kind == STEP_KERNEL || s->kind == STEP_EXTERN) vec_push(p->arena, &p->calls, s);
+  const int k = s->kind == STEP_KERNEL ? kernel_position(p->m, s->call.kernel) : -1;
+  if (k >= 0) note_call(p, &p->facts[k], s);
+  return true;
 }
 
 static void init_facts(Program *p) {
@@ -241,7 +237,7 @@ void program_init(Program *p, const Module *m, const Target *t, const CodegenOpt
   p->name = program_c_name(arena, o->name, "model", 0);
   find_symbols(p);
   init_facts(p);
-  walk_steps(p, m->steps);
+  step_each(m->steps, note_step, p);
   p->weights = weights_layout(m, arena);
   for (int i = 0; i < m->inputs.n; i++)
     if (m->buffers.data[m->inputs.data[i]].data) p->defaults = true;

@@ -7,8 +7,10 @@
 
 static int most_args(const Program *p) {
   int n = 2;
-  for (int i = 0; i < p->calls.n; i++)
-    if (p->calls.data[i]->n_args > n) n = p->calls.data[i]->n_args;
+  for (int i = 0; i < p->calls.n; i++) {
+    const Step *const s = p->calls.data[i];
+    if (s->kind == STEP_KERNEL && s->call.n_args > n) n = s->call.n_args;
+  }
   return n;
 }
 

@@ -62,10 +62,10 @@ static V kernel_infos(Emit *c, const Program *p) {
   for (int i = 0; i < p->calls.n; i++) {
     const Step *const s = p->calls.data[i];
     const bool kernel = s->kind == STEP_KERNEL;
-    const Loc *const loc = s->loc ? s->loc : kernel ? s->kernel->loc : NULL;
+    const Loc *const loc = s->loc ? s->loc : kernel ? s->call.kernel->loc : NULL;
     int64_t flops = 0;
-    if (kernel && s->kernel->flops) (void)expr_is_const(s->kernel->flops, &flops);
-    V f[3] = {text(c, kernel ? s->kernel->name : s->ext->symbol),
+    if (kernel && s->call.kernel->flops) (void)expr_is_const(s->call.kernel->flops, &flops);
+    V f[3] = {text(c, kernel ? s->call.kernel->name : s->ext.row->symbol),
               text(c, program_node_list(c->arena, loc)), k64(c, flops)};
     items[i] = LLVMConstStructInContext(c->ctx, f, 3, 0);
   }

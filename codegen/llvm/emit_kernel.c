@@ -52,36 +52,36 @@ static void scan_expr(Scan *s, const Expr *e) {
 }
 
 static VarClass classify(const Scan *s, const Stmt *f) {
-  const Expr *const lo = expr_var_lo(s->c->pool, f->var->id), *const n = expr_var_extent(
-                                                                  s->c->pool, f->var->id);
+  const Expr *const lo = expr_var_lo(s->c->pool, f->loop.var->id), *const n = expr_var_extent(
+                                                                       s->c->pool, f->loop.var->id);
   const bool fixed = copied_out(s, lo) && copied_out(s, n);
-  if (f->loop == FOR_UNROLL || expr_is_i64(n, 1)) return fixed ? VC_CONST : VC_RUNNING;
-  if (f->loop == FOR_VECTOR && !s->vector && fixed) return VC_VECTOR;
+  if (f->loop.kind == FOR_UNROLL || expr_is_i64(n, 1)) return fixed ? VC_CONST : VC_RUNNING;
+  if (f->loop.kind == FOR_VECTOR && !s->vector && fixed) return VC_VECTOR;
   return VC_RUNNING;
 }
+
+static void scan_part(void *user, const Expr *e) { scan_expr(user, e); }
 
 static void scan_stmts(Scan *s, const Stmt *st) {
   for (; st; st = st->next) {
     emit_forget(s->c);
     if (st->kind == ST_LOCAL) {
-      s->declared_in[st->id] = s->vector;
-      if (s->c->kernel->locals.data[st->id].count > MAX_REGISTER_LOCAL)
-        s->c->locals[st->id].stack = true;
+      s->declared_in[st->access.id] = s->vector;
+      if (s->c->kernel->locals.data[st->access.id].count > MAX_REGISTER_LOCAL)
+        s->c->locals[st->access.id].stack = true;
     }
-    if (st->kind == ST_SET || st->kind == ST_ACC) scan_access(s, st->id, st->index);
-    scan_expr(s, st->index);
-    scan_expr(s, st->value);
-    scan_expr(s, st->cond);
+    if (st->kind == ST_SET || st->kind == ST_ACC) scan_access(s, st->access.id, st->access.index);
+    stmt_each_expr(st, scan_part, s);
     const Expr *const outer = s->vector;
     if (st->kind == ST_FOR) {
-      scan_expr(s, expr_var_lo(s->c->pool, st->var->id));
-      scan_expr(s, expr_var_extent(s->c->pool, st->var->id));
+      scan_expr(s, expr_var_lo(s->c->pool, st->loop.var->id));
+      scan_expr(s, expr_var_extent(s->c->pool, st->loop.var->id));
       const VarClass class = classify(s, st);
-      *var_class(s->c->v, st->var) = (uint8_t)class;
-      if (st->loop == FOR_VECTOR && !outer) s->vector = st->var;
+      *var_class(s->c->v, st->loop.var) = (uint8_t)class;
+      if (st->loop.kind == FOR_VECTOR && !outer) s->vector = st->loop.var;
     }
-    scan_stmts(s, st->body);
-    scan_stmts(s, st->otherwise);
+    scan_stmts(s, stmt_body(st));
+    scan_stmts(s, stmt_otherwise(st));
     s->vector = outer;
   }
 }

@@ -77,27 +77,27 @@ void emit_counted(Emit *c, V begin, V end, int64_t step, bool sure,
 
 static void serial_body(Emit *c, void *user, V iv) {
   const Stmt *const s = user;
-  bind_value(c, s->var, iv, c->depth);
-  emit_stmts(c, s->body);
+  bind_value(c, s->loop.var, iv, c->depth);
+  emit_stmts(c, s->loop.body);
 }
 
 void emit_serial(Emit *c, const Stmt *s, V begin, V end) {
   emit_forget(c);
   int64_t lo, n;
-  const bool const_lo = emit_const(c, expr_var_lo(c->pool, s->var->id), &lo);
-  const bool const_n = !begin && emit_const(c, expr_var_extent(c->pool, s->var->id), &n);
+  const bool const_lo = emit_const(c, expr_var_lo(c->pool, s->loop.var->id), &lo);
+  const bool const_n = !begin && emit_const(c, expr_var_extent(c->pool, s->loop.var->id), &n);
   if (const_n && n <= 0) return;
   if (const_n && n == 1) {
     if (const_lo)
-      bind_const(c, s->var, lo);
+      bind_const(c, s->loop.var, lo);
     else
-      bind_value(c, s->var, emit_index(c, expr_var_lo(c->pool, s->var->id)),
-                 expr_depth(c, expr_var_lo(c->pool, s->var->id)));
-    emit_stmts(c, s->body);
+      bind_value(c, s->loop.var, emit_index(c, expr_var_lo(c->pool, s->loop.var->id)),
+                 expr_depth(c, expr_var_lo(c->pool, s->loop.var->id)));
+    emit_stmts(c, s->loop.body);
     return;
   }
-  const V from = emit_index(c, expr_var_lo(c->pool, s->var->id));
-  const V to = end ? end : emit_index(c, expr_var_extent(c->pool, s->var->id));
+  const V from = emit_index(c, expr_var_lo(c->pool, s->loop.var->id));
+  const V to = end ? end : emit_index(c, expr_var_extent(c->pool, s->loop.var->id));
   const bool zero = const_lo && lo == 0;
   const V first = begin ? (zero ? begin : LLVMBuildAdd(B, from, begin, "")) : from;
   emit_counted(c, first, zero ? to : LLVMBuildAdd(B, from, to, ""), 1, const_n, serial_body,
@@ -110,14 +110,15 @@ static bool needs_constant(const Emit *c, const Stmt *s, const Expr *var, bool *
                            int *vectors) {
   for (; s; s = s->next) {
     if (s->kind == ST_SET || s->kind == ST_ACC) {
-      const LocalState *const l = &c->locals[s->id];
-      if (expr_uses_var(s->index, var->id)) return true;
-      if ((l->kind == LK_CHUNKS || l->kind == LK_LANES) && !counted[s->id]) *vectors += l->n_slots;
-      counted[s->id] = true;
+      const LocalState *const l = &c->locals[s->access.id];
+      if (expr_uses_var(s->access.index, var->id)) return true;
+      if ((l->kind == LK_CHUNKS || l->kind == LK_LANES) && !counted[s->access.id])
+        *vectors += l->n_slots;
+      counted[s->access.id] = true;
     }
     if (s->kind == ST_LOCAL) return true; /* a body of its own: leave it as it was asked for */
-    if (needs_constant(c, s->body, var, counted, vectors)) return true;
-    if (needs_constant(c, s->otherwise, var, counted, vectors)) return true;
+    if (needs_constant(c, stmt_body(s), var, counted, vectors)) return true;
+    if (needs_constant(c, stmt_otherwise(s), var, counted, vectors)) return true;
   }
   return false;
 }
@@ -128,20 +129,20 @@ static bool better_looped(Emit *c, const Stmt *s) {
   int vectors = 0;
   if (!c->kernel || c->kernel->locals.n == 0) return false;
   bool *const counted = ARENA_ARRAY(c->arena, bool, c->kernel->locals.n);
-  if (needs_constant(c, s->body, s->var, counted, &vectors)) return false;
+  if (needs_constant(c, s->loop.body, s->loop.var, counted, &vectors)) return false;
   return vectors * 10 >= c->t->vector_regs * 7;
 }
 
 static void emit_unrolled(Emit *c, const Stmt *s) {
   int64_t lo, n;
-  if (!emit_const(c, expr_var_lo(c->pool, s->var->id), &lo) ||
-      !emit_const(c, expr_var_extent(c->pool, s->var->id), &n) || better_looped(c, s)) {
+  if (!emit_const(c, expr_var_lo(c->pool, s->loop.var->id), &lo) ||
+      !emit_const(c, expr_var_extent(c->pool, s->loop.var->id), &n) || better_looped(c, s)) {
     emit_serial(c, s, NULL, NULL);
     return;
   }
   for (int64_t i = 0; i < n && !c->error; i++) {
-    bind_const(c, s->var, lo + i);
-    emit_stmts(c, s->body);
+    bind_const(c, s->loop.var, lo + i);
+    emit_stmts(c, s->loop.body);
   }
 }
 
@@ -156,18 +157,31 @@ static int64_t count_values(Emit *c, const Expr *e) {
   return n;
 }
 
+typedef struct Count {
+  Emit *c;
+  int64_t n;
+} Count;
+
+static void count_part(void *user, const Expr *e) {
+  Count *const k = user;
+  k->n += count_values(k->c, e);
+}
+
 static int64_t body_size(Emit *c, const Stmt *s) {
   int64_t sum = 0, n = 1;
   for (; s && sum <= SMALL_BODY; s = s->next) {
     emit_forget(c);
-    sum += 1 + count_values(c, s->value) + count_values(c, s->cond);
+    Count count = {c, 1};
+    stmt_each_expr(s, count_part, &count);
+    sum += count.n;
     if (s->kind == ST_FOR) {
-      if (s->loop == FOR_VECTOR || !emit_const(c, expr_var_extent(c->pool, s->var->id), &n))
+      if (s->loop.kind == FOR_VECTOR ||
+          !emit_const(c, expr_var_extent(c->pool, s->loop.var->id), &n))
         return SMALL_BODY + 1;
       if (n > SMALL_EXTENT) return SMALL_BODY + 1;
-      sum += n * body_size(c, s->body);
+      sum += n * body_size(c, stmt_body(s));
     } else {
-      sum += body_size(c, s->body) + body_size(c, s->otherwise);
+      sum += body_size(c, stmt_body(s)) + body_size(c, stmt_otherwise(s));
     }
   }
   return sum;
@@ -177,17 +191,17 @@ static int64_t body_size(Emit *c, const Stmt *s) {
  * Only inside vector loops, where a copy is a few instructions. */
 static bool is_small(Emit *c, const Stmt *s) {
   int64_t lo, n;
-  if (!c->vvar || c->lane0 || !emit_const(c, expr_var_lo(c->pool, s->var->id), &lo) ||
-      !emit_const(c, expr_var_extent(c->pool, s->var->id), &n))
+  if (!c->vvar || c->lane0 || !emit_const(c, expr_var_lo(c->pool, s->loop.var->id), &lo) ||
+      !emit_const(c, expr_var_extent(c->pool, s->loop.var->id), &n))
     return false;
-  return n > 1 && n <= SMALL_EXTENT && n * body_size(c, s->body) <= SMALL_BODY &&
+  return n > 1 && n <= SMALL_EXTENT && n * body_size(c, s->loop.body) <= SMALL_BODY &&
          !better_looped(c, s);
 }
 
 static void emit_for(Emit *c, const Stmt *s) {
-  if (s->loop == FOR_UNROLL || (s->loop == FOR_SERIAL && is_small(c, s)))
+  if (s->loop.kind == FOR_UNROLL || (s->loop.kind == FOR_SERIAL && is_small(c, s)))
     emit_unrolled(c, s);
-  else if (s->loop == FOR_VECTOR && !c->vvar)
+  else if (s->loop.kind == FOR_VECTOR && !c->vvar)
     emit_vector(c, s);
   else
     emit_serial(c, s, NULL, NULL);
@@ -196,14 +210,14 @@ static void emit_for(Emit *c, const Stmt *s) {
 /* ---- conditions ---- */
 static void emit_branches(Emit *c, const Stmt *s, V cond) {
   const LLVMBasicBlockRef then = new_block(c, "then"), done = new_block(c, "done");
-  const LLVMBasicBlockRef otherwise = s->otherwise ? new_block(c, "else") : done;
+  const LLVMBasicBlockRef otherwise = s->branch.otherwise ? new_block(c, "else") : done;
   LLVMBuildCondBr(B, cond, then, otherwise);
   LLVMPositionBuilderAtEnd(B, then);
-  emit_stmts(c, s->body);
+  emit_stmts(c, s->branch.then);
   LLVMBuildBr(B, done);
-  if (s->otherwise) {
+  if (s->branch.otherwise) {
     LLVMPositionBuilderAtEnd(B, otherwise);
-    emit_stmts(c, s->otherwise);
+    emit_stmts(c, s->branch.otherwise);
     LLVMBuildBr(B, done);
   }
   LLVMPositionBuilderAtEnd(B, done);
@@ -233,10 +247,10 @@ static void emit_lanes_if(Emit *c, const Stmt *body, V cond) {
 }
 
 static void emit_if(Emit *c, const Stmt *s) {
-  const Expr *const e = emit_specialise(c, s->cond);
+  const Expr *const e = emit_specialise(c, s->branch.cond);
   int64_t k;
   if (!(c->vvar && !c->lane0 && expr_uses_var(e, c->vvar->id)) && emit_const(c, e, &k)) {
-    emit_stmts(c, k ? s->body : s->otherwise);
+    emit_stmts(c, k ? s->branch.then : s->branch.otherwise);
     return;
   }
   const V cond = emit_expr(c, e);
@@ -244,8 +258,8 @@ static void emit_if(Emit *c, const Stmt *s) {
     emit_branches(c, s, cond);
     return;
   }
-  emit_lanes_if(c, s->body, cond);
-  if (s->otherwise) emit_lanes_if(c, s->otherwise, LLVMBuildNot(B, cond, ""));
+  emit_lanes_if(c, s->branch.then, cond);
+  if (s->branch.otherwise) emit_lanes_if(c, s->branch.otherwise, LLVMBuildNot(B, cond, ""));
 }
 
 /* ---- statements ---- */
@@ -253,12 +267,18 @@ static void emit_stmt(Emit *c, const Stmt *s) {
   emit_forget(c);
   switch (s->kind) {
     case ST_FOR: emit_for(c, s); break;
-    case ST_STORE: emit_store(c, s->id, s->index, emit_expr(c, s->value)); break;
-    case ST_LOCAL: local_declare(c, s->id); break;
-    case ST_SET: emit_local_set(c, s->id, s->index, emit_expr(c, s->value)); break;
-    case ST_ACC: emit_local_acc(c, s->id, s->index, s->reduce, s->value); break;
+    case ST_STORE:
+      emit_store(c, s->access.id, s->access.index, emit_expr(c, s->access.value));
+      break;
+    case ST_LOCAL: local_declare(c, s->access.id); break;
+    case ST_SET:
+      emit_local_set(c, s->access.id, s->access.index, emit_expr(c, s->access.value));
+      break;
+    case ST_ACC:
+      emit_local_acc(c, s->access.id, s->access.index, s->access.reduce, s->access.value);
+      break;
     case ST_IF: emit_if(c, s); break;
-    case ST_PREFETCH: emit_prefetch(c, s->id, s->index); break;
+    case ST_PREFETCH: emit_prefetch(c, s->access.id, s->access.index); break;
   }
 }
 

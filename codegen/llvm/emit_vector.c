@@ -31,21 +31,30 @@ static void scan_expr(Emit *c, const Expr *var, const Expr *e, Body *b) {
     if (!(e->op == EX_rarely && i == 1)) scan_expr(c, var, e->a[i], b);
 }
 
+typedef struct Part {
+  Emit *c;
+  const Expr *var;
+  Body *b;
+} Part;
+
+static void scan_part(void *user, const Expr *e) {
+  const Part *const p = user;
+  scan_expr(p->c, p->var, e, p->b);
+}
+
 static void scan_stmts(Emit *c, const Expr *var, const Stmt *s, Body *b) {
   for (; s; s = s->next) {
-    if (s->kind == ST_STORE && !masks_cheap(c, c->kernel->params.data[s->id].dtype))
+    if (s->kind == ST_STORE && !masks_cheap(c, c->kernel->params.data[s->access.id].dtype))
       b->narrow = true;
     if (s->kind == ST_SET || s->kind == ST_ACC) {
-      const bool uses = expr_uses_var(s->index, var->id);
-      if (is_tile(c, s->id) && uses) b->slices = true;
+      const bool uses = expr_uses_var(s->access.index, var->id);
+      if (is_tile(c, s->access.id) && uses) b->slices = true;
       if (s->kind == ST_ACC && !uses) b->reduces = true;
     }
-    scan_expr(c, var, s->value, b);
-    scan_expr(c, var, s->cond, b);
-    scan_expr(c, var, s->index, b);
+    stmt_each_expr(s, scan_part, &(Part){c, var, b});
     if (s->kind == ST_FOR) b->loops = true;
-    scan_stmts(c, var, s->body, b);
-    scan_stmts(c, var, s->otherwise, b);
+    scan_stmts(c, var, stmt_body(s), b);
+    scan_stmts(c, var, stmt_otherwise(s), b);
   }
 }
 
@@ -56,8 +65,8 @@ typedef struct Loop {
 } Loop;
 
 static void chunk_at(Emit *c, const Stmt *s, V base) {
-  bind_value(c, s->var, base, c->depth);
-  emit_stmts(c, s->body);
+  bind_value(c, s->loop.var, base, c->depth);
+  emit_stmts(c, s->loop.body);
 }
 
 static void loop_body(Emit *c, void *user, V iv) {
@@ -75,7 +84,7 @@ static void open_vector(Emit *c, const Stmt *s) {
   const LLVMBasicBlockRef first = new_block(c, "vector");
   LLVMBuildBr(B, first);
   LLVMPositionBuilderAtEnd(B, first);
-  c->vvar = s->var;
+  c->vvar = s->loop.var;
   c->set = 0;
   emit_forget(c);
 }
@@ -96,26 +105,29 @@ static V tail_mask(Emit *c, V left) {
 
 static void scalar_body(Emit *c, void *user, V iv) {
   const Stmt *const s = user;
-  bind_value(c, s->var, iv, c->depth);
-  emit_stmts(c, s->body);
+  bind_value(c, s->loop.var, iv, c->depth);
+  emit_stmts(c, s->loop.body);
 }
 
 /* ---- constant extents ---- */
 static void scalar_consts(Emit *c, const Stmt *s, int64_t from, int64_t to) {
   for (int64_t i = from; i < to && !c->error; i++) {
-    bind_const(c, s->var, i);
-    emit_stmts(c, s->body);
+    bind_const(c, s->loop.var, i);
+    emit_stmts(c, s->loop.body);
   }
 }
 
 /* A loop to be copied out that is all of a vector loop's body. */
 static bool is_unrolled_nest(Emit *c, const Stmt *vector, const Stmt *body, int64_t *lo,
                              int64_t *n) {
-  if (!body || body->next || body->kind != ST_FOR || body->loop != FOR_UNROLL) return false;
-  const Expr *const from = expr_var_lo(c->pool, body->var->id), *const extent = expr_var_extent(
-                                                                    c->pool, body->var->id);
-  return !expr_uses_var(from, vector->var->id) && !expr_uses_var(extent, vector->var->id) &&
-         emit_const(c, from, lo) && emit_const(c, extent, n);
+  if (!body || body->next || body->kind != ST_FOR || body->loop.kind != FOR_UNROLL) return false;
+  const Expr *const from = expr_var_lo(c->pool, body->loop.var->id), *const extent =
+                                                                         expr_var_extent(
+                                                                             c->pool,
+                                                                             body->loop.var->id);
+  return !expr_uses_var(from, vector->loop.var->id) &&
+         !expr_uses_var(extent, vector->loop.var->id) && emit_const(c, from, lo) &&
+         emit_const(c, extent, n);
 }
 
 /* Full vectors of [lo, lo + n*vl), copied out. Unrolled loops that are the whole body go outside:
@@ -125,14 +137,14 @@ static void copied_chunks(Emit *c, const Stmt *s, const Stmt *body, int64_t lo, 
   int64_t from, count;
   if (n > 1 && is_unrolled_nest(c, s, body, &from, &count)) {
     for (int64_t i = 0; i < count && !c->error; i++) {
-      bind_const(c, body->var, from + i);
-      copied_chunks(c, s, body->body, lo, n);
+      bind_const(c, body->loop.var, from + i);
+      copied_chunks(c, s, body->loop.body, lo, n);
     }
     return;
   }
   for (int64_t k = 0; k < n && !c->error; k++) {
     c->set = (int)(k % c->sets);
-    bind_const(c, s->var, lo + k * c->vl);
+    bind_const(c, s->loop.var, lo + k * c->vl);
     emit_stmts(c, body);
   }
   c->set = 0;
@@ -157,17 +169,17 @@ static void const_vector(Emit *c, const Stmt *s, const Body *b, int64_t lo, int6
   open_vector(c, s);
   c->sets = b->reduces ? (full < MAX_SETS ? (full > 0 ? (int)full : 1) : MAX_SETS) : 1;
   if (copy) {
-    copied_chunks(c, s, s->body, lo, full);
+    copied_chunks(c, s, s->loop.body, lo, full);
   } else {
     c->sets = b->reduces ? chunks : 1;
     const int64_t whole = full / chunks * chunks * c->vl;
     looped_chunks(c, s, k_int(c, c->idx, lo), k_int(c, c->idx, lo + whole), chunks, true);
-    copied_chunks(c, s, s->body, lo + whole, full % chunks);
+    copied_chunks(c, s, s->loop.body, lo + whole, full % chunks);
   }
   if (masked) {
-    bind_const(c, s->var, lo + full * c->vl);
+    bind_const(c, s->loop.var, lo + full * c->vl);
     c->mask = tail_mask(c, k_int(c, c->idx, left));
-    emit_stmts(c, s->body);
+    emit_stmts(c, s->loop.body);
     c->mask = NULL;
   }
   locals_finish_lanes(c);
@@ -185,9 +197,9 @@ static void masked_tail(Emit *c, const Stmt *s, V from, V left) {
   const LLVMBasicBlockRef tail = new_block(c, "tail"), done = new_block(c, "done");
   LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntSGT, left, k_int(c, c->idx, 0), ""), tail, done);
   LLVMPositionBuilderAtEnd(B, tail);
-  bind_value(c, s->var, from, c->depth);
+  bind_value(c, s->loop.var, from, c->depth);
   c->mask = tail_mask(c, left);
-  emit_stmts(c, s->body);
+  emit_stmts(c, s->loop.body);
   c->mask = NULL;
   LLVMBuildBr(B, done);
   LLVMPositionBuilderAtEnd(B, done);
@@ -199,8 +211,8 @@ static V round_down(Emit *c, V n, int64_t step) {
 }
 
 static void run_time_vector(Emit *c, const Stmt *s, const Body *b) {
-  const V lo = emit_index(c, expr_var_lo(c->pool, s->var->id));
-  V n = emit_index(c, expr_var_extent(c->pool, s->var->id));
+  const V lo = emit_index(c, expr_var_lo(c->pool, s->loop.var->id));
+  V n = emit_index(c, expr_var_extent(c->pool, s->loop.var->id));
   const V zero = k_int(c, c->idx, 0);
   n = LLVMBuildSelect(B, LLVMBuildICmp(B, LLVMIntSGT, n, zero, ""), n, zero, "");
   const int chunks = chunks_per_iteration(b);
@@ -222,12 +234,12 @@ static void run_time_vector(Emit *c, const Stmt *s, const Body *b) {
 
 void emit_vector(Emit *c, const Stmt *s) {
   int64_t lo, n;
-  const bool fixed_lo = emit_const(c, expr_var_lo(c->pool, s->var->id), &lo);
-  const bool fixed = fixed_lo && emit_const(c, expr_var_extent(c->pool, s->var->id), &n);
+  const bool fixed_lo = emit_const(c, expr_var_lo(c->pool, s->loop.var->id), &lo);
+  const bool fixed = fixed_lo && emit_const(c, expr_var_extent(c->pool, s->loop.var->id), &n);
   c->vvar_multiple = fixed_lo && lo % c->vl == 0 ? c->vl : 1;
   Body b = {.nodes = 0};
   emit_forget(c);
-  scan_stmts(c, s->var, s->body, &b);
+  scan_stmts(c, s->loop.var, s->loop.body, &b);
   emit_forget(c);
   if (fixed && n > 0 && (n >= c->vl || (!b.narrow && n > 1)))
     const_vector(c, s, &b, lo, n);

@@ -11,7 +11,8 @@ enum { PART = 32 }; /* steps of a function, those inside of conditions and loops
 static int weight(const Step *s) {
   int n = 1;
   for (int k = 0; k < 2; k++)
-    for (const Step *t = k ? s->otherwise : s->body; t && n < PART; t = t->next) n += weight(t);
+    for (const Step *t = k ? step_otherwise(s) : step_body(s); t && n < PART; t = t->next)
+      n += weight(t);
   return n;
 }
 

@@ -45,9 +45,9 @@ static int64_t min_chunk(const Kernel *k) {
 
 static void call_kernel(Entry *e, const Step *s) {
   Emit *const c = e->c;
-  const Kernel *const k = s->kernel;
-  for (int i = 0; i < s->n_args; i++)
-    LLVMBuildStore(B, ref_address(e, &s->args[i]), at_k(c, c->ptr, e->bufs, i));
+  const Kernel *const k = s->call.kernel;
+  for (int i = 0; i < s->call.n_args; i++)
+    LLVMBuildStore(B, ref_address(e, &s->call.args[i]), at_k(c, c->ptr, e->bufs, i));
   const Ty none = LLVMVoidTypeInContext(c->ctx);
   Ty kernel_type, parallel_type;
   const V fn = declare(c, arena_printf(c->arena, "%s_%s", e->p->name, k->name), none, 5,
@@ -57,7 +57,7 @@ static void call_kernel(Entry *e, const Step *s) {
                    (V[]){e->bufs, c->sym_array, ki64(c, 0), ki64(c, 1), e->scratch}, 5, "");
     return;
   }
-  const V n = wide(c, expr_var_extent(c->pool, k->body->var->id));
+  const V n = wide(c, expr_var_extent(c->pool, k->body->loop.var->id));
   if (e->p->m->max_threads <= 1) {
     LLVMBuildCall2(B, kernel_type, fn, (V[]){e->bufs, c->sym_array, ki64(c, 0), n, e->scratch}, 5,
                    "");
@@ -126,10 +126,10 @@ static void take_dims(Entry *e, const TensorRef *r, V dims, const Loc *loc) {
 }
 
 static V const_words(Emit *c, const Step *s) {
-  V *const k = ARENA_ARRAY(c->arena, V, s->n_words + 1);
-  for (int i = 0; i < s->n_words; i++) k[i] = ki64(c, s->words[i]);
-  const V g = LLVMAddGlobal(c->mod, LLVMArrayType2(c->i64, (uint64_t)s->n_words), "words");
-  LLVMSetInitializer(g, LLVMConstArray2(c->i64, k, (uint64_t)s->n_words));
+  V *const k = ARENA_ARRAY(c->arena, V, s->ext.n_words + 1);
+  for (int i = 0; i < s->ext.n_words; i++) k[i] = ki64(c, s->ext.words[i]);
+  const V g = LLVMAddGlobal(c->mod, LLVMArrayType2(c->i64, (uint64_t)s->ext.n_words), "words");
+  LLVMSetInitializer(g, LLVMConstArray2(c->i64, k, (uint64_t)s->ext.n_words));
   LLVMSetLinkage(g, LLVMPrivateLinkage);
   LLVMSetGlobalConstant(g, 1);
   return g;
@@ -147,27 +147,28 @@ void pass_on_failure(Emit *c, V status) {
 static void call_extern(Entry *e, const Step *s) {
   Emit *const c = e->c;
   const Ty t = tensor_type(c);
-  for (int i = 0; i < s->n_outs; i++) reset_dims(e, &s->outs[i]);
-  const V ins = entry_alloca(c, t, s->n_ins > 1 ? s->n_ins : 2, 8),
-          outs = entry_alloca(c, t, s->n_outs > 1 ? s->n_outs : 2, 8);
-  V *const dims = ARENA_ARRAY(c->arena, V, s->n_outs + 1);
-  for (int i = 0; i < s->n_ins; i++) fill_tensor(e, at_k(c, t, ins, i), &s->ins[i]);
-  for (int i = 0; i < s->n_outs; i++) dims[i] = fill_tensor(e, at_k(c, t, outs, i), &s->outs[i]);
-  const V scratch = s->scratch >= 0 ? buffer_address(e, s->scratch) : LLVMConstNull(c->ptr);
-  const V words = s->n_words ? const_words(c, s) : LLVMConstNull(c->ptr);
+  for (int i = 0; i < s->ext.n_outs; i++) reset_dims(e, &s->ext.outs[i]);
+  const V ins = entry_alloca(c, t, s->ext.n_ins > 1 ? s->ext.n_ins : 2, 8),
+          outs = entry_alloca(c, t, s->ext.n_outs > 1 ? s->ext.n_outs : 2, 8);
+  V *const dims = ARENA_ARRAY(c->arena, V, s->ext.n_outs + 1);
+  for (int i = 0; i < s->ext.n_ins; i++) fill_tensor(e, at_k(c, t, ins, i), &s->ext.ins[i]);
+  for (int i = 0; i < s->ext.n_outs; i++)
+    dims[i] = fill_tensor(e, at_k(c, t, outs, i), &s->ext.outs[i]);
+  const V scratch = s->ext.scratch >= 0 ? buffer_address(e, s->ext.scratch) : LLVMConstNull(c->ptr);
+  const V words = s->ext.n_words ? const_words(c, s) : LLVMConstNull(c->ptr);
   Ty type;
-  const V fn = declare(c, s->ext->symbol, c->i32, 6,
+  const V fn = declare(c, s->ext.row->symbol, c->i32, 6,
                        (Ty[]){c->ptr, c->i32, c->ptr, c->i32, c->ptr, c->ptr}, &type);
-  const V status = LLVMBuildCall2(
-      B, type, fn,
-      (V[]){ins, k_int(c, c->i32, s->n_ins), outs, k_int(c, c->i32, s->n_outs), words, scratch}, 6,
-      "");
+  const V status = LLVMBuildCall2(B, type, fn,
+                                  (V[]){ins, k_int(c, c->i32, s->ext.n_ins), outs,
+                                        k_int(c, c->i32, s->ext.n_outs), words, scratch},
+                                  6, "");
   const int check = check_add(e->p, BURIN_E_DATA, s->loc,
                               "%s: its inputs have an impossible index, size or value",
                               check_node_text(e->p, s->loc));
   require_status(e, LLVMBuildICmp(B, LLVMIntEQ, status, k_int(c, c->i32, 0), ""), status, check, 0,
                  NULL);
-  for (int i = 0; i < s->n_outs; i++) take_dims(e, &s->outs[i], dims[i], s->loc);
+  for (int i = 0; i < s->ext.n_outs; i++) take_dims(e, &s->ext.outs[i], dims[i], s->loc);
 }
 
 /* ---- profile ---- */
@@ -229,7 +230,7 @@ static void profiled(Entry *e, const Step *s, void (*call)(Entry *, const Step *
           note = LLVMGetNamedFunction(c->mod, "profile_note");
   const V since = LLVMBuildCall2(B, LLVMGlobalGetValueType(clock), clock, &e->opts, 1, "");
   call(e, s);
-  const Expr *const flops = s->kind == STEP_KERNEL ? s->kernel->flops : NULL;
+  const Expr *const flops = s->kind == STEP_KERNEL ? s->call.kernel->flops : NULL;
   LLVMBuildCall2(B, LLVMGlobalGetValueType(note), note,
                  (V[]){e->opts, ki64(c, e->call++), since, flops ? wide(c, flops) : ki64(c, 0)}, 4,
                  "");
@@ -241,9 +242,10 @@ static void copy_step(Entry *e, const Step *s) {
   Ty type;
   const V fn = declare(c, "burin_rt_copy", LLVMVoidTypeInContext(c->ctx), 3,
                        (Ty[]){c->ptr, c->ptr, c->i64}, &type);
-  const int bytes = dtype_bytes(e->p->m->buffers.data[s->src.buffer].dtype);
-  const V n = LLVMBuildMul(B, wide(c, s->count), ki64(c, bytes), "");
-  LLVMBuildCall2(B, type, fn, (V[]){ref_address(e, &s->dst), ref_address(e, &s->src), n}, 3, "");
+  const int bytes = dtype_bytes(e->p->m->buffers.data[s->copy.src.buffer].dtype);
+  const V n = LLVMBuildMul(B, wide(c, s->copy.count), ki64(c, bytes), "");
+  LLVMBuildCall2(B, type, fn, (V[]){ref_address(e, &s->copy.dst), ref_address(e, &s->copy.src), n},
+                 3, "");
 }
 
 static V read_int(Entry *e, const BufRef *r) {
@@ -263,16 +265,16 @@ static void if_step(Entry *e, const Step *s) {
                           done = new_block(c, "done");
   const int n = expr_symbol_count(c->pool);
   bool *const before = arena_dup(c->arena, e->assigned, (size_t)n + 1);
-  LLVMBuildCondBr(B, read_cond(e, &s->cond), then, other);
+  LLVMBuildCondBr(B, read_cond(e, &s->branch.cond), then, other);
   LLVMPositionBuilderAtEnd(B, then);
   emit_forget(c);
-  emit_step_list(e, s->body);
+  emit_step_list(e, s->branch.then);
   LLVMBuildBr(B, done);
   bool *const after = e->assigned;
   e->assigned = before;
   LLVMPositionBuilderAtEnd(B, other);
   emit_forget(c);
-  emit_step_list(e, s->otherwise);
+  emit_step_list(e, s->branch.otherwise);
   LLVMBuildBr(B, done);
   for (int i = 0; i < n; i++) e->assigned[i] |= after[i];
   LLVMPositionBuilderAtEnd(B, done);
@@ -284,32 +286,33 @@ static void loop_step(Entry *e, const Step *s) {
   const LLVMBasicBlockRef head = new_block(c, "head"), test = new_block(c, "test"),
                           body = new_block(c, "body"), done = new_block(c, "done");
   const V count = entry_alloca(c, c->i64, 1, 8);
-  const V trip = s->trip ? wide(c, s->trip) : ki64(c, INT64_MAX);
+  const V trip = s->loop.trip ? wide(c, s->loop.trip) : ki64(c, INT64_MAX);
   LLVMBuildStore(B, ki64(c, 0), count);
   LLVMBuildBr(B, head);
   LLVMPositionBuilderAtEnd(B, head);
   emit_forget(c);
   LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntSLT, load(c, c->i64, count), trip, ""), test, done);
   LLVMPositionBuilderAtEnd(B, test);
-  LLVMBuildCondBr(B, s->cond.buffer >= 0 ? read_cond(e, &s->cond) : k_int(c, c->i1, 1), body, done);
+  LLVMBuildCondBr(B, s->loop.cond.buffer >= 0 ? read_cond(e, &s->loop.cond) : k_int(c, c->i1, 1),
+                  body, done);
   LLVMPositionBuilderAtEnd(B, body);
-  if (s->iter_sym >= 0) sym_store(c, s->iter_sym, load(c, c->i64, count));
+  if (s->loop.iter >= 0) sym_store(c, s->loop.iter, load(c, c->i64, count));
   emit_forget(c);
-  emit_step_list(e, s->body);
+  emit_step_list(e, s->loop.body);
   LLVMBuildStore(B, LLVMBuildAdd(B, load(c, c->i64, count), ki64(c, 1), ""), count);
   LLVMBuildBr(B, head);
   LLVMPositionBuilderAtEnd(B, done);
   emit_forget(c);
-  if (s->trips_sym >= 0) {
-    sym_store(c, s->trips_sym, load(c, c->i64, count));
-    e->assigned[s->trips_sym] = true;
+  if (s->loop.trips >= 0) {
+    sym_store(c, s->loop.trips, load(c, c->i64, count));
+    e->assigned[s->loop.trips] = true;
   }
 }
 
 /* The key of an index (passes/graph/check_indices.c): what is wrong with it. */
 static void require_index(Entry *e, const Step *s, V key) {
   Emit *const c = e->c;
-  const V most = wide(c, s->hi), two = ki64(c, 2), zero = ki64(c, 0),
+  const V most = wide(c, s->sym.hi), two = ki64(c, 2), zero = ki64(c, 0),
           big = ki64(c, INT64_C(1) << 62);
   const V beyond = LLVMBuildICmp(B, LLVMIntSGE, key, big, "");
   const V k = LLVMBuildSelect(B, beyond, LLVMBuildSub(B, key, big, ""), key, "");
@@ -320,29 +323,29 @@ static void require_index(Entry *e, const Step *s, V key) {
                                       "index {0} is outside of [0, {1})",
                                       "length {0} is outside of [0, {1}]"};
   const int check = check_add(e->p, BURIN_E_DATA, s->loc, "%s: %s", check_node_text(e->p, s->loc),
-                              texts[s->index]);
+                              texts[s->sym.index]);
   const V size = LLVMBuildSDiv(B, most, two, ""),
-          last = s->index == IX_LENGTH ? LLVMBuildSub(B, size, ki64(c, 1), "") : size;
+          last = s->sym.index == IX_LENGTH ? LLVMBuildSub(B, size, ki64(c, 1), "") : size;
   require(e, LLVMBuildICmp(B, LLVMIntSLE, key, most, ""), check, 2, (V[]){index, last});
 }
 
 static void sym_step(Entry *e, const Step *s) {
   Emit *const c = e->c;
-  const V v = s->src.buffer >= 0 ? read_int(e, &s->src) : wide(c, s->value);
-  if (s->index) {
+  const V v = s->sym.src.buffer >= 0 ? read_int(e, &s->sym.src) : wide(c, s->sym.value);
+  if (s->sym.index) {
     require_index(e, s, v);
-  } else if (s->lo || s->hi) {
-    const V lo = s->lo ? wide(c, s->lo) : ki64(c, INT64_MIN),
-            hi = s->hi ? wide(c, s->hi) : ki64(c, INT64_MAX);
+  } else if (s->sym.lo || s->sym.hi) {
+    const V lo = s->sym.lo ? wide(c, s->sym.lo) : ki64(c, INT64_MIN),
+            hi = s->sym.hi ? wide(c, s->sym.hi) : ki64(c, INT64_MAX);
     const V ok = LLVMBuildAnd(B, LLVMBuildICmp(B, LLVMIntSGE, v, lo, ""),
                               LLVMBuildICmp(B, LLVMIntSLE, v, hi, ""), "");
     const int check =
         check_add(e->p, BURIN_E_DATA, s->loc, "%s: size %s is {0}, outside [{1}, {2}]",
-                  check_node_text(e->p, s->loc), expr_symbol(c->pool, s->sym)->name);
+                  check_node_text(e->p, s->loc), expr_symbol(c->pool, s->sym.id)->name);
     require(e, ok, check, 3, (V[]){v, lo, hi});
   }
-  sym_store(c, s->sym, v);
-  e->assigned[s->sym] = true;
+  sym_store(c, s->sym.id, v);
+  e->assigned[s->sym.id] = true;
 }
 
 static void check_step(Entry *e, const Step *s) { require_assume(e, &s->check); }

@@ -9,24 +9,22 @@
 typedef struct Compiled {
   Arena *arena; /* that outlives the compilation */
   Trial *t;
+  const Session *session;
   Vec(TrialCall) calls;
 } Compiled;
 
-static void note_steps(Compiled *c, const Session *session, const Step *steps) {
-  for (const Step *s = steps; s; s = s->next) {
-    if (s->kind == STEP_KERNEL || s->kind == STEP_EXTERN) {
-      TrialCall call = {0};
-      for (const StepKey *k = s->keys; k; k = k->next) call.n_keys++;
-      call.keys = ARENA_ARRAY(c->arena, const char *, call.n_keys + 1);
-      int n = 0;
-      for (const StepKey *k = s->keys; k; k = k->next)
-        call.keys[n++] = arena_strdup(c->arena, k->key);
-      if (call.n_keys) call.digest = kernel_digest(session->arena, session->model->pool, s->kernel);
-      vec_push(c->arena, &c->calls, call);
-    }
-    note_steps(c, session, s->body);
-    note_steps(c, session, s->otherwise);
-  }
+static bool note_call(void *user, Step *s) {
+  Compiled *const c = user;
+  if (s->kind != STEP_KERNEL && s->kind != STEP_EXTERN) return true;
+  TrialCall call = {0};
+  for (const StepKey *k = s->keys; k; k = k->next) call.n_keys++;
+  call.keys = ARENA_ARRAY(c->arena, const char *, call.n_keys + 1);
+  int n = 0;
+  for (const StepKey *k = s->keys; k; k = k->next) call.keys[n++] = arena_strdup(c->arena, k->key);
+  if (call.n_keys && s->kind == STEP_KERNEL)
+    call.digest = kernel_digest(c->session->arena, c->session->model->pool, s->call.kernel);
+  vec_push(c->arena, &c->calls, call);
+  return true;
 }
 
 /* Inputs must have fixed sizes: there is nothing to measure otherwise. */
@@ -45,7 +43,8 @@ static bool fixed_inputs(const Graph *g) {
 static int compiled(void *user, const Session *s) {
   Compiled *c = user;
   if (!fixed_inputs(s->model->main)) return EXIT_USAGE;
-  note_steps(c, s, s->module->steps);
+  c->session = s;
+  step_each(s->module->steps, note_call, c);
   return EXIT_OK;
 }
 

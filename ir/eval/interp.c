@@ -147,7 +147,7 @@ static Mem scratch_mem(Run *r, int slot, int64_t bytes) {
 }
 
 static bool run_kernel(Run *r, const Step *s) {
-  const Kernel *k = s->kernel;
+  const Kernel *k = s->call.kernel;
   KernelProgram *p = program_of(r, k);
   if (!p) return false;
   void **data = ARENA_ARRAY(r->a, void *, k->params.n + 1);
@@ -155,11 +155,11 @@ static bool run_kernel(Run *r, const Step *s) {
   Written *written = ARENA_ARRAY(r->a, Written, k->params.n + 1);
   for (int i = 0, arg = 0, slot = 0; i < k->params.n; i++) {
     const Param *q = &k->params.data[i];
-    if (!q->scratch && arg >= s->n_args)
+    if (!q->scratch && arg >= s->call.n_args)
       return diag_internal(r->m->model->diag, s->loc, "call of %s lacks arguments", k->name);
     const Mem mem = q->scratch
                         ? scratch_mem(r, slot++, value_of(r, q->count) * dtype_bytes(q->dtype))
-                        : mem_ref(r, &s->args[arg++]);
+                        : mem_ref(r, &s->call.args[arg++]);
     if (!mem.data) return false;
     data[i] = mem.data;
     bytes[i] = mem.bytes;
@@ -209,35 +209,37 @@ static bool take_dims(Run *r, const Step *s, const TensorRef *t, const RtTensor 
 
 static bool run_extern(Run *r, const Step *s) {
   Diag *d = r->m->model->diag;
-  RtTensor *in = ARENA_ARRAY(r->a, RtTensor, s->n_ins + 1),
-           *out = ARENA_ARRAY(r->a, RtTensor, s->n_outs + 1);
-  for (int i = 0; i < s->n_ins; i++)
-    if (!make_tensor(r, &s->ins[i], &in[i], true)) return false;
-  for (int i = 0; i < s->n_outs; i++)
-    if (!make_tensor(r, &s->outs[i], &out[i], false)) return false;
-  const Mem scratch = s->scratch < 0 ? (Mem){0} : mem_at(r, s->scratch, NULL, 0);
-  if (!s->ext || !s->ext->fn) return diag_internal(d, s->loc, "runtime function is not linked in");
-  const int32_t rc = ((RtOpFn)s->ext->fn)(in, s->n_ins, out, s->n_outs, s->words, scratch.data);
+  RtTensor *in = ARENA_ARRAY(r->a, RtTensor, s->ext.n_ins + 1),
+           *out = ARENA_ARRAY(r->a, RtTensor, s->ext.n_outs + 1);
+  for (int i = 0; i < s->ext.n_ins; i++)
+    if (!make_tensor(r, &s->ext.ins[i], &in[i], true)) return false;
+  for (int i = 0; i < s->ext.n_outs; i++)
+    if (!make_tensor(r, &s->ext.outs[i], &out[i], false)) return false;
+  const Mem scratch = s->ext.scratch < 0 ? (Mem){0} : mem_at(r, s->ext.scratch, NULL, 0);
+  if (!s->ext.row || !s->ext.row->fn)
+    return diag_internal(d, s->loc, "runtime function is not linked in");
+  const int32_t rc =
+      ((RtOpFn)s->ext.row->fn)(in, s->ext.n_ins, out, s->ext.n_outs, s->ext.words, scratch.data);
   if (rc != BURIN_OK)
-    return diag_error(d, s->loc, ERR_VALUE, "%s failed with status %d", s->ext->symbol, rc);
-  for (int i = 0; i < s->n_outs; i++) {
-    if (!take_dims(r, s, &s->outs[i], &out[i])) return false;
-    note_result(r, &s->outs[i], &out[i]);
+    return diag_error(d, s->loc, ERR_VALUE, "%s failed with status %d", s->ext.row->symbol, rc);
+  for (int i = 0; i < s->ext.n_outs; i++) {
+    if (!take_dims(r, s, &s->ext.outs[i], &out[i])) return false;
+    note_result(r, &s->ext.outs[i], &out[i]);
   }
   return true;
 }
 
 /* ---- control ---- */
 static bool run_copy(Run *r, const Step *s) {
-  const Mem from = mem_ref(r, &s->src), to = mem_ref(r, &s->dst);
+  const Mem from = mem_ref(r, &s->copy.src), to = mem_ref(r, &s->copy.dst);
   if (!from.data || !to.data) return false;
   const int64_t bytes =
-      value_of(r, s->count) * dtype_bytes(r->m->buffers.data[s->src.buffer].dtype);
+      value_of(r, s->copy.count) * dtype_bytes(r->m->buffers.data[s->copy.src.buffer].dtype);
   if (bytes < 0 || bytes > from.bytes || bytes > to.bytes)
     return diag_internal(r->m->model->diag, s->loc,
                          "copy of %" PRId64 " bytes from %" PRId64 " to %" PRId64, bytes,
                          from.bytes, to.bytes);
-  if (!reads(r, &from, bytes, s->src.buffer, s->loc)) return false;
+  if (!reads(r, &from, bytes, s->copy.src.buffer, s->loc)) return false;
   memmove(to.data, from.data, (size_t)bytes);
   written_set(&to.written, 0, bytes);
   return true;
@@ -257,42 +259,44 @@ static bool read_int(Run *r, const BufRef *ref, int64_t *v) {
 
 static bool run_if(Run *r, const Step *s) {
   int64_t cond = 0;
-  return read_int(r, &s->cond, &cond) && run_steps(r, cond ? s->body : s->otherwise);
+  return read_int(r, &s->branch.cond, &cond) &&
+         run_steps(r, cond ? s->branch.then : s->branch.otherwise);
 }
 
 static bool run_loop(Run *r, const Step *s) {
   int64_t i = 0, cond = 1;
-  const int64_t trip = s->trip ? value_of(r, s->trip) : INT64_MAX;
+  const int64_t trip = s->loop.trip ? value_of(r, s->loop.trip) : INT64_MAX;
   for (;; i++) {
-    if (s->cond.buffer >= 0 && !read_int(r, &s->cond, &cond)) return false;
+    if (s->loop.cond.buffer >= 0 && !read_int(r, &s->loop.cond, &cond)) return false;
     if (i >= trip || !cond) break;
-    if (s->iter_sym >= 0) r->syms[s->iter_sym] = i;
-    if (!run_steps(r, s->body)) return false;
+    if (s->loop.iter >= 0) r->syms[s->loop.iter] = i;
+    if (!run_steps(r, s->loop.body)) return false;
   }
-  if (s->trips_sym >= 0) r->syms[s->trips_sym] = i;
+  if (s->loop.trips >= 0) r->syms[s->loop.trips] = i;
   return true;
 }
 
 static bool run_sym(Run *r, const Step *s) {
   int64_t v = 0;
-  if (s->src.buffer < 0)
-    v = value_of(r, s->value);
-  else if (!read_int(r, &s->src, &v))
+  if (s->sym.src.buffer < 0)
+    v = value_of(r, s->sym.value);
+  else if (!read_int(r, &s->sym.src, &v))
     return false;
-  const bool inside = (!s->lo || v >= value_of(r, s->lo)) && (!s->hi || v <= value_of(r, s->hi));
-  if (!inside && s->index == IX_LENGTH)
+  const bool inside =
+      (!s->sym.lo || v >= value_of(r, s->sym.lo)) && (!s->sym.hi || v <= value_of(r, s->sym.hi));
+  if (!inside && s->sym.index == IX_LENGTH)
     return diag_error(r->m->model->diag, s->loc, ERR_VALUE,
                       "length %" PRId64 " is outside of [0, %" PRId64 "]", index_of_key(v),
-                      value_of(r, s->hi) / 2 - 1);
-  if (!inside && s->index)
+                      value_of(r, s->sym.hi) / 2 - 1);
+  if (!inside && s->sym.index)
     return diag_error(r->m->model->diag, s->loc, ERR_VALUE,
                       "index %" PRId64 " is outside of an axis of size %" PRId64, index_of_key(v),
-                      value_of(r, s->hi) / 2);
+                      value_of(r, s->sym.hi) / 2);
   if (!inside)
     return diag_error(r->m->model->diag, s->loc, ERR_VALUE,
                       "%s is %" PRId64 ", outside of its bounds",
-                      expr_symbol(r->m->model->pool, s->sym)->name, v);
-  r->syms[s->sym] = v;
+                      expr_symbol(r->m->model->pool, s->sym.id)->name, v);
+  r->syms[s->sym.id] = v;
   return true;
 }
 

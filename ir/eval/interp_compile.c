@@ -307,26 +307,29 @@ static int expr_reg(Comp *c, const Expr *e) {
 }
 
 /* ---- statements ---- */
-static void hoist_block(Comp *c, const Stmt *s) {
-  for (; s; s = s->next) {
-    const Expr *range[2] = {s->var ? var_lo(c, s->var->id) : NULL,
-                            s->var ? expr_var_extent(c->pool, s->var->id) : NULL};
-    const Expr *es[] = {range[0], range[1], s->cond, s->index, s->value};
-    for (int i = 0; i < 5; i++)
-      if (es[i] && hoist(c, es[i])) expr_reg(c, es[i]);
-    hoist_block(c, s->body);
-    hoist_block(c, s->otherwise);
+static void hoist_part(void *user, const Expr *e) {
+  Comp *c = user;
+  if (hoist(c, e)) expr_reg(c, e);
+}
+
+static bool hoist_stmt(void *user, Stmt *s) {
+  Comp *c = user;
+  if (s->kind == ST_FOR) {
+    hoist_part(c, var_lo(c, s->loop.var->id));
+    hoist_part(c, expr_var_extent(c->pool, s->loop.var->id));
   }
+  stmt_each_expr(s, hoist_part, c);
+  return true;
 }
 
 static void compile_block(Comp *c, const Stmt *s);
 
 static void compile_for(Comp *c, const Stmt *s) {
   c->gen++;
-  hoist_block(c, s->body);
-  const int at = loop_open(c, s->var->id);
-  if (s->loop == FOR_PARALLEL) emit(c, (Ins){.op = IN_FRESH});
-  compile_block(c, s->body);
+  stmt_each(s->loop.body, hoist_stmt, c);
+  const int at = loop_open(c, s->loop.var->id);
+  if (s->loop.kind == FOR_PARALLEL) emit(c, (Ins){.op = IN_FRESH});
+  compile_block(c, s->loop.body);
   loop_close(c, at);
 }
 
@@ -337,11 +340,11 @@ static void compile_scoped(Comp *c, const Stmt *s) {
 }
 
 static void compile_if(Comp *c, const Stmt *s) {
-  const int skip = emit(c, (Ins){.op = IN_JUMP_IF_NOT, .a = expr_reg(c, s->cond)});
-  compile_scoped(c, s->body);
+  const int skip = emit(c, (Ins){.op = IN_JUMP_IF_NOT, .a = expr_reg(c, s->branch.cond)});
+  compile_scoped(c, s->branch.then);
   const int out = emit(c, (Ins){.op = IN_JUMP});
   c->p->code.data[skip].to = c->p->code.n;
-  compile_scoped(c, s->otherwise);
+  compile_scoped(c, s->branch.otherwise);
   c->p->code.data[out].to = c->p->code.n;
 }
 
@@ -353,31 +356,31 @@ static int poison(Comp *c, DType t) {
 
 /* As code does it: a product goes into a sum with one rounding where fma is one instruction. */
 static int accumulated(Comp *c, const Stmt *s, DType t, int index) {
-  const bool fused = s->reduce == RED_SUM && s->value->op == EX_mul &&
+  const bool fused = s->access.reduce == RED_SUM && s->access.value->op == EX_mul &&
                      (t == DT_F32 || t == DT_F64) && !expr_pool_rules(c->pool)->split_fma;
-  const int a = expr_reg(c, fused ? s->value->a[0] : s->value),
-            b = fused ? expr_reg(c, s->value->a[1]) : -1, old = reg_new(c), sum = reg_new(c);
-  emit(c, (Ins){.op = IN_LOCAL, .dt = t, .d = old, .a = index, .b = s->id, .c = -1});
+  const int a = expr_reg(c, fused ? s->access.value->a[0] : s->access.value),
+            b = fused ? expr_reg(c, s->access.value->a[1]) : -1, old = reg_new(c), sum = reg_new(c);
+  emit(c, (Ins){.op = IN_LOCAL, .dt = t, .d = old, .a = index, .b = s->access.id, .c = -1});
   if (fused)
     emit(c, (Ins){.op = IN_OP, .sop = EX_fma, .dt = t, .d = sum, .a = a, .b = b, .c = old});
   else
-    emit_combine(c, s->reduce, t, sum, old, a);
+    emit_combine(c, s->access.reduce, t, sum, old, a);
   return sum;
 }
 
 static void compile_write(Comp *c, const Stmt *s) {
   const int n = s->kind == ST_STORE ? c->p->k->params.n : c->p->k->locals.n;
-  if (s->id < 0 || s->id >= n) {
-    fail(c, "write to unknown buffer or local", s->id);
+  if (s->access.id < 0 || s->access.id >= n) {
+    fail(c, "write to unknown buffer or local", s->access.id);
     return;
   }
-  const DType t =
-      s->kind == ST_STORE ? c->p->k->params.data[s->id].dtype : c->p->k->locals.data[s->id].dtype;
-  const int index = expr_reg(c, s->index);
-  const int value = s->kind == ST_ACC ? accumulated(c, s, t, index) : expr_reg(c, s->value);
+  const DType t = s->kind == ST_STORE ? c->p->k->params.data[s->access.id].dtype
+                                      : c->p->k->locals.data[s->access.id].dtype;
+  const int index = expr_reg(c, s->access.index);
+  const int value = s->kind == ST_ACC ? accumulated(c, s, t, index) : expr_reg(c, s->access.value);
   emit(c, (Ins){.op = s->kind == ST_STORE ? IN_STORE : IN_SET,
                 .dt = t,
-                .d = s->id,
+                .d = s->access.id,
                 .a = index,
                 .b = value});
 }
@@ -387,7 +390,9 @@ static void compile_stmt(Comp *c, const Stmt *s) {
     case ST_FOR: compile_for(c, s); break;
     case ST_IF: compile_if(c, s); break;
     case ST_LOCAL:
-      emit(c, (Ins){.op = IN_DECL, .d = s->id, .a = poison(c, c->p->k->locals.data[s->id].dtype)});
+      emit(c, (Ins){.op = IN_DECL,
+                    .d = s->access.id,
+                    .a = poison(c, c->p->k->locals.data[s->access.id].dtype)});
       break;
     case ST_STORE:
     case ST_SET:

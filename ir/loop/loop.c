@@ -64,127 +64,70 @@ void stmt_add(StmtList *l, Stmt *s) {
   l->last = s;
 }
 
-static Stmt *stmt_new(Arena *a, StmtKind kind, int id) {
+static Stmt *stmt_new(Arena *a, StmtKind kind) {
   Stmt *s = ARENA_NEW(a, Stmt);
   s->kind = kind;
-  s->id = id;
+  return s;
+}
+
+static Stmt *access_new(Arena *a, StmtKind kind, int id, const Expr *index, const Expr *value) {
+  Stmt *s = stmt_new(a, kind);
+  s->access.id = id;
+  s->access.index = index;
+  s->access.value = value;
   return s;
 }
 
 Stmt *stmt_for(Arena *a, ForKind kind, const Expr *var, Stmt *body) {
-  Stmt *s = stmt_new(a, ST_FOR, -1);
-  s->loop = kind;
-  s->var = var;
-  s->body = body;
+  Stmt *s = stmt_new(a, ST_FOR);
+  s->loop.kind = kind;
+  s->loop.var = var;
+  s->loop.body = body;
   return s;
 }
 
 Stmt *stmt_store(Arena *a, int buffer, const Expr *index, const Expr *value) {
-  Stmt *s = stmt_new(a, ST_STORE, buffer);
-  s->index = index;
-  s->value = value;
-  return s;
+  return access_new(a, ST_STORE, buffer, index, value);
 }
 
-Stmt *stmt_local(Arena *a, int local) { return stmt_new(a, ST_LOCAL, local); }
+Stmt *stmt_local(Arena *a, int local) { return access_new(a, ST_LOCAL, local, NULL, NULL); }
 
 Stmt *stmt_set(Arena *a, int local, const Expr *index, const Expr *value) {
-  Stmt *s = stmt_store(a, local, index, value);
-  s->kind = ST_SET;
-  return s;
+  return access_new(a, ST_SET, local, index, value);
 }
 
 Stmt *stmt_acc(Arena *a, int local, const Expr *index, ReduceKind kind, const Expr *value) {
-  Stmt *s = stmt_store(a, local, index, value);
-  s->kind = ST_ACC;
-  s->reduce = kind;
+  Stmt *s = access_new(a, ST_ACC, local, index, value);
+  s->access.reduce = kind;
   return s;
 }
 
 Stmt *stmt_if(Arena *a, const Expr *cond, Stmt *then, Stmt *otherwise) {
-  Stmt *s = stmt_new(a, ST_IF, -1);
-  s->cond = cond;
-  s->body = then;
-  s->otherwise = otherwise;
+  Stmt *s = stmt_new(a, ST_IF);
+  s->branch.cond = cond;
+  s->branch.then = then;
+  s->branch.otherwise = otherwise;
   return s;
 }
 
 Stmt *stmt_prefetch(Arena *a, int buffer, const Expr *index) {
-  Stmt *s = stmt_new(a, ST_PREFETCH, buffer);
-  s->index = index;
-  return s;
+  return access_new(a, ST_PREFETCH, buffer, index, NULL);
 }
 
 Step *step_new(Module *m, StepKind kind, const Loc *loc) {
   Step *s = ARENA_NEW(m->model->arena, Step);
   s->kind = kind;
   s->loc = loc;
-  s->scratch = s->src.buffer = s->dst.buffer = s->cond.buffer = -1;
-  s->iter_sym = s->trips_sym = s->sym = -1;
-  return s;
-}
-
-/* A loop keeps its variable unless `leaf` maps it to another variable. */
-static const Expr *rewrite_var(ExprPool *p, const Expr *var, ExprRewrite leaf, void *user) {
-  const Expr *by = var ? expr_rewrite(p, var, leaf, user) : NULL;
-  return by && by->op == EX_VAR ? by : var;
-}
-
-static const Expr *rewrite(ExprPool *p, const Expr *e, ExprRewrite leaf, void *user) {
-  return e ? expr_rewrite(p, e, leaf, user) : NULL;
-}
-
-Stmt *stmt_rewrite(Arena *a, ExprPool *p, const Stmt *s, ExprRewrite leaf, void *user) {
-  StmtList l = {0};
-  for (; s; s = s->next) {
-    Stmt *c = arena_dup(a, s, sizeof *s);
-    c->next = NULL;
-    c->var = rewrite_var(p, s->var, leaf, user);
-    c->cond = rewrite(p, s->cond, leaf, user);
-    c->index = rewrite(p, s->index, leaf, user);
-    c->value = rewrite(p, s->value, leaf, user);
-    c->body = stmt_rewrite(a, p, s->body, leaf, user);
-    c->otherwise = stmt_rewrite(a, p, s->otherwise, leaf, user);
-    stmt_add(&l, c);
-  }
-  return l.first;
-}
-
-static void list_each_ref(const Step *s, void (*f)(void *user, const BufRef *r, int access),
-                          void *user) {
-  for (; s; s = s->next) step_each_ref(s, f, user);
-}
-
-void step_each_ref(const Step *s, void (*f)(void *user, const BufRef *r, int access), void *user) {
-  const BufRef scratch = {.buffer = s->scratch};
-  switch (s->kind) {
+  switch (kind) {
     case STEP_KERNEL:
-      for (int i = 0, arg = 0; i < s->kernel->params.n && arg < s->n_args; i++)
-        if (!s->kernel->params.data[i].scratch)
-          f(user, &s->args[arg++], s->kernel->params.data[i].access);
-      break;
-    case STEP_EXTERN:
-      for (int i = 0; i < s->n_ins; i++)
-        if (s->ins[i].buf.buffer >= 0) f(user, &s->ins[i].buf, PA_READ);
-      for (int i = 0; i < s->n_outs; i++)
-        if (s->outs[i].buf.buffer >= 0) f(user, &s->outs[i].buf, PA_WRITE);
-      if (s->scratch >= 0) f(user, &scratch, PA_WRITE);
-      break;
-    case STEP_COPY:
-      f(user, &s->src, PA_READ);
-      f(user, &s->dst, PA_WRITE);
-      break;
-    case STEP_IF:
-    case STEP_LOOP:
-      if (s->cond.buffer >= 0) f(user, &s->cond, PA_READ);
-      list_each_ref(s->body, f, user);
-      list_each_ref(s->otherwise, f, user);
-      break;
-    case STEP_SYM:
-      if (s->src.buffer >= 0) f(user, &s->src, PA_READ);
-      break;
     case STEP_CHECK: break;
+    case STEP_EXTERN: s->ext.scratch = -1; break;
+    case STEP_COPY: s->copy.src.buffer = s->copy.dst.buffer = -1; break;
+    case STEP_IF: s->branch.cond.buffer = -1; break;
+    case STEP_LOOP: s->loop.cond.buffer = s->loop.iter = s->loop.trips = -1; break;
+    case STEP_SYM: s->sym.src.buffer = s->sym.id = -1; break;
   }
+  return s;
 }
 
 /* ---- questions about buffers ---- */

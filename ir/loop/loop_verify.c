@@ -157,59 +157,62 @@ static bool check_block(Check *c, const Stmt *s, int level);
 
 static bool check_kind(Check *c, const Stmt *s, int level) {
   int64_t n = 0;
-  const bool constant = expr_is_const(expr_var_extent(c->p, s->var->id), &n);
-  if (s->loop == FOR_UNROLL && !constant) return fail(c, "an unrolled loop has no constant extent");
-  if (s->loop == FOR_VECTOR && c->vector_depth) return fail(c, "vector loops are nested");
-  if (s->loop != FOR_PARALLEL) return true;
+  const bool constant = expr_is_const(expr_var_extent(c->p, s->loop.var->id), &n);
+  if (s->loop.kind == FOR_UNROLL && !constant)
+    return fail(c, "an unrolled loop has no constant extent");
+  if (s->loop.kind == FOR_VECTOR && c->vector_depth) return fail(c, "vector loops are nested");
+  if (s->loop.kind != FOR_PARALLEL) return true;
   if (level || c->parallel++) return fail(c, "a parallel loop that is not the only one, outermost");
   return !(s->next || s != c->k->body) || fail(c, "a parallel loop is not the only top statement");
 }
 
 static bool check_for(Check *c, const Stmt *s, int level) {
-  if (!s->var || s->var->op != EX_VAR) return fail(c, "a loop has no variable");
-  if (var_is_open(c, s->var->id))
-    return fail(c, "variable %s is bound twice", expr_var_name(c->p, s->var->id));
-  const Expr *lo = expr_var_lo(c->p, s->var->id);
+  if (!s->loop.var || s->loop.var->op != EX_VAR) return fail(c, "a loop has no variable");
+  if (var_is_open(c, s->loop.var->id))
+    return fail(c, "variable %s is bound twice", expr_var_name(c->p, s->loop.var->id));
+  const Expr *lo = expr_var_lo(c->p, s->loop.var->id);
   if ((lo && !check_size(c, lo, "lower bound")) ||
-      !check_size(c, expr_var_extent(c->p, s->var->id), "extent"))
+      !check_size(c, expr_var_extent(c->p, s->loop.var->id), "extent"))
     return false;
   if (!check_kind(c, s, level)) return false;
-  vec_push(c->a, &c->vars, s->var->id);
-  vec_push(c->a, &c->fixed, s->loop == FOR_UNROLL || s->loop == FOR_VECTOR);
-  c->vector_depth += s->loop == FOR_VECTOR;
-  const bool ok = check_block(c, s->body, level + 1);
-  c->vector_depth -= s->loop == FOR_VECTOR;
+  vec_push(c->a, &c->vars, s->loop.var->id);
+  vec_push(c->a, &c->fixed, s->loop.kind == FOR_UNROLL || s->loop.kind == FOR_VECTOR);
+  c->vector_depth += s->loop.kind == FOR_VECTOR;
+  const bool ok = check_block(c, s->loop.body, level + 1);
+  c->vector_depth -= s->loop.kind == FOR_VECTOR;
   c->vars.n--;
   c->fixed.n--;
   return ok;
 }
 
 static bool check_write(Check *c, const Stmt *s) {
-  if (!s->index || !s->value) return fail(c, "a write lacks index or value");
-  if (!check_size(c, s->index, "index") || !check_expr(c, s->value)) return false;
+  if (!s->access.index || !s->access.value) return fail(c, "a write lacks index or value");
+  if (!check_size(c, s->access.index, "index") || !check_expr(c, s->access.value)) return false;
   if (s->kind == ST_STORE) {
-    if (!check_param(c, s->id, PA_WRITE)) return false;
-    return s->value->dtype == c->k->params.data[s->id].dtype ||
-           fail(c, "store to b%d of another type than it has", s->id);
+    if (!check_param(c, s->access.id, PA_WRITE)) return false;
+    return s->access.value->dtype == c->k->params.data[s->access.id].dtype ||
+           fail(c, "store to b%d of another type than it has", s->access.id);
   }
-  if (!check_local(c, s->id, s->index)) return false;
-  return s->value->dtype == c->k->locals.data[s->id].dtype ||
-         fail(c, "write to t%d of another type than it has", s->id);
+  if (!check_local(c, s->access.id, s->access.index)) return false;
+  return s->access.value->dtype == c->k->locals.data[s->access.id].dtype ||
+         fail(c, "write to t%d of another type than it has", s->access.id);
 }
 
 static bool check_stmt(Check *c, const Stmt *s, int level) {
   switch (s->kind) {
     case ST_FOR: return check_for(c, s, level);
     case ST_IF:
-      if (!s->cond || s->cond->dtype != DT_BOOL) return fail(c, "a condition is not bool");
-      return check_expr(c, s->cond) && check_block(c, s->body, level + 1) &&
-             check_block(c, s->otherwise, level + 1);
+      if (!s->branch.cond || s->branch.cond->dtype != DT_BOOL)
+        return fail(c, "a condition is not bool");
+      return check_expr(c, s->branch.cond) && check_block(c, s->branch.then, level + 1) &&
+             check_block(c, s->branch.otherwise, level + 1);
     case ST_LOCAL:
-      if (s->id < 0 || s->id >= c->k->locals.n) return fail(c, "there is no local t%d", s->id);
-      c->declared[s->id]++;
+      if (s->access.id < 0 || s->access.id >= c->k->locals.n)
+        return fail(c, "there is no local t%d", s->access.id);
+      c->declared[s->access.id]++;
       return true;
     case ST_PREFETCH:
-      return check_param(c, s->id, PA_READWRITE) && check_size(c, s->index, "index");
+      return check_param(c, s->access.id, PA_READWRITE) && check_size(c, s->access.index, "index");
     default: return check_write(c, s);
   }
 }
@@ -221,7 +224,7 @@ static bool check_block(Check *c, const Stmt *first, int level) {
     ok = check_stmt(c, s, level);
   }
   for (const Stmt *s = first; s && ok; s = s->next)
-    if (s->kind == ST_LOCAL) c->declared[s->id]--;
+    if (s->kind == ST_LOCAL) c->declared[s->access.id]--;
   return ok;
 }
 
@@ -258,17 +261,17 @@ static bool check_kernel(Check *c, const Kernel *k) {
 }
 
 /* ---- has a reduction ---- */
-static bool holds_reduce(const Expr *e) { return e && (e->flags & EXF_REDUCE); }
+static void see_reduce(void *user, const Expr *e) { *(bool *)user |= (e->flags & EXF_REDUCE) != 0; }
 
-static bool block_has_reduce(const Stmt *s) {
-  for (; s; s = s->next)
-    if (holds_reduce(s->index) || holds_reduce(s->value) || holds_reduce(s->cond) ||
-        block_has_reduce(s->body) || block_has_reduce(s->otherwise))
-      return true;
-  return false;
+static bool has_no_reduce(void *user, Stmt *s) {
+  stmt_each_expr(s, see_reduce, user);
+  return !*(bool *)user;
 }
 
-bool kernel_has_reduce(const Kernel *k) { return block_has_reduce(k->body); }
+bool kernel_has_reduce(const Kernel *k) {
+  bool found = false;
+  return !stmt_each(k->body, has_no_reduce, &found);
+}
 
 /* ---- buffers and steps ---- */
 static bool check_view(Check *c, const Buffer *b) {
@@ -321,19 +324,20 @@ static bool check_ref(Check *c, const BufRef *r, bool write) {
 }
 
 static bool check_call(Check *c, const Step *s) {
-  if (!s->kernel) return fail(c, "a call has no kernel");
+  if (!s->call.kernel) return fail(c, "a call has no kernel");
   int arg = 0;
-  for (int i = 0; i < s->kernel->params.n; i++) {
-    const Param *q = &s->kernel->params.data[i];
+  for (int i = 0; i < s->call.kernel->params.n; i++) {
+    const Param *q = &s->call.kernel->params.data[i];
     if (q->scratch) continue;
-    if (arg >= s->n_args) return fail(c, "call of %s lacks arguments", s->kernel->name);
-    const BufRef *r = &s->args[arg++];
+    if (arg >= s->call.n_args) return fail(c, "call of %s lacks arguments", s->call.kernel->name);
+    const BufRef *r = &s->call.args[arg++];
     if (!check_ref(c, r, q->access & PA_WRITE)) return false;
     if (c->m->buffers.data[r->buffer].dtype != q->dtype)
-      return fail(c, "call of %s: argument %d has another type than the parameter", s->kernel->name,
-                  arg - 1);
+      return fail(c, "call of %s: argument %d has another type than the parameter",
+                  s->call.kernel->name, arg - 1);
   }
-  return arg == s->n_args || fail(c, "call of %s has too many arguments", s->kernel->name);
+  return arg == s->call.n_args ||
+         fail(c, "call of %s has too many arguments", s->call.kernel->name);
 }
 
 static bool check_tensors(Check *c, const TensorRef *t, int n, bool write) {
@@ -357,33 +361,35 @@ static bool check_step(Check *c, const Step *s, int depth) {
   switch (s->kind) {
     case STEP_KERNEL: return check_call(c, s);
     case STEP_EXTERN:
-      if (!s->ext) return fail(c, "a step has no runtime function");
-      if (s->scratch >= 0 && !check_ref(c, &(BufRef){.buffer = s->scratch}, true)) return false;
-      return check_tensors(c, s->ins, s->n_ins, false) &&
-             check_tensors(c, s->outs, s->n_outs, true);
+      if (!s->ext.row) return fail(c, "a step has no runtime function");
+      if (s->ext.scratch >= 0 && !check_ref(c, &(BufRef){.buffer = s->ext.scratch}, true))
+        return false;
+      return check_tensors(c, s->ext.ins, s->ext.n_ins, false) &&
+             check_tensors(c, s->ext.outs, s->ext.n_outs, true);
     case STEP_COPY:
-      if (!check_ref(c, &s->src, false) || !check_ref(c, &s->dst, true)) return false;
-      if (c->m->buffers.data[s->src.buffer].dtype != c->m->buffers.data[s->dst.buffer].dtype)
+      if (!check_ref(c, &s->copy.src, false) || !check_ref(c, &s->copy.dst, true)) return false;
+      if (c->m->buffers.data[s->copy.src.buffer].dtype !=
+          c->m->buffers.data[s->copy.dst.buffer].dtype)
         return fail(c, "a copy changes the type");
-      return check_symbolic(c, s->count, "count of a copy");
+      return check_symbolic(c, s->copy.count, "count of a copy");
     case STEP_IF:
-      return check_ref(c, &s->cond, false) && check_steps(c, s->body, depth + 1) &&
-             check_steps(c, s->otherwise, depth + 1);
+      return check_ref(c, &s->branch.cond, false) && check_steps(c, s->branch.then, depth + 1) &&
+             check_steps(c, s->branch.otherwise, depth + 1);
     case STEP_LOOP:
-      if (s->cond.buffer >= 0 && !check_ref(c, &s->cond, false)) return false;
-      if (s->trip && !check_symbolic(c, s->trip, "trip count")) return false;
-      if (s->cond.buffer < 0 && !s->trip) return fail(c, "a loop never ends");
-      if ((s->iter_sym >= 0 && !check_sym_id(c, s->iter_sym)) ||
-          (s->trips_sym >= 0 && !check_sym_id(c, s->trips_sym)))
+      if (s->loop.cond.buffer >= 0 && !check_ref(c, &s->loop.cond, false)) return false;
+      if (s->loop.trip && !check_symbolic(c, s->loop.trip, "trip count")) return false;
+      if (s->loop.cond.buffer < 0 && !s->loop.trip) return fail(c, "a loop never ends");
+      if ((s->loop.iter >= 0 && !check_sym_id(c, s->loop.iter)) ||
+          (s->loop.trips >= 0 && !check_sym_id(c, s->loop.trips)))
         return false;
-      return check_steps(c, s->body, depth + 1);
+      return check_steps(c, s->loop.body, depth + 1);
     case STEP_SYM:
-      if (!check_sym_id(c, s->sym)) return false;
-      if ((s->lo && !check_symbolic(c, s->lo, "bound of a symbol")) ||
-          (s->hi && !check_symbolic(c, s->hi, "bound of a symbol")))
+      if (!check_sym_id(c, s->sym.id)) return false;
+      if ((s->sym.lo && !check_symbolic(c, s->sym.lo, "bound of a symbol")) ||
+          (s->sym.hi && !check_symbolic(c, s->sym.hi, "bound of a symbol")))
         return false;
-      return s->src.buffer >= 0 ? check_ref(c, &s->src, false)
-                                : check_symbolic(c, s->value, "value of a symbol");
+      return s->sym.src.buffer >= 0 ? check_ref(c, &s->sym.src, false)
+                                    : check_symbolic(c, s->sym.value, "value of a symbol");
     case STEP_CHECK:
       return check_symbolic(c, s->check.a, "checked size") &&
              check_symbolic(c, s->check.b, "bound of a check");

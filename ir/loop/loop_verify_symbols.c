@@ -26,31 +26,30 @@ typedef struct Check {
 } Check;
 
 /* ---- what is read ---- */
-static const Expr *collect_sym(void *user, const Expr *leaf) {
+static bool collect_part(void *user, const Expr *e);
+
+static void collect(void *user, const Expr *e) {
+  if (e) expr_any(e, EXF_SYM | EXF_REDUCE, collect_part, user);
+}
+
+static bool collect_part(void *user, const Expr *e) {
   Check *c = user;
-  if (leaf->op != EX_SYM || !expr_symbol(c->p, leaf->id)->runtime) return NULL;
+  if (e->op == EX_REDUCE) collect(c, expr_var_extent(c->p, e->id));
+  if (e->op != EX_SYM || !expr_symbol(c->p, e->id)->runtime) return false;
   for (int i = 0; i < c->collect->ids.n; i++)
-    if (c->collect->ids.data[i] == leaf->id) return NULL;
-  vec_push(c->a, &c->collect->ids, leaf->id);
-  return NULL;
+    if (c->collect->ids.data[i] == e->id) return false;
+  vec_push(c->a, &c->collect->ids, e->id);
+  return false;
 }
 
-static void collect(Check *c, const Expr *e) {
-  if (e && (e->flags & (EXF_SYM | EXF_REDUCE))) expr_rewrite(c->p, e, collect_sym, c);
-}
-
-static void collect_stmts(Check *c, const Stmt *s) {
-  for (; s; s = s->next) {
-    if (s->kind == ST_FOR) {
-      collect(c, expr_var_lo(c->p, s->var->id));
-      collect(c, expr_var_extent(c->p, s->var->id));
-    }
-    collect(c, s->index);
-    collect(c, s->value);
-    collect(c, s->cond);
-    collect_stmts(c, s->body);
-    collect_stmts(c, s->otherwise);
+static bool collect_stmt(void *user, Stmt *s) {
+  Check *c = user;
+  if (s->kind == ST_FOR) {
+    collect(c, expr_var_lo(c->p, s->loop.var->id));
+    collect(c, expr_var_extent(c->p, s->loop.var->id));
   }
+  stmt_each_expr(s, collect, c);
+  return true;
 }
 
 static int by_address(const void *x, const void *y) {
@@ -64,7 +63,7 @@ static void collect_kernels(Check *c) {
   for (int i = 0; i < n; i++) {
     c->collect = &c->kernels[i];
     c->kernels[i].k = c->m->kernels.data[i];
-    collect_stmts(c, c->kernels[i].k->body);
+    stmt_each(c->kernels[i].k->body, collect_stmt, c);
   }
   qsort(c->kernels, (size_t)n, sizeof *c->kernels, by_address);
 }
@@ -76,14 +75,14 @@ static void need(Check *c, int id) {
                         c->pass ? c->pass : "?", c->what, expr_symbol(c->p, id)->name);
 }
 
-static const Expr *need_sym(void *user, const Expr *leaf) {
-  if (leaf->op == EX_SYM) need(user, leaf->id);
-  return NULL;
+static bool need_sym(void *user, const Expr *e) {
+  if (e->op == EX_SYM) need(user, e->id);
+  return false;
 }
 
 static void reads(Check *c, const Expr *e, const char *what) {
   c->what = what;
-  if (e && (e->flags & EXF_SYM)) expr_rewrite(c->p, e, need_sym, c);
+  if (e) expr_any(e, EXF_SYM, need_sym, c);
 }
 
 static void reads_ref(void *user, const BufRef *r, int access) {
@@ -96,9 +95,9 @@ static void reads_ref(void *user, const BufRef *r, int access) {
 }
 
 static void check_kernel(Check *c, const Step *s) {
-  const SymList *k = bsearch(&(SymList){.k = s->kernel}, c->kernels, (size_t)c->m->kernels.n,
+  const SymList *k = bsearch(&(SymList){.k = s->call.kernel}, c->kernels, (size_t)c->m->kernels.n,
                              sizeof *k, by_address);
-  c->what = s->kernel->name;
+  c->what = s->call.kernel->name;
   for (int i = 0; k && i < k->ids.n; i++) need(c, k->ids.data[i]);
 }
 
@@ -108,15 +107,15 @@ static void set(Check *c, int id) {
 
 /* A function may find the sizes of its results: those are assigned by it. */
 static void check_extern(Check *c, const Step *s) {
-  for (int i = 0; i < s->n_ins; i++)
-    for (int d = 0; d < s->ins[i].rank && s->ins[i].buf.buffer >= 0; d++)
-      reads(c, s->ins[i].dims[d], s->ext->symbol);
-  for (int i = 0; i < s->n_outs; i++)
-    for (int d = 0; d < s->outs[i].rank && s->outs[i].buf.buffer >= 0; d++)
-      if (s->outs[i].dims[d]->op == EX_SYM) set(c, s->outs[i].dims[d]->id);
-  for (int i = 0; i < s->n_outs; i++)
-    for (int d = 0; d < s->outs[i].rank && s->outs[i].buf.buffer >= 0; d++)
-      reads(c, s->outs[i].dims[d], s->ext->symbol);
+  for (int i = 0; i < s->ext.n_ins; i++)
+    for (int d = 0; d < s->ext.ins[i].rank && s->ext.ins[i].buf.buffer >= 0; d++)
+      reads(c, s->ext.ins[i].dims[d], s->ext.row->symbol);
+  for (int i = 0; i < s->ext.n_outs; i++)
+    for (int d = 0; d < s->ext.outs[i].rank && s->ext.outs[i].buf.buffer >= 0; d++)
+      if (s->ext.outs[i].dims[d]->op == EX_SYM) set(c, s->ext.outs[i].dims[d]->id);
+  for (int i = 0; i < s->ext.n_outs; i++)
+    for (int d = 0; d < s->ext.outs[i].rank && s->ext.outs[i].buf.buffer >= 0; d++)
+      reads(c, s->ext.outs[i].dims[d], s->ext.row->symbol);
 }
 
 /* ---- steps ---- */
@@ -134,34 +133,37 @@ static bool *known_after(Check *c, const Step *s, int also) {
 }
 
 static void check_if(Check *c, const Step *s) {
-  const bool *const yes = known_after(c, s->body, -1), *const no = known_after(c, s->otherwise, -1);
+  const bool *const yes = known_after(c, s->branch.then, -1), *const no = known_after(
+                                                                  c, s->branch.otherwise, -1);
   for (int i = 0; i < c->n_syms; i++) c->known[i] |= yes[i] && no[i];
 }
 
 /* The body may not run at all: what it assigns is not known behind it. */
 static void check_loop(Check *c, const Step *s) {
-  reads(c, s->trip, "a trip count");
-  known_after(c, s->body, s->iter_sym);
-  set(c, s->trips_sym);
+  reads(c, s->loop.trip, "a trip count");
+  known_after(c, s->loop.body, s->loop.iter);
+  set(c, s->loop.trips);
 }
 
 static void check_step(Check *c, const Step *s) {
   c->loc = s->loc;
-  if (s->kind != STEP_IF && s->kind != STEP_LOOP)
+  if (s->kind == STEP_IF)
+    reads_ref(c, &s->branch.cond, PA_READ);
+  else if (s->kind == STEP_LOOP)
+    reads_ref(c, &s->loop.cond, PA_READ);
+  else
     step_each_ref(s, reads_ref, c);
-  else if (s->cond.buffer >= 0)
-    reads_ref(c, &s->cond, PA_READ);
   switch (s->kind) {
     case STEP_KERNEL: check_kernel(c, s); break;
     case STEP_EXTERN: check_extern(c, s); break;
-    case STEP_COPY: reads(c, s->count, "a copy"); break;
+    case STEP_COPY: reads(c, s->copy.count, "a copy"); break;
     case STEP_IF: check_if(c, s); break;
     case STEP_LOOP: check_loop(c, s); break;
     case STEP_SYM:
-      if (s->src.buffer < 0) reads(c, s->value, "a size");
-      reads(c, s->lo, "the bound of a size");
-      reads(c, s->hi, "the bound of a size");
-      set(c, s->sym);
+      if (s->sym.src.buffer < 0) reads(c, s->sym.value, "a size");
+      reads(c, s->sym.lo, "the bound of a size");
+      reads(c, s->sym.hi, "the bound of a size");
+      set(c, s->sym.id);
       break;
     case STEP_CHECK:
       reads(c, s->check.a, "a check");

@@ -54,23 +54,15 @@ const Expr *tu_elem(Model *m, Node *n, int k, int64_t i) {
   return e;
 }
 
-typedef struct Uses1 {
-  const Node *n;
-  bool found;
-} Uses1;
-
-static const Expr *see_sym(void *user, const Expr *leaf) {
-  Uses1 *u = user;
-  if (leaf->op != EX_SYM) return NULL;
-  for (int i = 0; i < u->n->n_syms; i++)
-    if (u->n->syms[i].sym == leaf && u->n->syms[i].src) u->found = true;
-  return NULL;
+static bool is_data(void *user, const Expr *e) {
+  const Node *const n = user;
+  for (int i = 0; e->op == EX_SYM && i < n->n_syms; i++)
+    if (n->syms[i].sym == e && n->syms[i].src) return true;
+  return false;
 }
 
-static bool uses_data(Model *m, const Node *n, const Expr *e) {
-  Uses1 u = {n, false};
-  if (n->n_syms > 0 && e->flags & EXF_SYM) expr_rewrite(m->pool, e, see_sym, &u);
-  return u.found;
+static bool uses_data(const Node *n, const Expr *e) {
+  return n->n_syms > 0 && expr_any(e, EXF_SYM, is_data, (void *)n);
 }
 
 const Expr *tu_declared(const Node *n, int out, int d) {
@@ -86,7 +78,7 @@ static const Expr *symbol_value(Model *m, const Expr *sym) {
 }
 
 const Expr *tu_dim(Model *m, Node *n, int out, int d, const Expr *value, const Expr *bound) {
-  if (!uses_data(m, n, value)) return value;
+  if (!uses_data(n, value)) return value;
   const int64_t key = (int64_t)out * MAX_RANK + d;
   SymDef *def = NULL;
   for (int i = 0; i < n->n_syms; i++)

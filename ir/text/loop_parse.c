@@ -497,16 +497,16 @@ static bool parse_call(Parser *t, Step **out) {
   if (!parse_word(t, &name) || !expect(t, "(")) return false;
   Step *s = *out = step_new(t->m, STEP_KERNEL, NULL);
   for (int i = 0; i < t->m->kernels.n; i++)
-    if (strcmp(t->m->kernels.data[i]->name, name) == 0) s->kernel = t->m->kernels.data[i];
-  if (!s->kernel) return fail(t, arena_printf(t->a, "there is no kernel %s", name));
+    if (strcmp(t->m->kernels.data[i]->name, name) == 0) s->call.kernel = t->m->kernels.data[i];
+  if (!s->call.kernel) return fail(t, arena_printf(t->a, "there is no kernel %s", name));
   Vec(BufRef) args = {0};
   while (!eat(t, ")")) {
     BufRef r = {0};
     if ((args.n && !expect(t, ",")) || !parse_ref(t, &r)) return false;
     vec_push(t->a, &args, r);
   }
-  s->args = args.data;
-  s->n_args = args.n;
+  s->call.args = args.data;
+  s->call.n_args = args.n;
   return true;
 }
 
@@ -547,8 +547,8 @@ static bool parse_words(Parser *t, Step *s) {
     if ((v.n && !expect(t, ",")) || !parse_int(t, &w)) return false;
     vec_push(t->a, &v, w);
   }
-  s->words = v.data;
-  s->n_words = v.n;
+  s->ext.words = v.data;
+  s->ext.n_words = v.n;
   return true;
 }
 
@@ -562,46 +562,48 @@ static bool parse_extern(Parser *t, Step **out) {
   const char *name = NULL;
   Step *s = *out = step_new(t->m, STEP_EXTERN, NULL);
   if (!parse_word(t, &name)) return false;
-  s->ext = find_extern(name);
-  if (!s->ext) return fail(t, arena_printf(t->a, "there is no runtime function %s", name));
-  if (!parse_tensors(t, &s->ins, &s->n_ins) || !expect(t, "->") ||
-      !parse_tensors(t, &s->outs, &s->n_outs))
+  s->ext.row = find_extern(name);
+  if (!s->ext.row) return fail(t, arena_printf(t->a, "there is no runtime function %s", name));
+  if (!parse_tensors(t, &s->ext.ins, &s->ext.n_ins) || !expect(t, "->") ||
+      !parse_tensors(t, &s->ext.outs, &s->ext.n_outs))
     return false;
   return parse_words(t, s) &&
-         (!eat(t, "scratch") || parse_id(t, 'b', t->m->buffers.n, &s->scratch));
+         (!eat(t, "scratch") || parse_id(t, 'b', t->m->buffers.n, &s->ext.scratch));
 }
 
 static bool parse_copy(Parser *t, Step **out) {
   Step *s = *out = step_new(t->m, STEP_COPY, NULL);
-  return parse_ref(t, &s->src) && expect(t, "->") && parse_ref(t, &s->dst) && expect(t, "count") &&
-         parse_size(t, &s->count);
+  return parse_ref(t, &s->copy.src) && expect(t, "->") && parse_ref(t, &s->copy.dst) &&
+         expect(t, "count") && parse_size(t, &s->copy.count);
 }
 
 static bool parse_if_step(Parser *t, Step **out) {
   Step *s = *out = step_new(t->m, STEP_IF, NULL);
-  return parse_ref(t, &s->cond) && parse_step_block(t, &s->body) &&
-         (!eat(t, "else") || parse_step_block(t, &s->otherwise));
+  return parse_ref(t, &s->branch.cond) && parse_step_block(t, &s->branch.then) &&
+         (!eat(t, "else") || parse_step_block(t, &s->branch.otherwise));
 }
 
 static bool parse_loop_step(Parser *t, Step **out) {
   Step *s = *out = step_new(t->m, STEP_LOOP, NULL);
-  if (!expect(t, "cond") || !parse_ref(t, &s->cond)) return false;
-  if (eat(t, "iter") && !parse_symbol(t, &s->iter_sym)) return false;
-  if (eat(t, "trips") && !parse_symbol(t, &s->trips_sym)) return false;
-  if (eat(t, "limit") && !parse_size(t, &s->trip)) return false;
-  return parse_step_block(t, &s->body);
+  if (!expect(t, "cond") || !parse_ref(t, &s->loop.cond)) return false;
+  if (eat(t, "iter") && !parse_symbol(t, &s->loop.iter)) return false;
+  if (eat(t, "trips") && !parse_symbol(t, &s->loop.trips)) return false;
+  if (eat(t, "limit") && !parse_size(t, &s->loop.trip)) return false;
+  return parse_step_block(t, &s->loop.body);
 }
 
 static bool parse_sym_step(Parser *t, Step **out) {
   Step *s = *out = step_new(t->m, STEP_SYM, NULL);
-  if (!parse_symbol(t, &s->sym)) return false;
-  if (eat(t, "from") ? !parse_ref(t, &s->src) : !expect(t, "=") || !parse_size(t, &s->value))
+  if (!parse_symbol(t, &s->sym.id)) return false;
+  if (eat(t, "from") ? !parse_ref(t, &s->sym.src)
+                     : !expect(t, "=") || !parse_size(t, &s->sym.value))
     return false;
   if (eat(t, "length"))
-    s->index = IX_LENGTH;
+    s->sym.index = IX_LENGTH;
   else if (eat(t, "index"))
-    s->index = eat(t, "positive") ? IX_FROM_0 : IX_WRAPS;
-  return (!eat(t, "min") || parse_size(t, &s->lo)) && (!eat(t, "max") || parse_size(t, &s->hi));
+    s->sym.index = eat(t, "positive") ? IX_FROM_0 : IX_WRAPS;
+  return (!eat(t, "min") || parse_size(t, &s->sym.lo)) &&
+         (!eat(t, "max") || parse_size(t, &s->sym.hi));
 }
 
 static bool parse_check_step(Parser *t, Step **out) {

@@ -31,30 +31,30 @@ static void print_access(Printer *t, char kind, int id, const Expr *index) {
 static void print_block(Printer *t, const Stmt *s);
 
 static void print_for(Printer *t, const Stmt *s) {
-  const Expr *lo = expr_var_lo(t->p, s->var->id);
-  sb_printf(t->b, "for %s in ", expr_var_name(t->p, s->var->id));
+  const Expr *lo = expr_var_lo(t->p, s->loop.var->id);
+  sb_printf(t->b, "for %s in ", expr_var_name(t->p, s->loop.var->id));
   if (lo && !expr_is_i64(lo, 0)) {
     expr(t, lo);
     sb_printf(t->b, "..+");
   } else {
     sb_printf(t->b, "0..");
   }
-  expr(t, expr_var_extent(t->p, s->var->id));
-  sb_printf(t->b, "%s {\n", for_text[s->loop]);
-  print_block(t, s->body);
+  expr(t, expr_var_extent(t->p, s->loop.var->id));
+  sb_printf(t->b, "%s {\n", for_text[s->loop.kind]);
+  print_block(t, s->loop.body);
   line(t);
   sb_printf(t->b, "}\n");
 }
 
 static void print_if(Printer *t, const Stmt *s) {
   sb_printf(t->b, "if ");
-  expr(t, s->cond);
+  expr(t, s->branch.cond);
   sb_printf(t->b, " {\n");
-  print_block(t, s->body);
+  print_block(t, s->branch.then);
   line(t);
-  if (s->otherwise) {
+  if (s->branch.otherwise) {
     sb_printf(t->b, "} else {\n");
-    print_block(t, s->otherwise);
+    print_block(t, s->branch.otherwise);
     line(t);
   }
   sb_printf(t->b, "}\n");
@@ -65,19 +65,19 @@ static void print_stmt(Printer *t, const Stmt *s) {
   switch (s->kind) {
     case ST_FOR: print_for(t, s); return;
     case ST_IF: print_if(t, s); return;
-    case ST_LOCAL: sb_printf(t->b, "local t%d\n", s->id); return;
+    case ST_LOCAL: sb_printf(t->b, "local t%d\n", s->access.id); return;
     case ST_PREFETCH:
       sb_printf(t->b, "prefetch ");
-      print_access(t, 'b', s->id, s->index);
+      print_access(t, 'b', s->access.id, s->access.index);
       sb_putc(t->b, '\n');
       return;
     case ST_STORE:
     case ST_SET:
     case ST_ACC: break;
   }
-  print_access(t, s->kind == ST_STORE ? 'b' : 't', s->id, s->index);
-  sb_printf(t->b, " %s= ", s->kind == ST_ACC ? reduce_text[s->reduce] : "");
-  expr(t, s->value);
+  print_access(t, s->kind == ST_STORE ? 'b' : 't', s->access.id, s->access.index);
+  sb_printf(t->b, " %s= ", s->kind == ST_ACC ? reduce_text[s->access.reduce] : "");
+  expr(t, s->access.value);
   sb_putc(t->b, '\n');
 }
 
@@ -212,33 +212,34 @@ static void print_tensors(Printer *t, const TensorRef *r, int n) {
 }
 
 static void print_call(Printer *t, const Step *s) {
-  sb_printf(t->b, "call %s(", s->kernel ? s->kernel->name : "?");
-  for (int i = 0; i < s->n_args; i++) {
+  sb_printf(t->b, "call %s(", s->call.kernel ? s->call.kernel->name : "?");
+  for (int i = 0; i < s->call.n_args; i++) {
     if (i) sb_printf(t->b, ", ");
-    print_ref(t, &s->args[i]);
+    print_ref(t, &s->call.args[i]);
   }
   sb_printf(t->b, ")\n");
 }
 
 static void print_extern(Printer *t, const Step *s) {
-  sb_printf(t->b, "extern %s(", s->ext ? s->ext->symbol : "?");
-  print_tensors(t, s->ins, s->n_ins);
+  sb_printf(t->b, "extern %s(", s->ext.row ? s->ext.row->symbol : "?");
+  print_tensors(t, s->ext.ins, s->ext.n_ins);
   sb_printf(t->b, ") -> (");
-  print_tensors(t, s->outs, s->n_outs);
+  print_tensors(t, s->ext.outs, s->ext.n_outs);
   sb_printf(t->b, ") words {");
-  for (int i = 0; i < s->n_words; i++) sb_printf(t->b, "%s%" PRId64, i ? ", " : "", s->words[i]);
+  for (int i = 0; i < s->ext.n_words; i++)
+    sb_printf(t->b, "%s%" PRId64, i ? ", " : "", s->ext.words[i]);
   sb_printf(t->b, "}");
-  if (s->scratch >= 0) sb_printf(t->b, " scratch b%d", s->scratch);
+  if (s->ext.scratch >= 0) sb_printf(t->b, " scratch b%d", s->ext.scratch);
   sb_putc(t->b, '\n');
 }
 
 static void print_copy(Printer *t, const Step *s) {
   sb_printf(t->b, "copy ");
-  print_ref(t, &s->src);
+  print_ref(t, &s->copy.src);
   sb_printf(t->b, " -> ");
-  print_ref(t, &s->dst);
+  print_ref(t, &s->copy.dst);
   sb_printf(t->b, " count ");
-  expr(t, s->count);
+  expr(t, s->copy.count);
   sb_putc(t->b, '\n');
 }
 
@@ -251,55 +252,55 @@ static void print_body(Printer *t, const Step *s) {
 
 static void print_if_step(Printer *t, const Step *s) {
   sb_printf(t->b, "if ");
-  print_ref(t, &s->cond);
+  print_ref(t, &s->branch.cond);
   sb_printf(t->b, " {\n");
-  print_body(t, s->body);
-  if (s->otherwise) {
+  print_body(t, s->branch.then);
+  if (s->branch.otherwise) {
     sb_printf(t->b, "} else {\n");
-    print_body(t, s->otherwise);
+    print_body(t, s->branch.otherwise);
   }
   sb_printf(t->b, "}\n");
 }
 
 static void print_loop_step(Printer *t, const Step *s) {
   sb_printf(t->b, "loop cond ");
-  print_ref(t, &s->cond);
-  if (s->iter_sym >= 0) {
+  print_ref(t, &s->loop.cond);
+  if (s->loop.iter >= 0) {
     sb_printf(t->b, " iter ");
-    print_symbol_name(t, s->iter_sym);
+    print_symbol_name(t, s->loop.iter);
   }
-  if (s->trips_sym >= 0) {
+  if (s->loop.trips >= 0) {
     sb_printf(t->b, " trips ");
-    print_symbol_name(t, s->trips_sym);
+    print_symbol_name(t, s->loop.trips);
   }
-  if (s->trip) {
+  if (s->loop.trip) {
     sb_printf(t->b, " limit ");
-    expr(t, s->trip);
+    expr(t, s->loop.trip);
   }
   sb_printf(t->b, " {\n");
-  print_body(t, s->body);
+  print_body(t, s->loop.body);
   sb_printf(t->b, "}\n");
 }
 
 static void print_sym_step(Printer *t, const Step *s) {
   sb_printf(t->b, "sym ");
-  print_symbol_name(t, s->sym);
-  if (s->src.buffer >= 0) {
+  print_symbol_name(t, s->sym.id);
+  if (s->sym.src.buffer >= 0) {
     sb_printf(t->b, " from ");
-    print_ref(t, &s->src);
+    print_ref(t, &s->sym.src);
   } else {
     sb_printf(t->b, " = ");
-    expr(t, s->value);
+    expr(t, s->sym.value);
   }
   static const char *const rules[] = {"", " index", " index positive", " length"};
-  sb_printf(t->b, "%s", rules[s->index]);
-  if (s->lo) {
+  sb_printf(t->b, "%s", rules[s->sym.index]);
+  if (s->sym.lo) {
     sb_printf(t->b, " min ");
-    expr(t, s->lo);
+    expr(t, s->sym.lo);
   }
-  if (s->hi) {
+  if (s->sym.hi) {
     sb_printf(t->b, " max ");
-    expr(t, s->hi);
+    expr(t, s->sym.hi);
   }
   sb_putc(t->b, '\n');
 }

@@ -150,24 +150,22 @@ const Expr *kb_import(KernelBuild *to, const KernelBuild *from, const Expr *e) {
 }
 
 typedef struct Used {
+  ExprPool *p;
   bool *read;
 } Used;
 
 static void mark_used(void *user, const Expr *load) { ((Used *)user)->read[load->id] = true; }
 
-static void note(ExprPool *p, const Expr *e, Used *u) {
-  if (e) expr_each_load(p, e, mark_used, u);
+static void note(void *user, const Expr *e) {
+  Used *const u = user;
+  expr_each_load(u->p, e, mark_used, u);
 }
 
-static void note_stmts(ExprPool *p, const Stmt *s, Used *u) {
-  for (; s; s = s->next) {
-    note(p, s->index, u);
-    note(p, s->value, u);
-    note(p, s->cond, u);
-    if (s->kind == ST_STORE || s->kind == ST_PREFETCH) u->read[s->id] = true;
-    note_stmts(p, s->body, u);
-    note_stmts(p, s->otherwise, u);
-  }
+static bool note_stmt(void *user, Stmt *s) {
+  Used *const u = user;
+  stmt_each_expr(s, note, u);
+  if (s->kind == ST_STORE || s->kind == ST_PREFETCH) u->read[s->access.id] = true;
+  return true;
 }
 
 typedef struct Renumber {
@@ -181,22 +179,22 @@ static const Expr *renumber_load(void *user, const Expr *leaf) {
   return ex_load(r->p, leaf->dtype, r->map[leaf->id], leaf->a[0], leaf->a[1]);
 }
 
-static void renumber_stmts(Renumber *r, Stmt *s) {
-  for (; s; s = s->next) {
-    if (s->index) s->index = expr_rewrite(r->p, s->index, renumber_load, r);
-    if (s->value) s->value = expr_rewrite(r->p, s->value, renumber_load, r);
-    if (s->cond) s->cond = expr_rewrite(r->p, s->cond, renumber_load, r);
-    if (s->kind == ST_STORE || s->kind == ST_PREFETCH) s->id = r->map[s->id];
-    renumber_stmts(r, s->body);
-    renumber_stmts(r, s->otherwise);
-  }
+static const Expr *renumbered(void *user, const Expr *e) {
+  return expr_rewrite(((Renumber *)user)->p, e, renumber_load, user);
+}
+
+static bool renumber_stmt(void *user, Stmt *s) {
+  const Renumber *const r = user;
+  stmt_map_exprs(s, renumbered, user);
+  if (s->kind == ST_STORE || s->kind == ST_PREFETCH) s->access.id = r->map[s->access.id];
+  return true;
 }
 
 /* Expressions that were built and dropped leave parameters behind: drops those. */
 static void drop_unused(KernelBuild *b, Stmt *body) {
   const int n = b->refs.n;
-  Used u = {ARENA_ARRAY(b->l->a, bool, n + 1)};
-  note_stmts(b->l->p, body, &u);
+  Used u = {b->l->p, ARENA_ARRAY(b->l->a, bool, n + 1)};
+  stmt_each(body, note_stmt, &u);
   int *map = ARENA_ARRAY(b->l->a, int, n + 1), kept = 0;
   for (int i = 0; i < n; i++) {
     if (!u.read[i]) continue;
@@ -207,7 +205,7 @@ static void drop_unused(KernelBuild *b, Stmt *body) {
   if (kept == n) return;
   b->refs.n = b->k->params.n = kept;
   Renumber r = {b->l->p, map};
-  renumber_stmts(&r, body);
+  stmt_each(body, renumber_stmt, &r);
 }
 
 Step *kb_finish(KernelBuild *b, Stmt *body) {
@@ -218,10 +216,10 @@ Step *kb_finish(KernelBuild *b, Stmt *body) {
   BufRef *args = ARENA_ARRAY(b->l->m->arena, BufRef, b->refs.n + 1);
   for (int i = 0; i < b->refs.n; i++) {
     k->params.data[i].name = arena_printf(b->l->m->arena, "b%d", i);
-    if (b->refs.data[i].buffer >= 0) args[s->n_args++] = b->refs.data[i];
+    if (b->refs.data[i].buffer >= 0) args[s->call.n_args++] = b->refs.data[i];
   }
-  s->kernel = k;
-  s->args = args;
+  s->call.kernel = k;
+  s->call.args = args;
   s->keys = b->keys;
   return s;
 }

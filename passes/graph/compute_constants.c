@@ -184,25 +184,25 @@ static bool build_program(Constants *t) {
 static double stmt_work(ExprPool *p, const Stmt *s, double times) {
   double sum = 0;
   for (; s; s = s->next) {
-    const double n = s->kind == ST_FOR ? expr_extent_guess(p, expr_var_extent(p, s->var->id)) : 1;
-    if (s->value) sum += times * (expr_cost(s->value) + 1);
-    sum += stmt_work(p, s->body, times * n) + stmt_work(p, s->otherwise, times);
+    const double n =
+        s->kind == ST_FOR ? expr_extent_guess(p, expr_var_extent(p, s->loop.var->id)) : 1;
+    if (s->kind == ST_STORE || s->kind == ST_SET || s->kind == ST_ACC)
+      sum += times * (expr_cost(s->access.value) + 1);
+    sum += stmt_work(p, stmt_body(s), times * n) + stmt_work(p, stmt_otherwise(s), times);
   }
   return sum;
 }
 
 /* Compiled code may add in lanes: the bits are its own. */
-static bool adds_floats(const Stmt *s) {
-  for (; s; s = s->next)
-    if ((s->kind == ST_ACC && dtype_is_float((DType)s->value->dtype)) || adds_floats(s->body) ||
-        adds_floats(s->otherwise))
-      return true;
-  return false;
+static bool adds_no_float(void *user, Stmt *s) {
+  (void)user;
+  return s->kind != ST_ACC || !dtype_is_float((DType)s->access.value->dtype);
 }
 
 static bool module_adds_floats(const Module *m) {
   for (const Step *s = m->steps; s; s = s->next)
-    if (s->kind == STEP_KERNEL && adds_floats(s->kernel->body)) return true;
+    if (s->kind == STEP_KERNEL && !stmt_each(s->call.kernel->body, adds_no_float, NULL))
+      return true;
   return false;
 }
 
@@ -210,7 +210,7 @@ static bool module_adds_floats(const Module *m) {
 static double module_work(const Module *m) {
   double sum = 0;
   for (const Step *s = m->steps; s; s = s->next)
-    if (s->kind == STEP_KERNEL) sum += stmt_work(m->model->pool, s->kernel->body, 1);
+    if (s->kind == STEP_KERNEL) sum += stmt_work(m->model->pool, s->call.kernel->body, 1);
   return sum;
 }
 

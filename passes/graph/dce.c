@@ -13,17 +13,17 @@ typedef struct Live {
   bool look; /* only marks */
 } Live;
 
-static const Expr *mark_sym(void *user, const Expr *leaf) {
+static bool mark_sym(void *user, const Expr *e) {
   Live *l = user;
-  if (leaf->op != EX_SYM || leaf->id >= l->n_syms || l->sym[leaf->id]) return NULL;
-  l->sym[leaf->id] = true;
-  const Expr *bound = expr_symbol(l->c->model->pool, leaf->id)->bound;
-  if (bound && (bound->flags & EXF_SYM)) expr_rewrite(l->c->model->pool, bound, mark_sym, l);
-  return NULL;
+  if (e->op != EX_SYM || e->id >= l->n_syms || l->sym[e->id]) return false;
+  l->sym[e->id] = true;
+  const Expr *bound = expr_symbol(l->c->model->pool, e->id)->bound;
+  if (bound) expr_any(bound, EXF_SYM, mark_sym, l);
+  return false;
 }
 
 static void mark_expr(Live *l, const Expr *e) {
-  if (e && (e->flags & EXF_SYM)) expr_rewrite(l->c->model->pool, e, mark_sym, l);
+  if (e) expr_any(e, EXF_SYM, mark_sym, l);
 }
 
 static void mark_value(Live *l, const Value *v) {

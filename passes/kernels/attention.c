@@ -426,7 +426,7 @@ static bool stores_at_once(Attn *c) {
   if (c->online || a->rows->op != EX_CONST || a->dv != c->dv) return false;
   const Expr *r = var(c, "r", a->rows), *d = var(c, "j", num(c, a->dv));
   const Stmt *s = store(c, num(c, 0), r, d, ex_hole(c->p, DT_F32, 1));
-  return expr_cost(s->value) <= HEAVY;
+  return expr_cost(s->access.value) <= HEAVY;
 }
 
 static void bind_batch(Attn *c, const Expr *flat) {

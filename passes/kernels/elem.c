@@ -558,7 +558,7 @@ static Step *finish_nest(Nest *t) {
   StmtList body = {0};
   emit_level(t, &body, 0, parallel ? -1 : 0);
   if (parallel && body.first && body.first->kind == ST_FOR && !body.first->next) {
-    body.first->loop = FOR_PARALLEL;
+    body.first->loop.kind = FOR_PARALLEL;
     t->b.k->grain = cost / guess(t, t->var[0]);
   }
   return t->failed ? NULL : kb_finish(&t->b, body.first);

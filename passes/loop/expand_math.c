@@ -3,37 +3,26 @@
  * need it. The rows themselves: ir/expr/math.c. */
 #include "passes/pass.h"
 
-static const Expr *expanded(PassCtx *c, const Expr *e) {
-  if (!e || !(e->flags & EXF_MATH)) return e;
+static const Expr *expanded(void *user, const Expr *e) {
+  PassCtx *const c = user;
+  if (!(e->flags & EXF_MATH)) return e;
   c->changed = true;
   return expr_lower_math(c->model->pool, e);
 }
 
-static void expand_block(PassCtx *c, Stmt *s) {
-  for (; s; s = s->next) {
-    s->cond = expanded(c, s->cond);
-    s->index = expanded(c, s->index);
-    s->value = expanded(c, s->value);
-    expand_block(c, s->body);
-    expand_block(c, s->otherwise);
-  }
+static bool expand_stmt(void *user, Stmt *s) {
+  stmt_map_exprs(s, expanded, user);
+  return true;
 }
 
-static void expand_steps(PassCtx *c, Step *s) {
-  for (; s; s = s->next) {
-    s->value = expanded(c, s->value);
-    s->lo = expanded(c, s->lo);
-    s->hi = expanded(c, s->hi);
-    s->trip = expanded(c, s->trip);
-    s->count = expanded(c, s->count);
-    expand_steps(c, s->body);
-    expand_steps(c, s->otherwise);
-  }
+static bool expand_step(void *user, Step *s) {
+  step_map_exprs(((PassCtx *)user)->model->arena, s, expanded, user);
+  return true;
 }
 
 bool pass_expand_math(PassCtx *c) {
   Module *m = c->module;
-  for (int i = 0; i < m->kernels.n; i++) expand_block(c, m->kernels.data[i]->body);
-  expand_steps(c, m->steps);
+  for (int i = 0; i < m->kernels.n; i++) stmt_each(m->kernels.data[i]->body, expand_stmt, c);
+  step_each(m->steps, expand_step, c);
   return true;
 }

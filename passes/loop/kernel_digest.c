@@ -65,28 +65,24 @@ static bool look_at(void *user, const Expr *e) {
   return false;
 }
 
-static void look_at_expr(KernelShape *s, const Expr *e) {
-  if (!e) return;
+static void look_at_expr(void *user, const Expr *e) {
+  KernelShape *s = user;
   fix_const(s, e);
   expr_any(e, ~0u, look_at, s);
 }
 
-static void look_at_stmts(KernelShape *s, const Stmt *st) {
-  for (; st; st = st->next) {
-    if (st->kind == ST_STORE || st->kind == ST_PREFETCH) note_index(s, st->id, st->index);
-    look_at_expr(s, st->cond);
-    look_at_expr(s, st->index);
-    look_at_expr(s, st->value);
-    look_at_stmts(s, st->body);
-    look_at_stmts(s, st->otherwise);
-  }
+static bool look_at_stmt(void *user, Stmt *s) {
+  if (s->kind == ST_STORE || s->kind == ST_PREFETCH)
+    note_index(user, s->access.id, s->access.index);
+  stmt_each_expr(s, look_at_expr, user);
+  return true;
 }
 
 /* Starts of parameters in whole cache lines, so that a pointer is aligned as it was before. */
 KernelShape kernel_shape(Arena *a, const Kernel *k) {
   KernelShape s = {.a = a, .from = ARENA_ARRAY(a, int64_t, k->params.n + 1)};
   for (int i = 0; i < k->params.n; i++) s.from[i] = INT64_MAX;
-  look_at_stmts(&s, k->body);
+  stmt_each(k->body, look_at_stmt, &s);
   for (int i = 0; i < k->params.n; i++) {
     const int bytes = dtype_bytes(k->params.data[i].dtype);
     const bool open = !k->params.data[i].scratch && s.from[i] > 0 && s.from[i] < INT64_MAX;
@@ -174,18 +170,30 @@ static void put_expr(Writer *w, const Expr *e) {
   put(w, number);
 }
 
+static void put_stmts(Writer *w, const Stmt *s);
+
+static void put_access(Writer *w, const Stmt *s) {
+  const bool moves = s->kind == ST_STORE || s->kind == ST_PREFETCH;
+  const Expr *const index = s->access.index;
+  put(w, s->kind == ST_ACC ? (int64_t)s->access.reduce : 0);
+  put(w, s->access.id);
+  put_expr(w, moves ? index_in(w, s->access.id, index) : index);
+  put_expr(w, s->access.value);
+}
+
 static void put_stmts(Writer *w, const Stmt *s) {
   for (; s; s = s->next) {
     put(w, s->kind);
-    put(w, s->kind == ST_FOR ? s->loop : s->kind == ST_ACC ? (int64_t)s->reduce : 0);
-    put(w, s->id);
-    put_expr(w, s->var);
-    put_expr(w, s->cond);
-    put_expr(
-        w, s->kind == ST_STORE || s->kind == ST_PREFETCH ? index_in(w, s->id, s->index) : s->index);
-    put_expr(w, s->value);
-    put_stmts(w, s->body);
-    put_stmts(w, s->otherwise);
+    switch (s->kind) {
+      case ST_FOR:
+        put(w, s->loop.kind);
+        put_expr(w, s->loop.var);
+        break;
+      case ST_IF: put_expr(w, s->branch.cond); break;
+      default: put_access(w, s); break;
+    }
+    put_stmts(w, stmt_body(s));
+    put_stmts(w, stmt_otherwise(s));
   }
   put(w, -2);
 }

@@ -2,13 +2,16 @@
  * digests (kernel_digest.c). Keeps the order of first use. Needs nothing; breaks nothing. */
 #include "passes/loop/kernel_digest.h"
 
-static void redirect(const KernelTable *t, Kernel *const *same, Step *s) {
-  for (; s; s = s->next) {
-    const int at = s->kind == STEP_KERNEL ? kernel_table_find(t, s->kernel) : -1;
-    if (at >= 0) s->kernel = same[at];
-    redirect(t, same, s->body);
-    redirect(t, same, s->otherwise);
-  }
+typedef struct Merge {
+  KernelTable t;
+  Kernel **same; /* by position: what takes its place */
+} Merge;
+
+static bool redirect(void *user, Step *s) {
+  const Merge *const m = user;
+  const int at = s->kind == STEP_KERNEL ? kernel_table_find(&m->t, s->call.kernel) : -1;
+  if (at >= 0) s->call.kernel = m->same[at];
+  return true;
 }
 
 bool pass_merge_kernels(PassCtx *c) {
@@ -27,6 +30,6 @@ bool pass_merge_kernels(PassCtx *c) {
   }
   if (m->kernels.n == n) return true;
   c->changed = true;
-  redirect(&t, same, m->steps);
+  step_each(m->steps, redirect, &(Merge){t, same});
   return true;
 }

@@ -34,12 +34,13 @@ typedef bool (*RefFn)(void *user, BufRef *r, Param *param, int access);
 
 static void visit_kernel(Arena *a, Step *s, RefFn f, void *user) {
   BufRef *args = NULL;
-  for (int i = 0, arg = 0; i < s->kernel->params.n && arg < s->n_args; i++) {
-    Param *q = &s->kernel->params.data[i];
+  for (int i = 0, arg = 0; i < s->call.kernel->params.n && arg < s->call.n_args; i++) {
+    Param *q = &s->call.kernel->params.data[i];
     if (q->scratch) continue;
-    BufRef r = s->args[arg++];
+    BufRef r = s->call.args[arg++];
     if (!f(user, &r, q, q->access)) continue;
-    if (!args) s->args = args = arena_dup(a, s->args, sizeof *args * (size_t)s->n_args);
+    if (!args)
+      s->call.args = args = arena_dup(a, s->call.args, sizeof *args * (size_t)s->call.n_args);
     args[arg - 1] = r;
   }
 }
@@ -61,24 +62,24 @@ static void visit(Arena *a, Step *s, RefFn f, void *user) {
     switch (s->kind) {
       case STEP_KERNEL: visit_kernel(a, s, f, user); break;
       case STEP_EXTERN:
-        s->ins = visit_tensors(a, s->ins, s->n_ins, PA_READ, f, user);
-        s->outs = visit_tensors(a, s->outs, s->n_outs, PA_WRITE, f, user);
+        s->ext.ins = visit_tensors(a, s->ext.ins, s->ext.n_ins, PA_READ, f, user);
+        s->ext.outs = visit_tensors(a, s->ext.outs, s->ext.n_outs, PA_WRITE, f, user);
         break;
       case STEP_COPY:
-        f(user, &s->src, NULL, PA_READ);
-        f(user, &s->dst, NULL, PA_WRITE);
+        f(user, &s->copy.src, NULL, PA_READ);
+        f(user, &s->copy.dst, NULL, PA_WRITE);
         break;
-      case STEP_IF:
+      case STEP_IF: f(user, &s->branch.cond, NULL, PA_READ); break;
       case STEP_LOOP:
-        if (s->cond.buffer >= 0) f(user, &s->cond, NULL, PA_READ);
-        visit(a, s->body, f, user);
-        visit(a, s->otherwise, f, user);
+        if (s->loop.cond.buffer >= 0) f(user, &s->loop.cond, NULL, PA_READ);
         break;
       case STEP_SYM:
-        if (s->src.buffer >= 0) f(user, &s->src, NULL, PA_READ);
+        if (s->sym.src.buffer >= 0) f(user, &s->sym.src, NULL, PA_READ);
         break;
       case STEP_CHECK: break;
     }
+    visit(a, step_body(s), f, user);
+    visit(a, step_otherwise(s), f, user);
   }
 }
 
@@ -115,10 +116,10 @@ static bool whole(const BufRef *r) { return !r->offset || expr_is_i64(r->offset,
 
 static void note_copies(const Rotate *r, Step *from, const Step *end) {
   for (; from && from != end; from = from->next) {
-    Count *const k = from->kind == STEP_COPY ? &r->counts->data[from->dst.buffer] : NULL;
-    if (k && !k->copy && whole(&from->dst)) k->copy = from;
-    note_copies(r, from->body, NULL);
-    note_copies(r, from->otherwise, NULL);
+    Count *const k = from->kind == STEP_COPY ? &r->counts->data[from->copy.dst.buffer] : NULL;
+    if (k && !k->copy && whole(&from->copy.dst)) k->copy = from;
+    note_copies(r, step_body(from), NULL);
+    note_copies(r, step_otherwise(from), NULL);
   }
 }
 
@@ -169,18 +170,19 @@ static bool has_views(const Rotate *r, int id) {
 /* The body's copy is the only write of the state, and nobody reads it afterwards. */
 static bool is_state(const Rotate *r, State *s) {
   const Step *c = s->copy;
-  const Buffer *x = &r->m->buffers.data[c->dst.buffer];
-  s->state = c->dst.buffer;
-  s->next = c->src.buffer;
-  s->count = c->count;
-  if (!whole(&c->dst) || x->count != c->count || s->state == s->next ||
-      s->state == s->loop->cond.buffer)
+  const Buffer *x = &r->m->buffers.data[c->copy.dst.buffer];
+  s->state = c->copy.dst.buffer;
+  s->next = c->copy.src.buffer;
+  s->count = c->copy.count;
+  if (!whole(&c->copy.dst) || x->count != c->copy.count || s->state == s->next ||
+      s->state == s->loop->loop.cond.buffer)
     return false;
   if (x->kind != BUF_ARENA && x->kind != BUF_OUTPUT) return false;
   if (r->m->buffers.data[s->next].kind != BUF_ARENA || has_views(r, s->state) ||
       has_views(r, s->next))
     return false;
-  if (tally(s->loop->body, NULL, s->state).writes != 1 || tally(c->next, NULL, s->state).reads > 0)
+  if (tally(s->loop->loop.body, NULL, s->state).writes != 1 ||
+      tally(c->next, NULL, s->state).reads > 0)
     return false;
   s->pad = ex_mul(r->p, ex_ceildiv(r->p, s->count, 64), ex_i64(r->p, 64));
   return true;
@@ -195,33 +197,34 @@ static bool leads_to(const Step *x, const Step *loop) {
 /* Finds the copy that makes the initial state, and who else uses the state. */
 static void look_outside(const Rotate *r, State *s) {
   const Count all = r->counts->data[s->state];
-  const Tally in = tally(s->loop->body, NULL, s->state);
+  const Tally in = tally(s->loop->loop.body, NULL, s->state);
   s->seen = all.reads > in.reads || r->m->buffers.data[s->state].kind == BUF_OUTPUT;
   s->init = NULL;
   Step *const x = all.copy;
-  if (x && x->dst.buffer == s->state && all.writes == in.writes + 1 && x->count == s->count &&
-      leads_to(x, s->loop) && tally(x, s->loop, s->state).reads == 0)
+  if (x && x->copy.dst.buffer == s->state && all.writes == in.writes + 1 &&
+      x->copy.count == s->count && leads_to(x, s->loop) && tally(x, s->loop, s->state).reads == 0)
     s->init = x;
 }
 
 static Step *new_copy(const Rotate *r, const State *s, BufRef src, BufRef dst) {
   Step *c = step_new(r->m, STEP_COPY, s->loop->loc);
-  c->src = src;
-  c->dst = dst;
-  c->count = s->count;
+  c->copy.src = src;
+  c->copy.dst = dst;
+  c->copy.count = s->count;
   return c;
 }
 
 /* Number of iterations, once the loop has ended. */
 static const Expr *iterations(const Rotate *r, const State *s) {
   Step *l = s->loop;
-  if (l->trips_sym < 0 && l->cond.buffer < 0) return ex_max(r->p, l->trip, ex_i64(r->p, 0));
-  if (l->trips_sym < 0) {
-    l->trips_sym = ex_sym_fresh(r->p, "rounds")->id;
-    expr_symbol(r->p, l->trips_sym)->runtime = true;
-    expr_symbol(r->p, l->trips_sym)->bound = l->trip;
+  if (l->loop.trips < 0 && l->loop.cond.buffer < 0)
+    return ex_max(r->p, l->loop.trip, ex_i64(r->p, 0));
+  if (l->loop.trips < 0) {
+    l->loop.trips = ex_sym_fresh(r->p, "rounds")->id;
+    expr_symbol(r->p, l->loop.trips)->runtime = true;
+    expr_symbol(r->p, l->loop.trips)->bound = l->loop.trip;
   }
-  return ex_sym(r->p, expr_symbol(r->p, l->trips_sym)->name);
+  return ex_sym(r->p, expr_symbol(r->p, l->loop.trips)->name);
 }
 
 static void remove_step(Step **list, const Step *s) {
@@ -231,17 +234,17 @@ static void remove_step(Step **list, const Step *s) {
 
 /* The steps that connect() changes and the body, in which references change then. */
 static void recount_state(const Rotate *r, const State *s, int by) {
-  recount(r, s->loop->body, NULL, by);
+  recount(r, s->loop->loop.body, NULL, by);
   if (s->init) recount(r, s->init, s->init->next, by);
 }
 
 /* The initial state goes to `first`; the final one comes from `last`. */
 static void connect(const Rotate *r, State *s, BufRef first, BufRef last) {
   recount_state(r, s, -1);
-  remove_step(&s->loop->body, s->copy);
+  remove_step(&s->loop->loop.body, s->copy);
   r->counts->data[s->state].copy = NULL;
   if (s->init) {
-    s->init->dst = first;
+    s->init->copy.dst = first;
     note_copies(r, s->init, s->init->next);
   } else {
     Step *c = new_copy(r, s, (BufRef){s->state, NULL}, first);
@@ -266,8 +269,8 @@ static void connect(const Rotate *r, State *s, BufRef first, BufRef last) {
 static bool two_halves(const Rotate *r, State *s) {
   const Buffer *y = &r->m->buffers.data[s->next];
   const Count all = r->counts->data[s->next];
-  const Tally in = tally(s->loop->body, NULL, s->next);
-  if (!whole(&s->copy->src) || y->count != s->count || all.reads != in.reads ||
+  const Tally in = tally(s->loop->loop.body, NULL, s->next);
+  if (!whole(&s->copy->copy.src) || y->count != s->count || all.reads != in.reads ||
       all.writes != in.writes)
     return false;
   ExprPool *p = r->p;
@@ -280,8 +283,8 @@ static bool two_halves(const Rotate *r, State *s) {
   look_outside(r, s);
   const Expr *end = ex_mul(p, ex_floormod(p, iterations(r, s), two), s->pad);
   connect(r, s, (BufRef){both, NULL}, (BufRef){both, end});
-  redirect(r, s->loop->body, s->state, both, now, false);
-  redirect(r, s->loop->body, s->next, both, then, false);
+  redirect(r, s->loop->loop.body, s->state, both, now, false);
+  redirect(r, s->loop->loop.body, s->next, both, then, false);
   recount_state(r, s, 1);
   return true;
 }
@@ -291,13 +294,13 @@ static bool rows(const Rotate *r, State *s) {
   ExprPool *p = r->p;
   Buffer *y = &r->m->buffers.data[s->next];
   const Expr *row = ex_mul(p, s->iter, s->count), *before = ex_sub(p, ex_i64(p, 0), s->count);
-  if (s->copy->src.offset != row || r->counts->data[s->next].shift) return false;
+  if (s->copy->copy.src.offset != row || r->counts->data[s->next].shift) return false;
   y->count = ex_add(p, y->count, s->pad);
   r->counts->data[s->next].shift = s->pad;
   look_outside(r, s);
   const Expr *end = ex_add(p, before, ex_mul(p, iterations(r, s), s->count));
   connect(r, s, (BufRef){s->next, before}, (BufRef){s->next, end});
-  redirect(r, s->loop->body, s->state, s->next, ex_add(p, before, row), true);
+  redirect(r, s->loop->loop.body, s->state, s->next, ex_add(p, before, row), true);
   recount_state(r, s, 1);
   return true;
 }
@@ -317,15 +320,16 @@ static void shift_all(Rotate *r) { visit(r->m->model->arena, r->m->steps, shift_
 static void rotate_loop(const Rotate *r, Step **at) {
   Step *const loop = *at;
   int64_t k;
-  if (loop->iter_sym < 0 || (loop->trip && expr_is_const(loop->trip, &k) && k <= 1)) return;
-  if (loop->cond.buffer < 0 && !loop->trip) return;
-  for (Step *c = loop->body, *next; c; c = next) {
+  if (loop->loop.iter < 0 || (loop->loop.trip && expr_is_const(loop->loop.trip, &k) && k <= 1))
+    return;
+  if (loop->loop.cond.buffer < 0 && !loop->loop.trip) return;
+  for (Step *c = loop->loop.body, *next; c; c = next) {
     next = c->next;
     if (c->kind != STEP_COPY) continue;
     State s = {.loop = loop,
                .copy = c,
                .at = at,
-               .iter = ex_sym(r->p, expr_symbol(r->p, loop->iter_sym)->name)};
+               .iter = ex_sym(r->p, expr_symbol(r->p, loop->loop.iter)->name)};
     if (is_state(r, &s) && !rows(r, &s)) two_halves(r, &s);
     at = s.at;
   }
@@ -334,8 +338,8 @@ static void rotate_loop(const Rotate *r, Step **at) {
 static void rotate_list(const Rotate *r, Step **at) {
   for (Step *s; (s = *at); at = &s->next) {
     if (s->kind != STEP_IF && s->kind != STEP_LOOP) continue;
-    rotate_list(r, &s->body);
-    rotate_list(r, &s->otherwise);
+    rotate_list(r, s->kind == STEP_LOOP ? &s->loop.body : &s->branch.then);
+    if (s->kind == STEP_IF) rotate_list(r, &s->branch.otherwise);
     if (s->kind == STEP_LOOP) rotate_loop(r, at);
   }
 }

@@ -39,22 +39,30 @@ typedef struct Share {
 
 typedef void (*CallFn)(Share *s, Step *call, int kernel);
 
-static void each_call(Share *s, Step *step, CallFn f) {
-  for (; step; step = step->next) {
-    const int k = step->kind == STEP_KERNEL ? kernel_table_find(&s->t, step->kernel) : -1;
-    if (k >= 0) f(s, step, k);
-    each_call(s, step->body, f);
-    each_call(s, step->otherwise, f);
-  }
+typedef struct EachCall {
+  Share *s;
+  CallFn f;
+} EachCall;
+
+static bool visit_call(void *user, Step *step) {
+  const EachCall *const e = user;
+  const int k = step->kind == STEP_KERNEL ? kernel_table_find(&e->s->t, step->call.kernel) : -1;
+  if (k >= 0) e->f(e->s, step, k);
+  return true;
+}
+
+static void each_call(Share *s, Step *steps, CallFn f) {
+  step_each(steps, visit_call, &(EachCall){s, f});
 }
 
 /* What a call with overlapping arguments costs in speed, calls without shall not pay. */
 static void note_overlap(Share *s, Step *call, int kernel) {
   bool writes = false;
-  for (int i = 0; i < call->n_args; i++)
+  for (int i = 0; i < call->call.n_args; i++)
     for (int k = 0; k < i; k++)
-      writes |= buffer_root(s->m, call->args[i].buffer) >= 0 &&
-                buffer_root(s->m, call->args[i].buffer) == buffer_root(s->m, call->args[k].buffer);
+      writes |= buffer_root(s->m, call->call.args[i].buffer) >= 0 &&
+                buffer_root(s->m, call->call.args[i].buffer) ==
+                    buffer_root(s->m, call->call.args[k].buffer);
   s->of[kernel].overlaps |= writes;
 }
 
@@ -84,10 +92,10 @@ static void keep_whole_writes(Share *s, Step *call, int kernel) {
   Member *me = &s->of[kernel];
   const Shared *to = &s->shared[me->group];
   if (!to->count) return;
-  for (int i = 0, arg = 0; i < call->kernel->params.n; i++) {
-    const Param *q = &call->kernel->params.data[i];
+  for (int i = 0, arg = 0; i < call->call.kernel->params.n; i++) {
+    const Param *q = &call->call.kernel->params.data[i];
     if (q->scratch) continue;
-    const BufRef *r = &call->args[arg++];
+    const BufRef *r = &call->call.args[arg++];
     if (!(q->access & PA_WRITE) || !write_is_whole(s->m, r, q->count)) continue;
     me->apart |= me->shape.from[i] != 0 || count_of(q) != to->count[i];
   }
@@ -151,20 +159,17 @@ static const Expr *move_load(void *user, const Expr *leaf) {
   return ex_load(r->p, (DType)leaf->dtype, leaf->id, index, leaf->a[1]);
 }
 
-static const Expr *with_loads(const Rewrite *r, const Expr *e) {
-  return e ? expr_replace(r->p, e, r->n, r->consts, r->loads) : NULL;
+static const Expr *with_loads(void *user, const Expr *e) {
+  const Rewrite *r = user;
+  return expr_replace(r->p, e, r->n, r->consts, r->loads);
 }
 
-static void move_stmts(const Rewrite *r, Stmt *s) {
-  for (; s; s = s->next) {
-    if ((s->kind == ST_STORE || s->kind == ST_PREFETCH) && r->from[s->id])
-      s->index = ex_sub(r->p, s->index, ex_i64(r->p, r->from[s->id]));
-    s->value = with_loads(r, s->value);
-    s->cond = with_loads(r, s->cond);
-    s->index = with_loads(r, s->index);
-    move_stmts(r, s->body);
-    move_stmts(r, s->otherwise);
-  }
+static bool move_stmt(void *user, Stmt *s) {
+  const Rewrite *r = user;
+  if ((s->kind == ST_STORE || s->kind == ST_PREFETCH) && r->from[s->access.id])
+    s->access.index = ex_sub(r->p, s->access.index, ex_i64(r->p, r->from[s->access.id]));
+  stmt_map_exprs(s, with_loads, user);
+  return true;
 }
 
 static void add_table_param(Share *s, int group, Rewrite *r) {
@@ -197,25 +202,25 @@ static void rewrite_kernel(Share *s, int group) {
       k->params.data[i].count = ex_i64(s->p, to->count[i]);
   if (to->n_which) add_table_param(s, group, &r);
   k->body = stmt_rewrite(s->m->model->arena, s->p, k->body, move_load, &r);
-  move_stmts(&r, k->body);
+  stmt_each(k->body, move_stmt, &r);
 }
 
 static void rewrite_call(Share *s, Step *call, int kernel) {
   const Member *me = &s->of[kernel];
   const Shared *to = &s->shared[me->group];
   if (me->apart || !to->count) return;
-  BufRef *args = ARENA_ARRAY(s->m->model->arena, BufRef, call->n_args + 1);
-  memcpy(args, call->args, sizeof *args * (size_t)call->n_args);
+  BufRef *args = ARENA_ARRAY(s->m->model->arena, BufRef, call->call.n_args + 1);
+  memcpy(args, call->call.args, sizeof *args * (size_t)call->call.n_args);
   const Kernel *own = s->t.kernels[kernel];
-  for (int i = 0, arg = 0; arg < call->n_args; i++) {
+  for (int i = 0, arg = 0; arg < call->call.n_args; i++) {
     if (own->params.data[i].scratch) continue;
     BufRef *r = &args[arg++];
     const Expr *from = ex_i64(s->p, me->shape.from[i]);
     if (me->shape.from[i]) r->offset = r->offset ? ex_add(s->p, r->offset, from) : from;
   }
-  if (to->n_which) args[call->n_args++] = (BufRef){to->table, ex_i64(s->p, me->row)};
-  call->args = args;
-  call->kernel = s->t.kernels[me->group];
+  if (to->n_which) args[call->call.n_args++] = (BufRef){to->table, ex_i64(s->p, me->row)};
+  call->call.args = args;
+  call->call.kernel = s->t.kernels[me->group];
 }
 
 /* ---- the pass ---- */

@@ -26,17 +26,22 @@ static void count_assign(Share *s, int id) {
   if (id >= 0) s->assigns[id]++;
 }
 
-static void count_assigns(Share *s, const Step *x) {
-  for (; x; x = x->next) {
-    count_assign(s, x->iter_sym);
-    count_assign(s, x->trips_sym);
-    count_assign(s, x->sym);
-    for (int i = 0; i < x->n_outs; i++)
-      for (int d = 0; d < x->outs[i].rank; d++)
-        if (x->outs[i].dims[d]->op == EX_SYM) count_assign(s, x->outs[i].dims[d]->id);
-    count_assigns(s, x->body);
-    count_assigns(s, x->otherwise);
+static bool count_assigns(void *user, Step *x) {
+  Share *s = user;
+  switch (x->kind) {
+    case STEP_LOOP:
+      count_assign(s, x->loop.iter);
+      count_assign(s, x->loop.trips);
+      break;
+    case STEP_SYM: count_assign(s, x->sym.id); break;
+    case STEP_EXTERN:
+      for (int i = 0; i < x->ext.n_outs; i++)
+        for (int d = 0; d < x->ext.outs[i].rank; d++)
+          if (x->ext.outs[i].dims[d]->op == EX_SYM) count_assign(s, x->ext.outs[i].dims[d]->id);
+      break;
+    default: break;
   }
+  return true;
 }
 
 static const Expr *renamed(void *user, const Expr *leaf) {
@@ -67,77 +72,41 @@ static void choose(Share *s, int id, int depth) {
 static void choose_all(Share *s, Step *x, int depth) {
   for (; x; x = x->next) {
     const bool loop = x->kind == STEP_LOOP;
-    if (loop && x->iter_sym >= 0 && s->assigns[x->iter_sym] == 1) {
-      choose(s, x->iter_sym, depth);
-      if (s->by[x->iter_sym]) x->iter_sym = s->by[x->iter_sym]->id;
+    if (loop && x->loop.iter >= 0 && s->assigns[x->loop.iter] == 1) {
+      choose(s, x->loop.iter, depth);
+      if (s->by[x->loop.iter]) x->loop.iter = s->by[x->loop.iter]->id;
     }
-    choose_all(s, x->body, depth + loop);
-    choose_all(s, x->otherwise, depth);
+    choose_all(s, step_body(x), depth + loop);
+    choose_all(s, step_otherwise(x), depth);
   }
 }
 
 /* ---- renaming ---- */
 
-/* Outer loops first: ranges of inner ones may name their variables. */
-static void rename_ranges(Share *s, const Stmt *x) {
-  for (; x; x = x->next) {
-    if (x->kind == ST_FOR) {
-      const int id = x->var->id;
-      const Expr *lo = expr_var_lo(s->p, id), *extent = expr_var_extent(s->p, id);
-      const Expr *lo2 = rename_in(s, lo), *extent2 = rename_in(s, extent);
-      if (lo2 != lo || extent2 != extent) s->range[id] = ex_var_range(s->p, "i", lo2, extent2);
-    }
-    rename_ranges(s, x->body);
-    rename_ranges(s, x->otherwise);
-  }
+/* Outer loops come first: ranges of inner ones may name their variables. */
+static bool rename_range(void *user, Stmt *x) {
+  Share *s = user;
+  if (x->kind != ST_FOR) return true;
+  const int id = x->loop.var->id;
+  const Expr *lo = expr_var_lo(s->p, id), *extent = expr_var_extent(s->p, id);
+  const Expr *lo2 = rename_in(s, lo), *extent2 = rename_in(s, extent);
+  if (lo2 != lo || extent2 != extent) s->range[id] = ex_var_range(s->p, "i", lo2, extent2);
+  return true;
 }
 
 static void rename_kernel(Share *s, Kernel *k) {
   for (int i = 0; i < k->params.n; i++)
     k->params.data[i].count = rename_in(s, k->params.data[i].count);
   k->flops = rename_in(s, k->flops);
-  rename_ranges(s, k->body);
+  stmt_each(k->body, rename_range, s);
   k->body = stmt_rewrite(s->m->model->arena, s->p, k->body, renamed, s);
 }
 
-static void rename_ref(Share *s, BufRef *r) { r->offset = rename_in(s, r->offset); }
+static const Expr *rename_part(void *user, const Expr *e) { return rename_in(user, e); }
 
-static const TensorRef *rename_tensors(Share *s, const TensorRef *t, int n) {
-  Arena *const a = s->m->model->arena;
-  TensorRef *r = arena_dup(a, t, sizeof *r * (size_t)n);
-  for (int i = 0; i < n; i++) {
-    rename_ref(s, &r[i].buf);
-    const Expr **dims = arena_dup(a, r[i].dims, sizeof *dims * (size_t)r[i].rank);
-    for (int d = 0; d < r[i].rank; d++) dims[d] = rename_in(s, dims[d]);
-    r[i].dims = dims;
-  }
-  return r;
-}
-
-static void rename_step(Share *s, Step *x) {
-  BufRef *args = arena_dup(s->m->model->arena, x->args, sizeof *args * (size_t)x->n_args);
-  for (int i = 0; i < x->n_args; i++) rename_ref(s, &args[i]);
-  x->args = args;
-  if (x->n_ins) x->ins = rename_tensors(s, x->ins, x->n_ins);
-  if (x->n_outs) x->outs = rename_tensors(s, x->outs, x->n_outs);
-  rename_ref(s, &x->src);
-  rename_ref(s, &x->dst);
-  rename_ref(s, &x->cond);
-  x->count = rename_in(s, x->count);
-  x->trip = rename_in(s, x->trip);
-  x->value = rename_in(s, x->value);
-  x->lo = rename_in(s, x->lo);
-  x->hi = rename_in(s, x->hi);
-  x->check.a = rename_in(s, x->check.a);
-  x->check.b = rename_in(s, x->check.b);
-}
-
-static void rename_steps(Share *s, Step *x) {
-  for (; x; x = x->next) {
-    rename_step(s, x);
-    rename_steps(s, x->body);
-    rename_steps(s, x->otherwise);
-  }
+static bool rename_step(void *user, Step *x) {
+  step_map_exprs(((Share *)user)->m->model->arena, x, rename_part, user);
+  return true;
 }
 
 static void rename_all(Share *s) {
@@ -151,7 +120,7 @@ static void rename_all(Share *s) {
     m->buffers.data[i].offset = rename_in(s, m->buffers.data[i].offset);
   }
   for (int i = 0; i < m->kernels.n; i++) rename_kernel(s, m->kernels.data[i]);
-  rename_steps(s, m->steps);
+  step_each(m->steps, rename_step, s);
 }
 
 bool pass_share_symbols(PassCtx *c) {
@@ -162,7 +131,7 @@ bool pass_share_symbols(PassCtx *c) {
   s.assigns = ARENA_ARRAY(s.a, int, s.n_syms + 1);
   s.by = ARENA_ARRAY(s.a, const Expr *, s.n_syms + 1);
   s.range = ARENA_ARRAY(s.a, const Expr *, s.n_vars + 1);
-  count_assigns(&s, m->steps);
+  step_each(m->steps, count_assigns, &s);
   choose_all(&s, m->steps, 0);
   if (c->changed) rename_all(&s);
   return true;

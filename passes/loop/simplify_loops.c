@@ -29,36 +29,36 @@ static const Expr *subst_var(void *user, const Expr *leaf) {
 
 static Stmt *tidy_for(Tidy *t, Stmt *s) {
   int64_t extent = 0;
-  const Expr *e = expr_simplify(t->p, expr_var_extent(t->p, s->var->id));
+  const Expr *e = expr_simplify(t->p, expr_var_extent(t->p, s->loop.var->id));
   if (expr_is_const(e, &extent) && extent <= 1) {
     t->changed = true;
     if (extent < 1) return NULL;
-    const Expr *lo = expr_var_lo(t->p, s->var->id);
-    Subst by = {s->var, lo ? lo : ex_i64(t->p, 0)};
-    return tidy_block(t, stmt_rewrite(t->a, t->p, s->body, subst_var, &by));
+    const Expr *lo = expr_var_lo(t->p, s->loop.var->id);
+    Subst by = {s->loop.var, lo ? lo : ex_i64(t->p, 0)};
+    return tidy_block(t, stmt_rewrite(t->a, t->p, s->loop.body, subst_var, &by));
   }
-  s->body = tidy_block(t, s->body);
-  t->changed |= !s->body;
-  return s->body ? s : NULL;
+  s->loop.body = tidy_block(t, s->loop.body);
+  t->changed |= !s->loop.body;
+  return s->loop.body ? s : NULL;
 }
 
 static Stmt *tidy_if(Tidy *t, Stmt *s) {
   int64_t cond = 0;
-  s->cond = tidy_expr(t, s->cond);
-  if (expr_is_const(s->cond, &cond)) {
+  s->branch.cond = tidy_expr(t, s->branch.cond);
+  if (expr_is_const(s->branch.cond, &cond)) {
     t->changed = true;
-    return tidy_block(t, cond ? s->body : s->otherwise);
+    return tidy_block(t, cond ? s->branch.then : s->branch.otherwise);
   }
-  s->body = tidy_block(t, s->body);
-  s->otherwise = tidy_block(t, s->otherwise);
-  return s->body || s->otherwise ? s : NULL;
+  s->branch.then = tidy_block(t, s->branch.then);
+  s->branch.otherwise = tidy_block(t, s->branch.otherwise);
+  return s->branch.then || s->branch.otherwise ? s : NULL;
 }
 
 static Stmt *tidy_stmt(Tidy *t, Stmt *s) {
   if (s->kind == ST_FOR) return tidy_for(t, s);
   if (s->kind == ST_IF) return tidy_if(t, s);
-  s->index = tidy_expr(t, s->index);
-  s->value = tidy_expr(t, s->value);
+  s->access.index = tidy_expr(t, s->access.index);
+  s->access.value = tidy_expr(t, s->access.value);
   return s;
 }
 

@@ -87,9 +87,9 @@ static bool learn(const Checks *c, Known *k, int id) {
 
 static bool set_outputs(const Checks *c, Known *k, const Step *s) {
   bool more = false;
-  for (int i = 0; i < s->n_outs; i++)
-    for (int d = 0; d < s->outs[i].rank; d++)
-      if (s->outs[i].dims[d]->op == EX_SYM) more |= learn(c, k, s->outs[i].dims[d]->id);
+  for (int i = 0; i < s->ext.n_outs; i++)
+    for (int d = 0; d < s->ext.outs[i].rank; d++)
+      if (s->ext.outs[i].dims[d]->op == EX_SYM) more |= learn(c, k, s->ext.outs[i].dims[d]->id);
   return more;
 }
 
@@ -98,8 +98,8 @@ static void walk(const Checks *c, Step **list, const Graph *g, Known *k);
 /* What both branches assign is known behind them. */
 static bool walk_if(const Checks *c, Step *s, const RegionSteps *r, Known *k) {
   Known yes = copy_known(c, k), no = copy_known(c, k);
-  walk(c, &s->body, r->g[0], &yes);
-  walk(c, &s->otherwise, r->g[1], &no);
+  walk(c, &s->branch.then, r->g[0], &yes);
+  walk(c, &s->branch.otherwise, r->g[1], &no);
   bool more = false;
   for (int i = 0; i < c->n_syms; i++)
     if (yes.sym[i] && no.sym[i]) more |= learn(c, k, i);
@@ -108,9 +108,9 @@ static bool walk_if(const Checks *c, Step *s, const RegionSteps *r, Known *k) {
 
 static bool walk_loop(const Checks *c, Step *s, const RegionSteps *r, Known *k) {
   Known in = copy_known(c, k);
-  if (s->iter_sym >= 0) in.sym[s->iter_sym] = true;
-  walk(c, &s->body, r->g[0], &in);
-  return learn(c, k, s->trips_sym);
+  if (s->loop.iter >= 0) in.sym[s->loop.iter] = true;
+  walk(c, &s->loop.body, r->g[0], &in);
+  return learn(c, k, s->loop.trips);
 }
 
 static const RegionSteps *region_of(const Checks *c, const Step *s) {
@@ -124,7 +124,7 @@ static const RegionSteps *region_of(const Checks *c, const Step *s) {
 static bool walk_step(const Checks *c, Step *s, Known *k) {
   switch (s->kind) {
     case STEP_EXTERN: return set_outputs(c, k, s);
-    case STEP_SYM: return learn(c, k, s->sym);
+    case STEP_SYM: return learn(c, k, s->sym.id);
     case STEP_IF: return walk_if(c, s, region_of(c, s), k);
     case STEP_LOOP: return walk_loop(c, s, region_of(c, s), k);
     default: return false;

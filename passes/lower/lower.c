@@ -19,17 +19,17 @@ Step *lower_copy(Lower *l, const Value *v, BufRef dst, const Loc *loc) {
   place_dense(l, &to, v, dst.buffer, dst.offset ? dst.offset : ex_i64(l->p, 0));
   if (!pl || !pl->dense) return lower_read(l, v, &to);
   Step *s = step_new(l->mod, STEP_COPY, loc);
-  s->src = (BufRef){pl->buffer, pl->offset};
-  s->dst = dst;
-  s->count = value_count(l->p, v);
+  s->copy.src = (BufRef){pl->buffer, pl->offset};
+  s->copy.dst = dst;
+  s->copy.count = value_count(l->p, v);
   return s;
 }
 
 Step *lower_sym(Lower *l, const Expr *sym, const Expr *value, const Loc *loc) {
   Step *s = step_new(l->mod, STEP_SYM, loc);
-  s->sym = sym->id;
-  s->value = value;
-  s->src.buffer = -1;
+  s->sym.id = sym->id;
+  s->sym.value = value;
+  s->sym.src.buffer = -1;
   return s;
 }
 
@@ -44,12 +44,12 @@ static Step *lower_symdefs(Lower *l, const Node *n) {
     } else {
       const Place *pl = lower_place(l, d->src);
       s = step_new(l->mod, STEP_SYM, n->loc);
-      s->sym = d->sym->id;
-      s->src = (BufRef){pl->buffer, ex_add(l->p, pl->offset, ex_i64(l->p, d->elem))};
-      s->index = d->index;
+      s->sym.id = d->sym->id;
+      s->sym.src = (BufRef){pl->buffer, ex_add(l->p, pl->offset, ex_i64(l->p, d->elem))};
+      s->sym.index = d->index;
     }
-    if (sym->lo != INT64_MIN) s->lo = ex_i64(l->p, sym->lo);
-    s->hi = sym->bound;
+    if (sym->lo != INT64_MIN) s->sym.lo = ex_i64(l->p, sym->lo);
+    s->sym.hi = sym->bound;
     step_append(&list, s);
   }
   return list;
@@ -82,20 +82,20 @@ static Step *lower_extern(Lower *l, const Node *n) {
   int64_t words[512];
   for (int k = 0; k < n->n_out; k++) outs[k] = tensor_ref(l, n->out[k], &list);
   for (int k = 0; k < n->n_in; k++) ins[k] = tensor_ref(l, n->in[k], &list);
-  s->ext = n->op->ext;
-  s->ins = ins;
-  s->outs = outs;
-  s->n_ins = n->n_in;
-  s->n_outs = n->n_out;
-  s->n_words = s->ext->pack ? s->ext->pack(n, words, 512) : 0;
-  if (s->n_words < 0) {
+  s->ext.row = n->op->ext;
+  s->ext.ins = ins;
+  s->ext.outs = outs;
+  s->ext.n_ins = n->n_in;
+  s->ext.n_outs = n->n_out;
+  s->ext.n_words = s->ext.row->pack ? s->ext.row->pack(n, words, 512) : 0;
+  if (s->ext.n_words < 0) {
     diag_error(l->m->diag, n->loc, ERR_UNSUPPORTED, "too many attribute values");
     return NULL;
   }
-  s->words = arena_dup(l->m->arena, words, sizeof *words * (size_t)(s->n_words + 1));
-  s->scratch = -1;
-  const Expr *bytes = s->ext->scratch ? s->ext->scratch(l->m, n) : NULL;
-  if (bytes) s->scratch = module_add_buffer(l->mod, BUF_ARENA, DT_U8, bytes, "scratch")->id;
+  s->ext.words = arena_dup(l->m->arena, words, sizeof *words * (size_t)(s->ext.n_words + 1));
+  s->ext.scratch = -1;
+  const Expr *bytes = s->ext.row->scratch ? s->ext.row->scratch(l->m, n) : NULL;
+  if (bytes) s->ext.scratch = module_add_buffer(l->mod, BUF_ARENA, DT_U8, bytes, "scratch")->id;
   step_append(&list, s);
   return list;
 }

@@ -45,10 +45,10 @@ static Step *lower_if(Lower *l, const Node *n) {
   Step *s = step_new(l->mod, STEP_IF, n->loc), *list = NULL;
   for (int k = 0; k < n->n_out; k++)
     if (n->out[k]) lower_place(l, n->out[k]);
-  if (!lower_branch(l, n, "then_branch", &s->body)) return NULL;
-  if (!lower_branch(l, n, "else_branch", &s->otherwise)) return NULL;
+  if (!lower_branch(l, n, "then_branch", &s->branch.then)) return NULL;
+  if (!lower_branch(l, n, "else_branch", &s->branch.otherwise)) return NULL;
   const Place *c = lower_dense(l, n->in[0], &list);
-  s->cond = (BufRef){c->buffer, c->offset};
+  s->branch.cond = (BufRef){c->buffer, c->offset};
   const RegionSteps r = {s, {node_region(n, "then_branch"), node_region(n, "else_branch")}};
   vec_push(l->a, &l->regions, r);
   step_append(&list, s);
@@ -106,9 +106,9 @@ static void loop_states(Lower *l, LoopParts *p) {
       step_append(&first, p->copies);
       p->copies = first;
       Step *s = step_new(l->mod, STEP_COPY, p->n->loc);
-      s->src = (BufRef){tmp->buffer, tmp->offset};
-      s->dst = (BufRef){state->buffer, state->offset};
-      s->count = value_count(l->p, v);
+      s->copy.src = (BufRef){tmp->buffer, tmp->offset};
+      s->copy.dst = (BufRef){state->buffer, state->offset};
+      s->copy.count = value_count(l->p, v);
       step_append(&p->copies, s);
       continue;
     }
@@ -137,15 +137,15 @@ static Step *copy_true(Lower *l, int buffer, const Loc *loc) {
   b->data = const_new(l->m, NULL, DT_BOOL, 0, NULL, &yes);
   const int src = b->id;
   Step *s = step_new(l->mod, STEP_COPY, loc);
-  s->src = (BufRef){src, NULL};
-  s->dst = (BufRef){buffer, NULL};
-  s->count = ex_i64(l->p, 1);
+  s->copy.src = (BufRef){src, NULL};
+  s->copy.dst = (BufRef){buffer, NULL};
+  s->copy.count = ex_i64(l->p, 1);
   return s;
 }
 
 static void loop_condition(Lower *l, LoopParts *p, Step *s, bool counted) {
   const Value *in = p->g->inputs.data[1], *out = p->g->outputs.data[0], *first = node_in(p->n, 1);
-  s->cond.buffer = -1;
+  s->loop.cond.buffer = -1;
   Place *c = lower_temp(l, DT_BOOL, 0, NULL, "cond");
   l->places[in->id] = *c;
   l->places[in->id].alias = true;
@@ -156,7 +156,7 @@ static void loop_condition(Lower *l, LoopParts *p, Step *s, bool counted) {
     step_append(&p->before, lower_copy(l, first, (BufRef){c->buffer, NULL}, p->n->loc));
   else
     step_append(&p->before, copy_true(l, c->buffer, p->n->loc));
-  s->cond = (BufRef){c->buffer, NULL};
+  s->loop.cond = (BufRef){c->buffer, NULL};
   if (out != in &&
       !place_result(l, p->g, out,
                     c)) /* the body knows its own condition as true and never reads it */
@@ -172,8 +172,8 @@ static const Expr *given_trip(Lower *l, LoopParts *p) {
   const Expr *trip = ex_sym_fresh(l->p, "trip");
   expr_symbol(l->p, trip->id)->runtime = true;
   Step *def = step_new(l->mod, STEP_SYM, p->n->loc);
-  def->sym = trip->id;
-  def->src = (BufRef){pl->buffer, pl->offset};
+  def->sym.id = trip->id;
+  def->sym.src = (BufRef){pl->buffer, pl->offset};
   step_append(&p->before, def);
   return trip;
 }
@@ -215,23 +215,23 @@ static Step *lower_loop(Lower *l, const Node *n) {
   p.scans = p.g->outputs.n - 1 - p.carried;
   Step *s = step_new(l->mod, STEP_LOOP, n->loc);
   p.iter = value_element(l->p, p.g->inputs.data[0], 0);
-  s->iter_sym = p.iter->id;
+  s->loop.iter = p.iter->id;
   const LoopTrip by_condition = loop_trip(l->m, n);
-  s->trips_sym = p.trips = trips_symbol(l, &p, by_condition.count);
+  s->loop.trips = p.trips = trips_symbol(l, &p, by_condition.count);
   for (int k = 0; k < p.carried; k++) place_state(l, p.g->inputs.data[k + 2], node_out(n, k));
   loop_scans(l, &p); /* before the states change: a scan output may be a state */
   loop_states(l, &p);
   loop_condition(l, &p, s, by_condition.exact);
   if (!lower_graph(l, p.g, &p.body)) return NULL;
   step_append(&p.body, p.copies);
-  s->body = p.body;
+  s->loop.body = p.body;
   for (int k = 0; k < p.carried; k++) {
     const Place *state = &l->places[p.g->inputs.data[k + 2]->id];
     step_append(&p.before,
                 lower_copy(l, n->in[k + 2], (BufRef){state->buffer, state->offset}, n->loc));
   }
-  s->trip = lesser(l, given_trip(l, &p), scan_room(l, &p));
-  if (by_condition.exact) s->trip = lesser(l, s->trip, by_condition.count);
+  s->loop.trip = lesser(l, given_trip(l, &p), scan_room(l, &p));
+  if (by_condition.exact) s->loop.trip = lesser(l, s->loop.trip, by_condition.count);
   const RegionSteps r = {s, {p.g, NULL}};
   vec_push(l->a, &l->regions, r);
   step_append(&p.before, s);

@@ -75,23 +75,23 @@ static void note_write(Check *c, const BufRef *r, const Expr *count) {
 /* Reads before writes: a step that does both keeps what was there. */
 static void trace_kernel(Check *c, const Step *s) {
   for (int pass = 0; pass < 2; pass++)
-    for (int i = 0, arg = 0; i < s->kernel->params.n && arg < s->n_args; i++) {
-      const Param *q = &s->kernel->params.data[i];
+    for (int i = 0, arg = 0; i < s->call.kernel->params.n && arg < s->call.n_args; i++) {
+      const Param *q = &s->call.kernel->params.data[i];
       if (q->scratch) continue;
-      const BufRef *r = &s->args[arg++];
+      const BufRef *r = &s->call.args[arg++];
       if (pass == 0 && (q->access & PA_READ)) note(c, r->buffer, true, false);
       if (pass == 1 && (q->access & PA_WRITE)) note_write(c, r, q->count);
     }
 }
 
 static void trace_extern(Check *c, const Step *s) {
-  for (int i = 0; i < s->n_ins; i++) note(c, s->ins[i].buf.buffer, true, false);
-  for (int i = 0; i < s->n_outs; i++) {
-    const BufRef *r = &s->outs[i].buf;
+  for (int i = 0; i < s->ext.n_ins; i++) note(c, s->ext.ins[i].buf.buffer, true, false);
+  for (int i = 0; i < s->ext.n_outs; i++) {
+    const BufRef *r = &s->ext.outs[i].buf;
     if (r->buffer >= 0)
       note(c, r->buffer, r->offset || c->m->buffers.data[r->buffer].kind == BUF_VIEW, true);
   }
-  note(c, s->scratch, false, true);
+  note(c, s->ext.scratch, false, true);
 }
 
 static void trace(Check *c, const Step *s);
@@ -101,11 +101,11 @@ static void trace_loop(Check *c, const Step *s) {
   vec_push(c->a, &c->rounds, (Round){.loop_start = c->now + 1});
   for (int k = 0; k < rounds; k++) {
     c->rounds.data[c->rounds.n - 1].start = ++c->now;
-    note(c, s->cond.buffer, true, false);
-    trace(c, s->body);
+    note(c, s->loop.cond.buffer, true, false);
+    trace(c, s->loop.body);
   }
   c->now++;
-  note(c, s->cond.buffer, true, false);
+  note(c, s->loop.cond.buffer, true, false);
   c->rounds.n--;
 }
 
@@ -116,16 +116,16 @@ static void trace(Check *c, const Step *s) {
       case STEP_KERNEL: trace_kernel(c, s); break;
       case STEP_EXTERN: trace_extern(c, s); break;
       case STEP_COPY:
-        note(c, s->src.buffer, true, false);
-        note_write(c, &s->dst, s->count);
+        note(c, s->copy.src.buffer, true, false);
+        note_write(c, &s->copy.dst, s->copy.count);
         break;
       case STEP_IF:
-        note(c, s->cond.buffer, true, false);
-        trace(c, s->body);
-        trace(c, s->otherwise);
+        note(c, s->branch.cond.buffer, true, false);
+        trace(c, s->branch.then);
+        trace(c, s->branch.otherwise);
         break;
       case STEP_LOOP: trace_loop(c, s); break;
-      case STEP_SYM: note(c, s->src.buffer, true, false); break;
+      case STEP_SYM: note(c, s->sym.src.buffer, true, false); break;
       case STEP_CHECK: break;
     }
   }
@@ -275,8 +275,9 @@ static const bool debug = false;
 /* Loops that a condition ends may also not run at all, branches may find sizes of their own. */
 static bool has_ways(const Step *s, bool in_branch) {
   for (; s; s = s->next)
-    if ((s->kind == STEP_LOOP && s->cond.buffer >= 0) || (in_branch && s->kind == STEP_SYM) ||
-        has_ways(s->body, in_branch || s->kind == STEP_IF) || has_ways(s->otherwise, true))
+    if ((s->kind == STEP_LOOP && s->loop.cond.buffer >= 0) || (in_branch && s->kind == STEP_SYM) ||
+        has_ways(step_body(s), in_branch || s->kind == STEP_IF) ||
+        has_ways(step_otherwise(s), true))
       return true;
   return false;
 }

@@ -71,8 +71,8 @@ static void order_vars(Collect *c, Site *s) {
 
 static void add_site(Collect *c, int param, bool store, const Expr *index, const Expr *guard) {
   Site s = {.param = param, .store = store, .index = index, .guard = guard};
-  s.in_place =
-      !store && c->stmt->kind == ST_STORE && c->stmt->id == param && c->stmt->index == index;
+  s.in_place = !store && c->stmt->kind == ST_STORE && c->stmt->access.id == param &&
+               c->stmt->access.index == index;
   s.n_vars = c->vars.n;
   s.vars = ARENA_ARRAY(c->a, const Expr *, s.n_vars + 1);
   for (int i = 0; i < s.n_vars; i++) s.vars[i] = c->vars.data[i];
@@ -109,6 +109,8 @@ static void add_loads(Collect *c, const Expr *e) {
   for (int i = 0; i < e->nargs; i++) add_loads(c, e->a[i]);
 }
 
+static void add_part(void *user, const Expr *e) { add_loads(user, e); }
+
 static void add_stmts(Collect *c, const Stmt *s);
 
 static void add_branch(Collect *c, const Stmt *s, const Expr *cond, bool wanted) {
@@ -123,19 +125,17 @@ static void add_stmts(Collect *c, const Stmt *s) {
   for (; s; s = s->next) {
     c->stmt = s;
     if (s->kind == ST_FOR) {
-      vec_push(c->a, &c->vars, s->var);
-      add_stmts(c, s->body);
+      vec_push(c->a, &c->vars, s->loop.var);
+      add_stmts(c, s->loop.body);
       c->vars.n--;
       continue;
     }
     if (s->kind == ST_LOCAL || s->kind == ST_PREFETCH) continue;
-    add_loads(c, s->index);
-    add_loads(c, s->value);
-    add_loads(c, s->cond);
-    if (s->kind == ST_STORE) add_site(c, s->id, true, s->index, NULL);
+    stmt_each_expr(s, add_part, c);
+    if (s->kind == ST_STORE) add_site(c, s->access.id, true, s->access.index, NULL);
     if (s->kind == ST_IF) {
-      add_branch(c, s->body, s->cond, true);
-      add_branch(c, s->otherwise, s->cond, false);
+      add_branch(c, s->branch.then, s->branch.cond, true);
+      add_branch(c, s->branch.otherwise, s->branch.cond, false);
     }
   }
 }

@@ -46,10 +46,10 @@ static void touch_write(Walk *w, const BufRef *r, const Expr *count) {
 }
 
 static void touch_kernel(Walk *w, const Step *s) {
-  for (int i = 0, arg = 0; i < s->kernel->params.n && arg < s->n_args; i++) {
-    const Param *q = &s->kernel->params.data[i];
+  for (int i = 0, arg = 0; i < s->call.kernel->params.n && arg < s->call.n_args; i++) {
+    const Param *q = &s->call.kernel->params.data[i];
     if (q->scratch) continue;
-    const BufRef *r = &s->args[arg++];
+    const BufRef *r = &s->call.args[arg++];
     if (r->buffer < 0) continue;
     if (q->access & PA_READ) touch(w, r->buffer, true, false);
     if (q->access & PA_WRITE) touch_write(w, r, q->count);
@@ -57,14 +57,14 @@ static void touch_kernel(Walk *w, const Step *s) {
 }
 
 static void touch_extern(Walk *w, const Step *s) {
-  for (int i = 0; i < s->n_ins; i++)
-    if (s->ins[i].buf.buffer >= 0) touch(w, s->ins[i].buf.buffer, true, false);
-  for (int i = 0; i < s->n_outs; i++) {
-    const BufRef *r = &s->outs[i].buf;
+  for (int i = 0; i < s->ext.n_ins; i++)
+    if (s->ext.ins[i].buf.buffer >= 0) touch(w, s->ext.ins[i].buf.buffer, true, false);
+  for (int i = 0; i < s->ext.n_outs; i++) {
+    const BufRef *r = &s->ext.outs[i].buf;
     if (r->buffer >= 0)
       touch(w, r->buffer, r->offset || w->m->buffers.data[r->buffer].kind == BUF_VIEW, true);
   }
-  if (s->scratch >= 0) touch(w, s->scratch, false, true);
+  if (s->ext.scratch >= 0) touch(w, s->ext.scratch, false, true);
 }
 
 static void walk(Walk *w, const Step *s);
@@ -82,10 +82,10 @@ static void walk_loop(Walk *w, const Step *s) {
   Region *loop = ARENA_NEW(w->a, Region);
   loop->first = w->now;
   vec_push(w->a, &w->loops, loop);
-  if (s->cond.buffer >= 0) touch(w, s->cond.buffer, true, false);
-  walk(w, s->body);
+  if (s->loop.cond.buffer >= 0) touch(w, s->loop.cond.buffer, true, false);
+  walk(w, s->loop.body);
   loop->last = ++w->now;
-  if (s->cond.buffer >= 0) touch(w, s->cond.buffer, true, false);
+  if (s->loop.cond.buffer >= 0) touch(w, s->loop.cond.buffer, true, false);
 }
 
 static void walk(Walk *w, const Step *s) {
@@ -95,17 +95,17 @@ static void walk(Walk *w, const Step *s) {
       case STEP_KERNEL: touch_kernel(w, s); break;
       case STEP_EXTERN: touch_extern(w, s); break;
       case STEP_COPY:
-        touch(w, s->src.buffer, true, false);
-        touch_write(w, &s->dst, s->count);
+        touch(w, s->copy.src.buffer, true, false);
+        touch_write(w, &s->copy.dst, s->copy.count);
         break;
       case STEP_IF:
-        touch(w, s->cond.buffer, true, false);
-        walk_branch(w, s->body);
-        walk_branch(w, s->otherwise);
+        touch(w, s->branch.cond.buffer, true, false);
+        walk_branch(w, s->branch.then);
+        walk_branch(w, s->branch.otherwise);
         break;
       case STEP_LOOP: walk_loop(w, s); break;
       case STEP_SYM:
-        if (s->src.buffer >= 0) touch(w, s->src.buffer, true, false);
+        if (s->sym.src.buffer >= 0) touch(w, s->sym.src.buffer, true, false);
         break;
       case STEP_CHECK: break;
     }

@@ -192,13 +192,13 @@ static bool apply_all(Prove *c, const Sites *sites, const Arg *t, bool store, bo
 }
 
 static bool prove_kernel(Prove *c, const Step *s) {
-  const Kernel *k = s->kernel;
+  const Kernel *k = s->call.kernel;
   const Sites *sites = sites_of(c, k);
   Arg *t = ARENA_ARRAY(c->a, Arg, k->params.n + 1);
   for (int i = 0, arg = 0; i < k->params.n; i++) {
     t[i].buffer = -1;
-    if (!k->params.data[i].scratch && arg < s->n_args)
-      t[i].buffer = resolve(c, &s->args[arg++], &t[i].offset);
+    if (!k->params.data[i].scratch && arg < s->call.n_args)
+      t[i].buffer = resolve(c, &s->call.args[arg++], &t[i].offset);
   }
   for (int i = 0; i < k->params.n; i++)
     for (int j = 0; j < k->params.n; j++)
@@ -222,21 +222,23 @@ static bool finds_size(Prove *c, const TensorRef *t) {
 }
 
 static bool prove_extern(Prove *c, const Step *s) {
-  for (int i = 0; i < s->n_ins; i++)
-    if (!range(c, &s->ins[i].buf, elements(c, &s->ins[i]), false, s->ext->symbol)) return false;
-  for (int i = 0; i < s->n_outs; i++) {
-    c->found |= s->outs[i].buf.buffer >= 0 && finds_size(c, &s->outs[i]);
-    if (!range(c, &s->outs[i].buf, elements(c, &s->outs[i]), true, s->ext->symbol)) return false;
+  for (int i = 0; i < s->ext.n_ins; i++)
+    if (!range(c, &s->ext.ins[i].buf, elements(c, &s->ext.ins[i]), false, s->ext.row->symbol))
+      return false;
+  for (int i = 0; i < s->ext.n_outs; i++) {
+    c->found |= s->ext.outs[i].buf.buffer >= 0 && finds_size(c, &s->ext.outs[i]);
+    if (!range(c, &s->ext.outs[i].buf, elements(c, &s->ext.outs[i]), true, s->ext.row->symbol))
+      return false;
   }
   return true;
 }
 
 static bool prove_sym(Prove *c, const Step *s) {
-  c->found |= s->src.buffer >= 0;
-  if (s->src.buffer >= 0 && !range(c, &s->src, 1, false, "a size")) return false;
-  if (s->src.buffer < 0) c->syms[s->sym] = value_of(c, s->value);
-  const int64_t v = c->syms[s->sym];
-  c->over |= (s->lo && v < value_of(c, s->lo)) || (s->hi && v > value_of(c, s->hi));
+  c->found |= s->sym.src.buffer >= 0;
+  if (s->sym.src.buffer >= 0 && !range(c, &s->sym.src, 1, false, "a size")) return false;
+  if (s->sym.src.buffer < 0) c->syms[s->sym.id] = value_of(c, s->sym.value);
+  const int64_t v = c->syms[s->sym.id];
+  c->over |= (s->sym.lo && v < value_of(c, s->sym.lo)) || (s->sym.hi && v > value_of(c, s->sym.hi));
   return true;
 }
 
@@ -301,13 +303,13 @@ static bool prove_if(Prove *c, const Step *s) {
   int n_yes, n_no;
   const size_t bytes = sizeof *c->syms * (size_t)(expr_symbol_count(c->p) + 1);
   const int64_t *before = arena_dup(c->a, c->syms, bytes);
-  if (!range(c, &s->cond, 1, false, "a condition")) return false;
-  if (!prove_branch(c, s->body, &yes, &n_yes)) return false;
+  if (!range(c, &s->branch.cond, 1, false, "a condition")) return false;
+  if (!prove_branch(c, s->branch.then, &yes, &n_yes)) return false;
   const bool yes_ends = c->over;
   const int64_t *found = arena_dup(c->a, c->syms, bytes);
   memcpy(c->syms, before, bytes);
   c->over = false;
-  if (!prove_branch(c, s->otherwise, &no, &n_no)) return false;
+  if (!prove_branch(c, s->branch.otherwise, &no, &n_no)) return false;
   const bool no_ends = c->over, same = memcmp(found, c->syms, bytes) == 0;
   c->over = yes_ends && no_ends;
   if (same && !yes_ends && !no_ends) {
@@ -322,8 +324,8 @@ static bool prove_if(Prove *c, const Step *s) {
 /* Rounds of a loop that are followed; what the others would have written is not known. */
 static int64_t rounds_of(Prove *c, const Step *s, int64_t *trip) {
   enum { MOST = 256, FEW = 3 };
-  *trip = s->trip ? value_of(c, s->trip) : FEW;
-  if (s->cond.buffer >= 0) *trip = c->first_way && *trip > 0 ? (*trip < FEW ? *trip : FEW) : 0;
+  *trip = s->loop.trip ? value_of(c, s->loop.trip) : FEW;
+  if (s->loop.cond.buffer >= 0) *trip = c->first_way && *trip > 0 ? (*trip < FEW ? *trip : FEW) : 0;
   return *trip < MOST ? *trip : MOST;
 }
 
@@ -337,14 +339,14 @@ static void vague_ref(void *user, const BufRef *r, int access) {
 static bool prove_loop(Prove *c, const Step *s) {
   int64_t trip;
   const int64_t rounds = rounds_of(c, s, &trip);
-  if (s->cond.buffer >= 0 && !range(c, &s->cond, 1, false, "a condition")) return false;
+  if (s->loop.cond.buffer >= 0 && !range(c, &s->loop.cond, 1, false, "a condition")) return false;
   for (int64_t i = 0; i < rounds && !c->over && c->proof->budget >= 0; i++) {
-    if (s->iter_sym >= 0) c->syms[s->iter_sym] = i;
-    if (!prove_steps(c, s->body)) return false;
-    if (s->cond.buffer >= 0 && !range(c, &s->cond, 1, false, "a condition")) return false;
+    if (s->loop.iter >= 0) c->syms[s->loop.iter] = i;
+    if (!prove_steps(c, s->loop.body)) return false;
+    if (s->loop.cond.buffer >= 0 && !range(c, &s->loop.cond, 1, false, "a condition")) return false;
   }
-  if (s->trips_sym >= 0) c->syms[s->trips_sym] = trip;
-  c->found |= s->trips_sym >= 0 && s->cond.buffer >= 0;
+  if (s->loop.trips >= 0) c->syms[s->loop.trips] = trip;
+  c->found |= s->loop.trips >= 0 && s->loop.cond.buffer >= 0;
   if (rounds < trip) step_each_ref(s, vague_ref, c);
   return true;
 }
@@ -355,8 +357,9 @@ static bool prove_step(Prove *c, const Step *s) {
     case STEP_KERNEL: return prove_kernel(c, s);
     case STEP_EXTERN: return prove_extern(c, s);
     case STEP_COPY: {
-      const int64_t n = value_of(c, s->count);
-      return range(c, &s->src, n, false, "a copy") && range(c, &s->dst, n, true, "a copy");
+      const int64_t n = value_of(c, s->copy.count);
+      return range(c, &s->copy.src, n, false, "a copy") &&
+             range(c, &s->copy.dst, n, true, "a copy");
     }
     case STEP_IF: return prove_if(c, s);
     case STEP_LOOP: return prove_loop(c, s);

@@ -439,10 +439,11 @@ static void test_rewrite(void **state) {
   Fix *f = *state;
   Module *m = load(f, matmul);
   Kernel *k = m->kernels.data[0];
-  const Expr *v[2] = {k->body->var, ex_var_named(f->m->pool, "zz", ex_i64(f->m->pool, 0),
-                                                 expr_var_extent(f->m->pool, k->body->var->id))};
+  const Expr *v[2] = {k->body->loop.var,
+                      ex_var_named(f->m->pool, "zz", ex_i64(f->m->pool, 0),
+                                   expr_var_extent(f->m->pool, k->body->loop.var->id))};
   Stmt *s = stmt_rewrite(f->a, f->m->pool, k->body, swap_vars, v);
-  assert_ptr_equal(s->var, v[1]);
+  assert_ptr_equal(s->loop.var, v[1]);
   k->body = s;
   StrBuf b = {.arena = f->a};
   kernel_print(m, k, &b);
@@ -467,7 +468,7 @@ static void test_merge(void **state) {
   assert_true(pass_merge_kernels(&c));
   assert_int_equal(m->kernels.n, 2);
   assert_string_equal(m->kernels.data[1]->name, "k1");
-  assert_ptr_equal(m->steps->next->next->body->kernel, m->kernels.data[0]);
+  assert_ptr_equal(m->steps->next->next->branch.then->call.kernel, m->kernels.data[0]);
   assert_true(c.changed);
 }
 
@@ -484,8 +485,9 @@ static void test_simplify(void **state) {
   assert_true(c.changed && module_verify(m, "simplify"));
   const Stmt *s = m->kernels.data[0]->body;
   assert_true(s->kind == ST_FOR && s->next->kind == ST_STORE && !s->next->next);
-  assert_string_equal(expr_text(f->m->pool, s->body->index), expr_text(f->m->pool, s->var));
-  assert_string_equal(expr_text(f->m->pool, s->body->value), "3f32");
+  assert_string_equal(expr_text(f->m->pool, s->loop.body->access.index),
+                      expr_text(f->m->pool, s->loop.var));
+  assert_string_equal(expr_text(f->m->pool, s->loop.body->access.value), "3f32");
   c.changed = false;
   assert_true(pass_simplify_loops(&c) && !c.changed);
 }

@@ -97,9 +97,9 @@ static Step *add_step(Gen *g, int size, int a, int b, int to) {
   Step *s = step_new(g->w->m, STEP_KERNEL, NULL);
   BufRef *args = ARENA_ARRAY(g->w->a, BufRef, 3);
   for (int i = 0; i < 3; i++) args[i] = (BufRef){i == 0 ? a : i == 1 ? b : to, NULL};
-  s->kernel = g->add[size];
-  s->args = args;
-  s->n_args = 3;
+  s->call.kernel = g->add[size];
+  s->call.args = args;
+  s->call.n_args = 3;
   return s;
 }
 
@@ -118,8 +118,8 @@ static Step *random_steps(Gen *g, int n, int depth) {
   for (int i = 0; i < n; i++) {
     if (depth < 3 && rnd(8) == 0) {
       Step *s = *end = step_new(g->w->m, STEP_LOOP, NULL);
-      s->trip = ex_i64(g->w->model->pool, 1 + rnd(3));
-      s->body = random_steps(g, 1 + rnd(5), depth + 1);
+      s->loop.trip = ex_i64(g->w->model->pool, 1 + rnd(3));
+      s->loop.body = random_steps(g, 1 + rnd(5), depth + 1);
       end = &s->next;
       continue;
     }

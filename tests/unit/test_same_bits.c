@@ -320,7 +320,7 @@ static void check_folded(Fix *f, const Text *t, const Module *m, void *const *in
     const DType type = t->type[k];
     for (int64_t i = k; i < t->n; i += 11) {
       Fold fold = {t, f->m->pool, in, i};
-      const Expr *e = expr_rewrite(f->m->pool, s->body->value, folded_load, &fold);
+      const Expr *e = expr_rewrite(f->m->pool, s->loop.body->access.value, folded_load, &fold);
       char got[8] = {0};
       if (e->op != EX_CONST) fail_msg("%s is not folded", t->expr[k]);
       if (dtype_is_float(type))
