@@ -5,7 +5,7 @@
 #include "ir/op/op.h"
 #include "targets/target.h"
 
-typedef enum StripChoice { STRIPS_AUTO, STRIPS_NONE, STRIPS_ALL } StripChoice; /* lower_strips.c */
+typedef enum StripChoice { STRIPS_AUTO, STRIPS_NONE, STRIPS_ALL } StripChoice; /* kernels/strips.c */
 typedef struct PassCtx {
   Model *model; /* graph level */
   Module *module; /* loop level: set by `lower`; NULL before */

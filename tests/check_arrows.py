@@ -91,13 +91,16 @@ def objects():
 
 def check_symbols(may):
     defined, wanted = {}, defaultdict(set)
-    for source, o in objects():
-        for line in subprocess.run(["nm", o], capture_output=True, text=True).stdout.splitlines():
-            p = line.split()
-            if len(p) == 2 and p[0] == "U":
-                wanted[source].add(p[1])
-            elif len(p) == 3 and p[1] in "TDBRVC":
-                defined[p[2]] = source
+    of = {str(o): source for source, o in objects()}
+    if not of:
+        return
+    for line in subprocess.run(["nm", "-A", *of], capture_output=True, text=True).stdout.splitlines():
+        path, _, rest = line.rpartition(".o:")
+        source, p = of[path + ".o"], rest.split()
+        if len(p) == 2 and p[0] == "U":
+            wanted[source].add(p[1])
+        elif len(p) == 3 and p[1] in "TDBRVC":
+            defined[p[2]] = source
     for source in sorted(wanted):
         for symbol in sorted(wanted[source] & defined.keys() - DATA):
             to, room = room_of(defined[symbol]), room_of(source)

@@ -456,7 +456,7 @@ def conv_transpose_symbolic(rng, tag):
 
 
 def thin_symbolic(rng, tag, c_in, c_out, sizes, k=3, dilation=1):
-    """Few output channels (lower_thin.c) and lines whose length is known at run time only."""
+    """Few output channels (kernels/thin.c) and lines whose length is known at run time only."""
     c = Case(rng, tag)
     n = len(sizes[0])
     pads = [dilation * (k - 1) // 2] * 2 * n

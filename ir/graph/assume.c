@@ -1,6 +1,6 @@
 /* What inference takes for granted about sizes (DimAssume): its meaning, and the list of a model.
  * Who writes it: the helpers require_… of ir/ops. Who checks it: the entry of the compiled model,
- * check steps (lower_checks.c), the interpreter. */
+ * check steps (lower/checks.c), the interpreter. */
 #include "ir/graph/graph.h"
 
 static const struct {

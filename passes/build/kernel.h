@@ -141,7 +141,7 @@ typedef struct ScanNest {
   const Expr *store, *value;
 } ScanNest;
 bool scan_fits(ExprPool *p, const ScanNest *s);
-Step *lower_scan(KernelBuild *b, const ScanNest *s); /* lower_scan.c */
+Step *lower_scan(KernelBuild *b, const ScanNest *s); /* kernels/scan.c */
 Step *lower_contraction(Lower *l, const Value *root, const Value *anchor,
                         const Place *to); /* Conv, MatMul, Gemm */
 Step *lower_depthwise(Lower *l, const Value *root, const Value *anchor,

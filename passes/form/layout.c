@@ -1,6 +1,6 @@
 /* Chooses how stored values lie in memory: channels last for what convolutions write and what
  * follows them, with a halo of zeros where a convolution that pads will read. Row-major everywhere
- * else, and around convolutions whose lanes run over pixels (lower_thin.c).
+ * else, and around convolutions whose lanes run over pixels (kernels/thin.c).
  *
  * needs fuse; every consumer addresses through strides, so a layout is never wrong, only slow. */
 #include "passes/build/kernel.h"

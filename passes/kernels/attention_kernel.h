@@ -1,5 +1,5 @@
 /* An attention kernel under construction: what its operands (attention_operands.c), its masks
- * (attention_skip.c) and its loops (lower_attention.c) share. Internal to these. */
+ * (attention_skip.c) and its loops (kernels/attention.c) share. Internal to these. */
 #pragma once
 #include "passes/kernels/contract.h"
 

@@ -1,5 +1,5 @@
 /* Tiled contractions: C[row, n] = Σ_k A[row, k] · B[k, n] over register tiles of rows × vectors.
- * What Conv, ConvTranspose, MatMul and Gemm have in common; lower_conv.c and lower_matmul.c
+ * What Conv, ConvTranspose, MatMul and Gemm have in common; kernels/conv.c and kernels/matmul.c
  * describe nodes so, contract_emit.c builds the loops, contract_tile.c chooses the tile,
  * contract_block.c the blocks, pack.c orders weights. Internal to passes/. */
 #pragma once
@@ -74,7 +74,7 @@ Stmt *contract_inner(Contract *c);
 Step *lower_conv(Lower *l, const Value *root, const Value *anchor, const Place *to,
                  const ConvInfo *ci);
 /* Output lines [first, first + count) of one image of a plain convolution over two dimensions:
- * parts of the kernel *b (lower_strips.c). xp as for the whole; `to` may be a ring. */
+ * parts of the kernel *b (kernels/strips.c). xp as for the whole; `to` may be a ring. */
 typedef struct Lines {
   const Expr *batch, *first, *count;
 } Lines;

@@ -92,7 +92,7 @@ static bool stage_of(const Chain *c, const Value *root, Stage *s) {
   const ConvInfo *ci = &s->ci;
   if (!anchor->def->in[1]->cdata || ci->transposed || ci->spatial != 2) return false;
   if (ci->group > 1 ? !conv_is_depthwise(ci)
-                    : ci->c_out * 4 <= target_lanes(c->l->c->target, 32)) /* lower_thin.c */
+                    : ci->c_out * 4 <= target_lanes(c->l->c->target, 32)) /* kernels/thin.c */
     return false;
   if (conv_is_winograd(c->l->c, anchor->def, ci) || conv_skips_taps(c->l->c, anchor->def, ci))
     return false;

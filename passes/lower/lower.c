@@ -1,8 +1,8 @@
 /* Graph IR → program of kernels. Walks each graph backwards, so that only what is really read gets
  * a place and a kernel: shape arithmetic that was folded away never runs.
  *
- * needs fuse, layout. Kernels come from lower_elem.c and lower_contract*.c; control flow from
- * lower_region.c. */
+ * needs fuse, layout. Kernels come from kernels/elem.c and kernels/contract*.c; control flow from
+ * lower/region.c. */
 #include "passes/lower/lower.h"
 #include "passes/graph/rewrite.h"
 #include "passes/kernels/contract.h"

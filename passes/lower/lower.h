@@ -1,4 +1,4 @@
-/* Lowering of whole graphs: what lower.c and lower_region.c share. Internal to passes/. */
+/* Lowering of whole graphs: what lower.c and lower/region.c share. Internal to passes/. */
 #pragma once
 #include "passes/build/kernel.h"
 
@@ -7,6 +7,6 @@ bool lower_graph(Lower *l, const Graph *g, Step **out);
 Step *lower_region(Lower *l, const Node *n); /* If, Loop; NULL: error reported */
 const Place *lower_dense(Lower *l, const Value *v, Step **extra);
 Step *lower_copy(Lower *l, const Value *v, BufRef dst, const Loc *loc); /* v, dense, to dst */
-/* Adds check steps to the whole program (lower_checks.c) */
+/* Adds check steps to the whole program (lower/checks.c) */
 void lower_checks(Lower *l, Step **steps);
 Step *lower_sym(Lower *l, const Expr *sym, const Expr *value, const Loc *loc);

@@ -1,4 +1,4 @@
-/* Ops done by runtime functions (runtime/ops_*.c): ScatterElements, ScatterND, NonZero, Compress,
+/* Ops done by runtime functions (runtime/ops/): ScatterElements, ScatterND, NonZero, Compress,
  * Unique, TopK, NonMaxSuppression. Here: their types, upper bounds of data-dependent sizes,
  * attribute words and scratch. */
 #include <string.h>
