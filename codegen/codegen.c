@@ -394,11 +394,21 @@ static bool write_all(Job *j, LinkJob *l, CodegenStats *stats) {
   return true;
 }
 
+static void add_stages(const Pool *p, CodegenStats *stats) {
+  for (int i = 0; i < p->n; i++) {
+    const double *const s = p->tasks[i].unit->seconds;
+    stats->make_seconds += s[STAGE_MAKE];
+    stats->optimise_seconds += s[STAGE_OPTIMISE];
+    stats->emit_seconds += s[STAGE_EMIT];
+  }
+}
+
 static bool compile_and_write(Job *j, CodegenStats *stats) {
   const double start = clock_seconds();
   if (!open_all(j) || !compile_all(j)) return false;
   const double compiled = clock_seconds();
   stats->llvm_seconds = compiled - start;
+  add_stages(j->pool, stats);
   LinkJob l = {.p = j->p, .outputs = j->outputs, .beside = j->p->o->output};
   const bool ok = write_all(j, &l, stats);
   link_close(&l);

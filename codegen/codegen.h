@@ -34,7 +34,8 @@ typedef struct CodegenStats {
   int64_t code_bytes, weight_bytes, file_bytes;
   int64_t arena_bytes,
       thread_bytes; /* for one thread, and each further one; -1: depend on symbols */
-  double llvm_seconds, link_seconds;
+  double llvm_seconds, link_seconds; /* that went by */
+  double make_seconds, optimise_seconds, emit_seconds; /* of CPU, all threads together */
 } CodegenStats;
 
 /* Writes every requested file, all or none. Expects a module that has passed the

@@ -166,7 +166,36 @@ def check_target(folder, target):
     undefined = run("llvm-nm-19", "--undefined-only", folder / "m.o").stdout
     check(f"{target}: object is complete", not undefined.strip(), undefined)
     spills = run(sys.executable, ROOT / "tests/codegen/spills.py", folder / "m.s")
+    check_texts(folder, target)
     check(f"{target}: no spills", spills.returncode == 0, spills.stdout)
+
+
+# ---- texts -------------------------------------------------------------------------------------------------
+
+def functions(path):
+    """Names of the functions that an object holds, local ones too."""
+    lines = run("llvm-nm-19", "--defined-only", path).stdout.splitlines()
+    return {line.split()[2] for line in lines if line.split()[1] in "tT"}
+
+
+def check_texts(folder, target):
+    """Assembler and opt read what --emit=asm and --emit=llvm write; assembled, it is all functions of the object, and with
+    LLVM IR translated by LLVM's own llc, too."""
+    triple = "x86_64-linux-gnu" if target.startswith("x86") else "armv7-linux-gnueabihf" if target == "armv7" else "aarch64-linux-gnu"
+    r = run("clang-19", f"--target={triple}", "-c", folder / "m.s", "-o", folder / "asm.o")
+    if not check(f"{target}: the assembler reads m.s", r.returncode == 0, r.stderr[:2000]):
+        return
+    r = run("llvm-as-19", folder / "m.ll", "-o", folder / "m.bc")
+    check(f"{target}: llvm-as reads m.ll", r.returncode == 0, r.stderr[:2000])
+    r = run("opt-19", "-passes=verify", folder / "m.ll", "-o", "/dev/null")
+    check(f"{target}: opt reads m.ll", r.returncode == 0, r.stderr[:2000])
+    r = run("llc-19", "-filetype=obj", "-relocation-model=pic", folder / "m.bc", "-o", folder / "llc.o")
+    check(f"{target}: llc translates m.ll", r.returncode == 0, r.stderr[:2000])
+    kernels = {s for s in functions(folder / "m.o") if s.endswith(".body")}
+    for file in ("asm.o", "llc.o"):
+        have = functions(folder / file)
+        check(f"{target}: {file} has the kernels", len(kernels) > 3 and kernels <= have, kernels - have)
+        check(f"{target}: {file} has the entry", {f"m_{s}" for s in EXPORTS} <= have, have)
 
 
 # ---- programs ------------------------------------------------------------------------------------------------

@@ -198,6 +198,27 @@ static bool write_ir(Session *s, const Job *j) {
 
 static void on_kernel(void *user, int done, int total) { progress_show(user, "code", done, total); }
 
+/* Continues the table of pass times. Stages count the CPU of all threads; what goes by is less where
+ * several work. */
+static void print_code_times(const CodegenStats *t) {
+  const struct {
+    double seconds;
+    const char *stage;
+  } rows[] = {{t->make_seconds, "making code of kernels and entry"},
+              {t->optimise_seconds, "optimising it (LLVM)"},
+              {t->emit_seconds, "machine code (LLVM)"}};
+  double sum = 0;
+  const int n = sizeof rows / sizeof *rows;
+  for (int i = 0; i < n; i++) sum += rows[i].seconds;
+  fprintf(stderr, "%10s  %5s  code of %d kernels, CPU of all threads\n", "seconds", "%",
+          t->kernels);
+  for (int i = 0; i < n; i++)
+    fprintf(stderr, "%10.4f  %5.1f  %s\n", rows[i].seconds,
+            sum > 0 ? 100 * rows[i].seconds / sum : 0, rows[i].stage);
+  fprintf(stderr, "%10.4f         total, in %.4f s\n", sum, t->llvm_seconds);
+  fprintf(stderr, "%10.4f         writing files, linking\n", t->link_seconds);
+}
+
 static bool write_code(Session *s, Job *j) {
   int64_t jobs = 0;
   if (s->o->jobs && !args_number("--jobs", s->o->jobs, 1, 256, &jobs)) return false;
@@ -216,6 +237,7 @@ static bool write_code(Session *s, Job *j) {
   memory_begin(s);
   const bool ok = codegen_write(s->module, s->target, &c, &j->stats);
   memory_end();
+  if (ok && s->o->time_passes) print_code_times(&j->stats);
   return ok;
 }
 

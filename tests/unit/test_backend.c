@@ -1,0 +1,206 @@
+/* What becomes of failures behind the seam: backends that break a kernel on purpose. The message
+ * names the kernel and its ONNX nodes, and no file is left. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "codegen/llvm/emit.h"
+
+enum { MANY = 70 }; /* kernels: more than are made into units of their own */
+
+typedef struct Fix {
+  Arena *a;
+  Diag *d;
+  Module *m;
+  char path[64];
+} Fix;
+
+static int setup(void **state) {
+  Fix *f = test_calloc(1, sizeof *f);
+  snprintf(f->path, sizeof f->path, "/tmp/burin_backend_%d.o", (int)getpid());
+  f->a = arena_new(0, NULL, NULL);
+  f->d = diag_new(f->a);
+  *state = f;
+  return 0;
+}
+
+static int teardown(void **state) {
+  Fix *f = *state;
+  assert_int_not_equal(access(f->path, F_OK), 0);
+  arena_free(f->a);
+  test_free(f);
+  return 0;
+}
+
+static const Loc relu = {.node = 4, .node_name = "relu1", .op = "Relu"};
+static const Loc conv = {.node = 3, .node_name = "conv1", .op = "Conv", .also = &relu};
+
+/* n kernels in a row; the one at `named` was made of conv1 and relu1. */
+static void make(Fix *f, int n, int named) {
+  StrBuf b = {.arena = f->a};
+  sb_printf(&b,
+            "module {\n  b0 : f32[8] = input 0\n  b1 : f32[8] = output 0\n"
+            "  inputs b0\n  outputs b1\n");
+  for (int i = 0; i < n; i++)
+    sb_printf(&b,
+              "  kernel k%d {\n    param b0 : f32[8] read align 4\n"
+              "    param b1 : f32[8] write align 4\n    for i in 0..8 {\n"
+              "      b1[i] = b0[i] + %d.0\n    }\n  }\n",
+              i, i);
+  sb_printf(&b, "  steps {\n");
+  for (int i = 0; i < n; i++) sb_printf(&b, "    call k%d(b0, b1)\n", i);
+  sb_printf(&b, "  }\n}\n");
+  Model *const model = model_new(f->a, f->d);
+  *expr_pool_rules(model->pool) = target_float_rules(target_find("x86-64-v3"));
+  f->m = module_parse(model, sb_str(&b), "test");
+  if (!f->m) diag_print(f->d, stderr);
+  assert_non_null(f->m);
+  f->m->kernels.data[named]->loc = &conv;
+}
+
+static bool write_with(Fix *f, const Backend *backend, int jobs) {
+  const CodegenOptions o = {.emit = EMIT_OBJ,
+                            .output = f->path,
+                            .name = "m",
+                            .opt_level = 3,
+                            .jobs = jobs,
+                            .backend = backend};
+  return codegen_write(f->m, target_find("x86-64-v3"), &o, NULL);
+}
+
+/* Everything that was said. */
+static const char *said(Fix *f) {
+  char *text = NULL;
+  size_t size;
+  FILE *out = open_memstream(&text, &size);
+  diag_print(f->d, out);
+  fclose(out);
+  const char *const kept = arena_strdup(f->a, text);
+  free(text);
+  return kept;
+}
+
+static void expect(Fix *f, const char *part) {
+  const char *const text = said(f);
+  if (!strstr(text, part)) fail_msg("'%s' is not in:\n%s", part, text);
+}
+
+/* ---- the backends ---- */
+static bool is_named(const Unit *u, int k) { return u->p->m->kernels.data[k]->loc != NULL; }
+
+/* A function without an end: LLVM's verifier refuses it. */
+static const char *break_body(void *state, Unit *u, int k, Arena *scratch) {
+  const char *const error = backend_llvm.kernel(state, u, k, scratch);
+  if (error || !is_named(u, k)) return error;
+  const KernelIR *const ir = &((LLVMUnit *)u)->ir;
+  const LLVMValueRef fn = LLVMGetNamedFunction(ir->mod, arena_printf(scratch, "m_k%d.body", k));
+  assert_non_null(fn);
+  LLVMAppendBasicBlockInContext(ir->ctx, fn, "open");
+  return NULL;
+}
+
+static const char *refuse(void *state, Unit *u, int k, Arena *scratch) {
+  const char *const error = backend_llvm.kernel(state, u, k, scratch);
+  return error || !is_named(u, k) ? error : "refused on purpose";
+}
+
+static const char *refuse_entry(void *state, Unit *u) {
+  const char *const error = backend_llvm.entry(state, u);
+  return error ? error : "no entry on purpose";
+}
+
+/* Fails for a unit as a whole: nobody knows which kernel it was. */
+static const char *fail_unit(Unit *u) {
+  const char *const error = backend_llvm.finish(u);
+  for (int k = u->first; !error && k < u->first + u->n; k++)
+    if (is_named(u, k)) return "failed on purpose";
+  return error;
+}
+
+/* ---- tests ---- */
+static void test_verifier(void **state) {
+  Fix *f = *state;
+  Backend b = backend_llvm;
+  b.kernel = break_body;
+  make(f, 3, 1);
+  assert_false(write_with(f, &b, 1));
+  assert_int_equal(diag_errors(f->d), 1);
+  expect(f, "node 3 'conv1' ai.onnx.Conv: internal error[E0901]: code of kernel k1: ");
+  expect(f, "does not have terminator");
+  expect(f, "note: the kernel computes conv1:Conv, relu1:Relu");
+}
+
+/* Of many kernels in one unit, the verifier's failure is laid at the right one's door. */
+static void test_verifier_in_batch(void **state) {
+  Fix *f = *state;
+  Backend b = backend_llvm;
+  b.kernel = break_body;
+  make(f, MANY, 66);
+  assert_false(write_with(f, &b, 2));
+  assert_int_equal(diag_errors(f->d), 1);
+  expect(f, "code of kernel k66: ");
+  expect(f, "conv1:Conv, relu1:Relu");
+}
+
+static void test_refused(void **state) {
+  Fix *f = *state;
+  Backend b = backend_llvm;
+  b.kernel = refuse;
+  make(f, MANY, 40);
+  assert_false(write_with(f, &b, 2));
+  assert_int_equal(diag_errors(f->d), 1);
+  expect(f,
+         "node 3 'conv1' ai.onnx.Conv: internal error[E0901]: code generation of kernel k40: "
+         "refused on purpose");
+}
+
+static void test_entry_refused(void **state) {
+  Fix *f = *state;
+  Backend b = backend_llvm;
+  b.entry = refuse_entry;
+  make(f, 2, 0);
+  assert_false(write_with(f, &b, 2));
+  expect(f, "code generation of the entry: no entry on purpose");
+}
+
+/* Where the kernel is not known, all of the unit are named. */
+static void test_unit(void **state) {
+  Fix *f = *state;
+  Backend b = backend_llvm;
+  b.finish = fail_unit;
+  make(f, MANY, 66);
+  assert_false(write_with(f, &b, 1));
+  assert_int_equal(diag_errors(f->d), MANY - 64);
+  expect(f, "kernel k66: failed on purpose");
+  expect(f, "conv1:Conv, relu1:Relu");
+}
+
+/* The wrappers break what they are told to, and nothing else. */
+static void test_whole(void **state) {
+  Fix *f = *state;
+  Backend b = backend_llvm;
+  b.kernel = break_body;
+  make(f, 3, 1);
+  f->m->kernels.data[1]->loc = NULL;
+  assert_true(write_with(f, &b, 1));
+  assert_int_equal(diag_errors(f->d), 0);
+  assert_int_equal(unlink(f->path), 0);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(test_verifier, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_verifier_in_batch, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_entry_refused, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_unit, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_whole, setup, teardown),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
