@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #include "codegen/backend.h"
+#include "codegen/host/header.h"
+#include "codegen/link/link.h"
 
 /* Most of the time that LLVM takes for a small kernel does not depend on the kernel: where there
  * are many, they share units. A call costs a run nanoseconds and LLVM half a millisecond: where

@@ -1,32 +1,9 @@
 /* Inside codegen: the program as a whole. What is worked out once (symbols, weights, calls, what
  * the calls of a kernel have in common) and used by every backend, the header and the link. */
 #pragma once
-#include <stdio.h>
-
+#include "codegen/analysis/weights.h"
 #include "codegen/codegen.h"
-#include "codegen/files/outputs.h"
 #include "ir/op/op.h"
-
-/* ---- weights.c ---- */
-typedef struct WeightSlot {
-  const ConstData *data;
-  int64_t offset;
-} WeightSlot;
-typedef struct WeightLayout {
-  int64_t *offset; /* by buffer id; -1: neither a weight nor an input with a default */
-  Vec(WeightSlot) slots; /* distinct contents, ascending offsets */
-  int64_t bytes;
-  bool external; /* they lie in a file of this name, with this hash */
-  const char *file;
-  uint64_t hash;
-} WeightLayout;
-void weights_in_file(WeightLayout *w, const char *file); /* computes the hash */
-WeightLayout weights_layout(const Module *m, Arena *scratch);
-/* An ELF object with the weights as NAME_weights (hidden, read-only, 64-aligned), or only their
- * address space. */
-bool weights_write_object(const WeightLayout *w, const Target *t, const char *symbol,
-                          bool reserve_only, FILE *f);
-bool weights_write_raw(const WeightLayout *w, FILE *f);
 
 /* ---- checks.c ---- */
 typedef struct Check { /* a row of BurinModel.checks */
@@ -79,23 +56,5 @@ const Expr *kernel_scratch_bytes(const Module *m, const Kernel *k);
  * The one number that header, description and summary say. */
 bool program_fixed_arena(const Module *m, int64_t *one_thread, int64_t *further);
 
-/* ---- header.c, link.c ---- */
-void header_print(const Program *p, int64_t stack, StrBuf *b); /* bytes that a run takes of it */
 /* Names that the header declares, for version scripts and archive indexes; NULL-terminated. */
 const char *const *program_exports(const Program *p);
-/* What the linker reads lies in scratch files, by the paths of their descriptors. */
-typedef struct LinkJob {
-  const Program *p;
-  Outputs *outputs;
-  const char *beside; /* scratch files go on its disk */
-  const char *objects, *weights; /* an archive of all kernels; an object, or NULL */
-  Vec(int) scratch; /* descriptors to be closed */
-} LinkJob;
-/* One file of this kind (EMIT_EXE, _OBJ, _STATIC, _SHARED) into `out`; false: error reported. */
-bool link_file(LinkJob *j, EmitKind kind, OutFile *out);
-/* localise.c. Makes all symbols of a relocatable object local but these (and undefined ones). */
-void object_localise(char *elf, const char *const *exports, Arena *a);
-/* A scratch file and its path; NULL: error reported. */
-const char *link_scratch(LinkJob *j, int *fd);
-void link_close(LinkJob *j);
-bool link_error(const LinkJob *j, ErrCode code, const char *what, const char *detail); /* false */

@@ -5,7 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "codegen/analysis/program.h"
+#include "codegen/host/header.h"
 #include "runtime/abi.h"
 
 static const char *c_type(DType t) {

@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "codegen/analysis/program.h"
+#include "codegen/link/link.h"
 #include "runtime/embed/embed.h"
 
 extern char **environ;

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "codegen/analysis/program.h"
+#include "codegen/link/link.h"
 
 /* Where things stand in the two classes. */
 typedef struct Places {

@@ -1,0 +1,6 @@
+/* The C header of a compiled model. */
+#pragma once
+#include "codegen/analysis/program.h"
+
+void header_print(const Program *p, int64_t stack,
+                  StrBuf *b); /* stack: bytes of it that a run takes */
