@@ -109,10 +109,20 @@ static void report_progress(const Job *j) {
   if (o->progress) o->progress(o->progress_user, done, j->pool->n);
 }
 
+/* LLVM's messages have several lines. */
+static const char *one_line(Arena *a, const char *text) {
+  char *const s = arena_strdup(a, text);
+  size_t n = strlen(s);
+  while (n && s[n - 1] == '\n') s[--n] = 0;
+  for (char *at = s; (at = strchr(at, '\n')) != NULL;) *at = ' ';
+  return s;
+}
+
 /* An internal failure: names the kernel and the nodes that it computes. k < 0: the entry. */
 static bool report_failure(const Job *j, int k, const char *stage, const char *error) {
   const Module *const m = j->p->m;
   Diag *const d = m->model->diag;
+  error = one_line(j->p->arena, error);
   if (k < 0 || k >= m->kernels.n)
     return diag_internal(d, NULL, "%s of the entry: %s", stage, error);
   const Loc *const loc = program_kernel_loc(j->p, k);
@@ -313,7 +323,9 @@ static bool write_text(Job *j, EmitKind kind, OutFile *out) {
   for (int i = 0; i < n; i++) units[i] = j->pool->tasks[i].unit;
   const char *const error = j->pool->backend->write(j->state, units, n, kind, f);
   const bool written = !ferror(f), closed = fclose(f) == 0;
-  if (error) return diag_internal(j->p->m->model->diag, NULL, "code as text: %s", error);
+  if (error)
+    return diag_internal(j->p->m->model->diag, NULL, "code as text: %s",
+                         one_line(j->p->arena, error));
   return (written && closed) || outputs_error(j->outputs, out, -errno);
 }
 

@@ -131,8 +131,8 @@ static void test_verifier(void **state) {
   make(f, 3, 1);
   assert_false(write_with(f, &b, 1));
   assert_int_equal(diag_errors(f->d), 1);
-  expect(f, "node 3 'conv1' ai.onnx.Conv: internal error[E0901]: code of kernel k1: ");
-  expect(f, "does not have terminator");
+  expect(f, "node 3 \"conv1\" ai.onnx.Conv: internal error[E0901]: code of kernel k1: ");
+  expect(f, "does not have terminator! label %open\n");
   expect(f, "note: the kernel computes conv1:Conv, relu1:Relu");
 }
 
@@ -156,7 +156,7 @@ static void test_refused(void **state) {
   assert_false(write_with(f, &b, 2));
   assert_int_equal(diag_errors(f->d), 1);
   expect(f,
-         "node 3 'conv1' ai.onnx.Conv: internal error[E0901]: code generation of kernel k40: "
+         "node 3 \"conv1\" ai.onnx.Conv: internal error[E0901]: code generation of kernel k40: "
          "refused on purpose");
 }
 
