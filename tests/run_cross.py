@@ -1,16 +1,49 @@
 #!/usr/bin/env python3
-"""Part "cross": small real models for the other targets, as programs, under qemu where needed. run_cross.py --all: every
-real model on every target (hours)."""
+"""Part "cross": models for the other targets, as programs, under qemu where needed: the repository's own
+(models/own_models.py), and small real ones. run_cross.py --own: only those; --all: every real model on every target (hours)."""
+import shutil
 import sys
+import tempfile
+from pathlib import Path
 
 import run_models
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "models"))
+import own_models  # noqa: E402
 
 SMALL = ("mnist_cnn_cntk,mnist_cnn14_atmega,cifar10_cnn_winml,micro_kws_fp32,micro_kws_int8_qdq,iris_mlp_winml,"
          "iris_lightgbm_tensor,xgboost_regressor_tree,gnn_gcn_karate,lowlight_sci_240x320,yunet_n_dynamic,oww_alexa,"
          "magika_v1,dtln_1,sentence_boundary_bilstm,ppocr_cls,squeezenet1.0_fp16")
 TARGETS = ["x86-64-v2", "x86-64-v3", "aarch64", "cortex-a72", "armv7"]
 
-if __name__ == "__main__":
+
+def run_own():
+    """(passed, failed, skipped)"""
+    counts = [0, 0, 0]
+    print(f"{'model':28} {'target':10} {'compile s':>7} {'run ms':>8} {'error':>9} {'arena':>6}")
+    with tempfile.TemporaryDirectory(prefix="burin-") as folder:
+        models = own_models.write_all(folder)
+        for target in TARGETS:
+            if run_models.QEMU[target] and not shutil.which(run_models.QEMU[target][0]):
+                print(f"skipped {target}: no {run_models.QEMU[target][0]}")
+                counts[2] += len(models)
+                continue
+            for path in models:
+                row = run_models.run_one(path, target, [], run_models.TOLERANCE, 300)
+                run_models.show(path.stem, target, row)
+                counts["bad" in row] += 1
+    return counts
+
+
+def main():
     every = "--all" in sys.argv
+    own = [0, 0, 0] if every else run_own()
+    if "--own" in sys.argv:
+        print("{} passed, {} failed, {} skipped".format(*own))
+        return own[1] > 0
     arguments = ["--skip-skeletons"] + [a for t in TARGETS for a in ("--target", t)]
-    sys.exit(run_models.main(arguments + (["--timeout", "1800"] if every else ["--only", SMALL])))
+    return run_models.main(arguments + (["--timeout", "1800"] if every else ["--only", SMALL]), own)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -175,6 +175,7 @@ def main():
     for title, make, target in jobs(args):
         if target == "x86-64-v4" and not v4:
             skipped += 1
+            print(f"skipped {title} {target}: this CPU has no AVX-512")
             continue
         result = check(make, target)
         if result == "ok":

@@ -284,5 +284,7 @@ class OnnxBackend(unittest.TestCase):
 if __name__ == "__main__":
     result = unittest.main(exit=False, verbosity=1).result
     failed = len(result.failures) + len(result.errors)
+    for case, why in result.skipped:
+        print(f"skipped {case.id()}: {why}")
     print(f"{result.testsRun - failed} passed, {failed} failed, {len(result.skipped)} skipped")
     sys.exit(failed > 0)

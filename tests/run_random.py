@@ -244,7 +244,7 @@ def main():
             continue
         if result.startswith("reference refuses") or result.startswith("compile 5"):
             skipped += 1
-            print(f"seed {seed}: skipped: {result}", flush=True)
+            print(f"skipped seed {seed}: {result}", flush=True)
             continue
         failed += 1
         print(f"seed {seed} {target} {' '.join(flags)}: {result}", flush=True)

@@ -167,6 +167,7 @@ def main():
     for cases, target, flags in batches(args):
         if target == "x86-64-v4" and not v4:
             skipped += len(cases)
+            print(f"skipped {len(cases)} cases of {target}: this CPU has no AVX-512")
             continue
         bad = run(cases, target, flags)
         for c in cases:

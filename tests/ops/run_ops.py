@@ -79,6 +79,8 @@ def main():
                 print(line)
             if verdict == "SKIP":
                 reasons[rest.split(" ", 1)[-1].split(": ", 1)[-1]] += 1
+    for reason, n in reasons.most_common():
+        print(f"skipped {n}: {reason}")
     print(f"ops: {counts['PASS']} passed, {counts['FAIL']} failed, {counts['SKIP']} skipped")
     return 1 if counts["FAIL"] else 0
 
