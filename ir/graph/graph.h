@@ -2,6 +2,7 @@
 #pragma once
 #include "ir/base/diag.h"
 #include "ir/expr/expr.h"
+#include "ir/graph/plan.h"
 
 typedef struct Graph Graph;
 typedef struct Node Node;
@@ -106,6 +107,7 @@ struct Node {
   const Loc *loc;
   Graph *graph; /* the graph that holds it */
   int mark; /* scratch of the running pass */
+  const Plan *plan; /* of a contraction, once chosen; or NULL */
 };
 
 /* Nodes are in topological order. A region (body of If, Loop, Scan) may use values of its

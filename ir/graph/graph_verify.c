@@ -120,6 +120,7 @@ static void check_region(Verify *v, const Graph *g, const Node *n, const Attr *a
 static void check_node(Verify *v, const Graph *g, const Node *n) {
   if (n->graph != g) bad(v, n, "node belongs to another graph");
   check_arity(v, n);
+  if (n->plan && plan_malformed(n->plan)) bad(v, n, "plan: %s", plan_malformed(n->plan));
   for (int k = 0; k < n->n_in; k++) {
     check_use(v, g, n, n->in[k]);
     check_const(v, n, n->in[k]);

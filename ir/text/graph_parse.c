@@ -394,6 +394,70 @@ static bool parse_attrs(Parser *p, Node *n) {
   return tok_expect(p, "}");
 }
 
+/* ---- plans ---- */
+
+static bool parse_plan_halo(Parser *p, Plan *plan) {
+  if (!tok_expect(p, "[")) return false;
+  do {
+    const int s = plan->spatial++;
+    if (s >= PLAN_SPATIAL) return tok_fail(p, "halo of too many dimensions");
+    if (!tok_int(p, &plan->halo_lo[s]) || !tok_expect(p, ":") || !tok_int(p, &plan->halo_hi[s]))
+      return false;
+  } while (tok_eat(p, ","));
+  return tok_expect(p, "]");
+}
+
+static bool parse_lanes(Parser *p, Plan *plan) {
+  if (tok_eat(p, "pixels"))
+    plan->lanes = LANES_PIXELS;
+  else if (tok_eat(p, "channels"))
+    plan->lanes = LANES_CHANNELS;
+  else if (tok_expect(p, "any"))
+    plan->lanes = LANES_PIXELS | LANES_CHANNELS;
+  return plan->lanes != 0;
+}
+
+/* 14x2 */
+static bool parse_tile(Parser *p, Plan *plan) {
+  if (!tok_small(p, 1, MAX_LIST, &plan->tile_rows)) return false;
+  if (*p->s != 'x') return tok_fail(p, "expected rows x vectors");
+  p->s++;
+  return tok_small(p, 1, MAX_LIST, &plan->tile_vectors);
+}
+
+static bool parse_plan_field(Parser *p, Plan *plan) {
+  if (tok_eat(p, "skips")) return plan->skips = true;
+  if (tok_eat(p, "block")) return tok_expect(p, "=") && tok_small(p, 1, MAX_LIST, &plan->block);
+  if (tok_eat(p, "tile")) return tok_expect(p, "=") && parse_tile(p, plan);
+  if (tok_eat(p, "lanes")) return tok_expect(p, "=") && parse_lanes(p, plan);
+  if (tok_eat(p, "halo") && !plan->spatial) return tok_expect(p, "=") && parse_plan_halo(p, plan);
+  return tok_fail(p, "expected a field of a plan: lanes, block, tile, skips, halo");
+}
+
+/* The name of an algorithm behind `{plan=`; else nothing is taken: attributes may have any name. */
+static bool at_plan(Parser *p, Plan *plan) {
+  const char *const from = p->s;
+  if (tok_eat(p, "{") && tok_eat(p, "plan") && tok_eat(p, "="))
+    for (const AlgorithmName *a = algorithm_names; a->name; a++)
+      if (tok_eat(p, a->name)) {
+        *plan = (Plan){.algorithm = a->algorithm, .winograd = a->winograd};
+        return true;
+      }
+  p->s = from;
+  return false;
+}
+
+static bool parse_plan(Parser *p, Node *n) {
+  Plan plan;
+  if (n->plan || !at_plan(p, &plan)) return true;
+  while (!tok_eat(p, "}"))
+    if (!parse_plan_field(p, &plan)) return false;
+  const char *wrong = plan_malformed(&plan);
+  if (wrong) return tok_fail(p, "%s", wrong);
+  n->plan = arena_dup(p->a, &plan, sizeof plan);
+  return true;
+}
+
 /* ---- nodes ---- */
 
 static bool parse_index(Parser *p, SymDef *s) {
@@ -504,7 +568,9 @@ static bool parse_node(Parser *p, Graph *g, Value **out, int n_out) {
   if (!parse_op(p, &op) || !parse_ins(p, &ins, &n_in)) return false;
   Node *n = graph_add_node(g, NULL, op, n_in, ins, NULL);
   /* The node follows the nodes of its regions nowhere: regions have lists of their own. */
-  if (!parse_attrs(p, n) || !parse_syms(p, n) || !parse_loc(p, &n->loc)) return false;
+  if (!parse_plan(p, n) || !parse_attrs(p, n) || !parse_plan(p, n) || !parse_syms(p, n) ||
+      !parse_loc(p, &n->loc))
+    return false;
   set_outputs(n, out, n_out);
   return true;
 }

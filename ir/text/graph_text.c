@@ -198,6 +198,10 @@ static void print_node(const Model *m, const Node *n, StrBuf *b, int indent) {
     print_use(n->in[k], b);
   }
   print_attrs(n, b, indent);
+  if (n->plan) {
+    sb_putc(b, ' ');
+    plan_print(n->plan, b);
+  }
   print_syms(m, n, b);
   print_loc(n->loc, b);
   sb_putc(b, '\n');

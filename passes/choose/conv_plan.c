@@ -1,28 +1,30 @@
-/* The algorithm of a convolution, and the cells that it reads around its input. */
+/* Which algorithms can compute a convolution and pay, and its border; see conv_plan.h. */
 #include "passes/choose/conv_plan.h"
 
 #include "passes/choose/contract_tile.h"
-#include "passes/choose/contraction.h"
-
-bool conv_is_winograd(const PassCtx *c, const Node *n, const ConvInfo *ci) {
-  return winograd_size(c, n, ci) > 0;
-}
 
 /* ---- few output channels ---- */
 
 int thin_budget(const Target *t) { return t->vector_regs * 3 / 4; }
 
-/* Cycles for a pixel and a tap: with lanes over pixels, of accumulators as many as there is room
- * for, against a row of a tile. Most loads of pixels cross a cache line. */
-bool conv_thin_by_pixel(const PassCtx *c, const Node *n, const ConvInfo *ci) {
-  const int64_t lanes = target_lanes(c->target, 32), budget = thin_budget(c->target);
+bool thin_fits(const PassCtx *c, const Node *n, const ConvInfo *ci, int lanes) {
+  const int64_t width_of_lanes = target_lanes(c->target, 32);
   int64_t width;
   if (!n->in[1]->cdata || ci->transposed || ci->group != 1 || ci->spatial > 3 ||
-      ci->stride[ci->spatial - 1] != 1 || ci->c_out > budget || conv_is_winograd(c, n, ci))
+      ci->c_out > thin_budget(c->target))
     return false;
-  if (expr_is_const(n->out[0]->dims[1 + ci->spatial], &width) && width < lanes) return false;
+  if ((lanes & LANES_CHANNELS) && ci->c_in < width_of_lanes) return false;
+  if (!(lanes & LANES_PIXELS)) return true;
+  return ci->stride[ci->spatial - 1] == 1 &&
+         (!expr_is_const(n->out[0]->dims[1 + ci->spatial], &width) || width >= width_of_lanes);
+}
+
+/* Cycles for a pixel and a tap: with lanes over pixels, of accumulators as many as there is room
+ * for, against a row of a tile. Most loads of pixels cross a cache line. */
+static bool pixels_pay(const Target *t, const ConvInfo *ci) {
+  const int64_t lanes = target_lanes(t, 32), budget = thin_budget(t);
   const int64_t vectors = budget / ci->c_out < 4 ? budget / ci->c_out : 4;
-  const double rate = c->target->fma_per_cycle > 0 ? c->target->fma_per_cycle : 1;
+  const double rate = t->fma_per_cycle > 0 ? t->fma_per_cycle : 1;
   const double sums = (double)(ci->c_out * vectors) / rate,
                loads = (1.5 * (double)vectors + (double)ci->c_out) / 2;
   const double thin = (sums > loads ? sums : loads) / (double)(vectors * lanes),
@@ -32,9 +34,8 @@ bool conv_thin_by_pixel(const PassCtx *c, const Node *n, const ConvInfo *ci) {
 
 /* Cycles for a pixel with lanes over channels, whose sums are then added up across lanes, against a
  * row of a tile. */
-bool conv_thin_by_channel(const Target *t, const ConvInfo *ci) {
+static bool channels_pay(const Target *t, const ConvInfo *ci) {
   const int64_t lanes = target_lanes(t, 32), rows = thin_budget(t) / ci->c_out;
-  if (ci->c_in < lanes || rows < 1) return false;
   int64_t taps = 1;
   for (int s = 0; s < ci->spatial; s++) taps *= ci->kernel[s];
   const double rate = t->fma_per_cycle > 0 ? t->fma_per_cycle : 1, out = (double)ci->c_out;
@@ -43,6 +44,13 @@ bool conv_thin_by_channel(const Target *t, const ConvInfo *ci) {
   const double thin = steps * (sums > loads ? sums : loads) + across;
   const double tiled = (double)(taps * ci->c_in * ((ci->c_out + lanes - 1) / lanes)) / rate;
   return 1.2 * thin <= tiled;
+}
+
+int thin_lanes(const PassCtx *c, const Node *n, const ConvInfo *ci) {
+  int lanes = 0;
+  if (thin_fits(c, n, ci, LANES_PIXELS) && pixels_pay(c->target, ci)) lanes |= LANES_PIXELS;
+  if (thin_fits(c, n, ci, LANES_CHANNELS) && channels_pay(c->target, ci)) lanes |= LANES_CHANNELS;
+  return lanes;
 }
 
 /* ---- borders ---- */
@@ -55,27 +63,17 @@ static bool axis_is_wide(const ConvInfo *ci, int s) {
   return ci->kernel[s] > 1 && (ci->pad_lo[s] >= WIDE || ci->pad_hi[s] >= WIDE);
 }
 
-bool conv_skips_taps(const PassCtx *c, const Node *n, const ConvInfo *ci) {
+bool conv_skips_taps(const ConvInfo *ci) {
   bool wide = false;
   for (int s = 0; s < ci->spatial; s++) wide = wide || axis_is_wide(ci, s);
   return wide && ci->spatial > 1 && !ci->transposed && ci->c_in / ci->group >= 16 &&
-         ci->c_out / ci->group >= 16 && !conv_is_winograd(c, n, ci) &&
-         !conv_thin_by_pixel(c, n, ci);
+         ci->c_out / ci->group >= 16;
 }
 
-/* Cells of the border that a tile sees which sees the input, too. */
-static int64_t seen_border(const ConvInfo *ci, int s) {
-  return s == ci->spatial - 1 ? (MAX_TILE_ROWS - 1) * ci->stride[s] : 0;
-}
-
-void conv_halo(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo,
-               int64_t *hi) {
-  if (conv_is_winograd(c, n, ci))
-    winograd_reach(c, n, ci, s, lo, hi);
-  else
-    conv_reach(c->model, n, ci, s, lo, hi);
-  if (!axis_is_wide(ci, s) || !conv_skips_taps(c, n, ci)) return;
-  const int64_t most = seen_border(ci, s);
+/* Of it, a tile that sees the input sees no more cells than the tile is long. */
+void conv_seen_border(const ConvInfo *ci, int s, int64_t *lo, int64_t *hi) {
+  const int64_t most = s == ci->spatial - 1 ? (MAX_TILE_ROWS - 1) * ci->stride[s] : 0;
+  if (!axis_is_wide(ci, s)) return;
   if (*lo > most) *lo = most;
   if (*hi > most) *hi = most;
 }

@@ -5,15 +5,15 @@
 
 enum { BLOCK_CYCLES = 2000 }; /* lost at the edges of a block */
 
-static bool shape_fits(const PassCtx *c, const Node *n, const ConvInfo *ci) {
-  if (!c->winograd || !n->in[1]->cdata || ci->transposed || ci->spatial != 2 || ci->group != 1)
-    return false;
+bool winograd_fits(const Node *n, const ConvInfo *ci) {
+  if (!n->in[1]->cdata || ci->transposed || ci->spatial != 2 || ci->group != 1) return false;
   for (int s = 0; s < 2; s++) {
     int64_t k;
     if (ci->kernel[s] != 3 || ci->stride[s] != 1 || ci->dilation[s] != 1) return false;
     if (!expr_is_const(n->out[0]->dims[2 + s], &k) || k < 4) return false;
   }
-  return n->in[0]->dtype == DT_F32 && n->in[1]->dtype == DT_F32 && ci->c_in >= 8 && ci->c_out >= 8;
+  return !node_int(n, "exact", 0) && n->in[0]->dtype == DT_F32 && n->in[1]->dtype == DT_F32 &&
+         ci->c_in >= 8 && ci->c_out >= 8;
 }
 
 typedef struct Machine {
@@ -84,15 +84,19 @@ static Machine machine_of(const Target *t, int threads) {
                    .threads = threads};
 }
 
-int64_t winograd_lines(const PassCtx *c, const ConvInfo *ci, int64_t h, int64_t w, int out) {
+int64_t winograd_block(const PassCtx *c, const Node *n, const ConvInfo *ci, int out) {
+  int64_t h = 0, w = 0;
+  expr_is_const(n->out[0]->dims[2], &h);
+  expr_is_const(n->out[0]->dims[3], &w);
   const Machine m = machine_of(c->target, c->max_threads);
-  return block_lines(&m, ci, h, w, out);
+  const int64_t lines = block_lines(&m, ci, h, w, out);
+  return lines < (h + out - 1) / out ? lines : 0;
 }
 
 /* Whether there is a choice at all. */
 static bool may_be_winograd(const PassCtx *c, const Node *n, const ConvInfo *ci) {
   int64_t h, w;
-  return c->opt_level >= 2 && !node_int(n, "exact", 0) && shape_fits(c, n, ci) &&
+  return c->opt_level >= 2 && c->winograd && winograd_fits(n, ci) &&
          expr_is_const(n->out[0]->dims[2], &h) && expr_is_const(n->out[0]->dims[3], &w);
 }
 
@@ -129,9 +133,7 @@ int winograd_size(const PassCtx *c, const Node *n, const ConvInfo *ci) {
 }
 
 /* Whole tiles read further than the convolution itself. */
-void winograd_reach(const PassCtx *c, const Node *n, const ConvInfo *ci, int s, int64_t *lo,
-                    int64_t *hi) {
-  const int m = winograd_size(c, n, ci);
+void winograd_reach(const Node *n, const ConvInfo *ci, int m, int s, int64_t *lo, int64_t *hi) {
   int64_t out, in;
   *lo = ci->pad_lo[s];
   *hi = ci->pad_hi[s] + m;

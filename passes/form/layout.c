@@ -4,7 +4,7 @@
  *
  * needs fuse; every consumer addresses through strides, so a layout is never wrong, only slow. */
 #include "passes/build/kernel.h"
-#include "passes/choose/conv_plan.h"
+#include "passes/choose/choose.h"
 
 #include <string.h>
 
@@ -54,14 +54,12 @@ static void count_sources(const Value *v, int rank, int *last, int *other, int d
 }
 
 /* Lanes of this convolution run over pixels, if those of its input lie next to each other. */
-static bool by_pixel(const LayoutCtx *c, const Node *n, const ConvInfo *ci) {
-  return node_is_contraction(n) && conv_thin_by_pixel(c->pass, n, ci);
-}
+static bool by_pixel(const Node *n) { return n->plan && (n->plan->lanes & LANES_PIXELS); }
 
 /* Its input too: they lie so already, or are few enough to be copied. */
 static bool writes_pixels(const LayoutCtx *c, const Node *n) {
   ConvInfo ci;
-  if (!conv_info(n, &ci) || !by_pixel(c, n, &ci)) return false;
+  if (!conv_info(n, &ci) || !by_pixel(n)) return false;
   return ci.c_in <= 4 || (!n->in[0]->inlined && !n->in[0]->layout.perm);
 }
 
@@ -71,7 +69,7 @@ static bool feeds_convolution(const LayoutCtx *c, const Value *v) {
     const Node *n = c->uses->of[v->id].data[i];
     ConvInfo ci;
     if (n->n_in && n->in[0] == v && node_is_contraction(n) && conv_info(n, &ci) && ci.c_in >= 8 &&
-        !by_pixel(c, n, &ci))
+        !by_pixel(n))
       return true;
   }
   return false;
@@ -121,12 +119,11 @@ static void add_halo(LayoutCtx *c, const Node *n) {
   if (!node_is_contraction(n) || !conv_info(n, &ci)) return;
   Value *x = n->in[0];
   if (x->inlined || !x->def || x->cdata || c->dense[x->id]) return;
-  if (!x->layout.perm && !by_pixel(c, n, &ci)) return;
+  if (!x->layout.perm && !by_pixel(n)) return;
   int16_t lo[MAX_RANK] = {0}, hi[MAX_RANK] = {0};
   bool any = false;
   for (int s = 0; s < ci.spatial; s++) {
-    int64_t l, h;
-    conv_halo(c->pass, n, &ci, s, &l, &h);
+    const int64_t l = n->plan->halo_lo[s], h = n->plan->halo_hi[s];
     if (l > 64 || h > 64) return;
     lo[2 + s] = (int16_t)l;
     hi[2 + s] = (int16_t)h;
@@ -171,6 +168,7 @@ static void layout_graph(LayoutCtx *c, Graph *g) {
 }
 
 bool pass_layout(PassCtx *c) {
+  if (!choose_plans(c)) return false;
   LayoutCtx x = {.pass = c, .m = c->model, .a = c->scratch};
   x.dense = ARENA_ARRAY(x.a, bool, c->model->next_value + 1);
   x.output = ARENA_ARRAY(x.a, bool, c->model->next_value + 1);

@@ -54,6 +54,18 @@ static int take_tile(Contract *c, const TileCost *tiles, int n, int model) {
   return choice_take(c->l->c, CHOICE_TILE, key, candidates, n, model);
 }
 
+/* The tile that the node's plan, read from a text, asks for. */
+static int planned_tile(const Contract *c, const TileCost *tiles, int n) {
+  const Node *const node = c->anchor->def;
+  for (int i = 0; i < n; i++)
+    if (tiles[i].tile.rows == node->plan->tile_rows &&
+        tiles[i].tile.vectors == node->plan->tile_vectors)
+      return i;
+  diag_error(c->l->m->diag, node->loc, ERR_VALUE, "plan %s: a tile of %dx%d is not possible here",
+             plan_name(node->plan), node->plan->tile_rows, node->plan->tile_vectors);
+  return contract_cheapest(tiles, n);
+}
+
 void contract_tile(Contract *c) {
   double k = 1;
   for (int i = 0; i < c->n_k; i++) k *= expr_extent_guess(c->p, c->k_extent[i]);
@@ -62,7 +74,10 @@ void contract_tile(Contract *c) {
                                expr_extent_guess(c->p, c->rows_w), c->flat,
                                expr_extent_guess(c->p, c->n), k, tiles);
   int best = contract_cheapest(tiles, n);
-  if (choice_matters(c->l->c)) best = take_tile(c, tiles, n, best);
+  if (c->anchor->def->plan->tile_rows)
+    best = planned_tile(c, tiles, n);
+  else if (choice_matters(c->l->c))
+    best = take_tile(c, tiles, n, best);
   c->tile = tiles[best].tile;
 }
 

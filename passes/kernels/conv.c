@@ -129,20 +129,21 @@ const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **step
   int64_t lo[MAX_SPATIAL], hi[MAX_SPATIAL];
   bool reach = false;
   for (int s = 0; s < ci->spatial; s++) {
-    conv_halo(l->c, n, ci, s, &lo[s], &hi[s]);
+    lo[s] = n->plan->halo_lo[s];
+    hi[s] = n->plan->halo_hi[s];
     reach = reach || lo[s] > 0 || hi[s] > 0;
   }
   const Place *own = x->inlined ? NULL : lower_place(l, x);
   /* Taps of other types are converted once; channels far apart, or pixels, are brought together
    * once. */
   const DType acc = node_contract_types(n)->acc;
-  const bool as_computed = x->dtype == acc, by_pixel = conv_thin_by_pixel(l->c, n, ci);
+  const bool as_computed = x->dtype == acc, by_pixel = n->plan->lanes & LANES_PIXELS;
   const bool spread = own && !expr_is_i64(own->stride[1], 1) && ci->c_in / ci->group >= 16 &&
                       ci->c_out / ci->group >= 16;
   const bool regroup =
       own && ci->c_in <= 4 && by_pixel && !expr_is_i64(own->stride[1 + ci->spatial], 1);
   const bool as_it_is =
-      own ? !reach || has_halo(own, lo, hi, ci->spatial) : !reach && !conv_skips_taps(l->c, n, ci);
+      own ? !reach || has_halo(own, lo, hi, ci->spatial) : !reach && !n->plan->skips;
   if (as_computed && !spread && !regroup && as_it_is) return own;
   Value *copy = ARENA_NEW(l->m->arena, Value);
   *copy = *x;
@@ -370,7 +371,7 @@ static Step *lower_conv_phase(Lower *l, const Value *root, const Value *anchor, 
   Contract c;
   ConvCtx v = {.ci = *ci, .x = anchor->def->in[0], .xp = xp, .weights = weights};
   contract_begin(&c, l, root, anchor, to, node_contract_types(anchor->def), NULL);
-  c.skips = conv_skips_taps(l->c, anchor->def, &v.ci);
+  c.skips = anchor->def->plan->skips;
   if (!conv_describe(&c, &v, phase)) return NULL;
   Step *s = contract_emit(&c);
   if (!s) return NULL;
@@ -393,11 +394,11 @@ Stmt *lower_conv_lines(KernelBuild *b, const Value *root, const Value *anchor, c
 
 static Step *lower_by_algorithm(Lower *l, const Value *root, const Value *anchor, const Place *to,
                                 const ConvInfo *ci) {
-  if (conv_is_winograd(l->c, anchor->def, ci)) return lower_winograd(l, root, anchor, to, ci);
+  const Plan *const plan = anchor->def->plan;
+  if (plan->algorithm == ALG_WINOGRAD) return lower_winograd(l, root, anchor, to, ci);
   Step *steps = NULL;
   const Place *xp = conv_input(l, anchor->def, ci, &steps);
-  const bool skips = conv_skips_taps(l->c, anchor->def, ci);
-  Step *const thin = skips ? NULL : lower_thin(l, root, anchor, to, ci, xp);
+  Step *const thin = plan->algorithm == ALG_THIN ? lower_thin(l, root, anchor, to, ci, xp) : NULL;
   if (thin) {
     step_append(&steps, thin);
     return steps;
@@ -421,6 +422,6 @@ static Step *lower_by_algorithm(Lower *l, const Value *root, const Value *anchor
 Step *lower_conv(Lower *l, const Value *root, const Value *anchor, const Place *to,
                  const ConvInfo *ci) {
   Step *steps = lower_by_algorithm(l, root, anchor, to, ci);
-  choice_mark(l->m->arena, steps, winograd_key(l->c, anchor->def, ci));
+  choice_mark(l->m->arena, steps, anchor->def->plan->key);
   return steps;
 }

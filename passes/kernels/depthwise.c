@@ -239,7 +239,7 @@ Stmt *lower_depthwise_lines(KernelBuild *b, const Value *root, const Value *anch
 Step *lower_depthwise(Lower *l, const Value *root, const Value *anchor, const Place *to) {
   Depthwise d = {0};
   KernelBuild b;
-  if (!conv_info(anchor->def, &d.ci) || !conv_is_depthwise(&d.ci)) return NULL;
+  if (!conv_info(anchor->def, &d.ci) || anchor->def->plan->algorithm != ALG_DEPTHWISE) return NULL;
   Step *steps = NULL;
   const Place *xp = conv_input_stored(l, anchor->def, &d.ci, &steps);
   kb_begin(&b, l, root, NULL);

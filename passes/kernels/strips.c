@@ -90,12 +90,12 @@ static bool stage_of(const Chain *c, const Value *root, Stage *s) {
   *s = (Stage){.root = root, .anchor = anchor};
   if (root->rank != 4 || !conv_info(anchor->def, &s->ci)) return false;
   const ConvInfo *ci = &s->ci;
+  const Plan *const plan = anchor->def->plan;
   if (!anchor->def->in[1]->cdata || ci->transposed || ci->spatial != 2) return false;
-  if (ci->group > 1 ? !conv_is_depthwise(ci)
+  if (ci->group > 1 ? plan->algorithm != ALG_DEPTHWISE
                     : ci->c_out * 4 <= target_lanes(c->l->c->target, 32)) /* kernels/thin.c */
     return false;
-  if (conv_is_winograd(c->l->c, anchor->def, ci) || conv_skips_taps(c->l->c, anchor->def, ci))
-    return false;
+  if (plan->algorithm == ALG_WINOGRAD || plan->skips) return false;
   s->work = work_of(c, root, ci);
   s->weights = weight_bytes(ci);
   return true;
@@ -433,7 +433,8 @@ Step *lower_strips(Lower *l, const Value *root, const Place *to) {
     return NULL;
   }
   for (int i = 0; i < c.n; i++) { /* they are direct because of a choice */
-    const char *key = winograd_key(l->c, c.stage[i].anchor->def, &c.stage[i].ci);
+    const Plan *const plan = c.stage[i].anchor->def->plan; /* NULL: MaxPool */
+    const char *key = plan ? plan->key : NULL;
     if (key) choice_note(l->m->arena, &c.b.keys, key);
   }
   const ForKind kind = set_profile(&c, total) ? FOR_PARALLEL : FOR_SERIAL;

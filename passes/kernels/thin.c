@@ -314,10 +314,10 @@ static int lines_of(const Thin *d) {
 static bool choose_lanes(Thin *d) {
   const ConvInfo *const ci = &d->ci;
   if (ci->transposed || ci->group != 1 || ci->spatial > 3 || expr_is_i64(d->width, 0)) return false;
+  const int lanes = d->anchor->def->plan->lanes;
   const Expr *const in = d->xp->stride[2 + last(d)], *const out = d->to->stride[2 + last(d)];
-  d->by_channel = expr_is_i64(d->xp->stride[1], 1) && conv_thin_by_channel(d->l->c->target, ci);
-  return d->by_channel || (expr_is_i64(in, 1) && expr_is_i64(out, 1) &&
-                           conv_thin_by_pixel(d->l->c, d->anchor->def, ci));
+  d->by_channel = (lanes & LANES_CHANNELS) && expr_is_i64(d->xp->stride[1], 1);
+  return d->by_channel || (expr_is_i64(in, 1) && expr_is_i64(out, 1) && (lanes & LANES_PIXELS));
 }
 
 /* ---- the kernel ---- */

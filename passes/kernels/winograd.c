@@ -392,11 +392,11 @@ static Step *one_kernel(Wino *t, const Place *to) {
 
 /* Sets the rows of a block, and t->blocks where there are several. */
 static void choose_blocks(Wino *t) {
-  const int64_t lines = winograd_lines(t->l->c, &t->ci, t->h, t->w, t->out);
+  const int64_t lines = t->anchor->def->plan->block;
   const Expr *const all = ex_mul(t->p, t->batch, num(t, t->th));
   t->first = num(t, 0);
   t->rows = ex_mul(t->p, all, num(t, t->tw));
-  if (lines >= t->th) return;
+  if (!lines) return;
   t->blocks = ex_var(t->p, "p", ex_floordiv(t->p, all, num(t, lines)));
   t->first = ex_mul(t->p, t->blocks, num(t, lines * t->tw));
   t->rows = num(t, lines * t->tw);
@@ -408,7 +408,7 @@ Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Pla
   Step *steps = NULL;
   expr_is_const(root->dims[2], &t.h);
   expr_is_const(root->dims[3], &t.w);
-  t.out = winograd_size(l->c, anchor->def, ci);
+  t.out = anchor->def->plan->winograd;
   t.in = t.out + 2;
   t.points = t.in * t.in;
   t.th = (t.h + t.out - 1) / t.out;

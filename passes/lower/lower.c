@@ -5,6 +5,7 @@
  * lower/region.c. */
 #include "passes/lower/lower.h"
 #include "passes/graph/rewrite.h"
+#include "passes/choose/choose.h"
 #include "passes/kernels/contract.h"
 
 #include <string.h>
@@ -370,6 +371,7 @@ static void mark_must_dense(Lower *l, const Graph *g) {
 }
 
 bool pass_lower(PassCtx *c) {
+  if (c->opt_level > 0 && !choose_plans(c)) return false;
   Model *m = c->model;
   Lower l = {.c = c, .m = m, .p = m->pool, .a = c->scratch};
   l.mod = c->module = module_new(m);

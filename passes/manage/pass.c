@@ -68,7 +68,7 @@ const PassRow *pass_find(const char *name) {
   return NULL;
 }
 
-typedef Vec(const PassRow *) Plan;
+typedef Vec(const PassRow *) PassList;
 
 typedef struct Run {
   PassCtx *c;
@@ -91,7 +91,7 @@ static bool is_disabled(const PassOptions *o, const char *name) {
   return false;
 }
 
-static bool plan_list(Run *r, Plan *plan) {
+static bool plan_list(Run *r, PassList *plan) {
   for (const char *s = r->o->passes; *s;) {
     const size_t n = strcspn(s, ",");
     const char *name = arena_strndup(r->arena, s, n);
@@ -103,7 +103,7 @@ static bool plan_list(Run *r, Plan *plan) {
   return true;
 }
 
-static bool make_plan(Run *r, Plan *plan) {
+static bool make_plan(Run *r, PassList *plan) {
   for (int i = 0; i < r->o->n_disabled; i++)
     if (!pass_find(r->o->disabled[i])) return usage(r, "unknown pass", r->o->disabled[i]);
   if (r->o->print_after && strcmp(r->o->print_after, "all") != 0 && !pass_find(r->o->print_after))
@@ -268,7 +268,7 @@ static bool write_dump(Run *r, const PassRow *row, int k) {
          diag_error(r->c->model->diag, &none, ERR_OUTPUT, "cannot write %s", path);
 }
 
-static void print_times(const Run *r, const Plan *plan) {
+static void print_times(const Run *r, const PassList *plan) {
   double sum = 0;
   for (int i = 0; i < plan->n; i++) sum += r->seconds[i];
   fprintf(stderr, "%10s  %5s  pass\n", "seconds", "%");
@@ -335,7 +335,7 @@ static bool run_list(PassCtx *c, const char *passes) {
 bool passes_run(PassCtx *c, const PassOptions *o) {
   c->run_passes = run_list;
   Run r = {.c = c, .o = o, .arena = c->model->arena};
-  Plan plan = {0};
+  PassList plan = {0};
   r.state = seen(c);
   if (c->target) *expr_pool_rules(c->model->pool) = target_float_rules(c->target);
   if (!make_plan(&r, &plan) || !write_dump(&r, NULL, 0)) return false;

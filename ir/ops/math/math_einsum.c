@@ -177,10 +177,10 @@ const Expr *elem_einsum(ElemCtx *c, const Node *n, int out, const Expr *const *i
 
 /* ---- a plain contraction of two tensors as a matrix product ---- */
 /* Labels in the order batch, rows (of a only), columns (of b only), inner (summed). */
-typedef struct Plan {
+typedef struct Operands {
   int batch[MAX_RANK], rows[MAX_RANK], cols[MAX_RANK], inner[MAX_RANK];
   int n_batch, n_rows, n_cols, n_inner;
-} Plan;
+} Operands;
 
 static int position(const Einsum *e, int k, int label) {
   for (int d = 0; d < e->rank[k]; d++)
@@ -190,8 +190,8 @@ static int position(const Einsum *e, int k, int label) {
 
 /* False where the equation is more than that: other numbers of inputs, diagonals, broadcast or
  * summed-alone dims. */
-static bool plan_make(const Einsum *e, const Node *n, const Expr *const *size, Plan *p) {
-  *p = (Plan){0};
+static bool plan_make(const Einsum *e, const Node *n, const Expr *const *size, Operands *p) {
+  *p = (Operands){0};
   if (e->n_in != 2) return false;
   for (int k = 0; k < 2; k++)
     for (int d = 0; d < e->rank[k]; d++) {
@@ -229,7 +229,7 @@ static Value *reshape_to(Build *b, Value *v, int rank, const int64_t *dims) {
 }
 
 /* Input k as [batch…, first, second], each of the two a merged group of labels. */
-static Value *operand(Build *b, const Einsum *e, const Plan *p, const Expr *const *size, int k,
+static Value *operand(Build *b, const Einsum *e, const Operands *p, const Expr *const *size, int k,
                       Value *v, int n1, const int *first, int n2, const int *second) {
   int64_t perm[MAX_RANK], dims[MAX_RANK + 2];
   int r = 0;
@@ -248,7 +248,7 @@ static Value *operand(Build *b, const Einsum *e, const Plan *p, const Expr *cons
 }
 
 /* The product [batch…, rows, cols] with its groups split again, in the order of the output. */
-static Value *restore(Build *b, const Einsum *e, const Plan *p, const Expr *const *size, Value *v) {
+static Value *restore(Build *b, const Einsum *e, const Operands *p, const Expr *const *size, Value *v) {
   int64_t dims[MAX_RANK + 2], perm[MAX_RANK];
   int labels[MAX_RANK], r = 0;
   bool moved = false;
@@ -270,7 +270,7 @@ static Value *restore(Build *b, const Einsum *e, const Plan *p, const Expr *cons
 }
 
 /* At most one group of each operand and of the result may have a size that is not constant. */
-static bool can_merge(const Plan *p, const Expr *const *size) {
+static bool can_merge(const Operands *p, const Expr *const *size) {
   const int64_t m = merged(size, p->n_rows, p->rows), c = merged(size, p->n_cols, p->cols);
   const int64_t k = merged(size, p->n_inner, p->inner);
   int unknown = 0;
@@ -335,7 +335,7 @@ static Value *einsum_pairwise(Build *b, const Node *n, const Einsum *e) {
 
 bool expand_einsum(Build *b, Node *n, Value **out) {
   Einsum e;
-  Plan p;
+  Operands p;
   const Expr *size[MAX_LABELS] = {0};
   if (!parse_equation(&e, n) || !label_sizes(b->m, n, &e, size)) return false;
   if ((out[0] = einsum_pairwise(b, n, &e)) != NULL || !b->ok) return b->ok;

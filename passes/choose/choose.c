@@ -1,0 +1,130 @@
+/* Chooses how each contraction is computed, once, and keeps the plan on its node: the algorithm of a
+ * convolution, the blocks of a Winograd form, the border that is read. Layout and lowering read it. A
+ * plan that was read from a text is obeyed, or refused where the node cannot be computed so.
+ *
+ * Register tiles are chosen when the loops of a kernel are known (kernels/contract.c), unless the plan
+ * has one; strips are a choice for chains of kernels (kernels/strips.c). */
+#include "passes/choose/choose.h"
+
+#include "passes/choose/contract_tile.h"
+#include "passes/choose/contraction.h"
+#include "passes/choose/conv_plan.h"
+
+/* ---- choosing ---- */
+
+/* The cells around the input that the kernels of a plan read. */
+static void halo_of(const PassCtx *c, const Node *n, const ConvInfo *ci, Plan *p) {
+  p->spatial = ci->spatial;
+  for (int s = 0; s < ci->spatial; s++) {
+    int64_t *lo = &p->halo_lo[s], *hi = &p->halo_hi[s];
+    if (p->algorithm == ALG_WINOGRAD)
+      winograd_reach(n, ci, p->winograd, s, lo, hi);
+    else
+      conv_reach(c->model, n, ci, s, lo, hi);
+    if (p->skips) conv_seen_border(ci, s, lo, hi);
+  }
+}
+
+static void choose_conv(const PassCtx *c, const Node *n, const ConvInfo *ci, Plan *p) {
+  p->key = winograd_key(c, n, ci);
+  p->winograd = winograd_size(c, n, ci);
+  if (conv_is_depthwise(ci)) {
+    p->algorithm = ALG_DEPTHWISE;
+  } else if (p->winograd) {
+    p->algorithm = ALG_WINOGRAD;
+    p->block = (int)winograd_block(c, n, ci, p->winograd);
+  } else {
+    p->lanes = thin_lanes(c, n, ci);
+    p->skips = conv_skips_taps(ci) && !(p->lanes & LANES_PIXELS);
+    if (p->skips) p->lanes = 0;
+    if (p->lanes) p->algorithm = ALG_THIN;
+  }
+  halo_of(c, n, ci, p);
+}
+
+static const Plan *choose_plan(const PassCtx *c, const Node *n) {
+  ConvInfo ci;
+  Attention at;
+  Plan p = {.algorithm = ALG_TILED};
+  if (conv_info(n, &ci))
+    choose_conv(c, n, &ci, &p);
+  else if (attention_of(n, &at))
+    p.algorithm = ALG_ATTENTION;
+  return arena_dup(c->model->arena, &p, sizeof p);
+}
+
+/* ---- plans of texts ---- */
+
+static const char *winograd_problem(const Node *n, const ConvInfo *ci, const Plan *p) {
+  int64_t h;
+  if (!winograd_fits(n, ci) || !expr_is_const(n->out[0]->dims[2], &h))
+    return "no Winograd form computes this convolution";
+  const int64_t lines = (h + p->winograd - 1) / p->winograd;
+  return p->block && (p->block >= lines || lines % p->block)
+             ? "blocks must divide the rows of tiles"
+             : NULL;
+}
+
+/* Cells that are stored but not needed cost memory only. */
+static const char *halo_problem(const PassCtx *c, const Node *n, const ConvInfo *ci,
+                                const Plan *p) {
+  enum { MOST = 64 };
+  Plan needed = {.algorithm = p->algorithm, .winograd = p->winograd, .skips = p->skips};
+  halo_of(c, n, ci, &needed);
+  if (p->spatial != needed.spatial) return "the halo has another number of dimensions";
+  for (int s = 0; s < p->spatial; s++) {
+    const int64_t lo = p->halo_lo[s] - needed.halo_lo[s], hi = p->halo_hi[s] - needed.halo_hi[s];
+    if (lo < 0 || hi < 0) return "the halo is smaller than what is read";
+    if (lo > MOST || hi > MOST) return "the halo is far larger than what is read";
+  }
+  return NULL;
+}
+
+static const char *conv_problem(const PassCtx *c, const Node *n, const ConvInfo *ci,
+                                const Plan *p) {
+  const char *wrong = p->algorithm == ALG_WINOGRAD ? winograd_problem(n, ci, p) : NULL;
+  if (wrong) return wrong;
+  if (p->algorithm == ALG_ATTENTION) return "a convolution is no attention";
+  if (conv_is_depthwise(ci) != (p->algorithm == ALG_DEPTHWISE))
+    return "the depthwise form is for depthwise convolutions, and the only one for these";
+  if (p->algorithm == ALG_THIN && !thin_fits(c, n, ci, p->lanes))
+    return "such lanes cannot compute this convolution";
+  if (p->skips && !conv_skips_taps(ci)) return "this convolution has no taps to skip";
+  return halo_problem(c, n, ci, p);
+}
+
+static const char *plan_problem(const PassCtx *c, const Node *n) {
+  ConvInfo ci;
+  Attention at;
+  const Plan *p = n->plan;
+  if (!node_is_contraction(n)) return "no template computes this node";
+  if (conv_info(n, &ci)) return conv_problem(c, n, &ci, p);
+  if (p->spatial || p->algorithm != (attention_of(n, &at) ? ALG_ATTENTION : ALG_TILED))
+    return "another algorithm computes this node";
+  return NULL;
+}
+
+static bool check_plan(const PassCtx *c, const Node *n) {
+  const char *wrong = plan_problem(c, n);
+  return !wrong ||
+         diag_error(c->model->diag, n->loc, ERR_VALUE, "plan %s: %s", plan_name(n->plan), wrong);
+}
+
+/* ---- the pass ---- */
+
+static bool choose_graph(PassCtx *c, Graph *g) {
+  for (int i = 0; i < g->nodes.n; i++) {
+    Node *n = g->nodes.data[i];
+    for (int k = 0; k < n->n_attrs; k++)
+      if (n->attrs[k].kind == AT_GRAPH && !choose_graph(c, n->attrs[k].graph)) return false;
+    if (n->plan && !check_plan(c, n)) return false;
+    if (n->plan || !node_is_contraction(n)) continue;
+    n->plan = choose_plan(c, n);
+    c->changed = true;
+  }
+  return true;
+}
+
+bool choose_plans(PassCtx *c) { return choose_graph(c, c->model->main); }
+
+bool pass_choose(PassCtx *c) { return choose_plans(c); }
