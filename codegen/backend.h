@@ -30,6 +30,8 @@ typedef struct Unit {
 typedef struct Backend {
   const char *name;
   unsigned kinds; /* EmitKind bits: what can be made of its units */
+  bool portable; /* only for targets that stand for any machine */
+  int64_t most_weights; /* bytes that its files can hold; 0: any */
   /* State for the units of one program, in its arena; may be NULL. */
   void *(*open)(Program *p);
   /* An empty unit, whose first fields the caller fills in. NULL: out of memory. */
@@ -48,5 +50,16 @@ typedef struct Backend {
 } Backend;
 
 extern const Backend backend_llvm; /* llvm/backend.c */
+extern const Backend backend_c; /* c/backend.c */
 /* The backend that makes all these kinds for a target; NULL: there is none. */
 const Backend *backend_for(const Target *t, unsigned emit);
+
+/* Of a run on the calling thread, or of a part of it on another: all frames of the entry, which is
+ * the last unit, the deepest kernel, and what the runtime's functions need at most. */
+static inline int64_t units_stack(Unit *const *units, int n) {
+  enum { RUNTIME = 2048, ROUND = 256 };
+  int64_t most = 0;
+  for (int i = 0; i < n - 1; i++)
+    if (units[i]->stack > most) most = units[i]->stack;
+  return (units[n - 1]->stack + most + RUNTIME + ROUND - 1) / ROUND * ROUND;
+}

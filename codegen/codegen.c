@@ -20,7 +20,7 @@
 enum { SINGLE = 64, BATCH = 64, MANY_CALLS = 2048 };
 
 /* The backends, the one that is asked first in front. */
-static const Backend *const backends[] = {&backend_llvm};
+static const Backend *const backends[] = {&backend_c, &backend_llvm};
 
 typedef struct Task {
   Unit *unit;
@@ -42,7 +42,8 @@ typedef struct Pool {
 
 const Backend *backend_for(const Target *t, unsigned emit) {
   for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
-    if ((emit & ~backends[i]->kinds) == 0) return backends[i];
+    if ((emit & ~backends[i]->kinds) == 0 && (t->portable || !backends[i]->portable))
+      return backends[i];
   return NULL;
 }
 
@@ -87,7 +88,7 @@ typedef struct Output {
 } Output;
 static const Output outputs[] = {{EMIT_EXE, ""},       {EMIT_OBJ, ".o"},    {EMIT_STATIC, ".a"},
                                  {EMIT_SHARED, ".so"}, {EMIT_HEADER, ".h"}, {EMIT_ASM, ".s"},
-                                 {EMIT_LLVM, ".ll"}};
+                                 {EMIT_LLVM, ".ll"},   {EMIT_C, ".c"}};
 enum { N_OUTPUTS = sizeof outputs / sizeof *outputs };
 
 /* ---- making kernels ---- */
@@ -315,13 +316,16 @@ static bool write_weights(Job *j, LinkJob *l) {
   return ok || link_error(l, ERR_OUTPUT, "cannot write weights", strerror(errno));
 }
 
+static Unit *const *all_units(const Job *j) {
+  Unit **const units = ARENA_ARRAY(j->p->arena, Unit *, j->pool->n);
+  for (int i = 0; i < j->pool->n; i++) units[i] = j->pool->tasks[i].unit;
+  return units;
+}
+
 static bool write_text(Job *j, EmitKind kind, OutFile *out) {
-  const int n = j->pool->n;
   FILE *f = fd_stream(out->fd);
   if (!f) return outputs_error(j->outputs, out, -errno);
-  Unit **const units = ARENA_ARRAY(j->p->arena, Unit *, n);
-  for (int i = 0; i < n; i++) units[i] = j->pool->tasks[i].unit;
-  const char *const error = j->pool->backend->write(j->state, units, n, kind, f);
+  const char *const error = j->pool->backend->write(j->state, all_units(j), j->pool->n, kind, f);
   const bool written = !ferror(f), closed = fclose(f) == 0;
   if (error)
     return diag_internal(j->p->m->model->diag, NULL, "code as text: %s",
@@ -329,20 +333,9 @@ static bool write_text(Job *j, EmitKind kind, OutFile *out) {
   return (written && closed) || outputs_error(j->outputs, out, -errno);
 }
 
-/* Of a run on the calling thread, or of a part of it on another: all frames of the entry, the
- * deepest kernel, and what the runtime's functions need at most. */
-static int64_t stack_bytes(const Job *j) {
-  enum { RUNTIME = 2048, ROUND = 256 };
-  const int n = j->pool->n - 1;
-  int64_t most = 0;
-  for (int i = 0; i < n; i++)
-    if (j->pool->tasks[i].unit->stack > most) most = j->pool->tasks[i].unit->stack;
-  return (j->pool->tasks[n].unit->stack + most + RUNTIME + ROUND - 1) / ROUND * ROUND;
-}
-
 static bool write_header(Job *j, OutFile *out) {
   StrBuf b = {.arena = j->p->arena};
-  header_print(j->p, stack_bytes(j), &b);
+  header_print(j->p, units_stack(all_units(j), j->pool->n), &b);
   return outputs_write(j->outputs, out, sb_str(&b), (size_t)b.n);
 }
 
@@ -430,6 +423,12 @@ static bool compile_and_write(Job *j, CodegenStats *stats) {
   return ok;
 }
 
+static bool weights_error(const Module *m, int64_t bytes, const Backend *b) {
+  return diag_error(m->model->diag, NULL, ERR_LIMIT,
+                    "the weights take %.1f MB, of which backend %s holds at most %.1f MB",
+                    (double)bytes / 1e6, b->name, (double)b->most_weights / 1e6);
+}
+
 bool codegen_write(const Module *m, const Target *t, const CodegenOptions *o, CodegenStats *stats) {
   CodegenStats own;
   if (!stats) stats = &own;
@@ -448,6 +447,8 @@ bool codegen_write(const Module *m, const Target *t, const CodegenOptions *o, Co
   stats->weight_bytes = p.weights.bytes;
   if (!program_fixed_arena(m, &stats->arena_bytes, &stats->thread_bytes))
     stats->arena_bytes = stats->thread_bytes = -1;
+  if (backend->most_weights && p.weights.bytes > backend->most_weights)
+    return arena_free(a), weights_error(m, stats->weight_bytes, backend);
   Pool *const pool = new_pool(&p, backend);
   bool ok = pool != NULL;
   if (ok) {

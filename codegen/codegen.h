@@ -11,7 +11,8 @@ typedef enum EmitKind {
   EMIT_SHARED = 8,
   EMIT_HEADER = 16,
   EMIT_ASM = 32,
-  EMIT_LLVM = 64
+  EMIT_LLVM = 64,
+  EMIT_C = 128
 } EmitKind;
 
 typedef struct CodegenOptions {

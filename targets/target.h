@@ -29,6 +29,7 @@ typedef struct Target {
   const char *help;
   Arch arch;
   bool tuning; /* for one CPU, not a level: `native` does not take it */
+  bool portable; /* any machine, for files of C; its constants are computed by code for `arch` */
 
   /* ---- tools ---- */
   const char *triple; /* of LLVM, as cpu and llvm_features are */
@@ -61,6 +62,7 @@ extern const int target_row_count;
 extern const FeatureRow feature_rows[]; /* by Feature */
 
 const Target *target_find(const char *name); /* NULL: unknown; "native" is no row */
+const Target *target_portable(void); /* the row of C source */
 bool target_name_is_native(const char *name);
 /* "native": the best row this CPU satisfies, with caches and host features filled in; storage is
  * the caller's. A copy of it points into the original (features_text). */

@@ -123,12 +123,19 @@ static bool is_better(const Target *t, const Target *best) {
          target_has(t, FEATURE_FMA) > target_has(best, FEATURE_FMA);
 }
 
+const Target *target_portable(void) {
+  for (int i = 0; i < target_row_count; i++)
+    if (target_rows[i].portable) return &target_rows[i];
+  return NULL;
+}
+
 bool target_native(Target *out) {
   const uint64_t have = host_bits();
   const Target *best = NULL;
   for (int i = 0; i < target_row_count; i++) {
     const Target *t = &target_rows[i];
-    if (t->arch != host_arch() || t->tuning || (t->cpu_features & ~have) != 0) continue;
+    if (t->arch != host_arch() || t->tuning || t->portable || (t->cpu_features & ~have) != 0)
+      continue;
     if (is_better(t, best)) best = t;
   }
   if (!best) return false;

@@ -211,6 +211,7 @@ static const struct {
      "Compiles an ONNX model to native code that needs no framework where it runs.\n\n"
      "  burin model.onnx -o model                     a standalone program; try ./model --help\n"
      "  burin model.onnx --emit=obj,header -o model   model.o and model.h to link into C or C++\n"
+     "  burin model.onnx --emit=c,header -o model     model.c, C99 for any compiler, and model.h\n"
      "  burin model.onnx --emit=shared -o libm.so     a shared library\n"
      "  burin model.onnx --target=aarch64 -o model    cross-compiles; no other toolchain is "
      "needed\n"

@@ -14,11 +14,17 @@ enum {
 static const struct {
   const char *name, *suffix;
   unsigned bit;
-} kinds[] = {{"exe", "", EMIT_EXE},           {"obj", ".o", EMIT_OBJ},
-             {"static", ".a", EMIT_STATIC},   {"shared", ".so", EMIT_SHARED},
-             {"header", ".h", EMIT_HEADER},   {"asm", ".s", EMIT_ASM},
-             {"llvm", ".ll", EMIT_LLVM},      {"graph", ".graph.ir", EMIT_GRAPH},
-             {"loop", ".loop.ir", EMIT_LOOP}, {"tuning", ".tuning", EMIT_TUNING}};
+} kinds[] = {{"exe", "", EMIT_EXE},
+             {"obj", ".o", EMIT_OBJ},
+             {"static", ".a", EMIT_STATIC},
+             {"shared", ".so", EMIT_SHARED},
+             {"header", ".h", EMIT_HEADER},
+             {"asm", ".s", EMIT_ASM},
+             {"llvm", ".ll", EMIT_LLVM},
+             {"c", ".c", EMIT_C},
+             {"graph", ".graph.ir", EMIT_GRAPH},
+             {"loop", ".loop.ir", EMIT_LOOP},
+             {"tuning", ".tuning", EMIT_TUNING}};
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
 typedef struct Job {
@@ -329,6 +335,22 @@ static bool one_stream(const Session *s, const Job *j) {
   return false;
 }
 
+/* C source is for every machine: it has a target of its own, which makes nothing else. */
+static bool pick_source_target(Session *s, const Job *j) {
+  const bool source = (j->emit & EMIT_C) != 0;
+  const bool other = (j->emit & EMIT_FILES & ~(unsigned)(EMIT_C | EMIT_HEADER)) != 0;
+  if (source && !s->o->target) s->target = target_portable();
+  if (!session_target(s)) return false;
+  if (source && !s->target->portable)
+    return usage_error("--emit=c is for every machine: leave --target out"), false;
+  if (s->target->portable && other)
+    return usage_error("target %s makes only --emit=c,header, graph and loop", s->target->name),
+           false;
+  if (source && s->o->weights && strcmp(s->o->weights, "external") == 0)
+    return usage_error("--weights=external: files of C hold their weights"), false;
+  return true;
+}
+
 static int compile_body(Session *s, void *user) {
   Job *j = user;
   const double start = clock_seconds();
@@ -337,7 +359,7 @@ static int compile_body(Session *s, void *user) {
     s->decisions = j->watch->decisions;
   }
   DecisionLog log = {.arena = s->arena};
-  if (!parse_emit(s, s->o->emit ? s->o->emit : "exe", &j->emit) || !session_target(s))
+  if (!parse_emit(s, s->o->emit ? s->o->emit : "exe", &j->emit) || !pick_source_target(s, j))
     return EXIT_USAGE;
   if (j->emit & EMIT_TUNING) s->decisions = &log;
   if (!j->output && (j->emit & EMIT_FILES)) j->output = default_output(s, j);

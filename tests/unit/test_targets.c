@@ -30,6 +30,7 @@ static void test_rows(void **state) {
       {"cortex-a72", HAS(FMA) | HAS(F16C), 4, false, true},
       {"cortex-a53", HAS(FMA) | HAS(F16C), 4, false, true},
       {"armv7", 0, 4, true, true},
+      {"c", 0, 4, true, false},
   };
   assert_int_equal(sizeof want / sizeof *want, target_row_count);
   for (int i = 0; i < target_row_count; i++) {
@@ -65,7 +66,7 @@ static void test_native(void **state) {
     if (strcmp(target_rows[i].cpu, n.cpu) == 0 && target_rows[i].arch == n.arch)
       row = &target_rows[i];
   assert_non_null(row);
-  assert_false(row->tuning);
+  assert_false(row->tuning || row->portable);
   assert_true(target_runs_here(row) && target_runs_here(&n) && target_is_host_arch(&n));
   uint64_t added = n.cpu_features & ~row->cpu_features;
   for (int f = 0; f < FEATURE_COUNT; f++) {

@@ -1,0 +1,127 @@
+/* The texts that a file of C begins with, embedded in burin: scalar.h, run.h, and those sources of
+ * the runtime that generated code calls. BURIN_SOURCES is the repository. */
+#include <string.h>
+
+#include "codegen/c/c.h"
+#include "ir/op/op.h"
+
+#define EMBED(name, file)                                                                    \
+  __asm__(".pushsection .rodata." #name ",\"a\"\n" #name "_begin:\n.incbin \"" BURIN_SOURCES \
+          "/" file "\"\n.byte 0\n.popsection\n");                                            \
+  extern const char name##_begin[]
+
+EMBED(burin_c_scalar, "codegen/c/scalar.h");
+EMBED(burin_c_run, "codegen/c/run.h");
+EMBED(burin_c_parallel, "runtime/core/parallel.c");
+EMBED(burin_c_failure, "runtime/core/failure.c");
+EMBED(burin_c_default, "runtime/core/defaults.c");
+EMBED(burin_c_fmod, "runtime/ops/ops_fmod.c");
+EMBED(burin_c_ops, "runtime/ops/ops.h");
+EMBED(burin_c_element, "runtime/ops/ops_element.c");
+EMBED(burin_c_dft, "runtime/ops/ops_dft.c");
+EMBED(burin_c_nms, "runtime/ops/ops_nms.c");
+EMBED(burin_c_roi, "runtime/ops/ops_roi.c");
+EMBED(burin_c_scatter, "runtime/ops/ops_scatter.c");
+EMBED(burin_c_select, "runtime/ops/ops_select.c");
+EMBED(burin_c_tfidf, "runtime/ops/ops_tfidf.c");
+EMBED(burin_c_topk, "runtime/ops/ops_topk.c");
+EMBED(burin_c_tree, "runtime/ops/ops_tree.c");
+
+static const char *const operators[] = {
+    burin_c_dft_begin,    burin_c_nms_begin,   burin_c_roi_begin,  burin_c_scatter_begin,
+    burin_c_select_begin, burin_c_tfidf_begin, burin_c_topk_begin, burin_c_tree_begin};
+enum { N_OPERATORS = sizeof operators / sizeof *operators };
+
+/* Without its includes of the repository's headers: all is one file. */
+static void write_text(const char *s, FILE *f) {
+  while (*s) {
+    const size_t n = strcspn(s, "\n") + 1;
+    const bool own = strncmp(s, "#include \"", 10) == 0 || strncmp(s, "#pragma once", 12) == 0;
+    if (!own) fwrite(s, n, 1, f);
+    s += n;
+  }
+}
+
+static void write_section(const char *title, const char *s, FILE *f) {
+  fprintf(f, "\n/* ==== %s ==== */\n", title);
+  write_text(s, f);
+}
+
+void c_write_scalar(FILE *f) { write_section("scalars", burin_c_scalar_begin, f); }
+
+void c_write_runtime(FILE *f) {
+  write_section("runtime", burin_c_run_begin, f);
+  write_text(burin_c_parallel_begin, f);
+  write_text(burin_c_failure_begin, f);
+  write_text(burin_c_default_begin, f);
+}
+
+void c_write_fmod(FILE *f) {
+  fputs(
+      "\nstatic inline double burin_rt_fmod(double a, double b);\n"
+      "static inline float burin_rt_fmodf(float a, float b);\n",
+      f);
+  write_text(burin_c_fmod_begin, f);
+}
+
+/* The text that defines a function; -1: none does. */
+static int operator_of(const char *symbol, Arena *a) {
+  const char *const head = arena_printf(a, "\nint32_t %s(", symbol);
+  for (int i = 0; i < N_OPERATORS; i++)
+    if (strstr(operators[i], head)) return i;
+  return -1;
+}
+
+static void declare_operators(const bool *used, FILE *f) {
+  static const char *const shared[] = {
+      "float rt_f16_to_f32(uint16_t h)",
+      "uint16_t rt_f32_to_f16(float f)",
+      "uint16_t rt_f32_to_bf16(float f)",
+      "double rt_load_f(const RtTensor *t, int64_t i)",
+      "int64_t rt_load_i(const RtTensor *t, int64_t i)",
+      "void rt_store_f(RtTensor *t, int64_t i, double v)",
+      "void rt_store_i(RtTensor *t, int64_t i, int64_t v)",
+      "int32_t rt_compare(const RtTensor *a, int64_t i, const RtTensor *b, int64_t j)"};
+  for (size_t i = 0; i < sizeof shared / sizeof *shared; i++)
+    fprintf(f, "static inline %s;\n", shared[i]);
+  for (int k = 0; k < N_OPERATORS; k++) {
+    if (!used[k]) continue;
+    const char *s = operators[k];
+    while ((s = strstr(s, "\nint32_t rt_"))) {
+      const size_t n = strcspn(s, "{");
+      fprintf(f, "static inline %.*s;\n", (int)n - 1, s + 1);
+      s += n;
+    }
+  }
+}
+
+/* Static names that several sources have get a number. */
+static void write_renamed(int k, FILE *f) {
+  static const char *const names[] = {"load", "put", "sift"};
+  enum { N = sizeof names / sizeof *names };
+  fputs("\n", f);
+  for (int i = 0; i < N; i++) fprintf(f, "#define %s %s_%d\n", names[i], names[i], k);
+  write_text(operators[k], f);
+  for (int i = 0; i < N; i++) fprintf(f, "#undef %s\n", names[i]);
+}
+
+bool c_write_operators(const Program *p, FILE *f) {
+  bool used[N_OPERATORS] = {false}, any = false;
+  for (int i = 0; i < p->calls.n; i++) {
+    const Step *const s = p->calls.data[i];
+    if (s->kind != STEP_EXTERN) continue;
+    const int k = operator_of(s->ext.row->symbol, p->arena);
+    if (k < 0) return false;
+    any = used[k] = true;
+  }
+  if (!any) return true;
+  /* static, because one file of C may stand beside another model's */
+  declare_operators(used, f);
+  write_section("operators", burin_c_ops_begin, f);
+  write_text(burin_c_element_begin, f);
+  for (int k = 0; k < N_OPERATORS; k++) {
+    if (!used[k]) continue;
+    write_renamed(k, f);
+  }
+  return true;
+}
