@@ -18,6 +18,7 @@ typedef struct Parser {
   ExprPool *p;
   const char *s;
   const ExprScope *scope;
+  DType hint; /* of numbers without a type, here */
   const char *error;
   int depth;
   Vec(Binding) bound;     /* variables of reductions */
@@ -100,7 +101,7 @@ static const Expr *typed(Parser *r, PVal v, DType t) {
   return ex_int(r->p, t, v.i);
 }
 
-static const Expr *any_type(Parser *r, PVal v) { return v.e ? v.e : typed(r, v, r->scope->hint); }
+static const Expr *any_type(Parser *r, PVal v) { return v.e ? v.e : typed(r, v, r->hint); }
 
 static PVal value(const Expr *e) { return (PVal){.e = e}; }
 static PVal number(double f) { return (PVal){.bare = true, .f = f}; }
@@ -254,13 +255,22 @@ static PVal parse_lets(Parser *r) {
   return ok(v) && expect(r, "}") ? v : failed;
 }
 
+/* A size or an index: its numbers are i64, whatever is computed around it. */
+static const Expr *parse_size(Parser *r, int level) {
+  const DType outer = r->hint;
+  r->hint = DT_I64;
+  const Expr *const e = typed(r, parse_level(r, level), DT_I64);
+  r->hint = outer;
+  return e;
+}
+
 static PVal parse_reduce(Parser *r, ReduceKind kind) {
   char name[IDENT_MAX + 1];
   if (!take_ident(r, name)) return fail(r, "expected a variable");
   const Expr *lo = ex_i64(r->p, 0);
-  if (take_word(r, "from") && !(lo = typed(r, parse_level(r, 6), DT_I64))) return failed;
+  if (take_word(r, "from") && !(lo = parse_size(r, 6))) return failed;
   if (!expect(r, "<")) return failed;
-  const Expr *const extent = typed(r, parse_level(r, 6), DT_I64);
+  const Expr *const extent = parse_size(r, 6);
   if (!extent || !expect(r, ":")) return failed;
   const Expr *const var = ex_var_named(r->p, name, lo, extent);
   const Binding b = {arena_strdup(r->p->arena, name), var};
@@ -271,7 +281,7 @@ static PVal parse_reduce(Parser *r, ReduceKind kind) {
 }
 
 static PVal parse_access(Parser *r, const char *ident) {
-  const Expr *const index = typed(r, parse_level(r, 1), DT_I64), *guard = NULL;
+  const Expr *const index = parse_size(r, 1), *guard = NULL;
   if (index && take_word(r, "if") && !(guard = typed(r, parse_level(r, 1), DT_BOOL))) return failed;
   if (!index || !expect(r, "]")) return failed;
   const Expr *const e =
@@ -317,7 +327,7 @@ static PVal parse_call(Parser *r, ExprOp op) {
     if (!ok(v[i])) return failed;
     if (t == DT_NONE && v[i].e && !(is_choice(op) && i == 0)) t = (DType)v[i].e->dtype;
   }
-  if (t == DT_NONE) t = r->scope->hint;
+  if (t == DT_NONE) t = r->hint;
   const Expr *e[3] = {0};
   for (int i = 0; i < n; i++)
     if (!(e[i] = typed(r, v[i], is_choice(op) && i == 0 ? DT_BOOL : t))) return failed;
@@ -410,7 +420,7 @@ static bool fold_bare(Parser *r, ExprOp op, PVal a, PVal b, PVal *out) {
                    : op == EX_sub ? a.f - b.f
                    : op == EX_mul ? a.f * b.f
                                   : a.f / b.f;
-  const bool whole = a.whole && b.whole && !(op == EX_div && dtype_is_float(r->scope->hint));
+  const bool whole = a.whole && b.whole && !(op == EX_div && dtype_is_float(r->hint));
   *out = number(f);
   if (whole) *out = integer(scalar_op(op, DT_I64, x, y, zero).i);
   return true;
@@ -420,7 +430,7 @@ static PVal combine(Parser *r, const Infix *f, PVal a, PVal b) {
   PVal out;
   if (!ok(a) || !ok(b)) return failed;
   if (a.bare && b.bare && fold_bare(r, f->op, a, b, &out)) return out;
-  const DType t = a.e ? (DType)a.e->dtype : b.e ? (DType)b.e->dtype : r->scope->hint;
+  const DType t = a.e ? (DType)a.e->dtype : b.e ? (DType)b.e->dtype : r->hint;
   const Expr *const x = typed(r, a, t), *const y = x ? typed(r, b, t) : NULL;
   if (!x || !y) return failed;
   return f->swap ? make(r, f->op, y, x, NULL) : make(r, f->op, x, y, NULL);
@@ -437,7 +447,7 @@ static PVal parse_level(Parser *r, int level) {
 }
 
 const Expr *expr_parse(ExprPool *p, const char **text, const ExprScope *s, const char **error) {
-  Parser r = {.p = p, .s = *text, .scope = s};
+  Parser r = {.p = p, .s = *text, .scope = s, .hint = s->hint};
   const Expr *const e = any_type(&r, parse_level(&r, 1));
   *text = r.s;
   if (e && !r.error) return e;
