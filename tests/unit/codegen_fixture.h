@@ -1,0 +1,257 @@
+/* What tests of code generation share: a model in a temporary folder, kernels written as loop IR,
+ * compiled, loaded and run, and their results compared with the interpreter's. */
+#pragma once
+#include <dlfcn.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "codegen/codegen.h"
+#include "passes/pass.h"
+#include "runtime/abi.h"
+
+enum { MAX_IO = 32 };
+
+typedef struct Fix {
+  Arena *a;
+  Diag *d;
+  Model *m;
+  char dir[64];
+  int n;
+} Fix;
+
+static inline int setup(void **state) {
+  Fix *f = test_malloc(sizeof *f);
+  f->n = 0;
+  snprintf(f->dir, sizeof f->dir, "/tmp/burin_codegen_XXXXXX");
+  assert_non_null(mkdtemp(f->dir));
+  f->a = arena_new(0, NULL, NULL);
+  f->d = diag_new(f->a);
+  f->m = model_new(f->a, f->d);
+  *state = f;
+  return 0;
+}
+
+static inline int teardown(void **state) {
+  Fix *f = *state;
+  rmdir(f->dir);
+  arena_free(f->a);
+  test_free(f);
+  return 0;
+}
+
+static inline void must(const Fix *f, bool ok, const char *text) {
+  if (ok) return;
+  diag_print(f->d, stderr);
+  fprintf(stderr, "%s\n", text);
+  fail();
+}
+
+static inline uint64_t next_random(uint64_t *s) {
+  *s = *s * 6364136223846793005u + 1442695040888963407u;
+  return *s >> 33;
+}
+
+/* Values in and around the range of the type; now and then a special one. */
+static inline void fill(uint64_t *seed, DType t, void *p, int64_t n) {
+  for (int64_t i = 0; i < n; i++) {
+    char *at = (char *)p + i * dtype_bytes(t);
+    const uint64_t r = next_random(seed);
+    if (dtype_is_float(t)) {
+      double v = ((double)(r % 20001) - 10000) / (r & 1 ? 1000 : 16);
+      if (r % 97 == 0) v = NAN;
+      if (r % 89 == 0) v = r & 2 ? INFINITY : -INFINITY;
+      if (r % 61 == 0) v *= 1e-6;
+      if (r % 67 == 0) v *= 1e9;
+      dtype_store_f(t, at, v);
+    } else {
+      dtype_store_i(t, at, t == DT_BOOL ? (int64_t)(r & 1) : (int64_t)r - (1 << 30));
+      if (r % 13 == 0) dtype_store_i(t, at, 0);
+      if (r % 31 == 0) dtype_store_i(t, at, -1);
+      if (r % 43 == 0)
+        dtype_store_i(
+            t, at,
+            dtype_rows[t].cls == DC_SINT ? (int64_t)(UINT64_MAX << (dtype_rows[t].bits - 1)) : 1);
+    }
+  }
+}
+
+static inline bool close_enough(DType t, const void *a, const void *b, double tolerance) {
+  if (!dtype_is_float(t)) return dtype_load_i(t, a) == dtype_load_i(t, b);
+  const double x = dtype_load_f(t, a), y = dtype_load_f(t, b);
+  if (isnan(x) || isnan(y)) return isnan(x) && isnan(y);
+  return x == y || fabs(x - y) <= tolerance * (1 + fabs(x));
+}
+
+bool pass_expand_math(PassCtx *c);
+
+/* As the driver does before code generation. NULL: this machine. */
+static inline void follow(Fix *f, const char *target) {
+  Target native;
+  const Target *t = target ? target_find(target) : &native;
+  if (!target) assert_true(target_native(&native));
+  *expr_pool_rules(f->m->pool) = target_float_rules(t);
+}
+static inline void expand(Fix *f, Module *m) {
+  PassCtx c = {.model = f->m, .module = m, .scratch = f->a};
+  assert_true(pass_expand_math(&c));
+}
+
+static inline BurinModel *compile(Fix *f, Module *m, const char *target, const char *text) {
+  Target native;
+  const Target *t = target ? target_find(target) : &native;
+  if (!target) assert_true(target_native(&native));
+  const CodegenOptions o = {.emit = EMIT_SHARED,
+                            .output = arena_printf(f->a, "%s/m%d.so", f->dir, f->n),
+                            .name = "m",
+                            .opt_level = 3,
+                            .jobs = 1};
+  CodegenStats stats;
+  must(f, codegen_write(m, t, &o, &stats), text);
+  f->n++;
+  void *lib = dlopen(o.output, RTLD_NOW | RTLD_LOCAL);
+  if (!lib) fprintf(stderr, "%s\n", dlerror());
+  assert_non_null(lib);
+  unlink(o.output);
+  BurinModel *(*info)(void) = (BurinModel * (*)(void)) dlsym(lib, "m_info");
+  assert_non_null(info);
+  return info();
+}
+
+typedef struct Io {
+  void *data[MAX_IO];
+} Io;
+
+static inline int64_t size_of(Fix *f, const Expr *e, const int64_t *syms) {
+  for (int i = 0; i < expr_symbol_count(f->m->pool); i++) {
+    Symbol *s = expr_symbol(f->m->pool, i);
+    if (!s->runtime)
+      e = expr_subst(f->m->pool, e, ex_sym(f->m->pool, s->name), ex_i64(f->m->pool, syms[i]));
+  }
+  e = expr_upper(f->m->pool, e, NULL);
+  int64_t n = -1;
+  assert_true(e && expr_is_const(e, &n));
+  return n;
+}
+
+/* Guard bytes around outputs must stay as they were. */
+enum { GUARD = 64 };
+static inline void *guarded(Fix *f, int64_t bytes) {
+  char *p = arena_alloc(f->a, (size_t)bytes + 2 * GUARD);
+  memset(p, 0x5a, (size_t)bytes + 2 * GUARD);
+  return p + GUARD;
+}
+static inline bool guards_ok(const void *data, int64_t bytes) {
+  const char *p = (const char *)data - GUARD;
+  for (int i = 0; i < GUARD; i++)
+    if (p[i] != 0x5a || p[GUARD + bytes + i] != 0x5a) return false;
+  return true;
+}
+
+static inline void compare(Fix *f, const Module *m, const Io *want, const Io *got,
+                           const int64_t *syms, double tolerance, const char *text) {
+  for (int i = 0; i < m->outputs.n; i++) {
+    const Buffer *b = &m->buffers.data[m->outputs.data[i]];
+    const int64_t n = size_of(f, b->count, syms);
+    const int bytes = dtype_bytes(b->dtype);
+    if (!guards_ok(got->data[i], n * bytes)) {
+      fprintf(stderr, "output %d: written outside\n%s\n", i, text);
+      fail();
+    }
+    for (int64_t k = 0; k < n; k++) {
+      const char *x = (char *)want->data[i] + k * bytes, *y = (char *)got->data[i] + k * bytes;
+      if (close_enough(b->dtype, x, y, tolerance)) continue;
+      fprintf(stderr, "output %d[%d]: interpreter %.9g, code %.9g\n%s\n", i, (int)k,
+              dtype_load_f(b->dtype, x), dtype_load_f(b->dtype, y), text);
+      fail();
+    }
+  }
+}
+
+/* Runs text on `target` (NULL: this machine) with the given symbol values, by symbol name order in
+ * the text. */
+static inline void check_on(Fix *f, const char *target, const char *text, int n_syms,
+                            const int64_t *values, double tolerance) {
+  f->m = model_new(f->a, f->d);
+  follow(f, target);
+  Module *m = module_parse(f->m, text, "test");
+  must(f, m != NULL, text);
+  expand(f, m);
+  must(f, module_verify(m, "test"), text);
+  int64_t syms[64] = {0};
+  for (int i = 0; i < n_syms; i++) syms[i] = values[i];
+  uint64_t seed = 7;
+  Io in, want, got;
+  for (int i = 0; i < m->inputs.n; i++) {
+    const Buffer *b = &m->buffers.data[m->inputs.data[i]];
+    const int64_t n = size_of(f, b->count, syms);
+    in.data[i] = (char *)arena_alloc(f->a, (size_t)(n * dtype_bytes(b->dtype)) + 256) +
+                 dtype_bytes(b->dtype); /* not aligned */
+    fill(&seed, b->dtype, in.data[i], n);
+  }
+  for (int i = 0; i < m->outputs.n; i++) {
+    const Buffer *b = &m->buffers.data[m->outputs.data[i]];
+    const int64_t bytes = size_of(f, b->count, syms) * dtype_bytes(b->dtype);
+    want.data[i] = guarded(f, bytes);
+    got.data[i] = guarded(f, bytes);
+  }
+  BurinModel *model = compile(f, m, target, text);
+  int64_t dims[64];
+  memcpy(dims, syms, sizeof dims);
+  must(f, module_interpret(m, (const void *const *)in.data, want.data, syms), text);
+  const uint64_t bytes = model->arena_size(dims, 1);
+  void *arena = aligned_alloc(64, bytes + 64);
+  memset(arena, 0xFF, bytes + 64);
+  const int32_t status = model->invoke((const void *const *)in.data, got.data, dims, arena, NULL);
+  free(arena);
+  assert_int_equal(status, BURIN_OK);
+  compare(f, m, &want, &got, syms, tolerance,
+          arena_printf(f->a, "target %s\n%s", target ? target : "native", text));
+}
+
+static inline void check(Fix *f, const char *text) {
+  check_on(f, NULL, text, 0, NULL, 1e-5);
+  check_on(f, "x86-64-v3", text, 0, NULL, 1e-5);
+  check_on(f, "x86-64-v2", text, 0, NULL, 1e-5);
+}
+
+/* out[i] = expr over a, b (same type) and maybe a cast. */
+static inline const char *elementwise(Fix *f, DType in, DType out, const char *loop, int n,
+                                      const char *expr) {
+  return arena_printf(f->a,
+                      "module {\n"
+                      "  b0 : %s[%d] = input 0\n  b1 : %s[%d] = input 1\n  b2 : %s[%d] = output 0\n"
+                      "  inputs b0, b1\n  outputs b2\n"
+                      "  kernel k {\n"
+                      "    param b0 : %s[%d] read align 1\n    param b1 : %s[%d] read align 1\n"
+                      "    param b2 : %s[%d] write align 1\n"
+                      "    for i in 0..%d%s {\n      b2[i] = %s\n    }\n  }\n"
+                      "  steps {\n    call k(b0, b1, b2)\n  }\n}\n",
+                      dtype_text(in), n, dtype_text(in), n, dtype_text(out), n, dtype_text(in), n,
+                      dtype_text(in), n, dtype_text(out), n, n, loop, expr);
+}
+
+/* A kernel over b0, b1 (inputs of na, nb elements) and b2 (output of nc), with its body and locals. */
+static inline const char *nest(Fix *f, const char *type, const char *na, const char *nb,
+                               const char *nc, const char *locals, const char *body) {
+  return arena_printf(
+      f->a,
+      "module {\n  symbol $n 0\n  b0 : %s[%s] = input 0\n  b1 : %s[%s] = input 1\n  b2 : %s[%s] = "
+      "output 0\n"
+      "  inputs b0, b1\n  outputs b2\n  kernel k {\n    param b0 : %s[%s] read align 1\n"
+      "    param b1 : %s[%s] read align 1\n    param b2 : %s[%s] write align 1\n%s%s  }\n"
+      "  steps {\n    call k(b0, b1, b2)\n  }\n}\n",
+      type, na, type, nb, type, nc, type, na, type, nb, type, nc, locals, body);
+}
+
+static inline void check_all(Fix *f, const char *text, int64_t n) {
+  static const char *const targets[] = {NULL, "x86-64-v2", "x86-64-v3"};
+  for (int t = 0; t < 3; t++) check_on(f, targets[t], text, 1, &n, 1e-4);
+}

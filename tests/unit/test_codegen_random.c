@@ -1,0 +1,248 @@
+/* Random kernels, on this machine and on other architectures under the emulator. */
+#include "tests/unit/codegen_fixture.h"
+
+/* ---- random kernels ---- */
+static const DType fuzz_types[] = {DT_F32, DT_I32, DT_U8, DT_I64, DT_F16, DT_F64, DT_I8};
+enum { FUZZ_TYPES = 7, FUZZ_N = 4096 };
+
+typedef struct Fuzz {
+  Arena *a;
+  uint64_t seed;
+  int extent; /* of j */
+} Fuzz;
+
+static int pick(Fuzz *z, int n) { return (int)(next_random(&z->seed) % (uint64_t)n); }
+
+/* An index below FUZZ_N. */
+static const char *fuzz_index(Fuzz *z) {
+  switch (pick(z, 9)) {
+    case 0: return "j";
+    case 1: return "i*137 + j";
+    case 2: return "j*2 + i";
+    case 3: return "i";
+    case 4: return "j*3 + 1";
+    case 5: return arena_printf(z->a, "%d - j + i*7", z->extent);
+    case 6: return "floordiv(j, 3) + i*16";
+    case 7: return "floormod(j*5 + i, 11)";
+    default: return arena_printf(z->a, "min(max(cast<i64>(b1[j + i]), 0), %d)", FUZZ_N - 1);
+  }
+}
+
+static const char *fuzz_guard(Fuzz *z) {
+  switch (pick(z, 8)) {
+    case 0: return " if i < 2";
+    case 1: return " if j < 19";
+    case 2: return " if (2 <= j) & (i < 3)";
+    default: return "";
+  }
+}
+
+static const char *fuzz_expr(Fuzz *z, int t, int depth);
+
+static const char *fuzz_bool(Fuzz *z, int depth) {
+  static const char *const ops[] = {"<", "<=", "==", "!="};
+  const int t = pick(z, FUZZ_TYPES);
+  if (pick(z, 4) == 0) return arena_printf(z->a, "(j < %d)", pick(z, 60));
+  return arena_printf(z->a, "(%s %s %s)", fuzz_expr(z, t, depth - 1), ops[pick(z, 4)],
+                      fuzz_expr(z, t, depth - 1));
+}
+
+static const char *fuzz_expr(Fuzz *z, int t, int depth) {
+  const char *const name = dtype_text(fuzz_types[t]);
+  const bool is_float = dtype_is_float(fuzz_types[t]);
+  const int choice = depth <= 0 ? pick(z, 2) : pick(z, 12);
+  switch (choice) {
+    case 0: return arena_printf(z->a, "b%d[%s%s]", t, fuzz_index(z), fuzz_guard(z));
+    case 1: return arena_printf(z->a, "%d%s", pick(z, 100), name);
+    case 2:
+      return arena_printf(z->a, "(%s + %s)", fuzz_expr(z, t, depth - 1),
+                          fuzz_expr(z, t, depth - 1));
+    case 3:
+      return arena_printf(z->a, "(%s - %s)", fuzz_expr(z, t, depth - 1),
+                          fuzz_expr(z, t, depth - 1));
+    case 4:
+      return arena_printf(z->a, "(%s * %s)", fuzz_expr(z, t, depth - 1),
+                          fuzz_expr(z, t, depth - 1));
+    case 5:
+      return arena_printf(z->a, "max(%s, %s)", fuzz_expr(z, t, depth - 1),
+                          fuzz_expr(z, t, depth - 1));
+    case 6:
+      return arena_printf(z->a, "min(%s, %s)", fuzz_expr(z, t, depth - 1),
+                          fuzz_expr(z, t, depth - 1));
+    case 7:
+      return arena_printf(z->a, "select(%s, %s, %s)", fuzz_bool(z, depth - 1),
+                          fuzz_expr(z, t, depth - 1), fuzz_expr(z, t, depth - 1));
+    case 8:
+    case 9:
+      return arena_printf(z->a, "%s<%s>(%s)", choice == 8 ? "cast" : "sat", name,
+                          fuzz_expr(z, pick(z, FUZZ_TYPES), depth - 1));
+    case 10:
+      return is_float ? arena_printf(z->a, "floor(%s)", fuzz_expr(z, t, depth - 1))
+                      : arena_printf(z->a, "(%s / %s)", fuzz_expr(z, t, depth - 1),
+                                     fuzz_expr(z, t, depth - 1));
+    default: return arena_printf(z->a, "abs(%s)", fuzz_expr(z, t, depth - 1));
+  }
+}
+
+static const char *fuzz_kernel(Fuzz *z) {
+  StrBuf b = {.arena = z->a};
+  const int out = pick(z, FUZZ_TYPES), acc = pick(z, FUZZ_TYPES);
+  static const char *const loops[] = {" vector", " vector", " vector", "", " unroll"};
+  static const char *const sums[] = {"sum", "max", "min"};
+  z->extent = 1 + pick(z, 70);
+  const bool symbolic = pick(z, 3) == 0, acc_float = dtype_is_float(fuzz_types[acc]);
+  const char *const kind = symbolic ? " vector" : loops[pick(z, 5)];
+  const char *const n = symbolic ? "$n" : arena_printf(z->a, "%d", z->extent);
+  const char *const out_name = dtype_text(fuzz_types[out]), *const acc_name =
+                                                                dtype_text(fuzz_types[acc]);
+  sb_printf(&b, "module {\n  symbol $n 0 bound 70\n");
+  for (int t = 0; t < FUZZ_TYPES; t++)
+    sb_printf(&b, "  b%d : %s[%d] = input %d\n", t, dtype_text(fuzz_types[t]), FUZZ_N, t);
+  sb_printf(&b,
+            "  b7 : %s[4*71] = output 0\n  b8 : %s[4] = output 1\n  b9 : i64[$n] = input 7\n  "
+            "inputs b0, b1, b2, b3, b4, b5, b6, b9\n  outputs b7, b8\n  kernel k {\n",
+            out_name, acc_name);
+  for (int t = 0; t < FUZZ_TYPES; t++)
+    sb_printf(&b, "    param b%d : %s[%d] read align 1\n", t, dtype_text(fuzz_types[t]), FUZZ_N);
+  sb_printf(&b, "    param b7 : %s[4*71] write align 1\n    param b8 : %s[4] write align 1\n",
+            out_name, acc_name);
+  sb_printf(
+      &b,
+      "    local t0 : %s[1] regs\n    for z in 0..4 { for y in 0..71 { b7[z*71 + y] = %d%s } }\n",
+      acc_name, pick(z, 9), out_name);
+  sb_printf(&b,
+            "    for i in 0..4%s {\n      local t0\n      t0[0] = 1%s\n      for j in 0..%s%s {\n",
+            pick(z, 2) ? " unroll" : "", acc_name, n, kind);
+  if (pick(z, 3) == 0)
+    sb_printf(&b, "        if %s {\n", fuzz_bool(z, 1)),
+        sb_printf(&b, "          b7[i*71 + j] = %s\n        }\n", fuzz_expr(z, out, 2));
+  else
+    sb_printf(&b, "        b7[i*71 + j] = %s\n", fuzz_expr(z, out, 3));
+  /* sums of floats depend on their order */
+  sb_printf(&b, "        t0[0] %s= %s\n      }\n      b8[i] = t0[0]\n    }\n  }\n",
+            sums[acc_float ? 1 + pick(z, 2) : pick(z, 3)], fuzz_expr(z, acc, 2));
+  sb_printf(&b, "  steps {\n    call k(b0, b1, b2, b3, b4, b5, b6, b7, b8)\n  }\n}\n");
+  return sb_str(&b);
+}
+
+/* ---- other architectures: a program under the emulator, tensors as raw files ---- */
+static void name_tensors(Fix *f, Module *m) {
+  Graph *g = graph_new(f->m, NULL, "main");
+  f->m->main = g;
+  for (int i = 0; i < m->inputs.n + m->outputs.n; i++) {
+    const bool in = i < m->inputs.n;
+    const Buffer *b = &m->buffers.data[in ? m->inputs.data[i] : m->outputs.data[i - m->inputs.n]];
+    Value *v =
+        value_new(f->m, arena_printf(f->a, "%c%d", in ? 'x' : 'y', in ? i : i - m->inputs.n));
+    value_set_tensor(f->m, v, b->dtype, 1, (const Expr *const[]){b->count});
+    if (in)
+      vec_push(f->a, &g->inputs, v);
+    else
+      vec_push(f->a, &g->outputs, v);
+  }
+}
+
+static void write_file(const char *path, const void *data, size_t n) {
+  FILE *out = fopen(path, "wb");
+  assert_non_null(out);
+  assert_true(n == 0 || fwrite(data, n, 1, out) == 1);
+  fclose(out);
+}
+static void read_file(const char *path, void *data, size_t n, const char *text) {
+  FILE *in = fopen(path, "rb");
+  if (!in || (n && fread(data, n, 1, in) != 1)) fail_msg("no output\n%s", text);
+  fclose(in);
+}
+
+static void check_emulated(Fix *f, const char *target, const char *text, int64_t n) {
+  f->m = model_new(f->a, f->d);
+  follow(f, target);
+  Module *m = module_parse(f->m, text, "test");
+  must(f, m != NULL, text);
+  expand(f, m);
+  name_tensors(f, m);
+  int64_t syms[64] = {n};
+  uint64_t seed = 7;
+  Io in, want, got;
+  const char *const exe = arena_printf(f->a, "%s/program", f->dir);
+  StrBuf command = {.arena = f->a};
+  sb_printf(&command, "%s %s --quiet --dim n=%d", target_find(target)->qemu, exe, (int)n);
+  for (int i = 0; i < m->inputs.n; i++) {
+    const Buffer *b = &m->buffers.data[m->inputs.data[i]];
+    const int64_t count = size_of(f, b->count, syms);
+    in.data[i] = arena_alloc(f->a, (size_t)(count * dtype_bytes(b->dtype)) + 16);
+    fill(&seed, b->dtype, in.data[i], count);
+    const char *const path = arena_printf(f->a, "%s/x%d.raw", f->dir, i);
+    write_file(path, in.data[i], (size_t)(count * dtype_bytes(b->dtype)));
+    sb_printf(&command, " --input x%d=@%s", i, path);
+  }
+  for (int i = 0; i < m->outputs.n; i++) {
+    const Buffer *b = &m->buffers.data[m->outputs.data[i]];
+    const int64_t bytes = size_of(f, b->count, syms) * dtype_bytes(b->dtype);
+    want.data[i] = guarded(f, bytes);
+    got.data[i] = guarded(f, bytes);
+    sb_printf(&command, " --output y%d=@%s/y%d.raw", i, f->dir, i);
+  }
+  must(f, module_interpret(m, (const void *const *)in.data, want.data, syms), text);
+  const CodegenOptions o = {
+      .emit = EMIT_EXE, .output = exe, .name = "m", .opt_level = 3, .jobs = 1};
+  must(f, codegen_write(m, target_find(target), &o, NULL), text);
+  const int status = system(sb_str(&command));
+  if (status != 0) fail_msg("status %d of %s\n%s", status, sb_str(&command), text);
+  for (int i = 0; i < m->outputs.n; i++) {
+    const Buffer *b = &m->buffers.data[m->outputs.data[i]];
+    read_file(arena_printf(f->a, "%s/y%d.raw", f->dir, i), got.data[i],
+              (size_t)(size_of(f, b->count, syms) * dtype_bytes(b->dtype)), text);
+  }
+  syms[0] = n;
+  compare(f, m, &want, &got, syms, 1e-3, arena_printf(f->a, "target %s\n%s", target, text));
+}
+
+static void test_emulated(void **state) {
+  static const char *const targets[] = {"aarch64", "armv7", "cortex-a72"};
+  Fix *f = *state;
+  if (system("qemu-arm --version >/dev/null 2>&1") != 0 ||
+      system("qemu-aarch64 --version >/dev/null 2>&1") != 0)
+    skip();
+  const char *const count = getenv("BURIN_FUZZ_KERNELS"), *const seed = getenv("BURIN_FUZZ_SEED");
+  const int n = count ? atoi(count) : 24;
+  Arena *const outer = f->a;
+  for (int i = 0; i < n; i++) {
+    f->a = arena_new(0, NULL, NULL);
+    Fuzz z = {f->a, (uint64_t)(seed ? atoi(seed) : 1) * 1000003u + (uint64_t)i, 0};
+    for (int k = 0; k < 3; k++) next_random(&z.seed);
+    const char *const text = fuzz_kernel(&z);
+    check_emulated(f, targets[i % 3], text, z.extent);
+    arena_free(f->a);
+    f->a = outer;
+  }
+  assert_int_equal(system(arena_printf(f->a, "rm -f %s/*.raw %s/program", f->dir, f->dir)), 0);
+}
+
+/* BURIN_FUZZ_KERNELS: how many, and BURIN_FUZZ_SEED: from where. */
+static void test_random_kernels(void **state) {
+  static const char *const targets[] = {NULL, "x86-64-v3", "x86-64-v2"};
+  Fix *f = *state;
+  const char *const count = getenv("BURIN_FUZZ_KERNELS"), *const seed = getenv("BURIN_FUZZ_SEED");
+  const int n = count ? atoi(count) : 60;
+  Arena *const outer = f->a;
+  for (int i = 0; i < n; i++) {
+    f->a = arena_new(0, NULL, NULL);
+    Fuzz z = {f->a, (uint64_t)(seed ? atoi(seed) : 1) * 1000003u + (uint64_t)i, 0};
+    for (int k = 0; k < 3; k++) next_random(&z.seed);
+    const char *const text = fuzz_kernel(&z);
+    const int64_t extent = z.extent;
+    check_on(f, targets[i % 3], text, 1, &extent, 1e-3);
+    arena_free(f->a);
+    f->a = outer;
+  }
+}
+
+int main(int argc, char **argv) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(test_emulated, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_random_kernels, setup, teardown),
+  };
+  cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
