@@ -35,8 +35,8 @@ typedef struct Options {
       *runs, *rtol, *atol, *strips;
   const char *labels, *seed, *winograd, *indices, *tune, *tuning, *tune_seconds;
   List dims, shapes, consts, disabled, inputs, outputs, expects;
-  bool time_passes, no_winograd, freeze, progress, quiet, help, version, list_targets, list_passes,
-      json, interpret, profile, check_memory, info, keep;
+  bool print_plan, time_passes, no_winograd, freeze, progress, quiet, help, version, list_targets,
+      list_passes, json, interpret, profile, check_memory, info, keep;
   int argc;
   char **argv;
 } Options;
