@@ -24,7 +24,8 @@ import burin
 from template_cases import TRIALS, chain_case, fixed_cases, random_case
 
 BATCH = 8
-RTOL = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1.6e-2}
+RTOL = {"float64": 1e-13, "float32": 1e-5, "float16": 2e-3, "bfloat16": 1.6e-2,
+        "int32": 0, "uint8": 0, "int8": 0}  # integers are exact
 SECONDS = 120
 QEMU = {"aarch64": "qemu-aarch64", "armv7": "qemu-arm"}
 TURNS = [("native", []), ("x86-64-v2", []), ("x86-64-v3", []), ("native", ["-O0"]), ("x86-64-v4", ["--winograd=6"]),
@@ -34,19 +35,26 @@ TURNS = [("native", []), ("x86-64-v2", []), ("x86-64-v3", []), ("native", ["-O0"
 def model_of(cases):
     inputs, outputs = [], []
     for c in cases:
-        t = helper.np_dtype_to_tensor_dtype(c.dtype)
         for name, shapes in c.inputs.items():
             names = {}
             dims = [d[0] if min(d) == max(d) else names.setdefault(d, f"{c.tag}s{'_'.join(map(str, d))}") for d in zip(*shapes)]
+            t = helper.np_dtype_to_tensor_dtype(c.types.get(name, c.dtype))
             inputs.append(helper.make_tensor_value_info(name, t, dims))
-        outputs.append(helper.make_tensor_value_info(c.output, t, None))
+        outputs.append(helper.make_tensor_value_info(c.output, helper.np_dtype_to_tensor_dtype(c.dtype), None))
     graph = helper.make_graph([n for c in cases for n in c.nodes], "cases", inputs, outputs, [k for c in cases for k in c.constants])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 25)], ir_version=11)
 
 
+def values(rng, shape, dtype):
+    if dtype.kind not in "iu":
+        return rng.standard_normal(shape).astype(dtype)
+    info = np.iinfo(np.int8 if dtype.itemsize > 1 else dtype)  # products and sums stay within 32 bits
+    return rng.integers(info.min, info.max, shape, endpoint=True).astype(dtype)
+
+
 def feeds_of(cases, trial):
     rng = np.random.default_rng(trial)
-    return {name: rng.standard_normal(shapes[trial]).astype(c.dtype) for c in cases for name, shapes in c.inputs.items()}
+    return {name: values(rng, shapes[trial], c.types.get(name, c.dtype)) for c in cases for name, shapes in c.inputs.items()}
 
 
 def wrong(case, got, feeds):
@@ -137,7 +145,7 @@ def batches(args):
     fixed = list(fixed_cases(rng))
     for turn in turns[:1] if args.target else [turns[k] for k in (0, 1, 3)]:
         yield fixed, *turn
-    dtypes = [args.dtype] if args.dtype else ["float32"] * 7 + ["float16"] + ["float32"] * 7 + ["bfloat16"]
+    dtypes = [args.dtype] if args.dtype else ["float32"] * 7 + ["float16"] + ["float32"] * 6 + ["float64", "bfloat16"]
     for i in range(args.count // BATCH):
         name = dtypes[i % len(dtypes)]
         import ml_dtypes

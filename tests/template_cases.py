@@ -15,6 +15,7 @@ class Case:
     def __init__(self, rng, tag, dtype=np.float32):
         self.rng, self.tag, self.dtype = rng, tag, np.dtype(dtype)
         self.nodes, self.constants, self.inputs = [], [], {}
+        self.types = {}  # of inputs that are not of dtype
         self.title = ""
         self.slack = 1.0  # 2 for Winograd: its transformations cost a bit
         self.steps = []  # functions on {name: array of float64}
@@ -489,11 +490,11 @@ def one_conv(rng, tag, shape):
     return c.finish(y)
 
 
-def plain_conv(rng, tag, shapes, c_out, kernel, computed=False, **window):
+def plain_conv(rng, tag, shapes, c_out, kernel, computed=False, dtype=np.float32, **window):
     """A convolution that the random ones are too small for: many groups, taps far beyond the border, a large output."""
     n = len(kernel)
     how = {"stride": [1] * n, "dilation": [1] * n, "pads": [0] * 2 * n, "group": 1, **window}
-    c = Case(rng, tag)
+    c = Case(rng, tag, dtype)
     c.title = f"Conv of {shapes[0]} to {c_out} channels, kernel {kernel}, {window}"
     weights = c.weights(c_out, shapes[0][1] // how["group"], *kernel, computed=computed)
     return c.finish(c.node("Conv", [c.input(shapes), weights], lambda x, w: conv(x, w, **how), kernel_shape=kernel,
@@ -526,7 +527,33 @@ def one_matmul(rng, tag, a, b, constant):
     return c.finish(c.node("MatMul", [c.input(a), c.weights(*b[0]) if constant else c.input(b)], np.matmul))
 
 
+def integer_matmul(rng, tag, a, b, types, constant):
+    """types: of both operands, i32, or 8-bit ones (MatMulInteger without zero points, too long for exact floats)."""
+    c = Case(rng, tag, np.int32)
+    c.title = f"{types[0]} x {types[1]} product of {a} and {b}"
+    operands = [c.input(a)]
+    if constant:
+        info = np.iinfo(np.int8 if types[1] == "int32" else types[1])
+        operands.append(c.constant(rng.integers(info.min, info.max, b[0], endpoint=True).astype(types[1])))
+    else:
+        operands.append(c.input(b))
+    c.types = {name: np.dtype(t) for name, t in zip(operands, types) if name in c.inputs}
+    return c.finish(c.node("MatMul" if types[0] == "int32" else "MatMulInteger", operands, np.matmul))
+
+
 def fixed_cases(rng):
+    yield integer_matmul(rng, "j0", [(33, 70)] * TRIALS, [(70, 45)] * TRIALS, ["int32", "int32"], False)
+    yield integer_matmul(rng, "j1", [(2, 7, 40), (2, 1, 40), (1, 30, 40)], [(40, 64)] * TRIALS, ["int32", "int32"], True)
+    for i, types in enumerate(itertools.product(["uint8", "int8"], repeat=2)):
+        yield integer_matmul(rng, f"k{i}", [(19, 300), (3, 4), (5, 1)], [(300, 37), (4, 37), (1, 37)], types, False)
+        yield integer_matmul(rng, f"l{i}", [(21, 5000), (1, 5000), (8, 5000)], [(5000, 50)] * TRIALS, types, True)
+    yield plain_conv(rng, "jf", [(2, 24, 9, 11), (1, 24, 3, 3), (1, 24, 20, 1)], 37, [3, 3], pads=[1] * 4, dtype=np.float64)
+    yield plain_conv(rng, "jg", [(1, 24, 9, 7)] * TRIALS, 24, [3, 3], group=6, pads=[1] * 4, dtype=np.float64)
+    yield plain_conv(rng, "jh", [(1, 24, 9, 7)] * TRIALS, 24, [3, 3], True, group=24, pads=[1] * 4, dtype=np.float64)
+    yield plain_conv(rng, "ji", [(1, 800, 9, 31)] * TRIALS, 70, [3, 3], True, pads=[1] * 4, dtype=np.float64)
+    yield attention(rng, "jj", np.dtype(np.float64), [2, 2], [33] * 3, [40] * 3, 16, 16, ["scale"], "middle")
+    yield attention(rng, "jk", np.dtype(np.float64), [1, 3], [8] * 3, [8] * 3, 20, 20, ["none"])  # a row of NaN stays alone
+    yield attention(rng, "jl", np.dtype(np.float64), [1, 3], [8] * 3, [8] * 3, 20, 20, ["infinite"])
     yield fixed_transpose(rng, "f0", (1, 1, 1), 5, [1], [2])  # a stride beyond the output: phases without rows
     yield fixed_transpose(rng, "f1", (2, 2, 1, 3), 8, [1, 2], [3, 2])
     yield fixed_transpose(rng, "f2", (1, 3, 4, 4), 8, [2, 2], [3, 3])  # phases without taps

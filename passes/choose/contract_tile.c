@@ -51,11 +51,12 @@ static double tile_cycles(const Machine *m, Tile tile, double rows_h, double row
 
 int contract_tiles(const Target *t, const ContractTypes *types, double rows_h, double rows_w,
                    bool flat, double n, double k, TileCost *out) {
-  const Machine m = {.fma = t->fma_per_cycle > 0 ? t->fma_per_cycle : 1,
-                     .load = 2,
+  const int per_lane = dtype_rows[types->acc].bits / 32; /* registers of a vector of sums */
+  const Machine m = {.fma = (t->fma_per_cycle > 0 ? t->fma_per_cycle : 1) / per_lane,
+                     .load = 2.0 / per_lane,
                      .latency = 5.5, /* of four cycles, and loads that come late */
-                     .regs = t->vector_regs,
-                     .lanes = target_lanes(t, dtype_rows[types->acc].bits),
+                     .regs = t->vector_regs / per_lane,
+                     .lanes = target_lanes(t, 32),
                      .broadcast_operand = t->broadcast_operand};
   int count = 0;
   for (int v = 1; v <= 8 && (v == 1 || (v - 1) * m.lanes < n); v++) { /* no wider than n */

@@ -1,12 +1,20 @@
 /* The table of contract_types.h. */
 #include "passes/choose/contract_types.h"
 
+/* clang-format off */
 static const ContractTypes rows[] = {
-    /* name    a        b        panel    acc     k_step  mac */
-    {"f32", DT_F32, DT_F32, DT_F32, DT_F32, 1, EX_fma},
-    {"f16", DT_F16, DT_F16, DT_F32, DT_F32, 1, EX_fma},
-    {"bf16", DT_BF16, DT_BF16, DT_F32, DT_F32, 1, EX_fma},
+    /* name    a        b        panel   acc     k_step  mac */
+    {"f32",    DT_F32,  DT_F32,  DT_F32, DT_F32, 1, EX_fma},
+    {"f16",    DT_F16,  DT_F16,  DT_F32, DT_F32, 1, EX_fma},
+    {"bf16",   DT_BF16, DT_BF16, DT_F32, DT_F32, 1, EX_fma},
+    {"f64",    DT_F64,  DT_F64,  DT_F64, DT_F64, 1, EX_fma},
+    {"i32",    DT_I32,  DT_I32,  DT_I32, DT_I32, 1, EX_fma},
+    {"u8_u8",  DT_U8,   DT_U8,   DT_U8,  DT_I32, 1, EX_fma},
+    {"u8_i8",  DT_U8,   DT_I8,   DT_I8,  DT_I32, 1, EX_fma},
+    {"i8_u8",  DT_I8,   DT_U8,   DT_U8,  DT_I32, 1, EX_fma},
+    {"i8_i8",  DT_I8,   DT_I8,   DT_I8,  DT_I32, 1, EX_fma},
 };
+/* clang-format on */
 
 const ContractTypes *contract_types(DType a, DType b) {
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)

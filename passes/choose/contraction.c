@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "passes/choose/contract_types.h"
 #include "passes/choose/conv_axes.h"
 
 bool conv_is_depthwise(const ConvInfo *ci) {
@@ -16,6 +17,20 @@ static bool float_operands(const Node *n) {
     if (v && v->dtype != DT_F32 && v->dtype != DT_F16 && v->dtype != DT_BF16) return false;
   }
   return true;
+}
+
+/* Integers: products without zero points. 8-bit convolutions and others are floats by now, where that
+ * is exact (exact_products). */
+static bool types_fit(const Node *n) {
+  const ContractTypes *t = node_contract_types(n);
+  if (!t || dtype_is_float(t->acc)) return t != NULL;
+  return strcmp(n->op->name, "MatMul") == 0 ||
+         (strcmp(n->op->name, "MatMulInteger") == 0 && !node_in(n, 2) && !node_in(n, 3));
+}
+
+bool conv_beyond_tiles(const Node *n) {
+  const ContractTypes *t = node_contract_types(n);
+  return n->in[1]->cdata && t && t->acc == DT_F32;
 }
 
 bool conv_has_template(const ConvInfo *ci) {
@@ -36,11 +51,13 @@ bool node_is_contraction(const Node *n) {
   MatMulInfo mi;
   Attention at;
   int64_t k;
-  if (!(n->op->flags & OF_CONTRACTION) || !float_operands(n)) return false;
+  if (!(n->op->flags & OF_CONTRACTION)) return false;
+  if (attention_of(n, &at)) return float_operands(n);
+  if (!types_fit(n)) return false;
   if (conv_info(n, &ci))
-    return conv_has_template(&ci) && (n->in[1]->cdata || computed_weights_fit(n, &ci));
-  if (!matmul_info(n, &mi)) return attention_of(n, &at);
-  return !mi.b_vec && !(expr_is_const(mi.n, &k) && k < 2);
+    return conv_has_template(&ci) && (n->in[1]->cdata || computed_weights_fit(n, &ci)) &&
+           (!conv_is_depthwise(&ci) || node_contract_types(n)->acc == DT_F32);
+  return matmul_info(n, &mi) && !mi.b_vec && !(expr_is_const(mi.n, &k) && k < 2);
 }
 
 /* ---- the contraction of a kernel ---- */

@@ -6,7 +6,9 @@
 
 /* One input channel per group, as many outputs. */
 bool conv_is_depthwise(const ConvInfo *ci);
-/* Given constant weights. */
+/* Algorithms besides tiles (thin, Winograd, strips) take constant weights and f32 sums only. */
+bool conv_beyond_tiles(const Node *n);
+/* As far as its form goes. */
 bool conv_has_template(const ConvInfo *ci);
 /* Will be lowered by a template, not by its element expression. */
 bool node_is_contraction(const Node *n);

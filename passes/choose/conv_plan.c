@@ -2,6 +2,7 @@
 #include "passes/choose/conv_plan.h"
 
 #include "passes/choose/contract_tile.h"
+#include "passes/choose/contraction.h"
 
 /* ---- few output channels ---- */
 
@@ -10,7 +11,7 @@ int thin_budget(const Target *t) { return t->vector_regs * 3 / 4; }
 bool thin_fits(const PassCtx *c, const Node *n, const ConvInfo *ci, int lanes) {
   const int64_t width_of_lanes = target_lanes(c->target, 32);
   int64_t width;
-  if (!n->in[1]->cdata || ci->transposed || ci->group != 1 || ci->spatial > 3 ||
+  if (!conv_beyond_tiles(n) || ci->transposed || ci->group != 1 || ci->spatial > 3 ||
       ci->c_out > thin_budget(c->target))
     return false;
   if ((lanes & LANES_CHANNELS) && ci->c_in < width_of_lanes) return false;

@@ -1,12 +1,13 @@
 /* When a 3×3 convolution is worth a Winograd form (kernels/winograd.c), and in blocks of how many rows
  * of tiles: multiplications saved against traffic for the transformed data and weights. */
 #include "passes/choose/choice.h"
+#include "passes/choose/contraction.h"
 #include "passes/choose/conv_plan.h"
 
 enum { BLOCK_CYCLES = 2000 }; /* lost at the edges of a block */
 
 bool winograd_fits(const Node *n, const ConvInfo *ci) {
-  if (!n->in[1]->cdata || ci->transposed || ci->spatial != 2 || ci->group != 1) return false;
+  if (!conv_beyond_tiles(n) || ci->transposed || ci->spatial != 2 || ci->group != 1) return false;
   for (int s = 0; s < 2; s++) {
     int64_t k;
     if (ci->kernel[s] != 3 || ci->stride[s] != 1 || ci->dilation[s] != 1) return false;

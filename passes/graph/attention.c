@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "passes/choose/contract_types.h"
 #include "passes/graph/rewrite.h"
 
 enum { MAX_DEPTH = ATTENTION_DEPTH };
@@ -33,7 +34,8 @@ static const Value *find_scores(const Find *f, const Value *v, int depth) {
   const Node *n = v->def;
   MatMulInfo mi;
   if (!n || v->cdata || depth > MAX_DEPTH) return NULL;
-  if (node_is_contraction(n)) return matmul_info(n, &mi) ? v : NULL;
+  if (node_is_contraction(n))
+    return matmul_info(n, &mi) && node_contract_types(n)->acc == DT_F32 ? v : NULL;
   if (!node_is_elementwise(n)) return NULL;
   for (int k = 0; k < n->n_in; k++) {
     if (!n->in[k] || value_count(f->p, n->in[k]) != value_count(f->p, v)) continue;
@@ -168,8 +170,9 @@ static bool find_softmax(const Find *f, Value *v, Match *m) {
 
 static bool plain_product(const Node *n) {
   MatMulInfo mi;
-  return node_is_contraction(n) && matmul_info(n, &mi) && !mi.a_vec && !mi.trans_a && !mi.trans_b &&
-         mi.alpha == 1 && !node_in(n, 2) && !n->in[1]->cdata;
+  return node_is_contraction(n) && matmul_info(n, &mi) && node_contract_types(n)->acc == DT_F32 &&
+         !mi.a_vec && !mi.trans_a && !mi.trans_b && mi.alpha == 1 && !node_in(n, 2) &&
+         !n->in[1]->cdata;
 }
 
 /* A product whose batch is that of its left operand. */

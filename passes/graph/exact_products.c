@@ -166,7 +166,9 @@ static bool product_of(PassCtx *c, Node *n, Product *p) {
     } else if (!expr_is_const(p->w->dims[p->w->rank - 2], &p->axis)) {
       return false;
     }
-    return choose_parts(p, c->scratch);
+    if (!choose_parts(p, c->scratch)) return false;
+    /* several products of floats cost more than one of integers, which needs no zero points */
+    return f->conv || f->yz != NO || p->xz || p->wz || p->step >= p->axis;
   }
   return false;
 }

@@ -14,7 +14,7 @@ void contract_init(Contract *c, Lower *l, const Value *root, const Value *anchor
   c->anchor = anchor;
   c->to = to;
   c->types = types;
-  c->lanes = target_lanes(l->c->target, dtype_rows[types->acc].bits);
+  c->lanes = target_lanes(l->c->target, 32); /* as code is generated: f64 in pairs of registers */
   c->scale = 1.0;
   c->b_buffer = -1;
 }

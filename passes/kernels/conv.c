@@ -327,7 +327,7 @@ static const ConstData *merge_groups(Lower *l, ConvInfo *ci, const ConstData *w)
   const int64_t cig = ci->c_in / ci->group, cog = ci->c_out / ci->group;
   int64_t m = target_lanes(l->c->target, 32) / cog, taps = 1, count;
   while (m > 1 && ci->group % m) m--;
-  if (!w || ci->group == 1 || ci->transposed || m < 2) return w;
+  if (!w || w->dtype == DT_F64 || ci->group == 1 || ci->transposed || m < 2) return w;
   for (int s = 0; s < ci->spatial; s++) taps *= ci->kernel[s];
   if (!ck_mul(ci->c_out * cig * taps, m, &count)) return NULL;
   float *data = ARENA_ARRAY(l->m->arena, float, count);

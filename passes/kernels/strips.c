@@ -91,7 +91,7 @@ static bool stage_of(const Chain *c, const Value *root, Stage *s) {
   if (root->rank != 4 || !conv_info(anchor->def, &s->ci)) return false;
   const ConvInfo *ci = &s->ci;
   const Plan *const plan = anchor->def->plan;
-  if (!anchor->def->in[1]->cdata || ci->transposed || ci->spatial != 2) return false;
+  if (!conv_beyond_tiles(anchor->def) || ci->transposed || ci->spatial != 2) return false;
   if (ci->group > 1 ? plan->algorithm != ALG_DEPTHWISE
                     : ci->c_out * 4 <= target_lanes(c->l->c->target, 32)) /* kernels/thin.c */
     return false;

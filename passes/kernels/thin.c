@@ -334,7 +334,7 @@ Step *lower_thin(Lower *l, const Value *root, const Value *anchor, const Place *
   d.ci = *ci;
   d.lanes = target_lanes(l->c->target, 32);
   d.budget = thin_budget(l->c->target);
-  if (!xp || ci->transposed || !anchor->def->in[1]->cdata) return NULL;
+  if (!xp || ci->transposed || !conv_beyond_tiles(anchor->def)) return NULL;
   conv_axes(l->m, anchor->def, ci, 0, d.axis);
   d.width = d.axis[last(&d)].rows;
   if (!choose_lanes(&d)) return NULL;
