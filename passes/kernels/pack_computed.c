@@ -63,11 +63,12 @@ Step *contract_pack_computed(Contract *c, const bool *outer_of_b,
   k.b.keys = c->b.keys;
   const PackLoops s = pack_loops(&k, outer_of_b);
   const Place *to = packed_place(&k, &s);
-  const Expr *j = ex_var(p, "j", ex_i64(p, s.width)), *at = s.all;
+  const Expr *at = s.all;
   for (int i = 0; i < k.n_k; i++) {
     k.k[i] = ex_var(p, "k", k.k_extent[i]);
     at = ex_add(p, ex_mul(p, at, k.k_extent[i]), k.k[i]);
   }
+  const Expr *j = ex_var(p, "j", ex_i64(p, s.width));
   at = ex_add(p, ex_mul(p, at, ex_i64(p, s.width)), j);
   const Expr *e = packed_value(&k, &s, j, b);
   Stmt *body = stmt_for(a, FOR_VECTOR, j,
