@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Part "csource": files of --emit=c, compiled by gcc -std=c99 with all warnings as errors and by tcc, against ONNX Runtime
-(random graphs), oracles in float64 (contractions) and stored outputs (trained models). Some run under AddressSanitizer and
+(random graphs, a trained model) and oracles in float64 (contractions). Some run under AddressSanitizer and
 UndefinedBehaviorSanitizer; where nothing is summed the bits are those of an object.
 
 run_csource.py [--graphs N] [--seed S] [--only TEXT] [--verbose]"""

@@ -162,9 +162,7 @@ static V local_get(Emit *c, int id, const Expr *index) {
 V emit_local(Emit *c, const Expr *e) { return local_get(c, e->id, e->a[0]); }
 
 static V blend(Emit *c, V value, V old) {
-  return c->under_if && c->mask
-             ? LLVMBuildSelect(B, c->mask, as_lanes(c, value), as_lanes(c, old), "")
-             : value;
+  return c->mask ? LLVMBuildSelect(B, c->mask, as_lanes(c, value), as_lanes(c, old), "") : value;
 }
 
 void emit_local_set(Emit *c, int id, const Expr *index, V value) {
@@ -189,7 +187,9 @@ void emit_local_set(Emit *c, int id, const Expr *index, V value) {
     case LK_CHUNKS: {
       const int64_t k = slot_index(c, id, index);
       if (sliced_here(c, id, index)) {
-        slice_set(c, id, k, blend(c, as_lanes(c, value), c->under_if ? slice_get(c, id, k) : NULL));
+        /* Lanes behind the end of a loop may be elements of another row. */
+        if (c->mask) value = blend(c, value, slice_get(c, id, k));
+        slice_set(c, id, k, as_lanes(c, value));
       } else {
         if (is_vec(value))
           value = LLVMBuildExtractElement(B, value, k_int(c, c->i32, c->vl - 1), "");

@@ -24,6 +24,28 @@ static void test_matmul_tile(void **state) {
   }
 }
 
+/* Rows that are no whole number of vectors, side by side: row 0 is infinite, the others must not be. */
+static void test_narrow_rows(void **state) {
+  Fix *f = *state;
+  static const int columns[] = {5, 8, 20, 24};
+  for (int c = 0; c < 4; c++) {
+    const int n = columns[c];
+    const char *body =
+        arena_printf(f->a,
+                     "for i in 0..2 {\n local t0\n for m in 0..3 unroll { for j in 0..%d vector { "
+                     "t0[m*%d + j] = 0 } }\n"
+                     "for k in 0..9 { for m in 0..3 unroll { for j in 0..%d vector {\n"
+                     "  t0[m*%d + j] sum= b0[(i*3 + m)*9 + k] / cast<f32>(m) * b1[k*%d + j] } } }\n"
+                     "for m in 0..3 unroll { for j in 0..%d vector { b2[(i*3 + m)*%d + j] = "
+                     "t0[m*%d + j] } } }\n",
+                     n, n, n, n, n, n, n, n);
+    const char *const nb = arena_printf(f->a, "%d", 9 * n);
+    const char *const nc = arena_printf(f->a, "%d", 6 * n);
+    const char *const local = arena_printf(f->a, "local t0 : f32[%d] regs\n", 3 * n);
+    check_all(f, nest(f, "f32", "54", nb, nc, local, body), 0);
+  }
+}
+
 static void test_symbolic_extent(void **state) {
   Fix *f = *state;
   static const int64_t sizes[] = {0, 1, 3, 5, 16, 17, 31, 33, 64, 65, 100, 131, 200};
@@ -196,6 +218,7 @@ static void test_conditions(void **state) {
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_matmul_tile, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_narrow_rows, setup, teardown),
       cmocka_unit_test_setup_teardown(test_symbolic_extent, setup, teardown),
       cmocka_unit_test_setup_teardown(test_guards, setup, teardown),
       cmocka_unit_test_setup_teardown(test_strides, setup, teardown),
