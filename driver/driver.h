@@ -131,9 +131,11 @@ typedef struct Difference {
 Difference tensor_compare(const Tensor *got, const Tensor *wanted, double rtol, double atol);
 
 /* ---- child.c: programs we made ---- */
-/* Exit status, 128+signal, -1: cannot start. name: what the program is told it is called, or NULL. */
+/* Exit status, 128+signal, -1: cannot start. name: what the program is told it is called, or
+ * NULL. */
 int child_run(const char *const *argv, const char *name, const char *stdout_path);
-/* A file in memory: its descriptor's path, which outputs follow and children read, write and run. */
+/* A file in memory: its descriptor's path, which outputs follow and children read, write and run.
+ */
 bool program_memory(Arena *a, int *fd, const char **path);
 
 /* ---- memory.c: --max-memory while code is made ---- */

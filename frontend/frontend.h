@@ -42,7 +42,8 @@ bool frontend_unchanged(const Model *m);
 const char *frontend_read_file(Arena *a, Diag *d, const char *path, size_t *size);
 /* XXH3-128 in hex, as Model.hash. */
 const char *frontend_hash(Arena *a, const void *data, size_t size);
-/* A graph text with its weights, which lie in its own folder; data may be missing (Model.missing). */
+/* A graph text with its weights, which lie in its own folder; data may be missing
+ * (Model.missing). */
 Model *frontend_load_text(Arena *a, Diag *d, const char *path);
 /* Does the file look like one? */
 bool frontend_is_text(const char *path);

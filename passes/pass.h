@@ -1,11 +1,13 @@
-/* Passes and their manager. A pass is one file with one public function; its row is in passes.def. */
+/* Passes and their manager. A pass is one file with one public function; its row is in
+ * passes.def. */
 #pragma once
 #include "ir/base/clock.h"
 #include "ir/loop/loop.h"
 #include "ir/op/op.h"
 #include "targets/target.h"
 
-typedef enum StripChoice { STRIPS_AUTO, STRIPS_NONE, STRIPS_ALL } StripChoice; /* kernels/strips.c */
+/* kernels/strips.c */
+typedef enum StripChoice { STRIPS_AUTO, STRIPS_NONE, STRIPS_ALL } StripChoice;
 typedef struct PassCtx {
   Model *model; /* graph level */
   Module *module; /* loop level: set by `lower`; NULL before */
@@ -24,7 +26,8 @@ typedef struct PassCtx {
    * False, without an error: it cannot be run here. NULL: nobody can (the interpreter does). */
   bool (*run_constants)(void *user, const Module *m, const void *const *in, void *const *out);
   void *run_user;
-  /* Runs a pipeline on another model (set by the manager, for passes that make programs of their own). */
+  /* Runs a pipeline on another model (set by the manager, for passes that make programs of their
+   * own). */
   bool (*run_passes)(struct PassCtx *c, const char *passes);
 } PassCtx;
 typedef bool (*PassFn)(PassCtx *c); /* false: error reported */

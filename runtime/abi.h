@@ -119,7 +119,8 @@ typedef struct BurinModel {
   int32_t n_kernels;
   const BurinKernelInfo *kernels;
   uint64_t cpu_features; /* bits of runtime/core/cpu.h that must be present */
-  /* in[k], out[k]: data by position. dims: n_symbols values; caller symbols in, runtime ones out. */
+  /* in[k], out[k]: data by position. dims: n_symbols values; caller symbols in, runtime ones out.
+   */
   int32_t (*invoke)(const void *const *in, void *const *out, int64_t *dims, void *arena,
                     const BurinOptions *opts);
   uint64_t (*arena_size)(const int64_t *dims, int32_t threads);

@@ -29,7 +29,8 @@ uint64_t bench_clock_ns(void) {
   return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* Independent chains, more than latency × units: what is left is the number of units. Returns ns. */
+/* Independent chains, more than latency × units: what is left is the number of units. Returns ns.
+ */
 static uint64_t multiply_adds(Vec x, Vec y) {
   Vec sum[CHAINS];
   for (int i = 0; i < CHAINS; i++) sum[i] = y * (float)i;

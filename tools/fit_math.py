@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Derives the polynomials of ir/math*.c: minimax fits by Remez exchange, with coefficients rounded one
+"""Derives the polynomials of ir/expr/math*.c: minimax fits by Remez exchange, with coefficients rounded one
 after the other and the rest fitted again. Needs mpmath.   python3 tools/fit_math.py | clang-format > ir/expr/math_tables.h"""
 import struct
 from mpmath import mp, mpf, matrix, lu_solve, exp, expm1, log, log1p, sin, cos, atan, asin, erf, erfc, sqrt, pi, cos as mcos

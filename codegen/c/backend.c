@@ -6,7 +6,8 @@
 #include "codegen/c/c.h"
 #include "codegen/host/header.h"
 
-/* Of weights as arrays: gcc takes 25 to 30 bytes of memory for each byte of them (squeezenet), tcc 2. */
+/* Of weights as arrays: gcc takes 25 to 30 bytes of memory for each byte of them (squeezenet),
+ * tcc 2. */
 enum { MOST_WEIGHTS = 64 << 20 };
 
 static void *open_program(Program *p) {

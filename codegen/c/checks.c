@@ -14,7 +14,8 @@ void c_require(CEntry *e, const char *ok, int check, const char *a, const char *
 }
 
 /* ---- sizes ---- */
-/* The value of a size in floating point: cannot overflow, and is exact enough to refuse what would. */
+/* The value of a size in floating point: cannot overflow, and is exact enough to refuse what
+ * would. */
 static const char *approximate(CText *c, const Expr *e) {
   int64_t k;
   if (expr_is_const(e, &k)) return TEXT("%.17e", (double)k);

@@ -29,8 +29,8 @@ const Expr *c_thread_bytes(const Program *p) {
   return p->m->scratch_bytes ? p->m->scratch_bytes : ex_i64(p->m->model->pool, 0);
 }
 
-/* NAME_symbols(sym, dims): the caller's, and run-time ones at their upper bounds, so that every size
- * can be computed before they are known. */
+/* NAME_symbols(sym, dims): the caller's, and run-time ones at their upper bounds, so that every
+ * size can be computed before they are known. */
 static void symbols(CText *c) {
   const Program *const p = c->p;
   const int n = expr_symbol_count(c->pool);
@@ -61,7 +61,8 @@ static void arena_size(CText *c) {
   sb_printf(c->out, "}\n");
 }
 
-/* A size of an output; where only bounds are known, what it is at most: n - k grows as k shrinks. */
+/* A size of an output; where only bounds are known, what it is at most: n - k grows as k shrinks.
+ */
 static void output_dims(CText *c) {
   const Program *const p = c->p;
   const Graph *const g = p->m->model->main;

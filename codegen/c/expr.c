@@ -1,6 +1,6 @@
 /* Expressions → C. Types: a value of a float below f64 is a float, of an integer its own type, of
- * bool an int; what C leaves open (overflow, shifts, division by zero, conversions) goes through the
- * functions of scalar.h. */
+ * bool an int; what C leaves open (overflow, shifts, division by zero, conversions) goes through
+ * the functions of scalar.h. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>

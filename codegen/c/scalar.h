@@ -320,7 +320,8 @@ static inline float burin_c_decode(int dtype, uint32_t code) {
 static inline float burin_c_round(int dtype, double v, int saturate) {
   return burin_c_decode(dtype, burin_c_encode(dtype, v, saturate));
 }
-/* Integers round once on their way to small formats: what does not fit a double goes into one bit. */
+/* Integers round once on their way to small formats: what does not fit a double goes into one
+ * bit. */
 static inline double burin_c_from_i64(int64_t v) {
   const int64_t wide = (int64_t)1 << 52, low = 0xffff;
   if (v >= wide || v <= -wide) v = (v & ~low) | (v & low ? 0x8000 : 0);

@@ -1,5 +1,5 @@
-/* The files that a command writes: all of them, or none (runtime/core/outfile.h). Every writer of the
- * compiler adds its files here; one commit publishes them. */
+/* The files that a command writes: all of them, or none (runtime/core/outfile.h). Every writer of
+ * the compiler adds its files here; one commit publishes them. */
 #pragma once
 #include <stdio.h>
 #include "ir/base/diag.h"

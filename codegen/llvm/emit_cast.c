@@ -6,8 +6,8 @@
 #define B c->b
 
 /* ---- small floats ---- */
-/* As in ir/base/dtype.c: codes without the sign; inf 0: none; nan 0: none; unsigned_zero: the code of -0
- * is NaN. */
+/* As in ir/base/dtype.c: codes without the sign; inf 0: none; nan 0: none; unsigned_zero: the
+ * code of -0 is NaN. */
 typedef struct Format {
   int mant, bias;
   int max, inf, nan;
@@ -187,7 +187,8 @@ V round_to(Emit *c, DType t, V v) {
   return LLVMBuildAShr(B, shl_k(c, v, 8 - bits), ki(c, v, 8 - bits), "");
 }
 
-/* f64 → f32 rounded to odd, so that a second rounding to a smaller type is as if it were the first. */
+/* f64 → f32 rounded to odd, so that a second rounding to a smaller type is as if it were the
+ * first. */
 static V narrow_to_odd(Emit *c, V x) {
   const V f = LLVMBuildFPTrunc(B, x, like(c->f32, x), "");
   const V back = LLVMBuildFPExt(B, f, LLVMTypeOf(x), "");

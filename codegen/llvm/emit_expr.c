@@ -456,7 +456,8 @@ static V emit_select(Emit *c, const Expr *e, bool narrow) {
   return emit_call(c, e, narrow);
 }
 
-/* Forgets what was put into the cache since `mark`: it holds in a block that not all code passes. */
+/* Forgets what was put into the cache since `mark`: it holds in a block that not all code passes.
+ */
 static void cache_undo(Emit *c, int mark) {
   for (int i = mark; i < c->rare_keys.n; i++) {
     CacheSlot *const s = cache_find(c, c->rare_keys.data[i]);
@@ -465,7 +466,8 @@ static void cache_undo(Emit *c, int mark) {
   c->rare_keys.n = mark;
 }
 
-/* The usual side for all lanes; the rare one in a block of its own, entered when any lane wants it. */
+/* The usual side for all lanes; the rare one in a block of its own, entered when any lane wants
+ * it. */
 static V emit_rarely(Emit *c, const Expr *e, bool narrow) {
   V cond = ev(c, e->a[0], false), usual = ev(c, e->a[2], narrow);
   if (is_vec(cond)) same_lanes(c, &usual, &cond);

@@ -211,7 +211,8 @@ static void check_pointer(Entry *e, V array, int at, int k) {
   emit_forget(c);
 }
 
-/* The same for n that are never empty: what LLVM does to a function grows faster than the function. */
+/* The same for n that are never empty: what LLVM does to a function grows faster than the
+ * function. */
 static void check_pointers_in_loop(Entry *e, V array, int from, int k, int n) {
   Emit *const c = e->c;
   const int first = add_null_check(e, k);

@@ -61,7 +61,8 @@ void sym_array(Emit *c, const Program *p, V dims) {
 }
 
 /* ---- sizes ---- */
-/* The value of a size in floating point: cannot overflow, and is exact enough to refuse what would. */
+/* The value of a size in floating point: cannot overflow, and is exact enough to refuse what
+ * would. */
 static V approximate(Emit *c, const Expr *e) {
   int64_t k;
   if (expr_is_const(e, &k)) return LLVMConstReal(c->f64, (double)k);
@@ -124,7 +125,8 @@ V emit_arena_size(Emit *c, const Program *p) {
   return fn;
 }
 
-/* A size of an output; where only bounds are known, what it is at most: n - k grows as k shrinks. */
+/* A size of an output; where only bounds are known, what it is at most: n - k grows as k shrinks.
+ */
 static V size_or_bound(Emit *c, const Program *p, const Expr *dim, V bounds) {
   if (!expr_uses_runtime(c->pool, dim)) return wide(c, dim);
   return LLVMBuildSelect(B, bounds, wide(c, upper(p, dim)), wide(c, dim), "");

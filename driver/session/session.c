@@ -1,5 +1,6 @@
 /* One compilation: its arena with a limit, diagnostics, options turned into numbers, progress on
- * stderr. An arena that runs out of memory jumps back to session_run, which makes it a clean error. */
+ * stderr. An arena that runs out of memory jumps back to session_run, which makes it a clean
+ * error. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,5 @@
-/* burin compile: model → passes → files, with a summary; and the reproducer of an internal error. */
+/* burin compile: model → passes → files, with a summary; and the reproducer of an internal error.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -204,8 +205,8 @@ static bool write_ir(Session *s, const Job *j) {
 
 static void on_kernel(void *user, int done, int total) { progress_show(user, "code", done, total); }
 
-/* Continues the table of pass times. Stages count the CPU of all threads; what goes by is less where
- * several work. */
+/* Continues the table of pass times. Stages count the CPU of all threads; what goes by is less
+ * where several work. */
 static void print_code_times(const CodegenStats *t) {
   const struct {
     double seconds;
@@ -300,7 +301,8 @@ static int replay(Session *s, void *user) {
   return EXIT_OK;
 }
 
-/* Compiles again with dumps after every pass: the last one is the IR before the pass that failed. */
+/* Compiles again with dumps after every pass: the last one is the IR before the pass that failed.
+ */
 static void write_reproducer(const Session *s, const Job *j) {
   const char *dir = arena_printf(s->arena, "%s.reproducer", names_file(j) ? j->output : "burin");
   const char *args[2] = {j->file, dir};

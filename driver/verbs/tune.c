@@ -1,8 +1,8 @@
-/* burin MODEL --tune=FILE: measures the candidates of each choice (passes/choose/choice.h) on this machine
- * and stores the fastest. One stage after the other (algorithms, then tiles): program i of a stage
- * takes candidate i of every choice at once, the programs run in turns, and the times of a kernel
- * go to the choices that made it. What won is measured once more against the untuned program;
- * choices that do not win again are dropped. */
+/* burin MODEL --tune=FILE: measures the candidates of each choice (passes/choose/choice.h) on
+ * this machine and stores the fastest. One stage after the other (algorithms, then tiles):
+ * program i of a stage takes candidate i of every choice at once, the programs run in turns, and
+ * the times of a kernel go to the choices that made it. What won is measured once more against
+ * the untuned program; choices that do not win again are dropped. */
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>

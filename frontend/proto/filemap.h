@@ -1,4 +1,5 @@
-/* Files: mapping, and opening external data without leaving its directory; internal to frontend/. */
+/* Files: mapping, and opening external data without leaving its directory; internal to frontend/.
+ */
 #pragma once
 #include "ir/graph/graph.h"
 

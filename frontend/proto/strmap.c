@@ -1,5 +1,6 @@
 /* Open addressing over XXH3, seeded with a number that differs from run to run: nobody can make
- * names that collide. The order of entries is never looked at, so results do not depend on hashes. */
+ * names that collide. The order of entries is never looked at, so results do not depend on
+ * hashes. */
 #define XXH_INLINE_ALL
 #include "frontend/proto/strmap.h"
 #include <string.h>

@@ -1,5 +1,5 @@
-/* Sizes that depend on initializers that are inputs, too: the default is read in their place, and pinned: no
- * other value may be given (it is compared at entry). */
+/* Sizes that depend on initializers that are inputs, too: the default is read in their place, and
+ * pinned: no other value may be given (it is compared at entry). */
 #include "frontend/scope/scope.h"
 
 enum { MAX_PINNED = 64, MAX_PRODUCERS = 8 };
@@ -17,7 +17,8 @@ static bool try_infer(Import *im, Node *n) {
   return ok;
 }
 
-/* Reads the default in place of input k of n, or of what computes it; false: neither is possible. */
+/* Reads the default in place of input k of n, or of what computes it; false: neither is possible.
+ */
 static bool pin(Import *im, Node *n, int k, int depth) {
   Value *v = n->in[k];
   bool any = false;

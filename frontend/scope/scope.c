@@ -1,4 +1,5 @@
-/* Names while a graph is being imported, and the one way to add a node to it: counted, and inferred at once. */
+/* Names while a graph is being imported, and the one way to add a node to it: counted, and
+ * inferred at once. */
 #include "frontend/scope/scope.h"
 
 const Value scope_absent = {.id = -1};

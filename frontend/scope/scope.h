@@ -32,11 +32,13 @@ bool count_node(Import *im, const Loc *loc);
 Loc named_loc(const Import *im, const char *path, const char *name);
 
 /* ---- pin.c ---- */
-/* Infers n, a node of one of two versions; where sizes depend on inputs with defaults, those are pinned. */
+/* Infers n, a node of one of two versions; where sizes depend on inputs with defaults, those are
+ * pinned. */
 bool infer_pinned(Import *im, Node *n);
 
 /* ---- order.c ---- */
-/* Order in which the nodes can be imported: as they stand where that works. False: cycle, reported. */
+/* Order in which the nodes can be imported: as they stand where that works. False: cycle,
+ * reported. */
 bool node_order(Import *im, const Scope *s, Onnx__NodeProto *const *nodes, int n, const Loc *loc,
                 int *order);
 

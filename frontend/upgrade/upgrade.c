@@ -498,7 +498,8 @@ static bool up_concat(Import *im, OldNode *o) {
   return true;
 }
 
-/* Scan-8 has a batch dimension in front of everything: a Scan over the batch around today's Scan. */
+/* Scan-8 has a batch dimension in front of everything: a Scan over the batch around today's Scan.
+ */
 static bool up_scan(Import *im, OldNode *o) {
   const Attr *body = old_attr(o, "body"), *directions = old_attr(o, "directions");
   const int n = o->n_in - 1;

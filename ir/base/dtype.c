@@ -67,7 +67,8 @@ static uint64_t round_code(const FloatFormat *f, uint64_t magnitude) {
   return e < lowest ? q : ((uint64_t)(e - lowest) << f->mant) + q;
 }
 
-/* Scale-only format: exponent, no zero; the sign is ignored; 0xff is NaN, and infinity becomes it. */
+/* Scale-only format: exponent, no zero; the sign is ignored; 0xff is NaN, and infinity becomes
+ * it. */
 static uint16_t encode_e8m0(double v, bool saturate) {
   if (isnan(v) || isinf(v)) return 0xff;
   if (v == 0) return 0;

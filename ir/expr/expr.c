@@ -1,5 +1,6 @@
 /* The expression pool: interning, symbols, variables, constructors. Every expression goes through
- * expr_raw, which finds an equal one or makes it; the rules that simplify stand in expr_simplify.c. */
+ * expr_raw, which finds an equal one or makes it; the rules that simplify stand in
+ * expr_simplify.c. */
 #include <assert.h>
 #include <math.h>
 #include <string.h>

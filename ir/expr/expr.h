@@ -1,5 +1,5 @@
-/* Expressions: one hash-consed, immutable language for dimensions (over symbols), indices (over loop
- * variables) and scalar values (with loads and reductions). Equal expressions are the same pointer.
+/* Expressions: one hash-consed, immutable language for dimensions (over symbols), indices (over
+ * loop variables) and scalar values (with loads and reductions). Equal expressions are the same pointer.
  * Constructors simplify; i64 expressions are kept in a canonical form (sum of products ordered by
  * creation), so that shapes compare by pointer.
  *
@@ -30,7 +30,7 @@ typedef enum ExprOp {
   EX_LOAD,   /* buffer         a[0]: element index; a[1]: guard or NULL */
   EX_LOCAL,  /* local          of a kernel (loop IR only); a[0]: element index */
   EX_REDUCE, /* variable       bound here; k.i: ReduceKind; a[0]: body; a[1]: extent */
-  EX_HOLE,   /* number         a placeholder that a lowering replaces (accumulator of a contraction) */
+  EX_HOLE,   /* number         a placeholder that a lowering replaces (a contraction's sum) */
 #define S(id, text, arity, result, cost) EX_##id,
 #include "ir/expr/scalar.def"
 #undef S
@@ -42,12 +42,12 @@ typedef enum ReduceKind { RED_SUM, RED_PROD, RED_MIN, RED_MAX, RED_AND, RED_OR }
 
 typedef struct Expr Expr;
 struct Expr {
-  uint8_t op; /* ExprOp */
-  uint8_t dtype; /* DType */
+  uint8_t op;     /* ExprOp */
+  uint8_t dtype;  /* DType */
   uint8_t nargs;
-  uint8_t flags; /* EXF_*, computed from the arguments */
-  int32_t id; /* by op */
-  uint32_t uid; /* creation number: the deterministic order */
+  uint8_t flags;  /* EXF_*, computed from the arguments */
+  int32_t id;     /* by op */
+  uint32_t uid;   /* creation number: the deterministic order */
   uint32_t depth; /* 1 + that of the deepest argument */
   union {
     int64_t i;
@@ -209,8 +209,8 @@ const Expr *expr_rewrite(ExprPool *p, const Expr *e, ExprRewrite leaf, void *use
 const Expr *expr_subst(ExprPool *p, const Expr *e, const Expr *var_or_sym_or_hole, const Expr *by);
 /* Rebuilds with what is now known of ranges */
 const Expr *expr_simplify(ExprPool *p, const Expr *e);
-/* Replaces math rows (exp … pow) by polynomials over basic rows (ir/expr/math.c). Whoever evaluates or
- * emits math rows does it through this: there is no other meaning of them. */
+/* Replaces math rows (exp … pow) by polynomials over basic rows (ir/expr/math.c). Whoever
+ * evaluates or emits math rows does it through this: there is no other meaning of them. */
 const Expr *expr_lower_math(ExprPool *p, const Expr *e);
 
 /* ---- evaluation ---- */
@@ -231,7 +231,8 @@ Scalar scalar_op(ExprOp op, DType t, Scalar a, Scalar b, Scalar c);
 /* Is e a min or max of floats that goes by the sign of zeros, too (scalar_ordered)? */
 bool expr_ordered(const ExprPool *p, const Expr *e);
 Scalar scalar_ordered(ExprOp op, Scalar a, Scalar b);
-/* Operation of node e (no leaf, cast or bits) on the values of its arguments, by the pool's rules. */
+/* Operation of node e (no leaf, cast or bits) on the values of its arguments, by the pool's
+ * rules. */
 Scalar expr_apply(const ExprPool *p, const Expr *e, Scalar a, Scalar b, Scalar c);
 Scalar scalar_cast(DType to, DType from, Scalar v, bool saturate);
 

@@ -124,7 +124,8 @@ static bool in_float(ExprOp op) {
          op == EX_sqrt;
 }
 
-/* A result is tiny that is below the least normal number after rounding as if exponents had no end. */
+/* A result is tiny that is below the least normal number after rounding as if exponents had no
+ * end. */
 static double rounded_op(ExprOp op, DType t, double a, double b, double c) {
   const bool wide = t == DT_F64, small = in_float(op);
   const double r = wide    ? f64_op(op, a, b, c)

@@ -3,7 +3,8 @@
 #include "ir/expr/expr.h"
 
 /* Every expression is the first member of one of these: a known range, and a memo for walks. The
- * memo is valid while its stamp is that of the running walk; walks take fresh stamps from the pool. */
+ * memo is valid while its stamp is that of the running walk; walks take fresh stamps from the
+ * pool. */
 typedef struct ENode {
   Expr e;
   ExprPool *pool;

@@ -7,7 +7,8 @@ enum { STEPS = 40, DEPTH = 10 };
 
 static const Expr *bound_of(ExprPool *p, const Expr *atom, bool upper, int which, int depth);
 
-/* Replaces one atom of the polynomial x so that it grows (upper) or shrinks; NULL: no atom can be. */
+/* Replaces one atom of the polynomial x so that it grows (upper) or shrinks; NULL: no atom can
+ * be. */
 static const Expr *poly_bound(ExprPool *p, const Expr *x, bool upper, int depth) {
   Poly d;
   poly_zero(&d);

@@ -1,4 +1,5 @@
-/* What passes ask of whole expressions: cost with hoisting, loads, reductions, parts, and replacing parts. */
+/* What passes ask of whole expressions: cost with hoisting, loads, reductions, parts, and
+ * replacing parts. */
 #include "ir/expr/expr_query.h"
 
 #include <string.h>

@@ -318,7 +318,8 @@ const Expr *simplify_cast(ExprPool *p, ExprOp op, DType t, const Expr *a) {
   if (t == DT_BOOL && dtype_is_int(from)) return ex_op(p, EX_ne, a, ex_int(p, from, 0), NULL);
   if (a->op == EX_cast || a->op == EX_sat) {
     const DType inner = (DType)a->a[0]->dtype;
-    /* float→int saturates and int→int wraps, so the middle type may only go where both ends agree */
+    /* float→int saturates and int→int wraps, so the middle type may only go where both ends agree
+     */
     const bool same_kind =
         dtype_is_float(inner) == dtype_is_float(from) || dtype_is_float(t) || t == DT_BOOL;
     const bool fits = int_fits(a->a[0], from);

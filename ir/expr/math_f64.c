@@ -66,7 +66,8 @@ static X quotient_error(MB b, X f, X den, X s) {
   return mul(b, mul(b, miss, inverse), num(b, 2));
 }
 
-/* log of a positive finite x. With `lo` as a sum of two numbers, the second the error of the first. */
+/* log of a positive finite x. With `lo` as a sum of two numbers, the second the error of the
+ * first. */
 static X log_parts(MB b, X x, X *lo) {
   const X tiny = less(b, x, num(b, 0x1p-1022)), xs = pick(b, tiny, mul(b, x, num(b, 0x1p52)), x);
   const X start = wnum(b, UINT64_C(0x3fe6a09e667f3bcd)), bias = wnum(b, UINT64_C(1023) << 52);

@@ -1,6 +1,7 @@
 /* Range reduction of sine, cosine and tangent for arguments from 2^30 on (Payne and Hanek): x is
  * m * 2^s with a whole m of 53 bits, and of 2/pi only those 192 bits count that the product's two
- * bits before and 190 behind the point come from. All in integers: exact, and the same everywhere. */
+ * bits before and 190 behind the point come from. All in integers: exact, and the same
+ * everywhere. */
 #include "ir/expr/math_impl.h"
 
 enum { WORDS = 20 };

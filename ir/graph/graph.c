@@ -91,7 +91,8 @@ Node *graph_add_node(Graph *g, Node *before, const OpRow *op, int n_in, Value *c
   if (n_in) memcpy(n->in, in, sizeof *in * (size_t)n_in);
   vec_push(a, &g->nodes, n);
   if (!before) return n;
-  /* New nodes mostly go before a node that is being replaced: search from where the last one went. */
+  /* New nodes mostly go before a node that is being replaced: search from where the last one
+   * went. */
   Node **d = g->nodes.data;
   int at = g->nodes.n - 1;
   while (at > 0 && d[at - 1] != before) at--;

@@ -219,8 +219,8 @@ const Expr *value_count(ExprPool *p, const Value *v); /* number of elements */
 /* Element of a constant, or of a value with known contents, as an expression of v's dtype; NULL:
  * unknown. */
 const Expr *value_element(ExprPool *p, const Value *v, int64_t flat);
-/* Of the key of passes/graph/check_indices.c: 2i + 1 for i >= 0, else -2i (beyond 2^62 where negative
- * ones do not count from the end). */
+/* Of the key of passes/graph/check_indices.c: 2i + 1 for i >= 0, else -2i (beyond 2^62 where
+ * negative ones do not count from the end). */
 int64_t index_of_key(int64_t key);
 bool value_known(const Value *v); /* constant or with contents: value_element answers */
 /* Recorded once, and not at all when it is sure to hold; graph NULL: main. */
@@ -261,7 +261,8 @@ typedef struct TextData {
 } TextData;
 /* Of constants too large to stand where they are defined */
 int64_t model_text_bytes(const Model *m);
-/* The whole text; large data go into *out, in m's arena, for the file `name` in the text's folder. */
+/* The whole text; large data go into *out, in m's arena, for the file `name` in the text's
+ * folder. */
 void model_print_beside(const Model *m, StrBuf *b, const char *name, TextData *out);
 /* The file beside a text; NULL: reported. It lives as long as the model. */
 typedef const void *(*TextDataFn)(void *user, const char *name, int64_t *bytes);

@@ -31,13 +31,13 @@ typedef enum RegionKind { RG_IF, RG_LOOP, RG_SCAN } RegionKind;
 /* clang-format off */
 enum { /* OpRow.flags */
   OF_COMMUTES    = 1,   /* inputs 0 and 1 may be exchanged */
-  OF_CONTRACTION = 2,   /* has a tiled template (Conv, MatMul, Gemm, ConvTranspose): an anchor of fusion */
-  OF_VIEW        = 4,   /* same elements in the same row-major order (Reshape, Squeeze, Identity …) */
+  OF_CONTRACTION = 2,   /* has a tiled template (Conv, MatMul, Gemm …): an anchor of fusion */
+  OF_VIEW        = 4,   /* same elements in the same order (Reshape, Squeeze, Identity …) */
   OF_RANDOM      = 8,   /* not folded, not merged */
-  OF_INDEX_ONLY  = 16,  /* moves elements, computes nothing (Transpose, Slice, Concat, Gather …) */
-  OF_ANYKIND     = 32,  /* takes sequences, optionals or maps: its rule checks the kinds of its inputs itself */
-  OF_PIECES      = 64,  /* assembled from its inputs side by side along `axis` (Concat): written in place */
-  OF_SCATTER     = 128, /* updates elements of input 0 at indices (input 1) along `axis` with input 2 */
+  OF_INDEX_ONLY  = 16,  /* moves elements, computes nothing (Transpose, Slice, Gather …) */
+  OF_ANYKIND     = 32,  /* takes sequences, optionals, maps: its rule checks kinds of inputs */
+  OF_PIECES      = 64,  /* assembled from its inputs along `axis` (Concat): written in place */
+  OF_SCATTER     = 128, /* updates elements of input 0 at indices (1) along `axis` with input 2 */
 };
 /* clang-format on */
 struct OpRow {

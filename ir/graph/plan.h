@@ -1,5 +1,5 @@
-/* How a contraction is computed: chosen once (passes/choose/choose.c), kept on its node, read by layout
- * and lowering. In texts: {plan=winograd4 block=7 halo=[1:3,1:3]}. */
+/* How a contraction is computed: chosen once (passes/choose/choose.c), kept on its node, read by
+ * layout and lowering. In texts: {plan=winograd4 block=7 halo=[1:3,1:3]}. */
 #pragma once
 #include "ir/base/arena.h"
 

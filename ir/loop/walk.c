@@ -1,5 +1,6 @@
 /* Walks over the loop IR: the one place that knows which blocks and which expressions a statement
- * or a step holds. Who looks at all of them alike uses these; who treats kinds apart has a switch. */
+ * or a step holds. Who looks at all of them alike uses these; who treats kinds apart has a
+ * switch. */
 #include "ir/loop/loop.h"
 
 /* ---- blocks ---- */

@@ -1,6 +1,7 @@
-/* The dispatchers over the rows of the operator table (ir/ops/table.c): op_find, op_infer, op_elem. EW bodies are scalar text; they are parsed here, once per use, with the inputs bound to
- * a b c d … What the rows' functions share stands in op/rules.c; symbolic folding of small results
- * in op_fold.c. */
+/* The dispatchers over the rows of the operator table (ir/ops/table.c): op_find, op_infer,
+ * op_elem. EW bodies are scalar text; they are parsed here, once per use, with the inputs bound
+ * to a b c d … What the rows' functions share stands in op/rules.c; symbolic folding of small
+ * results in op_fold.c. */
 #include "ir/op/op.h"
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* The operator table and what the functions of its rows may use. A row (op_row.h) has a body, one of
- *   EW("max(a, 0)")  scalar text over the inputs a b c d …, broadcast as ONNX says; attributes as @alpha
+/* The operator table and what the functions of its rows may use. A row (op_row.h) has a body:
+ *   EW("max(a, 0)")  scalar text over the inputs a b c d …, broadcast as ONNX says; @alpha: attribute
  *   ELEM(fn)         value of one output element as an expression
  *   EXPAND(fn)       rewritten into other operators by the pass expand
  *   EXTERN(row)      a runtime function (runtime/ops/), called with tensors
@@ -55,8 +55,9 @@ Value *build_i64s(Build *b, int n, const int64_t *v);
 
 /* ---- extern ---- */
 /* Runtime functions see tensors and one attribute block; see runtime/abi.h (RtTensor, RtOpFn).
- * `pack` writes the node's attributes as int64 words (floats as bits of a double) in the order the
- * runtime function documents. `scratch` gives bytes of scratch as a size expression (NULL: none). */
+ * `pack` writes the node's attributes as int64 words (floats as bits of a double) in the order
+ * the runtime function documents. `scratch` gives bytes of scratch as a size expression (NULL:
+ * none). */
 /* ---- rows ---- */
 extern const OpRow op_rows[];
 extern const int op_row_count;

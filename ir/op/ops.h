@@ -73,7 +73,8 @@ bool op_broadcast_all(Model *m, const Node *n, int *rank, const Expr **out);
 bool op_broadcasts_to(Model *m, const Node *n, int k, int rank, const Expr *const *dims);
 /* The same where input k is read by elem_in_bcast: a size that turns out to be 1 yields, too. */
 bool op_yields_to(Model *m, const Node *n, int k, int rank, const Expr *const *dims);
-/* Product of two sizes; INT64_MAX, which no tensor can have, where its coefficients leave 64 bits. */
+/* Product of two sizes; INT64_MAX, which no tensor can have, where its coefficients leave 64
+ * bits. */
 const Expr *op_times(Model *m, const Expr *a, const Expr *b);
 const Expr *op_product(Model *m, const Expr *const *dims, int from, int to); /* of dims[from..to) */
 /* Flat row-major index of idx in a shape, and back (for view-like elems). */

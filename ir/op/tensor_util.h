@@ -18,7 +18,8 @@ const Expr *tu_known(ExprPool *p, const Node *n, int k, int64_t i);
 const Expr *tu_dim(Model *m, Node *n, int out, int d, const Expr *value, const Expr *bound);
 /* The size that the model declares for dim d of an output, when constant; else NULL. */
 const Expr *tu_declared(const Node *n, int out, int d);
-/* Axes from input k (known) or else all axes [0, rank): marks and list. DYNAMIC when they are data. */
+/* Axes from input k (known) or else all axes [0, rank): marks and list. DYNAMIC when they are
+ * data. */
 bool tu_axes(Model *m, Node *n, int k, int rank, int *axes, int *count);
 
 /* i64 helpers of index arithmetic. */

@@ -1,5 +1,5 @@
-/* The operator table, made from ops.def: data that ir/op reads, and the only place that names every function of
- * an operator. */
+/* The operator table, made from ops.def: data that ir/op reads, and the only place that names
+ * every function of an operator. */
 #include "ir/op/op.h"
 #include "ir/op/ops.h"
 

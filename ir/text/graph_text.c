@@ -1,5 +1,6 @@
 /* Prints the graph IR. The text parses back (graph_parse.c); its grammar stands in docs/ir.md.
- * Values are numbered as in memory; constants come first; data of big constants follows the graph. */
+ * Values are numbered as in memory; constants come first; data of big constants follows the
+ * graph. */
 #define XXH_INLINE_ALL
 #include <ctype.h>
 #include <math.h>

@@ -1,5 +1,6 @@
-/* Where values lie: a place is made when a value is first asked for, so what nobody reads gets none. Constants
- * become weights, views lie in their source, everything else gets a buffer of the arena by its layout. */
+/* Where values lie: a place is made when a value is first asked for, so what nobody reads gets
+ * none. Constants become weights, views lie in their source, everything else gets a buffer of the
+ * arena by its layout. */
 #include "passes/build/kernel.h"
 
 static const Expr **dense_strides(Lower *l, int rank, const Expr *const *dims) {

@@ -1,4 +1,5 @@
-/* Takes choices: the model's, or what a tuning file says; logs them; picks candidates to measure. */
+/* Takes choices: the model's, or what a tuning file says; logs them; picks candidates to measure.
+ */
 #include "passes/choose/choice.h"
 
 #include <string.h>

@@ -1,7 +1,8 @@
 /* Choices between ways to make a kernel (algorithm, tile, strip), and the tuning file that
  * overrides them. Whoever chooses names the question (its key: template, shape, the target's
- * numbers) and the candidates with the model's estimates, and takes the answer: the model's own, or
- * the one that measurements stored (driver/verbs/tune.c makes them). Keys and files are text for people. */
+ * numbers) and the candidates with the model's estimates, and takes the answer: the model's own,
+ * or the one that measurements stored (driver/verbs/tune.c makes them). Keys and files are text
+ * for people. */
 #pragma once
 #include "passes/pass.h"
 

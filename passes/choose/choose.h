@@ -2,6 +2,6 @@
 #pragma once
 #include "passes/pass.h"
 
-/* Every contraction of the model has a plan afterwards: those without one are given the cheapest; one
- * that was read from a text is kept, and must be possible. false: it is not, reported. */
+/* Every contraction of the model has a plan afterwards: those without one are given the cheapest;
+ * one that was read from a text is kept, and must be possible. false: it is not, reported. */
 bool choose_plans(PassCtx *c);

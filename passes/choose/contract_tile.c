@@ -1,4 +1,5 @@
-/* Register tiles of contractions: a small model of FMA throughput, loads, latency and remainders. */
+/* Register tiles of contractions: a small model of FMA throughput, loads, latency and remainders.
+ */
 #include "passes/choose/contract_tile.h"
 
 typedef struct Machine {

@@ -1,6 +1,6 @@
-/* Element types of tiled contractions (passes/kernels/contract.h): one row for each pair of operand
- * types that the template takes, with what it packs, adds up in and steps by. A new type is a row of
- * contract_types.c; nothing else names types. */
+/* Element types of tiled contractions (passes/kernels/contract.h): one row for each pair of
+ * operand types that the template takes, with what it packs, adds up in and steps by. A new type
+ * is a row of contract_types.c; nothing else names types. */
 #pragma once
 #include "ir/op/op.h"
 

@@ -19,8 +19,8 @@ static bool float_operands(const Node *n) {
   return true;
 }
 
-/* Integers: products without zero points. 8-bit convolutions and others are floats by now, where that
- * is exact (exact_products). */
+/* Integers: products without zero points. 8-bit convolutions and others are floats by now, where
+ * that is exact (exact_products). */
 static bool types_fit(const Node *n) {
   const ContractTypes *t = node_contract_types(n);
   if (!t || dtype_is_float(t->acc)) return t != NULL;

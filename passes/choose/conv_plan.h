@@ -1,5 +1,5 @@
-/* How convolutions can be computed, and what that costs: Winograd, few output channels. What choose.c
- * asks. */
+/* How convolutions can be computed, and what that costs: Winograd, few output channels. What
+ * choose.c asks. */
 #pragma once
 #include "passes/choose/conv_axes.h"
 #include "passes/pass.h"
@@ -15,14 +15,14 @@ void winograd_reach(const Node *n, const ConvInfo *ci, int m, int s, int64_t *lo
 /* The choice between algorithms for this convolution (choice.h); NULL: there is none. */
 const char *winograd_key(const PassCtx *c, const Node *n, const ConvInfo *ci);
 
-/* Few output channels: vectors of accumulators; whether lanes LANES_* can compute it, and whether they
- * pay, by shapes alone. Where lanes run over pixels, those of input and output should lie next to each
- * other. */
+/* Few output channels: vectors of accumulators; whether lanes LANES_* can compute it, and whether
+ * they pay, by shapes alone. Where lanes run over pixels, those of input and output should lie
+ * next to each other. */
 int thin_budget(const Target *t);
 bool thin_fits(const PassCtx *c, const Node *n, const ConvInfo *ci, int lanes);
 int thin_lanes(const PassCtx *c, const Node *n, const ConvInfo *ci);
 
-/* Its border is so wide that tiles had better skip the taps that see nothing else; the part of it that
- * is in memory then. */
+/* Its border is so wide that tiles had better skip the taps that see nothing else; the part of it
+ * that is in memory then. */
 bool conv_skips_taps(const ConvInfo *ci);
 void conv_seen_border(const ConvInfo *ci, int s, int64_t *lo, int64_t *hi);

@@ -1,5 +1,5 @@
-/* When a 3×3 convolution is worth a Winograd form (kernels/winograd.c), and in blocks of how many rows
- * of tiles: multiplications saved against traffic for the transformed data and weights. */
+/* When a 3×3 convolution is worth a Winograd form (kernels/winograd.c), and in blocks of how many
+ * rows of tiles: multiplications saved against traffic for the transformed data and weights. */
 #include "passes/choose/choice.h"
 #include "passes/choose/contraction.h"
 #include "passes/choose/conv_plan.h"

@@ -240,7 +240,8 @@ static bool try_inline(Fuse *f, Value *v) {
   for (int i = 0; i < live && ok; i++) {
     trial[i] = *rs->data[i];
     ok = root_build(f, &trial[i]) && fits(f, &trial[i]);
-    /* sums of long sums save nothing by being one kernel, and leave one loop for lanes and threads */
+    /* sums of long sums save nothing by being one kernel, and leave one loop for lanes and
+     * threads */
     if (ok && has_reduce(&trial[i]) && expr_sums_sums(f->p, trial[i].exprs[0]))
       ok = expr_sums_sums(f->p, rs->data[i]->exprs[0]);
     after += trial[i].cost;

@@ -1,7 +1,7 @@
 /* Finds attention: MatMul(q, kᵀ), elementwise scaling and masking, Softmax over the keys, MatMul
  * with values. The softmax and the second product become one burin.SoftmaxMatMul whose scores are
- * inlined, so that the matrix of scores is never stored (kernels/attention.c); a Transpose behind it
- * comes along. Needs expanded ops, runs before fusion. Where the scores are small, or read by
+ * inlined, so that the matrix of scores is never stored (kernels/attention.c); a Transpose behind
+ * it comes along. Needs expanded ops, runs before fusion. Where the scores are small, or read by
  * others, the chain stays as it is. */
 #include "passes/build/kernel.h"
 

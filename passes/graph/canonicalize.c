@@ -50,7 +50,8 @@ static bool known_list(Model *m, const Value *v, int64_t *out, int *n) {
 
 /* ---- views ---- */
 
-/* Reshape of v to the type of `like`; NULL where its shape cannot be said by constants and one -1. */
+/* Reshape of v to the type of `like`; NULL where its shape cannot be said by constants and one
+ * -1. */
 static Value *reshape_to(Build *b, Value *v, const Value *like) {
   int64_t shape[MAX_RANK];
   int unknown = 0;

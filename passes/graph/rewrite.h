@@ -12,7 +12,8 @@ typedef struct Forward {
 } Forward;
 Forward forward_new(PassCtx *c);
 Value *forward_get(const Forward *f, Value *v); /* NULL for NULL */
-/* All later uses of `old` become `by`. Types must agree: reported as an internal error otherwise. */
+/* All later uses of `old` become `by`. Types must agree: reported as an internal error otherwise.
+ */
 bool forward_set(Forward *f, const Node *n, Value *old, Value *by);
 void forward_node(Forward *f, Node *n); /* inputs, symbol sources; not its regions */
 void forward_outputs(Forward *f, Graph *g); /* outputs of g */

@@ -105,9 +105,9 @@ typedef struct PackShape {
   double scale;
 } PackShape;
 ConstData *pack_panels(Model *m, const ConstData *w, const PackShape *s);
-/* B computed at run time: the kernel that packs it, to run before the contraction. outer_of_b: which
- * outer dimensions B has; b: its element at c->outer, c->k and column col, in the type of the sums.
- * c's tile is chosen; sets c->b_buffer. */
+/* B computed at run time: the kernel that packs it, to run before the contraction. outer_of_b:
+ * which outer dimensions B has; b: its element at c->outer, c->k and column col, in the type of
+ * the sums. c's tile is chosen; sets c->b_buffer. */
 Step *contract_pack_computed(Contract *c, const bool *outer_of_b,
                              const Expr *(*b)(Contract *c, const Expr *col));
 /* A place from which all taps of a convolution can be read: its input's own, or a padded copy that

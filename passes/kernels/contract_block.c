@@ -173,7 +173,8 @@ void contract_plain_loops(Contract *c) {
   c->group = 1;
 }
 
-/* By the time a layer runs again, the others have pushed its weights out of the second-level cache. */
+/* By the time a layer runs again, the others have pushed its weights out of the second-level
+ * cache. */
 void contract_choose_prefetch(Contract *c) {
   const double bytes = dtype_bytes(c->types->panel) * expr_extent_guess(c->p, c->n) *
                        expr_extent_guess(c->p, contract_k_total(c));

@@ -171,7 +171,8 @@ static bool worth_parallel(Nest *t) {
   return t->n > 0 && expr_total_cost(t->p, 1, &t->value) > parallel_worth;
 }
 
-/* Reductions whose level repeats them often, or that stand outside all loops of a parallel kernel. */
+/* Reductions whose level repeats them often, or that stand outside all loops of a parallel
+ * kernel. */
 static Step *split_reductions(Nest *t, const Value *root) {
   Step *steps = NULL;
   for (bool again = true; again;) {
@@ -234,8 +235,9 @@ static const Expr *inner_of(Nest *t, const Expr *r) {
 static void emit_reduction(Nest *t, StmtList *out, const Expr *r, bool may_vector);
 static Stmt *reduction_loops(Nest *t, const Expr *r, int local, bool may_vector);
 
-/* Terms that one accumulator may take: many in vectors, each lane of which gathers few. The sums of
- * such blocks go into an accumulator of f64, so that rounding errors do not grow with their number. */
+/* Terms that one accumulator may take: many in vectors, each lane of which gathers few. The sums
+ * of such blocks go into an accumulator of f64, so that rounding errors do not grow with their
+ * number. */
 enum { SUM_BLOCK = 4096, SUM_BLOCK_SERIAL = 256 };
 
 /* 0: r stays whole. */

@@ -253,7 +253,8 @@ static Stmt *pixel_tail(Thin *d, const Expr *h0, const Expr *w0, const Expr *fir
   return list.first;
 }
 
-/* then or otherwise; the one that is taken, where that is known: the other may not even be right. */
+/* then or otherwise; the one that is taken, where that is known: the other may not even be right.
+ */
 static Stmt *branch(Thin *d, const Expr *cond, Stmt *then, Stmt *otherwise) {
   int64_t known;
   if (expr_is_const(cond, &known)) return known ? then : otherwise;

@@ -1,8 +1,8 @@
-/* Loops that are not inside each other count with the same symbol, where it has the same bounds: so
- * kernels that only differ in whose iteration they read become equal, and merge_kernels makes them
- * one. The symbol of a loop means nothing outside of its body (ir/loop/loop_verify_symbols.c), and loops
- * of one depth do not contain each other, so a name can serve all of them. Needs nothing; breaks
- * nothing. */
+/* Loops that are not inside each other count with the same symbol, where it has the same bounds:
+ * so kernels that only differ in whose iteration they read become equal, and merge_kernels makes
+ * them one. The symbol of a loop means nothing outside of its body
+ * (ir/loop/loop_verify_symbols.c), and loops of one depth do not contain each other, so a name
+ * can serve all of them. Needs nothing; breaks nothing. */
 #include "passes/pass.h"
 
 enum { LOOK_BACK = 64 }; /* symbols of a depth that are compared */

@@ -4,8 +4,8 @@
  * needs fuse, layout. Kernels come from kernels/elem.c and kernels/contract*.c; control flow from
  * lower/region.c. */
 #include "passes/lower/lower.h"
-#include "passes/graph/rewrite.h"
 #include "passes/choose/choose.h"
+#include "passes/graph/rewrite.h"
 #include "passes/kernels/contract.h"
 
 #include <string.h>
@@ -56,7 +56,8 @@ static Step *lower_symdefs(Lower *l, const Node *n) {
   return list;
 }
 
-/* Makes v dense in memory for someone outside of kernels; *extra gets the copy, if one is needed. */
+/* Makes v dense in memory for someone outside of kernels; *extra gets the copy, if one is needed.
+ */
 const Place *lower_dense(Lower *l, const Value *v, Step **extra) {
   const Place *pl = lower_place(l, v);
   if (!pl || pl->dense) return pl;

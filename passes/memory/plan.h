@@ -42,5 +42,6 @@ typedef struct LiveTable {
 } LiveTable;
 LiveTable plan_live(Arena *scratch, const Module *m);
 
-/* Checks a finished plan by another way than the planner made it: follows the run, bytes by bytes. */
+/* Checks a finished plan by another way than the planner made it: follows the run, bytes by
+ * bytes. */
 bool plan_check(const Module *m);

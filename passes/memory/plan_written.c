@@ -58,7 +58,8 @@ static int64_t value_of(Prove *c, const Expr *e) {
   return expr_is_const(e, &k) ? k : expr_eval(c->p, e, &c->env).i;
 }
 
-/* Sizes that no run finds prove nothing, and which those are, nobody knows: then it is a warning. */
+/* Sizes that no run finds prove nothing, and which those are, nobody knows: then it is a warning.
+ */
 static bool bad(Prove *c, int buffer, const char *what, int64_t element) {
   const Buffer *b = &c->m->buffers.data[buffer];
   const Loc *loc = c->step ? c->step->loc : NULL;

@@ -1,6 +1,6 @@
-/* Functions of the ARM EABI that clang calls for 64-bit arithmetic and division on 32-bit ARM, with
- * the meaning the EABI gives them. In an object or archive they are local (codegen/link/localise.c), so
- * that a host keeps its own. */
+/* Functions of the ARM EABI that clang calls for 64-bit arithmetic and division on 32-bit ARM,
+ * with the meaning the EABI gives them. In an object or archive they are local
+ * (codegen/link/localise.c), so that a host keeps its own. */
 #include <stddef.h>
 #include <stdint.h>
 

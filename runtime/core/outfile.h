@@ -41,7 +41,8 @@ bool outfile_same(const OutFile *a, const OutFile *b); /* would one replace the 
 /* "-" is the standard output. `executable`: what is made may be run. */
 long outfile_open(OutFile *f, const char *path, bool executable, const FileId *inputs, int n);
 long outfile_write(OutFile *f, const void *data, size_t bytes);
-/* Publishes all n files, or none; all are closed then. On failure *failed is the one that failed. */
+/* Publishes all n files, or none; all are closed then. On failure *failed is the one that failed.
+ */
 long outfile_commit(OutFile *const *files, int n, int *failed);
 void outfile_abort(OutFile *f);
 /* What an error means, or NULL: its number has to do. */

@@ -26,7 +26,8 @@ int32_t burin_rt_failure_text(const BurinModel *m, const BurinFailure *failure, 
                               int32_t size);
 
 /* defaults.c. own[k] = in[k], or the default of input k where in[k] is NULL. Returns -1 when no
- * input that has a default is given, 1 + k when input k is pinned and given another value, else 0. */
+ * input that has a default is given, 1 + k when input k is pinned and given another value, else
+ * 0. */
 int64_t burin_rt_inputs(const void *const *in, const BurinDefault *defaults, int64_t n,
                         const void **own);
 

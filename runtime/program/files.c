@@ -144,7 +144,8 @@ static bool raw_parse(Program *p, const char *path, Bytes f, const BurinTensorIn
   return true;
 }
 
-/* Formats that others read, by their first bytes or their name's ending; NULL: perhaps raw bytes. */
+/* Formats that others read, by their first bytes or their name's ending; NULL: perhaps raw bytes.
+ */
 static const char *foreign_format(const char *path, Bytes f) {
   static const struct {
     const char *name, *magic, *ending;

@@ -1,4 +1,5 @@
-/* Text in and out without libc: a small formatter over a buffer, and numbers read from arguments. */
+/* Text in and out without libc: a small formatter over a buffer, and numbers read from arguments.
+ */
 #include "program.h"
 
 void out_flush(Out *o) {

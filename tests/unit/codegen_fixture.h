@@ -238,7 +238,8 @@ static inline const char *elementwise(Fix *f, DType in, DType out, const char *l
                       dtype_text(in), n, dtype_text(out), n, n, loop, expr);
 }
 
-/* A kernel over b0, b1 (inputs of na, nb elements) and b2 (output of nc), with its body and locals. */
+/* A kernel over b0, b1 (inputs of na, nb elements) and b2 (output of nc), with its body and
+ * locals. */
 static inline const char *nest(Fix *f, const char *type, const char *na, const char *nb,
                                const char *nc, const char *locals, const char *body) {
   return arena_printf(

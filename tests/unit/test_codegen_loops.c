@@ -24,7 +24,8 @@ static void test_matmul_tile(void **state) {
   }
 }
 
-/* Rows that are no whole number of vectors, side by side: row 0 is infinite, the others must not be. */
+/* Rows that are no whole number of vectors, side by side: row 0 is infinite, the others must not
+ * be. */
 static void test_narrow_rows(void **state) {
   Fix *f = *state;
   static const int columns[] = {5, 8, 20, 24};

@@ -151,7 +151,8 @@ static void test_program(void **state) {
   }
 }
 
-/* The caller's options may end early, and the arena's size is held against what the threads need. */
+/* The caller's options may end early, and the arena's size is held against what the threads need.
+ */
 static void test_options(void **state) {
   Fix *f = *state;
   Module *m = planned(f, control);

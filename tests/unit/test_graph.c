@@ -140,7 +140,8 @@ static void test_bad_texts(void **state) {
   }
 }
 
-/* Every prefix of a good text, and every text with one byte changed, ends in a model or an error. */
+/* Every prefix of a good text, and every text with one byte changed, ends in a model or an error.
+ */
 static void test_damaged_texts(void **state) {
   Fixture *f = *state;
   const size_t n = strlen(everything);

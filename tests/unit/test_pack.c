@@ -1,5 +1,6 @@
-/* Panels of constant weights (passes/kernels/pack.c): every element type, steps of k of one, two and
- * four, remainders of columns and of k, compared with where the definition puts each element. */
+/* Panels of constant weights (passes/kernels/pack.c): every element type, steps of k of one, two
+ * and four, remainders of columns and of k, compared with where the definition puts each element.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>

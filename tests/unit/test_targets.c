@@ -57,7 +57,8 @@ static void test_rows_are_whole(void **state) {
   }
 }
 
-/* `native` is a level's row; what it adds is a feature that may come from the host, told to LLVM. */
+/* `native` is a level's row; what it adds is a feature that may come from the host, told to LLVM.
+ */
 static void test_native(void **state) {
   Target n;
   assert_true(target_native(&n));

@@ -127,7 +127,8 @@ static bool known_true(Model *m, const Value *v) {
   return !v || (e && expr_is_const(e, &k) && k);
 }
 
-/* big - small >= least whenever iter <= top and trip >= 1 (iter NULL: no iteration number occurs). */
+/* big - small >= least whenever iter <= top and trip >= 1 (iter NULL: no iteration number
+ * occurs). */
 static bool always_apart(Model *m, const Node *n, const Expr *big, const Expr *small, int64_t least,
                          const Expr *iter, const Expr *top) {
   ExprPool *p = m->pool;

@@ -18,5 +18,6 @@ LoopTrip loop_trip(Model *m, const Node *n);
  * iteration. */
 void loop_state_contents(Model *m, const Node *n, Graph *g);
 /* A side of a comparison as an i64 size, whatever number types it went through; NULL: it is
- * something else. *exact becomes at most the largest size up to which those types hold every size. */
+ * something else. *exact becomes at most the largest size up to which those types hold every
+ * size. */
 const Expr *loop_as_size(ExprPool *p, const Expr *e, int64_t *exact);

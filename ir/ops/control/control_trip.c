@@ -136,7 +136,8 @@ static void split_value(ExprPool *p, Value *v, Parts *out, int depth) {
   }
 }
 
-/* Number of iterations from 0 on in which room stays positive, or NULL. Falls by *slope each time. */
+/* Number of iterations from 0 on in which room stays positive, or NULL. Falls by *slope each
+ * time. */
 static const Expr *count_of(ExprPool *p, const Expr *room, const Expr *iter, int64_t *slope) {
   const Expr *first = expr_subst(p, room, iter, ex_i64(p, 0));
   const Expr *fall = ex_sub(p, first, expr_subst(p, room, iter, ex_i64(p, 1)));

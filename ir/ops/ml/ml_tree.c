@@ -1,6 +1,7 @@
-/* Tree ensembles of ai.onnx.ml (TreeEnsembleRegressor, TreeEnsembleClassifier, TreeEnsemble): their
- * attribute lists become constant tables, inputs of the internal op burin.TreeEnsemble
- * (runtime/ops/ops_tree.c). What follows the sums (post transforms, labels) is built from ordinary ops. */
+/* Tree ensembles of ai.onnx.ml (TreeEnsembleRegressor, TreeEnsembleClassifier, TreeEnsemble):
+ * their attribute lists become constant tables, inputs of the internal op burin.TreeEnsemble
+ * (runtime/ops/ops_tree.c). What follows the sums (post transforms, labels) is built from
+ * ordinary ops. */
 #include <stdlib.h>
 #include <string.h>
 #include "ir/ops/ml/ml.h"

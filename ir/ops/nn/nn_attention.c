@@ -318,10 +318,10 @@ const Expr *elem_safe_softmax(ElemCtx *c, const Node *n, int out, const Expr *co
   return kit_ret(c, n, out, ex_select(p, ex_eq(p, sum, zero), zero, ex_div(p, e, sum)));
 }
 
-/* ---- burin.SoftmaxMatMul: softmax of scores over their last dim, times values --------------------
- * Made by the pass `attention`. `mode`: 0, a row without finite maximum is NaN as in Softmax; 1, a
- * row of -inf gives zeros as in SafeSoftmax; 2, NaN of the softmax count as zeros. The output's
- * dimensions stand in the order `perm`. */
+/* ---- burin.SoftmaxMatMul: softmax of scores over their last dim, times values
+ * -------------------- Made by the pass `attention`. `mode`: 0, a row without finite maximum is
+ * NaN as in Softmax; 1, a row of -inf gives zeros as in SafeSoftmax; 2, NaN of the softmax count
+ * as zeros. The output's dimensions stand in the order `perm`. */
 enum { SM_PLAIN, SM_SAFE, SM_NO_NAN };
 
 bool infer_softmax_matmul(Model *m, Node *n) {

@@ -2,7 +2,8 @@
 #include "ir/ops/nn/nn_quant.h"
 #include "ir/ops/nn/nn_window.h"
 
-/* Scale k (f32, one element) and zero point k + 1 (type t of the data, one element, may be absent). */
+/* Scale k (f32, one element) and zero point k + 1 (type t of the data, one element, may be
+ * absent). */
 static bool need_params(Model *m, const Node *n, int k, DType t) {
   const Value *zp = node_in(n, k + 1);
   if (!op_need_dtype(m, n, k, DT_F32) || !kit_need_scalar(m, n, k, "scale") ||

@@ -113,7 +113,8 @@ static int common_tail(const Dims *a, const Dims *b, int i0, int j0) {
   return k;
 }
 
-/* Equal runs of dims map one to one; div and mod stay within the groups whose dims really change. */
+/* Equal runs of dims map one to one; div and mod stay within the groups whose dims really change.
+ */
 const Expr *elem_reshape(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
   ExprPool *p = c->pool;
   const Value *vi = n->in[0];
