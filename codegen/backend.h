@@ -17,8 +17,8 @@ typedef enum CodeStage { STAGE_MAKE, STAGE_OPTIMISE, STAGE_EMIT, N_STAGES } Code
  * arena, because threads go on with it when an allocation fails. */
 typedef struct Unit {
   const Program *p;
-  int first; /* position of its first kernel; the entry: m->kernels.n */
-  int n; /* kernels; the entry: 0 */
+  int first;  /* position of its first kernel; the entry: m->kernels.n */
+  int n;      /* kernels; the entry: 0 */
   int failed; /* the kernel that a failure is about; -1: not known which */
   int opt_level;
   const char *object; /* behind finish, where files are linked: an ELF object */
@@ -29,8 +29,8 @@ typedef struct Unit {
 
 typedef struct Backend {
   const char *name;
-  unsigned kinds; /* EmitKind bits: what can be made of its units */
-  bool portable; /* only for targets that stand for any machine */
+  unsigned kinds;       /* EmitKind bits: what can be made of its units */
+  bool portable;        /* only for targets that stand for any machine */
   int64_t most_weights; /* bytes that its files can hold; 0: any */
   /* State for the units of one program, in its arena; may be NULL. */
   void *(*open)(Program *p);
@@ -50,7 +50,7 @@ typedef struct Backend {
 } Backend;
 
 extern const Backend backend_llvm; /* llvm/backend.c */
-extern const Backend backend_c; /* c/backend.c */
+extern const Backend backend_c;    /* c/backend.c */
 /* The backend that makes all these kinds for a target; NULL: there is none. */
 const Backend *backend_for(const Target *t, unsigned emit);
 

@@ -16,15 +16,15 @@ typedef enum EmitKind {
 } EmitKind;
 
 typedef struct CodegenOptions {
-  unsigned emit;           /* EmitKind bits */
-  const char *output;      /* path of -o; several kinds: the stem, suffixes are added */
-  Outputs *outputs;        /* where the files are added; NULL: they are published at once */
-  const char *name;        /* C identifier prefix of exported symbols */
-  const char *flags;       /* command line for the descriptor */
-  const char *model_hash;  /* XXH3-128 of the model file, hex */
-  bool external_weights;   /* NAME.weights beside the output, mapped at start */
+  unsigned emit;          /* EmitKind bits */
+  const char *output;     /* path of -o; several kinds: the stem, suffixes are added */
+  Outputs *outputs;       /* where the files are added; NULL: they are published at once */
+  const char *name;       /* C identifier prefix of exported symbols */
+  const char *flags;      /* command line for the descriptor */
+  const char *model_hash; /* XXH3-128 of the model file, hex */
+  bool external_weights;  /* NAME.weights beside the output, mapped at start */
   int opt_level;
-  int jobs;                /* compile threads; 0: number of CPUs */
+  int jobs; /* compile threads; 0: number of CPUs */
   void (*progress)(void *user, int done, int total);
   void *progress_user;
   const struct Backend *backend; /* NULL: the one that makes these kinds of files */
@@ -35,7 +35,7 @@ typedef struct CodegenStats {
   int64_t code_bytes, weight_bytes, file_bytes;
   int64_t arena_bytes,
       thread_bytes; /* for one thread, and each further one; -1: depend on symbols */
-  double llvm_seconds, link_seconds; /* that went by */
+  double llvm_seconds, link_seconds;                   /* that went by */
   double make_seconds, optimise_seconds, emit_seconds; /* of CPU, all threads together */
 } CodegenStats;
 

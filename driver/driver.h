@@ -21,7 +21,7 @@ enum {
 };
 
 typedef struct List { /* values of an option that may be given more than once */
-  const char **v; /* room for the whole command line */
+  const char **v;     /* room for the whole command line */
   int n;
 } List;
 
@@ -61,11 +61,11 @@ typedef struct Session {
   Target native;
   const Target *target;
   int opt_level;
-  const Tuning *tuning; /* choices to take; from --tuning unless it is set */
+  const Tuning *tuning;   /* choices to take; from --tuning unless it is set */
   DecisionLog *decisions; /* where choices are noted, or NULL */
-  const char *pass; /* the one that runs */
-  const char *ir_dir; /* overrides --ir-dir */
-  Outputs *outputs; /* the files of this command, published by session_commit */
+  const char *pass;       /* the one that runs */
+  const char *ir_dir;     /* overrides --ir-dir */
+  Outputs *outputs;       /* the files of this command, published by session_commit */
   double load_seconds, pass_seconds;
   bool show_progress, progress_shown;
 } Session;
@@ -73,7 +73,7 @@ typedef struct Session {
 typedef int (*SessionFn)(Session *s, void *user);
 int session_run(const Options *o, SessionFn body, void *user);
 bool session_load(Session *s, const char *path); /* frontend with --dim, --shape … */
-bool session_has_data(Session *s); /* a graph text may lack it; reported */
+bool session_has_data(Session *s);               /* a graph text may lack it; reported */
 /* constants.c: PassCtx.run_constants; user is the session */
 bool constants_run(void *user, const Module *m, const void *const *in, void *const *out);
 /* Graph passes, lowering, loop passes; `needs`: what must hold at the end (PF_*). */
@@ -142,7 +142,7 @@ bool program_memory(Arena *a, int *fd, const char **path);
 /* Between the two, running out of memory ends burin with exit 6. */
 void memory_begin(Session *s);
 void memory_end(void);
-void memory_leave(void); /* ends burin when between the two */
+void memory_leave(void);   /* ends burin when between the two */
 void memory_crashed(void); /* the same, when memory was what the crash came from; signal-safe */
 void memory_text(char *out, size_t size, size_t limit); /* the message */
 

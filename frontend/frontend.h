@@ -13,7 +13,7 @@ typedef struct FrontendConst { /* an input that becomes a constant */
 
 typedef struct FrontendOptions {
   const char *external_dir; /* root for external data; NULL: the model's own directory */
-  size_t max_memory; /* budget of decoding, bytes; 0: 16× file + 256 MiB */
+  size_t max_memory;        /* budget of decoding, bytes; 0: 16× file + 256 MiB */
   /* Fixed symbols and shapes (--dim, --shape), applied to the graph's inputs. */
   const char *const *dim_names;
   const int64_t *dim_values;
@@ -23,8 +23,8 @@ typedef struct FrontendOptions {
   const int *shape_ranks;
   int n_shapes;
   const FrontendConst *consts;
-  int n_consts; /* --const */
-  bool freeze; /* --freeze-initializers: those that are inputs, too, become constants */
+  int n_consts;     /* --const */
+  bool freeze;      /* --freeze-initializers: those that are inputs, too, become constants */
   FloatRules rules; /* of the target: constants are folded by them */
 } FrontendOptions;
 

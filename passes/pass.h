@@ -9,18 +9,18 @@
 /* kernels/strips.c */
 typedef enum StripChoice { STRIPS_AUTO, STRIPS_NONE, STRIPS_ALL } StripChoice;
 typedef struct PassCtx {
-  Model *model; /* graph level */
+  Model *model;   /* graph level */
   Module *module; /* loop level: set by `lower`; NULL before */
   const Target *target;
   int opt_level;
   Arena *scratch; /* dies after the pass */
-  bool changed; /* a pass sets it when it changed anything: dumps print "(unchanged)" otherwise */
+  bool changed;   /* a pass sets it when it changed anything: dumps print "(unchanged)" otherwise */
   int max_threads;
   bool clamp_indices; /* indices outside of their axis are not told (check_indices.c) */
   bool winograd;
   int winograd_size; /* of its tiles where it is faster: 2, 4 or 6; 0: 2 or 4, by cost */
   StripChoice strips;
-  const struct Tuning *tuning; /* choices to take instead of the model's (choice.h), or NULL */
+  const struct Tuning *tuning;   /* choices to take instead of the model's (choice.h), or NULL */
   struct DecisionLog *decisions; /* where choices are noted, or NULL */
   /* Runs a program of constants, compiled for the target: data of inputs and outputs by position.
    * False, without an error: it cannot be run here. NULL: nobody can (the interpreter does). */
@@ -40,7 +40,7 @@ typedef struct PassRow {
   unsigned needs; /* PF_*: what must hold before */
   unsigned keeps; /* what it does not destroy */
   unsigned gives; /* what holds afterwards because of it */
-  int min_opt; /* lowest -O level at which the default pipeline has it */
+  int min_opt;    /* lowest -O level at which the default pipeline has it */
   const char *help;
 } PassRow;
 /* Properties of the IR, one bit each: PF_EXPANDED … (passes.def says what they mean). */
@@ -62,12 +62,12 @@ typedef struct PassOptions {
   const char *const *disabled;
   int n_disabled;
   const char *print_after; /* pass name, "all" or NULL */
-  FILE *dump; /* where print_after goes; NULL: stdout */
-  const char *ir_dir; /* numbered dumps, or NULL */
-  const char
-      *reproducer; /* file to write when a pass fails by a bug of ours: the IR before it; or NULL */
+  FILE *dump;              /* where print_after goes; NULL: stdout */
+  const char *ir_dir;      /* numbered dumps, or NULL */
+  /* File to write when a pass fails by a bug of ours: the IR before it; or NULL */
+  const char *reproducer;
   unsigned needs; /* PF_* that must hold at the end, by what the result is for */
-  bool time; /* print a table to stderr */
+  bool time;      /* print a table to stderr */
   void (*progress)(void *user, const char *pass, int k, int n);
   void *progress_user;
 } PassOptions;

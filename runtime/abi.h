@@ -9,8 +9,8 @@ extern "C" {
 
 /* ---- tensors given to runtime functions ---- */
 typedef struct RtTensor {
-  void *data;        /* NULL: absent optional */
-  int32_t dtype;     /* TensorProto.DataType number */
+  void *data;    /* NULL: absent optional */
+  int32_t dtype; /* TensorProto.DataType number */
   int32_t rank;
   /* For outputs with data-dependent sizes the function writes the real ones; they come in as
    * upper bounds */
@@ -28,13 +28,13 @@ typedef int32_t (*RtOpFn)(const RtTensor *in, int32_t n_in, RtTensor *out, int32
 /* Status of NAME_run and of runtime functions. */
 enum {
   BURIN_OK = 0,
-  BURIN_E_ARGUMENT = 1,  /* null pointer, impossible option */
-  BURIN_E_DIMS = 2,      /* dimensions outside what was compiled */
-  BURIN_E_ARENA = 3,     /* arena missing, misaligned or too small */
-  BURIN_E_CPU = 4,       /* the CPU lacks a feature that the code needs */
-  BURIN_E_DATA = 5,      /* data-dependent failure (index, size) */
+  BURIN_E_ARGUMENT = 1, /* null pointer, impossible option */
+  BURIN_E_DIMS = 2,     /* dimensions outside what was compiled */
+  BURIN_E_ARENA = 3,    /* arena missing, misaligned or too small */
+  BURIN_E_CPU = 4,      /* the CPU lacks a feature that the code needs */
+  BURIN_E_DATA = 5,     /* data-dependent failure (index, size) */
   BURIN_E_UNSUPPORTED = 6,
-  BURIN_E_WEIGHTS = 16   /* the file of weights is not mapped, or not the one of this model */
+  BURIN_E_WEIGHTS = 16 /* the file of weights is not mapped, or not the one of this model */
 };
 
 /* ---- running ---- */
@@ -46,18 +46,18 @@ typedef void (*BurinRange)(void *arg, int64_t begin, int64_t end, int32_t slot);
 
 /* Why a run failed: see BurinModel.checks. */
 typedef struct BurinFailure {
-  int32_t status; /* what the run returned */
-  int32_t check; /* position in BurinModel.checks, or -1 */
+  int32_t status;    /* what the run returned */
+  int32_t check;     /* position in BurinModel.checks, or -1 */
   int64_t values[3]; /* the sizes or numbers that the check compared */
 } BurinFailure;
 
 /* Fields that `size` does not cover count as 0: hosts of older versions keep working. */
 typedef struct BurinOptions {
-  uint32_t size; /* sizeof(BurinOptions) */
+  uint32_t size;   /* sizeof(BurinOptions) */
   int32_t threads; /* 0 or 1: only the calling thread; at most the max_threads compiled */
   void (*parallel_for)(void *user, int32_t n, BurinTask task, void *arg); /* NULL: serial */
   void *user;
-  uint64_t *kernel_ns; /* one per step kernel (info.n_kernels), added to; NULL: no profile */
+  uint64_t *kernel_ns;        /* one per step kernel (info.n_kernels), added to; NULL: no profile */
   uint64_t (*clock_ns)(void); /* needed with kernel_ns */
   /* likewise, multiply-adds ×2 of the sizes of this run; NULL: not wanted */
   uint64_t *kernel_flops;
@@ -75,31 +75,31 @@ typedef struct BurinOptions {
 /* ---- description of a model: NAME_info() ---- */
 typedef struct BurinTensorInfo {
   const char *name; /* ONNX name, UTF-8 */
-  int32_t dtype; /* TensorProto.DataType */
+  int32_t dtype;    /* TensorProto.DataType */
   int32_t rank;
   const int64_t *dims; /* ≥ 0: fixed. -1-k: symbol k. INT64_MIN: computed, ask NAME_output_dims */
   const char *shape_text; /* "f32[batch,3,224,224]" */
-  float scale; /* quantization, 0: none */
+  float scale;            /* quantization, 0: none */
   int32_t zero_point;
 } BurinTensorInfo;
 
 typedef struct BurinKernelInfo {
-  const char *name; /* kernel name */
+  const char *name;  /* kernel name */
   const char *nodes; /* ONNX node names and ops it computes, comma separated */
-  int64_t flops; /* multiply-adds ×2 of a call; 0: none, or depends on sizes */
+  int64_t flops;     /* multiply-adds ×2 of a call; 0: none, or depends on sizes */
 } BurinKernelInfo;
 
 /* What a run checks about sizes, pointers, options and indices. */
 typedef struct BurinCheckInfo {
   const char *text; /* what is wrong when it fails; {0}, {1}, {2} stand for the values */
   const char *node; /* ONNX name of the node that needs it; NULL: none */
-  int32_t status; /* what the run then returns */
+  int32_t status;   /* what the run then returns */
 } BurinCheckInfo;
 
 /* What a NULL pointer for an input stands for. */
 typedef struct BurinDefault {
-  const void *data; /* NULL: the input must be given */
-  const int64_t *dims; /* of data, as many as the input's rank */
+  const void *data;      /* NULL: the input must be given */
+  const int64_t *dims;   /* of data, as many as the input's rank */
   uint64_t pinned_bytes; /* not 0: sizes were computed from data, and only its bytes may be given */
 } BurinDefault;
 
@@ -131,7 +131,7 @@ typedef struct BurinModel {
   /* Not NULL: the weights lie in this file, beside the program or library; map_weights must be
    * called before the first run */
   const char *weights_file;
-  uint64_t weights_hash; /* XXH3 of them; 0: no file */
+  uint64_t weights_hash;                    /* XXH3 of them; 0: no file */
   int32_t (*map_weights)(const char *path); /* NULL: no file. Maps and checks it; a status */
   int32_t n_checks;
   const BurinCheckInfo *checks;

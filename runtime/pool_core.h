@@ -15,12 +15,12 @@
 /* A worker's state, through which it and the caller hand the loop to each other. Nothing is counted
  * and nothing is numbered: whoever changes OFFERED decides whether the worker takes part. */
 enum {
-  POOL_IDLE, /* looks for an offer */
-  POOL_ASLEEP, /* parked: whoever offers must wake it */
+  POOL_IDLE,    /* looks for an offer */
+  POOL_ASLEEP,  /* parked: whoever offers must wake it */
   POOL_OFFERED, /* by the caller, who writes the loop only while nobody has or may take it */
-  POOL_TAKEN, /* by the worker: the caller must wait for it */
+  POOL_TAKEN,   /* by the worker: the caller must wait for it */
   POOL_AWAITED, /* taken, and the caller is parked: the worker must wake it */
-  POOL_STOP /* the worker shall end */
+  POOL_STOP     /* the worker shall end */
 };
 enum { POOL_SPINS = 2000, POOL_UNITS = 65535 };
 
@@ -34,26 +34,26 @@ typedef struct PoolSlot { /* slot 0 is the caller's */
   int64_t cost; /* waking it and waiting for it, this time */
   int64_t balance;
   uint32_t shift; /* how slowly a debt is paid */
-  bool out; /* in debt: not asked */
-  bool wanted; /* in this loop */
+  bool out;       /* in debt: not asked */
+  bool wanted;    /* in this loop */
 } PoolSlot;
 
 typedef struct PoolCore {
   PoolSlot *slots;
   int32_t threads; /* slots there are: the caller and the workers that could be started */
-  uint32_t taken; /* by a caller */
+  uint32_t taken;  /* by a caller */
   /* the loop */
   BurinRange range;
   void *arg;
   int64_t n;
   int32_t units, least, lanes; /* pieces, the fewest to take at once, slots that may be used */
-  int32_t cpu; /* where the caller woke a worker */
+  int32_t cpu;                 /* where the caller woke a worker */
 } PoolCore;
 
 /* Returns when s->state may be another than value; unpark ends that. */
 static void pool_park(PoolCore *p, PoolSlot *s, uint32_t value);
 static void pool_unpark(PoolCore *p, PoolSlot *s, uint32_t value);
-static int32_t pool_cpu(void); /* that runs this; negative: unknown */
+static int32_t pool_cpu(void);           /* that runs this; negative: unknown */
 static void pool_leave_cpu(int32_t cpu); /* this thread shall run on any other, if it may */
 __attribute__((unused)) static uint64_t pool_clock_ns(void);
 

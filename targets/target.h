@@ -19,7 +19,7 @@ typedef struct FeatureRow {
   const char *name;
   const char *meaning;
   struct {
-    uint64_t bit; /* of Target.cpu_features that grants it; 0: none */
+    uint64_t bit;   /* of Target.cpu_features that grants it; 0: none */
     bool from_host; /* `native` adds it to its row where the CPU has it */
   } on[ARCH_COUNT];
 } FeatureRow;
@@ -28,7 +28,7 @@ typedef struct Target {
   const char *name; /* --target=NAME */
   const char *help;
   Arch arch;
-  bool tuning; /* for one CPU, not a level: `native` does not take it */
+  bool tuning;   /* for one CPU, not a level: `native` does not take it */
   bool portable; /* any machine, for files of C; its constants are computed by code for `arch` */
 
   /* ---- tools ---- */
@@ -36,21 +36,21 @@ typedef struct Target {
   const char *cpu;
   const char *llvm_features; /* "+neon,-prefer-256-bit": what cpu does not imply */
   const char *lld_emulation; /* -m of ld.lld */
-  const char *qemu; /* user-mode emulator for tests, e.g. qemu-aarch64; NULL: none */
+  const char *qemu;          /* user-mode emulator for tests, e.g. qemu-aarch64; NULL: none */
   const char *qemu_cpu;
 
   /* ---- instructions ---- */
   uint64_t cpu_features; /* bits of runtime/core/cpu.h that must be present */
   int pointer_bits;
-  int vector_bits; /* width that kernels use */
-  int vector_regs; /* architectural vector registers */
-  bool masks; /* masked vector loads and stores are cheap */
+  int vector_bits;        /* width that kernels use */
+  int vector_regs;        /* architectural vector registers */
+  bool masks;             /* masked vector loads and stores are cheap */
   bool broadcast_operand; /* FMA can take a broadcast scalar from memory */
-  bool ordered_zeros; /* min and max take -0 for less than +0 */
+  bool ordered_zeros;     /* min and max take -0 for less than +0 */
 
   /* ---- costs ---- */
   int fma_per_cycle; /* vector FMAs per cycle */
-  int64_t l1_bytes; /* per core, as l2_bytes is */
+  int64_t l1_bytes;  /* per core, as l2_bytes is */
   int64_t l2_bytes;
   int64_t l3_bytes;
 
@@ -62,7 +62,7 @@ extern const int target_row_count;
 extern const FeatureRow feature_rows[]; /* by Feature */
 
 const Target *target_find(const char *name); /* NULL: unknown; "native" is no row */
-const Target *target_portable(void); /* the row of C source */
+const Target *target_portable(void);         /* the row of C source */
 bool target_name_is_native(const char *name);
 /* "native": the best row this CPU satisfies, with caches and host features filled in; storage is
  * the caller's. A copy of it points into the original (features_text). */

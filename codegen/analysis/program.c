@@ -146,8 +146,8 @@ const Loc *program_kernel_loc(const Program *p, int k) {
 
 /* ---- calls ---- */
 typedef struct Place { /* memory that an argument points to */
-  int root; /* buffer: input, output, weight or arena */
-  int align; /* bytes that the distance from its start is a multiple of, at most 64 */
+  int root;            /* buffer: input, output, weight or arena */
+  int align;           /* bytes that the distance from its start is a multiple of, at most 64 */
 } Place;
 
 static int offset_align(const Expr *offset, DType t, int align) {

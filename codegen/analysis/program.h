@@ -16,7 +16,7 @@ typedef Vec(Check) CheckList;
 /* What all calls of a kernel have in common. */
 typedef struct KernelFacts {
   bool *alias; /* [n_params]: this parameter may overlap another one in some call */
-  int *align; /* [n_params]: bytes that the pointer is a multiple of in every call */
+  int *align;  /* [n_params]: bytes that the pointer is a multiple of in every call */
 } KernelFacts;
 
 typedef struct Program {
@@ -28,7 +28,7 @@ typedef struct Program {
   int *symbols; /* ids of public symbols: the caller's, then run-time ones of output sizes */
   int n_symbols, n_caller;
   Vec(const Step *) calls; /* kernel and extern steps, in textual order: profile entries */
-  KernelFacts *facts; /* by position in m->kernels */
+  KernelFacts *facts;      /* by position in m->kernels */
   WeightLayout weights;
   bool defaults; /* some input has one */
   int64_t arena_align;
@@ -37,8 +37,8 @@ typedef struct Program {
 void program_init(Program *p, const Module *m, const Target *t, const CodegenOptions *o,
                   Arena *arena);
 int program_symbol(const Program *p, int id); /* position among the public ones, or -1 */
-const char *program_c_name(Arena *a, const char *name, const char *fallback,
-                           int k); /* a C identifier */
+/* A C identifier */
+const char *program_c_name(Arena *a, const char *name, const char *fallback, int k);
 const char *program_input_name(const Program *p, int k); /* ONNX name */
 const char *program_output_name(const Program *p, int k);
 const char *program_shape_text(const Program *p, const Value *v);

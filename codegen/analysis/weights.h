@@ -9,7 +9,7 @@ typedef struct WeightSlot {
   int64_t offset;
 } WeightSlot;
 typedef struct WeightLayout {
-  int64_t *offset; /* by buffer id; -1: neither a weight nor an input with a default */
+  int64_t *offset;       /* by buffer id; -1: neither a weight nor an input with a default */
   Vec(WeightSlot) slots; /* distinct contents, ascending offsets */
   int64_t bytes;
   bool external; /* they lie in a file of this name, with this hash */

@@ -31,11 +31,11 @@ typedef struct CText {
   StrBuf *out;
   int indent;
   const Kernel *kernel; /* NULL: the entry, where symbols are unchecked and lie in sym[] */
-  bool *params, *syms; /* used ones */
-  int temps; /* names given */
-  int loops; /* likewise, to the ends of loops */
-  Vec(uint32_t) named; /* uids that have a name, in order */
-  const char *error; /* first failure */
+  bool *params, *syms;  /* used ones */
+  int temps;            /* names given */
+  int loops;            /* likewise, to the ends of loops */
+  Vec(uint32_t) named;  /* uids that have a name, in order */
+  const char *error;    /* first failure */
 } CText;
 
 /* ---- expr.c ---- */
@@ -65,9 +65,9 @@ typedef struct CEntry {
   CText *c;
   const Program *p;
   bool *assigned; /* run-time symbols that have their value, in textual order */
-  int call; /* profile position */
+  int call;       /* profile position */
 } CEntry;
-const char *c_wide(CText *c, const Expr *e); /* i64, of symbols */
+const char *c_wide(CText *c, const Expr *e);          /* i64, of symbols */
 const Expr *c_upper(const Program *p, const Expr *e); /* run-time symbols at their bounds */
 const Expr *c_arena_bytes(const Program *p);
 const Expr *c_thread_bytes(const Program *p);

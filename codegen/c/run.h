@@ -5,7 +5,7 @@
 #endif
 
 typedef struct RtTensor {
-  void *data; /* NULL: absent optional */
+  void *data;    /* NULL: absent optional */
   int32_t dtype; /* TensorProto.DataType number */
   int32_t rank;
   int64_t *dims; /* of outputs whose sizes depend on data the function writes them */

@@ -222,7 +222,7 @@ static inline double burin_c_sqrt(double a) {
     m |= hidden;
   else
     for (e = -1022; !(m & hidden); e--) m <<= 1;
-  if (e & 1) m <<= 1, e--; /* m in [1, 4) with 52 bits behind the point */
+  if (e & 1) m <<= 1, e--;         /* m in [1, 4) with 52 bits behind the point */
   for (k = 52; k >= -54; k -= 2) { /* two bits of m for one of q */
     rest = rest << 2 | (k >= 0 ? m >> k & 3 : 0);
     q <<= 1;
@@ -240,7 +240,7 @@ static inline float burin_c_rintf(float a) { return (float)burin_c_rint(a); }
 /* ---- floats below 32 bits: codes are without the sign bit ---- */
 typedef struct BurinFormat {
   int bits, mant, bias;
-  uint32_t max, inf, nan; /* inf 0: none (overflow gives nan, or max where there is none) */
+  uint32_t max, inf, nan;       /* inf 0: none (overflow gives nan, or max where there is none) */
   int unsigned_zero, saturates; /* the code of -0 means NaN */
 } BurinFormat;
 static inline const BurinFormat *burin_c_format(int dtype) { /* by TensorProto.DataType */

@@ -20,7 +20,7 @@ void outputs_protect(Outputs *o, const char *path);
 OutFile *outputs_add(Outputs *o, const char *path, bool executable);
 bool outputs_write(Outputs *o, OutFile *f, const void *data, size_t size);
 bool outputs_error(Outputs *o, const OutFile *f, long error); /* reports; false */
-bool outputs_commit(Outputs *o); /* afterwards it is empty */
+bool outputs_commit(Outputs *o);                              /* afterwards it is empty */
 void outputs_abort(Outputs *o);
 /* A file without a name that children may open, on the disk of `beside` where that can be; -1:
  * errno says why. */

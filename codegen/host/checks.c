@@ -56,7 +56,7 @@ static int only_symbol(const Expr *e, int found) {
 /* ---- conditions on one size ---- */
 /* Which sizes from 1 on it lets through: those of the form k*step, or a range. */
 typedef struct Pattern {
-  int64_t step; /* > 1: multiples of it */
+  int64_t step;   /* > 1: multiples of it */
   int64_t lo, hi; /* else: from lo to hi; hi TRIED: no limit seen */
   bool known;
 } Pattern;

@@ -2,5 +2,5 @@
 #pragma once
 #include "codegen/analysis/program.h"
 
-void header_print(const Program *p, int64_t stack,
-                  StrBuf *b); /* stack: bytes of it that a run takes */
+/* stack: bytes of it that a run takes */
+void header_print(const Program *p, int64_t stack, StrBuf *b);

@@ -7,10 +7,10 @@
 typedef struct LinkJob {
   const Program *p;
   Outputs *outputs;
-  const char *beside; /* scratch files go on its disk */
+  const char *beside;  /* scratch files go on its disk */
   const char *objects; /* an archive of all kernels */
   const char *weights; /* an object, or NULL */
-  Vec(int) scratch; /* descriptors to be closed */
+  Vec(int) scratch;    /* descriptors to be closed */
 } LinkJob;
 
 /* One file of this kind (EMIT_EXE, _OBJ, _STATIC, _SHARED) into `out`; false: error reported. */

@@ -6,8 +6,8 @@
 typedef struct ArchRow {
   const char *baseline_cpu; /* for code that must run on every CPU; NULL: the target's own */
   bool fence;               /* a fence keeps comparisons behind what LLVM would merge them with */
-  bool rounds; /* floor, ceil, trunc and roundeven are instructions, of vectors too */
-  bool minmax_f64; /* so are minimum and maximum of f64 where zeros are ordered */
+  bool rounds;              /* floor, ceil, trunc and roundeven are instructions, of vectors too */
+  bool minmax_f64;          /* so are minimum and maximum of f64 where zeros are ordered */
 
   /* The floating-point mode: round to nearest, no traps, subnormal numbers count as zero. */
   const char *mode_get;

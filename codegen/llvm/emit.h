@@ -14,10 +14,10 @@ typedef LLVMTypeRef Ty;
 /* ---- locals ---- */
 typedef enum LocalKind {
   LK_NONE,
-  LK_SCALARS, /* registers: one scalar per element */
-  LK_CHUNKS, /* registers: vectors of vl elements, sliced by a vector variable */
-  LK_LANES, /* registers declared in a vector loop: one vector per element */
-  LK_STACK, /* memory */
+  LK_SCALARS,   /* registers: one scalar per element */
+  LK_CHUNKS,    /* registers: vectors of vl elements, sliced by a vector variable */
+  LK_LANES,     /* registers declared in a vector loop: one vector per element */
+  LK_STACK,     /* memory */
   LK_LANE_STACK /* memory declared in a vector loop: element i of lane l at i*vl + l */
 } LocalKind;
 
@@ -27,8 +27,8 @@ typedef struct LocalState {
   LocalKind kind;
   bool stack,
       sliced; /* found by kernel_scan: must live in memory; is sliced by a vector variable */
-  int depth; /* vector-loop nesting at its declaration: 0 outside, 1 inside */
-  V *slots; /* allocas of the register kinds */
+  int depth;  /* vector-loop nesting at its declaration: 0 outside, 1 inside */
+  V *slots;   /* allocas of the register kinds */
   int n_slots;
   V mem;
   V *hidden; /* [MAX_SETS * count] lane accumulators of the running vector loop, made on demand */
@@ -42,10 +42,10 @@ typedef struct CacheSlot {
 } CacheSlot;
 
 typedef struct VarState {
-  V value; /* scalar, index type: of lane 0 for a vector variable */
+  V value;       /* scalar, index type: of lane 0 for a vector variable */
   bool is_const; /* then k is its value */
   int64_t k;
-  int depth; /* loop nesting, 0: constant or outside all loops */
+  int depth;        /* loop nesting, 0: constant or outside all loops */
   int64_t multiple; /* value is a multiple of this */
 } VarState;
 
@@ -55,7 +55,7 @@ typedef struct EmitVars {
   Arena *arena;
   VarState *state;
   int64_t *values; /* the constants among them, for expr_eval */
-  uint8_t *class; /* of kernel_scan */
+  uint8_t *class;  /* of kernel_scan */
   int n;
   Vec(int) used;
 } EmitVars;
@@ -66,8 +66,8 @@ typedef struct Emit {
   const Target *t;
   const ArchRow *arch;
   ExprPool *pool;
-  Arena *arena; /* scratch */
-  const char *name; /* prefix of symbols */
+  Arena *arena;      /* scratch */
+  const char *name;  /* prefix of symbols */
   const char *error; /* first failure */
   LLVMContextRef ctx;
   LLVMModuleRef mod;
@@ -76,33 +76,33 @@ typedef struct Emit {
   LLVMBasicBlockRef entry; /* allocas go before its terminator */
   Ty i1, i8, i16, i32, i64, f32, f64, ptr, idx;
 
-  int vl; /* lanes of vector loops */
+  int vl;       /* lanes of vector loops */
   int idx_bits; /* 64, or 32 on 32-bit targets */
   EmitVars *v;
   V *syms; /* value of each symbol as i64, or NULL */
   int n_syms;
-  V sym_array; /* or, in the entry, where symbols lie: i64 by symbol id; they may change between
-                  statements */
+  /* or, in the entry, where symbols lie: i64 by symbol id; they may change between statements */
+  V sym_array;
   const V *params; /* pointers of the kernel's parameters */
   LocalState *locals;
   const int *align; /* of each parameter's pointer, bytes */
   CacheSlot *cache; /* values of the current statement; open addressing */
   uint32_t cache_size, cache_used, epoch;
 
-  int rare; /* depth of blocks that not all code passes (EX_rarely) */
+  int rare;                /* depth of blocks that not all code passes (EX_rarely) */
   Vec(uint32_t) rare_keys; /* what the cache got in them */
 
-  int depth; /* loops around the cursor */
-  const Expr *vvar; /* variable of the running vector loop, or NULL */
+  int depth;             /* loops around the cursor */
+  const Expr *vvar;      /* variable of the running vector loop, or NULL */
   int64_t vvar_multiple; /* its value in lane 0 is a multiple of this */
-  bool lane0; /* emit for lane 0 only, as scalars */
-  bool unchecked; /* ranges of symbols need not hold yet: the entry, which checks them */
-  bool force_narrow; /* i64 in 32 bits, known to fit or not (indexes of 32-bit targets) */
-  V mask; /* active lanes, NULL: all */
-  bool under_if; /* mask comes (also) from a condition: register locals must be blended */
-  int set, sets; /* accumulator set of the chunk being emitted */
-  LLVMBasicBlockRef
-      pre; /* block before the vector loop, for initial values of hidden accumulators */
+  bool lane0;            /* emit for lane 0 only, as scalars */
+  bool unchecked;        /* ranges of symbols need not hold yet: the entry, which checks them */
+  bool force_narrow;     /* i64 in 32 bits, known to fit or not (indexes of 32-bit targets) */
+  V mask;                /* active lanes, NULL: all */
+  bool under_if;         /* mask comes (also) from a condition: register locals must be blended */
+  int set, sets;         /* accumulator set of the chunk being emitted */
+  /* Block before the vector loop, for initial values of hidden accumulators */
+  LLVMBasicBlockRef pre;
   int64_t zeros; /* bytes of the shared block of zeros that are needed */
 } Emit;
 
@@ -122,14 +122,14 @@ Ty reg_type(const Emit *c, DType t); /* as computed with: small floats are f32, 
 Ty vec_type(Ty t, int n);
 bool is_vec(V v);
 V splat(Emit *c, V v, int n);
-V as_lanes(Emit *c, V v); /* splats a scalar to vl lanes */
+V as_lanes(Emit *c, V v);             /* splats a scalar to vl lanes */
 void same_lanes(Emit *c, V *a, V *b); /* both scalar or both vectors */
-Ty like(Ty t, V v); /* t, as vector when v is one */
-V k_int(Emit *c, Ty t, int64_t v); /* constants; t may be a vector type */
+Ty like(Ty t, V v);                   /* t, as vector when v is one */
+V k_int(Emit *c, Ty t, int64_t v);    /* constants; t may be a vector type */
 V k_real(Emit *c, Ty t, double v);
 V iota(Emit *c, Ty elem);
-V hidden_bytes(Emit *c,
-               const char *name); /* data of another object, on a cache line; found or added */
+/* Data of another object, on a cache line; found or added */
+V hidden_bytes(Emit *c, const char *name);
 V intrinsic(Emit *c, const char *name, int n_types, Ty const *types, int n_args, V const *args);
 V entry_alloca(Emit *c, Ty t, int64_t count, unsigned align);
 LLVMBasicBlockRef new_block(Emit *c, const char *name);
@@ -150,22 +150,22 @@ V emit_cast(Emit *c, DType to, DType from, V v, bool saturate);
 V round_mode(Emit *c, ExprOp op, V v); /* floor, ceil, trunc, rint */
 
 /* ---- emit_expr.c ---- */
-V emit_expr(Emit *c, const Expr *e); /* vector or scalar */
+V emit_expr(Emit *c, const Expr *e);  /* vector or scalar */
 V emit_index(Emit *c, const Expr *e); /* i64 expression of lane 0 in the index type; a scalar */
-V emit_index_lanes(Emit *c,
-                   const Expr *e); /* of all lanes, in i32 where that holds it; may be a scalar */
+/* Of all lanes, in i32 where that holds it; may be a scalar */
+V emit_index_lanes(Emit *c, const Expr *e);
 V emit_cond(Emit *c, const Expr *e); /* a guard or condition, scalar or vector of i1 */
 V emit_wide(Emit *c, const Expr *e); /* scalar i64, also on 32-bit targets */
-bool emit_seen(Emit *c,
-               const Expr *e); /* marks e in the current statement; true when it was already */
-V emit_op(Emit *c, const Expr *e, ExprOp op, DType t, V a, V b,
-          V x); /* t: operand type; e for ranges or NULL */
+/* Marks e in the current statement; true when it was already */
+bool emit_seen(Emit *c, const Expr *e);
+/* t: operand type; e for ranges or NULL */
+V emit_op(Emit *c, const Expr *e, ExprOp op, DType t, V a, V b, V x);
 V emit_combine(Emit *c, ReduceKind kind, DType t, V a, V b);
 V emit_horizontal(Emit *c, ReduceKind kind, DType t, V v); /* fixed tree over the lanes */
 V emit_identity(Emit *c, ReduceKind kind, DType t);
 /* Starts the body of fn: a block for allocas before the one that code goes into. */
 void emit_begin(Emit *c, V fn);
-void emit_forget(Emit *c); /* drops cached values */
+void emit_forget(Emit *c);                           /* drops cached values */
 bool emit_const(Emit *c, const Expr *e, int64_t *v); /* constant under the bound variables */
 /* With variables that are bound to constants replaced, and simplified: conditions often become
  * known. */

@@ -12,7 +12,7 @@ typedef enum VarClass { VC_UNKNOWN, VC_CONST, VC_VECTOR, VC_RUNNING } VarClass;
 typedef struct Scan {
   Emit *c;
   const Expr **declared_in; /* by local: the vector variable around its declaration, or NULL */
-  const Expr *vector; /* the vector loop around the cursor */
+  const Expr *vector;       /* the vector loop around the cursor */
   bool *syms;
 } Scan;
 

@@ -8,12 +8,12 @@
 #define B c->b
 
 typedef struct Body { /* what the loop's body is like */
-  bool slices; /* indexes a register tile with the variable: the variable must be constant */
-  bool narrow; /* touches memory of a type for which masks are expensive */
-  bool reduces; /* accumulates into something declared outside */
-  bool loops; /* has a loop inside */
-  bool bits; /* takes numbers apart: polynomials, whose long chains should overlap */
-  int nodes; /* distinct expressions */
+  bool slices;        /* indexes a register tile with the variable: the variable must be constant */
+  bool narrow;        /* touches memory of a type for which masks are expensive */
+  bool reduces;       /* accumulates into something declared outside */
+  bool loops;         /* has a loop inside */
+  bool bits;          /* takes numbers apart: polynomials, whose long chains should overlap */
+  int nodes;          /* distinct expressions */
 } Body;
 
 /* ---- looking at the body ---- */

@@ -45,7 +45,7 @@ const Expr *thread_bytes(Emit *c, const Program *p);
 V emit_arena_size(Emit *c, const Program *p);
 V emit_output_dims(Emit *c, const Program *p);
 Ty options_type(Emit *c);
-V fits(Emit *c, const Expr *bytes); /* a size that this target can address */
+V fits(Emit *c, const Expr *bytes);        /* a size that this target can address */
 V fits_arithmetic(Emit *c, const Expr *e); /* a size that 64 bits hold; NULL: it always is one */
 
 /* ---- entry_checks.c: what a run refuses ---- */
@@ -66,7 +66,7 @@ void check_arena(Entry *e); /* behind it, options.threads is what the arena has 
 /* ---- entry_steps.c: calls and control ---- */
 void emit_profile_functions(Emit *c);
 void emit_steps(Entry *e, const Step *s, const Step *end); /* s up to end, in place */
-void pass_on_failure(Emit *c, V status); /* returns it unless it is BURIN_OK */
+void pass_on_failure(Emit *c, V status);                   /* returns it unless it is BURIN_OK */
 
 /* ---- entry_parts.c: long lists in functions of their own ---- */
 void emit_program_steps(Entry *e, const Step *s);

@@ -15,7 +15,7 @@
 
 enum { MOST_PIXELS = 1 << 15 }; /* of a side, as in compiled programs */
 
-typedef struct Picture { /* 8 bits, rows without padding */
+typedef struct Picture {            /* 8 bits, rows without padding */
   uint32_t width, height, channels; /* 1 or 3 */
   uint8_t *pixels;
 } Picture;

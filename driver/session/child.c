@@ -14,7 +14,7 @@
 extern char **environ;
 
 bool program_memory(Arena *a, int *fd, const char **path) {
-  enum { EXEC = 0x10 }; /* MFD_EXEC, of newer kernels */
+  enum { EXEC = 0x10 };              /* MFD_EXEC, of newer kernels */
   *fd = memfd_create("model", EXEC); /* children inherit it: an emulator opens the path */
   if (*fd < 0 && errno == EINVAL) *fd = memfd_create("model", 0);
   if (*fd < 0) return usage_error("no memory for a file: %s", strerror(errno)), false;

@@ -8,7 +8,7 @@
 
 typedef struct NodeFacts {
   const Node *node;
-  const Expr *macs; /* over symbols; NULL: depends on data */
+  const Expr *macs;                /* over symbols; NULL: depends on data */
   int64_t out_bytes, weight_bytes; /* out_bytes: -1 when symbolic */
 } NodeFacts;
 typedef struct OpCount {

@@ -15,10 +15,10 @@ static void add_value(const char **argv, int *n, const char *option, const char 
 
 typedef struct Run {
   const char *program;
-  bool finished; /* compiled before */
-  const char *bench; /* option, or NULL */
+  bool finished;        /* compiled before */
+  const char *bench;    /* option, or NULL */
   List inputs, outputs; /* as the program gets them */
-  OutFile **files; /* of outputs that are written here, */
+  OutFile **files;      /* of outputs that are written here, */
   const char **written; /* from what it wrote into memory */
 } Run;
 

@@ -6,7 +6,7 @@
 typedef struct TrialCall { /* a kernel or runtime function, in the order of the profile */
   int n_keys;
   const char **keys; /* the choices that its time answers */
-  uint64_t digest; /* of its kernel */
+  uint64_t digest;   /* of its kernel */
 } TrialCall;
 
 typedef struct Trial {
@@ -17,7 +17,7 @@ typedef struct Trial {
   int n_calls;
   TrialCall *calls;
   double *us; /* least time of each call; 0: not measured */
-  double ms; /* least time of a whole run, with profiling or without, whichever ran */
+  double ms;  /* least time of a whole run, with profiling or without, whichever ran */
 } Trial;
 
 /* Compiles; everything lives in s's arena. Exit status. */

@@ -10,7 +10,7 @@
 #include "driver/verbs/trial.h"
 
 enum { MOST_CANDIDATES = 8 };
-static const double SLACK = 1.6; /* estimates up to this times the model's choice are tried */
+static const double SLACK = 1.6;   /* estimates up to this times the model's choice are tried */
 static const double MARGIN = 0.03; /* a candidate must be faster by this part */
 
 typedef struct Outcome { /* of one choice */
@@ -18,7 +18,7 @@ typedef struct Outcome { /* of one choice */
   int candidates[MOST_CANDIDATES], n; /* positions; the model's first */
   int best;
   double us[MOST_CANDIDATES]; /* of each; negative: not measured */
-  double before, after; /* the model's, best's */
+  double before, after;       /* the model's, best's */
 } Outcome;
 
 typedef struct Tuner {
@@ -27,7 +27,7 @@ typedef struct Tuner {
   Tuning *chosen; /* choices that differ from the model's */
   Vec(Outcome) outcomes;
   double seconds; /* for the measurements of a stage */
-  bool dropped; /* what won made the whole slower */
+  bool dropped;   /* what won made the whole slower */
 } Tuner;
 
 static Tuning *tuning_new(Session *s) {

@@ -99,7 +99,7 @@ typedef struct TextFile {
   Arena *arena;
   Diag *diag;
   const char *path;
-  FileMap map; /* of the weights */
+  FileMap map;         /* of the weights */
   const char *weights; /* path */
 } TextFile;
 

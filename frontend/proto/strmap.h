@@ -7,7 +7,7 @@ typedef struct StrMap {
   const char **keys;
   void **values;
   uint32_t n, cap; /* cap: power of two or 0 */
-  uint64_t seed; /* of the hash */
+  uint64_t seed;   /* of the hash */
 } StrMap;
 void *strmap_get(const StrMap *m, const char *key); /* NULL when absent */
 /* Value is not NULL; replaces */

@@ -8,10 +8,10 @@
 
 typedef struct Frame {
   const ProtobufCMessageDescriptor *desc;
-  size_t end; /* input offset behind the message */
+  size_t end;                  /* input offset behind the message */
   size_t header, header_bytes; /* output offset and size of its length */
-  bool keep; /* copied to the output */
-  uint64_t seen; /* single message fields that have occurred, by field number < 64 */
+  bool keep;                   /* copied to the output */
+  uint64_t seen;               /* single message fields that have occurred, by field number < 64 */
 } Frame;
 
 typedef struct Scan {

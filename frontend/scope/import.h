@@ -52,14 +52,14 @@ typedef struct Import {
   StrMap dims;         /* dim_param → Expr */
   StrMap symbol_names; /* sanitised names in use */
   bool *dim_used, *shape_used,
-      *const_used; /* which --dim, --shape and --const options met something */
-  Vec(Seq *) seqs;     /* by value id; NULL: no sequence */
+      *const_used;              /* which --dim, --shape and --const options met something */
+  Vec(Seq *) seqs;              /* by value id; NULL: no sequence */
   const Onnx__GraphProto *main; /* of the file */
-  Graph *version; /* of the main graph, while one of two is imported (defaults.c); else NULL */
-  bool given; /* of the two, the one that reads the inputs */
+  Graph *version;  /* of the main graph, while one of two is imported (defaults.c); else NULL */
+  bool given;      /* of the two, the one that reads the inputs */
   StrMap defaults; /* input of the main graph → Default, where an initializer has its name */
-  int calls; /* of functions, inlined so far */
-  int nodes;           /* made so far */
+  int calls;       /* of functions, inlined so far */
+  int nodes;       /* made so far */
 } Import;
 
 /* ---- tensor.c ---- */
@@ -98,10 +98,10 @@ typedef struct OldNode {
   const bool *out_used; /* which outputs have names */
   const Loc *loc;
   Graph *graph;
-  Value **result;       /* set by an upgrade that made other nodes: values of the n_out outputs */
+  Value **result; /* set by an upgrade that made other nodes: values of the n_out outputs */
 } OldNode;
-bool upgrade_known(const char *domain, const char *op);   /* some row is about it */
-bool upgrade_node(Import *im, OldNode *n);                /* false: error reported */
+bool upgrade_known(const char *domain, const char *op); /* some row is about it */
+bool upgrade_node(Import *im, OldNode *n);              /* false: error reported */
 
 /* ---- import.c ---- */
 /* NULL: too many nodes */

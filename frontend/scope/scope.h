@@ -14,12 +14,12 @@ typedef struct CallArgs {
 
 typedef struct Scope {
   const struct Scope *parent; /* graph around this one; a function body has none */
-  bool same; /* names of the parent are this graph's own: none may be defined again */
-  StrMap values;              /* name → Value, or &scope_absent */
+  bool same;     /* names of the parent are this graph's own: none may be defined again */
+  StrMap values; /* name → Value, or &scope_absent */
   Graph *graph;
   const Opsets *opsets;
-  const CallArgs *args;       /* NULL outside functions */
-  const char *path;           /* Loc.graph */
+  const CallArgs *args; /* NULL outside functions */
+  const char *path;     /* Loc.graph */
 } Scope;
 extern const Value scope_absent; /* an optional input that a call left out */
 

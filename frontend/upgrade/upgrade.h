@@ -20,7 +20,7 @@ int64_t old_int(const OldNode *o, const char *name, int64_t def);
 double old_float(const OldNode *o, const char *name, double def);
 void old_input(Import *im, OldNode *o, int k, Value *v); /* sets input k, growing the list */
 Value *old_in(const OldNode *o, int k);
-int old_rank(const OldNode *o, int k); /* of input k; -1: not known yet */
+int old_rank(const OldNode *o, int k);           /* of input k; -1: not known yet */
 bool old_done(Import *im, OldNode *o, Value *v); /* v is output 0; false when v is NULL */
 Value *old_scalar_like(Import *im, OldNode *o, Value *like, double v);
 /* A node of the newest form; NULL: error reported. */

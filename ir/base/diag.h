@@ -7,9 +7,9 @@
 
 /* Where something came from. A fused node keeps a chain through `also`. All strings may be NULL. */
 typedef struct Loc {
-  const char *file; /* model file as the user named it */
-  const char *graph; /* region path below the main graph, e.g. "then_branch of if_3" */
-  int node; /* index in the graph; -1: not a node */
+  const char *file;      /* model file as the user named it */
+  const char *graph;     /* region path below the main graph, e.g. "then_branch of if_3" */
+  int node;              /* index in the graph; -1: not a node */
   const char *node_name; /* node name, or the name of the thing (initializer, input) */
   const char *op, *domain;
   int opset;
@@ -38,7 +38,7 @@ void diag_warning(Diag *d, const Loc *loc, const char *fmt, ...)
 /* A bug of ours: names the pass; the driver writes a reproducer. */
 bool diag_internal(Diag *d, const Loc *loc, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
-int diag_errors(const Diag *d); /* number of errors so far */
-int diag_exit_status(const Diag *d); /* of the first error; 0 when none */
+int diag_errors(const Diag *d);          /* number of errors so far */
+int diag_exit_status(const Diag *d);     /* of the first error; 0 when none */
 void diag_print(const Diag *d, FILE *f); /* everything, in order; at most 20 errors, then a count */
 const char *loc_text(Arena *a, const Loc *loc);

@@ -7,11 +7,11 @@ typedef struct GraphEval {
   Arena *arena;
   const ConstData **value; /* by value id; NULL: not computed */
   int n_value;
-  int64_t *sym;            /* by symbol id */
+  int64_t *sym; /* by symbol id */
   bool *sym_known;
   int n_sym;
-  bool quiet;              /* failures are not reported (folding) */
-  bool failed;             /* an access outside a value, an unknown symbol */
+  bool quiet;  /* failures are not reported (folding) */
+  bool failed; /* an access outside a value, an unknown symbol */
 } GraphEval;
 
 bool eval_fail(GraphEval *ev, const Node *n, ErrCode code, const char *fmt, ...)

@@ -11,17 +11,17 @@ typedef enum InsOp {
   IN_CAST,    /* d = cast<dt>(a of type dt2) */
   IN_SAT,
   IN_BITS,
-  IN_LOAD,    /* d = buffer b [a]; guard c (register or -1) */
-  IN_LOAD_F32,/* the same without a guard, f32 */
-  IN_LOCAL,   /* d = local b [a] */
-  IN_STORE,   /* buffer d [a] = b */
-  IN_SET,     /* local d [a] = b */
-  IN_DECL,    /* local d becomes undefined: poison in register a */
-  IN_MOVE,    /* d = a */
-  IN_FOR,     /* d = a; end in register c = a + b; jumps to `to` when nothing is to be done */
-  IN_NEXT,    /* d++; jumps to `to` while d < c */
-  IN_FRESH,   /* a parallel iteration begins: nothing is known of scratch */
-  IN_JUMP,    /* to `to` */
+  IN_LOAD,        /* d = buffer b [a]; guard c (register or -1) */
+  IN_LOAD_F32,    /* the same without a guard, f32 */
+  IN_LOCAL,       /* d = local b [a] */
+  IN_STORE,       /* buffer d [a] = b */
+  IN_SET,         /* local d [a] = b */
+  IN_DECL,        /* local d becomes undefined: poison in register a */
+  IN_MOVE,        /* d = a */
+  IN_FOR,         /* d = a; end in register c = a + b; jumps to `to` when nothing is to be done */
+  IN_NEXT,        /* d++; jumps to `to` while d < c */
+  IN_FRESH,       /* a parallel iteration begins: nothing is known of scratch */
+  IN_JUMP,        /* to `to` */
   IN_JUMP_IF_NOT, /* a */
   IN_ADD_I64,
   IN_MUL_I64,
@@ -67,7 +67,7 @@ typedef struct KernelProgram {
   int64_t local_total;
   Scalar *local_data;
   Scalar *regs;
-  int64_t *counts; /* elements of each parameter in the current run */
+  int64_t *counts;        /* elements of each parameter in the current run */
   const Written *written; /* likewise, or NULL */
   int nregs;
 } KernelProgram;

@@ -9,9 +9,9 @@
 
 typedef struct Entry {
   const Expr *e;
-  int reg;      /* -1: not computed */
-  int gen;      /* generation of `ready` */
-  bool ready;   /* computable here, before the loop that is being opened */
+  int reg;    /* -1: not computed */
+  int gen;    /* generation of `ready` */
+  bool ready; /* computable here, before the loop that is being opened */
 } Entry;
 
 typedef struct Scope {

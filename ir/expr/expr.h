@@ -42,8 +42,8 @@ typedef enum ReduceKind { RED_SUM, RED_PROD, RED_MIN, RED_MAX, RED_AND, RED_OR }
 
 typedef struct Expr Expr;
 struct Expr {
-  uint8_t op;     /* ExprOp */
-  uint8_t dtype;  /* DType */
+  uint8_t op;    /* ExprOp */
+  uint8_t dtype; /* DType */
   uint8_t nargs;
   uint8_t flags;  /* EXF_*, computed from the arguments */
   int32_t id;     /* by op */
@@ -73,7 +73,7 @@ Arena *expr_pool_arena(ExprPool *p);
  * target that code is made for. All false: fma is one instruction, and of equal operands min and
  * max give the first. Set before a model is built. */
 typedef struct FloatRules {
-  bool split_fma; /* fma(a, b, c) is written as a product and a sum */
+  bool split_fma;     /* fma(a, b, c) is written as a product and a sum */
   bool ordered_zeros; /* for min and max -0 is below +0 */
 } FloatRules;
 FloatRules *expr_pool_rules(ExprPool *p);
@@ -86,7 +86,7 @@ typedef struct Symbol {
   const Expr *bound;
   bool runtime; /* assigned while the program runs (data-dependent), not by the caller */
 } Symbol;
-const Expr *ex_sym(ExprPool *p, const char *name); /* finds or makes */
+const Expr *ex_sym(ExprPool *p, const char *name);       /* finds or makes */
 const Expr *ex_sym_fresh(ExprPool *p, const char *stem); /* unused name stem_N */
 Symbol *expr_symbol(ExprPool *p, int id);
 int expr_symbol_count(const ExprPool *p);
@@ -216,7 +216,7 @@ const Expr *expr_lower_math(ExprPool *p, const Expr *e);
 /* ---- evaluation ---- */
 typedef union Scalar {
   int64_t i; /* ints (sign- or zero-extended to 64 bits) and bool */
-  double f; /* floats; an f32 value is held exactly */
+  double f;  /* floats; an f32 value is held exactly */
 } Scalar;
 typedef struct EvalEnv { /* callbacks may be NULL where e holds none of them */
   void *user;

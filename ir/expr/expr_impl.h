@@ -100,7 +100,7 @@ bool poly_add(Poly *d, const Expr *e, int64_t scale);
 bool poly_add_poly(Poly *d, const Poly *s, int64_t scale);
 bool poly_add_term(Poly *d, const Expr *prod, int64_t c);
 bool poly_mul(ExprPool *p, Poly *d, const Poly *a, const Poly *b);
-const Expr *poly_expr(ExprPool *p, Poly *d);               /* canonical expression */
+const Expr *poly_expr(ExprPool *p, Poly *d); /* canonical expression */
 bool poly_wild(const Poly *d);
 Range poly_range(const Poly *d);
 bool mono_of(Mono *m, const Expr *prod, int64_t c);

@@ -291,7 +291,7 @@ static int64_t static_count(const Value *v) {
   return count;
 }
 
-enum { MAX_TREE = 4000 }; /* parts of a size */
+enum { MAX_TREE = 4000 };                            /* parts of a size */
 static const double MAX_ELEMENTS = 70368744177664.0; /* 2^46 */
 
 const char *dims_problem(Model *m, int rank, const Expr *const *dims) {

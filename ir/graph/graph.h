@@ -17,12 +17,12 @@ typedef enum TypeKind { TY_NONE, TY_TENSOR, TY_SEQUENCE, TY_OPTIONAL, TY_MAP } T
 /* Constant data: a slice of a mapped file or arena memory; elements in dtype_bytes() each, little
  * endian. */
 typedef struct ConstData {
-  int id;             /* #id in texts */
-  const char *name;   /* initializer name, or NULL */
+  int id;           /* #id in texts */
+  const char *name; /* initializer name, or NULL */
   DType dtype;
   int rank;
   const int64_t *dims;
-  int64_t count;      /* elements */
+  int64_t count; /* elements */
   /* May be unaligned for slices of a file: read with memcpy. STR: const char *const * */
   const void *data;
 } ConstData;
@@ -38,21 +38,21 @@ typedef struct Layout {
 } Layout;
 
 struct Value {
-  int id; /* %id in texts; unique in the model */
+  int id;           /* %id in texts; unique in the model */
   const char *name; /* ONNX name, may be NULL */
   TypeKind kind;
-  DType dtype; /* of the tensor, or of the element tensor */
-  int rank; /* -1: unknown before inference */
-  const Expr **dims; /* rank of them; i64 expressions over symbols only */
-  Node *def; /* NULL: graph input, region input or constant */
-  int def_index; /* which output of def */
+  DType dtype;            /* of the tensor, or of the element tensor */
+  int rank;               /* -1: unknown before inference */
+  const Expr **dims;      /* rank of them; i64 expressions over symbols only */
+  Node *def;              /* NULL: graph input, region input or constant */
+  int def_index;          /* which output of def */
   const ConstData *cdata; /* constant value, else NULL */
   /* Known symbolic elements of a small integer/bool tensor (shape arithmetic), else NULL */
   const Expr *const *contents;
   Layout layout;
   bool inlined; /* never materialised: consumers call its elem (set by the fusion pass) */
-  Value *init; /* input of the main graph: the constant that it is where the caller gives none */
-  bool pinned; /* and no other value may be given: sizes were computed from it */
+  Value *init;  /* input of the main graph: the constant that it is where the caller gives none */
+  bool pinned;  /* and no other value may be given: sizes were computed from it */
 };
 
 typedef enum AttrKind {
@@ -68,9 +68,9 @@ typedef enum AttrKind {
 typedef struct Attr {
   const char *name;
   AttrKind kind;
-  int n; /* element count of lists; 1 for scalars */
-  const int64_t *ints; /* INT, INTS */
-  const double *floats; /* FLOAT, FLOATS */
+  int n;                   /* element count of lists; 1 for scalars */
+  const int64_t *ints;     /* INT, INTS */
+  const double *floats;    /* FLOAT, FLOATS */
   const char *const *strs; /* STRING, STRINGS (NUL-terminated) */
   const ConstData *tensor;
   Graph *graph;
@@ -81,7 +81,7 @@ typedef struct Attr {
  * of symbols assigned before), and the run fails when that is outside [Symbol.lo, Symbol.bound]. */
 typedef enum IndexRule { /* see index_of_key */
                          IX_NONE,
-                         IX_WRAPS, /* in [-size, size) */
+                         IX_WRAPS,  /* in [-size, size) */
                          IX_FROM_0, /* in [0, size) */
                          IX_LENGTH /* in [0, size), and a number of elements: of at most size - 1 */
 } IndexRule;
@@ -90,7 +90,7 @@ typedef struct SymDef {
   Value *src; /* or NULL */
   int64_t elem;
   const Expr *value; /* of src NULL */
-  IndexRule index; /* the symbol holds the key of the worst index that the node uses */
+  IndexRule index;   /* the symbol holds the key of the worst index that the node uses */
 } SymDef;
 
 struct Node {
@@ -105,8 +105,8 @@ struct Node {
   SymDef *syms;
   int n_syms;
   const Loc *loc;
-  Graph *graph; /* the graph that holds it */
-  int mark; /* scratch of the running pass */
+  Graph *graph;     /* the graph that holds it */
+  int mark;         /* scratch of the running pass */
   const Plan *plan; /* of a contraction, once chosen; or NULL */
 };
 
@@ -115,7 +115,7 @@ struct Node {
 struct Graph {
   Model *model;
   Graph *parent; /* NULL: main */
-  Node *owner; /* node that owns the region */
+  Node *owner;   /* node that owns the region */
   const char *name;
   Vec(Node *) nodes;
   Vec(Value *) inputs; /* constants are not inputs */
@@ -129,16 +129,16 @@ struct Graph {
  * require_… (ir/op/ops.h) and in no other way. What a region takes for granted need not hold at
  * entry, since the region may not run (assume_at_entry). */
 typedef enum AssumeKind {
-  ASSUME_EQUAL, /* a == b */
-  ASSUME_AT_MOST, /* a <= b */
-  ASSUME_AT_LEAST, /* a >= b */
+  ASSUME_EQUAL,     /* a == b */
+  ASSUME_AT_MOST,   /* a <= b */
+  ASSUME_AT_LEAST,  /* a >= b */
   ASSUME_BROADCAST, /* a == b or a == 1 */
-  ASSUME_MULTIPLE /* a is a multiple of b; of 0 only 0 is one */
+  ASSUME_MULTIPLE   /* a is a multiple of b; of 0 only 0 is one */
 } AssumeKind;
 typedef struct DimAssume {
   AssumeKind kind;
   const Expr *a, *b;
-  const char *what; /* which sizes: "sizes of the pieces and of the axis"; NULL: not said */
+  const char *what;   /* which sizes: "sizes of the pieces and of the axis"; NULL: not said */
   const Graph *graph; /* graph of the node that assumes it; NULL: main */
   const Loc *loc;
 } DimAssume;
@@ -162,15 +162,15 @@ struct Model {
   int next_value;
   /* What inference took for granted; the compiled model checks it at entry */
   Vec(DimAssume) assumes;
-  Vec(Value *) frozen; /* initializers that are inputs, too, and were made constants on request */
+  Vec(Value *) frozen;  /* initializers that are inputs, too, and were made constants on request */
   Vec(ModelFile) files; /* the model's and those of external data; they stay mapped */
-  const char *hash; /* XXH3-128 of the model's file in hex; NULL: it came from memory */
+  const char *hash;     /* XXH3-128 of the model's file in hex; NULL: it came from memory */
   /* Of a text (model_parse): a constant whose data is not in it though the text does not say so, or
    * NULL; and whether it says so (`data none`). They are zeros: no code may be made of them. */
   const ConstData *missing;
   bool zeros;
-  bool fused; /* it is decided which values are stored, */
-  bool laid_out; /* and how they lie in memory (`holds fused laid_out`) */
+  bool fused;               /* it is decided which values are stored, */
+  bool laid_out;            /* and how they lie in memory (`holds fused laid_out`) */
   const Graph *read_region; /* graph of what it says regions assume, until inference finds theirs */
 };
 
@@ -183,14 +183,14 @@ void value_set_tensor(Model *m, Value *v, DType t, int rank, const Expr *const *
 /* Data not copied */
 ConstData *const_new(Model *m, const char *name, DType t, int rank, const int64_t *dims,
                      const void *data);
-Value *value_const(Model *m, ConstData *c); /* a value that holds it */
+Value *value_const(Model *m, ConstData *c);                           /* a value that holds it */
 Value *value_const_i64s(Model *m, int rank, int n, const int64_t *v); /* rank 0 or 1 */
-Value *value_const_scalar(Model *m, DType t, double v); /* rank 0 */
+Value *value_const_scalar(Model *m, DType t, double v);               /* rank 0 */
 /* Appends before `before` (NULL: at the end). Ins copied. Outputs are made by node_add_output. */
 Node *graph_add_node(Graph *g, Node *before, const OpRow *op, int n_in, Value *const *in,
                      const Loc *loc);
 Value *node_add_output(Node *n, const char *name); /* kind NONE until inferred */
-void node_set_attr(Node *n, Attr a); /* replaces one of the same name */
+void node_set_attr(Node *n, Attr a);               /* replaces one of the same name */
 void node_set_int(Node *n, const char *name, int64_t v);
 void node_set_ints(Node *n, const char *name, int count, const int64_t *v);
 void node_set_float(Node *n, const char *name, double v);

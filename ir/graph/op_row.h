@@ -20,7 +20,7 @@ typedef int (*ExternPack)(const Node *n, int64_t *words /* up to 64 + n*/, int m
 typedef const Expr *(*ExternScratch)(Model *m, const Node *n);
 typedef struct ExternRow {
   const char *symbol; /* rt_topk */
-  void *fn; /* the same function linked into burin (RtOpFn), for the interpreter */
+  void *fn;           /* the same function linked into burin (RtOpFn), for the interpreter */
   ExternPack pack;
   ExternScratch scratch;
 } ExternRow;
@@ -42,7 +42,7 @@ enum { /* OpRow.flags */
 /* clang-format on */
 struct OpRow {
   const char *name, *domain;
-  int since; /* opset version of this form (the newest) */
+  int since;                            /* opset version of this form (the newest) */
   int min_in, max_in, min_out, max_out; /* max_in -1: variadic */
   InferFn infer;
   OpBody body;

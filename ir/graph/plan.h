@@ -4,11 +4,11 @@
 #include "ir/base/arena.h"
 
 typedef enum Algorithm {
-  ALG_TILED, /* register tiles of rows × columns */
-  ALG_WINOGRAD, /* F(m×m, 3×3) */
-  ALG_THIN, /* few output channels: lanes over pixels or input channels */
+  ALG_TILED,     /* register tiles of rows × columns */
+  ALG_WINOGRAD,  /* F(m×m, 3×3) */
+  ALG_THIN,      /* few output channels: lanes over pixels or input channels */
   ALG_DEPTHWISE, /* lanes over channels */
-  ALG_ATTENTION /* a softmax between two products, block by block */
+  ALG_ATTENTION  /* a softmax between two products, block by block */
 } Algorithm;
 
 enum { PLAN_SPATIAL = 3, LANES_PIXELS = 1, LANES_CHANNELS = 2 };
@@ -16,10 +16,10 @@ enum { PLAN_SPATIAL = 3, LANES_PIXELS = 1, LANES_CHANNELS = 2 };
 typedef struct Plan {
   Algorithm algorithm;
   int winograd; /* m: 2, 4 or 6; else 0 */
-  int block; /* of Winograd: rows of tiles that are a block; 0: all are one */
-  int lanes; /* of thin: which lanes pay, LANES_*; the order in memory decides between both */
-  bool skips; /* tiles leave taps out that see only the border, which is not in memory */
-  int spatial; /* dimensions of the halo: cells read around the input, over all taps */
+  int block;    /* of Winograd: rows of tiles that are a block; 0: all are one */
+  int lanes;    /* of thin: which lanes pay, LANES_*; the order in memory decides between both */
+  bool skips;   /* tiles leave taps out that see only the border, which is not in memory */
+  int spatial;  /* dimensions of the halo: cells read around the input, over all taps */
   int64_t halo_lo[PLAN_SPATIAL];
   int64_t halo_hi[PLAN_SPATIAL];
   int tile_rows; /* register tile; 0: chosen when the loops are made */

@@ -80,15 +80,15 @@ typedef enum ParamAccess { PA_READ = 1, PA_WRITE = 2, PA_READWRITE = 3 } ParamAc
 typedef struct Param {
   const char *name;
   DType dtype;
-  const Expr *count;  /* elements, for checks of bounds */
+  const Expr *count; /* elements, for checks of bounds */
   ParamAccess access;
-  bool constant;      /* weights: loads are invariant */
-  bool scratch;       /* one per thread, in the arena; undefined at each parallel iteration */
-  int align;          /* bytes, at least the element's; 64 for whole buffers */
+  bool constant; /* weights: loads are invariant */
+  bool scratch;  /* one per thread, in the arena; undefined at each parallel iteration */
+  int align;     /* bytes, at least the element's; 64 for whole buffers */
 } Param;
 
 typedef struct Kernel {
-  const char *name;  /* k12_conv_relu: unique, from names of ops, never from the model */
+  const char *name; /* k12_conv_relu: unique, from names of ops, never from the model */
   Vec(Param) params;
   Vec(Local) locals;
   Stmt *body;
@@ -116,7 +116,7 @@ typedef enum BufferKind {
 } BufferKind;
 
 typedef struct Buffer {
-  int id;                /* its position */
+  int id; /* its position */
   BufferKind kind;
   DType dtype;
   const Expr *count;     /* elements, over symbols */
@@ -210,11 +210,11 @@ struct Step {
     } loop;
     struct {
       int id;
-      BufRef src;        /* buffer -1: value counts */
+      BufRef src; /* buffer -1: value counts */
       const Expr *value;
-      const Expr *lo;    /* or NULL */
-      const Expr *hi;    /* or NULL */
-      IndexRule index;   /* it is the key of an index (SymDef) */
+      const Expr *lo;  /* or NULL */
+      const Expr *hi;  /* or NULL */
+      IndexRule index; /* it is the key of an index (SymDef) */
     } sym;
     DimAssume check;
   };
@@ -222,9 +222,9 @@ struct Step {
 
 /* ---- programs ---- */
 typedef struct Module {
-  Model *model;              /* graph inputs and outputs, symbols, pool, diag, arena */
-  Vec(Buffer) buffers;       /* id = position */
-  Vec(Kernel *) kernels;     /* distinct ones, in the order of first use */
+  Model *model;          /* graph inputs and outputs, symbols, pool, diag, arena */
+  Vec(Buffer) buffers;   /* id = position */
+  Vec(Kernel *) kernels; /* distinct ones, in the order of first use */
   Step *steps;
   const Expr *arena_bytes;   /* set by the memory planner: a closed formula of the symbols */
   const Expr *scratch_bytes; /* per thread, behind the arena: arena + threads*scratch in all */

@@ -15,9 +15,9 @@ typedef struct Check {
   Arena *a;
   ExprPool *p;
   const char *pass;
-  Vec(int) vars; /* ids of open loops and reductions */
+  Vec(int) vars;   /* ids of open loops and reductions */
   Vec(bool) fixed; /* the loop is unrolled or a vector */
-  int *declared; /* by local: declarations that are in scope */
+  int *declared;   /* by local: declarations that are in scope */
   SeenSet seen;
   int vector_depth, parallel;
   bool guarded;

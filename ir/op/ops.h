@@ -28,17 +28,17 @@
 #undef REGION
 
 /* ---- common infer rules (one output) ---- */
-bool infer_same(Model *m, Node *n); /* every output like input 0: kind, any dtype */
-bool infer_same_number(Model *m, Node *n); /* the same; input 0 is int or float */
-bool infer_same_float(Model *m, Node *n); /* the same; input 0 is float */
-bool infer_same_int(Model *m, Node *n); /* the same; input 0 is int */
-bool infer_same_bool(Model *m, Node *n); /* the same; input 0 is bool */
+bool infer_same(Model *m, Node *n);         /* every output like input 0: kind, any dtype */
+bool infer_same_number(Model *m, Node *n);  /* the same; input 0 is int or float */
+bool infer_same_float(Model *m, Node *n);   /* the same; input 0 is float */
+bool infer_same_int(Model *m, Node *n);     /* the same; input 0 is int */
+bool infer_same_bool(Model *m, Node *n);    /* the same; input 0 is bool */
 bool infer_same_to_bool(Model *m, Node *n); /* shape of input 0 (float), bool output: IsNaN */
 /* All inputs of one int or float dtype, broadcast together */
 bool infer_broadcast(Model *m, Node *n);
 bool infer_broadcast_float(Model *m, Node *n); /* the same, float only */
-bool infer_broadcast_int(Model *m, Node *n); /* the same, int only: bitwise */
-bool infer_broadcast_bool(Model *m, Node *n); /* the same, bool only: And, Or, Xor */
+bool infer_broadcast_int(Model *m, Node *n);   /* the same, int only: bitwise */
+bool infer_broadcast_bool(Model *m, Node *n);  /* the same, bool only: And, Or, Xor */
 /* Inputs of one dtype (int, float or bool), broadcast, bool output */
 bool infer_compare(Model *m, Node *n);
 
@@ -92,9 +92,9 @@ enum { /* class masks for op_need_class */
        CL_COMPLEX = 1 << DC_COMPLEX,
 };
 bool op_need_class(Model *m, const Node *n, int k, unsigned classes); /* absent inputs pass */
-bool op_need_dtype(Model *m, const Node *n, int k, DType t); /* absent inputs pass */
-bool op_same_dtype(Model *m, const Node *n, int k, int other); /* absent inputs pass */
-bool op_need_rank(Model *m, const Node *n, int k, int lo, int hi); /* absent inputs pass */
+bool op_need_dtype(Model *m, const Node *n, int k, DType t);          /* absent inputs pass */
+bool op_same_dtype(Model *m, const Node *n, int k, int other);        /* absent inputs pass */
+bool op_need_rank(Model *m, const Node *n, int k, int lo, int hi);    /* absent inputs pass */
 /* All inputs present are tensors of known rank (OF_ANYKIND rows) */
 bool op_need_tensors(Model *m, const Node *n);
 /* v in [-rank, rank) → [0, rank). `what` names it in the error ("axis"). */

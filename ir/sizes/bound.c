@@ -5,7 +5,7 @@
 typedef struct Bound {
   ExprPool *p;
   int missing; /* symbol without a bound, or -1 */
-  int steps; /* bounds that name each other must end */
+  int steps;   /* bounds that name each other must end */
 } Bound;
 
 static const Expr *bound_of(Bound *b, const Expr *e, bool up);

@@ -11,31 +11,31 @@ typedef struct Named {
 typedef struct Parser {
   Arena *a;
   Model *m;
-  const char *text, *s;  /* whole text, cursor */
+  const char *text, *s; /* whole text, cursor */
   const char *file;
-  Value **by_id;         /* of %123 */
+  Value **by_id; /* of %123 */
   int n_ids;
-  Vec(Named) named;      /* of %x */
-  Vec(ConstData *) unread; /* constants whose data has not been seen */
+  Vec(Named) named;             /* of %x */
+  Vec(ConstData *) unread;      /* constants whose data has not been seen */
   Vec(const Expr *) iterations; /* symbols that number them */
-  bool infer;            /* a node had no types */
-  TextDataFn data;       /* finds the file beside the text, or NULL */
+  bool infer;                   /* a node had no types */
+  TextDataFn data;              /* finds the file beside the text, or NULL */
   void *user;
-  const char *weights;   /* that file */
+  const char *weights; /* that file */
   int64_t weights_bytes;
   int depth;
 } Parser;
 
 /* All return false after reporting an error, but for the questions tok_eat and tok_at_string. */
 bool tok_fail(Parser *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void tok_skip(Parser *p);                     /* spaces and comments */
-bool tok_eat(Parser *p, const char *tok);     /* takes tok when it is next */
+void tok_skip(Parser *p);                 /* spaces and comments */
+bool tok_eat(Parser *p, const char *tok); /* takes tok when it is next */
 bool tok_expect(Parser *p, const char *tok);
 bool tok_at_string(Parser *p);
 bool tok_string(Parser *p, const char **out);
-bool tok_ident(Parser *p, const char **out);  /* a word or a string */
+bool tok_ident(Parser *p, const char **out); /* a word or a string */
 bool tok_int(Parser *p, int64_t *v);
 bool tok_small(Parser *p, int64_t lo, int64_t hi, int *v);
 bool tok_number(Parser *p, bool *is_float, int64_t *i, double *f); /* float when written as one */
 size_t tok_ident_len(const char *s);
-int tok_hex_digit(int c);                     /* -1: none */
+int tok_hex_digit(int c); /* -1: none */

@@ -10,29 +10,30 @@
 
 /* Where a value lies: element [i0, i1, …] is at buffer[offset + base + Σ i*stride]. */
 typedef struct Place {
-  int buffer;             /* module buffer; -1: not placed; below: scratch (kb_scratch_place) */
-  const Expr *offset;     /* elements: where the pointer given to kernels points */
-  const Expr *base;       /* element 0 from there, behind the halo; NULL: 0 */
-  const Expr **stride;    /* one per dimension */
-  bool dense;             /* row-major without gaps */
-  bool alias;             /* of a value computed elsewhere: nothing to run */
-  bool slice;             /* part of a larger value (piece of a Concat) */
-  bool no_halo;           /* its layout asks for a halo that it does not have here */
+  int buffer;          /* module buffer; -1: not placed; below: scratch (kb_scratch_place) */
+  const Expr *offset;  /* elements: where the pointer given to kernels points */
+  const Expr *base;    /* element 0 from there, behind the halo; NULL: 0 */
+  const Expr **stride; /* one per dimension */
+  bool dense;          /* row-major without gaps */
+  bool alias;          /* of a value computed elsewhere: nothing to run */
+  bool slice;          /* part of a larger value (piece of a Concat) */
+  bool no_halo;        /* its layout asks for a halo that it does not have here */
   int16_t halo_lo[MAX_RANK], halo_hi[MAX_RANK]; /* zeros around it that may be read */
-  int64_t
-      ring; /* > 0: keeps that many rows (dimension 2); row h lies at (h + halo_lo[2]) mod ring */
+  /* > 0: keeps that many rows (dimension 2); row h lies at (h + halo_lo[2]) mod ring */
+  int64_t ring;
 } Place;
 
 /* ---- expressions of kernels (kernel_expr.c) ---- */
 /* Reading the graph: loads carry a small id from `place_id`, which the user gives meaning to. */
 typedef struct KernelExpr {
   ElemCtx ctx;
-  const Value *anchor; /* contraction whose element is EX_HOLE 0, or NULL */
+  const Value *anchor;           /* contraction whose element is EX_HOLE 0, or NULL */
   const Expr *const *anchor_idx; /* index at which the anchor must be read; NULL: any */
-  bool bad; /* set when the anchor is read elsewhere, or a value cannot be read at all */
+  bool bad;          /* set when the anchor is read elsewhere, or a value cannot be read at all */
   const Expr *guard; /* conjunction of the guards around the current read */
-  Arena *memory; /* what was read before is kept here, so that a value with two readers is not
-                    walked twice; NULL: nothing is kept */
+  /* What was read before is kept here, so that a value with two readers is not walked twice;
+   * NULL: nothing is kept */
+  Arena *memory;
   struct ReadSlot **read; /* open addressing */
   int n_read, read_cap;
   int n_computed; /* values that were computed where they were read */
@@ -46,12 +47,13 @@ void kernel_expr_init(KernelExpr *k, Model *m, const Place *(*place)(void *, con
 const Expr *kernel_expr_of(KernelExpr *k, const Value *v, const Expr *const *idx);
 /* Element of v at idx as any consumer would read it. */
 const Expr *kernel_expr_read(KernelExpr *k, const Value *v, const Expr *const *idx);
+/* By v->layout */
 void strides_of(Model *m, const Value *v, const Expr **stride, const Expr **offset,
-                const Expr **count); /* by v->layout */
-bool value_is_view(const Value *v); /* OF_VIEW: shares its source's row-major order */
+                const Expr **count);
+bool value_is_view(const Value *v);       /* OF_VIEW: shares its source's row-major order */
 const Value *view_source(const Value *v); /* through all views; v itself when none */
 bool layout_is_row_major(const Value *v); /* unit dimensions do not matter */
-bool node_is_scatter(const Node *n);     /* lowered by kernels/scatter.c */
+bool node_is_scatter(const Node *n);      /* lowered by kernels/scatter.c */
 
 /* ---- attention (attention.c) ---- */
 enum { ATTENTION_DEPTH = 16 }; /* nodes on the way from the scores to what the softmax reads */
@@ -64,8 +66,8 @@ const Expr *attention_score(KernelExpr *x, const Attention *a, const Expr *const
                             const Expr **at);
 
 /* ---- lowering (lower.c) ---- */
-typedef struct RegionSteps { /* graphs whose nodes are in the body (then) and otherwise of an If or
-                                Loop step */
+/* Graphs whose nodes are in the body (then) and otherwise of an If or Loop step */
+typedef struct RegionSteps {
   const Step *step;
   const Graph *g[2];
 } RegionSteps;
@@ -82,11 +84,11 @@ typedef struct Lower {
   Place *places; /* by value id; buffer -1: not demanded */
   int n_places;
   const Uses *uses;
-  bool *must_dense; /* by value id: read by runtime functions, regions, or outside */
+  bool *must_dense;      /* by value id: read by runtime functions, regions, or outside */
   const bool *live_syms; /* by symbol id (rewrite.h) */
   Vec(RegionSteps) regions;
   Vec(PieceHalo) halos; /* not yet among the steps */
-  Step nothing; /* stands for "no step needed" where NULL means an error */
+  Step nothing;         /* stands for "no step needed" where NULL means an error */
 } Lower;
 
 /* A kernel under construction: loads and stores name places, mapped to parameters when it is
@@ -96,12 +98,12 @@ typedef struct KernelBuild {
   Kernel *k;
   const Loc *loc;
   KernelExpr x;
-  Vec(BufRef) refs; /* argument of parameter i; buffer -1: scratch */
+  Vec(BufRef) refs;    /* argument of parameter i; buffer -1: scratch */
   const StepKey *keys; /* the choices that its time answers (choice.h) */
 } KernelBuild;
 void kb_begin(KernelBuild *b, Lower *l, const Value *root, const char *suffix);
-int kb_param(KernelBuild *b, int buffer, const Expr *offset,
-             ParamAccess access); /* finds or adds */
+/* Finds or adds */
+int kb_param(KernelBuild *b, int buffer, const Expr *offset, ParamAccess access);
 int kb_scratch(KernelBuild *b, DType t, const Expr *count, const char *name);
 static inline int kb_scratch_place(int param) { return -2 - param; } /* Place.buffer of a scratch */
 DType kb_dtype(const KernelBuild *b, int param);
@@ -116,18 +118,18 @@ const Expr *kb_epilogue(KernelBuild *b, const Value *root, const Value *anchor,
 const Expr *kb_conv_bias(KernelBuild *b, const Value *anchor, const Expr *const *idx,
                          const Expr *sum);
 Step *kb_finish(KernelBuild *b, Stmt *body); /* the call step */
-const Expr *kb_import(KernelBuild *to, const KernelBuild *from,
-                      const Expr *e); /* loads renumbered */
-const Expr *place_index(ExprPool *p, const Place *pl, int rank,
-                        const Expr *const *idx); /* from the offset */
+/* Loads renumbered */
+const Expr *kb_import(KernelBuild *to, const KernelBuild *from, const Expr *e);
+/* From the offset */
+const Expr *place_index(ExprPool *p, const Place *pl, int rank, const Expr *const *idx);
 /* ---- places (places.c) ---- */
 /* Place of v, made on first demand (arena buffer by its layout; constants: weights). */
 const Place *lower_place(Lower *l, const Value *v);
 bool lower_is_placed(const Lower *l, const Value *v);
 void lower_assume_sizes(Lower *l, const Value *v); /* checks at entry that no size is negative */
 void place_dense(Lower *l, Place *pl, const Value *v, int buffer, const Expr *offset);
-Place *lower_temp(Lower *l, DType t, int rank, const Expr *const *dims,
-                  const char *name); /* dense arena place */
+/* Dense arena place */
+Place *lower_temp(Lower *l, DType t, int rank, const Expr *const *dims, const char *name);
 
 /* Kernels; each returns the steps that compute `root` into its place (NULL: error reported). */
 Step *lower_elem(Lower *l, const Value *root, const Place *to); /* any EW/ELEM tree */
@@ -135,17 +137,17 @@ Step *lower_read(Lower *l, const Value *v, const Place *to); /* copies v, as a c
 Step *lower_scatter(Lower *l, const Node *n, const Place *to); /* updates of input 0 */
 typedef struct ScanNest {
   const Expr *scan; /* the one reduction in value */
-  int n; /* loops, in memory order of the target */
+  int n;            /* loops, in memory order of the target */
   const Expr *const *var;
   int target; /* parameter: target[store] = value */
   const Expr *store, *value;
 } ScanNest;
 bool scan_fits(ExprPool *p, const ScanNest *s);
 Step *lower_scan(KernelBuild *b, const ScanNest *s); /* kernels/scan.c */
-Step *lower_contraction(Lower *l, const Value *root, const Value *anchor,
-                        const Place *to); /* Conv, MatMul, Gemm */
-Step *lower_depthwise(Lower *l, const Value *root, const Value *anchor,
-                      const Place *to); /* NULL without error when it does not fit */
-Step *lower_halo(Lower *l, const Value *v,
-                 const Place *to); /* zeros around v; NULL when it has none */
+/* Conv, MatMul, Gemm */
+Step *lower_contraction(Lower *l, const Value *root, const Value *anchor, const Place *to);
+/* NULL without error when it does not fit */
+Step *lower_depthwise(Lower *l, const Value *root, const Value *anchor, const Place *to);
+/* Zeros around v; NULL when it has none */
+Step *lower_halo(Lower *l, const Value *v, const Place *to);
 void step_append(Step **list, Step *s);

@@ -12,7 +12,7 @@ typedef enum ChoiceStage { CHOICE_ALGORITHM, CHOICE_TILE, CHOICE_STAGES } Choice
 typedef struct Candidate {
   const char *name; /* one word: "winograd4", "13x2" */
   double cost;      /* the model's estimate in cycles */
-  int family; /* candidates of one family are alike: measurements try the best of each first */
+  int family;    /* candidates of one family are alike: measurements try the best of each first */
   double weight; /* times are multiplied by it when compared: what it costs besides time; 0: 1 */
 } Candidate;
 

@@ -15,5 +15,6 @@ typedef struct TileCost {
 int contract_tiles(const Target *t, const ContractTypes *types, double rows_h, double rows_w,
                    bool flat, double n, double k, TileCost *out);
 int contract_cheapest(const TileCost *tiles, int n); /* position */
+/* The cheapest of them */
 Tile contract_choose_tile(const Target *t, double rows_h, double rows_w, bool flat, double n,
-                          double k); /* the cheapest of them */
+                          double k);

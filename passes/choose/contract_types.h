@@ -6,11 +6,11 @@
 
 typedef struct ContractTypes {
   const char *name;
-  DType a, b; /* elements of the operands, as the node has them */
+  DType a, b;  /* elements of the operands, as the node has them */
   DType panel; /* elements of packed panels of B */
-  DType acc; /* sums, and what the epilogue begins with; a compute type */
-  int k_step; /* elements of k that one multiply-add takes; panels are grouped by it */
-  ExprOp mac; /* mac(a, b, sum): the scalar row that does it */
+  DType acc;   /* sums, and what the epilogue begins with; a compute type */
+  int k_step;  /* elements of k that one multiply-add takes; panels are grouped by it */
+  ExprOp mac;  /* mac(a, b, sum): the scalar row that does it */
 } ContractTypes;
 
 /* NULL: the template does not take this pair. */

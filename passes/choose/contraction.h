@@ -27,8 +27,8 @@ const Value *kernel_anchor(const Value *root);
 typedef enum SoftmaxMode { SM_PLAIN, SM_SAFE, SM_NO_NAN } SoftmaxMode; /* burin.SoftmaxMatMul */
 
 typedef struct Attention {
-  const Value *x, *v;      /* what the softmax reads (masked scores) and the values */
-  const Value *scores;     /* q · k, inlined into x */
+  const Value *x, *v;  /* what the softmax reads (masked scores) and the values */
+  const Value *scores; /* q · k, inlined into x */
   const Value *q, *k;
   MatMulInfo qk;
   SoftmaxMode mode;

@@ -31,9 +31,9 @@ typedef struct Fuse {
   Model *m;
   ExprPool *p;
   Arena *a;
-  Place *places;      /* row-major stand-ins by value id */
+  Place *places; /* row-major stand-ins by value id */
   const Value **by_id;
-  bool *forced;       /* must lie in memory */
+  bool *forced; /* must lie in memory */
   Vec(Root *) * readers;
   const Uses *uses;
   int n_values;

@@ -14,7 +14,7 @@ typedef struct LayoutCtx {
   Arena *a;
   const Uses *uses;
   bool *output; /* by value id: graph outputs, or what they are views of */
-  bool *dense; /* by value id: seen from outside, must be row-major */
+  bool *dense;  /* by value id: seen from outside, must be row-major */
   bool changed;
 } LayoutCtx;
 

@@ -11,12 +11,12 @@ enum { MAX_DEPTH = 12, MAX_VISITS = 200, MAX_SCAN = 1 << 20 };
 
 /* ---- which inputs are indices ---- */
 typedef enum IndexKind {
-  IX_AXIS, /* into the dimension "axis" of input 0, negative ones from its end */
+  IX_AXIS,   /* into the dimension "axis" of input 0, negative ones from its end */
   IX_TUPLES, /* last dimension: into the dimensions of input 0 behind the batch dimensions */
-  IX_FIRST, /* into dimension 0 of input 1 */
-  IX_CLASS, /* into dimension 1 of input 0, but for ignore_index */
-  IX_STEPS, /* a number of steps of dimension "time_axis" of input 0 */
-  IX_SLOT /* where input 1 begins in the dimension "axis" of input 0 */
+  IX_FIRST,  /* into dimension 0 of input 1 */
+  IX_CLASS,  /* into dimension 1 of input 0, but for ignore_index */
+  IX_STEPS,  /* a number of steps of dimension "time_axis" of input 0 */
+  IX_SLOT    /* where input 1 begins in the dimension "axis" of input 0 */
 } IndexKind;
 static const struct {
   const char *op;

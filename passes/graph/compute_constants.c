@@ -7,7 +7,7 @@
 #include "passes/build/kernel.h"
 #include "passes/graph/rewrite.h"
 
-enum { COMPUTED = 1, STAYS = 2 }; /* Node.mark: here; in the graph */
+enum { COMPUTED = 1, STAYS = 2 };               /* Node.mark: here; in the graph */
 static const int64_t max_bytes = 256 << 20;     /* of one result, and of a value between them */
 static const double interpreted_work = 2e7;     /* operations that are not worth a compilation */
 static const double max_interpreted_work = 4e9; /* where there is nobody to run compiled code */

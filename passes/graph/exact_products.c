@@ -33,8 +33,8 @@ typedef struct Product {
   Value *x, *xz, *w, *wz;
   float *centered;            /* constant weights less their zero points, or NULL */
   int64_t outer, axis, inner; /* weights: [outer][axis][inner]; `axis` is contracted, may be cut */
-  double x_max, worst; /* largest |x - xz|; largest partial sum of one part */
-  int64_t step; /* length of a part along `axis` */
+  double x_max, worst;        /* largest |x - xz|; largest partial sum of one part */
+  int64_t step;               /* length of a part along `axis` */
 } Product;
 
 static Value *operand(const Node *n, int k) { return k == NO ? NULL : node_in(n, k); }

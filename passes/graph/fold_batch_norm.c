@@ -91,7 +91,7 @@ typedef struct Layer { /* Conv, ConvTranspose, Gemm, MatMul with constant weight
   Node *n;
   const ConstData *w;
   int64_t outer, axis,
-      inner; /* weights as [outer][axis][inner]; axis index plus group gives the channel */
+      inner;     /* weights as [outer][axis][inner]; axis index plus group gives the channel */
   int64_t group; /* ConvTranspose: outer is split into groups, each with `axis` channels */
   double alpha, beta;
 } Layer;

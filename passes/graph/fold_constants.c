@@ -19,8 +19,8 @@ typedef struct Eval { /* one node being evaluated */
   Node *n;
   Module *mod;
   Kernel *k;
-  int *param;       /* by input; -1: not read yet */
-  void *data[64];   /* of params; [0] is the result */
+  int *param;     /* by input; -1: not read yet */
+  void *data[64]; /* of params; [0] is the result */
   bool bad;
 } Eval;
 

@@ -14,8 +14,8 @@ typedef struct Siblings {
   const Uses *uses;
   int n, steps;
   Node *node[MOST_STEPS + 1][MOST]; /* the products, then the steps that follow them */
-  int operand[MOST_STEPS + 1]; /* which input of them is the constant */
-  int64_t columns[MOST]; /* of each product */
+  int operand[MOST_STEPS + 1];      /* which input of them is the constant */
+  int64_t columns[MOST];            /* of each product */
   int64_t total;
 } Siblings;
 

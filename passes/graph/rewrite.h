@@ -15,7 +15,7 @@ Value *forward_get(const Forward *f, Value *v); /* NULL for NULL */
 /* All later uses of `old` become `by`. Types must agree: reported as an internal error otherwise.
  */
 bool forward_set(Forward *f, const Node *n, Value *old, Value *by);
-void forward_node(Forward *f, Node *n); /* inputs, symbol sources; not its regions */
+void forward_node(Forward *f, Node *n);     /* inputs, symbol sources; not its regions */
 void forward_outputs(Forward *f, Graph *g); /* outputs of g */
 /* Runs `one` on every node of g and its regions, inputs already replaced, in order. `one` may
  * append nodes (graph_add_node with before = NULL puts them in front of n); *keep false drops n.
@@ -29,7 +29,7 @@ const Graph *untaken_branch(const Node *n);
 bool graph_is_expanded(const Graph *g); /* no composite operator is left (expand.c) */
 /* The constant in input k of n, or NULL. */
 const ConstData *const_input(const Node *n, int k);
-bool node_is(const Node *n, const char *name); /* default domain */
+bool node_is(const Node *n, const char *name);        /* default domain */
 const Node *def_is(const Value *v, const char *name); /* v's node when it is that op */
 bool value_same_type(const Value *a, const Value *b); /* kind, dtype, shape */
 /* All elements of a float or int constant equal `v`. */

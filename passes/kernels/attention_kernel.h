@@ -12,15 +12,15 @@ typedef struct Attn {
   const Place *to;
   int lanes;
   Tile qk, pv;
-  int64_t rows, keys; /* of a block; room for whole tiles and panels */
+  int64_t rows, keys;  /* of a block; room for whole tiles and panels */
   int64_t room, width; /* rows and columns of the scores in scratch */
-  int64_t dv; /* columns of the values, whole vectors */
-  bool online; /* more than one block of keys */
-  bool skips; /* masks may hide whole blocks of keys */
-  bool stored; /* the product with the values goes straight to the output */
+  int64_t dv;          /* columns of the values, whole vectors */
+  bool online;         /* more than one block of keys */
+  bool skips;          /* masks may hide whole blocks of keys */
+  bool stored;         /* the product with the values goes straight to the output */
   const Expr *batch[MAX_RANK], *score_at[MAX_RANK]; /* index into x; into all scores */
-  const Place *kp, *vp; /* packed keys and values; NULL: read in place */
-  bool q_direct; /* queries are read in place */
+  const Place *kp, *vp;     /* packed keys and values; NULL: read in place */
+  bool q_direct;            /* queries are read in place */
   int q, s, acc, m, sum, c; /* scratch parameters */
 } Attn;
 

@@ -21,15 +21,15 @@ struct Contract {
   /* index space */
   int n_outer; /* batch, group, depth: one tile never spans two of them */
   const Expr *outer_extent[MAX_RANK], *outer[MAX_RANK];
-  bool flat; /* rows are one dimension, in order of memory */
+  bool flat;                   /* rows are one dimension, in order of memory */
   const Expr *rows_h, *rows_w; /* extents; flat: rows_h is 1 */
-  const Expr *n; /* columns */
-  int n_k; /* contracted dimensions, outermost first */
+  const Expr *n;               /* columns */
+  int n_k;                     /* contracted dimensions, outermost first */
   const Expr *k[MAX_K], *k_extent[MAX_K];
   int n_loops,
       hoisted; /* loops over k, and how many of them stand outside the tiles (contract_emit.c) */
   const Expr *loop[MAX_K + 1], *loop_extent[MAX_K + 1];
-  int sums; /* scratch parameter of partial sums when loops are hoisted */
+  int sums;      /* scratch parameter of partial sums when loops are hoisted */
   int64_t group; /* panels done together over a block of A */
   /* logical index of the anchor's output at (outer, h, w, column) */
   void (*out_index)(const Contract *c, const Expr *h, const Expr *w, const Expr *col,
@@ -41,29 +41,30 @@ struct Contract {
   /* whether step k[i] of the rows (h, w) … (h, w+rows-1) multiplies anything but zeros of a border;
    * NULL (the function, or what it returns): always, or not worth asking. h NULL: several lines. */
   const Expr *(*live)(const Contract *c, int i, const Expr *h, const Expr *w, int rows);
-  bool skips; /* `live` is always asked, of one line: the rest of the border is not in memory */
+  bool skips;   /* `live` is always asked, of one line: the rest of the border is not in memory */
   double scale; /* factor of the sum (Gemm's alpha) when B is not packed at compile time */
   const void *info; /* of the callbacks */
   /* B: packed panels [outer_b][panel][k…][vectors*lanes], or direct rows */
   int b_buffer; /* module buffer of packed panels; -1: direct */
-  const Expr *(*b_offset)(
-      const Contract *c); /* element offset of the panels of the current outer index; NULL: 0 */
+  /* Element offset of the panels of the current outer index; NULL: 0 */
+  const Expr *(*b_offset)(const Contract *c);
   const Expr *b_outer; /* its value */
   bool b_whole_panels; /* the last panel is as wide as the others (packed at run time) */
   const Expr *(*b_direct)(Contract *c, const Expr *col);
   Tile tile;
-  bool heavy; /* the epilogue is too long to be unrolled */
-  bool prefetch; /* panels come from beyond the second-level cache */
+  bool heavy;     /* the epilogue is too long to be unrolled */
+  bool prefetch;  /* panels come from beyond the second-level cache */
   int plain_rank; /* > 0: the sum itself is stored, at an index of this rank, without epilogue */
 };
 
+/* All but c->b */
 void contract_init(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to,
-                   const ContractTypes *types); /* all but c->b */
+                   const ContractTypes *types);
 void contract_begin(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to,
                     const ContractTypes *types, const char *suffix);
 void contract_tile(Contract *c); /* chooses the tile; the index space must be set */
-void contract_outer(Contract *c, const Expr *extent); /* adds an outer dimension */
-int contract_weights(Lower *l, const ConstData *packed); /* buffer */
+void contract_outer(Contract *c, const Expr *extent);        /* adds an outer dimension */
+int contract_weights(Lower *l, const ConstData *packed);     /* buffer */
 const Expr *contract_cast(const Contract *c, const Expr *e); /* to the type of the sums */
 Step *contract_emit(Contract *c);
 /* Lines [first, first + count) of rows_h, all columns, serial: a part of a larger kernel. The outer

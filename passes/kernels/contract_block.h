@@ -5,8 +5,8 @@
 typedef struct Blocks {
   int th, tw;
   const Expr *rows, *size, *count; /* lines (or, flat, rows), per block, blocks */
-  bool cut; /* A of all rows does not fit into the cache's share for it */
-  const Lines *lines; /* instead: just these */
+  bool cut;                        /* A of all rows does not fit into the cache's share for it */
+  const Lines *lines;              /* instead: just these */
 } Blocks;
 
 /* Sets the loops of k (c->loop, c->hoisted) and how the rows are cut; the tile is chosen. `panels`:
@@ -22,4 +22,4 @@ void contract_choose_prefetch(Contract *c);
 /* Iterations of all outer dimensions. */
 double contract_outer_count(const Contract *c);
 const Expr *contract_sum_rows(const Contract *c, const Blocks *bl); /* partial sums of a block */
-const Expr *contract_k_total(const Contract *c); /* steps of k */
+const Expr *contract_k_total(const Contract *c);                    /* steps of k */

@@ -12,14 +12,14 @@
 #include "passes/kernels/contract_block.h"
 
 typedef struct Panel {
-  const Expr *col;     /* first column */
-  const Expr *cols;    /* valid columns, constant or symbolic */
+  const Expr *col;  /* first column */
+  const Expr *cols; /* valid columns, constant or symbolic */
   int vectors;
-  const Expr *b_base;  /* offset of the packed panel */
-  int b_width;         /* lanes from one row of the packed panel to the next */
-  int sums;            /* scratch parameter of partial sums, or -1 */
-  const Expr *group;   /* how many panels, from this one on, are done together; NULL: one */
-  const Expr *member;  /* which of them this is */
+  const Expr *b_base; /* offset of the packed panel */
+  int b_width;        /* lanes from one row of the packed panel to the next */
+  int sums;           /* scratch parameter of partial sums, or -1 */
+  const Expr *group;  /* how many panels, from this one on, are done together; NULL: one */
+  const Expr *member; /* which of them this is */
 } Panel;
 
 /* Where a tile stands: its first row, its number among the tiles of the block (for prefetching, or

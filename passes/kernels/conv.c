@@ -11,14 +11,14 @@ typedef struct ConvCtx {
   ConvInfo ci;
   Axis axis[MAX_SPATIAL];
   const Value *x;
-  const Place *xp;      /* x with its halo: its own place or a copy */
-  const ConstData *weights; /* NULL: computed */
-  Step *packing;            /* of computed weights */
-  int depth_outer;      /* position of the depth dimension in outer, or -1 */
+  const Place *xp;           /* x with its halo: its own place or a copy */
+  const ConstData *weights;  /* NULL: computed */
+  Step *packing;             /* of computed weights */
+  int depth_outer;           /* position of the depth dimension in outer, or -1 */
   int k_of[MAX_SPATIAL + 1]; /* position of each spatial tap and, last, of the channel among the k
                                 loops; -1: none */
-  int64_t panel_group;  /* packed elements per group */
-  bool lines; /* one line of the output at a time */
+  int64_t panel_group;       /* packed elements per group */
+  bool lines;                /* one line of the output at a time */
 } ConvCtx;
 
 /* Row (outer, h, w) → row number along each spatial dimension. */

@@ -13,9 +13,9 @@ typedef struct Depthwise {
   ConvInfo ci;
   Axis axis[MAX_SPATIAL];
   const Expr *batch, *line[2], *c; /* line: rows of the outer spatial dimensions */
-  int weights; /* module buffer: [taps][c_out] */
-  Step *packing; /* of computed weights */
-  bool max; /* no weights: the largest value */
+  int weights;                     /* module buffer: [taps][c_out] */
+  Step *packing;                   /* of computed weights */
+  bool max;                        /* no weights: the largest value */
 } Depthwise;
 
 static const Expr *num(const Depthwise *d, int64_t v) { return ex_i64(d->p, v); }

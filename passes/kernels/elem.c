@@ -22,7 +22,7 @@ typedef struct Nest {
   const Expr *store; /* index in the target */
   const Expr *value;
   ExprList reds; /* not nested in the value of another loop level: inner before outer */
-  int n_done; /* reductions with a local */
+  int n_done;    /* reductions with a local */
   const Expr *red_from[MAX_REDS], *red_to[MAX_REDS];
   bool vector_root; /* the innermost loop runs in vectors */
   bool tiled; /* the two innermost loops go through tiles: inside[d] = at[d] + number in the tile */

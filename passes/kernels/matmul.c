@@ -7,12 +7,12 @@ static const Expr *num(const Contract *c, int64_t v) { return ex_i64(c->p, v); }
 typedef struct MatCtx {
   MatMulInfo mi;
   const Value *a, *b;
-  int rank;              /* of the output */
-  bool merged;           /* batch dimensions are part of the rows: B has none */
-  int batch_of[MAX_RANK];/* position in outer of each batch dimension, -1: size 1 */
+  int rank;                   /* of the output */
+  bool merged;                /* batch dimensions are part of the rows: B has none */
+  int batch_of[MAX_RANK];     /* position in outer of each batch dimension, -1: size 1 */
   const Expr *dims[MAX_RANK]; /* batch dims of the output */
-  bool packed; /* computed B as panels */
-  const Place *a_copy;   /* A, copied row-major because it cannot be addressed in place */
+  bool packed;                /* computed B as panels */
+  const Place *a_copy;        /* A, copied row-major because it cannot be addressed in place */
   int64_t panel_batch;
 } MatCtx;
 

@@ -4,7 +4,7 @@
  * loop. */
 #include "passes/build/kernel.h"
 
-enum { BLOCK = 512 }; /* results carried side by side */
+enum { BLOCK = 512 };                       /* results carried side by side */
 static const double parallel_worth = 30000; /* steps below which one thread is faster */
 
 typedef struct Scan {
@@ -12,11 +12,11 @@ typedef struct Scan {
   const ScanNest *s;
   ExprPool *p;
   Arena *a;
-  int along, sign;       /* the loop that runs, and which way */
-  const Expr *step;      /* counts its iterations */
-  bool inclusive;        /* iteration k takes element k in before it stores */
-  const Expr *lane;      /* number in the block; NULL: one result at a time */
-  const Expr *value;     /* with the running result in `acc` */
+  int along, sign;   /* the loop that runs, and which way */
+  const Expr *step;  /* counts its iterations */
+  bool inclusive;    /* iteration k takes element k in before it stores */
+  const Expr *lane;  /* number in the block; NULL: one result at a time */
+  const Expr *value; /* with the running result in `acc` */
   const Expr *store, *body;
   int acc;
 } Scan;

@@ -14,7 +14,7 @@ typedef struct Scatter {
   const Node *n;
   const Place *to;
   const Place *stored[3]; /* of inputs that are not computed in this kernel; NULL: they are */
-  int axis, rank, lane; /* lane: dimension in vectors, -1: none */
+  int axis, rank, lane;   /* lane: dimension in vectors, -1: none */
   const Expr *idx[MAX_RANK];
 } Scatter;
 

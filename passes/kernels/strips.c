@@ -22,9 +22,9 @@ typedef struct Stage {
   ConvInfo ci;
   bool max; /* MaxPool */
   int64_t m, lo, hi;
-  double work; /* cycles of the whole */
+  double work;    /* cycles of the whole */
   double weights; /* bytes */
-  Place ring; /* what it writes; of the last stage: unused */
+  Place ring;     /* what it writes; of the last stage: unused */
 } Stage;
 
 typedef struct Chain {
@@ -33,7 +33,7 @@ typedef struct Chain {
   KernelBuild b;
   Stage stage[MAX_STAGES]; /* in order of execution */
   int n;
-  int step; /* rows of the last stage at a time */
+  int step;      /* rows of the last stage at a time */
   int64_t parts; /* parallel parts of an image */
 } Chain;
 
@@ -432,7 +432,7 @@ Step *lower_strips(Lower *l, const Value *root, const Place *to) {
                   "lower: an epilogue in a chain of convolutions cannot be read");
     return NULL;
   }
-  for (int i = 0; i < c.n; i++) { /* they are direct because of a choice */
+  for (int i = 0; i < c.n; i++) {                          /* they are direct because of a choice */
     const Plan *const plan = c.stage[i].anchor->def->plan; /* NULL: MaxPool */
     const char *key = plan ? plan->key : NULL;
     if (key) choice_note(l->m->arena, &c.b.keys, key);

@@ -15,12 +15,12 @@ typedef struct Thin {
   const Place *to, *xp;
   ConvInfo ci;
   Axis axis[MAX_SPATIAL];
-  int lanes, budget;               /* budget: vectors of accumulators */
+  int lanes, budget;                  /* budget: vectors of accumulators */
   const Expr *batch, *q[MAX_SPATIAL]; /* current position; the last two are set by the tile */
   const Expr *tap[MAX_SPATIAL];
-  const Expr *width;               /* pixels of a line */
-  const Expr *limit;               /* pixels from here on are not read; NULL: all are there */
-  int weights;                     /* module buffer */
+  const Expr *width; /* pixels of a line */
+  const Expr *limit; /* pixels from here on are not read; NULL: all are there */
+  int weights;       /* module buffer */
   bool by_channel;
 } Thin;
 

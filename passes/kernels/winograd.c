@@ -20,12 +20,12 @@ typedef struct Wino {
   const Place *xp;
   ConvInfo ci;
   int out, in, points; /* m, m + 2, (m + 2)² */
-  int64_t h, w; /* output size */
-  int64_t th, tw; /* tiles */
+  int64_t h, w;        /* output size */
+  int64_t th, tw;      /* tiles */
   const Expr *batch;
-  Place *v, *m; /* transformed input and product: [points][batch·tiles][channels] */
-  const Expr *rows; /* tiles of a block: batch·tiles, if there is one only */
-  const Expr *first; /* of them, counted over all images */
+  Place *v, *m;       /* transformed input and product: [points][batch·tiles][channels] */
+  const Expr *rows;   /* tiles of a block: batch·tiles, if there is one only */
+  const Expr *first;  /* of them, counted over all images */
   const Expr *blocks; /* the variable that counts them, or NULL: one */
 } Wino;
 

@@ -104,9 +104,9 @@ typedef struct Writer {
   Vec(int64_t) out;
   Seen *map;
   int cap, n;
-  Vec(int) vars; /* ids in order of first mention */
+  Vec(int) vars;            /* ids in order of first mention */
   const KernelShape *shape; /* NULL: all is written as it stands */
-  ExprList consts; /* that the shape leaves open, in order of first mention */
+  ExprList consts;          /* that the shape leaves open, in order of first mention */
 } Writer;
 
 static void put(Writer *w, int64_t v) { vec_push(w->a, &w->out, v); }

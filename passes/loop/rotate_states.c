@@ -155,12 +155,12 @@ static void redirect(const Rotate *r, Step *steps, int from, int to, const Expr 
 /* ---- one state ---- */
 typedef struct State {
   Step *loop, *copy;
-  Step **at; /* what points to the loop */
-  int state, next; /* buffers; next: where the result is */
+  Step **at;               /* what points to the loop */
+  int state, next;         /* buffers; next: where the result is */
   const Expr *count, *pad; /* elements, and rounded up so that what lies behind is aligned */
   const Expr *iter;
   Step *init; /* copy that makes the initial state, when nobody else sees that */
-  bool seen; /* the state is used outside of the loop */
+  bool seen;  /* the state is used outside of the loop */
 } State;
 
 static bool has_views(const Rotate *r, int id) {

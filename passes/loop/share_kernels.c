@@ -11,18 +11,18 @@ enum { MANY = 8 }; /* kernels of one shape that are worth it */
 
 typedef struct Member { /* a kernel, by position */
   KernelShape shape;
-  int group, next;  /* position of the first of its shape; the next one (0: none) */
-  int n;            /* of a group: members that take part */
-  bool apart;       /* does not take part */
-  bool overlaps;    /* a call reads and writes one buffer */
-  int64_t row;      /* of its constants in the table */
+  int group, next; /* position of the first of its shape; the next one (0: none) */
+  int n;           /* of a group: members that take part */
+  bool apart;      /* does not take part */
+  bool overlaps;   /* a call reads and writes one buffer */
+  int64_t row;     /* of its constants in the table */
 } Member;
 
 typedef struct Shared { /* what a group becomes */
-  int *which; /* its open constants that differ */
+  int *which;           /* its open constants that differ */
   int n_which;
   int64_t *count; /* by parameter */
-  int table; /* buffer */
+  int table;      /* buffer */
 } Shared;
 
 typedef struct Share {

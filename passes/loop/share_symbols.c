@@ -15,10 +15,10 @@ typedef struct Share {
   ExprPool *p;
   Arena *a;
   int n_syms, n_vars;
-  int *assigns; /* by symbol: steps that assign it */
-  const Expr **by; /* by symbol: what takes its place, or NULL */
+  int *assigns;       /* by symbol: steps that assign it */
+  const Expr **by;    /* by symbol: what takes its place, or NULL */
   const Expr **range; /* by variable: the one with the new range, or NULL */
-  Vec(Ids) at_depth; /* symbols that stay, by the number of loops around theirs */
+  Vec(Ids) at_depth;  /* symbols that stay, by the number of loops around theirs */
 } Share;
 
 /* ---- which ---- */

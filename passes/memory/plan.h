@@ -4,7 +4,7 @@
 
 /* A block of memory that must keep its bytes during the steps [start, end] (both included). */
 typedef struct PackItem {
-  int64_t size;   /* bytes or units; 0: takes no place */
+  int64_t size; /* bytes or units; 0: takes no place */
   int start, end;
   int64_t offset; /* result */
 } PackItem;
@@ -18,7 +18,7 @@ int64_t pack_lower_bound(Arena *scratch, const PackItem *items, int n);
 
 /* Blocks with sizes that are formulas of the symbols (plan_symbolic.c). */
 typedef struct SymBlock {
-  const Expr *bytes;  /* multiple of 64, not negative */
+  const Expr *bytes; /* multiple of 64, not negative */
   int start, end;
   const Expr *offset; /* result */
 } SymBlock;
@@ -33,7 +33,7 @@ typedef struct Live {
   bool used;
   /* With loops taken into account: a buffer carried around a loop lives through all of it */
   int start, end;
-  int first, last; /* as the steps stand */
+  int first, last;                   /* as the steps stand */
   bool first_is_write, last_is_read; /* the first step only writes it; the last only reads it */
 } Live;
 typedef struct LiveTable {

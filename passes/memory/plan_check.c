@@ -21,8 +21,8 @@ typedef struct Check {
   const Module *m;
   Arena *a;
   Vec(Stretch) stretches;
-  int *open; /* by buffer: its current stretch, or -1 */
-  bool *was_read; /* by buffer: read since the stretch began */
+  int *open;         /* by buffer: its current stretch, or -1 */
+  bool *was_read;    /* by buffer: read since the stretch began */
   Vec(Round) rounds; /* of open loops */
   int now;
   int64_t *syms;
@@ -170,8 +170,8 @@ static bool too_large(const Check *c) {
 typedef struct Draw {
   int64_t reach; /* how far above their lower bounds symbols may be */
   int64_t grain; /* the caller's are multiples of it */
-  bool most; /* all at their reach, as far as that is 128 */
-  bool alike; /* the caller's are equal */
+  bool most;     /* all at their reach, as far as that is 128 */
+  bool alike;    /* the caller's are equal */
 } Draw;
 
 static int64_t draw(const Draw *d, int64_t lo, int64_t room, int64_t grain, uint64_t *seed) {

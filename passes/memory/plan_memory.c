@@ -8,9 +8,9 @@
 
 /* Buffers that share one place one after the other (in-place chains). */
 typedef struct Block {
-  int64_t units;         /* size = units * per; a multiple of 64 bytes */
-  const Expr *per;       /* 1: fixed size */
-  const Expr *bytes;     /* what it needs, rounded up to 64; may be less than units * per */
+  int64_t units;     /* size = units * per; a multiple of 64 bytes */
+  const Expr *per;   /* 1: fixed size */
+  const Expr *bytes; /* what it needs, rounded up to 64; may be less than units * per */
   int start, end;
   int class_id;
 } Block;

@@ -16,14 +16,14 @@ typedef struct Packer {
   Arena *a;
   PackItem *items;
   int n;
-  int **near;     /* items alive at the same time, for each item */
+  int **near; /* items alive at the same time, for each item */
   int *n_near;
   int64_t visits; /* work of one placement: sum of n_near */
   Span *spans;    /* scratch */
   int64_t *offset;
   bool *placed;
-  int *best;      /* best order so far */
-  bool best_fit;  /* and how it was placed */
+  int *best;     /* best order so far */
+  bool best_fit; /* and how it was placed */
   int64_t total;
 } Packer;
 

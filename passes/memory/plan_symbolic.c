@@ -20,8 +20,8 @@ typedef struct Job {
   int n;
   int64_t *size[N_SAMPLES]; /* by block */
   int64_t lower[N_SAMPLES];
-  PackItem *items;          /* packing of the current sample */
-  int *order;               /* blocks from the bottom up */
+  PackItem *items; /* packing of the current sample */
+  int *order;      /* blocks from the bottom up */
 } Job;
 
 static Scalar sym_value(void *user, int id) { return (Scalar){.i = ((const int64_t *)user)[id]}; }

@@ -36,14 +36,14 @@ typedef struct Prove {
   WrittenProof *proof;
   EvalEnv env;
   int64_t *syms;
-  State *state; /* by buffer; views count for what they lie in */
+  State *state;        /* by buffer; views count for what they lie in */
   KernelInfo *kernels; /* sorted by address, for the search alone */
   Vec(Undo) undo;
   int *slot; /* by buffer: position + 1 among changes of the first branch */
   int epoch, last_epoch;
   bool first_way; /* loops that a condition ends run a few times; branches: the second */
-  bool found; /* a size of the run is not known from those of the caller */
-  bool over; /* a check fails for these sizes: the run ends here */
+  bool found;     /* a size of the run is not known from those of the caller */
+  bool over;      /* a check fails for these sizes: the run ends here */
   const Step *step;
   const char *who;
 } Prove;
@@ -147,7 +147,7 @@ static const Sites *sites_of(Prove *c, const Kernel *k) {
 }
 
 typedef struct Arg { /* an argument */
-  int buffer; /* -1: not followed */
+  int buffer;        /* -1: not followed */
   int64_t offset;
   bool stored;
 } Arg;

@@ -15,7 +15,7 @@ typedef struct Box {
 typedef struct Site {
   int param;
   bool store;
-  bool on_data; /* where or whether it happens hangs on data */
+  bool on_data;  /* where or whether it happens hangs on data */
   bool in_place; /* a load of the element that its own statement stores */
   const Expr *index, *guard;
   const Expr **vars; /* those that are run through first, outermost first; then the dimensions */
@@ -42,14 +42,14 @@ static inline bool cover_full(const Cover *c) { return c->have >= c->count; }
 /* Boxes lie inside of the buffer. `budget` counts runs. */
 void cover_add(Arena *a, Cover *c, const Box *b, int64_t *budget);
 int64_t cover_missing(const Cover *c, const Box *b, int64_t *budget); /* an element; -1: none */
-Cover cover_both(Arena *a, const Cover *x, const Cover *y); /* what both have */
+Cover cover_both(Arena *a, const Cover *x, const Cover *y);           /* what both have */
 
 /* Follows the program once for these values of the symbols, in one of two ways where loops may not
  * run and branches find sizes. false: reported. */
 typedef struct WrittenProof {
   bool sure; /* sizes that are found at run time can be as given: a fault is an error, no warning */
-  int64_t budget; /* of work; what remains */
-  int64_t reads; /* accesses that were looked at … */
+  int64_t budget;    /* of work; what remains */
+  int64_t reads;     /* accesses that were looked at … */
   int64_t undecided; /* … and not proved: data decides, or the budget was spent */
 } WrittenProof;
 bool plan_written(const Module *m, const int64_t *syms, bool first_way, WrittenProof *proof);

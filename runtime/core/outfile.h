@@ -16,19 +16,19 @@ typedef struct FileId { /* two paths lead to one file when all three agree */
 
 typedef enum OutFileKind {
   OUTFILE_CLOSED,
-  OUTFILE_NEW, /* nothing is at its path */
-  OUTFILE_OLD, /* a regular file is */
+  OUTFILE_NEW,   /* nothing is at its path */
+  OUTFILE_OLD,   /* a regular file is */
   OUTFILE_STREAM /* written through: stdout, a device, a FIFO, a descriptor's path */
 } OutFileKind;
 
 typedef struct OutFile {
   OutFileKind kind;
-  int fd; /* holds the contents until the commit; written by outfile_write or by others */
+  int fd;      /* holds the contents until the commit; written by outfile_write or by others */
   int through; /* streams: a descriptor of ours that is meant, or -1: open the path */
-  FileId id; /* of what is there */
-  volatile bool named; /* `temporary` may exist */
-  bool swapped; /* commit: the old file is under the temporary's name */
-  char path[OUTFILE_PATH]; /* links followed */
+  FileId id;   /* of what is there */
+  volatile bool named;          /* `temporary` may exist */
+  bool swapped;                 /* commit: the old file is under the temporary's name */
+  char path[OUTFILE_PATH];      /* links followed */
   char temporary[OUTFILE_PATH]; /* beside it */
 } OutFile;
 

@@ -9,7 +9,7 @@ typedef struct Reader {
 typedef struct Field {
   uint32_t number, wire;
   uint64_t value; /* varint, or the fixed bits */
-  Reader body; /* wire type 2 */
+  Reader body;    /* wire type 2 */
 } Field;
 
 static uint64_t varint(Reader *r) {

@@ -35,7 +35,7 @@ typedef enum NumberKind { NK_NONE, NK_UINT, NK_SINT, NK_BOOL, NK_FLOAT, NK_IEEE 
 typedef struct NumberType { /* one row per element type; sub-byte types take one byte in memory */
   const char *name, *npy;
   uint8_t kind, bits, exponent, mantissa; /* NK_FLOAT: of the small float */
-  int8_t bias; /* NK_FLOAT */
+  int8_t bias;                            /* NK_FLOAT */
 } NumberType;
 const NumberType *number_type(int32_t dtype); /* TensorProto.DataType; NULL: not a number */
 size_t number_bytes(const NumberType *t);
@@ -66,10 +66,10 @@ typedef struct Image { /* 8 bits, rows without padding */
   const uint8_t *pixels;
 } Image;
 
-typedef struct Argument { /* NAME=VALUE of --input, --output, --expect */
+typedef struct Argument {   /* NAME=VALUE of --input, --output, --expect */
   const char *text, *value; /* value: behind '=', with its '@' */
-  int32_t index; /* of the tensor named */
-  int format; /* of an output: output.c */
+  int32_t index;            /* of the tensor named */
+  int format;               /* of an output: output.c */
 } Argument;
 
 typedef struct Program {
@@ -88,10 +88,10 @@ typedef struct Program {
   Tensor *in, *result;
   const void **in_data; /* of invoke */
   void **out_data;
-  OutFile *files; /* of outputs */
-  uint64_t signals; /* those that were held back before the outputs were opened */
+  OutFile *files;           /* of outputs */
+  uint64_t signals;         /* those that were held back before the outputs were opened */
   const char *weights_path; /* of the file that was mapped, or NULL */
-  int64_t *dims; /* values of the symbols; -1: not known yet */
+  int64_t *dims;            /* values of the symbols; -1: not known yet */
   void *arena;
   BurinOptions options;
   BurinFailure failure;
@@ -108,15 +108,15 @@ bool file_read_tensor(Program *p, const char *path, const BurinTensorInfo *info,
 void file_name(const char *arg, char *out, size_t size); /* what stands before a ',' */
 /* ---- output.c ---- */
 bool output_formats_known(Program *p); /* else reported */
-bool outputs_open(Program *p); /* before the run; nothing is seen of them until they are written */
+bool outputs_open(Program *p);  /* before the run; nothing is seen of them until they are written */
 bool outputs_write(Program *p); /* all or none */
 void outputs_abort(Program *p);
 /* npy.c, pb.c: shape and data of a file's contents; data may lie in the file. */
 bool npy_parse(Program *p, const char *path, Bytes file, const BurinTensorInfo *info, Tensor *out);
 size_t npy_header(const Tensor *t, char *out); /* ≤ 1024 bytes */
 bool pb_parse(Program *p, const char *path, Bytes file, Tensor *out);
-size_t pb_header(const Tensor *t, const char *name, uint64_t data_bytes,
-                 char *out); /* ≤ 1024 bytes */
+/* ≤ 1024 bytes */
+size_t pb_header(const Tensor *t, const char *name, uint64_t data_bytes, char *out);
 /* png.c, inflate.c, image.c */
 bool png_decode(Program *p, const char *path, Bytes file, Image *out);
 /* Exactly `size` bytes of a deflate stream; false when it is damaged or of another size. */
@@ -126,7 +126,7 @@ bool image_to_tensor(Program *p, const char *path, const Image *image, const cha
 
 /* ---- pool.c ---- */
 typedef struct Pool Pool;
-Pool *pool_start(int threads); /* NULL: no memory */
+Pool *pool_start(int threads);          /* NULL: no memory */
 int32_t pool_threads(const Pool *pool); /* how many could be started, the caller's included */
 void pool_parallel_ranges(void *pool, int64_t n, int64_t grain, int32_t slots, BurinRange range,
                           void *arg);

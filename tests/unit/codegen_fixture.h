@@ -192,8 +192,9 @@ static inline void check_on(Fix *f, const char *target, const char *text, int n_
   for (int i = 0; i < m->inputs.n; i++) {
     const Buffer *b = &m->buffers.data[m->inputs.data[i]];
     const int64_t n = size_of(f, b->count, syms);
+    /* Not aligned */
     in.data[i] = (char *)arena_alloc(f->a, (size_t)(n * dtype_bytes(b->dtype)) + 256) +
-                 dtype_bytes(b->dtype); /* not aligned */
+                 dtype_bytes(b->dtype);
     fill(&seed, b->dtype, in.data[i], n);
   }
   for (int i = 0; i < m->outputs.n; i++) {

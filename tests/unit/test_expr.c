@@ -14,7 +14,7 @@
 typedef struct Fixture {
   Arena *arena;
   ExprPool *p;
-  const Expr *n, *m; /* symbols, at least 1 */
+  const Expr *n, *m;             /* symbols, at least 1 */
   const Expr *i, *j, *k, *r, *q; /* i < n, j < 4, k < m, -3 <= r < 5, q < 1 */
   const Expr *leaf[7];
 } Fixture;

@@ -73,7 +73,7 @@ typedef struct Gen {
   World *w;
   Kernel *add[2]; /* [1]: sizes with the symbol */
   const Expr *count[2];
-  Vec(int) live;  /* readable arena buffers of both sizes */
+  Vec(int) live; /* readable arena buffers of both sizes */
   Vec(Step *) steps;
 } Gen;
 

@@ -178,7 +178,7 @@ typedef struct Rnn {
   int dirs;
   int64_t hidden;
   double clip;
-  bool coupled, late_reset; /* input_forget; linear_before_reset */
+  bool coupled, late_reset;        /* input_forget; linear_before_reset */
   Value *x, *lens, *h0, *c0, *seq; /* time first; h0, c0: [dirs, batch, H] or NULL; seq: scalar */
   const Expr *steps;
   bool want_y;
@@ -187,10 +187,10 @@ typedef struct Rnn {
 typedef struct Direction {
   bool reverse;
   ActUse act[3];
-  Value *xw; /* [seq, batch, gates*H]: input projection and biases */
+  Value *xw;      /* [seq, batch, gates*H]: input projection and biases */
   Value *rt, *rh; /* recurrent weights [H, …]; GRU without late reset: rh is the last gate apart */
   Value *late_bias; /* GRU with late reset: recurrent bias of the last gate */
-  Value *peep[3]; /* LSTM peepholes i o f, or NULL */
+  Value *peep[3];   /* LSTM peepholes i o f, or NULL */
 } Direction;
 
 typedef struct State {

@@ -83,7 +83,7 @@ const Expr *loop_as_size(ExprPool *p, const Expr *e, int64_t *exact) {
 }
 
 /* ---- conditions ---- */
-typedef struct Part { /* holds while room > 0 */
+typedef struct Part {      /* holds while room > 0 */
   const Expr *room, *most; /* most: the larger side, if it must not exceed `exact` for this to be an
                               equivalence */
   int64_t exact;

@@ -8,10 +8,10 @@ enum { MAX_LABELS = 52 + MAX_RANK, MAX_EINSUM_IN = 16 };
 
 typedef struct Einsum {
   int n_in;
-  int rank[MAX_EINSUM_IN + 1];              /* the last is the output */
+  int rank[MAX_EINSUM_IN + 1]; /* the last is the output */
   int8_t label[MAX_EINSUM_IN + 1][MAX_RANK];
   int8_t ellipsis[MAX_EINSUM_IN +
-                  1];       /* position of the ellipsis among the explicit labels, -1: none */
+                  1]; /* position of the ellipsis among the explicit labels, -1: none */
   int uses[MAX_LABELS];
   const char *error;
 } Einsum;
@@ -248,7 +248,8 @@ static Value *operand(Build *b, const Einsum *e, const Operands *p, const Expr *
 }
 
 /* The product [batch…, rows, cols] with its groups split again, in the order of the output. */
-static Value *restore(Build *b, const Einsum *e, const Operands *p, const Expr *const *size, Value *v) {
+static Value *restore(Build *b, const Einsum *e, const Operands *p, const Expr *const *size,
+                      Value *v) {
   int64_t dims[MAX_RANK + 2], perm[MAX_RANK];
   int labels[MAX_RANK], r = 0;
   bool moved = false;

@@ -14,7 +14,7 @@ typedef struct Window {
   int64_t kernel[MAX_SPATIAL], stride[MAX_SPATIAL], dilation[MAX_SPATIAL];
   int64_t pad_lo[MAX_SPATIAL], pad_hi[MAX_SPATIAL]; /* meaningful when pad_const */
   bool pad_const;
-  bool no_outside[MAX_SPATIAL]; /* no tap can leave the input along this dim */
+  bool no_outside[MAX_SPATIAL];                  /* no tap can leave the input along this dim */
   const Expr *lo[MAX_SPATIAL], *hi[MAX_SPATIAL]; /* the pads as expressions, always set */
 } Window;
 
@@ -47,7 +47,7 @@ typedef struct PoolInfo {
 bool pool_info(const Node *n, PoolInfo *info);
 
 typedef struct MatMulInfo {
-  int batch_rank; /* of the output */
+  int batch_rank;        /* of the output */
   const Expr *m, *n, *k; /* 1 for a vector operand */
   bool trans_a, trans_b; /* Gemm: A is [k,m], B is [n,k] */
   double alpha, beta;

@@ -4,8 +4,8 @@
 
 /* Where a convolution finds its operands. */
 typedef struct ConvIn {
-  int x, w, bias;       /* input numbers */
-  int xz, wz;           /* zero points; -1: none */
+  int x, w, bias; /* input numbers */
+  int xz, wz;     /* zero points; -1: none */
 } ConvIn;
 
 static const ConvIn float_in = {0, 1, 2, -1, -1}, integer_in = {0, 1, -1, 2, 3},

@@ -10,7 +10,7 @@
 typedef struct Span {
   const Expr *at[MAX_RANK]; /* fixed index; NULL: runs over the whole dim */
   const Expr
-      *group_size;   /* dim 1 runs over a group of this size around the index; NULL: no groups */
+      *group_size; /* dim 1 runs over a group of this size around the index; NULL: no groups */
   const Expr *group_start;
 } Span;
 

@@ -32,8 +32,8 @@ typedef struct Grid {
   ElemCtx *c;
   const Node *n;
   int mode, pad, axes;
-  const Expr *at[MAX_RANK]; /* f32 position along each spatial axis */
-  const Expr *src[MAX_RANK]; /* index into X */
+  const Expr *at[MAX_RANK];                /* f32 position along each spatial axis */
+  const Expr *src[MAX_RANK];               /* index into X */
   const Expr *lo[MAX_RANK], *hi[MAX_RANK]; /* f32 borders */
 } Grid;
 

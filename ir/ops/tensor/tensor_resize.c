@@ -185,11 +185,11 @@ bool infer_resize(Model *m, Node *n) {
 
 /* ---- coordinates ---- */
 typedef struct Axis {
-  const Expr *in, *out; /* sizes, i64 */
+  const Expr *in, *out;   /* sizes, i64 */
   const Expr *inf, *outf; /* sizes, f32; outf may have a fraction */
-  const Expr *scale; /* f32 */
-  double known_scale; /* 0: not known */
-  int64_t k; /* entry of scales */
+  const Expr *scale;      /* f32 */
+  double known_scale;     /* 0: not known */
+  int64_t k;              /* entry of scales */
 } Axis;
 
 static const Expr *f_add(ExprPool *p, const Expr *a, double b) {
