@@ -37,13 +37,6 @@ static const char *ref_address(CEntry *e, const BufRef *r) {
 }
 
 /* ---- kernels ---- */
-/* The iterations that are worth a thread's start: about 16,000 cycles. */
-static int64_t min_chunk(const Kernel *k) {
-  if (!(k->grain > 0)) return 1;
-  const double n = 16384.0 / k->grain;
-  return n < 1 ? 1 : n > 1e12 ? (int64_t)1e12 : (int64_t)n;
-}
-
 static void call_kernel(CEntry *e, const Step *s) {
   CText *const c = e->c;
   const Kernel *const k = s->call.kernel;
@@ -59,7 +52,7 @@ static void call_kernel(CEntry *e, const Step *s) {
     c_line(c, "%s(bufs, sym, 0, %s, scratch);", name, n);
   else
     c_line(c, "burin_rt_parallel(&own, %s, bufs, sym, %s, %s, scratch, stride);", name, n,
-           c_i64(c, min_chunk(k)));
+           c_i64(c, kernel_min_chunk(k)));
 }
 
 /* ---- runtime functions ---- */

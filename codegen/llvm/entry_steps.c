@@ -36,13 +36,6 @@ static V ref_address(Entry *e, const BufRef *r) {
 }
 
 /* ---- calls ---- */
-/* The iterations that are worth a thread's start: about 16,000 cycles. */
-static int64_t min_chunk(const Kernel *k) {
-  if (!(k->grain > 0)) return 1;
-  const double n = 16384.0 / k->grain;
-  return n < 1 ? 1 : n > 1e12 ? (int64_t)1e12 : (int64_t)n;
-}
-
 static void call_kernel(Entry *e, const Step *s) {
   Emit *const c = e->c;
   const Kernel *const k = s->call.kernel;
@@ -67,8 +60,8 @@ static void call_kernel(Entry *e, const Step *s) {
                              (Ty[]){c->ptr, c->ptr, c->ptr, c->ptr, c->i64, c->i64, c->ptr, c->i64},
                              &parallel_type);
   LLVMBuildCall2(B, parallel_type, parallel,
-                 (V[]){e->opts, fn, e->bufs, c->sym_array, n, ki64(c, min_chunk(k)), e->scratch,
-                       e->scratch_stride},
+                 (V[]){e->opts, fn, e->bufs, c->sym_array, n, ki64(c, kernel_min_chunk(k)),
+                       e->scratch, e->scratch_stride},
                  8, "");
 }
 
