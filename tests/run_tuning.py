@@ -90,6 +90,30 @@ def test_effect(folder):
         check(name, burin_command(model, *flags, f"--tuning={file}").stdout == plain)
 
 
+def test_print_plan(folder):
+    """--print-plan: for each choice, what --emit=tuning says was taken is marked, and no candidate shown is cheaper."""
+    model = folder / "plan.onnx"
+    small_model(model)
+    done = burin_command(model, "--target=x86-64-v3", "--emit=obj", "-o", folder / "plan.o", "--print-plan", "--quiet")
+    shown, key = {}, None
+    for line in done.stderr.splitlines()[1:]:
+        m = re.fullmatch(r"\s*(\d+)\s+([\d.]+)\s+(\S+)( \*)?", line)
+        if m and key:
+            shown[key].append((float(m[1]), m[3], bool(m[4])))
+        elif not m:
+            key = line
+            shown[key] = []
+    choices = choices_of(model, "--target=x86-64-v3")
+    check("plan: all choices", shown.keys() == choices.keys(), f"{shown} {choices}")
+    for k, rows in shown.items():
+        taken = [r for r in rows if r[2]]
+        check(f"plan: {k}", len(taken) == 1 and taken[0][1] == choices[k][0] and taken[0][0] <= min(r[0] for r in rows), rows)
+    with_table, without = folder / "plan.o", folder / "without" / "plan.o"
+    without.parent.mkdir()
+    burin_command(model, "--target=x86-64-v3", "--emit=obj", "-o", without)
+    check("plan: same code", with_table.read_bytes() == without.read_bytes())
+
+
 def test_bad_files(folder):
     model, file, out = folder / "small.onnx", folder / "bad.tuning", folder / "out"
     cases = [(b"", "line 1"), (b"burin tuning 1\nnonsense\n", "bad.tuning: error[E0301]: line 2"), (b"burin tuning 9\n", "version"),
@@ -175,6 +199,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="burin-") as name:
         folder = Path(name)
         test_effect(folder)
+        test_print_plan(folder)
         test_bad_files(folder)
         test_tune(folder)
         for target in [args.target] if args.target else ["native", "x86-64-v3"]:
