@@ -1,6 +1,6 @@
 /* Conditions on sizes. They are decided at once where the sizes are known, refused at once where
  * they can never hold, and otherwise recorded for the compiled model to check. Rules of ops write
- * no condition in another way (tests/check_conditions.sh). */
+ * no condition in another way (tests/includes/check_conditions.sh). */
 #include "ir/op/ops.h"
 
 static bool refuse(Model *m, const Node *n, const DimAssume *a) {

@@ -1,4 +1,4 @@
-/* What one core of this machine can do, for tests/bench.py: float32 multiply-adds in registers, and
+/* What one core of this machine can do, for tests/bench/bench.py: float32 multiply-adds in registers, and
  * reading memory in order. Also the clock of its profiles. Compiled there with -O3 and the -march
  * of the target (-march=native). */
 #include <stddef.h>

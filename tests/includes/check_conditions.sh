@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Rules of ops write conditions on sizes with the helpers require_… (ir/op/require.c), which also hold for sizes that
 # are known only when the model runs. Prints every error about a size that is reported only where the size is constant.
-cd "$(dirname "$0")/.." || exit 2
+cd "$(dirname "$0")/../.." || exit 2
 awk '
   FNR == 1 { seen = 0 }
   /expr_is_const\(|expr_is_i64\(|value_is_static\(/ && !/!(expr_is_const|value_is_static)\(/ { seen = FNR; text = $0 }

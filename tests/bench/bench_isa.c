@@ -1,4 +1,4 @@
-/* Hides instruction sets from the other runtimes, for tests/bench.py --target x86-64-v2 and -v3:
+/* Hides instruction sets from the other runtimes, for tests/bench/bench.py --target x86-64-v2 and -v3:
  * they ask the CPUID instruction what the processor has and have no switch of their own for all
  * they use. Linux can make CPUID fault in a process (arch_prctl, ARCH_SET_CPUID) where processor
  * and hypervisor allow it (cpuid_fault in /proc/cpuinfo); the handler here then answers, less the

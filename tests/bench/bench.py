@@ -21,6 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import run_models
 
 LIBRARIES = {"burin": "burin", "ort": "ONNX Runtime", "ov": "OpenVINO"}

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BURIN = os.environ.get("BURIN", str(ROOT / "build" / "burin"))
 sys.path.insert(0, str(ROOT / "python"))
 

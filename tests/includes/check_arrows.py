@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The arrows between rooms (tests/arrows.txt), checked twice: includes of the sources, and symbols of the objects
+"""The arrows between rooms (tests/includes/arrows.txt), checked twice: includes of the sources, and symbols of the objects
 of a build. Also: the table has no circle, every source lies in a room of it, no room has more than 22 files."""
 import os
 import re
@@ -8,7 +8,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("BURIN_BUILD", ROOT / "build"))
 FOLDERS = ("ir", "targets", "frontend", "passes", "codegen", "runtime", "driver")
 MOST_FILES = 22
@@ -18,12 +18,12 @@ DATA = {"op_rows", "op_row_count"}
 CONTRACTS = {"runtime/abi.h", "runtime/pool_core.h", "runtime/host_pool.h", "runtime/core/cpu.h", "runtime/core/rt.h"}
 HELP = """What to do: a question that both rooms ask belongs into the lower of them, or into a new one below both; a lower
 room that needs a service of a higher one is given a function (see PassCtx.run_passes). Only if the arrow is what
-the design wants, and no circle comes of it, add it to tests/arrows.txt."""
+the design wants, and no circle comes of it, add it to tests/includes/arrows.txt."""
 
 
 def read_table():
     table = {}
-    for line in (ROOT / "tests/arrows.txt").read_text().splitlines():
+    for line in (ROOT / "tests/includes/arrows.txt").read_text().splitlines():
         line = line.split("#")[0]
         if line.strip():
             room, _, uses = line.partition(":")
@@ -37,7 +37,7 @@ def closure(table):
 
     def visit(room):
         if room in active:
-            print("tests/arrows.txt: a circle:", " → ".join(active[active.index(room):] + [room]))
+            print("tests/includes/arrows.txt: a circle:", " → ".join(active[active.index(room):] + [room]))
             raise SystemExit(1)
         if room not in done:
             active.append(room)
@@ -116,7 +116,7 @@ def check_rooms(files, table):
         count[room_of(f)] += 1
     for room, n in sorted(count.items()):
         if room not in table and any(f.endswith(".c") and room_of(f) == room for f in files) and room != "runtime":
-            yield f"{room}: no room of tests/arrows.txt"
+            yield f"{room}: no room of tests/includes/arrows.txt"
         if n > MOST_FILES:
             yield f"{room}: {n} files; more than {MOST_FILES} are two rooms"
 
