@@ -188,13 +188,30 @@ static bool parse_low(Parser *t, const Expr **out) {
   return true;
 }
 
+/* Where the symbol at s ends: what follows it (a negative lower bound) would look like a part of an
+ * expression. */
+static const char *symbol_end(const char *s) {
+  s++;
+  if (*s != '"') {
+    while (is_word(*s)) s++;
+    return s;
+  }
+  for (s++; *s && *s != '"'; s++)
+    if (*s == '\\' && s[1]) s++;
+  return *s ? s + 1 : s;
+}
+
 static bool parse_symbol(Parser *t, int *id) {
-  const Expr *e = NULL;
+  const char *error = NULL;
   skip(t);
   if (*t->s != '$') return fail(t, "expected a symbol");
-  if (!parse_size(t, &e)) return false;
+  const char *const end = symbol_end(t->s);
+  const char *part = arena_strndup(t->a, t->s, (size_t)(end - t->s));
+  const Expr *e = expr_at(t, &part, DT_I64, &error);
+  if (!e || e->op != EX_SYM) return fail(t, error ? error : "expected a symbol");
+  t->s = end;
   *id = e->id;
-  return e->op == EX_SYM || fail(t, "expected a symbol");
+  return true;
 }
 
 /* ---- kernels ---- */
