@@ -58,5 +58,16 @@ const Expr *kernel_scratch_bytes(const Module *m, const Kernel *k);
  * The one number that header, description and summary say. */
 bool program_fixed_arena(const Module *m, int64_t *one_thread, int64_t *further);
 
+/* ---- sizes.c: bytes, as expressions ---- */
+/* A size with run-time symbols at their bounds; 0 where one has none. */
+const Expr *program_upper(const Program *p, const Expr *e);
+const Expr *program_arena_bytes(const Program *p); /* without threads' scratch; 64-aligned */
+const Expr *program_thread_bytes(const Program *p);
+/* At most; k counts inputs, then outputs. */
+const Expr *program_io_bytes(const Program *p, int k);
+const char *program_io_name(const Program *p, int k); /* "input x" */
+/* Decided before the first step: the caller's symbols are enough. */
+bool program_checked_at_entry(const Program *p, const DimAssume *a);
+
 /* Names that the header declares, for version scripts and archive indexes; NULL-terminated. */
 const char *const *program_exports(const Program *p);

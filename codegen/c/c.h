@@ -67,10 +67,7 @@ typedef struct CEntry {
   bool *assigned; /* run-time symbols that have their value, in textual order */
   int call;       /* profile position */
 } CEntry;
-const char *c_wide(CText *c, const Expr *e);          /* i64, of symbols */
-const Expr *c_upper(const Program *p, const Expr *e); /* run-time symbols at their bounds */
-const Expr *c_arena_bytes(const Program *p);
-const Expr *c_thread_bytes(const Program *p);
+const char *c_wide(CText *c, const Expr *e); /* i64, of symbols */
 const char *c_fits(CText *c, const Expr *bytes);
 /* Goes on when `ok`; else the run fails with this check and up to three values. */
 void c_require(CEntry *e, const char *ok, int check, const char *a, const char *b, const char *d);

@@ -59,12 +59,6 @@ void c_require_assume(CEntry *e, const DimAssume *a) {
   c_require(e, ok, check, values[0], values[1], values[2]);
 }
 
-static const Expr *buffer_bytes(const Program *p, int id) {
-  const Buffer *const b = &p->m->buffers.data[id];
-  ExprPool *const pool = p->m->model->pool;
-  return ex_mul(pool, c_upper(p, b->count), ex_i64(pool, dtype_bytes(b->dtype)));
-}
-
 static void check_symbol(CEntry *e, int id) {
   CText *const c = e->c;
   const Symbol *const s = expr_symbol(c->pool, id);
@@ -80,17 +74,6 @@ static void check_symbol(CEntry *e, int id) {
   c_require(e, TEXT("%s <= %s", v, most), high, v, most, NULL);
 }
 
-/* Input or output k of all, inputs first: its buffer, and what it is called. */
-static int io_buffer(const Program *p, int k) {
-  const int n = p->m->inputs.n;
-  return k < n ? p->m->inputs.data[k] : p->m->outputs.data[k - n];
-}
-static const char *io_name(const Program *p, int k) {
-  const int n = p->m->inputs.n;
-  return k < n ? arena_printf(p->arena, "input %s", program_input_name(p, k))
-               : arena_printf(p->arena, "output %s", program_output_name(p, k - n));
-}
-
 static void require_fits(CEntry *e, const Expr *bytes, const char *what) {
   int64_t k;
   if (expr_is_const(bytes, &k)) return;
@@ -104,14 +87,12 @@ static void check_dims(CEntry *e) {
   const Model *const m = p->m->model;
   for (int i = 0; i < p->n_caller; i++) check_symbol(e, p->symbols[i]);
   for (int i = 0; i < p->m->inputs.n + p->m->outputs.n; i++)
-    require_fits(e, buffer_bytes(p, io_buffer(p, i)), io_name(p, i));
-  require_fits(e, c_arena_bytes(p), "the arena");
-  require_fits(e, c_thread_bytes(p), "the arena of a thread");
+    require_fits(e, program_io_bytes(p, i), program_io_name(p, i));
+  require_fits(e, program_arena_bytes(p), "the arena");
+  require_fits(e, program_thread_bytes(p), "the arena of a thread");
   for (int i = 0; i < m->assumes.n; i++) {
     const DimAssume *const d = &m->assumes.data[i];
-    if (!assume_at_entry(m, d) || expr_uses_runtime(m->pool, d->a) ||
-        expr_uses_runtime(m->pool, d->b))
-      continue;
+    if (!program_checked_at_entry(p, d)) continue;
     c_require_assume(e, d);
   }
 }
@@ -190,12 +171,13 @@ static void check_pointers(CEntry *e) {
   CText *const c = e->c;
   const int n_in = e->p->m->inputs.n, n = n_in + e->p->m->outputs.n;
   for (int k = 0; k < n; k++) {
-    const Expr *const bytes = buffer_bytes(e->p, io_buffer(e->p, k));
+    const Expr *const bytes = program_io_bytes(e->p, k);
     int64_t lo, hi;
     const bool some = expr_range(c->pool, bytes, &lo, &hi) && lo > 0;
     const char *ok = k < n_in ? TEXT("in[%d]", k) : TEXT("out[%d]", k - n_in);
     if (!some) ok = TEXT("%s || %s <= 0", ok, c_wide(c, bytes));
-    c_require(e, ok, check_add(e->p, BURIN_E_ARGUMENT, NULL, "%s is NULL", io_name(e->p, k)), NULL,
+    c_require(e, ok,
+              check_add(e->p, BURIN_E_ARGUMENT, NULL, "%s is NULL", program_io_name(e->p, k)), NULL,
               NULL, NULL);
   }
 }
@@ -205,9 +187,9 @@ static void check_pointers(CEntry *e) {
  * any or where the arena's size is not told and each needs room in it. */
 static void check_arena(CEntry *e) {
   CText *const c = e->c;
-  const char *const bytes = c_wide(c, c_arena_bytes(e->p));
+  const char *const bytes = c_wide(c, program_arena_bytes(e->p));
   c_line(c, "const uint64_t arena_bytes = (uint64_t)%s;", bytes);
-  c_line(c, "const uint64_t stride = (uint64_t)%s;", c_wide(c, c_thread_bytes(e->p)));
+  c_line(c, "const uint64_t stride = (uint64_t)%s;", c_wide(c, program_thread_bytes(e->p)));
   c_line(c,
          "if (own.threads < 1 || !(own.parallel_for || own.parallel_ranges) || (own.arena_bytes == "
          "0 && stride != 0))");

@@ -14,21 +14,6 @@ const char *c_wide(CText *c, const Expr *e) {
   return c_value(c, e);
 }
 
-const Expr *c_upper(const Program *p, const Expr *e) {
-  const Expr *const u = expr_upper(p->m->model->pool, e, NULL);
-  return u ? u : ex_i64(p->m->model->pool, 0);
-}
-
-const Expr *c_arena_bytes(const Program *p) {
-  ExprPool *const pool = p->m->model->pool;
-  const Expr *const e = p->m->arena_bytes ? p->m->arena_bytes : ex_i64(pool, 0);
-  return ex_mul(pool, ex_ceildiv(pool, e, 64), ex_i64(pool, 64));
-}
-
-const Expr *c_thread_bytes(const Program *p) {
-  return p->m->scratch_bytes ? p->m->scratch_bytes : ex_i64(p->m->model->pool, 0);
-}
-
 /* NAME_symbols(sym, dims): the caller's, and run-time ones at their upper bounds, so that every
  * size can be computed before they are known. */
 static void symbols(CText *c) {
@@ -40,7 +25,8 @@ static void symbols(CText *c) {
   for (int i = 0; i < p->n_caller; i++) c_line(c, "sym[%d] = dims[%d];", p->symbols[i], i);
   for (int i = 0; i < n; i++) {
     const Symbol *const s = expr_symbol(c->pool, i);
-    if (s->runtime && s->bound) c_line(c, "sym[%d] = %s;", i, c_wide(c, c_upper(p, s->bound)));
+    if (s->runtime && s->bound)
+      c_line(c, "sym[%d] = %s;", i, c_wide(c, program_upper(p, s->bound)));
   }
   sb_printf(c->out, "}\n");
 }
@@ -52,10 +38,10 @@ static void arena_size(CText *c) {
   sb_printf(c->out, "\nuint64_t %s_arena_size(const int64_t *dims, int32_t threads) {\n", p->name);
   c_line(c, "int64_t sym[%d];", symbol_slots(c));
   c_line(c, "%s_symbols(sym, dims);", p->name);
-  const char *const arena = c_wide(c, c_arena_bytes(p)), *const thread =
-                                                             c_wide(c, c_thread_bytes(p));
-  c_line(c, "if (!(%s)) return UINT64_MAX;", c_fits(c, c_arena_bytes(p)));
-  c_line(c, "if (!(%s)) return UINT64_MAX;", c_fits(c, c_thread_bytes(p)));
+  const char *const arena = c_wide(c, program_arena_bytes(p)), *const thread = c_wide(
+                                                                   c, program_thread_bytes(p));
+  c_line(c, "if (!(%s)) return UINT64_MAX;", c_fits(c, program_arena_bytes(p)));
+  c_line(c, "if (!(%s)) return UINT64_MAX;", c_fits(c, program_thread_bytes(p)));
   c_line(c, "return (uint64_t)%s + (uint64_t)%s * (uint64_t)(threads > 1 ? threads : 1);", arena,
          thread);
   sb_printf(c->out, "}\n");
@@ -84,7 +70,7 @@ static void output_dims(CText *c) {
     for (int d = 0; d < v->rank; d++) {
       const char *const exact = c_wide(c, v->dims[d]);
       if (expr_uses_runtime(c->pool, v->dims[d]))
-        c_line(c, "out[%d] = bounds ? %s : %s;", d, c_wide(c, c_upper(p, v->dims[d])), exact);
+        c_line(c, "out[%d] = bounds ? %s : %s;", d, c_wide(c, program_upper(p, v->dims[d])), exact);
       else
         c_line(c, "out[%d] = %s;", d, exact);
     }

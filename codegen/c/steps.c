@@ -79,7 +79,7 @@ static void reset_dims(CEntry *e, const TensorRef *r) {
     const Expr *const d = r->dims[i];
     if (d->op != EX_SYM || !expr_symbol(c->pool, d->id)->runtime || e->assigned[d->id]) continue;
     const Symbol *const s = expr_symbol(c->pool, d->id);
-    if (s->bound) c_line(c, "sym[%d] = %s;", d->id, c_wide(c, c_upper(e->p, s->bound)));
+    if (s->bound) c_line(c, "sym[%d] = %s;", d->id, c_wide(c, program_upper(e->p, s->bound)));
   }
 }
 
@@ -90,7 +90,7 @@ static void take_dims(CEntry *e, const TensorRef *r, int k, const Loc *loc) {
     if (d->op != EX_SYM || !expr_symbol(c->pool, d->id)->runtime) continue;
     const Symbol *const s = expr_symbol(c->pool, d->id);
     const char *const v = TEXT("outs_dims[%d][%d]", k, i);
-    const char *const most = s->bound ? c_wide(c, c_upper(e->p, s->bound)) : "INT64_MAX";
+    const char *const most = s->bound ? c_wide(c, program_upper(e->p, s->bound)) : "INT64_MAX";
     const int check = check_add(e->p, BURIN_E_DATA, loc, "%s: size %s is {0}, outside [0, {1}]",
                                 check_node_text(e->p, loc), s->name);
     c_require(e, TEXT("%s >= 0 && %s <= %s", v, v, most), check, v, most, NULL);

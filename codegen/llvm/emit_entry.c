@@ -48,8 +48,8 @@ static V emit_body(Emit *c, const Program *p) {
   e.assigned = ARENA_ARRAY(c->arena, bool, expr_symbol_count(c->pool) + 1);
   e.bufs = entry_alloca(c, c->ptr, most_args(p), 8);
   emit_forget(c);
-  e.scratch = at(c, c->i8, e.arena, wide(c, arena_bytes64(c, p)));
-  e.scratch_stride = wide(c, thread_bytes(c, p));
+  e.scratch = at(c, c->i8, e.arena, wide(c, program_arena_bytes(p)));
+  e.scratch_stride = wide(c, program_thread_bytes(p));
   emit_program_steps(&e, p->m->steps);
   for (int i = p->n_caller; i < p->n_symbols; i++)
     LLVMBuildStore(B, load(c, c->i64, at_k(c, c->i64, c->sym_array, p->symbols[i])),

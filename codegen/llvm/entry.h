@@ -39,9 +39,6 @@ V declare(Emit *c, const char *name, Ty result, int n, Ty const *args, Ty *type)
 void fail_unless(Emit *c, V ok, int status); /* returns status otherwise */
 void sym_store(Emit *c, int id, V v);
 void sym_array(Emit *c, const Program *p, V dims);
-const Expr *upper(const Program *p, const Expr *e); /* with run-time symbols at their bounds */
-const Expr *arena_bytes64(Emit *c, const Program *p);
-const Expr *thread_bytes(Emit *c, const Program *p);
 V emit_arena_size(Emit *c, const Program *p);
 V emit_output_dims(Emit *c, const Program *p);
 Ty options_type(Emit *c);

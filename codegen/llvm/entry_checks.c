@@ -73,11 +73,6 @@ void check_arguments(Entry *e, V dims) {
 }
 
 /* ---- sizes ---- */
-static const Expr *buffer_bytes(Emit *c, const Program *p, int id) {
-  const Buffer *const b = &p->m->buffers.data[id];
-  return ex_mul(c->pool, upper(p, b->count), ex_i64(c->pool, dtype_bytes(b->dtype)));
-}
-
 static void check_symbol(Entry *e, int id) {
   Emit *const c = e->c;
   const Symbol *const s = expr_symbol(c->pool, id);
@@ -92,17 +87,6 @@ static void check_symbol(Entry *e, int id) {
                 check_add(e->p, BURIN_E_DIMS, NULL, "%s is {0}, the model takes at most {1}", name);
   require(e, LLVMBuildICmp(B, LLVMIntSGE, v, least, ""), low, 2, (V[]){v, least});
   require(e, LLVMBuildICmp(B, LLVMIntSLE, v, most, ""), high, 2, (V[]){v, most});
-}
-
-/* Input or output k of all, inputs first: its buffer, and what it is called. */
-static int io_buffer(const Program *p, int k) {
-  const int n = p->m->inputs.n;
-  return k < n ? p->m->inputs.data[k] : p->m->outputs.data[k - n];
-}
-static const char *io_name(const Program *p, int k) {
-  const int n = p->m->inputs.n;
-  return k < n ? arena_printf(p->arena, "input %s", program_input_name(p, k))
-               : arena_printf(p->arena, "output %s", program_output_name(p, k - n));
 }
 
 static void require_fits(Entry *e, const Expr *bytes, const char *what) {
@@ -120,16 +104,13 @@ void check_dims(Entry *e) {
   for (int i = 0; i < p->n_caller; i++) check_symbol(e, p->symbols[i]);
   emit_forget(c);
   const int n_io = p->m->inputs.n + p->m->outputs.n;
-  for (int i = 0; i < n_io; i++)
-    require_fits(e, buffer_bytes(c, p, io_buffer(p, i)), io_name(p, i));
-  require_fits(e, arena_bytes64(c, p), "the arena");
-  require_fits(e, thread_bytes(c, p), "the arena of a thread");
+  for (int i = 0; i < n_io; i++) require_fits(e, program_io_bytes(p, i), program_io_name(p, i));
+  require_fits(e, program_arena_bytes(p), "the arena");
+  require_fits(e, program_thread_bytes(p), "the arena of a thread");
   const Model *const m = p->m->model;
   for (int i = 0; i < m->assumes.n; i++) {
     const DimAssume *const d = &m->assumes.data[i];
-    if (!assume_at_entry(m, d) || expr_uses_runtime(c->pool, d->a) ||
-        expr_uses_runtime(c->pool, d->b))
-      continue;
+    if (!program_checked_at_entry(p, d)) continue;
     require_assume(e, d);
     emit_forget(c);
   }
@@ -191,12 +172,12 @@ void take_defaults(Entry *e) {
 /* ---- pointers ---- */
 static bool never_empty(Entry *e, int k) {
   int64_t lo, hi;
-  const Expr *const bytes = buffer_bytes(e->c, e->p, io_buffer(e->p, k));
+  const Expr *const bytes = program_io_bytes(e->p, k);
   return expr_range(e->c->pool, bytes, &lo, &hi) && lo > 0;
 }
 
 static int add_null_check(Entry *e, int k) {
-  return check_add(e->p, BURIN_E_ARGUMENT, NULL, "%s is NULL", io_name(e->p, k));
+  return check_add(e->p, BURIN_E_ARGUMENT, NULL, "%s is NULL", program_io_name(e->p, k));
 }
 
 /* A tensor without elements may be NULL. */
@@ -204,7 +185,7 @@ static void check_pointer(Entry *e, V array, int at, int k) {
   Emit *const c = e->c;
   V ok = not_null(c, load(c, c->ptr, at_k(c, c->ptr, array, at)));
   if (!never_empty(e, k)) {
-    const V bytes = wide(c, buffer_bytes(c, e->p, io_buffer(e->p, k)));
+    const V bytes = wide(c, program_io_bytes(e->p, k));
     ok = LLVMBuildOr(B, ok, LLVMBuildICmp(B, LLVMIntSLE, bytes, ki64(c, 0), ""), "");
   }
   require(e, ok, add_null_check(e, k), 0, NULL);
@@ -266,7 +247,7 @@ static V effective_threads(Entry *e, V arena_bytes) {
   V several = LLVMBuildAnd(B, LLVMBuildICmp(B, LLVMIntSGT, asked, one, ""), lent, "");
   const V told = LLVMBuildICmp(B, LLVMIntNE, arena_bytes, ki64(c, 0), ""),
           free_of_charge =
-              LLVMBuildICmp(B, LLVMIntEQ, wide(c, thread_bytes(c, e->p)), ki64(c, 0), "");
+              LLVMBuildICmp(B, LLVMIntEQ, wide(c, program_thread_bytes(e->p)), ki64(c, 0), "");
   several = LLVMBuildAnd(B, several, LLVMBuildOr(B, told, free_of_charge, ""), "");
   const V threads = LLVMBuildSelect(B, several, asked, one, "");
   LLVMBuildStore(B, threads, slot);
@@ -277,8 +258,8 @@ void check_arena(Entry *e) {
   Emit *const c = e->c;
   const V given = load(c, c->i64, field(c, options_type(c), e->opts, 8));
   const V threads = effective_threads(e, given);
-  const V scratch = LLVMBuildMul(B, threads, wide(c, thread_bytes(c, e->p)), "");
-  const V needed = LLVMBuildAdd(B, wide(c, arena_bytes64(c, e->p)), scratch, "");
+  const V scratch = LLVMBuildMul(B, threads, wide(c, program_thread_bytes(e->p)), "");
+  const V needed = LLVMBuildAdd(B, wide(c, program_arena_bytes(e->p)), scratch, "");
   const V bits = LLVMBuildPtrToInt(B, e->arena, c->i64, ""), zero = ki64(c, 0);
   const V none = LLVMBuildICmp(B, LLVMIntEQ, needed, zero, "");
   const V there = LLVMBuildICmp(B, LLVMIntNE, bits, zero, ""),

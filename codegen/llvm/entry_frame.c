@@ -42,11 +42,6 @@ void sym_store(Emit *c, int id, V v) {
   emit_forget(c);
 }
 
-const Expr *upper(const Program *p, const Expr *e) {
-  const Expr *const u = expr_upper(p->m->model->pool, e, NULL);
-  return u ? u : ex_i64(p->m->model->pool, 0);
-}
-
 /* The array: the caller's symbols from `dims`, run-time ones at their upper bounds, so that every
  * size can be computed before they are known. */
 void sym_array(Emit *c, const Program *p, V dims) {
@@ -56,7 +51,7 @@ void sym_array(Emit *c, const Program *p, V dims) {
     sym_store(c, p->symbols[i], load(c, c->i64, at_k(c, c->i64, dims, i)));
   for (int i = 0; i < n; i++) {
     const Symbol *const s = expr_symbol(c->pool, i);
-    if (s->runtime) sym_store(c, i, s->bound ? wide(c, upper(p, s->bound)) : ki64(c, 0));
+    if (s->runtime) sym_store(c, i, s->bound ? wide(c, program_upper(p, s->bound)) : ki64(c, 0));
   }
 }
 
@@ -102,15 +97,6 @@ V fits_arithmetic(Emit *c, const Expr *e) {
                       "");
 }
 
-static const Expr *zero(Emit *c) { return ex_i64(c->pool, 0); }
-const Expr *arena_bytes64(Emit *c, const Program *p) {
-  const Expr *const e = p->m->arena_bytes ? p->m->arena_bytes : zero(c);
-  return ex_mul(c->pool, ex_ceildiv(c->pool, e, 64), ex_i64(c->pool, 64));
-}
-const Expr *thread_bytes(Emit *c, const Program *p) {
-  return p->m->scratch_bytes ? p->m->scratch_bytes : zero(c);
-}
-
 V emit_arena_size(Emit *c, const Program *p) {
   const Ty type = LLVMFunctionType(c->i64, (Ty[]){c->ptr, c->i32}, 2, 0);
   const V fn = begin_function(c, arena_printf(c->arena, "%s_arena_size", p->name), type, true);
@@ -118,9 +104,10 @@ V emit_arena_size(Emit *c, const Program *p) {
   const V one = k_int(c, c->i32, 1), n = LLVMGetParam(fn, 1);
   const V threads = LLVMBuildSelect(B, LLVMBuildICmp(B, LLVMIntSGT, n, one, ""), n, one, "");
   const V scratch =
-      LLVMBuildMul(B, wide(c, thread_bytes(c, p)), LLVMBuildZExt(B, threads, c->i64, ""), "");
-  const V total = LLVMBuildAdd(B, wide(c, arena_bytes64(c, p)), scratch, "");
-  const V ok = LLVMBuildAnd(B, fits(c, arena_bytes64(c, p)), fits(c, thread_bytes(c, p)), "");
+      LLVMBuildMul(B, wide(c, program_thread_bytes(p)), LLVMBuildZExt(B, threads, c->i64, ""), "");
+  const V total = LLVMBuildAdd(B, wide(c, program_arena_bytes(p)), scratch, "");
+  const V ok =
+      LLVMBuildAnd(B, fits(c, program_arena_bytes(p)), fits(c, program_thread_bytes(p)), "");
   LLVMBuildRet(B, LLVMBuildSelect(B, ok, total, ki64(c, -1), ""));
   return fn;
 }
@@ -129,7 +116,7 @@ V emit_arena_size(Emit *c, const Program *p) {
  */
 static V size_or_bound(Emit *c, const Program *p, const Expr *dim, V bounds) {
   if (!expr_uses_runtime(c->pool, dim)) return wide(c, dim);
-  return LLVMBuildSelect(B, bounds, wide(c, upper(p, dim)), wide(c, dim), "");
+  return LLVMBuildSelect(B, bounds, wide(c, program_upper(p, dim)), wide(c, dim), "");
 }
 
 V emit_output_dims(Emit *c, const Program *p) {

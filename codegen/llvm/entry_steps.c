@@ -96,7 +96,7 @@ static void reset_dims(Entry *e, const TensorRef *r) {
     const Expr *const d = r->dims[i];
     if (d->op != EX_SYM || !expr_symbol(e->c->pool, d->id)->runtime || e->assigned[d->id]) continue;
     const Symbol *const s = expr_symbol(e->c->pool, d->id);
-    if (s->bound) sym_store(e->c, d->id, wide(e->c, upper(e->p, s->bound)));
+    if (s->bound) sym_store(e->c, d->id, wide(e->c, program_upper(e->p, s->bound)));
   }
 }
 
@@ -107,7 +107,7 @@ static void take_dims(Entry *e, const TensorRef *r, V dims, const Loc *loc) {
     if (d->op != EX_SYM || !expr_symbol(c->pool, d->id)->runtime) continue;
     const V v = load(c, c->i64, at_k(c, c->i64, dims, i));
     const Symbol *const s = expr_symbol(c->pool, d->id);
-    const V most = s->bound ? wide(c, upper(e->p, s->bound)) : ki64(c, INT64_MAX);
+    const V most = s->bound ? wide(c, program_upper(e->p, s->bound)) : ki64(c, INT64_MAX);
     const V ok = LLVMBuildAnd(B, LLVMBuildICmp(B, LLVMIntSGE, v, ki64(c, 0), ""),
                               LLVMBuildICmp(B, LLVMIntSLE, v, most, ""), "");
     const int check = check_add(e->p, BURIN_E_DATA, loc, "%s: size %s is {0}, outside [0, {1}]",

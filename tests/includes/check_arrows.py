@@ -70,11 +70,10 @@ def check_includes(files, may):
                 continue
             to, room = room_of(m[1]), room_of(f)
             shared = "/" not in to and m[1].endswith(".h") and room.split("/")[0] == to
-            embedded = to.startswith("runtime/ops") and m[1].endswith(".h")
             table = m[1].endswith(".def")
             if room in FOLDERS:  # a contract itself: of what it hands on
                 continue
-            if to not in may.get(room, ()) and not shared and not embedded and not table and not contract(m[1]):
+            if to not in may.get(room, ()) and not shared and not table and not contract(m[1]):
                 yield f"{f}:{number}: {room} may not include {m[1]}"
 
 
