@@ -3,6 +3,7 @@
 
 #include "passes/choose/contract_tile.h"
 #include "passes/choose/contraction.h"
+#include "passes/choose/machine_model.h"
 
 /* ---- few output channels ---- */
 
@@ -23,27 +24,30 @@ bool thin_fits(const PassCtx *c, const Node *n, const ConvInfo *ci, int lanes) {
 /* Cycles for a pixel and a tap: with lanes over pixels, of accumulators as many as there is room
  * for, against a row of a tile. Most loads of pixels cross a cache line. */
 static bool pixels_pay(const Target *t, const ConvInfo *ci) {
+  const MachineModel m = machine_model(t, DT_F32, 1);
   const int64_t lanes = target_lanes(t, 32), budget = thin_budget(t);
   const int64_t vectors = budget / ci->c_out < 4 ? budget / ci->c_out : 4;
-  const double rate = t->fma_per_cycle > 0 ? t->fma_per_cycle : 1;
-  const double sums = (double)(ci->c_out * vectors) / rate,
-               loads = (1.5 * (double)vectors + (double)ci->c_out) / 2;
+  const double sums = model_fmas(&m, (double)(ci->c_out * vectors)),
+               loads = model_loads(&m, 1.5 * (double)vectors + (double)ci->c_out);
   const double thin = (sums > loads ? sums : loads) / (double)(vectors * lanes),
-               tiled = (double)((ci->c_out + lanes - 1) / lanes) / rate;
+               tiled = model_fmas(&m, (double)((ci->c_out + lanes - 1) / lanes));
   return 1.5 * thin <= tiled;
 }
 
 /* Cycles for a pixel with lanes over channels, whose sums are then added up across lanes, against a
  * row of a tile. */
 static bool channels_pay(const Target *t, const ConvInfo *ci) {
+  const MachineModel m = machine_model(t, DT_F32, 1);
   const int64_t lanes = target_lanes(t, 32), rows = thin_budget(t) / ci->c_out;
   int64_t taps = 1;
   for (int s = 0; s < ci->spatial; s++) taps *= ci->kernel[s];
-  const double rate = t->fma_per_cycle > 0 ? t->fma_per_cycle : 1, out = (double)ci->c_out;
+  const double out = (double)ci->c_out;
   const double steps = (double)(taps * ((ci->c_in + lanes - 1) / lanes)), across = 4 * out;
-  const double sums = out / rate, loads = (1 + out / (double)(rows < 8 ? rows : 8)) / 2;
+  const double sums = model_fmas(&m, out),
+               loads = model_loads(&m, 1 + out / (double)(rows < 8 ? rows : 8));
   const double thin = steps * (sums > loads ? sums : loads) + across;
-  const double tiled = (double)(taps * ci->c_in * ((ci->c_out + lanes - 1) / lanes)) / rate;
+  const double tiled =
+      model_fmas(&m, (double)(taps * ci->c_in * ((ci->c_out + lanes - 1) / lanes)));
   return 1.2 * thin <= tiled;
 }
 

@@ -3,8 +3,7 @@
 #include "passes/choose/choice.h"
 #include "passes/choose/contraction.h"
 #include "passes/choose/conv_plan.h"
-
-enum { BLOCK_CYCLES = 2000 }; /* lost at the edges of a block */
+#include "passes/choose/machine_model.h"
 
 bool winograd_fits(const Node *n, const ConvInfo *ci) {
   if (!conv_beyond_tiles(n) || ci->transposed || ci->spatial != 2 || ci->group != 1) return false;
@@ -17,24 +16,15 @@ bool winograd_fits(const Node *n, const ConvInfo *ci) {
          ci->c_in >= 8 && ci->c_out >= 8;
 }
 
-typedef struct Machine {
-  double fma, l2, l2_rate, far_rate,
-      lanes; /* multiply-adds a cycle; bytes; bytes a cycle from the second level, from beyond */
-  int threads;
-} Machine;
-
-static double stream_cycles(const Machine *m, double bytes) {
-  return bytes / (bytes > m->l2 / 2 ? m->far_rate : m->l2_rate);
-}
-
-static double direct_cycles(const Machine *m, const ConvInfo *ci, int64_t h, int64_t w) {
+static double direct_cycles(const MachineModel *m, const ConvInfo *ci, int64_t h, int64_t w) {
   const double work = 9.0 * (double)ci->c_in * (double)ci->c_out;
-  const double compute = work * (double)(h * w) / m->fma * 1.1, stream = stream_cycles(m, work * 4);
+  const double compute = model_macs(m, work * (double)(h * w)) * 1.1,
+               stream = model_read_weights(m, work * 4);
   return compute > stream ? compute : stream;
 }
 
 /* Of one image, in blocks of `lines` rows of tiles. */
-static double block_cycles(const Machine *m, const ConvInfo *ci, int64_t h, int64_t w, int out,
+static double block_cycles(const MachineModel *m, const ConvInfo *ci, int64_t h, int64_t w, int out,
                            int64_t lines) {
   const double points = (out + 2) * (out + 2), ic = (double)ci->c_in, oc = (double)ci->c_out;
   const int64_t th = (h + out - 1) / out, tw = (w + out - 1) / out;
@@ -43,19 +33,20 @@ static double block_cycles(const Machine *m, const ConvInfo *ci, int64_t h, int6
   const double weights = points * ic * oc * 4;
   /* few tiles leave the register tile of the products half empty */
   const double fill = tiles / blocks < 8 ? tiles / blocks / 8 : 1;
-  const double compute = points * tiles * ic * oc / (m->fma * fill) * 1.15,
-               stream = blocks * stream_cycles(m, weights);
+  const double compute = model_macs(m, points * tiles * ic * oc / fill) * 1.15,
+               stream = blocks * model_read_weights(m, weights);
   const double transforms = tiles * points * (ic * 3.6 + oc * 2.8) / m->lanes;
   /* blocks share the cache with the weights that come by for each of them */
   const bool near = blocks > 1 ? data / 2 + weights <= m->l2 : data <= m->l2;
-  const double calls = blocks > 1 ? blocks * BLOCK_CYCLES : 0;
+  const double calls = blocks > 1 ? blocks * MODEL_WINOGRAD_BLOCK : 0;
   return (compute > stream ? compute : stream) +
-         blocks * data / (near ? m->l2_rate : 2 * m->far_rate) + transforms + calls;
+         blocks * (near ? model_read_near(data) : model_read_far(data / 2)) + transforms + calls;
 }
 
 /* Rows of tiles that are a block; all of them: there is one block. An odd number of blocks keeps
  * one of two threads waiting. */
-static int64_t block_lines(const Machine *m, const ConvInfo *ci, int64_t h, int64_t w, int out) {
+static int64_t block_lines(const MachineModel *m, const ConvInfo *ci, int64_t h, int64_t w,
+                           int out) {
   const int64_t th = (h + out - 1) / out;
   int64_t best = th;
   double least = block_cycles(m, ci, h, w, out, th);
@@ -71,25 +62,16 @@ static int64_t block_lines(const Machine *m, const ConvInfo *ci, int64_t h, int6
   return best;
 }
 
-static double wino_cycles(const Machine *m, const ConvInfo *ci, int64_t h, int64_t w, int out) {
+static double wino_cycles(const MachineModel *m, const ConvInfo *ci, int64_t h, int64_t w,
+                          int out) {
   return block_cycles(m, ci, h, w, out, block_lines(m, ci, h, w, out));
-}
-
-static Machine machine_of(const Target *t, int threads) {
-  const double lanes = target_lanes(t, 32);
-  return (Machine){.fma = lanes * t->fma_per_cycle,
-                   .l2 = (double)t->l2_bytes,
-                   .l2_rate = 32,
-                   .far_rate = 3,
-                   .lanes = lanes,
-                   .threads = threads};
 }
 
 int64_t winograd_block(const PassCtx *c, const Node *n, const ConvInfo *ci, int out) {
   int64_t h = 0, w = 0;
   expr_is_const(n->out[0]->dims[2], &h);
   expr_is_const(n->out[0]->dims[3], &w);
-  const Machine m = machine_of(c->target, c->max_threads);
+  const MachineModel m = machine_model(c->target, DT_F32, c->max_threads);
   const int64_t lines = block_lines(&m, ci, h, w, out);
   return lines < (h + out - 1) / out ? lines : 0;
 }
@@ -115,7 +97,7 @@ int winograd_size(const PassCtx *c, const Node *n, const ConvInfo *ci) {
   if (!may_be_winograd(c, n, ci)) return 0;
   expr_is_const(n->out[0]->dims[2], &h);
   expr_is_const(n->out[0]->dims[3], &w);
-  const Machine m = machine_of(c->target, c->max_threads);
+  const MachineModel m = machine_model(c->target, DT_F32, c->max_threads);
   static const char *const names[] = {"direct", "winograd2", "winograd4", "winograd6"};
   const double rounding = 1 / 0.9; /* what a gain must be worth */
   Candidate candidates[4] = {{names[0], direct_cycles(&m, ci, h, w), 0, 1}};

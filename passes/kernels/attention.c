@@ -18,6 +18,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "passes/choose/machine_model.h"
 #include "passes/kernels/attention_kernel.h"
 
 /* ---- tiles ---- */
@@ -384,7 +385,8 @@ static void choose_sizes(Attn *c) {
   double count = (double)(int64_t)(rows / ROWS + 0.5);
   const double all = expr_extent_guess(c->p, heads(c));
   const int threads = c->l->mod->max_threads < THREADS ? c->l->mod->max_threads : THREADS;
-  const double pieces = work(c) / (16000.0 * c->lanes * t->fma_per_cycle); /* worth a thread */
+  const MachineModel m = machine_model(t, DT_F32, c->l->mod->max_threads);
+  const double pieces = model_macs(&m, work(c)) / 16000; /* worth a thread */
   const double want = (2 * threads < pieces ? 2 * threads : pieces) / all;
   if (threads > 1 && count < want) count = want;
   if (count < 1) count = 1;
@@ -465,7 +467,8 @@ Step *lower_attention(Lower *l, const Value *root, const Value *anchor, const Pl
   bind_batch(&c, ex_floordiv(c.p, par, blocks));
   c.stored = stores_at_once(&c);
   Stmt *body = query_blocks(&c, ex_floormod(c.p, par, blocks));
-  const double cycles = work(&c) / (c.lanes * l->c->target->fma_per_cycle);
+  const MachineModel m = machine_model(l->c->target, DT_F32, l->mod->max_threads);
+  const double cycles = model_macs(&m, work(&c));
   c.b.k->grain = cycles / expr_extent_guess(c.p, total);
   c.b.k->flops = ex_mul(c.p, ex_mul(c.p, heads(&c), ex_mul(c.p, a->rows, a->keys)),
                         num(&c, 2 * (int64_t)(a->dk + a->dv)));

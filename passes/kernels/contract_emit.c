@@ -9,6 +9,7 @@
  * buffer, so that a block of the panel is used by all tiles while it is in the cache. Remainders in
  * rows and columns are tiles of their own; symbolic remainders go row by row and through a stack
  * copy whose lanes are cut at the end. */
+#include "passes/choose/machine_model.h"
 #include "passes/kernels/contract_block.h"
 
 typedef struct Panel {
@@ -526,8 +527,8 @@ Step *contract_emit(Contract *c) {
   const double work = expr_extent_guess(c->p, c->n) * expr_extent_guess(c->p, c->rows_h) *
                       expr_extent_guess(c->p, c->rows_w) *
                       expr_extent_guess(c->p, contract_k_total(c));
-  const Target *t = c->l->c->target;
-  const double cycles = work * contract_outer_count(c) / (c->lanes * t->fma_per_cycle);
+  const MachineModel m = machine_model(c->l->c->target, c->types->acc, c->l->mod->max_threads);
+  const double cycles = model_macs(&m, work * contract_outer_count(c));
   c->b.k->grain = cycles / expr_extent_guess(c->p, total);
   c->b.k->flops = flops_of(c);
   const bool parallel = cycles > 8000;

@@ -2,6 +2,7 @@
  * The largest value of a window (MaxPool) instead of the sum: as a part of a larger kernel only.
  * Also the kernel that writes zeros into a halo. */
 #include "passes/choose/choice.h"
+#include "passes/choose/machine_model.h"
 #include "passes/kernels/contract.h"
 
 typedef struct Depthwise {
@@ -136,14 +137,12 @@ static Stmt *strip(Depthwise *d, const Expr *w0, int width) {
 
 /* Rough cycles of a line in strips of `width` pixels, for one vector of channels. */
 static double strip_cycles(const Depthwise *d, double rows, int width) {
-  const double fma = d->l->c->target->fma_per_cycle > 0 ? d->l->c->target->fma_per_cycle : 1;
+  const MachineModel m = machine_model(d->l->c->target, DT_F32, 1);
   const double full = (double)(int64_t)(rows / width), rest = rows - full * width;
   double taps = 1;
   for (int s = 0; s < d->ci.spatial; s++) taps *= (double)d->ci.kernel[s];
-  const double latency = 4 * taps, overhead = 8;
-  const double one = taps * width / fma, last = taps * rest / fma;
-  return full * ((one > latency ? one : latency) + overhead) +
-         (rest > 0 ? (last > latency ? last : latency) + overhead : 0);
+  const double last = model_chains(&m, taps * rest, taps) + MODEL_PIXELS;
+  return full * (model_chains(&m, taps * width, taps) + MODEL_PIXELS) + (rest > 0 ? last : 0);
 }
 
 /* The width that tuning wants, or the model's. */

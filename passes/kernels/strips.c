@@ -9,6 +9,7 @@
  * are worth it is a comparison of cycles: memory traffic saved against work done again. */
 #include "passes/build/kernel.h"
 #include "passes/choose/choice.h"
+#include "passes/choose/machine_model.h"
 #include "passes/kernels/contract.h"
 
 #include <string.h>
@@ -40,6 +41,9 @@ typedef struct Chain {
 static const Expr *num(const Chain *c, int64_t v) { return ex_i64(c->p, v); }
 static const Expr *rows_of(const Stage *s) { return s->root->dims[2]; }
 static double guess(const Chain *c, const Expr *e) { return expr_extent_guess(c->p, e); }
+static MachineModel machine(const Chain *c) {
+  return machine_model(c->l->c->target, DT_F32, c->l->mod->max_threads);
+}
 
 /* ---- which convolutions ---- */
 
@@ -50,14 +54,14 @@ static double weight_bytes(const ConvInfo *ci) {
 
 /* Cycles of the whole convolution. Lanes that run over channels are filled up. */
 static double work_of(const Chain *c, const Value *root, const ConvInfo *ci) {
-  const Target *t = c->l->c->target;
-  const int lanes = target_lanes(t, 32);
+  const MachineModel m = machine(c);
+  const int lanes = target_lanes(c->l->c->target, 32);
   const double vectors = (double)((ci->c_out + lanes - 1) / lanes);
   const double taps = (double)(ci->kernel[0] * ci->kernel[1] * (ci->c_in / ci->group));
-  /* a depthwise step of a strip loads a vector for each multiplication */
-  const double rate = ci->group > 1 ? 1 : t->fma_per_cycle;
-  return guess(c, root->dims[0]) * guess(c, root->dims[2]) * guess(c, root->dims[3]) * vectors *
-         taps / rate;
+  const double pixels = guess(c, root->dims[0]) * guess(c, root->dims[2]) * guess(c, root->dims[3]);
+  const double steps = pixels * vectors * taps;
+  /* a depthwise step of a strip loads two vectors for each multiplication */
+  return ci->group > 1 ? model_loads(&m, 2 * steps) : model_fmas(&m, steps);
 }
 
 /* A MaxPool of float32 over two dimensions. Its window's reach is known from pads or from sizes. */
@@ -182,13 +186,6 @@ static double bytes_of(const Chain *c, const Value *v) {
   return (double)dtype_bytes(v->dtype) * expr_extent_guess(c->p, value_count(c->p, v));
 }
 
-/* Cycles of storing and reading a byte where data of `size` bytes come and go. */
-static double byte_cycles(const Target *t, double size) {
-  if (size <= (double)t->l1_bytes / 2) return 0;
-  if (size <= (double)t->l2_bytes) return 0.05;
-  return size <= (double)t->l3_bytes ? 0.27 : 0.6;
-}
-
 /* Long sums hide a part of the traffic. */
 static double hidden(const Stage *s) {
   return s->ci.group == 1 && s->ci.kernel[0] * s->ci.kernel[1] > 1 ? s->work / 4 : 0;
@@ -196,30 +193,32 @@ static double hidden(const Stage *s) {
 
 /* Cycles saved because what stage s makes stays in a ring. */
 static double traffic(const Chain *c, const Stage *s, int64_t step) {
-  const Target *t = c->l->c->target;
+  const MachineModel m = machine(c);
   const double bytes = bytes_of(c, s->root);
   const double all = bytes_of(c, s->anchor->def->in[0]) + bytes + bytes_of(c, s[1].root);
-  const double cycles = bytes * (byte_cycles(t, all) - byte_cycles(t, ring_bytes(c, s, step))) -
-                        hidden(&s[0]) - hidden(&s[1]);
+  const double trip = model_trip(model_level(&m, all)),
+               inside = model_trip(model_level(&m, ring_bytes(c, s, step)));
+  const double cycles = bytes * (trip - inside) - hidden(&s[0]) - hidden(&s[1]);
   return cycles > 0 ? cycles : 0;
 }
 
 /* Register tiles of one line: what its remainder, too small to hide latencies, adds per row. */
 static double remainder_cycles(const Chain *c, const Stage *s) {
   const Target *t = c->l->c->target;
+  const MachineModel m = machine(c);
   const double w = guess(c, s->root->dims[3]);
   const double k = (double)(s->ci.kernel[0] * s->ci.kernel[1] * s->ci.c_in);
   const Tile tile = contract_choose_tile(t, 1, w, false, (double)s->ci.c_out, k);
   const int lanes = target_lanes(t, 32) * tile.vectors;
   const int64_t rest = (int64_t)w % tile.rows;
-  const double busy = (double)(rest * tile.vectors) / t->fma_per_cycle;
+  const double busy = (double)(rest * tile.vectors);
   const double panels = (double)((s->ci.c_out + lanes - 1) / lanes);
-  return rest && busy < 4 ? panels * k * (4 - busy) : 0;
+  return rest ? panels * k * (model_chains(&m, busy, 1) - model_fmas(&m, busy)) : 0;
 }
 
 /* Cycles saved by making stages [from, to] a chain, `step` rows at a time; below 0: a loss. */
 static double gain(Chain *c, int from, int to, int64_t step) {
-  const Target *t = c->l->c->target;
+  const MachineModel m = machine(c);
   const Stage *s = c->stage, *last = &s[to];
   double room = 0, weights = 0, work = 0, sum;
   set_rows(c, from, to);
@@ -232,13 +231,12 @@ static double gain(Chain *c, int from, int to, int64_t step) {
     work += s[i].work;
     if (s[i].ci.group == 1) sum -= images * rows * remainder_cycles(c, &s[i]);
     /* starting the loops, and weights that come from the second-level cache each time */
-    sum -= steps * 100;
-    if (s[i].weights > (double)t->l1_bytes / 2) sum -= steps * s[i].weights / 128;
+    sum -= steps * (MODEL_STAGE + model_weights_again(&m, s[i].weights));
     if (i == to) break;
     sum += traffic(c, &s[i], step);
     room += ring_bytes(c, &s[i], step);
   }
-  const bool fits = room + weights <= (double)t->l2_bytes * 0.75;
+  const bool fits = room + weights <= m.l2 * 0.75;
   return fits && sum > 0.03 * work ? sum : -1;
 }
 

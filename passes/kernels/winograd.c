@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "passes/choose/choice.h"
+#include "passes/choose/machine_model.h"
 
 enum { MAX_IN = 8, MAX_POINTS = MAX_IN * MAX_IN };
 
@@ -383,8 +384,8 @@ static Step *one_kernel(Wino *t, const Place *to) {
   stmt_add(&body, transform_output(t, &c.b, to));
   const double work =
       (double)t->points * expr_extent_guess(t->p, t->rows) * (double)(t->ci.c_in * t->ci.c_out);
-  const double lanes = target_lanes(t->l->c->target, 32);
-  c.b.k->grain = work / (lanes * t->l->c->target->fma_per_cycle);
+  const MachineModel m = machine_model(t->l->c->target, DT_F32, t->l->mod->max_threads);
+  c.b.k->grain = model_macs(&m, work);
   c.b.k->flops = ex_mul(t->p, ex_mul(t->p, expr_var_extent(t->p, t->blocks->id), t->rows),
                         num(t, 2 * t->points * t->ci.c_in * t->ci.c_out));
   return kb_finish(&c.b, stmt_for(t->l->m->arena, FOR_PARALLEL, t->blocks, body.first));
