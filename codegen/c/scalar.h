@@ -74,6 +74,33 @@ static inline int64_t burin_c_shr(int64_t a, int64_t n, int bits) {
   const int by = n < 0 || n >= bits ? 63 : (int)n;
   return a < 0 ? (int64_t)~(~(uint64_t)a >> by) : a >> by;
 }
+/* Sums of products of groups: u8 or i8 by four, i16 by two. */
+static inline int32_t burin_c_dot4_u8i8(int32_t a, int32_t b, int32_t c) {
+  const uint32_t u = (uint32_t)a, v = (uint32_t)b;
+  const int32_t s =
+      (int32_t)(u & 255) * (int8_t)(v & 255) + (int32_t)(u >> 8 & 255) * (int8_t)(v >> 8 & 255) +
+      (int32_t)(u >> 16 & 255) * (int8_t)(v >> 16 & 255) + (int32_t)(u >> 24) * (int8_t)(v >> 24);
+  return (int32_t)((uint32_t)c + (uint32_t)s);
+}
+static inline int32_t burin_c_dot4_i8i8(int32_t a, int32_t b, int32_t c) {
+  const uint32_t u = (uint32_t)a, v = (uint32_t)b;
+  const int32_t s =
+      (int8_t)(u & 255) * (int8_t)(v & 255) + (int8_t)(u >> 8 & 255) * (int8_t)(v >> 8 & 255) +
+      (int8_t)(u >> 16 & 255) * (int8_t)(v >> 16 & 255) + (int8_t)(u >> 24) * (int8_t)(v >> 24);
+  return (int32_t)((uint32_t)c + (uint32_t)s);
+}
+static inline int32_t burin_c_dot4_u8u8(int32_t a, int32_t b, int32_t c) {
+  const uint32_t u = (uint32_t)a, v = (uint32_t)b;
+  const uint32_t s = (u & 255) * (v & 255) + (u >> 8 & 255) * (v >> 8 & 255) +
+                     (u >> 16 & 255) * (v >> 16 & 255) + (u >> 24) * (v >> 24);
+  return (int32_t)((uint32_t)c + s);
+}
+static inline int32_t burin_c_dot2_i16(int32_t a, int32_t b, int32_t c) {
+  const uint32_t u = (uint32_t)a, v = (uint32_t)b;
+  const uint32_t low = (uint32_t)((int16_t)(u & 65535) * (int16_t)(v & 65535));
+  const uint32_t high = (uint32_t)((int16_t)(u >> 16) * (int16_t)(v >> 16));
+  return (int32_t)((uint32_t)c + low + high);
+}
 /* Of a type with fewer than 8 bits. */
 static inline int64_t burin_c_wrap(int64_t a, int bits, int is_signed) {
   const int64_t low = a & (((int64_t)1 << bits) - 1), half = (int64_t)1 << (bits - 1);

@@ -19,6 +19,7 @@ const ArchRow arch_rows[ARCH_COUNT] = {
         {
             .rounds = true,
             .minmax_f64 = true,
+            .pair_sum = {"llvm.aarch64.neon.uaddlp", "llvm.aarch64.neon.saddlp"},
             .mode_get = "llvm.aarch64.get.fpcr",
             .mode_set = "llvm.aarch64.set.fpcr",
             .mode_bits = 64,
@@ -26,6 +27,7 @@ const ArchRow arch_rows[ARCH_COUNT] = {
         },
     [ARCH_ARM] =
         {
+            .pair_sum = {"llvm.arm.neon.vpaddlu", "llvm.arm.neon.vpaddls"},
             .mode_get = "llvm.arm.get.fpscr",
             .mode_set = "llvm.arm.set.fpscr",
             .mode_bits = 32,

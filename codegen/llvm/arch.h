@@ -8,6 +8,8 @@ typedef struct ArchRow {
   bool fence;               /* a fence keeps comparisons behind what LLVM would merge them with */
   bool rounds;              /* floor, ceil, trunc and roundeven are instructions, of vectors too */
   bool minmax_f64;          /* so are minimum and maximum of f64 where zeros are ordered */
+  /* Instructions that add pairs of 16-bit elements, unsigned and signed, into 32; or NULL. */
+  const char *pair_sum[2];
 
   /* The floating-point mode: round to nearest, no traps, subnormal numbers count as zero. */
   const char *mode_get;

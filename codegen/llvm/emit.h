@@ -149,6 +149,9 @@ V round_to(Emit *c, DType t, V v); /* result of arithmetic in the register type 
 V emit_cast(Emit *c, DType to, DType from, V v, bool saturate);
 V round_mode(Emit *c, ExprOp op, V v); /* floor, ceil, trunc, rint */
 
+/* ---- emit_dot.c ---- */
+V emit_dot(Emit *c, ExprOp op, V a, V b, V sum); /* rows dot…; all scalars, or all lanes */
+
 /* ---- emit_expr.c ---- */
 V emit_expr(Emit *c, const Expr *e);  /* vector or scalar */
 V emit_index(Emit *c, const Expr *e); /* i64 expression of lane 0 in the index type; a scalar */

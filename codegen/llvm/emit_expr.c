@@ -333,6 +333,12 @@ static V int_op(Emit *c, const Expr *e, ExprOp op, DType t, V a, V b, V x) {
     case EX_sub: return LLVMBuildSub(B, a, b, "");
     case EX_mul: return LLVMBuildMul(B, a, b, "");
     case EX_fma: return LLVMBuildAdd(B, LLVMBuildMul(B, a, b, ""), x, "");
+    case EX_dot4_u8i8:
+    case EX_dot4_i8i8:
+    case EX_dot4_u8u8:
+    case EX_dot2_i16:
+      if (t != DT_I32) c->error = "groups of smaller integers in what is not i32";
+      return emit_dot(c, op, a, b, x);
     case EX_div: return int_div(c, e, is_signed, a, b);
     case EX_rem: return int_rem(c, e, is_signed, a, b);
     case EX_floordiv:

@@ -42,6 +42,20 @@ static int64_t shift(DType t, int64_t a, int64_t n, bool left) {
   return a >> (out ? 63 : n);
 }
 
+/* Element i of a group, one of `bits` bits. */
+static int64_t group_element(int64_t v, int i, int bits, bool is_signed) {
+  const uint64_t top = (uint64_t)v << (64 - bits * (i + 1));
+  return is_signed ? (int64_t)top >> (64 - bits) : (int64_t)(top >> (64 - bits));
+}
+
+static int64_t dot(ExprOp op, int64_t a, int64_t b, int64_t c) {
+  const int bits = op == EX_dot2_i16 ? 16 : 8;
+  const bool a_signed = op == EX_dot4_i8i8 || op == EX_dot2_i16, b_signed = op != EX_dot4_u8u8;
+  for (int i = 0; i < 32 / bits; i++)
+    c += group_element(a, i, bits, a_signed) * group_element(b, i, bits, b_signed);
+  return c;
+}
+
 static int64_t int_op(ExprOp op, DType t, int64_t a, int64_t b, int64_t c) {
   const uint64_t ua = (uint64_t)a, ub = (uint64_t)b;
   switch (op) {
@@ -49,6 +63,10 @@ static int64_t int_op(ExprOp op, DType t, int64_t a, int64_t b, int64_t c) {
     case EX_sub: return (int64_t)(ua - ub);
     case EX_mul: return (int64_t)(ua * ub);
     case EX_fma: return (int64_t)(ua * ub + (uint64_t)c);
+    case EX_dot4_u8i8:
+    case EX_dot4_i8i8:
+    case EX_dot4_u8u8:
+    case EX_dot2_i16: return dot(op, a, b, c);
     case EX_div: return trunc_div(t, a, b);
     case EX_rem: return trunc_rem(t, a, b);
     case EX_floordiv: return t == DT_U64 ? trunc_div(t, a, b) : floor_div(a, b);

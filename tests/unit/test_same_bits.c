@@ -359,11 +359,8 @@ static void compare(const Text *t, const char *target, void *const *in, void *co
   if (wrong) fail();
 }
 
-/* Interpreter against code on `target` (NULL: this machine). */
-static void check(Fix *f, const char *target, const Text *t, void *const *in) {
-  Target native;
-  const Target *row = target ? target_find(target) : &native;
-  if (!target) assert_true(target_native(&native));
+/* Interpreter against code on a target. */
+static void check_on(Fix *f, const Target *row, const Text *t, void *const *in) {
   const bool here = row->arch == ARCH_X86_64;
   f->m = model_new(f->a, f->d);
   *expr_pool_rules(f->m->pool) = target_float_rules(row);
@@ -382,7 +379,14 @@ static void check(Fix *f, const char *target, const Text *t, void *const *in) {
   must(f, module_interpret(m, (const void *const *)in, want, (int64_t[8]){0}), text);
   check_folded(f, t, plain, in, want);
   (here ? run_here : run_emulated)(f, m, row, (const void *const *)in, got);
-  compare(t, target ? target : "native", in, want, got);
+  compare(t, row->name, in, want, got);
+}
+
+/* NULL: this machine. */
+static void check(Fix *f, const char *target, const Text *t, void *const *in) {
+  Target native;
+  if (!target) assert_true(target_native(&native));
+  check_on(f, target ? target_find(target) : &native, t, in);
 }
 
 /* ---- rows ---- */
@@ -402,6 +406,7 @@ static bool applies(ExprOp op, DType t) {
   const bool bitwise = op >= EX_and && op <= EX_shr, math = op >= EX_exp && op < EX_pow;
   if (op == EX_cast || op == EX_sat || op == EX_bits || op == EX_select || op == EX_rarely)
     return false;
+  if (op >= EX_dot4_u8i8 && op <= EX_dot2_i16) return t == DT_I32;
   if (t == DT_BOOL)
     return op == EX_and || op == EX_or || op == EX_xor || op == EX_not || op == EX_eq ||
            op == EX_ne || op == EX_min || op == EX_max;
@@ -484,6 +489,56 @@ static void test_basic(void **state) {
     }
 }
 
+/* Groups whose elements are all values, on every kind of instruction for them. */
+static void check_groups(Fix *f, const Target *target) {
+  static const char *const dots[] = {"dot4_u8i8(b0#, b1#, b2#)", "dot4_i8i8(b0#, b1#, b2#)",
+                                     "dot4_u8u8(b0#, b1#, b2#)", "dot4_u8i8(b0#, 16843009, b2#)",
+                                     "dot2_i16(b0#, b1#, b2#)"};
+  Arena *const outer = f->a;
+  f->a = arena_new(0, NULL, NULL);
+  Text text = {.a = f->a, .in = DT_I32, .n_in = 3, .forms = 2, .n = 256 * 8 + N_TAIL};
+  for (int k = 0; k < 5; k++) add(&text, DT_I32, dots[k]);
+  void *in[3];
+  uint32_t seed = 1;
+  for (int k = 0; k < 3; k++) {
+    unsigned char *const p = in[k] = arena_alloc(f->a, (size_t)text.n * 4);
+    for (int64_t i = 0; i < text.n * 4; i++) {
+      seed = seed * 1664525 + 1013904223;
+      p[i] = i % 3 ? (unsigned char)(seed >> 24) : seed & 1 << 20 ? 0x80 : 0xff;
+    }
+  }
+  check_on(f, target, &text, in);
+  arena_free(f->a);
+  f->a = outer;
+}
+
+/* A row with a feature that it does not have. */
+static Target with_feature(const char *row, Feature feature, const char *llvm) {
+  Target t = *target_find(row);
+  t.cpu_features |= feature_rows[feature].on[t.arch].bit;
+  snprintf(t.features_text, sizeof t.features_text, "%s%s%s", t.llvm_features,
+           *t.llvm_features ? "," : "", llvm);
+  return t;
+}
+
+static void test_groups(void **state) {
+  static const struct {
+    const char *row;
+    Feature feature;
+    const char *llvm;
+  } more[] = {{"x86-64-v3", FEATURE_AVXVNNI, "+avxvnni"},
+              {"x86-64-v4", FEATURE_VNNI, "+avx512vnni"}};
+  Target native;
+  assert_true(target_native(&native));
+  check_groups(*state, &native);
+  for (int k = 1; k < 3; k++) check_groups(*state, target_find(here[k]));
+  for (int k = 0; k < 2; k++) {
+    Target t = with_feature(more[k].row, more[k].feature, more[k].llvm);
+    t.llvm_features = t.features_text;
+    if (target_runs_here(&t)) check_groups(*state, &t);
+  }
+}
+
 static void test_math(void **state) {
   static const DType types[] = {DT_F32, DT_F64, DT_F16, DT_BF16, DT_I32, DT_I64, DT_U64, DT_U8};
   Fix *f = *state;
@@ -509,12 +564,20 @@ static void test_emulated(void **state) {
     for (int t = 0; t < 3; t++) check_rows(f, emulated[k], types[t], EX_add, EX_isnan);
     for (int t = 0; t < 3; t++) check_rows(f, emulated[k], types[t], EX_exp, EX_pow);
     check_casts(f, emulated[k], types[k]);
+    check_groups(f, target_find(emulated[k]));
+  }
+  for (int k = 0; k < 2; k++) {
+    Target t = with_feature("aarch64", k ? FEATURE_I8MM : FEATURE_DOTPROD, "+dotprod");
+    if (k) t.cpu_features |= feature_rows[FEATURE_DOTPROD].on[ARCH_AARCH64].bit;
+    t.llvm_features = k ? "+neon,+dotprod,+i8mm" : t.features_text;
+    check_groups(f, &t);
   }
 }
 
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_basic, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_groups, setup, teardown),
       cmocka_unit_test_setup_teardown(test_casts, setup, teardown),
       cmocka_unit_test_setup_teardown(test_math, setup, teardown),
       cmocka_unit_test_setup_teardown(test_emulated, setup, teardown),

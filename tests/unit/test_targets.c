@@ -23,14 +23,14 @@ static void test_rows(void **state) {
     int f32_lanes;
     bool split_fma, ordered_zeros;
   } want[] = {
-      {"x86-64-v2", 0, 4, true, false},
-      {"x86-64-v3", HAS(FMA) | HAS(F16C) | HAS(AVX2), 8, false, false},
-      {"x86-64-v4", HAS(FMA) | HAS(F16C) | HAS(AVX2) | HAS(AVX512), 16, false, false},
+      {"x86-64-v2", HAS(PAIRS), 4, true, false},
+      {"x86-64-v3", HAS(FMA) | HAS(F16C) | HAS(PAIRS) | HAS(AVX2), 8, false, false},
+      {"x86-64-v4", HAS(FMA) | HAS(F16C) | HAS(PAIRS) | HAS(AVX2) | HAS(AVX512), 16, false, false},
       {"aarch64", HAS(FMA) | HAS(F16C), 4, false, true},
       {"cortex-a72", HAS(FMA) | HAS(F16C), 4, false, true},
       {"cortex-a53", HAS(FMA) | HAS(F16C), 4, false, true},
       {"armv7", 0, 4, true, true},
-      {"c", 0, 4, true, false},
+      {"c", HAS(PAIRS), 4, true, false},
   };
   assert_int_equal(sizeof want / sizeof *want, target_row_count);
   for (int i = 0; i < target_row_count; i++) {
