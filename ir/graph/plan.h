@@ -8,7 +8,8 @@ typedef enum Algorithm {
   ALG_WINOGRAD,  /* F(m×m, 3×3) */
   ALG_THIN,      /* few output channels: lanes over pixels or input channels */
   ALG_DEPTHWISE, /* lanes over channels */
-  ALG_ATTENTION  /* a softmax between two products, block by block */
+  ALG_ATTENTION, /* a softmax between two products, block by block */
+  ALG_MAXPOOL    /* no contraction: the end of a chain */
 } Algorithm;
 
 enum { PLAN_SPATIAL = 3, LANES_PIXELS = 1, LANES_CHANNELS = 2 };
@@ -24,6 +25,12 @@ typedef struct Plan {
   int64_t halo_hi[PLAN_SPATIAL];
   int tile_rows; /* register tile; 0: chosen when the loops are made */
   int tile_vectors;
+  /* Of the last of `chain` convolutions and MaxPools that one kernel computes over strips
+   * (kernels/strips.c): `rows` of its rows at a time, an image in `parts` parallel parts. */
+  int chain;
+  int rows;
+  int parts;
+  bool chained;    /* its result stays inside the kernel of such a chain */
   const char *key; /* the question that a tuning file may have answered (choice.h), or NULL */
 } Plan;
 

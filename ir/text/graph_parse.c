@@ -425,13 +425,23 @@ static bool parse_tile(Parser *p, Plan *plan) {
   return tok_small(p, 1, MAX_LIST, &plan->tile_vectors);
 }
 
+static bool parse_count(Parser *p, int *n) {
+  return tok_expect(p, "=") && tok_small(p, 1, MAX_LIST, n);
+}
+
 static bool parse_plan_field(Parser *p, Plan *plan) {
   if (tok_eat(p, "skips")) return plan->skips = true;
-  if (tok_eat(p, "block")) return tok_expect(p, "=") && tok_small(p, 1, MAX_LIST, &plan->block);
+  if (tok_eat(p, "chained")) return plan->chained = true;
+  if (tok_eat(p, "block")) return parse_count(p, &plan->block);
+  if (tok_eat(p, "chain")) return parse_count(p, &plan->chain);
+  if (tok_eat(p, "rows")) return parse_count(p, &plan->rows);
+  if (tok_eat(p, "parts")) return parse_count(p, &plan->parts);
   if (tok_eat(p, "tile")) return tok_expect(p, "=") && parse_tile(p, plan);
   if (tok_eat(p, "lanes")) return tok_expect(p, "=") && parse_lanes(p, plan);
   if (tok_eat(p, "halo") && !plan->spatial) return tok_expect(p, "=") && parse_plan_halo(p, plan);
-  return tok_fail(p, "expected a field of a plan: lanes, block, tile, skips, halo");
+  return tok_fail(
+      p,
+      "expected a field of a plan: lanes, block, tile, skips, chain, rows, parts, chained, halo");
 }
 
 /* The name of an algorithm behind `{plan=`; else nothing is taken: attributes may have any name. */

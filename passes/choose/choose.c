@@ -3,12 +3,13 @@
  * plan that was read from a text is obeyed, or refused where the node cannot be computed so.
  *
  * Register tiles are chosen when the loops of a kernel are known (kernels/contract.c), unless the plan
- * has one; strips are a choice for chains of kernels (kernels/strips.c). */
+ * has one. */
 #include "passes/choose/choose.h"
 
 #include "passes/choose/contract_tile.h"
 #include "passes/choose/contraction.h"
 #include "passes/choose/conv_plan.h"
+#include "passes/choose/strips.h"
 
 /* ---- choosing ---- */
 
@@ -97,6 +98,8 @@ static const char *plan_problem(const PassCtx *c, const Node *n) {
   ConvInfo ci;
   Attention at;
   const Plan *p = n->plan;
+  if (p->algorithm == ALG_MAXPOOL)
+    return strip_node(n->out[0]) == n ? NULL : "this node is no MaxPool";
   if (!node_is_contraction(n)) return "no template computes this node";
   if (conv_info(n, &ci)) return conv_problem(c, n, &ci, p);
   if (p->spatial || p->algorithm != (attention_of(n, &at) ? ALG_ATTENTION : ALG_TILED))
@@ -117,6 +120,7 @@ static bool choose_graph(PassCtx *c, Graph *g) {
     Node *n = g->nodes.data[i];
     for (int k = 0; k < n->n_attrs; k++)
       if (n->attrs[k].kind == AT_GRAPH && !choose_graph(c, n->attrs[k].graph)) return false;
+    n->mark = n->plan ? STRIP_GIVEN : 0;
     if (n->plan && !check_plan(c, n)) return false;
     if (n->plan || !node_is_contraction(n)) continue;
     n->plan = choose_plan(c, n);
@@ -125,6 +129,6 @@ static bool choose_graph(PassCtx *c, Graph *g) {
   return true;
 }
 
-bool choose_plans(PassCtx *c) { return choose_graph(c, c->model->main); }
+bool choose_plans(PassCtx *c) { return choose_graph(c, c->model->main) && choose_strips(c); }
 
 bool pass_choose(PassCtx *c) { return choose_plans(c); }

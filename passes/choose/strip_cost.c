@@ -1,0 +1,161 @@
+/* What a chain of convolutions over strips saves and costs (strips.h): memory traffic saved against work
+ * done again at the borders of parts. Where a chain is cut, and how many rows it does at a time. */
+#include <string.h>
+
+#include "ir/expr/expr_query.h"
+#include "passes/choose/contract_tile.h"
+#include "passes/choose/machine_model.h"
+#include "passes/choose/strips.h"
+
+static const Expr *rows_of(const StripStage *s) { return s->root->dims[2]; }
+static double guess(const StripChain *c, const Expr *e) {
+  return expr_extent_guess(c->c->model->pool, e);
+}
+static int threads_of(const PassCtx *c) { return c->max_threads > 0 ? c->max_threads : 1; }
+static MachineModel machine(const PassCtx *c) {
+  return machine_model(c->target, DT_F32, threads_of(c));
+}
+
+/* Cycles of the whole convolution. Lanes that run over channels are filled up. */
+double strip_work(const PassCtx *c, const Value *root, const ConvInfo *ci) {
+  const MachineModel m = machine(c);
+  const int lanes = target_lanes(c->target, 32);
+  const double vectors = (double)((ci->c_out + lanes - 1) / lanes);
+  const double taps = (double)(ci->kernel[0] * ci->kernel[1] * (ci->c_in / ci->group));
+  double pixels = expr_extent_guess(c->model->pool, root->dims[0]);
+  for (int d = 2; d < 4; d++) pixels *= expr_extent_guess(c->model->pool, root->dims[d]);
+  const double steps = pixels * vectors * taps;
+  /* a depthwise step of a strip loads two vectors for each multiplication */
+  return ci->group > 1 ? model_loads(&m, 2 * steps) : model_fmas(&m, steps);
+}
+
+static double ring_bytes(const StripChain *c, const StripStage *s, int64_t step) {
+  return 4.0 * (double)strip_ring_rows(s, step) * guess(c, s->root->dims[3]) *
+         (double)strip_pixel_stride(s);
+}
+
+/* Cycles of what `parts` parts of an image compute again at their borders. */
+static double again(const StripChain *c, int from, int to, double parts) {
+  double sum = 0;
+  for (int i = from; i < to; i++) {
+    const StripStage *s = &c->stage[i];
+    const double rows = (double)(s->hi - s->lo - s->m) * (parts - 1);
+    if (rows > 0) sum += s->work * rows / guess(c, rows_of(s));
+  }
+  return sum;
+}
+
+/* Parts of an image that threads share: as many as are of use to them and cost little more work. */
+static int64_t parts_of(const StripChain *c, int from, int to) {
+  const StripStage *last = &c->stage[to];
+  const int most = threads_of(c->c);
+  const double threads = most < 8 ? most : 8;
+  const double want = 2 * threads / guess(c, last->root->dims[0]);
+  double work = 0;
+  for (int i = from; i <= to; i++) work += c->stage[i].work;
+  if (threads < 2 || want < 2) return 1;
+  for (int64_t n = MAX_STRIP_PARTS; n > 2; n /= 2)
+    if ((double)n <= want && (double)n * 3 <= guess(c, rows_of(last)) &&
+        again(c, from, to, (double)n) <= (n > 4 ? 0.02 : 0.05) * work)
+      return n;
+  return 2;
+}
+
+/* ---- profit ---- */
+
+static double bytes_of(const StripChain *c, const Value *v) {
+  return (double)dtype_bytes(v->dtype) * guess(c, value_count(c->c->model->pool, v));
+}
+
+/* Long sums hide a part of the traffic. */
+static double hidden(const StripStage *s) {
+  return s->ci.group == 1 && s->ci.kernel[0] * s->ci.kernel[1] > 1 ? s->work / 4 : 0;
+}
+
+/* Cycles saved because what stage s makes stays in a ring. */
+static double traffic(const StripChain *c, const StripStage *s, int64_t step) {
+  const MachineModel m = machine(c->c);
+  const double bytes = bytes_of(c, s->root);
+  const double all = bytes_of(c, s->anchor->def->in[0]) + bytes + bytes_of(c, s[1].root);
+  const double trip = model_trip(model_level(&m, all)),
+               inside = model_trip(model_level(&m, ring_bytes(c, s, step)));
+  const double cycles = bytes * (trip - inside) - hidden(&s[0]) - hidden(&s[1]);
+  return cycles > 0 ? cycles : 0;
+}
+
+/* Register tiles of one line: what its remainder, too small to hide latencies, adds per row. */
+static double remainder_cycles(const StripChain *c, const StripStage *s) {
+  const Target *t = c->c->target;
+  const MachineModel m = machine(c->c);
+  const double w = guess(c, s->root->dims[3]);
+  const double k = (double)(s->ci.kernel[0] * s->ci.kernel[1] * s->ci.c_in);
+  const Tile tile = contract_choose_tile(t, 1, w, false, (double)s->ci.c_out, k);
+  const int lanes = target_lanes(t, 32) * tile.vectors;
+  const int64_t rest = (int64_t)w % tile.rows;
+  const double busy = (double)(rest * tile.vectors);
+  const double panels = (double)((s->ci.c_out + lanes - 1) / lanes);
+  return rest ? panels * k * (model_chains(&m, busy, 1) - model_fmas(&m, busy)) : 0;
+}
+
+/* Cycles saved by making stages [from, to] a chain, `step` rows at a time; below 0: a loss. */
+static double gain(StripChain *c, int from, int to, int64_t step) {
+  const MachineModel m = machine(c->c);
+  const StripStage *s = c->stage, *last = &s[to];
+  double room = 0, weights = 0, work = 0, sum;
+  strip_set_rows(c, from, to);
+  sum = -again(c, from, to, (double)parts_of(c, from, to));
+  const double images = guess(c, last->root->dims[0]);
+  const double steps = images * guess(c, rows_of(last)) / (double)step;
+  for (int i = from; i <= to; i++) {
+    const double rows = guess(c, rows_of(&s[i]));
+    weights += s[i].weights;
+    work += s[i].work;
+    if (s[i].ci.group == 1) sum -= images * rows * remainder_cycles(c, &s[i]);
+    /* starting the loops, and weights that come from the second-level cache each time */
+    sum -= steps * (MODEL_STAGE + model_weights_again(&m, s[i].weights));
+    if (i == to) break;
+    sum += traffic(c, &s[i], step);
+    room += ring_bytes(c, &s[i], step);
+  }
+  const bool fits = room + weights <= m.l2 * 0.75;
+  return fits && sum > 0.03 * work ? sum : -1;
+}
+
+static double best_step(StripChain *c, int from, int to, int *step) {
+  double best = -1;
+  *step = 1;
+  for (int n = 1; n <= MAX_STRIP_ROWS; n *= 2) {
+    const double g = gain(c, from, to, n);
+    if (g <= best) continue;
+    best = g;
+    *step = n;
+  }
+  return best;
+}
+
+/* Cuts the chain where that saves most and keeps what the last stage is part of: by dynamic
+ * programming over the ends of the pieces. false: the last stage stays alone. */
+bool strip_cut(StripChain *c) {
+  double best[MAX_STAGES + 1] = {0};
+  int start = c->n - 1;
+  for (int to = 0; to < c->n; to++) {
+    best[to + 1] = best[to];
+    start = to;
+    for (int from = 0; from < to; from++) {
+      int step;
+      if (c->stage[from].max) continue;
+      const double g = best[from] + best_step(c, from, to, &step);
+      if (g <= best[to + 1]) continue;
+      best[to + 1] = g;
+      start = from;
+    }
+  }
+  if (c->c->strips == STRIPS_ALL) start = 0;
+  if (start == c->n - 1) return false;
+  c->n -= start;
+  memmove(c->stage, c->stage + start, (size_t)c->n * sizeof *c->stage);
+  best_step(c, 0, c->n - 1, &c->rows);
+  strip_set_rows(c, 0, c->n - 1);
+  c->parts = parts_of(c, 0, c->n - 1);
+  return true;
+}
