@@ -17,9 +17,10 @@ typedef enum CodeStage { STAGE_MAKE, STAGE_OPTIMISE, STAGE_EMIT, N_STAGES } Code
  * arena, because threads go on with it when an allocation fails. */
 typedef struct Unit {
   const Program *p;
-  int first;  /* position of its first kernel; the entry: m->kernels.n */
-  int n;      /* kernels; the entry: 0 */
-  int failed; /* the kernel that a failure is about; -1: not known which */
+  int first;        /* position of its first kernel; the entry: m->kernels.n */
+  int n;            /* kernels; the entry: 0 */
+  int failed;       /* the kernel that a failure is about; -1: not known which */
+  const Step *step; /* of the entry: the step that a failure is about; NULL: not known which */
   int opt_level;
   const char *object; /* behind finish, where files are linked: an ELF object */
   size_t object_bytes;
@@ -30,7 +31,6 @@ typedef struct Unit {
 typedef struct Backend {
   const char *name;
   unsigned kinds;       /* EmitKind bits: what can be made of its units */
-  bool portable;        /* only for targets that stand for any machine */
   int64_t most_weights; /* bytes that its files can hold; 0: any */
   /* State for the units of one program, in its arena; may be NULL. */
   void *(*open)(Program *p);
@@ -44,14 +44,15 @@ typedef struct Backend {
   /* Nothing is added behind this: makes what the kinds of `p->o->emit` need. NULL, or the reason of
    * failure. */
   const char *(*finish)(Unit *u);
-  /* Writes one text (EMIT_ASM …) of all units, in order. NULL, or the reason of failure. */
-  const char *(*write)(void *state, Unit *const *units, int n, EmitKind kind, FILE *f);
+  /* Writes one text (EMIT_ASM …) of all units, in order. NULL, or the reason of failure; `at` is
+   * then the unit that it is about, where that is known. */
+  const char *(*write)(void *state, Unit *const *units, int n, EmitKind kind, FILE *f, Unit **at);
   void (*drop)(Unit *u);
 } Backend;
 
 extern const Backend backend_llvm; /* llvm/backend.c */
 extern const Backend backend_c;    /* c/backend.c */
-/* The backend that makes all these kinds for a target; NULL: there is none. */
+/* The backend of the target's row, if it makes all these kinds of files; else NULL. */
 const Backend *backend_for(const Target *t, unsigned emit);
 
 /* Of a run on the calling thread, or of a part of it on another: all frames of the entry, which is

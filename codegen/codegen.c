@@ -19,8 +19,8 @@
  * there are thousands, the entry is translated as it stands. */
 enum { SINGLE = 64, BATCH = 64, MANY_CALLS = 2048 };
 
-/* The backends, the one that is asked first in front. */
-static const Backend *const backends[] = {&backend_c, &backend_llvm};
+static const Backend *const backends[BACKEND_COUNT] = {
+    [BACKEND_LLVM] = &backend_llvm, [BACKEND_C] = &backend_c};
 
 typedef struct Task {
   Unit *unit;
@@ -41,10 +41,8 @@ typedef struct Pool {
 } Pool;
 
 const Backend *backend_for(const Target *t, unsigned emit) {
-  for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
-    if ((emit & ~backends[i]->kinds) == 0 && (t->portable || !backends[i]->portable))
-      return backends[i];
-  return NULL;
+  const Backend *const b = backends[t->backend];
+  return b && (emit & ~b->kinds) == 0 ? b : NULL;
 }
 
 /* ---- workers ---- */
@@ -119,26 +117,43 @@ static const char *one_line(Arena *a, const char *text) {
   return s;
 }
 
-/* An internal failure: names the kernel and the nodes that it computes. k < 0: the entry. */
-static bool report_failure(const Job *j, int k, const char *stage, const char *error) {
-  const Module *const m = j->p->m;
-  Diag *const d = m->model->diag;
-  error = one_line(j->p->arena, error);
-  if (k < 0 || k >= m->kernels.n)
-    return diag_internal(d, NULL, "%s of the entry: %s", stage, error);
-  const Loc *const loc = program_kernel_loc(j->p, k);
-  diag_internal(d, loc, "%s of kernel %s: %s", stage, m->kernels.data[k]->name, error);
+static bool note_nodes(const Job *j, const Loc *loc, const char *what) {
   const char *const nodes = program_node_list(j->p->arena, loc);
-  if (*nodes) diag_note(d, "the kernel computes %s", nodes);
+  if (*nodes) diag_note(j->p->m->model->diag, "the %s computes %s", what, nodes);
   return false;
 }
 
-/* A unit failed as a whole: which of its kernels is at fault is not known. */
-static bool report_unit(const Job *j, const Unit *u, const char *error) {
-  if (u->failed >= 0 || u->n <= 1)
-    return report_failure(j, u->failed >= 0 ? u->failed : u->n ? u->first : -1, "code", error);
-  for (int k = u->first; k < u->first + u->n; k++)
-    report_failure(j, k, "code of several kernels, among them this one", error);
+/* An internal failure: names the kernel and the nodes that it computes. */
+static bool report_kernel(const Job *j, int k, const char *stage, const char *error) {
+  const Module *const m = j->p->m;
+  const Loc *const loc = program_kernel_loc(j->p, k);
+  diag_internal(m->model->diag, loc, "%s of kernel %s: %s", stage, m->kernels.data[k]->name,
+                one_line(j->p->arena, error));
+  return note_nodes(j, loc, "kernel");
+}
+
+/* Of the entry: names the step, where that is known; else the model's file. */
+static bool report_entry(const Job *j, const Unit *u, const char *stage, const char *error) {
+  const Model *const model = j->p->m->model;
+  const Loc whole = {.node = -1, .file = model->file};
+  const Step *const s = u->step;
+  const Kernel *const k = s && s->kind == STEP_KERNEL ? s->call.kernel : NULL;
+  const Loc *const loc = s && s->loc ? s->loc : k ? k->loc : NULL;
+  const char *const call =
+      k ? arena_printf(j->p->arena, ", at the call of kernel %s", k->name) : "";
+  diag_internal(model->diag, loc ? loc : &whole, "%s of the entry%s: %s", stage, call,
+                one_line(j->p->arena, error));
+  return note_nodes(j, loc, "step");
+}
+
+/* A unit failed as a whole: which of its kernels is at fault may be unknown. */
+static bool report_unit(const Job *j, const Unit *u, const char *stage, const char *error) {
+  if (u->n == 0) return report_entry(j, u, stage, error);
+  if (u->failed >= 0 || u->n == 1)
+    return report_kernel(j, u->failed >= 0 ? u->failed : u->first, stage, error);
+  const char *const several =
+      arena_printf(j->p->arena, "%s of several kernels, among them this one", stage);
+  for (int k = u->first; k < u->first + u->n; k++) report_kernel(j, k, several, error);
   return false;
 }
 
@@ -183,7 +198,7 @@ static bool make_kernels(Job *j, int first) {
   bool ok = true;
   for (int k = first; k < first + n && ok; k++) {
     const char *const error = j->pool->backend->kernel(j->state, u, k, scratch);
-    if (error) ok = report_failure(j, k, "code generation", error);
+    if (error) ok = report_kernel(j, k, "code generation", error);
   }
   u->seconds[STAGE_MAKE] = clock_thread_seconds() - start;
   arena_free(scratch);
@@ -197,7 +212,7 @@ static bool make_entry(Job *j) {
   const double start = clock_thread_seconds();
   const char *const error = j->pool->backend->entry(j->state, u);
   u->seconds[STAGE_MAKE] = clock_thread_seconds() - start;
-  if (error) return report_failure(j, -1, "code generation", error);
+  if (error) return report_entry(j, u, "code generation", error);
   hand_out(j);
   return true;
 }
@@ -235,7 +250,7 @@ static bool compile_all(Job *j) {
   for (int i = 0; i < j->n_threads; i++) pthread_join(j->threads[i], NULL);
   report_progress(j);
   for (int i = 0; i < p->made; i++)
-    if (p->tasks[i].error) ok = report_unit(j, p->tasks[i].unit, p->tasks[i].error);
+    if (p->tasks[i].error) ok = report_unit(j, p->tasks[i].unit, "code", p->tasks[i].error);
   return ok;
 }
 
@@ -325,11 +340,14 @@ static Unit *const *all_units(const Job *j) {
 static bool write_text(Job *j, EmitKind kind, OutFile *out) {
   FILE *f = fd_stream(out->fd);
   if (!f) return outputs_error(j->outputs, out, -errno);
-  const char *const error = j->pool->backend->write(j->state, all_units(j), j->pool->n, kind, f);
+  Unit *at = NULL;
+  const char *const error =
+      j->pool->backend->write(j->state, all_units(j), j->pool->n, kind, f, &at);
   const bool written = !ferror(f), closed = fclose(f) == 0;
+  if (error && at) return report_unit(j, at, "code as text", error);
   if (error)
-    return diag_internal(j->p->m->model->diag, NULL, "code as text: %s",
-                         one_line(j->p->arena, error));
+    return diag_internal(j->p->m->model->diag, &(Loc){.node = -1, .file = j->p->m->model->file},
+                         "code as text: %s", one_line(j->p->arena, error));
   return (written && closed) || outputs_error(j->outputs, out, -errno);
 }
 
@@ -434,11 +452,12 @@ bool codegen_write(const Module *m, const Target *t, const CodegenOptions *o, Co
   if (!stats) stats = &own;
   const FloatRules have = *expr_pool_rules(m->model->pool), want = target_float_rules(t);
   if (have.split_fma != want.split_fma || have.ordered_zeros != want.ordered_zeros)
-    return diag_internal(m->model->diag, NULL,
-                         "constants were folded by the rules of another target");
+    return diag_internal(m->model->diag, &(Loc){.node = -1, .file = m->model->file},
+                         "constants were folded by the rules of another target than %s", t->name);
   const Backend *const backend = o->backend ? o->backend : backend_for(t, o->emit);
   if (!backend)
-    return diag_error(m->model->diag, NULL, ERR_USAGE, "no backend makes all these kinds of files");
+    return diag_error(m->model->diag, NULL, ERR_USAGE,
+                      "no backend makes all these kinds of files for target %s", t->name);
   *stats = (CodegenStats){.kernels = m->kernels.n};
   Arena *const a = arena_child(m->model->arena);
   Program p;

@@ -27,7 +27,7 @@ typedef struct CodegenOptions {
   int jobs; /* compile threads; 0: number of CPUs */
   void (*progress)(void *user, int done, int total);
   void *progress_user;
-  const struct Backend *backend; /* NULL: the one that makes these kinds of files */
+  const struct Backend *backend; /* NULL: the one of the target's row */
 } CodegenOptions;
 
 typedef struct CodegenStats {

@@ -9,6 +9,9 @@
 typedef enum Arch { ARCH_X86_64, ARCH_AARCH64, ARCH_ARM } Arch;
 enum { ARCH_COUNT = ARCH_ARM + 1 };
 
+/* What makes files for a target: codegen/ has a Backend for each. No row leaves it out. */
+typedef enum BackendKind { BACKEND_NONE, BACKEND_LLVM, BACKEND_C, BACKEND_COUNT } BackendKind;
+
 typedef enum Feature {
 #define F(id, name, x86, arm64, arm32, meaning) FEATURE_##id,
 #include "targets/features.def"
@@ -27,9 +30,9 @@ typedef struct FeatureRow {
 typedef struct Target {
   const char *name; /* --target=NAME */
   const char *help;
-  Arch arch;
-  bool tuning;   /* for one CPU, not a level: `native` does not take it */
-  bool portable; /* any machine, for files of C; its constants are computed by code for `arch` */
+  BackendKind backend;
+  Arch arch;   /* BACKEND_C: of the code that computes constants while a model is compiled */
+  bool tuning; /* for one CPU, not a level: `native` does not take it */
 
   /* ---- tools ---- */
   const char *triple; /* of LLVM, as cpu and llvm_features are */
@@ -62,7 +65,10 @@ extern const int target_row_count;
 extern const FeatureRow feature_rows[]; /* by Feature */
 
 const Target *target_find(const char *name); /* NULL: unknown; "native" is no row */
-const Target *target_portable(void);         /* the row of C source */
+const Target *target_of(BackendKind b);      /* the first row that this backend makes files for */
+/* As machine code for the CPU that stands in the row, whichever backend makes its files: what is
+ * computed while a model is compiled. */
+Target target_host_code(const Target *t);
 bool target_name_is_native(const char *name);
 /* "native": the best row this CPU satisfies, with caches and host features filled in; storage is
  * the caller's. A copy of it points into the original (features_text). */

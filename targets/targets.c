@@ -123,10 +123,16 @@ static bool is_better(const Target *t, const Target *best) {
          target_has(t, FEATURE_FMA) > target_has(best, FEATURE_FMA);
 }
 
-const Target *target_portable(void) {
+const Target *target_of(BackendKind b) {
   for (int i = 0; i < target_row_count; i++)
-    if (target_rows[i].portable) return &target_rows[i];
+    if (target_rows[i].backend == b) return &target_rows[i];
   return NULL;
+}
+
+Target target_host_code(const Target *t) {
+  Target host = *t;
+  host.backend = BACKEND_LLVM;
+  return host;
 }
 
 bool target_native(Target *out) {
@@ -134,7 +140,8 @@ bool target_native(Target *out) {
   const Target *best = NULL;
   for (int i = 0; i < target_row_count; i++) {
     const Target *t = &target_rows[i];
-    if (t->arch != host_arch() || t->tuning || t->portable || (t->cpu_features & ~have) != 0)
+    if (t->arch != host_arch() || t->backend != BACKEND_LLVM || t->tuning ||
+        (t->cpu_features & ~have) != 0)
       continue;
     if (is_better(t, best)) best = t;
   }

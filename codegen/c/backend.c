@@ -30,14 +30,15 @@ static const char *add_kernel(void *state, Unit *u, int k, Arena *scratch) {
   return error ? arena_printf(s->p->arena, "%s", error) : NULL;
 }
 
-static const char *make_entry(void *state, Unit *u) { return c_entry(state, &u->stack); }
+static const char *make_entry(void *state, Unit *u) { return c_entry(state, u); }
 
 static const char *finish(Unit *u) {
   (void)u;
   return NULL;
 }
 
-static const char *write_file(void *state, Unit *const *units, int n, EmitKind kind, FILE *f) {
+static const char *write_file(void *state, Unit *const *units, int n, EmitKind kind, FILE *f,
+                              Unit **at) {
   CState *const s = state;
   const Program *const p = s->p;
   (void)kind;
@@ -51,7 +52,10 @@ static const char *write_file(void *state, Unit *const *units, int n, EmitKind k
   fprintf(f, "\n/* ==== the header, as in %s.h ==== */\n%s", p->name, sb_str(&header));
   c_write_runtime(f);
   if (s->fmod) c_write_fmod(f);
-  if (!c_write_operators(p, f)) return "a runtime function has no source";
+  if ((units[n - 1]->step = c_write_operators(p, f))) {
+    *at = units[n - 1];
+    return "a runtime function has no source";
+  }
   c_write_weights(p, f);
   fprintf(f, "\n/* ==== kernels ==== */\n%s\n/* ==== entry ==== */\n%s", sb_str(&s->kernels),
           sb_str(&s->entry));
@@ -63,7 +67,6 @@ static void drop(Unit *u) { free(u); }
 const Backend backend_c = {
     .name = "c",
     .kinds = EMIT_C | EMIT_HEADER,
-    .portable = true,
     .most_weights = MOST_WEIGHTS,
     .open = open_program,
     .unit = new_unit,

@@ -36,6 +36,7 @@ typedef struct CText {
   int loops;            /* likewise, to the ends of loops */
   Vec(uint32_t) named;  /* uids that have a name, in order */
   const char *error;    /* first failure */
+  const Step *step;     /* of the entry: the one being written */
 } CText;
 
 /* ---- expr.c ---- */
@@ -60,7 +61,7 @@ const char *c_string(Arena *a, const char *s);
 const char *c_kernel(CState *s, const Kernel *k, Arena *scratch, int64_t *stack);
 
 /* ---- entry.c, checks.c, steps.c ---- */
-const char *c_entry(CState *s, int64_t *stack);
+const char *c_entry(CState *s, Unit *u); /* sets u->stack, and u->step on failure */
 typedef struct CEntry {
   CText *c;
   const Program *p;
@@ -85,5 +86,5 @@ const char *c_weight(CText *c, int buffer); /* address of a constant */
 void c_write_scalar(FILE *f);
 void c_write_runtime(FILE *f);
 void c_write_fmod(FILE *f);
-/* The runtime functions with these names; false: one is not known. */
-bool c_write_operators(const Program *p, FILE *f);
+/* The runtime functions that the program calls. NULL, or a step whose function is not known. */
+const Step *c_write_operators(const Program *p, FILE *f);

@@ -148,7 +148,7 @@ static void run(CText *c, bool with_options) {
   sb_printf(c->out, "}\n");
 }
 
-const char *c_entry(CState *s, int64_t *stack) {
+const char *c_entry(CState *s, Unit *u) {
   const Program *const p = s->p;
   CText text = {.s = s,
                 .p = p,
@@ -170,8 +170,9 @@ const char *c_entry(CState *s, int64_t *stack) {
   run(c, true);
   sb_printf(c->out, "\nint32_t %s_cpu_ok(void) { return 1; }\n", p->name);
   c_info(s, &s->entry);
-  *stack = 8 * (int64_t)(2 * symbol_slots(c) + most_args(p) + p->m->inputs.n + c->temps +
-                         4 * c->loops + p->n_symbols) +
-           512;
+  u->step = c->step;
+  u->stack = 8 * (int64_t)(2 * symbol_slots(c) + most_args(p) + p->m->inputs.n + c->temps +
+                           4 * c->loops + p->n_symbols) +
+             512;
   return c->error;
 }

@@ -105,16 +105,16 @@ static void write_renamed(int k, FILE *f) {
   for (int i = 0; i < N; i++) fprintf(f, "#undef %s\n", names[i]);
 }
 
-bool c_write_operators(const Program *p, FILE *f) {
+const Step *c_write_operators(const Program *p, FILE *f) {
   bool used[N_OPERATORS] = {false}, any = false;
   for (int i = 0; i < p->calls.n; i++) {
     const Step *const s = p->calls.data[i];
     if (s->kind != STEP_EXTERN) continue;
     const int k = operator_of(s->ext.row->symbol, p->arena);
-    if (k < 0) return false;
+    if (k < 0) return s;
     any = used[k] = true;
   }
-  if (!any) return true;
+  if (!any) return NULL;
   /* static, because one file of C may stand beside another model's */
   declare_operators(used, f);
   write_section("operators", burin_c_ops_begin, f);
@@ -123,5 +123,5 @@ bool c_write_operators(const Program *p, FILE *f) {
     if (!used[k]) continue;
     write_renamed(k, f);
   }
-  return true;
+  return NULL;
 }

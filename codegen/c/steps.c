@@ -228,7 +228,9 @@ static void sym_step(CEntry *e, const Step *s) {
 
 void c_steps(CEntry *e, const Step *s) {
   CText *const c = e->c;
+  const Step *const outer = c->step;
   for (; s && !c->error; s = s->next) {
+    c->step = s;
     c_line(c, "{");
     c->indent++;
     switch (s->kind) {
@@ -243,4 +245,5 @@ void c_steps(CEntry *e, const Step *s) {
     c->indent--;
     c_line(c, "}");
   }
+  if (!c->error) c->step = outer;
 }

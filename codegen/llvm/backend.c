@@ -34,7 +34,7 @@ static const char *add_kernel(void *state, Unit *u, int k, Arena *scratch) {
 
 static const char *make_entry(void *state, Unit *u) {
   const State *const s = state;
-  return emit_program(s->p, s->zeros, &((LLVMUnit *)u)->ir);
+  return emit_program(s->p, s->zeros, &((LLVMUnit *)u)->ir, &u->step);
 }
 
 static void free_ir(KernelIR *ir) {
@@ -63,9 +63,10 @@ static void drop(Unit *unit) {
   free(u);
 }
 
-static const char *write_text(void *state, Unit *const *units, int n, EmitKind kind, FILE *f) {
+static const char *write_text(void *state, Unit *const *units, int n, EmitKind kind, FILE *f,
+                              Unit **at) {
   const State *const s = state;
-  return machine_write(s->p, units, n, kind, f);
+  return machine_write(s->p, units, n, kind, f, at);
 }
 
 const Backend backend_llvm = {

@@ -69,6 +69,7 @@ typedef struct Emit {
   Arena *arena;      /* scratch */
   const char *name;  /* prefix of symbols */
   const char *error; /* first failure */
+  const Step *step;  /* of the entry: the one being emitted */
   LLVMContextRef ctx;
   LLVMModuleRef mod;
   LLVMBuilderRef b;
@@ -208,8 +209,8 @@ const char *emit_kernel(const Program *p, int position, EmitVars *vars, Arena *s
 
 /* ---- emit_entry.c ---- */
 /* The module with NAME_invoke and everything else that is not a kernel; `zeros`: bytes of
- * NAME_zeros. NULL or the reason of failure. */
-const char *emit_program(const Program *p, int64_t zeros, KernelIR *out);
+ * NAME_zeros. NULL or the reason of failure, and the step that it is about. */
+const char *emit_program(const Program *p, int64_t zeros, KernelIR *out, const Step **at);
 
 /* ---- backend.c ---- */
 typedef struct LLVMUnit {
@@ -224,5 +225,7 @@ typedef struct LLVMUnit {
 void machine_init(void); /* LLVM's targets; before any thread */
 /* Verifies, optimises and emits into the unit. Thread-safe on its own unit; false: u->error. */
 bool machine_emit(LLVMUnit *u);
-/* All units in one module, as assembly or LLVM IR. NULL, or the reason of failure. */
-const char *machine_write(const Program *p, Unit *const *units, int n, EmitKind kind, FILE *f);
+/* All units in one module, as assembly or LLVM IR. NULL, or the reason of failure, and the unit that
+ * it is about. */
+const char *machine_write(const Program *p, Unit *const *units, int n, EmitKind kind, FILE *f,
+                          Unit **at);

@@ -141,7 +141,7 @@ static void emit_zeros(Emit *c, const Program *p, int64_t zeros) {
   LLVMSetAlignment(g, 64);
 }
 
-const char *emit_program(const Program *p, int64_t zeros, KernelIR *out) {
+const char *emit_program(const Program *p, int64_t zeros, KernelIR *out, const Step **at) {
   Emit emit, *const c = &emit;
   emit_init(c, p, "program", out, p->arena);
   emit_zeros(c, p, zeros);
@@ -154,5 +154,6 @@ const char *emit_program(const Program *p, int64_t zeros, KernelIR *out) {
   emit_info(c, p, &fns);
   LLVMDisposeBuilder(c->b);
   *out = (KernelIR){c->ctx, c->mod, 0};
+  *at = c->step;
   return c->error;
 }

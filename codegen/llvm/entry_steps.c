@@ -348,8 +348,10 @@ static void check_step(Entry *e, const Step *s) { require_assume(e, &s->check); 
 static bool keeps_sizes(const Step *s) { return s->kind == STEP_KERNEL || s->kind == STEP_COPY; }
 
 void emit_steps(Entry *e, const Step *s, const Step *end) {
+  const Step *const outer = e->c->step;
   emit_forget(e->c);
   for (; s != end && !e->c->error; s = s->next) {
+    e->c->step = s;
     switch (s->kind) {
       case STEP_KERNEL: profiled(e, s, call_kernel); break;
       case STEP_EXTERN: profiled(e, s, call_extern); break;
@@ -361,4 +363,5 @@ void emit_steps(Entry *e, const Step *s, const Step *end) {
     }
     if (!keeps_sizes(s)) emit_forget(e->c);
   }
+  if (!e->c->error) e->c->step = outer;
 }

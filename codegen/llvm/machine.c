@@ -160,13 +160,16 @@ bool machine_emit(LLVMUnit *u) {
 }
 
 /* ---- texts: the units' modules are linked into one, so that an assembler or opt reads it ---- */
-static const char *join(LLVMContextRef ctx, LLVMModuleRef all, Unit *const *units, int n) {
+static const char *join(LLVMContextRef ctx, LLVMModuleRef all, Unit *const *units, int n,
+                        Unit **at) {
   for (int i = 0; i < n; i++) {
     LLVMModuleRef mod;
+    *at = units[i];
     if (LLVMParseBitcodeInContext2(ctx, ((const LLVMUnit *)units[i])->bitcode, &mod))
       return "a unit's bitcode cannot be read";
     if (LLVMLinkModules2(all, mod)) return "the units' modules cannot be linked"; /* takes mod */
   }
+  *at = NULL;
   return NULL;
 }
 
@@ -190,7 +193,8 @@ static const char *print_module(const Program *p, LLVMModuleRef mod, LLVMTargetM
   return NULL;
 }
 
-const char *machine_write(const Program *p, Unit *const *units, int n, EmitKind kind, FILE *f) {
+const char *machine_write(const Program *p, Unit *const *units, int n, EmitKind kind, FILE *f,
+                          Unit **at) {
   char *message = NULL;
   LLVMTargetMachineRef tm = machine_new(p->t, units[0]->opt_level, &message);
   if (!tm) {
@@ -201,7 +205,7 @@ const char *machine_write(const Program *p, Unit *const *units, int n, EmitKind 
   const LLVMModuleRef all = LLVMModuleCreateWithNameInContext(p->name, ctx);
   LLVMSetTarget(all, p->t->triple);
   set_layout(all, tm);
-  const char *error = join(ctx, all, units, n);
+  const char *error = join(ctx, all, units, n, at);
   if (!error) error = print_module(p, all, tm, kind, f);
   LLVMDisposeModule(all);
   LLVMContextDispose(ctx);

@@ -44,7 +44,8 @@ bool constants_run(void *user, const Module *m, const void *const *in, void *con
                             .model_hash = "",
                             .opt_level = s->opt_level > 0 ? s->opt_level : 1};
   memory_begin(s);
-  const bool made = codegen_write(m, s->target, &o, &stats);
+  const Target host = target_host_code(s->target);
+  const bool made = codegen_write(m, &host, &o, &stats);
   memory_end();
   void *const library = made ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
   const bool ok = library && invoke(s, library, in, out);

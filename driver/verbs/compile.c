@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "codegen/backend.h"
 #include "driver/driver.h"
 
 enum {
@@ -362,12 +363,11 @@ static bool one_stream(const Session *s, const Job *j) {
 /* C source is for every machine: it has a target of its own, which makes nothing else. */
 static bool pick_source_target(Session *s, const Job *j) {
   const bool source = (j->emit & EMIT_C) != 0;
-  const bool other = (j->emit & EMIT_FILES & ~(unsigned)(EMIT_C | EMIT_HEADER)) != 0;
-  if (source && !s->o->target) s->target = target_portable();
+  if (source && !s->o->target) s->target = target_of(BACKEND_C);
   if (!session_target(s)) return false;
-  if (source && !s->target->portable)
+  if (source && !backend_for(s->target, EMIT_C))
     return usage_error("--emit=c is for every machine: leave --target out"), false;
-  if (s->target->portable && other)
+  if (!backend_for(s->target, j->emit & EMIT_FILES))
     return usage_error("target %s makes only --emit=c,header, graph and loop", s->target->name),
            false;
   if (source && s->o->weights && strcmp(s->o->weights, "external") == 0)

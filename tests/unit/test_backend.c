@@ -64,14 +64,20 @@ static void make(Fix *f, int n, int named) {
   f->m->kernels.data[named]->loc = &conv;
 }
 
-static bool write_with(Fix *f, const Backend *backend, int jobs) {
-  const CodegenOptions o = {.emit = EMIT_OBJ,
+static bool write_kind(Fix *f, EmitKind kind, const Backend *backend, int jobs,
+                       const char *target) {
+  const CodegenOptions o = {.emit = kind,
                             .output = f->path,
                             .name = "m",
                             .opt_level = 3,
                             .jobs = jobs,
                             .backend = backend};
-  return codegen_write(f->m, target_find("x86-64-v3"), &o, NULL);
+  f->m->model->file = "net.onnx";
+  return codegen_write(f->m, target_find(target), &o, NULL);
+}
+
+static bool write_with(Fix *f, const Backend *backend, int jobs) {
+  return write_kind(f, EMIT_OBJ, backend, jobs, "x86-64-v3");
 }
 
 /* Everything that was said. */
@@ -166,7 +172,99 @@ static void test_entry_refused(void **state) {
   b.entry = refuse_entry;
   make(f, 2, 0);
   assert_false(write_with(f, &b, 2));
-  expect(f, "code generation of the entry: no entry on purpose");
+  expect(f, "net.onnx: internal error[E0901]: code generation of the entry: no entry on purpose");
+}
+
+/* A step that no code can be made of: its nodes are named, not those of the steps around it. */
+static void test_entry_step(void **state) {
+  Fix *f = *state;
+  make(f, 2, 0);
+  Step *const s = step_new(f->m, STEP_COPY, &conv);
+  s->copy.src.buffer = f->m->inputs.data[0];
+  s->copy.dst.buffer = f->m->outputs.data[0];
+  s->copy.count = ex_var(f->m->model->pool, "unbound", ex_i64(f->m->model->pool, 8));
+  s->next = f->m->steps->next;
+  f->m->steps->next = s;
+  assert_false(write_with(f, NULL, 1));
+  assert_int_equal(diag_errors(f->d), 1);
+  expect(f,
+         "node 3 \"conv1\" ai.onnx.Conv: internal error[E0901]: code generation of the entry: "
+         "variable unbound1 is not bound");
+  expect(f, "note: the step computes conv1:Conv, relu1:Relu");
+}
+
+/* The call of a kernel without nodes of its own: the kernel is named. */
+static void test_entry_call(void **state) {
+  Fix *f = *state;
+  make(f, 2, 1);
+  BufRef *const args = arena_dup(f->a, f->m->steps->next->call.args, 2 * sizeof(BufRef));
+  args[0].offset = ex_var(f->m->model->pool, "unbound", ex_i64(f->m->model->pool, 8));
+  f->m->steps->next->call.args = args;
+  assert_false(write_with(f, NULL, 1));
+  expect(f,
+         "ai.onnx.Conv: internal error[E0901]: code generation of the entry, at the call of "
+         "kernel k1: variable unbound1 is not bound");
+  expect(f, "note: the step computes conv1:Conv, relu1:Relu");
+}
+
+/* Texts are written of all units together. */
+static const char *fail_text(void *state, Unit *const *units, int n, EmitKind kind, FILE *file,
+                             Unit **at) {
+  *at = units[1];
+  return "no text on purpose";
+}
+
+static void test_text(void **state) {
+  Fix *f = *state;
+  Backend b = backend_llvm;
+  b.write = fail_text;
+  make(f, 3, 1);
+  assert_false(write_kind(f, EMIT_ASM, &b, 1, "x86-64-v3"));
+  expect(f,
+         "node 3 \"conv1\" ai.onnx.Conv: internal error[E0901]: code as text of kernel k1: no "
+         "text on purpose");
+  expect(f, "note: the kernel computes conv1:Conv, relu1:Relu");
+}
+
+/* A runtime function whose source the file of C cannot have. */
+static void test_no_source(void **state) {
+  Fix *f = *state;
+  static const ExternRow row = {.symbol = "rt_nothing"};
+  make(f, 1, 0);
+  *expr_pool_rules(f->m->model->pool) = target_float_rules(target_find("c"));
+  Step *const s = step_new(f->m, STEP_EXTERN, &conv);
+  s->ext.row = &row;
+  s->ext.scratch = -1;
+  s->next = f->m->steps;
+  f->m->steps = s;
+  assert_false(write_kind(f, EMIT_C, NULL, 1, "c"));
+  expect(f, "ai.onnx.Conv: internal error[E0901]: code as text of the entry: a runtime function");
+  expect(f, "note: the step computes conv1:Conv, relu1:Relu");
+}
+
+/* No node is at fault: the model's file is named, and the target. */
+static void test_rules(void **state) {
+  Fix *f = *state;
+  make(f, 1, 0);
+  assert_false(write_kind(f, EMIT_OBJ, NULL, 1, "armv7"));
+  expect(f,
+         "net.onnx: internal error[E0901]: constants were folded by the rules of another target "
+         "than armv7");
+}
+
+/* The target's row names its backend; the kinds of files must be among those that it makes. */
+static void test_choice(void **state) {
+  assert_ptr_equal(backend_for(target_find("aarch64"), EMIT_OBJ | EMIT_ASM), &backend_llvm);
+  assert_ptr_equal(backend_for(target_find("c"), EMIT_C | EMIT_HEADER), &backend_c);
+  assert_null(backend_for(target_find("c"), EMIT_OBJ));
+  assert_null(backend_for(target_find("x86-64-v3"), EMIT_C));
+  const Target host = target_host_code(target_find("c"));
+  assert_ptr_equal(backend_for(&host, EMIT_SHARED), &backend_llvm);
+  Fix *f = *state;
+  make(f, 1, 0);
+  *expr_pool_rules(f->m->model->pool) = target_float_rules(target_find("c"));
+  assert_false(write_kind(f, EMIT_OBJ, NULL, 1, "c"));
+  expect(f, "no backend makes all these kinds of files for target c");
 }
 
 /* Where the kernel is not known, all of the unit are named. */
@@ -199,6 +297,12 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_verifier_in_batch, setup, teardown),
       cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
       cmocka_unit_test_setup_teardown(test_entry_refused, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_entry_step, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_entry_call, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_text, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_no_source, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_rules, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_choice, setup, teardown),
       cmocka_unit_test_setup_teardown(test_unit, setup, teardown),
       cmocka_unit_test_setup_teardown(test_whole, setup, teardown),
   };

@@ -51,6 +51,7 @@ static void test_rows_are_whole(void **state) {
   for (int i = 0; i < target_row_count; i++) {
     const Target *t = &target_rows[i];
     assert_true(t->name && t->help && t->triple && t->cpu && t->llvm_features && t->lld_emulation);
+    assert_true(t->backend > BACKEND_NONE && t->backend < BACKEND_COUNT);
     assert_true(t->cpu_features && t->vector_bits >= 128 && t->vector_regs >= 16);
     assert_true(t->fma_per_cycle > 0 && t->l1_bytes > 0 && t->l2_bytes > t->l1_bytes);
     assert_true(t->pointer_bits == 32 || t->pointer_bits == 64);
@@ -67,7 +68,7 @@ static void test_native(void **state) {
     if (strcmp(target_rows[i].cpu, n.cpu) == 0 && target_rows[i].arch == n.arch)
       row = &target_rows[i];
   assert_non_null(row);
-  assert_false(row->tuning || row->portable);
+  assert_true(row->backend == BACKEND_LLVM && !row->tuning);
   assert_true(target_runs_here(row) && target_runs_here(&n) && target_is_host_arch(&n));
   uint64_t added = n.cpu_features & ~row->cpu_features;
   for (int f = 0; f < FEATURE_COUNT; f++) {
