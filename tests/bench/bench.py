@@ -21,8 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import run_models
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / folder) for folder in ("", "python")]
+from tests.models import run_models
 
 LIBRARIES = {"burin": "burin", "ort": "ONNX Runtime", "ov": "OpenVINO"}
 SMALL_MS = 0.1  # below this a call from Python is a large part of what is measured

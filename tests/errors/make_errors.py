@@ -2,7 +2,7 @@
 """Makes the bad models of cases/: python3 tests/errors/make_errors.py (needs onnx and numpy). Deterministic.
 
 Each case is cases/NAME.onnx, beside NAME.err: the exit status on the first line, then the exact messages, which
-`tests/run_errors.sh --bless` writes. NAME.args holds more arguments. Other files are external data.
+`tests/errors/run_errors.sh --bless` writes. NAME.args holds more arguments. Other files are external data.
 """
 import pathlib
 

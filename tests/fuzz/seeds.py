@@ -6,9 +6,9 @@ The models of run_sizes.py and the node tests of the onnx package that are short
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / folder) for folder in ("", "python")]
 
-import run_sizes
+from tests.memory import run_sizes
 
 
 def main():

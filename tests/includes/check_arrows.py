@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The arrows between rooms (tests/includes/arrows.txt), checked twice: includes of the sources, and symbols of the objects
-of a build. Also: the table has no circle, every source lies in a room of it, no room has more than 22 files."""
+of a build. Also: the table has no circle, every source lies in a room of it, no folder of the sources, tests, tools
+and Python has more than 22 of them, and no two parts of the tests have one name."""
 import os
 import re
 import subprocess
@@ -54,6 +55,13 @@ def sources():
     out = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *FOLDERS], cwd=ROOT,
                          capture_output=True, text=True, check=True).stdout.split()
     return [f for f in out if re.search(r"\.(c|h|def)$", f) and (ROOT / f).exists()]
+
+
+def others():
+    """Scripts and sources of tests, tools and the Python package; data (cases, goldens) may be as much as it is."""
+    out = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", "tests", "tools", "python"], cwd=ROOT,
+                         capture_output=True, text=True, check=True).stdout.split()
+    return [f for f in out if re.search(r"\.(c|h|py|sh)$", f) and (ROOT / f).exists()]
 
 
 def room_of(path):
@@ -110,21 +118,37 @@ def check_symbols(may):
 
 
 def check_rooms(files, table):
+    for room in sorted({room_of(f) for f in files}):
+        if room not in table and any(f.endswith(".c") and room_of(f) == room for f in files) and room != "runtime":
+            yield f"{room}: no room of tests/includes/arrows.txt"
+
+
+def check_sizes(files):
     count = defaultdict(int)
     for f in files:
         count[room_of(f)] += 1
     for room, n in sorted(count.items()):
-        if room not in table and any(f.endswith(".c") and room_of(f) == room for f in files) and room != "runtime":
-            yield f"{room}: no room of tests/includes/arrows.txt"
         if n > MOST_FILES:
             yield f"{room}: {n} files; more than {MOST_FILES} are two rooms"
+
+
+def check_parts(files):
+    """./dev finds a part by its name."""
+    found = defaultdict(list)
+    for f in files:
+        m = re.fullmatch(r"tests/\w+/run_(\w+)\.(py|sh)", f)
+        if m:
+            found[m[1]].append(f)
+    for part, scripts in found.items():
+        if len(scripts) > 1:
+            yield f"{' and '.join(scripts)}: one part is one script"
 
 
 def main():
     table = read_table()
     may = closure(table)
     files = sources()
-    bad = [*check_includes(files, may), *check_symbols(may), *check_rooms(files, table)]
+    bad = [*check_includes(files, may), *check_symbols(may), *check_rooms(files, table), *check_sizes(files + others()), *check_parts(others())]
     for line in bad:
         print(line)
     if bad:

@@ -11,17 +11,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "python"))
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "python")]
 
 import numpy as np
 import onnx
 
 import burin
-import run_models
-import run_random
-import run_templates
-import template_cases
+from tests.codegen import run_templates
+from tests.models import run_models, run_random
+from tests.support import template_cases
 
 WARN = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter"]  # operators share one signature
 COMPILERS = {

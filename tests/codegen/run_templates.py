@@ -15,13 +15,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / folder) for folder in ("", "python")]
 
 import numpy as np
 from onnx import helper
 
 import burin
-from template_cases import TRIALS, chain_case, fixed_cases, random_case
+from tests.support.template_cases import TRIALS, chain_case, fixed_cases, random_case
 
 BATCH = 8
 RTOL = {"float64": 1e-13, "float32": 1e-5, "float16": 2e-3, "bfloat16": 1.6e-2,

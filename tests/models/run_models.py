@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "python"))
 SHARED = Path(os.environ.get("BURIN_SHARED", ROOT.parent / "shared")) / "models"
 BUILD = Path(os.environ.get("BURIN_BUILD", ROOT / "build"))

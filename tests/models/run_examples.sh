@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Part "examples": the demo names its photo, the C program and the Python script read their digits.
-root=$(cd "$(dirname "$0")/.." && pwd)
+root=$(cd "$(dirname "$0")/../.." && pwd)
 burin=${BURIN:-$root/build/burin}
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT

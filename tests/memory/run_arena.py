@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "python"))
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "python")]
 os.environ["BURIN_CHECK_MEMORY"] = "1"
 
 import numpy as np
@@ -27,7 +27,7 @@ import onnx.parser
 import onnxruntime as ort
 
 import burin
-from random_arena import conv_net, found_net
+from tests.memory.random_arena import conv_net, found_net
 
 LEVELS = [("native", []), ("native", ["-O0"]), ("x86-64-v3", ["-O2", "--strips=all", "--winograd=off"])]
 

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper, parser
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BURIN = Path(os.environ.get("BURIN_BUILD", ROOT / "build")) / "burin"
 MNIST = ROOT / "examples/digits/mnist.onnx"
 TARGETS = ["x86-64-v2", "x86-64-v3", "x86-64-v4", "aarch64", "cortex-a72", "armv7"]

@@ -15,15 +15,14 @@ import signal
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / folder) for folder in ("", "python")]
 
 import numpy as np
 
 import burin
-import run_models
-import run_random
-import run_templates
-from template_cases import random_case
+from tests.codegen import run_templates
+from tests.models import run_models, run_random
+from tests.support.template_cases import random_case
 
 SOME = ("mnist_cnn14_atmega,cifar10_cnn_winml,micro_kws_fp32,micro_kws_int8_qdq,iris_xgboost_tensor,gnn_gcn_karate,yunet_n_dynamic,"
         "oww_alexa,magika_v1,dtln_1,silero_vad_v5,brain_consensus_conv3d,pensieve_small,mp_face_detection_short")

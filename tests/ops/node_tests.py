@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Meaning of the operators against the official ONNX node tests.
 
-usage: run_ops.py TOOL [--work DIR] [--filter REGEX] [--verbose]
+usage: node_tests.py TOOL [--work DIR] [--filter REGEX] [--verbose]
 
 TOOL is the built tests/tools/elem_tool. Cases (model, inputs, expected outputs) are generated once from the onnx
 package into DIR. Exit status 1 when a case fails; cases of unsupported types or operators are counted as skipped.

@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BURIN = os.environ.get("BURIN", str(ROOT / "build/burin"))
 counts = {"passed": 0, "failed": 0, "skipped": 0}
 

@@ -11,14 +11,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / folder) for folder in ("", "python")]
 
 import numpy as np
 from onnx import helper, numpy_helper
 
 import burin
-import run_templates
-from template_cases import conv_case, conv_transpose_case, gemm_case, matmul_case
+from tests.codegen import run_templates
+from tests.support.template_cases import conv_case, conv_transpose_case, gemm_case, matmul_case
 
 counts = {"passed": 0, "failed": 0}
 QUIET = ["--quiet"]

@@ -3,7 +3,7 @@
 # file. Then every prefix of the models in tests/errors/truncate must end with a documented error. --bless writes
 # the .err files; NAMES select cases.
 set -u
-cd "$(dirname "$0")/errors"
+cd "$(dirname "$0")"
 BURIN=${BURIN_DEBUG:-}
 [ -x "$BURIN" ] || BURIN=${BURIN:-}
 for b in ../../build-debug/burin ../../build/burin; do

@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / folder) for folder in ("", "python")]
 
 import numpy as np
 import onnx
@@ -25,7 +25,7 @@ from onnx import TensorProto as T
 from onnx import helper
 
 import burin
-from random_graphs import SYMBOLS, TRIALS, Generator, Value, reads
+from tests.support.random_graphs import SYMBOLS, TRIALS, Generator, Value, reads
 
 SECONDS = 60
 RTOL = 3e-5  # the reference sums in f32 too

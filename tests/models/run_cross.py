@@ -6,10 +6,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-import run_models
-
-sys.path.insert(0, str(Path(__file__).resolve().parent / "models"))
-import own_models  # noqa: E402
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / folder) for folder in ("", "python")]
+from tests.models import own_models, run_models  # noqa: E402
 
 SMALL = ("mnist_cnn_cntk,mnist_cnn14_atmega,cifar10_cnn_winml,micro_kws_fp32,micro_kws_int8_qdq,iris_mlp_winml,"
          "iris_lightgbm_tensor,xgboost_regressor_tree,gnn_gcn_karate,lowlight_sci_240x320,yunet_n_dynamic,oww_alexa,"

@@ -10,13 +10,13 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / folder) for folder in ("", "python")]
 
 import numpy as np
 from onnx import helper, numpy_helper
 
 import burin
-from template_cases import conv
+from tests.support.template_cases import conv
 
 LIMITS = {np.dtype("uint8"): (0, 255), np.dtype("int8"): (-128, 127)}
 

@@ -8,7 +8,7 @@ import numpy as np
 from onnx import TensorProto as T
 from onnx import helper, numpy_helper
 
-from random_operators import MoreOperators
+from tests.support.random_operators import MoreOperators
 
 TRIALS = 3
 MAX_ELEMENTS = 20000

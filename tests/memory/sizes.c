@@ -7,7 +7,7 @@
  * Every buffer ends (or, in every second run, begins) at an inaccessible page and is as long as the
  * ABI says. Each accepted run is repeated on an arena and outputs filled with other bytes, with the
  * parts of parallel loops in reverse order: statuses and the bits of the outputs must agree, and
- * inputs stay as they were. A refusal must be a documented status. tests/fuzz/run_sizes.py makes
+ * inputs stay as they were. A refusal must be a documented status. tests/memory/run_sizes.py makes
  * the models. */
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -13,10 +13,11 @@ import resource
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
-sys.path.insert(0, os.path.dirname(__file__))
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / folder) for folder in ("", "python")]
 from onnx import helper  # noqa: E402
-from scaling_models import MODELS, info, model  # noqa: E402
+from tests.models.scaling_models import MODELS, info, model  # noqa: E402
 
 BURIN, SMALL, LARGE = os.environ.get("BURIN", "build/burin"), 200, 800
 MEMORY_GROWTH = 6  # of what is beyond an empty compilation; linear is 4

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = Path(os.environ.get("BURIN_BUILD", ROOT / "build")) / "runtime"
 ARCHS = {
     "x86_64": (["--target=x86_64-linux-gnu"], "elf_x86_64", []),
@@ -278,12 +278,13 @@ def refuse_threads():
 def test_refused_threads(folder):
     """Fewer threads than asked for, not an error: the program and Python."""
     echo = build(folder, "echo", "x86_64")
-    script = """import sys, numpy as np, burin, run_runtime
+    script = """import sys, numpy as np, burin
+from tests.runtime import run_runtime
 from onnx import parser
 m = burin.compile(parser.parse_model('<ir_version: 10, opset_import: ["" : 21]> g (float[999,999] x) => (float[999,999] y) { y = Exp(x) }'))
 run_runtime.refuse_threads()
 sys.exit(not np.allclose(m.run({"x": np.ones((999, 999), np.float32)}, threads=4)[0], np.e))"""
-    path = os.pathsep.join([str(ROOT / "tests"), str(ROOT / "python")])
+    path = os.pathsep.join([str(ROOT), str(ROOT / "python")])
     for name, command, before, text in (("program", [*echo, "--bench=3", "--threads", "4"], refuse_threads, "3 runs, 1 threads"),
                                         ("python", [sys.executable, "-c", script], None, "")):
         r = subprocess.run(command, capture_output=True, text=True, timeout=120, preexec_fn=before,

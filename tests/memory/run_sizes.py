@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Part "sizes": compiled models between guard pages with random symbolic sizes and random data (tests/fuzz/sizes.c).
+"""Part "sizes": compiled models between guard pages with random symbolic sizes and random data (tests/memory/sizes.c).
 
 run_sizes.py [--runs N] [--graphs N] [--seed S] [--target T] [--only PART]: N runs of each model; models are those below
 (each operator whose safety hangs on sizes or data) and random graphs. A long run is a fuzzer: --runs 30000 --graphs 100.
@@ -13,8 +13,8 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "python"))
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "python")]
 
 import onnx
 import onnx.parser
@@ -133,7 +133,7 @@ def build(folder, name, model, args):
 
 
 def jobs(args):
-    from run_random import random_graph
+    from tests.models.run_random import random_graph
     for name in MODELS:
         if args.only in name:
             yield name, lambda name=name: parse(name)
@@ -157,7 +157,7 @@ def main():
         folder = Path(args.keep or temporary)
         folder.mkdir(exist_ok=True)
         harness = folder / "sizes"
-        subprocess.run(["clang-19", "-O2", f"-I{ROOT}", str(ROOT / "tests/fuzz/sizes.c"), "-o", str(harness), "-ldl"], check=True)
+        subprocess.run(["clang-19", "-O2", f"-I{ROOT}", str(ROOT / "tests/memory/sizes.c"), "-o", str(harness), "-ldl"], check=True)
 
         def one(job):
             name, make = job

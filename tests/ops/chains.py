@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Chains of operators whose sizes are symbolic or depend on data, compiled and compared with ONNX Runtime.
 
-usage: run_chains.py [NAME...]      needs onnx and onnxruntime; the compiler as in python/burin ($BURIN or build/burin)
+usage: chains.py [NAME...]      needs onnx and onnxruntime; the compiler as in python/burin ($BURIN or build/burin)
 """
 import sys
 from pathlib import Path

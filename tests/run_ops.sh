@@ -1,5 +1,0 @@
-#!/usr/bin/env bash
-# Part "ops": the official ONNX node tests, interpreted (the meaning of every operator), under ASan and UBSan.
-here=$(cd "$(dirname "$0")" && pwd)
-"${PYTHON:-python3}" "$here/ops/run_ops.py" "${BURIN_DEBUG_BUILD:-$here/../build-debug}/tools/elem_tool" \
-  --work "${BURIN_BUILD:-$here/../build}/node_tests" "$@" || exit 1
