@@ -63,7 +63,8 @@ typedef struct Session {
   int opt_level;
   const Tuning *tuning;   /* choices to take; from --tuning unless it is set */
   DecisionLog *decisions; /* where choices are noted, or NULL */
-  const char *pass;       /* the one that runs */
+  const char *file;       /* the model, once session_load has it */
+  const char *pass;       /* the one that runs, or failed */
   const char *ir_dir;     /* overrides --ir-dir */
   Outputs *outputs;       /* the files of this command, published by session_commit */
   double load_seconds, pass_seconds;
@@ -81,6 +82,8 @@ bool session_passes(Session *s, unsigned needs);
 bool session_commit(Session *s); /* its outputs, unless the model changed meanwhile */
 bool session_target(Session *s); /* --target */
 bool session_tuning(Session *s, const char *path, Tuning **out); /* reads a tuning file */
+/* reproducer.c: leaves a folder with IR and command when the error is a bug of ours. */
+void session_reproduce(Session *s);
 void progress_show(Session *s, const char *what, int k, int n);
 void progress_clear(Session *s);
 

@@ -64,10 +64,8 @@ typedef struct PassOptions {
   const char *print_after; /* pass name, "all" or NULL */
   FILE *dump;              /* where print_after goes; NULL: stdout */
   const char *ir_dir;      /* numbered dumps, or NULL */
-  /* File to write when a pass fails by a bug of ours: the IR before it; or NULL */
-  const char *reproducer;
-  unsigned needs; /* PF_* that must hold at the end, by what the result is for */
-  bool time;      /* print a table to stderr */
+  unsigned needs;          /* PF_* that must hold at the end, by what the result is for */
+  bool time;               /* print a table to stderr */
   void (*progress)(void *user, const char *pass, int k, int n);
   void *progress_user;
 } PassOptions;

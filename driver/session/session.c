@@ -60,6 +60,7 @@ int session_run(const Options *o, SessionFn body, void *user) {
     s->outputs = outputs_new(s->arena, s->diag);
     signals_watch(s->outputs);
     status = body(s, user);
+    session_reproduce(s);
     progress_clear(s);
     diag_print(s->diag, stderr);
   } else {
@@ -169,6 +170,7 @@ bool session_has_data(Session *s) {
 bool session_load(Session *s, const char *path) {
   FrontendOptions f;
   const double start = clock_seconds();
+  s->file = path;
   if (strcmp(path, "-") == 0)
     return usage_error("models are not read from the standard input; give a file"), false;
   if (!frontend_options(s, &f)) return false;
@@ -254,7 +256,6 @@ bool session_passes(Session *s, unsigned needs) {
                          .n_disabled = o->disabled.n,
                          .print_after = o->print_after,
                          .ir_dir = s->ir_dir ? s->ir_dir : o->ir_dir,
-                         .reproducer = "burin-reproducer.ir",
                          .needs = needs,
                          .time = o->time_passes,
                          .progress = on_pass,
@@ -264,6 +265,7 @@ bool session_passes(Session *s, unsigned needs) {
   const bool ok = passes_run(&c, &p);
   s->pass_seconds = clock_seconds() - start;
   s->module = c.module;
+  if (ok) s->pass = NULL;
   if (!ok && s->model->main->unset)
     diag_hint(s->diag,
               "initializers of this model are inputs, too; --freeze-initializers makes them "

@@ -1,5 +1,4 @@
-/* burin compile: model → passes → files, with a summary; and the reproducer of an internal error.
- */
+/* burin compile: model → passes → files, with a summary. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -290,36 +289,6 @@ static void summary(Session *s, const Job *j, double seconds) {
           s->load_seconds, s->pass_seconds, j->stats.llvm_seconds, j->stats.link_seconds);
 }
 
-/* ---- internal errors ---- */
-static bool is_internal(const Session *s) { return diag_exit_status(s->diag) == EXIT_INTERNAL; }
-
-static int replay(Session *s, void *user) {
-  const char *const *args = user; /* file, folder */
-  s->ir_dir = args[1];
-  s->show_progress = false;
-  if (session_target(s) && session_load(s, args[0])) session_passes(s, 0);
-  s->diag = diag_new(s->arena); /* said already */
-  return EXIT_OK;
-}
-
-/* Compiles again with dumps after every pass: the last one is the IR before the pass that failed.
- */
-static void write_reproducer(const Session *s, const Job *j) {
-  const char *dir = arena_printf(s->arena, "%s.reproducer", names_file(j) ? j->output : "burin");
-  const char *args[2] = {j->file, dir};
-  if (mkdir(dir, 0777) != 0 && errno != EEXIST) return;
-  session_run(s->o, replay, args);
-  FILE *f = fopen(arena_printf(s->arena, "%s/command.txt", dir), "w");
-  if (!f) return;
-  for (int k = 0; k < s->o->argc; k++) fprintf(f, "%s%s", k ? " " : "", s->o->argv[k]);
-  fprintf(f, "\n# failed in pass %s; the highest numbered file here is the IR before it:\n",
-          s->pass ? s->pass : "(none)");
-  fprintf(f, "# burin THAT_FILE --passes=%s --emit=graph\n", s->pass ? s->pass : "PASS");
-  fclose(f);
-  diag_note(s->diag, "this is a bug of burin; %s/ has the IR before pass %s and the command", dir,
-            s->pass ? s->pass : "(none)");
-}
-
 /* The choices between ways to make kernels: what was taken, and the candidates that come close. */
 static void print_choices(const Session *s) {
   enum { MOST = 6 };
@@ -390,7 +359,6 @@ static int compile_body(Session *s, void *user) {
   if (!one_stream(s, j)) return EXIT_USAGE;
   if (!j->name) j->name = identifier(s->arena, names_file(j) ? j->output : j->file);
   if (!compile_steps(s, j)) {
-    if (is_internal(s)) write_reproducer(s, j);
     return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
   }
   if (!s->o->quiet && (j->emit & EMIT_FILES)) summary(s, j, clock_seconds() - start);

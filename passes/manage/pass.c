@@ -323,35 +323,6 @@ static bool run_one(Run *r, const PassRow *row) {
   return ok && state_holds(r, row) && verify(r, row) && round_trip(r, row);
 }
 
-/* The text before a pass that failed by a bug of ours, with the command that runs it alone. Kept
- * only for the graph: kernels come from it, so there the text before `lower` serves. */
-typedef struct Saved {
-  Arena *arena;
-  const char *text;
-  Vec(const PassRow *) since; /* passes run on it */
-} Saved;
-
-static void save(Run *r, Saved *s, const PassRow *row) {
-  if (!r->o->reproducer) return;
-  if (!r->c->module) {
-    if (s->arena) arena_free(s->arena);
-    *s = (Saved){.arena = arena_child(r->arena)};
-    s->text = ir_text(r, s->arena, false);
-  }
-  vec_push(s->arena, &s->since, row);
-}
-
-static void write_reproducer(Run *r, const Saved *s) {
-  const char *path = r->o->reproducer;
-  FILE *f = path && s->text && diag_exit_status(r->c->model->diag) == 70 ? fopen(path, "w") : NULL;
-  if (!f) return;
-  fprintf(f, "// burin -O%d --target=%s --passes=", r->c->opt_level,
-          r->c->target ? r->c->target->name : "native");
-  for (int i = 0; i < s->since.n; i++) fprintf(f, "%s%s", i ? "," : "", s->since.data[i]->name);
-  fprintf(f, " --emit=%s -o - %s\n%s", r->c->module ? "loop" : "graph", path, s->text);
-  if (fclose(f) == 0) diag_note(r->c->model->diag, "the IR before it is in %s", path);
-}
-
 static bool run_list(PassCtx *c, const char *passes) {
   return passes_run(c, &(PassOptions){.passes = passes});
 }
@@ -364,21 +335,14 @@ bool passes_run(PassCtx *c, const PassOptions *o) {
   if (c->target) *expr_pool_rules(c->model->pool) = target_float_rules(c->target);
   if (!make_plan(&r, &plan) || !write_dump(&r, NULL, 0)) return false;
   r.seconds = ARENA_ARRAY(r.arena, double, plan.n);
-  Saved saved = {0};
   for (int i = 0; i < plan.n; i++) {
     if (o->progress) o->progress(o->progress_user, plan.data[i]->name, i, plan.n);
     const double start = clock_seconds();
-    save(&r, &saved, plan.data[i]);
-    if (!run_one(&r, plan.data[i])) {
-      write_reproducer(&r, &saved);
-      if (saved.arena) arena_free(saved.arena);
-      return false;
-    }
+    if (!run_one(&r, plan.data[i])) return false;
     r.seconds[i] = clock_seconds() - start;
     print_after(&r, plan.data[i]);
     if (!write_dump(&r, plan.data[i], i + 1)) return false;
   }
-  if (saved.arena) arena_free(saved.arena);
   if (o->time) print_times(&r, &plan);
   return needs_hold(&r, "the code", o->needs);
 }
