@@ -5,6 +5,7 @@
  * same for all lanes needs no branch: where the guard is false, the outer part is replaced by a
  * block of zeros and the inner terms (known to be small) are added to that. */
 #include "codegen/llvm/emit_mem.h"
+#include "ir/base/integer.h"
 
 #define B c->b
 
@@ -61,15 +62,6 @@ static V add_terms(Emit *c, const Mem *m, V p, const Terms *ts, int from, int to
   return p;
 }
 
-static int64_t gcd(int64_t a, int64_t b) {
-  while (b) {
-    const int64_t r = a % b;
-    a = b;
-    b = r;
-  }
-  return a < 0 ? -a : a;
-}
-
 /* A number that divides e, 0 for the constant 0. */
 static int64_t multiple_of(const Emit *c, const Expr *e) {
   int64_t k;
@@ -79,7 +71,7 @@ static int64_t multiple_of(const Emit *c, const Expr *e) {
                ? (c->v->state[e->id].is_const ? c->v->state[e->id].k : c->v->state[e->id].multiple)
                : 1;
   if (e->op == EX_add || e->op == EX_sub)
-    return gcd(multiple_of(c, e->a[0]), multiple_of(c, e->a[1]));
+    return int_gcd(multiple_of(c, e->a[0]), multiple_of(c, e->a[1]));
   if (e->op == EX_mul) {
     int64_t r;
     return ck_mul(multiple_of(c, e->a[0]), multiple_of(c, e->a[1]), &r) ? r : 1;
@@ -92,7 +84,7 @@ static unsigned alignment(const Emit *c, const Mem *m, const Expr *index) {
   const int64_t bytes = dtype_bytes(m->dtype);
   int64_t k = multiple_of(c, index) % 4096;
   if (k == 0) k = 4096;
-  const int64_t by = gcd(k * bytes, 4096);
+  const int64_t by = int_gcd(k * bytes, 4096);
   return (unsigned)(by < m->align ? by : m->align);
 }
 

@@ -114,7 +114,7 @@ static Value *do_construct(const Call *c) {
 }
 
 static Value *do_empty(const Call *c) {
-  const DType t = dtype_from_onnx((int)int_attr(c, "dtype", 1));
+  const DType t = dtype_from_onnx(int_attr(c, "dtype", 1));
   return t == DT_NONE ? fail(c, ERR_ATTR_VALUE, "dtype is no type")
                       : new_sequence(c->im, 0, NULL, t);
 }

@@ -12,7 +12,7 @@ const DTypeRow dtype_rows[DT_COUNT] = {
 #undef T
 };
 
-DType dtype_from_onnx(int onnx) {
+DType dtype_from_onnx(int64_t onnx) {
   for (int t = 1; t < DT_COUNT; t++)
     if (dtype_rows[t].onnx == onnx) return (DType)t;
   return DT_NONE;

@@ -25,7 +25,7 @@ typedef struct DTypeRow {
 
 extern const DTypeRow dtype_rows[DT_COUNT];
 
-DType dtype_from_onnx(int onnx);      /* DT_NONE when unknown */
+DType dtype_from_onnx(int64_t onnx);  /* DT_NONE when unknown */
 DType dtype_from_text(const char *s); /* DT_NONE when unknown */
 static inline const char *dtype_text(DType t) { return dtype_rows[t].text; }
 static inline bool dtype_is_float(DType t) { return dtype_rows[t].cls == DC_FLOAT; }

@@ -2,6 +2,7 @@
  * distributed over sums, so that equal polynomials become the same expression. Coefficients wrap,
  * as i64 arithmetic does. Sums beyond POLY_MAX terms and products beyond MONO_MAX atoms stay as
  * they are. */
+#include "ir/base/integer.h"
 #include "ir/expr/expr_impl.h"
 
 static int64_t wrap_mul(int64_t a, int64_t b) { return (int64_t)((uint64_t)a * (uint64_t)b); }
@@ -50,18 +51,8 @@ bool mono_divide(const Mono *a, const Mono *b, Mono *q) {
   return j == b->n;
 }
 
-static int64_t gcd(int64_t a, int64_t b) {
-  uint64_t x = a < 0 ? -(uint64_t)a : (uint64_t)a, y = b < 0 ? -(uint64_t)b : (uint64_t)b;
-  while (y) {
-    const uint64_t t = x % y;
-    x = y;
-    y = t;
-  }
-  return x > INT64_MAX ? 1 : (int64_t)x;
-}
-
 void mono_gcd(const Mono *a, const Mono *b, Mono *g) {
-  g->c = gcd(a->c, b->c);
+  g->c = int_gcd(a->c, b->c);
   g->n = 0;
   for (int i = 0, j = 0; i < a->n && j < b->n;) {
     if (a->atom[i] == b->atom[j]) {

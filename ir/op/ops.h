@@ -113,6 +113,8 @@ bool op_float(Model *m, const Node *n, const char *name, double def, double *v);
 bool op_string(Model *m, const Node *n, const char *name, const char *def, const char **v);
 /* Absent: count -1, v NULL */
 bool op_ints(Model *m, const Node *n, const char *name, const int64_t **v, int *count);
+/* An element type by ONNX's number; `def` where it is absent; others are refused. */
+bool op_dtype(Model *m, const Node *n, const char *name, DType def, DType *t);
 /* Required */
 bool op_need_attr(Model *m, const Node *n, const char *name, AttrKind kind, const Attr **a);
 /* A string attribute that must be one of choices[] (NULL-terminated): its position. */

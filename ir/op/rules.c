@@ -121,6 +121,14 @@ bool op_need_attr(Model *m, const Node *n, const char *name, AttrKind kind, cons
   return *a || op_error(m, n, ERR_ATTR_MISSING, "%s needs the attribute %s", n->op->name, name);
 }
 
+bool op_dtype(Model *m, const Node *n, const char *name, DType def, DType *t) {
+  const Attr *a;
+  if (!attr_kind(m, n, name, AT_INT, &a)) return false;
+  *t = a ? dtype_from_onnx(a->ints[0]) : def;
+  return *t != DT_NONE || op_error(m, n, ERR_ATTR_VALUE, "attribute %s=%lld is not a tensor type",
+                                   name, a ? (long long)a->ints[0] : 0);
+}
+
 bool op_choice(Model *m, const Node *n, const char *name, const char *def,
                const char *const *choices, int *v) {
   const char *s;

@@ -43,6 +43,17 @@ typedef struct KernelExpr {
 } KernelExpr;
 void kernel_expr_init(KernelExpr *k, Model *m, const Place *(*place)(void *, const Value *, int *),
                       void *user);
+/* Places of values before any lies somewhere: row by row, named by the value's id. For asking what
+ * a kernel's expression would be; `values` says whose places were asked for. */
+typedef struct StandIns {
+  Model *m;
+  Arena *a;
+  int n; /* values there were when it began; a younger one gets a place at each call */
+  Place *places;
+  const Value **values;
+} StandIns;
+void stand_ins_init(StandIns *s, Model *m, Arena *scratch);
+const Place *stand_in(void *stand_ins, const Value *v, int *id); /* for kernel_expr_init */
 /* Element of v at idx, v itself computed (not loaded) even when it is materialised. */
 const Expr *kernel_expr_of(KernelExpr *k, const Value *v, const Expr *const *idx);
 /* Element of v at idx as any consumer would read it. */

@@ -45,6 +45,27 @@ void strides_of(Model *m, const Value *v, const Expr **stride, const Expr **offs
   if (count) *count = run;
 }
 
+void stand_ins_init(StandIns *s, Model *m, Arena *scratch) {
+  *s = (StandIns){.m = m, .a = scratch, .n = m->next_value};
+  s->places = ARENA_ARRAY(scratch, Place, s->n + 1);
+  s->values = ARENA_ARRAY(scratch, const Value *, s->n + 1);
+}
+
+const Place *stand_in(void *stand_ins, const Value *v, int *id) {
+  StandIns *s = stand_ins;
+  Place *pl = v->id < s->n ? &s->places[v->id] : ARENA_NEW(s->a, Place);
+  if (!pl->stride) {
+    pl->stride = ARENA_ARRAY(s->a, const Expr *, v->rank + 1);
+    Value plain = *v;
+    plain.layout = (Layout){0};
+    strides_of(s->m, &plain, pl->stride, NULL, NULL);
+    pl->dense = true;
+    if (v->id < s->n) s->values[v->id] = v;
+  }
+  *id = v->id;
+  return pl;
+}
+
 static bool flat_index(const Value *v, const Expr *const *idx, int64_t *flat) {
   *flat = 0;
   for (int d = 0; d < v->rank; d++) {

@@ -31,30 +31,13 @@ typedef struct Fuse {
   Model *m;
   ExprPool *p;
   Arena *a;
-  Place *places; /* row-major stand-ins by value id */
-  const Value **by_id;
+  StandIns places;
   bool *forced; /* must lie in memory */
   Vec(Root *) * readers;
   const Uses *uses;
   int n_values;
   bool changed;
 } Fuse;
-
-static const Place *stand_in(void *user, const Value *v, int *id) {
-  Fuse *f = user;
-  Place *pl = &f->places[v->id];
-  if (!pl->stride) {
-    pl->stride = ARENA_ARRAY(f->a, const Expr *, v->rank + 1);
-    const Layout keep = v->layout;
-    ((Value *)v)->layout = (Layout){0};
-    strides_of(f->m, v, pl->stride, NULL, NULL);
-    ((Value *)v)->layout = keep;
-    pl->dense = true;
-    f->by_id[v->id] = v;
-  }
-  *id = v->id;
-  return pl;
-}
 
 static void make_vars(Fuse *f, const Value *v, const Expr **vars) {
   for (int d = 0; d < v->rank; d++)
@@ -99,7 +82,7 @@ static bool build_attention(Fuse *f, Root *r, KernelExpr *x, const Attention *a)
 
 static bool build_exprs(Fuse *f, Root *r, Arena *memory) {
   KernelExpr x;
-  kernel_expr_init(&x, f->m, stand_in, f);
+  kernel_expr_init(&x, f->m, stand_in, &f->places);
   x.memory = memory;
   const Node *n = r->v->def;
   r->anchor = kernel_anchor(r->v);
@@ -380,8 +363,7 @@ static void forget(Fuse *f) {
 bool pass_fuse(PassCtx *c) {
   Model *m = c->model;
   Fuse f = {.m = m, .p = m->pool, .a = c->scratch, .n_values = m->next_value};
-  f.places = ARENA_ARRAY(f.a, Place, f.n_values + 1);
-  f.by_id = ARENA_ARRAY(f.a, const Value *, f.n_values + 1);
+  stand_ins_init(&f.places, m, f.a);
   f.forced = ARENA_ARRAY(f.a, bool, f.n_values + 1);
   f.readers = arena_alloc_array(f.a, (size_t)f.n_values + 1, sizeof *f.readers);
   f.uses = graph_uses(m->main, f.a);

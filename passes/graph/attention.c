@@ -21,7 +21,7 @@ typedef struct Find {
   Model *m;
   ExprPool *p;
   const Uses *uses;
-  Place *places; /* stand-ins by value id */
+  StandIns places;
 } Find;
 
 static int readers(const Find *f, const Value *v) {
@@ -63,18 +63,6 @@ static void unmark(Value *v, const Value *scores, int depth) {
     if (v->def->in[k]) unmark(v->def->in[k], scores, depth + 1);
 }
 
-static const Place *stand_in(void *user, const Value *v, int *id) {
-  Find *f = user;
-  Place *pl = v->id < f->uses->n ? &f->places[v->id] : ARENA_NEW(f->c->scratch, Place);
-  if (!pl->stride) {
-    pl->stride = ARENA_ARRAY(f->c->scratch, const Expr *, v->rank + 1);
-    strides_of(f->m, v, pl->stride, NULL, NULL);
-    pl->dense = true;
-  }
-  *id = v->id;
-  return pl;
-}
-
 /* The element of x is an expression of its own score, of no reduction, and of the head's batch
  * index alone otherwise. */
 static bool readable(Find *f, const Attention *a) {
@@ -83,7 +71,7 @@ static bool readable(Find *f, const Attention *a) {
   for (int d = 0; d < x->rank; d++)
     idx[d] = expr_is_i64(x->dims[d], 1) ? ex_i64(f->p, 0) : ex_var(f->p, "x", x->dims[d]);
   KernelExpr k;
-  kernel_expr_init(&k, f->m, stand_in, f);
+  kernel_expr_init(&k, f->m, stand_in, &f->places);
   const Expr *e = attention_score(&k, a, idx, at);
   if (k.bad || e->flags & EXF_REDUCE) return false;
   for (int d = 0; d < a->scores->rank - 2; d++)
@@ -252,7 +240,7 @@ static bool rewrite_one(Forward *fw, Node *n, bool *keep) {
 bool pass_attention(PassCtx *c) {
   Find f = {.c = c, .m = c->model, .p = c->model->pool};
   f.uses = graph_uses(c->model->main, c->scratch);
-  f.places = ARENA_ARRAY(c->scratch, Place, f.uses->n + 1);
+  stand_ins_init(&f.places, c->model, c->scratch);
   Forward fw = forward_new(c);
   fw.user = &f;
   return forward_walk(&fw, c->model->main, rewrite_one);

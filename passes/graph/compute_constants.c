@@ -137,7 +137,7 @@ static Value *add_constant(Constants *t, const Node *n, int k, const Value *v) {
   return x;
 }
 
-static Value *stand_in(Constants *t, const Node *n, int k) {
+static Value *constant_or_input(Constants *t, const Node *n, int k) {
   const Value *v = n->in[k];
   if (!v) return NULL;
   if (!t->to[v->id]) t->to[v->id] = add_constant(t, n, k, v);
@@ -147,7 +147,7 @@ static Value *stand_in(Constants *t, const Node *n, int k) {
 static bool add_node(Constants *t, const Node *n) {
   Model *m = t->sub;
   Value **in = ARENA_ARRAY(t->c->scratch, Value *, n->n_in + 1);
-  for (int k = 0; k < n->n_in; k++) in[k] = stand_in(t, n, k);
+  for (int k = 0; k < n->n_in; k++) in[k] = constant_or_input(t, n, k);
   Node *copy = graph_add_node(m->main, NULL, n->op, n->n_in, in, n->loc);
   for (int k = 0; k < n->n_attrs; k++) node_set_attr(copy, n->attrs[k]);
   for (int k = 0; k < n->n_out; k++) {

@@ -4,6 +4,7 @@
  * multiples of that formula; where there are several formulas, plan_symbolic.c mostly finds a
  * smaller plan. Either way offsets are closed formulas. Runtime symbols count as their bounds. */
 #include <inttypes.h>
+#include "ir/base/integer.h"
 #include "passes/memory/plan.h"
 
 /* Buffers that share one place one after the other (in-place chains). */
@@ -33,15 +34,6 @@ typedef struct Planner {
 } Planner;
 
 /* ---- sizes as units * per ---- */
-static int64_t gcd(int64_t a, int64_t b) {
-  while (b) {
-    const int64_t r = a % b;
-    a = b;
-    b = r;
-  }
-  return a < 0 ? -a : a;
-}
-
 /* Constant factor of one term. */
 static int64_t term_factor(const Expr *e) {
   int64_t k = 0, rest = 1;
@@ -53,9 +45,9 @@ static int64_t term_factor(const Expr *e) {
 }
 
 static int64_t sum_factor(const Expr *e) {
-  if (e->op == EX_add) return gcd(sum_factor(e->a[0]), sum_factor(e->a[1]));
-  if (e->op == EX_sub) return gcd(sum_factor(e->a[0]), sum_factor(e->a[1]));
-  return gcd(term_factor(e), 0);
+  if (e->op == EX_add) return int_gcd(sum_factor(e->a[0]), sum_factor(e->a[1]));
+  if (e->op == EX_sub) return int_gcd(sum_factor(e->a[0]), sum_factor(e->a[1]));
+  return int_gcd(term_factor(e), 0);
 }
 
 static const Expr *strip_term(ExprPool *p, const Expr *e) {

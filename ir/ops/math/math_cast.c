@@ -20,13 +20,9 @@ static bool cast_to(Model *m, Node *n, DType to) {
 
 bool infer_cast(Model *m, Node *n) {
   const Attr *a;
-  if (!op_need_attr(m, n, "to", AT_INT, &a)) return false;
-  const int64_t code = a->ints[0];
-  const DType to = code > 0 && code < 1000 ? dtype_from_onnx((int)code) : DT_NONE;
-  if (to == DT_NONE)
-    return op_error(m, n, ERR_ATTR_VALUE, "attribute to=%lld is not a tensor type",
-                    (long long)code);
-  return cast_to(m, n, to);
+  DType to;
+  return op_need_attr(m, n, "to", AT_INT, &a) && op_dtype(m, n, "to", DT_NONE, &to) &&
+         cast_to(m, n, to);
 }
 
 bool infer_castlike(Model *m, Node *n) { return cast_to(m, n, n->in[1]->dtype); }

@@ -28,12 +28,8 @@ const Expr *elem_swiglu(ElemCtx *c, const Node *n, int out, const Expr *const *i
 bool infer_bitcast(Model *m, Node *n) {
   const Attr *a;
   const DType from = n->in[0]->dtype;
-  if (!op_need_attr(m, n, "to", AT_INT, &a)) return false;
-  const int64_t code = a->ints[0];
-  const DType to = code > 0 && code < 1000 ? dtype_from_onnx((int)code) : DT_NONE;
-  if (to == DT_NONE)
-    return op_error(m, n, ERR_ATTR_VALUE, "attribute to=%lld is not a tensor type",
-                    (long long)code);
+  DType to;
+  if (!op_need_attr(m, n, "to", AT_INT, &a) || !op_dtype(m, n, "to", DT_NONE, &to)) return false;
   if (dtype_rows[from].bits != dtype_rows[to].bits || from == DT_STR || to == DT_STR)
     return op_error(m, n, ERR_TYPE, "%s and %s differ in size", dtype_text(from), dtype_text(to));
   return op_out_like(m, n, 0, to, n->in[0]);

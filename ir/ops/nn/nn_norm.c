@@ -230,11 +230,9 @@ static int norm_axis(const Node *n) {
 
 /* Type of the moments: stash_type, which the compute type may widen. */
 static bool stash_type(Model *m, const Node *n, DType *t) {
-  int64_t code;
-  if (!op_int_in(m, n, "stash_type", 1, 1, 1000, &code)) return false;
-  *t = dtype_from_onnx((int)code);
-  return dtype_is_float(*t) ||
-         op_error(m, n, ERR_ATTR_VALUE, "stash_type %lld is not a float type", (long long)code);
+  return op_dtype(m, n, "stash_type", DT_F32, t) &&
+         (dtype_is_float(*t) ||
+          op_error(m, n, ERR_ATTR_VALUE, "stash_type %s is not a float type", dtype_text(*t)));
 }
 
 static bool layer_out(Model *m, Node *n) {
@@ -259,7 +257,7 @@ bool infer_rms_norm(Model *m, Node *n) { return layer_out(m, n); }
 
 static DType layer_type(const Node *n) {
   const DType x = kit_compute(n);
-  const DType stash = dtype_compute(dtype_from_onnx((int)node_int(n, "stash_type", 1)));
+  const DType stash = dtype_compute(dtype_from_onnx(node_int(n, "stash_type", 1)));
   return x == DT_F64 || stash == DT_F64 ? DT_F64 : DT_F32;
 }
 

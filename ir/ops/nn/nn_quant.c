@@ -115,13 +115,12 @@ static const Expr *grain_read(ElemCtx *c, const Node *n, int k, const Expr *cons
   return kit_in(c, n, k, at, t);
 }
 
-/* Attribute output_dtype, else def. */
+/* Attribute output_dtype; absent or 0: def. */
 static bool output_dtype(Model *m, const Node *n, DType def, DType *t) {
   int64_t code;
-  if (!op_int_in(m, n, "output_dtype", 0, 0, 1000, &code)) return false;
-  *t = code ? dtype_from_onnx((int)code) : def;
-  return *t != DT_NONE ||
-         op_error(m, n, ERR_ATTR_VALUE, "output_dtype %lld is not a tensor type", (long long)code);
+  *t = def;
+  return op_int(m, n, "output_dtype", 0, &code) &&
+         (code == 0 || op_dtype(m, n, "output_dtype", def, t));
 }
 
 /* ---- QuantizeLinear ---- */

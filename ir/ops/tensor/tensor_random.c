@@ -6,10 +6,8 @@
 #include "ir/op/tensor_util.h"
 
 static bool random_type(Model *m, Node *n, DType def, DType *t) {
-  const int64_t v = node_int(n, "dtype", 0);
-  *t = node_attr(n, "dtype") ? dtype_from_onnx((int)v) : def;
-  return *t != DT_NONE && *t != DT_STR ? true
-                                       : op_error(m, n, ERR_ATTR_VALUE, "dtype %lld", (long long)v);
+  return op_dtype(m, n, "dtype", def, t) &&
+         (*t != DT_STR || op_error(m, n, ERR_ATTR_VALUE, "there are no random strings"));
 }
 
 bool infer_random(Model *m, Node *n) {

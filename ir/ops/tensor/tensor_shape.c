@@ -450,10 +450,10 @@ const Expr *elem_range(ElemCtx *c, const Node *n, int out, const Expr *const *id
 }
 
 bool infer_eye_like(Model *m, Node *n) {
-  int64_t onnx = node_int(n, "dtype", 0);
-  const DType t = node_attr(n, "dtype") ? dtype_from_onnx((int)onnx) : n->in[0]->dtype;
-  if (t == DT_NONE || t == DT_STR)
-    return op_error(m, n, ERR_ATTR_VALUE, "dtype %lld", (long long)onnx);
+  DType t;
+  if (!op_dtype(m, n, "dtype", n->in[0]->dtype, &t)) return false;
+  if (t == DT_STR)
+    return op_error(m, n, ERR_ATTR_VALUE, "a matrix of strings has no diagonal of 1");
   return op_need_rank(m, n, 0, 2, 2) && op_out_like(m, n, 0, t, n->in[0]);
 }
 

@@ -12,10 +12,9 @@ static const Expr *to64(ExprPool *p, const Expr *e) { return ex_cast(p, DT_F64, 
 
 /* ---- windows ---- */
 static bool output_type(Model *m, Node *n, DType *t) {
-  *t = dtype_from_onnx((int)node_int(n, "output_datatype", 1));
-  return dtype_is_float(*t) || dtype_is_int(*t) ||
-         op_error(m, n, ERR_ATTR_VALUE, "output_datatype %lld",
-                  (long long)node_int(n, "output_datatype", 1));
+  return op_dtype(m, n, "output_datatype", DT_F32, t) &&
+         (dtype_is_float(*t) || dtype_is_int(*t) ||
+          op_error(m, n, ERR_ATTR_VALUE, "a window of %s", dtype_text(*t)));
 }
 
 bool infer_window(Model *m, Node *n) {
