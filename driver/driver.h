@@ -177,6 +177,9 @@ int compile_watched(const Options *o, const char *model, const char *out, const 
 /* Adds a file to the session's outputs (NULL or "-": stdout). */
 bool write_text(Session *s, const char *path, StrBuf *text);
 int tune(const Options *o); /* tune.c: --tune */
+/* plan.c: the choices as a table on stderr; bench --profile --print-plan. */
+void decisions_print(const DecisionLog *log);
+int bench_estimates(const Options *o);
 /* The command of a compiled program under the target's emulator if it needs one, in argv from n on;
  * new n. */
 int program_command(const Options *o, const char *program, const char **argv, int n);

@@ -228,7 +228,8 @@ static const struct {
     {"bench", "burin bench MODEL.onnx|PROGRAM [options]",
      "Compiles a model and measures it.\n\n"
      "  burin bench model.onnx --dim batch=1 --threads 4\n"
-     "  burin bench model.onnx --profile                       time per kernel\n"},
+     "  burin bench model.onnx --profile                       time per kernel\n"
+     "  burin bench model.onnx --profile --print-plan          beside what cost models expect\n"},
     {"inspect", "burin inspect MODEL.onnx [options]",
      "Prints inputs, outputs, operators, weights and work of a model.\n\n"
      "  burin inspect model.onnx\n"

@@ -289,33 +289,12 @@ static void summary(Session *s, const Job *j, double seconds) {
           s->load_seconds, s->pass_seconds, j->stats.llvm_seconds, j->stats.link_seconds);
 }
 
-/* The choices between ways to make kernels: what was taken, and the candidates that come close. */
-static void print_choices(const Session *s) {
-  enum { MOST = 6 };
-  static const double slack = 1.5; /* times the cycles of what the model takes */
-  fprintf(stderr, "%14s  %7s  candidate (* taken)\n", "cycles", "of best");
-  for (int i = 0; i < s->decisions->list.n; i++) {
-    const Decision *d = &s->decisions->list.data[i];
-    int close[MOST + 1];
-    int n = choice_promising(d, slack, MOST, close);
-    bool seen = false;
-    for (int k = 0; k < n; k++) seen = seen || close[k] == d->taken;
-    if (!seen) close[n++] = d->taken;
-    fprintf(stderr, "%s\n", d->key);
-    for (int k = 0; k < n; k++) {
-      const Candidate *c = &d->candidates[close[k]];
-      fprintf(stderr, "%14.0f  %7.2f  %s%s\n", c->cost, c->cost / d->candidates[d->model].cost,
-              c->name, close[k] == d->taken ? " *" : "");
-    }
-  }
-}
-
 /* ---- the verb ---- */
 static bool compile_steps(Session *s, Job *j) {
   if (!session_load(s, j->file)) return false;
   if ((j->emit & EMIT_FILES) && !session_has_data(s)) return false;
   if (!session_passes(s, j->emit & EMIT_FILES ? PF_CODE : 0)) return false;
-  if (s->o->print_plan) print_choices(s);
+  if (s->o->print_plan) decisions_print(s->decisions);
   if ((j->emit & EMIT_FILES) && !write_code(s, j)) return false;
   return write_ir(s, j) && session_commit(s);
 }

@@ -159,6 +159,9 @@ int verb_bench(const Options *o) {
   char bench[40] = "--bench";
   if (o->files.n != 1) return usage_error("give one model or program; try 'burin bench --help'");
   if (o->runs && !args_number("--runs", o->runs, 1, 1000000000, &runs)) return EXIT_USAGE;
+  if (o->print_plan && is_program(o->files.v[0]))
+    return usage_error("--print-plan: a finished program does not know what it was made of");
+  if (o->print_plan && o->profile) return bench_estimates(o);
   if (o->runs) snprintf(bench, sizeof bench, "--bench=%s", o->runs);
   return compile_and_run(o, bench);
 }

@@ -1,4 +1,4 @@
-/* Compiles and measures the programs that --tune compares. They run as children, a few runs each,
+/* Compiles and measures the programs that --tune compares, or one for --print-plan. They run as children, a few runs each,
  * one after the other and again, so that all see the same machine; only the least times count. */
 #include "driver/verbs/trial.h"
 
@@ -16,7 +16,7 @@ typedef struct Compiled {
 static bool note_call(void *user, Step *s) {
   Compiled *const c = user;
   if (s->kind != STEP_KERNEL && s->kind != STEP_EXTERN) return true;
-  TrialCall call = {0};
+  TrialCall call = {.estimate = s->estimate};
   for (const StepKey *k = s->keys; k; k = k->next) call.n_keys++;
   call.keys = ARENA_ARRAY(c->arena, const char *, call.n_keys + 1);
   int n = 0;
@@ -33,8 +33,9 @@ static bool fixed_inputs(const Graph *g) {
     for (int d = 0; d < g->inputs.data[k]->rank; d++) {
       int64_t n;
       if (!expr_is_const(g->inputs.data[k]->dims[d], &n))
-        return usage_error("--tune: the size of input %s is symbolic; fix it with --dim NAME=N",
-                           g->inputs.data[k]->name),
+        return usage_error(
+                   "cannot measure: the size of input %s is symbolic; fix it with --dim NAME=N",
+                   g->inputs.data[k]->name),
                false;
     }
   return true;
@@ -65,20 +66,27 @@ static void keep_least(double *least, double v) {
   if (v > 0 && (*least == 0 || v < *least)) *least = v;
 }
 
-/* A line of a call: us, share, GFLOP/s, kernel, nodes. */
-static bool call_line(const char *line, double *us) {
+/* A line of a call: us, share, GFLOP/s, kernel, nodes. Where the kernel begins, or NULL. */
+static const char *call_line(const char *line, double *us) {
   double share, rate;
-  char kernel;
-  return sscanf(line, "%lf %lf%% %lf %c", us, &share, &rate, &kernel) == 4;
+  int at = 0;
+  return sscanf(line, "%lf %lf%% %lf %n", us, &share, &rate, &at) == 3 && line[at] ? line + at
+                                                                                   : NULL;
+}
+
+static void note_time(Arena *a, Trial *t, int call, double us, const char *what) {
+  keep_least(&t->us[call], us);
+  if (!t->calls[call].what) t->calls[call].what = arena_strndup(a, what, strcspn(what, "\n"));
 }
 
 /* What --bench --profile prints: the whole time, then a table of calls. */
-static bool read_times(Trial *t, FILE *f) {
+static bool read_times(Arena *a, Trial *t, FILE *f) {
   char line[4096];
   int call = -1; /* -1: before the table */
   bool whole = false, begins = true;
   while (fgets(line, sizeof line, f)) {
     const bool first = begins; /* names may be longer than the line */
+    const char *what;
     double us;
     begins = strchr(line, '\n') != NULL;
     const char *min = first && call < 0 ? strstr(line, ": min ") : NULL;
@@ -87,8 +95,8 @@ static bool read_times(Trial *t, FILE *f) {
       whole = true;
     } else if (first && call < 0 && strstr(line, " GFLOP/s ")) {
       call = 0;
-    } else if (first && call >= 0 && call < t->n_calls && call_line(line, &us)) {
-      keep_least(&t->us[call++], us);
+    } else if (first && call >= 0 && call < t->n_calls && (what = call_line(line, &us))) {
+      note_time(a, t, call++, us, what);
     }
   }
   return whole && (call < 0 || call == t->n_calls);
@@ -102,20 +110,20 @@ static int run_trial(Session *s, Trial *t, const Measure *m, int runs) {
   int n = program_command(s->o, t->program, argv, 0);
   argv[n++] = bench;
   if (m->profile) argv[n++] = "--profile";
-  if (s->o->threads) argv[n++] = "--threads", argv[n++] = s->o->threads;
+  if (m->threads) argv[n++] = "--threads", argv[n++] = m->threads;
   argv[n] = NULL;
   if (!program_memory(s->arena, &fd, &log)) return EXIT_OUTPUT;
   const int status = child_run(argv, NULL, log);
   FILE *f = fdopen(fd, "r");
-  const bool ok = status == EXIT_OK && f && read_times(t, f);
+  const bool ok = status == EXIT_OK && f && read_times(s->arena, t, f);
   if (f) fclose(f);
   if (status < 0) return EXIT_IO;
   if (status) {
-    usage_error("--tune: the compiled model failed here, with status %d", status);
+    usage_error("the compiled model failed here, with status %d", status);
     return status;
   }
   if (ok) return EXIT_OK;
-  usage_error("--tune: the compiled model did not print its times");
+  usage_error("the compiled model did not print its times");
   return EXIT_INTERNAL;
 }
 

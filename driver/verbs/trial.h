@@ -7,6 +7,8 @@ typedef struct TrialCall { /* a kernel or runtime function, in the order of the 
   int n_keys;
   const char **keys; /* the choices that its time answers */
   uint64_t digest;   /* of its kernel */
+  Estimate estimate;
+  const char *what; /* kernel and nodes, as the profile names them; NULL: not measured */
 } TrialCall;
 
 typedef struct Trial {
@@ -28,6 +30,7 @@ typedef struct Measure {
   bool profile;
   int rounds;
   double seconds;
+  const char *threads; /* NULL: as many as there are */
   void (*progress)(void *user, int round, double seconds);
   void *user;
 } Measure;

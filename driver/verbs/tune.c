@@ -51,7 +51,7 @@ static void show_round(void *user, int round, double seconds) {
 }
 
 static int measure(Tuner *t, Trial *trials, int n, bool profile, double seconds) {
-  const Measure m = {profile, 6, seconds, show_round, t};
+  const Measure m = {profile, 6, seconds, t->s->o->threads, show_round, t};
   return trials_measure(t->s, trials, n, &m);
 }
 

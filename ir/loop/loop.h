@@ -169,11 +169,18 @@ typedef struct StepKey {
   const struct StepKey *next;
 } StepKey;
 
+/* What a step takes on one core, for sizes as they are guessed. */
+typedef struct Estimate {
+  const char *model; /* which cost model says so; NULL: none does */
+  double cycles;
+} Estimate;
+
 typedef struct Step Step;
 struct Step {
   StepKind kind;
   Step *next; /* in the same block */
   const Loc *loc;
+  Estimate estimate;
   const StepKey *keys; /* only where tuning asks for them */
   union {
     struct {

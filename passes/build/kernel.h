@@ -111,6 +111,7 @@ typedef struct KernelBuild {
   KernelExpr x;
   Vec(BufRef) refs;    /* argument of parameter i; buffer -1: scratch */
   const StepKey *keys; /* the choices that its time answers (choice.h) */
+  Estimate estimate;
 } KernelBuild;
 void kb_begin(KernelBuild *b, Lower *l, const Value *root, const char *suffix);
 /* Finds or adds */

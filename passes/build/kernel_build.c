@@ -221,6 +221,7 @@ Step *kb_finish(KernelBuild *b, Stmt *body) {
   s->call.kernel = k;
   s->call.args = args;
   s->keys = b->keys;
+  s->estimate = b->estimate;
   return s;
 }
 

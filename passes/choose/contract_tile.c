@@ -53,6 +53,12 @@ int contract_tiles(const Target *t, const ContractTypes *types, double rows_h, d
   return count;
 }
 
+double contract_tile_cycles(const Target *t, const ContractTypes *types, Tile tile, double rows_h,
+                            double rows_w, bool flat, double n, double k) {
+  const MachineModel m = machine_model(t, types->acc, 1);
+  return tile_cycles(&m, tile, rows_h, rows_w, flat, n, k);
+}
+
 int contract_cheapest(const TileCost *tiles, int n) {
   int best = 0;
   for (int i = 1; i < n; i++)

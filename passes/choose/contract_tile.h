@@ -14,6 +14,8 @@ typedef struct TileCost {
 /* The tiles that the registers allow, with estimated cycles; returns their number. */
 int contract_tiles(const Target *t, const ContractTypes *types, double rows_h, double rows_w,
                    bool flat, double n, double k, TileCost *out);
+double contract_tile_cycles(const Target *t, const ContractTypes *types, Tile tile, double rows_h,
+                            double rows_w, bool flat, double n, double k);
 int contract_cheapest(const TileCost *tiles, int n); /* position */
 /* The cheapest of them */
 Tile contract_choose_tile(const Target *t, double rows_h, double rows_w, bool flat, double n,

@@ -21,34 +21,53 @@ bool thin_fits(const PassCtx *c, const Node *n, const ConvInfo *ci, int lanes) {
          (!expr_is_const(n->out[0]->dims[1 + ci->spatial], &width) || width >= width_of_lanes);
 }
 
-/* Cycles for a pixel and a tap: with lanes over pixels, of accumulators as many as there is room
- * for, against a row of a tile. Most loads of pixels cross a cache line. */
-static bool pixels_pay(const Target *t, const ConvInfo *ci) {
+static int64_t taps_of(const ConvInfo *ci) {
+  int64_t taps = 1;
+  for (int s = 0; s < ci->spatial; s++) taps *= ci->kernel[s];
+  return taps;
+}
+
+/* Lanes over pixels, of accumulators as many as there is room for. Most loads of pixels cross a
+ * cache line. */
+static double pixels_step(const Target *t, const ConvInfo *ci) {
   const MachineModel m = machine_model(t, DT_F32, 1);
   const int64_t lanes = target_lanes(t, 32), budget = thin_budget(t);
   const int64_t vectors = budget / ci->c_out < 4 ? budget / ci->c_out : 4;
   const double sums = model_fmas(&m, (double)(ci->c_out * vectors)),
                loads = model_loads(&m, 1.5 * (double)vectors + (double)ci->c_out);
-  const double thin = (sums > loads ? sums : loads) / (double)(vectors * lanes),
-               tiled = model_fmas(&m, (double)((ci->c_out + lanes - 1) / lanes));
-  return 1.5 * thin <= tiled;
+  return (sums > loads ? sums : loads) / (double)(vectors * lanes);
 }
 
-/* Cycles for a pixel with lanes over channels, whose sums are then added up across lanes, against a
- * row of a tile. */
-static bool channels_pay(const Target *t, const ConvInfo *ci) {
+/* Lanes over channels, whose sums are then added up across lanes. */
+static double channels_pixel(const Target *t, const ConvInfo *ci) {
   const MachineModel m = machine_model(t, DT_F32, 1);
   const int64_t lanes = target_lanes(t, 32), rows = thin_budget(t) / ci->c_out;
-  int64_t taps = 1;
-  for (int s = 0; s < ci->spatial; s++) taps *= ci->kernel[s];
   const double out = (double)ci->c_out;
-  const double steps = (double)(taps * ((ci->c_in + lanes - 1) / lanes)), across = 4 * out;
+  const double steps = (double)(taps_of(ci) * ((ci->c_in + lanes - 1) / lanes));
+  const double across = 4 * out;
   const double sums = model_fmas(&m, out),
                loads = model_loads(&m, 1 + out / (double)(rows < 8 ? rows : 8));
-  const double thin = steps * (sums > loads ? sums : loads) + across;
-  const double tiled =
-      model_fmas(&m, (double)(taps * ci->c_in * ((ci->c_out + lanes - 1) / lanes)));
-  return 1.2 * thin <= tiled;
+  return steps * (sums > loads ? sums : loads) + across;
+}
+
+double thin_cycles(const Target *t, const ConvInfo *ci, int lanes) {
+  return lanes & LANES_CHANNELS ? channels_pixel(t, ci)
+                                : (double)(taps_of(ci) * ci->c_in) * pixels_step(t, ci);
+}
+
+/* Cycles of a pixel and a tap in a row of a register tile. */
+static double tiled_step(const Target *t, const ConvInfo *ci) {
+  const MachineModel m = machine_model(t, DT_F32, 1);
+  const int64_t lanes = target_lanes(t, 32);
+  return model_fmas(&m, (double)((ci->c_out + lanes - 1) / lanes));
+}
+
+static bool pixels_pay(const Target *t, const ConvInfo *ci) {
+  return 1.5 * pixels_step(t, ci) <= tiled_step(t, ci);
+}
+
+static bool channels_pay(const Target *t, const ConvInfo *ci) {
+  return 1.2 * channels_pixel(t, ci) <= (double)(taps_of(ci) * ci->c_in) * tiled_step(t, ci);
 }
 
 int thin_lanes(const PassCtx *c, const Node *n, const ConvInfo *ci) {

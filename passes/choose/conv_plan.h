@@ -8,6 +8,11 @@
 bool winograd_fits(const Node *n, const ConvInfo *ci);
 /* m of the cheapest Winograd form, or 0 where the direct convolution is about as fast. */
 int winograd_size(const PassCtx *c, const Node *n, const ConvInfo *ci);
+/* Cycles of all images in form m. Of one transform of `tiles` tiles of all channels, where it is a
+ * kernel of its own. */
+double winograd_cycles(const PassCtx *c, const Node *n, const ConvInfo *ci, int m);
+double winograd_input_cycles(const PassCtx *c, const ConvInfo *ci, int m, double tiles);
+double winograd_output_cycles(const PassCtx *c, const ConvInfo *ci, int m, double tiles);
 /* Rows of tiles of a block; 0: all are one. */
 int64_t winograd_block(const PassCtx *c, const Node *n, const ConvInfo *ci, int m);
 /* Cells that whole tiles read around the input. */
@@ -21,6 +26,8 @@ const char *winograd_key(const PassCtx *c, const Node *n, const ConvInfo *ci);
 int thin_budget(const Target *t);
 bool thin_fits(const PassCtx *c, const Node *n, const ConvInfo *ci, int lanes);
 int thin_lanes(const PassCtx *c, const Node *n, const ConvInfo *ci);
+/* Cycles of one pixel, by LANES_PIXELS or LANES_CHANNELS. */
+double thin_cycles(const Target *t, const ConvInfo *ci, int lanes);
 
 /* Its border is so wide that tiles had better skip the taps that see nothing else; the part of it
  * that is in memory then. */

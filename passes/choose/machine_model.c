@@ -44,6 +44,10 @@ double model_trip(CacheLevel level) {
   return cycles[level];
 }
 
+double model_touch(const MachineModel *m, double bytes) {
+  return bytes * model_trip(model_level(m, bytes)) / 2;
+}
+
 /* Lines of a panel are fetched ahead; of values some come late. */
 double model_read_panel(double bytes) { return bytes / 40; }
 double model_read_near(double bytes) { return bytes / 32; }

@@ -32,6 +32,8 @@ typedef enum CacheLevel { CACHE_L1, CACHE_L2, CACHE_L3, CACHE_BEYOND } CacheLeve
 CacheLevel model_level(const MachineModel *m, double size);
 /* Cycles of storing a byte and reading it back from there. */
 double model_trip(CacheLevel level);
+/* Half of a trip: cycles of reading or writing `bytes`, all that a kernel touches. */
+double model_touch(const MachineModel *m, double bytes);
 /* Cycles of reading `bytes` one after the other: a packed panel, from the second level; anything
  * there; from beyond. Weights that share the second level with values. */
 double model_read_panel(double bytes);
@@ -46,6 +48,7 @@ double model_store_tile(const MachineModel *m, int rows, int vectors, bool piece
 
 /* ---- loops: cycles of starting one ---- */
 enum {
+  MODEL_CALL = 100,           /* a kernel */
   MODEL_TILE = 12,            /* the sums of a register tile */
   MODEL_PIXELS = 8,           /* a strip of pixels of a depthwise convolution */
   MODEL_STAGE = 100,          /* one stage of a chain of convolutions, for a few rows */

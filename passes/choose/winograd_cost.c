@@ -1,5 +1,6 @@
 /* When a 3×3 convolution is worth a Winograd form (kernels/winograd.c), and in blocks of how many
  * rows of tiles: multiplications saved against traffic for the transformed data and weights. */
+#include "ir/expr/expr_query.h"
 #include "passes/choose/choice.h"
 #include "passes/choose/contraction.h"
 #include "passes/choose/conv_plan.h"
@@ -15,6 +16,9 @@ bool winograd_fits(const Node *n, const ConvInfo *ci) {
   return !node_int(n, "exact", 0) && n->in[0]->dtype == DT_F32 && n->in[1]->dtype == DT_F32 &&
          ci->c_in >= 8 && ci->c_out >= 8;
 }
+
+/* Cycles of a vector of one point in a transform. */
+static const double INPUT_WORK = 3.6, OUTPUT_WORK = 2.8;
 
 static double direct_cycles(const MachineModel *m, const ConvInfo *ci, int64_t h, int64_t w) {
   const double work = 9.0 * (double)ci->c_in * (double)ci->c_out;
@@ -35,7 +39,7 @@ static double block_cycles(const MachineModel *m, const ConvInfo *ci, int64_t h,
   const double fill = tiles / blocks < 8 ? tiles / blocks / 8 : 1;
   const double compute = model_macs(m, points * tiles * ic * oc / fill) * 1.15,
                stream = blocks * model_read_weights(m, weights);
-  const double transforms = tiles * points * (ic * 3.6 + oc * 2.8) / m->lanes;
+  const double transforms = tiles * points * (ic * INPUT_WORK + oc * OUTPUT_WORK) / m->lanes;
   /* blocks share the cache with the weights that come by for each of them */
   const bool near = blocks > 1 ? data / 2 + weights <= m->l2 : data <= m->l2;
   const double calls = blocks > 1 ? blocks * MODEL_WINOGRAD_BLOCK : 0;
@@ -65,6 +69,28 @@ static int64_t block_lines(const MachineModel *m, const ConvInfo *ci, int64_t h,
 static double wino_cycles(const MachineModel *m, const ConvInfo *ci, int64_t h, int64_t w,
                           int out) {
   return block_cycles(m, ci, h, w, out, block_lines(m, ci, h, w, out));
+}
+
+double winograd_cycles(const PassCtx *c, const Node *n, const ConvInfo *ci, int out) {
+  const MachineModel m = machine_model(c->target, DT_F32, c->max_threads);
+  int64_t h = 0, w = 0;
+  expr_is_const(n->out[0]->dims[2], &h);
+  expr_is_const(n->out[0]->dims[3], &w);
+  return expr_extent_guess(c->model->pool, n->out[0]->dims[0]) * wino_cycles(&m, ci, h, w, out);
+}
+
+static double transform_cycles(const PassCtx *c, int out, double elements, double work) {
+  const MachineModel m = machine_model(c->target, DT_F32, c->max_threads);
+  const double points = (out + 2) * (out + 2), bytes = 4 * points * elements;
+  return points * elements * work / m.lanes + model_touch(&m, bytes);
+}
+
+double winograd_input_cycles(const PassCtx *c, const ConvInfo *ci, int out, double tiles) {
+  return transform_cycles(c, out, tiles * (double)ci->c_in, INPUT_WORK);
+}
+
+double winograd_output_cycles(const PassCtx *c, const ConvInfo *ci, int out, double tiles) {
+  return transform_cycles(c, out, tiles * (double)ci->c_out, OUTPUT_WORK);
 }
 
 int64_t winograd_block(const PassCtx *c, const Node *n, const ConvInfo *ci, int out) {

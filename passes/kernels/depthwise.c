@@ -16,6 +16,7 @@ typedef struct Depthwise {
   const Expr *batch, *line[2], *c; /* line: rows of the outer spatial dimensions */
   int weights;                     /* module buffer: [taps][c_out] */
   Step *packing;                   /* of computed weights */
+  int width;                       /* pixels of a strip */
   bool max;                        /* no weights: the largest value */
 } Depthwise;
 
@@ -145,6 +146,13 @@ static double strip_cycles(const Depthwise *d, double rows, int width) {
   return full * (model_chains(&m, taps * width, taps) + MODEL_PIXELS) + (rest > 0 ? last : 0);
 }
 
+/* Of a line of all channels in the strips that it is cut into. */
+static double line_cycles(const Depthwise *d) {
+  const double lanes = target_lanes(d->l->c->target, 32);
+  const double rows = expr_extent_guess(d->p, d->axis[d->ci.spatial - 1].rows);
+  return strip_cycles(d, rows, d->width) * (double)d->ci.c_out / lanes;
+}
+
 /* The width that tuning wants, or the model's. */
 static int take_width(Depthwise *d, int model) {
   enum { WIDEST = 14 };
@@ -190,7 +198,7 @@ static Stmt *line_of_strips(Depthwise *d) {
   const Expr *rows = d->axis[d->ci.spatial - 1].rows;
   int64_t n;
   const bool fixed = expr_is_const(rows, &n);
-  const int width = strip_width(d, rows);
+  const int width = d->width = strip_width(d, rows);
   StmtList out = {0};
   const Expr *full = ex_floordiv(d->p, rows, num(d, width)), *t = ex_var(d->p, "w", full);
   stmt_add(&out, stmt_for(a, FOR_SERIAL, t, strip(d, ex_mul(d->p, t, num(d, width)), width)));
@@ -261,6 +269,7 @@ Step *lower_depthwise(Lower *l, const Value *root, const Value *anchor, const Pl
     work *= (double)d.ci.kernel[s];
     b.k->flops = ex_mul(d.p, b.k->flops, num(&d, d.ci.kernel[s]));
   }
+  b.estimate = (Estimate){"depthwise", expr_extent_guess(d.p, total) * line_cycles(&d)};
   b.k->grain = work / 8 / expr_extent_guess(d.p, total);
   step_append(&steps, kb_finish(&b, stmt_for(l->m->arena, work > 100000 ? FOR_PARALLEL : FOR_SERIAL,
                                              par, body)));

@@ -4,6 +4,7 @@
  * live, or by a kernel of their own where that level would repeat them. The innermost loop, or the
  * reduction, runs in vectors; the outer loops are flattened into one parallel loop. */
 #include "passes/build/kernel.h"
+#include "passes/choose/machine_model.h"
 
 #include <string.h>
 
@@ -543,6 +544,23 @@ static void finish_tiles(Nest *t) {
   }
 }
 
+/* Bytes of the buffers that a step touches, each once. */
+static double bytes_touched(const Nest *t, const Step *s) {
+  double bytes = 0;
+  for (int i = 0; i < s->call.kernel->params.n; i++) {
+    const Param *const p = &s->call.kernel->params.data[i];
+    if (!p->scratch) bytes += dtype_bytes(p->dtype) * expr_extent_guess(t->p, p->count);
+  }
+  return bytes;
+}
+
+/* Arithmetic in lanes, or the traffic. */
+static Estimate estimate(const Nest *t, const Step *s, double cost) {
+  const MachineModel m = machine_model(t->l->c->target, DT_F32, 1);
+  const double work = cost / m.lanes, touch = model_touch(&m, bytes_touched(t, s));
+  return (Estimate){"elem", MODEL_CALL + (work > touch ? work : touch)};
+}
+
 static Step *finish_nest(Nest *t) {
   refresh_reductions(t);
   if (t->reds.n == 1 && runs_along(t, t->reds.data[0])) {
@@ -563,7 +581,10 @@ static Step *finish_nest(Nest *t) {
     body.first->loop.kind = FOR_PARALLEL;
     t->b.k->grain = cost / guess(t, t->var[0]);
   }
-  return t->failed ? NULL : kb_finish(&t->b, body.first);
+  if (t->failed) return NULL;
+  Step *s = kb_finish(&t->b, body.first);
+  s->estimate = estimate(t, s, cost);
+  return s;
 }
 
 /* Dimensions by decreasing stride of the target, as far as they compare. */

@@ -140,6 +140,7 @@ Step *lower_scan(KernelBuild *b, const ScanNest *s) {
   const Expr *outer = flatten(&c, var, n, &at);
   if (block) finish_lanes(&c, extent(&c, s->n - 1), at);
   Stmt *body = running_loop(&c);
+  b->estimate = (Estimate){"scan", 4 * all};
   if (outer) {
     const bool parallel = all > parallel_worth;
     body = stmt_for(c.a, parallel ? FOR_PARALLEL : FOR_SERIAL, outer, body);

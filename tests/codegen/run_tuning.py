@@ -114,6 +114,31 @@ def test_print_plan(folder):
     check("plan: same code", with_table.read_bytes() == without.read_bytes())
 
 
+def test_estimates(folder):
+    """bench --profile --print-plan: a line for each kernel that a cost model knows, and for each cost model; their sums agree."""
+    model = folder / "estimates.onnx"
+    small_model(model)
+    done = burin_command("bench", model, "--profile", "--print-plan")
+    row = re.compile(r"\s*(\d+)\s+(\d+)\s+([\d.]+)\s+(\w+)\s+(.+)")
+    lines = done.stdout.splitlines()
+    check("estimates: runs", done.returncode == 0 and "together" in lines, done.stdout + done.stderr)
+    at = lines.index("together")
+    kernels = [m for m in map(row.fullmatch, lines[:at]) if m]
+    models = {m[4]: m for m in map(row.fullmatch, lines[at + 1:]) if m}
+    check("estimates: nodes", any("wino" in m[5] and "Conv" in m[5] for m in kernels), lines)
+    check("estimates: models", {"tiled", "winograd"} <= models.keys() == {m[4] for m in kernels}, lines)
+    for name, total in models.items():
+        for column in (1, 2):
+            parts = [int(m[column]) for m in kernels if m[4] == name]
+            check(f"estimates: {name}", all(parts) and abs(sum(parts) - int(total[column])) <= len(parts), lines)
+    small_model(folder / "symbolic.onnx", batch="n")
+    burin_command(model, "-o", folder / "estimates")
+    for args, text in (((model, "--target=aarch64"), "does not run on this machine"), ((folder / "symbolic.onnx",), "fix it with --dim"),
+                       ((folder / "estimates",), "finished program")):
+        done = burin_command("bench", "--profile", "--print-plan", *args)
+        check(f"estimates: {text}", done.returncode == 2 and text in done.stderr, done.stderr)
+
+
 def test_bad_files(folder):
     model, file, out = folder / "small.onnx", folder / "bad.tuning", folder / "out"
     cases = [(b"", "line 1"), (b"burin tuning 1\nnonsense\n", "bad.tuning: error[E0301]: line 2"), (b"burin tuning 9\n", "version"),
@@ -200,6 +225,7 @@ def main():
         folder = Path(name)
         test_effect(folder)
         test_print_plan(folder)
+        test_estimates(folder)
         test_bad_files(folder)
         test_tune(folder)
         for target in [args.target] if args.target else ["native", "x86-64-v3"]:
