@@ -188,6 +188,12 @@ static void hand_out(Job *j) {
   report_progress(j);
 }
 
+static const char *make_kernel(const Job *j, Unit *u, int k, Arena *scratch) {
+  if (kernel_is_grid(j->p->m->kernels.data[k]))
+    return "a grid of blocks, which this target does not have (pass serialize_threads)";
+  return j->pool->backend->kernel(j->state, u, k, scratch);
+}
+
 /* Kernels from `first` in one unit. */
 static bool make_kernels(Job *j, int first) {
   const int left = j->p->m->kernels.n - first, n = left < j->pool->batch ? left : j->pool->batch;
@@ -197,7 +203,7 @@ static bool make_kernels(Job *j, int first) {
   const double start = clock_thread_seconds();
   bool ok = true;
   for (int k = first; k < first + n && ok; k++) {
-    const char *const error = j->pool->backend->kernel(j->state, u, k, scratch);
+    const char *const error = make_kernel(j, u, k, scratch);
     if (error) ok = report_kernel(j, k, "code generation", error);
   }
   u->seconds[STAGE_MAKE] = clock_thread_seconds() - start;

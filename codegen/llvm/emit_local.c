@@ -20,7 +20,7 @@ void local_declare(Emit *c, int id) {
   const Ty reg = reg_type(c, l->dtype);
   s->depth = c->vvar ? 1 : 0;
   s->hidden = NULL;
-  if (l->stack || s->stack) {
+  if (l->memory != MEM_REGS || s->stack) {
     s->kind = c->vvar ? LK_LANE_STACK : LK_STACK;
     if (!s->mem || s->n_slots != (int)s->kind)
       s->mem = entry_alloca(c, mem_type(c, l->dtype), l->count * (c->vvar ? c->vl : 1), 64);

@@ -23,6 +23,7 @@ typedef struct Run {
   Mem *scratch;          /* by position among scratch parameters of the running kernel */
   int n_scratch;
   bool unset; /* no input that has a default is given */
+  ThreadOrder order;
 } Run;
 
 static bool run_steps(Run *r, const Step *s);
@@ -165,7 +166,7 @@ static bool run_kernel(Run *r, const Step *s) {
     bytes[i] = mem.bytes;
     written[i] = mem.written;
   }
-  const InterpEnv env = {.params = data, .syms = r->syms};
+  const InterpEnv env = {.params = data, .syms = r->syms, .order = r->order};
   return interp_run(p, &env, bytes, written);
 }
 
@@ -423,8 +424,13 @@ static bool run_module(Run *r, const void *const *ins, void *const *outs) {
 }
 
 bool module_interpret(const Module *m, const void *const *ins, void *const *outs, int64_t *syms) {
+  return module_interpret_in(m, ORDER_FORWARD, ins, outs, syms);
+}
+
+bool module_interpret_in(const Module *m, ThreadOrder order, const void *const *ins,
+                         void *const *outs, int64_t *syms) {
   Arena *a = arena_child(m->model->arena);
-  Run r = {.m = m, .a = a, .n_scratch = count_scratch(m)};
+  Run r = {.m = m, .a = a, .n_scratch = count_scratch(m), .order = order};
   r.syms = syms ? syms : ARENA_ARRAY(a, int64_t, expr_symbol_count(m->model->pool) + 1);
   r.mem = ARENA_ARRAY(a, Mem, m->buffers.n + 1);
   r.progs = ARENA_ARRAY(a, KernelProgram *, m->kernels.n + 1);

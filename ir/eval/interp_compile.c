@@ -31,6 +31,7 @@ typedef struct Comp {
   int cap, used, gen;
   Vec(Scope) scopes;
   Vec(VarReg) vars; /* of the open loops, innermost last */
+  bool in_thread;   /* a thread loop is open */
   bool ok;
 } Comp;
 
@@ -333,6 +334,37 @@ static void compile_for(Comp *c, const Stmt *s) {
   loop_close(c, at);
 }
 
+/* A nest of block loops, or of thread loops, is one loop. */
+static void compile_grid(Comp *c, const Stmt *s) {
+  const Stmt *loops[MAX_NEST];
+  NestLoop nest = {.n = stmt_nest(s, loops), .threads = s->loop.kind == FOR_THREAD};
+  const int open = c->p->nests.n && !c->in_thread; /* the blocks are open */
+  if (open != nest.threads || !kernel_is_grid(c->p->k)) {
+    fail(c, "block or thread loop in the wrong place, variable", s->loop.var->id);
+    return;
+  }
+  const Stmt *const body = loops[nest.n - 1]->loop.body;
+  c->gen++;
+  stmt_each(s->loop.body, hoist_stmt, c);
+  for (int k = 0; k < nest.n; k++) {
+    nest.var[k] = loops[k]->loop.var;
+    nest.extent[k] = expr_reg(c, expr_var_extent(c->pool, nest.var[k]->id));
+    nest.reg[k] = reg_new(c);
+  }
+  const int id = c->p->nests.n;
+  vec_push(c->a, &c->p->nests, nest);
+  const int at = emit(c, (Ins){.op = IN_GRID, .a = id});
+  scope_open(c, false);
+  for (int k = 0; k < nest.n; k++) vec_push(c->a, &c->vars, (VarReg){nest.var[k]->id, nest.reg[k]});
+  c->in_thread = nest.threads;
+  compile_block(c, body);
+  c->in_thread = false;
+  emit(c, (Ins){.op = IN_GRID_NEXT, .a = id, .to = at + 1});
+  c->p->code.data[at].to = c->p->code.n;
+  c->vars.n -= nest.n;
+  scope_close(c);
+}
+
 static void compile_scoped(Comp *c, const Stmt *s) {
   scope_open(c, false);
   compile_block(c, s);
@@ -387,7 +419,12 @@ static void compile_write(Comp *c, const Stmt *s) {
 
 static void compile_stmt(Comp *c, const Stmt *s) {
   switch (s->kind) {
-    case ST_FOR: compile_for(c, s); break;
+    case ST_FOR:
+      if (s->loop.kind == FOR_BLOCK || s->loop.kind == FOR_THREAD)
+        compile_grid(c, s);
+      else
+        compile_for(c, s);
+      break;
     case ST_IF: compile_if(c, s); break;
     case ST_LOCAL:
       emit(c, (Ins){.op = IN_DECL,
@@ -410,11 +447,19 @@ static void compile_block(Comp *c, const Stmt *s) {
 }
 
 static void place_locals(Comp *c) {
-  KernelProgram *p = c->p;
+  KernelProgram *const p = c->p;
+  const int64_t threads = kernel_threads(c->pool, p->k);
+  const bool *const private = kernel_private_locals(c->a, p->k);
+  p->threads = threads;
   p->locals = ARENA_ARRAY(c->a, LocalSlot, p->k->locals.n + 1);
   for (int i = 0; i < p->k->locals.n; i++) {
-    p->locals[i] = (LocalSlot){p->local_total, p->k->locals.data[i].count};
-    p->local_total += p->k->locals.data[i].count;
+    const Local *const l = &p->k->locals.data[i];
+    p->locals[i] = (LocalSlot){.base = p->local_total,
+                               .count = l->count,
+                               .stride = private[i] ? l->count : 0,
+                               .total = private[i] ? l->count * threads : l->count,
+                               .shared = l->memory == MEM_SHARED};
+    p->local_total += p->locals[i].total;
   }
   p->local_data = ARENA_ARRAY(c->a, Scalar, p->local_total + 1);
 }

@@ -16,7 +16,7 @@ int64_t interp_sym_expr(const ExprPool *p, const Expr *e, const int64_t *syms) {
   return expr_eval(p, e, &env).i;
 }
 
-static bool access_error(const KernelProgram *p, const char *what, const char *name, int id,
+bool interp_access_error(const KernelProgram *p, const char *what, const char *name, int id,
                          int64_t i, int64_t n) {
   return diag_internal(p->m->model->diag, p->k->loc,
                        "kernel %s: %s %d (%s) at index %" PRId64 " of %" PRId64, p->k->name, what,
@@ -24,11 +24,11 @@ static bool access_error(const KernelProgram *p, const char *what, const char *n
 }
 
 static bool buffer_error(const KernelProgram *p, const char *what, int b, int64_t i) {
-  return access_error(p, what, p->k->params.data[b].name, b, i, p->counts[b]);
+  return interp_access_error(p, what, p->k->params.data[b].name, b, i, p->counts[b]);
 }
 
 static bool local_error(const KernelProgram *p, const char *what, int l, int64_t i) {
-  return access_error(p, what, p->k->locals.data[l].name, l, i, p->locals[l].count);
+  return interp_access_error(p, what, p->k->locals.data[l].name, l, i, p->locals[l].count);
 }
 
 static Scalar load(DType t, const char *at) {
@@ -102,6 +102,7 @@ static bool run_load(const KernelProgram *p, const InterpEnv *env, const Ins *i,
   const int64_t at = r[i->a].i;
   if (outside(at, p->counts[i->b])) return buffer_error(p, "read of parameter", i->b, at);
   if (!was_written(p, i->b, at)) return false;
+  if (p->grid && !grid_touch_param(p, i->b, at, false)) return false;
   r[i->d] = load((DType)i->dt, (const char *)env->params[i->b] + at * dtype_bytes((DType)i->dt));
   return true;
 }
@@ -109,9 +110,23 @@ static bool run_load(const KernelProgram *p, const InterpEnv *env, const Ins *i,
 static bool run_store(const KernelProgram *p, const InterpEnv *env, const Ins *i, const Scalar *r) {
   const int64_t at = r[i->a].i;
   if (outside(at, p->counts[i->d])) return buffer_error(p, "write to parameter", i->d, at);
+  if (p->grid && !grid_touch_param(p, i->d, at, true)) return false;
   store((DType)i->dt, (char *)env->params[i->d] + at * dtype_bytes((DType)i->dt), r[i->b]);
   note_store(p, i->d, at);
   return true;
+}
+
+static int64_t local_place(const KernelProgram *p, int local, int64_t at) {
+  return p->grid ? grid_place(p, local, at) : p->locals[local].base + at;
+}
+
+static void declare(const KernelProgram *p, int local, Scalar poison) {
+  if (p->grid) {
+    grid_declare(p, local, poison);
+    return;
+  }
+  for (int64_t j = 0; j < p->locals[local].count; j++)
+    p->local_data[p->locals[local].base + j] = poison;
 }
 
 static bool run_code(const KernelProgram *p, const InterpEnv *env) {
@@ -135,6 +150,7 @@ static bool run_code(const KernelProgram *p, const InterpEnv *env) {
         float f;
         if (outside(at, p->counts[i->b])) return buffer_error(p, "read of parameter", i->b, at);
         if (!was_written(p, i->b, at)) return false;
+        if (p->grid && !grid_touch_param(p, i->b, at, false)) return false;
         memcpy(&f, (const char *)env->params[i->b] + 4 * at, 4);
         r[i->d].f = f;
         break;
@@ -142,7 +158,8 @@ static bool run_code(const KernelProgram *p, const InterpEnv *env) {
       case IN_LOCAL: {
         const int64_t at = r[i->a].i;
         if (outside(at, p->locals[i->b].count)) return local_error(p, "read of local", i->b, at);
-        r[i->d] = p->local_data[p->locals[i->b].base + at];
+        if (p->grid && !grid_touch_local(p, i->b, at, false)) return false;
+        r[i->d] = p->local_data[local_place(p, i->b, at)];
         break;
       }
       case IN_STORE:
@@ -151,13 +168,11 @@ static bool run_code(const KernelProgram *p, const InterpEnv *env) {
       case IN_SET: {
         const int64_t at = r[i->a].i;
         if (outside(at, p->locals[i->d].count)) return local_error(p, "write to local", i->d, at);
-        p->local_data[p->locals[i->d].base + at] = r[i->b];
+        if (p->grid && !grid_touch_local(p, i->d, at, true)) return false;
+        p->local_data[local_place(p, i->d, at)] = r[i->b];
         break;
       }
-      case IN_DECL:
-        for (int64_t j = 0; j < p->locals[i->d].count; j++)
-          p->local_data[p->locals[i->d].base + j] = r[i->a];
-        break;
+      case IN_DECL: declare(p, i->d, r[i->a]); break;
       case IN_MOVE: r[i->d] = r[i->a]; break;
       case IN_FOR:
         r[i->d] = r[i->a];
@@ -168,6 +183,15 @@ static bool run_code(const KernelProgram *p, const InterpEnv *env) {
         if (++r[i->d].i < r[i->c].i) i = code + i->to - 1;
         break;
       case IN_FRESH: forget_scratch(p); break;
+      case IN_GRID: {
+        bool ok = true;
+        if (!grid_first(p, &p->nests.data[i->a], &ok)) i = code + i->to - 1;
+        if (!ok) return false;
+        break;
+      }
+      case IN_GRID_NEXT:
+        if (grid_next(p, &p->nests.data[i->a])) i = code + i->to - 1;
+        break;
       case IN_JUMP: i = code + i->to - 1; break;
       case IN_JUMP_IF_NOT:
         if (!r[i->a].i) i = code + i->to - 1;
@@ -208,15 +232,19 @@ bool interp_run(KernelProgram *p, const InterpEnv *env, const int64_t *bytes,
     const Param *q = &p->k->params.data[i];
     p->counts[i] = interp_sym_expr(pool, q->count, env->syms);
     if (bytes && p->counts[i] * dtype_bytes(q->dtype) > bytes[i])
-      return access_error(p, "bytes of parameter", q->name, i, p->counts[i] * dtype_bytes(q->dtype),
-                          bytes[i]);
+      return interp_access_error(p, "bytes of parameter", q->name, i,
+                                 p->counts[i] * dtype_bytes(q->dtype), bytes[i]);
   }
   p->written = written;
   for (int i = 0; i < p->inits.n; i++) {
     const RegInit *n = &p->inits.data[i];
     p->regs[n->reg] = n->sym < 0 ? n->value : sym_value((void *)env->syms, n->sym);
   }
-  return run_code(p, env);
+  p->grid = p->nests.n ? grid_begin(p, env) : NULL;
+  const bool ok = run_code(p, env);
+  if (p->grid) grid_end(p->grid);
+  p->grid = NULL;
+  return ok;
 }
 
 bool kernel_interpret(const Module *m, const Kernel *k, const InterpEnv *env) {

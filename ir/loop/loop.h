@@ -11,6 +11,8 @@
  *   vector    run in lanes. A load with stride 1 in the variable is a vector load, with stride 0 a
  *             splat, else a gather; tails are masked or scalar, by target. Never one in another;
  *             serial loops inside have the same bounds in all lanes
+ *   block     independent; blocks of a GPU's grid (below)
+ *   thread    independent of each other; threads of a block, which wait for each other at the end
  *
  * A local is, seen from a vector loop:
  *
@@ -19,6 +21,42 @@
  *   inside    any              one per lane
  *   outside   stride 1         a slice, one element per lane
  *   outside   same everywhere  a reduction over the lanes, changed by ACC alone
+ *
+ * Grids (grid.c). A kernel for a GPU is a nest of one to three block loops, its only top statement.
+ * In the innermost is what one block does: thread loops, one behind the other, and what stands
+ * around them. A nest of one to three thread loops is run by all threads of the block at once, and
+ * its end is the barrier: what one nest wrote, the next one may read. The innermost loop counts x,
+ * the one around it y, then z. So a tile goes through shared memory like this:
+ *
+ *   for by in 0..$n block { for bx in 0..$m block {
+ *     local t0 : shared              one for the block, dead at the end of this iteration
+ *     local t1 : regs                each thread has its own, and keeps it over barriers
+ *     for tx in 0..256 thread { t1[0] = 0 }
+ *     for k in 0..8 {                every thread goes through the same k: bounds may not differ
+ *       for tx in 0..256 thread { t0[tx] = b0[(by*8 + k)*256 + tx] }          then all wait
+ *       for tx in 0..256 thread { for j in 0..256 { t1[0] sum= t0[j] } }      then all wait
+ *     }
+ *     for tx in 0..256 thread { b1[(by*$m + bx)*256 + tx] = t1[0] }
+ *   } }
+ *
+ *   in a block loop, around thread loops       in a thread loop
+ *   -----------------------------------------  ---------------------------------------------------
+ *   serial and unrolled loops, conditions      serial, unrolled and vector loops, conditions
+ *   declarations of shared, regs, stack        declarations of regs, stack: gone with the iteration
+ *   no stores, sets, accumulations             all of them
+ *   values: no locals, and loads only from     any values
+ *     buffers that the kernel does not write
+ *
+ * Block loops begin at 0 and have extents over symbols. Thread loops begin at 0 and have constant
+ * extents, the same ones in every nest, at most MAX_THREADS together: a part of the threads is a
+ * condition inside. There is no scratch: what is not shared is a buffer.
+ *
+ * No two threads may meet in an element of a buffer or of shared memory between two barriers, one
+ * of them writing; no two blocks in an element of a buffer, in the whole kernel. Equal values are
+ * no excuse. So the order of blocks, and that of threads between barriers, does not matter. The
+ * verifier refuses what is wrong for certain (loop_verify_grid.c), the interpreter what happens:
+ * races, and reads of locals that nobody set; and it takes blocks and threads in any order
+ * (ThreadOrder). CPUs run grids as plain loops (passes/loop/serialize_threads.c).
  *
  * The text of all this is in docs/ir.md; what must hold is checked by loop_verify*.c. */
 #pragma once
@@ -29,7 +67,14 @@ typedef struct ExternRow ExternRow; /* ir/op/op.h */
 
 /* ---- statements ---- */
 typedef enum StmtKind { ST_FOR, ST_STORE, ST_LOCAL, ST_SET, ST_ACC, ST_IF, ST_PREFETCH } StmtKind;
-typedef enum ForKind { FOR_SERIAL, FOR_PARALLEL, FOR_UNROLL, FOR_VECTOR } ForKind;
+typedef enum ForKind {
+  FOR_SERIAL,
+  FOR_PARALLEL,
+  FOR_UNROLL,
+  FOR_VECTOR,
+  FOR_BLOCK,
+  FOR_THREAD
+} ForKind;
 
 /*   kind         member   means
  *   -----------  -------  ----------------------------------------------------------
@@ -65,13 +110,22 @@ struct Stmt {
 };
 
 /* ---- kernels ---- */
+/* Where a local lies. (What lies in global memory is a buffer.)
+ *
+ *   memory      holds it in              indices
+ *   ----------  -----------------------  ------------------------------------------------------
+ *   MEM_REGS    registers                constant after unrolling, a vector's variable apart
+ *   MEM_STACK   an aligned array, one    any
+ *               for each thread
+ *   MEM_SHARED  memory of a block        any; all its threads see it */
+typedef enum LocalMemory { MEM_REGS, MEM_STACK, MEM_SHARED } LocalMemory;
+
 /* A register tile or small scratch; it lives from its ST_LOCAL to the end of that block. */
 typedef struct Local {
   const char *name;
-  DType dtype;   /* a compute type, or a storage type for stack scratch */
+  DType dtype;   /* a compute type, or a storage type outside of registers */
   int64_t count; /* elements */
-  bool stack;    /* false: registers, every index is constant after unrolling, a vector's variable
-                    apart; true: an aligned array on the stack or in thread scratch, any index */
+  LocalMemory memory;
 } Local;
 
 typedef enum ParamAccess { PA_READ = 1, PA_WRITE = 2, PA_READWRITE = 3 } ParamAccess;
@@ -294,6 +348,20 @@ void step_each_ref(const Step *s, RefVisit f, void *user);
  * unrolling or splitting). A loop keeps its variable unless `leaf` gives another one for it. */
 Stmt *stmt_rewrite(Arena *a, ExprPool *p, const Stmt *s, ExprRewrite leaf, void *user);
 
+/* ---- grids of blocks (grid.c) ---- */
+enum {
+  MAX_NEST = 3,
+  MAX_THREADS = 1024,
+  MAX_SHARED = 227 << 10 /* bytes of a block; the most that any GPU has */
+};
+/* s and the loops of its kind that are alone in each other. Returns how many, at most MAX_NEST. */
+int stmt_nest(const Stmt *s, const Stmt *nest[MAX_NEST]);
+bool kernel_is_grid(const Kernel *k); /* its body is a nest of block loops */
+/* Threads of a block; 0: there is no thread loop, or none of constant extents. */
+int64_t kernel_threads(const ExprPool *p, const Kernel *k);
+/* By local: each thread has its own, which lives over barriers. */
+bool *kernel_private_locals(Arena *a, const Kernel *k);
+
 /* ---- questions about buffers (loop.c) ---- */
 /* The buffer that `id` lies in, through views; -1 when id is no buffer or views form a ring. */
 int buffer_root(const Module *m, int id);
@@ -310,19 +378,26 @@ Module *module_parse(Model *model, const char *text, const char *file);
 /* ---- checking (loop_verify.c) ---- */
 bool module_verify(const Module *m, const char *after_pass);
 bool kernel_verify(const Module *m, const Kernel *k, const char *after_pass);
-/* The part of module_verify for runtime symbols (loop_verify_symbols.c). */
+/* The parts of these for runtime symbols (loop_verify_symbols.c) and grids (loop_verify_grid.c). */
 bool module_verify_symbols(const Module *m, const char *after_pass);
+bool kernel_verify_grid(const Module *m, const Kernel *k, const char *after_pass);
 /* Holds an EX_REDUCE: it can be interpreted, but no code is made of it. */
 bool kernel_has_reduce(const Kernel *k);
 
 /* ---- running (ir/eval/interp.c) ---- */
+/* In which order blocks of a grid run, and threads between barriers. Results are the same. */
+typedef enum ThreadOrder { ORDER_FORWARD, ORDER_BACKWARD, ORDER_SHUFFLED } ThreadOrder;
+
 /* Every access is checked against its bounds; an error goes to diag. */
 typedef struct InterpEnv {
   void *const *params; /* data of each parameter, scratch too */
   const int64_t *syms; /* by id of the symbol */
+  ThreadOrder order;
 } InterpEnv;
 bool kernel_interpret(const Module *m, const Kernel *k, const InterpEnv *env);
 /* Runs the whole program. ins, outs: data by position; an input may be NULL when it has a default,
  * an output has room for the upper bound of its size. syms: values by id; the caller's symbols are
  * given, runtime symbols are filled in. */
 bool module_interpret(const Module *m, const void *const *ins, void *const *outs, int64_t *syms);
+bool module_interpret_in(const Module *m, ThreadOrder order, const void *const *ins,
+                         void *const *outs, int64_t *syms);

@@ -90,7 +90,7 @@ static bool check_local(Check *c, int id, const Expr *index) {
   int64_t i = 0;
   if (expr_is_const(index, &i) && (i < 0 || i >= l->count))
     return fail(c, "t%d[%lld] is outside of it", id, (long long)i);
-  if (!l->stack && !is_register_index(c, index))
+  if (l->memory == MEM_REGS && !is_register_index(c, index))
     return fail(c, "register local t%d has the index %s", id, expr_text(c->p, index));
   return check_size(c, index, "index of a local");
 }
@@ -261,7 +261,8 @@ static bool check_kernel(Check *c, const Kernel *k) {
   c->k = k;
   c->parallel = 0;
   c->declared = ARENA_ARRAY(c->a, int, k->locals.n + 1);
-  const bool ok = check_signature(c) && check_block(c, k->body, 0);
+  const bool ok =
+      check_signature(c) && check_block(c, k->body, 0) && kernel_verify_grid(c->m, k, c->pass);
   c->k = NULL;
   c->seen = (SeenSet){0};
   return ok;

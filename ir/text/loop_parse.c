@@ -226,6 +226,8 @@ static bool parse_for(Parser *t, Stmt **out) {
   const ForKind kind = eat(t, "parallel") ? FOR_PARALLEL
                        : eat(t, "unroll") ? FOR_UNROLL
                        : eat(t, "vector") ? FOR_VECTOR
+                       : eat(t, "block")  ? FOR_BLOCK
+                       : eat(t, "thread") ? FOR_THREAD
                                           : FOR_SERIAL;
   const Expr *var = ex_var_named(t->p, name, lo, extent);
   vec_push(t->a, &t->vars, (Named){name, var});
@@ -343,8 +345,8 @@ static bool parse_local_row(Parser *t) {
     return false;
   if (id != t->k->locals.n) return fail(t, "locals must be numbered in order");
   if (!expect(t, "[") || !parse_int(t, &l.count) || !expect(t, "]")) return false;
-  l.stack = eat(t, "stack");
-  if (!l.stack && !expect(t, "regs")) return false;
+  l.memory = eat(t, "stack") ? MEM_STACK : eat(t, "shared") ? MEM_SHARED : MEM_REGS;
+  if (l.memory == MEM_REGS && !expect(t, "regs")) return false;
   if (!parse_name(t, &l.name)) return false;
   kernel_add_local(t->m, t->k, l);
   return true;

@@ -12,8 +12,9 @@ typedef struct Printer {
   int indent;
 } Printer;
 
+static const char *const memory[] = {"regs", "stack", "shared"};
 static const char *const reduce_text[] = {"sum", "prod", "min", "max", "and", "or"};
-static const char *const for_text[] = {"", " parallel", " unroll", " vector"};
+static const char *const for_text[] = {"", " parallel", " unroll", " vector", " block", " thread"};
 
 static void line(Printer *t) {
   for (int i = 0; i < t->indent; i++) sb_printf(t->b, "  ");
@@ -119,7 +120,7 @@ static void print_kernel(Printer *t, const Kernel *k) {
     const Local *l = &k->locals.data[i];
     line(t);
     sb_printf(t->b, "local t%d : %s[%" PRId64 "] %s", i, dtype_text(l->dtype), l->count,
-              l->stack ? "stack" : "regs");
+              memory[l->memory]);
     print_name(t, l->name);
     sb_putc(t->b, '\n');
   }

@@ -43,9 +43,11 @@ static const Expr *local_of(const Contract *c, int local, const Expr *at) {
 }
 /* A register tile or a stack copy of `count` sums. */
 static int sums_local(Contract *c, const char *name, int64_t count, bool stack) {
-  return kernel_add_local(
-      c->l->mod, c->b.k,
-      (Local){.name = name, .dtype = c->types->acc, .count = count, .stack = stack});
+  return kernel_add_local(c->l->mod, c->b.k,
+                          (Local){.name = name,
+                                  .dtype = c->types->acc,
+                                  .count = count,
+                                  .memory = stack ? MEM_STACK : MEM_REGS});
 }
 
 static const Expr *k_linear(const Contract *c) {
@@ -253,7 +255,7 @@ static Stmt *store_tile(Contract *c, const Panel *pn, int local, const Spot *s) 
   const Expr *i = var(c, "r", s->th * s->tw), *j = ex_var(c->p, "j", pn->cols), *rh, *rw;
   tile_row(c, s, i, &rh, &rw);
   const Expr *at = ex_add(c->p, ex_mul(c->p, i, num(c, width_of(c, pn))), j);
-  const bool regs = !c->b.k->locals.data[local].stack;
+  const bool regs = c->b.k->locals.data[local].memory == MEM_REGS;
   Stmt *row = store_lanes(c, pn, rh, rw, j, local_of(c, local, at));
   return stmt_for(arena(c), regs ? FOR_UNROLL : FOR_SERIAL, i, row);
 }

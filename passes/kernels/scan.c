@@ -96,7 +96,7 @@ static const Expr *flatten(Scan *c, const Expr *const *var, int n, const Expr **
 static void begin(Scan *c, bool block) {
   const ScanNest *s = c->s;
   const DType t = (DType)s->scan->dtype;
-  const Local local = {.name = "t", .dtype = t, .count = block ? BLOCK : 1, .stack = block};
+  const Local local = {.name = "t", .dtype = t, .count = block ? BLOCK : 1, .memory = block ? MEM_STACK : MEM_REGS};
   c->acc = kernel_add_local(c->b->l->mod, c->b->k, local);
   c->store = s->store;
   const Expr *n = extent(c, c->along), *last = ex_sub(c->p, n, ex_i64(c->p, 1));

@@ -110,8 +110,10 @@ static void new_taps(Thin *d) {
 }
 
 static int tile_local(Thin *d, const char *name, int64_t count, bool stack) {
-  return kernel_add_local(d->l->mod, d->b.k,
-                          (Local){.name = name, .dtype = DT_F32, .count = count, .stack = stack});
+  return kernel_add_local(
+      d->l->mod, d->b.k,
+      (Local){
+          .name = name, .dtype = DT_F32, .count = count, .memory = stack ? MEM_STACK : MEM_REGS});
 }
 
 /* t[i*width + j] = 0 for i < n and lanes j < width */

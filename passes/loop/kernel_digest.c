@@ -207,7 +207,7 @@ static void put_signature(Writer *w, const Kernel *k) {
   }
   put(w, -3);
   for (int i = 0; i < k->locals.n; i++) {
-    put(w, k->locals.data[i].dtype | k->locals.data[i].stack << 8);
+    put(w, k->locals.data[i].dtype | (int)k->locals.data[i].memory << 8);
     put(w, k->locals.data[i].count);
   }
 }

@@ -1,6 +1,6 @@
 /* Tidies kernels after lowering: expressions are rebuilt with what is known of ranges, loops that
- * run once become their body, loops and conditions that do nothing go. Needs nothing; breaks
- * nothing; hoists nothing. */
+ * run once become their body, loops and conditions that do nothing go. Loops of grids stay: what a
+ * kernel is hangs on them. Needs nothing; breaks nothing; hoists nothing. */
 #include "passes/pass.h"
 
 typedef struct Tidy {
@@ -30,7 +30,8 @@ static const Expr *subst_var(void *user, const Expr *leaf) {
 static Stmt *tidy_for(Tidy *t, Stmt *s) {
   int64_t extent = 0;
   const Expr *e = expr_simplify(t->p, expr_var_extent(t->p, s->loop.var->id));
-  if (expr_is_const(e, &extent) && extent <= 1) {
+  const bool grid = s->loop.kind == FOR_BLOCK || s->loop.kind == FOR_THREAD;
+  if (!grid && expr_is_const(e, &extent) && extent <= 1) {
     t->changed = true;
     if (extent < 1) return NULL;
     const Expr *lo = expr_var_lo(t->p, s->loop.var->id);

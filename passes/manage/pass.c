@@ -8,13 +8,21 @@
 #include "passes/graph/rewrite.h"
 
 /* ---- properties ---- */
-static bool is_expanded(const PassCtx *c) { return graph_is_expanded(c->model->main); }
+static bool is_expanded(const PassCtx *c) {
+  return c->model->main && graph_is_expanded(c->model->main);
+}
 
 static bool is_fused(const PassCtx *c) { return c->model->fused; }
 
 static bool is_laid_out(const PassCtx *c) { return c->model->laid_out; }
 
 static bool is_lowered(const PassCtx *c) { return c->module != NULL; }
+
+static bool is_plain(const PassCtx *c) {
+  for (int i = 0; c->module && i < c->module->kernels.n; i++)
+    if (kernel_is_grid(c->module->kernels.data[i])) return false;
+  return c->module != NULL;
+}
 
 static bool is_planned(const PassCtx *c) {
   const Module *m = c->module;

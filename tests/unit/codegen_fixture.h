@@ -90,8 +90,6 @@ static inline bool close_enough(DType t, const void *a, const void *b, double to
   return x == y || fabs(x - y) <= tolerance * (1 + fabs(x));
 }
 
-bool pass_expand_math(PassCtx *c);
-
 /* As the driver does before code generation. NULL: this machine. */
 static inline void follow(Fix *f, const char *target) {
   Target native;
@@ -104,22 +102,53 @@ static inline void expand(Fix *f, Module *m) {
   assert_true(pass_expand_math(&c));
 }
 
+static inline bool has_grid(const Module *m) {
+  for (int i = 0; i < m->kernels.n; i++)
+    if (kernel_is_grid(m->kernels.data[i])) return true;
+  return false;
+}
+
+/* Grids of blocks become loops, which have scratch. */
+static inline void serialize(Fix *f, Module *m, const char *text) {
+  PassCtx c = {.model = f->m, .module = m, .scratch = f->a};
+  if (!has_grid(m)) return;
+  must(f, pass_serialize_threads(&c) && module_verify(m, "serialize") && pass_plan_memory(&c),
+       text);
+  assert_false(has_grid(m));
+}
+
+/* The shared library of a C text, by the compiler of this machine. */
+static inline void build_c(const char *source, const char *library) {
+  char command[256];
+  snprintf(command, sizeof command, "gcc -std=c99 -Wall -Werror -O1 -shared -fPIC -o %s %s",
+           library, source);
+  assert_int_equal(system(command), 0);
+  unlink(source);
+}
+
+/* Target "c": C source, compiled. */
 static inline BurinModel *compile(Fix *f, Module *m, const char *target, const char *text) {
   Target native;
   const Target *t = target ? target_find(target) : &native;
   if (!target) assert_true(target_native(&native));
-  const CodegenOptions o = {.emit = EMIT_SHARED,
-                            .output = arena_printf(f->a, "%s/m%d.so", f->dir, f->n),
+  const char *const library = arena_printf(f->a, "%s/m%d.so", f->dir, f->n), *const source =
+                                                                                 arena_printf(
+                                                                                     f->a,
+                                                                                     "%s/m%d.c",
+                                                                                     f->dir, f->n);
+  const CodegenOptions o = {.emit = t->backend == BACKEND_C ? EMIT_C : EMIT_SHARED,
+                            .output = t->backend == BACKEND_C ? source : library,
                             .name = "m",
                             .opt_level = 3,
                             .jobs = 1};
   CodegenStats stats;
   must(f, codegen_write(m, t, &o, &stats), text);
+  if (t->backend == BACKEND_C) build_c(source, library);
   f->n++;
-  void *lib = dlopen(o.output, RTLD_NOW | RTLD_LOCAL);
+  void *lib = dlopen(library, RTLD_NOW | RTLD_LOCAL);
   if (!lib) fprintf(stderr, "%s\n", dlerror());
   assert_non_null(lib);
-  unlink(o.output);
+  unlink(library);
   BurinModel *(*info)(void) = (BurinModel * (*)(void)) dlsym(lib, "m_info");
   assert_non_null(info);
   return info();
@@ -203,10 +232,17 @@ static inline void check_on(Fix *f, const char *target, const char *text, int n_
     want.data[i] = guarded(f, bytes);
     got.data[i] = guarded(f, bytes);
   }
-  BurinModel *model = compile(f, m, target, text);
   int64_t dims[64];
   memcpy(dims, syms, sizeof dims);
   must(f, module_interpret(m, (const void *const *)in.data, want.data, syms), text);
+  for (int order = ORDER_BACKWARD; has_grid(m) && order <= ORDER_SHUFFLED; order++) {
+    must(f,
+         module_interpret_in(m, (ThreadOrder)order, (const void *const *)in.data, got.data, syms),
+         text);
+    compare(f, m, &want, &got, syms, 0, text);
+  }
+  serialize(f, m, text);
+  BurinModel *model = compile(f, m, target, text);
   const uint64_t bytes = model->arena_size(dims, 1);
   void *arena = aligned_alloc(64, bytes + 64);
   memset(arena, 0xFF, bytes + 64);

@@ -2,7 +2,6 @@
 #include "tests/unit/codegen_fixture.h"
 
 /* ---- programs ---- */
-bool pass_plan_memory(PassCtx *c);
 
 static const char control[] =
     "module threads 4 {\n"

@@ -125,6 +125,58 @@ static const char *fuzz_kernel(Fuzz *z) {
   return sb_str(&b);
 }
 
+/* ---- random grids of blocks ---- */
+/* Another thread than j, for each a different one. */
+static const char *fuzz_other(Fuzz *z) {
+  switch (pick(z, 3)) {
+    case 0: return "j";
+    case 1: return arena_printf(z->a, "%d - j", z->extent - 1);
+    default: return arena_printf(z->a, "floormod(j + %d, %d)", pick(z, 70), z->extent);
+  }
+}
+
+/* Threads hand values to each other through t0, in rounds, and keep what they have in t1 and t2. */
+static void fuzz_block(Fuzz *z, StrBuf *b, int out, int shared, int own) {
+  const char *const threads = arena_printf(z->a, "for j in 0..%d thread {", z->extent);
+  const char *const own_name = dtype_text(fuzz_types[own]);
+  sb_printf(b, "local t0\n local t1\n local t2\n %s\n t1[0] = 1%s\n t1[1] = %s\n", threads,
+            own_name, fuzz_expr(z, own, 2));
+  sb_printf(b, "for q in 0..3 { t2[q] = cast<i64>(b0[q + j + i]) }\n t0[j] = %s }\n",
+            fuzz_expr(z, shared, 2));
+  sb_printf(b, "for k in 0..%d {\n %s\n t1[k + 0*j] max= cast<%s>(t0[%s])\n", 1 + pick(z, 2),
+            threads, own_name, fuzz_other(z));
+  sb_printf(b, "for q in 0..3 vector { t2[q] sum= cast<i64>(t0[%s]) * t2[0] } }\n", fuzz_other(z));
+  sb_printf(b, "%s if j < %d { t0[%s] = %s } } }\n", threads, 1 + pick(z, 70), fuzz_other(z),
+            fuzz_expr(z, shared, 2));
+  sb_printf(b, "%s b7[i*71 + j] = cast<%s>(t1[1]) + %s + cast<%s>(t2[j*0 + 1])\n", threads,
+            dtype_text(fuzz_types[out]), fuzz_expr(z, out, 1), dtype_text(fuzz_types[out]));
+  sb_printf(b, "if j == 0 { b8[i] = t1[0]\n for y in %d..+%d { b7[i*71 + y] = 3 } } }\n", z->extent,
+            71 - z->extent);
+}
+
+static const char *fuzz_grid(Fuzz *z) {
+  StrBuf b = {.arena = z->a};
+  const int out = pick(z, FUZZ_TYPES), own = pick(z, FUZZ_TYPES), shared = pick(z, FUZZ_TYPES);
+  z->extent = 1 + pick(z, 70);
+  sb_printf(&b, "module {\n  symbol $n 0\n");
+  for (int t = 0; t < FUZZ_TYPES; t++)
+    sb_printf(&b, "  b%d : %s[%d] = input %d\n", t, dtype_text(fuzz_types[t]), FUZZ_N, t);
+  sb_printf(&b, "  b7 : %s[4*71] = output 0\n  b8 : %s[4] = output 1\n",
+            dtype_text(fuzz_types[out]), dtype_text(fuzz_types[own]));
+  sb_printf(&b, "  b9 : i64[$n] = input 7\n  inputs b0, b1, b2, b3, b4, b5, b6, b9\n");
+  sb_printf(&b, "  outputs b7, b8\n  kernel k {\n");
+  for (int t = 0; t < FUZZ_TYPES; t++)
+    sb_printf(&b, "    param b%d : %s[%d] read align 1\n", t, dtype_text(fuzz_types[t]), FUZZ_N);
+  sb_printf(&b, "    param b7 : %s[4*71] write align 1\n    param b8 : %s[4] write align 1\n",
+            dtype_text(fuzz_types[out]), dtype_text(fuzz_types[own]));
+  sb_printf(&b, "    local t0 : %s[%d] shared\n    local t1 : %s[2] stack\n",
+            dtype_text(fuzz_types[shared]), z->extent, dtype_text(fuzz_types[own]));
+  sb_printf(&b, "    local t2 : i64[3] stack\n    for i in 0..4 block {\n");
+  fuzz_block(z, &b, out, shared, own);
+  sb_printf(&b, "    }\n  }\n  steps {\n    call k(b0, b1, b2, b3, b4, b5, b6, b7, b8)\n  }\n}\n");
+  return sb_str(&b);
+}
+
 /* ---- other architectures: a program under the emulator, tensors as raw files ---- */
 static void name_tensors(Fix *f, Module *m) {
   Graph *g = graph_new(f->m, NULL, "main");
@@ -184,6 +236,7 @@ static void check_emulated(Fix *f, const char *target, const char *text, int64_t
     sb_printf(&command, " --output y%d=@%s/y%d.raw", i, f->dir, i);
   }
   must(f, module_interpret(m, (const void *const *)in.data, want.data, syms), text);
+  serialize(f, m, text);
   const CodegenOptions o = {
       .emit = EMIT_EXE, .output = exe, .name = "m", .opt_level = 3, .jobs = 1};
   must(f, codegen_write(m, target_find(target), &o, NULL), text);
@@ -211,7 +264,7 @@ static void test_emulated(void **state) {
     f->a = arena_new(0, NULL, NULL);
     Fuzz z = {f->a, (uint64_t)(seed ? atoi(seed) : 1) * 1000003u + (uint64_t)i, 0};
     for (int k = 0; k < 3; k++) next_random(&z.seed);
-    const char *const text = fuzz_kernel(&z);
+    const char *const text = i % 8 == 7 ? fuzz_grid(&z) : fuzz_kernel(&z);
     check_emulated(f, targets[i % 3], text, z.extent);
     arena_free(f->a);
     f->a = outer;
@@ -219,29 +272,40 @@ static void test_emulated(void **state) {
   assert_int_equal(system(arena_printf(f->a, "rm -f %s/*.raw %s/program", f->dir, f->dir)), 0);
 }
 
+typedef const char *(*FuzzText)(Fuzz *z);
+
 /* BURIN_FUZZ_KERNELS: how many, and BURIN_FUZZ_SEED: from where. */
-static void test_random_kernels(void **state) {
-  static const char *const targets[] = {NULL, "x86-64-v3", "x86-64-v2"};
-  Fix *f = *state;
+static void check_random(Fix *f, FuzzText text_of, const char *const *targets, int n_targets,
+                         int usual) {
   const char *const count = getenv("BURIN_FUZZ_KERNELS"), *const seed = getenv("BURIN_FUZZ_SEED");
-  const int n = count ? atoi(count) : 60;
+  const int n = count ? atoi(count) : usual;
   Arena *const outer = f->a;
   for (int i = 0; i < n; i++) {
     f->a = arena_new(0, NULL, NULL);
     Fuzz z = {f->a, (uint64_t)(seed ? atoi(seed) : 1) * 1000003u + (uint64_t)i, 0};
     for (int k = 0; k < 3; k++) next_random(&z.seed);
-    const char *const text = fuzz_kernel(&z);
+    const char *const text = text_of(&z);
     const int64_t extent = z.extent;
-    check_on(f, targets[i % 3], text, 1, &extent, 1e-3);
+    check_on(f, targets[i % n_targets], text, 1, &extent, 1e-3);
     arena_free(f->a);
     f->a = outer;
   }
+}
+
+static void test_random_kernels(void **state) {
+  check_random(*state, fuzz_kernel, (const char *const[]){NULL, "x86-64-v3", "x86-64-v2"}, 3, 60);
+}
+
+static void test_random_grids(void **state) {
+  check_random(*state, fuzz_grid, (const char *const[]){NULL, "x86-64-v2", "c", "x86-64-v3"}, 4,
+               32);
 }
 
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_emulated, setup, teardown),
       cmocka_unit_test_setup_teardown(test_random_kernels, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_random_grids, setup, teardown),
   };
   cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -45,17 +45,32 @@ static const char *passes_of(Arena *a, const char *text, const char *dir) {
   return arena_strndup(a, text, strcspn(text, "\n"));
 }
 
+/* The text of a program (loop IR) begins with the word `module`. */
+static bool is_program(const char *text) {
+  while (strncmp(text, "//", 2) == 0) text += strcspn(text, "\n") + 1;
+  return strncmp(text, "module", 6) == 0;
+}
+
+static bool load(Arena *a, Diag *d, const char *text, const char *name, PassCtx *c) {
+  if (is_program(text)) {
+    c->model = model_new(a, d);
+    c->module = module_parse(c->model, text, name);
+    return c->module && module_verify(c->module, "parse");
+  }
+  c->model = model_parse(a, d, text, name);
+  return c->model && model_verify(c->model, "parse");
+}
+
 static const char *run_text(Arena *a, const char *text, const char *dir, const char *name) {
   Diag *d = diag_new(a);
-  Model *m = model_parse(a, d, text, name);
-  PassCtx c = {.model = m, .target = target_find("x86-64-v3"), .opt_level = 3, .max_threads = 1};
+  PassCtx c = {.target = target_find("x86-64-v3"), .opt_level = 3, .max_threads = 1};
   const PassOptions o = {.passes = passes_of(a, text, dir)};
-  if (!m || !model_verify(m, "parse") || !passes_run(&c, &o)) return diag_text(a, d);
+  if (!load(a, d, text, name, &c) || !passes_run(&c, &o)) return diag_text(a, d);
   StrBuf b = {.arena = a};
   if (c.module)
     module_print(c.module, &b);
   else
-    model_print(m, &b, true);
+    model_print(c.model, &b, true);
   return sb_str(&b);
 }
 
