@@ -154,6 +154,7 @@ static bool write_choices(Session *s, const Job *j) {
   for (int i = 0; i < s->decisions->list.n; i++) {
     const Decision *d = &s->decisions->list.data[i];
     StrBuf note = {.arena = s->arena};
+    if (d->told) continue;
     sb_printf(&note, "cycles:");
     for (int k = 0; k < d->n; k++)
       sb_printf(&note, "%s %s %.0f", k ? "," : "", d->candidates[k].name, d->candidates[k].cost);

@@ -6,23 +6,30 @@
 
 #include "driver/verbs/trial.h"
 
-/* The choices between ways to make kernels: what was taken, and the candidates that come close. */
-void decisions_print(const DecisionLog *log) {
-  enum { MOST = 6 };
+/* ---- choices ---- */
+enum { CLOSE = 6 }; /* candidates that are shown beside what was taken */
+
+/* Positions of what was taken and of the candidates that come close; where there are few, all. */
+static int candidates_shown(const Decision *d, int *out) {
   static const double slack = 1.5; /* times the cycles of what the model takes */
+  int n = choice_promising(d, d->told ? 1e30 : slack, CLOSE, out);
+  for (int k = 0; k < n; k++)
+    if (out[k] == d->taken) return n;
+  out[n++] = d->taken;
+  return n;
+}
+
+void decisions_print(const DecisionLog *log) {
   fprintf(stderr, "%14s  %7s  candidate (* taken)\n", "cycles", "of best");
   for (int i = 0; i < log->list.n; i++) {
     const Decision *d = &log->list.data[i];
-    int close[MOST + 1];
-    int n = choice_promising(d, slack, MOST, close);
-    bool seen = false;
-    for (int k = 0; k < n; k++) seen = seen || close[k] == d->taken;
-    if (!seen) close[n++] = d->taken;
+    int shown[CLOSE + 1];
+    const int n = candidates_shown(d, shown);
     fprintf(stderr, "%s\n", d->key);
     for (int k = 0; k < n; k++) {
-      const Candidate *c = &d->candidates[close[k]];
+      const Candidate *c = &d->candidates[shown[k]];
       fprintf(stderr, "%14.0f  %7.2f  %s%s\n", c->cost, c->cost / d->candidates[d->model].cost,
-              c->name, close[k] == d->taken ? " *" : "");
+              c->name, shown[k] == d->taken ? " *" : "");
     }
   }
 }

@@ -66,7 +66,7 @@ static int collect(Tuner *t, const DecisionLog *log, ChoiceStage stage, int *mos
   int n = 0;
   for (int i = 0; i < log->list.n; i++) {
     Outcome o = {.d = &log->list.data[i]};
-    if (o.d->stage != stage) continue;
+    if (o.d->stage != stage || o.d->told) continue;
     o.n = choice_promising(o.d, SLACK, MOST_CANDIDATES, o.candidates);
     o.best = o.d->model;
     if (o.n < 2) continue;

@@ -129,6 +129,10 @@ const Expr *kb_epilogue(KernelBuild *b, const Value *root, const Value *anchor,
 /* sum plus the bias (input 2) of a convolution, if it has one, at output index idx[]. */
 const Expr *kb_conv_bias(KernelBuild *b, const Value *anchor, const Expr *const *idx,
                          const Expr *sum);
+/* What cost model `model` expects a call to take, in cycles of one core; the call itself is added. */
+void kb_estimate(KernelBuild *b, const char *model, double cycles);
+double kb_touch(
+    const KernelBuild *b); /* cycles of going once through all that it reads and writes */
 Step *kb_finish(KernelBuild *b, Stmt *body); /* the call step */
 /* Loads renumbered */
 const Expr *kb_import(KernelBuild *to, const KernelBuild *from, const Expr *e);

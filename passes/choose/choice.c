@@ -44,6 +44,11 @@ int choice_take(const PassCtx *c, ChoiceStage stage, const char *key, const Cand
   return d.taken;
 }
 
+void choice_tell(const PassCtx *c, const char *key, const Candidate *candidates, int n, int taken) {
+  const Decision d = {key, CHOICE_ALGORITHM, candidates, n, taken, taken, .told = true};
+  if (c->decisions) log_decision(c->decisions, &d);
+}
+
 void choice_note(Arena *a, const StepKey **keys, const char *key) {
   for (const StepKey *k = *keys; k; k = k->next)
     if (strcmp(k->key, key) == 0) return;

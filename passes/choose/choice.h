@@ -21,6 +21,7 @@ typedef struct Decision {
   ChoiceStage stage;
   const Candidate *candidates;
   int n, model, taken; /* positions: what the model takes, what was taken */
+  bool told; /* for people only: rules decide it, or several questions together; nobody tunes it */
 } Decision;
 
 typedef struct DecisionLog { /* what was asked, in order, each key once */
@@ -49,6 +50,8 @@ const char *choice_key(const PassCtx *c, const char *fmt, ...)
 /* Position of the candidate to take; `model` is what the model takes. */
 int choice_take(const PassCtx *c, ChoiceStage stage, const char *key, const Candidate *candidates,
                 int n, int model);
+/* Puts into the log what was taken without asking. */
+void choice_tell(const PassCtx *c, const char *key, const Candidate *candidates, int n, int taken);
 /* Notes in a kernel, or in the steps that their time answers the question `key` (NULL: none). */
 void choice_note(Arena *a, const StepKey **keys, const char *key);
 void choice_mark(Arena *a, Step *steps, const char *key);

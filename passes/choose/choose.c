@@ -41,6 +41,7 @@ static void choose_conv(const PassCtx *c, const Node *n, const ConvInfo *ci, Pla
     if (p->lanes) p->algorithm = ALG_THIN;
   }
   halo_of(c, n, ci, p);
+  tell_conv(c, n, ci, p);
 }
 
 static const Plan *choose_plan(const PassCtx *c, const Node *n) {
@@ -51,6 +52,7 @@ static const Plan *choose_plan(const PassCtx *c, const Node *n) {
     choose_conv(c, n, &ci, &p);
   else if (attention_of(n, &at))
     p.algorithm = ALG_ATTENTION;
+  if (p.algorithm == ALG_ATTENTION) tell_attention(c, n);
   return arena_dup(c->model->arena, &p, sizeof p);
 }
 

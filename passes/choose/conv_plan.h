@@ -1,5 +1,6 @@
 /* How convolutions can be computed, and what that costs: Winograd, few output channels. What
- * choose.c asks. */
+ * choose.c asks; and, for --print-plan, what every algorithm would take for a contraction, not only
+ * what was compared when its plan was made. */
 #pragma once
 #include "passes/choose/conv_axes.h"
 #include "passes/pass.h"
@@ -28,6 +29,16 @@ bool thin_fits(const PassCtx *c, const Node *n, const ConvInfo *ci, int lanes);
 int thin_lanes(const PassCtx *c, const Node *n, const ConvInfo *ci);
 /* Cycles of one pixel, by LANES_PIXELS or LANES_CHANNELS. */
 double thin_cycles(const Target *t, const ConvInfo *ci, int lanes);
+
+/* ---- all algorithms side by side (algorithms.c) ---- */
+/* Puts the candidates for a convolution, or for attention, into the log of decisions. */
+void tell_conv(const PassCtx *c, const Node *n, const ConvInfo *ci, const Plan *p);
+void tell_attention(const PassCtx *c, const Node *n);
+/* Cycles of a depthwise convolution in strips of `width` pixels, of one line and vector of channels. */
+double depthwise_cycles(const Target *t, const ConvInfo *ci, double pixels, int width);
+/* Cycles of attention as one kernel. */
+double attention_cycles(const Target *t, double heads, double rows, double keys, double dk,
+                        double dv);
 
 /* Its border is so wide that tiles had better skip the taps that see nothing else; the part of it
  * that is in memory then. */

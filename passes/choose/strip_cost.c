@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "ir/expr/expr_query.h"
+#include "passes/choose/choice.h"
 #include "passes/choose/contract_tile.h"
 #include "passes/choose/machine_model.h"
 #include "passes/choose/strips.h"
@@ -97,11 +98,12 @@ static double remainder_cycles(const StripChain *c, const StripStage *s) {
   return rest ? panels * k * (model_chains(&m, busy, 1) - model_fmas(&m, busy)) : 0;
 }
 
-/* Cycles saved by making stages [from, to] a chain, `step` rows at a time; below 0: a loss. */
-static double gain(StripChain *c, int from, int to, int64_t step) {
+/* Cycles saved by making stages [from, to] a chain, `step` rows at a time; below 0: a loss. *fits: its
+ * rings and weights stay in the second-level cache. */
+static double saving(StripChain *c, int from, int to, int64_t step, bool *fits) {
   const MachineModel m = machine(c->c);
   const StripStage *s = c->stage, *last = &s[to];
-  double room = 0, weights = 0, work = 0, sum;
+  double room = 0, weights = 0, sum;
   strip_set_rows(c, from, to);
   sum = -again(c, from, to, (double)parts_of(c, from, to));
   const double images = guess(c, last->root->dims[0]);
@@ -109,7 +111,6 @@ static double gain(StripChain *c, int from, int to, int64_t step) {
   for (int i = from; i <= to; i++) {
     const double rows = guess(c, rows_of(&s[i]));
     weights += s[i].weights;
-    work += s[i].work;
     if (s[i].ci.group == 1) sum -= images * rows * remainder_cycles(c, &s[i]);
     /* starting the loops, and weights that come from the second-level cache each time */
     sum -= steps * (MODEL_STAGE + model_weights_again(&m, s[i].weights));
@@ -117,8 +118,55 @@ static double gain(StripChain *c, int from, int to, int64_t step) {
     sum += traffic(c, &s[i], step);
     room += ring_bytes(c, &s[i], step);
   }
-  const bool fits = room + weights <= m.l2 * 0.75;
+  *fits = room + weights <= m.l2 * 0.75;
+  return sum;
+}
+
+/* The same; -1 where that is too little. */
+static double gain(StripChain *c, int from, int to, int64_t step) {
+  bool fits;
+  const double sum = saving(c, from, to, step, &fits);
+  double work = 0;
+  for (int i = from; i <= to; i++) work += c->stage[i].work;
   return fits && sum > 0.03 * work ? sum : -1;
+}
+
+/* Cycles of storing what stages [from, to) make, and reading it back. */
+static double all_traffic(const StripChain *c, int from, int to) {
+  const MachineModel m = machine(c->c);
+  double sum = 0;
+  for (int i = from; i < to; i++) {
+    const double bytes = bytes_of(c, c->stage[i].root);
+    sum += bytes * model_trip(model_level(&m, 2 * bytes));
+  }
+  return sum;
+}
+
+void strip_tell(StripChain *c, int rows) {
+  static const char *const names[] = {"apart", "rows1", "rows2", "rows4"};
+  const StripStage *const last = &c->stage[c->n - 1];
+  Candidate list[4];
+  StrBuf key = {.arena = c->c->scratch};
+  int n = 0, taken = 0;
+  double apart = all_traffic(c, 0, c->n - 1);
+  if (!c->c->decisions) return;
+  sb_printf(&key, "algorithm chain kernels=");
+  for (int i = 0; i < c->n; i++) {
+    const ConvInfo *const ci = &c->stage[i].ci;
+    apart += c->stage[i].work;
+    sb_printf(&key, "%s%lldx%lld", i ? "," : "", (long long)ci->kernel[0],
+              (long long)ci->kernel[1]);
+  }
+  sb_printf(&key, " in=%lld out=%lld size=%.0fx%.0f", (long long)c->stage[0].ci.c_in,
+            (long long)last->ci.c_out, guess(c, rows_of(last)), guess(c, last->root->dims[3]));
+  list[n++] = (Candidate){.name = names[0], .cost = apart};
+  for (int i = 1; i < 4; i++) {
+    bool fits;
+    const double saved = saving(c, 0, c->n - 1, 1 << (i - 1), &fits);
+    if (rows == 1 << (i - 1)) taken = n;
+    if (fits || taken == n) list[n++] = (Candidate){.name = names[i], .cost = apart - saved};
+  }
+  choice_tell(c->c, choice_key(c->c, "%s", sb_str(&key)), list, n, taken);
 }
 
 static double best_step(StripChain *c, int from, int to, int *step) {

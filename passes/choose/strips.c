@@ -151,7 +151,10 @@ static void choose_chain(const Finder *f, const Value *root) {
   StripChain chain = {.c = f->c};
   if (f->c->strips == STRIPS_NONE) return;
   find_chain(f, root, &chain);
-  if (chain.n < 2 || !strip_cut(&chain)) return;
+  if (chain.n < 2) return;
+  const bool pays = strip_cut(&chain);
+  strip_tell(&chain, pays ? chain.rows : 0);
+  if (!pays) return;
   const Plan last = {.chain = chain.n, .rows = chain.rows, .parts = (int)chain.parts};
   for (int i = 0; i < chain.n; i++) plan_stage(f, &chain.stage[i], i + 1 == chain.n ? &last : NULL);
   f->c->changed = true;

@@ -47,3 +47,5 @@ double strip_work(const PassCtx *c, const Value *root, const ConvInfo *ci);
 /* Cuts the chain where that saves most and keeps what its last stage is part of, with rows and parts.
  * false: the last stage stays alone. */
 bool strip_cut(StripChain *chain);
+/* For --print-plan: what the chain takes apart and as one kernel. `rows`: of its plan; 0: it is none. */
+void strip_tell(StripChain *chain, int rows);

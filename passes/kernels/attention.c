@@ -357,13 +357,6 @@ static double work(const Attn *c) {
          expr_extent_guess(c->p, a->keys) * (double)(a->dk + a->dv);
 }
 
-/* Both products, and the softmax between them. */
-static Estimate estimate(const Attn *c, const MachineModel *m) {
-  enum { SOFTMAX = 16 }; /* cycles of a vector of scores */
-  const double scores = work(c) / (double)(c->at->dk + c->at->dv);
-  return (Estimate){"attention", model_macs(m, work(c)) + SOFTMAX * scores / m->lanes};
-}
-
 /* Whether there is a mask that may hide a whole block of such a size. */
 static bool block_can_hide(Attn *c, int64_t rows, int64_t keys) {
   const Value *x = c->at->x;
@@ -476,7 +469,10 @@ Step *lower_attention(Lower *l, const Value *root, const Value *anchor, const Pl
   Stmt *body = query_blocks(&c, ex_floormod(c.p, par, blocks));
   const MachineModel m = machine_model(l->c->target, DT_F32, l->mod->max_threads);
   const double cycles = model_macs(&m, work(&c));
-  c.b.estimate = estimate(&c, &m);
+  kb_estimate(&c.b, "attention",
+              attention_cycles(l->c->target, expr_extent_guess(c.p, heads(&c)),
+                               expr_extent_guess(c.p, a->rows), expr_extent_guess(c.p, a->keys),
+                               (double)a->dk, (double)a->dv));
   c.b.k->grain = cycles / expr_extent_guess(c.p, total);
   c.b.k->flops = ex_mul(c.p, ex_mul(c.p, heads(&c), ex_mul(c.p, a->rows, a->keys)),
                         num(&c, 2 * (int64_t)(a->dk + a->dv)));

@@ -62,7 +62,7 @@ static Step *pack(Attn *c, const Value *v, bool trans, const Expr *rows, const E
   s = loop(c, FOR_SERIAL, r, loop(c, FOR_VECTOR, j, s));
   const double each = expr_extent_guess(c->p, rows) * (double)width / 4;
   b.k->grain = each;
-  b.estimate = (Estimate){"pack", each * expr_extent_guess(c->p, ex_mul(c->p, batches, panels))};
+  kb_estimate(&b, "pack", each * expr_extent_guess(c->p, ex_mul(c->p, batches, panels)));
   const bool parallel = each * expr_extent_guess(c->p, ex_mul(c->p, batches, panels)) > 20000;
   return kb_finish(&b, loop(c, parallel ? FOR_PARALLEL : FOR_SERIAL, par, s));
 }

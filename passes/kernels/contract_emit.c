@@ -512,15 +512,14 @@ static const Expr *flops_of(const Contract *c) {
 }
 
 /* Its tiles, or reading the weights: by the time a layer runs again, others have pushed them out. */
-static Estimate contract_estimate(const Contract *c, const MachineModel *m) {
+static double contract_estimate(const Contract *c, const MachineModel *m) {
   const double n = expr_extent_guess(c->p, c->n), outer = contract_outer_count(c);
   const double k = expr_extent_guess(c->p, contract_k_total(c));
   const double tiles =
       contract_tile_cycles(c->l->c->target, c->types, c->tile, expr_extent_guess(c->p, c->rows_h),
                            expr_extent_guess(c->p, c->rows_w), c->flat, n, k);
   const double weights = model_read_weights(m, dtype_bytes(c->types->panel) * n * k);
-  return (Estimate){c->plain_rank ? "winograd" : "tiled",
-                    outer * (tiles > weights ? tiles : weights)};
+  return outer * (tiles > weights ? tiles : weights);
 }
 
 Step *contract_emit(Contract *c) {
@@ -543,7 +542,7 @@ Step *contract_emit(Contract *c) {
                       expr_extent_guess(c->p, contract_k_total(c));
   const MachineModel m = machine_model(c->l->c->target, c->types->acc, c->l->mod->max_threads);
   const double cycles = model_macs(&m, work * contract_outer_count(c));
-  c->b.estimate = contract_estimate(c, &m);
+  kb_estimate(&c->b, c->plain_rank ? "winograd" : "tiled", contract_estimate(c, &m));
   c->b.k->grain = cycles / expr_extent_guess(c->p, total);
   c->b.k->flops = flops_of(c);
   const bool parallel = cycles > 8000;

@@ -2,7 +2,6 @@
  * The largest value of a window (MaxPool) instead of the sum: as a part of a larger kernel only.
  * Also the kernel that writes zeros into a halo. */
 #include "passes/choose/choice.h"
-#include "passes/choose/machine_model.h"
 #include "passes/kernels/contract.h"
 
 typedef struct Depthwise {
@@ -138,19 +137,7 @@ static Stmt *strip(Depthwise *d, const Expr *w0, int width) {
 
 /* Rough cycles of a line in strips of `width` pixels, for one vector of channels. */
 static double strip_cycles(const Depthwise *d, double rows, int width) {
-  const MachineModel m = machine_model(d->l->c->target, DT_F32, 1);
-  const double full = (double)(int64_t)(rows / width), rest = rows - full * width;
-  double taps = 1;
-  for (int s = 0; s < d->ci.spatial; s++) taps *= (double)d->ci.kernel[s];
-  const double last = model_chains(&m, taps * rest, taps) + MODEL_PIXELS;
-  return full * (model_chains(&m, taps * width, taps) + MODEL_PIXELS) + (rest > 0 ? last : 0);
-}
-
-/* Of a line of all channels in the strips that it is cut into. */
-static double line_cycles(const Depthwise *d) {
-  const double lanes = target_lanes(d->l->c->target, 32);
-  const double rows = expr_extent_guess(d->p, d->axis[d->ci.spatial - 1].rows);
-  return strip_cycles(d, rows, d->width) * (double)d->ci.c_out / lanes;
+  return depthwise_cycles(d->l->c->target, &d->ci, rows, width);
 }
 
 /* The width that tuning wants, or the model's. */
@@ -211,6 +198,13 @@ static Stmt *line_of_strips(Depthwise *d) {
   return out.first;
 }
 
+/* Of a line of all channels. */
+static double line_cycles(const Depthwise *d) {
+  const double lanes = target_lanes(d->l->c->target, 32);
+  const double rows = expr_extent_guess(d->p, d->axis[d->ci.spatial - 1].rows);
+  return strip_cycles(d, rows, d->width) * (double)d->ci.c_out / lanes;
+}
+
 static void depthwise_init(Depthwise *d, KernelBuild *b, const Value *root, const Value *anchor,
                            const Place *to, const Place *xp) {
   d->b = b;
@@ -269,7 +263,7 @@ Step *lower_depthwise(Lower *l, const Value *root, const Value *anchor, const Pl
     work *= (double)d.ci.kernel[s];
     b.k->flops = ex_mul(d.p, b.k->flops, num(&d, d.ci.kernel[s]));
   }
-  b.estimate = (Estimate){"depthwise", expr_extent_guess(d.p, total) * line_cycles(&d)};
+  kb_estimate(&b, "depthwise", expr_extent_guess(d.p, total) * line_cycles(&d) + kb_touch(&b));
   b.k->grain = work / 8 / expr_extent_guess(d.p, total);
   step_append(&steps, kb_finish(&b, stmt_for(l->m->arena, work > 100000 ? FOR_PARALLEL : FOR_SERIAL,
                                              par, body)));

@@ -544,21 +544,11 @@ static void finish_tiles(Nest *t) {
   }
 }
 
-/* Bytes of the buffers that a step touches, each once. */
-static double bytes_touched(const Nest *t, const Step *s) {
-  double bytes = 0;
-  for (int i = 0; i < s->call.kernel->params.n; i++) {
-    const Param *const p = &s->call.kernel->params.data[i];
-    if (!p->scratch) bytes += dtype_bytes(p->dtype) * expr_extent_guess(t->p, p->count);
-  }
-  return bytes;
-}
-
-/* Arithmetic in lanes, or the traffic. */
-static Estimate estimate(const Nest *t, const Step *s, double cost) {
+/* Arithmetic in lanes, or the traffic: at most an element for each operation. */
+static double estimate(const Nest *t, double cost) {
   const MachineModel m = machine_model(t->l->c->target, DT_F32, 1);
-  const double work = cost / m.lanes, touch = model_touch(&m, bytes_touched(t, s));
-  return (Estimate){"elem", MODEL_CALL + (work > touch ? work : touch)};
+  const double work = cost / m.lanes, touch = kb_touch(&t->b), most = model_touch(&m, 4 * cost);
+  return work > touch ? work : touch < most ? touch : most;
 }
 
 static Step *finish_nest(Nest *t) {
@@ -582,9 +572,8 @@ static Step *finish_nest(Nest *t) {
     t->b.k->grain = cost / guess(t, t->var[0]);
   }
   if (t->failed) return NULL;
-  Step *s = kb_finish(&t->b, body.first);
-  s->estimate = estimate(t, s, cost);
-  return s;
+  kb_estimate(&t->b, "elem", estimate(t, cost));
+  return kb_finish(&t->b, body.first);
 }
 
 /* Dimensions by decreasing stride of the target, as far as they compare. */

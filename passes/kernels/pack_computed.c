@@ -78,7 +78,7 @@ Step *contract_pack_computed(Contract *c, const bool *outer_of_b,
     body = stmt_for(a, FOR_SERIAL, k.k[i], body);
     work *= expr_extent_guess(p, k.k_extent[i]);
   }
-  k.b.estimate = (Estimate){"pack", work};
+  kb_estimate(&k.b, "pack", work);
   c->b_buffer = to->buffer;
   c->b_whole_panels = true;
   return kb_finish(&k.b, stmt_for(a, work > 20000 ? FOR_PARALLEL : FOR_SERIAL, s.all, body));

@@ -140,7 +140,7 @@ Step *lower_scan(KernelBuild *b, const ScanNest *s) {
   const Expr *outer = flatten(&c, var, n, &at);
   if (block) finish_lanes(&c, extent(&c, s->n - 1), at);
   Stmt *body = running_loop(&c);
-  b->estimate = (Estimate){"scan", 4 * all};
+  kb_estimate(b, "scan", 4 * all / (block ? target_lanes(b->l->c->target, 32) : 1));
   if (outer) {
     const bool parallel = all > parallel_worth;
     body = stmt_for(c.a, parallel ? FOR_PARALLEL : FOR_SERIAL, outer, body);

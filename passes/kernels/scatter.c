@@ -135,7 +135,7 @@ Step *lower_scatter(Lower *l, const Node *n, const Place *to) {
     return NULL;
   }
   s.b.k->grain = 4 * work;
-  s.b.estimate = (Estimate){"scatter", 4 * work};
+  kb_estimate(&s.b, "scatter", 4 * work / (s.lane < 0 ? 1 : target_lanes(l->c->target, 32)));
   step_append(&list, kb_finish(&s.b, body));
   return list;
 }

@@ -139,7 +139,7 @@ static bool set_profile(Chain *c, const Expr *total) {
     flops = ex_add(c->p, flops, ex_mul(c->p, pixels, num(c, 2 * (int64_t)(s->weights / 4))));
   }
   c->b.k->flops = flops;
-  c->b.estimate = (Estimate){"strips", cycles};
+  kb_estimate(&c->b, "strips", cycles);
   c->b.k->grain = cycles / expr_extent_guess(c->p, total);
   return cycles > 8000;
 }

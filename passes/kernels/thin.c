@@ -363,8 +363,8 @@ Step *lower_thin(Lower *l, const Value *root, const Value *anchor, const Place *
   d.b.k->flops =
       times(&d, ex_mul(d.p, total, d.width), 2 * rows * tap_count(&d) * ci->c_in * ci->c_out);
   const int by = d.by_channel ? LANES_CHANNELS : LANES_PIXELS;
-  d.b.estimate = (Estimate){
-      "thin", parts * rows * expr_extent_guess(d.p, d.width) * thin_cycles(l->c->target, ci, by)};
+  kb_estimate(&d.b, "thin",
+              parts * rows * expr_extent_guess(d.p, d.width) * thin_cycles(l->c->target, ci, by));
   d.b.k->grain = work / parts / d.lanes;
   return kb_finish(&d.b,
                    stmt_for(l->m->arena, work > 100000 ? FOR_PARALLEL : FOR_SERIAL, par, body));

@@ -346,7 +346,7 @@ static Step *three_kernels(Wino *t, const Place *to) {
   t->m = lower_temp(t->l, DT_F32, 3, md, "products");
   KernelBuild in, out;
   kb_begin(&in, t->l, t->anchor, "wino_in");
-  in.estimate = (Estimate){"winograd", winograd_input_cycles(t->l->c, &t->ci, t->out, tiles)};
+  kb_estimate(&in, "winograd", winograd_input_cycles(t->l->c, &t->ci, t->out, tiles));
   step_append(&steps, kb_finish(&in, transform_input(t, &in)));
   Contract c;
   kb_begin(&c.b, t->l, t->root, "wino");
@@ -355,7 +355,7 @@ static Step *three_kernels(Wino *t, const Place *to) {
   if (!s) return NULL;
   step_append(&steps, s);
   kb_begin(&out, t->l, t->root, "wino_out");
-  out.estimate = (Estimate){"winograd", winograd_output_cycles(t->l->c, &t->ci, t->out, tiles)};
+  kb_estimate(&out, "winograd", winograd_output_cycles(t->l->c, &t->ci, t->out, tiles));
   step_append(&steps, kb_finish(&out, transform_output(t, &out, to)));
   return steps;
 }
@@ -389,7 +389,7 @@ static Step *one_kernel(Wino *t, const Place *to) {
       (double)t->points * expr_extent_guess(t->p, t->rows) * (double)(t->ci.c_in * t->ci.c_out);
   const MachineModel m = machine_model(t->l->c->target, DT_F32, t->l->mod->max_threads);
   c.b.k->grain = model_macs(&m, work);
-  c.b.estimate = (Estimate){"winograd", winograd_cycles(t->l->c, t->anchor->def, &t->ci, t->out)};
+  kb_estimate(&c.b, "winograd", winograd_cycles(t->l->c, t->anchor->def, &t->ci, t->out));
   c.b.k->flops = ex_mul(t->p, ex_mul(t->p, expr_var_extent(t->p, t->blocks->id), t->rows),
                         num(t, 2 * t->points * t->ci.c_in * t->ci.c_out));
   return kb_finish(&c.b, stmt_for(t->l->m->arena, FOR_PARALLEL, t->blocks, body.first));
