@@ -3,16 +3,16 @@
 
 /* clang-format off */
 static const ContractTypes rows[] = {
-    /* name    a        b        panel   acc     k_step  mac */
-    {"f32",    DT_F32,  DT_F32,  DT_F32, DT_F32, 1, EX_fma},
-    {"f16",    DT_F16,  DT_F16,  DT_F32, DT_F32, 1, EX_fma},
-    {"bf16",   DT_BF16, DT_BF16, DT_F32, DT_F32, 1, EX_fma},
-    {"f64",    DT_F64,  DT_F64,  DT_F64, DT_F64, 1, EX_fma},
-    {"i32",    DT_I32,  DT_I32,  DT_I32, DT_I32, 1, EX_fma},
-    {"u8_u8",  DT_U8,   DT_U8,   DT_U8,  DT_I32, 1, EX_fma},
-    {"u8_i8",  DT_U8,   DT_I8,   DT_I8,  DT_I32, 1, EX_fma},
-    {"i8_u8",  DT_I8,   DT_U8,   DT_U8,  DT_I32, 1, EX_fma},
-    {"i8_i8",  DT_I8,   DT_I8,   DT_I8,  DT_I32, 1, EX_fma},
+    /* name    a        b        panel   acc     k_step  mac            mac_ba */
+    {"f32",    DT_F32,  DT_F32,  DT_F32, DT_F32, 1,      EX_fma,        false},
+    {"f16",    DT_F16,  DT_F16,  DT_F32, DT_F32, 1,      EX_fma,        false},
+    {"bf16",   DT_BF16, DT_BF16, DT_F32, DT_F32, 1,      EX_fma,        false},
+    {"f64",    DT_F64,  DT_F64,  DT_F64, DT_F64, 1,      EX_fma,        false},
+    {"i32",    DT_I32,  DT_I32,  DT_I32, DT_I32, 1,      EX_fma,        false},
+    {"u8_u8",  DT_U8,   DT_U8,   DT_I32, DT_I32, 4,      EX_dot4_u8u8,  false},
+    {"u8_i8",  DT_U8,   DT_I8,   DT_I32, DT_I32, 4,      EX_dot4_u8i8,  false},
+    {"i8_u8",  DT_I8,   DT_U8,   DT_I32, DT_I32, 4,      EX_dot4_u8i8,  true},
+    {"i8_i8",  DT_I8,   DT_I8,   DT_I32, DT_I32, 4,      EX_dot4_i8i8,  false},
 };
 /* clang-format on */
 

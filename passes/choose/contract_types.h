@@ -4,13 +4,16 @@
 #pragma once
 #include "ir/op/op.h"
 
+enum { MAX_K_STEP = 4 };
+
 typedef struct ContractTypes {
   const char *name;
   DType a, b;  /* elements of the operands, as the node has them */
-  DType panel; /* elements of packed panels of B */
+  DType panel; /* elements of packed panels of B; k_step > 1: an i32, which holds a group */
   DType acc;   /* sums, and what the epilogue begins with; a compute type */
-  int k_step;  /* elements of k that one multiply-add takes; panels are grouped by it */
+  int k_step;  /* elements of k that one multiply-add takes: they are grouped on both sides */
   ExprOp mac;  /* mac(a, b, sum): the scalar row that does it */
+  bool mac_ba; /* mac(b, a, sum) */
 } ContractTypes;
 
 /* NULL: the template does not take this pair. */

@@ -19,13 +19,20 @@ static bool float_operands(const Node *n) {
   return true;
 }
 
-/* Integers: products without zero points. 8-bit convolutions and others are floats by now, where
- * that is exact (exact_products). */
+bool conv_reads_groups(const ConvInfo *ci, const ContractTypes *t) {
+  return ci->group == 1 || ci->c_in / ci->group % t->k_step == 0;
+}
+
+/* Integers: products without zero points, which exact_products makes of others. */
 static bool types_fit(const Node *n) {
   const ContractTypes *t = node_contract_types(n);
+  ConvInfo ci;
   if (!t || dtype_is_float(t->acc)) return t != NULL;
-  return strcmp(n->op->name, "MatMul") == 0 ||
-         (strcmp(n->op->name, "MatMulInteger") == 0 && !node_in(n, 2) && !node_in(n, 3));
+  if (strcmp(n->op->name, "MatMul") == 0) return true;
+  if (node_in(n, 2) || node_in(n, 3)) return false;
+  return strcmp(n->op->name, "MatMulInteger") == 0 ||
+         (strcmp(n->op->name, "ConvInteger") == 0 && conv_info(n, &ci) &&
+          conv_reads_groups(&ci, t));
 }
 
 bool conv_beyond_tiles(const Node *n) {

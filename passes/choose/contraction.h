@@ -3,11 +3,14 @@
 #pragma once
 #include "ir/op/op.h"
 #include "ir/ops/nn/contraction.h"
+#include "passes/choose/contract_types.h"
 
 /* One input channel per group, as many outputs. */
 bool conv_is_depthwise(const ConvInfo *ci);
 /* Algorithms besides tiles (thin, Winograd, strips) take constant weights and f32 sums only. */
 bool conv_beyond_tiles(const Node *n);
+/* Whether the channels of a group are whole groups for a multiply-add. */
+bool conv_reads_groups(const ConvInfo *ci, const ContractTypes *t);
 /* As far as its form goes. */
 bool conv_has_template(const ConvInfo *ci);
 /* Will be lowered by a template, not by its element expression. */

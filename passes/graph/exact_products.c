@@ -1,11 +1,11 @@
-/* Products of 8-bit integers as products of floats: ConvInteger, QLinearConv, MatMulInteger and
- * QLinearMatMul become Conv and MatMul over f32 operands less their zero points, which have tiled
- * templates. Exact: operands are small integers, and a rewrite happens only where no partial sum,
+/* Products of 8-bit integers: ConvInteger, QLinearConv, MatMulInteger and QLinearMatMul become
+ * contractions of integers (integer_products.c) or, where the target has no instructions for these
+ * or the form has no template, Conv and MatMul over f32 operands less their zero points. Exact:
+ * operands are small integers, and a rewrite happens only where no partial sum,
  * in whatever order, can leave what f32 holds exactly. Long contractions are cut into parts that
  * hold, added up in i32. The quantization that follows is the operator's own (Requantize). */
-#include "ir/ops/nn/contraction.h"
+#include "passes/graph/exact_products.h"
 #include "passes/build/kernel.h"
-#include "passes/graph/rewrite.h"
 
 #include <math.h>
 #include <string.h>
@@ -13,29 +13,12 @@
 enum { MAX_PARTS = 16, MAX_ATTRS = 16, NO = -1 };
 static const double exact_limit = 1 << 24; /* integers up to here are f32 values */
 
-typedef struct Form { /* input numbers; NO: has none */
-  const char *op;
-  bool conv;
-  int x, xz, w, wz, bias;
-  int x_scale, w_scale, y_scale, yz; /* NO: the result is i32 */
-} Form;
-static const Form forms[] = {
+static const ProductForm forms[] = {
     {"ConvInteger", true, 0, 2, 1, 3, NO, NO, NO, NO, NO},
     {"QLinearConv", true, 0, 2, 3, 5, 8, 1, 4, 6, 7},
     {"MatMulInteger", false, 0, 2, 1, 3, NO, NO, NO, NO, NO},
     {"QLinearMatMul", false, 0, 2, 3, 5, NO, 1, 4, 6, 7},
 };
-
-typedef struct Product {
-  Model *m;
-  Node *n;
-  const Form *f;
-  Value *x, *xz, *w, *wz;
-  float *centered;            /* constant weights less their zero points, or NULL */
-  int64_t outer, axis, inner; /* weights: [outer][axis][inner]; `axis` is contracted, may be cut */
-  double x_max, worst;        /* largest |x - xz|; largest partial sum of one part */
-  int64_t step;               /* length of a part along `axis` */
-} Product;
 
 static Value *operand(const Node *n, int k) { return k == NO ? NULL : node_in(n, k); }
 
@@ -59,13 +42,13 @@ static double reach(const Value *v, const Value *zero) {
 
 static bool conv_fits(const Product *p) {
   ConvInfo ci;
-  return p->w->cdata && conv_info(p->n, &ci) && conv_has_template(&ci);
+  return conv_info(p->n, &ci) && conv_has_template(&ci);
 }
 
 static bool matmul_fits(const Product *p) {
   MatMulInfo mi;
   int64_t k;
-  if (!matmul_info(p->n, &mi) || mi.b_vec || !expr_is_const(mi.k, &k) || k < 1) return false;
+  if (!matmul_info(p->n, &mi) || mi.b_vec || (expr_is_const(mi.k, &k) && k < 1)) return false;
   return !(expr_is_const(mi.n, &k) && k < 2);
 }
 
@@ -147,10 +130,18 @@ static bool choose_parts(Product *p, Arena *scratch) {
   return false;
 }
 
+/* Is the sum exact as a sum of floats, or of few parts? */
+static bool float_product_fits(Product *p, Arena *scratch) {
+  p->x_max = reach(p->x, p->xz);
+  if (!p->w->cdata && (p->f->conv || !expr_is_const(p->w->dims[p->w->rank - 2], &p->axis)))
+    return false;
+  return choose_parts(p, scratch);
+}
+
 static bool product_of(PassCtx *c, Node *n, Product *p) {
   for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
     if (!node_is(n, forms[i].op)) continue;
-    const Form *f = &forms[i];
+    const ProductForm *f = &forms[i];
     *p = (Product){.m = c->model,
                    .n = n,
                    .f = f,
@@ -159,23 +150,22 @@ static bool product_of(PassCtx *c, Node *n, Product *p) {
                    .w = n->in[f->w],
                    .wz = operand(n, f->wz)};
     if (!(f->conv ? conv_fits(p) : matmul_fits(p)) || !scales_fit(p) || !zeros_fit(p)) return false;
-    p->x_max = reach(p->x, p->xz);
     if (p->w->cdata) {
       weight_shape(p);
       center_weights(p, c->scratch);
-    } else if (!expr_is_const(p->w->dims[p->w->rank - 2], &p->axis)) {
-      return false;
     }
-    if (!choose_parts(p, c->scratch)) return false;
-    /* several products of floats cost more than one of integers, which needs no zero points */
-    return f->conv || f->yz != NO || p->xz || p->wz || p->step >= p->axis;
+    const bool floats = float_product_fits(p, c->scratch);
+    p->integer = integer_product_fits(p) &&
+                 (!floats || p->step < p->axis || integer_product_pays(c->target));
+    if (!p->integer) return floats;
+    return f->yz != NO || p->xz || p->wz || integer_product_flips(c->target, p);
   }
   return false;
 }
 
 /* ---- building ---- */
 
-static Value *cast(Build *b, DType t, Value *v) {
+Value *product_cast(Build *b, DType t, Value *v) {
   if (!b->ok || v->dtype == t) return v;
   const Attr to = attr_int(b->m->arena, "to", dtype_rows[t].onnx);
   return build_op(b, "Cast", 1, &v, 1, &to);
@@ -191,9 +181,9 @@ static Value *binary(Build *b, const char *op, Value *x, Value *y) {
 
 /* An 8-bit value less its zero point, in f32. */
 static Value *center(Build *b, Value *v, Value *zero) {
-  v = cast(b, DT_F32, v);
+  v = product_cast(b, DT_F32, v);
   if (!zero) return v;
-  if (!zero->cdata) return binary(b, "Sub", v, cast(b, DT_F32, zero));
+  if (!zero->cdata) return binary(b, "Sub", v, product_cast(b, DT_F32, zero));
   const int64_t z = const_int(zero->cdata, 0);
   return z ? binary(b, "Sub", v, build_scalar(b, DT_F32, (double)z)) : v;
 }
@@ -252,14 +242,14 @@ static Value *contraction(Build *b, const Product *p, Value *bias) {
     Value *xs = whole ? x : cut(b, x, p->f->conv ? 1 : x->rank - 1, k, to);
     Value *ws = p->centered ? weight_part(p, k, to) : whole ? w : cut(b, w, w->rank - 2, k, to);
     Value *v = part(b, p, xs, ws, bias);
-    if (!whole) v = cast(b, DT_I32, v);
+    if (!whole) v = product_cast(b, DT_I32, v);
     sum = sum ? binary(b, "Add", sum, v) : v;
   }
   return sum;
 }
 
 /* One number per output channel, to be broadcast over the output. */
-static Value *per_channel(Build *b, const Product *p, Value *v) {
+Value *product_per_channel(Build *b, const Product *p, Value *v) {
   int64_t dims[MAX_RANK];
   if (one_element(v)) return reshape(b, v, 0, NULL);
   if (!p->f->conv) return v;
@@ -270,23 +260,29 @@ static Value *per_channel(Build *b, const Product *p, Value *v) {
 /* The operator's scale: x_scale * w_scale / y_scale, in f32 and in this order. */
 static Value *requantize(Build *b, const Product *p, Value *acc) {
   Value **in = p->n->in;
-  Value *sx = per_channel(b, p, cast(b, DT_F32, in[p->f->x_scale]));
-  Value *sw = per_channel(b, p, cast(b, DT_F32, in[p->f->w_scale]));
-  Value *sy = per_channel(b, p, cast(b, DT_F32, in[p->f->y_scale]));
+  Value *sx = product_per_channel(b, p, product_cast(b, DT_F32, in[p->f->x_scale]));
+  Value *sw = product_per_channel(b, p, product_cast(b, DT_F32, in[p->f->w_scale]));
+  Value *sy = product_per_channel(b, p, product_cast(b, DT_F32, in[p->f->y_scale]));
   Value *scale = binary(b, "Div", binary(b, "Mul", sx, sw), sy);
   if (!b->ok) return acc;
   return build_node(b, "Requantize", "burin", 3, (Value *[]){acc, scale, in[p->f->yz]}, 1, 0, NULL)
       ->out[0];
 }
 
+/* With its bias, in f32 or, where that is not exact, in i32. */
+static Value *float_product(Build *b, const Product *p) {
+  Value *bias = operand(p->n, p->f->bias), *in_float = float_bias(p);
+  Value *sum = contraction(b, p, in_float);
+  if (!bias || in_float) return sum;
+  return binary(b, "Add", product_cast(b, DT_I32, sum), product_per_channel(b, p, bias));
+}
+
 static bool rewrite_one(Forward *f, Node *n, bool *keep) {
   Product p;
   if (!product_of(f->c, n, &p)) return true;
   Build b = {.m = p.m, .g = n->graph, .loc = n->loc, .ok = true};
-  Value *bias = operand(n, p.f->bias), *in_float = float_bias(&p);
-  Value *acc = contraction(&b, &p, in_float);
-  if (bias && !in_float) acc = binary(&b, "Add", cast(&b, DT_I32, acc), per_channel(&b, &p, bias));
-  acc = p.f->yz == NO ? cast(&b, DT_I32, acc) : requantize(&b, &p, acc);
+  Value *acc = p.integer ? integer_product(&b, f->c->target, &p) : float_product(&b, &p);
+  acc = p.f->yz == NO ? product_cast(&b, DT_I32, acc) : requantize(&b, &p, acc);
   if (!b.ok) return false;
   *keep = false;
   return forward_set(f, n, n->out[0], acc);

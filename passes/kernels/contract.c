@@ -81,14 +81,83 @@ void contract_tile(Contract *c) {
   c->tile = tiles[best].tile;
 }
 
+int contract_group_rest(const ContractTypes *types, const Expr *elements) {
+  int64_t n;
+  if (!expr_is_const(elements, &n)) return types->k_step - 1;
+  return (int)((types->k_step - n % types->k_step) % types->k_step);
+}
+
+const Place *contract_copy(Lower *l, const Value *x, DType type, const Layout *layout,
+                           Step **steps) {
+  Value *copy = ARENA_NEW(l->m->arena, Value);
+  *copy = *x;
+  copy->dtype = type;
+  copy->layout = *layout;
+  Place *pl = ARENA_NEW(l->m->arena, Place);
+  pl->stride = ARENA_ARRAY(l->m->arena, const Expr *, x->rank + 1);
+  const Expr *count;
+  strides_of(l->m, copy, pl->stride, &pl->base, &count);
+  pl->offset = ex_i64(l->p, 0);
+  pl->buffer = module_add_buffer(l->mod, BUF_ARENA, type, count, "padded")->id;
+  bool halo = false;
+  for (int d = 0; d < x->rank && layout->halo_lo; d++) {
+    pl->halo_lo[d] = layout->halo_lo[d];
+    pl->halo_hi[d] = layout->halo_hi[d];
+    halo = halo || pl->halo_lo[d] || pl->halo_hi[d];
+  }
+  if (halo) step_append(steps, lower_halo(l, copy, pl));
+  step_append(steps, lower_read(l, x, pl));
+  return pl;
+}
+
 int contract_weights(Lower *l, const ConstData *d) {
   Buffer *b = module_add_buffer(l->mod, BUF_WEIGHT, d->dtype, ex_i64(l->p, d->count), NULL);
   b->data = d;
   return b->id;
 }
 
+DType contract_packed_type(const Contract *c) {
+  return c->types->k_step > 1 ? c->types->b : c->types->panel;
+}
+
+bool contract_pack_const(Contract *c, const ConstData *w, const PackShape *s) {
+  const ConstData *d = pack_panels(c->l->m, w, s);
+  if (!d)
+    return diag_error(c->l->m->diag, c->anchor->def->loc, ERR_OVERFLOW, "weights are too large");
+  const int64_t groups = d->count / c->types->k_step;
+  if (c->types->k_step > 1) d = const_new(c->l->m, d->name, c->types->panel, 1, &groups, d->data);
+  c->b_buffer = contract_weights(c->l, d);
+  return true;
+}
+
 const Expr *contract_cast(const Contract *c, const Expr *e) {
   return ex_cast(c->p, c->types->acc, e);
+}
+
+void contract_last_k(Contract *c, const char *stem, const Expr *count) {
+  const Expr *steps = ex_ceildiv(c->p, count, c->types->k_step);
+  c->k_elements = count;
+  c->k_extent[c->n_k] = steps;
+  c->k[c->n_k++] = ex_var(c->p, stem, steps);
+}
+
+const Expr *contract_element(const Contract *c, int i) {
+  const Expr *step = c->k[c->n_k - 1];
+  return ex_add(c->p, ex_mul(c->p, step, ex_i64(c->p, c->types->k_step)), ex_i64(c->p, i));
+}
+
+const Expr *contract_group(const Contract *c, DType type, const Expr *const *element) {
+  const int n = c->types->k_step, bits = dtype_rows[type].bits;
+  if (n == 1) return element[0];
+  const Expr *group = NULL;
+  for (int i = 0; i < n; i++) {
+    const Expr *e = element[i];
+    if (dtype_rows[type].cls == DC_SINT && i + 1 < n)
+      e = ex_and(c->p, e, ex_int(c->p, DT_I32, (INT64_C(1) << bits) - 1));
+    if (i) e = ex_op(c->p, EX_shl, e, ex_int(c->p, DT_I32, (int64_t)i * bits), NULL);
+    group = group ? ex_op(c->p, EX_or, group, e, NULL) : e;
+  }
+  return group;
 }
 
 void contract_outer(Contract *c, const Expr *extent) { c->outer_extent[c->n_outer++] = extent; }

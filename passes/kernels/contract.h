@@ -25,7 +25,9 @@ struct Contract {
   const Expr *rows_h, *rows_w; /* extents; flat: rows_h is 1 */
   const Expr *n;               /* columns */
   int n_k;                     /* contracted dimensions, outermost first */
+  /* The last one in steps of types->k_step elements; the others are steps themselves */
   const Expr *k[MAX_K], *k_extent[MAX_K];
+  const Expr *k_elements; /* of the last one */
   int n_loops,
       hoisted; /* loops over k, and how many of them stand outside the tiles (contract_emit.c) */
   const Expr *loop[MAX_K + 1], *loop_extent[MAX_K + 1];
@@ -34,7 +36,8 @@ struct Contract {
   /* logical index of the anchor's output at (outer, h, w, column) */
   void (*out_index)(const Contract *c, const Expr *h, const Expr *w, const Expr *col,
                     const Expr **idx);
-  /* A at (outer, h, w, k) in the type of the sums (contract_cast) */
+  /* A at (outer, h, w, k) in the type of the sums (contract_cast); k counts elements here, and
+   * what fills up the last group is there and finite */
   const Expr *(*a)(Contract *c, const Expr *h, const Expr *w);
   /* what to add to the accumulator for output idx, or NULL */
   const Expr *(*add)(Contract *c, const Expr *const *idx);
@@ -57,15 +60,43 @@ struct Contract {
   int plain_rank; /* > 0: the sum itself is stored, at an index of this rank, without epilogue */
 };
 
+/* Weights as panels [group][panel][k0][k1]…[lane] of elements `type`; element (g, k…, col) is
+ * data[base + g*gs + Σ k*ks + col*cs], times `scale`. k_step > 1: the last k is cut into groups of
+ * as many, which follow the lane: …[k/k_step][lane][k_step]; what is beyond its end is zero. */
+typedef struct PackShape {
+  DType type;
+  int k_step; /* 0: 1 */
+  int64_t groups, group_stride, cols, col_stride, base;
+  int n_k;
+  int64_t k[MAX_K], k_stride[MAX_K];
+  int64_t width; /* lanes of a full panel */
+  int64_t lanes; /* the last panel is cut to a multiple of this */
+  double scale;
+} PackShape;
+
 /* All but c->b */
 void contract_init(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to,
                    const ContractTypes *types);
 void contract_begin(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to,
                     const ContractTypes *types, const char *suffix);
+/* Packs B, of elements of this type, at compile time. */
+DType contract_packed_type(const Contract *c);
+bool contract_pack_const(Contract *c, const ConstData *w, const PackShape *s);
 void contract_tile(Contract *c); /* chooses the tile; the index space must be set */
 void contract_outer(Contract *c, const Expr *extent);        /* adds an outer dimension */
 int contract_weights(Lower *l, const ConstData *packed);     /* buffer */
 const Expr *contract_cast(const Contract *c, const Expr *e); /* to the type of the sums */
+/* Adds the last contracted dimension, of `count` elements. */
+void contract_last_k(Contract *c, const char *stem, const Expr *count);
+/* Element i of the current step of the last k. */
+const Expr *contract_element(const Contract *c, int i);
+/* What a multiply-add takes of a step's elements, which are of `type` in the type of the sums. */
+const Expr *contract_group(const Contract *c, DType type, const Expr *const *element);
+/* A copy of x, made by *steps, of another type and layout: with the halo that this has. */
+const Place *contract_copy(Lower *l, const Value *x, DType type, const Layout *layout,
+                           Step **steps);
+/* Cells behind `elements` of the last k that its groups reach. */
+int contract_group_rest(const ContractTypes *types, const Expr *elements);
 Step *contract_emit(Contract *c);
 /* Lines [first, first + count) of rows_h, all columns, serial: a part of a larger kernel. The outer
  * indices are set; not flat. */
@@ -92,19 +123,6 @@ Step *lower_thin(Lower *l, const Value *root, const Value *anchor, const Place *
                  const ConvInfo *ci, const Place *xp);
 Step *lower_matmul(Lower *l, const Value *root, const Value *anchor, const Place *to,
                    const MatMulInfo *mi);
-/* Weights as panels [group][panel][k0][k1]…[lane] of elements `type`; element (g, k…, col) is
- * data[base + g*gs + Σ k*ks + col*cs], times `scale`. k_step > 1: the last k is cut into groups of
- * as many, which follow the lane: …[k/k_step][lane][k_step]; what is beyond its end is zero. */
-typedef struct PackShape {
-  DType type;
-  int k_step; /* 0: 1 */
-  int64_t groups, group_stride, cols, col_stride, base;
-  int n_k;
-  int64_t k[MAX_K], k_stride[MAX_K];
-  int64_t width; /* lanes of a full panel */
-  int64_t lanes; /* the last panel is cut to a multiple of this */
-  double scale;
-} PackShape;
 ConstData *pack_panels(Model *m, const ConstData *w, const PackShape *s);
 /* B computed at run time: the kernel that packs it, to run before the contraction. outer_of_b:
  * which outer dimensions B has; b: its element at c->outer, c->k and column col, in the type of

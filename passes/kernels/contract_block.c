@@ -67,8 +67,11 @@ static double blocks_for_threads(const Contract *c, double rows, double panels) 
   return blocks;
 }
 
-/* Of an element of A in the cache: a 16-bit float counts as what it is computed in. */
-static int a_bytes(const Contract *c) { return dtype_bytes(dtype_compute(c->types->a)); }
+/* Of a step of k of A in the cache: a 16-bit float counts as what it is computed in. */
+static int a_bytes(const Contract *c) {
+  const int step = c->types->k_step;
+  return step > 1 ? step * dtype_bytes(c->types->a) : dtype_bytes(dtype_compute(c->types->a));
+}
 
 /* Rows per block: what keeps A of a block, k steps long, in half the second-level cache, and enough
  * blocks for the threads. */

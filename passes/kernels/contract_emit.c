@@ -77,10 +77,22 @@ static const Expr *b_value(Contract *c, const Panel *pn, const Expr *lane) {
   return contract_cast(c, ex_load(c->p, c->types->panel, id, at, NULL));
 }
 
+static const Expr *a_value(Contract *c, const Expr *h, const Expr *w) {
+  const Expr *element[MAX_K_STEP], **k = &c->k[c->n_k - 1], *step = *k;
+  for (int i = 0; i < c->types->k_step; i++) {
+    *k = contract_element(c, i);
+    element[i] = c->a(c, h, w);
+    *k = step;
+  }
+  return contract_group(c, c->types->a, element);
+}
+
 /* sum plus the product of row (h, w) of A and column `lane` of the panel, at the current k. */
 static const Expr *multiply_add(Contract *c, const Panel *pn, const Expr *h, const Expr *w,
                                 const Expr *lane, const Expr *sum) {
-  return ex_op(c->p, c->types->mac, c->a(c, h, w), b_value(c, pn, lane), sum);
+  const Expr *a = a_value(c, h, w), *b = b_value(c, pn, lane);
+  return c->types->mac_ba ? ex_op(c->p, c->types->mac, b, a, sum)
+                          : ex_op(c->p, c->types->mac, a, b, sum);
 }
 
 /* Row number i of a tile. */
@@ -505,7 +517,8 @@ static Stmt *panels_body(Contract *c, const Blocks *bl, const Expr *group, const
 }
 
 static const Expr *flops_of(const Contract *c) {
-  const Expr *e = ex_mul(c->p, ex_mul(c->p, num(c, 2), c->n), contract_k_total(c));
+  const Expr *e =
+      ex_mul(c->p, ex_mul(c->p, num(c, 2 * c->types->k_step), c->n), contract_k_total(c));
   e = ex_mul(c->p, e, ex_mul(c->p, c->rows_h, c->rows_w));
   for (int i = 0; i < c->n_outer; i++) e = ex_mul(c->p, e, c->outer_extent[i]);
   return e;

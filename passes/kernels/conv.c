@@ -135,18 +135,19 @@ const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **step
   }
   const Place *own = x->inlined ? NULL : lower_place(l, x);
   /* Taps of other types are converted once; channels far apart, or pixels, are brought together
-   * once. */
-  const DType acc = node_contract_types(n)->acc;
-  const bool as_computed = x->dtype == acc, by_pixel = n->plan->lanes & LANES_PIXELS;
-  const bool spread = own && !expr_is_i64(own->stride[1], 1) && ci->c_in / ci->group >= 16 &&
-                      ci->c_out / ci->group >= 16;
+   * once. Groups of channels are read as they are, but lie together. */
+  const ContractTypes *types = node_contract_types(n);
+  const bool groups = types->k_step > 1;
+  const DType stored = groups ? x->dtype : types->acc;
+  const int rest = groups ? contract_group_rest(types, x->dims[1]) : 0;
+  const bool as_computed = x->dtype == stored, by_pixel = n->plan->lanes & LANES_PIXELS;
+  const bool spread = own && !expr_is_i64(own->stride[1], 1) &&
+                      (groups || (ci->c_in / ci->group >= 16 && ci->c_out / ci->group >= 16));
   const bool regroup =
       own && ci->c_in <= 4 && by_pixel && !expr_is_i64(own->stride[1 + ci->spatial], 1);
   const bool as_it_is =
-      own ? !reach || has_halo(own, lo, hi, ci->spatial) : !reach && !n->plan->skips;
-  if (as_computed && !spread && !regroup && as_it_is) return own;
-  Value *copy = ARENA_NEW(l->m->arena, Value);
-  *copy = *x;
+      own ? !reach || has_halo(own, lo, hi, ci->spatial) : !reach && !n->plan->skips && !groups;
+  if (as_computed && !spread && !regroup && as_it_is && !rest) return own;
   int16_t *hl = ARENA_ARRAY(l->m->arena, int16_t, MAX_RANK),
           *hh = ARENA_ARRAY(l->m->arena, int16_t, MAX_RANK);
   int8_t *perm = arena_alloc(l->m->arena, MAX_RANK);
@@ -159,21 +160,11 @@ const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **step
    * and for taps */
   int64_t channels;
   const bool few = expr_is_const(x->dims[1], &channels) && channels <= 4;
-  const bool keep = (few && ((own && own->dense) || by_pixel)) ||
-                    (by_pixel && own && expr_is_i64(own->stride[1 + ci->spatial], 1));
-  copy->dtype = acc;
-  copy->layout = (Layout){.perm = keep ? NULL : perm, .halo_lo = hl, .halo_hi = hh};
-  Place *pl = ARENA_NEW(l->m->arena, Place);
-  pl->stride = ARENA_ARRAY(l->m->arena, const Expr *, x->rank + 1);
-  const Expr *count;
-  strides_of(l->m, copy, pl->stride, &pl->base, &count);
-  pl->offset = ex_i64(l->p, 0);
-  pl->buffer = module_add_buffer(l->mod, BUF_ARENA, acc, count, "padded")->id;
-  memcpy(pl->halo_lo, hl, sizeof pl->halo_lo);
-  memcpy(pl->halo_hi, hh, sizeof pl->halo_hi);
-  if (reach) step_append(steps, lower_halo(l, copy, pl));
-  step_append(steps, lower_read(l, x, pl));
-  return pl;
+  hh[1] = (int16_t)rest;
+  const bool keep = !groups && ((few && ((own && own->dense) || by_pixel)) ||
+                                (by_pixel && own && expr_is_i64(own->stride[1 + ci->spatial], 1)));
+  const Layout layout = {.perm = keep ? NULL : perm, .halo_lo = hl, .halo_hi = hh};
+  return contract_copy(l, x, stored, &layout, steps);
 }
 
 const Place *conv_input_stored(Lower *l, const Node *n, const ConvInfo *ci, Step **steps) {
@@ -234,15 +225,17 @@ static void conv_space(Contract *c, ConvCtx *v) {
 static void conv_contracted(Contract *c, ConvCtx *v) {
   const int n = v->ci.spatial;
   const Expr *channels = num(c, v->ci.c_in / v->ci.group);
-  const bool last = v->xp && expr_is_i64(v->xp->stride[1], 1);
+  const bool groups = c->types->k_step > 1;
+  const bool last = groups || (v->xp && expr_is_i64(v->xp->stride[1], 1));
   v->k_of[n] = last ? -1 : add_k(c, "c", channels);
   for (int s = 0; s < n; s++) v->k_of[s] = add_k(c, "k", num(c, v->axis[s].taps));
-  if (last) v->k_of[n] = add_k(c, "c", channels);
-  if (!c->n_k) {
-    c->k_extent[0] = num(c, 1);
-    c->k[0] = ex_var(c->p, "k", num(c, 1));
-    c->n_k = 1;
+  if (groups) {
+    v->k_of[n] = c->n_k;
+    contract_last_k(c, "c", channels);
+  } else if (last) {
+    v->k_of[n] = add_k(c, "c", channels);
   }
+  if (!c->n_k) contract_last_k(c, "k", num(c, 1));
 }
 
 static bool conv_pack_const(Contract *c, ConvCtx *v) {
@@ -253,7 +246,7 @@ static bool conv_pack_const(Contract *c, ConvCtx *v) {
     stride[s] = taps;
     taps *= v->ci.kernel[s];
   }
-  PackShape ps = {.type = c->types->panel,
+  PackShape ps = {.type = contract_packed_type(c),
                   .k_step = c->types->k_step,
                   .groups = v->ci.group,
                   .cols = cog,
@@ -276,11 +269,8 @@ static bool conv_pack_const(Contract *c, ConvCtx *v) {
     ps.k[v->k_of[n]] = cig;
     ps.k_stride[v->k_of[n]] = in_stride;
   }
-  const ConstData *d = pack_panels(c->l->m, v->weights, &ps);
-  if (!d)
-    return diag_error(c->l->m->diag, c->anchor->def->loc, ERR_OVERFLOW, "weights are too large");
-  v->panel_group = d->count / v->ci.group;
-  c->b_buffer = contract_weights(c->l, d);
+  if (!contract_pack_const(c, v->weights, &ps)) return false;
+  v->panel_group = c->l->mod->buffers.data[c->b_buffer].data->count / v->ci.group;
   return true;
 }
 
@@ -327,7 +317,9 @@ static const ConstData *merge_groups(Lower *l, ConvInfo *ci, const ConstData *w)
   const int64_t cig = ci->c_in / ci->group, cog = ci->c_out / ci->group;
   int64_t m = target_lanes(l->c->target, 32) / cog, taps = 1, count;
   while (m > 1 && ci->group % m) m--;
-  if (!w || w->dtype == DT_F64 || ci->group == 1 || ci->transposed || m < 2) return w;
+  if (!w || !dtype_is_float(w->dtype) || w->dtype == DT_F64 || ci->group == 1 || ci->transposed ||
+      m < 2)
+    return w;
   for (int s = 0; s < ci->spatial; s++) taps *= ci->kernel[s];
   if (!ck_mul(ci->c_out * cig * taps, m, &count)) return NULL;
   float *data = ARENA_ARRAY(l->m->arena, float, count);

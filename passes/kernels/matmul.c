@@ -45,9 +45,11 @@ static void mat_out_index(const Contract *c, const Expr *h, const Expr *w, const
   if (!v->mi.b_vec) idx[at++] = col;
 }
 
-/* Index of an operand: its batch dimensions by broadcasting, then its two (or one) own. */
-static const Expr *mat_operand(Contract *c, const Value *x, const Expr *const *batch, bool vec,
-                               bool trans, const Expr *row, const Expr *col) {
+/* An operand's element: its batch dimensions by broadcasting, then its two (or one) own. `copy`:
+ * where it is read instead, or NULL. */
+static const Expr *mat_operand(Contract *c, const Value *x, const Place *copy,
+                               const Expr *const *batch, bool vec, bool trans, const Expr *row,
+                               const Expr *col) {
   const MatCtx *v = c->info;
   const Expr *idx[MAX_RANK];
   const int own = vec ? 1 : 2, nb = x->rank - own;
@@ -61,29 +63,24 @@ static const Expr *mat_operand(Contract *c, const Value *x, const Expr *const *b
     idx[nb] = trans ? col : row;
     idx[nb + 1] = trans ? row : col;
   }
-  return contract_cast(c, kernel_expr_read(&c->b.x, x, idx));
+  if (!copy) return contract_cast(c, kernel_expr_read(&c->b.x, x, idx));
+  const int id = kb_param(&c->b, copy->buffer, copy->offset, PA_READ);
+  const Expr *at = place_index(c->p, copy, x->rank, idx);
+  return contract_cast(c, ex_load(c->p, kb_dtype(&c->b, id), id, at, NULL));
 }
 
 static const Expr *mat_a(Contract *c, const Expr *h, const Expr *w) {
   const MatCtx *v = c->info;
   const Expr *batch[MAX_RANK], *m;
   mat_batch(c, w, batch, &m);
-  if (v->a_copy) {
-    const Expr *at = num(c, 0);
-    for (int d = 0; d < v->mi.batch_rank; d++)
-      at = ex_add(c->p, ex_mul(c->p, at, v->dims[d]), batch[d]);
-    at = ex_add(c->p, ex_mul(c->p, ex_add(c->p, ex_mul(c->p, at, v->mi.m), m), v->mi.k), c->k[0]);
-    const int id = kb_param(&c->b, v->a_copy->buffer, v->a_copy->offset, PA_READ);
-    return contract_cast(c, ex_load(c->p, kb_dtype(&c->b, id), id, at, NULL));
-  }
-  return mat_operand(c, v->a, batch, v->mi.a_vec, v->mi.trans_a, m, c->k[0]);
+  return mat_operand(c, v->a, v->a_copy, batch, v->mi.a_vec, v->mi.trans_a, m, c->k[0]);
 }
 
 static const Expr *mat_b(Contract *c, const Expr *k, const Expr *col) {
   const MatCtx *v = c->info;
   const Expr *batch[MAX_RANK], *m;
   mat_batch(c, num(c, 0), batch, &m);
-  return mat_operand(c, v->b, batch, v->mi.b_vec, v->mi.trans_b, k, col);
+  return mat_operand(c, v->b, NULL, batch, v->mi.b_vec, v->mi.trans_b, k, col);
 }
 
 static const Expr *mat_b_direct(Contract *c, const Expr *col) { return mat_b(c, c->k[0], col); }
@@ -137,16 +134,14 @@ static void mat_space(Contract *c, MatCtx *v) {
     }
   }
   c->n = v->mi.n;
-  c->n_k = 1;
-  c->k_extent[0] = v->mi.k;
-  c->k[0] = ex_var(c->p, "k", v->mi.k);
+  contract_last_k(c, "k", v->mi.k);
 }
 
 static bool mat_pack_const(Contract *c, MatCtx *v) {
   const ConstData *w = v->b->cdata;
   const int64_t rows = w->rank > 1 ? w->dims[w->rank - 2] : w->dims[0],
                 cols = w->rank > 1 ? w->dims[w->rank - 1] : 1;
-  PackShape ps = {.type = c->types->panel,
+  PackShape ps = {.type = contract_packed_type(c),
                   .k_step = c->types->k_step,
                   .groups = 1,
                   .width = (int64_t)c->tile.vectors * c->lanes,
@@ -157,19 +152,15 @@ static bool mat_pack_const(Contract *c, MatCtx *v) {
   ps.k[0] = v->mi.trans_b ? cols : rows;
   ps.col_stride = v->mi.trans_b ? cols : 1;
   ps.k_stride[0] = v->mi.trans_b ? 1 : cols;
-  const ConstData *d = pack_panels(c->l->m, w, &ps);
-  if (!d)
-    return diag_error(c->l->m->diag, c->anchor->def->loc, ERR_OVERFLOW, "weights are too large");
   c->scale = 1.0;
-  c->b_buffer = contract_weights(c->l, d);
-  return true;
+  return contract_pack_const(c, w, &ps);
 }
 
 /* Whole vectors of contiguous columns can be read in place. */
 static bool mat_direct(Contract *c) {
   int64_t n;
   const Expr *j = ex_var(c->p, "j", c->n), *coeff, *rest;
-  if (!expr_is_const(c->n, &n) || n % c->lanes) return false;
+  if (c->types->k_step > 1 || !expr_is_const(c->n, &n) || n % c->lanes) return false;
   const Expr *e = mat_b(c, c->k[0], j);
   return e->op == EX_LOAD && !e->a[1] && expr_affine(c->p, e->a[0], j, &coeff, &rest) &&
          expr_is_i64(coeff, 1);
@@ -182,8 +173,28 @@ static Step *mat_pack_computed(Contract *c, MatCtx *v) {
   return contract_pack_computed(c, outer_of_b, mat_b_direct);
 }
 
+/* Groups of A: elements that follow each other, in whole groups. */
+static bool reads_groups(Contract *c, const MatCtx *v) {
+  const Expr *e = mat_a(c, num(c, 0), ex_var(c->p, "m", c->rows_w)), *coeff, *rest;
+  return !contract_group_rest(c->types, v->mi.k) && e->op == EX_cast && e->a[0]->op == EX_LOAD &&
+         !e->a[0]->a[1] && expr_affine(c->p, e->a[0]->a[0], c->k[0], &coeff, &rest) &&
+         expr_is_i64(coeff, 1);
+}
+
+static Step *mat_copy_groups(Contract *c, MatCtx *v) {
+  Step *steps = NULL;
+  if (reads_groups(c, v)) return NULL;
+  int16_t *hi = ARENA_ARRAY(c->l->m->arena, int16_t, MAX_RANK),
+          *lo = ARENA_ARRAY(c->l->m->arena, int16_t, MAX_RANK);
+  hi[v->a->rank - 1] = (int16_t)contract_group_rest(c->types, v->mi.k);
+  const Layout layout = {.halo_lo = lo, .halo_hi = hi};
+  v->a_copy = contract_copy(c->l, v->a, v->a->dtype, &layout, &steps);
+  return steps;
+}
+
 /* A whose address is not a simple function of k (a view of another layout) is copied first. */
 static Step *mat_copy_a(Contract *c, MatCtx *v) {
+  if (c->types->k_step > 1) return mat_copy_groups(c, v);
   const Expr *w = ex_var(c->p, "m", c->rows_w), *coeff, *rest;
   if (v->mi.trans_a || v->mi.a_vec || v->a->rank != v->mi.batch_rank + 2) return NULL;
   for (int d = 0; d < v->mi.batch_rank; d++)

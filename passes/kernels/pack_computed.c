@@ -31,18 +31,32 @@ static PackLoops pack_loops(Contract *c, const bool *outer_of_b) {
   return s;
 }
 
-/* The element of B that lane j of a panel holds, zero behind the last column. */
-static const Expr *packed_value(Contract *c, const PackLoops *s, const Expr *j,
-                                const Expr *(*b)(Contract *, const Expr *)) {
+/* An element of B, zero behind the last column and, in groups, behind the last k. */
+static const Expr *packed_element(Contract *c, const Expr *col,
+                                  const Expr *(*b)(Contract *, const Expr *)) {
   ExprPool *p = c->p;
-  const Expr *col = ex_add(p, ex_mul(p, s->panel, ex_i64(p, s->width)), j);
   const Expr *inside = ex_lt(p, col, c->n);
+  if (c->types->k_step > 1) inside = ex_and(p, inside, ex_lt(p, c->k[c->n_k - 1], c->k_elements));
   const bool all = inside->op == EX_CONST;
   c->b.x.guard = all ? NULL : inside;
   const Expr *e = b(c, col);
   c->b.x.guard = NULL;
   if (e->op != EX_LOAD && !all) e = ex_select(p, inside, e, ex_const(p, c->types->acc, 0));
-  return ex_cast(p, c->types->panel, e);
+  return e;
+}
+
+/* What lane j of a panel holds at the current step of k. */
+static const Expr *packed_value(Contract *c, const PackLoops *s, const Expr *j,
+                                const Expr *(*b)(Contract *, const Expr *)) {
+  ExprPool *p = c->p;
+  const Expr *col = ex_add(p, ex_mul(p, s->panel, ex_i64(p, s->width)), j);
+  const Expr *element[MAX_K_STEP], **k = &c->k[c->n_k - 1], *step = *k;
+  for (int i = 0; i < c->types->k_step; i++) {
+    *k = contract_element(c, i);
+    element[i] = packed_element(c, col, b);
+    *k = step;
+  }
+  return ex_cast(p, c->types->panel, contract_group(c, c->types->b, element));
 }
 
 static const Place *packed_place(Contract *c, const PackLoops *s) {

@@ -2,12 +2,16 @@
 """Part "quantized": integer convolutions and products against an oracle in integers, bit for bit.
 
 run_quantized.py [--seed S] [--count N] [--target T] [--verbose]: ConvInteger, QLinearConv, MatMulInteger and QLinearMatMul
-of random and of chosen shapes, compiled at -O0 (the operator as it is defined) and -O3 (as float products, where
-these are exact): both must give the oracle's bits. Chosen cases have weights so large, and contractions so long, that
-sums leave what floats hold.
+of random and of chosen shapes, compiled at -O3 (as products of integers, or of floats where these are exact), by turns at
+-O0 (the operator as it is defined) and for other targets, some under qemu: all must give the oracle's bits. Chosen cases have
+weights so large, and contractions so long, that sums leave what floats, or 32 bits, hold.
 """
 import argparse
+import itertools
+import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2] / folder) for folder in ("", "python")]
@@ -25,9 +29,10 @@ class Case:
     """One node. spread: largest |weight - zero point|, about; zero: zero point of x or None for a random one."""
 
     def __init__(self, rng, op, x, w, xt="uint8", wt="int8", lanes=False, bias=None, spread=255, constant=True, const_zero=True,
-                 full=False, **attrs):
+                 full=False, symbolic=False, **attrs):
         self.op, self.attrs, self.w_shape = op, attrs, w
         self.feeds, self.constants = {}, {}
+        self.symbolic = symbolic  # the first size of x
         self.is_conv, self.quantized = "Conv" in op, op.startswith("QLinear")
         xt, wt = np.dtype(xt), np.dtype(wt)
         draw = lambda t, shape=(): rng.integers(*LIMITS[t], endpoint=True, size=shape).astype(t)
@@ -80,7 +85,8 @@ class Case:
     def model(self):
         node = helper.make_node(self.op, self.names, ["y"], **self.attrs)
         value = lambda name, t, shape: helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(t), shape)
-        inputs = [value(k, a.dtype, a.shape) for k, a in self.feeds.items()]
+        shape = lambda k, a: ("n", *a.shape[1:]) if self.symbolic and k == "x" else a.shape
+        inputs = [value(k, a.dtype, shape(k, a)) for k, a in self.feeds.items()]
         out = self.yz.dtype if self.quantized else np.dtype("int32")
         graph = helper.make_graph([node], "g", inputs, [value("y", out, None)],
                                   [numpy_helper.from_array(a, k) for k, a in self.constants.items()])
@@ -105,13 +111,13 @@ def conv_case(rng):
         group = c_in = c_out = pick(rng, [2, 8, 17, 33])
     elif shape < 0.4:
         group = pick(rng, [2, 3])
-        c_in, c_out = group * pick(rng, [1, 5, 8]), group * pick(rng, [1, 4, 9])
+        c_in, c_out = group * pick(rng, [1, 4, 5, 8]), group * pick(rng, [1, 4, 9])
     q = pick(rng, ["QLinearConv", "QLinearConv", "ConvInteger"])
     bias = pick(rng, [None, 1000, 2**30]) if q == "QLinearConv" else None
     size = [int(rng.integers(5, {1: 40, 2: 16, 3: 8}[n])) for _ in range(n)]
     return Case(rng, q, (pick(rng, [1, 2]), c_in, *size), (c_out, c_in // group, *k), bias=bias, group=group,
                 pads=[int(rng.integers(0, r)) for _ in range(2) for r in k], strides=[pick(rng, [1, 1, 2])] * n,
-                dilations=[1] * n, **kind(rng))
+                dilations=[pick(rng, [1, 1, 2]) if s > 8 else 1 for s in size], symbolic=rng.random() < 0.3, **kind(rng))
 
 
 def matmul_case(rng):
@@ -122,7 +128,8 @@ def matmul_case(rng):
     more = kind(rng)
     if not const:
         more["lanes"] = False
-    return Case(rng, q, (*batch, m, k), (*(batch if rng.random() < 0.4 else ()), k, n), constant=const, **more)
+    over = batch if rng.random() < 0.4 else ()
+    return Case(rng, q, (*batch, m, k), (*over, k, n), constant=const, symbolic=not over and rng.random() < 0.3, **more)
 
 
 def fixed_cases(rng):
@@ -137,20 +144,44 @@ def fixed_cases(rng):
     yield Case(rng, "QLinearMatMul", (2, 5, 3000), (3000, 17), lanes=True)
     yield Case(rng, "MatMulInteger", (2, 9000), (9000, 3), full=True)  # more parts than are made
     yield Case(rng, "QLinearMatMul", (4, 33, 64), (4, 64, 33), constant=False)
+    for xt, wt in itertools.product(["uint8", "int8"], repeat=2):  # sums beyond 32 bits wrap; groups of k and columns with a rest
+        yield Case(rng, "MatMulInteger", (3, 40001), (40001, 2), xt, wt, full=True, constant=xt == wt)
+        yield Case(rng, "MatMulInteger", (13, 1), (1, 3), xt, wt, constant=xt != wt)
+        yield Case(rng, "ConvInteger", (2, 12, 9, 9), (9, 4, 3, 3), xt, wt, spread=100, group=3, pads=[1, 2, 0, 1])
+        yield Case(rng, "ConvInteger", (1, 7, 9, 9), (40, 7, 3, 3), xt, wt, spread=100, symbolic=True, const_zero=False, pads=[1] * 4)
     yield Case(rng, "QLinearMatMul", (64,), (64, 33))
     yield Case(rng, "QLinearMatMul", (5, 64), (64,))
 
 
-def wrong(case, target):
+TURNS = [("native", "-O3"), ("x86-64-v3", "-O3"), ("native", "-O0"), ("native", "-O3"), ("x86-64-v2", "-O3")]
+QEMU = {"aarch64": "qemu-aarch64", "armv7": "qemu-arm"}
+
+
+def run_program(case, target):
+    """As a program under qemu."""
+    with tempfile.TemporaryDirectory(prefix="burin-") as folder:
+        path = Path(folder)
+        (path / "m.onnx").write_bytes(case.model().SerializeToString())
+        command = [burin.compiler(), "compile", path / "m.onnx", "-o", path / "m", f"--target={target}"]
+        subprocess.run(command, check=True, capture_output=True)
+        command = [QEMU[target], path / "m", "--output", f"y=@{path}/y.npy"]
+        for name, array in case.feeds.items():
+            np.save(path / f"{name}.npy", array)
+            command += ["--input", f"{name}=@{path}/{name}.npy"]
+        subprocess.run(command, check=True, capture_output=True)
+        return np.load(path / "y.npy")
+
+
+def wrong(case, target, level):
     """What is wrong, or None."""
     want = case.oracle()
-    for level in ("-O0", "-O3"):
-        try:
-            got = burin.compile(case.model(), target=target, flags=[level]).run(case.feeds)[0]
-        except (burin.CompileError, burin.RunError) as e:
-            return f"{level}: {e}"[:300]
-        if got.dtype != want.dtype or got.shape != want.shape or not np.array_equal(got, want):
-            return f"{level}: {got.dtype}{got.shape}, {int(np.sum(got != want)) if got.shape == want.shape else '?'} of {want.size} differ"
+    try:
+        got = (run_program(case, target) if target in QEMU else
+               burin.compile(case.model(), target=target, flags=[level]).run(case.feeds)[0])
+    except (burin.CompileError, burin.RunError, subprocess.CalledProcessError) as e:
+        return f"{e}"[:300]
+    if got.dtype != want.dtype or got.shape != want.shape or not np.array_equal(got, want):
+        return f"{got.dtype}{got.shape}, {int(np.sum(got != want)) if got.shape == want.shape else '?'} of {want.size} differ"
     return None
 
 
@@ -158,18 +189,24 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--count", type=int, default=40)
-    p.add_argument("--target", default="native")
+    p.add_argument("--target", help="only this one")
     p.add_argument("--verbose", action="store_true")
     args = p.parse_args()
     rng = np.random.default_rng(args.seed)
     cases = [*fixed_cases(rng), *(pick(rng, [conv_case, conv_case, matmul_case])(rng) for _ in range(args.count))]
-    failed = 0
-    for c in cases:
-        bad = wrong(c, args.target)
-        failed += bad is not None
-        if bad or args.verbose:
-            print(f"{c.title}: {bad or 'ok'}", flush=True)
-    print(f"{len(cases) - failed} passed, {failed} failed, 0 skipped")
+    emulated = [t for t, qemu in QEMU.items() if shutil.which(qemu)]
+    failed = runs = 0
+    for i, c in enumerate(cases):
+        turns = {("native", "-O3"), TURNS[i % len(TURNS)]} if not args.target else {(args.target, "-O0"), (args.target, "-O3")}
+        if not args.target and emulated and i % 4 == 1:
+            turns.add((emulated[i // 4 % len(emulated)], "-O3"))
+        for target, level in sorted(turns):
+            bad = wrong(c, target, level)
+            failed += bad is not None
+            runs += 1
+            if bad or args.verbose:
+                print(f"{target} {level}, {c.title}: {bad or 'ok'}", flush=True)
+    print(f"{runs - failed} passed, {failed} failed, 0 skipped")
     return failed > 0
 
 

@@ -1,6 +1,5 @@
 /* Golden tests of passes: tests/passes/PASS/NAME.ir is run through PASS (or the list in a first
- * line
- * `// passes: a,b`) and printed; the text, or the error, must equal NAME.out. `test_passes --bless`
+ * line `// passes: a,b`, ` on TARGET` behind it) and printed; the text, or the error, must equal NAME.out. `test_passes --bless`
  * writes the .out files; a further argument selects names that contain it. Every result is also
  * parsed and printed again. */
 #include <dirent.h>
@@ -42,7 +41,14 @@ static const char *passes_of(Arena *a, const char *text, const char *dir) {
   static const char head[] = "// passes: ";
   if (strncmp(text, head, sizeof head - 1) != 0) return dir;
   text += sizeof head - 1;
-  return arena_strndup(a, text, strcspn(text, "\n"));
+  return arena_strndup(a, text, strcspn(text, " \n"));
+}
+
+static const Target *target_of(Arena *a, const char *text) {
+  static const char on[] = " on ";
+  const char *const line = arena_strndup(a, text, strcspn(text, "\n"));
+  const char *const name = strncmp(line, "// passes: ", 11) == 0 ? strstr(line, on) : NULL;
+  return target_find(name ? name + sizeof on - 1 : "x86-64-v3");
 }
 
 /* The text of a program (loop IR) begins with the word `module`. */
@@ -63,7 +69,7 @@ static bool load(Arena *a, Diag *d, const char *text, const char *name, PassCtx 
 
 static const char *run_text(Arena *a, const char *text, const char *dir, const char *name) {
   Diag *d = diag_new(a);
-  PassCtx c = {.target = target_find("x86-64-v3"), .opt_level = 3, .max_threads = 1};
+  PassCtx c = {.target = target_of(a, text), .opt_level = 3, .max_threads = 1};
   const PassOptions o = {.passes = passes_of(a, text, dir)};
   if (!load(a, d, text, name, &c) || !passes_run(&c, &o)) return diag_text(a, d);
   StrBuf b = {.arena = a};
