@@ -42,8 +42,9 @@ bool frontend_unchanged(const Model *m);
 const char *frontend_read_file(Arena *a, Diag *d, const char *path, size_t *size);
 /* XXH3-128 in hex, as Model.hash. */
 const char *frontend_hash(Arena *a, const void *data, size_t size);
-/* A graph text with its weights, which lie in its own folder; data may be missing
- * (Model.missing). */
-Model *frontend_load_text(Arena *a, Diag *d, const char *path);
+/* The text of a graph or a program (then *program is set) with its weights, which lie in its own
+ * folder; data may be missing (Model.missing). */
+struct Module;
+Model *frontend_load_text(Arena *a, Diag *d, const char *path, struct Module **program);
 /* Does the file look like one? */
 bool frontend_is_text(const char *path);

@@ -64,6 +64,7 @@ typedef struct PassOptions {
   const char *print_after; /* pass name, "all" or NULL */
   FILE *dump;              /* where print_after goes; NULL: stdout */
   const char *ir_dir;      /* numbered dumps, or NULL */
+  bool ir_data;            /* with data of constants, so that each can be compiled */
   unsigned needs;          /* PF_* that must hold at the end, by what the result is for */
   bool time;               /* print a table to stderr */
   void (*progress)(void *user, const char *pass, int k, int n);

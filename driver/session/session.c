@@ -142,19 +142,24 @@ static bool frontend_options(Session *s, FrontendOptions *f) {
   return true;
 }
 
-/* Graph IR as text. What changes a model while it is imported does not apply. */
+static void hint_data(Session *s) {
+  diag_hint(s->diag, "--emit=%s -o FILE writes a text with its weights",
+            s->module ? "loop" : "graph");
+}
+
+/* A graph or a program as text. What changes a model while it is imported does not apply. */
 static Model *load_text(Session *s, const char *path) {
   const Options *o = s->o;
   if (o->dims.n || o->shapes.n || o->consts.n)
-    return usage_error("--dim, --shape and --const do not apply to the text of a graph"), NULL;
-  Model *m = frontend_load_text(s->arena, s->diag, path);
+    return usage_error("--dim, --shape and --const do not apply to the text of a graph or program"), NULL;
+  Model *m = frontend_load_text(s->arena, s->diag, path, &s->module);
   const Loc loc = {.file = path, .node = -1};
   outputs_protect(s->outputs, path);
   if (!m || !m->missing) return m;
   diag_error(s->diag, &loc, ERR_PARSE, "constant #%d%s%s%s has no data", m->missing->id,
              m->missing->name ? " \"" : "", m->missing->name ? m->missing->name : "",
              m->missing->name ? "\"" : "");
-  diag_hint(s->diag, "--emit=graph -o FILE writes a text with its weights");
+  hint_data(s);
   return NULL;
 }
 
@@ -163,7 +168,7 @@ bool session_has_data(Session *s) {
   if (!s->model->zeros) return true;
   diag_error(s->diag, &loc, ERR_PARSE,
              "the text says `data none`: its constants were left out, so it cannot be run");
-  diag_hint(s->diag, "--emit=graph -o FILE writes a text with its weights");
+  hint_data(s);
   return false;
 }
 
@@ -241,6 +246,7 @@ bool session_passes(Session *s, unsigned needs) {
   if (stored) s->tuning = stored;
   outputs_protect(s->outputs, o->tuning);
   PassCtx c = {.model = s->model,
+               .module = s->module,
                .tuning = s->tuning,
                .decisions = s->decisions,
                .target = s->target,
@@ -256,6 +262,7 @@ bool session_passes(Session *s, unsigned needs) {
                          .n_disabled = o->disabled.n,
                          .print_after = o->print_after,
                          .ir_dir = s->ir_dir ? s->ir_dir : o->ir_dir,
+                         .ir_data = !s->ir_dir,
                          .needs = needs,
                          .time = o->time_passes,
                          .progress = on_pass,

@@ -24,7 +24,7 @@ static const struct {
              {"llvm", ".ll", EMIT_LLVM},
              {"c", ".c", EMIT_C},
              {"graph", ".graph.ir", EMIT_GRAPH},
-             {"loop", ".loop.ir", EMIT_LOOP},
+             {"loop", ".loop", EMIT_LOOP},
              {"tuning", ".tuning", EMIT_TUNING}};
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
@@ -166,12 +166,12 @@ static bool write_choices(Session *s, const Job *j) {
   return write_text(s, text_path(s, j, EMIT_TUNING, ".tuning"), &text);
 }
 
-static bool write_data(Session *s, const char *path, const TextData *d) {
+static bool write_data(Session *s, const char *path, const TextFile *d) {
   static const char zeros[64];
   OutFile *f = outputs_add(s->outputs, path, false);
   int64_t at = 0;
-  for (int i = 0; f && i < d->n; i++) {
-    const struct TextPart *p = &d->parts[i];
+  for (int i = 0; f && i < d->parts.n; i++) {
+    const TextPlace *p = &d->parts.data[i];
     if (!outputs_write(s->outputs, f, zeros, (size_t)(p->offset - at)) ||
         !outputs_write(s->outputs, f, p->data, (size_t)p->bytes))
       return false;
@@ -181,27 +181,32 @@ static bool write_data(Session *s, const char *path, const TextData *d) {
 }
 
 /* Constants stand in the text, or beside it where they are large; a stream leaves those out. */
-static bool write_graph(Session *s, const Job *j) {
+static bool write_ir(Session *s, const Job *j, bool loop) {
   enum { IN_TEXT = 16 << 10 };
   StrBuf text = {.arena = s->arena};
-  TextData data = {0};
-  const char *path = text_path(s, j, EMIT_GRAPH, ".graph.ir");
-  const bool small = model_text_bytes(s->model) <= IN_TEXT, beside = !small && names_file(j);
-  const char *weights = beside ? arena_printf(s->arena, "%s.weights", path) : NULL;
-  if (beside)
-    model_print_beside(s->model, &text, base_name(weights), &data);
+  TextStore store = {.arena = s->arena};
+  const char *path =
+      loop ? text_path(s, j, EMIT_LOOP, ".loop") : text_path(s, j, EMIT_GRAPH, ".graph.ir");
+  const char *weights = arena_printf(s->arena, "%s.weights", path ? path : "");
+  if (loop && !s->module) return write_text(s, path, &text);
+  const bool small = (loop ? program_text_bytes(s->module) : model_text_bytes(s->model)) <= IN_TEXT;
+  const bool beside = names_file(j);
+  if (loop && beside)
+    program_print_beside(s->module, &text, &store, base_name(weights));
+  else if (loop)
+    program_print(s->module, &text, small);
+  else if (beside)
+    model_print_beside(s->model, &text, &store, base_name(weights));
   else
     model_print(s->model, &text, small);
-  return write_text(s, path, &text) && (!beside || write_data(s, weights, &data));
+  return write_text(s, path, &text) &&
+         (!store.files.n || write_data(s, weights, &store.files.data[0]));
 }
 
-static bool write_ir(Session *s, const Job *j) {
-  StrBuf loop = {.arena = s->arena};
-  if ((j->emit & EMIT_GRAPH) && !write_graph(s, j)) return false;
-  if ((j->emit & EMIT_TUNING) && !write_choices(s, j)) return false;
-  if (!(j->emit & EMIT_LOOP)) return true;
-  if (s->module) module_print(s->module, &loop);
-  return write_text(s, text_path(s, j, EMIT_LOOP, ".loop.ir"), &loop);
+static bool write_texts(Session *s, const Job *j) {
+  return (!(j->emit & EMIT_GRAPH) || write_ir(s, j, false)) &&
+         (!(j->emit & EMIT_TUNING) || write_choices(s, j)) &&
+         (!(j->emit & EMIT_LOOP) || write_ir(s, j, true));
 }
 
 static void on_kernel(void *user, int done, int total) { progress_show(user, "code", done, total); }
@@ -291,13 +296,24 @@ static void summary(Session *s, const Job *j, double seconds) {
 }
 
 /* ---- the verb ---- */
+/* What is decided on the way to kernels cannot be told from the text of a program. */
+static bool has_graph(const Session *s, const Job *j) {
+  const char *what = !s->module              ? NULL
+                     : j->watch              ? "--tune"
+                     : j->emit & EMIT_GRAPH  ? "--emit=graph"
+                     : j->emit & EMIT_TUNING ? "--emit=tuning"
+                                             : NULL;
+  if (what) usage_error("%s needs a graph, and %s is the text of a program", what, j->file);
+  return !what;
+}
+
 static bool compile_steps(Session *s, Job *j) {
-  if (!session_load(s, j->file)) return false;
+  if (!session_load(s, j->file) || !has_graph(s, j)) return false;
   if ((j->emit & EMIT_FILES) && !session_has_data(s)) return false;
   if (!session_passes(s, j->emit & EMIT_FILES ? PF_CODE : 0)) return false;
   if (s->o->print_plan) decisions_print(s->decisions);
   if ((j->emit & EMIT_FILES) && !write_code(s, j)) return false;
-  return write_ir(s, j) && session_commit(s);
+  return write_texts(s, j) && session_commit(s);
 }
 
 /* Several files, or one with its weights beside it, have no place in one stream. */

@@ -228,6 +228,8 @@ static int inspect_body(Session *s, void *user) {
   Facts f = {0};
   if (!session_load(s, s->o->files.v[0]))
     return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
+  if (s->module)
+    return usage_error("%s is the text of a program; inspect shows graphs", s->o->files.v[0]);
   progress_clear(s);
   gather(s, &f);
   return s->o->json ? print_json(s, &f) : print_text(s, &f);

@@ -7,6 +7,7 @@
 #include <xxhash.h>
 #include "frontend/proto/wire.h"
 #include "frontend/scope/import.h"
+#include "ir/loop/loop.h"
 
 static const char *dir_name(Arena *a, const char *path) {
   const char *slash = strrchr(path, '/');
@@ -94,46 +95,65 @@ ConstData *frontend_load_tensor(Model *m, const char *path) {
   return c;
 }
 
-/* ---- graph texts ---- */
-typedef struct TextFile {
+/* ---- texts ---- */
+typedef struct TextSource {
   Arena *arena;
   Diag *diag;
   const char *path;
-  FileMap map;         /* of the weights */
-  const char *weights; /* path */
-} TextFile;
+  Vec(ModelFile) weights;
+} TextSource;
 
 static const void *find_weights(void *user, const char *name, int64_t *bytes) {
   static const char nothing[1];
-  TextFile *t = user;
+  FileMap map;
+  TextSource *t = user;
   const Loc loc = {.file = t->path, .node = -1};
   const char *dir = dir_name(t->arena, t->path);
-  if (!file_map_beneath(t->diag, &loc, dir, name, &t->map)) return NULL;
-  t->weights = arena_printf(t->arena, "%s/%s", dir, name);
-  *bytes = (int64_t)t->map.size;
-  return t->map.data ? (const void *)t->map.data : nothing;
+  if (!file_map_beneath(t->diag, &loc, dir, name, &map)) return NULL;
+  map.file.path = arena_printf(t->arena, "%s/%s", dir, name);
+  vec_push(t->arena, &t->weights, map.file);
+  *bytes = (int64_t)map.size;
+  return map.data ? (const void *)map.data : nothing;
 }
 
-Model *frontend_load_text(Arena *a, Diag *d, const char *path) {
+/* The first word of a program's text is `module`, behind comments and lines that graphs have, too. */
+static bool is_program(const char *text) {
+  while (*text) {
+    text += strspn(text, " \t\r\n");
+    if (strncmp(text, "module", 6) == 0) return true;
+    if (strncmp(text, "graph", 5) == 0) return false;
+    text += strcspn(text, "\n");
+  }
+  return false;
+}
+
+Model *frontend_load_text(Arena *a, Diag *d, const char *path, Module **program) {
   size_t n;
-  TextFile t = {.arena = a, .diag = d, .path = arena_strdup(a, path)};
+  TextSource t = {.arena = a, .diag = d, .path = arena_strdup(a, path)};
   const char *text = frontend_read_file(a, d, path, &n);
-  Model *m = text ? model_parse_with(a, d, text, t.path, find_weights, &t) : NULL;
+  Model *m = NULL;
+  *program = NULL;
+  if (!text) return NULL;
+  if (is_program(text)) {
+    *program = program_parse(a, d, text, t.path, find_weights, &t);
+    m = *program ? (*program)->model : NULL;
+  } else {
+    m = model_parse_with(a, d, text, t.path, find_weights, &t);
+  }
   if (!m) return NULL;
   if (!m->hash) m->hash = frontend_hash(a, text, n);
-  if (t.weights) {
-    t.map.file.path = t.weights;
-    vec_push(a, &m->files, t.map.file);
-  }
+  for (int i = 0; i < t.weights.n; i++) vec_push(a, &m->files, t.weights.data[i]);
   return m;
 }
 
 bool frontend_is_text(const char *path) {
-  static const char *const starts[] = {"model ir ", "graph @", "symbol $", "assume ", "// "};
+  static const char *const starts[] = {"model ir ", "graph @", "symbol $", "assume ",
+                                       "module ",   "todo ",   "// "};
   char head[16] = {0};
   struct stat st;
   const size_t n = strlen(path);
   if (n > 3 && strcmp(path + n - 3, ".ir") == 0) return true;
+  if (n > 5 && strcmp(path + n - 5, ".loop") == 0) return true;
   const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return false;
   if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && read(fd, head, sizeof head - 1) < 0)

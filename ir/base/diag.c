@@ -1,6 +1,7 @@
 /* Diagnostics: kept in order in the arena, printed by the driver. Message texts may hold names from
  * the model; control bytes are escaped here, so that nothing from a file can drive a terminal. */
 #include "ir/base/diag.h"
+#include <string.h>
 
 typedef enum EntryKind { EN_ERROR, EN_WARNING, EN_NOTE, EN_HINT } EntryKind;
 typedef struct Entry {
@@ -13,6 +14,7 @@ struct Diag {
   Vec(Entry) entries;
   int errors;
   ErrCode first;
+  const char *blamed; /* diag_blame */
 };
 
 enum { SHOWN = 20, KEPT = 10000 };
@@ -70,6 +72,17 @@ const char *loc_text(Arena *a, const Loc *loc) {
   return escaped(a, sb_str(&b));
 }
 
+static bool same_text(const char *a, const char *b) { return strcmp(a ? a : "", b ? b : "") == 0; }
+
+bool loc_same(const Loc *a, const Loc *b) {
+  for (; a && b && a != b; a = a->also, b = b->also)
+    if (a->node != b->node || a->opset != b->opset || !same_text(a->graph, b->graph) ||
+        !same_text(a->node_name, b->node_name) || !same_text(a->op, b->op) ||
+        !same_text(a->domain, b->domain))
+      return false;
+  return a == b;
+}
+
 static void entry_add(Diag *d, EntryKind kind, const char *text) {
   const Entry e = {kind, text};
   if (d->entries.n < KEPT) vec_push(d->arena, &d->entries, e);
@@ -100,7 +113,8 @@ bool diag_error(Diag *d, const Loc *loc, ErrCode code, const char *fmt, ...) {
 bool diag_internal(Diag *d, const Loc *loc, const char *fmt, ...) {
   va_list ap;
   va_start(ap, fmt);
-  diag_verror(d, loc, ERR_INTERNAL, fmt, ap);
+  const Loc text = {.file = d->blamed, .node = -1};
+  diag_verror(d, d->blamed ? &text : loc, d->blamed ? ERR_PARSE : ERR_INTERNAL, fmt, ap);
   va_end(ap);
   return false;
 }
@@ -131,6 +145,8 @@ void diag_hint(Diag *d, const char *fmt, ...) {
   add_line(d, EN_HINT, "hint", fmt, ap);
   va_end(ap);
 }
+
+void diag_blame(Diag *d, const char *text) { d->blamed = text; }
 
 int diag_errors(const Diag *d) { return d->errors; }
 

@@ -38,7 +38,11 @@ void diag_warning(Diag *d, const Loc *loc, const char *fmt, ...)
 /* A bug of ours: names the pass; the driver writes a reproducer. */
 bool diag_internal(Diag *d, const Loc *loc, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+/* While `text` is not NULL, faults of the IR are those of this text, which a user gave: diag_internal
+ * reports an error of it. */
+void diag_blame(Diag *d, const char *text);
 int diag_errors(const Diag *d);          /* number of errors so far */
 int diag_exit_status(const Diag *d);     /* of the first error; 0 when none */
 void diag_print(const Diag *d, FILE *f); /* everything, in order; at most 20 errors, then a count */
 const char *loc_text(Arena *a, const Loc *loc);
+bool loc_same(const Loc *a, const Loc *b); /* the same nodes; NULL is none */

@@ -169,6 +169,7 @@ struct Model {
    * NULL; and whether it says so (`data none`). They are zeros: no code may be made of them. */
   const ConstData *missing;
   bool zeros;
+  const char *todo;         /* passes that remain of its pipeline, "a,b"; NULL: nobody knows */
   bool fused;               /* it is decided which values are stored, */
   bool laid_out;            /* and how they lie in memory (`holds fused laid_out`) */
   const Graph *read_region; /* graph of what it says regions assume, until inference finds theirs */
@@ -250,20 +251,30 @@ Uses *graph_uses(Graph *main, Arena *scratch);
 /* ---- text and checking (graph_text.c, graph_verify.c) ---- */
 /* with_consts: data of constants too, so that the text is complete; else it says `data none`. */
 void model_print(const Model *m, StrBuf *b, bool with_consts);
-/* Data of constants that lies in a file beside the text. */
-typedef struct TextData {
-  struct TextPart {
-    const void *data;
-    int64_t offset, bytes;
-  } *parts; /* ascending; zeros between them */
-  int n;
-  int64_t bytes; /* of the file */
-} TextData;
-/* Of constants too large to stand where they are defined */
+/* Where the data of a constant lie in a file beside the text, zeros between them. */
+typedef struct TextPlace {
+  int file; /* in TextStore.files */
+  const void *data;
+  int64_t offset;
+  int64_t bytes;
+} TextPlace;
+typedef struct TextFile {
+  const char *name; /* in the text's folder */
+  const char *hash;
+  Vec(TextPlace) parts; /* ascending */
+  int64_t bytes;
+} TextFile;
+/* Files with the data of constants that several texts of one folder share. */
+typedef struct TextStore {
+  Arena *arena;
+  Vec(TextFile) files;
+  Vec(TextPlace) places; /* by id of the constant */
+} TextStore;
+/* The whole text. Where constants are large, those that the store lacks are added to it as one more
+ * file, `name`, which the caller writes. */
+void model_print_beside(const Model *m, StrBuf *b, TextStore *store, const char *name);
+/* Bytes of constants too large to stand where they are defined */
 int64_t model_text_bytes(const Model *m);
-/* The whole text; large data go into *out, in m's arena, for the file `name` in the text's
- * folder. */
-void model_print_beside(const Model *m, StrBuf *b, const char *name, TextData *out);
 /* The file beside a text; NULL: reported. It lives as long as the model. */
 typedef const void *(*TextDataFn)(void *user, const char *name, int64_t *bytes);
 Model *model_parse(Arena *a, Diag *d, const char *text, const char *file); /* NULL on error */

@@ -282,7 +282,8 @@ struct Step {
 };
 
 /* ---- programs ---- */
-typedef struct Module {
+typedef struct Module Module;
+struct Module {
   Model *model;          /* graph inputs and outputs, symbols, pool, diag, arena */
   Vec(Buffer) buffers;   /* id = position */
   Vec(Kernel *) kernels; /* distinct ones, in the order of first use */
@@ -293,7 +294,7 @@ typedef struct Module {
   Vec(int) inputs;           /* buffers by position in the model */
   Vec(int) outputs;          /* one equals an input or weight only through a COPY step */
   int max_threads;
-} Module;
+};
 
 /* ---- building (loop.c) ---- */
 Module *module_new(Model *m);
@@ -369,7 +370,14 @@ int buffer_root(const Module *m, int id);
 bool write_is_whole(const Module *m, const BufRef *r, const Expr *count);
 
 /* ---- text (ir/text/loop_*.c) ---- */
-void module_print(const Module *m, StrBuf *b);
+/* A whole text, as of graphs (graph.h): the model's line, assumptions, module, data of constants. */
+void program_print(const Module *m, StrBuf *b, bool with_consts);
+void program_print_beside(const Module *m, StrBuf *b, TextStore *store, const char *name);
+int64_t program_text_bytes(const Module *m); /* of constants: they do not stand in the module */
+/* Parses and verifies; the module's model gets an interface (Model.main without nodes), too. */
+Module *program_parse(Arena *a, Diag *d, const char *text, const char *file, TextDataFn data,
+                      void *user);
+void module_print(const Module *m, StrBuf *b); /* the module alone */
 void kernel_print(const Module *m, const Kernel *k, StrBuf *b);
 /* NULL on error, which goes to diag. The model gives pool, arena and diag. */
 Kernel *kernel_parse(Module *m, const char **text, const char *file);

@@ -29,8 +29,9 @@ static bool fail(const Check *c, const char *fmt, ...) {
   va_start(ap, fmt);
   const char *text = arena_vprintf(c->a, fmt, ap);
   va_end(ap);
-  return diag_internal(c->m->model->diag, c->k ? c->k->loc : NULL, "after %s: %s%s%s",
-                       c->pass ? c->pass : "?", c->k ? c->k->name : "module", ": ", text);
+  return diag_internal(c->m->model->diag, c->k ? c->k->loc : NULL, "%s%s%s%s: %s",
+                       c->pass ? "after " : "", c->pass ? c->pass : "", c->pass ? ": " : "",
+                       c->k ? c->k->name : "module", text);
 }
 
 /* ---- expressions ---- */

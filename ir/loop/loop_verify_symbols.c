@@ -71,8 +71,9 @@ static void collect_kernels(Check *c) {
 /* ---- reads ---- */
 static void need(Check *c, int id) {
   if (!c->ok || c->known[id]) return;
-  c->ok = diag_internal(c->m->model->diag, c->loc, "after %s: %s reads $%s before it is assigned",
-                        c->pass ? c->pass : "?", c->what, expr_symbol(c->p, id)->name);
+  c->ok = diag_internal(c->m->model->diag, c->loc, "%s%s%s%s reads $%s before it is assigned",
+                        c->pass ? "after " : "", c->pass ? c->pass : "", c->pass ? ": " : "",
+                        c->what, expr_symbol(c->p, id)->name);
 }
 
 static bool need_sym(void *user, const Expr *e) {

@@ -2,28 +2,15 @@
  * comments, named values (%x), constants without a number (`const [1,2]`) and nodes without result
  * types, which are then inferred: handy in tests. Texts come from users too: everything is checked,
  * nothing is trusted. */
-#define XXH_INLINE_ALL
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
-#include "ir/text/graph_token.h"
+#include "ir/text/frame.h"
 
-enum { MAX_ID = 1 << 22, MAX_LIST = 1 << 24, MAX_DEPTH = 32 };
+typedef TextParser Parser;
+enum { MAX_LIST = 1 << 24, MAX_DEPTH = 32 };
 
 static bool parse_graph_body(Parser *p, Graph *g);
-
-static const Expr *no_name(void *user, const char *ident) { return NULL; }
-
-static const Expr *parse_expr(Parser *p) {
-  const ExprScope scope = {.name = no_name, .hint = DT_I64};
-  const char *error = NULL;
-  tok_skip(p);
-  const Expr *e = expr_parse(p->m->pool, &p->s, &scope, &error);
-  if (!e) tok_fail(p, "%s", error ? error : "bad expression");
-  if (e && e->dtype != DT_I64) return tok_fail(p, "a size must be i64"), NULL;
-  return e;
-}
 
 /* ---- values ---- */
 
@@ -65,38 +52,6 @@ static bool parse_use(Parser *p, Value **v) {
   if (!parse_value_name(p, &numbered, &name, &id)) return false;
   *v = find_value(p, numbered, name, id);
   return *v || tok_fail(p, "%%%s is not defined", name);
-}
-
-static bool parse_dims(Parser *p, Value *v) {
-  const Expr *dims[MAX_RANK];
-  int rank = 0;
-  if (!tok_expect(p, "[")) return false;
-  if (tok_eat(p, "*")) {
-    v->rank = -1;
-    return tok_expect(p, "]");
-  }
-  while (!tok_eat(p, "]")) {
-    if (rank && !tok_expect(p, ",")) return false;
-    if (rank == MAX_RANK) return tok_fail(p, "rank above %d", MAX_RANK);
-    if (!(dims[rank++] = parse_expr(p))) return false;
-  }
-  const TypeKind kind = v->kind;
-  value_set_tensor(p->m, v, v->dtype, rank, dims);
-  v->kind = kind;
-  return true;
-}
-
-static bool parse_type(Parser *p, Value *v) {
-  static const char *const kinds[] = {"seq", "opt", "map"};
-  const char *t;
-  if (tok_eat(p, "?")) return true;
-  v->kind = TY_TENSOR;
-  for (int k = 0; k < 3; k++)
-    if (tok_eat(p, kinds[k])) v->kind = (TypeKind)(TY_SEQUENCE + k);
-  if (!tok_ident(p, &t)) return false;
-  v->dtype = dtype_from_text(t);
-  if (v->dtype == DT_NONE && strcmp(t, "none") != 0) return tok_fail(p, "unknown type %s", t);
-  return parse_dims(p, v);
 }
 
 static bool parse_layout(Parser *p, Value *v) {
@@ -142,7 +97,7 @@ static bool parse_def(Parser *p, Value **out) {
     p->infer = true;
     return true;
   }
-  if (!parse_type(p, v)) return false;
+  if (!frame_parse_type(p, v)) return false;
   if (tok_eat(p, "layout") && !(tok_expect(p, "=") && parse_layout(p, v))) return false;
   if (tok_eat(p, "halo") && !(tok_expect(p, "=") && parse_halo(p, v))) return false;
   int pad = 0;
@@ -154,155 +109,17 @@ static bool parse_def(Parser *p, Value **out) {
 
 /* ---- constants ---- */
 
-/* Constant #id; made when it is not known yet. id -1: the next free one. */
-static ConstData *const_get(Parser *p, int id) {
-  static const int64_t none[1] = {0};
-  if (id < 0) return const_new(p->m, NULL, DT_NONE, 1, none, NULL);
-  while (p->m->consts.n <= id) const_new(p->m, NULL, DT_NONE, 1, none, NULL);
-  return p->m->consts.data[id];
-}
-
-static bool const_set_type(Parser *p, ConstData *c, const Value *v) {
-  int64_t dims[MAX_RANK], count = 1, bytes;
-  if (v->kind != TY_TENSOR || v->dtype == DT_NONE || !value_is_static(v, dims))
-    return tok_fail(p, "a constant has a fixed type");
-  for (int d = 0; d < v->rank; d++)
-    if (dims[d] < 0 || !ck_mul(count, dims[d], &count)) return tok_fail(p, "bad constant size");
-  if (!ck_mul(count, dtype_bytes(v->dtype), &bytes) || bytes > INT64_C(1) << 40)
-    return tok_fail(p, "bad constant size");
-  if (c->dtype != DT_NONE) {
-    if (c->dtype == v->dtype && c->count == count) return true;
-    return tok_fail(p, "constant #%d has two types", c->id);
-  }
-  c->dtype = v->dtype;
-  c->rank = v->rank;
-  c->dims = arena_dup(p->a, dims, sizeof *dims * (size_t)v->rank);
-  c->count = count;
-  vec_push(p->a, &p->unread, c);
-  return true;
-}
-
-static bool parse_element(Parser *p, ConstData *c, void *data, int64_t i) {
-  bool is_float;
-  int64_t k = 0;
-  double f = 0;
-  void *at = (char *)data + i * dtype_bytes(c->dtype);
-  if (c->dtype == DT_STR) return tok_string(p, &((const char **)data)[i]);
-  if (tok_eat(p, "true"))
-    k = 1;
-  else if (!tok_eat(p, "false") && !tok_number(p, &is_float, &k, &f))
-    return false;
-  if (dtype_is_float(c->dtype))
-    dtype_store_f(c->dtype, at, f);
-  else
-    dtype_store_i(c->dtype, at, k);
-  return true;
-}
-
-static bool parse_hex(Parser *p, unsigned char *data, int64_t bytes) {
-  tok_skip(p);
-  for (int64_t i = 0; i < bytes; i++, p->s += 2) {
-    const int hi = tok_hex_digit((unsigned char)p->s[0]),
-              lo = hi < 0 ? -1 : tok_hex_digit((unsigned char)p->s[1]);
-    if (lo < 0) return tok_fail(p, "bad or missing hex data");
-    data[i] = (unsigned char)(hi * 16 + lo);
-  }
-  return true;
-}
-
-/* `at 128`: in the file beside the text. */
-static bool parse_place(Parser *p, ConstData *c, int64_t bytes) {
-  int64_t at;
-  if (!tok_int(p, &at)) return false;
-  if (!p->weights) return tok_fail(p, "no weights line stands before this");
-  if (c->dtype == DT_STR || at < 0 || at > p->weights_bytes || bytes > p->weights_bytes - at)
-    return tok_fail(p, "this place is outside the weights");
-  if (at % 16) return tok_fail(p, "weights are aligned to 16 bytes");
-  c->data = p->weights + at;
-  return true;
-}
-
-static bool parse_data(Parser *p, ConstData *c) {
-  const int64_t bytes = c->count * dtype_bytes(c->dtype);
-  if (tok_eat(p, "at")) return parse_place(p, c, bytes);
-  if ((uint64_t)bytes > strlen(p->s) * 8 + 64)
-    return tok_fail(p, "data is shorter than its type says");
-  void *data = arena_alloc(p->a, (size_t)bytes + 1);
-  c->data = data;
-  if (c->dtype != DT_STR && tok_eat(p, "hex")) return parse_hex(p, data, bytes);
-  if (!tok_expect(p, "[")) return false;
-  for (int64_t i = 0; i < c->count; i++)
-    if ((i && !tok_expect(p, ",")) || !parse_element(p, c, data, i)) return false;
-  return tok_expect(p, "]");
-}
-
 /* After `%1 : f32[2] = const`: `#3 "name" = [1,2]`, every part optional. */
 static bool parse_const(Parser *p, Value *v) {
   int id = -1;
   if (tok_eat(p, "#") && !tok_small(p, 0, MAX_ID, &id)) return false;
-  ConstData *c = const_get(p, id);
+  ConstData *c = frame_const(p, id);
   if (tok_at_string(p) && !tok_string(p, &v->name)) return false;
-  if (!const_set_type(p, c, v)) return false;
+  if (!frame_const_type(p, c, v)) return false;
   if (v->name) c->name = v->name;
   v->cdata = c;
   const bool has_data = tok_eat(p, "=") || (tok_skip(p), *p->s == '[');
-  return !has_data || parse_data(p, c);
-}
-
-/* weights "NAME" bytes N hash "H" */
-static bool parse_weights(Parser *p) {
-  const char *name, *hash;
-  int64_t bytes, has = 0;
-  if (!tok_string(p, &name) || !tok_expect(p, "bytes") || !tok_int(p, &bytes) ||
-      !tok_expect(p, "hash") || !tok_string(p, &hash))
-    return false;
-  if (p->weights) return tok_fail(p, "a second file of weights");
-  if (!p->data) return tok_fail(p, "a text without a folder cannot have weights in a file");
-  if (!(p->weights = p->data(p->user, name, &has))) return false;
-  const Loc loc = {.file = p->file, .node = -1};
-  if (has != bytes)
-    return diag_error(p->m->diag, &loc, ERR_EXTERNAL, "weights \"%s\" has %lld bytes, not %lld",
-                      name, (long long)has, (long long)bytes);
-  const XXH128_hash_t h = XXH3_128bits(p->weights, (size_t)has);
-  if (strcmp(hash, arena_printf(p->a, "%016llx%016llx", (unsigned long long)h.high64,
-                                (unsigned long long)h.low64)) != 0)
-    return diag_error(p->m->diag, &loc, ERR_EXTERNAL,
-                      "weights \"%s\" are not those of this text: another hash", name);
-  p->weights_bytes = has;
-  return true;
-}
-
-static bool parse_trailer(Parser *p) {
-  int id;
-  Value v = {0};
-  if (tok_eat(p, "none")) return p->m->zeros = true;
-  if (!tok_expect(p, "#") || !tok_small(p, 0, MAX_ID, &id) || !tok_expect(p, ":") ||
-      !parse_type(p, &v))
-    return false;
-  ConstData *c = const_get(p, id);
-  if (!const_set_type(p, c, &v)) return false;
-  if (tok_at_string(p) && !tok_string(p, &c->name)) return false;
-  return tok_expect(p, "=") && parse_data(p, c);
-}
-
-/* Constants without data are zeros: a text without its trailer can still be checked and
- * transformed, but no code is made of it (Model.missing, zeros). */
-static bool fill_unread(Parser *p) {
-  for (int i = 0; i < p->unread.n; i++) {
-    ConstData *c = p->unread.data[i];
-    if (c->data) continue;
-    if (!p->m->zeros && !p->m->missing) p->m->missing = c;
-    const int64_t bytes = c->count * dtype_bytes(c->dtype);
-    if (bytes > 1 << 30) return tok_fail(p, "constant #%d has no data and is large", c->id);
-    const char **s = arena_alloc(p->a, (size_t)bytes + 1);
-    for (int64_t k = 0; c->dtype == DT_STR && k < c->count; k++) s[k] = "";
-    c->data = s;
-  }
-  for (int i = 0; i < p->m->consts.n; i++)
-    if (p->m->consts.data[i]->dtype == DT_NONE)
-      *(ConstData *)p->m->consts.data[i] = (ConstData){
-          .id = i, .dtype = DT_U8, .rank = 1, .dims = p->m->consts.data[i]->dims, .data = ""};
-  return true;
+  return !has_data || frame_parse_data(p, c);
 }
 
 /* ---- attributes ---- */
@@ -370,7 +187,7 @@ static bool parse_attr(Parser *p, Node *n) {
   if (!tok_ident(p, &at.name) || !tok_expect(p, "=")) return false;
   if (tok_eat(p, "#")) {
     if (!tok_small(p, 0, MAX_ID, &id)) return false;
-    at = (Attr){.name = at.name, .kind = AT_TENSOR, .n = 1, .tensor = const_get(p, id)};
+    at = (Attr){.name = at.name, .kind = AT_TENSOR, .n = 1, .tensor = frame_const(p, id)};
   } else if (tok_eat(p, "graph")) {
     if (!parse_attr_graph(p, n, &at)) return false;
   } else {
@@ -482,13 +299,13 @@ static bool parse_index(Parser *p, SymDef *s) {
 
 static bool parse_sym(Parser *p, SymDef *s) {
   *s = (SymDef){0};
-  if (!(s->sym = parse_expr(p)) || !tok_expect(p, "=")) return false;
+  if (!(s->sym = frame_parse_expr(p)) || !tok_expect(p, "=")) return false;
   if (s->sym->op != EX_SYM) return tok_fail(p, "only symbols can be assigned");
   tok_skip(p);
   if (*p->s == '%')
     return parse_use(p, &s->src) && tok_expect(p, "[") && tok_int(p, &s->elem) &&
            tok_expect(p, "]") && parse_index(p, s);
-  if (!(s->value = parse_expr(p))) return false;
+  if (!(s->value = frame_parse_expr(p))) return false;
   return !tok_eat(p, "key") || tok_int(p, &s->elem);
 }
 
@@ -502,33 +319,6 @@ static bool parse_syms(Parser *p, Node *n) {
   } while (tok_eat(p, ","));
   n->syms = list.data;
   n->n_syms = list.n;
-  return true;
-}
-
-static bool parse_loc_tail(Parser *p, Loc *l) {
-  if (!tok_eat(p, "(")) return true;
-  if (!tok_small(p, -1, INT32_MAX, &l->node) || !tok_string(p, &l->op)) return false;
-  if (tok_at_string(p) && !tok_string(p, &l->domain)) return false;
-  if (!tok_small(p, 0, INT32_MAX, &l->opset)) return false;
-  if (tok_eat(p, "in") && !tok_string(p, &l->graph)) return false;
-  if (!*l->op) l->op = NULL;
-  return tok_expect(p, ")");
-}
-
-static bool parse_loc(Parser *p, const Loc **out) {
-  Loc *first = ARENA_NEW(p->a, Loc), *l = first;
-  *first = (Loc){.file = p->file, .node = -1};
-  *out = first;
-  for (bool more = false; tok_eat(p, "@"); more = true) {
-    if (more) {
-      Loc *next = ARENA_NEW(p->a, Loc);
-      *next = (Loc){.file = p->file, .node = -1};
-      l->also = next;
-      l = next;
-    }
-    if (!tok_string(p, &l->node_name) || !parse_loc_tail(p, l)) return false;
-    if (!*l->node_name) l->node_name = NULL;
-  }
   return true;
 }
 
@@ -579,7 +369,7 @@ static bool parse_node(Parser *p, Graph *g, Value **out, int n_out) {
   Node *n = graph_add_node(g, NULL, op, n_in, ins, NULL);
   /* The node follows the nodes of its regions nowhere: regions have lists of their own. */
   if (!parse_plan(p, n) || !parse_attrs(p, n) || !parse_plan(p, n) || !parse_syms(p, n) ||
-      !parse_loc(p, &n->loc))
+      !frame_parse_loc(p, &n->loc))
     return false;
   set_outputs(n, out, n_out);
   return true;
@@ -588,7 +378,7 @@ static bool parse_node(Parser *p, Graph *g, Value **out, int n_out) {
 /* The symbol that is the number of an iteration, of this Loop alone. */
 static bool parse_iteration(Parser *p, Value *v) {
   const Expr **const e = ARENA_ARRAY(p->a, const Expr *, 1);
-  if (!(e[0] = parse_expr(p))) return false;
+  if (!(e[0] = frame_parse_expr(p))) return false;
   if (v->rank != 0 || e[0]->op != EX_SYM || !expr_symbol(p->m->pool, e[0]->id)->runtime)
     return tok_fail(p, "only a scalar can be an iteration's number, a run-time symbol");
   for (int i = 0; i < p->iterations.n; i++)
@@ -665,52 +455,19 @@ static bool parse_graph_body(Parser *p, Graph *g) {
 /* ---- the model ---- */
 
 static bool parse_symbol(Parser *p) {
-  const Expr *e = parse_expr(p);
+  const Expr *e = frame_parse_expr(p);
   if (!e) return false;
   if (e->op != EX_SYM) return tok_fail(p, "expected a symbol");
   Symbol *s = expr_symbol(p->m->pool, e->id);
   if (tok_eat(p, "from") && !tok_int(p, &s->lo)) return false;
   if (tok_eat(p, "to")) {
-    const Expr *bound = parse_expr(p);
+    const Expr *bound = frame_parse_expr(p);
     if (!bound) return false;
     s = expr_symbol(p->m->pool, e->id);
     s->bound = bound;
   }
   s->runtime = tok_eat(p, "runtime");
   return true;
-}
-
-/* Symbols get their numbers in the order of their lines, though a bound may name a later one. */
-static bool number_symbols(Parser *p) {
-  for (const char *s = p->text; (s = strstr(s, "symbol $")); s++) {
-    if (s > p->text && s[-1] != '\n') continue;
-    p->s = s + strlen("symbol");
-    if (!parse_expr(p)) return false;
-  }
-  p->s = p->text;
-  return true;
-}
-
-static bool parse_assume(Parser *p) {
-  DimAssume x = {.kind = ASSUME_EQUAL};
-  while (x.kind <= ASSUME_MULTIPLE && !tok_eat(p, assume_name(x.kind))) x.kind++;
-  if (x.kind > ASSUME_MULTIPLE) return tok_fail(p, "expected the kind of an assumption");
-  x.a = parse_expr(p);
-  x.b = x.a && tok_expect(p, ",") ? parse_expr(p) : NULL;
-  if (!x.b || (tok_at_string(p) && !tok_string(p, &x.what))) return false;
-  if (tok_eat(p, "region")) {
-    if (!p->m->read_region) p->m->read_region = graph_new(p->m, NULL, "region");
-    x.graph = p->m->read_region;
-  }
-  if (!parse_loc(p, &x.loc)) return false;
-  vec_push(p->a, &p->m->assumes, x);
-  return true;
-}
-
-static bool parse_header(Parser *p) {
-  return tok_expect(p, "ir") && tok_small(p, 0, INT32_MAX, &p->m->ir_version) &&
-         tok_expect(p, "opset") && tok_small(p, 0, INT32_MAX, &p->m->opset) &&
-         (!tok_eat(p, "from") || tok_string(p, &p->m->hash));
 }
 
 static bool parse_holds(Parser *p) {
@@ -730,18 +487,19 @@ static bool parse_main(Parser *p) {
 static bool parse_model(Parser *p) {
   for (tok_skip(p); *p->s; tok_skip(p)) {
     const bool ok =
-        tok_eat(p, "model")     ? parse_header(p)
+        tok_eat(p, "model")     ? frame_parse_head(p)
+        : tok_eat(p, "todo")    ? frame_parse_todo(p)
         : tok_eat(p, "symbol")  ? parse_symbol(p)
-        : tok_eat(p, "assume")  ? parse_assume(p)
+        : tok_eat(p, "assume")  ? frame_parse_assume(p)
         : tok_eat(p, "holds")   ? parse_holds(p)
         : tok_eat(p, "graph")   ? parse_main(p)
-        : tok_eat(p, "weights") ? parse_weights(p)
+        : tok_eat(p, "weights") ? frame_parse_weights(p)
         : tok_eat(p, "data")
-            ? parse_trailer(p)
-            : tok_fail(p, "expected model, symbol, assume, holds, graph, weights or data");
+            ? frame_parse_trailer(p)
+            : tok_fail(p, "expected model, todo, symbol, assume, holds, graph, weights or data");
     if (!ok) return false;
   }
-  return p->m->main ? fill_unread(p) : tok_fail(p, "no graph");
+  return p->m->main ? frame_fill_unread(p) : tok_fail(p, "no graph");
 }
 
 /* Room for all %numbers, and names get ids behind them. */
@@ -772,6 +530,6 @@ Model *model_parse_with(Arena *a, Diag *d, const char *text, const char *file, T
               .data = data,
               .user = user};
   p.m->file = file;
-  if (!reserve_ids(&p) || !number_symbols(&p) || !parse_model(&p)) return NULL;
+  if (!reserve_ids(&p) || !frame_number_symbols(&p) || !parse_model(&p)) return NULL;
   return !p.infer || graph_infer(p.m->main) ? p.m : NULL;
 }

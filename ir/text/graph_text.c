@@ -1,71 +1,23 @@
 /* Prints the graph IR. The text parses back (graph_parse.c); its grammar stands in docs/ir.md.
  * Values are numbered as in memory; constants come first; data of big constants follows the
  * graph. */
-#define XXH_INLINE_ALL
-#include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
-#include "ir/op/op.h"
-
-enum { INLINE_ELEMENTS = 8 }; /* constants up to this size are written where they are defined */
+#include "ir/text/frame.h"
 
 static void print_graph(const Graph *g, StrBuf *b, int indent);
-
-static bool is_plain(const char *s) {
-  if (!s || !(isalpha((unsigned char)*s) || *s == '_')) return false;
-  for (; *s; s++)
-    if (!(isalnum((unsigned char)*s) || *s == '_')) return false;
-  return true;
-}
-
-static void print_ident(StrBuf *b, const char *s) {
-  if (is_plain(s))
-    sb_printf(b, "%s", s);
-  else
-    sb_quoted(b, s ? s : "");
-}
-
-/* The shortest decimal that reads back as v, as a double or rounded to f32. */
-static void format_float(char t[40], double v, bool single) {
-  for (int digits = 6; digits <= 17; digits++) {
-    snprintf(t, 40, "%.*g", digits, v);
-    if (isnan(v) || (single ? (double)(float)strtod(t, NULL) : strtod(t, NULL)) == v) break;
-  }
-  if (isnan(v)) snprintf(t, 40, "nan");
-  if (!strpbrk(t, ".einf")) strcat(t, ".0");
-}
 
 /* Attributes are doubles, but mostly hold an f32 from the file: then with a suffix, `1e-05f`. */
 static void print_attr_float(StrBuf *b, double v) {
   char t[40], s[40];
-  format_float(t, v, false);
+  frame_float(t, v, false);
   const bool single = isfinite(v) && (double)(float)v == v;
-  if (single) format_float(s, v, true);
+  if (single) frame_float(s, v, true);
   if (single && strlen(s) < strlen(t))
     sb_printf(b, "%sf", s);
   else
     sb_printf(b, "%s", t);
-}
-
-static void print_float(StrBuf *b, DType type, double v) {
-  char t[40];
-  format_float(t, v, dtype_rows[type].bits <= 32);
-  sb_printf(b, "%s", t);
-}
-
-static void print_type(const Model *m, const Value *v, StrBuf *b) {
-  static const char *const kinds[] = {"?", "", "seq ", "opt ", "map "};
-  sb_printf(b, "%s", kinds[v->kind]);
-  if (v->kind == TY_NONE) return;
-  sb_printf(b, "%s[", v->dtype == DT_NONE ? "none" : dtype_text(v->dtype));
-  if (v->rank < 0) sb_putc(b, '*');
-  for (int d = 0; d < v->rank; d++) {
-    if (d) sb_putc(b, ',');
-    expr_print(m->pool, v->dims[d], b);
-  }
-  sb_putc(b, ']');
 }
 
 static void print_layout(const Value *v, StrBuf *b) {
@@ -92,7 +44,7 @@ static void print_def(const Model *m, const Value *v, StrBuf *b) {
     return;
   }
   sb_printf(b, "%%%d : ", v->id);
-  print_type(m, v, b);
+  frame_type(m, v, b);
   print_layout(v, b);
 }
 
@@ -117,7 +69,7 @@ static void print_attr_item(const Attr *a, int i, StrBuf *b) {
 static void print_attr(const Attr *a, StrBuf *b, int indent) {
   static const char *const empty[] = {
       [AT_INTS] = "ints", [AT_FLOATS] = "floats", [AT_STRINGS] = "strings"};
-  print_ident(b, a->name);
+  frame_ident(b, a->name);
   sb_putc(b, '=');
   if (a->kind == AT_TENSOR) {
     sb_printf(b, "#%d", a->tensor->id);
@@ -162,29 +114,6 @@ static void print_syms(const Model *m, const Node *n, StrBuf *b) {
   }
 }
 
-/* @"name"(index "domain.Op" opset in "graph path"), and one for every further origin of a fused
- * node. */
-static void print_loc(const Loc *l, StrBuf *b) {
-  for (; l; l = l->also) {
-    if (l->node < 0 && !l->node_name && !l->op) continue;
-    sb_printf(b, " @");
-    sb_quoted(b, l->node_name ? l->node_name : "");
-    if (l->node < 0 && !l->op && !l->graph) continue;
-    sb_printf(b, "(%d ", l->node);
-    sb_quoted(b, l->op ? l->op : "");
-    if (l->domain && *l->domain) {
-      sb_putc(b, ' ');
-      sb_quoted(b, l->domain);
-    }
-    sb_printf(b, " %d", l->opset);
-    if (l->graph && *l->graph) {
-      sb_printf(b, " in ");
-      sb_quoted(b, l->graph);
-    }
-    sb_putc(b, ')');
-  }
-}
-
 static void print_node(const Model *m, const Node *n, StrBuf *b, int indent) {
   sb_printf(b, "%*s", indent, "");
   for (int k = 0; k < n->n_out; k++) {
@@ -204,51 +133,11 @@ static void print_node(const Model *m, const Node *n, StrBuf *b, int indent) {
     plan_print(n->plan, b);
   }
   print_syms(m, n, b);
-  print_loc(n->loc, b);
+  frame_loc(n->loc, b);
   sb_putc(b, '\n');
 }
 
 /* ---- constants ---- */
-
-static void print_element(const ConstData *c, int64_t i, StrBuf *b) {
-  if (c->dtype == DT_STR)
-    sb_quoted(b, ((const char *const *)c->data)[i]);
-  else if (dtype_is_float(c->dtype))
-    print_float(b, c->dtype, const_float(c, i));
-  else if (c->dtype == DT_U64)
-    sb_printf(b, "%llu", (unsigned long long)const_int(c, i));
-  else
-    sb_printf(b, "%lld", (long long)const_int(c, i));
-}
-
-static bool has_nan(const ConstData *c) {
-  for (int64_t i = 0; dtype_is_float(c->dtype) && i < c->count; i++)
-    if (isnan(const_float(c, i))) return true;
-  return false;
-}
-
-static bool is_small(const ConstData *c) {
-  return c->count <= INLINE_ELEMENTS && dtype_rows[c->dtype].cls != DC_COMPLEX && !has_nan(c);
-}
-
-static void print_data(const ConstData *c, StrBuf *b) {
-  const unsigned char *p = c->data;
-  if (is_small(c) || c->dtype == DT_STR) {
-    sb_putc(b, '[');
-    for (int64_t i = 0; i < c->count; i++) {
-      if (i) sb_putc(b, ',');
-      print_element(c, i, b);
-    }
-    sb_putc(b, ']');
-    return;
-  }
-  sb_printf(b, "hex ");
-  static const char digits[] = "0123456789abcdef";
-  for (int64_t i = 0; i < c->count * dtype_bytes(c->dtype); i++) {
-    sb_putc(b, digits[p[i] >> 4]);
-    sb_putc(b, digits[p[i] & 15]);
-  }
-}
 
 typedef struct Seen { /* constants that the text refers to */
   bool *value, *data;
@@ -298,9 +187,9 @@ static void print_const(const Model *m, const Value *v, StrBuf *b, int indent) {
     sb_putc(b, ' ');
     sb_quoted(b, v->name);
   }
-  if (is_small(v->cdata)) {
+  if (frame_is_small(v->cdata)) {
     sb_printf(b, " = ");
-    print_data(v->cdata, b);
+    frame_elements(v->cdata, b);
   }
   sb_putc(b, '\n');
 }
@@ -349,7 +238,7 @@ static void print_body(const Graph *g, StrBuf *b, int indent) {
 
 static void print_head(const Graph *g, StrBuf *b) {
   sb_printf(b, "graph @");
-  print_ident(b, g->name);
+  frame_ident(b, g->name);
   sb_printf(b, " {\n");
 }
 
@@ -360,16 +249,6 @@ static void print_graph(const Graph *g, StrBuf *b, int indent) {
 }
 
 /* ---- the model ---- */
-
-void assume_print(const ExprPool *p, const DimAssume *a, StrBuf *b) {
-  sb_printf(b, "%s ", assume_name(a->kind));
-  expr_print(p, a->a, b);
-  sb_printf(b, ", ");
-  expr_print(p, a->b, b);
-  if (!a->what) return;
-  sb_putc(b, ' ');
-  sb_quoted(b, a->what);
-}
 
 static void print_symbols(const Model *m, StrBuf *b) {
   for (int i = 0; i < expr_symbol_count(m->pool); i++) {
@@ -383,101 +262,12 @@ static void print_symbols(const Model *m, StrBuf *b) {
     }
     sb_printf(b, "%s\n", s->runtime ? " runtime" : "");
   }
-  for (int i = 0; i < m->assumes.n; i++) {
-    sb_printf(b, "assume ");
-    assume_print(m->pool, &m->assumes.data[i], b);
-    if (!assume_at_entry(m, &m->assumes.data[i])) sb_printf(b, " region");
-    print_loc(m->assumes.data[i].loc, b);
-    sb_putc(b, '\n');
-  }
-}
-
-/* ---- data of large constants ---- */
-
-enum { DATA_ALIGN = 64 };
-
-static int64_t data_bytes(const ConstData *c) { return c->count * dtype_bytes(c->dtype); }
-
-/* Where the data of a constant is written: not here, in the text, or beside it. */
-typedef enum Place { PLACE_NONE, PLACE_TEXT, PLACE_FILE } Place;
-
-static Place *places(const Model *m, const Seen *seen, bool beside) {
-  Place *at = ARENA_ARRAY(seen->arena, Place, m->consts.n + 1);
-  bool *defined = ARENA_ARRAY(seen->arena, bool, m->consts.n + 1);
-  for (int i = 0; i < seen->values.n; i++)
-    if (is_small(seen->values.data[i]->cdata)) defined[seen->values.data[i]->cdata->id] = true;
-  for (int i = 0; i < m->consts.n; i++) {
-    const bool text = !beside || m->consts.data[i]->dtype == DT_STR;
-    at[i] = !seen->data[i] || defined[i] ? PLACE_NONE : text ? PLACE_TEXT : PLACE_FILE;
-  }
-  return at;
-}
-
-static void print_data_head(const ConstData *c, StrBuf *b) {
-  sb_printf(b, "data #%d : %s[", c->id, dtype_text(c->dtype));
-  for (int d = 0; d < c->rank; d++) sb_printf(b, "%s%lld", d ? "," : "", (long long)c->dims[d]);
-  sb_printf(b, "]");
-  if (c->name) {
-    sb_putc(b, ' ');
-    sb_quoted(b, c->name);
-  }
-  sb_printf(b, " = ");
-}
-
-static void print_trailer(const Model *m, const Place *at, StrBuf *b) {
-  for (int i = 0; i < m->consts.n; i++) {
-    if (at[i] != PLACE_TEXT) continue;
-    print_data_head(m->consts.data[i], b);
-    print_data(m->consts.data[i], b);
-    sb_putc(b, '\n');
-  }
-}
-
-static void layout_data(const Model *m, const Place *at, TextData *out) {
-  *out = (TextData){.parts = ARENA_ARRAY(m->arena, struct TextPart, m->consts.n + 1)};
-  for (int i = 0; i < m->consts.n; i++) {
-    const ConstData *c = m->consts.data[i];
-    if (at[i] != PLACE_FILE) continue;
-    const int64_t offset = (out->bytes + DATA_ALIGN - 1) / DATA_ALIGN * DATA_ALIGN;
-    out->parts[out->n++] = (struct TextPart){c->data, offset, data_bytes(c)};
-    out->bytes = offset + data_bytes(c);
-  }
-}
-
-static XXH128_hash_t hash_data(const TextData *d) {
-  static const char zeros[DATA_ALIGN];
-  int64_t at = 0;
-  XXH3_state_t x;
-  XXH3_128bits_reset(&x);
-  for (int i = 0; i < d->n; i++) {
-    XXH3_128bits_update(&x, zeros, (size_t)(d->parts[i].offset - at));
-    XXH3_128bits_update(&x, d->parts[i].data, (size_t)d->parts[i].bytes);
-    at = d->parts[i].offset + d->parts[i].bytes;
-  }
-  return XXH3_128bits_digest(&x);
-}
-
-static void print_places(const Model *m, const Place *at, const char *name, const TextData *d,
-                         StrBuf *b) {
-  const XXH128_hash_t h = hash_data(d);
-  sb_printf(b, "weights ");
-  sb_quoted(b, name);
-  sb_printf(b, " bytes %lld hash \"%016llx%016llx\"\n", (long long)d->bytes,
-            (unsigned long long)h.high64, (unsigned long long)h.low64);
-  for (int i = 0, k = 0; i < m->consts.n; i++) {
-    if (at[i] != PLACE_FILE) continue;
-    print_data_head(m->consts.data[i], b);
-    sb_printf(b, "at %lld\n", (long long)d->parts[k++].offset);
-  }
+  for (int i = 0; i < m->assumes.n; i++) frame_assume(m, &m->assumes.data[i], b);
 }
 
 /* Everything but data that stand behind the graph. */
 static void print_model(const Model *m, const Seen *seen, StrBuf *b) {
-  if (m->opset || m->ir_version) {
-    sb_printf(b, "model ir %d opset %d", m->ir_version, m->opset);
-    if (m->hash) sb_printf(b, " from \"%s\"", m->hash);
-    sb_putc(b, '\n');
-  }
+  frame_head(m, b);
   print_symbols(m, b);
   if (m->fused || m->laid_out)
     sb_printf(b, "holds%s%s\n", m->fused ? " fused" : "", m->laid_out ? " laid_out" : "");
@@ -487,37 +277,41 @@ static void print_model(const Model *m, const Seen *seen, StrBuf *b) {
   sb_printf(b, "}\n");
 }
 
+/* Constants whose data do not stand where they are defined. */
+static ConstList apart(const Model *m, const Seen *seen) {
+  ConstList l = {0};
+  bool *defined = ARENA_ARRAY(seen->arena, bool, m->consts.n + 1);
+  for (int i = 0; i < seen->values.n; i++)
+    if (frame_is_small(seen->values.data[i]->cdata))
+      defined[seen->values.data[i]->cdata->id] = true;
+  for (int i = 0; i < m->consts.n; i++)
+    if (seen->data[i] && !defined[i]) vec_push(seen->arena, &l, m->consts.data[i]);
+  return l;
+}
+
 void model_print(const Model *m, StrBuf *b, bool with_consts) {
   Arena *scratch = arena_child(m->arena);
   const Seen seen = see_model(m, scratch);
-  const Place *at = places(m, &seen, false);
-  bool left_out = m->zeros;
-  for (int i = 0; i < m->consts.n && !with_consts; i++) left_out |= at[i] != PLACE_NONE;
+  const ConstList l = apart(m, &seen);
   print_model(m, &seen, b);
-  if (with_consts) print_trailer(m, at, b);
-  if (left_out) sb_printf(b, "data none\n");
+  frame_data(m, &l, with_consts, b);
+  arena_free(scratch);
+}
+
+void model_print_beside(const Model *m, StrBuf *b, TextStore *store, const char *name) {
+  Arena *scratch = arena_child(m->arena);
+  const Seen seen = see_model(m, scratch);
+  const ConstList l = apart(m, &seen);
+  print_model(m, &seen, b);
+  frame_data_beside(m, &l, store, name, b);
   arena_free(scratch);
 }
 
 int64_t model_text_bytes(const Model *m) {
   Arena *scratch = arena_child(m->arena);
   const Seen seen = see_model(m, scratch);
-  const Place *at = places(m, &seen, true);
-  int64_t sum = 0;
-  for (int i = 0; i < m->consts.n; i++)
-    if (at[i] == PLACE_FILE) sum += data_bytes(m->consts.data[i]);
+  const ConstList l = apart(m, &seen);
+  const int64_t bytes = frame_data_bytes(&l);
   arena_free(scratch);
-  return sum;
-}
-
-void model_print_beside(const Model *m, StrBuf *b, const char *name, TextData *out) {
-  Arena *scratch = arena_child(m->arena);
-  const Seen seen = see_model(m, scratch);
-  const Place *at = places(m, &seen, true);
-  print_model(m, &seen, b);
-  layout_data(m, at, out);
-  print_trailer(m, at, b);
-  print_places(m, at, name, out, b);
-  if (m->zeros) sb_printf(b, "data none\n");
-  arena_free(scratch);
+  return bytes;
 }

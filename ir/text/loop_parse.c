@@ -1,5 +1,5 @@
 /* Parses the text of loop_text.c. Beyond it: `//` comments, and `weight {1, 2, 3}` for a constant
- * whose data stands in the text (tests). Errors name file and line; nothing in the text is trusted,
+ * whose data stands in the text. Errors name file, line and column; nothing in the text is trusted,
  * but meaning (types, ranges) is checked by loop_verify.c. */
 #include <ctype.h>
 #include <errno.h>
@@ -7,14 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include "ir/loop/loop.h"
-#include "ir/op/op.h"
+#include "ir/text/frame.h"
 
 enum { MAX_DEPTH = 100 };
 
-typedef struct Named {
+typedef struct OpenLoop {
   const char *name;
   const Expr *var;
-} Named;
+} OpenLoop;
 
 typedef struct Parser {
   Module *m;
@@ -22,16 +22,14 @@ typedef struct Parser {
   Arena *a;
   ExprPool *p;
   const char *file, *text, *s;
-  Vec(Named) vars; /* of open loops */
+  Vec(OpenLoop) vars; /* of open loops */
   int depth;
+  bool whole; /* the data of constants may stand behind the module */
 } Parser;
 
 /* ---- tokens ---- */
 static bool fail(Parser *t, const char *what) {
-  int line = 1;
-  for (const char *c = t->text; c < t->s; c++) line += *c == '\n';
-  const Loc loc = {.file = t->file, .node = -1};
-  return diag_error(t->m->model->diag, &loc, ERR_PARSE, "line %d: %s", line, what);
+  return text_fail(t->a, t->m->model->diag, t->file, t->text, t->s, what);
 }
 
 static void skip(Parser *t) {
@@ -118,6 +116,21 @@ static bool parse_name(Parser *t, const char **out) {
   t->s++;
   *out = sb_str(&b);
   return true;
+}
+
+/* What both IRs write alike is read by frame_parse.c. */
+static TextParser frame_at(const Parser *t) {
+  return (TextParser){.a = t->a, .m = t->m->model, .text = t->text, .s = t->s, .file = t->file};
+}
+
+/* Where it came from; nothing is a location, too. */
+static bool parse_loc(Parser *t, const Loc **out) {
+  skip(t);
+  if (*t->s != '@') return true;
+  TextParser x = frame_at(t);
+  const bool ok = frame_parse_loc(&x, out);
+  t->s = x.s;
+  return ok;
 }
 
 static bool parse_dtype(Parser *t, DType *out) {
@@ -230,7 +243,7 @@ static bool parse_for(Parser *t, Stmt **out) {
                        : eat(t, "thread") ? FOR_THREAD
                                           : FOR_SERIAL;
   const Expr *var = ex_var_named(t->p, name, lo, extent);
-  vec_push(t->a, &t->vars, (Named){name, var});
+  vec_push(t->a, &t->vars, (OpenLoop){name, var});
   Stmt *body = NULL;
   const bool ok = parse_block(t, &body);
   t->vars.n--;
@@ -381,7 +394,7 @@ static bool parse_kernel(Parser *t) {
   t->k->name = name;
   if (eat(t, "flops") && !parse_expr(t, DT_I64, &t->k->flops)) return false;
   if (eat(t, "grain") && !parse_grain(t)) return false;
-  if (!expect(t, "{")) return false;
+  if (!parse_loc(t, &t->k->loc) || !expect(t, "{")) return false;
   while (eat(t, "param"))
     if (!parse_param(t)) return false;
   while (at_local_row(t)) {
@@ -463,7 +476,9 @@ static bool parse_weight(Parser *t, Buffer *b) {
   if (eat(t, "{")) return parse_values(t, b);
   int id = 0;
   if (!expect(t, "#") || !parse_small(t, &id)) return false;
-  b->data = find_const(t, id);
+  TextParser x = frame_at(t);
+  if (t->whole && (id < 0 || id > MAX_ID)) return fail(t, "number of a constant out of range");
+  b->data = t->whole ? frame_const(&x, id) : find_const(t, id);
   return b->data || fail(t, arena_printf(t->a, "there is no constant #%d", id));
 }
 
@@ -598,7 +613,8 @@ static bool parse_copy(Parser *t, Step **out) {
 
 static bool parse_if_step(Parser *t, Step **out) {
   Step *s = *out = step_new(t->m, STEP_IF, NULL);
-  return parse_ref(t, &s->branch.cond) && parse_step_block(t, &s->branch.then) &&
+  return parse_ref(t, &s->branch.cond) && parse_loc(t, &s->loc) &&
+         parse_step_block(t, &s->branch.then) &&
          (!eat(t, "else") || parse_step_block(t, &s->branch.otherwise));
 }
 
@@ -608,7 +624,7 @@ static bool parse_loop_step(Parser *t, Step **out) {
   if (eat(t, "iter") && !parse_symbol(t, &s->loop.iter)) return false;
   if (eat(t, "trips") && !parse_symbol(t, &s->loop.trips)) return false;
   if (eat(t, "limit") && !parse_size(t, &s->loop.trip)) return false;
-  return parse_step_block(t, &s->loop.body);
+  return parse_loc(t, &s->loc) && parse_step_block(t, &s->loop.body);
 }
 
 static bool parse_sym_step(Parser *t, Step **out) {
@@ -647,13 +663,34 @@ static bool parse_step(Parser *t, Step **out) {
 
 static bool parse_steps(Parser *t, Step **out) {
   while (!eat(t, "}")) {
-    if (!parse_step(t, out)) return false;
+    if (!parse_step(t, out) || !parse_loc(t, &(*out)->loc)) return false;
+    if ((*out)->kind == STEP_KERNEL && !(*out)->loc) (*out)->loc = (*out)->call.kernel->loc;
     out = &(*out)->next;
   }
   return true;
 }
 
 /* ---- modules ---- */
+/* ` : f32[$n,4] "x"`: the program's interface, which the graph of the model keeps. */
+static bool parse_interface(Parser *t, bool inputs) {
+  Model *const m = t->m->model;
+  Value *v = value_new(m, NULL);
+  TextParser x = frame_at(t);
+  if (!frame_parse_type(&x, v)) return false;
+  t->s = x.s;
+  if (v->kind != TY_TENSOR || v->dtype == DT_NONE || v->rank < 0)
+    return fail(t, "inputs and outputs of a program are tensors");
+  if (!parse_name(t, &v->name)) return false;
+  if (!m->main) m->main = graph_new(m, NULL, "main");
+  if (inputs) {
+    vec_push(t->a, &m->main->inputs, v);
+    return true;
+  }
+  vec_push(t->a, &m->main->outputs, v);
+  vec_push(t->a, &m->main->output_names, v->name);
+  return true;
+}
+
 static bool parse_ids(Parser *t, bool inputs) {
   skip(t);
   while (*t->s == 'b' && isdigit((unsigned char)t->s[1])) {
@@ -663,6 +700,7 @@ static bool parse_ids(Parser *t, bool inputs) {
       vec_push(t->a, &t->m->inputs, id);
     else
       vec_push(t->a, &t->m->outputs, id);
+    if (eat(t, ":") && !parse_interface(t, inputs)) return false;
     if (!eat(t, ",")) break;
     skip(t);
   }
@@ -688,18 +726,31 @@ static bool parse_module(Parser *t) {
   if (eat(t, "arena") && !parse_plan(t)) return false;
   while (at(t, "kernel"))
     if (!parse_kernel(t)) return false;
-  if (!expect(t, "steps") || !expect(t, "{") || !parse_steps(t, &t->m->steps) || !expect(t, "}"))
-    return false;
-  skip(t);
-  return !*t->s || fail(t, "text behind the module");
+  return expect(t, "steps") && expect(t, "{") && parse_steps(t, &t->m->steps) && expect(t, "}");
+}
+
+static Parser parser_of(Model *model, const char *text, const char *file) {
+  return (Parser){.m = module_new(model),
+                  .a = model->arena,
+                  .p = model->pool,
+                  .file = file,
+                  .text = text,
+                  .s = text};
 }
 
 Module *module_parse(Model *model, const char *text, const char *file) {
-  Parser t = {.m = module_new(model),
-              .a = model->arena,
-              .p = model->pool,
-              .file = file,
-              .text = text,
-              .s = text};
-  return parse_module(&t) ? t.m : NULL;
+  Parser t = parser_of(model, text, file);
+  TextParser x = frame_at(&t);
+  if (!frame_number_symbols(&x) || !parse_module(&t)) return NULL;
+  skip(&t);
+  return !*t.s || fail(&t, "text behind the module") ? t.m : NULL;
+}
+
+Module *module_parse_at(TextParser *x) {
+  Parser t = parser_of(x->m, x->text, x->file);
+  t.s = x->s;
+  t.whole = true;
+  const bool ok = parse_module(&t);
+  x->s = t.s;
+  return ok ? t.m : NULL;
 }

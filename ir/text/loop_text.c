@@ -1,9 +1,9 @@
-/* Text of kernels and modules. One statement a line; loop_parse.c reads it back, and
- * print(parse(text)) is the same text. Constants are printed as #id, their data is not in the text.
- * docs/ir.md has examples. */
+/* Text of kernels, modules and whole programs. One statement a line; loop_parse.c reads it back, and
+ * print(parse(text)) is the same text. Constants are printed as #id; their data stand behind the
+ * module (program_print). docs/ir.md has examples. */
 #include <inttypes.h>
 #include "ir/loop/loop.h"
-#include "ir/op/op.h"
+#include "ir/text/frame.h"
 
 typedef struct Printer {
   const Module *m;
@@ -113,6 +113,7 @@ static void print_kernel(Printer *t, const Kernel *k) {
     expr(t, k->flops);
   }
   if (k->grain != 0) sb_printf(t->b, " grain %.17g", k->grain);
+  frame_loc(k->loc, t->b);
   sb_printf(t->b, " {\n");
   t->indent++;
   for (int i = 0; i < k->params.n; i++) print_param(t, &k->params.data[i], i);
@@ -212,13 +213,20 @@ static void print_tensors(Printer *t, const TensorRef *r, int n) {
   }
 }
 
+/* A call has the location of its kernel unless it says otherwise. */
+static void print_step_end(Printer *t, const Step *s) {
+  if (s->kind != STEP_KERNEL || !loc_same(s->loc, s->call.kernel->loc)) frame_loc(s->loc, t->b);
+  sb_putc(t->b, '\n');
+}
+
 static void print_call(Printer *t, const Step *s) {
   sb_printf(t->b, "call %s(", s->call.kernel ? s->call.kernel->name : "?");
   for (int i = 0; i < s->call.n_args; i++) {
     if (i) sb_printf(t->b, ", ");
     print_ref(t, &s->call.args[i]);
   }
-  sb_printf(t->b, ")\n");
+  sb_putc(t->b, ')');
+  print_step_end(t, s);
 }
 
 static void print_extern(Printer *t, const Step *s) {
@@ -231,7 +239,7 @@ static void print_extern(Printer *t, const Step *s) {
     sb_printf(t->b, "%s%" PRId64, i ? ", " : "", s->ext.words[i]);
   sb_printf(t->b, "}");
   if (s->ext.scratch >= 0) sb_printf(t->b, " scratch b%d", s->ext.scratch);
-  sb_putc(t->b, '\n');
+  print_step_end(t, s);
 }
 
 static void print_copy(Printer *t, const Step *s) {
@@ -241,7 +249,7 @@ static void print_copy(Printer *t, const Step *s) {
   print_ref(t, &s->copy.dst);
   sb_printf(t->b, " count ");
   expr(t, s->copy.count);
-  sb_putc(t->b, '\n');
+  print_step_end(t, s);
 }
 
 static void print_body(Printer *t, const Step *s) {
@@ -254,6 +262,7 @@ static void print_body(Printer *t, const Step *s) {
 static void print_if_step(Printer *t, const Step *s) {
   sb_printf(t->b, "if ");
   print_ref(t, &s->branch.cond);
+  frame_loc(s->loc, t->b);
   sb_printf(t->b, " {\n");
   print_body(t, s->branch.then);
   if (s->branch.otherwise) {
@@ -278,6 +287,7 @@ static void print_loop_step(Printer *t, const Step *s) {
     sb_printf(t->b, " limit ");
     expr(t, s->loop.trip);
   }
+  frame_loc(s->loc, t->b);
   sb_printf(t->b, " {\n");
   print_body(t, s->loop.body);
   sb_printf(t->b, "}\n");
@@ -303,13 +313,13 @@ static void print_sym_step(Printer *t, const Step *s) {
     sb_printf(t->b, " max ");
     expr(t, s->sym.hi);
   }
-  sb_putc(t->b, '\n');
+  print_step_end(t, s);
 }
 
 static void print_check_step(Printer *t, const Step *s) {
   sb_printf(t->b, "check ");
   assume_print(t->m->model->pool, &s->check, t->b);
-  sb_putc(t->b, '\n');
+  print_step_end(t, s);
 }
 
 static void print_steps(Printer *t, const Step *s) {
@@ -328,10 +338,23 @@ static void print_steps(Printer *t, const Step *s) {
 }
 
 /* ---- modules ---- */
-static void print_ids(Printer *t, const char *what, const int *ids, int n) {
+/* Buffers of inputs or outputs, with type and name where the program has an interface. */
+static void print_ids(Printer *t, bool outputs) {
+  const Graph *g = t->m->model->main;
+  const int n = outputs ? t->m->outputs.n : t->m->inputs.n;
+  const int *ids = outputs ? t->m->outputs.data : t->m->inputs.data;
+  const bool typed = g && (outputs ? g->outputs.n : g->inputs.n) == n;
   line(t);
-  sb_printf(t->b, "%s", what);
-  for (int i = 0; i < n; i++) sb_printf(t->b, "%s b%d", i ? "," : "", ids[i]);
+  sb_printf(t->b, outputs ? "outputs" : "inputs");
+  for (int i = 0; i < n; i++) {
+    sb_printf(t->b, "%s b%d", i ? "," : "", ids[i]);
+    if (!typed) continue;
+    const Value *v = outputs ? g->outputs.data[i] : g->inputs.data[i];
+    sb_printf(t->b, " : ");
+    frame_type(t->m->model, v, t->b);
+    const char *name = outputs && i < g->output_names.n ? g->output_names.data[i] : NULL;
+    print_name(t, name ? name : v->name);
+  }
   sb_putc(t->b, '\n');
 }
 
@@ -349,8 +372,8 @@ void module_print(const Module *m, StrBuf *b) {
   sb_printf(b, "module threads %d {\n", m->max_threads);
   for (int i = 0; i < expr_symbol_count(t.p); i++) print_symbol(&t, i);
   for (int i = 0; i < m->buffers.n; i++) print_buffer(&t, &m->buffers.data[i]);
-  print_ids(&t, "inputs", m->inputs.data, m->inputs.n);
-  print_ids(&t, "outputs", m->outputs.data, m->outputs.n);
+  print_ids(&t, false);
+  print_ids(&t, true);
   if (m->arena_bytes && m->scratch_bytes) print_plan(&t);
   for (int i = 0; i < m->kernels.n; i++) print_kernel(&t, m->kernels.data[i]);
   line(&t);

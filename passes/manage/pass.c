@@ -1,11 +1,11 @@
 /* The pass manager: order, requirements, verification after every pass, dumps, times. In debug
  * builds graph or program are also printed, parsed and printed again after every pass
  * (BURIN_DEBUG), so that no pass can make what the text cannot say. */
-#include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include "passes/graph/rewrite.h"
+#include "passes/manage/dump.h"
+#include "passes/memory/plan.h"
 
 /* ---- properties ---- */
 static bool is_expanded(const PassCtx *c) {
@@ -22,6 +22,26 @@ static bool is_plain(const PassCtx *c) {
   for (int i = 0; c->module && i < c->module->kernels.n; i++)
     if (kernel_is_grid(c->module->kernels.data[i])) return false;
   return c->module != NULL;
+}
+
+static bool is_function(void *user, const Expr *e) {
+  return e->op >= EX_exp && e->op <= EX_pow && dtype_is_float((DType)e->dtype);
+}
+
+static void see_function(void *user, const Expr *e) {
+  *(bool *)user |= (e->flags & EXF_MATH) && expr_any(e, EXF_MATH, is_function, NULL);
+}
+
+static bool has_no_function(void *user, Stmt *s) {
+  stmt_each_expr(s, see_function, user);
+  return !*(bool *)user;
+}
+
+static bool is_basic(const PassCtx *c) {
+  bool found = false;
+  for (int i = 0; c->module && i < c->module->kernels.n && !found; i++)
+    stmt_each(c->module->kernels.data[i]->body, has_no_function, &found);
+  return c->module && !found;
 }
 
 static bool is_planned(const PassCtx *c) {
@@ -83,7 +103,9 @@ typedef struct Run {
   const PassOptions *o;
   Arena *arena;
   unsigned state; /* PF_* */
+  bool program;   /* it begins with one: the graph is gone */
   double *seconds;
+  Dump dump;
 } Run;
 
 /* ---- what to run ---- */
@@ -99,8 +121,8 @@ static bool is_disabled(const PassOptions *o, const char *name) {
   return false;
 }
 
-static bool plan_list(Run *r, PassList *plan) {
-  for (const char *s = r->o->passes; *s;) {
+static bool plan_list(Run *r, const char *list, PassList *plan) {
+  for (const char *s = list; *s;) {
     const size_t n = strcspn(s, ",");
     const char *name = arena_strndup(r->arena, s, n);
     const PassRow *row = pass_find(name);
@@ -111,18 +133,49 @@ static bool plan_list(Run *r, PassList *plan) {
   return true;
 }
 
+/* All of the default pipeline, or its loop passes. */
+static void plan_default(Run *r, bool loop_only, PassList *plan) {
+  for (int i = 0; pipeline[i]; i++) {
+    const PassRow *row = pass_find(pipeline[i]);
+    if (row && row->min_opt <= r->c->opt_level && !is_disabled(r->o, row->name) &&
+        (!loop_only || row->level == PL_LOOP))
+      vec_push(r->arena, plan, row);
+  }
+}
+
+/* What the text says; what is known of contents does not stand in the text of a graph. */
+static bool plan_todo(Run *r, PassList *plan) {
+  const char *todo = r->c->model->todo;
+  if (!r->program) vec_push(r->arena, plan, pass_find("infer"));
+  if (!r->program && strncmp(todo, "infer,", 6) == 0) todo += 6;
+  return plan_list(r, todo, plan);
+}
+
+static bool fits_program(Run *r, const PassList *plan) {
+  const Loc loc = {.file = r->c->model->file, .node = -1};
+  for (int i = 0; r->program && i < plan->n; i++)
+    if (plan->data[i]->level != PL_LOOP)
+      return diag_error(r->c->model->diag, &loc, ERR_USAGE,
+                        "pass '%s' works on graphs, and this is the text of a program",
+                        plan->data[i]->name);
+  return true;
+}
+
+/* A program to which nothing is left to do is taken as it is. */
 static bool make_plan(Run *r, PassList *plan) {
   for (int i = 0; i < r->o->n_disabled; i++)
     if (!pass_find(r->o->disabled[i])) return usage(r, "unknown pass", r->o->disabled[i]);
   if (r->o->print_after && strcmp(r->o->print_after, "all") != 0 && !pass_find(r->o->print_after))
     return usage(r, "unknown pass", r->o->print_after);
-  if (r->o->passes) return plan_list(r, plan);
-  for (int i = 0; pipeline[i]; i++) {
-    const PassRow *row = pass_find(pipeline[i]);
-    if (row && row->min_opt <= r->c->opt_level && !is_disabled(r->o, row->name))
-      vec_push(r->arena, plan, row);
-  }
-  return true;
+  bool ok = true;
+  if (r->o->passes)
+    ok = plan_list(r, r->o->passes, plan);
+  else if (r->c->model->todo)
+    ok = plan_todo(r, plan);
+  else if (!r->program || (PF_CODE & ~r->state))
+    plan_default(r, r->program, plan);
+  r->c->model->todo = NULL;
+  return ok && fits_program(r, plan);
 }
 
 /* ---- state ---- */
@@ -278,28 +331,6 @@ static void print_after(Run *r, const PassRow *row) {
   arena_free(a);
 }
 
-static bool write_dump(Run *r, const PassRow *row, int k) {
-  if (!r->o->ir_dir) return true;
-  const Loc none = {.file = r->o->ir_dir, .node = -1};
-  const char *path =
-      arena_printf(r->arena, "%s/%03d_%s.txt", r->o->ir_dir, k, row ? row->name : "input");
-  if (mkdir(r->o->ir_dir, 0777) != 0 && errno != EEXIST)
-    return diag_error(r->c->model->diag, &none, ERR_OUTPUT, "cannot make directory: %s",
-                      strerror(errno));
-  FILE *f = fopen(path, "w");
-  if (!f)
-    return diag_error(r->c->model->diag, &none, ERR_OUTPUT, "cannot write %s: %s", path,
-                      strerror(errno));
-  Arena *a = arena_child(r->arena);
-  const bool same = row && !r->c->changed;
-  if (row) fprintf(f, "// after %s%s\n", row->name, same ? " (unchanged)" : "");
-  if (!same) fputs(ir_text(r, a, false), f);
-  arena_free(a);
-  const bool ok = !ferror(f);
-  return (fclose(f) == 0 && ok) ||
-         diag_error(r->c->model->diag, &none, ERR_OUTPUT, "cannot write %s", path);
-}
-
 static void print_times(const Run *r, const PassList *plan) {
   double sum = 0;
   for (int i = 0; i < plan->n; i++) sum += r->seconds[i];
@@ -331,17 +362,38 @@ static bool run_one(Run *r, const PassRow *row) {
   return ok && state_holds(r, row) && verify(r, row) && round_trip(r, row);
 }
 
+/* The state before pass k of the plan, and what remains from there. */
+static bool write_dump(Run *r, const PassList *plan, int k) {
+  if (!r->o->ir_dir) return true;
+  StrBuf todo = {.arena = r->arena};
+  for (int i = k; i < plan->n; i++) sb_printf(&todo, "%s%s", i > k ? "," : "", plan->data[i]->name);
+  r->c->model->todo = sb_str(&todo);
+  const bool ok = dump_write(&r->dump, r->c, k, k ? plan->data[k - 1] : NULL);
+  r->c->model->todo = NULL;
+  return ok;
+}
+
+/* A plan that came with the text. */
+static bool check_given_plan(Run *r) {
+  if (!r->program || !(r->state & PF_PLANNED)) return true;
+  diag_blame(r->c->model->diag, r->c->model->file);
+  const bool ok = plan_check(r->c->module);
+  diag_blame(r->c->model->diag, NULL);
+  return ok;
+}
+
 static bool run_list(PassCtx *c, const char *passes) {
   return passes_run(c, &(PassOptions){.passes = passes});
 }
 
 bool passes_run(PassCtx *c, const PassOptions *o) {
   c->run_passes = run_list;
-  Run r = {.c = c, .o = o, .arena = c->model->arena};
+  Run r = {.c = c, .o = o, .arena = c->model->arena, .program = c->module != NULL};
   PassList plan = {0};
   r.state = seen(c);
+  r.dump = (Dump){.dir = o->ir_dir, .with_data = o->ir_data, .store = {.arena = r.arena}};
   if (c->target) *expr_pool_rules(c->model->pool) = target_float_rules(c->target);
-  if (!make_plan(&r, &plan) || !write_dump(&r, NULL, 0)) return false;
+  if (!make_plan(&r, &plan) || !check_given_plan(&r) || !write_dump(&r, &plan, 0)) return false;
   r.seconds = ARENA_ARRAY(r.arena, double, plan.n);
   for (int i = 0; i < plan.n; i++) {
     if (o->progress) o->progress(o->progress_user, plan.data[i]->name, i, plan.n);
@@ -349,7 +401,7 @@ bool passes_run(PassCtx *c, const PassOptions *o) {
     if (!run_one(&r, plan.data[i])) return false;
     r.seconds[i] = clock_seconds() - start;
     print_after(&r, plan.data[i]);
-    if (!write_dump(&r, plan.data[i], i + 1)) return false;
+    if (!write_dump(&r, &plan, i + 1)) return false;
   }
   if (o->time) print_times(&r, &plan);
   return needs_hold(&r, "the code", o->needs);

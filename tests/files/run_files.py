@@ -11,7 +11,7 @@ from onnx import helper
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2] / folder) for folder in ("", "python")]
 
-from tests.files import formats, interrupted, places, stacks, streams, texts, weights
+from tests.files import formats, interrupted, places, programs, stacks, streams, texts, weights
 from tests.files.fixture import make_model
 from tests.support.part import BURIN, burin, check, finish
 
@@ -45,6 +45,8 @@ def main():
         streams.test_many_tensors(d)
         texts.test_graph_text(d)
         texts.test_text_is_model(d)
+        programs.test_loop_text(d)
+        programs.test_ir_dir(d)
         weights.test_external_weights(d)
         formats.test_formats(d, program)
         stacks.test_stacks(d, program)

@@ -1,21 +1,32 @@
-/* Tokens of the graph IR's text: words, strings, numbers, and errors with their line. */
-#include "ir/text/graph_token.h"
+/* Tokens of texts: words, strings, numbers, and errors with their line. */
+#include "ir/text/token.h"
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
-bool tok_fail(Parser *p, const char *fmt, ...) {
+bool text_fail(Arena *a, Diag *d, const char *file, const char *text, const char *at,
+               const char *what) {
   int line = 1;
-  for (const char *c = p->text; c < p->s; c++) line += *c == '\n';
-  va_list ap;
-  va_start(ap, fmt);
-  const char *text = arena_vprintf(p->a, fmt, ap);
-  va_end(ap);
-  const Loc loc = {.file = p->file, .node = -1};
-  return diag_error(p->m->diag, &loc, ERR_PARSE, "line %d: %s", line, text);
+  const char *start = text;
+  for (const char *c = text; c < at; c++) {
+    if (*c != '\n') continue;
+    line++;
+    start = c + 1;
+  }
+  const Loc loc = {.file = file, .node = -1};
+  return diag_error(d, &loc, ERR_PARSE, "line %d, column %d: %s", line, (int)(at - start) + 1,
+                    what);
 }
 
-void tok_skip(Parser *p) {
+bool tok_fail(TextParser *p, const char *fmt, ...) {
+  va_list ap;
+  va_start(ap, fmt);
+  const char *what = arena_vprintf(p->a, fmt, ap);
+  va_end(ap);
+  return text_fail(p->a, p->m->diag, p->file, p->text, p->s, what);
+}
+
+void tok_skip(TextParser *p) {
   for (;;) {
     while (isspace((unsigned char)*p->s)) p->s++;
     if (p->s[0] != '/' || p->s[1] != '/') return;
@@ -23,7 +34,7 @@ void tok_skip(Parser *p) {
   }
 }
 
-bool tok_eat(Parser *p, const char *tok) {
+bool tok_eat(TextParser *p, const char *tok) {
   tok_skip(p);
   const size_t n = strlen(tok);
   if (strncmp(p->s, tok, n) != 0) return false;
@@ -33,7 +44,7 @@ bool tok_eat(Parser *p, const char *tok) {
   return true;
 }
 
-bool tok_expect(Parser *p, const char *tok) {
+bool tok_expect(TextParser *p, const char *tok) {
   return tok_eat(p, tok) || tok_fail(p, "expected '%s'", tok);
 }
 
@@ -51,7 +62,7 @@ int tok_hex_digit(int c) {
 }
 
 /* At a '"'. */
-bool tok_string(Parser *p, const char **out) {
+bool tok_string(TextParser *p, const char **out) {
   tok_skip(p);
   if (*p->s != '"') return tok_fail(p, "expected a string");
   StrBuf b = {.arena = p->a};
@@ -76,12 +87,12 @@ bool tok_string(Parser *p, const char **out) {
   return true;
 }
 
-bool tok_at_string(Parser *p) {
+bool tok_at_string(TextParser *p) {
   tok_skip(p);
   return *p->s == '"';
 }
 
-bool tok_ident(Parser *p, const char **out) {
+bool tok_ident(TextParser *p, const char **out) {
   if (tok_at_string(p)) return tok_string(p, out);
   const size_t n = tok_ident_len(p->s);
   if (n == 0) return tok_fail(p, "expected a name");
@@ -90,7 +101,7 @@ bool tok_ident(Parser *p, const char **out) {
   return true;
 }
 
-bool tok_int(Parser *p, int64_t *v) {
+bool tok_int(TextParser *p, int64_t *v) {
   tok_skip(p);
   char *end;
   *v = *p->s == '-' ? strtoll(p->s, &end, 10) : (int64_t)strtoull(p->s, &end, 10);
@@ -99,7 +110,7 @@ bool tok_int(Parser *p, int64_t *v) {
   return true;
 }
 
-bool tok_small(Parser *p, int64_t lo, int64_t hi, int *v) {
+bool tok_small(TextParser *p, int64_t lo, int64_t hi, int *v) {
   int64_t k;
   if (!tok_int(p, &k)) return false;
   if (k < lo || k > hi) return tok_fail(p, "%lld is out of range", (long long)k);
@@ -108,7 +119,7 @@ bool tok_small(Parser *p, int64_t lo, int64_t hi, int *v) {
 }
 
 /* A number of unknown kind: *is_float when written as one. */
-bool tok_number(Parser *p, bool *is_float, int64_t *i, double *f) {
+bool tok_number(TextParser *p, bool *is_float, int64_t *i, double *f) {
   tok_skip(p);
   char *end;
   *f = strtod(p->s, &end);
