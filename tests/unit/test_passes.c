@@ -1,7 +1,7 @@
 /* Golden tests of passes: tests/passes/PASS/NAME.ir is run through PASS (or the list in a first
- * line `// passes: a,b`, ` on TARGET` behind it) and printed; the text, or the error, must equal NAME.out. `test_passes --bless`
- * writes the .out files; a further argument selects names that contain it. Every result is also
- * parsed and printed again. */
+ * line `// passes: a,b`, ` on TARGET` behind it) and printed; the text, or the error, must equal
+ * NAME.out. `test_passes --bless` writes the .out files; a further argument selects names that
+ * contain it. Every result is also parsed and printed again. */
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,7 +44,7 @@ static const char *passes_of(Arena *a, const char *text, const char *dir) {
   return arena_strndup(a, text, strcspn(text, " \n"));
 }
 
-static const Target *target_of(Arena *a, const char *text) {
+static const Target *golden_target(Arena *a, const char *text) {
   static const char on[] = " on ";
   const char *const line = arena_strndup(a, text, strcspn(text, "\n"));
   const char *const name = strncmp(line, "// passes: ", 11) == 0 ? strstr(line, on) : NULL;
@@ -69,7 +69,7 @@ static bool load(Arena *a, Diag *d, const char *text, const char *name, PassCtx 
 
 static const char *run_text(Arena *a, const char *text, const char *dir, const char *name) {
   Diag *d = diag_new(a);
-  PassCtx c = {.target = target_of(a, text), .opt_level = 3, .max_threads = 1};
+  PassCtx c = {.target = golden_target(a, text), .opt_level = 3, .max_threads = 1};
   const PassOptions o = {.passes = passes_of(a, text, dir)};
   if (!load(a, d, text, name, &c) || !passes_run(&c, &o)) return diag_text(a, d);
   StrBuf b = {.arena = a};
