@@ -5,6 +5,7 @@
 #pragma once
 #include <llvm-c/Core.h>
 
+#include "codegen/analysis/kernel.h"
 #include "codegen/backend.h"
 #include "codegen/llvm/arch.h"
 
@@ -25,10 +26,7 @@ enum { MAX_SETS = 4 }; /* accumulator sets of an unrolled reduction loop */
 
 typedef struct LocalState {
   LocalKind kind;
-  bool stack,
-      sliced; /* found by kernel_scan: must live in memory; is sliced by a vector variable */
-  int depth;  /* vector-loop nesting at its declaration: 0 outside, 1 inside */
-  V *slots;   /* allocas of the register kinds */
+  V *slots; /* allocas of the register kinds */
   int n_slots;
   V mem;
   V *hidden; /* [MAX_SETS * count] lane accumulators of the running vector loop, made on demand */
@@ -55,7 +53,6 @@ typedef struct EmitVars {
   Arena *arena;
   VarState *state;
   int64_t *values; /* the constants among them, for expr_eval */
-  uint8_t *class;  /* of kernel_scan */
   int n;
   Vec(int) used;
 } EmitVars;
@@ -86,8 +83,9 @@ typedef struct Emit {
   V sym_array;
   const V *params; /* pointers of the kernel's parameters */
   LocalState *locals;
-  const int *align; /* of each parameter's pointer, bytes */
-  CacheSlot *cache; /* values of the current statement; open addressing */
+  const LocalUse *use; /* of each local */
+  const int *align;    /* of each parameter's pointer, bytes */
+  CacheSlot *cache;    /* values of the current statement; open addressing */
   uint32_t cache_size, cache_used, epoch;
 
   int rare;                /* depth of blocks that not all code passes (EX_rarely) */
@@ -100,6 +98,7 @@ typedef struct Emit {
   bool unchecked;        /* ranges of symbols need not hold yet: the entry, which checks them */
   bool force_narrow;     /* i64 in 32 bits, known to fit or not (indexes of 32-bit targets) */
   V mask;                /* active lanes, NULL: all */
+  int active;            /* in the tail of a copied-out loop: they are the first ones */
   bool under_if;         /* mask comes (also) from a condition: register locals must be blended */
   int set, sets;         /* accumulator set of the chunk being emitted */
   /* Block before the vector loop, for initial values of hidden accumulators */
@@ -195,7 +194,6 @@ void emit_serial(Emit *c, const Stmt *s, V begin, V end); /* iterations [begin, 
 void emit_counted(Emit *c, V begin, V end, int64_t step, bool sure,
                   void (*body)(Emit *c, void *user, V iv), void *user);
 void vars_clear(EmitVars *v);
-uint8_t *var_class(EmitVars *v, const Expr *var);
 void bind_const(Emit *c, const Expr *var, int64_t v);
 void bind_value(Emit *c, const Expr *var, V v, int depth);
 /* ---- emit_vector.c ---- */

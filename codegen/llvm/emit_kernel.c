@@ -5,87 +5,6 @@
 
 #define B c->b
 
-/* ---- looking at the kernel ---- */
-/* Which locals can be registers: indexes must be constants once unroll loops and constant vector
- * loops are copied out. */
-typedef enum VarClass { VC_UNKNOWN, VC_CONST, VC_VECTOR, VC_RUNNING } VarClass;
-typedef struct Scan {
-  Emit *c;
-  const Expr **declared_in; /* by local: the vector variable around its declaration, or NULL */
-  const Expr *vector;       /* the vector loop around the cursor */
-  bool *syms;
-} Scan;
-
-enum { MAX_REGISTER_LOCAL = 4096 };
-
-static bool is_running(void *user, const Expr *e) {
-  const EmitVars *const v = user;
-  const int class = e->op == EX_VAR && e->id < v->n ? v->class[e->id] : VC_UNKNOWN;
-  return e->op == EX_VAR && class != VC_CONST && class != VC_VECTOR;
-}
-
-static bool copied_out(const Scan *s, const Expr *e) {
-  return !(e->flags & (EXF_LOAD | EXF_REDUCE | EXF_LOCAL | EXF_SYM | EXF_HOLE)) &&
-         !expr_any(e, EXF_VAR, is_running, s->c->v);
-}
-
-static void scan_access(Scan *s, int local, const Expr *index) {
-  LocalState *const l = &s->c->locals[local];
-  if (!copied_out(s, index)) {
-    l->stack = true;
-    return;
-  }
-  if (!s->vector || !expr_uses_var(index, s->vector->id)) return;
-  const Expr *coeff, *rest;
-  const bool own = s->declared_in[local] == s->vector;
-  if (own || !expr_affine(s->c->pool, index, s->vector, &coeff, &rest) || !expr_is_i64(coeff, 1))
-    l->stack = true;
-  else
-    l->sliced = true;
-}
-
-static void scan_expr(Scan *s, const Expr *e) {
-  if (!e || emit_seen(s->c, e)) return;
-  if (e->op == EX_SYM) s->syms[e->id] = true;
-  if (e->op == EX_LOCAL) scan_access(s, e->id, e->a[0]);
-  for (int i = 0; i < e->nargs; i++) scan_expr(s, e->a[i]);
-}
-
-static VarClass classify(const Scan *s, const Stmt *f) {
-  const Expr *const lo = expr_var_lo(s->c->pool, f->loop.var->id), *const n = expr_var_extent(
-                                                                       s->c->pool, f->loop.var->id);
-  const bool fixed = copied_out(s, lo) && copied_out(s, n);
-  if (f->loop.kind == FOR_UNROLL || expr_is_i64(n, 1)) return fixed ? VC_CONST : VC_RUNNING;
-  if (f->loop.kind == FOR_VECTOR && !s->vector && fixed) return VC_VECTOR;
-  return VC_RUNNING;
-}
-
-static void scan_part(void *user, const Expr *e) { scan_expr(user, e); }
-
-static void scan_stmts(Scan *s, const Stmt *st) {
-  for (; st; st = st->next) {
-    emit_forget(s->c);
-    if (st->kind == ST_LOCAL) {
-      s->declared_in[st->access.id] = s->vector;
-      if (s->c->kernel->locals.data[st->access.id].count > MAX_REGISTER_LOCAL)
-        s->c->locals[st->access.id].stack = true;
-    }
-    if (st->kind == ST_SET || st->kind == ST_ACC) scan_access(s, st->access.id, st->access.index);
-    stmt_each_expr(st, scan_part, s);
-    const Expr *const outer = s->vector;
-    if (st->kind == ST_FOR) {
-      scan_expr(s, expr_var_lo(s->c->pool, st->loop.var->id));
-      scan_expr(s, expr_var_extent(s->c->pool, st->loop.var->id));
-      const VarClass class = classify(s, st);
-      *var_class(s->c->v, st->loop.var) = (uint8_t)class;
-      if (st->loop.kind == FOR_VECTOR && !outer) s->vector = st->loop.var;
-    }
-    scan_stmts(s, stmt_body(st));
-    scan_stmts(s, stmt_otherwise(st));
-    s->vector = outer;
-  }
-}
-
 /* ---- functions ---- */
 static void pointer_attrs(Emit *c, V fn, int i, const KernelFacts *facts) {
   const Param *const p = &c->kernel->params.data[i];
@@ -211,15 +130,12 @@ const char *emit_kernel(const Program *p, int position, EmitVars *vars, Arena *s
   c->syms = ARENA_ARRAY(scratch, V, c->n_syms + 1);
   c->v = vars;
   c->locals = ARENA_ARRAY(scratch, LocalState, k->locals.n + 1);
-  Scan s = {c, ARENA_ARRAY(scratch, const Expr *, k->locals.n + 1), NULL,
-            ARENA_ARRAY(scratch, bool, c->n_syms + 1)};
-  scan_stmts(&s, k->body);
-  for (int i = 0; i < k->params.n; i++)
-    if (k->params.data[i].scratch) scan_expr(&s, k->params.data[i].count);
+  c->use = kernel_locals(c->pool, k, true, scratch);
+  const bool *const used = kernel_symbols(c->pool, k, scratch);
   Ty type;
-  const V body = declare_body(c, facts, s.syms, &type);
-  emit_body(c, body, s.syms);
-  if (!c->error) emit_thunk(c, body, type, s.syms);
+  const V body = declare_body(c, facts, used, &type);
+  emit_body(c, body, used);
+  if (!c->error) emit_thunk(c, body, type, used);
   vars_clear(vars);
   LLVMDisposeBuilder(c->b);
   *out = (KernelIR){c->ctx, c->mod, c->zeros > out->zeros ? c->zeros : out->zeros};

@@ -18,9 +18,8 @@ void local_declare(Emit *c, int id) {
   LocalState *const s = &c->locals[id];
   const Local *const l = local_of(c, id);
   const Ty reg = reg_type(c, l->dtype);
-  s->depth = c->vvar ? 1 : 0;
   s->hidden = NULL;
-  if (l->memory != MEM_REGS || s->stack) {
+  if (c->use[id].memory) {
     s->kind = c->vvar ? LK_LANE_STACK : LK_STACK;
     if (!s->mem || s->n_slots != (int)s->kind)
       s->mem = entry_alloca(c, mem_type(c, l->dtype), l->count * (c->vvar ? c->vl : 1), 64);
@@ -29,7 +28,7 @@ void local_declare(Emit *c, int id) {
   } else if (c->vvar) {
     s->kind = LK_LANES;
     slots_alloca(c, s, vec_type(reg, c->vl), (int)l->count);
-  } else if (s->sliced) {
+  } else if (c->use[id].sliced) {
     s->kind = LK_CHUNKS;
     slots_alloca(c, s, vec_type(reg, c->vl), (int)((l->count + c->vl - 1) / c->vl));
   } else {
@@ -165,6 +164,14 @@ static V blend(Emit *c, V value, V old) {
   return c->mask ? LLVMBuildSelect(B, c->mask, as_lanes(c, value), as_lanes(c, old), "") : value;
 }
 
+/* Lanes behind the end of a loop may be elements of another row. */
+static bool tail_is_read(const Emit *c, int id, int64_t k) {
+  const int64_t count = local_of(c, id)->count;
+  for (int64_t i = k + c->active; i < k + c->vl && i < count; i++)
+    if (c->use[id].read[i]) return true;
+  return false;
+}
+
 void emit_local_set(Emit *c, int id, const Expr *index, V value) {
   const LocalState *const s = &c->locals[id];
   switch (s->kind) {
@@ -187,8 +194,8 @@ void emit_local_set(Emit *c, int id, const Expr *index, V value) {
     case LK_CHUNKS: {
       const int64_t k = slot_index(c, id, index);
       if (sliced_here(c, id, index)) {
-        /* Lanes behind the end of a loop may be elements of another row. */
-        if (c->mask) value = blend(c, value, slice_get(c, id, k));
+        if (c->under_if || (c->mask && tail_is_read(c, id, k)))
+          value = blend(c, value, slice_get(c, id, k));
         slice_set(c, id, k, as_lanes(c, value));
       } else {
         if (is_vec(value))

@@ -17,7 +17,6 @@ static void vars_reserve(EmitVars *v, int id) {
   const int n = 2 * id + 64;
   v->state = grown(v, v->state, n, sizeof *v->state);
   v->values = grown(v, v->values, n, sizeof *v->values);
-  v->class = grown(v, v->class, n, sizeof *v->class);
   v->n = n;
 }
 
@@ -27,17 +26,8 @@ static VarState *var_state(EmitVars *v, const Expr *var) {
   return &v->state[var->id];
 }
 
-uint8_t *var_class(EmitVars *v, const Expr *var) {
-  vars_reserve(v, var->id);
-  if (!v->class[var->id]) vec_push(v->arena, &v->used, var->id);
-  return &v->class[var->id];
-}
-
 void vars_clear(EmitVars *v) {
-  for (int i = 0; i < v->used.n; i++) {
-    v->state[v->used.data[i]] = (VarState){0};
-    v->class[v->used.data[i]] = 0;
-  }
+  for (int i = 0; i < v->used.n; i++) v->state[v->used.data[i]] = (VarState){0};
   v->used.n = 0;
 }
 

@@ -127,16 +127,8 @@ V mem_address(Emit *c, const Mem *m, const Expr *index, const Expr *guard, int64
 }
 
 /* ---- lanes ---- */
-static bool has_lane_local(const Emit *c, const Expr *e) {
-  if (!(e->flags & EXF_LOCAL)) return false;
-  if (e->op == EX_LOCAL && c->locals[e->id].depth > 0) return true;
-  for (int i = 0; i < e->nargs; i++)
-    if (e->a[i] && has_lane_local(c, e->a[i])) return true;
-  return false;
-}
-
 bool lane_uniform(const Emit *c, const Expr *e) {
-  return !c->vvar || c->lane0 || (!expr_uses_var(e, c->vvar->id) && !has_lane_local(c, e));
+  return !c->vvar || c->lane0 || lanes_equal(e, c->vvar, c->use);
 }
 
 bool masks_cheap(const Emit *c, DType t) {
@@ -150,7 +142,7 @@ static int64_t lane_stride(Emit *c, const Expr *index) {
   if (lane_uniform(c, index)) return 0;
   const Expr *coeff, *rest;
   int64_t k;
-  if (!expr_affine(c->pool, index, c->vvar, &coeff, &rest) || has_lane_local(c, rest))
+  if (!expr_affine(c->pool, index, c->vvar, &coeff, &rest) || reads_lane_local(rest, c->use))
     return STRIDE_ANY;
   if (!emit_const(c, coeff, &k) || k <= -STRIDE_ANY || k >= STRIDE_ANY) return STRIDE_ANY;
   return k;

@@ -179,8 +179,10 @@ static void const_vector(Emit *c, const Stmt *s, const Body *b, int64_t lo, int6
   if (masked) {
     bind_const(c, s->loop.var, lo + full * c->vl);
     c->mask = tail_mask(c, k_int(c, c->idx, left));
+    c->active = (int)left;
     emit_stmts(c, s->loop.body);
     c->mask = NULL;
+    c->active = 0;
   }
   locals_finish_lanes(c);
   close_vector(c);

@@ -24,25 +24,30 @@ static void test_matmul_tile(void **state) {
   }
 }
 
-/* Rows that are no whole number of vectors, side by side: row 0 is infinite, the others must not
- * be. */
+/* Rows that are no whole number of vectors: row 0 is infinite, the others must not be. The elements
+ * between `columns` and `stride` keep what they were set to, and `read` of a row are stored. */
 static void test_narrow_rows(void **state) {
   Fix *f = *state;
-  static const int columns[] = {5, 8, 20, 24};
-  for (int c = 0; c < 4; c++) {
-    const int n = columns[c];
+  static const struct {
+    int columns;
+    int stride;
+    int read;
+  } rows[] = {{5, 5, 5},  {8, 8, 8},    {20, 20, 20}, {24, 24, 24}, {13, 16, 13}, {13, 16, 16},
+              {5, 16, 9}, {28, 32, 28}, {28, 32, 31}, {3, 16, 3},   {17, 21, 18}, {20, 32, 24}};
+  for (size_t c = 0; c < sizeof rows / sizeof *rows; c++) {
+    const int n = rows[c].columns, w = rows[c].stride, r = rows[c].read;
     const char *body =
         arena_printf(f->a,
                      "for i in 0..2 {\n local t0\n for m in 0..3 unroll { for j in 0..%d vector { "
-                     "t0[m*%d + j] = 0 } }\n"
+                     "t0[m*%d + j] = cast<f32>(j) } }\n"
                      "for k in 0..9 { for m in 0..3 unroll { for j in 0..%d vector {\n"
                      "  t0[m*%d + j] sum= b0[(i*3 + m)*9 + k] / cast<f32>(m) * b1[k*%d + j] } } }\n"
                      "for m in 0..3 unroll { for j in 0..%d vector { b2[(i*3 + m)*%d + j] = "
                      "t0[m*%d + j] } } }\n",
-                     n, n, n, n, n, n, n, n);
+                     w, w, n, w, n, r, r, w);
     const char *const nb = arena_printf(f->a, "%d", 9 * n);
-    const char *const nc = arena_printf(f->a, "%d", 6 * n);
-    const char *const local = arena_printf(f->a, "local t0 : f32[%d] regs\n", 3 * n);
+    const char *const nc = arena_printf(f->a, "%d", 6 * r);
+    const char *const local = arena_printf(f->a, "local t0 : f32[%d] regs\n", 3 * w);
     check_all(f, nest(f, "f32", "54", nb, nc, local, body), 0);
   }
 }

@@ -177,6 +177,32 @@ static const char *fuzz_grid(Fuzz *z) {
   return sb_str(&b);
 }
 
+/* A register tile whose rows are set, changed and read in ranges of their own: what a partly filled
+ * vector leaves behind its row must not be seen. */
+static const char *fuzz_tile(Fuzz *z) {
+  const int rows = 1 + pick(z, 3), wide = 2 + pick(z, 34), first = pick(z, 3) ? 0 : pick(z, wide);
+  const int columns = 1 + pick(z, wide - first), read = pick(z, 4) ? 1 + pick(z, wide) : 0;
+  const char *const row = pick(z, 4) ? arena_printf(z->a, "m*%d", wide)
+                                     : arena_printf(z->a, "%d - m*%d", (rows - 1) * wide, wide);
+  z->extent = 0;
+  const bool some = pick(z, 4) == 0;
+  StrBuf b = {.arena = z->a};
+  sb_printf(&b, "for i in 0..2 {\n local t0\n for j in 0..%d vector { t0[j] = cast<f32>(j) }\n",
+            rows * wide);
+  sb_printf(&b, "for k in 0..3 { for m in 0..%d unroll { for j in %d..+%d vector {\n %s", rows,
+            first, columns, some ? "if b1[j] < 1 { " : "");
+  sb_printf(&b, "t0[%s + j] %s b0[(i*%d + m)*3 + k]*b1[k*40 + j]%s } } }\n", row,
+            pick(z, 3) ? "sum=" : "=", rows, some ? " }" : "");
+  if (pick(z, 2)) sb_printf(&b, "t0[%d] sum= 1\n", pick(z, rows * wide));
+  if (read)
+    sb_printf(&b, "for m in 0..%d unroll { for j in 0..%d vector { b2[(i*%d + m)*%d + j] = ", rows,
+              read, rows, read),
+        sb_printf(&b, "t0[%s + j] } }\n", row);
+  sb_printf(&b, "b2[%d + i] = t0[%d] }\n", 2 * rows * read, pick(z, rows * wide));
+  return nest(&(Fix){.a = z->a}, "f32", "40", "160", arena_printf(z->a, "%d", 2 * rows * read + 2),
+              arena_printf(z->a, "local t0 : f32[%d] regs\n", rows * wide), sb_str(&b));
+}
+
 /* ---- other architectures: a program under the emulator, tensors as raw files ---- */
 static void name_tensors(Fix *f, Module *m) {
   Graph *g = graph_new(f->m, NULL, "main");
@@ -301,11 +327,16 @@ static void test_random_grids(void **state) {
                32);
 }
 
+static void test_random_tiles(void **state) {
+  check_random(*state, fuzz_tile, (const char *const[]){NULL, "x86-64-v3", "x86-64-v2"}, 3, 60);
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_emulated, setup, teardown),
       cmocka_unit_test_setup_teardown(test_random_kernels, setup, teardown),
       cmocka_unit_test_setup_teardown(test_random_grids, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_random_tiles, setup, teardown),
   };
   cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
   return cmocka_run_group_tests(tests, NULL, NULL);
