@@ -353,7 +353,9 @@ static bool run_one(Run *r, const PassRow *row) {
   const int errors = diag_errors(r->c->model->diag);
   r->c->scratch = arena_child(r->arena);
   r->c->changed = false;
+  if (r->program && row->gives & PF_PLANNED) diag_blame(r->c->model->diag, r->c->model->file);
   const bool ok = row->fn(r->c);
+  diag_blame(r->c->model->diag, NULL);
   arena_free(r->c->scratch);
   r->c->scratch = NULL;
   if (!ok && diag_errors(r->c->model->diag) == errors)
