@@ -17,19 +17,55 @@ const char *plan_name(const Plan *p) {
   return a->name;
 }
 
+PlanLoops plan_loops(const Plan *p, int64_t phase) {
+  if (!p || !p->n_loops) return (PlanLoops){0};
+  return p->loops[phase < p->n_loops ? phase : 0];
+}
+
+bool plan_has_blocks(const Plan *p) {
+  return (p->algorithm == ALG_TILED && !p->chain && !p->chained) ||
+         (p->algorithm == ALG_WINOGRAD && !p->block);
+}
+
+static void print_loops(const PlanLoops *l, StrBuf *b) {
+  sb_printf(b, " tile=%dx%d", l->rows, l->vectors);
+  if (l->lines) sb_printf(b, " lines");
+  if (l->high > 1) sb_printf(b, " high=%d", l->high);
+  if (l->part) sb_printf(b, " part=%lld", (long long)l->part);
+  if (l->steps) sb_printf(b, " steps=%lld", (long long)l->steps);
+  if (l->outside) sb_printf(b, " outside=%d", l->outside);
+  if (l->panels > 1) sb_printf(b, " panels=%lld", (long long)l->panels);
+  if (l->serial) sb_printf(b, " serial");
+}
+
+static bool loops_agree(const Plan *p) {
+  for (int i = 1; i < p->n_loops; i++) {
+    const PlanLoops *a = &p->loops[0], *b = &p->loops[i];
+    if (a->rows != b->rows || a->vectors != b->vectors || a->lines != b->lines ||
+        a->high != b->high || a->part != b->part || a->steps != b->steps ||
+        a->outside != b->outside || a->panels != b->panels || a->serial != b->serial)
+      return false;
+  }
+  return true;
+}
+
 void plan_print(const Plan *p, StrBuf *b) {
   static const char *const lanes[] = {"", " lanes=pixels", " lanes=channels", " lanes=any"};
   const char *name = plan_name(p);
   sb_printf(b, "{plan=%s%s", name ? name : "?", lanes[p->lanes & 3]);
   if (p->block) sb_printf(b, " block=%d", p->block);
-  if (p->tile_rows) sb_printf(b, " tile=%dx%d", p->tile_rows, p->tile_vectors);
   if (p->skips) sb_printf(b, " skips");
   if (p->chain) sb_printf(b, " chain=%d rows=%d parts=%d", p->chain, p->rows, p->parts);
   if (p->chained) sb_printf(b, " chained");
   for (int s = 0; s < p->spatial; s++)
     sb_printf(b, "%s%lld:%lld", s ? "," : " halo=[", (long long)p->halo_lo[s],
               (long long)p->halo_hi[s]);
-  sb_printf(b, p->spatial ? "]}" : "}");
+  if (p->spatial) sb_putc(b, ']');
+  for (int i = 0; i < (loops_agree(p) ? p->n_loops > 0 : p->n_loops); i++) {
+    if (i) sb_putc(b, ';');
+    print_loops(&p->loops[i], b);
+  }
+  sb_putc(b, '}');
 }
 
 static const char *strip_malformed(const Plan *p) {
@@ -37,12 +73,26 @@ static const char *strip_malformed(const Plan *p) {
   const bool strips =
       p->algorithm == ALG_TILED || p->algorithm == ALG_DEPTHWISE || p->algorithm == ALG_MAXPOOL;
   if ((p->chain || p->chained) && !strips) return "this algorithm is not one for strips";
-  if (p->algorithm == ALG_MAXPOOL && !p->chain) return "a MaxPool is planned as the end of a chain";
+  if (p->algorithm == ALG_MAXPOOL && !p->chain && !p->chained)
+    return "a MaxPool is planned as part of a chain";
   if (!p->chain) return p->rows || p->parts ? "rows and parts are of chains" : NULL;
   if (p->chained) return "a chain's last convolution is not inside another";
   if (p->chain < 2 || p->chain > LONGEST || p->rows < 1 || p->rows > MOST_ROWS || p->parts < 1 ||
       p->parts > MOST_PARTS)
     return "impossible chain";
+  return NULL;
+}
+
+static const char *loops_malformed(const Plan *p, const PlanLoops *l) {
+  const bool blocks = plan_has_blocks(p);
+  if (l->rows < 1 || l->vectors < 1) return "impossible tile";
+  if (p->algorithm != ALG_TILED && p->algorithm != ALG_WINOGRAD)
+    return "this algorithm has no register tile";
+  if (!blocks && (l->lines || l->part || l->high > 1))
+    return "blocks of tiles are of kernels of tiles";
+  if (l->part < 0 || l->high < 0 || l->outside < 0 || l->panels < 0) return "impossible block";
+  if (!l->part && (l->steps || l->outside || l->panels > 1 || l->high > 1 || l->lines || l->serial))
+    return "a plan that names blocks of tiles names the rows of one";
   return NULL;
 }
 
@@ -52,9 +102,8 @@ const char *plan_malformed(const Plan *p) {
     return "lanes belong to thin convolutions";
   if (p->block < 0 || (p->block && p->algorithm != ALG_WINOGRAD)) return "blocks are of Winograd";
   if (p->skips && p->algorithm != ALG_TILED) return "only tiles skip taps";
-  if (p->tile_rows < 0 || (p->tile_rows > 0) != (p->tile_vectors > 0)) return "impossible tile";
-  if (p->tile_rows && p->algorithm != ALG_TILED && p->algorithm != ALG_WINOGRAD)
-    return "this algorithm has no register tile";
+  for (int i = 0; i < p->n_loops; i++)
+    if (loops_malformed(p, &p->loops[i])) return loops_malformed(p, &p->loops[i]);
   if (strip_malformed(p)) return strip_malformed(p);
   if (p->spatial < 0 || p->spatial > PLAN_SPATIAL) return "halo of too many dimensions";
   for (int s = 0; s < p->spatial; s++)

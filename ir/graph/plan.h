@@ -9,10 +9,24 @@ typedef enum Algorithm {
   ALG_THIN,      /* few output channels: lanes over pixels or input channels */
   ALG_DEPTHWISE, /* lanes over channels */
   ALG_ATTENTION, /* a softmax between two products, block by block */
-  ALG_MAXPOOL    /* no contraction: the end of a chain */
+  ALG_MAXPOOL    /* no contraction, but part of a chain */
 } Algorithm;
 
 enum { PLAN_SPATIAL = 3, LANES_PIXELS = 1, LANES_CHANNELS = 2 };
+
+/* Tiles of one kernel, and what is done together so that data used again is still in the cache. */
+typedef struct PlanLoops {
+  int rows; /* register tile; of the depthwise form: pixels × 1; 0: not chosen yet */
+  int vectors;
+  bool lines;      /* a tile ends with its line; else rows follow each other in memory */
+  int high;        /* lines of a tile */
+  int64_t part;    /* lines, or rows, that are a block; 0: not chosen, or of no meaning */
+  int64_t steps;   /* the innermost loop of k is cut into pieces of as many; 0: it is not */
+  int outside;     /* loops of k that stand outside the tiles */
+  int64_t panels;  /* of B, done together over a block of A */
+  bool serial;     /* too little work for threads */
+  const char *key; /* the question of the tile that a tuning file may have answered, or NULL */
+} PlanLoops;
 
 typedef struct Plan {
   Algorithm algorithm;
@@ -23,8 +37,9 @@ typedef struct Plan {
   int spatial;  /* dimensions of the halo: cells read around the input, over all taps */
   int64_t halo_lo[PLAN_SPATIAL];
   int64_t halo_hi[PLAN_SPATIAL];
-  int tile_rows; /* register tile; 0: chosen when the loops are made */
-  int tile_vectors;
+  /* One for all kernels, or (a transposed convolution) for each phase of the stride; 0: not chosen */
+  int n_loops;
+  const PlanLoops *loops;
   /* Of the last of `chain` convolutions and MaxPools that one kernel computes over strips
    * (kernels/strips.c): `rows` of its rows at a time, an image in `parts` parallel parts. */
   int chain;
@@ -41,6 +56,10 @@ typedef struct AlgorithmName {
 } AlgorithmName;
 extern const AlgorithmName algorithm_names[]; /* the last has no name */
 const char *plan_name(const Plan *p);
+/* Of phase `phase`; all zero where none are chosen. */
+PlanLoops plan_loops(const Plan *p, int64_t phase);
+/* Whether its tiles go together in blocks: not inside a kernel that has other loops around them. */
+bool plan_has_blocks(const Plan *p);
 void plan_print(const Plan *p, StrBuf *b); /* {plan=… …} */
 /* NULL, or what no node can be meant to have. */
 const char *plan_malformed(const Plan *p);

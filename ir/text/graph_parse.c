@@ -235,15 +235,58 @@ static bool parse_lanes(Parser *p, Plan *plan) {
 }
 
 /* 14x2 */
-static bool parse_tile(Parser *p, Plan *plan) {
-  if (!tok_small(p, 1, MAX_LIST, &plan->tile_rows)) return false;
+static bool parse_tile(Parser *p, PlanLoops *l) {
+  if (!tok_expect(p, "=") || !tok_small(p, 1, MAX_LIST, &l->rows)) return false;
   if (*p->s != 'x') return tok_fail(p, "expected rows x vectors");
   p->s++;
-  return tok_small(p, 1, MAX_LIST, &plan->tile_vectors);
+  return tok_small(p, 1, MAX_LIST, &l->vectors);
 }
 
 static bool parse_count(Parser *p, int *n) {
   return tok_expect(p, "=") && tok_small(p, 1, MAX_LIST, n);
+}
+
+static bool parse_size(Parser *p, int64_t *n) {
+  if (!tok_expect(p, "=") || !tok_int(p, n)) return false;
+  return *n > 0 || tok_fail(p, "expected a number above 0");
+}
+
+/* Behind `tile`. */
+static bool parse_loops(Parser *p, PlanLoops *l) {
+  *l = (PlanLoops){.high = 1, .panels = 1};
+  if (!parse_tile(p, l)) return false;
+  for (bool ok = true;;) {
+    if (tok_eat(p, "lines"))
+      l->lines = true;
+    else if (tok_eat(p, "serial"))
+      l->serial = true;
+    else if (tok_eat(p, "high"))
+      ok = parse_count(p, &l->high);
+    else if (tok_eat(p, "part"))
+      ok = parse_size(p, &l->part);
+    else if (tok_eat(p, "steps"))
+      ok = parse_size(p, &l->steps);
+    else if (tok_eat(p, "outside"))
+      ok = parse_count(p, &l->outside);
+    else if (tok_eat(p, "panels"))
+      ok = parse_size(p, &l->panels);
+    else
+      return true;
+    if (!ok) return false;
+  }
+}
+
+/* Of each phase, if there are several: separated by `;`. */
+static bool parse_all_loops(Parser *p, Plan *plan) {
+  enum { MOST = 64 };
+  PlanLoops *loops = ARENA_ARRAY(p->a, PlanLoops, MOST);
+  plan->loops = loops;
+  do {
+    if (plan->n_loops && !tok_expect(p, "tile")) return false;
+    if (plan->n_loops == MOST) return tok_fail(p, "tiles of too many phases");
+    if (!parse_loops(p, &loops[plan->n_loops++])) return false;
+  } while (tok_eat(p, ";"));
+  return true;
 }
 
 static bool parse_plan_field(Parser *p, Plan *plan) {
@@ -253,12 +296,12 @@ static bool parse_plan_field(Parser *p, Plan *plan) {
   if (tok_eat(p, "chain")) return parse_count(p, &plan->chain);
   if (tok_eat(p, "rows")) return parse_count(p, &plan->rows);
   if (tok_eat(p, "parts")) return parse_count(p, &plan->parts);
-  if (tok_eat(p, "tile")) return tok_expect(p, "=") && parse_tile(p, plan);
   if (tok_eat(p, "lanes")) return tok_expect(p, "=") && parse_lanes(p, plan);
   if (tok_eat(p, "halo") && !plan->spatial) return tok_expect(p, "=") && parse_plan_halo(p, plan);
-  return tok_fail(
-      p,
-      "expected a field of a plan: lanes, block, tile, skips, chain, rows, parts, chained, halo");
+  if (tok_eat(p, "tile") && !plan->n_loops) return parse_all_loops(p, plan);
+  return tok_fail(p,
+                  "expected a field of a plan: lanes, block, skips, chain, rows, parts, chained, "
+                  "halo, tile");
 }
 
 /* The name of an algorithm behind `{plan=`; else nothing is taken: attributes may have any name. */

@@ -5,6 +5,7 @@
 #include "ir/loop/loop.h"
 #include "ir/op/op.h"
 
+#include "passes/choose/contract_types.h"
 #include "passes/choose/contraction.h"
 #include "passes/pass.h"
 
@@ -146,6 +147,11 @@ void lower_assume_sizes(Lower *l, const Value *v); /* checks at entry that no si
 void place_dense(Lower *l, Place *pl, const Value *v, int buffer, const Expr *offset);
 /* Dense arena place */
 Place *lower_temp(Lower *l, DType t, int rank, const Expr *const *dims, const char *name);
+
+/* ---- inputs of convolutions (conv_source.c); own: where the input lies, NULL: it is inlined ---- */
+bool conv_reads_in_place(const Node *n, const ConvInfo *ci, const Place *own);
+/* A copy for it is not brought into the order channels last. */
+bool conv_copy_keeps_order(const Node *n, const ConvInfo *ci, const Place *own);
 
 /* Kernels; each returns the steps that compute `root` into its place (NULL: error reported). */
 Step *lower_elem(Lower *l, const Value *root, const Place *to); /* any EW/ELEM tree */

@@ -2,7 +2,7 @@
  * convolution, the blocks of a Winograd form, the border that is read. Layout and lowering read it. A
  * plan that was read from a text is obeyed, or refused where the node cannot be computed so.
  *
- * Register tiles are chosen when the loops of a kernel are known (kernels/contract.c), unless the plan
+ * Register tiles are chosen behind layout (form/choose_tiles.c), unless the plan
  * has one. */
 #include "passes/choose/choose.h"
 
@@ -130,6 +130,18 @@ static bool choose_graph(PassCtx *c, Graph *g) {
   }
   return true;
 }
+
+static bool graph_fits(const PassCtx *c, const Graph *g) {
+  for (int i = 0; i < g->nodes.n; i++) {
+    const Node *n = g->nodes.data[i];
+    for (int k = 0; k < n->n_attrs; k++)
+      if (n->attrs[k].kind == AT_GRAPH && !graph_fits(c, n->attrs[k].graph)) return false;
+    if (n->plan ? plan_problem(c, n) != NULL : node_is_contraction(n)) return false;
+  }
+  return true;
+}
+
+bool plans_fit(const PassCtx *c) { return graph_fits(c, c->model->main); }
 
 bool choose_plans(PassCtx *c) { return choose_graph(c, c->model->main) && choose_strips(c); }
 

@@ -26,3 +26,9 @@ const ContractTypes *node_contract_types(const Node *n) {
   const Value *a = node_in(n, 0), *b = node_in(n, 1);
   return a && b ? contract_types(a->dtype, b->dtype) : NULL;
 }
+
+int contract_group_rest(const ContractTypes *types, const Expr *elements) {
+  int64_t n;
+  if (!expr_is_const(elements, &n)) return types->k_step - 1;
+  return (int)((types->k_step - n % types->k_step) % types->k_step);
+}

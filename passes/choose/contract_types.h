@@ -20,3 +20,5 @@ typedef struct ContractTypes {
 const ContractTypes *contract_types(DType a, DType b);
 /* Of a Conv, ConvTranspose, MatMul or Gemm, by inputs 0 and 1. */
 const ContractTypes *node_contract_types(const Node *n);
+/* Cells behind `elements` of the last k that its groups reach. */
+int contract_group_rest(const ContractTypes *types, const Expr *elements);

@@ -134,7 +134,6 @@ static void find_chain(const Finder *f, const Value *root, StripChain *chain) {
 static void plan_stage(const Finder *f, StripStage *s, const Plan *last) {
   Node *const n = s->anchor->def;
   n->mark |= STRIP_COVERED;
-  if (!n->plan && !last) return; /* a MaxPool inside */
   Plan p = n->plan ? *n->plan : (Plan){.algorithm = ALG_MAXPOOL};
   if (p.algorithm == ALG_THIN) p.algorithm = ALG_TILED;
   p.lanes = 0;

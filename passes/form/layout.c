@@ -4,7 +4,6 @@
  *
  * needs fuse; every consumer addresses through strides, so a layout is never wrong, only slow. */
 #include "passes/build/kernel.h"
-#include "passes/choose/choose.h"
 
 #include <string.h>
 
@@ -168,7 +167,6 @@ static void layout_graph(LayoutCtx *c, Graph *g) {
 }
 
 bool pass_layout(PassCtx *c) {
-  if (!choose_plans(c)) return false;
   LayoutCtx x = {.pass = c, .m = c->model, .a = c->scratch};
   x.dense = ARENA_ARRAY(x.a, bool, c->model->next_value + 1);
   x.output = ARENA_ARRAY(x.a, bool, c->model->next_value + 1);

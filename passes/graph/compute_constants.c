@@ -244,7 +244,7 @@ static bool drop_computed(Forward *f, Node *n, bool *keep) {
 static bool compute(Constants *t) {
   static const char *const passes[] = {
       "lower,simplify_loops,expand_math,plan_memory",
-      "fuse,choose,layout,lower,simplify_loops,expand_math,merge_kernels,plan_memory"};
+      "fuse,choose,layout,choose_tiles,lower,simplify_loops,expand_math,merge_kernels,plan_memory"};
   const int errors = diag_errors(t->c->model->diag);
   if (!build_program(t)) return diag_errors(t->c->model->diag) == errors;
   PassCtx c = *t->c;

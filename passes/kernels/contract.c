@@ -25,66 +25,36 @@ void contract_begin(Contract *c, Lower *l, const Value *root, const Value *ancho
   kb_begin(&c->b, l, root, suffix);
 }
 
-/* Outer size, rows, columns, contracted dimensions. */
-static const char *tile_key(Contract *c) {
-  StrBuf b = {.arena = c->l->a};
-  double outer = 1;
-  for (int i = 0; i < c->n_outer; i++) outer *= expr_extent_guess(c->p, c->outer_extent[i]);
-  sb_printf(&b, "tile ");
-  if (c->types->acc != DT_F32) sb_printf(&b, "%s ", c->types->name);
-  if (outer != 1) sb_printf(&b, "outer=%.0f ", outer);
-  sb_printf(&b, "rows=");
-  if (!c->flat) sb_printf(&b, "%.0fx", expr_extent_guess(c->p, c->rows_h));
-  sb_printf(&b, "%.0f cols=%.0f k=", expr_extent_guess(c->p, c->rows_w),
-            expr_extent_guess(c->p, c->n));
-  for (int i = 0; i < c->n_k; i++)
-    sb_printf(&b, "%s%.0f", i ? "x" : "", expr_extent_guess(c->p, c->k_extent[i]));
-  return choice_key(c->l->c, "%s", sb_str(&b));
-}
-
-/* The tile that tuning wants, or the model's. */
-static int take_tile(Contract *c, const TileCost *tiles, int n, int model) {
-  Candidate candidates[MAX_TILES];
-  for (int i = 0; i < n; i++)
-    candidates[i] =
-        (Candidate){arena_printf(c->l->a, "%dx%d", tiles[i].tile.rows, tiles[i].tile.vectors),
-                    tiles[i].cycles, tiles[i].tile.vectors, 1};
-  const char *key = tile_key(c);
-  choice_note(c->l->m->arena, &c->b.keys, key);
-  return choice_take(c->l->c, CHOICE_TILE, key, candidates, n, model);
-}
-
-/* The tile that the node's plan, read from a text, asks for. */
-static int planned_tile(const Contract *c, const TileCost *tiles, int n) {
-  const Node *const node = c->anchor->def;
-  for (int i = 0; i < n; i++)
-    if (tiles[i].tile.rows == node->plan->tile_rows &&
-        tiles[i].tile.vectors == node->plan->tile_vectors)
-      return i;
-  diag_error(c->l->m->diag, node->loc, ERR_VALUE, "plan %s: a tile of %dx%d is not possible here",
-             plan_name(node->plan), node->plan->tile_rows, node->plan->tile_vectors);
-  return contract_cheapest(tiles, n);
+static ContractShape shape_of(const Contract *c) {
+  ContractShape s = {.types = c->types,
+                     .n_outer = c->n_outer,
+                     .flat = c->flat,
+                     .rows_h = c->rows_h,
+                     .rows_w = c->rows_w,
+                     .n = c->n,
+                     .n_k = c->n_k,
+                     .skips = c->skips};
+  memcpy(s.outer, c->outer_extent, sizeof s.outer);
+  memcpy(s.k, c->k_extent, sizeof s.k);
+  return s;
 }
 
 void contract_tile(Contract *c) {
-  double k = 1;
-  for (int i = 0; i < c->n_k; i++) k *= expr_extent_guess(c->p, c->k_extent[i]);
-  TileCost tiles[MAX_TILES];
-  const int n = contract_tiles(c->l->c->target, c->types, expr_extent_guess(c->p, c->rows_h),
-                               expr_extent_guess(c->p, c->rows_w), c->flat,
-                               expr_extent_guess(c->p, c->n), k, tiles);
-  int best = contract_cheapest(tiles, n);
-  if (c->anchor->def->plan->tile_rows)
-    best = planned_tile(c, tiles, n);
-  else if (choice_matters(c->l->c))
-    best = take_tile(c, tiles, n, best);
-  c->tile = tiles[best].tile;
+  const ContractShape s = shape_of(c);
+  PlanLoops *l = &c->plan;
+  *l = plan_loops(c->anchor->def->plan, c->phase);
+  if (!l->rows) *l = contract_choose_loops(c->l->c, &s, *l, false);
+  if (l->key) choice_note(c->l->m->arena, &c->b.keys, l->key);
+  c->tile = (Tile){l->rows, l->vectors};
 }
 
-int contract_group_rest(const ContractTypes *types, const Expr *elements) {
-  int64_t n;
-  if (!expr_is_const(elements, &n)) return types->k_step - 1;
-  return (int)((types->k_step - n % types->k_step) % types->k_step);
+/* Blocks are planned for the order in memory that layout asked for: where a value had to lie otherwise,
+ * or where a kernel of its own was not meant to be, others serve. */
+void contract_plan_blocks(Contract *c) {
+  const ContractShape s = shape_of(c);
+  PlanLoops *l = &c->plan;
+  if (l->part && l->lines != c->flat) return;
+  *l = contract_choose_loops(c->l->c, &s, (PlanLoops){l->rows, l->vectors, .key = l->key}, true);
 }
 
 const Place *contract_copy(Lower *l, const Value *x, DType type, const Layout *layout,

@@ -4,10 +4,10 @@
  * contract_block.c the blocks, pack.c orders weights. Internal to passes/. */
 #pragma once
 #include "passes/build/kernel.h"
-#include "passes/choose/contract_tile.h"
+#include "passes/tiles/contract_loops.h"
 #include "passes/choose/conv_plan.h"
 
-enum { MAX_K = 4, CACHE_LINE = 64 };
+enum { CACHE_LINE = 64 };
 
 typedef struct Contract Contract;
 struct Contract {
@@ -54,7 +54,9 @@ struct Contract {
   const Expr *b_outer; /* its value */
   bool b_whole_panels; /* the last panel is as wide as the others (packed at run time) */
   const Expr *(*b_direct)(Contract *c, const Expr *col);
+  int64_t phase; /* of a transposed convolution */
   Tile tile;
+  PlanLoops plan;
   bool heavy;     /* the epilogue is too long to be unrolled */
   bool prefetch;  /* panels come from beyond the second-level cache */
   int plain_rank; /* > 0: the sum itself is stored, at an index of this rank, without epilogue */
@@ -82,7 +84,9 @@ void contract_begin(Contract *c, Lower *l, const Value *root, const Value *ancho
 /* Packs B, of elements of this type, at compile time. */
 DType contract_packed_type(const Contract *c);
 bool contract_pack_const(Contract *c, const ConstData *w, const PackShape *s);
-void contract_tile(Contract *c); /* chooses the tile; the index space must be set */
+/* Takes the tile, the blocks from the plan; the index space must be set. */
+void contract_tile(Contract *c);
+void contract_plan_blocks(Contract *c);
 void contract_outer(Contract *c, const Expr *extent);        /* adds an outer dimension */
 int contract_weights(Lower *l, const ConstData *packed);     /* buffer */
 const Expr *contract_cast(const Contract *c, const Expr *e); /* to the type of the sums */
@@ -95,8 +99,6 @@ const Expr *contract_group(const Contract *c, DType type, const Expr *const *ele
 /* A copy of x, made by *steps, of another type and layout: with the halo that this has. */
 const Place *contract_copy(Lower *l, const Value *x, DType type, const Layout *layout,
                            Step **steps);
-/* Cells behind `elements` of the last k that its groups reach. */
-int contract_group_rest(const ContractTypes *types, const Expr *elements);
 Step *contract_emit(Contract *c);
 /* Lines [first, first + count) of rows_h, all columns, serial: a part of a larger kernel. The outer
  * indices are set; not flat. */

@@ -1,17 +1,15 @@
-/* What contract_block.c decides for contract_emit.c. Internal to these. */
+/* What contract_block.c has for contract_emit.c. Internal to these. */
 #pragma once
 #include "passes/kernels/contract.h"
 
 typedef struct Blocks {
   int th, tw;
   const Expr *rows, *size, *count; /* lines (or, flat, rows), per block, blocks */
-  bool cut;                        /* A of all rows does not fit into the cache's share for it */
   const Lines *lines;              /* instead: just these */
 } Blocks;
 
-/* Sets the loops of k (c->loop, c->hoisted) and how the rows are cut; the tile is chosen. `panels`:
- * about how many there are. */
-Blocks contract_choose_blocks(Contract *c, double panels);
+/* Sets the loops of k (c->loop, c->hoisted) and how the rows are cut, by the plan. */
+Blocks contract_blocks(Contract *c);
 /* Sets c->group and makes room for partial sums (c->sums). Returns the number of groups of panels,
  * the narrower last panel being a group of its own. */
 const Expr *contract_count_groups(Contract *c, const Blocks *bl);

@@ -536,11 +536,9 @@ static double contract_estimate(const Contract *c, const MachineModel *m) {
 }
 
 Step *contract_emit(Contract *c) {
-  const int width = c->tile.vectors * c->lanes;
-  const Expr *panels = ex_ceildiv(c->p, c->n, width);
   contract_choose_prefetch(c);
-  const Blocks bl = contract_choose_blocks(c, expr_extent_guess(c->p, panels));
-  panels = contract_count_groups(c, &bl);
+  const Blocks bl = contract_blocks(c);
+  const Expr *panels = contract_count_groups(c, &bl);
   const Expr *total = ex_mul(c->p, bl.count, panels);
   for (int i = 0; i < c->n_outer; i++) total = ex_mul(c->p, total, c->outer_extent[i]);
   const Expr *par = ex_var(c->p, "p", total);
@@ -558,12 +556,12 @@ Step *contract_emit(Contract *c) {
   kb_estimate(&c->b, c->plain_rank ? "winograd" : "tiled", contract_estimate(c, &m));
   c->b.k->grain = cycles / expr_extent_guess(c->p, total);
   c->b.k->flops = flops_of(c);
-  const bool parallel = cycles > 8000;
   if (c->b.x.bad) {
     diag_internal(c->l->m->diag, c->b.loc, "lower: the epilogue of a contraction cannot be read");
     return NULL;
   }
-  return kb_finish(&c->b, stmt_for(arena(c), parallel ? FOR_PARALLEL : FOR_SERIAL, par, body));
+  return kb_finish(&c->b,
+                   stmt_for(arena(c), c->plan.serial ? FOR_SERIAL : FOR_PARALLEL, par, body));
 }
 
 /* All panels one after the other; the loops and outer indices are set. */

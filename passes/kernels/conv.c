@@ -117,12 +117,6 @@ static const Expr *conv_live(const Contract *c, int i, const Expr *h, const Expr
   return ex_and(c->p, ex_lt(c->p, num(c, -1), to), ex_lt(c->p, from, size));
 }
 
-static bool has_halo(const Place *pl, const int64_t *lo, const int64_t *hi, int spatial) {
-  for (int s = 0; s < spatial; s++)
-    if (pl->halo_lo[2 + s] < lo[s] || pl->halo_hi[2 + s] < hi[s]) return false;
-  return true;
-}
-
 /* A place from which all taps can be read: the value's own, or a channels-last copy with a halo. */
 const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **steps) {
   const Value *x = n->in[0];
@@ -134,20 +128,12 @@ const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **step
     reach = reach || lo[s] > 0 || hi[s] > 0;
   }
   const Place *own = x->inlined ? NULL : lower_place(l, x);
-  /* Taps of other types are converted once; channels far apart, or pixels, are brought together
-   * once. Groups of channels are read as they are, but lie together. */
+  /* Groups of channels are read as they are. */
   const ContractTypes *types = node_contract_types(n);
   const bool groups = types->k_step > 1;
   const DType stored = groups ? x->dtype : types->acc;
   const int rest = groups ? contract_group_rest(types, x->dims[1]) : 0;
-  const bool as_computed = x->dtype == stored, by_pixel = n->plan->lanes & LANES_PIXELS;
-  const bool spread = own && !expr_is_i64(own->stride[1], 1) &&
-                      (groups || (ci->c_in / ci->group >= 16 && ci->c_out / ci->group >= 16));
-  const bool regroup =
-      own && ci->c_in <= 4 && by_pixel && !expr_is_i64(own->stride[1 + ci->spatial], 1);
-  const bool as_it_is =
-      own ? !reach || has_halo(own, lo, hi, ci->spatial) : !reach && !n->plan->skips && !groups;
-  if (as_computed && !spread && !regroup && as_it_is && !rest) return own;
+  if (conv_reads_in_place(n, ci, own)) return own;
   int16_t *hl = ARENA_ARRAY(l->m->arena, int16_t, MAX_RANK),
           *hh = ARENA_ARRAY(l->m->arena, int16_t, MAX_RANK);
   int8_t *perm = arena_alloc(l->m->arena, MAX_RANK);
@@ -156,13 +142,8 @@ const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **step
     hl[2 + s] = (int16_t)lo[s];
     hh[2 + s] = (int16_t)hi[s];
   }
-  /* few channels, or lanes over pixels: keep the order of memory, rows stay contiguous for the copy
-   * and for taps */
-  int64_t channels;
-  const bool few = expr_is_const(x->dims[1], &channels) && channels <= 4;
   hh[1] = (int16_t)rest;
-  const bool keep = !groups && ((few && ((own && own->dense) || by_pixel)) ||
-                                (by_pixel && own && expr_is_i64(own->stride[1 + ci->spatial], 1)));
+  const bool keep = conv_copy_keeps_order(n, ci, own);
   const Layout layout = {.perm = keep ? NULL : perm, .halo_lo = hl, .halo_hi = hh};
   return contract_copy(l, x, stored, &layout, steps);
 }
@@ -174,23 +155,6 @@ const Place *conv_input_stored(Lower *l, const Node *n, const ConvInfo *ci, Step
   Place *to = lower_temp(l, x->dtype, x->rank, x->dims, "input");
   step_append(steps, lower_read(l, x, to));
   return to;
-}
-
-/* One spatial dimension, or one tap everywhere and no stride: rows follow each other in memory. */
-static bool conv_is_flat(const Contract *c, const ConvCtx *v) {
-  if (v->ci.spatial == 1) return true;
-  for (int s = 0; s < v->ci.spatial; s++) {
-    const Axis *a = &v->axis[s];
-    if (a->taps != 1 || a->is != 1 || a->os != 1 || a->ib != 0) return false;
-  }
-  const Place *places[2] = {v->xp, c->to};
-  for (int i = 0; i < 2; i++) {
-    if (!places[i]) return false;
-    for (int s = 1; s < v->ci.spatial; s++)
-      if (places[i]->stride[1 + s] != ex_mul(c->p, places[i]->stride[2 + s], v->axis[s].rows))
-        return false;
-  }
-  return true;
 }
 
 static int add_k(Contract *c, const char *stem, const Expr *extent) {
@@ -205,7 +169,9 @@ static void conv_space(Contract *c, ConvCtx *v) {
   contract_outer(c, v->x->dims[0]);
   if (v->ci.group > 1) contract_outer(c, num(c, v->ci.group));
   v->depth_outer = -1;
-  c->flat = !v->lines && conv_is_flat(c, v);
+  const PlanLoops planned = plan_loops(c->anchor->def->plan, c->phase);
+  c->flat = !v->lines && !planned.lines &&
+            conv_is_flat(c->p, &v->ci, v->axis, v->xp ? v->xp->stride : NULL, c->to->stride);
   c->rows_h = num(c, 1);
   c->rows_w = v->axis[n - 1].rows;
   if (c->flat) {
@@ -315,11 +281,9 @@ static bool conv_pack(Contract *c, ConvCtx *v) {
  * NULL: overflow, or w is NULL (computed weights stay as they are). */
 static const ConstData *merge_groups(Lower *l, ConvInfo *ci, const ConstData *w) {
   const int64_t cig = ci->c_in / ci->group, cog = ci->c_out / ci->group;
-  int64_t m = target_lanes(l->c->target, 32) / cog, taps = 1, count;
-  while (m > 1 && ci->group % m) m--;
-  if (!w || !dtype_is_float(w->dtype) || w->dtype == DT_F64 || ci->group == 1 || ci->transposed ||
-      m < 2)
-    return w;
+  const int64_t m = conv_merged_groups(l->c->target, ci, w);
+  int64_t taps = 1, count;
+  if (m < 2) return w;
   for (int s = 0; s < ci->spatial; s++) taps *= ci->kernel[s];
   if (!ck_mul(ci->c_out * cig * taps, m, &count)) return NULL;
   float *data = ARENA_ARRAY(l->m->arena, float, count);
@@ -364,6 +328,7 @@ static Step *lower_conv_phase(Lower *l, const Value *root, const Value *anchor, 
   ConvCtx v = {.ci = *ci, .x = anchor->def->in[0], .xp = xp, .weights = weights};
   contract_begin(&c, l, root, anchor, to, node_contract_types(anchor->def), NULL);
   c.skips = anchor->def->plan->skips;
+  c.phase = phase;
   if (!conv_describe(&c, &v, phase)) return NULL;
   Step *s = contract_emit(&c);
   if (!s) return NULL;

@@ -119,7 +119,7 @@ static bool b_has_batch(const MatCtx *v) {
 
 static void mat_space(Contract *c, MatCtx *v) {
   v->rank = c->anchor->rank;
-  v->merged = !v->mi.b_vec && !b_has_batch(v) && !v->mi.a_vec;
+  v->merged = matmul_merges_batch(c->anchor->def, &v->mi);
   c->flat = true;
   c->rows_h = num(c, 1);
   c->rows_w = v->mi.m;

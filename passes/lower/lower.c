@@ -4,7 +4,6 @@
  * needs fuse, layout. Kernels come from kernels/elem.c and kernels/contract*.c; control flow from
  * lower/region.c. */
 #include "passes/lower/lower.h"
-#include "passes/choose/choose.h"
 #include "passes/graph/rewrite.h"
 #include "passes/kernels/contract.h"
 
@@ -372,7 +371,6 @@ static void mark_must_dense(Lower *l, const Graph *g) {
 }
 
 bool pass_lower(PassCtx *c) {
-  if (c->opt_level > 0 && !choose_plans(c)) return false;
   Model *m = c->model;
   Lower l = {.c = c, .m = m, .p = m->pool, .a = c->scratch};
   l.mod = c->module = module_new(m);

@@ -3,6 +3,8 @@
  * (BURIN_DEBUG), so that no pass can make what the text cannot say. */
 #include <string.h>
 #include <time.h>
+#include "passes/choose/choose.h"
+#include "passes/form/form.h"
 #include "passes/graph/rewrite.h"
 #include "passes/manage/dump.h"
 #include "passes/memory/plan.h"
@@ -13,6 +15,29 @@ static bool is_expanded(const PassCtx *c) {
 }
 
 static bool is_fused(const PassCtx *c) { return c->model->fused; }
+
+static bool has_contractions(const Graph *g) {
+  for (int i = 0; i < g->nodes.n; i++) {
+    const Node *n = g->nodes.data[i];
+    if (n->op->flags & OF_CONTRACTION) return true;
+    for (int k = 0; k < n->n_attrs; k++)
+      if (n->attrs[k].kind == AT_GRAPH && has_contractions(n->attrs[k].graph)) return true;
+  }
+  return false;
+}
+
+/* Without optimization no template is used. */
+static bool needs_no_plan(const PassCtx *c) {
+  return c->opt_level == 0 || !c->model->main || !has_contractions(c->model->main);
+}
+
+static bool is_chosen(const PassCtx *c) {
+  return needs_no_plan(c) || (c->model->fused && plans_fit(c));
+}
+
+static bool is_tiled(const PassCtx *c) {
+  return needs_no_plan(c) || (c->model->fused && tiles_are_chosen(c->model));
+}
 
 static bool is_laid_out(const PassCtx *c) { return c->model->laid_out; }
 
@@ -64,7 +89,9 @@ static const Property properties[] = {
 
 /* What graph passes decide, and what is left by those that make nodes, or use buffers otherwise. */
 enum {
-  GRAPH = PF_EXPANDED | PF_FUSED | PF_LAYOUT,
+  GRAPH = PF_EXPANDED | PF_FUSED | PF_CHOSEN | PF_LAYOUT | PF_TILED,
+  PLANS = PF_FUSED | PF_CHOSEN,
+  LOWERS = PF_EXPANDED | PF_TILED,
   REWRITES = PF_EXPANDED,
   REORDERS = PF_ALL & ~PF_PLANNED
 };

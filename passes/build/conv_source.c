@@ -1,0 +1,42 @@
+/* From where a convolution reads its input: where that lies, or a copy. Layout's place of it is enough to
+ * know (form/choose_tiles.c), lowering has the place itself (kernels/conv.c). */
+#include "passes/build/kernel.h"
+
+static bool has_halo(const Place *pl, const Plan *plan, int spatial) {
+  for (int s = 0; s < spatial; s++)
+    if (pl->halo_lo[2 + s] < plan->halo_lo[s] || pl->halo_hi[2 + s] < plan->halo_hi[s])
+      return false;
+  return true;
+}
+
+static bool reads_border(const Plan *plan) {
+  for (int s = 0; s < plan->spatial; s++)
+    if (plan->halo_lo[s] > 0 || plan->halo_hi[s] > 0) return true;
+  return false;
+}
+
+/* Taps of other types are converted once; channels far apart, or pixels, are brought together once. Groups
+ * of channels are read as they are, but lie together, and are whole. */
+bool conv_reads_in_place(const Node *n, const ConvInfo *ci, const Place *own) {
+  const Plan *const plan = n->plan;
+  const ContractTypes *types = node_contract_types(n);
+  const bool groups = types->k_step > 1;
+  if (groups ? contract_group_rest(types, n->in[0]->dims[1]) != 0 : n->in[0]->dtype != types->acc)
+    return false;
+  if (!own) return !reads_border(plan) && !plan->skips && !groups;
+  const bool spread = !expr_is_i64(own->stride[1], 1) &&
+                      (groups || (ci->c_in / ci->group >= 16 && ci->c_out / ci->group >= 16));
+  const bool regroup = ci->c_in <= 4 && (plan->lanes & LANES_PIXELS) &&
+                       !expr_is_i64(own->stride[1 + ci->spatial], 1);
+  return !spread && !regroup && (!reads_border(plan) || has_halo(own, plan, ci->spatial));
+}
+
+/* Few channels, or lanes over pixels: rows stay contiguous for the copy and for taps. */
+bool conv_copy_keeps_order(const Node *n, const ConvInfo *ci, const Place *own) {
+  const bool by_pixel = n->plan->lanes & LANES_PIXELS;
+  int64_t channels;
+  const bool few = expr_is_const(n->in[0]->dims[1], &channels) && channels <= 4;
+  if (node_contract_types(n)->k_step > 1) return false;
+  return (few && ((own && own->dense) || by_pixel)) ||
+         (by_pixel && own && expr_is_i64(own->stride[1 + ci->spatial], 1));
+}

@@ -1,0 +1,267 @@
+/* The second half of a contraction's plan, behind layout: register tiles, blocks of them, and whether
+ * threads share the work (tiles/contract_loops.h). Tiles depend on whether rows follow each other in
+ * memory, so this pass goes through the graph as lowering will, and expects each value where that will
+ * put it. Where it errs, other tiles would have been better; none is wrong. What a text says of tiles is
+ * obeyed, or refused where the node cannot be computed so. */
+#include "passes/build/kernel.h"
+#include "passes/choose/strips.h"
+#include "passes/tiles/contract_loops.h"
+
+typedef struct Tiler {
+  PassCtx *c;
+  ExprPool *p;
+  Place *place;  /* by value id: where it is expected; stride NULL: not asked yet */
+  bool *asked;   /* by value id: someone reads it */
+  bool *outside; /* by value id: must lie dense */
+} Tiler;
+
+/* ---- places ---- */
+
+static const Place *expect(Tiler *t, const Value *v) {
+  Place *pl = &t->place[v->id];
+  if (pl->stride) return pl;
+  pl->stride = ARENA_ARRAY(t->c->scratch, const Expr *, v->rank + 1);
+  strides_of(t->c->model, v, pl->stride, NULL, NULL);
+  pl->dense = layout_is_row_major(v);
+  for (int d = 0; d < v->rank && v->layout.halo_lo; d++) {
+    pl->halo_lo[d] = v->layout.halo_lo[d];
+    pl->halo_hi[d] = v->layout.halo_hi[d];
+  }
+  return pl;
+}
+
+static void ask(Tiler *t, const Value *v, ValueSet *seen) {
+  if (!v || v->cdata) return;
+  if (!v->inlined || !v->def) {
+    t->asked[v->id] = t->asked[view_source(v)->id] = true;
+    return;
+  }
+  if (!value_set_add(seen, v)) return;
+  for (int i = 0; i < v->def->n_in; i++) ask(t, v->def->in[i], seen);
+}
+
+static void ask_inputs(Tiler *t, const Node *n) {
+  ValueSet seen = {.a = t->c->scratch};
+  for (int k = 0; k < n->n_in; k++) ask(t, n->in[k], &seen);
+}
+
+/* A kernel of its own will compute v, which nobody has asked for. */
+static bool computed_later(const Tiler *t, const Node *n, const Value *v) {
+  const Node *def = v->def;
+  return def && !v->inlined && !v->cdata && !t->asked[v->id] && def->graph == n->graph &&
+         (def->op->body == OB_EW || def->op->body == OB_ELEM) && !t->outside[v->id];
+}
+
+/* Pieces of a Concat are computed into their slices. */
+static void expect_pieces(Tiler *t, const Node *n) {
+  const Value *out = n->out[0];
+  const Place *whole = expect(t, out);
+  int64_t axis = node_int(n, "axis", 0);
+  if (axis < 0) axis += out->rank;
+  bool first = true; /* of the dimensions that are not 1: then a slice is contiguous */
+  for (int d = 0; d < axis; d++) first = first && expr_is_i64(out->dims[d], 1);
+  for (int k = 0; k < n->n_in; k++) {
+    const Value *v = n->in[k];
+    ValueSet seen = {.a = t->c->scratch};
+    if (v && computed_later(t, n, v)) {
+      t->place[v->id] = *whole;
+      t->place[v->id].dense = whole->dense && first;
+      t->place[v->id].halo_lo[axis] = t->place[v->id].halo_hi[axis] = 0;
+    } else if (v && v->inlined && whole->dense && first && view_source(v) != v &&
+               computed_later(t, n, view_source(v))) {
+      Place *pl = &t->place[view_source(v)->id];
+      Value dense = *view_source(v);
+      dense.layout = (Layout){0};
+      *pl = (Place){.dense = true};
+      pl->stride = ARENA_ARRAY(t->c->scratch, const Expr *, dense.rank + 1);
+      strides_of(t->c->model, &dense, pl->stride, NULL, NULL);
+    }
+    ask(t, v, &seen);
+  }
+}
+
+/* ---- tiles ---- */
+
+static bool refuse(const Tiler *t, const Node *n, const char *why) {
+  return diag_error(t->c->model->diag, n->loc, ERR_VALUE, "plan %s: %s", plan_name(n->plan), why);
+}
+
+static bool choose_loops(const Tiler *t, const Node *n, const ContractShape *s, PlanLoops *l) {
+  const char *const wrong = l->rows ? contract_loops_problem(t->c, s, l) : NULL;
+  if (wrong) return refuse(t, n, wrong);
+  *l = contract_choose_loops(t->c, s, *l, plan_has_blocks(n->plan));
+  return true;
+}
+
+/* Its input is a ring in the kernel of a chain. */
+static bool reads_ring(const Node *n) {
+  const Value *x = n->in[0];
+  const Node *before = (n->plan->chain || n->plan->chained) && x->def ? strip_node(x) : NULL;
+  return before && before->plan && before->plan->chained;
+}
+
+/* Strides of what a convolution reads, NULL: of an inlined input, by guards. */
+static const Expr *const *input_strides(Tiler *t, const Node *n, const ConvInfo *ci) {
+  const Place *own = n->in[0]->inlined ? NULL : expect(t, n->in[0]);
+  if (conv_reads_in_place(n, ci, own)) return own ? own->stride : NULL;
+  Value copy = *n->in[0];
+  int8_t perm[MAX_RANK] = {0};
+  int16_t lo[MAX_RANK] = {0}, hi[MAX_RANK] = {0};
+  for (int d = 1; d < copy.rank; d++) perm[d] = (int8_t)(d == copy.rank - 1 ? 1 : d + 1);
+  for (int s = 0; s < n->plan->spatial; s++) {
+    lo[2 + s] = (int16_t)n->plan->halo_lo[s];
+    hi[2 + s] = (int16_t)n->plan->halo_hi[s];
+  }
+  const ContractTypes *types = node_contract_types(n);
+  if (types->k_step > 1) hi[1] = (int16_t)contract_group_rest(types, copy.dims[1]);
+  const bool keep = conv_copy_keeps_order(n, ci, own);
+  copy.layout = (Layout){.perm = keep ? NULL : perm, .halo_lo = lo, .halo_hi = hi};
+  const Expr **stride = ARENA_ARRAY(t->c->scratch, const Expr *, copy.rank + 1);
+  strides_of(t->c->model, &copy, stride, NULL, NULL);
+  return stride;
+}
+
+static bool phase_is_empty(const Axis *axes, const ConvInfo *ci) {
+  for (int s = 0; s < ci->spatial; s++)
+    if (expr_is_i64(axes[s].rows, 0)) return true;
+  return false;
+}
+
+static bool conv_loops(Tiler *t, const Node *n, const ConvInfo *ci, const Value *root,
+                       PlanLoops *loops, int count) {
+  ConvInfo merged = *ci;
+  const bool strips = n->plan->chain || n->plan->chained;
+  const bool ring = reads_ring(n);
+  const Expr *const *in = ring ? NULL : input_strides(t, n, ci);
+  if (!strips) merged.group /= conv_merged_groups(t->c->target, ci, n->in[1]->cdata);
+  for (int ph = 0; ph < count; ph++) {
+    Axis axes[MAX_SPATIAL];
+    ContractShape s;
+    conv_axes(t->c->model, n, &merged, ph, axes);
+    if (phase_is_empty(axes, &merged)) {
+      loops[ph] = (PlanLoops){.rows = 1, .vectors = 1, .high = 1, .part = 1, .panels = 1};
+      continue;
+    }
+    const bool flat = !strips && !(loops[ph].part && loops[ph].lines) &&
+                      conv_is_flat(t->p, &merged, axes, in, expect(t, root)->stride);
+    conv_shape(t->p, n, &merged, axes, flat, ring || (in && expr_is_i64(in[1], 1)), &s);
+    if (!choose_loops(t, n, &s, &loops[ph])) return false;
+  }
+  return true;
+}
+
+/* How many kernels of tiles the plan of n describes. */
+static int loops_of(const Node *n, const ConvInfo *ci) {
+  if (n->plan->algorithm == ALG_WINOGRAD || !ci) return 1;
+  return (int)conv_phases(ci);
+}
+
+static bool fill_loops(Tiler *t, const Node *n, const ConvInfo *ci, const Value *root,
+                       PlanLoops *loops, int count) {
+  ContractShape s;
+  MatMulInfo mi;
+  if (ci && n->plan->algorithm == ALG_TILED) return conv_loops(t, n, ci, root, loops, count);
+  if (ci)
+    winograd_shape(t->p, n, ci, &s);
+  else if (matmul_info(n, &mi))
+    matmul_shape(t->p, n, &mi, &s);
+  else
+    return true;
+  return choose_loops(t, n, &s, loops);
+}
+
+static bool has_tiles(const Plan *p) {
+  return p->algorithm == ALG_TILED || p->algorithm == ALG_WINOGRAD;
+}
+
+static bool is_complete(const Plan *p) {
+  if (!has_tiles(p)) return true;
+  for (int i = 0; i < p->n_loops; i++)
+    if (plan_has_blocks(p) && !p->loops[i].part) return false;
+  return p->n_loops > 0;
+}
+
+static bool tile_node(Tiler *t, Node *n, const Value *root) {
+  ConvInfo info;
+  Plan p = *n->plan;
+  if (!has_tiles(&p)) return true;
+  const ConvInfo *ci = conv_info(n, &info) ? &info : NULL;
+  const int count = loops_of(n, ci);
+  if (p.n_loops > 1 && p.n_loops != count) return refuse(t, n, "tiles of another number of phases");
+  PlanLoops *loops = ARENA_ARRAY(t->c->model->arena, PlanLoops, count + 1);
+  for (int i = 0; i < count; i++) loops[i] = plan_loops(&p, i);
+  if (!fill_loops(t, n, ci, root, loops, count)) return false;
+  t->c->changed = t->c->changed || !is_complete(&p);
+  p.loops = loops;
+  p.n_loops = count;
+  n->plan = arena_dup(t->c->model->arena, &p, sizeof p);
+  return true;
+}
+
+/* ---- the graph ---- */
+
+static bool is_root(const Value *v) {
+  return v && !v->inlined && !v->cdata && v->def && !(v->def->op->flags & OF_PIECES) &&
+         (v->def->op->body == OB_EW || v->def->op->body == OB_ELEM);
+}
+
+/* From the last node to the first, as lowering goes. */
+static bool tile_graph(Tiler *t, const Graph *g) {
+  for (int i = g->nodes.n - 1; i >= 0; i--) {
+    const Node *n = g->nodes.data[i];
+    for (int k = 0; k < n->n_attrs; k++)
+      if (n->attrs[k].kind == AT_GRAPH && !tile_graph(t, n->attrs[k].graph)) return false;
+    bool stored = false;
+    for (int k = 0; k < n->n_out; k++) {
+      const Value *v = n->out[k];
+      stored = stored || (v && !v->inlined && !v->cdata);
+      const Value *const anchor = is_root(v) ? kernel_anchor(v) : NULL;
+      if (anchor && anchor->def->plan && !tile_node(t, anchor->def, v)) return false;
+    }
+    if (stored && (n->op->flags & OF_PIECES))
+      expect_pieces(t, n);
+    else if (stored)
+      ask_inputs(t, n);
+  }
+  return true;
+}
+
+static void mark_outside(Tiler *t, const Graph *g) {
+  for (int i = 0; i < g->nodes.n; i++) {
+    const Node *n = g->nodes.data[i];
+    for (int k = 0; k < n->n_syms; k++)
+      if (n->syms[k].src) t->outside[n->syms[k].src->id] = true;
+    if ((n->op->body == OB_EXTERN && !node_is_scatter(n)) || n->op->body == OB_REGION)
+      for (int k = 0; k < n->n_in; k++)
+        if (n->in[k]) t->outside[n->in[k]->id] = t->outside[view_source(n->in[k])->id] = true;
+    for (int k = 0; k < n->n_attrs; k++)
+      if (n->attrs[k].kind == AT_GRAPH) mark_outside(t, n->attrs[k].graph);
+  }
+  for (int i = 0; i < g->outputs.n; i++)
+    t->outside[g->outputs.data[i]->id] = t->asked[g->outputs.data[i]->id] = true;
+}
+
+bool pass_choose_tiles(PassCtx *c) {
+  const int n = c->model->next_value + 1;
+  Tiler t = {.c = c, .p = c->model->pool};
+  t.place = ARENA_ARRAY(c->scratch, Place, n);
+  t.asked = ARENA_ARRAY(c->scratch, bool, n);
+  t.outside = ARENA_ARRAY(c->scratch, bool, n);
+  mark_outside(&t, c->model->main);
+  return tile_graph(&t, c->model->main);
+}
+
+static bool graph_has_tiles(const Graph *g) {
+  for (int i = 0; i < g->nodes.n; i++) {
+    const Node *n = g->nodes.data[i];
+    for (int k = 0; k < n->n_attrs; k++)
+      if (n->attrs[k].kind == AT_GRAPH && !graph_has_tiles(n->attrs[k].graph)) return false;
+    for (int k = 0; k < n->n_out; k++) {
+      const Value *const anchor = is_root(n->out[k]) ? kernel_anchor(n->out[k]) : NULL;
+      if (anchor && !(anchor->def->plan && is_complete(anchor->def->plan))) return false;
+    }
+  }
+  return true;
+}
+
+bool tiles_are_chosen(const Model *m) { return graph_has_tiles(m->main); }
