@@ -8,6 +8,7 @@ weights so large, and contractions so long, that sums leave what floats, or 32 b
 """
 import argparse
 import itertools
+import re
 import shutil
 import subprocess
 import sys
@@ -185,6 +186,22 @@ def wrong(case, target, level):
     return None
 
 
+def instructions():
+    """What is wrong: the products of a MatMulInteger are sums of pairs in one instruction, and never ones that saturate."""
+    case, bad = Case(np.random.default_rng(0), "MatMulInteger", (32, 64), (64, 64), lanes=True, spread=90), []
+    expected = {"x86-64-v2": "pmaddwd", "x86-64-v3": "vpmaddwd", "x86-64-v4": "vpmaddwd"}
+    with tempfile.TemporaryDirectory(prefix="burin-") as folder:
+        path = Path(folder)
+        (path / "m.onnx").write_bytes(case.model().SerializeToString())
+        for target, name in expected.items():
+            command = [burin.compiler(), "compile", path / "m.onnx", "-o", path / "m.s", "--emit=asm", f"--target={target}"]
+            subprocess.run(command, check=True, capture_output=True)
+            text = (path / "m.s").read_text()
+            if (name and not re.search(rf"\s{name}\s", text)) or "maddubs" in text:
+                bad.append(f"{target}: no {name} in the code, or one that saturates")
+    return bad
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--seed", type=int, default=1)
@@ -195,7 +212,10 @@ def main():
     rng = np.random.default_rng(args.seed)
     cases = [*fixed_cases(rng), *(pick(rng, [conv_case, conv_case, matmul_case])(rng) for _ in range(args.count))]
     emulated = [t for t, qemu in QEMU.items() if shutil.which(qemu)]
-    failed = runs = 0
+    failed, runs = 0, 3
+    for bad in instructions():
+        print(bad)
+        failed += 1
     for i, c in enumerate(cases):
         turns = {("native", "-O3"), TURNS[i % len(TURNS)]} if not args.target else {(args.target, "-O0"), (args.target, "-O3")}
         if not args.target and emulated and i % 4 == 1:
