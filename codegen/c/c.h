@@ -4,6 +4,7 @@
  * long, gets a name first. */
 #pragma once
 #include "codegen/backend.h"
+#include "codegen/host/entry.h"
 
 typedef struct CMemo { /* of an expression, by uid, in the current statement */
   uint32_t epoch;
@@ -73,7 +74,7 @@ const char *c_fits(CText *c, const Expr *bytes);
 /* Goes on when `ok`; else the run fails with this check and up to three values. */
 void c_require(CEntry *e, const char *ok, int check, const char *a, const char *b, const char *d);
 void c_require_assume(CEntry *e, const DimAssume *a);
-void c_check_all(CEntry *e);
+void c_check(CEntry *e, const EntryItem *item); /* what stands before the steps */
 void c_steps(CEntry *e, const Step *s);
 
 /* ---- info.c ---- */

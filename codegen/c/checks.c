@@ -1,9 +1,8 @@
-/* What a run refuses before it computes: the same checks, in the same order, as compiled objects
- * have (codegen/llvm/entry_checks.c). */
+/* What a run refuses before it computes: items of the list that all entries walk. */
 #include <inttypes.h>
 
 #include "codegen/c/c.h"
-#include "codegen/host/checks.h"
+#include "codegen/host/entry.h"
 
 #define TEXT(...) arena_printf(c->arena, __VA_ARGS__)
 
@@ -47,10 +46,8 @@ static const char *fits_arithmetic(CText *c, const Expr *e) {
   return TEXT("%s <= 4e18 && %s >= -4e18", v, v);
 }
 
-void c_require_assume(CEntry *e, const DimAssume *a) {
+static void require_assume(CEntry *e, const DimAssume *a, int check, const Expr *const *numbers) {
   CText *const c = e->c;
-  const Expr *numbers[3] = {NULL};
-  const int check = check_assume(e->p, a, numbers);
   const char *ok = c_wide(c, assume_condition(c->pool, a)), *values[3];
   const char *const sides[2] = {fits_arithmetic(c, a->a), fits_arithmetic(c, a->b)};
   for (int i = 0; i < 2; i++)
@@ -59,133 +56,72 @@ void c_require_assume(CEntry *e, const DimAssume *a) {
   c_require(e, ok, check, values[0], values[1], values[2]);
 }
 
-static void check_symbol(CEntry *e, int id) {
+void c_require_assume(CEntry *e, const DimAssume *a) {
+  const Expr *numbers[3] = {NULL};
+  require_assume(e, a, check_assume(e->p, a, numbers), numbers);
+}
+
+static void check_symbol(CEntry *e, const EntryItem *item) {
   CText *const c = e->c;
-  const Symbol *const s = expr_symbol(c->pool, id);
-  const char *const name = check_symbol_text(e->p, id), *const v = TEXT("sym[%d]", id);
-  const char *const least = c_i64(c, s->lo > 0 ? s->lo : 0);
-  const char *const most =
-      s->bound && !expr_uses_runtime(c->pool, s->bound) ? c_wide(c, s->bound) : "INT32_MAX";
-  const int low = check_add(e->p, BURIN_E_DIMS, NULL, "%s is {0}, the model needs at least {1}",
-                            name),
-            high =
-                check_add(e->p, BURIN_E_DIMS, NULL, "%s is {0}, the model takes at most {1}", name);
-  c_require(e, TEXT("%s >= %s", v, least), low, v, least, NULL);
-  c_require(e, TEXT("%s <= %s", v, most), high, v, most, NULL);
-}
-
-static void require_fits(CEntry *e, const Expr *bytes, const char *what) {
-  int64_t k;
-  if (expr_is_const(bytes, &k)) return;
-  const int check =
-      check_add(e->p, BURIN_E_DIMS, NULL, "%s is larger than this target can address", what);
-  c_require(e, c_fits(e->c, bytes), check, NULL, NULL, NULL);
-}
-
-static void check_dims(CEntry *e) {
-  const Program *const p = e->p;
-  const Model *const m = p->m->model;
-  for (int i = 0; i < p->n_caller; i++) check_symbol(e, p->symbols[i]);
-  for (int i = 0; i < p->m->inputs.n + p->m->outputs.n; i++)
-    require_fits(e, program_io_bytes(p, i), program_io_name(p, i));
-  require_fits(e, program_arena_bytes(p), "the arena");
-  require_fits(e, program_thread_bytes(p), "the arena of a thread");
-  for (int i = 0; i < m->assumes.n; i++) {
-    const DimAssume *const d = &m->assumes.data[i];
-    if (!program_checked_at_entry(p, d)) continue;
-    c_require_assume(e, d);
-  }
+  const char *const v = TEXT("sym[%d]", item->k), *const least = c_i64(c, item->n);
+  const char *const most = item->e ? c_wide(c, item->e) : "INT32_MAX";
+  c_require(e, TEXT("%s >= %s", v, least), item->check, v, least, NULL);
+  c_require(e, TEXT("%s <= %s", v, most), item->check + 1, v, most, NULL);
 }
 
 /* ---- options and arguments ---- */
-static void check_options(CEntry *e) {
-  const Program *const p = e->p;
-  const int most = p->m->max_threads > 1 ? p->m->max_threads : 1;
-  const int bad = check_add(p, BURIN_E_ARGUMENT, NULL, "options: their size is not set");
-  c_require(e, "burin_rt_options(given, &own) == BURIN_OK", bad, NULL, NULL, NULL);
-  const int many = check_add(p, BURIN_E_ARGUMENT, NULL,
-                             "{0} threads: the model was compiled for at most %d", most);
-  c_require(e, arena_printf(p->arena, "own.threads <= %d", most), many, "own.threads", NULL, NULL);
+static void check_options(CEntry *e, const EntryItem *item) {
+  c_require(e, "burin_rt_options(given, &own) == BURIN_OK", item->check, NULL, NULL, NULL);
+  c_require(e, arena_printf(e->p->arena, "own.threads <= %d", (int)item->n), item->check + 1,
+            "own.threads", NULL, NULL);
 }
 
-static void check_arguments(CEntry *e) {
-  const Program *const p = e->p;
-  const int in = check_add(p, BURIN_E_ARGUMENT, NULL, "the array of inputs is NULL"),
-            out = check_add(p, BURIN_E_ARGUMENT, NULL, "the array of outputs is NULL"),
-            sizes = check_add(p, BURIN_E_ARGUMENT, NULL, "the array of sizes is NULL");
-  if (p->m->inputs.n) c_require(e, "in", in, NULL, NULL, NULL);
-  if (p->m->outputs.n) c_require(e, "out", out, NULL, NULL, NULL);
-  if (p->n_symbols) c_require(e, "dims", sizes, NULL, NULL, NULL);
+static void check_argument(CEntry *e, const EntryItem *item) {
+  static const char *const arrays[] = {"in", "out", "dims"};
+  c_require(e, arrays[item->k], item->check, NULL, NULL, NULL);
 }
 
 /* ---- defaults ---- */
-/* Where another input is given, a default must have the sizes of this run. */
-static void check_default_sizes(CEntry *e, int k) {
+static void check_default_size(CEntry *e, const EntryItem *item) {
   CText *const c = e->c;
-  const Graph *const g = e->p->m->model->main;
-  const ConstData *const d = e->p->m->buffers.data[e->p->m->inputs.data[k]].data;
-  for (int i = 0; g && i < d->rank; i++) {
-    const Expr *const dim = g->inputs.data[k]->dims[i];
-    if (expr_is_i64(dim, d->dims[i])) continue;
-    const char *const size = c_wide(c, dim), *const own = c_i64(c, d->dims[i]);
-    const int check = check_add(e->p, BURIN_E_DIMS, NULL,
-                                "input %s is not given, and its default has size {1} where {0} is "
-                                "needed",
-                                program_input_name(e->p, k));
-    c_require(e, TEXT("given_in[%d] || wrong == -1 || %s == %s", k, size, own), check, size, own,
-              NULL);
-  }
+  const char *const size = c_wide(c, item->e), *const own = c_i64(c, item->n);
+  c_require(e, TEXT("given_in[%d] || wrong == -1 || %s == %s", item->k, size, own), item->check,
+            size, own, NULL);
 }
 
 /* From here on `in` is a copy in which a NULL for an input with a default is the default's address,
  * and behind which stands the address of a bool: no such input is given. */
 static void take_defaults(CEntry *e) {
   CText *const c = e->c;
-  const Module *const m = e->p->m;
-  if (!e->p->defaults) return;
+  const int n = e->p->m->inputs.n;
   c_line(c, "const void *const *const given_in = in;");
-  c_line(c, "const void *own_in[%d];", m->inputs.n + 1);
-  c_line(c, "const int64_t wrong = burin_rt_inputs(in, %s_defaults, %d, own_in);", e->p->name,
-         m->inputs.n);
+  c_line(c, "const void *own_in[%d];", n + 1);
+  c_line(c, "const int64_t wrong = burin_rt_inputs(in, %s_defaults, %d, own_in);", e->p->name, n);
   c_line(c, "const uint8_t unset = wrong == -1;");
-  c_line(c, "own_in[%d] = &unset;", m->inputs.n);
+  c_line(c, "own_in[%d] = &unset;", n);
   c_line(c, "(void)given_in;");
-  for (int k = 0; k < m->inputs.n; k++) {
-    const Buffer *const b = &m->buffers.data[m->inputs.data[k]];
-    if (!b->data) continue;
-    if (b->pinned)
-      c_require(e, TEXT("wrong != %d", k + 1),
-                check_add(e->p, BURIN_E_UNSUPPORTED, NULL,
-                          "input %s: sizes were computed from its default when the model was "
-                          "compiled, so that no other value can be given",
-                          program_input_name(e->p, k)),
-                NULL, NULL, NULL);
-    check_default_sizes(e, k);
-  }
-  c_line(c, "in = own_in;");
+}
+
+static void check_pinned(CEntry *e, const EntryItem *item) {
+  CText *const c = e->c;
+  if (item->check >= 0)
+    c_require(e, TEXT("wrong != %d", item->k + 1), item->check, NULL, NULL, NULL);
 }
 
 /* ---- pointers ---- */
 /* A tensor without elements may be NULL. */
-static void check_pointers(CEntry *e) {
+static void check_pointer(CEntry *e, const EntryItem *item) {
   CText *const c = e->c;
-  const int n_in = e->p->m->inputs.n, n = n_in + e->p->m->outputs.n;
-  for (int k = 0; k < n; k++) {
-    const Expr *const bytes = program_io_bytes(e->p, k);
-    int64_t lo, hi;
-    const bool some = expr_range(c->pool, bytes, &lo, &hi) && lo > 0;
-    const char *ok = k < n_in ? TEXT("in[%d]", k) : TEXT("out[%d]", k - n_in);
-    if (!some) ok = TEXT("%s || %s <= 0", ok, c_wide(c, bytes));
-    c_require(e, ok,
-              check_add(e->p, BURIN_E_ARGUMENT, NULL, "%s is NULL", program_io_name(e->p, k)), NULL,
-              NULL, NULL);
-  }
+  const int n_in = e->p->m->inputs.n, k = item->k;
+  const char *ok = k < n_in ? TEXT("in[%d]", k) : TEXT("out[%d]", k - n_in);
+  if (!item->some) ok = TEXT("%s || %s <= 0", ok, c_wide(c, item->e));
+  c_require(e, ok, item->check, NULL, NULL, NULL);
 }
 
 /* ---- the arena ---- */
 /* Behind it, own.threads is what the arena has room for: those asked for, one where nobody lends
  * any or where the arena's size is not told and each needs room in it. */
-static void check_arena(CEntry *e) {
+static void check_arena(CEntry *e, const EntryItem *item) {
   CText *const c = e->c;
   const char *const bytes = c_wide(c, program_arena_bytes(e->p));
   c_line(c, "const uint64_t arena_bytes = (uint64_t)%s;", bytes);
@@ -195,23 +131,28 @@ static void check_arena(CEntry *e) {
          "0 && stride != 0))");
   c_line(c, "  own.threads = 1;");
   c_line(c, "const uint64_t needed = arena_bytes + stride * (uint64_t)own.threads;");
-  const int null = check_add(e->p, BURIN_E_ARENA, NULL, "the arena is NULL, {0} bytes are needed"),
-            odd = check_add(e->p, BURIN_E_ARENA, NULL, "the arena is not aligned to 64 bytes"),
-            small = check_add(e->p, BURIN_E_ARENA, NULL,
-                              "the arena has {0} bytes, {1} are needed for threads: {2}");
-  c_require(e, "needed == 0 || arena", null, "(int64_t)needed", NULL, NULL);
-  c_require(e, "needed == 0 || (uintptr_t)arena % 64 == 0", odd, NULL, NULL, NULL);
-  c_require(e, "own.arena_bytes == 0 || own.arena_bytes >= needed", small,
+  c_require(e, "needed == 0 || arena", item->check, "(int64_t)needed", NULL, NULL);
+  c_require(e, "needed == 0 || (uintptr_t)arena % 64 == 0", item->check + 1, NULL, NULL, NULL);
+  c_require(e, "own.arena_bytes == 0 || own.arena_bytes >= needed", item->check + 2,
             "(int64_t)own.arena_bytes", "(int64_t)needed", "own.threads");
 }
 
-void c_check_all(CEntry *e) {
-  CText *const c = e->c;
-  check_options(e);
-  check_arguments(e);
-  c_line(c, "%s_symbols(sym, dims);", e->p->name);
-  check_dims(e);
-  take_defaults(e);
-  check_pointers(e);
-  check_arena(e);
+void c_check(CEntry *e, const EntryItem *item) {
+  switch (item->kind) {
+    case EN_OPTIONS: check_options(e, item); break;
+    case EN_ARGUMENT: check_argument(e, item); break;
+    case EN_SYMBOLS: c_line(e->c, "%s_symbols(sym, dims);", e->p->name); break;
+    case EN_SYMBOL: check_symbol(e, item); break;
+    case EN_FITS: c_require(e, c_fits(e->c, item->e), item->check, NULL, NULL, NULL); break;
+    case EN_ASSUME: require_assume(e, item->assume, item->check, item->values); break;
+    case EN_DEFAULTS: take_defaults(e); break;
+    case EN_DEFAULT: check_pinned(e, item); break;
+    case EN_DEFAULT_SIZE: check_default_size(e, item); break;
+    case EN_DEFAULTS_DONE: c_line(e->c, "in = own_in;"); break;
+    case EN_POINTER: check_pointer(e, item); break;
+    case EN_ARENA: check_arena(e, item); break;
+    case EN_WEIGHTS: /* files of C hold their weights */
+    case EN_STEPS:
+    case EN_RESULTS: break;
+  }
 }

@@ -94,6 +94,17 @@ static int most_args(const Program *p) {
   return n;
 }
 
+static void run_steps(CEntry *e) {
+  c_line(e->c, "char *const scratch = arena ? (char *)arena + arena_bytes : NULL;");
+  c_line(e->c, "(void)bufs, (void)scratch, (void)in, (void)out;");
+  c_steps(e, e->p->m->steps);
+}
+
+static void tell_sizes(CEntry *e) {
+  for (int i = e->p->n_caller; i < e->p->n_symbols; i++)
+    c_line(e->c, "dims[%d] = sym[%d];", i, e->p->symbols[i]);
+}
+
 static void invoke(CText *c) {
   const Program *const p = c->p;
   CEntry e = {.c = c, .p = p, .assigned = ARENA_ARRAY(c->arena, bool, symbol_slots(c))};
@@ -105,12 +116,15 @@ static void invoke(CText *c) {
   c_line(c, "BurinOptions own;");
   c_line(c, "int64_t sym[%d];", symbol_slots(c));
   c_line(c, "void *bufs[%d];", most_args(p));
-  c_check_all(&e);
-  c_line(c, "char *const scratch = arena ? (char *)arena + arena_bytes : NULL;");
-  c_line(c, "(void)bufs, (void)scratch, (void)in, (void)out;");
-  c_steps(&e, p->m->steps);
-  for (int i = p->n_caller; i < p->n_symbols; i++)
-    c_line(c, "dims[%d] = sym[%d];", i, p->symbols[i]);
+  const EntryList list = entry_list(p);
+  for (int i = 0; i < list.n; i++) {
+    if (list.data[i].kind == EN_STEPS)
+      run_steps(&e);
+    else if (list.data[i].kind == EN_RESULTS)
+      tell_sizes(&e);
+    else
+      c_check(&e, &list.data[i]);
+  }
   c_line(c, "return BURIN_OK;");
   sb_printf(c->out, "}\n");
 }

@@ -14,17 +14,23 @@ static int most_args(const Program *p) {
   return n;
 }
 
-/* Weights in a file: behind them stands their hash once they are mapped. */
-static void check_weights(Entry *e) {
+static void run_steps(Entry *e) {
   Emit *const c = e->c;
   const Program *const p = e->p;
-  if (!p->weights.external) return;
-  const V weights = hidden_bytes(c, arena_printf(c->arena, "%s_weights", p->name));
-  const V stored = load(c, c->i64, at_k(c, c->i8, weights, p->weights.bytes));
-  const int check =
-      check_add(p, BURIN_E_WEIGHTS, NULL, "%s is not mapped, or not this model's", p->weights.file);
-  require(e, LLVMBuildICmp(B, LLVMIntEQ, stored, ki64(c, (int64_t)p->weights.hash), ""), check, 0,
-          NULL);
+  e->assigned = ARENA_ARRAY(c->arena, bool, expr_symbol_count(c->pool) + 1);
+  e->bufs = entry_alloca(c, c->ptr, most_args(p), 8);
+  emit_forget(c);
+  e->scratch = at(c, c->i8, e->arena, wide(c, program_arena_bytes(p)));
+  e->scratch_stride = wide(c, program_thread_bytes(p));
+  emit_program_steps(e, p->m->steps);
+}
+
+static void tell_sizes(Entry *e) {
+  Emit *const c = e->c;
+  const Program *const p = e->p;
+  for (int i = p->n_caller; i < p->n_symbols; i++)
+    LLVMBuildStore(B, load(c, c->i64, at_k(c, c->i64, c->sym_array, p->symbols[i])),
+                   at_k(c, c->i64, e->dims, i));
 }
 
 static V emit_body(Emit *c, const Program *p) {
@@ -35,25 +41,15 @@ static V emit_body(Emit *c, const Program *p) {
              .p = p,
              .in = LLVMGetParam(fn, 0),
              .out = LLVMGetParam(fn, 1),
-             .arena = LLVMGetParam(fn, 3)};
-  const V dims = LLVMGetParam(fn, 2);
-  check_options(&e, LLVMGetParam(fn, 4));
-  check_arguments(&e, dims);
-  check_weights(&e);
-  sym_array(c, p, dims);
-  check_dims(&e);
-  take_defaults(&e);
-  check_pointers(&e);
-  check_arena(&e);
-  e.assigned = ARENA_ARRAY(c->arena, bool, expr_symbol_count(c->pool) + 1);
-  e.bufs = entry_alloca(c, c->ptr, most_args(p), 8);
-  emit_forget(c);
-  e.scratch = at(c, c->i8, e.arena, wide(c, program_arena_bytes(p)));
-  e.scratch_stride = wide(c, program_thread_bytes(p));
-  emit_program_steps(&e, p->m->steps);
-  for (int i = p->n_caller; i < p->n_symbols; i++)
-    LLVMBuildStore(B, load(c, c->i64, at_k(c, c->i64, c->sym_array, p->symbols[i])),
-                   at_k(c, c->i64, dims, i));
+             .dims = LLVMGetParam(fn, 2),
+             .arena = LLVMGetParam(fn, 3),
+             .opts = LLVMGetParam(fn, 4)};
+  const EntryList list = entry_list(p);
+  for (int i = 0; i < list.n;) {
+    if (list.data[i].kind == EN_STEPS) run_steps(&e);
+    if (list.data[i].kind == EN_RESULTS) tell_sizes(&e);
+    i += entry_check(&e, &list.data[i]);
+  }
   LLVMBuildRet(B, k_int(c, c->i32, BURIN_OK));
   c->sym_array = NULL;
   return fn;

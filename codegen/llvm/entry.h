@@ -1,14 +1,16 @@
 /* Emission of the entry: what its files share. The entry is NAME_program (checks, then the steps),
  * in a wrapper. */
 #pragma once
-#include "codegen/host/checks.h"
+#include "codegen/host/entry.h"
 #include "codegen/llvm/emit.h"
 
 typedef struct Entry {
   Emit *c;
   const Program *p;
-  V in, out, arena;          /* arguments of invoke */
-  V opts;                    /* the options, completed: never NULL */
+  V in, out, dims, arena;    /* arguments of invoke */
+  V opts;                    /* the options as given; behind EN_OPTIONS completed, never NULL */
+  V own_in, wrong, given;    /* defaults: inputs with them, what burin_rt_inputs said */
+  V fine;                    /* of the input at hand: its default need not have the run's sizes */
   V scratch, scratch_stride; /* behind the arena: one per thread */
   V bufs;                    /* pointer array for kernels */
   bool *assigned;            /* run-time symbols that have their value, in textual order */
@@ -51,14 +53,8 @@ V fits_arithmetic(Emit *c, const Expr *e); /* a size that 64 bits hold; NULL: it
 void require(Entry *e, V ok, int check, int n, V const *values);
 void require_status(Entry *e, V ok, V status, int check, int n, V const *values);
 void require_assume(Entry *e, const DimAssume *a);
-void check_options(Entry *e, V given); /* sets e->opts */
-void check_arguments(Entry *e, V dims);
-void check_dims(Entry *e);
-/* From here on e->in is a copy in which a NULL for an input with a default is the default's
- * address, and behind which stands the address of a bool: no such input is given. */
-void take_defaults(Entry *e);
-void check_pointers(Entry *e);
-void check_arena(Entry *e); /* behind it, options.threads is what the arena has room for */
+/* What stands before the steps. Returns how many items it took: 1, or several pointers. */
+int entry_check(Entry *e, const EntryItem *item);
 
 /* ---- entry_steps.c: calls and control ---- */
 void emit_profile_functions(Emit *c);

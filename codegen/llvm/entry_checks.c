@@ -28,10 +28,8 @@ void require(Entry *e, V ok, int check, int n, V const *values) {
   require_status(e, ok, k_int(e->c, e->c->i32, e->p->checks->data[check].status), check, n, values);
 }
 
-void require_assume(Entry *e, const DimAssume *a) {
+static void require_assumed(Entry *e, const DimAssume *a, int check, const Expr *const *numbers) {
   Emit *const c = e->c;
-  const Expr *numbers[3] = {NULL};
-  const int check = check_assume(e->p, a, numbers);
   V ok = wide(c, assume_condition(c->pool, a)), values[3];
   const V sides[2] = {fits_arithmetic(c, a->a), fits_arithmetic(c, a->b)};
   for (int i = 0; i < 2; i++)
@@ -40,100 +38,59 @@ void require_assume(Entry *e, const DimAssume *a) {
   require(e, ok, check, 3, values);
 }
 
+void require_assume(Entry *e, const DimAssume *a) {
+  const Expr *numbers[3] = {NULL};
+  require_assumed(e, a, check_assume(e->p, a, numbers), numbers);
+}
+
 static V not_null(Emit *c, V pointer) {
   return LLVMBuildICmp(B, LLVMIntNE, pointer, LLVMConstNull(c->ptr), "");
 }
 
 /* ---- options and arguments ---- */
-void check_options(Entry *e, V given) {
+static void check_options(Entry *e, const EntryItem *item) {
   Emit *const c = e->c;
   const Ty options = options_type(c);
+  const V given = e->opts;
   e->opts = entry_alloca(c, options, 1, 8);
   Ty type;
   const V complete = declare(c, "burin_rt_options", c->i32, 2, (Ty[]){c->ptr, c->ptr}, &type);
   const V status = LLVMBuildCall2(B, type, complete, (V[]){given, e->opts}, 2, "");
-  const int bad = check_add(e->p, BURIN_E_ARGUMENT, NULL, "options: their size is not set");
-  require(e, LLVMBuildICmp(B, LLVMIntEQ, status, k_int(c, c->i32, 0), ""), bad, 0, NULL);
+  require(e, LLVMBuildICmp(B, LLVMIntEQ, status, k_int(c, c->i32, 0), ""), item->check, 0, NULL);
   const V threads = LLVMBuildSExt(B, load(c, c->i32, field(c, options, e->opts, 1)), c->i64, "");
-  const int most = e->p->m->max_threads > 1 ? e->p->m->max_threads : 1;
-  const int check = check_add(e->p, BURIN_E_ARGUMENT, NULL,
-                              "{0} threads: the model was compiled for at most %d", most);
-  require(e, LLVMBuildICmp(B, LLVMIntSLE, threads, ki64(c, most), ""), check, 1, &threads);
+  require(e, LLVMBuildICmp(B, LLVMIntSLE, threads, ki64(c, item->n), ""), item->check + 1, 1,
+          &threads);
 }
 
-void check_arguments(Entry *e, V dims) {
+static void check_argument(Entry *e, const EntryItem *item) {
+  const V arrays[] = {e->in, e->out, e->dims};
+  require(e, not_null(e->c, arrays[item->k]), item->check, 0, NULL);
+}
+
+/* Weights in a file: behind them stands their hash once they are mapped. */
+static void check_weights(Entry *e, const EntryItem *item) {
   Emit *const c = e->c;
-  const Program *const p = e->p;
-  const int in = check_add(p, BURIN_E_ARGUMENT, NULL, "the array of inputs is NULL"),
-            out = check_add(p, BURIN_E_ARGUMENT, NULL, "the array of outputs is NULL"),
-            sizes = check_add(p, BURIN_E_ARGUMENT, NULL, "the array of sizes is NULL");
-  if (p->m->inputs.n) require(e, not_null(c, e->in), in, 0, NULL);
-  if (p->m->outputs.n) require(e, not_null(c, e->out), out, 0, NULL);
-  if (p->n_symbols) require(e, not_null(c, dims), sizes, 0, NULL);
+  const V weights = hidden_bytes(c, arena_printf(c->arena, "%s_weights", e->p->name));
+  const V stored = load(c, c->i64, at_k(c, c->i8, weights, e->p->weights.bytes));
+  require(e, LLVMBuildICmp(B, LLVMIntEQ, stored, ki64(c, item->n), ""), item->check, 0, NULL);
 }
 
 /* ---- sizes ---- */
-static void check_symbol(Entry *e, int id) {
+static void check_symbol(Entry *e, const EntryItem *item) {
   Emit *const c = e->c;
-  const Symbol *const s = expr_symbol(c->pool, id);
-  const char *const name = check_symbol_text(e->p, id);
-  const V v = load(c, c->i64, at_k(c, c->i64, c->sym_array, id));
-  const V least = ki64(c, s->lo > 0 ? s->lo : 0);
-  const V most =
-      s->bound && !expr_uses_runtime(c->pool, s->bound) ? wide(c, s->bound) : ki64(c, INT32_MAX);
-  const int low = check_add(e->p, BURIN_E_DIMS, NULL, "%s is {0}, the model needs at least {1}",
-                            name),
-            high =
-                check_add(e->p, BURIN_E_DIMS, NULL, "%s is {0}, the model takes at most {1}", name);
-  require(e, LLVMBuildICmp(B, LLVMIntSGE, v, least, ""), low, 2, (V[]){v, least});
-  require(e, LLVMBuildICmp(B, LLVMIntSLE, v, most, ""), high, 2, (V[]){v, most});
-}
-
-static void require_fits(Entry *e, const Expr *bytes, const char *what) {
-  int64_t k;
-  if (expr_is_const(bytes, &k)) return;
-  const int check =
-      check_add(e->p, BURIN_E_DIMS, NULL, "%s is larger than this target can address", what);
-  require(e, fits(e->c, bytes), check, 0, NULL);
-  emit_forget(e->c);
-}
-
-void check_dims(Entry *e) {
-  Emit *const c = e->c;
-  const Program *const p = e->p;
-  for (int i = 0; i < p->n_caller; i++) check_symbol(e, p->symbols[i]);
-  emit_forget(c);
-  const int n_io = p->m->inputs.n + p->m->outputs.n;
-  for (int i = 0; i < n_io; i++) require_fits(e, program_io_bytes(p, i), program_io_name(p, i));
-  require_fits(e, program_arena_bytes(p), "the arena");
-  require_fits(e, program_thread_bytes(p), "the arena of a thread");
-  const Model *const m = p->m->model;
-  for (int i = 0; i < m->assumes.n; i++) {
-    const DimAssume *const d = &m->assumes.data[i];
-    if (!program_checked_at_entry(p, d)) continue;
-    require_assume(e, d);
-    emit_forget(c);
-  }
+  const V v = load(c, c->i64, at_k(c, c->i64, c->sym_array, item->k));
+  const V least = ki64(c, item->n), most = item->e ? wide(c, item->e) : ki64(c, INT32_MAX);
+  require(e, LLVMBuildICmp(B, LLVMIntSGE, v, least, ""), item->check, 2, (V[]){v, least});
+  require(e, LLVMBuildICmp(B, LLVMIntSLE, v, most, ""), item->check + 1, 2, (V[]){v, most});
 }
 
 /* ---- defaults ---- */
-/* Where another input is given, a default must have the sizes of this run. */
-static void check_default_sizes(Entry *e, int k, V fine) {
+static void check_default_size(Entry *e, const EntryItem *item) {
   Emit *const c = e->c;
-  const Graph *const g = e->p->m->model->main;
-  const ConstData *const d = e->p->m->buffers.data[e->p->m->inputs.data[k]].data;
-  for (int i = 0; g && i < d->rank; i++) {
-    const Expr *const dim = g->inputs.data[k]->dims[i];
-    if (expr_is_i64(dim, d->dims[i])) continue;
-    const V size = wide(c, dim), own = ki64(c, d->dims[i]);
-    const int check = check_add(e->p, BURIN_E_DIMS, NULL,
-                                "input %s is not given, and its default has size {1} where {0} is "
-                                "needed",
-                                program_input_name(e->p, k));
-    require(e, LLVMBuildOr(B, fine, LLVMBuildICmp(B, LLVMIntEQ, size, own, ""), ""), check, 2,
-            (V[]){size, own});
-    emit_forget(c);
-  }
+  const V size = wide(c, item->e), own = ki64(c, item->n);
+  const V fine = LLVMBuildOr(B, e->fine, LLVMBuildICmp(B, LLVMIntEQ, size, own, ""), "");
+  require(e, fine, item->check, 2, (V[]){size, own});
+  emit_forget(c);
 }
 
 static V call_inputs(Entry *e, V own) {
@@ -145,59 +102,45 @@ static V call_inputs(Entry *e, V own) {
   return LLVMBuildCall2(B, type, fn, (V[]){e->in, table, ki64(c, e->p->m->inputs.n), own}, 4, "");
 }
 
-void take_defaults(Entry *e) {
+/* A copy of the inputs in which a NULL for an input with a default is the default's address, and
+ * behind which stands the address of a bool: no such input is given. */
+static void take_defaults(Entry *e) {
   Emit *const c = e->c;
-  const Module *const m = e->p->m;
-  if (!e->p->defaults) return;
-  const V own = entry_alloca(c, c->ptr, m->inputs.n + 1, 8), unset = entry_alloca(c, c->i8, 1, 1);
-  const V wrong = call_inputs(e, own), given = LLVMBuildICmp(B, LLVMIntNE, wrong, ki64(c, -1), "");
-  LLVMBuildStore(B, LLVMBuildZExt(B, LLVMBuildNot(B, given, ""), c->i8, ""), unset);
-  LLVMBuildStore(B, unset, at_k(c, c->ptr, own, m->inputs.n));
-  for (int k = 0; k < m->inputs.n; k++) {
-    const Buffer *const b = &m->buffers.data[m->inputs.data[k]];
-    if (!b->data) continue;
-    const V there = not_null(c, load(c, c->ptr, at_k(c, c->ptr, e->in, k)));
-    if (b->pinned)
-      require(e, LLVMBuildICmp(B, LLVMIntNE, wrong, ki64(c, k + 1), ""),
-              check_add(e->p, BURIN_E_UNSUPPORTED, NULL,
-                        "input %s: sizes were computed from its default when the model was "
-                        "compiled, so that no other value can be given",
-                        program_input_name(e->p, k)),
-              0, NULL);
-    check_default_sizes(e, k, LLVMBuildOr(B, there, LLVMBuildNot(B, given, ""), ""));
-  }
-  e->in = own;
+  const int n = e->p->m->inputs.n;
+  e->own_in = entry_alloca(c, c->ptr, n + 1, 8);
+  const V unset = entry_alloca(c, c->i8, 1, 1);
+  e->wrong = call_inputs(e, e->own_in);
+  e->given = LLVMBuildICmp(B, LLVMIntNE, e->wrong, ki64(c, -1), "");
+  LLVMBuildStore(B, LLVMBuildZExt(B, LLVMBuildNot(B, e->given, ""), c->i8, ""), unset);
+  LLVMBuildStore(B, unset, at_k(c, c->ptr, e->own_in, n));
+}
+
+static void check_default(Entry *e, const EntryItem *item) {
+  Emit *const c = e->c;
+  const V there = not_null(c, load(c, c->ptr, at_k(c, c->ptr, e->in, item->k)));
+  if (item->check >= 0)
+    require(e, LLVMBuildICmp(B, LLVMIntNE, e->wrong, ki64(c, item->k + 1), ""), item->check, 0,
+            NULL);
+  e->fine = LLVMBuildOr(B, there, LLVMBuildNot(B, e->given, ""), "");
 }
 
 /* ---- pointers ---- */
-static bool never_empty(Entry *e, int k) {
-  int64_t lo, hi;
-  const Expr *const bytes = program_io_bytes(e->p, k);
-  return expr_range(e->c->pool, bytes, &lo, &hi) && lo > 0;
-}
-
-static int add_null_check(Entry *e, int k) {
-  return check_add(e->p, BURIN_E_ARGUMENT, NULL, "%s is NULL", program_io_name(e->p, k));
-}
-
 /* A tensor without elements may be NULL. */
-static void check_pointer(Entry *e, V array, int at, int k) {
+static void check_pointer(Entry *e, V array, int at, const EntryItem *item) {
   Emit *const c = e->c;
   V ok = not_null(c, load(c, c->ptr, at_k(c, c->ptr, array, at)));
-  if (!never_empty(e, k)) {
-    const V bytes = wide(c, program_io_bytes(e->p, k));
+  if (!item->some) {
+    const V bytes = wide(c, item->e);
     ok = LLVMBuildOr(B, ok, LLVMBuildICmp(B, LLVMIntSLE, bytes, ki64(c, 0), ""), "");
   }
-  require(e, ok, add_null_check(e, k), 0, NULL);
+  require(e, ok, item->check, 0, NULL);
   emit_forget(c);
 }
 
 /* The same for n that are never empty: what LLVM does to a function grows faster than the
  * function. */
-static void check_pointers_in_loop(Entry *e, V array, int from, int k, int n) {
+static void check_pointers_in_loop(Entry *e, V array, int from, int first, int n) {
   Emit *const c = e->c;
-  const int first = add_null_check(e, k);
-  for (int i = 1; i < n; i++) add_null_check(e, k + i);
   const LLVMBasicBlockRef before = LLVMGetInsertBlock(B), loop = new_block(c, "pointers"),
                           good = new_block(c, "good"), bad = new_block(c, "bad"),
                           done = new_block(c, "done");
@@ -216,22 +159,22 @@ static void check_pointers_in_loop(Entry *e, V array, int from, int k, int n) {
   emit_forget(c);
 }
 
-/* Inputs or outputs, which are `first` and so on of all. */
-static void check_array(Entry *e, V array, int first, int n) {
+/* The pointer at `item`, or it and those behind it of the same array, whose checks are in a row.
+ * Returns how many items that were. */
+static int check_pointers(Entry *e, const EntryItem *item) {
   enum { MANY = 16 };
-  for (int i = 0; i < n;) {
-    int many = 0;
-    while (i + many < n && never_empty(e, first + i + many)) many++;
-    if (many >= MANY) check_pointers_in_loop(e, array, i, first + i, many);
-    for (const int end = i + (many ? many : 1); i < end; i++)
-      if (many < MANY) check_pointer(e, array, i, first + i);
-  }
-}
-
-void check_pointers(Entry *e) {
-  const Module *const m = e->p->m;
-  check_array(e, e->in, 0, m->inputs.n);
-  check_array(e, e->out, m->inputs.n, m->outputs.n);
+  const int n_in = e->p->m->inputs.n;
+  const bool outputs = item->k >= n_in;
+  const int first = outputs ? n_in : 0, last = n_in + (outputs ? e->p->m->outputs.n : 0);
+  const V array = outputs ? e->out : e->in;
+  int many = 0;
+  while (item->k + many < last && item[many].some) many++;
+  if (many >= MANY)
+    check_pointers_in_loop(e, array, item->k - first, item->check, many);
+  else
+    for (int i = 0; i < (many ? many : 1); i++)
+      check_pointer(e, array, item->k - first + i, &item[i]);
+  return many ? many : 1;
 }
 
 /* ---- the arena ---- */
@@ -254,7 +197,7 @@ static V effective_threads(Entry *e, V arena_bytes) {
   return LLVMBuildZExt(B, threads, c->i64, "");
 }
 
-void check_arena(Entry *e) {
+static void check_arena(Entry *e, const EntryItem *item) {
   Emit *const c = e->c;
   const V given = load(c, c->i64, field(c, options_type(c), e->opts, 8));
   const V threads = effective_threads(e, given);
@@ -266,12 +209,39 @@ void check_arena(Entry *e) {
           aligned = LLVMBuildICmp(B, LLVMIntEQ, LLVMBuildAnd(B, bits, ki64(c, 63), ""), zero, ""),
           large = LLVMBuildOr(B, LLVMBuildICmp(B, LLVMIntEQ, given, zero, ""),
                               LLVMBuildICmp(B, LLVMIntUGE, given, needed, ""), "");
-  const int null = check_add(e->p, BURIN_E_ARENA, NULL, "the arena is NULL, {0} bytes are needed"),
-            odd = check_add(e->p, BURIN_E_ARENA, NULL, "the arena is not aligned to 64 bytes"),
-            small = check_add(e->p, BURIN_E_ARENA, NULL,
-                              "the arena has {0} bytes, {1} are needed for threads: {2}");
-  require(e, LLVMBuildOr(B, none, there, ""), null, 1, &needed);
-  require(e, LLVMBuildOr(B, none, aligned, ""), odd, 0, NULL);
-  require(e, large, small, 3, (V[]){given, needed, threads});
+  require(e, LLVMBuildOr(B, none, there, ""), item->check, 1, &needed);
+  require(e, LLVMBuildOr(B, none, aligned, ""), item->check + 1, 0, NULL);
+  require(e, large, item->check + 2, 3, (V[]){given, needed, threads});
   emit_forget(c);
+}
+
+static void check_size(Entry *e, const EntryItem *item) {
+  if (item->kind == EN_SYMBOL)
+    check_symbol(e, item);
+  else if (item->kind == EN_FITS)
+    require(e, fits(e->c, item->e), item->check, 0, NULL);
+  else
+    require_assumed(e, item->assume, item->check, item->values);
+  emit_forget(e->c);
+}
+
+int entry_check(Entry *e, const EntryItem *item) {
+  switch (item->kind) {
+    case EN_OPTIONS: check_options(e, item); break;
+    case EN_ARGUMENT: check_argument(e, item); break;
+    case EN_WEIGHTS: check_weights(e, item); break;
+    case EN_SYMBOLS: sym_array(e->c, e->p, e->dims); break;
+    case EN_SYMBOL:
+    case EN_FITS:
+    case EN_ASSUME: check_size(e, item); break;
+    case EN_DEFAULTS: take_defaults(e); break;
+    case EN_DEFAULT: check_default(e, item); break;
+    case EN_DEFAULT_SIZE: check_default_size(e, item); break;
+    case EN_DEFAULTS_DONE: e->in = e->own_in; break;
+    case EN_POINTER: return check_pointers(e, item);
+    case EN_ARENA: check_arena(e, item); break;
+    case EN_STEPS:
+    case EN_RESULTS: break;
+  }
+  return 1;
 }
