@@ -117,6 +117,52 @@ static inline void serialize(Fix *f, Module *m, const char *text) {
   assert_false(has_grid(m));
 }
 
+/* ---- barriers ---- */
+typedef struct Vars { /* of two nests, with `n` of each */
+  const Stmt *from[MAX_NEST], *to[MAX_NEST];
+  int n;
+} Vars;
+
+static inline const Expr *var_of_first(void *user, const Expr *leaf) {
+  const Vars *const v = user;
+  for (int i = 0; i < v->n; i++)
+    if (leaf == v->from[i]->loop.var) return v->to[i]->loop.var;
+  return NULL;
+}
+
+/* Two nests of thread loops that follow each other become one. */
+static inline void join_nests(Fix *f, Stmt *s) {
+  Vars v = {.n = stmt_nest(s, v.to)};
+  stmt_nest(s->next, v.from);
+  StmtList body = {0};
+  Stmt *const inner = (Stmt *)v.to[v.n - 1];
+  stmt_add(&body, inner->loop.body);
+  stmt_add(&body, stmt_rewrite(f->a, f->m->pool, v.from[v.n - 1]->loop.body, var_of_first, &v));
+  inner->loop.body = body.first;
+  s->next = s->next->next;
+}
+
+typedef struct Drop {
+  Fix *f;
+  int which;
+} Drop;
+
+static inline bool is_thread_loop(const Stmt *s) {
+  return s && s->kind == ST_FOR && s->loop.kind == FOR_THREAD;
+}
+
+static inline bool keep_barrier(void *user, Stmt *s) {
+  Drop *const d = user;
+  if (!is_thread_loop(s) || !is_thread_loop(s->next) || d->which-- > 0) return true;
+  join_nests(d->f, s);
+  return false;
+}
+
+/* The module without one of the barriers that stand between two nests; false: it has fewer. */
+static inline bool drop_barrier(Fix *f, Module *m, int which) {
+  return !stmt_each(m->kernels.data[0]->body, keep_barrier, &(Drop){f, which});
+}
+
 /* The shared library of a C text, by the compiler of this machine. */
 static inline void build_c(const char *source, const char *library) {
   char command[256];

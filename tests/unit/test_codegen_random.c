@@ -331,12 +331,57 @@ static void test_random_tiles(void **state) {
   check_random(*state, fuzz_tile, (const char *const[]){NULL, "x86-64-v3", "x86-64-v2"}, 3, 60);
 }
 
+/* Without a barrier a grid is refused, or it is caught in every order, or nothing depends on it. */
+static bool is_caught(Fix *f, const char *text, int barrier) {
+  static char in[8][FUZZ_N * 8], out[ORDER_SHUFFLED + 1][2][4 * 71 * 8];
+  const void *ins[8];
+  uint64_t seed = 7;
+  bool ok[ORDER_SHUFFLED + 1];
+  for (int order = ORDER_FORWARD; order <= ORDER_SHUFFLED; order++) {
+    f->d = diag_new(f->a);
+    f->m = model_new(f->a, f->d);
+    Module *const m = module_parse(f->m, text, "test");
+    must(f, m != NULL && drop_barrier(f, m, barrier), text);
+    for (int i = 0; i < m->inputs.n; i++) {
+      if (order == ORDER_FORWARD && i < FUZZ_TYPES)
+        fill(&seed, m->buffers.data[m->inputs.data[i]].dtype, in[i], FUZZ_N);
+      ins[i] = in[i];
+    }
+    memset(out[order], 0, sizeof out[order]);
+    int64_t syms[4] = {1};
+    ok[order] = module_verify(m, "test") &&
+                module_interpret_in(m, (ThreadOrder)order, ins,
+                                    (void *const[]){out[order][0], out[order][1]}, syms);
+    if (!ok[order] && diag_errors(f->d) != 1) fail_msg("no error, or several\n%s", text);
+    if (ok[order] != ok[0]) fail_msg("order %d: %d, not %d\n%s", order, ok[order], ok[0], text);
+    if (ok[order] && memcmp(out[order], out[0], sizeof out[0]) != 0)
+      fail_msg("order %d: other results\n%s", order, text);
+  }
+  return !ok[0];
+}
+
+static void test_missing_barriers(void **state) {
+  Fix *f = *state;
+  int caught = 0, harmless = 0;
+  Arena *const outer = f->a;
+  for (int i = 0; i < 40; i++) {
+    f->a = arena_new(0, NULL, NULL);
+    Fuzz z = {f->a, 77u * 1000003u + (uint64_t)i, 0};
+    const char *const text = fuzz_grid(&z);
+    *(is_caught(f, text, 0) ? &caught : &harmless) += 1;
+    arena_free(f->a);
+    f->a = outer;
+  }
+  assert_true(caught >= 10 && harmless >= 2);
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_emulated, setup, teardown),
       cmocka_unit_test_setup_teardown(test_random_kernels, setup, teardown),
       cmocka_unit_test_setup_teardown(test_random_grids, setup, teardown),
       cmocka_unit_test_setup_teardown(test_random_tiles, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_missing_barriers, setup, teardown),
   };
   cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -299,6 +299,27 @@ static void test_wholes(void **state) {
   }
 }
 
+/* Each of their barriers is needed, and its absence is seen. */
+static void test_missing(void **state) {
+  Fix *f = *state;
+  static float in[2000], out[1000];
+  int n = 0;
+  for (size_t i = 0; i < sizeof wholes / sizeof *wholes; i++)
+    for (int barrier = 0;; barrier++, n++) {
+      const char *const text = read_text(f, wholes[i].name);
+      f->d = diag_new(f->a);
+      f->m = model_new(f->a, f->d);
+      Module *const m = module_parse(f->m, text, "test");
+      if (!drop_barrier(f, m, barrier)) break;
+      int64_t syms[4] = {5};
+      if (module_verify(m, "test") &&
+          module_interpret(m, (const void *const[]){in, in}, (void *const[]){out}, syms))
+        fail_msg("%s: barrier %d is not missed", wholes[i].name, barrier);
+      says(f, wholes[i].name, "read of what nobody set: local 0");
+    }
+  assert_int_equal(n, 2);
+}
+
 /* Functions are put in by the pass that all share; a bound that a thread reads from its own local;
  * a grid of no blocks, and one that begins with a condition. */
 static void test_parts(void **state) {
@@ -324,7 +345,8 @@ static void test_parts(void **state) {
 int main(int argc, char **argv) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
   const struct CMUnitTest tests[] = {T(test_refused), T(test_caught), T(test_overlap),
-                                     T(test_no_code), T(test_wholes), T(test_parts)};
+                                     T(test_no_code), T(test_wholes), T(test_missing),
+                                     T(test_parts)};
   cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,7 @@
-/* Golden tests of passes: tests/passes/PASS/NAME.ir is run through PASS (or the list in a first
- * line `// passes: a,b`, ` on TARGET` behind it) and printed; the text, or the error, must equal
- * NAME.out. `test_passes --bless` writes the .out files; a further argument selects names that
- * contain it. Every result is also parsed and printed again. */
+/* Golden tests of passes: tests/passes/PASS/NAME.ir, a graph or a program, is run through PASS (or
+ * the list in a first line `// passes: a,b`, ` on TARGET` behind it) and printed; the text, or the
+ * error, must equal NAME.out. `test_passes --bless` writes the .out files; a further argument
+ * selects names that contain it. Every result is also parsed and printed again. */
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
