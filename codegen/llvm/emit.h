@@ -9,8 +9,8 @@
 #include "codegen/backend.h"
 #include "codegen/llvm/arch.h"
 
-typedef LLVMValueRef V;
-typedef LLVMTypeRef Ty;
+typedef LLVMValueRef Val;
+typedef LLVMTypeRef Type;
 
 /* ---- locals ---- */
 typedef enum LocalKind {
@@ -26,21 +26,21 @@ enum { MAX_SETS = 4 }; /* accumulator sets of an unrolled reduction loop */
 
 typedef struct LocalState {
   LocalKind kind;
-  V *slots; /* allocas of the register kinds */
+  Val *slots; /* allocas of the register kinds */
   int n_slots;
-  V mem;
-  V *hidden; /* [MAX_SETS * count] lane accumulators of the running vector loop, made on demand */
+  Val mem;
+  Val *hidden; /* [MAX_SETS * count] lane accumulators of the running vector loop, made on demand */
   ReduceKind *hidden_kind; /* [count] */
 } LocalState;
 
 /* ---- state of one emission ---- */
 typedef struct CacheSlot {
   uint32_t epoch, key; /* uid * 8 + mode */
-  V value;
+  Val value;
 } CacheSlot;
 
 typedef struct VarState {
-  V value;       /* scalar, index type: of lane 0 for a vector variable */
+  Val value;     /* scalar, index type: of lane 0 for a vector variable */
   bool is_const; /* then k is its value */
   int64_t k;
   int depth;        /* loop nesting, 0: constant or outside all loops */
@@ -70,18 +70,18 @@ typedef struct Emit {
   LLVMContextRef ctx;
   LLVMModuleRef mod;
   LLVMBuilderRef b;
-  V fn;
+  Val fn;
   LLVMBasicBlockRef entry; /* allocas go before its terminator */
-  Ty i1, i8, i16, i32, i64, f32, f64, ptr, idx;
+  Type i1, i8, i16, i32, i64, f32, f64, ptr, idx;
 
   int vl;       /* lanes of vector loops */
   int idx_bits; /* 64, or 32 on 32-bit targets */
   EmitVars *v;
-  V *syms; /* value of each symbol as i64, or NULL */
+  Val *syms; /* value of each symbol as i64, or NULL */
   int n_syms;
   /* or, in the entry, where symbols lie: i64 by symbol id; they may change between statements */
-  V sym_array;
-  const V *params; /* pointers of the kernel's parameters */
+  Val sym_array;
+  const Val *params; /* pointers of the kernel's parameters */
   LocalState *locals;
   const LocalUse *use; /* of each local */
   const int *align;    /* of each parameter's pointer, bytes */
@@ -97,7 +97,7 @@ typedef struct Emit {
   bool lane0;            /* emit for lane 0 only, as scalars */
   bool unchecked;        /* ranges of symbols need not hold yet: the entry, which checks them */
   bool force_narrow;     /* i64 in 32 bits, known to fit or not (indexes of 32-bit targets) */
-  V mask;                /* active lanes, NULL: all */
+  Val mask;              /* active lanes, NULL: all */
   int active;            /* in the tail of a copied-out loop: they are the first ones */
   bool under_if;         /* mask comes (also) from a condition: register locals must be blended */
   int set, sets;         /* accumulator set of the chunk being emitted */
@@ -117,57 +117,59 @@ typedef struct KernelIR {
 /* Goes on in the module `into` when it has one, else makes it. */
 void emit_init(Emit *c, const Program *p, const char *module_name, const KernelIR *into,
                Arena *scratch);
-Ty mem_type(const Emit *c, DType t); /* as stored */
-Ty reg_type(const Emit *c, DType t); /* as computed with: small floats are f32, bool is i1 */
-Ty vec_type(Ty t, int n);
-bool is_vec(V v);
-V splat(Emit *c, V v, int n);
-V as_lanes(Emit *c, V v);             /* splats a scalar to vl lanes */
-void same_lanes(Emit *c, V *a, V *b); /* both scalar or both vectors */
-Ty like(Ty t, V v);                   /* t, as vector when v is one */
-V k_int(Emit *c, Ty t, int64_t v);    /* constants; t may be a vector type */
-V k_real(Emit *c, Ty t, double v);
-V iota(Emit *c, Ty elem);
+Type mem_type(const Emit *c, DType t); /* as stored */
+Type reg_type(const Emit *c, DType t); /* as computed with: small floats are f32, bool is i1 */
+Type vec_type(Type t, int n);
+bool is_vec(Val v);
+Val splat(Emit *c, Val v, int n);
+Val as_lanes(Emit *c, Val v);             /* splats a scalar to vl lanes */
+void same_lanes(Emit *c, Val *a, Val *b); /* both scalar or both vectors */
+Type like(Type t, Val v);                 /* t, as vector when v is one */
+Val k_int(Emit *c, Type t, int64_t v);    /* constants; t may be a vector type */
+Val k_real(Emit *c, Type t, double v);
+Val iota(Emit *c, Type elem);
 /* Data of another object, on a cache line; found or added */
-V hidden_bytes(Emit *c, const char *name);
-V intrinsic(Emit *c, const char *name, int n_types, Ty const *types, int n_args, V const *args);
-V entry_alloca(Emit *c, Ty t, int64_t count, unsigned align);
+Val hidden_bytes(Emit *c, const char *name);
+Val intrinsic(Emit *c, const char *name, int n_types, Type const *types, int n_args,
+              Val const *args);
+Val entry_alloca(Emit *c, Type t, int64_t count, unsigned align);
 LLVMBasicBlockRef new_block(Emit *c, const char *name);
 bool ends(const Emit *c); /* current block has a terminator */
-void fn_attr(Emit *c, V fn, const char *name, uint64_t value);
-void fn_attr_str(Emit *c, V fn, const char *name, const char *value);
-void param_attr(Emit *c, V fn, unsigned param, const char *name, uint64_t value);
-void fn_target_attrs(Emit *c, V fn);
-bool fma_native(const Emit *c, V v);
-V fp_mode_enter(Emit *c);
-void fp_mode_leave(Emit *c, V old);
+void fn_attr(Emit *c, Val fn, const char *name, uint64_t value);
+void fn_attr_str(Emit *c, Val fn, const char *name, const char *value);
+void param_attr(Emit *c, Val fn, unsigned param, const char *name, uint64_t value);
+void fn_target_attrs(Emit *c, Val fn);
+bool fma_native(const Emit *c, Val v);
+Val fp_mode_enter(Emit *c);
+void fp_mode_leave(Emit *c, Val old);
 
 /* ---- emit_cast.c ---- */
-V from_mem(Emit *c, DType t, V v); /* stored form → register form */
-V to_mem(Emit *c, DType t, V v);
-V round_to(Emit *c, DType t, V v); /* result of arithmetic in the register type → a value of t */
-V emit_cast(Emit *c, DType to, DType from, V v, bool saturate);
-V round_mode(Emit *c, ExprOp op, V v); /* floor, ceil, trunc, rint */
+Val from_mem(Emit *c, DType t, Val v); /* stored form → register form */
+Val to_mem(Emit *c, DType t, Val v);
+Val round_to(Emit *c, DType t,
+             Val v); /* result of arithmetic in the register type → a value of t */
+Val emit_cast(Emit *c, DType to, DType from, Val v, bool saturate);
+Val round_mode(Emit *c, ExprOp op, Val v); /* floor, ceil, trunc, rint */
 
 /* ---- emit_dot.c ---- */
-V emit_dot(Emit *c, ExprOp op, V a, V b, V sum); /* rows dot…; all scalars, or all lanes */
+Val emit_dot(Emit *c, ExprOp op, Val a, Val b, Val sum); /* rows dot…; all scalars, or all lanes */
 
 /* ---- emit_expr.c ---- */
-V emit_expr(Emit *c, const Expr *e);  /* vector or scalar */
-V emit_index(Emit *c, const Expr *e); /* i64 expression of lane 0 in the index type; a scalar */
+Val emit_expr(Emit *c, const Expr *e);  /* vector or scalar */
+Val emit_index(Emit *c, const Expr *e); /* i64 expression of lane 0 in the index type; a scalar */
 /* Of all lanes, in i32 where that holds it; may be a scalar */
-V emit_index_lanes(Emit *c, const Expr *e);
-V emit_cond(Emit *c, const Expr *e); /* a guard or condition, scalar or vector of i1 */
-V emit_wide(Emit *c, const Expr *e); /* scalar i64, also on 32-bit targets */
+Val emit_index_lanes(Emit *c, const Expr *e);
+Val emit_cond(Emit *c, const Expr *e); /* a guard or condition, scalar or vector of i1 */
+Val emit_wide(Emit *c, const Expr *e); /* scalar i64, also on 32-bit targets */
 /* Marks e in the current statement; true when it was already */
 bool emit_seen(Emit *c, const Expr *e);
 /* t: operand type; e for ranges or NULL */
-V emit_op(Emit *c, const Expr *e, ExprOp op, DType t, V a, V b, V x);
-V emit_combine(Emit *c, ReduceKind kind, DType t, V a, V b);
-V emit_horizontal(Emit *c, ReduceKind kind, DType t, V v); /* fixed tree over the lanes */
-V emit_identity(Emit *c, ReduceKind kind, DType t);
+Val emit_op(Emit *c, const Expr *e, ExprOp op, DType t, Val a, Val b, Val x);
+Val emit_combine(Emit *c, ReduceKind kind, DType t, Val a, Val b);
+Val emit_horizontal(Emit *c, ReduceKind kind, DType t, Val v); /* fixed tree over the lanes */
+Val emit_identity(Emit *c, ReduceKind kind, DType t);
 /* Starts the body of fn: a block for allocas before the one that code goes into. */
-void emit_begin(Emit *c, V fn);
+void emit_begin(Emit *c, Val fn);
 void emit_forget(Emit *c);                           /* drops cached values */
 bool emit_const(Emit *c, const Expr *e, int64_t *v); /* constant under the bound variables */
 /* With variables that are bound to constants replaced, and simplified: conditions often become
@@ -176,26 +178,27 @@ const Expr *emit_specialise(Emit *c, const Expr *e);
 int expr_depth(const Emit *c, const Expr *e);
 
 /* ---- emit_memory.c ---- */
-V emit_load(Emit *c, const Expr *e);
-void emit_store(Emit *c, int buffer, const Expr *index, V value);
+Val emit_load(Emit *c, const Expr *e);
+void emit_store(Emit *c, int buffer, const Expr *index, Val value);
 void emit_prefetch(Emit *c, int buffer, const Expr *index);
 bool masks_cheap(const Emit *c, DType t);
 /* ---- emit_local.c ---- */
-V emit_local(Emit *c, const Expr *e);
-void emit_local_set(Emit *c, int local, const Expr *index, V value);
+Val emit_local(Emit *c, const Expr *e);
+void emit_local_set(Emit *c, int local, const Expr *index, Val value);
 void emit_local_acc(Emit *c, int local, const Expr *index, ReduceKind kind, const Expr *value);
 void local_declare(Emit *c, int local);
 void locals_finish_lanes(Emit *c); /* ends the reductions over lanes of a vector loop */
 
 /* ---- emit_loop.c ---- */
 void emit_stmts(Emit *c, const Stmt *s);
-void emit_serial(Emit *c, const Stmt *s, V begin, V end); /* iterations [begin, end); NULL: all */
+void emit_serial(Emit *c, const Stmt *s, Val begin,
+                 Val end); /* iterations [begin, end); NULL: all */
 /* for (iv = begin; iv < end; iv += step) body(user, iv); at least one iteration when `sure`. */
-void emit_counted(Emit *c, V begin, V end, int64_t step, bool sure,
-                  void (*body)(Emit *c, void *user, V iv), void *user);
+void emit_counted(Emit *c, Val begin, Val end, int64_t step, bool sure,
+                  void (*body)(Emit *c, void *user, Val iv), void *user);
 void vars_clear(EmitVars *v);
 void bind_const(Emit *c, const Expr *var, int64_t v);
-void bind_value(Emit *c, const Expr *var, V v, int depth);
+void bind_value(Emit *c, const Expr *var, Val v, int depth);
 /* ---- emit_vector.c ---- */
 void emit_vector(Emit *c, const Stmt *s);
 

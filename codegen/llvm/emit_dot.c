@@ -5,83 +5,81 @@
 
 #include <stdio.h>
 
-#define B c->b
-
 typedef struct Dot {
   ExprOp op;
-  V a, b, sum;
+  Val a, b, sum;
 } Dot;
 
 static bool a_signed(ExprOp op) { return op == EX_dot4_i8i8 || op == EX_dot2_i16; }
 static bool b_signed(ExprOp op) { return op != EX_dot4_u8u8; }
-static int lanes_of(V v) { return is_vec(v) ? (int)LLVMGetVectorSize(LLVMTypeOf(v)) : 1; }
+static int lanes_of(Val v) { return is_vec(v) ? (int)LLVMGetVectorSize(LLVMTypeOf(v)) : 1; }
 
 /* The same bits as elements of type t. */
-static V view_as(Emit *c, V v, Ty t) {
+static Val view_as(Emit *c, Val v, Type t) {
   const unsigned per_lane = 32 / LLVMGetIntTypeWidth(t);
-  return LLVMBuildBitCast(B, v, LLVMVectorType(t, (unsigned)lanes_of(v) * per_lane), "");
+  return LLVMBuildBitCast(c->b, v, LLVMVectorType(t, (unsigned)lanes_of(v) * per_lane), "");
 }
-static V view_i32(Emit *c, V v, int lanes) {
-  return LLVMBuildBitCast(B, v, LLVMVectorType(c->i32, (unsigned)lanes), "");
+static Val view_i32(Emit *c, Val v, int lanes) {
+  return LLVMBuildBitCast(c->b, v, LLVMVectorType(c->i32, (unsigned)lanes), "");
 }
 
-static V shift_by(Emit *c, V v, int left, int right, bool is_signed) {
-  const Ty t = LLVMTypeOf(v);
-  if (left) v = LLVMBuildShl(B, v, k_int(c, t, left), "");
+static Val shift_by(Emit *c, Val v, int left, int right, bool is_signed) {
+  const Type t = LLVMTypeOf(v);
+  if (left) v = LLVMBuildShl(c->b, v, k_int(c, t, left), "");
   if (!right) return v;
-  return is_signed ? LLVMBuildAShr(B, v, k_int(c, t, right), "")
-                   : LLVMBuildLShr(B, v, k_int(c, t, right), "");
+  return is_signed ? LLVMBuildAShr(c->b, v, k_int(c, t, right), "")
+                   : LLVMBuildLShr(c->b, v, k_int(c, t, right), "");
 }
 
 /* ---- any target ---- */
-static V element_by_element(Emit *c, const Dot *d) {
+static Val element_by_element(Emit *c, const Dot *d) {
   const int bits = d->op == EX_dot2_i16 ? 16 : 8;
-  V sum = d->sum;
+  Val sum = d->sum;
   for (int at = 0; at < 32; at += bits) {
-    const V x = shift_by(c, d->a, 32 - bits - at, 32 - bits, a_signed(d->op));
-    const V y = shift_by(c, d->b, 32 - bits - at, 32 - bits, b_signed(d->op));
-    sum = LLVMBuildAdd(B, sum, LLVMBuildMul(B, x, y, ""), "");
+    const Val x = shift_by(c, d->a, 32 - bits - at, 32 - bits, a_signed(d->op));
+    const Val y = shift_by(c, d->b, 32 - bits - at, 32 - bits, b_signed(d->op));
+    sum = LLVMBuildAdd(c->b, sum, LLVMBuildMul(c->b, x, y, ""), "");
   }
   return sum;
 }
 
 /* Every second byte of v, from the first or the second one on, in 16 bits. */
-static V bytes_in_16(Emit *c, V v, bool odd, bool is_signed) {
+static Val bytes_in_16(Emit *c, Val v, bool odd, bool is_signed) {
   v = view_as(c, v, c->i16);
   if (odd) return shift_by(c, v, 0, 8, is_signed);
   if (is_signed) return shift_by(c, v, 8, 8, true);
-  return LLVMBuildAnd(B, v, k_int(c, LLVMTypeOf(v), 255), "");
+  return LLVMBuildAnd(c->b, v, k_int(c, LLVMTypeOf(v), 255), "");
 }
 
 /* ---- x86: sums of two products of 16 bits, or of four of 8 ---- */
-static V by_width(Emit *c, const char *stem, int lanes, V sum, V a, V b) {
+static Val by_width(Emit *c, const char *stem, int lanes, Val sum, Val a, Val b) {
   char name[64];
   snprintf(name, sizeof name, "%s.%d", stem, lanes * 32);
-  return intrinsic(c, name, 0, NULL, 3, (V[]){sum, a, b});
+  return intrinsic(c, name, 0, NULL, 3, (Val[]){sum, a, b});
 }
 
 static bool has_vnni(const Emit *c) {
   return target_has(c->t, FEATURE_VNNI) || target_has(c->t, FEATURE_AVXVNNI);
 }
 
-static V add_pairs(Emit *c, V sum, V a, V b) {
+static Val add_pairs(Emit *c, Val sum, Val a, Val b) {
   static const char *const names[] = {"llvm.x86.sse2.pmadd.wd", "llvm.x86.avx2.pmadd.wd",
                                       "llvm.x86.avx512.pmaddw.d.512"};
   const int lanes = lanes_of(sum);
   if (has_vnni(c))
     return by_width(c, "llvm.x86.avx512.vpdpwssd", lanes, sum, view_i32(c, a, lanes),
                     view_i32(c, b, lanes));
-  const V pairs = intrinsic(c,
-                            names[lanes == 4   ? 0
-                                  : lanes == 8 ? 1
-                                               : 2],
-                            0, NULL, 2, (V[]){view_as(c, a, c->i16), view_as(c, b, c->i16)});
-  return LLVMBuildAdd(B, sum, pairs, "");
+  const Val pairs = intrinsic(c,
+                              names[lanes == 4   ? 0
+                                    : lanes == 8 ? 1
+                                                 : 2],
+                              0, NULL, 2, (Val[]){view_as(c, a, c->i16), view_as(c, b, c->i16)});
+  return LLVMBuildAdd(c->b, sum, pairs, "");
 }
 
-static V dot_of_pairs(Emit *c, const Dot *d) {
+static Val dot_of_pairs(Emit *c, const Dot *d) {
   if (d->op == EX_dot2_i16) return add_pairs(c, d->sum, d->a, d->b);
-  V sum = d->sum;
+  Val sum = d->sum;
   for (int odd = 0; odd < 2; odd++)
     sum = add_pairs(c, sum, view_i32(c, bytes_in_16(c, d->a, odd, a_signed(d->op)), lanes_of(sum)),
                     view_i32(c, bytes_in_16(c, d->b, odd, b_signed(d->op)), lanes_of(sum)));
@@ -89,22 +87,22 @@ static V dot_of_pairs(Emit *c, const Dot *d) {
 }
 
 /* ---- ARM ---- */
-static V dot_of_bytes(Emit *c, const char *name, V sum, V a, V b) {
-  const V x = view_as(c, a, c->i8), y = view_as(c, b, c->i8);
-  return intrinsic(c, name, 2, (Ty[]){LLVMTypeOf(sum), LLVMTypeOf(x)}, 3, (V[]){sum, x, y});
+static Val dot_of_bytes(Emit *c, const char *name, Val sum, Val a, Val b) {
+  const Val x = view_as(c, a, c->i8), y = view_as(c, b, c->i8);
+  return intrinsic(c, name, 2, (Type[]){LLVMTypeOf(sum), LLVMTypeOf(x)}, 3, (Val[]){sum, x, y});
 }
 
 /* Without the instruction for mixed signs: u = (u ^ 128 as i8) + 128, and -128 is an i8. */
-static V dot_of_flipped(Emit *c, const Dot *d) {
-  const V flip = k_int(c, LLVMTypeOf(d->a), (int32_t)0x80808080);
-  const V sum =
-      dot_of_bytes(c, "llvm.aarch64.neon.sdot", d->sum, LLVMBuildXor(B, d->a, flip, ""), d->b);
-  const V less =
+static Val dot_of_flipped(Emit *c, const Dot *d) {
+  const Val flip = k_int(c, LLVMTypeOf(d->a), (int32_t)0x80808080);
+  const Val sum =
+      dot_of_bytes(c, "llvm.aarch64.neon.sdot", d->sum, LLVMBuildXor(c->b, d->a, flip, ""), d->b);
+  const Val less =
       dot_of_bytes(c, "llvm.aarch64.neon.sdot", LLVMConstNull(LLVMTypeOf(d->sum)), flip, d->b);
-  return LLVMBuildSub(B, sum, less, "");
+  return LLVMBuildSub(c->b, sum, less, "");
 }
 
-static V dot_instruction(Emit *c, const Dot *d) {
+static Val dot_instruction(Emit *c, const Dot *d) {
   if (d->op == EX_dot4_i8i8) return dot_of_bytes(c, "llvm.aarch64.neon.sdot", d->sum, d->a, d->b);
   if (d->op == EX_dot4_u8u8) return dot_of_bytes(c, "llvm.aarch64.neon.udot", d->sum, d->a, d->b);
   if (target_has(c->t, FEATURE_I8MM))
@@ -113,20 +111,20 @@ static V dot_instruction(Emit *c, const Dot *d) {
 }
 
 /* Products of bytes fit into 16 bits; an instruction adds pairs of them to sums of 32. */
-static V dot_of_products(Emit *c, const Dot *d) {
+static Val dot_of_products(Emit *c, const Dot *d) {
   const char *const name = c->arch->pair_sum[a_signed(d->op) || b_signed(d->op)];
-  V sum = d->sum;
+  Val sum = d->sum;
   for (int odd = 0; odd < 2; odd++) {
-    const V p = LLVMBuildMul(B, bytes_in_16(c, d->a, odd, a_signed(d->op)),
-                             bytes_in_16(c, d->b, odd, b_signed(d->op)), "");
-    const Ty types[] = {LLVMTypeOf(sum), LLVMTypeOf(p)};
-    sum = LLVMBuildAdd(B, sum, intrinsic(c, name, 2, types, 1, &p), "");
+    const Val p = LLVMBuildMul(c->b, bytes_in_16(c, d->a, odd, a_signed(d->op)),
+                               bytes_in_16(c, d->b, odd, b_signed(d->op)), "");
+    const Type types[] = {LLVMTypeOf(sum), LLVMTypeOf(p)};
+    sum = LLVMBuildAdd(c->b, sum, intrinsic(c, name, 2, types, 1, &p), "");
   }
   return sum;
 }
 
 /* ---- which ---- */
-static V one_register(Emit *c, const Dot *d) {
+static Val one_register(Emit *c, const Dot *d) {
   const bool bytes = d->op != EX_dot2_i16;
   if (d->op == EX_dot4_u8i8 && has_vnni(c))
     return by_width(c, "llvm.x86.avx512.vpdpbusd", lanes_of(d->sum), d->sum, d->a, d->b);
@@ -136,17 +134,17 @@ static V one_register(Emit *c, const Dot *d) {
   return element_by_element(c, d);
 }
 
-static V part_of(Emit *c, V v, int from, int n) {
-  V lanes[128];
+static Val part_of(Emit *c, Val v, int from, int n) {
+  Val lanes[128];
   for (int i = 0; i < n; i++) lanes[i] = k_int(c, c->i32, from + i);
-  return LLVMBuildShuffleVector(B, v, LLVMGetPoison(LLVMTypeOf(v)),
+  return LLVMBuildShuffleVector(c->b, v, LLVMGetPoison(LLVMTypeOf(v)),
                                 LLVMConstVector(lanes, (unsigned)n), "");
 }
 
-static V by_registers(Emit *c, const Dot *d) {
+static Val by_registers(Emit *c, const Dot *d) {
   const int n = lanes_of(d->sum), half = n / 2;
   if (n <= target_lanes(c->t, 32)) return one_register(c, d);
-  V part[2], lanes[128];
+  Val part[2], lanes[128];
   for (int k = 0; k < 2; k++) {
     const int from = k * half;
     const Dot of = {d->op, part_of(c, d->a, from, half), part_of(c, d->b, from, half),
@@ -154,10 +152,10 @@ static V by_registers(Emit *c, const Dot *d) {
     part[k] = by_registers(c, &of);
   }
   for (int i = 0; i < n; i++) lanes[i] = k_int(c, c->i32, i);
-  return LLVMBuildShuffleVector(B, part[0], part[1], LLVMConstVector(lanes, (unsigned)n), "");
+  return LLVMBuildShuffleVector(c->b, part[0], part[1], LLVMConstVector(lanes, (unsigned)n), "");
 }
 
-V emit_dot(Emit *c, ExprOp op, V a, V b, V sum) {
+Val emit_dot(Emit *c, ExprOp op, Val a, Val b, Val sum) {
   const Dot d = {op, a, b, sum};
   const int n = lanes_of(sum);
   return n < 4 || (n & (n - 1)) ? element_by_element(c, &d) : by_registers(c, &d);

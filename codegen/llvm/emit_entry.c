@@ -3,8 +3,6 @@
  * too. */
 #include "codegen/llvm/entry.h"
 
-#define B c->b
-
 static int most_args(const Program *p) {
   int n = 2;
   for (int i = 0; i < p->calls.n; i++) {
@@ -29,13 +27,14 @@ static void tell_sizes(Entry *e) {
   Emit *const c = e->c;
   const Program *const p = e->p;
   for (int i = p->n_caller; i < p->n_symbols; i++)
-    LLVMBuildStore(B, load(c, c->i64, at_k(c, c->i64, c->sym_array, p->symbols[i])),
+    LLVMBuildStore(c->b, load(c, c->i64, at_k(c, c->i64, c->sym_array, p->symbols[i])),
                    at_k(c, c->i64, e->dims, i));
 }
 
-static V emit_body(Emit *c, const Program *p) {
-  const Ty type = LLVMFunctionType(c->i32, (Ty[]){c->ptr, c->ptr, c->ptr, c->ptr, c->ptr}, 5, 0);
-  const V fn = begin_function(c, arena_printf(c->arena, "%s_program", p->name), type, false);
+static Val emit_body(Emit *c, const Program *p) {
+  const Type type =
+      LLVMFunctionType(c->i32, (Type[]){c->ptr, c->ptr, c->ptr, c->ptr, c->ptr}, 5, 0);
+  const Val fn = begin_function(c, arena_printf(c->arena, "%s_program", p->name), type, false);
   fn_attr(c, fn, "noinline", 0);
   Entry e = {.c = c,
              .p = p,
@@ -50,87 +49,88 @@ static V emit_body(Emit *c, const Program *p) {
     if (list.data[i].kind == EN_RESULTS) tell_sizes(&e);
     i += entry_check(&e, &list.data[i]);
   }
-  LLVMBuildRet(B, k_int(c, c->i32, BURIN_OK));
+  LLVMBuildRet(c->b, k_int(c, c->i32, BURIN_OK));
   c->sym_array = NULL;
   return fn;
 }
 
 /* The same, in our floating-point mode. */
-static V emit_invoke(Emit *c, const Program *p) {
-  const V body = emit_body(c, p);
-  const V fn = begin_function(c, arena_printf(c->arena, "%s_invoke", p->name),
-                              LLVMGlobalGetValueType(body), false);
-  V args[5];
+static Val emit_invoke(Emit *c, const Program *p) {
+  const Val body = emit_body(c, p);
+  const Val fn = begin_function(c, arena_printf(c->arena, "%s_invoke", p->name),
+                                LLVMGlobalGetValueType(body), false);
+  Val args[5];
   LLVMGetParams(fn, args);
-  const V mode = fp_mode_enter(c);
-  const V status = LLVMBuildCall2(B, LLVMGlobalGetValueType(body), body, args, 5, "");
+  const Val mode = fp_mode_enter(c);
+  const Val status = LLVMBuildCall2(c->b, LLVMGlobalGetValueType(body), body, args, 5, "");
   fp_mode_leave(c, mode);
-  LLVMBuildRet(B, status);
+  LLVMBuildRet(c->b, status);
   return fn;
 }
 
 /* NAME_run_opts(inputs struct, outputs struct, arena, options): the structs are the pointers, then
  * the symbols. */
-static void emit_run(Emit *c, const Program *p, V invoke, bool with_options) {
-  const Ty args[4] = {c->ptr, c->ptr, c->ptr, c->ptr};
-  const Ty type = LLVMFunctionType(c->i32, (Ty *)args, with_options ? 4 : 3, 0);
-  const V fn = begin_function(
+static void emit_run(Emit *c, const Program *p, Val invoke, bool with_options) {
+  const Type args[4] = {c->ptr, c->ptr, c->ptr, c->ptr};
+  const Type type = LLVMFunctionType(c->i32, (Type *)args, with_options ? 4 : 3, 0);
+  const Val fn = begin_function(
       c, arena_printf(c->arena, "%s_run%s", p->name, with_options ? "_opts" : ""), type, true);
-  const V in = LLVMGetParam(fn, 0), out = LLVMGetParam(fn, 1);
-  V ok = LLVMBuildICmp(B, LLVMIntNE, in, LLVMConstNull(c->ptr), "");
-  ok = LLVMBuildAnd(B, ok, LLVMBuildICmp(B, LLVMIntNE, out, LLVMConstNull(c->ptr), ""), "");
+  const Val in = LLVMGetParam(fn, 0), out = LLVMGetParam(fn, 1);
+  Val ok = LLVMBuildICmp(c->b, LLVMIntNE, in, LLVMConstNull(c->ptr), "");
+  ok = LLVMBuildAnd(c->b, ok, LLVMBuildICmp(c->b, LLVMIntNE, out, LLVMConstNull(c->ptr), ""), "");
   fail_unless(c, ok, BURIN_E_ARGUMENT);
   const int n_run = p->n_symbols - p->n_caller;
-  const V dims = entry_alloca(c, c->i64, p->n_symbols > 1 ? p->n_symbols : 2, 8);
-  const Ty in_type =
+  const Val dims = entry_alloca(c, c->i64, p->n_symbols > 1 ? p->n_symbols : 2, 8);
+  const Type in_type =
       LLVMStructTypeInContext(c->ctx,
-                              (Ty[]){LLVMArrayType2(c->ptr, (uint64_t)p->m->inputs.n),
-                                     LLVMArrayType2(c->i64, (uint64_t)p->n_caller)},
+                              (Type[]){LLVMArrayType2(c->ptr, (uint64_t)p->m->inputs.n),
+                                       LLVMArrayType2(c->i64, (uint64_t)p->n_caller)},
                               2, 0);
-  const Ty out_type =
+  const Type out_type =
       LLVMStructTypeInContext(c->ctx,
-                              (Ty[]){LLVMArrayType2(c->ptr, (uint64_t)p->m->outputs.n),
-                                     LLVMArrayType2(c->i64, (uint64_t)n_run)},
+                              (Type[]){LLVMArrayType2(c->ptr, (uint64_t)p->m->outputs.n),
+                                       LLVMArrayType2(c->i64, (uint64_t)n_run)},
                               2, 0);
   for (int i = 0; i < p->n_caller; i++)
-    LLVMBuildStore(B, load(c, c->i64, at_k(c, c->i64, field(c, in_type, in, 1), i)),
+    LLVMBuildStore(c->b, load(c, c->i64, at_k(c, c->i64, field(c, in_type, in, 1), i)),
                    at_k(c, c->i64, dims, i));
-  const V opts = with_options ? LLVMGetParam(fn, 3) : LLVMConstNull(c->ptr);
-  const V status = LLVMBuildCall2(B, LLVMGlobalGetValueType(invoke), invoke,
-                                  (V[]){in, out, dims, LLVMGetParam(fn, 2), opts}, 5, "");
+  const Val opts = with_options ? LLVMGetParam(fn, 3) : LLVMConstNull(c->ptr);
+  const Val status = LLVMBuildCall2(c->b, LLVMGlobalGetValueType(invoke), invoke,
+                                    (Val[]){in, out, dims, LLVMGetParam(fn, 2), opts}, 5, "");
   if (n_run) {
     const LLVMBasicBlockRef good = new_block(c, "good"), done = new_block(c, "done");
-    LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntEQ, status, k_int(c, c->i32, 0), ""), good, done);
-    LLVMPositionBuilderAtEnd(B, good);
+    LLVMBuildCondBr(c->b, LLVMBuildICmp(c->b, LLVMIntEQ, status, k_int(c, c->i32, 0), ""), good,
+                    done);
+    LLVMPositionBuilderAtEnd(c->b, good);
     for (int i = 0; i < n_run; i++)
-      LLVMBuildStore(B, load(c, c->i64, at_k(c, c->i64, dims, p->n_caller + i)),
+      LLVMBuildStore(c->b, load(c, c->i64, at_k(c, c->i64, dims, p->n_caller + i)),
                      at_k(c, c->i64, field(c, out_type, out, 1), i));
-    LLVMBuildBr(B, done);
-    LLVMPositionBuilderAtEnd(B, done);
+    LLVMBuildBr(c->b, done);
+    LLVMPositionBuilderAtEnd(c->b, done);
   }
-  LLVMBuildRet(B, status);
+  LLVMBuildRet(c->b, status);
 }
 
 /* NAME_cpu_ok(): 1 when this CPU has what the code needs. */
 static void emit_cpu_ok(Emit *c, const Program *p) {
-  const Ty type = LLVMFunctionType(c->i32, NULL, 0, 0);
-  const V self = begin_function(c, arena_printf(c->arena, "%s_cpu_ok", p->name), type, true);
+  const Type type = LLVMFunctionType(c->i32, NULL, 0, 0);
+  const Val self = begin_function(c, arena_printf(c->arena, "%s_cpu_ok", p->name), type, true);
   if (c->arch->baseline_cpu) { /* must run anywhere */
     fn_attr_str(c, self, "target-cpu", c->arch->baseline_cpu);
     fn_attr_str(c, self, "target-features", "");
   }
-  Ty check_type;
-  const V fn = declare(c, "burin_rt_cpu_missing", c->i64, 1, (Ty[]){c->i64}, &check_type);
-  V needed = ki64(c, (int64_t)p->t->cpu_features);
-  const V missing = LLVMBuildCall2(B, check_type, fn, &needed, 1, "");
-  LLVMBuildRet(B,
-               LLVMBuildZExt(B, LLVMBuildICmp(B, LLVMIntEQ, missing, ki64(c, 0), ""), c->i32, ""));
+  Type check_type;
+  const Val fn = declare(c, "burin_rt_cpu_missing", c->i64, 1, (Type[]){c->i64}, &check_type);
+  Val needed = ki64(c, (int64_t)p->t->cpu_features);
+  const Val missing = LLVMBuildCall2(c->b, check_type, fn, &needed, 1, "");
+  LLVMBuildRet(c->b, LLVMBuildZExt(c->b, LLVMBuildICmp(c->b, LLVMIntEQ, missing, ki64(c, 0), ""),
+                                   c->i32, ""));
 }
 
 static void emit_zeros(Emit *c, const Program *p, int64_t zeros) {
   if (!zeros) return;
-  const Ty t = LLVMArrayType2(c->i8, (uint64_t)zeros);
-  const V g = LLVMAddGlobal(c->mod, t, arena_printf(c->arena, "%s_zeros", p->name));
+  const Type t = LLVMArrayType2(c->i8, (uint64_t)zeros);
+  const Val g = LLVMAddGlobal(c->mod, t, arena_printf(c->arena, "%s_zeros", p->name));
   LLVMSetInitializer(g, LLVMConstNull(t));
   LLVMSetGlobalConstant(g, 1);
   LLVMSetVisibility(g, LLVMHiddenVisibility);

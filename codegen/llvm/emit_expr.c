@@ -6,9 +6,7 @@
 
 #include "codegen/llvm/emit.h"
 
-#define B c->b
-
-static V ev(Emit *c, const Expr *e, bool narrow);
+static Val ev(Emit *c, const Expr *e, bool narrow);
 
 /* ---- the statement's cache ---- */
 enum { MODE_NARROW = 1, MODE_LANE0 = 2, MODE_FITS = 4, MODE_SEEN = 5 };
@@ -19,7 +17,7 @@ static CacheSlot *cache_find(Emit *c, uint32_t key) {
   return &c->cache[i];
 }
 
-static void cache_put(Emit *c, uint32_t key, V value) {
+static void cache_put(Emit *c, uint32_t key, Val value) {
   if (c->cache_used * 2 >= c->cache_size) {
     CacheSlot *const old = c->cache;
     const uint32_t n = c->cache_size;
@@ -34,7 +32,7 @@ static void cache_put(Emit *c, uint32_t key, V value) {
   if (c->rare) vec_push(c->arena, &c->rare_keys, key);
 }
 
-static V cache_get(Emit *c, uint32_t key) {
+static Val cache_get(Emit *c, uint32_t key) {
   if (!c->cache_size) return NULL;
   const CacheSlot *const s = cache_find(c, key);
   return s->epoch == c->epoch ? s->value : NULL;
@@ -48,7 +46,7 @@ void emit_forget(Emit *c) {
 bool emit_seen(Emit *c, const Expr *e) {
   const uint32_t key = e->uid * 8 + MODE_SEEN;
   if (cache_get(c, key)) return true;
-  cache_put(c, key, (V)c);
+  cache_put(c, key, (Val)c);
   return false;
 }
 
@@ -110,13 +108,13 @@ int expr_depth(const Emit *c, const Expr *e) {
 static bool fits32(Emit *c, const Expr *e) {
   if (e->dtype != DT_I64) return true;
   const uint32_t key = e->uid * 8 + MODE_FITS;
-  const V known = cache_get(c, key);
-  if (known) return known == (V)c;
+  const Val known = cache_get(c, key);
+  if (known) return known == (Val)c;
   int64_t lo, hi;
   bool ok = expr_range(c->pool, e, &lo, &hi) && lo >= INT32_MIN / 2 && hi <= INT32_MAX / 2;
   if (e->op != EX_LOAD && e->op != EX_LOCAL)
     for (int i = 0; ok && i < e->nargs; i++) ok = !e->a[i] || fits32(c, e->a[i]);
-  cache_put(c, key, ok ? (V)c : (V)&c->cache);
+  cache_put(c, key, ok ? (Val)c : (Val)&c->cache);
   return ok;
 }
 
@@ -124,116 +122,121 @@ static bool in_lanes(const Emit *c) { return c->vvar && !c->lane0; }
 static bool may_narrow(const Emit *c) { return in_lanes(c) || c->idx_bits == 32; }
 
 /* ---- leaves ---- */
-static Ty value_type(Emit *c, DType t, bool narrow) {
+static Type value_type(Emit *c, DType t, bool narrow) {
   return t == DT_I64 && narrow ? c->i32 : reg_type(c, t);
 }
 
-static V emit_literal(Emit *c, const Expr *e, bool narrow) {
-  const Ty t = value_type(c, e->dtype, narrow);
+static Val emit_literal(Emit *c, const Expr *e, bool narrow) {
+  const Type t = value_type(c, e->dtype, narrow);
   return dtype_is_float(e->dtype) ? LLVMConstReal(t, e->k.f) : k_int(c, t, e->k.i);
 }
 
-static V resize(Emit *c, V v, Ty t) { return LLVMBuildIntCast2(B, v, like(t, v), 1, ""); }
+static Val resize(Emit *c, Val v, Type t) { return LLVMBuildIntCast2(c->b, v, like(t, v), 1, ""); }
 
-static V emit_var(Emit *c, const Expr *e, bool narrow) {
-  const Ty t = narrow ? c->i32 : c->i64;
+static Val emit_var(Emit *c, const Expr *e, bool narrow) {
+  const Type t = narrow ? c->i32 : c->i64;
   if (e->id >= c->v->n || !c->v->state[e->id].value) {
     c->error = arena_printf(c->arena, "variable %s is not bound", expr_var_name(c->pool, e->id));
     return LLVMConstNull(t);
   }
-  V v = resize(c, c->v->state[e->id].value, t);
-  if (e == c->vvar && in_lanes(c)) v = LLVMBuildAdd(B, splat(c, v, c->vl), iota(c, t), "");
+  Val v = resize(c, c->v->state[e->id].value, t);
+  if (e == c->vvar && in_lanes(c)) v = LLVMBuildAdd(c->b, splat(c, v, c->vl), iota(c, t), "");
   return v;
 }
 
-static V emit_sym(Emit *c, const Expr *e, bool narrow) {
+static Val emit_sym(Emit *c, const Expr *e, bool narrow) {
   if (c->sym_array) {
-    V k = k_int(c, c->i32, e->id);
-    const V v = LLVMBuildLoad2(B, c->i64, LLVMBuildGEP2(B, c->i64, c->sym_array, &k, 1, ""), "");
-    return narrow ? LLVMBuildTrunc(B, v, c->i32, "") : v;
+    Val k = k_int(c, c->i32, e->id);
+    const Val v =
+        LLVMBuildLoad2(c->b, c->i64, LLVMBuildGEP2(c->b, c->i64, c->sym_array, &k, 1, ""), "");
+    return narrow ? LLVMBuildTrunc(c->b, v, c->i32, "") : v;
   }
   if (e->id >= c->n_syms || !c->syms[e->id]) {
     c->error =
         arena_printf(c->arena, "symbol %s is not known here", expr_symbol(c->pool, e->id)->name);
     return LLVMConstNull(narrow ? c->i32 : c->i64);
   }
-  return narrow ? LLVMBuildTrunc(B, c->syms[e->id], c->i32, "") : c->syms[e->id];
+  return narrow ? LLVMBuildTrunc(c->b, c->syms[e->id], c->i32, "") : c->syms[e->id];
 }
 
 /* ---- operations ---- */
-static V pick(Emit *c, V cond, V a, V b) {
+static Val pick(Emit *c, Val cond, Val a, Val b) {
   same_lanes(c, &a, &b);
   if (is_vec(cond)) {
     same_lanes(c, &cond, &a);
     same_lanes(c, &cond, &b);
   }
-  return LLVMBuildSelect(B, cond, a, b, "");
+  return LLVMBuildSelect(c->b, cond, a, b, "");
 }
-static V zero_of(V v) { return LLVMConstNull(LLVMTypeOf(v)); }
-static V ki(Emit *c, V as, int64_t v) { return k_int(c, LLVMTypeOf(as), v); }
-static V icmp(Emit *c, LLVMIntPredicate p, V a, V b) { return LLVMBuildICmp(B, p, a, b, ""); }
+static Val zero_of(Val v) { return LLVMConstNull(LLVMTypeOf(v)); }
+static Val ki(Emit *c, Val as, int64_t v) { return k_int(c, LLVMTypeOf(as), v); }
+static Val icmp(Emit *c, LLVMIntPredicate p, Val a, Val b) {
+  return LLVMBuildICmp(c->b, p, a, b, "");
+}
 
-static bool never_nan(V v) { return LLVMIsConstant(v) && !LLVMIsPoison(v) && !LLVMIsUndef(v); }
+static bool never_nan(Val v) { return LLVMIsConstant(v) && !LLVMIsPoison(v) && !LLVMIsUndef(v); }
 
 /* -0 below +0 (FloatRules): one instruction of ARM, but not for the f64 of ARMv7. */
-static V ordered_minmax(Emit *c, DType t, bool max, V a, V b) {
-  const Ty types[1] = {LLVMTypeOf(a)};
+static Val ordered_minmax(Emit *c, DType t, bool max, Val a, Val b) {
+  const Type types[1] = {LLVMTypeOf(a)};
   if (c->arch->minmax_f64 || t != DT_F64)
-    return intrinsic(c, max ? "llvm.maximum" : "llvm.minimum", 1, types, 2, (V[]){a, b});
-  const Ty bits = like(c->i64, a);
-  const V x = LLVMBuildBitCast(B, a, bits, ""), y = LLVMBuildBitCast(B, b, bits, "");
-  const V both = max ? LLVMBuildAnd(B, x, y, "") : LLVMBuildOr(B, x, y, "");
-  const V equal = LLVMBuildFCmp(B, LLVMRealOEQ, a, b, "");
-  V m = pick(c, LLVMBuildFCmp(B, max ? LLVMRealOGT : LLVMRealOLT, a, b, ""), a, b);
-  m = pick(c, equal, LLVMBuildBitCast(B, both, types[0], ""), m);
-  return pick(c, LLVMBuildFCmp(B, LLVMRealUNO, a, a, ""), a, m);
+    return intrinsic(c, max ? "llvm.maximum" : "llvm.minimum", 1, types, 2, (Val[]){a, b});
+  const Type bits = like(c->i64, a);
+  const Val x = LLVMBuildBitCast(c->b, a, bits, ""), y = LLVMBuildBitCast(c->b, b, bits, "");
+  const Val both = max ? LLVMBuildAnd(c->b, x, y, "") : LLVMBuildOr(c->b, x, y, "");
+  const Val equal = LLVMBuildFCmp(c->b, LLVMRealOEQ, a, b, "");
+  Val m = pick(c, LLVMBuildFCmp(c->b, max ? LLVMRealOGT : LLVMRealOLT, a, b, ""), a, b);
+  m = pick(c, equal, LLVMBuildBitCast(c->b, both, types[0], ""), m);
+  return pick(c, LLVMBuildFCmp(c->b, LLVMRealUNO, a, a, ""), a, m);
 }
 
 /* NaN of either side comes out. x86's instruction gives its second operand when either is NaN, or
  * both are equal. */
-static V float_minmax(Emit *c, DType t, bool max, V a, V b) {
+static Val float_minmax(Emit *c, DType t, bool max, Val a, Val b) {
   if (expr_pool_rules(c->pool)->ordered_zeros) return ordered_minmax(c, t, max, a, b);
-  V m = pick(c, LLVMBuildFCmp(B, max ? LLVMRealOGT : LLVMRealOLT, b, a, ""), b, a);
+  Val m = pick(c, LLVMBuildFCmp(c->b, max ? LLVMRealOGT : LLVMRealOLT, b, a, ""), b, a);
   if (never_nan(b)) return m;
   if (c->arch->fence) /* else the two selects are merged, and the instruction is not recognised */
-    m = intrinsic(c, "llvm.arithmetic.fence", 1, (Ty[]){LLVMTypeOf(m)}, 1, &m);
-  return pick(c, LLVMBuildFCmp(B, LLVMRealUNO, b, b, ""), b, m);
+    m = intrinsic(c, "llvm.arithmetic.fence", 1, (Type[]){LLVMTypeOf(m)}, 1, &m);
+  return pick(c, LLVMBuildFCmp(c->b, LLVMRealUNO, b, b, ""), b, m);
 }
 
-static V emit_fmod(Emit *c, DType t, V a, V b) {
-  const Ty ft = t == DT_F64 ? c->f64 : c->f32;
+static Val emit_fmod(Emit *c, DType t, Val a, Val b) {
+  const Type ft = t == DT_F64 ? c->f64 : c->f32;
   const char *const name = t == DT_F64 ? "burin_rt_fmod" : "burin_rt_fmodf";
-  const Ty type = LLVMFunctionType(ft, (Ty[]){ft, ft}, 2, 0);
-  V fn = LLVMGetNamedFunction(c->mod, name);
+  const Type type = LLVMFunctionType(ft, (Type[]){ft, ft}, 2, 0);
+  Val fn = LLVMGetNamedFunction(c->mod, name);
   if (!fn) {
     fn = LLVMAddFunction(c->mod, name, type);
     LLVMSetVisibility(fn, LLVMHiddenVisibility);
     fn_attr(c, fn, "nounwind", 0);
     fn_attr(c, fn, "memory", 0);
   }
-  if (!is_vec(a)) return LLVMBuildCall2(B, type, fn, (V[]){a, b}, 2, "");
-  V r = LLVMGetPoison(LLVMTypeOf(a));
+  if (!is_vec(a)) return LLVMBuildCall2(c->b, type, fn, (Val[]){a, b}, 2, "");
+  Val r = LLVMGetPoison(LLVMTypeOf(a));
   for (unsigned i = 0; i < LLVMGetVectorSize(LLVMTypeOf(a)); i++) {
-    const V k = k_int(c, c->i32, i);
-    const V x = LLVMBuildExtractElement(B, a, k, ""), y = LLVMBuildExtractElement(B, b, k, "");
-    r = LLVMBuildInsertElement(B, r, LLVMBuildCall2(B, type, fn, (V[]){x, y}, 2, ""), k, "");
+    const Val k = k_int(c, c->i32, i);
+    const Val x = LLVMBuildExtractElement(c->b, a, k, ""),
+              y = LLVMBuildExtractElement(c->b, b, k, "");
+    r = LLVMBuildInsertElement(c->b, r, LLVMBuildCall2(c->b, type, fn, (Val[]){x, y}, 2, ""), k,
+                               "");
   }
   return r;
 }
 
-static V float_op(Emit *c, ExprOp op, DType t, V a, V b, V x) {
-  const Ty types[1] = {LLVMTypeOf(a)};
+static Val float_op(Emit *c, ExprOp op, DType t, Val a, Val b, Val x) {
+  const Type types[1] = {LLVMTypeOf(a)};
   switch (op) {
-    case EX_add: return LLVMBuildFAdd(B, a, b, "");
-    case EX_sub: return LLVMBuildFSub(B, a, b, "");
-    case EX_mul: return LLVMBuildFMul(B, a, b, "");
-    case EX_div: return LLVMBuildFDiv(B, a, b, "");
+    case EX_add: return LLVMBuildFAdd(c->b, a, b, "");
+    case EX_sub: return LLVMBuildFSub(c->b, a, b, "");
+    case EX_mul: return LLVMBuildFMul(c->b, a, b, "");
+    case EX_div: return LLVMBuildFDiv(c->b, a, b, "");
     case EX_rem: return emit_fmod(c, t, a, b);
     case EX_fma:
       if (!target_has(c->t, FEATURE_FMA))
         c->error = "fma on a target without it: made under other FloatRules";
-      return intrinsic(c, "llvm.fma", 1, types, 3, (V[]){a, b, x});
-    case EX_neg: return LLVMBuildFNeg(B, a, "");
+      return intrinsic(c, "llvm.fma", 1, types, 3, (Val[]){a, b, x});
+    case EX_neg: return LLVMBuildFNeg(c->b, a, "");
     case EX_abs: return intrinsic(c, "llvm.fabs", 1, types, 1, &a);
     case EX_sqrt: return intrinsic(c, "llvm.sqrt", 1, types, 1, &a);
     case EX_min:
@@ -249,10 +252,10 @@ static V float_op(Emit *c, ExprOp op, DType t, V a, V b, V x) {
 /* A divisor made safe: 0 becomes 1 (the result is then replaced), -1 too for signed (the quotient
  * is -a). */
 typedef struct Divisor {
-  V safe, is_zero, is_minus; /* NULL: cannot be */
+  Val safe, is_zero, is_minus; /* NULL: cannot be */
 } Divisor;
 
-static Divisor divisor(Emit *c, const Expr *e, bool is_signed, V b) {
+static Divisor divisor(Emit *c, const Expr *e, bool is_signed, Val b) {
   Divisor d = {b, NULL, NULL};
   int64_t lo, hi;
   const bool known =
@@ -274,65 +277,65 @@ static bool non_negative(Emit *c, const Expr *e) {
   return e && e->dtype == DT_I64 && expr_range(c->pool, e, &lo, &hi) && lo >= 0;
 }
 
-static V int_div(Emit *c, const Expr *e, bool is_signed, V a, V b) {
+static Val int_div(Emit *c, const Expr *e, bool is_signed, Val a, Val b) {
   if (!is_signed || (e && non_negative(c, e->a[0]) && non_negative(c, e->a[1]))) {
     const Divisor d = divisor(c, e, false, b);
-    const V q = LLVMBuildUDiv(B, a, d.safe, "");
+    const Val q = LLVMBuildUDiv(c->b, a, d.safe, "");
     return d.is_zero ? pick(c, d.is_zero, zero_of(q), q) : q;
   }
   const Divisor d = divisor(c, e, true, b);
-  V q = LLVMBuildSDiv(B, a, d.safe, "");
-  if (d.is_minus) q = pick(c, d.is_minus, LLVMBuildNeg(B, a, ""), q);
+  Val q = LLVMBuildSDiv(c->b, a, d.safe, "");
+  if (d.is_minus) q = pick(c, d.is_minus, LLVMBuildNeg(c->b, a, ""), q);
   return d.is_zero ? pick(c, d.is_zero, zero_of(q), q) : q;
 }
 
-static V int_rem(Emit *c, const Expr *e, bool is_signed, V a, V b) {
+static Val int_rem(Emit *c, const Expr *e, bool is_signed, Val a, Val b) {
   if (!is_signed || (e && non_negative(c, e->a[0]) && non_negative(c, e->a[1]))) {
     const Divisor d = divisor(c, e, false, b);
-    const V r = LLVMBuildURem(B, a, d.safe, "");
+    const Val r = LLVMBuildURem(c->b, a, d.safe, "");
     return d.is_zero ? pick(c, d.is_zero, zero_of(r), r) : r;
   }
   const Divisor d = divisor(c, e, true, b); /* x rem 1 is 0 too */
-  return LLVMBuildSRem(B, a, d.safe, "");
+  return LLVMBuildSRem(c->b, a, d.safe, "");
 }
 
 /* Whether quotient or remainder must move towards -inf: remainder not zero, and signs differ. */
-static V needs_floor(Emit *c, V r, V b) {
-  const V differ = icmp(c, LLVMIntSLT, LLVMBuildXor(B, r, b, ""), zero_of(r));
-  return LLVMBuildAnd(B, icmp(c, LLVMIntNE, r, zero_of(r)), differ, "");
+static Val needs_floor(Emit *c, Val r, Val b) {
+  const Val differ = icmp(c, LLVMIntSLT, LLVMBuildXor(c->b, r, b, ""), zero_of(r));
+  return LLVMBuildAnd(c->b, icmp(c, LLVMIntNE, r, zero_of(r)), differ, "");
 }
 
-static V int_floor_op(Emit *c, const Expr *e, ExprOp op, bool is_signed, V a, V b) {
+static Val int_floor_op(Emit *c, const Expr *e, ExprOp op, bool is_signed, Val a, Val b) {
   if (!is_signed || (e && non_negative(c, e->a[0])))
     return op == EX_floordiv ? int_div(c, e, is_signed, a, b) : int_rem(c, e, is_signed, a, b);
   int64_t k;
   if (e && expr_is_const(e->a[1], &k) && k > 0 && (k & (k - 1)) == 0) {
-    if (op == EX_floormod) return LLVMBuildAnd(B, a, ki(c, a, k - 1), "");
-    return LLVMBuildAShr(B, a, ki(c, a, __builtin_ctzll((unsigned long long)k)), "");
+    if (op == EX_floormod) return LLVMBuildAnd(c->b, a, ki(c, a, k - 1), "");
+    return LLVMBuildAShr(c->b, a, ki(c, a, __builtin_ctzll((unsigned long long)k)), "");
   }
-  const V r = int_rem(c, e, true, a, b), move = needs_floor(c, r, b);
-  if (op == EX_floormod) return LLVMBuildAdd(B, r, pick(c, move, b, zero_of(b)), "");
-  const V q = int_div(c, e, true, a, b);
-  return LLVMBuildSub(B, q, LLVMBuildZExt(B, move, LLVMTypeOf(q), ""), "");
+  const Val r = int_rem(c, e, true, a, b), move = needs_floor(c, r, b);
+  if (op == EX_floormod) return LLVMBuildAdd(c->b, r, pick(c, move, b, zero_of(b)), "");
+  const Val q = int_div(c, e, true, a, b);
+  return LLVMBuildSub(c->b, q, LLVMBuildZExt(c->b, move, LLVMTypeOf(q), ""), "");
 }
 
-static V int_shift(Emit *c, ExprOp op, DType t, V a, V b) {
+static Val int_shift(Emit *c, ExprOp op, DType t, Val a, Val b) {
   const int bits = dtype_bytes(t) * 8;
   const bool arithmetic = op == EX_shr && dtype_rows[t].cls == DC_SINT;
-  const V big = icmp(c, LLVMIntUGE, b, ki(c, b, bits));
-  const V by = pick(c, big, ki(c, b, arithmetic ? bits - 1 : 0), b);
-  if (arithmetic) return LLVMBuildAShr(B, a, by, "");
-  const V r = op == EX_shl ? LLVMBuildShl(B, a, by, "") : LLVMBuildLShr(B, a, by, "");
+  const Val big = icmp(c, LLVMIntUGE, b, ki(c, b, bits));
+  const Val by = pick(c, big, ki(c, b, arithmetic ? bits - 1 : 0), b);
+  if (arithmetic) return LLVMBuildAShr(c->b, a, by, "");
+  const Val r = op == EX_shl ? LLVMBuildShl(c->b, a, by, "") : LLVMBuildLShr(c->b, a, by, "");
   return pick(c, big, zero_of(r), r);
 }
 
-static V int_op(Emit *c, const Expr *e, ExprOp op, DType t, V a, V b, V x) {
+static Val int_op(Emit *c, const Expr *e, ExprOp op, DType t, Val a, Val b, Val x) {
   const bool is_signed = dtype_rows[t].cls == DC_SINT;
   switch (op) {
-    case EX_add: return LLVMBuildAdd(B, a, b, "");
-    case EX_sub: return LLVMBuildSub(B, a, b, "");
-    case EX_mul: return LLVMBuildMul(B, a, b, "");
-    case EX_fma: return LLVMBuildAdd(B, LLVMBuildMul(B, a, b, ""), x, "");
+    case EX_add: return LLVMBuildAdd(c->b, a, b, "");
+    case EX_sub: return LLVMBuildSub(c->b, a, b, "");
+    case EX_mul: return LLVMBuildMul(c->b, a, b, "");
+    case EX_fma: return LLVMBuildAdd(c->b, LLVMBuildMul(c->b, a, b, ""), x, "");
     case EX_dot4_u8i8:
     case EX_dot4_i8i8:
     case EX_dot4_u8u8:
@@ -343,15 +346,16 @@ static V int_op(Emit *c, const Expr *e, ExprOp op, DType t, V a, V b, V x) {
     case EX_rem: return int_rem(c, e, is_signed, a, b);
     case EX_floordiv:
     case EX_floormod: return int_floor_op(c, e, op, is_signed, a, b);
-    case EX_neg: return LLVMBuildNeg(B, a, "");
+    case EX_neg: return LLVMBuildNeg(c->b, a, "");
     case EX_abs:
-      return is_signed ? pick(c, icmp(c, LLVMIntSLT, a, zero_of(a)), LLVMBuildNeg(B, a, ""), a) : a;
+      return is_signed ? pick(c, icmp(c, LLVMIntSLT, a, zero_of(a)), LLVMBuildNeg(c->b, a, ""), a)
+                       : a;
     case EX_min: return pick(c, icmp(c, is_signed ? LLVMIntSLT : LLVMIntULT, a, b), a, b);
     case EX_max: return pick(c, icmp(c, is_signed ? LLVMIntSGT : LLVMIntUGT, a, b), a, b);
-    case EX_and: return LLVMBuildAnd(B, a, b, "");
-    case EX_or: return LLVMBuildOr(B, a, b, "");
-    case EX_xor: return LLVMBuildXor(B, a, b, "");
-    case EX_not: return LLVMBuildNot(B, a, "");
+    case EX_and: return LLVMBuildAnd(c->b, a, b, "");
+    case EX_or: return LLVMBuildOr(c->b, a, b, "");
+    case EX_xor: return LLVMBuildXor(c->b, a, b, "");
+    case EX_not: return LLVMBuildNot(c->b, a, "");
     case EX_shl:
     case EX_shr: return int_shift(c, op, t, a, b);
     case EX_floor:
@@ -362,28 +366,28 @@ static V int_op(Emit *c, const Expr *e, ExprOp op, DType t, V a, V b, V x) {
   }
 }
 
-static V bool_op(Emit *c, ExprOp op, V a, V b) {
+static Val bool_op(Emit *c, ExprOp op, Val a, Val b) {
   switch (op) {
     case EX_add:
     case EX_or:
-    case EX_max: return LLVMBuildOr(B, a, b, "");
+    case EX_max: return LLVMBuildOr(c->b, a, b, "");
     case EX_mul:
     case EX_and:
-    case EX_min: return LLVMBuildAnd(B, a, b, "");
+    case EX_min: return LLVMBuildAnd(c->b, a, b, "");
     case EX_sub:
-    case EX_xor: return LLVMBuildXor(B, a, b, "");
-    case EX_not: return LLVMBuildNot(B, a, "");
+    case EX_xor: return LLVMBuildXor(c->b, a, b, "");
+    case EX_not: return LLVMBuildNot(c->b, a, "");
     default: return a;
   }
 }
 
-static V emit_compare(Emit *c, ExprOp op, DType t, V a, V b) {
+static Val emit_compare(Emit *c, ExprOp op, DType t, Val a, Val b) {
   if (dtype_is_float(t)) {
     const LLVMRealPredicate p = op == EX_lt   ? LLVMRealOLT
                                 : op == EX_le ? LLVMRealOLE
                                 : op == EX_eq ? LLVMRealOEQ
                                               : LLVMRealUNE;
-    return LLVMBuildFCmp(B, p, a, b, "");
+    return LLVMBuildFCmp(c->b, p, a, b, "");
   }
   const bool s = dtype_rows[t].cls == DC_SINT;
   const LLVMIntPredicate p = op == EX_lt   ? (s ? LLVMIntSLT : LLVMIntULT)
@@ -393,7 +397,7 @@ static V emit_compare(Emit *c, ExprOp op, DType t, V a, V b) {
   return icmp(c, p, a, b);
 }
 
-V emit_op(Emit *c, const Expr *e, ExprOp op, DType t, V a, V b, V x) {
+Val emit_op(Emit *c, const Expr *e, ExprOp op, DType t, Val a, Val b, Val x) {
   if (op == EX_select || op == EX_rarely) return pick(c, a, b, x);
   if (b) same_lanes(c, &a, &b);
   if (x) {
@@ -402,10 +406,10 @@ V emit_op(Emit *c, const Expr *e, ExprOp op, DType t, V a, V b, V x) {
   }
   if (op == EX_lt || op == EX_le || op == EX_eq || op == EX_ne) return emit_compare(c, op, t, a, b);
   if (op == EX_isnan)
-    return dtype_is_float(t) ? LLVMBuildFCmp(B, LLVMRealUNO, a, a, "")
+    return dtype_is_float(t) ? LLVMBuildFCmp(c->b, LLVMRealUNO, a, a, "")
                              : LLVMConstNull(like(c->i1, a));
   if (t == DT_BOOL) return bool_op(c, op, a, b);
-  const V r = dtype_is_float(t) ? float_op(c, op, t, a, b, x) : int_op(c, e, op, t, a, b, x);
+  const Val r = dtype_is_float(t) ? float_op(c, op, t, a, b, x) : int_op(c, e, op, t, a, b, x);
   const bool exact =
       op == EX_min || op == EX_max || op == EX_abs || (op == EX_neg && dtype_is_float(t));
   return exact ? r : round_to(c, t, r);
@@ -426,34 +430,34 @@ static bool arg_narrow(Emit *c, const Expr *e, bool narrow) {
   return any;
 }
 
-static V emit_conversion(Emit *c, const Expr *e, bool narrow) {
+static Val emit_conversion(Emit *c, const Expr *e, bool narrow) {
   const DType from = e->a[0]->dtype;
   const bool arg = e->op != EX_bits && arg_narrow(c, e, narrow);
-  const V v = ev(c, e->a[0], arg);
+  const Val v = ev(c, e->a[0], arg);
   if (e->op == EX_bits) {
-    const V mem = to_mem(c, from, v);
-    return from_mem(c, e->dtype, LLVMBuildBitCast(B, mem, like(mem_type(c, e->dtype), mem), ""));
+    const Val mem = to_mem(c, from, v);
+    return from_mem(c, e->dtype, LLVMBuildBitCast(c->b, mem, like(mem_type(c, e->dtype), mem), ""));
   }
   const DType have = from == DT_I64 && arg ? DT_I32 : from;
   const DType want = e->dtype == DT_I64 && narrow ? DT_I32 : e->dtype;
   return emit_cast(c, want, have, v, e->op == EX_sat);
 }
 
-static V emit_call(Emit *c, const Expr *e, bool narrow) {
+static Val emit_call(Emit *c, const Expr *e, bool narrow) {
   const bool arg = arg_narrow(c, e, narrow);
-  V v[3] = {NULL, NULL, NULL};
+  Val v[3] = {NULL, NULL, NULL};
   for (int i = 0; i < e->nargs; i++) v[i] = ev(c, e->a[i], arg);
   DType t = e->a[0]->dtype;
   if (t == DT_I64 && arg) t = DT_I32;
   return emit_op(c, e, e->op, t, v[0], v[1], v[2]);
 }
 
-static V narrowed(Emit *c, const Expr *e, V v, bool narrow) {
+static Val narrowed(Emit *c, const Expr *e, Val v, bool narrow) {
   return narrow && e->dtype == DT_I64 ? resize(c, v, c->i32) : v;
 }
 
 /* One side only when the condition is known. */
-static V emit_select(Emit *c, const Expr *e, bool narrow) {
+static Val emit_select(Emit *c, const Expr *e, bool narrow) {
   const Expr *const cond = emit_specialise(c, e->a[0]);
   int64_t k;
   if (emit_const(c, cond, &k) && !(in_lanes(c) && expr_uses_var(cond, c->vvar->id)))
@@ -474,31 +478,31 @@ static void cache_undo(Emit *c, int mark) {
 
 /* The usual side for all lanes; the rare one in a block of its own, entered when any lane wants
  * it. */
-static V emit_rarely(Emit *c, const Expr *e, bool narrow) {
-  V cond = ev(c, e->a[0], false), usual = ev(c, e->a[2], narrow);
+static Val emit_rarely(Emit *c, const Expr *e, bool narrow) {
+  Val cond = ev(c, e->a[0], false), usual = ev(c, e->a[2], narrow);
   if (is_vec(cond)) same_lanes(c, &usual, &cond);
-  const Ty types[1] = {LLVMTypeOf(cond)};
-  const V any = is_vec(cond) ? intrinsic(c, "llvm.vector.reduce.or", 1, types, 1, &cond) : cond;
-  const LLVMBasicBlockRef from = LLVMGetInsertBlock(B), rare = new_block(c, "rare"),
+  const Type types[1] = {LLVMTypeOf(cond)};
+  const Val any = is_vec(cond) ? intrinsic(c, "llvm.vector.reduce.or", 1, types, 1, &cond) : cond;
+  const LLVMBasicBlockRef from = LLVMGetInsertBlock(c->b), rare = new_block(c, "rare"),
                           done = new_block(c, "usual");
-  LLVMBuildCondBr(B, any, rare, done);
-  LLVMPositionBuilderAtEnd(B, rare);
+  LLVMBuildCondBr(c->b, any, rare, done);
+  LLVMPositionBuilderAtEnd(c->b, rare);
   const int mark = c->rare_keys.n;
   c->rare++;
-  const V v = pick(c, cond, ev(c, e->a[1], narrow), usual);
+  const Val v = pick(c, cond, ev(c, e->a[1], narrow), usual);
   c->rare--;
   cache_undo(c, mark);
-  const LLVMBasicBlockRef end = LLVMGetInsertBlock(B);
-  LLVMBuildBr(B, done);
-  LLVMPositionBuilderAtEnd(B, done);
+  const LLVMBasicBlockRef end = LLVMGetInsertBlock(c->b);
+  LLVMBuildBr(c->b, done);
+  LLVMPositionBuilderAtEnd(c->b, done);
   if (LLVMTypeOf(v) != LLVMTypeOf(usual))
     return c->error = "sides of rarely in different lanes", usual;
-  const V phi = LLVMBuildPhi(B, LLVMTypeOf(v), "");
-  LLVMAddIncoming(phi, (V[]){usual, v}, (LLVMBasicBlockRef[]){from, end}, 2);
+  const Val phi = LLVMBuildPhi(c->b, LLVMTypeOf(v), "");
+  LLVMAddIncoming(phi, (Val[]){usual, v}, (LLVMBasicBlockRef[]){from, end}, 2);
   return phi;
 }
 
-static V emit_fresh(Emit *c, const Expr *e, bool narrow) {
+static Val emit_fresh(Emit *c, const Expr *e, bool narrow) {
   switch (e->op) {
     case EX_CONST: return emit_literal(c, e, narrow);
     case EX_SYM: return emit_sym(c, e, narrow);
@@ -518,73 +522,73 @@ static V emit_fresh(Emit *c, const Expr *e, bool narrow) {
   }
 }
 
-static V ev(Emit *c, const Expr *e, bool narrow) {
+static Val ev(Emit *c, const Expr *e, bool narrow) {
   if (e->flags & EXF_MATH) c->error = "a math row that pass expand_math has not seen";
   const uint32_t key = e->uid * 8 + (narrow ? MODE_NARROW : 0) + (c->lane0 ? MODE_LANE0 : 0);
-  V v = cache_get(c, key);
+  Val v = cache_get(c, key);
   if (v) return v;
   v = emit_fresh(c, e, narrow);
   cache_put(c, key, v);
   return v;
 }
 
-V emit_expr(Emit *c, const Expr *e) { return ev(c, e, false); }
+Val emit_expr(Emit *c, const Expr *e) { return ev(c, e, false); }
 
-V emit_wide(Emit *c, const Expr *e) {
+Val emit_wide(Emit *c, const Expr *e) {
   const bool was = c->lane0;
   c->lane0 = true;
-  const V v = ev(c, e, false);
+  const Val v = ev(c, e, false);
   c->lane0 = was;
   return v;
 }
 
 /* On 32-bit targets indexes, and conditions on them, are computed in 32 bits whatever they hold:
  * buffers are smaller than 2 GiB. */
-static V ev_index(Emit *c, const Expr *e, bool narrow) {
+static Val ev_index(Emit *c, const Expr *e, bool narrow) {
   const bool was = c->force_narrow;
   c->force_narrow = c->idx_bits == 32;
-  const V v = ev(c, e, narrow || c->force_narrow);
+  const Val v = ev(c, e, narrow || c->force_narrow);
   c->force_narrow = was;
   return v;
 }
 
-V emit_index(Emit *c, const Expr *e) {
+Val emit_index(Emit *c, const Expr *e) {
   const bool was = c->lane0;
   c->lane0 = true;
-  const V v = ev_index(c, e, false);
+  const Val v = ev_index(c, e, false);
   c->lane0 = was;
   return v;
 }
 
-V emit_index_lanes(Emit *c, const Expr *e) { return ev_index(c, e, in_lanes(c) && fits32(c, e)); }
-V emit_cond(Emit *c, const Expr *e) {
+Val emit_index_lanes(Emit *c, const Expr *e) { return ev_index(c, e, in_lanes(c) && fits32(c, e)); }
+Val emit_cond(Emit *c, const Expr *e) {
   return e->flags & EXF_LOAD ? ev(c, e, false) : ev_index(c, e, false);
 }
 
 /* ---- reductions ---- */
-V emit_combine(Emit *c, ReduceKind kind, DType t, V a, V b) {
+Val emit_combine(Emit *c, ReduceKind kind, DType t, Val a, Val b) {
   static const ExprOp ops[] = {[RED_SUM] = EX_add, [RED_PROD] = EX_mul, [RED_MIN] = EX_min,
                                [RED_MAX] = EX_max, [RED_AND] = EX_and,  [RED_OR] = EX_or};
   const bool ordered = kind == RED_MIN || kind == RED_MAX; /* a is gathered: its NaN is the rarer */
   return emit_op(c, NULL, ops[kind], t, ordered ? b : a, ordered ? a : b, NULL);
 }
 
-V emit_identity(Emit *c, ReduceKind kind, DType t) {
+Val emit_identity(Emit *c, ReduceKind kind, DType t) {
   return emit_literal(c, reduce_identity(c->pool, kind, t), false);
 }
 
-V emit_horizontal(Emit *c, ReduceKind kind, DType t, V v) {
+Val emit_horizontal(Emit *c, ReduceKind kind, DType t, Val v) {
   while (is_vec(v)) {
     const unsigned n = LLVMGetVectorSize(LLVMTypeOf(v)), half = n / 2;
-    if (n == 1) return LLVMBuildExtractElement(B, v, k_int(c, c->i32, 0), "");
-    V lanes[128];
+    if (n == 1) return LLVMBuildExtractElement(c->b, v, k_int(c, c->i32, 0), "");
+    Val lanes[128];
     for (unsigned i = 0; i < n; i++) lanes[i] = k_int(c, c->i32, i);
-    const V low = half == 1 ? LLVMBuildExtractElement(B, v, lanes[0], "")
-                            : LLVMBuildShuffleVector(B, v, LLVMGetPoison(LLVMTypeOf(v)),
-                                                     LLVMConstVector(lanes, half), "");
-    const V high = half == 1 ? LLVMBuildExtractElement(B, v, lanes[1], "")
-                             : LLVMBuildShuffleVector(B, v, LLVMGetPoison(LLVMTypeOf(v)),
-                                                      LLVMConstVector(lanes + half, half), "");
+    const Val low = half == 1 ? LLVMBuildExtractElement(c->b, v, lanes[0], "")
+                              : LLVMBuildShuffleVector(c->b, v, LLVMGetPoison(LLVMTypeOf(v)),
+                                                       LLVMConstVector(lanes, half), "");
+    const Val high = half == 1 ? LLVMBuildExtractElement(c->b, v, lanes[1], "")
+                               : LLVMBuildShuffleVector(c->b, v, LLVMGetPoison(LLVMTypeOf(v)),
+                                                        LLVMConstVector(lanes + half, half), "");
     v = emit_combine(c, kind, t, low, high);
   }
   return v;

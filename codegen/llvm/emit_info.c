@@ -3,33 +3,31 @@
 
 #include "codegen/llvm/entry.h"
 
-#define B c->b
+static Val k32(Emit *c, int64_t v) { return k_int(c, c->i32, v); }
+static Val k64(Emit *c, int64_t v) { return k_int(c, c->i64, v); }
 
-static V k32(Emit *c, int64_t v) { return k_int(c, c->i32, v); }
-static V k64(Emit *c, int64_t v) { return k_int(c, c->i64, v); }
-
-static V const_global(Emit *c, V init) {
-  const V g = LLVMAddGlobal(c->mod, LLVMTypeOf(init), "");
+static Val const_global(Emit *c, Val init) {
+  const Val g = LLVMAddGlobal(c->mod, LLVMTypeOf(init), "");
   LLVMSetInitializer(g, init);
   LLVMSetLinkage(g, LLVMPrivateLinkage);
   LLVMSetGlobalConstant(g, 1);
   return g;
 }
 
-static V text(Emit *c, const char *s) {
+static Val text(Emit *c, const char *s) {
   if (!s) return LLVMConstNull(c->ptr);
-  const V g = const_global(c, LLVMConstStringInContext2(c->ctx, s, strlen(s), 0));
+  const Val g = const_global(c, LLVMConstStringInContext2(c->ctx, s, strlen(s), 0));
   LLVMSetUnnamedAddress(g, LLVMGlobalUnnamedAddr);
   return g;
 }
 
-static V array(Emit *c, Ty t, V *items, int n) {
+static Val array(Emit *c, Type t, Val *items, int n) {
   if (n == 0) return LLVMConstNull(c->ptr);
   return const_global(c, LLVMConstArray2(t, items, (uint64_t)n));
 }
 
-static V dims_of(Emit *c, const Program *p, const Value *v) {
-  V *const k = ARENA_ARRAY(c->arena, V, v->rank + 1);
+static Val dims_of(Emit *c, const Program *p, const Value *v) {
+  Val *const k = ARENA_ARRAY(c->arena, Val, v->rank + 1);
   for (int i = 0; i < v->rank; i++) {
     int64_t n;
     const int sym = v->dims[i]->op == EX_SYM ? program_symbol(p, v->dims[i]->id) : -1;
@@ -38,16 +36,16 @@ static V dims_of(Emit *c, const Program *p, const Value *v) {
   return array(c, c->i64, k, v->rank > 0 ? v->rank : 0);
 }
 
-static V tensor_infos(Emit *c, const Program *p, bool outputs) {
+static Val tensor_infos(Emit *c, const Program *p, bool outputs) {
   const Graph *const g = p->m->model->main;
   const int n = !g ? 0 : outputs ? g->outputs.n : g->inputs.n;
-  const Ty t = LLVMStructTypeInContext(
-      c->ctx, (Ty[]){c->ptr, c->i32, c->i32, c->ptr, c->ptr, c->f32, c->i32}, 7, 0);
-  V *const items = ARENA_ARRAY(c->arena, V, n + 1);
+  const Type t = LLVMStructTypeInContext(
+      c->ctx, (Type[]){c->ptr, c->i32, c->i32, c->ptr, c->ptr, c->f32, c->i32}, 7, 0);
+  Val *const items = ARENA_ARRAY(c->arena, Val, n + 1);
   for (int i = 0; i < n; i++) {
     const Value *const v = outputs ? g->outputs.data[i] : g->inputs.data[i];
     const char *const name = outputs ? program_output_name(p, i) : program_input_name(p, i);
-    V f[7] = {
+    Val f[7] = {
         text(c, name),    k32(c, dtype_rows[v->dtype].onnx), k32(c, v->rank > 0 ? v->rank : 0),
         dims_of(c, p, v), text(c, program_shape_text(p, v)), LLVMConstReal(c->f32, 0),
         k32(c, 0)};
@@ -56,41 +54,41 @@ static V tensor_infos(Emit *c, const Program *p, bool outputs) {
   return array(c, t, items, n);
 }
 
-static V kernel_infos(Emit *c, const Program *p) {
-  const Ty t = LLVMStructTypeInContext(c->ctx, (Ty[]){c->ptr, c->ptr, c->i64}, 3, 0);
-  V *const items = ARENA_ARRAY(c->arena, V, p->calls.n + 1);
+static Val kernel_infos(Emit *c, const Program *p) {
+  const Type t = LLVMStructTypeInContext(c->ctx, (Type[]){c->ptr, c->ptr, c->i64}, 3, 0);
+  Val *const items = ARENA_ARRAY(c->arena, Val, p->calls.n + 1);
   for (int i = 0; i < p->calls.n; i++) {
     const Step *const s = p->calls.data[i];
     const bool kernel = s->kind == STEP_KERNEL;
     const Loc *const loc = s->loc ? s->loc : kernel ? s->call.kernel->loc : NULL;
     int64_t flops = 0;
     if (kernel && s->call.kernel->flops) (void)expr_is_const(s->call.kernel->flops, &flops);
-    V f[3] = {text(c, kernel ? s->call.kernel->name : s->ext.row->symbol),
-              text(c, program_node_list(c->arena, loc)), k64(c, flops)};
+    Val f[3] = {text(c, kernel ? s->call.kernel->name : s->ext.row->symbol),
+                text(c, program_node_list(c->arena, loc)), k64(c, flops)};
     items[i] = LLVMConstStructInContext(c->ctx, f, 3, 0);
   }
   return array(c, t, items, p->calls.n);
 }
 
-static V check_infos(Emit *c, const Program *p) {
-  const Ty t = LLVMStructTypeInContext(c->ctx, (Ty[]){c->ptr, c->ptr, c->i32}, 3, 0);
-  V *const items = ARENA_ARRAY(c->arena, V, p->checks->n + 1);
+static Val check_infos(Emit *c, const Program *p) {
+  const Type t = LLVMStructTypeInContext(c->ctx, (Type[]){c->ptr, c->ptr, c->i32}, 3, 0);
+  Val *const items = ARENA_ARRAY(c->arena, Val, p->checks->n + 1);
   for (int i = 0; i < p->checks->n; i++) {
     const Check *const row = &p->checks->data[i];
-    V f[3] = {text(c, row->text), text(c, row->node), k32(c, row->status)};
+    Val f[3] = {text(c, row->text), text(c, row->node), k32(c, row->status)};
     items[i] = LLVMConstStructInContext(c->ctx, f, 3, 0);
   }
   return array(c, t, items, p->checks->n);
 }
 
-static V symbol_names(Emit *c, const Program *p) {
-  V *const items = ARENA_ARRAY(c->arena, V, p->n_symbols + 1);
+static Val symbol_names(Emit *c, const Program *p) {
+  Val *const items = ARENA_ARRAY(c->arena, Val, p->n_symbols + 1);
   for (int i = 0; i < p->n_symbols; i++)
     items[i] = text(c, expr_symbol(c->pool, p->symbols[i])->name);
   return array(c, c->ptr, items, p->n_symbols);
 }
 
-static V weights_pointer(Emit *c, const Program *p) {
+static Val weights_pointer(Emit *c, const Program *p) {
   if (!p->weights.bytes) return LLVMConstNull(c->ptr);
   return hidden_bytes(c, arena_printf(c->arena, "%s_weights", p->name));
 }
@@ -98,23 +96,23 @@ static V weights_pointer(Emit *c, const Program *p) {
 /* NAME_defaults: BurinDefault of each input. */
 void emit_defaults(Emit *c, const Program *p) {
   const int n = p->m->inputs.n;
-  const Ty t = LLVMStructTypeInContext(c->ctx, (Ty[]){c->ptr, c->ptr, c->i64}, 3, 0);
-  V *const items = ARENA_ARRAY(c->arena, V, n + 1);
+  const Type t = LLVMStructTypeInContext(c->ctx, (Type[]){c->ptr, c->ptr, c->i64}, 3, 0);
+  Val *const items = ARENA_ARRAY(c->arena, Val, n + 1);
   for (int i = 0; p->defaults && i < n; i++) {
     const Buffer *const b = &p->m->buffers.data[p->m->inputs.data[i]];
     items[i] = LLVMConstNull(t);
     if (!b->data) continue;
-    V *const k = ARENA_ARRAY(c->arena, V, b->data->rank + 1);
+    Val *const k = ARENA_ARRAY(c->arena, Val, b->data->rank + 1);
     for (int d = 0; d < b->data->rank; d++) k[d] = k64(c, b->data->dims[d]);
-    V f[3] = {
-        LLVMConstGEP2(c->i8, weights_pointer(c, p), (V[]){k64(c, p->weights.offset[b->id])}, 1),
+    Val f[3] = {
+        LLVMConstGEP2(c->i8, weights_pointer(c, p), (Val[]){k64(c, p->weights.offset[b->id])}, 1),
         array(c, c->i64, k, b->data->rank),
         k64(c, b->pinned ? b->data->count * dtype_bytes(b->dtype) : 0)};
     items[i] = LLVMConstStructInContext(c->ctx, f, 3, 0);
   }
   if (!p->defaults) return;
-  const V init = LLVMConstArray2(t, items, (uint64_t)n);
-  const V g =
+  const Val init = LLVMConstArray2(t, items, (uint64_t)n);
+  const Val g =
       LLVMAddGlobal(c->mod, LLVMTypeOf(init), arena_printf(c->arena, "%s_defaults", p->name));
   LLVMSetInitializer(g, init);
   LLVMSetGlobalConstant(g, 1);
@@ -122,17 +120,18 @@ void emit_defaults(Emit *c, const Program *p) {
 }
 
 /* NAME_map_weights(path): not exported, in the descriptor. */
-static V map_weights(Emit *c, const Program *p, V info) {
+static Val map_weights(Emit *c, const Program *p, Val info) {
   if (!p->weights.external) return LLVMConstNull(c->ptr);
-  const V fn = LLVMAddFunction(c->mod, arena_printf(c->arena, "%s_map_weights", p->name),
-                               LLVMFunctionType(c->i32, &c->ptr, 1, 0));
+  const Val fn = LLVMAddFunction(c->mod, arena_printf(c->arena, "%s_map_weights", p->name),
+                                 LLVMFunctionType(c->i32, &c->ptr, 1, 0));
   fn_attr(c, fn, "nounwind", 0);
   LLVMSetVisibility(fn, LLVMHiddenVisibility);
-  LLVMPositionBuilderAtEnd(B, LLVMAppendBasicBlockInContext(c->ctx, fn, "entry"));
-  Ty type;
-  const V callee = declare(c, "burin_rt_map_weights", c->i32, 2, (Ty[]){c->ptr, c->ptr}, &type);
-  const V model = LLVMBuildCall2(B, LLVMGlobalGetValueType(info), info, NULL, 0, "");
-  LLVMBuildRet(B, LLVMBuildCall2(B, type, callee, (V[]){model, LLVMGetParam(fn, 0)}, 2, ""));
+  LLVMPositionBuilderAtEnd(c->b, LLVMAppendBasicBlockInContext(c->ctx, fn, "entry"));
+  Type type;
+  const Val callee = declare(c, "burin_rt_map_weights", c->i32, 2, (Type[]){c->ptr, c->ptr}, &type);
+  const Val model = LLVMBuildCall2(c->b, LLVMGlobalGetValueType(info), info, NULL, 0, "");
+  LLVMBuildRet(c->b,
+               LLVMBuildCall2(c->b, type, callee, (Val[]){model, LLVMGetParam(fn, 0)}, 2, ""));
   return fn;
 }
 
@@ -148,12 +147,12 @@ static int64_t size_on(const Target *t, const char *fields) {
 }
 
 /* NAME_failure_text(failure, text, size): the runtime's, for this model. */
-static void failure_text_body(Emit *c, V fn, V model) {
-  Ty type;
-  const V write =
-      declare(c, "burin_rt_failure_text", c->i32, 4, (Ty[]){c->ptr, c->ptr, c->ptr, c->i32}, &type);
-  V args[4] = {model, LLVMGetParam(fn, 0), LLVMGetParam(fn, 1), LLVMGetParam(fn, 2)};
-  LLVMBuildRet(B, LLVMBuildCall2(B, type, write, args, 4, ""));
+static void failure_text_body(Emit *c, Val fn, Val model) {
+  Type type;
+  const Val write = declare(c, "burin_rt_failure_text", c->i32, 4,
+                            (Type[]){c->ptr, c->ptr, c->ptr, c->i32}, &type);
+  Val args[4] = {model, LLVMGetParam(fn, 0), LLVMGetParam(fn, 1), LLVMGetParam(fn, 2)};
+  LLVMBuildRet(c->b, LLVMBuildCall2(c->b, type, write, args, 4, ""));
 }
 
 void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
@@ -161,55 +160,56 @@ void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
   int64_t arena, further;
   const bool fixed = program_fixed_arena(m, &arena, &further);
   const int n_in = m->inputs.n, n_out = m->outputs.n;
-  const V fn = LLVMAddFunction(c->mod, arena_printf(c->arena, "%s_info", p->name),
-                               LLVMFunctionType(c->ptr, NULL, 0, 0));
+  const Val fn = LLVMAddFunction(c->mod, arena_printf(c->arena, "%s_info", p->name),
+                                 LLVMFunctionType(c->ptr, NULL, 0, 0));
   fn_attr(c, fn, "nounwind", 0);
-  const V failure_text =
+  const Val failure_text =
       begin_function(c, arena_printf(c->arena, "%s_failure_text", p->name),
-                     LLVMFunctionType(c->i32, (Ty[]){c->ptr, c->ptr, c->i32}, 3, 0), true);
-  const LLVMBasicBlockRef failure_start = LLVMGetInsertBlock(B);
-  V f[] = {k32(c, BURIN_ABI_VERSION),
-           k32(c, size_on(p->t, "44ppppp4444ppp8844884p8ppppp8p4ppp")),
-           text(c, p->name),
-           text(c, "burin"),
-           text(c, p->t->name),
-           text(c, p->o->flags ? p->o->flags : ""),
-           text(c, p->o->model_hash ? p->o->model_hash : ""),
-           k32(c, n_in),
-           k32(c, n_out),
-           k32(c, p->n_symbols),
-           k32(c, p->n_caller),
-           tensor_infos(c, p, false),
-           tensor_infos(c, p, true),
-           symbol_names(c, p),
-           k64(c, fixed ? arena : 0),
-           k64(c, fixed ? further : 0),
-           k32(c, p->arena_align),
-           k32(c, m->max_threads > 1 ? m->max_threads : 1),
-           k64(c, p->weights.bytes),
-           k64(c, m->arena_lower_bound > 0 ? m->arena_lower_bound : 0),
-           k32(c, p->calls.n),
-           kernel_infos(c, p),
-           k64(c, (int64_t)p->t->cpu_features),
-           fns->invoke,
-           fns->arena_size,
-           fns->output_dims,
-           weights_pointer(c, p),
-           text(c, p->weights.file),
-           k64(c, (int64_t)p->weights.hash),
-           map_weights(c, p, fn),
-           k32(c, p->checks->n),
-           check_infos(c, p),
-           failure_text,
-           p->defaults ? hidden_bytes(c, arena_printf(c->arena, "%s_defaults", p->name))
-                       : LLVMConstNull(c->ptr)};
-  const V init = LLVMConstStructInContext(c->ctx, f, sizeof f / sizeof *f, 0);
-  const V g = LLVMAddGlobal(c->mod, LLVMTypeOf(init), arena_printf(c->arena, "%s_model", p->name));
+                     LLVMFunctionType(c->i32, (Type[]){c->ptr, c->ptr, c->i32}, 3, 0), true);
+  const LLVMBasicBlockRef failure_start = LLVMGetInsertBlock(c->b);
+  Val f[] = {k32(c, BURIN_ABI_VERSION),
+             k32(c, size_on(p->t, "44ppppp4444ppp8844884p8ppppp8p4ppp")),
+             text(c, p->name),
+             text(c, "burin"),
+             text(c, p->t->name),
+             text(c, p->o->flags ? p->o->flags : ""),
+             text(c, p->o->model_hash ? p->o->model_hash : ""),
+             k32(c, n_in),
+             k32(c, n_out),
+             k32(c, p->n_symbols),
+             k32(c, p->n_caller),
+             tensor_infos(c, p, false),
+             tensor_infos(c, p, true),
+             symbol_names(c, p),
+             k64(c, fixed ? arena : 0),
+             k64(c, fixed ? further : 0),
+             k32(c, p->arena_align),
+             k32(c, m->max_threads > 1 ? m->max_threads : 1),
+             k64(c, p->weights.bytes),
+             k64(c, m->arena_lower_bound > 0 ? m->arena_lower_bound : 0),
+             k32(c, p->calls.n),
+             kernel_infos(c, p),
+             k64(c, (int64_t)p->t->cpu_features),
+             fns->invoke,
+             fns->arena_size,
+             fns->output_dims,
+             weights_pointer(c, p),
+             text(c, p->weights.file),
+             k64(c, (int64_t)p->weights.hash),
+             map_weights(c, p, fn),
+             k32(c, p->checks->n),
+             check_infos(c, p),
+             failure_text,
+             p->defaults ? hidden_bytes(c, arena_printf(c->arena, "%s_defaults", p->name))
+                         : LLVMConstNull(c->ptr)};
+  const Val init = LLVMConstStructInContext(c->ctx, f, sizeof f / sizeof *f, 0);
+  const Val g =
+      LLVMAddGlobal(c->mod, LLVMTypeOf(init), arena_printf(c->arena, "%s_model", p->name));
   LLVMSetInitializer(g, init);
   LLVMSetGlobalConstant(g, 1);
   LLVMSetVisibility(g, LLVMHiddenVisibility);
-  LLVMPositionBuilderAtEnd(B, failure_start);
+  LLVMPositionBuilderAtEnd(c->b, failure_start);
   failure_text_body(c, failure_text, g);
-  LLVMPositionBuilderAtEnd(B, LLVMAppendBasicBlockInContext(c->ctx, fn, "entry"));
-  LLVMBuildRet(B, g);
+  LLVMPositionBuilderAtEnd(c->b, LLVMAppendBasicBlockInContext(c->ctx, fn, "entry"));
+  LLVMBuildRet(c->b, g);
 }

@@ -3,10 +3,8 @@
  * how it is aligned. */
 #include "codegen/llvm/emit.h"
 
-#define B c->b
-
 /* ---- functions ---- */
-static void pointer_attrs(Emit *c, V fn, int i, const KernelFacts *facts) {
+static void pointer_attrs(Emit *c, Val fn, int i, const KernelFacts *facts) {
   const Param *const p = &c->kernel->params.data[i];
   const unsigned k = (unsigned)i;
   int64_t n;
@@ -21,9 +19,9 @@ static void pointer_attrs(Emit *c, V fn, int i, const KernelFacts *facts) {
 }
 
 /* body(pointers…, used symbols…, begin, end) */
-static V declare_body(Emit *c, const KernelFacts *facts, const bool *used, Ty *type) {
+static Val declare_body(Emit *c, const KernelFacts *facts, const bool *used, Type *type) {
   const int n = c->kernel->params.n;
-  Ty *const t = ARENA_ARRAY(c->arena, Ty, n + c->n_syms + 2);
+  Type *const t = ARENA_ARRAY(c->arena, Type, n + c->n_syms + 2);
   int k = 0;
   for (; k < n; k++) t[k] = c->ptr;
   for (int i = 0; i < c->n_syms; i++)
@@ -31,7 +29,7 @@ static V declare_body(Emit *c, const KernelFacts *facts, const bool *used, Ty *t
   t[k++] = c->i64;
   t[k++] = c->i64;
   *type = LLVMFunctionType(LLVMVoidTypeInContext(c->ctx), t, (unsigned)k, 0);
-  const V fn = LLVMAddFunction(
+  const Val fn = LLVMAddFunction(
       c->mod, arena_printf(c->arena, "%s_%s.body", c->name, c->kernel->name), *type);
   LLVMSetLinkage(fn, LLVMInternalLinkage);
   fn_target_attrs(c, fn);
@@ -40,55 +38,55 @@ static V declare_body(Emit *c, const KernelFacts *facts, const bool *used, Ty *t
   return fn;
 }
 
-static void emit_body(Emit *c, V fn, const bool *used) {
+static void emit_body(Emit *c, Val fn, const bool *used) {
   const int n = c->kernel->params.n;
   c->fn = fn;
   c->entry = LLVMAppendBasicBlockInContext(c->ctx, fn, "entry");
   const LLVMBasicBlockRef start = LLVMAppendBasicBlockInContext(c->ctx, fn, "start");
-  LLVMPositionBuilderAtEnd(B, c->entry);
-  LLVMBuildBr(B, start);
-  LLVMPositionBuilderAtEnd(B, start);
-  V *const params = ARENA_ARRAY(c->arena, V, n);
+  LLVMPositionBuilderAtEnd(c->b, c->entry);
+  LLVMBuildBr(c->b, start);
+  LLVMPositionBuilderAtEnd(c->b, start);
+  Val *const params = ARENA_ARRAY(c->arena, Val, n);
   unsigned k = 0;
   for (int i = 0; i < n; i++) params[i] = LLVMGetParam(fn, k++);
   c->params = params;
   for (int i = 0; i < c->n_syms; i++) c->syms[i] = used[i] ? LLVMGetParam(fn, k++) : NULL;
   if (is_parallel(c->kernel)) {
-    const V begin = LLVMBuildIntCast2(B, LLVMGetParam(fn, k), c->idx, 1, "");
-    const V end = LLVMBuildIntCast2(B, LLVMGetParam(fn, k + 1), c->idx, 1, "");
+    const Val begin = LLVMBuildIntCast2(c->b, LLVMGetParam(fn, k), c->idx, 1, "");
+    const Val end = LLVMBuildIntCast2(c->b, LLVMGetParam(fn, k + 1), c->idx, 1, "");
     emit_serial(c, c->kernel->body, begin, end);
   } else {
     emit_stmts(c, c->kernel->body);
   }
-  LLVMBuildRetVoid(B);
+  LLVMBuildRetVoid(c->b);
 }
 
-static V load_slot(Emit *c, Ty t, V array, int k) {
-  V index = k_int(c, c->i32, k);
-  const V p = LLVMBuildInBoundsGEP2(B, t, array, &index, 1, "");
-  return LLVMBuildLoad2(B, t, p, "");
+static Val load_slot(Emit *c, Type t, Val array, int k) {
+  Val index = k_int(c, c->i32, k);
+  const Val p = LLVMBuildInBoundsGEP2(c->b, t, array, &index, 1, "");
+  return LLVMBuildLoad2(c->b, t, p, "");
 }
 
-void emit_begin(Emit *c, V fn) {
+void emit_begin(Emit *c, Val fn) {
   c->fn = fn;
   c->entry = LLVMAppendBasicBlockInContext(c->ctx, fn, "entry");
   const LLVMBasicBlockRef start = LLVMAppendBasicBlockInContext(c->ctx, fn, "start");
-  LLVMPositionBuilderAtEnd(B, c->entry);
-  LLVMBuildBr(B, start);
-  LLVMPositionBuilderAtEnd(B, start);
+  LLVMPositionBuilderAtEnd(c->b, c->entry);
+  LLVMBuildBr(c->b, start);
+  LLVMPositionBuilderAtEnd(c->b, start);
   emit_forget(c);
 }
 
 /* NAME_k(bufs, syms, begin, end, scratch) */
-static void emit_thunk(Emit *c, V body, Ty body_type, const bool *used) {
-  const Ty t[5] = {c->ptr, c->ptr, c->i64, c->i64, c->ptr};
-  const Ty type = LLVMFunctionType(LLVMVoidTypeInContext(c->ctx), (Ty *)t, 5, 0);
-  const V fn =
+static void emit_thunk(Emit *c, Val body, Type body_type, const bool *used) {
+  const Type t[5] = {c->ptr, c->ptr, c->i64, c->i64, c->ptr};
+  const Type type = LLVMFunctionType(LLVMVoidTypeInContext(c->ctx), (Type *)t, 5, 0);
+  const Val fn =
       LLVMAddFunction(c->mod, arena_printf(c->arena, "%s_%s", c->name, c->kernel->name), type);
   LLVMSetVisibility(fn, LLVMHiddenVisibility);
   fn_target_attrs(c, fn);
   emit_begin(c, fn);
-  V *const args = ARENA_ARRAY(c->arena, V, c->kernel->params.n + c->n_syms + 2);
+  Val *const args = ARENA_ARRAY(c->arena, Val, c->kernel->params.n + c->n_syms + 2);
   int k = 0, buf = 0;
   for (int i = 0; i < c->n_syms; i++)
     c->syms[i] = used[i] ? load_slot(c, c->i64, LLVMGetParam(fn, 1), i) : NULL;
@@ -99,8 +97,8 @@ static void emit_thunk(Emit *c, V body, Ty body_type, const bool *used) {
       args[k++] = load_slot(c, c->ptr, LLVMGetParam(fn, 0), buf++);
       continue;
     }
-    V at = offset ? emit_index(c, offset) : k_int(c, c->idx, 0);
-    args[k++] = LLVMBuildGEP2(B, c->i8, LLVMGetParam(fn, 4), &at, 1, "");
+    Val at = offset ? emit_index(c, offset) : k_int(c, c->idx, 0);
+    args[k++] = LLVMBuildGEP2(c->b, c->i8, LLVMGetParam(fn, 4), &at, 1, "");
     const Expr *const bytes = param_bytes64(c->m, p);
     offset = offset ? ex_add(c->pool, offset, bytes) : bytes;
   }
@@ -109,13 +107,13 @@ static void emit_thunk(Emit *c, V body, Ty body_type, const bool *used) {
   args[k++] = LLVMGetParam(fn, 2);
   args[k++] = LLVMGetParam(fn, 3);
   const bool threads = is_parallel(c->kernel); /* others run in the mode of NAME_invoke */
-  const V mode = threads ? fp_mode_enter(c) : NULL;
-  const V call = LLVMBuildCall2(B, body_type, body, args, (unsigned)k, "");
+  const Val mode = threads ? fp_mode_enter(c) : NULL;
+  const Val call = LLVMBuildCall2(c->b, body_type, body, args, (unsigned)k, "");
   if (threads)
     fp_mode_leave(c, mode);
   else
     LLVMSetTailCall(call, 1);
-  LLVMBuildRetVoid(B);
+  LLVMBuildRetVoid(c->b);
 }
 
 const char *emit_kernel(const Program *p, int position, EmitVars *vars, Arena *scratch,
@@ -127,13 +125,13 @@ const char *emit_kernel(const Program *p, int position, EmitVars *vars, Arena *s
   c->kernel = k;
   c->align = facts->align;
   c->n_syms = expr_symbol_count(c->pool);
-  c->syms = ARENA_ARRAY(scratch, V, c->n_syms + 1);
+  c->syms = ARENA_ARRAY(scratch, Val, c->n_syms + 1);
   c->v = vars;
   c->locals = ARENA_ARRAY(scratch, LocalState, k->locals.n + 1);
   c->use = kernel_locals(c->pool, k, true, scratch);
   const bool *const used = kernel_symbols(c->pool, k, scratch);
-  Ty type;
-  const V body = declare_body(c, facts, used, &type);
+  Type type;
+  const Val body = declare_body(c, facts, used, &type);
   emit_body(c, body, used);
   if (!c->error) emit_thunk(c, body, type, used);
   vars_clear(vars);

@@ -2,13 +2,11 @@
  * into SSA values) and arrays on the stack; and accumulation into them, over lanes too. */
 #include "codegen/llvm/emit_mem.h"
 
-#define B c->b
-
 static const Local *local_of(const Emit *c, int id) { return &c->kernel->locals.data[id]; }
 static bool in_lanes(const Emit *c) { return c->vvar && !c->lane0; }
 
-static V slots_alloca(Emit *c, LocalState *s, Ty t, int n) {
-  s->slots = ARENA_ARRAY(c->arena, V, n);
+static Val slots_alloca(Emit *c, LocalState *s, Type t, int n) {
+  s->slots = ARENA_ARRAY(c->arena, Val, n);
   s->n_slots = n;
   for (int i = 0; i < n; i++) s->slots[i] = entry_alloca(c, t, 1, 0);
   return NULL;
@@ -17,7 +15,7 @@ static V slots_alloca(Emit *c, LocalState *s, Ty t, int n) {
 void local_declare(Emit *c, int id) {
   LocalState *const s = &c->locals[id];
   const Local *const l = local_of(c, id);
-  const Ty reg = reg_type(c, l->dtype);
+  const Type reg = reg_type(c, l->dtype);
   s->hidden = NULL;
   if (c->use[id].memory) {
     s->kind = c->vvar ? LK_LANE_STACK : LK_STACK;
@@ -58,22 +56,22 @@ static int64_t slot_index(Emit *c, int id, const Expr *index) {
 }
 
 /* ---- one element as a scalar ---- */
-static V element_get(Emit *c, int id, int64_t k) {
+static Val element_get(Emit *c, int id, int64_t k) {
   const LocalState *const s = &c->locals[id];
-  const Ty reg = reg_type(c, local_of(c, id)->dtype);
-  if (s->kind == LK_SCALARS) return LLVMBuildLoad2(B, reg, s->slots[k], "");
-  const V v = LLVMBuildLoad2(B, vec_type(reg, c->vl), s->slots[k / c->vl], "");
-  return LLVMBuildExtractElement(B, v, k_int(c, c->i32, k % c->vl), "");
+  const Type reg = reg_type(c, local_of(c, id)->dtype);
+  if (s->kind == LK_SCALARS) return LLVMBuildLoad2(c->b, reg, s->slots[k], "");
+  const Val v = LLVMBuildLoad2(c->b, vec_type(reg, c->vl), s->slots[k / c->vl], "");
+  return LLVMBuildExtractElement(c->b, v, k_int(c, c->i32, k % c->vl), "");
 }
 
-static void element_set(Emit *c, int id, int64_t k, V value) {
+static void element_set(Emit *c, int id, int64_t k, Val value) {
   const LocalState *const s = &c->locals[id];
   if (s->kind == LK_SCALARS) {
-    LLVMBuildStore(B, value, s->slots[k]);
+    LLVMBuildStore(c->b, value, s->slots[k]);
     return;
   }
-  const V old = LLVMBuildLoad2(B, vec_type(LLVMTypeOf(value), c->vl), s->slots[k / c->vl], "");
-  LLVMBuildStore(B, LLVMBuildInsertElement(B, old, value, k_int(c, c->i32, k % c->vl), ""),
+  const Val old = LLVMBuildLoad2(c->b, vec_type(LLVMTypeOf(value), c->vl), s->slots[k / c->vl], "");
+  LLVMBuildStore(c->b, LLVMBuildInsertElement(c->b, old, value, k_int(c, c->i32, k % c->vl), ""),
                  s->slots[k / c->vl]);
 }
 
@@ -83,62 +81,63 @@ static bool sliced_here(const Emit *c, int id, const Expr *index) {
 }
 
 /* Lanes k .. k+vl-1; one slot when k is a multiple of vl, which templates see to. */
-static V slice_get(Emit *c, int id, int64_t k) {
+static Val slice_get(Emit *c, int id, int64_t k) {
   const LocalState *const s = &c->locals[id];
-  const Ty t = vec_type(reg_type(c, local_of(c, id)->dtype), c->vl);
-  if (k % c->vl == 0) return LLVMBuildLoad2(B, t, s->slots[k / c->vl], "");
-  V r = LLVMConstNull(t);
+  const Type t = vec_type(reg_type(c, local_of(c, id)->dtype), c->vl);
+  if (k % c->vl == 0) return LLVMBuildLoad2(c->b, t, s->slots[k / c->vl], "");
+  Val r = LLVMConstNull(t);
   for (int i = 0; i < c->vl && k + i < local_of(c, id)->count; i++)
-    r = LLVMBuildInsertElement(B, r, element_get(c, id, k + i), k_int(c, c->i32, i), "");
+    r = LLVMBuildInsertElement(c->b, r, element_get(c, id, k + i), k_int(c, c->i32, i), "");
   return r;
 }
 
-static void slice_set(Emit *c, int id, int64_t k, V value) {
+static void slice_set(Emit *c, int id, int64_t k, Val value) {
   const LocalState *const s = &c->locals[id];
   if (k % c->vl == 0) {
-    LLVMBuildStore(B, value, s->slots[k / c->vl]);
+    LLVMBuildStore(c->b, value, s->slots[k / c->vl]);
     return;
   }
   for (int i = 0; i < c->vl && k + i < local_of(c, id)->count; i++)
-    element_set(c, id, k + i, LLVMBuildExtractElement(B, value, k_int(c, c->i32, i), ""));
+    element_set(c, id, k + i, LLVMBuildExtractElement(c->b, value, k_int(c, c->i32, i), ""));
 }
 
 /* ---- memory with one array per lane: element i of lane l at i*vl + l ---- */
-static V lane_array_pointer(Emit *c, int id, const Expr *index) {
+static Val lane_array_pointer(Emit *c, int id, const Expr *index) {
   const bool uniform = lane_uniform(c, index);
-  V i = uniform ? emit_index(c, index) : as_lanes(c, emit_index_lanes(c, index));
-  i = LLVMBuildMul(B, i, k_int(c, LLVMTypeOf(i), c->vl), "");
-  if (!uniform) i = LLVMBuildAdd(B, i, iota(c, LLVMGetElementType(LLVMTypeOf(i))), "");
-  return LLVMBuildGEP2(B, mem_type(c, local_of(c, id)->dtype), c->locals[id].mem, &i, 1, "");
+  Val i = uniform ? emit_index(c, index) : as_lanes(c, emit_index_lanes(c, index));
+  i = LLVMBuildMul(c->b, i, k_int(c, LLVMTypeOf(i), c->vl), "");
+  if (!uniform) i = LLVMBuildAdd(c->b, i, iota(c, LLVMGetElementType(LLVMTypeOf(i))), "");
+  return LLVMBuildGEP2(c->b, mem_type(c, local_of(c, id)->dtype), c->locals[id].mem, &i, 1, "");
 }
 
-static V all_lanes(Emit *c) { return c->mask ? c->mask : splat(c, k_int(c, c->i1, 1), c->vl); }
+static Val all_lanes(Emit *c) { return c->mask ? c->mask : splat(c, k_int(c, c->i1, 1), c->vl); }
 
-static V lane_array_get(Emit *c, int id, const Expr *index) {
+static Val lane_array_get(Emit *c, int id, const Expr *index) {
   const DType t = local_of(c, id)->dtype;
-  const Ty vt = vec_type(mem_type(c, t), c->vl);
-  const V p = lane_array_pointer(c, id, index);
-  if (!is_vec(p)) return from_mem(c, t, LLVMBuildLoad2(B, vt, p, ""));
-  const V args[4] = {p, k_int(c, c->i32, dtype_bytes(t)), all_lanes(c), LLVMConstNull(vt)};
-  return from_mem(c, t, intrinsic(c, "llvm.masked.gather", 2, (Ty[]){vt, LLVMTypeOf(p)}, 4, args));
+  const Type vt = vec_type(mem_type(c, t), c->vl);
+  const Val p = lane_array_pointer(c, id, index);
+  if (!is_vec(p)) return from_mem(c, t, LLVMBuildLoad2(c->b, vt, p, ""));
+  const Val args[4] = {p, k_int(c, c->i32, dtype_bytes(t)), all_lanes(c), LLVMConstNull(vt)};
+  return from_mem(c, t,
+                  intrinsic(c, "llvm.masked.gather", 2, (Type[]){vt, LLVMTypeOf(p)}, 4, args));
 }
 
-static void lane_array_set(Emit *c, int id, const Expr *index, V value) {
+static void lane_array_set(Emit *c, int id, const Expr *index, Val value) {
   const DType t = local_of(c, id)->dtype;
   value = to_mem(c, t, value);
-  const V p = lane_array_pointer(c, id, index);
+  const Val p = lane_array_pointer(c, id, index);
   if (!is_vec(p)) {
-    LLVMBuildStore(B, value, p);
+    LLVMBuildStore(c->b, value, p);
     return;
   }
-  const V args[4] = {value, p, k_int(c, c->i32, dtype_bytes(t)), all_lanes(c)};
-  intrinsic(c, "llvm.masked.scatter", 2, (Ty[]){LLVMTypeOf(value), LLVMTypeOf(p)}, 4, args);
+  const Val args[4] = {value, p, k_int(c, c->i32, dtype_bytes(t)), all_lanes(c)};
+  intrinsic(c, "llvm.masked.scatter", 2, (Type[]){LLVMTypeOf(value), LLVMTypeOf(p)}, 4, args);
 }
 
 /* ---- reading and setting ---- */
-static V local_get(Emit *c, int id, const Expr *index) {
+static Val local_get(Emit *c, int id, const Expr *index) {
   const LocalState *const s = &c->locals[id];
-  const Ty reg = reg_type(c, local_of(c, id)->dtype);
+  const Type reg = reg_type(c, local_of(c, id)->dtype);
   switch (s->kind) {
     case LK_STACK: {
       const Mem m = stack_mem(c, id);
@@ -146,7 +145,7 @@ static V local_get(Emit *c, int id, const Expr *index) {
     }
     case LK_LANE_STACK: return lane_array_get(c, id, index);
     case LK_LANES:
-      return LLVMBuildLoad2(B, vec_type(reg, c->vl), s->slots[slot_index(c, id, index)], "");
+      return LLVMBuildLoad2(c->b, vec_type(reg, c->vl), s->slots[slot_index(c, id, index)], "");
     case LK_SCALARS:
     case LK_CHUNKS: {
       const int64_t k = slot_index(c, id, index);
@@ -158,10 +157,10 @@ static V local_get(Emit *c, int id, const Expr *index) {
   return LLVMConstNull(reg);
 }
 
-V emit_local(Emit *c, const Expr *e) { return local_get(c, e->id, e->a[0]); }
+Val emit_local(Emit *c, const Expr *e) { return local_get(c, e->id, e->a[0]); }
 
-static V blend(Emit *c, V value, V old) {
-  return c->mask ? LLVMBuildSelect(B, c->mask, as_lanes(c, value), as_lanes(c, old), "") : value;
+static Val blend(Emit *c, Val value, Val old) {
+  return c->mask ? LLVMBuildSelect(c->b, c->mask, as_lanes(c, value), as_lanes(c, old), "") : value;
 }
 
 /* Lanes behind the end of a loop may be elements of another row. */
@@ -172,7 +171,7 @@ static bool tail_is_read(const Emit *c, int id, int64_t k) {
   return false;
 }
 
-void emit_local_set(Emit *c, int id, const Expr *index, V value) {
+void emit_local_set(Emit *c, int id, const Expr *index, Val value) {
   const LocalState *const s = &c->locals[id];
   switch (s->kind) {
     case LK_STACK: {
@@ -188,7 +187,7 @@ void emit_local_set(Emit *c, int id, const Expr *index, V value) {
     case LK_LANES:
       value = as_lanes(c, value);
       if (c->under_if) value = blend(c, value, local_get(c, id, index));
-      LLVMBuildStore(B, value, s->slots[slot_index(c, id, index)]);
+      LLVMBuildStore(c->b, value, s->slots[slot_index(c, id, index)]);
       return;
     case LK_SCALARS:
     case LK_CHUNKS: {
@@ -199,7 +198,7 @@ void emit_local_set(Emit *c, int id, const Expr *index, V value) {
         slice_set(c, id, k, as_lanes(c, value));
       } else {
         if (is_vec(value))
-          value = LLVMBuildExtractElement(B, value, k_int(c, c->i32, c->vl - 1), "");
+          value = LLVMBuildExtractElement(c->b, value, k_int(c, c->i32, c->vl - 1), "");
         element_set(c, id, k, value);
       }
       return;
@@ -216,7 +215,7 @@ void emit_local_set(Emit *c, int id, const Expr *index, V value) {
 typedef struct Addend {
   ReduceKind kind;
   DType dtype;
-  V a, b; /* b NULL: just a */
+  Val a, b; /* b NULL: just a */
 } Addend;
 
 static Addend addend(Emit *c, ReduceKind kind, const Expr *value) {
@@ -228,38 +227,38 @@ static Addend addend(Emit *c, ReduceKind kind, const Expr *value) {
   return d;
 }
 
-static V accumulate(Emit *c, const Addend *d, V old) {
+static Val accumulate(Emit *c, const Addend *d, Val old) {
   if (d->b) return emit_op(c, NULL, EX_fma, d->dtype, d->a, d->b, old);
-  V v = d->a;
+  Val v = d->a;
   same_lanes(c, &old, &v);
   return emit_combine(c, d->kind, d->dtype, old, v);
 }
 
 /* The lane accumulators of a uniform element, set to the identity before the loop. */
-static V hidden_slot(Emit *c, int id, int64_t k, const Addend *d) {
+static Val hidden_slot(Emit *c, int id, int64_t k, const Addend *d) {
   LocalState *const s = &c->locals[id];
   const int64_t count = local_of(c, id)->count;
   if (!s->hidden) {
-    s->hidden = ARENA_ARRAY(c->arena, V, count * MAX_SETS);
+    s->hidden = ARENA_ARRAY(c->arena, Val, count * MAX_SETS);
     s->hidden_kind = ARENA_ARRAY(c->arena, ReduceKind, count);
   }
-  V *const slot = &s->hidden[c->set * count + k];
+  Val *const slot = &s->hidden[c->set * count + k];
   if (*slot) return *slot;
   *slot = entry_alloca(c, vec_type(reg_type(c, d->dtype), c->vl), 1, 0);
-  const LLVMBasicBlockRef here = LLVMGetInsertBlock(B);
-  LLVMPositionBuilderBefore(B, LLVMGetBasicBlockTerminator(c->pre));
-  LLVMBuildStore(B, splat(c, emit_identity(c, d->kind, d->dtype), c->vl), *slot);
-  LLVMPositionBuilderAtEnd(B, here);
+  const LLVMBasicBlockRef here = LLVMGetInsertBlock(c->b);
+  LLVMPositionBuilderBefore(c->b, LLVMGetBasicBlockTerminator(c->pre));
+  LLVMBuildStore(c->b, splat(c, emit_identity(c, d->kind, d->dtype), c->vl), *slot);
+  LLVMPositionBuilderAtEnd(c->b, here);
   s->hidden_kind[k] = d->kind;
   return *slot;
 }
 
 static void acc_over_lanes(Emit *c, int id, int64_t k, const Addend *d) {
-  const V slot = hidden_slot(c, id, k, d);
-  const V old = LLVMBuildLoad2(B, vec_type(reg_type(c, d->dtype), c->vl), slot, "");
-  V v = as_lanes(c, accumulate(c, d, old));
-  if (c->mask) v = LLVMBuildSelect(B, c->mask, v, old, "");
-  LLVMBuildStore(B, v, slot);
+  const Val slot = hidden_slot(c, id, k, d);
+  const Val old = LLVMBuildLoad2(c->b, vec_type(reg_type(c, d->dtype), c->vl), slot, "");
+  Val v = as_lanes(c, accumulate(c, d, old));
+  if (c->mask) v = LLVMBuildSelect(c->b, c->mask, v, old, "");
+  LLVMBuildStore(c->b, v, slot);
 }
 
 /* Adds what the lanes gathered to the locals; after the vector loop. Sets, then lanes, in a fixed
@@ -269,17 +268,17 @@ void locals_finish_lanes(Emit *c) {
     LocalState *const s = &c->locals[id];
     if (!s->hidden) continue;
     const Local *const l = local_of(c, id);
-    const Ty t = vec_type(reg_type(c, l->dtype), c->vl);
+    const Type t = vec_type(reg_type(c, l->dtype), c->vl);
     for (int64_t k = 0; k < l->count; k++) {
-      V v = NULL;
+      Val v = NULL;
       for (int set = 0; set < MAX_SETS; set++) {
-        const V slot = s->hidden[set * l->count + k];
+        const Val slot = s->hidden[set * l->count + k];
         if (!slot) continue;
-        const V part = LLVMBuildLoad2(B, t, slot, "");
+        const Val part = LLVMBuildLoad2(c->b, t, slot, "");
         v = v ? emit_combine(c, s->hidden_kind[k], l->dtype, v, part) : part;
       }
       if (!v) continue;
-      const V sum = emit_horizontal(c, s->hidden_kind[k], l->dtype, v);
+      const Val sum = emit_horizontal(c, s->hidden_kind[k], l->dtype, v);
       element_set(c, id, k,
                   emit_combine(c, s->hidden_kind[k], l->dtype, element_get(c, id, k), sum));
     }
@@ -289,13 +288,13 @@ void locals_finish_lanes(Emit *c) {
 
 /* A memory local, all lanes into one element. */
 static void acc_uniform_memory(Emit *c, int id, const Expr *index, const Addend *d) {
-  V v = d->b ? emit_op(c, NULL, EX_mul, d->dtype, d->a, d->b, NULL) : d->a;
+  Val v = d->b ? emit_op(c, NULL, EX_mul, d->dtype, d->a, d->b, NULL) : d->a;
   v = as_lanes(c, v);
   if (c->mask)
-    v = LLVMBuildSelect(B, c->mask, v, splat(c, emit_identity(c, d->kind, d->dtype), c->vl), "");
+    v = LLVMBuildSelect(c->b, c->mask, v, splat(c, emit_identity(c, d->kind, d->dtype), c->vl), "");
   v = emit_horizontal(c, d->kind, d->dtype, v);
   const Mem m = stack_mem(c, id);
-  const V old = mem_load(c, &m, index, NULL);
+  const Val old = mem_load(c, &m, index, NULL);
   mem_store(c, &m, index, emit_combine(c, d->kind, d->dtype, old, v));
 }
 
@@ -303,21 +302,22 @@ static void acc_uniform_memory(Emit *c, int id, const Expr *index, const Addend 
  * other. */
 static void acc_scattered(Emit *c, int id, const Expr *index, const Addend *d) {
   const DType t = d->dtype;
-  const V v = as_lanes(c, d->b ? emit_op(c, NULL, EX_mul, t, d->a, d->b, NULL) : d->a);
-  const V at = as_lanes(c, emit_index_lanes(c, index));
+  const Val v = as_lanes(c, d->b ? emit_op(c, NULL, EX_mul, t, d->a, d->b, NULL) : d->a);
+  const Val at = as_lanes(c, emit_index_lanes(c, index));
   for (int i = 0; i < c->vl; i++) {
-    const V k = k_int(c, c->i32, i);
+    const Val k = k_int(c, c->i32, i);
     const LLVMBasicBlockRef body = new_block(c, ""), next = new_block(c, "");
-    LLVMBuildCondBr(B, c->mask ? LLVMBuildExtractElement(B, c->mask, k, "") : k_int(c, c->i1, 1),
+    LLVMBuildCondBr(c->b,
+                    c->mask ? LLVMBuildExtractElement(c->b, c->mask, k, "") : k_int(c, c->i1, 1),
                     body, next);
-    LLVMPositionBuilderAtEnd(B, body);
-    V lane = LLVMBuildExtractElement(B, at, k, "");
-    const V p = LLVMBuildGEP2(B, mem_type(c, t), c->locals[id].mem, &lane, 1, "");
-    const V old = from_mem(c, t, LLVMBuildLoad2(B, mem_type(c, t), p, ""));
-    const V sum = emit_combine(c, d->kind, t, old, LLVMBuildExtractElement(B, v, k, ""));
-    LLVMBuildStore(B, to_mem(c, t, sum), p);
-    LLVMBuildBr(B, next);
-    LLVMPositionBuilderAtEnd(B, next);
+    LLVMPositionBuilderAtEnd(c->b, body);
+    Val lane = LLVMBuildExtractElement(c->b, at, k, "");
+    const Val p = LLVMBuildGEP2(c->b, mem_type(c, t), c->locals[id].mem, &lane, 1, "");
+    const Val old = from_mem(c, t, LLVMBuildLoad2(c->b, mem_type(c, t), p, ""));
+    const Val sum = emit_combine(c, d->kind, t, old, LLVMBuildExtractElement(c->b, v, k, ""));
+    LLVMBuildStore(c->b, to_mem(c, t, sum), p);
+    LLVMBuildBr(c->b, next);
+    LLVMPositionBuilderAtEnd(c->b, next);
   }
 }
 

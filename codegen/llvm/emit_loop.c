@@ -3,8 +3,6 @@
 
 #include "codegen/llvm/emit.h"
 
-#define B c->b
-
 /* ---- variables ---- */
 static void *grown(EmitVars *v, const void *old, int n, size_t size) {
   void *const p = arena_alloc_array(v->arena, (size_t)n, size);
@@ -37,41 +35,41 @@ void bind_const(Emit *c, const Expr *var, int64_t v) {
   emit_forget(c);
 }
 
-void bind_value(Emit *c, const Expr *var, V v, int depth) {
+void bind_value(Emit *c, const Expr *var, Val v, int depth) {
   const int64_t multiple = var == c->vvar ? c->vvar_multiple : 1;
   *var_state(c->v, var) = (VarState){v, false, 0, depth, multiple};
   emit_forget(c);
 }
 
 /* ---- loops ---- */
-void emit_counted(Emit *c, V begin, V end, int64_t step, bool sure,
-                  void (*body)(Emit *c, void *user, V iv), void *user) {
-  const LLVMBasicBlockRef pre = LLVMGetInsertBlock(B), loop = new_block(c, "loop"),
+void emit_counted(Emit *c, Val begin, Val end, int64_t step, bool sure,
+                  void (*body)(Emit *c, void *user, Val iv), void *user) {
+  const LLVMBasicBlockRef pre = LLVMGetInsertBlock(c->b), loop = new_block(c, "loop"),
                           done = new_block(c, "done");
   if (sure)
-    LLVMBuildBr(B, loop);
+    LLVMBuildBr(c->b, loop);
   else
-    LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntSLT, begin, end, ""), loop, done);
-  LLVMPositionBuilderAtEnd(B, loop);
-  const V iv = LLVMBuildPhi(B, c->idx, "i");
+    LLVMBuildCondBr(c->b, LLVMBuildICmp(c->b, LLVMIntSLT, begin, end, ""), loop, done);
+  LLVMPositionBuilderAtEnd(c->b, loop);
+  const Val iv = LLVMBuildPhi(c->b, c->idx, "i");
   c->depth++;
   body(c, user, iv);
   c->depth--;
-  const V next = LLVMBuildNSWAdd(B, iv, k_int(c, c->idx, step), "");
-  const LLVMBasicBlockRef latch = LLVMGetInsertBlock(B);
-  LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntSLT, next, end, ""), loop, done);
-  LLVMAddIncoming(iv, (V[]){begin, next}, (LLVMBasicBlockRef[]){pre, latch}, 2);
-  LLVMPositionBuilderAtEnd(B, done);
+  const Val next = LLVMBuildNSWAdd(c->b, iv, k_int(c, c->idx, step), "");
+  const LLVMBasicBlockRef latch = LLVMGetInsertBlock(c->b);
+  LLVMBuildCondBr(c->b, LLVMBuildICmp(c->b, LLVMIntSLT, next, end, ""), loop, done);
+  LLVMAddIncoming(iv, (Val[]){begin, next}, (LLVMBasicBlockRef[]){pre, latch}, 2);
+  LLVMPositionBuilderAtEnd(c->b, done);
   emit_forget(c);
 }
 
-static void serial_body(Emit *c, void *user, V iv) {
+static void serial_body(Emit *c, void *user, Val iv) {
   const Stmt *const s = user;
   bind_value(c, s->loop.var, iv, c->depth);
   emit_stmts(c, s->loop.body);
 }
 
-void emit_serial(Emit *c, const Stmt *s, V begin, V end) {
+void emit_serial(Emit *c, const Stmt *s, Val begin, Val end) {
   emit_forget(c);
   int64_t lo, n;
   const bool const_lo = emit_const(c, expr_var_lo(c->pool, s->loop.var->id), &lo);
@@ -86,11 +84,11 @@ void emit_serial(Emit *c, const Stmt *s, V begin, V end) {
     emit_stmts(c, s->loop.body);
     return;
   }
-  const V from = emit_index(c, expr_var_lo(c->pool, s->loop.var->id));
-  const V to = end ? end : emit_index(c, expr_var_extent(c->pool, s->loop.var->id));
+  const Val from = emit_index(c, expr_var_lo(c->pool, s->loop.var->id));
+  const Val to = end ? end : emit_index(c, expr_var_extent(c->pool, s->loop.var->id));
   const bool zero = const_lo && lo == 0;
-  const V first = begin ? (zero ? begin : LLVMBuildAdd(B, from, begin, "")) : from;
-  emit_counted(c, first, zero ? to : LLVMBuildAdd(B, from, to, ""), 1, const_n, serial_body,
+  const Val first = begin ? (zero ? begin : LLVMBuildAdd(c->b, from, begin, "")) : from;
+  emit_counted(c, first, zero ? to : LLVMBuildAdd(c->b, from, to, ""), 1, const_n, serial_body,
                (void *)s);
 }
 
@@ -198,41 +196,41 @@ static void emit_for(Emit *c, const Stmt *s) {
 }
 
 /* ---- conditions ---- */
-static void emit_branches(Emit *c, const Stmt *s, V cond) {
+static void emit_branches(Emit *c, const Stmt *s, Val cond) {
   const LLVMBasicBlockRef then = new_block(c, "then"), done = new_block(c, "done");
   const LLVMBasicBlockRef otherwise = s->branch.otherwise ? new_block(c, "else") : done;
-  LLVMBuildCondBr(B, cond, then, otherwise);
-  LLVMPositionBuilderAtEnd(B, then);
+  LLVMBuildCondBr(c->b, cond, then, otherwise);
+  LLVMPositionBuilderAtEnd(c->b, then);
   emit_stmts(c, s->branch.then);
-  LLVMBuildBr(B, done);
+  LLVMBuildBr(c->b, done);
   if (s->branch.otherwise) {
-    LLVMPositionBuilderAtEnd(B, otherwise);
+    LLVMPositionBuilderAtEnd(c->b, otherwise);
     emit_stmts(c, s->branch.otherwise);
-    LLVMBuildBr(B, done);
+    LLVMBuildBr(c->b, done);
   }
-  LLVMPositionBuilderAtEnd(B, done);
+  LLVMPositionBuilderAtEnd(c->b, done);
   emit_forget(c);
 }
 
 /* The lanes in which `cond` holds; skipped when there are none, so that uniform accesses stay
  * legal. */
-static void emit_lanes_if(Emit *c, const Stmt *body, V cond) {
+static void emit_lanes_if(Emit *c, const Stmt *body, Val cond) {
   if (!body) return;
-  const V outer = c->mask;
+  const Val outer = c->mask;
   const bool was = c->under_if;
-  const V mask = outer ? LLVMBuildAnd(B, outer, cond, "") : cond;
-  const V any = intrinsic(c, "llvm.vector.reduce.or", 1, (Ty[]){LLVMTypeOf(mask)}, 1, &mask);
+  const Val mask = outer ? LLVMBuildAnd(c->b, outer, cond, "") : cond;
+  const Val any = intrinsic(c, "llvm.vector.reduce.or", 1, (Type[]){LLVMTypeOf(mask)}, 1, &mask);
   const LLVMBasicBlockRef then = new_block(c, "lanes"), done = new_block(c, "done");
-  LLVMBuildCondBr(B, any, then, done);
-  LLVMPositionBuilderAtEnd(B, then);
+  LLVMBuildCondBr(c->b, any, then, done);
+  LLVMPositionBuilderAtEnd(c->b, then);
   c->mask = mask;
   c->under_if = true;
   emit_forget(c);
   emit_stmts(c, body);
   c->mask = outer;
   c->under_if = was;
-  LLVMBuildBr(B, done);
-  LLVMPositionBuilderAtEnd(B, done);
+  LLVMBuildBr(c->b, done);
+  LLVMPositionBuilderAtEnd(c->b, done);
   emit_forget(c);
 }
 
@@ -243,13 +241,13 @@ static void emit_if(Emit *c, const Stmt *s) {
     emit_stmts(c, k ? s->branch.then : s->branch.otherwise);
     return;
   }
-  const V cond = emit_expr(c, e);
+  const Val cond = emit_expr(c, e);
   if (!is_vec(cond)) {
     emit_branches(c, s, cond);
     return;
   }
   emit_lanes_if(c, s->branch.then, cond);
-  if (s->branch.otherwise) emit_lanes_if(c, s->branch.otherwise, LLVMBuildNot(B, cond, ""));
+  if (s->branch.otherwise) emit_lanes_if(c, s->branch.otherwise, LLVMBuildNot(c->b, cond, ""));
 }
 
 /* ---- statements ---- */

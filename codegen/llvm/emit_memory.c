@@ -7,8 +7,6 @@
 #include "codegen/llvm/emit_mem.h"
 #include "ir/base/integer.h"
 
-#define B c->b
-
 enum { MAX_TERMS = 64, ZERO_BLOCK = 64 << 10 };
 
 /* ---- terms of an index ---- */
@@ -42,20 +40,20 @@ static void terms_add(Emit *c, Terms *ts, const Expr *e, bool minus) {
   }
 }
 
-static V gep(Emit *c, const Mem *m, V p, V index) {
-  return LLVMBuildGEP2(B, mem_type(c, m->dtype), p, &index, 1, "");
+static Val gep(Emit *c, const Mem *m, Val p, Val index) {
+  return LLVMBuildGEP2(c->b, mem_type(c, m->dtype), p, &index, 1, "");
 }
-static V gep_const(Emit *c, const Mem *m, V p, int64_t k) {
+static Val gep_const(Emit *c, const Mem *m, Val p, int64_t k) {
   return k ? gep(c, m, p, k_int(c, c->idx, k)) : p;
 }
-static V add_terms(Emit *c, const Mem *m, V p, const Terms *ts, int from, int to) {
+static Val add_terms(Emit *c, const Mem *m, Val p, const Terms *ts, int from, int to) {
   for (int i = from; i < to;) { /* terms of one depth in one step */
-    V sum = NULL;
+    Val sum = NULL;
     const int depth = ts->t[i].depth;
     for (; i < to && ts->t[i].depth == depth; i++) {
-      V v = emit_index(c, ts->t[i].e);
-      if (ts->t[i].minus) v = LLVMBuildNeg(B, v, "");
-      sum = sum ? LLVMBuildAdd(B, sum, v, "") : v;
+      Val v = emit_index(c, ts->t[i].e);
+      if (ts->t[i].minus) v = LLVMBuildNeg(c->b, v, "");
+      sum = sum ? LLVMBuildAdd(c->b, sum, v, "") : v;
     }
     p = gep(c, m, p, sum);
   }
@@ -88,8 +86,8 @@ static unsigned alignment(const Emit *c, const Mem *m, const Expr *index) {
   return (unsigned)(by < m->align ? by : m->align);
 }
 
-static V zeros_symbol(Emit *c) {
-  const V g = hidden_bytes(c, arena_printf(c->arena, "%s_zeros", c->name));
+static Val zeros_symbol(Emit *c) {
+  const Val g = hidden_bytes(c, arena_printf(c->arena, "%s_zeros", c->name));
   LLVMSetGlobalConstant(g, 1);
   return g;
 }
@@ -112,17 +110,17 @@ static int outer_terms(Emit *c, const Mem *m, const Terms *ts, const Expr *guard
 }
 
 /* Address of lane 0, `access` bytes of which are going to be read. */
-V mem_address(Emit *c, const Mem *m, const Expr *index, const Expr *guard, int64_t access) {
+Val mem_address(Emit *c, const Mem *m, const Expr *index, const Expr *guard, int64_t access) {
   Terms ts = {.n = 0, .constant = 0};
   terms_add(c, &ts, index, false);
   if (!guard) return gep_const(c, m, add_terms(c, m, m->base, &ts, 0, ts.n), ts.constant);
   const int outer = outer_terms(c, m, &ts, guard, access);
-  const V real = gep_const(c, m, add_terms(c, m, m->base, &ts, 0, outer), ts.constant);
+  const Val real = gep_const(c, m, add_terms(c, m, m->base, &ts, 0, outer), ts.constant);
   const bool was = c->lane0;
   c->lane0 = true;
-  const V cond = emit_cond(c, guard);
+  const Val cond = emit_cond(c, guard);
   c->lane0 = was;
-  const V p = LLVMBuildSelect(B, cond, real, zeros_symbol(c), "");
+  const Val p = LLVMBuildSelect(c->b, cond, real, zeros_symbol(c), "");
   return add_terms(c, m, p, &ts, outer, ts.n);
 }
 
@@ -148,112 +146,113 @@ static int64_t lane_stride(Emit *c, const Expr *index) {
   return k;
 }
 
-static V mask_and(Emit *c, V a, V b) {
+static Val mask_and(Emit *c, Val a, Val b) {
   if (!a || !b) return a ? a : b;
-  return LLVMBuildAnd(B, a, b, "");
+  return LLVMBuildAnd(c->b, a, b, "");
 }
 
 /* ---- loads ---- */
-static void set_invariant(Emit *c, const Mem *m, V load) {
+static void set_invariant(Emit *c, const Mem *m, Val load) {
   if (!m->invariant) return;
   const unsigned kind = LLVMGetMDKindIDInContext(c->ctx, "invariant.load", 14);
   LLVMSetMetadata(load, kind, LLVMMetadataAsValue(c->ctx, LLVMMDNodeInContext2(c->ctx, NULL, 0)));
 }
 
-static V load_at(Emit *c, const Mem *m, Ty t, V p, unsigned align) {
-  const V v = LLVMBuildLoad2(B, t, p, "");
+static Val load_at(Emit *c, const Mem *m, Type t, Val p, unsigned align) {
+  const Val v = LLVMBuildLoad2(c->b, t, p, "");
   LLVMSetAlignment(v, align);
   set_invariant(c, m, v);
   return v;
 }
 
-static V masked_load(Emit *c, Ty t, V p, unsigned align, V mask) {
-  const Ty types[2] = {t, c->ptr};
+static Val masked_load(Emit *c, Type t, Val p, unsigned align, Val mask) {
+  const Type types[2] = {t, c->ptr};
   return intrinsic(c, "llvm.masked.load", 2, types, 4,
-                   (V[]){p, k_int(c, c->i32, align), mask, LLVMConstNull(t)});
+                   (Val[]){p, k_int(c, c->i32, align), mask, LLVMConstNull(t)});
 }
 
 /* Without cheap masks: the whole vector when all lanes are active, else lane by lane. */
-static V branching_load(Emit *c, const Mem *m, Ty t, V p, unsigned align, V mask) {
-  const V all = intrinsic(c, "llvm.vector.reduce.and", 1, (Ty[]){LLVMTypeOf(mask)}, 1, &mask);
+static Val branching_load(Emit *c, const Mem *m, Type t, Val p, unsigned align, Val mask) {
+  const Val all = intrinsic(c, "llvm.vector.reduce.and", 1, (Type[]){LLVMTypeOf(mask)}, 1, &mask);
   const LLVMBasicBlockRef whole = new_block(c, ""), some = new_block(c, ""),
                           done = new_block(c, "");
-  LLVMBuildCondBr(B, all, whole, some);
-  LLVMPositionBuilderAtEnd(B, whole);
-  const V a = load_at(c, m, t, p, align);
-  LLVMBuildBr(B, done);
-  LLVMPositionBuilderAtEnd(B, some);
-  const V b = masked_load(c, t, p, align, mask);
-  LLVMBuildBr(B, done);
-  LLVMPositionBuilderAtEnd(B, done);
-  const V phi = LLVMBuildPhi(B, t, "");
-  LLVMAddIncoming(phi, (V[]){a, b}, (LLVMBasicBlockRef[]){whole, some}, 2);
+  LLVMBuildCondBr(c->b, all, whole, some);
+  LLVMPositionBuilderAtEnd(c->b, whole);
+  const Val a = load_at(c, m, t, p, align);
+  LLVMBuildBr(c->b, done);
+  LLVMPositionBuilderAtEnd(c->b, some);
+  const Val b = masked_load(c, t, p, align, mask);
+  LLVMBuildBr(c->b, done);
+  LLVMPositionBuilderAtEnd(c->b, done);
+  const Val phi = LLVMBuildPhi(c->b, t, "");
+  LLVMAddIncoming(phi, (Val[]){a, b}, (LLVMBasicBlockRef[]){whole, some}, 2);
   return phi;
 }
 
-static V contiguous_load(Emit *c, const Mem *m, V p, unsigned align, V mask) {
-  const Ty t = vec_type(mem_type(c, m->dtype), c->vl);
+static Val contiguous_load(Emit *c, const Mem *m, Val p, unsigned align, Val mask) {
+  const Type t = vec_type(mem_type(c, m->dtype), c->vl);
   if (!mask) return load_at(c, m, t, p, align);
   return masks_cheap(c, m->dtype) ? masked_load(c, t, p, align, mask)
                                   : branching_load(c, m, t, p, align, mask);
 }
 
-static V shuffle(Emit *c, V a, V b, const int *lanes) {
-  V k[128];
+static Val shuffle(Emit *c, Val a, Val b, const int *lanes) {
+  Val k[128];
   for (int i = 0; i < c->vl; i++) k[i] = k_int(c, c->i32, lanes[i]);
-  return LLVMBuildShuffleVector(B, a, b, LLVMConstVector(k, (unsigned)c->vl), "");
+  return LLVMBuildShuffleVector(c->b, a, b, LLVMConstVector(k, (unsigned)c->vl), "");
 }
 
 /* Every second element: two overlapping vectors that together end at the last lane's element. */
-static V stride2_load(Emit *c, const Mem *m, V p) {
-  const Ty t = vec_type(mem_type(c, m->dtype), c->vl);
+static Val stride2_load(Emit *c, const Mem *m, Val p) {
+  const Type t = vec_type(mem_type(c, m->dtype), c->vl);
   const unsigned align = (unsigned)dtype_bytes(m->dtype);
-  const V a = load_at(c, m, t, p, align),
-          b = load_at(c, m, t, gep_const(c, m, p, c->vl - 1), align);
+  const Val a = load_at(c, m, t, p, align),
+            b = load_at(c, m, t, gep_const(c, m, p, c->vl - 1), align);
   int lanes[128];
   for (int i = 0; i < c->vl; i++) lanes[i] = 2 * i < c->vl ? 2 * i : c->vl + 2 * i - (c->vl - 1);
   return shuffle(c, a, b, lanes);
 }
 
-static V reversed_load(Emit *c, const Mem *m, V p) {
-  const Ty t = vec_type(mem_type(c, m->dtype), c->vl);
-  const V a = load_at(c, m, t, gep_const(c, m, p, 1 - c->vl), (unsigned)dtype_bytes(m->dtype));
+static Val reversed_load(Emit *c, const Mem *m, Val p) {
+  const Type t = vec_type(mem_type(c, m->dtype), c->vl);
+  const Val a = load_at(c, m, t, gep_const(c, m, p, 1 - c->vl), (unsigned)dtype_bytes(m->dtype));
   int lanes[128];
   for (int i = 0; i < c->vl; i++) lanes[i] = c->vl - 1 - i;
   return shuffle(c, a, LLVMGetPoison(t), lanes);
 }
 
 /* Loads at a constant distance, or at any index: one by one. */
-static V scalar_gather(Emit *c, const Mem *m, V p, int64_t stride, V index) {
-  const Ty t = mem_type(c, m->dtype);
+static Val scalar_gather(Emit *c, const Mem *m, Val p, int64_t stride, Val index) {
+  const Type t = mem_type(c, m->dtype);
   const unsigned align = (unsigned)dtype_bytes(m->dtype);
-  V r = LLVMGetPoison(vec_type(t, c->vl));
+  Val r = LLVMGetPoison(vec_type(t, c->vl));
   for (int i = 0; i < c->vl; i++) {
-    const V k = k_int(c, c->i32, i);
-    const V at = index ? gep(c, m, m->base, LLVMBuildExtractElement(B, index, k, ""))
-                       : gep_const(c, m, p, i * stride);
-    r = LLVMBuildInsertElement(B, r, load_at(c, m, t, at, align), k, "");
+    const Val k = k_int(c, c->i32, i);
+    const Val at = index ? gep(c, m, m->base, LLVMBuildExtractElement(c->b, index, k, ""))
+                         : gep_const(c, m, p, i * stride);
+    r = LLVMBuildInsertElement(c->b, r, load_at(c, m, t, at, align), k, "");
   }
   return r;
 }
 
-static V lane_pointers(Emit *c, const Mem *m, V index) {
-  return LLVMBuildGEP2(B, mem_type(c, m->dtype), m->base, &index, 1, "");
+static Val lane_pointers(Emit *c, const Mem *m, Val index) {
+  return LLVMBuildGEP2(c->b, mem_type(c, m->dtype), m->base, &index, 1, "");
 }
 
-static V masked_gather(Emit *c, const Mem *m, V pointers, V mask) {
-  const Ty t = vec_type(mem_type(c, m->dtype), c->vl);
+static Val masked_gather(Emit *c, const Mem *m, Val pointers, Val mask) {
+  const Type t = vec_type(mem_type(c, m->dtype), c->vl);
   if (!mask) mask = splat(c, k_int(c, c->i1, 1), c->vl);
   return intrinsic(
-      c, "llvm.masked.gather", 2, (Ty[]){t, LLVMTypeOf(pointers)}, 4,
-      (V[]){pointers, k_int(c, c->i32, dtype_bytes(m->dtype)), mask, LLVMConstNull(t)});
+      c, "llvm.masked.gather", 2, (Type[]){t, LLVMTypeOf(pointers)}, 4,
+      (Val[]){pointers, k_int(c, c->i32, dtype_bytes(m->dtype)), mask, LLVMConstNull(t)});
 }
 
-static V lanes_load(Emit *c, const Mem *m, const Expr *index, const Expr *uniform_guard, V mask) {
+static Val lanes_load(Emit *c, const Mem *m, const Expr *index, const Expr *uniform_guard,
+                      Val mask) {
   const int64_t stride = lane_stride(c, index);
   const int64_t bytes = dtype_bytes(m->dtype);
   if (stride == 1) {
-    const V p = mem_address(c, m, index, uniform_guard, c->vl * bytes);
+    const Val p = mem_address(c, m, index, uniform_guard, c->vl * bytes);
     return contiguous_load(c, m, p, uniform_guard ? (unsigned)bytes : alignment(c, m, index), mask);
   }
   if (!mask && !uniform_guard && stride == 2)
@@ -266,13 +265,13 @@ static V lanes_load(Emit *c, const Mem *m, const Expr *index, const Expr *unifor
       return scalar_gather(c, m, mem_address(c, m, index, NULL, 0), stride, NULL);
     return scalar_gather(c, m, NULL, 0, as_lanes(c, emit_index_lanes(c, index)));
   }
-  const V at = lane_pointers(c, m, as_lanes(c, emit_index_lanes(c, index)));
+  const Val at = lane_pointers(c, m, as_lanes(c, emit_index_lanes(c, index)));
   if (uniform_guard) mask = mask_and(c, mask, splat(c, emit_cond(c, uniform_guard), c->vl));
   return masked_gather(c, m, at, mask);
 }
 
-V mem_load(Emit *c, const Mem *m, const Expr *index, const Expr *guard) {
-  const Ty t = mem_type(c, m->dtype);
+Val mem_load(Emit *c, const Mem *m, const Expr *index, const Expr *guard) {
+  const Type t = mem_type(c, m->dtype);
   int64_t k;
   if (guard) guard = emit_specialise(c, guard);
   if (guard && (lane_uniform(c, guard) && emit_const(c, guard, &k))) {
@@ -280,13 +279,13 @@ V mem_load(Emit *c, const Mem *m, const Expr *index, const Expr *guard) {
     guard = NULL;
   }
   const bool guard_uniform = !guard || lane_uniform(c, guard);
-  V lanes = guard_uniform ? NULL : as_lanes(c, emit_cond(c, guard));
+  Val lanes = guard_uniform ? NULL : as_lanes(c, emit_cond(c, guard));
   if (lane_uniform(c, index)) {
     if (guard_uniform) {
-      const V p = mem_address(c, m, index, guard, dtype_bytes(m->dtype));
+      const Val p = mem_address(c, m, index, guard, dtype_bytes(m->dtype));
       return from_mem(c, m->dtype, load_at(c, m, t, p, (unsigned)dtype_bytes(m->dtype)));
     }
-    const V at = splat(c, mem_address(c, m, index, NULL, 0), c->vl);
+    const Val at = splat(c, mem_address(c, m, index, NULL, 0), c->vl);
     return from_mem(c, m->dtype, masked_gather(c, m, at, mask_and(c, c->mask, lanes)));
   }
   return from_mem(
@@ -295,35 +294,35 @@ V mem_load(Emit *c, const Mem *m, const Expr *index, const Expr *guard) {
 }
 
 /* ---- stores ---- */
-static void store_at(Emit *c, V value, V p, unsigned align) {
-  LLVMSetAlignment(LLVMBuildStore(B, value, p), align);
+static void store_at(Emit *c, Val value, Val p, unsigned align) {
+  LLVMSetAlignment(LLVMBuildStore(c->b, value, p), align);
 }
 
-static void masked_store(Emit *c, V value, V p, unsigned align, V mask) {
-  intrinsic(c, "llvm.masked.store", 2, (Ty[]){LLVMTypeOf(value), c->ptr}, 4,
-            (V[]){value, p, k_int(c, c->i32, align), mask});
+static void masked_store(Emit *c, Val value, Val p, unsigned align, Val mask) {
+  intrinsic(c, "llvm.masked.store", 2, (Type[]){LLVMTypeOf(value), c->ptr}, 4,
+            (Val[]){value, p, k_int(c, c->i32, align), mask});
 }
 
-static void scatter(Emit *c, const Mem *m, const Expr *index, int64_t stride, V value) {
+static void scatter(Emit *c, const Mem *m, const Expr *index, int64_t stride, Val value) {
   const unsigned align = (unsigned)dtype_bytes(m->dtype);
   if (c->mask || (c->t->masks && dtype_bytes(m->dtype) >= 4)) {
-    const V at = lane_pointers(c, m, as_lanes(c, emit_index_lanes(c, index)));
-    const V mask = c->mask ? c->mask : splat(c, k_int(c, c->i1, 1), c->vl);
-    intrinsic(c, "llvm.masked.scatter", 2, (Ty[]){LLVMTypeOf(value), LLVMTypeOf(at)}, 4,
-              (V[]){value, at, k_int(c, c->i32, align), mask});
+    const Val at = lane_pointers(c, m, as_lanes(c, emit_index_lanes(c, index)));
+    const Val mask = c->mask ? c->mask : splat(c, k_int(c, c->i1, 1), c->vl);
+    intrinsic(c, "llvm.masked.scatter", 2, (Type[]){LLVMTypeOf(value), LLVMTypeOf(at)}, 4,
+              (Val[]){value, at, k_int(c, c->i32, align), mask});
     return;
   }
-  const V p = stride == STRIDE_ANY ? NULL : mem_address(c, m, index, NULL, 0);
-  const V any = p ? NULL : as_lanes(c, emit_index_lanes(c, index));
+  const Val p = stride == STRIDE_ANY ? NULL : mem_address(c, m, index, NULL, 0);
+  const Val any = p ? NULL : as_lanes(c, emit_index_lanes(c, index));
   for (int i = 0; i < c->vl; i++) {
-    const V k = k_int(c, c->i32, i);
-    const V at = p ? gep_const(c, m, p, i * stride)
-                   : gep(c, m, m->base, LLVMBuildExtractElement(B, any, k, ""));
-    store_at(c, LLVMBuildExtractElement(B, value, k, ""), at, align);
+    const Val k = k_int(c, c->i32, i);
+    const Val at = p ? gep_const(c, m, p, i * stride)
+                     : gep(c, m, m->base, LLVMBuildExtractElement(c->b, any, k, ""));
+    store_at(c, LLVMBuildExtractElement(c->b, value, k, ""), at, align);
   }
 }
 
-void mem_store(Emit *c, const Mem *m, const Expr *index, V value) {
+void mem_store(Emit *c, const Mem *m, const Expr *index, Val value) {
   value = to_mem(c, m->dtype, value);
   if (!c->vvar || c->lane0) {
     store_at(c, value, mem_address(c, m, index, NULL, 0), (unsigned)dtype_bytes(m->dtype));
@@ -331,7 +330,8 @@ void mem_store(Emit *c, const Mem *m, const Expr *index, V value) {
   }
   const int64_t stride = lane_stride(c, index);
   if (stride == 0 && (!c->mask || !is_vec(value))) { /* the last lane's value stays */
-    if (is_vec(value)) value = LLVMBuildExtractElement(B, value, k_int(c, c->i32, c->vl - 1), "");
+    if (is_vec(value))
+      value = LLVMBuildExtractElement(c->b, value, k_int(c, c->i32, c->vl - 1), "");
     store_at(c, value, mem_address(c, m, index, NULL, 0), (unsigned)dtype_bytes(m->dtype));
     return;
   }
@@ -340,7 +340,7 @@ void mem_store(Emit *c, const Mem *m, const Expr *index, V value) {
     scatter(c, m, index, stride, value);
     return;
   }
-  const V p = mem_address(c, m, index, NULL, 0);
+  const Val p = mem_address(c, m, index, NULL, 0);
   const unsigned align = alignment(c, m, index);
   if (c->mask)
     masked_store(c, value, p, align, c->mask);
@@ -354,19 +354,19 @@ static Mem param_mem(const Emit *c, int id) {
   return (Mem){c->params[id], p->dtype, c->align[id], p->constant};
 }
 
-V emit_load(Emit *c, const Expr *e) {
+Val emit_load(Emit *c, const Expr *e) {
   const Mem m = param_mem(c, e->id);
   return mem_load(c, &m, e->a[0], e->nargs > 1 ? e->a[1] : NULL);
 }
 
-void emit_store(Emit *c, int buffer, const Expr *index, V value) {
+void emit_store(Emit *c, int buffer, const Expr *index, Val value) {
   const Mem m = param_mem(c, buffer);
   mem_store(c, &m, index, value);
 }
 
 void emit_prefetch(Emit *c, int buffer, const Expr *index) {
   const Mem m = param_mem(c, buffer);
-  const V p = mem_address(c, &m, index, NULL, 0);
-  intrinsic(c, "llvm.prefetch", 1, (Ty[]){c->ptr}, 4,
-            (V[]){p, k_int(c, c->i32, 0), k_int(c, c->i32, 2), k_int(c, c->i32, 1)});
+  const Val p = mem_address(c, &m, index, NULL, 0);
+  intrinsic(c, "llvm.prefetch", 1, (Type[]){c->ptr}, 4,
+            (Val[]){p, k_int(c, c->i32, 0), k_int(c, c->i32, 2), k_int(c, c->i32, 1)});
 }

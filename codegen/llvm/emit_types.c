@@ -35,7 +35,7 @@ void emit_init(Emit *c, const Program *p, const char *module_name, const KernelI
   c->sets = 1;
 }
 
-Ty mem_type(const Emit *c, DType t) {
+Type mem_type(const Emit *c, DType t) {
   if (t == DT_F32) return c->f32;
   if (t == DT_F64) return c->f64;
   switch (dtype_bytes(t)) {
@@ -46,30 +46,30 @@ Ty mem_type(const Emit *c, DType t) {
   }
 }
 
-Ty reg_type(const Emit *c, DType t) {
+Type reg_type(const Emit *c, DType t) {
   if (t == DT_BOOL) return c->i1;
   if (dtype_is_float(t) && t != DT_F64) return c->f32;
   return mem_type(c, t);
 }
 
-Ty vec_type(Ty t, int n) { return n == 1 ? t : LLVMVectorType(t, (unsigned)n); }
-bool is_vec(V v) { return LLVMGetTypeKind(LLVMTypeOf(v)) == LLVMVectorTypeKind; }
+Type vec_type(Type t, int n) { return n == 1 ? t : LLVMVectorType(t, (unsigned)n); }
+bool is_vec(Val v) { return LLVMGetTypeKind(LLVMTypeOf(v)) == LLVMVectorTypeKind; }
 
-V splat(Emit *c, V v, int n) {
+Val splat(Emit *c, Val v, int n) {
   if (LLVMIsConstant(v)) {
-    V lanes[128];
+    Val lanes[128];
     for (int i = 0; i < n; i++) lanes[i] = v;
     return LLVMConstVector(lanes, (unsigned)n);
   }
-  const Ty t = LLVMVectorType(LLVMTypeOf(v), (unsigned)n);
-  const V one = LLVMBuildInsertElement(c->b, LLVMGetPoison(t), v, LLVMConstInt(c->i32, 0, 0), "");
+  const Type t = LLVMVectorType(LLVMTypeOf(v), (unsigned)n);
+  const Val one = LLVMBuildInsertElement(c->b, LLVMGetPoison(t), v, LLVMConstInt(c->i32, 0, 0), "");
   return LLVMBuildShuffleVector(c->b, one, LLVMGetPoison(t),
                                 LLVMConstNull(LLVMVectorType(c->i32, (unsigned)n)), "");
 }
 
-V as_lanes(Emit *c, V v) { return is_vec(v) ? v : splat(c, v, c->vl); }
+Val as_lanes(Emit *c, Val v) { return is_vec(v) ? v : splat(c, v, c->vl); }
 
-void same_lanes(Emit *c, V *a, V *b) {
+void same_lanes(Emit *c, Val *a, Val *b) {
   if (is_vec(*a) == is_vec(*b)) return;
   if (is_vec(*a))
     *b = splat(c, *b, (int)LLVMGetVectorSize(LLVMTypeOf(*a)));
@@ -77,22 +77,24 @@ void same_lanes(Emit *c, V *a, V *b) {
     *a = splat(c, *a, (int)LLVMGetVectorSize(LLVMTypeOf(*b)));
 }
 
-Ty like(Ty t, V v) { return is_vec(v) ? LLVMVectorType(t, LLVMGetVectorSize(LLVMTypeOf(v))) : t; }
+Type like(Type t, Val v) {
+  return is_vec(v) ? LLVMVectorType(t, LLVMGetVectorSize(LLVMTypeOf(v))) : t;
+}
 
-static V k_lanes(Emit *c, Ty t, V scalar) {
+static Val k_lanes(Emit *c, Type t, Val scalar) {
   return LLVMGetTypeKind(t) == LLVMVectorTypeKind ? splat(c, scalar, (int)LLVMGetVectorSize(t))
                                                   : scalar;
 }
-static Ty elem_of(Ty t) {
+static Type elem_of(Type t) {
   return LLVMGetTypeKind(t) == LLVMVectorTypeKind ? LLVMGetElementType(t) : t;
 }
-V k_int(Emit *c, Ty t, int64_t v) {
+Val k_int(Emit *c, Type t, int64_t v) {
   return k_lanes(c, t, LLVMConstInt(elem_of(t), (unsigned long long)v, 1));
 }
-V k_real(Emit *c, Ty t, double v) { return k_lanes(c, t, LLVMConstReal(elem_of(t), v)); }
+Val k_real(Emit *c, Type t, double v) { return k_lanes(c, t, LLVMConstReal(elem_of(t), v)); }
 
-V hidden_bytes(Emit *c, const char *name) {
-  V g = LLVMGetNamedGlobal(c->mod, name);
+Val hidden_bytes(Emit *c, const char *name) {
+  Val g = LLVMGetNamedGlobal(c->mod, name);
   if (g) return g;
   g = LLVMAddGlobal(c->mod, LLVMArrayType2(c->i8, 0), name);
   LLVMSetVisibility(g, LLVMHiddenVisibility);
@@ -100,27 +102,28 @@ V hidden_bytes(Emit *c, const char *name) {
   return g;
 }
 
-V iota(Emit *c, Ty elem) {
-  V lanes[128];
+Val iota(Emit *c, Type elem) {
+  Val lanes[128];
   for (int i = 0; i < c->vl; i++) lanes[i] = LLVMConstInt(elem, (unsigned long long)i, 0);
   return LLVMConstVector(lanes, (unsigned)c->vl);
 }
 
-V intrinsic(Emit *c, const char *name, int n_types, Ty const *types, int n_args, V const *args) {
+Val intrinsic(Emit *c, const char *name, int n_types, Type const *types, int n_args,
+              Val const *args) {
   const unsigned id = LLVMLookupIntrinsicID(name, strlen(name));
-  const V fn = LLVMGetIntrinsicDeclaration(c->mod, id, (Ty *)types, (size_t)n_types);
-  const Ty ft = LLVMIntrinsicGetType(c->ctx, id, (Ty *)types, (size_t)n_types);
-  return LLVMBuildCall2(c->b, ft, fn, (V *)args, (unsigned)n_args, "");
+  const Val fn = LLVMGetIntrinsicDeclaration(c->mod, id, (Type *)types, (size_t)n_types);
+  const Type ft = LLVMIntrinsicGetType(c->ctx, id, (Type *)types, (size_t)n_types);
+  return LLVMBuildCall2(c->b, ft, fn, (Val *)args, (unsigned)n_args, "");
 }
 
-V entry_alloca(Emit *c, Ty t, int64_t count, unsigned align) {
+Val entry_alloca(Emit *c, Type t, int64_t count, unsigned align) {
   const LLVMBasicBlockRef here = LLVMGetInsertBlock(c->b);
-  const V end = LLVMGetBasicBlockTerminator(c->entry);
+  const Val end = LLVMGetBasicBlockTerminator(c->entry);
   if (end)
     LLVMPositionBuilderBefore(c->b, end);
   else
     LLVMPositionBuilderAtEnd(c->b, c->entry);
-  const V a = LLVMBuildAlloca(c->b, count == 1 ? t : LLVMArrayType2(t, (uint64_t)count), "");
+  const Val a = LLVMBuildAlloca(c->b, count == 1 ? t : LLVMArrayType2(t, (uint64_t)count), "");
   if (align) LLVMSetAlignment(a, align);
   LLVMPositionBuilderAtEnd(c->b, here);
   return a;
@@ -136,19 +139,19 @@ static LLVMAttributeRef enum_attr(Emit *c, const char *name, uint64_t value) {
   return LLVMCreateEnumAttribute(c->ctx, LLVMGetEnumAttributeKindForName(name, strlen(name)),
                                  value);
 }
-void fn_attr(Emit *c, V fn, const char *name, uint64_t value) {
+void fn_attr(Emit *c, Val fn, const char *name, uint64_t value) {
   LLVMAddAttributeAtIndex(fn, LLVMAttributeFunctionIndex, enum_attr(c, name, value));
 }
-void fn_attr_str(Emit *c, V fn, const char *name, const char *value) {
+void fn_attr_str(Emit *c, Val fn, const char *name, const char *value) {
   LLVMAddAttributeAtIndex(fn, LLVMAttributeFunctionIndex,
                           LLVMCreateStringAttribute(c->ctx, name, (unsigned)strlen(name), value,
                                                     (unsigned)strlen(value)));
 }
-void param_attr(Emit *c, V fn, unsigned param, const char *name, uint64_t value) {
+void param_attr(Emit *c, Val fn, unsigned param, const char *name, uint64_t value) {
   LLVMAddAttributeAtIndex(fn, param + 1, enum_attr(c, name, value));
 }
 
-void fn_target_attrs(Emit *c, V fn) {
+void fn_target_attrs(Emit *c, Val fn) {
   char width[16];
   snprintf(width, sizeof width, "%d", c->t->vector_bits);
   fn_attr_str(c, fn, "target-cpu", c->t->cpu);
@@ -161,7 +164,7 @@ void fn_target_attrs(Emit *c, V fn) {
   fn_attr(c, fn, "nounwind", 0);
 }
 
-bool fma_native(const Emit *c, V v) {
+bool fma_native(const Emit *c, Val v) {
   return target_has(c->t, FEATURE_FMA) &&
          (v == NULL || LLVMGetTypeKind(elem_of(LLVMTypeOf(v))) != LLVMHalfTypeKind);
 }
@@ -170,20 +173,20 @@ bool fma_native(const Emit *c, V v) {
 /* Round to nearest, no traps, and subnormal numbers count as zero: on x86 each of them costs a
  * hundred cycles (a masked softmax is full of them), and NEON on ARMv7 knows no other mode. Only
  * around calls: LLVM does not order arithmetic with these. Returns the caller's mode. */
-V fp_mode_enter(Emit *c) {
+Val fp_mode_enter(Emit *c) {
   const ArchRow *const arch = c->arch;
-  const Ty t = arch->mode_bits == 64 ? c->i64 : c->i32;
-  const V ours = k_int(c, t, arch->mode);
+  const Type t = arch->mode_bits == 64 ? c->i64 : c->i32;
+  const Val ours = k_int(c, t, arch->mode);
   if (arch->mode_in_memory) {
-    V old = entry_alloca(c, t, 1, 4), address = entry_alloca(c, t, 1, 4);
+    Val old = entry_alloca(c, t, 1, 4), address = entry_alloca(c, t, 1, 4);
     intrinsic(c, arch->mode_get, 0, NULL, 1, &old);
     LLVMBuildStore(c->b, ours, address);
     intrinsic(c, arch->mode_set, 0, NULL, 1, &address);
     return old;
   }
-  const V old = intrinsic(c, arch->mode_get, 0, NULL, 0, NULL);
+  const Val old = intrinsic(c, arch->mode_get, 0, NULL, 0, NULL);
   intrinsic(c, arch->mode_set, 0, NULL, 1, &ours);
   return old;
 }
 
-void fp_mode_leave(Emit *c, V old) { intrinsic(c, c->arch->mode_set, 0, NULL, 1, &old); }
+void fp_mode_leave(Emit *c, Val old) { intrinsic(c, c->arch->mode_set, 0, NULL, 1, &old); }

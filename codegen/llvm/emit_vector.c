@@ -5,8 +5,6 @@
  * a fixed order after the loop. */
 #include "codegen/llvm/emit.h"
 
-#define B c->b
-
 typedef struct Body { /* what the loop's body is like */
   bool slices;        /* indexes a register tile with the variable: the variable must be constant */
   bool narrow;        /* touches memory of a type for which masks are expensive */
@@ -64,26 +62,26 @@ typedef struct Loop {
   int chunks; /* vectors per iteration */
 } Loop;
 
-static void chunk_at(Emit *c, const Stmt *s, V base) {
+static void chunk_at(Emit *c, const Stmt *s, Val base) {
   bind_value(c, s->loop.var, base, c->depth);
   emit_stmts(c, s->loop.body);
 }
 
-static void loop_body(Emit *c, void *user, V iv) {
+static void loop_body(Emit *c, void *user, Val iv) {
   const Loop *const l = user;
   for (int k = 0; k < l->chunks; k++) {
     c->set = k % c->sets;
-    chunk_at(c, l->s, k ? LLVMBuildNSWAdd(B, iv, k_int(c, c->idx, (int64_t)k * c->vl), "") : iv);
+    chunk_at(c, l->s, k ? LLVMBuildNSWAdd(c->b, iv, k_int(c, c->idx, (int64_t)k * c->vl), "") : iv);
   }
   c->set = 0;
 }
 
 /* A block to which initial values of lane accumulators can be added later. */
 static void open_vector(Emit *c, const Stmt *s) {
-  c->pre = LLVMGetInsertBlock(B);
+  c->pre = LLVMGetInsertBlock(c->b);
   const LLVMBasicBlockRef first = new_block(c, "vector");
-  LLVMBuildBr(B, first);
-  LLVMPositionBuilderAtEnd(B, first);
+  LLVMBuildBr(c->b, first);
+  LLVMPositionBuilderAtEnd(c->b, first);
   c->vvar = s->loop.var;
   c->set = 0;
   emit_forget(c);
@@ -98,12 +96,12 @@ static void close_vector(Emit *c) {
 }
 
 /* Lanes below `left` (a scalar of the index type). */
-static V tail_mask(Emit *c, V left) {
-  const V n = LLVMBuildIntCast2(B, left, c->i32, 1, "");
-  return LLVMBuildICmp(B, LLVMIntSLT, iota(c, c->i32), splat(c, n, c->vl), "");
+static Val tail_mask(Emit *c, Val left) {
+  const Val n = LLVMBuildIntCast2(c->b, left, c->i32, 1, "");
+  return LLVMBuildICmp(c->b, LLVMIntSLT, iota(c, c->i32), splat(c, n, c->vl), "");
 }
 
-static void scalar_body(Emit *c, void *user, V iv) {
+static void scalar_body(Emit *c, void *user, Val iv) {
   const Stmt *const s = user;
   bind_value(c, s->loop.var, iv, c->depth);
   emit_stmts(c, s->loop.body);
@@ -150,7 +148,7 @@ static void copied_chunks(Emit *c, const Stmt *s, const Stmt *body, int64_t lo, 
   c->set = 0;
 }
 
-static void looped_chunks(Emit *c, const Stmt *s, V from, V to, int chunks, bool sure) {
+static void looped_chunks(Emit *c, const Stmt *s, Val from, Val to, int chunks, bool sure) {
   Loop l = {s, chunks};
   emit_counted(c, from, to, (int64_t)chunks * c->vl, sure, loop_body, &l);
 }
@@ -195,40 +193,41 @@ static void const_vector(Emit *c, const Stmt *s, const Body *b, int64_t lo, int6
 }
 
 /* ---- extents known at run time ---- */
-static void masked_tail(Emit *c, const Stmt *s, V from, V left) {
+static void masked_tail(Emit *c, const Stmt *s, Val from, Val left) {
   const LLVMBasicBlockRef tail = new_block(c, "tail"), done = new_block(c, "done");
-  LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntSGT, left, k_int(c, c->idx, 0), ""), tail, done);
-  LLVMPositionBuilderAtEnd(B, tail);
+  LLVMBuildCondBr(c->b, LLVMBuildICmp(c->b, LLVMIntSGT, left, k_int(c, c->idx, 0), ""), tail, done);
+  LLVMPositionBuilderAtEnd(c->b, tail);
   bind_value(c, s->loop.var, from, c->depth);
   c->mask = tail_mask(c, left);
   emit_stmts(c, s->loop.body);
   c->mask = NULL;
-  LLVMBuildBr(B, done);
-  LLVMPositionBuilderAtEnd(B, done);
+  LLVMBuildBr(c->b, done);
+  LLVMPositionBuilderAtEnd(c->b, done);
   emit_forget(c);
 }
 
-static V round_down(Emit *c, V n, int64_t step) {
-  return LLVMBuildAnd(B, n, k_int(c, c->idx, -step), "");
+static Val round_down(Emit *c, Val n, int64_t step) {
+  return LLVMBuildAnd(c->b, n, k_int(c, c->idx, -step), "");
 }
 
 static void run_time_vector(Emit *c, const Stmt *s, const Body *b) {
-  const V lo = emit_index(c, expr_var_lo(c->pool, s->loop.var->id));
-  V n = emit_index(c, expr_var_extent(c->pool, s->loop.var->id));
-  const V zero = k_int(c, c->idx, 0);
-  n = LLVMBuildSelect(B, LLVMBuildICmp(B, LLVMIntSGT, n, zero, ""), n, zero, "");
+  const Val lo = emit_index(c, expr_var_lo(c->pool, s->loop.var->id));
+  Val n = emit_index(c, expr_var_extent(c->pool, s->loop.var->id));
+  const Val zero = k_int(c, c->idx, 0);
+  n = LLVMBuildSelect(c->b, LLVMBuildICmp(c->b, LLVMIntSGT, n, zero, ""), n, zero, "");
   const int chunks = chunks_per_iteration(b);
   open_vector(c, s);
   c->sets = b->reduces ? chunks : 1;
-  const V end = LLVMBuildAdd(B, lo, n, ""), full = LLVMBuildAdd(B, lo, round_down(c, n, c->vl), "");
-  V from = lo;
+  const Val end = LLVMBuildAdd(c->b, lo, n, ""),
+            full = LLVMBuildAdd(c->b, lo, round_down(c, n, c->vl), "");
+  Val from = lo;
   if (chunks > 1) {
-    const V whole = LLVMBuildAdd(B, lo, round_down(c, n, (int64_t)chunks * c->vl), "");
+    const Val whole = LLVMBuildAdd(c->b, lo, round_down(c, n, (int64_t)chunks * c->vl), "");
     looped_chunks(c, s, from, whole, chunks, false);
     from = whole;
   }
   looped_chunks(c, s, from, full, 1, false);
-  if (!b->narrow) masked_tail(c, s, full, LLVMBuildSub(B, end, full, ""));
+  if (!b->narrow) masked_tail(c, s, full, LLVMBuildSub(c->b, end, full, ""));
   locals_finish_lanes(c);
   close_vector(c);
   if (b->narrow) emit_counted(c, full, end, 1, false, scalar_body, (void *)s);

@@ -7,51 +7,56 @@
 typedef struct Entry {
   Emit *c;
   const Program *p;
-  V in, out, dims, arena;    /* arguments of invoke */
-  V opts;                    /* the options as given; behind EN_OPTIONS completed, never NULL */
-  V own_in, wrong, given;    /* defaults: inputs with them, what burin_rt_inputs said */
-  V fine;                    /* of the input at hand: its default need not have the run's sizes */
-  V scratch, scratch_stride; /* behind the arena: one per thread */
-  V bufs;                    /* pointer array for kernels */
-  bool *assigned;            /* run-time symbols that have their value, in textual order */
-  int call;                  /* profile position */
-  V frame;                   /* of parts (entry_parts.c) */
-  int *parts;                /* made so far */
+  Val in, out, dims, arena;    /* arguments of invoke */
+  Val opts;                    /* the options as given; behind EN_OPTIONS completed, never NULL */
+  Val own_in, wrong, given;    /* defaults: inputs with them, what burin_rt_inputs said */
+  Val fine;                    /* of the input at hand: its default need not have the run's sizes */
+  Val scratch, scratch_stride; /* behind the arena: one per thread */
+  Val bufs;                    /* pointer array for kernels */
+  bool *assigned;              /* run-time symbols that have their value, in textual order */
+  int call;                    /* profile position */
+  Val frame;                   /* of parts (entry_parts.c) */
+  int *parts;                  /* made so far */
 } Entry;
 
-static inline V ki64(Emit *c, int64_t v) { return k_int(c, c->i64, v); }
-static inline V at(Emit *c, Ty t, V p, V index) { return LLVMBuildGEP2(c->b, t, p, &index, 1, ""); }
-static inline V at_k(Emit *c, Ty t, V p, int64_t k) { return k ? at(c, t, p, ki64(c, k)) : p; }
-static inline V field(Emit *c, Ty t, V p, int k) {
+static inline Val ki64(Emit *c, int64_t v) { return k_int(c, c->i64, v); }
+static inline Val at(Emit *c, Type t, Val p, Val index) {
+  return LLVMBuildGEP2(c->b, t, p, &index, 1, "");
+}
+static inline Val at_k(Emit *c, Type t, Val p, int64_t k) {
+  return k ? at(c, t, p, ki64(c, k)) : p;
+}
+static inline Val field(Emit *c, Type t, Val p, int k) {
   return LLVMBuildStructGEP2(c->b, t, p, (unsigned)k, "");
 }
-static inline V load(Emit *c, Ty t, V p) { return LLVMBuildLoad2(c->b, t, p, ""); }
-static inline V wide(Emit *c, const Expr *e) { return emit_wide(c, expr_lower_math(c->pool, e)); }
+static inline Val load(Emit *c, Type t, Val p) { return LLVMBuildLoad2(c->b, t, p, ""); }
+static inline Val wide(Emit *c, const Expr *e) { return emit_wide(c, expr_lower_math(c->pool, e)); }
 
 /* ---- emit_info.c: the descriptor ---- */
 typedef struct EntryFns {
-  V invoke, arena_size, output_dims;
+  Val invoke, arena_size, output_dims;
 } EntryFns;
 void emit_defaults(Emit *c, const Program *p); /* before anything that reads them */
 void emit_info(Emit *c, const Program *p, const EntryFns *fns);
 
 /* ---- entry_frame.c: functions, symbols, sizes, checks ---- */
-V begin_function(Emit *c, const char *name, Ty type, bool exported);
-V declare(Emit *c, const char *name, Ty result, int n, Ty const *args, Ty *type); /* hidden, once */
-void fail_unless(Emit *c, V ok, int status); /* returns status otherwise */
-void sym_store(Emit *c, int id, V v);
-void sym_array(Emit *c, const Program *p, V dims);
-V emit_arena_size(Emit *c, const Program *p);
-V emit_output_dims(Emit *c, const Program *p);
-Ty options_type(Emit *c);
-V fits(Emit *c, const Expr *bytes);        /* a size that this target can address */
-V fits_arithmetic(Emit *c, const Expr *e); /* a size that 64 bits hold; NULL: it always is one */
+Val begin_function(Emit *c, const char *name, Type type, bool exported);
+Val declare(Emit *c, const char *name, Type result, int n, Type const *args,
+            Type *type);                       /* hidden, once */
+void fail_unless(Emit *c, Val ok, int status); /* returns status otherwise */
+void sym_store(Emit *c, int id, Val v);
+void sym_array(Emit *c, const Program *p, Val dims);
+Val emit_arena_size(Emit *c, const Program *p);
+Val emit_output_dims(Emit *c, const Program *p);
+Type options_type(Emit *c);
+Val fits(Emit *c, const Expr *bytes);        /* a size that this target can address */
+Val fits_arithmetic(Emit *c, const Expr *e); /* a size that 64 bits hold; NULL: it always is one */
 
 /* ---- entry_checks.c: what a run refuses ---- */
 /* Goes on when ok; else returns the check's status (or another), having noted it and up to three
  * values. */
-void require(Entry *e, V ok, int check, int n, V const *values);
-void require_status(Entry *e, V ok, V status, int check, int n, V const *values);
+void require(Entry *e, Val ok, int check, int n, Val const *values);
+void require_status(Entry *e, Val ok, Val status, int check, int n, Val const *values);
 void require_assume(Entry *e, const DimAssume *a);
 /* What stands before the steps. Returns how many items it took: 1, or several pointers. */
 int entry_check(Entry *e, const EntryItem *item);
@@ -59,7 +64,7 @@ int entry_check(Entry *e, const EntryItem *item);
 /* ---- entry_steps.c: calls and control ---- */
 void emit_profile_functions(Emit *c);
 void emit_steps(Entry *e, const Step *s, const Step *end); /* s up to end, in place */
-void pass_on_failure(Emit *c, V status);                   /* returns it unless it is BURIN_OK */
+void pass_on_failure(Emit *c, Val status);                 /* returns it unless it is BURIN_OK */
 
 /* ---- entry_parts.c: long lists in functions of their own ---- */
 void emit_program_steps(Entry *e, const Step *s);

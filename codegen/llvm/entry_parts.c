@@ -3,8 +3,6 @@
  * status. */
 #include "codegen/llvm/entry.h"
 
-#define B c->b
-
 enum { PART = 32 }; /* steps of a function, those inside of conditions and loops included */
 
 /* Steps of s; from PART on there may be more. */
@@ -26,7 +24,7 @@ static const Step *part_end(const Step *s) {
 /* ---- the frame ---- */
 enum { FRAME = 8 };
 
-static void frame_values(Entry *e, V **slot) {
+static void frame_values(Entry *e, Val **slot) {
   slot[0] = &e->in;
   slot[1] = &e->out;
   slot[2] = &e->arena;
@@ -37,8 +35,8 @@ static void frame_values(Entry *e, V **slot) {
   slot[7] = &e->scratch_stride;
 }
 
-static Ty frame_type(Emit *c) {
-  Ty t[FRAME];
+static Type frame_type(Emit *c) {
+  Type t[FRAME];
   for (int i = 0; i < FRAME; i++) t[i] = i < 7 ? c->ptr : c->i64;
   return LLVMStructTypeInContext(c->ctx, t, FRAME, 0);
 }
@@ -46,28 +44,29 @@ static Ty frame_type(Emit *c) {
 /* Stored once, before the steps: nothing in it changes while they run. */
 static void make_frame(Entry *e) {
   Emit *const c = e->c;
-  V *slot[FRAME];
+  Val *slot[FRAME];
   frame_values(e, slot);
   e->frame = entry_alloca(c, frame_type(c), 1, 8);
-  for (int i = 0; i < FRAME; i++) LLVMBuildStore(B, *slot[i], field(c, frame_type(c), e->frame, i));
+  for (int i = 0; i < FRAME; i++)
+    LLVMBuildStore(c->b, *slot[i], field(c, frame_type(c), e->frame, i));
 }
 
 /* ---- parts ---- */
-static V emit_part(Entry *outer, const Step *s, const Step *end) {
+static Val emit_part(Entry *outer, const Step *s, const Step *end) {
   Emit *const c = outer->c;
   Entry e = *outer;
-  const V fn = begin_function(c, arena_printf(c->arena, "%s_part%d", e.p->name, (*e.parts)++),
-                              LLVMFunctionType(c->i32, (Ty[]){c->ptr}, 1, 0), false);
+  const Val fn = begin_function(c, arena_printf(c->arena, "%s_part%d", e.p->name, (*e.parts)++),
+                                LLVMFunctionType(c->i32, (Type[]){c->ptr}, 1, 0), false);
   LLVMSetVisibility(fn, LLVMDefaultVisibility);
   LLVMSetLinkage(fn, LLVMInternalLinkage);
   fn_attr(c, fn, "noinline", 0);
   e.frame = LLVMGetParam(fn, 0);
-  V *slot[FRAME];
+  Val *slot[FRAME];
   frame_values(&e, slot);
   for (int i = 0; i < FRAME; i++)
     *slot[i] = load(c, i < 7 ? c->ptr : c->i64, field(c, frame_type(c), e.frame, i));
   emit_steps(&e, s, end);
-  LLVMBuildRet(B, k_int(c, c->i32, BURIN_OK));
+  LLVMBuildRet(c->b, k_int(c, c->i32, BURIN_OK));
   outer->call = e.call;
   outer->assigned = e.assigned;
   return fn;
@@ -75,15 +74,15 @@ static V emit_part(Entry *outer, const Step *s, const Step *end) {
 
 static void call_part(Entry *e, const Step *s, const Step *end) {
   Emit *const c = e->c;
-  const V own_fn = c->fn, syms = c->sym_array;
-  const LLVMBasicBlockRef own_entry = c->entry, here = LLVMGetInsertBlock(B);
-  const V part = emit_part(e, s, end);
+  const Val own_fn = c->fn, syms = c->sym_array;
+  const LLVMBasicBlockRef own_entry = c->entry, here = LLVMGetInsertBlock(c->b);
+  const Val part = emit_part(e, s, end);
   c->fn = own_fn;
   c->entry = own_entry;
   c->sym_array = syms;
-  LLVMPositionBuilderAtEnd(B, here);
+  LLVMPositionBuilderAtEnd(c->b, here);
   emit_forget(c);
-  pass_on_failure(c, LLVMBuildCall2(B, LLVMGlobalGetValueType(part), part, &e->frame, 1, ""));
+  pass_on_failure(c, LLVMBuildCall2(c->b, LLVMGlobalGetValueType(part), part, &e->frame, 1, ""));
 }
 
 void emit_step_list(Entry *e, const Step *s) {

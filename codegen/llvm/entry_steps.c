@@ -2,17 +2,15 @@
  * loops. */
 #include "codegen/llvm/entry.h"
 
-#define B c->b
-
 /* ---- buffers ---- */
-static V buffer_address(Entry *e, int id);
+static Val buffer_address(Entry *e, int id);
 
-static V with_offset(Emit *c, V p, const Expr *offset, DType t) {
+static Val with_offset(Emit *c, Val p, const Expr *offset, DType t) {
   if (!offset || expr_is_i64(offset, 0)) return p;
-  return at(c, c->i8, p, LLVMBuildMul(B, wide(c, offset), ki64(c, dtype_bytes(t)), ""));
+  return at(c, c->i8, p, LLVMBuildMul(c->b, wide(c, offset), ki64(c, dtype_bytes(t)), ""));
 }
 
-static V buffer_address(Entry *e, int id) {
+static Val buffer_address(Entry *e, int id) {
   Emit *const c = e->c;
   const Buffer *const b = &e->p->m->buffers.data[id];
   switch (b->kind) {
@@ -30,7 +28,7 @@ static V buffer_address(Entry *e, int id) {
   return e->arena;
 }
 
-static V ref_address(Entry *e, const BufRef *r) {
+static Val ref_address(Entry *e, const BufRef *r) {
   return with_offset(e->c, buffer_address(e, r->buffer), r->offset,
                      e->p->m->buffers.data[r->buffer].dtype);
 }
@@ -40,52 +38,52 @@ static void call_kernel(Entry *e, const Step *s) {
   Emit *const c = e->c;
   const Kernel *const k = s->call.kernel;
   for (int i = 0; i < s->call.n_args; i++)
-    LLVMBuildStore(B, ref_address(e, &s->call.args[i]), at_k(c, c->ptr, e->bufs, i));
-  const Ty none = LLVMVoidTypeInContext(c->ctx);
-  Ty kernel_type, parallel_type;
-  const V fn = declare(c, arena_printf(c->arena, "%s_%s", e->p->name, k->name), none, 5,
-                       (Ty[]){c->ptr, c->ptr, c->i64, c->i64, c->ptr}, &kernel_type);
+    LLVMBuildStore(c->b, ref_address(e, &s->call.args[i]), at_k(c, c->ptr, e->bufs, i));
+  const Type none = LLVMVoidTypeInContext(c->ctx);
+  Type kernel_type, parallel_type;
+  const Val fn = declare(c, arena_printf(c->arena, "%s_%s", e->p->name, k->name), none, 5,
+                         (Type[]){c->ptr, c->ptr, c->i64, c->i64, c->ptr}, &kernel_type);
   if (!is_parallel(k)) {
-    LLVMBuildCall2(B, kernel_type, fn,
-                   (V[]){e->bufs, c->sym_array, ki64(c, 0), ki64(c, 1), e->scratch}, 5, "");
+    LLVMBuildCall2(c->b, kernel_type, fn,
+                   (Val[]){e->bufs, c->sym_array, ki64(c, 0), ki64(c, 1), e->scratch}, 5, "");
     return;
   }
-  const V n = wide(c, expr_var_extent(c->pool, k->body->loop.var->id));
+  const Val n = wide(c, expr_var_extent(c->pool, k->body->loop.var->id));
   if (e->p->m->max_threads <= 1) {
-    LLVMBuildCall2(B, kernel_type, fn, (V[]){e->bufs, c->sym_array, ki64(c, 0), n, e->scratch}, 5,
-                   "");
+    LLVMBuildCall2(c->b, kernel_type, fn, (Val[]){e->bufs, c->sym_array, ki64(c, 0), n, e->scratch},
+                   5, "");
     return;
   }
-  const V parallel = declare(c, "burin_rt_parallel", none, 8,
-                             (Ty[]){c->ptr, c->ptr, c->ptr, c->ptr, c->i64, c->i64, c->ptr, c->i64},
-                             &parallel_type);
-  LLVMBuildCall2(B, parallel_type, parallel,
-                 (V[]){e->opts, fn, e->bufs, c->sym_array, n, ki64(c, kernel_min_chunk(k)),
-                       e->scratch, e->scratch_stride},
+  const Val parallel = declare(
+      c, "burin_rt_parallel", none, 8,
+      (Type[]){c->ptr, c->ptr, c->ptr, c->ptr, c->i64, c->i64, c->ptr, c->i64}, &parallel_type);
+  LLVMBuildCall2(c->b, parallel_type, parallel,
+                 (Val[]){e->opts, fn, e->bufs, c->sym_array, n, ki64(c, kernel_min_chunk(k)),
+                         e->scratch, e->scratch_stride},
                  8, "");
 }
 
 /* ---- runtime functions ---- */
-static Ty tensor_type(Emit *c) {
-  return LLVMStructTypeInContext(c->ctx, (Ty[]){c->ptr, c->i32, c->i32, c->ptr}, 4, 0);
+static Type tensor_type(Emit *c) {
+  return LLVMStructTypeInContext(c->ctx, (Type[]){c->ptr, c->i32, c->i32, c->ptr}, 4, 0);
 }
 
 /* Fills one RtTensor; the dims it points to, or NULL for an absent one. */
-static V fill_tensor(Entry *e, V tensor, const TensorRef *r) {
+static Val fill_tensor(Entry *e, Val tensor, const TensorRef *r) {
   Emit *const c = e->c;
-  const Ty t = tensor_type(c);
+  const Type t = tensor_type(c);
   const bool absent = r->buf.buffer < 0;
-  V dims = NULL;
+  Val dims = NULL;
   if (!absent) {
     dims = entry_alloca(c, c->i64, r->rank > 1 ? r->rank : 2, 8);
     for (int i = 0; i < r->rank; i++)
-      LLVMBuildStore(B, wide(c, r->dims[i]), at_k(c, c->i64, dims, i));
+      LLVMBuildStore(c->b, wide(c, r->dims[i]), at_k(c, c->i64, dims, i));
   }
-  const V null = LLVMConstNull(c->ptr);
-  LLVMBuildStore(B, absent ? null : ref_address(e, &r->buf), field(c, t, tensor, 0));
-  LLVMBuildStore(B, k_int(c, c->i32, dtype_rows[r->dtype].onnx), field(c, t, tensor, 1));
-  LLVMBuildStore(B, k_int(c, c->i32, r->rank), field(c, t, tensor, 2));
-  LLVMBuildStore(B, absent ? null : dims, field(c, t, tensor, 3));
+  const Val null = LLVMConstNull(c->ptr);
+  LLVMBuildStore(c->b, absent ? null : ref_address(e, &r->buf), field(c, t, tensor, 0));
+  LLVMBuildStore(c->b, k_int(c, c->i32, dtype_rows[r->dtype].onnx), field(c, t, tensor, 1));
+  LLVMBuildStore(c->b, k_int(c, c->i32, r->rank), field(c, t, tensor, 2));
+  LLVMBuildStore(c->b, absent ? null : dims, field(c, t, tensor, 3));
   return dims;
 }
 
@@ -100,67 +98,68 @@ static void reset_dims(Entry *e, const TensorRef *r) {
   }
 }
 
-static void take_dims(Entry *e, const TensorRef *r, V dims, const Loc *loc) {
+static void take_dims(Entry *e, const TensorRef *r, Val dims, const Loc *loc) {
   Emit *const c = e->c;
   for (int i = 0; dims && i < r->rank; i++) {
     const Expr *const d = r->dims[i];
     if (d->op != EX_SYM || !expr_symbol(c->pool, d->id)->runtime) continue;
-    const V v = load(c, c->i64, at_k(c, c->i64, dims, i));
+    const Val v = load(c, c->i64, at_k(c, c->i64, dims, i));
     const Symbol *const s = expr_symbol(c->pool, d->id);
-    const V most = s->bound ? wide(c, program_upper(e->p, s->bound)) : ki64(c, INT64_MAX);
-    const V ok = LLVMBuildAnd(B, LLVMBuildICmp(B, LLVMIntSGE, v, ki64(c, 0), ""),
-                              LLVMBuildICmp(B, LLVMIntSLE, v, most, ""), "");
+    const Val most = s->bound ? wide(c, program_upper(e->p, s->bound)) : ki64(c, INT64_MAX);
+    const Val ok = LLVMBuildAnd(c->b, LLVMBuildICmp(c->b, LLVMIntSGE, v, ki64(c, 0), ""),
+                                LLVMBuildICmp(c->b, LLVMIntSLE, v, most, ""), "");
     const int check = check_add(e->p, BURIN_E_DATA, loc, "%s: size %s is {0}, outside [0, {1}]",
                                 check_node_text(e->p, loc), s->name);
-    require(e, ok, check, 2, (V[]){v, most});
+    require(e, ok, check, 2, (Val[]){v, most});
     sym_store(c, d->id, v);
     e->assigned[d->id] = true;
   }
 }
 
-static V const_words(Emit *c, const Step *s) {
-  V *const k = ARENA_ARRAY(c->arena, V, s->ext.n_words + 1);
+static Val const_words(Emit *c, const Step *s) {
+  Val *const k = ARENA_ARRAY(c->arena, Val, s->ext.n_words + 1);
   for (int i = 0; i < s->ext.n_words; i++) k[i] = ki64(c, s->ext.words[i]);
-  const V g = LLVMAddGlobal(c->mod, LLVMArrayType2(c->i64, (uint64_t)s->ext.n_words), "words");
+  const Val g = LLVMAddGlobal(c->mod, LLVMArrayType2(c->i64, (uint64_t)s->ext.n_words), "words");
   LLVMSetInitializer(g, LLVMConstArray2(c->i64, k, (uint64_t)s->ext.n_words));
   LLVMSetLinkage(g, LLVMPrivateLinkage);
   LLVMSetGlobalConstant(g, 1);
   return g;
 }
 
-void pass_on_failure(Emit *c, V status) {
+void pass_on_failure(Emit *c, Val status) {
   const LLVMBasicBlockRef bad = new_block(c, "bad"), good = new_block(c, "good");
-  LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntEQ, status, k_int(c, c->i32, BURIN_OK), ""), good,
-                  bad);
-  LLVMPositionBuilderAtEnd(B, bad);
-  LLVMBuildRet(B, status);
-  LLVMPositionBuilderAtEnd(B, good);
+  LLVMBuildCondBr(c->b, LLVMBuildICmp(c->b, LLVMIntEQ, status, k_int(c, c->i32, BURIN_OK), ""),
+                  good, bad);
+  LLVMPositionBuilderAtEnd(c->b, bad);
+  LLVMBuildRet(c->b, status);
+  LLVMPositionBuilderAtEnd(c->b, good);
 }
 
 static void call_extern(Entry *e, const Step *s) {
   Emit *const c = e->c;
-  const Ty t = tensor_type(c);
+  const Type t = tensor_type(c);
   for (int i = 0; i < s->ext.n_outs; i++) reset_dims(e, &s->ext.outs[i]);
-  const V ins = entry_alloca(c, t, s->ext.n_ins > 1 ? s->ext.n_ins : 2, 8),
-          outs = entry_alloca(c, t, s->ext.n_outs > 1 ? s->ext.n_outs : 2, 8);
-  V *const dims = ARENA_ARRAY(c->arena, V, s->ext.n_outs + 1);
+  const Val ins = entry_alloca(c, t, s->ext.n_ins > 1 ? s->ext.n_ins : 2, 8),
+            outs = entry_alloca(c, t, s->ext.n_outs > 1 ? s->ext.n_outs : 2, 8);
+  Val *const dims = ARENA_ARRAY(c->arena, Val, s->ext.n_outs + 1);
   for (int i = 0; i < s->ext.n_ins; i++) fill_tensor(e, at_k(c, t, ins, i), &s->ext.ins[i]);
   for (int i = 0; i < s->ext.n_outs; i++)
     dims[i] = fill_tensor(e, at_k(c, t, outs, i), &s->ext.outs[i]);
-  const V scratch = s->ext.scratch >= 0 ? buffer_address(e, s->ext.scratch) : LLVMConstNull(c->ptr);
-  const V words = s->ext.n_words ? const_words(c, s) : LLVMConstNull(c->ptr);
-  Ty type;
-  const V fn = declare(c, s->ext.row->symbol, c->i32, 6,
-                       (Ty[]){c->ptr, c->i32, c->ptr, c->i32, c->ptr, c->ptr}, &type);
-  const V status = LLVMBuildCall2(B, type, fn,
-                                  (V[]){ins, k_int(c, c->i32, s->ext.n_ins), outs,
-                                        k_int(c, c->i32, s->ext.n_outs), words, scratch},
-                                  6, "");
+  const Val scratch =
+      s->ext.scratch >= 0 ? buffer_address(e, s->ext.scratch) : LLVMConstNull(c->ptr);
+  const Val words = s->ext.n_words ? const_words(c, s) : LLVMConstNull(c->ptr);
+  Type type;
+  const Val fn = declare(c, s->ext.row->symbol, c->i32, 6,
+                         (Type[]){c->ptr, c->i32, c->ptr, c->i32, c->ptr, c->ptr}, &type);
+  const Val status = LLVMBuildCall2(c->b, type, fn,
+                                    (Val[]){ins, k_int(c, c->i32, s->ext.n_ins), outs,
+                                            k_int(c, c->i32, s->ext.n_outs), words, scratch},
+                                    6, "");
   const int check = check_add(e->p, BURIN_E_DATA, s->loc,
                               "%s: its inputs have an impossible index, size or value",
                               check_node_text(e->p, s->loc));
-  require_status(e, LLVMBuildICmp(B, LLVMIntEQ, status, k_int(c, c->i32, 0), ""), status, check, 0,
-                 NULL);
+  require_status(e, LLVMBuildICmp(c->b, LLVMIntEQ, status, k_int(c, c->i32, 0), ""), status, check,
+                 0, NULL);
   for (int i = 0; i < s->ext.n_outs; i++) take_dims(e, &s->ext.outs[i], dims[i], s->loc);
 }
 
@@ -169,86 +168,86 @@ static void call_extern(Entry *e, const Step *s) {
  * kernel_flops. The two halves are functions, to keep the entry small. */
 
 /* Adds `flops` to opts->kernel_flops[k] when the caller wants it. */
-static void note_flops(Emit *c, V opts, V k, V flops) {
+static void note_flops(Emit *c, Val opts, Val k, Val flops) {
   const LLVMBasicBlockRef on = new_block(c, ""), off = new_block(c, "");
-  const V sums = load(c, c->ptr, field(c, options_type(c), opts, 6));
-  LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntNE, sums, LLVMConstNull(c->ptr), ""), on, off);
-  LLVMPositionBuilderAtEnd(B, on);
-  const V slot = at(c, c->i64, sums, k);
-  LLVMBuildStore(B, LLVMBuildAdd(B, load(c, c->i64, slot), flops, ""), slot);
-  LLVMBuildBr(B, off);
-  LLVMPositionBuilderAtEnd(B, off);
+  const Val sums = load(c, c->ptr, field(c, options_type(c), opts, 6));
+  LLVMBuildCondBr(c->b, LLVMBuildICmp(c->b, LLVMIntNE, sums, LLVMConstNull(c->ptr), ""), on, off);
+  LLVMPositionBuilderAtEnd(c->b, on);
+  const Val slot = at(c, c->i64, sums, k);
+  LLVMBuildStore(c->b, LLVMBuildAdd(c->b, load(c, c->i64, slot), flops, ""), slot);
+  LLVMBuildBr(c->b, off);
+  LLVMPositionBuilderAtEnd(c->b, off);
 }
 
 /* uint64_t clock(opts): 0 when not profiling. void note(opts, k, since, flops). */
 void emit_profile_functions(Emit *c) {
-  const Ty options = options_type(c);
+  const Type options = options_type(c);
   for (int which = 0; which < 2; which++) {
-    const Ty type = which ? LLVMFunctionType(LLVMVoidTypeInContext(c->ctx),
-                                             (Ty[]){c->ptr, c->i64, c->i64, c->i64}, 4, 0)
-                          : LLVMFunctionType(c->i64, (Ty[]){c->ptr}, 1, 0);
-    const V fn = begin_function(c, which ? "profile_note" : "profile_clock", type, false);
+    const Type type = which ? LLVMFunctionType(LLVMVoidTypeInContext(c->ctx),
+                                               (Type[]){c->ptr, c->i64, c->i64, c->i64}, 4, 0)
+                            : LLVMFunctionType(c->i64, (Type[]){c->ptr}, 1, 0);
+    const Val fn = begin_function(c, which ? "profile_note" : "profile_clock", type, false);
     LLVMSetVisibility(fn, LLVMDefaultVisibility);
     LLVMSetLinkage(fn, LLVMInternalLinkage);
     fn_attr(c, fn, "noinline", 0);
-    const V opts = LLVMGetParam(fn, 0), null = LLVMConstNull(c->ptr);
+    const Val opts = LLVMGetParam(fn, 0), null = LLVMConstNull(c->ptr);
     const LLVMBasicBlockRef on = new_block(c, ""), off = new_block(c, "");
-    const V sums = load(c, c->ptr, field(c, options, opts, 4)),
-            clock = load(c, c->ptr, field(c, options, opts, 5));
-    const V both = LLVMBuildAnd(B, LLVMBuildICmp(B, LLVMIntNE, sums, null, ""),
-                                LLVMBuildICmp(B, LLVMIntNE, clock, null, ""), "");
-    LLVMBuildCondBr(B, both, on, off);
-    LLVMPositionBuilderAtEnd(B, on);
-    const V now = LLVMBuildCall2(B, LLVMFunctionType(c->i64, NULL, 0, 0), clock, NULL, 0, "");
+    const Val sums = load(c, c->ptr, field(c, options, opts, 4)),
+              clock = load(c, c->ptr, field(c, options, opts, 5));
+    const Val both = LLVMBuildAnd(c->b, LLVMBuildICmp(c->b, LLVMIntNE, sums, null, ""),
+                                  LLVMBuildICmp(c->b, LLVMIntNE, clock, null, ""), "");
+    LLVMBuildCondBr(c->b, both, on, off);
+    LLVMPositionBuilderAtEnd(c->b, on);
+    const Val now = LLVMBuildCall2(c->b, LLVMFunctionType(c->i64, NULL, 0, 0), clock, NULL, 0, "");
     if (which) {
-      const V slot = at(c, c->i64, sums, LLVMGetParam(fn, 1));
-      const V more = LLVMBuildSub(B, now, LLVMGetParam(fn, 2), "");
-      LLVMBuildStore(B, LLVMBuildAdd(B, load(c, c->i64, slot), more, ""), slot);
+      const Val slot = at(c, c->i64, sums, LLVMGetParam(fn, 1));
+      const Val more = LLVMBuildSub(c->b, now, LLVMGetParam(fn, 2), "");
+      LLVMBuildStore(c->b, LLVMBuildAdd(c->b, load(c, c->i64, slot), more, ""), slot);
       note_flops(c, opts, LLVMGetParam(fn, 1), LLVMGetParam(fn, 3));
-      LLVMBuildBr(B, off);
+      LLVMBuildBr(c->b, off);
     } else {
-      LLVMBuildRet(B, now);
+      LLVMBuildRet(c->b, now);
     }
-    LLVMPositionBuilderAtEnd(B, off);
+    LLVMPositionBuilderAtEnd(c->b, off);
     if (which)
-      LLVMBuildRetVoid(B);
+      LLVMBuildRetVoid(c->b);
     else
-      LLVMBuildRet(B, ki64(c, 0));
+      LLVMBuildRet(c->b, ki64(c, 0));
   }
 }
 
 static void profiled(Entry *e, const Step *s, void (*call)(Entry *, const Step *)) {
   Emit *const c = e->c;
-  const V clock = LLVMGetNamedFunction(c->mod, "profile_clock"),
-          note = LLVMGetNamedFunction(c->mod, "profile_note");
-  const V since = LLVMBuildCall2(B, LLVMGlobalGetValueType(clock), clock, &e->opts, 1, "");
+  const Val clock = LLVMGetNamedFunction(c->mod, "profile_clock"),
+            note = LLVMGetNamedFunction(c->mod, "profile_note");
+  const Val since = LLVMBuildCall2(c->b, LLVMGlobalGetValueType(clock), clock, &e->opts, 1, "");
   call(e, s);
   const Expr *const flops = s->kind == STEP_KERNEL ? s->call.kernel->flops : NULL;
-  LLVMBuildCall2(B, LLVMGlobalGetValueType(note), note,
-                 (V[]){e->opts, ki64(c, e->call++), since, flops ? wide(c, flops) : ki64(c, 0)}, 4,
-                 "");
+  LLVMBuildCall2(c->b, LLVMGlobalGetValueType(note), note,
+                 (Val[]){e->opts, ki64(c, e->call++), since, flops ? wide(c, flops) : ki64(c, 0)},
+                 4, "");
 }
 
 /* ---- control ---- */
 static void copy_step(Entry *e, const Step *s) {
   Emit *const c = e->c;
-  Ty type;
-  const V fn = declare(c, "burin_rt_copy", LLVMVoidTypeInContext(c->ctx), 3,
-                       (Ty[]){c->ptr, c->ptr, c->i64}, &type);
+  Type type;
+  const Val fn = declare(c, "burin_rt_copy", LLVMVoidTypeInContext(c->ctx), 3,
+                         (Type[]){c->ptr, c->ptr, c->i64}, &type);
   const int bytes = dtype_bytes(e->p->m->buffers.data[s->copy.src.buffer].dtype);
-  const V n = LLVMBuildMul(B, wide(c, s->copy.count), ki64(c, bytes), "");
-  LLVMBuildCall2(B, type, fn, (V[]){ref_address(e, &s->copy.dst), ref_address(e, &s->copy.src), n},
-                 3, "");
+  const Val n = LLVMBuildMul(c->b, wide(c, s->copy.count), ki64(c, bytes), "");
+  LLVMBuildCall2(c->b, type, fn,
+                 (Val[]){ref_address(e, &s->copy.dst), ref_address(e, &s->copy.src), n}, 3, "");
 }
 
-static V read_int(Entry *e, const BufRef *r) {
+static Val read_int(Entry *e, const BufRef *r) {
   Emit *const c = e->c;
   const DType t = e->p->m->buffers.data[r->buffer].dtype;
-  const V v = from_mem(c, t, load(c, mem_type(c, t), ref_address(e, r)));
+  const Val v = from_mem(c, t, load(c, mem_type(c, t), ref_address(e, r)));
   return emit_cast(c, DT_I64, t, v, false);
 }
 
-static V read_cond(Entry *e, const BufRef *r) {
+static Val read_cond(Entry *e, const BufRef *r) {
   return LLVMBuildICmp(e->c->b, LLVMIntNE, read_int(e, r), ki64(e->c, 0), "");
 }
 
@@ -258,19 +257,19 @@ static void if_step(Entry *e, const Step *s) {
                           done = new_block(c, "done");
   const int n = expr_symbol_count(c->pool);
   bool *const before = arena_dup(c->arena, e->assigned, (size_t)n + 1);
-  LLVMBuildCondBr(B, read_cond(e, &s->branch.cond), then, other);
-  LLVMPositionBuilderAtEnd(B, then);
+  LLVMBuildCondBr(c->b, read_cond(e, &s->branch.cond), then, other);
+  LLVMPositionBuilderAtEnd(c->b, then);
   emit_forget(c);
   emit_step_list(e, s->branch.then);
-  LLVMBuildBr(B, done);
+  LLVMBuildBr(c->b, done);
   bool *const after = e->assigned;
   e->assigned = before;
-  LLVMPositionBuilderAtEnd(B, other);
+  LLVMPositionBuilderAtEnd(c->b, other);
   emit_forget(c);
   emit_step_list(e, s->branch.otherwise);
-  LLVMBuildBr(B, done);
+  LLVMBuildBr(c->b, done);
   for (int i = 0; i < n; i++) e->assigned[i] |= after[i];
-  LLVMPositionBuilderAtEnd(B, done);
+  LLVMPositionBuilderAtEnd(c->b, done);
   emit_forget(c);
 }
 
@@ -278,23 +277,24 @@ static void loop_step(Entry *e, const Step *s) {
   Emit *const c = e->c;
   const LLVMBasicBlockRef head = new_block(c, "head"), test = new_block(c, "test"),
                           body = new_block(c, "body"), done = new_block(c, "done");
-  const V count = entry_alloca(c, c->i64, 1, 8);
-  const V trip = s->loop.trip ? wide(c, s->loop.trip) : ki64(c, INT64_MAX);
-  LLVMBuildStore(B, ki64(c, 0), count);
-  LLVMBuildBr(B, head);
-  LLVMPositionBuilderAtEnd(B, head);
+  const Val count = entry_alloca(c, c->i64, 1, 8);
+  const Val trip = s->loop.trip ? wide(c, s->loop.trip) : ki64(c, INT64_MAX);
+  LLVMBuildStore(c->b, ki64(c, 0), count);
+  LLVMBuildBr(c->b, head);
+  LLVMPositionBuilderAtEnd(c->b, head);
   emit_forget(c);
-  LLVMBuildCondBr(B, LLVMBuildICmp(B, LLVMIntSLT, load(c, c->i64, count), trip, ""), test, done);
-  LLVMPositionBuilderAtEnd(B, test);
-  LLVMBuildCondBr(B, s->loop.cond.buffer >= 0 ? read_cond(e, &s->loop.cond) : k_int(c, c->i1, 1),
+  LLVMBuildCondBr(c->b, LLVMBuildICmp(c->b, LLVMIntSLT, load(c, c->i64, count), trip, ""), test,
+                  done);
+  LLVMPositionBuilderAtEnd(c->b, test);
+  LLVMBuildCondBr(c->b, s->loop.cond.buffer >= 0 ? read_cond(e, &s->loop.cond) : k_int(c, c->i1, 1),
                   body, done);
-  LLVMPositionBuilderAtEnd(B, body);
+  LLVMPositionBuilderAtEnd(c->b, body);
   if (s->loop.iter >= 0) sym_store(c, s->loop.iter, load(c, c->i64, count));
   emit_forget(c);
   emit_step_list(e, s->loop.body);
-  LLVMBuildStore(B, LLVMBuildAdd(B, load(c, c->i64, count), ki64(c, 1), ""), count);
-  LLVMBuildBr(B, head);
-  LLVMPositionBuilderAtEnd(B, done);
+  LLVMBuildStore(c->b, LLVMBuildAdd(c->b, load(c, c->i64, count), ki64(c, 1), ""), count);
+  LLVMBuildBr(c->b, head);
+  LLVMPositionBuilderAtEnd(c->b, done);
   emit_forget(c);
   if (s->loop.trips >= 0) {
     sym_store(c, s->loop.trips, load(c, c->i64, count));
@@ -303,39 +303,39 @@ static void loop_step(Entry *e, const Step *s) {
 }
 
 /* The key of an index (passes/graph/check_indices.c): what is wrong with it. */
-static void require_index(Entry *e, const Step *s, V key) {
+static void require_index(Entry *e, const Step *s, Val key) {
   Emit *const c = e->c;
-  const V most = wide(c, s->sym.hi), two = ki64(c, 2), zero = ki64(c, 0),
-          big = ki64(c, INT64_C(1) << 62);
-  const V beyond = LLVMBuildICmp(B, LLVMIntSGE, key, big, "");
-  const V k = LLVMBuildSelect(B, beyond, LLVMBuildSub(B, key, big, ""), key, "");
-  const V half = LLVMBuildSDiv(B, k, two, ""), odd = LLVMBuildAnd(B, k, ki64(c, 1), "");
-  const V index = LLVMBuildSelect(B, LLVMBuildICmp(B, LLVMIntNE, odd, zero, ""), half,
-                                  LLVMBuildSub(B, zero, half, ""), "");
+  const Val most = wide(c, s->sym.hi), two = ki64(c, 2), zero = ki64(c, 0),
+            big = ki64(c, INT64_C(1) << 62);
+  const Val beyond = LLVMBuildICmp(c->b, LLVMIntSGE, key, big, "");
+  const Val k = LLVMBuildSelect(c->b, beyond, LLVMBuildSub(c->b, key, big, ""), key, "");
+  const Val half = LLVMBuildSDiv(c->b, k, two, ""), odd = LLVMBuildAnd(c->b, k, ki64(c, 1), "");
+  const Val index = LLVMBuildSelect(c->b, LLVMBuildICmp(c->b, LLVMIntNE, odd, zero, ""), half,
+                                    LLVMBuildSub(c->b, zero, half, ""), "");
   static const char *const texts[] = {"", "index {0} is outside of [-{1}, {1})",
                                       "index {0} is outside of [0, {1})",
                                       "length {0} is outside of [0, {1}]"};
   const int check = check_add(e->p, BURIN_E_DATA, s->loc, "%s: %s", check_node_text(e->p, s->loc),
                               texts[s->sym.index]);
-  const V size = LLVMBuildSDiv(B, most, two, ""),
-          last = s->sym.index == IX_LENGTH ? LLVMBuildSub(B, size, ki64(c, 1), "") : size;
-  require(e, LLVMBuildICmp(B, LLVMIntSLE, key, most, ""), check, 2, (V[]){index, last});
+  const Val size = LLVMBuildSDiv(c->b, most, two, ""),
+            last = s->sym.index == IX_LENGTH ? LLVMBuildSub(c->b, size, ki64(c, 1), "") : size;
+  require(e, LLVMBuildICmp(c->b, LLVMIntSLE, key, most, ""), check, 2, (Val[]){index, last});
 }
 
 static void sym_step(Entry *e, const Step *s) {
   Emit *const c = e->c;
-  const V v = s->sym.src.buffer >= 0 ? read_int(e, &s->sym.src) : wide(c, s->sym.value);
+  const Val v = s->sym.src.buffer >= 0 ? read_int(e, &s->sym.src) : wide(c, s->sym.value);
   if (s->sym.index) {
     require_index(e, s, v);
   } else if (s->sym.lo || s->sym.hi) {
-    const V lo = s->sym.lo ? wide(c, s->sym.lo) : ki64(c, INT64_MIN),
-            hi = s->sym.hi ? wide(c, s->sym.hi) : ki64(c, INT64_MAX);
-    const V ok = LLVMBuildAnd(B, LLVMBuildICmp(B, LLVMIntSGE, v, lo, ""),
-                              LLVMBuildICmp(B, LLVMIntSLE, v, hi, ""), "");
+    const Val lo = s->sym.lo ? wide(c, s->sym.lo) : ki64(c, INT64_MIN),
+              hi = s->sym.hi ? wide(c, s->sym.hi) : ki64(c, INT64_MAX);
+    const Val ok = LLVMBuildAnd(c->b, LLVMBuildICmp(c->b, LLVMIntSGE, v, lo, ""),
+                                LLVMBuildICmp(c->b, LLVMIntSLE, v, hi, ""), "");
     const int check =
         check_add(e->p, BURIN_E_DATA, s->loc, "%s: size %s is {0}, outside [{1}, {2}]",
                   check_node_text(e->p, s->loc), expr_symbol(c->pool, s->sym.id)->name);
-    require(e, ok, check, 3, (V[]){v, lo, hi});
+    require(e, ok, check, 3, (Val[]){v, lo, hi});
   }
   sym_store(c, s->sym.id, v);
   e->assigned[s->sym.id] = true;

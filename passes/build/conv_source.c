@@ -17,26 +17,27 @@ static bool reads_border(const Plan *plan) {
 
 /* Taps of other types are converted once; channels far apart, or pixels, are brought together once. Groups
  * of channels are read as they are, but lie together, and are whole. */
-bool conv_reads_in_place(const Node *n, const ConvInfo *ci, const Place *own) {
+bool conv_reads_in_place(const Node *n, const ConvInfo *conv, const Place *own) {
   const Plan *const plan = n->plan;
   const ContractTypes *types = node_contract_types(n);
   const bool groups = types->k_step > 1;
   if (groups ? contract_group_rest(types, n->in[0]->dims[1]) != 0 : n->in[0]->dtype != types->acc)
     return false;
   if (!own) return !reads_border(plan) && !plan->skips && !groups;
-  const bool spread = !expr_is_i64(own->stride[1], 1) &&
-                      (groups || (ci->c_in / ci->group >= 16 && ci->c_out / ci->group >= 16));
-  const bool regroup = ci->c_in <= 4 && (plan->lanes & LANES_PIXELS) &&
-                       !expr_is_i64(own->stride[1 + ci->spatial], 1);
-  return !spread && !regroup && (!reads_border(plan) || has_halo(own, plan, ci->spatial));
+  const bool spread =
+      !expr_is_i64(own->stride[1], 1) &&
+      (groups || (conv->c_in / conv->group >= 16 && conv->c_out / conv->group >= 16));
+  const bool regroup = conv->c_in <= 4 && (plan->lanes & LANES_PIXELS) &&
+                       !expr_is_i64(own->stride[1 + conv->spatial], 1);
+  return !spread && !regroup && (!reads_border(plan) || has_halo(own, plan, conv->spatial));
 }
 
 /* Few channels, or lanes over pixels: rows stay contiguous for the copy and for taps. */
-bool conv_copy_keeps_order(const Node *n, const ConvInfo *ci, const Place *own) {
+bool conv_copy_keeps_order(const Node *n, const ConvInfo *conv, const Place *own) {
   const bool by_pixel = n->plan->lanes & LANES_PIXELS;
   int64_t channels;
   const bool few = expr_is_const(n->in[0]->dims[1], &channels) && channels <= 4;
   if (node_contract_types(n)->k_step > 1) return false;
   return (few && ((own && own->dense) || by_pixel)) ||
-         (by_pixel && own && expr_is_i64(own->stride[1 + ci->spatial], 1));
+         (by_pixel && own && expr_is_i64(own->stride[1 + conv->spatial], 1));
 }

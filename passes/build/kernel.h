@@ -149,9 +149,9 @@ void place_dense(Lower *l, Place *pl, const Value *v, int buffer, const Expr *of
 Place *lower_temp(Lower *l, DType t, int rank, const Expr *const *dims, const char *name);
 
 /* ---- inputs of convolutions (conv_source.c); own: where the input lies, NULL: it is inlined ---- */
-bool conv_reads_in_place(const Node *n, const ConvInfo *ci, const Place *own);
+bool conv_reads_in_place(const Node *n, const ConvInfo *conv, const Place *own);
 /* A copy for it is not brought into the order channels last. */
-bool conv_copy_keeps_order(const Node *n, const ConvInfo *ci, const Place *own);
+bool conv_copy_keeps_order(const Node *n, const ConvInfo *conv, const Place *own);
 
 /* Kernels; each returns the steps that compute `root` into its place (NULL: error reported). */
 Step *lower_elem(Lower *l, const Value *root, const Place *to); /* any EW/ELEM tree */

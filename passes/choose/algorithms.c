@@ -37,73 +37,73 @@ typedef struct Pixels {
   double images, lines, width, all; /* lines of an image; all pixels of all images */
 } Pixels;
 
-static Pixels pixels_of(const PassCtx *c, const Node *n, const ConvInfo *ci) {
+static Pixels pixels_of(const PassCtx *c, const Node *n, const ConvInfo *conv) {
   const Expr *const *dims = n->out[0]->dims;
-  Pixels p = {guess(c, dims[0]), 1, guess(c, dims[1 + ci->spatial]), 0};
-  for (int s = 0; s + 1 < ci->spatial; s++) p.lines *= guess(c, dims[2 + s]);
+  Pixels p = {guess(c, dims[0]), 1, guess(c, dims[1 + conv->spatial]), 0};
+  for (int s = 0; s + 1 < conv->spatial; s++) p.lines *= guess(c, dims[2 + s]);
   p.all = p.images * p.lines * p.width;
   return p;
 }
 
-static double taps_of(const ConvInfo *ci) {
+static double taps_of(const ConvInfo *conv) {
   double taps = 1;
-  for (int s = 0; s < ci->spatial; s++) taps *= (double)ci->kernel[s];
+  for (int s = 0; s < conv->spatial; s++) taps *= (double)conv->kernel[s];
   return taps;
 }
 
 /* Rows are all pixels of an image where these follow each other, else the lines one by one. */
-static double conv_tiled(const PassCtx *c, const Node *n, const ConvInfo *ci, const Pixels *p) {
-  const double k = taps_of(ci) * (double)(ci->c_in / ci->group);
-  const double cols = (double)(ci->c_out / ci->group), strides = taps_of(ci);
+static double conv_tiled(const PassCtx *c, const Node *n, const ConvInfo *conv, const Pixels *p) {
+  const double k = taps_of(conv) * (double)(conv->c_in / conv->group);
+  const double cols = (double)(conv->c_out / conv->group), strides = taps_of(conv);
   bool flat = strides == 1;
-  for (int s = 0; s < ci->spatial; s++) flat = flat && ci->stride[s] == 1;
+  for (int s = 0; s < conv->spatial; s++) flat = flat && conv->stride[s] == 1;
   const double cycles =
       flat ? tiled_cycles(c, node_contract_types(n), 1, p->lines * p->width, cols, k)
            : tiled_cycles(c, node_contract_types(n), p->lines, p->width, cols, k);
-  return p->images * (double)ci->group * cycles;
+  return p->images * (double)conv->group * cycles;
 }
 
-double depthwise_cycles(const Target *t, const ConvInfo *ci, double pixels, int width) {
+double depthwise_cycles(const Target *t, const ConvInfo *conv, double pixels, int width) {
   const MachineModel m = machine_model(t, DT_F32, 1);
   const double full = (double)(int64_t)(pixels / width), rest = pixels - full * width;
-  const double taps = taps_of(ci), last = model_chains(&m, taps * rest, taps) + MODEL_PIXELS;
+  const double taps = taps_of(conv), last = model_chains(&m, taps * rest, taps) + MODEL_PIXELS;
   return full * (model_chains(&m, taps * width, taps) + MODEL_PIXELS) + (rest > 0 ? last : 0);
 }
 
-static const char *conv_key(const PassCtx *c, const Node *n, const ConvInfo *ci) {
+static const char *conv_key(const PassCtx *c, const Node *n, const ConvInfo *conv) {
   StrBuf b = {.arena = c->scratch};
   sb_printf(&b, "algorithm conv kernel=");
-  for (int s = 0; s < ci->spatial; s++)
-    sb_printf(&b, "%s%lld", s ? "x" : "", (long long)ci->kernel[s]);
-  sb_printf(&b, " stride=%lld in=%lld out=%lld", (long long)ci->stride[ci->spatial - 1],
-            (long long)ci->c_in, (long long)ci->c_out);
-  if (ci->group > 1) sb_printf(&b, " group=%lld", (long long)ci->group);
+  for (int s = 0; s < conv->spatial; s++)
+    sb_printf(&b, "%s%lld", s ? "x" : "", (long long)conv->kernel[s]);
+  sb_printf(&b, " stride=%lld in=%lld out=%lld", (long long)conv->stride[conv->spatial - 1],
+            (long long)conv->c_in, (long long)conv->c_out);
+  if (conv->group > 1) sb_printf(&b, " group=%lld", (long long)conv->group);
   sb_printf(&b, " size=");
-  for (int s = 0; s < ci->spatial; s++)
+  for (int s = 0; s < conv->spatial; s++)
     sb_printf(&b, "%s%.0f", s ? "x" : "", guess(c, n->out[0]->dims[2 + s]));
   return choice_key(c, "%s", sb_str(&b));
 }
 
-void tell_conv(const PassCtx *c, const Node *n, const ConvInfo *ci, const Plan *p) {
+void tell_conv(const PassCtx *c, const Node *n, const ConvInfo *conv, const Plan *p) {
   enum { STRIP = 8 }; /* pixels; their number is chosen with the loops */
   static const char *const winograd[] = {"winograd2", "winograd4", "winograd6"};
-  const Pixels px = pixels_of(c, n, ci);
+  const Pixels px = pixels_of(c, n, conv);
   const double lanes = target_lanes(c->target, 32);
   List l = {.n = 0};
   if (!c->decisions || !node_contract_types(n)) return;
-  add(&l, "tiled", conv_tiled(c, n, ci, &px), p->algorithm == ALG_TILED);
-  for (int m = 2; m <= 6 && winograd_fits(n, ci); m += 2)
-    add(&l, winograd[m / 2 - 1], winograd_cycles(c, n, ci, m), p->winograd == m);
+  add(&l, "tiled", conv_tiled(c, n, conv, &px), p->algorithm == ALG_TILED);
+  for (int m = 2; m <= 6 && winograd_fits(n, conv); m += 2)
+    add(&l, winograd[m / 2 - 1], winograd_cycles(c, n, conv, m), p->winograd == m);
   for (int by = LANES_PIXELS; by <= LANES_CHANNELS; by = by << 1)
-    if (thin_fits(c, n, ci, by))
+    if (thin_fits(c, n, conv, by))
       add(&l, by == LANES_PIXELS ? "thin-pixels" : "thin-channels",
-          px.all * thin_cycles(c->target, ci, by), (p->lanes & by) != 0);
-  if (conv_is_depthwise(ci))
+          px.all * thin_cycles(c->target, conv, by), (p->lanes & by) != 0);
+  if (conv_is_depthwise(conv))
     add(&l, "depthwise",
-        px.images * px.lines * (double)ci->c_out / lanes *
-            depthwise_cycles(c->target, ci, px.width, STRIP),
+        px.images * px.lines * (double)conv->c_out / lanes *
+            depthwise_cycles(c->target, conv, px.width, STRIP),
         p->algorithm == ALG_DEPTHWISE);
-  choice_tell(c, conv_key(c, n, ci), l.of, l.n, l.taken);
+  choice_tell(c, conv_key(c, n, conv), l.of, l.n, l.taken);
 }
 
 /* ---- attention ---- */

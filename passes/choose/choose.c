@@ -14,42 +14,42 @@
 /* ---- choosing ---- */
 
 /* The cells around the input that the kernels of a plan read. */
-static void halo_of(const PassCtx *c, const Node *n, const ConvInfo *ci, Plan *p) {
-  p->spatial = ci->spatial;
-  for (int s = 0; s < ci->spatial; s++) {
+static void halo_of(const PassCtx *c, const Node *n, const ConvInfo *conv, Plan *p) {
+  p->spatial = conv->spatial;
+  for (int s = 0; s < conv->spatial; s++) {
     int64_t *lo = &p->halo_lo[s], *hi = &p->halo_hi[s];
     if (p->algorithm == ALG_WINOGRAD)
-      winograd_reach(n, ci, p->winograd, s, lo, hi);
+      winograd_reach(n, conv, p->winograd, s, lo, hi);
     else
-      conv_reach(c->model, n, ci, s, lo, hi);
-    if (p->skips) conv_seen_border(ci, s, lo, hi);
+      conv_reach(c->model, n, conv, s, lo, hi);
+    if (p->skips) conv_seen_border(conv, s, lo, hi);
   }
 }
 
-static void choose_conv(const PassCtx *c, const Node *n, const ConvInfo *ci, Plan *p) {
-  p->key = winograd_key(c, n, ci);
-  p->winograd = winograd_size(c, n, ci);
-  if (conv_is_depthwise(ci)) {
+static void choose_conv(const PassCtx *c, const Node *n, const ConvInfo *conv, Plan *p) {
+  p->key = winograd_key(c, n, conv);
+  p->winograd = winograd_size(c, n, conv);
+  if (conv_is_depthwise(conv)) {
     p->algorithm = ALG_DEPTHWISE;
   } else if (p->winograd) {
     p->algorithm = ALG_WINOGRAD;
-    p->block = (int)winograd_block(c, n, ci, p->winograd);
+    p->block = (int)winograd_block(c, n, conv, p->winograd);
   } else {
-    p->lanes = thin_lanes(c, n, ci);
-    p->skips = conv_skips_taps(ci) && !(p->lanes & LANES_PIXELS);
+    p->lanes = thin_lanes(c, n, conv);
+    p->skips = conv_skips_taps(conv) && !(p->lanes & LANES_PIXELS);
     if (p->skips) p->lanes = 0;
     if (p->lanes) p->algorithm = ALG_THIN;
   }
-  halo_of(c, n, ci, p);
-  tell_conv(c, n, ci, p);
+  halo_of(c, n, conv, p);
+  tell_conv(c, n, conv, p);
 }
 
 static const Plan *choose_plan(const PassCtx *c, const Node *n) {
-  ConvInfo ci;
+  ConvInfo conv;
   Attention at;
   Plan p = {.algorithm = ALG_TILED};
-  if (conv_info(n, &ci))
-    choose_conv(c, n, &ci, &p);
+  if (conv_info(n, &conv))
+    choose_conv(c, n, &conv, &p);
   else if (attention_of(n, &at))
     p.algorithm = ALG_ATTENTION;
   if (p.algorithm == ALG_ATTENTION) tell_attention(c, n);
@@ -58,9 +58,9 @@ static const Plan *choose_plan(const PassCtx *c, const Node *n) {
 
 /* ---- plans of texts ---- */
 
-static const char *winograd_problem(const Node *n, const ConvInfo *ci, const Plan *p) {
+static const char *winograd_problem(const Node *n, const ConvInfo *conv, const Plan *p) {
   int64_t h;
-  if (!winograd_fits(n, ci) || !expr_is_const(n->out[0]->dims[2], &h))
+  if (!winograd_fits(n, conv) || !expr_is_const(n->out[0]->dims[2], &h))
     return "no Winograd form computes this convolution";
   const int64_t lines = (h + p->winograd - 1) / p->winograd;
   return p->block && (p->block >= lines || lines % p->block)
@@ -69,11 +69,11 @@ static const char *winograd_problem(const Node *n, const ConvInfo *ci, const Pla
 }
 
 /* Cells that are stored but not needed cost memory only. */
-static const char *halo_problem(const PassCtx *c, const Node *n, const ConvInfo *ci,
+static const char *halo_problem(const PassCtx *c, const Node *n, const ConvInfo *conv,
                                 const Plan *p) {
   enum { MOST = 64 };
   Plan needed = {.algorithm = p->algorithm, .winograd = p->winograd, .skips = p->skips};
-  halo_of(c, n, ci, &needed);
+  halo_of(c, n, conv, &needed);
   if (p->spatial != needed.spatial) return "the halo has another number of dimensions";
   for (int s = 0; s < p->spatial; s++) {
     const int64_t lo = p->halo_lo[s] - needed.halo_lo[s], hi = p->halo_hi[s] - needed.halo_hi[s];
@@ -83,27 +83,27 @@ static const char *halo_problem(const PassCtx *c, const Node *n, const ConvInfo 
   return NULL;
 }
 
-static const char *conv_problem(const PassCtx *c, const Node *n, const ConvInfo *ci,
+static const char *conv_problem(const PassCtx *c, const Node *n, const ConvInfo *conv,
                                 const Plan *p) {
-  const char *wrong = p->algorithm == ALG_WINOGRAD ? winograd_problem(n, ci, p) : NULL;
+  const char *wrong = p->algorithm == ALG_WINOGRAD ? winograd_problem(n, conv, p) : NULL;
   if (wrong) return wrong;
   if (p->algorithm == ALG_ATTENTION) return "a convolution is no attention";
-  if (conv_is_depthwise(ci) != (p->algorithm == ALG_DEPTHWISE))
+  if (conv_is_depthwise(conv) != (p->algorithm == ALG_DEPTHWISE))
     return "the depthwise form is for depthwise convolutions, and the only one for these";
-  if (p->algorithm == ALG_THIN && !thin_fits(c, n, ci, p->lanes))
+  if (p->algorithm == ALG_THIN && !thin_fits(c, n, conv, p->lanes))
     return "such lanes cannot compute this convolution";
-  if (p->skips && !conv_skips_taps(ci)) return "this convolution has no taps to skip";
-  return halo_problem(c, n, ci, p);
+  if (p->skips && !conv_skips_taps(conv)) return "this convolution has no taps to skip";
+  return halo_problem(c, n, conv, p);
 }
 
 static const char *plan_problem(const PassCtx *c, const Node *n) {
-  ConvInfo ci;
+  ConvInfo conv;
   Attention at;
   const Plan *p = n->plan;
   if (p->algorithm == ALG_MAXPOOL)
     return strip_node(n->out[0]) == n ? NULL : "this node is no MaxPool";
   if (!node_is_contraction(n)) return "no template computes this node";
-  if (conv_info(n, &ci)) return conv_problem(c, n, &ci, p);
+  if (conv_info(n, &conv)) return conv_problem(c, n, &conv, p);
   if (p->spatial || p->algorithm != (attention_of(n, &at) ? ALG_ATTENTION : ALG_TILED))
     return "another algorithm computes this node";
   return NULL;

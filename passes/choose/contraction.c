@@ -6,9 +6,9 @@
 #include "passes/choose/contract_types.h"
 #include "passes/choose/conv_axes.h"
 
-bool conv_is_depthwise(const ConvInfo *ci) {
-  return !ci->transposed && ci->group == ci->c_in && ci->c_out == ci->c_in && ci->group > 1 &&
-         ci->spatial <= 3;
+bool conv_is_depthwise(const ConvInfo *conv) {
+  return !conv->transposed && conv->group == conv->c_in && conv->c_out == conv->c_in &&
+         conv->group > 1 && conv->spatial <= 3;
 }
 
 static bool float_operands(const Node *n) {
@@ -19,20 +19,20 @@ static bool float_operands(const Node *n) {
   return true;
 }
 
-bool conv_reads_groups(const ConvInfo *ci, const ContractTypes *t) {
-  return ci->group == 1 || ci->c_in / ci->group % t->k_step == 0;
+bool conv_reads_groups(const ConvInfo *conv, const ContractTypes *t) {
+  return conv->group == 1 || conv->c_in / conv->group % t->k_step == 0;
 }
 
 /* Integers: products without zero points, which exact_products makes of others. */
 static bool types_fit(const Node *n) {
   const ContractTypes *t = node_contract_types(n);
-  ConvInfo ci;
+  ConvInfo conv;
   if (!t || dtype_is_float(t->acc)) return t != NULL;
   if (strcmp(n->op->name, "MatMul") == 0) return true;
   if (node_in(n, 2) || node_in(n, 3)) return false;
   return strcmp(n->op->name, "MatMulInteger") == 0 ||
-         (strcmp(n->op->name, "ConvInteger") == 0 && conv_info(n, &ci) &&
-          conv_reads_groups(&ci, t));
+         (strcmp(n->op->name, "ConvInteger") == 0 && conv_info(n, &conv) &&
+          conv_reads_groups(&conv, t));
 }
 
 bool conv_beyond_tiles(const Node *n) {
@@ -40,31 +40,31 @@ bool conv_beyond_tiles(const Node *n) {
   return n->in[1]->cdata && t && t->acc == DT_F32;
 }
 
-bool conv_has_template(const ConvInfo *ci) {
-  return ci->spatial <= 3 && conv_phases(ci) > 0 &&
-         (ci->group == 1 || ci->c_out / ci->group >= 2 || conv_is_depthwise(ci));
+bool conv_has_template(const ConvInfo *conv) {
+  return conv->spatial <= 3 && conv_phases(conv) > 0 &&
+         (conv->group == 1 || conv->c_out / conv->group >= 2 || conv_is_depthwise(conv));
 }
 
 /* Whether a template pays with weights that are packed at run time: not for columns of which most
  * lanes of a tile would stay empty, nor for channels that are not brought together anyway. */
-static bool computed_weights_fit(const Node *n, const ConvInfo *ci) {
+static bool computed_weights_fit(const Node *n, const ConvInfo *conv) {
   enum { FEW = 4 };
-  if (conv_is_depthwise(ci)) return value_from_conv(n->in[0]);
-  return ci->transposed || ci->c_out / ci->group >= FEW;
+  if (conv_is_depthwise(conv)) return value_from_conv(n->in[0]);
+  return conv->transposed || conv->c_out / conv->group >= FEW;
 }
 
 bool node_is_contraction(const Node *n) {
-  ConvInfo ci;
-  MatMulInfo mi;
+  ConvInfo conv;
+  MatMulInfo product;
   Attention at;
   int64_t k;
   if (!(n->op->flags & OF_CONTRACTION)) return false;
   if (attention_of(n, &at)) return float_operands(n);
   if (!types_fit(n)) return false;
-  if (conv_info(n, &ci))
-    return conv_has_template(&ci) && (n->in[1]->cdata || computed_weights_fit(n, &ci)) &&
-           (!conv_is_depthwise(&ci) || node_contract_types(n)->acc == DT_F32);
-  return matmul_info(n, &mi) && !mi.b_vec && !(expr_is_const(mi.n, &k) && k < 2);
+  if (conv_info(n, &conv))
+    return conv_has_template(&conv) && (n->in[1]->cdata || computed_weights_fit(n, &conv)) &&
+           (!conv_is_depthwise(&conv) || node_contract_types(n)->acc == DT_F32);
+  return matmul_info(n, &product) && !product.b_vec && !(expr_is_const(product.n, &k) && k < 2);
 }
 
 /* ---- the contraction of a kernel ---- */

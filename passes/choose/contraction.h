@@ -6,13 +6,13 @@
 #include "passes/choose/contract_types.h"
 
 /* One input channel per group, as many outputs. */
-bool conv_is_depthwise(const ConvInfo *ci);
+bool conv_is_depthwise(const ConvInfo *conv);
 /* Algorithms besides tiles (thin, Winograd, strips) take constant weights and f32 sums only. */
 bool conv_beyond_tiles(const Node *n);
 /* Whether the channels of a group are whole groups for a multiply-add. */
-bool conv_reads_groups(const ConvInfo *ci, const ContractTypes *t);
+bool conv_reads_groups(const ConvInfo *conv, const ContractTypes *t);
 /* As far as its form goes. */
-bool conv_has_template(const ConvInfo *ci);
+bool conv_has_template(const ConvInfo *conv);
 /* Will be lowered by a template, not by its element expression. */
 bool node_is_contraction(const Node *n);
 

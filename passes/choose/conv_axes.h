@@ -10,7 +10,7 @@ typedef struct Axis {
 } Axis;
 
 /* Number of phases of a convolution over all dimensions; 0: its form has no such description. */
-int64_t conv_phases(const ConvInfo *ci);
-void conv_axes(Model *m, const Node *n, const ConvInfo *ci, int64_t phase, Axis *axes);
+int64_t conv_phases(const ConvInfo *conv);
+void conv_axes(Model *m, const Node *n, const ConvInfo *conv, int64_t phase, Axis *axes);
 /* Elements before and behind the input along spatial dimension s that are read, over all phases. */
-void conv_reach(Model *m, const Node *n, const ConvInfo *ci, int s, int64_t *lo, int64_t *hi);
+void conv_reach(Model *m, const Node *n, const ConvInfo *conv, int s, int64_t *lo, int64_t *hi);

@@ -6,41 +6,41 @@
 #include "passes/pass.h"
 
 /* Whether a Winograd form can compute it. */
-bool winograd_fits(const Node *n, const ConvInfo *ci);
+bool winograd_fits(const Node *n, const ConvInfo *conv);
 /* m of the cheapest Winograd form, or 0 where the direct convolution is about as fast. */
-int winograd_size(const PassCtx *c, const Node *n, const ConvInfo *ci);
+int winograd_size(const PassCtx *c, const Node *n, const ConvInfo *conv);
 /* Cycles of all images in form m. Of one transform of `tiles` tiles of all channels, where it is a
  * kernel of its own. */
-double winograd_cycles(const PassCtx *c, const Node *n, const ConvInfo *ci, int m);
-double winograd_input_cycles(const PassCtx *c, const ConvInfo *ci, int m, double tiles);
-double winograd_output_cycles(const PassCtx *c, const ConvInfo *ci, int m, double tiles);
+double winograd_cycles(const PassCtx *c, const Node *n, const ConvInfo *conv, int m);
+double winograd_input_cycles(const PassCtx *c, const ConvInfo *conv, int m, double tiles);
+double winograd_output_cycles(const PassCtx *c, const ConvInfo *conv, int m, double tiles);
 /* Rows of tiles of a block; 0: all are one. */
-int64_t winograd_block(const PassCtx *c, const Node *n, const ConvInfo *ci, int m);
+int64_t winograd_block(const PassCtx *c, const Node *n, const ConvInfo *conv, int m);
 /* Cells that whole tiles read around the input. */
-void winograd_reach(const Node *n, const ConvInfo *ci, int m, int s, int64_t *lo, int64_t *hi);
+void winograd_reach(const Node *n, const ConvInfo *conv, int m, int s, int64_t *lo, int64_t *hi);
 /* The choice between algorithms for this convolution (choice.h); NULL: there is none. */
-const char *winograd_key(const PassCtx *c, const Node *n, const ConvInfo *ci);
+const char *winograd_key(const PassCtx *c, const Node *n, const ConvInfo *conv);
 
 /* Few output channels: vectors of accumulators; whether lanes LANES_* can compute it, and whether
  * they pay, by shapes alone. Where lanes run over pixels, those of input and output should lie
  * next to each other. */
 int thin_budget(const Target *t);
-bool thin_fits(const PassCtx *c, const Node *n, const ConvInfo *ci, int lanes);
-int thin_lanes(const PassCtx *c, const Node *n, const ConvInfo *ci);
+bool thin_fits(const PassCtx *c, const Node *n, const ConvInfo *conv, int lanes);
+int thin_lanes(const PassCtx *c, const Node *n, const ConvInfo *conv);
 /* Cycles of one pixel, by LANES_PIXELS or LANES_CHANNELS. */
-double thin_cycles(const Target *t, const ConvInfo *ci, int lanes);
+double thin_cycles(const Target *t, const ConvInfo *conv, int lanes);
 
 /* ---- all algorithms side by side (algorithms.c) ---- */
 /* Puts the candidates for a convolution, or for attention, into the log of decisions. */
-void tell_conv(const PassCtx *c, const Node *n, const ConvInfo *ci, const Plan *p);
+void tell_conv(const PassCtx *c, const Node *n, const ConvInfo *conv, const Plan *p);
 void tell_attention(const PassCtx *c, const Node *n);
 /* Cycles of a depthwise convolution in strips of `width` pixels, of one line and vector of channels. */
-double depthwise_cycles(const Target *t, const ConvInfo *ci, double pixels, int width);
+double depthwise_cycles(const Target *t, const ConvInfo *conv, double pixels, int width);
 /* Cycles of attention as one kernel. */
 double attention_cycles(const Target *t, double heads, double rows, double keys, double dk,
                         double dv);
 
 /* Its border is so wide that tiles had better skip the taps that see nothing else; the part of it
  * that is in memory then. */
-bool conv_skips_taps(const ConvInfo *ci);
-void conv_seen_border(const ConvInfo *ci, int s, int64_t *lo, int64_t *hi);
+bool conv_skips_taps(const ConvInfo *conv);
+void conv_seen_border(const ConvInfo *conv, int s, int64_t *lo, int64_t *hi);

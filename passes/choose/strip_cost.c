@@ -18,16 +18,16 @@ static MachineModel machine(const PassCtx *c) {
 }
 
 /* Cycles of the whole convolution. Lanes that run over channels are filled up. */
-double strip_work(const PassCtx *c, const Value *root, const ConvInfo *ci) {
+double strip_work(const PassCtx *c, const Value *root, const ConvInfo *conv) {
   const MachineModel m = machine(c);
   const int lanes = target_lanes(c->target, 32);
-  const double vectors = (double)((ci->c_out + lanes - 1) / lanes);
-  const double taps = (double)(ci->kernel[0] * ci->kernel[1] * (ci->c_in / ci->group));
+  const double vectors = (double)((conv->c_out + lanes - 1) / lanes);
+  const double taps = (double)(conv->kernel[0] * conv->kernel[1] * (conv->c_in / conv->group));
   double pixels = expr_extent_guess(c->model->pool, root->dims[0]);
   for (int d = 2; d < 4; d++) pixels *= expr_extent_guess(c->model->pool, root->dims[d]);
   const double steps = pixels * vectors * taps;
   /* a depthwise step of a strip loads two vectors for each multiplication */
-  return ci->group > 1 ? model_loads(&m, 2 * steps) : model_fmas(&m, steps);
+  return conv->group > 1 ? model_loads(&m, 2 * steps) : model_fmas(&m, steps);
 }
 
 static double ring_bytes(const StripChain *c, const StripStage *s, int64_t step) {
@@ -70,7 +70,7 @@ static double bytes_of(const StripChain *c, const Value *v) {
 
 /* Long sums hide a part of the traffic. */
 static double hidden(const StripStage *s) {
-  return s->ci.group == 1 && s->ci.kernel[0] * s->ci.kernel[1] > 1 ? s->work / 4 : 0;
+  return s->conv.group == 1 && s->conv.kernel[0] * s->conv.kernel[1] > 1 ? s->work / 4 : 0;
 }
 
 /* Cycles saved because what stage s makes stays in a ring. */
@@ -89,12 +89,12 @@ static double remainder_cycles(const StripChain *c, const StripStage *s) {
   const Target *t = c->c->target;
   const MachineModel m = machine(c->c);
   const double w = guess(c, s->root->dims[3]);
-  const double k = (double)(s->ci.kernel[0] * s->ci.kernel[1] * s->ci.c_in);
-  const Tile tile = contract_choose_tile(t, 1, w, false, (double)s->ci.c_out, k);
+  const double k = (double)(s->conv.kernel[0] * s->conv.kernel[1] * s->conv.c_in);
+  const Tile tile = contract_choose_tile(t, 1, w, false, (double)s->conv.c_out, k);
   const int lanes = target_lanes(t, 32) * tile.vectors;
   const int64_t rest = (int64_t)w % tile.rows;
   const double busy = (double)(rest * tile.vectors);
-  const double panels = (double)((s->ci.c_out + lanes - 1) / lanes);
+  const double panels = (double)((s->conv.c_out + lanes - 1) / lanes);
   return rest ? panels * k * (model_chains(&m, busy, 1) - model_fmas(&m, busy)) : 0;
 }
 
@@ -111,7 +111,7 @@ static double saving(StripChain *c, int from, int to, int64_t step, bool *fits) 
   for (int i = from; i <= to; i++) {
     const double rows = guess(c, rows_of(&s[i]));
     weights += s[i].weights;
-    if (s[i].ci.group == 1) sum -= images * rows * remainder_cycles(c, &s[i]);
+    if (s[i].conv.group == 1) sum -= images * rows * remainder_cycles(c, &s[i]);
     /* starting the loops, and weights that come from the second-level cache each time */
     sum -= steps * (MODEL_STAGE + model_weights_again(&m, s[i].weights));
     if (i == to) break;
@@ -152,13 +152,13 @@ void strip_tell(StripChain *c, int rows) {
   if (!c->c->decisions) return;
   sb_printf(&key, "algorithm chain kernels=");
   for (int i = 0; i < c->n; i++) {
-    const ConvInfo *const ci = &c->stage[i].ci;
+    const ConvInfo *const conv = &c->stage[i].conv;
     apart += c->stage[i].work;
-    sb_printf(&key, "%s%lldx%lld", i ? "," : "", (long long)ci->kernel[0],
-              (long long)ci->kernel[1]);
+    sb_printf(&key, "%s%lldx%lld", i ? "," : "", (long long)conv->kernel[0],
+              (long long)conv->kernel[1]);
   }
-  sb_printf(&key, " in=%lld out=%lld size=%.0fx%.0f", (long long)c->stage[0].ci.c_in,
-            (long long)last->ci.c_out, guess(c, rows_of(last)), guess(c, last->root->dims[3]));
+  sb_printf(&key, " in=%lld out=%lld size=%.0fx%.0f", (long long)c->stage[0].conv.c_in,
+            (long long)last->conv.c_out, guess(c, rows_of(last)), guess(c, last->root->dims[3]));
   list[n++] = (Candidate){.name = names[0], .cost = apart};
   for (int i = 1; i < 4; i++) {
     bool fits;

@@ -6,9 +6,9 @@
 
 /* ---- stages ---- */
 
-static double weight_bytes(const ConvInfo *ci) {
-  return 4.0 * (double)ci->c_out * (double)(ci->c_in / ci->group) * (double)ci->kernel[0] *
-         (double)ci->kernel[1];
+static double weight_bytes(const ConvInfo *conv) {
+  return 4.0 * (double)conv->c_out * (double)(conv->c_in / conv->group) * (double)conv->kernel[0] *
+         (double)conv->kernel[1];
 }
 
 /* A MaxPool of float32 over two dimensions. Its window's reach is known from pads or from sizes. */
@@ -23,15 +23,15 @@ static bool pool_of(const PassCtx *c, const Value *root, StripStage *s) {
   if (pi.ceil_mode && !(expr_is_const(root->dims[2], &size) && expr_is_const(root->dims[3], &size)))
     return false;
   *s = (StripStage){.root = root, .anchor = root, .max = true};
-  s->ci = (ConvInfo){.spatial = 2, .group = channels, .c_in = channels, .c_out = channels};
+  s->conv = (ConvInfo){.spatial = 2, .group = channels, .c_in = channels, .c_out = channels};
   for (int d = 0; d < 2; d++) {
-    s->ci.kernel[d] = pi.kernel[d];
-    s->ci.stride[d] = pi.stride[d];
-    s->ci.dilation[d] = pi.dilation[d];
-    s->ci.pad_lo[d] = pi.pad_lo[d];
-    s->ci.pad_hi[d] = pi.pad_hi[d];
+    s->conv.kernel[d] = pi.kernel[d];
+    s->conv.stride[d] = pi.stride[d];
+    s->conv.dilation[d] = pi.dilation[d];
+    s->conv.pad_lo[d] = pi.pad_lo[d];
+    s->conv.pad_hi[d] = pi.pad_hi[d];
   }
-  s->work = strip_work(c, root, &s->ci);
+  s->work = strip_work(c, root, &s->conv);
   return true;
 }
 
@@ -39,17 +39,17 @@ static bool stage_of(const PassCtx *c, const Value *root, StripStage *s) {
   const Value *anchor = kernel_anchor(root);
   if (!anchor) return pool_of(c, root, s);
   *s = (StripStage){.root = root, .anchor = anchor};
-  if (root->rank != 4 || !conv_info(anchor->def, &s->ci)) return false;
-  const ConvInfo *ci = &s->ci;
+  if (root->rank != 4 || !conv_info(anchor->def, &s->conv)) return false;
+  const ConvInfo *conv = &s->conv;
   const Plan *const plan = anchor->def->plan;
-  if (!conv_beyond_tiles(anchor->def) || ci->transposed || ci->spatial != 2) return false;
-  if (ci->group > 1 ? plan->algorithm != ALG_DEPTHWISE
-                    : ci->c_out * 4 <= target_lanes(c->target, 32)) /* kernels/thin.c */
+  if (!conv_beyond_tiles(anchor->def) || conv->transposed || conv->spatial != 2) return false;
+  if (conv->group > 1 ? plan->algorithm != ALG_DEPTHWISE
+                      : conv->c_out * 4 <= target_lanes(c->target, 32)) /* kernels/thin.c */
     return false;
   if (plan->algorithm == ALG_WINOGRAD || plan->skips) return false;
   if (plan->algorithm == ALG_THIN && (anchor->def->mark & STRIP_GIVEN)) return false;
-  s->work = strip_work(c, root, ci);
-  s->weights = weight_bytes(ci);
+  s->work = strip_work(c, root, conv);
+  s->weights = weight_bytes(conv);
   return true;
 }
 
@@ -61,11 +61,11 @@ void strip_set_rows(StripChain *c, int from, int to) {
   s[to].lo = 0;
   s[to].hi = 1;
   for (int i = to - 1; i >= from; i--) {
-    const ConvInfo *ci = &s[i + 1].ci;
-    s[i].m = s[i + 1].m * ci->stride[0];
-    s[i].lo = s[i + 1].lo * ci->stride[0] - ci->pad_lo[0];
-    s[i].hi = (s[i + 1].hi - 1) * ci->stride[0] - ci->pad_lo[0] +
-              (ci->kernel[0] - 1) * ci->dilation[0] + 1;
+    const ConvInfo *conv = &s[i + 1].conv;
+    s[i].m = s[i + 1].m * conv->stride[0];
+    s[i].lo = s[i + 1].lo * conv->stride[0] - conv->pad_lo[0];
+    s[i].hi = (s[i + 1].hi - 1) * conv->stride[0] - conv->pad_lo[0] +
+              (conv->kernel[0] - 1) * conv->dilation[0] + 1;
   }
 }
 
@@ -74,7 +74,7 @@ int64_t strip_ring_rows(const StripStage *s, int64_t rows) {
 }
 
 int64_t strip_pixel_stride(const StripStage *s) {
-  return s->ci.c_out + (s->ci.c_out * 4 % 2048 ? 0 : 16);
+  return s->conv.c_out + (s->conv.c_out * 4 % 2048 ? 0 : 16);
 }
 
 /* ---- by plan ---- */

@@ -10,7 +10,7 @@ enum { MAX_STAGES = 6, MAX_STRIP_ROWS = 4, MAX_STRIP_PARTS = 16 };
  * + lo, m*y + hi) of it are needed for row y of the last stage, as far as they exist. */
 typedef struct StripStage {
   const Value *root, *anchor;
-  ConvInfo ci;
+  ConvInfo conv;
   bool max; /* MaxPool */
   int64_t m, lo, hi;
   double work;    /* cycles of the whole */
@@ -43,7 +43,7 @@ enum { STRIP_GIVEN = 1, STRIP_COVERED = 2 };
 bool choose_strips(PassCtx *c);
 
 /* ---- cycles (strip_cost.c) ---- */
-double strip_work(const PassCtx *c, const Value *root, const ConvInfo *ci);
+double strip_work(const PassCtx *c, const Value *root, const ConvInfo *conv);
 /* Cuts the chain where that saves most and keeps what its last stage is part of, with rows and parts.
  * false: the last stage stays alone. */
 bool strip_cut(StripChain *chain);

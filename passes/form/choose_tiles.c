@@ -101,9 +101,9 @@ static bool reads_ring(const Node *n) {
 }
 
 /* Strides of what a convolution reads, NULL: of an inlined input, by guards. */
-static const Expr *const *input_strides(Tiler *t, const Node *n, const ConvInfo *ci) {
+static const Expr *const *input_strides(Tiler *t, const Node *n, const ConvInfo *conv) {
   const Place *own = n->in[0]->inlined ? NULL : expect(t, n->in[0]);
-  if (conv_reads_in_place(n, ci, own)) return own ? own->stride : NULL;
+  if (conv_reads_in_place(n, conv, own)) return own ? own->stride : NULL;
   Value copy = *n->in[0];
   int8_t perm[MAX_RANK] = {0};
   int16_t lo[MAX_RANK] = {0}, hi[MAX_RANK] = {0};
@@ -114,26 +114,26 @@ static const Expr *const *input_strides(Tiler *t, const Node *n, const ConvInfo 
   }
   const ContractTypes *types = node_contract_types(n);
   if (types->k_step > 1) hi[1] = (int16_t)contract_group_rest(types, copy.dims[1]);
-  const bool keep = conv_copy_keeps_order(n, ci, own);
+  const bool keep = conv_copy_keeps_order(n, conv, own);
   copy.layout = (Layout){.perm = keep ? NULL : perm, .halo_lo = lo, .halo_hi = hi};
   const Expr **stride = ARENA_ARRAY(t->c->scratch, const Expr *, copy.rank + 1);
   strides_of(t->c->model, &copy, stride, NULL, NULL);
   return stride;
 }
 
-static bool phase_is_empty(const Axis *axes, const ConvInfo *ci) {
-  for (int s = 0; s < ci->spatial; s++)
+static bool phase_is_empty(const Axis *axes, const ConvInfo *conv) {
+  for (int s = 0; s < conv->spatial; s++)
     if (expr_is_i64(axes[s].rows, 0)) return true;
   return false;
 }
 
-static bool conv_loops(Tiler *t, const Node *n, const ConvInfo *ci, const Value *root,
+static bool conv_loops(Tiler *t, const Node *n, const ConvInfo *conv, const Value *root,
                        PlanLoops *loops, int count) {
-  ConvInfo merged = *ci;
+  ConvInfo merged = *conv;
   const bool strips = n->plan->chain || n->plan->chained;
   const bool ring = reads_ring(n);
-  const Expr *const *in = ring ? NULL : input_strides(t, n, ci);
-  if (!strips) merged.group /= conv_merged_groups(t->c->target, ci, n->in[1]->cdata);
+  const Expr *const *in = ring ? NULL : input_strides(t, n, conv);
+  if (!strips) merged.group /= conv_merged_groups(t->c->target, conv, n->in[1]->cdata);
   for (int ph = 0; ph < count; ph++) {
     Axis axes[MAX_SPATIAL];
     ContractShape s;
@@ -151,20 +151,20 @@ static bool conv_loops(Tiler *t, const Node *n, const ConvInfo *ci, const Value 
 }
 
 /* How many kernels of tiles the plan of n describes. */
-static int loops_of(const Node *n, const ConvInfo *ci) {
-  if (n->plan->algorithm == ALG_WINOGRAD || !ci) return 1;
-  return (int)conv_phases(ci);
+static int loops_of(const Node *n, const ConvInfo *conv) {
+  if (n->plan->algorithm == ALG_WINOGRAD || !conv) return 1;
+  return (int)conv_phases(conv);
 }
 
-static bool fill_loops(Tiler *t, const Node *n, const ConvInfo *ci, const Value *root,
+static bool fill_loops(Tiler *t, const Node *n, const ConvInfo *conv, const Value *root,
                        PlanLoops *loops, int count) {
   ContractShape s;
-  MatMulInfo mi;
-  if (ci && n->plan->algorithm == ALG_TILED) return conv_loops(t, n, ci, root, loops, count);
-  if (ci)
-    winograd_shape(t->p, n, ci, &s);
-  else if (matmul_info(n, &mi))
-    matmul_shape(t->p, n, &mi, &s);
+  MatMulInfo product;
+  if (conv && n->plan->algorithm == ALG_TILED) return conv_loops(t, n, conv, root, loops, count);
+  if (conv)
+    winograd_shape(t->p, n, conv, &s);
+  else if (matmul_info(n, &product))
+    matmul_shape(t->p, n, &product, &s);
   else
     return true;
   return choose_loops(t, n, &s, loops);
@@ -185,12 +185,12 @@ static bool tile_node(Tiler *t, Node *n, const Value *root) {
   ConvInfo info;
   Plan p = *n->plan;
   if (!has_tiles(&p)) return true;
-  const ConvInfo *ci = conv_info(n, &info) ? &info : NULL;
-  const int count = loops_of(n, ci);
+  const ConvInfo *conv = conv_info(n, &info) ? &info : NULL;
+  const int count = loops_of(n, conv);
   if (p.n_loops > 1 && p.n_loops != count) return refuse(t, n, "tiles of another number of phases");
   PlanLoops *loops = ARENA_ARRAY(t->c->model->arena, PlanLoops, count + 1);
   for (int i = 0; i < count; i++) loops[i] = plan_loops(&p, i);
-  if (!fill_loops(t, n, ci, root, loops, count)) return false;
+  if (!fill_loops(t, n, conv, root, loops, count)) return false;
   t->c->changed = t->c->changed || !is_complete(&p);
   p.loops = loops;
   p.n_loops = count;

@@ -26,8 +26,8 @@ static const int8_t *channels_last(Model *m, int rank) {
 }
 
 static bool is_spatial_contraction(const Value *anchor) {
-  ConvInfo ci;
-  return anchor && conv_info(anchor->def, &ci);
+  ConvInfo conv;
+  return anchor && conv_info(anchor->def, &conv);
 }
 
 /* Does the kernel of v mainly read channels-last values of the same form? Looks through inlined
@@ -57,18 +57,18 @@ static bool by_pixel(const Node *n) { return n->plan && (n->plan->lanes & LANES_
 
 /* Its input too: they lie so already, or are few enough to be copied. */
 static bool writes_pixels(const LayoutCtx *c, const Node *n) {
-  ConvInfo ci;
-  if (!conv_info(n, &ci) || !by_pixel(n)) return false;
-  return ci.c_in <= 4 || (!n->in[0]->inlined && !n->in[0]->layout.perm);
+  ConvInfo conv;
+  if (!conv_info(n, &conv) || !by_pixel(n)) return false;
+  return conv.c_in <= 4 || (!n->in[0]->inlined && !n->in[0]->layout.perm);
 }
 
 /* The data of a convolution with enough channels: its kernel reads runs of channels. */
 static bool feeds_convolution(const LayoutCtx *c, const Value *v) {
   for (int i = 0; i < c->uses->of[v->id].n; i++) {
     const Node *n = c->uses->of[v->id].data[i];
-    ConvInfo ci;
-    if (n->n_in && n->in[0] == v && node_is_contraction(n) && conv_info(n, &ci) && ci.c_in >= 8 &&
-        !by_pixel(n))
+    ConvInfo conv;
+    if (n->n_in && n->in[0] == v && node_is_contraction(n) && conv_info(n, &conv) &&
+        conv.c_in >= 8 && !by_pixel(n))
       return true;
   }
   return false;
@@ -114,14 +114,14 @@ static void choose(LayoutCtx *c, Value *v) {
 }
 
 static void add_halo(LayoutCtx *c, const Node *n) {
-  ConvInfo ci;
-  if (!node_is_contraction(n) || !conv_info(n, &ci)) return;
+  ConvInfo conv;
+  if (!node_is_contraction(n) || !conv_info(n, &conv)) return;
   Value *x = n->in[0];
   if (x->inlined || !x->def || x->cdata || c->dense[x->id]) return;
   if (!x->layout.perm && !by_pixel(n)) return;
   int16_t lo[MAX_RANK] = {0}, hi[MAX_RANK] = {0};
   bool any = false;
-  for (int s = 0; s < ci.spatial; s++) {
+  for (int s = 0; s < conv.spatial; s++) {
     const int64_t l = n->plan->halo_lo[s], h = n->plan->halo_hi[s];
     if (l > 64 || h > 64) return;
     lo[2 + s] = (int16_t)l;

@@ -32,10 +32,10 @@ static int readers(const Find *f, const Value *v) {
 /* The product that v is computed from without changing the number of elements. */
 static const Value *find_scores(const Find *f, const Value *v, int depth) {
   const Node *n = v->def;
-  MatMulInfo mi;
+  MatMulInfo product;
   if (!n || v->cdata || depth > MAX_DEPTH) return NULL;
   if (node_is_contraction(n))
-    return matmul_info(n, &mi) && node_contract_types(n)->acc == DT_F32 ? v : NULL;
+    return matmul_info(n, &product) && node_contract_types(n)->acc == DT_F32 ? v : NULL;
   if (!node_is_elementwise(n)) return NULL;
   for (int k = 0; k < n->n_in; k++) {
     if (!n->in[k] || value_count(f->p, n->in[k]) != value_count(f->p, v)) continue;
@@ -157,10 +157,10 @@ static bool find_softmax(const Find *f, Value *v, Match *m) {
 }
 
 static bool plain_product(const Node *n) {
-  MatMulInfo mi;
-  return node_is_contraction(n) && matmul_info(n, &mi) && node_contract_types(n)->acc == DT_F32 &&
-         !mi.a_vec && !mi.trans_a && !mi.trans_b && mi.alpha == 1 && !node_in(n, 2) &&
-         !n->in[1]->cdata;
+  MatMulInfo product;
+  return node_is_contraction(n) && matmul_info(n, &product) &&
+         node_contract_types(n)->acc == DT_F32 && !product.a_vec && !product.trans_a &&
+         !product.trans_b && product.alpha == 1 && !node_in(n, 2) && !n->in[1]->cdata;
 }
 
 /* A product whose batch is that of its left operand. */

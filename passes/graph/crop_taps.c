@@ -15,26 +15,26 @@ typedef struct Crop {
 } Crop;
 
 /* Some window of `rows` has tap t inside of the input. */
-static bool sees_data(const ConvInfo *ci, int s, int64_t t, int64_t rows, int64_t size) {
-  const int64_t at = t * ci->dilation[s] - ci->pad_lo[s], step = ci->stride[s];
+static bool sees_data(const ConvInfo *conv, int s, int64_t t, int64_t rows, int64_t size) {
+  const int64_t at = t * conv->dilation[s] - conv->pad_lo[s], step = conv->stride[s];
   const int64_t q = at < 0 ? (-at + step - 1) / step : 0;
   return q < rows && q * step + at < size;
 }
 
 /* Taps are left out at both ends, as far as the pads shrink with them. */
-static void crop_axis(const Node *n, const ConvInfo *ci, int s, Crop *c) {
-  int64_t size, rows, lo = 0, hi = ci->kernel[s];
+static void crop_axis(const Node *n, const ConvInfo *conv, int s, Crop *c) {
+  int64_t size, rows, lo = 0, hi = conv->kernel[s];
   c->first[s] = 0;
   c->count[s] = hi;
   if (!expr_is_const(n->in[0]->dims[2 + s], &size) ||
       !expr_is_const(n->out[0]->dims[2 + s], &rows) || size < 1 || rows < 1)
     return;
-  while (lo < hi - 1 && (lo + 1) * ci->dilation[s] <= ci->pad_lo[s] &&
-         !sees_data(ci, s, lo, rows, size))
+  while (lo < hi - 1 && (lo + 1) * conv->dilation[s] <= conv->pad_lo[s] &&
+         !sees_data(conv, s, lo, rows, size))
     lo++;
-  const int64_t kernel = ci->kernel[s];
-  while (hi - 1 > lo && (kernel - hi + 1) * ci->dilation[s] <= ci->pad_hi[s] &&
-         !sees_data(ci, s, hi - 1, rows, size))
+  const int64_t kernel = conv->kernel[s];
+  while (hi - 1 > lo && (kernel - hi + 1) * conv->dilation[s] <= conv->pad_hi[s] &&
+         !sees_data(conv, s, hi - 1, rows, size))
     hi--;
   c->first[s] = lo;
   c->count[s] = hi - lo;
@@ -43,12 +43,12 @@ static void crop_axis(const Node *n, const ConvInfo *ci, int s, Crop *c) {
 
 /* The tap that is number i among those kept, as its number in the whole kernel; -1: there are no
  * more. */
-static int64_t kept_tap(const ConvInfo *ci, const Crop *c, int64_t i) {
+static int64_t kept_tap(const ConvInfo *conv, const Crop *c, int64_t i) {
   int64_t tap = 0, scale = 1;
-  for (int s = ci->spatial - 1; s >= 0; s--) {
+  for (int s = conv->spatial - 1; s >= 0; s--) {
     tap += (c->first[s] + i % c->count[s]) * scale;
     i /= c->count[s];
-    scale *= ci->kernel[s];
+    scale *= conv->kernel[s];
   }
   return i ? -1 : tap;
 }
@@ -66,42 +66,43 @@ static bool all_finite(const ConstData *w) {
   return true;
 }
 
-static Value *cropped_weights(Model *m, const ConvInfo *ci, const Crop *c, const ConstData *w) {
-  const int64_t taps = product(ci->kernel, ci->spatial), kept = product(c->count, ci->spatial);
+static Value *cropped_weights(Model *m, const ConvInfo *conv, const Crop *c, const ConstData *w) {
+  const int64_t taps = product(conv->kernel, conv->spatial),
+                kept = product(c->count, conv->spatial);
   const int64_t rows = w->count / taps;
   const size_t size = (size_t)dtype_bytes(w->dtype);
-  int64_t dims[MAX_RANK] = {ci->c_out, ci->c_in / ci->group};
-  for (int s = 0; s < ci->spatial; s++) dims[2 + s] = c->count[s];
+  int64_t dims[MAX_RANK] = {conv->c_out, conv->c_in / conv->group};
+  for (int s = 0; s < conv->spatial; s++) dims[2 + s] = c->count[s];
   char *data = arena_alloc(m->arena, (size_t)(rows * kept) * size + 1);
   for (int64_t r = 0; r < rows; r++)
     for (int64_t i = 0; i < kept; i++)
       memcpy(data + (size_t)(r * kept + i) * size,
-             (const char *)w->data + (size_t)(r * taps + kept_tap(ci, c, i)) * size, size);
-  return value_const(m, const_new(m, w->name, w->dtype, 2 + ci->spatial, dims, data));
+             (const char *)w->data + (size_t)(r * taps + kept_tap(conv, c, i)) * size, size);
+  return value_const(m, const_new(m, w->name, w->dtype, 2 + conv->spatial, dims, data));
 }
 
-static void set_window(Model *m, Node *n, const ConvInfo *ci, const Crop *c) {
+static void set_window(Model *m, Node *n, const ConvInfo *conv, const Crop *c) {
   int64_t pads[2 * MAX_SPATIAL];
-  for (int s = 0; s < ci->spatial; s++) {
-    pads[s] = ci->pad_lo[s] - c->first[s] * ci->dilation[s];
-    pads[ci->spatial + s] =
-        ci->pad_hi[s] - (ci->kernel[s] - c->first[s] - c->count[s]) * ci->dilation[s];
+  for (int s = 0; s < conv->spatial; s++) {
+    pads[s] = conv->pad_lo[s] - c->first[s] * conv->dilation[s];
+    pads[conv->spatial + s] =
+        conv->pad_hi[s] - (conv->kernel[s] - c->first[s] - c->count[s]) * conv->dilation[s];
   }
   node_set_attr(n, attr_string(m->arena, "auto_pad", "NOTSET"));
-  node_set_attr(n, attr_ints(m->arena, "pads", 2 * ci->spatial, pads));
-  node_set_attr(n, attr_ints(m->arena, "kernel_shape", ci->spatial, c->count));
+  node_set_attr(n, attr_ints(m->arena, "pads", 2 * conv->spatial, pads));
+  node_set_attr(n, attr_ints(m->arena, "kernel_shape", conv->spatial, c->count));
 }
 
 static bool crop(Forward *f, Node *n, bool *keep) {
   (void)keep;
-  ConvInfo ci;
+  ConvInfo conv;
   Crop c = {.any = false};
   const ConstData *w = node_is(n, "Conv") ? const_input(n, 1) : NULL;
-  if (!w || !w->data || !conv_info(n, &ci) || w->count == 0) return true;
-  for (int s = 0; s < ci.spatial; s++) crop_axis(n, &ci, s, &c);
+  if (!w || !w->data || !conv_info(n, &conv) || w->count == 0) return true;
+  for (int s = 0; s < conv.spatial; s++) crop_axis(n, &conv, s, &c);
   if (!c.any || !all_finite(w)) return true;
-  n->in[1] = cropped_weights(f->c->model, &ci, &c, w);
-  set_window(f->c->model, n, &ci, &c);
+  n->in[1] = cropped_weights(f->c->model, &conv, &c, w);
+  set_window(f->c->model, n, &conv, &c);
   f->c->changed = true;
   return true;
 }

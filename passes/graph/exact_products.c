@@ -41,15 +41,16 @@ static double reach(const Value *v, const Value *zero) {
 /* ---- which nodes ---- */
 
 static bool conv_fits(const Product *p) {
-  ConvInfo ci;
-  return conv_info(p->n, &ci) && conv_has_template(&ci);
+  ConvInfo conv;
+  return conv_info(p->n, &conv) && conv_has_template(&conv);
 }
 
 static bool matmul_fits(const Product *p) {
-  MatMulInfo mi;
+  MatMulInfo product;
   int64_t k;
-  if (!matmul_info(p->n, &mi) || mi.b_vec || (expr_is_const(mi.k, &k) && k < 1)) return false;
-  return !(expr_is_const(mi.n, &k) && k < 2);
+  if (!matmul_info(p->n, &product) || product.b_vec || (expr_is_const(product.k, &k) && k < 1))
+    return false;
+  return !(expr_is_const(product.n, &k) && k < 2);
 }
 
 static bool scales_fit(const Product *p) {

@@ -38,11 +38,11 @@ static Centering centering(const Product *p) {
 }
 
 static bool conv_fits(const Product *p) {
-  ConvInfo ci;
-  if (!conv_info(p->n, &ci) || ci.transposed || centering(p) == KEEPS_ZERO) return false;
+  ConvInfo conv;
+  if (!conv_info(p->n, &conv) || conv.transposed || centering(p) == KEEPS_ZERO) return false;
   const DType w = centering(p) == CENTERED ? DT_I8 : p->w->dtype;
   const ContractTypes *t = contract_types(p->x->dtype, w);
-  return t && conv_has_template(&ci) && !conv_is_depthwise(&ci) && conv_reads_groups(&ci, t);
+  return t && conv_has_template(&conv) && !conv_is_depthwise(&conv) && conv_reads_groups(&conv, t);
 }
 
 bool integer_product_fits(const Product *p) {
@@ -70,14 +70,14 @@ static Value *scalar_of(Build *b, Value *v) {
 }
 
 /* An image with its border: pixels beyond it count as the zero point. */
-static Value *padded(Build *b, const Product *p, const ConvInfo *ci) {
+static Value *padded(Build *b, const Product *p, const ConvInfo *conv) {
   int64_t pads[2 * MAX_RANK] = {0};
   const int rank = p->x->rank;
   bool any = false;
-  for (int s = 0; s < ci->spatial; s++) {
-    pads[2 + s] = ci->pad_lo[s];
-    pads[rank + 2 + s] = ci->pad_hi[s];
-    any = any || ci->pad_lo[s] || ci->pad_hi[s];
+  for (int s = 0; s < conv->spatial; s++) {
+    pads[2 + s] = conv->pad_lo[s];
+    pads[rank + 2 + s] = conv->pad_hi[s];
+    any = any || conv->pad_lo[s] || conv->pad_hi[s];
   }
   if (!any || !b->ok) return p->x;
   Value *in[] = {p->x, build_i64s(b, 2 * rank, pads), scalar_of(b, p->xz)};
@@ -87,21 +87,22 @@ static Value *padded(Build *b, const Product *p, const ConvInfo *ci) {
 static Value *plain_conv(Build *b, const Product *p, Value *w) {
   enum { ATTRS = 4 };
   Arena *a = b->m->arena;
-  ConvInfo ci;
+  ConvInfo conv;
   int64_t pads[2 * MAX_SPATIAL] = {0};
-  conv_info(p->n, &ci);
+  conv_info(p->n, &conv);
   Value *in[] = {p->x, w};
   if (!all_zero(p->xz)) {
-    in[0] = padded(b, p, &ci);
+    in[0] = padded(b, p, &conv);
   } else {
-    for (int s = 0; s < ci.spatial; s++) {
-      pads[s] = ci.pad_lo[s];
-      pads[ci.spatial + s] = ci.pad_hi[s];
+    for (int s = 0; s < conv.spatial; s++) {
+      pads[s] = conv.pad_lo[s];
+      pads[conv.spatial + s] = conv.pad_hi[s];
     }
   }
-  const Attr attrs[ATTRS] = {
-      attr_ints(a, "pads", 2 * ci.spatial, pads), attr_ints(a, "strides", ci.spatial, ci.stride),
-      attr_ints(a, "dilations", ci.spatial, ci.dilation), attr_int(a, "group", ci.group)};
+  const Attr attrs[ATTRS] = {attr_ints(a, "pads", 2 * conv.spatial, pads),
+                             attr_ints(a, "strides", conv.spatial, conv.stride),
+                             attr_ints(a, "dilations", conv.spatial, conv.dilation),
+                             attr_int(a, "group", conv.group)};
   return b->ok ? build_op(b, "ConvInteger", 2, in, ATTRS, attrs) : p->x;
 }
 

@@ -94,13 +94,14 @@ static Stmt *scores(Attn *c, const Span *rows, const Span *keys) {
   const bool fixed = expr_is_const(keys->count, &n);
   const Expr *full = fixed ? num(c, n / width) : ex_ceildiv(c->p, keys->count, width);
   const Expr *w = var(c, "w", full);
-  Panel pn = {rows, plus(c, base, w), times(c, w, width), c->qk.vectors};
+  Panel pn = {rows, plus(c, base, w), times(c, w, width), c->scores_tile.vectors};
   if (!fixed || n / width)
-    stmt_add(&out, loop(c, FOR_SERIAL, w, row_tiles(c, rows->count, c->qk.rows, score_tile, &pn)));
+    stmt_add(&out, loop(c, FOR_SERIAL, w,
+                        row_tiles(c, rows->count, c->scores_tile.rows, score_tile, &pn)));
   if (!fixed || n % width == 0) return out.first;
   pn = (Panel){rows, plus(c, base, full), num(c, n / width * width),
                (int)((n % width + c->lanes - 1) / c->lanes)};
-  stmt_add(&out, row_tiles(c, rows->count, c->qk.rows, score_tile, &pn));
+  stmt_add(&out, row_tiles(c, rows->count, c->scores_tile.rows, score_tile, &pn));
   return out.first;
 }
 
@@ -163,15 +164,16 @@ static Stmt *value_tile(Attn *c, const void *user, const Expr *row, int rows) {
 }
 
 static Stmt *weighted_values(Attn *c, const Span *rows, const Span *keys) {
-  const int width = c->pv.vectors * c->lanes;
+  const int width = c->values_tile.vectors * c->lanes;
   const int64_t full = c->dv / width, rest = c->dv % width;
   const Expr *w = var(c, "w", num(c, full));
   StmtList out = {0};
-  Values v = {rows, keys, times(c, w, width), c->pv.vectors};
+  Values v = {rows, keys, times(c, w, width), c->values_tile.vectors};
   if (full)
-    stmt_add(&out, loop(c, FOR_SERIAL, w, row_tiles(c, rows->count, c->pv.rows, value_tile, &v)));
+    stmt_add(&out, loop(c, FOR_SERIAL, w,
+                        row_tiles(c, rows->count, c->values_tile.rows, value_tile, &v)));
   v = (Values){rows, keys, num(c, full * width), (int)(rest / c->lanes)};
-  if (rest) stmt_add(&out, row_tiles(c, rows->count, c->pv.rows, value_tile, &v));
+  if (rest) stmt_add(&out, row_tiles(c, rows->count, c->values_tile.rows, value_tile, &v));
   return out.first;
 }
 
@@ -292,7 +294,8 @@ static Stmt *copy_queries(Attn *c, const Span *rows) {
   int64_t n;
   const bool fixed = expr_is_const(rows->count, &n);
   const Expr *count =
-      fixed ? rows->count : times(c, ex_ceildiv(c->p, rows->count, c->qk.rows), c->qk.rows);
+      fixed ? rows->count
+            : times(c, ex_ceildiv(c->p, rows->count, c->scores_tile.rows), c->scores_tile.rows);
   const Expr *r = var(c, "r", count), *d = var(c, "k", num(c, a->dk)),
              *row = plus(c, rows->first, r);
   if (!fixed) row = ex_min(c->p, row, ex_sub(c->p, a->rows, num(c, 1)));
@@ -392,16 +395,19 @@ static void choose_sizes(Attn *c) {
   if (count < 1) count = 1;
   if (count > rows) count = rows;
   c->rows = fixed_rows ? (int64_t)(rows / count + 0.999) : ROWS;
-  c->qk = contract_choose_tile(t, 1, (double)c->rows, true, (double)c->keys, (double)a->dk);
+  c->scores_tile =
+      contract_choose_tile(t, 1, (double)c->rows, true, (double)c->keys, (double)a->dk);
   if (c->online) c->keys = whole(c->keys, panel_width(c));
   c->width = whole(c->keys, panel_width(c));
   if (c->width * 4 % 1024 == 0) c->width += LINE; /* rows in different sets of the first level */
   c->dv = whole(a->dv, c->lanes);
-  c->pv = contract_choose_tile(t, 1, (double)c->rows, true, (double)c->dv, (double)c->keys);
+  c->values_tile =
+      contract_choose_tile(t, 1, (double)c->rows, true, (double)c->dv, (double)c->keys);
   if (!fixed_rows) { /* tiles of both products end at the same row */
     const int v = (int)(c->dv / c->lanes);
-    c->pv = (Tile){c->qk.rows, v < c->qk.vectors ? v : c->qk.vectors};
-    c->rows = whole(c->rows, c->qk.rows);
+    c->values_tile =
+        (Tile){c->scores_tile.rows, v < c->scores_tile.vectors ? v : c->scores_tile.vectors};
+    c->rows = whole(c->rows, c->scores_tile.rows);
   }
   c->room = whole(c->rows, c->lanes);
 }

@@ -11,7 +11,7 @@ typedef struct Attn {
   const Value *root, *anchor;
   const Place *to;
   int lanes;
-  Tile qk, pv;
+  Tile scores_tile, values_tile;
   int64_t rows, keys;  /* of a block; room for whole tiles and panels */
   int64_t room, width; /* rows and columns of the scores in scratch */
   int64_t dv;          /* columns of the values, whole vectors */
@@ -43,7 +43,7 @@ static inline Stmt *loop(const Attn *c, ForKind kind, const Expr *v, Stmt *body)
   return stmt_for(arena(c), kind, v, body);
 }
 static inline int64_t whole(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
-static inline int panel_width(const Attn *c) { return c->qk.vectors * c->lanes; }
+static inline int panel_width(const Attn *c) { return c->scores_tile.vectors * c->lanes; }
 
 typedef struct Span { /* rows or keys of a block: the first, and how many */
   const Expr *first, *count;

@@ -133,11 +133,11 @@ const Expr *contract_group(const Contract *c, DType type, const Expr *const *ele
 void contract_outer(Contract *c, const Expr *extent) { c->outer_extent[c->n_outer++] = extent; }
 
 Step *lower_contraction(Lower *l, const Value *root, const Value *anchor, const Place *to) {
-  ConvInfo ci;
-  MatMulInfo mi;
+  ConvInfo conv;
+  MatMulInfo product;
   Attention at;
-  if (conv_info(anchor->def, &ci)) return lower_conv(l, root, anchor, to, &ci);
-  if (matmul_info(anchor->def, &mi)) return lower_matmul(l, root, anchor, to, &mi);
+  if (conv_info(anchor->def, &conv)) return lower_conv(l, root, anchor, to, &conv);
+  if (matmul_info(anchor->def, &product)) return lower_matmul(l, root, anchor, to, &product);
   if (attention_of(anchor->def, &at)) return lower_attention(l, root, anchor, to, &at);
   diag_internal(l->m->diag, anchor->def->loc, "lower: no template for this contraction");
   return NULL;

@@ -4,8 +4,8 @@
  * contract_block.c the blocks, pack.c orders weights. Internal to passes/. */
 #pragma once
 #include "passes/build/kernel.h"
-#include "passes/tiles/contract_loops.h"
 #include "passes/choose/conv_plan.h"
+#include "passes/tiles/contract_loops.h"
 
 enum { CACHE_LINE = 64 };
 
@@ -106,25 +106,25 @@ Stmt *contract_lines(Contract *c, const Expr *first, const Expr *count);
 /* All of it, serial, for constant flat rows: a part of a larger kernel. */
 Stmt *contract_inner(Contract *c);
 Step *lower_conv(Lower *l, const Value *root, const Value *anchor, const Place *to,
-                 const ConvInfo *ci);
+                 const ConvInfo *conv);
 /* Output lines [first, first + count) of one image of a plain convolution over two dimensions:
- * parts of the kernel *b (kernels/strips.c). xp as for the whole; `to` may be a ring. */
+ * parts of the kernel *b (kernels/strips.c). x_place as for the whole; `to` may be a ring. */
 typedef struct Lines {
   const Expr *batch, *first, *count;
 } Lines;
 Stmt *lower_conv_lines(KernelBuild *b, const Value *root, const Value *anchor, const Place *to,
-                       const ConvInfo *ci, const Place *xp, const Lines *lines);
-/* The anchor may be a MaxPool, described by ci as a depthwise convolution. */
+                       const ConvInfo *conv, const Place *x_place, const Lines *lines);
+/* The anchor may be a MaxPool, described by conv as a depthwise convolution. */
 Stmt *lower_depthwise_lines(KernelBuild *b, const Value *root, const Value *anchor, const Place *to,
-                            const ConvInfo *ci, const Place *xp, const Lines *lines);
+                            const ConvInfo *conv, const Place *x_place, const Lines *lines);
 /* A chain of convolutions and MaxPools that ends in root, over strips of rows; NULL without error
  * when it does not pay. */
 Step *lower_strips(Lower *l, const Value *root, const Place *to);
-/* Few output channels; NULL without error when it does not fit. xp: the input with its halo. */
+/* Few output channels; NULL without error when it does not fit. x_place: the input with its halo. */
 Step *lower_thin(Lower *l, const Value *root, const Value *anchor, const Place *to,
-                 const ConvInfo *ci, const Place *xp);
+                 const ConvInfo *conv, const Place *x_place);
 Step *lower_matmul(Lower *l, const Value *root, const Value *anchor, const Place *to,
-                   const MatMulInfo *mi);
+                   const MatMulInfo *product);
 ConstData *pack_panels(Model *m, const ConstData *w, const PackShape *s);
 /* B computed at run time: the kernel that packs it, to run before the contraction. outer_of_b:
  * which outer dimensions B has; b: its element at c->outer, c->k and column col, in the type of
@@ -133,10 +133,10 @@ Step *contract_pack_computed(Contract *c, const bool *outer_of_b,
                              const Expr *(*b)(Contract *c, const Expr *col));
 /* A place from which all taps of a convolution can be read: its input's own, or a padded copy that
  * *steps make. NULL: the input is inlined and needs no halo. */
-const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **steps);
+const Place *conv_input(Lower *l, const Node *n, const ConvInfo *conv, Step **steps);
 /* The same, an inlined input being stored by *steps: never NULL. */
-const Place *conv_input_stored(Lower *l, const Node *n, const ConvInfo *ci, Step **steps);
+const Place *conv_input_stored(Lower *l, const Node *n, const ConvInfo *conv, Step **steps);
 Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Place *to,
-                     const ConvInfo *ci);
+                     const ConvInfo *conv);
 Step *lower_attention(Lower *l, const Value *root, const Value *anchor, const Place *to,
                       const Attention *a);

@@ -8,10 +8,10 @@
 
 static const Expr *num(const Contract *c, int64_t v) { return ex_i64(c->p, v); }
 typedef struct ConvCtx {
-  ConvInfo ci;
+  ConvInfo conv;
   Axis axis[MAX_SPATIAL];
   const Value *x;
-  const Place *xp;           /* x with its halo: its own place or a copy */
+  const Place *x_place;      /* x with its halo: its own place or a copy */
   const ConstData *weights;  /* NULL: computed */
   Step *packing;             /* of computed weights */
   int depth_outer;           /* position of the depth dimension in outer, or -1 */
@@ -24,7 +24,7 @@ typedef struct ConvCtx {
 /* Row (outer, h, w) → row number along each spatial dimension. */
 static void conv_rows(const Contract *c, const Expr *h, const Expr *w, const Expr **q) {
   const ConvCtx *v = c->info;
-  const int n = v->ci.spatial;
+  const int n = v->conv.spatial;
   if (c->flat) {
     for (int s = n - 1; s >= 0; s--) {
       q[s] = s ? ex_floormod(c->p, w, v->axis[s].rows) : w;
@@ -43,8 +43,8 @@ static void conv_out_index(const Contract *c, const Expr *h, const Expr *w, cons
   const Expr *q[MAX_SPATIAL];
   conv_rows(c, h, w, q);
   idx[0] = c->outer[0];
-  idx[1] = v->ci.group > 1 ? ex_add(c->p, ex_mul(c->p, c->outer[1], c->n), col) : col;
-  for (int s = 0; s < v->ci.spatial; s++)
+  idx[1] = v->conv.group > 1 ? ex_add(c->p, ex_mul(c->p, c->outer[1], c->n), col) : col;
+  for (int s = 0; s < v->conv.spatial; s++)
     idx[2 + s] = ex_add(c->p, ex_mul(c->p, q[s], num(c, v->axis[s].os)), num(c, v->axis[s].ob));
 }
 
@@ -52,21 +52,21 @@ static const Expr *conv_a(Contract *c, const Expr *h, const Expr *w) {
   const ConvCtx *v = c->info;
   const Expr *q[MAX_SPATIAL], *idx[MAX_RANK];
   conv_rows(c, h, w, q);
-  const int64_t cig = v->ci.c_in / v->ci.group;
-  const int ck = v->k_of[v->ci.spatial];
+  const int64_t cig = v->conv.c_in / v->conv.group;
+  const int ck = v->k_of[v->conv.spatial];
   const Expr *ch = ck >= 0 ? c->k[ck] : num(c, 0);
   idx[0] = c->outer[0];
-  idx[1] = v->ci.group > 1 ? ex_add(c->p, ex_mul(c->p, c->outer[1], num(c, cig)), ch) : ch;
-  for (int s = 0; s < v->ci.spatial; s++) {
+  idx[1] = v->conv.group > 1 ? ex_add(c->p, ex_mul(c->p, c->outer[1], num(c, cig)), ch) : ch;
+  for (int s = 0; s < v->conv.spatial; s++) {
     const Axis *a = &v->axis[s];
     const Expr *at = ex_add(c->p, ex_mul(c->p, q[s], num(c, a->is)), num(c, a->ib));
     if (v->k_of[s] >= 0) at = ex_add(c->p, at, ex_mul(c->p, c->k[v->k_of[s]], num(c, a->dk)));
     idx[2 + s] = at;
   }
-  if (!v->xp) return contract_cast(c, kernel_expr_read(&c->b.x, v->x, idx));
-  const int id = kb_param(&c->b, v->xp->buffer, v->xp->offset, PA_READ);
-  return contract_cast(
-      c, ex_load(c->p, kb_dtype(&c->b, id), id, place_index(c->p, v->xp, v->x->rank, idx), NULL));
+  if (!v->x_place) return contract_cast(c, kernel_expr_read(&c->b.x, v->x, idx));
+  const int id = kb_param(&c->b, v->x_place->buffer, v->x_place->offset, PA_READ);
+  return contract_cast(c, ex_load(c->p, kb_dtype(&c->b, id), id,
+                                  place_index(c->p, v->x_place, v->x->rank, idx), NULL));
 }
 
 static const Expr *conv_add(Contract *c, const Expr *const *idx) {
@@ -76,7 +76,7 @@ static const Expr *conv_add(Contract *c, const Expr *const *idx) {
 
 static const Expr *conv_b_offset(const Contract *c) {
   const ConvCtx *v = c->info;
-  return v->ci.group > 1 ? ex_mul(c->p, c->outer[1], num(c, v->panel_group)) : num(c, 0);
+  return v->conv.group > 1 ? ex_mul(c->p, c->outer[1], num(c, v->panel_group)) : num(c, 0);
 }
 
 /* Share of (tile, tap) pairs along axis a that lie outside an input of `size`, for tiles of `rows`
@@ -97,7 +97,7 @@ static double dead_share(const Axis *a, int64_t size, int64_t rows) {
  * small images, large dilations. */
 static const Expr *conv_live(const Contract *c, int i, const Expr *h, const Expr *w, int rows) {
   const ConvCtx *v = c->info;
-  const int n = v->ci.spatial;
+  const int n = v->conv.spatial;
   const Expr *size = NULL;
   int64_t fixed;
   int s = 0;
@@ -118,11 +118,11 @@ static const Expr *conv_live(const Contract *c, int i, const Expr *h, const Expr
 }
 
 /* A place from which all taps can be read: the value's own, or a channels-last copy with a halo. */
-const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **steps) {
+const Place *conv_input(Lower *l, const Node *n, const ConvInfo *conv, Step **steps) {
   const Value *x = n->in[0];
   int64_t lo[MAX_SPATIAL], hi[MAX_SPATIAL];
   bool reach = false;
-  for (int s = 0; s < ci->spatial; s++) {
+  for (int s = 0; s < conv->spatial; s++) {
     lo[s] = n->plan->halo_lo[s];
     hi[s] = n->plan->halo_hi[s];
     reach = reach || lo[s] > 0 || hi[s] > 0;
@@ -133,23 +133,23 @@ const Place *conv_input(Lower *l, const Node *n, const ConvInfo *ci, Step **step
   const bool groups = types->k_step > 1;
   const DType stored = groups ? x->dtype : types->acc;
   const int rest = groups ? contract_group_rest(types, x->dims[1]) : 0;
-  if (conv_reads_in_place(n, ci, own)) return own;
+  if (conv_reads_in_place(n, conv, own)) return own;
   int16_t *hl = ARENA_ARRAY(l->m->arena, int16_t, MAX_RANK),
           *hh = ARENA_ARRAY(l->m->arena, int16_t, MAX_RANK);
   int8_t *perm = arena_alloc(l->m->arena, MAX_RANK);
   for (int d = 0; d < x->rank; d++) perm[d] = (int8_t)(d == 0 ? 0 : d == x->rank - 1 ? 1 : d + 1);
-  for (int s = 0; s < ci->spatial; s++) {
+  for (int s = 0; s < conv->spatial; s++) {
     hl[2 + s] = (int16_t)lo[s];
     hh[2 + s] = (int16_t)hi[s];
   }
   hh[1] = (int16_t)rest;
-  const bool keep = conv_copy_keeps_order(n, ci, own);
+  const bool keep = conv_copy_keeps_order(n, conv, own);
   const Layout layout = {.perm = keep ? NULL : perm, .halo_lo = hl, .halo_hi = hh};
   return contract_copy(l, x, stored, &layout, steps);
 }
 
-const Place *conv_input_stored(Lower *l, const Node *n, const ConvInfo *ci, Step **steps) {
-  const Place *pl = conv_input(l, n, ci, steps);
+const Place *conv_input_stored(Lower *l, const Node *n, const ConvInfo *conv, Step **steps) {
+  const Place *pl = conv_input(l, n, conv, steps);
   if (pl) return pl;
   const Value *x = n->in[0];
   Place *to = lower_temp(l, x->dtype, x->rank, x->dims, "input");
@@ -165,13 +165,14 @@ static int add_k(Contract *c, const char *stem, const Expr *extent) {
 }
 
 static void conv_space(Contract *c, ConvCtx *v) {
-  const int n = v->ci.spatial;
+  const int n = v->conv.spatial;
   contract_outer(c, v->x->dims[0]);
-  if (v->ci.group > 1) contract_outer(c, num(c, v->ci.group));
+  if (v->conv.group > 1) contract_outer(c, num(c, v->conv.group));
   v->depth_outer = -1;
   const PlanLoops planned = plan_loops(c->anchor->def->plan, c->phase);
-  c->flat = !v->lines && !planned.lines &&
-            conv_is_flat(c->p, &v->ci, v->axis, v->xp ? v->xp->stride : NULL, c->to->stride);
+  c->flat =
+      !v->lines && !planned.lines &&
+      conv_is_flat(c->p, &v->conv, v->axis, v->x_place ? v->x_place->stride : NULL, c->to->stride);
   c->rows_h = num(c, 1);
   c->rows_w = v->axis[n - 1].rows;
   if (c->flat) {
@@ -183,16 +184,16 @@ static void conv_space(Contract *c, ConvCtx *v) {
       contract_outer(c, v->axis[0].rows);
     }
   }
-  c->n = num(c, v->ci.c_out / v->ci.group);
+  c->n = num(c, v->conv.c_out / v->conv.group);
 }
 
 /* Contracted loops with the smallest stride innermost: channels for channels-last inputs, else the
  * last taps. */
 static void conv_contracted(Contract *c, ConvCtx *v) {
-  const int n = v->ci.spatial;
-  const Expr *channels = num(c, v->ci.c_in / v->ci.group);
+  const int n = v->conv.spatial;
+  const Expr *channels = num(c, v->conv.c_in / v->conv.group);
   const bool groups = c->types->k_step > 1;
-  const bool last = groups || (v->xp && expr_is_i64(v->xp->stride[1], 1));
+  const bool last = groups || (v->x_place && expr_is_i64(v->x_place->stride[1], 1));
   v->k_of[n] = last ? -1 : add_k(c, "c", channels);
   for (int s = 0; s < n; s++) v->k_of[s] = add_k(c, "k", num(c, v->axis[s].taps));
   if (groups) {
@@ -205,25 +206,25 @@ static void conv_contracted(Contract *c, ConvCtx *v) {
 }
 
 static bool conv_pack_const(Contract *c, ConvCtx *v) {
-  const int n = v->ci.spatial;
-  const int64_t cig = v->ci.c_in / v->ci.group, cog = v->ci.c_out / v->ci.group;
+  const int n = v->conv.spatial;
+  const int64_t cig = v->conv.c_in / v->conv.group, cog = v->conv.c_out / v->conv.group;
   int64_t taps = 1, stride[MAX_SPATIAL] = {0};
   for (int s = n - 1; s >= 0; s--) {
     stride[s] = taps;
-    taps *= v->ci.kernel[s];
+    taps *= v->conv.kernel[s];
   }
   PackShape ps = {.type = contract_packed_type(c),
                   .k_step = c->types->k_step,
-                  .groups = v->ci.group,
+                  .groups = v->conv.group,
                   .cols = cog,
                   .width = (int64_t)c->tile.vectors * c->lanes,
                   .lanes = c->lanes,
                   .n_k = c->n_k,
                   .scale = 1.0};
   /* Conv: [c_out, c_in/group, taps]; ConvTranspose: [c_in, c_out/group, taps] */
-  const int64_t in_stride = v->ci.transposed ? cog * taps : taps;
-  ps.col_stride = v->ci.transposed ? taps : cig * taps;
-  ps.group_stride = v->ci.transposed ? cig * cog * taps : cog * cig * taps;
+  const int64_t in_stride = v->conv.transposed ? cog * taps : taps;
+  ps.col_stride = v->conv.transposed ? taps : cig * taps;
+  ps.group_stride = v->conv.transposed ? cig * cog * taps : cog * cig * taps;
   for (int i = 0; i < c->n_k; i++) ps.k[i] = 1;
   for (int s = 0; s < n; s++) {
     ps.base += v->axis[s].k0 * stride[s];
@@ -236,20 +237,20 @@ static bool conv_pack_const(Contract *c, ConvCtx *v) {
     ps.k_stride[v->k_of[n]] = in_stride;
   }
   if (!contract_pack_const(c, v->weights, &ps)) return false;
-  v->panel_group = c->l->mod->buffers.data[c->b_buffer].data->count / v->ci.group;
+  v->panel_group = c->l->mod->buffers.data[c->b_buffer].data->count / v->conv.group;
   return true;
 }
 
 /* The weight of column col at the current taps and channel. */
 static const Expr *conv_b(Contract *c, const Expr *col) {
   const ConvCtx *v = c->info;
-  const int n = v->ci.spatial;
-  const int64_t cig = v->ci.c_in / v->ci.group, cog = v->ci.c_out / v->ci.group;
-  const Expr *group = v->ci.group > 1 ? c->outer[1] : num(c, 0), *idx[MAX_RANK];
+  const int n = v->conv.spatial;
+  const int64_t cig = v->conv.c_in / v->conv.group, cog = v->conv.c_out / v->conv.group;
+  const Expr *group = v->conv.group > 1 ? c->outer[1] : num(c, 0), *idx[MAX_RANK];
   const Expr *ch = v->k_of[n] >= 0 ? c->k[v->k_of[n]] : num(c, 0);
-  idx[0] = v->ci.transposed ? ex_add(c->p, ex_mul(c->p, group, num(c, cig)), ch)
-                            : ex_add(c->p, ex_mul(c->p, group, num(c, cog)), col);
-  idx[1] = v->ci.transposed ? col : ch;
+  idx[0] = v->conv.transposed ? ex_add(c->p, ex_mul(c->p, group, num(c, cig)), ch)
+                              : ex_add(c->p, ex_mul(c->p, group, num(c, cog)), col);
+  idx[1] = v->conv.transposed ? col : ch;
   for (int s = 0; s < n; s++) {
     const Axis *a = &v->axis[s];
     idx[2 + s] = num(c, a->k0);
@@ -260,8 +261,8 @@ static const Expr *conv_b(Contract *c, const Expr *col) {
 }
 
 static bool conv_pack_computed(Contract *c, ConvCtx *v) {
-  const int64_t width = (int64_t)c->tile.vectors * c->lanes, cog = v->ci.c_out / v->ci.group;
-  const bool outer_of_b[MAX_RANK] = {false, v->ci.group > 1};
+  const int64_t width = (int64_t)c->tile.vectors * c->lanes, cog = v->conv.c_out / v->conv.group;
+  const bool outer_of_b[MAX_RANK] = {false, v->conv.group > 1};
   v->panel_group = (cog + width - 1) / width * width;
   for (int i = 0; i < c->n_k; i++) {
     int64_t k = 1;
@@ -279,36 +280,36 @@ static bool conv_pack(Contract *c, ConvCtx *v) {
 /* Groups of fewer channels than a vector has lanes: neighbours are computed together, as one group
  * whose weights are zero between them. That multiplies more, in lanes that would have been idle.
  * NULL: overflow, or w is NULL (computed weights stay as they are). */
-static const ConstData *merge_groups(Lower *l, ConvInfo *ci, const ConstData *w) {
-  const int64_t cig = ci->c_in / ci->group, cog = ci->c_out / ci->group;
-  const int64_t m = conv_merged_groups(l->c->target, ci, w);
+static const ConstData *merge_groups(Lower *l, ConvInfo *conv, const ConstData *w) {
+  const int64_t cig = conv->c_in / conv->group, cog = conv->c_out / conv->group;
+  const int64_t m = conv_merged_groups(l->c->target, conv, w);
   int64_t taps = 1, count;
   if (m < 2) return w;
-  for (int s = 0; s < ci->spatial; s++) taps *= ci->kernel[s];
-  if (!ck_mul(ci->c_out * cig * taps, m, &count)) return NULL;
+  for (int s = 0; s < conv->spatial; s++) taps *= conv->kernel[s];
+  if (!ck_mul(conv->c_out * cig * taps, m, &count)) return NULL;
   float *data = ARENA_ARRAY(l->m->arena, float, count);
   const size_t size = dtype_bytes(w->dtype), row = (size_t)(cig * taps);
   memset(data, 0, sizeof *data * (size_t)count);
-  for (int64_t co = 0; co < ci->c_out; co++) {
+  for (int64_t co = 0; co < conv->c_out; co++) {
     float *to = data + (co * m + co / cog % m) * cig * taps;
     const char *from = (const char *)w->data + (size_t)co * row * size;
     for (size_t i = 0; i < row; i++) to[i] = (float)dtype_load_f(w->dtype, from + i * size);
   }
-  ci->group /= m;
+  conv->group /= m;
   return const_new(l->m, w->name, DT_F32, 1, &count, data);
 }
 
 /* A stride longer than the output leaves some of its phases without rows. */
-static bool phase_is_empty(Lower *l, const Node *n, const ConvInfo *ci, int64_t phase) {
+static bool phase_is_empty(Lower *l, const Node *n, const ConvInfo *conv, int64_t phase) {
   Axis axis[MAX_SPATIAL];
-  conv_axes(l->m, n, ci, phase, axis);
-  for (int s = 0; s < ci->spatial; s++)
+  conv_axes(l->m, n, conv, phase, axis);
+  for (int s = 0; s < conv->spatial; s++)
     if (expr_is_i64(axis[s].rows, 0)) return true;
   return false;
 }
 
 static bool conv_describe(Contract *c, ConvCtx *v, int64_t phase) {
-  conv_axes(c->l->m, c->anchor->def, &v->ci, phase, v->axis);
+  conv_axes(c->l->m, c->anchor->def, &v->conv, phase, v->axis);
   c->info = v;
   c->out_index = conv_out_index;
   c->a = conv_a;
@@ -322,10 +323,10 @@ static bool conv_describe(Contract *c, ConvCtx *v, int64_t phase) {
 }
 
 static Step *lower_conv_phase(Lower *l, const Value *root, const Value *anchor, const Place *to,
-                              const ConvInfo *ci, const Place *xp, const ConstData *weights,
+                              const ConvInfo *conv, const Place *x_place, const ConstData *weights,
                               int64_t phase) {
   Contract c;
-  ConvCtx v = {.ci = *ci, .x = anchor->def->in[0], .xp = xp, .weights = weights};
+  ConvCtx v = {.conv = *conv, .x = anchor->def->in[0], .x_place = x_place, .weights = weights};
   contract_begin(&c, l, root, anchor, to, node_contract_types(anchor->def), NULL);
   c.skips = anchor->def->plan->skips;
   c.phase = phase;
@@ -337,9 +338,9 @@ static Step *lower_conv_phase(Lower *l, const Value *root, const Value *anchor, 
 }
 
 Stmt *lower_conv_lines(KernelBuild *b, const Value *root, const Value *anchor, const Place *to,
-                       const ConvInfo *ci, const Place *xp, const Lines *lines) {
+                       const ConvInfo *conv, const Place *x_place, const Lines *lines) {
   Contract c;
-  ConvCtx v = {.ci = *ci, .x = anchor->def->in[0], .xp = xp, .lines = true};
+  ConvCtx v = {.conv = *conv, .x = anchor->def->in[0], .x_place = x_place, .lines = true};
   v.weights = anchor->def->in[1]->cdata;
   contract_init(&c, b->l, root, anchor, to, node_contract_types(anchor->def));
   kb_move(&c.b, b);
@@ -350,26 +351,27 @@ Stmt *lower_conv_lines(KernelBuild *b, const Value *root, const Value *anchor, c
 }
 
 static Step *lower_by_algorithm(Lower *l, const Value *root, const Value *anchor, const Place *to,
-                                const ConvInfo *ci) {
+                                const ConvInfo *conv) {
   const Plan *const plan = anchor->def->plan;
-  if (plan->algorithm == ALG_WINOGRAD) return lower_winograd(l, root, anchor, to, ci);
+  if (plan->algorithm == ALG_WINOGRAD) return lower_winograd(l, root, anchor, to, conv);
   Step *steps = NULL;
-  const Place *xp = conv_input(l, anchor->def, ci, &steps);
-  Step *const thin = plan->algorithm == ALG_THIN ? lower_thin(l, root, anchor, to, ci, xp) : NULL;
+  const Place *x_place = conv_input(l, anchor->def, conv, &steps);
+  Step *const thin =
+      plan->algorithm == ALG_THIN ? lower_thin(l, root, anchor, to, conv, x_place) : NULL;
   if (thin) {
     step_append(&steps, thin);
     return steps;
   }
-  ConvInfo merged = *ci;
+  ConvInfo merged = *conv;
   const ConstData *own = anchor->def->in[1]->cdata, *weights = merge_groups(l, &merged, own);
   if (own && !weights) {
     diag_error(l->m->diag, anchor->def->loc, ERR_OVERFLOW, "weights are too large");
     return NULL;
   }
-  const int64_t phases = conv_phases(ci);
+  const int64_t phases = conv_phases(conv);
   for (int64_t ph = 0; ph < phases; ph++) {
-    if (phase_is_empty(l, anchor->def, ci, ph)) continue;
-    Step *s = lower_conv_phase(l, root, anchor, to, &merged, xp, weights, ph);
+    if (phase_is_empty(l, anchor->def, conv, ph)) continue;
+    Step *s = lower_conv_phase(l, root, anchor, to, &merged, x_place, weights, ph);
     if (!s) return NULL;
     step_append(&steps, s);
   }
@@ -377,8 +379,8 @@ static Step *lower_by_algorithm(Lower *l, const Value *root, const Value *anchor
 }
 
 Step *lower_conv(Lower *l, const Value *root, const Value *anchor, const Place *to,
-                 const ConvInfo *ci) {
-  Step *steps = lower_by_algorithm(l, root, anchor, to, ci);
+                 const ConvInfo *conv) {
+  Step *steps = lower_by_algorithm(l, root, anchor, to, conv);
   choice_mark(l->m->arena, steps, anchor->def->plan->key);
   return steps;
 }

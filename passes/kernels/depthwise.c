@@ -9,8 +9,8 @@ typedef struct Depthwise {
   ExprPool *p;
   KernelBuild *b;
   const Value *root, *anchor;
-  const Place *to, *xp;
-  ConvInfo ci;
+  const Place *to, *x_place;
+  ConvInfo conv;
   Axis axis[MAX_SPATIAL];
   const Expr *batch, *line[2], *c; /* line: rows of the outer spatial dimensions */
   int weights;                     /* module buffer: [taps][c_out] */
@@ -25,15 +25,15 @@ static const Expr *num(const Depthwise *d, int64_t v) { return ex_i64(d->p, v); 
 static int pack_weights(Depthwise *d) {
   const ConstData *w = d->anchor->def->in[1]->cdata;
   int64_t taps = 1;
-  for (int s = 0; s < d->ci.spatial; s++) taps *= d->ci.kernel[s];
+  for (int s = 0; s < d->conv.spatial; s++) taps *= d->conv.kernel[s];
   const PackShape ps = {.type = DT_F32,
                         .groups = 1,
-                        .cols = d->ci.c_out,
+                        .cols = d->conv.c_out,
                         .col_stride = taps,
                         .n_k = 1,
                         .k = {taps},
                         .k_stride = {1},
-                        .width = d->ci.c_out,
+                        .width = d->conv.c_out,
                         .lanes = 1,
                         .scale = 1.0};
   const ConstData *data = pack_panels(d->l->m, w, &ps);
@@ -47,21 +47,21 @@ static void pack_computed(Depthwise *d) {
   const Expr *dims[MAX_RANK], *idx[MAX_RANK], *t = num(d, 0);
   KernelBuild b;
   kb_begin(&b, d->l, d->root, "pack");
-  const Expr *c = ex_var(d->p, "c", num(d, d->ci.c_out));
+  const Expr *c = ex_var(d->p, "c", num(d, d->conv.c_out));
   idx[0] = c;
   idx[1] = num(d, 0);
-  for (int s = 0; s < d->ci.spatial; s++) {
-    dims[s] = num(d, d->ci.kernel[s]);
+  for (int s = 0; s < d->conv.spatial; s++) {
+    dims[s] = num(d, d->conv.kernel[s]);
     idx[2 + s] = ex_var(d->p, "k", dims[s]);
     t = ex_add(d->p, ex_mul(d->p, t, dims[s]), idx[2 + s]);
   }
-  dims[d->ci.spatial] = num(d, d->ci.c_out);
-  const Place *to = lower_temp(d->l, DT_F32, d->ci.spatial + 1, dims, "weights");
+  dims[d->conv.spatial] = num(d, d->conv.c_out);
+  const Place *to = lower_temp(d->l, DT_F32, d->conv.spatial + 1, dims, "weights");
   const Expr *e = ex_cast(d->p, DT_F32, kernel_expr_read(&b.x, w, idx));
-  const Expr *at = ex_add(d->p, ex_mul(d->p, t, num(d, d->ci.c_out)), c);
+  const Expr *at = ex_add(d->p, ex_mul(d->p, t, num(d, d->conv.c_out)), c);
   Stmt *body = stmt_store(a, kb_param(&b, to->buffer, to->offset, PA_WRITE), at, e);
   body = stmt_for(a, FOR_VECTOR, c, body);
-  for (int s = d->ci.spatial - 1; s >= 0; s--)
+  for (int s = d->conv.spatial - 1; s >= 0; s--)
     if (idx[2 + s]->op == EX_VAR) body = stmt_for(a, FOR_SERIAL, idx[2 + s], body);
   d->weights = to->buffer;
   d->packing = kb_finish(&b, body);
@@ -69,43 +69,44 @@ static void pack_computed(Depthwise *d) {
 
 static const Expr *pixel(Depthwise *d, const Expr *const *q, const Expr *const *tap) {
   const Expr *idx[MAX_RANK] = {d->batch, d->c};
-  for (int s = 0; s < d->ci.spatial; s++) {
+  for (int s = 0; s < d->conv.spatial; s++) {
     const Axis *a = &d->axis[s];
     idx[2 + s] = ex_add(d->p, ex_mul(d->p, q[s], num(d, a->is)),
                         ex_add(d->p, num(d, a->ib), ex_mul(d->p, tap[s], num(d, a->dk))));
   }
   const Value *x = d->anchor->def->in[0];
-  const int id = kb_param(d->b, d->xp->buffer, d->xp->offset, PA_READ);
+  const int id = kb_param(d->b, d->x_place->buffer, d->x_place->offset, PA_READ);
   return ex_cast(
       d->p, DT_F32,
-      ex_load(d->p, kb_dtype(d->b, id), id, place_index(d->p, d->xp, x->rank, idx), NULL));
+      ex_load(d->p, kb_dtype(d->b, id), id, place_index(d->p, d->x_place, x->rank, idx), NULL));
 }
 
 static const Expr *weight(Depthwise *d, const Expr *const *tap) {
   const Expr *t = num(d, 0);
-  for (int s = 0; s < d->ci.spatial; s++)
-    t = ex_add(d->p, ex_mul(d->p, t, num(d, d->ci.kernel[s])), tap[s]);
+  for (int s = 0; s < d->conv.spatial; s++)
+    t = ex_add(d->p, ex_mul(d->p, t, num(d, d->conv.kernel[s])), tap[s]);
   const int id = kb_param(d->b, d->weights, NULL, PA_READ);
-  return ex_load(d->p, DT_F32, id, ex_add(d->p, ex_mul(d->p, t, num(d, d->ci.c_out)), d->c), NULL);
+  return ex_load(d->p, DT_F32, id, ex_add(d->p, ex_mul(d->p, t, num(d, d->conv.c_out)), d->c),
+                 NULL);
 }
 
 static const Expr *epilogue(Depthwise *d, const Expr *const *q, const Expr *sum) {
   const Expr *idx[MAX_RANK] = {d->batch, d->c};
-  for (int s = 0; s < d->ci.spatial; s++) idx[2 + s] = q[s];
+  for (int s = 0; s < d->conv.spatial; s++) idx[2 + s] = q[s];
   sum = kb_conv_bias(d->b, d->anchor, idx, sum);
   return kb_epilogue(d->b, d->root, d->anchor, idx, sum);
 }
 
 static const Expr *store_index(Depthwise *d, const Expr *const *q) {
   const Expr *idx[MAX_RANK] = {d->batch, d->c};
-  for (int s = 0; s < d->ci.spatial; s++) idx[2 + s] = q[s];
+  for (int s = 0; s < d->conv.spatial; s++) idx[2 + s] = q[s];
   return place_index(d->p, d->to, d->root->rank, idx);
 }
 
 /* A strip of `width` pixels from w0: accumulate over unrolled taps, store. */
 static Stmt *strip(Depthwise *d, const Expr *w0, int width) {
   Arena *a = d->l->m->arena;
-  const int n = d->ci.spatial;
+  const int n = d->conv.spatial;
   const int acc =
       kernel_add_local(d->l->mod, d->b->k, (Local){.name = "t", .dtype = DT_F32, .count = width});
   StmtList out = {0};
@@ -116,7 +117,7 @@ static Stmt *strip(Depthwise *d, const Expr *w0, int width) {
   const Expr *q[MAX_SPATIAL] = {d->line[0], d->line[1]}, *tap[MAX_SPATIAL];
   q[n - 1] = ex_add(d->p, w0, i);
   for (int s = 0; s < n; s++)
-    tap[s] = d->ci.kernel[s] == 1 ? num(d, 0) : ex_var(d->p, "k", num(d, d->ci.kernel[s]));
+    tap[s] = d->conv.kernel[s] == 1 ? num(d, 0) : ex_var(d->p, "k", num(d, d->conv.kernel[s]));
   const Expr *old = ex_local(d->p, DT_F32, acc, i), *x = pixel(d, q, tap);
   const Expr *next =
       d->max ? reduce_combine(d->p, RED_MAX, old, x) : ex_op(d->p, EX_fma, x, weight(d, tap), old);
@@ -124,7 +125,7 @@ static Stmt *strip(Depthwise *d, const Expr *w0, int width) {
   for (int s = n - 1; s >= 0; s--)
     if (tap[s]->op == EX_VAR)
       body =
-          stmt_for(a, d->ci.kernel[s] <= 5 && s >= n - 2 ? FOR_UNROLL : FOR_SERIAL, tap[s], body);
+          stmt_for(a, d->conv.kernel[s] <= 5 && s >= n - 2 ? FOR_UNROLL : FOR_SERIAL, tap[s], body);
   stmt_add(&out, body);
   const Expr *i2 = ex_var(d->p, "r", num(d, width));
   q[n - 1] = ex_add(d->p, w0, i2);
@@ -137,7 +138,7 @@ static Stmt *strip(Depthwise *d, const Expr *w0, int width) {
 
 /* Rough cycles of a line in strips of `width` pixels, for one vector of channels. */
 static double strip_cycles(const Depthwise *d, double rows, int width) {
-  return depthwise_cycles(d->l->c->target, &d->ci, rows, width);
+  return depthwise_cycles(d->l->c->target, &d->conv, rows, width);
 }
 
 /* The width that tuning wants, or the model's. */
@@ -146,13 +147,13 @@ static int take_width(Depthwise *d, int model) {
   const PassCtx *c = d->l->c;
   Candidate candidates[WIDEST];
   StrBuf key = {.arena = d->l->a};
-  const int n = d->ci.spatial;
+  const int n = d->conv.spatial;
   const double rows = expr_extent_guess(d->p, d->axis[n - 1].rows);
   const int widest = c->target->vector_regs >= 32 ? WIDEST : WIDEST / 2;
   sb_printf(&key, "strip %skernel=", d->max ? "max " : "");
-  for (int s = 0; s < n; s++) sb_printf(&key, "%s%lld", s ? "x" : "", (long long)d->ci.kernel[s]);
-  sb_printf(&key, " stride=%lld channels=%lld size=", (long long)d->ci.stride[n - 1],
-            (long long)d->ci.c_out);
+  for (int s = 0; s < n; s++) sb_printf(&key, "%s%lld", s ? "x" : "", (long long)d->conv.kernel[s]);
+  sb_printf(&key, " stride=%lld channels=%lld size=", (long long)d->conv.stride[n - 1],
+            (long long)d->conv.c_out);
   for (int s = 0; s < n; s++)
     sb_printf(&key, "%s%.0f", s ? "x" : "", expr_extent_guess(d->p, d->axis[s].rows));
   for (int w = 1; w <= widest; w++)
@@ -168,7 +169,7 @@ static int strip_width(Depthwise *d, const Expr *rows) {
   const bool fixed = expr_is_const(rows, &n);
   const int regs = d->l->c->target->vector_regs;
   int64_t taps = 1;
-  for (int s = 0; s < d->ci.spatial; s++) taps *= d->ci.kernel[s];
+  for (int s = 0; s < d->conv.spatial; s++) taps *= d->conv.kernel[s];
   /* sums, and the weights beside them where they fit */
   const int room = regs < 32 ? 4 : taps <= 9 ? 14 : 8;
   int width = fixed && n < room ? (int)n : room;
@@ -182,7 +183,7 @@ static int strip_width(Depthwise *d, const Expr *rows) {
 
 static Stmt *line_of_strips(Depthwise *d) {
   Arena *a = d->l->m->arena;
-  const Expr *rows = d->axis[d->ci.spatial - 1].rows;
+  const Expr *rows = d->axis[d->conv.spatial - 1].rows;
   int64_t n;
   const bool fixed = expr_is_const(rows, &n);
   const int width = d->width = strip_width(d, rows);
@@ -201,25 +202,25 @@ static Stmt *line_of_strips(Depthwise *d) {
 /* Of a line of all channels. */
 static double line_cycles(const Depthwise *d) {
   const double lanes = target_lanes(d->l->c->target, 32);
-  const double rows = expr_extent_guess(d->p, d->axis[d->ci.spatial - 1].rows);
-  return strip_cycles(d, rows, d->width) * (double)d->ci.c_out / lanes;
+  const double rows = expr_extent_guess(d->p, d->axis[d->conv.spatial - 1].rows);
+  return strip_cycles(d, rows, d->width) * (double)d->conv.c_out / lanes;
 }
 
 static void depthwise_init(Depthwise *d, KernelBuild *b, const Value *root, const Value *anchor,
-                           const Place *to, const Place *xp) {
+                           const Place *to, const Place *x_place) {
   d->b = b;
   d->l = b->l;
   d->p = b->l->p;
   d->root = root;
   d->anchor = anchor;
   d->to = to;
-  d->xp = xp;
-  conv_axes(d->l->m, anchor->def, &d->ci, 0, d->axis);
+  d->x_place = x_place;
+  conv_axes(d->l->m, anchor->def, &d->conv, 0, d->axis);
   if (!d->max && anchor->def->in[1]->cdata)
     d->weights = pack_weights(d);
   else if (!d->max)
     pack_computed(d);
-  d->c = ex_var(d->p, "c", num(d, d->ci.c_out));
+  d->c = ex_var(d->p, "c", num(d, d->conv.c_out));
 }
 
 /* All channels of the current line. */
@@ -228,9 +229,9 @@ static Stmt *line_of_channels(Depthwise *d) {
 }
 
 Stmt *lower_depthwise_lines(KernelBuild *b, const Value *root, const Value *anchor, const Place *to,
-                            const ConvInfo *ci, const Place *xp, const Lines *lines) {
-  Depthwise d = {.ci = *ci, .max = !node_is_contraction(anchor->def)};
-  depthwise_init(&d, b, root, anchor, to, xp);
+                            const ConvInfo *conv, const Place *x_place, const Lines *lines) {
+  Depthwise d = {.conv = *conv, .max = !node_is_contraction(anchor->def)};
+  depthwise_init(&d, b, root, anchor, to, x_place);
   const Expr *y = ex_var(d.p, "y", lines->count);
   d.batch = lines->batch;
   d.line[0] = ex_add(d.p, lines->first, y);
@@ -240,13 +241,14 @@ Stmt *lower_depthwise_lines(KernelBuild *b, const Value *root, const Value *anch
 Step *lower_depthwise(Lower *l, const Value *root, const Value *anchor, const Place *to) {
   Depthwise d = {0};
   KernelBuild b;
-  if (!conv_info(anchor->def, &d.ci) || anchor->def->plan->algorithm != ALG_DEPTHWISE) return NULL;
+  if (!conv_info(anchor->def, &d.conv) || anchor->def->plan->algorithm != ALG_DEPTHWISE)
+    return NULL;
   Step *steps = NULL;
-  const Place *xp = conv_input_stored(l, anchor->def, &d.ci, &steps);
+  const Place *x_place = conv_input_stored(l, anchor->def, &d.conv, &steps);
   kb_begin(&b, l, root, NULL);
-  depthwise_init(&d, &b, root, anchor, to, xp);
+  depthwise_init(&d, &b, root, anchor, to, x_place);
   step_append(&steps, d.packing);
-  const int n = d.ci.spatial;
+  const int n = d.conv.spatial;
   const Expr *total = root->dims[0];
   for (int s = 0; s + 1 < n; s++) total = ex_mul(d.p, total, d.axis[s].rows);
   const Expr *par = ex_var(d.p, "p", total), *rest = par;
@@ -257,11 +259,11 @@ Step *lower_depthwise(Lower *l, const Value *root, const Value *anchor, const Pl
   d.batch = rest;
   Stmt *body = line_of_channels(&d);
   double work = expr_extent_guess(d.p, total) * expr_extent_guess(d.p, d.axis[n - 1].rows) *
-                (double)d.ci.c_out;
-  b.k->flops = ex_mul(d.p, ex_mul(d.p, total, d.axis[n - 1].rows), num(&d, 2 * d.ci.c_out));
+                (double)d.conv.c_out;
+  b.k->flops = ex_mul(d.p, ex_mul(d.p, total, d.axis[n - 1].rows), num(&d, 2 * d.conv.c_out));
   for (int s = 0; s < n; s++) {
-    work *= (double)d.ci.kernel[s];
-    b.k->flops = ex_mul(d.p, b.k->flops, num(&d, d.ci.kernel[s]));
+    work *= (double)d.conv.kernel[s];
+    b.k->flops = ex_mul(d.p, b.k->flops, num(&d, d.conv.kernel[s]));
   }
   kb_estimate(&b, "depthwise", expr_extent_guess(d.p, total) * line_cycles(&d) + kb_touch(&b));
   b.k->grain = work / 8 / expr_extent_guess(d.p, total);

@@ -46,11 +46,11 @@ typedef struct Collapse {
 
 /* outer and inner occur only as outer*width*c + inner*c. */
 static bool merges(Collapse *c, const Expr *index) {
-  const Expr *co, *ci, *rest, *rest2;
+  const Expr *co, *conv, *rest, *rest2;
   if (!expr_affine(c->t->p, index, c->outer, &co, &rest)) return false;
-  if (!expr_affine(c->t->p, rest, c->inner, &ci, &rest2)) return false;
-  if (co != ex_mul(c->t->p, ci, c->width)) return false;
-  return !expr_uses_var(co, c->inner->id) && !expr_uses_var(ci, c->outer->id);
+  if (!expr_affine(c->t->p, rest, c->inner, &conv, &rest2)) return false;
+  if (co != ex_mul(c->t->p, conv, c->width)) return false;
+  return !expr_uses_var(co, c->inner->id) && !expr_uses_var(conv, c->outer->id);
 }
 
 static void check_load(void *user, const Expr *load) {

@@ -5,7 +5,7 @@
 
 static const Expr *num(const Contract *c, int64_t v) { return ex_i64(c->p, v); }
 typedef struct MatCtx {
-  MatMulInfo mi;
+  MatMulInfo product;
   const Value *a, *b;
   int rank;                   /* of the output */
   bool merged;                /* batch dimensions are part of the rows: B has none */
@@ -19,17 +19,17 @@ typedef struct MatCtx {
 static void mat_batch(const Contract *c, const Expr *w, const Expr **batch, const Expr **m) {
   const MatCtx *v = c->info;
   if (!v->merged) {
-    for (int d = 0; d < v->mi.batch_rank; d++)
+    for (int d = 0; d < v->product.batch_rank; d++)
       batch[d] = v->batch_of[d] < 0 ? num(c, 0) : c->outer[v->batch_of[d]];
     *m = w;
     return;
   }
   /* the outermost dimension that is not 1 needs no modulus: rows end with it */
   int first = 0;
-  while (first < v->mi.batch_rank && expr_is_i64(v->dims[first], 1)) first++;
-  *m = first < v->mi.batch_rank ? ex_floormod(c->p, w, v->mi.m) : w;
-  w = first < v->mi.batch_rank ? ex_floordiv(c->p, w, v->mi.m) : w;
-  for (int d = v->mi.batch_rank - 1; d >= 0; d--) {
+  while (first < v->product.batch_rank && expr_is_i64(v->dims[first], 1)) first++;
+  *m = first < v->product.batch_rank ? ex_floormod(c->p, w, v->product.m) : w;
+  w = first < v->product.batch_rank ? ex_floordiv(c->p, w, v->product.m) : w;
+  for (int d = v->product.batch_rank - 1; d >= 0; d--) {
     batch[d] = d > first ? ex_floormod(c->p, w, v->dims[d]) : d == first ? w : num(c, 0);
     w = d > first ? ex_floordiv(c->p, w, v->dims[d]) : w;
   }
@@ -40,9 +40,9 @@ static void mat_out_index(const Contract *c, const Expr *h, const Expr *w, const
   const MatCtx *v = c->info;
   const Expr *m;
   mat_batch(c, w, idx, &m);
-  int at = v->mi.batch_rank;
-  if (!v->mi.a_vec) idx[at++] = m;
-  if (!v->mi.b_vec) idx[at++] = col;
+  int at = v->product.batch_rank;
+  if (!v->product.a_vec) idx[at++] = m;
+  if (!v->product.b_vec) idx[at++] = col;
 }
 
 /* An operand's element: its batch dimensions by broadcasting, then its two (or one) own. `copy`:
@@ -54,7 +54,7 @@ static const Expr *mat_operand(Contract *c, const Value *x, const Place *copy,
   const Expr *idx[MAX_RANK];
   const int own = vec ? 1 : 2, nb = x->rank - own;
   for (int d = 0; d < nb; d++) {
-    const int from = v->mi.batch_rank - nb + d;
+    const int from = v->product.batch_rank - nb + d;
     idx[d] = expr_is_i64(x->dims[d], 1) ? num(c, 0) : batch[from];
   }
   if (vec) {
@@ -73,14 +73,14 @@ static const Expr *mat_a(Contract *c, const Expr *h, const Expr *w) {
   const MatCtx *v = c->info;
   const Expr *batch[MAX_RANK], *m;
   mat_batch(c, w, batch, &m);
-  return mat_operand(c, v->a, v->a_copy, batch, v->mi.a_vec, v->mi.trans_a, m, c->k[0]);
+  return mat_operand(c, v->a, v->a_copy, batch, v->product.a_vec, v->product.trans_a, m, c->k[0]);
 }
 
 static const Expr *mat_b(Contract *c, const Expr *k, const Expr *col) {
   const MatCtx *v = c->info;
   const Expr *batch[MAX_RANK], *m;
   mat_batch(c, num(c, 0), batch, &m);
-  return mat_operand(c, v->b, NULL, batch, v->mi.b_vec, v->mi.trans_b, k, col);
+  return mat_operand(c, v->b, NULL, batch, v->product.b_vec, v->product.trans_b, k, col);
 }
 
 static const Expr *mat_b_direct(Contract *c, const Expr *col) { return mat_b(c, c->k[0], col); }
@@ -88,21 +88,22 @@ static const Expr *mat_b_direct(Contract *c, const Expr *col) { return mat_b(c, 
 static const Expr *mat_add(Contract *c, const Expr *const *idx) {
   const MatCtx *v = c->info;
   const Value *x = node_in(c->anchor->def, 2);
-  if (!x || v->mi.beta == 0) return NULL;
+  if (!x || v->product.beta == 0) return NULL;
   const Expr *at[2];
   for (int d = 0; d < x->rank; d++) {
     const int from = 2 - x->rank + d;
     at[d] = bcast_index(c->p, x->dims[d], c->anchor->dims[from], idx[from]);
   }
   const Expr *e = contract_cast(c, kernel_expr_read(&c->b.x, x, at));
-  return v->mi.beta == 1.0 ? e : ex_mul(c->p, e, ex_const(c->p, c->types->acc, v->mi.beta));
+  return v->product.beta == 1.0 ? e
+                                : ex_mul(c->p, e, ex_const(c->p, c->types->acc, v->product.beta));
 }
 
 static const Expr *mat_b_offset(const Contract *c) {
   const MatCtx *v = c->info;
   if (!v->packed) return num(c, 0);
   const Expr *at = num(c, 0);
-  for (int d = 0; d < v->mi.batch_rank; d++)
+  for (int d = 0; d < v->product.batch_rank; d++)
     if (v->batch_of[d] >= 0)
       at = ex_add(c->p, ex_mul(c->p, at, v->dims[d]), c->outer[v->batch_of[d]]);
   const Expr *panels = ex_ceildiv(c->p, c->n, (int64_t)c->tile.vectors * c->lanes);
@@ -119,11 +120,11 @@ static bool b_has_batch(const MatCtx *v) {
 
 static void mat_space(Contract *c, MatCtx *v) {
   v->rank = c->anchor->rank;
-  v->merged = matmul_merges_batch(c->anchor->def, &v->mi);
+  v->merged = matmul_merges_batch(c->anchor->def, &v->product);
   c->flat = true;
   c->rows_h = num(c, 1);
-  c->rows_w = v->mi.m;
-  for (int d = 0; d < v->mi.batch_rank; d++) {
+  c->rows_w = v->product.m;
+  for (int d = 0; d < v->product.batch_rank; d++) {
     v->dims[d] = c->anchor->dims[d];
     v->batch_of[d] = -1;
     if (v->merged)
@@ -133,8 +134,8 @@ static void mat_space(Contract *c, MatCtx *v) {
       contract_outer(c, v->dims[d]);
     }
   }
-  c->n = v->mi.n;
-  contract_last_k(c, "k", v->mi.k);
+  c->n = v->product.n;
+  contract_last_k(c, "k", v->product.k);
 }
 
 static bool mat_pack_const(Contract *c, MatCtx *v) {
@@ -148,10 +149,10 @@ static bool mat_pack_const(Contract *c, MatCtx *v) {
                   .lanes = c->lanes,
                   .n_k = 1};
   ps.scale = c->scale;
-  ps.cols = v->mi.trans_b ? rows : cols;
-  ps.k[0] = v->mi.trans_b ? cols : rows;
-  ps.col_stride = v->mi.trans_b ? cols : 1;
-  ps.k_stride[0] = v->mi.trans_b ? 1 : cols;
+  ps.cols = v->product.trans_b ? rows : cols;
+  ps.k[0] = v->product.trans_b ? cols : rows;
+  ps.col_stride = v->product.trans_b ? cols : 1;
+  ps.k_stride[0] = v->product.trans_b ? 1 : cols;
   c->scale = 1.0;
   return contract_pack_const(c, w, &ps);
 }
@@ -176,9 +177,9 @@ static Step *mat_pack_computed(Contract *c, MatCtx *v) {
 /* Groups of A: elements that follow each other, in whole groups. */
 static bool reads_groups(Contract *c, const MatCtx *v) {
   const Expr *e = mat_a(c, num(c, 0), ex_var(c->p, "m", c->rows_w)), *coeff, *rest;
-  return !contract_group_rest(c->types, v->mi.k) && e->op == EX_cast && e->a[0]->op == EX_LOAD &&
-         !e->a[0]->a[1] && expr_affine(c->p, e->a[0]->a[0], c->k[0], &coeff, &rest) &&
-         expr_is_i64(coeff, 1);
+  return !contract_group_rest(c->types, v->product.k) && e->op == EX_cast &&
+         e->a[0]->op == EX_LOAD && !e->a[0]->a[1] &&
+         expr_affine(c->p, e->a[0]->a[0], c->k[0], &coeff, &rest) && expr_is_i64(coeff, 1);
 }
 
 static Step *mat_copy_groups(Contract *c, MatCtx *v) {
@@ -186,7 +187,7 @@ static Step *mat_copy_groups(Contract *c, MatCtx *v) {
   if (reads_groups(c, v)) return NULL;
   int16_t *hi = ARENA_ARRAY(c->l->m->arena, int16_t, MAX_RANK),
           *lo = ARENA_ARRAY(c->l->m->arena, int16_t, MAX_RANK);
-  hi[v->a->rank - 1] = (int16_t)contract_group_rest(c->types, v->mi.k);
+  hi[v->a->rank - 1] = (int16_t)contract_group_rest(c->types, v->product.k);
   const Layout layout = {.halo_lo = lo, .halo_hi = hi};
   v->a_copy = contract_copy(c->l, v->a, v->a->dtype, &layout, &steps);
   return steps;
@@ -196,8 +197,9 @@ static Step *mat_copy_groups(Contract *c, MatCtx *v) {
 static Step *mat_copy_a(Contract *c, MatCtx *v) {
   if (c->types->k_step > 1) return mat_copy_groups(c, v);
   const Expr *w = ex_var(c->p, "m", c->rows_w), *coeff, *rest;
-  if (v->mi.trans_a || v->mi.a_vec || v->a->rank != v->mi.batch_rank + 2) return NULL;
-  for (int d = 0; d < v->mi.batch_rank; d++)
+  if (v->product.trans_a || v->product.a_vec || v->a->rank != v->product.batch_rank + 2)
+    return NULL;
+  for (int d = 0; d < v->product.batch_rank; d++)
     if (v->a->dims[d] != v->dims[d]) return NULL;
   const Expr *e = mat_a(c, num(c, 0), w);
   if (v->a->dtype == c->types->acc && e->op == EX_LOAD && !e->a[1] &&
@@ -210,16 +212,16 @@ static Step *mat_copy_a(Contract *c, MatCtx *v) {
 }
 
 Step *lower_matmul(Lower *l, const Value *root, const Value *anchor, const Place *to,
-                   const MatMulInfo *mi) {
+                   const MatMulInfo *product) {
   Contract c;
-  MatCtx v = {.mi = *mi, .a = anchor->def->in[0], .b = anchor->def->in[1]};
+  MatCtx v = {.product = *product, .a = anchor->def->in[0], .b = anchor->def->in[1]};
   contract_begin(&c, l, root, anchor, to, node_contract_types(anchor->def), NULL);
   c.info = &v;
   c.out_index = mat_out_index;
   c.a = mat_a;
   c.add = mat_add;
   c.b_offset = mat_b_offset;
-  c.scale = mi->alpha;
+  c.scale = product->alpha;
   mat_space(&c, &v);
   for (int i = 0; i < c.n_outer; i++)
     c.outer[i] = ex_var(c.p, "o", c.outer_extent[i]); /* for mat_direct */

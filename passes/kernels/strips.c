@@ -35,7 +35,8 @@ static void make_ring(Chain *c, int i) {
   *pl = (Place){.ring = strip_ring_rows(s, c->of.rows), .offset = num(c, 0)};
   int64_t lo[2], hi[2];
   for (int d = 0; d < 2; d++) {
-    conv_reach(c->l->m, c->of.stage[i + 1].anchor->def, &c->of.stage[i + 1].ci, d, &lo[d], &hi[d]);
+    conv_reach(c->l->m, c->of.stage[i + 1].anchor->def, &c->of.stage[i + 1].conv, d, &lo[d],
+               &hi[d]);
     pl->halo_lo[2 + d] = (int16_t)lo[d];
     pl->halo_hi[2 + d] = (int16_t)hi[d];
   }
@@ -95,7 +96,7 @@ static const Expr *affine(const Chain *c, int64_t m, const Expr *y, int64_t add)
 /* What stage i adds for rows [y0, y1) of the last stage; `start`: y0 is the first row of a part, so
  * that the ring is empty. */
 static Stmt *stage_rows(Chain *c, int i, const Expr *batch, const Expr *y0, const Expr *y1,
-                        const Expr *start, const Place *xp, const Place *to) {
+                        const Expr *start, const Place *x_place, const Place *to) {
   const StripStage *s = &c->of.stage[i];
   StmtList out = {0};
   Lines lines = {batch, y0, ex_sub(c->p, y1, y0)};
@@ -108,14 +109,14 @@ static Stmt *stage_rows(Chain *c, int i, const Expr *batch, const Expr *y0, cons
     lines.count = ex_max(c->p, ex_sub(c->p, ex_min(c->p, end, rows_of(s)), lines.first), num(c, 0));
     to = ring_of(c, s);
   }
-  if (i) xp = &c->ring[i - 1];
-  stmt_add(&out, (s->ci.group > 1 ? lower_depthwise_lines : lower_conv_lines)(
-                     &c->b, s->root, s->anchor, to, &s->ci, xp, &lines));
+  if (i) x_place = &c->ring[i - 1];
+  stmt_add(&out, (s->conv.group > 1 ? lower_depthwise_lines : lower_conv_lines)(
+                     &c->b, s->root, s->anchor, to, &s->conv, x_place, &lines));
   return out.first;
 }
 
-static Stmt *part(Chain *c, const Expr *batch, const Expr *first, const Expr *rows, const Place *xp,
-                  const Place *to) {
+static Stmt *part(Chain *c, const Expr *batch, const Expr *first, const Expr *rows,
+                  const Place *x_place, const Place *to) {
   StmtList out = {0}, step = {0};
   for (int i = 0; i + 1 < c->of.n; i++) stmt_add(&out, border_sides(c, &c->of.stage[i]));
   const Expr *t = ex_var(c->p, "t", ex_ceildiv(c->p, rows, c->of.rows));
@@ -123,7 +124,8 @@ static Stmt *part(Chain *c, const Expr *batch, const Expr *first, const Expr *ro
   const Expr *y1 = ex_min(c->p, ex_add(c->p, y0, num(c, c->of.rows)), ex_add(c->p, first, rows));
   if (c->of.rows == 1) y1 = ex_add(c->p, y0, num(c, 1));
   const Expr *start = ex_eq(c->p, t, num(c, 0));
-  for (int i = 0; i < c->of.n; i++) stmt_add(&step, stage_rows(c, i, batch, y0, y1, start, xp, to));
+  for (int i = 0; i < c->of.n; i++)
+    stmt_add(&step, stage_rows(c, i, batch, y0, y1, start, x_place, to));
   stmt_add(&out, stmt_for(c->l->m->arena, FOR_SERIAL, t, step.first));
   return out.first;
 }
@@ -149,9 +151,9 @@ Step *lower_strips(Lower *l, const Value *root, const Place *to) {
   if (!strip_chain(l->c, root, &c.of)) return NULL;
   const StripStage *first = &c.of.stage[0];
   Step *steps = NULL;
-  const Place *xp = first->ci.group > 1
-                        ? conv_input_stored(l, first->anchor->def, &first->ci, &steps)
-                        : conv_input(l, first->anchor->def, &first->ci, &steps);
+  const Place *x_place = first->conv.group > 1
+                             ? conv_input_stored(l, first->anchor->def, &first->conv, &steps)
+                             : conv_input(l, first->anchor->def, &first->conv, &steps);
   kb_begin(&c.b, l, root, "strips");
   for (int i = c.of.n - 2; i >= 0; i--) {
     kb_also(&c.b, c.of.stage[i].root);
@@ -166,7 +168,7 @@ Step *lower_strips(Lower *l, const Value *root, const Place *to) {
     count = ex_max(c.p, count, num(&c, 0));
   else
     count = size;
-  Stmt *body = part(&c, ex_floordiv(c.p, p, num(&c, c.of.parts)), begin, count, xp, to);
+  Stmt *body = part(&c, ex_floordiv(c.p, p, num(&c, c.of.parts)), begin, count, x_place, to);
   if (c.b.x.bad) {
     diag_internal(l->m->diag, c.b.loc,
                   "lower: an epilogue in a chain of convolutions cannot be read");

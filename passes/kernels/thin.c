@@ -12,8 +12,8 @@ typedef struct Thin {
   ExprPool *p;
   KernelBuild b;
   const Value *root, *anchor;
-  const Place *to, *xp;
-  ConvInfo ci;
+  const Place *to, *x_place;
+  ConvInfo conv;
   Axis axis[MAX_SPATIAL];
   int lanes, budget;                  /* budget: vectors of accumulators */
   const Expr *batch, *q[MAX_SPATIAL]; /* current position; the last two are set by the tile */
@@ -29,11 +29,11 @@ static const Expr *plus(const Thin *d, const Expr *a, const Expr *b) { return ex
 static const Expr *times(const Thin *d, const Expr *a, int64_t k) {
   return ex_mul(d->p, a, num(d, k));
 }
-static int last(const Thin *d) { return d->ci.spatial - 1; }
+static int last(const Thin *d) { return d->conv.spatial - 1; }
 
 static int64_t tap_count(const Thin *d) {
   int64_t n = 1;
-  for (int s = 0; s < d->ci.spatial; s++) n *= d->ci.kernel[s];
+  for (int s = 0; s < d->conv.spatial; s++) n *= d->conv.kernel[s];
   return n;
 }
 
@@ -41,7 +41,7 @@ static int64_t tap_count(const Thin *d) {
  * [in][taps][out]. */
 static int pack_weights(Thin *d) {
   const ConstData *const w = d->anchor->def->in[1]->cdata;
-  const int64_t taps = tap_count(d), in = d->ci.c_in, out = d->ci.c_out;
+  const int64_t taps = tap_count(d), in = d->conv.c_in, out = d->conv.c_out;
   float *const f = ARENA_ARRAY(d->l->m->arena, float, taps *in *out);
   for (int64_t o = 0; o < out; o++)
     for (int64_t c = 0; c < in; c++)
@@ -55,7 +55,7 @@ static int pack_weights(Thin *d) {
 
 static const Expr *flat_tap(const Thin *d) {
   const Expr *t = num(d, 0);
-  for (int s = 0; s < d->ci.spatial; s++) t = plus(d, times(d, t, d->ci.kernel[s]), d->tap[s]);
+  for (int s = 0; s < d->conv.spatial; s++) t = plus(d, times(d, t, d->conv.kernel[s]), d->tap[s]);
   return t;
 }
 
@@ -63,29 +63,31 @@ static const Expr *weight(Thin *d, const Expr *channel, const Expr *out) {
   const int64_t taps = tap_count(d);
   const Expr *const at =
       d->by_channel
-          ? plus(d, times(d, plus(d, times(d, flat_tap(d), d->ci.c_out), out), d->ci.c_in), channel)
-          : plus(d, times(d, plus(d, times(d, channel, taps), flat_tap(d)), d->ci.c_out), out);
+          ? plus(d, times(d, plus(d, times(d, flat_tap(d), d->conv.c_out), out), d->conv.c_in),
+                 channel)
+          : plus(d, times(d, plus(d, times(d, channel, taps), flat_tap(d)), d->conv.c_out), out);
   return ex_load(d->p, DT_F32, kb_param(&d->b, d->weights, NULL, PA_READ), at, NULL);
 }
 
 static const Expr *pixel(Thin *d, const Expr *channel) {
   const Expr *idx[MAX_RANK] = {d->batch, channel};
-  for (int s = 0; s < d->ci.spatial; s++) {
+  for (int s = 0; s < d->conv.spatial; s++) {
     const Axis *const a = &d->axis[s];
     idx[2 + s] =
         plus(d, times(d, d->q[s], a->is), plus(d, num(d, a->ib), times(d, d->tap[s], a->dk)));
   }
-  const int id = kb_param(&d->b, d->xp->buffer, d->xp->offset, PA_READ);
-  const DType t = d->l->mod->buffers.data[d->xp->buffer].dtype;
+  const int id = kb_param(&d->b, d->x_place->buffer, d->x_place->offset, PA_READ);
+  const DType t = d->l->mod->buffers.data[d->x_place->buffer].dtype;
   const int rank = d->anchor->def->in[0]->rank;
   const Expr *const guard = d->limit ? ex_lt(d->p, d->q[last(d)], d->limit) : NULL;
-  return ex_cast(d->p, DT_F32, ex_load(d->p, t, id, place_index(d->p, d->xp, rank, idx), guard));
+  return ex_cast(d->p, DT_F32,
+                 ex_load(d->p, t, id, place_index(d->p, d->x_place, rank, idx), guard));
 }
 
 /* root's element at the current position of output channel `out`, stored. */
 static Stmt *store(Thin *d, const Expr *out, const Expr *sum) {
   const Expr *idx[MAX_RANK] = {d->batch, out};
-  for (int s = 0; s < d->ci.spatial; s++) idx[2 + s] = d->q[s];
+  for (int s = 0; s < d->conv.spatial; s++) idx[2 + s] = d->q[s];
   sum = kb_conv_bias(&d->b, d->anchor, idx, sum);
   const Expr *const v = kb_epilogue(&d->b, d->root, d->anchor, idx, sum);
   const int target = kb_param(&d->b, d->to->buffer, d->to->offset, PA_WRITE);
@@ -100,13 +102,13 @@ static Stmt *loop(Thin *d, ForKind kind, const Expr *var, Stmt *body) {
 static Stmt *over_taps(Thin *d, Stmt *body) {
   for (int s = last(d); s >= 0; s--)
     if (d->tap[s]->op == EX_VAR)
-      body =
-          loop(d, s == last(d) && d->ci.kernel[s] <= 4 ? FOR_UNROLL : FOR_SERIAL, d->tap[s], body);
+      body = loop(d, s == last(d) && d->conv.kernel[s] <= 4 ? FOR_UNROLL : FOR_SERIAL, d->tap[s],
+                  body);
   return body;
 }
 static void new_taps(Thin *d) {
-  for (int s = 0; s < d->ci.spatial; s++)
-    d->tap[s] = d->ci.kernel[s] == 1 ? num(d, 0) : ex_var(d->p, "k", num(d, d->ci.kernel[s]));
+  for (int s = 0; s < d->conv.spatial; s++)
+    d->tap[s] = d->conv.kernel[s] == 1 ? num(d, 0) : ex_var(d->p, "k", num(d, d->conv.kernel[s]));
 }
 
 static int tile_local(Thin *d, const char *name, int64_t count, bool stack) {
@@ -127,7 +129,7 @@ static Stmt *clear(Thin *d, int t, int64_t n, int64_t width) {
 /* ---- lanes over input channels ---- */
 /* t[(r*out + o)*lanes + j] += x[pixel r, channel] * w[o, channel] for `width` channels from c0. */
 static Stmt *channel_step(Thin *d, int t, const Expr *w0, int rows, const Expr *c0, int64_t width) {
-  const int64_t out = d->ci.c_out;
+  const int64_t out = d->conv.c_out;
   const Expr *const r = ex_var(d->p, "r", num(d, rows)), *const o = ex_var(d->p, "o", num(d, out));
   const Expr *const j = ex_var(d->p, "j", num(d, width)), *const c = plus(d, c0, j);
   d->q[last(d)] = plus(d, w0, r);
@@ -140,8 +142,8 @@ static Stmt *channel_step(Thin *d, int t, const Expr *w0, int rows, const Expr *
 
 static Stmt *channel_strip(Thin *d, const Expr *w0, int rows) {
   Arena *const a = d->l->m->arena;
-  const int64_t out = d->ci.c_out, n = rows * out, full = d->ci.c_in / d->lanes,
-                rest = d->ci.c_in % d->lanes;
+  const int64_t out = d->conv.c_out, n = rows * out, full = d->conv.c_in / d->lanes,
+                rest = d->conv.c_in % d->lanes;
   const int t = tile_local(d, "t", n * d->lanes, false), s = tile_local(d, "s", n, true);
   StmtList list = {0}, steps = {0};
   stmt_add(&list, stmt_local(a, t));
@@ -169,7 +171,7 @@ static Stmt *channel_strip(Thin *d, const Expr *w0, int rows) {
 static Stmt *channel_line(Thin *d) {
   int64_t width = INT64_MAX;
   const bool fixed = expr_is_const(d->width, &width);
-  int rows = d->budget / (int)d->ci.c_out;
+  int rows = d->budget / (int)d->conv.c_out;
   if (rows > 8) rows = 8;
   if (rows > width) rows = (int)width;
   StmtList list = {0};
@@ -190,7 +192,7 @@ static Stmt *channel_line(Thin *d) {
 static const Expr *pixel_sum(Thin *d, int t, const Expr *r, const Expr *o, int64_t room,
                              const Expr *j) {
   return ex_local(d->p, DT_F32, t,
-                  plus(d, times(d, plus(d, times(d, r, d->ci.c_out), o), room), j));
+                  plus(d, times(d, plus(d, times(d, r, d->conv.c_out), o), room), j));
 }
 
 static int64_t room_of(const Thin *d, int64_t width) {
@@ -201,13 +203,13 @@ static int64_t room_of(const Thin *d, int64_t width) {
 static int pixel_sums(Thin *d, StmtList *list, const Expr *h0, int rows, const Expr *w0,
                       int64_t width) {
   Arena *const a = d->l->m->arena;
-  const int64_t out = d->ci.c_out, room = room_of(d, width);
+  const int64_t out = d->conv.c_out, room = room_of(d, width);
   const int t = tile_local(d, "t", rows * out * room, false);
   stmt_add(list, stmt_local(a, t));
   stmt_add(list, clear(d, t, rows * out, room));
   const Expr *const r = ex_var(d->p, "r", num(d, rows)), *const o = ex_var(d->p, "o", num(d, out));
-  const Expr *const j = ex_var(d->p, "j", num(d, width)), *const c =
-                                                              ex_var(d->p, "c", num(d, d->ci.c_in));
+  const Expr *const j = ex_var(d->p, "j", num(d, width)), *const c = ex_var(d->p, "c",
+                                                                            num(d, d->conv.c_in));
   const Expr *const old = pixel_sum(d, t, r, o, room, j);
   d->q[last(d)] = plus(d, w0, j);
   if (last(d) > 0) d->q[last(d) - 1] = plus(d, h0, r);
@@ -223,7 +225,7 @@ static Stmt *pixel_block(Thin *d, const Expr *h0, int rows, const Expr *w0, int6
   StmtList list = {0};
   const int t = pixel_sums(d, &list, h0, rows, w0, width);
   const Expr *const r = ex_var(d->p, "r", num(d, rows)),
-                    *const o = ex_var(d->p, "o", num(d, d->ci.c_out)),
+                    *const o = ex_var(d->p, "o", num(d, d->conv.c_out)),
                     *const j = ex_var(d->p, "j", num(d, width));
   d->q[last(d)] = plus(d, w0, j);
   if (last(d) > 0) d->q[last(d) - 1] = plus(d, h0, r);
@@ -238,11 +240,11 @@ static Stmt *pixel_tail(Thin *d, const Expr *h0, const Expr *w0, const Expr *fir
   Arena *const a = d->l->m->arena;
   StmtList list = {0};
   const int t = pixel_sums(d, &list, h0, 1, w0, d->lanes),
-            s = tile_local(d, "s", d->ci.c_out * d->lanes, true);
+            s = tile_local(d, "s", d->conv.c_out * d->lanes, true);
   const Expr *const zero = num(d, 0), *const j0 = ex_var(d->p, "j", num(d, d->lanes));
-  const Expr *const o0 = ex_var(d->p, "o", num(d, d->ci.c_out)), *const o =
-                                                                     ex_var(d->p, "o",
-                                                                            num(d, d->ci.c_out));
+  const Expr *const o0 = ex_var(d->p, "o", num(d, d->conv.c_out)), *const o = ex_var(
+                                                                       d->p, "o",
+                                                                       num(d, d->conv.c_out));
   const Expr *const j = ex_var(d->p, "j", count), *const lane = plus(d, first, j);
   const Expr *const from = pixel_sum(d, t, zero, o0, d->lanes, j0);
   stmt_add(&list, stmt_local(a, s));
@@ -285,7 +287,7 @@ static Stmt *pixel_rest(Thin *d, const Expr *h0, const Expr *done, int64_t vecto
 }
 
 static Stmt *pixel_line(Thin *d, const Expr *h0, int rows) {
-  int64_t vectors = d->budget / (rows * d->ci.c_out), width;
+  int64_t vectors = d->budget / (rows * d->conv.c_out), width;
   if (vectors > 4) vectors = 4;
   const int64_t block = vectors * d->lanes;
   const Expr *const full = ex_floordiv(d->p, d->width, num(d, block)),
@@ -303,29 +305,30 @@ static Stmt *pixel_line(Thin *d, const Expr *h0, int rows) {
 /* Lines of a block: a divisor of their number that leaves accumulators for several vectors. */
 static int lines_of(const Thin *d) {
   int64_t lines, width;
-  if (d->by_channel || d->ci.spatial < 2 || !expr_is_const(d->width, &width) ||
-      !expr_is_const(d->axis[d->ci.spatial - 2].rows, &lines))
+  if (d->by_channel || d->conv.spatial < 2 || !expr_is_const(d->width, &width) ||
+      !expr_is_const(d->axis[d->conv.spatial - 2].rows, &lines))
     return 1;
   const int64_t vectors = width >= 4 * d->lanes ? 4 : (width + d->lanes - 1) / d->lanes;
   for (int r = 8; r > 1; r /= 2)
-    if (lines % r == 0 && r * d->ci.c_out * vectors <= d->budget) return r;
+    if (lines % r == 0 && r * d->conv.c_out * vectors <= d->budget) return r;
   return 1;
 }
 
 /* ---- when ---- */
 
 static bool choose_lanes(Thin *d) {
-  const ConvInfo *const ci = &d->ci;
-  if (ci->transposed || ci->group != 1 || ci->spatial > 3 || expr_is_i64(d->width, 0)) return false;
+  const ConvInfo *const conv = &d->conv;
+  if (conv->transposed || conv->group != 1 || conv->spatial > 3 || expr_is_i64(d->width, 0))
+    return false;
   const int lanes = d->anchor->def->plan->lanes;
-  const Expr *const in = d->xp->stride[2 + last(d)], *const out = d->to->stride[2 + last(d)];
-  d->by_channel = (lanes & LANES_CHANNELS) && expr_is_i64(d->xp->stride[1], 1);
+  const Expr *const in = d->x_place->stride[2 + last(d)], *const out = d->to->stride[2 + last(d)];
+  d->by_channel = (lanes & LANES_CHANNELS) && expr_is_i64(d->x_place->stride[1], 1);
   return d->by_channel || (expr_is_i64(in, 1) && expr_is_i64(out, 1) && (lanes & LANES_PIXELS));
 }
 
 /* ---- the kernel ---- */
 Step *lower_thin(Lower *l, const Value *root, const Value *anchor, const Place *to,
-                 const ConvInfo *ci, const Place *xp) {
+                 const ConvInfo *conv, const Place *x_place) {
   Thin d;
   memset(&d, 0, sizeof d);
   d.l = l;
@@ -333,17 +336,17 @@ Step *lower_thin(Lower *l, const Value *root, const Value *anchor, const Place *
   d.root = root;
   d.anchor = anchor;
   d.to = to;
-  d.xp = xp;
-  d.ci = *ci;
+  d.x_place = x_place;
+  d.conv = *conv;
   d.lanes = target_lanes(l->c->target, 32);
   d.budget = thin_budget(l->c->target);
-  if (!xp || ci->transposed || !conv_beyond_tiles(anchor->def)) return NULL;
-  conv_axes(l->m, anchor->def, ci, 0, d.axis);
+  if (!x_place || conv->transposed || !conv_beyond_tiles(anchor->def)) return NULL;
+  conv_axes(l->m, anchor->def, conv, 0, d.axis);
   d.width = d.axis[last(&d)].rows;
   if (!choose_lanes(&d)) return NULL;
   kb_begin(&d.b, l, root, "thin");
   d.weights = pack_weights(&d);
-  const int n = ci->spatial, rows = lines_of(&d);
+  const int n = conv->spatial, rows = lines_of(&d);
   const Expr *extent[MAX_SPATIAL], *total = root->dims[0];
   for (int s = 0; s + 1 < n; s++) {
     extent[s] = ex_floordiv(d.p, d.axis[s].rows, num(&d, s == n - 2 ? rows : 1));
@@ -359,12 +362,12 @@ Step *lower_thin(Lower *l, const Value *root, const Value *anchor, const Place *
   Stmt *const body = d.by_channel ? channel_line(&d) : pixel_line(&d, h0, rows);
   const double parts = expr_extent_guess(d.p, total);
   const double work = parts * rows * expr_extent_guess(d.p, d.width) *
-                      (double)(tap_count(&d) * ci->c_in * ci->c_out);
+                      (double)(tap_count(&d) * conv->c_in * conv->c_out);
   d.b.k->flops =
-      times(&d, ex_mul(d.p, total, d.width), 2 * rows * tap_count(&d) * ci->c_in * ci->c_out);
+      times(&d, ex_mul(d.p, total, d.width), 2 * rows * tap_count(&d) * conv->c_in * conv->c_out);
   const int by = d.by_channel ? LANES_CHANNELS : LANES_PIXELS;
   kb_estimate(&d.b, "thin",
-              parts * rows * expr_extent_guess(d.p, d.width) * thin_cycles(l->c->target, ci, by));
+              parts * rows * expr_extent_guess(d.p, d.width) * thin_cycles(l->c->target, conv, by));
   d.b.k->grain = work / parts / d.lanes;
   return kb_finish(&d.b,
                    stmt_for(l->m->arena, work > 100000 ? FOR_PARALLEL : FOR_SERIAL, par, body));

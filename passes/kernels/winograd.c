@@ -18,8 +18,8 @@ typedef struct Wino {
   Lower *l;
   ExprPool *p;
   const Value *root, *anchor;
-  const Place *xp;
-  ConvInfo ci;
+  const Place *x_place;
+  ConvInfo conv;
   int out, in, points; /* m, m + 2, (m + 2)² */
   int64_t h, w;        /* output size */
   int64_t th, tw;      /* tiles */
@@ -145,7 +145,7 @@ static void transform_weight(const Wino *t, const float *g, float *out, int64_t 
 
 /* All weights as [points][c_in][c_out]. */
 static ConstData *transform_weights(const Wino *t, Arena *scratch) {
-  const int64_t ic = t->ci.c_in, oc = t->ci.c_out, count = t->points * ic * oc;
+  const int64_t ic = t->conv.c_in, oc = t->conv.c_out, count = t->points * ic * oc;
   float *u = ARENA_ARRAY(scratch, float, count);
   const char *w = t->anchor->def->in[1]->cdata->data;
   for (int64_t o = 0; o < oc; o++)
@@ -192,10 +192,10 @@ static Stmt *over_rows(Wino *t, KernelBuild *b, const Expr *row, Stmt *body, dou
 
 static Stmt *transform_input(Wino *t, KernelBuild *b) {
   Arena *a = t->l->m->arena;
-  const int in = kb_param(b, t->xp->buffer, t->xp->offset, PA_READ);
+  const int in = kb_param(b, t->x_place->buffer, t->x_place->offset, PA_READ);
   const int out = kb_param(b, t->v->buffer, t->v->offset, PA_WRITE);
-  const Expr *row = ex_var(t->p, "p", t->rows), *c = ex_var(t->p, "c", num(t, t->ci.c_in)), *n, *y,
-             *x;
+  const Expr *row = ex_var(t->p, "p", t->rows), *c = ex_var(t->p, "c", num(t, t->conv.c_in)), *n,
+             *y, *x;
   tile_of(t, row, &n, &y, &x);
   StmtList body = {0};
   const int local = tile_local(b, &body, t->points);
@@ -203,9 +203,9 @@ static Stmt *transform_input(Wino *t, KernelBuild *b) {
     const Expr *d[MAX_IN], *q[MAX_IN];
     for (int i = 0; i < t->in; i++) {
       const Expr *idx[4] = {
-          n, c, ex_add(t->p, ex_mul(t->p, y, num(t, t->out)), num(t, i - t->ci.pad_lo[0])),
-          ex_add(t->p, ex_mul(t->p, x, num(t, t->out)), num(t, j - t->ci.pad_lo[1]))};
-      d[i] = ex_load(t->p, DT_F32, in, place_index(t->p, t->xp, 4, idx), NULL);
+          n, c, ex_add(t->p, ex_mul(t->p, y, num(t, t->out)), num(t, i - t->conv.pad_lo[0])),
+          ex_add(t->p, ex_mul(t->p, x, num(t, t->out)), num(t, j - t->conv.pad_lo[1]))};
+      d[i] = ex_load(t->p, DT_F32, in, place_index(t->p, t->x_place, 4, idx), NULL);
     }
     input_line(t, d, q);
     for (int i = 0; i < t->in; i++)
@@ -218,7 +218,7 @@ static Stmt *transform_input(Wino *t, KernelBuild *b) {
     for (int j = 0; j < t->in; j++)
       stmt_add(&body, stmt_store(a, out, point_index(t, t->v, i * t->in + j, row, c), q[j]));
   }
-  const double work = expr_extent_guess(t->p, t->rows) * (double)t->ci.c_in * 8;
+  const double work = expr_extent_guess(t->p, t->rows) * (double)t->conv.c_in * 8;
   return over_rows(t, b, row, stmt_for(a, FOR_VECTOR, c, body.first), work);
 }
 
@@ -236,8 +236,8 @@ static Stmt *transform_output(Wino *t, KernelBuild *b, const Place *to) {
   Arena *a = t->l->m->arena;
   const int in = kb_param(b, t->m->buffer, t->m->offset, PA_READ);
   const int out = kb_param(b, to->buffer, to->offset, PA_WRITE);
-  const Expr *row = ex_var(t->p, "p", t->rows), *c = ex_var(t->p, "c", num(t, t->ci.c_out)), *n, *y,
-             *x;
+  const Expr *row = ex_var(t->p, "p", t->rows), *c = ex_var(t->p, "c", num(t, t->conv.c_out)), *n,
+             *y, *x;
   tile_of(t, row, &n, &y, &x);
   StmtList body = {0};
   const int local = tile_local(b, &body, t->points);
@@ -263,7 +263,7 @@ static Stmt *transform_output(Wino *t, KernelBuild *b, const Place *to) {
     }
     stmt_add(&body, inside(t, line.first, oy, t->h, t->th));
   }
-  const double work = expr_extent_guess(t->p, t->rows) * (double)t->ci.c_out * 8;
+  const double work = expr_extent_guess(t->p, t->rows) * (double)t->conv.c_out * 8;
   return over_rows(t, b, row, stmt_for(a, FOR_VECTOR, c, body.first), work);
 }
 
@@ -285,10 +285,10 @@ static void product_index(const Contract *c, const Expr *h, const Expr *w, const
 
 static const Expr *product_b_offset(const Contract *c) {
   const Wino *t = c->info;
-  const int64_t lanes = c->lanes, width = c->tile.vectors * lanes, full = t->ci.c_out / width,
-                rest = t->ci.c_out % width;
+  const int64_t lanes = c->lanes, width = c->tile.vectors * lanes, full = t->conv.c_out / width,
+                rest = t->conv.c_out % width;
   const int64_t packed = full * width + (rest + lanes - 1) / lanes * lanes;
-  return ex_mul(c->p, c->outer[0], ex_i64(c->p, packed * t->ci.c_in));
+  return ex_mul(c->p, c->outer[0], ex_i64(c->p, packed * t->conv.c_in));
 }
 
 /* Describes the products; c->b is the caller's to set. */
@@ -304,9 +304,9 @@ static bool products(Wino *t, Contract *of) {
   c.outer_extent[c.n_outer++] = num(t, t->points);
   c.rows_h = num(t, 1);
   c.rows_w = t->rows;
-  c.n = num(t, t->ci.c_out);
+  c.n = num(t, t->conv.c_out);
   c.n_k = 1;
-  c.k_extent[0] = num(t, t->ci.c_in);
+  c.k_extent[0] = num(t, t->conv.c_in);
   c.k[0] = ex_var(t->p, "c", c.k_extent[0]);
   kb_move(&c.b, &of->b);
   contract_tile(&c);
@@ -314,12 +314,12 @@ static bool products(Wino *t, Contract *of) {
   const ConstData *u = transform_weights(t, scratch);
   const PackShape ps = {.type = DT_F32,
                         .groups = t->points,
-                        .group_stride = t->ci.c_in * t->ci.c_out,
-                        .cols = t->ci.c_out,
+                        .group_stride = t->conv.c_in * t->conv.c_out,
+                        .cols = t->conv.c_out,
                         .col_stride = 1,
                         .n_k = 1,
-                        .k = {t->ci.c_in},
-                        .k_stride = {t->ci.c_out},
+                        .k = {t->conv.c_in},
+                        .k_stride = {t->conv.c_out},
                         .width = (int64_t)c.tile.vectors * c.lanes,
                         .lanes = c.lanes,
                         .scale = 1.0};
@@ -340,13 +340,13 @@ static int64_t stride_of(int64_t channels) { return channels + (channels % 512 ?
 static Step *three_kernels(Wino *t, const Place *to) {
   Step *steps = NULL;
   const double tiles = expr_extent_guess(t->p, t->rows);
-  const Expr *vd[3] = {num(t, t->points), t->rows, num(t, stride_of(t->ci.c_in))},
-             *md[3] = {vd[0], t->rows, num(t, stride_of(t->ci.c_out))};
+  const Expr *vd[3] = {num(t, t->points), t->rows, num(t, stride_of(t->conv.c_in))},
+             *md[3] = {vd[0], t->rows, num(t, stride_of(t->conv.c_out))};
   t->v = lower_temp(t->l, DT_F32, 3, vd, "tiles");
   t->m = lower_temp(t->l, DT_F32, 3, md, "products");
   KernelBuild in, out;
   kb_begin(&in, t->l, t->anchor, "wino_in");
-  kb_estimate(&in, "winograd", winograd_input_cycles(t->l->c, &t->ci, t->out, tiles));
+  kb_estimate(&in, "winograd", winograd_input_cycles(t->l->c, &t->conv, t->out, tiles));
   step_append(&steps, kb_finish(&in, transform_input(t, &in)));
   Contract c;
   kb_begin(&c.b, t->l, t->root, "wino");
@@ -355,7 +355,7 @@ static Step *three_kernels(Wino *t, const Place *to) {
   if (!s) return NULL;
   step_append(&steps, s);
   kb_begin(&out, t->l, t->root, "wino_out");
-  kb_estimate(&out, "winograd", winograd_output_cycles(t->l->c, &t->ci, t->out, tiles));
+  kb_estimate(&out, "winograd", winograd_output_cycles(t->l->c, &t->conv, t->out, tiles));
   step_append(&steps, kb_finish(&out, transform_output(t, &out, to)));
   return steps;
 }
@@ -378,20 +378,20 @@ static Place *scratch_place(Wino *t, KernelBuild *b, int64_t channels, const cha
 static Step *one_kernel(Wino *t, const Place *to) {
   Contract c;
   kb_begin(&c.b, t->l, t->root, "wino");
-  t->v = scratch_place(t, &c.b, t->ci.c_in, "tiles");
-  t->m = scratch_place(t, &c.b, t->ci.c_out, "products");
+  t->v = scratch_place(t, &c.b, t->conv.c_in, "tiles");
+  t->m = scratch_place(t, &c.b, t->conv.c_out, "products");
   StmtList body = {0};
   stmt_add(&body, transform_input(t, &c.b));
   if (!products(t, &c)) return NULL;
   stmt_add(&body, contract_inner(&c));
   stmt_add(&body, transform_output(t, &c.b, to));
   const double work =
-      (double)t->points * expr_extent_guess(t->p, t->rows) * (double)(t->ci.c_in * t->ci.c_out);
+      (double)t->points * expr_extent_guess(t->p, t->rows) * (double)(t->conv.c_in * t->conv.c_out);
   const MachineModel m = machine_model(t->l->c->target, DT_F32, t->l->mod->max_threads);
   c.b.k->grain = model_macs(&m, work);
-  kb_estimate(&c.b, "winograd", winograd_cycles(t->l->c, t->anchor->def, &t->ci, t->out));
+  kb_estimate(&c.b, "winograd", winograd_cycles(t->l->c, t->anchor->def, &t->conv, t->out));
   c.b.k->flops = ex_mul(t->p, ex_mul(t->p, expr_var_extent(t->p, t->blocks->id), t->rows),
-                        num(t, 2 * t->points * t->ci.c_in * t->ci.c_out));
+                        num(t, 2 * t->points * t->conv.c_in * t->conv.c_out));
   return kb_finish(&c.b, stmt_for(t->l->m->arena, FOR_PARALLEL, t->blocks, body.first));
 }
 
@@ -408,8 +408,8 @@ static void choose_blocks(Wino *t) {
 }
 
 Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Place *to,
-                     const ConvInfo *ci) {
-  Wino t = {.l = l, .p = l->p, .root = root, .anchor = anchor, .ci = *ci};
+                     const ConvInfo *conv) {
+  Wino t = {.l = l, .p = l->p, .root = root, .anchor = anchor, .conv = *conv};
   Step *steps = NULL;
   expr_is_const(root->dims[2], &t.h);
   expr_is_const(root->dims[3], &t.w);
@@ -420,7 +420,7 @@ Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Pla
   t.tw = (t.w + t.out - 1) / t.out;
   t.batch = root->dims[0];
   choose_blocks(&t);
-  t.xp = conv_input_stored(l, anchor->def, ci, &steps);
+  t.x_place = conv_input_stored(l, anchor->def, conv, &steps);
   Step *s = t.blocks ? one_kernel(&t, to) : three_kernels(&t, to);
   if (!s) return NULL;
   step_append(&steps, s);

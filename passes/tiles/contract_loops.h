@@ -30,16 +30,16 @@ int contract_lanes(const PassCtx *c);
 
 /* ---- descriptions (contract_shape.c) ---- */
 /* Groups of fewer channels than a vector has lanes: how many neighbours are computed as one group. */
-int64_t conv_merged_groups(const Target *t, const ConvInfo *ci, const ConstData *weights);
+int64_t conv_merged_groups(const Target *t, const ConvInfo *conv, const ConstData *weights);
 /* Whether rows follow each other in memory: one spatial dimension, or one tap everywhere and no
  * stride, with strides `in` and `out` (NULL: it is read otherwise) that are those of one dimension. */
-bool conv_is_flat(ExprPool *p, const ConvInfo *ci, const Axis *axes, const Expr *const *in,
+bool conv_is_flat(ExprPool *p, const ConvInfo *conv, const Axis *axes, const Expr *const *in,
                   const Expr *const *out);
-/* One phase, by its axes; channels_last: those of the input lie together. ci with merged groups. */
-void conv_shape(ExprPool *p, const Node *n, const ConvInfo *ci, const Axis *axes, bool flat,
+/* One phase, by its axes; channels_last: those of the input lie together. conv with merged groups. */
+void conv_shape(ExprPool *p, const Node *n, const ConvInfo *conv, const Axis *axes, bool flat,
                 bool channels_last, ContractShape *s);
 /* Batch dimensions are rows where all of them read the same B. */
-bool matmul_merges_batch(const Node *n, const MatMulInfo *mi);
-void matmul_shape(ExprPool *p, const Node *n, const MatMulInfo *mi, ContractShape *s);
+bool matmul_merges_batch(const Node *n, const MatMulInfo *product);
+void matmul_shape(ExprPool *p, const Node *n, const MatMulInfo *product, ContractShape *s);
 /* The products of a Winograd form, by its plan. */
-void winograd_shape(ExprPool *p, const Node *n, const ConvInfo *ci, ContractShape *s);
+void winograd_shape(ExprPool *p, const Node *n, const ConvInfo *conv, ContractShape *s);

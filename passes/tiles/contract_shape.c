@@ -2,24 +2,24 @@
  * places in memory. */
 #include "passes/tiles/contract_loops.h"
 
-int64_t conv_merged_groups(const Target *t, const ConvInfo *ci, const ConstData *weights) {
-  int64_t m = target_lanes(t, 32) / (ci->c_out / ci->group);
-  while (m > 1 && ci->group % m) m--;
-  if (!weights || !dtype_is_float(weights->dtype) || weights->dtype == DT_F64 || ci->group == 1 ||
-      ci->transposed || m < 2)
+int64_t conv_merged_groups(const Target *t, const ConvInfo *conv, const ConstData *weights) {
+  int64_t m = target_lanes(t, 32) / (conv->c_out / conv->group);
+  while (m > 1 && conv->group % m) m--;
+  if (!weights || !dtype_is_float(weights->dtype) || weights->dtype == DT_F64 || conv->group == 1 ||
+      conv->transposed || m < 2)
     return 1;
   return m;
 }
 
-bool conv_is_flat(ExprPool *p, const ConvInfo *ci, const Axis *axes, const Expr *const *in,
+bool conv_is_flat(ExprPool *p, const ConvInfo *conv, const Axis *axes, const Expr *const *in,
                   const Expr *const *out) {
-  if (ci->spatial == 1) return true;
-  for (int s = 0; s < ci->spatial; s++)
+  if (conv->spatial == 1) return true;
+  for (int s = 0; s < conv->spatial; s++)
     if (axes[s].taps != 1 || axes[s].is != 1 || axes[s].os != 1 || axes[s].ib != 0) return false;
   const Expr *const *places[2] = {in, out};
   for (int i = 0; i < 2; i++) {
     if (!places[i]) return false;
-    for (int s = 1; s < ci->spatial; s++)
+    for (int s = 1; s < conv->spatial; s++)
       if (places[i][1 + s] != ex_mul(p, places[i][2 + s], axes[s].rows)) return false;
   }
   return true;
@@ -30,12 +30,12 @@ static void add_k(ContractShape *s, const Expr *extent) {
   if (!expr_is_i64(extent, 1)) s->k[s->n_k++] = extent;
 }
 
-void conv_shape(ExprPool *p, const Node *n, const ConvInfo *ci, const Axis *axes, bool flat,
+void conv_shape(ExprPool *p, const Node *n, const ConvInfo *conv, const Axis *axes, bool flat,
                 bool channels_last, ContractShape *s) {
-  const int last = ci->spatial - 1;
+  const int last = conv->spatial - 1;
   *s = (ContractShape){.types = node_contract_types(n), .flat = flat};
   add_outer(s, n->in[0]->dims[0]);
-  if (ci->group > 1) add_outer(s, ex_i64(p, ci->group));
+  if (conv->group > 1) add_outer(s, ex_i64(p, conv->group));
   s->rows_h = ex_i64(p, 1);
   s->rows_w = axes[last].rows;
   if (flat) {
@@ -44,9 +44,9 @@ void conv_shape(ExprPool *p, const Node *n, const ConvInfo *ci, const Axis *axes
     if (last > 0) s->rows_h = axes[last - 1].rows;
     if (last > 1) add_outer(s, axes[0].rows);
   }
-  s->n = ex_i64(p, ci->c_out / ci->group);
+  s->n = ex_i64(p, conv->c_out / conv->group);
   const int step = s->types->k_step;
-  const Expr *channels = ex_ceildiv(p, ex_i64(p, ci->c_in / ci->group), step);
+  const Expr *channels = ex_ceildiv(p, ex_i64(p, conv->c_in / conv->group), step);
   if (!channels_last && step == 1) add_k(s, channels);
   for (int d = 0; d <= last; d++) add_k(s, ex_i64(p, axes[d].taps));
   if (step > 1)
@@ -63,28 +63,28 @@ static bool has_batch(const Value *b) {
   return false;
 }
 
-bool matmul_merges_batch(const Node *n, const MatMulInfo *mi) {
-  return !mi->b_vec && !has_batch(n->in[1]) && !mi->a_vec;
+bool matmul_merges_batch(const Node *n, const MatMulInfo *product) {
+  return !product->b_vec && !has_batch(n->in[1]) && !product->a_vec;
 }
 
-void matmul_shape(ExprPool *p, const Node *n, const MatMulInfo *mi, ContractShape *s) {
-  const bool merged = matmul_merges_batch(n, mi);
+void matmul_shape(ExprPool *p, const Node *n, const MatMulInfo *product, ContractShape *s) {
+  const bool merged = matmul_merges_batch(n, product);
   *s = (ContractShape){.types = node_contract_types(n), .flat = true};
   s->rows_h = ex_i64(p, 1);
-  s->rows_w = mi->m;
-  for (int d = 0; d < mi->batch_rank; d++) {
+  s->rows_w = product->m;
+  for (int d = 0; d < product->batch_rank; d++) {
     const Expr *extent = n->out[0]->dims[d];
     if (merged)
       s->rows_w = ex_mul(p, s->rows_w, extent);
     else if (!expr_is_i64(extent, 1))
       add_outer(s, extent);
   }
-  s->n = mi->n;
+  s->n = product->n;
   s->n_k = 1;
-  s->k[0] = ex_ceildiv(p, mi->k, s->types->k_step);
+  s->k[0] = ex_ceildiv(p, product->k, s->types->k_step);
 }
 
-void winograd_shape(ExprPool *p, const Node *n, const ConvInfo *ci, ContractShape *s) {
+void winograd_shape(ExprPool *p, const Node *n, const ConvInfo *conv, ContractShape *s) {
   const int64_t m = n->plan->winograd, lines = n->plan->block;
   int64_t h = 0, w = 0;
   expr_is_const(n->out[0]->dims[2], &h);
@@ -95,7 +95,7 @@ void winograd_shape(ExprPool *p, const Node *n, const ConvInfo *ci, ContractShap
   s->rows_h = ex_i64(p, 1);
   s->rows_w = lines ? ex_i64(p, lines * tw)
                     : ex_mul(p, ex_mul(p, n->out[0]->dims[0], ex_i64(p, th)), ex_i64(p, tw));
-  s->n = ex_i64(p, ci->c_out);
+  s->n = ex_i64(p, conv->c_out);
   s->n_k = 1;
-  s->k[0] = ex_i64(p, ci->c_in);
+  s->k[0] = ex_i64(p, conv->c_in);
 }
