@@ -77,8 +77,9 @@ def test_graph_text(d):
             check(f"text: {name} is no program", r.returncode == 1 and word in r.stderr and not (d / "never").exists(), f"{r.returncode} {r.stderr}")
     r = burin(d / "none.ir", "--passes=cse", "--emit=graph")
     check("text: passes on a text without data", r.returncode == 0 and "data none" in r.stdout, r.stderr)
-    for passes, missing in (("infer,expand", "lower"), ("lower,expand_math", "plan_memory"),
-                            ("lower,expand_math,plan_memory,rotate_states", "plan_memory"), ("lower,plan_memory,expand_math", None)):
+    plan = "fuse,choose,choose_tiles"
+    for passes, missing in (("infer,expand", "lower"), ("lower,expand_math", "choose_tiles"), (f"{plan},lower,expand_math", "plan_memory"),
+                            (f"{plan},lower,expand_math,plan_memory,rotate_states", "plan_memory"), (f"{plan},lower,plan_memory,expand_math", None)):
         r = burin(model, f"--passes={passes}", "-q", "-o", d / "by_hand")
         said = f"add {missing} before" in r.stderr if missing else True
         check(f"passes for code: {passes}", r.returncode == (2 if missing else 0) and said and (d / "by_hand").exists() == (not missing), f"{r.returncode} {r.stderr}")
