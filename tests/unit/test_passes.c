@@ -1,7 +1,9 @@
-/* Golden tests of passes: tests/passes/PASS/NAME.ir, a graph or a program, is run through PASS (or
- * the list in a first line `// passes: a,b`, ` on TARGET` behind it) and printed; the text, or the
- * error, must equal NAME.out. `test_passes --bless` writes the .out files; a further argument
- * selects names that contain it. Every result is also parsed and printed again. */
+/* Golden tests of passes: tests/passes/PASS/NAME.ir, a graph or a program, is run through PASS (or the list in a line
+ * `// passes: a,b`, ` on TARGET` behind it) and printed; the text, or the error, must equal
+ * NAME.out, which has at most 60 lines. A line `// shows: WORD, WORD` prints the lines and blocks
+ * with one of the words, and of the others how many they are. `test_passes --bless` writes the .out
+ * files; a further argument selects names that contain it. Every result is also parsed and printed
+ * again. */
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,17 +39,22 @@ static const char *diag_text(Arena *a, const Diag *d) {
   return copy;
 }
 
-static const char *passes_of(Arena *a, const char *text, const char *dir) {
-  static const char head[] = "// passes: ";
-  if (strncmp(text, head, sizeof head - 1) != 0) return dir;
-  text += sizeof head - 1;
-  return arena_strndup(a, text, strcspn(text, " \n"));
+/* What stands behind `// NAME: ` in one of the comments that the text begins with; else NULL. */
+static const char *setting(Arena *a, const char *text, const char *name) {
+  const char *head = arena_printf(a, "// %s: ", name);
+  for (; strncmp(text, "//", 2) == 0; text = strchr(text, '\n') + 1) {
+    if (strncmp(text, head, strlen(head)) == 0) {
+      text += strlen(head);
+      return arena_strndup(a, text, strcspn(text, "\n"));
+    }
+    if (!strchr(text, '\n')) break;
+  }
+  return NULL;
 }
 
-static const Target *golden_target(Arena *a, const char *text) {
+static const Target *golden_target(const char *passes) {
   static const char on[] = " on ";
-  const char *const line = arena_strndup(a, text, strcspn(text, "\n"));
-  const char *const name = strncmp(line, "// passes: ", 11) == 0 ? strstr(line, on) : NULL;
+  const char *const name = passes ? strstr(passes, on) : NULL;
   return target_find(name ? name + sizeof on - 1 : "x86-64-v3");
 }
 
@@ -67,17 +74,84 @@ static bool load(Arena *a, Diag *d, const char *text, const char *name, PassCtx 
   return c->model && model_verify(c->model, "parse");
 }
 
+/* ---- what a golden shows ---- */
+typedef struct Lines {
+  const char **text;
+  int n;
+} Lines;
+
+static Lines split(Arena *a, const char *text, char at) {
+  Vec(const char *) v = {0};
+  while (*text) {
+    const char *end = strchr(text, at);
+    const size_t n = end ? (size_t)(end - text) : strlen(text);
+    vec_push(a, &v, arena_strndup(a, text, n));
+    text += n + (end != NULL);
+    while (at == ',' && *text == ' ') text++;
+  }
+  return (Lines){v.data, v.n};
+}
+
+static bool has_word(const char *line, const Lines *words) {
+  for (int i = 0; i < words->n; i++)
+    if (strstr(line, words->text[i])) return true;
+  return false;
+}
+
+static int indent(const char *line) { return (int)strspn(line, " "); }
+
+/* The end of the block that line i opens: the next line that is not deeper; i if it opens none. */
+static int block_end(const Lines *l, int i) {
+  const size_t n = strlen(l->text[i]);
+  if (!n || l->text[i][n - 1] != '{') return i;
+  int k = i + 1;
+  while (k < l->n && indent(l->text[k]) > indent(l->text[i])) k++;
+  return k < l->n ? k : i;
+}
+
+/* Marks lines first..last: with a word, in a block whose head has one, or around such a line. */
+static bool mark(const Lines *l, const Lines *words, int first, int last, bool *shown) {
+  bool any = false;
+  for (int i = first; i <= last;) {
+    const int end = block_end(l, i);
+    const bool whole = i > 0 && has_word(l->text[i], words);
+    if (whole)
+      for (int k = i; k <= end; k++) shown[k] = true;
+    else if (end > i && mark(l, words, i + 1, end - 1, shown))
+      shown[i] = shown[end] = true;
+    any |= shown[i];
+    i = end + (end == i || indent(l->text[end]) == indent(l->text[i]));
+  }
+  return any;
+}
+
+static const char *selection(Arena *a, const char *text, const char *shows) {
+  const Lines l = split(a, text, '\n'), words = split(a, shows, ',');
+  bool *shown = ARENA_ARRAY(a, bool, l.n);
+  mark(&l, &words, 0, l.n - 1, shown);
+  StrBuf b = {.arena = a};
+  for (int i = 0, left = 0; i < l.n; i++) {
+    left = shown[i] ? 0 : left + 1;
+    if (shown[i])
+      sb_printf(&b, "%s\n", l.text[i]);
+    else if (i + 1 == l.n || shown[i + 1])
+      sb_printf(&b, "%*s… %d line%s\n", indent(l.text[i]), "", left, left == 1 ? "" : "s");
+  }
+  return sb_str(&b);
+}
+
 static const char *run_text(Arena *a, const char *text, const char *dir, const char *name) {
   Diag *d = diag_new(a);
-  PassCtx c = {.target = golden_target(a, text), .opt_level = 3, .max_threads = 1};
-  const PassOptions o = {.passes = passes_of(a, text, dir)};
+  const char *passes = setting(a, text, "passes"), *shows = setting(a, text, "shows");
+  PassCtx c = {.target = golden_target(passes), .opt_level = 3, .max_threads = 1};
+  const PassOptions o = {.passes = passes ? arena_strndup(a, passes, strcspn(passes, " ")) : dir};
   if (!load(a, d, text, name, &c) || !passes_run(&c, &o)) return diag_text(a, d);
   StrBuf b = {.arena = a};
   if (c.module)
     module_print(c.module, &b);
   else
     model_print(c.model, &b, true);
-  return sb_str(&b);
+  return shows ? selection(a, sb_str(&b), shows) : sb_str(&b);
 }
 
 static bool write_all(const char *path, const char *text) {
@@ -85,6 +159,14 @@ static bool write_all(const char *path, const char *text) {
   if (!f) return false;
   fputs(text, f);
   return fclose(f) == 0;
+}
+
+enum { MOST_LINES = 60 };
+
+static bool too_long(const char *text) {
+  int n = 0;
+  for (; (text = strchr(text, '\n')); text++) n++;
+  return n > MOST_LINES;
 }
 
 static void run_case(Suite *s, const char *dir, const char *file) {
@@ -95,6 +177,12 @@ static void run_case(Suite *s, const char *dir, const char *file) {
   const char *text = read_all(s->arena, in), *want = read_all(s->arena, out);
   const char *got = text ? run_text(s->arena, text, dir, file) : "unreadable";
   s->run++;
+  if (too_long(got)) {
+    s->failed++;
+    printf("FAILED %s/%s: more than %d lines: take a smaller input, or choose with // shows:\n%s",
+           dir, file, MOST_LINES, got);
+    return;
+  }
   if (s->bless && write_all(out, got)) return;
   if (want && strcmp(want, got) == 0) return;
   s->failed++;
