@@ -172,25 +172,8 @@ static inline void build_c(const char *source, const char *library) {
   unlink(source);
 }
 
-/* Target "c": C source, compiled. */
-static inline BurinModel *compile(Fix *f, Module *m, const char *target, const char *text) {
-  Target native;
-  const Target *t = target ? target_find(target) : &native;
-  if (!target) assert_true(target_native(&native));
-  const char *const library = arena_printf(f->a, "%s/m%d.so", f->dir, f->n), *const source =
-                                                                                 arena_printf(
-                                                                                     f->a,
-                                                                                     "%s/m%d.c",
-                                                                                     f->dir, f->n);
-  const CodegenOptions o = {.emit = t->backend == BACKEND_C ? EMIT_C : EMIT_SHARED,
-                            .output = t->backend == BACKEND_C ? source : library,
-                            .name = "m",
-                            .opt_level = 3,
-                            .jobs = 1};
-  CodegenStats stats;
-  must(f, codegen_write(m, t, &o, &stats), text);
-  if (t->backend == BACKEND_C) build_c(source, library);
-  f->n++;
+/* The model in a library, whose file is removed. */
+static inline BurinModel *load(const char *library) {
   void *lib = dlopen(library, RTLD_NOW | RTLD_LOCAL);
   if (!lib) fprintf(stderr, "%s\n", dlerror());
   assert_non_null(lib);
@@ -198,6 +181,42 @@ static inline BurinModel *compile(Fix *f, Module *m, const char *target, const c
   BurinModel *(*info)(void) = (BurinModel * (*)(void)) dlsym(lib, "m_info");
   assert_non_null(info);
   return info();
+}
+
+static inline void write_code(Fix *f, Module *m, const Target *t, EmitKind kind, const char *path,
+                              const char *text) {
+  const CodegenOptions o = {.emit = kind, .output = path, .name = "m", .opt_level = 3, .jobs = 1};
+  must(f, codegen_write(m, t, &o, NULL), text);
+}
+
+/* A library of the target; of target "c" what the compiler of this machine makes of the source. */
+static inline BurinModel *compile_for(Fix *f, Module *m, const Target *t, const char *text) {
+  const char *const library = arena_printf(f->a, "%s/m%d.so", f->dir, f->n++);
+  if (t->backend != BACKEND_C) {
+    write_code(f, m, t, EMIT_SHARED, library, text);
+    return load(library);
+  }
+  const char *const source = arena_printf(f->a, "%s/m.c", f->dir);
+  write_code(f, m, t, EMIT_C, source, text);
+  build_c(source, library);
+  return load(library);
+}
+
+static inline BurinModel *compile(Fix *f, Module *m, const char *target, const char *text) {
+  Target native;
+  if (!target) assert_true(target_native(&native));
+  return compile_for(f, m, target ? target_find(target) : &native, text);
+}
+
+/* One run on memory full of ones. */
+static inline int32_t invoke(const BurinModel *model, const void *const *in, void *const *out,
+                             int64_t *dims) {
+  const uint64_t bytes = (model->arena_size(dims, 1) + 127) / 64 * 64;
+  void *arena = aligned_alloc(64, bytes);
+  memset(arena, 0xFF, bytes);
+  const int32_t status = model->invoke(in, out, dims, arena, NULL);
+  free(arena);
+  return status;
 }
 
 typedef struct Io {
@@ -250,6 +269,62 @@ static inline void compare(Fix *f, const Module *m, const Io *want, const Io *go
   }
 }
 
+/* ---- other architectures: a program under the emulator, tensors as raw files ---- */
+static inline void name_tensors(Fix *f, const Module *m) {
+  Graph *g = graph_new(f->m, NULL, "main");
+  f->m->main = g;
+  for (int i = 0; i < m->inputs.n + m->outputs.n; i++) {
+    const bool in = i < m->inputs.n;
+    const Buffer *b = &m->buffers.data[in ? m->inputs.data[i] : m->outputs.data[i - m->inputs.n]];
+    Value *v =
+        value_new(f->m, arena_printf(f->a, "%c%d", in ? 'x' : 'y', in ? i : i - m->inputs.n));
+    value_set_tensor(f->m, v, b->dtype, 1, (const Expr *const[]){b->count});
+    if (in)
+      vec_push(f->a, &g->inputs, v);
+    else
+      vec_push(f->a, &g->outputs, v);
+  }
+}
+
+static inline void write_raw(const char *path, const void *data, int64_t n) {
+  FILE *out = fopen(path, "wb");
+  assert_true(out && fwrite(data, 1, (size_t)n, out) == (size_t)n && fclose(out) == 0);
+}
+
+static inline void read_raw(const char *path, void *data, int64_t n, const char *text) {
+  FILE *in = fopen(path, "rb");
+  if (!in || fread(data, 1, (size_t)n, in) != (size_t)n) fail_msg("no output\n%s", text);
+  fclose(in);
+}
+
+static inline int64_t bytes_of(Fix *f, const Module *m, int buffer, const int64_t *syms) {
+  const Buffer *b = &m->buffers.data[buffer];
+  return size_of(f, b->count, syms) * dtype_bytes(b->dtype);
+}
+
+/* The tensors of `m` have names (name_tensors); `args`: more arguments of the program. */
+static inline void run_emulated(Fix *f, Module *m, const Target *t, const void *const *in,
+                                void *const *out, const int64_t *syms, const char *args,
+                                const char *text) {
+  const char *const exe = arena_printf(f->a, "%s/program", f->dir);
+  StrBuf command = {.arena = f->a};
+  sb_printf(&command, "%s %s --quiet%s", t->qemu, exe, args);
+  for (int i = 0; i < m->inputs.n; i++) {
+    const char *const path = arena_printf(f->a, "%s/x%d.raw", f->dir, i);
+    write_raw(path, in[i], bytes_of(f, m, m->inputs.data[i], syms));
+    sb_printf(&command, " --input x%d=@%s", i, path);
+  }
+  for (int i = 0; i < m->outputs.n; i++)
+    sb_printf(&command, " --output y%d=@%s/y%d.raw", i, f->dir, i);
+  write_code(f, m, t, EMIT_EXE, exe, text);
+  const int status = system(sb_str(&command));
+  if (status != 0) fail_msg("status %d of %s\n%s", status, sb_str(&command), text);
+  for (int i = 0; i < m->outputs.n; i++)
+    read_raw(arena_printf(f->a, "%s/y%d.raw", f->dir, i), out[i],
+             bytes_of(f, m, m->outputs.data[i], syms), text);
+  assert_int_equal(system(arena_printf(f->a, "rm -f %s/*.raw %s", f->dir, exe)), 0);
+}
+
 /* Runs text on `target` (NULL: this machine) with the given symbol values, by symbol name order in
  * the text. */
 static inline void check_on(Fix *f, const char *target, const char *text, int n_syms,
@@ -289,11 +364,7 @@ static inline void check_on(Fix *f, const char *target, const char *text, int n_
   }
   serialize(f, m, text);
   BurinModel *model = compile(f, m, target, text);
-  const uint64_t bytes = model->arena_size(dims, 1);
-  void *arena = aligned_alloc(64, bytes + 64);
-  memset(arena, 0xFF, bytes + 64);
-  const int32_t status = model->invoke((const void *const *)in.data, got.data, dims, arena, NULL);
-  free(arena);
+  const int32_t status = invoke(model, (const void *const *)in.data, got.data, dims);
   assert_int_equal(status, BURIN_OK);
   compare(f, m, &want, &got, syms, tolerance,
           arena_printf(f->a, "target %s\n%s", target ? target : "native", text));

@@ -203,35 +203,7 @@ static const char *fuzz_tile(Fuzz *z) {
               arena_printf(z->a, "local t0 : f32[%d] regs\n", rows * wide), sb_str(&b));
 }
 
-/* ---- other architectures: a program under the emulator, tensors as raw files ---- */
-static void name_tensors(Fix *f, Module *m) {
-  Graph *g = graph_new(f->m, NULL, "main");
-  f->m->main = g;
-  for (int i = 0; i < m->inputs.n + m->outputs.n; i++) {
-    const bool in = i < m->inputs.n;
-    const Buffer *b = &m->buffers.data[in ? m->inputs.data[i] : m->outputs.data[i - m->inputs.n]];
-    Value *v =
-        value_new(f->m, arena_printf(f->a, "%c%d", in ? 'x' : 'y', in ? i : i - m->inputs.n));
-    value_set_tensor(f->m, v, b->dtype, 1, (const Expr *const[]){b->count});
-    if (in)
-      vec_push(f->a, &g->inputs, v);
-    else
-      vec_push(f->a, &g->outputs, v);
-  }
-}
-
-static void write_file(const char *path, const void *data, size_t n) {
-  FILE *out = fopen(path, "wb");
-  assert_non_null(out);
-  assert_true(n == 0 || fwrite(data, n, 1, out) == 1);
-  fclose(out);
-}
-static void read_file(const char *path, void *data, size_t n, const char *text) {
-  FILE *in = fopen(path, "rb");
-  if (!in || (n && fread(data, n, 1, in) != 1)) fail_msg("no output\n%s", text);
-  fclose(in);
-}
-
+/* ---- other architectures ---- */
 static void check_emulated(Fix *f, const char *target, const char *text, int64_t n) {
   f->m = model_new(f->a, f->d);
   follow(f, target);
@@ -242,37 +214,22 @@ static void check_emulated(Fix *f, const char *target, const char *text, int64_t
   int64_t syms[64] = {n};
   uint64_t seed = 7;
   Io in, want, got;
-  const char *const exe = arena_printf(f->a, "%s/program", f->dir);
-  StrBuf command = {.arena = f->a};
-  sb_printf(&command, "%s %s --quiet --dim n=%d", target_find(target)->qemu, exe, (int)n);
   for (int i = 0; i < m->inputs.n; i++) {
     const Buffer *b = &m->buffers.data[m->inputs.data[i]];
     const int64_t count = size_of(f, b->count, syms);
     in.data[i] = arena_alloc(f->a, (size_t)(count * dtype_bytes(b->dtype)) + 16);
     fill(&seed, b->dtype, in.data[i], count);
-    const char *const path = arena_printf(f->a, "%s/x%d.raw", f->dir, i);
-    write_file(path, in.data[i], (size_t)(count * dtype_bytes(b->dtype)));
-    sb_printf(&command, " --input x%d=@%s", i, path);
   }
   for (int i = 0; i < m->outputs.n; i++) {
     const Buffer *b = &m->buffers.data[m->outputs.data[i]];
     const int64_t bytes = size_of(f, b->count, syms) * dtype_bytes(b->dtype);
     want.data[i] = guarded(f, bytes);
     got.data[i] = guarded(f, bytes);
-    sb_printf(&command, " --output y%d=@%s/y%d.raw", i, f->dir, i);
   }
   must(f, module_interpret(m, (const void *const *)in.data, want.data, syms), text);
   serialize(f, m, text);
-  const CodegenOptions o = {
-      .emit = EMIT_EXE, .output = exe, .name = "m", .opt_level = 3, .jobs = 1};
-  must(f, codegen_write(m, target_find(target), &o, NULL), text);
-  const int status = system(sb_str(&command));
-  if (status != 0) fail_msg("status %d of %s\n%s", status, sb_str(&command), text);
-  for (int i = 0; i < m->outputs.n; i++) {
-    const Buffer *b = &m->buffers.data[m->outputs.data[i]];
-    read_file(arena_printf(f->a, "%s/y%d.raw", f->dir, i), got.data[i],
-              (size_t)(size_of(f, b->count, syms) * dtype_bytes(b->dtype)), text);
-  }
+  run_emulated(f, m, target_find(target), (const void *const *)in.data, got.data, syms,
+               arena_printf(f->a, " --dim n=%d", (int)n), text);
   syms[0] = n;
   compare(f, m, &want, &got, syms, 1e-3, arena_printf(f->a, "target %s\n%s", target, text));
 }

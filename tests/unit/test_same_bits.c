@@ -1,57 +1,9 @@
 /* Every row of scalar.def and every cast, over all element types and all pairs of special values:
- * interpreter, vector code, scalar code and folded constants give the same bits. NaNs are equal; a
+ * interpreter, vector code, scalar code, C source and folded constants give the same bits. NaNs are equal; a
  * subnormal counts as the zero of its sign. */
-#include <dlfcn.h>
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+#include "tests/unit/codegen_fixture.h"
 
-#include <cmocka.h>
-
-#include "codegen/codegen.h"
-#include "passes/pass.h"
-#include "runtime/abi.h"
-
-enum { MAX_IO = 160, N_TAIL = 3 };
-
-typedef struct Fix {
-  Arena *a;
-  Diag *d;
-  Model *m;
-  char dir[64];
-  int n;
-} Fix;
-
-static int setup(void **state) {
-  Fix *f = test_malloc(sizeof *f);
-  f->n = 0;
-  snprintf(f->dir, sizeof f->dir, "/tmp/burin_bits_XXXXXX");
-  assert_non_null(mkdtemp(f->dir));
-  f->a = arena_new(0, NULL, NULL);
-  f->d = diag_new(f->a);
-  *state = f;
-  return 0;
-}
-
-static int teardown(void **state) {
-  Fix *f = *state;
-  rmdir(f->dir);
-  arena_free(f->a);
-  test_free(f);
-  return 0;
-}
-
-static void must(const Fix *f, bool ok, const char *text) {
-  if (ok) return;
-  diag_print(f->d, stderr);
-  fprintf(stderr, "%s\n", text);
-  fail();
-}
+enum { MAX_ROWS = 160, N_TAIL = 3 };
 
 /* ---- values ---- */
 static const double float_specials[] = {
@@ -169,12 +121,12 @@ typedef struct Text { /* a kernel with a vector and a serial loop per statement 
   int n_in, n_out;
   int forms; /* 2: each statement in a vector and in a scalar loop; 1: by turns */
   int64_t n;
-  DType type[MAX_IO];
-  const char *expr[MAX_IO];
+  DType type[MAX_ROWS];
+  const char *expr[MAX_ROWS];
 } Text;
 
 static void add(Text *t, DType out, const char *expr) {
-  assert_true(t->n_out + 2 < MAX_IO - 3);
+  assert_true(t->n_out + 2 < MAX_ROWS - 3);
   t->type[t->n_out] = out;
   t->expr[t->n_out++] = expr;
 }
@@ -213,85 +165,12 @@ static const char *text_of(const Text *t) {
   return sb_str(&b);
 }
 
-static void write_file(const char *path, const void *data, size_t n) {
-  FILE *out = fopen(path, "wb");
-  assert_true(out && fwrite(data, 1, n, out) == n && fclose(out) == 0);
-}
-
-static void read_file(const char *path, void *data, size_t n) {
-  FILE *in = fopen(path, "rb");
-  assert_true(in && fread(data, 1, n, in) == n);
-  fclose(in);
-}
-
-static void run_here(Fix *f, Module *m, const Target *t, const void *const *in, void *const *out) {
-  const CodegenOptions o = {.emit = EMIT_SHARED,
-                            .output = arena_printf(f->a, "%s/m%d.so", f->dir, f->n++),
-                            .name = "m",
-                            .opt_level = 3,
-                            .jobs = 1};
-  must(f, codegen_write(m, t, &o, NULL), "codegen");
-  void *lib = dlopen(o.output, RTLD_NOW | RTLD_LOCAL);
-  assert_non_null(lib);
-  unlink(o.output);
-  BurinModel *(*info)(void) = (BurinModel * (*)(void)) dlsym(lib, "m_info");
-  BurinModel *const model = info();
+static void run(Fix *f, Module *m, const Target *t, const void *const *in, void *const *out) {
   int64_t dims[8] = {0};
-  const uint64_t bytes = model->arena_size(dims, 1);
-  void *arena = aligned_alloc(64, (bytes + 127) / 64 * 64);
-  assert_int_equal(model->invoke(in, out, dims, arena, NULL), BURIN_OK);
-  free(arena);
-}
-
-static void run_emulated(Fix *f, Module *m, const Target *t, const void *const *in,
-                         void *const *out) {
-  const char *const exe = arena_printf(f->a, "%s/program", f->dir);
-  StrBuf command = {.arena = f->a};
-  sb_printf(&command, "%s %s --quiet", t->qemu, exe);
-  for (int i = 0; i < m->inputs.n; i++) {
-    const Buffer *b = &m->buffers.data[m->inputs.data[i]];
-    int64_t n = 0;
-    assert_true(expr_is_const(b->count, &n));
-    const char *const path = arena_printf(f->a, "%s/x%d.raw", f->dir, i);
-    write_file(path, in[i], (size_t)(n * dtype_bytes(b->dtype)));
-    sb_printf(&command, " --input x%d=@%s", i, path);
-  }
-  for (int i = 0; i < m->outputs.n; i++)
-    sb_printf(&command, " --output y%d=@%s/y%d.raw", i, f->dir, i);
-  const CodegenOptions o = {
-      .emit = EMIT_EXE, .output = exe, .name = "m", .opt_level = 3, .jobs = 1};
-  must(f, codegen_write(m, t, &o, NULL), "codegen");
-  if (system(sb_str(&command)) != 0) fail_msg("%s", sb_str(&command));
-  for (int i = 0; i < m->outputs.n; i++) {
-    const Buffer *b = &m->buffers.data[m->outputs.data[i]];
-    int64_t n = 0;
-    assert_true(expr_is_const(b->count, &n));
-    read_file(arena_printf(f->a, "%s/y%d.raw", f->dir, i), out[i],
-              (size_t)(n * dtype_bytes(b->dtype)));
-  }
-  assert_int_equal(system(arena_printf(f->a, "rm -f %s/*.raw %s", f->dir, exe)), 0);
-}
-
-static void name_tensors(Fix *f, const Module *m) {
-  Graph *g = graph_new(f->m, NULL, "g");
-  f->m->main = g;
-  for (int side = 0; side < 2; side++) {
-    const int n = side ? m->outputs.n : m->inputs.n;
-    for (int i = 0; i < n; i++) {
-      const Buffer *b = &m->buffers.data[side ? m->outputs.data[i] : m->inputs.data[i]];
-      Value *v = value_new(f->m, arena_printf(f->a, "%c%d", side ? 'y' : 'x', i));
-      const Expr **dims = ARENA_ARRAY(f->a, const Expr *, 1);
-      dims[0] = b->count;
-      v->kind = TY_TENSOR;
-      v->dtype = b->dtype;
-      v->rank = 1;
-      v->dims = dims;
-      if (side)
-        vec_push(f->a, &g->outputs, v);
-      else
-        vec_push(f->a, &g->inputs, v);
-    }
-  }
+  if (t->arch == ARCH_X86_64)
+    assert_int_equal(invoke(compile_for(f, m, t, "same bits"), in, out, dims), BURIN_OK);
+  else
+    run_emulated(f, m, t, in, out, dims, "", "same bits");
 }
 
 static const Expr *constant(ExprPool *p, DType t, const char *at) {
@@ -335,8 +214,8 @@ static void check_folded(Fix *f, const Text *t, const Module *m, void *const *in
   }
 }
 
-static void compare(const Text *t, const char *target, void *const *in, void *const *want,
-                    void *const *got) {
+static void compare_bits(const Text *t, const char *target, void *const *in, void *const *want,
+                         void *const *got) {
   const int bytes = dtype_bytes(t->in);
   int wrong = 0;
   for (int k = 0; k < t->forms * t->n_out && wrong < 20; k++) {
@@ -359,16 +238,18 @@ static void compare(const Text *t, const char *target, void *const *in, void *co
   if (wrong) fail();
 }
 
-/* Interpreter against code on a target. */
-static void check_on(Fix *f, const Target *row, const Text *t, void *const *in) {
-  const bool here = row->arch == ARCH_X86_64;
+static bool has_gcc(void) { return system("gcc --version >/dev/null 2>&1") == 0; }
+
+/* Interpreter against code on a target; beside x86-64-v2, whose rules for floats are those of C,
+ * against C source. */
+static void check_bits_on(Fix *f, const Target *row, const Text *t, void *const *in) {
   f->m = model_new(f->a, f->d);
   *expr_pool_rules(f->m->pool) = target_float_rules(row);
   const char *const text = text_of(t);
   Module *m = module_parse(f->m, text, "test");
   must(f, m != NULL, text);
   name_tensors(f, m);
-  void *want[MAX_IO], *got[MAX_IO];
+  void *want[MAX_ROWS], *got[MAX_ROWS];
   for (int k = 0; k < t->forms * t->n_out; k++) {
     want[k] = arena_alloc(f->a, (size_t)(t->n * dtype_bytes(t->type[k / t->forms])));
     got[k] = arena_alloc(f->a, (size_t)(t->n * dtype_bytes(t->type[k / t->forms])));
@@ -378,15 +259,19 @@ static void check_on(Fix *f, const Target *row, const Text *t, void *const *in) 
   assert_true(pass_expand_math(&c));
   must(f, module_interpret(m, (const void *const *)in, want, (int64_t[8]){0}), text);
   check_folded(f, t, plain, in, want);
-  (here ? run_here : run_emulated)(f, m, row, (const void *const *)in, got);
-  compare(t, row->name, in, want, got);
+  run(f, m, row, (const void *const *)in, got);
+  compare_bits(t, row->name, in, want, got);
+  if (row == target_find("x86-64-v2") && has_gcc()) {
+    run(f, m, target_find("c"), (const void *const *)in, got);
+    compare_bits(t, "c", in, want, got);
+  }
 }
 
 /* NULL: this machine. */
-static void check(Fix *f, const char *target, const Text *t, void *const *in) {
+static void check_bits(Fix *f, const char *target, const Text *t, void *const *in) {
   Target native;
   if (!target) assert_true(target_native(&native));
-  check_on(f, target ? target_find(target) : &native, t, in);
+  check_bits_on(f, target ? target_find(target) : &native, t, in);
 }
 
 /* ---- rows ---- */
@@ -454,7 +339,7 @@ static void check_rows(Fix *f, const char *target, DType t, ExprOp from, ExprOp 
     in[k] = arena_alloc(f->a, (size_t)(text.n * dtype_bytes(t)));
     fill_pairs(t, k, in[k]);
   }
-  if (text.n_out) check(f, target, &text, in);
+  if (text.n_out) check_bits(f, target, &text, in);
   arena_free(f->a);
   f->a = outer;
 }
@@ -471,7 +356,7 @@ static void check_casts(Fix *f, const char *target, DType from) {
   }
   void *in[1] = {arena_alloc(f->a, (size_t)(text.n * dtype_bytes(from)))};
   fill_casts(from, in[0]);
-  check(f, target, &text, in);
+  check_bits(f, target, &text, in);
   arena_free(f->a);
   f->a = outer;
 }
@@ -507,7 +392,7 @@ static void check_groups(Fix *f, const Target *target) {
       p[i] = i % 3 ? (unsigned char)(seed >> 24) : seed & 1 << 20 ? 0x80 : 0xff;
     }
   }
-  check_on(f, target, &text, in);
+  check_bits_on(f, target, &text, in);
   arena_free(f->a);
   f->a = outer;
 }
@@ -539,12 +424,14 @@ static void test_groups(void **state) {
   }
 }
 
+static const DType math_types[] = {DT_F32, DT_F64, DT_F16, DT_BF16, DT_I32, DT_I64, DT_U64, DT_U8};
+enum { N_MATH = sizeof math_types / sizeof *math_types };
+
 static void test_math(void **state) {
-  static const DType types[] = {DT_F32, DT_F64, DT_F16, DT_BF16, DT_I32, DT_I64, DT_U64, DT_U8};
   Fix *f = *state;
-  for (int t = 0; t < 8; t++)
+  for (int t = 0; t < N_MATH; t++)
     for (int k = 0; k < 3; k++)
-      if (t == 0 || k == t % 3) check_rows(f, here[k], types[t], EX_exp, EX_pow);
+      if (t == 0 || k == t % 3) check_rows(f, here[k], math_types[t], EX_exp, EX_pow);
 }
 
 static void test_casts(void **state) {
@@ -552,6 +439,14 @@ static void test_casts(void **state) {
   for (int t = 1; t < DT_COUNT; t++)
     for (int k = 0; k < 3; k++)
       if (is_number((DType)t) && k == t % 3) check_casts(f, here[k], (DType)t);
+}
+
+/* C source of types that have no turn with x86-64-v2. */
+static void test_source(void **state) {
+  Fix *f = *state;
+  if (!has_gcc()) skip();
+  for (int t = 1; t < DT_COUNT; t++)
+    if (is_number((DType)t) && t % 3 != 2 && t != DT_F32) check_rows(f, "c", (DType)t, EX_add, EX_isnan);
 }
 
 static void test_emulated(void **state) {
@@ -580,6 +475,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test_setup_teardown(test_groups, setup, teardown),
       cmocka_unit_test_setup_teardown(test_casts, setup, teardown),
       cmocka_unit_test_setup_teardown(test_math, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_source, setup, teardown),
       cmocka_unit_test_setup_teardown(test_emulated, setup, teardown),
   };
   cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
