@@ -446,7 +446,8 @@ static void test_source(void **state) {
   Fix *f = *state;
   if (!has_gcc()) skip();
   for (int t = 1; t < DT_COUNT; t++)
-    if (is_number((DType)t) && t % 3 != 2 && t != DT_F32) check_rows(f, "c", (DType)t, EX_add, EX_isnan);
+    if (is_number((DType)t) && t % 3 != 2 && t != DT_F32)
+      check_rows(f, "c", (DType)t, EX_add, EX_isnan);
 }
 
 static void test_emulated(void **state) {
