@@ -56,5 +56,5 @@ def test_stacks(d, program):
         # the environment lies on the stack, too, and the dynamic loader needs most of the rest
         r = run("env", "-i", "sh", "-c", 'ulimit -s 16 && "$@"', "sh", BURIN, *args)
         check(f"burin {args[0]} on a stack of 16 KB", r.returncode == 0, f"{r.returncode} {r.stderr}")
-    r = run("sh", "-c", 'ulimit -s 16 && "$@"', "sh", BURIN, model, "-q", "-o", d / "small")
+    r = run("env", "-i", "sh", "-c", 'ulimit -s 16 && "$@"', "sh", BURIN, model, "-q", "-o", d / "small")
     check("linking on a stack of 16 KB: works or says so", r.returncode == 0 or (r.returncode == 4 and "stack" in r.stderr), r.stderr)
