@@ -565,13 +565,9 @@ Model *model_parse(Arena *a, Diag *d, const char *text, const char *file) {
 
 Model *model_parse_with(Arena *a, Diag *d, const char *text, const char *file, TextDataFn data,
                         void *user) {
-  Parser p = {.a = a,
-              .m = model_new(a, d),
-              .text = text,
-              .s = text,
-              .file = file,
-              .data = data,
-              .user = user};
+  Parser p = text_parser(model_new(a, d), text, file);
+  p.data = data;
+  p.user = user;
   p.m->file = file;
   if (!reserve_ids(&p) || !frame_number_symbols(&p) || !parse_model(&p)) return NULL;
   return !p.infer || graph_infer(p.m->main) ? p.m : NULL;

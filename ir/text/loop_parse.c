@@ -21,133 +21,48 @@ typedef struct Parser {
   Kernel *k; /* the kernel being parsed */
   Arena *a;
   ExprPool *p;
-  const char *file, *text, *s;
+  TextParser *x;      /* text, cursor and tokens */
   Vec(OpenLoop) vars; /* of open loops */
   int depth;
   bool whole; /* the data of constants may stand behind the module */
 } Parser;
 
 /* ---- tokens ---- */
-static bool fail(Parser *t, const char *what) {
-  return text_fail(t->a, t->m->model->diag, t->file, t->text, t->s, what);
-}
-
-static void skip(Parser *t) {
-  for (;;) {
-    while (isspace((unsigned char)*t->s)) t->s++;
-    if (t->s[0] != '/' || t->s[1] != '/') return;
-    while (*t->s && *t->s != '\n') t->s++;
-  }
-}
-
-static bool is_word(char c) { return isalnum((unsigned char)c) || c == '_'; }
-
-static bool at(Parser *t, const char *tok) {
-  skip(t);
-  const size_t n = strlen(tok);
-  return strncmp(t->s, tok, n) == 0 && !(is_word(tok[n - 1]) && is_word(t->s[n]));
-}
-
-static bool eat(Parser *t, const char *tok) {
-  if (!at(t, tok)) return false;
-  t->s += strlen(tok);
-  return true;
-}
-
-static bool expect(Parser *t, const char *tok) {
-  return eat(t, tok) || fail(t, arena_printf(t->a, "expected '%s'", tok));
-}
-
-static bool parse_word(Parser *t, const char **out) {
-  skip(t);
-  size_t n = 0;
-  while (is_word(t->s[n])) n++;
-  if (n == 0) return fail(t, "expected a name");
-  *out = arena_strndup(t->a, t->s, n);
-  t->s += n;
-  return true;
-}
-
+/* Signed 64 bits, where tok_int takes unsigned ones too. */
 static bool parse_int(Parser *t, int64_t *out) {
-  skip(t);
-  char *end = NULL;
-  errno = 0;
-  *out = strtoll(t->s, &end, 10);
-  if (end == t->s || errno) return fail(t, "expected an integer");
-  t->s = end;
-  return true;
-}
-
-static bool parse_small(Parser *t, int *out) {
-  int64_t v = 0;
-  if (!parse_int(t, &v)) return false;
-  if (v < -1 || v > INT_MAX) return fail(t, "number out of range");
-  *out = (int)v;
-  return true;
-}
-
-static int hex(char c) {
-  if (isdigit((unsigned char)c)) return c - '0';
-  c = (char)tolower((unsigned char)c);
-  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-static char parse_escape(Parser *t) {
-  const char c = *++t->s;
-  if (c == 'n') return '\n';
-  if (c == 'x' && hex(t->s[1]) >= 0 && hex(t->s[2]) >= 0) {
-    t->s += 2;
-    return (char)(16 * hex(t->s[-1]) + hex(t->s[0]));
-  }
-  return c;
+  TextParser *const x = t->x;
+  tok_skip(x);
+  const bool negative = *x->s == '-';
+  return tok_int(x, out) &&
+         (negative == (*out < 0) || *out == 0 || tok_fail(x, "expected an integer"));
 }
 
 /* A name in quotes, or nothing. */
 static bool parse_name(Parser *t, const char **out) {
-  skip(t);
-  if (*t->s != '"') return true;
-  StrBuf b = {.arena = t->a};
-  for (t->s++; *t->s && *t->s != '"'; t->s++) {
-    const char c = *t->s == '\\' ? parse_escape(t) : *t->s;
-    if (!c) break;
-    sb_putc(&b, c);
-  }
-  if (*t->s != '"') return fail(t, "unfinished string");
-  t->s++;
-  *out = sb_str(&b);
-  return true;
-}
-
-/* What both IRs write alike is read by frame_parse.c. */
-static TextParser frame_at(const Parser *t) {
-  return (TextParser){.a = t->a, .m = t->m->model, .text = t->text, .s = t->s, .file = t->file};
+  return !tok_at_string(t->x) || tok_string(t->x, out);
 }
 
 /* Where it came from; nothing is a location, too. */
 static bool parse_loc(Parser *t, const Loc **out) {
-  skip(t);
-  if (*t->s != '@') return true;
-  TextParser x = frame_at(t);
-  const bool ok = frame_parse_loc(&x, out);
-  t->s = x.s;
-  return ok;
+  tok_skip(t->x);
+  return *t->x->s != '@' || frame_parse_loc(t->x, out);
 }
 
 static bool parse_dtype(Parser *t, DType *out) {
   const char *w = NULL;
-  if (!parse_word(t, &w)) return false;
+  if (!tok_word(t->x, &w)) return false;
   *out = dtype_from_text(w);
-  return *out != DT_NONE || fail(t, "unknown element type");
+  return *out != DT_NONE || tok_fail(t->x, "unknown element type");
 }
 
 /* b12, t3 */
 static bool parse_id(Parser *t, char kind, int n, int *out) {
-  skip(t);
-  if (*t->s != kind || !isdigit((unsigned char)t->s[1]))
-    return fail(t, arena_printf(t->a, "expected %cN", kind));
-  t->s++;
-  if (!parse_small(t, out)) return false;
-  return *out < n || fail(t, arena_printf(t->a, "there is no %c%d", kind, *out));
+  tok_skip(t->x);
+  if (*t->x->s != kind || !isdigit((unsigned char)t->x->s[1]))
+    return tok_fail(t->x, "expected %cN", kind);
+  t->x->s++;
+  if (!tok_small(t->x, -1, INT_MAX, out)) return false;
+  return *out < n || tok_fail(t->x, "there is no %c%d", kind, *out);
 }
 
 /* ---- expressions ---- */
@@ -179,25 +94,26 @@ static const Expr *expr_at(Parser *t, const char **s, DType hint, const char **e
 
 static bool parse_expr(Parser *t, DType hint, const Expr **out) {
   const char *error = NULL;
-  skip(t);
-  *out = expr_at(t, &t->s, hint, &error);
-  return *out || fail(t, error ? error : "bad expression");
+  tok_skip(t->x);
+  *out = expr_at(t, &t->x->s, hint, &error);
+  return *out || tok_fail(t->x, "%s", error ? error : "bad expression");
 }
 
 static bool parse_size(Parser *t, const Expr **out) {
   return parse_expr(t, DT_I64, out) &&
-         ((*out)->dtype == DT_I64 || fail(t, "expected an integer expression"));
+         ((*out)->dtype == DT_I64 || tok_fail(t->x, "expected an integer expression"));
 }
 
 /* The expression before `..`, which would look like part of a number. */
 static bool parse_low(Parser *t, const Expr **out) {
-  skip(t);
-  const char *end = strstr(t->s, ".."), *line = strchr(t->s, '\n'), *error = NULL;
-  if (!end || (line && line < end)) return fail(t, "expected '..'");
-  const char *part = arena_strndup(t->a, t->s, (size_t)(end - t->s));
+  tok_skip(t->x);
+  const char *end = strstr(t->x->s, ".."), *line = strchr(t->x->s, '\n'), *error = NULL;
+  if (!end || (line && line < end)) return tok_fail(t->x, "expected '..'");
+  const char *part = arena_strndup(t->a, t->x->s, (size_t)(end - t->x->s));
   *out = expr_at(t, &part, DT_I64, &error);
-  if (!*out || (*out)->dtype != DT_I64 || *part) return fail(t, error ? error : "bad lower bound");
-  t->s = end + 2;
+  if (!*out || (*out)->dtype != DT_I64 || *part)
+    return tok_fail(t->x, "%s", error ? error : "bad lower bound");
+  t->x->s = end + 2;
   return true;
 }
 
@@ -206,7 +122,7 @@ static bool parse_low(Parser *t, const Expr **out) {
 static const char *symbol_end(const char *s) {
   s++;
   if (*s != '"') {
-    while (is_word(*s)) s++;
+    while (tok_is_word(*s)) s++;
     return s;
   }
   for (s++; *s && *s != '"'; s++)
@@ -216,13 +132,13 @@ static const char *symbol_end(const char *s) {
 
 static bool parse_symbol(Parser *t, int *id) {
   const char *error = NULL;
-  skip(t);
-  if (*t->s != '$') return fail(t, "expected a symbol");
-  const char *const end = symbol_end(t->s);
-  const char *part = arena_strndup(t->a, t->s, (size_t)(end - t->s));
+  tok_skip(t->x);
+  if (*t->x->s != '$') return tok_fail(t->x, "expected a symbol");
+  const char *const end = symbol_end(t->x->s);
+  const char *part = arena_strndup(t->a, t->x->s, (size_t)(end - t->x->s));
   const Expr *e = expr_at(t, &part, DT_I64, &error);
-  if (!e || e->op != EX_SYM) return fail(t, error ? error : "expected a symbol");
-  t->s = end;
+  if (!e || e->op != EX_SYM) return tok_fail(t->x, "%s", error ? error : "expected a symbol");
+  t->x->s = end;
   *id = e->id;
   return true;
 }
@@ -233,15 +149,15 @@ static bool parse_block(Parser *t, Stmt **out);
 static bool parse_for(Parser *t, Stmt **out) {
   const char *name = NULL;
   const Expr *lo = NULL, *extent = NULL;
-  if (!parse_word(t, &name) || !expect(t, "in") || !parse_low(t, &lo)) return false;
-  eat(t, "+");
+  if (!tok_word(t->x, &name) || !tok_expect(t->x, "in") || !parse_low(t, &lo)) return false;
+  tok_eat(t->x, "+");
   if (!parse_size(t, &extent)) return false;
-  const ForKind kind = eat(t, "parallel") ? FOR_PARALLEL
-                       : eat(t, "unroll") ? FOR_UNROLL
-                       : eat(t, "vector") ? FOR_VECTOR
-                       : eat(t, "block")  ? FOR_BLOCK
-                       : eat(t, "thread") ? FOR_THREAD
-                                          : FOR_SERIAL;
+  const ForKind kind = tok_eat(t->x, "parallel") ? FOR_PARALLEL
+                       : tok_eat(t->x, "unroll") ? FOR_UNROLL
+                       : tok_eat(t->x, "vector") ? FOR_VECTOR
+                       : tok_eat(t->x, "block")  ? FOR_BLOCK
+                       : tok_eat(t->x, "thread") ? FOR_THREAD
+                                                 : FOR_SERIAL;
   const Expr *var = ex_var_named(t->p, name, lo, extent);
   vec_push(t->a, &t->vars, (OpenLoop){name, var});
   Stmt *body = NULL;
@@ -255,13 +171,13 @@ static bool parse_if(Parser *t, Stmt **out) {
   const Expr *cond = NULL;
   Stmt *then = NULL, *otherwise = NULL;
   if (!parse_expr(t, DT_BOOL, &cond) || !parse_block(t, &then)) return false;
-  if (eat(t, "else") && !parse_block(t, &otherwise)) return false;
+  if (tok_eat(t->x, "else") && !parse_block(t, &otherwise)) return false;
   *out = stmt_if(t->a, cond, then, otherwise);
   return true;
 }
 
 static bool parse_index(Parser *t, const Expr **index) {
-  return expect(t, "[") && parse_size(t, index) && expect(t, "]");
+  return tok_expect(t->x, "[") && parse_size(t, index) && tok_expect(t->x, "]");
 }
 
 static bool parse_prefetch(Parser *t, Stmt **out) {
@@ -282,13 +198,13 @@ static bool parse_local(Parser *t, Stmt **out) {
 static bool parse_reduce(Parser *t, int *kind) {
   static const char *const names[] = {"sum", "prod", "min", "max", "and", "or"};
   for (*kind = 0; *kind < 6; ++*kind)
-    if (eat(t, names[*kind])) return true;
+    if (tok_eat(t->x, names[*kind])) return true;
   return false;
 }
 
 static bool parse_write(Parser *t, Stmt **out) {
-  skip(t);
-  const bool store = *t->s == 'b';
+  tok_skip(t->x);
+  const bool store = *t->x->s == 'b';
   int id = 0, kind = 0;
   const Expr *index = NULL, *value = NULL;
   if (!parse_id(t, store ? 'b' : 't', store ? t->k->params.n : t->k->locals.n, &id) ||
@@ -296,7 +212,7 @@ static bool parse_write(Parser *t, Stmt **out) {
     return false;
   const bool acc = !store && parse_reduce(t, &kind);
   const DType type = store ? t->k->params.data[id].dtype : t->k->locals.data[id].dtype;
-  if (!expect(t, "=") || !parse_expr(t, type, &value)) return false;
+  if (!tok_expect(t->x, "=") || !parse_expr(t, type, &value)) return false;
   *out = store ? stmt_store(t->a, id, index, value)
          : acc ? stmt_acc(t->a, id, index, (ReduceKind)kind, value)
                : stmt_set(t->a, id, index, value);
@@ -304,16 +220,16 @@ static bool parse_write(Parser *t, Stmt **out) {
 }
 
 static bool parse_stmt(Parser *t, Stmt **out) {
-  if (eat(t, "for")) return parse_for(t, out);
-  if (eat(t, "if")) return parse_if(t, out);
-  if (eat(t, "local")) return parse_local(t, out);
-  if (eat(t, "prefetch")) return parse_prefetch(t, out);
+  if (tok_eat(t->x, "for")) return parse_for(t, out);
+  if (tok_eat(t->x, "if")) return parse_if(t, out);
+  if (tok_eat(t->x, "local")) return parse_local(t, out);
+  if (tok_eat(t->x, "prefetch")) return parse_prefetch(t, out);
   return parse_write(t, out);
 }
 
 static bool parse_stmts(Parser *t, Stmt **out) {
   StmtList l = {0};
-  while (!eat(t, "}")) {
+  while (!tok_eat(t->x, "}")) {
     Stmt *s = NULL;
     if (!parse_stmt(t, &s)) return false;
     stmt_add(&l, s);
@@ -323,8 +239,8 @@ static bool parse_stmts(Parser *t, Stmt **out) {
 }
 
 static bool parse_block(Parser *t, Stmt **out) {
-  if (!expect(t, "{")) return false;
-  if (++t->depth > MAX_DEPTH) return fail(t, "blocks are nested too deep");
+  if (!tok_expect(t->x, "{")) return false;
+  if (++t->depth > MAX_DEPTH) return tok_fail(t->x, "blocks are nested too deep");
   const bool ok = parse_stmts(t, out);
   t->depth--;
   return ok;
@@ -333,19 +249,20 @@ static bool parse_block(Parser *t, Stmt **out) {
 static bool parse_param(Parser *t) {
   Param q = {.align = 1};
   int id = 0;
-  if (!parse_id(t, 'b', t->k->params.n + 1, &id) || !expect(t, ":") || !parse_dtype(t, &q.dtype))
+  if (!parse_id(t, 'b', t->k->params.n + 1, &id) || !tok_expect(t->x, ":") ||
+      !parse_dtype(t, &q.dtype))
     return false;
-  if (id != t->k->params.n) return fail(t, "parameters must be numbered in order");
-  if (!expect(t, "[") || !parse_size(t, &q.count) || !expect(t, "]")) return false;
-  q.access = eat(t, "readwrite") ? PA_READWRITE
-             : eat(t, "read")    ? PA_READ
-             : eat(t, "write")   ? PA_WRITE
-                                 : (ParamAccess)0;
-  if (!q.access) return fail(t, "expected read, write or readwrite");
-  q.constant = eat(t, "const");
-  q.scratch = eat(t, "scratch");
+  if (id != t->k->params.n) return tok_fail(t->x, "parameters must be numbered in order");
+  if (!tok_expect(t->x, "[") || !parse_size(t, &q.count) || !tok_expect(t->x, "]")) return false;
+  q.access = tok_eat(t->x, "readwrite") ? PA_READWRITE
+             : tok_eat(t->x, "read")    ? PA_READ
+             : tok_eat(t->x, "write")   ? PA_WRITE
+                                        : (ParamAccess)0;
+  if (!q.access) return tok_fail(t->x, "expected read, write or readwrite");
+  q.constant = tok_eat(t->x, "const");
+  q.scratch = tok_eat(t->x, "scratch");
   q.align = dtype_bytes(q.dtype);
-  if (eat(t, "align") && !parse_small(t, &q.align)) return false;
+  if (tok_eat(t->x, "align") && !tok_small(t->x, -1, INT_MAX, &q.align)) return false;
   if (!parse_name(t, &q.name)) return false;
   kernel_add_param(t->m, t->k, q);
   return true;
@@ -354,12 +271,13 @@ static bool parse_param(Parser *t) {
 static bool parse_local_row(Parser *t) {
   Local l = {0};
   int id = 0;
-  if (!parse_id(t, 't', t->k->locals.n + 1, &id) || !expect(t, ":") || !parse_dtype(t, &l.dtype))
+  if (!parse_id(t, 't', t->k->locals.n + 1, &id) || !tok_expect(t->x, ":") ||
+      !parse_dtype(t, &l.dtype))
     return false;
-  if (id != t->k->locals.n) return fail(t, "locals must be numbered in order");
-  if (!expect(t, "[") || !parse_int(t, &l.count) || !expect(t, "]")) return false;
-  l.memory = eat(t, "stack") ? MEM_STACK : eat(t, "shared") ? MEM_SHARED : MEM_REGS;
-  if (l.memory == MEM_REGS && !expect(t, "regs")) return false;
+  if (id != t->k->locals.n) return tok_fail(t->x, "locals must be numbered in order");
+  if (!tok_expect(t->x, "[") || !parse_int(t, &l.count) || !tok_expect(t->x, "]")) return false;
+  l.memory = tok_eat(t->x, "stack") ? MEM_STACK : tok_eat(t->x, "shared") ? MEM_SHARED : MEM_REGS;
+  if (l.memory == MEM_REGS && !tok_expect(t->x, "regs")) return false;
   if (!parse_name(t, &l.name)) return false;
   kernel_add_local(t->m, t->k, l);
   return true;
@@ -367,38 +285,38 @@ static bool parse_local_row(Parser *t) {
 
 /* `local t0 : …` declares; `local t0` alone is a statement. */
 static bool at_local_row(Parser *t) {
-  const char *start = t->s;
-  bool yes = eat(t, "local") && (skip(t), *t->s == 't');
+  const char *start = t->x->s;
+  bool yes = tok_eat(t->x, "local") && (tok_skip(t->x), *t->x->s == 't');
   if (yes) {
-    t->s++;
-    while (isdigit((unsigned char)*t->s)) t->s++;
-    yes = at(t, ":");
+    t->x->s++;
+    while (isdigit((unsigned char)*t->x->s)) t->x->s++;
+    yes = tok_at(t->x, ":");
   }
-  t->s = start;
+  t->x->s = start;
   return yes;
 }
 
 static bool parse_grain(Parser *t) {
   char *end = NULL;
-  skip(t);
-  t->k->grain = strtod(t->s, &end);
-  if (end == t->s) return fail(t, "expected a number");
-  t->s = end;
+  tok_skip(t->x);
+  t->k->grain = strtod(t->x->s, &end);
+  if (end == t->x->s) return tok_fail(t->x, "expected a number");
+  t->x->s = end;
   return true;
 }
 
 static bool parse_kernel(Parser *t) {
   const char *name = NULL;
-  if (!expect(t, "kernel") || !parse_word(t, &name)) return false;
+  if (!tok_expect(t->x, "kernel") || !tok_word(t->x, &name)) return false;
   t->k = kernel_new(t->m, name, NULL);
   t->k->name = name;
-  if (eat(t, "flops") && !parse_expr(t, DT_I64, &t->k->flops)) return false;
-  if (eat(t, "grain") && !parse_grain(t)) return false;
-  if (!parse_loc(t, &t->k->loc) || !expect(t, "{")) return false;
-  while (eat(t, "param"))
+  if (tok_eat(t->x, "flops") && !parse_expr(t, DT_I64, &t->k->flops)) return false;
+  if (tok_eat(t->x, "grain") && !parse_grain(t)) return false;
+  if (!parse_loc(t, &t->k->loc) || !tok_expect(t->x, "{")) return false;
+  while (tok_eat(t->x, "param"))
     if (!parse_param(t)) return false;
   while (at_local_row(t)) {
-    eat(t, "local");
+    tok_eat(t->x, "local");
     if (!parse_local_row(t)) return false;
   }
   const bool ok = parse_stmts(t, &t->k->body);
@@ -406,14 +324,14 @@ static bool parse_kernel(Parser *t) {
 }
 
 Kernel *kernel_parse(Module *m, const char **text, const char *file) {
-  Parser t = {
-      .m = m, .a = m->model->arena, .p = m->model->pool, .file = file, .text = *text, .s = *text};
+  TextParser x = text_parser(m->model, *text, file);
+  Parser t = {.m = m, .a = x.a, .p = m->model->pool, .x = &x};
   const int n = m->kernels.n;
   if (!parse_kernel(&t)) {
     m->kernels.n = n;
     return NULL;
   }
-  *text = t.s;
+  *text = x.s;
   return t.k;
 }
 
@@ -423,8 +341,8 @@ static bool parse_symbol_row(Parser *t) {
   int64_t lo = 0;
   const Expr *bound = NULL;
   if (!parse_symbol(t, &id) || !parse_int(t, &lo)) return false;
-  const bool runtime = eat(t, "runtime");
-  if (eat(t, "bound") && !parse_size(t, &bound)) return false;
+  const bool runtime = tok_eat(t->x, "runtime");
+  if (tok_eat(t->x, "bound") && !parse_size(t, &bound)) return false;
   Symbol *s = expr_symbol(t->p, id);
   s->lo = lo;
   s->runtime = runtime;
@@ -433,12 +351,13 @@ static bool parse_symbol_row(Parser *t) {
 }
 
 static bool parse_offset(Parser *t, const Expr **out) {
-  return !eat(t, "at") || (expect(t, "(") && parse_size(t, out) && expect(t, ")"));
+  return !tok_eat(t->x, "at") ||
+         (tok_expect(t->x, "(") && parse_size(t, out) && tok_expect(t->x, ")"));
 }
 
 static bool parse_ref(Parser *t, BufRef *r) {
   *r = (BufRef){.buffer = -1};
-  if (eat(t, "-")) return true;
+  if (tok_eat(t->x, "-")) return true;
   return parse_id(t, 'b', t->m->buffers.n, &r->buffer) && parse_offset(t, &r->offset);
 }
 
@@ -450,14 +369,14 @@ static const ConstData *find_const(Parser *t, int id) {
 
 static bool parse_values(Parser *t, Buffer *b) {
   Vec(double) v = {0};
-  while (!eat(t, "}")) {
+  while (!tok_eat(t->x, "}")) {
     char *end = NULL;
-    skip(t);
-    const double x = strtod(t->s, &end);
-    if (end == t->s) return fail(t, "expected a number");
-    t->s = end;
+    tok_skip(t->x);
+    const double x = strtod(t->x->s, &end);
+    if (end == t->x->s) return tok_fail(t->x, "expected a number");
+    t->x->s = end;
     vec_push(t->a, &v, x);
-    eat(t, ",");
+    tok_eat(t->x, ",");
   }
   const int64_t n = v.n;
   const int size = dtype_bytes(b->dtype);
@@ -473,43 +392,45 @@ static bool parse_values(Parser *t, Buffer *b) {
 }
 
 static bool parse_weight(Parser *t, Buffer *b) {
-  if (eat(t, "{")) return parse_values(t, b);
+  if (tok_eat(t->x, "{")) return parse_values(t, b);
   int id = 0;
-  if (!expect(t, "#") || !parse_small(t, &id)) return false;
-  TextParser x = frame_at(t);
-  if (t->whole && (id < 0 || id > MAX_ID)) return fail(t, "number of a constant out of range");
-  b->data = t->whole ? frame_const(&x, id) : find_const(t, id);
-  return b->data || fail(t, arena_printf(t->a, "there is no constant #%d", id));
+  if (!tok_expect(t->x, "#") || !tok_small(t->x, -1, INT_MAX, &id)) return false;
+  if (t->whole && (id < 0 || id > MAX_ID))
+    return tok_fail(t->x, "number of a constant out of range");
+  b->data = t->whole ? frame_const(t->x, id) : find_const(t, id);
+  return b->data || tok_fail(t->x, "there is no constant #%d", id);
 }
 
 static bool parse_input(Parser *t, Buffer *b) {
   b->kind = BUF_INPUT;
-  if (!parse_small(t, &b->index)) return false;
-  if (!eat(t, "default")) return true;
+  if (!tok_small(t->x, -1, INT_MAX, &b->index)) return false;
+  if (!tok_eat(t->x, "default")) return true;
   if (!parse_weight(t, b)) return false;
-  b->pinned = eat(t, "pinned");
+  b->pinned = tok_eat(t->x, "pinned");
   return true;
 }
 
 static bool parse_kind(Parser *t, Buffer *b) {
-  if (eat(t, "input")) return parse_input(t, b);
-  if (eat(t, "unset")) return b->kind = BUF_UNSET, true;
-  if (eat(t, "output")) return b->kind = BUF_OUTPUT, parse_small(t, &b->index);
-  if (eat(t, "weight")) return b->kind = BUF_WEIGHT, parse_weight(t, b);
-  if (eat(t, "arena")) return b->kind = BUF_ARENA, true;
-  if (eat(t, "view")) return b->kind = BUF_VIEW, parse_id(t, 'b', t->m->buffers.n, &b->base);
-  return fail(t, "expected input, output, weight, arena, view or unset");
+  if (tok_eat(t->x, "input")) return parse_input(t, b);
+  if (tok_eat(t->x, "unset")) return b->kind = BUF_UNSET, true;
+  if (tok_eat(t->x, "output")) return b->kind = BUF_OUTPUT, tok_small(t->x, -1, INT_MAX, &b->index);
+  if (tok_eat(t->x, "weight")) return b->kind = BUF_WEIGHT, parse_weight(t, b);
+  if (tok_eat(t->x, "arena")) return b->kind = BUF_ARENA, true;
+  if (tok_eat(t->x, "view")) return b->kind = BUF_VIEW, parse_id(t, 'b', t->m->buffers.n, &b->base);
+  return tok_fail(t->x, "expected input, output, weight, arena, view or unset");
 }
 
 static bool parse_buffer(Parser *t) {
   Buffer b = {.index = -1, .base = -1, .inplace_of = -1};
-  if (!parse_id(t, 'b', t->m->buffers.n + 1, &b.id) || !expect(t, ":") || !parse_dtype(t, &b.dtype))
+  if (!parse_id(t, 'b', t->m->buffers.n + 1, &b.id) || !tok_expect(t->x, ":") ||
+      !parse_dtype(t, &b.dtype))
     return false;
-  if (b.id != t->m->buffers.n) return fail(t, "buffers must be numbered in order");
-  if (!expect(t, "[") || !parse_size(t, &b.count) || !expect(t, "]") || !expect(t, "="))
+  if (b.id != t->m->buffers.n) return tok_fail(t->x, "buffers must be numbered in order");
+  if (!tok_expect(t->x, "[") || !parse_size(t, &b.count) || !tok_expect(t->x, "]") ||
+      !tok_expect(t->x, "="))
     return false;
   if (!parse_kind(t, &b) || !parse_offset(t, &b.offset)) return false;
-  if (eat(t, "inplace") && !parse_id(t, 'b', t->m->buffers.n, &b.inplace_of)) return false;
+  if (tok_eat(t->x, "inplace") && !parse_id(t, 'b', t->m->buffers.n, &b.inplace_of)) return false;
   if (!parse_name(t, &b.name)) return false;
   vec_push(t->a, &t->m->buffers, b);
   return true;
@@ -519,8 +440,8 @@ static bool parse_buffer(Parser *t) {
 static bool parse_steps(Parser *t, Step **out);
 
 static bool parse_step_block(Parser *t, Step **out) {
-  if (!expect(t, "{")) return false;
-  if (++t->depth > MAX_DEPTH) return fail(t, "blocks are nested too deep");
+  if (!tok_expect(t->x, "{")) return false;
+  if (++t->depth > MAX_DEPTH) return tok_fail(t->x, "blocks are nested too deep");
   const bool ok = parse_steps(t, out);
   t->depth--;
   return ok;
@@ -528,15 +449,15 @@ static bool parse_step_block(Parser *t, Step **out) {
 
 static bool parse_call(Parser *t, Step **out) {
   const char *name = NULL;
-  if (!parse_word(t, &name) || !expect(t, "(")) return false;
+  if (!tok_word(t->x, &name) || !tok_expect(t->x, "(")) return false;
   Step *s = *out = step_new(t->m, STEP_KERNEL, NULL);
   for (int i = 0; i < t->m->kernels.n; i++)
     if (strcmp(t->m->kernels.data[i]->name, name) == 0) s->call.kernel = t->m->kernels.data[i];
-  if (!s->call.kernel) return fail(t, arena_printf(t->a, "there is no kernel %s", name));
+  if (!s->call.kernel) return tok_fail(t->x, "there is no kernel %s", name);
   Vec(BufRef) args = {0};
-  while (!eat(t, ")")) {
+  while (!tok_eat(t->x, ")")) {
     BufRef r = {0};
-    if ((args.n && !expect(t, ",")) || !parse_ref(t, &r)) return false;
+    if ((args.n && !tok_expect(t->x, ",")) || !parse_ref(t, &r)) return false;
     vec_push(t->a, &args, r);
   }
   s->call.args = args.data;
@@ -546,15 +467,15 @@ static bool parse_call(Parser *t, Step **out) {
 
 static bool parse_tensor(Parser *t, TensorRef *r) {
   *r = (TensorRef){.buf = {.buffer = -1}};
-  if (eat(t, "-")) return true;
+  if (tok_eat(t->x, "-")) return true;
   Vec(const Expr *) dims = {0};
-  if (!parse_dtype(t, &r->dtype) || !expect(t, "[")) return false;
-  while (!eat(t, "]")) {
+  if (!parse_dtype(t, &r->dtype) || !tok_expect(t->x, "[")) return false;
+  while (!tok_eat(t->x, "]")) {
     const Expr *e = NULL;
-    if ((dims.n && !expect(t, ",")) || !parse_size(t, &e)) return false;
+    if ((dims.n && !tok_expect(t->x, ",")) || !parse_size(t, &e)) return false;
     vec_push(t->a, &dims, e);
   }
-  if (dims.n > MAX_RANK) return fail(t, "too many dimensions");
+  if (dims.n > MAX_RANK) return tok_fail(t->x, "too many dimensions");
   r->rank = dims.n;
   r->dims = dims.data;
   return parse_ref(t, &r->buf);
@@ -562,10 +483,10 @@ static bool parse_tensor(Parser *t, TensorRef *r) {
 
 static bool parse_tensors(Parser *t, const TensorRef **out, int *n) {
   Vec(TensorRef) v = {0};
-  if (!expect(t, "(")) return false;
-  while (!eat(t, ")")) {
+  if (!tok_expect(t->x, "(")) return false;
+  while (!tok_eat(t->x, ")")) {
     TensorRef r = {0};
-    if ((v.n && !expect(t, ";")) || !parse_tensor(t, &r)) return false;
+    if ((v.n && !tok_expect(t->x, ";")) || !parse_tensor(t, &r)) return false;
     vec_push(t->a, &v, r);
   }
   *out = v.data;
@@ -575,10 +496,10 @@ static bool parse_tensors(Parser *t, const TensorRef **out, int *n) {
 
 static bool parse_words(Parser *t, Step *s) {
   Vec(int64_t) v = {0};
-  if (!expect(t, "words") || !expect(t, "{")) return false;
-  while (!eat(t, "}")) {
+  if (!tok_expect(t->x, "words") || !tok_expect(t->x, "{")) return false;
+  while (!tok_eat(t->x, "}")) {
     int64_t w = 0;
-    if ((v.n && !expect(t, ",")) || !parse_int(t, &w)) return false;
+    if ((v.n && !tok_expect(t->x, ",")) || !parse_int(t, &w)) return false;
     vec_push(t->a, &v, w);
   }
   s->ext.words = v.data;
@@ -595,74 +516,74 @@ static const ExternRow *find_extern(const char *symbol) {
 static bool parse_extern(Parser *t, Step **out) {
   const char *name = NULL;
   Step *s = *out = step_new(t->m, STEP_EXTERN, NULL);
-  if (!parse_word(t, &name)) return false;
+  if (!tok_word(t->x, &name)) return false;
   s->ext.row = find_extern(name);
-  if (!s->ext.row) return fail(t, arena_printf(t->a, "there is no runtime function %s", name));
-  if (!parse_tensors(t, &s->ext.ins, &s->ext.n_ins) || !expect(t, "->") ||
+  if (!s->ext.row) return tok_fail(t->x, "there is no runtime function %s", name);
+  if (!parse_tensors(t, &s->ext.ins, &s->ext.n_ins) || !tok_expect(t->x, "->") ||
       !parse_tensors(t, &s->ext.outs, &s->ext.n_outs))
     return false;
   return parse_words(t, s) &&
-         (!eat(t, "scratch") || parse_id(t, 'b', t->m->buffers.n, &s->ext.scratch));
+         (!tok_eat(t->x, "scratch") || parse_id(t, 'b', t->m->buffers.n, &s->ext.scratch));
 }
 
 static bool parse_copy(Parser *t, Step **out) {
   Step *s = *out = step_new(t->m, STEP_COPY, NULL);
-  return parse_ref(t, &s->copy.src) && expect(t, "->") && parse_ref(t, &s->copy.dst) &&
-         expect(t, "count") && parse_size(t, &s->copy.count);
+  return parse_ref(t, &s->copy.src) && tok_expect(t->x, "->") && parse_ref(t, &s->copy.dst) &&
+         tok_expect(t->x, "count") && parse_size(t, &s->copy.count);
 }
 
 static bool parse_if_step(Parser *t, Step **out) {
   Step *s = *out = step_new(t->m, STEP_IF, NULL);
   return parse_ref(t, &s->branch.cond) && parse_loc(t, &s->loc) &&
          parse_step_block(t, &s->branch.then) &&
-         (!eat(t, "else") || parse_step_block(t, &s->branch.otherwise));
+         (!tok_eat(t->x, "else") || parse_step_block(t, &s->branch.otherwise));
 }
 
 static bool parse_loop_step(Parser *t, Step **out) {
   Step *s = *out = step_new(t->m, STEP_LOOP, NULL);
-  if (!expect(t, "cond") || !parse_ref(t, &s->loop.cond)) return false;
-  if (eat(t, "iter") && !parse_symbol(t, &s->loop.iter)) return false;
-  if (eat(t, "trips") && !parse_symbol(t, &s->loop.trips)) return false;
-  if (eat(t, "limit") && !parse_size(t, &s->loop.trip)) return false;
+  if (!tok_expect(t->x, "cond") || !parse_ref(t, &s->loop.cond)) return false;
+  if (tok_eat(t->x, "iter") && !parse_symbol(t, &s->loop.iter)) return false;
+  if (tok_eat(t->x, "trips") && !parse_symbol(t, &s->loop.trips)) return false;
+  if (tok_eat(t->x, "limit") && !parse_size(t, &s->loop.trip)) return false;
   return parse_loc(t, &s->loc) && parse_step_block(t, &s->loop.body);
 }
 
 static bool parse_sym_step(Parser *t, Step **out) {
   Step *s = *out = step_new(t->m, STEP_SYM, NULL);
   if (!parse_symbol(t, &s->sym.id)) return false;
-  if (eat(t, "from") ? !parse_ref(t, &s->sym.src)
-                     : !expect(t, "=") || !parse_size(t, &s->sym.value))
+  if (tok_eat(t->x, "from") ? !parse_ref(t, &s->sym.src)
+                            : !tok_expect(t->x, "=") || !parse_size(t, &s->sym.value))
     return false;
-  if (eat(t, "length"))
+  if (tok_eat(t->x, "length"))
     s->sym.index = IX_LENGTH;
-  else if (eat(t, "index"))
-    s->sym.index = eat(t, "positive") ? IX_FROM_0 : IX_WRAPS;
-  return (!eat(t, "min") || parse_size(t, &s->sym.lo)) &&
-         (!eat(t, "max") || parse_size(t, &s->sym.hi));
+  else if (tok_eat(t->x, "index"))
+    s->sym.index = tok_eat(t->x, "positive") ? IX_FROM_0 : IX_WRAPS;
+  return (!tok_eat(t->x, "min") || parse_size(t, &s->sym.lo)) &&
+         (!tok_eat(t->x, "max") || parse_size(t, &s->sym.hi));
 }
 
 static bool parse_check_step(Parser *t, Step **out) {
   DimAssume *x = &(*out = step_new(t->m, STEP_CHECK, NULL))->check;
   for (x->kind = ASSUME_EQUAL; x->kind <= ASSUME_MULTIPLE; x->kind++)
-    if (eat(t, assume_name(x->kind)))
-      return parse_size(t, &x->a) && expect(t, ",") && parse_size(t, &x->b) &&
+    if (tok_eat(t->x, assume_name(x->kind)))
+      return parse_size(t, &x->a) && tok_expect(t->x, ",") && parse_size(t, &x->b) &&
              parse_name(t, &x->what);
-  return fail(t, "expected the kind of a check");
+  return tok_fail(t->x, "expected the kind of a check");
 }
 
 static bool parse_step(Parser *t, Step **out) {
-  if (eat(t, "call")) return parse_call(t, out);
-  if (eat(t, "extern")) return parse_extern(t, out);
-  if (eat(t, "copy")) return parse_copy(t, out);
-  if (eat(t, "if")) return parse_if_step(t, out);
-  if (eat(t, "loop")) return parse_loop_step(t, out);
-  if (eat(t, "sym")) return parse_sym_step(t, out);
-  if (eat(t, "check")) return parse_check_step(t, out);
-  return fail(t, "expected a step");
+  if (tok_eat(t->x, "call")) return parse_call(t, out);
+  if (tok_eat(t->x, "extern")) return parse_extern(t, out);
+  if (tok_eat(t->x, "copy")) return parse_copy(t, out);
+  if (tok_eat(t->x, "if")) return parse_if_step(t, out);
+  if (tok_eat(t->x, "loop")) return parse_loop_step(t, out);
+  if (tok_eat(t->x, "sym")) return parse_sym_step(t, out);
+  if (tok_eat(t->x, "check")) return parse_check_step(t, out);
+  return tok_fail(t->x, "expected a step");
 }
 
 static bool parse_steps(Parser *t, Step **out) {
-  while (!eat(t, "}")) {
+  while (!tok_eat(t->x, "}")) {
     if (!parse_step(t, out) || !parse_loc(t, &(*out)->loc)) return false;
     if ((*out)->kind == STEP_KERNEL && !(*out)->loc) (*out)->loc = (*out)->call.kernel->loc;
     out = &(*out)->next;
@@ -675,11 +596,9 @@ static bool parse_steps(Parser *t, Step **out) {
 static bool parse_interface(Parser *t, bool inputs) {
   Model *const m = t->m->model;
   Value *v = value_new(m, NULL);
-  TextParser x = frame_at(t);
-  if (!frame_parse_type(&x, v)) return false;
-  t->s = x.s;
+  if (!frame_parse_type(t->x, v)) return false;
   if (v->kind != TY_TENSOR || v->dtype == DT_NONE || v->rank < 0)
-    return fail(t, "inputs and outputs of a program are tensors");
+    return tok_fail(t->x, "inputs and outputs of a program are tensors");
   if (!parse_name(t, &v->name)) return false;
   if (!m->main) m->main = graph_new(m, NULL, "main");
   if (inputs) {
@@ -692,65 +611,58 @@ static bool parse_interface(Parser *t, bool inputs) {
 }
 
 static bool parse_ids(Parser *t, bool inputs) {
-  skip(t);
-  while (*t->s == 'b' && isdigit((unsigned char)t->s[1])) {
+  tok_skip(t->x);
+  while (*t->x->s == 'b' && isdigit((unsigned char)t->x->s[1])) {
     int id = 0;
     if (!parse_id(t, 'b', t->m->buffers.n, &id)) return false;
     if (inputs)
       vec_push(t->a, &t->m->inputs, id);
     else
       vec_push(t->a, &t->m->outputs, id);
-    if (eat(t, ":") && !parse_interface(t, inputs)) return false;
-    if (!eat(t, ",")) break;
-    skip(t);
+    if (tok_eat(t->x, ":") && !parse_interface(t, inputs)) return false;
+    if (!tok_eat(t->x, ",")) break;
+    tok_skip(t->x);
   }
   return true;
 }
 
 static bool parse_plan(Parser *t) {
-  return parse_size(t, &t->m->arena_bytes) && expect(t, "scratch") &&
-         parse_size(t, &t->m->scratch_bytes) && expect(t, "lower") &&
+  return parse_size(t, &t->m->arena_bytes) && tok_expect(t->x, "scratch") &&
+         parse_size(t, &t->m->scratch_bytes) && tok_expect(t->x, "lower") &&
          parse_int(t, &t->m->arena_lower_bound);
 }
 
 static bool parse_module(Parser *t) {
-  if (!expect(t, "module")) return false;
-  if (eat(t, "threads") && !parse_small(t, &t->m->max_threads)) return false;
-  if (!expect(t, "{")) return false;
-  while (eat(t, "symbol"))
+  if (!tok_expect(t->x, "module")) return false;
+  if (tok_eat(t->x, "threads") && !tok_small(t->x, -1, INT_MAX, &t->m->max_threads)) return false;
+  if (!tok_expect(t->x, "{")) return false;
+  while (tok_eat(t->x, "symbol"))
     if (!parse_symbol_row(t)) return false;
-  while (skip(t), *t->s == 'b' && isdigit((unsigned char)t->s[1]))
+  while (tok_skip(t->x), *t->x->s == 'b' && isdigit((unsigned char)t->x->s[1]))
     if (!parse_buffer(t)) return false;
-  if (eat(t, "inputs") && !parse_ids(t, true)) return false;
-  if (eat(t, "outputs") && !parse_ids(t, false)) return false;
-  if (eat(t, "arena") && !parse_plan(t)) return false;
-  while (at(t, "kernel"))
+  if (tok_eat(t->x, "inputs") && !parse_ids(t, true)) return false;
+  if (tok_eat(t->x, "outputs") && !parse_ids(t, false)) return false;
+  if (tok_eat(t->x, "arena") && !parse_plan(t)) return false;
+  while (tok_at(t->x, "kernel"))
     if (!parse_kernel(t)) return false;
-  return expect(t, "steps") && expect(t, "{") && parse_steps(t, &t->m->steps) && expect(t, "}");
+  return tok_expect(t->x, "steps") && tok_expect(t->x, "{") && parse_steps(t, &t->m->steps) &&
+         tok_expect(t->x, "}");
 }
 
-static Parser parser_of(Model *model, const char *text, const char *file) {
-  return (Parser){.m = module_new(model),
-                  .a = model->arena,
-                  .p = model->pool,
-                  .file = file,
-                  .text = text,
-                  .s = text};
+static Parser parser_of(TextParser *x) {
+  return (Parser){.m = module_new(x->m), .a = x->a, .p = x->m->pool, .x = x};
 }
 
 Module *module_parse(Model *model, const char *text, const char *file) {
-  Parser t = parser_of(model, text, file);
-  TextParser x = frame_at(&t);
+  TextParser x = text_parser(model, text, file);
+  Parser t = parser_of(&x);
   if (!frame_number_symbols(&x) || !parse_module(&t)) return NULL;
-  skip(&t);
-  return !*t.s || fail(&t, "text behind the module") ? t.m : NULL;
+  tok_skip(&x);
+  return !*x.s || tok_fail(&x, "text behind the module") ? t.m : NULL;
 }
 
 Module *module_parse_at(TextParser *x) {
-  Parser t = parser_of(x->m, x->text, x->file);
-  t.s = x->s;
+  Parser t = parser_of(x);
   t.whole = true;
-  const bool ok = parse_module(&t);
-  x->s = t.s;
-  return ok ? t.m : NULL;
+  return parse_module(&t) ? t.m : NULL;
 }

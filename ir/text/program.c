@@ -142,13 +142,9 @@ static bool parse_program(TextParser *p, Module **m) {
 
 Module *program_parse(Arena *a, Diag *d, const char *text, const char *file, TextDataFn data,
                       void *user) {
-  TextParser p = {.a = a,
-                  .m = model_new(a, d),
-                  .text = text,
-                  .s = text,
-                  .file = file,
-                  .data = data,
-                  .user = user};
+  TextParser p = text_parser(model_new(a, d), text, file);
+  p.data = data;
+  p.user = user;
   Module *m = NULL;
   p.m->file = file;
   return frame_number_symbols(&p) && parse_program(&p, &m) ? m : NULL;

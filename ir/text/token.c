@@ -1,8 +1,13 @@
 /* Tokens of texts: words, strings, numbers, and errors with their line. */
 #include "ir/text/token.h"
 #include <ctype.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+TextParser text_parser(Model *m, const char *text, const char *file) {
+  return (TextParser){.a = m->arena, .m = m, .text = text, .s = text, .file = file};
+}
 
 bool text_fail(Arena *a, Diag *d, const char *file, const char *text, const char *at,
                const char *what) {
@@ -34,13 +39,17 @@ void tok_skip(TextParser *p) {
   }
 }
 
-bool tok_eat(TextParser *p, const char *tok) {
+bool tok_is_word(char c) { return isalnum((unsigned char)c) || c == '_'; }
+
+bool tok_at(TextParser *p, const char *tok) {
   tok_skip(p);
   const size_t n = strlen(tok);
-  if (strncmp(p->s, tok, n) != 0) return false;
-  if (isalpha((unsigned char)*tok) && (isalnum((unsigned char)p->s[n]) || p->s[n] == '_'))
-    return false;
-  p->s += n;
+  return strncmp(p->s, tok, n) == 0 && !(tok_is_word(tok[n - 1]) && tok_is_word(p->s[n]));
+}
+
+bool tok_eat(TextParser *p, const char *tok) {
+  if (!tok_at(p, tok)) return false;
+  p->s += strlen(tok);
   return true;
 }
 
@@ -50,7 +59,7 @@ bool tok_expect(TextParser *p, const char *tok) {
 
 size_t tok_ident_len(const char *s) {
   size_t n = 0;
-  while (isalnum((unsigned char)s[n]) || s[n] == '_') n++;
+  while (tok_is_word(s[n])) n++;
   return n;
 }
 
@@ -93,7 +102,11 @@ bool tok_at_string(TextParser *p) {
 }
 
 bool tok_ident(TextParser *p, const char **out) {
-  if (tok_at_string(p)) return tok_string(p, out);
+  return tok_at_string(p) ? tok_string(p, out) : tok_word(p, out);
+}
+
+bool tok_word(TextParser *p, const char **out) {
+  tok_skip(p);
   const size_t n = tok_ident_len(p->s);
   if (n == 0) return tok_fail(p, "expected a name");
   *out = arena_strndup(p->a, p->s, n);
@@ -104,8 +117,9 @@ bool tok_ident(TextParser *p, const char **out) {
 bool tok_int(TextParser *p, int64_t *v) {
   tok_skip(p);
   char *end;
+  errno = 0;
   *v = *p->s == '-' ? strtoll(p->s, &end, 10) : (int64_t)strtoull(p->s, &end, 10);
-  if (end == p->s) return tok_fail(p, "expected an integer");
+  if (end == p->s || errno) return tok_fail(p, "expected an integer");
   p->s = end;
   return true;
 }

@@ -26,19 +26,25 @@ typedef struct TextParser {
   int depth;
 } TextParser;
 
+/* At the beginning of a text that becomes part of m. */
+TextParser text_parser(Model *m, const char *text, const char *file);
 /* Reports `what` with the line and column of `at`; false. */
 bool text_fail(Arena *a, Diag *d, const char *file, const char *text, const char *at,
                const char *what);
 
-/* All return false after reporting an error, but for the questions tok_eat and tok_at_string. */
+/* All return false after reporting an error, but for the questions tok_at, tok_eat and
+ * tok_at_string. */
 bool tok_fail(TextParser *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void tok_skip(TextParser *p);                 /* spaces and comments */
+bool tok_is_word(char c);                     /* letters, digits, _ */
+bool tok_at(TextParser *p, const char *tok);  /* is tok next? */
 bool tok_eat(TextParser *p, const char *tok); /* takes tok when it is next */
 bool tok_expect(TextParser *p, const char *tok);
 bool tok_at_string(TextParser *p);
 bool tok_string(TextParser *p, const char **out);
+bool tok_word(TextParser *p, const char **out);
 bool tok_ident(TextParser *p, const char **out); /* a word or a string */
-bool tok_int(TextParser *p, int64_t *v);
+bool tok_int(TextParser *p, int64_t *v);         /* of 64 bits, signed or not */
 bool tok_small(TextParser *p, int64_t lo, int64_t hi, int *v);
 bool tok_number(TextParser *p, bool *is_float, int64_t *i,
                 double *f); /* float when written as one */

@@ -34,6 +34,7 @@ def test_loop_text(d):
     r = burin(text, "-q", "--passes=simplify_loops,expand_math", "--emit=loop")
     check("loop text: named passes", r.returncode == 0 and "exp(" not in r.stdout and " at (" not in r.stdout, r.stderr)
     faults = (("f32[$n*2] = output 0", "f32[$n*2] = output", 1, "line 6, column 3: expected an integer"),
+              ("f32[$n*2] = output 0", "f32[$n*2] = output 99999999999999999999", 1, "an integer"),
               ("b2[i*2 + j] =", "b7[i*2 + j] =", 1, "line 14, column"),
               ("weight {10, 20}", "weight {10}", 1, "type or size"), ('inputs b0 : f32[$n,2] "x"', "inputs b0", 1, "have types"),
               ("weight {10, 20}", "weight #3", 1, "constant #3 has no data"), ("outputs b2", "outputs b0", 1, "is not output 0"),

@@ -75,6 +75,9 @@ def test_graph_text(d):
         for command in ([d / name, "-o", d / "never"], ["run", d / name], ["run", "--interpret", d / name, "--input", "x=1x3x9x9xf32=1"], ["diff", d / name]):
             r = burin(*command)
             check(f"text: {name} is no program", r.returncode == 1 and word in r.stderr and not (d / "never").exists(), f"{r.returncode} {r.stderr}")
+    (d / "big.ir").write_text('graph @main {\n  %0 : f32[4] = input "x"\n  %1 = Flatten %0 {axis=99999999999999999999}\n  output %1 "y"\n}\n')
+    r = burin(d / "big.ir", "--emit=graph")
+    check("text: an integer beyond 64 bits", r.returncode == 1 and "line 3, column" in r.stderr and "expected an integer" in r.stderr, r.stderr)
     r = burin(d / "none.ir", "--passes=cse", "--emit=graph")
     check("text: passes on a text without data", r.returncode == 0 and "data none" in r.stdout, r.stderr)
     plan = "fuse,choose,choose_tiles"
