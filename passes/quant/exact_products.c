@@ -4,7 +4,7 @@
  * operands are small integers, and a rewrite happens only where no partial sum,
  * in whatever order, can leave what f32 holds exactly. Long contractions are cut into parts that
  * hold, added up in i32. The quantization that follows is the operator's own (Requantize). */
-#include "passes/graph/exact_products.h"
+#include "passes/quant/exact_products.h"
 #include "passes/build/kernel.h"
 
 #include <math.h>

@@ -1,7 +1,7 @@
 /* Products of 8-bit integers as contractions of integers: MatMulInteger and ConvInteger without
  * zero points, which have tiled templates. Zero points go into sums over columns of the weights
  * and, where the weights keep theirs, over rows of x; what pads an image becomes its zero point. */
-#include "passes/graph/exact_products.h"
+#include "passes/quant/exact_products.h"
 
 #include <string.h>
 
