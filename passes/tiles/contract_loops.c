@@ -2,6 +2,8 @@
  * go together, so that what is used again is still in the cache, and how threads divide them. */
 #include "passes/tiles/contract_loops.h"
 
+#include <math.h>
+
 #include "ir/expr/expr_query.h"
 #include "passes/choose/choice.h"
 #include "passes/choose/machine_model.h"
@@ -132,22 +134,34 @@ static int a_bytes(const ContractShape *s) {
 
 static const Expr *rows_of(const Space *x) { return x->s->flat ? x->s->rows_w : x->s->rows_h; }
 
-/* Rows per block: what keeps A of a block, k steps long, in half the second-level cache, and enough
- * blocks for the threads. *cut: A of all rows does not fit there. */
-static int64_t choose_part(const Space *x, double panels, double k, bool *cut) {
+/* The rows of A, k steps long, that stay in the second-level cache: half of it, or more where
+ * that is enough for all of them and a panel beside. */
+static double rows_in_cache(const Space *x, double k, double rows) {
   const ContractShape *s = x->s;
   const int bytes = a_bytes(s);
+  const double l2 = (double)x->c->target->l2_bytes, width = x->l->vectors * contract_lanes(x->c);
   double unit = bytes * k; /* of A per row */
-  int64_t all;
   if (!s->flat) unit = bytes * guess(x, s->k[s->n_k - 1]) * guess(x, s->rows_w);
-  const int step = s->flat ? x->wide : x->high;
+  const double half = l2 / 2 / unit, beside = width * k * dtype_bytes(s->types->panel);
+  return half < rows && rows * unit + beside <= l2 * 7 / 8 ? rows : half;
+}
+
+/* Rows per block: what keeps A of a block, k steps long, in the second-level cache, and enough
+ * blocks for the threads. Blocks are of about the same size: each reads all panels, and a small one
+ * computes little with them. *cut: A of all rows does not fit there. */
+static int64_t choose_part(const Space *x, double panels, double k, bool *cut) {
+  int64_t all;
+  const int step = x->s->flat ? x->wide : x->high;
   const double rows = guess(x, rows_of(x));
-  double size = (double)x->c->target->l2_bytes / 2 / unit;
+  double size = rows_in_cache(x, k, rows);
   *cut = size < rows;
+  if (*cut) size = rows / ceil(rows / size);
   const double blocks = blocks_for_threads(x, rows, panels);
-  if (blocks > 1 && rows / blocks < size) size = rows / blocks;
+  const bool for_threads = blocks > 1 && rows / blocks < size;
+  if (for_threads) size = rows / blocks;
   /* a block more of whole tiles rather than a small last one */
-  int64_t n = (int64_t)(size / step + (blocks > 1 ? 0.5 : 0)) * step;
+  const double tiles = for_threads ? size / step + 0.5 : ceil(size / step);
+  int64_t n = (int64_t)tiles * step;
   if (n < step) n = step;
   if (n > rows && expr_is_const(rows_of(x), &all)) n = all;
   return n > 0 ? n : 1;
