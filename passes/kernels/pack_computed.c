@@ -37,7 +37,8 @@ static const Expr *packed_element(Contract *c, const Expr *col,
   ExprPool *p = c->p;
   const Expr *inside = ex_lt(p, col, c->n);
   if (c->types->k_step > 1) inside = ex_and(p, inside, ex_lt(p, c->k[c->n_k - 1], c->k_elements));
-  const bool all = inside->op == EX_CONST;
+  const bool all = expr_is_i64(inside, 1);
+  if (expr_is_i64(inside, 0)) return ex_const(p, c->types->acc, 0);
   c->b.x.guard = all ? NULL : inside;
   const Expr *e = b(c, col);
   c->b.x.guard = NULL;

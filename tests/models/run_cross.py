@@ -1,18 +1,19 @@
 #!/usr/bin/env python3
 """Part "cross": models for the other targets, as programs, under qemu where needed: the repository's own
 (models/own_models.py), and small real ones. run_cross.py --own: only those; --all: every real model on every target (hours)."""
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2] / folder) for folder in ("", "python")]
 from tests.models import own_models, run_models  # noqa: E402
+from tests.support import targets  # noqa: E402
 
 SMALL = ("mnist_cnn_cntk,mnist_cnn14_atmega,cifar10_cnn_winml,micro_kws_fp32,micro_kws_int8_qdq,iris_mlp_winml,"
          "iris_lightgbm_tensor,xgboost_regressor_tree,gnn_gcn_karate,lowlight_sci_240x320,yunet_n_dynamic,oww_alexa,"
          "magika_v1,dtln_1,sentence_boundary_bilstm,ppocr_cls,squeezenet1.0_fp16")
 TARGETS = ["x86-64-v2", "x86-64-v3", "aarch64", "cortex-a72", "armv7"]
+OWN_TARGETS = [*TARGETS, "x86-64-v4", "cortex-a53"]
 
 
 def run_own():
@@ -21,9 +22,9 @@ def run_own():
     print(f"{'model':28} {'target':10} {'compile s':>7} {'run ms':>8} {'error':>9} {'arena':>6}")
     with tempfile.TemporaryDirectory(prefix="burin-") as folder:
         models = own_models.write_all(folder)
-        for target in TARGETS:
-            if run_models.QEMU[target] and not shutil.which(run_models.QEMU[target][0]):
-                print(f"skipped {target}: no {run_models.QEMU[target][0]}")
+        for target in OWN_TARGETS:
+            if why := targets.missing(target):
+                print(f"skipped {len(models)} models for {target}: {why}")
                 counts[2] += len(models)
                 continue
             for path in models:

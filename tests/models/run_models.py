@@ -18,11 +18,10 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "python"))
+sys.path[:0] = [str(ROOT), str(ROOT / "python")]
+from tests.support import targets  # noqa: E402
 SHARED = Path(os.environ.get("BURIN_SHARED", ROOT.parent / "shared")) / "models"
 BUILD = Path(os.environ.get("BURIN_BUILD", ROOT / "build"))
-QEMU = {"aarch64": ["qemu-aarch64"], "cortex-a72": ["qemu-aarch64", "-cpu", "cortex-a72"],
-        "armv7": ["qemu-arm"], "x86-64-v2": [], "x86-64-v3": [], "x86-64-v4": [], "native": []}
 TOLERANCE = 1e-4
 # Models whose reference is itself further off than that, as a run of the same model in float64 shows:
 # {name: (tolerance, why)}
@@ -153,7 +152,7 @@ def run_program(path, target, flags, tolerance):
             return {**row, "bad": done.stderr.strip()[-300:]}
         outputs = graph_inputs(path)[1]
         for feeds, want in cases(path):
-            command = [*QEMU[target], program, "--check-memory"]
+            command = [*targets.EMULATOR[target], program, "--check-memory"]
             for k, value in enumerate(feeds.values()):
                 np.save(f"{folder}/in_{k}.npy", value)
                 command += ["--input", f"{k}=@{folder}/in_{k}.npy"]

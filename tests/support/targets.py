@@ -1,0 +1,29 @@
+"""Where programs of a target run: on this machine, or under an emulator."""
+import functools
+import platform
+import shutil
+from pathlib import Path
+
+EMULATOR = {"aarch64": ["qemu-aarch64"], "cortex-a72": ["qemu-aarch64", "-cpu", "cortex-a72"],
+            "cortex-a53": ["qemu-aarch64", "-cpu", "cortex-a53"], "armv7": ["qemu-arm"],
+            "x86-64-v2": [], "x86-64-v3": [], "x86-64-v4": [], "native": []}
+NEEDS = {"x86-64-v2": {"sse4_2"}, "x86-64-v3": {"avx2", "fma"},
+         "x86-64-v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}}
+
+
+@functools.cache
+def cpu_flags():
+    """Of the machine's first CPU, as Linux names them; empty where it is no x86."""
+    if platform.machine() != "x86_64":
+        return frozenset()
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return frozenset(next((line for line in lines if line.startswith("flags")), "").split())
+
+
+def missing(target):
+    """Why programs of this target cannot run here, or None."""
+    emulator = EMULATOR[target]
+    if emulator:
+        return None if shutil.which(emulator[0]) else f"no {emulator[0]}"
+    lacking = NEEDS.get(target, set()) - cpu_flags()
+    return f"the CPU lacks {', '.join(sorted(lacking))}" if lacking else None
