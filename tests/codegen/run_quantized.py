@@ -4,7 +4,8 @@
 run_quantized.py [--seed S] [--count N] [--target T] [--verbose]: ConvInteger, QLinearConv, MatMulInteger and QLinearMatMul
 of random and of chosen shapes, compiled at -O3 (as products of integers, or of floats where these are exact), by turns at
 -O0 (the operator as it is defined) and for other targets, some under qemu: all must give the oracle's bits. Chosen cases have
-weights so large, and contractions so long, that sums leave what floats, or 32 bits, hold.
+weights so large, and contractions so long, that sums leave what floats, or 32 bits, hold. Then what lies between such
+products, against the same model without passes (byte_cases).
 """
 import argparse
 import itertools
@@ -21,6 +22,7 @@ import numpy as np
 from onnx import helper, numpy_helper
 
 import burin
+from tests.support.byte_cases import byte_cases
 from tests.support.template_cases import conv
 
 LIMITS = {np.dtype("uint8"): (0, 255), np.dtype("int8"): (-128, 127)}
@@ -202,6 +204,19 @@ def instructions():
     return bad
 
 
+def between_products(targets):
+    """What is wrong with operators between DequantizeLinear and QuantizeLinear (byte_cases), and how many runs there were."""
+    bad, runs = [], 0
+    for title, model, feeds, want in byte_cases(np.random.default_rng(0)):
+        want = burin.compile(model, flags=["-O0"]).run(feeds) if want is None else want
+        for target in targets:
+            got = burin.compile(model, target=target).run(feeds)
+            same = [a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b) for a, b in zip(got, want, strict=True)]
+            bad += [] if all(same) else [f"{target}, {title}: results {[k for k, ok in enumerate(same) if not ok]} differ"]
+            runs += 1
+    return bad, runs
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--seed", type=int, default=1)
@@ -212,8 +227,9 @@ def main():
     rng = np.random.default_rng(args.seed)
     cases = [*fixed_cases(rng), *(pick(rng, [conv_case, conv_case, matmul_case])(rng) for _ in range(args.count))]
     emulated = [t for t, qemu in QEMU.items() if shutil.which(qemu)]
-    failed, runs = 0, 3
-    for bad in instructions():
+    bytes_bad, runs = between_products([args.target] if args.target else ["native", "x86-64-v2"])
+    failed, runs = 0, runs + 3
+    for bad in [*bytes_bad, *instructions()]:
         print(bad)
         failed += 1
     for i, c in enumerate(cases):

@@ -1,6 +1,7 @@
 /* Poolings: windows (MaxPool with indices, AveragePool, LpPool) and global ones, MaxUnpool, and
  * pool_info. */
 #include <math.h>
+#include "ir/ops/nn/nn_quant.h"
 #include "ir/ops/nn/nn_window.h"
 
 /* ---- shapes ---- */
@@ -122,6 +123,23 @@ const Expr *elem_average_pool(ElemCtx *c, const Node *n, int out, const Expr *co
   const Expr *sum = kit_reduce_all(c, RED_SUM, q.w.spatial, q.taps.vars, q.value);
   return kit_ret(c, n, out, ex_div(p, sum, kit_size(c, (DType)sum->dtype, count)));
 }
+
+/* ---- SumPool (internal): Σ (x - zero point) over the part of a window inside x, as i32 ---- */
+bool infer_sum_pool(Model *m, Node *n) {
+  return quant_need_8bit(m, n, 0) && op_same_dtype(m, n, 1, 0) &&
+         kit_need_scalar(m, n, 1, "zero point") && pool_out(m, n) &&
+         op_out_like(m, n, 0, DT_I32, n->out[0]);
+}
+
+const Expr *elem_sum_pool(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
+  ExprPool *p = c->pool;
+  const Pool q = pool_begin(c, n, idx);
+  const Expr *v = ex_cast(p, DT_I32, q.value), *zero = quant_zero(c, n, 1);
+  if (zero) v = ex_sub(p, v, q.guard ? ex_select(p, q.guard, zero, kit_like(c, v, 0)) : zero);
+  return kit_reduce_all(c, RED_SUM, q.w.spatial, q.taps.vars, v);
+}
+
+/* ---- norms ---- */
 
 /* |v|^p and the p-th root of a sum of them. */
 static const Expr *lp_term(ElemCtx *c, const Expr *v, int64_t p) {

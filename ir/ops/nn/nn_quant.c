@@ -190,6 +190,19 @@ const Expr *elem_requantize(ElemCtx *c, const Node *n, int out, const Expr *cons
                           quant_zero(c, n, 2), n->out[out]->dtype);
 }
 
+/* ---- ByteTable (internal): x of 8 bits, the 256 results by its bits as an unsigned number ---- */
+bool infer_byte_table(Model *m, Node *n) {
+  return quant_need_8bit(m, n, 0) && quant_need_8bit(m, n, 1) &&
+         kit_need_vector(m, n, 1, ex_i64(m->pool, 256), "table") &&
+         op_out_like(m, n, 0, n->in[1]->dtype, n->in[0]);
+}
+
+const Expr *elem_byte_table(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
+  const Expr *bits = ex_bits(c->pool, DT_U8, elem_in(c, n, 0, idx));
+  const Expr *at = ex_cast(c->pool, DT_I64, bits);
+  return elem_in(c, n, 1, &at);
+}
+
 /* ---- DynamicQuantizeLinear: y, scale, zero point from the range of x, which includes 0 ---- */
 bool infer_dynamic_quantize(Model *m, Node *n) {
   return op_need_dtype(m, n, 0, DT_F32) && op_out_like(m, n, 0, DT_U8, n->in[0]) &&
