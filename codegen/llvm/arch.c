@@ -20,6 +20,7 @@ const ArchRow arch_rows[ARCH_COUNT] = {
             .rounds = true,
             .minmax_f64 = true,
             .pair_sum = {"llvm.aarch64.neon.uaddlp", "llvm.aarch64.neon.saddlp"},
+            .byte_tables = true,
             .mode_get = "llvm.aarch64.get.fpcr",
             .mode_set = "llvm.aarch64.set.fpcr",
             .mode_bits = 64,

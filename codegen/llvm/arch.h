@@ -11,6 +11,8 @@ typedef struct ArchRow {
   /* Instructions that add pairs of 16-bit elements, unsigned and signed, into 32; or NULL. */
   const char *pair_sum[2];
 
+  bool byte_tables; /* instructions tbl and tbx, which look bytes up in up to four registers */
+
   /* The floating-point mode: round to nearest, no traps, subnormal numbers count as zero. */
   const char *mode_get;
   const char *mode_set;

@@ -178,10 +178,26 @@ const Expr *emit_specialise(Emit *c, const Expr *e);
 int expr_depth(const Emit *c, const Expr *e);
 
 /* ---- emit_memory.c ---- */
+/* A buffer, or an array on the stack (emit_local.c). */
+typedef struct Mem {
+  Val base;
+  DType dtype;
+  int align;      /* of base, bytes */
+  bool invariant; /* never written while the kernel runs */
+  int64_t count;  /* elements that are known to be there */
+} Mem;
+Val mem_load(Emit *c, const Mem *m, const Expr *index, const Expr *guard); /* guard may be NULL */
+void mem_store(Emit *c, const Mem *m, const Expr *index, Val value);
+Val mem_address(Emit *c, const Mem *m, const Expr *index, const Expr *guard, int64_t access);
+bool lane_uniform(const Emit *c, const Expr *e); /* the same in all lanes */
 Val emit_load(Emit *c, const Expr *e);
 void emit_store(Emit *c, int buffer, const Expr *index, Val value);
 void emit_prefetch(Emit *c, int buffer, const Expr *index);
 bool masks_cheap(const Emit *c, DType t);
+/* ---- emit_table.c ---- */
+/* table[index], all 256 bytes of which may be read, for a vector of u8; NULL where that is no faster
+ * than one by one. */
+Val emit_byte_table(Emit *c, Val table, unsigned align, Val index);
 /* ---- emit_local.c ---- */
 Val emit_local(Emit *c, const Expr *e);
 void emit_local_set(Emit *c, int local, const Expr *index, Val value);

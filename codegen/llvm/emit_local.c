@@ -1,6 +1,6 @@
 /* Locals of a kernel: register tiles (one alloca per scalar or per vector, which LLVM's SROA turns
  * into SSA values) and arrays on the stack; and accumulation into them, over lanes too. */
-#include "codegen/llvm/emit_mem.h"
+#include "codegen/llvm/emit.h"
 
 static const Local *local_of(const Emit *c, int id) { return &c->kernel->locals.data[id]; }
 static bool in_lanes(const Emit *c) { return c->vvar && !c->lane0; }
@@ -36,7 +36,7 @@ void local_declare(Emit *c, int id) {
 }
 
 static Mem stack_mem(const Emit *c, int id) {
-  return (Mem){c->locals[id].mem, local_of(c, id)->dtype, 64, false};
+  return (Mem){c->locals[id].mem, local_of(c, id)->dtype, 64, false, 0};
 }
 
 /* Constant element index of a register local (of lane 0). */

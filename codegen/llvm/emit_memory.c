@@ -4,7 +4,7 @@
  * LLVM can hoist the outer part and fold the rest into addressing modes. A load whose guard is the
  * same for all lanes needs no branch: where the guard is false, the outer part is replaced by a
  * block of zeros and the inner terms (known to be small) are added to that. */
-#include "codegen/llvm/emit_mem.h"
+#include "codegen/llvm/emit.h"
 #include "ir/base/integer.h"
 
 enum { MAX_TERMS = 64, ZERO_BLOCK = 64 << 10 };
@@ -247,10 +247,22 @@ static Val masked_gather(Emit *c, const Mem *m, Val pointers, Val mask) {
       (Val[]){pointers, k_int(c, c->i32, dtype_bytes(m->dtype)), mask, LLVMConstNull(t)});
 }
 
+/* An element of a whole table of bytes, found by a byte; NULL: it is not. Lanes that are not active
+ * may be read, too. */
+static Val table_load(Emit *c, const Mem *m, const Expr *index) {
+  const Expr *const byte = index->op == EX_cast ? index->a[0] : NULL;
+  if (!byte || byte->dtype != DT_U8 || dtype_bytes(m->dtype) != 1 || !m->invariant ||
+      m->count < 256)
+    return NULL;
+  return emit_byte_table(c, m->base, (unsigned)m->align, as_lanes(c, emit_expr(c, byte)));
+}
+
 static Val lanes_load(Emit *c, const Mem *m, const Expr *index, const Expr *uniform_guard,
                       Val mask) {
   const int64_t stride = lane_stride(c, index);
   const int64_t bytes = dtype_bytes(m->dtype);
+  const Val found = stride == STRIDE_ANY && !uniform_guard ? table_load(c, m, index) : NULL;
+  if (found) return found;
   if (stride == 1) {
     const Val p = mem_address(c, m, index, uniform_guard, c->vl * bytes);
     return contiguous_load(c, m, p, uniform_guard ? (unsigned)bytes : alignment(c, m, index), mask);
@@ -351,7 +363,9 @@ void mem_store(Emit *c, const Mem *m, const Expr *index, Val value) {
 /* ---- buffers ---- */
 static Mem param_mem(const Emit *c, int id) {
   const Param *const p = &c->kernel->params.data[id];
-  return (Mem){c->params[id], p->dtype, c->align[id], p->constant};
+  int64_t count = 0;
+  if (p->count && !expr_is_const(p->count, &count)) count = 0;
+  return (Mem){c->params[id], p->dtype, c->align[id], p->constant, count};
 }
 
 Val emit_load(Emit *c, const Expr *e) {

@@ -11,15 +11,31 @@ typedef struct Body { /* what the loop's body is like */
   bool reduces;       /* accumulates into something declared outside */
   bool loops;         /* has a loop inside */
   bool bits;          /* takes numbers apart: polynomials, whose long chains should overlap */
-  int nodes;          /* distinct expressions */
+  bool wide; /* computes, or keeps in locals, more than bytes: lanes are those of 32 bits */
+  int nodes; /* distinct expressions */
 } Body;
 
 /* ---- looking at the body ---- */
 static bool is_tile(const Emit *c, int id) { return c->locals[id].kind == LK_CHUNKS; }
 
+static bool in_lane_registers(const Emit *c, int id) {
+  return c->use[id].lanes && !c->use[id].memory;
+}
+
+/* Is e a byte, or an index that needs no lanes: affine, or a byte that finds one? */
+static bool is_bytes(Emit *c, const Expr *var, const Expr *e) {
+  const Expr *coeff, *rest;
+  if (e->op == EX_LOCAL) return dtype_bytes(e->dtype) == 1 && in_lane_registers(c, e->id);
+  if (e->dtype == DT_BOOL) return !expr_uses_var(e, var->id);
+  if (e->dtype != DT_I64) return dtype_bytes(e->dtype) == 1;
+  if (e->op == EX_cast) return e->a[0]->dtype == DT_U8;
+  return !(e->flags & (EXF_LOAD | EXF_LOCAL)) && expr_affine(c->pool, e, var, &coeff, &rest);
+}
+
 static void scan_expr(Emit *c, const Expr *var, const Expr *e, Body *b) {
   if (!e || emit_seen(c, e)) return;
   b->nodes++;
+  b->wide |= !is_bytes(c, var, e);
   b->bits |= e->op == EX_bits;
   if (e->op == EX_LOAD && expr_uses_var(e, var->id) &&
       !masks_cheap(c, c->kernel->params.data[e->id].dtype))
@@ -44,7 +60,10 @@ static void scan_stmts(Emit *c, const Expr *var, const Stmt *s, Body *b) {
   for (; s; s = s->next) {
     if (s->kind == ST_STORE && !masks_cheap(c, c->kernel->params.data[s->access.id].dtype))
       b->narrow = true;
+    if (s->kind == ST_STORE && dtype_bytes(c->kernel->params.data[s->access.id].dtype) > 1)
+      b->wide = true;
     if (s->kind == ST_SET || s->kind == ST_ACC) {
+      b->wide |= !in_lane_registers(c, s->access.id);
       const bool uses = expr_uses_var(s->access.index, var->id);
       if (is_tile(c, s->access.id) && uses) b->slices = true;
       if (s->kind == ST_ACC && !uses) b->reduces = true;
@@ -192,6 +211,21 @@ static void const_vector(Emit *c, const Stmt *s, const Body *b, int64_t lo, int6
                  scalar_body, (void *)s);
 }
 
+/* What deals with bytes only has lanes of 8 bits, as long as that fills vectors. */
+static void const_bytes(Emit *c, const Stmt *s, const Body *b, int64_t lo, int64_t n) {
+  const int usual = c->vl;
+  for (c->vl = target_lanes(c->t, 8); c->vl > usual; c->vl /= 2) {
+    const int64_t full = n / c->vl * c->vl;
+    if (full) const_vector(c, s, b, lo, full);
+    lo += full;
+    n -= full;
+  }
+  if (n >= usual || (!b->narrow && n > 1))
+    const_vector(c, s, b, lo, n);
+  else
+    scalar_consts(c, s, lo, lo + n);
+}
+
 /* ---- extents known at run time ---- */
 static void masked_tail(Emit *c, const Stmt *s, Val from, Val left) {
   const LLVMBasicBlockRef tail = new_block(c, "tail"), done = new_block(c, "done");
@@ -242,7 +276,9 @@ void emit_vector(Emit *c, const Stmt *s) {
   emit_forget(c);
   scan_stmts(c, s->loop.var, s->loop.body, &b);
   emit_forget(c);
-  if (fixed && n > 0 && (n >= c->vl || (!b.narrow && n > 1)))
+  if (fixed && n >= 2 * c->vl && !b.wide && !b.slices && !b.reduces)
+    const_bytes(c, s, &b, lo, n);
+  else if (fixed && n > 0 && (n >= c->vl || (!b.narrow && n > 1)))
     const_vector(c, s, &b, lo, n);
   else if (fixed && (b.slices || n * b.nodes <= 64))
     scalar_consts(c, s, lo, lo + n);
