@@ -46,7 +46,7 @@ static bool conv_fits(const Product *p) {
 }
 
 bool integer_product_fits(const Product *p) {
-  if (p->f->conv) return conv_fits(p);
+  if (p->conv) return conv_fits(p);
   const bool one_zero = !p->wz || !p->wz->cdata || p->wz->cdata->count == 1;
   return contract_types(p->x->dtype, p->w->dtype) && (one_zero || centering(p) != KEEPS_ZERO);
 }
@@ -117,7 +117,7 @@ static Value *reduce(Build *b, Value *v, int n, const int64_t *axes, bool keep) 
 /* Of weights [outer][axis][inner]: over the axis, and for convolutions over the taps, too. */
 static Value *constant_columns(Build *b, const Product *p, const ConstData *w, int64_t factor) {
   const int rank = p->w->rank;
-  const bool vector = p->x->rank == 1, conv = p->f->conv;
+  const bool vector = p->x->rank == 1, conv = p->conv;
   const int64_t columns = conv ? 1 : p->inner, run = p->axis * p->inner;
   int64_t dims[MAX_RANK];
   int n = 0;
@@ -132,12 +132,12 @@ static Value *constant_columns(Build *b, const Product *p, const ConstData *w, i
 static Value *computed_columns(Build *b, const Product *p) {
   int64_t axes[MAX_RANK];
   int n = 0;
-  if (p->f->conv)
+  if (p->conv)
     for (int d = 1; d < p->w->rank; d++) axes[n++] = d;
   else
     axes[n++] = p->w->rank - 2;
   Value *wide = product_cast(b, DT_I32, p->w);
-  return reduce(b, wide, n, axes, !p->f->conv && p->x->rank > 1);
+  return reduce(b, wide, n, axes, !p->conv && p->x->rank > 1);
 }
 
 /* xz times the sum of each column; a constant where both are. NULL: nothing. */
@@ -194,8 +194,8 @@ static Product with_other_sign(Build *b, const Product *p) {
 }
 
 static Value *sum_of(Build *b, const Product *p, Value *w) {
-  Value *bias = p->f->bias < 0 ? NULL : node_in(p->n, p->f->bias);
-  Value *sum = p->f->conv ? plain_conv(b, p, w) : binary(b, "MatMulInteger", p->x, w);
+  Value *bias = p->bias;
+  Value *sum = p->conv ? plain_conv(b, p, w) : binary(b, "MatMulInteger", p->x, w);
   Value *columns = column_terms(b, p, w), *rows = row_terms(b, p);
   if (bias) bias = product_per_channel(b, p, bias);
   if (columns && bias) bias = binary(b, "Sub", bias, columns), columns = NULL;

@@ -177,7 +177,8 @@ const Expr *elem_qlinear_matmul(ElemCtx *c, const Node *n, int out, const Expr *
   const Expr *sa = matrix_param(c, n, 1, 0, true, at_a, DT_F32),
              *sb = matrix_param(c, n, 4, 3, false, at_b, DT_F32);
   const Expr *scale = ex_div(p, ex_mul(p, sa, sb), kit_scalar(c, n, 6, DT_F32));
-  return quant_requantize(c, acc, scale, kit_scalar(c, n, 7, DT_I32), n->out[out]->dtype);
+  const QuantTo to = {.t = n->out[out]->dtype, .zero = quant_zero(c, n, 7)};
+  return quant_requantize(c, acc, scale, &to);
 }
 
 /* ---- com.microsoft FusedMatMul: alpha * op(A) op(B) ---- */

@@ -145,7 +145,8 @@ const Expr *elem_qlinear_conv(ElemCtx *c, const Node *n, int out, const Expr *co
   if (node_in(n, 8)) acc = ex_add(p, acc, kit_in1(c, n, 8, idx[1], DT_I32));
   const Expr *scale = ex_mul(p, kit_scalar(c, n, 1, DT_F32), quant_lane(c, n, 4, idx[1], DT_F32));
   scale = ex_div(p, scale, kit_scalar(c, n, 6, DT_F32));
-  return quant_requantize(c, acc, scale, kit_scalar(c, n, 7, DT_I32), n->out[out]->dtype);
+  const QuantTo to = {.t = n->out[out]->dtype, .zero = quant_zero(c, n, 7)};
+  return quant_requantize(c, acc, scale, &to);
 }
 
 /* ---- ConvTranspose ---- */

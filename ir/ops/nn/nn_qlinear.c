@@ -15,8 +15,8 @@ static bool need_params(Model *m, const Node *n, int k, DType t) {
 }
 
 static const Expr *quantize_out(ElemCtx *c, const Node *n, const Expr *real, int scale) {
-  return quant_from_real(c, real, kit_scalar(c, n, scale, DT_F32), quant_zero(c, n, scale + 1),
-                         n->out[0]->dtype);
+  const QuantTo to = {.t = n->out[0]->dtype, .zero = quant_zero(c, n, scale + 1)};
+  return quant_from_real(c, real, kit_scalar(c, n, scale, DT_F32), &to);
 }
 
 /* ---- QLinearAdd, QLinearMul: a, a_scale, a_zp, b, b_scale, b_zp, c_scale, c_zp ---- */
@@ -45,7 +45,8 @@ const Expr *elem_qlinear_binary(ElemCtx *c, const Node *n, int out, const Expr *
   const Expr *r = kit_is(n, "QLinearMul")
                       ? ex_mul(p, ex_mul(p, a, b), ex_div(p, ex_mul(p, sa, sb), sc))
                       : ex_add(p, ex_mul(p, a, ex_div(p, sa, sc)), ex_mul(p, b, ex_div(p, sb, sc)));
-  return quant_from_real(c, r, kit_like(c, r, 1), quant_zero(c, n, 7), n->out[out]->dtype);
+  const QuantTo to = {.t = n->out[out]->dtype, .zero = quant_zero(c, n, 7)};
+  return quant_from_real(c, r, kit_like(c, r, 1), &to);
 }
 
 /* ---- unary: x, x_scale, x_zp, y_scale, y_zp ---- */
@@ -135,7 +136,8 @@ const Expr *elem_qlinear_global_average(ElemCtx *c, const Node *n, int out,
   const Expr *acc = kit_reduce_all(c, RED_SUM, n_vars, vars, v);
   const Expr *den = ex_mul(p, kit_scalar(c, n, 3, DT_F32), kit_size(c, DT_F32, count));
   const Expr *scale = ex_div(p, kit_scalar(c, n, 1, DT_F32), den);
-  return quant_requantize(c, acc, scale, quant_zero(c, n, 4), n->out[out]->dtype);
+  const QuantTo to = {.t = n->out[out]->dtype, .zero = quant_zero(c, n, 4)};
+  return quant_requantize(c, acc, scale, &to);
 }
 
 /* QLinearAveragePool: DequantizeLinear, AveragePool, QuantizeLinear. With count_include_pad it

@@ -1,7 +1,8 @@
 /* QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear and what all quantized operators share.
- * Values are divided and rounded (half to even) in f32; a real is moved by the zero point before it
- * saturates. */
+ * docs/quantization.md is the specification. */
 #include "ir/ops/nn/nn_quant.h"
+
+#include <math.h>
 
 /* ---- shared ---- */
 bool quant_need_8bit(Model *m, const Node *n, int k) {
@@ -29,20 +30,71 @@ const Expr *quant_zero(ElemCtx *c, const Node *n, int k) {
   return node_in(n, k) ? kit_scalar(c, n, k, DT_I32) : NULL;
 }
 
-static const Expr *round_shift(ElemCtx *c, const Expr *v, const Expr *zero_point, DType t) {
-  const Expr *r = kit_op1(c, EX_rint, v);
-  if (zero_point) r = ex_add(c->pool, r, ex_cast(c->pool, (DType)r->dtype, zero_point));
-  return ex_sat(c->pool, t, r);
+/* x between bounds; NaN becomes the lower one. */
+static const Expr *between(ElemCtx *c, const Expr *x, const Expr *lo, const Expr *hi) {
+  ExprPool *p = c->pool;
+  x = ex_select(p, ex_lt(p, lo, x), x, lo);
+  return ex_select(p, ex_lt(p, x, hi), x, hi);
 }
 
-const Expr *quant_requantize(ElemCtx *c, const Expr *acc, const Expr *scale, const Expr *zero_point,
-                             DType t) {
-  return round_shift(c, ex_mul(c->pool, ex_cast(c->pool, DT_F32, acc), scale), zero_point, t);
+/* rint(x) + zero for |x| < 2^22: in 1.5 * 2^23 + x, ulps are ones, and the low bits count them. */
+static const Expr *round_shift(ElemCtx *c, const Expr *x, const QuantTo *to) {
+  static const double magic = 12582912;
+  enum { MAGIC_BITS = 0x4B400000 };
+  ExprPool *p = c->pool;
+  const Expr *n = ex_bits(p, DT_I32, ex_add(p, x, ex_const(p, DT_F32, magic)));
+  const Expr *shift = ex_int(p, DT_I32, -MAGIC_BITS);
+  return ex_cast(p, to->t, ex_add(p, n, to->zero ? ex_add(p, to->zero, shift) : shift));
 }
 
-const Expr *quant_from_real(ElemCtx *c, const Expr *real, const Expr *scale, const Expr *zero_point,
-                            DType t) {
-  return round_shift(c, ex_div(c->pool, real, scale), zero_point, t);
+static int64_t int_end(DType t, bool top) {
+  const bool is_signed = dtype_rows[t].cls == DC_SINT;
+  const int bits = dtype_rows[t].bits - is_signed;
+  return top ? (INT64_C(1) << bits) - 1 : is_signed ? -(INT64_C(1) << bits) : 0;
+}
+
+/* The least or greatest real number, in units of the scale, that is a result. */
+static const Expr *end_of(ElemCtx *c, const QuantTo *to, bool top) {
+  ExprPool *p = c->pool;
+  const Expr *end = top ? to->hi : to->lo;
+  if (!end) end = ex_int(p, DT_I32, int_end(to->t, top));
+  return ex_cast(p, DT_F32, to->zero ? ex_sub(p, end, to->zero) : end);
+}
+
+const Expr *quant_requantize(ElemCtx *c, const Expr *acc, const Expr *scale, const QuantTo *to) {
+  const Expr *x = ex_mul(c->pool, ex_cast(c->pool, DT_F32, acc), scale);
+  return round_shift(c, between(c, x, end_of(c, to, false), end_of(c, to, true)), to);
+}
+
+/* x / s without a division, for x whose quotient is rounded to an integer of 22 bits. r is 1/s
+ * rounded; one Newton step with the remainder, which fma gives exactly, rounds x*r as a division
+ * would (P. Markstein, Computation of elementary functions on the IBM RISC System/6000 processor,
+ * 1990, theorem 7.1), unless it is tiny, and rounds to 0 in any case. */
+static const Expr *quotient(ElemCtx *c, const Expr *x, double s) {
+  ExprPool *p = c->pool;
+  const double r = (float)(1 / s);
+  int exponent;
+  const Expr *q = ex_mul(p, x, ex_const(p, DT_F32, r));
+  if (frexp(s, &exponent) == 0.5) return q;
+  const Expr *rest = ex_op(p, EX_fma, kit_op1(c, EX_neg, q), ex_const(p, DT_F32, s), x);
+  return ex_op(p, EX_fma, rest, ex_const(p, DT_F32, r), q);
+}
+
+/* Scales for which nothing overflows, and for which remainders below the normal numbers belong to
+ * quotients that round to 0. */
+static bool is_moderate(double s) { return s >= 0x1p-60 && s <= 0x1p60; }
+
+/* Limits are taken of the dividend, so that quotients are small: limit * s / s rounds to it. */
+const Expr *quant_from_real(ElemCtx *c, const Expr *real, const Expr *scale, const QuantTo *to) {
+  ExprPool *p = c->pool;
+  const Expr *lo = end_of(c, to, false), *hi = end_of(c, to, true);
+  const bool known = scale->op == EX_CONST && lo->op == EX_CONST && hi->op == EX_CONST;
+  if (!known || !is_moderate(scale->k.f))
+    return round_shift(c, between(c, ex_div(p, real, scale), lo, hi), to);
+  const Expr *x = between(c, real, ex_mul(p, lo, scale), ex_mul(p, hi, scale));
+  int exponent;
+  const bool exact = !expr_pool_rules(p)->split_fma || frexp(scale->k.f, &exponent) == 0.5;
+  return round_shift(c, exact ? quotient(c, x, scale->k.f) : ex_div(p, x, scale), to);
 }
 
 const Expr *quant_to_real(ElemCtx *c, const Node *n, int k, int scale, int zp,
@@ -149,7 +201,7 @@ const Expr *elem_quantize(ElemCtx *c, const Node *n, int out, const Expr *const 
   const Expr *x = kit_in(c, n, 0, idx, DT_F32), *scale = grain_read(c, n, 1, idx, DT_F32);
   if (!dtype_is_float(t)) {
     const Expr *zero = node_in(n, 2) ? grain_read(c, n, 2, idx, DT_I32) : NULL;
-    return quant_from_real(c, x, scale, zero, t);
+    return quant_from_real(c, x, scale, &(QuantTo){.t = t, .zero = zero});
   }
   const Expr *q = ex_div(p, x, scale);
   if (node_in(n, 2)) q = ex_add(p, q, grain_read(c, n, 2, idx, DT_F32));
@@ -177,17 +229,24 @@ const Expr *elem_dequantize(ElemCtx *c, const Node *n, int out, const Expr *cons
   return kit_ret(c, n, out, ex_mul(p, ex_cast(p, DT_F32, x), grain_read(c, n, 1, idx, DT_F32)));
 }
 
-/* ---- Requantize (internal): the sum of a quantized product, its scale, the zero point ---- */
+/* ---- Requantize (internal): the sum of a quantized product, its scale, the zero point; the least
+ * and the greatest result ---- */
 bool infer_requantize(Model *m, Node *n) {
   const Value *x = n->in[0];
+  for (int k = 2; k < n->n_in; k++)
+    if (!quant_need_8bit(m, n, k) || !kit_need_scalar(m, n, k, "zero point or limit") ||
+        !op_same_dtype(m, n, k, 2))
+      return false;
   return op_need_class(m, n, 0, CL_FLOAT | CL_INT) && op_need_dtype(m, n, 1, DT_F32) &&
-         op_broadcasts_to(m, n, 1, x->rank, x->dims) && quant_need_8bit(m, n, 2) &&
-         kit_need_scalar(m, n, 2, "zero point") && op_out_like(m, n, 0, n->in[2]->dtype, x);
+         op_broadcasts_to(m, n, 1, x->rank, x->dims) && op_out_like(m, n, 0, n->in[2]->dtype, x);
 }
 
 const Expr *elem_requantize(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
-  return quant_requantize(c, elem_in(c, n, 0, idx), kit_bcast(c, n, 1, idx, DT_F32),
-                          quant_zero(c, n, 2), n->out[out]->dtype);
+  const QuantTo to = {.t = n->out[out]->dtype,
+                      .zero = quant_zero(c, n, 2),
+                      .lo = quant_zero(c, n, 3),
+                      .hi = quant_zero(c, n, 4)};
+  return quant_requantize(c, elem_in(c, n, 0, idx), kit_bcast(c, n, 1, idx, DT_F32), &to);
 }
 
 /* ---- ByteTable (internal): x of 8 bits, the 256 results by its bits as an unsigned number ---- */
@@ -227,5 +286,6 @@ const Expr *elem_dynamic_quantize(ElemCtx *c, const Node *n, int out, const Expr
   if (out == 1) return scale;
   const Expr *zp = ex_sat(p, DT_U8, kit_op1(c, EX_rint, ex_div(p, ex_sub(p, zero, lo), scale)));
   if (out == 2) return zp;
-  return quant_from_real(c, kit_in(c, n, 0, idx, DT_F32), scale, zp, DT_U8);
+  const QuantTo to = {.t = DT_U8, .zero = ex_cast(p, DT_I32, zp)};
+  return quant_from_real(c, kit_in(c, n, 0, idx, DT_F32), scale, &to);
 }

@@ -7,13 +7,16 @@ bool quant_need_8bit(Model *m, const Node *n, int k); /* u8 or i8; absent inputs
 bool quant_need_lane(Model *m, const Node *n, int k, const Expr *size, const char *what);
 /* Element of such an input for a channel. */
 const Expr *quant_lane(ElemCtx *c, const Node *n, int k, const Expr *channel, DType t);
-/* rint(acc * scale) + zero_point, saturated to t. acc: i32; scale: f32; zero_point: i32 (NULL:
- * 0). */
-const Expr *quant_requantize(ElemCtx *c, const Expr *acc, const Expr *scale, const Expr *zero_point,
-                             DType t);
-/* The same for a real value: rint(real / scale) + zero_point. */
-const Expr *quant_from_real(ElemCtx *c, const Expr *real, const Expr *scale, const Expr *zero_point,
-                            DType t);
+/* A quantized type with what its values mean. */
+typedef struct QuantTo {
+  DType t;             /* an integer of at most 16 bits */
+  const Expr *zero;    /* the zero point as i32; NULL: 0 */
+  const Expr *lo, *hi; /* the least and greatest result as i32; NULL: of the type */
+} QuantTo;
+/* rint(acc * scale) + zero, saturated (docs/quantization.md). acc: i32 or f32; scale: f32. */
+const Expr *quant_requantize(ElemCtx *c, const Expr *acc, const Expr *scale, const QuantTo *to);
+/* The same for a real value: rint(real / scale) + zero. */
+const Expr *quant_from_real(ElemCtx *c, const Expr *real, const Expr *scale, const QuantTo *to);
 /* (input k - zero point) * scale in f32; zp and scale are inputs of one element; zp may be
  * absent. */
 const Expr *quant_to_real(ElemCtx *c, const Node *n, int k, int scale, int zp,
