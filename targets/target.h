@@ -27,6 +27,8 @@ typedef struct FeatureRow {
   } on[ARCH_COUNT];
 } FeatureRow;
 
+enum { THREAD_CYCLES = 4096 }; /* estimated cycles of work for which a thread is woken */
+
 typedef struct Target {
   const char *name; /* --target=NAME */
   const char *help;
@@ -51,7 +53,7 @@ typedef struct Target {
   bool broadcast_operand; /* FMA can take a broadcast scalar from memory */
   bool ordered_zeros;     /* min and max take -0 for less than +0 */
 
-  /* ---- costs ---- */
+  /* ---- costs (for threads: THREAD_CYCLES) ---- */
   int fma_per_cycle; /* vector FMAs per cycle */
   int64_t l1_bytes;  /* per core, as l2_bytes is */
   int64_t l2_bytes;

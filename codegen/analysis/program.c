@@ -9,8 +9,6 @@ bool is_parallel(const Kernel *k) {
   return k->body && k->body->kind == ST_FOR && k->body->loop.kind == FOR_PARALLEL && !k->body->next;
 }
 
-enum { THREAD_CYCLES = 16384 }; /* of work for which a thread is started */
-
 int64_t kernel_min_chunk(const Kernel *k) {
   if (!(k->grain > 0)) return 1;
   const double n = THREAD_CYCLES / k->grain;

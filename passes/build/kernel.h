@@ -132,8 +132,8 @@ const Expr *kb_conv_bias(KernelBuild *b, const Value *anchor, const Expr *const 
                          const Expr *sum);
 /* What cost model `model` expects a call to take, in cycles of one core; the call itself is added. */
 void kb_estimate(KernelBuild *b, const char *model, double cycles);
-double kb_touch(
-    const KernelBuild *b); /* cycles of going once through all that it reads and writes */
+/* Of buffers that it reads, or writes. */
+double kb_bytes(const KernelBuild *b, ParamAccess access);
 Step *kb_finish(KernelBuild *b, Stmt *body); /* the call step */
 /* Loads renumbered */
 const Expr *kb_import(KernelBuild *to, const KernelBuild *from, const Expr *e);

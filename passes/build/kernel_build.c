@@ -5,7 +5,7 @@
 
 #include "passes/build/kernel.h"
 #include "passes/choose/choice.h"
-#include "passes/choose/machine_model.h"
+#include "passes/cost/machine_model.h"
 
 static const Place *place_param(void *user, const Value *v, int *id) {
   KernelBuild *b = user;
@@ -213,14 +213,14 @@ void kb_estimate(KernelBuild *b, const char *model, double cycles) {
   b->estimate = (Estimate){model, MODEL_CALL + cycles};
 }
 
-double kb_touch(const KernelBuild *b) {
-  const MachineModel m = machine_model(b->l->c->target, DT_F32, 1);
+double kb_bytes(const KernelBuild *b, ParamAccess access) {
   double bytes = 0;
   for (int i = 0; i < b->k->params.n; i++) {
     const Param *const p = &b->k->params.data[i];
-    if (!p->scratch) bytes += dtype_bytes(p->dtype) * expr_extent_guess(b->l->p, p->count);
+    if (!p->scratch && (p->access & access))
+      bytes += dtype_bytes(p->dtype) * expr_extent_guess(b->l->p, p->count);
   }
-  return model_touch(&m, bytes);
+  return bytes;
 }
 
 Step *kb_finish(KernelBuild *b, Stmt *body) {

@@ -5,7 +5,7 @@
 #include "passes/choose/choice.h"
 #include "passes/choose/contract_tile.h"
 #include "passes/choose/contraction.h"
-#include "passes/choose/machine_model.h"
+#include "passes/cost/machine_model.h"
 
 enum { MOST = 8 };
 

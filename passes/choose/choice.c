@@ -37,7 +37,7 @@ static void log_decision(DecisionLog *log, const Decision *d) {
 
 int choice_take(const PassCtx *c, ChoiceStage stage, const char *key, const Candidate *candidates,
                 int n, int model) {
-  Decision d = {key, stage, candidates, n, model, model};
+  Decision d = {key, stage, candidates, n, model, model, .told = false};
   const int stored = c->tuning ? position_of(candidates, n, tuning_find(c->tuning, key)) : -1;
   if (stored >= 0) d.taken = stored;
   if (c->decisions) log_decision(c->decisions, &d);

@@ -1,7 +1,7 @@
 /* Register tiles of contractions: what their multiply-adds, loads and remainders cost. */
 #include "passes/choose/contract_tile.h"
 
-#include "passes/choose/machine_model.h"
+#include "passes/cost/machine_model.h"
 
 /* Cycles of one step of k for a tile. */
 static double step_cycles(const MachineModel *m, int rows, int vectors) {

@@ -3,7 +3,7 @@
 
 #include "passes/choose/contract_tile.h"
 #include "passes/choose/contraction.h"
-#include "passes/choose/machine_model.h"
+#include "passes/cost/machine_model.h"
 
 /* ---- few output channels ---- */
 

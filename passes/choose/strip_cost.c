@@ -5,8 +5,8 @@
 #include "ir/expr/expr_query.h"
 #include "passes/choose/choice.h"
 #include "passes/choose/contract_tile.h"
-#include "passes/choose/machine_model.h"
 #include "passes/choose/strips.h"
+#include "passes/cost/machine_model.h"
 
 static const Expr *rows_of(const StripStage *s) { return s->root->dims[2]; }
 static double guess(const StripChain *c, const Expr *e) {

@@ -4,7 +4,7 @@
 #include "passes/choose/choice.h"
 #include "passes/choose/contraction.h"
 #include "passes/choose/conv_plan.h"
-#include "passes/choose/machine_model.h"
+#include "passes/cost/machine_model.h"
 
 bool winograd_fits(const Node *n, const ConvInfo *conv) {
   if (!conv_beyond_tiles(n) || conv->transposed || conv->spatial != 2 || conv->group != 1)

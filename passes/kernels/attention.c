@@ -18,7 +18,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "passes/choose/machine_model.h"
+#include "passes/build/nest.h"
+#include "passes/cost/machine_model.h"
 #include "passes/kernels/attention_kernel.h"
 
 /* ---- tiles ---- */
@@ -479,14 +480,13 @@ Step *lower_attention(Lower *l, const Value *root, const Value *anchor, const Pl
               attention_cycles(l->c->target, expr_extent_guess(c.p, heads(&c)),
                                expr_extent_guess(c.p, a->rows), expr_extent_guess(c.p, a->keys),
                                (double)a->dk, (double)a->dv));
-  c.b.k->grain = cycles / expr_extent_guess(c.p, total);
   c.b.k->flops = ex_mul(c.p, ex_mul(c.p, heads(&c), ex_mul(c.p, a->rows, a->keys)),
                         num(&c, 2 * (int64_t)(a->dk + a->dv)));
   if (c.b.x.bad) {
     diag_internal(l->m->diag, c.b.loc, "lower: the scores of attention cannot be read");
     return NULL;
   }
-  Step *s = kb_finish(&c.b, loop(&c, cycles > 8000 ? FOR_PARALLEL : FOR_SERIAL, par, body));
+  Step *s = kb_finish(&c.b, nest_parallel(&c.b, par, body, cycles));
   step_append(&steps, s);
   return steps;
 }

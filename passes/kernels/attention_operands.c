@@ -1,6 +1,7 @@
 /* Operands of an attention kernel: keys and values are read in place where whole vectors allow it,
  * else packed by a kernel, once per head and not once per head of queries; queries are read in
  * place or copied block by block. */
+#include "passes/build/nest.h"
 #include "passes/kernels/attention_kernel.h"
 
 /* Element (row, col) of operand v under the batch index from[] of a value of rank `rank`. */
@@ -60,11 +61,11 @@ static Step *pack(Attn *c, const Value *v, bool trans, const Expr *rows, const E
   const Expr *at = plus(c, times(c, plus(c, ex_mul(c->p, par, rows), r), width), j);
   Stmt *s = stmt_store(arena(c), kb_param(&b, (*to)->buffer, (*to)->offset, PA_WRITE), at, e);
   s = loop(c, FOR_SERIAL, r, loop(c, FOR_VECTOR, j, s));
-  const double each = expr_extent_guess(c->p, rows) * (double)width / 4;
-  b.k->grain = each;
-  kb_estimate(&b, "pack", each * expr_extent_guess(c->p, ex_mul(c->p, batches, panels)));
-  const bool parallel = each * expr_extent_guess(c->p, ex_mul(c->p, batches, panels)) > 20000;
-  return kb_finish(&b, loop(c, parallel ? FOR_PARALLEL : FOR_SERIAL, par, s));
+  /* element by element, more often than not: they are transposed */
+  const double cycles =
+      expr_extent_guess(c->p, ex_mul(c->p, ex_mul(c->p, batches, panels), rows)) * (double)width;
+  kb_estimate(&b, "pack", cycles);
+  return kb_finish(&b, nest_parallel(&b, par, s, cycles));
 }
 
 /* Whether a right-hand side can be read where it is: whole, contiguous vectors, and rows of one

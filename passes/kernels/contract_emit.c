@@ -9,7 +9,8 @@
  * buffer, so that a block of the panel is used by all tiles while it is in the cache. Remainders in
  * rows and columns are tiles of their own; symbolic remainders go row by row and through a stack
  * copy whose lanes are cut at the end. */
-#include "passes/choose/machine_model.h"
+#include "passes/build/nest.h"
+#include "passes/cost/machine_model.h"
 #include "passes/kernels/contract_block.h"
 
 typedef struct Panel {
@@ -554,14 +555,12 @@ Step *contract_emit(Contract *c) {
   const MachineModel m = machine_model(c->l->c->target, c->types->acc, c->l->mod->max_threads);
   const double cycles = model_macs(&m, work * contract_outer_count(c));
   kb_estimate(&c->b, c->plain_rank ? "winograd" : "tiled", contract_estimate(c, &m));
-  c->b.k->grain = cycles / expr_extent_guess(c->p, total);
   c->b.k->flops = flops_of(c);
   if (c->b.x.bad) {
     diag_internal(c->l->m->diag, c->b.loc, "lower: the epilogue of a contraction cannot be read");
     return NULL;
   }
-  return kb_finish(&c->b,
-                   stmt_for(arena(c), c->plan.serial ? FOR_SERIAL : FOR_PARALLEL, par, body));
+  return kb_finish(&c->b, nest_outer(&c->b, par, body, cycles, !c->plan.serial));
 }
 
 /* All panels one after the other; the loops and outer indices are set. */

@@ -1,7 +1,9 @@
 /* Depthwise convolution: lanes over channels, a strip of output pixels in registers, taps unrolled.
  * The largest value of a window (MaxPool) instead of the sum: as a part of a larger kernel only.
  * Also the kernel that writes zeros into a halo. */
+#include "passes/build/nest.h"
 #include "passes/choose/choice.h"
+#include "passes/cost/machine_model.h"
 #include "passes/kernels/contract.h"
 
 typedef struct Depthwise {
@@ -258,17 +260,13 @@ Step *lower_depthwise(Lower *l, const Value *root, const Value *anchor, const Pl
   }
   d.batch = rest;
   Stmt *body = line_of_channels(&d);
-  double work = expr_extent_guess(d.p, total) * expr_extent_guess(d.p, d.axis[n - 1].rows) *
-                (double)d.conv.c_out;
   b.k->flops = ex_mul(d.p, ex_mul(d.p, total, d.axis[n - 1].rows), num(&d, 2 * d.conv.c_out));
-  for (int s = 0; s < n; s++) {
-    work *= (double)d.conv.kernel[s];
-    b.k->flops = ex_mul(d.p, b.k->flops, num(&d, d.conv.kernel[s]));
-  }
-  kb_estimate(&b, "depthwise", expr_extent_guess(d.p, total) * line_cycles(&d) + kb_touch(&b));
-  b.k->grain = work / 8 / expr_extent_guess(d.p, total);
-  step_append(&steps, kb_finish(&b, stmt_for(l->m->arena, work > 100000 ? FOR_PARALLEL : FOR_SERIAL,
-                                             par, body)));
+  for (int s = 0; s < n; s++) b.k->flops = ex_mul(d.p, b.k->flops, num(&d, d.conv.kernel[s]));
+  const MachineModel m = machine_model(l->c->target, DT_F32, 1);
+  const double cycles =
+      expr_extent_guess(d.p, total) * line_cycles(&d) + model_touch(&m, kb_bytes(&b, PA_READWRITE));
+  kb_estimate(&b, "depthwise", cycles);
+  step_append(&steps, kb_finish(&b, nest_parallel(&b, par, body, cycles)));
   return steps;
 }
 

@@ -4,14 +4,12 @@
  * live, or by a kernel of their own where that level would repeat them. The innermost loop, or the
  * reduction, runs in vectors; the outer loops are flattened into one parallel loop. */
 #include "passes/build/kernel.h"
-#include "passes/choose/machine_model.h"
+#include "passes/cost/machine_model.h"
 
 #include <string.h>
 
 enum { MAX_LOOPS = MAX_RANK + 2, MAX_REDS = 64, BLOCK = 4096, LANE_BLOCK = 64 };
 enum { TILE_ACROSS = 16, TILE_ALONG = 32 }; /* a transposition's tiles: elements of a line × rows */
-static const double parallel_worth =
-    30000; /* estimated vector operations below which one thread is faster */
 
 typedef struct Nest {
   KernelBuild b;
@@ -168,8 +166,30 @@ static void refresh_reductions(Nest *t) {
   expr_reductions(t->p, t->value, &t->reds);
 }
 
+/* Lanes that the innermost loop or a reduction can fill. */
+static double lanes_filled(Nest *t, double lanes) {
+  double longest = guess(t, t->var[t->n - 1]);
+  for (int i = 0; i < t->reds.n; i++) {
+    const double n = guess(t, ex_var_of(t->p, t->reds.data[i]->id));
+    if (n > longest) longest = n;
+  }
+  return longest < lanes ? longest : lanes;
+}
+
+/* Arithmetic in lanes, or the traffic: at most an element for each operation. */
+static double cycles_of(Nest *t, double cost) {
+  const MachineModel m = machine_model(t->l->c->target, DT_F32, 1);
+  double elements = 1;
+  for (int k = 0; k < t->n; k++) elements *= guess(t, t->var[k]);
+  const double bytes = kb_bytes(&t->b, PA_READ) +
+                       elements * dtype_bytes(t->l->mod->buffers.data[t->to->buffer].dtype);
+  const double work = t->n ? cost / lanes_filled(t, m.lanes) : cost;
+  const double touch = model_touch(&m, bytes < 4 * cost ? bytes : 4 * cost);
+  return work > touch ? work : touch;
+}
+
 static bool worth_parallel(Nest *t) {
-  return t->n > 0 && expr_total_cost(t->p, 1, &t->value) > parallel_worth;
+  return t->n > 0 && model_parallel(cycles_of(t, expr_total_cost(t->p, 1, &t->value)));
 }
 
 /* Reductions whose level repeats them often, or that stand outside all loops of a parallel
@@ -452,10 +472,10 @@ static int loops_to_flatten(Nest *t) {
   return q;
 }
 
-/* Makes the outer loops parallel when the work is worth it; returns whether there is a parallel
+/* Makes the outer loops parallel; returns whether there is a parallel
  * loop. */
 static bool parallelise(Nest *t) {
-  if (!worth_parallel(t)) return false;
+  if (!t->n) return false;
   if (t->n == 1) {
     if (!t->vector_root) return true;
     const int64_t size = t->reds.n ? LANE_BLOCK : BLOCK;
@@ -544,13 +564,6 @@ static void finish_tiles(Nest *t) {
   }
 }
 
-/* Arithmetic in lanes, or the traffic: at most an element for each operation. */
-static double estimate(const Nest *t, double cost) {
-  const MachineModel m = machine_model(t->l->c->target, DT_F32, 1);
-  const double work = cost / m.lanes, touch = kb_touch(&t->b), most = model_touch(&m, 4 * cost);
-  return work > touch ? work : touch < most ? touch : most;
-}
-
 static Step *finish_nest(Nest *t) {
   refresh_reductions(t);
   if (t->reds.n == 1 && runs_along(t, t->reds.data[0])) {
@@ -561,18 +574,18 @@ static Step *finish_nest(Nest *t) {
   collapse(t);
   refresh_reductions(t);
   t->vector_root = choose_vector_root(t) && lanes_uniform(t);
-  const double cost = expr_total_cost(t->p, 1, &t->value);
+  const double cycles = cycles_of(t, expr_total_cost(t->p, 1, &t->value));
   tile_transposed(t);
-  const bool parallel = parallelise(t);
+  const bool parallel = model_parallel(cycles) && parallelise(t);
   finish_tiles(t);
   StmtList body = {0};
   emit_level(t, &body, 0, parallel ? -1 : 0);
   if (parallel && body.first && body.first->kind == ST_FOR && !body.first->next) {
     body.first->loop.kind = FOR_PARALLEL;
-    t->b.k->grain = cost / guess(t, t->var[0]);
+    t->b.k->grain = cycles / guess(t, t->var[0]);
   }
   if (t->failed) return NULL;
-  kb_estimate(&t->b, "elem", estimate(t, cost));
+  kb_estimate(&t->b, "elem", cycles);
   return kb_finish(&t->b, body.first);
 }
 

@@ -1,5 +1,6 @@
 /* Right-hand sides that are computed at run time, packed by a kernel of their own before the
  * contraction: [outer of B][panel][k…][lane] in the arena, zeros behind the last column. */
+#include "passes/build/nest.h"
 #include "passes/kernels/contract.h"
 
 typedef struct PackLoops {
@@ -96,5 +97,5 @@ Step *contract_pack_computed(Contract *c, const bool *outer_of_b,
   kb_estimate(&k.b, "pack", work);
   c->b_buffer = to->buffer;
   c->b_whole_panels = true;
-  return kb_finish(&k.b, stmt_for(a, work > 20000 ? FOR_PARALLEL : FOR_SERIAL, s.all, body));
+  return kb_finish(&k.b, nest_parallel(&k.b, s.all, body, work));
 }

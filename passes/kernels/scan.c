@@ -2,10 +2,9 @@
  * along that index which carries the result so far. Where the innermost loop is another one, a
  * block of its elements scans side by side, with a result each; the other loops are one parallel
  * loop. */
-#include "passes/build/kernel.h"
+#include "passes/build/nest.h"
 
-enum { BLOCK = 512 };                       /* results carried side by side */
-static const double parallel_worth = 30000; /* steps below which one thread is faster */
+enum { BLOCK = 512, STEP = 4 }; /* results carried side by side; cycles of taking an element in */
 
 typedef struct Scan {
   KernelBuild *b;
@@ -96,7 +95,8 @@ static const Expr *flatten(Scan *c, const Expr *const *var, int n, const Expr **
 static void begin(Scan *c, bool block) {
   const ScanNest *s = c->s;
   const DType t = (DType)s->scan->dtype;
-  const Local local = {.name = "t", .dtype = t, .count = block ? BLOCK : 1, .memory = block ? MEM_STACK : MEM_REGS};
+  const Local local = {
+      .name = "t", .dtype = t, .count = block ? BLOCK : 1, .memory = block ? MEM_STACK : MEM_REGS};
   c->acc = kernel_add_local(c->b->l->mod, c->b->k, local);
   c->store = s->store;
   const Expr *n = extent(c, c->along), *last = ex_sub(c->p, n, ex_i64(c->p, 1));
@@ -140,11 +140,8 @@ Step *lower_scan(KernelBuild *b, const ScanNest *s) {
   const Expr *outer = flatten(&c, var, n, &at);
   if (block) finish_lanes(&c, extent(&c, s->n - 1), at);
   Stmt *body = running_loop(&c);
-  kb_estimate(b, "scan", 4 * all / (block ? target_lanes(b->l->c->target, 32) : 1));
-  if (outer) {
-    const bool parallel = all > parallel_worth;
-    body = stmt_for(c.a, parallel ? FOR_PARALLEL : FOR_SERIAL, outer, body);
-    if (parallel) b->k->grain = 4 * all / expr_extent_guess(c.p, expr_var_extent(c.p, outer->id));
-  }
+  const double cycles = STEP * all / (block ? target_lanes(b->l->c->target, 32) : 1);
+  kb_estimate(b, "scan", cycles);
+  if (outer) body = nest_parallel(b, outer, body, cycles);
   return kb_finish(b, body);
 }

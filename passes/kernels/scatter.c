@@ -1,7 +1,7 @@
 /* ScatterElements as kernels: the data is copied, then updates are combined into it one index after
  * another, in vectors along a dimension other than the scattered one. Every element is updated in
  * the order of the indices, so that sums do not depend on threads. */
-#include "passes/build/kernel.h"
+#include "passes/build/nest.h"
 
 #include <string.h>
 
@@ -88,7 +88,7 @@ static int choose_lane(const Scatter *s) {
   return -1;
 }
 
-static Stmt *loops(Scatter *s, double work) {
+static Stmt *loops(Scatter *s, double cycles) {
   Arena *a = s->l->m->arena;
   const Value *u = s->n->in[2];
   const Expr *vars[MAX_RANK], *lane = NULL, *block = NULL, *par = NULL;
@@ -116,7 +116,7 @@ static Stmt *loops(Scatter *s, double work) {
   for (int d = s->rank - 1; d >= 0; d--)
     if (d != s->axis && d != s->lane && vars[d] && vars[d] != par)
       body = stmt_for(a, FOR_SERIAL, vars[d], body);
-  return par ? stmt_for(a, work > 20000 ? FOR_PARALLEL : FOR_SERIAL, par, body) : body;
+  return par ? nest_parallel(&s->b, par, body, cycles) : body;
 }
 
 Step *lower_scatter(Lower *l, const Node *n, const Place *to) {
@@ -128,14 +128,15 @@ Step *lower_scatter(Lower *l, const Node *n, const Place *to) {
   step_append(&list, lower_read(l, n->in[0], to));
   store_reductions(&s, &list);
   kb_begin(&s.b, l, n->out[0], NULL);
-  const double work = expr_extent_guess(l->p, value_count(l->p, n->in[2]));
-  Stmt *body = loops(&s, work);
+  enum { UPDATE = 4 }; /* cycles, of a lane or of a vector */
+  const double updates = expr_extent_guess(l->p, value_count(l->p, n->in[2]));
+  const double cycles = UPDATE * updates / (s.lane < 0 ? 1 : target_lanes(l->c->target, 32));
+  Stmt *body = loops(&s, cycles);
+  kb_estimate(&s.b, "scatter", cycles);
   if (s.b.x.bad) {
     diag_internal(l->m->diag, n->loc, "lower: an input of a scatter cannot be read");
     return NULL;
   }
-  s.b.k->grain = 4 * work;
-  kb_estimate(&s.b, "scatter", 4 * work / (s.lane < 0 ? 1 : target_lanes(l->c->target, 32)));
   step_append(&list, kb_finish(&s.b, body));
   return list;
 }

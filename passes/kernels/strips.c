@@ -8,7 +8,7 @@
  * Each stage is emitted by its own template (lower_conv_lines, lower_depthwise_lines). Which chains
  * are worth it is decided by the pass choose (passes/choose/strips.c). */
 #include "passes/choose/strips.h"
-#include "passes/build/kernel.h"
+#include "passes/build/nest.h"
 #include "passes/choose/choice.h"
 #include "passes/kernels/contract.h"
 
@@ -130,8 +130,8 @@ static Stmt *part(Chain *c, const Expr *batch, const Expr *first, const Expr *ro
   return out.first;
 }
 
-/* Fills in the numbers of the profile; is it worth being parallel? */
-static bool set_profile(Chain *c, const Expr *total) {
+/* Fills in the numbers of the profile; its cycles. */
+static double set_profile(Chain *c) {
   double cycles = 0;
   const Expr *flops = num(c, 0);
   for (int i = 0; i < c->of.n; i++) {
@@ -142,8 +142,7 @@ static bool set_profile(Chain *c, const Expr *total) {
   }
   c->b.k->flops = flops;
   kb_estimate(&c->b, "strips", cycles);
-  c->b.k->grain = cycles / expr_extent_guess(c->p, total);
-  return cycles > 8000;
+  return cycles;
 }
 
 Step *lower_strips(Lower *l, const Value *root, const Place *to) {
@@ -179,7 +178,6 @@ Step *lower_strips(Lower *l, const Value *root, const Place *to) {
     const char *key = plan ? plan->key : NULL;
     if (key) choice_note(l->m->arena, &c.b.keys, key);
   }
-  const ForKind kind = set_profile(&c, total) ? FOR_PARALLEL : FOR_SERIAL;
-  step_append(&steps, kb_finish(&c.b, stmt_for(l->m->arena, kind, p, body)));
+  step_append(&steps, kb_finish(&c.b, nest_parallel(&c.b, p, body, set_profile(&c))));
   return steps;
 }

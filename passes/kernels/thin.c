@@ -5,6 +5,7 @@
  * symbolic. */
 #include <string.h>
 
+#include "passes/build/nest.h"
 #include "passes/kernels/contract.h"
 
 typedef struct Thin {
@@ -361,14 +362,11 @@ Step *lower_thin(Lower *l, const Value *root, const Value *anchor, const Place *
   const Expr *const h0 = n < 2 ? num(&d, 0) : times(&d, d.q[n - 2], rows);
   Stmt *const body = d.by_channel ? channel_line(&d) : pixel_line(&d, h0, rows);
   const double parts = expr_extent_guess(d.p, total);
-  const double work = parts * rows * expr_extent_guess(d.p, d.width) *
-                      (double)(tap_count(&d) * conv->c_in * conv->c_out);
   d.b.k->flops =
       times(&d, ex_mul(d.p, total, d.width), 2 * rows * tap_count(&d) * conv->c_in * conv->c_out);
   const int by = d.by_channel ? LANES_CHANNELS : LANES_PIXELS;
-  kb_estimate(&d.b, "thin",
-              parts * rows * expr_extent_guess(d.p, d.width) * thin_cycles(l->c->target, conv, by));
-  d.b.k->grain = work / parts / d.lanes;
-  return kb_finish(&d.b,
-                   stmt_for(l->m->arena, work > 100000 ? FOR_PARALLEL : FOR_SERIAL, par, body));
+  const double pixels = parts * rows * expr_extent_guess(d.p, d.width);
+  const double cycles = pixels * thin_cycles(l->c->target, conv, by);
+  kb_estimate(&d.b, "thin", cycles);
+  return kb_finish(&d.b, nest_parallel(&d.b, par, body, cycles));
 }

@@ -5,12 +5,10 @@
  * and (m+2)²/9 times the weights, which the cost model below weighs. Where that data is more than
  * the second-level cache holds, the three kernels run in turns over blocks of rows of tiles. f32
  * only. */
+#include "passes/build/nest.h"
 #include "passes/kernels/contract.h"
 
 #include <string.h>
-
-#include "passes/choose/choice.h"
-#include "passes/choose/machine_model.h"
 
 enum { MAX_IN = 8, MAX_POINTS = MAX_IN * MAX_IN };
 
@@ -183,11 +181,11 @@ static const Expr *point_index(const Wino *t, const Place *pl, int point, const 
   return place_index(t->p, pl, 3, idx);
 }
 
-/* The loop over rows of tiles around one of the transforms; `work`: vector operations of all. */
-static Stmt *over_rows(Wino *t, KernelBuild *b, const Expr *row, Stmt *body, double work) {
-  const bool parallel = !t->blocks && work > 20000;
-  if (!t->blocks) b->k->grain = work / expr_extent_guess(t->p, t->rows);
-  return stmt_for(t->l->m->arena, parallel ? FOR_PARALLEL : FOR_SERIAL, row, body);
+/* The loop over rows of tiles around one of the transforms; `cycles`: of all. */
+static Stmt *over_rows(Wino *t, KernelBuild *b, const Expr *row, Stmt *body, double cycles) {
+  if (t->blocks) return stmt_for(t->l->m->arena, FOR_SERIAL, row, body);
+  kb_estimate(b, "winograd", cycles);
+  return nest_parallel(b, row, body, cycles);
 }
 
 static Stmt *transform_input(Wino *t, KernelBuild *b) {
@@ -218,8 +216,9 @@ static Stmt *transform_input(Wino *t, KernelBuild *b) {
     for (int j = 0; j < t->in; j++)
       stmt_add(&body, stmt_store(a, out, point_index(t, t->v, i * t->in + j, row, c), q[j]));
   }
-  const double work = expr_extent_guess(t->p, t->rows) * (double)t->conv.c_in * 8;
-  return over_rows(t, b, row, stmt_for(a, FOR_VECTOR, c, body.first), work);
+  const double cycles =
+      winograd_input_cycles(t->l->c, &t->conv, t->out, expr_extent_guess(t->p, t->rows));
+  return over_rows(t, b, row, stmt_for(a, FOR_VECTOR, c, body.first), cycles);
 }
 
 static const Expr *epilogue(Wino *t, KernelBuild *b, const Expr *const *idx, const Expr *sum) {
@@ -263,8 +262,9 @@ static Stmt *transform_output(Wino *t, KernelBuild *b, const Place *to) {
     }
     stmt_add(&body, inside(t, line.first, oy, t->h, t->th));
   }
-  const double work = expr_extent_guess(t->p, t->rows) * (double)t->conv.c_out * 8;
-  return over_rows(t, b, row, stmt_for(a, FOR_VECTOR, c, body.first), work);
+  const double cycles =
+      winograd_output_cycles(t->l->c, &t->conv, t->out, expr_extent_guess(t->p, t->rows));
+  return over_rows(t, b, row, stmt_for(a, FOR_VECTOR, c, body.first), cycles);
 }
 
 /* ---- the products ---- */
@@ -339,14 +339,12 @@ static int64_t stride_of(int64_t channels) { return channels + (channels % 512 ?
 
 static Step *three_kernels(Wino *t, const Place *to) {
   Step *steps = NULL;
-  const double tiles = expr_extent_guess(t->p, t->rows);
   const Expr *vd[3] = {num(t, t->points), t->rows, num(t, stride_of(t->conv.c_in))},
              *md[3] = {vd[0], t->rows, num(t, stride_of(t->conv.c_out))};
   t->v = lower_temp(t->l, DT_F32, 3, vd, "tiles");
   t->m = lower_temp(t->l, DT_F32, 3, md, "products");
   KernelBuild in, out;
   kb_begin(&in, t->l, t->anchor, "wino_in");
-  kb_estimate(&in, "winograd", winograd_input_cycles(t->l->c, &t->conv, t->out, tiles));
   step_append(&steps, kb_finish(&in, transform_input(t, &in)));
   Contract c;
   kb_begin(&c.b, t->l, t->root, "wino");
@@ -355,7 +353,6 @@ static Step *three_kernels(Wino *t, const Place *to) {
   if (!s) return NULL;
   step_append(&steps, s);
   kb_begin(&out, t->l, t->root, "wino_out");
-  kb_estimate(&out, "winograd", winograd_output_cycles(t->l->c, &t->conv, t->out, tiles));
   step_append(&steps, kb_finish(&out, transform_output(t, &out, to)));
   return steps;
 }
@@ -385,14 +382,11 @@ static Step *one_kernel(Wino *t, const Place *to) {
   if (!products(t, &c)) return NULL;
   stmt_add(&body, contract_inner(&c));
   stmt_add(&body, transform_output(t, &c.b, to));
-  const double work =
-      (double)t->points * expr_extent_guess(t->p, t->rows) * (double)(t->conv.c_in * t->conv.c_out);
-  const MachineModel m = machine_model(t->l->c->target, DT_F32, t->l->mod->max_threads);
-  c.b.k->grain = model_macs(&m, work);
-  kb_estimate(&c.b, "winograd", winograd_cycles(t->l->c, t->anchor->def, &t->conv, t->out));
+  const double cycles = winograd_cycles(t->l->c, t->anchor->def, &t->conv, t->out);
+  kb_estimate(&c.b, "winograd", cycles);
   c.b.k->flops = ex_mul(t->p, ex_mul(t->p, expr_var_extent(t->p, t->blocks->id), t->rows),
                         num(t, 2 * t->points * t->conv.c_in * t->conv.c_out));
-  return kb_finish(&c.b, stmt_for(t->l->m->arena, FOR_PARALLEL, t->blocks, body.first));
+  return kb_finish(&c.b, nest_parallel(&c.b, t->blocks, body.first, cycles));
 }
 
 /* Sets the rows of a block, and t->blocks where there are several. */

@@ -6,7 +6,7 @@
 
 #include "ir/expr/expr_query.h"
 #include "passes/choose/choice.h"
-#include "passes/choose/machine_model.h"
+#include "passes/cost/machine_model.h"
 
 /* A shape with its machine, and numbers of it. */
 typedef struct Space {
@@ -253,7 +253,7 @@ static bool too_short_for_threads(const Space *x) {
   const double work =
       guess(x, s->n) * guess(x, s->rows_h) * guess(x, s->rows_w) * guess(x, k_total(x));
   const MachineModel m = machine_model(x->c->target, s->types->acc, threads_of(x));
-  return model_macs(&m, work * outer_count(x)) <= 8000;
+  return !model_parallel(model_macs(&m, work * outer_count(x)));
 }
 
 static void choose_blocks(Space *x, PlanLoops *l) {

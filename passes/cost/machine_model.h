@@ -26,6 +26,11 @@ double model_macs(const MachineModel *m, double n);
 /* Cycles of n vector multiply-adds, `chain` of which wait for each other. */
 double model_chains(const MachineModel *m, double n, double chain);
 
+/* ---- threads ---- */
+/* Whether a loop of so many cycles is made parallel: two threads must have what a thread is woken for.
+ * How many share it is decided when it runs, by the grain. */
+static inline bool model_parallel(double cycles) { return cycles > 2 * THREAD_CYCLES; }
+
 /* ---- memory ---- */
 /* Where data of `size` bytes are found when they are used again. */
 typedef enum CacheLevel { CACHE_L1, CACHE_L2, CACHE_L3, CACHE_BEYOND } CacheLevel;

@@ -1,5 +1,5 @@
 /* Numbers of the machine and what is measured about all of them; see machine_model.h. */
-#include "passes/choose/machine_model.h"
+#include "passes/cost/machine_model.h"
 
 enum { LINE = 64, CHAIN = 4 }; /* bytes of a cache line; cycles of a multiply-add in a chain */
 
