@@ -5,14 +5,24 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "ir/expr/expr_query.h"
+
 bool is_parallel(const Kernel *k) {
   return k->body && k->body->kind == ST_FOR && k->body->loop.kind == FOR_PARALLEL && !k->body->next;
 }
 
-int64_t kernel_min_chunk(const Kernel *k) {
-  if (!(k->grain > 0)) return 1;
-  const double n = THREAD_CYCLES / k->grain;
-  return n < 1 ? 1 : n > 1e12 ? (int64_t)1e12 : (int64_t)n;
+/* By the kernel's operations, where they depend on symbols: an iteration may be a block of rows, of which
+ * few are there. */
+const Expr *kernel_min_chunk(const Module *m, const Kernel *k) {
+  ExprPool *const p = m->model->pool;
+  const Expr *const n = expr_var_extent(p, k->body->loop.var->id), *const one = ex_i64(p, 1);
+  if (!(k->grain > 0)) return one;
+  const double iterations = THREAD_CYCLES / k->grain, most = 1e12;
+  if (!k->flops || k->flops->op == EX_CONST)
+    return ex_i64(p, iterations < 1 ? 1 : (int64_t)(iterations < most ? iterations : most));
+  const double flops = iterations / expr_extent_guess(p, n) * expr_extent_guess(p, k->flops);
+  const Expr *const least = ex_i64(p, flops < 1 ? 1 : (int64_t)(flops < most ? flops : most));
+  return ex_max(p, one, ex_floordiv(p, ex_mul(p, n, least), ex_max(p, one, k->flops)));
 }
 
 static const char *base_name(const char *path) {

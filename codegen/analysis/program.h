@@ -47,8 +47,8 @@ const char *program_node_list(Arena *a, const Loc *loc);
 /* The nodes that the k-th kernel of the module was made of; NULL: it does not say. */
 const Loc *program_kernel_loc(const Program *p, int k);
 bool is_parallel(const Kernel *k);
-/* The iterations of its parallel loop that are worth a thread's start. */
-int64_t kernel_min_chunk(const Kernel *k);
+/* The iterations of its parallel loop that are worth a thread's start, over symbols. */
+const Expr *kernel_min_chunk(const Module *m, const Kernel *k);
 /* Bytes of a parameter, rounded up to 64. */
 const Expr *param_bytes64(const Module *m, const Param *p);
 /* Bytes of all scratch parameters, which lie in a thread's scratch in order, each 64-aligned. NULL:

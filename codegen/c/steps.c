@@ -52,7 +52,7 @@ static void call_kernel(CEntry *e, const Step *s) {
     c_line(c, "%s(bufs, sym, 0, %s, scratch);", name, n);
   else
     c_line(c, "burin_rt_parallel(&own, %s, bufs, sym, %s, %s, scratch, stride);", name, n,
-           c_i64(c, kernel_min_chunk(k)));
+           c_wide(c, kernel_min_chunk(e->p->m, k)));
 }
 
 /* ---- runtime functions ---- */

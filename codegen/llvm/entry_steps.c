@@ -58,8 +58,8 @@ static void call_kernel(Entry *e, const Step *s) {
       c, "burin_rt_parallel", none, 8,
       (Type[]){c->ptr, c->ptr, c->ptr, c->ptr, c->i64, c->i64, c->ptr, c->i64}, &parallel_type);
   LLVMBuildCall2(c->b, parallel_type, parallel,
-                 (Val[]){e->opts, fn, e->bufs, c->sym_array, n, ki64(c, kernel_min_chunk(k)),
-                         e->scratch, e->scratch_stride},
+                 (Val[]){e->opts, fn, e->bufs, c->sym_array, n,
+                         wide(c, kernel_min_chunk(e->p->m, k)), e->scratch, e->scratch_stride},
                  8, "");
 }
 
