@@ -129,101 +129,112 @@ static void declare(const KernelProgram *p, int local, Scalar poison) {
     p->local_data[p->locals[local].base + j] = poison;
 }
 
+static inline bool run_load_f32(const KernelProgram *p, const InterpEnv *env, const Ins *i,
+                                Scalar *r) {
+  const int64_t at = r[i->a].i;
+  float f;
+  if (outside(at, p->counts[i->b])) return buffer_error(p, "read of parameter", i->b, at);
+  if (!was_written(p, i->b, at)) return false;
+  if (p->grid && !grid_touch_param(p, i->b, at, false)) return false;
+  memcpy(&f, (const char *)env->params[i->b] + 4 * at, 4);
+  r[i->d].f = f;
+  return true;
+}
+
+static inline bool run_local(const KernelProgram *p, const Ins *i, Scalar *r) {
+  const int64_t at = r[i->a].i;
+  if (outside(at, p->locals[i->b].count)) return local_error(p, "read of local", i->b, at);
+  if (p->grid && !grid_touch_local(p, i->b, at, false)) return false;
+  r[i->d] = p->local_data[local_place(p, i->b, at)];
+  return true;
+}
+
+static inline bool run_set(const KernelProgram *p, const Ins *i, const Scalar *r) {
+  const int64_t at = r[i->a].i;
+  if (outside(at, p->locals[i->d].count)) return local_error(p, "write to local", i->d, at);
+  if (p->grid && !grid_touch_local(p, i->d, at, true)) return false;
+  p->local_data[local_place(p, i->d, at)] = r[i->b];
+  return true;
+}
+
+static inline Scalar add_f32(Scalar x, Scalar y) {
+  return quick(EX_add, (float)x.f + (float)y.f, x, y, y);
+}
+
+static inline Scalar sub_f32(Scalar x, Scalar y) {
+  return quick(EX_sub, (float)x.f - (float)y.f, x, y, y);
+}
+
+static inline Scalar mul_f32(Scalar x, Scalar y) {
+  return quick(EX_mul, (float)x.f * (float)y.f, x, y, y);
+}
+
+static inline Scalar fma_f32(Scalar x, Scalar y, Scalar z) {
+  const float f = fabs(z.f) < 0x1p-126 ? 0 : fmaf((float)x.f, (float)y.f, (float)z.f);
+  return quick(EX_fma, f, x, y, z);
+}
+
+static inline Scalar cast(const Ins *i, Scalar v) {
+  return scalar_cast((DType)i->dt, (DType)i->dt2, v, i->op == IN_SAT);
+}
+
+/* Is the loop not run at all? */
+static inline bool enter_for(const Ins *i, Scalar *r) {
+  r[i->d] = r[i->a];
+  r[i->c].i = wrap_add(r[i->a].i, r[i->b].i);
+  return r[i->b].i <= 0;
+}
+
+#define R(k) r[i->k]
+#define TRY(access) \
+  if (!(access)) return false
+#define JUMP_IF(cond) \
+  if (cond) i = code + i->to - 1
+
+/* One case an instruction: what is taken apart further takes two jumps, and a tenth more time. */
 static bool run_code(const KernelProgram *p, const InterpEnv *env) {
   Scalar *const r = p->regs;
   const Ins *const code = p->code.data;
+  bool ok = true;
   for (const Ins *i = code;; i++) {
     switch ((InsOp)i->op) {
       case IN_END: return true;
-      case IN_OP:
-        r[i->d] = scalar_op((ExprOp)i->sop, (DType)i->dt, r[i->a], r[i->b], r[i->c]);
-        break;
-      case IN_ORDERED: r[i->d] = scalar_ordered((ExprOp)i->sop, r[i->a], r[i->b]); break;
-      case IN_CAST: r[i->d] = scalar_cast((DType)i->dt, (DType)i->dt2, r[i->a], false); break;
-      case IN_SAT: r[i->d] = scalar_cast((DType)i->dt, (DType)i->dt2, r[i->a], true); break;
-      case IN_BITS: r[i->d] = reinterpret((DType)i->dt, (DType)i->dt2, r[i->a]); break;
-      case IN_LOAD:
-        if (!run_load(p, env, i, r)) return false;
-        break;
-      case IN_LOAD_F32: {
-        const int64_t at = r[i->a].i;
-        float f;
-        if (outside(at, p->counts[i->b])) return buffer_error(p, "read of parameter", i->b, at);
-        if (!was_written(p, i->b, at)) return false;
-        if (p->grid && !grid_touch_param(p, i->b, at, false)) return false;
-        memcpy(&f, (const char *)env->params[i->b] + 4 * at, 4);
-        r[i->d].f = f;
-        break;
-      }
-      case IN_LOCAL: {
-        const int64_t at = r[i->a].i;
-        if (outside(at, p->locals[i->b].count)) return local_error(p, "read of local", i->b, at);
-        if (p->grid && !grid_touch_local(p, i->b, at, false)) return false;
-        r[i->d] = p->local_data[local_place(p, i->b, at)];
-        break;
-      }
-      case IN_STORE:
-        if (!run_store(p, env, i, r)) return false;
-        break;
-      case IN_SET: {
-        const int64_t at = r[i->a].i;
-        if (outside(at, p->locals[i->d].count)) return local_error(p, "write to local", i->d, at);
-        if (p->grid && !grid_touch_local(p, i->d, at, true)) return false;
-        p->local_data[local_place(p, i->d, at)] = r[i->b];
-        break;
-      }
-      case IN_DECL: declare(p, i->d, r[i->a]); break;
-      case IN_MOVE: r[i->d] = r[i->a]; break;
-      case IN_FOR:
-        r[i->d] = r[i->a];
-        r[i->c].i = wrap_add(r[i->a].i, r[i->b].i);
-        if (r[i->b].i <= 0) i = code + i->to - 1;
-        break;
-      case IN_NEXT:
-        if (++r[i->d].i < r[i->c].i) i = code + i->to - 1;
-        break;
+      case IN_OP: R(d) = scalar_op((ExprOp)i->sop, (DType)i->dt, R(a), R(b), R(c)); break;
+      case IN_ORDERED: R(d) = scalar_ordered((ExprOp)i->sop, R(a), R(b)); break;
+      case IN_CAST:
+      case IN_SAT: R(d) = cast(i, R(a)); break;
+      case IN_BITS: R(d) = reinterpret((DType)i->dt, (DType)i->dt2, R(a)); break;
+      case IN_LOAD: TRY(run_load(p, env, i, r)); break;
+      case IN_LOAD_F32: TRY(run_load_f32(p, env, i, r)); break;
+      case IN_LOCAL: TRY(run_local(p, i, r)); break;
+      case IN_STORE: TRY(run_store(p, env, i, r)); break;
+      case IN_SET: TRY(run_set(p, i, r)); break;
+      case IN_DECL: declare(p, i->d, R(a)); break;
+      case IN_MOVE: R(d) = R(a); break;
       case IN_FRESH: forget_scratch(p); break;
-      case IN_GRID: {
-        bool ok = true;
-        if (!grid_first(p, &p->nests.data[i->a], &ok)) i = code + i->to - 1;
-        if (!ok) return false;
+      case IN_FOR: JUMP_IF(enter_for(i, r)); break;
+      case IN_NEXT: JUMP_IF(++R(d).i < R(c).i); break;
+      case IN_GRID:
+        JUMP_IF(!grid_first(p, &p->nests.data[i->a], &ok));
+        TRY(ok);
         break;
-      }
-      case IN_GRID_NEXT:
-        if (grid_next(p, &p->nests.data[i->a])) i = code + i->to - 1;
-        break;
-      case IN_JUMP: i = code + i->to - 1; break;
-      case IN_JUMP_IF_NOT:
-        if (!r[i->a].i) i = code + i->to - 1;
-        break;
-      case IN_ADD_I64: r[i->d].i = wrap_add(r[i->a].i, r[i->b].i); break;
-      case IN_MUL_I64: r[i->d].i = (int64_t)((uint64_t)r[i->a].i * (uint64_t)r[i->b].i); break;
-      case IN_LT_I64: r[i->d].i = r[i->a].i < r[i->b].i; break;
-      case IN_LE_I64: r[i->d].i = r[i->a].i <= r[i->b].i; break;
-      case IN_ADD_F32: {
-        const Scalar x = r[i->a], y = r[i->b];
-        r[i->d] = quick(EX_add, (float)x.f + (float)y.f, x, y, y);
-        break;
-      }
-      case IN_SUB_F32: {
-        const Scalar x = r[i->a], y = r[i->b];
-        r[i->d] = quick(EX_sub, (float)x.f - (float)y.f, x, y, y);
-        break;
-      }
-      case IN_MUL_F32: {
-        const Scalar x = r[i->a], y = r[i->b];
-        r[i->d] = quick(EX_mul, (float)x.f * (float)y.f, x, y, y);
-        break;
-      }
-      case IN_FMA_F32: {
-        const Scalar x = r[i->a], y = r[i->b], z = r[i->c];
-        const float f = fabs(z.f) < 0x1p-126 ? 0 : fmaf((float)x.f, (float)y.f, (float)z.f);
-        r[i->d] = quick(EX_fma, f, x, y, z);
-        break;
-      }
+      case IN_GRID_NEXT: JUMP_IF(grid_next(p, &p->nests.data[i->a])); break;
+      case IN_JUMP: JUMP_IF(true); break;
+      case IN_JUMP_IF_NOT: JUMP_IF(!R(a).i); break;
+      case IN_ADD_I64: R(d).i = wrap_add(R(a).i, R(b).i); break;
+      case IN_MUL_I64: R(d).i = (int64_t)((uint64_t)R(a).i * (uint64_t)R(b).i); break;
+      case IN_LT_I64: R(d).i = R(a).i < R(b).i; break;
+      case IN_LE_I64: R(d).i = R(a).i <= R(b).i; break;
+      case IN_ADD_F32: R(d) = add_f32(R(a), R(b)); break;
+      case IN_SUB_F32: R(d) = sub_f32(R(a), R(b)); break;
+      case IN_MUL_F32: R(d) = mul_f32(R(a), R(b)); break;
+      case IN_FMA_F32: R(d) = fma_f32(R(a), R(b), R(c)); break;
     }
   }
 }
+#undef R
+#undef TRY
+#undef JUMP_IF
 
 bool interp_run(KernelProgram *p, const InterpEnv *env, const int64_t *bytes,
                 const Written *written) {
