@@ -200,12 +200,10 @@ static void print_symbols(const Program *p, StrBuf *b, const char *upper) {
   sb_printf(b, ", %s_N_DIMS = %d };\n", upper, p->n_symbols);
 }
 
-void header_print(const Program *p, int64_t stack, StrBuf *b) {
-  int64_t arena, scratch;
-  const char *const n = p->name;
-  char *const upper = arena_strdup(p->arena, n);
-  for (char *c = upper; *c; c++) *c = (char)toupper((unsigned char)*c);
-  sb_printf(b, "/* %s: a compiled model (target %s). Made by burin. C11 and C++.\n", n, p->t->name);
+/* ---- the parts of the file ---- */
+static void print_head(const Program *p, StrBuf *b, const char *upper) {
+  sb_printf(b, "/* %s: a compiled model (target %s). Made by burin. C11 and C++.\n", p->name,
+            p->t->name);
   sb_printf(b,
             " * Runs allocate nothing, keep no state and may go on at the same time, each with its "
             "own arena. */\n");
@@ -214,25 +212,35 @@ void header_print(const Program *p, int64_t stack, StrBuf *b) {
             "{\n#endif\n\n",
             upper, upper);
   sb_printf(b, "%s\n", abi_text);
+}
+
+static void print_constants(const Program *p, int64_t stack, StrBuf *b, const char *upper) {
   print_sizes(p, b, upper);
   sb_printf(b,
             "#define %s_STACK_BYTES %" PRId64
             " /* of the calling thread, and of threads that are lent */\n",
             upper, stack);
   print_symbols(p, b, upper);
-  sb_printf(b, "\ntypedef struct %s_inputs {\n", n);
+}
+
+static void print_structs(const Program *p, StrBuf *b) {
+  sb_printf(b, "\ntypedef struct %s_inputs {\n", p->name);
   print_fields(p, b, false);
-  sb_printf(b, "} %s_inputs;\n\ntypedef struct %s_outputs {\n", n, n);
+  sb_printf(b, "} %s_inputs;\n\ntypedef struct %s_outputs {\n", p->name, p->name);
   print_fields(p, b, true);
-  sb_printf(b, "} %s_outputs;\n\n", n);
-  sb_printf(
-      b,
-      "/* Status: BURIN_OK or BURIN_E_…. arena: %s_ARENA_ALIGN-aligned; %s bytes (one thread). "
-      "*/\n",
-      upper,
-      program_fixed_arena(p->m, &arena, &scratch)
-          ? arena_printf(p->arena, "%s_ARENA_BYTES", upper)
-          : arena_printf(p->arena, "%s_arena_size(sizes, 1)", n));
+  sb_printf(b, "} %s_outputs;\n\n", p->name);
+}
+
+static void print_runs(const Program *p, StrBuf *b, const char *upper) {
+  int64_t arena, scratch;
+  const char *const n = p->name;
+  sb_printf(b,
+            "/* Status: BURIN_OK or BURIN_E_…. arena: %s_ARENA_ALIGN-aligned; %s bytes (one "
+            "thread). */\n",
+            upper,
+            program_fixed_arena(p->m, &arena, &scratch)
+                ? arena_printf(p->arena, "%s_ARENA_BYTES", upper)
+                : arena_printf(p->arena, "%s_arena_size(sizes, 1)", n));
   sb_printf(b, "int32_t %s_run(const %s_inputs *in, %s_outputs *out, void *arena);\n", n, n, n);
   sb_printf(b,
             "/* With threads, a profile, the reason of a failure: for more than one thread say "
@@ -241,6 +249,10 @@ void header_print(const Program *p, int64_t stack, StrBuf *b) {
             "int32_t %s_run_opts(const %s_inputs *in, %s_outputs *out, void *arena, const "
             "BurinOptions *options);\n",
             n, n, n);
+}
+
+static void print_questions(const Program *p, StrBuf *b) {
+  const char *const n = p->name;
   sb_printf(b,
             "/* Bytes of arena for these sizes; UINT64_MAX: too large. dims may be NULL when all "
             "sizes are fixed. */\n");
@@ -257,24 +269,39 @@ void header_print(const Program *p, int64_t stack, StrBuf *b) {
   sb_printf(b, "const BurinModel *%s_info(void);\n", n);
   sb_printf(
       b, "int32_t %s_cpu_ok(void); /* 1: this CPU can run the code. Runs do not check. */\n\n", n);
+}
+
+static const char status_text[] =
+    "  static const char *const texts[] = {\"ok\", \"impossible argument\",\n"
+    "      \"these sizes do not fit the compiled model\", \"arena missing, misaligned or "
+    "too small\",\n"
+    "      \"this CPU lacks a feature that the code needs\", \"the data give an impossible "
+    "index or size\",\n"
+    "      \"unsupported\"};\n"
+    "  if (status == BURIN_E_WEIGHTS) return \"the file of weights is not mapped, or not this "
+    "model's\";\n"
+    "  return status >= 0 && status < 7 ? texts[status] : \"unknown status\";\n}\n";
+
+static void print_failures(const Program *p, StrBuf *b) {
   sb_printf(
       b,
       "/* A failure in words, always terminated (as \"input x: height is 321, the model needs a "
       "multiple of 32\");\n"
       " * returns the length of all. */\n"
       "int32_t %s_failure_text(const BurinFailure *failure, char *text, int32_t size);\n",
-      n);
-  sb_printf(b, "static inline const char *%s_status_text(int32_t status) {\n", n);
-  sb_printf(
-      b,
-      "  static const char *const texts[] = {\"ok\", \"impossible argument\",\n"
-      "      \"these sizes do not fit the compiled model\", \"arena missing, misaligned or "
-      "too small\",\n"
-      "      \"this CPU lacks a feature that the code needs\", \"the data give an impossible "
-      "index or size\",\n"
-      "      \"unsupported\"};\n"
-      "  if (status == BURIN_E_WEIGHTS) return \"the file of weights is not mapped, or not this "
-      "model's\";\n"
-      "  return status >= 0 && status < 7 ? texts[status] : \"unknown status\";\n}\n");
+      p->name);
+  sb_printf(b, "static inline const char *%s_status_text(int32_t status) {\n%s", p->name,
+            status_text);
+}
+
+void header_print(const Program *p, int64_t stack, StrBuf *b) {
+  char *const upper = arena_strdup(p->arena, p->name);
+  for (char *c = upper; *c; c++) *c = (char)toupper((unsigned char)*c);
+  print_head(p, b, upper);
+  print_constants(p, stack, b, upper);
+  print_structs(p, b);
+  print_runs(p, b, upper);
+  print_questions(p, b);
+  print_failures(p, b);
   sb_printf(b, "\n#ifdef __cplusplus\n}\n#endif\n#endif\n");
 }
