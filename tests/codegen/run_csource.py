@@ -16,6 +16,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "python")]
 
 import numpy as np
 import onnx
+from onnx import helper, numpy_helper
 
 import burin
 from tests.codegen import run_templates
@@ -233,6 +234,31 @@ def sanitized(args):
             yield f"random graph {seed}", result
 
 
+def refusals():
+    """(title, "ok" or a failure): what --emit=c cannot do is said, with the status, and leaves no file."""
+    small = of_weights(4)
+    for title, model, flags, status, words in (
+            ("another target", small, ["--emit=c", "--target=x86-64-v3"], 2, "leave --target out"),
+            ("its target, other files", small, ["--emit=obj", "--target=c"], 2, "target c makes only --emit=c,header"),
+            ("weights in a file", small, ["--emit=c", "--weights=external"], 2, "files of C hold their weights"),
+            ("one weight too many", of_weights(2**24 + 1), ["--emit=c"], 6, "backend c holds at most 67.1 MB")):
+        with tempfile.TemporaryDirectory(prefix="burin-") as folder:
+            path = Path(folder) / "in.onnx"
+            path.write_bytes(model.SerializeToString())
+            done = subprocess.run([burin.compiler(), "compile", path, "-q", "-o", Path(folder) / "out", *flags], capture_output=True, text=True)
+            left = [f.name for f in Path(folder).iterdir() if f != path]
+            right = done.returncode == status and words in done.stderr and not left
+            yield f"refused: {title}", "ok" if right else f"status {done.returncode}, {left}, {done.stderr[:300]}"
+
+
+def of_weights(n):
+    """y = x + n float32 constants."""
+    w = numpy_helper.from_array(np.arange(n, dtype=np.float32), "w")
+    value = lambda name, size: helper.make_tensor_value_info(name, 1, [size])  # noqa: E731
+    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", [value("x", 1)], [value("y", n)], [w])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--seed", type=int, default=1)
@@ -256,6 +282,9 @@ def main():
                 note(f"{title}, {name}", check(name))
             except (burin.CompileError, burin.RunError) as e:
                 note(f"{title}, {name}", str(e)[:1500])
+    for title, result in refusals():
+        if args.only in title:
+            note(title, result)
     if not real_models():
         print("skipped 20 trained models: ../shared is absent")
         counts["skipped"] += 20
