@@ -7,6 +7,7 @@
 #include <string.h>
 #include "ir/loop/loop.h"
 #include "passes/pass.h"
+#include "tests/support/control_program.h"
 
 #include <cmocka.h>
 
@@ -197,60 +198,8 @@ static void test_bounds_of_argument(void **state) {
   assert_false(module_interpret(m, ins, outs, NULL));
 }
 
-static const char control[] =
-    "module {\n"
-    "  symbol $i 0 runtime bound 10\n"
-    "  symbol $t 0 runtime bound 10\n"
-    "  symbol $k 0 runtime bound 10\n"
-    "  b0 : i64[1] = input 0\n"
-    "  b1 : i64[1] = arena\n"
-    "  b2 : bool[1] = arena\n"
-    "  b3 : i64[10] = output 0\n"
-    "  b4 : i64[10] = arena\n"
-    "  b5 : i64[1] = view b4 at (3)\n"
-    "  kernel k0_set {\n"
-    "    param b0 : i64[1] write align 8\n"
-    "    param b1 : bool[1] write align 1\n"
-    "    b0[0] = 0\n"
-    "    b1[0] = true\n"
-    "  }\n"
-    "  kernel k1_body {\n"
-    "    param b0 : i64[1] readwrite align 8\n"
-    "    param b1 : bool[1] write align 1\n"
-    "    param b2 : i64[10] write align 8\n"
-    "    param b3 : i64[1] read align 8\n"
-    "    param b4 : i64[4] readwrite scratch align 64\n"
-    "    for s in 0..4 {\n"
-    "      b4[s] = $i\n"
-    "    }\n"
-    "    b2[$i] = b0[0]\n"
-    "    b0[0] = b0[0] + b4[3]\n"
-    "    b1[0] = b0[0] < b3[0]\n"
-    "  }\n"
-    "  kernel k2_last {\n"
-    "    param b0 : i64[10] write align 8\n"
-    "    for j in 0..5 {\n"
-    "      b0[5 + j] = 0\n"
-    "    }\n"
-    "    b0[9] = $t\n"
-    "    b0[8] = $k\n"
-    "  }\n"
-    "  steps {\n"
-    "    call k0_set(b1, b2)\n"
-    "    loop cond b2 iter $i trips $t limit 9 {\n"
-    "      call k1_body(b1, b2, b4, b0)\n"
-    "    }\n"
-    "    copy b4 -> b3 count 4\n"
-    "    copy b5 -> b3 at (4) count 1\n"
-    "    sym $k from b0 min 0 max 10\n"
-    "    check at_least $t, $k\n"
-    "    if b2 {\n"
-    "      sym $t = 77\n"
-    "    } else {\n"
-    "      call k2_last(b3)\n"
-    "    }\n"
-    "  }\n"
-    "}\n";
+static const char control[] = "module {\n" CONTROL_BUFFERS CONTROL_KERNELS CONTROL_STEPS
+                              "    check at_least $t, $k\n" CONTROL_END;
 
 static void test_control(void **state) {
   Fix *f = *state;
