@@ -16,6 +16,7 @@ void contract_init(Contract *c, Lower *l, const Value *root, const Value *anchor
   c->types = types;
   c->lanes = target_lanes(l->c->target, 32); /* as code is generated: f64 in pairs of registers */
   c->scale = 1.0;
+  c->live_share = 1.0;
   c->b_buffer = -1;
 }
 
@@ -25,7 +26,7 @@ void contract_begin(Contract *c, Lower *l, const Value *root, const Value *ancho
   kb_begin(&c->b, l, root, suffix);
 }
 
-static ContractShape shape_of(const Contract *c) {
+ContractShape contract_shape(const Contract *c) {
   ContractShape s = {.types = c->types,
                      .n_outer = c->n_outer,
                      .flat = c->flat,
@@ -40,7 +41,7 @@ static ContractShape shape_of(const Contract *c) {
 }
 
 void contract_tile(Contract *c) {
-  const ContractShape s = shape_of(c);
+  const ContractShape s = contract_shape(c);
   PlanLoops *l = &c->plan;
   *l = plan_loops(c->anchor->def->plan, c->phase);
   if (!l->rows) *l = contract_choose_loops(c->l->c, &s, *l, false);
@@ -51,7 +52,7 @@ void contract_tile(Contract *c) {
 /* Blocks are planned for the order in memory that layout asked for: where a value had to lie otherwise,
  * or where a kernel of its own was not meant to be, others serve. */
 void contract_plan_blocks(Contract *c) {
-  const ContractShape s = shape_of(c);
+  const ContractShape s = contract_shape(c);
   PlanLoops *l = &c->plan;
   if (l->part && l->lines != c->flat) return;
   *l = contract_choose_loops(c->l->c, &s, (PlanLoops){l->rows, l->vectors, .key = l->key}, true);

@@ -44,6 +44,7 @@ struct Contract {
   /* whether step k[i] of the rows (h, w) … (h, w+rows-1) multiplies anything but zeros of a border;
    * NULL (the function, or what it returns): always, or not worth asking. h NULL: several lines. */
   const Expr *(*live)(const Contract *c, int i, const Expr *h, const Expr *w, int rows);
+  double live_share; /* of the steps of k, over all tiles */
   bool skips;   /* `live` is always asked, of one line: the rest of the border is not in memory */
   double scale; /* factor of the sum (Gemm's alpha) when B is not packed at compile time */
   const void *info; /* of the callbacks */
@@ -87,6 +88,7 @@ bool contract_pack_const(Contract *c, const ConstData *w, const PackShape *s);
 /* Takes the tile, the blocks from the plan; the index space must be set. */
 void contract_tile(Contract *c);
 void contract_plan_blocks(Contract *c);
+ContractShape contract_shape(const Contract *c);             /* what is set of the index space */
 void contract_outer(Contract *c, const Expr *extent);        /* adds an outer dimension */
 int contract_weights(Lower *l, const ConstData *packed);     /* buffer */
 const Expr *contract_cast(const Contract *c, const Expr *e); /* to the type of the sums */

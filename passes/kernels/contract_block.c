@@ -17,12 +17,6 @@ const Expr *contract_sum_rows(const Contract *c, const Blocks *bl) {
   return c->flat ? bl->size : ex_mul(c->p, bl->size, c->rows_w);
 }
 
-double contract_outer_count(const Contract *c) {
-  double n = 1;
-  for (int i = 0; i < c->n_outer; i++) n *= expr_extent_guess(c->p, c->outer_extent[i]);
-  return n;
-}
-
 /* The loops of k: the innermost one is split where the plan says so, and the outer ones stand outside
  * the tiles. */
 static void block_k(Contract *c) {

@@ -17,7 +17,5 @@ const Expr *contract_count_groups(Contract *c, const Blocks *bl);
 void contract_plain_loops(Contract *c);
 /* Whether B is to be prefetched. */
 void contract_choose_prefetch(Contract *c);
-/* Iterations of all outer dimensions. */
-double contract_outer_count(const Contract *c);
 const Expr *contract_sum_rows(const Contract *c, const Blocks *bl); /* partial sums of a block */
 const Expr *contract_k_total(const Contract *c);                    /* steps of k */

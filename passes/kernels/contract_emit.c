@@ -10,7 +10,6 @@
  * rows and columns are tiles of their own; symbolic remainders go row by row and through a stack
  * copy whose lanes are cut at the end. */
 #include "passes/build/nest.h"
-#include "passes/cost/machine_model.h"
 #include "passes/kernels/contract_block.h"
 
 typedef struct Panel {
@@ -140,13 +139,15 @@ static Stmt *prefetch_next(Contract *c, const Panel *pn, const Spot *s) {
   return stmt_prefetch(arena(c), id, at);
 }
 
-/* body, where step i of the contraction counts for the tile. With few rows what counts is reading
- * the weights, and every tile asks for its share of them. */
-static Stmt *if_live(Contract *c, int i, const Spot *s, Stmt *body) {
+/* With few rows what counts is reading the weights, and every tile asks for its share of them. */
+static bool asks_live(const Contract *c) {
   const double rows = expr_extent_guess(c->p, c->rows_h) * expr_extent_guess(c->p, c->rows_w);
-  if (!c->live || !s || i >= c->n_k || c->loop[i] != c->k[i] ||
-      (!c->skips && c->prefetch && rows < 64))
-    return body;
+  return c->live && (c->skips || !c->prefetch || rows >= 64);
+}
+
+/* body, where step i of the contraction counts for the tile. */
+static Stmt *if_live(Contract *c, int i, const Spot *s, Stmt *body) {
+  if (!s || i >= c->n_k || c->loop[i] != c->k[i] || !asks_live(c)) return body;
   const Expr *live = c->live(c, i, s->th == 1 ? s->h : NULL, s->w, s->tw);
   return live ? stmt_if(arena(c), live, body, NULL) : body;
 }
@@ -525,17 +526,6 @@ static const Expr *flops_of(const Contract *c) {
   return e;
 }
 
-/* Its tiles, or reading the weights: by the time a layer runs again, others have pushed them out. */
-static double contract_estimate(const Contract *c, const MachineModel *m) {
-  const double n = expr_extent_guess(c->p, c->n), outer = contract_outer_count(c);
-  const double k = expr_extent_guess(c->p, contract_k_total(c));
-  const double tiles =
-      contract_tile_cycles(c->l->c->target, c->types, c->tile, expr_extent_guess(c->p, c->rows_h),
-                           expr_extent_guess(c->p, c->rows_w), c->flat, n, k);
-  const double weights = model_read_weights(m, dtype_bytes(c->types->panel) * n * k);
-  return outer * (tiles > weights ? tiles : weights);
-}
-
 Step *contract_emit(Contract *c) {
   contract_choose_prefetch(c);
   const Blocks bl = contract_blocks(c);
@@ -549,18 +539,16 @@ Step *contract_emit(Contract *c) {
   c->b_outer = c->b_offset ? c->b_offset(c) : num(c, 0);
   c->heavy = heavy_epilogue(c);
   Stmt *body = panels_body(c, &bl, panel, block);
-  const double work = expr_extent_guess(c->p, c->n) * expr_extent_guess(c->p, c->rows_h) *
-                      expr_extent_guess(c->p, c->rows_w) *
-                      expr_extent_guess(c->p, contract_k_total(c));
-  const MachineModel m = machine_model(c->l->c->target, c->types->acc, c->l->mod->max_threads);
-  const double cycles = model_macs(&m, work * contract_outer_count(c));
-  kb_estimate(&c->b, c->plain_rank ? "winograd" : "tiled", contract_estimate(c, &m));
+  const ContractShape shape = contract_shape(c);
+  kb_estimate(&c->b, c->plain_rank ? "winograd" : "tiled",
+              contract_estimate(c->l->c, &shape, c->tile, asks_live(c) ? c->live_share : 1));
   c->b.k->flops = flops_of(c);
   if (c->b.x.bad) {
     diag_internal(c->l->m->diag, c->b.loc, "lower: the epilogue of a contraction cannot be read");
     return NULL;
   }
-  return kb_finish(&c->b, nest_outer(&c->b, par, body, cycles, !c->plan.serial));
+  return kb_finish(&c->b,
+                   nest_outer(&c->b, par, body, contract_macs(c->l->c, &shape), !c->plan.serial));
 }
 
 /* All panels one after the other; the loops and outer indices are set. */

@@ -93,8 +93,25 @@ static double dead_share(const Axis *a, int64_t size, int64_t rows) {
   return all ? (double)dead / (double)all : 0;
 }
 
-/* Taps that see only the zeros around the input are left out, where that is a good part of them:
- * small images, large dilations. */
+/* Whether as large a share of dead taps is asked for: small images, large dilations. */
+static bool worth_asking(const Contract *c, double dead) { return c->skips || dead >= 0.04; }
+
+/* Of all taps and tiles, those that are not left out. */
+static double live_share(const Contract *c, const ConvCtx *v) {
+  const int n = v->conv.spatial;
+  double share = 1;
+  if (v->lines || (c->flat && n > 1) || v->k_of[n] != c->n_k - 1) return 1;
+  for (int s = 0; s < n; s++) {
+    int64_t size;
+    if (v->k_of[s] < 0 || !expr_is_const(v->x->dims[2 + s], &size)) continue;
+    if (s == n - 2 && c->plan.high > 1) continue;
+    const double dead = dead_share(&v->axis[s], size, s == n - 1 ? c->tile.rows : 1);
+    if (worth_asking(c, dead)) share *= 1 - dead;
+  }
+  return share;
+}
+
+/* Taps that see only the zeros around the input are left out, where that is a good part of them. */
 static const Expr *conv_live(const Contract *c, int i, const Expr *h, const Expr *w, int rows) {
   const ConvCtx *v = c->info;
   const int n = v->conv.spatial;
@@ -110,7 +127,7 @@ static const Expr *conv_live(const Contract *c, int i, const Expr *h, const Expr
   else
     rows = 1;
   size = v->x->dims[2 + s];
-  if (!c->skips && (!expr_is_const(size, &fixed) || dead_share(a, fixed, rows) < 0.04)) return NULL;
+  if (!worth_asking(c, expr_is_const(size, &fixed) ? dead_share(a, fixed, rows) : 0)) return NULL;
   const Expr *at = ex_add(c->p, num(c, a->ib), ex_mul(c->p, c->k[i], num(c, a->dk)));
   const Expr *from = ex_add(c->p, at, ex_mul(c->p, first, num(c, a->is)));
   const Expr *to = ex_add(c->p, at, ex_mul(c->p, last, num(c, a->is)));
@@ -319,6 +336,7 @@ static bool conv_describe(Contract *c, ConvCtx *v, int64_t phase) {
   conv_space(c, v);
   conv_contracted(c, v);
   contract_tile(c);
+  c->live_share = live_share(c, v);
   return conv_pack(c, v);
 }
 

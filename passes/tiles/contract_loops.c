@@ -248,12 +248,22 @@ static int64_t choose_panels(const Space *x, const PlanLoops *l) {
 
 /* ---- all of it ---- */
 
-static bool too_short_for_threads(const Space *x) {
-  const ContractShape *s = x->s;
+double contract_macs(const PassCtx *c, const ContractShape *s) {
+  const Space x = {.c = c, .s = s, .p = c->model->pool};
   const double work =
-      guess(x, s->n) * guess(x, s->rows_h) * guess(x, s->rows_w) * guess(x, k_total(x));
-  const MachineModel m = machine_model(x->c->target, s->types->acc, threads_of(x));
-  return !model_parallel(model_macs(&m, work * outer_count(x)));
+      guess(&x, s->n) * guess(&x, s->rows_h) * guess(&x, s->rows_w) * guess(&x, k_total(&x));
+  const MachineModel m = machine_model(c->target, s->types->acc, threads_of(&x));
+  return model_macs(&m, work * outer_count(&x));
+}
+
+double contract_estimate(const PassCtx *c, const ContractShape *s, Tile tile, double live) {
+  const Space x = {.c = c, .s = s, .p = c->model->pool};
+  const MachineModel m = machine_model(c->target, s->types->acc, threads_of(&x));
+  const double n = guess(&x, s->n), k = guess(&x, k_total(&x));
+  const double tiles = live * contract_tile_cycles(c->target, s->types, tile, guess(&x, s->rows_h),
+                                                   guess(&x, s->rows_w), s->flat, n, k);
+  const double weights = model_read_weights(&m, dtype_bytes(s->types->panel) * n * k);
+  return outer_count(&x) * (tiles > weights ? tiles : weights);
 }
 
 static void choose_blocks(Space *x, PlanLoops *l) {
@@ -269,7 +279,7 @@ static void choose_blocks(Space *x, PlanLoops *l) {
     if (l->outside && x->s->flat) l->part = choose_part(x, panels, (double)inside, &cut);
   }
   l->panels = choose_panels(x, l);
-  l->serial = too_short_for_threads(x);
+  l->serial = !model_parallel(contract_macs(x->c, x->s));
 }
 
 PlanLoops contract_choose_loops(const PassCtx *c, const ContractShape *s, PlanLoops given,
