@@ -8,6 +8,7 @@ const ArchRow arch_rows[ARCH_COUNT] = {
         {
             .baseline_cpu = "x86-64",
             .fence = true,
+            .bf16_pairs = "llvm.x86.avx512bf16.dpbf16ps",
             .rounds = true,
             .mode_get = "llvm.x86.sse.stmxcsr",
             .mode_set = "llvm.x86.sse.ldmxcsr",
@@ -21,6 +22,8 @@ const ArchRow arch_rows[ARCH_COUNT] = {
             .minmax_f64 = true,
             .pair_sum = {"llvm.aarch64.neon.uaddlp", "llvm.aarch64.neon.saddlp"},
             .byte_tables = true,
+            .bf16_upper = "llvm.aarch64.neon.bfmlalt",
+            .bf16_lower = "llvm.aarch64.neon.bfmlalb",
             .mode_get = "llvm.aarch64.get.fpcr",
             .mode_set = "llvm.aarch64.set.fpcr",
             .mode_bits = 64,

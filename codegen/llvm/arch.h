@@ -10,7 +10,11 @@ typedef struct ArchRow {
   bool minmax_f64;          /* so are minimum and maximum of f64 where zeros are ordered */
   /* Instructions that add pairs of 16-bit elements, unsigned and signed, into 32; or NULL. */
   const char *pair_sum[2];
-
+  /* Products of pairs of bf16: one instruction, whose name ends with the width; or of the upper and
+   * of the lower elements. */
+  const char *bf16_pairs;
+  const char *bf16_upper;
+  const char *bf16_lower;
   bool byte_tables; /* instructions tbl and tbx, which look bytes up in up to four registers */
 
   /* The floating-point mode: round to nearest, no traps, subnormal numbers count as zero. */

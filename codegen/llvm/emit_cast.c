@@ -154,8 +154,21 @@ static Val half_encode(Emit *c, Val x) {
   return LLVMBuildBitCast(c->b, half, like(c->i16, x), "");
 }
 
+/* What small_decode made the f32 x of, where that was a bf16, or NULL. */
+static Val bf16_source(Emit *c, Val x) {
+  if (!LLVMIsABitCastInst(x)) return NULL;
+  const Val up = LLVMGetOperand(x, 0);
+  if (!LLVMIsAInstruction(up) || LLVMGetInstructionOpcode(up) != LLVMShl ||
+      LLVMGetOperand(up, 1) != ki(c, up, 16) || !LLVMIsAZExtInst(LLVMGetOperand(up, 0)))
+    return NULL;
+  const Val v = LLVMGetOperand(LLVMGetOperand(up, 0), 0);
+  return LLVMTypeOf(v) == like(c->i16, x) ? v : NULL;
+}
+
 static Val small_encode(Emit *c, DType t, Val x, bool saturate) { /* storage integer */
   const Type mem = like(mem_type(c, t), x);
+  const Val source = t == DT_BF16 ? bf16_source(c, x) : NULL;
+  if (source) return source;
   if (t == DT_F16 && target_has(c->t, FEATURE_F16C)) return half_encode(c, x);
   const Val code = t == DT_BF16 ? bf16_encode(c, x) : encode(c, t, x, saturate);
   return LLVMBuildTrunc(c->b, code, mem, "");

@@ -1,4 +1,4 @@
-/* Sums of products of groups of small integers (rows dot… of scalar.def): one instruction where the
+/* Sums of products of groups of small elements (rows dot… of scalar.def): one instruction where the
  * target has it, else the widest sequence that is exact; vpmaddubsw, whose sums saturate, is none.
  * Operands are i32 holding their groups. */
 #include "codegen/llvm/emit.h"
@@ -32,7 +32,24 @@ static Val shift_by(Emit *c, Val v, int left, int right, bool is_signed) {
 }
 
 /* ---- any target ---- */
+/* One of the bf16 of each lane, in f32. */
+static Val bf16_element(Emit *c, Val v, bool odd) {
+  v = odd ? LLVMBuildAnd(c->b, v, k_int(c, LLVMTypeOf(v), (int32_t)0xffff0000), "")
+          : shift_by(c, v, 16, 0, false);
+  return LLVMBuildBitCast(c->b, v, like(c->f32, v), "");
+}
+
+static Val bf16_by_element(Emit *c, const Dot *d) {
+  const Type types[] = {LLVMTypeOf(d->sum)};
+  Val sum = d->sum;
+  for (int i = 1; i >= 0; i--)
+    sum = intrinsic(c, "llvm.fma", 1, types, 3,
+                    (Val[]){bf16_element(c, d->a, i), bf16_element(c, d->b, i), sum});
+  return sum;
+}
+
 static Val element_by_element(Emit *c, const Dot *d) {
+  if (d->op == EX_dot2_bf16) return bf16_by_element(c, d);
   const int bits = d->op == EX_dot2_i16 ? 16 : 8;
   Val sum = d->sum;
   for (int at = 0; at < 32; at += bits) {
@@ -123,8 +140,25 @@ static Val dot_of_products(Emit *c, const Dot *d) {
   return sum;
 }
 
+/* ---- bf16 ---- */
+static Val view_bf16(Emit *c, Val v, int lanes) {
+  const Type t = LLVMVectorType(LLVMBFloatTypeInContext(c->ctx), (unsigned)lanes * 2);
+  return LLVMBuildBitCast(c->b, v, t, "");
+}
+
+/* vdpbf16ps rounds both sums, flushes subnormals, and begins with the odd elements; those of ARM
+ * are plain fma's. */
+static Val bf16_instruction(Emit *c, const Dot *d) {
+  const int lanes = lanes_of(d->sum);
+  const Val x = view_bf16(c, d->a, lanes), y = view_bf16(c, d->b, lanes);
+  if (c->arch->bf16_pairs) return by_width(c, c->arch->bf16_pairs, lanes, d->sum, x, y);
+  const Val odd = intrinsic(c, c->arch->bf16_upper, 0, NULL, 3, (Val[]){d->sum, x, y});
+  return intrinsic(c, c->arch->bf16_lower, 0, NULL, 3, (Val[]){odd, x, y});
+}
+
 /* ---- which ---- */
 static Val one_register(Emit *c, const Dot *d) {
+  if (d->op == EX_dot2_bf16) return bf16_instruction(c, d);
   const bool bytes = d->op != EX_dot2_i16;
   if (d->op == EX_dot4_u8i8 && has_vnni(c))
     return by_width(c, "llvm.x86.avx512.vpdpbusd", lanes_of(d->sum), d->sum, d->a, d->b);
@@ -158,5 +192,6 @@ static Val by_registers(Emit *c, const Dot *d) {
 Val emit_dot(Emit *c, ExprOp op, Val a, Val b, Val sum) {
   const Dot d = {op, a, b, sum};
   const int n = lanes_of(sum);
-  return n < 4 || (n & (n - 1)) ? element_by_element(c, &d) : by_registers(c, &d);
+  const bool plain = op == EX_dot2_bf16 && !target_has(c->t, FEATURE_BF16);
+  return plain || n < 4 || (n & (n - 1)) ? element_by_element(c, &d) : by_registers(c, &d);
 }

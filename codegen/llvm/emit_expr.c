@@ -340,6 +340,7 @@ static Val int_op(Emit *c, const Expr *e, ExprOp op, DType t, Val a, Val b, Val 
     case EX_dot4_i8i8:
     case EX_dot4_u8u8:
     case EX_dot2_i16:
+    case EX_dot2_bf16:
       if (t != DT_I32) c->error = "groups of smaller integers in what is not i32";
       return emit_dot(c, op, a, b, x);
     case EX_div: return int_div(c, e, is_signed, a, b);

@@ -227,18 +227,38 @@ const Expr *ex_const(ExprPool *p, DType t, double v) {
 }
 
 /* ---- operations ---- */
-static DType result_type(ExprOp op, const Expr *a, const Expr *b) {
+static DType result_type(ExprOp op, const Expr *a, const Expr *b, const Expr *c) {
   const int r = expr_op_info[op].result;
-  return r == RES_BOOL ? DT_BOOL : r == RES_ARG1 ? (DType)b->dtype : (DType)a->dtype;
+  if (r == RES_BOOL) return DT_BOOL;
+  return (DType)(r == RES_ARG1 ? b : r == RES_ARG2 ? c : a)->dtype;
+}
+
+DType expr_arg_type(ExprOp op, int i) {
+  if (op < EX_dot4_u8i8 || op > EX_dot2_bf16) return DT_NONE;
+  return op == EX_dot2_bf16 && i == 2 ? DT_F32 : DT_I32;
+}
+
+const Expr *ex_bf16_element(ExprPool *p, const Expr *group, bool upper) {
+  return ex_bits(p, DT_F32,
+                 upper ? ex_op(p, EX_and, group, ex_int(p, DT_I32, -65536), NULL)
+                       : ex_op(p, EX_shl, group, ex_int(p, DT_I32, 16), NULL));
+}
+
+static const Expr *split_dot2_bf16(ExprPool *p, const Expr *a, const Expr *b, const Expr *c) {
+  for (int i = 1; i >= 0; i--)
+    c = ex_op(p, EX_fma, ex_bf16_element(p, a, i), ex_bf16_element(p, b, i), c);
+  return c;
 }
 
 static Scalar const_value(const Expr *e) { return e ? (Scalar){.i = e->k.i} : (Scalar){.i = 0}; }
 
 const Expr *ex_op(ExprPool *p, ExprOp op, const Expr *a, const Expr *b, const Expr *c) {
   assert(op > EX_HOLE && op < EX_COUNT && expr_op_info[op].result != RES_OWN);
-  const DType t = result_type(op, a, b);
+  const DType t = result_type(op, a, b, c);
   const bool is_float = dtype_is_float((DType)a->dtype);
   if (op == EX_fma && is_float && p->rules.split_fma) return ex_add(p, ex_mul(p, a, b), c);
+  if (op == EX_dot2_bf16 && (p->rules.split_dot2 || p->rules.split_fma))
+    return split_dot2_bf16(p, a, b, c);
   if (is_const(a) && (!b || is_const(b)) && (!c || is_const(c))) {
     if (is_math_op(op) && is_float) return math_row(p, op, a, b);
     const Expr e = {.op = (uint8_t)op, .dtype = (uint8_t)t, .nargs = 3, .a = {a, b, c}};

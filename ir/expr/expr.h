@@ -74,6 +74,7 @@ Arena *expr_pool_arena(ExprPool *p);
  * max give the first. Set before a model is built. */
 typedef struct FloatRules {
   bool split_fma;     /* fma(a, b, c) is written as a product and a sum */
+  bool split_dot2;    /* dot2_bf16 is written as two fma's: the same bits, but other code pays */
   bool ordered_zeros; /* for min and max -0 is below +0 */
 } FloatRules;
 FloatRules *expr_pool_rules(ExprPool *p);
@@ -113,6 +114,10 @@ const Expr *ex_const(ExprPool *p, DType t, double v); /* int or float by class o
 const Expr *ex_bool(ExprPool *p, bool v);
 /* Any S row but cast/sat/bits */
 const Expr *ex_op(ExprPool *p, ExprOp op, const Expr *a, const Expr *b, const Expr *c);
+/* What argument i of a row must be; DT_NONE: of the same type as the others. */
+DType expr_arg_type(ExprOp op, int i);
+/* An element of a group of two bf16, as an f32; upper: the second one. */
+const Expr *ex_bf16_element(ExprPool *p, const Expr *group, bool upper);
 const Expr *ex_cast(ExprPool *p, DType t, const Expr *a);
 const Expr *ex_sat(ExprPool *p, DType t, const Expr *a);
 const Expr *ex_bits(ExprPool *p, DType t, const Expr *a);

@@ -167,6 +167,15 @@ static double float_op(ExprOp op, DType t, double a, double b, double c) {
   return t == DT_F64 || t == DT_F32 ? r : dtype_round(t, r, false);
 }
 
+static double dot2_bf16(int64_t a, int64_t b, double c) {
+  for (int i = 1; i >= 0; i--) {
+    const double x = dtype_decode(DT_BF16, (uint16_t)group_element(a, i, 16, false));
+    const double y = dtype_decode(DT_BF16, (uint16_t)group_element(b, i, 16, false));
+    c = float_op(EX_fma, DT_F32, x, y, c);
+  }
+  return c;
+}
+
 static bool compare(ExprOp op, DType t, Scalar a, Scalar b) {
   if (dtype_is_float(t)) {
     const double x = flush(t, a.f), y = flush(t, b.f);
@@ -191,6 +200,7 @@ Scalar scalar_op(ExprOp op, DType t, Scalar a, Scalar b, Scalar c) {
   if (op == EX_select || op == EX_rarely) return a.i ? b : c;
   if (op == EX_lt || op == EX_le || op == EX_eq || op == EX_ne || op == EX_isnan)
     return (Scalar){.i = compare(op, t, a, b)};
+  if (op == EX_dot2_bf16) return (Scalar){.f = dot2_bf16(a.i, b.i, c.f)};
   if (dtype_is_float(t)) return (Scalar){.f = float_op(op, t, a.f, b.f, c.f)};
   return (Scalar){.i = dtype_wrap(t, int_op(op, t, a.i, b.i, c.i))};
 }

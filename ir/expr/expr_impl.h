@@ -47,7 +47,7 @@ struct ExprPool {
 static inline ENode *enode(const Expr *e) { return (ENode *)(uintptr_t)e; }
 
 /* A row of scalar.def, and rows for the leaves. */
-enum { RES_ARG, RES_BOOL, RES_ARG1, RES_OWN };
+enum { RES_ARG, RES_BOOL, RES_ARG1, RES_ARG2, RES_OWN };
 typedef struct OpInfo {
   const char *text;
   int arity, result, cost;

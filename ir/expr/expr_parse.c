@@ -314,7 +314,17 @@ static PVal make(Parser *r, ExprOp op, const Expr *a, const Expr *b, const Expr 
   if (!scalar_type(t)) return fail(r, "operation on a value that is no number");
   if (bitwise(op) && dtype_is_float(t)) return fail(r, "bitwise operation on a float");
   if (float_only(op) && !dtype_is_float(t)) return fail(r, "operation needs a float");
+  const Expr *const args[] = {a, b, c};
+  for (int i = 0; i < expr_op_info[op].arity; i++)
+    if (expr_arg_type(op, i) != DT_NONE && args[i]->dtype != expr_arg_type(op, i))
+      return fail(r, "groups and sum of a dot are of other types");
   return value(ex_op(r->p, op, a, b, c));
+}
+
+/* Of argument i of a row whose arguments are of type t as a rule. */
+static DType literal_type(ExprOp op, int i, DType t) {
+  if (is_choice(op) && i == 0) return DT_BOOL;
+  return expr_arg_type(op, i) != DT_NONE ? expr_arg_type(op, i) : t;
 }
 
 static PVal parse_call(Parser *r, ExprOp op) {
@@ -330,7 +340,7 @@ static PVal parse_call(Parser *r, ExprOp op) {
   if (t == DT_NONE) t = r->hint;
   const Expr *e[3] = {0};
   for (int i = 0; i < n; i++)
-    if (!(e[i] = typed(r, v[i], is_choice(op) && i == 0 ? DT_BOOL : t))) return failed;
+    if (!(e[i] = typed(r, v[i], literal_type(op, i, t)))) return failed;
   return expect(r, ")") ? make(r, op, e[0], e[1], e[2]) : failed;
 }
 

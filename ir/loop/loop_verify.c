@@ -146,14 +146,12 @@ static bool check_expr(Check *c, const Expr *e) {
       if (e->dtype != c->k->locals.data[e->id].dtype)
         return fail(c, "t%d is read as another type", e->id);
       break;
-    case EX_dot4_u8i8:
-    case EX_dot4_i8i8:
-    case EX_dot4_u8u8:
-    case EX_dot2_i16:
-      for (int i = 0; i < e->nargs; i++)
-        if (e->a[i]->dtype != DT_I32) return fail(c, "groups and sums of a dot are not i32");
-      break;
     default: break;
+  }
+  for (int i = 0; i < e->nargs; i++) {
+    const DType want = expr_arg_type((ExprOp)e->op, i);
+    if (want != DT_NONE && e->a[i]->dtype != want)
+      return fail(c, "argument %d of a dot is not %s", i, dtype_text(want));
   }
   for (int i = 0; i < e->nargs; i++)
     if (e->a[i] && !check_expr(c, e->a[i])) return false;

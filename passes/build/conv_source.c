@@ -21,7 +21,8 @@ bool conv_reads_in_place(const Node *n, const ConvInfo *conv, const Place *own) 
   const Plan *const plan = n->plan;
   const ContractTypes *types = node_contract_types(n);
   const bool groups = types->k_step > 1;
-  if (groups ? contract_group_rest(types, n->in[0]->dims[1]) != 0 : n->in[0]->dtype != types->acc)
+  if (n->in[0]->dtype != contract_a_type(types) ||
+      (groups && contract_group_rest(types, n->in[0]->dims[1])))
     return false;
   if (!own) return !reads_border(plan) && !plan->skips && !groups;
   const bool spread =

@@ -43,7 +43,8 @@ int contract_tiles(const Target *t, const ContractTypes *types, double rows_h, d
   const MachineModel m = machine_model(t, types->acc, 1);
   int count = 0;
   for (int v = 1; v <= 8 && (v == 1 || (v - 1) * m.lanes < n); v++) { /* no wider than n */
-    int max_rows = (m.registers - v - 1) / v;
+    const int b = types->split_a ? types->k_step * v : v;
+    int max_rows = (m.registers - b - 1) / v;
     if (max_rows > MAX_TILE_ROWS) max_rows = MAX_TILE_ROWS;
     for (int r = 1; r <= max_rows; r++) {
       const Tile tile = {r, v};

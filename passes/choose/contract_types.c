@@ -1,12 +1,16 @@
 /* The table of contract_types.h. */
 #include "passes/choose/contract_types.h"
 
+#include "passes/choose/contraction.h"
+
 /* clang-format off */
 static const ContractTypes rows[] = {
-    /* name    a        b        panel   acc     k_step  mac            mac_ba */
+    /* name    a        b        panel   acc     k_step  mac            mac_ba  split_a */
     {"f32",    DT_F32,  DT_F32,  DT_F32, DT_F32, 1,      EX_fma,        false},
     {"f16",    DT_F16,  DT_F16,  DT_F32, DT_F32, 1,      EX_fma,        false},
-    {"bf16",   DT_BF16, DT_BF16, DT_F32, DT_F32, 1,      EX_fma,        false},
+    {"bf16",   DT_BF16, DT_BF16, DT_I32, DT_F32, 2,      EX_dot2_bf16,  false},
+    {"bf16",   DT_BF16, DT_BF16, DT_I32, DT_F32, 2,      EX_fma,        false, true},
+    {"bf16x1", DT_BF16, DT_BF16, DT_F32, DT_F32, 1,      EX_fma,        false},
     {"f64",    DT_F64,  DT_F64,  DT_F64, DT_F64, 1,      EX_fma,        false},
     {"i32",    DT_I32,  DT_I32,  DT_I32, DT_I32, 1,      EX_fma,        false},
     {"u8_u8",  DT_U8,   DT_U8,   DT_I32, DT_I32, 4,      EX_dot4_u8u8,  false},
@@ -24,7 +28,15 @@ const ContractTypes *contract_types(DType a, DType b) {
 
 const ContractTypes *node_contract_types(const Node *n) {
   const Value *a = node_in(n, 0), *b = node_in(n, 1);
-  return a && b ? contract_types(a->dtype, b->dtype) : NULL;
+  const ContractTypes *t = a && b ? contract_types(a->dtype, b->dtype) : NULL;
+  ConvInfo conv;
+  if (!t || t->k_step == 1 || !dtype_is_float(t->acc)) return t;
+  if (conv_info(n, &conv) && !conv_reads_groups(&conv, t)) return t + 2;
+  return expr_pool_rules(n->graph->model->pool)->split_dot2 ? t + 1 : t;
+}
+
+DType contract_a_type(const ContractTypes *types) {
+  return types->k_step > 1 && !types->split_a ? types->a : types->acc;
 }
 
 int contract_group_rest(const ContractTypes *types, const Expr *elements) {

@@ -1,6 +1,8 @@
 /* Element types of tiled contractions (passes/kernels/contract.h): one row for each pair of
  * operand types that the template takes, with what it packs, adds up in and steps by. A new type
- * is a row of contract_types.c; nothing else names types. */
+ * is a row of contract_types.c; nothing else names types. Behind a row of grouped floats come
+ * one for targets without its instruction, which gives the same bits, and one that takes the same
+ * operands one by one: of convolutions whose groups are not whole. */
 #pragma once
 #include "ir/op/op.h"
 
@@ -14,11 +16,16 @@ typedef struct ContractTypes {
   int k_step;  /* elements of k that one multiply-add takes: they are grouped on both sides */
   ExprOp mac;  /* mac(a, b, sum): the scalar row that does it */
   bool mac_ba; /* mac(b, a, sum) */
+  /* Elements of A are read in the type of the sums, one by one; those of B are taken from groups, the
+   * last one first. */
+  bool split_a;
 } ContractTypes;
 
-/* NULL: the template does not take this pair. */
+/* The first row; NULL: the template does not take this pair. */
 const ContractTypes *contract_types(DType a, DType b);
 /* Of a Conv, ConvTranspose, MatMul or Gemm, by inputs 0 and 1. */
 const ContractTypes *node_contract_types(const Node *n);
+/* As what A is stored where it is copied for a contraction. */
+DType contract_a_type(const ContractTypes *types);
 /* Cells behind `elements` of the last k that its groups reach. */
 int contract_group_rest(const ContractTypes *types, const Expr *elements);

@@ -105,6 +105,16 @@ const Expr *contract_cast(const Contract *c, const Expr *e) {
   return ex_cast(c->p, c->types->acc, e);
 }
 
+const Expr *contract_operand_a(const Contract *c, const Expr *e) {
+  return c->types->split_a ? contract_cast(c, e) : contract_operand_b(c, e);
+}
+
+const Expr *contract_operand_b(const Contract *c, const Expr *e) {
+  if (c->types->k_step == 1) return contract_cast(c, e);
+  if (!dtype_is_float((DType)e->dtype)) return ex_cast(c->p, DT_I32, e);
+  return ex_cast(c->p, DT_I32, ex_bits(c->p, DT_U16, e));
+}
+
 void contract_last_k(Contract *c, const char *stem, const Expr *count) {
   const Expr *steps = ex_ceildiv(c->p, count, c->types->k_step);
   c->k_elements = count;

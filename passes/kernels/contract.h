@@ -36,8 +36,8 @@ struct Contract {
   /* logical index of the anchor's output at (outer, h, w, column) */
   void (*out_index)(const Contract *c, const Expr *h, const Expr *w, const Expr *col,
                     const Expr **idx);
-  /* A at (outer, h, w, k) in the type of the sums (contract_cast); k counts elements here, and
-   * what fills up the last group is there and finite */
+  /* A at (outer, h, w, k) as contract_operand_a has it; k counts elements here, and what fills up the
+   * last group is there and zero */
   const Expr *(*a)(Contract *c, const Expr *h, const Expr *w);
   /* what to add to the accumulator for output idx, or NULL */
   const Expr *(*add)(Contract *c, const Expr *const *idx);
@@ -92,11 +92,15 @@ ContractShape contract_shape(const Contract *c);             /* what is set of t
 void contract_outer(Contract *c, const Expr *extent);        /* adds an outer dimension */
 int contract_weights(Lower *l, const ConstData *packed);     /* buffer */
 const Expr *contract_cast(const Contract *c, const Expr *e); /* to the type of the sums */
+/* An element of A or B as a multiply-add takes it: in the type of the sums; in groups, its bits (or
+ * a whole group) in an i32. contract_group puts these together. */
+const Expr *contract_operand_a(const Contract *c, const Expr *e);
+const Expr *contract_operand_b(const Contract *c, const Expr *e);
 /* Adds the last contracted dimension, of `count` elements. */
 void contract_last_k(Contract *c, const char *stem, const Expr *count);
 /* Element i of the current step of the last k. */
 const Expr *contract_element(const Contract *c, int i);
-/* What a multiply-add takes of a step's elements, which are of `type` in the type of the sums. */
+/* What a multiply-add takes of a step's elements, which are of `type`. */
 const Expr *contract_group(const Contract *c, DType type, const Expr *const *element);
 /* A copy of x, made by *steps, of another type and layout: with the halo that this has. */
 const Place *contract_copy(Lower *l, const Value *x, DType type, const Layout *layout,
@@ -129,8 +133,8 @@ Step *lower_matmul(Lower *l, const Value *root, const Value *anchor, const Place
                    const MatMulInfo *product);
 ConstData *pack_panels(Model *m, const ConstData *w, const PackShape *s);
 /* B computed at run time: the kernel that packs it, to run before the contraction. outer_of_b:
- * which outer dimensions B has; b: its element at c->outer, c->k and column col, in the type of
- * the sums. c's tile is chosen; sets c->b_buffer. */
+ * which outer dimensions B has; b: its element at c->outer, c->k and column col, as
+ * contract_operand_b has it. c's tile is chosen; sets c->b_buffer. */
 Step *contract_pack_computed(Contract *c, const bool *outer_of_b,
                              const Expr *(*b)(Contract *c, const Expr *col));
 /* A place from which all taps of a convolution can be read: its input's own, or a padded copy that

@@ -74,22 +74,37 @@ static const Expr *b_value(Contract *c, const Panel *pn, const Expr *lane) {
   const int id = kb_param(&c->b, c->b_buffer, NULL, PA_READ);
   const Expr *row = ex_mul(c->p, k_linear(c), num(c, pn->b_width));
   const Expr *at = ex_add(c->p, ex_add(c->p, pn->b_base, row), lane);
-  return contract_cast(c, ex_load(c->p, c->types->panel, id, at, NULL));
+  return contract_operand_b(c, ex_load(c->p, c->types->panel, id, at, NULL));
+}
+
+/* Element i of the current step of k. */
+static const Expr *a_element(Contract *c, const Expr *h, const Expr *w, int i) {
+  const Expr **k = &c->k[c->n_k - 1], *step = *k;
+  *k = contract_element(c, i);
+  const Expr *element = c->a(c, h, w);
+  *k = step;
+  return element;
 }
 
 static const Expr *a_value(Contract *c, const Expr *h, const Expr *w) {
-  const Expr *element[MAX_K_STEP], **k = &c->k[c->n_k - 1], *step = *k;
-  for (int i = 0; i < c->types->k_step; i++) {
-    *k = contract_element(c, i);
-    element[i] = c->a(c, h, w);
-    *k = step;
-  }
+  const Expr *element[MAX_K_STEP];
+  for (int i = 0; i < c->types->k_step; i++) element[i] = a_element(c, h, w, i);
   return contract_group(c, c->types->a, element);
+}
+
+/* The same bits as dot2_bf16, of elements of A that were converted once, and ones of B that are here. */
+static const Expr *multiply_add_split(Contract *c, const Panel *pn, const Expr *h, const Expr *w,
+                                      const Expr *lane, const Expr *sum) {
+  const Expr *b = b_value(c, pn, lane);
+  for (int i = c->types->k_step - 1; i >= 0; i--)
+    sum = ex_op(c->p, c->types->mac, a_element(c, h, w, i), ex_bf16_element(c->p, b, i), sum);
+  return sum;
 }
 
 /* sum plus the product of row (h, w) of A and column `lane` of the panel, at the current k. */
 static const Expr *multiply_add(Contract *c, const Panel *pn, const Expr *h, const Expr *w,
                                 const Expr *lane, const Expr *sum) {
+  if (c->types->split_a) return multiply_add_split(c, pn, h, w, lane, sum);
   const Expr *a = a_value(c, h, w), *b = b_value(c, pn, lane);
   return c->types->mac_ba ? ex_op(c->p, c->types->mac, b, a, sum)
                           : ex_op(c->p, c->types->mac, a, b, sum);

@@ -63,10 +63,10 @@ static const Expr *conv_a(Contract *c, const Expr *h, const Expr *w) {
     if (v->k_of[s] >= 0) at = ex_add(c->p, at, ex_mul(c->p, c->k[v->k_of[s]], num(c, a->dk)));
     idx[2 + s] = at;
   }
-  if (!v->x_place) return contract_cast(c, kernel_expr_read(&c->b.x, v->x, idx));
+  if (!v->x_place) return contract_operand_a(c, kernel_expr_read(&c->b.x, v->x, idx));
   const int id = kb_param(&c->b, v->x_place->buffer, v->x_place->offset, PA_READ);
-  return contract_cast(c, ex_load(c->p, kb_dtype(&c->b, id), id,
-                                  place_index(c->p, v->x_place, v->x->rank, idx), NULL));
+  return contract_operand_a(c, ex_load(c->p, kb_dtype(&c->b, id), id,
+                                       place_index(c->p, v->x_place, v->x->rank, idx), NULL));
 }
 
 static const Expr *conv_add(Contract *c, const Expr *const *idx) {
@@ -148,7 +148,7 @@ const Place *conv_input(Lower *l, const Node *n, const ConvInfo *conv, Step **st
   /* Groups of channels are read as they are. */
   const ContractTypes *types = node_contract_types(n);
   const bool groups = types->k_step > 1;
-  const DType stored = groups ? x->dtype : types->acc;
+  const DType stored = contract_a_type(types);
   const int rest = groups ? contract_group_rest(types, x->dims[1]) : 0;
   if (conv_reads_in_place(n, conv, own)) return own;
   int16_t *hl = ARENA_ARRAY(l->m->arena, int16_t, MAX_RANK),
@@ -274,7 +274,7 @@ static const Expr *conv_b(Contract *c, const Expr *col) {
     if (v->k_of[s] >= 0)
       idx[2 + s] = ex_add(c->p, idx[2 + s], ex_mul(c->p, c->k[v->k_of[s]], num(c, a->kstep)));
   }
-  return contract_cast(c, kernel_expr_read(&c->b.x, c->anchor->def->in[1], idx));
+  return contract_operand_b(c, kernel_expr_read(&c->b.x, c->anchor->def->in[1], idx));
 }
 
 static bool conv_pack_computed(Contract *c, ConvCtx *v) {

@@ -63,24 +63,27 @@ static const Expr *mat_operand(Contract *c, const Value *x, const Place *copy,
     idx[nb] = trans ? col : row;
     idx[nb + 1] = trans ? row : col;
   }
-  if (!copy) return contract_cast(c, kernel_expr_read(&c->b.x, x, idx));
+  if (!copy) return kernel_expr_read(&c->b.x, x, idx);
   const int id = kb_param(&c->b, copy->buffer, copy->offset, PA_READ);
   const Expr *at = place_index(c->p, copy, x->rank, idx);
-  return contract_cast(c, ex_load(c->p, kb_dtype(&c->b, id), id, at, NULL));
+  return ex_load(c->p, kb_dtype(&c->b, id), id, at, NULL);
 }
 
 static const Expr *mat_a(Contract *c, const Expr *h, const Expr *w) {
   const MatCtx *v = c->info;
   const Expr *batch[MAX_RANK], *m;
   mat_batch(c, w, batch, &m);
-  return mat_operand(c, v->a, v->a_copy, batch, v->product.a_vec, v->product.trans_a, m, c->k[0]);
+  const Expr *e =
+      mat_operand(c, v->a, v->a_copy, batch, v->product.a_vec, v->product.trans_a, m, c->k[0]);
+  return contract_operand_a(c, e);
 }
 
 static const Expr *mat_b(Contract *c, const Expr *k, const Expr *col) {
   const MatCtx *v = c->info;
   const Expr *batch[MAX_RANK], *m;
   mat_batch(c, num(c, 0), batch, &m);
-  return mat_operand(c, v->b, NULL, batch, v->product.b_vec, v->product.trans_b, k, col);
+  const Expr *e = mat_operand(c, v->b, NULL, batch, v->product.b_vec, v->product.trans_b, k, col);
+  return contract_operand_b(c, e);
 }
 
 static const Expr *mat_b_direct(Contract *c, const Expr *col) { return mat_b(c, c->k[0], col); }
@@ -148,12 +151,13 @@ static bool mat_pack_const(Contract *c, MatCtx *v) {
                   .width = (int64_t)c->tile.vectors * c->lanes,
                   .lanes = c->lanes,
                   .n_k = 1};
-  ps.scale = c->scale;
   ps.cols = v->product.trans_b ? rows : cols;
   ps.k[0] = v->product.trans_b ? cols : rows;
   ps.col_stride = v->product.trans_b ? cols : 1;
   ps.k_stride[0] = v->product.trans_b ? 1 : cols;
-  c->scale = 1.0;
+  const bool rounds = dtype_is_float(ps.type) && ps.type != c->types->acc;
+  ps.scale = rounds ? 1.0 : c->scale;
+  if (!rounds) c->scale = 1.0;
   return contract_pack_const(c, w, &ps);
 }
 
@@ -177,9 +181,10 @@ static Step *mat_pack_computed(Contract *c, MatCtx *v) {
 /* Groups of A: elements that follow each other, in whole groups. */
 static bool reads_groups(Contract *c, const MatCtx *v) {
   const Expr *e = mat_a(c, num(c, 0), ex_var(c->p, "m", c->rows_w)), *coeff, *rest;
-  return !contract_group_rest(c->types, v->product.k) && e->op == EX_cast &&
-         e->a[0]->op == EX_LOAD && !e->a[0]->a[1] &&
-         expr_affine(c->p, e->a[0]->a[0], c->k[0], &coeff, &rest) && expr_is_i64(coeff, 1);
+  while (e->op == EX_cast || e->op == EX_bits) e = e->a[0];
+  return !contract_group_rest(c->types, v->product.k) && e->op == EX_LOAD && !e->a[1] &&
+         e->dtype == contract_a_type(c->types) &&
+         expr_affine(c->p, e->a[0], c->k[0], &coeff, &rest) && expr_is_i64(coeff, 1);
 }
 
 static Step *mat_copy_groups(Contract *c, MatCtx *v) {
@@ -187,9 +192,13 @@ static Step *mat_copy_groups(Contract *c, MatCtx *v) {
   if (reads_groups(c, v)) return NULL;
   int16_t *hi = ARENA_ARRAY(c->l->m->arena, int16_t, MAX_RANK),
           *lo = ARENA_ARRAY(c->l->m->arena, int16_t, MAX_RANK);
-  hi[v->a->rank - 1] = (int16_t)contract_group_rest(c->types, v->product.k);
-  const Layout layout = {.halo_lo = lo, .halo_hi = hi};
-  v->a_copy = contract_copy(c->l, v->a, v->a->dtype, &layout, &steps);
+  const int k = v->a->rank - 1 - v->product.trans_a;
+  int8_t *perm = arena_alloc(c->l->m->arena, MAX_RANK); /* k innermost */
+  for (int d = 0; d < v->a->rank; d++) perm[d] = (int8_t)(d < k ? d : d + 1);
+  perm[v->a->rank - 1] = (int8_t)k;
+  hi[k] = (int16_t)contract_group_rest(c->types, v->product.k);
+  const Layout layout = {.perm = perm, .halo_lo = lo, .halo_hi = hi};
+  v->a_copy = contract_copy(c->l, v->a, contract_a_type(c->types), &layout, &steps);
   return steps;
 }
 

@@ -39,11 +39,11 @@ static const Expr *packed_element(Contract *c, const Expr *col,
   const Expr *inside = ex_lt(p, col, c->n);
   if (c->types->k_step > 1) inside = ex_and(p, inside, ex_lt(p, c->k[c->n_k - 1], c->k_elements));
   const bool all = expr_is_i64(inside, 1);
-  if (expr_is_i64(inside, 0)) return ex_const(p, c->types->acc, 0);
+  if (expr_is_i64(inside, 0)) return ex_int(p, DT_I32, 0); /* of the only group */
   c->b.x.guard = all ? NULL : inside;
   const Expr *e = b(c, col);
   c->b.x.guard = NULL;
-  if (e->op != EX_LOAD && !all) e = ex_select(p, inside, e, ex_const(p, c->types->acc, 0));
+  if (e->op != EX_LOAD && !all) e = ex_select(p, inside, e, ex_const(p, (DType)e->dtype, 0));
   return e;
 }
 

@@ -48,7 +48,7 @@ static const char *tile_key(const Space *x) {
   StrBuf b = {.arena = x->c->scratch};
   const double outer = outer_count(x);
   sb_printf(&b, "tile ");
-  if (s->types->acc != DT_F32) sb_printf(&b, "%s ", s->types->name);
+  if (s->types->acc != DT_F32 || s->types->k_step > 1) sb_printf(&b, "%s ", s->types->name);
   if (outer != 1) sb_printf(&b, "outer=%.0f ", outer);
   sb_printf(&b, "rows=");
   if (!s->flat) sb_printf(&b, "%.0fx", guess(x, s->rows_h));

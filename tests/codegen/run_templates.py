@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parents[2] / folder) for folder in ("", "python")]
 
 import numpy as np
-from onnx import helper
+from onnx import TensorProto, helper
 
 import burin
 from tests.support.template_cases import TRIALS, chain_case, fixed_cases, random_case
@@ -160,6 +160,36 @@ def batches(args):
         yield [chain_case(rng, f"s{target}_{k}") for k in range(BATCH)], target, ["--strips=all"]
 
 
+def bf16_bits():
+    """What is wrong, or None: sums of bf16 have the same bits as pairs (znver4, interpreted) and one by one, compiled."""
+    import ml_dtypes
+    dtype, rng = np.dtype(ml_dtypes.bfloat16), np.random.default_rng(3)
+    t = helper.np_dtype_to_tensor_dtype(dtype)
+    tensor = lambda name, shape: helper.make_tensor(name, t, shape, (rng.standard_normal(shape) / 3).astype(dtype).tobytes(), raw=True)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"], kernel_shape=[3, 3], pads=[1] * 4), helper.make_node("Relu", ["c"], ["r"]),
+             helper.make_node("Reshape", ["r", "s"], ["a"]), helper.make_node("Gemm", ["a", "v"], ["g"], transA=1, alpha=0.7),
+             helper.make_node("MatMul", ["g", "a"], ["y"])]
+    constants = [tensor("w", (9, 5, 3, 3)), tensor("v", (9, 9)), helper.make_tensor("s", 7, (2,), (9, 49))]
+    graph = helper.make_graph(nodes, "bits", [helper.make_tensor_value_info("x", t, (1, 5, 7, 7))],
+                              [helper.make_tensor_value_info("y", t, None)], constants)
+    got = []
+    with tempfile.TemporaryDirectory(prefix="burin-") as folder:
+        path = Path(folder)
+        (path / "m.onnx").write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10).SerializeToString())
+        (path / "x.pb").write_bytes(tensor("x", (1, 5, 7, 7)).SerializeToString())
+        for flags in (["--target=znver4", "--interpret"], ["--target=x86-64-v3", "--interpret"], ["--target=x86-64-v3"], ["--target=native"]):
+            done = subprocess.run([burin.compiler(), "run", path / "m.onnx", f"--input=x=@{path}/x.pb", f"--output=y=@{path}/y.pb", *flags],
+                                  capture_output=True, text=True)
+            if done.returncode:
+                return f"{flags}: {done.stderr[:300]}"
+            got.append(TensorProto.FromString((path / "y.pb").read_bytes()).raw_data)
+        loops = subprocess.run([burin.compiler(), path / "m.onnx", "--emit=loop", "--target=znver4", "-o", path / "m.ir"], capture_output=True)
+        pairs = loops.returncode == 0 and (path / "m.ir").read_text().count("dot2_bf16")
+    if not pairs:
+        return "znver4 does not multiply pairs"
+    return None if all(b == got[0] for b in got) else "other bits of bf16 on another target"
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--seed", type=int, default=1)
@@ -182,6 +212,10 @@ def main():
             if c.tag in bad or args.verbose:
                 print(f"{c.tag} {target} {' '.join(flags)} {c.dtype.name}: {c.title}: {bad.get(c.tag, 'ok')}", flush=True)
         passed, failed = passed + len(cases) - len(bad), failed + len(bad)
+    bad = bf16_bits()
+    if bad:
+        print(bad)
+    passed, failed = passed + (not bad), failed + bool(bad)
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     return failed > 0
 

@@ -3,6 +3,8 @@
  * subnormal counts as the zero of its sign. */
 #include "tests/unit/codegen_fixture.h"
 
+#include "runtime/core/cpu.h"
+
 enum { MAX_ROWS = 160, N_TAIL = 3 };
 
 /* ---- values ---- */
@@ -292,6 +294,7 @@ static bool applies(ExprOp op, DType t) {
   if (op == EX_cast || op == EX_sat || op == EX_bits || op == EX_select || op == EX_rarely)
     return false;
   if (op >= EX_dot4_u8i8 && op <= EX_dot2_i16) return t == DT_I32;
+  if (op == EX_dot2_bf16) return false;
   if (t == DT_BOOL)
     return op == EX_and || op == EX_or || op == EX_xor || op == EX_not || op == EX_eq ||
            op == EX_ne || op == EX_min || op == EX_max;
@@ -397,6 +400,43 @@ static void check_groups(Fix *f, const Target *target) {
   f->a = outer;
 }
 
+/* Pairs of bf16: zeros, subnormals, what is next to the least and to the greatest number when multiplied,
+ * infinities, NaN, and any; each with sums of its size. */
+static const uint16_t pair_specials[] = {0,      0x8000, 0x3f80, 0xbf80, 0x7f80, 0xff80, 0x7fc0,
+                                         0x0001, 0x807f, 0x0080, 0x8081, 0x7f7f, 0xff7f, 0x1f80,
+                                         0x2001, 0xa040, 0x5f80, 0xdf7f, 0x6000, 0x3f81};
+enum { N_PAIRS = sizeof pair_specials / sizeof *pair_specials };
+static const float sum_specials[] = {0,          -0.0f,     1,         -1e-3f,    0x1p-126f,
+                                     -0x1p-126f, 0x1p-125f, 0x3p-127f, -0x1p127f, 3.4e38f,
+                                     INFINITY,   NAN,       1e-40f};
+enum { N_SUMS = sizeof sum_specials / sizeof *sum_specials };
+
+static void check_bf16(Fix *f, const Target *target) {
+  Arena *const outer = f->a;
+  f->a = arena_new(0, NULL, NULL);
+  Text text = {.a = f->a, .in = DT_I32, .n_in = 3, .forms = 2, .n = 40000 + N_TAIL};
+  add(&text, DT_F32, "dot2_bf16(b0#, b1#, bits<f32>(b2#))");
+  add(&text, DT_F32, "dot2_bf16(b0#, 1065369472, bits<f32>(b2#))");
+  void *in[3];
+  uint32_t seed = 1;
+  for (int k = 0; k < 3; k++) {
+    uint32_t *const p = in[k] = arena_alloc(f->a, (size_t)text.n * 4);
+    for (int64_t i = 0; i < text.n; i++) {
+      seed = seed * 1664525 + 1013904223;
+      p[i] = seed >> 8 ^ seed << 13;
+      if (i % 4 == 3) continue;
+      if (k == 2)
+        memcpy(&p[i], &sum_specials[(seed >> 16) % N_SUMS], 4);
+      else
+        p[i] = (uint32_t)pair_specials[(seed >> 8) % N_PAIRS] << 16 |
+               pair_specials[(seed >> 20) % N_PAIRS];
+    }
+  }
+  check_bits_on(f, target, &text, in);
+  arena_free(f->a);
+  f->a = outer;
+}
+
 /* A row with a feature that it does not have. */
 static Target with_feature(const char *row, Feature feature, const char *llvm) {
   Target t = *target_find(row);
@@ -422,6 +462,15 @@ static void test_groups(void **state) {
     t.llvm_features = t.features_text;
     if (target_runs_here(&t)) check_groups(*state, &t);
   }
+}
+
+static void test_bf16(void **state) {
+  Target native, t = with_feature("x86-64-v4", FEATURE_BF16, "+avx512bf16");
+  assert_true(target_native(&native));
+  check_bf16(*state, &native);
+  for (int k = 1; k < 3; k++) check_bf16(*state, target_find(here[k]));
+  t.llvm_features = t.features_text;
+  if (!burin_rt_cpu_missing(t.cpu_features)) check_bf16(*state, &t); /* `native` may leave it out */
 }
 
 static const DType math_types[] = {DT_F32, DT_F64, DT_F16, DT_BF16, DT_I32, DT_I64, DT_U64, DT_U8};
@@ -461,7 +510,11 @@ static void test_emulated(void **state) {
     for (int t = 0; t < 3; t++) check_rows(f, emulated[k], types[t], EX_exp, EX_pow);
     check_casts(f, emulated[k], types[k]);
     check_groups(f, target_find(emulated[k]));
+    check_bf16(f, target_find(emulated[k]));
   }
+  Target pairs = with_feature("aarch64", FEATURE_BF16, "+bf16");
+  pairs.llvm_features = pairs.features_text;
+  check_bf16(f, &pairs);
   for (int k = 0; k < 2; k++) {
     Target t = with_feature("aarch64", k ? FEATURE_I8MM : FEATURE_DOTPROD, "+dotprod");
     if (k) t.cpu_features |= feature_rows[FEATURE_DOTPROD].on[ARCH_AARCH64].bit;
@@ -474,6 +527,7 @@ int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_basic, setup, teardown),
       cmocka_unit_test_setup_teardown(test_groups, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_bf16, setup, teardown),
       cmocka_unit_test_setup_teardown(test_casts, setup, teardown),
       cmocka_unit_test_setup_teardown(test_math, setup, teardown),
       cmocka_unit_test_setup_teardown(test_source, setup, teardown),

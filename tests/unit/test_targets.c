@@ -26,6 +26,12 @@ static void test_rows(void **state) {
       {"x86-64-v2", HAS(PAIRS), 4, true, false},
       {"x86-64-v3", HAS(FMA) | HAS(F16C) | HAS(PAIRS) | HAS(AVX2), 8, false, false},
       {"x86-64-v4", HAS(FMA) | HAS(F16C) | HAS(PAIRS) | HAS(AVX2) | HAS(AVX512), 16, false, false},
+      {"x86-64-v3-vnni", HAS(FMA) | HAS(F16C) | HAS(PAIRS) | HAS(AVX2) | HAS(AVXVNNI), 8, false,
+       false},
+      {"znver4",
+       HAS(FMA) | HAS(F16C) | HAS(PAIRS) | HAS(AVX2) | HAS(AVX512) | HAS(VNNI) | HAS(VBMI) |
+           HAS(BF16),
+       16, false, false},
       {"aarch64", HAS(FMA) | HAS(F16C), 4, false, true},
       {"cortex-a72", HAS(FMA) | HAS(F16C), 4, false, true},
       {"cortex-a53", HAS(FMA) | HAS(F16C), 4, false, true},
