@@ -196,6 +196,19 @@ static bool ends_epilogue(const Fuse *f, const Value *from, const Value *v, int 
   return false;
 }
 
+/* On the way from v to a contraction, whose epilogue v can be, lies a value of fewer bytes: that one
+ * is to be stored. */
+static bool ends_narrower(const Fuse *f, const Value *from, const Value *v, int depth) {
+  const Node *n = from->def;
+  if (!n || from->cdata || depth > 6) return false;
+  if (dtype_bytes(from->dtype) < dtype_bytes(v->dtype)) return ends_epilogue(f, from, from, 0);
+  if (n->op->body != OB_EW && n->op->body != OB_ELEM) return false;
+  for (int k = 0; k < n->n_in; k++)
+    if (n->in[k] && value_same_shape(n->in[k], v) && ends_narrower(f, n->in[k], v, depth + 1))
+      return true;
+  return false;
+}
+
 /* Tries to inline v into all its readers; on success they hold the new expressions. */
 static bool try_inline(Fuse *f, Value *v) {
   const bool contraction = node_is_contraction(v->def);
@@ -216,7 +229,9 @@ static bool try_inline(Fuse *f, Value *v) {
   if (!contraction && !root_build(f, alone)) return false;
   /* a running sum is one only where its index runs */
   if (!contraction && expr_has_scan(f->p, alone->exprs[0])) return false;
-  if (!contraction && blocked && !has_reduce(alone) && ends_epilogue(f, v, v, 0)) return false;
+  const bool narrower = !contraction && ends_narrower(f, v, v, 0);
+  if (!contraction && blocked && !has_reduce(alone) && ends_epilogue(f, v, v, 0) && !narrower)
+    return false;
   Root *trial = ARENA_ARRAY(f->a, Root, live);
   v->inlined = true;
   bool ok = true;
@@ -230,9 +245,11 @@ static bool try_inline(Fuse *f, Value *v) {
     after += trial[i].cost;
   }
   double stay = before + alone->cost;
+  /* the narrower value is stored in any case, and read for less */
+  const double trip = memory_cost * (narrower ? 2 : 1);
   for (int i = 0; i < live; i++)
-    stay += memory_cost * expr_extent_guess(f->p, value_count(f->p, v)) /
-            (v->def->op->flags & OF_INDEX_ONLY ? 1 : live);
+    stay += trip * expr_extent_guess(f->p, value_count(f->p, v)) /
+            (narrower || (v->def->op->flags & OF_INDEX_ONLY) ? 1 : live);
   if (!contraction && !value_is_view(v)) ok = ok && after <= stay;
   if (!ok) {
     v->inlined = false;
