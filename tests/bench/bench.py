@@ -279,6 +279,24 @@ def select(args):
     return [by_name.get(m) or Path(m) for m in args.models]
 
 
+def quantize(paths, python):
+    """The QDQ models of float ones, made once each and kept among temporary files, where ONNX Runtime's quantizer makes one."""
+    made = []
+    for path in map(Path, paths):
+        file = Path(tempfile.gettempdir()) / "burin-qdq" / f"{run_models.model_name(path)}_qdq.onnx"
+        if not file.exists() or file.stat().st_mtime < path.stat().st_mtime:
+            file.parent.mkdir(exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix="burin-") as folder:
+                link = Path(folder) / f"{run_models.model_name(path)}.onnx"
+                link.symlink_to(path.resolve())
+                done = subprocess.run([python, Path(__file__).with_name("quantize.py"), file.parent, link], capture_output=True, text=True)
+            if done.returncode:
+                print(f"{run_models.model_name(path):26} not quantized: {done.stderr.strip().splitlines()[-1][:120]}", flush=True)
+                continue
+        made.append(file)
+    return made
+
+
 def run_child(path, args, env):
     """The row of a model, or a line about why there is none. A library that crashes is left out the next time."""
     others, why = list(args.others), ""
@@ -442,6 +460,10 @@ def main():
     parser.add_argument("--kernels", metavar="MODEL", help="times of one model's kernels, instead")
     parser.add_argument("--sort", action="store_true", help="--kernels: the slowest first")
     parser.add_argument("--wide", action="store_true", help="--kernels: node names in full")
+    parser.add_argument("--qdq", action="store_true",
+                        help="the models quantized to 8 bits (QDQ) by ONNX Runtime's quantizer (bench/quantize.py, which needs sympy)")
+    parser.add_argument("--quantizer", metavar="PYTHON", default=sys.executable,
+                        help="--qdq: a Python with onnx, onnxruntime and sympy, where this one lacks the last")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -454,6 +476,8 @@ def main():
         print(f"bench: skipped, the shared models are not at {run_models.SHARED}; files of your own can be given")
         return
     paths = [Path(m) for m in args.models] if not run_models.SHARED.exists() else select(args)
+    if args.qdq:
+        paths = quantize(paths, args.quantizer)
     try:
         return show_kernels(paths[0], args) if args.kernels else compare_all(paths, args)
     except (RuntimeError, OSError, subprocess.CalledProcessError) as e:
