@@ -112,7 +112,10 @@ static Value *part(Build *b, const Product *p, Value *x, Value *w, Value *bias) 
   Attr attrs[MAX_ATTRS + 1];
   int count = 0;
   if (!b->ok) return x;
-  if (!p->conv) return build2(b, "MatMul", x, w);
+  if (!p->conv) {
+    Value *const v = build2(b, "MatMul", x, w);
+    return bias ? binary(b, "Add", v, bias) : v;
+  }
   for (int i = 0; i < p->n->n_attrs && count < MAX_ATTRS; i++) attrs[count++] = p->n->attrs[i];
   attrs[count++] = attr_int(b->m->arena, "exact", 1); /* no algorithm that rounds on its way */
   return build_op(b, "Conv", bias ? 3 : 2, (Value *[]){x, w, bias}, count, attrs);

@@ -75,8 +75,8 @@ def wrong(layers, target):
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--count", type=int, default=24)
-    p.add_argument("--together", type=int, default=24, help="layers in one model")
+    p.add_argument("--count", type=int, default=32)
+    p.add_argument("--together", type=int, default=32, help="layers in one model")
     p.add_argument("--kind", action="append", choices=list(integer_layers.KINDS), help="only these")
     p.add_argument("--target", action="append", help="only these")
     p.add_argument("--verbose", action="store_true")

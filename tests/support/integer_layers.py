@@ -315,7 +315,7 @@ def qdq_layer(rng, tag, conv):
 KINDS = {"sums": sums_layer, "linear": linear_layer, "qdq": qdq_layer}
 
 
-def layers(rng, count, kinds=("sums", "linear", "linear", "qdq")):
+def layers(rng, count, kinds=("sums", "linear", "qdq", "qdq")):
     """Convolutions are twice as many as products."""
     return [KINDS[kinds[i % len(kinds)]](rng, f"l{i}", rng.random() < 0.67) for i in range(count)]
 
