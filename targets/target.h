@@ -51,6 +51,7 @@ typedef struct Target {
   int vector_regs;        /* architectural vector registers */
   bool masks;             /* masked vector loads and stores are cheap */
   bool broadcast_operand; /* FMA can take a broadcast scalar from memory */
+  bool lane_operand;      /* FMA can take a lane of a vector register */
   bool ordered_zeros;     /* min and max take -0 for less than +0 */
 
   /* ---- costs (for threads: THREAD_CYCLES) ---- */

@@ -23,6 +23,7 @@ typedef enum LocalKind {
 } LocalKind;
 
 enum { MAX_SETS = 4 }; /* accumulator sets of an unrolled reduction loop */
+enum { MAX_COPIED = 4 };
 
 typedef struct LocalState {
   LocalKind kind;
@@ -101,6 +102,9 @@ typedef struct Emit {
   int active;            /* in the tail of a copied-out loop: they are the first ones */
   bool under_if;         /* mask comes (also) from a condition: register locals must be blended */
   int set, sets;         /* accumulator set of the chunk being emitted */
+  /* Loops being copied out, whose copies all pass here */
+  const Expr *copied[MAX_COPIED];
+  int n_copied;
   /* Block before the vector loop, for initial values of hidden accumulators */
   LLVMBasicBlockRef pre;
   int64_t zeros; /* bytes of the shared block of zeros that are needed */

@@ -65,8 +65,11 @@ void emit_counted(Emit *c, Val begin, Val end, int64_t step, bool sure,
 
 static void serial_body(Emit *c, void *user, Val iv) {
   const Stmt *const s = user;
+  const int copied = c->n_copied;
+  c->n_copied = 0; /* how often it runs may differ between copies */
   bind_value(c, s->loop.var, iv, c->depth);
   emit_stmts(c, s->loop.body);
+  c->n_copied = copied;
 }
 
 void emit_serial(Emit *c, const Stmt *s, Val begin, Val end) {
@@ -112,10 +115,10 @@ static bool needs_constant(const Emit *c, const Stmt *s, const Expr *var, bool *
 }
 
 /* A loop around a register tile that takes most registers: copies would share loads, and keep them
- * in registers that are not there. */
+ * in registers that are not there. Tiles for operands by lane leave room for them. */
 static bool better_looped(Emit *c, const Stmt *s) {
   int vectors = 0;
-  if (!c->kernel || c->kernel->locals.n == 0) return false;
+  if (!c->kernel || c->kernel->locals.n == 0 || c->t->lane_operand) return false;
   bool *const counted = ARENA_ARRAY(c->arena, bool, c->kernel->locals.n);
   if (needs_constant(c, s->loop.body, s->loop.var, counted, &vectors)) return false;
   return vectors * 10 >= c->t->vector_regs * 7;
@@ -128,10 +131,13 @@ static void emit_unrolled(Emit *c, const Stmt *s) {
     emit_serial(c, s, NULL, NULL);
     return;
   }
+  const int outside = c->n_copied;
+  if (lo == 0 && outside < MAX_COPIED) c->copied[c->n_copied++] = s->loop.var;
   for (int64_t i = 0; i < n && !c->error; i++) {
     bind_const(c, s->loop.var, lo + i);
     emit_stmts(c, s->loop.body);
   }
+  c->n_copied = outside;
 }
 
 /* Distinct operations of a body that is copied out wholly; more than `limit`: too many, or loops
@@ -234,7 +240,7 @@ static void emit_lanes_if(Emit *c, const Stmt *body, Val cond) {
   emit_forget(c);
 }
 
-static void emit_if(Emit *c, const Stmt *s) {
+static void emit_condition(Emit *c, const Stmt *s) {
   const Expr *const e = emit_specialise(c, s->branch.cond);
   int64_t k;
   if (!(c->vvar && !c->lane0 && expr_uses_var(e, c->vvar->id)) && emit_const(c, e, &k)) {
@@ -248,6 +254,13 @@ static void emit_if(Emit *c, const Stmt *s) {
   }
   emit_lanes_if(c, s->branch.then, cond);
   if (s->branch.otherwise) emit_lanes_if(c, s->branch.otherwise, LLVMBuildNot(c->b, cond, ""));
+}
+
+static void emit_if(Emit *c, const Stmt *s) {
+  const int copied = c->n_copied;
+  c->n_copied = 0;
+  emit_condition(c, s);
+  c->n_copied = copied;
 }
 
 /* ---- statements ---- */

@@ -282,6 +282,31 @@ static Val lanes_load(Emit *c, const Mem *m, const Expr *index, const Expr *unif
   return masked_gather(c, m, at, mask);
 }
 
+/* A scalar that a multiply-add can take as a lane: copies of a loop that read neighbours share a
+ * vector. NULL: there is none. */
+static Val load_lane(Emit *c, const Mem *m, const Expr *index) {
+  if (!c->t->lane_operand || !c->vvar || m->dtype != DT_F32) return NULL;
+  for (int i = 0; i < c->n_copied; i++) {
+    const Expr *const var = c->copied[i], *coeff, *rest;
+    int64_t step, at, n;
+    if (!expr_affine(c->pool, index, var, &coeff, &rest) || !emit_const(c, coeff, &step) ||
+        step != 1 || !emit_const(c, var, &at) ||
+        !emit_const(c, expr_var_extent(c->pool, var->id), &n) || at - at % c->vl + c->vl > n)
+      continue;
+    const Val p = gep_const(c, m, mem_address(c, m, index, NULL, 0), -(at % c->vl));
+    const Val v = load_at(c, m, vec_type(c->f32, c->vl), p, (unsigned)dtype_bytes(m->dtype));
+    return LLVMBuildExtractElement(c->b, v, k_int(c, c->i32, at % c->vl), "");
+  }
+  return NULL;
+}
+
+static Val load_uniform(Emit *c, const Mem *m, const Expr *index, const Expr *guard) {
+  const Val lane = guard ? NULL : load_lane(c, m, index);
+  if (lane) return lane;
+  const Val p = mem_address(c, m, index, guard, dtype_bytes(m->dtype));
+  return load_at(c, m, mem_type(c, m->dtype), p, (unsigned)dtype_bytes(m->dtype));
+}
+
 Val mem_load(Emit *c, const Mem *m, const Expr *index, const Expr *guard) {
   const Type t = mem_type(c, m->dtype);
   int64_t k;
@@ -293,10 +318,7 @@ Val mem_load(Emit *c, const Mem *m, const Expr *index, const Expr *guard) {
   const bool guard_uniform = !guard || lane_uniform(c, guard);
   Val lanes = guard_uniform ? NULL : as_lanes(c, emit_cond(c, guard));
   if (lane_uniform(c, index)) {
-    if (guard_uniform) {
-      const Val p = mem_address(c, m, index, guard, dtype_bytes(m->dtype));
-      return from_mem(c, m->dtype, load_at(c, m, t, p, (unsigned)dtype_bytes(m->dtype)));
-    }
+    if (guard_uniform) return from_mem(c, m->dtype, load_uniform(c, m, index, guard));
     const Val at = splat(c, mem_address(c, m, index, NULL, 0), c->vl);
     return from_mem(c, m->dtype, masked_gather(c, m, at, mask_and(c, c->mask, lanes)));
   }

@@ -5,7 +5,8 @@
 
 /* Cycles of one step of k for a tile. */
 static double step_cycles(const MachineModel *m, int rows, int vectors) {
-  const double fmas = model_fmas(m, rows * vectors), loads = model_loads(m, rows + vectors);
+  const double fmas = model_fmas(m, rows * vectors);
+  const double loads = model_loads(m, (double)rows / m->a_steps + vectors);
   const double stream = model_read_panel(vectors * m->lanes * 4.0);
   double c = fmas > loads ? fmas : loads;
   if (stream > c) c = stream;
@@ -38,13 +39,20 @@ static double tile_cycles(const MachineModel *m, Tile tile, double rows_h, doubl
   return time;
 }
 
+/* The most rows that leave registers for a step: the vectors of B and one broadcast; or the vectors of
+ * A, which stay for some steps, and of B those of the next step, too. */
+static int most_rows(const MachineModel *m, const ContractTypes *types, int vectors) {
+  const int b = types->split_a ? types->k_step * vectors : vectors;
+  if (m->a_steps == 1 || types->k_step > 1) return (m->registers - b - 1) / vectors;
+  return (m->registers - 2 * vectors - 1) / (vectors + 1);
+}
+
 int contract_tiles(const Target *t, const ContractTypes *types, double rows_h, double rows_w,
                    bool flat, double n, double k, TileCost *out) {
   const MachineModel m = machine_model(t, types->acc, 1);
   int count = 0;
   for (int v = 1; v <= 8 && (v == 1 || (v - 1) * m.lanes < n); v++) { /* no wider than n */
-    const int b = types->split_a ? types->k_step * v : v;
-    int max_rows = (m.registers - b - 1) / v;
+    int max_rows = most_rows(&m, types, v);
     if (max_rows > MAX_TILE_ROWS) max_rows = MAX_TILE_ROWS;
     for (int r = 1; r <= max_rows; r++) {
       const Tile tile = {r, v};

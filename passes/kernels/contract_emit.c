@@ -10,6 +10,7 @@
  * rows and columns are tiles of their own; symbolic remainders go row by row and through a stack
  * copy whose lanes are cut at the end. */
 #include "passes/build/nest.h"
+#include "passes/cost/machine_model.h"
 #include "passes/kernels/contract_block.h"
 
 typedef struct Panel {
@@ -179,15 +180,62 @@ static Stmt *k_loops(Contract *c, Stmt *body, int from, int to, const Spot *s) {
   return body;
 }
 
-static Stmt *multiply(Contract *c, const Panel *pn, int local, const Spot *s) {
+/* All rows and vectors of a tile at the current k. */
+static Stmt *multiply_step(Contract *c, const Panel *pn, int local, const Spot *s) {
   const Expr *i = var(c, "r", s->th * s->tw), *j = var(c, "j", width_of(c, pn)), *rh, *rw;
   const Expr *at = ex_add(c->p, ex_mul(c->p, i, num(c, width_of(c, pn))), j);
   tile_row(c, s, i, &rh, &rw);
   const Expr *fma = multiply_add(c, pn, rh, rw, j, local_of(c, local, at));
   /* row by row: the broadcast of A dies at once, the vectors of B stay */
-  Stmt *inner = stmt_for(arena(c), FOR_UNROLL, i,
-                         stmt_for(arena(c), FOR_VECTOR, j, stmt_set(arena(c), local, at, fma)));
+  return stmt_for(arena(c), FOR_UNROLL, i,
+                  stmt_for(arena(c), FOR_VECTOR, j, stmt_set(arena(c), local, at, fma)));
+}
+
+/* Steps `at` of the innermost loop of k for each value of `var`. */
+static Stmt *multiply_at(Contract *c, const Panel *pn, int local, const Spot *s, const Expr *at,
+                         const Expr *var, ForKind kind) {
+  const int last = c->n_loops - 1;
+  const Expr *loop = c->loop[last], **k = &c->k[c->n_k - 1], *was = *k;
+  *k = ex_add(c->p, ex_sub(c->p, was, loop), at);
+  c->loop[last] = at;
   StmtList step = {0};
+  Stmt *inner = multiply_step(c, pn, local, s);
+  stmt_add(&step, prefetch_next(c, pn, s));
+  stmt_add(&step, stmt_for(arena(c), kind, var, inner));
+  c->loop[last] = loop;
+  *k = was;
+  return step.first;
+}
+
+/* Neighbouring steps of k are copied out where a multiply-add takes a lane of a vector of A. NULL:
+ * not here. */
+static Stmt *multiply_by_lanes(Contract *c, const Panel *pn, int local, const Spot *s) {
+  const int last = c->n_loops - 1;
+  const Expr *extent = c->loop_extent[last];
+  const MachineModel m = machine_model(c->l->c->target, c->types->acc, 1);
+  int64_t n;
+  const bool fixed = expr_is_const(extent, &n);
+  if (m.a_steps == 1 || c->types->k_step > 1 || (fixed && n <= m.a_steps) ||
+      if_live(c, last, s, NULL))
+    return NULL;
+  const Expr *steps = num(c, m.a_steps), *whole = ex_floordiv(c->p, extent, steps);
+  const Expr *o = ex_var(c->p, "k", whole), *u = var(c, "u", m.a_steps);
+  const Expr *r = ex_var(c->p, "k", ex_floormod(c->p, extent, steps));
+  const Expr *first = ex_mul(c->p, o, steps);
+  StmtList out = {0};
+  Stmt *part = multiply_at(c, pn, local, s, ex_add(c->p, first, u), u, FOR_UNROLL);
+  stmt_add(&out, stmt_for(arena(c), FOR_SERIAL, o, part));
+  if (fixed && n % m.a_steps == 0) return out.first;
+  const Expr *at = ex_add(c->p, ex_mul(c->p, whole, steps), r);
+  stmt_add(&out, multiply_at(c, pn, local, s, at, r, FOR_SERIAL));
+  return out.first;
+}
+
+static Stmt *multiply(Contract *c, const Panel *pn, int local, const Spot *s) {
+  Stmt *lanes = multiply_by_lanes(c, pn, local, s);
+  if (lanes) return k_loops(c, lanes, c->hoisted, c->n_loops - 1, s);
+  StmtList step = {0};
+  Stmt *inner = multiply_step(c, pn, local, s);
   stmt_add(&step, prefetch_next(c, pn, s));
   stmt_add(&step, inner);
   return k_loops(c, step.first, c->hoisted, c->n_loops, s);
