@@ -12,8 +12,8 @@ from tests.support import targets  # noqa: E402
 SMALL = ("mnist_cnn_cntk,mnist_cnn14_atmega,cifar10_cnn_winml,micro_kws_fp32,micro_kws_int8_qdq,iris_mlp_winml,"
          "iris_lightgbm_tensor,xgboost_regressor_tree,gnn_gcn_karate,lowlight_sci_240x320,yunet_n_dynamic,oww_alexa,"
          "magika_v1,dtln_1,sentence_boundary_bilstm,ppocr_cls,squeezenet1.0_fp16")
-TARGETS = ["x86-64-v2", "x86-64-v3", "aarch64", "cortex-a72", "armv7"]
-OWN_TARGETS = [*TARGETS, "x86-64-v4", "cortex-a53"]
+TARGETS = ["x86-64-v2", "x86-64-v3", "aarch64", "cortex-a72", "cortex-a76", "armv7"]
+OWN_TARGETS = [*TARGETS, "x86-64-v4", "cortex-a53", "neoverse-n1", "neoverse-n2"]
 
 
 def run_own():

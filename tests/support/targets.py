@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 
 EMULATOR = {"aarch64": ["qemu-aarch64"], "cortex-a72": ["qemu-aarch64", "-cpu", "cortex-a72"],
+            "cortex-a76": ["qemu-aarch64", "-cpu", "cortex-a76"], "neoverse-n1": ["qemu-aarch64", "-cpu", "neoverse-n1"],
+            "neoverse-n2": ["qemu-aarch64", "-cpu", "max"],
             "cortex-a53": ["qemu-aarch64", "-cpu", "cortex-a53"], "armv7": ["qemu-arm"],
             "x86-64-v2": [], "x86-64-v3": [], "x86-64-v4": [], "native": []}
 NEEDS = {"x86-64-v2": {"sse4_2"}, "x86-64-v3": {"avx2", "fma"},

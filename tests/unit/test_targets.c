@@ -35,6 +35,10 @@ static void test_rows(void **state) {
       {"aarch64", HAS(FMA) | HAS(F16C), 4, false, true},
       {"cortex-a72", HAS(FMA) | HAS(F16C), 4, false, true},
       {"cortex-a53", HAS(FMA) | HAS(F16C), 4, false, true},
+      {"cortex-a76", HAS(FMA) | HAS(F16C) | HAS(DOTPROD) | HAS(F16), 4, false, true},
+      {"neoverse-n1", HAS(FMA) | HAS(F16C) | HAS(DOTPROD) | HAS(F16), 4, false, true},
+      {"neoverse-n2", HAS(FMA) | HAS(F16C) | HAS(DOTPROD) | HAS(I8MM) | HAS(F16) | HAS(BF16), 4,
+       false, true},
       {"armv7", 0, 4, true, true},
       {"c", HAS(PAIRS), 4, true, false},
   };
