@@ -98,7 +98,8 @@ static const char *loops_malformed(const Plan *p, const PlanLoops *l) {
 
 const char *plan_malformed(const Plan *p) {
   if (!plan_name(p)) return "no such algorithm";
-  if ((p->algorithm == ALG_THIN) != (p->lanes != 0) || p->lanes < 0 || p->lanes > 3)
+  const bool thin = p->algorithm == ALG_THIN, tiled = p->algorithm == ALG_TILED;
+  if ((thin && !p->lanes) || (!thin && !tiled && p->lanes) || p->lanes < 0 || p->lanes > 3)
     return "lanes belong to thin convolutions";
   if (p->block < 0 || (p->block && p->algorithm != ALG_WINOGRAD)) return "blocks are of Winograd";
   if (p->skips && p->algorithm != ALG_TILED) return "only tiles skip taps";

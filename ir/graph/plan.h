@@ -32,9 +32,11 @@ typedef struct Plan {
   Algorithm algorithm;
   int winograd; /* m: 2, 4 or 6; else 0 */
   int block;    /* of Winograd: rows of tiles that are a block; 0: all are one */
-  int lanes;    /* of thin: which lanes pay, LANES_*; the order in memory decides between both */
-  bool skips;   /* tiles leave taps out that see only the border, which is not in memory */
-  int spatial;  /* dimensions of the halo: cells read around the input, over all taps */
+  /* Of thin: which lanes pay, LANES_*; the order in memory decides between both, or for tiles: then the
+   * plan says tiled, and keeps them, since the input is laid out for them */
+  int lanes;
+  bool skips;  /* tiles leave taps out that see only the border, which is not in memory */
+  int spatial; /* dimensions of the halo: cells read around the input, over all taps */
   int64_t halo_lo[PLAN_SPATIAL];
   int64_t halo_hi[PLAN_SPATIAL];
   /* One for all kernels, or (a transposed convolution) for each phase of the stride; 0: not chosen */

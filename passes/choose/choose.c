@@ -90,7 +90,7 @@ static const char *conv_problem(const PassCtx *c, const Node *n, const ConvInfo 
   if (p->algorithm == ALG_ATTENTION) return "a convolution is no attention";
   if (conv_is_depthwise(conv) != (p->algorithm == ALG_DEPTHWISE))
     return "the depthwise form is for depthwise convolutions, and the only one for these";
-  if (p->algorithm == ALG_THIN && !thin_fits(c, n, conv, p->lanes))
+  if (p->lanes && !thin_fits(c, n, conv, p->lanes))
     return "such lanes cannot compute this convolution";
   if (p->skips && !conv_skips_taps(conv)) return "this convolution has no taps to skip";
   return halo_problem(c, n, conv, p);

@@ -181,7 +181,28 @@ static bool is_complete(const Plan *p) {
   return p->n_loops > 0;
 }
 
+/* Whether lanes of a thin plan run over what lies next to each other (kernels/thin.c). */
+static bool lanes_adjoin(Tiler *t, const Node *n, const ConvInfo *conv, const Value *root) {
+  const Expr *const *in = input_strides(t, n, conv), *const *out = expect(t, root)->stride;
+  const int last = 1 + conv->spatial, lanes = n->plan->lanes;
+  if (!in || expr_is_i64(n->out[0]->dims[last], 0)) return false;
+  if ((lanes & LANES_CHANNELS) && expr_is_i64(in[1], 1)) return true;
+  return (lanes & LANES_PIXELS) && expr_is_i64(in[last], 1) && expr_is_i64(out[last], 1);
+}
+
+/* Else tiles compute it. The plan keeps the lanes, for which the input is laid out. */
+static void settle_thin(Tiler *t, Node *n, const Value *root) {
+  ConvInfo conv;
+  Plan p = *n->plan;
+  if (p.algorithm != ALG_THIN || !conv_info(n, &conv) || lanes_adjoin(t, n, &conv, root)) return;
+  p.algorithm = ALG_TILED;
+  p.n_loops = 0;
+  n->plan = arena_dup(t->c->model->arena, &p, sizeof p);
+  t->c->changed = true;
+}
+
 static bool tile_node(Tiler *t, Node *n, const Value *root) {
+  settle_thin(t, n, root);
   ConvInfo info;
   Plan p = *n->plan;
   if (!has_tiles(&p)) return true;

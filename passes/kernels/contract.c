@@ -49,12 +49,15 @@ void contract_tile(Contract *c) {
   c->tile = (Tile){l->rows, l->vectors};
 }
 
-/* Blocks are planned for the order in memory that layout asked for: where a value had to lie otherwise,
- * or where a kernel of its own was not meant to be, others serve. */
+/* Those that choose_tiles planned for the order in memory that it expected. Where a value lies otherwise,
+ * or the plan has none, others serve, and a warning says so. */
 void contract_plan_blocks(Contract *c) {
   const ContractShape s = contract_shape(c);
   PlanLoops *l = &c->plan;
   if (l->part && l->lines != c->flat) return;
+  diag_warning(c->l->m->diag, c->anchor->def->loc,
+               "plan %s: values lie otherwise than the plan expects: other blocks are chosen",
+               plan_name(c->anchor->def->plan));
   *l = contract_choose_loops(c->l->c, &s, (PlanLoops){l->rows, l->vectors, .key = l->key}, true);
 }
 
