@@ -18,6 +18,7 @@ void contract_init(Contract *c, Lower *l, const Value *root, const Value *anchor
   c->scale = 1.0;
   c->live_share = 1.0;
   c->b_buffer = -1;
+  c->unpacked = -1;
 }
 
 void contract_begin(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to,

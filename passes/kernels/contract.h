@@ -10,6 +10,7 @@
 enum { CACHE_LINE = 64 };
 
 typedef struct Contract Contract;
+typedef struct Stored Stored;
 struct Contract {
   Lower *l;
   ExprPool *p;
@@ -55,6 +56,11 @@ struct Contract {
   const Expr *b_outer; /* its value */
   bool b_whole_panels; /* the last panel is as wide as the others (packed at run time) */
   const Expr *(*b_direct)(Contract *c, const Expr *col);
+  /* B in a few bits (stored_weights.c), or NULL; the scratch parameter where a block of it is
+   * unpacked, -1: none yet; whether tiles unpack it themselves */
+  const Stored *stored;
+  int unpacked;
+  bool direct;
   int64_t phase; /* of a transposed convolution */
   Tile tile;
   PlanLoops plan;

@@ -51,7 +51,7 @@ void contract_plain_loops(Contract *c) {
 void contract_choose_prefetch(Contract *c) {
   const double bytes = dtype_bytes(c->types->panel) * expr_extent_guess(c->p, c->n) *
                        expr_extent_guess(c->p, contract_k_total(c));
-  c->prefetch = bytes > (double)c->l->c->target->l2_bytes / 16;
+  c->prefetch = !c->stored && bytes > (double)c->l->c->target->l2_bytes / 16;
 }
 
 Blocks contract_blocks(Contract *c) {

@@ -12,6 +12,7 @@
 #include "passes/build/nest.h"
 #include "passes/cost/machine_model.h"
 #include "passes/kernels/contract_block.h"
+#include "passes/kernels/stored_weights.h"
 
 typedef struct Panel {
   const Expr *col;  /* first column */
@@ -70,7 +71,19 @@ static const Expr *loops_linear(const Contract *c, int from, int to, const Expr 
 
 /* ---- one step of k ---- */
 
+static StoredPanel stored_panel(const Panel *pn) {
+  return (StoredPanel){.col = pn->col, .width = pn->b_width};
+}
+
+/* From the block of B that was unpacked into scratch. */
+static const Expr *unpacked_value(Contract *c, const Panel *pn, const Expr *lane) {
+  const Expr *n, *step = c->hoisted ? loops_linear(c, c->hoisted, c->n_loops, &n) : k_linear(c);
+  const Expr *at = ex_add(c->p, ex_mul(c->p, step, num(c, pn->b_width)), lane);
+  return ex_load(c->p, DT_F32, c->unpacked, at, NULL);
+}
+
 static const Expr *b_value(Contract *c, const Panel *pn, const Expr *lane) {
+  if (c->stored) return unpacked_value(c, pn, lane);
   if (c->b_buffer < 0) return c->b_direct(c, ex_add(c->p, pn->col, lane));
   const int id = kb_param(&c->b, c->b_buffer, NULL, PA_READ);
   const Expr *row = ex_mul(c->p, k_linear(c), num(c, pn->b_width));
@@ -397,7 +410,10 @@ static Stmt *tile_body(Contract *c, const Panel *pn, const Spot *s) {
   stmt_add(&out, stmt_local(arena(c), local));
   stmt_add(&out, fill_tile(c, pn, local, s, pn->sums < 0 ? zero(c) : NULL));
   const int ways = ways_of(c, pn, rows);
-  if (ways > 1)
+  const StoredPanel stored = stored_panel(pn);
+  if (c->direct)
+    stmt_add(&out, stored_multiply(c, &stored, local, s->h, s->w, rows));
+  else if (ways > 1)
     stmt_add(&out, multiply_ways(c, pn, local, s, ways));
   else
     stmt_add(&out,
@@ -482,6 +498,13 @@ static Stmt *for_members(const Contract *c, const Panel *m, Stmt *body) {
 static Stmt *block_tiles(Contract *c, const Panel *pn, const Blocks *bl, const Expr *first,
                          const Expr *count) {
   Spot s = {.h = num(c, 0), .sum = first_sum(c, pn, bl), .th = 1, .tw = bl->tw};
+  if (c->stored && !c->direct) {
+    const StoredPanel stored = stored_panel(pn);
+    StmtList out = {0};
+    stmt_add(&out, stored_unpack(c, &stored));
+    stmt_add(&out, line_of_tiles(c, pn, s, first, count, NULL));
+    return out.first;
+  }
   if (c->flat) return line_of_tiles(c, pn, s, first, count, NULL);
   const Expr *y = ex_var(c->p, "h", ex_floordiv(c->p, count, num(c, bl->th)));
   const Expr *line = ex_mul(c->p, y, num(c, bl->th));
@@ -525,16 +548,42 @@ static Stmt *blocked_tiles(Contract *c, Panel pn, const Blocks *bl, const Expr *
   return out.first;
 }
 
+/* Weights in a few bits: whether there are so few rows that each tile unpacks them may only be
+ * known at run time. */
+static Stmt *stored_tiles(Contract *c, const Panel *pn, const Blocks *bl, const Expr *first,
+                          const Expr *count) {
+  Stmt *few = NULL;
+  int64_t n;
+  const bool fixed = expr_is_const(count, &n);
+  if (!fixed || n <= STORED_FEW) {
+    Blocks small = *bl;
+    if (small.tw > STORED_FEW) small.tw = STORED_FEW;
+    const Panel m = group_member(c, pn);
+    c->direct = true;
+    few = for_members(c, &m, block_tiles(c, &m, &small, first, count));
+    c->direct = false;
+    if (fixed) return few;
+  }
+  Stmt *many = blocked_tiles(c, *pn, bl, first, count);
+  return few ? stmt_if(arena(c), ex_le(c->p, count, num(c, STORED_FEW)), few, many) : many;
+}
+
+static Stmt *rows_tiles(Contract *c, const Panel *pn, const Blocks *bl, const Expr *first,
+                        const Expr *count) {
+  return c->stored ? stored_tiles(c, pn, bl, first, count)
+                   : blocked_tiles(c, *pn, bl, first, count);
+}
+
 static Stmt *block_rows(Contract *c, const Panel *pn, const Blocks *bl, const Expr *block) {
   if (bl->lines) return block_tiles(c, pn, bl, bl->lines->first, bl->lines->count);
   const Expr *first = ex_mul(c->p, block, bl->size);
   int64_t rows, size;
   if (!expr_is_const(bl->rows, &rows) || !expr_is_const(bl->size, &size))
-    return blocked_tiles(c, *pn, bl, first, ex_min(c->p, bl->size, ex_sub(c->p, bl->rows, first)));
+    return rows_tiles(c, pn, bl, first, ex_min(c->p, bl->size, ex_sub(c->p, bl->rows, first)));
   const int64_t full = rows / size, rest = rows % size;
-  Stmt *whole = full ? blocked_tiles(c, *pn, bl, first, bl->size) : NULL;
+  Stmt *whole = full ? rows_tiles(c, pn, bl, first, bl->size) : NULL;
   if (!rest) return whole;
-  Stmt *part = blocked_tiles(c, *pn, bl, num(c, full * size), num(c, rest));
+  Stmt *part = rows_tiles(c, pn, bl, num(c, full * size), num(c, rest));
   return full ? stmt_if(arena(c), ex_lt(c->p, block, num(c, full)), whole, part) : part;
 }
 

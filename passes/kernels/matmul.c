@@ -3,6 +3,10 @@
  * kernel. */
 #include "passes/kernels/contract.h"
 
+#include <string.h>
+
+#include "passes/kernels/stored_weights.h"
+
 static const Expr *num(const Contract *c, int64_t v) { return ex_i64(c->p, v); }
 typedef struct MatCtx {
   MatMulInfo product;
@@ -224,11 +228,12 @@ Step *lower_matmul(Lower *l, const Value *root, const Value *anchor, const Place
                    const MatMulInfo *product) {
   Contract c;
   MatCtx v = {.product = *product, .a = anchor->def->in[0], .b = anchor->def->in[1]};
+  const bool stored = strcmp(anchor->def->op->name, "DequantizeMatMul") == 0;
   contract_begin(&c, l, root, anchor, to, node_contract_types(anchor->def), NULL);
   c.info = &v;
   c.out_index = mat_out_index;
   c.a = mat_a;
-  c.add = mat_add;
+  c.add = stored ? NULL : mat_add;
   c.b_offset = mat_b_offset;
   c.scale = product->alpha;
   mat_space(&c, &v);
@@ -236,7 +241,9 @@ Step *lower_matmul(Lower *l, const Value *root, const Value *anchor, const Place
     c.outer[i] = ex_var(c.p, "o", c.outer_extent[i]); /* for mat_direct */
   contract_tile(&c);
   Step *steps = mat_copy_a(&c, &v);
-  if (v.b->cdata && !b_has_batch(&v)) {
+  if (stored) {
+    if (!contract_pack_stored(&c)) return NULL;
+  } else if (v.b->cdata && !b_has_batch(&v)) {
     if (!mat_pack_const(&c, &v)) return NULL;
   } else if (mat_direct(&c)) {
     c.b_direct = mat_b_direct;

@@ -48,7 +48,8 @@ static const char *tile_key(const Space *x) {
   StrBuf b = {.arena = x->c->scratch};
   const double outer = outer_count(x);
   sb_printf(&b, "tile ");
-  if (s->types->acc != DT_F32 || s->types->k_step > 1) sb_printf(&b, "%s ", s->types->name);
+  const ContractTypes *const t = s->types;
+  if (t->acc != DT_F32 || t->k_step > 1 || t->a != t->b) sb_printf(&b, "%s ", t->name);
   if (outer != 1) sb_printf(&b, "outer=%.0f ", outer);
   sb_printf(&b, "rows=");
   if (!s->flat) sb_printf(&b, "%.0fx", guess(x, s->rows_h));
@@ -262,7 +263,9 @@ double contract_estimate(const PassCtx *c, const ContractShape *s, Tile tile, do
   const double n = guess(&x, s->n), k = guess(&x, k_total(&x));
   const double tiles = live * contract_tile_cycles(c->target, s->types, tile, guess(&x, s->rows_h),
                                                    guess(&x, s->rows_w), s->flat, n, k);
-  const double weights = model_read_weights(&m, dtype_bytes(s->types->panel) * n * k);
+  const bool stored = s->types->a == DT_F32 && s->types->b != DT_F32; /* in a few bits */
+  const double bytes = stored ? dtype_rows[s->types->b].bits / 8.0 : dtype_bytes(s->types->panel);
+  const double weights = model_read_weights(&m, bytes * n * k);
   return outer_count(&x) * (tiles > weights ? tiles : weights);
 }
 

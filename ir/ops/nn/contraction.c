@@ -9,7 +9,7 @@ bool matmul_info(const Node *n, MatMulInfo *info) {
   const bool gemm = strcmp(n->op->name, "Gemm") == 0,
              qlinear = strcmp(n->op->name, "QLinearMatMul") == 0;
   if (!gemm && !qlinear && strcmp(n->op->name, "MatMul") != 0 &&
-      strcmp(n->op->name, "MatMulInteger") != 0)
+      strcmp(n->op->name, "MatMulInteger") != 0 && strcmp(n->op->name, "DequantizeMatMul") != 0)
     return false;
   const Value *a = n->in[0], *b = n->in[qlinear ? 3 : 1];
   *info = (MatMulInfo){.alpha = 1, .beta = 1, .m = one, .n = one};

@@ -53,5 +53,5 @@ typedef struct MatMulInfo {
   double alpha, beta;
   bool a_vec, b_vec; /* MatMul with a rank-1 operand */
 } MatMulInfo;
-/* MatMul, MatMulInteger, QLinearMatMul, Gemm. */
+/* MatMul, MatMulInteger, QLinearMatMul, Gemm, DequantizeMatMul. */
 bool matmul_info(const Node *n, MatMulInfo *info);

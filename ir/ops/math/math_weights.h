@@ -1,0 +1,17 @@
+/* Weights of a product that stay as small as they were stored. */
+#pragma once
+#include "ir/op/op.h"
+
+/* [rows, columns] elements q of `type` (one a byte); scale and zero: [blocks, columns], a block
+ * being that many rows. A weight is (q - zero) * scale in f32. */
+typedef struct StoredWeights {
+  const char *name;
+  DType type;
+  DType zero_type; /* `type` or f32 */
+  int64_t rows, columns, block;
+  const void *q;
+  const float *scale;
+  const void *zero; /* NULL: none */
+} StoredWeights;
+/* x times the weights. */
+Value *build_dequantize_matmul(Build *b, Value *x, const StoredWeights *w);

@@ -1,0 +1,284 @@
+#!/usr/bin/env python3
+"""Part "weights": products whose constant weights stay in 2, 4 or 8 bits, against an oracle in float64.
+
+run_weights.py [--seed S] [--count N] [--target T] [--verbose]: MatMul and Gemm of DequantizeLinear (of integers and of 8-bit floats) and
+of Cast, and MatMulNBits, of random and of chosen shapes: sums with a rest, blocks that do not divide them, all forms of zero points,
+few rows and many, symbolic ones. Compiled at -O3, by turns at -O0 (the operator as it is defined) and for other targets, some under
+qemu. Programs must be as small as the weights are, and MatMulNBits must give what ONNX Runtime gives.
+"""
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / folder) for folder in ("", "python")]
+
+import ml_dtypes
+import numpy as np
+from onnx import TensorProto as T, helper, numpy_helper
+
+import burin
+
+INTS = {"u2": (T.UINT2, 0, 3), "i2": (T.INT2, -2, 1), "u4": (T.UINT4, 0, 15), "i4": (T.INT4, -8, 7), "u8": (T.UINT8, 0, 255), "i8": (T.INT8, -128, 127)} \
+    if hasattr(T, "UINT2") else {"u4": (T.UINT4, 0, 15), "i4": (T.INT4, -8, 7), "u8": (T.UINT8, 0, 255), "i8": (T.INT8, -128, 127)}
+FLOATS = {"f8e4m3fn": (T.FLOAT8E4M3FN, ml_dtypes.float8_e4m3fn), "f8e5m2": (T.FLOAT8E5M2, ml_dtypes.float8_e5m2),
+          "f8e4m3fnuz": (T.FLOAT8E4M3FNUZ, ml_dtypes.float8_e4m3fnuz), "f8e5m2fnuz": (T.FLOAT8E5M2FNUZ, ml_dtypes.float8_e5m2fnuz)}
+
+
+def tensor(name, kind, a):
+    """A constant of one of the types above."""
+    if kind in FLOATS:
+        code, t = FLOATS[kind]
+        return helper.make_tensor(name, code, a.shape, a.astype(t).tobytes(), raw=True)
+    code = INTS[kind][0]
+    bits = int(kind[1])
+    if bits == 8:
+        return helper.make_tensor(name, code, a.shape, a.astype(np.int8 if kind == "i8" else np.uint8).tobytes(), raw=True)
+    return helper.make_tensor(name, code, a.shape, pack(a.reshape(1, -1), bits).tobytes(), raw=True)
+
+
+def pack(rows, bits):
+    """Rows of small integers as bytes, the first element in the lowest bits; each row begins with a byte."""
+    per = 8 // bits
+    rows = np.pad(rows, [(0, 0), (0, -rows.shape[-1] % per)]).astype(np.int64) & (1 << bits) - 1
+    rows = rows.reshape(rows.shape[0], -1, per)
+    return (rows << np.arange(per) * bits).sum(-1).astype(np.uint8)
+
+
+class Case:
+    """y = x @ w, w [K, N] = (q - zero) * scale; grain: "one", "column" or the size of blocks. form: which nodes say so."""
+
+    def __init__(self, rng, kind, m, k, n, grain, form="MatMul", zeros="random", symbolic=False, batch=(), bias=False):
+        self.kind, self.form, self.symbolic, self.grain, self.bias = kind, form, symbolic, grain, None
+        self.title = f"{form} {kind} {batch}{m}x{k}x{n} grain {grain} zeros {zeros} symbolic {symbolic:d} bias {bias:d}"
+        self.x = rng.standard_normal((*batch, m, k)).astype(np.float32)
+        shape = () if grain == "one" else (n,) if grain == "column" else (-(-k // grain), n)
+        self.scale = rng.uniform(0.01, 0.1, shape).astype(np.float32)
+        self.zero_kind = kind
+        if kind in FLOATS:
+            t = FLOATS[kind][1]
+            codes = rng.integers(0, 256, (k, n)).astype(np.uint8).view(t)
+            self.q = np.where(np.isfinite(codes.astype(np.float32)), codes.astype(np.float32), 1)
+            self.q = np.where(rng.random((k, n)) < 0.1, self.q, self.q / 64).astype(t).astype(np.float32)  # subnormal ones, too
+            self.zero = None
+        else:
+            low, high = INTS[kind][1:]
+            self.q = rng.integers(low, high, (k, n), endpoint=True)
+            self.zero = None if zeros is None else np.zeros(shape, int) if zeros == 0 else rng.integers(low, high, shape, endpoint=True)
+            if form == "MatMulNBits" and zeros == "float":
+                self.zero_kind, self.zero = "f32", rng.uniform(low, high, shape).astype(np.float32)
+        if bias:
+            self.bias = rng.standard_normal(n).astype(np.float32)
+
+    def weights(self):
+        spread = lambda a: np.repeat(a, self.grain, 0)[:self.q.shape[0]] if isinstance(self.grain, int) else a
+        zero = self.zero
+        if zero is None:
+            zero = np.array(2 ** (int(self.kind[1]) - 1) if self.form == "MatMulNBits" else 0)
+            return (self.q - zero).astype(np.float64) * spread(self.scale)
+        return (self.q - spread(zero)).astype(np.float64) * spread(self.scale)
+
+    def oracle(self):
+        """The result, and what rounding errors are measured by."""
+        w, x = self.weights(), self.x.astype(np.float64)
+        y, size = x @ w, np.abs(x) @ np.abs(w)
+        return (y, size) if self.bias is None else (y + self.bias, size + np.abs(self.bias))
+
+    def nbits(self):
+        bits, (k, n) = int(self.kind[1]), self.q.shape
+        blocks = -(-k // self.grain)
+        q = np.pad(self.q, [(0, blocks * self.grain - k), (0, 0)]).T.reshape(n * blocks, self.grain)
+        init = [numpy_helper.from_array(pack(q, bits).reshape(n, blocks, -1), "q"),
+                numpy_helper.from_array(np.ascontiguousarray(self.scale.T).reshape(-1), "s")]
+        names = ["x", "q", "s", "", "", ""]
+        if self.zero is not None:
+            z = self.zero.T
+            z = np.ascontiguousarray(z).reshape(n, blocks) if self.zero_kind == "f32" else pack(z, bits).reshape(-1)
+            init.append(numpy_helper.from_array(z, "z"))
+            names[3] = "z"
+        if self.bias is not None:
+            init.append(numpy_helper.from_array(self.bias, "b"))
+            names[5] = "b"
+        while not names[-1]:
+            names.pop()
+        return [helper.make_node("MatMulNBits", names, ["y"], domain="com.microsoft", K=k, N=n, bits=bits, block_size=self.grain)], init
+
+    def dequantized(self):
+        turned = self.form in ("transB", "Transpose")
+        turn = lambda a: np.ascontiguousarray(a.T) if turned and a.ndim == 2 else a
+        init = [tensor("q", self.kind, turn(self.q))]
+        names, attrs, nodes = ["q", "s"], {}, []
+        if self.form == "Cast":
+            nodes.append(helper.make_node("Cast", ["q"], ["w"], to=T.FLOAT))
+            self.scale = np.float32(1)
+        else:
+            init.append(numpy_helper.from_array(turn(np.asarray(self.scale)), "s"))
+            if self.zero is not None:
+                init.append(tensor("z", self.kind, turn(np.asarray(self.zero))))
+                names.append("z")
+            if isinstance(self.grain, int):
+                attrs = dict(axis=1 if turned else 0, block_size=self.grain)
+            elif self.grain == "column":
+                attrs = dict(axis=-2 if turned else 1)
+            nodes.append(helper.make_node("DequantizeLinear", names, ["w"], **attrs))
+        w = "w"
+        if self.form == "Transpose":
+            nodes.append(helper.make_node("Transpose", ["w"], ["t"]))
+            w = "t"
+        gemm = self.form == "transB"
+        if gemm:
+            inputs = ["x", w]
+            if self.bias is not None:
+                init.append(numpy_helper.from_array(self.bias, "b"))
+                inputs.append("b")
+            nodes.append(helper.make_node("Gemm", inputs, ["y"], transB=1))
+        else:
+            nodes.append(helper.make_node("MatMul", ["x", w], ["y" if self.bias is None else "p"]))
+            if self.bias is not None:
+                init.append(numpy_helper.from_array(self.bias, "b"))
+                nodes.append(helper.make_node("Add", ["p", "b"], ["y"]))
+        return nodes, init
+
+    def model(self):
+        nodes, init = self.nbits() if self.form == "MatMulNBits" else self.dequantized()
+        shape = ["m" if self.symbolic and d == self.x.ndim - 2 else n for d, n in enumerate(self.x.shape)]
+        value = lambda name, dims: helper.make_tensor_value_info(name, T.FLOAT, dims)
+        graph = helper.make_graph(nodes, "g", [value("x", shape)], [value("y", None)], init)
+        opsets = [helper.make_opsetid("", 25 if "2" in self.kind[1:2] else 23), helper.make_opsetid("com.microsoft", 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=11)
+
+
+def pick(rng, items):
+    return items[int(rng.integers(len(items)))]
+
+
+def random_case(rng):
+    m = pick(rng, [1, 1, 2, 3, 4, 5, 7, 16, 33, 100])
+    k, n = pick(rng, [32, 65, 100, 128, 257, 384, 1031]), pick(rng, [16, 17, 33, 64, 100])
+    if rng.random() < 0.4:
+        zeros = pick(rng, [None, "random", "float"])
+        return Case(rng, pick(rng, ["u4", "u4", "u8", *(["u2"] if "u2" in INTS else [])]), m, k, n, pick(rng, [16, 32, 64, 128, 256]), "MatMulNBits", zeros,
+                    rng.random() < 0.4, pick(rng, [(), (2,)]), rng.random() < 0.3)
+    kind = pick(rng, [*INTS, *FLOATS])
+    form = pick(rng, ["MatMul", "transB", "Transpose", *(["Cast"] if kind in FLOATS else [])])
+    batch = () if form == "transB" else pick(rng, [(), (2,), (3, 2)])
+    grain = "one" if form == "Cast" else pick(rng, ["one", "column", 8, 20, 32, 100, 128])
+    return Case(rng, kind, m, k, n, grain, form, pick(rng, [None, 0, "random"]), rng.random() < 0.4, batch, rng.random() < 0.3)
+
+
+def fixed_cases(rng):
+    for kind in ("u4", "i4", "u8", "i8"):
+        yield Case(rng, kind, 1, 513, 65, 32)
+        yield Case(rng, kind, 130, 1024, 40, "column", symbolic=True)
+        yield Case(rng, kind, 60, 700, 200, 100, zeros=0)  # blocks of a sum that scales do not follow
+    yield Case(rng, "u4", 200, 2048, 96, 64, "MatMulNBits", None)
+    yield Case(rng, "u4", 14, 2048, 96, 64, "MatMulNBits", symbolic=True)
+    for kind in FLOATS:
+        yield Case(rng, kind, 3, 64, 64, "one", "Cast")
+
+
+TURNS = [("native", "-O3"), ("x86-64-v3", "-O3"), ("native", "-O0"), ("native", "-O3"), ("x86-64-v2", "-O3")]
+QEMU = {"aarch64": "qemu-aarch64", "armv7": "qemu-arm"}
+
+
+def run_program(case, target):
+    """As a program under qemu."""
+    with tempfile.TemporaryDirectory(prefix="burin-") as folder:
+        path = Path(folder)
+        (path / "m.onnx").write_bytes(case.model().SerializeToString())
+        command = [burin.compiler(), "compile", path / "m.onnx", "-o", path / "m", f"--target={target}"]
+        subprocess.run(command, check=True, capture_output=True)
+        np.save(path / "x.npy", case.x)
+        command = [QEMU[target], path / "m", "--output", f"y=@{path}/y.npy", "--input", f"x=@{path}/x.npy"]
+        subprocess.run(command, check=True, capture_output=True)
+        return np.load(path / "y.npy")
+
+
+def wrong(case, target, level):
+    """What is wrong, or None."""
+    try:
+        model = case.model()
+        got = run_program(case, target) if target in QEMU else burin.compile(model, target=target, flags=[level]).run({"x": case.x})[0]
+    except (burin.CompileError, burin.RunError, subprocess.CalledProcessError) as e:
+        return f"{e} {getattr(e, 'stderr', '')}"[:300]
+    want, size = case.oracle()
+    error = np.abs(got - want) / size if got.shape == want.shape else np.full(1, np.inf)
+    limit = 2.0**-23 * (2 + case.x.shape[-1] ** 0.5)
+    return None if error.max() <= limit else f"{got.shape}, error {error.max():.2g}, allowed {limit:.2g}"
+
+
+def sizes(rng):
+    """What is wrong: how large the weights of programs are."""
+    bad = []
+    for kind, grain, most in (("u4", 32, 0.18), ("i8", "column", 0.27), ("f8e5m2", "one", 0.27)):
+        case = Case(rng, kind, 1, 1024, 512, grain, zeros=None)
+        with tempfile.TemporaryDirectory(prefix="burin-") as folder:
+            path = Path(folder)
+            (path / "m.onnx").write_bytes(case.model().SerializeToString())
+            for n, level in ((path / "m.o", "-O3"),):
+                subprocess.run([burin.compiler(), "compile", path / "m.onnx", "-o", n, "--emit=obj", level], check=True, capture_output=True)
+            share = (path / "m.o").stat().st_size / (1024 * 512 * 4)
+            if share > most:
+                bad.append(f"weights of {kind} take {share:.3f} of floats, at most {most} expected")
+    return bad
+
+
+def as_ort(rng, count):
+    """What is wrong: MatMulNBits beside ONNX Runtime."""
+    import onnxruntime as ort
+    bad = []
+    for _ in range(count):
+        case = Case(rng, pick(rng, ["u4", "u8"]), pick(rng, [1, 5, 40]), pick(rng, [64, 100, 256]), 48, pick(rng, [16, 32, 128]), "MatMulNBits",
+                    pick(rng, [None, "random"]))
+        want = ort.InferenceSession(case.model().SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": case.x})[0]
+        got = burin.compile(case.model()).run({"x": case.x})[0]
+        if not np.allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max()):
+            bad.append(f"{case.title}: not as ONNX Runtime, off by {np.abs(got - want).max():.3g}")
+    return bad
+
+
+def refused(rng):
+    """What is wrong: what is not supported is said by name."""
+    case = Case(rng, "u4", 1, 64, 32, 32, "MatMulNBits")
+    model = case.model()
+    model.graph.node[0].input.append("g")
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(64, np.int32), "g"))
+    try:
+        burin.compile(model)
+    except burin.CompileError as e:
+        return [] if "g_idx" in str(e) else [f"g_idx is refused so: {e}"]
+    return ["g_idx is accepted"]
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--count", type=int, default=40)
+    p.add_argument("--target", help="only this one")
+    p.add_argument("--verbose", action="store_true")
+    args = p.parse_args()
+    rng = np.random.default_rng(args.seed)
+    cases = [*fixed_cases(rng), *(random_case(rng) for _ in range(args.count))]
+    emulated = [t for t, qemu in QEMU.items() if shutil.which(qemu)]
+    failed, runs = 0, 8
+    for bad in (*sizes(rng), *as_ort(rng, 4), *refused(rng)):
+        print(bad)
+        failed += 1
+    for i, c in enumerate(cases):
+        turns = {("native", "-O3"), TURNS[i % len(TURNS)]} if not args.target else {(args.target, "-O0"), (args.target, "-O3")}
+        if not args.target and emulated and i % 4 == 1:
+            turns.add((emulated[i // 4 % len(emulated)], "-O3"))
+        for target, level in sorted(turns):
+            bad = wrong(c, target, level)
+            failed += bad is not None
+            runs += 1
+            if bad or args.verbose:
+                print(f"{target} {level}, {c.title}: {bad or 'ok'}", flush=True)
+    print(f"{runs - failed} passed, {failed} failed, 0 skipped")
+    return failed > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
