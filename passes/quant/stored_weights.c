@@ -58,7 +58,7 @@ static bool source_of(const Value *b, bool trans, Source *s) {
   if (!cast && !node_is(n, "DequantizeLinear")) return false;
   s->n = n;
   s->q = n->in[0]->cdata;
-  if (!s->q || !is_constant(n, 1) || !is_constant(n, 2)) return false;
+  if (!s->q || !s->q->data || !is_constant(n, 1) || !is_constant(n, 2)) return false;
   if (cast && !(dtype_is_float(s->q->dtype) && dtype_rows[s->q->dtype].bits == 8)) return false;
   s->columns_first = trans != exchanged;
   s->rows = s->q->dims[s->columns_first ? 1 : 0];
