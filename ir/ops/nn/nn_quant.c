@@ -268,24 +268,25 @@ bool infer_dynamic_quantize(Model *m, Node *n) {
          op_out(m, n, 1, DT_F32, 0, NULL) && op_out(m, n, 2, DT_U8, 0, NULL);
 }
 
-static const Expr *range_end(ElemCtx *c, const Node *n, ReduceKind kind) {
-  const Value *x = n->in[0];
-  const Expr *vars[MAX_RANK];
-  for (int d = 0; d < x->rank; d++) vars[d] = kit_var(c, "k", x->dims[d]);
-  const Expr *e = kit_reduce_all(c, kind, x->rank, vars, kit_in(c, n, 0, vars, DT_F32));
-  return ex_op(c->pool, kind == RED_MIN ? EX_min : EX_max, e, kit_like(c, e, 0), NULL);
+/* The end of the range on one side: of all elements, and 0. */
+static Value *range_end(Build *b, Value *x, const char *reduce, const char *with_zero) {
+  const Attr keep = attr_int(b->m->arena, "keepdims", 0);
+  Value *in[2] = {x->rank ? build_op(b, reduce, 1, &x, 1, &keep) : x, build_scalar(b, DT_F32, 0)};
+  return b->ok ? build_op(b, with_zero, 2, in, 0, NULL) : x;
 }
 
-const Expr *elem_dynamic_quantize(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
-  ExprPool *p = c->pool;
-  const Expr *lo = range_end(c, n, RED_MIN), *hi = range_end(c, n, RED_MAX),
-             *zero = kit_like(c, lo, 0);
-  const Expr *span = ex_sub(p, hi, lo);
-  const Expr *scale = ex_div(p, span, kit_like(c, lo, 255));
-  scale = ex_select(p, ex_eq(p, span, zero), kit_like(c, lo, 1), scale);
-  if (out == 1) return scale;
-  const Expr *zp = ex_sat(p, DT_U8, kit_op1(c, EX_rint, ex_div(p, ex_sub(p, zero, lo), scale)));
-  if (out == 2) return zp;
-  const QuantTo to = {.t = DT_U8, .zero = ex_cast(p, DT_I32, zp)};
-  return quant_from_real(c, kit_in(c, n, 0, idx, DT_F32), scale, &to);
+/* Both ends are found once, and scale and zero point computed once of them. */
+bool expand_dynamic_quantize(Build *b, Node *n, Value **out) {
+  Value *x = n->in[0], *lo = range_end(b, x, "ReduceMin", "Min");
+  Value *hi = b->ok ? range_end(b, x, "ReduceMax", "Max") : x;
+  if (!b->ok) return false;
+  Value *zero = build_scalar(b, DT_F32, 0), *span = build2(b, "Sub", hi, lo);
+  if (!b->ok) return false;
+  Value *where[3] = {build2(b, "Equal", span, zero), build_scalar(b, DT_F32, 1), NULL};
+  if (b->ok) where[2] = build2(b, "Div", span, build_scalar(b, DT_F32, 255));
+  if (b->ok) out[1] = build_op(b, "Where", 3, where, 0, NULL);
+  Value *below = b->ok ? build2(b, "Sub", zero, lo) : NULL;
+  if (b->ok) out[2] = build2(b, "QuantizeLinear", below, out[1]);
+  if (b->ok) out[0] = build_op(b, "QuantizeLinear", 3, (Value *[]){x, out[1], out[2]}, 0, NULL);
+  return b->ok;
 }
