@@ -140,7 +140,6 @@ static Value *contraction(Build *b, const Product *p, Value *bias) {
 Value *float_product(Build *b, const Product *p) {
   Value *bias = p->bias, *in_float = float_bias(p);
   Value *sum = contraction(b, p, in_float);
-  if (in_float && !p->conv) return binary(b, "Add", sum, in_float);
   if (!bias || in_float) return sum;
   return binary(b, "Add", product_cast(b, DT_I32, sum), product_per_channel(b, p, bias));
 }
