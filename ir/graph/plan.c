@@ -28,7 +28,14 @@ bool plan_has_blocks(const Plan *p) {
 }
 
 static void print_loops(const PlanLoops *l, StrBuf *b) {
-  sb_printf(b, " tile=%dx%d", l->rows, l->vectors);
+  if (l->rows)
+    sb_printf(b, " tile=%dx%d", l->rows, l->vectors);
+  else if (l->vectors)
+    sb_printf(b, " vectors=%d", l->vectors);
+  if (l->width) sb_printf(b, " width=%d", l->width);
+  if (l->values_rows) sb_printf(b, " values=%dx%d", l->values_rows, l->values_vectors);
+  if (l->queries) sb_printf(b, " queries=%lld", (long long)l->queries);
+  if (l->keys) sb_printf(b, " keys=%lld", (long long)l->keys);
   if (l->lines) sb_printf(b, " lines");
   if (l->high > 1) sb_printf(b, " high=%d", l->high);
   if (l->part) sb_printf(b, " part=%lld", (long long)l->part);
@@ -83,11 +90,31 @@ static const char *strip_malformed(const Plan *p) {
   return NULL;
 }
 
+static bool has_blocks(const PlanLoops *l) {
+  return l->part || l->steps || l->outside || l->panels > 1 || l->lines || l->serial;
+}
+
+/* Of algorithms whose kernels have other loops. */
+static const char *own_loops_malformed(const Plan *p, const PlanLoops *l) {
+  const bool attention = p->algorithm == ALG_ATTENTION, thin = p->algorithm == ALG_THIN;
+  if (has_blocks(l) || (l->high > 1 && !l->vectors)) return "this algorithm has no blocks of tiles";
+  if (attention)
+    return l->width || l->high > 1 ? "strips are of convolutions"
+           : l->rows < 1 || l->values_rows < 1 || l->queries < 1 || l->keys < 1
+               ? "a plan of an attention names tile, values, queries and keys"
+               : NULL;
+  if (l->rows) return "this algorithm has no register tile";
+  if (l->values_rows || l->queries || l->keys) return "queries and keys are of attentions";
+  if (l->vectors && !(thin && (p->lanes & LANES_PIXELS))) return "vectors are of lanes over pixels";
+  if (l->width && thin && !(p->lanes & LANES_CHANNELS)) return "width is of lanes over channels";
+  return (l->width < 1) == (l->vectors < 1) ? "one of width and vectors is named" : NULL;
+}
+
 static const char *loops_malformed(const Plan *p, const PlanLoops *l) {
   const bool blocks = plan_has_blocks(p);
+  if (p->algorithm != ALG_TILED && p->algorithm != ALG_WINOGRAD) return own_loops_malformed(p, l);
   if (l->rows < 1 || l->vectors < 1) return "impossible tile";
-  if (p->algorithm != ALG_TILED && p->algorithm != ALG_WINOGRAD)
-    return "this algorithm has no register tile";
+  if (l->width || l->values_rows || l->queries || l->keys) return "tiles have no strips";
   if (!blocks && (l->lines || l->part || l->high > 1))
     return "blocks of tiles are of kernels of tiles";
   if (l->part < 0 || l->high < 0 || l->outside < 0 || l->panels < 0) return "impossible block";

@@ -16,15 +16,20 @@ enum { PLAN_SPATIAL = 3, LANES_PIXELS = 1, LANES_CHANNELS = 2 };
 
 /* Tiles of one kernel, and what is done together so that data used again is still in the cache. */
 typedef struct PlanLoops {
-  int rows; /* register tile; of the depthwise form: pixels × 1; 0: not chosen yet */
-  int vectors;
-  bool lines;      /* a tile ends with its line; else rows follow each other in memory */
-  int high;        /* lines of a tile */
-  int64_t part;    /* lines, or rows, that are a block; 0: not chosen, or of no meaning */
-  int64_t steps;   /* the innermost loop of k is cut into pieces of as many; 0: it is not */
-  int outside;     /* loops of k that stand outside the tiles */
+  int rows;      /* register tile (attention: of the scores); 0: not chosen yet, or there is none */
+  int vectors;   /* of thin, lanes over pixels: alone, without rows */
+  bool lines;    /* a tile ends with its line; else rows follow each other in memory */
+  int high;      /* lines of a tile */
+  int64_t part;  /* lines, or rows, that are a block; 0: not chosen, or of no meaning */
+  int64_t steps; /* the innermost loop of k is cut into pieces of as many; 0: it is not */
+  int outside;   /* loops of k that stand outside the tiles */
   int64_t panels;  /* of B, done together over a block of A */
   bool serial;     /* too little work for threads */
+  int width;       /* pixels of a strip: depthwise, MaxPool, and thin with lanes over channels */
+  int64_t queries; /* of a block of an attention, and keys */
+  int64_t keys;
+  int values_rows; /* register tile of its second product */
+  int values_vectors;
   const char *key; /* the question of the tile that a tuning file may have answered, or NULL */
 } PlanLoops;
 

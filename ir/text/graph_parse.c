@@ -235,11 +235,11 @@ static bool parse_lanes(Parser *p, Plan *plan) {
 }
 
 /* 14x2 */
-static bool parse_tile(Parser *p, PlanLoops *l) {
-  if (!tok_expect(p, "=") || !tok_small(p, 1, MAX_LIST, &l->rows)) return false;
+static bool parse_tile(Parser *p, int *rows, int *vectors) {
+  if (!tok_expect(p, "=") || !tok_small(p, 1, MAX_LIST, rows)) return false;
   if (*p->s != 'x') return tok_fail(p, "expected rows x vectors");
   p->s++;
-  return tok_small(p, 1, MAX_LIST, &l->vectors);
+  return tok_small(p, 1, MAX_LIST, vectors);
 }
 
 static bool parse_count(Parser *p, int *n) {
@@ -251,10 +251,21 @@ static bool parse_size(Parser *p, int64_t *n) {
   return *n > 0 || tok_fail(p, "expected a number above 0");
 }
 
-/* Behind `tile`. */
-static bool parse_loops(Parser *p, PlanLoops *l) {
+/* What they begin with. */
+static bool at_loops(Parser *p, PlanLoops *l, bool *ok) {
   *l = (PlanLoops){.high = 1, .panels = 1};
-  if (!parse_tile(p, l)) return false;
+  if (tok_eat(p, "tile"))
+    *ok = parse_tile(p, &l->rows, &l->vectors);
+  else if (tok_eat(p, "width"))
+    *ok = parse_count(p, &l->width);
+  else if (tok_eat(p, "vectors"))
+    *ok = parse_count(p, &l->vectors);
+  else
+    return false;
+  return true;
+}
+
+static bool parse_loops(Parser *p, PlanLoops *l) {
   for (bool ok = true;;) {
     if (tok_eat(p, "lines"))
       l->lines = true;
@@ -270,26 +281,36 @@ static bool parse_loops(Parser *p, PlanLoops *l) {
       ok = parse_count(p, &l->outside);
     else if (tok_eat(p, "panels"))
       ok = parse_size(p, &l->panels);
+    else if (tok_eat(p, "values"))
+      ok = parse_tile(p, &l->values_rows, &l->values_vectors);
+    else if (tok_eat(p, "queries"))
+      ok = parse_size(p, &l->queries);
+    else if (tok_eat(p, "keys"))
+      ok = parse_size(p, &l->keys);
     else
       return true;
     if (!ok) return false;
   }
 }
 
-/* Of each phase, if there are several: separated by `;`. */
-static bool parse_all_loops(Parser *p, Plan *plan) {
+/* The first was begun. Of each phase, if there are several: separated by `;`. */
+static bool parse_all_loops(Parser *p, Plan *plan, const PlanLoops *first) {
   enum { MOST = 64 };
   PlanLoops *loops = ARENA_ARRAY(p->a, PlanLoops, MOST);
+  bool ok = true;
   plan->loops = loops;
+  loops[0] = *first;
   do {
-    if (plan->n_loops && !tok_expect(p, "tile")) return false;
     if (plan->n_loops == MOST) return tok_fail(p, "tiles of too many phases");
-    if (!parse_loops(p, &loops[plan->n_loops++])) return false;
+    if (plan->n_loops && !at_loops(p, &loops[plan->n_loops], &ok)) return tok_expect(p, "tile");
+    if (!ok || !parse_loops(p, &loops[plan->n_loops++])) return false;
   } while (tok_eat(p, ";"));
   return true;
 }
 
 static bool parse_plan_field(Parser *p, Plan *plan) {
+  PlanLoops first;
+  bool ok = true;
   if (tok_eat(p, "skips")) return plan->skips = true;
   if (tok_eat(p, "chained")) return plan->chained = true;
   if (tok_eat(p, "block")) return parse_count(p, &plan->block);
@@ -298,10 +319,10 @@ static bool parse_plan_field(Parser *p, Plan *plan) {
   if (tok_eat(p, "parts")) return parse_count(p, &plan->parts);
   if (tok_eat(p, "lanes")) return tok_expect(p, "=") && parse_lanes(p, plan);
   if (tok_eat(p, "halo") && !plan->spatial) return tok_expect(p, "=") && parse_plan_halo(p, plan);
-  if (tok_eat(p, "tile") && !plan->n_loops) return parse_all_loops(p, plan);
+  if (!plan->n_loops && at_loops(p, &first, &ok)) return ok && parse_all_loops(p, plan, &first);
   return tok_fail(p,
                   "expected a field of a plan: lanes, block, skips, chain, rows, parts, chained, "
-                  "halo, tile");
+                  "halo, tile, width, vectors");
 }
 
 /* The name of an algorithm behind `{plan=`; else nothing is taken: attributes may have any name. */

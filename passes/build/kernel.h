@@ -76,6 +76,14 @@ bool attention_mark(Value *v, const Value *scores);
  * is set when scores are read at several places, or elsewhere than in their own row and column. */
 const Expr *attention_score(KernelExpr *x, const Attention *a, const Expr *const *idx,
                             const Expr **at);
+typedef struct Span { /* rows or keys of a block: the first, and how many */
+  const Expr *first, *count;
+} Span;
+/* When all scores of the block are -inf; NULL: never, or not known (attention_hidden.c). */
+const Expr *attention_hidden(KernelExpr *x, const Attention *a, const Expr *const *batch,
+                             const Span *rows, const Span *keys);
+/* Whether there is a mask that may hide a whole block of the least size that is worth asking. */
+bool attention_hides(KernelExpr *x, const Attention *a);
 
 /* ---- lowering (lower.c) ---- */
 /* Graphs whose nodes are in the body (then) and otherwise of an If or Loop step */

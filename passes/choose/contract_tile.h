@@ -3,7 +3,7 @@
 #include "passes/choose/contract_types.h"
 #include "targets/target.h"
 
-enum { MAX_TILE_ROWS = 14, MAX_TILES = 128 };
+enum { MAX_TILE_ROWS = 14, MAX_TILE_VECTORS = 8, MAX_TILES = 128 };
 typedef struct Tile {
   int rows, vectors; /* register tile: rows × (vectors × lanes) */
 } Tile;

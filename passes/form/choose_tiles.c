@@ -6,6 +6,7 @@
 #include "passes/build/kernel.h"
 #include "passes/choose/strips.h"
 #include "passes/tiles/contract_loops.h"
+#include "passes/tiles/own_loops.h"
 
 typedef struct Tiler {
   PassCtx *c;
@@ -150,9 +151,52 @@ static bool conv_loops(Tiler *t, const Node *n, const ConvInfo *conv, const Valu
   return true;
 }
 
+/* ---- other loops ---- */
+
+static bool strip_loops(const Tiler *t, const Node *n, const ConvInfo *conv, bool max,
+                        PlanLoops *l) {
+  Axis axes[MAX_SPATIAL];
+  const char *const wrong = l->width ? strip_loops_problem(t->c, l) : NULL;
+  conv_axes(t->c->model, n, conv, 0, axes);
+  if (!l->width) *l = strip_choose_loops(t->c, conv, axes, max);
+  return !wrong || refuse(t, n, wrong);
+}
+
+/* Whether lanes will run over channels: these lie together, or pixels are not in the plan. */
+static bool thin_by_channel(Tiler *t, const Node *n, const ConvInfo *conv) {
+  const Expr *const *in = input_strides(t, n, conv);
+  const int lanes = n->plan->lanes;
+  return !(lanes & LANES_PIXELS) || ((lanes & LANES_CHANNELS) && in && expr_is_i64(in[1], 1));
+}
+
+static bool thin_loops(Tiler *t, const Node *n, const ConvInfo *conv, PlanLoops *l) {
+  Axis axes[MAX_SPATIAL];
+  conv_axes(t->c->model, n, conv, 0, axes);
+  const bool given = l->width || l->vectors;
+  const char *const wrong = given ? thin_loops_problem(t->c, conv, axes, l) : NULL;
+  if (!given) *l = thin_choose_loops(t->c, conv, axes, thin_by_channel(t, n, conv));
+  return !wrong || refuse(t, n, wrong);
+}
+
+static bool attention_loops(const Tiler *t, const Node *n, PlanLoops *l) {
+  Attention a;
+  StandIns places;
+  KernelExpr x;
+  if (!attention_of(n, &a)) return true;
+  const char *const wrong = l->queries ? attention_loops_problem(t->c, &a, l) : NULL;
+  if (wrong) return refuse(t, n, wrong);
+  if (l->queries) return true;
+  stand_ins_init(&places, t->c->model, t->c->scratch);
+  kernel_expr_init(&x, t->c->model, stand_in, &places);
+  *l = attention_choose_loops(t->c, &a, attention_hides(&x, &a));
+  return true;
+}
+
+/* ---- nodes ---- */
+
 /* How many kernels of tiles the plan of n describes. */
 static int loops_of(const Node *n, const ConvInfo *conv) {
-  if (n->plan->algorithm == ALG_WINOGRAD || !conv) return 1;
+  if (n->plan->algorithm != ALG_TILED || !conv) return 1;
   return (int)conv_phases(conv);
 }
 
@@ -160,7 +204,11 @@ static bool fill_loops(Tiler *t, const Node *n, const ConvInfo *conv, const Valu
                        PlanLoops *loops, int count) {
   ContractShape s;
   MatMulInfo product;
-  if (conv && n->plan->algorithm == ALG_TILED) return conv_loops(t, n, conv, root, loops, count);
+  const Algorithm how = n->plan->algorithm;
+  if (how == ALG_ATTENTION) return attention_loops(t, n, loops);
+  if (conv && how == ALG_DEPTHWISE) return strip_loops(t, n, conv, false, loops);
+  if (conv && how == ALG_THIN) return thin_loops(t, n, conv, loops);
+  if (conv && how == ALG_TILED) return conv_loops(t, n, conv, root, loops, count);
   if (conv)
     winograd_shape(t->p, n, conv, &s);
   else if (matmul_info(n, &product))
@@ -170,12 +218,7 @@ static bool fill_loops(Tiler *t, const Node *n, const ConvInfo *conv, const Valu
   return choose_loops(t, n, &s, loops);
 }
 
-static bool has_tiles(const Plan *p) {
-  return p->algorithm == ALG_TILED || p->algorithm == ALG_WINOGRAD;
-}
-
 static bool is_complete(const Plan *p) {
-  if (!has_tiles(p)) return true;
   for (int i = 0; i < p->n_loops; i++)
     if (plan_has_blocks(p) && !p->loops[i].part) return false;
   return p->n_loops > 0;
@@ -205,7 +248,6 @@ static bool tile_node(Tiler *t, Node *n, const Value *root) {
   settle_thin(t, n, root);
   ConvInfo info;
   Plan p = *n->plan;
-  if (!has_tiles(&p)) return true;
   const ConvInfo *conv = conv_info(n, &info) ? &info : NULL;
   const int count = loops_of(n, conv);
   if (p.n_loops > 1 && p.n_loops != count) return refuse(t, n, "tiles of another number of phases");
@@ -216,6 +258,28 @@ static bool tile_node(Tiler *t, Node *n, const Value *root) {
   p.loops = loops;
   p.n_loops = count;
   n->plan = arena_dup(t->c->model->arena, &p, sizeof p);
+  return true;
+}
+
+/* The MaxPools in the chain that ends in root: no contractions, but they have strips, too. */
+static bool tile_pools(Tiler *t, const Value *root) {
+  StripChain chain;
+  const Node *const last = strip_node(root);
+  if (!last || !last->plan || !last->plan->chain || !strip_chain(t->c, root, &chain)) return true;
+  for (int i = 0; i < chain.n; i++) {
+    const StripStage *s = &chain.stage[i];
+    Node *const n = s->anchor->def;
+    if (!s->max || !n->plan) continue;
+    Plan p = *n->plan;
+    PlanLoops *l = ARENA_NEW(t->c->model->arena, PlanLoops);
+    *l = plan_loops(&p, 0);
+    if (p.n_loops > 1) return refuse(t, n, "strips of several phases");
+    if (!strip_loops(t, n, &s->conv, true, l)) return false;
+    t->c->changed = t->c->changed || !p.n_loops;
+    p.loops = l;
+    p.n_loops = 1;
+    n->plan = arena_dup(t->c->model->arena, &p, sizeof p);
+  }
   return true;
 }
 
@@ -238,6 +302,7 @@ static bool tile_graph(Tiler *t, const Graph *g) {
       stored = stored || (v && !v->inlined && !v->cdata);
       const Value *const anchor = is_root(v) ? kernel_anchor(v) : NULL;
       if (anchor && anchor->def->plan && !tile_node(t, anchor->def, v)) return false;
+      if (is_root(v) && !tile_pools(t, v)) return false;
     }
     if (stored && (n->op->flags & OF_PIECES))
       expect_pieces(t, n);

@@ -21,6 +21,7 @@
 #include "passes/build/nest.h"
 #include "passes/cost/machine_model.h"
 #include "passes/kernels/attention_kernel.h"
+#include "passes/tiles/own_loops.h"
 
 /* ---- tiles ---- */
 
@@ -261,7 +262,8 @@ static Stmt *softmax_rows(Attn *c, const Span *rows, const Span *keys) {
 /* ---- a block of queries ---- */
 
 static Stmt *key_block(Attn *c, const Span *rows, const Span *keys) {
-  const Expr *skip = c->skips && c->online ? attn_hidden(c, rows, keys) : NULL;
+  const Expr *skip =
+      c->skips && c->online ? attention_hidden(&c->b.x, c->at, c->batch, rows, keys) : NULL;
   StmtList out = {0};
   stmt_add(&out, scores(c, rows, keys));
   stmt_add(&out, softmax_rows(c, rows, keys));
@@ -348,68 +350,21 @@ static Stmt *query_blocks(Attn *c, const Expr *block) {
 
 /* ---- sizes ---- */
 
-static const Expr *heads(const Attn *c) {
-  const Expr *n = num(c, 1);
-  for (int d = 0; d < c->at->x->rank - 2; d++) n = ex_mul(c->p, n, c->at->x->dims[d]);
-  return n;
-}
-
-/* Multiply-adds of both products. */
-static double work(const Attn *c) {
+/* Rows and keys of a block and the tiles of both products, by the plan; what follows from them. */
+static void take_sizes(Attn *c) {
+  enum { LINE = 16 };
   const Attention *a = c->at;
-  return expr_extent_guess(c->p, heads(c)) * expr_extent_guess(c->p, a->rows) *
-         expr_extent_guess(c->p, a->keys) * (double)(a->dk + a->dv);
-}
-
-/* Whether there is a mask that may hide a whole block of such a size. */
-static bool block_can_hide(Attn *c, int64_t rows, int64_t keys) {
-  const Value *x = c->at->x;
-  const Span r = {times(c, var(c, "x", c->at->rows), rows), num(c, rows)};
-  const Span k = {times(c, var(c, "x", c->at->keys), keys), num(c, keys)};
-  for (int d = 0; d < x->rank - 2; d++)
-    c->batch[d] = expr_is_i64(x->dims[d], 1) ? num(c, 0) : var(c, "o", x->dims[d]);
-  return attn_hidden(c, &r, &k) != NULL;
-}
-
-/* Rows and keys of a block, and the tiles of both products. */
-static void choose_sizes(Attn *c) {
-  enum { ROWS = 56, KEYS = 256, MOST = 512, SKIP = 128, THREADS = 8, LINE = 16 };
-  const Attention *a = c->at;
-  const Target *t = c->l->c->target;
-  const bool fixed_rows = a->rows->op == EX_CONST, fixed_keys = a->keys->op == EX_CONST;
-  const double rows = expr_extent_guess(c->p, a->rows), keys = expr_extent_guess(c->p, a->keys);
-  int64_t most = t->l2_bytes / 8 / 4 / ROWS; /* keys whose scores take an eighth of the cache */
-  most = most < KEYS ? KEYS : most > MOST ? MOST : most;
-  c->skips = block_can_hide(c, ROWS, SKIP);
-  if (c->skips) most = SKIP;
-  c->online = !fixed_keys || keys > (double)most;
-  const double blocks =
-      fixed_keys ? (double)(int64_t)((keys + (double)most - 1) / (double)most) : 1;
-  c->keys = c->online && !fixed_keys ? most : (int64_t)(keys / blocks + 0.999);
-  double count = (double)(int64_t)(rows / ROWS + 0.5);
-  const double all = expr_extent_guess(c->p, heads(c));
-  const int threads = c->l->mod->max_threads < THREADS ? c->l->mod->max_threads : THREADS;
-  const MachineModel m = machine_model(t, DT_F32, c->l->mod->max_threads);
-  const double pieces = model_macs(&m, work(c)) / 16000; /* worth a thread */
-  const double want = (2 * threads < pieces ? 2 * threads : pieces) / all;
-  if (threads > 1 && count < want) count = want;
-  if (count < 1) count = 1;
-  if (count > rows) count = rows;
-  c->rows = fixed_rows ? (int64_t)(rows / count + 0.999) : ROWS;
-  c->scores_tile =
-      contract_choose_tile(t, 1, (double)c->rows, true, (double)c->keys, (double)a->dk);
-  if (c->online) c->keys = whole(c->keys, panel_width(c));
+  c->skips = attention_hides(&c->b.x, a);
+  PlanLoops l = plan_loops(c->anchor->def->plan, 0);
+  if (!l.queries) l = attention_choose_loops(c->l->c, a, c->skips);
+  c->rows = l.queries;
+  c->keys = l.keys;
+  c->scores_tile = (Tile){l.rows, l.vectors};
+  c->values_tile = (Tile){l.values_rows, l.values_vectors};
+  c->online = attention_is_online(a, &l);
   c->width = whole(c->keys, panel_width(c));
   if (c->width * 4 % 1024 == 0) c->width += LINE; /* rows in different sets of the first level */
   c->dv = whole(a->dv, c->lanes);
-  c->values_tile =
-      contract_choose_tile(t, 1, (double)c->rows, true, (double)c->dv, (double)c->keys);
-  if (!fixed_rows) { /* tiles of both products end at the same row */
-    const int v = (int)(c->dv / c->lanes);
-    c->values_tile =
-        (Tile){c->scores_tile.rows, v < c->scores_tile.vectors ? v : c->scores_tile.vectors};
-    c->rows = whole(c->rows, c->scores_tile.rows);
-  }
   c->room = whole(c->rows, c->lanes);
 }
 
@@ -465,22 +420,23 @@ Step *lower_attention(Lower *l, const Value *root, const Value *anchor, const Pl
   c.to = to;
   c.lanes = target_lanes(l->c->target, 32);
   kb_begin(&c.b, l, root, "attention");
-  choose_sizes(&c);
+  take_sizes(&c);
   Step *steps = NULL;
   attn_operands(&c, &steps);
   scratch_params(&c);
-  const Expr *blocks = ex_ceildiv(c.p, a->rows, c.rows), *total = ex_mul(c.p, heads(&c), blocks);
+  const Expr *blocks = ex_ceildiv(c.p, a->rows, c.rows), *heads = attention_heads(c.p, a);
+  const Expr *total = ex_mul(c.p, heads, blocks);
   const Expr *par = var(&c, "p", total);
   bind_batch(&c, ex_floordiv(c.p, par, blocks));
   c.stored = stores_at_once(&c);
   Stmt *body = query_blocks(&c, ex_floormod(c.p, par, blocks));
   const MachineModel m = machine_model(l->c->target, DT_F32, l->mod->max_threads);
-  const double cycles = model_macs(&m, work(&c));
-  kb_estimate(&c.b, "attention",
-              attention_cycles(l->c->target, expr_extent_guess(c.p, heads(&c)),
-                               expr_extent_guess(c.p, a->rows), expr_extent_guess(c.p, a->keys),
-                               (double)a->dk, (double)a->dv));
-  c.b.k->flops = ex_mul(c.p, ex_mul(c.p, heads(&c), ex_mul(c.p, a->rows, a->keys)),
+  const double cycles = model_macs(&m, attention_work(c.p, a));
+  kb_estimate(
+      &c.b, "attention",
+      attention_cycles(l->c->target, expr_extent_guess(c.p, heads), expr_extent_guess(c.p, a->rows),
+                       expr_extent_guess(c.p, a->keys), (double)a->dk, (double)a->dv));
+  c.b.k->flops = ex_mul(c.p, ex_mul(c.p, heads, ex_mul(c.p, a->rows, a->keys)),
                         num(&c, 2 * (int64_t)(a->dk + a->dv)));
   if (c.b.x.bad) {
     diag_internal(l->m->diag, c.b.loc, "lower: the scores of attention cannot be read");

@@ -1,5 +1,4 @@
-/* An attention kernel under construction: what its operands (attention_operands.c), its masks
- * (attention_skip.c) and its loops (kernels/attention.c) share. Internal to these. */
+/* An attention kernel under construction: what its operands (attention_operands.c) and its loops (kernels/attention.c) share. Internal to these. */
 #pragma once
 #include "passes/kernels/contract.h"
 
@@ -45,12 +44,6 @@ static inline Stmt *loop(const Attn *c, ForKind kind, const Expr *v, Stmt *body)
 static inline int64_t whole(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 static inline int panel_width(const Attn *c) { return c->scores_tile.vectors * c->lanes; }
 
-typedef struct Span { /* rows or keys of a block: the first, and how many */
-  const Expr *first, *count;
-} Span;
-
-/* When all scores of the block are -inf; NULL: never, or not known (attention_skip.c). */
-const Expr *attn_hidden(Attn *c, const Span *rows, const Span *keys);
 /* Chooses how the right-hand sides and the queries are read; *steps pack what cannot be read in
  * place. Sizes and tiles must be known. */
 void attn_operands(Attn *c, Step **steps);

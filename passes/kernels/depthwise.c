@@ -5,6 +5,7 @@
 #include "passes/choose/choice.h"
 #include "passes/cost/machine_model.h"
 #include "passes/kernels/contract.h"
+#include "passes/tiles/own_loops.h"
 
 typedef struct Depthwise {
   Lower *l;
@@ -138,49 +139,13 @@ static Stmt *strip(Depthwise *d, const Expr *w0, int width) {
   return out.first;
 }
 
-/* Rough cycles of a line in strips of `width` pixels, for one vector of channels. */
-static double strip_cycles(const Depthwise *d, double rows, int width) {
-  return depthwise_cycles(d->l->c->target, &d->conv, rows, width);
-}
-
-/* The width that tuning wants, or the model's. */
-static int take_width(Depthwise *d, int model) {
-  enum { WIDEST = 14 };
-  const PassCtx *c = d->l->c;
-  Candidate candidates[WIDEST];
-  StrBuf key = {.arena = d->l->a};
-  const int n = d->conv.spatial;
-  const double rows = expr_extent_guess(d->p, d->axis[n - 1].rows);
-  const int widest = c->target->vector_regs >= 32 ? WIDEST : WIDEST / 2;
-  sb_printf(&key, "strip %skernel=", d->max ? "max " : "");
-  for (int s = 0; s < n; s++) sb_printf(&key, "%s%lld", s ? "x" : "", (long long)d->conv.kernel[s]);
-  sb_printf(&key, " stride=%lld channels=%lld size=", (long long)d->conv.stride[n - 1],
-            (long long)d->conv.c_out);
-  for (int s = 0; s < n; s++)
-    sb_printf(&key, "%s%.0f", s ? "x" : "", expr_extent_guess(d->p, d->axis[s].rows));
-  for (int w = 1; w <= widest; w++)
-    candidates[w - 1] = (Candidate){arena_printf(d->l->a, "%d", w), strip_cycles(d, rows, w), w, 1};
-  const char *name = choice_key(c, "%s", sb_str(&key));
-  choice_note(d->l->m->arena, &d->b->keys, name);
-  return 1 + choice_take(c, CHOICE_TILE, name, candidates, widest, model - 1);
-}
-
-/* Pixels of a strip: without a remainder where possible. */
-static int strip_width(Depthwise *d, const Expr *rows) {
-  int64_t n;
-  const bool fixed = expr_is_const(rows, &n);
-  const int regs = d->l->c->target->vector_regs;
-  int64_t taps = 1;
-  for (int s = 0; s < d->conv.spatial; s++) taps *= d->conv.kernel[s];
-  /* sums, and the weights beside them where they fit */
-  const int room = regs < 32 ? 4 : taps <= 9 ? 14 : 8;
-  int width = fixed && n < room ? (int)n : room;
-  for (int w = room; fixed && w >= room / 2; w--)
-    if (n % w == 0) {
-      width = w;
-      break;
-    }
-  return choice_matters(d->l->c) && width > 0 ? take_width(d, width) : width;
+/* Pixels of a strip, by the plan. */
+static int strip_width(Depthwise *d) {
+  const Plan *const plan = d->anchor->def->plan;
+  PlanLoops l = plan_loops(plan, 0);
+  if (!l.width) l = strip_choose_loops(d->l->c, &d->conv, d->axis, d->max);
+  if (l.key) choice_note(d->l->m->arena, &d->b->keys, l.key);
+  return l.width;
 }
 
 static Stmt *line_of_strips(Depthwise *d) {
@@ -188,7 +153,7 @@ static Stmt *line_of_strips(Depthwise *d) {
   const Expr *rows = d->axis[d->conv.spatial - 1].rows;
   int64_t n;
   const bool fixed = expr_is_const(rows, &n);
-  const int width = d->width = strip_width(d, rows);
+  const int width = d->width = strip_width(d);
   StmtList out = {0};
   const Expr *full = ex_floordiv(d->p, rows, num(d, width)), *t = ex_var(d->p, "w", full);
   stmt_add(&out, stmt_for(a, FOR_SERIAL, t, strip(d, ex_mul(d->p, t, num(d, width)), width)));
@@ -205,7 +170,8 @@ static Stmt *line_of_strips(Depthwise *d) {
 static double line_cycles(const Depthwise *d) {
   const double lanes = target_lanes(d->l->c->target, 32);
   const double rows = expr_extent_guess(d->p, d->axis[d->conv.spatial - 1].rows);
-  return strip_cycles(d, rows, d->width) * (double)d->conv.c_out / lanes;
+  return depthwise_cycles(d->l->c->target, &d->conv, rows, d->width) * (double)d->conv.c_out /
+         lanes;
 }
 
 static void depthwise_init(Depthwise *d, KernelBuild *b, const Value *root, const Value *anchor,

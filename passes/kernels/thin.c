@@ -7,6 +7,7 @@
 
 #include "passes/build/nest.h"
 #include "passes/kernels/contract.h"
+#include "passes/tiles/own_loops.h"
 
 typedef struct Thin {
   Lower *l;
@@ -16,7 +17,8 @@ typedef struct Thin {
   const Place *to, *x_place;
   ConvInfo conv;
   Axis axis[MAX_SPATIAL];
-  int lanes, budget;                  /* budget: vectors of accumulators */
+  int lanes;
+  PlanLoops loops;                    /* strips, or lines and vectors */
   const Expr *batch, *q[MAX_SPATIAL]; /* current position; the last two are set by the tile */
   const Expr *tap[MAX_SPATIAL];
   const Expr *width; /* pixels of a line */
@@ -170,11 +172,9 @@ static Stmt *channel_strip(Thin *d, const Expr *w0, int rows) {
 }
 
 static Stmt *channel_line(Thin *d) {
-  int64_t width = INT64_MAX;
+  int64_t width = 0;
   const bool fixed = expr_is_const(d->width, &width);
-  int rows = d->budget / (int)d->conv.c_out;
-  if (rows > 8) rows = 8;
-  if (rows > width) rows = (int)width;
+  const int rows = d->loops.width;
   StmtList list = {0};
   const Expr *const full = ex_floordiv(d->p, d->width, num(d, rows)),
                     *const t = ex_var(d->p, "w", full), *const done = times(d, full, rows);
@@ -288,9 +288,8 @@ static Stmt *pixel_rest(Thin *d, const Expr *h0, const Expr *done, int64_t vecto
 }
 
 static Stmt *pixel_line(Thin *d, const Expr *h0, int rows) {
-  int64_t vectors = d->budget / (rows * d->conv.c_out), width;
-  if (vectors > 4) vectors = 4;
-  const int64_t block = vectors * d->lanes;
+  const int64_t vectors = d->loops.vectors, block = vectors * d->lanes;
+  int64_t width;
   const Expr *const full = ex_floordiv(d->p, d->width, num(d, block)),
                     *const w = ex_var(d->p, "w", full), *const done = times(d, full, block);
   StmtList list = {0};
@@ -303,18 +302,6 @@ static Stmt *pixel_line(Thin *d, const Expr *h0, int rows) {
   return list.first;
 }
 
-/* Lines of a block: a divisor of their number that leaves accumulators for several vectors. */
-static int lines_of(const Thin *d) {
-  int64_t lines, width;
-  if (d->by_channel || d->conv.spatial < 2 || !expr_is_const(d->width, &width) ||
-      !expr_is_const(d->axis[d->conv.spatial - 2].rows, &lines))
-    return 1;
-  const int64_t vectors = width >= 4 * d->lanes ? 4 : (width + d->lanes - 1) / d->lanes;
-  for (int r = 8; r > 1; r /= 2)
-    if (lines % r == 0 && r * d->conv.c_out * vectors <= d->budget) return r;
-  return 1;
-}
-
 /* ---- when ---- */
 
 static bool choose_lanes(Thin *d) {
@@ -325,6 +312,13 @@ static bool choose_lanes(Thin *d) {
   const Expr *const in = d->x_place->stride[2 + last(d)], *const out = d->to->stride[2 + last(d)];
   d->by_channel = (lanes & LANES_CHANNELS) && expr_is_i64(d->x_place->stride[1], 1);
   return d->by_channel || (expr_is_i64(in, 1) && expr_is_i64(out, 1) && (lanes & LANES_PIXELS));
+}
+
+/* Those of the plan; others where the image does not lie as they were made for. */
+static void choose_loops(Thin *d) {
+  d->loops = plan_loops(d->anchor->def->plan, 0);
+  if (d->by_channel != (d->loops.width > 0) || !d->anchor->def->plan->n_loops)
+    d->loops = thin_choose_loops(d->l->c, &d->conv, d->axis, d->by_channel);
 }
 
 /* ---- the kernel ---- */
@@ -340,14 +334,14 @@ Step *lower_thin(Lower *l, const Value *root, const Value *anchor, const Place *
   d.x_place = x_place;
   d.conv = *conv;
   d.lanes = target_lanes(l->c->target, 32);
-  d.budget = thin_budget(l->c->target);
   if (!x_place || conv->transposed || !conv_beyond_tiles(anchor->def)) return NULL;
   conv_axes(l->m, anchor->def, conv, 0, d.axis);
   d.width = d.axis[last(&d)].rows;
   if (!choose_lanes(&d)) return NULL;
+  choose_loops(&d);
   kb_begin(&d.b, l, root, "thin");
   d.weights = pack_weights(&d);
-  const int n = conv->spatial, rows = lines_of(&d);
+  const int n = conv->spatial, rows = d.loops.high;
   const Expr *extent[MAX_SPATIAL], *total = root->dims[0];
   for (int s = 0; s + 1 < n; s++) {
     extent[s] = ex_floordiv(d.p, d.axis[s].rows, num(&d, s == n - 2 ? rows : 1));

@@ -1,9 +1,10 @@
-/* Blocks of an attention kernel that a mask hides wholly: causal order, windows, padding. Where the
+/* Blocks of an attention that a mask hides wholly: causal order, windows, padding. Where the
  * score is select(cond, …, -inf) and cond compares affine expressions of row and key, the extremes
  * over a block decide for all of it. */
 #include <math.h>
 
-#include "passes/kernels/attention_kernel.h"
+#include "passes/build/kernel.h"
+#include "passes/tiles/own_loops.h"
 
 typedef struct Block {
   ExprPool *p;
@@ -85,16 +86,32 @@ static const Expr *hidden(const Block *b, const Expr *e) {
   return NULL;
 }
 
-const Expr *attn_hidden(Attn *c, const Span *rows, const Span *keys) {
-  const Attention *a = c->at;
-  const Expr *idx[MAX_RANK], *at[MAX_RANK], *one = num(c, 1);
-  const Block b = {.p = c->p,
-                   .vars = {var(c, "r", rows->count), var(c, "j", keys->count)},
-                   .last = {ex_sub(c->p, rows->count, one), ex_sub(c->p, keys->count, one)}};
+const Expr *attention_hidden(KernelExpr *x, const Attention *a, const Expr *const *batch,
+                             const Span *rows, const Span *keys) {
+  ExprPool *p = x->ctx.pool;
+  const Expr *idx[MAX_RANK], *at[MAX_RANK], *one = ex_i64(p, 1), *zero = ex_i64(p, 0);
+  const Block b = {.p = p,
+                   .vars = {ex_var(p, "r", rows->count), ex_var(p, "j", keys->count)},
+                   .last = {ex_sub(p, rows->count, one), ex_sub(p, keys->count, one)}};
   const int nb = a->x->rank - 2;
-  for (int d = 0; d < nb; d++) idx[d] = c->batch[d];
-  idx[nb] = expr_is_i64(a->rows, 1) ? num(c, 0) : plus(c, rows->first, b.vars[0]);
-  idx[nb + 1] = expr_is_i64(a->keys, 1) ? num(c, 0) : plus(c, keys->first, b.vars[1]);
-  const Expr *cond = hidden(&b, attention_score(&c->b.x, a, idx, at));
+  for (int d = 0; d < nb; d++) idx[d] = batch[d];
+  idx[nb] = expr_is_i64(a->rows, 1) ? zero : ex_add(p, rows->first, b.vars[0]);
+  idx[nb + 1] = expr_is_i64(a->keys, 1) ? zero : ex_add(p, keys->first, b.vars[1]);
+  const Expr *cond = hidden(&b, attention_score(x, a, idx, at));
   return cond && (cond->op == EX_CONST || cond->flags & EXF_HOLE) ? NULL : cond;
+}
+
+static Span any_block(ExprPool *p, const Expr *all, int64_t size) {
+  const Expr *n = ex_i64(p, size);
+  return (Span){ex_mul(p, ex_var(p, "x", all), n), n};
+}
+
+bool attention_hides(KernelExpr *x, const Attention *a) {
+  ExprPool *p = x->ctx.pool;
+  const Expr *batch[MAX_RANK];
+  const Span rows = any_block(p, a->rows, ATTENTION_ROWS),
+             keys = any_block(p, a->keys, ATTENTION_SKIP);
+  for (int d = 0; d < a->x->rank - 2; d++)
+    batch[d] = expr_is_i64(a->x->dims[d], 1) ? ex_i64(p, 0) : ex_var(p, "o", a->x->dims[d]);
+  return attention_hidden(x, a, batch, &rows, &keys) != NULL;
 }

@@ -1,0 +1,59 @@
+/* Strips of pixels of depthwise convolutions and MaxPools (own_loops.h): sums of a strip stay in
+ * registers, with the weights beside them where they fit. */
+#include "ir/expr/expr_query.h"
+#include "passes/choose/choice.h"
+#include "passes/choose/conv_plan.h"
+#include "passes/tiles/own_loops.h"
+
+enum { WIDEST = 14 };
+
+static int widest_of(const PassCtx *c) {
+  return c->target->vector_regs >= 32 ? WIDEST : WIDEST / 2;
+}
+
+static const char *strip_key(const PassCtx *c, const ConvInfo *conv, const Axis *axes, bool max) {
+  StrBuf key = {.arena = c->scratch};
+  const int n = conv->spatial;
+  sb_printf(&key, "strip %skernel=", max ? "max " : "");
+  for (int s = 0; s < n; s++) sb_printf(&key, "%s%lld", s ? "x" : "", (long long)conv->kernel[s]);
+  sb_printf(&key, " stride=%lld channels=%lld size=", (long long)conv->stride[n - 1],
+            (long long)conv->c_out);
+  for (int s = 0; s < n; s++)
+    sb_printf(&key, "%s%.0f", s ? "x" : "", expr_extent_guess(c->model->pool, axes[s].rows));
+  return choice_key(c, "%s", sb_str(&key));
+}
+
+/* The width that tuning wants, or the model's. */
+static void take_width(const PassCtx *c, const ConvInfo *conv, const Axis *axes, bool max,
+                       PlanLoops *l) {
+  Candidate candidates[WIDEST];
+  const double rows = expr_extent_guess(c->model->pool, axes[conv->spatial - 1].rows);
+  const int widest = widest_of(c);
+  for (int w = 1; w <= widest; w++)
+    candidates[w - 1] = (Candidate){arena_printf(c->scratch, "%d", w),
+                                    depthwise_cycles(c->target, conv, rows, w), w, 1};
+  l->key = strip_key(c, conv, axes, max);
+  l->width = 1 + choice_take(c, CHOICE_TILE, l->key, candidates, widest, l->width - 1);
+}
+
+/* Without a remainder where possible. */
+static int model_width(const PassCtx *c, const ConvInfo *conv, const Expr *pixels) {
+  int64_t n, taps = 1;
+  const bool fixed = expr_is_const(pixels, &n);
+  for (int s = 0; s < conv->spatial; s++) taps *= conv->kernel[s];
+  /* sums, and the weights beside them where they fit */
+  const int room = c->target->vector_regs < 32 ? 4 : taps <= 9 ? 14 : 8;
+  for (int w = room; fixed && w >= room / 2; w--)
+    if (n % w == 0) return w;
+  return fixed && n < room ? (int)n : room;
+}
+
+PlanLoops strip_choose_loops(const PassCtx *c, const ConvInfo *conv, const Axis *axes, bool max) {
+  PlanLoops l = {.width = model_width(c, conv, axes[conv->spatial - 1].rows)};
+  if (choice_matters(c)) take_width(c, conv, axes, max, &l);
+  return l;
+}
+
+const char *strip_loops_problem(const PassCtx *c, const PlanLoops *l) {
+  return l->width > widest_of(c) ? "there are not as many registers" : NULL;
+}
