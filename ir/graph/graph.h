@@ -28,13 +28,14 @@ typedef struct ConstData {
 } ConstData;
 
 /* How a materialised value lies in memory: dimension order, outermost first (NULL: row-major), and
- * a halo of zeros around it (elements per dimension, NULL: none), so that convolutions need no
- * guards at borders. */
+ * a halo around it (elements per dimension, NULL: none) of zeros, or of `fill`, the zero point of an
+ * 8-bit image, so that convolutions need no guards at borders. */
 typedef struct Layout {
   const int8_t *perm;
   const int16_t *halo_lo, *halo_hi;
   /* Unused elements behind the innermost dimension: keeps rows off each other's cache sets */
   int16_t pad;
+  int16_t fill; /* what the halo is made of */
 } Layout;
 
 struct Value {

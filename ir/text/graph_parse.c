@@ -100,7 +100,9 @@ static bool parse_def(Parser *p, Value **out) {
   if (!frame_parse_type(p, v)) return false;
   if (tok_eat(p, "layout") && !(tok_expect(p, "=") && parse_layout(p, v))) return false;
   if (tok_eat(p, "halo") && !(tok_expect(p, "=") && parse_halo(p, v))) return false;
-  int pad = 0;
+  int pad = 0, fill = 0;
+  if (tok_eat(p, "fill") && !(tok_expect(p, "=") && tok_small(p, -128, 255, &fill))) return false;
+  v->layout.fill = (int16_t)fill;
   if (tok_eat(p, "pad") && !(tok_expect(p, "=") && tok_small(p, 0, INT16_MAX, &pad))) return false;
   v->layout.pad = (int16_t)pad;
   v->inlined = tok_eat(p, "inline");

@@ -34,6 +34,7 @@ static void print_layout(const Value *v, StrBuf *b) {
                 l->halo_hi ? l->halo_hi[d] : 0);
     sb_putc(b, ']');
   }
+  if (l->fill) sb_printf(b, " fill=%d", l->fill);
   if (l->pad) sb_printf(b, " pad=%d", l->pad);
   if (v->inlined) sb_printf(b, " inline");
 }

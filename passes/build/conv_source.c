@@ -1,9 +1,11 @@
 /* From where a convolution reads its input: where that lies, or a copy. Layout's place of it is enough to
  * know (form/choose_tiles.c), lowering has the place itself (kernels/conv.c). */
 #include "passes/build/kernel.h"
+#include "passes/tiles/contract_loops.h"
 
-static bool has_halo(const Place *pl, const Plan *plan, int spatial) {
-  for (int s = 0; s < spatial; s++)
+static bool has_halo(const Place *pl, const Plan *plan, const ConvInfo *conv) {
+  if (pl->fill != conv->pad_value) return false;
+  for (int s = 0; s < conv->spatial; s++)
     if (pl->halo_lo[2 + s] < plan->halo_lo[s] || pl->halo_hi[2 + s] < plan->halo_hi[s])
       return false;
   return true;
@@ -15,22 +17,27 @@ static bool reads_border(const Plan *plan) {
   return false;
 }
 
+int conv_channel_rest(const Target *t, const Node *n, const ConvInfo *conv) {
+  const ContractTypes *types = node_contract_types(n);
+  if (types->k_step == 1 || n->plan->algorithm == ALG_DEPTHWISE) return 0;
+  const int64_t merged = conv_merged_groups(t, conv, n->in[1]->cdata);
+  return (int)(-(conv->c_in / conv->group * merged) & (types->k_step - 1));
+}
+
 /* Taps of other types are converted once; channels far apart, or pixels, are brought together once. Groups
  * of channels are read as they are, but lie together, and are whole. */
-bool conv_reads_in_place(const Node *n, const ConvInfo *conv, const Place *own) {
+bool conv_reads_in_place(const Target *t, const Node *n, const ConvInfo *conv, const Place *own) {
   const Plan *const plan = n->plan;
   const ContractTypes *types = node_contract_types(n);
   const bool groups = types->k_step > 1;
-  if (n->in[0]->dtype != contract_a_type(types) ||
-      (groups && contract_group_rest(types, n->in[0]->dims[1])))
-    return false;
+  if (n->in[0]->dtype != contract_a_type(types) || conv_channel_rest(t, n, conv)) return false;
   if (!own) return !reads_border(plan) && !plan->skips && !groups;
   const bool spread =
       !expr_is_i64(own->stride[1], 1) &&
       (groups || (conv->c_in / conv->group >= 16 && conv->c_out / conv->group >= 16));
   const bool regroup = conv->c_in <= 4 && (plan->lanes & LANES_PIXELS) &&
                        !expr_is_i64(own->stride[1 + conv->spatial], 1);
-  return !spread && !regroup && (!reads_border(plan) || has_halo(own, plan, conv->spatial));
+  return !spread && !regroup && (!reads_border(plan) || has_halo(own, plan, conv));
 }
 
 /* Few channels, or lanes over pixels: rows stay contiguous for the copy and for taps. */

@@ -19,7 +19,8 @@ typedef struct Place {
   bool alias;          /* of a value computed elsewhere: nothing to run */
   bool slice;          /* part of a larger value (piece of a Concat) */
   bool no_halo;        /* its layout asks for a halo that it does not have here */
-  int16_t halo_lo[MAX_RANK], halo_hi[MAX_RANK]; /* zeros around it that may be read */
+  int16_t halo_lo[MAX_RANK], halo_hi[MAX_RANK]; /* cells around it that may be read */
+  int16_t fill;                                 /* what they hold */
   /* > 0: keeps that many rows (dimension 2); row h lies at (h + halo_lo[2]) mod ring */
   int64_t ring;
 } Place;
@@ -157,7 +158,9 @@ void place_dense(Lower *l, Place *pl, const Value *v, int buffer, const Expr *of
 Place *lower_temp(Lower *l, DType t, int rank, const Expr *const *dims, const char *name);
 
 /* ---- inputs of convolutions (conv_source.c); own: where the input lies, NULL: it is inlined ---- */
-bool conv_reads_in_place(const Node *n, const ConvInfo *conv, const Place *own);
+bool conv_reads_in_place(const Target *t, const Node *n, const ConvInfo *conv, const Place *own);
+/* Channels behind the last one that its steps of k reach. */
+int conv_channel_rest(const Target *t, const Node *n, const ConvInfo *conv);
 /* A copy for it is not brought into the order channels last. */
 bool conv_copy_keeps_order(const Node *n, const ConvInfo *conv, const Place *own);
 

@@ -61,6 +61,7 @@ static void place_arena(Lower *l, Place *pl, const Value *v) {
   pl->offset = ex_i64(l->p, 0);
   pl->buffer = module_add_buffer(l->mod, BUF_ARENA, v->dtype, count, NULL)->id;
   pl->dense = layout_is_row_major(v);
+  pl->fill = v->layout.fill;
   for (int d = 0; d < v->rank && v->layout.halo_lo; d++) {
     pl->halo_lo[d] = v->layout.halo_lo[d];
     pl->halo_hi[d] = v->layout.halo_hi[d];

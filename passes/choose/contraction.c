@@ -26,13 +26,10 @@ bool conv_reads_groups(const ConvInfo *conv, const ContractTypes *t) {
 /* Integers: products without zero points, which exact_products makes of others. */
 static bool types_fit(const Node *n) {
   const ContractTypes *t = node_contract_types(n);
-  ConvInfo conv;
   if (!t || dtype_is_float(t->acc)) return t != NULL;
   if (strcmp(n->op->name, "MatMul") == 0) return true;
   if (node_in(n, 2) || node_in(n, 3)) return false;
-  return strcmp(n->op->name, "MatMulInteger") == 0 ||
-         (strcmp(n->op->name, "ConvInteger") == 0 && conv_info(n, &conv) &&
-          conv_reads_groups(&conv, t));
+  return strcmp(n->op->name, "MatMulInteger") == 0 || strcmp(n->op->name, "ConvInteger") == 0;
 }
 
 bool conv_beyond_tiles(const Node *n) {
@@ -63,7 +60,7 @@ bool node_is_contraction(const Node *n) {
   if (!types_fit(n)) return false;
   if (conv_info(n, &conv))
     return conv_has_template(&conv) && (n->in[1]->cdata || computed_weights_fit(n, &conv)) &&
-           (!conv_is_depthwise(&conv) || node_contract_types(n)->acc == DT_F32);
+           (!conv_is_depthwise(&conv) || node_contract_types(n)->acc != DT_F64);
   return matmul_info(n, &product) && !product.b_vec && !(expr_is_const(product.n, &k) && k < 2);
 }
 

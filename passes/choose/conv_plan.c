@@ -92,8 +92,8 @@ static bool axis_is_wide(const ConvInfo *conv, int s) {
 bool conv_skips_taps(const ConvInfo *conv) {
   bool wide = false;
   for (int s = 0; s < conv->spatial; s++) wide = wide || axis_is_wide(conv, s);
-  return wide && conv->spatial > 1 && !conv->transposed && conv->c_in / conv->group >= 16 &&
-         conv->c_out / conv->group >= 16;
+  return wide && !conv->pad_value && conv->spatial > 1 && !conv->transposed &&
+         conv->c_in / conv->group >= 16 && conv->c_out / conv->group >= 16;
 }
 
 /* Of it, a tile that sees the input sees no more cells than the tile is long. */

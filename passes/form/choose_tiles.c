@@ -24,6 +24,7 @@ static const Place *expect(Tiler *t, const Value *v) {
   pl->stride = ARENA_ARRAY(t->c->scratch, const Expr *, v->rank + 1);
   strides_of(t->c->model, v, pl->stride, NULL, NULL);
   pl->dense = layout_is_row_major(v);
+  pl->fill = v->layout.fill;
   for (int d = 0; d < v->rank && v->layout.halo_lo; d++) {
     pl->halo_lo[d] = v->layout.halo_lo[d];
     pl->halo_hi[d] = v->layout.halo_hi[d];
@@ -104,7 +105,7 @@ static bool reads_ring(const Node *n) {
 /* Strides of what a convolution reads, NULL: of an inlined input, by guards. */
 static const Expr *const *input_strides(Tiler *t, const Node *n, const ConvInfo *conv) {
   const Place *own = n->in[0]->inlined ? NULL : expect(t, n->in[0]);
-  if (conv_reads_in_place(n, conv, own)) return own ? own->stride : NULL;
+  if (conv_reads_in_place(t->c->target, n, conv, own)) return own ? own->stride : NULL;
   Value copy = *n->in[0];
   int8_t perm[MAX_RANK] = {0};
   int16_t lo[MAX_RANK] = {0}, hi[MAX_RANK] = {0};
@@ -113,8 +114,7 @@ static const Expr *const *input_strides(Tiler *t, const Node *n, const ConvInfo 
     lo[2 + s] = (int16_t)n->plan->halo_lo[s];
     hi[2 + s] = (int16_t)n->plan->halo_hi[s];
   }
-  const ContractTypes *types = node_contract_types(n);
-  if (types->k_step > 1) hi[1] = (int16_t)contract_group_rest(types, copy.dims[1]);
+  hi[1] = (int16_t)conv_channel_rest(t->c->target, n, conv);
   const bool keep = conv_copy_keeps_order(n, conv, own);
   copy.layout = (Layout){.perm = keep ? NULL : perm, .halo_lo = lo, .halo_hi = hi};
   const Expr **stride = ARENA_ARRAY(t->c->scratch, const Expr *, copy.rank + 1);

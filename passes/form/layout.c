@@ -128,11 +128,12 @@ static void add_halo(LayoutCtx *c, const Node *n) {
     hi[2 + s] = (int16_t)h;
     any = any || l || h;
   }
-  if (!any) return;
+  if (!any || (x->layout.halo_lo && x->layout.fill != conv.pad_value)) return;
   for (int d = 0; d < x->rank && x->layout.halo_lo; d++) {
     if (x->layout.halo_lo[d] > lo[d]) lo[d] = x->layout.halo_lo[d];
     if (x->layout.halo_hi[d] > hi[d]) hi[d] = x->layout.halo_hi[d];
   }
+  x->layout.fill = (int16_t)conv.pad_value;
   x->layout.halo_lo = arena_dup(c->m->arena, lo, sizeof lo);
   x->layout.halo_hi = arena_dup(c->m->arena, hi, sizeof hi);
 }

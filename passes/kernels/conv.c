@@ -147,10 +147,8 @@ const Place *conv_input(Lower *l, const Node *n, const ConvInfo *conv, Step **st
   const Place *own = x->inlined ? NULL : lower_place(l, x);
   /* Groups of channels are read as they are. */
   const ContractTypes *types = node_contract_types(n);
-  const bool groups = types->k_step > 1;
   const DType stored = contract_a_type(types);
-  const int rest = groups ? contract_group_rest(types, x->dims[1]) : 0;
-  if (conv_reads_in_place(n, conv, own)) return own;
+  if (conv_reads_in_place(l->c->target, n, conv, own)) return own;
   int16_t *hl = ARENA_ARRAY(l->m->arena, int16_t, MAX_RANK),
           *hh = ARENA_ARRAY(l->m->arena, int16_t, MAX_RANK);
   int8_t *perm = arena_alloc(l->m->arena, MAX_RANK);
@@ -159,9 +157,10 @@ const Place *conv_input(Lower *l, const Node *n, const ConvInfo *conv, Step **st
     hl[2 + s] = (int16_t)lo[s];
     hh[2 + s] = (int16_t)hi[s];
   }
-  hh[1] = (int16_t)rest;
+  hh[1] = (int16_t)conv_channel_rest(l->c->target, n, conv);
   const bool keep = conv_copy_keeps_order(n, conv, own);
-  const Layout layout = {.perm = keep ? NULL : perm, .halo_lo = hl, .halo_hi = hh};
+  const Layout layout = {
+      .perm = keep ? NULL : perm, .halo_lo = hl, .halo_hi = hh, .fill = (int16_t)conv->pad_value};
   return contract_copy(l, x, stored, &layout, steps);
 }
 
@@ -304,16 +303,20 @@ static const ConstData *merge_groups(Lower *l, ConvInfo *conv, const ConstData *
   if (m < 2) return w;
   for (int s = 0; s < conv->spatial; s++) taps *= conv->kernel[s];
   if (!ck_mul(conv->c_out * cig * taps, m, &count)) return NULL;
-  float *data = ARENA_ARRAY(l->m->arena, float, count);
-  const size_t size = dtype_bytes(w->dtype), row = (size_t)(cig * taps);
-  memset(data, 0, sizeof *data * (size_t)count);
+  const bool floats = dtype_is_float(w->dtype);
+  const DType type = floats ? DT_F32 : w->dtype;
+  const size_t size = dtype_bytes(w->dtype), row = (size_t)(cig * taps), unit = dtype_bytes(type);
+  char *data = arena_alloc(l->m->arena, unit * (size_t)count + 1);
+  memset(data, 0, unit * (size_t)count);
   for (int64_t co = 0; co < conv->c_out; co++) {
-    float *to = data + (co * m + co / cog % m) * cig * taps;
+    char *to = data + unit * row * (size_t)(co * m + co / cog % m);
     const char *from = (const char *)w->data + (size_t)co * row * size;
-    for (size_t i = 0; i < row; i++) to[i] = (float)dtype_load_f(w->dtype, from + i * size);
+    if (type == w->dtype) memcpy(to, from, row * size);
+    for (size_t i = 0; type != w->dtype && i < row; i++)
+      dtype_store_f(type, to + i * unit, dtype_load_f(w->dtype, from + i * size));
   }
   conv->group /= m;
-  return const_new(l->m, w->name, DT_F32, 1, &count, data);
+  return const_new(l->m, w->name, type, 1, &count, data);
 }
 
 /* A stride longer than the output leaves some of its phases without rows. */
@@ -332,7 +335,7 @@ static bool conv_describe(Contract *c, ConvCtx *v, int64_t phase) {
   c->a = conv_a;
   c->add = conv_add;
   c->b_offset = conv_b_offset;
-  c->live = v->lines ? NULL : conv_live;
+  c->live = v->lines || v->conv.pad_value ? NULL : conv_live;
   conv_space(c, v);
   conv_contracted(c, v);
   contract_tile(c);

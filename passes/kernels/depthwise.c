@@ -1,6 +1,7 @@
-/* Depthwise convolution: lanes over channels, a strip of output pixels in registers, taps unrolled.
+/* Depthwise convolution: lanes over channels, a strip of output pixels in registers, taps unrolled;
+ * of floats, or of bytes into i32, where a product of two extended bytes is one of i16 (pmaddwd, smlal).
  * The largest value of a window (MaxPool) instead of the sum: as a part of a larger kernel only.
- * Also the kernel that writes zeros into a halo. */
+ * Also the kernel that fills a halo. */
 #include "passes/build/nest.h"
 #include "passes/choose/choice.h"
 #include "passes/cost/machine_model.h"
@@ -20,16 +21,17 @@ typedef struct Depthwise {
   Step *packing;                   /* of computed weights */
   int width;                       /* pixels of a strip */
   bool max;                        /* no weights: the largest value */
+  DType type, stored;              /* of sums; of packed weights: 8 bits as they are, else f32 */
 } Depthwise;
 
 static const Expr *num(const Depthwise *d, int64_t v) { return ex_i64(d->p, v); }
 
-/* f32 weights as [taps][channels]. */
+/* Weights as [taps][channels]. */
 static int pack_weights(Depthwise *d) {
   const ConstData *w = d->anchor->def->in[1]->cdata;
   int64_t taps = 1;
   for (int s = 0; s < d->conv.spatial; s++) taps *= d->conv.kernel[s];
-  const PackShape ps = {.type = DT_F32,
+  const PackShape ps = {.type = d->stored,
                         .groups = 1,
                         .cols = d->conv.c_out,
                         .col_stride = taps,
@@ -59,8 +61,8 @@ static void pack_computed(Depthwise *d) {
     t = ex_add(d->p, ex_mul(d->p, t, dims[s]), idx[2 + s]);
   }
   dims[d->conv.spatial] = num(d, d->conv.c_out);
-  const Place *to = lower_temp(d->l, DT_F32, d->conv.spatial + 1, dims, "weights");
-  const Expr *e = ex_cast(d->p, DT_F32, kernel_expr_read(&b.x, w, idx));
+  const Place *to = lower_temp(d->l, d->stored, d->conv.spatial + 1, dims, "weights");
+  const Expr *e = ex_cast(d->p, d->stored, kernel_expr_read(&b.x, w, idx));
   const Expr *at = ex_add(d->p, ex_mul(d->p, t, num(d, d->conv.c_out)), c);
   Stmt *body = stmt_store(a, kb_param(&b, to->buffer, to->offset, PA_WRITE), at, e);
   body = stmt_for(a, FOR_VECTOR, c, body);
@@ -80,7 +82,7 @@ static const Expr *pixel(Depthwise *d, const Expr *const *q, const Expr *const *
   const Value *x = d->anchor->def->in[0];
   const int id = kb_param(d->b, d->x_place->buffer, d->x_place->offset, PA_READ);
   return ex_cast(
-      d->p, DT_F32,
+      d->p, d->type,
       ex_load(d->p, kb_dtype(d->b, id), id, place_index(d->p, d->x_place, x->rank, idx), NULL));
 }
 
@@ -89,8 +91,8 @@ static const Expr *weight(Depthwise *d, const Expr *const *tap) {
   for (int s = 0; s < d->conv.spatial; s++)
     t = ex_add(d->p, ex_mul(d->p, t, num(d, d->conv.kernel[s])), tap[s]);
   const int id = kb_param(d->b, d->weights, NULL, PA_READ);
-  return ex_load(d->p, DT_F32, id, ex_add(d->p, ex_mul(d->p, t, num(d, d->conv.c_out)), d->c),
-                 NULL);
+  const Expr *at = ex_add(d->p, ex_mul(d->p, t, num(d, d->conv.c_out)), d->c);
+  return ex_cast(d->p, d->type, ex_load(d->p, d->stored, id, at, NULL));
 }
 
 static const Expr *epilogue(Depthwise *d, const Expr *const *q, const Expr *sum) {
@@ -111,17 +113,17 @@ static Stmt *strip(Depthwise *d, const Expr *w0, int width) {
   Arena *a = d->l->m->arena;
   const int n = d->conv.spatial;
   const int acc =
-      kernel_add_local(d->l->mod, d->b->k, (Local){.name = "t", .dtype = DT_F32, .count = width});
+      kernel_add_local(d->l->mod, d->b->k, (Local){.name = "t", .dtype = d->type, .count = width});
   StmtList out = {0};
   stmt_add(&out, stmt_local(a, acc));
-  const Expr *first = d->max ? reduce_identity(d->p, RED_MAX, DT_F32) : ex_float(d->p, DT_F32, 0);
+  const Expr *first = d->max ? reduce_identity(d->p, RED_MAX, DT_F32) : ex_const(d->p, d->type, 0);
   const Expr *i0 = ex_var(d->p, "r", num(d, width)), *i = ex_var(d->p, "r", num(d, width));
   stmt_add(&out, stmt_for(a, FOR_UNROLL, i0, stmt_set(a, acc, i0, first)));
   const Expr *q[MAX_SPATIAL] = {d->line[0], d->line[1]}, *tap[MAX_SPATIAL];
   q[n - 1] = ex_add(d->p, w0, i);
   for (int s = 0; s < n; s++)
     tap[s] = d->conv.kernel[s] == 1 ? num(d, 0) : ex_var(d->p, "k", num(d, d->conv.kernel[s]));
-  const Expr *old = ex_local(d->p, DT_F32, acc, i), *x = pixel(d, q, tap);
+  const Expr *old = ex_local(d->p, d->type, acc, i), *x = pixel(d, q, tap);
   const Expr *next =
       d->max ? reduce_combine(d->p, RED_MAX, old, x) : ex_op(d->p, EX_fma, x, weight(d, tap), old);
   Stmt *body = stmt_for(a, FOR_UNROLL, i, stmt_set(a, acc, i, next));
@@ -134,7 +136,7 @@ static Stmt *strip(Depthwise *d, const Expr *w0, int width) {
   q[n - 1] = ex_add(d->p, w0, i2);
   const int target = kb_param(d->b, d->to->buffer, d->to->offset, PA_WRITE);
   Stmt *st =
-      stmt_store(a, target, store_index(d, q), epilogue(d, q, ex_local(d->p, DT_F32, acc, i2)));
+      stmt_store(a, target, store_index(d, q), epilogue(d, q, ex_local(d->p, d->type, acc, i2)));
   stmt_add(&out, stmt_for(a, FOR_UNROLL, i2, st));
   return out.first;
 }
@@ -183,6 +185,11 @@ static void depthwise_init(Depthwise *d, KernelBuild *b, const Value *root, cons
   d->anchor = anchor;
   d->to = to;
   d->x_place = x_place;
+  d->type = d->stored = DT_F32;
+  if (!d->max && node_contract_types(anchor->def)->acc == DT_I32) {
+    d->type = DT_I32;
+    d->stored = anchor->def->in[1]->dtype;
+  }
   conv_axes(d->l->m, anchor->def, &d->conv, 0, d->axis);
   if (!d->max && anchor->def->in[1]->cdata)
     d->weights = pack_weights(d);
@@ -238,7 +245,7 @@ Step *lower_depthwise(Lower *l, const Value *root, const Value *anchor, const Pl
 
 /* ---- halo ---- */
 
-/* Zeros in the slab before (or behind) dimension d, over the whole extent of the others, halos
+/* Zeros, or the fill, in the slab before (or behind) dimension d, over the whole extent of the others, halos
  * included. */
 static Stmt *slab(Lower *l, KernelBuild *b, const Value *v, const Place *to, int d, bool behind) {
   Arena *a = l->m->arena;
@@ -256,7 +263,8 @@ static Stmt *slab(Lower *l, KernelBuild *b, const Value *v, const Place *to, int
                     : ex_sub(l->p, vars[k], ex_i64(l->p, lo));
   }
   const int id = kb_param(b, to->buffer, to->offset, PA_WRITE);
-  Stmt *s = stmt_store(a, id, place_index(l->p, to, v->rank, idx), ex_const(l->p, v->dtype, 0));
+  Stmt *s = stmt_store(a, id, place_index(l->p, to, v->rank, idx),
+                       ex_const(l->p, v->dtype, v->layout.fill));
   for (int k = v->rank - 1; k >= 0; k--)
     s = stmt_for(a, k == v->rank - 1 ? FOR_VECTOR : FOR_SERIAL, vars[k], s);
   return s;

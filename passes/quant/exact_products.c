@@ -97,8 +97,8 @@ bool product_plan(PassCtx *c, Product *p) {
     center_weights(p, c->scratch);
   }
   const bool floats = float_product_fits(p, c->scratch);
-  p->integer =
-      integer_product_fits(p) && (!floats || p->step < p->axis || integer_product_pays(c->target));
+  p->integer = integer_product_fits(p) &&
+               (!floats || p->step < p->axis || integer_product_pays(c->target, p));
   return p->integer || floats;
 }
 
@@ -126,7 +126,7 @@ static const ProductForm *operator_product(PassCtx *c, Node *n, Product *p) {
   const ProductForm *f = NULL;
   for (size_t i = 0; i < sizeof forms / sizeof *forms && !f; i++)
     if (node_is(n, forms[i].op)) f = &forms[i];
-  if (!f) return NULL;
+  if (!f || (f->conv && node_int(n, "pad_value", 0))) return NULL; /* such a sum was made here */
   *p = (Product){.m = c->model,
                  .n = n,
                  .conv = f->conv,

@@ -42,7 +42,7 @@ Value *product_cast(Build *b, DType t, Value *v);
  * for sums of any length. */
 bool integer_product_fits(const Product *p);
 /* Whether that is as fast as with floats. */
-bool integer_product_pays(const Target *t);
+bool integer_product_pays(const Target *t, const Product *p);
 /* Whether x is to be taken with the other sign, for which the target has an instruction. */
 bool integer_product_flips(const Target *t, const Product *p);
 /* The sum as i32, its bias added. */

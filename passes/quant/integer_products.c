@@ -1,6 +1,7 @@
 /* Products of 8-bit integers as contractions of integers: MatMulInteger and ConvInteger without
  * zero points, which have tiled templates. Zero points go into sums over columns of the weights
- * and, where the weights keep theirs, over rows of x; what pads an image becomes its zero point. */
+ * and, where the weights keep theirs, over rows of x; what pads an image becomes its zero point
+ * (`pad_value`), with which layout fills the halo. */
 #include "passes/quant/exact_products.h"
 
 #include <string.h>
@@ -41,8 +42,7 @@ static bool conv_fits(const Product *p) {
   ConvInfo conv;
   if (!conv_info(p->n, &conv) || conv.transposed || centering(p) == KEEPS_ZERO) return false;
   const DType w = centering(p) == CENTERED ? DT_I8 : p->w->dtype;
-  const ContractTypes *t = contract_types(p->x->dtype, w);
-  return t && conv_has_template(&conv) && !conv_is_depthwise(&conv) && conv_reads_groups(&conv, t);
+  return contract_types(p->x->dtype, w) && conv_has_template(&conv);
 }
 
 bool integer_product_fits(const Product *p) {
@@ -51,8 +51,14 @@ bool integer_product_fits(const Product *p) {
   return contract_types(p->x->dtype, p->w->dtype) && (one_zero || centering(p) != KEEPS_ZERO);
 }
 
-bool integer_product_pays(const Target *t) {
-  return target_has(t, FEATURE_PAIRS) || target_has(t, FEATURE_DOTPROD);
+static bool is_depthwise(const Product *p) {
+  ConvInfo conv;
+  return p->conv && conv_info(p->n, &conv) && conv_is_depthwise(&conv);
+}
+
+/* Depthwise convolutions multiply element by element, which all targets have instructions for. */
+bool integer_product_pays(const Target *t, const Product *p) {
+  return is_depthwise(p) || target_has(t, FEATURE_PAIRS) || target_has(t, FEATURE_DOTPROD);
 }
 
 /* ---- operands ---- */
@@ -69,7 +75,7 @@ static Value *scalar_of(Build *b, Value *v) {
   return b->ok ? build_op(b, "Reshape", 2, (Value *[]){v, build_i64s(b, 0, NULL)}, 0, NULL) : v;
 }
 
-/* An image with its border: pixels beyond it count as the zero point. */
+/* An image with its border, whose zero point only a run knows. */
 static Value *padded(Build *b, const Product *p, const ConvInfo *conv) {
   int64_t pads[2 * MAX_RANK] = {0};
   const int rank = p->x->rank;
@@ -85,13 +91,14 @@ static Value *padded(Build *b, const Product *p, const ConvInfo *conv) {
 }
 
 static Value *plain_conv(Build *b, const Product *p, Value *w) {
-  enum { ATTRS = 4 };
+  enum { ATTRS = 5 };
   Arena *a = b->m->arena;
   ConvInfo conv;
   int64_t pads[2 * MAX_SPATIAL] = {0};
   conv_info(p->n, &conv);
   Value *in[] = {p->x, w};
-  if (!all_zero(p->xz)) {
+  const bool known = !p->xz || p->xz->cdata;
+  if (!known) {
     in[0] = padded(b, p, &conv);
   } else {
     for (int s = 0; s < conv.spatial; s++) {
@@ -99,10 +106,11 @@ static Value *plain_conv(Build *b, const Product *p, Value *w) {
       pads[conv.spatial + s] = conv.pad_hi[s];
     }
   }
-  const Attr attrs[ATTRS] = {attr_ints(a, "pads", 2 * conv.spatial, pads),
-                             attr_ints(a, "strides", conv.spatial, conv.stride),
-                             attr_ints(a, "dilations", conv.spatial, conv.dilation),
-                             attr_int(a, "group", conv.group)};
+  const Attr attrs[ATTRS] = {
+      attr_ints(a, "pads", 2 * conv.spatial, pads),
+      attr_ints(a, "strides", conv.spatial, conv.stride),
+      attr_ints(a, "dilations", conv.spatial, conv.dilation), attr_int(a, "group", conv.group),
+      attr_int(a, "pad_value", known && p->xz ? const_int(p->xz->cdata, 0) : 0)};
   return b->ok ? build_op(b, "ConvInteger", 2, in, ATTRS, attrs) : p->x;
 }
 
@@ -207,7 +215,7 @@ static Value *sum_of(Build *b, const Product *p, Value *w) {
 bool integer_product_flips(const Target *t, const Product *p) {
   const DType x = p->x->dtype, other = x == DT_I8 ? DT_U8 : DT_I8;
   const DType w = centering(p) == CENTERED ? DT_I8 : p->w->dtype;
-  return !is_native(t, x, w) && is_native(t, other, w);
+  return !is_depthwise(p) && !is_native(t, x, w) && is_native(t, other, w);
 }
 
 Value *integer_product(Build *b, const Target *t, const Product *p) {

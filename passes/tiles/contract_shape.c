@@ -5,8 +5,8 @@
 int64_t conv_merged_groups(const Target *t, const ConvInfo *conv, const ConstData *weights) {
   int64_t m = target_lanes(t, 32) / (conv->c_out / conv->group);
   while (m > 1 && conv->group % m) m--;
-  if (!weights || !dtype_is_float(weights->dtype) || weights->dtype == DT_F64 || conv->group == 1 ||
-      conv->transposed || m < 2)
+  if (!weights || dtype_rows[weights->dtype].bits > 32 || conv->group == 1 || conv->transposed ||
+      m < 2)
     return 1;
   return m;
 }

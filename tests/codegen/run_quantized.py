@@ -135,6 +135,22 @@ def matmul_case(rng):
     return Case(rng, q, (*batch, m, k), (*over, k, n), constant=const, symbolic=not over and rng.random() < 0.3, **more)
 
 
+def grouped_cases(rng):
+    """Depthwise, and groups of few channels: operand types, borders of a zero point at either end, kernels, strides, dilations."""
+    for i, (xt, wt) in enumerate(itertools.product(["uint8", "int8"], repeat=2)):
+        deep = dict(xt=xt, wt=wt, spread=120, group=19)
+        yield Case(rng, "ConvInteger", (2, 19, 11, 15), (19, 1, 3, 3), pads=[1, 2, 1, 0], strides=[1 + i % 2] * 2, **deep)
+        yield Case(rng, "QLinearConv", (1, 19, 40), (19, 1, 5), pads=[4, 3], dilations=[2], lanes=True, bias=1000, **deep)
+        yield Case(rng, "ConvInteger", (1, 19, 5, 6, 7), (19, 1, 2, 3, 3), pads=[1] * 6, symbolic=i == 1, **deep)
+        yield Case(rng, "ConvInteger", (1, 18, 9, 9), (36, 1, 3, 3), xt, wt, pads=[1] * 4, group=18, spread=120)  # a multiplier
+        for c_in, c_out, group in ((32, 32, 8), (15, 20, 5), (9, 6, 3), (14, 28, 2)):
+            yield Case(rng, pick(rng, ["ConvInteger", "QLinearConv"]), (1, c_in, 8, 9), (c_out, c_in // group, 3, 3), xt, wt, group=group,
+                       pads=[0, 1, 2, 1], spread=120, const_zero=i != 2)
+        full = dict(xt=xt, wt=wt, full=True, pads=[1] * 4, group=16)  # every product as large as it can be
+        yield Case(rng, "ConvInteger", (1, 16, 9, 9), (16, 1, 3, 3), **full)
+        yield Case(rng, "ConvInteger", (1, 16, 30, 30), (16, 1, 17, 17), **full)
+
+
 def fixed_cases(rng):
     yield Case(rng, "QLinearConv", (1, 64, 16, 16), (64, 64, 3, 3), spread=20, lanes=True, bias=5000, pads=[1] * 4)  # no Winograd
     yield Case(rng, "QLinearConv", (1, 512, 6, 6), (16, 512, 3, 3), bias=5000, pads=[1] * 4)  # in parts
@@ -152,6 +168,7 @@ def fixed_cases(rng):
         yield Case(rng, "MatMulInteger", (13, 1), (1, 3), xt, wt, constant=xt != wt)
         yield Case(rng, "ConvInteger", (2, 12, 9, 9), (9, 4, 3, 3), xt, wt, spread=100, group=3, pads=[1, 2, 0, 1])
         yield Case(rng, "ConvInteger", (1, 7, 9, 9), (40, 7, 3, 3), xt, wt, spread=100, symbolic=True, const_zero=False, pads=[1] * 4)
+    yield from grouped_cases(rng)
     yield Case(rng, "QLinearMatMul", (64,), (64, 33))
     yield Case(rng, "QLinearMatMul", (5, 64), (64,))
 

@@ -25,6 +25,7 @@ typedef struct ConvInfo {
       pad_hi[MAX_SPATIAL], out_pad[MAX_SPATIAL];
   bool transposed;
   int64_t c_in, c_out; /* totals over all groups */
+  int64_t pad_value;   /* of ConvInteger without zero points: what the pads hold */
 } ConvInfo;
 /* Conv, ConvTranspose, ConvInteger, QLinearConv. False for other nodes, and where pads or channels
  * are not constants. */

@@ -78,6 +78,12 @@ static const Expr *group_channel(ExprPool *p, const Expr *oc, const Expr *ic, in
   return ex_add(p, ex_mul(p, g, ex_i64(p, in_per)), ic);
 }
 
+/* An attribute of ours: pixels beyond an image without zero point, which is the zero point that was
+ * taken out of the sum (passes/quant). */
+static int64_t pad_value(const Node *n) {
+  return kit_is(n, "ConvInteger") ? node_int(n, "pad_value", 0) : 0;
+}
+
 /* Sum over channels and taps in type t; `lane` zero points are read at the output channel. */
 static const Expr *conv_sum(ElemCtx *c, const Node *n, ConvIn in, DType t, const Expr *const *idx) {
   ExprPool *p = c->pool;
@@ -101,6 +107,8 @@ static const Expr *conv_sum(ElemCtx *c, const Node *n, ConvIn in, DType t, const
   if (in.xz >= 0 && node_in(n, in.xz)) {
     a = ex_sub(p, a, kit_scalar(c, n, in.xz, t));
     if (!certain) a = ex_select(p, taps.inside, a, kit_like(c, a, 0));
+  } else if (!certain && pad_value(n)) {
+    a = ex_select(p, taps.inside, a, ex_int(p, t, pad_value(n)));
   }
   if (in.wz >= 0 && node_in(n, in.wz)) b = ex_sub(p, b, quant_lane(c, n, in.wz, idx[1], t));
   const Expr *sum = kit_reduce_all(c, RED_SUM, w.spatial, taps.vars, ex_mul(p, a, b));
@@ -116,7 +124,14 @@ const Expr *elem_conv(ElemCtx *c, const Node *n, int out, const Expr *const *idx
 
 /* ---- integers ---- */
 bool infer_conv_integer(Model *m, Node *n) {
-  return quant_need_8bit(m, n, 0) && quant_need_8bit(m, n, 1) && op_same_dtype(m, n, 2, 0) &&
+  int64_t pad;
+  const bool plain = !node_in(n, 2), is_signed = plain && n->in[0]->dtype == DT_I8;
+  return op_int_in(m, n, "pad_value", 0, is_signed ? -128 : 0,
+                   !plain      ? 0
+                   : is_signed ? 127
+                               : 255,
+                   &pad) &&
+         quant_need_8bit(m, n, 0) && quant_need_8bit(m, n, 1) && op_same_dtype(m, n, 2, 0) &&
          op_same_dtype(m, n, 3, 1) && kit_need_scalar(m, n, 2, "zero point of x") &&
          conv_out(m, n, DT_I32) && quant_need_lane(m, n, 3, n->in[1]->dims[0], "zero point of w");
 }
@@ -290,6 +305,7 @@ bool conv_info(const Node *n, ConvInfo *info) {
     info->pad_lo[d] = w.pad_lo[d];
     info->pad_hi[d] = w.pad_hi[d];
   }
+  info->pad_value = pad_value(n);
   if (transposed) out_pads(n, w.spatial, info->out_pad);
   info->c_in = transposed ? dim_const(wt, 0) : dim_const(wt, 1) * info->group;
   info->c_out = transposed ? dim_const(wt, 1) * info->group : dim_const(wt, 0);
