@@ -21,6 +21,7 @@ typedef struct Out {
 /* Conversions: %s, %d (int64_t), %u (uint64_t), %g (double, 6 digits), %%; with '-' and a width. */
 void out_format(Out *o, const char *format, ...);
 void out_format_list(Out *o, const char *format, va_list args);
+void out_text(Out *o, const char *s, size_t n);
 void out_flush(Out *o);
 size_t text_length(const char *s);
 bool text_equal(const char *a, const char *b);

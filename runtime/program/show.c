@@ -125,6 +125,24 @@ void show_result(Program *p, int k) {
     show_values(p, type, t);
 }
 
+/* The first three nodes of a list "a, b, c", and how many more there are. */
+static void show_nodes(Program *p, const char *nodes) {
+  enum { SHOWN = 3 };
+  int64_t more = 0, shown = 0;
+  size_t n = 0;
+  for (size_t i = 0; nodes[i]; i++) {
+    if (nodes[i] != ',' || nodes[i + 1] != ' ') continue;
+    if (++shown == SHOWN) n = i;
+    more += shown >= SHOWN;
+  }
+  if (!more) {
+    out_format(&p->out, "%s\n", nodes);
+    return;
+  }
+  out_text(&p->out, nodes, n);
+  out_format(&p->out, " and %d more\n", more);
+}
+
 /* kernel_ns holds the least time of each kernel in `runs` runs. */
 void show_profile(Program *p, int64_t runs) {
   const BurinModel *m = p->model;
@@ -138,8 +156,8 @@ void show_profile(Program *p, int64_t runs) {
     const double ns = (double)p->options.kernel_ns[i];
     const double tenths = ns * 1000 / (double)(total ? total : 1);
     const double rate = ns > 0 ? (double)p->options.kernel_flops[i] / ns : 0;
-    out_format(&p->out, "%8g %5g%% %8g  %-32s %s\n", (double)(int64_t)(ns / 10) / 100,
-               (double)(int64_t)tenths / 10, (double)(int64_t)(rate * 10) / 10, m->kernels[i].name,
-               m->kernels[i].nodes);
+    out_format(&p->out, "%8g %5g%% %8g  %-32s ", (double)(int64_t)(ns / 10) / 100,
+               (double)(int64_t)tenths / 10, (double)(int64_t)(rate * 10) / 10, m->kernels[i].name);
+    show_nodes(p, m->kernels[i].nodes);
   }
 }

@@ -100,6 +100,8 @@ void out_format_list(Out *o, const char *f, va_list args) {
   }
 }
 
+void out_text(Out *o, const char *s, size_t n) { put_padded(o, s, n, 0, true); }
+
 void out_format(Out *o, const char *format, ...) {
   va_list args;
   va_start(args, format);
