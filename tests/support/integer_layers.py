@@ -159,18 +159,18 @@ def product_shape(rng):
     return (*batch, m, k), (*(batch if rng.random() < 0.3 else ()), k, n)
 
 
-def bias_of(rng, n, acc, wraps=True):
-    """None, of the size of the sums, or near the ends of int32; there sums stay inside unless they may wrap."""
+def bias_of(rng, n, acc, most=None):
+    """None, of the size of the sums, or near the ends of int32; no sum can wrap where `most` says how large they get."""
     kind = pick(rng, "none", "small", "small", "ends")
     if kind == "none":
         return None
     reach = int(np.abs(acc).max(initial=1))
-    if not wraps and reach < 2**31:
-        top = 2**31 - 1 - reach
+    if most is not None:
+        top = max(0, 2**31 - 1 - most)
         b = bias_of(rng, n, acc)
         return b if b is None else np.clip(b, -top, top)
-    most = 2**31 - 1 if kind == "ends" else min(2**24, 2 * reach + 1)
-    b = rng.integers(-most, most, endpoint=True, size=n)
+    far = 2**31 - 1 if kind == "ends" else min(2**24, 2 * reach + 1)
+    b = rng.integers(-far, far, endpoint=True, size=n)
     if kind == "ends":
         near = rng.random(n) < 0.5
         b[near] = rng.choice([-(2**31), 2**31 - 1, 2**31 - 100], int(near.sum()))
@@ -239,6 +239,8 @@ class Operands:
         wx = self.x.astype(np.int64) - int(self.xz)
         wide = along(self.wz.astype(np.int64), len(w), 0 if conv else -1)
         ww = self.w.astype(np.int64) - wide
+        taps = np.abs(ww).sum(axis=tuple(range(1, ww.ndim)) if conv else -2)
+        self.most = int(taps.max(initial=0)) * max(int(self.xz) - LIMITS[self.x.dtype][0], LIMITS[self.x.dtype][1] - int(self.xz))
         self.sums = conv_sums(wx, ww, **self.attributes) if conv else np.matmul(wx, ww)
 
     def with_bias(self, bias):
@@ -281,10 +283,10 @@ def linear_layer(rng, tag, conv):
 def qdq_layer(rng, tag, conv):
     """Conv, MatMul or Gemm between DequantizeLinear and QuantizeLinear."""
     o, layer = Operands(rng, conv, lane_zeros=False), Layer(rng, tag)
-    while np.abs(o.sums).max(initial=0) >= 2**31:  # what floats say of a sum is not what integers do when it wraps
+    while o.most >= 2**31:  # a sum that might wrap is one of floats
         o = Operands(rng, conv, lane_zeros=False)
     gemm = not conv and o.x.ndim == 2 and o.w.ndim == 2 and rng.random() < 0.6
-    bias = bias_of(rng, o.n, o.sums, wraps=False) if conv or gemm else None
+    bias = bias_of(rng, o.n, o.sums, o.most) if conv or gemm else None
     acc = o.with_bias(bias)
     sx, sw, sy = scales(rng, acc, o.axis, o.w.ndim == 2 or conv and rng.random() < 0.6)
     yz = zero_point(rng, o.xt)
