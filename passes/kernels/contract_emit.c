@@ -213,11 +213,11 @@ static Stmt *multiply_at(Contract *c, const Panel *pn, int local, const Spot *s,
   c->loop[last] = at;
   StmtList step = {0};
   Stmt *inner = multiply_step(c, pn, local, s);
-  stmt_add(&step, prefetch_next(c, pn, s));
-  stmt_add(&step, stmt_for(arena(c), kind, var, inner));
+  stmt_add(&step, prefetch_next(c, pn, s)); /* of a line for each step, too */
+  stmt_add(&step, inner);
   c->loop[last] = loop;
   *k = was;
-  return step.first;
+  return stmt_for(arena(c), kind, var, step.first);
 }
 
 /* Neighbouring steps of k are copied out where a multiply-add takes a lane of a vector of A. NULL:
