@@ -395,12 +395,7 @@ static bool stores_at_once(Attn *c) {
 
 static void bind_batch(Attn *c, const Expr *flat) {
   const Value *x = c->at->x;
-  for (int d = x->rank - 3; d >= 0; d--) {
-    c->batch[d] = num(c, 0);
-    if (expr_is_i64(x->dims[d], 1)) continue;
-    c->batch[d] = d ? ex_floormod(c->p, flat, x->dims[d]) : flat;
-    flat = d ? ex_floordiv(c->p, flat, x->dims[d]) : flat;
-  }
+  nest_indices(c->p, flat, x->rank - 2, x->dims, c->batch);
   const Expr *idx[MAX_RANK];
   for (int d = 0; d < x->rank - 2; d++) idx[d] = c->batch[d];
   for (int d = x->rank - 2; d < x->rank; d++)

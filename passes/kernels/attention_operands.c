@@ -31,12 +31,7 @@ static const Expr *batch_number(const Attn *c, const Value *v, int rank, const E
 
 /* The batch index of v from its number. */
 static void batch_index(const Attn *c, const Value *v, const Expr *number, const Expr **idx) {
-  for (int d = v->rank - 3; d >= 0; d--) {
-    idx[d] = num(c, 0);
-    if (expr_is_i64(v->dims[d], 1)) continue;
-    idx[d] = d ? ex_floormod(c->p, number, v->dims[d]) : number;
-    number = d ? ex_floordiv(c->p, number, v->dims[d]) : number;
-  }
+  nest_indices(c->p, number, v->rank - 2, v->dims, idx);
 }
 
 /* v as [batch][panel][rows][width], zeros behind its last column. */

@@ -588,10 +588,7 @@ static Stmt *block_rows(Contract *c, const Panel *pn, const Blocks *bl, const Ex
 }
 
 static void bind_outer(Contract *c, const Expr *flat) {
-  for (int i = c->n_outer - 1; i >= 0; i--) {
-    c->outer[i] = i ? ex_floormod(c->p, flat, c->outer_extent[i]) : flat;
-    flat = i ? ex_floordiv(c->p, flat, c->outer_extent[i]) : flat;
-  }
+  nest_indices(c->p, flat, c->n_outer, c->outer_extent, c->outer);
 }
 
 /* ---- the kernel ---- */

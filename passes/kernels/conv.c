@@ -1,5 +1,6 @@
 /* Conv and ConvTranspose described as tiled contractions (contract.h): inputs given their halo,
  * weights packed; a transposed convolution is one contraction per phase of its stride. */
+#include "passes/build/nest.h"
 #include "passes/kernels/contract.h"
 
 #include <string.h>
@@ -26,10 +27,9 @@ static void conv_rows(const Contract *c, const Expr *h, const Expr *w, const Exp
   const ConvCtx *v = c->info;
   const int n = v->conv.spatial;
   if (c->flat) {
-    for (int s = n - 1; s >= 0; s--) {
-      q[s] = s ? ex_floormod(c->p, w, v->axis[s].rows) : w;
-      w = s ? ex_floordiv(c->p, w, v->axis[s].rows) : w;
-    }
+    const Expr *rows[MAX_SPATIAL];
+    for (int s = 0; s < n; s++) rows[s] = v->axis[s].rows;
+    nest_indices(c->p, w, n, rows, q);
     return;
   }
   q[n - 1] = w;

@@ -109,7 +109,8 @@ static const Expr *store_index(Depthwise *d, const Expr *const *q) {
 }
 
 /* A strip of `width` pixels from w0: accumulate over unrolled taps, store. */
-static Stmt *strip(Depthwise *d, const Expr *w0, int width) {
+static Stmt *strip(void *user, const Expr *w0, int width) {
+  Depthwise *d = user;
   Arena *a = d->l->m->arena;
   const int n = d->conv.spatial;
   const int acc =
@@ -151,21 +152,8 @@ static int strip_width(Depthwise *d) {
 }
 
 static Stmt *line_of_strips(Depthwise *d) {
-  Arena *a = d->l->m->arena;
-  const Expr *rows = d->axis[d->conv.spatial - 1].rows;
-  int64_t n;
-  const bool fixed = expr_is_const(rows, &n);
-  const int width = d->width = strip_width(d);
-  StmtList out = {0};
-  const Expr *full = ex_floordiv(d->p, rows, num(d, width)), *t = ex_var(d->p, "w", full);
-  stmt_add(&out, stmt_for(a, FOR_SERIAL, t, strip(d, ex_mul(d->p, t, num(d, width)), width)));
-  const Expr *done = ex_mul(d->p, full, num(d, width));
-  if (fixed && n % width) stmt_add(&out, strip(d, done, (int)(n % width)));
-  if (!fixed) {
-    const Expr *r = ex_var(d->p, "w", ex_floormod(d->p, rows, num(d, width)));
-    stmt_add(&out, stmt_for(a, FOR_SERIAL, r, strip(d, ex_add(d->p, done, r), 1)));
-  }
-  return out.first;
+  d->width = strip_width(d);
+  return nest_strips(d->b, d->axis[d->conv.spatial - 1].rows, d->width, strip, d);
 }
 
 /* Of a line of all channels. */
@@ -224,14 +212,15 @@ Step *lower_depthwise(Lower *l, const Value *root, const Value *anchor, const Pl
   depthwise_init(&d, &b, root, anchor, to, x_place);
   step_append(&steps, d.packing);
   const int n = d.conv.spatial;
-  const Expr *total = root->dims[0];
-  for (int s = 0; s + 1 < n; s++) total = ex_mul(d.p, total, d.axis[s].rows);
-  const Expr *par = ex_var(d.p, "p", total), *rest = par;
-  for (int s = n - 2; s >= 0; s--) {
-    d.line[s] = ex_floormod(d.p, rest, d.axis[s].rows);
-    rest = ex_floordiv(d.p, rest, d.axis[s].rows);
+  const Expr *extent[MAX_SPATIAL] = {root->dims[0]}, *index[MAX_SPATIAL], *total = root->dims[0];
+  for (int s = 0; s + 1 < n; s++) {
+    extent[1 + s] = d.axis[s].rows;
+    total = ex_mul(d.p, total, extent[1 + s]);
   }
-  d.batch = rest;
+  const Expr *par = ex_var(d.p, "p", total);
+  nest_indices(d.p, par, n, extent, index);
+  d.batch = index[0];
+  for (int s = 0; s + 1 < n; s++) d.line[s] = index[1 + s];
   Stmt *body = line_of_channels(&d);
   b.k->flops = ex_mul(d.p, ex_mul(d.p, total, d.axis[n - 1].rows), num(&d, 2 * d.conv.c_out));
   for (int s = 0; s < n; s++) b.k->flops = ex_mul(d.p, b.k->flops, num(&d, d.conv.kernel[s]));

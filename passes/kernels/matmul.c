@@ -1,6 +1,7 @@
 /* MatMul and Gemm described as tiled contractions (contract.h): constant right-hand sides are
  * packed at compile time, others are read in place where whole vectors allow it, or packed by a
  * kernel. */
+#include "passes/build/nest.h"
 #include "passes/kernels/contract.h"
 
 #include <string.h>
@@ -28,15 +29,13 @@ static void mat_batch(const Contract *c, const Expr *w, const Expr **batch, cons
     *m = w;
     return;
   }
-  /* the outermost dimension that is not 1 needs no modulus: rows end with it */
-  int first = 0;
-  while (first < v->product.batch_rank && expr_is_i64(v->dims[first], 1)) first++;
-  *m = first < v->product.batch_rank ? ex_floormod(c->p, w, v->product.m) : w;
-  w = first < v->product.batch_rank ? ex_floordiv(c->p, w, v->product.m) : w;
-  for (int d = v->product.batch_rank - 1; d >= 0; d--) {
-    batch[d] = d > first ? ex_floormod(c->p, w, v->dims[d]) : d == first ? w : num(c, 0);
-    w = d > first ? ex_floordiv(c->p, w, v->dims[d]) : w;
-  }
+  const Expr *extent[MAX_RANK], *index[MAX_RANK];
+  const int n = v->product.batch_rank;
+  for (int d = 0; d < n; d++) extent[d] = v->dims[d];
+  extent[n] = v->product.m;
+  nest_indices(c->p, w, n + 1, extent, index);
+  for (int d = 0; d < n; d++) batch[d] = index[d];
+  *m = index[n];
 }
 
 static void mat_out_index(const Contract *c, const Expr *h, const Expr *w, const Expr *col,

@@ -143,7 +143,8 @@ static Stmt *channel_step(Thin *d, int t, const Expr *w0, int rows, const Expr *
   return loop(d, FOR_UNROLL, r, loop(d, FOR_UNROLL, o, loop(d, FOR_VECTOR, j, set)));
 }
 
-static Stmt *channel_strip(Thin *d, const Expr *w0, int rows) {
+static Stmt *channel_strip(void *user, const Expr *w0, int rows) {
+  Thin *d = user;
   Arena *const a = d->l->m->arena;
   const int64_t out = d->conv.c_out, n = rows * out, full = d->conv.c_in / d->lanes,
                 rest = d->conv.c_in % d->lanes;
@@ -172,20 +173,7 @@ static Stmt *channel_strip(Thin *d, const Expr *w0, int rows) {
 }
 
 static Stmt *channel_line(Thin *d) {
-  int64_t width = 0;
-  const bool fixed = expr_is_const(d->width, &width);
-  const int rows = d->loops.width;
-  StmtList list = {0};
-  const Expr *const full = ex_floordiv(d->p, d->width, num(d, rows)),
-                    *const t = ex_var(d->p, "w", full), *const done = times(d, full, rows);
-  stmt_add(&list, loop(d, FOR_SERIAL, t, channel_strip(d, times(d, t, rows), rows)));
-  if (fixed && width % rows) stmt_add(&list, channel_strip(d, done, (int)(width % rows)));
-  const Expr *const left = ex_floormod(d->p, d->width, num(d, rows));
-  if (!fixed && !expr_is_i64(left, 0)) {
-    const Expr *const r = ex_var(d->p, "w", left);
-    stmt_add(&list, loop(d, FOR_SERIAL, r, channel_strip(d, plus(d, done, r), 1)));
-  }
-  return list.first;
+  return nest_strips(&d->b, d->width, d->loops.width, channel_strip, d);
 }
 
 /* ---- lanes over pixels ---- */
@@ -342,17 +330,15 @@ Step *lower_thin(Lower *l, const Value *root, const Value *anchor, const Place *
   kb_begin(&d.b, l, root, "thin");
   d.weights = pack_weights(&d);
   const int n = conv->spatial, rows = d.loops.high;
-  const Expr *extent[MAX_SPATIAL], *total = root->dims[0];
+  const Expr *extent[MAX_SPATIAL] = {root->dims[0]}, *index[MAX_SPATIAL], *total = root->dims[0];
   for (int s = 0; s + 1 < n; s++) {
-    extent[s] = ex_floordiv(d.p, d.axis[s].rows, num(&d, s == n - 2 ? rows : 1));
-    total = ex_mul(d.p, total, extent[s]);
+    extent[1 + s] = ex_floordiv(d.p, d.axis[s].rows, num(&d, s == n - 2 ? rows : 1));
+    total = ex_mul(d.p, total, extent[1 + s]);
   }
-  const Expr *const par = ex_var(d.p, "p", total), *rest = par;
-  for (int s = n - 2; s >= 0; s--) {
-    d.q[s] = ex_floormod(d.p, rest, extent[s]);
-    rest = ex_floordiv(d.p, rest, extent[s]);
-  }
-  d.batch = rest;
+  const Expr *const par = ex_var(d.p, "p", total);
+  nest_indices(d.p, par, n, extent, index);
+  d.batch = index[0];
+  for (int s = 0; s + 1 < n; s++) d.q[s] = index[1 + s];
   const Expr *const h0 = n < 2 ? num(&d, 0) : times(&d, d.q[n - 2], rows);
   Stmt *const body = d.by_channel ? channel_line(&d) : pixel_line(&d, h0, rows);
   const double parts = expr_extent_guess(d.p, total);
