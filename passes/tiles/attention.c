@@ -38,7 +38,7 @@ static double query_blocks(const PassCtx *c, const Attention *a, double rows) {
   const double heads = expr_extent_guess(p, attention_heads(p, a));
   const int all = c->max_threads > 0 ? c->max_threads : 1, threads = all < THREADS ? all : THREADS;
   const MachineModel m = machine_model(c->target, DT_F32, all);
-  const double pieces = model_macs(&m, attention_work(p, a)) / 16000; /* worth a thread */
+  const double pieces = model_macs(&m, attention_work(p, a)) / (4.0 * THREAD_CYCLES);
   const double want = (2 * threads < pieces ? 2 * threads : pieces) / heads;
   double count = (double)(int64_t)(rows / ATTENTION_ROWS + 0.5);
   if (threads > 1 && count < want) count = want;
