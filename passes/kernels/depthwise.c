@@ -1,5 +1,5 @@
 /* Depthwise convolution: lanes over channels, a strip of output pixels in registers, taps unrolled;
- * of floats, or of bytes into i32, where a product of two extended bytes is one of i16 (pmaddwd, smlal).
+ * of floats, or of bytes into i32 (a product of two extended bytes is one of 16 bits: pmaddwd on x86).
  * The largest value of a window (MaxPool) instead of the sum: as a part of a larger kernel only.
  * Also the kernel that fills a halo. */
 #include "passes/build/nest.h"
