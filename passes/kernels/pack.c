@@ -36,14 +36,21 @@ static int64_t panel_lanes(const PackShape *s, int64_t first) {
   return (left + s->lanes - 1) / s->lanes * s->lanes;
 }
 
-/* What most weights are: floats as they come, one k at a time. */
+/* What most weights are: floats as they come, one k at a time, at any address of a mapped file. */
 static void pack_floats(Packer *p, int64_t at, int64_t first, int64_t lanes) {
+  enum { BYTES = sizeof(float) };
   const PackShape *s = p->s;
-  const float *from = (const float *)p->w->data, scale = (float)s->scale;
-  float *out = (float *)(void *)p->out;
-  for (int64_t j = first; j < first + lanes; j++)
-    *out++ = j < s->cols ? scale * from[at + j * s->col_stride] : 0.0f;
-  p->out = (char *)out;
+  const char *from = (const char *)p->w->data + BYTES * (at + first * s->col_stride);
+  const int64_t n = s->cols - first < lanes ? s->cols - first : lanes, step = BYTES * s->col_stride;
+  const float scale = (float)s->scale;
+  for (int64_t j = 0; j < n; j++) {
+    float v;
+    memcpy(&v, from + j * step, BYTES);
+    v *= scale;
+    memcpy(p->out + j * BYTES, &v, BYTES);
+  }
+  memset(p->out + n * BYTES, 0, (size_t)((lanes - n) * BYTES));
+  p->out += lanes * BYTES;
 }
 
 /* `lanes` columns from `first`, of each the k_step elements of the last k from `k` on. */
@@ -73,8 +80,7 @@ static void pack_rows(Packer *p, int depth, int64_t at, int64_t first, int64_t l
 ConstData *pack_panels(Model *m, const ConstData *w, const PackShape *s) {
   int64_t lanes = 0, count, bytes;
   Packer p = {.w = w, .s = s, .k_step = s->k_step ? s->k_step : 1};
-  p.plain = p.k_step == 1 && s->type == DT_F32 && w->dtype == DT_F32 &&
-            (uintptr_t)w->data % sizeof(float) == 0;
+  p.plain = p.k_step == 1 && s->type == DT_F32 && w->dtype == DT_F32;
   const int64_t last = s->k[s->n_k - 1];
   int64_t k = (last + p.k_step - 1) / p.k_step * p.k_step;
   for (int i = 0; i + 1 < s->n_k; i++) k *= s->k[i];
