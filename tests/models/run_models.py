@@ -29,6 +29,7 @@ WIDER = {
     "style_candy": (1.5e-3, "ONNX Runtime is 9e-4 from float64, burin 3e-4"),
     "style_candy_std": (1.5e-3, "ONNX Runtime is 9e-4 from float64, burin 3e-4"),
     "squeezenet1.0_fp16": (1e-2, "burin rounds every stored tensor to f16 as ONNX says, ONNX Runtime computes on in f32"),
+    "squeezenet1.0_int8_qdq": (2.5e-2, "a value of conv1, -107.499999, is -107 in exact sums, -108 in ONNX Runtime's floats; it spreads"),
 }
 
 
