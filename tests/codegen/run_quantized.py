@@ -7,10 +7,8 @@ of random and of chosen shapes, compiled at -O3 (as products of integers, or of 
 weights so large, and contractions so long, that sums leave what floats, or 32 bits, hold. Then what lies between such
 products, against the same model without passes (byte_cases).
 """
-import argparse
 import itertools
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +20,7 @@ import numpy as np
 from onnx import helper, numpy_helper
 
 import burin
+from tests.support import turns
 from tests.support.byte_cases import byte_cases
 from tests.support.template_cases import conv
 
@@ -173,33 +172,12 @@ def fixed_cases(rng):
     yield Case(rng, "QLinearMatMul", (5, 64), (64,))
 
 
-TURNS = [("native", "-O3"), ("x86-64-v3", "-O3"), ("native", "-O0"), ("native", "-O3"), ("x86-64-v2", "-O3")]
-QEMU = {"aarch64": "qemu-aarch64", "armv7": "qemu-arm"}
-
-
-def run_program(case, target):
-    """As a program under qemu."""
-    with tempfile.TemporaryDirectory(prefix="burin-") as folder:
-        path = Path(folder)
-        (path / "m.onnx").write_bytes(case.model().SerializeToString())
-        command = [burin.compiler(), "compile", path / "m.onnx", "-o", path / "m", f"--target={target}"]
-        subprocess.run(command, check=True, capture_output=True)
-        command = [QEMU[target], path / "m", "--output", f"y=@{path}/y.npy"]
-        for name, array in case.feeds.items():
-            np.save(path / f"{name}.npy", array)
-            command += ["--input", f"{name}=@{path}/{name}.npy"]
-        subprocess.run(command, check=True, capture_output=True)
-        return np.load(path / "y.npy")
-
-
 def wrong(case, target, level):
     """What is wrong, or None."""
     want = case.oracle()
-    try:
-        got = (run_program(case, target) if target in QEMU else
-               burin.compile(case.model(), target=target, flags=[level]).run(case.feeds)[0])
-    except (burin.CompileError, burin.RunError, subprocess.CalledProcessError) as e:
-        return f"{e}"[:300]
+    got, bad = turns.output(case, target, level)
+    if bad:
+        return bad
     if got.dtype != want.dtype or got.shape != want.shape or not np.array_equal(got, want):
         return f"{got.dtype}{got.shape}, {int(np.sum(got != want)) if got.shape == want.shape else '?'} of {want.size} differ"
     return None
@@ -235,32 +213,11 @@ def between_products(targets):
 
 
 def main():
-    p = argparse.ArgumentParser()
-    p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--count", type=int, default=40)
-    p.add_argument("--target", help="only this one")
-    p.add_argument("--verbose", action="store_true")
-    args = p.parse_args()
+    args = turns.arguments()
     rng = np.random.default_rng(args.seed)
     cases = [*fixed_cases(rng), *(pick(rng, [conv_case, conv_case, matmul_case])(rng) for _ in range(args.count))]
-    emulated = [t for t, qemu in QEMU.items() if shutil.which(qemu)]
-    bytes_bad, runs = between_products([args.target] if args.target else ["native", "x86-64-v2"])
-    failed, runs = 0, runs + 3
-    for bad in [*bytes_bad, *instructions()]:
-        print(bad)
-        failed += 1
-    for i, c in enumerate(cases):
-        turns = {("native", "-O3"), TURNS[i % len(TURNS)]} if not args.target else {(args.target, "-O0"), (args.target, "-O3")}
-        if not args.target and emulated and i % 4 == 1:
-            turns.add((emulated[i // 4 % len(emulated)], "-O3"))
-        for target, level in sorted(turns):
-            bad = wrong(c, target, level)
-            failed += bad is not None
-            runs += 1
-            if bad or args.verbose:
-                print(f"{target} {level}, {c.title}: {bad or 'ok'}", flush=True)
-    print(f"{runs - failed} passed, {failed} failed, 0 skipped")
-    return failed > 0
+    bad, runs = between_products([args.target] if args.target else ["native", "x86-64-v2"])
+    return turns.run_cases(cases, wrong, args, [*bad, *instructions()], runs + 3)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ of Cast, and MatMulNBits, of random and of chosen shapes: sums with a rest, bloc
 few rows and many, symbolic ones. Compiled at -O3, by turns at -O0 (the operator as it is defined) and for other targets, some under
 qemu. Programs must be as small as the weights are, and MatMulNBits must give what ONNX Runtime gives.
 """
-import argparse
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +18,7 @@ import numpy as np
 from onnx import TensorProto as T, helper, numpy_helper
 
 import burin
+from tests.support import turns
 
 INTS = {"u2": (T.UINT2, 0, 3), "i2": (T.INT2, -2, 1), "u4": (T.UINT4, 0, 15), "i4": (T.INT4, -8, 7), "u8": (T.UINT8, 0, 255), "i8": (T.INT8, -128, 127)} \
     if hasattr(T, "UINT2") else {"u4": (T.UINT4, 0, 15), "i4": (T.INT4, -8, 7), "u8": (T.UINT8, 0, 255), "i8": (T.INT8, -128, 127)}
@@ -54,6 +53,7 @@ class Case:
         self.kind, self.form, self.symbolic, self.grain, self.bias = kind, form, symbolic, grain, None
         self.title = f"{form} {kind} {batch}{m}x{k}x{n} grain {grain} zeros {zeros} symbolic {symbolic:d} bias {bias:d}"
         self.x = rng.standard_normal((*batch, m, k)).astype(np.float32)
+        self.feeds = {"x": self.x}
         shape = () if grain == "one" else (n,) if grain == "column" else (-(-k // grain), n)
         self.scale = rng.uniform(0.01, 0.1, shape).astype(np.float32)
         self.zero_kind = kind
@@ -179,30 +179,11 @@ def fixed_cases(rng):
         yield Case(rng, kind, 3, 64, 64, "one", "Cast")
 
 
-TURNS = [("native", "-O3"), ("x86-64-v3", "-O3"), ("native", "-O0"), ("native", "-O3"), ("x86-64-v2", "-O3")]
-QEMU = {"aarch64": "qemu-aarch64", "armv7": "qemu-arm"}
-
-
-def run_program(case, target):
-    """As a program under qemu."""
-    with tempfile.TemporaryDirectory(prefix="burin-") as folder:
-        path = Path(folder)
-        (path / "m.onnx").write_bytes(case.model().SerializeToString())
-        command = [burin.compiler(), "compile", path / "m.onnx", "-o", path / "m", f"--target={target}"]
-        subprocess.run(command, check=True, capture_output=True)
-        np.save(path / "x.npy", case.x)
-        command = [QEMU[target], path / "m", "--output", f"y=@{path}/y.npy", "--input", f"x=@{path}/x.npy"]
-        subprocess.run(command, check=True, capture_output=True)
-        return np.load(path / "y.npy")
-
-
 def wrong(case, target, level):
     """What is wrong, or None."""
-    try:
-        model = case.model()
-        got = run_program(case, target) if target in QEMU else burin.compile(model, target=target, flags=[level]).run({"x": case.x})[0]
-    except (burin.CompileError, burin.RunError, subprocess.CalledProcessError) as e:
-        return f"{e} {getattr(e, 'stderr', '')}"[:300]
+    got, bad = turns.output(case, target, level)
+    if bad:
+        return bad
     want, size = case.oracle()
     error = np.abs(got - want) / size if got.shape == want.shape else np.full(1, np.inf)
     limit = 2.0**-23 * (2 + case.x.shape[-1] ** 0.5)
@@ -217,8 +198,7 @@ def sizes(rng):
         with tempfile.TemporaryDirectory(prefix="burin-") as folder:
             path = Path(folder)
             (path / "m.onnx").write_bytes(case.model().SerializeToString())
-            for n, level in ((path / "m.o", "-O3"),):
-                subprocess.run([burin.compiler(), "compile", path / "m.onnx", "-o", n, "--emit=obj", level], check=True, capture_output=True)
+            subprocess.run([burin.compiler(), "compile", path / "m.onnx", "-o", path / "m.o", "--emit=obj"], check=True, capture_output=True)
             share = (path / "m.o").stat().st_size / (1024 * 512 * 4)
             if share > most:
                 bad.append(f"weights of {kind} take {share:.3f} of floats, at most {most} expected")
@@ -253,31 +233,10 @@ def refused(rng):
 
 
 def main():
-    p = argparse.ArgumentParser()
-    p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--count", type=int, default=40)
-    p.add_argument("--target", help="only this one")
-    p.add_argument("--verbose", action="store_true")
-    args = p.parse_args()
+    args = turns.arguments()
     rng = np.random.default_rng(args.seed)
     cases = [*fixed_cases(rng), *(random_case(rng) for _ in range(args.count))]
-    emulated = [t for t, qemu in QEMU.items() if shutil.which(qemu)]
-    failed, runs = 0, 8
-    for bad in (*sizes(rng), *as_ort(rng, 4), *refused(rng)):
-        print(bad)
-        failed += 1
-    for i, c in enumerate(cases):
-        turns = {("native", "-O3"), TURNS[i % len(TURNS)]} if not args.target else {(args.target, "-O0"), (args.target, "-O3")}
-        if not args.target and emulated and i % 4 == 1:
-            turns.add((emulated[i // 4 % len(emulated)], "-O3"))
-        for target, level in sorted(turns):
-            bad = wrong(c, target, level)
-            failed += bad is not None
-            runs += 1
-            if bad or args.verbose:
-                print(f"{target} {level}, {c.title}: {bad or 'ok'}", flush=True)
-    print(f"{runs - failed} passed, {failed} failed, 0 skipped")
-    return failed > 0
+    return turns.run_cases(cases, wrong, args, [*sizes(rng), *as_ort(rng, 4), *refused(rng)], 8)
 
 
 if __name__ == "__main__":
