@@ -257,6 +257,16 @@ bool value_is_static(const Value *v, int64_t *dims) {
   return v->rank >= 0;
 }
 
+bool value_one_element(const Value *v) {
+  for (int d = 0; d < v->rank; d++)
+    if (!expr_is_i64(v->dims[d], 1)) return false;
+  return true;
+}
+
+bool value_is_byte(const Value *v) {
+  return v->kind == TY_TENSOR && (v->dtype == DT_U8 || v->dtype == DT_I8);
+}
+
 bool value_same_shape(const Value *a, const Value *b) {
   if (a->rank != b->rank || a->rank < 0) return false;
   for (int d = 0; d < a->rank; d++)

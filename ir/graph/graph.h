@@ -217,6 +217,8 @@ static inline Value *node_out(const Node *n, int k) { return k < n->n_out ? n->o
 const char *dims_problem(Model *m, int rank, const Expr *const *dims);
 bool value_is_static(const Value *v, int64_t *dims /* may be NULL */); /* all dims constant */
 bool value_same_shape(const Value *a, const Value *b);
+bool value_one_element(const Value *v); /* whatever its rank */
+bool value_is_byte(const Value *v);     /* a tensor of u8 or i8 */
 const Expr *value_count(ExprPool *p, const Value *v); /* number of elements */
 /* Element of a constant, or of a value with known contents, as an expression of v's dtype; NULL:
  * unknown. */

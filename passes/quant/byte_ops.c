@@ -49,7 +49,7 @@ static int64_t zero_of(const Node *n) { return node_in(n, 2) ? const_int(n->in[2
 /* The DequantizeLinear of bytes whose result v is, or NULL. */
 static const Node *dequantize_of(const Value *v) {
   const Node *n = v->def;
-  return is_named(n, "DequantizeLinear") && is_byte(n->in[0]) && per_tensor(n) ? n : NULL;
+  return is_named(n, "DequantizeLinear") && value_is_byte(n->in[0]) && per_tensor(n) ? n : NULL;
 }
 
 static bool same_steps(const Node *a, const Node *b) {
@@ -202,7 +202,7 @@ static Value *quantized(ByteOps *o, Build *b, const Node *q, Value *v, int depth
 
 static bool move_up(ByteOps *o, Build *b, Node *n, bool *keep) {
   const Node *from = n->in[0]->def;
-  if (!is_named(n, "QuantizeLinear") || !is_byte(n->out[0]) || !per_tensor(n) || !from ||
+  if (!is_named(n, "QuantizeLinear") || !value_is_byte(n->out[0]) || !per_tensor(n) || !from ||
       !(one_of(from, lifts) || node_is(from, "Concat")) || !read_once(o, n->in[0]))
     return true;
   Value *y = quantized(o, b, n, n->in[0], 0);
@@ -223,10 +223,10 @@ static bool take_function(ByteOps *o, Build *b, Node *n, bool *keep) {
   Value *root = byte_root_of_node(&o->roots, n), *v = n->out[0];
   if (!root) return true;
   Value *by = NULL;
-  if (is_byte(v) && !is_direct(n, root)) by = byte_from_root(b, o->c, root, v);
+  if (value_is_byte(v) && !is_direct(n, root)) by = byte_from_root(b, o->c, root, v);
   if (!b->ok) return false;
   if (!by) {
-    byte_root_set(&o->roots, o->c->scratch, v, is_byte(v) && !is_direct(n, root) ? v : root);
+    byte_root_set(&o->roots, o->c->scratch, v, value_is_byte(v) && !is_direct(n, root) ? v : root);
     return true;
   }
   byte_root_set(&o->roots, o->c->scratch, by, root);

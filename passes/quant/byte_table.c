@@ -12,13 +12,9 @@ enum { BYTES = 256, ROOT = 0, MAX_TABLES = 16 };
 
 /* ---- roots ---- */
 
-bool is_byte(const Value *v) {
-  return v->kind == TY_TENSOR && (v->dtype == DT_U8 || v->dtype == DT_I8);
-}
-
 Value *byte_root(const ByteRoots *r, Value *v) {
   if (v->id < r->n && r->of[v->id]) return r->of[v->id];
-  return is_byte(v) && !v->cdata ? v : NULL;
+  return value_is_byte(v) && !v->cdata ? v : NULL;
 }
 
 void byte_root_set(ByteRoots *r, Arena *scratch, const Value *v, Value *root) {
@@ -77,7 +73,7 @@ typedef struct Tables {
 
 static const Place *place_of_table(void *user, const Value *v, int *id) {
   Tables *t = user;
-  if (!v->cdata || v->cdata->count != BYTES || v->rank != 1 || !is_byte(v)) return NULL;
+  if (!v->cdata || v->cdata->count != BYTES || v->rank != 1 || !value_is_byte(v)) return NULL;
   for (*id = 1; *id <= t->n && t->of[*id] != v;) ++*id;
   if (*id > MAX_TABLES) return NULL;
   t->n = *id > t->n ? *id : t->n;

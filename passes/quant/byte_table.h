@@ -9,7 +9,6 @@ typedef struct ByteRoots {
   Value **of; /* by value id */
   int n;
 } ByteRoots;
-bool is_byte(const Value *v);
 Value *byte_root(const ByteRoots *r, Value *v);
 void byte_root_set(ByteRoots *r, Arena *scratch, const Value *v, Value *root);
 /* The root that all inputs of n, an elementwise node of one output, have in common, or NULL. */

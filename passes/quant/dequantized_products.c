@@ -25,21 +25,17 @@ typedef struct Dequantized {
 
 static bool is_scalar(const Value *v) { return v && product_plain_scalar(v); }
 
-static bool all_zero(const Value *z) { return !z || (z->cdata && const_all(z->cdata, 0)); }
-
 static bool is_dequantize(const Node *n) {
   return n && strcmp(n->op->name, "DequantizeLinear") == 0 && n->out[0]->dtype == DT_F32 &&
          n->in[1]->dtype == DT_F32 && node_int(n, "block_size", 0) == 0;
 }
-
-static bool is_byte(const Value *v) { return v->dtype == DT_U8 || v->dtype == DT_I8; }
 
 /* Scale and zero point are one number, or constants along `axis` (-1: only one number). */
 static bool dequantized(const Value *real, int axis, Quantized *q) {
   const Node *n = real->def;
   if (!is_dequantize(n)) return false;
   *q = (Quantized){n->in[0], n->in[1], node_in(n, 2)};
-  if (all_zero(q->zero)) q->zero = NULL;
+  if (product_all_zero(q->zero)) q->zero = NULL;
   if (is_scalar(q->scale)) return product_plain_scalar(q->zero);
   const int64_t at = node_int(n, "axis", 1);
   return axis >= 0 && (at < 0 ? at + real->rank : at) == axis && q->scale->cdata &&
@@ -74,8 +70,8 @@ static bool operands(Model *m, Node *n, Product *p) {
   if (!(conv || (gemm && plain_gemm(n)) || node_is(n, "MatMul"))) return false;
   const bool turned = gemm && node_int(n, "transB", 0);
   Quantized x, w;
-  if (!dequantized(n->in[0], -1, &x) || !is_byte(x.v) || x.v->cdata ||
-      !dequantized(n->in[1], conv || turned ? 0 : n->in[1]->rank - 1, &w) || !is_byte(w.v))
+  if (!dequantized(n->in[0], -1, &x) || !value_is_byte(x.v) || x.v->cdata ||
+      !dequantized(n->in[1], conv || turned ? 0 : n->in[1]->rank - 1, &w) || !value_is_byte(w.v))
     return false;
   if ((conv || turned) && !w.v->cdata) return false;
   if (!is_usual(x.scale->cdata) || !is_usual(w.scale->cdata)) return false;
@@ -117,7 +113,8 @@ static Value *integer_bias(const Product *p) {
   const Node *n = real ? real->def : NULL;
   if (!is_dequantize(n) || n->in[0]->dtype != DT_I32 || !n->in[0]->cdata || n->in[0]->rank != 1)
     return NULL;
-  if (!n->in[1]->cdata || !all_zero(node_in(n, 2)) || !same_scale(p, n->in[1]->cdata)) return NULL;
+  if (!n->in[1]->cdata || !product_all_zero(node_in(n, 2)) || !same_scale(p, n->in[1]->cdata))
+    return NULL;
   return n->in[0];
 }
 
@@ -190,8 +187,8 @@ static Value *quantized_limit(Build *b, double x, const Value *scale, const Valu
 
 /* QuantizeLinear of one scale to 8 bits. */
 static bool plain_quantize(const Node *n) {
-  return strcmp(n->op->name, "QuantizeLinear") == 0 && is_byte(n->out[0]) && is_scalar(n->in[1]) &&
-         n->in[1]->dtype == DT_F32 && node_int(n, "block_size", 0) == 0 &&
+  return strcmp(n->op->name, "QuantizeLinear") == 0 && value_is_byte(n->out[0]) &&
+         is_scalar(n->in[1]) && n->in[1]->dtype == DT_F32 && node_int(n, "block_size", 0) == 0 &&
          product_plain_scalar(node_in(n, 2)) && is_usual(n->in[1]->cdata);
 }
 

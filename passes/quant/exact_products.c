@@ -27,13 +27,7 @@ static const ProductForm forms[] = {
 
 static Value *operand(const Node *n, int k) { return k == NO ? NULL : node_in(n, k); }
 
-static bool one_element(const Value *v) {
-  for (int d = 0; d < v->rank; d++)
-    if (!expr_is_i64(v->dims[d], 1)) return false;
-  return true;
-}
-
-bool product_plain_scalar(const Value *v) { return !v || (v->rank <= 1 && one_element(v)); }
+bool product_plain_scalar(const Value *v) { return !v || (v->rank <= 1 && value_one_element(v)); }
 
 /* ---- which nodes ---- */
 
@@ -117,8 +111,8 @@ bool product_fits_i32(const Product *p, Arena *scratch) {
 static bool scales_fit(const Node *n, const ProductForm *f) {
   if (f->yz == NO) return true;
   const Value *sw = n->in[f->w_scale];
-  return one_element(n->in[f->x_scale]) && one_element(n->in[f->y_scale]) &&
-         one_element(n->in[f->yz]) && (sw->rank <= 1 || one_element(sw));
+  return value_one_element(n->in[f->x_scale]) && value_one_element(n->in[f->y_scale]) &&
+         value_one_element(n->in[f->yz]) && (sw->rank <= 1 || value_one_element(sw));
 }
 
 /* An operator of the table; a sum of integers without zero points is one already. */
@@ -150,18 +144,22 @@ Value *product_cast(Build *b, DType t, Value *v) {
   return build_op(b, "Cast", 1, &v, 1, &to);
 }
 
-static Value *reshape(Build *b, Value *v, int rank, const int64_t *dims) {
-  return b->ok ? build_op(b, "Reshape", 2, (Value *[]){v, build_i64s(b, rank, dims)}, 0, NULL) : v;
+Value *product_binary(Build *b, const char *op, Value *x, Value *y) {
+  return b->ok ? build2(b, op, x, y) : x;
 }
 
-static Value *binary(Build *b, const char *op, Value *x, Value *y) {
-  return b->ok ? build2(b, op, x, y) : x;
+bool product_all_zero(const Value *zero) {
+  return !zero || (zero->cdata && const_all(zero->cdata, 0));
+}
+
+static Value *reshape(Build *b, Value *v, int rank, const int64_t *dims) {
+  return b->ok ? build_op(b, "Reshape", 2, (Value *[]){v, build_i64s(b, rank, dims)}, 0, NULL) : v;
 }
 
 /* One number per output channel, to be broadcast over the output. */
 Value *product_per_channel(Build *b, const Product *p, Value *v) {
   int64_t dims[MAX_RANK];
-  if (one_element(v)) return reshape(b, v, 0, NULL);
+  if (value_one_element(v)) return reshape(b, v, 0, NULL);
   if (!p->conv) return v;
   for (int d = 0; d < p->x->rank - 1; d++) dims[d] = d ? 1 : -1;
   return reshape(b, v, p->x->rank - 1, dims);
@@ -172,7 +170,8 @@ Value *product_sum(Build *b, const Target *t, const Product *p) {
 }
 
 Value *product_scale(Build *b, const Product *p) {
-  return binary(b, "Mul", product_cast(b, DT_F32, p->x_scale), product_cast(b, DT_F32, p->w_scale));
+  return product_binary(b, "Mul", product_cast(b, DT_F32, p->x_scale),
+                        product_cast(b, DT_F32, p->w_scale));
 }
 
 Value *product_requantize(Build *b, const Product *p, Value *sum, Value *y_scale, Value *yz,
@@ -180,7 +179,7 @@ Value *product_requantize(Build *b, const Product *p, Value *sum, Value *y_scale
   Value *sx = product_per_channel(b, p, product_cast(b, DT_F32, p->x_scale));
   Value *sw = product_per_channel(b, p, product_cast(b, DT_F32, p->w_scale));
   Value *sy = product_per_channel(b, p, product_cast(b, DT_F32, y_scale));
-  Value *in[] = {sum, binary(b, "Div", binary(b, "Mul", sx, sw), sy), yz, lo, hi};
+  Value *in[] = {sum, product_binary(b, "Div", product_binary(b, "Mul", sx, sw), sy), yz, lo, hi};
   if (!b->ok) return sum;
   return build_node(b, "Requantize", "burin", lo ? 5 : 3, in, 1, 0, NULL)->out[0];
 }

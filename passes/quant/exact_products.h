@@ -36,6 +36,10 @@ Value *product_requantize(Build *b, const Product *p, Value *sum, Value *y_scale
 /* One number per output channel or column, to be broadcast over the output. */
 Value *product_per_channel(Build *b, const Product *p, Value *v);
 Value *product_cast(Build *b, DType t, Value *v);
+/* op of two values; x where building has failed before. */
+Value *product_binary(Build *b, const char *op, Value *x, Value *y);
+/* Is a zero point known to be 0, or absent? */
+bool product_all_zero(const Value *zero);
 
 /* Whether a contraction of integers computes it: Σ (x - xz)·(w - wz) as Σ x·w' less a number per
  * column, and one per row. All of that is arithmetic modulo 2^32, as the operator's is, so it holds

@@ -61,17 +61,13 @@ bool float_product_fits(Product *p, Arena *scratch) {
 
 /* ---- building ---- */
 
-static Value *binary(Build *b, const char *op, Value *x, Value *y) {
-  return b->ok ? build2(b, op, x, y) : x;
-}
-
 /* An 8-bit value less its zero point, in f32. */
 static Value *center(Build *b, Value *v, Value *zero) {
   v = product_cast(b, DT_F32, v);
   if (!zero) return v;
-  if (!zero->cdata) return binary(b, "Sub", v, product_cast(b, DT_F32, zero));
+  if (!zero->cdata) return product_binary(b, "Sub", v, product_cast(b, DT_F32, zero));
   const int64_t z = const_int(zero->cdata, 0);
-  return z ? binary(b, "Sub", v, build_scalar(b, DT_F32, (double)z)) : v;
+  return z ? product_binary(b, "Sub", v, build_scalar(b, DT_F32, (double)z)) : v;
 }
 
 static Value *cut(Build *b, Value *v, int axis, int64_t from, int64_t to) {
@@ -114,7 +110,7 @@ static Value *part(Build *b, const Product *p, Value *x, Value *w, Value *bias) 
   if (!b->ok) return x;
   if (!p->conv) {
     Value *const v = build2(b, "MatMul", x, w);
-    return bias ? binary(b, "Add", v, bias) : v;
+    return bias ? product_binary(b, "Add", v, bias) : v;
   }
   for (int i = 0; i < p->n->n_attrs && count < MAX_ATTRS; i++) attrs[count++] = p->n->attrs[i];
   attrs[count++] = attr_int(b->m->arena, "exact", 1); /* no algorithm that rounds on its way */
@@ -131,7 +127,7 @@ static Value *contraction(Build *b, const Product *p, Value *bias) {
     Value *ws = p->centered ? weight_part(p, k, to) : whole ? w : cut(b, w, w->rank - 2, k, to);
     Value *v = part(b, p, xs, ws, bias);
     if (!whole) v = product_cast(b, DT_I32, v);
-    sum = sum ? binary(b, "Add", sum, v) : v;
+    sum = sum ? product_binary(b, "Add", sum, v) : v;
   }
   return sum;
 }
@@ -141,5 +137,5 @@ Value *float_product(Build *b, const Product *p) {
   Value *bias = p->bias, *in_float = float_bias(p);
   Value *sum = contraction(b, p, in_float);
   if (!bias || in_float) return sum;
-  return binary(b, "Add", product_cast(b, DT_I32, sum), product_per_channel(b, p, bias));
+  return product_binary(b, "Add", product_cast(b, DT_I32, sum), product_per_channel(b, p, bias));
 }

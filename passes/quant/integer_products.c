@@ -12,10 +12,6 @@ static Value *constant_i32(Build *b, int rank, const int64_t *dims, const int32_
   return value_const(b->m, const_new(b->m, NULL, DT_I32, rank, dims, data));
 }
 
-static Value *binary(Build *b, const char *op, Value *x, Value *y) {
-  return b->ok ? build2(b, op, x, y) : x;
-}
-
 /* ---- whether ---- */
 
 static bool is_signed_byte(const Product *p) {
@@ -24,17 +20,11 @@ static bool is_signed_byte(const Product *p) {
   return true;
 }
 
-static bool all_zero(const Value *z) {
-  for (int64_t i = 0; z && z->cdata && i < z->cdata->count; i++)
-    if (const_int(z->cdata, i)) return false;
-  return !z || z->cdata;
-}
-
 /* Weights less their zero points are bytes with a sign, or have none to begin with; else the zero
  * point stays, and takes sums over rows. */
 typedef enum Centering { AS_GIVEN, CENTERED, KEEPS_ZERO } Centering;
 static Centering centering(const Product *p) {
-  if (all_zero(p->wz)) return AS_GIVEN;
+  if (product_all_zero(p->wz)) return AS_GIVEN;
   return p->centered && is_signed_byte(p) ? CENTERED : KEEPS_ZERO;
 }
 
@@ -150,13 +140,13 @@ static Value *computed_columns(Build *b, const Product *p) {
 
 /* xz times the sum of each column; a constant where both are. NULL: nothing. */
 static Value *column_terms(Build *b, const Product *p, Value *w) {
-  if (all_zero(p->xz)) return NULL;
+  if (product_all_zero(p->xz)) return NULL;
   const bool known = p->xz->cdata != NULL;
   Value *sum = w->cdata ? constant_columns(b, p, w->cdata, known ? const_int(p->xz->cdata, 0) : 1)
                         : computed_columns(b, p);
   if (known && w->cdata) return product_per_channel(b, p, sum);
   Value *zero = scalar_of(b, product_cast(b, DT_I32, p->xz));
-  return product_per_channel(b, p, binary(b, "Mul", sum, zero));
+  return product_per_channel(b, p, product_binary(b, "Mul", sum, zero));
 }
 
 /* wz times the sum of each row of x - xz; NULL: nothing. */
@@ -164,9 +154,10 @@ static Value *row_terms(Build *b, const Product *p) {
   const int64_t last = p->x->rank - 1;
   if (centering(p) != KEEPS_ZERO) return NULL;
   Value *x = product_cast(b, DT_I32, p->x);
-  if (!all_zero(p->xz)) x = binary(b, "Sub", x, scalar_of(b, product_cast(b, DT_I32, p->xz)));
+  if (!product_all_zero(p->xz))
+    x = product_binary(b, "Sub", x, scalar_of(b, product_cast(b, DT_I32, p->xz)));
   Value *sum = reduce(b, x, 1, &last, true);
-  return binary(b, "Mul", sum, scalar_of(b, product_cast(b, DT_I32, p->wz)));
+  return product_binary(b, "Mul", sum, scalar_of(b, product_cast(b, DT_I32, p->wz)));
 }
 
 /* ---- signs ---- */
@@ -183,7 +174,7 @@ static Value *flipped(Build *b, Value *v) {
   const bool to_unsigned = v->dtype == DT_I8;
   if (!b->ok) return v;
   Value *bits = to_unsigned ? product_cast(b, DT_U8, v) : v;
-  bits = binary(b, "BitwiseXor", bits, build_scalar(b, DT_U8, 128));
+  bits = product_binary(b, "BitwiseXor", bits, build_scalar(b, DT_U8, 128));
   return to_unsigned ? bits : product_cast(b, DT_I8, bits);
 }
 
@@ -203,13 +194,13 @@ static Product with_other_sign(Build *b, const Product *p) {
 
 static Value *sum_of(Build *b, const Product *p, Value *w) {
   Value *bias = p->bias;
-  Value *sum = p->conv ? plain_conv(b, p, w) : binary(b, "MatMulInteger", p->x, w);
+  Value *sum = p->conv ? plain_conv(b, p, w) : product_binary(b, "MatMulInteger", p->x, w);
   Value *columns = column_terms(b, p, w), *rows = row_terms(b, p);
   if (bias) bias = product_per_channel(b, p, bias);
-  if (columns && bias) bias = binary(b, "Sub", bias, columns), columns = NULL;
-  if (columns) sum = binary(b, "Sub", sum, columns);
-  if (rows) sum = binary(b, "Sub", sum, rows);
-  return bias ? binary(b, "Add", sum, bias) : sum;
+  if (columns && bias) bias = product_binary(b, "Sub", bias, columns), columns = NULL;
+  if (columns) sum = product_binary(b, "Sub", sum, columns);
+  if (rows) sum = product_binary(b, "Sub", sum, rows);
+  return bias ? product_binary(b, "Add", sum, bias) : sum;
 }
 
 bool integer_product_flips(const Target *t, const Product *p) {

@@ -7,23 +7,17 @@
 /* ---- shared ---- */
 bool quant_need_8bit(Model *m, const Node *n, int k) {
   const Value *v = node_in(n, k);
-  if (!v || v->dtype == DT_U8 || v->dtype == DT_I8) return true;
+  if (!v || value_is_byte(v)) return true;
   return op_error(m, n, ERR_TYPE, "input %d is %s, must be u8 or i8", k, dtype_text(v->dtype));
-}
-
-static bool one_element(const Value *v) {
-  for (int d = 0; d < v->rank; d++)
-    if (!expr_is_i64(v->dims[d], 1)) return false;
-  return true;
 }
 
 bool quant_need_lane(Model *m, const Node *n, int k, const Expr *size, const char *what) {
   const Value *v = node_in(n, k);
-  return !v || one_element(v) || kit_need_vector(m, n, k, size, what);
+  return !v || value_one_element(v) || kit_need_vector(m, n, k, size, what);
 }
 
 const Expr *quant_lane(ElemCtx *c, const Node *n, int k, const Expr *channel, DType t) {
-  return one_element(n->in[k]) ? kit_scalar(c, n, k, t) : kit_in1(c, n, k, channel, t);
+  return value_one_element(n->in[k]) ? kit_scalar(c, n, k, t) : kit_in1(c, n, k, channel, t);
 }
 
 const Expr *quant_zero(ElemCtx *c, const Node *n, int k) {
@@ -113,7 +107,7 @@ typedef struct Grain {
 static Grain grain_of(const Node *n) {
   const Value *x = n->in[0], *s = n->in[1];
   Grain g = {.axis = -1, .block = node_int(n, "block_size", 0)};
-  if (!g.block && one_element(s) && s->rank <= 1) return g;
+  if (!g.block && value_one_element(s) && s->rank <= 1) return g;
   const int64_t axis = node_int(n, "axis", 1);
   g.axis = (int)(axis < 0 ? axis + x->rank : axis);
   return g;
@@ -135,7 +129,7 @@ static bool same_shape(Model *m, const Node *n, int a, int b) {
   const Value *x = n->in[a], *y = node_in(n, b);
   const Expr *same;
   if (!y) return true;
-  if (one_element(x) && one_element(y)) return true;
+  if (value_one_element(x) && value_one_element(y)) return true;
   if (x->rank != y->rank)
     return op_error(m, n, ERR_RANK, "scale and zero point have different ranks");
   for (int d = 0; d < x->rank; d++)
@@ -150,7 +144,7 @@ static bool check_grain(Model *m, const Node *n) {
   int axis;
   if (!op_int_in(m, n, "block_size", 0, 0, INT32_MAX, &block) || !same_shape(m, n, 1, 2))
     return false;
-  if (!block && one_element(s) && s->rank <= 1) return true;
+  if (!block && value_one_element(s) && s->rank <= 1) return true;
   if (!op_axis(m, n, "axis", 1, x->rank, &axis)) return false;
   return block ? check_blocked(m, n, axis, block)
                : kit_need_vector(m, n, 1, x->dims[axis], "scale");
