@@ -1,6 +1,6 @@
 /* Tiled contractions: C[row, n] = Σ_k A[row, k] · B[k, n] over register tiles of rows × vectors.
  * What Conv, ConvTranspose, MatMul and Gemm have in common; kernels/conv.c and kernels/matmul.c
- * describe nodes so, contract_emit.c builds the loops, contract_tile.c chooses the tile,
+ * describe nodes so, contract_emit.c builds the loops, contract_multiply.c the products in them,
  * contract_block.c the blocks, pack.c orders weights. Internal to passes/. */
 #pragma once
 #include "passes/build/kernel.h"

@@ -1,11 +1,6 @@
 /* Blocks of tiled contractions, as their plan has them: which rows, steps of k and panels go together.
  * passes/tiles/contract_loops.c chose them, contract_emit.c makes the loops. */
-#include "passes/kernels/contract_block.h"
-
-static const Expr *num(const Contract *c, int64_t v) { return ex_i64(c->p, v); }
-static const Expr *var(const Contract *c, const char *stem, int64_t n) {
-  return ex_var(c->p, stem, num(c, n));
-}
+#include "passes/kernels/contract_parts.h"
 
 const Expr *contract_k_total(const Contract *c) {
   const Expr *t = num(c, 1);

@@ -1,4 +1,4 @@
-/* What stored_weights.c has for contract_emit.c and matmul.c: right-hand sides in 2, 4 or 8 bits. */
+/* What stored_weights.c has for contract_*.c and matmul.c: right-hand sides in 2, 4 or 8 bits. */
 #pragma once
 #include "passes/kernels/contract.h"
 
