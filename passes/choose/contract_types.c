@@ -7,10 +7,10 @@
 static const ContractTypes rows[] = {
     /* name    a        b        panel   acc     k_step  mac            mac_ba  split_a */
     {"f32",    DT_F32,  DT_F32,  DT_F32, DT_F32, 1,      EX_fma,        false},
-    {"f16",    DT_F16,  DT_F16,  DT_F32, DT_F32, 1,      EX_fma,        false},
+    {"f16",    DT_F16,  DT_F16,  DT_F16, DT_F32, 1,      EX_fma,        false},
     {"bf16",   DT_BF16, DT_BF16, DT_I32, DT_F32, 2,      EX_dot2_bf16,  false},
     {"bf16",   DT_BF16, DT_BF16, DT_I32, DT_F32, 2,      EX_fma,        false, true},
-    {"bf16x1", DT_BF16, DT_BF16, DT_F32, DT_F32, 1,      EX_fma,        false},
+    {"bf16x1", DT_BF16, DT_BF16, DT_BF16, DT_F32, 1,     EX_fma,        false},
     {"f32_u2", DT_F32,  DT_U2,   DT_F32, DT_F32, 1,      EX_fma,        false},
     {"f32_i2", DT_F32,  DT_I2,   DT_F32, DT_F32, 1,      EX_fma,        false},
     {"f32_u4", DT_F32,  DT_U4,   DT_F32, DT_F32, 1,      EX_fma,        false},
@@ -43,6 +43,15 @@ const ContractTypes *node_contract_types(const Node *n) {
   if (!t || t->k_step == 1 || !dtype_is_float(t->acc)) return t;
   if (conv_info(n, &conv) && !conv_reads_groups(&conv, t)) return t + 2;
   return expr_pool_rules(n->graph->model->pool)->split_dot2 ? t + 1 : t;
+}
+
+/* Without conversion instructions f16 takes longer to convert than to read at twice the size. */
+DType contract_panel_type(const ContractTypes *types, const Target *t) {
+  return types->panel == DT_F16 && !target_has(t, FEATURE_F16C) ? types->acc : types->panel;
+}
+
+DType contract_computed_panel(const ContractTypes *types) {
+  return types->k_step > 1 ? types->panel : types->acc;
 }
 
 DType contract_a_type(const ContractTypes *types) {

@@ -5,13 +5,16 @@
  * operands one by one: of convolutions whose groups are not whole. */
 #pragma once
 #include "ir/op/op.h"
+#include "targets/target.h"
 
 enum { MAX_K_STEP = 4 };
 
 typedef struct ContractTypes {
   const char *name;
-  DType a, b;  /* elements of the operands, as the node has them */
-  DType panel; /* elements of packed panels of B; k_step > 1: an i32, which holds a group */
+  DType a, b; /* elements of the operands, as the node has them */
+  /* Elements of packed panels of B; k_step > 1: an i32, which holds a group. A small float is
+   * converted to the type of the sums where it is used, or a block of a panel before many rows are. */
+  DType panel;
   DType acc;   /* sums, and what the epilogue begins with; a compute type */
   int k_step;  /* elements of k that one multiply-add takes: they are grouped on both sides */
   ExprOp mac;  /* mac(a, b, sum): the scalar row that does it */
@@ -25,6 +28,9 @@ typedef struct ContractTypes {
 const ContractTypes *contract_types(DType a, DType b);
 /* Of a Conv, ConvTranspose, MatMul or Gemm, by inputs 0 and 1. */
 const ContractTypes *node_contract_types(const Node *n);
+/* Elements of panels that are packed at compile time; of those that a kernel packs. */
+DType contract_panel_type(const ContractTypes *types, const Target *t);
+DType contract_computed_panel(const ContractTypes *types);
 /* As what A is stored where it is copied for a contraction. */
 DType contract_a_type(const ContractTypes *types);
 /* Cells behind `elements` of the last k that its groups reach. */

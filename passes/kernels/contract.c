@@ -17,6 +17,7 @@ void contract_init(Contract *c, Lower *l, const Value *root, const Value *anchor
   c->lanes = target_lanes(l->c->target, 32); /* as code is generated: f64 in pairs of registers */
   c->scale = 1.0;
   c->live_share = 1.0;
+  c->panel = contract_panel_type(types, l->c->target);
   c->b_buffer = -1;
   c->unpacked = -1;
 }
@@ -93,7 +94,7 @@ int contract_weights(Lower *l, const ConstData *d) {
 }
 
 DType contract_packed_type(const Contract *c) {
-  return c->types->k_step > 1 ? c->types->b : c->types->panel;
+  return c->types->k_step > 1 ? c->types->b : c->panel;
 }
 
 bool contract_pack_const(Contract *c, const ConstData *w, const PackShape *s) {
@@ -101,7 +102,7 @@ bool contract_pack_const(Contract *c, const ConstData *w, const PackShape *s) {
   if (!d)
     return diag_error(c->l->m->diag, c->anchor->def->loc, ERR_OVERFLOW, "weights are too large");
   const int64_t groups = d->count / c->types->k_step;
-  if (c->types->k_step > 1) d = const_new(c->l->m, d->name, c->types->panel, 1, &groups, d->data);
+  if (c->types->k_step > 1) d = const_new(c->l->m, d->name, c->panel, 1, &groups, d->data);
   c->b_buffer = contract_weights(c->l, d);
   return true;
 }

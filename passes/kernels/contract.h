@@ -50,14 +50,15 @@ struct Contract {
   double scale; /* factor of the sum (Gemm's alpha) when B is not packed at compile time */
   const void *info; /* of the callbacks */
   /* B: packed panels [outer_b][panel][k…][vectors*lanes], or direct rows */
+  DType panel;  /* elements of the panels */
   int b_buffer; /* module buffer of packed panels; -1: direct */
   /* Element offset of the panels of the current outer index; NULL: 0 */
   const Expr *(*b_offset)(const Contract *c);
   const Expr *b_outer; /* its value */
   bool b_whole_panels; /* the last panel is as wide as the others (packed at run time) */
   const Expr *(*b_direct)(Contract *c, const Expr *col);
-  /* B in a few bits (stored_weights.c), or NULL; the scratch parameter where a block of it is
-   * unpacked, -1: none yet; whether tiles unpack it themselves */
+  /* B in a few bits (stored_weights.c), or NULL; the scratch parameter where a block of it, or of
+   * small floats, is unpacked, -1: none yet; whether tiles unpack it themselves */
   const Stored *stored;
   int unpacked;
   bool direct;

@@ -44,7 +44,7 @@ void contract_plain_loops(Contract *c) {
 /* By the time a layer runs again, the others have pushed its weights out of the second-level
  * cache. */
 void contract_choose_prefetch(Contract *c) {
-  const double bytes = dtype_bytes(c->types->panel) * expr_extent_guess(c->p, c->n) *
+  const double bytes = dtype_bytes(c->panel) * expr_extent_guess(c->p, c->n) *
                        expr_extent_guess(c->p, contract_k_total(c));
   c->prefetch = !c->stored && bytes > (double)c->l->c->target->l2_bytes / 16;
 }

@@ -14,7 +14,7 @@
 #include "passes/kernels/stored_weights.h"
 
 static StoredPanel stored_panel(const Panel *pn) {
-  return (StoredPanel){.col = pn->col, .width = pn->b_width};
+  return (StoredPanel){.col = pn->col, .width = pn->b_width, .base = pn->b_base};
 }
 
 /* ---- the end of a sum ---- */
@@ -107,7 +107,7 @@ static Stmt *tile_body(Contract *c, const Panel *pn, const Spot *s) {
   stmt_add(&out, stmt_local(arena(c), local));
   stmt_add(&out, fill_tile(c, pn, local, s, pn->sums < 0 ? zero(c) : NULL));
   const StoredPanel stored = stored_panel(pn);
-  if (c->direct)
+  if (c->direct && c->stored)
     stmt_add(&out, stored_multiply(c, &stored, local, s->h, s->w, rows));
   else
     stmt_add(&out, contract_multiply(c, pn, local, s));
@@ -188,16 +188,9 @@ static Stmt *for_members(const Contract *c, const Panel *m, Stmt *body) {
 }
 
 /* All tiles of a block of `count` rows (flat) or lines from `first`. */
-static Stmt *block_tiles(Contract *c, const Panel *pn, const Blocks *bl, const Expr *first,
+static Stmt *plain_tiles(Contract *c, const Panel *pn, const Blocks *bl, const Expr *first,
                          const Expr *count) {
   Spot s = {.h = num(c, 0), .sum = first_sum(c, pn, bl), .th = 1, .tw = bl->tw};
-  if (c->stored && !c->direct) {
-    const StoredPanel stored = stored_panel(pn);
-    StmtList out = {0};
-    stmt_add(&out, stored_unpack(c, &stored));
-    stmt_add(&out, line_of_tiles(c, pn, s, first, count, NULL));
-    return out.first;
-  }
   if (c->flat) return line_of_tiles(c, pn, s, first, count, NULL);
   const Expr *y = ex_var(c->p, "h", ex_floordiv(c->p, count, num(c, bl->th)));
   const Expr *line = ex_mul(c->p, y, num(c, bl->th));
@@ -206,6 +199,16 @@ static Stmt *block_tiles(Contract *c, const Panel *pn, const Blocks *bl, const E
   s.h = ex_add(c->p, first, line);
   s.sum = ex_add(c->p, s.sum, ex_mul(c->p, line, c->rows_w));
   return stmt_for(arena(c), FOR_SERIAL, y, line_of_tiles(c, pn, s, num(c, 0), c->rows_w, y));
+}
+
+/* The same behind what they need of the panel unpacked. */
+static Stmt *block_tiles(Contract *c, const Panel *pn, const Blocks *bl, const Expr *first,
+                         const Expr *count) {
+  StmtList out = {0};
+  const StoredPanel stored = stored_panel(pn);
+  if (contract_reads_unpacked(c)) stmt_add(&out, stored_unpack(c, &stored));
+  stmt_add(&out, plain_tiles(c, pn, bl, first, count));
+  return out.first;
 }
 
 /* The same with the outer loops of k around the tiles, of all panels of a group, and partial sums
@@ -241,30 +244,43 @@ static Stmt *blocked_tiles(Contract *c, Panel pn, const Blocks *bl, const Expr *
   return out.first;
 }
 
-/* Weights in a few bits: whether there are so few rows that each tile unpacks them may only be
- * known at run time. */
-static Stmt *stored_tiles(Contract *c, const Panel *pn, const Blocks *bl, const Expr *first,
+/* So few rows (flat) or lines that each tile unpacks weights for itself. */
+static int64_t few_rows(const Contract *c, const Blocks *bl) {
+  if (c->stored) return STORED_FEW;
+  if (c->flat) return CONVERT_TILES * bl->tw;
+  const double tiles = expr_extent_guess(c->p, c->rows_w) / bl->tw; /* of a line */
+  return (int64_t)(CONVERT_TILES * bl->th / (tiles > 1 ? tiles : 1));
+}
+
+static Stmt *direct_tiles(Contract *c, const Panel *pn, const Blocks *bl, const Expr *first,
                           const Expr *count) {
-  Stmt *few = NULL;
+  Blocks small = *bl;
+  if (c->stored && small.tw > STORED_FEW) small.tw = STORED_FEW;
+  const Panel m = group_member(c, pn);
+  c->direct = true;
+  Stmt *few = c->stored ? for_members(c, &m, block_tiles(c, &m, &small, first, count))
+                        : blocked_tiles(c, *pn, &small, first, count);
+  c->direct = false;
+  return few;
+}
+
+/* Weights in fewer bits than are multiplied: whether there are so few rows that each tile unpacks
+ * them may only be known at run time. */
+static Stmt *narrow_tiles(Contract *c, const Panel *pn, const Blocks *bl, const Expr *first,
+                          const Expr *count) {
   int64_t n;
+  const int64_t most = few_rows(c, bl);
   const bool fixed = expr_is_const(count, &n);
-  if (!fixed || n <= STORED_FEW) {
-    Blocks small = *bl;
-    if (small.tw > STORED_FEW) small.tw = STORED_FEW;
-    const Panel m = group_member(c, pn);
-    c->direct = true;
-    few = for_members(c, &m, block_tiles(c, &m, &small, first, count));
-    c->direct = false;
-    if (fixed) return few;
-  }
+  Stmt *few = !fixed || n <= most ? direct_tiles(c, pn, bl, first, count) : NULL;
+  if (few && fixed) return few;
   Stmt *many = blocked_tiles(c, *pn, bl, first, count);
-  return few ? stmt_if(arena(c), ex_le(c->p, count, num(c, STORED_FEW)), few, many) : many;
+  return few ? stmt_if(arena(c), ex_le(c->p, count, num(c, most)), few, many) : many;
 }
 
 static Stmt *rows_tiles(Contract *c, const Panel *pn, const Blocks *bl, const Expr *first,
                         const Expr *count) {
-  return c->stored ? stored_tiles(c, pn, bl, first, count)
-                   : blocked_tiles(c, *pn, bl, first, count);
+  return c->stored || contract_converts(c) ? narrow_tiles(c, pn, bl, first, count)
+                                           : blocked_tiles(c, *pn, bl, first, count);
 }
 
 static Stmt *block_rows(Contract *c, const Panel *pn, const Blocks *bl, const Expr *block) {
@@ -369,6 +385,7 @@ Stmt *contract_lines(Contract *c, const Expr *first, const Expr *count) {
   int64_t w;
   if (expr_is_const(c->rows_w, &w) && w < bl.tw) bl.tw = (int)w;
   contract_plain_loops(c);
+  c->direct = !c->stored && contract_converts(c);
   return serial_panels(c, &bl);
 }
 

@@ -40,16 +40,16 @@ static const Expr *loops_linear(const Contract *c, int from, int to, const Expr 
 static const Expr *unpacked_value(Contract *c, const Panel *pn, const Expr *lane) {
   const Expr *n, *step = c->hoisted ? loops_linear(c, c->hoisted, c->n_loops, &n) : k_linear(c);
   const Expr *at = ex_add(c->p, ex_mul(c->p, step, num(c, pn->b_width)), lane);
-  return ex_load(c->p, DT_F32, c->unpacked, at, NULL);
+  return ex_load(c->p, c->types->acc, c->unpacked, at, NULL);
 }
 
 static const Expr *b_value(Contract *c, const Panel *pn, const Expr *lane) {
-  if (c->stored) return unpacked_value(c, pn, lane);
+  if (contract_reads_unpacked(c)) return unpacked_value(c, pn, lane);
   if (c->b_buffer < 0) return c->b_direct(c, ex_add(c->p, pn->col, lane));
   const int id = kb_param(&c->b, c->b_buffer, NULL, PA_READ);
   const Expr *row = ex_mul(c->p, k_linear(c), num(c, pn->b_width));
   const Expr *at = ex_add(c->p, ex_add(c->p, pn->b_base, row), lane);
-  return contract_operand_b(c, ex_load(c->p, c->types->panel, id, at, NULL));
+  return contract_operand_b(c, ex_load(c->p, c->panel, id, at, NULL));
 }
 
 /* Element i of the current step of k. */
@@ -113,7 +113,7 @@ static const Expr *next_block(const Contract *c, const Panel *pn, const Expr *ou
  * that the loads of A and B need. So each tile takes 2^-shift of a line per step of k (the same
  * line again costs nothing), beginning where the last one ended. */
 static Stmt *prefetch_next(Contract *c, const Panel *pn, const Spot *s) {
-  const int64_t in_line = CACHE_LINE / dtype_bytes(c->types->panel);
+  const int64_t in_line = CACHE_LINE / dtype_bytes(c->panel);
   const int64_t lines = (int64_t)width_of(c, pn) / in_line;
   if (!c->prefetch || !s->tile || c->b_buffer < 0 || lines < 1) return NULL;
   int64_t share = 1;

@@ -158,15 +158,19 @@ static bool mat_pack_const(Contract *c, MatCtx *v) {
   ps.k[0] = v->product.trans_b ? cols : rows;
   ps.col_stride = v->product.trans_b ? cols : 1;
   ps.k_stride[0] = v->product.trans_b ? 1 : cols;
-  const bool rounds = dtype_is_float(ps.type) && ps.type != c->types->acc;
+  const DType type = c->types->k_step > 1 ? c->types->b : c->types->panel; /* on all targets */
+  const bool rounds = dtype_is_float(type) && type != c->types->acc;
   ps.scale = rounds ? 1.0 : c->scale;
   if (!rounds) c->scale = 1.0;
   return contract_pack_const(c, w, &ps);
 }
 
-/* Whole vectors of contiguous columns can be read in place. */
+/* Whole vectors of contiguous columns can be read in place; small floats, of which each tile
+ * converts what it reads, for a few rows. */
 static bool mat_direct(Contract *c) {
-  int64_t n;
+  int64_t n, rows;
+  const bool few = expr_is_const(c->rows_w, &rows) && rows <= CONVERT_TILES * c->tile.rows;
+  if (c->types->b != c->types->acc && !few) return false;
   const Expr *j = ex_var(c->p, "j", c->n), *coeff, *rest;
   if (c->types->k_step > 1 || !expr_is_const(c->n, &n) || n % c->lanes) return false;
   const Expr *e = mat_b(c, c->k[0], j);

@@ -12,6 +12,7 @@ typedef struct Packer {
   const PackShape *s;
   int k_step;
   bool plain; /* pack_floats does it */
+  bool same;  /* elements are only moved */
   char *out;
 } Packer;
 
@@ -23,13 +24,16 @@ static void put_float(Packer *p, int64_t from) {
 /* Element `from` of the weights (-1: padding) goes next. */
 static void put(Packer *p, int64_t from) {
   const DType t = p->s->type;
+  const size_t size = (size_t)dtype_bytes(t);
   if (from < 0)
-    memset(p->out, 0, (size_t)dtype_bytes(t));
+    memset(p->out, 0, size);
+  else if (p->same)
+    memcpy(p->out, (const char *)p->w->data + (size_t)from * size, size);
   else if (dtype_is_float(t))
     put_float(p, from);
   else
     dtype_store_i(t, p->out, const_int(p->w, from));
-  p->out += dtype_bytes(t);
+  p->out += size;
 }
 
 static int64_t panel_lanes(const PackShape *s, int64_t first) {
@@ -83,6 +87,7 @@ ConstData *pack_panels(Model *m, const ConstData *w, const PackShape *s) {
   int64_t lanes = 0, count, bytes;
   Packer p = {.w = w, .s = s, .k_step = s->k_step ? s->k_step : 1};
   p.plain = p.k_step == 1 && s->type == DT_F32 && w->dtype == DT_F32;
+  p.same = s->type == w->dtype && dtype_rows[s->type].bits >= 8 && s->scale == 1;
   const int64_t last = s->k[s->n_k - 1];
   int64_t k = (last + p.k_step - 1) / p.k_step * p.k_step;
   for (int i = 0; i + 1 < s->n_k; i++) k *= s->k[i];
@@ -154,7 +159,7 @@ static const Expr *packed_value(Contract *c, const PackLoops *s, const Expr *j,
     element[i] = packed_element(c, col, b);
     *k = step;
   }
-  return ex_cast(p, c->types->panel, contract_group(c, c->types->b, element));
+  return ex_cast(p, c->panel, contract_group(c, c->types->b, element));
 }
 
 static const Place *packed_place(Contract *c, const PackLoops *s) {
@@ -163,13 +168,14 @@ static const Place *packed_place(Contract *c, const PackLoops *s) {
   dims[n++] = s->total;
   for (int i = 0; i < c->n_k; i++) dims[n++] = c->k_extent[i];
   dims[n++] = ex_i64(c->p, s->width);
-  return lower_temp(c->l, c->types->panel, n, dims, "panels");
+  return lower_temp(c->l, c->panel, n, dims, "panels");
 }
 
 Step *contract_pack_computed(Contract *c, const bool *outer_of_b,
                              const Expr *(*b)(Contract *c, const Expr *col)) {
   ExprPool *p = c->p;
   Arena *a = c->l->m->arena;
+  c->panel = contract_computed_panel(c->types);
   Contract k = *c; /* the kernel that packs has its own parameters */
   kb_begin(&k.b, c->l, c->root, "pack");
   k.b.keys = c->b.keys;

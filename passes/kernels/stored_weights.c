@@ -1,7 +1,8 @@
 /* Constant right-hand sides that stay in 2, 4 or 8 bits (DequantizeMatMul): packed into panels as
  * bytes, or as words of a column's next elements of k, with scales and zero points per block of k
  * beside them. A few rows unpack them in registers, where they are used; more rows share a block of
- * a panel that was unpacked into scratch. */
+ * a panel that was unpacked into scratch. So do many rows a block of 16-bit floats, whose panels are
+ * as any other (contract_pack_const). */
 #include "passes/kernels/stored_weights.h"
 
 #include <string.h>
@@ -275,15 +276,33 @@ static int64_t steps_inside(const Contract *c, const Expr **first) {
   return n;
 }
 
+/* A small float of a packed panel. */
+static const Expr *converted(Contract *c, const StoredPanel *pn, const Expr *k, const Expr *lane) {
+  const int id = kb_param(&c->b, c->b_buffer, NULL, PA_READ);
+  const Expr *at = ex_add(c->p, pn->base, ex_mul(c->p, k, num(c, pn->width)));
+  return contract_cast(c, ex_load(c->p, c->panel, id, ex_add(c->p, at, lane), NULL));
+}
+
+bool contract_converts(const Contract *c) {
+  return c->types->k_step == 1 && c->b_buffer >= 0 && c->panel != c->types->acc;
+}
+
+bool contract_reads_unpacked(const Contract *c) {
+  return !c->direct && (c->stored || contract_converts(c));
+}
+
 Stmt *stored_unpack(Contract *c, const StoredPanel *pn) {
   const Expr *first, *j = ex_var(c->p, "j", num(c, pn->width));
   const int64_t count = steps_inside(c, &first), width = (int64_t)c->tile.vectors * c->lanes;
-  const int64_t per = count % c->stored->per == 0 ? c->stored->per : 1;
-  if (c->unpacked < 0) c->unpacked = kb_scratch(&c->b, DT_F32, num(c, count * width), "unpacked");
+  const int64_t word = c->stored ? c->stored->per : 1, per = count % word == 0 ? word : 1;
+  if (c->unpacked < 0)
+    c->unpacked = kb_scratch(&c->b, c->types->acc, num(c, count * width), "unpacked");
   const Expr *o = ex_var(c->p, "k", num(c, count / per)), *u = ex_var(c->p, "u", num(c, per));
   const Expr *k = ex_add(c->p, ex_mul(c->p, o, num(c, per)), per > 1 ? u : num(c, 0));
   const Expr *at = ex_add(c->p, ex_mul(c->p, k, num(c, pn->width)), j);
-  Stmt *s = stmt_store(arena(c), c->unpacked, at, scaled(c, pn, ex_add(c->p, first, k), j));
+  const Expr *step = ex_add(c->p, first, k);
+  const Expr *v = c->stored ? scaled(c, pn, step, j) : converted(c, pn, step, j);
+  Stmt *s = stmt_store(arena(c), c->unpacked, at, v);
   s = stmt_for(arena(c), FOR_VECTOR, j, s);
   if (per > 1) s = stmt_for(arena(c), FOR_UNROLL, u, s);
   return stmt_for(arena(c), FOR_SERIAL, o, s);

@@ -1,14 +1,21 @@
-/* What stored_weights.c has for contract_*.c and matmul.c: right-hand sides in 2, 4 or 8 bits. */
+/* What stored_weights.c has for contract_*.c and matmul.c: right-hand sides in 2, 4 or 8 bits, and
+ * blocks of those in 16. */
 #pragma once
 #include "passes/kernels/contract.h"
 
-enum { STORED_FEW = 4 }; /* rows that unpack weights for themselves */
+/* Rows that unpack weights for themselves; tiles that convert small floats for themselves. */
+enum { STORED_FEW = 4, CONVERT_TILES = 2 };
 
 typedef struct StoredPanel {
-  const Expr *col; /* first column */
-  int width;       /* lanes from one row of the panel to the next */
+  const Expr *col;  /* first column */
+  int width;        /* lanes from one row of the panel to the next */
+  const Expr *base; /* its offset; of small floats */
 } StoredPanel;
 
+/* Whether elements of packed panels are converted before they are multiplied. */
+bool contract_converts(const Contract *c);
+/* Whether what tiles read of B was unpacked before them. */
+bool contract_reads_unpacked(const Contract *c);
 /* Packs the constants of a DequantizeMatMul; sets c->stored. */
 bool contract_pack_stored(Contract *c);
 /* local[row][lane] += products of all steps of k with `rows` rows from (h, w) on. */

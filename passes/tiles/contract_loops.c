@@ -133,6 +133,11 @@ static int a_bytes(const ContractShape *s) {
   return step > 1 ? step * dtype_bytes(s->types->a) : dtype_bytes(dtype_compute(s->types->a));
 }
 
+/* Of a panel that many rows use: a small float was converted for them. */
+static int panel_bytes(const ContractTypes *types) {
+  return dtype_bytes(contract_computed_panel(types));
+}
+
 static const Expr *rows_of(const Space *x) { return x->s->flat ? x->s->rows_w : x->s->rows_h; }
 
 /* The rows of A, k steps long, that stay in the second-level cache: half of it, or more where
@@ -143,7 +148,7 @@ static double rows_in_cache(const Space *x, double k, double rows) {
   const double l2 = (double)x->c->target->l2_bytes, width = x->l->vectors * contract_lanes(x->c);
   double unit = bytes * k; /* of A per row */
   if (!s->flat) unit = bytes * guess(x, s->k[s->n_k - 1]) * guess(x, s->rows_w);
-  const double half = l2 / 2 / unit, beside = width * k * dtype_bytes(s->types->panel);
+  const double half = l2 / 2 / unit, beside = width * k * panel_bytes(s->types);
   return half < rows && rows * unit + beside <= l2 * 7 / 8 ? rows : half;
 }
 
@@ -196,7 +201,7 @@ static bool worth_blocking(const Space *x, int64_t part, bool cut) {
   }
   const Expr *all = s->flat ? s->rows_w : ex_mul(x->p, ex_i64(x->p, part), s->rows_w);
   if (expr_is_const(all, &rows) ? rows <= x->high * x->wide : !s->flat) return false;
-  const int64_t panel = total * x->l->vectors * contract_lanes(x->c) * dtype_bytes(s->types->panel);
+  const int64_t panel = total * x->l->vectors * contract_lanes(x->c) * panel_bytes(s->types);
   return panel * 6 > x->c->target->l2_bytes || (s->flat && cut);
 }
 
@@ -264,7 +269,8 @@ double contract_estimate(const PassCtx *c, const ContractShape *s, Tile tile, do
   const double tiles = live * contract_tile_cycles(c->target, s->types, tile, guess(&x, s->rows_h),
                                                    guess(&x, s->rows_w), s->flat, n, k);
   const bool stored = s->types->a == DT_F32 && s->types->b != DT_F32; /* in a few bits */
-  const double bytes = stored ? dtype_rows[s->types->b].bits / 8.0 : dtype_bytes(s->types->panel);
+  const double bytes = stored ? dtype_rows[s->types->b].bits / 8.0
+                              : dtype_bytes(contract_panel_type(s->types, c->target));
   const double weights = model_read_weights(&m, bytes * n * k);
   return outer_count(&x) * (tiles > weights ? tiles : weights);
 }
