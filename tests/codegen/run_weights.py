@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Part "weights": products whose constant weights stay in 2, 4 or 8 bits, against an oracle in float64.
+"""Part "weights": products whose constant weights stay in 2, 4, 8 or 16 bits, against an oracle in float64.
 
 run_weights.py [--seed S] [--count N] [--target T] [--verbose]: MatMul and Gemm of DequantizeLinear (of integers and of 8-bit floats) and
 of Cast, and MatMulNBits, of random and of chosen shapes: sums with a rest, blocks that do not divide them, all forms of zero points,
-few rows and many, symbolic ones. Compiled at -O3, by turns at -O0 (the operator as it is defined) and for other targets, some under
+few rows and many, symbolic ones; of 16-bit floats products and convolutions that convert a block of a panel, or each element. Compiled at -O3, by turns at -O0 (the operator as it is defined) and for other targets, some under
 qemu. Programs must be as small as the weights are, and MatMulNBits must give what ONNX Runtime gives.
 """
 import subprocess
@@ -150,6 +150,42 @@ class Case:
         return helper.make_model(graph, opset_imports=opsets, ir_version=11)
 
 
+class Half:
+    """y = x @ w, or a convolution, of 16-bit floats: products added up in f32 and rounded once."""
+
+    def __init__(self, rng, dtype, m, k, n, symbolic=False, image=None, batch=()):
+        self.symbolic, self.image, self.dtype, self.grain = symbolic, image, np.dtype(dtype), "one"
+        self.title = f"{self.dtype} {batch}{m}x{k}x{n} image {image} symbolic {symbolic:d}"
+        draw = lambda *shape: (rng.standard_normal(shape) * rng.choice([1, 1, 2.0**-9], shape)).astype(dtype)  # products of tiny ones, too
+        self.x = draw(1, k, *image) if image else draw(*batch, m, k)
+        self.w = draw(n, k, 3, 3) if image else draw(k, n)
+        self.feeds = {"x": self.x}
+
+    def oracle(self):
+        from tests.support.template_cases import conv
+        x, w = self.x.astype(np.float64), self.w.astype(np.float64)
+        f = (lambda a, b: conv(a, b, None, (1, 1), (1, 1), (1, 1, 1, 1), 1)) if self.image else np.matmul
+        return f(x, w), f(np.abs(x), np.abs(w))
+
+    def model(self):
+        code = helper.np_dtype_to_tensor_dtype(self.dtype)
+        node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1]) if self.image else helper.make_node("MatMul", ["x", "w"], ["y"])
+        shape = ["m" if self.symbolic and d == self.x.ndim - 2 else n for d, n in enumerate(self.x.shape)]
+        value = lambda name, dims: helper.make_tensor_value_info(name, code, dims)
+        init = [helper.make_tensor("w", code, self.w.shape, self.w.tobytes(), raw=True)]
+        graph = helper.make_graph([node], "g", [value("x", shape)], [value("y", None)], init)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
+
+
+def half_cases(rng):
+    for m, k, n, symbolic, batch in ((1, 1030, 65, False, ()), (3, 513, 100, False, ()), (60, 1400, 200, False, ()), (130, 1024, 40, True, ()),
+                                     (200, 2048, 96, False, ()), (2, 2048, 33, True, (3,))):
+        yield Half(rng, np.float16, m, k, n, symbolic, batch=batch)
+    yield Half(rng, np.float16, 0, 96, 50, image=(20, 30))
+    yield Half(rng, np.float16, 0, 33, 17, image=(2, 3))
+    yield Half(rng, ml_dtypes.bfloat16, 5, 700, 64)
+
+
 def pick(rng, items):
     return items[int(rng.integers(len(items)))]
 
@@ -185,16 +221,23 @@ def wrong(case, target, level):
     if bad:
         return bad
     want, size = case.oracle()
-    error = np.abs(got - want) / size if got.shape == want.shape else np.full(1, np.inf)
-    limit = 2.0**-23 * (2 + case.x.shape[-1] ** 0.5)
-    return None if error.max() <= limit else f"{got.shape}, error {error.max():.2g}, allowed {limit:.2g}"
+    if got.shape != want.shape:
+        return f"shape {got.shape}"
+    terms, off = case.x.shape[-1], 0
+    if isinstance(case, Half):
+        terms, limits = case.w.size // want.shape[1 if case.image else -1], ml_dtypes.finfo(case.dtype)
+        got = (got.view(case.dtype) if got.dtype.kind == "V" else got).astype(np.float64)
+        off = float(limits.eps) / 2 * np.abs(want) + float(limits.smallest_subnormal)  # the one rounding at the end
+    error = np.maximum(np.abs(got - want) - off, 0) / size
+    limit = 2.0**-23 * (2 + terms**0.5)
+    return None if error.max() <= limit else f"error {error.max():.2g}, allowed {limit:.2g}"
 
 
 def sizes(rng):
     """What is wrong: how large the weights of programs are."""
     bad = []
-    for kind, grain, most in (("u4", 32, 0.18), ("i8", "column", 0.27), ("f8e5m2", "one", 0.27)):
-        case = Case(rng, kind, 1, 1024, 512, grain, zeros=None)
+    for kind, grain, most in (("u4", 32, 0.18), ("i8", "column", 0.27), ("f8e5m2", "one", 0.27), ("f16", "one", 0.52)):
+        case = Half(rng, np.float16, 1, 1024, 512) if kind == "f16" else Case(rng, kind, 1, 1024, 512, grain, zeros=None)
         with tempfile.TemporaryDirectory(prefix="burin-") as folder:
             path = Path(folder)
             (path / "m.onnx").write_bytes(case.model().SerializeToString())
@@ -235,7 +278,7 @@ def refused(rng):
 def main():
     args = turns.arguments()
     rng = np.random.default_rng(args.seed)
-    cases = [*fixed_cases(rng), *(random_case(rng) for _ in range(args.count))]
+    cases = [*fixed_cases(rng), *half_cases(np.random.default_rng(args.seed)), *(random_case(rng) for _ in range(args.count))]
     return turns.run_cases(cases, wrong, args, [*sizes(rng), *as_ort(rng, 4), *refused(rng)], 8)
 
 
