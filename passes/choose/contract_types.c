@@ -54,6 +54,11 @@ DType contract_computed_panel(const ContractTypes *types) {
   return types->k_step > 1 ? types->panel : types->acc;
 }
 
+bool contract_has_dot4(const Target *t, DType x, DType w) {
+  if (target_has(t, FEATURE_VNNI) || target_has(t, FEATURE_AVXVNNI)) return x != w;
+  return target_has(t, FEATURE_DOTPROD) && (x == w || target_has(t, FEATURE_I8MM));
+}
+
 DType contract_a_type(const ContractTypes *types) {
   return types->k_step > 1 && !types->split_a ? types->a : types->acc;
 }

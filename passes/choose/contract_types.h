@@ -31,6 +31,8 @@ const ContractTypes *node_contract_types(const Node *n);
 /* Elements of panels that are packed at compile time; of those that a kernel packs. */
 DType contract_panel_type(const ContractTypes *types, const Target *t);
 DType contract_computed_panel(const ContractTypes *types);
+/* Has the target an instruction for four products of bytes of these types, whichever comes first? */
+bool contract_has_dot4(const Target *t, DType x, DType w);
 /* As what A is stored where it is copied for a contraction. */
 DType contract_a_type(const ContractTypes *types);
 /* Cells behind `elements` of the last k that its groups reach. */

@@ -133,18 +133,22 @@ const Expr *contract_element(const Contract *c, int i) {
   return ex_add(c->p, ex_mul(c->p, step, ex_i64(c->p, c->types->k_step)), ex_i64(c->p, i));
 }
 
-const Expr *contract_group(const Contract *c, DType type, const Expr *const *element) {
-  const int n = c->types->k_step, bits = dtype_rows[type].bits;
-  if (n == 1) return element[0];
+const Expr *group_elements(ExprPool *p, DType type, int n, const Expr *const *element) {
+  const int bits = dtype_rows[type].bits;
   const Expr *group = NULL;
   for (int i = 0; i < n; i++) {
     const Expr *e = element[i];
     if (dtype_rows[type].cls == DC_SINT && i + 1 < n)
-      e = ex_and(c->p, e, ex_int(c->p, DT_I32, (INT64_C(1) << bits) - 1));
-    if (i) e = ex_op(c->p, EX_shl, e, ex_int(c->p, DT_I32, (int64_t)i * bits), NULL);
-    group = group ? ex_op(c->p, EX_or, group, e, NULL) : e;
+      e = ex_and(p, e, ex_int(p, DT_I32, (INT64_C(1) << bits) - 1));
+    if (i) e = ex_op(p, EX_shl, e, ex_int(p, DT_I32, (int64_t)i * bits), NULL);
+    group = group ? ex_op(p, EX_or, group, e, NULL) : e;
   }
   return group;
+}
+
+const Expr *contract_group(const Contract *c, DType type, const Expr *const *element) {
+  const int n = c->types->k_step;
+  return n == 1 ? element[0] : group_elements(c->p, type, n, element);
 }
 
 void contract_outer(Contract *c, const Expr *extent) { c->outer_extent[c->n_outer++] = extent; }

@@ -107,6 +107,8 @@ const Expr *contract_operand_b(const Contract *c, const Expr *e);
 void contract_last_k(Contract *c, const char *stem, const Expr *count);
 /* Element i of the current step of the last k. */
 const Expr *contract_element(const Contract *c, int i);
+/* An i32 that holds n elements of `type`, each given in an i32, the first one in the low bits. */
+const Expr *group_elements(ExprPool *p, DType type, int n, const Expr *const *element);
 /* What a multiply-add takes of a step's elements, which are of `type`. */
 const Expr *contract_group(const Contract *c, DType type, const Expr *const *element);
 /* A copy of x, made by *steps, of another type and layout: with the halo that this has. */

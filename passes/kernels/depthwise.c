@@ -1,5 +1,7 @@
 /* Depthwise convolution: lanes over channels, a strip of output pixels in registers, taps unrolled;
- * of floats, or of bytes into i32 (a product of two extended bytes is one of 16 bits: pmaddwd on x86).
+ * of floats, or of bytes into i32. Where the target adds up products of groups, four bytes or two of 16
+ * bits, rows of a window are put together in each lane: a column of the image is one operand for all the
+ * pixels whose windows it lies in (weights are packed so; those that are computed are taken one by one).
  * The largest value of a window (MaxPool) instead of the sum: as a part of a larger kernel only.
  * Also the kernel that fills a halo. */
 #include "passes/build/nest.h"
@@ -7,6 +9,15 @@
 #include "passes/cost/machine_model.h"
 #include "passes/kernels/contract.h"
 #include "passes/tiles/own_loops.h"
+
+typedef struct TapGroup {
+  int taps;       /* that a multiply-add takes; 1: one */
+  int along;      /* the dimension in which they follow each other */
+  int64_t groups; /* in this dimension */
+  DType element;  /* of a group */
+  ExprOp mac;     /* mac(x, w, sum) */
+  bool mac_ba;    /* mac(w, x, sum) */
+} TapGroup;
 
 typedef struct Depthwise {
   Lower *l;
@@ -22,26 +33,57 @@ typedef struct Depthwise {
   int width;                       /* pixels of a strip */
   bool max;                        /* no weights: the largest value */
   DType type, stored;              /* of sums; of packed weights: 8 bits as they are, else f32 */
+  TapGroup of;
 } Depthwise;
 
 static const Expr *num(const Depthwise *d, int64_t v) { return ex_i64(d->p, v); }
 
-/* Weights as [taps][channels]. */
+/* ---- groups of taps ---- */
+
+/* Of constant weights of bytes: four where the target has an instruction for these types, else two, as
+ * 16 bits. */
+static TapGroup group_taps(const Depthwise *d) {
+  const Node *n = d->anchor->def;
+  const Target *t = d->l->c->target;
+  const ContractTypes *types = d->max ? NULL : node_contract_types(n);
+  const int last = d->conv.spatial - 1;
+  TapGroup g = {.taps = 1, .along = last, .groups = 1, .element = d->stored, .mac = EX_fma};
+  if (d->max || d->type != DT_I32 || types->k_step != 4 || !n->in[1]->cdata) return g;
+  if (contract_has_dot4(t, types->a, types->b))
+    g = (TapGroup){4, .element = types->b, .mac = types->mac, .mac_ba = types->mac_ba};
+  else if (target_has(t, FEATURE_PAIRS))
+    g = (TapGroup){2, .element = DT_I16, .mac = EX_dot2_i16};
+  else
+    return g;
+  g.along = last > 0 && d->conv.kernel[last - 1] > 1 ? last - 1 : last;
+  g.groups = (d->conv.kernel[g.along] + g.taps - 1) / g.taps;
+  return g;
+}
+
+/* Weights as [taps][channels], groups of them in an i32. */
 static int pack_weights(Depthwise *d) {
   const ConstData *w = d->anchor->def->in[1]->cdata;
-  int64_t taps = 1;
+  const int last = d->conv.spatial - 1;
+  int64_t taps = 1, stride = 1;
+  PackShape ps = {.type = d->of.element,
+                  .k_step = d->of.taps,
+                  .groups = 1,
+                  .cols = d->conv.c_out,
+                  .n_k = d->conv.spatial,
+                  .width = d->conv.c_out,
+                  .lanes = 1,
+                  .scale = 1.0};
   for (int s = 0; s < d->conv.spatial; s++) taps *= d->conv.kernel[s];
-  const PackShape ps = {.type = d->stored,
-                        .groups = 1,
-                        .cols = d->conv.c_out,
-                        .col_stride = taps,
-                        .n_k = 1,
-                        .k = {taps},
-                        .k_stride = {1},
-                        .width = d->conv.c_out,
-                        .lanes = 1,
-                        .scale = 1.0};
+  for (int s = last, at = last - 1; s >= 0; s--) {
+    const int k = s == d->of.along ? last : at--;
+    ps.k[k] = d->conv.kernel[s];
+    ps.k_stride[k] = stride;
+    stride *= d->conv.kernel[s];
+  }
+  ps.col_stride = taps;
   const ConstData *data = pack_panels(d->l->m, w, &ps);
+  const int64_t groups = data->count / d->of.taps;
+  if (d->of.taps > 1) data = const_new(d->l->m, data->name, DT_I32, 1, &groups, data->data);
   return contract_weights(d->l, data);
 }
 
@@ -72,6 +114,7 @@ static void pack_computed(Depthwise *d) {
   d->packing = kb_finish(&b, body);
 }
 
+/* An element of the image, in the type of the sums. */
 static const Expr *pixel(Depthwise *d, const Expr *const *q, const Expr *const *tap) {
   const Expr *idx[MAX_RANK] = {d->batch, d->c};
   for (int s = 0; s < d->conv.spatial; s++) {
@@ -86,13 +129,29 @@ static const Expr *pixel(Depthwise *d, const Expr *const *q, const Expr *const *
       ex_load(d->p, kb_dtype(d->b, id), id, place_index(d->p, d->x_place, x->rank, idx), NULL));
 }
 
-static const Expr *weight(Depthwise *d, const Expr *const *tap) {
+/* The image at the taps of group g, whose first one is `tap`. */
+static const Expr *pixels(Depthwise *d, const Expr *const *q, const Expr *const *tap, int64_t g) {
+  const Expr *at[MAX_SPATIAL], *element[MAX_K_STEP];
+  const int64_t left = d->conv.kernel[d->of.along] - g * d->of.taps;
+  if (d->of.taps == 1) return pixel(d, q, tap);
+  for (int s = 0; s < d->conv.spatial; s++) at[s] = tap[s];
+  for (int i = 0; i < d->of.taps; i++) {
+    at[d->of.along] = num(d, g * d->of.taps + i);
+    element[i] = i < left ? pixel(d, q, at) : ex_const(d->p, DT_I32, 0);
+  }
+  const DType x = d->anchor->def->in[0]->dtype;
+  return group_elements(d->p, d->of.taps == 2 ? d->of.element : x, d->of.taps, element);
+}
+
+static const Expr *weight(Depthwise *d, const Expr *const *tap, int64_t g) {
   const Expr *t = num(d, 0);
   for (int s = 0; s < d->conv.spatial; s++)
-    t = ex_add(d->p, ex_mul(d->p, t, num(d, d->conv.kernel[s])), tap[s]);
+    if (d->of.taps == 1 || s != d->of.along)
+      t = ex_add(d->p, ex_mul(d->p, t, num(d, d->conv.kernel[s])), tap[s]);
+  if (d->of.taps > 1) t = ex_add(d->p, ex_mul(d->p, t, num(d, d->of.groups)), num(d, g));
   const int id = kb_param(d->b, d->weights, NULL, PA_READ);
   const Expr *at = ex_add(d->p, ex_mul(d->p, t, num(d, d->conv.c_out)), d->c);
-  return ex_cast(d->p, d->type, ex_load(d->p, d->stored, id, at, NULL));
+  return ex_cast(d->p, d->type, ex_load(d->p, kb_dtype(d->b, id), id, at, NULL));
 }
 
 static const Expr *epilogue(Depthwise *d, const Expr *const *q, const Expr *sum) {
@@ -108,6 +167,35 @@ static const Expr *store_index(Depthwise *d, const Expr *const *q) {
   return place_index(d->p, d->to, d->root->rank, idx);
 }
 
+static const Expr *added(Depthwise *d, const Expr *const *q, const Expr *const *tap, int64_t g,
+                         const Expr *sum) {
+  const Expr *x = pixels(d, q, tap, g);
+  if (d->max) return reduce_combine(d->p, RED_MAX, sum, x);
+  const Expr *w = weight(d, tap, g);
+  return d->of.mac_ba ? ex_op(d->p, d->of.mac, w, x, sum) : ex_op(d->p, d->of.mac, x, w, sum);
+}
+
+/* Adds all taps, or those of group g of its dimension, to the sums of `width` pixels from w0. */
+static Stmt *add_taps(Depthwise *d, const Expr *w0, int width, int acc, int64_t g) {
+  Arena *a = d->l->m->arena;
+  const int n = d->conv.spatial;
+  const Expr *i = ex_var(d->p, "r", num(d, width));
+  const Expr *q[MAX_SPATIAL] = {d->line[0], d->line[1]}, *tap[MAX_SPATIAL];
+  q[n - 1] = ex_add(d->p, w0, i);
+  for (int s = 0; s < n; s++) {
+    const bool grouped = d->of.taps > 1 && s == d->of.along;
+    tap[s] = grouped || d->conv.kernel[s] == 1 ? num(d, 0)
+                                               : ex_var(d->p, "k", num(d, d->conv.kernel[s]));
+  }
+  Stmt *body = stmt_set(a, acc, i, added(d, q, tap, g, ex_local(d->p, d->type, acc, i)));
+  body = stmt_for(a, FOR_UNROLL, i, body);
+  for (int s = n - 1; s >= 0; s--)
+    if (tap[s]->op == EX_VAR)
+      body =
+          stmt_for(a, d->conv.kernel[s] <= 5 && s >= n - 2 ? FOR_UNROLL : FOR_SERIAL, tap[s], body);
+  return body;
+}
+
 /* A strip of `width` pixels from w0: accumulate over unrolled taps, store. */
 static Stmt *strip(void *user, const Expr *w0, int width) {
   Depthwise *d = user;
@@ -120,25 +208,13 @@ static Stmt *strip(void *user, const Expr *w0, int width) {
   const Expr *first = d->max ? reduce_identity(d->p, RED_MAX, DT_F32) : ex_const(d->p, d->type, 0);
   const Expr *i0 = ex_var(d->p, "r", num(d, width)), *i = ex_var(d->p, "r", num(d, width));
   stmt_add(&out, stmt_for(a, FOR_UNROLL, i0, stmt_set(a, acc, i0, first)));
-  const Expr *q[MAX_SPATIAL] = {d->line[0], d->line[1]}, *tap[MAX_SPATIAL];
+  for (int64_t g = 0; g < d->of.groups; g++) stmt_add(&out, add_taps(d, w0, width, acc, g));
+  const Expr *q[MAX_SPATIAL] = {d->line[0], d->line[1]};
   q[n - 1] = ex_add(d->p, w0, i);
-  for (int s = 0; s < n; s++)
-    tap[s] = d->conv.kernel[s] == 1 ? num(d, 0) : ex_var(d->p, "k", num(d, d->conv.kernel[s]));
-  const Expr *old = ex_local(d->p, d->type, acc, i), *x = pixel(d, q, tap);
-  const Expr *next =
-      d->max ? reduce_combine(d->p, RED_MAX, old, x) : ex_op(d->p, EX_fma, x, weight(d, tap), old);
-  Stmt *body = stmt_for(a, FOR_UNROLL, i, stmt_set(a, acc, i, next));
-  for (int s = n - 1; s >= 0; s--)
-    if (tap[s]->op == EX_VAR)
-      body =
-          stmt_for(a, d->conv.kernel[s] <= 5 && s >= n - 2 ? FOR_UNROLL : FOR_SERIAL, tap[s], body);
-  stmt_add(&out, body);
-  const Expr *i2 = ex_var(d->p, "r", num(d, width));
-  q[n - 1] = ex_add(d->p, w0, i2);
   const int target = kb_param(d->b, d->to->buffer, d->to->offset, PA_WRITE);
   Stmt *st =
-      stmt_store(a, target, store_index(d, q), epilogue(d, q, ex_local(d->p, d->type, acc, i2)));
-  stmt_add(&out, stmt_for(a, FOR_UNROLL, i2, st));
+      stmt_store(a, target, store_index(d, q), epilogue(d, q, ex_local(d->p, d->type, acc, i)));
+  stmt_add(&out, stmt_for(a, FOR_UNROLL, i, st));
   return out.first;
 }
 
@@ -179,6 +255,7 @@ static void depthwise_init(Depthwise *d, KernelBuild *b, const Value *root, cons
     d->stored = anchor->def->in[1]->dtype;
   }
   conv_axes(d->l->m, anchor->def, &d->conv, 0, d->axis);
+  d->of = group_taps(d);
   if (!d->max && anchor->def->in[1]->cdata)
     d->weights = pack_weights(d);
   else if (!d->max)

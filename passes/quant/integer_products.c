@@ -162,11 +162,10 @@ static Value *row_terms(Build *b, const Product *p) {
 
 /* ---- signs ---- */
 
-/* Has the target an instruction for products of these, whichever comes first? */
+/* Has the target an instruction for products of these; or none, so that all are alike? */
 static bool is_native(const Target *t, DType x, DType w) {
-  const bool vnni = target_has(t, FEATURE_VNNI) || target_has(t, FEATURE_AVXVNNI);
-  if (!vnni && !target_has(t, FEATURE_DOTPROD)) return true; /* all are alike */
-  return x == w ? !vnni : vnni || target_has(t, FEATURE_I8MM);
+  return contract_has_dot4(t, x, w) ||
+         !(contract_has_dot4(t, DT_U8, DT_I8) || contract_has_dot4(t, x, x));
 }
 
 /* v + 128 as u8, or v - 128 as i8. */
