@@ -61,6 +61,7 @@ void plan_print(const Plan *p, StrBuf *b) {
   const char *name = plan_name(p);
   sb_printf(b, "{plan=%s%s", name ? name : "?", lanes[p->lanes & 3]);
   if (p->block) sb_printf(b, " block=%d", p->block);
+  if (p->planes) sb_printf(b, " planes=%d", p->planes);
   if (p->skips) sb_printf(b, " skips");
   if (p->chain) sb_printf(b, " chain=%d rows=%d parts=%d", p->chain, p->rows, p->parts);
   if (p->chained) sb_printf(b, " chained");
@@ -129,6 +130,7 @@ const char *plan_malformed(const Plan *p) {
   if ((thin && !p->lanes) || (!thin && !tiled && p->lanes) || p->lanes < 0 || p->lanes > 3)
     return "lanes belong to thin convolutions";
   if (p->block < 0 || (p->block && p->algorithm != ALG_WINOGRAD)) return "blocks are of Winograd";
+  if (p->planes < 0 || (p->planes && !p->block)) return "planes are of blocks";
   if (p->skips && p->algorithm != ALG_TILED) return "only tiles skip taps";
   for (int i = 0; i < p->n_loops; i++)
     if (loops_malformed(p, &p->loops[i])) return loops_malformed(p, &p->loops[i]);

@@ -316,15 +316,17 @@ static bool parse_plan_field(Parser *p, Plan *plan) {
   if (tok_eat(p, "skips")) return plan->skips = true;
   if (tok_eat(p, "chained")) return plan->chained = true;
   if (tok_eat(p, "block")) return parse_count(p, &plan->block);
+  if (tok_eat(p, "planes")) return parse_count(p, &plan->planes);
   if (tok_eat(p, "chain")) return parse_count(p, &plan->chain);
   if (tok_eat(p, "rows")) return parse_count(p, &plan->rows);
   if (tok_eat(p, "parts")) return parse_count(p, &plan->parts);
   if (tok_eat(p, "lanes")) return tok_expect(p, "=") && parse_lanes(p, plan);
   if (tok_eat(p, "halo") && !plan->spatial) return tok_expect(p, "=") && parse_plan_halo(p, plan);
   if (!plan->n_loops && at_loops(p, &first, &ok)) return ok && parse_all_loops(p, plan, &first);
-  return tok_fail(p,
-                  "expected a field of a plan: lanes, block, skips, chain, rows, parts, chained, "
-                  "halo, tile, width, vectors");
+  return tok_fail(
+      p,
+      "expected a field of a plan: lanes, block, planes, skips, chain, rows, parts, chained, "
+      "halo, tile, width, vectors");
 }
 
 /* The name of an algorithm behind `{plan=`; else nothing is taken: attributes may have any name. */

@@ -33,7 +33,9 @@ static void choose_conv(const PassCtx *c, const Node *n, const ConvInfo *conv, P
     p->algorithm = ALG_DEPTHWISE;
   } else if (p->winograd) {
     p->algorithm = ALG_WINOGRAD;
-    p->block = (int)winograd_block(c, n, conv, p->winograd);
+    const WinogradBlock block = winograd_block(c, n, conv, p->winograd);
+    p->block = (int)block.lines;
+    p->planes = (int)block.planes;
   } else {
     p->lanes = thin_lanes(c, n, conv);
     p->skips = conv_skips_taps(conv) && !(p->lanes & LANES_PIXELS);
@@ -59,10 +61,16 @@ static const Plan *choose_plan(const PassCtx *c, const Node *n) {
 /* ---- plans of texts ---- */
 
 static const char *winograd_problem(const Node *n, const ConvInfo *conv, const Plan *p) {
-  int64_t h;
-  if (!winograd_fits(n, conv) || !expr_is_const(n->out[0]->dims[2], &h))
+  int64_t h, depth;
+  if (!winograd_fits(n, conv) || !expr_is_const(n->out[0]->dims[conv->spatial], &h))
     return "no Winograd form computes this convolution";
   const int64_t lines = (h + p->winograd - 1) / p->winograd;
+  if (conv->spatial == 3)
+    return p->block < 1 || p->planes < 1 || lines % p->block ||
+                   !expr_is_const(n->out[0]->dims[2], &depth) || depth % p->planes
+               ? "blocks must divide the rows of tiles and the planes"
+               : NULL;
+  if (p->planes) return "planes are of three dimensions";
   return p->block && (p->block >= lines || lines % p->block)
              ? "blocks must divide the rows of tiles"
              : NULL;

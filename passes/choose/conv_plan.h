@@ -14,8 +14,12 @@ int winograd_size(const PassCtx *c, const Node *n, const ConvInfo *conv);
 double winograd_cycles(const PassCtx *c, const Node *n, const ConvInfo *conv, int m);
 double winograd_input_cycles(const PassCtx *c, const ConvInfo *conv, int m, double tiles);
 double winograd_output_cycles(const PassCtx *c, const ConvInfo *conv, int m, double tiles);
-/* Rows of tiles of a block; 0: all are one. */
-int64_t winograd_block(const PassCtx *c, const Node *n, const ConvInfo *conv, int m);
+/* A block: rows of tiles (of two dimensions; 0: all are one), in how many planes (of three). */
+typedef struct WinogradBlock {
+  int64_t lines;
+  int64_t planes;
+} WinogradBlock;
+WinogradBlock winograd_block(const PassCtx *c, const Node *n, const ConvInfo *conv, int m);
 /* Cells that whole tiles read around the input. */
 void winograd_reach(const Node *n, const ConvInfo *conv, int m, int s, int64_t *lo, int64_t *hi);
 /* The choice between algorithms for this convolution (choice.h); NULL: there is none. */

@@ -1,5 +1,8 @@
-/* When a 3×3 convolution is worth a Winograd form (kernels/winograd.c), and in blocks of how many
- * rows of tiles: multiplications saved against traffic for the transformed data and weights. */
+/* When a 3×3 convolution, or one of three dimensions whose last two are so, is worth a Winograd form
+ * (kernels/winograd.c), and in blocks of how many rows of tiles and planes: multiplications saved
+ * against traffic for the transformed data and weights. */
+#include <math.h>
+
 #include "ir/expr/expr_query.h"
 #include "passes/choose/choice.h"
 #include "passes/choose/contraction.h"
@@ -7,12 +10,14 @@
 #include "passes/cost/machine_model.h"
 
 bool winograd_fits(const Node *n, const ConvInfo *conv) {
-  if (!conv_beyond_tiles(n) || conv->transposed || conv->spatial != 2 || conv->group != 1)
+  const int first = conv->spatial - 2; /* of the dimensions that are transformed */
+  if (!conv_beyond_tiles(n) || conv->transposed || first < 0 || first > 1 || conv->group != 1)
     return false;
-  for (int s = 0; s < 2; s++) {
+  for (int s = 0; s <= first + 1; s++) {
     int64_t k;
-    if (conv->kernel[s] != 3 || conv->stride[s] != 1 || conv->dilation[s] != 1) return false;
-    if (!expr_is_const(n->out[0]->dims[2 + s], &k) || k < 4) return false;
+    if (conv->stride[s] != 1 || conv->dilation[s] != 1) return false;
+    if (!expr_is_const(n->out[0]->dims[2 + s], &k) || k < (s < first ? 1 : 4)) return false;
+    if (s >= first && conv->kernel[s] != 3) return false;
   }
   return !node_int(n, "exact", 0) && n->in[0]->dtype == DT_F32 && n->in[1]->dtype == DT_F32 &&
          conv->c_in >= 8 && conv->c_out >= 8;
@@ -21,24 +26,58 @@ bool winograd_fits(const Node *n, const ConvInfo *conv) {
 /* Cycles of a vector of one point in a transform. */
 static const double INPUT_WORK = 3.6, OUTPUT_WORK = 2.8;
 
-static double direct_cycles(const MachineModel *m, const ConvInfo *conv, int64_t h, int64_t w) {
-  const double work = 9.0 * (double)conv->c_in * (double)conv->c_out;
-  const double compute = model_macs(m, work * (double)(h * w)) * 1.1,
+/* What is computed of one image, and the depth of the kernel; both 1 in two dimensions. */
+typedef struct Image {
+  int64_t h, w, depth, taps;
+  double live; /* share of the taps in depth that see more than the border */
+} Image;
+
+static double live_share(const Node *n, const ConvInfo *conv, int64_t depth) {
+  int64_t in, live = 0;
+  if (!expr_is_const(n->in[0]->dims[2], &in)) return 1;
+  for (int64_t d = 0; d < depth; d++)
+    for (int64_t t = 0; t < conv->kernel[0]; t++) {
+      const int64_t at = d + t - conv->pad_lo[0];
+      live += at >= 0 && at < in;
+    }
+  return (double)live / (double)(depth * conv->kernel[0]);
+}
+
+static bool image_of(const Node *n, const ConvInfo *conv, Image *im) {
+  const int last = 1 + conv->spatial;
+  const Expr *const *dims = n->out[0]->dims;
+  *im = (Image){.depth = 1, .taps = 1, .live = 1};
+  if (conv->spatial == 3) {
+    if (!expr_is_const(dims[2], &im->depth)) return false;
+    im->taps = conv->kernel[0];
+    im->live = live_share(n, conv, im->depth);
+  }
+  return expr_is_const(dims[last - 1], &im->h) && expr_is_const(dims[last], &im->w);
+}
+
+static double direct_cycles(const MachineModel *m, const ConvInfo *conv, const Image *im) {
+  const double work = 9.0 * (double)im->taps * (double)conv->c_in * (double)conv->c_out;
+  const double pixels = (double)(im->h * im->w * im->depth) * im->live;
+  const double compute = model_macs(m, work * pixels) * 1.1,
                stream = model_read_weights(m, work * 4);
   return compute > stream ? compute : stream;
 }
 
-/* Of one image, in blocks of `lines` rows of tiles. */
-static double block_cycles(const MachineModel *m, const ConvInfo *conv, int64_t h, int64_t w,
-                           int out, int64_t lines) {
-  const double points = (out + 2) * (out + 2), ic = (double)conv->c_in, oc = (double)conv->c_out;
-  const int64_t th = (h + out - 1) / out, tw = (w + out - 1) / out;
-  const double blocks = (double)((th + lines - 1) / lines), tiles = (double)(lines * tw) * blocks;
-  const double data = 2 * points * (double)(lines * tw) * (ic + oc) * 4;
-  const double weights = points * ic * oc * 4;
+/* Of one image, in blocks of `lines` rows of tiles in each of `planes` planes. */
+static double block_cycles(const MachineModel *m, const ConvInfo *conv, const Image *im, int out,
+                           WinogradBlock b) {
+  const double points = (out + 2) * (out + 2), oc = (double)conv->c_out;
+  const double taps = (double)im->taps, more = (double)(b.planes + im->taps - 1) / (double)b.planes;
+  const double ic = (double)conv->c_in * more; /* with the planes that blocks share */
+  const int64_t th = (im->h + out - 1) / out, tw = (im->w + out - 1) / out;
+  const double blocks = (double)((th + b.lines - 1) / b.lines * (im->depth / b.planes));
+  const double in_block = (double)(b.lines * tw * b.planes), tiles = in_block * blocks;
+  const double data = 2 * points * in_block * (ic + oc) * 4;
+  const double weights = points * taps * (double)conv->c_in * oc * 4;
   /* few tiles leave the register tile of the products half empty */
   const double fill = tiles / blocks < 8 ? tiles / blocks / 8 : 1;
-  const double compute = model_macs(m, points * tiles * ic * oc / fill) * 1.15,
+  const double macs = points * taps * tiles * (double)conv->c_in * oc;
+  const double compute = model_macs(m, macs / fill) * 1.15,
                stream = blocks * model_read_weights(m, weights);
   const double transforms = tiles * points * (ic * INPUT_WORK + oc * OUTPUT_WORK) / m->lanes;
   /* blocks share the cache with the weights that come by for each of them */
@@ -48,36 +87,49 @@ static double block_cycles(const MachineModel *m, const ConvInfo *conv, int64_t 
          blocks * (near ? model_read_near(data) : model_read_far(data / 2)) + transforms + calls;
 }
 
-/* Rows of tiles that are a block; all of them: there is one block. An odd number of blocks keeps
- * one of two threads waiting. */
-static int64_t block_lines(const MachineModel *m, const ConvInfo *conv, int64_t h, int64_t w,
-                           int out) {
-  const int64_t th = (h + out - 1) / out;
-  int64_t best = th;
-  double least = block_cycles(m, conv, h, w, out, th);
-  for (int64_t lines = th / 2; lines >= 1; lines--) {
-    if (th % lines) continue;
-    const int64_t blocks = th / lines;
-    const double even = m->threads > 1 ? (double)((blocks + 1) / 2 * 2) / (double)blocks : 1;
-    const double cycles = block_cycles(m, conv, h, w, out, lines) * even;
-    if (cycles >= least) continue;
-    least = cycles;
-    best = lines;
-  }
+/* An odd number of blocks keeps one of two threads waiting. */
+static double even_share(const MachineModel *m, int64_t blocks) {
+  return m->threads > 1 ? (double)((blocks + 1) / 2 * 2) / (double)blocks : 1;
+}
+
+/* Blocks of planes are each thread's own, and would be larger than all values together. */
+static bool too_large(const ConvInfo *conv, const Image *im, int out, WinogradBlock b) {
+  enum { MOST_BYTES = 8 << 20 };
+  const int64_t tiles = (im->w + out - 1) / out * b.lines, planes = b.planes + im->taps - 1;
+  const int64_t cells = tiles * (planes * conv->c_in + b.planes * conv->c_out);
+  return conv->spatial == 3 && b.lines * b.planes > 1 &&
+         4 * (out + 2) * (out + 2) * cells > MOST_BYTES;
+}
+
+/* Rows of tiles that are a block, and planes; all of them: there is one block. */
+static WinogradBlock choose_block(const MachineModel *m, const ConvInfo *conv, const Image *im,
+                                  int out) {
+  const int64_t th = (im->h + out - 1) / out;
+  WinogradBlock best = {th, im->depth};
+  const bool whole = !too_large(conv, im, out, best);
+  double least = whole ? block_cycles(m, conv, im, out, best) : INFINITY;
+  for (int64_t planes = im->depth; planes >= 1; planes--)
+    for (int64_t lines = planes == im->depth ? th / 2 : th; lines >= 1; lines--) {
+      const WinogradBlock b = {lines, planes};
+      if (th % lines || im->depth % planes || too_large(conv, im, out, b)) continue;
+      const double cycles =
+          block_cycles(m, conv, im, out, b) * even_share(m, th / lines * (im->depth / planes));
+      if (cycles >= least) continue;
+      least = cycles;
+      best = b;
+    }
   return best;
 }
 
-static double wino_cycles(const MachineModel *m, const ConvInfo *conv, int64_t h, int64_t w,
-                          int out) {
-  return block_cycles(m, conv, h, w, out, block_lines(m, conv, h, w, out));
+static double wino_cycles(const MachineModel *m, const ConvInfo *conv, const Image *im, int out) {
+  return block_cycles(m, conv, im, out, choose_block(m, conv, im, out));
 }
 
 double winograd_cycles(const PassCtx *c, const Node *n, const ConvInfo *conv, int out) {
   const MachineModel m = machine_model(c->target, DT_F32, c->max_threads);
-  int64_t h = 0, w = 0;
-  expr_is_const(n->out[0]->dims[2], &h);
-  expr_is_const(n->out[0]->dims[3], &w);
-  return expr_extent_guess(c->model->pool, n->out[0]->dims[0]) * wino_cycles(&m, conv, h, w, out);
+  Image im;
+  if (!image_of(n, conv, &im)) return 0;
+  return expr_extent_guess(c->model->pool, n->out[0]->dims[0]) * wino_cycles(&m, conv, &im, out);
 }
 
 static double transform_cycles(const PassCtx *c, int out, double elements, double work) {
@@ -94,46 +146,45 @@ double winograd_output_cycles(const PassCtx *c, const ConvInfo *conv, int out, d
   return transform_cycles(c, out, tiles * (double)conv->c_out, OUTPUT_WORK);
 }
 
-int64_t winograd_block(const PassCtx *c, const Node *n, const ConvInfo *conv, int out) {
-  int64_t h = 0, w = 0;
-  expr_is_const(n->out[0]->dims[2], &h);
-  expr_is_const(n->out[0]->dims[3], &w);
+WinogradBlock winograd_block(const PassCtx *c, const Node *n, const ConvInfo *conv, int out) {
   const MachineModel m = machine_model(c->target, DT_F32, c->max_threads);
-  const int64_t lines = block_lines(&m, conv, h, w, out);
-  return lines < (h + out - 1) / out ? lines : 0;
+  Image im;
+  if (!image_of(n, conv, &im)) return (WinogradBlock){0};
+  WinogradBlock b = choose_block(&m, conv, &im, out);
+  if (conv->spatial == 3) return b;
+  return (WinogradBlock){b.lines < (im.h + out - 1) / out ? b.lines : 0, 0};
 }
 
 /* Whether there is a choice at all. */
 static bool may_be_winograd(const PassCtx *c, const Node *n, const ConvInfo *conv) {
-  int64_t h, w;
-  return c->opt_level >= 2 && c->winograd && winograd_fits(n, conv) &&
-         expr_is_const(n->out[0]->dims[2], &h) && expr_is_const(n->out[0]->dims[3], &w);
+  Image im;
+  return c->opt_level >= 2 && c->winograd && winograd_fits(n, conv) && image_of(n, conv, &im);
 }
 
 const char *winograd_key(const PassCtx *c, const Node *n, const ConvInfo *conv) {
-  int64_t h, w;
-  if (!choice_matters(c) || !may_be_winograd(c, n, conv)) return NULL;
-  if (!expr_is_const(n->out[0]->dims[2], &h) || !expr_is_const(n->out[0]->dims[3], &w)) return NULL;
-  return choice_key(c, "conv3x3 in=%lld out=%lld size=%lldx%lld", (long long)conv->c_in,
-                    (long long)conv->c_out, (long long)h, (long long)w);
+  Image im;
+  const long long ic = conv->c_in, oc = conv->c_out;
+  if (!choice_matters(c) || !may_be_winograd(c, n, conv) || !image_of(n, conv, &im)) return NULL;
+  if (conv->spatial == 2)
+    return choice_key(c, "conv3x3 in=%lld out=%lld size=%lldx%lld", ic, oc, (long long)im.h,
+                      (long long)im.w);
+  return choice_key(c, "conv%lldx3x3 in=%lld out=%lld size=%lldx%lldx%lld", (long long)im.taps, ic,
+                    oc, (long long)im.depth, (long long)im.h, (long long)im.w);
 }
 
 /* m of the cheapest form, or 0 where the direct convolution is about as fast. */
 int winograd_size(const PassCtx *c, const Node *n, const ConvInfo *conv) {
-  int64_t h, w;
-  if (!may_be_winograd(c, n, conv)) return 0;
-  expr_is_const(n->out[0]->dims[2], &h);
-  expr_is_const(n->out[0]->dims[3], &w);
+  Image im;
+  if (!may_be_winograd(c, n, conv) || !image_of(n, conv, &im)) return 0;
   const MachineModel m = machine_model(c->target, DT_F32, c->max_threads);
   static const char *const names[] = {"direct", "winograd2", "winograd4", "winograd6"};
   const double rounding = 1 / 0.9; /* what a gain must be worth */
-  Candidate candidates[4] = {{names[0], direct_cycles(&m, conv, h, w), 0, 1}};
+  Candidate candidates[4] = {{names[0], direct_cycles(&m, conv, &im), 0, 1}};
   int sizes[4] = {0}, count = 1, best = 0;
   for (int out = 2; out <= 6; out += 2) {
     if (c->winograd_size ? out != c->winograd_size : out > 4) continue;
     sizes[count] = out;
-    candidates[count] =
-        (Candidate){names[out / 2], wino_cycles(&m, conv, h, w, out), out, rounding};
+    candidates[count] = (Candidate){names[out / 2], wino_cycles(&m, conv, &im, out), out, rounding};
     if (choice_weighted(&candidates[count], candidates[count].cost) <
         choice_weighted(&candidates[best], candidates[best].cost))
       best = count;
@@ -147,7 +198,9 @@ int winograd_size(const PassCtx *c, const Node *n, const ConvInfo *conv) {
 void winograd_reach(const Node *n, const ConvInfo *conv, int m, int s, int64_t *lo, int64_t *hi) {
   int64_t out, in;
   *lo = conv->pad_lo[s];
-  *hi = conv->pad_hi[s] + m;
+  *hi = conv->pad_hi[s];
+  if (s < conv->spatial - 2) return; /* not transformed */
+  *hi += m;
   if (expr_is_const(n->out[0]->dims[2 + s], &out) && expr_is_const(n->in[0]->dims[2 + s], &in))
     *hi = (out + m - 1) / m * m + 2 - conv->pad_lo[s] - in;
   if (*hi < 0) *hi = 0;

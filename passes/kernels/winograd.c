@@ -2,9 +2,10 @@
  * "Fast Algorithms for Convolutional Neural Networks", 2015): input tiles of (m+2)² are transformed
  * per channel, multiplied as (m+2)² matrix products, and transformed back into m×m outputs with the
  * epilogue. The multiplications shrink by 9m²/(m+2)²; the price is traffic for the transformed data
- * and (m+2)²/9 times the weights, which the cost model below weighs. Where that data is more than
- * the second-level cache holds, the three kernels run in turns over blocks of rows of tiles. f32
- * only. */
+ * and (m+2)²/9 times the weights, which choose/winograd_cost.c weighs. Where that data is more than
+ * the second-level cache holds, the three kernels run in turns over blocks of rows of tiles. Of three
+ * dimensions the last two are transformed; taps of the first are steps of the sum, like channels,
+ * which read other planes of the transformed input. f32 only. */
 #include "passes/build/nest.h"
 #include "passes/kernels/contract.h"
 
@@ -21,11 +22,16 @@ typedef struct Wino {
   int out, in, points; /* m, m + 2, (m + 2)² */
   int64_t h, w;        /* output size */
   int64_t th, tw;      /* tiles */
+  bool deep;           /* three dimensions; always in blocks, of */
+  int64_t planes;      /* planes, and of */
+  int64_t lines;       /* rows of tiles in each */
+  int64_t taps;        /* in depth */
   const Expr *batch;
-  Place *v, *m;       /* transformed input and product: [points][batch·tiles][channels] */
-  const Expr *rows;   /* tiles of a block: batch·tiles, if there is one only */
-  const Expr *first;  /* of them, counted over all images */
-  const Expr *blocks; /* the variable that counts them, or NULL: one */
+  Place *v, *m;        /* transformed input and product: [points][batch·tiles][channels] */
+  const Expr *rows;    /* tiles of a block: batch·tiles, if there is one only */
+  const Expr *in_rows; /* of its input: of three dimensions taps - 1 planes more */
+  const Expr *first;   /* of them, counted over all images */
+  const Expr *blocks;  /* the variable that counts them, or NULL: one */
 } Wino;
 
 static const Expr *num(const Wino *t, int64_t v) { return ex_i64(t->p, v); }
@@ -141,16 +147,17 @@ static void transform_weight(const Wino *t, const float *g, float *out, int64_t 
           (float)(gm[j][0] * half[i][0] + gm[j][1] * half[i][1] + gm[j][2] * half[i][2]);
 }
 
-/* All weights as [points][c_in][c_out]. */
+/* All weights as [points][taps][c_in][c_out]. */
 static ConstData *transform_weights(const Wino *t, Arena *scratch) {
-  const int64_t ic = t->conv.c_in, oc = t->conv.c_out, count = t->points * ic * oc;
+  const int64_t ic = t->conv.c_in, oc = t->conv.c_out, taps = t->taps;
+  const int64_t step = taps * ic * oc, count = t->points * step;
   float *u = ARENA_ARRAY(scratch, float, count);
   const char *w = t->anchor->def->in[1]->cdata->data;
   for (int64_t o = 0; o < oc; o++)
-    for (int64_t i = 0; i < ic; i++) {
+    for (int64_t i = 0; i < ic * taps; i++) {
       float g[9];
-      memcpy(g, w + (o * ic + i) * (int64_t)sizeof g, sizeof g);
-      transform_weight(t, g, u + i * oc + o, ic * oc);
+      memcpy(g, w + (o * ic * taps + i) * (int64_t)sizeof g, sizeof g);
+      transform_weight(t, g, u + (i % taps * ic + i / taps) * oc + o, step);
     }
   ConstData *d = ARENA_NEW(scratch, ConstData);
   *d = (ConstData){.dtype = DT_F32, .count = count, .data = u};
@@ -159,13 +166,49 @@ static ConstData *transform_weights(const Wino *t, Arena *scratch) {
 
 /* ---- kernels ---- */
 
-static void tile_of(const Wino *t, const Expr *row, const Expr **n, const Expr **y,
-                    const Expr **x) {
+/* Of a tile: image, plane, first row and column of its output. */
+typedef struct Spot {
+  const Expr *n, *d, *y, *x;
+} Spot;
+
+/* The tile in a row of a block of three dimensions. */
+static Spot deep_tile(const Wino *t, const Expr *row) {
+  ExprPool *p = t->p;
+  int64_t depth = 1;
+  expr_is_const(t->root->dims[2], &depth);
+  const Expr *x = ex_floormod(p, row, num(t, t->tw)), *line = ex_floordiv(p, row, num(t, t->tw));
+  const Expr *per = num(t, t->th / t->lines), *block = ex_floordiv(p, t->blocks, per);
+  const Expr *all = num(t, depth / t->planes);
+  const Expr *y = ex_add(p, ex_mul(p, ex_floormod(p, t->blocks, per), num(t, t->lines)),
+                         ex_floormod(p, line, num(t, t->lines)));
+  const Expr *d = ex_add(p, ex_mul(p, ex_floormod(p, block, all), num(t, t->planes)),
+                         ex_floordiv(p, line, num(t, t->lines)));
+  return (Spot){ex_floordiv(p, block, all), d, ex_mul(p, y, num(t, t->out)),
+                ex_mul(p, x, num(t, t->out))};
+}
+
+static Spot tile_of(const Wino *t, const Expr *row) {
+  if (t->deep) return deep_tile(t, row);
   row = ex_add(t->p, t->first, row);
-  *x = ex_floormod(t->p, row, num(t, t->tw));
+  const Expr *x = ex_floormod(t->p, row, num(t, t->tw));
   row = ex_floordiv(t->p, row, num(t, t->tw));
-  *y = ex_floormod(t->p, row, num(t, t->th));
-  *n = ex_floordiv(t->p, row, num(t, t->th));
+  const Expr *y = ex_floormod(t->p, row, num(t, t->th));
+  return (Spot){ex_floordiv(t->p, row, num(t, t->th)), NULL, ex_mul(t->p, y, num(t, t->out)),
+                ex_mul(t->p, x, num(t, t->out))};
+}
+
+/* Channel c of the pixel (i, j) of the tile at s, in input or output. */
+static const Expr *pixel_index(const Wino *t, const Place *pl, const Spot *s, const Expr *c, int i,
+                               int j, const Expr **idx) {
+  const int64_t *pad = t->conv.pad_lo;
+  const bool input = pl == t->x_place;
+  int at = 0;
+  idx[at++] = s->n;
+  idx[at++] = c;
+  if (t->deep) idx[at++] = input ? ex_add(t->p, s->d, num(t, -pad[0])) : s->d;
+  idx[at++] = ex_add(t->p, s->y, num(t, i - (input ? pad[t->deep] : 0)));
+  idx[at++] = ex_add(t->p, s->x, num(t, j - (input ? pad[t->deep + 1] : 0)));
+  return place_index(t->p, pl, at, idx);
 }
 
 static int tile_local(KernelBuild *b, StmtList *body, int b_points) {
@@ -192,19 +235,14 @@ static Stmt *transform_input(Wino *t, KernelBuild *b) {
   Arena *a = t->l->m->arena;
   const int in = kb_param(b, t->x_place->buffer, t->x_place->offset, PA_READ);
   const int out = kb_param(b, t->v->buffer, t->v->offset, PA_WRITE);
-  const Expr *row = ex_var(t->p, "p", t->rows), *c = ex_var(t->p, "c", num(t, t->conv.c_in)), *n,
-             *y, *x;
-  tile_of(t, row, &n, &y, &x);
+  const Expr *row = ex_var(t->p, "p", t->in_rows), *c = ex_var(t->p, "c", num(t, t->conv.c_in));
+  const Spot spot = tile_of(t, row);
   StmtList body = {0};
   const int local = tile_local(b, &body, t->points);
   for (int j = 0; j < t->in; j++) {
-    const Expr *d[MAX_IN], *q[MAX_IN];
-    for (int i = 0; i < t->in; i++) {
-      const Expr *idx[4] = {
-          n, c, ex_add(t->p, ex_mul(t->p, y, num(t, t->out)), num(t, i - t->conv.pad_lo[0])),
-          ex_add(t->p, ex_mul(t->p, x, num(t, t->out)), num(t, j - t->conv.pad_lo[1]))};
-      d[i] = ex_load(t->p, DT_F32, in, place_index(t->p, t->x_place, 4, idx), NULL);
-    }
+    const Expr *d[MAX_IN], *q[MAX_IN], *idx[MAX_RANK];
+    for (int i = 0; i < t->in; i++)
+      d[i] = ex_load(t->p, DT_F32, in, pixel_index(t, t->x_place, &spot, c, i, j, idx), NULL);
     input_line(t, d, q);
     for (int i = 0; i < t->in; i++)
       stmt_add(&body, stmt_set(a, local, num(t, i * t->in + j), q[i]));
@@ -217,7 +255,7 @@ static Stmt *transform_input(Wino *t, KernelBuild *b) {
       stmt_add(&body, stmt_store(a, out, point_index(t, t->v, i * t->in + j, row, c), q[j]));
   }
   const double cycles =
-      winograd_input_cycles(t->l->c, &t->conv, t->out, expr_extent_guess(t->p, t->rows));
+      winograd_input_cycles(t->l->c, &t->conv, t->out, expr_extent_guess(t->p, t->in_rows));
   return over_rows(t, b, row, stmt_for(a, FOR_VECTOR, c, body.first), cycles);
 }
 
@@ -235,9 +273,8 @@ static Stmt *transform_output(Wino *t, KernelBuild *b, const Place *to) {
   Arena *a = t->l->m->arena;
   const int in = kb_param(b, t->m->buffer, t->m->offset, PA_READ);
   const int out = kb_param(b, to->buffer, to->offset, PA_WRITE);
-  const Expr *row = ex_var(t->p, "p", t->rows), *c = ex_var(t->p, "c", num(t, t->conv.c_out)), *n,
-             *y, *x;
-  tile_of(t, row, &n, &y, &x);
+  const Expr *row = ex_var(t->p, "p", t->rows), *c = ex_var(t->p, "c", num(t, t->conv.c_out));
+  const Spot spot = tile_of(t, row);
   StmtList body = {0};
   const int local = tile_local(b, &body, t->points);
   for (int j = 0; j < t->in; j++) {
@@ -249,16 +286,14 @@ static Stmt *transform_output(Wino *t, KernelBuild *b, const Place *to) {
       stmt_add(&body, stmt_set(a, local, num(t, i * t->in + j), q[i]));
   }
   for (int i = 0; i < t->out; i++) {
-    const Expr *d[MAX_IN], *q[MAX_IN],
-        *oy = ex_add(t->p, ex_mul(t->p, y, num(t, t->out)), num(t, i));
+    const Expr *d[MAX_IN], *q[MAX_IN], *idx[MAX_RANK], *oy = ex_add(t->p, spot.y, num(t, i));
     StmtList line = {0};
     for (int j = 0; j < t->in; j++) d[j] = ex_local(t->p, DT_F32, local, num(t, i * t->in + j));
     output_line(t, d, q);
     for (int j = 0; j < t->out; j++) {
-      const Expr *ox = ex_add(t->p, ex_mul(t->p, x, num(t, t->out)), num(t, j)),
-                 *idx[4] = {n, c, oy, ox};
-      Stmt *s = stmt_store(a, out, place_index(t->p, to, 4, idx), epilogue(t, b, idx, q[j]));
-      stmt_add(&line, inside(t, s, ox, t->w, t->tw));
+      const Expr *at = pixel_index(t, to, &spot, c, i, j, idx);
+      Stmt *s = stmt_store(a, out, at, epilogue(t, b, idx, q[j]));
+      stmt_add(&line, inside(t, s, ex_add(t->p, spot.x, num(t, j)), t->w, t->tw));
     }
     stmt_add(&body, inside(t, line.first, oy, t->h, t->th));
   }
@@ -271,7 +306,9 @@ static Stmt *transform_output(Wino *t, KernelBuild *b, const Place *to) {
 
 static const Expr *product_a(Contract *c, const Expr *h, const Expr *w) {
   const Wino *t = c->info;
-  const Expr *idx[3] = {c->outer[0], w, c->k[0]};
+  const Expr *plane = num(t, t->lines * t->tw); /* tiles of one, between taps */
+  const Expr *row = c->n_k > 1 ? ex_add(c->p, w, ex_mul(c->p, c->k[0], plane)) : w;
+  const Expr *idx[3] = {c->outer[0], row, c->k[c->n_k - 1]};
   const int id = kb_param(&c->b, t->v->buffer, t->v->offset, PA_READ);
   return ex_load(c->p, DT_F32, id, place_index(c->p, t->v, 3, idx), NULL);
 }
@@ -288,7 +325,35 @@ static const Expr *product_b_offset(const Contract *c) {
   const int64_t lanes = c->lanes, width = c->tile.vectors * lanes, full = t->conv.c_out / width,
                 rest = t->conv.c_out % width;
   const int64_t packed = full * width + (rest + lanes - 1) / lanes * lanes;
-  return ex_mul(c->p, c->outer[0], ex_i64(c->p, packed * t->conv.c_in));
+  return ex_mul(c->p, c->outer[0], ex_i64(c->p, packed * t->taps * t->conv.c_in));
+}
+
+static void add_k(const Wino *t, Contract *c, const char *stem, int64_t n) {
+  c->k_extent[c->n_k] = num(t, n);
+  c->k[c->n_k] = ex_var(t->p, stem, c->k_extent[c->n_k]);
+  c->n_k++;
+}
+
+/* Weights as panels: of a point, taps in depth, then channels. */
+static ConstData *pack_weights(const Wino *t, const Contract *c) {
+  const int64_t ic = t->conv.c_in, oc = t->conv.c_out;
+  Arena *scratch = arena_child(t->l->a);
+  PackShape ps = {.type = DT_F32,
+                  .groups = t->points,
+                  .group_stride = t->taps * ic * oc,
+                  .cols = oc,
+                  .col_stride = 1,
+                  .n_k = c->n_k,
+                  .k = {t->taps},
+                  .k_stride = {ic * oc},
+                  .width = (int64_t)c->tile.vectors * c->lanes,
+                  .lanes = c->lanes,
+                  .scale = 1.0};
+  ps.k[c->n_k - 1] = ic;
+  ps.k_stride[c->n_k - 1] = oc;
+  ConstData *packed = pack_panels(t->l->m, transform_weights(t, scratch), &ps);
+  arena_free(scratch);
+  return packed;
 }
 
 /* Describes the products; c->b is the caller's to set. */
@@ -305,26 +370,11 @@ static bool products(Wino *t, Contract *of) {
   c.rows_h = num(t, 1);
   c.rows_w = t->rows;
   c.n = num(t, t->conv.c_out);
-  c.n_k = 1;
-  c.k_extent[0] = num(t, t->conv.c_in);
-  c.k[0] = ex_var(t->p, "c", c.k_extent[0]);
+  if (t->taps > 1) add_k(t, &c, "k", t->taps);
+  add_k(t, &c, "c", t->conv.c_in);
   kb_move(&c.b, &of->b);
   contract_tile(&c);
-  Arena *scratch = arena_child(t->l->a);
-  const ConstData *u = transform_weights(t, scratch);
-  const PackShape ps = {.type = DT_F32,
-                        .groups = t->points,
-                        .group_stride = t->conv.c_in * t->conv.c_out,
-                        .cols = t->conv.c_out,
-                        .col_stride = 1,
-                        .n_k = 1,
-                        .k = {t->conv.c_in},
-                        .k_stride = {t->conv.c_out},
-                        .width = (int64_t)c.tile.vectors * c.lanes,
-                        .lanes = c.lanes,
-                        .scale = 1.0};
-  const ConstData *packed = pack_panels(t->l->m, u, &ps);
-  arena_free(scratch);
+  const ConstData *packed = pack_weights(t, &c);
   if (!packed) return false;
   c.b_buffer = contract_weights(t->l, packed);
   *of = c;
@@ -357,9 +407,10 @@ static Step *three_kernels(Wino *t, const Place *to) {
   return steps;
 }
 
-static Place *scratch_place(Wino *t, KernelBuild *b, int64_t channels, const char *name) {
+static Place *scratch_place(Wino *t, KernelBuild *b, const Expr *rows, int64_t channels,
+                            const char *name) {
   Place *pl = ARENA_NEW(t->l->m->arena, Place);
-  const Expr *row = num(t, stride_of(channels)), *point = ex_mul(t->p, t->rows, row);
+  const Expr *row = num(t, stride_of(channels)), *point = ex_mul(t->p, rows, row);
   const int id = kb_scratch(b, DT_F32, ex_mul(t->p, num(t, t->points), point), name);
   pl->buffer = kb_scratch_place(id);
   pl->offset = num(t, 0);
@@ -375,8 +426,8 @@ static Place *scratch_place(Wino *t, KernelBuild *b, int64_t channels, const cha
 static Step *one_kernel(Wino *t, const Place *to) {
   Contract c;
   kb_begin(&c.b, t->l, t->root, "wino");
-  t->v = scratch_place(t, &c.b, t->conv.c_in, "tiles");
-  t->m = scratch_place(t, &c.b, t->conv.c_out, "products");
+  t->v = scratch_place(t, &c.b, t->in_rows, t->conv.c_in, "tiles");
+  t->m = scratch_place(t, &c.b, t->rows, t->conv.c_out, "products");
   StmtList body = {0};
   stmt_add(&body, transform_input(t, &c.b));
   if (!products(t, &c)) return NULL;
@@ -385,28 +436,44 @@ static Step *one_kernel(Wino *t, const Place *to) {
   const double cycles = winograd_cycles(t->l->c, t->anchor->def, &t->conv, t->out);
   kb_estimate(&c.b, "winograd", cycles);
   c.b.k->flops = ex_mul(t->p, ex_mul(t->p, expr_var_extent(t->p, t->blocks->id), t->rows),
-                        num(t, 2 * t->points * t->conv.c_in * t->conv.c_out));
+                        num(t, 2 * t->points * t->taps * t->conv.c_in * t->conv.c_out));
   return kb_finish(&c.b, nest_parallel(&c.b, t->blocks, body.first, cycles));
+}
+
+static void deep_blocks(Wino *t) {
+  int64_t depth = 0;
+  expr_is_const(t->root->dims[2], &depth);
+  const int64_t of_image = t->th / t->lines * (depth / t->planes), plane = t->lines * t->tw;
+  t->blocks = ex_var(t->p, "p", ex_mul(t->p, t->batch, num(t, of_image)));
+  t->rows = num(t, t->planes * plane);
+  t->in_rows = num(t, (t->planes + t->taps - 1) * plane);
 }
 
 /* Sets the rows of a block, and t->blocks where there are several. */
 static void choose_blocks(Wino *t) {
-  const int64_t lines = t->anchor->def->plan->block;
+  const int64_t lines = t->lines = t->anchor->def->plan->block;
+  if (t->deep) {
+    deep_blocks(t);
+    return;
+  }
   const Expr *const all = ex_mul(t->p, t->batch, num(t, t->th));
   t->first = num(t, 0);
-  t->rows = ex_mul(t->p, all, num(t, t->tw));
+  t->rows = t->in_rows = ex_mul(t->p, all, num(t, t->tw));
   if (!lines) return;
   t->blocks = ex_var(t->p, "p", ex_floordiv(t->p, all, num(t, lines)));
   t->first = ex_mul(t->p, t->blocks, num(t, lines * t->tw));
-  t->rows = num(t, lines * t->tw);
+  t->rows = t->in_rows = num(t, lines * t->tw);
 }
 
 Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Place *to,
                      const ConvInfo *conv) {
   Wino t = {.l = l, .p = l->p, .root = root, .anchor = anchor, .conv = *conv};
   Step *steps = NULL;
-  expr_is_const(root->dims[2], &t.h);
-  expr_is_const(root->dims[3], &t.w);
+  t.deep = conv->spatial == 3;
+  t.taps = t.deep ? conv->kernel[0] : 1;
+  t.planes = anchor->def->plan->planes;
+  expr_is_const(root->dims[2 + t.deep], &t.h);
+  expr_is_const(root->dims[3 + t.deep], &t.w);
   t.out = anchor->def->plan->winograd;
   t.in = t.out + 2;
   t.points = t.in * t.in;

@@ -146,9 +146,9 @@ def conv_case(rng, tag, dtype=np.float32, winograd=False):
     pick = lambda items: items[int(rng.integers(len(items)))]
     c.slack = 2.0 if winograd else 1.0
     while True:
-        n = 2 if winograd else pick([1, 2, 2, 2, 3])
+        n = pick([2, 2, 3]) if winograd else pick([1, 2, 2, 2, 3])
         batch = pick([1, 1, 1, 2, 3])
-        k = [3, 3] if winograd else [pick([1, 2, 3, 3, 5, 7]) for _ in range(n)]
+        k = [pick([1, 2, 3, 3])] * (n - 2) + [3, 3] if winograd else [pick([1, 2, 3, 3, 5, 7]) for _ in range(n)]
         if not winograd and n > 1 and rng.random() < 0.6:
             k = [k[0]] * n
         stride = [1] * n if winograd else [pick([1, 1, 1, 2, 3])] * n
