@@ -209,6 +209,24 @@ static bool ends_narrower(const Fuse *f, const Value *from, const Value *v, int 
   return false;
 }
 
+/* A sum of bytes that a product's epilogue takes off, once a row or column: it would keep the
+ * epilogue from its product. */
+static bool hinders_epilogue(const Fuse *f, const Value *v) {
+  const Vec(Root *) *rs = (const void *)&f->readers[v->id];
+  if (v->dtype != DT_I32) return false;
+  for (int i = 0; i < rs->n; i++) {
+    const Value *root = rs->data[i]->v;
+    if (!rs->data[i]->anchor && root->def->n_in && ends_epilogue(f, root, root, 0)) return true;
+  }
+  return false;
+}
+
+/* The real numbers of bytes: a load of a quarter of the size, and three operations. */
+static bool is_dequantized_bytes(const Value *v) {
+  return strcmp(v->def->op->name, "DequantizeLinear") == 0 && value_is_byte(v->def->in[0]) &&
+         v->dtype == DT_F32;
+}
+
 /* Tries to inline v into all its readers; on success they hold the new expressions. */
 static bool try_inline(Fuse *f, Value *v) {
   const bool contraction = node_is_contraction(v->def);
@@ -229,7 +247,9 @@ static bool try_inline(Fuse *f, Value *v) {
   if (!contraction && !root_build(f, alone)) return false;
   /* a running sum is one only where its index runs */
   if (!contraction && expr_has_scan(f->p, alone->exprs[0])) return false;
-  const bool narrower = !contraction && ends_narrower(f, v, v, 0);
+  if (!contraction && has_reduce(alone) && hinders_epilogue(f, v)) return false;
+  const bool bytes = is_dequantized_bytes(v),
+             narrower = !contraction && (bytes || ends_narrower(f, v, v, 0));
   if (!contraction && blocked && !has_reduce(alone) && ends_epilogue(f, v, v, 0) && !narrower)
     return false;
   Root *trial = ARENA_ARRAY(f->a, Root, live);
@@ -246,7 +266,7 @@ static bool try_inline(Fuse *f, Value *v) {
   }
   double stay = before + alone->cost;
   /* the narrower value is stored in any case, and read for less */
-  const double trip = memory_cost * (narrower ? 2 : 1);
+  const double trip = memory_cost * (bytes ? 4 : narrower ? 2 : 1);
   for (int i = 0; i < live; i++)
     stay += trip * expr_extent_guess(f->p, value_count(f->p, v)) /
             (narrower || (v->def->op->flags & OF_INDEX_ONLY) ? 1 : live);
