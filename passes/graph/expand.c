@@ -1,12 +1,33 @@
 /* Rewrites composite operators (rows with EXPAND) into the ones they are made of, until none is
- * left. Gives PF_EXPANDED: later passes see only EW, ELEM, EXTERN and REGION rows. */
+ * left. Gives PF_EXPANDED: later passes see only EW, ELEM, EXTERN and REGION rows. Those of
+ * quantized values are rewritten first (expand_quantized), before passes look for their products
+ * and constants are folded. */
 #include "passes/graph/rewrite.h"
+
+#include <string.h>
 
 enum { MAX_ROUNDS = 16 }; /* nesting of composites in composites; more is a cycle in the table */
 
+/* Bytes go in or come out, or what was made of bytes goes in. */
+static bool is_quantized(const Node *n) {
+  for (int k = 0; k < n->n_in; k++) {
+    const Value *v = n->in[k];
+    if (v && v->kind == TY_TENSOR && (value_is_byte(v) || def_is(v, "DequantizeLinear")))
+      return true;
+  }
+  for (int k = 0; k < n->n_out; k++)
+    if (n->out[k] && n->out[k]->kind == TY_TENSOR && value_is_byte(n->out[k])) return true;
+  return false;
+}
+
+static bool is_composite(const Node *n, bool quantized) {
+  return n->op->body == OB_EXPAND && (!quantized || is_quantized(n));
+}
+
 static bool expand_one(Forward *f, Node *n, bool *keep) {
+  const bool *quantized = f->user;
   Model *m = f->c->model;
-  if (n->op->body != OB_EXPAND) return true;
+  if (!is_composite(n, *quantized)) return true;
   Build b = {.m = m, .g = n->graph, .before = NULL, .loc = n->loc, .ok = true};
   Value **out = ARENA_ARRAY(m->arena, Value *, n->n_out + 1);
   const int errors = diag_errors(m->diag);
@@ -25,27 +46,31 @@ static bool expand_one(Forward *f, Node *n, bool *keep) {
   return true;
 }
 
-static bool any_composite(const Graph *g) {
+static bool any_composite(const Graph *g, bool quantized) {
   for (int i = 0; i < g->nodes.n; i++) {
     const Node *n = g->nodes.data[i];
-    if (n->op->body == OB_EXPAND) return true;
+    if (is_composite(n, quantized)) return true;
     const Graph *skip = untaken_branch(n);
     for (int k = 0; k < n->n_attrs; k++)
       if (n->attrs[k].kind == AT_GRAPH && n->attrs[k].graph != skip &&
-          any_composite(n->attrs[k].graph))
+          any_composite(n->attrs[k].graph, quantized))
         return true;
   }
   return false;
 }
 
-bool graph_is_expanded(const Graph *g) { return !any_composite(g); }
+bool graph_is_expanded(const Graph *g) { return !any_composite(g, false); }
 
-bool pass_expand(PassCtx *c) {
+static bool expand_all(PassCtx *c, bool quantized) {
   Graph *g = c->model->main;
-  for (int round = 0; any_composite(g); round++) {
+  for (int round = 0; any_composite(g, quantized); round++) {
     if (round == MAX_ROUNDS) return diag_internal(c->model->diag, NULL, "expansion does not end");
     Forward f = forward_new(c);
+    f.user = &quantized;
     if (!forward_walk(&f, g, expand_one)) return false;
   }
   return true;
 }
+
+bool pass_expand(PassCtx *c) { return expand_all(c, false); }
+bool pass_expand_quantized(PassCtx *c) { return expand_all(c, true); }

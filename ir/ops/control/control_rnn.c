@@ -67,17 +67,41 @@ static bool check_attrs(Model *m, Node *n, Cell cell) {
   return true;
 }
 
+/* DynamicQuantizeLSTM: W [dirs, I, 4H] and R [dirs, H, 4H] in 8 bits; inputs 8 to 11 are scale and
+ * zero point of each, by direction, or by direction and column. */
+static bool is_dynamic(const Node *n) { return strcmp(n->op->name, "DynamicQuantizeLSTM") == 0; }
+enum { W_SCALE = 8, R_SCALE = 10 };
+
+static bool need_bytes(Model *m, Node *n, const Expr *dirs, const Expr *rows) {
+  const Expr *const lanes[2] = {dirs, rows};
+  for (int k = 1; k <= 2; k++) {
+    const int scale = k == 1 ? W_SCALE : R_SCALE;
+    const DType t = n->in[k]->dtype;
+    for (int i = scale; i < scale + 2; i++)
+      if (!node_in(n, i)) return op_error(m, n, ERR_ARITY, "input %d is required", i);
+    if (t != DT_U8 && t != DT_I8) return op_error(m, n, ERR_TYPE, "weights are %s", dtype_text(t));
+    if (!op_need_dtype(m, n, scale, DT_F32) || !op_same_dtype(m, n, scale + 1, k)) return false;
+    for (int i = scale; i < scale + 2; i++)
+      if (!op_need_rank(m, n, i, 1, 2) ||
+          !need_dims(m, n, i, n->in[i]->rank, lanes, "a scale or zero point"))
+        return false;
+  }
+  return true;
+}
+
 static bool infer_cell(Model *m, Node *n, Cell cell) {
   ExprPool *p = m->pool;
   const Value *x = n->in[0], *r = n->in[2];
+  const bool bytes = is_dynamic(n);
   if (!check_attrs(m, n, cell) || !op_need_class(m, n, 0, CL_FLOAT) ||
       !op_need_rank(m, n, 0, 3, 3) || !op_need_rank(m, n, 1, 3, 3) ||
       !op_need_rank(m, n, 2, 3, 3) || !op_need_dtype(m, n, 4, DT_I32))
     return false;
-  for (int k = 1; k < n->n_in; k++)
+  for (int k = bytes ? 3 : 1; k < n->n_in && k < 8; k++)
     if (k != 4 && !op_same_dtype(m, n, k, 0)) return false;
   const bool batch_first = node_int(n, "layout", 0) != 0;
-  const Expr *seq = x->dims[batch_first], *batch = x->dims[!batch_first], *hidden = r->dims[2];
+  const Expr *seq = x->dims[batch_first], *batch = x->dims[!batch_first],
+             *hidden = r->dims[bytes ? 1 : 2];
   const Expr *dirs = ex_i64(p, direction_count(n)),
              *rows = ex_mul(p, hidden, ex_i64(p, cell_gates[cell]));
   int64_t h, declared;
@@ -87,14 +111,15 @@ static bool infer_cell(Model *m, Node *n, Cell cell) {
   if (h != declared)
     return op_error(m, n, ERR_SHAPE, "hidden_size is %lld, R has %lld", (long long)declared,
                     (long long)h);
-  const Expr *w_dims[3] = {dirs, rows, x->dims[2]}, *r_dims[3] = {dirs, rows, hidden};
+  const Expr *w_dims[3] = {dirs, bytes ? x->dims[2] : rows, bytes ? rows : x->dims[2]},
+             *r_dims[3] = {dirs, bytes ? hidden : rows, bytes ? rows : hidden};
   const Expr *b_dims[2] = {dirs, ex_mul(p, rows, ex_i64(p, 2))},
              *p_dims[2] = {dirs, ex_i64(p, 3 * h)};
   const Expr *s_dims[3] = {batch_first ? batch : dirs, batch_first ? dirs : batch, hidden};
   if (!need_dims(m, n, 1, 3, w_dims, "W") || !need_dims(m, n, 2, 3, r_dims, "R") ||
       !need_dims(m, n, 3, 2, b_dims, "B") || !need_dims(m, n, 4, 1, &batch, "sequence_lens") ||
       !need_dims(m, n, 5, 3, s_dims, "initial_h") || !need_dims(m, n, 6, 3, s_dims, "initial_c") ||
-      !need_dims(m, n, 7, 2, p_dims, "P"))
+      !need_dims(m, n, 7, 2, p_dims, "P") || (bytes && !need_bytes(m, n, dirs, rows)))
     return false;
   if (node_in(n, 4) && !tu_lengths_inside(m, n, 4, seq)) return false;
   const Expr *y0[4] = {seq, dirs, batch, hidden}, *y1[4] = {batch, seq, dirs, hidden};
@@ -189,17 +214,29 @@ typedef struct Direction {
   ActUse act[3];
   Value *xw;      /* [seq, batch, gates*H]: input projection and biases */
   Value *rt, *rh; /* recurrent weights [H, …]; GRU without late reset: rh is the last gate apart */
-  Value *late_bias; /* GRU with late reset: recurrent bias of the last gate */
-  Value *peep[3];   /* LSTM peepholes i o f, or NULL */
+  Value *scale, *zero; /* of rt in 8 bits, or NULL */
+  Value *late_bias;    /* GRU with late reset: recurrent bias of the last gate */
+  Value *peep[3];      /* LSTM peepholes i o f, or NULL */
 } Direction;
 
 typedef struct State {
   Value *h, *c;
 } State;
 
+/* x·w, where x is quantized by its own range. */
+static Value *dynamic_product(Build *b, Value *x, Value *w, Value *scale, Value *zero) {
+  if (!b->ok) return x;
+  Value *in[] = {x, w, scale, zero};
+  return build_node(b, "DynamicQuantizeMatMul", "com.microsoft", 4, in, 1, 0, NULL)->out[0];
+}
+
+static Value *recurrent(Build *b, const Direction *d, Value *h) {
+  return d->scale ? dynamic_product(b, h, d->rt, d->scale, d->zero) : build2(b, "MatMul", h, d->rt);
+}
+
 static State lstm_step(Build *b, const Rnn *r, const Direction *d, Value *xt, State s) {
   Value *g[4];
-  split_gates(b, build2(b, "Add", xt, build2(b, "MatMul", s.h, d->rt)), 4, g); /* i o f c */
+  split_gates(b, build2(b, "Add", xt, recurrent(b, d, s.h)), 4, g); /* i o f c */
   Value *in = g[0], *forget = g[2], *o = g[1];
   if (d->peep[0]) {
     in = build2(b, "Add", in, build2(b, "Mul", d->peep[0], s.c));
@@ -327,11 +364,21 @@ static Direction set_up(Build *b, const Rnn *r, int k) {
   const int64_t h = r->hidden;
   pick_activations(r, k, d.act);
   Value *x = d.reverse && r->lens ? reverse_sequences(b, r, r->x) : r->x;
-  d.xw = build2(b, "MatMul", x, transpose2(b, of_direction(b, r->n->in[1], r->dirs, k)));
+  Value *w = of_direction(b, r->n->in[1], r->dirs, k),
+        *rec = of_direction(b, r->n->in[2], r->dirs, k);
+  const bool bytes = is_dynamic(r->n);
+  if (bytes)
+    d.xw = dynamic_product(b, x, w, of_direction(b, r->n->in[W_SCALE], r->dirs, k),
+                           of_direction(b, r->n->in[W_SCALE + 1], r->dirs, k));
+  else
+    d.xw = build2(b, "MatMul", x, transpose2(b, w));
   if (node_in(r->n, 3))
     d.xw = build2(b, "Add", d.xw, biases(b, r, &d, of_direction(b, r->n->in[3], r->dirs, k)));
-  Value *rec = of_direction(b, r->n->in[2], r->dirs, k);
-  if (r->cell == CELL_GRU && !r->late_reset) {
+  if (bytes) {
+    d.rt = rec;
+    d.scale = of_direction(b, r->n->in[R_SCALE], r->dirs, k);
+    d.zero = of_direction(b, r->n->in[R_SCALE + 1], r->dirs, k);
+  } else if (r->cell == CELL_GRU && !r->late_reset) {
     d.rt = transpose2(b, slice_axis(b, rec, 0, 0, 2 * h));
     d.rh = transpose2(b, slice_axis(b, rec, 0, 2 * h, 3 * h));
   } else {
@@ -389,7 +436,7 @@ static bool expand_cell(Build *b, Node *n, Value **out, Cell cell) {
   static const int64_t swap[3] = {1, 0, 2}, y_perm[4] = {2, 0, 1, 3};
   const bool batch_first = node_int(n, "layout", 0) != 0;
   Rnn r = {.n = n, .cell = cell, .dirs = direction_count(n), .clip = node_float(n, "clip", 0)};
-  expr_is_const(n->in[2]->dims[2], &r.hidden);
+  expr_is_const(n->in[2]->dims[is_dynamic(n) ? 1 : 2], &r.hidden);
   r.coupled = node_int(n, "input_forget", 0) != 0;
   r.late_reset = cell == CELL_GRU && node_int(n, "linear_before_reset", 0) != 0;
   r.x = batch_first ? transpose(b, n->in[0], 3, swap) : n->in[0];

@@ -1,4 +1,6 @@
 /* MatMul, Gemm, MatMulInteger, QLinearMatMul, FusedMatMul, Det. */
+#include "ir/ops/math/math_matmul.h"
+
 #include "ir/op/kit.h"
 #include "ir/ops/nn/nn_quant.h"
 
@@ -17,7 +19,7 @@ static bool matmul_dims(Model *m, const Node *n, int a, int b, int *rank, const 
   return true;
 }
 
-static bool matmul_out(Model *m, Node *n, int a, int b, DType t) {
+bool matmul_out(Model *m, Node *n, int a, int b, DType t) {
   const Expr *dims[MAX_RANK + 2];
   int rank;
   return matmul_dims(m, n, a, b, &rank, dims) && op_out(m, n, 0, t, rank, dims);

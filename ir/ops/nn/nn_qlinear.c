@@ -1,4 +1,5 @@
 /* Quantized operators of the com.microsoft domain: dequantize, compute in f32, quantize again. */
+#include "ir/ops/nn/nn_fused.h"
 #include "ir/ops/nn/nn_quant.h"
 #include "ir/ops/nn/nn_window.h"
 
@@ -140,26 +141,47 @@ const Expr *elem_qlinear_global_average(ElemCtx *c, const Node *n, int out,
   return quant_requantize(c, acc, scale, &to);
 }
 
+/* ---- QLinearWhere: condition, x, x_scale, x_zp, y, y_scale, y_zp, z_scale, z_zp ---- */
+bool infer_qlinear_where(Model *m, Node *n) {
+  const DType t = n->in[1]->dtype;
+  const Value *c = n->in[0], *x = n->in[1], *y = n->in[4];
+  const Expr *both[MAX_RANK], *dims[MAX_RANK];
+  int rank;
+  return op_need_dtype(m, n, 0, DT_BOOL) && quant_need_8bit(m, n, 1) && op_same_dtype(m, n, 4, 1) &&
+         need_params(m, n, 2, t) && need_params(m, n, 5, t) && need_params(m, n, 7, t) &&
+         op_broadcast(m, n, x->rank, x->dims, y->rank, y->dims, &rank, both) &&
+         op_broadcast(m, n, c->rank, c->dims, rank, both, &rank, dims) &&
+         op_out(m, n, 0, t, rank, dims);
+}
+
+/* The bytes x with scale and zero point behind it, for another scale and zero point. */
+static Value *requantized(Build *b, Value *const *x, Value *const *to) {
+  if (x[1] == to[0] && x[2] == to[1]) return x[0];
+  Value *real = build_op(b, "DequantizeLinear", 3, x, 0, NULL);
+  return b->ok ? build_op(b, "QuantizeLinear", 3, (Value *[]){real, to[0], to[1]}, 0, NULL) : real;
+}
+
+bool expand_qlinear_where(Build *b, Node *n, Value **out) {
+  Value *in[] = {n->in[0], requantized(b, n->in + 1, n->in + 7), NULL};
+  if (b->ok) in[2] = requantized(b, n->in + 4, n->in + 7);
+  if (b->ok) out[0] = build_op(b, "Where", 3, in, 0, NULL);
+  return b->ok;
+}
+
 /* QLinearAveragePool: DequantizeLinear, AveragePool, QuantizeLinear. With count_include_pad it
  * divides by the whole kernel. */
 bool infer_qlinear_average(Model *m, Node *n) {
-  const Value *x = n->in[0];
-  int64_t v;
-  const Expr *dims[MAX_RANK];
-  if (!op_need_rank(m, n, 0, 3, 2 + MAX_SPATIAL) || !need_unary(m, n) ||
-      !window_check(m, n, x, NULL) || !op_int_in(m, n, "ceil_mode", 0, 0, 1, &v) ||
-      !op_int_in(m, n, "count_include_pad", 0, 0, 1, &v) ||
-      !op_int_in(m, n, "channels_last", 0, 0, 1, &v))
-    return false;
-  if (v) return op_error(m, n, ERR_UNSUPPORTED, "channels_last is not supported");
-  const Window w = window_get(m->pool, n, x, NULL);
-  dims[0] = x->dims[0];
-  dims[1] = x->dims[1];
-  return window_out_dims(m, n, &w, x, dims) && op_out(m, n, 0, x->dtype, x->rank, dims);
+  int64_t v, last;
+  return op_need_rank(m, n, 0, 3, 2 + MAX_SPATIAL) && need_unary(m, n) &&
+         op_int_in(m, n, "count_include_pad", 0, 0, 1, &v) &&
+         op_int_in(m, n, "channels_last", 0, 0, 1, &last) && channels_window_out(m, n, last != 0);
 }
 
 bool expand_qlinear_average(Build *b, Node *n, Value **out) {
-  Value *const real_in[] = {n->in[0], n->in[1], node_in(n, 2)};
+  const bool last = node_int(n, "channels_last", 0) != 0;
+  Value *const real_in[] = {last ? channels_moved(b, n->in[0], false) : n->in[0], n->in[1],
+                            node_in(n, 2)};
+  if (!b->ok) return false;
   Value *real = build_op(b, "DequantizeLinear", real_in[2] ? 3 : 2, real_in, 0, NULL);
   Attr attrs[16];
   int count = 0;
@@ -169,6 +191,7 @@ bool expand_qlinear_average(Build *b, Node *n, Value **out) {
   if (b->ok) real = build_op(b, "AveragePool", 1, &real, count, attrs);
   Value *const back[] = {real, n->in[3], node_in(n, 4)};
   if (b->ok) out[0] = build_op(b, "QuantizeLinear", back[2] ? 3 : 2, back, 0, NULL);
+  if (b->ok && last) out[0] = channels_moved(b, out[0], true);
   return b->ok;
 }
 
@@ -204,14 +227,7 @@ bool infer_qlinear_concat(Model *m, Node *n) {
 bool expand_qlinear_concat(Build *b, Node *n, Value **out) {
   const int parts = (n->n_in - 2) / 3;
   Value **list = ARENA_ARRAY(b->m->arena, Value *, parts);
-  for (int k = 0; k < parts && b->ok; k++) {
-    Value *const *in = n->in + 2 + 3 * k;
-    list[k] = in[0];
-    if (in[1] == n->in[0] && in[2] == n->in[1]) continue;
-    Value *real = build_op(b, "DequantizeLinear", 3, in, 0, NULL);
-    Value *const back[] = {real, n->in[0], n->in[1]};
-    if (b->ok) list[k] = build_op(b, "QuantizeLinear", 3, back, 0, NULL);
-  }
+  for (int k = 0; k < parts && b->ok; k++) list[k] = requantized(b, n->in + 2 + 3 * k, n->in);
   const Attr axis = attr_int(b->m->arena, "axis", node_int(n, "axis", 1));
   if (b->ok) out[0] = build_op(b, "Concat", parts, list, 1, &axis);
   return b->ok;

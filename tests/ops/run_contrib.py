@@ -1,0 +1,316 @@
+#!/usr/bin/env python3
+"""Part "contrib": the operators of com.microsoft that ONNX Runtime's tools write, against ONNX Runtime.
+
+run_contrib.py [--only REGEX]: each row is a node; those whose results are integers, or sums of integers times a scale, must agree to the
+bit at -O3, at -O0 and on a target without dot products. Then models as quantize_dynamic and quantize_static write them, and an
+encoder layer with the attention fused: their products must be of integers, their weights in 8 bits.
+"""
+import argparse
+import logging
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "python"))
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto as T, helper as h, numpy_helper as nh
+
+import burin
+
+rng = np.random.default_rng(0)
+OPSETS = [h.make_opsetid("", 17), h.make_opsetid("com.microsoft", 1)]
+LEVELS = [("native", []), ("native", ["-O0"]), ("x86-64-v2", [])]
+counts = {"passed": 0, "failed": 0, "skipped": 0}
+
+
+def check(ok, what):
+    counts["passed" if ok else "failed"] += 1
+    if not ok:
+        print(what)
+
+
+def f32(*shape, scale=1.0):
+    return (rng.standard_normal(shape) * scale).astype(np.float32)
+
+
+def u8(*shape):
+    return rng.integers(0, 256, shape).astype(np.uint8)
+
+
+def i8(*shape):
+    return rng.integers(-128, 128, shape).astype(np.int8)
+
+
+def scale(*shape):
+    return rng.uniform(0.005, 0.03, shape).astype(np.float32)
+
+
+def session(model):
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def node_model(op, inputs, constant, outputs, attrs, symbolic):
+    """inputs: arrays or None; the first `len - constant` are fed. symbolic: {(input, dim): name}."""
+    names = [f"x{k}" if a is not None else "" for k, a in enumerate(inputs)]
+    out = [f"y{k}" for k in range(outputs)]
+    node = h.make_node(op, names, out, domain="com.microsoft", **attrs)
+    infos, init = [], []
+    for k, a in enumerate(inputs):
+        if a is None:
+            continue
+        if constant(k):
+            init.append(nh.from_array(np.asarray(a), names[k]))
+        else:
+            shape = [symbolic.get((k, d), s) for d, s in enumerate(np.shape(a))]
+            infos.append(h.make_tensor_value_info(names[k], h.np_dtype_to_tensor_dtype(np.asarray(a).dtype), shape))
+    graph = h.make_graph([node], "g", infos, [h.make_empty_tensor_value_info(o) for o in out], init)
+    return h.make_model(graph, opset_imports=OPSETS, ir_version=10)
+
+
+def compare(title, got, want, slack):
+    """slack: 0 for bits; for floats a tolerance, for bytes the units that differ."""
+    for k, (g, w) in enumerate(zip(got, want, strict=True)):
+        if g.dtype != w.dtype or g.shape != w.shape:
+            return f"{title}: output {k} is {g.dtype}{g.shape}, must be {w.dtype}{w.shape}"
+        worst = np.abs(g.astype(np.float64) - w.astype(np.float64)).max(initial=0)
+        if not worst <= slack:
+            return f"{title}: output {k} differs by {worst}"
+    return None
+
+
+def node(op, inputs, *, feed=(0,), outputs=1, slack=0, symbolic={}, **attrs):
+    model = node_model(op, inputs, lambda k: k not in feed, outputs, attrs, symbolic)
+    feeds = {f"x{k}": np.asarray(inputs[k]) for k in feed}
+    try:
+        want = session(model).run(None, feeds)
+    except Exception as e:
+        check(False, f"{op} {attrs}: ONNX Runtime refuses the test: {str(e)[:200]}")
+        return
+    for target, flags in LEVELS:
+        title = f"{op} {[np.shape(a) for a in inputs if a is not None]} {attrs} {target} {flags}"
+        try:
+            bad = compare(title, burin.compile(model, target=target, flags=flags).run(feeds), want, slack)
+        except Exception as e:
+            bad = f"{title}: {e}"
+        check(not bad, bad)
+
+
+# ---- nodes ----------------------------------------------------------------------------------------------------------
+def products():
+    for wt in (u8, i8):
+        lanes = (scale(33), wt(33)) if wt is i8 else (scale(33), u8(33))
+        node("MatMulIntegerToFloat", [u8(5, 40), wt(40, 33), scale(), scale(), u8(), wt(), None])
+        node("MatMulIntegerToFloat", [u8(2, 5, 40), wt(40, 33), scale(1), lanes[0], u8(1), lanes[1], f32(33)], symbolic={(0, 1): "n"})
+        node("MatMulIntegerToFloat", [u8(5, 40), wt(40, 33), scale(), scale()])
+        node("DynamicQuantizeMatMul", [f32(5, 40), wt(40, 33), scale(), wt()])
+        node("DynamicQuantizeMatMul", [f32(3, 5, 40), wt(40, 33), lanes[0], lanes[1], f32(33)], symbolic={(0, 0): "n"})
+        for t in (0, 1):
+            w = wt(33, 40) if t else wt(40, 33)
+            c = rng.integers(-4000, 4000, (33,)).astype(np.int32)
+            node("QGemm", [u8(7, 40), scale(), u8(), w, lanes[0], lanes[1], c, np.float32(1.7), u8()], transB=t)
+            node("QGemm", [u8(7, 40), scale(), u8(), w, scale(), wt(), c.reshape(1, 33)], transB=t, alpha=0.5)
+            node("QGemm", [u8(40, 7), scale(), u8(), w, scale(), wt(), None, np.float32(2), u8()], transA=1, transB=t)
+
+
+def bytes_moved():
+    node("QLinearWhere", [rng.random((3, 4)) < 0.5, u8(3, 4), scale(), u8(), u8(4), scale(), u8(), scale(), u8()], feed=(0, 1, 4))
+    node("QLinearWhere", [rng.random((3, 1)) < 0.5, i8(4), scale(), i8(), i8(3, 4), scale(), i8(), scale(), i8()], feed=(0, 1, 4))
+    for t in (u8, i8):
+        node("NhwcMaxPool", [t(2, 9, 11, 5)], kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 1])
+        node("NhwcMaxPool", [t(1, 12, 12, 16)], kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
+    node("QLinearAveragePool", [u8(1, 9, 8, 5), scale(), u8(), scale(), u8()], kernel_shape=[3, 3], pads=[1, 1, 1, 1], channels_last=1, slack=1)
+    node("QLinearGlobalAveragePool", [u8(1, 9, 8, 5), scale(), u8(), scale(), u8()], channels_last=1, slack=1)
+    conv = [u8(1, 9, 8, 5), scale(), u8(), i8(7, 5, 3, 3), scale(7), np.zeros(7, np.int8), np.float32(1.5), u8(),
+            rng.integers(-999, 999, 7).astype(np.int32)]
+    node("QLinearConv", conv, channels_last=1, pads=[1, 1, 1, 1], kernel_shape=[3, 3])
+    x, w, b, z = f32(1, 4, 8, 8), f32(6, 4, 3, 3, scale=0.2), f32(6), f32(1, 6, 8, 8)
+    window = dict(kernel_shape=[3, 3], pads=[1, 1, 1, 1], slack=2e-5)
+    node("FusedConv", [x, w, b], activation="Relu", **window)
+    node("FusedConv", [x, w, b], activation="LeakyRelu", activation_params=[0.2], **window)
+    node("FusedConv", [x, w, b], activation="Clip", activation_params=[-0.3, 0.7], **window)
+    node("FusedConv", [x, w, b, z], activation="Relu", feed=(0, 3), **window)
+    node("FusedConv", [x, w], activation="HardSigmoid", activation_params=[0.2, 0.5], **window)
+
+
+def embeddings():
+    ids, segments = rng.integers(0, 30, (2, 7)).astype(np.int32), rng.integers(0, 2, (2, 7)).astype(np.int32)
+    mask = (rng.random((2, 7)) < 0.7).astype(np.int32)
+    word, place, kind, gamma, beta = f32(30, 16), f32(12, 16), f32(2, 16), f32(16), f32(16)
+    size = {(k, d): "bs"[d] for k in (0, 1, 7) for d in range(2)}
+    node("EmbedLayerNormalization", [ids, segments, word, place, kind, gamma, beta, mask], feed=(0, 1, 7), outputs=2, slack=1e-5, symbolic=size)
+    node("EmbedLayerNormalization", [ids, None, word, place, None, gamma, beta], outputs=2, slack=1e-5, epsilon=1e-5)
+    own = rng.integers(0, 12, (2, 7)).astype(np.int32)
+    node("EmbedLayerNormalization", [ids, None, word, place, None, gamma, beta, None, own], feed=(0, 8), outputs=3, slack=1e-5)
+    tables = [u8(30, 16), u8(12, 16), u8(2, 16), u8(16), u8(16)]
+    more = [*(scale() for _ in tables), *(u8() for _ in tables)]
+    node("QEmbedLayerNormalization", [ids, segments, *tables, mask, *more], feed=(0, 1, 7), outputs=2, slack=1e-4, symbolic=size)
+
+
+def attentions():
+    n, b, s, size, past = 4, 2, 9, 32, 3
+    x, w, bias = f32(b, s, size), f32(size, 3 * size, scale=0.2), f32(3 * size)
+    masks = {"length": np.array([s, 5], np.int32), "ends and starts": np.array([s, 7, 0, 2], np.int32),
+             "keys": (rng.random((b, s)) < 0.7).astype(np.int32), "rows": (rng.random((b, s, s)) < 0.7).astype(np.int32)}
+    masks["keys"][:, 0] = masks["rows"][:, :, 0] = 1
+    node("Attention", [x, w, bias], num_heads=n, slack=1e-4, symbolic={(0, 0): "b", (0, 1): "s"})
+    for mask in masks.values():
+        node("Attention", [x, w, bias, mask], feed=(0, 3), num_heads=n, slack=1e-4)
+    node("Attention", [x, w, bias], num_heads=n, slack=1e-4, unidirectional=1, scale=0.3)
+    node("Attention", [x, f32(size, 2 * size + 8, scale=0.2), f32(2 * size + 8)], num_heads=n, slack=1e-4, qkv_hidden_sizes=[size, size, 8])
+    old, added = f32(2, b, n, past, size // n), f32(1, n, s, s + past)
+    node("Attention", [x, w, bias, None, old], feed=(0, 4), outputs=2, num_heads=n, slack=1e-4, unidirectional=1)
+    node("Attention", [x, w, bias, None, None, added[..., :s]], feed=(0, 5), num_heads=n, slack=1e-4)
+    seen = (rng.random((b, s + past)) < 0.7).astype(np.int32)
+    for t in (u8, i8):
+        common = [u8(b, s, size), t(size, 3 * size), bias, scale(), np.float32(0.002)]
+        zero = [u8(), t()]
+        node("QAttention", [*common, None, *zero], num_heads=n, slack=1e-4)
+        node("QAttention", [*common[:4], scale(3 * size) / 10, masks["keys"], u8(), t(3 * size)], feed=(0, 5), num_heads=n, slack=1e-4)
+        node("QAttention", [*common, seen, *zero, old], feed=(0, 5, 8), outputs=2, num_heads=n, slack=1e-4, unidirectional=1)
+
+
+def cells():
+    """Rounding of the state may take the other neighbour after a step: a tolerance of a unit of it."""
+    seq, batch, size, hidden = 6, 2, 20, 16
+    for direction, dirs in (("forward", 1), ("reverse", 1), ("bidirectional", 2)):
+        for t in (u8, i8):
+            lanes = (dirs, 4 * hidden) if t is i8 else (dirs,)
+            zero = lambda: np.zeros(lanes, np.int8) if t is i8 else t(*lanes)
+            ins = [f32(seq, batch, size), t(dirs, size, 4 * hidden), t(dirs, hidden, 4 * hidden), f32(dirs, 8 * hidden, scale=0.3), None,
+                   f32(dirs, batch, hidden, scale=0.3), f32(dirs, batch, hidden, scale=0.3), None, scale(*lanes) / 20, zero(),
+                   scale(*lanes) / 20, zero()]
+            node("DynamicQuantizeLSTM", ins, feed=(0, 5, 6), outputs=3, slack=0.02, hidden_size=hidden, direction=direction)
+    ins[4] = np.array([seq, 3], np.int32)
+    node("DynamicQuantizeLSTM", ins, feed=(0, 4, 5, 6), outputs=3, slack=0.02, hidden_size=hidden, direction=direction)
+
+
+# ---- models ---------------------------------------------------------------------------------------------------------
+def graph_text(model, folder):
+    path, out = folder / "graph.onnx", folder / "graph.txt"
+    path.write_bytes(model.SerializeToString())
+    subprocess.run([burin.compiler(), "compile", path, "--emit=graph", "--target=x86-64-v4", "-o", out, "-q"], check=True)
+    return out.read_text()
+
+
+def float_weights(text, least):
+    """Constants of floats with at least as many elements."""
+    found = re.findall(r": f32\[([\d,]+)\] = const", text)
+    return [s for s in found if np.prod([int(v) for v in s.split(",")]) >= least]
+
+
+def whole(title, model, feeds, slack, products, least, folder):
+    want = session(model).run(None, feeds)
+    text = graph_text(model, folder)
+    bad = compare(title, burin.compile(model).run(feeds), want, slack)
+    check(not bad, bad)
+    check(text.count("MatMulInteger ") + text.count("ConvInteger ") >= products, f"{title}: fewer than {products} products of integers")
+    check(not float_weights(text, least), f"{title}: weights became floats: {float_weights(text, least)}")
+
+
+def save(nodes, inputs, outputs, init, folder, opset=17):
+    graph = h.make_graph(nodes, "g", [h.make_tensor_value_info(n, t, s) for n, t, s in inputs],
+                         [h.make_tensor_value_info(o, T.FLOAT, s) for o, s in outputs], [nh.from_array(a, n) for n, a in init])
+    path = folder / "float.onnx"
+    onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", opset)], ir_version=8), path)
+    return path
+
+
+def dynamic_models(folder):
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    hidden, size = 32, 24
+    nodes = [h.make_node("LSTM", ["x", "w", "r", "b"], ["y", "last"], hidden_size=hidden, direction="bidirectional"),
+             h.make_node("Transpose", ["last"], ["t"], perm=[1, 0, 2]), h.make_node("Reshape", ["t", "shape"], ["flat"]),
+             h.make_node("MatMul", ["flat", "m"], ["z"])]
+    init = [("w", f32(2, 4 * hidden, size, scale=0.2)), ("r", f32(2, 4 * hidden, hidden, scale=0.2)), ("b", f32(2, 8 * hidden, scale=0.2)),
+            ("shape", np.array([2, -1])), ("m", f32(2 * hidden, 40, scale=0.2))]
+    path = save(nodes, [("x", T.FLOAT, [7, 2, size])], [("z", [2, 40])], init, folder)
+    for kind in (QuantType.QInt8, QuantType.QUInt8):
+        quantize_dynamic(path, folder / "q.onnx", weight_type=kind)
+        whole(f"quantize_dynamic of an LSTM {kind}", onnx.load(folder / "q.onnx"), {"x": f32(7, 2, size)}, 0.02, 5, 512, folder)
+
+
+def encoder(folder):
+    """A layer as onnxruntime.transformers fuses it, quantized: QAttention, MatMuls, SkipLayerNormalization, BiasGelu."""
+    from onnxruntime.quantization import quantize_dynamic
+
+    size, heads, seq = 32, 4, 8
+    ms = dict(domain="com.microsoft")
+    nodes = [h.make_node("Attention", ["x", "qkv", "qkvb", "mask"], ["a"], num_heads=heads, **ms), h.make_node("MatMul", ["a", "o"], ["ao"]),
+             h.make_node("SkipLayerNormalization", ["ao", "x", "g", "b", "ob"], ["n"], epsilon=1e-6, **ms),
+             h.make_node("MatMul", ["n", "f"], ["nf"]), h.make_node("BiasGelu", ["nf", "fb"], ["act"], **ms),
+             h.make_node("MatMul", ["act", "p"], ["ap"]), h.make_node("SkipLayerNormalization", ["ap", "n", "g", "b", "ob"], ["y"], epsilon=1e-6, **ms)]
+    init = [("qkv", f32(size, 3 * size, scale=0.2)), ("qkvb", f32(3 * size)), ("o", f32(size, size, scale=0.2)), ("g", f32(size)),
+            ("b", f32(size)), ("ob", f32(size)), ("f", f32(size, 4 * size, scale=0.2)), ("fb", f32(4 * size)), ("p", f32(4 * size, size, scale=0.2))]
+    path = save(nodes, [("x", T.FLOAT, [2, seq, size]), ("mask", T.INT32, [2, seq])], [("y", [2, seq, size])], init, folder)
+    model = onnx.load(path)
+    model.opset_import.append(h.make_opsetid("com.microsoft", 1))
+    onnx.save(model, path)
+    quantize_dynamic(path, folder / "q.onnx", extra_options={"DefaultTensorType": T.FLOAT})
+    model = onnx.load(folder / "q.onnx")
+    check(any(n.op_type == "QAttention" for n in model.graph.node), "quantize_dynamic made no QAttention")
+    mask = np.ones((2, seq), np.int32)
+    mask[1, 5:] = 0
+    whole("quantize_dynamic of an encoder", model, {"x": f32(2, seq, size), "mask": mask}, 0.05, 4, 512, folder)
+
+
+class Reader:
+    """What quantize_static calibrates with."""
+
+    def __init__(self, name, *shape):
+        self.data = iter([{name: f32(*shape)} for _ in range(3)])
+
+    def get_next(self):
+        return next(self.data, None)
+
+
+def static_model(folder):
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+
+    CalibrationDataReader.register(Reader)
+    nodes = [h.make_node("Conv", ["x", "w0", "b0"], ["c0"], pads=[1] * 4), h.make_node("LeakyRelu", ["c0"], ["a0"], alpha=0.1),
+             h.make_node("MaxPool", ["a0"], ["p0"], kernel_shape=[2, 2], strides=[2, 2]),
+             h.make_node("Conv", ["p0", "w1", "b1"], ["c1"], pads=[1] * 4), h.make_node("Sigmoid", ["c1"], ["s1"]),
+             h.make_node("Mul", ["c1", "s1"], ["m1"]), h.make_node("Add", ["m1", "p0"], ["r1"]), h.make_node("Concat", ["r1", "p0"], ["k"], axis=1),
+             h.make_node("AveragePool", ["k"], ["v"], kernel_shape=[2, 2], strides=[2, 2]), h.make_node("GlobalAveragePool", ["v"], ["g"]),
+             h.make_node("Flatten", ["g"], ["f"]), h.make_node("Gemm", ["f", "w2", "b2"], ["l"], transB=1), h.make_node("Softmax", ["l"], ["y"])]
+    init = [("w0", f32(16, 3, 3, 3, scale=0.3)), ("b0", f32(16)), ("w1", f32(16, 16, 3, 3, scale=0.1)), ("b1", f32(16)),
+            ("w2", f32(20, 32, scale=0.3)), ("b2", f32(20))]
+    path = save(nodes, [("x", T.FLOAT, [1, 3, 16, 16])], [("y", [1, 20])], init, folder, opset=13)
+    for lanes in (False, True):
+        quantize_static(path, folder / "q.onnx", Reader("x", 1, 3, 16, 16), quant_format=QuantFormat.QOperator, per_channel=lanes)
+        model = onnx.load(folder / "q.onnx")
+        names = {n.op_type for n in model.graph.node}
+        check({"QLinearConv", "QGemm", "QLinearAdd", "QLinearConcat"} <= names, f"quantize_static wrote {sorted(names)}")
+        whole(f"quantize_static, per channel {lanes}", model, {"x": f32(1, 3, 16, 16)}, 1 / 128, 3, 256, folder)
+
+
+PARTS = [products, bytes_moved, embeddings, attentions, cells, dynamic_models, encoder, static_model]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", default="")
+    args = parser.parse_args()
+    logging.disable(logging.WARNING)
+    for part in PARTS:
+        if not re.search(args.only, part.__name__):
+            continue
+        with tempfile.TemporaryDirectory(prefix="burin-") as folder:
+            part(Path(folder)) if part.__code__.co_argcount else part()
+    print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
+    return counts["failed"] > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
