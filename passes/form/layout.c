@@ -30,6 +30,11 @@ static bool is_spatial_contraction(const Value *anchor) {
   return anchor && conv_info(anchor->def, &conv);
 }
 
+/* Bytes whose channels become pixels: those of one pixel lie next to each other in both. */
+static bool shuffles_bytes(const Node *n) {
+  return strcmp(n->op->name, "DepthToSpace") == 0 && value_is_byte(n->in[0]);
+}
+
 /* Does the kernel of v mainly read channels-last values of the same form? Looks through inlined
  * values, as long as dimension 1 stays the channels (a Transpose makes it another; a Concat may
  * join channels). */
@@ -39,7 +44,7 @@ static void count_sources(const Value *v, int rank, int *last, int *other, int d
   for (int k = 0; k < n->n_in; k++) {
     const Value *u = n->in[k];
     if (!u || u->cdata || u->rank != rank) continue;
-    if (u->dims[1] != v->dims[1] && !(n->op->flags & OF_PIECES)) {
+    if (u->dims[1] != v->dims[1] && !(n->op->flags & OF_PIECES) && !shuffles_bytes(n)) {
       ++*other;
       continue;
     }

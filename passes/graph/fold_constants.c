@@ -373,3 +373,17 @@ bool pass_fold_constants(PassCtx *c) {
   Forward f = forward_new(c);
   return forward_walk(&f, c->model->main, fold_one);
 }
+
+/* A mover of constants of 8 bits at most. */
+static bool fold_moved_bytes(Forward *f, Node *n, bool *keep) {
+  const Value *v = n->n_in ? n->in[0] : NULL;
+  if (!(n->op->flags & (OF_INDEX_ONLY | OF_VIEW)) || !v || !v->cdata || !dtype_is_int(v->dtype) ||
+      dtype_rows[v->dtype].bits > 8)
+    return true;
+  return fold_one(f, n, keep);
+}
+
+bool pass_fold_bytes(PassCtx *c) {
+  Forward f = forward_new(c);
+  return forward_walk(&f, c->model->main, fold_moved_bytes);
+}

@@ -9,6 +9,7 @@
 #include <float.h>
 #include <string.h>
 
+#include "ir/expr/expr_query.h"
 #include "ir/op/ops.h"
 #include "ir/ops/nn/contraction.h"
 
@@ -173,7 +174,31 @@ static bool read_once(const ByteOps *o, const Value *v) {
 static const char *const lifts[] = {"Reshape",   "Flatten",      "Squeeze",      "Unsqueeze",
                                     "Transpose", "DepthToSpace", "SpaceToDepth", NULL};
 
+/* A Slice that drops little: what it drops is then quantized for nothing. */
+static bool keeps_most(ExprPool *p, const Node *n) {
+  if (!node_is(n, "Slice")) return false;
+  const double in = expr_extent_guess(p, value_count(p, n->in[0])),
+               out = expr_extent_guess(p, value_count(p, n->out[0]));
+  return 4 * out >= 3 * in;
+}
+
+static bool is_lift(const Node *n) {
+  return one_of(n, lifts) || node_is(n, "Concat") || keeps_most(n->graph->model->pool, n);
+}
+
+/* Relu behind such a node: a maximum of bytes. */
+static bool is_relu_of_lift(const ByteOps *o, const Node *n) {
+  const Value *v = n->n_in ? n->in[0] : NULL;
+  return node_is(n, "Relu") && v->def && v->def->graph == n->graph && read_once(o, v) &&
+         is_lift(v->def);
+}
+
 static Value *quantized(ByteOps *o, Build *b, const Node *q, Value *v, int depth);
+
+static Value *lifted_relu(ByteOps *o, Build *b, const Node *q, const Node *n, int depth) {
+  Value *y = quantized(o, b, q, n->in[0], depth + 1);
+  return b->ok ? build2(b, "Max", y, build_scalar(b, y->dtype, (double)zero_of(q))) : NULL;
+}
 
 /* The node n of reals on bytes, its inputs quantized as q does. */
 static Value *lifted(ByteOps *o, Build *b, const Node *q, const Node *n, int depth) {
@@ -189,8 +214,10 @@ static Value *lifted(ByteOps *o, Build *b, const Node *q, const Node *n, int dep
 static Value *quantized(ByteOps *o, Build *b, const Node *q, Value *v, int depth) {
   const Node *n = v->def;
   if (depth < MAX_DEPTH && n && n->graph == q->graph && !n->n_syms && n->n_out == 1 &&
-      read_once(o, v) && (one_of(n, lifts) || node_is(n, "Concat")))
-    return lifted(o, b, q, n, depth);
+      read_once(o, v)) {
+    if (is_lift(n)) return lifted(o, b, q, n, depth);
+    if (is_relu_of_lift(o, n) && is_monotone(q)) return lifted_relu(o, b, q, n, depth);
+  }
   Value *in[] = {v, q->in[1], node_in(q, 2)}, *root = byte_root(&o->roots, v);
   Value *y =
       build_node(b, q->op->name, q->op->domain, in[2] ? 3 : 2, in, 1, q->n_attrs, q->attrs)->out[0];
@@ -203,7 +230,7 @@ static Value *quantized(ByteOps *o, Build *b, const Node *q, Value *v, int depth
 static bool move_up(ByteOps *o, Build *b, Node *n, bool *keep) {
   const Node *from = n->in[0]->def;
   if (!is_named(n, "QuantizeLinear") || !value_is_byte(n->out[0]) || !per_tensor(n) || !from ||
-      !(one_of(from, lifts) || node_is(from, "Concat")) || !read_once(o, n->in[0]))
+      !(is_lift(from) || (is_relu_of_lift(o, from) && is_monotone(n))) || !read_once(o, n->in[0]))
     return true;
   Value *y = quantized(o, b, n, n->in[0], 0);
   if (!b->ok) return false;
@@ -295,6 +322,58 @@ static Value *window_average(Build *b, const Node *n, const Node *dq, int64_t co
   return b->ok ? average(b, dq, sum->out[0], count) : NULL;
 }
 
+/* Elements of the window of output `at` along dimension d, those inside the input. */
+static int64_t inside(const PoolInfo *info, int d, int64_t at, int64_t size) {
+  int64_t count = 0;
+  for (int64_t k = 0; k < info->kernel[d]; k++) {
+    const int64_t x = at * info->stride[d] - info->pad_lo[d] + k * info->dilation[d];
+    count += x >= 0 && x < size;
+  }
+  return count;
+}
+
+/* What sums of windows are multiplied with where these have different numbers of elements:
+ * [1, 1, spatial…]. NULL: too many, or not known. */
+static Value *uneven_factors(Build *b, const Node *n, const Node *dq) {
+  enum { MOST = 1 << 16, LONGEST = 1 << 10 };
+  PoolInfo info;
+  int64_t in[MAX_RANK], dims[MAX_RANK] = {1, 1}, all = 1;
+  if (!pool_info(n, &info) || info.ceil_mode || info.count_include_pad) return NULL;
+  for (int d = 0; d < info.spatial; d++) {
+    if (!expr_is_const(n->in[0]->dims[2 + d], &in[d]) || info.kernel[d] > LONGEST ||
+        !expr_is_const(n->out[0]->dims[2 + d], &dims[2 + d]) || dims[2 + d] < 1)
+      return NULL;
+    all *= dims[2 + d];
+    if (all > MOST) return NULL;
+  }
+  float *factor = ARENA_ARRAY(b->m->arena, float, all);
+  for (int64_t i = 0; i < all; i++) {
+    int64_t count = 1, rest = i;
+    for (int d = info.spatial - 1; d >= 0; rest /= dims[2 + d], d--)
+      count *= inside(&info, d, rest % dims[2 + d], in[d]);
+    if (count < 1 || count > 1 << 20) return NULL;
+    factor[i] = (float)scale_of(dq) / (float)count;
+  }
+  return value_const(b->m, const_new(b->m, NULL, DT_F32, 2 + info.spatial, dims, factor));
+}
+
+static bool take_uneven_average(ByteOps *o, Build *b, Node *n, bool *keep) {
+  const Node *dq = n->n_in ? dequantize_of(n->in[0]) : NULL;
+  int64_t count;
+  if (!dq || !is_monotone(dq) || n->n_syms || !node_is(n, "AveragePool") || window_count(n, &count))
+    return true;
+  Value *factors = uneven_factors(b, n, dq), *in[] = {dq->in[0], node_in(dq, 2)};
+  if (!factors) return true;
+  const Attr to = attr_int(b->m->arena, "to", dtype_rows[DT_F32].onnx);
+  Value *y = build_node(b, "SumPool", "burin", in[1] ? 2 : 1, in, 1, n->n_attrs, n->attrs)->out[0];
+  if (b->ok) y = build_op(b, "Cast", 1, &y, 1, &to);
+  if (b->ok) y = build2(b, "Mul", y, factors);
+  if (!b->ok) return false;
+  if (!value_same_type(y, n->out[0])) return true;
+  *keep = false;
+  return forward_set(&o->f, n, n->out[0], y);
+}
+
 static bool take_average(ByteOps *o, Build *b, Node *n, bool *keep) {
   const Node *dq = n->n_in ? dequantize_of(n->in[0]) : NULL;
   const bool global = node_is(n, "GlobalAveragePool") || node_is(n, "ReduceMean"),
@@ -314,8 +393,8 @@ static bool take_average(ByteOps *o, Build *b, Node *n, bool *keep) {
 
 static bool rewrite_one(Forward *f, Node *n, bool *keep) {
   ByteOps *o = f->user;
-  static bool (*const rules[])(ByteOps *, Build *, Node *, bool *) = {take_function, move_up,
-                                                                      move_down, take_average};
+  static bool (*const rules[])(ByteOps *, Build *, Node *, bool *) = {
+      take_function, move_up, move_down, take_average, take_uneven_average};
   Build b = {.m = f->c->model, .g = n->graph, .loc = n->loc, .ok = true};
   for (size_t k = 0; k < sizeof rules / sizeof *rules && *keep; k++)
     if (!rules[k](o, &b, n, keep)) return false;

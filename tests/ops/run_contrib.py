@@ -264,6 +264,19 @@ def encoder(folder):
     whole("quantize_dynamic of an encoder", model, {"x": f32(2, seq, size), "mask": mask}, 0.05, 4, 512, folder)
 
 
+def stored_cells(folder):
+    """Weights of LSTM and GRU behind DequantizeLinear stay in 8 bits, in front of the loop and inside it."""
+    hidden, size = 48, 40
+    for op, gates, more in (("LSTM", 4, {}), ("GRU", 3, {}), ("GRU", 3, {"linear_before_reset": 1}), ("RNN", 1, {})):
+        for direction, dirs in (("forward", 1), ("bidirectional", 2)):
+            init = [("wq", i8(dirs, gates * hidden, size)), ("rq", i8(dirs, gates * hidden, hidden)), ("ws", np.float32(0.002)),
+                    ("rs", np.float32(0.002)), ("rz", np.int8(5)), ("b", f32(dirs, 2 * gates * hidden))]
+            nodes = [h.make_node("DequantizeLinear", ["wq", "ws"], ["w"]), h.make_node("DequantizeLinear", ["rq", "rs", "rz"], ["r"]),
+                     h.make_node(op, ["x", "w", "r", "b"], ["y"], hidden_size=hidden, direction=direction, **more)]
+            path = save(nodes, [("x", T.FLOAT, [5, 2, size])], [("y", [5, dirs, 2, hidden])], init, folder)
+            whole(f"{op} {direction} {more} of stored weights", onnx.load(path), {"x": f32(5, 2, size)}, 1e-4, 0, 1024, folder)
+
+
 class Reader:
     """What quantize_static calibrates with."""
 
@@ -295,7 +308,37 @@ def static_model(folder):
         whole(f"quantize_static, per channel {lanes}", model, {"x": f32(1, 3, 16, 16)}, 1 / 128, 3, 256, folder)
 
 
-PARTS = [products, bytes_moved, embeddings, attentions, cells, dynamic_models, encoder, static_model]
+def stored_floats(text):
+    """Values of floats that are stored, the graph's input and output apart."""
+    lines = [s for s in text.splitlines() if re.match(r"  %\d+ : f32\[", s) and not re.search(r" inline = | = const | = input ", s)]
+    outputs = set(re.findall(r"^  output (%\d+)", text, re.M))
+    return [s.strip()[:90] for s in lines if s.split()[0] not in outputs]
+
+
+def u_net(folder):
+    """Down and up again in QDQ form: transposed convolutions are of integers, and nothing between the ends is stored as floats."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+
+    CalibrationDataReader.register(Reader)
+    nodes = [h.make_node("Conv", ["x", "w0", "b0"], ["c0"], pads=[1] * 4), h.make_node("Relu", ["c0"], ["r0"]),
+             h.make_node("MaxPool", ["r0"], ["p0"], kernel_shape=[2, 2], strides=[2, 2]),
+             h.make_node("Conv", ["p0", "w1", "b1"], ["c1"], pads=[1] * 4), h.make_node("Relu", ["c1"], ["r1"]),
+             h.make_node("AveragePool", ["r1"], ["v1"], kernel_shape=[3, 3], pads=[1] * 4),
+             h.make_node("ConvTranspose", ["v1", "w2", "b2"], ["t2"], strides=[2, 2], pads=[1] * 4), h.make_node("Relu", ["t2"], ["r2"]),
+             h.make_node("Concat", ["r0", "r2"], ["k"], axis=1), h.make_node("Conv", ["k", "w3", "b3"], ["y"], pads=[1] * 4)]
+    init = [("w0", f32(16, 3, 3, 3, scale=0.3)), ("b0", f32(16)), ("w1", f32(24, 16, 3, 3, scale=0.1)), ("b1", f32(24)),
+            ("w2", f32(24, 16, 4, 4, scale=0.1)), ("b2", f32(16)), ("w3", f32(8, 32, 3, 3, scale=0.1)), ("b3", f32(8))]
+    path = save(nodes, [("x", T.FLOAT, [1, 3, 16, 16])], [("y", [1, 8, 16, 16])], init, folder)
+    for lanes in (False, True):
+        quantize_static(path, folder / "q.onnx", Reader("x", 1, 3, 16, 16), quant_format=QuantFormat.QDQ, per_channel=lanes)
+        model = onnx.load(folder / "q.onnx")
+        step = max(float(nh.to_array(i)) for i in model.graph.initializer if i.name == "y_scale")
+        whole(f"U-Net, per channel {lanes}", model, {"x": f32(1, 3, 16, 16)}, 3.01 * step, 4, 256, folder)
+        floats = stored_floats(graph_text(model, folder))
+        check(not floats, f"U-Net, per channel {lanes}: stored as floats: {floats}")
+
+
+PARTS = [products, bytes_moved, embeddings, attentions, cells, dynamic_models, stored_cells, encoder, static_model, u_net]
 
 
 def main():

@@ -107,6 +107,9 @@ def averages(g, x):
         windows(a, (3, 2), (2, 3))[:, :, ::2].sum((4, 5)), 6)
     yield "pool with its pads", g.op("AveragePool", x, kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1), lambda a: (
         windows(np.pad(a, ((0, 0), (0, 0), (1, 1), (1, 1))), (3, 3), (2, 3)).sum((4, 5)), 9)
+    around = lambda a: windows(np.pad(a, ((0, 0), (0, 0), (2, 0), (1, 1))), (3, 3), (2, 3))[:, :, ::2].sum((4, 5))
+    yield "pool without its pads", g.op("AveragePool", x, kernel_shape=[3, 3], strides=[2, 1], pads=[2, 1, 0, 1]), lambda a: (
+        around(a), around(np.ones_like(a)))
 
 
 def quantize(real, scale, zero, dtype):
@@ -117,6 +120,39 @@ def quantize(real, scale, zero, dtype):
 def mean_of(x, zero, scale, oracle):
     sums, count = oracle(x.astype(np.int64) - zero)
     return sums.astype(np.float32) * (np.float32(scale) / np.float32(count))
+
+
+def transposed(x, w, stride, pads, extra):
+    """The sums of a ConvTranspose of one image, integers."""
+    (_, rows, columns), (kh, kw) = x.shape, w.shape[2:]
+    full = np.zeros((w.shape[1], stride * (rows - 1) + kh + extra, stride * (columns - 1) + kw + extra), np.int64)
+    for y in range(kh):
+        for z in range(kw):
+            full[:, y : y + stride * rows : stride, z : z + stride * columns : stride][:, :rows, :columns] += np.einsum("ihw,io->ohw", x, w[:, :, y, z])
+    return full[:, pads[0] : full.shape[1] - pads[2], pads[1] : full.shape[2] - pads[3]]
+
+
+def transposed_cases(rng):
+    """ConvTranspose of bytes: as large as the stride, larger, smaller; cropped and not; weights of one scale and of one per channel."""
+    for at, (k, stride, pads, extra) in enumerate([(2, 2, [0] * 4, 0), (4, 2, [1] * 4, 0), (3, 2, [1] * 4, 1), (1, 2, [0] * 4, 1), (3, 1, [1, 0, 2, 1], 0),
+                                                   (5, 3, [2, 0, 1, 2], 2)]):
+        for dtype, zero in ENDS[at % 2 :: 2]:
+            dtype = np.dtype(dtype)
+            g, ends = Graph(dtype, zero, rng.uniform(0.02, 0.1)), np.iinfo(dtype)
+            x = rng.integers(ends.min, ends.max, SHAPE, endpoint=True).astype(dtype)
+            w, lanes = rng.integers(-127, 127, (4, 5, k, k), endpoint=True).astype(np.int8), at % 3 != 1
+            ws = rng.uniform(0.001, 0.003, 5 if lanes else ()).astype(np.float32)
+            bias = rng.integers(-3000, 3000, 5).astype(np.int32)
+            real = g.op("DequantizeLinear", g.constant(w), g.constant(ws), **({"axis": 1} if lanes else {}))
+            more = g.op("DequantizeLinear", g.constant(bias), g.constant(g.scale * ws), **({"axis": 0} if lanes else {}))
+            y = g.op("ConvTranspose", g.dq("x"), real, more, strides=[stride] * 2, pads=pads, output_padding=[extra] * 2)
+            relu = at % 2 == 1
+            acc = transposed(x[0].astype(np.int64) - zero, w.astype(np.int64), stride, pads, extra) + bias[:, None, None]
+            factor = (g.scale * ws / np.float32(0.09)).reshape(-1, 1, 1)
+            want = np.clip(np.rint(acc.astype(np.float32) * factor) + np.float32(zero), ends.min, ends.max).astype(dtype)
+            want = np.maximum(want, dtype.type(zero)) if relu else want
+            model = g.model([g.q(g.op("Relu", y) if relu else y, 0.09)])
+            yield f"ConvTranspose {k}x{k} stride {stride} pads {pads} of {dtype}, zero point {zero}", model, {"x": x}, [want[None]]
 
 
 def byte_cases(rng):
@@ -141,3 +177,4 @@ def byte_cases(rng):
             mean = mean_of(x, zero, scale, oracle)
             want += [quantize(mean, scale, zero, dtype), quantize(mean, 0.013, far, dtype)]
         yield f"averages of {dtype}, zero point {zero}", g.model(outputs), feeds, want
+    yield from transposed_cases(rng)

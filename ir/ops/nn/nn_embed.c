@@ -1,6 +1,6 @@
-/* What ONNX Runtime's tools make of transformers (com.microsoft): EmbedLayerNormalization, Attention
- * with one matrix for queries, keys and values, and their quantized forms. They become Gather, LayerNormalization,
- * products and the Attention of the default domain. */
+/* What ONNX Runtime's tools make of transformers (com.microsoft): EmbedLayerNormalization,
+ * Attention with one matrix for queries, keys and values, and their quantized forms. They become
+ * Gather, LayerNormalization, products and the Attention of the default domain. */
 #include <math.h>
 #include <string.h>
 
