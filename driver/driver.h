@@ -66,6 +66,7 @@ typedef struct Session {
   const char *file;       /* the model, once session_load has it */
   const char *pass;       /* the one that runs, or failed */
   const char *ir_dir;     /* overrides --ir-dir */
+  const char *passes;     /* overrides --passes */
   Outputs *outputs;       /* the files of this command, published by session_commit */
   double load_seconds, pass_seconds;
   bool show_progress, progress_shown;
@@ -82,6 +83,9 @@ bool session_passes(Session *s, unsigned needs);
 bool session_commit(Session *s); /* its outputs, unless the model changed meanwhile */
 bool session_target(Session *s); /* --target */
 bool session_tuning(Session *s, const char *path, Tuning **out); /* reads a tuning file */
+/* The passes that leave ONNX operators: constants folded, no-ops gone, batch norms in weights. */
+#define ONNX_PASSES "infer,dce,fold_constants,canonicalize,fold_batch_norm,fold_constants,cse,dce"
+bool session_write_onnx(Session *s, const char *path); /* onnx.c; "-": the standard output */
 /* reproducer.c: leaves a folder with IR and command when the error is a bug of ours. */
 void session_reproduce(Session *s);
 void progress_show(Session *s, const char *what, int k, int n);

@@ -257,7 +257,7 @@ bool session_passes(Session *s, unsigned needs) {
   if (!index_choice(o->indices, &c.clamp_indices) || !set_winograd(o, &c) ||
       !strip_choice(o->strips, &c.strips))
     return false;
-  const PassOptions p = {.passes = o->passes,
+  const PassOptions p = {.passes = s->passes ? s->passes : o->passes,
                          .disabled = o->disabled.v,
                          .n_disabled = o->disabled.n,
                          .print_after = o->print_after,

@@ -10,6 +10,7 @@ enum {
   EMIT_GRAPH = 1 << 16,
   EMIT_LOOP = 1 << 17,
   EMIT_TUNING = 1 << 18,
+  EMIT_ONNX = 1 << 19,
   EMIT_FILES = EMIT_GRAPH - 1
 };
 static const struct {
@@ -25,7 +26,8 @@ static const struct {
              {"c", ".c", EMIT_C},
              {"graph", ".graph.ir", EMIT_GRAPH},
              {"loop", ".loop", EMIT_LOOP},
-             {"tuning", ".tuning", EMIT_TUNING}};
+             {"tuning", ".tuning", EMIT_TUNING},
+             {"onnx", ".onnx", EMIT_ONNX}};
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
 typedef struct Job {
@@ -203,8 +205,14 @@ static bool write_ir(Session *s, const Job *j, bool loop) {
          (!store.files.n || write_data(s, weights, &store.files.data[0]));
 }
 
+static bool write_onnx(Session *s, const Job *j) {
+  const char *path = text_path(s, j, EMIT_ONNX, ".onnx");
+  return session_write_onnx(s, path ? path : "-");
+}
+
 static bool write_texts(Session *s, const Job *j) {
-  return (!(j->emit & EMIT_GRAPH) || write_ir(s, j, false)) &&
+  return (!(j->emit & EMIT_ONNX) || write_onnx(s, j)) &&
+         (!(j->emit & EMIT_GRAPH) || write_ir(s, j, false)) &&
          (!(j->emit & EMIT_TUNING) || write_choices(s, j)) &&
          (!(j->emit & EMIT_LOOP) || write_ir(s, j, true));
 }
@@ -300,6 +308,7 @@ static void summary(Session *s, const Job *j, double seconds) {
 static bool has_graph(const Session *s, const Job *j) {
   const char *what = !s->module              ? NULL
                      : j->watch              ? "--tune"
+                     : j->emit & EMIT_ONNX   ? "--emit=onnx"
                      : j->emit & EMIT_GRAPH  ? "--emit=graph"
                      : j->emit & EMIT_TUNING ? "--emit=tuning"
                                              : NULL;
@@ -307,9 +316,18 @@ static bool has_graph(const Session *s, const Job *j) {
   return !what;
 }
 
+/* An ONNX file is what the passes for operators leave; those for kernels would not leave operators. */
+static bool one_graph(Session *s, const Job *j) {
+  if (!(j->emit & EMIT_ONNX)) return true;
+  if (j->emit != EMIT_ONNX)
+    return usage_error("--emit=onnx stands alone: kernels are made of another graph"), false;
+  if (!s->o->passes) s->passes = ONNX_PASSES;
+  return true;
+}
+
 static bool compile_steps(Session *s, Job *j) {
-  if (!session_load(s, j->file) || !has_graph(s, j)) return false;
-  if ((j->emit & EMIT_FILES) && !session_has_data(s)) return false;
+  if (!one_graph(s, j) || !session_load(s, j->file) || !has_graph(s, j)) return false;
+  if ((j->emit & (EMIT_FILES | EMIT_ONNX)) && !session_has_data(s)) return false;
   if (!session_passes(s, j->emit & EMIT_FILES ? PF_CODE : 0)) return false;
   if (s->o->print_plan) decisions_print(s->decisions);
   if ((j->emit & EMIT_FILES) && !write_code(s, j)) return false;
