@@ -33,7 +33,8 @@ typedef struct Options {
       *max_memory;
   const char *external_dir, *threads, *jobs, *quantize, *calibrate, *precision, *prune, *report,
       *runs, *rtol, *atol, *strips;
-  const char *labels, *seed, *winograd, *indices, *tune, *tuning, *tune_seconds;
+  const char *labels, *seed, *winograd, *indices, *tune, *tuning, *tune_seconds, *calibration,
+      *metric, *max_drop;
   List dims, shapes, consts, disabled, inputs, outputs, expects;
   bool print_plan, time_passes, no_winograd, freeze, progress, quiet, help, version, list_targets,
       list_passes, json, interpret, profile, check_memory, info, keep;
@@ -105,6 +106,8 @@ bool pb_read(Session *s, const char *path, Tensor *t); /* whatever its name */
 bool tensor_named(Session *s, const char *option, const char *text, const char **name, Tensor *t);
 bool tensor_literal(Session *s, const char *text, Tensor *t);
 double tensor_element(const Tensor *t, int64_t k);
+/* The bytes of a .npy file; path is for messages. */
+bool npy_parse(Session *s, const char *path, const char *data, size_t size, Tensor *t);
 bool npy_write(FILE *f, const Tensor *t);
 bool pb_write(FILE *f, const Tensor *t);
 
@@ -168,6 +171,7 @@ int verb_run(const Options *o);
 int verb_bench(const Options *o);
 int verb_inspect(const Options *o);
 int verb_diff(const Options *o);
+int verb_quantize(const Options *o); /* compile.c: --quantize=int8 --emit=onnx */
 /* Compiles `model` to the program `out`, quietly. Exit status. */
 int compile_program(const Options *o, const char *model, const char *opt_level, const char *out);
 /* The same with choices, which are noted too, and a look at the result before it is forgotten. */

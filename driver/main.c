@@ -31,10 +31,11 @@ static int dispatch(const Options *o) {
                {"run", verb_run},
                {"bench", verb_bench},
                {"inspect", verb_inspect},
-               {"diff", verb_diff}};
+               {"diff", verb_diff},
+               {"quantize", verb_quantize}};
   for (size_t k = 0; k < sizeof verbs / sizeof *verbs; k++)
     if (strcmp(verbs[k].name, o->verb) == 0) return verbs[k].fn(o);
-  return usage_error("'burin %s' is not in this version", o->verb);
+  return EXIT_USAGE;
 }
 
 static int run(int argc, char **argv) {

@@ -123,7 +123,7 @@ static bool short_option(Options *o, const char *arg, int argc, char **argv, int
     o->opt = arg + 2;
     return true;
   }
-  if (arg[1] == 'o' && strcmp(o->verb, "compile") != 0)
+  if (arg[1] == 'o' && verb_letter(o->verb) != 'c')
     return usage_error("option '-o' does not belong to 'burin %s'", o->verb), false;
   if (arg[1] == 'o' && arg[2]) {
     o->output = arg + 2;
@@ -234,6 +234,13 @@ static const struct {
      "Prints inputs, outputs, operators, weights and work of a model.\n\n"
      "  burin inspect model.onnx\n"
      "  burin inspect model.onnx --dim batch=1 --json\n"},
+    {"quantize", "burin quantize MODEL.onnx --calibrate=DATA -o OUT.onnx [options]",
+     "Quantizes a model to 8 bits, as it behaves on samples, and writes it as ONNX with "
+     "QuantizeLinear "
+     "and DequantizeLinear.\n\n"
+     "  burin quantize model.onnx --calibrate=samples.npz -o int8.onnx\n"
+     "  burin quantize model.onnx --calibrate=samples.npz --labels=y --max-drop=0.5 -o int8.onnx\n"
+     "  burin model.onnx --quantize=int8 --calibrate=samples.npz -o program    both at once\n"},
     {"diff", "burin diff A.npy B.npy | burin diff MODEL.onnx [options]",
      "Compares two tensors, or what a model gives without and with optimization. Exit 7 where they "
      "differ.\n\n"
@@ -248,7 +255,7 @@ int help_print(const char *verb) {
     printf("usage: %s\n\n%s\n", helps[k].line, helps[k].text);
   }
   if (strcmp(verb, "compile") == 0)
-    printf("Other verbs: burin run, bench, inspect, diff; each has its --help.\n\n");
+    printf("Other verbs: burin run, bench, inspect, diff, quantize; each has its --help.\n\n");
   printf("Options:\n");
   if (strchr("crbd", verb_letter(verb)))
     printf("  %-32s %s\n", "-O0 … -O3", "how much to optimize (default -O3)");

@@ -59,10 +59,7 @@ static bool npy_header(char *h, Tensor *t) {
   return t->dtype != DT_NONE && set_count(t);
 }
 
-static bool npy_read(Session *s, const char *path, Tensor *t) {
-  size_t size;
-  const char *f = frontend_read_file(s->arena, s->diag, path, &size);
-  if (!f) return false;
+bool npy_parse(Session *s, const char *path, const char *f, size_t size, Tensor *t) {
   const unsigned char *p = (const unsigned char *)f;
   if (size < 10 || memcmp(p, "\x93NUMPY", 6) != 0) return file_error(s, path, "no .npy file");
   size_t n = (size_t)p[8] | (size_t)p[9] << 8;
@@ -77,6 +74,12 @@ static bool npy_read(Session *s, const char *path, Tensor *t) {
   if (bytes > size - start - n) return file_error(s, path, "truncated .npy file");
   memcpy(t->data, f + start + n, bytes);
   return true;
+}
+
+static bool npy_read(Session *s, const char *path, Tensor *t) {
+  size_t size;
+  const char *f = frontend_read_file(s->arena, s->diag, path, &size);
+  return f && npy_parse(s, path, f, size, t);
 }
 
 static const char *npy_descr(DType t) {

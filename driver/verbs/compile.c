@@ -4,7 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "codegen/backend.h"
-#include "driver/driver.h"
+#include "driver/quant/quantize.h"
 
 enum {
   EMIT_GRAPH = 1 << 16,
@@ -36,6 +36,7 @@ typedef struct Job {
   const char *name;
   const Watch *watch; /* or NULL */
   CodegenStats stats;
+  int status; /* of what failed, where diagnostics do not tell */
 } Job;
 
 /* ---- options ---- */
@@ -91,10 +92,12 @@ static bool is_identifier(const char *s) {
 }
 
 static bool unsupported_options(const Options *o) {
-  const char *const given[] = {o->quantize, o->calibrate, o->prune, o->report};
-  static const char *const names[] = {"quantize", "calibrate", "prune", "report"};
-  for (int k = 0; k < 4; k++)
+  const char *const given[] = {o->prune, o->report};
+  static const char *const names[] = {"prune", "report"};
+  for (int k = 0; k < 2; k++)
     if (given[k]) return usage_error("--%s is not in this version", names[k]), true;
+  if (!o->quantize && (o->calibrate || o->calibration || o->max_drop || o->metric || o->labels))
+    return usage_error("--calibrate and what goes with it need --quantize=int8"), true;
   if (o->precision && strcmp(o->precision, "f32") != 0)
     return usage_error("--precision=%s is not in this version", o->precision), true;
   if (o->tune_seconds && !o->tune) return usage_error("--tune-seconds needs --tune"), true;
@@ -328,6 +331,8 @@ static bool one_graph(Session *s, const Job *j) {
 static bool compile_steps(Session *s, Job *j) {
   if (!one_graph(s, j) || !session_load(s, j->file) || !has_graph(s, j)) return false;
   if ((j->emit & (EMIT_FILES | EMIT_ONNX)) && !session_has_data(s)) return false;
+  if (s->o->quantize && (j->status = quantize_graph(s)) != EXIT_OK) return false;
+  if (s->o->quantize && j->emit == EMIT_ONNX) s->passes = "infer,cse,dce"; /* no weights folded */
   if (!session_passes(s, j->emit & EMIT_FILES ? PF_CODE : 0)) return false;
   if (s->o->print_plan) decisions_print(s->decisions);
   if ((j->emit & EMIT_FILES) && !write_code(s, j)) return false;
@@ -370,10 +375,13 @@ static int compile_body(Session *s, void *user) {
     return EXIT_USAGE;
   if ((s->o->print_plan || (j->emit & EMIT_TUNING)) && !s->decisions) s->decisions = &log;
   if (!j->output && (j->emit & EMIT_FILES)) j->output = default_output(s, j);
+  if (!j->output && j->emit == EMIT_ONNX)
+    return usage_error("an ONNX file needs a name: -o OUT.onnx");
   if (!one_stream(s, j)) return EXIT_USAGE;
   if (!j->name) j->name = identifier(s->arena, names_file(j) ? j->output : j->file);
   if (!compile_steps(s, j)) {
-    return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
+    if (diag_errors(s->diag)) return diag_exit_status(s->diag);
+    return j->status ? j->status : EXIT_USAGE;
   }
   if (!s->o->quiet && (j->emit & EMIT_FILES)) summary(s, j, clock_seconds() - start);
   return j->watch ? j->watch->done(j->watch->user, s) : EXIT_OK;
@@ -389,6 +397,17 @@ int verb_compile(const Options *o) {
   if (o->tune) return tune(o);
   Job j = {.file = o->files.v[0], .output = o->output, .name = o->name};
   return session_run(o, compile_body, &j);
+}
+
+int verb_quantize(const Options *o) {
+  Options own = *o;
+  if (!o->calibrate)
+    return usage_error("give samples: --calibrate=DATA; try 'burin quantize --help'");
+  if (!o->quantize) own.quantize = "int8";
+  if (o->emit && strcmp(o->emit, "onnx") != 0)
+    return usage_error("burin quantize writes ONNX; burin MODEL --quantize=int8 makes programs");
+  own.emit = "onnx";
+  return verb_compile(&own);
 }
 
 int compile_program(const Options *o, const char *model, const char *opt_level, const char *out) {

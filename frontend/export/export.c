@@ -17,7 +17,7 @@ static char *fresh_name(Export *x, StrMap *taken, const char *wanted) {
 }
 
 static char *value_name(Export *x, const Value *v) {
-  if (!v) return (char *)(uintptr_t) "";
+  if (!v) return (char *)(uintptr_t)"";
   if (!x->names[v->id]) {
     const char *stem = v->name ? v->name : arena_printf(x->arena, "v%d", v->id);
     x->names[v->id] = fresh_name(x, &x->taken, stem);
@@ -208,7 +208,7 @@ static Onnx__NodeProto *export_node(Export *x, const Node *n) {
 static Onnx__NodeProto *identity_node(Export *x, char *from, char *to) {
   Onnx__NodeProto *p = ARENA_NEW(x->arena, Onnx__NodeProto);
   onnx__node_proto__init(p);
-  p->op_type = (char *)(uintptr_t) "Identity";
+  p->op_type = (char *)(uintptr_t)"Identity";
   p->n_input = p->n_output = 1;
   p->input = ARENA_ARRAY(x->arena, char *, 1);
   p->output = ARENA_ARRAY(x->arena, char *, 1);

@@ -14,9 +14,9 @@ typedef struct ExportOpset {
 typedef struct Export {
   Model *m;
   const ExportOptions *o;
-  Arena *arena;            /* of the messages */
-  char **names;            /* by value id; NULL: has none yet */
-  StrMap taken;            /* names of values in use, in all graphs */
+  Arena *arena; /* of the messages */
+  char **names; /* by value id; NULL: has none yet */
+  StrMap taken; /* names of values in use, in all graphs */
   StrMap node_names;
   const Value **constants; /* by value id: constants that somebody reads */
   Vec(ExportOpset) opsets; /* the first is ai.onnx */

@@ -3,7 +3,7 @@
 #include <string.h>
 #include "frontend/export/export_internal.h"
 
-enum { BESIDE = 1024 };                            /* least bytes of a constant in the data file */
+enum { BESIDE = 1024 }; /* least bytes of a constant in the data file */
 static const int64_t MOST_INSIDE = (int64_t)2000 << 20; /* a message holds 2 GiB */
 
 static int64_t packed_bytes(const ConstData *c) {
@@ -32,8 +32,8 @@ static void fill_strings(Export *x, const ConstData *c, Onnx__TensorProto *t) {
   t->n_string_data = (size_t)c->count;
   t->string_data = ARENA_ARRAY(x->arena, ProtobufCBinaryData, c->count);
   for (int64_t k = 0; k < c->count; k++)
-    t->string_data[k] = (ProtobufCBinaryData){.len = strlen(texts[k]),
-                                              .data = (uint8_t *)(uintptr_t)texts[k]};
+    t->string_data[k] =
+        (ProtobufCBinaryData){.len = strlen(texts[k]), .data = (uint8_t *)(uintptr_t)texts[k]};
 }
 
 static Onnx__StringStringEntryProto *entry(Export *x, const char *key, const char *value) {

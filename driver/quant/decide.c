@@ -1,0 +1,214 @@
+/* Decisions by measurement: the simulation is run with candidates. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "driver/quant/quantizer.h"
+
+typedef struct Inputs { /* of the simulation, behind those of the model */
+  bool *layers, *groups;
+  float *scales, *zeros, *shifts;
+} Inputs;
+
+static Inputs make_inputs(const Quantizer *z, Arena *a) {
+  const QuantPlan *q = z->plan;
+  Inputs in = {ARENA_ARRAY(a, bool, q->layers.n + 1), ARENA_ARRAY(a, bool, q->groups.n + 1),
+               ARENA_ARRAY(a, float, q->groups.n + 1), ARENA_ARRAY(a, float, q->groups.n + 1),
+               ARENA_ARRAY(a, float, quant_shift_count(q) + 1)};
+  for (int k = 0; k < q->layers.n; k++) in.layers[k] = q->layers.data[k].on;
+  for (int k = 0; k < q->groups.n; k++) {
+    in.groups[k] = q->groups.data[k].on;
+    in.scales[k] = q->groups.data[k].scale;
+    in.zeros[k] = (float)q->groups.data[k].zero;
+  }
+  int64_t at = 0;
+  for (int k = 0; k < q->layers.n; k++) {
+    const QuantLayer *l = &q->layers.data[k];
+    if (l->bias_shift) memcpy(in.shifts + at, l->bias_shift, sizeof(float) * (size_t)l->channels);
+    at += l->channels;
+  }
+  return in;
+}
+
+/* The plan as it stands, on `most` samples spread evenly (0: all). */
+static bool simulate(Quantizer *z, int most, Score *out) {
+  Arena *a = arena_child(z->s->arena);
+  const Inputs in = make_inputs(z, a);
+  const void *extra[] = {in.layers, in.groups, in.scales, in.zeros, in.shifts};
+  const int n = z->data.samples.n, step = most > 0 && n > most ? n / most : 1;
+  bool ok = true;
+  *out = (Score){0};
+  for (int k = 0; k < n && ok; k += step) {
+    ok = runner_run(&z->simulation, z->data.samples.data[k], z->data.n_inputs, extra, 5);
+    if (ok)
+      score_add(out, z->simulation.outputs, z->reference[k], z->n_outputs,
+                z->data.labels ? z->data.labels[k] : -1);
+  }
+  arena_free(a);
+  return ok;
+}
+
+/* ---- ranges ---- */
+enum { METHOD_SAMPLES = 32 };
+
+static bool choose_method(Quantizer *z) {
+  int best = QUANT_MINMAX;
+  for (int k = 0; k < QUANT_METHODS; k++) {
+    Score s;
+    z->method_sqnr[k] = NAN;
+    if (z->method >= 0 && z->method != k) continue;
+    progress_show(z->s, arena_printf(z->s->arena, "calibration: %s", quant_method_names[k]), 0, 0);
+    quant_set_ranges(z->plan, (QuantMethod)k);
+    if (!simulate(z, METHOD_SAMPLES, &s)) return false;
+    z->method_sqnr[k] = s.broken ? -INFINITY : score_sqnr(&s);
+    if (z->method >= 0 || !(z->method_sqnr[best] >= z->method_sqnr[k])) best = k;
+  }
+  z->method = best;
+  quant_set_ranges(z->plan, (QuantMethod)best);
+  return true;
+}
+
+/* ---- biases ---- */
+/* E[x] of the input channel that weight k of a layer multiplies: from the means of the point. */
+static double mean_input(const Quantizer *z, const Node *n, const QuantLayer *l, const ConstData *w,
+                         int64_t k) {
+  const QuantPoint *p = &z->plan->points.data[l->point];
+  int64_t inner = 1, group = 1;
+  for (int d = 2; d < w->rank; d++) inner *= w->dims[d];
+  const int64_t second = w->dims[1], row = k / (inner * second), column = k / inner % second;
+  if (strcmp(l->op, "Conv") == 0) {
+    group = node_int(n, "group", 1);
+    const int64_t per = w->dims[0] / group;
+    return p->mean[row / per * second + column];
+  }
+  return p->mean[l->weight_axis == 0 ? column : row];
+}
+
+/* What rounding the weights adds to the mean of every output channel is taken out of the bias:
+ * E[W8 x - W x] = (W8 - W) E[x] (Nagel et al., Data-Free Quantization, 2019; here E[x] is observed). */
+static float *bias_shift(Quantizer *z, const QuantLayer *l) {
+  const Node *n = quant_layer_node(z->s->model, l);
+  const ConstData *w = n->in[1]->cdata;
+  const QuantPoint *p = &z->plan->points.data[l->point];
+  const int64_t contracted = strcmp(l->op, "Conv") == 0 ? w->dims[1] * node_int(n, "group", 1)
+                                                        : w->dims[l->weight_axis == 0 ? 1 : 0];
+  if (l->weight_axis < 0 || strcmp(l->op, "ConvTranspose") == 0 || p->channels != contracted)
+    return NULL;
+  int64_t inner = 1;
+  for (int d = l->weight_axis + 1; d < w->rank; d++) inner *= w->dims[d];
+  float *shift = ARENA_ARRAY(z->s->arena, float, l->channels);
+  double *sum = ARENA_ARRAY(z->s->arena, double, l->channels);
+  float *scales = ARENA_ARRAY(z->s->arena, float, l->channels);
+  int8_t *q = arena_alloc(z->s->arena, (size_t)w->count + 1);
+  quant_weights(w, l->weight_axis, scales, q);
+  for (int64_t k = 0; k < w->count; k++) {
+    const int64_t c = k / inner % l->channels;
+    sum[c] += ((double)q[k] * (double)scales[c] - const_float(w, k)) * mean_input(z, n, l, w, k);
+  }
+  for (int64_t c = 0; c < l->channels; c++) shift[c] = (float)-sum[c];
+  return shift;
+}
+
+/* Kept where it brings the outputs nearer to the float model's. */
+static bool correct_biases(Quantizer *z) {
+  Score before, after;
+  progress_show(z->s, "correcting biases", 0, 0);
+  if (!simulate(z, METHOD_SAMPLES, &before)) return false;
+  for (int k = 0; k < z->plan->layers.n; k++)
+    z->plan->layers.data[k].bias_shift = bias_shift(z, &z->plan->layers.data[k]);
+  if (!simulate(z, METHOD_SAMPLES, &after)) return false;
+  z->uncorrected_sqnr = score_sqnr(&before);
+  z->corrected_sqnr = score_sqnr(&after);
+  z->corrected = z->corrected_sqnr > z->uncorrected_sqnr;
+  for (int k = 0; k < z->plan->layers.n && !z->corrected; k++)
+    z->plan->layers.data[k].bias_shift = NULL;
+  return true;
+}
+
+/* ---- layers ---- */
+static void switch_all(Quantizer *z, bool on) {
+  for (int k = 0; k < z->plan->layers.n; k++) z->plan->layers.data[k].on = on;
+}
+
+/* Samples for each layer's own damage: as many as some seconds allow. */
+static int alone_samples(const Quantizer *z, double run_seconds) {
+  enum { FEWEST = 2, MOST = 16 };
+  static const double seconds = 20;
+  const double n = seconds / (run_seconds * z->plan->layers.n + 1e-9);
+  return n < FEWEST ? FEWEST : n > MOST ? MOST : (int)n;
+}
+
+static bool measure_alone(Quantizer *z) {
+  Score s;
+  const double start = clock_seconds();
+  switch_all(z, false);
+  quant_plan_update(z->plan);
+  if (!simulate(z, 1, &s)) return false;
+  const int samples = alone_samples(z, clock_seconds() - start);
+  for (int k = 0; k < z->plan->layers.n; k++) {
+    QuantLayer *l = &z->plan->layers.data[k];
+    progress_show(z->s, "layers alone", k + 1, z->plan->layers.n);
+    l->on = true;
+    quant_plan_update(z->plan);
+    if (!simulate(z, samples, &s)) return false;
+    l->on = false;
+    z->layers[k].alone = s.broken ? -INFINITY : score_sqnr(&s);
+  }
+  switch_all(z, true);
+  quant_plan_update(z->plan);
+  return true;
+}
+
+typedef struct Rank {
+  double alone;
+  int layer;
+} Rank;
+
+static int worst_first(const void *a, const void *b) {
+  const Rank *x = a, *y = b;
+  return x->alone < y->alone ? -1 : x->alone > y->alone ? 1 : x->layer - y->layer;
+}
+
+/* The `n` worst layers in float, the others in 8 bits: what is lost. */
+static bool drop_without(Quantizer *z, const Rank *ranks, int n, double *drop) {
+  Score s;
+  switch_all(z, true);
+  for (int k = 0; k < n; k++) z->plan->layers.data[ranks[k].layer].on = false;
+  quant_plan_update(z->plan);
+  if (!simulate(z, 0, &s)) return false;
+  *drop = score_drop(&s, &z->base, z->metric);
+  return true;
+}
+
+/* The fewest of the worst that must stay in float, by halving: what is lost falls with them, or
+ * nearly so. */
+static bool hold_budget(Quantizer *z) {
+  const int n = z->plan->layers.n;
+  Rank *ranks = ARENA_ARRAY(z->s->arena, Rank, n);
+  for (int k = 0; k < n; k++) ranks[k] = (Rank){z->layers[k].alone, k};
+  qsort(ranks, (size_t)n, sizeof *ranks, worst_first);
+  int lo = 0, hi = n;
+  double drop;
+  progress_show(z->s, "budget", 0, 0);
+  if (!drop_without(z, ranks, 0, &drop)) return false;
+  if (drop <= z->max_drop) hi = 0;
+  while (lo < hi) {
+    const int middle = (lo + hi) / 2;
+    progress_show(z->s, "budget", middle, n);
+    if (!drop_without(z, ranks, middle, &drop)) return false;
+    if (drop <= z->max_drop)
+      hi = middle;
+    else
+      lo = middle + 1;
+  }
+  if (!drop_without(z, ranks, hi, &drop)) return false;
+  for (int k = 0; k < hi; k++)
+    z->layers[ranks[k].layer].reason = "its error would break the budget";
+  return true;
+}
+
+bool quantizer_decide(Quantizer *z) {
+  z->layers = ARENA_ARRAY(z->s->arena, LayerReport, z->plan->layers.n);
+  for (int k = 0; k < z->plan->layers.n; k++) z->layers[k].reason = "within the budget";
+  return choose_method(z) && correct_biases(z) && measure_alone(z) &&
+         (z->max_drop < 0 || hold_budget(z));
+}

@@ -1,0 +1,226 @@
+/* Post-training quantization of the session's model. The float model, then one that observes its
+ * own tensors, then one that computes every layer in either form (passes/ptq/simulate.c) are
+ * compiled for this machine and run on the samples; what is decided is inserted into the graph. */
+#include "driver/quant/quantize.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "driver/quant/metric.h"
+#include "driver/quant/quantizer.h"
+
+/* ---- programs ---- */
+/* Copies of a model that went the same way have the same ids. */
+static bool same_graph(const Session *s, const Quantizer *z) {
+  const Loc loc = {.file = s->file, .node = -1};
+  return (s->model->next_value == z->plan->n_values && s->model->main->nodes.n == z->n_nodes) ||
+         diag_internal(s->diag, &loc, "the model was read differently the second time");
+}
+
+static bool edit_ranges(Session *s, void *user) {
+  const Quantizer *z = user;
+  return same_graph(s, z) && quant_observe_ranges(s->model, z->plan);
+}
+
+static bool edit_histograms(Session *s, void *user) {
+  const Quantizer *z = user;
+  return same_graph(s, z) && quant_observe_histograms(s->model, z->plan);
+}
+
+static bool edit_simulation(Session *s, void *user) {
+  const Quantizer *z = user;
+  return same_graph(s, z) && quant_simulate(s->model, z->plan);
+}
+
+static bool edit_result(Session *s, void *user) {
+  const Quantizer *z = user;
+  return same_graph(s, z) && quant_insert(s->model, z->plan);
+}
+
+static bool open_program(Quantizer *z, GraphEdit edit, const char *what, Runner *out) {
+  Library lib;
+  progress_show(z->s, what, 0, 0);
+  z->status = library_compile(&z->options, z->s->file, edit, z, &lib);
+  return z->status == EXIT_OK && runner_open(z->s, &lib, z->threads, out);
+}
+
+typedef bool (*SampleFn)(Quantizer *z, Runner *r, int k);
+
+static bool run_samples(Quantizer *z, Runner *r, const char *what, SampleFn each) {
+  for (int k = 0; k < z->data.samples.n; k++) {
+    progress_show(z->s, what, k + 1, z->data.samples.n);
+    if (!runner_run(r, z->data.samples.data[k], z->data.n_inputs, NULL, 0) || !each(z, r, k))
+      return false;
+  }
+  return true;
+}
+
+static bool with_program(Quantizer *z, GraphEdit edit, const char *compiling, const char *running,
+                         SampleFn each) {
+  Runner r;
+  if (!open_program(z, edit, compiling, &r)) return false;
+  const bool ok = run_samples(z, &r, running, each);
+  runner_close(&r);
+  return ok;
+}
+
+/* ---- the float model ---- */
+static Tensor *copy_outputs(Quantizer *z, const Runner *r) {
+  Tensor *t = ARENA_ARRAY(z->s->arena, Tensor, z->n_outputs);
+  for (int k = 0; k < z->n_outputs; k++) {
+    t[k] = r->outputs[k];
+    t[k].data =
+        arena_dup(z->s->arena, t[k].data, (size_t)t[k].count * (size_t)dtype_bytes(t[k].dtype));
+  }
+  return t;
+}
+
+static int64_t label_of(const Quantizer *z, int k) {
+  return z->data.labels ? z->data.labels[k] : -1;
+}
+
+static bool take_reference(Quantizer *z, Runner *r, int k) {
+  z->reference[k] = copy_outputs(z, r);
+  score_add(&z->base, z->reference[k], z->reference[k], z->n_outputs, label_of(z, k));
+  return true;
+}
+
+static const float *const *observed(const Quantizer *z, const Runner *r, int n) {
+  const float **out = ARENA_ARRAY(r->arena, const float *, n);
+  for (int k = 0; k < n; k++) out[k] = r->outputs[z->n_outputs + k].data;
+  return out;
+}
+
+static bool take_ranges(Quantizer *z, Runner *r, int k) {
+  quant_take_ranges(z->plan, observed(z, r, 3 * z->plan->points.n));
+  return true;
+}
+
+static bool take_histograms(Quantizer *z, Runner *r, int k) {
+  quant_take_histograms(z->plan, observed(z, r, z->plan->points.n));
+  return true;
+}
+
+static bool finite_ranges(const Quantizer *z) {
+  const Loc loc = {.file = z->data.path, .node = -1};
+  for (int k = 0; k < z->plan->groups.n; k++) {
+    const QuantGroup *g = &z->plan->groups.data[k];
+    if (!isfinite(g->seen_lo) || !isfinite(g->seen_hi))
+      return diag_error(z->s->diag, &loc, ERR_DATA,
+                        "on these samples the float model computes NaN or an infinity");
+  }
+  return true;
+}
+
+static bool observe(Quantizer *z) {
+  if (!with_program(z, NULL, "compiling the float model", "running the float model",
+                    take_reference) ||
+      !with_program(z, edit_ranges, "compiling the observers", "ranges", take_ranges))
+    return false;
+  quant_close_ranges(z->plan, z->data.samples.n);
+  return finite_ranges(z) && with_program(z, edit_histograms, "compiling the histograms",
+                                          "histograms", take_histograms);
+}
+
+/* ---- options ---- */
+static bool read_numbers(Quantizer *z) {
+  const Options *o = z->s->o;
+  int64_t threads = sysconf(_SC_NPROCESSORS_ONLN);
+  z->max_drop = -1;
+  if (o->threads && !args_number("--threads", o->threads, 1, 1024, &threads)) return false;
+  z->threads = threads < 1 ? 1 : (int)threads;
+  if (!o->max_drop) return metric_find(o->metric, o->labels != NULL, &z->metric);
+  char *end;
+  z->max_drop = strtod(o->max_drop, &end);
+  if (end == o->max_drop || *end || !(z->max_drop >= 0))
+    return usage_error("--max-drop: '%s' is no number of points, such as 0.5", o->max_drop), false;
+  return metric_find(o->metric, o->labels != NULL, &z->metric);
+}
+
+static bool find_method(Quantizer *z) {
+  const char *name = z->s->o->calibration ? z->s->o->calibration : "auto";
+  z->method = -1;
+  if (strcmp(name, "auto") == 0) return true;
+  for (int k = 0; k < QUANT_METHODS; k++)
+    if (strcmp(name, quant_method_names[k]) == 0) z->method = k;
+  return z->method >= 0 ||
+         (usage_error(
+              "--calibration: '%s' is none of auto, minmax, average, percentile, entropy, mse",
+              name),
+          false);
+}
+
+static bool read_data(Quantizer *z) {
+  enum { MOST_SAMPLES = 1000 };
+  const Graph *g = z->s->model->main;
+  DataInput *inputs = ARENA_ARRAY(z->s->arena, DataInput, g->inputs.n);
+  for (int k = 0; k < g->inputs.n; k++) {
+    const Value *v = g->inputs.data[k];
+    int64_t *dims = ARENA_ARRAY(z->s->arena, int64_t, v->rank > 0 ? v->rank : 1);
+    if (v->kind != TY_TENSOR || v->dtype == DT_STR)
+      return usage_error("--calibrate: input %s is no tensor of numbers", v->name), false;
+    for (int d = 0; d < v->rank; d++)
+      if (!expr_is_const(v->dims[d], &dims[d])) dims[d] = -1;
+    inputs[k] = (DataInput){v->name, v->dtype, v->rank, dims};
+  }
+  return dataset_read(z->s, z->s->o->calibrate, z->s->o->labels, MOST_SAMPLES, g->inputs.n, inputs,
+                      &z->data);
+}
+
+/* ---- the whole ---- */
+static bool take_score(Quantizer *z, Runner *r, int k) {
+  score_add(&z->result, r->outputs, z->reference[k], z->n_outputs, label_of(z, k));
+  return true;
+}
+
+/* What was decided, compiled and run as it will be. */
+static bool measure_result(Quantizer *z) {
+  return with_program(z, edit_result, "compiling the quantized model", "measuring", take_score);
+}
+
+static bool prepare(Quantizer *z) {
+  Session *s = z->s;
+  s->passes = ONNX_PASSES;
+  const bool ok = session_passes(s, 0);
+  s->passes = NULL;
+  if (!ok) return false;
+  z->plan = quant_plan(s->model, s->arena);
+  z->n_nodes = s->model->main->nodes.n;
+  z->n_outputs = s->model->main->outputs.n;
+  return true;
+}
+
+static bool quantize(Quantizer *z) {
+  const Loc loc = {.file = z->s->file, .node = -1};
+  if (!read_numbers(z) || !find_method(z) || !prepare(z)) return false;
+  if (z->plan->layers.n == 0) {
+    diag_warning(z->s->diag, &loc,
+                 "nothing to quantize: no product of floats has constant weights");
+    return true;
+  }
+  if (!read_data(z)) return false;
+  z->reference = ARENA_ARRAY(z->s->arena, Tensor *, z->data.samples.n);
+  if (!observe(z) || !open_program(z, edit_simulation, "compiling the simulation", &z->simulation))
+    return false;
+  const bool ok = quantizer_decide(z);
+  runner_close(&z->simulation);
+  if (!ok || !measure_result(z)) return false;
+  progress_clear(z->s);
+  if (!z->s->o->quiet) quantizer_report(z, stderr);
+  return quant_insert(z->s->model, z->plan);
+}
+
+int quantize_graph(Session *s) {
+  Quantizer z = {.s = s, .options = *s->o};
+  if (strcmp(s->o->quantize, "int8") != 0)
+    return usage_error("--quantize: '%s' is not in this version; there is int8", s->o->quantize);
+  if (!s->o->calibrate)
+    return usage_error("--quantize=int8 needs samples: --calibrate=DATA.npz (or a folder)");
+  z.options.emit = "exe";
+  z.options.quantize = NULL;
+  z.options.target = NULL; /* this machine computes, whatever the result is for */
+  z.options.tuning = NULL;
+  if (quantize(&z)) return EXIT_OK;
+  if (diag_errors(s->diag)) return diag_exit_status(s->diag);
+  return z.status ? z.status : EXIT_USAGE;
+}

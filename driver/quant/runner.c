@@ -1,0 +1,91 @@
+/* Sizes of the sample become symbols of the model; what outputs and arena need follows from these. */
+#include "driver/quant/runner.h"
+#include <string.h>
+
+bool runner_open(Session *s, const Library *lib, int threads, Runner *out) {
+  const BurinModel *m = lib->model;
+  *out = (Runner){.s = s, .lib = *lib};
+  out->pool = threads > 1 ? burin_pool_new(threads) : NULL;
+  out->dims = ARENA_ARRAY(s->arena, int64_t, m->n_symbols + 1);
+  for (int k = 0; k < m->n_symbols; k++) out->dims[k] = -1;
+  out->out = ARENA_ARRAY(s->arena, void *, m->n_outputs + 1);
+  out->outputs = ARENA_ARRAY(s->arena, Tensor, m->n_outputs + 1);
+  return true;
+}
+
+void runner_close(Runner *r) {
+  burin_pool_free(r->pool);
+  if (r->arena) arena_free(r->arena);
+  library_close(&r->lib);
+}
+
+static bool run_error(const Runner *r, const char *what) {
+  const Loc loc = {.file = r->s->file, .node = -1};
+  return diag_error(r->s->diag, &loc, ERR_DATA, "the model does not run on a sample: %s", what);
+}
+
+static bool bind(Runner *r, const Tensor *sample, int n, bool *changed) {
+  const BurinModel *m = r->lib.model;
+  for (int i = 0; i < n; i++)
+    for (int d = 0; d < sample[i].rank; d++) {
+      const int64_t dim = m->inputs[i].dims[d];
+      if (dim >= 0 || dim == INT64_MIN || -1 - dim >= m->n_caller_symbols) continue;
+      *changed |= r->dims[-1 - dim] != sample[i].dims[d];
+      r->dims[-1 - dim] = sample[i].dims[d];
+    }
+  return true;
+}
+
+static bool make_room(Runner *r, int threads) {
+  const BurinModel *m = r->lib.model;
+  if (r->arena) arena_free(r->arena);
+  r->arena = arena_child(r->s->arena);
+  r->memory_bytes = m->arena_size(r->dims, threads);
+  if (r->memory_bytes > (uint64_t)1 << 40) return run_error(r, "its sizes are too large");
+  r->memory = library_memory(r->arena, r->memory_bytes);
+  for (int k = 0; k < m->n_outputs; k++) {
+    Tensor *t = &r->outputs[k];
+    *t = (Tensor){
+        .dtype = dtype_from_onnx(m->outputs[k].dtype), .rank = m->outputs[k].rank, .count = 1};
+    m->output_dims(k, r->dims, t->dims, 1);
+    for (int d = 0; d < t->rank; d++)
+      if (t->dims[d] < 0 || !ck_mul(t->count, t->dims[d], &t->count))
+        return run_error(r, "its sizes are too large");
+    r->out[k] = t->data =
+        library_memory(r->arena, (uint64_t)t->count * (uint64_t)dtype_bytes(t->dtype));
+  }
+  return true;
+}
+
+static void take_shapes(Runner *r) {
+  const BurinModel *m = r->lib.model;
+  for (int k = 0; k < m->n_outputs; k++) {
+    Tensor *t = &r->outputs[k];
+    m->output_dims(k, r->dims, t->dims, 0);
+    t->count = 1;
+    for (int d = 0; d < t->rank; d++) t->count *= t->dims[d];
+  }
+}
+
+bool runner_run(Runner *r, const Tensor *sample, int n, const void *const *extra, int n_extra) {
+  const BurinModel *m = r->lib.model;
+  BurinOptions o = burin_pool_options(r->pool);
+  BurinFailure failure = {0};
+  bool changed = r->arena == NULL;
+  const void *in[64];
+  if (n + n_extra != m->n_inputs || n + n_extra > 64) return run_error(r, "it takes other inputs");
+  bind(r, sample, n, &changed);
+  if (changed && !make_room(r, o.threads > 0 ? o.threads : 1)) return false;
+  for (int i = 0; i < n; i++) in[i] = sample[i].data;
+  for (int i = 0; i < n_extra; i++) in[n + i] = extra[i];
+  o.arena_bytes = r->memory_bytes;
+  o.failure = &failure;
+  const int32_t status = m->invoke(in, r->out, r->dims, r->memory, &o);
+  if (status != BURIN_OK) {
+    char text[512];
+    m->failure_text(&failure, text, sizeof text);
+    return run_error(r, text);
+  }
+  take_shapes(r);
+  return true;
+}

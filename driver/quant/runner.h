@@ -1,0 +1,23 @@
+/* Runs a model of this process on samples. */
+#pragma once
+#include "driver/io/dataset.h"
+#include "driver/session/library.h"
+#include "runtime/host_pool.h"
+
+typedef struct Runner {
+  Session *s;
+  Library lib;
+  BurinPool *pool;
+  Arena *arena;  /* of memory and outputs, made anew when sizes change */
+  int64_t *dims; /* values of the symbols */
+  void *memory;
+  uint64_t memory_bytes;
+  void **out;
+  Tensor *outputs; /* of the last run */
+} Runner;
+
+/* Takes over lib. */
+bool runner_open(Session *s, const Library *lib, int threads, Runner *out);
+void runner_close(Runner *r);
+/* in: data of the inputs of the sample, then of `extra` further inputs. False: reported. */
+bool runner_run(Runner *r, const Tensor *sample, int n, const void *const *extra, int n_extra);

@@ -1,0 +1,261 @@
+/* Which tensors are stored in 8 bits: those that products with constant weights read, up to where
+ * their elements come from, and what must be stored between two such products anyway (the operand of
+ * a residual sum that no product can compute in its epilogue, values that are averaged and scaled). */
+#include <string.h>
+#include "ir/op/op.h"
+#include "ir/ops/nn/contraction.h"
+#include "passes/graph/rewrite.h"
+#include "passes/ptq/ptq.h"
+
+typedef struct Finder {
+  Model *m;
+  Arena *a;
+  QuantPlan *q;
+  int *parent;   /* of groups while they are found: by point, a union-find forest */
+  int *layer_of; /* by value id: layer whose sum it is, through elementwise nodes; -1: none */
+  int *uses;     /* by value id */
+} Finder;
+
+/* ---- what only moves elements ---- */
+static bool resize_nearest(const Node *n) {
+  return node_is(n, "Resize") && strcmp(node_string(n, "mode", "nearest"), "nearest") == 0;
+}
+
+static bool pad_zero(const Node *n) {
+  const ConstData *v = const_input(n, 2);
+  return node_is(n, "Pad") && (!node_in(n, 2) || (v && const_all(v, 0)));
+}
+
+/* Elements of the result are elements of input 0 (or zeros): the same scale suits both. */
+static bool moves(const Node *n) {
+  static const char *const names[] = {"Reshape",      "Transpose",    "Flatten",  "Squeeze",
+                                      "Unsqueeze",    "Slice",        "Identity", "Split",
+                                      "DepthToSpace", "SpaceToDepth", "Dropout",  NULL};
+  if (n->op->domain && *n->op->domain) return false;
+  if (node_is(n, "MaxPool")) return n->n_out == 1 || !n->out[1];
+  if (resize_nearest(n) || pad_zero(n)) return true;
+  for (int k = 0; names[k]; k++)
+    if (strcmp(n->op->name, names[k]) == 0) return true;
+  return false;
+}
+
+static bool in_main(const Finder *f, const Value *v) {
+  return v->def && v->def->graph == f->m->main;
+}
+
+/* ---- groups ---- */
+static int find_root(const Finder *f, int k) {
+  while (f->parent[k] != k) k = f->parent[k];
+  return k;
+}
+
+static void join(Finder *f, int a, int b) {
+  a = find_root(f, a), b = find_root(f, b);
+  if (a < b)
+    f->parent[b] = a;
+  else
+    f->parent[a] = b;
+}
+
+static int channel_axis(const Value *v) { return v->rank >= 3 ? 1 : v->rank - 1; }
+
+static int add_point(Finder *f, const Value *v, int axis) {
+  int k = f->q->point_of[v->id];
+  if (k >= 0) return k;
+  k = f->q->points.n;
+  QuantPoint p = {.value = v->id, .axis = axis, .from = -1, .to = -1};
+  if (!expr_is_const(v->dims[axis], &p.channels)) p.channels = 0;
+  vec_push(f->a, &f->q->points, p);
+  f->q->point_of[v->id] = k;
+  f->parent[k] = k;
+  return k;
+}
+
+/* The point v and, back to where its elements come from, all that are moved into it. */
+static int add_moved(Finder *f, Value *v, int axis) {
+  const bool known = f->q->point_of[v->id] >= 0;
+  const int k = add_point(f, v, axis);
+  if (known || !in_main(f, v)) return k;
+  const Node *n = v->def;
+  if (moves(n)) {
+    Value *from = n->in[0];
+    if (!from->cdata) join(f, k, add_moved(f, from, channel_axis(from)));
+  } else if (node_is(n, "Concat")) {
+    for (int i = 0; i < n->n_in; i++)
+      if (!n->in[i]->cdata) join(f, k, add_moved(f, n->in[i], channel_axis(n->in[i])));
+  }
+  return k;
+}
+
+/* ---- layers ---- */
+static const ConstData *float_weights(const Node *n) {
+  const ConstData *w = const_input(n, 1);
+  return w && w->dtype == DT_F32 && w->rank >= 2 && w->count > 0 ? w : NULL;
+}
+
+static bool plain_gemm(const Node *n) {
+  return node_is(n, "Gemm") && node_float(n, "alpha", 1) == 1 && node_float(n, "beta", 1) == 1 &&
+         !node_int(n, "transA", 0);
+}
+
+/* Axis of the output channels in the weights, -1 where one scale must do; -2: not a layer. */
+static int weight_axis(const Node *n, const ConstData *w) {
+  if (node_is(n, "Conv")) return 0;
+  if (node_is(n, "ConvTranspose")) return node_int(n, "group", 1) == 1 ? 1 : -1;
+  if (plain_gemm(n)) return node_int(n, "transB", 0) ? 0 : 1;
+  if (node_is(n, "MatMul")) return w->rank == 2 ? 1 : -1;
+  return -2;
+}
+
+static bool usable_activation(const Value *v) {
+  return v && !v->cdata && v->kind == TY_TENSOR && v->dtype == DT_F32 && v->rank >= 1;
+}
+
+static void add_layer(Finder *f, int node) {
+  const Node *n = f->m->main->nodes.data[node];
+  const ConstData *w = n->n_in > 1 ? float_weights(n) : NULL;
+  const int axis = w ? weight_axis(n, w) : -2;
+  if (axis < -1 || !usable_activation(n->in[0])) return;
+  const bool conv = node_is(n, "Conv") || node_is(n, "ConvTranspose");
+  QuantLayer l = {.node = node, .op = n->op->name, .weight_axis = axis, .on = true};
+  l.name = n->loc && n->loc->node_name && *n->loc->node_name ? n->loc->node_name
+           : n->out[0]->name                                 ? n->out[0]->name
+                                                             : n->op->name;
+  l.name = arena_strdup(f->a, l.name);
+  l.channels = axis >= 0 ? w->dims[axis] : 1;
+  l.weights = w->count;
+  l.image = conv;
+  l.point = add_moved(f, n->in[0], conv ? 1 : n->in[0]->rank - 1);
+  f->layer_of[n->out[0]->id] = f->q->layers.n;
+  vec_push(f->a, &f->q->layers, l);
+}
+
+/* ---- points between layers ---- */
+static bool is_elementwise(const Node *n) { return n->op->body == OB_EW && n->n_out == 1; }
+
+/* Elementwise nodes behind a sum belong to its layer: the last one among their operands. */
+static void follow_layers(Finder *f) {
+  const Graph *g = f->m->main;
+  for (int i = 0; i < g->nodes.n; i++) {
+    const Node *n = g->nodes.data[i];
+    if (!is_elementwise(n)) continue;
+    int last = -1;
+    for (int k = 0; k < n->n_in; k++)
+      if (n->in[k] && f->layer_of[n->in[k]->id] > last) last = f->layer_of[n->in[k]->id];
+    f->layer_of[n->out[0]->id] = last;
+  }
+}
+
+/* The group that v reaches through elementwise nodes only; -1: none. By value id, filled backwards. */
+static void reach_points(const Finder *f, int *reaches) {
+  const Graph *g = f->m->main;
+  for (int id = 0; id < f->m->next_value; id++) reaches[id] = f->q->point_of[id];
+  for (int i = g->nodes.n - 1; i >= 0; i--) {
+    const Node *n = g->nodes.data[i];
+    const int to = is_elementwise(n) ? reaches[n->out[0]->id] : -1;
+    for (int k = 0; k < n->n_in; k++)
+      if (to >= 0 && n->in[k] && reaches[n->in[k]->id] < 0) reaches[n->in[k]->id] = to;
+  }
+}
+
+static bool is_open(const Finder *f, const Value *v) {
+  return usable_activation(v) && v->rank >= 3 && in_main(f, v) && f->layer_of[v->id] >= 0 &&
+         f->q->point_of[v->id] < 0;
+}
+
+static void add_between(Finder *f, const Value *v, int to) {
+  const int k = add_point(f, v, channel_axis(v));
+  QuantPoint *p = &f->q->points.data[k];
+  p->between = true;
+  p->from = f->layer_of[v->id];
+  p->to = to; /* a point, until groups are numbered */
+}
+
+/* Of two operands of a sum, one can be computed with it; a value with several readers is stored. */
+static void find_between(Finder *f) {
+  int *reaches = ARENA_ARRAY(f->a, int, f->m->next_value + 1);
+  const Graph *g = f->m->main;
+  reach_points(f, reaches);
+  for (int i = 0; i < g->nodes.n; i++) {
+    const Node *n = g->nodes.data[i];
+    const int to = is_elementwise(n) ? reaches[n->out[0]->id] : -1;
+    if (to < 0 || n->n_in != 2 || !n->in[0] || !n->in[1] || n->in[0] == n->in[1]) continue;
+    const bool a = is_open(f, n->in[0]), b = is_open(f, n->in[1]);
+    const bool same = value_same_shape(n->in[0], n->in[1]);
+    if (a && b && same && f->uses[n->in[0]->id] == 1 && f->uses[n->in[1]->id] == 1)
+      add_between(f, n->in[f->layer_of[n->in[0]->id] > f->layer_of[n->in[1]->id]], to);
+    for (int k = 0; k < 2; k++)
+      if (is_open(f, n->in[k]) && f->uses[n->in[k]->id] > 1 &&
+          value_same_shape(n->in[k], n->out[0]))
+        add_between(f, n->in[k], to);
+  }
+}
+
+/* ---- the plan ---- */
+static void count_uses(Finder *f) {
+  const Graph *g = f->m->main;
+  for (int i = 0; i < g->nodes.n; i++)
+    for (int k = 0; k < g->nodes.data[i]->n_in; k++)
+      if (g->nodes.data[i]->in[k]) f->uses[g->nodes.data[i]->in[k]->id]++;
+  for (int k = 0; k < g->outputs.n; k++) f->uses[g->outputs.data[k]->id]++;
+}
+
+static void number_groups(Finder *f) {
+  QuantPlan *q = f->q;
+  int *number = ARENA_ARRAY(f->a, int, q->points.n + 1);
+  for (int k = 0; k < q->points.n; k++) {
+    const int root = find_root(f, k);
+    if (root == k) {
+      number[k] = q->groups.n;
+      vec_push(f->a, &q->groups, (QuantGroup){0});
+    }
+    q->points.data[k].group = number[root];
+    q->groups.data[number[root]].n_points++;
+  }
+  for (int k = 0; k < q->points.n; k++) {
+    QuantPoint *p = &q->points.data[k];
+    if (p->between) p->to = q->points.data[p->to].group;
+  }
+}
+
+void quant_plan_update(QuantPlan *q) {
+  for (int k = 0; k < q->groups.n; k++) q->groups.data[k].on = false;
+  for (int k = 0; k < q->layers.n; k++)
+    if (q->layers.data[k].on)
+      q->groups.data[q->points.data[q->layers.data[k].point].group].on = true;
+  for (int k = 0; k < q->points.n; k++) { /* read by layers only through others: in order */
+    const QuantPoint *p = &q->points.data[k];
+    if (p->between && q->layers.data[p->from].on && q->groups.data[p->to].on)
+      q->groups.data[p->group].on = true;
+  }
+}
+
+QuantPlan *quant_plan(Model *m, Arena *a) {
+  const int n = m->next_value;
+  QuantPlan *q = ARENA_NEW(a, QuantPlan);
+  *q = (QuantPlan){.arena = a, .n_values = n, .point_of = ARENA_ARRAY(a, int, n + 1)};
+  Finder f = {.m = m,
+              .a = a,
+              .q = q,
+              .parent = ARENA_ARRAY(a, int, n + 1),
+              .layer_of = ARENA_ARRAY(a, int, n + 1),
+              .uses = ARENA_ARRAY(a, int, n + 1)};
+  for (int id = 0; id < n; id++) q->point_of[id] = f.layer_of[id] = -1;
+  count_uses(&f);
+  for (int i = 0; i < m->main->nodes.n; i++) add_layer(&f, i);
+  follow_layers(&f);
+  find_between(&f);
+  number_groups(&f);
+  quant_plan_update(q);
+  return q;
+}
+
+const Node *quant_layer_node(const Model *m, const QuantLayer *l) {
+  return m->main->nodes.data[l->node];
+}
+
+int quant_shift_count(const QuantPlan *q) {
+  int64_t n = 0;
+  for (int k = 0; k < q->layers.n; k++) n += q->layers.data[k].channels;
+  return (int)n;
+}

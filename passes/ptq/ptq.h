@@ -1,0 +1,96 @@
+/* Post-training quantization: which tensors and products of a graph are stored and multiplied in 8
+ * bits, from what was observed while the float model ran, written as QuantizeLinear and
+ * DequantizeLinear. Works on the graph that ONNX_PASSES leave; what is found in one copy of a
+ * model holds for every other that went the same way (ids and positions are the same).
+ *
+ * A *point* is a tensor that 8-bit products read. Points that only move elements into each other
+ * (MaxPool, Concat, Transpose …) form a *group*, and share a scale and a zero point. */
+#pragma once
+#include "ir/graph/graph.h"
+
+enum { QUANT_BINS = 2048 };
+
+typedef struct QuantGroup {
+  int n_points;
+  bool on;                 /* a layer that is on reads it, or it stands between two such */
+  double lo, hi;           /* what is represented */
+  double seen_lo, seen_hi; /* least and largest element that was observed */
+  float scale;
+  int zero; /* u8 */
+} QuantGroup;
+
+typedef struct QuantPoint {
+  int value; /* id of the tensor */
+  int group;
+  int axis; /* of its channels */
+  int64_t channels;
+  double *lo, *hi, *mean; /* observed, by channel; NULL: nothing was */
+  double seen_lo, seen_hi;
+  double average_lo, average_hi; /* of the extremes of single samples */
+  double *histogram;             /* QUANT_BINS between seen_lo and seen_hi of its group; or NULL */
+  bool between;                  /* no layer reads it: on where `from` and group `to` are */
+  int from, to;
+} QuantPoint;
+
+typedef struct QuantLayer { /* a product with constant weights */
+  int node;                 /* position in the main graph */
+  const char *name, *op;
+  int point;       /* its activation */
+  int weight_axis; /* of the output channels; -1: one scale for all */
+  int64_t channels, weights;
+  bool image; /* output channels are dimension 1, else the last */
+  bool on;
+  float *bias_shift; /* added to the bias of the 8-bit form, by output channel; or NULL */
+} QuantLayer;
+
+typedef struct QuantPlan {
+  Arena *arena;
+  Vec(QuantPoint) points;
+  Vec(QuantLayer) layers;
+  Vec(QuantGroup) groups;
+  int *point_of; /* by value id; -1: none */
+  int n_values;
+} QuantPlan;
+
+/* ---- points.c ---- */
+/* Finds points and layers in the main graph; all layers are on. Lives in a. */
+QuantPlan *quant_plan(Model *m, Arena *a);
+void quant_plan_update(QuantPlan *q);      /* after layers were switched: which groups are on */
+int quant_shift_count(const QuantPlan *q); /* output channels of all layers */
+const Node *quant_layer_node(const Model *m, const QuantLayer *l);
+
+/* ---- observe.c: what is added to the outputs of the main graph ---- */
+/* Of every point three outputs, by channel: least, largest, mean. */
+bool quant_observe_ranges(Model *m, const QuantPlan *q);
+/* Of every point a histogram of QUANT_BINS counts (f32) between the extremes of its group. */
+bool quant_observe_histograms(Model *m, const QuantPlan *q);
+/* Takes in one sample; out: the tensors behind the outputs of the model itself, by position. */
+void quant_take_ranges(QuantPlan *q, const float *const *out);
+void quant_take_histograms(QuantPlan *q, const float *const *out);
+void quant_close_ranges(QuantPlan *q, int samples); /* means, extremes of the groups */
+
+/* ---- ranges.c ---- */
+typedef enum QuantMethod {
+  QUANT_MINMAX,
+  QUANT_AVERAGE,    /* of the extremes of samples */
+  QUANT_PERCENTILE, /* 99.99 % of the elements */
+  QUANT_ENTROPY,    /* least Kullback-Leibler divergence of the histogram (Migacz, GTC 2017) */
+  QUANT_MSE,        /* least mean squared error */
+  QUANT_METHODS
+} QuantMethod;
+extern const char *const quant_method_names[QUANT_METHODS];
+void quant_set_ranges(QuantPlan *q, QuantMethod method); /* lo, hi, scale, zero of all groups */
+
+/* ---- weights.c ---- */
+/* Symmetric to ±127, one scale per index of `axis` (-1: one). scales: as many; out: w->count. */
+void quant_weights(const ConstData *w, int axis, float *scales, int8_t *out);
+
+/* ---- simulate.c ---- */
+/* Adds inputs that turn 8-bit arithmetic on and off while the model runs: `burin.layers` (bool per
+ * layer), `burin.groups` (bool per group), `burin.scales` and `burin.zeros` (f32 per group). Every
+ * layer computes with float weights, or with weights and activations rounded as 8 bits hold them. */
+bool quant_simulate(Model *m, const QuantPlan *q);
+
+/* ---- insert.c ---- */
+/* Layers and groups that are on get QuantizeLinear and DequantizeLinear. */
+bool quant_insert(Model *m, const QuantPlan *q);

@@ -1,0 +1,53 @@
+/* The walk that simulate.c and insert.c share. */
+#include "passes/ptq/rewriter.h"
+#include <string.h>
+
+static int group_of(const Rewriter *r, const Value *v) {
+  if (!v || v->id >= r->q->n_values || r->q->point_of[v->id] < 0) return -1;
+  const int group = r->q->points.data[r->q->point_of[v->id]].group;
+  return r->all_groups || r->q->groups.data[group].on ? group : -1;
+}
+
+static Value *in_eight(Rewriter *r, Value *v) {
+  const int group = group_of(r, v);
+  if (group < 0) return v;
+  if (!r->eight[v->id]) r->eight[v->id] = r->round(r, v, group);
+  return r->eight[v->id];
+}
+
+static bool rewrite(Rewriter *r, Node *n, const QuantLayer *l, bool *keep) {
+  r->b.loc = n->loc;
+  if (l) return r->layer(r, n, l, in_eight(r, n->in[0]), keep);
+  for (int k = 0; k < n->n_in && r->b.ok; k++) n->in[k] = in_eight(r, n->in[k]);
+  return r->b.ok;
+}
+
+bool rewriter_run(Rewriter *r) {
+  Graph *g = r->m->main;
+  Node **old = g->nodes.data;
+  const int count = g->nodes.n;
+  int next = 0;
+  r->eight = ARENA_ARRAY(r->m->arena, Value *, r->q->n_values + 1);
+  r->b = (Build){.m = r->m, .g = g, .ok = true};
+  g->nodes.data = NULL;
+  g->nodes.n = g->nodes.cap = 0;
+  for (int i = 0; i < count; i++) {
+    const bool is_layer = next < r->q->layers.n && r->q->layers.data[next].node == i;
+    bool keep = true;
+    if (!rewrite(r, old[i], is_layer ? &r->q->layers.data[next++] : NULL, &keep) || !r->b.ok)
+      return false;
+    if (keep) vec_push(r->m->arena, &g->nodes, old[i]);
+  }
+  return true;
+}
+
+float *layer_bias(const Model *m, const Node *n, const QuantLayer *l) {
+  const Value *v = node_in(n, 2);
+  const int64_t channels = l->channels;
+  if (v && (!v->cdata || v->rank != 1 || v->cdata->count != channels || v->dtype != DT_F32))
+    return NULL;
+  float *b = ARENA_ARRAY(m->arena, float, channels + 1);
+  for (int64_t c = 0; c < channels; c++)
+    b[c] = (v ? (float)const_float(v->cdata, c) : 0) + (l->bias_shift ? l->bias_shift[c] : 0);
+  return b;
+}

@@ -1,0 +1,232 @@
+#!/usr/bin/env python3
+"""Part "quantize": ONNX files that burin writes mean what the originals do (--emit=onnx), and `burin quantize` on the
+repository's own networks: the written QDQ model gives the same in ONNX Runtime and compiled, near the float model's; budgets hold;
+samples that do not fit are refused with their place."""
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import numpy_helper
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / folder) for folder in ("", "python")]
+import burin as burin_python  # noqa: E402
+from tests.models import own_models  # noqa: E402
+from tests.support.part import burin, check, finish  # noqa: E402
+
+ort.set_default_logger_severity(4)
+SAMPLES = 16
+LEAST_SQNR = 18  # dB, of random weights, whose layers add up their errors
+FLOATS = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(bool)": np.bool_}
+
+
+def session(path):
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return ort.InferenceSession(str(path), options)
+
+
+def draw(inputs, rng):
+    """A value for every input; sizes that are open are 2."""
+    feed = {}
+    for i in inputs:
+        shape = [d if isinstance(d, int) and d > 0 else 2 for d in i.shape]
+        t = FLOATS[i.type]
+        feed[i.name] = rng.normal(size=shape).astype(t) if t == np.float32 else rng.integers(0, 2, shape).astype(t)
+    return feed
+
+
+def sqnr(got, wanted):
+    noise = sum(float(((a.astype(np.float64) - b) ** 2).sum()) for a, b in zip(got, wanted))
+    signal = sum(float((b.astype(np.float64) ** 2).sum()) for b in wanted)
+    return 140 if noise == 0 else 10 * np.log10(signal / noise)
+
+
+# ---- --emit=onnx ----
+def check_export(path, folder):
+    out = folder / "export.onnx"
+    done = burin(path, "--emit=onnx", "-o", out)
+    if not check(f"{path.stem}: --emit=onnx", done.returncode == 0, done.stderr):
+        return
+    a, b = session(path), session(out)
+    names = [[v.name for v in s.get_inputs() + s.get_outputs()] for s in (a, b)]
+    check(f"{path.stem}: names of inputs and outputs stay", names[0] == names[1], names)
+    feed = draw(a.get_inputs(), np.random.default_rng(1))
+    wanted, got = a.run(None, feed), b.run(None, feed)
+    check(f"{path.stem}: exported, it computes the same", sqnr(got, wanted) > 80, sqnr(got, wanted))
+
+
+def check_forms(folder):
+    """Types below 8 bits, strings, subgraphs, Split without sizes, outputs that are inputs or named twice."""
+    text = """<ir_version: 10, opset_import: ["" : 21]>
+    g (float[4, 6] x, bool c) => (float[4, 6] same, float[2, 6] low, float[4, 6] y, float[4, 6] again)
+      <float s = {0.5}> {
+      d = DequantizeLinear(q, s)
+      same = Identity(x)
+      low, high = Split<axis = 0, num_outputs = 2>(x)
+      y = If (c) <then_branch = t () => (float[4, 6] a) { a = Mul(x, k) }, else_branch = e () => (float[4, 6] b) { b = Identity(x) }>
+      again = Identity(y)
+    }"""
+    text = text.replace("d = DequantizeLinear(q, s)", "w = DequantizeLinear(q, s)\n      k = ReduceSum<keepdims = 0>(w)")
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(onnx.helper.make_tensor("q", onnx.TensorProto.INT4, [3], [-8, 7, 1]))
+    path = folder / "forms.onnx"
+    onnx.save(model, path)
+    for passes in ("infer", "infer,dce,fold_constants,canonicalize,dce"):
+        out = folder / "forms_out.onnx"
+        done = burin(path, "--emit=onnx", f"--passes={passes}", "-o", out)
+        if not check(f"forms by {passes}", done.returncode == 0, done.stderr):
+            continue
+        onnx.checker.check_model(str(out), full_check=True)
+        for c in (True, False):
+            feed = {"x": np.arange(24, dtype=np.float32).reshape(4, 6), "c": np.array(c)}
+            a, b = session(path).run(None, feed), session(out).run(None, feed)
+            check(f"forms by {passes}, condition {c}", all(np.array_equal(p, q) for p, q in zip(a, b)), b)
+
+
+# ---- burin quantize ----
+def write_samples(path, inputs, n, seed, **more):
+    rng = np.random.default_rng(seed)
+    feeds = [draw(inputs, rng) for _ in range(n)]
+    np.savez(path, **{i.name: np.stack([f[i.name] for f in feeds]) for i in inputs}, **more)
+    return feeds
+
+
+def has_float_product(path):
+    g = onnx.load(path).graph
+    weights = {t.name for t in g.initializer if t.data_type == onnx.TensorProto.FLOAT}
+    if any(n.op_type == "QuantizeLinear" for n in g.node):
+        return False
+    return any(n.op_type in ("Conv", "Gemm", "MatMul") and n.input[1] in weights for n in g.node)
+
+
+def check_quantize(path, folder):
+    out, data = folder / "int8.onnx", folder / "samples.npz"
+    a = session(path)
+    feeds = write_samples(data, a.get_inputs(), SAMPLES, 1)
+    done = burin("quantize", path, f"--calibrate={data}", "-o", out, timeout=300)
+    if not check(f"{path.stem}: burin quantize", done.returncode == 0, done.stderr):
+        return
+    model = onnx.load(out)
+    kinds = [n.op_type for n in model.graph.node]
+    check(f"{path.stem}: it has 8-bit weights",
+          "QuantizeLinear" in kinds and any(t.data_type == onnx.TensorProto.INT8 for t in model.graph.initializer), kinds)
+    b, compiled = session(out), burin_python.compile(str(out))
+    wanted = [v for f in feeds for v in a.run(None, f)]
+    theirs = [v for f in feeds for v in b.run(None, f)]
+    ours = [v for f in feeds for v in compiled.run(f)]
+    check(f"{path.stem}: near the float model", sqnr(ours, wanted) > LEAST_SQNR, f"{sqnr(ours, wanted):.1f} dB")
+    check(f"{path.stem}: ONNX Runtime agrees", sqnr(ours, theirs) > sqnr(ours, wanted) + 3 or sqnr(ours, theirs) > 40,
+          f"{sqnr(ours, theirs):.1f} dB between them, {sqnr(ours, wanted):.1f} dB to the float model")
+    told = re.search(r"result +([-0-9.]+) dB", done.stderr)
+    check(f"{path.stem}: the report tells the error that there is", told and abs(float(told[1]) - sqnr(ours, wanted)) < 1.5,
+          f"{told and told[1]} told, {sqnr(ours, wanted):.2f} measured")
+
+
+def check_both_at_once(path, folder):
+    """--quantize on the way to a program gives what the written model gives."""
+    data, out = folder / "samples.npz", folder / "int8.onnx"
+    feeds = write_samples(data, session(path).get_inputs(), 8, 2)
+    burin("quantize", path, f"--calibrate={data}", "-o", out, timeout=300)
+    flags = ["--quantize=int8", f"--calibrate={data}"]
+    direct, written = burin_python.compile(str(path), flags=flags), burin_python.compile(str(out))
+    same = all(np.array_equal(x, y) for f in feeds for x, y in zip(direct.run(f), written.run(f)))
+    check(f"{path.stem}: a program made at once computes the same bits", same)
+
+
+def check_budget(path, folder):
+    data, out = folder / "samples.npz", folder / "int8.onnx"
+    write_samples(data, session(path).get_inputs(), 8, 3)
+    kept = []
+    for most in ("0", "0.01", "100"):
+        done = burin("quantize", path, f"--calibrate={data}", "--metric=sqnr", f"--max-drop={most}", "-o", out, timeout=300)
+        lost = re.search(r"sqnr: ([-0-9.e+]+) lost", done.stderr)
+        check(f"{path.stem}: a budget of {most} holds", lost and float(lost[1]) <= float(most) * 1.02 + 1e-9, done.stderr[-300:])
+        kept.append(len(re.findall(r"dB +\d+ +float", done.stderr)))
+    check(f"{path.stem}: a tighter budget keeps more layers in float", kept[0] > kept[1] >= kept[2] == 0, kept)
+
+
+def refuse(name, model, folder, arrays, code, words, *flags):
+    data = folder / "bad.npz"
+    np.savez(data, **arrays)
+    out = folder / "bad.onnx"
+    done = burin("quantize", model, f"--calibrate={data}", "-o", out, *flags)
+    check(f"refused: {name}", done.returncode == code and words in done.stderr and not out.exists(),
+          f"exit {done.returncode}: {done.stderr}")
+
+
+def check_data(path, folder):
+    """Samples that do not fit."""
+    i = session(path).get_inputs()[0]
+    shape = [d if isinstance(d, int) else 2 for d in i.shape]
+    good = np.random.default_rng(4).normal(size=[4, *shape]).astype(np.float32)
+    bad = good.copy()
+    bad.flat[5] = np.nan
+    refuse("NaN", path, folder, {i.name: bad}, 1, "NaN")
+    refuse("wrong shape", path, folder, {i.name: good[..., :-1]}, 1, "shape")
+    refuse("no sample", path, folder, {i.name: good[:0]}, 1, "no sample")
+    refuse("another name", path, folder, {"a": good, "b": good}, 1, "no array for this input")
+    refuse("text", path, folder, {i.name: np.array(["a", "b"])}, 3, f"bad.npz:{i.name}")
+    refuse("labels missing", path, folder, {i.name: good}, 1, "labels", "--labels=y")
+    refuse("too few labels", path, folder, {i.name: good, "y": np.arange(3)}, 1, "3 labels for 4 samples", "--labels=y")
+    refuse("labels of floats", path, folder, {i.name: good, "y": np.zeros(4)}, 1, "integers", "--labels=y")
+    refuse("budget", path, folder, {i.name: good}, 2, "--max-drop", "--max-drop=much")
+    refuse("method", path, folder, {i.name: good}, 2, "--calibration", "--calibration=best")
+    broken, out = folder / "broken.npz", folder / "bad.onnx"
+    np.savez(broken, **{i.name: good})
+    broken.write_bytes(broken.read_bytes()[:-40])
+    done = burin("quantize", path, f"--calibrate={broken}", "-o", out)
+    check("refused: a file cut short", done.returncode == 3 and not out.exists(), done.stderr)
+    done = burin("quantize", path, f"--calibrate={folder / 'none.npz'}", "-o", out)
+    check("refused: no file", done.returncode == 3, done.stderr)
+    np.savez(folder / "constant.npz", **{i.name: np.zeros_like(good[:1])})
+    done = burin("quantize", path, f"--calibrate={folder / 'constant.npz'}", "-o", out)
+    check("one sample of zeros is taken", done.returncode == 0, done.stderr)
+
+
+def check_folders(path, folder):
+    """A folder of .npy files, of .npz files and of folders of .pb files gives what one .npz does."""
+    i = session(path).get_inputs()[0]
+    feeds = write_samples(folder / "all.npz", [i], 4, 5)
+    results = []
+    for kind in ("npz", "npy", "one", "pb"):
+        data = folder / kind
+        data.mkdir()
+        for k, f in enumerate(feeds):
+            if kind == "npy":
+                np.save(data / f"{k}.npy", f[i.name])
+            elif kind == "one":
+                np.savez(data / f"{k}.npz", in_0=f[i.name])
+            elif kind == "pb":
+                (data / f"set_{k}").mkdir()
+                (data / f"set_{k}/input_0.pb").write_bytes(numpy_helper.from_array(f[i.name]).SerializeToString())
+        out = folder / f"{kind}.onnx"
+        done = burin("quantize", path, f"--calibrate={folder / 'all.npz' if kind == 'npz' else data}", "-o", out)
+        results.append(out.read_bytes() if done.returncode == 0 else done.stderr)
+    check(f"{path.stem}: folders of samples", all(r == results[0] and isinstance(r, bytes) for r in results),
+          [r if isinstance(r, str) else len(r) for r in results])
+
+
+def main():
+    with tempfile.TemporaryDirectory(prefix="burin-") as name:
+        folder = Path(name)
+        check_forms(folder)
+        models = own_models.write_all(folder)
+        for path in models:
+            check_export(path, folder)
+        products = [p for p in models if has_float_product(p)]
+        for path in products:
+            check_quantize(path, folder)
+        small = min(products, key=lambda p: p.stat().st_size)
+        check_both_at_once(small, folder)
+        check_budget(small, folder)
+        check_data(small, folder)
+        check_folders(small, folder)
+    return finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
