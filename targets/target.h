@@ -78,6 +78,8 @@ bool target_name_is_native(const char *name);
 bool target_native(Target *out);
 
 bool target_has(const Target *t, Feature f);
+/* Bits of runtime/core/cpu.h that code needs, with or without matrix registers. */
+uint64_t target_cpu_features(const Target *t, bool matrices);
 /* Its programs start here, if the CPU has what they need; and whether it has. */
 bool target_is_host_arch(const Target *t);
 bool target_runs_here(const Target *t);

@@ -40,6 +40,11 @@ bool target_has(const Target *t, Feature f) {
   return (t->cpu_features & feature_rows[f].on[t->arch].bit) != 0;
 }
 
+uint64_t target_cpu_features(const Target *t, bool matrices) {
+  const uint64_t tiles = CPU_BIT(CPU_X86_AMX_TILE) | CPU_BIT(CPU_X86_AMX_INT8);
+  return matrices || t->arch != ARCH_X86_64 ? t->cpu_features : t->cpu_features & ~tiles;
+}
+
 /* ---- this machine ---- */
 
 static Arch host_arch(void) {
@@ -65,7 +70,8 @@ static const CpuBit cpu_bits[] = {BURIN_CPU_FEATURES(C)};
 enum { CPU_BITS = sizeof cpu_bits / sizeof *cpu_bits };
 
 static uint64_t host_bits(void) {
-  return burin_rt_cpu_features(getauxval(AT_HWCAP), getauxval(AT_HWCAP2));
+  const uint64_t have = burin_rt_cpu_features(getauxval(AT_HWCAP), getauxval(AT_HWCAP2));
+  return have & ~burin_rt_cpu_denied(have);
 }
 
 static const char *llvm_name(Arch arch, uint64_t bit) {

@@ -7,6 +7,18 @@
 
 #include "ir/expr/expr_query.h"
 
+static bool is_no_matrix_loop(void *user, Stmt *s) {
+  (void)user;
+  return s->kind != ST_FOR || s->loop.kind != FOR_MATRIX;
+}
+
+uint64_t program_cpu_features(const Program *p) {
+  for (int i = 0; i < p->m->kernels.n; i++)
+    if (!stmt_each(p->m->kernels.data[i]->body, is_no_matrix_loop, NULL))
+      return target_cpu_features(p->t, true);
+  return target_cpu_features(p->t, false);
+}
+
 bool is_parallel(const Kernel *k) {
   return k->body && k->body->kind == ST_FOR && k->body->loop.kind == FOR_PARALLEL && !k->body->next;
 }

@@ -107,7 +107,8 @@ typedef struct Emit {
   int n_copied;
   /* Block before the vector loop, for initial values of hidden accumulators */
   LLVMBasicBlockRef pre;
-  int64_t zeros; /* bytes of the shared block of zeros that are needed */
+  int64_t zeros;             /* bytes of the shared block of zeros that are needed */
+  struct MatrixRegs *matrix; /* of the kernel, or NULL: its matrix loops are plain ones */
 } Emit;
 
 /* A module under construction. */
@@ -198,6 +199,17 @@ Val emit_load(Emit *c, const Expr *e);
 void emit_store(Emit *c, int buffer, const Expr *index, Val value);
 void emit_prefetch(Emit *c, int buffer, const Expr *index);
 bool masks_cheap(const Emit *c, DType t);
+Mem emit_param_mem(const Emit *c, int id);
+/* ---- emit_matrix.c ---- */
+/* Where the kernel's body begins and ends. */
+void matrix_begin(Emit *c);
+void matrix_end(Emit *c);
+/* A declaration takes a register where the local is one; a block's end gives back what it took. */
+void matrix_declare(Emit *c, const Stmt *s);
+int matrix_taken(const Emit *c);
+void matrix_release(Emit *c, int taken);
+/* Matrix loops, from s to the last one that follows it, which is returned. */
+const Stmt *emit_matrix(Emit *c, const Stmt *s);
 /* ---- emit_table.c ---- */
 /* table[index], all 256 bytes of which may be read, for a vector of u8; NULL where that is no faster
  * than one by one. */
@@ -207,6 +219,7 @@ Val emit_local(Emit *c, const Expr *e);
 void emit_local_set(Emit *c, int local, const Expr *index, Val value);
 void emit_local_acc(Emit *c, int local, const Expr *index, ReduceKind kind, const Expr *value);
 void local_declare(Emit *c, int local);
+Mem emit_stack_mem(const Emit *c, int local);
 void locals_finish_lanes(Emit *c); /* ends the reductions over lanes of a vector loop */
 
 /* ---- emit_loop.c ---- */

@@ -54,6 +54,17 @@ static Val emit_body(Emit *c, const Program *p) {
   return fn;
 }
 
+/* Tiles are only for those whom the system allows them. */
+static void ask_for_tiles(Emit *c, const Program *p) {
+  const uint64_t features = program_cpu_features(p);
+  if (features == target_cpu_features(p->t, false)) return;
+  Type type;
+  const Val fn = declare(c, "burin_rt_cpu_denied", c->i64, 1, (Type[]){c->i64}, &type);
+  Val needed = ki64(c, (int64_t)features);
+  const Val denied = LLVMBuildCall2(c->b, type, fn, &needed, 1, "");
+  fail_unless(c, LLVMBuildICmp(c->b, LLVMIntEQ, denied, ki64(c, 0), ""), BURIN_E_CPU);
+}
+
 /* The same, in our floating-point mode. */
 static Val emit_invoke(Emit *c, const Program *p) {
   const Val body = emit_body(c, p);
@@ -61,6 +72,7 @@ static Val emit_invoke(Emit *c, const Program *p) {
                                 LLVMGlobalGetValueType(body), false);
   Val args[5];
   LLVMGetParams(fn, args);
+  ask_for_tiles(c, p);
   const Val mode = fp_mode_enter(c);
   const Val status = LLVMBuildCall2(c->b, LLVMGlobalGetValueType(body), body, args, 5, "");
   fp_mode_leave(c, mode);
@@ -121,7 +133,7 @@ static void emit_cpu_ok(Emit *c, const Program *p) {
   }
   Type check_type;
   const Val fn = declare(c, "burin_rt_cpu_missing", c->i64, 1, (Type[]){c->i64}, &check_type);
-  Val needed = ki64(c, (int64_t)p->t->cpu_features);
+  Val needed = ki64(c, (int64_t)program_cpu_features(p));
   const Val missing = LLVMBuildCall2(c->b, check_type, fn, &needed, 1, "");
   LLVMBuildRet(c->b, LLVMBuildZExt(c->b, LLVMBuildICmp(c->b, LLVMIntEQ, missing, ki64(c, 0), ""),
                                    c->i32, ""));

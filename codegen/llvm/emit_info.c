@@ -189,7 +189,7 @@ void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
              k64(c, m->arena_lower_bound > 0 ? m->arena_lower_bound : 0),
              k32(c, p->calls.n),
              kernel_infos(c, p),
-             k64(c, (int64_t)p->t->cpu_features),
+             k64(c, (int64_t)program_cpu_features(p)),
              fns->invoke,
              fns->arena_size,
              fns->output_dims,

@@ -51,6 +51,7 @@ static void emit_body(Emit *c, Val fn, const bool *used) {
   for (int i = 0; i < n; i++) params[i] = LLVMGetParam(fn, k++);
   c->params = params;
   for (int i = 0; i < c->n_syms; i++) c->syms[i] = used[i] ? LLVMGetParam(fn, k++) : NULL;
+  matrix_begin(c);
   if (is_parallel(c->kernel)) {
     const Val begin = LLVMBuildIntCast2(c->b, LLVMGetParam(fn, k), c->idx, 1, "");
     const Val end = LLVMBuildIntCast2(c->b, LLVMGetParam(fn, k + 1), c->idx, 1, "");
@@ -58,6 +59,7 @@ static void emit_body(Emit *c, Val fn, const bool *used) {
   } else {
     emit_stmts(c, c->kernel->body);
   }
+  matrix_end(c);
   LLVMBuildRetVoid(c->b);
 }
 

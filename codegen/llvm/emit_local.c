@@ -35,7 +35,7 @@ void local_declare(Emit *c, int id) {
   }
 }
 
-static Mem stack_mem(const Emit *c, int id) {
+Mem emit_stack_mem(const Emit *c, int id) {
   return (Mem){c->locals[id].mem, local_of(c, id)->dtype, 64, false, 0};
 }
 
@@ -140,7 +140,7 @@ static Val local_get(Emit *c, int id, const Expr *index) {
   const Type reg = reg_type(c, local_of(c, id)->dtype);
   switch (s->kind) {
     case LK_STACK: {
-      const Mem m = stack_mem(c, id);
+      const Mem m = emit_stack_mem(c, id);
       return mem_load(c, &m, index, NULL);
     }
     case LK_LANE_STACK: return lane_array_get(c, id, index);
@@ -175,7 +175,7 @@ void emit_local_set(Emit *c, int id, const Expr *index, Val value) {
   const LocalState *const s = &c->locals[id];
   switch (s->kind) {
     case LK_STACK: {
-      const Mem m = stack_mem(c, id);
+      const Mem m = emit_stack_mem(c, id);
       mem_store(c, &m, index, value);
       return;
     }
@@ -293,7 +293,7 @@ static void acc_uniform_memory(Emit *c, int id, const Expr *index, const Addend 
   if (c->mask)
     v = LLVMBuildSelect(c->b, c->mask, v, splat(c, emit_identity(c, d->kind, d->dtype), c->vl), "");
   v = emit_horizontal(c, d->kind, d->dtype, v);
-  const Mem m = stack_mem(c, id);
+  const Mem m = emit_stack_mem(c, id);
   const Val old = mem_load(c, &m, index, NULL);
   mem_store(c, &m, index, emit_combine(c, d->kind, d->dtype, old, v));
 }

@@ -271,7 +271,10 @@ static void emit_stmt(Emit *c, const Stmt *s) {
     case ST_STORE:
       emit_store(c, s->access.id, s->access.index, emit_expr(c, s->access.value));
       break;
-    case ST_LOCAL: local_declare(c, s->access.id); break;
+    case ST_LOCAL:
+      local_declare(c, s->access.id);
+      matrix_declare(c, s);
+      break;
     case ST_SET:
       emit_local_set(c, s->access.id, s->access.index, emit_expr(c, s->access.value));
       break;
@@ -284,5 +287,14 @@ static void emit_stmt(Emit *c, const Stmt *s) {
 }
 
 void emit_stmts(Emit *c, const Stmt *s) {
-  for (; s && !c->error; s = s->next) emit_stmt(c, s);
+  const int taken = matrix_taken(c);
+  for (; s && !c->error; s = s->next) {
+    if (c->matrix && s->kind == ST_FOR && s->loop.kind == FOR_MATRIX) {
+      emit_forget(c);
+      s = emit_matrix(c, s);
+    } else {
+      emit_stmt(c, s);
+    }
+  }
+  matrix_release(c, taken);
 }

@@ -383,7 +383,7 @@ void mem_store(Emit *c, const Mem *m, const Expr *index, Val value) {
 }
 
 /* ---- buffers ---- */
-static Mem param_mem(const Emit *c, int id) {
+Mem emit_param_mem(const Emit *c, int id) {
   const Param *const p = &c->kernel->params.data[id];
   int64_t count = 0;
   if (p->count && !expr_is_const(p->count, &count)) count = 0;
@@ -391,17 +391,17 @@ static Mem param_mem(const Emit *c, int id) {
 }
 
 Val emit_load(Emit *c, const Expr *e) {
-  const Mem m = param_mem(c, e->id);
+  const Mem m = emit_param_mem(c, e->id);
   return mem_load(c, &m, e->a[0], e->nargs > 1 ? e->a[1] : NULL);
 }
 
 void emit_store(Emit *c, int buffer, const Expr *index, Val value) {
-  const Mem m = param_mem(c, buffer);
+  const Mem m = emit_param_mem(c, buffer);
   mem_store(c, &m, index, value);
 }
 
 void emit_prefetch(Emit *c, int buffer, const Expr *index) {
-  const Mem m = param_mem(c, buffer);
+  const Mem m = emit_param_mem(c, buffer);
   const Val p = mem_address(c, &m, index, NULL, 0);
   intrinsic(c, "llvm.prefetch", 1, (Type[]){c->ptr}, 4,
             (Val[]){p, k_int(c, c->i32, 0), k_int(c, c->i32, 2), k_int(c, c->i32, 1)});

@@ -15,7 +15,7 @@ typedef struct Entry {
   Val bufs;                    /* pointer array for kernels */
   bool *assigned;              /* run-time symbols that have their value, in textual order */
   int call;                    /* profile position */
-  Val frame;                   /* of parts (entry_parts.c) */
+  Val frame;                   /* of parts */
   int *parts;                  /* made so far */
 } Entry;
 
@@ -66,6 +66,6 @@ void emit_profile_functions(Emit *c);
 void emit_steps(Entry *e, const Step *s, const Step *end); /* s up to end, in place */
 void pass_on_failure(Emit *c, Val status);                 /* returns it unless it is BURIN_OK */
 
-/* ---- entry_parts.c: long lists in functions of their own ---- */
+/* long lists in functions of their own */
 void emit_program_steps(Entry *e, const Step *s);
 void emit_step_list(Entry *e, const Step *s); /* of a condition or loop */

@@ -32,6 +32,7 @@ static void print_loops(const PlanLoops *l, StrBuf *b) {
     sb_printf(b, " tile=%dx%d", l->rows, l->vectors);
   else if (l->vectors)
     sb_printf(b, " vectors=%d", l->vectors);
+  if (l->matrix) sb_printf(b, " matrix=%d", l->matrix);
   if (l->width) sb_printf(b, " width=%d", l->width);
   if (l->values_rows) sb_printf(b, " values=%dx%d", l->values_rows, l->values_vectors);
   if (l->queries) sb_printf(b, " queries=%lld", (long long)l->queries);
@@ -48,8 +49,8 @@ static void print_loops(const PlanLoops *l, StrBuf *b) {
 static bool loops_agree(const Plan *p) {
   for (int i = 1; i < p->n_loops; i++) {
     const PlanLoops *a = &p->loops[0], *b = &p->loops[i];
-    if (a->rows != b->rows || a->vectors != b->vectors || a->lines != b->lines ||
-        a->high != b->high || a->part != b->part || a->steps != b->steps ||
+    if (a->rows != b->rows || a->vectors != b->vectors || a->matrix != b->matrix ||
+        a->lines != b->lines || a->high != b->high || a->part != b->part || a->steps != b->steps ||
         a->outside != b->outside || a->panels != b->panels || a->serial != b->serial)
       return false;
   }
@@ -92,7 +93,7 @@ static const char *strip_malformed(const Plan *p) {
 }
 
 static bool has_blocks(const PlanLoops *l) {
-  return l->part || l->steps || l->outside || l->panels > 1 || l->lines || l->serial;
+  return l->matrix || l->part || l->steps || l->outside || l->panels > 1 || l->lines || l->serial;
 }
 
 /* Of algorithms whose kernels have other loops. */
@@ -121,6 +122,8 @@ static const char *loops_malformed(const Plan *p, const PlanLoops *l) {
   if (l->part < 0 || l->high < 0 || l->outside < 0 || l->panels < 0) return "impossible block";
   if (!l->part && (l->steps || l->outside || l->panels > 1 || l->high > 1 || l->lines || l->serial))
     return "a plan that names blocks of tiles names the rows of one";
+  if (l->matrix && (!l->part || l->outside || l->rows % l->matrix))
+    return "a tile of matrix registers is of whole ones, in blocks, with all loops of k inside";
   return NULL;
 }
 

@@ -11,6 +11,8 @@
  *   vector    run in lanes. A load with stride 1 in the variable is a vector load, with stride 0 a
  *             splat, else a gather; tails are masked or scalar, by target. Never one in another;
  *             serial loops inside have the same bounds in all lanes
+ *   matrix    two or three nested ones with one statement: an operation of matrix registers
+ *             (matrix.h); one after the other where the target has none
  *   block     independent; blocks of a GPU's grid (below)
  *   thread    independent of each other; threads of a block, which wait for each other at the end
  *
@@ -72,6 +74,7 @@ typedef enum ForKind {
   FOR_PARALLEL,
   FOR_UNROLL,
   FOR_VECTOR,
+  FOR_MATRIX,
   FOR_BLOCK,
   FOR_THREAD
 } ForKind;
@@ -117,8 +120,10 @@ struct Stmt {
  *   MEM_REGS    registers                constant after unrolling, a vector's variable apart
  *   MEM_STACK   an aligned array, one    any
  *               for each thread
- *   MEM_SHARED  memory of a block        any; all its threads see it */
-typedef enum LocalMemory { MEM_REGS, MEM_STACK, MEM_SHARED } LocalMemory;
+ *   MEM_SHARED  memory of a block        any; all its threads see it
+ *   MEM_MATRIX  a matrix register, with  those of matrix loops alone (matrix.h)
+ *               rows one after another */
+typedef enum LocalMemory { MEM_REGS, MEM_STACK, MEM_SHARED, MEM_MATRIX } LocalMemory;
 
 /* A register tile or small scratch; it lives from its ST_LOCAL to the end of that block. */
 typedef struct Local {

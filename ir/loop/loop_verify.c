@@ -3,6 +3,7 @@
  * tells. */
 #include "ir/graph/op_row.h"
 #include "ir/loop/loop.h"
+#include "ir/loop/matrix.h"
 
 typedef struct SeenSet { /* expressions already checked in the current scope of variables */
   const Expr **slot;
@@ -21,6 +22,7 @@ typedef struct Check {
   SeenSet seen;
   int vector_depth, parallel;
   bool guarded;
+  bool in_matrix; /* a matrix loop is open */
 } Check;
 
 static bool fail(const Check *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -91,6 +93,8 @@ static bool check_local(Check *c, int id, const Expr *index) {
   int64_t i = 0;
   if (expr_is_const(index, &i) && (i < 0 || i >= l->count))
     return fail(c, "t%d[%lld] is outside of it", id, (long long)i);
+  if (l->memory == MEM_MATRIX && !c->in_matrix)
+    return fail(c, "matrix register t%d is used outside of matrix loops", id);
   if (l->memory == MEM_REGS && !is_register_index(c, index))
     return fail(c, "register local t%d has the index %s", id, expr_text(c->p, index));
   return check_size(c, index, "index of a local");
@@ -167,6 +171,12 @@ static bool check_kind(Check *c, const Stmt *s, int level) {
   if (s->loop.kind == FOR_UNROLL && !constant)
     return fail(c, "an unrolled loop has no constant extent");
   if (s->loop.kind == FOR_VECTOR && c->vector_depth) return fail(c, "vector loops are nested");
+  if (s->loop.kind == FOR_MATRIX && !c->in_matrix) {
+    MatrixOp op;
+    const char *const wrong = matrix_op(c->p, c->k, s, &op);
+    if (wrong) return fail(c, "matrix loops that are none: %s", wrong);
+    if (c->vector_depth) return fail(c, "matrix loops in a vector loop");
+  }
   if (s->loop.kind != FOR_PARALLEL) return true;
   if (level || c->parallel++) return fail(c, "a parallel loop that is not the only one, outermost");
   return !(s->next || s != c->k->body) || fail(c, "a parallel loop is not the only top statement");
@@ -184,7 +194,10 @@ static bool check_for(Check *c, const Stmt *s, int level) {
   vec_push(c->a, &c->vars, s->loop.var->id);
   vec_push(c->a, &c->fixed, s->loop.kind == FOR_UNROLL || s->loop.kind == FOR_VECTOR);
   c->vector_depth += s->loop.kind == FOR_VECTOR;
+  const bool outside = !c->in_matrix;
+  c->in_matrix = s->loop.kind == FOR_MATRIX;
   const bool ok = check_block(c, s->loop.body, level + 1);
+  if (outside) c->in_matrix = false;
   c->vector_depth -= s->loop.kind == FOR_VECTOR;
   c->vars.n--;
   c->fixed.n--;

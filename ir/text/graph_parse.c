@@ -273,6 +273,8 @@ static bool parse_loops(Parser *p, PlanLoops *l) {
       l->lines = true;
     else if (tok_eat(p, "serial"))
       l->serial = true;
+    else if (tok_eat(p, "matrix"))
+      ok = parse_count(p, &l->matrix);
     else if (tok_eat(p, "high"))
       ok = parse_count(p, &l->high);
     else if (tok_eat(p, "part"))

@@ -155,6 +155,7 @@ static bool parse_for(Parser *t, Stmt **out) {
   const ForKind kind = tok_eat(t->x, "parallel") ? FOR_PARALLEL
                        : tok_eat(t->x, "unroll") ? FOR_UNROLL
                        : tok_eat(t->x, "vector") ? FOR_VECTOR
+                       : tok_eat(t->x, "matrix") ? FOR_MATRIX
                        : tok_eat(t->x, "block")  ? FOR_BLOCK
                        : tok_eat(t->x, "thread") ? FOR_THREAD
                                                  : FOR_SERIAL;
@@ -276,7 +277,10 @@ static bool parse_local_row(Parser *t) {
     return false;
   if (id != t->k->locals.n) return tok_fail(t->x, "locals must be numbered in order");
   if (!tok_expect(t->x, "[") || !parse_int(t, &l.count) || !tok_expect(t->x, "]")) return false;
-  l.memory = tok_eat(t->x, "stack") ? MEM_STACK : tok_eat(t->x, "shared") ? MEM_SHARED : MEM_REGS;
+  l.memory = tok_eat(t->x, "stack")    ? MEM_STACK
+             : tok_eat(t->x, "shared") ? MEM_SHARED
+             : tok_eat(t->x, "matrix") ? MEM_MATRIX
+                                       : MEM_REGS;
   if (l.memory == MEM_REGS && !tok_expect(t->x, "regs")) return false;
   if (!parse_name(t, &l.name)) return false;
   kernel_add_local(t->m, t->k, l);

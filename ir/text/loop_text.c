@@ -12,9 +12,10 @@ typedef struct Printer {
   int indent;
 } Printer;
 
-static const char *const memory[] = {"regs", "stack", "shared"};
+static const char *const memory[] = {"regs", "stack", "shared", "matrix"};
 static const char *const reduce_text[] = {"sum", "prod", "min", "max", "and", "or"};
-static const char *const for_text[] = {"", " parallel", " unroll", " vector", " block", " thread"};
+static const char *const for_text[] = {"",        " parallel", " unroll", " vector",
+                                       " matrix", " block",    " thread"};
 
 static void line(Printer *t) {
   for (int i = 0; i < t->indent; i++) sb_printf(t->b, "  ");

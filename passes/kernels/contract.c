@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "passes/choose/choice.h"
+#include "passes/kernels/contract_parts.h"
 
 void contract_init(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to,
                    const ContractTypes *types) {
@@ -54,13 +55,16 @@ void contract_tile(Contract *c) {
 /* Those that choose_tiles planned for the order in memory that it expected. Where a value lies otherwise,
  * or the plan has none, others serve, and a warning says so. */
 void contract_plan_blocks(Contract *c) {
+  enum { FEW_ROWS = 8 }; /* there are registers for as many with any width of a matrix tile */
   const ContractShape s = contract_shape(c);
   PlanLoops *l = &c->plan;
-  if (l->part && l->lines != c->flat) return;
+  if (l->part && l->lines != c->flat && (!l->matrix || contract_matrix_fits(c))) return;
+  if (l->matrix && l->rows > FEW_ROWS) l->rows = FEW_ROWS;
   diag_warning(c->l->m->diag, c->anchor->def->loc,
                "plan %s: values lie otherwise than the plan expects: other blocks are chosen",
                plan_name(c->anchor->def->plan));
   *l = contract_choose_loops(c->l->c, &s, (PlanLoops){l->rows, l->vectors, .key = l->key}, true);
+  c->tile.rows = l->rows;
 }
 
 const Place *contract_copy(Lower *l, const Value *x, DType type, const Layout *layout,

@@ -27,8 +27,8 @@ static const Expr *finish_value(Contract *c, const Expr *sum, const Expr *const 
 }
 
 /* Stores lane j of the row (h, w). */
-static Stmt *store_lanes(Contract *c, const Panel *pn, const Expr *h, const Expr *w, const Expr *j,
-                         const Expr *sum) {
+Stmt *contract_store_lanes(Contract *c, const Panel *pn, const Expr *h, const Expr *w,
+                           const Expr *j, const Expr *sum) {
   const Expr *idx[MAX_RANK];
   c->out_index(c, h, w, ex_add(c->p, pn->col, j), idx);
   const Expr *value = c->plain_rank ? sum : finish_value(c, sum, idx);
@@ -43,7 +43,7 @@ static Stmt *store_tile(Contract *c, const Panel *pn, int local, const Spot *s) 
   contract_tile_row(c, s, i, &rh, &rw);
   const Expr *at = ex_add(c->p, ex_mul(c->p, i, num(c, width_of(c, pn))), j);
   const bool regs = c->b.k->locals.data[local].memory == MEM_REGS;
-  Stmt *row = store_lanes(c, pn, rh, rw, j, local_of(c, local, at));
+  Stmt *row = contract_store_lanes(c, pn, rh, rw, j, local_of(c, local, at));
   return stmt_for(arena(c), regs ? FOR_UNROLL : FOR_SERIAL, i, row);
 }
 
@@ -237,8 +237,8 @@ static Stmt *blocked_tiles(Contract *c, Panel pn, const Blocks *bl, const Expr *
   row = ex_add(c->p, row, first_sum(c, &m, bl));
   const Expr *sum = ex_load(c->p, c->types->acc, pn.sums,
                             ex_add(c->p, ex_mul(c->p, row, num(c, width)), j), NULL);
-  Stmt *st = c->flat ? store_lanes(c, &m, num(c, 0), ex_add(c->p, first, w), j, sum)
-                     : store_lanes(c, &m, ex_add(c->p, first, h), w, j, sum);
+  Stmt *st = c->flat ? contract_store_lanes(c, &m, num(c, 0), ex_add(c->p, first, w), j, sum)
+                     : contract_store_lanes(c, &m, ex_add(c->p, first, h), w, j, sum);
   st = stmt_for(a, FOR_SERIAL, w, st);
   stmt_add(&out, for_members(c, &m, c->flat ? st : stmt_for(a, FOR_SERIAL, h, st)));
   return out.first;
@@ -279,6 +279,7 @@ static Stmt *narrow_tiles(Contract *c, const Panel *pn, const Blocks *bl, const 
 
 static Stmt *rows_tiles(Contract *c, const Panel *pn, const Blocks *bl, const Expr *first,
                         const Expr *count) {
+  if (c->plan.matrix) return contract_matrix_tiles(c, pn, bl, first, count);
   return c->stored || contract_converts(c) ? narrow_tiles(c, pn, bl, first, count)
                                            : blocked_tiles(c, *pn, bl, first, count);
 }
@@ -360,7 +361,7 @@ Step *contract_emit(Contract *c) {
   const ContractShape shape = contract_shape(c);
   kb_estimate(
       &c->b, c->plain_rank ? "winograd" : "tiled",
-      contract_estimate(c->l->c, &shape, c->tile, contract_asks_live(c) ? c->live_share : 1));
+      contract_estimate(c->l->c, &shape, &c->plan, contract_asks_live(c) ? c->live_share : 1));
   c->b.k->flops = flops_of(c);
   if (c->b.x.bad) {
     diag_internal(c->l->m->diag, c->b.loc, "lower: the epilogue of a contraction cannot be read");

@@ -43,7 +43,7 @@ static const Expr *unpacked_value(Contract *c, const Panel *pn, const Expr *lane
   return ex_load(c->p, c->types->acc, c->unpacked, at, NULL);
 }
 
-static const Expr *b_value(Contract *c, const Panel *pn, const Expr *lane) {
+const Expr *contract_b_value(Contract *c, const Panel *pn, const Expr *lane) {
   if (contract_reads_unpacked(c)) return unpacked_value(c, pn, lane);
   if (c->b_buffer < 0) return c->b_direct(c, ex_add(c->p, pn->col, lane));
   const int id = kb_param(&c->b, c->b_buffer, NULL, PA_READ);
@@ -61,7 +61,7 @@ static const Expr *a_element(Contract *c, const Expr *h, const Expr *w, int i) {
   return element;
 }
 
-static const Expr *a_value(Contract *c, const Expr *h, const Expr *w) {
+const Expr *contract_a_value(Contract *c, const Expr *h, const Expr *w) {
   const Expr *element[MAX_K_STEP];
   for (int i = 0; i < c->types->k_step; i++) element[i] = a_element(c, h, w, i);
   return contract_group(c, c->types->a, element);
@@ -70,7 +70,7 @@ static const Expr *a_value(Contract *c, const Expr *h, const Expr *w) {
 /* The same bits as dot2_bf16, of elements of A that were converted once, and ones of B that are here. */
 static const Expr *multiply_add_split(Contract *c, const Panel *pn, const Expr *h, const Expr *w,
                                       const Expr *lane, const Expr *sum) {
-  const Expr *b = b_value(c, pn, lane);
+  const Expr *b = contract_b_value(c, pn, lane);
   for (int i = c->types->k_step - 1; i >= 0; i--)
     sum = ex_op(c->p, c->types->mac, a_element(c, h, w, i), ex_bf16_element(c->p, b, i), sum);
   return sum;
@@ -80,7 +80,7 @@ static const Expr *multiply_add_split(Contract *c, const Panel *pn, const Expr *
 static const Expr *multiply_add(Contract *c, const Panel *pn, const Expr *h, const Expr *w,
                                 const Expr *lane, const Expr *sum) {
   if (c->types->split_a) return multiply_add_split(c, pn, h, w, lane, sum);
-  const Expr *a = a_value(c, h, w), *b = b_value(c, pn, lane);
+  const Expr *a = contract_a_value(c, h, w), *b = contract_b_value(c, pn, lane);
   return c->types->mac_ba ? ex_op(c->p, c->types->mac, b, a, sum)
                           : ex_op(c->p, c->types->mac, a, b, sum);
 }

@@ -59,6 +59,9 @@ int contract_sums_local(Contract *c, const char *name, int64_t count, bool stack
 /* Row number i of a tile. */
 void contract_tile_row(const Contract *c, const Spot *s, const Expr *i, const Expr **rh,
                        const Expr **rw);
+/* The operands of a multiply-add at the current k: of row (h, w), of column `lane` of the panel. */
+const Expr *contract_a_value(Contract *c, const Expr *h, const Expr *w);
+const Expr *contract_b_value(Contract *c, const Panel *pn, const Expr *lane);
 /* Whether tiles ask which steps of k count for them. */
 bool contract_asks_live(const Contract *c);
 /* body, where step i of the contraction counts for the tile. */
@@ -67,3 +70,15 @@ Stmt *contract_if_live(Contract *c, int i, const Spot *s, Stmt *body);
 Stmt *contract_k_loops(Contract *c, Stmt *body, int from, int to, const Spot *s);
 /* Adds to the tile `local` all products of the loops of k that stand inside. */
 Stmt *contract_multiply(Contract *c, const Panel *pn, int local, const Spot *s);
+
+/* ---- contract_emit.c ---- */
+/* Stores lane j of the row (h, w). */
+Stmt *contract_store_lanes(Contract *c, const Panel *pn, const Expr *h, const Expr *w,
+                           const Expr *j, const Expr *sum);
+
+/* ---- contract_matrix.c ---- */
+/* Whether rows of A lie so that matrix registers can take them. */
+bool contract_matrix_fits(Contract *c);
+/* All tiles of matrix registers of a block of `count` rows (flat) or lines from `first`. */
+Stmt *contract_matrix_tiles(Contract *c, const Panel *pn, const Blocks *bl, const Expr *first,
+                            const Expr *count);

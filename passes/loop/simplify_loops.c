@@ -30,8 +30,10 @@ static const Expr *subst_var(void *user, const Expr *leaf) {
 static Stmt *tidy_for(Tidy *t, Stmt *s) {
   int64_t extent = 0;
   const Expr *e = expr_simplify(t->p, expr_var_extent(t->p, s->loop.var->id));
-  const bool grid = s->loop.kind == FOR_BLOCK || s->loop.kind == FOR_THREAD;
-  if (!grid && expr_is_const(e, &extent) && extent <= 1) {
+  /* as many as an operation has, or a nest of a grid */
+  const bool whole =
+      s->loop.kind == FOR_BLOCK || s->loop.kind == FOR_THREAD || s->loop.kind == FOR_MATRIX;
+  if (!whole && expr_is_const(e, &extent) && extent <= 1) {
     t->changed = true;
     if (extent < 1) return NULL;
     const Expr *lo = expr_var_lo(t->p, s->loop.var->id);

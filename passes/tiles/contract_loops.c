@@ -7,6 +7,7 @@
 #include "ir/expr/expr_query.h"
 #include "passes/choose/choice.h"
 #include "passes/cost/machine_model.h"
+#include "passes/tiles/matrix.h"
 
 /* A shape with its machine, and numbers of it. */
 typedef struct Space {
@@ -69,10 +70,12 @@ static int take_tile(const Space *x, const TileCost *tiles, int n, int model, Pl
   return choice_take(x->c, CHOICE_TILE, l->key, candidates, n, model);
 }
 
-static void choose_tile(const Space *x, PlanLoops *l) {
+/* Of matrix registers only where there are blocks, which they are in. */
+static void choose_tile(const Space *x, PlanLoops *l, bool blocks) {
   TileCost tiles[MAX_TILES];
   const int n = tiles_of(x, tiles);
   int best = contract_cheapest(tiles, n);
+  if (blocks && contract_choose_matrix(x->c, x->s, tiles[best].cycles, l)) return;
   if (choice_matters(x->c)) best = take_tile(x, tiles, n, best, l);
   l->rows = tiles[best].tile.rows;
   l->vectors = tiles[best].tile.vectors;
@@ -85,6 +88,11 @@ static void choose_lines(Space *x) {
   int64_t h, w;
   x->high = 1;
   x->wide = x->l->rows;
+  if (x->l->matrix) {
+    x->high = x->l->high > 1 ? x->l->high : 1;
+    x->wide /= x->high;
+    return;
+  }
   if (x->s->flat || !expr_is_const(x->s->rows_w, &w) || w >= x->wide) return;
   x->wide = (int)w;
   if (x->s->skips || !w || !expr_is_const(x->s->rows_h, &h)) return;
@@ -262,12 +270,20 @@ double contract_macs(const PassCtx *c, const ContractShape *s) {
   return model_macs(&m, work * outer_count(&x));
 }
 
-double contract_estimate(const PassCtx *c, const ContractShape *s, Tile tile, double live) {
-  const Space x = {.c = c, .s = s, .p = c->model->pool};
+/* Of its tiles, for one outer index. */
+static double tiles_cycles(const Space *x, double n, double k, double live) {
+  const ContractShape *s = x->s;
+  if (x->l->matrix) return contract_matrix_cycles(x->c, s, x->l, live);
+  return live * contract_tile_cycles(x->c->target, s->types, (Tile){x->l->rows, x->l->vectors},
+                                     guess(x, s->rows_h), guess(x, s->rows_w), s->flat, n, k);
+}
+
+double contract_estimate(const PassCtx *c, const ContractShape *s, const PlanLoops *l,
+                         double live) {
+  const Space x = {.c = c, .s = s, .p = c->model->pool, .l = l};
   const MachineModel m = machine_model(c->target, s->types->acc, threads_of(&x));
   const double n = guess(&x, s->n), k = guess(&x, k_total(&x));
-  const double tiles = live * contract_tile_cycles(c->target, s->types, tile, guess(&x, s->rows_h),
-                                                   guess(&x, s->rows_w), s->flat, n, k);
+  const double tiles = tiles_cycles(&x, n, k, live);
   const bool stored = s->types->a == DT_F32 && s->types->b != DT_F32; /* in a few bits */
   const double bytes = stored ? dtype_rows[s->types->b].bits / 8.0
                               : dtype_bytes(contract_panel_type(s->types, c->target));
@@ -283,7 +299,7 @@ static void choose_blocks(Space *x, PlanLoops *l) {
   l->lines = !x->s->flat;
   l->high = x->high;
   l->part = choose_part(x, panels, guess(x, k_total(x)), &cut);
-  if (worth_blocking(x, l->part, cut)) {
+  if (!l->matrix && worth_blocking(x, l->part, cut)) {
     const int64_t inside = choose_steps(x, l);
     if (l->outside && x->s->flat) l->part = choose_part(x, panels, (double)inside, &cut);
   }
@@ -295,7 +311,7 @@ PlanLoops contract_choose_loops(const PassCtx *c, const ContractShape *s, PlanLo
                                 bool blocks) {
   PlanLoops l = given;
   Space x = {.c = c, .s = s, .p = c->model->pool, .l = &l};
-  if (!l.rows) choose_tile(&x, &l);
+  if (!l.rows) choose_tile(&x, &l, blocks);
   if (!l.part && blocks) choose_blocks(&x, &l);
   return l;
 }
@@ -321,13 +337,20 @@ const char *contract_loops_problem(const PassCtx *c, const ContractShape *s, con
   int64_t rows;
   while (n > 0 && (tiles[n - 1].tile.rows != l->rows || tiles[n - 1].tile.vectors != l->vectors))
     n--;
-  if (!n) return "the tile is not possible here";
+  if (l->matrix) {
+    const char *const wrong = contract_matrix_problem(c, s, l);
+    if (wrong) return wrong;
+  } else if (!n) {
+    return "the tile is not possible here";
+  }
   if (!l->part) return NULL;
   if (l->lines == s->flat)
     return s->flat ? "rows follow each other here" : "rows do not follow each other here";
   choose_lines(&x);
-  if (l->high != 1 && (l->high > x.high || !expr_is_const(s->rows_h, &rows) || rows % l->high))
+  if (!l->matrix && l->high != 1 &&
+      (l->high > x.high || !expr_is_const(s->rows_h, &rows) || rows % l->high))
     return "a tile cannot have as many lines here";
-  if (l->part % l->high || l->part > INT32_MAX) return "blocks must be of whole tiles";
+  if ((!l->matrix && l->part % l->high) || l->part > INT32_MAX)
+    return "blocks must be of whole tiles";
   return steps_problem(&x, l);
 }

@@ -27,9 +27,9 @@ PlanLoops contract_choose_loops(const PassCtx *c, const ContractShape *s, PlanLo
 const char *contract_loops_problem(const PassCtx *c, const ContractShape *s, const PlanLoops *l);
 /* Cycles of its multiply-adds in full lanes: what threads can share. */
 double contract_macs(const PassCtx *c, const ContractShape *s);
-/* Cycles of all of it with a tile, `live` of whose steps of k are not left out: the tiles, or reading
+/* Cycles of all of it with l's tile, `live` of whose steps of k are not left out: the tiles, or reading
  * the weights; by the time a layer runs again, others have pushed them out. */
-double contract_estimate(const PassCtx *c, const ContractShape *s, Tile tile, double live);
+double contract_estimate(const PassCtx *c, const ContractShape *s, const PlanLoops *l, double live);
 /* Lanes of a vector of sums, as code is generated: f64 in pairs of registers. */
 int contract_lanes(const PassCtx *c);
 

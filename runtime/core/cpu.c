@@ -9,6 +9,15 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 
+#include "runtime/core/sys.h"
+
+uint64_t burin_rt_cpu_denied(uint64_t needed) {
+  enum { REQUEST = 0x1023, TILE_DATA = 18 }; /* ARCH_REQ_XCOMP_PERM, a component of XSAVE */
+  const uint64_t tiles =
+      needed & (NAMED(CPU_X86_AMX_TILE) | NAMED(CPU_X86_AMX_INT8) | NAMED(CPU_X86_AMX_BF16));
+  return tiles && sys_call(NR_arch_prctl, REQUEST, TILE_DATA, 0, 0, 0, 0) ? tiles : 0;
+}
+
 /* Bits of XCR0: registers that the operating system saves. */
 static uint64_t saved_registers(unsigned leaf1_ecx) {
   if (!(leaf1_ecx & bit_OSXSAVE)) return 0;
@@ -46,6 +55,7 @@ uint64_t burin_rt_cpu_features(uint64_t hwcap, uint64_t hwcap2) {
   HAS(b, 16, AVX512F), HAS(b, 30, AVX512BW), HAS(b, 28, AVX512CD), HAS(b, 17, AVX512DQ);
   HAS(b, 31, AVX512VL), HAS(b, 21, AVX512IFMA), HAS(c, 1, AVX512VBMI), HAS(c, 11, AVX512VNNI);
   HAS(d, 23, AVX512FP16), HAS(a1, 5, AVX512BF16);
+  if ((xcr0 >> 17 & 3) == 3) HAS(d, 24, AMX_TILE), HAS(d, 25, AMX_INT8), HAS(d, 22, AMX_BF16);
 #undef HAS
   return bits;
 }
@@ -53,6 +63,11 @@ uint64_t burin_rt_cpu_features(uint64_t hwcap, uint64_t hwcap2) {
 static uint64_t host_features(void) { return burin_rt_cpu_features(0, 0); }
 #else
 #include "runtime/core/sys.h"
+
+uint64_t burin_rt_cpu_denied(uint64_t needed) {
+  (void)needed;
+  return 0;
+}
 
 /* One row per bit of AT_HWCAP or AT_HWCAP2 (Linux's numbers). */
 typedef struct CapRow {
@@ -97,7 +112,10 @@ static uint64_t host_features(void) {
 }
 #endif
 
-uint64_t burin_rt_cpu_missing(uint64_t needed) { return needed ? needed & ~host_features() : 0; }
+uint64_t burin_rt_cpu_missing(uint64_t needed) {
+  const uint64_t missing = needed ? needed & ~host_features() : 0;
+  return missing ? missing : burin_rt_cpu_denied(needed);
+}
 
 const char *burin_rt_cpu_feature_name(uint64_t bits) {
 #if defined(__x86_64__)

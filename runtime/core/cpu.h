@@ -33,6 +33,9 @@
   C(X86, AVXVNNI, 23, "avxvnni", "avxvnni")          \
   C(X86, AVX512VBMI, 24, "avx512vbmi", "avx512vbmi") \
   C(X86, AVX512IFMA, 25, "avx512ifma", "avx512ifma") \
+  C(X86, AMX_TILE, 26, "amx-tile", "amx-tile")       \
+  C(X86, AMX_INT8, 27, "amx-int8", "amx-int8")       \
+  C(X86, AMX_BF16, 28, "amx-bf16", "amx-bf16")       \
   C(ARM64, ASIMD, 0, "neon", "neon")                 \
   C(ARM64, CRC, 1, "crc", "crc")                     \
   C(ARM64, FP16, 2, "fullfp16", "fullfp16")          \
@@ -69,7 +72,10 @@ enum {
 
 /* Bits of this machine. `hwcap` and `hwcap2` are AT_HWCAP and AT_HWCAP2 (unused on x86). */
 uint64_t burin_rt_cpu_features(uint64_t hwcap, uint64_t hwcap2);
-/* The needed bits that this machine lacks; 0 when all are there. For code inside a host process:
+/* Of the needed bits that the CPU has, those that the system does not let this process use. It is
+ * asked for AMX's tiles; what it once allowed all threads may use. */
+uint64_t burin_rt_cpu_denied(uint64_t needed);
+/* The needed bits that this machine lacks, or does not let us use; 0 when all are there. For code inside a host process:
  * takes a few hundred cycles on x86-64 and nothing at all when `needed` is 0. */
 uint64_t burin_rt_cpu_missing(uint64_t needed);
 /* Name of the lowest set bit ("avx512f"), for messages. */

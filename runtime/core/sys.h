@@ -39,6 +39,7 @@ enum {
   NR_statx = 332,
   NR_rt_sigaction = 13,
   NR_mprotect = 10,
+  NR_arch_prctl = 158,
   SYS_O_DIRECTORY = 0200000,
   SYS_O_NOFOLLOW = 0400000
 };

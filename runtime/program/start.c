@@ -42,8 +42,14 @@ static uint64_t aux_value(const uintptr_t *aux, uintptr_t key) {
 
 static bool cpu_suffices(Program *p, const uintptr_t *aux) {
   const uint64_t have = burin_rt_cpu_features(aux_value(aux, 16), aux_value(aux, 26));
-  const uint64_t missing = p->model->cpu_features & ~have;
-  if (!missing) return true;
+  const uint64_t needed = p->model->cpu_features, missing = needed & ~have;
+  const uint64_t denied = missing ? 0 : burin_rt_cpu_denied(needed);
+  if (denied)
+    out_format(
+        &p->err,
+        "%s: error: the system does not allow %s, needed by this program (compiled for %s)\n",
+        p->self, burin_rt_cpu_feature_name(denied), p->model->target);
+  if (!missing) return !denied;
   out_format(&p->err, "%s: error: this CPU lacks %s, needed by this program (compiled for %s)\n",
              p->self, burin_rt_cpu_feature_name(missing), p->model->target);
   return false;

@@ -8,9 +8,10 @@ EMULATOR = {"aarch64": ["qemu-aarch64"], "cortex-a72": ["qemu-aarch64", "-cpu", 
             "cortex-a76": ["qemu-aarch64", "-cpu", "cortex-a76"], "neoverse-n1": ["qemu-aarch64", "-cpu", "neoverse-n1"],
             "neoverse-n2": ["qemu-aarch64", "-cpu", "max"],
             "cortex-a53": ["qemu-aarch64", "-cpu", "cortex-a53"], "armv7": ["qemu-arm"],
-            "x86-64-v2": [], "x86-64-v3": [], "x86-64-v4": [], "native": []}
+            "x86-64-v2": [], "x86-64-v3": [], "x86-64-v4": [], "sapphirerapids": [], "native": []}
 NEEDS = {"x86-64-v2": {"sse4_2"}, "x86-64-v3": {"avx2", "fma"},
-         "x86-64-v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}}
+         "x86-64-v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+         "sapphirerapids": {"avx512f", "avx512_vnni", "avx512vbmi", "amx_tile", "amx_int8"}}
 
 
 @functools.cache

@@ -221,6 +221,160 @@ static void test_conditions(void **state) {
             0);
 }
 
+/* ---- matrix loops (ir/loop/matrix.h): with the registers and without them ---- */
+
+typedef struct Shape {
+  int rows;
+  int k;     /* groups of four */
+  int pitch; /* bytes from row to row of A */
+} Shape;
+
+typedef struct Form {
+  const char *a, *b; /* types of bytes */
+  const char *dot;
+  bool exchanged;     /* B is the first operand */
+  const char *masked; /* of the lower bytes of A */
+} Form;
+
+static const Form forms[] = {{"u8", "u8", "dot4_u8u8", false, ""},
+                             {"u8", "i8", "dot4_u8i8", false, ""},
+                             {"i8", "u8", "dot4_u8i8", true, " & 255i32"},
+                             {"i8", "i8", "dot4_i8i8", false, " & 255i32"}};
+
+/* A group of four bytes of row r, step q. */
+static const char *group(Fix *f, const Shape *s, const Form *m, const char *k, const char *row) {
+  StrBuf b = {.arena = f->a};
+  for (int i = 0; i < 4; i++) {
+    const char *const masked = i < 3 ? m->masked : "";
+    sb_printf(&b, i ? " | shl((" : "((");
+    sb_printf(&b, "cast<i32>(b0[%s + r*%d + %s + q*4 + %d])%s)", row, s->pitch, k, i, masked);
+    sb_printf(&b, i ? ", %di32)" : ")", 8 * i);
+  }
+  return sb_str(&b);
+}
+
+static const char *product(Fix *f, const Shape *s, const Form *m, int sum, const char *row,
+                           const char *column) {
+  const char *const a = group(f, s, m, arena_printf(f->a, "k*%d", 4 * s->k), row);
+  const char *const b = arena_printf(f->a, "b1[(k*%d + q)*32 + %s + j]", s->k, column);
+  const char *const value = arena_printf(f->a, m->exchanged ? "%2$s, %1$s" : "%1$s, %2$s", a, b);
+  return arena_printf(f->a,
+                      "for r in 0..%d matrix { for j in 0..16 matrix { for q in 0..%d matrix {\n"
+                      "t%d[r*16 + j] = %s(%s, t%d[r*16 + j]) } } }\n",
+                      s->rows, s->k, sum, m->dot, value, sum);
+}
+
+/* 2 × 2 registers over three steps of k, copied to the stack and stored. */
+static const char *matrix_kernel(Fix *f, const Shape *s, const Form *m) {
+  const int in = 2 * s->rows * s->pitch + 12 * s->k, out = 2 * s->rows * 32, b = 3 * s->k * 32;
+  StrBuf t = {.arena = f->a};
+  sb_printf(
+      &t,
+      "module {\n  b0 : %s[%d] = input 0\n  b1 : i32[%d] = input 1\n  b2 : i32[%d] = output 0\n"
+      "  inputs b0, b1\n  outputs b2\n  kernel k {\n    param b0 : %s[%d] read align 1\n"
+      "    param b1 : i32[%d] read align 4\n    param b2 : i32[%d] write align 4\n",
+      m->a, in, b, out, m->a, in, b, out);
+  for (int i = 0; i < 4; i++) sb_printf(&t, "local t%d : i32[%d] matrix\n", i, s->rows * 16);
+  sb_printf(&t, "local t4 : i32[%d] stack\n", out);
+  for (int i = 0; i < 4; i++)
+    sb_printf(
+        &t,
+        "local t%d\n for r in 0..%d matrix { for j in 0..16 matrix { t%d[r*16 + j] = 0i32 } }\n", i,
+        s->rows, i);
+  sb_printf(&t, "for k in 0..3 {\n");
+  for (int i = 0; i < 4; i++)
+    sb_printf(&t, "%s",
+              product(f, s, m, i, i < 2 ? "0" : arena_printf(f->a, "%d", s->rows * s->pitch),
+                      i % 2 ? "16" : "0"));
+  sb_printf(&t, "}\n local t4\n");
+  for (int i = 0; i < 4; i++)
+    sb_printf(
+        &t,
+        "for r in 0..%d matrix { for j in 0..16 matrix {\n t4[%d + r*32 + j] = t%d[r*16 + j] } }\n",
+        s->rows, i / 2 * s->rows * 32 + i % 2 * 16, i);
+  sb_printf(&t, "for i in 0..%d { for j in 0..32 vector { b2[i*32 + j] = t4[i*32 + j] } }\n",
+            2 * s->rows);
+  sb_printf(&t, "  }\n  steps {\n    call k(b0, b1, b2)\n  }\n}\n");
+  return sb_str(&t);
+}
+
+static const Shape shapes[] = {{16, 16, 64}, {14, 16, 192}, {1, 1, 13}, {7, 5, 20}, {16, 9, 100}};
+
+/* Compiled for machines without the registers, which loop, and for those that have them. */
+static void test_matrix_sums(void **state) {
+  Fix *f = *state;
+  static const char *const targets[] = {"x86-64-v2", "x86-64-v3", NULL, "c", "sapphirerapids"};
+  for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+    for (size_t m = 0; m < sizeof forms / sizeof *forms; m++)
+      for (size_t t = 0; t < sizeof targets / sizeof *targets; t++) {
+        if (targets[t] && !target_runs_here(target_find(targets[t]))) continue;
+        if (t < 2 && (s + m) % 4) continue;
+        check_on(f, targets[t], matrix_kernel(f, &shapes[s], &forms[m]), 0, NULL, 0);
+      }
+}
+
+static Module *parse(Fix *f, const char *text) {
+  f->m = model_new(f->a, f->d);
+  Module *m = module_parse(f->m, text, "test");
+  must(f, m != NULL, text);
+  return m;
+}
+
+static void test_matrix_text(void **state) {
+  Fix *f = *state;
+  for (size_t m = 0; m < sizeof forms / sizeof *forms; m++) {
+    Module *one = parse(f, matrix_kernel(f, &shapes[1], &forms[m]));
+    must(f, module_verify(one, "test"), "verify");
+    StrBuf a = {.arena = f->a}, b = {.arena = f->a};
+    module_print(one, &a);
+    module_print(parse(f, sb_str(&a)), &b);
+    assert_string_equal(sb_str(&a), sb_str(&b));
+    assert_non_null(strstr(sb_str(&a), "] matrix"));
+  }
+}
+
+/* The text with `from` replaced once. */
+static const char *changed(Fix *f, const char *text, const char *from, const char *to) {
+  const char *const at = strstr(text, from);
+  assert_non_null(at);
+  return arena_printf(f->a, "%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
+}
+
+static void test_matrix_refused(void **state) {
+  Fix *f = *state;
+  static const char *const wrong[][2] = {
+      {"t0[r*16 + j] = 0i32", "t0[r*16 + j] = 1i32"},
+      {"t0[r*16 + j] = 0i32", "t0[r*16 + j + 1] = 0i32"},
+      {"t0[r*16 + j] = 0i32", "t4[r*16 + j] = 0i32"},
+      {"for j in 0..16 matrix { t0", "for j in 0..15 matrix { t0"},
+      {"for j in 0..16 matrix { t0", "for j in 0..16 { t0"},
+      {"q*4 + 1]", "q*4 + 2]"}, /* bytes that do not follow each other */
+      {"q*4 + 0]", "q*8 + 0]"},
+      {", 8i32)", ", 9i32)"},
+      {"*32 + 0 + j]", "*32 + 0 + 2*j]"},
+      {" t4[0 + r*32 + j] = t0[r*16 + j]", " t4[0 + r*32 + j] = t0[r*16 + j] + 1i32"},
+      {"b2[i*32 + j] = t4[i*32 + j]",
+       "b2[i*32 + j] = t0[0]"}, /* a register outside of such loops */
+      {"local t4 : i32[896] stack", "local t4 : i32[896] regs"},
+      {"t0[r*16 + j]) } } }", "t1[r*16 + j]) } } }"},
+  };
+  const char *const good = matrix_kernel(f, &shapes[1], &forms[1]);
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    const char *const text = changed(f, good, wrong[i][0], wrong[i][1]);
+    Module *m = parse(f, text);
+    if (module_verify(m, "test")) fail_msg("taken: %s\n%s", wrong[i][1], text);
+    f->d = diag_new(f->a);
+  }
+}
+
+/* What the backend would do with masks left out: bytes of i8 that reach into their neighbours. */
+static void test_matrix_signs(void **state) {
+  Fix *f = *state;
+  const char *const text = changed(f, matrix_kernel(f, &shapes[0], &forms[3]), " & 255i32", "");
+  assert_false(module_verify(parse(f, text), "test"));
+  f->d = diag_new(f->a);
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_matmul_tile, setup, teardown),
@@ -229,6 +383,10 @@ int main(int argc, char **argv) {
       cmocka_unit_test_setup_teardown(test_guards, setup, teardown),
       cmocka_unit_test_setup_teardown(test_strides, setup, teardown),
       cmocka_unit_test_setup_teardown(test_locals, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_matrix_text, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_matrix_refused, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_matrix_signs, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_matrix_sums, setup, teardown),
       cmocka_unit_test_setup_teardown(test_conditions, setup, teardown),
   };
   cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);

@@ -32,6 +32,10 @@ static void test_rows(void **state) {
        HAS(FMA) | HAS(F16C) | HAS(PAIRS) | HAS(AVX2) | HAS(AVX512) | HAS(VNNI) | HAS(VBMI) |
            HAS(BF16),
        16, false, false},
+      {"sapphirerapids",
+       HAS(FMA) | HAS(F16C) | HAS(PAIRS) | HAS(AVX2) | HAS(AVX512) | HAS(VNNI) | HAS(VBMI) |
+           HAS(AMX_INT8),
+       16, false, false},
       {"aarch64", HAS(FMA) | HAS(F16C), 4, false, true},
       {"cortex-a72", HAS(FMA) | HAS(F16C), 4, false, true},
       {"cortex-a53", HAS(FMA) | HAS(F16C), 4, false, true},

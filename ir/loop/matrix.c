@@ -1,0 +1,174 @@
+/* Recognises the operations of matrix.h. */
+#include "ir/loop/matrix.h"
+
+enum { ROW, COLUMN, STEP, LOOPS, BYTES = 4, MOST = 64 };
+
+typedef struct Nest {
+  ExprPool *p;
+  const Kernel *k;
+  const Expr *var[LOOPS];
+  int extent[LOOPS];
+  int n;
+} Nest;
+
+static bool uses_loops(const Nest *x, const Expr *e) {
+  for (int i = 0; i < x->n; i++)
+    if (expr_uses_var(e, x->var[i]->id)) return true;
+  return false;
+}
+
+/* Takes coeff*var[i] out of *e. */
+static bool take(const Nest *x, const Expr **e, int i, const Expr **coeff) {
+  const Expr *rest;
+  if (!expr_affine(x->p, *e, x->var[i], coeff, &rest)) return false;
+  *e = rest;
+  return true;
+}
+
+/* index = base + row*pitch + column*unit */
+static bool read_place(const Nest *x, const Expr *index, int row, int column, int64_t unit,
+                       MatrixPlace *out) {
+  const Expr *coeff;
+  if (!take(x, &index, row, &out->pitch) || !take(x, &index, column, &coeff) ||
+      !expr_is_i64(coeff, x->extent[column] == 1 ? 0 : unit))
+    return false;
+  out->base = index;
+  return !uses_loops(x, index) && !uses_loops(x, out->pitch);
+}
+
+/* ---- four bytes as one i32 ---- */
+typedef struct Group {
+  ExprPool *p;
+  const Expr *byte[BYTES]; /* loads */
+} Group;
+
+/* e, an i32, shifted left by `shift`, is part of the group. */
+static bool gather(Group *g, const Expr *e, int shift) {
+  int64_t n;
+  if (e->op == EX_or) return gather(g, e->a[0], shift) && gather(g, e->a[1], shift);
+  if (e->op == EX_shl)
+    return expr_is_const(e->a[1], &n) && n >= 0 && n < 32 && gather(g, e->a[0], shift + (int)n);
+  if (e->op == EX_and) {
+    const int mask = expr_is_const(e->a[0], &n) ? 0 : 1;
+    return expr_is_const(e->a[mask], &n) && n == 255 && gather(g, e->a[1 - mask], shift);
+  }
+  if (e->op == EX_cast) e = e->a[0];
+  const int i = shift / 8;
+  if (e->op != EX_LOAD || e->a[1] || (e->dtype != DT_U8 && e->dtype != DT_I8) || shift % 8 ||
+      i >= BYTES || g->byte[i])
+    return false;
+  g->byte[i] = e;
+  return true;
+}
+
+/* Bits of a signed byte must not reach into the next one: all but the last are masked. */
+static bool signs_are_masked(const Expr *e, bool last) {
+  if (e->op == EX_or) return signs_are_masked(e->a[0], last) && signs_are_masked(e->a[1], last);
+  if (e->op == EX_shl) {
+    int64_t n;
+    return signs_are_masked(e->a[0], expr_is_const(e->a[1], &n) && n == 24);
+  }
+  return e->op == EX_and || last;
+}
+
+static bool read_group(const Nest *x, const Expr *e, MatrixPlace *out, bool *is_signed) {
+  Group g = {.p = x->p};
+  if (e->dtype != DT_I32 || !gather(&g, e, 0) || !g.byte[0]) return false;
+  *is_signed = g.byte[0]->dtype == DT_I8;
+  if (*is_signed && !signs_are_masked(e, false)) return false;
+  for (int i = 1; i < BYTES; i++)
+    if (!g.byte[i] || g.byte[i]->id != g.byte[0]->id ||
+        !expr_is_i64(ex_sub(x->p, g.byte[i]->a[0], g.byte[0]->a[0]), i))
+      return false;
+  out->id = g.byte[0]->id;
+  return read_place(x, g.byte[0]->a[0], ROW, STEP, BYTES, out);
+}
+
+bool matrix_reads(ExprPool *p, const Expr *group, const Expr *row, const Expr *step) {
+  const Nest x = {.p = p, .var = {row, row, step}, .n = LOOPS};
+  MatrixPlace place;
+  bool is_signed;
+  return read_group(&x, group, &place, &is_signed);
+}
+
+static bool read_panel(const Nest *x, const Expr *e, MatrixPlace *out) {
+  if (e->op != EX_LOAD || e->a[1] || e->dtype != DT_I32) return false;
+  out->id = e->id;
+  return read_place(x, e->a[0], STEP, COLUMN, 1, out);
+}
+
+/* ---- operations ---- */
+
+/* Element (row, column) of a matrix register. */
+static bool is_element(const Nest *x, int local, const Expr *index) {
+  const Local *l = &x->k->locals.data[local];
+  const Expr *const at =
+      ex_add(x->p, ex_mul(x->p, x->var[ROW], ex_i64(x->p, x->extent[COLUMN])), x->var[COLUMN]);
+  return l->memory == MEM_MATRIX && l->count == (int64_t)x->extent[ROW] * x->extent[COLUMN] &&
+         index == at;
+}
+
+static const char *read_multiply(const Nest *x, const Stmt *s, MatrixOp *out) {
+  const Expr *const v = s->access.value, *const sum = v->nargs == 3 ? v->a[2] : NULL;
+  const bool u8u8 = v->op == EX_dot4_u8u8, u8i8 = v->op == EX_dot4_u8i8,
+             i8i8 = v->op == EX_dot4_i8i8;
+  bool bytes_signed;
+  if (!u8u8 && !u8i8 && !i8i8) return "not a product of groups of bytes";
+  if (sum->op != EX_LOCAL || sum->id != s->access.id || sum->a[0] != s->access.index)
+    return "a product that is not added to its own element";
+  for (int second = 0; second < 2; second++) {
+    if (!read_group(x, v->a[second], &out->a, &bytes_signed) ||
+        !read_panel(x, v->a[1 - second], &out->b))
+      continue;
+    out->a_signed = i8i8 || (u8i8 && second);
+    out->b_signed = i8i8 || (u8i8 && !second);
+    return NULL;
+  }
+  return "operands that are not rows of bytes and of groups";
+}
+
+static const char *read_copy(const Nest *x, const Stmt *s, MatrixOp *out) {
+  const Expr *const v = s->access.value;
+  if (x->k->locals.data[s->access.id].memory != MEM_STACK) return "a copy to no array";
+  if (!is_element(x, v->id, v->a[0])) return "a copy of no matrix register";
+  out->sum = v->id;
+  out->a.id = s->access.id;
+  return read_place(x, s->access.index, ROW, COLUMN, 1, &out->a) ? NULL : "a copy to no rows";
+}
+
+static const char *read_statement(const Nest *x, const Stmt *s, MatrixOp *out) {
+  const Expr *const v = s->access.value;
+  if (s->access.id < 0 || s->access.id >= x->k->locals.n) return "no such local";
+  out->sum = s->access.id;
+  if (x->n == 2 && v->op == EX_LOCAL) {
+    out->kind = MATRIX_COPY;
+    return v->id < 0 || v->id >= x->k->locals.n ? "no such local" : read_copy(x, s, out);
+  }
+  if (!is_element(x, s->access.id, s->access.index)) return "an index that is not of an element";
+  if (x->n == LOOPS) {
+    out->kind = MATRIX_MULTIPLY;
+    return read_multiply(x, s, out);
+  }
+  out->kind = MATRIX_FILL;
+  return v->op == EX_CONST && v->dtype == DT_I32 && v->k.i == 0 ? NULL : "no zero";
+}
+
+const char *matrix_op(ExprPool *p, const Kernel *k, const Stmt *s, MatrixOp *out) {
+  Nest x = {.p = p, .k = k};
+  *out = (MatrixOp){0};
+  for (; s && s->kind == ST_FOR; s = s->loop.body) {
+    int64_t n;
+    const Expr *const lo = expr_var_lo(p, s->loop.var->id);
+    if (x.n == LOOPS || s->loop.kind != FOR_MATRIX || (x.n && s->next)) return "other loops";
+    if (!expr_is_const(expr_var_extent(p, s->loop.var->id), &n) || n < 1 || n > MOST ||
+        (lo && !expr_is_i64(lo, 0)))
+      return "an impossible range";
+    x.extent[x.n] = (int)n;
+    x.var[x.n++] = s->loop.var;
+  }
+  if (!s || s->next || s->kind != ST_SET || x.n < 2) return "not one assignment to a local";
+  out->rows = x.extent[ROW];
+  out->cols = x.extent[COLUMN];
+  out->k = x.n == LOOPS ? x.extent[STEP] : 0;
+  return read_statement(&x, s, out);
+}

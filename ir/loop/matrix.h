@@ -1,0 +1,41 @@
+/* Matrix loops: operations of matrix registers (AMX tiles), written as the loops that they stand for.
+ *
+ *   for r in 0..R matrix { for j in 0..C matrix { t0[r*C + j] = 0 } }                     fill
+ *   for r in 0..R matrix { for j in 0..C matrix { for q in 0..K matrix {                  multiply
+ *     t0[r*C + j] = dot4_u8i8(A, B, t0[r*C + j]) } } }
+ *   for r in 0..R matrix { for j in 0..C matrix { t1[i + r*p + j] = t0[r*C + j] } }       copy
+ *
+ * t0 is a local in a matrix register (MEM_MATRIX) of R*C elements, t1 one on the stack. In a product
+ * A is four bytes of a buffer that follow each other, put together as an i32, byte number i + r*p +
+ * 4*q being the first one; B is an i32 of a buffer, number i + q*p + j; operands may be exchanged.
+ * i and p are any expressions without the loops' variables. Sums of integers: order does not matter.
+ * Nothing else uses a matrix register. The interpreter, and targets without such registers, take the
+ * loops as they stand. */
+#pragma once
+#include "ir/loop/loop.h"
+
+typedef enum MatrixKind { MATRIX_FILL, MATRIX_MULTIPLY, MATRIX_COPY } MatrixKind;
+
+/* Row x begins at element base + x*pitch. */
+typedef struct MatrixPlace {
+  int id; /* of a parameter; of a local for MATRIX_COPY */
+  const Expr *base;
+  const Expr *pitch;
+} MatrixPlace;
+
+typedef struct MatrixOp {
+  MatrixKind kind;
+  int sum; /* the matrix register */
+  int rows;
+  int cols;
+  int k;         /* groups of four */
+  MatrixPlace a; /* in bytes; of a copy: where to */
+  MatrixPlace b; /* in groups */
+  bool a_signed;
+  bool b_signed;
+} MatrixOp;
+
+/* Whether `group`, an i32, is a group of A for row `row` and step `step` of such loops. */
+bool matrix_reads(ExprPool *p, const Expr *group, const Expr *row, const Expr *step);
+/* Reads the outermost loop s of a nest. NULL, or why it is none. */
+const char *matrix_op(ExprPool *p, const Kernel *k, const Stmt *s, MatrixOp *out);

@@ -1,0 +1,170 @@
+/* Tiles of matrix registers (ir/loop/matrix.h): one or two high, one or two wide. The last tile of a line,
+ * and the last lines, are computed by a whole tile that begins earlier and stores the rest alone. */
+#include "ir/loop/matrix.h"
+
+#include "passes/kernels/contract_parts.h"
+#include "passes/tiles/matrix.h"
+
+enum { ACROSS = 2 };
+
+typedef struct MatrixTile {
+  const Panel *pn;
+  Spot s;
+  int skip_h, skip_w; /* lines, rows of each, that are stored already */
+  int high, wide;     /* in registers */
+  int sum[ACROSS][ACROSS];
+} MatrixTile;
+
+static Stmt *matrix_loop(Contract *c, const Expr *var, Stmt *body) {
+  return stmt_for(arena(c), FOR_MATRIX, var, body);
+}
+
+static const Expr *row_var(Contract *c) { return var(c, "r", c->plan.matrix); }
+
+/* Element (row, j) of a register. */
+static const Expr *element(Contract *c, const Expr *row, const Expr *j) {
+  return ex_add(c->p, ex_mul(c->p, row, num(c, c->lanes)), j);
+}
+
+/* Where register number i of a tile has its first row. */
+static void register_spot(Contract *c, const MatrixTile *t, int i, const Expr **h, const Expr **w) {
+  const bool lines = t->s.th > 1;
+  *h = lines ? ex_add(c->p, t->s.h, num(c, i)) : t->s.h;
+  *w = lines ? t->s.w : ex_add(c->p, t->s.w, num(c, (int64_t)i * c->plan.matrix));
+}
+
+static Stmt *multiply(Contract *c, const MatrixTile *t, int y, int x, const Expr *step) {
+  const Expr *r = row_var(c), *j = var(c, "j", c->lanes), *h, *w;
+  register_spot(c, t, y, &h, &w);
+  const Expr *a = contract_a_value(c, h, ex_add(c->p, w, r));
+  const Expr *b = contract_b_value(c, t->pn, ex_add(c->p, j, num(c, (int64_t)x * c->lanes)));
+  const Expr *at = element(c, r, j), *sum = local_of(c, t->sum[y][x], at);
+  const Expr *value = c->types->mac_ba ? ex_op(c->p, c->types->mac, b, a, sum)
+                                       : ex_op(c->p, c->types->mac, a, b, sum);
+  Stmt *set = stmt_set(arena(c), t->sum[y][x], at, value);
+  return matrix_loop(c, r, matrix_loop(c, j, matrix_loop(c, step, set)));
+}
+
+/* The loops of k, the innermost one in steps of a register. */
+static Stmt *multiply_all(Contract *c, const MatrixTile *t) {
+  const ContractShape shape = contract_shape(c);
+  const int last = c->n_loops - 1, steps = contract_matrix_steps(&shape);
+  const Expr *loop = c->loop[last], **k = &c->k[c->n_k - 1], *was = *k;
+  const Expr *o = ex_var(c->p, "k", ex_floordiv(c->p, c->loop_extent[last], num(c, steps)));
+  const Expr *q = var(c, "q", steps), *at = ex_add(c->p, ex_mul(c->p, o, num(c, steps)), q);
+  *k = ex_add(c->p, ex_sub(c->p, was, loop), at);
+  StmtList out = {0};
+  for (int y = 0; y < t->high; y++)
+    for (int x = 0; x < t->wide; x++) stmt_add(&out, multiply(c, t, y, x, q));
+  *k = was;
+  return contract_k_loops(c, stmt_for(arena(c), FOR_SERIAL, o, out.first), 0, last, &t->s);
+}
+
+static Stmt *fill(Contract *c, int sum) {
+  const Expr *r = row_var(c), *j = var(c, "j", c->lanes);
+  Stmt *set = stmt_set(arena(c), sum, element(c, r, j), zero(c));
+  return matrix_loop(c, r, matrix_loop(c, j, set));
+}
+
+static Stmt *copy(Contract *c, const MatrixTile *t, int y, int x, int to) {
+  const Expr *r = row_var(c), *j = var(c, "j", c->lanes);
+  const Expr *row = ex_add(c->p, r, num(c, (int64_t)y * c->plan.matrix));
+  const Expr *at = ex_add(c->p, ex_mul(c->p, row, num(c, width_of(c, t->pn))),
+                          ex_add(c->p, j, num(c, (int64_t)x * c->lanes)));
+  Stmt *set = stmt_set(arena(c), to, at, local_of(c, t->sum[y][x], element(c, r, j)));
+  return matrix_loop(c, r, matrix_loop(c, j, set));
+}
+
+static Stmt *store(Contract *c, const MatrixTile *t, int sums) {
+  const Spot *s = &t->s;
+  const Expr *y = var(c, "h", s->th - t->skip_h), *x = var(c, "w", s->tw - t->skip_w);
+  const Expr *j = ex_var(c->p, "j", t->pn->cols);
+  const Expr *line = ex_add(c->p, y, num(c, t->skip_h)), *row = ex_add(c->p, x, num(c, t->skip_w));
+  const Expr *i = ex_add(c->p, ex_mul(c->p, line, num(c, s->tw)), row);
+  const Expr *at = ex_add(c->p, ex_mul(c->p, i, num(c, width_of(c, t->pn))), j);
+  Stmt *st = contract_store_lanes(c, t->pn, ex_add(c->p, s->h, line), ex_add(c->p, s->w, row), j,
+                                  local_of(c, sums, at));
+  return stmt_for(arena(c), FOR_SERIAL, y, stmt_for(arena(c), FOR_SERIAL, x, st));
+}
+
+static int sum_register(Contract *c, int i) {
+  const Local l = {.name = "m",
+                   .dtype = c->types->acc,
+                   .count = (int64_t)c->plan.matrix * c->lanes,
+                   .memory = MEM_MATRIX};
+  if (!c->matrix_sum[i]) c->matrix_sum[i] = 1 + kernel_add_local(c->l->mod, c->b.k, l);
+  return c->matrix_sum[i] - 1;
+}
+
+static Stmt *tile_body(Contract *c, MatrixTile *t) {
+  const int rows = t->s.th * t->s.tw;
+  StmtList out = {0};
+  t->high = rows / c->plan.matrix;
+  t->wide = t->pn->vectors;
+  for (int y = 0; y < t->high; y++)
+    for (int x = 0; x < t->wide; x++) {
+      t->sum[y][x] = sum_register(c, y * ACROSS + x);
+      stmt_add(&out, stmt_local(arena(c), t->sum[y][x]));
+      stmt_add(&out, fill(c, t->sum[y][x]));
+    }
+  stmt_add(&out, multiply_all(c, t));
+  const int sums = contract_sums_local(c, "s", (int64_t)rows * width_of(c, t->pn), true);
+  stmt_add(&out, stmt_local(arena(c), sums));
+  for (int y = 0; y < t->high; y++)
+    for (int x = 0; x < t->wide; x++) stmt_add(&out, copy(c, t, y, x, sums));
+  stmt_add(&out, store(c, t, sums));
+  return out.first;
+}
+
+/* `count` rows from `first`, of the lines that t says. */
+static Stmt *line_of_tiles(Contract *c, MatrixTile t, const Expr *first, int64_t count) {
+  const int64_t full = count / t.s.tw, rest = count % t.s.tw;
+  StmtList out = {0};
+  if (full) {
+    const Expr *i = var(c, "w", full);
+    MatrixTile one = t;
+    one.s.w = ex_add(c->p, first, ex_mul(c->p, i, num(c, t.s.tw)));
+    stmt_add(&out, stmt_for(arena(c), FOR_SERIAL, i, tile_body(c, &one)));
+  }
+  if (rest) {
+    t.s.w = ex_add(c->p, first, num(c, count - t.s.tw));
+    t.skip_w = t.s.tw - (int)rest;
+    stmt_add(&out, tile_body(c, &t));
+  }
+  return out.first;
+}
+
+Stmt *contract_matrix_tiles(Contract *c, const Panel *pn, const Blocks *bl, const Expr *first,
+                            const Expr *count) {
+  MatrixTile t = {.pn = pn, .s = {.h = num(c, 0), .th = 1, .tw = bl->tw}};
+  int64_t n = 0, w = 0;
+  expr_is_const(count, &n);
+  if (c->flat) return line_of_tiles(c, t, first, n);
+  expr_is_const(c->rows_w, &w);
+  StmtList out = {0};
+  const int64_t full = n / bl->th, rest = n % bl->th;
+  t.s.th = bl->th;
+  if (full) {
+    const Expr *y = var(c, "h", full);
+    t.s.h = ex_add(c->p, first, ex_mul(c->p, y, num(c, bl->th)));
+    stmt_add(&out, stmt_for(arena(c), FOR_SERIAL, y, line_of_tiles(c, t, num(c, 0), w)));
+  }
+  if (rest) {
+    t.s.h = ex_add(c->p, first, num(c, n - bl->th));
+    t.skip_h = bl->th - (int)rest;
+    stmt_add(&out, line_of_tiles(c, t, num(c, 0), w));
+  }
+  return out.first;
+}
+
+bool contract_matrix_fits(Contract *c) {
+  const Expr *h = ex_var(c->p, "h", c->rows_h), *w = ex_var(c->p, "w", c->rows_w);
+  const Expr *r = row_var(c), **k = &c->k[c->n_k - 1], *was = *k, *q = var(c, "q", ACROSS);
+  if (c->b_buffer < 0 || c->stored) return false;
+  for (int i = 0; i < c->n_outer; i++)
+    if (!c->outer[i]) c->outer[i] = ex_var(c->p, "o", c->outer_extent[i]);
+  *k = ex_add(c->p, was, q);
+  const Expr *a = contract_a_value(c, h, ex_add(c->p, w, r));
+  *k = was;
+  return matrix_reads(c->p, a, r, q);
+}
