@@ -64,8 +64,11 @@ static int64_t parts_of(const StripChain *c, int from, int to) {
 
 /* ---- profit ---- */
 
+/* As convolutions store it and read it: small floats from a copy in what is computed with. */
 static double bytes_of(const StripChain *c, const Value *v) {
-  return (double)dtype_bytes(v->dtype) * guess(c, value_count(c->c->model->pool, v));
+  const DType copy = dtype_compute(v->dtype);
+  const int bytes = dtype_bytes(v->dtype) + (copy != v->dtype ? dtype_bytes(copy) : 0);
+  return (double)bytes * guess(c, value_count(c->c->model->pool, v));
 }
 
 /* Long sums hide a part of the traffic. */

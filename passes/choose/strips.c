@@ -107,10 +107,16 @@ typedef struct Finder {
   bool *kept; /* by value id: sizes are read from it */
 } Finder;
 
+/* Rings hold f32: x itself, or exactly what x is rounded to, where products take elements one by one. */
+static bool fits_ring(const Value *x, const Node *reader) {
+  const ContractTypes *t = node_contract_types(reader);
+  return x->dtype == DT_F32 || (x->dtype == DT_F16 && t && t->acc == DT_F32 && t->k_step == 1);
+}
+
 /* Nobody but the convolution `reader` reads x. */
 static bool only_reader(const Finder *f, const Value *x, const Node *reader) {
   return !x->inlined && !x->cdata && x->def && x->def->graph == reader->graph &&
-         x->dtype == DT_F32 && f->uses->of[x->id].n == 1 && !f->uses->outputs[x->id] &&
+         fits_ring(x, reader) && f->uses->of[x->id].n == 1 && !f->uses->outputs[x->id] &&
          !f->kept[x->id];
 }
 

@@ -34,6 +34,7 @@ Stmt *contract_store_lanes(Contract *c, const Panel *pn, const Expr *h, const Ex
   const Expr *value = c->plain_rank ? sum : finish_value(c, sum, idx);
   const int out = kb_param(&c->b, c->to->buffer, c->to->offset, PA_WRITE);
   const int rank = c->plain_rank ? c->plain_rank : c->root->rank;
+  value = ex_cast(c->p, kb_dtype(&c->b, out), value); /* a ring keeps small floats as f32 */
   Stmt *st = stmt_store(arena(c), out, place_index(c->p, c->to, rank, idx), value);
   return stmt_for(arena(c), FOR_VECTOR, j, st);
 }

@@ -212,8 +212,9 @@ static Stmt *strip(void *user, const Expr *w0, int width) {
   const Expr *q[MAX_SPATIAL] = {d->line[0], d->line[1]};
   q[n - 1] = ex_add(d->p, w0, i);
   const int target = kb_param(d->b, d->to->buffer, d->to->offset, PA_WRITE);
-  Stmt *st =
-      stmt_store(a, target, store_index(d, q), epilogue(d, q, ex_local(d->p, d->type, acc, i)));
+  const Expr *v = epilogue(d, q, ex_local(d->p, d->type, acc, i));
+  v = ex_cast(d->p, kb_dtype(d->b, target), v); /* a ring keeps small floats as f32 */
+  Stmt *st = stmt_store(a, target, store_index(d, q), v);
   stmt_add(&out, stmt_for(a, FOR_UNROLL, i, st));
   return out.first;
 }

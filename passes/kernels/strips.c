@@ -3,7 +3,8 @@
  * of the last convolution at a time, and keeps of the others as many rows as these read, in rings
  * that stay in a cache. Nothing is computed twice but the first rows of each thread's part.
  * Sliding window and storage folding as in Halide (Ragan-Kelley et al., PLDI 2013); for chains of
- * convolutions: Alwani et al., Fused-layer CNN accelerators, MICRO 2016.
+ * convolutions: Alwani et al., Fused-layer CNN accelerators, MICRO 2016. Rings of f16 values hold them
+ * as f32: rounded as they would be stored, and read as often as need be without a conversion.
  *
  * Each stage is emitted by its own template (lower_conv_lines, lower_depthwise_lines). Which chains
  * are worth it is decided by the pass choose (passes/choose/strips.c). */

@@ -153,7 +153,8 @@ def batches(args):
         yield [random_case(rng, f"t{i}_{k}", dtype) for k in range(BATCH)], *turns[i % len(turns)]
     for i in range(args.count // BATCH // 4):
         target, flags = turns[i % len(turns)]
-        yield [chain_case(rng, f"s{i}_{k}") for k in range(BATCH)], target, [*flags, "--strips=all"]
+        dtype = np.dtype("float16" if i % 3 == 2 else "float32")
+        yield [chain_case(rng, f"s{i}_{k}", dtype) for k in range(BATCH)], target, [*flags, "--strips=all"]
     for target in QEMU:
         for i in range(args.cross):
             yield [random_case(rng, f"q{target}{i}_{k}") for k in range(BATCH)], target, []
