@@ -19,7 +19,8 @@ bool winograd_fits(const Node *n, const ConvInfo *conv) {
     if (!expr_is_const(n->out[0]->dims[2 + s], &k) || k < (s < first ? 1 : 4)) return false;
     if (s >= first && conv->kernel[s] != 3) return false;
   }
-  return !node_int(n, "exact", 0) && n->in[0]->dtype == DT_F32 && n->in[1]->dtype == DT_F32 &&
+  const ContractTypes *t = node_contract_types(n);
+  return !node_int(n, "exact", 0) && (t->a == DT_F32 || t->a == DT_F16) && t->a == t->b &&
          conv->c_in >= 8 && conv->c_out >= 8;
 }
 

@@ -5,11 +5,10 @@
  * and (m+2)²/9 times the weights, which choose/winograd_cost.c weighs. Where that data is more than
  * the second-level cache holds, the three kernels run in turns over blocks of rows of tiles. Of three
  * dimensions the last two are transformed; taps of the first are steps of the sum, like channels,
- * which read other planes of the transformed input. f32 only. */
+ * which read other planes of the transformed input. All in f32, of f16 values, too. */
 #include "passes/build/nest.h"
 #include "passes/kernels/contract.h"
 
-#include <string.h>
 
 enum { MAX_IN = 8, MAX_POINTS = MAX_IN * MAX_IN };
 
@@ -152,11 +151,11 @@ static ConstData *transform_weights(const Wino *t, Arena *scratch) {
   const int64_t ic = t->conv.c_in, oc = t->conv.c_out, taps = t->taps;
   const int64_t step = taps * ic * oc, count = t->points * step;
   float *u = ARENA_ARRAY(scratch, float, count);
-  const char *w = t->anchor->def->in[1]->cdata->data;
+  const ConstData *w = t->anchor->def->in[1]->cdata;
   for (int64_t o = 0; o < oc; o++)
     for (int64_t i = 0; i < ic * taps; i++) {
       float g[9];
-      memcpy(g, w + (o * ic * taps + i) * (int64_t)sizeof g, sizeof g);
+      for (int k = 0; k < 9; k++) g[k] = (float)const_float(w, (o * ic * taps + i) * 9 + k);
       transform_weight(t, g, u + (i % taps * ic + i / taps) * oc + o, step);
     }
   ConstData *d = ARENA_NEW(scratch, ConstData);
@@ -242,7 +241,9 @@ static Stmt *transform_input(Wino *t, KernelBuild *b) {
   for (int j = 0; j < t->in; j++) {
     const Expr *d[MAX_IN], *q[MAX_IN], *idx[MAX_RANK];
     for (int i = 0; i < t->in; i++)
-      d[i] = ex_load(t->p, DT_F32, in, pixel_index(t, t->x_place, &spot, c, i, j, idx), NULL);
+      d[i] = ex_cast(t->p, DT_F32,
+                     ex_load(t->p, kb_dtype(b, in), in,
+                             pixel_index(t, t->x_place, &spot, c, i, j, idx), NULL));
     input_line(t, d, q);
     for (int i = 0; i < t->in; i++)
       stmt_add(&body, stmt_set(a, local, num(t, i * t->in + j), q[i]));
