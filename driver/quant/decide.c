@@ -97,14 +97,15 @@ static float *bias_shift(Quantizer *z, const QuantLayer *l) {
   for (int d = l->weight_axis + 1; d < w->rank; d++) inner *= w->dims[d];
   float *shift = ARENA_ARRAY(z->s->arena, float, l->channels);
   double *sum = ARENA_ARRAY(z->s->arena, double, l->channels);
-  float *scales = ARENA_ARRAY(z->s->arena, float, l->channels);
-  int8_t *q = arena_alloc(z->s->arena, (size_t)w->count + 1);
-  quant_weights(w, l->weight_axis, scales, q);
+  Arena *scratch = arena_child(z->s->arena);
+  const QuantWeights q = quant_weights(z->plan, l, w, scratch);
+  const float *real = quant_weights_real(&q, w, scratch);
   for (int64_t k = 0; k < w->count; k++) {
     const int64_t c = k / inner % l->channels;
-    sum[c] += ((double)q[k] * (double)scales[c] - const_float(w, k)) * mean_input(z, n, l, w, k);
+    sum[c] += ((double)real[k] - const_float(w, k)) * mean_input(z, n, l, w, k);
   }
   for (int64_t c = 0; c < l->channels; c++) shift[c] = (float)-sum[c];
+  arena_free(scratch);
   return shift;
 }
 
@@ -209,6 +210,6 @@ static bool hold_budget(Quantizer *z) {
 bool quantizer_decide(Quantizer *z) {
   z->layers = ARENA_ARRAY(z->s->arena, LayerReport, z->plan->layers.n);
   for (int k = 0; k < z->plan->layers.n; k++) z->layers[k].reason = "within the budget";
-  return choose_method(z) && correct_biases(z) && measure_alone(z) &&
-         (z->max_drop < 0 || hold_budget(z));
+  return (z->plan->form != QUANT_INT8 || (choose_method(z) && correct_biases(z))) &&
+         measure_alone(z) && (z->max_drop < 0 || hold_budget(z));
 }

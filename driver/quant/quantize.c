@@ -114,9 +114,10 @@ static bool finite_ranges(const Quantizer *z) {
 
 static bool observe(Quantizer *z) {
   if (!with_program(z, NULL, "compiling the float model", "running the float model",
-                    take_reference) ||
-      !with_program(z, edit_ranges, "compiling the observers", "ranges", take_ranges))
+                    take_reference))
     return false;
+  if (z->plan->form != QUANT_INT8) return true;
+  if (!with_program(z, edit_ranges, "compiling the observers", "ranges", take_ranges)) return false;
   quant_close_ranges(z->plan, z->data.samples.n);
   return finite_ranges(z) && with_program(z, edit_histograms, "compiling the histograms",
                                           "histograms", take_histograms);
@@ -178,33 +179,61 @@ static bool measure_result(Quantizer *z) {
   return with_program(z, edit_result, "compiling the quantized model", "measuring", take_score);
 }
 
-static bool prepare(Quantizer *z) {
+static bool prepare(Quantizer *z, QuantForm form) {
   Session *s = z->s;
   s->passes = ONNX_PASSES;
   const bool ok = session_passes(s, 0);
   s->passes = NULL;
   if (!ok) return false;
-  z->plan = quant_plan(s->model, s->arena);
+  z->plan = quant_plan(s->model, s->arena, form);
   z->n_nodes = s->model->main->nodes.n;
   z->n_outputs = s->model->main->outputs.n;
   return true;
 }
 
-static bool quantize(Quantizer *z) {
-  const Loc loc = {.file = z->s->file, .node = -1};
-  if (!read_numbers(z) || !find_method(z) || !prepare(z)) return false;
-  if (z->plan->layers.n == 0) {
-    diag_warning(z->s->diag, &loc,
-                 "nothing to quantize: no product of floats has constant weights");
-    return true;
-  }
+static const char *const form_names[QUANT_FORMS] = {[QUANT_INT8] = "int8",
+                                                    [QUANT_DYNAMIC] = "int8-dynamic",
+                                                    [QUANT_INT4] = "int4-weights",
+                                                    [QUANT_W8] = "w8a16"};
+
+static bool find_form(const Options *o, QuantForm *form) {
+  for (int k = 0; k < QUANT_FORMS; k++)
+    if (strcmp(o->quantize, form_names[k]) == 0) {
+      *form = (QuantForm)k;
+      return o->calibrate || k != QUANT_INT8 ||
+             (usage_error("--quantize=int8 needs samples: --calibrate=DATA.npz (or a folder)"),
+              false);
+    }
+  usage_error("--quantize: '%s' is none of int8, int8-dynamic, int4-weights, w8a16", o->quantize);
+  return false;
+}
+
+/* Measured with candidates, and with what was decided. */
+static bool measure(Quantizer *z) {
   if (!read_data(z)) return false;
   z->reference = ARENA_ARRAY(z->s->arena, Tensor *, z->data.samples.n);
   if (!observe(z) || !open_program(z, edit_simulation, "compiling the simulation", &z->simulation))
     return false;
   const bool ok = quantizer_decide(z);
   runner_close(&z->simulation);
-  if (!ok || !measure_result(z)) return false;
+  return ok && measure_result(z);
+}
+
+static bool quantize(Quantizer *z) {
+  const Loc loc = {.file = z->s->file, .node = -1};
+  QuantForm form;
+  if (!find_form(z->s->o, &form) || !read_numbers(z) || !find_method(z) || !prepare(z, form))
+    return false;
+  z->form_name = form_names[form];
+  if (z->plan->layers.n == 0) {
+    diag_warning(z->s->diag, &loc,
+                 form == QUANT_INT8
+                     ? "nothing to quantize: no product of floats has constant weights"
+                     : "nothing to quantize: no product of matrices of floats has "
+                       "constant weights");
+    return true;
+  }
+  if (z->s->o->calibrate && !measure(z)) return false;
   progress_clear(z->s);
   if (!z->s->o->quiet) quantizer_report(z, stderr);
   return quant_insert(z->s->model, z->plan);
@@ -212,10 +241,6 @@ static bool quantize(Quantizer *z) {
 
 int quantize_graph(Session *s) {
   Quantizer z = {.s = s, .options = *s->o};
-  if (strcmp(s->o->quantize, "int8") != 0)
-    return usage_error("--quantize: '%s' is not in this version; there is int8", s->o->quantize);
-  if (!s->o->calibrate)
-    return usage_error("--quantize=int8 needs samples: --calibrate=DATA.npz (or a folder)");
   z.options.emit = "exe";
   z.options.quantize = NULL;
   z.options.target = NULL; /* this machine computes, whatever the result is for */

@@ -12,8 +12,9 @@ typedef struct Quantizer {
   Session *s;
   Options options; /* of programs that are compiled on the way */
   QuantPlan *plan;
-  int n_nodes;   /* of the prepared graph */
-  int n_outputs; /* of the model itself */
+  const char *form_name; /* as --quantize has it */
+  int n_nodes;           /* of the prepared graph */
+  int n_outputs;         /* of the model itself */
   Dataset data;
   Tensor **reference; /* by sample: outputs of the float model */
   Score base;         /* of the float model against itself, or labels */

@@ -16,14 +16,16 @@ static void print_methods(const Quantizer *z, FILE *f) {
 }
 
 static void print_layers(const Quantizer *z, FILE *f) {
+  const char *form = z->plan->form == QUANT_INT4 ? "int4" : "int8";
   int on = 0;
   for (int k = 0; k < z->plan->layers.n; k++) on += z->plan->layers.data[k].on;
-  fprintf(f, "  layers       %d of %d in 8 bits\n", on, z->plan->layers.n);
+  fprintf(f, "  layers       %d of %d quantized\n", on, z->plan->layers.n);
+  if (!z->layers) return;
   fprintf(f, "%12s  %10s  %-6s %-14s %s\n", "error alone", "weights", "form", "operator", "layer");
   for (int k = 0; k < z->plan->layers.n; k++) {
     const QuantLayer *l = &z->plan->layers.data[k];
     fprintf(f, "%9.1f dB  %10lld  %-6s %-14s %s%s%s\n", z->layers[k].alone, (long long)l->weights,
-            l->on ? "int8" : "float", l->op, l->name, l->on ? "" : ": ",
+            l->on ? form : "float", l->op, l->name, l->on ? "" : ": ",
             l->on ? "" : z->layers[k].reason);
   }
 }
@@ -44,8 +46,8 @@ static void print_result(const Quantizer *z, FILE *f) {
 }
 
 void quantizer_report(const Quantizer *z, FILE *f) {
-  fprintf(f, "%s quantized to int8\n", z->s->file);
-  print_methods(z, f);
+  fprintf(f, "%s quantized to %s\n", z->s->file, z->form_name);
+  if (z->plan->form == QUANT_INT8) print_methods(z, f);
   print_layers(z, f);
-  print_result(z, f);
+  if (z->data.samples.n) print_result(z, f);
 }

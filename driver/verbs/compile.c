@@ -97,7 +97,7 @@ static bool unsupported_options(const Options *o) {
   for (int k = 0; k < 2; k++)
     if (given[k]) return usage_error("--%s is not in this version", names[k]), true;
   if (!o->quantize && (o->calibrate || o->calibration || o->max_drop || o->metric || o->labels))
-    return usage_error("--calibrate and what goes with it need --quantize=int8"), true;
+    return usage_error("--calibrate and what goes with it need --quantize=FORM"), true;
   if (o->precision && strcmp(o->precision, "f32") != 0)
     return usage_error("--precision=%s is not in this version", o->precision), true;
   if (o->tune_seconds && !o->tune) return usage_error("--tune-seconds needs --tune"), true;
@@ -401,8 +401,6 @@ int verb_compile(const Options *o) {
 
 int verb_quantize(const Options *o) {
   Options own = *o;
-  if (!o->calibrate)
-    return usage_error("give samples: --calibrate=DATA; try 'burin quantize --help'");
   if (!o->quantize) own.quantize = "int8";
   if (o->emit && strcmp(o->emit, "onnx") != 0)
     return usage_error("burin quantize writes ONNX; burin MODEL --quantize=int8 makes programs");

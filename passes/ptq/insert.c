@@ -3,11 +3,11 @@
 #include <math.h>
 #include "passes/ptq/rewriter.h"
 
-typedef struct
-    Stored { /* weights that are quantized already: a constant may have several readers */
+typedef struct Stored { /* weights that are integers already */
   const ConstData *from;
   int axis;
-  Value *real;
+  QuantWeights q;
+  Value *data, *scale, *zero;
 } Stored;
 
 typedef struct Inserter {
@@ -37,30 +37,44 @@ static Value *quantize(Rewriter *r, Value *v, int group) {
   return r->b.ok ? build_op(&r->b, "DequantizeLinear", 3, in, 0, NULL) : v;
 }
 
-/* data * scales along axis (-1: one scale), as a value */
-static Value *dequantize(Rewriter *r, const char *name, DType t, int rank, const int64_t *dims,
-                         const void *data, int axis, const float *scales) {
-  Model *m = r->m;
-  const int64_t n = axis < 0 ? 1 : dims[axis];
-  const char *stem = name ? name : "weights";
-  Value *in[] = {value_const(m, const_new(m, arena_printf(m->arena, "%s_quantized", stem), t, rank,
-                                          dims, data)),
-                 value_const(m, const_new(m, arena_printf(m->arena, "%s_scale", stem), DT_F32,
-                                          axis >= 0, &n, scales))};
-  const Attr attr = attr_int(m->arena, "axis", axis < 0 ? 0 : axis);
-  return build_op(&r->b, "DequantizeLinear", 2, in, axis >= 0, &attr);
+static const char *named(Model *m, const char *stem, const char *what) {
+  return arena_printf(m->arena, "%s_%s", stem ? stem : "weights", what);
 }
 
-static Value *store_weights(Rewriter *r, const QuantLayer *l, const ConstData *w, float *scales) {
-  Inserter *s = r->user;
-  int8_t *q = arena_alloc(r->m->arena, (size_t)w->count + 1);
-  quant_weights(w, l->weight_axis, scales, q);
+/* Of weights that are stored already: a constant may have several readers. */
+static const Stored *find_stored(const Inserter *s, const ConstData *w, int axis) {
   for (int k = 0; k < s->stored.n; k++)
-    if (s->stored.data[k].from == w && s->stored.data[k].axis == l->weight_axis)
-      return s->stored.data[k].real;
-  Value *real = dequantize(r, w->name, DT_I8, w->rank, w->dims, q, l->weight_axis, scales);
-  vec_push(r->m->arena, &s->stored, ((Stored){w, l->weight_axis, real}));
-  return real;
+    if (s->stored.data[k].from == w && s->stored.data[k].axis == axis) return &s->stored.data[k];
+  return NULL;
+}
+
+static const Stored *store_weights(Rewriter *r, const QuantLayer *l, const ConstData *w) {
+  Inserter *s = r->user;
+  Model *m = r->m;
+  const Stored *old = find_stored(s, w, l->weight_axis);
+  if (old) return old;
+  Stored t = {.from = w, .axis = l->weight_axis, .q = quant_weights(r->q, l, w, m->arena)};
+  const QuantWeights *q = &t.q;
+  t.data = value_const(
+      m, const_new(m, named(m, w->name, "quantized"), q->dtype, w->rank, w->dims, q->data));
+  t.scale = value_const(
+      m, const_new(m, named(m, w->name, "scale"), DT_F32, q->scale_rank, q->scale_dims, q->scales));
+  if (q->zeros)
+    t.zero = value_const(m, const_new(m, named(m, w->name, "zero_point"), q->dtype, q->scale_rank,
+                                      q->scale_dims, q->zeros));
+  vec_push(m->arena, &s->stored, t);
+  return &s->stored.data[s->stored.n - 1];
+}
+
+static Value *real_weights(Rewriter *r, const Stored *s) {
+  Value *in[] = {s->data, s->scale, s->zero};
+  const Attr attrs[] = {attr_int(r->m->arena, "axis", s->q.axis < 0 ? 0 : s->q.axis),
+                        attr_int(r->m->arena, "block_size", s->q.block)};
+  return build_op(&r->b, "DequantizeLinear", s->zero ? 3 : 2, in,
+                  s->q.axis < 0 ? 0
+                  : s->q.block  ? 2
+                                : 1,
+                  attrs);
 }
 
 /* In units of the sum, where that can hold it; else as it is. */
@@ -81,7 +95,13 @@ static Value *store_bias(Rewriter *r, const Node *n, const QuantLayer *l, const 
   }
   const char *name = node_in(n, 2) ? n->in[2]->name : NULL;
   if (!name) name = arena_printf(m->arena, "%s_bias", n->in[1]->name ? n->in[1]->name : "weights");
-  if (fits) return dequantize(r, name, DT_I32, 1, &l->channels, q, 0, products);
+  if (fits) {
+    Value *in[] = {
+        value_const(m, const_new(m, named(m, name, "quantized"), DT_I32, 1, &l->channels, q)),
+        value_const(m, const_new(m, named(m, name, "scale"), DT_F32, 1, &l->channels, products))};
+    const Attr axis = attr_int(m->arena, "axis", 0);
+    return build_op(&r->b, "DequantizeLinear", 2, in, 1, &axis);
+  }
   return value_const(m, const_new(m, name, DT_F32, 1, &l->channels, real));
 }
 
@@ -94,32 +114,79 @@ static bool take_over(Rewriter *r, Node *made, Value *old) {
   return true;
 }
 
-/* A product of matrices has no input for a bias: it is added behind. */
-static bool insert_shifted(Rewriter *r, const Node *n, const QuantLayer *l, Value *x8, Value *w) {
-  Model *m = r->m;
-  Value *in[] = {x8, w};
-  Value *sum = build_op(&r->b, n->op->name, 2, in, n->n_attrs, n->attrs);
+/* terms[0] + a constant, in place of n. */
+static bool add_behind(Rewriter *r, const Node *n, Value *sum, Value *bias) {
+  Value *terms[] = {sum, bias};
   if (!r->b.ok) return false;
-  const float *shift = layer_bias(m, n, l);
-  Value *terms[] = {sum, value_const(m, const_new(m, NULL, DT_F32, 1, &l->channels, shift))};
-  return take_over(r, graph_add_node(m->main, NULL, op_find("", "Add"), 2, terms, n->loc),
+  return take_over(r, graph_add_node(r->m->main, NULL, op_find("", "Add"), 2, terms, n->loc),
+                   n->out[0]);
+}
+
+static Value *float_vector(Model *m, int64_t n, const float *data) {
+  return value_const(m, const_new(m, NULL, DT_F32, 1, &n, data));
+}
+
+/* The node itself with other operands. */
+static bool replace_operands(Rewriter *r, const Node *n, Value *x, Value *w, Value *bias) {
+  Value *in[] = {x, w, bias};
+  if (!r->b.ok) return false;
+  Node *made = graph_add_node(r->m->main, NULL, n->op, bias ? 3 : 2, in, n->loc);
+  for (int k = 0; k < n->n_attrs; k++) node_set_attr(made, n->attrs[k]);
+  return take_over(r, made, n->out[0]);
+}
+
+static bool insert_int8(Rewriter *r, Node *n, const QuantLayer *l, Value *x8) {
+  Model *m = r->m;
+  const bool matmul = n->op->max_in == 2;
+  const Stored *s = store_weights(r, l, n->in[1]->cdata);
+  Value *w = real_weights(r, s);
+  if (!r->b.ok) return false;
+  if (matmul && l->bias_shift) { /* a product of matrices has no input for a bias */
+    Value *in[] = {x8, w};
+    return add_behind(r, n, build_op(&r->b, n->op->name, 2, in, n->n_attrs, n->attrs),
+                      float_vector(m, l->channels, layer_bias(m, n, l)));
+  }
+  const bool biased = !matmul && (node_in(n, 2) || l->bias_shift);
+  return replace_operands(r, n, x8, w, biased ? store_bias(r, n, l, s->q.scales) : NULL);
+}
+
+/* The integers of a matrix [n, k] as [k, n]. */
+static Value *turned(Model *m, const ConstData *c) {
+  const int64_t dims[] = {c->dims[1], c->dims[0]};
+  const int8_t *from = c->data;
+  int8_t *to = arena_alloc(m->arena, (size_t)c->count + 1);
+  for (int64_t i = 0; i < dims[0]; i++)
+    for (int64_t k = 0; k < dims[1]; k++) to[i * dims[1] + k] = from[k * dims[0] + i];
+  return value_const(m, const_new(m, c->name, c->dtype, 2, dims, to));
+}
+
+/* DynamicQuantizeLinear, MatMulInteger, and the scales of both behind it. */
+static bool insert_dynamic(Rewriter *r, Node *n, const QuantLayer *l) {
+  Model *m = r->m;
+  Build *b = &r->b;
+  const Stored *s = store_weights(r, l, n->in[1]->cdata);
+  Value *w = l->weight_axis == 0 ? turned(m, s->data->cdata) : s->data, *bias = node_in(n, 2);
+  Node *x = build_node(b, "DynamicQuantizeLinear", "", 1, &n->in[0], 3, 0, NULL);
+  if (!b->ok) return false;
+  Value *in[] = {x->out[0], w, x->out[2]};
+  Value *sum = build_op(b, "MatMulInteger", 3, in, 0, NULL);
+  const Attr to = attr_int(m->arena, "to", dtype_rows[DT_F32].onnx);
+  sum = b->ok ? build_op(b, "Cast", 1, &sum, 1, &to) : NULL;
+  Value *scale = b->ok ? build2(b, "Mul", x->out[1], s->scale) : NULL;
+  if (!b->ok) return false;
+  Value *factors[] = {sum, scale};
+  if (bias) return add_behind(r, n, build_op(b, "Mul", 2, factors, 0, NULL), bias);
+  return take_over(r, graph_add_node(m->main, NULL, op_find("", "Mul"), 2, factors, n->loc),
                    n->out[0]);
 }
 
 static bool insert_layer(Rewriter *r, Node *n, const QuantLayer *l, Value *x8, bool *keep) {
   if (!l->on) return true;
-  float *scales = ARENA_ARRAY(r->m->arena, float, l->channels);
-  const bool matmul = n->op->max_in == 2;
-  Value *w = store_weights(r, l, n->in[1]->cdata, scales);
-  if (!r->b.ok) return false;
   *keep = false;
-  if (matmul && l->bias_shift) return insert_shifted(r, n, l, x8, w);
-  const bool biased = !matmul && (node_in(n, 2) || l->bias_shift);
-  Value *in[] = {x8, w, biased ? store_bias(r, n, l, scales) : NULL};
-  if (!r->b.ok) return false;
-  Node *made = graph_add_node(r->m->main, NULL, n->op, biased ? 3 : 2, in, n->loc);
-  for (int k = 0; k < n->n_attrs; k++) node_set_attr(made, n->attrs[k]);
-  return take_over(r, made, n->out[0]);
+  if (r->q->form == QUANT_INT8) return insert_int8(r, n, l, x8);
+  if (r->q->form == QUANT_DYNAMIC) return insert_dynamic(r, n, l);
+  return replace_operands(r, n, n->in[0], real_weights(r, store_weights(r, l, n->in[1]->cdata)),
+                          node_in(n, 2));
 }
 
 bool quant_insert(Model *m, const QuantPlan *q) {

@@ -99,7 +99,9 @@ static bool plain_gemm(const Node *n) {
 }
 
 /* Axis of the output channels in the weights, -1 where one scale must do; -2: not a layer. */
-static int weight_axis(const Node *n, const ConstData *w) {
+static int weight_axis(const Finder *f, const Node *n, const ConstData *w) {
+  const bool matrix = node_is(n, "MatMul") || plain_gemm(n);
+  if (f->q->form != QUANT_INT8 && (!matrix || w->rank != 2)) return -2;
   if (node_is(n, "Conv")) return 0;
   if (node_is(n, "ConvTranspose")) return node_int(n, "group", 1) == 1 ? 1 : -1;
   if (plain_gemm(n)) return node_int(n, "transB", 0) ? 0 : 1;
@@ -114,7 +116,7 @@ static bool usable_activation(const Value *v) {
 static void add_layer(Finder *f, int node) {
   const Node *n = f->m->main->nodes.data[node];
   const ConstData *w = n->n_in > 1 ? float_weights(n) : NULL;
-  const int axis = w ? weight_axis(n, w) : -2;
+  const int axis = w ? weight_axis(f, n, w) : -2;
   if (axis < -1 || !usable_activation(n->in[0])) return;
   const bool conv = node_is(n, "Conv") || node_is(n, "ConvTranspose");
   QuantLayer l = {.node = node, .op = n->op->name, .weight_axis = axis, .on = true};
@@ -220,6 +222,7 @@ static void number_groups(Finder *f) {
 
 void quant_plan_update(QuantPlan *q) {
   for (int k = 0; k < q->groups.n; k++) q->groups.data[k].on = false;
+  if (q->form != QUANT_INT8) return;
   for (int k = 0; k < q->layers.n; k++)
     if (q->layers.data[k].on)
       q->groups.data[q->points.data[q->layers.data[k].point].group].on = true;
@@ -230,10 +233,10 @@ void quant_plan_update(QuantPlan *q) {
   }
 }
 
-QuantPlan *quant_plan(Model *m, Arena *a) {
+QuantPlan *quant_plan(Model *m, Arena *a, QuantForm form) {
   const int n = m->next_value;
   QuantPlan *q = ARENA_NEW(a, QuantPlan);
-  *q = (QuantPlan){.arena = a, .n_values = n, .point_of = ARENA_ARRAY(a, int, n + 1)};
+  *q = (QuantPlan){.form = form, .arena = a, .n_values = n, .point_of = ARENA_ARRAY(a, int, n + 1)};
   Finder f = {.m = m,
               .a = a,
               .q = q,

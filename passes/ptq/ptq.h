@@ -10,6 +10,14 @@
 
 enum { QUANT_BINS = 2048 };
 
+typedef enum QuantForm {
+  QUANT_INT8,    /* weights and activations, with ranges that were observed */
+  QUANT_DYNAMIC, /* weights, and activations by the range that they have when the model runs */
+  QUANT_INT4,    /* weights only, in 4 bits */
+  QUANT_W8,      /* weights only */
+  QUANT_FORMS
+} QuantForm;
+
 typedef struct QuantGroup {
   int n_points;
   bool on;                 /* a layer that is on reads it, or it stands between two such */
@@ -44,6 +52,7 @@ typedef struct QuantLayer { /* a product with constant weights */
 } QuantLayer;
 
 typedef struct QuantPlan {
+  QuantForm form;
   Arena *arena;
   Vec(QuantPoint) points;
   Vec(QuantLayer) layers;
@@ -53,8 +62,9 @@ typedef struct QuantPlan {
 } QuantPlan;
 
 /* ---- points.c ---- */
-/* Finds points and layers in the main graph; all layers are on. Lives in a. */
-QuantPlan *quant_plan(Model *m, Arena *a);
+/* Finds points and layers in the main graph; all layers are on. Forms other than QUANT_INT8 have
+ * products of matrices only, and no groups that are on. Lives in a. */
+QuantPlan *quant_plan(Model *m, Arena *a, QuantForm form);
 void quant_plan_update(QuantPlan *q);      /* after layers were switched: which groups are on */
 int quant_shift_count(const QuantPlan *q); /* output channels of all layers */
 const Node *quant_layer_node(const Model *m, const QuantLayer *l);
@@ -82,8 +92,19 @@ extern const char *const quant_method_names[QUANT_METHODS];
 void quant_set_ranges(QuantPlan *q, QuantMethod method); /* lo, hi, scale, zero of all groups */
 
 /* ---- weights.c ---- */
-/* Symmetric to ±127, one scale per index of `axis` (-1: one). scales: as many; out: w->count. */
-void quant_weights(const ConstData *w, int axis, float *scales, int8_t *out);
+typedef struct QuantWeights {
+  DType dtype;   /* i8, symmetric to ±127, a scale per output channel; or u4, a scale per block */
+  int axis;      /* along which scales change; -1: there is one */
+  int64_t block; /* elements of the axis that share one; 0: one each */
+  int scale_rank;
+  int64_t scale_dims[MAX_RANK], n_scales;
+  float *scales;
+  uint8_t *zeros; /* of u4, as many as scales; NULL: 0 */
+  void *data;     /* one element a byte */
+} QuantWeights;
+/* In the form of the plan; lives in a. */
+QuantWeights quant_weights(const QuantPlan *p, const QuantLayer *l, const ConstData *w, Arena *a);
+float *quant_weights_real(const QuantWeights *q, const ConstData *w, Arena *a); /* as floats */
 
 /* ---- simulate.c ---- */
 /* Adds inputs that turn 8-bit arithmetic on and off while the model runs: `burin.layers` (bool per

@@ -42,17 +42,18 @@ static Value *round_switched(Rewriter *r, Value *v, int group) {
   return build3(b, "Where", on, q, v);
 }
 
-/* Weights as 8 bits hold them, in floats. */
-static Value *rounded_weights(const Model *m, const ConstData *w, int axis) {
-  int64_t inner = 1;
-  const int64_t n = axis < 0 ? 1 : w->dims[axis];
-  float *scales = ARENA_ARRAY(m->arena, float, n), *out = ARENA_ARRAY(m->arena, float, w->count);
-  int8_t *q = arena_alloc(m->arena, (size_t)w->count);
-  quant_weights(w, axis, scales, q);
-  for (int d = axis < 0 ? 0 : axis + 1; d < w->rank; d++) inner *= w->dims[d];
-  for (int64_t k = 0; k < w->count; k++) out[k] = (float)q[k] * scales[k / inner % n];
-  return value_const((Model *)(uintptr_t)m,
-                     const_new((Model *)(uintptr_t)m, NULL, DT_F32, w->rank, w->dims, out));
+/* Weights as fewer bits hold them, in floats. */
+static Value *rounded_weights(const Rewriter *r, const QuantLayer *l, const ConstData *w) {
+  Model *m = r->m;
+  const QuantWeights q = quant_weights(r->q, l, w, m->arena);
+  return value_const(
+      m, const_new(m, NULL, DT_F32, w->rank, w->dims, quant_weights_real(&q, w, m->arena)));
+}
+
+/* The activation as its own range makes it. */
+static Value *round_dynamic(Build *b, Value *x) {
+  Node *n = build_node(b, "DynamicQuantizeLinear", "", 1, &x, 3, 0, NULL);
+  return b->ok ? build_op(b, "DequantizeLinear", 3, n->out, 0, NULL) : x;
 }
 
 typedef struct Shift { /* what the 8-bit form adds to every output channel */
@@ -72,10 +73,11 @@ static Value *add_shift(Build *b, Value *sum, const Shift *s) {
 }
 
 static Graph *branch(Rewriter *r, const Node *n, const char *name, Value *x, Value *w,
-                     const Shift *shift) {
+                     const Shift *shift, bool dynamic) {
   Graph *g = graph_new(r->m, n->graph, name);
   Build b = {.m = r->m, .g = g, .loc = n->loc, .ok = true};
-  Value *in[] = {x, w, node_in(n, 2)};
+  Value *in[] = {dynamic ? round_dynamic(&b, x) : x, w, node_in(n, 2)};
+  if (!b.ok) return NULL;
   Value *sum = build_op(&b, n->op->name, in[2] ? 3 : 2, in, n->n_attrs, n->attrs);
   if (b.ok && shift) sum = add_shift(&b, sum, shift);
   if (!b.ok) return NULL;
@@ -89,9 +91,9 @@ static bool switch_layer(Rewriter *r, Node *n, const QuantLayer *l, Value *x8, b
   Value *on = element(&r->b, s->layers, (int)(l - r->q->layers.data));
   const Shift shift = {s->shifts, s->next_shift, l->channels, n->op->max_in == 3 && l->image};
   s->next_shift += l->channels;
-  Graph *then = branch(r, n, "in 8 bits", x8, rounded_weights(m, n->in[1]->cdata, l->weight_axis),
-                       l->weight_axis >= 0 ? &shift : NULL),
-        *other = branch(r, n, "in floats", n->in[0], n->in[1], NULL);
+  Graph *then = branch(r, n, "in 8 bits", x8, rounded_weights(r, l, n->in[1]->cdata),
+                       l->weight_axis >= 0 ? &shift : NULL, r->q->form == QUANT_DYNAMIC),
+        *other = branch(r, n, "in floats", n->in[0], n->in[1], NULL, false);
   if (!then || !other || !r->b.ok) return false;
   Node *choice = graph_add_node(m->main, NULL, op_find("", "If"), 1, &on, n->loc);
   node_set_attr(choice, (Attr){.name = "then_branch", .kind = AT_GRAPH, .n = 1, .graph = then});

@@ -126,6 +126,30 @@ def check_quantize(path, folder):
           f"{told and told[1]} told, {sqnr(ours, wanted):.2f} measured")
 
 
+def has_matrix(path):
+    g = onnx.load(path).graph
+    weights = {t.name: t.dims for t in g.initializer if t.data_type == onnx.TensorProto.FLOAT}
+    return any(n.op_type in ("Gemm", "MatMul") and len(weights.get(n.input[1], [])) == 2 for n in g.node)
+
+
+def check_form(path, folder, form, least):
+    """Forms that need no samples: with them they are measured, and written the same."""
+    out, data = folder / f"{form}.onnx", folder / "samples.npz"
+    a = session(path)
+    feeds = write_samples(data, a.get_inputs(), 8, 6)
+    written = []
+    for flags in ([], [f"--calibrate={data}"]):
+        done = burin("quantize", path, f"--quantize={form}", *flags, "-o", out, timeout=300)
+        written.append(out.read_bytes() if done.returncode == 0 else done.stderr)
+    if not check(f"{path.stem}, {form}: the same with and without samples", written[0] == written[1] and isinstance(written[0], bytes),
+                 [w for w in written if isinstance(w, str)]):
+        return
+    b, compiled = session(out), burin_python.compile(str(out))
+    wanted, theirs, ours = ([v for f in feeds for v in run(f)] for run in (lambda f: a.run(None, f), lambda f: b.run(None, f), compiled.run))
+    check(f"{path.stem}, {form}: near the float model", sqnr(ours, wanted) > least, f"{sqnr(ours, wanted):.1f} dB")
+    check(f"{path.stem}, {form}: ONNX Runtime agrees", sqnr(ours, theirs) > sqnr(ours, wanted) + 3, f"{sqnr(ours, theirs):.1f} dB")
+
+
 def check_both_at_once(path, folder):
     """--quantize on the way to a program gives what the written model gives."""
     data, out = folder / "samples.npz", folder / "int8.onnx"
@@ -220,6 +244,10 @@ def main():
         products = [p for p in models if has_float_product(p)]
         for path in products:
             check_quantize(path, folder)
+        matrices = sorted((p for p in products if has_matrix(p)), key=lambda p: p.stat().st_size)
+        for path in matrices[-3:]:
+            for form, least in (("int8-dynamic", LEAST_SQNR), ("int4-weights", 6), ("w8a16", LEAST_SQNR)):
+                check_form(path, folder, form, least)
         small = min(products, key=lambda p: p.stat().st_size)
         check_both_at_once(small, folder)
         check_budget(small, folder)
