@@ -77,16 +77,20 @@ static bool subpixel_of(const Node *n, Subpixel *s) {
 
 /* ---- constants ---- */
 
-/* A constant of each output channel, for all phases; one for all as it is. */
+/* A constant of each output channel, for all phases. */
 static Value *repeated(Model *m, const Subpixel *s, Value *v) {
-  const ConstData *c = v ? v->cdata : NULL;
+  const ConstData *c = v->cdata;
   const int64_t phases = s->stride * s->stride;
-  if (!c || c->count == 1) return v;
   const size_t bytes = (size_t)(c->count * dtype_bytes(c->dtype));
   char *data = arena_alloc(m->arena, bytes * (size_t)phases + 1);
   for (int64_t p = 0; p < phases; p++) memcpy(data + (size_t)p * bytes, c->data, bytes);
   const int64_t count = phases * c->count;
   return value_const(m, const_new(m, c->name, c->dtype, 1, &count, data));
+}
+
+/* The same of a scale or zero point, which may be one for all, or absent. */
+static Value *repeated_lanes(Model *m, const Subpixel *s, Value *v) {
+  return !v || v->cdata->count == 1 ? v : repeated(m, s, v);
 }
 
 static uint8_t zero_byte(const Subpixel *s, int64_t channel) {
@@ -116,7 +120,7 @@ static Value *weights(Model *m, const Subpixel *s) {
 
 /* The DequantizeLinear n of v, a constant per output channel and phase. */
 static Value *dequantize(Build *b, const Subpixel *s, const Node *n, Value *v) {
-  Value *in[] = {v, repeated(b->m, s, n->in[1]), repeated(b->m, s, node_in(n, 2))};
+  Value *in[] = {v, repeated_lanes(b->m, s, n->in[1]), repeated_lanes(b->m, s, node_in(n, 2))};
   const Attr axis = attr_int(b->m->arena, "axis", 0);
   return b->ok ? build_op(b, "DequantizeLinear", in[2] ? 3 : 2, in, 1, &axis) : v;
 }

@@ -6,6 +6,8 @@ case is the graph as it is defined, compiled without passes; averages, whose fac
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.support.integer_layers import transposed_sums
+
 SHAPE = (1, 4, 8, 8)
 ENDS = [("uint8", 0), ("uint8", 255), ("uint8", 131), ("int8", -128), ("int8", 127), ("int8", 3)]
 
@@ -122,16 +124,6 @@ def mean_of(x, zero, scale, oracle):
     return sums.astype(np.float32) * (np.float32(scale) / np.float32(count))
 
 
-def transposed(x, w, stride, pads, extra):
-    """The sums of a ConvTranspose of one image, integers."""
-    (_, rows, columns), (kh, kw) = x.shape, w.shape[2:]
-    full = np.zeros((w.shape[1], stride * (rows - 1) + kh + extra, stride * (columns - 1) + kw + extra), np.int64)
-    for y in range(kh):
-        for z in range(kw):
-            full[:, y : y + stride * rows : stride, z : z + stride * columns : stride][:, :rows, :columns] += np.einsum("ihw,io->ohw", x, w[:, :, y, z])
-    return full[:, pads[0] : full.shape[1] - pads[2], pads[1] : full.shape[2] - pads[3]]
-
-
 def transposed_cases(rng):
     """ConvTranspose of bytes: as large as the stride, larger, smaller; cropped and not; weights of one scale and of one per channel."""
     for at, (k, stride, pads, extra) in enumerate([(2, 2, [0] * 4, 0), (4, 2, [1] * 4, 0), (3, 2, [1] * 4, 1), (1, 2, [0] * 4, 1), (3, 1, [1, 0, 2, 1], 0),
@@ -147,7 +139,7 @@ def transposed_cases(rng):
             more = g.op("DequantizeLinear", g.constant(bias), g.constant(g.scale * ws), **({"axis": 0} if lanes else {}))
             y = g.op("ConvTranspose", g.dq("x"), real, more, strides=[stride] * 2, pads=pads, output_padding=[extra] * 2)
             relu = at % 2 == 1
-            acc = transposed(x[0].astype(np.int64) - zero, w.astype(np.int64), stride, pads, extra) + bias[:, None, None]
+            acc = transposed_sums(x.astype(np.int64) - zero, w.astype(np.int64), stride, pads, extra)[0] + bias[:, None, None]
             factor = (g.scale * ws / np.float32(0.09)).reshape(-1, 1, 1)
             want = np.clip(np.rint(acc.astype(np.float32) * factor) + np.float32(zero), ends.min, ends.max).astype(dtype)
             want = np.maximum(want, dtype.type(zero)) if relu else want

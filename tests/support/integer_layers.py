@@ -42,6 +42,16 @@ def conv_sums(x, w, strides, pads, dilations, group):
     return y.reshape(x.shape[0], w.shape[0], *size)
 
 
+def transposed_sums(x, w, stride, pads, extra):
+    """x (N, C, H, W) and w (C, M, k, k) without zero points, in int64: the sums of a ConvTranspose; extra: output_padding."""
+    (batch, _, rows, columns), (kh, kw) = x.shape, w.shape[2:]
+    full = np.zeros((batch, w.shape[1], stride * (rows - 1) + kh + extra, stride * (columns - 1) + kw + extra), np.int64)
+    for y, z in itertools.product(range(kh), range(kw)):
+        seen = np.einsum("nihw,io->nohw", x, w[:, :, y, z])
+        full[:, :, y : y + stride * (rows - 1) + 1 : stride, z : z + stride * (columns - 1) + 1 : stride] += seen
+    return full[:, :, pads[0] : full.shape[2] - pads[2], pads[1] : full.shape[3] - pads[3]]
+
+
 class Layer:
     """nodes, constants, inputs {name: array} and outputs {name: array}; all names begin with the tag."""
 
@@ -314,10 +324,56 @@ def qdq_layer(rng, tag, conv):
     return follow_bytes(layer, name, y)
 
 
-KINDS = {"sums": sums_layer, "linear": linear_layer, "qdq": qdq_layer}
+def transposed_layer(rng, tag, _):
+    """ConvTranspose between DequantizeLinear and QuantizeLinear."""
+    layer, k, stride = Layer(rng, tag), [pick(rng, 1, 2, 2, 3, 4, 5) for _ in range(2)], pick(rng, 1, 2, 2, 3)
+    c_in, c_out, size = int(rng.integers(1, 30)), int(rng.integers(1, 30)), [int(rng.integers(3, 12)) for _ in range(2)]
+    pads, extra = [int(rng.integers(0, min(r, 3))) for _ in range(2) for r in k], int(rng.integers(0, stride))
+    xt, wt = pick(rng, "uint8", "int8"), pick(rng, "uint8", "int8")
+    x, w = values(rng, xt, (pick(rng, 1, 1, 2), c_in, *size)), values(rng, wt, (c_in, c_out, *k))
+    xz, wz, yz = zero_point(rng, xt), zero_point(rng, wt), zero_point(rng, xt)
+    acc = transposed_sums(x.astype(np.int64) - int(xz), w.astype(np.int64) - int(wz), stride, pads, extra)
+    bias = bias_of(rng, c_out, acc, c_in * k[0] * k[1] * 255 * 255)
+    acc = wrap32(acc + (0 if bias is None else along(bias.astype(np.int64), 4, 1)))
+    sx, sw, sy = scales(rng, acc, 1, rng.random() < 0.6)
+    real = [layer.node("DequantizeLinear", layer.input(x), layer.const(sx), layer.const(xz)),
+            layer.node("DequantizeLinear", layer.const(w), layer.const(sw), layer.const(np.broadcast_to(wz, sw.shape)),
+                       **({"axis": 1} if sw.ndim else {}))]
+    if bias is not None:
+        sb = (np.float32(sx) * sw).astype(np.float32)
+        real.append(layer.node("DequantizeLinear", layer.const(bias), layer.const(sb), **({"axis": 0} if sb.ndim else {})))
+    name = layer.node("ConvTranspose", *real, strides=[stride] * 2, pads=pads, output_padding=[extra] * 2)
+    y = requantize(acc, sx, sw, sy, yz, 1)
+    if rng.random() < 0.4:
+        name, y = layer.node("Relu", name), np.maximum(y, yz)
+    name = layer.node("QuantizeLinear", name, layer.const(sy), layer.const(yz))
+    layer.what = f"{wt}{list(w.shape)} stride {stride} pads {pads} output_padding {extra} zero points {int(xz)}, {int(wz)}, {int(yz)}"
+    return follow_bytes(layer, name, y)
 
 
-def layers(rng, count, kinds=("sums", "linear", "qdq", "qdq")):
+def average_layer(rng, tag, _):
+    """AveragePool between DequantizeLinear and QuantizeLinear; what is outside the image counts, or not."""
+    layer, n = Layer(rng, tag), pick(rng, 1, 2, 2, 3)
+    k, strides = [pick(rng, 1, 2, 3, 5) for _ in range(n)], [pick(rng, 1, 2, 3) for _ in range(n)]
+    pads, outside = [int(rng.integers(0, r)) for _ in range(2) for r in k], pick(rng, 0, 0, 1)
+    t = pick(rng, "uint8", "int8")
+    x = values(rng, t, (pick(rng, 1, 2), int(rng.integers(1, 40)), *(int(rng.integers(5, 14)) for _ in range(n))))
+    xz, yz, (sx, sy) = zero_point(rng, t), zero_point(rng, t), (exact(rng), exact(rng))
+    ones = np.ones((x.shape[1], 1, *k), np.int64)
+    window = lambda a: conv_sums(a, ones, strides, pads, [1] * n, x.shape[1])  # noqa: E731
+    count = np.float32(np.prod(k)) if outside else window(np.ones(x.shape, np.int64)).astype(np.float32)
+    mean = window(x.astype(np.int64) - int(xz)).astype(np.float32) * (np.float32(sx) / count)
+    y = saturate(np.rint(mean / sy).astype(np.float64) + float(yz), t)
+    real = layer.node("DequantizeLinear", layer.input(x), layer.const(sx), layer.const(xz))
+    name = layer.node("AveragePool", real, kernel_shape=k, strides=strides, pads=pads, count_include_pad=outside)
+    layer.what = f"{k} strides {strides} pads {pads} outside {outside} zero points {int(xz)}, {int(yz)}"
+    return follow_bytes(layer, layer.node("QuantizeLinear", name, layer.const(sy), layer.const(yz)), y)
+
+
+KINDS = {"sums": sums_layer, "linear": linear_layer, "qdq": qdq_layer, "transposed": transposed_layer, "average": average_layer}
+
+
+def layers(rng, count, kinds=("sums", "linear", "qdq", "qdq", "transposed", "average")):
     """Convolutions are twice as many as products."""
     return [KINDS[kinds[i % len(kinds)]](rng, f"l{i}", rng.random() < 0.67) for i in range(count)]
 
