@@ -19,6 +19,7 @@ const ArchRow arch_rows[ARCH_COUNT] = {
     [ARCH_AARCH64] =
         {
             .rounds = true,
+            .count_down = true,
             .minmax_f64 = true,
             .pair_sum = {"llvm.aarch64.neon.uaddlp", "llvm.aarch64.neon.saddlp"},
             .byte_tables = true,
@@ -31,6 +32,7 @@ const ArchRow arch_rows[ARCH_COUNT] = {
         },
     [ARCH_ARM] =
         {
+            .count_down = true,
             .pair_sum = {"llvm.arm.neon.vpaddlu", "llvm.arm.neon.vpaddls"},
             .mode_get = "llvm.arm.get.fpscr",
             .mode_set = "llvm.arm.set.fpscr",

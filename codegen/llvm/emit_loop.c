@@ -57,7 +57,8 @@ void emit_counted(Emit *c, Val begin, Val end, int64_t step, bool sure,
   c->depth--;
   const Val next = LLVMBuildNSWAdd(c->b, iv, k_int(c, c->idx, step), "");
   const LLVMBasicBlockRef latch = LLVMGetInsertBlock(c->b);
-  LLVMBuildCondBr(c->b, LLVMBuildICmp(c->b, LLVMIntSLT, next, end, ""), loop, done);
+  const LLVMIntPredicate more = step == 1 && c->arch->count_down ? LLVMIntNE : LLVMIntSLT;
+  LLVMBuildCondBr(c->b, LLVMBuildICmp(c->b, more, next, end, ""), loop, done);
   LLVMAddIncoming(iv, (Val[]){begin, next}, (LLVMBasicBlockRef[]){pre, latch}, 2);
   LLVMPositionBuilderAtEnd(c->b, done);
   emit_forget(c);
