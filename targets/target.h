@@ -56,7 +56,9 @@ typedef struct Target {
 
   /* ---- costs (for threads: THREAD_CYCLES) ---- */
   int fma_per_cycle; /* vector FMAs per cycle */
-  int64_t l1_bytes;  /* per core, as l2_bytes is */
+  bool
+      in_order; /* starts instructions in the order of the program, or code is for such CPUs, too */
+  int64_t l1_bytes; /* per core, as l2_bytes is */
   int64_t l2_bytes;
   int64_t l3_bytes;
 

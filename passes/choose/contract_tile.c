@@ -40,11 +40,11 @@ static double tile_cycles(const MachineModel *m, Tile tile, double rows_h, doubl
 }
 
 /* The most rows that leave registers for a step: the vectors of B and one broadcast; or the vectors of
- * A, which stay for some steps, and of B those of the next step, too. */
+ * A, which stay for some steps, and of B those of the next step, too, where these must be loaded ahead. */
 static int most_rows(const MachineModel *m, const ContractTypes *types, int vectors) {
   const int b = types->split_a ? types->k_step * vectors : vectors;
   if (m->a_steps == 1 || types->k_step > 1) return (m->registers - b - 1) / vectors;
-  return (m->registers - 2 * vectors - 1) / (vectors + 1);
+  return (m->registers - (m->in_order ? 2 : 1) * vectors - 1) / (vectors + 1);
 }
 
 int contract_tiles(const Target *t, const ContractTypes *types, double rows_h, double rows_w,

@@ -14,6 +14,7 @@ MachineModel machine_model(const Target *t, DType sums, int threads) {
                         .latency = fma_latency,
                         .registers = t->vector_regs / parts,
                         .a_steps = t->lane_operand && sums == DT_F32 ? target_lanes(t, 32) : 1,
+                        .in_order = t->in_order,
                         .l1 = (double)t->l1_bytes,
                         .l2 = (double)t->l2_bytes,
                         .l3 = (double)t->l3_bytes,

@@ -12,6 +12,7 @@ typedef struct MachineModel {
   double latency;    /* of a multiply-add: cycles until its sum can be added to */
   int registers;     /* for such vectors */
   int a_steps;       /* steps of k that a vector of A serves: a multiply-add takes its lanes */
+  bool in_order;     /* what is loaded late is waited for */
   double l1, l2, l3; /* bytes of a core's caches */
   int threads;       /* that share the work, at most */
 } MachineModel;

@@ -108,6 +108,14 @@ static const Expr *next_block(const Contract *c, const Panel *pn, const Expr *ou
   return ex_add(c->p, pn->b_base, next);
 }
 
+/* Steps of k in which a tile asks for one line. */
+static int64_t prefetch_share(const Contract *c, const Panel *pn, const Spot *s) {
+  const int64_t lines = (int64_t)width_of(c, pn) * dtype_bytes(c->panel) / CACHE_LINE;
+  int64_t share = 1;
+  while (lines > 0 && share * 2 * lines <= s->tiles) share *= 2;
+  return share;
+}
+
 /* While a block of the panel is used its successor comes to the second-level cache. The lines are
  * spread evenly over the tiles of the block: asked for all at once they would wait in the buffers
  * that the loads of A and B need. So each tile takes 2^-shift of a line per step of k (the same
@@ -116,8 +124,7 @@ static Stmt *prefetch_next(Contract *c, const Panel *pn, const Spot *s) {
   const int64_t in_line = CACHE_LINE / dtype_bytes(c->panel);
   const int64_t lines = (int64_t)width_of(c, pn) / in_line;
   if (!c->prefetch || !s->tile || c->b_buffer < 0 || lines < 1) return NULL;
-  int64_t share = 1;
-  while (share * 2 * lines <= s->tiles) share *= 2;
+  const int64_t share = prefetch_share(c, pn, s);
   const int id = kb_param(&c->b, c->b_buffer, NULL, PA_READ);
   const Expr *n, *outer, *inside = loops_linear(c, c->hoisted, c->n_loops, &n), *blocks;
   outer = loops_linear(c, 0, c->hoisted, &blocks);
@@ -165,20 +172,26 @@ static Stmt *multiply_step(Contract *c, const Panel *pn, int local, const Spot *
                   stmt_for(arena(c), FOR_VECTOR, j, stmt_set(arena(c), local, at, fma)));
 }
 
-/* Steps `at` of the innermost loop of k for each value of `var`. */
+/* Steps `at` of the innermost loop of k for each value of `var`; `ask`: with what prefetches. */
 static Stmt *multiply_at(Contract *c, const Panel *pn, int local, const Spot *s, const Expr *at,
-                         const Expr *var, ForKind kind) {
+                         const Expr *var, bool ask) {
   const int last = c->n_loops - 1;
   const Expr *loop = c->loop[last], **k = &c->k[c->n_k - 1], *was = *k;
   *k = ex_add(c->p, ex_sub(c->p, was, loop), at);
   c->loop[last] = at;
-  StmtList step = {0};
-  Stmt *inner = multiply_step(c, pn, local, s);
-  stmt_add(&step, prefetch_next(c, pn, s)); /* of a line for each step, too */
-  stmt_add(&step, inner);
+  Stmt *step = ask ? prefetch_next(c, pn, s) : multiply_step(c, pn, local, s);
   c->loop[last] = loop;
   *k = was;
-  return stmt_for(arena(c), kind, var, step.first);
+  return step && var ? stmt_for(arena(c), FOR_UNROLL, var, step) : step;
+}
+
+/* How many of n steps are copied out: all of a few, else what divides them; groups of a_steps. */
+static int64_t copied_steps(const MachineModel *m, bool fixed, int64_t n) {
+  enum { MOST_COPIED = 8 };
+  int64_t best = m->a_steps;
+  for (int64_t i = best; fixed && i <= MOST_COPIED && i <= n; i += m->a_steps)
+    if (n % i < m->a_steps) best = i;
+  return best;
 }
 
 /* Neighbouring steps of k are copied out where a multiply-add takes a lane of a vector of A. NULL:
@@ -187,21 +200,26 @@ static Stmt *multiply_by_lanes(Contract *c, const Panel *pn, int local, const Sp
   const int last = c->n_loops - 1;
   const Expr *extent = c->loop_extent[last];
   const MachineModel m = machine_model(c->l->c->target, c->types->acc, 1);
-  int64_t n;
+  int64_t n = 0;
   const bool fixed = expr_is_const(extent, &n);
   if (m.a_steps == 1 || c->types->k_step > 1 || (fixed && n <= m.a_steps) ||
       contract_if_live(c, last, s, NULL))
     return NULL;
-  const Expr *steps = num(c, m.a_steps), *whole = ex_floordiv(c->p, extent, steps);
-  const Expr *o = ex_var(c->p, "k", whole), *u = var(c, "u", m.a_steps);
+  const int64_t copied = copied_steps(&m, fixed, n), share = prefetch_share(c, pn, s);
+  const int64_t asks = share < copied ? share : copied;
+  const Expr *steps = num(c, copied), *whole = ex_floordiv(c->p, extent, steps);
+  const Expr *o = ex_var(c->p, "k", whole), *u = var(c, "u", copied);
   const Expr *r = ex_var(c->p, "k", ex_floormod(c->p, extent, steps));
   const Expr *first = ex_mul(c->p, o, steps);
-  StmtList out = {0};
-  Stmt *part = multiply_at(c, pn, local, s, ex_add(c->p, first, u), u, FOR_UNROLL);
-  stmt_add(&out, stmt_for(arena(c), FOR_SERIAL, o, part));
-  if (fixed && n % m.a_steps == 0) return out.first;
+  StmtList part = {0}, out = {0};
+  for (int64_t i = 0; i < copied; i += asks)
+    stmt_add(&part, multiply_at(c, pn, local, s, ex_add(c->p, first, num(c, i)), NULL, true));
+  stmt_add(&part, multiply_at(c, pn, local, s, ex_add(c->p, first, u), u, false));
+  stmt_add(&out, stmt_for(arena(c), FOR_SERIAL, o, part.first));
+  if (fixed && n % copied == 0) return out.first;
   const Expr *at = ex_add(c->p, ex_mul(c->p, whole, steps), r);
-  stmt_add(&out, multiply_at(c, pn, local, s, at, r, FOR_SERIAL));
+  Stmt *rest = multiply_at(c, pn, local, s, at, fixed ? r : NULL, false);
+  stmt_add(&out, fixed ? rest : stmt_for(arena(c), FOR_SERIAL, r, rest));
   return out.first;
 }
 
