@@ -180,7 +180,9 @@ bool target_runs_here(const Target *t) {
 }
 
 FloatRules target_float_rules(const Target *t) {
-  return (FloatRules){.split_fma = !target_has(t, FEATURE_FMA),
-                      .split_dot2 = !target_has(t, FEATURE_BF16),
-                      .ordered_zeros = t->ordered_zeros};
+  return (FloatRules){
+      .split_fma = !target_has(t, FEATURE_FMA),
+      .split_dot2 = !target_has(t, FEATURE_BF16),
+      .ordered_zeros = t->ordered_zeros,
+      .byte_rows = target_has(t, FEATURE_LONGMUL) && !target_has(t, FEATURE_DOTPROD)};
 }

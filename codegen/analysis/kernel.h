@@ -8,6 +8,7 @@ typedef struct LocalUse {
   bool memory; /* some index is known only when the kernel runs, or it is long */
   bool sliced; /* in registers: a vector loop around no declaration of it takes slices */
   bool lanes;  /* it is declared in a vector loop: one per lane */
+  bool across; /* in registers: only adds up products of bytes over the lanes of vector loops */
   bool *read;  /* sliced: [count] elements that some part of the kernel may read; else NULL */
 } LocalUse;
 

@@ -216,6 +216,12 @@ static int place_align(const Module *m, const Buffer *arg, Place pl) {
   return ours && pl.align > dtype_bytes(arg->dtype) ? pl.align : dtype_bytes(arg->dtype);
 }
 
+/* Constant bytes none of which is -128. */
+static bool bytes_negate(const Buffer *b) {
+  const ConstData *d = b->kind == BUF_WEIGHT ? b->data : NULL;
+  return d && !memchr(d->data, 0x80, (size_t)d->count * (size_t)dtype_bytes(d->dtype));
+}
+
 static void note_call(Program *p, KernelFacts *f, const Step *s) {
   const Kernel *const k = s->call.kernel;
   int *const param = ARENA_ARRAY(p->arena, int, s->call.n_args + 1);
@@ -225,6 +231,7 @@ static void note_call(Program *p, KernelFacts *f, const Step *s) {
     const Place pi = place_of(p->m, &s->call.args[i]);
     const int align = place_align(p->m, &p->m->buffers.data[s->call.args[i].buffer], pi);
     if (align < f->align[param[i]]) f->align[param[i]] = align;
+    f->negates[param[i]] = f->negates[param[i]] && bytes_negate(&p->m->buffers.data[pi.root]);
     for (int j = 0; j < i; j++) {
       const bool writes =
           (k->params.data[param[i]].access | k->params.data[param[j]].access) & PA_WRITE;
@@ -254,8 +261,11 @@ static void init_facts(Program *p) {
     const Kernel *const k = p->m->kernels.data[i];
     p->facts[i].alias = ARENA_ARRAY(p->arena, bool, k->params.n + 1);
     p->facts[i].align = ARENA_ARRAY(p->arena, int, k->params.n + 1);
-    for (int j = 0; j < k->params.n; j++)
+    p->facts[i].negates = ARENA_ARRAY(p->arena, bool, k->params.n + 1);
+    for (int j = 0; j < k->params.n; j++) {
+      p->facts[i].negates[j] = !k->params.data[j].scratch;
       p->facts[i].align[j] = k->params.data[j].scratch ? 64 : k->params.data[j].align;
+    }
   }
 }
 

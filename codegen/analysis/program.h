@@ -15,8 +15,9 @@ typedef Vec(Check) CheckList;
 /* ---- program.c ---- */
 /* What all calls of a kernel have in common. */
 typedef struct KernelFacts {
-  bool *alias; /* [n_params]: this parameter may overlap another one in some call */
-  int *align;  /* [n_params]: bytes that the pointer is a multiple of in every call */
+  bool *alias;   /* [n_params]: this parameter may overlap another one in some call */
+  int *align;    /* [n_params]: bytes that the pointer is a multiple of in every call */
+  bool *negates; /* [n_params]: constants, no byte of which is -128 (0x80) in any call */
 } KernelFacts;
 
 typedef struct Program {

@@ -25,6 +25,7 @@ typedef struct Scan {
   const Expr **declared_in; /* by local: the vector variable around its declaration, or NULL */
   Vec(const Expr *) reads;  /* EX_LOCAL nodes, each once a statement */
   bool *room;               /* for mark_read: zeros */
+  bool *otherwise;          /* by local: set, or added to, in other ways than LocalUse.across */
 } Scan;
 
 static bool is_running(void *user, const Expr *e) {
@@ -61,6 +62,25 @@ static void see_access(Scan *s, int local, const Expr *index) {
     u->memory = true;
   else
     u->sliced = true;
+}
+
+static bool is_byte(const Expr *e) {
+  return e->op == EX_cast && e->dtype == DT_I32 && e->a[0]->op == EX_LOAD &&
+         dtype_bytes(e->a[0]->dtype) == 1;
+}
+
+/* Whether it is set outside of vector loops, and else adds up products of bytes over their lanes. */
+static void see_sum(Scan *s, const Stmt *st) {
+  const int id = st->access.id;
+  const Expr *const v = st->access.value;
+  const bool vector = s->vector && s->declared_in[id] != s->vector;
+  const bool sums = st->kind == ST_ACC && st->access.reduce == RED_SUM && vector &&
+                    !expr_uses_var(st->access.index, s->vector->id) && v->op == EX_mul &&
+                    v->dtype == DT_I32 && is_byte(v->a[0]) && is_byte(v->a[1]);
+  if (sums)
+    s->use[id].across = true;
+  else if (st->kind == ST_ACC || s->vector)
+    s->otherwise[id] = true;
 }
 
 static bool keep_read(void *user, const Expr *e) {
@@ -101,7 +121,10 @@ static void see_local(Scan *s, int id) {
 static void see_list(Scan *s, const Stmt *st) {
   for (; st; st = st->next) {
     if (st->kind == ST_LOCAL) see_local(s, st->access.id);
-    if (st->kind == ST_SET || st->kind == ST_ACC) see_access(s, st->access.id, st->access.index);
+    if (st->kind == ST_SET || st->kind == ST_ACC) {
+      see_access(s, st->access.id, st->access.index);
+      see_sum(s, st);
+    }
     stmt_each_expr(st, see_expr, s);
     if (st->kind == ST_FOR) {
       see_loop(s, st);
@@ -180,8 +203,11 @@ LocalUse *kernel_locals(ExprPool *pool, const Kernel *k, bool copied, Arena *a) 
             .arena = a,
             .copied = copied,
             .use = ARENA_ARRAY(a, LocalUse, k->locals.n + 1),
-            .declared_in = ARENA_ARRAY(a, const Expr *, k->locals.n + 1)};
+            .declared_in = ARENA_ARRAY(a, const Expr *, k->locals.n + 1),
+            .otherwise = ARENA_ARRAY(a, bool, k->locals.n + 1)};
   see_list(&s, k->body);
+  for (int i = 0; i < k->locals.n; i++)
+    if (s.otherwise[i] || s.use[i].memory || s.use[i].lanes) s.use[i].across = false;
   mark_reads(&s);
   return s.use;
 }

@@ -22,6 +22,8 @@ const ArchRow arch_rows[ARCH_COUNT] = {
             .count_down = true,
             .minmax_f64 = true,
             .pair_sum = {"llvm.aarch64.neon.uaddlp", "llvm.aarch64.neon.saddlp"},
+            .long_product = {"llvm.aarch64.neon.umull", "llvm.aarch64.neon.smull"},
+            .pair_add = "llvm.aarch64.neon.addp",
             .byte_tables = true,
             .bf16_upper = "llvm.aarch64.neon.bfmlalt",
             .bf16_lower = "llvm.aarch64.neon.bfmlalb",
@@ -34,6 +36,7 @@ const ArchRow arch_rows[ARCH_COUNT] = {
         {
             .count_down = true,
             .pair_sum = {"llvm.arm.neon.vpaddlu", "llvm.arm.neon.vpaddls"},
+            .long_product = {"llvm.arm.neon.vmullu", "llvm.arm.neon.vmulls"},
             .mode_get = "llvm.arm.get.fpscr",
             .mode_set = "llvm.arm.set.fpscr",
             .mode_bits = 32,

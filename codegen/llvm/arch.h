@@ -11,6 +11,8 @@ typedef struct ArchRow {
   bool minmax_f64;          /* so are minimum and maximum of f64 where zeros are ordered */
   /* Instructions that add pairs of 16-bit elements, unsigned and signed, into 32; or NULL. */
   const char *pair_sum[2];
+  const char *long_product[2]; /* of eight bytes each, unsigned and signed, in 16 bits; or NULL */
+  const char *pair_add;        /* sums of neighbours of two vectors; or NULL */
   /* Products of pairs of bf16: one instruction, whose name ends with the width; or of the upper and
    * of the lower elements. */
   const char *bf16_pairs;

@@ -17,6 +17,7 @@ typedef enum LocalKind {
   LK_NONE,
   LK_SCALARS,   /* registers: one scalar per element */
   LK_CHUNKS,    /* registers: vectors of vl elements, sliced by a vector variable */
+  LK_ACROSS,    /* registers: a vector per element, which is the sum of its lanes */
   LK_LANES,     /* registers declared in a vector loop: one vector per element */
   LK_STACK,     /* memory */
   LK_LANE_STACK /* memory declared in a vector loop: element i of lane l at i*vl + l */
@@ -86,6 +87,7 @@ typedef struct Emit {
   LocalState *locals;
   const LocalUse *use; /* of each local */
   const int *align;    /* of each parameter's pointer, bytes */
+  const bool *negates; /* of each parameter: KernelFacts */
   CacheSlot *cache;    /* values of the current statement; open addressing */
   uint32_t cache_size, cache_used, epoch;
 
@@ -157,7 +159,14 @@ Val emit_cast(Emit *c, DType to, DType from, Val v, bool saturate);
 Val round_mode(Emit *c, ExprOp op, Val v); /* floor, ceil, trunc, rint */
 
 /* ---- emit_dot.c ---- */
-Val emit_dot(Emit *c, ExprOp op, Val a, Val b, Val sum); /* rows dot…; all scalars, or all lanes */
+/* Rows dot…; all scalars, or all lanes. two_fit: no element of b is -128. */
+Val emit_dot(Emit *c, ExprOp op, Val a, Val b, Val sum, bool two_fit);
+
+/* Whether a local of LocalUse.across is LK_ACROSS; the loop that adds products of bytes up in one, as
+ * far as that is what s is; elements [k, k + vl) of such a local, which has a vector of each. */
+bool across_fits(const Emit *c);
+bool emit_across(Emit *c, const Stmt *s);
+Val across_slice(Emit *c, const LocalState *s, int64_t k);
 
 /* ---- emit_expr.c ---- */
 Val emit_expr(Emit *c, const Expr *e);  /* vector or scalar */
@@ -196,6 +205,8 @@ void mem_store(Emit *c, const Mem *m, const Expr *index, Val value);
 Val mem_address(Emit *c, const Mem *m, const Expr *index, const Expr *guard, int64_t access);
 bool lane_uniform(const Emit *c, const Expr *e); /* the same in all lanes */
 Val emit_load(Emit *c, const Expr *e);
+/* n neighbours, from lane 0's element on, of a load without guard, as they are stored */
+Val emit_load_row(Emit *c, const Expr *load, int n);
 void emit_store(Emit *c, int buffer, const Expr *index, Val value);
 void emit_prefetch(Emit *c, int buffer, const Expr *index);
 bool masks_cheap(const Emit *c, DType t);

@@ -8,6 +8,7 @@
 typedef struct Dot {
   ExprOp op;
   Val a, b, sum;
+  bool two_fit; /* two products of signed bytes fit into 16 bits */
 } Dot;
 
 static bool a_signed(ExprOp op) { return op == EX_dot4_i8i8 || op == EX_dot2_i16; }
@@ -127,8 +128,45 @@ static Val dot_instruction(Emit *c, const Dot *d) {
   return dot_of_flipped(c, d);
 }
 
+/* ---- ARM: products of bytes in 16 bits, pairs of which an instruction adds to sums of 32 ---- */
+enum { ROW = 16 }; /* bytes that are multiplied at once */
+
+static Val part_of(Emit *c, Val v, int from, int n) {
+  Val lanes[128];
+  for (int i = 0; i < n; i++) lanes[i] = k_int(c, c->i32, from + i);
+  return LLVMBuildShuffleVector(c->b, v, LLVMGetPoison(LLVMTypeOf(v)),
+                                LLVMConstVector(lanes, (unsigned)n), "");
+}
+
+/* Eight products in 16 bits, of the first or the second halves. */
+static Val long_product(Emit *c, Val a, Val b, bool upper, bool is_signed) {
+  const Val half[] = {part_of(c, a, upper ? ROW / 2 : 0, ROW / 2),
+                      part_of(c, b, upper ? ROW / 2 : 0, ROW / 2)};
+  const Type t = LLVMVectorType(c->i16, ROW / 2);
+  return intrinsic(c, c->arch->long_product[is_signed], 1, &t, 2, half);
+}
+
+static Val add_pairs_of_16(Emit *c, Val sum, Val products, bool is_signed) {
+  const Type types[] = {LLVMTypeOf(sum), LLVMTypeOf(products)};
+  const Val pairs = intrinsic(c, c->arch->pair_sum[is_signed], 2, types, 1, &products);
+  return LLVMBuildAdd(c->b, sum, pairs, "");
+}
+
+/* Sums of neighbours of a and b. */
+static Val pair_add(Emit *c, Val a, Val b) {
+  const Type t = LLVMTypeOf(a);
+  const int n = lanes_of(a);
+  Val lanes[ROW], part[2];
+  if (c->arch->pair_add) return intrinsic(c, c->arch->pair_add, 1, &t, 2, (Val[]){a, b});
+  for (int odd = 0; odd < 2; odd++) {
+    for (int i = 0; i < n; i++) lanes[i] = k_int(c, c->i32, 2 * i + odd);
+    part[odd] = LLVMBuildShuffleVector(c->b, a, b, LLVMConstVector(lanes, (unsigned)n), "");
+  }
+  return LLVMBuildAdd(c->b, part[0], part[1], "");
+}
+
 /* Products of bytes fit into 16 bits; an instruction adds pairs of them to sums of 32. */
-static Val dot_of_products(Emit *c, const Dot *d) {
+static Val dot_of_extended(Emit *c, const Dot *d) {
   const char *const name = c->arch->pair_sum[a_signed(d->op) || b_signed(d->op)];
   Val sum = d->sum;
   for (int odd = 0; odd < 2; odd++) {
@@ -138,6 +176,21 @@ static Val dot_of_products(Emit *c, const Dot *d) {
     sum = LLVMBuildAdd(c->b, sum, intrinsic(c, name, 2, types, 1, &p), "");
   }
   return sum;
+}
+
+/* Products of two bytes; by one instruction for eight of the same sign, else of extended ones. */
+static Val dot_of_products(Emit *c, const Dot *d) {
+  const bool is_signed = a_signed(d->op);
+  if (is_signed != b_signed(d->op)) return dot_of_extended(c, d);
+  const Val a = view_as(c, d->a, c->i8), b = view_as(c, d->b, c->i8);
+  const Val lower = long_product(c, a, b, false, is_signed),
+            upper = long_product(c, a, b, true, is_signed);
+  if (is_signed && d->two_fit)
+    return add_pairs_of_16(c, d->sum, pair_add(c, lower, upper), is_signed);
+  const Val none = LLVMConstNull(LLVMTypeOf(d->sum));
+  const Val pairs = pair_add(c, add_pairs_of_16(c, none, lower, is_signed),
+                             add_pairs_of_16(c, none, upper, is_signed));
+  return LLVMBuildAdd(c->b, d->sum, pairs, "");
 }
 
 /* ---- bf16 ---- */
@@ -168,13 +221,6 @@ static Val one_register(Emit *c, const Dot *d) {
   return element_by_element(c, d);
 }
 
-static Val part_of(Emit *c, Val v, int from, int n) {
-  Val lanes[128];
-  for (int i = 0; i < n; i++) lanes[i] = k_int(c, c->i32, from + i);
-  return LLVMBuildShuffleVector(c->b, v, LLVMGetPoison(LLVMTypeOf(v)),
-                                LLVMConstVector(lanes, (unsigned)n), "");
-}
-
 static Val by_registers(Emit *c, const Dot *d) {
   const int n = lanes_of(d->sum), half = n / 2;
   if (n <= target_lanes(c->t, 32)) return one_register(c, d);
@@ -182,16 +228,70 @@ static Val by_registers(Emit *c, const Dot *d) {
   for (int k = 0; k < 2; k++) {
     const int from = k * half;
     const Dot of = {d->op, part_of(c, d->a, from, half), part_of(c, d->b, from, half),
-                    part_of(c, d->sum, from, half)};
+                    part_of(c, d->sum, from, half), d->two_fit};
     part[k] = by_registers(c, &of);
   }
   for (int i = 0; i < n; i++) lanes[i] = k_int(c, c->i32, i);
   return LLVMBuildShuffleVector(c->b, part[0], part[1], LLVMConstVector(lanes, (unsigned)n), "");
 }
 
-Val emit_dot(Emit *c, ExprOp op, Val a, Val b, Val sum) {
-  const Dot d = {op, a, b, sum};
+Val emit_dot(Emit *c, ExprOp op, Val a, Val b, Val sum, bool two_fit) {
+  const Dot d = {op, a, b, sum, two_fit};
   const int n = lanes_of(sum);
   const bool plain = op == EX_dot2_bf16 && !target_has(c->t, FEATURE_BF16);
   return plain || n < 4 || (n & (n - 1)) ? element_by_element(c, &d) : by_registers(c, &d);
+}
+
+/* ---- sums of products along rows of bytes ---- */
+bool across_fits(const Emit *c) {
+  return c->arch->long_product[0] && !target_has(c->t, FEATURE_DOTPROD) && c->vl == 4;
+}
+
+/* Two products of which one factor is no more than 127 fit into 16 bits: 2 * 128 * 127 < 2^15. */
+static Val row_of_products(Emit *c, Val sum, Val a, Val b, bool is_signed, bool two_fit) {
+  const Val lower = long_product(c, a, b, false, is_signed),
+            upper = long_product(c, a, b, true, is_signed);
+  if (two_fit && is_signed)
+    return add_pairs_of_16(c, sum, LLVMBuildAdd(c->b, lower, upper, ""), is_signed);
+  return add_pairs_of_16(c, add_pairs_of_16(c, sum, lower, is_signed), upper, is_signed);
+}
+
+/* A byte of a row of `var`, extended; NULL: something else. */
+static const Expr *row_load(const Emit *c, const Expr *e, const Expr *var) {
+  const Expr *const load = e->op == EX_cast ? e->a[0] : e, *coeff, *rest;
+  const bool plain = load->op == EX_LOAD && load->nargs == 1 && dtype_bytes(load->dtype) == 1;
+  return plain && expr_affine(c->pool, load->a[0], var, &coeff, &rest) && expr_is_i64(coeff, 1)
+             ? load
+             : NULL;
+}
+
+bool emit_across(Emit *c, const Stmt *s) {
+  const Stmt *const acc = s->loop.body;
+  const Expr *const var = s->loop.var;
+  int64_t lo, n, slot;
+  if (!acc || acc->next || acc->kind != ST_ACC || c->locals[acc->access.id].kind != LK_ACROSS ||
+      acc->access.value->op != EX_mul || !emit_const(c, acc->access.index, &slot) ||
+      !emit_const(c, expr_var_lo(c->pool, var->id), &lo) ||
+      !emit_const(c, expr_var_extent(c->pool, var->id), &n) || n != ROW)
+    return false;
+  const Expr *const a = row_load(c, acc->access.value->a[0], var), *const b = row_load(
+                                                                       c, acc->access.value->a[1],
+                                                                       var);
+  if (!a || !b || a->dtype != b->dtype) return false;
+  const Val place = c->locals[acc->access.id].slots[slot];
+  const Type t = LLVMVectorType(c->i32, (unsigned)c->vl);
+  bind_const(c, var, lo);
+  emit_forget(c);
+  const Val x = emit_load_row(c, a, ROW), y = emit_load_row(c, b, ROW);
+  const Val sum = row_of_products(c, LLVMBuildLoad2(c->b, t, place, ""), x, y, a->dtype == DT_I8,
+                                  c->negates[a->id] || c->negates[b->id]);
+  LLVMBuildStore(c->b, sum, place);
+  return true;
+}
+
+Val across_slice(Emit *c, const LocalState *s, int64_t k) {
+  const Type t = LLVMVectorType(c->i32, (unsigned)c->vl);
+  Val v[4];
+  for (int i = 0; i < 4; i++) v[i] = LLVMBuildLoad2(c->b, t, s->slots[k + i], "");
+  return pair_add(c, pair_add(c, v[0], v[1]), pair_add(c, v[2], v[3]));
 }

@@ -329,6 +329,11 @@ static Val int_shift(Emit *c, ExprOp op, DType t, Val a, Val b) {
   return pick(c, big, zero_of(r), r);
 }
 
+/* Whether no element of the second operand of a dot is -128. */
+static bool two_products_fit(const Emit *c, const Expr *e) {
+  return c->negates && e && e->a[1]->op == EX_LOAD && c->negates[e->a[1]->id];
+}
+
 static Val int_op(Emit *c, const Expr *e, ExprOp op, DType t, Val a, Val b, Val x) {
   const bool is_signed = dtype_rows[t].cls == DC_SINT;
   switch (op) {
@@ -342,7 +347,7 @@ static Val int_op(Emit *c, const Expr *e, ExprOp op, DType t, Val a, Val b, Val 
     case EX_dot2_i16:
     case EX_dot2_bf16:
       if (t != DT_I32) c->error = "groups of smaller integers in what is not i32";
-      return emit_dot(c, op, a, b, x);
+      return emit_dot(c, op, a, b, x, two_products_fit(c, e));
     case EX_div: return int_div(c, e, is_signed, a, b);
     case EX_rem: return int_rem(c, e, is_signed, a, b);
     case EX_floordiv:

@@ -126,6 +126,7 @@ const char *emit_kernel(const Program *p, int position, EmitVars *vars, Arena *s
   emit_init(c, p, k->name, out, scratch);
   c->kernel = k;
   c->align = facts->align;
+  c->negates = facts->negates;
   c->n_syms = expr_symbol_count(c->pool);
   c->syms = ARENA_ARRAY(scratch, Val, c->n_syms + 1);
   c->v = vars;

@@ -26,6 +26,9 @@ void local_declare(Emit *c, int id) {
   } else if (c->vvar) {
     s->kind = LK_LANES;
     slots_alloca(c, s, vec_type(reg, c->vl), (int)l->count);
+  } else if (c->use[id].across && across_fits(c)) {
+    s->kind = LK_ACROSS;
+    slots_alloca(c, s, vec_type(reg, c->vl), (int)l->count);
   } else if (c->use[id].sliced) {
     s->kind = LK_CHUNKS;
     slots_alloca(c, s, vec_type(reg, c->vl), (int)((l->count + c->vl - 1) / c->vl));
@@ -60,6 +63,9 @@ static Val element_get(Emit *c, int id, int64_t k) {
   const LocalState *const s = &c->locals[id];
   const Type reg = reg_type(c, local_of(c, id)->dtype);
   if (s->kind == LK_SCALARS) return LLVMBuildLoad2(c->b, reg, s->slots[k], "");
+  if (s->kind == LK_ACROSS)
+    return emit_horizontal(c, RED_SUM, local_of(c, id)->dtype,
+                           LLVMBuildLoad2(c->b, vec_type(reg, c->vl), s->slots[k], ""));
   const Val v = LLVMBuildLoad2(c->b, vec_type(reg, c->vl), s->slots[k / c->vl], "");
   return LLVMBuildExtractElement(c->b, v, k_int(c, c->i32, k % c->vl), "");
 }
@@ -70,6 +76,12 @@ static void element_set(Emit *c, int id, int64_t k, Val value) {
     LLVMBuildStore(c->b, value, s->slots[k]);
     return;
   }
+  if (s->kind == LK_ACROSS) {
+    const Val none = LLVMConstNull(vec_type(LLVMTypeOf(value), c->vl));
+    value = LLVMBuildInsertElement(c->b, none, value, k_int(c, c->i32, 0), "");
+    LLVMBuildStore(c->b, value, s->slots[k]);
+    return;
+  }
   const Val old = LLVMBuildLoad2(c->b, vec_type(LLVMTypeOf(value), c->vl), s->slots[k / c->vl], "");
   LLVMBuildStore(c->b, LLVMBuildInsertElement(c->b, old, value, k_int(c, c->i32, k % c->vl), ""),
                  s->slots[k / c->vl]);
@@ -77,14 +89,18 @@ static void element_set(Emit *c, int id, int64_t k, Val value) {
 
 /* ---- a slice of lanes ---- */
 static bool sliced_here(const Emit *c, int id, const Expr *index) {
-  return in_lanes(c) && c->locals[id].kind == LK_CHUNKS && expr_uses_var(index, c->vvar->id);
+  const LocalKind kind = c->locals[id].kind;
+  return in_lanes(c) && (kind == LK_CHUNKS || kind == LK_ACROSS) &&
+         expr_uses_var(index, c->vvar->id);
 }
 
 /* Lanes k .. k+vl-1; one slot when k is a multiple of vl, which templates see to. */
 static Val slice_get(Emit *c, int id, int64_t k) {
   const LocalState *const s = &c->locals[id];
   const Type t = vec_type(reg_type(c, local_of(c, id)->dtype), c->vl);
-  if (k % c->vl == 0) return LLVMBuildLoad2(c->b, t, s->slots[k / c->vl], "");
+  if (s->kind == LK_ACROSS && k + c->vl <= local_of(c, id)->count) return across_slice(c, s, k);
+  if (s->kind == LK_CHUNKS && k % c->vl == 0)
+    return LLVMBuildLoad2(c->b, t, s->slots[k / c->vl], "");
   Val r = LLVMConstNull(t);
   for (int i = 0; i < c->vl && k + i < local_of(c, id)->count; i++)
     r = LLVMBuildInsertElement(c->b, r, element_get(c, id, k + i), k_int(c, c->i32, i), "");
@@ -147,6 +163,7 @@ static Val local_get(Emit *c, int id, const Expr *index) {
     case LK_LANES:
       return LLVMBuildLoad2(c->b, vec_type(reg, c->vl), s->slots[slot_index(c, id, index)], "");
     case LK_SCALARS:
+    case LK_ACROSS:
     case LK_CHUNKS: {
       const int64_t k = slot_index(c, id, index);
       return sliced_here(c, id, index) ? slice_get(c, id, k) : element_get(c, id, k);
@@ -190,6 +207,7 @@ void emit_local_set(Emit *c, int id, const Expr *index, Val value) {
       LLVMBuildStore(c->b, value, s->slots[slot_index(c, id, index)]);
       return;
     case LK_SCALARS:
+    case LK_ACROSS:
     case LK_CHUNKS: {
       const int64_t k = slot_index(c, id, index);
       if (sliced_here(c, id, index)) {

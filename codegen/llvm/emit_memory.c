@@ -395,6 +395,12 @@ Val emit_load(Emit *c, const Expr *e) {
   return mem_load(c, &m, e->a[0], e->nargs > 1 ? e->a[1] : NULL);
 }
 
+Val emit_load_row(Emit *c, const Expr *load, int n) {
+  const Mem m = emit_param_mem(c, load->id);
+  const Val p = mem_address(c, &m, load->a[0], NULL, 0);
+  return load_at(c, &m, vec_type(mem_type(c, m.dtype), n), p, (unsigned)dtype_bytes(m.dtype));
+}
+
 void emit_store(Emit *c, int buffer, const Expr *index, Val value) {
   const Mem m = emit_param_mem(c, buffer);
   mem_store(c, &m, index, value);

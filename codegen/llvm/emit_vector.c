@@ -269,6 +269,7 @@ static void run_time_vector(Emit *c, const Stmt *s, const Body *b) {
 
 void emit_vector(Emit *c, const Stmt *s) {
   int64_t lo, n;
+  if (emit_across(c, s)) return;
   const bool fixed_lo = emit_const(c, expr_var_lo(c->pool, s->loop.var->id), &lo);
   const bool fixed = fixed_lo && emit_const(c, expr_var_extent(c->pool, s->loop.var->id), &n);
   c->vvar_multiple = fixed_lo && lo % c->vl == 0 ? c->vl : 1;

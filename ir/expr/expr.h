@@ -76,6 +76,7 @@ typedef struct FloatRules {
   bool split_fma;     /* fma(a, b, c) is written as a product and a sum */
   bool split_dot2;    /* dot2_bf16 is written as two fma's: the same bits, but other code pays */
   bool ordered_zeros; /* for min and max -0 is below +0 */
+  bool byte_rows;     /* sums of products of bytes run along rows: the same integers, other code */
 } FloatRules;
 FloatRules *expr_pool_rules(ExprPool *p);
 

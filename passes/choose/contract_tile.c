@@ -3,46 +3,59 @@
 
 #include "passes/cost/machine_model.h"
 
-/* Cycles of one step of k for a tile. */
-static double step_cycles(const MachineModel *m, int rows, int vectors) {
-  const double fmas = model_fmas(m, rows * vectors);
-  const double loads = model_loads(m, (double)rows / m->a_steps + vectors);
-  const double stream = model_read_panel(vectors * m->lanes * 4.0);
+/* Cycles of one step of k for a tile. Where sums gather over rows of bytes, two long multiply-adds and
+ * an addition of pairs, for which another unit is free, are a step of one of them. */
+static double step_cycles(const MachineModel *m, const ContractTypes *types, int rows,
+                          int vectors) {
+  const double columns = types->across ? vectors * m->lanes : vectors;
+  const double fmas = model_fmas(m, rows * columns * (types->across ? 2 : 1));
+  const double loads = model_loads(m, (double)rows / m->a_steps + columns);
+  const double stream =
+      model_read_panel(columns * (types->across ? types->k_step : m->lanes * 4.0));
   double c = fmas > loads ? fmas : loads;
   if (stream > c) c = stream;
   c += 0.1 * stream; /* what does not overlap */
   return c < m->latency ? m->latency : c;
 }
 
-static double one_tile(const MachineModel *m, int rows, int vectors, double k, bool pieces) {
-  return k * step_cycles(m, rows, vectors) + MODEL_TILE +
+static double one_tile(const MachineModel *m, const ContractTypes *types, int rows, int vectors,
+                       double k, bool pieces) {
+  return k * step_cycles(m, types, rows, vectors) + MODEL_TILE +
          model_store_tile(m, rows, vectors, pieces);
 }
 
 /* Tiles of `rows` cover n rows: full ones and one remainder. */
-static double cover(const MachineModel *m, double n, int rows, int vectors, double k, bool pieces) {
+static double cover(const MachineModel *m, const ContractTypes *types, double n, int rows,
+                    int vectors, double k, bool pieces) {
   const double full = (double)(int64_t)(n / rows), rem = n - full * rows;
-  const double t = full * one_tile(m, rows, vectors, k, pieces);
-  return rem > 0 ? t + one_tile(m, (int)rem, vectors, k, pieces) : t;
+  const double t = full * one_tile(m, types, rows, vectors, k, pieces);
+  return rem > 0 ? t + one_tile(m, types, (int)rem, vectors, k, pieces) : t;
 }
 
 /* Cycles of the whole contraction (of one outer index) with a tile. */
-static double tile_cycles(const MachineModel *m, Tile tile, double rows_h, double rows_w, bool flat,
-                          double n, double k) {
+static double tile_cycles(const MachineModel *m, const ContractTypes *types, Tile tile,
+                          double rows_h, double rows_w, bool flat, double n, double k) {
   const double width = (double)tile.vectors * m->lanes, panels = (double)(int64_t)(n / width);
   const double rest = n - panels * width;
   const int rest_v = (int)((rest + m->lanes - 1) / m->lanes);
   const double lines = flat ? 1 : rows_h;
   const bool pieces = panels + (rest_v > 0) > 1;
-  double time = panels * cover(m, rows_w, tile.rows, tile.vectors, k, pieces) * lines;
-  if (rest_v) time += cover(m, rows_w, tile.rows, rest_v, k, pieces) * lines;
+  double time = panels * cover(m, types, rows_w, tile.rows, tile.vectors, k, pieces) * lines;
+  if (rest_v) time += cover(m, types, rows_w, tile.rows, rest_v, k, pieces) * lines;
   return time;
+}
+
+/* A register for each sum, for those of A or of B that stay, and some for products on their way. */
+static int most_rows_across(const MachineModel *m, int columns) {
+  const int free = m->registers * 3 / 4, rows = (free - columns) / columns;
+  return rows < columns ? free / (columns + 1) : rows;
 }
 
 /* The most rows that leave registers for a step: the vectors of B and one broadcast; or the vectors of
  * A, which stay for some steps, and of B those of the next step, too, where these must be loaded ahead. */
 static int most_rows(const MachineModel *m, const ContractTypes *types, int vectors) {
   const int b = types->split_a ? types->k_step * vectors : vectors;
+  if (types->across) return most_rows_across(m, vectors * (int)m->lanes);
   if (m->a_steps == 1 || types->k_step > 1) return (m->registers - b - 1) / vectors;
   return (m->registers - (m->in_order ? 2 : 1) * vectors - 1) / (vectors + 1);
 }
@@ -56,7 +69,7 @@ int contract_tiles(const Target *t, const ContractTypes *types, double rows_h, d
     if (max_rows > MAX_TILE_ROWS) max_rows = MAX_TILE_ROWS;
     for (int r = 1; r <= max_rows; r++) {
       const Tile tile = {r, v};
-      out[count++] = (TileCost){tile, tile_cycles(&m, tile, rows_h, rows_w, flat, n, k)};
+      out[count++] = (TileCost){tile, tile_cycles(&m, types, tile, rows_h, rows_w, flat, n, k)};
     }
   }
   return count;
@@ -65,7 +78,7 @@ int contract_tiles(const Target *t, const ContractTypes *types, double rows_h, d
 double contract_tile_cycles(const Target *t, const ContractTypes *types, Tile tile, double rows_h,
                             double rows_w, bool flat, double n, double k) {
   const MachineModel m = machine_model(t, types->acc, 1);
-  return tile_cycles(&m, tile, rows_h, rows_w, flat, n, k);
+  return tile_cycles(&m, types, tile, rows_h, rows_w, flat, n, k);
 }
 
 int contract_cheapest(const TileCost *tiles, int n) {

@@ -5,7 +5,7 @@
 
 /* clang-format off */
 static const ContractTypes rows[] = {
-    /* name    a        b        panel   acc     k_step  mac            mac_ba  split_a */
+    /* name    a        b        panel   acc     k_step  mac            mac_ba  split_a  across */
     {"f32",    DT_F32,  DT_F32,  DT_F32, DT_F32, 1,      EX_fma,        false},
     {"f16",    DT_F16,  DT_F16,  DT_F16, DT_F32, 1,      EX_fma,        false},
     {"bf16",   DT_BF16, DT_BF16, DT_I32, DT_F32, 2,      EX_dot2_bf16,  false},
@@ -24,9 +24,12 @@ static const ContractTypes rows[] = {
     {"f64",    DT_F64,  DT_F64,  DT_F64, DT_F64, 1,      EX_fma,        false},
     {"i32",    DT_I32,  DT_I32,  DT_I32, DT_I32, 1,      EX_fma,        false},
     {"u8_u8",  DT_U8,   DT_U8,   DT_I32, DT_I32, 4,      EX_dot4_u8u8,  false},
+    {"u8_u8",  DT_U8,   DT_U8,   DT_U8,  DT_I32, 16,     EX_mul,        false, false, true},
     {"u8_i8",  DT_U8,   DT_I8,   DT_I32, DT_I32, 4,      EX_dot4_u8i8,  false},
     {"i8_u8",  DT_I8,   DT_U8,   DT_I32, DT_I32, 4,      EX_dot4_u8i8,  true},
     {"i8_i8",  DT_I8,   DT_I8,   DT_I32, DT_I32, 4,      EX_dot4_i8i8,  false},
+    {"i8_i8",  DT_I8,   DT_I8,   DT_I8,  DT_I32, 16,     EX_mul,        false, false, true},
+    {.name = NULL},
 };
 /* clang-format on */
 
@@ -36,11 +39,29 @@ const ContractTypes *contract_types(DType a, DType b) {
   return NULL;
 }
 
+/* Elements of k that follow each other. */
+static int64_t row_of_k(const Node *n) {
+  ConvInfo conv;
+  MatMulInfo product;
+  int64_t k = 0;
+  if (conv_info(n, &conv)) return conv.group == 1 && !conv.transposed ? conv.c_in : 0;
+  return matmul_info(n, &product) && expr_is_const(product.k, &k) ? k : 0;
+}
+
+/* Rows of bytes are filled up to whole steps, which is not to cost more than it saves. */
+static bool goes_across(const Node *n, const ContractTypes *across) {
+  enum { MOST = 3, OF = 2 };
+  const int64_t k = row_of_k(n), step = across->k_step;
+  return across->across && expr_pool_rules(n->graph->model->pool)->byte_rows && k > 0 &&
+         (k + step - 1) / step * step * OF <= k * MOST;
+}
+
 const ContractTypes *node_contract_types(const Node *n) {
   const Value *a = node_in(n, 0), *b = node_in(n, 1);
   const ContractTypes *t = a && b ? contract_types(a->dtype, b->dtype) : NULL;
   ConvInfo conv;
-  if (!t || t->k_step == 1 || !dtype_is_float(t->acc)) return t;
+  if (!t || t->k_step == 1) return t;
+  if (!dtype_is_float(t->acc)) return goes_across(n, t + 1) ? t + 1 : t;
   if (conv_info(n, &conv) && !conv_reads_groups(&conv, t)) return t + 2;
   return expr_pool_rules(n->graph->model->pool)->split_dot2 ? t + 1 : t;
 }
@@ -58,6 +79,8 @@ bool contract_has_dot4(const Target *t, DType x, DType w) {
   if (target_has(t, FEATURE_VNNI) || target_has(t, FEATURE_AVXVNNI)) return x != w;
   return target_has(t, FEATURE_DOTPROD) && (x == w || target_has(t, FEATURE_I8MM));
 }
+
+int contract_panel_step(const ContractTypes *types) { return types->across ? types->k_step : 1; }
 
 DType contract_a_type(const ContractTypes *types) {
   return types->k_step > 1 && !types->split_a ? types->a : types->acc;

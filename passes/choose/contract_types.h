@@ -7,7 +7,7 @@
 #include "ir/op/op.h"
 #include "targets/target.h"
 
-enum { MAX_K_STEP = 4 };
+enum { MAX_K_STEP = 16 };
 
 typedef struct ContractTypes {
   const char *name;
@@ -22,6 +22,8 @@ typedef struct ContractTypes {
   /* Elements of A are read in the type of the sums, one by one; those of B are taken from groups, the
    * last one first. */
   bool split_a;
+  /* A sum gathers over a row of k_step bytes, which follow each other in A and in panels of bytes. */
+  bool across;
 } ContractTypes;
 
 /* The first row; NULL: the template does not take this pair. */
@@ -33,6 +35,8 @@ DType contract_panel_type(const ContractTypes *types, const Target *t);
 DType contract_computed_panel(const ContractTypes *types);
 /* Has the target an instruction for four products of bytes of these types, whichever comes first? */
 bool contract_has_dot4(const Target *t, DType x, DType w);
+/* Elements of panels that a column takes of a step of k. */
+int contract_panel_step(const ContractTypes *types);
 /* As what A is stored where it is copied for a contraction. */
 DType contract_a_type(const ContractTypes *types);
 /* Cells behind `elements` of the last k that its groups reach. */

@@ -106,7 +106,8 @@ bool contract_pack_const(Contract *c, const ConstData *w, const PackShape *s) {
   if (!d)
     return diag_error(c->l->m->diag, c->anchor->def->loc, ERR_OVERFLOW, "weights are too large");
   const int64_t groups = d->count / c->types->k_step;
-  if (c->types->k_step > 1) d = const_new(c->l->m, d->name, c->panel, 1, &groups, d->data);
+  if (c->types->k_step > 1 && !c->types->across)
+    d = const_new(c->l->m, d->name, c->panel, 1, &groups, d->data);
   c->b_buffer = contract_weights(c->l, d);
   return true;
 }
@@ -132,9 +133,9 @@ void contract_last_k(Contract *c, const char *stem, const Expr *count) {
   c->k[c->n_k++] = ex_var(c->p, stem, steps);
 }
 
-const Expr *contract_element(const Contract *c, int i) {
+const Expr *contract_element(const Contract *c, const Expr *i) {
   const Expr *step = c->k[c->n_k - 1];
-  return ex_add(c->p, ex_mul(c->p, step, ex_i64(c->p, c->types->k_step)), ex_i64(c->p, i));
+  return ex_add(c->p, ex_mul(c->p, step, ex_i64(c->p, c->types->k_step)), i);
 }
 
 const Expr *group_elements(ExprPool *p, DType type, int n, const Expr *const *element) {

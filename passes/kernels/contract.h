@@ -108,7 +108,7 @@ const Expr *contract_operand_b(const Contract *c, const Expr *e);
 /* Adds the last contracted dimension, of `count` elements. */
 void contract_last_k(Contract *c, const char *stem, const Expr *count);
 /* Element i of the current step of the last k. */
-const Expr *contract_element(const Contract *c, int i);
+const Expr *contract_element(const Contract *c, const Expr *i);
 /* An i32 that holds n elements of `type`, each given in an i32, the first one in the low bits. */
 const Expr *group_elements(ExprPool *p, DType type, int n, const Expr *const *element);
 /* What a multiply-add takes of a step's elements, which are of `type`. */

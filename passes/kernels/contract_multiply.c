@@ -2,6 +2,7 @@
  *
  *   chained   one row: short sums that join the sum
  *   in ways   one row of few vectors: neighbouring steps of k add to sums of their own
+ *   across    rows of bytes of A and of columns of B, whose products one sum gathers
  *   by lanes  neighbouring steps are copied out, where a product takes a lane of a vector of A
  *   else      step by step, the next block of B being prefetched */
 #include "passes/cost/machine_model.h"
@@ -55,7 +56,7 @@ const Expr *contract_b_value(Contract *c, const Panel *pn, const Expr *lane) {
 /* Element i of the current step of k. */
 static const Expr *a_element(Contract *c, const Expr *h, const Expr *w, int i) {
   const Expr **k = &c->k[c->n_k - 1], *step = *k;
-  *k = contract_element(c, i);
+  *k = contract_element(c, num(c, i));
   const Expr *element = c->a(c, h, w);
   *k = step;
   return element;
@@ -121,7 +122,7 @@ static int64_t prefetch_share(const Contract *c, const Panel *pn, const Spot *s)
  * that the loads of A and B need. So each tile takes 2^-shift of a line per step of k (the same
  * line again costs nothing), beginning where the last one ended. */
 static Stmt *prefetch_next(Contract *c, const Panel *pn, const Spot *s) {
-  const int64_t in_line = CACHE_LINE / dtype_bytes(c->panel);
+  const int64_t in_line = CACHE_LINE / dtype_bytes(c->panel) / contract_panel_step(c->types);
   const int64_t lines = (int64_t)width_of(c, pn) / in_line;
   if (!c->prefetch || !s->tile || c->b_buffer < 0 || lines < 1) return NULL;
   const int64_t share = prefetch_share(c, pn, s);
@@ -133,7 +134,7 @@ static Stmt *prefetch_next(Contract *c, const Panel *pn, const Spot *s) {
       ex_mul(c->p, ex_min(c->p, s->tile, num(c, lines * share - 1)), ex_ceildiv(c->p, n, share));
   const Expr *line = ex_add(c->p, part, ex_floordiv(c->p, inside, num(c, share)));
   const Expr *at = ex_add(c->p, next, ex_mul(c->p, line, num(c, in_line)));
-  return stmt_prefetch(arena(c), id, at);
+  return stmt_prefetch(arena(c), id, ex_mul(c->p, at, num(c, contract_panel_step(c->types))));
 }
 
 /* With few rows what counts is reading the weights, and every tile asks for its share of them. */
@@ -299,9 +300,53 @@ static Stmt *multiply_ways(Contract *c, const Panel *pn, int local, const Spot *
   return out.first;
 }
 
+/* ---- rows of bytes ---- */
+
+/* Element `at` of the sums plus the products of a step of k of row (h, w) and a column of the panel. */
+static Stmt *multiply_row(Contract *c, const Panel *pn, const Expr *h, const Expr *w,
+                          const Expr *lane, int sums, const Expr *at) {
+  const int step = c->types->k_step;
+  const Expr *i = var(c, "i", step), **k = &c->k[c->n_k - 1], *was = *k;
+  const int id = kb_param(&c->b, c->b_buffer, NULL, PA_READ);
+  const Expr *column = ex_add(c->p, ex_mul(c->p, k_linear(c), num(c, pn->b_width)), lane);
+  const Expr *from = ex_mul(c->p, ex_add(c->p, pn->b_base, column), num(c, step));
+  const Expr *b = ex_load(c->p, c->panel, id, ex_add(c->p, from, i), NULL);
+  *k = contract_element(c, i);
+  const Expr *a = c->a(c, h, w);
+  *k = was;
+  const Expr *product = ex_op(c->p, c->types->mac, a, ex_cast(c->p, DT_I32, b), NULL);
+  return stmt_for(arena(c), FOR_VECTOR, i, stmt_acc(arena(c), sums, at, RED_SUM, product));
+}
+
+/* A column of B for all rows of A, which stay in registers, or the other way round. */
+static Stmt *multiply_across(Contract *c, const Panel *pn, int local, const Spot *s) {
+  Arena *a = arena(c);
+  const int rows = s->th * s->tw, width = width_of(c, pn);
+  const int sums = contract_sums_local(c, "u", (int64_t)rows * width, false);
+  const Expr *z = var(c, "z", (int64_t)rows * width), *rh, *rw;
+  const Expr *i = var(c, "r", rows), *n = var(c, "n", width);
+  StmtList out = {0}, step = {0};
+  stmt_add(&out, stmt_local(a, sums));
+  stmt_add(&out, stmt_for(a, FOR_UNROLL, z, stmt_set(a, sums, z, zero(c))));
+  contract_tile_row(c, s, i, &rh, &rw);
+  const Expr *at = ex_add(c->p, ex_mul(c->p, i, num(c, width)), n);
+  Stmt *inner = multiply_row(c, pn, rh, rw, n, sums, at);
+  const bool by_column = rows <= width;
+  inner = stmt_for(a, FOR_UNROLL, by_column ? i : n, inner);
+  stmt_add(&step, prefetch_next(c, pn, s));
+  stmt_add(&step, stmt_for(a, FOR_UNROLL, by_column ? n : i, inner));
+  stmt_add(&out, contract_k_loops(c, step.first, c->hoisted, c->n_loops, s));
+  const Expr *i2 = var(c, "r", rows), *j = var(c, "j", width);
+  const Expr *to = ex_add(c->p, ex_mul(c->p, i2, num(c, width)), j);
+  Stmt *sum = stmt_set(a, local, to, ex_add(c->p, local_of(c, local, to), local_of(c, sums, to)));
+  stmt_add(&out, stmt_for(a, FOR_UNROLL, i2, stmt_for(a, FOR_VECTOR, j, sum)));
+  return out.first;
+}
+
 /* ---- which of them ---- */
 
 Stmt *contract_multiply(Contract *c, const Panel *pn, int local, const Spot *s) {
+  if (c->types->across) return multiply_across(c, pn, local, s);
   const int rows = s->th * s->tw, ways = ways_of(c, pn, rows);
   if (ways > 1) return multiply_ways(c, pn, local, s, ways);
   return can_chain(c, rows) ? multiply_chained(c, pn, local, s) : multiply(c, pn, local, s);

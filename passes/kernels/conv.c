@@ -253,7 +253,8 @@ static bool conv_pack_const(Contract *c, ConvCtx *v) {
     ps.k_stride[v->k_of[n]] = in_stride;
   }
   if (!contract_pack_const(c, v->weights, &ps)) return false;
-  v->panel_group = c->l->mod->buffers.data[c->b_buffer].data->count / v->conv.group;
+  v->panel_group = c->l->mod->buffers.data[c->b_buffer].data->count / v->conv.group /
+                   contract_panel_step(c->types);
   return true;
 }
 

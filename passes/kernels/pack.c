@@ -155,11 +155,35 @@ static const Expr *packed_value(Contract *c, const PackLoops *s, const Expr *j,
   const Expr *col = ex_add(p, ex_mul(p, s->panel, ex_i64(p, s->width)), j);
   const Expr *element[MAX_K_STEP], **k = &c->k[c->n_k - 1], *step = *k;
   for (int i = 0; i < c->types->k_step; i++) {
-    *k = contract_element(c, i);
+    *k = contract_element(c, ex_i64(p, i));
     element[i] = packed_element(c, col, b);
     *k = step;
   }
   return ex_cast(p, c->panel, contract_group(c, c->types->b, element));
+}
+
+/* The panels of types->across: byte i of lane j. */
+static const Expr *packed_byte(Contract *c, const PackLoops *s, const Expr *j, const Expr *i,
+                               const Expr *(*b)(Contract *, const Expr *)) {
+  ExprPool *p = c->p;
+  const Expr *col = ex_add(p, ex_mul(p, s->panel, ex_i64(p, s->width)), j);
+  const Expr **k = &c->k[c->n_k - 1], *step = *k;
+  *k = contract_element(c, i);
+  const Expr *e = packed_element(c, col, b);
+  *k = step;
+  return ex_cast(p, c->panel, e);
+}
+
+/* Stores what lane j holds at `at`, in lanes. */
+static Stmt *store_packed(Contract *c, const PackLoops *s, int to, const Expr *at, const Expr *j,
+                          const Expr *(*b)(Contract *, const Expr *)) {
+  Arena *a = c->l->m->arena;
+  if (!c->types->across)
+    return stmt_for(a, FOR_VECTOR, j, stmt_store(a, to, at, packed_value(c, s, j, b)));
+  const Expr *step = ex_i64(c->p, c->types->k_step), *i = ex_var(c->p, "i", step);
+  at = ex_add(c->p, ex_mul(c->p, at, step), i);
+  Stmt *row = stmt_for(a, FOR_VECTOR, i, stmt_store(a, to, at, packed_byte(c, s, j, i, b)));
+  return stmt_for(a, FOR_SERIAL, j, row);
 }
 
 static const Place *packed_place(Contract *c, const PackLoops *s) {
@@ -167,7 +191,7 @@ static const Place *packed_place(Contract *c, const PackLoops *s) {
   int n = 0;
   dims[n++] = s->total;
   for (int i = 0; i < c->n_k; i++) dims[n++] = c->k_extent[i];
-  dims[n++] = ex_i64(c->p, s->width);
+  dims[n++] = ex_i64(c->p, s->width * contract_panel_step(c->types));
   return lower_temp(c->l, c->panel, n, dims, "panels");
 }
 
@@ -188,9 +212,8 @@ Step *contract_pack_computed(Contract *c, const bool *outer_of_b,
   }
   const Expr *j = ex_var(p, "j", ex_i64(p, s.width));
   at = ex_add(p, ex_mul(p, at, ex_i64(p, s.width)), j);
-  const Expr *e = packed_value(&k, &s, j, b);
-  Stmt *body = stmt_for(a, FOR_VECTOR, j,
-                        stmt_store(a, kb_param(&k.b, to->buffer, to->offset, PA_WRITE), at, e));
+  const int id = kb_param(&k.b, to->buffer, to->offset, PA_WRITE);
+  Stmt *body = store_packed(&k, &s, id, at, j, b);
   double work = expr_extent_guess(p, s.total) * c->tile.vectors * 4;
   for (int i = k.n_k - 1; i >= 0; i--) {
     body = stmt_for(a, FOR_SERIAL, k.k[i], body);

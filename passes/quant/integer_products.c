@@ -48,7 +48,8 @@ static bool is_depthwise(const Product *p) {
 
 /* Depthwise convolutions multiply element by element, which all targets have instructions for. */
 bool integer_product_pays(const Target *t, const Product *p) {
-  return is_depthwise(p) || target_has(t, FEATURE_PAIRS) || target_has(t, FEATURE_DOTPROD);
+  return is_depthwise(p) || target_has(t, FEATURE_PAIRS) || target_has(t, FEATURE_DOTPROD) ||
+         target_has(t, FEATURE_LONGMUL);
 }
 
 /* ---- operands ---- */
@@ -164,8 +165,9 @@ static Value *row_terms(Build *b, const Product *p) {
 
 /* Has the target an instruction for products of these; or none, so that all are alike? */
 static bool is_native(const Target *t, DType x, DType w) {
-  return contract_has_dot4(t, x, w) ||
-         !(contract_has_dot4(t, DT_U8, DT_I8) || contract_has_dot4(t, x, x));
+  const bool dot4 = contract_has_dot4(t, DT_U8, DT_I8) || contract_has_dot4(t, x, x);
+  if (!dot4 && target_has(t, FEATURE_LONGMUL)) return x == w;
+  return contract_has_dot4(t, x, w) || !dot4;
 }
 
 /* v + 128 as u8, or v - 128 as i8. */

@@ -143,7 +143,7 @@ static int a_bytes(const ContractShape *s) {
 
 /* Of a panel that many rows use: a small float was converted for them. */
 static int panel_bytes(const ContractTypes *types) {
-  return dtype_bytes(contract_computed_panel(types));
+  return dtype_bytes(contract_computed_panel(types)) * contract_panel_step(types);
 }
 
 static const Expr *rows_of(const Space *x) { return x->s->flat ? x->s->rows_w : x->s->rows_h; }
@@ -286,7 +286,8 @@ double contract_estimate(const PassCtx *c, const ContractShape *s, const PlanLoo
   const double tiles = tiles_cycles(&x, n, k, live);
   const bool stored = s->types->a == DT_F32 && s->types->b != DT_F32; /* in a few bits */
   const double bytes = stored ? dtype_rows[s->types->b].bits / 8.0
-                              : dtype_bytes(contract_panel_type(s->types, c->target));
+                              : dtype_bytes(contract_panel_type(s->types, c->target)) *
+                                    contract_panel_step(s->types);
   const double weights = model_read_weights(&m, bytes * n * k);
   return outer_count(&x) * (tiles > weights ? tiles : weights);
 }

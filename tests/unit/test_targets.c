@@ -36,14 +36,16 @@ static void test_rows(void **state) {
        HAS(FMA) | HAS(F16C) | HAS(PAIRS) | HAS(AVX2) | HAS(AVX512) | HAS(VNNI) | HAS(VBMI) |
            HAS(AMX_INT8),
        16, false, false},
-      {"aarch64", HAS(FMA) | HAS(F16C), 4, false, true},
-      {"cortex-a72", HAS(FMA) | HAS(F16C), 4, false, true},
-      {"cortex-a53", HAS(FMA) | HAS(F16C), 4, false, true},
-      {"cortex-a76", HAS(FMA) | HAS(F16C) | HAS(DOTPROD) | HAS(F16), 4, false, true},
-      {"neoverse-n1", HAS(FMA) | HAS(F16C) | HAS(DOTPROD) | HAS(F16), 4, false, true},
-      {"neoverse-n2", HAS(FMA) | HAS(F16C) | HAS(DOTPROD) | HAS(I8MM) | HAS(F16) | HAS(BF16), 4,
+      {"aarch64", HAS(LONGMUL) | HAS(FMA) | HAS(F16C), 4, false, true},
+      {"cortex-a72", HAS(LONGMUL) | HAS(FMA) | HAS(F16C), 4, false, true},
+      {"cortex-a53", HAS(LONGMUL) | HAS(FMA) | HAS(F16C), 4, false, true},
+      {"cortex-a76", HAS(LONGMUL) | HAS(FMA) | HAS(F16C) | HAS(DOTPROD) | HAS(F16), 4, false, true},
+      {"neoverse-n1", HAS(LONGMUL) | HAS(FMA) | HAS(F16C) | HAS(DOTPROD) | HAS(F16), 4, false,
+       true},
+      {"neoverse-n2",
+       HAS(LONGMUL) | HAS(FMA) | HAS(F16C) | HAS(DOTPROD) | HAS(I8MM) | HAS(F16) | HAS(BF16), 4,
        false, true},
-      {"armv7", 0, 4, true, true},
+      {"armv7", HAS(LONGMUL), 4, true, true},
       {"c", HAS(PAIRS), 4, true, false},
   };
   assert_int_equal(sizeof want / sizeof *want, target_row_count);
