@@ -16,6 +16,8 @@ typedef struct Reader {
   const DataInput *inputs;
   Dataset *out;
   Vec(int64_t) label_list;
+  const DatasetPicture *picture;
+  const char *options; /* of pictures */
 } Reader;
 
 static bool data_error(const Reader *r, const char *array, const char *what) {
@@ -266,6 +268,22 @@ static bool is_tensor_file(const char *path) {
   return ends_with(path, ".npy") || ends_with(path, ".pb");
 }
 
+static bool is_picture(const char *path) {
+  static const char *const ends[] = {".png", ".PNG", ".jpg", ".JPG", ".jpeg", ".JPEG", NULL};
+  for (int k = 0; ends[k]; k++)
+    if (ends_with(path, ends[k])) return true;
+  return false;
+}
+
+static bool read_picture(Reader *r, const char *path) {
+  NamedTensor t = {.name = path};
+  const NamedTensor *const one = &t;
+  r->path = path;
+  if (r->n_inputs != 1) return data_error(r, NULL, "images are samples of models with one input");
+  if (!r->picture->read(r->picture->user, path, r->options, &t.t)) return false;
+  return add_sample(r, &one, -1, 1);
+}
+
 static bool read_folder(Reader *r, const char *dir) {
   Names all = {0}, tensors = {0};
   if (!list_folder(r, dir, &all)) return false;
@@ -277,6 +295,9 @@ static bool read_folder(Reader *r, const char *dir) {
       if (!list_folder(r, path, &files) || !read_set(r, &files)) return false;
     } else if (ends_with(path, ".npz")) {
       if (!read_npz(r, path, true)) return false;
+    } else if (is_picture(path)) {
+      if (r->most <= 0 || r->out->samples.n < r->most)
+        if (!read_picture(r, path)) return false;
     } else if (is_tensor_file(path)) {
       vec_push(r->s->arena, &tensors, path);
     }
@@ -303,8 +324,16 @@ static bool finish(Reader *r, const char *path) {
   return true;
 }
 
-bool dataset_read(Session *s, const char *path, const char *labels, int64_t most, int n_inputs,
-                  const DataInput *inputs, Dataset *out) {
+/* `DIR,mean=…`: what stands behind the comma belongs to images. */
+static const char *split_options(Session *s, const char *path, const char **options) {
+  const char *comma = is_folder(path) ? NULL : strchr(path, ',');
+  *options = comma ? comma : "";
+  return comma ? arena_strndup(s->arena, path, (size_t)(comma - path)) : path;
+}
+
+bool dataset_read(Session *s, const char *data, const char *labels, int64_t most, int n_inputs,
+                  const DataInput *inputs, const DatasetPicture *picture, Dataset *out) {
+  const char *options, *path = split_options(s, data, &options);
   *out = (Dataset){.n_inputs = n_inputs, .path = path};
   Reader r = {.s = s,
               .path = path,
@@ -312,7 +341,9 @@ bool dataset_read(Session *s, const char *path, const char *labels, int64_t most
               .most = most,
               .n_inputs = n_inputs,
               .inputs = inputs,
-              .out = out};
+              .out = out,
+              .picture = picture,
+              .options = options};
   bool ok;
   if (is_folder(path))
     ok = read_folder(&r, path);

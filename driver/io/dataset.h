@@ -22,8 +22,13 @@ typedef struct Dataset {
  * or by position as in_0, input_0 …; integers become floats where the model wants these. labels:
  * name of the array of labels, or NULL. most: take so many samples, spread evenly (0: all). False:
  * reported. */
+typedef struct
+    DatasetPicture { /* makes a tensor of an image; options begin with a comma, or are "" */
+  bool (*read)(void *user, const char *path, const char *options, Tensor *out);
+  void *user;
+} DatasetPicture;
 bool dataset_read(Session *s, const char *path, const char *labels, int64_t most, int n_inputs,
-                  const DataInput *inputs, Dataset *out);
+                  const DataInput *inputs, const DatasetPicture *picture, Dataset *out);
 
 /* ---- npz.c ---- */
 typedef struct NamedTensor {

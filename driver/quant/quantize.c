@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "driver/quant/metric.h"
+#include "driver/quant/pictures.h"
 #include "driver/quant/quantizer.h"
 
 /* ---- programs ---- */
@@ -127,15 +128,18 @@ static bool observe(Quantizer *z) {
 static bool read_numbers(Quantizer *z) {
   const Options *o = z->s->o;
   int64_t threads = sysconf(_SC_NPROCESSORS_ONLN);
-  z->max_drop = -1;
+  static const double points = 0.5,
+                      power = 0.3; /* defaults: of top-1; percent of the outputs' power */
   if (o->threads && !args_number("--threads", o->threads, 1, 1024, &threads)) return false;
   z->threads = threads < 1 ? 1 : (int)threads;
-  if (!o->max_drop) return metric_find(o->metric, o->labels != NULL, &z->metric);
+  if (!metric_find(o->metric, o->labels != NULL, &z->metric)) return false;
+  const bool top = z->metric == METRIC_TOP1 || z->metric == METRIC_TOP5;
+  z->max_drop = top ? points : z->metric == METRIC_MSE ? INFINITY : power;
+  if (!o->max_drop) return true;
   char *end;
   z->max_drop = strtod(o->max_drop, &end);
-  if (end == o->max_drop || *end || !(z->max_drop >= 0))
-    return usage_error("--max-drop: '%s' is no number of points, such as 0.5", o->max_drop), false;
-  return metric_find(o->metric, o->labels != NULL, &z->metric);
+  return (end != o->max_drop && !*end && z->max_drop >= 0) ||
+         (usage_error("--max-drop: '%s' is no number of points, such as 0.5", o->max_drop), false);
 }
 
 static bool find_method(Quantizer *z) {
@@ -164,8 +168,12 @@ static bool read_data(Quantizer *z) {
       if (!expr_is_const(v->dims[d], &dims[d])) dims[d] = -1;
     inputs[k] = (DataInput){v->name, v->dtype, v->rank, dims};
   }
-  return dataset_read(z->s, z->s->o->calibrate, z->s->o->labels, MOST_SAMPLES, g->inputs.n, inputs,
-                      &z->data);
+  Pictures pictures = {.s = z->s, .input = inputs, .fd = -1};
+  const DatasetPicture picture = {picture_read, &pictures};
+  const bool ok = dataset_read(z->s, z->s->o->calibrate, z->s->o->labels, MOST_SAMPLES, g->inputs.n,
+                               inputs, &picture, &z->data);
+  if (pictures.fd >= 0) close(pictures.fd);
+  return ok;
 }
 
 /* ---- the whole ---- */

@@ -39,7 +39,7 @@ static void print_result(const Quantizer *z, FILE *f) {
             100 * (double)z->base.right / n);
   else
     fprintf(f, "; the same best element in %.1f %% of the samples", 100 * (double)s->right / n);
-  if (z->max_drop >= 0)
+  if (isfinite(z->max_drop))
     fprintf(f, "; %s: %.3g lost of at most %.3g", metric_name(z->metric),
             score_drop(s, &z->base, z->metric), z->max_drop);
   fprintf(f, "\n");

@@ -3,8 +3,10 @@
 repository's own networks: the written QDQ model gives the same in ONNX Runtime and compiled, near the float model's; budgets hold;
 samples that do not fit are refused with their place."""
 import re
+import struct
 import sys
 import tempfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +109,7 @@ def check_quantize(path, folder):
     out, data = folder / "int8.onnx", folder / "samples.npz"
     a = session(path)
     feeds = write_samples(data, a.get_inputs(), SAMPLES, 1)
-    done = burin("quantize", path, f"--calibrate={data}", "-o", out, timeout=300)
+    done = burin("quantize", path, f"--calibrate={data}", "--max-drop=100", "-o", out, timeout=300)
     if not check(f"{path.stem}: burin quantize", done.returncode == 0, done.stderr):
         return
     model = onnx.load(out)
@@ -206,6 +208,10 @@ def check_data(path, folder):
     check("refused: a file cut short", done.returncode == 3 and not out.exists(), done.stderr)
     done = burin("quantize", path, f"--calibrate={folder / 'none.npz'}", "-o", out)
     check("refused: no file", done.returncode == 3, done.stderr)
+    (folder / "pictures").mkdir()
+    (folder / "pictures/a.png").write_bytes(b"no picture")
+    done = burin("quantize", path, f"--calibrate={folder / 'pictures'}", "-o", out)
+    check("refused: no picture", done.returncode == 1 and "a.png" in done.stderr, done.stderr)
     np.savez(folder / "constant.npz", **{i.name: np.zeros_like(good[:1])})
     done = burin("quantize", path, f"--calibrate={folder / 'constant.npz'}", "-o", out)
     check("one sample of zeros is taken", done.returncode == 0, done.stderr)
@@ -234,6 +240,34 @@ def check_folders(path, folder):
           [r if isinstance(r, str) else len(r) for r in results])
 
 
+def check_pictures(folder):
+    """A folder of images gives what their tensors do."""
+    net = own_models.Net(7)
+    x = net.input("x", [1, 3, 16, 16])
+    net.output(net.op("Relu", net.conv(x, 3, 8)), "y")
+    path, pictures = folder / "net.onnx", folder / "images"
+    graph = onnx.helper.make_graph(net.nodes, "g", net.inputs, net.outputs, net.weights)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", own_models.OPSET)], ir_version=9), path)
+    pictures.mkdir()
+    shades = np.random.default_rng(8).integers(0, 256, [3, 3, 16, 16])
+    for k, rgb in enumerate(shades):
+        (pictures / f"{k}.png").write_bytes(png(rgb.transpose(1, 2, 0).astype(np.uint8)))
+    np.savez(folder / "shades.npz", x=((shades - 100) / 50).astype(np.float32))
+    outs = [folder / "a.onnx", folder / "b.onnx"]
+    errors = [burin("quantize", path, f"--calibrate={data}", "-o", out).stderr
+              for data, out in ((f"{pictures},mean=100,std=50", outs[0]), (folder / "shades.npz", outs[1]))]
+    check("images are read as burin run reads them", all(o.exists() for o in outs) and outs[0].read_bytes() == outs[1].read_bytes(), errors)
+
+
+def png(pixels):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    h, w, _ = pixels.shape
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, 8, 2, 0, 0, 0)) +
+            chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+
+
 def main():
     with tempfile.TemporaryDirectory(prefix="burin-") as name:
         folder = Path(name)
@@ -253,6 +287,7 @@ def main():
         check_budget(small, folder)
         check_data(small, folder)
         check_folders(small, folder)
+        check_pictures(folder)
     return finish()
 
 
