@@ -396,7 +396,9 @@ int verb_compile(const Options *o) {
     return usage_error("--name: '%s' is no C identifier", o->name);
   if (o->tune) return tune(o);
   Job j = {.file = o->files.v[0], .output = o->output, .name = o->name};
-  return session_run(o, compile_body, &j);
+  Options own = *o;
+  own.freeze |= o->quantize != NULL; /* weights that callers may replace cannot be quantized */
+  return session_run(&own, compile_body, &j);
 }
 
 int verb_quantize(const Options *o) {

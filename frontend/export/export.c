@@ -337,8 +337,9 @@ bool export_model(Model *m, const ExportOptions *o) {
   if (m->main->unset) {
     const Loc loc = {.file = m->file, .node = -1};
     arena_free(x.arena);
-    return diag_error(m->diag, &loc, ERR_UNSUPPORTED,
-                      "initializers that are inputs, too, were imported as two versions");
+    diag_error(m->diag, &loc, ERR_UNSUPPORTED,
+               "initializers that are inputs, too, were imported as two versions");
+    return diag_hint(m->diag, "--freeze-initializers makes them constants"), false;
   }
   p.has_ir_version = true;
   p.producer_name = (char *)(uintptr_t)o->producer;
