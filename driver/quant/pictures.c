@@ -33,7 +33,7 @@ static bool make_program(Pictures *p) {
   static const char *no_list[1];
   const List none = {no_list, 0};
   const Options o = {.verb = "compile", .argv = no_argv, .files = none, .quiet = true};
-  const int status = compile_program(&o, file, "1", p->program);
+  const int status = p->compile(&o, file, "1", p->program);
   close(fd);
   return status == EXIT_OK || picture_error(p, p->input->name, "takes no images");
 }

@@ -168,7 +168,7 @@ static bool read_data(Quantizer *z) {
       if (!expr_is_const(v->dims[d], &dims[d])) dims[d] = -1;
     inputs[k] = (DataInput){v->name, v->dtype, v->rank, dims};
   }
-  Pictures pictures = {.s = z->s, .input = inputs, .fd = -1};
+  Pictures pictures = {.s = z->s, .input = inputs, .compile = z->compile, .fd = -1};
   const DatasetPicture picture = {picture_read, &pictures};
   const bool ok = dataset_read(z->s, z->s->o->calibrate, z->s->o->labels, MOST_SAMPLES, g->inputs.n,
                                inputs, &picture, &z->data);
@@ -247,8 +247,8 @@ static bool quantize(Quantizer *z) {
   return quant_insert(z->s->model, z->plan);
 }
 
-int quantize_graph(Session *s) {
-  Quantizer z = {.s = s, .options = *s->o};
+int quantize_graph(Session *s, CompileFn compile) {
+  Quantizer z = {.s = s, .compile = compile, .options = *s->o};
   z.options.emit = "exe";
   z.options.quantize = NULL;
   z.options.target = NULL; /* this machine computes, whatever the result is for */

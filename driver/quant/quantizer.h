@@ -10,6 +10,7 @@ typedef struct LayerReport {
 
 typedef struct Quantizer {
   Session *s;
+  CompileFn compile;
   Options options; /* of programs that are compiled on the way */
   QuantPlan *plan;
   const char *form_name; /* as --quantize has it */

@@ -331,7 +331,7 @@ static bool one_graph(Session *s, const Job *j) {
 static bool compile_steps(Session *s, Job *j) {
   if (!one_graph(s, j) || !session_load(s, j->file) || !has_graph(s, j)) return false;
   if ((j->emit & (EMIT_FILES | EMIT_ONNX)) && !session_has_data(s)) return false;
-  if (s->o->quantize && (j->status = quantize_graph(s)) != EXIT_OK) return false;
+  if (s->o->quantize && (j->status = quantize_graph(s, compile_program)) != EXIT_OK) return false;
   if (s->o->quantize && j->emit == EMIT_ONNX) s->passes = "infer,cse,dce"; /* no weights folded */
   if (!session_passes(s, j->emit & EMIT_FILES ? PF_CODE : 0)) return false;
   if (s->o->print_plan) decisions_print(s->decisions);
