@@ -8,6 +8,8 @@
 #include "passes/choose/strips.h"
 #include "passes/cost/machine_model.h"
 
+enum { STORE = 8 }; /* instructions from a vector of sums to bytes in memory */
+
 static const Expr *rows_of(const StripStage *s) { return s->root->dims[2]; }
 static double guess(const StripChain *c, const Expr *e) {
   return expr_extent_guess(c->c->model->pool, e);
@@ -18,21 +20,26 @@ static MachineModel machine(const PassCtx *c) {
 }
 
 /* Cycles of the whole convolution. Lanes that run over channels are filled up. */
-double strip_work(const PassCtx *c, const Value *root, const ConvInfo *conv) {
+double strip_work(const PassCtx *c, const StripStage *s) {
   const MachineModel m = machine(c);
+  const Value *root = s->root;
+  const ConvInfo *conv = &s->conv;
+  const ContractTypes *t = s->step > 1 ? node_contract_types(s->anchor->def) : NULL;
+  const bool dots = t && contract_has_dot4(c->target, t->a, t->b);
   const int lanes = target_lanes(c->target, 32);
   const double vectors = (double)((conv->c_out + lanes - 1) / lanes);
   const double taps = (double)(conv->kernel[0] * conv->kernel[1] * (conv->c_in / conv->group));
   double pixels = expr_extent_guess(c->model->pool, root->dims[0]);
   for (int d = 2; d < 4; d++) pixels *= expr_extent_guess(c->model->pool, root->dims[d]);
-  const double steps = pixels * vectors * taps;
+  double steps = pixels * vectors * taps / (dots ? s->step : 1);
+  if (t) steps += pixels * vectors * STORE; /* from sums to bytes */
   /* a depthwise step of a strip loads two vectors for each multiplication */
   return conv->group > 1 ? model_loads(&m, 2 * steps) : model_fmas(&m, steps);
 }
 
 static double ring_bytes(const StripChain *c, const StripStage *s, int64_t step) {
-  return 4.0 * (double)strip_ring_rows(s, step) * guess(c, s->root->dims[3]) *
-         (double)strip_pixel_stride(s);
+  return dtype_bytes(strip_ring_type(s)) * (double)strip_ring_rows(s, step) *
+         guess(c, s->root->dims[3]) * (double)strip_pixel_stride(s);
 }
 
 /* Cycles of what `parts` parts of an image compute again at their borders. */
@@ -81,7 +88,10 @@ static double traffic(const StripChain *c, const StripStage *s, int64_t step) {
   const MachineModel m = machine(c->c);
   const double bytes = bytes_of(c, s->root);
   const double all = bytes_of(c, s->anchor->def->in[0]) + bytes + bytes_of(c, s[1].root);
-  const double trip = model_trip(model_level(&m, all)),
+  /* For bytes as for floats of that shape: what else lies in the cache was sized alike, and the arena is as
+   * small a part of that of floats as the values are. */
+  const double crowd = value_is_byte(s->root) ? 4 * all : all;
+  const double trip = model_trip(model_level(&m, crowd)),
                inside = model_trip(model_level(&m, ring_bytes(c, s, step)));
   const double cycles = bytes * (trip - inside) - hidden(&s[0]) - hidden(&s[1]);
   return cycles > 0 ? cycles : 0;
@@ -92,7 +102,7 @@ static double remainder_cycles(const StripChain *c, const StripStage *s) {
   const Target *t = c->c->target;
   const MachineModel m = machine(c->c);
   const double w = guess(c, s->root->dims[3]);
-  const double k = (double)(s->conv.kernel[0] * s->conv.kernel[1] * s->conv.c_in);
+  const double k = (double)(s->conv.kernel[0] * s->conv.kernel[1] * s->conv.c_in) / s->step;
   const Tile tile = contract_choose_tile(t, 1, w, false, (double)s->conv.c_out, k);
   const int lanes = target_lanes(t, 32) * tile.vectors;
   const int64_t rest = (int64_t)w % tile.rows;

@@ -6,9 +6,9 @@
 
 /* ---- stages ---- */
 
-static double weight_bytes(const ConvInfo *conv) {
-  return 4.0 * (double)conv->c_out * (double)(conv->c_in / conv->group) * (double)conv->kernel[0] *
-         (double)conv->kernel[1];
+static double weight_bytes(const ConvInfo *conv, DType type) {
+  return (double)dtype_bytes(type) * (double)conv->c_out * (double)(conv->c_in / conv->group) *
+         (double)conv->kernel[0] * (double)conv->kernel[1];
 }
 
 /* A MaxPool of float32 over two dimensions. Its window's reach is known from pads or from sizes. */
@@ -31,8 +31,16 @@ static bool pool_of(const PassCtx *c, const Value *root, StripStage *s) {
     s->conv.pad_lo[d] = pi.pad_lo[d];
     s->conv.pad_hi[d] = pi.pad_hi[d];
   }
-  s->work = strip_work(c, root, &s->conv);
+  s->step = 1;
+  s->work = strip_work(c, s);
   return true;
+}
+
+/* Constant weights, in f32 or in bytes that sums do not gather across vectors. */
+static bool types_fit(const Node *n) {
+  const ContractTypes *t = node_contract_types(n);
+  return conv_beyond_tiles(n) ||
+         (n->in[1]->cdata && t && t->acc == DT_I32 && t->k_step > 1 && !t->across);
 }
 
 static bool stage_of(const PassCtx *c, const Value *root, StripStage *s) {
@@ -42,14 +50,16 @@ static bool stage_of(const PassCtx *c, const Value *root, StripStage *s) {
   if (root->rank != 4 || !conv_info(anchor->def, &s->conv)) return false;
   const ConvInfo *conv = &s->conv;
   const Plan *const plan = anchor->def->plan;
-  if (!conv_beyond_tiles(anchor->def) || conv->transposed || conv->spatial != 2) return false;
+  if (!types_fit(anchor->def) || conv->transposed || conv->spatial != 2) return false;
   if (conv->group > 1 ? plan->algorithm != ALG_DEPTHWISE
                       : conv->c_out * 4 <= target_lanes(c->target, 32)) /* kernels/thin.c */
     return false;
   if (plan->algorithm == ALG_WINOGRAD || plan->skips) return false;
   if (plan->algorithm == ALG_THIN && (anchor->def->mark & STRIP_GIVEN)) return false;
-  s->work = strip_work(c, root, conv);
-  s->weights = weight_bytes(conv);
+  const bool bytes = !conv_beyond_tiles(anchor->def);
+  s->step = bytes ? node_contract_types(anchor->def)->k_step : 1;
+  s->work = strip_work(c, s);
+  s->weights = weight_bytes(conv, bytes ? DT_I8 : DT_F32);
   return true;
 }
 
@@ -73,8 +83,13 @@ int64_t strip_ring_rows(const StripStage *s, int64_t rows) {
   return s->m * (rows - 1) + s->hi - s->lo;
 }
 
+DType strip_ring_type(const StripStage *s) {
+  return value_is_byte(s->root) ? (DType)s->root->dtype : DT_F32;
+}
+
 int64_t strip_pixel_stride(const StripStage *s) {
-  return s->conv.c_out + (s->conv.c_out * 4 % 2048 ? 0 : 16);
+  const int size = dtype_bytes(strip_ring_type(s));
+  return s->conv.c_out + (s->conv.c_out * size % 2048 ? 0 : 64 / size);
 }
 
 /* ---- by plan ---- */
@@ -107,10 +122,15 @@ typedef struct Finder {
   bool *kept; /* by value id: sizes are read from it */
 } Finder;
 
-/* Rings hold f32: x itself, or exactly what x is rounded to, where products take elements one by one. */
+/* A ring holds f32: x itself, or exactly what x is rounded to, where products take elements one by one;
+ * or bytes, whose groups are whole. */
 static bool fits_ring(const Value *x, const Node *reader) {
   const ContractTypes *t = node_contract_types(reader);
-  return x->dtype == DT_F32 || (x->dtype == DT_F16 && t && t->acc == DT_F32 && t->k_step == 1);
+  ConvInfo conv;
+  if (!value_is_byte(x))
+    return x->dtype == DT_F32 || (x->dtype == DT_F16 && t && t->acc == DT_F32 && t->k_step == 1);
+  return conv_info(reader, &conv) && types_fit(reader) &&
+         (conv.group > 1 || conv.c_in % t->k_step == 0);
 }
 
 /* Nobody but the convolution `reader` reads x. */

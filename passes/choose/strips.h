@@ -13,6 +13,7 @@ typedef struct StripStage {
   ConvInfo conv;
   bool max; /* MaxPool */
   int64_t m, lo, hi;
+  int step;       /* elements of k that it multiplies at once: 4 of bytes */
   double work;    /* cycles of the whole */
   double weights; /* bytes */
 } StripStage;
@@ -30,6 +31,8 @@ typedef struct StripChain {
 const Node *strip_node(const Value *root);
 /* The chain that ends in root by the plan of strip_node(root). false: it has none. */
 bool strip_chain(const PassCtx *c, const Value *root, StripChain *chain);
+/* Elements of the ring of stage s. */
+DType strip_ring_type(const StripStage *s);
 /* Rows of stage s that are alive while `rows` rows of the last one are made; elements from one of its
  * pixels to the next. */
 int64_t strip_ring_rows(const StripStage *s, int64_t rows);
@@ -43,7 +46,7 @@ enum { STRIP_GIVEN = 1, STRIP_COVERED = 2 };
 bool choose_strips(PassCtx *c);
 
 /* ---- cycles (strip_cost.c) ---- */
-double strip_work(const PassCtx *c, const Value *root, const ConvInfo *conv);
+double strip_work(const PassCtx *c, const StripStage *s);
 /* Cuts the chain where that saves most and keeps what its last stage is part of, with rows and parts.
  * false: the last stage stays alone. */
 bool strip_cut(StripChain *chain);

@@ -33,7 +33,9 @@ static void make_ring(Chain *c, int i) {
   const Value *v = s->root;
   lower_assume_sizes(c->l, v);
   const int64_t pixel = strip_pixel_stride(s);
-  *pl = (Place){.ring = strip_ring_rows(s, c->of.rows), .offset = num(c, 0)};
+  *pl = (Place){.ring = strip_ring_rows(s, c->of.rows),
+                .offset = num(c, 0),
+                .fill = (int16_t)s[1].conv.pad_value};
   int64_t lo[2], hi[2];
   for (int d = 0; d < 2; d++) {
     conv_reach(c->l->m, c->of.stage[i + 1].anchor->def, &c->of.stage[i + 1].conv, d, &lo[d],
@@ -48,14 +50,16 @@ static void make_ring(Chain *c, int i) {
   pl->stride[3] = num(c, pixel);
   pl->base = num(c, lo[1] * pixel);
   const Expr *count = ex_mul(c->p, pl->stride[2], num(c, pl->ring));
-  pl->buffer = kb_scratch_place(kb_scratch(&c->b, DT_F32, count, "ring"));
+  pl->buffer = kb_scratch_place(kb_scratch(&c->b, strip_ring_type(s), count, "ring"));
 }
 
 /* What reader s[1] of a ring takes for elements outside the image, in `count` elements from
  * `first`. */
 static Stmt *border(Chain *c, const StripStage *s, const Expr *first, const Expr *count) {
   const Place *pl = ring_of(c, s);
-  const Expr *value = s[1].max ? reduce_identity(c->p, RED_MAX, DT_F32) : ex_float(c->p, DT_F32, 0);
+  const DType type = strip_ring_type(s);
+  const Expr *value = s[1].max ? reduce_identity(c->p, RED_MAX, DT_F32)
+                               : ex_const(c->p, type, (double)s[1].conv.pad_value);
   const Expr *z = ex_var(c->p, "z", count);
   Stmt *st = stmt_store(c->l->m->arena, kb_param(&c->b, pl->buffer, NULL, PA_WRITE),
                         ex_add(c->p, first, z), value);
@@ -138,8 +142,11 @@ static double set_profile(Chain *c) {
   for (int i = 0; i < c->of.n; i++) {
     const StripStage *s = &c->of.stage[i];
     cycles += s->work;
+    const ConvInfo *conv = &s->conv;
+    const int64_t taps =
+        s->max ? 0 : conv->c_out * (conv->c_in / conv->group) * conv->kernel[0] * conv->kernel[1];
     const Expr *pixels = ex_mul(c->p, ex_mul(c->p, s->root->dims[0], rows_of(s)), s->root->dims[3]);
-    flops = ex_add(c->p, flops, ex_mul(c->p, pixels, num(c, 2 * (int64_t)(s->weights / 4))));
+    flops = ex_add(c->p, flops, ex_mul(c->p, pixels, num(c, 2 * taps)));
   }
   c->b.k->flops = flops;
   kb_estimate(&c->b, "strips", cycles);

@@ -5,7 +5,7 @@ run_quantized.py [--seed S] [--count N] [--target T] [--verbose]: ConvInteger, Q
 of random and of chosen shapes, compiled at -O3 (as products of integers, or of floats where these are exact), by turns at
 -O0 (the operator as it is defined) and for other targets, some under qemu: all must give the oracle's bits. Chosen cases have
 weights so large, and contractions so long, that sums leave what floats, or 32 bits, hold. Then what lies between such
-products, against the same model without passes (byte_cases).
+products, against the same model without passes (byte_cases), and bytes in rings between convolutions (chains).
 """
 import itertools
 import re
@@ -212,12 +212,55 @@ def between_products(targets):
     return bad, runs
 
 
+def chain_model(rng):
+    """Pointwise and depthwise QLinearConv in turns, and a 3x3: what lies between them may stay in rings."""
+    init, nodes = [], []
+    def constant(a):
+        init.append(numpy_helper.from_array(np.asarray(a), f"c{len(init)}"))
+        return init[-1].name
+    channels, zero, name = int(pick(rng, [3, 8, 12, 13])), int(rng.integers(256)), "x"
+    shape = (int(rng.integers(1, 3)), channels, *map(int, rng.integers(5, 30, 2)))
+    for i in range(int(rng.integers(2, 6))):
+        deep = i % 2
+        k, out, after = 3 if deep else int(pick(rng, [1, 1, 3])), channels if deep else int(pick(rng, [8, 16, 20, 33])), int(rng.integers(256))
+        w = rng.integers(-127, 128, (out, 1 if deep else channels, k, k)).astype(np.int8)
+        step = np.float32(73 * 60 * np.sqrt(w[0].size) / 64)  # of y, as x and w have 1
+        one = constant(np.float32(1))
+        ins = [name, one, constant(np.uint8(zero)), constant(w), one, constant(np.int8(0)), constant(step), constant(np.uint8(after))]
+        attrs = {"pads": [k // 2] * 4, "group": channels if deep else 1, "strides": [int(pick(rng, [1, 1, 2])) if k > 1 else 1] * 2}
+        nodes.append(helper.make_node("QLinearConv", [*ins, constant(rng.integers(-5000, 5000, out).astype(np.int32))], [f"v{i}"], **attrs))
+        name, zero, channels = f"v{i}", after, out
+    graph = helper.make_graph(nodes, "chain", [helper.make_tensor_value_info("x", 2, shape)], [helper.make_tensor_value_info(name, 2, None)], init)
+    x = rng.integers(256, size=shape).astype(np.uint8)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), {"x": x}
+
+
+def chains(targets, count=6):
+    """What is wrong with bytes between the convolutions of a strip (against the operators as they are defined), and how many runs there were."""
+    rng, bad, runs, planned = np.random.default_rng(0), [], 0, 0
+    for k in range(count):
+        model, feeds = chain_model(rng)
+        want = burin.compile(model, flags=["-O0"]).run(feeds)[0]
+        for target in targets:
+            got = burin.compile(model, target=target, flags=["--strips=all"]).run(feeds)[0]
+            bad += [] if np.array_equal(got, want) else [f"{target}, chain {k}: {int(np.sum(got != want))} of {want.size} differ"]
+            runs += 1
+        bad += [] if len(np.unique(want)) > 20 else [f"chain {k}: a result of few values shows nothing"]
+        with tempfile.TemporaryDirectory(prefix="burin-") as folder:
+            path = Path(folder, "m.onnx")
+            path.write_bytes(model.SerializeToString())
+            command = [burin.compiler(), "compile", path, "-o", "-", "--emit=graph", "--strips=all"]
+            planned += "chain=" in subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return bad + ([] if planned > count // 2 else [f"{planned} of {count} chains are strips"]), runs
+
+
 def main():
     args = turns.arguments()
     rng = np.random.default_rng(args.seed)
     cases = [*fixed_cases(rng), *(pick(rng, [conv_case, conv_case, matmul_case])(rng) for _ in range(args.count))]
-    bad, runs = between_products([args.target] if args.target else ["native", "x86-64-v2"])
-    return turns.run_cases(cases, wrong, args, [*bad, *instructions()], runs + 3)
+    targets = [args.target] if args.target else ["native", "x86-64-v2"]
+    (bad, runs), (more, strips) = between_products(targets), chains([*targets[:1], *([] if args.target else ["x86-64-v3"])])
+    return turns.run_cases(cases, wrong, args, [*bad, *more, *instructions()], runs + strips + 3)
 
 
 if __name__ == "__main__":
