@@ -68,41 +68,26 @@ static bool choose_method(Quantizer *z) {
 }
 
 /* ---- biases ---- */
-/* E[x] of the input channel that weight k of a layer multiplies: from the means of the point. */
-static double mean_input(const Quantizer *z, const Node *n, const QuantLayer *l, const ConstData *w,
-                         int64_t k) {
-  const QuantPoint *p = &z->plan->points.data[l->point];
-  int64_t inner = 1, group = 1;
-  for (int d = 2; d < w->rank; d++) inner *= w->dims[d];
-  const int64_t second = w->dims[1], row = k / (inner * second), column = k / inner % second;
-  if (strcmp(l->op, "Conv") == 0) {
-    group = node_int(n, "group", 1);
-    const int64_t per = w->dims[0] / group;
-    return p->mean[row / per * second + column];
-  }
-  return p->mean[l->weight_axis == 0 ? column : row];
-}
-
 /* What rounding the weights adds to the mean of every output channel is taken out of the bias:
  * E[W8 x - W x] = (W8 - W) E[x] (Nagel et al., Data-Free Quantization, 2019; here E[x] is observed). */
 static float *bias_shift(Quantizer *z, const QuantLayer *l) {
-  const Node *n = quant_layer_node(z->s->model, l);
-  const ConstData *w = n->in[1]->cdata;
+  Model *m = z->s->model;
+  const Node *n = quant_layer_node(m, l);
   const QuantPoint *p = &z->plan->points.data[l->point];
-  const int64_t contracted = strcmp(l->op, "Conv") == 0 ? w->dims[1] * node_int(n, "group", 1)
-                                                        : w->dims[l->weight_axis == 0 ? 1 : 0];
-  if (l->weight_axis < 0 || strcmp(l->op, "ConvTranspose") == 0 || p->channels != contracted)
+  const ConstData *w = quant_layer_weights(m, z->plan, n, l);
+  if (l->weight_axis < 0 || !(l->conv || l->matrix) || p->channels != quant_input_channels(n, l, w))
     return NULL;
   int64_t inner = 1;
   for (int d = l->weight_axis + 1; d < w->rank; d++) inner *= w->dims[d];
   float *shift = ARENA_ARRAY(z->s->arena, float, l->channels);
-  double *sum = ARENA_ARRAY(z->s->arena, double, l->channels);
   Arena *scratch = arena_child(z->s->arena);
+  double *sum = ARENA_ARRAY(scratch, double, l->channels);
   const QuantWeights q = quant_weights(z->plan, l, w, scratch);
   const float *real = quant_weights_real(&q, w, scratch);
   for (int64_t k = 0; k < w->count; k++) {
-    const int64_t c = k / inner % l->channels;
-    sum[c] += ((double)real[k] - const_float(w, k)) * mean_input(z, n, l, w, k);
+    const int64_t c = quant_input_channel(n, l, w, k);
+    const double mean = p->mean[c] / (p->stretch ? (double)p->stretch[c] : 1);
+    sum[k / inner % l->channels] += ((double)real[k] - const_float(w, k)) * mean;
   }
   for (int64_t c = 0; c < l->channels; c++) shift[c] = (float)-sum[c];
   arena_free(scratch);

@@ -120,6 +120,7 @@ static bool observe(Quantizer *z) {
   if (z->plan->form != QUANT_INT8) return true;
   if (!with_program(z, edit_ranges, "compiling the observers", "ranges", take_ranges)) return false;
   quant_close_ranges(z->plan, z->data.samples.n);
+  z->stretched = quant_stretch(z->s->model, z->plan);
   return finite_ranges(z) && with_program(z, edit_histograms, "compiling the histograms",
                                           "histograms", take_histograms);
 }

@@ -25,6 +25,7 @@ typedef struct Quantizer {
   double max_drop;                   /* negative: no budget */
   int method;                        /* QuantMethod; -1: the best */
   double method_sqnr[QUANT_METHODS]; /* dB; NaN: not tried */
+  int stretched;                     /* points with factors for their channels */
   bool corrected;                    /* biases are shifted */
   double uncorrected_sqnr, corrected_sqnr;
   LayerReport *layers;

@@ -15,6 +15,11 @@ static void print_methods(const Quantizer *z, FILE *f) {
           z->corrected ? "corrected" : "as they are", z->uncorrected_sqnr, z->corrected_sqnr);
 }
 
+static void print_stretched(const Quantizer *z, FILE *f) {
+  if (z->stretched)
+    fprintf(f, "  channels     evened out in %d of %d tensors\n", z->stretched, z->plan->points.n);
+}
+
 static void print_layers(const Quantizer *z, FILE *f) {
   const char *form = z->plan->form == QUANT_INT4 ? "int4" : "int8";
   int on = 0;
@@ -48,6 +53,7 @@ static void print_result(const Quantizer *z, FILE *f) {
 void quantizer_report(const Quantizer *z, FILE *f) {
   fprintf(f, "%s quantized to %s\n", z->s->file, z->form_name);
   if (z->plan->form == QUANT_INT8) print_methods(z, f);
+  print_stretched(z, f);
   print_layers(z, f);
   if (z->data.samples.n) print_result(z, f);
 }

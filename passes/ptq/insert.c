@@ -138,7 +138,7 @@ static bool replace_operands(Rewriter *r, const Node *n, Value *x, Value *w, Val
 static bool insert_int8(Rewriter *r, Node *n, const QuantLayer *l, Value *x8) {
   Model *m = r->m;
   const bool matmul = n->op->max_in == 2;
-  const Stored *s = store_weights(r, l, n->in[1]->cdata);
+  const Stored *s = store_weights(r, l, quant_layer_weights(r->m, r->q, n, l));
   Value *w = real_weights(r, s);
   if (!r->b.ok) return false;
   if (matmul && l->bias_shift) { /* a product of matrices has no input for a bias */
@@ -164,7 +164,7 @@ static Value *turned(Model *m, const ConstData *c) {
 static bool insert_dynamic(Rewriter *r, Node *n, const QuantLayer *l) {
   Model *m = r->m;
   Build *b = &r->b;
-  const Stored *s = store_weights(r, l, n->in[1]->cdata);
+  const Stored *s = store_weights(r, l, quant_layer_weights(r->m, r->q, n, l));
   Value *w = l->weight_axis == 0 ? turned(m, s->data->cdata) : s->data, *bias = node_in(n, 2);
   Node *x = build_node(b, "DynamicQuantizeLinear", "", 1, &n->in[0], 3, 0, NULL);
   if (!b->ok) return false;
@@ -185,8 +185,9 @@ static bool insert_layer(Rewriter *r, Node *n, const QuantLayer *l, Value *x8, b
   *keep = false;
   if (r->q->form == QUANT_INT8) return insert_int8(r, n, l, x8);
   if (r->q->form == QUANT_DYNAMIC) return insert_dynamic(r, n, l);
-  return replace_operands(r, n, n->in[0], real_weights(r, store_weights(r, l, n->in[1]->cdata)),
-                          node_in(n, 2));
+  return replace_operands(
+      r, n, n->in[0], real_weights(r, store_weights(r, l, quant_layer_weights(r->m, r->q, n, l))),
+      node_in(n, 2));
 }
 
 bool quant_insert(Model *m, const QuantPlan *q) {

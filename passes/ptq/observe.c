@@ -72,7 +72,9 @@ bool quant_observe_histograms(Model *m, const QuantPlan *q) {
   Build b = {.m = m, .g = m->main, .loc = &here, .ok = true};
   for (int k = 0; k < q->points.n && b.ok; k++) {
     const QuantGroup *g = &q->groups.data[q->points.data[k].group];
-    Value *h = histogram(&b, value_of(m, &q->points.data[k]), g->seen_lo, g->seen_hi);
+    const QuantPoint *p = &q->points.data[k];
+    Value *v = quant_divide_channels(&b, p, value_of(m, p));
+    Value *h = b.ok ? histogram(&b, v, g->seen_lo, g->seen_hi) : NULL;
     if (b.ok) add_output(m, h, "histogram", k);
   }
   return b.ok;

@@ -127,6 +127,8 @@ static void add_layer(Finder *f, int node) {
   l.channels = axis >= 0 ? w->dims[axis] : 1;
   l.weights = w->count;
   l.image = conv;
+  l.conv = node_is(n, "Conv");
+  l.matrix = !conv;
   l.point = add_moved(f, n->in[0], conv ? 1 : n->in[0]->rank - 1);
   f->layer_of[n->out[0]->id] = f->q->layers.n;
   vec_push(f->a, &f->q->layers, l);

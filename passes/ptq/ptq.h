@@ -6,7 +6,7 @@
  * A *point* is a tensor that 8-bit products read. Points that only move elements into each other
  * (MaxPool, Concat, Transpose …) form a *group*, and share a scale and a zero point. */
 #pragma once
-#include "ir/graph/graph.h"
+#include "ir/op/op.h"
 
 enum { QUANT_BINS = 2048 };
 
@@ -35,8 +35,9 @@ typedef struct QuantPoint {
   double *lo, *hi, *mean; /* observed, by channel; NULL: nothing was */
   double seen_lo, seen_hi;
   double average_lo, average_hi; /* of the extremes of single samples */
-  double *histogram;             /* QUANT_BINS between seen_lo and seen_hi of its group; or NULL */
-  bool between;                  /* no layer reads it: on where `from` and group `to` are */
+  float *stretch;    /* by channel: divides its elements before they are rounded; or NULL */
+  double *histogram; /* QUANT_BINS between seen_lo and seen_hi of its group; or NULL */
+  bool between;      /* no layer reads it: on where `from` and group `to` are */
   int from, to;
 } QuantPoint;
 
@@ -46,7 +47,8 @@ typedef struct QuantLayer { /* a product with constant weights */
   int point;       /* its activation */
   int weight_axis; /* of the output channels; -1: one scale for all */
   int64_t channels, weights;
-  bool image; /* output channels are dimension 1, else the last */
+  bool image;        /* output channels are dimension 1, else the last */
+  bool conv, matrix; /* Conv; MatMul or Gemm */
   bool on;
   float *bias_shift; /* added to the bias of the 8-bit form, by output channel; or NULL */
 } QuantLayer;
@@ -78,6 +80,18 @@ bool quant_observe_histograms(Model *m, const QuantPlan *q);
 void quant_take_ranges(QuantPlan *q, const float *const *out);
 void quant_take_histograms(QuantPlan *q, const float *const *out);
 void quant_close_ranges(QuantPlan *q, int samples); /* means, extremes of the groups */
+
+/* ---- stretch.c ---- */
+/* Between ranges and histograms: gives factors to the points where that pays; how many. */
+int quant_stretch(Model *m, QuantPlan *q);
+/* The weights of layer l, node n, which read its point as it is stretched. Lives in m's arena. */
+const ConstData *quant_layer_weights(Model *m, const QuantPlan *q, const Node *n,
+                                     const QuantLayer *l);
+/* v, the value of point p, divided by its factors; v itself where it has none. */
+Value *quant_divide_channels(Build *b, const QuantPoint *p, Value *v);
+/* Of Conv, MatMul and Gemm: the channel of the activation that weight k multiplies; how many. */
+int64_t quant_input_channel(const Node *n, const QuantLayer *l, const ConstData *w, int64_t k);
+int64_t quant_input_channels(const Node *n, const QuantLayer *l, const ConstData *w);
 
 /* ---- ranges.c ---- */
 typedef enum QuantMethod {

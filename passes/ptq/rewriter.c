@@ -11,7 +11,8 @@ static int group_of(const Rewriter *r, const Value *v) {
 static Value *in_eight(Rewriter *r, Value *v) {
   const int group = group_of(r, v);
   if (group < 0) return v;
-  if (!r->eight[v->id]) r->eight[v->id] = r->round(r, v, group);
+  const QuantPoint *p = &r->q->points.data[r->q->point_of[v->id]];
+  if (!r->eight[v->id]) r->eight[v->id] = r->round(r, quant_divide_channels(&r->b, p, v), group);
   return r->eight[v->id];
 }
 
