@@ -140,7 +140,7 @@ def check_form(path, folder, form, least):
     a = session(path)
     feeds = write_samples(data, a.get_inputs(), 8, 6)
     written = []
-    for flags in ([], [f"--calibrate={data}"]):
+    for flags in ([], [f"--calibrate={data}", "--max-drop=100"]):
         done = burin("quantize", path, f"--quantize={form}", *flags, "-o", out, timeout=300)
         written.append(out.read_bytes() if done.returncode == 0 else done.stderr)
     if not check(f"{path.stem}, {form}: the same with and without samples", written[0] == written[1] and isinstance(written[0], bytes),
