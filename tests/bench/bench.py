@@ -182,7 +182,8 @@ def child(path, args):
     else:
         take_turns(times, args, args.seconds)
     if args.limits:
-        p = profile(model, feeds, open_limits(args.limits), args, min(1, args.seconds / 5))
+        limits = open_limits(args.limits)
+        p = profile(model, feeds, limits, args, min(1, args.seconds / 5), peak_of(path, limits)[0])
         work = [(f, ns) for f, ns in zip(p.flops, p.least) if f]
         row["fma"] = sum(f for f, _ in work) / sum(ns for _, ns in work) / p.peak if work else None
     print(json.dumps({**row, **{k: t.summary() for k, t in times.items()}}))
@@ -242,7 +243,7 @@ def show_end(rows, args):
         print(f"* under {SMALL_MS} ms: burin from C (--bench of a static program, in turns of {args.seconds / 15:.2g} s), the others from "
               "Python with bound inputs: a few µs of theirs are the call")
     if any(r.get("fma") for r in rows):
-        print("%FMA: multiply-adds a second of the convolution and matrix kernels, of what the core's registers can do")
+        print("%FMA: multiply-adds a second of the convolution and matrix kernels, of what the core's registers can do (of bytes in models that have such)")
     for r in rows:
         for k in ("ort", "ov"):
             if k + "_error" in r:
@@ -352,7 +353,7 @@ def build_limits(folder, target):
 
 def open_limits(library):
     limits = ctypes.CDLL(library)
-    for name in ("bench_peak_gflops", "bench_read_gbytes"):
+    for name in ("bench_peak_gflops", "bench_peak_gops8", "bench_read_gbytes"):
         getattr(limits, name).restype = ctypes.c_double
         getattr(limits, name).argtypes = [ctypes.c_double]
     return limits
@@ -382,14 +383,24 @@ def kernel_bytes(path, args):
 Profile = collections.namedtuple("Profile", "least flops whole rounds peak")  # of each kernel: ns, flops; ns of a run; GFLOP/s of all threads
 
 
-def profile(model, feeds, limits, args, seconds):
+def peak_of(path, limits):
+    """What measures the core's limit for a model: products of bytes where it has such, else of float32; and its name."""
+    import onnx
+    kinds = {n.op_type for n in onnx.load(path, load_external_data=False).graph.node}
+    eight = kinds & {"QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"}
+    if eight and limits.bench_peak_gops8(0.001) > 0:
+        return limits.bench_peak_gops8, "8-bit"
+    return limits.bench_peak_gflops, "float32"
+
+
+def profile(model, feeds, limits, args, seconds, peak_now):
     """The least time of every kernel over all runs, and in turns with them what the core can do."""
     model.run(feeds, threads=args.threads)
     call, n = model._threads.call, model._info.n_kernels
     counts, flops = (ctypes.c_uint64 * max(1, n))(), (ctypes.c_uint64 * max(1, n))()
     call.options.kernel_ns, call.options.kernel_flops = ctypes.addressof(counts), ctypes.addressof(flops)
     call.options.clock_ns = ctypes.cast(limits.bench_clock_ns, ctypes.c_void_p)
-    least, whole, peak = [math.inf] * n, math.inf, limits.bench_peak_gflops(0.1)
+    least, whole, peak = [math.inf] * n, math.inf, peak_now(0.1)
     end, rounds = time.perf_counter() + seconds, 0
     while rounds < (args.rounds or 5) or (not args.rounds and time.perf_counter() < end):
         rounds += 1
@@ -399,7 +410,7 @@ def profile(model, feeds, limits, args, seconds):
         model.run(feeds, threads=args.threads)
         whole = min(whole, time.perf_counter_ns() - start)
         least = [min(a, b) for a, b in zip(least, counts)]
-        peak = max(peak, limits.bench_peak_gflops(0.0005))
+        peak = max(peak, peak_now(0.0005))
     call.options.kernel_ns = call.options.kernel_flops = call.options.clock_ns = None
     return Profile(least, list(flops)[:n], whole, rounds, peak * args.threads)
 
@@ -423,7 +434,8 @@ def show_kernels(path, args):
             model = burin.compile(path, target=args.target, flags=args.flags.split())
         except burin.CompileError as e:
             sys.exit(str(e))
-        p = profile(model, next(run_models.cases(path))[0], limits, args, args.seconds)
+        peak_now, kind = peak_of(path, limits)
+        p = profile(model, next(run_models.cases(path))[0], limits, args, args.seconds, peak_now)
         read = limits.bench_read_gbytes(1)
     touched, kernels = kernel_bytes(path, args), model._info.kernels[: len(p.least)]
     if len(touched) != len(kernels):
@@ -433,7 +445,7 @@ def show_kernels(path, args):
     total = max(1, sum(p.least))
     print(f"{run_models.model_name(path)}, {threads_text(args)}, target {args.target}: whole run {p.whole / 1e6:.4g} ms, kernels "
           f"{total / 1e6:.4g} ms (the least of {p.rounds} runs each)")
-    print(f"limits: {p.peak:.0f} GFLOP/s float32 multiply-add, {read:.1f} GB/s from memory to one core")
+    print(f"limits: {p.peak:.0f} GFLOP/s {kind} multiply-add, {read:.1f} GB/s from memory to one core")
     print(f"{'us':>9} {'%time':>6} {'GFLOP/s':>8} {'%FMA':>5} {'≤GB/s':>6}  {'kernel':34} nodes")
     for r in sorted(rows, key=lambda r: -r["ns"]) if args.sort else rows:
         show_kernel(r, total, p.peak, args.wide)
