@@ -100,6 +100,7 @@ typedef struct Tensor {
   int64_t count;
   void *data; /* STR: const char ** */
 } Tensor;
+bool ends_with(const char *s, const char *end); /* of a file's name */
 bool tensor_read(Session *s, const char *path, Tensor *t);
 bool pb_read(Session *s, const char *path, Tensor *t); /* whatever its name */
 /* name=@file or name=literal; *name is what stands before the first "=@" or "=". */

@@ -200,11 +200,6 @@ static bool read_arrays(Reader *r, const NamedTensors *t) {
 }
 
 /* ---- folders ---- */
-static bool ends_with(const char *s, const char *end) {
-  const size_t n = strlen(s), m = strlen(end);
-  return n >= m && strcmp(s + n - m, end) == 0;
-}
-
 static int by_name(const void *a, const void *b) {
   return strcmp(*(const char *const *)a, *(const char *const *)b);
 }

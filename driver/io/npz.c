@@ -11,19 +11,18 @@ static bool npz_error(Session *s, const char *path, const char *what) {
 
 /* The name of an array: that of its file without .npy; NULL: some other file. */
 static const char *array_name(Arena *a, const char *file) {
-  const size_t n = strlen(file);
-  return n > 4 && strcmp(file + n - 4, ".npy") == 0 ? arena_strndup(a, file, n - 4) : NULL;
+  return ends_with(file, ".npy") ? arena_strndup(a, file, strlen(file) - 4) : NULL;
 }
 
 static bool read_entry(Session *s, const char *path, zip_t *z, zip_uint64_t k, NamedTensors *out) {
-  enum { MOST = 1 << 30 }; /* of one array; frees the caller from limits of its own */
+  static const zip_uint64_t most = (zip_uint64_t)4 << 30; /* of one array */
   zip_stat_t st;
   NamedTensor t = {0};
   if (zip_stat_index(z, k, 0, &st) != 0 || !(st.valid & ZIP_STAT_SIZE) ||
       !(st.valid & ZIP_STAT_NAME))
     return npz_error(s, path, zip_strerror(z));
   if (!(t.name = array_name(s->arena, st.name))) return true;
-  if (st.size > (zip_uint64_t)4 * MOST) return npz_error(s, path, "an array is larger than 4 GiB");
+  if (st.size > most) return npz_error(s, path, "an array is larger than 4 GiB");
   Arena *scratch = arena_child(s->arena);
   char *data = arena_alloc(scratch, (size_t)st.size + 1);
   zip_file_t *f = zip_fopen_index(z, k, 0);

@@ -13,7 +13,7 @@ static bool file_error(Session *s, const char *path, const char *what) {
   return diag_error(s->diag, &loc, ERR_IO, "%s", what);
 }
 
-static bool ends_with(const char *s, const char *end) {
+bool ends_with(const char *s, const char *end) {
   const size_t n = strlen(s), m = strlen(end);
   return n >= m && strcmp(s + n - m, end) == 0;
 }

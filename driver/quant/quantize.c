@@ -18,30 +18,16 @@ static bool same_graph(const Session *s, const Quantizer *z) {
          diag_internal(s->diag, &loc, "the model was read differently the second time");
 }
 
-static bool edit_ranges(Session *s, void *user) {
+static bool edit_graph(Session *s, void *user) {
   const Quantizer *z = user;
-  return same_graph(s, z) && quant_observe_ranges(s->model, z->plan);
+  return same_graph(s, z) && (!z->change || z->change(s->model, z->plan));
 }
 
-static bool edit_histograms(Session *s, void *user) {
-  const Quantizer *z = user;
-  return same_graph(s, z) && quant_observe_histograms(s->model, z->plan);
-}
-
-static bool edit_simulation(Session *s, void *user) {
-  const Quantizer *z = user;
-  return same_graph(s, z) && quant_simulate(s->model, z->plan);
-}
-
-static bool edit_result(Session *s, void *user) {
-  const Quantizer *z = user;
-  return same_graph(s, z) && quant_insert(s->model, z->plan);
-}
-
-static bool open_program(Quantizer *z, GraphEdit edit, const char *what, Runner *out) {
+static bool open_program(Quantizer *z, GraphChange change, const char *what, Runner *out) {
   Library lib;
+  z->change = change;
   progress_show(z->s, what, 0, 0);
-  z->status = library_compile(&z->options, z->s->file, edit, z, &lib);
+  z->status = library_compile(&z->options, z->s->file, edit_graph, z, &lib);
   return z->status == EXIT_OK && runner_open(z->s, &lib, z->threads, out);
 }
 
@@ -56,10 +42,10 @@ static bool run_samples(Quantizer *z, Runner *r, const char *what, SampleFn each
   return true;
 }
 
-static bool with_program(Quantizer *z, GraphEdit edit, const char *compiling, const char *running,
-                         SampleFn each) {
+static bool with_program(Quantizer *z, GraphChange change, const char *compiling,
+                         const char *running, SampleFn each) {
   Runner r;
-  if (!open_program(z, edit, compiling, &r)) return false;
+  if (!open_program(z, change, compiling, &r)) return false;
   const bool ok = run_samples(z, &r, running, each);
   runner_close(&r);
   return ok;
@@ -118,10 +104,11 @@ static bool observe(Quantizer *z) {
                     take_reference))
     return false;
   if (z->plan->form != QUANT_INT8) return true;
-  if (!with_program(z, edit_ranges, "compiling the observers", "ranges", take_ranges)) return false;
+  if (!with_program(z, quant_observe_ranges, "compiling the observers", "ranges", take_ranges))
+    return false;
   quant_close_ranges(z->plan, z->data.samples.n);
   z->stretched = quant_stretch(z->s->model, z->plan);
-  return finite_ranges(z) && with_program(z, edit_histograms, "compiling the histograms",
+  return finite_ranges(z) && with_program(z, quant_observe_histograms, "compiling the histograms",
                                           "histograms", take_histograms);
 }
 
@@ -185,7 +172,7 @@ static bool take_score(Quantizer *z, Runner *r, int k) {
 
 /* What was decided, compiled and run as it will be. */
 static bool measure_result(Quantizer *z) {
-  return with_program(z, edit_result, "compiling the quantized model", "measuring", take_score);
+  return with_program(z, quant_insert, "compiling the quantized model", "measuring", take_score);
 }
 
 static bool prepare(Quantizer *z, QuantForm form) {
@@ -221,7 +208,7 @@ static bool find_form(const Options *o, QuantForm *form) {
 static bool measure(Quantizer *z) {
   if (!read_data(z)) return false;
   z->reference = ARENA_ARRAY(z->s->arena, Tensor *, z->data.samples.n);
-  if (!observe(z) || !open_program(z, edit_simulation, "compiling the simulation", &z->simulation))
+  if (!observe(z) || !open_program(z, quant_simulate, "compiling the simulation", &z->simulation))
     return false;
   const bool ok = quantizer_decide(z);
   runner_close(&z->simulation);

@@ -8,12 +8,16 @@ typedef struct LayerReport {
   const char *reason; /* of the decision */
 } LayerReport;
 
+/* What makes one of the programs of the prepared graph. False: reported. */
+typedef bool (*GraphChange)(Model *m, const QuantPlan *q);
+
 typedef struct Quantizer {
   Session *s;
   CompileFn compile;
   Options options; /* of programs that are compiled on the way */
   QuantPlan *plan;
   const char *form_name; /* as --quantize has it */
+  GraphChange change;    /* of the program that is compiled; NULL: none */
   int n_nodes;           /* of the prepared graph */
   int n_outputs;         /* of the model itself */
   Dataset data;

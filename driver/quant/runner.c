@@ -8,6 +8,7 @@ bool runner_open(Session *s, const Library *lib, int threads, Runner *out) {
   out->pool = threads > 1 ? burin_pool_new(threads) : NULL;
   out->dims = ARENA_ARRAY(s->arena, int64_t, m->n_symbols + 1);
   for (int k = 0; k < m->n_symbols; k++) out->dims[k] = -1;
+  out->in = ARENA_ARRAY(s->arena, const void *, m->n_inputs + 1);
   out->out = ARENA_ARRAY(s->arena, void *, m->n_outputs + 1);
   out->outputs = ARENA_ARRAY(s->arena, Tensor, m->n_outputs + 1);
   return true;
@@ -24,7 +25,7 @@ static bool run_error(const Runner *r, const char *what) {
   return diag_error(r->s->diag, &loc, ERR_DATA, "the model does not run on a sample: %s", what);
 }
 
-static bool bind(Runner *r, const Tensor *sample, int n, bool *changed) {
+static void bind(Runner *r, const Tensor *sample, int n, bool *changed) {
   const BurinModel *m = r->lib.model;
   for (int i = 0; i < n; i++)
     for (int d = 0; d < sample[i].rank; d++) {
@@ -33,7 +34,6 @@ static bool bind(Runner *r, const Tensor *sample, int n, bool *changed) {
       *changed |= r->dims[-1 - dim] != sample[i].dims[d];
       r->dims[-1 - dim] = sample[i].dims[d];
     }
-  return true;
 }
 
 static bool make_room(Runner *r, int threads) {
@@ -72,15 +72,14 @@ bool runner_run(Runner *r, const Tensor *sample, int n, const void *const *extra
   BurinOptions o = burin_pool_options(r->pool);
   BurinFailure failure = {0};
   bool changed = r->arena == NULL;
-  const void *in[64];
-  if (n + n_extra != m->n_inputs || n + n_extra > 64) return run_error(r, "it takes other inputs");
+  if (n + n_extra != m->n_inputs) return run_error(r, "it takes other inputs");
   bind(r, sample, n, &changed);
   if (changed && !make_room(r, o.threads > 0 ? o.threads : 1)) return false;
-  for (int i = 0; i < n; i++) in[i] = sample[i].data;
-  for (int i = 0; i < n_extra; i++) in[n + i] = extra[i];
+  for (int i = 0; i < n; i++) r->in[i] = sample[i].data;
+  for (int i = 0; i < n_extra; i++) r->in[n + i] = extra[i];
   o.arena_bytes = r->memory_bytes;
   o.failure = &failure;
-  const int32_t status = m->invoke(in, r->out, r->dims, r->memory, &o);
+  const int32_t status = m->invoke(r->in, r->out, r->dims, r->memory, &o);
   if (status != BURIN_OK) {
     char text[512];
     m->failure_text(&failure, text, sizeof text);

@@ -12,6 +12,7 @@ typedef struct Runner {
   int64_t *dims; /* values of the symbols */
   void *memory;
   uint64_t memory_bytes;
+  const void **in;
   void **out;
   Tensor *outputs; /* of the last run */
 } Runner;

@@ -21,7 +21,6 @@ typedef enum QuantForm {
 typedef struct QuantGroup {
   int n_points;
   bool on;                 /* a layer that is on reads it, or it stands between two such */
-  double lo, hi;           /* what is represented */
   double seen_lo, seen_hi; /* least and largest element that was observed */
   float scale;
   int zero; /* u8 */

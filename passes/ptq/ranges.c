@@ -99,7 +99,7 @@ static Range percentile(const Histogram *h, Range all) {
  * added to the outermost. */
 static double divergence(const Histogram *h, int from, int to) {
   enum { LEVELS = 256 };
-  double left = 0, right = 0, sum = 0, q_sum = 0;
+  double left = 0, right = 0, q_sum = 0;
   static const double tiny = 1e-12;
   double p[QUANT_BINS], q[QUANT_BINS] = {0};
   for (int i = 0; i < from; i++) left += h->counts[i];
@@ -118,9 +118,8 @@ static double divergence(const Histogram *h, int from, int to) {
   p[from] += left;
   p[to - 1] += right;
   double result = 0;
-  sum = h->total;
   for (int i = from; i < to && q_sum > 0; i++)
-    if (p[i] > 0) result += p[i] / sum * log((p[i] / sum) / fmax(q[i] / q_sum, tiny));
+    if (p[i] > 0) result += p[i] / h->total * log((p[i] / h->total) / fmax(q[i] / q_sum, tiny));
   return result;
 }
 
@@ -155,8 +154,6 @@ static Range average(const QuantPlan *q, int group) {
 static void set_scale(QuantGroup *g, Range r) {
   r.lo = fmin(r.lo, 0);
   r.hi = fmax(r.hi, 0);
-  g->lo = r.lo;
-  g->hi = r.hi;
   g->scale = (float)((r.hi - r.lo) / 255);
   if (!(g->scale > 1e-30f)) g->scale = 1;
   g->zero = (int)fmin(fmax(rint(-r.lo / (double)g->scale), 0), 255);
