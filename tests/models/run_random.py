@@ -224,7 +224,7 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--count", type=int, default=160)
-    p.add_argument("--seconds", type=float, default=80)
+    p.add_argument("--seconds", type=float, default=400)
     p.add_argument("--save")
     p.add_argument("--flags", default="")
     p.add_argument("--target")
