@@ -145,7 +145,7 @@ static bool measure_alone(Quantizer *z) {
 }
 
 typedef struct Rank {
-  double alone;
+  double alone, macs;
   int layer;
 } Rank;
 
@@ -154,10 +154,24 @@ static int worst_first(const void *a, const void *b) {
   return x->alone < y->alone ? -1 : x->alone > y->alone ? 1 : x->layer - y->layer;
 }
 
-/* The `n` worst layers in float, the others in 8 bits: what is lost. */
+/* ---- time ---- */
+/* A layer that is clearly slower in 8 bits, and long enough to tell, stays float. Not where weights are
+ * made small for memory's sake. */
+static void keep_slower(Quantizer *z) {
+  static const double clear = 1.2, shortest = 20; /* us */
+  if (!z->real.layers || !z->eight.layers) return;
+  if (z->plan->form != QUANT_INT8 && z->plan->form != QUANT_DYNAMIC) return;
+  for (int k = 0; k < z->plan->layers.n; k++) {
+    const double real = z->real.layers[k], eight = z->eight.layers[k];
+    z->layers[k].slower = real >= shortest && eight >= clear * real;
+    if (z->layers[k].slower) z->layers[k].reason = "it is slower in 8 bits";
+  }
+}
+
+/* Layers that are slower, and the `n` worst of the others, in float: what is lost. */
 static bool drop_without(Quantizer *z, const Rank *ranks, int n, double *drop) {
   Score s;
-  switch_all(z, true);
+  for (int k = 0; k < z->plan->layers.n; k++) z->plan->layers.data[k].on = !z->layers[k].slower;
   for (int k = 0; k < n; k++) z->plan->layers.data[ranks[k].layer].on = false;
   quant_plan_update(z->plan);
   if (!simulate(z, 0, &s)) return false;
@@ -165,15 +179,39 @@ static bool drop_without(Quantizer *z, const Rank *ranks, int n, double *drop) {
   return true;
 }
 
+static int largest_first(const void *a, const void *b) {
+  const Rank *x = a, *y = b;
+  return x->macs > y->macs ? -1 : x->macs < y->macs ? 1 : x->layer - y->layer;
+}
+
+/* Of the `n` layers in float, the largest come back one by one, where the budget still holds. */
+static bool bring_back(Quantizer *z, Rank *ranks, int n, double most) {
+  enum { TRIES = 8 };
+  qsort(ranks, (size_t)n, sizeof *ranks, largest_first);
+  for (int k = 0; k < n && k < TRIES; k++) {
+    QuantLayer *l = &z->plan->layers.data[ranks[k].layer];
+    Score s;
+    progress_show(z->s, "layers in float again", k + 1, n < TRIES ? n : TRIES);
+    l->on = true;
+    quant_plan_update(z->plan);
+    if (!simulate(z, 0, &s)) return false;
+    l->on = score_drop(&s, &z->base, z->metric) <= most;
+  }
+  quant_plan_update(z->plan);
+  return true;
+}
+
 /* The fewest of the worst that must stay in float, by halving: what is lost falls with them, or
  * nearly so. */
 static bool hold_budget(Quantizer *z) {
-  const int n = z->plan->layers.n;
+  int n = 0;
   /* the simulation's sums are floats: what is computed in the end may lose a little more */
   const double margin = z->metric == METRIC_TOP1 || z->metric == METRIC_TOP5 ? 1 : 0.95,
                most = z->max_drop * margin;
-  Rank *ranks = ARENA_ARRAY(z->s->arena, Rank, n);
-  for (int k = 0; k < n; k++) ranks[k] = (Rank){z->layers[k].alone, k};
+  Rank *ranks = ARENA_ARRAY(z->s->arena, Rank, z->plan->layers.n + 1);
+  for (int k = 0; k < z->plan->layers.n; k++)
+    if (!z->layers[k].slower)
+      ranks[n++] = (Rank){z->layers[k].alone, z->plan->layers.data[k].macs, k};
   qsort(ranks, (size_t)n, sizeof *ranks, worst_first);
   int lo = 0, hi = n;
   double drop;
@@ -189,15 +227,21 @@ static bool hold_budget(Quantizer *z) {
     else
       lo = middle + 1;
   }
-  if (!drop_without(z, ranks, hi, &drop)) return false;
+  if (!drop_without(z, ranks, hi, &drop) || !bring_back(z, ranks, hi, most)) return false;
   for (int k = 0; k < hi; k++)
-    z->layers[ranks[k].layer].reason = "its error would break the budget";
+    if (!z->plan->layers.data[ranks[k].layer].on)
+      z->layers[ranks[k].layer].reason = "its error would break the budget";
   return true;
 }
 
-bool quantizer_decide(Quantizer *z) {
+bool quantizer_choose(Quantizer *z) {
   z->layers = ARENA_ARRAY(z->s->arena, LayerReport, z->plan->layers.n);
   for (int k = 0; k < z->plan->layers.n; k++) z->layers[k].reason = "within the budget";
   return (z->plan->form != QUANT_INT8 || (choose_method(z) && correct_biases(z))) &&
-         measure_alone(z) && hold_budget(z);
+         measure_alone(z);
+}
+
+bool quantizer_decide(Quantizer *z) {
+  keep_slower(z);
+  return hold_budget(z);
 }

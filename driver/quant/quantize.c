@@ -42,11 +42,13 @@ static bool run_samples(Quantizer *z, Runner *r, const char *what, SampleFn each
   return true;
 }
 
+/* times: of programs with numbered layers; NULL: they do not matter. */
 static bool with_program(Quantizer *z, GraphChange change, const char *compiling,
-                         const char *running, SampleFn each) {
+                         const char *running, SampleFn each, ModelTimes *times) {
   Runner r;
   if (!open_program(z, change, compiling, &r)) return false;
-  const bool ok = run_samples(z, &r, running, each);
+  bool ok = run_samples(z, &r, running, each);
+  if (ok && times && z->timed) ok = quantizer_times(z, &r, times);
   runner_close(&r);
   return ok;
 }
@@ -100,16 +102,17 @@ static bool finite_ranges(const Quantizer *z) {
 }
 
 static bool observe(Quantizer *z) {
-  if (!with_program(z, NULL, "compiling the float model", "running the float model",
-                    take_reference))
+  if (!with_program(z, quant_mark_layers, "compiling the float model", "running the float model",
+                    take_reference, &z->real))
     return false;
   if (z->plan->form != QUANT_INT8) return true;
-  if (!with_program(z, quant_observe_ranges, "compiling the observers", "ranges", take_ranges))
+  if (!with_program(z, quant_observe_ranges, "compiling the observers", "ranges", take_ranges,
+                    NULL))
     return false;
   quant_close_ranges(z->plan, z->data.samples.n);
   z->stretched = quant_stretch(z->s->model, z->plan);
   return finite_ranges(z) && with_program(z, quant_observe_histograms, "compiling the histograms",
-                                          "histograms", take_histograms);
+                                          "histograms", take_histograms, NULL);
 }
 
 /* ---- options ---- */
@@ -170,9 +173,29 @@ static bool take_score(Quantizer *z, Runner *r, int k) {
   return true;
 }
 
-/* What was decided, compiled and run as it will be. */
-static bool measure_result(Quantizer *z) {
-  return with_program(z, quant_insert, "compiling the quantized model", "measuring", take_score);
+static bool insert_marked(Model *m, const QuantPlan *q) {
+  return quant_mark_layers(m, q) && quant_insert(m, q);
+}
+
+/* The plan as it stands, compiled and run as it will be. */
+static bool measure_result(Quantizer *z, ModelTimes *times) {
+  z->result = (Score){0};
+  return with_program(z, insert_marked, "compiling the quantized model", "measuring", take_score,
+                      times);
+}
+
+static bool all_on(const QuantPlan *q) {
+  for (int k = 0; k < q->layers.n; k++)
+    if (!q->layers.data[k].on) return false;
+  return true;
+}
+
+/* Decides, and measures what was decided: with all layers on that is measured before, since what
+ * each takes in 8 bits is part of the decision. */
+static bool decide(Quantizer *z) {
+  if (!quantizer_choose(z) || !measure_result(z, &z->eight) || !quantizer_decide(z)) return false;
+  z->final = z->eight;
+  return all_on(z->plan) || measure_result(z, &z->final);
 }
 
 static bool prepare(Quantizer *z, QuantForm form) {
@@ -210,9 +233,23 @@ static bool measure(Quantizer *z) {
   z->reference = ARENA_ARRAY(z->s->arena, Tensor *, z->data.samples.n);
   if (!observe(z) || !open_program(z, quant_simulate, "compiling the simulation", &z->simulation))
     return false;
-  const bool ok = quantizer_decide(z);
+  const bool ok = decide(z);
   runner_close(&z->simulation);
-  return ok && measure_result(z);
+  return ok;
+}
+
+/* On stderr, and in the file of --report. */
+static bool report(Quantizer *z) {
+  const char *path = z->s->o->report;
+  StrBuf text = {.arena = z->s->arena}, json = {.arena = z->s->arena};
+  quantizer_report(z, &text);
+  if (!z->s->o->quiet) fputs(sb_str(&text), stderr);
+  if (!path) return true;
+  const bool is_json = ends_with(path, ".json");
+  if (is_json && !quantizer_report_json(z, &json)) return false;
+  StrBuf *written = is_json ? &json : &text;
+  OutFile *f = outputs_add(z->s->outputs, path, false);
+  return f && outputs_write(z->s->outputs, f, sb_str(written), (size_t)written->n);
 }
 
 static bool quantize(Quantizer *z) {
@@ -227,19 +264,19 @@ static bool quantize(Quantizer *z) {
                      ? "nothing to quantize: no product of floats has constant weights"
                      : "nothing to quantize: no product of matrices of floats has "
                        "constant weights");
-    return true;
+    return !z->s->o->report || report(z);
   }
   if (z->s->o->calibrate && !measure(z)) return false;
   progress_clear(z->s);
-  if (!z->s->o->quiet) quantizer_report(z, stderr);
-  return quant_insert(z->s->model, z->plan);
+  return report(z) && quant_insert(z->s->model, z->plan);
 }
 
 int quantize_graph(Session *s, CompileFn compile) {
   Quantizer z = {.s = s, .compile = compile, .options = *s->o};
   z.options.emit = "exe";
   z.options.quantize = NULL;
-  z.options.target = NULL; /* this machine computes, whatever the result is for */
+  z.timed = !s->o->target || target_runs_here(s->target);
+  if (!z.timed) z.options.target = NULL; /* this machine computes, whatever the result is for */
   z.options.tuning = NULL;
   if (quantize(&z)) return EXIT_OK;
   if (diag_errors(s->diag)) return diag_exit_status(s->diag);

@@ -5,8 +5,15 @@
 
 typedef struct LayerReport {
   double alone;       /* SQNR of the model's outputs with only this layer in 8 bits, dB */
+  bool slower;        /* in 8 bits: it stays float whatever the budget */
   const char *reason; /* of the decision */
 } LayerReport;
+
+/* Of kernels on one thread of this machine, in microseconds. */
+typedef struct ModelTimes {
+  double all;
+  double *layers; /* NULL: not measured */
+} ModelTimes;
 
 /* What makes one of the programs of the prepared graph. False: reported. */
 typedef bool (*GraphChange)(Model *m, const QuantPlan *q);
@@ -33,13 +40,23 @@ typedef struct Quantizer {
   bool corrected;                    /* biases are shifted */
   double uncorrected_sqnr, corrected_sqnr;
   LayerReport *layers;
+  bool timed;                    /* the target's code runs here */
+  ModelTimes real, eight, final; /* float; all layers quantized; as decided */
   int threads;
   int status; /* of the last program that could not be compiled */
 } Quantizer;
 
 /* ---- decide.c ---- */
-/* Ranges, biases and which layers are in 8 bits. False: reported. */
+/* Ranges and biases; what each layer costs alone. All layers are on. False: reported. */
+bool quantizer_choose(Quantizer *z);
+/* With the times that are known: which layers stay on. False: reported. */
 bool quantizer_decide(Quantizer *z);
 
+/* ---- times.c ---- */
+/* Of a program whose layers quant_mark_layers has numbered. False: reported. */
+bool quantizer_times(Quantizer *z, Runner *r, ModelTimes *out);
+
 /* ---- report.c ---- */
-void quantizer_report(const Quantizer *z, FILE *f);
+void quantizer_report(const Quantizer *z, StrBuf *b);
+/* ---- report_json.c ---- */
+bool quantizer_report_json(const Quantizer *z, StrBuf *b); /* false: out of memory */

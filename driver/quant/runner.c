@@ -1,5 +1,6 @@
 /* Sizes of the sample become symbols of the model; what outputs and arena need follows from these. */
 #include "driver/quant/runner.h"
+#include <math.h>
 #include <string.h>
 
 bool runner_open(Session *s, const Library *lib, int threads, Runner *out) {
@@ -67,24 +68,55 @@ static void take_shapes(Runner *r) {
   }
 }
 
-bool runner_run(Runner *r, const Tensor *sample, int n, const void *const *extra, int n_extra) {
+/* Inputs and memory for a sample. */
+static bool take_sample(Runner *r, const Tensor *sample, int n, const void *const *extra,
+                        int n_extra, int threads) {
   const BurinModel *m = r->lib.model;
-  BurinOptions o = burin_pool_options(r->pool);
-  BurinFailure failure = {0};
   bool changed = r->arena == NULL;
   if (n + n_extra != m->n_inputs) return run_error(r, "it takes other inputs");
   bind(r, sample, n, &changed);
-  if (changed && !make_room(r, o.threads > 0 ? o.threads : 1)) return false;
+  if (changed && !make_room(r, threads)) return false;
   for (int i = 0; i < n; i++) r->in[i] = sample[i].data;
   for (int i = 0; i < n_extra; i++) r->in[n + i] = extra[i];
-  o.arena_bytes = r->memory_bytes;
-  o.failure = &failure;
-  const int32_t status = m->invoke(r->in, r->out, r->dims, r->memory, &o);
-  if (status != BURIN_OK) {
+  return true;
+}
+
+static bool invoke(Runner *r, BurinOptions *o) {
+  const BurinModel *m = r->lib.model;
+  BurinFailure failure = {0};
+  o->arena_bytes = r->memory_bytes;
+  o->failure = &failure;
+  if (m->invoke(r->in, r->out, r->dims, r->memory, o) != BURIN_OK) {
     char text[512];
     m->failure_text(&failure, text, sizeof text);
     return run_error(r, text);
   }
   take_shapes(r);
+  return true;
+}
+
+bool runner_run(Runner *r, const Tensor *sample, int n, const void *const *extra, int n_extra) {
+  BurinOptions o = burin_pool_options(r->pool);
+  return take_sample(r, sample, n, extra, n_extra, o.threads > 0 ? o.threads : 1) && invoke(r, &o);
+}
+
+/* ---- time ---- */
+static uint64_t now_ns(void) { return (uint64_t)(clock_seconds() * 1e9); }
+
+bool runner_profile(Runner *r, const Tensor *sample, int n, double *us) {
+  enum { FEWEST = 8, MOST = 2000 };
+  static const double seconds = 0.3;
+  const int kernels = r->lib.model->n_kernels;
+  uint64_t *ns = ARENA_ARRAY(r->s->arena, uint64_t, kernels + 1);
+  const double start = clock_seconds();
+  const BurinOptions all = burin_pool_options(r->pool); /* what memory was made for */
+  if (!take_sample(r, sample, n, NULL, 0, all.threads > 0 ? all.threads : 1)) return false;
+  for (int k = 0; k < kernels; k++) us[k] = INFINITY;
+  for (int i = 0; i < MOST && (i < FEWEST || clock_seconds() - start < seconds); i++) {
+    BurinOptions o = {.size = sizeof o, .threads = 1, .kernel_ns = ns, .clock_ns = now_ns};
+    memset(ns, 0, sizeof *ns * (size_t)kernels);
+    if (!invoke(r, &o)) return false;
+    for (int k = 0; k < kernels; k++) us[k] = fmin(us[k], (double)ns[k] / 1e3);
+  }
   return true;
 }

@@ -22,3 +22,6 @@ bool runner_open(Session *s, const Library *lib, int threads, Runner *out);
 void runner_close(Runner *r);
 /* in: data of the inputs of the sample, then of `extra` further inputs. False: reported. */
 bool runner_run(Runner *r, const Tensor *sample, int n, const void *const *extra, int n_extra);
+/* The least time of each kernel in some runs of the sample on one thread; us: microseconds, by
+ * kernel of the model. False: reported. */
+bool runner_profile(Runner *r, const Tensor *sample, int n, double *us);

@@ -92,11 +92,9 @@ static bool is_identifier(const char *s) {
 }
 
 static bool unsupported_options(const Options *o) {
-  const char *const given[] = {o->prune, o->report};
-  static const char *const names[] = {"prune", "report"};
-  for (int k = 0; k < 2; k++)
-    if (given[k]) return usage_error("--%s is not in this version", names[k]), true;
-  if (!o->quantize && (o->calibrate || o->calibration || o->max_drop || o->metric || o->labels))
+  if (o->prune) return usage_error("--prune is not in this version"), true;
+  if (!o->quantize &&
+      (o->calibrate || o->calibration || o->max_drop || o->metric || o->labels || o->report))
     return usage_error("--calibrate and what goes with it need --quantize=FORM"), true;
   if (o->precision && strcmp(o->precision, "f32") != 0)
     return usage_error("--precision=%s is not in this version", o->precision), true;

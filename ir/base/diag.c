@@ -74,6 +74,13 @@ const char *loc_text(Arena *a, const Loc *loc) {
 
 static bool same_text(const char *a, const char *b) { return strcmp(a ? a : "", b ? b : "") == 0; }
 
+const Loc *loc_joined(Arena *a, const Loc *first, const Loc *then) {
+  if (!first || !then) return first ? first : then;
+  Loc *l = arena_dup(a, first, sizeof *l);
+  l->also = loc_joined(a, l->also, then);
+  return l;
+}
+
 bool loc_same(const Loc *a, const Loc *b) {
   for (; a && b && a != b; a = a->also, b = b->also)
     if (a->node != b->node || a->opset != b->opset || !same_text(a->graph, b->graph) ||

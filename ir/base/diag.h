@@ -45,4 +45,6 @@ int diag_errors(const Diag *d);          /* number of errors so far */
 int diag_exit_status(const Diag *d);     /* of the first error; 0 when none */
 void diag_print(const Diag *d, FILE *f); /* everything, in order; at most 20 errors, then a count */
 const char *loc_text(Arena *a, const Loc *loc);
+/* The chain of `first` with that of `then` behind it; either may be NULL. Lives in a. */
+const Loc *loc_joined(Arena *a, const Loc *first, const Loc *then);
 bool loc_same(const Loc *a, const Loc *b); /* the same nodes; NULL is none */

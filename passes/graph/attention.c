@@ -196,12 +196,6 @@ static Value *move_views(Build *b, const Match *m) {
   return x;
 }
 
-static const Loc *joined(Arena *a, const Loc *first, const Loc *then) {
-  Loc *l = arena_dup(a, first, sizeof *l);
-  l->also = l->also ? joined(a, l->also, then) : then;
-  return l;
-}
-
 static bool rewrite_one(Forward *fw, Node *n, bool *keep) {
   Find *f = fw->user;
   Attention a;
@@ -214,7 +208,7 @@ static bool rewrite_one(Forward *fw, Node *n, bool *keep) {
   const Value *scores = find_scores(f, m.x, 0);
   if (!scores || scores->def->in[1]->cdata || !leads_to(f, scores, m.x, 0)) return true;
   Build b = {
-      .m = f->m, .g = n->graph, .loc = joined(f->m->arena, n->loc, m.softmax->loc), .ok = true};
+      .m = f->m, .g = n->graph, .loc = loc_joined(f->m->arena, n->loc, m.softmax->loc), .ok = true};
   m.v = n->in[1];
   if (m.x->dtype == DT_F64 || !attention_make(m.x, m.v, scores, &a) || !pays(f, &a)) return true;
   attention_mark(m.x, scores);

@@ -160,9 +160,7 @@ static Value *rebuild(PassCtx *c, const Layer *l, const Channels *ch, const Node
   const bool mm = node_is(l->n, "MatMul");
   Value *in[3] = {l->n->in[0], l->n->in[1], scaled_bias(m, l, ch)};
   if (ch->scales || l->alpha != 1) in[1] = scaled_weights(m, l, ch);
-  Loc *loc = arena_dup(m->arena, l->n->loc, sizeof *loc), *last = loc;
-  while (last->also) last = (Loc *)(last->also = arena_dup(m->arena, last->also, sizeof *last));
-  last->also = n->loc;
+  const Loc *loc = loc_joined(m->arena, l->n->loc, n->loc);
   Build b = {.m = m, .g = n->graph, .loc = loc, .ok = true};
   Vec(Attr) attrs = {0};
   for (int i = 0; i < l->n->n_attrs; i++) {

@@ -126,12 +126,14 @@ static Value *slice(Build *b, Value *v, int64_t from, int64_t to) {
 
 static bool merge(Siblings *s) {
   Node *first = s->node[0][0];
-  Build b = {.m = s->c->model, .g = first->graph, .before = first, .loc = first->loc, .ok = true};
+  Build b = {.m = s->c->model, .g = first->graph, .before = first, .ok = true};
   Value *all = first->in[0];
   for (int step = 0; step <= s->steps && b.ok; step++) {
     Value *in[2];
     in[s->operand[step]] = join(s, step);
     in[1 - s->operand[step]] = all;
+    b.loc = first->loc;
+    for (int k = 1; k < s->n; k++) b.loc = loc_joined(b.m->arena, b.loc, s->node[step][k]->loc);
     all = build_op(&b, s->node[step][0]->op->name, 2, in, 0, NULL);
   }
   int64_t at = 0;

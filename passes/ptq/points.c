@@ -113,6 +113,16 @@ static bool usable_activation(const Value *v) {
   return v && !v->cdata && v->kind == TY_TENSOR && v->dtype == DT_F32 && v->rank >= 1;
 }
 
+static double multiply_adds(const Node *n, const ConstData *w, int axis) {
+  const Value *out = n->out[0];
+  double elements = 1;
+  for (int d = 0; d < out->rank; d++) {
+    int64_t size;
+    if (expr_is_const(out->dims[d], &size)) elements *= (double)size;
+  }
+  return elements * (double)w->count / (double)(axis >= 0 ? w->dims[axis] : w->dims[w->rank - 1]);
+}
+
 static void add_layer(Finder *f, int node) {
   const Node *n = f->m->main->nodes.data[node];
   const ConstData *w = n->n_in > 1 ? float_weights(n) : NULL;
@@ -126,6 +136,7 @@ static void add_layer(Finder *f, int node) {
   l.name = arena_strdup(f->a, l.name);
   l.channels = axis >= 0 ? w->dims[axis] : 1;
   l.weights = w->count;
+  l.macs = multiply_adds(n, w, axis);
   l.image = conv;
   l.conv = node_is(n, "Conv");
   l.matrix = !conv;
@@ -257,6 +268,20 @@ QuantPlan *quant_plan(Model *m, Arena *a, QuantForm form) {
 
 const Node *quant_layer_node(const Model *m, const QuantLayer *l) {
   return m->main->nodes.data[l->node];
+}
+
+bool quant_mark_layers(Model *m, const QuantPlan *q) {
+  for (int k = 0; k < q->layers.n; k++) {
+    Node *n = m->main->nodes.data[q->layers.data[k].node];
+    const char *name = n->loc && n->loc->node_name ? n->loc->node_name : "";
+    Loc *loc = ARENA_NEW(m->arena, Loc);
+    *loc = n->loc ? *n->loc : (Loc){.node = -1};
+    loc->node_name = arena_printf(m->arena, "%s" QUANT_LAYER_MARK "%d]", name, k);
+    loc->op = n->op->name;
+    loc->also = NULL;
+    n->loc = loc;
+  }
+  return true;
 }
 
 int quant_shift_count(const QuantPlan *q) {

@@ -46,6 +46,7 @@ typedef struct QuantLayer { /* a product with constant weights */
   int point;       /* its activation */
   int weight_axis; /* of the output channels; -1: one scale for all */
   int64_t channels, weights;
+  double macs;       /* multiply-adds of a run, with unknown sizes as 1: to compare layers by */
   bool image;        /* output channels are dimension 1, else the last */
   bool conv, matrix; /* Conv; MatMul or Gemm */
   bool on;
@@ -69,6 +70,10 @@ QuantPlan *quant_plan(Model *m, Arena *a, QuantForm form);
 void quant_plan_update(QuantPlan *q);      /* after layers were switched: which groups are on */
 int quant_shift_count(const QuantPlan *q); /* output channels of all layers */
 const Node *quant_layer_node(const Model *m, const QuantLayer *l);
+
+/* Numbers the nodes of layers in their names, which kernels hand on: "conv1 [layer 3]". */
+bool quant_mark_layers(Model *m, const QuantPlan *q);
+#define QUANT_LAYER_MARK " [layer "
 
 /* ---- observe.c: what is added to the outputs of the main graph ---- */
 /* Of every point three outputs, by channel: least, largest, mean. */

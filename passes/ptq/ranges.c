@@ -123,6 +123,16 @@ static double divergence(const Histogram *h, int from, int to) {
   return result;
 }
 
+/* Zero is exact with any scale, so elements that are zero (behind a Relu often most of them) tell
+ * nothing about it: their bin gets the mean of its neighbours. */
+static void drop_zero(Histogram *h) {
+  const int at = (int)fmin(fmax(floor(-h->lo / h->width), 0), QUANT_BINS - 1);
+  const int a = at > 0 ? at - 1 : at + 1, b = at + 1 < QUANT_BINS ? at + 1 : at - 1;
+  const double mean = (h->counts[a] + h->counts[b]) / 2;
+  h->total += mean - h->counts[at];
+  h->counts[at] = mean;
+}
+
 static Range least_divergence(const Histogram *h, Range all) {
   enum { FEWEST = 256, STEP = 16 };
   Range best = all;
@@ -166,6 +176,7 @@ static Range group_range(const QuantPlan *q, int group, QuantMethod method, Hist
   if (method == QUANT_AVERAGE) return average(q, group);
   group_histogram(q, group, h);
   if (h->total == 0 || !(h->width > 0)) return all;
+  if (method == QUANT_ENTROPY) drop_zero(h);
   return method == QUANT_PERCENTILE ? percentile(h, all)
          : method == QUANT_MSE      ? least_error(h, all)
                                     : least_divergence(h, all);

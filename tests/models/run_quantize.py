@@ -2,6 +2,7 @@
 """Part "quantize": ONNX files that burin writes mean what the originals do (--emit=onnx), and `burin quantize` on the
 repository's own networks: the written QDQ model gives the same in ONNX Runtime and compiled, near the float model's; budgets hold;
 samples that do not fit are refused with their place."""
+import json
 import re
 import struct
 import sys
@@ -171,8 +172,39 @@ def check_budget(path, folder):
         done = burin("quantize", path, f"--calibrate={data}", "--metric=sqnr", f"--max-drop={most}", "-o", out, timeout=300)
         lost = re.search(r"sqnr: ([-0-9.e+]+) lost", done.stderr)
         check(f"{path.stem}: a budget of {most} holds", lost and float(lost[1]) <= float(most) * 1.02 + 1e-9, done.stderr[-300:])
-        kept.append(len(re.findall(r"dB +\d+ +float", done.stderr)))
+        kept.append(done.stderr.count("its error would break the budget"))
     check(f"{path.stem}: a tighter budget keeps more layers in float", kept[0] > kept[1] >= kept[2] == 0, kept)
+
+
+def check_report(path, folder):
+    """--report: the text that is printed, or the same as JSON."""
+    data, text, packed = folder / "samples.npz", folder / "report.txt", folder / "report.json"
+    write_samples(data, session(path).get_inputs(), 8, 3)
+    done = [burin("quantize", path, f"--calibrate={data}", "--max-drop=0", f"--report={r}", "-o", folder / "int8.onnx") for r in (text, packed)]
+    if not check(f"{path.stem}: reports are written", text.exists() and packed.exists(), done[0].stderr):
+        return
+    told = json.loads(packed.read_text())
+    check(f"{path.stem}: the text is what is printed", text.read_text() == done[0].stderr[:len(text.read_text())], text.read_text())
+    layers = told["layers"]
+    check(f"{path.stem}: layers as JSON", layers and sum(not l["quantized"] for l in layers) == len(re.findall(r"dB +\d+ +float", done[1].stderr)) > 0, layers)
+    check(f"{path.stem}: every layer takes time in either form, and has a reason",
+          all(l["us_float"] > 0 and l["us_quantized"] > 0 and l["reason"] for l in layers), layers)
+    done = burin("quantize", path, f"--calibrate={data}", "--report=/nowhere/r.txt", "-o", folder / "none.onnx")
+    check("a report that cannot be written", done.returncode == 4 and not (folder / "none.onnx").exists(), done.stderr)
+
+
+def check_entropy(folder):
+    """Behind a Relu most elements may be zero, which any scale holds exactly: they must not decide about it."""
+    net = own_models.Net(11)
+    y = net.op("Relu", net.op("Conv", net.input("x", [1, 3, 16, 16]), net.const(net.rng.normal(0, 0.4, (8, 3, 3, 3))),
+                              net.const(np.full(8, -2.0)), pads=[1] * 4))
+    net.output(net.conv(y, 8, 8, k=3), "y")
+    path, data = folder / "zeros.onnx", folder / "samples.npz"
+    save_net(net, path)
+    write_samples(data, session(path).get_inputs(), SAMPLES, 12)
+    done = burin("quantize", path, f"--calibrate={data}", "--max-drop=100", "-o", folder / "zeros_int8.onnx")
+    told = {k: float(v) for k, v in re.findall(r"(\w+) ([-0-9.]+) dB", done.stderr)}
+    check("least divergence in spite of zeros", told.get("entropy", -99) > told.get("minmax", 99) - 3, done.stderr)
 
 
 def refuse(name, model, folder, arrays, code, words, *flags):
@@ -309,6 +341,8 @@ def main():
         small = min(products, key=lambda p: p.stat().st_size)
         check_both_at_once(small, folder)
         check_budget(small, folder)
+        check_report(small, folder)
+        check_entropy(folder)
         check_data(small, folder)
         check_folders(small, folder)
         check_pictures(folder)
