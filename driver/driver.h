@@ -86,6 +86,8 @@ bool session_target(Session *s); /* --target */
 bool session_tuning(Session *s, const char *path, Tuning **out); /* reads a tuning file */
 /* The passes that leave ONNX operators: constants folded, no-ops gone, batch norms in weights. */
 #define ONNX_PASSES "infer,dce,fold_constants,canonicalize,fold_batch_norm,fold_constants,cse,dce"
+/* The same in front of which floats of 16 bits became f32, where --precision is given. */
+const char *session_onnx_passes(const Session *s);
 bool session_write_onnx(Session *s, const char *path); /* onnx.c; "-": the standard output */
 /* reproducer.c: leaves a folder with IR and command when the error is a bug of ours. */
 void session_reproduce(Session *s);

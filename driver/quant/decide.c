@@ -112,7 +112,7 @@ static bool correct_biases(Quantizer *z) {
 
 /* ---- layers ---- */
 static void switch_all(Quantizer *z, bool on) {
-  for (int k = 0; k < z->plan->layers.n; k++) z->plan->layers.data[k].on = on;
+  for (int k = 0; k < z->plan->layers.n; k++) z->plan->layers.data[k].on = on && !z->layers[k].kept;
 }
 
 /* Samples for each layer's own damage: as many as some seconds allow. */
@@ -132,6 +132,7 @@ static bool measure_alone(Quantizer *z) {
   const int samples = alone_samples(z, clock_seconds() - start);
   for (int k = 0; k < z->plan->layers.n; k++) {
     QuantLayer *l = &z->plan->layers.data[k];
+    if (z->layers[k].kept) continue;
     progress_show(z->s, "layers alone", k + 1, z->plan->layers.n);
     l->on = true;
     quant_plan_update(z->plan);
@@ -155,23 +156,26 @@ static int worst_first(const void *a, const void *b) {
 }
 
 /* ---- time ---- */
-/* A layer that is clearly slower in 8 bits, and long enough to tell, stays float. Not where weights are
+/* A layer that is clearly slower in few bits, and long enough to tell, stays float. Not where weights are
  * made small for memory's sake. */
 static void keep_slower(Quantizer *z) {
   static const double clear = 1.2, shortest = 20; /* us */
   if (!z->real.layers || !z->eight.layers) return;
-  if (z->plan->form != QUANT_INT8 && z->plan->form != QUANT_DYNAMIC) return;
+  const bool for_speed = z->plan->form == QUANT_INT8 || z->plan->form == QUANT_DYNAMIC ||
+                         (z->mixed && !z->plan->weights_only);
+  if (!for_speed) return;
   for (int k = 0; k < z->plan->layers.n; k++) {
     const double real = z->real.layers[k], eight = z->eight.layers[k];
-    z->layers[k].slower = real >= shortest && eight >= clear * real;
-    if (z->layers[k].slower) z->layers[k].reason = "it is slower in 8 bits";
+    if (z->layers[k].kept || real < shortest || eight < clear * real) continue;
+    z->layers[k].kept = true;
+    z->layers[k].reason = z->mixed ? "it is slower in 16 bits" : "it is slower in 8 bits";
   }
 }
 
-/* Layers that are slower, and the `n` worst of the others, in float: what is lost. */
+/* Layers that are kept, and the `n` worst of the others, in float: what is lost. */
 static bool drop_without(Quantizer *z, const Rank *ranks, int n, double *drop) {
   Score s;
-  for (int k = 0; k < z->plan->layers.n; k++) z->plan->layers.data[k].on = !z->layers[k].slower;
+  for (int k = 0; k < z->plan->layers.n; k++) z->plan->layers.data[k].on = !z->layers[k].kept;
   for (int k = 0; k < n; k++) z->plan->layers.data[ranks[k].layer].on = false;
   quant_plan_update(z->plan);
   if (!simulate(z, 0, &s)) return false;
@@ -210,7 +214,7 @@ static bool hold_budget(Quantizer *z) {
                most = z->max_drop * margin;
   Rank *ranks = ARENA_ARRAY(z->s->arena, Rank, z->plan->layers.n + 1);
   for (int k = 0; k < z->plan->layers.n; k++)
-    if (!z->layers[k].slower)
+    if (!z->layers[k].kept)
       ranks[n++] = (Rank){z->layers[k].alone, z->plan->layers.data[k].macs, k};
   qsort(ranks, (size_t)n, sizeof *ranks, worst_first);
   int lo = 0, hi = n;
@@ -235,8 +239,8 @@ static bool hold_budget(Quantizer *z) {
 }
 
 bool quantizer_choose(Quantizer *z) {
-  z->layers = ARENA_ARRAY(z->s->arena, LayerReport, z->plan->layers.n);
-  for (int k = 0; k < z->plan->layers.n; k++) z->layers[k].reason = "within the budget";
+  for (int k = 0; k < z->plan->layers.n; k++)
+    if (!z->layers[k].kept) z->layers[k].reason = "within the budget";
   return (z->plan->form != QUANT_INT8 || (choose_method(z) && correct_biases(z))) &&
          measure_alone(z);
 }

@@ -105,11 +105,14 @@ static bool observe(Quantizer *z) {
   if (!with_program(z, quant_mark_layers, "compiling the float model", "running the float model",
                     take_reference, &z->real))
     return false;
-  if (z->plan->form != QUANT_INT8) return true;
+  const bool half =
+      z->plan->form == QUANT_HALF && z->plan->half == DT_F16 && !z->plan->weights_only;
+  if (z->plan->form != QUANT_INT8 && !half) return true;
   if (!with_program(z, quant_observe_ranges, "compiling the observers", "ranges", take_ranges,
                     NULL))
     return false;
   quant_close_ranges(z->plan, z->data.samples.n);
+  if (half) return quantizer_tell_overflow(z), true;
   z->stretched = quant_stretch(z->s->model, z->plan);
   return finite_ranges(z) && with_program(z, quant_observe_histograms, "compiling the histograms",
                                           "histograms", take_histograms, NULL);
@@ -126,6 +129,7 @@ static bool read_numbers(Quantizer *z) {
   if (!metric_find(o->metric, o->labels != NULL, &z->metric)) return false;
   const bool top = z->metric == METRIC_TOP1 || z->metric == METRIC_TOP5;
   z->max_drop = top ? points : z->metric == METRIC_MSE ? INFINITY : power;
+  if (z->plain) z->max_drop = INFINITY; /* it was asked for, whatever it costs */
   if (!o->max_drop) return true;
   char *end;
   z->max_drop = strtod(o->max_drop, &end);
@@ -200,11 +204,14 @@ static bool decide(Quantizer *z) {
 
 static bool prepare(Quantizer *z, QuantForm form) {
   Session *s = z->s;
-  s->passes = ONNX_PASSES;
+  s->passes = session_onnx_passes(s);
   const bool ok = session_passes(s, 0);
   s->passes = NULL;
   if (!ok) return false;
   z->plan = quant_plan(s->model, s->arena, form);
+  z->layers = ARENA_ARRAY(s->arena, LayerReport, z->plan->layers.n + 1);
+  for (int k = 0; k < z->plan->layers.n; k++) z->layers[k].alone = NAN;
+  if (form == QUANT_HALF) quantizer_half(z);
   z->n_nodes = s->model->main->nodes.n;
   z->n_outputs = s->model->main->outputs.n;
   return true;
@@ -215,7 +222,9 @@ static const char *const form_names[QUANT_FORMS] = {[QUANT_INT8] = "int8",
                                                     [QUANT_INT4] = "int4-weights",
                                                     [QUANT_W8] = "w8a16"};
 
-static bool find_form(const Options *o, QuantForm *form) {
+static bool find_form(Quantizer *z, QuantForm *form) {
+  const Options *o = z->s->o;
+  if (!o->quantize) return *form = QUANT_HALF, quantizer_find_precision(z);
   for (int k = 0; k < QUANT_FORMS; k++)
     if (strcmp(o->quantize, form_names[k]) == 0) {
       *form = (QuantForm)k;
@@ -255,12 +264,14 @@ static bool report(Quantizer *z) {
 static bool quantize(Quantizer *z) {
   const Loc loc = {.file = z->s->file, .node = -1};
   QuantForm form;
-  if (!find_form(z->s->o, &form) || !read_numbers(z) || !find_method(z) || !prepare(z, form))
+  if (!find_form(z, &form) || !read_numbers(z) || !find_method(z) || !prepare(z, form))
     return false;
-  z->form_name = form_names[form];
+  if (form != QUANT_HALF) z->form_name = form_names[form];
   if (z->plan->layers.n == 0) {
     diag_warning(z->s->diag, &loc,
-                 form == QUANT_INT8
+                 form == QUANT_HALF
+                     ? "nothing to store in 16 bits: no product of floats has constant weights"
+                 : form == QUANT_INT8
                      ? "nothing to quantize: no product of floats has constant weights"
                      : "nothing to quantize: no product of matrices of floats has "
                        "constant weights");

@@ -4,8 +4,8 @@
 #include "driver/quant/quantize.h"
 
 typedef struct LayerReport {
-  double alone;       /* SQNR of the model's outputs with only this layer in 8 bits, dB */
-  bool slower;        /* in 8 bits: it stays float whatever the budget */
+  double alone; /* SQNR of the outputs with only this layer quantized, dB; NaN: not measured */
+  bool kept;    /* it stays float whatever the budget */
   const char *reason; /* of the decision */
 } LayerReport;
 
@@ -23,7 +23,8 @@ typedef struct Quantizer {
   CompileFn compile;
   Options options; /* of programs that are compiled on the way */
   QuantPlan *plan;
-  const char *form_name; /* as --quantize has it */
+  const char *form_name; /* as --quantize or --precision has it */
+  bool mixed, plain;     /* of --precision: mixed; f16 or bf16 */
   GraphChange change;    /* of the program that is compiled; NULL: none */
   int n_nodes;           /* of the prepared graph */
   int n_outputs;         /* of the model itself */
@@ -45,6 +46,12 @@ typedef struct Quantizer {
   int threads;
   int status; /* of the last program that could not be compiled */
 } Quantizer;
+
+/* ---- precision.c: --precision ---- */
+bool quantizer_find_precision(Quantizer *z); /* false: usage error printed */
+/* What stays f32 by rule, and whether activations are stored in 16 bits. */
+void quantizer_half(Quantizer *z);
+void quantizer_tell_overflow(Quantizer *z); /* warnings, from ranges that were observed */
 
 /* ---- decide.c ---- */
 /* Ranges and biases; what each layer costs alone. All layers are on. False: reported. */

@@ -21,22 +21,38 @@ static void print_stretched(const Quantizer *z, StrBuf *b) {
               z->plan->points.n);
 }
 
+static const char *form_of(const Quantizer *z) {
+  if (z->plan->form == QUANT_HALF) return dtype_text(z->plan->half);
+  return z->plan->form == QUANT_INT4 ? "int4" : "int8";
+}
+
+static void print_layer(const Quantizer *z, int k, bool timed, StrBuf *b) {
+  const QuantLayer *l = &z->plan->layers.data[k];
+  const LayerReport *r = &z->layers[k];
+  if (isnan(r->alone))
+    sb_printf(b, "%12s", "-");
+  else
+    sb_printf(b, "%9.1f dB", r->alone);
+  sb_printf(b, "  %10lld  %-6s %-14s", (long long)l->weights, l->on ? form_of(z) : "float", l->op);
+  if (timed) sb_printf(b, " %9.1f  %9.1f ", z->real.layers[k], z->eight.layers[k]);
+  sb_printf(b, " %s%s%s\n", l->name, l->on ? "" : ": ", l->on ? "" : r->reason);
+}
+
+/* Without samples only what stays float, by rule. */
 static void print_layers(const Quantizer *z, StrBuf *b) {
-  const char *form = z->plan->form == QUANT_INT4 ? "int4" : "int8";
+  const bool half = z->plan->form == QUANT_HALF, measured = z->data.samples.n > 0;
   int on = 0;
   for (int k = 0; k < z->plan->layers.n; k++) on += z->plan->layers.data[k].on;
-  sb_printf(b, "  layers       %d of %d quantized\n", on, z->plan->layers.n);
-  if (!z->layers) return;
+  sb_printf(b, "  layers       %d of %d %s%s\n", on, z->plan->layers.n, half ? "in " : "quantized",
+            half ? form_of(z) : "");
+  if (half && z->plan->weights_only)
+    sb_printf(b, "  activations  f32: the target multiplies no floats of 16 bits\n");
   const bool timed = z->real.layers && z->eight.layers;
-  sb_printf(b, "%12s  %10s  %-6s %-14s%s layer\n", "error alone", "weights", "form", "operator",
-            timed ? arena_printf(b->arena, " %9s  %9s ", "us, float", form) : "");
-  for (int k = 0; k < z->plan->layers.n; k++) {
-    const QuantLayer *l = &z->plan->layers.data[k];
-    sb_printf(b, "%9.1f dB  %10lld  %-6s %-14s", z->layers[k].alone, (long long)l->weights,
-              l->on ? form : "float", l->op);
-    if (timed) sb_printf(b, " %9.1f  %9.1f ", z->real.layers[k], z->eight.layers[k]);
-    sb_printf(b, " %s%s%s\n", l->name, l->on ? "" : ": ", l->on ? "" : z->layers[k].reason);
-  }
+  if (measured)
+    sb_printf(b, "%12s  %10s  %-6s %-14s%s layer\n", "error alone", "weights", "form", "operator",
+              timed ? arena_printf(b->arena, " %9s  %9s ", "us, float", form_of(z)) : "");
+  for (int k = 0; k < z->plan->layers.n; k++)
+    if (measured || !z->plan->layers.data[k].on) print_layer(z, k, timed, b);
 }
 
 static void print_times(const Quantizer *z, StrBuf *b) {
@@ -50,6 +66,7 @@ static void print_result(const Quantizer *z, StrBuf *b) {
   const double n = (double)z->base.samples;
   const Score *s = &z->result;
   sb_printf(b, "  result       %.1f dB against the float model", score_sqnr(s));
+  if (s->broken) sb_printf(b, "; NaN or infinite in %lld of the samples", (long long)s->broken);
   if (z->data.labels)
     sb_printf(b, "; top-1 %.2f %%, float %.2f %%", 100 * (double)s->right / n,
               100 * (double)z->base.right / n);
@@ -62,7 +79,8 @@ static void print_result(const Quantizer *z, StrBuf *b) {
 }
 
 void quantizer_report(const Quantizer *z, StrBuf *b) {
-  sb_printf(b, "%s quantized to %s\n", z->s->file, z->form_name);
+  sb_printf(b, z->plan->form == QUANT_HALF ? "%s in %s\n" : "%s quantized to %s\n", z->s->file,
+            z->form_name);
   if (z->plan->form == QUANT_INT8) print_methods(z, b);
   print_stretched(z, b);
   print_layers(z, b);

@@ -64,7 +64,7 @@ static int compile_body(Session *s, void *user) {
   const Compile *c = user;
   if (!session_target(s)) return EXIT_USAGE;
   if (!session_load(s, c->file) || !session_has_data(s)) return failed(s);
-  s->passes = ONNX_PASSES;
+  s->passes = session_onnx_passes(s);
   if (!session_passes(s, 0) || (c->edit && !c->edit(s, c->user))) return failed(s);
   s->passes = NULL;
   if (!session_passes(s, PF_CODE)) return failed(s);

@@ -280,6 +280,10 @@ bool session_passes(Session *s, unsigned needs) {
   return ok;
 }
 
+const char *session_onnx_passes(const Session *s) {
+  return s->o->precision ? "infer,widen," ONNX_PASSES : ONNX_PASSES;
+}
+
 /* ---- progress and time ---- */
 void progress_show(Session *s, const char *what, int k, int n) {
   if (!s->show_progress) return;

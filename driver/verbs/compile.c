@@ -91,13 +91,24 @@ static bool is_identifier(const char *s) {
   return true;
 }
 
+static bool is_f32(const Options *o) { return o->precision && strcmp(o->precision, "f32") == 0; }
+
+/* Layers are changed before the model is compiled, by measurement or rule. */
+static bool changes_layers(const Options *o) { return o->quantize || (o->precision && !is_f32(o)); }
+
 static bool unsupported_options(const Options *o) {
   if (o->prune) return usage_error("--prune is not in this version"), true;
-  if (!o->quantize &&
+  if (!changes_layers(o) &&
       (o->calibrate || o->calibration || o->max_drop || o->metric || o->labels || o->report))
-    return usage_error("--calibrate and what goes with it need --quantize=FORM"), true;
-  if (o->precision && strcmp(o->precision, "f32") != 0)
-    return usage_error("--precision=%s is not in this version", o->precision), true;
+    return usage_error(
+               "--calibrate and what goes with it need --quantize=FORM or --precision=TYPE"),
+           true;
+  if (o->quantize && o->precision && !is_f32(o))
+    return usage_error("--quantize and --precision=%s: a layer has one form; give one of them",
+                       o->precision),
+           true;
+  if (o->calibration && !o->quantize)
+    return usage_error("--calibration is of --quantize: floats of 16 bits have no ranges"), true;
   if (o->tune_seconds && !o->tune) return usage_error("--tune-seconds needs --tune"), true;
   if (o->weights && strcmp(o->weights, "embedded") != 0 && strcmp(o->weights, "external") != 0)
     return usage_error("--weights: '%s' is neither embedded nor external", o->weights), true;
@@ -322,15 +333,27 @@ static bool one_graph(Session *s, const Job *j) {
   if (!(j->emit & EMIT_ONNX)) return true;
   if (j->emit != EMIT_ONNX)
     return usage_error("--emit=onnx stands alone: kernels are made of another graph"), false;
-  if (!s->o->passes) s->passes = ONNX_PASSES;
+  if (!s->o->passes) s->passes = session_onnx_passes(s);
   return true;
+}
+
+/* --precision=f32 */
+static bool widen(Session *s) {
+  const char *passes = s->passes;
+  s->passes = "infer,widen";
+  const bool ok = session_passes(s, 0);
+  s->passes = passes;
+  return ok;
 }
 
 static bool compile_steps(Session *s, Job *j) {
   if (!one_graph(s, j) || !session_load(s, j->file) || !has_graph(s, j)) return false;
   if ((j->emit & (EMIT_FILES | EMIT_ONNX)) && !session_has_data(s)) return false;
-  if (s->o->quantize && (j->status = quantize_graph(s, compile_program)) != EXIT_OK) return false;
-  if (s->o->quantize && j->emit == EMIT_ONNX) s->passes = "infer,cse,dce"; /* no weights folded */
+  if (is_f32(s->o) && !s->o->quantize && !widen(s)) return false;
+  if (changes_layers(s->o) && (j->status = quantize_graph(s, compile_program)) != EXIT_OK)
+    return false;
+  if (changes_layers(s->o) && j->emit == EMIT_ONNX)
+    s->passes = "infer,cse,dce"; /* no weights folded */
   if (!session_passes(s, j->emit & EMIT_FILES ? PF_CODE : 0)) return false;
   if (s->o->print_plan) decisions_print(s->decisions);
   if ((j->emit & EMIT_FILES) && !write_code(s, j)) return false;
@@ -395,13 +418,13 @@ int verb_compile(const Options *o) {
   if (o->tune) return tune(o);
   Job j = {.file = o->files.v[0], .output = o->output, .name = o->name};
   Options own = *o;
-  own.freeze |= o->quantize != NULL; /* weights that callers may replace cannot be quantized */
+  own.freeze |= changes_layers(o); /* weights that callers may replace cannot be quantized */
   return session_run(&own, compile_body, &j);
 }
 
 int verb_quantize(const Options *o) {
   Options own = *o;
-  if (!o->quantize) own.quantize = "int8";
+  if (!changes_layers(o)) own.quantize = "int8";
   if (o->emit && strcmp(o->emit, "onnx") != 0)
     return usage_error("burin quantize writes ONNX; burin MODEL --quantize=int8 makes programs");
   own.emit = "onnx";

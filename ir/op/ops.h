@@ -94,7 +94,10 @@ enum { /* class masks for op_need_class */
 bool op_need_class(Model *m, const Node *n, int k, unsigned classes); /* absent inputs pass */
 bool op_need_dtype(Model *m, const Node *n, int k, DType t);          /* absent inputs pass */
 bool op_same_dtype(Model *m, const Node *n, int k, int other);        /* absent inputs pass */
-bool op_need_rank(Model *m, const Node *n, int k, int lo, int hi);    /* absent inputs pass */
+/* Operands 0 and 1 of a product, what is added to it (2) and its result have one type. With the
+ * attribute `wide`, which is ours, operands may be small floats, each its own, and the rest is f32. */
+bool op_product_types(Model *m, Node *n, DType *result);
+bool op_need_rank(Model *m, const Node *n, int k, int lo, int hi); /* absent inputs pass */
 /* All inputs present are tensors of known rank (OF_ANYKIND rows) */
 bool op_need_tensors(Model *m, const Node *n);
 /* v in [-rank, rank) → [0, rank). `what` names it in the error ("axis"). */

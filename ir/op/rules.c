@@ -27,6 +27,19 @@ bool op_same_dtype(Model *m, const Node *n, int k, int other) {
                   dtype_text(v->dtype), other, dtype_text(w->dtype));
 }
 
+bool op_product_types(Model *m, Node *n, DType *result) {
+  int64_t wide;
+  *result = n->in[0]->dtype;
+  if (!op_int_in(m, n, "wide", 0, 0, 1, &wide)) return false;
+  if (!wide) return op_same_dtype(m, n, 1, 0) && op_same_dtype(m, n, 2, 0);
+  *result = DT_F32;
+  for (int k = 0; k < 2; k++)
+    if (dtype_compute(n->in[k]->dtype) != DT_F32)
+      return op_error(m, n, ERR_TYPE, "input %d of a wide %s has type %s, which is no small float",
+                      k, n->op->name, dtype_text(n->in[k]->dtype));
+  return op_need_dtype(m, n, 2, DT_F32);
+}
+
 bool op_need_rank(Model *m, const Node *n, int k, int lo, int hi) {
   const Value *v = node_in(n, k);
   if (!v || (v->rank >= lo && v->rank <= hi)) return true;

@@ -17,9 +17,14 @@ static bool reads_border(const Plan *plan) {
   return false;
 }
 
+/* Transforms of a Winograd form read elements one by one, whatever float they are. */
+static bool reads_groups(const Node *n) {
+  return node_contract_types(n)->k_step > 1 && n->plan->algorithm != ALG_WINOGRAD;
+}
+
 int conv_channel_rest(const Target *t, const Node *n, const ConvInfo *conv) {
   const ContractTypes *types = node_contract_types(n);
-  if (types->k_step == 1 || n->plan->algorithm == ALG_DEPTHWISE) return 0;
+  if (!reads_groups(n) || n->plan->algorithm == ALG_DEPTHWISE) return 0;
   const int64_t merged = conv_merged_groups(t, conv, n->in[1]->cdata);
   return (int)(-(conv->c_in / conv->group * merged) & (types->k_step - 1));
 }
@@ -29,8 +34,9 @@ int conv_channel_rest(const Target *t, const Node *n, const ConvInfo *conv) {
 bool conv_reads_in_place(const Target *t, const Node *n, const ConvInfo *conv, const Place *own) {
   const Plan *const plan = n->plan;
   const ContractTypes *types = node_contract_types(n);
-  const bool groups = types->k_step > 1;
-  if (n->in[0]->dtype != contract_a_type(types) || conv_channel_rest(t, n, conv)) return false;
+  const bool groups = reads_groups(n);
+  if (n->in[0]->dtype != contract_a_type(types) && plan->algorithm != ALG_WINOGRAD) return false;
+  if (conv_channel_rest(t, n, conv)) return false;
   if (!own) return !reads_border(plan) && !plan->skips && !groups;
   const bool spread =
       !expr_is_i64(own->stride[1], 1) &&
@@ -45,7 +51,7 @@ bool conv_copy_keeps_order(const Node *n, const ConvInfo *conv, const Place *own
   const bool by_pixel = n->plan->lanes & LANES_PIXELS;
   int64_t channels;
   const bool few = expr_is_const(n->in[0]->dims[1], &channels) && channels <= 4;
-  if (node_contract_types(n)->k_step > 1) return false;
+  if (reads_groups(n)) return false;
   return (few && ((own && own->dense) || by_pixel)) ||
          (by_pixel && own && expr_is_i64(own->stride[1 + conv->spatial], 1));
 }

@@ -11,6 +11,8 @@ static const ContractTypes rows[] = {
     {"bf16",   DT_BF16, DT_BF16, DT_I32, DT_F32, 2,      EX_dot2_bf16,  false},
     {"bf16",   DT_BF16, DT_BF16, DT_I32, DT_F32, 2,      EX_fma,        false, true},
     {"bf16x1", DT_BF16, DT_BF16, DT_BF16, DT_F32, 1,     EX_fma,        false},
+    {"f32_f16", DT_F32, DT_F16,  DT_F16, DT_F32, 1,      EX_fma,        false},
+    {"f32_bf16", DT_F32, DT_BF16, DT_BF16, DT_F32, 1,    EX_fma,        false},
     {"f32_u2", DT_F32,  DT_U2,   DT_F32, DT_F32, 1,      EX_fma,        false},
     {"f32_i2", DT_F32,  DT_I2,   DT_F32, DT_F32, 1,      EX_fma,        false},
     {"f32_u4", DT_F32,  DT_U4,   DT_F32, DT_F32, 1,      EX_fma,        false},

@@ -19,9 +19,7 @@ bool winograd_fits(const Node *n, const ConvInfo *conv) {
     if (!expr_is_const(n->out[0]->dims[2 + s], &k) || k < (s < first ? 1 : 4)) return false;
     if (s >= first && conv->kernel[s] != 3) return false;
   }
-  const ContractTypes *t = node_contract_types(n);
-  return !node_int(n, "exact", 0) && (t->a == DT_F32 || t->a == DT_F16) && t->a == t->b &&
-         conv->c_in >= 8 && conv->c_out >= 8;
+  return !node_int(n, "exact", 0) && conv->c_in >= 8 && conv->c_out >= 8;
 }
 
 /* Cycles of a vector of one point in a transform. */
@@ -56,11 +54,14 @@ static bool image_of(const Node *n, const ConvInfo *conv, Image *im) {
   return expr_is_const(dims[last - 1], &im->h) && expr_is_const(dims[last], &im->w);
 }
 
-static double direct_cycles(const MachineModel *m, const ConvInfo *conv, const Image *im) {
+/* types: of the direct form, which may take several elements of k at once. */
+static double direct_cycles(const MachineModel *m, const ConvInfo *conv, const Image *im,
+                            const ContractTypes *types) {
   const double work = 9.0 * (double)im->taps * (double)conv->c_in * (double)conv->c_out;
   const double pixels = (double)(im->h * im->w * im->depth) * im->live;
-  const double compute = model_macs(m, work * pixels) * 1.1,
-               stream = model_read_weights(m, work * 4);
+  const double at_once = types->split_a ? 1 : types->k_step;
+  const double compute = model_macs(m, work * pixels / at_once) * 1.1,
+               stream = model_read_weights(m, work * dtype_bytes(types->b));
   return compute > stream ? compute : stream;
 }
 
@@ -180,7 +181,8 @@ int winograd_size(const PassCtx *c, const Node *n, const ConvInfo *conv) {
   const MachineModel m = machine_model(c->target, DT_F32, c->max_threads);
   static const char *const names[] = {"direct", "winograd2", "winograd4", "winograd6"};
   const double rounding = 1 / 0.9; /* what a gain must be worth */
-  Candidate candidates[4] = {{names[0], direct_cycles(&m, conv, &im), 0, 1}};
+  Candidate candidates[4] = {
+      {names[0], direct_cycles(&m, conv, &im, node_contract_types(n)), 0, 1}};
   int sizes[4] = {0}, count = 1, best = 0;
   for (int out = 2; out <= 6; out += 2) {
     if (c->winograd_size ? out != c->winograd_size : out > 4) continue;

@@ -111,7 +111,8 @@ static bool layer_of(Node *n, int64_t count, Layer *l) {
       .n = n, .w = const_input(n, 1), .outer = 1, .inner = 1, .group = 1, .alpha = 1, .beta = 1};
   if (!(conv || convt || gemm || mm) || !l->w || !dtype_is_float(l->w->dtype) || l->w->rank < 2)
     return false;
-  if (node_int(n, "exact", 0)) return false; /* of integers, and their sums shall stay such */
+  /* of integers, and their sums shall stay such; of small floats, which are rounded once */
+  if (node_int(n, "exact", 0) || node_int(n, "wide", 0)) return false;
   if ((gemm || mm) && (l->w->rank != 2 || n->in[0]->rank != 2)) return false;
   int axis = conv ? 0 : 1;
   if (gemm) {

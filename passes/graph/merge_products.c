@@ -25,7 +25,7 @@ static bool is_product(const Node *n, const Value *x) {
   if (!node_is(n, "MatMul") || n->in[0] != x || x->rank < 2 || !dtype_is_float(x->dtype))
     return false;
   const ConstData *w = n->in[1]->cdata;
-  return w && n->in[1]->rank == 2 && w->dtype == x->dtype && w->dims[1] > 0;
+  return w && n->in[1]->rank == 2 && w->dims[1] > 0;
 }
 
 /* Do all readers take a slice in place? An elementwise one would have been the product's epilogue,
@@ -69,6 +69,10 @@ static bool common_step(Siblings *s) {
   return true;
 }
 
+static bool same_types(const Node *a, const Node *b) {
+  return a->in[1]->dtype == b->in[1]->dtype && node_int(a, "wide", 0) == node_int(b, "wide", 0);
+}
+
 /* Products of x that may be merged, with their steps; fewer than two: none. */
 static void find_siblings(Siblings *s, const Value *x) {
   const NodeVec *of = &s->uses->of[x->id];
@@ -78,6 +82,7 @@ static void find_siblings(Siblings *s, const Value *x) {
   for (int i = 0; i < of->n && s->n < MOST; i++) {
     Node *n = of->data[i];
     if (n->graph != of->data[0]->graph || !is_product(n, x)) continue;
+    if (s->n && !same_types(n, s->node[0][0])) continue;
     if (s->n && s->node[0][s->n - 1] == n) continue;
     s->columns[s->n] = n->in[1]->cdata->dims[1];
     s->total += s->columns[s->n];
@@ -134,7 +139,8 @@ static bool merge(Siblings *s) {
     in[1 - s->operand[step]] = all;
     b.loc = first->loc;
     for (int k = 1; k < s->n; k++) b.loc = loc_joined(b.m->arena, b.loc, s->node[step][k]->loc);
-    all = build_op(&b, s->node[step][0]->op->name, 2, in, 0, NULL);
+    const Node *like = s->node[step][0];
+    all = build_op(&b, like->op->name, 2, in, like->n_attrs, like->attrs);
   }
   int64_t at = 0;
   for (int k = 0; k < s->n && b.ok; k++) {

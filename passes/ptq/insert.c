@@ -191,6 +191,7 @@ static bool insert_layer(Rewriter *r, Node *n, const QuantLayer *l, Value *x8, b
 }
 
 bool quant_insert(Model *m, const QuantPlan *q) {
+  if (q->form == QUANT_HALF) return quant_insert_half(m, q);
   Inserter s = {.scales = ARENA_ARRAY(m->arena, Value *, q->groups.n + 1),
                 .zeros = ARENA_ARRAY(m->arena, Value *, q->groups.n + 1)};
   Rewriter r = {.m = m, .q = q, .user = &s, .round = quantize, .layer = insert_layer};

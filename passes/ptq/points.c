@@ -101,7 +101,8 @@ static bool plain_gemm(const Node *n) {
 /* Axis of the output channels in the weights, -1 where one scale must do; -2: not a layer. */
 static int weight_axis(const Finder *f, const Node *n, const ConstData *w) {
   const bool matrix = node_is(n, "MatMul") || plain_gemm(n);
-  if (f->q->form != QUANT_INT8 && (!matrix || w->rank != 2)) return -2;
+  const bool any = f->q->form == QUANT_INT8 || f->q->form == QUANT_HALF;
+  if (!any && (!matrix || w->rank != 2)) return -2;
   if (node_is(n, "Conv")) return 0;
   if (node_is(n, "ConvTranspose")) return node_int(n, "group", 1) == 1 ? 1 : -1;
   if (plain_gemm(n)) return node_int(n, "transB", 0) ? 0 : 1;
@@ -235,7 +236,7 @@ static void number_groups(Finder *f) {
 
 void quant_plan_update(QuantPlan *q) {
   for (int k = 0; k < q->groups.n; k++) q->groups.data[k].on = false;
-  if (q->form != QUANT_INT8) return;
+  if (q->form != QUANT_INT8 && (q->form != QUANT_HALF || q->weights_only)) return;
   for (int k = 0; k < q->layers.n; k++)
     if (q->layers.data[k].on)
       q->groups.data[q->points.data[q->layers.data[k].point].group].on = true;

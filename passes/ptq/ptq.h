@@ -15,6 +15,7 @@ typedef enum QuantForm {
   QUANT_DYNAMIC, /* weights, and activations by the range that they have when the model runs */
   QUANT_INT4,    /* weights only, in 4 bits */
   QUANT_W8,      /* weights only */
+  QUANT_HALF,    /* weights, and activations unless weights_only, as floats of 16 bits */
   QUANT_FORMS
 } QuantForm;
 
@@ -55,6 +56,8 @@ typedef struct QuantLayer { /* a product with constant weights */
 
 typedef struct QuantPlan {
   QuantForm form;
+  DType half; /* of QUANT_HALF: f16 or bf16 */
+  bool weights_only;
   Arena *arena;
   Vec(QuantPoint) points;
   Vec(QuantLayer) layers;
@@ -129,6 +132,17 @@ float *quant_weights_real(const QuantWeights *q, const ConstData *w, Arena *a); 
  * layer), `burin.groups` (bool per group), `burin.scales` and `burin.zeros` (f32 per group). Every
  * layer computes with float weights, or with weights and activations rounded as 8 bits hold them. */
 bool quant_simulate(Model *m, const QuantPlan *q);
+
+/* ---- half.c: floats of 16 bits ---- */
+double quant_half_largest(DType half); /* finite value */
+/* Layers that are on get their weights as Casts of 16 bits; what is stored between them is rounded so. */
+bool quant_insert_half(Model *m, const QuantPlan *q);
+double quant_largest_weight(const ConstData *w); /* magnitude */
+/* Tables that Gather picks rows of, in 16 bits, unless they reach beyond them; real: rounded, in f32. */
+bool quant_halve_tables(Model *m, const QuantPlan *q, bool real);
+/* v, and weights, as 16 bits hold them, in f32 */
+Value *quant_round_half(Build *b, Value *v, DType half);
+Value *quant_half_weights_real(Model *m, const ConstData *w, DType half);
 
 /* ---- insert.c ---- */
 /* Layers and groups that are on get QuantizeLinear and DequantizeLinear. */

@@ -32,8 +32,10 @@ static Value *chain2(Build *b, const char *op, Value *x, Value *y) {
 static Value *round_switched(Rewriter *r, Value *v, int group) {
   const Switches *s = r->user;
   Build *b = &r->b;
-  Value *scale = element(b, s->scales, group), *zero = element(b, s->zeros, group),
-        *on = element(b, s->groups, group);
+  Value *on = element(b, s->groups, group);
+  if (r->q->form == QUANT_HALF)
+    return build3(b, "Where", on, quant_round_half(b, v, r->q->half), v);
+  Value *scale = element(b, s->scales, group), *zero = element(b, s->zeros, group);
   Value *q = chain2(b, "Div", v, scale);
   q = b->ok ? build1(b, "Round", q) : NULL;
   q = chain2(b, "Add", q, zero);
@@ -45,6 +47,7 @@ static Value *round_switched(Rewriter *r, Value *v, int group) {
 /* Weights as fewer bits hold them, in floats. */
 static Value *rounded_weights(const Rewriter *r, const QuantLayer *l, const ConstData *w) {
   Model *m = r->m;
+  if (r->q->form == QUANT_HALF) return quant_half_weights_real(m, w, r->q->half);
   const QuantWeights q = quant_weights(r->q, l, w, m->arena);
   return value_const(
       m, const_new(m, NULL, DT_F32, w->rank, w->dims, quant_weights_real(&q, w, m->arena)));
@@ -93,7 +96,8 @@ static bool switch_layer(Rewriter *r, Node *n, const QuantLayer *l, Value *x8, b
   s->next_shift += l->channels;
   Graph *then =
             branch(r, n, "in 8 bits", x8, rounded_weights(r, l, quant_layer_weights(m, r->q, n, l)),
-                   l->weight_axis >= 0 ? &shift : NULL, r->q->form == QUANT_DYNAMIC),
+                   l->weight_axis >= 0 && r->q->form != QUANT_HALF ? &shift : NULL,
+                   r->q->form == QUANT_DYNAMIC),
         *other = branch(r, n, "in floats", n->in[0], n->in[1], NULL, false);
   if (!then || !other || !r->b.ok) return false;
   Node *choice = graph_add_node(m->main, NULL, op_find("", "If"), 1, &on, n->loc);
@@ -121,5 +125,5 @@ bool quant_simulate(Model *m, const QuantPlan *q) {
                 .round = round_switched,
                 .layer = switch_layer,
                 .all_groups = true};
-  return rewriter_run(&r);
+  return rewriter_run(&r) && (q->form != QUANT_HALF || quant_halve_tables(m, q, true));
 }

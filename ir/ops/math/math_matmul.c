@@ -26,8 +26,9 @@ bool matmul_out(Model *m, Node *n, int a, int b, DType t) {
 }
 
 bool infer_matmul(Model *m, Node *n) {
-  return op_need_class(m, n, 0, CL_NUMBER) && op_same_dtype(m, n, 1, 0) &&
-         matmul_out(m, n, 0, 1, n->in[0]->dtype);
+  DType t;
+  return op_need_class(m, n, 0, CL_NUMBER) && op_product_types(m, n, &t) &&
+         matmul_out(m, n, 0, 1, t);
 }
 
 /* Index of operand v (a: rows; else columns) at the output's idx and inner index k. */
@@ -69,8 +70,9 @@ bool infer_gemm(Model *m, Node *n) {
   int64_t ta, tb;
   double alpha, beta;
   const Expr *same;
-  if (!op_need_class(m, n, 0, CL_NUMBER) || !op_same_dtype(m, n, 1, 0) ||
-      !op_same_dtype(m, n, 2, 0) || !op_need_rank(m, n, 0, 2, 2) || !op_need_rank(m, n, 1, 2, 2) ||
+  DType t;
+  if (!op_need_class(m, n, 0, CL_NUMBER) || !op_product_types(m, n, &t) ||
+      !op_need_rank(m, n, 0, 2, 2) || !op_need_rank(m, n, 1, 2, 2) ||
       !op_int(m, n, "transA", 0, &ta) || !op_int(m, n, "transB", 0, &tb) ||
       !op_float(m, n, "alpha", 1, &alpha) || !op_float(m, n, "beta", 1, &beta))
     return false;
@@ -78,7 +80,7 @@ bool infer_gemm(Model *m, Node *n) {
   const Expr *dims[2] = {a->dims[ta ? 1 : 0], b->dims[tb ? 0 : 1]};
   return op_same_dim(m, n, a->dims[ta ? 0 : 1], b->dims[tb ? 1 : 0],
                      "the inner dims of the product", &same) &&
-         op_yields_to(m, n, 2, 2, dims) && op_out(m, n, 0, a->dtype, 2, dims);
+         op_yields_to(m, n, 2, 2, dims) && op_out(m, n, 0, t, 2, dims);
 }
 
 const Expr *elem_gemm(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {

@@ -59,8 +59,8 @@ static bool conv_out(Model *m, Node *n, DType t) {
 }
 
 bool infer_conv(Model *m, Node *n) {
-  return op_need_class(m, n, 0, CL_FLOAT) && op_same_dtype(m, n, 1, 0) &&
-         op_same_dtype(m, n, 2, 0) && conv_out(m, n, n->in[0]->dtype);
+  DType t;
+  return op_need_class(m, n, 0, CL_FLOAT) && op_product_types(m, n, &t) && conv_out(m, n, t);
 }
 
 /* ---- Conv: elem ---- */
@@ -233,10 +233,11 @@ bool infer_conv_transpose(Model *m, Node *n) {
   const Value *x = n->in[0];
   int64_t group, c_out, kernel[MAX_SPATIAL];
   const Expr *dims[MAX_RANK], *zero = ex_i64(m->pool, 0);
-  if (!op_need_class(m, n, 0, CL_FLOAT) || !op_same_dtype(m, n, 1, 0) ||
-      !op_same_dtype(m, n, 2, 0) || !conv_channels(m, n, float_in, true, &group, &c_out) ||
-      !conv_bias(m, n, 2, c_out) || !window_weights(m, n, 1, kernel) ||
-      !window_check(m, n, x, kernel) || !transpose_attrs(m, n, x->rank - 2))
+  DType t;
+  if (!op_need_class(m, n, 0, CL_FLOAT) || !op_product_types(m, n, &t) ||
+      !conv_channels(m, n, float_in, true, &group, &c_out) || !conv_bias(m, n, 2, c_out) ||
+      !window_weights(m, n, 1, kernel) || !window_check(m, n, x, kernel) ||
+      !transpose_attrs(m, n, x->rank - 2))
     return false;
   const Window w = transpose_window(m->pool, n, x, kernel, dims + 2);
   for (int d = 0; d < w.spatial; d++)
@@ -246,7 +247,7 @@ bool infer_conv_transpose(Model *m, Node *n) {
   dims[1] = ex_i64(m->pool, c_out);
   for (int d = 2; d < x->rank; d++)
     if (!require_at_least(m, n, dims[d], zero, "size of the output")) return false;
-  return op_out(m, n, 0, x->dtype, x->rank, dims);
+  return op_out(m, n, 0, t, x->rank, dims);
 }
 
 /* Output o takes input i where i*stride + k*dilation - pad == o. */

@@ -1,0 +1,77 @@
+/* Layers in floats of 16 bits: weights and what is stored between layers are Casts to f16 or bf16 and back,
+ * which lose what 16 bits lose; everything else computes in f32. The pass half_products makes products of
+ * 16 bits of them, and a program that stores 16 bits. */
+#include <math.h>
+#include "passes/graph/rewrite.h"
+#include "passes/ptq/rewriter.h"
+
+enum { LEAST_TABLE = 1024 };
+
+double quant_half_largest(DType half) {
+  return half == DT_F16 ? 65504 : dtype_decode(DT_BF16, 0x7f7f);
+}
+
+static Value *cast(Build *b, Value *v, DType to) {
+  const Attr attr = attr_int(b->m->arena, "to", dtype_rows[to].onnx);
+  return b->ok ? build_op(b, "Cast", 1, &v, 1, &attr) : NULL;
+}
+
+Value *quant_round_half(Build *b, Value *v, DType half) {
+  return cast(b, cast(b, v, half), DT_F32);
+}
+
+static Value *round_half(Rewriter *r, Value *v, int group) {
+  (void)group;
+  return quant_round_half(&r->b, v, r->q->half);
+}
+
+/* The weights in 16 bits; the constant of all layers that share them is one (by cse). */
+static Value *half_weights(Model *m, const ConstData *w, DType half) {
+  const size_t size = (size_t)dtype_bytes(half);
+  char *data = arena_alloc(m->arena, (size_t)w->count * size + 1);
+  for (int64_t k = 0; k < w->count; k++)
+    dtype_store_f(half, data + (size_t)k * size, const_float(w, k));
+  return value_const(m, const_new(m, w->name, half, w->rank, w->dims, data));
+}
+
+Value *quant_half_weights_real(Model *m, const ConstData *w, DType half) {
+  float *data = ARENA_ARRAY(m->arena, float, w->count + 1);
+  for (int64_t k = 0; k < w->count; k++)
+    data[k] = (float)dtype_round(half, const_float(w, k), false);
+  return value_const(m, const_new(m, w->name, DT_F32, w->rank, w->dims, data));
+}
+
+/* ---- insert ---- */
+static bool insert_layer(Rewriter *r, Node *n, const QuantLayer *l, Value *x, bool *keep) {
+  (void)keep;
+  if (!r->q->weights_only) n->in[0] = x;
+  if (l->on) n->in[1] = cast(&r->b, half_weights(r->m, n->in[1]->cdata, r->q->half), DT_F32);
+  return r->b.ok;
+}
+
+double quant_largest_weight(const ConstData *w) {
+  double most = 0;
+  for (int64_t k = 0; k < w->count; k++) most = fmax(most, fabs(const_float(w, k)));
+  return most;
+}
+
+bool quant_halve_tables(Model *m, const QuantPlan *q, bool real) {
+  for (int i = 0; i < m->main->nodes.n; i++) {
+    Node *n = m->main->nodes.data[i];
+    const ConstData *w = node_is(n, "Gather") ? const_input(n, 0) : NULL;
+    if (!w || w->dtype != DT_F32 || w->count < LEAST_TABLE ||
+        quant_largest_weight(w) > quant_half_largest(q->half))
+      continue;
+    Build b = {.m = m, .g = m->main, .before = n, .loc = n->loc, .ok = true};
+    n->in[0] = real ? quant_half_weights_real(m, w, q->half)
+                    : cast(&b, half_weights(m, w, q->half), DT_F32);
+    if (!b.ok) return false;
+    if (!real) i++; /* the Cast stands in front */
+  }
+  return true;
+}
+
+bool quant_insert_half(Model *m, const QuantPlan *q) {
+  Rewriter r = {.m = m, .q = q, .round = round_half, .layer = insert_layer};
+  return rewriter_run(&r) && quant_halve_tables(m, q, false);
+}

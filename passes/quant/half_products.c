@@ -1,0 +1,112 @@
+/* Floats of 16 bits between and inside products of f32: Conv, ConvTranspose, MatMul and Gemm whose weights
+ * are a Cast of f16 or bf16 take them as they are stored, and an activation of the same type, too. Sums,
+ * what is added to them and the result stay f32 (the attribute `wide`, op_product_types). What only moves
+ * elements between two Casts moves them in 16 bits. Runs before constants are folded, which would make
+ * f32 of the weights. docs/quantization.md says what is computed. */
+#include <string.h>
+
+#include "ir/ops/nn/contraction.h"
+#include "passes/choose/contraction.h"
+#include "passes/graph/rewrite.h"
+
+enum { LEAST = 1024 }; /* weights that are worth it beside activations of f32 */
+
+static bool is_half(DType t) { return t == DT_F16 || t == DT_BF16; }
+
+/* The value of 16 bits whose Cast to f32 v is, or NULL. */
+static Value *half_of(const Value *v) {
+  const Node *n = def_is(v, "Cast");
+  return n && v->dtype == DT_F32 && is_half(n->in[0]->dtype) ? n->in[0] : NULL;
+}
+
+/* ---- products ---- */
+
+static bool is_product(const Node *n) {
+  return (node_is(n, "Conv") || node_is(n, "ConvTranspose") || node_is(n, "MatMul") ||
+          node_is(n, "Gemm")) &&
+         n->out[0]->dtype == DT_F32 && !node_int(n, "exact", 0) && !node_int(n, "wide", 0);
+}
+
+static bool has_template(const Node *n) {
+  ConvInfo conv;
+  MatMulInfo product;
+  if (conv_info(n, &conv)) return conv_has_template(&conv);
+  return matmul_info(n, &product) && !product.b_vec && !expr_is_i64(product.n, 1);
+}
+
+static bool take_product(Forward *f, Build *b, Node *n, bool *keep) {
+  Value *w = half_of(n->in[1]), *x = half_of(n->in[0]);
+  if (!w || !w->cdata || !has_template(n)) return true;
+  if (!x || x->dtype != w->dtype) x = n->in[0];
+  if (x->cdata || !contract_types(x->dtype, w->dtype) ||
+      (x->dtype == DT_F32 && w->cdata->count < LEAST))
+    return true;
+  Value *in[] = {x, w, node_in(n, 2)};
+  Node *made = graph_add_node(n->graph, NULL, n->op, in[2] ? 3 : 2, in, n->loc);
+  for (int k = 0; k < n->n_attrs; k++) node_set_attr(made, n->attrs[k]);
+  node_set_int(made, "wide", 1);
+  node_add_output(made, n->out[0]->name);
+  if (!op_infer(b->m, made)) return false;
+  *keep = false;
+  return forward_set(f, n, n->out[0], made->out[0]);
+}
+
+/* ---- what moves elements ---- */
+
+static bool moves(const Node *n) {
+  static const char *const names[] = {"Reshape",      "Flatten",      "Squeeze", "Unsqueeze",
+                                      "Identity",     "Transpose",    "Slice",   "Gather",
+                                      "DepthToSpace", "SpaceToDepth", "Concat",  "MaxPool",
+                                      "Expand",       "Tile",         NULL};
+  if (node_is(n, "Resize") && strcmp(node_string(n, "mode", "nearest"), "nearest") == 0)
+    return strcmp(node_string(n, "coordinate_transformation_mode", ""), "tf_crop_and_resize") != 0;
+  for (int k = 0; names[k]; k++)
+    if (node_is(n, names[k])) return n->n_out == 1 && !n->n_syms;
+  return false;
+}
+
+/* Cast to 16 bits of what only moves elements that were such. */
+static bool take_moved(Forward *f, Build *b, Node *n, bool *keep) {
+  const DType t = n->out[0]->dtype;
+  const Node *from = n->in[0]->def;
+  if (!from || from->graph != n->graph || !moves(from)) return true;
+  Value **in = ARENA_ARRAY(b->m->arena, Value *, from->n_in + 1);
+  const int data = node_is(from, "Concat") ? from->n_in : 1;
+  for (int k = 0; k < from->n_in; k++) {
+    in[k] = k < data ? half_of(from->in[k]) : from->in[k];
+    if (k < data && (!in[k] || in[k]->dtype != t)) return true;
+  }
+  const Node *made = build_node(b, from->op->name, from->op->domain, from->n_in, in, 1,
+                                from->n_attrs, from->attrs);
+  if (!b->ok) return false;
+  if (!value_same_type(made->out[0], n->out[0])) return true;
+  *keep = false;
+  return forward_set(f, n, n->out[0], made->out[0]);
+}
+
+/* Rows of a table are picked in 16 bits. */
+static bool take_table(Forward *f, Build *b, Node *n, bool *keep) {
+  Value *table = half_of(n->in[0]);
+  if (!table || !table->cdata || table->cdata->count < LEAST) return true;
+  Value *in[] = {table, n->in[1]};
+  Value *rows = build_op(b, "Gather", 2, in, n->n_attrs, n->attrs);
+  const Attr to = attr_int(b->m->arena, "to", dtype_rows[DT_F32].onnx);
+  Value *wide = b->ok ? build_op(b, "Cast", 1, &rows, 1, &to) : NULL;
+  if (!b->ok) return false;
+  *keep = false;
+  return forward_set(f, n, n->out[0], wide);
+}
+
+static bool rewrite_one(Forward *f, Node *n, bool *keep) {
+  Build b = {.m = f->c->model, .g = n->graph, .loc = n->loc, .ok = true};
+  if (is_product(n)) return take_product(f, &b, n, keep);
+  if (node_is(n, "Gather")) return n->n_syms || take_table(f, &b, n, keep);
+  if (node_is(n, "Cast") && is_half(n->out[0]->dtype) && n->in[0]->dtype == DT_F32)
+    return take_moved(f, &b, n, keep);
+  return true;
+}
+
+bool pass_half_products(PassCtx *c) {
+  Forward f = forward_new(c);
+  return forward_walk(&f, c->model->main, rewrite_one);
+}
