@@ -240,7 +240,9 @@ static const struct {
      "and DequantizeLinear.\n\n"
      "  burin quantize model.onnx --calibrate=samples.npz -o int8.onnx\n"
      "  burin quantize model.onnx --calibrate=samples.npz --labels=y --max-drop=0.5 -o int8.onnx\n"
-     "  burin model.onnx --quantize=int8 --calibrate=samples.npz -o program    both at once\n"},
+     "  burin model.onnx --quantize=int8 --calibrate=samples.npz -o program    both at once\n"
+     "  burin quantize model.onnx --precision=bf16 -o bf16.onnx                floats of 16 "
+     "bits\n"},
     {"diff", "burin diff A.npy B.npy | burin diff MODEL.onnx [options]",
      "Compares two tensors, or what a model gives without and with optimization. Exit 7 where they "
      "differ.\n\n"
