@@ -7,12 +7,14 @@ typedef struct ArchRow {
   const char *baseline_cpu; /* for code that must run on every CPU; NULL: the target's own */
   bool fence;               /* a fence keeps comparisons behind what LLVM would merge them with */
   bool rounds;              /* floor, ceil, trunc and roundeven are instructions, of vectors too */
-  bool count_down;          /* a loop that ends where its counter equals the end may count to zero: no comparison */
-  bool minmax_f64;          /* so are minimum and maximum of f64 where zeros are ordered */
+  bool
+      count_down; /* a loop that ends where its counter equals the end may count to zero: no comparison */
+  bool minmax_f64; /* so are minimum and maximum of f64 where zeros are ordered */
   /* Instructions that add pairs of 16-bit elements, unsigned and signed, into 32; or NULL. */
   const char *pair_sum[2];
-  const char *long_product[2]; /* of eight bytes each, unsigned and signed, in 16 bits; or NULL */
-  const char *pair_add;        /* sums of neighbours of two vectors; or NULL */
+  /* Of eight bytes each in 16 bits, or of four elements of 16 in 32; unsigned and signed; or NULL. */
+  const char *long_product[2];
+  const char *pair_add; /* sums of neighbours of two vectors; or NULL */
   /* Products of pairs of bf16: one instruction, whose name ends with the width; or of the upper and
    * of the lower elements. */
   const char *bf16_pairs;

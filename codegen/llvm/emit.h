@@ -162,6 +162,9 @@ Val round_mode(Emit *c, ExprOp op, Val v); /* floor, ceil, trunc, rint */
 /* Rows dot…; all scalars, or all lanes. two_fit: no element of b is -128. */
 Val emit_dot(Emit *c, ExprOp op, Val a, Val b, Val sum, bool two_fit);
 
+/* Of the operands of e, an fma, which are a and b: by an instruction for four products of 16 bits, or
+ * NULL. */
+Val emit_long_product(Emit *c, const Expr *e, Val a, Val b);
 /* Whether a local of LocalUse.across is LK_ACROSS; the loop that adds products of bytes up in one, as
  * far as that is what s is; elements [k, k + vl) of such a local, which has a vector of each. */
 bool across_fits(const Emit *c);

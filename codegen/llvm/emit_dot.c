@@ -209,6 +209,22 @@ static Val bf16_instruction(Emit *c, const Dot *d) {
   return intrinsic(c, c->arch->bf16_lower, 0, NULL, 3, (Val[]){odd, x, y});
 }
 
+/* ---- products of 16 bits ---- */
+static Val emit_half(Emit *c, const Expr *e) { return as_lanes(c, emit_expr(c, e->a[0])); }
+
+static bool is_half(const Expr *e) {
+  return e->op == EX_cast && e->dtype == DT_I32 && e->a[0]->dtype == DT_I16;
+}
+
+Val emit_long_product(Emit *c, const Expr *e, Val a, Val b) {
+  const bool lanes = is_vec(a) || is_vec(b);
+  if (!e || !lanes || !c->arch->long_product[1] || !is_half(e->a[0]) || !is_half(e->a[1]))
+    return NULL;
+  const Val x = emit_half(c, e->a[0]), y = emit_half(c, e->a[1]);
+  const Type t = LLVMVectorType(c->i32, (unsigned)lanes_of(x));
+  return lanes_of(x) == 4 ? intrinsic(c, c->arch->long_product[1], 1, &t, 2, (Val[]){x, y}) : NULL;
+}
+
 /* ---- which ---- */
 static Val one_register(Emit *c, const Dot *d) {
   if (d->op == EX_dot2_bf16) return bf16_instruction(c, d);

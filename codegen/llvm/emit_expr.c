@@ -340,7 +340,10 @@ static Val int_op(Emit *c, const Expr *e, ExprOp op, DType t, Val a, Val b, Val 
     case EX_add: return LLVMBuildAdd(c->b, a, b, "");
     case EX_sub: return LLVMBuildSub(c->b, a, b, "");
     case EX_mul: return LLVMBuildMul(c->b, a, b, "");
-    case EX_fma: return LLVMBuildAdd(c->b, LLVMBuildMul(c->b, a, b, ""), x, "");
+    case EX_fma: {
+      const Val product = emit_long_product(c, e, a, b);
+      return LLVMBuildAdd(c->b, product ? product : LLVMBuildMul(c->b, a, b, ""), x, "");
+    }
     case EX_dot4_u8i8:
     case EX_dot4_i8i8:
     case EX_dot4_u8u8:

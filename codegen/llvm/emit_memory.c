@@ -257,6 +257,24 @@ static Val table_load(Emit *c, const Mem *m, const Expr *index) {
   return emit_byte_table(c, m->base, (unsigned)m->align, as_lanes(c, emit_expr(c, byte)));
 }
 
+/* Neighbours that are half a register, in a loop that is copied out: two copies share a whole one. NULL:
+ * not here. */
+static Val half_load(Emit *c, const Mem *m, const Expr *index) {
+  const int whole = target_lanes(c->t, dtype_bytes(m->dtype) * 8);
+  int64_t lo, n, at;
+  if (!c->t->lane_operand || m->dtype != DT_I16 || c->vl * 2 != whole ||
+      !emit_const(c, expr_var_lo(c->pool, c->vvar->id), &lo) || lo ||
+      !emit_const(c, expr_var_extent(c->pool, c->vvar->id), &n) || !emit_const(c, c->vvar, &at) ||
+      at - at % whole + whole > n)
+    return NULL;
+  const Val p = gep_const(c, m, mem_address(c, m, index, NULL, 0), -(at % whole));
+  const Val v =
+      load_at(c, m, vec_type(mem_type(c, m->dtype), whole), p, (unsigned)dtype_bytes(m->dtype));
+  int lanes[128];
+  for (int i = 0; i < c->vl; i++) lanes[i] = (int)(at % whole) + i;
+  return shuffle(c, v, LLVMGetPoison(LLVMTypeOf(v)), lanes);
+}
+
 static Val lanes_load(Emit *c, const Mem *m, const Expr *index, const Expr *uniform_guard,
                       Val mask) {
   const int64_t stride = lane_stride(c, index);
@@ -264,6 +282,8 @@ static Val lanes_load(Emit *c, const Mem *m, const Expr *index, const Expr *unif
   const Val found = stride == STRIDE_ANY && !uniform_guard ? table_load(c, m, index) : NULL;
   if (found) return found;
   if (stride == 1) {
+    const Val half = uniform_guard || mask ? NULL : half_load(c, m, index);
+    if (half) return half;
     const Val p = mem_address(c, m, index, uniform_guard, c->vl * bytes);
     return contiguous_load(c, m, p, uniform_guard ? (unsigned)bytes : alignment(c, m, index), mask);
   }
@@ -285,17 +305,19 @@ static Val lanes_load(Emit *c, const Mem *m, const Expr *index, const Expr *unif
 /* A scalar that a multiply-add can take as a lane: copies of a loop that read neighbours share a
  * vector. NULL: there is none. */
 static Val load_lane(Emit *c, const Mem *m, const Expr *index) {
-  if (!c->t->lane_operand || !c->vvar || m->dtype != DT_F32) return NULL;
+  if (!c->t->lane_operand || !c->vvar || (m->dtype != DT_F32 && m->dtype != DT_I16)) return NULL;
+  const Type t = mem_type(c, m->dtype);
+  const int lanes = target_lanes(c->t, dtype_bytes(m->dtype) * 8);
   for (int i = 0; i < c->n_copied; i++) {
     const Expr *const var = c->copied[i], *coeff, *rest;
     int64_t step, at, n;
     if (!expr_affine(c->pool, index, var, &coeff, &rest) || !emit_const(c, coeff, &step) ||
         step != 1 || !emit_const(c, var, &at) ||
-        !emit_const(c, expr_var_extent(c->pool, var->id), &n) || at - at % c->vl + c->vl > n)
+        !emit_const(c, expr_var_extent(c->pool, var->id), &n) || at - at % lanes + lanes > n)
       continue;
-    const Val p = gep_const(c, m, mem_address(c, m, index, NULL, 0), -(at % c->vl));
-    const Val v = load_at(c, m, vec_type(c->f32, c->vl), p, (unsigned)dtype_bytes(m->dtype));
-    return LLVMBuildExtractElement(c->b, v, k_int(c, c->i32, at % c->vl), "");
+    const Val p = gep_const(c, m, mem_address(c, m, index, NULL, 0), -(at % lanes));
+    const Val v = load_at(c, m, vec_type(t, lanes), p, (unsigned)dtype_bytes(m->dtype));
+    return LLVMBuildExtractElement(c->b, v, k_int(c, c->i32, at % lanes), "");
   }
   return NULL;
 }

@@ -92,8 +92,9 @@ void tell_conv(const PassCtx *c, const Node *n, const ConvInfo *conv, const Plan
   List l = {.n = 0};
   if (!c->decisions || !node_contract_types(n)) return;
   add(&l, "tiled", conv_tiled(c, n, conv, &px), p->algorithm == ALG_TILED);
-  for (int m = 2; m <= 6 && winograd_fits(n, conv); m += 2)
-    add(&l, winograd[m / 2 - 1], winograd_cycles(c, n, conv, m), p->winograd == m);
+  for (int m = 2; m <= 6; m += 2)
+    if (winograd_computes(n, conv, m))
+      add(&l, winograd[m / 2 - 1], winograd_cycles(c, n, conv, m), p->winograd == m);
   for (int by = LANES_PIXELS; by <= LANES_CHANNELS; by = by << 1)
     if (thin_fits(c, n, conv, by))
       add(&l, by == LANES_PIXELS ? "thin-pixels" : "thin-channels",

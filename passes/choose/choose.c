@@ -62,7 +62,8 @@ static const Plan *choose_plan(const PassCtx *c, const Node *n) {
 
 static const char *winograd_problem(const Node *n, const ConvInfo *conv, const Plan *p) {
   int64_t h, depth;
-  if (!winograd_fits(n, conv) || !expr_is_const(n->out[0]->dims[conv->spatial], &h))
+  if (!winograd_computes(n, conv, p->winograd) ||
+      !expr_is_const(n->out[0]->dims[conv->spatial], &h))
     return "no Winograd form computes this convolution";
   const int64_t lines = (h + p->winograd - 1) / p->winograd;
   if (conv->spatial == 3)

@@ -3,6 +3,12 @@
 
 #include "passes/cost/machine_model.h"
 
+MachineModel contract_machine(const Target *t, const ContractTypes *types) {
+  MachineModel m = machine_model(t, types->acc, 1);
+  if (t->lane_operand && types->a == DT_I16 && types->k_step == 1) m.a_steps = target_lanes(t, 16);
+  return m;
+}
+
 /* Cycles of one step of k for a tile. Where sums gather over rows of bytes, two long multiply-adds and
  * an addition of pairs, for which another unit is free, are a step of one of them. */
 static double step_cycles(const MachineModel *m, const ContractTypes *types, int rows,
@@ -10,8 +16,9 @@ static double step_cycles(const MachineModel *m, const ContractTypes *types, int
   const double columns = types->across ? vectors * m->lanes : vectors;
   const double fmas = model_fmas(m, rows * columns * (types->across ? 2 : 1));
   const double loads = model_loads(m, (double)rows / m->a_steps + columns);
+  const double wide = types->panel == DT_I16 ? 2 : 4; /* bytes of a column */
   const double stream =
-      model_read_panel(columns * (types->across ? types->k_step : m->lanes * 4.0));
+      model_read_panel(columns * (types->across ? types->k_step : m->lanes * wide));
   double c = fmas > loads ? fmas : loads;
   if (stream > c) c = stream;
   c += 0.1 * stream; /* what does not overlap */
@@ -62,7 +69,7 @@ static int most_rows(const MachineModel *m, const ContractTypes *types, int vect
 
 int contract_tiles(const Target *t, const ContractTypes *types, double rows_h, double rows_w,
                    bool flat, double n, double k, TileCost *out) {
-  const MachineModel m = machine_model(t, types->acc, 1);
+  const MachineModel m = contract_machine(t, types);
   int count = 0;
   for (int v = 1; v <= 8 && (v == 1 || (v - 1) * m.lanes < n); v++) { /* no wider than n */
     int max_rows = most_rows(&m, types, v);
@@ -77,7 +84,7 @@ int contract_tiles(const Target *t, const ContractTypes *types, double rows_h, d
 
 double contract_tile_cycles(const Target *t, const ContractTypes *types, Tile tile, double rows_h,
                             double rows_w, bool flat, double n, double k) {
-  const MachineModel m = machine_model(t, types->acc, 1);
+  const MachineModel m = contract_machine(t, types);
   return tile_cycles(&m, types, tile, rows_h, rows_w, flat, n, k);
 }
 

@@ -1,6 +1,7 @@
 /* Register tiles of contractions and what they cost. */
 #pragma once
 #include "passes/choose/contract_types.h"
+#include "passes/cost/machine_model.h"
 #include "targets/target.h"
 
 enum { MAX_TILE_ROWS = 14, MAX_TILE_VECTORS = 8, MAX_TILES = 128 };
@@ -11,6 +12,8 @@ typedef struct TileCost {
   Tile tile;
   double cycles;
 } TileCost;
+/* The machine, for one thread and multiply-adds of such types. */
+MachineModel contract_machine(const Target *t, const ContractTypes *types);
 /* The tiles that the registers allow, with estimated cycles; returns their number. */
 int contract_tiles(const Target *t, const ContractTypes *types, double rows_h, double rows_w,
                    bool flat, double n, double k, TileCost *out);

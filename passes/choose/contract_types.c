@@ -33,6 +33,12 @@ static const ContractTypes rows[] = {
     {"i8_i8",  DT_I8,   DT_I8,   DT_I8,  DT_I32, 16,     EX_mul,        false, false, true},
     {.name = NULL},
 };
+
+/* Transformed bytes of Winograd forms, which no node has: for targets with an instruction for pairs, and others. */
+static const ContractTypes wide_rows[] = {
+    {"i16",    DT_I16,  DT_I16,  DT_I32, DT_I32, 2,      EX_dot2_i16,   false},
+    {"i16x1",  DT_I16,  DT_I16,  DT_I16, DT_I32, 1,      EX_fma,        false},
+};
 /* clang-format on */
 
 const ContractTypes *contract_types(DType a, DType b) {
@@ -68,13 +74,27 @@ const ContractTypes *node_contract_types(const Node *n) {
   return expr_pool_rules(n->graph->model->pool)->split_dot2 ? t + 1 : t;
 }
 
+const ContractTypes *winograd_types(const Target *t, const Node *n) {
+  if (dtype_is_float(node_contract_types(n)->acc)) return contract_types(DT_F32, DT_F32);
+  return &wide_rows[!target_has(t, FEATURE_PAIRS)];
+}
+
+double contract_step_cost(const ContractTypes *types, const Target *t) {
+  const bool pairs = target_has(t, FEATURE_PAIRS);
+  const bool fused = target_has(t, FEATURE_VNNI) || target_has(t, FEATURE_AVXVNNI);
+  if (types->mac == EX_dot2_i16) return fused ? 1 : 1.5; /* and an addition */
+  if (types->k_step != 4 || contract_has_dot4(t, types->a, types->b)) return 1;
+  return pairs ? 3.5
+               : 5; /* two of these, and bytes to be extended; or products, and sums of pairs */
+}
+
 /* Without conversion instructions f16 takes longer to convert than to read at twice the size. */
 DType contract_panel_type(const ContractTypes *types, const Target *t) {
   return types->panel == DT_F16 && !target_has(t, FEATURE_F16C) ? types->acc : types->panel;
 }
 
 DType contract_computed_panel(const ContractTypes *types) {
-  return types->k_step > 1 ? types->panel : types->acc;
+  return types->k_step > 1 || !dtype_is_float(types->acc) ? types->panel : types->acc;
 }
 
 bool contract_has_dot4(const Target *t, DType x, DType w) {

@@ -30,6 +30,10 @@ typedef struct ContractTypes {
 const ContractTypes *contract_types(DType a, DType b);
 /* Of a Conv, ConvTranspose, MatMul or Gemm, by inputs 0 and 1. */
 const ContractTypes *node_contract_types(const Node *n);
+/* Of the products in a Winograd form of such a Conv. */
+const ContractTypes *winograd_types(const Target *t, const Node *n);
+/* What a multiply-add takes of the time of one of floats; of rows of bytes that is known where they are. */
+double contract_step_cost(const ContractTypes *types, const Target *t);
 /* Elements of panels that are packed at compile time; of those that a kernel packs. */
 DType contract_panel_type(const ContractTypes *types, const Target *t);
 DType contract_computed_panel(const ContractTypes *types);

@@ -5,8 +5,11 @@
 #include "passes/choose/conv_axes.h"
 #include "passes/pass.h"
 
-/* Whether a Winograd form can compute it. */
+/* Whether a Winograd form can compute it, as far as its shape and types go; in form m. */
 bool winograd_fits(const Node *n, const ConvInfo *conv);
+bool winograd_computes(const Node *n, const ConvInfo *conv, int m);
+/* Whether form m, 2 or 4, of 8-bit operands gives the same sums as the direct one (winograd_exact.c). */
+bool winograd_exact(const Node *n, const ConvInfo *conv, int m);
 /* m of the cheapest Winograd form, or 0 where the direct convolution is about as fast. */
 int winograd_size(const PassCtx *c, const Node *n, const ConvInfo *conv);
 /* Cycles of all images in form m. Of one transform of `tiles` tiles of all channels, where it is a

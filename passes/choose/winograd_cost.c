@@ -5,28 +5,64 @@
 
 #include "ir/expr/expr_query.h"
 #include "passes/choose/choice.h"
+#include "passes/choose/contract_tile.h"
 #include "passes/choose/contraction.h"
 #include "passes/choose/conv_plan.h"
 #include "passes/cost/machine_model.h"
 
+/* Integers are multiplied in pairs of channels. */
+static bool operands_fit(const Node *n, const ConvInfo *conv) {
+  const ContractTypes *t = node_contract_types(n);
+  if (!n->in[1]->cdata || !t || node_int(n, "exact", 0)) return false;
+  if (t->acc == DT_I32) return dtype_bytes(t->a) == 1 && conv->c_in % 2 == 0;
+  return t->acc == DT_F32;
+}
+
 bool winograd_fits(const Node *n, const ConvInfo *conv) {
   const int first = conv->spatial - 2; /* of the dimensions that are transformed */
-  if (!conv_beyond_tiles(n) || conv->transposed || first < 0 || first > 1 || conv->group != 1)
-    return false;
+  if (conv->transposed || first < 0 || first > 1 || conv->group != 1) return false;
   for (int s = 0; s <= first + 1; s++) {
     int64_t k;
     if (conv->stride[s] != 1 || conv->dilation[s] != 1) return false;
     if (!expr_is_const(n->out[0]->dims[2 + s], &k) || k < (s < first ? 1 : 4)) return false;
     if (s >= first && conv->kernel[s] != 3) return false;
   }
-  return !node_int(n, "exact", 0) && conv->c_in >= 8 && conv->c_out >= 8;
+  return operands_fit(n, conv) && conv->c_in >= 8 && conv->c_out >= 8;
+}
+
+bool winograd_computes(const Node *n, const ConvInfo *conv, int m) {
+  if (!winograd_fits(n, conv)) return false;
+  return dtype_is_float(node_contract_types(n)->acc) || (m < 6 && winograd_exact(n, conv, m));
 }
 
 /* Cycles of a vector of one point in a transform. */
 static const double INPUT_WORK = 3.6, OUTPUT_WORK = 2.8;
 
+/* What is multiplied; bytes of a transformed element. */
+typedef struct Products {
+  const Target *t;
+  const ContractTypes *direct, *transformed;
+  bool floats;
+  double element;
+} Products;
+
+static Products products_of(const Target *t, const Node *n) {
+  const ContractTypes *const direct = node_contract_types(n), *const types = winograd_types(t, n);
+  return (Products){t, direct, types, dtype_is_float(direct->acc), dtype_bytes(types->a)};
+}
+
+/* Of `types`, in the cheapest tiles, k elements deep. */
+static double tiles_cycles(const Target *t, const ContractTypes *types, double rows_h,
+                           double rows_w, double n, double k) {
+  TileCost tiles[MAX_TILES];
+  k = ceil(k / types->k_step);
+  const int count = contract_tiles(t, types, rows_h, rows_w, rows_h == 1, n, k, tiles);
+  return tiles[contract_cheapest(tiles, count)].cycles * contract_step_cost(types, t);
+}
+
 /* What is computed of one image, and the depth of the kernel; both 1 in two dimensions. */
 typedef struct Image {
+  Products of;
   int64_t h, w, depth, taps;
   double live; /* share of the taps in depth that see more than the border */
 } Image;
@@ -42,10 +78,10 @@ static double live_share(const Node *n, const ConvInfo *conv, int64_t depth) {
   return (double)live / (double)(depth * conv->kernel[0]);
 }
 
-static bool image_of(const Node *n, const ConvInfo *conv, Image *im) {
+static bool image_of(const Target *t, const Node *n, const ConvInfo *conv, Image *im) {
   const int last = 1 + conv->spatial;
   const Expr *const *dims = n->out[0]->dims;
-  *im = (Image){.depth = 1, .taps = 1, .live = 1};
+  *im = (Image){.of = products_of(t, n), .depth = 1, .taps = 1, .live = 1};
   if (conv->spatial == 3) {
     if (!expr_is_const(dims[2], &im->depth)) return false;
     im->taps = conv->kernel[0];
@@ -54,15 +90,29 @@ static bool image_of(const Node *n, const ConvInfo *conv, Image *im) {
   return expr_is_const(dims[last - 1], &im->h) && expr_is_const(dims[last], &im->w);
 }
 
-/* types: of the direct form, which may take several elements of k at once. */
-static double direct_cycles(const MachineModel *m, const ConvInfo *conv, const Image *im,
-                            const ContractTypes *types) {
+/* The direct form may take several elements of k at once. */
+static double direct_cycles(const MachineModel *m, const ConvInfo *conv, const Image *im) {
   const double work = 9.0 * (double)im->taps * (double)conv->c_in * (double)conv->c_out;
   const double pixels = (double)(im->h * im->w * im->depth) * im->live;
+  const ContractTypes *const types = im->of.direct;
   const double at_once = types->split_a ? 1 : types->k_step;
-  const double compute = model_macs(m, work * pixels / at_once) * 1.1,
+  const double taps = 9.0 * (double)im->taps, n = (double)conv->c_out, h = (double)im->h;
+  const double k = taps * at_once * ceil((double)conv->c_in / at_once);
+  const double lines = h * (double)im->depth * im->live;
+  const double compute = im->of.floats ? model_macs(m, work * pixels / at_once) * 1.1
+                                       : tiles_cycles(im->of.t, types, lines, (double)im->w, n, k),
                stream = model_read_weights(m, work * dtype_bytes(types->b));
   return compute > stream ? compute : stream;
+}
+
+/* The products of blocks with `tiles` tiles each. */
+static double product_cycles(const MachineModel *m, const ConvInfo *conv, const Image *im,
+                             double points, double blocks, double tiles) {
+  const double k = (double)(im->taps * conv->c_in), oc = (double)conv->c_out;
+  /* few tiles leave the register tile half empty */
+  const double fill = tiles < 8 ? tiles / 8 : 1;
+  if (im->of.floats) return model_macs(m, points * k * (tiles * blocks) * oc / fill) * 1.15;
+  return points * blocks * tiles_cycles(im->of.t, im->of.transformed, 1, tiles, oc, k);
 }
 
 /* Of one image, in blocks of `lines` rows of tiles in each of `planes` planes. */
@@ -74,12 +124,9 @@ static double block_cycles(const MachineModel *m, const ConvInfo *conv, const Im
   const int64_t th = (im->h + out - 1) / out, tw = (im->w + out - 1) / out;
   const double blocks = (double)((th + b.lines - 1) / b.lines * (im->depth / b.planes));
   const double in_block = (double)(b.lines * tw * b.planes), tiles = in_block * blocks;
-  const double data = 2 * points * in_block * (ic + oc) * 4;
-  const double weights = points * taps * (double)conv->c_in * oc * 4;
-  /* few tiles leave the register tile of the products half empty */
-  const double fill = tiles / blocks < 8 ? tiles / blocks / 8 : 1;
-  const double macs = points * taps * tiles * (double)conv->c_in * oc;
-  const double compute = model_macs(m, macs / fill) * 1.15,
+  const double data = 2 * points * in_block * (ic * im->of.element + oc * 4);
+  const double weights = points * taps * (double)conv->c_in * oc * im->of.element;
+  const double compute = product_cycles(m, conv, im, points, blocks, in_block),
                stream = blocks * model_read_weights(m, weights);
   const double transforms = tiles * points * (ic * INPUT_WORK + oc * OUTPUT_WORK) / m->lanes;
   /* blocks share the cache with the weights that come by for each of them */
@@ -130,7 +177,7 @@ static double wino_cycles(const MachineModel *m, const ConvInfo *conv, const Ima
 double winograd_cycles(const PassCtx *c, const Node *n, const ConvInfo *conv, int out) {
   const MachineModel m = machine_model(c->target, DT_F32, c->max_threads);
   Image im;
-  if (!image_of(n, conv, &im)) return 0;
+  if (!image_of(c->target, n, conv, &im)) return 0;
   return expr_extent_guess(c->model->pool, n->out[0]->dims[0]) * wino_cycles(&m, conv, &im, out);
 }
 
@@ -151,41 +198,47 @@ double winograd_output_cycles(const PassCtx *c, const ConvInfo *conv, int out, d
 WinogradBlock winograd_block(const PassCtx *c, const Node *n, const ConvInfo *conv, int out) {
   const MachineModel m = machine_model(c->target, DT_F32, c->max_threads);
   Image im;
-  if (!image_of(n, conv, &im)) return (WinogradBlock){0};
+  if (!image_of(c->target, n, conv, &im)) return (WinogradBlock){0};
   WinogradBlock b = choose_block(&m, conv, &im, out);
   if (conv->spatial == 3) return b;
   return (WinogradBlock){b.lines < (im.h + out - 1) / out ? b.lines : 0, 0};
 }
 
-/* Whether there is a choice at all. */
+/* Whether there is a choice at all. Matrix registers multiply more bytes than a form saves. */
 static bool may_be_winograd(const PassCtx *c, const Node *n, const ConvInfo *conv) {
   Image im;
-  return c->opt_level >= 2 && c->winograd && winograd_fits(n, conv) && image_of(n, conv, &im);
+  return c->opt_level >= 2 && c->winograd && winograd_fits(n, conv) &&
+         image_of(c->target, n, conv, &im) &&
+         (im.of.floats || !target_has(c->target, FEATURE_AMX_INT8));
 }
 
 const char *winograd_key(const PassCtx *c, const Node *n, const ConvInfo *conv) {
   Image im;
   const long long ic = conv->c_in, oc = conv->c_out;
-  if (!choice_matters(c) || !may_be_winograd(c, n, conv) || !image_of(n, conv, &im)) return NULL;
+  if (!choice_matters(c) || !may_be_winograd(c, n, conv) || !image_of(c->target, n, conv, &im))
+    return NULL;
+  const ContractTypes *const t = node_contract_types(n);
+  const bool floats = dtype_is_float(t->acc);
+  const char *const type = floats ? "" : t->name, *const gap = floats ? "" : " ";
   if (conv->spatial == 2)
-    return choice_key(c, "conv3x3 in=%lld out=%lld size=%lldx%lld", ic, oc, (long long)im.h,
-                      (long long)im.w);
-  return choice_key(c, "conv%lldx3x3 in=%lld out=%lld size=%lldx%lldx%lld", (long long)im.taps, ic,
-                    oc, (long long)im.depth, (long long)im.h, (long long)im.w);
+    return choice_key(c, "conv3x3 %s%sin=%lld out=%lld size=%lldx%lld", type, gap, ic, oc,
+                      (long long)im.h, (long long)im.w);
+  return choice_key(c, "conv%lldx3x3 %s%sin=%lld out=%lld size=%lldx%lldx%lld", (long long)im.taps,
+                    type, gap, ic, oc, (long long)im.depth, (long long)im.h, (long long)im.w);
 }
 
 /* m of the cheapest form, or 0 where the direct convolution is about as fast. */
 int winograd_size(const PassCtx *c, const Node *n, const ConvInfo *conv) {
   Image im;
-  if (!may_be_winograd(c, n, conv) || !image_of(n, conv, &im)) return 0;
+  if (!may_be_winograd(c, n, conv) || !image_of(c->target, n, conv, &im)) return 0;
   const MachineModel m = machine_model(c->target, DT_F32, c->max_threads);
   static const char *const names[] = {"direct", "winograd2", "winograd4", "winograd6"};
   const double rounding = 1 / 0.9; /* what a gain must be worth */
-  Candidate candidates[4] = {
-      {names[0], direct_cycles(&m, conv, &im, node_contract_types(n)), 0, 1}};
+  Candidate candidates[4] = {{names[0], direct_cycles(&m, conv, &im), 0, 1}};
   int sizes[4] = {0}, count = 1, best = 0;
   for (int out = 2; out <= 6; out += 2) {
     if (c->winograd_size ? out != c->winograd_size : out > 4) continue;
+    if (!winograd_computes(n, conv, out)) continue;
     sizes[count] = out;
     candidates[count] = (Candidate){names[out / 2], wino_cycles(&m, conv, &im, out), out, rounding};
     if (choice_weighted(&candidates[count], candidates[count].cost) <

@@ -210,7 +210,7 @@ static bool fill_loops(Tiler *t, const Node *n, const ConvInfo *conv, const Valu
   if (conv && how == ALG_THIN) return thin_loops(t, n, conv, loops);
   if (conv && how == ALG_TILED) return conv_loops(t, n, conv, root, loops, count);
   if (conv)
-    winograd_shape(t->p, n, conv, &s);
+    winograd_shape(t->p, t->c->target, n, conv, &s);
   else if (matmul_info(n, &product))
     matmul_shape(t->p, n, &product, &s);
   else

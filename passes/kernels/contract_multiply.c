@@ -200,7 +200,7 @@ static int64_t copied_steps(const MachineModel *m, bool fixed, int64_t n) {
 static Stmt *multiply_by_lanes(Contract *c, const Panel *pn, int local, const Spot *s) {
   const int last = c->n_loops - 1;
   const Expr *extent = c->loop_extent[last];
-  const MachineModel m = machine_model(c->l->c->target, c->types->acc, 1);
+  const MachineModel m = contract_machine(c->l->c->target, c->types);
   int64_t n = 0;
   const bool fixed = expr_is_const(extent, &n);
   if (m.a_steps == 1 || c->types->k_step > 1 || (fixed && n <= m.a_steps) ||

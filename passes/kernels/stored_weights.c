@@ -284,7 +284,8 @@ static const Expr *converted(Contract *c, const StoredPanel *pn, const Expr *k, 
 }
 
 bool contract_converts(const Contract *c) {
-  return c->types->k_step == 1 && c->b_buffer >= 0 && c->panel != c->types->acc;
+  return c->types->k_step == 1 && c->b_buffer >= 0 && c->panel != c->types->acc &&
+         dtype_is_float(c->panel);
 }
 
 bool contract_reads_unpacked(const Contract *c) {

@@ -5,12 +5,11 @@
  * and (m+2)²/9 times the weights, which choose/winograd_cost.c weighs. Where that data is more than
  * the second-level cache holds, the three kernels run in turns over blocks of rows of tiles. Of three
  * dimensions the last two are transformed; taps of the first are steps of the sum, like channels,
- * which read other planes of the transformed input. All in f32, of f16 values, too. */
+ * which read other planes of the transformed input. In f32, of f16 values, too; 8-bit operands in 16
+ * bits, their products in 32, exactly (choose/winograd_exact.c). */
+#include "passes/build/winograd.h"
 #include "passes/build/nest.h"
 #include "passes/kernels/contract.h"
-
-
-enum { MAX_IN = 8, MAX_POINTS = MAX_IN * MAX_IN };
 
 typedef struct Wino {
   Lower *l;
@@ -18,13 +17,15 @@ typedef struct Wino {
   const Value *root, *anchor;
   const Place *x_place;
   ConvInfo conv;
-  int out, in, points; /* m, m + 2, (m + 2)² */
-  int64_t h, w;        /* output size */
-  int64_t th, tw;      /* tiles */
-  bool deep;           /* three dimensions; always in blocks, of */
-  int64_t planes;      /* planes, and of */
-  int64_t lines;       /* rows of tiles in each */
-  int64_t taps;        /* in depth */
+  WinogradForm form;
+  const ContractTypes *types; /* of the products */
+  int out, in, points;        /* m, m + 2, (m + 2)² */
+  int64_t h, w;               /* output size */
+  int64_t th, tw;             /* tiles */
+  bool deep;                  /* three dimensions; always in blocks, of */
+  int64_t planes;             /* planes, and of */
+  int64_t lines;              /* rows of tiles in each */
+  int64_t taps;               /* in depth */
   const Expr *batch;
   Place *v, *m;        /* transformed input and product: [points][batch·tiles][channels] */
   const Expr *rows;    /* tiles of a block: batch·tiles, if there is one only */
@@ -34,134 +35,6 @@ typedef struct Wino {
 } Wino;
 
 static const Expr *num(const Wino *t, int64_t v) { return ex_i64(t->p, v); }
-static const Expr *f32(const Wino *t, double v) { return ex_float(t->p, DT_F32, v); }
-
-/* ---- transforms as expressions ---- */
-
-static const Expr *add(const Wino *t, const Expr *a, const Expr *b) { return ex_add(t->p, a, b); }
-static const Expr *sub(const Wino *t, const Expr *a, const Expr *b) { return ex_sub(t->p, a, b); }
-static const Expr *mad(const Wino *t, double k, const Expr *a, const Expr *b) { /* k*a + b */
-  return ex_op(t->p, EX_fma, a, f32(t, k), b);
-}
-
-/* F(6, 3): the points 0, ±1, ±2, ±1/2, ∞. */
-static void input_line_six(const Wino *t, const Expr *const *x, const Expr **y) {
-  const Expr *a = mad(t, -4.25, x[4], add(t, x[2], x[6])),
-             *b = mad(t, -4.25, x[3], add(t, x[1], x[5]));
-  const Expr *c = mad(t, 0.25, x[2], mad(t, -1.25, x[4], x[6])),
-             *d = mad(t, 0.25, x[1], mad(t, -1.25, x[3], x[5]));
-  const Expr *e = mad(t, 4, x[2], mad(t, -5, x[4], x[6])),
-             *f = mad(t, 4, x[1], mad(t, -5, x[3], x[5]));
-  y[0] = mad(t, 5.25, sub(t, x[4], x[2]), sub(t, x[0], x[6]));
-  y[1] = add(t, a, b);
-  y[2] = sub(t, a, b);
-  y[3] = mad(t, 2, d, c);
-  y[4] = mad(t, -2, d, c);
-  y[5] = mad(t, 0.5, f, e);
-  y[6] = mad(t, -0.5, f, e);
-  y[7] = mad(t, 5.25, sub(t, x[3], x[5]), sub(t, x[7], x[1]));
-}
-
-/* The values of a row or column through Bᵀ. */
-static void input_line(const Wino *t, const Expr *const *x, const Expr **y) {
-  if (t->out == 2) {
-    y[0] = sub(t, x[0], x[2]);
-    y[1] = add(t, x[1], x[2]);
-    y[2] = sub(t, x[2], x[1]);
-    y[3] = sub(t, x[1], x[3]);
-    return;
-  }
-  if (t->out == 6) {
-    input_line_six(t, x, y);
-    return;
-  }
-  const Expr *a = mad(t, -4, x[2], x[4]), *b = mad(t, -4, x[1], x[3]);
-  const Expr *c = sub(t, x[4], x[2]), *d = sub(t, x[3], x[1]);
-  y[0] = mad(t, 4, x[0], mad(t, -5, x[2], x[4]));
-  y[1] = add(t, a, b);
-  y[2] = sub(t, a, b);
-  y[3] = mad(t, 2, d, c);
-  y[4] = mad(t, -2, d, c);
-  y[5] = mad(t, 4, x[1], mad(t, -5, x[3], x[5]));
-}
-
-static void output_line_six(const Wino *t, const Expr *const *m, const Expr **y) {
-  const Expr *s = add(t, m[1], m[2]), *d = sub(t, m[1], m[2]), *p = add(t, m[3], m[4]),
-             *q = sub(t, m[3], m[4]), *u = add(t, m[5], m[6]), *v = sub(t, m[5], m[6]);
-  y[0] = add(t, add(t, m[0], s), add(t, p, u));
-  y[1] = mad(t, 2, q, mad(t, 0.5, v, d));
-  y[2] = mad(t, 4, p, mad(t, 0.25, u, s));
-  y[3] = mad(t, 8, q, mad(t, 0.125, v, d));
-  y[4] = mad(t, 16, p, mad(t, 0.0625, u, s));
-  y[5] = mad(t, 32, q, mad(t, 0.03125, v, add(t, d, m[7])));
-}
-
-/* The products of a row or column through Aᵀ to m outputs. */
-static void output_line(const Wino *t, const Expr *const *m, const Expr **y) {
-  if (t->out == 2) {
-    y[0] = add(t, m[0], add(t, m[1], m[2]));
-    y[1] = sub(t, sub(t, m[1], m[2]), m[3]);
-    return;
-  }
-  if (t->out == 6) {
-    output_line_six(t, m, y);
-    return;
-  }
-  const Expr *s = add(t, m[1], m[2]), *d = sub(t, m[1], m[2]), *p = add(t, m[3], m[4]),
-             *q = sub(t, m[3], m[4]);
-  y[0] = add(t, add(t, m[0], s), p);
-  y[1] = mad(t, 2, q, d);
-  y[2] = mad(t, 4, p, s);
-  y[3] = add(t, mad(t, 8, q, d), m[5]);
-}
-
-/* G of F(2, 3), F(4, 3) and F(6, 3). */
-static const double g_two[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
-static const double g_four[6][3] = {{0.25, 0, 0},
-                                    {-1.0 / 6, -1.0 / 6, -1.0 / 6},
-                                    {-1.0 / 6, 1.0 / 6, -1.0 / 6},
-                                    {1.0 / 24, 1.0 / 12, 1.0 / 6},
-                                    {1.0 / 24, -1.0 / 12, 1.0 / 6},
-                                    {0, 0, 1}};
-static const double g_six[8][3] = {{1, 0, 0},
-                                   {-2.0 / 9, -2.0 / 9, -2.0 / 9},
-                                   {-2.0 / 9, 2.0 / 9, -2.0 / 9},
-                                   {1.0 / 90, 1.0 / 45, 2.0 / 45},
-                                   {1.0 / 90, -1.0 / 45, 2.0 / 45},
-                                   {32.0 / 45, 16.0 / 45, 8.0 / 45},
-                                   {32.0 / 45, -16.0 / 45, 8.0 / 45},
-                                   {0, 0, 1}};
-
-/* G g Gᵀ in double precision. */
-static void transform_weight(const Wino *t, const float *g, float *out, int64_t step) {
-  const double(*gm)[3] = t->out == 2 ? g_two : t->out == 4 ? g_four : g_six;
-  double half[MAX_IN][3];
-  for (int i = 0; i < t->in; i++)
-    for (int k = 0; k < 3; k++)
-      half[i][k] =
-          gm[i][0] * (double)g[k] + gm[i][1] * (double)g[3 + k] + gm[i][2] * (double)g[6 + k];
-  for (int i = 0; i < t->in; i++)
-    for (int j = 0; j < t->in; j++)
-      out[(i * t->in + j) * step] =
-          (float)(gm[j][0] * half[i][0] + gm[j][1] * half[i][1] + gm[j][2] * half[i][2]);
-}
-
-/* All weights as [points][taps][c_in][c_out]. */
-static ConstData *transform_weights(const Wino *t, Arena *scratch) {
-  const int64_t ic = t->conv.c_in, oc = t->conv.c_out, taps = t->taps;
-  const int64_t step = taps * ic * oc, count = t->points * step;
-  float *u = ARENA_ARRAY(scratch, float, count);
-  const ConstData *w = t->anchor->def->in[1]->cdata;
-  for (int64_t o = 0; o < oc; o++)
-    for (int64_t i = 0; i < ic * taps; i++) {
-      float g[9];
-      for (int k = 0; k < 9; k++) g[k] = (float)const_float(w, (o * ic * taps + i) * 9 + k);
-      transform_weight(t, g, u + (i % taps * ic + i / taps) * oc + o, step);
-    }
-  ConstData *d = ARENA_NEW(scratch, ConstData);
-  *d = (ConstData){.dtype = DT_F32, .count = count, .data = u};
-  return d;
-}
 
 /* ---- kernels ---- */
 
@@ -210,9 +83,9 @@ static const Expr *pixel_index(const Wino *t, const Place *pl, const Spot *s, co
   return place_index(t->p, pl, at, idx);
 }
 
-static int tile_local(KernelBuild *b, StmtList *body, int b_points) {
+static int tile_local(KernelBuild *b, StmtList *body, DType type, int b_points) {
   const int id =
-      kernel_add_local(b->l->mod, b->k, (Local){.name = "t", .dtype = DT_F32, .count = b_points});
+      kernel_add_local(b->l->mod, b->k, (Local){.name = "t", .dtype = type, .count = b_points});
   stmt_add(body, stmt_local(b->l->m->arena, id));
   return id;
 }
@@ -232,26 +105,27 @@ static Stmt *over_rows(Wino *t, KernelBuild *b, const Expr *row, Stmt *body, dou
 
 static Stmt *transform_input(Wino *t, KernelBuild *b) {
   Arena *a = t->l->m->arena;
+  const DType type = winograd_element(&t->form);
   const int in = kb_param(b, t->x_place->buffer, t->x_place->offset, PA_READ);
   const int out = kb_param(b, t->v->buffer, t->v->offset, PA_WRITE);
   const Expr *row = ex_var(t->p, "p", t->in_rows), *c = ex_var(t->p, "c", num(t, t->conv.c_in));
   const Spot spot = tile_of(t, row);
   StmtList body = {0};
-  const int local = tile_local(b, &body, t->points);
+  const int local = tile_local(b, &body, type, t->points);
   for (int j = 0; j < t->in; j++) {
-    const Expr *d[MAX_IN], *q[MAX_IN], *idx[MAX_RANK];
+    const Expr *d[WINOGRAD_IN], *q[WINOGRAD_IN], *idx[MAX_RANK];
     for (int i = 0; i < t->in; i++)
-      d[i] = ex_cast(t->p, DT_F32,
+      d[i] = ex_cast(t->p, type,
                      ex_load(t->p, kb_dtype(b, in), in,
                              pixel_index(t, t->x_place, &spot, c, i, j, idx), NULL));
-    input_line(t, d, q);
+    winograd_input_line(&t->form, d, q);
     for (int i = 0; i < t->in; i++)
       stmt_add(&body, stmt_set(a, local, num(t, i * t->in + j), q[i]));
   }
   for (int i = 0; i < t->in; i++) {
-    const Expr *d[MAX_IN], *q[MAX_IN];
-    for (int j = 0; j < t->in; j++) d[j] = ex_local(t->p, DT_F32, local, num(t, i * t->in + j));
-    input_line(t, d, q);
+    const Expr *d[WINOGRAD_IN], *q[WINOGRAD_IN];
+    for (int j = 0; j < t->in; j++) d[j] = ex_local(t->p, type, local, num(t, i * t->in + j));
+    winograd_input_line(&t->form, d, q);
     for (int j = 0; j < t->in; j++)
       stmt_add(&body, stmt_store(a, out, point_index(t, t->v, i * t->in + j, row, c), q[j]));
   }
@@ -272,28 +146,30 @@ static Stmt *inside(const Wino *t, Stmt *s, const Expr *at, int64_t size, int64_
 
 static Stmt *transform_output(Wino *t, KernelBuild *b, const Place *to) {
   Arena *a = t->l->m->arena;
+  const DType type = winograd_product(&t->form);
   const int in = kb_param(b, t->m->buffer, t->m->offset, PA_READ);
   const int out = kb_param(b, to->buffer, to->offset, PA_WRITE);
   const Expr *row = ex_var(t->p, "p", t->rows), *c = ex_var(t->p, "c", num(t, t->conv.c_out));
   const Spot spot = tile_of(t, row);
   StmtList body = {0};
-  const int local = tile_local(b, &body, t->points);
+  const int local = tile_local(b, &body, type, t->points);
   for (int j = 0; j < t->in; j++) {
-    const Expr *d[MAX_IN], *q[MAX_IN];
+    const Expr *d[WINOGRAD_IN], *q[WINOGRAD_IN];
     for (int i = 0; i < t->in; i++)
-      d[i] = ex_load(t->p, DT_F32, in, point_index(t, t->m, i * t->in + j, row, c), NULL);
-    output_line(t, d, q);
+      d[i] = ex_load(t->p, type, in, point_index(t, t->m, i * t->in + j, row, c), NULL);
+    winograd_output_line(&t->form, d, q);
     for (int i = 0; i < t->out; i++)
       stmt_add(&body, stmt_set(a, local, num(t, i * t->in + j), q[i]));
   }
   for (int i = 0; i < t->out; i++) {
-    const Expr *d[MAX_IN], *q[MAX_IN], *idx[MAX_RANK], *oy = ex_add(t->p, spot.y, num(t, i));
+    const Expr *d[WINOGRAD_IN], *q[WINOGRAD_IN], *idx[MAX_RANK],
+        *oy = ex_add(t->p, spot.y, num(t, i));
     StmtList line = {0};
-    for (int j = 0; j < t->in; j++) d[j] = ex_local(t->p, DT_F32, local, num(t, i * t->in + j));
-    output_line(t, d, q);
+    for (int j = 0; j < t->in; j++) d[j] = ex_local(t->p, type, local, num(t, i * t->in + j));
+    winograd_output_line(&t->form, d, q);
     for (int j = 0; j < t->out; j++) {
       const Expr *at = pixel_index(t, to, &spot, c, i, j, idx);
-      Stmt *s = stmt_store(a, out, at, epilogue(t, b, idx, q[j]));
+      Stmt *s = stmt_store(a, out, at, epilogue(t, b, idx, winograd_sum(&t->form, q[j])));
       stmt_add(&line, inside(t, s, ex_add(t->p, spot.x, num(t, j)), t->w, t->tw));
     }
     stmt_add(&body, inside(t, line.first, oy, t->h, t->th));
@@ -311,7 +187,8 @@ static const Expr *product_a(Contract *c, const Expr *h, const Expr *w) {
   const Expr *row = c->n_k > 1 ? ex_add(c->p, w, ex_mul(c->p, c->k[0], plane)) : w;
   const Expr *idx[3] = {c->outer[0], row, c->k[c->n_k - 1]};
   const int id = kb_param(&c->b, t->v->buffer, t->v->offset, PA_READ);
-  return ex_load(c->p, DT_F32, id, place_index(c->p, t->v, 3, idx), NULL);
+  const Expr *at = place_index(c->p, t->v, 3, idx);
+  return contract_operand_a(c, ex_load(c->p, winograd_element(&t->form), id, at, NULL));
 }
 
 static void product_index(const Contract *c, const Expr *h, const Expr *w, const Expr *col,
@@ -326,20 +203,16 @@ static const Expr *product_b_offset(const Contract *c) {
   const int64_t lanes = c->lanes, width = c->tile.vectors * lanes, full = t->conv.c_out / width,
                 rest = t->conv.c_out % width;
   const int64_t packed = full * width + (rest + lanes - 1) / lanes * lanes;
-  return ex_mul(c->p, c->outer[0], ex_i64(c->p, packed * t->taps * t->conv.c_in));
-}
-
-static void add_k(const Wino *t, Contract *c, const char *stem, int64_t n) {
-  c->k_extent[c->n_k] = num(t, n);
-  c->k[c->n_k] = ex_var(t->p, stem, c->k_extent[c->n_k]);
-  c->n_k++;
+  const int64_t steps = (t->conv.c_in + t->types->k_step - 1) / t->types->k_step;
+  return ex_mul(c->p, c->outer[0], ex_i64(c->p, packed * t->taps * steps));
 }
 
 /* Weights as panels: of a point, taps in depth, then channels. */
-static ConstData *pack_weights(const Wino *t, const Contract *c) {
+static bool pack_weights(const Wino *t, Contract *c) {
   const int64_t ic = t->conv.c_in, oc = t->conv.c_out;
   Arena *scratch = arena_child(t->l->a);
-  PackShape ps = {.type = DT_F32,
+  PackShape ps = {.type = contract_packed_type(c),
+                  .k_step = t->types->k_step,
                   .groups = t->points,
                   .group_stride = t->taps * ic * oc,
                   .cols = oc,
@@ -352,15 +225,17 @@ static ConstData *pack_weights(const Wino *t, const Contract *c) {
                   .scale = 1.0};
   ps.k[c->n_k - 1] = ic;
   ps.k_stride[c->n_k - 1] = oc;
-  ConstData *packed = pack_panels(t->l->m, transform_weights(t, scratch), &ps);
+  const ConstData *w = t->anchor->def->in[1]->cdata;
+  const bool ok =
+      contract_pack_const(c, winograd_weights(&t->form, w, oc, ic, t->taps, scratch), &ps);
   arena_free(scratch);
-  return packed;
+  return ok;
 }
 
 /* Describes the products; c->b is the caller's to set. */
 static bool products(Wino *t, Contract *of) {
   Contract c;
-  contract_init(&c, t->l, t->root, t->anchor, t->m, contract_types(DT_F32, DT_F32));
+  contract_init(&c, t->l, t->root, t->anchor, t->m, t->types);
   c.plain_rank = 3;
   c.info = t;
   c.a = product_a;
@@ -371,13 +246,14 @@ static bool products(Wino *t, Contract *of) {
   c.rows_h = num(t, 1);
   c.rows_w = t->rows;
   c.n = num(t, t->conv.c_out);
-  if (t->taps > 1) add_k(t, &c, "k", t->taps);
-  add_k(t, &c, "c", t->conv.c_in);
+  if (t->taps > 1) {
+    c.k_extent[0] = num(t, t->taps);
+    c.k[c.n_k++] = ex_var(t->p, "k", c.k_extent[0]);
+  }
+  contract_last_k(&c, "c", num(t, t->conv.c_in));
   kb_move(&c.b, &of->b);
   contract_tile(&c);
-  const ConstData *packed = pack_weights(t, &c);
-  if (!packed) return false;
-  c.b_buffer = contract_weights(t->l, packed);
+  if (!pack_weights(t, &c)) return false;
   *of = c;
   of->b.x.user = &of->b;
   return true;
@@ -392,8 +268,8 @@ static Step *three_kernels(Wino *t, const Place *to) {
   Step *steps = NULL;
   const Expr *vd[3] = {num(t, t->points), t->rows, num(t, stride_of(t->conv.c_in))},
              *md[3] = {vd[0], t->rows, num(t, stride_of(t->conv.c_out))};
-  t->v = lower_temp(t->l, DT_F32, 3, vd, "tiles");
-  t->m = lower_temp(t->l, DT_F32, 3, md, "products");
+  t->v = lower_temp(t->l, winograd_element(&t->form), 3, vd, "tiles");
+  t->m = lower_temp(t->l, winograd_product(&t->form), 3, md, "products");
   KernelBuild in, out;
   kb_begin(&in, t->l, t->anchor, "wino_in");
   step_append(&steps, kb_finish(&in, transform_input(t, &in)));
@@ -408,11 +284,11 @@ static Step *three_kernels(Wino *t, const Place *to) {
   return steps;
 }
 
-static Place *scratch_place(Wino *t, KernelBuild *b, const Expr *rows, int64_t channels,
+static Place *scratch_place(Wino *t, KernelBuild *b, DType type, const Expr *rows, int64_t channels,
                             const char *name) {
   Place *pl = ARENA_NEW(t->l->m->arena, Place);
   const Expr *row = num(t, stride_of(channels)), *point = ex_mul(t->p, rows, row);
-  const int id = kb_scratch(b, DT_F32, ex_mul(t->p, num(t, t->points), point), name);
+  const int id = kb_scratch(b, type, ex_mul(t->p, num(t, t->points), point), name);
   pl->buffer = kb_scratch_place(id);
   pl->offset = num(t, 0);
   pl->stride = ARENA_ARRAY(t->l->m->arena, const Expr *, 3);
@@ -427,8 +303,8 @@ static Place *scratch_place(Wino *t, KernelBuild *b, const Expr *rows, int64_t c
 static Step *one_kernel(Wino *t, const Place *to) {
   Contract c;
   kb_begin(&c.b, t->l, t->root, "wino");
-  t->v = scratch_place(t, &c.b, t->in_rows, t->conv.c_in, "tiles");
-  t->m = scratch_place(t, &c.b, t->rows, t->conv.c_out, "products");
+  t->v = scratch_place(t, &c.b, winograd_element(&t->form), t->in_rows, t->conv.c_in, "tiles");
+  t->m = scratch_place(t, &c.b, winograd_product(&t->form), t->rows, t->conv.c_out, "products");
   StmtList body = {0};
   stmt_add(&body, transform_input(t, &c.b));
   if (!products(t, &c)) return NULL;
@@ -476,6 +352,8 @@ Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Pla
   expr_is_const(root->dims[2 + t.deep], &t.h);
   expr_is_const(root->dims[3 + t.deep], &t.w);
   t.out = anchor->def->plan->winograd;
+  t.types = winograd_types(l->c->target, anchor->def);
+  t.form = (WinogradForm){l->p, t.out, !dtype_is_float(t.types->acc)};
   t.in = t.out + 2;
   t.points = t.in * t.in;
   t.th = (t.h + t.out - 1) / t.out;

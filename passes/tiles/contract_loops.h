@@ -47,4 +47,5 @@ void conv_shape(ExprPool *p, const Node *n, const ConvInfo *conv, const Axis *ax
 bool matmul_merges_batch(const Node *n, const MatMulInfo *product);
 void matmul_shape(ExprPool *p, const Node *n, const MatMulInfo *product, ContractShape *s);
 /* The products of a Winograd form, by its plan. */
-void winograd_shape(ExprPool *p, const Node *n, const ConvInfo *conv, ContractShape *s);
+void winograd_shape(ExprPool *p, const Target *t, const Node *n, const ConvInfo *conv,
+                    ContractShape *s);

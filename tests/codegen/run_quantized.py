@@ -199,6 +199,52 @@ def instructions():
     return bad
 
 
+def winograd_case(rng, xt, c_in, c_out, size, pads, zero, xs, ws, wt="int8"):
+    """ConvInteger; x and weights random, of the values xs and ws, or a given array."""
+    case = Case(rng, "ConvInteger", (1 + c_in % 3 // 2, c_in, *size), (c_out, c_in, *[1] * (len(size) - 2), 3, 3), xt, wt, pads=pads)
+    values = lambda v, a: a if v is None else v.astype(a.dtype) if isinstance(v, np.ndarray) else rng.choice(v, a.shape).astype(a.dtype)
+    case.x, case.w, case.xz, case.wz = values(xs, case.x), values(ws, case.w), np.array(zero, xt), np.array(0, wt)
+    case.feeds["x"] = case.x
+    case.constants.update(w=case.w, xz=case.xz, wz=case.wz)
+    return case
+
+
+def winograd_cases(rng):
+    """A case, a Winograd form, and whether its bounds allow that form: others are computed without."""
+    total = lambda up: np.resize(np.r_[np.full(up % 1044, up // 1044 + 1), np.full(1044 - up % 1044, up // 1044)], (9, 116, 3, 3))
+    ends = {"uint8": (0, 255), "int8": (-128, 127)}
+    for m in (2, 4):
+        for xt, (lo, hi) in ends.items():  # sizes that tiles do not divide, borders of zero points at both ends
+            yield winograd_case(rng, xt, 64, 20, (13, 18), [1] * 4, hi, None, None), m, True
+            yield winograd_case(rng, xt, 10, 33, (9, 8), [2, 0, 1, 1], lo, (lo, hi), (-128, 127)), m, True
+    yield winograd_case(rng, "uint8", 116, 9, (8, 9), [0] * 4, 0, (255,), total(131586)), 4, True  # sums up to 2^25 - 2
+    yield winograd_case(rng, "uint8", 116, 9, (8, 9), [0] * 4, 0, (255,), total(131587)), 4, False
+    yield winograd_case(rng, "uint8", 116, 9, (8, 9), [0] * 4, 0, (255,), total(131587)), 2, True
+    yield winograd_case(rng, "int8", 116, 9, (8, 9), [1] * 4, 0, (-128,), -total(132587)), 4, True
+    yield winograd_case(rng, "uint8", 12, 9, (12, 12), [1] * 4, 7, None, (0, 227), "uint8"), 4, True  # 16 bits hold 144 * 227
+    yield winograd_case(rng, "uint8", 12, 9, (12, 12), [1] * 4, 7, None, (0, 228), "uint8"), 4, False
+    yield winograd_case(rng, "uint8", 11, 16, (12, 12), [1] * 4, 7, None, None), 4, False  # channels are multiplied in pairs
+
+
+def winograd(turn):
+    """What is wrong with Winograd forms of integers, and how many runs there were; all of them for the targets of a turn."""
+    bad, runs = [], 0
+    emulated = [t for t in turns.EMULATED if not turns.targets.missing(t)]
+    for k, (case, m, fits) in enumerate(winograd_cases(np.random.default_rng(0))):
+        flags = [f"--winograd={m}", "--target=x86-64-v3"]
+        with tempfile.TemporaryDirectory(prefix="burin-") as folder:
+            (Path(folder) / "m.onnx").write_bytes(case.model().SerializeToString())
+            command = [burin.compiler(), "compile", Path(folder) / "m.onnx", "-o", "-", "--emit=graph", *flags]
+            text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        bad += [] if (f"plan=winograd{m}" in text) == fits else [f"winograd{m} {'is not' if fits else 'is'} the plan of {case.title}"]
+        for target in [turn] if turn else ["x86-64-v3", ["x86-64-v2", "native", *emulated][k % (2 + len(emulated))]]:
+            got = (turns.run_program(case, target, flags[:1]) if target in turns.EMULATED else
+                   burin.compile(case.model(), target=target, flags=flags[:1]).run(case.feeds)[0])
+            bad += [] if np.array_equal(got, case.oracle()) else [f"{target}, winograd{m}: {case.title} differs"]
+            runs += 2
+    return bad, runs
+
+
 def between_products(targets):
     """What is wrong with operators between DequantizeLinear and QuantizeLinear (byte_cases), and how many runs there were."""
     bad, runs = [], 0
@@ -260,7 +306,8 @@ def main():
     cases = [*fixed_cases(rng), *(pick(rng, [conv_case, conv_case, matmul_case])(rng) for _ in range(args.count))]
     targets = [args.target] if args.target else ["native", "x86-64-v2"]
     (bad, runs), (more, strips) = between_products(targets), chains([*targets[:1], *([] if args.target else ["x86-64-v3"])])
-    return turns.run_cases(cases, wrong, args, [*bad, *more, *instructions()], runs + strips + 3)
+    forms, transformed = winograd(args.target)
+    return turns.run_cases(cases, wrong, args, [*bad, *more, *forms, *instructions()], runs + strips + transformed + 3)
 
 
 if __name__ == "__main__":

@@ -25,12 +25,12 @@ def arguments():
     return p.parse_args()
 
 
-def run_program(case, target):
+def run_program(case, target, flags=()):
     """Output y of a program under qemu."""
     with tempfile.TemporaryDirectory(prefix="burin-") as folder:
         path = Path(folder)
         (path / "m.onnx").write_bytes(case.model().SerializeToString())
-        command = [burin.compiler(), "compile", path / "m.onnx", "-o", path / "m", f"--target={target}"]
+        command = [burin.compiler(), "compile", path / "m.onnx", "-o", path / "m", f"--target={target}", *flags]
         subprocess.run(command, check=True, capture_output=True)
         command = [*targets.EMULATOR[target], path / "m", "--output", f"y=@{path}/y.npy"]
         for name, array in case.feeds.items():
