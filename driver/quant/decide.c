@@ -115,21 +115,22 @@ static void switch_all(Quantizer *z, bool on) {
   for (int k = 0; k < z->plan->layers.n; k++) z->plan->layers.data[k].on = on && !z->layers[k].kept;
 }
 
-/* Samples for each layer's own damage: as many as some seconds allow. */
-static int alone_samples(const Quantizer *z, double run_seconds) {
+/* Samples for each layer's own damage: as many as half a minute or so allows, counted in
+ * multiply-adds, so that the machine's load decides nothing. */
+static int alone_samples(const Quantizer *z) {
   enum { FEWEST = 2, MOST = 16 };
-  static const double seconds = 20;
-  const double n = seconds / (run_seconds * z->plan->layers.n + 1e-9);
+  static const double most_macs = 1.5e12;
+  double macs = 1;
+  for (int k = 0; k < z->plan->layers.n; k++) macs += z->plan->layers.data[k].macs;
+  const double n = most_macs / (macs * (z->plan->layers.n + 1));
   return n < FEWEST ? FEWEST : n > MOST ? MOST : (int)n;
 }
 
 static bool measure_alone(Quantizer *z) {
   Score s;
-  const double start = clock_seconds();
+  const int samples = alone_samples(z);
   switch_all(z, false);
   quant_plan_update(z->plan);
-  if (!simulate(z, 1, &s)) return false;
-  const int samples = alone_samples(z, clock_seconds() - start);
   for (int k = 0; k < z->plan->layers.n; k++) {
     QuantLayer *l = &z->plan->layers.data[k];
     if (z->layers[k].kept) continue;

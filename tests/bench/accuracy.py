@@ -198,7 +198,7 @@ def times(programs, samples, folder, rounds=5):
     """The least time of each with the first sample, in turns."""
     inputs = []
     for k, x in enumerate(samples.values()):
-        np.save(f"{folder}/in_{k}.npy", x[:1])
+        np.save(f"{folder}/in_{k}.npy", np.ascontiguousarray(x[:1]))
         inputs += ["--input", f"{k}=@{folder}/in_{k}.npy"]
     least = [np.inf] * len(programs)
     for _ in range(rounds):
