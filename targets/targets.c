@@ -41,7 +41,8 @@ bool target_has(const Target *t, Feature f) {
 }
 
 uint64_t target_cpu_features(const Target *t, bool matrices) {
-  const uint64_t tiles = CPU_BIT(CPU_X86_AMX_TILE) | CPU_BIT(CPU_X86_AMX_INT8);
+  const uint64_t tiles =
+      CPU_BIT(CPU_X86_AMX_TILE) | CPU_BIT(CPU_X86_AMX_INT8) | CPU_BIT(CPU_X86_AMX_BF16);
   return matrices || t->arch != ARCH_X86_64 ? t->cpu_features : t->cpu_features & ~tiles;
 }
 

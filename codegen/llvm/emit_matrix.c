@@ -32,7 +32,8 @@ static void survey_op(Survey *v, const Stmt *s) {
   const bool product = op.kind == MATRIX_MULTIPLY;
   if (!r->rows) r->rows = op.rows;
   if (product && !r->k) r->k = op.k;
-  if (op.rows != r->rows || op.rows > MOST_ROWS || op.cols != COLUMNS ||
+  if ((product && !target_has(v->c->t, op.floats ? FEATURE_AMX_BF16 : FEATURE_AMX_INT8)) ||
+      op.rows != r->rows || op.rows > MOST_ROWS || op.cols != COLUMNS ||
       (product && (op.k != r->k || op.k > MOST_ROWS)))
     v->fits = false;
 }
@@ -86,7 +87,7 @@ static Val configuration(Emit *c, const struct MatrixRegs *r) {
 }
 
 void matrix_begin(Emit *c) {
-  if (!target_has(c->t, FEATURE_AMX_INT8)) return;
+  if (!target_has(c->t, FEATURE_AMX_INT8) && !target_has(c->t, FEATURE_AMX_BF16)) return;
   struct MatrixRegs *const r = ARENA_NEW(c->arena, struct MatrixRegs);
   Survey v = {c, r, true};
   const int n = c->kernel->locals.n;
@@ -150,7 +151,7 @@ static void multiply(Emit *c, const MatrixOp *op, Held *a, Held *b) {
   static const char *const names[2][2] = {{"llvm.x86.tdpbuud", "llvm.x86.tdpbusd"},
                                           {"llvm.x86.tdpbsud", "llvm.x86.tdpbssd"}};
   const int x = load_operand(c, a, &op->a), y = load_operand(c, b, &op->b);
-  intrinsic(c, names[op->a_signed][op->b_signed], 0, NULL, 3,
+  intrinsic(c, op->floats ? "llvm.x86.tdpbf16ps" : names[op->a_signed][op->b_signed], 0, NULL, 3,
             (Val[]){reg(c, c->matrix->of[op->sum]), reg(c, x), reg(c, y)});
 }
 

@@ -22,6 +22,12 @@ PlanLoops plan_loops(const Plan *p, int64_t phase) {
   return p->loops[phase < p->n_loops ? phase : 0];
 }
 
+bool plan_has_matrix(const Plan *p) {
+  for (int i = 0; i < p->n_loops; i++)
+    if (p->loops[i].matrix) return true;
+  return false;
+}
+
 bool plan_has_blocks(const Plan *p) {
   return (p->algorithm == ALG_TILED && !p->chain && !p->chained) ||
          (p->algorithm == ALG_WINOGRAD && !p->block);

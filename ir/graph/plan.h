@@ -69,6 +69,8 @@ const char *plan_name(const Plan *p);
 PlanLoops plan_loops(const Plan *p, int64_t phase);
 /* Whether its tiles go together in blocks: not inside a kernel that has other loops around them. */
 bool plan_has_blocks(const Plan *p);
+/* Whether a tile of it is made of matrix registers. */
+bool plan_has_matrix(const Plan *p);
 void plan_print(const Plan *p, StrBuf *b); /* {plan=… …} */
 /* NULL, or what no node can be meant to have. */
 const char *plan_malformed(const Plan *p);

@@ -11,7 +11,7 @@
  *   vector    run in lanes. A load with stride 1 in the variable is a vector load, with stride 0 a
  *             splat, else a gather; tails are masked or scalar, by target. Never one in another;
  *             serial loops inside have the same bounds in all lanes
- *   matrix    two or three nested ones with one statement: an operation of matrix registers
+ *   matrix    two or three nested ones: an operation of matrix registers
  *             (matrix.h); one after the other where the target has none
  *   block     independent; blocks of a GPU's grid (below)
  *   thread    independent of each other; threads of a block, which wait for each other at the end

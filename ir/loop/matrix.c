@@ -1,7 +1,9 @@
 /* Recognises the operations of matrix.h. */
 #include "ir/loop/matrix.h"
 
-enum { ROW, COLUMN, STEP, LOOPS, BYTES = 4, MOST = 64 };
+#include <math.h>
+
+enum { ROW, COLUMN, STEP, LOOPS, BYTES = 4, PAIR = 2, MOST = 64 };
 
 typedef struct Nest {
   ExprPool *p;
@@ -10,6 +12,19 @@ typedef struct Nest {
   int extent[LOOPS];
   int n;
 } Nest;
+
+/* The loop's variable and range. */
+static bool open_loop(Nest *x, const Stmt *s) {
+  int64_t n;
+  const Expr *const lo = expr_var_lo(x->p, s->loop.var->id);
+  if (x->n == LOOPS || s->loop.kind != FOR_MATRIX ||
+      !expr_is_const(expr_var_extent(x->p, s->loop.var->id), &n) || n < 1 || n > MOST ||
+      (lo && !expr_is_i64(lo, 0)))
+    return false;
+  x->extent[x->n] = (int)n;
+  x->var[x->n++] = s->loop.var;
+  return true;
+}
 
 static bool uses_loops(const Nest *x, const Expr *e) {
   for (int i = 0; i < x->n; i++)
@@ -84,20 +99,74 @@ static bool read_group(const Nest *x, const Expr *e, MatrixPlace *out, bool *is_
   return read_place(x, g.byte[0]->a[0], ROW, STEP, BYTES, out);
 }
 
-bool matrix_reads(ExprPool *p, const Expr *group, const Expr *row, const Expr *step) {
-  const Nest x = {.p = p, .var = {row, row, step}, .n = LOOPS};
-  MatrixPlace place;
-  bool is_signed;
-  return read_group(&x, group, &place, &is_signed);
-}
-
 static bool read_panel(const Nest *x, const Expr *e, MatrixPlace *out) {
   if (e->op != EX_LOAD || e->a[1] || e->dtype != DT_I32) return false;
   out->id = e->id;
   return read_place(x, e->a[0], STEP, COLUMN, 1, out);
 }
 
+/* ---- pairs of bf16 ---- */
+
+/* A bf16 of a buffer, in f32; of a pair the one of this number. */
+static bool read_half(const Nest *x, const Expr *e, int number, MatrixPlace *out) {
+  const Expr *const load = e->op == EX_cast ? e->a[0] : NULL;
+  if (!load || load->op != EX_LOAD || load->a[1] || load->dtype != DT_BF16 || e->dtype != DT_F32)
+    return false;
+  out->id = load->id;
+  return read_place(x, ex_sub(x->p, load->a[0], ex_i64(x->p, number)), ROW, STEP, PAIR, out);
+}
+
+/* The same of a pair in an i32. */
+static bool read_panel_half(const Nest *x, const Expr *e, bool upper, MatrixPlace *out) {
+  const Expr *const half = e->op == EX_bits ? e->a[0] : NULL;
+  if (!half || half->nargs < 2) return false;
+  for (int i = 0; i < 2; i++)
+    if (half->a[i]->op == EX_LOAD && e == ex_bf16_element(x->p, half->a[i], upper))
+      return read_panel(x, half->a[i], out);
+  return false;
+}
+
+/* The product in a*b + sum, as an fma or as what stands for one on targets without. */
+static bool read_product(const Expr *e, const Expr *sum, const Expr **a, const Expr **b) {
+  if (e->op == EX_add && (e->a[0] == sum || e->a[1] == sum)) {
+    const Expr *const product = e->a[e->a[0] == sum];
+    *a = product->a[0];
+    *b = product->a[1];
+    return product->op == EX_mul;
+  }
+  *a = e->a[0];
+  *b = e->a[1];
+  return e->op == EX_fma && e->a[2] == sum;
+}
+
+static bool read_pair(const Nest *x, const Expr *e, const Expr *sum, int number, MatrixOp *out) {
+  const Expr *v[2];
+  if (!read_product(e, sum, &v[0], &v[1])) return false;
+  for (int second = 0; second < 2; second++)
+    if (read_half(x, v[second], number, &out->a) &&
+        read_panel_half(x, v[1 - second], number > 0, &out->b))
+      return true;
+  return false;
+}
+
+bool matrix_reads(ExprPool *p, const Expr *value, const Expr *row, const Expr *step) {
+  const Nest x = {.p = p, .var = {row, row, step}, .n = LOOPS};
+  MatrixPlace place;
+  bool is_signed;
+  return value->dtype == DT_F32 ? read_half(&x, value, 0, &place)
+                                : read_group(&x, value, &place, &is_signed);
+}
+
+static bool same_place(const MatrixPlace *a, const MatrixPlace *b) {
+  return a->id == b->id && a->base == b->base && a->pitch == b->pitch;
+}
+
 /* ---- operations ---- */
+
+static bool is_zero(const Expr *e) {
+  return e->op == EX_CONST && ((e->dtype == DT_I32 && e->k.i == 0) ||
+                               (e->dtype == DT_F32 && e->k.f == 0 && !signbit(e->k.f)));
+}
 
 /* Element (row, column) of a matrix register. */
 static bool is_element(const Nest *x, int local, const Expr *index) {
@@ -150,25 +219,72 @@ static const char *read_statement(const Nest *x, const Stmt *s, MatrixOp *out) {
     return read_multiply(x, s, out);
   }
   out->kind = MATRIX_FILL;
-  return v->op == EX_CONST && v->dtype == DT_I32 && v->k.i == 0 ? NULL : "no zero";
+  return is_zero(v) ? NULL : "no zero";
+}
+
+/* The statements of a product of bf16, inside of two loops. */
+enum { FIRST, SECOND, CLEAR_FIRST, CLEAR_SECOND, PAIRS, JOIN, STATEMENTS };
+
+static bool are_of_a_product(const Stmt *s, const Stmt *part[STATEMENTS]) {
+  static const StmtKind kinds[] = {ST_LOCAL, ST_LOCAL, ST_SET, ST_SET, ST_FOR, ST_SET};
+  for (int i = 0; i < STATEMENTS; i++, s = s->next) {
+    if (!s || s->kind != kinds[i]) return false;
+    part[i] = s;
+  }
+  const Stmt *const a = part[PAIRS]->loop.body, *const b = a ? a->next : NULL;
+  return !s && b && !b->next && a->kind == ST_SET && b->kind == ST_SET;
+}
+
+/* Sum number i of the two; NULL: none that is 0 before. */
+static const Expr *sum_of_halves(const Nest *x, const Stmt *const part[STATEMENTS], int i) {
+  const Stmt *const clear = part[CLEAR_FIRST + i];
+  const int id = clear->access.id;
+  if (id != part[FIRST + i]->access.id || id < 0 || id >= x->k->locals.n ||
+      x->k->locals.data[id].dtype != DT_F32 || !expr_is_i64(clear->access.index, 0) ||
+      !is_zero(clear->access.value))
+    return NULL;
+  return ex_local(x->p, DT_F32, id, clear->access.index);
+}
+
+static bool read_halves(const Nest *x, const Stmt *s, const Expr *sum, int number, MatrixOp *out) {
+  return s->access.id == sum->id && s->access.index == sum->a[0] &&
+         read_pair(x, s->access.value, sum, number, out);
+}
+
+static const char *read_floats(Nest *x, const Stmt *s, MatrixOp *out) {
+  const Stmt *part[STATEMENTS];
+  MatrixOp upper = {0};
+  if (!are_of_a_product(s, part) || !open_loop(x, part[PAIRS]))
+    return "not the statements of a product of bf16";
+  const Stmt *const pairs = part[PAIRS]->loop.body;
+  const Stmt *const join = part[JOIN];
+  const int to = join->access.id;
+  const Expr *const even = sum_of_halves(x, part, 0), *const odd = sum_of_halves(x, part, 1);
+  if (!even || !odd || even == odd || !read_halves(x, pairs, even, 0, out) ||
+      !read_halves(x, pairs->next, odd, 1, &upper) || !same_place(&out->a, &upper.a) ||
+      !same_place(&out->b, &upper.b))
+    return "operands that are not rows of bf16 and of pairs";
+  out->kind = MATRIX_MULTIPLY;
+  out->floats = true;
+  out->sum = to;
+  if (to < 0 || to >= x->k->locals.n || !is_element(x, to, join->access.index)) return "no element";
+  const Expr *const sum = ex_local(x->p, DT_F32, to, join->access.index);
+  return join->access.value == ex_add(x->p, sum, ex_add(x->p, even, odd))
+             ? NULL
+             : "two sums that are not added to their element";
 }
 
 const char *matrix_op(ExprPool *p, const Kernel *k, const Stmt *s, MatrixOp *out) {
   Nest x = {.p = p, .k = k};
   *out = (MatrixOp){0};
-  for (; s && s->kind == ST_FOR; s = s->loop.body) {
-    int64_t n;
-    const Expr *const lo = expr_var_lo(p, s->loop.var->id);
-    if (x.n == LOOPS || s->loop.kind != FOR_MATRIX || (x.n && s->next)) return "other loops";
-    if (!expr_is_const(expr_var_extent(p, s->loop.var->id), &n) || n < 1 || n > MOST ||
-        (lo && !expr_is_i64(lo, 0)))
-      return "an impossible range";
-    x.extent[x.n] = (int)n;
-    x.var[x.n++] = s->loop.var;
-  }
-  if (!s || s->next || s->kind != ST_SET || x.n < 2) return "not one assignment to a local";
+  for (; s && s->kind == ST_FOR; s = s->loop.body)
+    if ((x.n && s->next) || !open_loop(&x, s)) return "other loops, or an impossible range";
+  const bool floats = s && s->kind == ST_LOCAL && x.n == 2;
+  if (!floats && (!s || s->next || s->kind != ST_SET || x.n < 2))
+    return "not one assignment to a local";
+  const char *const wrong = floats ? read_floats(&x, s, out) : read_statement(&x, s, out);
   out->rows = x.extent[ROW];
   out->cols = x.extent[COLUMN];
   out->k = x.n == LOOPS ? x.extent[STEP] : 0;
-  return read_statement(&x, s, out);
+  return wrong;
 }

@@ -4,11 +4,17 @@
  *   for r in 0..R matrix { for j in 0..C matrix { for q in 0..K matrix {                  multiply
  *     t0[r*C + j] = dot4_u8i8(A, B, t0[r*C + j]) } } }
  *   for r in 0..R matrix { for j in 0..C matrix { t1[i + r*p + j] = t0[r*C + j] } }       copy
+ *   for r in 0..R matrix { for j in 0..C matrix {                                         multiply bf16
+ *     local t2; local t3; t2[0] = 0; t3[0] = 0
+ *     for q in 0..K matrix { t2[0] = fma(A0, B0, t2[0]); t3[0] = fma(A1, B1, t3[0]) }
+ *     t0[r*C + j] = t0[r*C + j] + (t2[0] + t3[0]) } }
  *
  * t0 is a local in a matrix register (MEM_MATRIX) of R*C elements, t1 one on the stack. In a product
  * A is four bytes of a buffer that follow each other, put together as an i32, byte number i + r*p +
  * 4*q being the first one; B is an i32 of a buffer, number i + q*p + j; operands may be exchanged.
  * i and p are any expressions without the loops' variables. Sums of integers: order does not matter.
+ * Floats are added up as tdpbf16ps does: A0 and A1 are bf16 of a buffer in f32, numbers i + r*p + 2*q
+ * and one more; B0 and B1 the lower and the upper bf16 of an i32, number i + q*p + j.
  * Nothing else uses a matrix register. The interpreter, and targets without such registers, take the
  * loops as they stand. */
 #pragma once
@@ -28,14 +34,15 @@ typedef struct MatrixOp {
   int sum; /* the matrix register */
   int rows;
   int cols;
-  int k;         /* groups of four */
-  MatrixPlace a; /* in bytes; of a copy: where to */
+  bool floats;   /* of a product: bf16 */
+  int k;         /* groups of four bytes, pairs of bf16 */
+  MatrixPlace a; /* in elements; of a copy: where to */
   MatrixPlace b; /* in groups */
   bool a_signed;
   bool b_signed;
 } MatrixOp;
 
-/* Whether `group`, an i32, is a group of A for row `row` and step `step` of such loops. */
-bool matrix_reads(ExprPool *p, const Expr *group, const Expr *row, const Expr *step);
+/* Whether `value` is a group of bytes of A, or A0, for row `row` and step `step` of such loops. */
+bool matrix_reads(ExprPool *p, const Expr *value, const Expr *row, const Expr *step);
 /* Reads the outermost loop s of a nest. NULL, or why it is none. */
 const char *matrix_op(ExprPool *p, const Kernel *k, const Stmt *s, MatrixOp *out);

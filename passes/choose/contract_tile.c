@@ -14,7 +14,7 @@ MachineModel contract_machine(const Target *t, const ContractTypes *types) {
 static double step_cycles(const MachineModel *m, const ContractTypes *types, int rows,
                           int vectors) {
   const double columns = types->across ? vectors * m->lanes : vectors;
-  const double fmas = model_fmas(m, rows * columns * (types->across ? 2 : 1));
+  const double fmas = model_fmas(m, rows * columns * (types->across || types->split_a ? 2 : 1));
   const double loads = model_loads(m, (double)rows / m->a_steps + columns);
   const double wide = types->panel == DT_I16 ? 2 : 4; /* bytes of a column */
   const double stream =

@@ -71,7 +71,8 @@ const ContractTypes *node_contract_types(const Node *n) {
   if (!t || t->k_step == 1) return t;
   if (!dtype_is_float(t->acc)) return goes_across(n, t + 1) ? t + 1 : t;
   if (conv_info(n, &conv) && !conv_reads_groups(&conv, t)) return t + 2;
-  return expr_pool_rules(n->graph->model->pool)->split_dot2 ? t + 1 : t;
+  const bool pairs = n->plan && plan_has_matrix(n->plan);
+  return !pairs && expr_pool_rules(n->graph->model->pool)->split_dot2 ? t + 1 : t;
 }
 
 const ContractTypes *winograd_types(const Target *t, const Node *n) {

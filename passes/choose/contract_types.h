@@ -1,8 +1,9 @@
 /* Element types of tiled contractions (passes/kernels/contract.h): one row for each pair of
  * operand types that the template takes, with what it packs, adds up in and steps by. A new type
  * is a row of contract_types.c; nothing else names types. Behind a row of grouped floats come
- * one for targets without its instruction, which gives the same bits, and one that takes the same
- * operands one by one: of convolutions whose groups are not whole. */
+ * one for targets without its instruction, which gives the same bits (where the plan has no matrix
+ * registers), and one that takes the same operands one by one: of convolutions whose groups are
+ * not whole. */
 #pragma once
 #include "ir/op/op.h"
 #include "targets/target.h"

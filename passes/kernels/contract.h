@@ -67,8 +67,9 @@ struct Contract {
   PlanLoops plan;
   /* Matrix registers of sums: locals that all tiles of the kernel use in turn; 0: none yet, else id + 1 */
   int matrix_sum[4];
-  bool heavy;     /* the epilogue is too long to be unrolled */
-  bool prefetch;  /* panels come from beyond the second-level cache */
+  int matrix_pair[2]; /* the same: sums of one product of bf16, of the even and the odd elements */
+  bool heavy;         /* the epilogue is too long to be unrolled */
+  bool prefetch;      /* panels come from beyond the second-level cache */
   int plain_rank; /* > 0: the sum itself is stored, at an index of this rank, without epilogue */
 };
 

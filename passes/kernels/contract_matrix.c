@@ -33,16 +33,55 @@ static void register_spot(Contract *c, const MatrixTile *t, int i, const Expr **
   *w = lines ? t->s.w : ex_add(c->p, t->s.w, num(c, (int64_t)i * c->plan.matrix));
 }
 
-static Stmt *multiply(Contract *c, const MatrixTile *t, int y, int x, const Expr *step) {
-  const Expr *r = row_var(c), *j = var(c, "j", c->lanes), *h, *w;
-  register_spot(c, t, y, &h, &w);
-  const Expr *a = contract_a_value(c, h, ex_add(c->p, w, r));
-  const Expr *b = contract_b_value(c, t->pn, ex_add(c->p, j, num(c, (int64_t)x * c->lanes)));
-  const Expr *at = element(c, r, j), *sum = local_of(c, t->sum[y][x], at);
+static bool is_floats(const Contract *c) { return c->types->mac == EX_dot2_bf16; }
+
+/* Element i of a pair of A in f32; its bits are what a multiply-add takes. */
+static const Expr *half_of_a(Contract *c, const Expr *h, const Expr *w, int i) {
+  const Expr *e = contract_a_element(c, h, w, i);
+  while (e->op == EX_cast || e->op == EX_bits) e = e->a[0];
+  return contract_cast(c, e);
+}
+
+/* Adds up the even and the odd elements of a step, and both to the register's element. */
+static Stmt *multiply_pairs(Contract *c, int to, const Expr *at, const Expr *const a[2],
+                            const Expr *b, const Expr *step) {
+  const Expr *const first = num(c, 0), *half[2];
+  StmtList out = {0}, inner = {0};
+  for (int i = 0; i < 2; i++) {
+    if (!c->matrix_pair[i]) c->matrix_pair[i] = 1 + contract_sums_local(c, "p", 1, false);
+    half[i] = local_of(c, c->matrix_pair[i] - 1, first);
+    stmt_add(&out, stmt_local(arena(c), half[i]->id));
+  }
+  for (int i = 0; i < 2; i++) {
+    stmt_add(&out, stmt_set(arena(c), half[i]->id, first, zero(c)));
+    const Expr *product = ex_op(c->p, EX_fma, a[i], ex_bf16_element(c->p, b, i), half[i]);
+    stmt_add(&inner, stmt_set(arena(c), half[i]->id, first, product));
+  }
+  stmt_add(&out, matrix_loop(c, step, inner.first));
+  const Expr *sum = ex_add(c->p, local_of(c, to, at), ex_add(c->p, half[0], half[1]));
+  stmt_add(&out, stmt_set(arena(c), to, at, sum));
+  return out.first;
+}
+
+static Stmt *multiply_group(Contract *c, int to, const Expr *at, const Expr *a, const Expr *b,
+                            const Expr *step) {
+  const Expr *sum = local_of(c, to, at);
   const Expr *value = c->types->mac_ba ? ex_op(c->p, c->types->mac, b, a, sum)
                                        : ex_op(c->p, c->types->mac, a, b, sum);
-  Stmt *set = stmt_set(arena(c), t->sum[y][x], at, value);
-  return matrix_loop(c, r, matrix_loop(c, j, matrix_loop(c, step, set)));
+  return matrix_loop(c, step, stmt_set(arena(c), to, at, value));
+}
+
+static Stmt *multiply(Contract *c, const MatrixTile *t, int y, int x, const Expr *step) {
+  const Expr *r = row_var(c), *j = var(c, "j", c->lanes), *h, *w, *half[2];
+  register_spot(c, t, y, &h, &w);
+  w = ex_add(c->p, w, r);
+  const Expr *b = contract_b_value(c, t->pn, ex_add(c->p, j, num(c, (int64_t)x * c->lanes)));
+  const Expr *at = element(c, r, j);
+  const int to = t->sum[y][x];
+  for (int i = 0; is_floats(c) && i < 2; i++) half[i] = half_of_a(c, h, w, i);
+  Stmt *body = is_floats(c) ? multiply_pairs(c, to, at, half, b, step)
+                            : multiply_group(c, to, at, contract_a_value(c, h, w), b, step);
+  return matrix_loop(c, r, matrix_loop(c, j, body));
 }
 
 /* The loops of k, the innermost one in steps of a register. */
@@ -164,7 +203,8 @@ bool contract_matrix_fits(Contract *c) {
   for (int i = 0; i < c->n_outer; i++)
     if (!c->outer[i]) c->outer[i] = ex_var(c->p, "o", c->outer_extent[i]);
   *k = ex_add(c->p, was, q);
-  const Expr *a = contract_a_value(c, h, ex_add(c->p, w, r));
+  w = ex_add(c->p, w, r);
+  const Expr *a = is_floats(c) ? half_of_a(c, h, w, 0) : contract_a_value(c, h, w);
   *k = was;
   return matrix_reads(c->p, a, r, q);
 }

@@ -54,7 +54,7 @@ const Expr *contract_b_value(Contract *c, const Panel *pn, const Expr *lane) {
 }
 
 /* Element i of the current step of k. */
-static const Expr *a_element(Contract *c, const Expr *h, const Expr *w, int i) {
+const Expr *contract_a_element(Contract *c, const Expr *h, const Expr *w, int i) {
   const Expr **k = &c->k[c->n_k - 1], *step = *k;
   *k = contract_element(c, num(c, i));
   const Expr *element = c->a(c, h, w);
@@ -64,7 +64,7 @@ static const Expr *a_element(Contract *c, const Expr *h, const Expr *w, int i) {
 
 const Expr *contract_a_value(Contract *c, const Expr *h, const Expr *w) {
   const Expr *element[MAX_K_STEP];
-  for (int i = 0; i < c->types->k_step; i++) element[i] = a_element(c, h, w, i);
+  for (int i = 0; i < c->types->k_step; i++) element[i] = contract_a_element(c, h, w, i);
   return contract_group(c, c->types->a, element);
 }
 
@@ -73,7 +73,8 @@ static const Expr *multiply_add_split(Contract *c, const Panel *pn, const Expr *
                                       const Expr *lane, const Expr *sum) {
   const Expr *b = contract_b_value(c, pn, lane);
   for (int i = c->types->k_step - 1; i >= 0; i--)
-    sum = ex_op(c->p, c->types->mac, a_element(c, h, w, i), ex_bf16_element(c->p, b, i), sum);
+    sum = ex_op(c->p, c->types->mac, contract_a_element(c, h, w, i), ex_bf16_element(c->p, b, i),
+                sum);
   return sum;
 }
 

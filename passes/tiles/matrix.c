@@ -34,8 +34,10 @@ static bool sizes_of(const ContractShape *s, Sizes *z) {
 
 /* Whether the target has such registers for these types at all. */
 static bool has_registers(const PassCtx *c, const ContractShape *s) {
-  return target_has(c->target, FEATURE_AMX_INT8) && s->types->k_step == 4 &&
-         s->types->acc == DT_I32 && !s->skips;
+  const bool bytes = s->types->k_step == 4 && s->types->acc == DT_I32;
+  return !s->skips && ((bytes && target_has(c->target, FEATURE_AMX_INT8)) ||
+                       (s->types->a == DT_BF16 && s->types->k_step == 2 &&
+                        target_has(c->target, FEATURE_AMX_BF16)));
 }
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

@@ -313,6 +313,96 @@ static void test_matrix_sums(void **state) {
       }
 }
 
+/* ---- the same of bf16 ---- */
+
+/* Numbers of 16 bits times `scale` become bf16; those of B lie in pairs of a step of k. */
+static const char *float_inputs(Fix *f, int a, int b, const char *scale) {
+  return arena_printf(
+      f->a,
+      "  kernel a {\n    param b0 : i16[%d] read align 1\n    param b1 : bf16[%d] write align 2\n"
+      "    for i in 0..%d vector { b1[i] = cast<bf16>(cast<f32>(b0[i]) * %s) }\n  }\n"
+      "  kernel b {\n    param b0 : i16[%d] read align 1\n    param b1 : i32[%d] write align 4\n"
+      "    for i in 0..%d { b1[i] = cast<i32>(bits<u16>(cast<bf16>(cast<f32>(b0[2*i]) * %s)))"
+      " | shl(cast<i32>(bits<u16>(cast<bf16>(cast<f32>(b0[2*i + 1]) * %s))), 16i32) }\n  }\n",
+      a, a, a, scale, 2 * b, b, b, scale, scale);
+}
+
+/* Elements whose numbers end in 0 and 1 of a pair, as operands in either order. */
+static const char *float_halves(Fix *f, const Shape *s, int sum, const char *row,
+                                const char *column) {
+  static const char *const order[] = {"fma(%s, %s, t%d[0])", "fma(%2$s, %1$s, t%3$d[0])"};
+  StrBuf t = {.arena = f->a};
+  for (int i = 0; i < 2; i++) {
+    const char *const a = arena_printf(f->a, "cast<f32>(b0[%s + r*%d + k*%d + q*2 + %d])", row,
+                                       s->pitch, 2 * s->k, i);
+    const char *const pair = arena_printf(f->a, "b1[(k*%d + q)*32 + %s + j]", s->k, column);
+    const char *const b =
+        arena_printf(f->a, i ? "bits<f32>(%s & -65536i32)" : "bits<f32>(shl(%s, 16i32))", pair);
+    sb_printf(&t, "t%d[0] = ", 5 + i);
+    sb_printf(&t, order[(sum + i) % 2], a, b, 5 + i);
+    sb_printf(&t, "\n");
+  }
+  return sb_str(&t);
+}
+
+static const char *float_product(Fix *f, const Shape *s, int sum, const char *row,
+                                 const char *column) {
+  return arena_printf(f->a,
+                      "for r in 0..%d matrix { for j in 0..16 matrix {\n local t5\n local t6\n"
+                      "t5[0] = 0f32\n t6[0] = 0f32\n for q in 0..%d matrix {\n%s}\n"
+                      "t%d[r*16 + j] = t%d[r*16 + j] + (t5[0] + t6[0]) } }\n",
+                      s->rows, s->k, float_halves(f, s, sum, row, column), sum, sum);
+}
+
+static const char *float_kernel(Fix *f, const Shape *s, const char *scale) {
+  const int a = 2 * s->rows * s->pitch + 6 * s->k, out = 2 * s->rows * 32, b = 3 * s->k * 32;
+  StrBuf t = {.arena = f->a};
+  sb_printf(&t,
+            "module {\n  b0 : i16[%d] = input 0\n  b1 : i16[%d] = input 1\n"
+            "  b2 : f32[%d] = output 0\n  b3 : bf16[%d] = output 1\n  b4 : i32[%d] = output 2\n"
+            "  inputs b0, b1\n  outputs b2, b3, b4\n%s"
+            "  kernel k {\n    param b0 : bf16[%d] read align 2\n"
+            "    param b1 : i32[%d] read align 4\n    param b2 : f32[%d] write align 4\n",
+            a, 2 * b, out, a, b, float_inputs(f, a, b, scale), a, b, out);
+  for (int i = 0; i < 4; i++) sb_printf(&t, "local t%d : f32[%d] matrix\n", i, s->rows * 16);
+  sb_printf(&t, "local t4 : f32[%d] stack\nlocal t5 : f32[1] regs\nlocal t6 : f32[1] regs\n", out);
+  for (int i = 0; i < 4; i++)
+    sb_printf(
+        &t,
+        "local t%d\n for r in 0..%d matrix { for j in 0..16 matrix { t%d[r*16 + j] = 0f32 } }\n", i,
+        s->rows, i);
+  sb_printf(&t, "for k in 0..3 {\n");
+  for (int i = 0; i < 4; i++)
+    sb_printf(&t, "%s",
+              float_product(f, s, i, i < 2 ? "0" : arena_printf(f->a, "%d", s->rows * s->pitch),
+                            i % 2 ? "16" : "0"));
+  sb_printf(&t, "}\n local t4\n");
+  for (int i = 0; i < 4; i++)
+    sb_printf(
+        &t,
+        "for r in 0..%d matrix { for j in 0..16 matrix {\n t4[%d + r*32 + j] = t%d[r*16 + j] } }\n",
+        s->rows, i / 2 * s->rows * 32 + i % 2 * 16, i);
+  sb_printf(&t, "for i in 0..%d { for j in 0..32 vector { b2[i*32 + j] = t4[i*32 + j] } }\n  }\n",
+            2 * s->rows);
+  sb_printf(&t,
+            "  steps {\n    call a(b0, b3)\n    call b(b1, b4)\n    call k(b3, b4, b2)\n  }\n}\n");
+  return sb_str(&t);
+}
+
+/* To the bit: products that are normal numbers, subnormal ones, infinite ones. */
+static void test_matrix_floats(void **state) {
+  Fix *f = *state;
+  static const char *const targets[] = {"x86-64-v2", "x86-64-v3", NULL, "c", "sapphirerapids"};
+  static const char *const scales[] = {"0.001", "2e-22", "1e16"};
+  for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+    for (size_t m = 0; m < sizeof scales / sizeof *scales; m++)
+      for (size_t t = 0; t < sizeof targets / sizeof *targets; t++) {
+        if (targets[t] && !target_runs_here(target_find(targets[t]))) continue;
+        if (t != 2 && t != 4 && (s + m) % 4) continue;
+        check_on(f, targets[t], float_kernel(f, &shapes[s], scales[m]), 0, NULL, 0);
+      }
+}
+
 static Module *parse(Fix *f, const char *text) {
   f->m = model_new(f->a, f->d);
   Module *m = module_parse(f->m, text, "test");
@@ -367,6 +457,33 @@ static void test_matrix_refused(void **state) {
   }
 }
 
+static void test_matrix_floats_refused(void **state) {
+  Fix *f = *state;
+  static const char *const wrong[][2] = {
+      {"t0[r*16 + j] = 0f32", "t0[r*16 + j] = -0f32"},
+      {"t5[0] = 0f32", "t5[0] = 1f32"},
+      {"t5[0] = 0f32", "t6[0] = 0f32"},
+      {"+ q*2 + 1])", "+ q*2 + 2])"},
+      {"+ q*2 + 0])", "+ q*4 + 0])"},
+      {", 16i32)), t5", ", 8i32)), t5"},
+      {"& -65536i32)", "& -1i32)"},
+      {"*32 + 0 + j], 16", "*32 + 1 + j], 16"}, /* not the pair of the other half */
+      {"(t5[0] + t6[0])", "(t5[0] + t5[0])"},
+      {"t0[r*16 + j] + (t5[0] + t6[0])", "(t0[r*16 + j] + t5[0]) + t6[0]"},
+      {"t0[r*16 + j] + (t5", "t1[r*16 + j] + (t5"},
+      {"local t5 : f32[1] regs", "local t5 : f64[1] regs"},
+  };
+  const char *const good = float_kernel(f, &shapes[1], "0.001");
+  must(f, module_verify(parse(f, good), "test"), good);
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    const char *const text = changed(f, good, wrong[i][0], wrong[i][1]);
+    f->m = model_new(f->a, f->d);
+    Module *m = module_parse(f->m, text, "test");
+    if (m && module_verify(m, "test")) fail_msg("taken: %s\n%s", wrong[i][1], text);
+    f->d = diag_new(f->a);
+  }
+}
+
 /* What the backend would do with masks left out: bytes of i8 that reach into their neighbours. */
 static void test_matrix_signs(void **state) {
   Fix *f = *state;
@@ -387,6 +504,8 @@ int main(int argc, char **argv) {
       cmocka_unit_test_setup_teardown(test_matrix_refused, setup, teardown),
       cmocka_unit_test_setup_teardown(test_matrix_signs, setup, teardown),
       cmocka_unit_test_setup_teardown(test_matrix_sums, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_matrix_floats, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_matrix_floats_refused, setup, teardown),
       cmocka_unit_test_setup_teardown(test_conditions, setup, teardown),
   };
   cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
