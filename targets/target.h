@@ -53,6 +53,8 @@ typedef struct Target {
   bool broadcast_operand; /* FMA can take a broadcast scalar from memory */
   bool lane_operand;      /* FMA can take a lane of a vector register */
   bool ordered_zeros;     /* min and max take -0 for less than +0 */
+  bool
+      slow_pairs; /* a product of pairs of bf16 takes longer than two FMAs, which give the same bits */
 
   /* ---- costs (for threads: THREAD_CYCLES) ---- */
   int fma_per_cycle; /* vector FMAs per cycle */
@@ -80,8 +82,8 @@ bool target_name_is_native(const char *name);
 bool target_native(Target *out);
 
 bool target_has(const Target *t, Feature f);
-/* Bits of runtime/core/cpu.h that code needs, with or without matrix registers. */
-uint64_t target_cpu_features(const Target *t, bool matrices);
+/* Bits of runtime/core/cpu.h that code needs, with or without matrix registers and bf16. */
+uint64_t target_cpu_features(const Target *t, bool matrices, bool bf16);
 /* Its programs start here, if the CPU has what they need; and whether it has. */
 bool target_is_host_arch(const Target *t);
 bool target_runs_here(const Target *t);

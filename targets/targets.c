@@ -40,10 +40,12 @@ bool target_has(const Target *t, Feature f) {
   return (t->cpu_features & feature_rows[f].on[t->arch].bit) != 0;
 }
 
-uint64_t target_cpu_features(const Target *t, bool matrices) {
+uint64_t target_cpu_features(const Target *t, bool matrices, bool bf16) {
   const uint64_t tiles =
       CPU_BIT(CPU_X86_AMX_TILE) | CPU_BIT(CPU_X86_AMX_INT8) | CPU_BIT(CPU_X86_AMX_BF16);
-  return matrices || t->arch != ARCH_X86_64 ? t->cpu_features : t->cpu_features & ~tiles;
+  if (t->arch != ARCH_X86_64) return t->cpu_features;
+  const uint64_t unused = (matrices ? 0 : tiles) | (bf16 ? 0 : CPU_BIT(CPU_X86_AVX512BF16));
+  return t->cpu_features & ~unused;
 }
 
 /* ---- this machine ---- */
@@ -109,13 +111,13 @@ static void read_caches(Target *t) {
   }
 }
 
-/* What `native` leaves out although it is there: Intel's vdpbf16ps takes four times as long as an fma
- * (measured on Emerald Rapids), two of which give the same bits. */
-static uint64_t slow_bits(void) {
+/* Intel's vdpbf16ps takes four times as long as an fma (measured on Emerald Rapids). */
+static bool has_slow_pairs(void) {
 #if defined(__x86_64__)
-  if (__builtin_cpu_is("intel")) return CPU_BIT(CPU_X86_AVX512BF16);
+  return __builtin_cpu_is("intel");
+#else
+  return false;
 #endif
-  return 0;
 }
 
 /* The row's features and those that `native` takes from the host; `out` holds the text. */
@@ -125,7 +127,7 @@ static void add_extras(Target *out, uint64_t have) {
   snprintf(text, size, "%s", out->llvm_features);
   for (int i = 0; i < FEATURE_COUNT; i++) {
     const uint64_t bit = feature_rows[i].on[out->arch].bit;
-    if (!feature_rows[i].on[out->arch].from_host || !(have & bit & ~slow_bits())) continue;
+    if (!feature_rows[i].on[out->arch].from_host || !(have & bit)) continue;
     const size_t n = strlen(text);
     snprintf(text + n, size - n, "%s+%s", n ? "," : "", llvm_name(out->arch, bit));
     out->cpu_features |= bit;
@@ -167,6 +169,7 @@ bool target_native(Target *out) {
   *out = *best;
   out->name = "native";
   out->help = "this machine";
+  out->slow_pairs = has_slow_pairs();
   add_extras(out, have);
   read_caches(out);
   return true;
@@ -183,7 +186,7 @@ bool target_runs_here(const Target *t) {
 FloatRules target_float_rules(const Target *t) {
   return (FloatRules){
       .split_fma = !target_has(t, FEATURE_FMA),
-      .split_dot2 = !target_has(t, FEATURE_BF16),
+      .split_dot2 = !target_has(t, FEATURE_BF16) || t->slow_pairs,
       .ordered_zeros = t->ordered_zeros,
       .byte_rows = target_has(t, FEATURE_LONGMUL) && !target_has(t, FEATURE_DOTPROD)};
 }

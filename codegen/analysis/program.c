@@ -12,11 +12,15 @@ static bool is_no_matrix_loop(void *user, Stmt *s) {
   return s->kind != ST_FOR || s->loop.kind != FOR_MATRIX;
 }
 
-uint64_t program_cpu_features(const Program *p) {
+bool program_uses_matrices(const Program *p) {
   for (int i = 0; i < p->m->kernels.n; i++)
-    if (!stmt_each(p->m->kernels.data[i]->body, is_no_matrix_loop, NULL))
-      return target_cpu_features(p->t, true);
-  return target_cpu_features(p->t, false);
+    if (!stmt_each(p->m->kernels.data[i]->body, is_no_matrix_loop, NULL)) return true;
+  return false;
+}
+
+uint64_t program_cpu_features(const Program *p) {
+  return target_cpu_features(p->t, program_uses_matrices(p),
+                             expr_pool_has(p->m->model->pool, DT_BF16));
 }
 
 bool is_parallel(const Kernel *k) {

@@ -9,6 +9,7 @@ const ArchRow arch_rows[ARCH_COUNT] = {
             .baseline_cpu = "x86-64",
             .fence = true,
             .bf16_pairs = "llvm.x86.avx512bf16.dpbf16ps",
+            .bf16_round = "llvm.x86.avx512bf16.cvtneps2bf16",
             .rounds = true,
             .mode_get = "llvm.x86.sse.stmxcsr",
             .mode_set = "llvm.x86.sse.ldmxcsr",

@@ -1,6 +1,8 @@
 /* Conversions between element types, for scalars and vectors alike, without any library call. Small
  * floats are computed with as f32 and rounded by integer code (f16: by instructions where the
  * target has them). Must agree bit for bit with ir/base/dtype.c, whose tests compare the two. */
+#include <stdio.h>
+
 #include "codegen/llvm/emit.h"
 
 /* ---- small floats ---- */
@@ -114,11 +116,21 @@ static Val decode(Emit *c, DType t, Val code) {
   return float32(c, u);
 }
 
-/* bf16: the upper half of an f32. */
+/* One instruction, or NULL. */
+static Val bf16_instruction(Emit *c, Val x) {
+  const int lanes = is_vec(x) ? (int)LLVMGetVectorSize(LLVMTypeOf(x)) : 1;
+  if (!c->arch->bf16_round || !target_has(c->t, FEATURE_BF16) || (lanes != 8 && lanes != 16))
+    return NULL;
+  char name[64];
+  snprintf(name, sizeof name, "%s.%d", c->arch->bf16_round, 32 * lanes);
+  return LLVMBuildBitCast(c->b, intrinsic(c, name, 0, NULL, 1, &x), like(c->i16, x), "");
+}
+
+/* bf16: the upper half of an f32, rounded. */
 static Val bf16_encode(Emit *c, Val x) {
   const Val u = bits32(c, x), odd = and_k(c, shr_k(c, u, 16), 1);
   const Val rounded = shr_k(c, add_k(c, LLVMBuildAdd(c->b, u, odd, ""), 0x7fff), 16);
-  const Val nan = LLVMBuildOr(c->b, and_k(c, shr_k(c, u, 16), 0x8000), ki(c, u, 0x7fc0), "");
+  const Val nan = LLVMBuildOr(c->b, shr_k(c, u, 16), ki(c, u, 0x40), "");
   return pick(c, LLVMBuildFCmp(c->b, LLVMRealUNO, x, x, ""), nan, rounded);
 }
 
@@ -167,8 +179,9 @@ static Val bf16_source(Emit *c, Val x) {
 
 static Val small_encode(Emit *c, DType t, Val x, bool saturate) { /* storage integer */
   const Type mem = like(mem_type(c, t), x);
-  const Val source = t == DT_BF16 ? bf16_source(c, x) : NULL;
-  if (source) return source;
+  Val found = t == DT_BF16 ? bf16_source(c, x) : NULL;
+  if (!found && t == DT_BF16) found = bf16_instruction(c, x);
+  if (found) return found;
   if (t == DT_F16 && target_has(c->t, FEATURE_F16C)) return half_encode(c, x);
   const Val code = t == DT_BF16 ? bf16_encode(c, x) : encode(c, t, x, saturate);
   return LLVMBuildTrunc(c->b, code, mem, "");
@@ -187,6 +200,8 @@ Val from_mem(Emit *c, DType t, Val v) {
 
 Val to_mem(Emit *c, DType t, Val v) {
   if (t == DT_BOOL) return LLVMBuildZExt(c->b, v, like(c->i8, v), "");
+  if (t == DT_BF16) /* what is in registers is rounded */
+    return LLVMBuildTrunc(c->b, shr_k(c, bits32(c, v), 16), like(c->i16, v), "");
   return is_small_float(t) ? small_encode(c, t, v, false) : v;
 }
 

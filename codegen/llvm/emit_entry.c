@@ -56,8 +56,8 @@ static Val emit_body(Emit *c, const Program *p) {
 
 /* Tiles are only for those whom the system allows them. */
 static void ask_for_tiles(Emit *c, const Program *p) {
+  if (!program_uses_matrices(p)) return;
   const uint64_t features = program_cpu_features(p);
-  if (features == target_cpu_features(p->t, false)) return;
   Type type;
   const Val fn = declare(c, "burin_rt_cpu_denied", c->i64, 1, (Type[]){c->i64}, &type);
   Val needed = ki64(c, (int64_t)features);

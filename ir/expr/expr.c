@@ -94,6 +94,7 @@ const Expr *expr_raw(ExprPool *p, ExprOp op, DType t, int id, int64_t k, const E
     if (e.a[i]->depth >= e.depth) e.depth = e.a[i]->depth + 1;
   }
   ENode *const n = ARENA_NEW(p->arena, ENode);
+  p->types |= UINT64_C(1) << t;
   e.uid = p->n++;
   n->e = e;
   n->pool = p;
@@ -237,6 +238,8 @@ DType expr_arg_type(ExprOp op, int i) {
   if (op < EX_dot4_u8i8 || op > EX_dot2_bf16) return DT_NONE;
   return op == EX_dot2_bf16 && i == 2 ? DT_F32 : DT_I32;
 }
+
+bool expr_pool_has(const ExprPool *p, DType t) { return p->types >> t & 1; }
 
 const Expr *ex_bf16_element(ExprPool *p, const Expr *group, bool upper) {
   return ex_bits(p, DT_F32,

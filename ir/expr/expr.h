@@ -79,6 +79,8 @@ typedef struct FloatRules {
   bool byte_rows;     /* sums of products of bytes run along rows: the same integers, other code */
 } FloatRules;
 FloatRules *expr_pool_rules(ExprPool *p);
+/* Whether any expression of this type was ever made. */
+bool expr_pool_has(const ExprPool *p, DType t);
 
 /* ---- symbols and variables ---- */
 typedef struct Symbol {

@@ -38,6 +38,7 @@ struct ExprPool {
   ENode **table; /* open addressing, cap a power of two */
   uint32_t cap, n;
   uint64_t stamp;
+  uint64_t types; /* bits of the DTypes that expressions have */
   Vec(Symbol *) syms;
   Vec(const Expr *) sym_exprs;
   Vec(VarInfo) vars;
