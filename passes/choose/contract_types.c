@@ -103,6 +103,11 @@ bool contract_has_dot4(const Target *t, DType x, DType w) {
   return target_has(t, FEATURE_DOTPROD) && (x == w || target_has(t, FEATURE_I8MM));
 }
 
+bool contract_has_matrix(const ContractTypes *types, const Target *t) {
+  if (types->k_step == 4) return types->acc == DT_I32 && target_has(t, FEATURE_AMX_INT8);
+  return types->k_step == 2 && types->a == DT_BF16 && target_has(t, FEATURE_AMX_BF16);
+}
+
 int contract_panel_step(const ContractTypes *types) { return types->across ? types->k_step : 1; }
 
 DType contract_a_type(const ContractTypes *types) {

@@ -40,6 +40,8 @@ DType contract_panel_type(const ContractTypes *types, const Target *t);
 DType contract_computed_panel(const ContractTypes *types);
 /* Has the target an instruction for four products of bytes of these types, whichever comes first? */
 bool contract_has_dot4(const Target *t, DType x, DType w);
+/* Has the target matrix registers for such products? */
+bool contract_has_matrix(const ContractTypes *types, const Target *t);
 /* Elements of panels that a column takes of a step of k. */
 int contract_panel_step(const ContractTypes *types);
 /* As what A is stored where it is copied for a contraction. */

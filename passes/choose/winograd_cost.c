@@ -204,12 +204,11 @@ WinogradBlock winograd_block(const PassCtx *c, const Node *n, const ConvInfo *co
   return (WinogradBlock){b.lines < (im.h + out - 1) / out ? b.lines : 0, 0};
 }
 
-/* Whether there is a choice at all. Matrix registers multiply more bytes than a form saves. */
+/* Whether there is a choice at all. Matrix registers multiply more than a form saves. */
 static bool may_be_winograd(const PassCtx *c, const Node *n, const ConvInfo *conv) {
   Image im;
   return c->opt_level >= 2 && c->winograd && winograd_fits(n, conv) &&
-         image_of(c->target, n, conv, &im) &&
-         (im.of.floats || !target_has(c->target, FEATURE_AMX_INT8));
+         image_of(c->target, n, conv, &im) && !contract_has_matrix(im.of.direct, c->target);
 }
 
 const char *winograd_key(const PassCtx *c, const Node *n, const ConvInfo *conv) {

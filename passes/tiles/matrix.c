@@ -32,12 +32,8 @@ static bool sizes_of(const ContractShape *s, Sizes *z) {
          expr_is_const(s->n, &z->cols) && z->lines > 0 && z->rows > 0 && z->cols > 0 && z->k > 0;
 }
 
-/* Whether the target has such registers for these types at all. */
 static bool has_registers(const PassCtx *c, const ContractShape *s) {
-  const bool bytes = s->types->k_step == 4 && s->types->acc == DT_I32;
-  return !s->skips && ((bytes && target_has(c->target, FEATURE_AMX_INT8)) ||
-                       (s->types->a == DT_BF16 && s->types->k_step == 2 &&
-                        target_has(c->target, FEATURE_AMX_BF16)));
+  return !s->skips && contract_has_matrix(s->types, c->target);
 }
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
