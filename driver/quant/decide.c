@@ -75,7 +75,8 @@ static float *bias_shift(Quantizer *z, const QuantLayer *l) {
   const Node *n = quant_layer_node(m, l);
   const QuantPoint *p = &z->plan->points.data[l->point];
   const ConstData *w = quant_layer_weights(m, z->plan, n, l);
-  if (l->weight_axis < 0 || !(l->conv || l->matrix) || p->channels != quant_input_channels(n, l, w))
+  if (l->weight_axis < 0 || !(l->conv || l->matrix) || p->axis != l->axis ||
+      p->channels != quant_input_channels(n, l, w))
     return NULL;
   int64_t inner = 1;
   for (int d = l->weight_axis + 1; d < w->rank; d++) inner *= w->dims[d];

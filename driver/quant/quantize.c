@@ -90,6 +90,12 @@ static bool take_histograms(Quantizer *z, Runner *r, int k) {
   return true;
 }
 
+/* One sample in four is kept to tell whether what the others say holds. */
+static bool take_grams(Quantizer *z, Runner *r, int k) {
+  quant_take_grams(z->plan, observed(z, r, quant_gram_count(z->plan)), k % 4 == 3);
+  return true;
+}
+
 static bool finite_ranges(const Quantizer *z) {
   const Loc loc = {.file = z->data.path, .node = -1};
   for (int k = 0; k < z->plan->groups.n; k++) {
@@ -101,10 +107,7 @@ static bool finite_ranges(const Quantizer *z) {
   return true;
 }
 
-static bool observe(Quantizer *z) {
-  if (!with_program(z, quant_mark_layers, "compiling the float model", "running the float model",
-                    take_reference, &z->real))
-    return false;
+static bool observe_points(Quantizer *z) {
   const bool half =
       z->plan->form == QUANT_HALF && z->plan->half == DT_F16 && !z->plan->weights_only;
   if (z->plan->form != QUANT_INT8 && !half) return true;
@@ -116,6 +119,26 @@ static bool observe(Quantizer *z) {
   z->stretched = quant_stretch(z->s->model, z->plan);
   return finite_ranges(z) && with_program(z, quant_observe_histograms, "compiling the histograms",
                                           "histograms", take_histograms, NULL);
+}
+
+/* Roundings that fit what the layers read. */
+static bool adapt_weights(Quantizer *z) {
+  enum { FEWEST = 4 };
+  if (z->data.samples.n < FEWEST || quant_gram_count(z->plan) == 0) return true;
+  if (!with_program(z, quant_observe_grams, "compiling the products", "products", take_grams, NULL))
+    return false;
+  for (int k = 0; k < z->plan->layers.n; k++) {
+    progress_show(z->s, "rounding", k + 1, z->plan->layers.n);
+    z->adapted += quant_adapt(z->s->model, z->plan, &z->plan->layers.data[k]);
+  }
+  return true;
+}
+
+static bool observe(Quantizer *z) {
+  if (!with_program(z, quant_mark_layers, "compiling the float model", "running the float model",
+                    take_reference, &z->real))
+    return false;
+  return observe_points(z) && adapt_weights(z);
 }
 
 /* ---- options ---- */

@@ -38,6 +38,7 @@ typedef struct Quantizer {
   int method;                        /* QuantMethod; -1: the best */
   double method_sqnr[QUANT_METHODS]; /* dB; NaN: not tried */
   int stretched;                     /* points with factors for their channels */
+  int adapted;                       /* layers whose weights are not rounded to the nearest */
   bool corrected;                    /* biases are shifted */
   double uncorrected_sqnr, corrected_sqnr;
   LayerReport *layers;

@@ -38,6 +38,12 @@ static void print_layer(const Quantizer *z, int k, bool timed, StrBuf *b) {
   sb_printf(b, " %s%s%s\n", l->name, l->on ? "" : ": ", l->on ? "" : r->reason);
 }
 
+static void print_adapted(const Quantizer *z, StrBuf *b) {
+  if (z->adapted)
+    sb_printf(b, "  rounding     adapted to the samples in %d of %d layers\n", z->adapted,
+              z->plan->layers.n);
+}
+
 /* Without samples only what stays float, by rule. */
 static void print_layers(const Quantizer *z, StrBuf *b) {
   const bool half = z->plan->form == QUANT_HALF, measured = z->data.samples.n > 0;
@@ -83,6 +89,7 @@ void quantizer_report(const Quantizer *z, StrBuf *b) {
             z->form_name);
   if (z->plan->form == QUANT_INT8) print_methods(z, b);
   print_stretched(z, b);
+  print_adapted(z, b);
   print_layers(z, b);
   if (z->data.samples.n) print_result(z, b);
   print_times(z, b);

@@ -37,6 +37,7 @@ static void add_measured(const Quantizer *z, json_t *root) {
   json_object_set_new(root, "budget", number(z->max_drop));
   json_object_set_new(root, "same_or_right", json_integer(z->result.right));
   json_object_set_new(root, "float_right", json_integer(z->base.right));
+  json_object_set_new(root, "layers_adapted", json_integer(z->adapted));
   if (z->plan->form != QUANT_INT8) return;
   json_object_set_new(root, "calibration", json_string(quant_method_names[z->method]));
   json_object_set_new(root, "calibrations_db", methods_json(z));

@@ -80,6 +80,59 @@ bool quant_observe_histograms(Model *m, const QuantPlan *q) {
   return b.ok;
 }
 
+/* ---- products with itself ---- */
+/* Elements of a vector of point k, where its products are observed; else 0. `room` is what is left. */
+static int64_t gram_size(const QuantPlan *q, int k, int64_t *room) {
+  enum { MOST = 2048 };
+  for (int i = 0; i < q->layers.n; i++) {
+    const QuantLayer *l = &q->layers.data[i];
+    const int64_t n = l->contracted;
+    if (l->point != k || n == 0 || l->axis != q->points.data[k].axis || n > MOST ||
+        n != q->points.data[k].channels || n * n > *room)
+      continue;
+    *room -= n * n;
+    return n;
+  }
+  return 0;
+}
+
+static const int64_t gram_room = (int64_t)24 << 20; /* elements of all of them */
+
+int quant_gram_count(const QuantPlan *q) {
+  int64_t room = gram_room;
+  int count = 0;
+  for (int k = 0; k < q->points.n; k++) count += gram_size(q, k, &room) > 0;
+  return count;
+}
+
+/* As [channels][vectors] */
+static Value *by_channel(Build *b, Value *x, int axis, int64_t n) {
+  int64_t order[MAX_RANK];
+  const int64_t dims[] = {n, -1};
+  int at = 0;
+  order[at++] = axis;
+  for (int d = 0; d < x->rank; d++)
+    if (d != axis) order[at++] = d;
+  const Attr perm = attr_ints(b->m->arena, "perm", x->rank, order);
+  Value *t = build_op(b, "Transpose", 1, &x, 1, &perm);
+  return b->ok ? build2(b, "Reshape", t, build_i64s(b, 2, dims)) : NULL;
+}
+
+bool quant_observe_grams(Model *m, const QuantPlan *q) {
+  Build b = {.m = m, .g = m->main, .loc = &here, .ok = true};
+  int64_t room = gram_room;
+  for (int k = 0; k < q->points.n && b.ok; k++) {
+    const QuantPoint *p = &q->points.data[k];
+    const int64_t n = gram_size(q, k, &room);
+    if (n == 0) continue;
+    Value *x = by_channel(&b, value_of(m, p), p->axis, n);
+    Value *t = b.ok ? build1(&b, "Transpose", x) : NULL;
+    Value *h = b.ok ? build2(&b, "MatMul", x, t) : NULL;
+    if (b.ok) add_output(m, h, "gram", k);
+  }
+  return b.ok;
+}
+
 /* ---- taking in ---- */
 static void start_point(QuantPlan *q, QuantPoint *p, int64_t n) {
   p->lo = ARENA_ARRAY(q->arena, double, n);
@@ -132,5 +185,22 @@ void quant_take_histograms(QuantPlan *q, const float *const *out) {
     QuantPoint *p = &q->points.data[k];
     if (!p->histogram) p->histogram = ARENA_ARRAY(q->arena, double, QUANT_BINS);
     for (int i = 0; i < QUANT_BINS; i++) p->histogram[i] += out[k][i];
+  }
+}
+
+void quant_take_grams(QuantPlan *q, const float *const *out, bool held_out) {
+  int64_t room = gram_room;
+  int at = 0;
+  for (int k = 0; k < q->points.n; k++) {
+    QuantPoint *p = &q->points.data[k];
+    const int64_t n = gram_size(q, k, &room);
+    if (n == 0) continue;
+    if (!p->gram) {
+      p->gram = ARENA_ARRAY(q->arena, double, n *n);
+      p->held_out = ARENA_ARRAY(q->arena, double, n *n);
+    }
+    double *to = held_out ? p->held_out : p->gram;
+    for (int64_t i = 0; i < n * n; i++) to[i] += (double)out[at][i];
+    at++;
   }
 }

@@ -114,6 +114,17 @@ static bool usable_activation(const Value *v) {
   return v && !v->cdata && v->kind == TY_TENSOR && v->dtype == DT_F32 && v->rank >= 1;
 }
 
+/* Elements of a sum, where a sum takes a vector of the activation as it lies along its channels. */
+static int64_t contracted(const Node *n, const ConstData *w, int axis) {
+  if (node_is(n, "Conv")) {
+    if (node_int(n, "group", 1) != 1) return 0;
+    for (int d = 2; d < w->rank; d++)
+      if (w->dims[d] != 1) return 0;
+    return w->dims[1];
+  }
+  return w->rank == 2 && axis >= 0 && !node_is(n, "ConvTranspose") ? w->dims[1 - axis] : 0;
+}
+
 static double multiply_adds(const Node *n, const ConstData *w, int axis) {
   const Value *out = n->out[0];
   double elements = 1;
@@ -138,10 +149,12 @@ static void add_layer(Finder *f, int node) {
   l.channels = axis >= 0 ? w->dims[axis] : 1;
   l.weights = w->count;
   l.macs = multiply_adds(n, w, axis);
+  l.contracted = f->q->form == QUANT_HALF ? 0 : contracted(n, w, axis);
   l.image = conv;
   l.conv = node_is(n, "Conv");
   l.matrix = !conv;
-  l.point = add_moved(f, n->in[0], conv ? 1 : n->in[0]->rank - 1);
+  l.axis = conv ? 1 : n->in[0]->rank - 1;
+  l.point = add_moved(f, n->in[0], l.axis);
   f->layer_of[n->out[0]->id] = f->q->layers.n;
   vec_push(f->a, &f->q->layers, l);
 }

@@ -35,9 +35,11 @@ typedef struct QuantPoint {
   double *lo, *hi, *mean; /* observed, by channel; NULL: nothing was */
   double seen_lo, seen_hi;
   double average_lo, average_hi; /* of the extremes of single samples */
-  float *stretch;    /* by channel: divides its elements before they are rounded; or NULL */
-  double *histogram; /* QUANT_BINS between seen_lo and seen_hi of its group; or NULL */
-  bool between;      /* no layer reads it: on where `from` and group `to` are */
+  double *gram, *held_out; /* sums of x x' over the vectors that layers multiply: of three samples
+                            * in four, of the fourth; NULL: not observed */
+  float *stretch;          /* by channel: divides its elements before they are rounded; or NULL */
+  double *histogram;       /* QUANT_BINS between seen_lo and seen_hi of its group; or NULL */
+  bool between;            /* no layer reads it: on where `from` and group `to` are */
   int from, to;
 } QuantPoint;
 
@@ -45,11 +47,14 @@ typedef struct QuantLayer { /* a product with constant weights */
   int node;                 /* position in the main graph */
   const char *name, *op;
   int point;       /* its activation */
+  int axis;        /* of the activation: what is contracted; its point may have another one */
   int weight_axis; /* of the output channels; -1: one scale for all */
   int64_t channels, weights;
-  double macs;       /* multiply-adds of a run, with unknown sizes as 1: to compare layers by */
-  bool image;        /* output channels are dimension 1, else the last */
-  bool conv, matrix; /* Conv; MatMul or Gemm */
+  double macs;        /* multiply-adds of a run, with unknown sizes as 1: to compare layers by */
+  bool image;         /* output channels are dimension 1, else the last */
+  bool conv, matrix;  /* Conv; MatMul or Gemm */
+  int64_t contracted; /* of products of matrices and 1x1 convolutions: elements of a sum; else 0 */
+  const struct QuantWeights *adapted; /* that are not the nearest; or NULL */
   bool on;
   float *bias_shift; /* added to the bias of the 8-bit form, by output channel; or NULL */
 } QuantLayer;
@@ -86,6 +91,10 @@ bool quant_observe_histograms(Model *m, const QuantPlan *q);
 /* Takes in one sample; out: the tensors behind the outputs of the model itself, by position. */
 void quant_take_ranges(QuantPlan *q, const float *const *out);
 void quant_take_histograms(QuantPlan *q, const float *const *out);
+/* Of points that matrices and 1x1 convolutions read, the product with itself. */
+bool quant_observe_grams(Model *m, const QuantPlan *q);
+int quant_gram_count(const QuantPlan *q); /* points that it observes */
+void quant_take_grams(QuantPlan *q, const float *const *out, bool held_out);
 void quant_close_ranges(QuantPlan *q, int samples); /* means, extremes of the groups */
 
 /* ---- stretch.c ---- */
@@ -123,9 +132,21 @@ typedef struct QuantWeights {
   uint8_t *zeros; /* of u4, as many as scales; NULL: 0 */
   void *data;     /* one element a byte */
 } QuantWeights;
-/* In the form of the plan; lives in a. */
+/* In the form of the plan, those of the layer where it has adapted ones; lives in a. */
 QuantWeights quant_weights(const QuantPlan *p, const QuantLayer *l, const ConstData *w, Arena *a);
 float *quant_weights_real(const QuantWeights *q, const ConstData *w, Arena *a); /* as floats */
+
+/* Of weights [k][n] (turned: [n][k]): rounds `wanted` for the element at position `at`, stores it, and
+ * returns its value; new scales for rows [from, end) of k, which are one block, wanted[k - from][n]. */
+double quant_round_one(QuantWeights *q, bool turned, int64_t k, int64_t n, int64_t at,
+                       double wanted);
+void quant_fit_block(QuantWeights *q, bool turned, int64_t k, int64_t n, int64_t from, int64_t end,
+                     const double *wanted);
+
+/* ---- adapt.c ---- */
+/* Rounds the weights of l for what was observed; they become its own where that leaves less error on
+ * what was held out: true. */
+bool quant_adapt(Model *m, QuantPlan *q, QuantLayer *l);
 
 /* ---- simulate.c ---- */
 /* Adds inputs that turn 8-bit arithmetic on and off while the model runs: `burin.layers` (bool per

@@ -37,6 +37,7 @@ static bool is_layer(const QuantPlan *q, int node, const Value *v, const Node *n
   for (int k = 0; k < q->layers.n; k++)
     if (q->layers.data[k].node == node)
       return q->layers.data[k].weight_axis >= 0 && n->in[0] == v &&
+             q->layers.data[k].axis == q->points.data[q->layers.data[k].point].axis &&
              (q->layers.data[k].conv || q->layers.data[k].matrix);
   return false;
 }

@@ -109,6 +109,7 @@ static void scale_shape(const ConstData *w, QuantWeights *q) {
 }
 
 QuantWeights quant_weights(const QuantPlan *p, const QuantLayer *l, const ConstData *w, Arena *a) {
+  if (l->adapted) return *l->adapted;
   const bool four = p->form == QUANT_INT4;
   QuantWeights q = {.dtype = four ? DT_U4 : DT_I8,
                     .axis = four ? 1 - l->weight_axis : l->weight_axis,
@@ -135,4 +136,41 @@ float *quant_weights_real(const QuantWeights *q, const ConstData *w, Arena *a) {
                       : (float)((const int8_t *)q->data)[k] * q->scales[at];
   }
   return out;
+}
+
+/* ---- one by one ---- */
+/* The scale of column n, row k of [k][n]. */
+static int64_t scale_at(const QuantWeights *q, bool turned, int64_t rows, int64_t columns,
+                        int64_t k, int64_t n) {
+  if (!q->block) return n;
+  return turned ? n * ((rows + q->block - 1) / q->block) + k / q->block
+                : k / q->block * columns + n;
+}
+
+double quant_round_one(QuantWeights *q, bool turned, int64_t k, int64_t n, int64_t at,
+                       double wanted) {
+  const int64_t row = turned ? at % k : at / n, column = turned ? at / k : at % n;
+  const int64_t to = scale_at(q, turned, k, n, row, column);
+  const double scale = (double)q->scales[to];
+  if (q->zeros) {
+    const Four f = {q->scales[to], q->zeros[to]};
+    const int v = in_four(f, wanted);
+    ((uint8_t *)q->data)[at] = (uint8_t)v;
+    return (v - f.zero) * scale;
+  }
+  const double v = fmin(fmax(rint(wanted / scale), -127), 127);
+  ((int8_t *)q->data)[at] = (int8_t)v;
+  return v * scale;
+}
+
+void quant_fit_block(QuantWeights *q, bool turned, int64_t k, int64_t n, int64_t from, int64_t end,
+                     const double *wanted) {
+  for (int64_t c = 0; c < n; c++) {
+    double v[BLOCK];
+    for (int64_t i = from; i < end; i++) v[i - from] = wanted[(i - from) * n + c];
+    const Four f = best_four(v, (int)(end - from));
+    const int64_t to = scale_at(q, turned, k, n, from, c);
+    q->scales[to] = f.scale;
+    q->zeros[to] = (uint8_t)f.zero;
+  }
 }
