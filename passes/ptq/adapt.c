@@ -82,14 +82,21 @@ static void round_block(Solve *s, int64_t from, int64_t end, double *wanted) {
 }
 
 /* ---- does it pay ---- */
-static double power(const double *h, const double *errors, int64_t k, int64_t n, double *row) {
+/* tr(E' H E) over some columns of the errors, spread evenly; row: room for them. */
+static double power(const Solve *s, const double *h, double *row) {
+  enum { COLUMNS = 64 };
+  const int64_t step = (s->n + COLUMNS - 1) / COLUMNS, columns = (s->n + step - 1) / step;
   double sum = 0;
-  for (int64_t i = 0; i < k; i++) {
-    memset(row, 0, sizeof *row * (size_t)n);
-    for (int64_t j = 0; j < k; j++)
-      for (int64_t c = 0; c < n; c++) row[c] += h[i * k + j] * errors[j * n + c];
-    for (int64_t c = 0; c < n; c++) sum += row[c] * errors[i * n + c];
-  }
+  for (int64_t c = 0; c < columns; c++)
+    for (int64_t k = 0; k < s->k; k++) row[k * columns + c] = s->errors[k * s->n + c * step];
+  for (int64_t i = 0; i < s->k; i++)
+    for (int64_t j = 0; j <= i; j++) {
+      const double f = h[i * s->k + j] * (i == j ? 1 : 2), *a = row + i * columns,
+                   *b = row + j * columns;
+      double dot = 0;
+      for (int64_t c = 0; c < columns; c++) dot += a[c] * b[c];
+      sum += f * dot;
+    }
   return sum;
 }
 
@@ -109,29 +116,40 @@ static double *gram(const QuantPoint *p, const double *from, int64_t n, Arena *a
   return h;
 }
 
-bool quant_adapt(Model *m, QuantPlan *q, QuantLayer *l) {
+/* Nearest weights to begin with, and their errors. */
+static Solve start(QuantPlan *q, const QuantLayer *l, const ConstData *w, Arena *a) {
+  Solve s = {.k = l->contracted, .n = l->channels, .turned = l->weight_axis == 0};
+  s.q = ARENA_NEW(q->arena, QuantWeights);
+  *s.q = quant_weights(q, l, w, q->arena);
+  s.weights = ARENA_ARRAY(a, double, w->count);
+  s.errors = ARENA_ARRAY(a, double, w->count);
+  for (int64_t k = 0; k < s.k; k++)
+    for (int64_t n = 0; n < s.n; n++) s.weights[k * s.n + n] = const_float(w, position(&s, k, n));
+  take_errors(&s, quant_weights_real(s.q, w, a));
+  return s;
+}
+
+static void solve(Solve *s, Arena *a) {
   enum { ROWS = 32 }; /* what shares scales in 4 bits, too */
+  double *wanted = ARENA_ARRAY(a, double, ROWS * s->n);
+  add_diagonal(s->l, s->k);
+  factorize(s->l, s->k);
+  for (int64_t k = 0; k < s->k; k += ROWS)
+    round_block(s, k, k + ROWS < s->k ? k + ROWS : s->k, wanted);
+}
+
+bool quant_adapt(Model *m, QuantPlan *q, QuantLayer *l) {
   const QuantPoint *p = &q->points.data[l->point];
   if (!l->contracted || !p->gram || l->axis != p->axis || l->contracted != p->channels)
     return false;
   Arena *a = arena_child(q->arena);
   const ConstData *w = quant_layer_weights(m, q, quant_layer_node(m, l), l);
-  QuantWeights *out = ARENA_NEW(q->arena, QuantWeights);
-  *out = quant_weights(q, l, w, q->arena);
-  Solve s = {.k = l->contracted, .n = l->channels, .turned = l->weight_axis == 0, .q = out};
-  s.weights = ARENA_ARRAY(a, double, w->count);
-  s.errors = ARENA_ARRAY(a, double, w->count);
-  for (int64_t k = 0; k < s.k; k++)
-    for (int64_t n = 0; n < s.n; n++) s.weights[k * s.n + n] = const_float(w, position(&s, k, n));
-  double *wanted = ARENA_ARRAY(a, double, ROWS *s.n), *test = gram(p, p->held_out, s.k, a);
-  take_errors(&s, quant_weights_real(out, w, a));
-  const double nearest = power(test, s.errors, s.k, s.n, wanted);
+  Solve s = start(q, l, w, a);
+  double *some = ARENA_ARRAY(a, double, w->count), *test = gram(p, p->held_out, s.k, a);
+  const double nearest = power(&s, test, some);
   s.l = gram(p, p->gram, s.k, a);
-  add_diagonal(s.l, s.k);
-  factorize(s.l, s.k);
-  for (int64_t k = 0; k < s.k; k += ROWS)
-    round_block(&s, k, k + ROWS < s.k ? k + ROWS : s.k, wanted);
-  if (power(test, s.errors, s.k, s.n, wanted) < nearest) l->adapted = out;
+  solve(&s, a);
+  if (power(&s, test, some) < nearest) l->adapted = s.q;
   arena_free(a);
   return l->adapted != NULL;
 }
