@@ -16,7 +16,7 @@ static void take_names(const char *nodes, bool rounding, Named *out) {
   while ((at = strstr(at, QUANT_LAYER_MARK)) != NULL) {
     char *end;
     const long k = strtol(at + strlen(QUANT_LAYER_MARK), &end, 10);
-    const bool rounds = strncmp(end, "]:QuantizeLinear", 16) == 0;
+    const bool rounds = strncmp(end, "]:", 2) != 0; /* put in: no operator of the file */
     if (k >= 0 && k < out->most && rounds == rounding) out->layers[out->n++] = (int)k;
     at = end;
   }

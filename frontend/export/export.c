@@ -195,7 +195,8 @@ static Onnx__NodeProto *export_node(Export *x, const Node *n) {
   p->op_type = (char *)(uintptr_t)n->op->name;
   p->domain = (char *)(uintptr_t)(n->op->domain ? n->op->domain : "");
   const char *name = n->loc ? n->loc->node_name : NULL;
-  p->name = fresh_name(x, &x->node_names, name && *name ? name : n->op->name);
+  if (!n->loc || n->loc->op) /* else it was put in, and has no name of its own */
+    p->name = fresh_name(x, &x->node_names, name && *name ? name : n->op->name);
   p->n_input = (size_t)used_inputs(n);
   p->input = ARENA_ARRAY(x->arena, char *, p->n_input);
   for (size_t k = 0; k < p->n_input; k++) p->input[k] = value_name(x, n->in[k]);

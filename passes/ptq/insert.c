@@ -28,9 +28,8 @@ static Value *quantize(Rewriter *r, Value *v, int group) {
   if (!s->scales[group]) {
     const char *stem = v->name ? v->name : arena_printf(m->arena, "v%d", v->id);
     s->scales[group] =
-        scalar_const(m, arena_printf(m->arena, "%s_scale", stem), DT_F32, (double)g->scale);
-    s->zeros[group] =
-        scalar_const(m, arena_printf(m->arena, "%s_zero_point", stem), DT_U8, g->zero);
+        scalar_const(m, arena_printf(m->arena, "%s_s", stem), DT_F32, (double)g->scale);
+    s->zeros[group] = scalar_const(m, arena_printf(m->arena, "%s_z", stem), DT_U8, g->zero);
   }
   Value *in[] = {v, s->scales[group], s->zeros[group]};
   in[0] = build_op(&r->b, "QuantizeLinear", 3, in, 0, NULL);
@@ -55,13 +54,13 @@ static const Stored *store_weights(Rewriter *r, const QuantLayer *l, const Const
   if (old) return old;
   Stored t = {.from = w, .axis = l->weight_axis, .q = quant_weights(r->q, l, w, m->arena)};
   const QuantWeights *q = &t.q;
-  t.data = value_const(
-      m, const_new(m, named(m, w->name, "quantized"), q->dtype, w->rank, w->dims, q->data));
+  t.data =
+      value_const(m, const_new(m, named(m, w->name, "q"), q->dtype, w->rank, w->dims, q->data));
   t.scale = value_const(
-      m, const_new(m, named(m, w->name, "scale"), DT_F32, q->scale_rank, q->scale_dims, q->scales));
+      m, const_new(m, named(m, w->name, "s"), DT_F32, q->scale_rank, q->scale_dims, q->scales));
   if (q->zeros)
-    t.zero = value_const(m, const_new(m, named(m, w->name, "zero_point"), q->dtype, q->scale_rank,
-                                      q->scale_dims, q->zeros));
+    t.zero = value_const(
+        m, const_new(m, named(m, w->name, "z"), q->dtype, q->scale_rank, q->scale_dims, q->zeros));
   vec_push(m->arena, &s->stored, t);
   return &s->stored.data[s->stored.n - 1];
 }
@@ -97,8 +96,8 @@ static Value *store_bias(Rewriter *r, const Node *n, const QuantLayer *l, const 
   if (!name) name = arena_printf(m->arena, "%s_bias", n->in[1]->name ? n->in[1]->name : "weights");
   if (fits) {
     Value *in[] = {
-        value_const(m, const_new(m, named(m, name, "quantized"), DT_I32, 1, &l->channels, q)),
-        value_const(m, const_new(m, named(m, name, "scale"), DT_F32, 1, &l->channels, products))};
+        value_const(m, const_new(m, named(m, name, "q"), DT_I32, 1, &l->channels, q)),
+        value_const(m, const_new(m, named(m, name, "s"), DT_F32, 1, &l->channels, products))};
     const Attr axis = attr_int(m->arena, "axis", 0);
     return build_op(&r->b, "DequantizeLinear", 2, in, 1, &axis);
   }
@@ -139,15 +138,18 @@ static bool insert_int8(Rewriter *r, Node *n, const QuantLayer *l, Value *x8) {
   Model *m = r->m;
   const bool matmul = n->op->max_in == 2;
   const Stored *s = store_weights(r, l, quant_layer_weights(r->m, r->q, n, l));
+  r->b.loc = inserted_loc(m->arena, n->loc);
   Value *w = real_weights(r, s);
+  const bool biased = !matmul && (node_in(n, 2) || l->bias_shift);
+  Value *bias = r->b.ok && biased ? store_bias(r, n, l, s->q.scales) : NULL;
+  r->b.loc = n->loc;
   if (!r->b.ok) return false;
   if (matmul && l->bias_shift) { /* a product of matrices has no input for a bias */
     Value *in[] = {x8, w};
     return add_behind(r, n, build_op(&r->b, n->op->name, 2, in, n->n_attrs, n->attrs),
                       float_vector(m, l->channels, layer_bias(m, n, l)));
   }
-  const bool biased = !matmul && (node_in(n, 2) || l->bias_shift);
-  return replace_operands(r, n, x8, w, biased ? store_bias(r, n, l, s->q.scales) : NULL);
+  return replace_operands(r, n, x8, w, bias);
 }
 
 /* The integers of a matrix [n, k] as [k, n]. */

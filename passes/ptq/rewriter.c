@@ -8,17 +8,21 @@ static int group_of(const Rewriter *r, const Value *v) {
   return r->all_groups || r->q->groups.data[group].on ? group : -1;
 }
 
+const Loc *inserted_loc(Arena *a, const Loc *at) {
+  Loc *loc = ARENA_NEW(a, Loc);
+  *loc = at ? *at : (Loc){.node = -1};
+  loc->op = NULL;
+  loc->also = NULL;
+  return loc;
+}
+
 static Value *in_eight(Rewriter *r, Value *v) {
   const int group = group_of(r, v);
   if (group < 0) return v;
   const QuantPoint *p = &r->q->points.data[r->q->point_of[v->id]];
   if (r->eight[v->id]) return r->eight[v->id];
   const Loc *reader = r->b.loc;
-  Loc *loc = ARENA_NEW(r->m->arena, Loc);
-  *loc = reader ? *reader : (Loc){.node = -1};
-  loc->op = "QuantizeLinear";
-  loc->also = NULL;
-  r->b.loc = loc;
+  r->b.loc = inserted_loc(r->m->arena, reader);
   r->eight[v->id] = r->round(r, quant_divide_channels(&r->b, p, v), group);
   r->b.loc = reader;
   return r->eight[v->id];

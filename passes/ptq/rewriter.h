@@ -17,6 +17,8 @@ struct Rewriter {
   bool all_groups; /* those that are off, too */
 };
 bool rewriter_run(Rewriter *r);
+/* Of a node that is put in at `at`: the file has none such, so it names no operator. */
+const Loc *inserted_loc(Arena *a, const Loc *at);
 /* The bias of layer l with its shift: elements of the constant bias (or 0) by output channel; NULL:
  * the layer's node has a bias that is no constant of one dimension. Lives in the model's arena. */
 float *layer_bias(const Model *m, const Node *n, const QuantLayer *l);
