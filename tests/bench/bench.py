@@ -25,6 +25,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2] / folder) for folder in 
 from tests.models import run_models
 
 LIBRARIES = {"burin": "burin", "ort": "ONNX Runtime", "ov": "OpenVINO"}
+BF16 = {"burin": "burin bf16", "f32": "burin float32", "ov": "OpenVINO bf16"}  # --bf16
+BF16_FLAG = "--precision=bf16"
 SMALL_MS = 0.1  # below this a call from Python is a large part of what is measured
 
 
@@ -36,6 +38,12 @@ def load_burin(path, feeds, args):
     model = burin.compile(path, target=args.target, flags=args.flags.split())
     row = {"compile": time.perf_counter() - start, "arena": model.arena_bytes, "bound": model.arena_lower_bound}
     return model, row
+
+
+def load_f32(path, feeds, args):
+    import burin
+    model = burin.compile(path, target=args.target, flags=args.flags.replace(BF16_FLAG, "").split())
+    return lambda: model.run(feeds, threads=args.threads)
 
 
 def load_ort(path, feeds, args):
@@ -57,7 +65,7 @@ def load_ort(path, feeds, args):
 def load_ov(path, feeds, args):
     import openvino as ov
     core = ov.Core()
-    config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": args.threads, "NUM_STREAMS": 1,
+    config = {"INFERENCE_PRECISION_HINT": "bf16" if args.bf16 else "f32", "INFERENCE_NUM_THREADS": args.threads, "NUM_STREAMS": 1,
               "PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
     model = core.read_model(str(path))
     if any(p.get_partial_shape().is_dynamic for p in model.inputs):  # burin and ONNX Runtime adapt for nothing
@@ -144,6 +152,14 @@ def brief(e):
     return f"{type(e).__name__}: {lines[0][:150] if lines else ''}"
 
 
+def decibels(want, got):
+    """The power of the outputs over that of their error."""
+    import numpy as np
+    pairs = [(np.asarray(w, np.float64), np.asarray(g, np.float64)) for w, g in zip(want, got)]
+    error = sum(((w - g) ** 2).sum() for w, g in pairs)
+    return 10 * math.log10(sum((w ** 2).sum() for w, _ in pairs) / error) if error else math.inf
+
+
 LEVELS = {"x86-64-v2": 2, "x86-64-v3": 3}  # targets to which the other libraries are held
 
 
@@ -160,7 +176,10 @@ def child(path, args):
     times, bound = {"burin": Times(lambda: model.run(feeds, threads=args.threads))}, {}
     for name in args.others:
         try:
-            if name == "ort":
+            if name == "f32":
+                run = load_f32(path, feeds, args)
+                row["error"] = decibels(run(), model.run(feeds, threads=args.threads))
+            elif name == "ort":
                 run, bound[name] = load_ort(path, feeds, args)
             else:
                 run, bound[name], row["isa"] = load_ov(path, feeds, args)
@@ -181,7 +200,7 @@ def child(path, args):
         times = {k: t for k, t in small.items() if k != "burin"}
     else:
         take_turns(times, args, args.seconds)
-    if args.limits:
+    if args.limits and not args.bf16:
         limits = open_limits(args.limits)
         p = profile(model, feeds, limits, args, min(1, args.seconds / 5), peak_of(path, limits)[0])
         work = [(f, ns) for f, ns in zip(p.flops, p.least) if f]
@@ -207,7 +226,7 @@ def text_bytes(n):
 
 def show(row, args):
     cells = []
-    for k in LIBRARIES:
+    for k in BF16 if args.bf16 else LIBRARIES:
         t = row.get(k)
         cells.append(f"{t['min']:9.4g} {t['median']:9.4g}" if t else f"{'-':>9} {'-':>9}")
     numbers = [ratio(row, "min"), ratio(row, "median"), ratio(row, "cpu") if args.threads == 1 else None]
@@ -220,7 +239,7 @@ def show(row, args):
 
 def show_head(args, versions):
     print(f"{threads_text(args)}, target {args.target}, " + ", ".join(versions))
-    print(f"{'ms':26} {' | '.join(f'{v:^19}' for v in LIBRARIES.values())} |   best of others / burin")
+    print(f"{'ms':26} {' | '.join(f'{v:^19}' for v in (BF16 if args.bf16 else LIBRARIES).values())} |   best of others / burin")
     pair = f"{'min':>9} {'median':>9}"
     print(f"{'model':26} {pair} | {pair} | {pair} | {'min':>6} {'median':>6} {'CPU':>6} | "
           f"{'%FMA':>4} {'comp s':>6} {'arena':>8} {'bound':>8}")
@@ -245,9 +264,11 @@ def show_end(rows, args):
     if any(r.get("fma") for r in rows):
         print("%FMA: multiply-adds a second of the convolution and matrix kernels, of what the core's registers can do (of bytes in models that have such)")
     for r in rows:
-        for k in ("ort", "ov"):
+        if "f32" in r:
+            print(f"{r['name']}: {r['f32']['min'] / r['burin']['min']:.2f} times as fast as in float32, {r['error']:.1f} dB from its outputs")
+        for k in ("f32", "ort", "ov"):
             if k + "_error" in r:
-                print(f"{r['name']}: {LIBRARIES[k]} could not: {r[k + '_error']}")
+                print(f"{r['name']}: {(BF16 if args.bf16 else LIBRARIES)[k]} could not: {r[k + '_error']}")
     if args.target in LEVELS:
         isa = sorted({i for r in rows for i in r.get("isa", "").split()})
         print(f"{args.target}: the others were shown a processor without what is newer (OpenVINO's kernels say: {' '.join(isa) or '?'})"
@@ -258,7 +279,9 @@ def show_end(rows, args):
 def available(args):
     """Which of the others are installed, and a line about each."""
     found, lines = [], []
-    for key, module in (("ort", "onnxruntime"), ("ov", "openvino")):
+    if args.bf16:
+        found.append("f32")
+    for key, module in [("ort", "onnxruntime"), ("ov", "openvino")][args.bf16:]:
         done = subprocess.run([sys.executable, "-c", f"import {module}; print({module}.__version__)"], capture_output=True, text=True)
         if done.returncode == 0:
             found.append(key)
@@ -474,6 +497,7 @@ def main():
     parser.add_argument("--wide", action="store_true", help="--kernels: node names in full")
     parser.add_argument("--qdq", action="store_true",
                         help="the models quantized to 8 bits (QDQ) by ONNX Runtime's quantizer (bench/quantize.py, which needs sympy)")
+    parser.add_argument("--bf16", action="store_true", help="burin with --precision=bf16 beside its own float32 and OpenVINO's bf16")
     parser.add_argument("--quantizer", metavar="PYTHON", default=sys.executable,
                         help="--qdq: a Python with onnx, onnxruntime and sympy, where this one lacks the last")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -484,6 +508,7 @@ def main():
         return child(path, argparse.Namespace(**json.loads(os.environ["BURIN_BENCH_ARGS"])))
     if args.kernels:
         args.models = [args.kernels]
+    args.flags = f"{args.flags} {BF16_FLAG}" if args.bf16 else args.flags
     if not run_models.SHARED.exists() and not (args.models and all(Path(m).is_file() for m in args.models)):
         print(f"bench: skipped, the shared models are not at {run_models.SHARED}; files of your own can be given")
         return
