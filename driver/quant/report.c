@@ -44,6 +44,18 @@ static void print_adapted(const Quantizer *z, StrBuf *b) {
               z->plan->layers.n);
 }
 
+/* Products with constant weights in bodies of g's nodes. */
+static int in_bodies(const Graph *g, bool inside) {
+  int n = 0;
+  for (int i = 0; i < g->nodes.n; i++) {
+    const Node *node = g->nodes.data[i];
+    n += inside && (node->op->flags & OF_CONTRACTION) && node_in(node, 1) && node->in[1]->cdata;
+    for (int k = 0; k < node->n_attrs; k++)
+      if (node->attrs[k].kind == AT_GRAPH) n += in_bodies(node->attrs[k].graph, true);
+  }
+  return n;
+}
+
 /* Without samples only what stays float, by rule. */
 static void print_layers(const Quantizer *z, StrBuf *b) {
   const bool half = z->plan->form == QUANT_HALF, measured = z->data.samples.n > 0;
@@ -53,6 +65,8 @@ static void print_layers(const Quantizer *z, StrBuf *b) {
             half ? form_of(z) : "");
   if (half && z->plan->weights_only)
     sb_printf(b, "  activations  f32: the target multiplies no floats of 16 bits\n");
+  const int bodies = in_bodies(z->s->model->main, false);
+  if (bodies) sb_printf(b, "  bodies       %d products in If and Loop stay float\n", bodies);
   const bool timed = z->real.layers && z->eight.layers;
   if (measured)
     sb_printf(b, "%12s  %10s  %-6s %-14s%s layer\n", "error alone", "weights", "form", "operator",
