@@ -146,6 +146,8 @@ static const char *flags_text(Session *s) {
   for (int k = 0; k < s->o->disabled.n; k++)
     sb_printf(&b, " --disable-pass=%s", s->o->disabled.v[k]);
   if (s->o->passes) sb_printf(&b, " --passes=%s", s->o->passes);
+  if (s->o->quantize) sb_printf(&b, " --quantize=%s", s->o->quantize);
+  if (s->o->precision) sb_printf(&b, " --precision=%s", s->o->precision);
   if (s->tuning) sb_printf(&b, " --tuning");
   return sb_str(&b);
 }
