@@ -19,7 +19,8 @@ bool quantizer_find_precision(Quantizer *z) {
 /* bf16 where the target multiplies it; else weights alone, in the type that it converts fast. */
 static void choose_type(const Quantizer *z, QuantPlan *q) {
   const Target *t = z->s->target;
-  const bool products = target_has(t, FEATURE_BF16);
+  const bool products =
+      target_has(t, FEATURE_AMX_BF16) || (target_has(t, FEATURE_BF16) && !t->slow_pairs);
   q->weights_only = z->mixed && !products;
   q->half = z->mixed ? products || !target_has(t, FEATURE_F16C) ? DT_BF16 : DT_F16
                      : dtype_from_text(z->form_name);
