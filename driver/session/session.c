@@ -281,7 +281,7 @@ bool session_passes(Session *s, unsigned needs) {
 }
 
 const char *session_onnx_passes(const Session *s) {
-  return s->o->precision ? "infer,widen," ONNX_PASSES : ONNX_PASSES;
+  return s->o->precision ? "widen," ONNX_PASSES : ONNX_PASSES;
 }
 
 /* ---- progress and time ---- */

@@ -342,7 +342,7 @@ static bool one_graph(Session *s, const Job *j) {
 /* --precision=f32 */
 static bool widen(Session *s) {
   const char *passes = s->passes;
-  s->passes = "infer,widen";
+  s->passes = "widen";
   const bool ok = session_passes(s, 0);
   s->passes = passes;
   return ok;
