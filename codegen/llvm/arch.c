@@ -25,6 +25,7 @@ const ArchRow arch_rows[ARCH_COUNT] = {
             .pair_sum = {"llvm.aarch64.neon.uaddlp", "llvm.aarch64.neon.saddlp"},
             .long_product = {"llvm.aarch64.neon.umull", "llvm.aarch64.neon.smull"},
             .pair_add = "llvm.aarch64.neon.addp",
+            .narrows_pairs = true,
             .byte_tables = true,
             .bf16_upper = "llvm.aarch64.neon.bfmlalt",
             .bf16_lower = "llvm.aarch64.neon.bfmlalb",

@@ -16,7 +16,7 @@ typedef LLVMTypeRef Type;
 typedef enum LocalKind {
   LK_NONE,
   LK_SCALARS,   /* registers: one scalar per element */
-  LK_CHUNKS,    /* registers: vectors of vl elements, sliced by a vector variable */
+  LK_CHUNKS,    /* registers: vectors of elements, sliced by a vector variable */
   LK_ACROSS,    /* registers: a vector per element, which is the sum of its lanes */
   LK_LANES,     /* registers declared in a vector loop: one vector per element */
   LK_STACK,     /* memory */
@@ -130,6 +130,7 @@ Type vec_type(Type t, int n);
 bool is_vec(Val v);
 Val splat(Emit *c, Val v, int n);
 Val as_lanes(Emit *c, Val v);             /* splats a scalar to vl lanes */
+Val join_lanes(Emit *c, Val a, Val b);    /* those of b behind those of a, of as many */
 void same_lanes(Emit *c, Val *a, Val *b); /* both scalar or both vectors */
 Type like(Type t, Val v);                 /* t, as vector when v is one */
 Val k_int(Emit *c, Type t, int64_t v);    /* constants; t may be a vector type */
@@ -210,6 +211,11 @@ bool lane_uniform(const Emit *c, const Expr *e); /* the same in all lanes */
 Val emit_load(Emit *c, const Expr *e);
 /* n neighbours, from lane 0's element on, of a load without guard, as they are stored */
 Val emit_load_row(Emit *c, const Expr *load, int n);
+/* An i32 made of four bytes of memory, where the target multiplies such groups: a lane of a vector that
+ * copies of a loop share, or four vectors byte by byte. NULL: not here. */
+Val emit_group(Emit *c, const Expr *e);
+bool group_has_lanes(const Emit *c, const Expr *e,
+                     const Expr *var); /* neighbours of lanes of var */
 void emit_store(Emit *c, int buffer, const Expr *index, Val value);
 void emit_prefetch(Emit *c, int buffer, const Expr *index);
 bool masks_cheap(const Emit *c, DType t);

@@ -104,7 +104,8 @@ static Val dot_of_pairs(Emit *c, const Dot *d) {
   return sum;
 }
 
-/* ---- ARM ---- */
+/* ---- ARM: the last operand may be a lane, which is where what all lanes share stands (of mixed signs the
+ * instruction with a lane is another, which LLVM finds) ---- */
 static Val dot_of_bytes(Emit *c, const char *name, Val sum, Val a, Val b) {
   const Val x = view_as(c, a, c->i8), y = view_as(c, b, c->i8);
   return intrinsic(c, name, 2, (Type[]){LLVMTypeOf(sum), LLVMTypeOf(x)}, 3, (Val[]){sum, x, y});
@@ -121,8 +122,8 @@ static Val dot_of_flipped(Emit *c, const Dot *d) {
 }
 
 static Val dot_instruction(Emit *c, const Dot *d) {
-  if (d->op == EX_dot4_i8i8) return dot_of_bytes(c, "llvm.aarch64.neon.sdot", d->sum, d->a, d->b);
-  if (d->op == EX_dot4_u8u8) return dot_of_bytes(c, "llvm.aarch64.neon.udot", d->sum, d->a, d->b);
+  if (d->op == EX_dot4_i8i8) return dot_of_bytes(c, "llvm.aarch64.neon.sdot", d->sum, d->b, d->a);
+  if (d->op == EX_dot4_u8u8) return dot_of_bytes(c, "llvm.aarch64.neon.udot", d->sum, d->b, d->a);
   if (target_has(c->t, FEATURE_I8MM))
     return dot_of_bytes(c, "llvm.aarch64.neon.usdot", d->sum, d->a, d->b);
   return dot_of_flipped(c, d);
@@ -240,15 +241,14 @@ static Val one_register(Emit *c, const Dot *d) {
 static Val by_registers(Emit *c, const Dot *d) {
   const int n = lanes_of(d->sum), half = n / 2;
   if (n <= target_lanes(c->t, 32)) return one_register(c, d);
-  Val part[2], lanes[128];
+  Val part[2];
   for (int k = 0; k < 2; k++) {
     const int from = k * half;
     const Dot of = {d->op, part_of(c, d->a, from, half), part_of(c, d->b, from, half),
                     part_of(c, d->sum, from, half), d->two_fit};
     part[k] = by_registers(c, &of);
   }
-  for (int i = 0; i < n; i++) lanes[i] = k_int(c, c->i32, i);
-  return LLVMBuildShuffleVector(c->b, part[0], part[1], LLVMConstVector(lanes, (unsigned)n), "");
+  return join_lanes(c, part[0], part[1]);
 }
 
 Val emit_dot(Emit *c, ExprOp op, Val a, Val b, Val sum, bool two_fit) {

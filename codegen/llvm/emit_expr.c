@@ -522,6 +522,8 @@ static Val emit_rarely(Emit *c, const Expr *e, bool narrow) {
 }
 
 static Val emit_fresh(Emit *c, const Expr *e, bool narrow) {
+  const Val group = e->op == EX_or ? emit_group(c, e) : NULL;
+  if (group) return group;
   switch (e->op) {
     case EX_CONST: return emit_literal(c, e, narrow);
     case EX_SYM: return emit_sym(c, e, narrow);

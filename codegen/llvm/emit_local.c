@@ -58,16 +58,20 @@ static int64_t slot_index(Emit *c, int id, const Expr *index) {
   return k;
 }
 
+/* Of a slot of LK_CHUNKS; vector loops may have more. */
+static int slot_lanes(const Emit *c) { return target_lanes(c->t, 32); }
+
 /* ---- one element as a scalar ---- */
 static Val element_get(Emit *c, int id, int64_t k) {
   const LocalState *const s = &c->locals[id];
   const Type reg = reg_type(c, local_of(c, id)->dtype);
+  const int n = slot_lanes(c);
   if (s->kind == LK_SCALARS) return LLVMBuildLoad2(c->b, reg, s->slots[k], "");
   if (s->kind == LK_ACROSS)
     return emit_horizontal(c, RED_SUM, local_of(c, id)->dtype,
-                           LLVMBuildLoad2(c->b, vec_type(reg, c->vl), s->slots[k], ""));
-  const Val v = LLVMBuildLoad2(c->b, vec_type(reg, c->vl), s->slots[k / c->vl], "");
-  return LLVMBuildExtractElement(c->b, v, k_int(c, c->i32, k % c->vl), "");
+                           LLVMBuildLoad2(c->b, vec_type(reg, n), s->slots[k], ""));
+  const Val v = LLVMBuildLoad2(c->b, vec_type(reg, n), s->slots[k / n], "");
+  return LLVMBuildExtractElement(c->b, v, k_int(c, c->i32, k % n), "");
 }
 
 static void element_set(Emit *c, int id, int64_t k, Val value) {
@@ -94,18 +98,27 @@ static bool sliced_here(const Emit *c, int id, const Expr *index) {
          expr_uses_var(index, c->vvar->id);
 }
 
-/* Lanes k .. k+vl-1; one slot when k is a multiple of vl, which templates see to. */
-static Val slice_get(Emit *c, int id, int64_t k) {
+/* Lanes k .. k+n-1 of a local, n those of a slot; one slot when k is a multiple of n, which templates
+ * see to. */
+static Val slot_get(Emit *c, int id, int64_t k) {
   const LocalState *const s = &c->locals[id];
-  const Type t = vec_type(reg_type(c, local_of(c, id)->dtype), c->vl);
-  if (s->kind == LK_ACROSS && k + c->vl <= local_of(c, id)->count) return across_slice(c, s, k);
-  if (s->kind == LK_CHUNKS && k % c->vl == 0)
-    return LLVMBuildLoad2(c->b, t, s->slots[k / c->vl], "");
+  const int n = slot_lanes(c);
+  const Type t = vec_type(reg_type(c, local_of(c, id)->dtype), n);
+  if (s->kind == LK_ACROSS && k + n <= local_of(c, id)->count) return across_slice(c, s, k);
+  if (s->kind == LK_CHUNKS && k % n == 0) return LLVMBuildLoad2(c->b, t, s->slots[k / n], "");
   Val r = LLVMConstNull(t);
-  for (int i = 0; i < c->vl && k + i < local_of(c, id)->count; i++)
+  for (int i = 0; i < n && k + i < local_of(c, id)->count; i++)
     r = LLVMBuildInsertElement(c->b, r, element_get(c, id, k + i), k_int(c, c->i32, i), "");
   return r;
 }
+
+static Val slots_get(Emit *c, int id, int64_t k, int lanes) {
+  if (lanes <= slot_lanes(c)) return slot_get(c, id, k);
+  const Val lower = slots_get(c, id, k, lanes / 2);
+  return join_lanes(c, lower, slots_get(c, id, k + lanes / 2, lanes / 2));
+}
+
+static Val slice_get(Emit *c, int id, int64_t k) { return slots_get(c, id, k, c->vl); }
 
 static void slice_set(Emit *c, int id, int64_t k, Val value) {
   const LocalState *const s = &c->locals[id];

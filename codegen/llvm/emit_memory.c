@@ -302,20 +302,19 @@ static Val lanes_load(Emit *c, const Mem *m, const Expr *index, const Expr *unif
   return masked_gather(c, m, at, mask);
 }
 
-/* A scalar that a multiply-add can take as a lane: copies of a loop that read neighbours share a
- * vector. NULL: there is none. */
-static Val load_lane(Emit *c, const Mem *m, const Expr *index) {
-  if (!c->t->lane_operand || !c->vvar || (m->dtype != DT_F32 && m->dtype != DT_I16)) return NULL;
-  const Type t = mem_type(c, m->dtype);
-  const int lanes = target_lanes(c->t, dtype_bytes(m->dtype) * 8);
+/* A scalar of type t, which `per` elements make up, that a multiply-add can take as a lane: copies of a
+ * loop that read neighbours share a vector. NULL: there is none. */
+static Val load_lane(Emit *c, const Mem *m, const Expr *index, Type t, int per) {
+  const int lanes = target_lanes(c->t, per * dtype_bytes(m->dtype) * 8);
+  if (!c->t->lane_operand || !c->vvar) return NULL;
   for (int i = 0; i < c->n_copied; i++) {
     const Expr *const var = c->copied[i], *coeff, *rest;
     int64_t step, at, n;
     if (!expr_affine(c->pool, index, var, &coeff, &rest) || !emit_const(c, coeff, &step) ||
-        step != 1 || !emit_const(c, var, &at) ||
+        step != per || !emit_const(c, var, &at) ||
         !emit_const(c, expr_var_extent(c->pool, var->id), &n) || at - at % lanes + lanes > n)
       continue;
-    const Val p = gep_const(c, m, mem_address(c, m, index, NULL, 0), -(at % lanes));
+    const Val p = gep_const(c, m, mem_address(c, m, index, NULL, 0), -(at % lanes) * per);
     const Val v = load_at(c, m, vec_type(t, lanes), p, (unsigned)dtype_bytes(m->dtype));
     return LLVMBuildExtractElement(c->b, v, k_int(c, c->i32, at % lanes), "");
   }
@@ -323,7 +322,8 @@ static Val load_lane(Emit *c, const Mem *m, const Expr *index) {
 }
 
 static Val load_uniform(Emit *c, const Mem *m, const Expr *index, const Expr *guard) {
-  const Val lane = guard ? NULL : load_lane(c, m, index);
+  const bool by_lane = !guard && (m->dtype == DT_F32 || m->dtype == DT_I16);
+  const Val lane = by_lane ? load_lane(c, m, index, mem_type(c, m->dtype), 1) : NULL;
   if (lane) return lane;
   const Val p = mem_address(c, m, index, guard, dtype_bytes(m->dtype));
   return load_at(c, m, mem_type(c, m->dtype), p, (unsigned)dtype_bytes(m->dtype));
@@ -421,6 +421,93 @@ Val emit_load_row(Emit *c, const Expr *load, int n) {
   const Mem m = emit_param_mem(c, load->id);
   const Val p = mem_address(c, &m, load->a[0], NULL, 0);
   return load_at(c, &m, vec_type(mem_type(c, m.dtype), n), p, (unsigned)dtype_bytes(m.dtype));
+}
+
+/* ---- groups of four bytes ---- */
+/* Element i of an i32 that holds a group, as templates write it; NULL: something else. */
+static const Expr *group_byte(const Expr *e, int *i) {
+  int64_t shift = 0, mask = 0;
+  if (e->op == EX_shl && expr_is_const(e->a[1], &shift)) e = e->a[0];
+  const bool masked = e->op == EX_and && expr_is_const(e->a[1], &mask) && mask == 255;
+  if (masked) e = e->a[0];
+  *i = (int)(shift / 8);
+  const Expr *const load = e->op == EX_cast ? e->a[0] : NULL;
+  if (!load || load->op != EX_LOAD || load->nargs > 1 || shift % 8 || shift < 0 || shift > 24)
+    return NULL;
+  return load->dtype == DT_U8 || (load->dtype == DT_I8 && (masked || shift == 24)) ? load : NULL;
+}
+
+/* The loads of e's bytes; what is not there is 0. */
+static bool find_group(const Expr *e, const Expr **load) {
+  int i;
+  if (e->op == EX_or) return find_group(e->a[0], load) && find_group(e->a[1], load);
+  const Expr *const byte = group_byte(e, &i);
+  if (!byte || load[i]) return false;
+  load[i] = byte;
+  return true;
+}
+
+/* Four neighbours that are the same for all lanes. */
+static Val uniform_group(Emit *c, const Expr *const *load) {
+  const Mem m = emit_param_mem(c, load[0] ? load[0]->id : 0);
+  for (int i = 0; i < 4; i++)
+    if (!load[i] || load[i]->id != load[0]->id || !lane_uniform(c, load[i]->a[0]) ||
+        !expr_is_i64(ex_sub(c->pool, load[i]->a[0], load[0]->a[0]), i))
+      return NULL;
+  return load_lane(c, &m, load[0]->a[0], c->i32, 4);
+}
+
+static Val zipped(Emit *c, Val a, Val b) {
+  Val lanes[128];
+  const int n = (int)LLVMGetVectorSize(LLVMTypeOf(a));
+  for (int i = 0; i < 2 * n; i++) lanes[i] = k_int(c, c->i32, i / 2 + (i % 2) * n);
+  return LLVMBuildShuffleVector(c->b, a, b, LLVMConstVector(lanes, (unsigned)(2 * n)), "");
+}
+
+/* In the low lanes of a register what vl bytes are: LLVM makes 16-bit lanes of fewer than eight. */
+static Val row_of_bytes(Emit *c, const Expr *load) {
+  const int least = target_lanes(c->t, 16);
+  if (!load) return LLVMConstNull(vec_type(c->i8, c->vl > least ? c->vl : least));
+  if (c->vl >= least) return emit_load_row(c, load, c->vl);
+  const Mem m = emit_param_mem(c, load->id);
+  const Type word = LLVMIntTypeInContext(c->ctx, 8 * (unsigned)c->vl);
+  const Val p = mem_address(c, &m, load->a[0], NULL, 0), v = load_at(c, &m, word, p, 1);
+  return LLVMBuildBitCast(c->b, LLVMBuildZExt(c->b, v, c->i64, ""), vec_type(c->i8, least), "");
+}
+
+/* Four vectors of bytes, byte by byte. */
+static Val group_of_vectors(Emit *c, const Expr *const *load) {
+  Val half[2], lanes[128];
+  for (int i = 0; i < 2; i++) {
+    const Val row = zipped(c, row_of_bytes(c, load[2 * i]), row_of_bytes(c, load[2 * i + 1]));
+    half[i] = LLVMBuildBitCast(c->b, row,
+                               vec_type(c->i16, (int)LLVMGetVectorSize(LLVMTypeOf(row)) / 2), "");
+  }
+  const Val all = zipped(c, half[0], half[1]);
+  const int n = (int)LLVMGetVectorSize(LLVMTypeOf(all)) / 2;
+  const Val groups = LLVMBuildBitCast(c->b, all, vec_type(c->i32, n), "");
+  if (n == c->vl) return groups;
+  for (int i = 0; i < c->vl; i++) lanes[i] = k_int(c, c->i32, i);
+  return LLVMBuildShuffleVector(c->b, groups, LLVMGetPoison(LLVMTypeOf(groups)),
+                                LLVMConstVector(lanes, (unsigned)c->vl), "");
+}
+
+bool group_has_lanes(const Emit *c, const Expr *e, const Expr *var) {
+  const Expr *load[4] = {NULL}, *coeff, *rest;
+  if (!target_has(c->t, FEATURE_DOTPROD) || !find_group(e, load)) return false;
+  for (int i = 0; i < 4; i++)
+    if (load[i] &&
+        (!expr_affine(c->pool, load[i]->a[0], var, &coeff, &rest) || !expr_is_i64(coeff, 1)))
+      return false;
+  return true;
+}
+
+Val emit_group(Emit *c, const Expr *e) {
+  const Expr *load[4] = {NULL};
+  if (e->dtype != DT_I32 || !target_has(c->t, FEATURE_DOTPROD) || !c->vvar || c->lane0 || c->mask)
+    return NULL;
+  if (lane_uniform(c, e)) return find_group(e, load) ? uniform_group(c, load) : NULL;
+  return group_has_lanes(c, e, c->vvar) && find_group(e, load) ? group_of_vectors(c, load) : NULL;
 }
 
 void emit_store(Emit *c, int buffer, const Expr *index, Val value) {

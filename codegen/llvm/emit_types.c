@@ -67,6 +67,12 @@ Val splat(Emit *c, Val v, int n) {
                                 LLVMConstNull(LLVMVectorType(c->i32, (unsigned)n)), "");
 }
 
+Val join_lanes(Emit *c, Val a, Val b) {
+  Val lanes[128];
+  const unsigned n = 2 * LLVMGetVectorSize(LLVMTypeOf(a));
+  for (unsigned i = 0; i < n; i++) lanes[i] = LLVMConstInt(c->i32, i, 0);
+  return LLVMBuildShuffleVector(c->b, a, b, LLVMConstVector(lanes, n), "");
+}
 Val as_lanes(Emit *c, Val v) { return is_vec(v) ? v : splat(c, v, c->vl); }
 
 void same_lanes(Emit *c, Val *a, Val *b) {

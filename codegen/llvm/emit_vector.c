@@ -11,8 +11,10 @@ typedef struct Body { /* what the loop's body is like */
   bool reduces;       /* accumulates into something declared outside */
   bool loops;         /* has a loop inside */
   bool bits;          /* takes numbers apart: polynomials, whose long chains should overlap */
-  bool wide; /* computes, or keeps in locals, more than bytes: lanes are those of 32 bits */
-  int nodes; /* distinct expressions */
+  bool wide;   /* computes, or keeps in locals, more than bytes: lanes are those of 32 bits */
+  bool sets;   /* does more than store bytes */
+  bool groups; /* multiplies groups of bytes that are made of vectors of them */
+  int nodes;   /* distinct expressions */
 } Body;
 
 /* ---- looking at the body ---- */
@@ -37,6 +39,7 @@ static void scan_expr(Emit *c, const Expr *var, const Expr *e, Body *b) {
   b->nodes++;
   b->wide |= !is_bytes(c, var, e);
   b->bits |= e->op == EX_bits;
+  b->groups |= e->op == EX_or && e->dtype == DT_I32 && group_has_lanes(c, e, var);
   if (e->op == EX_LOAD && expr_uses_var(e, var->id) &&
       !masks_cheap(c, c->kernel->params.data[e->id].dtype))
     b->narrow = true;
@@ -61,7 +64,8 @@ static void scan_stmts(Emit *c, const Expr *var, const Stmt *s, Body *b) {
     if (s->kind == ST_STORE && !masks_cheap(c, c->kernel->params.data[s->access.id].dtype))
       b->narrow = true;
     if (s->kind == ST_STORE && dtype_bytes(c->kernel->params.data[s->access.id].dtype) > 1)
-      b->wide = true;
+      b->wide = b->sets = true;
+    b->sets |= s->kind != ST_STORE && s->kind != ST_FOR;
     if (s->kind == ST_SET || s->kind == ST_ACC) {
       b->wide |= !in_lane_registers(c, s->access.id);
       const bool uses = expr_uses_var(s->access.index, var->id);
@@ -211,10 +215,16 @@ static void const_vector(Emit *c, const Stmt *s, const Body *b, int64_t lo, int6
                  scalar_body, (void *)s);
 }
 
-/* What deals with bytes only has lanes of 8 bits, as long as that fills vectors. */
+/* Does it make bytes of a register tile, which several vectors together are narrowed to? */
+static bool narrows_tile(const Emit *c, const Body *b) {
+  return c->arch->narrows_pairs && b->slices && !b->sets && !b->reduces;
+}
+
+/* What deals with bytes only, or makes them, has lanes of 8 bits, as long as that fills vectors; with sums
+ * of groups of bytes in registers, too, lanes of 16. */
 static void const_bytes(Emit *c, const Stmt *s, const Body *b, int64_t lo, int64_t n) {
   const int usual = c->vl;
-  for (c->vl = target_lanes(c->t, 8); c->vl > usual; c->vl /= 2) {
+  for (c->vl = target_lanes(c->t, b->groups ? 16 : 8); c->vl > usual; c->vl /= 2) {
     const int64_t full = n / c->vl * c->vl;
     if (full) const_vector(c, s, b, lo, full);
     lo += full;
@@ -277,7 +287,8 @@ void emit_vector(Emit *c, const Stmt *s) {
   emit_forget(c);
   scan_stmts(c, s->loop.var, s->loop.body, &b);
   emit_forget(c);
-  if (fixed && n >= 2 * c->vl && !b.wide && !b.slices && !b.reduces)
+  const bool bytes = (!b.wide && !b.slices && !b.reduces) || narrows_tile(c, &b) || b.groups;
+  if (fixed && n >= 2 * c->vl && bytes)
     const_bytes(c, s, &b, lo, n);
   else if (fixed && n > 0 && (n >= c->vl || (!b.narrow && n > 1)))
     const_vector(c, s, &b, lo, n);

@@ -5,6 +5,8 @@
 
 MachineModel contract_machine(const Target *t, const ContractTypes *types) {
   MachineModel m = machine_model(t, types->acc, 1);
+  const bool groups = types->acc == DT_I32 && types->k_step == 4 && target_has(t, FEATURE_DOTPROD);
+  if (types->k_step > 1) m.a_steps = t->lane_operand && groups ? target_lanes(t, 32) : 1;
   if (t->lane_operand && types->a == DT_I16 && types->k_step == 1) m.a_steps = target_lanes(t, 16);
   return m;
 }
@@ -63,7 +65,7 @@ static int most_rows_across(const MachineModel *m, int columns) {
 static int most_rows(const MachineModel *m, const ContractTypes *types, int vectors) {
   const int b = types->split_a ? types->k_step * vectors : vectors;
   if (types->across) return most_rows_across(m, vectors * (int)m->lanes);
-  if (m->a_steps == 1 || types->k_step > 1) return (m->registers - b - 1) / vectors;
+  if (m->a_steps == 1) return (m->registers - b - 1) / vectors;
   return (m->registers - (m->in_order ? 2 : 1) * vectors - 1) / (vectors + 1);
 }
 

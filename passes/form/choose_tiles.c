@@ -158,7 +158,7 @@ static bool strip_loops(const Tiler *t, const Node *n, const ConvInfo *conv, boo
   Axis axes[MAX_SPATIAL];
   const char *const wrong = l->width ? strip_loops_problem(t->c, l) : NULL;
   conv_axes(t->c->model, n, conv, 0, axes);
-  if (!l->width) *l = strip_choose_loops(t->c, conv, axes, max);
+  if (!l->width) *l = strip_choose_loops(t->c, n, conv, axes, max);
   return !wrong || refuse(t, n, wrong);
 }
 

@@ -204,9 +204,7 @@ static Stmt *multiply_by_lanes(Contract *c, const Panel *pn, int local, const Sp
   const MachineModel m = contract_machine(c->l->c->target, c->types);
   int64_t n = 0;
   const bool fixed = expr_is_const(extent, &n);
-  if (m.a_steps == 1 || c->types->k_step > 1 || (fixed && n <= m.a_steps) ||
-      contract_if_live(c, last, s, NULL))
-    return NULL;
+  if (m.a_steps == 1 || (fixed && n < m.a_steps) || contract_if_live(c, last, s, NULL)) return NULL;
   const int64_t copied = copied_steps(&m, fixed, n), share = prefetch_share(c, pn, s);
   const int64_t asks = share < copied ? share : copied;
   const Expr *steps = num(c, copied), *whole = ex_floordiv(c->p, extent, steps);

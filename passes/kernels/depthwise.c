@@ -223,7 +223,7 @@ static Stmt *strip(void *user, const Expr *w0, int width) {
 static int strip_width(Depthwise *d) {
   const Plan *const plan = d->anchor->def->plan;
   PlanLoops l = plan_loops(plan, 0);
-  if (!l.width) l = strip_choose_loops(d->l->c, &d->conv, d->axis, d->max);
+  if (!l.width) l = strip_choose_loops(d->l->c, d->anchor->def, &d->conv, d->axis, d->max);
   if (l.key) choice_note(d->l->m->arena, &d->b->keys, l.key);
   return l.width;
 }

@@ -207,7 +207,8 @@ static Value *sum_of(Build *b, const Product *p, Value *w) {
 bool integer_product_flips(const Target *t, const Product *p) {
   const DType x = p->x->dtype, other = x == DT_I8 ? DT_U8 : DT_I8;
   const DType w = centering(p) == CENTERED ? DT_I8 : p->w->dtype;
-  return !is_depthwise(p) && !is_native(t, x, w) && is_native(t, other, w);
+  const bool pays = !is_depthwise(p) || contract_has_dot4(t, other, w);
+  return pays && !is_native(t, x, w) && is_native(t, other, w);
 }
 
 Value *integer_product(Build *b, const Target *t, const Product *p) {

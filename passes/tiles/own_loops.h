@@ -8,7 +8,8 @@
 #include "passes/pass.h"
 
 /* ---- depthwise, and MaxPool described as such (strips.c) ---- */
-PlanLoops strip_choose_loops(const PassCtx *c, const ConvInfo *conv, const Axis *axes, bool max);
+PlanLoops strip_choose_loops(const PassCtx *c, const Node *n, const ConvInfo *conv,
+                             const Axis *axes, bool max);
 const char *strip_loops_problem(const PassCtx *c, const PlanLoops *l);
 
 /* ---- few output channels (thin.c); by_channel: lanes over input channels, not over pixels ---- */

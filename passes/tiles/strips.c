@@ -36,20 +36,36 @@ static void take_width(const PassCtx *c, const ConvInfo *conv, const Axis *axes,
   l->width = 1 + choice_take(c, CHOICE_TILE, l->key, candidates, widest, l->width - 1);
 }
 
+/* Does ARM multiply groups of its bytes? Then sums are made of eight channels, whose bytes fill a
+ * register. */
+static bool takes_groups(const Target *t, const Node *n) {
+  const ContractTypes *const types = node_contract_types(n);
+  return types && types->acc == DT_I32 && types->k_step == 4 && n->in[1]->cdata &&
+         target_has(t, FEATURE_DOTPROD) && contract_has_dot4(t, types->a, types->b);
+}
+
+/* Sums, and the weights beside them where they fit. */
+static int room_for_sums(const Target *t, const Node *n, int64_t taps, bool max) {
+  if (t->vector_regs < 32) return 4;
+  if (!max && takes_groups(t, n)) return 7;
+  return taps <= 9 ? 14 : 8;
+}
+
 /* Without a remainder where possible. */
-static int model_width(const PassCtx *c, const ConvInfo *conv, const Expr *pixels) {
+static int model_width(const PassCtx *c, const Node *node, const ConvInfo *conv, const Expr *pixels,
+                       bool max) {
   int64_t n, taps = 1;
   const bool fixed = expr_is_const(pixels, &n);
   for (int s = 0; s < conv->spatial; s++) taps *= conv->kernel[s];
-  /* sums, and the weights beside them where they fit */
-  const int room = c->target->vector_regs < 32 ? 4 : taps <= 9 ? 14 : 8;
+  const int room = room_for_sums(c->target, node, taps, max);
   for (int w = room; fixed && w >= room / 2; w--)
     if (n % w == 0) return w;
   return fixed && n < room ? (int)n : room;
 }
 
-PlanLoops strip_choose_loops(const PassCtx *c, const ConvInfo *conv, const Axis *axes, bool max) {
-  PlanLoops l = {.width = model_width(c, conv, axes[conv->spatial - 1].rows)};
+PlanLoops strip_choose_loops(const PassCtx *c, const Node *n, const ConvInfo *conv,
+                             const Axis *axes, bool max) {
+  PlanLoops l = {.width = model_width(c, n, conv, axes[conv->spatial - 1].rows, max)};
   if (choice_matters(c)) take_width(c, conv, axes, max, &l);
   return l;
 }
