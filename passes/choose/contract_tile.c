@@ -61,12 +61,15 @@ static int most_rows_across(const MachineModel *m, int columns) {
 }
 
 /* The most rows that leave registers for a step: the vectors of B and one broadcast; or the vectors of
- * A, which stay for some steps, and of B those of the next step, too, where these must be loaded ahead. */
+ * A, which stay for some steps. Of both also those of the next steps, where these must be loaded ahead. */
 static int most_rows(const MachineModel *m, const ContractTypes *types, int vectors) {
   const int b = types->split_a ? types->k_step * vectors : vectors;
   if (types->across) return most_rows_across(m, vectors * (int)m->lanes);
   if (m->a_steps == 1) return (m->registers - b - 1) / vectors;
-  return (m->registers - (m->in_order ? 2 : 1) * vectors - 1) / (vectors + 1);
+  if (!m->in_order) return (m->registers - vectors - 1) / (vectors + 1);
+  const int rows = (m->registers - 2 * vectors - 1) / (vectors + 1);
+  const int ahead = (m->registers - vectors - 1) / (vectors + 2);
+  return rows < ahead ? rows : ahead;
 }
 
 int contract_tiles(const Target *t, const ContractTypes *types, double rows_h, double rows_w,

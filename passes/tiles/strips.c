@@ -44,10 +44,12 @@ static bool takes_groups(const Target *t, const Node *n) {
          target_has(t, FEATURE_DOTPROD) && contract_has_dot4(t, types->a, types->b);
 }
 
-/* Sums, and the weights beside them where they fit. */
+/* Sums, and the weights beside them where they fit. Where loads are placed ahead of their use, these take
+ * registers, too. */
 static int room_for_sums(const Target *t, const Node *n, int64_t taps, bool max) {
-  if (t->vector_regs < 32) return 4;
-  if (!max && takes_groups(t, n)) return 7;
+  const bool many = t->vector_regs >= 32, ahead = t->in_order && !max && taps <= 9;
+  if (!many) return ahead ? 2 : 4;
+  if (ahead || (!max && takes_groups(t, n))) return 7;
   return taps <= 9 ? 14 : 8;
 }
 
