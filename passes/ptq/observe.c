@@ -83,8 +83,8 @@ bool quant_observe_histograms(Model *m, const QuantPlan *q) {
 /* ---- products with itself ---- */
 /* Elements of a vector of point k, where its products are observed; else 0. `room` is what is left. */
 static int64_t gram_size(const QuantPlan *q, int k, int64_t *room) {
-  /* what the sums of 4 bits gain is worth more time */
-  const int64_t most = q->form == QUANT_INT8 ? 1024 : 2048;
+  /* with activations in 8 bits, too, weights are the smaller part of the error */
+  const int64_t most = q->form == QUANT_INT8 ? 512 : 2048;
   for (int i = 0; i < q->layers.n; i++) {
     const QuantLayer *l = &q->layers.data[i];
     const int64_t n = l->contracted;
