@@ -34,11 +34,18 @@ static bool has_template(const Node *n) {
   return matmul_info(n, &product) && !product.b_vec && !expr_is_i64(product.n, 1);
 }
 
+/* Pairs of so few channels would be mostly zeros and copies: f32 is faster. */
+static bool too_few_pairs(const Node *n, const Value *x) {
+  enum { FEW = 8 };
+  ConvInfo conv;
+  return x->dtype == DT_BF16 && conv_info(n, &conv) && conv.c_in / conv.group < FEW;
+}
+
 static bool take_product(Forward *f, Build *b, Node *n, bool *keep) {
   Value *w = half_of(n->in[1]), *x = half_of(n->in[0]);
   if (!w || !w->cdata || !has_template(n)) return true;
   if (!x || x->dtype != w->dtype) x = n->in[0];
-  if (x->cdata || !contract_types(x->dtype, w->dtype) ||
+  if (x->cdata || !contract_types(x->dtype, w->dtype) || too_few_pairs(n, x) ||
       (x->dtype == DT_F32 && w->cdata->count < LEAST))
     return true;
   Value *in[] = {x, w, node_in(n, 2)};

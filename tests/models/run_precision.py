@@ -19,6 +19,9 @@ from tests.support.part import burin, check, finish  # noqa: E402
 TYPES = {"f16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 
 
+FEW_PAIRS = ("conv 3x3, few channels, stride", "depthwise")  # computed in f32
+
+
 # ---- Casts around products ----
 def halves(net, dtype, *shape):
     """Weights in 16 bits behind a Cast."""
@@ -71,7 +74,8 @@ def check_products(folder):
                 save_net(net, path)
                 what = f"{name} of {kind}{'' if both else ' weights'}"
                 text = burin(path, "--emit=graph").stdout
-                check(f"{what}: weights stay in 16 bits", "wide=1" in text and f"{kind}[" in text, text)
+                few = both and kind == "bf16" and name in FEW_PAIRS
+                check(f"{what}: weights stay in 16 bits", ("wide=1" in text and f"{kind}[" in text) != few, text)
                 feed = {"x": net.rng.normal(size=shape).astype(np.float32)}
                 fast, plain = (burin_python.compile(str(path), flags=f).run(feed)[0] for f in ([], ["-O0"]))
                 check(f"{what}: -O3 and -O0", sqnr([fast], [plain]) > 100, f"{sqnr([fast], [plain]):.1f} dB")
