@@ -13,6 +13,7 @@ typedef struct MatrixTile {
   int skip_h, skip_w; /* lines, rows of each, that are stored already */
   int high, wide;     /* in registers */
   int sum[ACROSS][ACROSS];
+  const Expr *leads; /* whether it is the first tile of a block that reads the panel; NULL: no */
 } MatrixTile;
 
 static Stmt *matrix_loop(Contract *c, const Expr *var, Stmt *body) {
@@ -84,6 +85,21 @@ static Stmt *multiply(Contract *c, const MatrixTile *t, int y, int x, const Expr
   return matrix_loop(c, r, matrix_loop(c, j, body));
 }
 
+/* What the first tile reads comes from beyond the second-level cache: it asks for the panel AHEAD steps
+ * before; behind its end the next one lies. */
+static Stmt *prefetch_ahead(Contract *c, const MatrixTile *t, int steps) {
+  enum { AHEAD = 8 };
+  if (!c->prefetch || !t->leads) return NULL;
+  const int64_t in_line = CACHE_LINE / dtype_bytes(c->panel);
+  const Expr *i = var(c, "i", (int64_t)steps * t->pn->b_width / in_line);
+  const Expr *at =
+      ex_add(c->p, contract_b_row(c, t->pn), num(c, (int64_t)AHEAD * steps * t->pn->b_width));
+  at = ex_add(c->p, at, ex_mul(c->p, i, num(c, in_line)));
+  const int id = kb_param(&c->b, c->b_buffer, NULL, PA_READ);
+  Stmt *all = stmt_for(arena(c), FOR_UNROLL, i, stmt_prefetch(arena(c), id, at));
+  return expr_is_i64(t->leads, 1) ? all : stmt_if(arena(c), t->leads, all, NULL);
+}
+
 /* The loops of k, the innermost one in steps of a register. */
 static Stmt *multiply_all(Contract *c, const MatrixTile *t) {
   const ContractShape shape = contract_shape(c);
@@ -93,6 +109,9 @@ static Stmt *multiply_all(Contract *c, const MatrixTile *t) {
   const Expr *q = var(c, "q", steps), *at = ex_add(c->p, ex_mul(c->p, o, num(c, steps)), q);
   *k = ex_add(c->p, ex_sub(c->p, was, loop), at);
   StmtList out = {0};
+  *k = ex_add(c->p, ex_sub(c->p, was, loop), ex_mul(c->p, o, num(c, steps)));
+  stmt_add(&out, prefetch_ahead(c, t, steps));
+  *k = ex_add(c->p, ex_sub(c->p, was, loop), at);
   for (int y = 0; y < t->high; y++)
     for (int x = 0; x < t->wide; x++) stmt_add(&out, multiply(c, t, y, x, q));
   *k = was;
@@ -163,11 +182,13 @@ static Stmt *line_of_tiles(Contract *c, MatrixTile t, const Expr *first, int64_t
     const Expr *i = var(c, "w", full);
     MatrixTile one = t;
     one.s.w = ex_add(c->p, first, ex_mul(c->p, i, num(c, t.s.tw)));
+    if (t.leads) one.leads = ex_and(c->p, t.leads, ex_lt(c->p, i, num(c, 1)));
     stmt_add(&out, stmt_for(arena(c), FOR_SERIAL, i, tile_body(c, &one)));
   }
   if (rest) {
     t.s.w = ex_add(c->p, first, num(c, count - t.s.tw));
     t.skip_w = t.s.tw - (int)rest;
+    if (full) t.leads = NULL;
     stmt_add(&out, tile_body(c, &t));
   }
   return out.first;
@@ -175,7 +196,8 @@ static Stmt *line_of_tiles(Contract *c, MatrixTile t, const Expr *first, int64_t
 
 Stmt *contract_matrix_tiles(Contract *c, const Panel *pn, const Blocks *bl, const Expr *first,
                             const Expr *count) {
-  MatrixTile t = {.pn = pn, .s = {.h = num(c, 0), .th = 1, .tw = bl->tw}};
+  MatrixTile t = {
+      .pn = pn, .s = {.h = num(c, 0), .th = 1, .tw = bl->tw}, .leads = ex_bool(c->p, true)};
   int64_t n = 0, w = 0;
   expr_is_const(count, &n);
   if (c->flat) return line_of_tiles(c, t, first, n);
@@ -186,11 +208,13 @@ Stmt *contract_matrix_tiles(Contract *c, const Panel *pn, const Blocks *bl, cons
   if (full) {
     const Expr *y = var(c, "h", full);
     t.s.h = ex_add(c->p, first, ex_mul(c->p, y, num(c, bl->th)));
+    t.leads = ex_lt(c->p, y, num(c, 1));
     stmt_add(&out, stmt_for(arena(c), FOR_SERIAL, y, line_of_tiles(c, t, num(c, 0), w)));
   }
   if (rest) {
     t.s.h = ex_add(c->p, first, num(c, n - bl->th));
     t.skip_h = bl->th - (int)rest;
+    t.leads = full ? NULL : ex_bool(c->p, true);
     stmt_add(&out, line_of_tiles(c, t, num(c, 0), w));
   }
   return out.first;

@@ -44,12 +44,15 @@ static const Expr *unpacked_value(Contract *c, const Panel *pn, const Expr *lane
   return ex_load(c->p, c->types->acc, c->unpacked, at, NULL);
 }
 
+const Expr *contract_b_row(const Contract *c, const Panel *pn) {
+  return ex_add(c->p, pn->b_base, ex_mul(c->p, k_linear(c), num(c, pn->b_width)));
+}
+
 const Expr *contract_b_value(Contract *c, const Panel *pn, const Expr *lane) {
   if (contract_reads_unpacked(c)) return unpacked_value(c, pn, lane);
   if (c->b_buffer < 0) return c->b_direct(c, ex_add(c->p, pn->col, lane));
   const int id = kb_param(&c->b, c->b_buffer, NULL, PA_READ);
-  const Expr *row = ex_mul(c->p, k_linear(c), num(c, pn->b_width));
-  const Expr *at = ex_add(c->p, ex_add(c->p, pn->b_base, row), lane);
+  const Expr *at = ex_add(c->p, contract_b_row(c, pn), lane);
   return contract_operand_b(c, ex_load(c->p, c->panel, id, at, NULL));
 }
 

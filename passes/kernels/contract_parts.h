@@ -62,6 +62,8 @@ void contract_tile_row(const Contract *c, const Spot *s, const Expr *i, const Ex
 /* The operands of a multiply-add at the current k: of row (h, w), of column `lane` of the panel. */
 const Expr *contract_a_value(Contract *c, const Expr *h, const Expr *w);
 const Expr *contract_b_value(Contract *c, const Panel *pn, const Expr *lane);
+/* Where the packed panel has the current k. */
+const Expr *contract_b_row(const Contract *c, const Panel *pn);
 /* One element of A's step, as contract_operand_a has it. */
 const Expr *contract_a_element(Contract *c, const Expr *h, const Expr *w, int i);
 /* Whether tiles ask which steps of k count for them. */
