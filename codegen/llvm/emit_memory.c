@@ -312,11 +312,15 @@ static Val load_lane(Emit *c, const Mem *m, const Expr *index, Type t, int per) 
     int64_t step, at, n;
     if (!expr_affine(c->pool, index, var, &coeff, &rest) || !emit_const(c, coeff, &step) ||
         step != per || !emit_const(c, var, &at) ||
-        !emit_const(c, expr_var_extent(c->pool, var->id), &n) || at - at % lanes + lanes > n)
+        !emit_const(c, expr_var_extent(c->pool, var->id), &n))
       continue;
-    const Val p = gep_const(c, m, mem_address(c, m, index, NULL, 0), -(at % lanes) * per);
+    const int64_t group = at - at % lanes, end = n - lanes;
+    /* of 16 bits the last group may overlap the one before */
+    const int64_t first = group <= end || m->dtype != DT_I16 ? group : end;
+    if (first > end || first < 0) continue;
+    const Val p = gep_const(c, m, mem_address(c, m, index, NULL, 0), (first - at) * per);
     const Val v = load_at(c, m, vec_type(t, lanes), p, (unsigned)dtype_bytes(m->dtype));
-    return LLVMBuildExtractElement(c->b, v, k_int(c, c->i32, at % lanes), "");
+    return LLVMBuildExtractElement(c->b, v, k_int(c, c->i32, at - first), "");
   }
   return NULL;
 }

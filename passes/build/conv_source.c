@@ -51,7 +51,7 @@ bool conv_copy_keeps_order(const Node *n, const ConvInfo *conv, const Place *own
   const bool by_pixel = n->plan->lanes & LANES_PIXELS;
   int64_t channels;
   const bool few = expr_is_const(n->in[0]->dims[1], &channels) && channels <= 4;
-  if (reads_groups(n)) return false;
+  if (reads_groups(n) || contract_joins(node_contract_types(n))) return false;
   return (few && ((own && own->dense) || by_pixel)) ||
          (by_pixel && own && expr_is_i64(own->stride[1 + conv->spatial], 1));
 }

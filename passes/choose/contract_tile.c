@@ -7,7 +7,7 @@ MachineModel contract_machine(const Target *t, const ContractTypes *types) {
   MachineModel m = machine_model(t, types->acc, 1);
   const bool groups = types->acc == DT_I32 && types->k_step == 4 && target_has(t, FEATURE_DOTPROD);
   if (types->k_step > 1) m.a_steps = t->lane_operand && groups ? target_lanes(t, 32) : 1;
-  if (t->lane_operand && types->a == DT_I16 && types->k_step == 1) m.a_steps = target_lanes(t, 16);
+  if (t->lane_operand && types->panel == DT_I16) m.a_steps = target_lanes(t, 16);
   return m;
 }
 

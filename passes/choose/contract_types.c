@@ -27,10 +27,12 @@ static const ContractTypes rows[] = {
     {"i32",    DT_I32,  DT_I32,  DT_I32, DT_I32, 1,      EX_fma,        false},
     {"u8_u8",  DT_U8,   DT_U8,   DT_I32, DT_I32, 4,      EX_dot4_u8u8,  false},
     {"u8_u8",  DT_U8,   DT_U8,   DT_U8,  DT_I32, 16,     EX_mul,        false, false, true},
+    {"u8_u8x1", DT_U8,  DT_U8,   DT_I16, DT_I32, 1,      EX_fma,        false},
     {"u8_i8",  DT_U8,   DT_I8,   DT_I32, DT_I32, 4,      EX_dot4_u8i8,  false},
     {"i8_u8",  DT_I8,   DT_U8,   DT_I32, DT_I32, 4,      EX_dot4_u8i8,  true},
     {"i8_i8",  DT_I8,   DT_I8,   DT_I32, DT_I32, 4,      EX_dot4_i8i8,  false},
     {"i8_i8",  DT_I8,   DT_I8,   DT_I8,  DT_I32, 16,     EX_mul,        false, false, true},
+    {"i8_i8x1", DT_I8,  DT_I8,   DT_I16, DT_I32, 1,      EX_fma,        false},
     {.name = NULL},
 };
 
@@ -64,12 +66,26 @@ static bool goes_across(const Node *n, const ContractTypes *across) {
          (k + step - 1) / step * step * OF <= k * MOST;
 }
 
+/* Few channels: with the taps of a line they are a row, though one too short for that. Its elements are
+ * copied in 16 bits, of which a multiply-add takes lanes. */
+static bool joins_taps(const Node *n, const ContractTypes *across) {
+  enum { LEAST = 15, MOST_CHANNELS = 7 }; /* a shorter row is faster by groups of four */
+  ConvInfo conv;
+  if (!across->across || !expr_pool_rules(n->graph->model->pool)->byte_rows ||
+      !conv_info(n, &conv) || !n->in[1]->cdata)
+    return false;
+  const int last = conv.spatial - 1;
+  return conv.group == 1 && !conv.transposed && conv.dilation[last] == 1 &&
+         conv.c_in <= MOST_CHANNELS && conv.c_in * conv.kernel[last] >= LEAST;
+}
+
 const ContractTypes *node_contract_types(const Node *n) {
   const Value *a = node_in(n, 0), *b = node_in(n, 1);
   const ContractTypes *t = a && b ? contract_types(a->dtype, b->dtype) : NULL;
   ConvInfo conv;
   if (!t || t->k_step == 1) return t;
-  if (!dtype_is_float(t->acc)) return goes_across(n, t + 1) ? t + 1 : t;
+  if (!dtype_is_float(t->acc))
+    return goes_across(n, t + 1) ? t + 1 : joins_taps(n, t + 1) ? t + 2 : t;
   if (conv_info(n, &conv) && !conv_reads_groups(&conv, t)) return t + 2;
   const bool pairs = n->plan && plan_has_matrix(n->plan);
   return !pairs && expr_pool_rules(n->graph->model->pool)->split_dot2 ? t + 1 : t;
@@ -111,7 +127,12 @@ bool contract_has_matrix(const ContractTypes *types, const Target *t) {
 int contract_panel_step(const ContractTypes *types) { return types->across ? types->k_step : 1; }
 
 DType contract_a_type(const ContractTypes *types) {
-  return types->k_step > 1 && !types->split_a ? types->a : types->acc;
+  if (types->k_step > 1 && !types->split_a) return types->a;
+  return contract_joins(types) ? types->panel : types->acc;
+}
+
+bool contract_joins(const ContractTypes *types) {
+  return types->panel == DT_I16 && dtype_bytes(types->a) == 1;
 }
 
 int contract_group_rest(const ContractTypes *types, const Expr *elements) {

@@ -46,5 +46,7 @@ bool contract_has_matrix(const ContractTypes *types, const Target *t);
 int contract_panel_step(const ContractTypes *types);
 /* As what A is stored where it is copied for a contraction. */
 DType contract_a_type(const ContractTypes *types);
+/* Whether channels and taps of the last dimension are one loop of k where they lie together. */
+bool contract_joins(const ContractTypes *types);
 /* Cells behind `elements` of the last k that its groups reach. */
 int contract_group_rest(const ContractTypes *types, const Expr *elements);

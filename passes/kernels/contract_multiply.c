@@ -192,8 +192,9 @@ static Stmt *multiply_at(Contract *c, const Panel *pn, int local, const Spot *s,
 
 /* How many of n steps are copied out: all of a few, else what divides them; groups of a_steps. */
 static int64_t copied_steps(const MachineModel *m, bool fixed, int64_t n) {
-  enum { MOST_COPIED = 8 };
+  enum { MOST_COPIED = 8, MOST_HALVES = 24 };
   int64_t best = m->a_steps;
+  if (best == MOST_COPIED && fixed && n <= MOST_HALVES) return n;
   for (int64_t i = best; fixed && i <= MOST_COPIED && i <= n; i += m->a_steps)
     if (n % i < m->a_steps) best = i;
   return best;

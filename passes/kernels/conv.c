@@ -20,6 +20,7 @@ typedef struct ConvCtx {
                                 loops; -1: none */
   int64_t panel_group;       /* packed elements per group */
   bool lines;                /* one line of the output at a time */
+  bool joined;               /* the channel counts through the taps of a line, too */
 } ConvCtx;
 
 /* Row (outer, h, w) → row number along each spatial dimension. */
@@ -210,8 +211,13 @@ static void conv_contracted(Contract *c, ConvCtx *v) {
   const Expr *channels = num(c, v->conv.c_in / v->conv.group);
   const bool groups = c->types->k_step > 1;
   const bool last = groups || (v->x_place && expr_is_i64(v->x_place->stride[1], 1));
+  v->joined = last && contract_joins(c->types) && v->x_place->stride[1 + n] == channels;
   v->k_of[n] = last ? -1 : add_k(c, "c", channels);
-  for (int s = 0; s < n; s++) v->k_of[s] = add_k(c, "k", num(c, v->axis[s].taps));
+  for (int s = 0; s < n - v->joined; s++) v->k_of[s] = add_k(c, "k", num(c, v->axis[s].taps));
+  if (v->joined) {
+    v->k_of[n - 1] = -1;
+    channels = num(c, v->conv.c_in * v->axis[n - 1].taps);
+  }
   if (groups) {
     v->k_of[n] = c->n_k;
     contract_last_k(c, "c", channels);
@@ -219,6 +225,29 @@ static void conv_contracted(Contract *c, ConvCtx *v) {
     v->k_of[n] = add_k(c, "c", channels);
   }
   if (!c->n_k) contract_last_k(c, "k", num(c, 1));
+}
+
+/* Weights whose taps of a line lie outside their channels. */
+static const ConstData *joined_weights(const Contract *c, const ConvCtx *v) {
+  const ConstData *w = v->weights;
+  const int64_t taps = v->conv.kernel[v->conv.spatial - 1], ic = v->conv.c_in;
+  const int64_t lines = w->count / (v->conv.c_out * ic * taps);
+  char *data = arena_alloc(c->l->m->arena, (size_t)w->count + 1), *to = data;
+  const char *const from = w->data;
+  for (int64_t o = 0; o < v->conv.c_out; o++)
+    for (int64_t y = 0; y < lines; y++)
+      for (int64_t x = 0; x < taps; x++)
+        for (int64_t i = 0; i < ic; i++) *to++ = from[((o * ic + i) * lines + y) * taps + x];
+  return const_new(c->l->m, w->name, w->dtype, 1, &w->count, data);
+}
+
+/* The strides of these, in lines of taps and channels. */
+static void join_taps(const ConvCtx *v, PackShape *ps) {
+  const int n = v->conv.spatial;
+  for (int s = 0; s + 1 < n; s++)
+    if (v->k_of[s] >= 0) ps->k_stride[v->k_of[s]] *= v->conv.c_in;
+  ps->k[v->k_of[n]] = v->conv.c_in * v->conv.kernel[n - 1];
+  ps->k_stride[v->k_of[n]] = 1;
 }
 
 static bool conv_pack_const(Contract *c, ConvCtx *v) {
@@ -252,7 +281,8 @@ static bool conv_pack_const(Contract *c, ConvCtx *v) {
     ps.k[v->k_of[n]] = cig;
     ps.k_stride[v->k_of[n]] = in_stride;
   }
-  if (!contract_pack_const(c, v->weights, &ps)) return false;
+  if (v->joined) join_taps(v, &ps);
+  if (!contract_pack_const(c, v->joined ? joined_weights(c, v) : v->weights, &ps)) return false;
   v->panel_group = c->l->mod->buffers.data[c->b_buffer].data->count / v->conv.group /
                    contract_panel_step(c->types);
   return true;

@@ -46,9 +46,11 @@ void conv_shape(ExprPool *p, const Node *n, const ConvInfo *conv, const Axis *ax
   }
   s->n = ex_i64(p, conv->c_out / conv->group);
   const int step = s->types->k_step;
+  const bool joined = channels_last && contract_joins(s->types);
   const Expr *channels = ex_ceildiv(p, ex_i64(p, conv->c_in / conv->group), step);
   if (!channels_last && step == 1) add_k(s, channels);
-  for (int d = 0; d <= last; d++) add_k(s, ex_i64(p, axes[d].taps));
+  if (joined) channels = ex_i64(p, conv->c_in * axes[last].taps);
+  for (int d = 0; d <= last - joined; d++) add_k(s, ex_i64(p, axes[d].taps));
   if (step > 1)
     s->k[s->n_k++] = channels;
   else if (channels_last)

@@ -199,6 +199,21 @@ def instructions():
     return bad
 
 
+def short_rows():
+    """What is wrong with rows of few channels and the taps of a line, which targets without dot products multiply, and how many runs."""
+    rng, bad, runs = np.random.default_rng(0), [], 0
+    emulated = [t for t in turns.EMULATED if not turns.targets.missing(t)]
+    cases = [Case(rng, "ConvInteger", (1, 3, 23, 19), (20, 3, 7, 7), wt="uint8", pads=[3] * 4, strides=[2, 2]),
+             Case(rng, "QLinearConv", (2, 5, 13, 12), (17, 5, 2, 3), "int8", pads=[1, 0, 1, 1], lanes=True, bias=1000),
+             Case(rng, "ConvInteger", (1, 7, 9, 40), (20, 7, 3, 5), full=True, symbolic=True, dilations=[2, 1]),
+             Case(rng, "ConvInteger", (1, 3, 6, 7, 9), (8, 3, 3, 2, 5), const_zero=False, pads=[1] * 6)]
+    for k, case in enumerate(cases):
+        for target in emulated[k % 2:] if k < 2 else emulated[:1]:
+            bad += [] if np.array_equal(turns.run_program(case, target), case.oracle()) else [f"{target}, rows of taps: {case.title} differs"]
+            runs += 1
+    return bad, runs
+
+
 def winograd_case(rng, xt, c_in, c_out, size, pads, zero, xs, ws, wt="int8"):
     """ConvInteger; x and weights random, of the values xs and ws, or a given array."""
     case = Case(rng, "ConvInteger", (1 + c_in % 3 // 2, c_in, *size), (c_out, c_in, *[1] * (len(size) - 2), 3, 3), xt, wt, pads=pads)
@@ -306,8 +321,8 @@ def main():
     cases = [*fixed_cases(rng), *(pick(rng, [conv_case, conv_case, matmul_case])(rng) for _ in range(args.count))]
     targets = [args.target] if args.target else ["native", "x86-64-v2"]
     (bad, runs), (more, strips) = between_products(targets), chains([*targets[:1], *([] if args.target else ["x86-64-v3"])])
-    forms, transformed = winograd(args.target)
-    return turns.run_cases(cases, wrong, args, [*bad, *more, *forms, *instructions()], runs + strips + transformed + 3)
+    (forms, transformed), (rows, short) = winograd(args.target), ([], 0) if args.target else short_rows()
+    return turns.run_cases(cases, wrong, args, [*bad, *more, *forms, *rows, *instructions()], runs + strips + transformed + short + 3)
 
 
 if __name__ == "__main__":
