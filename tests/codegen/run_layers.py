@@ -17,7 +17,8 @@ import numpy as np
 
 from tests.support import integer_layers, part, targets
 
-TARGETS = ["native", "x86-64-v2", "x86-64-v3", "x86-64-v4", "sapphirerapids", "aarch64", "cortex-a72", "cortex-a76", "armv7", "interpreter"]
+TARGETS = ["native", "x86-64-v2", "x86-64-v3", "x86-64-v4", "sapphirerapids", "aarch64", "cortex-a72", "cortex-a76", "neoverse-n2", "armv7",
+           "interpreter"]
 
 
 def command(target, folder):
