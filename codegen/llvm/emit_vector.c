@@ -287,7 +287,8 @@ void emit_vector(Emit *c, const Stmt *s) {
   emit_forget(c);
   scan_stmts(c, s->loop.var, s->loop.body, &b);
   emit_forget(c);
-  const bool bytes = (!b.wide && !b.slices && !b.reduces) || narrows_tile(c, &b) || b.groups;
+  const bool apart = !b.slices && !b.reduces;
+  const bool bytes = (apart && (!b.wide || b.groups)) || narrows_tile(c, &b);
   if (fixed && n >= 2 * c->vl && bytes)
     const_bytes(c, s, &b, lo, n);
   else if (fixed && n > 0 && (n >= c->vl || (!b.narrow && n > 1)))
