@@ -194,7 +194,7 @@ static Stmt *multiply_at(Contract *c, const Panel *pn, int local, const Spot *s,
 static int64_t copied_steps(const MachineModel *m, bool fixed, int64_t n) {
   enum { MOST_COPIED = 8, MOST_HALVES = 24 };
   int64_t best = m->a_steps;
-  if (best == MOST_COPIED && fixed && n <= MOST_HALVES) return n;
+  if (best == MOST_COPIED && fixed && n <= MOST_HALVES && n % best) return n;
   for (int64_t i = best; fixed && i <= MOST_COPIED && i <= n; i += m->a_steps)
     if (n % i < m->a_steps) best = i;
   return best;
