@@ -52,6 +52,12 @@ def same_answer(outputs, truth, labels):
     return 100 * float(same.mean())
 
 
+def same_detections(outputs, truth, labels):
+    """YOLOX: 2 |A and B| / (|A| + |B|) in percent, of the pairs of place and class with a score above 0.3."""
+    got, want = [(o[..., 4:5] * o[..., 5:] > 0.3) for o in (outputs, truth)]
+    return 200 * float((got & want).sum() / max(1, got.sum() + want.sum()))
+
+
 def flat(array):
     return array.reshape(len(array), -1)
 
@@ -83,6 +89,22 @@ def imagenet():
         labels.append(int(row["class_index"]))
     order = np.random.default_rng(RNG_SEED).permutation(len(x))
     return {"x": np.stack(x)[order]}, np.array(labels)[order], 100, top1
+
+
+def pictures():
+    """Photographs of faces, animals and streets, and their mirror images, as YOLOX takes them: 0 to 255, blue first."""
+    from PIL import Image
+    x = []
+    for path in sorted((DATA / "images").iterdir()):
+        if path.suffix in (".jpg", ".jpeg", ".png"):
+            picture = Image.open(path).convert("RGB")
+            for crop in range(2):  # all of it, and its middle
+                w, h = picture.size
+                part = picture.crop((w // 5, h // 5, w - w // 5, h - h // 5)) if crop else picture
+                pixels = np.asarray(part.resize((416, 416), Image.BILINEAR), np.float32)[:, :, ::-1].transpose(2, 0, 1)
+                x += [pixels, pixels[:, :, ::-1]]
+    order = np.random.default_rng(RNG_SEED).permutation(len(x))
+    return {"x": np.ascontiguousarray(np.stack(x)[order])}, None, len(x) // 2, same_detections
 
 
 def brain():
@@ -163,6 +185,7 @@ CASES = {
     "cifar10_cnn_winml": cifar10,
     "cifar10_vit_pgd_2_3_16": cifar10_vit,
     "squeezenet1.0_fp32": imagenet,
+    "yolox_nano": pictures,
     "brain_unet_axial": brain_slices,
     "meshnet3d_gwm": brain_crops,
     "oww_embedding": embedding_windows,
