@@ -217,12 +217,26 @@ static bool all_on(const QuantPlan *q) {
   return true;
 }
 
+/* Values that go from layers in float to layers in few bits and back cost time, too. */
+static void tell_slower(const Quantizer *z) {
+  static const double clear = 1.1, shortest = 100; /* us */
+  const Loc loc = {.file = z->s->file, .node = -1};
+  if (z->final.layers && z->real.layers && z->final.all > shortest &&
+      z->final.all > clear * z->real.all)
+    diag_warning(z->s->diag, &loc,
+                 "%s takes %.2f times as long as in float: too few layers change for what stands "
+                 "between them (a larger --max-drop lets more of them)",
+                 z->form_name, z->final.all / z->real.all);
+}
+
 /* Decides, and measures what was decided: with all layers on that is measured before, since what
  * each takes in 8 bits is part of the decision. */
 static bool decide(Quantizer *z) {
   if (!quantizer_choose(z) || !measure_result(z, &z->eight) || !quantizer_decide(z)) return false;
   z->final = z->eight;
-  return all_on(z->plan) || measure_result(z, &z->final);
+  if (!all_on(z->plan) && !measure_result(z, &z->final)) return false;
+  tell_slower(z);
+  return true;
 }
 
 static bool prepare(Quantizer *z, QuantForm form) {
