@@ -53,8 +53,7 @@ typedef struct Target {
   bool broadcast_operand; /* FMA can take a broadcast scalar from memory */
   bool lane_operand;      /* FMA can take a lane of a vector register */
   bool ordered_zeros;     /* min and max take -0 for less than +0 */
-  bool
-      slow_pairs; /* a product of pairs of bf16 takes longer than two FMAs, which give the same bits */
+  bool slow_pairs; /* a product of pairs of bf16 takes longer than two FMAs of the same bits */
 
   /* ---- costs (for threads: THREAD_CYCLES) ---- */
   int fma_per_cycle; /* vector FMAs per cycle */

@@ -7,8 +7,7 @@ typedef struct ArchRow {
   const char *baseline_cpu; /* for code that must run on every CPU; NULL: the target's own */
   bool fence;               /* a fence keeps comparisons behind what LLVM would merge them with */
   bool rounds;              /* floor, ceil, trunc and roundeven are instructions, of vectors too */
-  bool
-      count_down; /* a loop that ends where its counter equals the end may count to zero: no comparison */
+  bool count_down; /* a loop that ends where its counter equals the end may count to zero */
   bool minmax_f64; /* so are minimum and maximum of f64 where zeros are ordered */
   /* Instructions that add pairs of 16-bit elements, unsigned and signed, into 32; or NULL. */
   const char *pair_sum[2];

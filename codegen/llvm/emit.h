@@ -129,11 +129,14 @@ Type reg_type(const Emit *c, DType t); /* as computed with: small floats are f32
 Type vec_type(Type t, int n);
 bool is_vec(Val v);
 Val splat(Emit *c, Val v, int n);
-Val as_lanes(Emit *c, Val v);             /* splats a scalar to vl lanes */
-Val join_lanes(Emit *c, Val a, Val b);    /* those of b behind those of a, of as many */
-void same_lanes(Emit *c, Val *a, Val *b); /* both scalar or both vectors */
-Type like(Type t, Val v);                 /* t, as vector when v is one */
-Val k_int(Emit *c, Type t, int64_t v);    /* constants; t may be a vector type */
+Val as_lanes(Emit *c, Val v); /* splats a scalar to vl lanes */
+/* n lanes by number, those of b behind those of a (NULL: there is no b); below 0: undefined. */
+Val shuffle_lanes(Emit *c, Val a, Val b, const int *lanes, int n);
+Val lanes_from(Emit *c, Val v, int from, int n); /* [from, from + n); undefined behind its end */
+Val join_lanes(Emit *c, Val a, Val b);           /* those of b behind those of a, of as many */
+void same_lanes(Emit *c, Val *a, Val *b);        /* both scalar or both vectors */
+Type like(Type t, Val v);                        /* t, as vector when v is one */
+Val k_int(Emit *c, Type t, int64_t v);           /* constants; t may be a vector type */
 Val k_real(Emit *c, Type t, double v);
 Val iota(Emit *c, Type elem);
 /* Data of another object, on a cache line; found or added */
@@ -157,6 +160,7 @@ Val to_mem(Emit *c, DType t, Val v);
 Val round_to(Emit *c, DType t,
              Val v); /* result of arithmetic in the register type → a value of t */
 Val emit_cast(Emit *c, DType to, DType from, Val v, bool saturate);
+bool emit_is_bf16(const Expr *e);          /* whether e, an f32, is a bf16 whatever its parts are */
 Val round_mode(Emit *c, ExprOp op, Val v); /* floor, ceil, trunc, rint */
 
 /* ---- emit_dot.c ---- */

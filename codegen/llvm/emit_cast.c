@@ -177,6 +177,14 @@ static Val bf16_source(Emit *c, Val x) {
   return LLVMTypeOf(v) == like(c->i16, x) ? v : NULL;
 }
 
+bool emit_is_bf16(const Expr *e) {
+  if (e->op == EX_cast) return e->a[0]->dtype == DT_BF16;
+  if (e->op == EX_CONST) return dtype_round(DT_BF16, e->k.f, false) == e->k.f;
+  if (e->op == EX_neg || e->op == EX_abs) return emit_is_bf16(e->a[0]);
+  if (e->op == EX_select) return emit_is_bf16(e->a[1]) && emit_is_bf16(e->a[2]);
+  return (e->op == EX_min || e->op == EX_max) && emit_is_bf16(e->a[0]) && emit_is_bf16(e->a[1]);
+}
+
 static Val small_encode(Emit *c, DType t, Val x, bool saturate) { /* storage integer */
   const Type mem = like(mem_type(c, t), x);
   Val found = t == DT_BF16 ? bf16_source(c, x) : NULL;

@@ -132,17 +132,10 @@ static Val dot_instruction(Emit *c, const Dot *d) {
 /* ---- ARM: products of bytes in 16 bits, pairs of which an instruction adds to sums of 32 ---- */
 enum { ROW = 16 }; /* bytes that are multiplied at once */
 
-static Val part_of(Emit *c, Val v, int from, int n) {
-  Val lanes[128];
-  for (int i = 0; i < n; i++) lanes[i] = k_int(c, c->i32, from + i);
-  return LLVMBuildShuffleVector(c->b, v, LLVMGetPoison(LLVMTypeOf(v)),
-                                LLVMConstVector(lanes, (unsigned)n), "");
-}
-
 /* Eight products in 16 bits, of the first or the second halves. */
 static Val long_product(Emit *c, Val a, Val b, bool upper, bool is_signed) {
-  const Val half[] = {part_of(c, a, upper ? ROW / 2 : 0, ROW / 2),
-                      part_of(c, b, upper ? ROW / 2 : 0, ROW / 2)};
+  const Val half[] = {lanes_from(c, a, upper ? ROW / 2 : 0, ROW / 2),
+                      lanes_from(c, b, upper ? ROW / 2 : 0, ROW / 2)};
   const Type t = LLVMVectorType(c->i16, ROW / 2);
   return intrinsic(c, c->arch->long_product[is_signed], 1, &t, 2, half);
 }
@@ -157,11 +150,12 @@ static Val add_pairs_of_16(Emit *c, Val sum, Val products, bool is_signed) {
 static Val pair_add(Emit *c, Val a, Val b) {
   const Type t = LLVMTypeOf(a);
   const int n = lanes_of(a);
-  Val lanes[ROW], part[2];
+  int lanes[ROW];
+  Val part[2];
   if (c->arch->pair_add) return intrinsic(c, c->arch->pair_add, 1, &t, 2, (Val[]){a, b});
   for (int odd = 0; odd < 2; odd++) {
-    for (int i = 0; i < n; i++) lanes[i] = k_int(c, c->i32, 2 * i + odd);
-    part[odd] = LLVMBuildShuffleVector(c->b, a, b, LLVMConstVector(lanes, (unsigned)n), "");
+    for (int i = 0; i < n; i++) lanes[i] = 2 * i + odd;
+    part[odd] = shuffle_lanes(c, a, b, lanes, n);
   }
   return LLVMBuildAdd(c->b, part[0], part[1], "");
 }
@@ -244,8 +238,8 @@ static Val by_registers(Emit *c, const Dot *d) {
   Val part[2];
   for (int k = 0; k < 2; k++) {
     const int from = k * half;
-    const Dot of = {d->op, part_of(c, d->a, from, half), part_of(c, d->b, from, half),
-                    part_of(c, d->sum, from, half), d->two_fit};
+    const Dot of = {d->op, lanes_from(c, d->a, from, half), lanes_from(c, d->b, from, half),
+                    lanes_from(c, d->sum, from, half), d->two_fit};
     part[k] = by_registers(c, &of);
   }
   return join_lanes(c, part[0], part[1]);

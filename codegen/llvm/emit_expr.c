@@ -439,15 +439,6 @@ static bool arg_narrow(Emit *c, const Expr *e, bool narrow) {
   return any;
 }
 
-/* Whether e, an f32, is a bf16 whatever its parts are. */
-static bool is_a_bf16(const Expr *e) {
-  if (e->op == EX_cast) return e->a[0]->dtype == DT_BF16;
-  if (e->op == EX_CONST) return dtype_round(DT_BF16, e->k.f, false) == e->k.f;
-  if (e->op == EX_neg || e->op == EX_abs) return is_a_bf16(e->a[0]);
-  if (e->op == EX_select) return is_a_bf16(e->a[1]) && is_a_bf16(e->a[2]);
-  return (e->op == EX_min || e->op == EX_max) && is_a_bf16(e->a[0]) && is_a_bf16(e->a[1]);
-}
-
 static Val emit_conversion(Emit *c, const Expr *e, bool narrow) {
   const DType from = e->a[0]->dtype;
   const bool arg = e->op != EX_bits && arg_narrow(c, e, narrow);
@@ -458,7 +449,7 @@ static Val emit_conversion(Emit *c, const Expr *e, bool narrow) {
   }
   const DType have = from == DT_I64 && arg ? DT_I32 : from;
   const DType want = e->dtype == DT_I64 && narrow ? DT_I32 : e->dtype;
-  if (want == DT_BF16 && have == DT_F32 && is_a_bf16(e->a[0])) return v;
+  if (want == DT_BF16 && have == DT_F32 && emit_is_bf16(e->a[0])) return v;
   return emit_cast(c, want, have, v, e->op == EX_sat);
 }
 
@@ -602,14 +593,10 @@ Val emit_horizontal(Emit *c, ReduceKind kind, DType t, Val v) {
   while (is_vec(v)) {
     const unsigned n = LLVMGetVectorSize(LLVMTypeOf(v)), half = n / 2;
     if (n == 1) return LLVMBuildExtractElement(c->b, v, k_int(c, c->i32, 0), "");
-    Val lanes[128];
-    for (unsigned i = 0; i < n; i++) lanes[i] = k_int(c, c->i32, i);
-    const Val low = half == 1 ? LLVMBuildExtractElement(c->b, v, lanes[0], "")
-                              : LLVMBuildShuffleVector(c->b, v, LLVMGetPoison(LLVMTypeOf(v)),
-                                                       LLVMConstVector(lanes, half), "");
-    const Val high = half == 1 ? LLVMBuildExtractElement(c->b, v, lanes[1], "")
-                               : LLVMBuildShuffleVector(c->b, v, LLVMGetPoison(LLVMTypeOf(v)),
-                                                        LLVMConstVector(lanes + half, half), "");
+    const Val low = half == 1 ? LLVMBuildExtractElement(c->b, v, k_int(c, c->i32, 0), "")
+                              : lanes_from(c, v, 0, (int)half);
+    const Val high = half == 1 ? LLVMBuildExtractElement(c->b, v, k_int(c, c->i32, 1), "")
+                               : lanes_from(c, v, (int)half, (int)half);
     v = emit_combine(c, kind, t, low, high);
   }
   return v;

@@ -196,12 +196,6 @@ static Val contiguous_load(Emit *c, const Mem *m, Val p, unsigned align, Val mas
                                   : branching_load(c, m, t, p, align, mask);
 }
 
-static Val shuffle(Emit *c, Val a, Val b, const int *lanes) {
-  Val k[128];
-  for (int i = 0; i < c->vl; i++) k[i] = k_int(c, c->i32, lanes[i]);
-  return LLVMBuildShuffleVector(c->b, a, b, LLVMConstVector(k, (unsigned)c->vl), "");
-}
-
 /* Every second element: two overlapping vectors that together end at the last lane's element. */
 static Val stride2_load(Emit *c, const Mem *m, Val p) {
   const Type t = vec_type(mem_type(c, m->dtype), c->vl);
@@ -210,7 +204,7 @@ static Val stride2_load(Emit *c, const Mem *m, Val p) {
             b = load_at(c, m, t, gep_const(c, m, p, c->vl - 1), align);
   int lanes[128];
   for (int i = 0; i < c->vl; i++) lanes[i] = 2 * i < c->vl ? 2 * i : c->vl + 2 * i - (c->vl - 1);
-  return shuffle(c, a, b, lanes);
+  return shuffle_lanes(c, a, b, lanes, c->vl);
 }
 
 static Val reversed_load(Emit *c, const Mem *m, Val p) {
@@ -218,7 +212,7 @@ static Val reversed_load(Emit *c, const Mem *m, Val p) {
   const Val a = load_at(c, m, t, gep_const(c, m, p, 1 - c->vl), (unsigned)dtype_bytes(m->dtype));
   int lanes[128];
   for (int i = 0; i < c->vl; i++) lanes[i] = c->vl - 1 - i;
-  return shuffle(c, a, LLVMGetPoison(t), lanes);
+  return shuffle_lanes(c, a, NULL, lanes, c->vl);
 }
 
 /* Loads at a constant distance, or at any index: one by one. */
@@ -270,9 +264,7 @@ static Val half_load(Emit *c, const Mem *m, const Expr *index) {
   const Val p = gep_const(c, m, mem_address(c, m, index, NULL, 0), -(at % whole));
   const Val v =
       load_at(c, m, vec_type(mem_type(c, m->dtype), whole), p, (unsigned)dtype_bytes(m->dtype));
-  int lanes[128];
-  for (int i = 0; i < c->vl; i++) lanes[i] = (int)(at % whole) + i;
-  return shuffle(c, v, LLVMGetPoison(LLVMTypeOf(v)), lanes);
+  return lanes_from(c, v, (int)(at % whole), c->vl);
 }
 
 static Val lanes_load(Emit *c, const Mem *m, const Expr *index, const Expr *uniform_guard,
@@ -462,10 +454,10 @@ static Val uniform_group(Emit *c, const Expr *const *load) {
 }
 
 static Val zipped(Emit *c, Val a, Val b) {
-  Val lanes[128];
+  int lanes[128];
   const int n = (int)LLVMGetVectorSize(LLVMTypeOf(a));
-  for (int i = 0; i < 2 * n; i++) lanes[i] = k_int(c, c->i32, i / 2 + (i % 2) * n);
-  return LLVMBuildShuffleVector(c->b, a, b, LLVMConstVector(lanes, (unsigned)(2 * n)), "");
+  for (int i = 0; i < 2 * n; i++) lanes[i] = i / 2 + (i % 2) * n;
+  return shuffle_lanes(c, a, b, lanes, 2 * n);
 }
 
 /* In the low lanes of a register what vl bytes are: LLVM makes 16-bit lanes of fewer than eight. */
@@ -481,7 +473,7 @@ static Val row_of_bytes(Emit *c, const Expr *load) {
 
 /* Four vectors of bytes, byte by byte. */
 static Val group_of_vectors(Emit *c, const Expr *const *load) {
-  Val half[2], lanes[128];
+  Val half[2];
   for (int i = 0; i < 2; i++) {
     const Val row = zipped(c, row_of_bytes(c, load[2 * i]), row_of_bytes(c, load[2 * i + 1]));
     half[i] = LLVMBuildBitCast(c->b, row,
@@ -489,11 +481,7 @@ static Val group_of_vectors(Emit *c, const Expr *const *load) {
   }
   const Val all = zipped(c, half[0], half[1]);
   const int n = (int)LLVMGetVectorSize(LLVMTypeOf(all)) / 2;
-  const Val groups = LLVMBuildBitCast(c->b, all, vec_type(c->i32, n), "");
-  if (n == c->vl) return groups;
-  for (int i = 0; i < c->vl; i++) lanes[i] = k_int(c, c->i32, i);
-  return LLVMBuildShuffleVector(c->b, groups, LLVMGetPoison(LLVMTypeOf(groups)),
-                                LLVMConstVector(lanes, (unsigned)c->vl), "");
+  return lanes_from(c, LLVMBuildBitCast(c->b, all, vec_type(c->i32, n), ""), 0, c->vl);
 }
 
 bool group_has_lanes(const Emit *c, const Expr *e, const Expr *var) {

@@ -12,17 +12,6 @@ typedef struct Table {
 
 static int width_of(Val v) { return (int)LLVMGetVectorSize(LLVMTypeOf(v)); }
 
-/* Lanes [from, from + n) of v; those behind its end are undefined. */
-static Val lanes_from(Emit *c, Val v, int from, int n) {
-  Val lane[128];
-  const int have = width_of(v);
-  if (from == 0 && n == have) return v;
-  for (int i = 0; i < n; i++)
-    lane[i] = from + i < have ? k_int(c, c->i32, from + i) : LLVMGetPoison(c->i32);
-  return LLVMBuildShuffleVector(c->b, v, LLVMGetPoison(LLVMTypeOf(v)),
-                                LLVMConstVector(lane, (unsigned)n), "");
-}
-
 static Val piece(Emit *c, const Table *t, int at, int bytes) {
   const Val k = k_int(c, c->idx, at);
   const Val p = LLVMBuildGEP2(c->b, c->i8, t->base, (Val *)&k, 1, "");
@@ -54,11 +43,9 @@ static Val permuted(Emit *c, const Table *t, Val index) {
 
 /* The row for all groups of 16 lanes. */
 static Val row_in_lanes(Emit *c, const Table *t, int row, int n) {
-  Val lane[128];
-  const Val v = piece(c, t, ROW * row, ROW);
-  for (int i = 0; i < n; i++) lane[i] = k_int(c, c->i32, i % ROW);
-  return LLVMBuildShuffleVector(c->b, v, LLVMGetPoison(LLVMTypeOf(v)),
-                                LLVMConstVector(lane, (unsigned)n), "");
+  int lanes[128];
+  for (int i = 0; i < n; i++) lanes[i] = i % ROW;
+  return shuffle_lanes(c, piece(c, t, ROW * row, ROW), NULL, lanes, n);
 }
 
 /* 16 or 32 indices: each row by the lower four bits, chosen by one upper bit after the other. */
@@ -117,7 +104,5 @@ Val emit_byte_table(Emit *c, Val table, unsigned align, Val index) {
   if (lanes <= width) return lanes_from(c, lookup(c, &t, lanes_from(c, index, 0, width)), 0, lanes);
   const Val low = emit_byte_table(c, table, align, lanes_from(c, index, 0, lanes / 2));
   const Val high = emit_byte_table(c, table, align, lanes_from(c, index, lanes / 2, lanes / 2));
-  Val lane[128];
-  for (int i = 0; i < lanes; i++) lane[i] = k_int(c, c->i32, i);
-  return LLVMBuildShuffleVector(c->b, low, high, LLVMConstVector(lane, (unsigned)lanes), "");
+  return join_lanes(c, low, high);
 }

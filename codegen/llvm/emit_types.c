@@ -67,12 +67,31 @@ Val splat(Emit *c, Val v, int n) {
                                 LLVMConstNull(LLVMVectorType(c->i32, (unsigned)n)), "");
 }
 
-Val join_lanes(Emit *c, Val a, Val b) {
-  Val lanes[128];
-  const unsigned n = 2 * LLVMGetVectorSize(LLVMTypeOf(a));
-  for (unsigned i = 0; i < n; i++) lanes[i] = LLVMConstInt(c->i32, i, 0);
-  return LLVMBuildShuffleVector(c->b, a, b, LLVMConstVector(lanes, n), "");
+enum { MOST_LANES = 128 };
+
+Val shuffle_lanes(Emit *c, Val a, Val b, const int *lanes, int n) {
+  Val k[MOST_LANES];
+  for (int i = 0; i < n; i++)
+    k[i] = lanes[i] < 0 ? LLVMGetPoison(c->i32) : k_int(c, c->i32, lanes[i]);
+  return LLVMBuildShuffleVector(c->b, a, b ? b : LLVMGetPoison(LLVMTypeOf(a)),
+                                LLVMConstVector(k, (unsigned)n), "");
 }
+
+Val lanes_from(Emit *c, Val v, int from, int n) {
+  const int have = (int)LLVMGetVectorSize(LLVMTypeOf(v));
+  int lanes[MOST_LANES];
+  if (from == 0 && n == have) return v;
+  for (int i = 0; i < n; i++) lanes[i] = from + i < have ? from + i : -1;
+  return shuffle_lanes(c, v, NULL, lanes, n);
+}
+
+Val join_lanes(Emit *c, Val a, Val b) {
+  const int n = 2 * (int)LLVMGetVectorSize(LLVMTypeOf(a));
+  int lanes[MOST_LANES];
+  for (int i = 0; i < n; i++) lanes[i] = i;
+  return shuffle_lanes(c, a, b, lanes, n);
+}
+
 Val as_lanes(Emit *c, Val v) { return is_vec(v) ? v : splat(c, v, c->vl); }
 
 void same_lanes(Emit *c, Val *a, Val *b) {

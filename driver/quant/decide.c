@@ -112,6 +112,7 @@ static bool correct_biases(Quantizer *z) {
 }
 
 /* ---- layers ---- */
+/* But for those that are kept. */
 static void switch_all(Quantizer *z, bool on) {
   for (int k = 0; k < z->plan->layers.n; k++) z->plan->layers.data[k].on = on && !z->layers[k].kept;
 }
@@ -177,7 +178,7 @@ static void keep_slower(Quantizer *z) {
 /* Layers that are kept, and the `n` worst of the others, in float: what is lost. */
 static bool drop_without(Quantizer *z, const Rank *ranks, int n, double *drop) {
   Score s;
-  for (int k = 0; k < z->plan->layers.n; k++) z->plan->layers.data[k].on = !z->layers[k].kept;
+  switch_all(z, true);
   for (int k = 0; k < n; k++) z->plan->layers.data[ranks[k].layer].on = false;
   quant_plan_update(z->plan);
   if (!simulate(z, 0, &s)) return false;

@@ -92,7 +92,7 @@ static bool take_histograms(Quantizer *z, Runner *r, int k) {
 
 /* One sample in four is kept to tell whether what the others say holds. */
 static bool take_grams(Quantizer *z, Runner *r, int k) {
-  quant_take_grams(z->plan, observed(z, r, quant_gram_count(z->plan)), k % 4 == 3);
+  quant_take_grams(z->plan, observed(z, r, z->n_grams), k % 4 == 3);
   return true;
 }
 
@@ -108,9 +108,8 @@ static bool finite_ranges(const Quantizer *z) {
 }
 
 static bool observe_points(Quantizer *z) {
-  const bool half =
-      z->plan->form == QUANT_HALF && z->plan->half == DT_F16 && !z->plan->weights_only;
-  if (z->plan->form != QUANT_INT8 && !half) return true;
+  const bool half = z->plan->form == QUANT_HALF;
+  if (!quant_rounds_activations(z->plan) || (half && z->plan->half != DT_F16)) return true;
   if (!with_program(z, quant_observe_ranges, "compiling the observers", "ranges", take_ranges,
                     NULL))
     return false;
@@ -124,7 +123,7 @@ static bool observe_points(Quantizer *z) {
 /* Roundings that fit what the layers read. */
 static bool adapt_weights(Quantizer *z) {
   enum { FEWEST = 4 };
-  if (z->data.samples.n < FEWEST || quant_gram_count(z->plan) == 0) return true;
+  if (z->data.samples.n < FEWEST || (z->n_grams = quant_choose_grams(z->plan)) == 0) return true;
   if (!with_program(z, quant_observe_grams, "compiling the products", "products", take_grams, NULL))
     return false;
   for (int k = 0; k < z->plan->layers.n; k++) {

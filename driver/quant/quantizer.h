@@ -38,6 +38,7 @@ typedef struct Quantizer {
   int method;                        /* QuantMethod; -1: the best */
   double method_sqnr[QUANT_METHODS]; /* dB; NaN: not tried */
   int stretched;                     /* points with factors for their channels */
+  int n_grams;                       /* points whose products with themselves are observed */
   int adapted;                       /* layers whose weights are not rounded to the nearest */
   bool corrected;                    /* biases are shifted */
   double uncorrected_sqnr, corrected_sqnr;
@@ -67,4 +68,4 @@ bool quantizer_times(Quantizer *z, Runner *r, ModelTimes *out);
 /* ---- report.c ---- */
 void quantizer_report(const Quantizer *z, StrBuf *b);
 /* ---- report_json.c ---- */
-bool quantizer_report_json(const Quantizer *z, StrBuf *b); /* false: out of memory */
+bool quantizer_report_json(const Quantizer *z, StrBuf *b); /* false: reported */

@@ -95,9 +95,12 @@ static bool invoke(Runner *r, BurinOptions *o) {
   return true;
 }
 
+/* What memory is made for. */
+static int threads_of(const BurinOptions *o) { return o->threads > 0 ? o->threads : 1; }
+
 bool runner_run(Runner *r, const Tensor *sample, int n, const void *const *extra, int n_extra) {
   BurinOptions o = burin_pool_options(r->pool);
-  return take_sample(r, sample, n, extra, n_extra, o.threads > 0 ? o.threads : 1) && invoke(r, &o);
+  return take_sample(r, sample, n, extra, n_extra, threads_of(&o)) && invoke(r, &o);
 }
 
 /* ---- time ---- */
@@ -109,8 +112,8 @@ bool runner_profile(Runner *r, const Tensor *sample, int n, double *us) {
   const int kernels = r->lib.model->n_kernels;
   uint64_t *ns = ARENA_ARRAY(r->s->arena, uint64_t, kernels + 1);
   const double start = clock_seconds();
-  const BurinOptions all = burin_pool_options(r->pool); /* what memory was made for */
-  if (!take_sample(r, sample, n, NULL, 0, all.threads > 0 ? all.threads : 1)) return false;
+  const BurinOptions all = burin_pool_options(r->pool);
+  if (!take_sample(r, sample, n, NULL, 0, threads_of(&all))) return false;
   for (int k = 0; k < kernels; k++) us[k] = INFINITY;
   for (int i = 0; i < MOST && (i < FEWEST || clock_seconds() - start < seconds); i++) {
     BurinOptions o = {.size = sizeof o, .threads = 1, .kernel_ns = ns, .clock_ns = now_ns};

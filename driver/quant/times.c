@@ -4,12 +4,13 @@
 #include <string.h>
 #include "driver/quant/quantizer.h"
 
-/* Calls `each` for the layers that a kernel computes, or whose operand it only brings into 8 bits. */
-typedef struct Named {
+typedef struct Named { /* layers of a kernel */
   int *layers;
-  int n, most;
+  int n;
+  int most; /* layers of the model */
 } Named;
 
+/* Those that it computes; `rounding`: whose operand it only brings into 8 bits. */
 static void take_names(const char *nodes, bool rounding, Named *out) {
   const char *at = nodes;
   out->n = 0;

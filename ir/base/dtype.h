@@ -29,6 +29,7 @@ DType dtype_from_onnx(int64_t onnx);  /* DT_NONE when unknown */
 DType dtype_from_text(const char *s); /* DT_NONE when unknown */
 static inline const char *dtype_text(DType t) { return dtype_rows[t].text; }
 static inline bool dtype_is_float(DType t) { return dtype_rows[t].cls == DC_FLOAT; }
+static inline bool dtype_is_half(DType t) { return t == DT_F16 || t == DT_BF16; }
 static inline bool dtype_is_int(DType t) {
   return dtype_rows[t].cls == DC_UINT || dtype_rows[t].cls == DC_SINT;
 }

@@ -50,6 +50,8 @@ Node *build_node(Build *b, const char *op, const char *domain, int n_in, Value *
                  int n_out, int n_attr, const Attr *attrs);
 Value *build1(Build *b, const char *op, Value *a);
 Value *build2(Build *b, const char *op, Value *a, Value *c);
+/* v as t; v itself where it is that, or after an error. */
+Value *build_cast(Build *b, Value *v, DType t);
 Value *build_scalar(Build *b, DType t, double v);
 Value *build_i64s(Build *b, int n, const int64_t *v);
 

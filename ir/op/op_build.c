@@ -32,6 +32,12 @@ Value *build2(Build *b, const char *op, Value *a, Value *c) {
   return build_op(b, op, 2, (Value *[]){a, c}, 0, NULL);
 }
 
+Value *build_cast(Build *b, Value *v, DType t) {
+  if (!b->ok || v->dtype == t) return v;
+  const Attr to = attr_int(b->m->arena, "to", dtype_rows[t].onnx);
+  return build_op(b, "Cast", 1, &v, 1, &to);
+}
+
 Value *build_scalar(Build *b, DType t, double v) { return value_const_scalar(b->m, t, v); }
 
 Value *build_i64s(Build *b, int n, const int64_t *v) { return value_const_i64s(b->m, 1, n, v); }

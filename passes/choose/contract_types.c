@@ -101,8 +101,8 @@ double contract_step_cost(const ContractTypes *types, const Target *t) {
   const bool fused = target_has(t, FEATURE_VNNI) || target_has(t, FEATURE_AVXVNNI);
   if (types->mac == EX_dot2_i16) return fused ? 1 : 1.5; /* and an addition */
   if (types->k_step != 4 || contract_has_dot4(t, types->a, types->b)) return 1;
-  return pairs ? 3.5
-               : 5; /* two of these, and bytes to be extended; or products, and sums of pairs */
+  /* two of these, and bytes to be extended; or products, and sums of pairs */
+  return pairs ? 3.5 : 5;
 }
 
 /* Without conversion instructions f16 takes longer to convert than to read at twice the size. */

@@ -218,12 +218,12 @@ const char *winograd_key(const PassCtx *c, const Node *n, const ConvInfo *conv) 
     return NULL;
   const ContractTypes *const t = node_contract_types(n);
   const bool floats = dtype_is_float(t->acc);
-  const char *const type = floats ? "" : t->name, *const gap = floats ? "" : " ";
+  const char *const type = floats ? "" : arena_printf(c->model->arena, "%s ", t->name);
   if (conv->spatial == 2)
-    return choice_key(c, "conv3x3 %s%sin=%lld out=%lld size=%lldx%lld", type, gap, ic, oc,
-                      (long long)im.h, (long long)im.w);
-  return choice_key(c, "conv%lldx3x3 %s%sin=%lld out=%lld size=%lldx%lldx%lld", (long long)im.taps,
-                    type, gap, ic, oc, (long long)im.depth, (long long)im.h, (long long)im.w);
+    return choice_key(c, "conv3x3 %sin=%lld out=%lld size=%lldx%lld", type, ic, oc, (long long)im.h,
+                      (long long)im.w);
+  return choice_key(c, "conv%lldx3x3 %sin=%lld out=%lld size=%lldx%lldx%lld", (long long)im.taps,
+                    type, ic, oc, (long long)im.depth, (long long)im.h, (long long)im.w);
 }
 
 /* m of the cheapest form, or 0 where the direct convolution is about as fast. */

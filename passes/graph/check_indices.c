@@ -139,9 +139,7 @@ static Value *plain(Value *v) {
  * get a key beyond every size. */
 static Value *key_of(Build *b, Value *indices, bool wraps) {
   const int64_t least = INT64_C(1) << 60;
-  Value *i = indices;
-  const Attr to = attr_int(b->m->arena, "to", dtype_rows[DT_I64].onnx);
-  if (i->dtype != DT_I64) i = build_op(b, "Cast", 1, &i, 1, &to);
+  Value *i = build_cast(b, indices, DT_I64);
   Value *const limit = build_scalar(b, DT_I64, (double)least);
   i = build2(b, "Min", build2(b, "Max", i, build_scalar(b, DT_I64, -(double)least)), limit);
   Value *const twice = build2(b, "Add", i, i);

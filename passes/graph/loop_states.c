@@ -54,9 +54,7 @@ static Value *step_of(const Graph *g, const Value *in, Value *next) {
 
 /* start + iteration * step */
 static Value *counter(Build *b, Graph *g, Value *start, Value *step) {
-  const Attr to = attr_int(b->m->arena, "to", dtype_rows[start->dtype].onnx);
-  Value *iter = g->inputs.data[0];
-  if (start->dtype != DT_I64) iter = build_op(b, "Cast", 1, &iter, 1, &to);
+  Value *iter = build_cast(b, g->inputs.data[0], start->dtype);
   return build2(b, "Add", start, build2(b, "Mul", iter, step));
 }
 

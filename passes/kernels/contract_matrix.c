@@ -106,12 +106,12 @@ static Stmt *multiply_all(Contract *c, const MatrixTile *t) {
   const int last = c->n_loops - 1, steps = contract_matrix_steps(&shape);
   const Expr *loop = c->loop[last], **k = &c->k[c->n_k - 1], *was = *k;
   const Expr *o = ex_var(c->p, "k", ex_floordiv(c->p, c->loop_extent[last], num(c, steps)));
-  const Expr *q = var(c, "q", steps), *at = ex_add(c->p, ex_mul(c->p, o, num(c, steps)), q);
-  *k = ex_add(c->p, ex_sub(c->p, was, loop), at);
+  const Expr *q = var(c, "q", steps), *at = ex_mul(c->p, o, num(c, steps));
+  const Expr *other = ex_sub(c->p, was, loop);
   StmtList out = {0};
-  *k = ex_add(c->p, ex_sub(c->p, was, loop), ex_mul(c->p, o, num(c, steps)));
+  *k = ex_add(c->p, other, at);
   stmt_add(&out, prefetch_ahead(c, t, steps));
-  *k = ex_add(c->p, ex_sub(c->p, was, loop), at);
+  *k = ex_add(c->p, other, ex_add(c->p, at, q));
   for (int y = 0; y < t->high; y++)
     for (int x = 0; x < t->wide; x++) stmt_add(&out, multiply(c, t, y, x, q));
   *k = was;

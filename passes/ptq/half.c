@@ -11,13 +11,8 @@ double quant_half_largest(DType half) {
   return half == DT_F16 ? 65504 : dtype_decode(DT_BF16, 0x7f7f);
 }
 
-static Value *cast(Build *b, Value *v, DType to) {
-  const Attr attr = attr_int(b->m->arena, "to", dtype_rows[to].onnx);
-  return b->ok ? build_op(b, "Cast", 1, &v, 1, &attr) : NULL;
-}
-
 Value *quant_round_half(Build *b, Value *v, DType half) {
-  return cast(b, cast(b, v, half), DT_F32);
+  return build_cast(b, build_cast(b, v, half), DT_F32);
 }
 
 static Value *round_half(Rewriter *r, Value *v, int group) {
@@ -45,7 +40,7 @@ Value *quant_half_weights_real(Model *m, const ConstData *w, DType half) {
 static bool insert_layer(Rewriter *r, Node *n, const QuantLayer *l, Value *x, bool *keep) {
   (void)keep;
   if (!r->q->weights_only) n->in[0] = x;
-  if (l->on) n->in[1] = cast(&r->b, half_weights(r->m, n->in[1]->cdata, r->q->half), DT_F32);
+  if (l->on) n->in[1] = build_cast(&r->b, half_weights(r->m, n->in[1]->cdata, r->q->half), DT_F32);
   return r->b.ok;
 }
 
@@ -64,7 +59,7 @@ bool quant_halve_tables(Model *m, const QuantPlan *q, bool real) {
       continue;
     Build b = {.m = m, .g = m->main, .before = n, .loc = n->loc, .ok = true};
     n->in[0] = real ? quant_half_weights_real(m, w, q->half)
-                    : cast(&b, half_weights(m, w, q->half), DT_F32);
+                    : build_cast(&b, half_weights(m, w, q->half), DT_F32);
     if (!b.ok) return false;
     if (!real) i++; /* the Cast stands in front */
   }

@@ -172,8 +172,7 @@ static bool insert_dynamic(Rewriter *r, Node *n, const QuantLayer *l) {
   if (!b->ok) return false;
   Value *in[] = {x->out[0], w, x->out[2]};
   Value *sum = build_op(b, "MatMulInteger", 3, in, 0, NULL);
-  const Attr to = attr_int(m->arena, "to", dtype_rows[DT_F32].onnx);
-  sum = b->ok ? build_op(b, "Cast", 1, &sum, 1, &to) : NULL;
+  sum = build_cast(b, sum, DT_F32);
   Value *scale = b->ok ? build2(b, "Mul", x->out[1], s->scale) : NULL;
   if (!b->ok) return false;
   Value *factors[] = {sum, scale};

@@ -57,8 +57,7 @@ static Value *histogram(Build *b, Value *x, double lo, double hi) {
   at = b->ok ? build2(b, "Mul", at, build_scalar(b, DT_F32, QUANT_BINS / width)) : NULL;
   Value *clip[] = {at, build_scalar(b, DT_F32, 0), build_scalar(b, DT_F32, QUANT_BINS - 1)};
   at = b->ok ? build_op(b, "Clip", 3, clip, 0, NULL) : NULL;
-  const Attr to = attr_int(b->m->arena, "to", dtype_rows[DT_I64].onnx);
-  at = b->ok ? build_op(b, "Cast", 1, &at, 1, &to) : NULL;
+  at = build_cast(b, at, DT_I64);
   at = b->ok ? build2(b, "Reshape", at, build_i64s(b, 1, all)) : NULL;
   Value *ones = b->ok ? build1(b, "Shape", at) : NULL;
   ones = b->ok ? build2(b, "Expand", build_scalar(b, DT_F32, 1), ones) : NULL;
@@ -81,28 +80,32 @@ bool quant_observe_histograms(Model *m, const QuantPlan *q) {
 }
 
 /* ---- products with itself ---- */
-/* Elements of a vector of point k, where its products are observed; else 0. `room` is what is left. */
-static int64_t gram_size(const QuantPlan *q, int k, int64_t *room) {
-  /* with activations in 8 bits, too, weights are the smaller part of the error */
-  const int64_t most = q->form == QUANT_INT8 ? 512 : 2048;
+/* Whether the products of point k are observed: of vectors of so many elements at most, with so much
+ * room left for all of them. */
+static bool wants_gram(const QuantPlan *q, int k, int64_t most, int64_t room) {
+  const int64_t n = q->points.data[k].channels;
   for (int i = 0; i < q->layers.n; i++) {
     const QuantLayer *l = &q->layers.data[i];
-    const int64_t n = l->contracted;
-    if (l->point != k || n == 0 || l->axis != q->points.data[k].axis || n > most ||
-        n != q->points.data[k].channels || n * n > *room)
-      continue;
-    *room -= n * n;
-    return n;
+    if (l->point == k && n > 0 && l->contracted == n && l->axis == q->points.data[k].axis)
+      return n <= most && n * n <= room;
   }
-  return 0;
+  return false;
 }
 
-static const int64_t gram_room = (int64_t)24 << 20; /* elements of all of them */
-
-int quant_gram_count(const QuantPlan *q) {
-  int64_t room = gram_room;
+int quant_choose_grams(QuantPlan *q) {
+  /* with activations in 8 bits, too, weights are the smaller part of the error */
+  const int64_t most = q->form == QUANT_INT8 ? 512 : 2048;
+  int64_t room = (int64_t)24 << 20; /* elements of all of them */
   int count = 0;
-  for (int k = 0; k < q->points.n; k++) count += gram_size(q, k, &room) > 0;
+  for (int k = 0; k < q->points.n; k++) {
+    QuantPoint *p = &q->points.data[k];
+    if (!wants_gram(q, k, most, room)) continue;
+    const int64_t n = p->channels;
+    p->gram = ARENA_ARRAY(q->arena, double, n *n);
+    p->held_out = ARENA_ARRAY(q->arena, double, n *n);
+    room -= n * n;
+    count++;
+  }
   return count;
 }
 
@@ -121,12 +124,10 @@ static Value *by_channel(Build *b, Value *x, int axis, int64_t n) {
 
 bool quant_observe_grams(Model *m, const QuantPlan *q) {
   Build b = {.m = m, .g = m->main, .loc = &here, .ok = true};
-  int64_t room = gram_room;
   for (int k = 0; k < q->points.n && b.ok; k++) {
     const QuantPoint *p = &q->points.data[k];
-    const int64_t n = gram_size(q, k, &room);
-    if (n == 0) continue;
-    Value *x = by_channel(&b, value_of(m, p), p->axis, n);
+    if (!p->gram) continue;
+    Value *x = by_channel(&b, value_of(m, p), p->axis, p->channels);
     Value *t = b.ok ? build1(&b, "Transpose", x) : NULL;
     Value *h = b.ok ? build2(&b, "MatMul", x, t) : NULL;
     if (b.ok) add_output(m, h, "gram", k);
@@ -190,18 +191,12 @@ void quant_take_histograms(QuantPlan *q, const float *const *out) {
 }
 
 void quant_take_grams(QuantPlan *q, const float *const *out, bool held_out) {
-  int64_t room = gram_room;
   int at = 0;
   for (int k = 0; k < q->points.n; k++) {
     QuantPoint *p = &q->points.data[k];
-    const int64_t n = gram_size(q, k, &room);
-    if (n == 0) continue;
-    if (!p->gram) {
-      p->gram = ARENA_ARRAY(q->arena, double, n *n);
-      p->held_out = ARENA_ARRAY(q->arena, double, n *n);
-    }
+    if (!p->gram) continue;
     double *to = held_out ? p->held_out : p->gram;
-    for (int64_t i = 0; i < n * n; i++) to[i] += (double)out[at][i];
+    for (int64_t i = 0; i < p->channels * p->channels; i++) to[i] += (double)out[at][i];
     at++;
   }
 }

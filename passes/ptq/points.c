@@ -247,9 +247,13 @@ static void number_groups(Finder *f) {
   }
 }
 
+bool quant_rounds_activations(const QuantPlan *q) {
+  return q->form == QUANT_INT8 || (q->form == QUANT_HALF && !q->weights_only);
+}
+
 void quant_plan_update(QuantPlan *q) {
   for (int k = 0; k < q->groups.n; k++) q->groups.data[k].on = false;
-  if (q->form != QUANT_INT8 && (q->form != QUANT_HALF || q->weights_only)) return;
+  if (!quant_rounds_activations(q)) return;
   for (int k = 0; k < q->layers.n; k++)
     if (q->layers.data[k].on)
       q->groups.data[q->points.data[q->layers.data[k].point].group].on = true;

@@ -75,6 +75,7 @@ typedef struct QuantPlan {
 /* Finds points and layers in the main graph; all layers are on. Forms other than QUANT_INT8 have
  * products of matrices only, and no groups that are on. Lives in a. */
 QuantPlan *quant_plan(Model *m, Arena *a, QuantForm form);
+bool quant_rounds_activations(const QuantPlan *q); /* with scales or types of their own */
 void quant_plan_update(QuantPlan *q);      /* after layers were switched: which groups are on */
 int quant_shift_count(const QuantPlan *q); /* output channels of all layers */
 const Node *quant_layer_node(const Model *m, const QuantLayer *l);
@@ -91,9 +92,10 @@ bool quant_observe_histograms(Model *m, const QuantPlan *q);
 /* Takes in one sample; out: the tensors behind the outputs of the model itself, by position. */
 void quant_take_ranges(QuantPlan *q, const float *const *out);
 void quant_take_histograms(QuantPlan *q, const float *const *out);
-/* Of points that matrices and 1x1 convolutions read, the product with itself. */
+/* Of points that matrices and 1x1 convolutions read, the product with itself: makes room for those that
+ * are observed, and returns their number; observes and takes them in. */
+int quant_choose_grams(QuantPlan *q);
 bool quant_observe_grams(Model *m, const QuantPlan *q);
-int quant_gram_count(const QuantPlan *q); /* points that it observes */
 void quant_take_grams(QuantPlan *q, const float *const *out, bool held_out);
 void quant_close_ranges(QuantPlan *q, int samples); /* means, extremes of the groups */
 

@@ -271,8 +271,7 @@ static Value *average(Build *b, const Node *dq, Value *sum, int64_t count) {
 }
 
 static Value *centered(Build *b, const Node *dq) {
-  const Attr to = attr_int(b->m->arena, "to", dtype_rows[DT_I32].onnx);
-  Value *x = build_op(b, "Cast", 1, (Value *[]){dq->in[0]}, 1, &to);
+  Value *x = build_cast(b, dq->in[0], DT_I32);
   if (!b->ok || !zero_of(dq)) return x;
   return build2(b, "Sub", x, build_scalar(b, DT_I32, (double)zero_of(dq)));
 }
@@ -364,9 +363,8 @@ static bool take_uneven_average(ByteOps *o, Build *b, Node *n, bool *keep) {
     return true;
   Value *factors = uneven_factors(b, n, dq), *in[] = {dq->in[0], node_in(dq, 2)};
   if (!factors) return true;
-  const Attr to = attr_int(b->m->arena, "to", dtype_rows[DT_F32].onnx);
   Value *y = build_node(b, "SumPool", "burin", in[1] ? 2 : 1, in, 1, n->n_attrs, n->attrs)->out[0];
-  if (b->ok) y = build_op(b, "Cast", 1, &y, 1, &to);
+  y = build_cast(b, y, DT_F32);
   if (b->ok) y = build2(b, "Mul", y, factors);
   if (!b->ok) return false;
   if (!value_same_type(y, n->out[0])) return true;

@@ -138,12 +138,6 @@ static const ProductForm *operator_product(PassCtx *c, Node *n, Product *p) {
 
 /* ---- building ---- */
 
-Value *product_cast(Build *b, DType t, Value *v) {
-  if (!b->ok || v->dtype == t) return v;
-  const Attr to = attr_int(b->m->arena, "to", dtype_rows[t].onnx);
-  return build_op(b, "Cast", 1, &v, 1, &to);
-}
-
 Value *product_binary(Build *b, const char *op, Value *x, Value *y) {
   return b->ok ? build2(b, op, x, y) : x;
 }
@@ -170,15 +164,15 @@ Value *product_sum(Build *b, const Target *t, const Product *p) {
 }
 
 Value *product_scale(Build *b, const Product *p) {
-  return product_binary(b, "Mul", product_cast(b, DT_F32, p->x_scale),
-                        product_cast(b, DT_F32, p->w_scale));
+  return product_binary(b, "Mul", build_cast(b, p->x_scale, DT_F32),
+                        build_cast(b, p->w_scale, DT_F32));
 }
 
 Value *product_requantize(Build *b, const Product *p, Value *sum, Value *y_scale, Value *yz,
                           Value *lo, Value *hi) {
-  Value *sx = product_per_channel(b, p, product_cast(b, DT_F32, p->x_scale));
-  Value *sw = product_per_channel(b, p, product_cast(b, DT_F32, p->w_scale));
-  Value *sy = product_per_channel(b, p, product_cast(b, DT_F32, y_scale));
+  Value *sx = product_per_channel(b, p, build_cast(b, p->x_scale, DT_F32));
+  Value *sw = product_per_channel(b, p, build_cast(b, p->w_scale, DT_F32));
+  Value *sy = product_per_channel(b, p, build_cast(b, y_scale, DT_F32));
   Value *in[] = {sum, product_binary(b, "Div", product_binary(b, "Mul", sx, sw), sy), yz, lo, hi};
   if (!b->ok) return sum;
   return build_node(b, "Requantize", "burin", lo ? 5 : 3, in, 1, 0, NULL)->out[0];
@@ -191,7 +185,7 @@ static bool rewrite_one(Forward *f, Node *n, bool *keep) {
   Build b = {.m = p.m, .g = n->graph, .loc = n->loc, .ok = true};
   Value *sum = product_sum(&b, f->c->target, &p);
   if (form->yz == NO)
-    sum = product_cast(&b, DT_I32, sum);
+    sum = build_cast(&b, sum, DT_I32);
   else
     sum = product_requantize(&b, &p, sum, n->in[form->y_scale], n->in[form->yz], NULL, NULL);
   if (!b.ok) return false;

@@ -35,7 +35,6 @@ Value *product_requantize(Build *b, const Product *p, Value *sum, Value *y_scale
                           Value *lo, Value *hi);
 /* One number per output channel or column, to be broadcast over the output. */
 Value *product_per_channel(Build *b, const Product *p, Value *v);
-Value *product_cast(Build *b, DType t, Value *v);
 /* op of two values; x where building has failed before. */
 Value *product_binary(Build *b, const char *op, Value *x, Value *y);
 /* Is a zero point known to be 0, or absent? */

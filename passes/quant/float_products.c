@@ -63,9 +63,9 @@ bool float_product_fits(Product *p, Arena *scratch) {
 
 /* An 8-bit value less its zero point, in f32. */
 static Value *center(Build *b, Value *v, Value *zero) {
-  v = product_cast(b, DT_F32, v);
+  v = build_cast(b, v, DT_F32);
   if (!zero) return v;
-  if (!zero->cdata) return product_binary(b, "Sub", v, product_cast(b, DT_F32, zero));
+  if (!zero->cdata) return product_binary(b, "Sub", v, build_cast(b, zero, DT_F32));
   const int64_t z = const_int(zero->cdata, 0);
   return z ? product_binary(b, "Sub", v, build_scalar(b, DT_F32, (double)z)) : v;
 }
@@ -126,7 +126,7 @@ static Value *contraction(Build *b, const Product *p, Value *bias) {
     Value *xs = whole ? x : cut(b, x, p->conv ? 1 : x->rank - 1, k, to);
     Value *ws = p->centered ? weight_part(p, k, to) : whole ? w : cut(b, w, w->rank - 2, k, to);
     Value *v = part(b, p, xs, ws, bias);
-    if (!whole) v = product_cast(b, DT_I32, v);
+    if (!whole) v = build_cast(b, v, DT_I32);
     sum = sum ? product_binary(b, "Add", sum, v) : v;
   }
   return sum;
@@ -137,5 +137,5 @@ Value *float_product(Build *b, const Product *p) {
   Value *bias = p->bias, *in_float = float_bias(p);
   Value *sum = contraction(b, p, in_float);
   if (!bias || in_float) return sum;
-  return product_binary(b, "Add", product_cast(b, DT_I32, sum), product_per_channel(b, p, bias));
+  return product_binary(b, "Add", build_cast(b, sum, DT_I32), product_per_channel(b, p, bias));
 }

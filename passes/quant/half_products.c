@@ -11,12 +11,10 @@
 
 enum { LEAST = 1024 }; /* weights that are worth it beside activations of f32 */
 
-static bool is_half(DType t) { return t == DT_F16 || t == DT_BF16; }
-
 /* The value of 16 bits whose Cast to f32 v is, or NULL. */
 static Value *half_of(const Value *v) {
   const Node *n = def_is(v, "Cast");
-  return n && v->dtype == DT_F32 && is_half(n->in[0]->dtype) ? n->in[0] : NULL;
+  return n && v->dtype == DT_F32 && dtype_is_half(n->in[0]->dtype) ? n->in[0] : NULL;
 }
 
 /* ---- products ---- */
@@ -97,8 +95,7 @@ static bool take_table(Forward *f, Build *b, Node *n, bool *keep) {
   if (!table || !table->cdata || table->cdata->count < LEAST) return true;
   Value *in[] = {table, n->in[1]};
   Value *rows = build_op(b, "Gather", 2, in, n->n_attrs, n->attrs);
-  const Attr to = attr_int(b->m->arena, "to", dtype_rows[DT_F32].onnx);
-  Value *wide = b->ok ? build_op(b, "Cast", 1, &rows, 1, &to) : NULL;
+  Value *wide = build_cast(b, rows, DT_F32);
   if (!b->ok) return false;
   *keep = false;
   return forward_set(f, n, n->out[0], wide);
@@ -108,7 +105,7 @@ static bool rewrite_one(Forward *f, Node *n, bool *keep) {
   Build b = {.m = f->c->model, .g = n->graph, .loc = n->loc, .ok = true};
   if (is_product(n)) return take_product(f, &b, n, keep);
   if (node_is(n, "Gather")) return n->n_syms || take_table(f, &b, n, keep);
-  if (node_is(n, "Cast") && is_half(n->out[0]->dtype) && n->in[0]->dtype == DT_F32)
+  if (node_is(n, "Cast") && dtype_is_half(n->out[0]->dtype) && n->in[0]->dtype == DT_F32)
     return take_moved(f, &b, n, keep);
   return true;
 }

@@ -135,7 +135,7 @@ static Value *computed_columns(Build *b, const Product *p) {
     for (int d = 1; d < p->w->rank; d++) axes[n++] = d;
   else
     axes[n++] = p->w->rank - 2;
-  Value *wide = product_cast(b, DT_I32, p->w);
+  Value *wide = build_cast(b, p->w, DT_I32);
   return reduce(b, wide, n, axes, !p->conv && p->x->rank > 1);
 }
 
@@ -146,7 +146,7 @@ static Value *column_terms(Build *b, const Product *p, Value *w) {
   Value *sum = w->cdata ? constant_columns(b, p, w->cdata, known ? const_int(p->xz->cdata, 0) : 1)
                         : computed_columns(b, p);
   if (known && w->cdata) return product_per_channel(b, p, sum);
-  Value *zero = scalar_of(b, product_cast(b, DT_I32, p->xz));
+  Value *zero = scalar_of(b, build_cast(b, p->xz, DT_I32));
   return product_per_channel(b, p, product_binary(b, "Mul", sum, zero));
 }
 
@@ -154,11 +154,11 @@ static Value *column_terms(Build *b, const Product *p, Value *w) {
 static Value *row_terms(Build *b, const Product *p) {
   const int64_t last = p->x->rank - 1;
   if (centering(p) != KEEPS_ZERO) return NULL;
-  Value *x = product_cast(b, DT_I32, p->x);
+  Value *x = build_cast(b, p->x, DT_I32);
   if (!product_all_zero(p->xz))
-    x = product_binary(b, "Sub", x, scalar_of(b, product_cast(b, DT_I32, p->xz)));
+    x = product_binary(b, "Sub", x, scalar_of(b, build_cast(b, p->xz, DT_I32)));
   Value *sum = reduce(b, x, 1, &last, true);
-  return product_binary(b, "Mul", sum, scalar_of(b, product_cast(b, DT_I32, p->wz)));
+  return product_binary(b, "Mul", sum, scalar_of(b, build_cast(b, p->wz, DT_I32)));
 }
 
 /* ---- signs ---- */
@@ -174,9 +174,9 @@ static bool is_native(const Target *t, DType x, DType w) {
 static Value *flipped(Build *b, Value *v) {
   const bool to_unsigned = v->dtype == DT_I8;
   if (!b->ok) return v;
-  Value *bits = to_unsigned ? product_cast(b, DT_U8, v) : v;
+  Value *bits = to_unsigned ? build_cast(b, v, DT_U8) : v;
   bits = product_binary(b, "BitwiseXor", bits, build_scalar(b, DT_U8, 128));
-  return to_unsigned ? bits : product_cast(b, DT_I8, bits);
+  return to_unsigned ? bits : build_cast(b, bits, DT_I8);
 }
 
 /* The same product with x, and with it its zero point, of the other sign. */

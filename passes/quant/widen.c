@@ -14,16 +14,9 @@ typedef struct Widen {
 
 static const Loc here = {.node = -1, .node_name = "widen"}; /* of the Casts that it adds */
 
-static bool is_half(DType t) { return t == DT_F16 || t == DT_BF16; }
-
-static Value *cast(Build *b, Value *v, DType to) {
-  const Attr attr = attr_int(b->m->arena, "to", dtype_rows[to].onnx);
-  return b->ok ? build_op(b, "Cast", 1, &v, 1, &attr) : v;
-}
-
 static Value *wide_constant(Widen *w, Value *v) {
-  if (!v || !v->cdata || !is_half(v->dtype) || v->id >= w->n) return v;
-  if (!w->wide[v->id]) w->wide[v->id] = cast(&w->b, v, DT_F32);
+  if (!v || !v->cdata || !dtype_is_half(v->dtype) || v->id >= w->n) return v;
+  if (!w->wide[v->id]) w->wide[v->id] = build_cast(&w->b, v, DT_F32);
   return w->wide[v->id];
 }
 
@@ -37,9 +30,10 @@ static const ConstData *wide_data(Model *m, const ConstData *c) {
 static void widen_attr(Model *m, Attr *a) {
   static const char *const types[] = {
       "to", "dtype", "output_dtype", "output_datatype", "stash_type", "softmax_precision"};
-  if (a->kind == AT_TENSOR && is_half(a->tensor->dtype)) a->tensor = wide_data(m, a->tensor);
+  if (a->kind == AT_TENSOR && dtype_is_half(a->tensor->dtype)) a->tensor = wide_data(m, a->tensor);
   for (size_t k = 0; k < sizeof types / sizeof *types; k++)
-    if (a->kind == AT_INT && strcmp(a->name, types[k]) == 0 && is_half(dtype_from_onnx(a->ints[0])))
+    if (a->kind == AT_INT && strcmp(a->name, types[k]) == 0 &&
+        dtype_is_half(dtype_from_onnx(a->ints[0])))
       *a = attr_int(m->arena, a->name, dtype_rows[DT_F32].onnx);
 }
 
@@ -63,13 +57,14 @@ static void widen_graph(Widen *w, Graph *g) {
 static bool has_half(const Graph *g, bool *only_tensors) {
   bool found = false;
   for (int k = 0; k < g->inputs.n; k++)
-    if (is_half(g->inputs.data[k]->dtype)) {
+    if (dtype_is_half(g->inputs.data[k]->dtype)) {
       found = true;
       *only_tensors = *only_tensors && g->inputs.data[k]->kind == TY_TENSOR;
     }
   for (int i = 0; i < g->nodes.n; i++) {
     const Node *n = g->nodes.data[i];
-    for (int k = 0; k < n->n_out; k++) found = found || (n->out[k] && is_half(n->out[k]->dtype));
+    for (int k = 0; k < n->n_out; k++)
+      found = found || (n->out[k] && dtype_is_half(n->out[k]->dtype));
     for (int k = 0; k < n->n_attrs; k++)
       if (n->attrs[k].kind == AT_GRAPH) found = has_half(n->attrs[k].graph, only_tensors) || found;
   }
@@ -80,8 +75,8 @@ static void widen_inputs(Widen *w) {
   Graph *g = w->c->model->main;
   for (int k = 0; k < g->inputs.n && w->b.ok; k++) {
     Value *v = g->inputs.data[k];
-    if (!is_half(v->dtype)) continue;
-    Value *wide = cast(&w->b, v, DT_F32);
+    if (!dtype_is_half(v->dtype)) continue;
+    Value *wide = build_cast(&w->b, v, DT_F32);
     graph_replace_value(g, v, wide);
     if (w->b.ok) wide->def->in[0] = v;
   }
@@ -93,7 +88,7 @@ static bool narrow_outputs(Widen *w, const DType *types) {
   Build b = {.m = w->c->model, .g = g, .loc = &here, .ok = true};
   for (int k = 0; k < g->outputs.n && b.ok; k++)
     if (g->outputs.data[k]->dtype != types[k])
-      g->outputs.data[k] = cast(&b, g->outputs.data[k], types[k]);
+      g->outputs.data[k] = build_cast(&b, g->outputs.data[k], types[k]);
   return b.ok;
 }
 

@@ -264,7 +264,37 @@ static const char *product(Fix *f, const Shape *s, const Form *m, int sum, const
                       s->rows, s->k, sum, m->dot, value, sum);
 }
 
-/* 2 × 2 registers over three steps of k, copied to the stack and stored. */
+/* 2 × 2 registers of sums: declared as `type`; set to zero; copied to the stack, which is stored. */
+static void declare_sums(StrBuf *t, const Shape *s, const char *type) {
+  for (int i = 0; i < 4; i++) sb_printf(t, "local t%d : %s[%d] matrix\n", i, type, s->rows * 16);
+  sb_printf(t, "local t4 : %s[%d] stack\n", type, 2 * s->rows * 32);
+}
+
+static void clear_sums(StrBuf *t, const Shape *s, const char *zero) {
+  for (int i = 0; i < 4; i++)
+    sb_printf(
+        t, "local t%d\n for r in 0..%d matrix { for j in 0..16 matrix { t%d[r*16 + j] = %s } }\n",
+        i, s->rows, i, zero);
+}
+
+static void store_sums(StrBuf *t, const Shape *s) {
+  sb_printf(t, " local t4\n");
+  for (int i = 0; i < 4; i++)
+    sb_printf(
+        t,
+        "for r in 0..%d matrix { for j in 0..16 matrix {\n t4[%d + r*32 + j] = t%d[r*16 + j] } }\n",
+        s->rows, i / 2 * s->rows * 32 + i % 2 * 16, i);
+  sb_printf(t, "for i in 0..%d { for j in 0..32 vector { b2[i*32 + j] = t4[i*32 + j] } }\n",
+            2 * s->rows);
+}
+
+/* The first row of A and the first column of B that sum i multiplies. */
+static const char *row_of_sum(Fix *f, const Shape *s, int i) {
+  return i < 2 ? "0" : arena_printf(f->a, "%d", s->rows * s->pitch);
+}
+static const char *column_of_sum(int i) { return i % 2 ? "16" : "0"; }
+
+/* Three steps of k. */
 static const char *matrix_kernel(Fix *f, const Shape *s, const Form *m) {
   const int in = 2 * s->rows * s->pitch + 12 * s->k, out = 2 * s->rows * 32, b = 3 * s->k * 32;
   StrBuf t = {.arena = f->a};
@@ -274,26 +304,13 @@ static const char *matrix_kernel(Fix *f, const Shape *s, const Form *m) {
       "  inputs b0, b1\n  outputs b2\n  kernel k {\n    param b0 : %s[%d] read align 1\n"
       "    param b1 : i32[%d] read align 4\n    param b2 : i32[%d] write align 4\n",
       m->a, in, b, out, m->a, in, b, out);
-  for (int i = 0; i < 4; i++) sb_printf(&t, "local t%d : i32[%d] matrix\n", i, s->rows * 16);
-  sb_printf(&t, "local t4 : i32[%d] stack\n", out);
-  for (int i = 0; i < 4; i++)
-    sb_printf(
-        &t,
-        "local t%d\n for r in 0..%d matrix { for j in 0..16 matrix { t%d[r*16 + j] = 0i32 } }\n", i,
-        s->rows, i);
+  declare_sums(&t, s, "i32");
+  clear_sums(&t, s, "0i32");
   sb_printf(&t, "for k in 0..3 {\n");
   for (int i = 0; i < 4; i++)
-    sb_printf(&t, "%s",
-              product(f, s, m, i, i < 2 ? "0" : arena_printf(f->a, "%d", s->rows * s->pitch),
-                      i % 2 ? "16" : "0"));
-  sb_printf(&t, "}\n local t4\n");
-  for (int i = 0; i < 4; i++)
-    sb_printf(
-        &t,
-        "for r in 0..%d matrix { for j in 0..16 matrix {\n t4[%d + r*32 + j] = t%d[r*16 + j] } }\n",
-        s->rows, i / 2 * s->rows * 32 + i % 2 * 16, i);
-  sb_printf(&t, "for i in 0..%d { for j in 0..32 vector { b2[i*32 + j] = t4[i*32 + j] } }\n",
-            2 * s->rows);
+    sb_printf(&t, "%s", product(f, s, m, i, row_of_sum(f, s, i), column_of_sum(i)));
+  sb_printf(&t, "}\n");
+  store_sums(&t, s);
   sb_printf(&t, "  }\n  steps {\n    call k(b0, b1, b2)\n  }\n}\n");
   return sb_str(&t);
 }
@@ -364,28 +381,17 @@ static const char *float_kernel(Fix *f, const Shape *s, const char *scale) {
             "  kernel k {\n    param b0 : bf16[%d] read align 2\n"
             "    param b1 : i32[%d] read align 4\n    param b2 : f32[%d] write align 4\n",
             a, 2 * b, out, a, b, float_inputs(f, a, b, scale), a, b, out);
-  for (int i = 0; i < 4; i++) sb_printf(&t, "local t%d : f32[%d] matrix\n", i, s->rows * 16);
-  sb_printf(&t, "local t4 : f32[%d] stack\nlocal t5 : f32[1] regs\nlocal t6 : f32[1] regs\n", out);
-  for (int i = 0; i < 4; i++)
-    sb_printf(
-        &t,
-        "local t%d\n for r in 0..%d matrix { for j in 0..16 matrix { t%d[r*16 + j] = 0f32 } }\n", i,
-        s->rows, i);
+  declare_sums(&t, s, "f32");
+  sb_printf(&t, "local t5 : f32[1] regs\nlocal t6 : f32[1] regs\n");
+  clear_sums(&t, s, "0f32");
   sb_printf(&t, "for k in 0..3 {\n");
   for (int i = 0; i < 4; i++)
-    sb_printf(&t, "%s",
-              float_product(f, s, i, i < 2 ? "0" : arena_printf(f->a, "%d", s->rows * s->pitch),
-                            i % 2 ? "16" : "0"));
-  sb_printf(&t, "}\n local t4\n");
-  for (int i = 0; i < 4; i++)
-    sb_printf(
-        &t,
-        "for r in 0..%d matrix { for j in 0..16 matrix {\n t4[%d + r*32 + j] = t%d[r*16 + j] } }\n",
-        s->rows, i / 2 * s->rows * 32 + i % 2 * 16, i);
-  sb_printf(&t, "for i in 0..%d { for j in 0..32 vector { b2[i*32 + j] = t4[i*32 + j] } }\n  }\n",
-            2 * s->rows);
-  sb_printf(&t,
-            "  steps {\n    call a(b0, b3)\n    call b(b1, b4)\n    call k(b3, b4, b2)\n  }\n}\n");
+    sb_printf(&t, "%s", float_product(f, s, i, row_of_sum(f, s, i), column_of_sum(i)));
+  sb_printf(&t, "}\n");
+  store_sums(&t, s);
+  sb_printf(
+      &t,
+      "  }\n  steps {\n    call a(b0, b3)\n    call b(b1, b4)\n    call k(b3, b4, b2)\n  }\n}\n");
   return sb_str(&t);
 }
 
@@ -430,9 +436,23 @@ static const char *changed(Fix *f, const char *text, const char *from, const cha
   return arena_printf(f->a, "%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
 }
 
+typedef const char *Change[2]; /* a part of a text, and what stands there instead */
+
+/* The text is taken, and with any of n changes refused: by the parser or the verifier. */
+static void check_refused(Fix *f, const char *good, const Change *wrong, size_t n) {
+  must(f, module_verify(parse(f, good), "test"), good);
+  for (size_t i = 0; i < n; i++) {
+    const char *const text = changed(f, good, wrong[i][0], wrong[i][1]);
+    f->m = model_new(f->a, f->d);
+    Module *m = module_parse(f->m, text, "test");
+    if (m && module_verify(m, "test")) fail_msg("taken: %s\n%s", wrong[i][1], text);
+    f->d = diag_new(f->a);
+  }
+}
+
 static void test_matrix_refused(void **state) {
   Fix *f = *state;
-  static const char *const wrong[][2] = {
+  static const Change wrong[] = {
       {"t0[r*16 + j] = 0i32", "t0[r*16 + j] = 1i32"},
       {"t0[r*16 + j] = 0i32", "t0[r*16 + j + 1] = 0i32"},
       {"t0[r*16 + j] = 0i32", "t4[r*16 + j] = 0i32"},
@@ -448,18 +468,12 @@ static void test_matrix_refused(void **state) {
       {"local t4 : i32[896] stack", "local t4 : i32[896] regs"},
       {"t0[r*16 + j]) } } }", "t1[r*16 + j]) } } }"},
   };
-  const char *const good = matrix_kernel(f, &shapes[1], &forms[1]);
-  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-    const char *const text = changed(f, good, wrong[i][0], wrong[i][1]);
-    Module *m = parse(f, text);
-    if (module_verify(m, "test")) fail_msg("taken: %s\n%s", wrong[i][1], text);
-    f->d = diag_new(f->a);
-  }
+  check_refused(f, matrix_kernel(f, &shapes[1], &forms[1]), wrong, sizeof wrong / sizeof *wrong);
 }
 
 static void test_matrix_floats_refused(void **state) {
   Fix *f = *state;
-  static const char *const wrong[][2] = {
+  static const Change wrong[] = {
       {"t0[r*16 + j] = 0f32", "t0[r*16 + j] = -0f32"},
       {"t5[0] = 0f32", "t5[0] = 1f32"},
       {"t5[0] = 0f32", "t6[0] = 0f32"},
@@ -473,15 +487,7 @@ static void test_matrix_floats_refused(void **state) {
       {"t0[r*16 + j] + (t5", "t1[r*16 + j] + (t5"},
       {"local t5 : f32[1] regs", "local t5 : f64[1] regs"},
   };
-  const char *const good = float_kernel(f, &shapes[1], "0.001");
-  must(f, module_verify(parse(f, good), "test"), good);
-  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-    const char *const text = changed(f, good, wrong[i][0], wrong[i][1]);
-    f->m = model_new(f->a, f->d);
-    Module *m = module_parse(f->m, text, "test");
-    if (m && module_verify(m, "test")) fail_msg("taken: %s\n%s", wrong[i][1], text);
-    f->d = diag_new(f->a);
-  }
+  check_refused(f, float_kernel(f, &shapes[1], "0.001"), wrong, sizeof wrong / sizeof *wrong);
 }
 
 /* What the backend would do with masks left out: bytes of i8 that reach into their neighbours. */

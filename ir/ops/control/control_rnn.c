@@ -424,10 +424,9 @@ static Value *sequence_length(Build *b, Value *x) {
 
 /* As i64. Of constants the inference has said what there is. */
 static Value *checked_lengths(Build *b, Value *x, Value *lens) {
-  const Attr to = attr_int(b->m->arena, "to", dtype_rows[DT_I64].onnx);
   if (!lens) return NULL;
   const bool known = lens->cdata != NULL;
-  lens = build_op(b, "Cast", 1, &lens, 1, &to);
+  lens = build_cast(b, lens, DT_I64);
   if (known || !b->ok) return lens;
   return build_node(b, "Lengths", "burin", 2, (Value *[]){x, lens}, 1, 0, NULL)->out[0];
 }

@@ -39,8 +39,7 @@ static Value *integer_sum(Build *b, Value *x, Value *w, Value *xz, Value *wz) {
 }
 
 static Value *real_of(Build *b, Value *sum, Value *scale) {
-  const Attr to = attr_int(b->m->arena, "to", dtype_rows[DT_F32].onnx);
-  return b->ok ? binary(b, "Mul", build_op(b, "Cast", 1, &sum, 1, &to), scale) : sum;
+  return b->ok ? binary(b, "Mul", build_cast(b, sum, DT_F32), scale) : sum;
 }
 
 static Value *with_bias(Build *b, Value *y, Value *bias) {

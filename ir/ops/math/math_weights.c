@@ -157,12 +157,6 @@ static const uint8_t *zeros_by_block(Model *m, const Node *n, const NBits *w) {
   return out;
 }
 
-static Value *cast(Build *b, DType t, Value *v) {
-  if (!b->ok || v->dtype == t) return v;
-  const Attr to = attr_int(b->m->arena, "to", dtype_rows[t].onnx);
-  return build_op(b, "Cast", 1, &v, 1, &to);
-}
-
 bool expand_matmul_nbits(Build *b, Node *n, Value **out) {
   NBits w;
   if (!nbits_of(b->m, n, &w)) return false;
@@ -179,8 +173,8 @@ bool expand_matmul_nbits(Build *b, Node *n, Value **out) {
   s.zero_type = float_zeros ? DT_F32 : s.type;
   s.zero = float_zeros ? (const void *)floats_by_block(b->m, n, 3, &w)
                        : (const void *)zeros_by_block(b->m, n, &w);
-  Value *y = build_dequantize_matmul(b, cast(b, DT_F32, n->in[0]), &s);
-  if (node_in(n, 5) && b->ok) y = build2(b, "Add", y, cast(b, DT_F32, n->in[5]));
-  out[0] = cast(b, n->in[0]->dtype, y);
+  Value *y = build_dequantize_matmul(b, build_cast(b, n->in[0], DT_F32), &s);
+  if (node_in(n, 5) && b->ok) y = build2(b, "Add", y, build_cast(b, n->in[5], DT_F32));
+  out[0] = build_cast(b, y, n->in[0]->dtype);
   return b->ok;
 }

@@ -11,11 +11,6 @@ bool ml_post_transform(Model *m, Node *n, int *post) {
   return op_choice(m, n, "post_transform", "NONE", posts, post);
 }
 
-Value *ml_cast(Build *b, Value *v, DType t) {
-  const Attr to = attr_int(b->m->arena, "to", dtype_rows[t].onnx);
-  return v->dtype == t ? v : build_op(b, "Cast", 1, &v, 1, &to);
-}
-
 Value *ml_rows(Build *b, Value *x) {
   const int64_t zero = 0;
   return x->rank == 2 ? x : build2(b, "Unsqueeze", x, build_i64s(b, 1, &zero));
@@ -130,7 +125,7 @@ bool infer_scaler(Model *m, Node *n) {
 }
 
 bool expand_scaler(Build *b, Node *n, Value **out) {
-  Value *x = ml_cast(b, n->in[0], DT_F32), *off = floats(b, n, "offset", -1),
+  Value *x = build_cast(b, n->in[0], DT_F32), *off = floats(b, n, "offset", -1),
         *scale = floats(b, n, "scale", -1);
   if (off) x = build2(b, "Sub", x, off);
   if (scale) x = build2(b, "Mul", x, scale);
@@ -150,7 +145,7 @@ bool expand_normalizer(Build *b, Node *n, Value **out) {
   static const char *const reduce[] = {"ReduceMax", "ReduceL1", "ReduceL2"};
   int k;
   if (!op_choice(b->m, n, "norm", "MAX", norms, &k)) return false;
-  Value *x = ml_cast(b, n->in[0], DT_F32), *size = reduce_last(b, reduce[k], x);
+  Value *x = build_cast(b, n->in[0], DT_F32), *size = reduce_last(b, reduce[k], x);
   Value *none = build2(b, "Equal", size, build_scalar(b, DT_F32, 0));
   out[0] =
       build2(b, "Div", x,
@@ -180,12 +175,12 @@ bool expand_imputer(Build *b, Node *n, Value **out) {
   Value *x = n->in[0], *by, *hole;
   if (dtype_is_float(x->dtype)) {
     const double what = node_float(n, "replaced_value_float", 0);
-    by = ml_cast(b, floats(b, n, "imputed_value_floats", -1), x->dtype);
+    by = build_cast(b, floats(b, n, "imputed_value_floats", -1), x->dtype);
     hole = isnan(what) ? build1(b, "IsNaN", x)
                        : build2(b, "Equal", x, build_scalar(b, x->dtype, what));
   } else {
     const int64_t *v, count = node_ints(n, "imputed_value_int64s", &v);
-    by = ml_cast(b, build_i64s(b, (int)count, v), x->dtype);
+    by = build_cast(b, build_i64s(b, (int)count, v), x->dtype);
     hole = build2(b, "Equal", x,
                   build_scalar(b, x->dtype, (double)node_int(n, "replaced_value_int64", 0)));
   }
@@ -209,7 +204,7 @@ static bool linear_shape(Model *m, Node *n, int64_t rows) {
 }
 
 static Value *linear(Build *b, Node *n, int64_t rows) {
-  Value *x = ml_rows(b, ml_cast(b, n->in[0], DT_F32)), *bias = floats(b, n, "intercepts", -1);
+  Value *x = ml_rows(b, build_cast(b, n->in[0], DT_F32)), *bias = floats(b, n, "intercepts", -1);
   const Attr t = attr_int(b->m->arena, "transB", 1);
   return build_op(b, "Gemm", bias ? 3 : 2, (Value *[]){x, floats(b, n, "coefficients", rows), bias},
                   1, &t);
@@ -275,7 +270,7 @@ bool expand_linear_classifier(Build *b, Node *n, Value **out) {
   const Attr axis = attr_int(b->m->arena, "axis", 1);
   Value *yes = build2(b, "Greater", s, build_scalar(b, DT_F32, 0)), *pair[2] = {NULL, s};
   out[0] = ml_labels(b, n, "classlabels_ints",
-                     build2(b, "Reshape", ml_cast(b, yes, DT_I64), build_i64s(b, 1, &minus)));
+                     build2(b, "Reshape", build_cast(b, yes, DT_I64), build_i64s(b, 1, &minus)));
   if (post == ML_LOGISTIC || post == ML_NONE) {
     if (post == ML_LOGISTIC) pair[1] = build1(b, "Sigmoid", s);
     pair[0] = build2(b, "Sub", build_scalar(b, DT_F32, post == ML_LOGISTIC ? 1 : 0), pair[1]);
@@ -412,7 +407,7 @@ bool expand_feature_vectorizer(Build *b, Node *n, Value **out) {
   const Attr axis = attr_int(b->m->arena, "axis", 1);
   node_ints(n, "inputdimensions", &sizes);
   for (int k = 0; k < n->n_in; k++) {
-    Value *x = ml_cast(b, ml_rows(b, n->in[k]), DT_F32);
+    Value *x = build_cast(b, ml_rows(b, n->in[k]), DT_F32);
     Value *ins[4] = {x, build_i64s(b, 1, &zero), build_i64s(b, 1, &sizes[k]),
                      build_i64s(b, 1, &one)};
     parts[k] = expr_is_i64(x->dims[1], sizes[k]) ? x : build_op(b, "Slice", 4, ins, 0, NULL);
@@ -438,7 +433,7 @@ bool infer_one_hot_encoder(Model *m, Node *n) {
 bool expand_one_hot_encoder(Build *b, Node *n, Value **out) {
   const int64_t *cats, minus = -1;
   const int count = node_ints(n, "cats_int64s", &cats);
-  Value *x = build2(b, "Unsqueeze", ml_cast(b, n->in[0], DT_I64), build_i64s(b, 1, &minus));
-  out[0] = ml_cast(b, build2(b, "Equal", x, build_i64s(b, count, cats)), DT_F32);
+  Value *x = build2(b, "Unsqueeze", build_cast(b, n->in[0], DT_I64), build_i64s(b, 1, &minus));
+  out[0] = build_cast(b, build2(b, "Equal", x, build_i64s(b, count, cats)), DT_F32);
   return b->ok;
 }

@@ -7,9 +7,8 @@ enum { ML_NONE, ML_SOFTMAX, ML_LOGISTIC, ML_SOFTMAX_ZERO, ML_PROBIT };
 
 bool ml_post_transform(Model *m, Node *n, int *post);   /* the attribute */
 Value *ml_transform(Build *b, Value *scores, int post); /* along the last axis */
-Value *ml_cast(Build *b, Value *v, DType t);
-Value *ml_rows(Build *b, Value *x);        /* a vector becomes one row */
-Value *ml_argmax(Build *b, Value *scores); /* along axis 1, i64[rows] */
+Value *ml_rows(Build *b, Value *x);                     /* a vector becomes one row */
+Value *ml_argmax(Build *b, Value *scores);              /* along axis 1, i64[rows] */
 /* Number of classes; string labels are an error where the label output is asked for. */
 bool ml_class_count(Model *m, Node *n, const char *ints, const char *strings, int64_t *count);
 Value *ml_labels(Build *b, Node *n, const char *ints, Value *index); /* labels of class indices */

@@ -265,7 +265,7 @@ bool expand_tree_regressor(Build *b, Node *n, Value **out) {
   if (!old_forest(b->m, n, "target", targets, &f) || !ml_post_transform(b->m, n, &post) ||
       !op_choice(b->m, n, "aggregate_function", "SUM", aggregates, &agg))
     return false;
-  Value *s = ml_cast(b, tree_sums(b, ml_rows(b, n->in[0]), &f, targets, agg, false), DT_F32);
+  Value *s = build_cast(b, tree_sums(b, ml_rows(b, n->in[0]), &f, targets, agg, false), DT_F32);
   /* ONNX Runtime transforms a single target by PROBIT only */
   out[0] = targets == 1 && post != ML_PROBIT ? s : ml_transform(b, s, post);
   return b->ok;
@@ -323,7 +323,7 @@ bool expand_tree_classifier(Build *b, Node *n, Value **out) {
   const bool binary = classes <= 2 && one, with_zero = first == 1 || f.n_base == 2;
   if (binary) single_target(&f, first);
   Value *s =
-      ml_cast(b, tree_sums(b, ml_rows(b, n->in[0]), &f, binary ? 1 : classes, 1, true), DT_F32);
+      build_cast(b, tree_sums(b, ml_rows(b, n->in[0]), &f, binary ? 1 : classes, 1, true), DT_F32);
   if (!binary) {
     out[0] = ml_labels(b, n, "classlabels_int64s", ml_argmax(b, s));
     if (n->n_out > 1) out[1] = ml_transform(b, s, post);
@@ -331,7 +331,7 @@ bool expand_tree_classifier(Build *b, Node *n, Value **out) {
   }
   const int64_t minus = -1;
   Value *yes = build2(b, "Greater", s, build_scalar(b, DT_F32, positive ? 0.5 : 0));
-  Value *which = build2(b, "Reshape", ml_cast(b, yes, DT_I64), build_i64s(b, 1, &minus));
+  Value *which = build2(b, "Reshape", build_cast(b, yes, DT_I64), build_i64s(b, 1, &minus));
   out[0] = ml_labels(b, n, "classlabels_int64s", which);
   if (n->n_out > 1) out[1] = binary_scores(b, s, first, with_zero, positive, post);
   return b->ok;
@@ -460,6 +460,7 @@ bool expand_tree_ensemble(Build *b, Node *n, Value **out) {
   if (!new_forest(b->m, n, &f)) return false;
   Value *s = tree_sums(b, n->in[0], &f, node_int(n, "n_targets", 1),
                        node_int(n, "aggregate_function", 1), false);
-  out[0] = ml_transform(b, ml_cast(b, s, n->in[0]->dtype), posts[node_int(n, "post_transform", 0)]);
+  out[0] =
+      ml_transform(b, build_cast(b, s, n->in[0]->dtype), posts[node_int(n, "post_transform", 0)]);
   return b->ok;
 }

@@ -112,9 +112,8 @@ static Value *mask_index(Build *b, Node *n) {
   if (!b->ok) return NULL;
   if (!mask) return build2(b, "Expand", build_scalar(b, DT_I32, 0), size_of(b, n->in[E_IDS], 0));
   Value *is_one = build2(b, "Equal", mask, build_scalar(b, mask->dtype, 1));
-  const Attr to = attr_int(a, "to", dtype_rows[DT_I32].onnx), keep = attr_int(a, "keepdims", 0);
-  if (b->ok) is_one = build_op(b, "Cast", 1, &is_one, 1, &to);
-  Value *in[] = {is_one, build_i64s(b, 1, &one)};
+  const Attr keep = attr_int(a, "keepdims", 0);
+  Value *in[] = {build_cast(b, is_one, DT_I32), build_i64s(b, 1, &one)};
   return b->ok ? build_op(b, "ReduceSum", 2, in, 1, &keep) : NULL;
 }
 
@@ -270,8 +269,7 @@ static Value *key_numbers(Build *b, const Packed *p) {
 /* Lengths, or lengths and then starts: [batch, keys] of what is seen. */
 static Value *seen_keys(Build *b, const Packed *p) {
   static const int64_t one = 1, zero = 0, least = INT64_MAX;
-  const Attr to = attr_int(b->m->arena, "to", dtype_rows[DT_I64].onnx);
-  Value *mask = build_op(b, "Cast", 1, &p->mask, 1, &to), *keys = key_numbers(b, p);
+  Value *mask = build_cast(b, p->mask, DT_I64), *keys = key_numbers(b, p);
   if (!b->ok || p->mask->dims[0] == p->x->dims[0])
     return binary(b, "Less", keys, unsqueezed(b, mask, 1, &one));
   Value *batch = size_of(b, p->x, 0), *axis = build_i64s(b, 1, &zero);

@@ -186,9 +186,8 @@ static Value *moment(Build *b, Value *v, int64_t channels, int64_t groups) {
 
 static Value *as_channels(Build *b, Value *v, DType t, int rank) {
   int64_t shape[MAX_RANK];
-  const Attr to = attr_int(b->m->arena, "to", dtype_rows[t].onnx);
   for (int d = 0; d < rank; d++) shape[d] = d == 1 ? -1 : 1;
-  if (v->dtype != t) v = build_op(b, "Cast", 1, &v, 1, &to);
+  v = build_cast(b, v, t);
   return b->ok ? build2(b, "Reshape", v, build_i64s(b, rank, shape)) : NULL;
 }
 
@@ -198,8 +197,6 @@ bool expand_group_norm(Build *b, Node *n, Value **out) {
   Value *x = n->in[0];
   const int64_t groups = node_int(n, "num_groups", 1);
   const DType t = kit_compute(n);
-  const Attr wide = attr_int(b->m->arena, "to", dtype_rows[t].onnx),
-             narrow = attr_int(b->m->arena, "to", dtype_rows[x->dtype].onnx);
   int64_t channels;
   if (!value_from_conv(x) || !expr_is_const(x->dims[1], &channels) || channels == 0 ||
       channels % groups || expr_is_i64(x->dims[0], 0)) {
@@ -207,7 +204,7 @@ bool expand_group_norm(Build *b, Node *n, Value **out) {
     out[0] = b->ok ? whole->out[0] : NULL;
     return b->ok;
   }
-  if (x->dtype != t) x = build_op(b, "Cast", 1, &x, 1, &wide);
+  x = build_cast(b, x, t);
   Value *mean = b->ok ? moment(b, x, channels, groups) : NULL;
   Value *d = b->ok ? build2(b, "Sub", x, mean) : NULL;
   Value *var = b->ok ? moment(b, build2(b, "Mul", d, d), channels, groups) : NULL;
@@ -217,8 +214,7 @@ bool expand_group_norm(Build *b, Node *n, Value **out) {
   Value *scale = b->ok ? as_channels(b, n->in[1], t, x->rank) : NULL;
   Value *bias = b->ok ? as_channels(b, n->in[2], t, x->rank) : NULL;
   if (b->ok) y = build2(b, "Add", build2(b, "Mul", y, scale), bias);
-  if (b->ok && n->in[0]->dtype != t) y = build_op(b, "Cast", 1, &y, 1, &narrow);
-  out[0] = y;
+  out[0] = build_cast(b, y, n->in[0]->dtype);
   return b->ok;
 }
 
