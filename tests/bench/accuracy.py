@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "python"))
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / folder) for folder in ("", "python")]
 import burin  # noqa: E402
+from tests.models.run_models import SHARED  # noqa: E402
+from tests.support.error import sqnr  # noqa: E402
 
-SHARED = Path(os.environ.get("BURIN_SHARED", ROOT / "../shared")) / "models"
 DATA = SHARED / "data"
 RNG_SEED = 0
 
@@ -207,11 +207,6 @@ def run_burin(path, samples, flags=()):
     return np.concatenate([model.run({n: x[k:k + 1] for n, x in zip(names, samples.values())})[0] for k in range(count)])
 
 
-def signal_to_noise(got, want):
-    noise = np.square(got.astype(np.float64) - want).sum()
-    return 10 * np.log10(np.square(want.astype(np.float64)).sum() / noise) if noise else np.inf
-
-
 def program(path, to, flags=()):
     subprocess.run([burin.compiler(), str(path), "-o", to, "-q", "--freeze-initializers", *flags], check=True)
     return os.path.getsize(to)
@@ -234,23 +229,17 @@ def times(programs, samples, folder, rounds=5):
 
 def by_tool(path, samples, to):
     """The file that ONNX Runtime's quantizer makes, or what it said."""
-    from onnxruntime.quantization import CalibrationDataReader, quantize_static
+    from onnxruntime.quantization import quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
+    from tests.bench.quantize import Sets
     names = [i.name for i in onnxruntime.InferenceSession(str(path)).get_inputs()]
-
-    class Samples(CalibrationDataReader):
-        def __init__(self):
-            self.sets = iter({n: x[k:k + 1] for n, x in zip(names, samples.values())} for k in range(len(next(iter(samples.values())))))
-
-        def get_next(self):
-            return next(self.sets, None)
-
+    sets = ({n: x[k:k + 1] for n, x in zip(names, samples.values())} for k in range(len(next(iter(samples.values())))))
     try:
         quant_pre_process(str(path), to + ".prepared", skip_symbolic_shape=True)
         prepared = to + ".prepared"
     except Exception:
         prepared = str(path)
-    quantize_static(prepared, to, Samples())
+    quantize_static(prepared, to, Sets(sets))
 
 
 def one(name, args, folder):
@@ -283,12 +272,12 @@ def one(name, args, folder):
         try:
             by_tool(path, {n: x[:calibration] for n, x in samples.items()}, f"{folder}/tool.onnx")
             outputs = run_onnx(f"{folder}/tool.onnx", test)
-            tool = f"{score(outputs, truth, truth_labels):.2f} ({signal_to_noise(outputs, truth):.1f} dB)"
+            tool = f"{score(outputs, truth, truth_labels):.2f} ({sqnr([outputs], [truth]):.1f} dB)"
         except Exception as e:
             tool = f"fails: {str(e).splitlines()[0][:60]}"
     layers = re.search(r"layers\s+(\d+ of \d+)", done.stderr)
     print(f"{name:23} {score(truth, truth, truth_labels):7.2f} {score(low, truth, truth_labels):7.2f} {score(theirs, truth, truth_labels):7.2f} "
-          f"{signal_to_noise(low, truth):6.1f} {layers[1] if layers else '-':>10} {os.path.getsize(made) / os.path.getsize(path):6.3f} {sizes[1] / sizes[0]:6.3f} "
+          f"{sqnr([low], [truth]):6.1f} {layers[1] if layers else '-':>10} {os.path.getsize(made) / os.path.getsize(path):6.3f} {sizes[1] / sizes[0]:6.3f} "
           f"{least[0]:9.4f} {least[1]:9.4f} {least[0] / least[1]:6.2f} {seconds:6.1f}  {tool}", flush=True)
 
 

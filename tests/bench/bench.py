@@ -152,14 +152,6 @@ def brief(e):
     return f"{type(e).__name__}: {lines[0][:150] if lines else ''}"
 
 
-def decibels(want, got):
-    """The power of the outputs over that of their error."""
-    import numpy as np
-    pairs = [(np.asarray(w, np.float64), np.asarray(g, np.float64)) for w, g in zip(want, got)]
-    error = sum(((w - g) ** 2).sum() for w, g in pairs)
-    return 10 * math.log10(sum((w ** 2).sum() for w, _ in pairs) / error) if error else math.inf
-
-
 LEVELS = {"x86-64-v2": 2, "x86-64-v3": 3}  # targets to which the other libraries are held
 
 
@@ -177,8 +169,9 @@ def child(path, args):
     for name in args.others:
         try:
             if name == "f32":
+                from tests.support.error import sqnr
                 run = load_f32(path, feeds, args)
-                row["error"] = decibels(run(), model.run(feeds, threads=args.threads))
+                row["error"] = sqnr(model.run(feeds, threads=args.threads), run())
             elif name == "ort":
                 run, bound[name] = load_ort(path, feeds, args)
             else:

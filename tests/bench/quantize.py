@@ -27,9 +27,11 @@ def inputs(path):
                for i in model.graph.input if i.name not in held}
 
 
-class Seeded(CalibrationDataReader):
-    def __init__(self, path):
-        self.sets = inputs(path)
+class Sets(CalibrationDataReader):
+    """Inputs by name, one set after the other."""
+
+    def __init__(self, sets):
+        self.sets = iter(sets)
 
     def get_next(self):
         return next(self.sets, None)
@@ -39,7 +41,7 @@ def quantize(path, to):
     with tempfile.TemporaryDirectory(prefix="burin-") as folder:
         prepared, result = f"{folder}/prepared.onnx", f"{folder}/quantized.onnx"
         quant_pre_process(path, prepared, skip_symbolic_shape=True)
-        quantize_static(prepared, result, Seeded(path), quant_format=QuantFormat.QDQ, per_channel=True,
+        quantize_static(prepared, result, Sets(inputs(path)), quant_format=QuantFormat.QDQ, per_channel=True,
                         activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
         to.write_bytes(Path(result).read_bytes())
 

@@ -18,6 +18,7 @@ from onnx import numpy_helper
 sys.path[:0] = [str(Path(__file__).resolve().parents[2] / folder) for folder in ("", "python")]
 import burin as burin_python  # noqa: E402
 from tests.models import own_models  # noqa: E402
+from tests.support import error  # noqa: E402
 from tests.support.part import burin, check, finish  # noqa: E402
 
 ort.set_default_logger_severity(4)
@@ -43,9 +44,7 @@ def draw(inputs, rng):
 
 
 def sqnr(got, wanted):
-    noise = sum(float(((a.astype(np.float64) - b) ** 2).sum()) for a, b in zip(got, wanted))
-    signal = sum(float((b.astype(np.float64) ** 2).sum()) for b in wanted)
-    return 140 if noise == 0 else 10 * np.log10(signal / noise)
+    return error.sqnr(got, wanted, exact=140)
 
 
 # ---- --emit=onnx ----
