@@ -10,7 +10,13 @@ typedef enum Arch { ARCH_X86_64, ARCH_AARCH64, ARCH_ARM } Arch;
 enum { ARCH_COUNT = ARCH_ARM + 1 };
 
 /* What makes files for a target: codegen/ has a Backend for each. No row leaves it out. */
-typedef enum BackendKind { BACKEND_NONE, BACKEND_LLVM, BACKEND_C, BACKEND_COUNT } BackendKind;
+typedef enum BackendKind {
+  BACKEND_NONE,
+  BACKEND_LLVM,
+  BACKEND_C,
+  BACKEND_CUDA,
+  BACKEND_COUNT
+} BackendKind;
 
 typedef enum Feature {
 #define F(id, name, x86, arm64, arm32, meaning) FEATURE_##id,
@@ -26,6 +32,23 @@ typedef struct FeatureRow {
     bool from_host; /* `native` adds it to its row where the CPU has it */
   } on[ARCH_COUNT];
 } FeatureRow;
+
+/* What a GPU has: the numbers that schedules are chosen by (one SM unless said otherwise). */
+typedef struct Gpu {
+  int sm;  /* compute capability × 10; 0: a CPU that stands in for a GPU */
+  int sms; /* of the smallest product that is common */
+  int clock_mhz;
+  int registers;        /* of 32 bits */
+  int threads;          /* at one time */
+  int blocks;           /* likewise */
+  int64_t shared_bytes; /* memory of its blocks together, of which each takes 1 KiB more */
+  int64_t block_bytes;  /* the most that one block may have */
+  int64_t l2_bytes;     /* of the device */
+  int gb_per_second;    /* from the device's memory */
+  int f32_per_cycle;    /* multiply-adds */
+  int f16_per_cycle;    /* of tensor cores with f16 and bf16, through mma.sync; half of it tf32 */
+  int i8_per_cycle;
+} Gpu;
 
 enum { THREAD_CYCLES = 4096 }; /* estimated cycles of work for which a thread is woken */
 
@@ -62,6 +85,8 @@ typedef struct Target {
   int64_t l1_bytes; /* per core, as l2_bytes is */
   int64_t l2_bytes;
   int64_t l3_bytes;
+
+  const Gpu *gpu; /* NULL: kernels run on the CPU. Else the row's other numbers are the host's */
 
   char features_text[192]; /* native: what llvm_features points to */
 } Target;

@@ -47,6 +47,12 @@ static void test_rows(void **state) {
        false, true},
       {"armv7", HAS(LONGMUL), 4, true, true},
       {"c", HAS(PAIRS), 4, true, false},
+      {"cuda:sm_80", HAS(FMA) | HAS(F16C) | HAS(PAIRS) | HAS(AVX2), 8, false, false},
+      {"cuda:sm_86", HAS(FMA) | HAS(F16C) | HAS(PAIRS) | HAS(AVX2), 8, false, false},
+      {"cuda:sm_89", HAS(FMA) | HAS(F16C) | HAS(PAIRS) | HAS(AVX2), 8, false, false},
+      {"cuda:sm_90", HAS(FMA) | HAS(F16C) | HAS(PAIRS) | HAS(AVX2), 8, false, false},
+      {"cuda:sm_100", HAS(FMA) | HAS(F16C) | HAS(PAIRS) | HAS(AVX2), 8, false, false},
+      {"cuda:host", HAS(FMA) | HAS(F16C) | HAS(PAIRS) | HAS(AVX2), 8, false, false},
   };
   assert_int_equal(sizeof want / sizeof *want, target_row_count);
   for (int i = 0; i < target_row_count; i++) {
