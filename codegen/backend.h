@@ -50,7 +50,7 @@ typedef struct Backend {
   void (*drop)(Unit *u);
 } Backend;
 
-extern const Backend backend_llvm; /* llvm/backend.c */
+extern const Backend backend_llvm; /* entry/backend.c */
 extern const Backend backend_c;    /* c/backend.c */
 /* The backend of the target's row, if it makes all these kinds of files; else NULL. */
 const Backend *backend_for(const Target *t, unsigned emit);

@@ -265,12 +265,12 @@ void emit_vector(Emit *c, const Stmt *s);
 const char *emit_kernel(const Program *p, int position, EmitVars *vars, Arena *scratch,
                         KernelIR *out);
 
-/* ---- emit_entry.c ---- */
+/* ---- codegen/entry/entry.c ---- */
 /* The module with NAME_invoke and everything else that is not a kernel; `zeros`: bytes of
  * NAME_zeros. NULL or the reason of failure, and the step that it is about. */
 const char *emit_program(const Program *p, int64_t zeros, KernelIR *out, const Step **at);
 
-/* ---- backend.c ---- */
+/* ---- codegen/entry/backend.c ---- */
 typedef struct LLVMUnit {
   Unit unit;
   KernelIR ir;

@@ -1,7 +1,7 @@
 /* NAME_invoke and the other functions that are not kernels: NAME_program checks the arguments and
  * runs the steps, straight through; symbols lie in an array on the stack, by id, that kernels get
  * too. */
-#include "codegen/llvm/entry.h"
+#include "codegen/entry/entry.h"
 
 static int most_args(const Program *p) {
   int n = 2;

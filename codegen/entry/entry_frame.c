@@ -1,6 +1,6 @@
 /* The frame of the entry: functions and their attributes, symbols on the stack, sizes computed from
  * them; and functions for parts of long lists of steps. */
-#include "codegen/llvm/entry.h"
+#include "codegen/entry/entry.h"
 
 /* ---- functions ---- */
 void fail_unless(Emit *c, Val ok, int status) {

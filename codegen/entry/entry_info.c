@@ -1,7 +1,7 @@
 /* The descriptor: BurinModel of runtime/abi.h as constant data, and NAME_info() that returns it. */
 #include <string.h>
 
-#include "codegen/llvm/entry.h"
+#include "codegen/entry/entry.h"
 
 static Val k32(Emit *c, int64_t v) { return k_int(c, c->i32, v); }
 static Val k64(Emit *c, int64_t v) { return k_int(c, c->i64, v); }

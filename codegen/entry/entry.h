@@ -32,7 +32,7 @@ static inline Val field(Emit *c, Type t, Val p, int k) {
 static inline Val load(Emit *c, Type t, Val p) { return LLVMBuildLoad2(c->b, t, p, ""); }
 static inline Val wide(Emit *c, const Expr *e) { return emit_wide(c, expr_lower_math(c->pool, e)); }
 
-/* ---- emit_info.c: the descriptor ---- */
+/* ---- entry_info.c: the descriptor ---- */
 typedef struct EntryFns {
   Val invoke, arena_size, output_dims;
 } EntryFns;

@@ -1,6 +1,6 @@
 /* What a run refuses before it computes: options, pointers, sizes, the arena. A check that fails
  * leaves its row of the table (checks.c) and its values in the caller's BurinFailure. */
-#include "codegen/llvm/entry.h"
+#include "codegen/entry/entry.h"
 
 /* ---- one check ---- */
 static Val fail_with(Entry *e, Val status, Val check, int n, Val const *values) {

@@ -1,6 +1,6 @@
 /* The steps of a program as straight-line code: kernels, runtime functions, copies, conditions and
  * loops. */
-#include "codegen/llvm/entry.h"
+#include "codegen/entry/entry.h"
 
 /* ---- buffers ---- */
 static Val buffer_address(Entry *e, int id);
