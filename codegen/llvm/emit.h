@@ -162,6 +162,7 @@ Val round_to(Emit *c, DType t,
 Val emit_cast(Emit *c, DType to, DType from, Val v, bool saturate);
 bool emit_is_bf16(const Expr *e);          /* whether e, an f32, is a bf16 whatever its parts are */
 Val round_mode(Emit *c, ExprOp op, Val v); /* floor, ceil, trunc, rint */
+Val emit_quotient(Emit *c, Val a, Val b);  /* of floats, correctly rounded */
 
 /* ---- emit_dot.c ---- */
 /* Rows dot…; all scalars, or all lanes. two_fit: no element of b is -128. */
