@@ -31,6 +31,8 @@ typedef struct Unit {
 typedef struct Backend {
   const char *name;
   unsigned kinds;       /* EmitKind bits: what can be made of its units */
+  bool grids;           /* its kernels are grids of blocks, all of them; else none */
+  int batch;            /* kernels of a unit; 0: one, or where there are many, 64 */
   int64_t most_weights; /* bytes that its files can hold; 0: any */
   /* State for the units of one program, in its arena; may be NULL. */
   void *(*open)(Program *p);
@@ -52,6 +54,7 @@ typedef struct Backend {
 
 extern const Backend backend_llvm; /* entry/backend.c */
 extern const Backend backend_c;    /* c/backend.c */
+extern const Backend backend_cuda; /* cuda/backend.c */
 /* The backend of the target's row, if it makes all these kinds of files; else NULL. */
 const Backend *backend_for(const Target *t, unsigned emit);
 

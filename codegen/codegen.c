@@ -20,7 +20,7 @@
 enum { SINGLE = 64, BATCH = 64, MANY_CALLS = 2048 };
 
 static const Backend *const backends[BACKEND_COUNT] = {
-    [BACKEND_LLVM] = &backend_llvm, [BACKEND_C] = &backend_c};
+    [BACKEND_LLVM] = &backend_llvm, [BACKEND_C] = &backend_c, [BACKEND_CUDA] = &backend_cuda};
 
 typedef struct Task {
   Unit *unit;
@@ -189,8 +189,11 @@ static void hand_out(Job *j) {
 }
 
 static const char *make_kernel(const Job *j, Unit *u, int k, Arena *scratch) {
-  if (kernel_is_grid(j->p->m->kernels.data[k]))
+  const bool grid = kernel_is_grid(j->p->m->kernels.data[k]);
+  if (grid && !j->pool->backend->grids)
     return "a grid of blocks, which this target does not have (pass serialize_threads)";
+  if (!grid && j->pool->backend->grids)
+    return "no grid of blocks, which is all that this target runs (pass make_grids)";
   return j->pool->backend->kernel(j->state, u, k, scratch);
 }
 
@@ -275,7 +278,7 @@ static Pool *new_pool(const Program *p, const Backend *backend) {
   if (!pool) return NULL;
   const int n = p->m->kernels.n;
   pool->backend = backend;
-  pool->batch = n > SINGLE ? BATCH : 1;
+  pool->batch = backend->batch ? backend->batch : n > SINGLE ? BATCH : 1;
   pool->n = (n + pool->batch - 1) / pool->batch + 1;
   pool->tasks = calloc((size_t)pool->n, sizeof *pool->tasks);
   pthread_mutex_init(&pool->lock, NULL);

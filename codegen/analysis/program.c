@@ -98,6 +98,12 @@ static void find_symbols(Program *p) {
   }
 }
 
+int program_kernel_position(const Program *p, const Kernel *k) {
+  int i = 0;
+  while (p->m->kernels.data[i] != k) i++;
+  return i;
+}
+
 int program_symbol(const Program *p, int id) {
   for (int i = 0; i < p->n_symbols; i++)
     if (p->symbols[i] == id) return i;
@@ -296,6 +302,12 @@ bool program_fixed_arena(const Module *m, int64_t *one_thread, int64_t *further)
                      (!m->scratch_bytes || expr_is_const(m->scratch_bytes, further));
   *one_thread = (arena + 63) / 64 * 64 + *further;
   return fixed;
+}
+
+bool program_caller_arena(const Program *p, int64_t *one_thread, int64_t *further) {
+  if (!p->launches) return program_fixed_arena(p->m, one_thread, further);
+  *one_thread = *further = 0;
+  return true;
 }
 
 const char *const *program_exports(const Program *p) {

@@ -20,6 +20,16 @@ typedef struct KernelFacts {
   bool *negates; /* [n_params]: constants, no byte of which is -128 (0x80) in any call */
 } KernelFacts;
 
+/* How the entry launches a kernel that a device runs; the backend fills it in with the kernel. */
+typedef struct Launch {
+  int unit;
+  int threads[3];  /* of a block: x, y, z */
+  int64_t shared;  /* bytes of a block */
+  const int *syms; /* symbols that are parameters behind the buffers, in ascending order */
+  int n_syms;
+  const char *host; /* function that runs a block on this CPU; NULL: there is none */
+} Launch;
+
 typedef struct Program {
   const Module *m;
   const Target *t;
@@ -31,12 +41,15 @@ typedef struct Program {
   Vec(const Step *) calls; /* kernel and extern steps, in textual order: profile entries */
   KernelFacts *facts;      /* by position in m->kernels */
   WeightLayout weights;
-  bool defaults; /* some input has one */
+  Launch *launches; /* by position in m->kernels; NULL: this CPU runs them */
+  bool has_images;  /* their machine code is NAME_images (runtime/cuda/gpu.h) */
+  bool defaults;    /* some input has one */
   int64_t arena_align;
   CheckList *checks; /* grows while the entry is emitted */
 } Program;
 void program_init(Program *p, const Module *m, const Target *t, const CodegenOptions *o,
                   Arena *arena);
+int program_kernel_position(const Program *p, const Kernel *k); /* in m->kernels */
 int program_symbol(const Program *p, int id); /* position among the public ones, or -1 */
 /* A C identifier */
 const char *program_c_name(Arena *a, const char *name, const char *fallback, int k);
@@ -48,7 +61,7 @@ const char *program_node_list(Arena *a, const Loc *loc);
 /* The nodes that the k-th kernel of the module was made of; NULL: it does not say. */
 const Loc *program_kernel_loc(const Program *p, int k);
 bool is_parallel(const Kernel *k);
-bool program_uses_matrices(const Program *p); /* loops of matrix registers */
+bool program_uses_matrices(const Program *p);    /* loops of matrix registers */
 uint64_t program_cpu_features(const Program *p); /* that its code needs */
 /* The iterations of its parallel loop that are worth a thread's start, over symbols. */
 const Expr *kernel_min_chunk(const Module *m, const Kernel *k);
@@ -60,6 +73,8 @@ const Expr *kernel_scratch_bytes(const Module *m, const Kernel *k);
 /* Bytes of the arena for one thread, and more for each further one; false: they depend on symbols.
  * The one number that header, description and summary say. */
 bool program_fixed_arena(const Module *m, int64_t *one_thread, int64_t *further);
+/* The same, of what callers must have; 0 where a device has it. */
+bool program_caller_arena(const Program *p, int64_t *one_thread, int64_t *further);
 
 /* ---- sizes.c: bytes, as expressions ---- */
 /* A size with run-time symbols at their bounds; 0 where one has none. */

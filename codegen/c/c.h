@@ -32,6 +32,8 @@ typedef struct CText {
   StrBuf *out;
   int indent;
   const Kernel *kernel; /* NULL: the entry, where symbols are unchecked and lie in sym[] */
+  bool device;          /* CUDA: a GPU has more instructions, and is slow with 64 bits */
+  bool *stored;         /* by local: it lies in memory in its stored form; NULL: none does */
   bool *params, *syms;  /* used ones */
   int temps;            /* names given */
   int loops;            /* likewise, to the ends of loops */
@@ -58,7 +60,14 @@ void c_line(CText *c, const char *format, ...) __attribute__((format(printf, 2, 
 /* As a string literal; NULL is NULL. */
 const char *c_string(Arena *a, const char *s);
 
+/* CUDA: an index that fits 32 bits, as all that it is made of is computed. */
+bool c_is_narrow(const CText *c, const Expr *e);
+/* The element of a local, as it is read. */
+const char *c_local(CText *c, int local, const char *index);
+
 /* ---- kernel.c ---- */
+/* Statements that are no blocks and threads of a grid. */
+void c_statements(CText *c, const Stmt *s);
 const char *c_kernel(CState *s, const Kernel *k, Arena *scratch, int64_t *stack);
 
 /* ---- entry.c, checks.c, steps.c ---- */
@@ -85,6 +94,7 @@ const char *c_weight(CText *c, int buffer); /* address of a constant */
 
 /* ---- sources.c: texts that files of C begin with ---- */
 void c_write_scalar(FILE *f);
+const char *c_scalar_text(void);
 void c_write_runtime(FILE *f);
 void c_write_fmod(FILE *f);
 /* The runtime functions that the program calls. NULL, or a step whose function is not known. */

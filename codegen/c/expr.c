@@ -57,13 +57,22 @@ static bool is_small(DType t) { return dtype_is_float(t) && t != DT_F32 && t != 
 static bool is_signed(DType t) { return dtype_rows[t].cls == DC_SINT; }
 static int format(DType t) { return dtype_rows[t].onnx; }
 
+/* The name of a format that CUDA's text has functions for; NULL: none. */
+static const char *half_name(const CText *c, DType t) {
+  return !c->device ? NULL : t == DT_F16 ? "f16" : t == DT_BF16 ? "bf16" : NULL;
+}
+
 const char *c_stored(CText *c, DType t, const char *v) {
   if (!is_small(t)) return v;
+  const char *const half = half_name(c, t);
+  if (half) return TEXT("burin_%s_store(%s)", half, v);
   return TEXT("(%s)burin_c_encode(%d, %s, 0)", int_type(t), format(t), v);
 }
 
 const char *c_loaded(CText *c, DType t, const char *v) {
   if (t == DT_BOOL) return TEXT("(%s != 0)", v);
+  const char *const half = half_name(c, t);
+  if (half) return TEXT("burin_%s_load(%s)", half, v);
   if (is_small(t)) return TEXT("burin_c_decode(%d, %s)", format(t), v);
   return v;
 }
@@ -118,6 +127,12 @@ static bool is_plain(const CText *c, const Expr *e) {
   return c->kernel && e && e->dtype == DT_I64 && !(e->flags & (EXF_LOAD | EXF_LOCAL | EXF_REDUCE));
 }
 
+bool c_is_narrow(const CText *c, const Expr *e) {
+  int64_t lo, hi;
+  return c->device && is_plain(c, e) && expr_range(c->pool, e, &lo, &hi) && lo >= INT32_MIN &&
+         hi <= INT32_MAX;
+}
+
 static bool divides_plainly(CText *c, const Expr *e) {
   int64_t lo, hi, k;
   return is_plain(c, e) && expr_is_const(e->a[1], &k) && k > 0 &&
@@ -139,7 +154,8 @@ static const char *shift(CText *c, DType t, bool left, const char *a, const char
 
 static const char *arithmetic(CText *c, const Expr *e, DType t, char op, const char *a,
                               const char *b) {
-  if (is_plain(c, e)) return TEXT("(%s %c %s)", a, op, b);
+  const bool widens = c->device && is_plain(c, e) && !c_is_narrow(c, e);
+  if (is_plain(c, e)) return TEXT("(%s%s %c %s)", widens ? "(int64_t)" : "", a, op, b);
   const char *const u = dtype_rows[t].bits > 32 ? "uint64_t" : "uint32_t";
   return wrapped(c, t, TEXT("(%s)(%s) %c (%s)(%s)", u, a, op, u, b));
 }
@@ -165,8 +181,12 @@ static const char *int_op(CText *c, const Expr *e, ExprOp op, DType t, const cha
       return int_call(c, t, t == DT_U64 ? "rem" : "floormod", a, b);
     case EX_div: return int_call(c, t, "div", a, b);
     case EX_rem: return int_call(c, t, "rem", a, b);
-    case EX_min: return int_call(c, t, "min", a, b);
-    case EX_max: return int_call(c, t, "max", a, b);
+    case EX_min:
+      if (c_is_narrow(c, e)) return TEXT("(%s < %s ? %s : %s)", b, a, b, a);
+      return int_call(c, t, "min", a, b);
+    case EX_max:
+      if (c_is_narrow(c, e)) return TEXT("(%s < %s ? %s : %s)", a, b, b, a);
+      return int_call(c, t, "max", a, b);
     case EX_abs: return is_signed(t) ? wrapped(c, t, TEXT("burin_c_abs(%s)", a)) : a;
     case EX_and: return wrapped(c, t, TEXT("%s & %s", a, b));
     case EX_or: return wrapped(c, t, TEXT("%s | %s", a, b));
@@ -205,7 +225,7 @@ static bool is_normal(const Expr *e) {
 }
 
 static const char *flushed(CText *c, DType t, const Expr *e, const char *v) {
-  if (e && is_normal(e)) return v;
+  if (c->device || (e && is_normal(e))) return v;
   return t == DT_F64 ? TEXT("burin_c_flush(%s)", v) : TEXT("burin_c_flushf(%s)", v);
 }
 
@@ -219,9 +239,18 @@ static const char *const float_calls[EX_COUNT][2] = {
     [EX_abs] = {"absf", "fabs"},
 };
 
-static const char *float_fresh(CText *c, ExprOp op, DType t, const char *a, const char *b) {
+static const char *float_fresh(CText *c, ExprOp op, DType t, const char *a, const char *b,
+                               const char *third) {
   const bool wide = t == DT_F64;
   const char *const f = wide ? "" : "f";
+  if (op == EX_fma) return TEXT("burin_c_fma%s(%s, %s, %s)", f, a, b, third);
+  if (c->device && (op == EX_add || op == EX_sub || op == EX_mul || op == EX_div))
+    return TEXT("(%s %c %s)", a,
+                op == EX_add   ? '+'
+                : op == EX_sub ? '-'
+                : op == EX_mul ? '*'
+                               : '/',
+                b);
   if (op == EX_add) return TEXT("burin_c_flush%s(%s + %s)", f, a, b);
   if (op == EX_sub) return TEXT("burin_c_flush%s(%s - %s)", f, a, b);
   if (op == EX_rem) {
@@ -238,7 +267,9 @@ static const char *float_op(CText *c, const Expr *e, ExprOp op, DType t, const c
   const bool keeps = moves || (op == EX_rem && t == DT_F64);
   const char *const a = keeps ? v[0] : flushed(c, t, e ? e->a[0] : NULL, v[0]);
   const char *const b = !v[1] || keeps ? v[1] : flushed(c, t, e ? e->a[1] : NULL, v[1]);
-  const char *const r = float_fresh(c, op, t, a, b);
+  if (op == EX_fma && !c->device) return c->error = "operation not defined on floats", a;
+  const char *const r = float_fresh(c, op, t, a, b, v[2]), *const half = half_name(c, t);
+  if (half && !moves) return TEXT("burin_%s_round(%s)", half, r);
   return is_small(t) && !moves ? TEXT("burin_c_round(%d, %s, 0)", format(t), r) : r;
 }
 
@@ -253,7 +284,8 @@ static const char *compare(CText *c, const Expr *e, ExprOp op, DType t, const ch
 /* e: for ranges, or NULL. t: type of the operands. */
 const char *c_op(CText *c, const Expr *e, ExprOp op, DType t, const char *const v[3]) {
   if (op == EX_select) {
-    const char *const wide = e->dtype == DT_I64 ? "(int64_t)" : ""; /* literals are ints */
+    const bool is_wide = e->dtype == DT_I64 && !c_is_narrow(c, e);
+    const char *const wide = is_wide ? "(int64_t)" : ""; /* literals are ints */
     return TEXT("(%s ? %s%s : %s)", v[0], wide, v[1], v[2]);
   }
   if (op == EX_lt || op == EX_le || op == EX_eq || op == EX_ne) return compare(c, e, op, t, v);
@@ -273,6 +305,10 @@ static const char *limits(CText *c, DType t) {
 
 static const char *to_int(CText *c, DType to, DType from, const char *v, bool saturate) {
   const char *const type = int_type(to);
+  const int width = dtype_rows[to].bits;
+  if (c->device && dtype_is_float(from) && from != DT_F64 &&
+      (is_signed(to) ? width <= 32 : width < 32))
+    return TEXT("(%s)burin_to_int(%s, %s)", type, v, limits(c, to));
   if (dtype_is_float(from))
     return to == DT_U64 ? TEXT("burin_c_to_u64(%s)", v)
                         : TEXT("(%s)burin_c_to_int(%s, %s)", type, v, limits(c, to));
@@ -288,11 +324,14 @@ static const char *to_int(CText *c, DType to, DType from, const char *v, bool sa
 static const char *to_float(CText *c, DType to, DType from, const char *v, bool saturate) {
   const bool from_float = dtype_is_float(from);
   if (to == DT_F64) {
-    if (from_float && from != DT_F8E8M0 && from != DT_F64) v = TEXT("burin_c_flushf(%s)", v);
+    if (from_float && from != DT_F8E8M0 && from != DT_F64 && !c->device)
+      v = TEXT("burin_c_flushf(%s)", v);
     return from == DT_F64 ? TEXT("burin_c_flush(%s)", v) : TEXT("(double)%s", v);
   }
   if (from == DT_F64) v = TEXT("burin_c_narrow(%s)", v);
   if (to == DT_F32) return TEXT("(float)%s", v);
+  if (from_float && from != DT_F64 && half_name(c, to))
+    return TEXT("burin_%s_round(%s)", half_name(c, to), v);
   if (!from_float) v = TEXT("burin_c_from_%s64(%s)", from == DT_U64 ? "u" : "i", v);
   return TEXT("burin_c_round(%d, %s, %d)", format(to), v, saturate);
 }
@@ -344,7 +383,8 @@ static bool is_leaf(const Expr *e) {
 
 static const char *named(CText *c, const Expr *e, const char *text) {
   const char *const name = TEXT("v%d", c->temps++);
-  c_line(c, "const %s %s = %s;", c_reg_type((DType)e->dtype), name, text);
+  const char *const type = c_is_narrow(c, e) ? "int32_t" : c_reg_type((DType)e->dtype);
+  c_line(c, "const %s %s = %s;", type, name, text);
   memo(c, e)->text = name;
   vec_push(c->arena, &c->named, e->uid);
   return name;
@@ -371,9 +411,15 @@ static const char *rarely(CText *c, const Expr *e) {
   return name;
 }
 
+const char *c_local(CText *c, int local, const char *index) {
+  const char *const at = TEXT("t%d[%s]", local, index);
+  if (!c->stored || !c->stored[local]) return at;
+  return c_loaded(c, c->kernel->locals.data[local].dtype, at);
+}
+
 static const char *access(CText *c, const Expr *e) {
   const char *const index = value(c, e->a[0]);
-  if (e->op == EX_LOCAL) return TEXT("t%d[%s]", e->id, index);
+  if (e->op == EX_LOCAL) return c_local(c, e->id, index);
   const DType t = c->kernel->params.data[e->id].dtype;
   c->params[e->id] = true;
   const char *const got = c_loaded(c, t, TEXT("b%d[%s]", e->id, index));

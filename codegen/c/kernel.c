@@ -4,10 +4,28 @@
 
 #include "codegen/c/c.h"
 
-static void statements(CText *c, const Stmt *s);
+#define TEXT(...) arena_printf(c->arena, __VA_ARGS__)
 
 /* ---- loops ---- */
+/* CUDA: bounds that are known need no name. */
+static bool short_loop(CText *c, const Stmt *s) {
+  const int var = s->loop.var->id;
+  const Expr *const lo = expr_var_lo(c->pool, var), *const n = expr_var_extent(c->pool, var);
+  int64_t from = 0, extent;
+  if (!c->device || !expr_is_const(n, &extent) || (lo && !expr_is_const(lo, &from))) return false;
+  const bool copied = s->loop.kind == FOR_UNROLL || s->loop.kind == FOR_VECTOR;
+  if (copied) c_line(c, "#pragma unroll");
+  c_line(c, "for (int i%d = %s; i%d < %s; i%d++) {", var, c_i64(c, from), var,
+         c_i64(c, from + extent), var);
+  c->indent++;
+  c_statements(c, s->loop.body);
+  c->indent--;
+  c_line(c, "}");
+  return true;
+}
+
 static void loop(CText *c, const Stmt *s, bool parallel) {
+  if (short_loop(c, s)) return;
   const Expr *const first = expr_var_lo(c->pool, s->loop.var->id), *const n = expr_var_extent(
                                                                        c->pool, s->loop.var->id);
   const Expr *const lo = first ? first : ex_i64(c->pool, 0);
@@ -19,11 +37,12 @@ static void loop(CText *c, const Stmt *s, bool parallel) {
   c_count(c, lo);
   c_count(c, end);
   const char *const from = c_value(c, lo), *const to = c_value(c, end);
-  c_line(c, "const int64_t e%d = %s%s;", k, to, parallel ? " + end" : "");
-  c_line(c, "for (int64_t i%d = %s%s; i%d < e%d; i%d++) {", var, from, parallel ? " + begin" : "",
+  const char *const type = c_is_narrow(c, s->loop.var) && c_is_narrow(c, end) ? "int" : "int64_t";
+  c_line(c, "const %s e%d = %s%s;", type, k, to, parallel ? " + end" : "");
+  c_line(c, "for (%s i%d = %s%s; i%d < e%d; i%d++) {", type, var, from, parallel ? " + begin" : "",
          var, k, var);
   c->indent++;
-  statements(c, s->loop.body);
+  c_statements(c, s->loop.body);
   c->indent--;
   c_line(c, "}");
   c->indent--;
@@ -40,11 +59,22 @@ static void store(CText *c, const Stmt *s) {
   c_line(c, "b%d[%s] = %s;", s->access.id, index, c_stored(c, t, v));
 }
 
+static void c_put(CText *c, int local, const char *index, const char *v) {
+  if (c->stored && c->stored[local]) v = c_stored(c, c->kernel->locals.data[local].dtype, v);
+  c_line(c, "t%d[%s] = %s;", local, index, v);
+}
+
 static void set(CText *c, const Stmt *s) {
   c_count(c, s->access.index);
   c_count(c, s->access.value);
   const char *const index = c_value(c, s->access.index), *const v = c_value(c, s->access.value);
-  c_line(c, "t%d[%s] = %s;", s->access.id, index, v);
+  c_put(c, s->access.id, index, v);
+}
+
+/* A sum of products is one of fma's, as LLVM makes it. */
+static bool contracts(const CText *c, const Stmt *s, DType t) {
+  return c->device && s->access.reduce == RED_SUM && (t == DT_F32 || t == DT_F64) &&
+         s->access.value->op == EX_mul && s->access.value->dtype == t;
 }
 
 /* Of min and max the gathered one stands behind, as in all code. */
@@ -54,30 +84,37 @@ static void accumulate(CText *c, const Stmt *s) {
   const DType t = c->kernel->locals.data[s->access.id].dtype;
   c_count(c, s->access.index);
   c_count(c, s->access.value);
-  const char *const old =
-      arena_printf(c->arena, "t%d[%s]", s->access.id, c_value(c, s->access.index));
+  const char *const index = c_value(c, s->access.index);
+  const char *const old = c_local(c, s->access.id, index);
+  if (contracts(c, s, t)) {
+    const char *const a = c_value(c, s->access.value->a[0]), *const b =
+                                                                 c_value(c, s->access.value->a[1]);
+    c_put(c, s->access.id, index,
+          TEXT("burin_c_fma%s(%s, %s, %s)", t == DT_F32 ? "f" : "", a, b, old));
+    return;
+  }
   const char *const v = c_value(c, s->access.value);
   const bool behind = s->access.reduce == RED_MIN || s->access.reduce == RED_MAX;
   const char *const args[3] = {behind ? v : old, behind ? old : v, NULL};
-  c_line(c, "%s = %s;", old, c_op(c, NULL, ops[s->access.reduce], t, args));
+  c_put(c, s->access.id, index, c_op(c, NULL, ops[s->access.reduce], t, args));
 }
 
 static void condition(CText *c, const Stmt *s) {
   c_count(c, s->branch.cond);
   c_line(c, "if (%s) {", c_value(c, s->branch.cond));
   c->indent++;
-  statements(c, s->branch.then);
+  c_statements(c, s->branch.then);
   c->indent--;
   if (s->branch.otherwise) {
     c_line(c, "} else {");
     c->indent++;
-    statements(c, s->branch.otherwise);
+    c_statements(c, s->branch.otherwise);
     c->indent--;
   }
   c_line(c, "}");
 }
 
-static void statements(CText *c, const Stmt *s) {
+void c_statements(CText *c, const Stmt *s) {
   for (; s && !c->error; s = s->next) {
     c_forget(c);
     switch (s->kind) {
@@ -143,7 +180,7 @@ const char *c_kernel(CState *s, const Kernel *k, Arena *scratch, int64_t *stack)
   if (is_parallel(k))
     loop(c, k->body, true);
   else
-    statements(c, k->body);
+    c_statements(c, k->body);
   c->out = &head;
   parameters(c); /* finds the symbols of sizes, too */
   const int64_t bytes = locals(c);

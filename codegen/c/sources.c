@@ -47,6 +47,8 @@ static void write_section(const char *title, const char *s, FILE *f) {
   write_text(s, f);
 }
 
+const char *c_scalar_text(void) { return burin_c_scalar_begin; }
+
 void c_write_scalar(FILE *f) { write_section("scalars", burin_c_scalar_begin, f); }
 
 void c_write_runtime(FILE *f) {

@@ -17,6 +17,10 @@ static void run_steps(Entry *e) {
   const Program *const p = e->p;
   e->assigned = ARENA_ARRAY(c->arena, bool, expr_symbol_count(c->pool) + 1);
   e->bufs = entry_alloca(c, c->ptr, most_args(p), 8);
+  if (p->launches) {
+    device_steps(e);
+    return;
+  }
   emit_forget(c);
   e->scratch = at(c, c->i8, e->arena, wide(c, program_arena_bytes(p)));
   e->scratch_stride = wide(c, program_thread_bytes(p));

@@ -17,6 +17,7 @@ typedef struct Entry {
   int call;                    /* profile position */
   Val frame;                   /* of parts */
   int *parts;                  /* made so far */
+  Val run;                     /* what the run has of its device; NULL: there is none */
 } Entry;
 
 static inline Val ki64(Emit *c, int64_t v) { return k_int(c, c->i64, v); }
@@ -61,6 +62,14 @@ void require_assume(Entry *e, const DimAssume *a);
 /* What stands before the steps. Returns how many items it took: 1, or several pointers. */
 int entry_check(Entry *e, const EntryItem *item);
 
+/* ---- entry_device.c: kernels that a device runs ---- */
+void device_steps(Entry *e); /* the whole run */
+void device_launch(Entry *e, const Step *s, int position);
+void device_copy(Entry *e, Val to, Val from, Val bytes);
+Val device_read(Entry *e, Val from, int bytes); /* where they are now; at most 8 */
+Val device_call(Entry *e, const Step *s, int position, Val fn, Val ins, Val outs, Val words);
+Val device_weights(Entry *e);
+
 /* ---- entry_steps.c: calls and control ---- */
 void emit_profile_functions(Emit *c);
 void emit_steps(Entry *e, const Step *s, const Step *end); /* s up to end, in place */
@@ -69,3 +78,4 @@ void pass_on_failure(Emit *c, Val status);                 /* returns it unless 
 /* long lists in functions of their own */
 void emit_program_steps(Entry *e, const Step *s);
 void emit_step_list(Entry *e, const Step *s); /* of a condition or loop */
+Val call_steps(Entry *e, const Step *s);      /* in a function of their own; its status */

@@ -241,7 +241,9 @@ int entry_check(Entry *e, const EntryItem *item) {
     case EN_DEFAULT_SIZE: check_default_size(e, item); break;
     case EN_DEFAULTS_DONE: e->in = e->own_in; break;
     case EN_POINTER: return check_pointers(e, item);
-    case EN_ARENA: check_arena(e, item); break;
+    case EN_ARENA:
+      if (!e->p->launches) check_arena(e, item); /* the device has its own */
+      break;
     case EN_STEPS:
     case EN_RESULTS: break;
   }

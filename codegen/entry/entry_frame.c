@@ -99,6 +99,10 @@ Val fits_arithmetic(Emit *c, const Expr *e) {
 Val emit_arena_size(Emit *c, const Program *p) {
   const Type type = LLVMFunctionType(c->i64, (Type[]){c->ptr, c->i32}, 2, 0);
   const Val fn = begin_function(c, arena_printf(c->arena, "%s_arena_size", p->name), type, true);
+  if (p->launches) { /* the device has it */
+    LLVMBuildRet(c->b, ki64(c, 0));
+    return fn;
+  }
   sym_array(c, p, LLVMGetParam(fn, 0));
   const Val one = k_int(c, c->i32, 1), n = LLVMGetParam(fn, 1);
   const Val threads =
@@ -183,7 +187,10 @@ static const Step *part_end(const Step *s) {
 }
 
 /* ---- the frame ---- */
-enum { FRAME = 8 };
+enum { FRAME = 9, CPU_FRAME = 8 };
+
+/* Those in use; the last one is of a device. */
+static int frame_slots(const Entry *e) { return e->p->launches ? FRAME : CPU_FRAME; }
 
 static void frame_values(Entry *e, Val **slot) {
   slot[0] = &e->in;
@@ -194,12 +201,16 @@ static void frame_values(Entry *e, Val **slot) {
   slot[5] = &e->bufs;
   slot[6] = &e->c->sym_array;
   slot[7] = &e->scratch_stride;
+  slot[8] = &e->run;
 }
 
-static Type frame_type(Emit *c) {
+static Type slot_type(Emit *c, int i) { return i == 7 ? c->i64 : c->ptr; }
+
+static Type frame_type(const Entry *e) {
+  Emit *const c = e->c;
   Type t[FRAME];
-  for (int i = 0; i < FRAME; i++) t[i] = i < 7 ? c->ptr : c->i64;
-  return LLVMStructTypeInContext(c->ctx, t, FRAME, 0);
+  for (int i = 0; i < FRAME; i++) t[i] = slot_type(c, i);
+  return LLVMStructTypeInContext(c->ctx, t, (unsigned)frame_slots(e), 0);
 }
 
 /* Stored once, before the steps: nothing in it changes while they run. */
@@ -207,13 +218,14 @@ static void make_frame(Entry *e) {
   Emit *const c = e->c;
   Val *slot[FRAME];
   frame_values(e, slot);
-  e->frame = entry_alloca(c, frame_type(c), 1, 8);
-  for (int i = 0; i < FRAME; i++)
-    LLVMBuildStore(c->b, *slot[i], field(c, frame_type(c), e->frame, i));
+  e->frame = entry_alloca(c, frame_type(e), 1, 8);
+  for (int i = 0; i < frame_slots(e); i++)
+    LLVMBuildStore(c->b, *slot[i], field(c, frame_type(e), e->frame, i));
 }
 
 /* ---- parts ---- */
-static Val emit_part(Entry *outer, const Step *s, const Step *end) {
+/* The steps from s to end; or all of s, cut into further parts. */
+static Val emit_part(Entry *outer, const Step *s, const Step *end, bool all) {
   Emit *const c = outer->c;
   Entry e = *outer;
   const Val fn = begin_function(c, arena_printf(c->arena, "%s_part%d", e.p->name, (*e.parts)++),
@@ -224,26 +236,29 @@ static Val emit_part(Entry *outer, const Step *s, const Step *end) {
   e.frame = LLVMGetParam(fn, 0);
   Val *slot[FRAME];
   frame_values(&e, slot);
-  for (int i = 0; i < FRAME; i++)
-    *slot[i] = load(c, i < 7 ? c->ptr : c->i64, field(c, frame_type(c), e.frame, i));
-  emit_steps(&e, s, end);
+  for (int i = 0; i < frame_slots(&e); i++)
+    *slot[i] = load(c, slot_type(c, i), field(c, frame_type(&e), e.frame, i));
+  if (all)
+    emit_step_list(&e, s);
+  else
+    emit_steps(&e, s, end);
   LLVMBuildRet(c->b, k_int(c, c->i32, BURIN_OK));
   outer->call = e.call;
   outer->assigned = e.assigned;
   return fn;
 }
 
-static void call_part(Entry *e, const Step *s, const Step *end) {
+static Val call_part(Entry *e, const Step *s, const Step *end, bool all) {
   Emit *const c = e->c;
   const Val own_fn = c->fn, syms = c->sym_array;
   const LLVMBasicBlockRef own_entry = c->entry, here = LLVMGetInsertBlock(c->b);
-  const Val part = emit_part(e, s, end);
+  const Val part = emit_part(e, s, end, all);
   c->fn = own_fn;
   c->entry = own_entry;
   c->sym_array = syms;
   LLVMPositionBuilderAtEnd(c->b, here);
   emit_forget(c);
-  pass_on_failure(c, LLVMBuildCall2(c->b, LLVMGlobalGetValueType(part), part, &e->frame, 1, ""));
+  return LLVMBuildCall2(c->b, LLVMGlobalGetValueType(part), part, &e->frame, 1, "");
 }
 
 void emit_step_list(Entry *e, const Step *s) {
@@ -253,7 +268,7 @@ void emit_step_list(Entry *e, const Step *s) {
   }
   while (s && !e->c->error) {
     const Step *const end = part_end(s);
-    call_part(e, s, end);
+    pass_on_failure(e->c, call_part(e, s, end, false));
     s = end;
   }
 }
@@ -264,4 +279,14 @@ void emit_program_steps(Entry *e, const Step *s) {
   e->parts = &parts;
   if (n >= PART) make_frame(e);
   emit_step_list(e, s);
+}
+
+Val call_steps(Entry *e, const Step *s) {
+  Emit *const c = e->c;
+  int parts = 0;
+  e->parts = &parts;
+  e->scratch = LLVMConstNull(c->ptr);
+  e->scratch_stride = ki64(c, 0);
+  make_frame(e);
+  return call_part(e, s, NULL, true);
 }

@@ -158,7 +158,7 @@ static void failure_text_body(Emit *c, Val fn, Val model) {
 void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
   const Module *const m = p->m;
   int64_t arena, further;
-  const bool fixed = program_fixed_arena(m, &arena, &further);
+  const bool fixed = program_caller_arena(p, &arena, &further);
   const int n_in = m->inputs.n, n_out = m->outputs.n;
   const Val fn = LLVMAddFunction(c->mod, arena_printf(c->arena, "%s_info", p->name),
                                  LLVMFunctionType(c->ptr, NULL, 0, 0));

@@ -18,6 +18,7 @@ static Val buffer_address(Entry *e, int id) {
     case BUF_UNSET: return load(c, c->ptr, at_k(c, c->ptr, e->in, e->p->m->inputs.n));
     case BUF_OUTPUT: return load(c, c->ptr, at_k(c, c->ptr, e->out, b->index));
     case BUF_WEIGHT:
+      if (e->p->launches) return at_k(c, c->i8, device_weights(e), e->p->weights.offset[id]);
       return at_k(c, c->i8, hidden_bytes(c, arena_printf(c->arena, "%s_weights", e->p->name)),
                   e->p->weights.offset[id]);
     case BUF_ARENA: return b->offset ? at(c, c->i8, e->arena, wide(c, b->offset)) : e->arena;
@@ -39,6 +40,10 @@ static void call_kernel(Entry *e, const Step *s) {
   const Kernel *const k = s->call.kernel;
   for (int i = 0; i < s->call.n_args; i++)
     LLVMBuildStore(c->b, ref_address(e, &s->call.args[i]), at_k(c, c->ptr, e->bufs, i));
+  if (e->p->launches) {
+    device_launch(e, s, e->call++);
+    return;
+  }
   const Type none = LLVMVoidTypeInContext(c->ctx);
   Type kernel_type, parallel_type;
   const Val fn = declare(c, arena_printf(c->arena, "%s_%s", e->p->name, k->name), none, 5,
@@ -151,10 +156,12 @@ static void call_extern(Entry *e, const Step *s) {
   Type type;
   const Val fn = declare(c, s->ext.row->symbol, c->i32, 6,
                          (Type[]){c->ptr, c->i32, c->ptr, c->i32, c->ptr, c->ptr}, &type);
-  const Val status = LLVMBuildCall2(c->b, type, fn,
-                                    (Val[]){ins, k_int(c, c->i32, s->ext.n_ins), outs,
-                                            k_int(c, c->i32, s->ext.n_outs), words, scratch},
-                                    6, "");
+  const Val status = e->p->launches
+                         ? device_call(e, s, e->call++, fn, ins, outs, words)
+                         : LLVMBuildCall2(c->b, type, fn,
+                                          (Val[]){ins, k_int(c, c->i32, s->ext.n_ins), outs,
+                                                  k_int(c, c->i32, s->ext.n_outs), words, scratch},
+                                          6, "");
   const int check = check_add(e->p, BURIN_E_DATA, s->loc,
                               "%s: its inputs have an impossible index, size or value",
                               check_node_text(e->p, s->loc));
@@ -218,6 +225,10 @@ void emit_profile_functions(Emit *c) {
 
 static void profiled(Entry *e, const Step *s, void (*call)(Entry *, const Step *)) {
   Emit *const c = e->c;
+  if (e->p->launches) { /* the device keeps the times */
+    call(e, s);
+    return;
+  }
   const Val clock = LLVMGetNamedFunction(c->mod, "profile_clock"),
             note = LLVMGetNamedFunction(c->mod, "profile_note");
   const Val since = LLVMBuildCall2(c->b, LLVMGlobalGetValueType(clock), clock, &e->opts, 1, "");
@@ -232,18 +243,24 @@ static void profiled(Entry *e, const Step *s, void (*call)(Entry *, const Step *
 static void copy_step(Entry *e, const Step *s) {
   Emit *const c = e->c;
   Type type;
-  const Val fn = declare(c, "burin_rt_copy", LLVMVoidTypeInContext(c->ctx), 3,
-                         (Type[]){c->ptr, c->ptr, c->i64}, &type);
   const int bytes = dtype_bytes(e->p->m->buffers.data[s->copy.src.buffer].dtype);
   const Val n = LLVMBuildMul(c->b, wide(c, s->copy.count), ki64(c, bytes), "");
-  LLVMBuildCall2(c->b, type, fn,
-                 (Val[]){ref_address(e, &s->copy.dst), ref_address(e, &s->copy.src), n}, 3, "");
+  Val args[] = {ref_address(e, &s->copy.dst), ref_address(e, &s->copy.src), n};
+  if (e->p->launches) {
+    device_copy(e, args[0], args[1], args[2]);
+    return;
+  }
+  const Val fn = declare(c, "burin_rt_copy", LLVMVoidTypeInContext(c->ctx), 3,
+                         (Type[]){c->ptr, c->ptr, c->i64}, &type);
+  LLVMBuildCall2(c->b, type, fn, args, 3, "");
 }
 
 static Val read_int(Entry *e, const BufRef *r) {
   Emit *const c = e->c;
   const DType t = e->p->m->buffers.data[r->buffer].dtype;
-  const Val v = from_mem(c, t, load(c, mem_type(c, t), ref_address(e, r)));
+  Val at = ref_address(e, r);
+  if (e->p->launches) at = device_read(e, at, dtype_bytes(t));
+  const Val v = from_mem(c, t, load(c, mem_type(c, t), at));
   return emit_cast(c, DT_I64, t, v, false);
 }
 

@@ -173,7 +173,7 @@ static const char abi_text[] =
 
 static void print_sizes(const Program *p, StrBuf *b, const char *upper) {
   int64_t arena, scratch;
-  const bool fixed = program_fixed_arena(p->m, &arena, &scratch);
+  const bool fixed = program_caller_arena(p, &arena, &scratch);
   sb_printf(b, "#define %s_ARENA_ALIGN %" PRId64 "\n", upper, p->arena_align);
   if (fixed) {
     sb_printf(b, "#define %s_ARENA_BYTES %" PRId64 " /* for one thread */\n", upper, arena);
@@ -238,7 +238,7 @@ static void print_runs(const Program *p, StrBuf *b, const char *upper) {
             "/* Status: BURIN_OK or BURIN_E_…. arena: %s_ARENA_ALIGN-aligned; %s bytes (one "
             "thread). */\n",
             upper,
-            program_fixed_arena(p->m, &arena, &scratch)
+            program_caller_arena(p, &arena, &scratch)
                 ? arena_printf(p->arena, "%s_ARENA_BYTES", upper)
                 : arena_printf(p->arena, "%s_arena_size(sizes, 1)", n));
   sb_printf(b, "int32_t %s_run(const %s_inputs *in, %s_outputs *out, void *arena);\n", n, n, n);

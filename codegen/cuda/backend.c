@@ -1,0 +1,104 @@
+/* The backend of CUDA targets: kernels as text, compiled by NVRTC, or for cuda:host by clang; the
+ * entry through LLVM's backend, for the host. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "codegen/cuda/cuda.h"
+
+typedef struct CudaState {
+  CState c;
+  void *host; /* state of LLVM's backend */
+  int units;
+} CudaState;
+
+typedef struct CudaUnit {
+  Unit unit;
+  int number;
+  StrBuf text;
+  Unit *host;   /* of the entry: LLVM's */
+  char *object; /* malloc'ed */
+} CudaUnit;
+
+static void *open_program(Program *p) {
+  CudaState *const s = ARENA_NEW(p->arena, CudaState);
+  p->launches = ARENA_ARRAY(p->arena, Launch, p->m->kernels.n + 1);
+  p->has_images = p->t->gpu->sm > 0;
+  s->c.p = p;
+  s->host = backend_llvm.open(p);
+  return s;
+}
+
+static Unit *new_unit(void *state) {
+  CudaState *const s = state;
+  CudaUnit *const u = calloc(1, sizeof *u);
+  if (!u) return NULL;
+  u->number = s->units++;
+  u->text.arena = s->c.p->arena;
+  return &u->unit;
+}
+
+static const char *add_kernel(void *state, Unit *unit, int k, Arena *scratch) {
+  CudaState *const s = state;
+  CudaUnit *const u = (CudaUnit *)unit;
+  Launch *const l = &s->c.p->launches[k];
+  if (!u->text.n) cuda_write_head(&u->text);
+  const char *const error = cuda_kernel(&s->c, k, scratch, &u->text, l);
+  l->unit = u->number;
+  if (s->c.p->t->gpu->sm == 0)
+    l->host =
+        arena_printf(s->c.p->arena, "%s_%s_block", s->c.p->name, s->c.p->m->kernels.data[k]->name);
+  return error ? arena_printf(s->c.p->arena, "%s", error) : NULL;
+}
+
+static const char *make_entry(void *state, Unit *unit) {
+  CudaState *const s = state;
+  CudaUnit *const u = (CudaUnit *)unit;
+  if (!(u->host = backend_llvm.unit(s->host))) return "out of memory";
+  const Unit *const from = unit;
+  u->host->p = from->p;
+  u->host->first = from->first;
+  u->host->failed = -1;
+  u->host->opt_level = from->opt_level;
+  const char *const error = backend_llvm.entry(s->host, u->host);
+  unit->step = u->host->step;
+  return error;
+}
+
+static const char *finish_entry(CudaUnit *u) {
+  const char *const error = backend_llvm.finish(u->host);
+  u->unit.object = u->host->object;
+  u->unit.object_bytes = u->host->object_bytes;
+  u->unit.stack = u->host->stack;
+  memcpy(u->unit.seconds, u->host->seconds, sizeof u->unit.seconds);
+  return error;
+}
+
+static const char *finish(Unit *unit) {
+  CudaUnit *const u = (CudaUnit *)unit;
+  if (u->host) return finish_entry(u);
+  if (unit->p->t->gpu->sm > 0) return "NVRTC is not there yet";
+  const char *const error =
+      clang_compile(sb_str(&u->text), (size_t)u->text.n, &u->object, &unit->object_bytes);
+  unit->object = u->object;
+  return error;
+}
+
+static void drop(Unit *unit) {
+  CudaUnit *const u = (CudaUnit *)unit;
+  if (u->host) backend_llvm.drop(u->host);
+  free(u->object);
+  free(u);
+}
+
+const Backend backend_cuda = {
+    .name = "cuda",
+    .kinds = EMIT_EXE | EMIT_OBJ | EMIT_STATIC | EMIT_SHARED | EMIT_HEADER,
+    .grids = true,
+    .batch = 16,
+    .open = open_program,
+    .unit = new_unit,
+    .kernel = add_kernel,
+    .entry = make_entry,
+    .finish = finish,
+    .drop = drop,
+};

@@ -1,0 +1,333 @@
+/* A grid as a CUDA kernel. Block loops are blockIdx, a nest of thread loops is a phase, which every
+ * thread goes through with its own threadIdx. Between two phases stands a barrier where one of them
+ * reads or writes what another thread may have written or read in the other: shared memory, or a
+ * buffer that the kernel writes. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "codegen/analysis/kernel.h"
+#include "codegen/cuda/cuda.h"
+
+#define TEXT(...) arena_printf(c->arena, __VA_ARGS__)
+
+/* What was read and written since the last barrier: parameters, then shared locals. */
+typedef struct Touched {
+  bool *read, *written;
+} Touched;
+
+typedef struct Grid {
+  CText *c;
+  const Kernel *k;
+  int n;           /* of what may be touched */
+  Touched pending; /* since the last barrier */
+  bool silent;     /* nothing is written: only what is pending at the end matters */
+  bool barriers;   /* there is one */
+} Grid;
+
+static const char axes[] = "xyz";
+
+/* ---- what a phase touches ---- */
+static void clear(const Grid *g, Touched *t) {
+  memset(t->read, 0, (size_t)g->n);
+  memset(t->written, 0, (size_t)g->n);
+}
+
+static Touched touched_new(const Grid *g) {
+  return (Touched){ARENA_ARRAY(g->c->arena, bool, g->n + 1),
+                   ARENA_ARRAY(g->c->arena, bool, g->n + 1)};
+}
+
+static void touched_add(const Grid *g, Touched *to, const Touched *from) {
+  for (int i = 0; i < g->n; i++) {
+    to->read[i] |= from->read[i];
+    to->written[i] |= from->written[i];
+  }
+}
+
+typedef struct Looking {
+  const Grid *g;
+  Touched *t;
+} Looking;
+
+static bool is_shared(const Grid *g, int local) {
+  return g->k->locals.data[local].memory == MEM_SHARED;
+}
+
+static bool note_read(void *user, const Expr *e) {
+  const Looking *const l = user;
+  const Grid *const g = l->g;
+  if (e->op == EX_LOAD && g->k->params.data[e->id].access & PA_WRITE) l->t->read[e->id] = true;
+  if (e->op == EX_LOCAL && is_shared(g, e->id)) l->t->read[g->k->params.n + e->id] = true;
+  return false;
+}
+
+static void note_reads(void *user, const Expr *e) {
+  if (e) expr_any(e, EXF_LOAD | EXF_LOCAL, note_read, user);
+}
+
+static bool note_statement(void *user, Stmt *s) {
+  const Looking *const l = user;
+  const Grid *const g = l->g;
+  stmt_each_expr(s, note_reads, user);
+  if (s->kind == ST_FOR) {
+    note_reads(user, expr_var_lo(g->c->pool, s->loop.var->id));
+    note_reads(user, expr_var_extent(g->c->pool, s->loop.var->id));
+  }
+  if (s->kind == ST_STORE) l->t->written[s->access.id] = true;
+  const bool local = s->kind == ST_SET || s->kind == ST_ACC;
+  if (local && is_shared(g, s->access.id)) {
+    l->t->written[g->k->params.n + s->access.id] = true;
+    if (s->kind == ST_ACC) l->t->read[g->k->params.n + s->access.id] = true;
+  }
+  return true;
+}
+
+static bool meets(const Grid *g, const Touched *a, const Touched *b) {
+  for (int i = 0; i < g->n; i++)
+    if ((a->written[i] && (b->read[i] || b->written[i])) || (a->read[i] && b->written[i]))
+      return true;
+  return false;
+}
+
+/* ---- phases ---- */
+static void write_phase(Grid *g, const Stmt *s) {
+  CText *const c = g->c;
+  const Stmt *nest[MAX_NEST];
+  const int n = stmt_nest(s, nest);
+  c_line(c, "{");
+  c->indent++;
+  for (int i = 0; i < n; i++) /* the innermost loop counts x */
+    c_line(c, "const int i%d = thread.%c;", nest[i]->loop.var->id, axes[n - 1 - i]);
+  c_statements(c, nest[n - 1]->loop.body);
+  c->indent--;
+  c_line(c, "}");
+}
+
+static void phase(Grid *g, const Stmt *s) {
+  Touched own = touched_new(g);
+  Looking l = {g, &own};
+  stmt_each(stmt_body(s), note_statement, &l);
+  if (meets(g, &g->pending, &own)) {
+    clear(g, &g->pending);
+    if (!g->silent) c_line(g->c, "BURIN_BARRIER();");
+    g->barriers = true;
+  }
+  touched_add(g, &g->pending, &own);
+  if (!g->silent) write_phase(g, s);
+}
+
+/* ---- what stands around them ---- */
+static void block_statements(Grid *g, const Stmt *s);
+
+/* What is pending at the end of an iteration is so at the beginning of the next. */
+static void find_carried(Grid *g, const Stmt *s) {
+  const bool was = g->silent;
+  Touched before = touched_new(g);
+  touched_add(g, &before, &g->pending);
+  g->silent = true;
+  block_statements(g, s->loop.body);
+  g->silent = was;
+  touched_add(g, &g->pending, &before);
+}
+
+static void block_loop(Grid *g, const Stmt *s) {
+  CText *const c = g->c;
+  find_carried(g, s);
+  if (g->silent) {
+    block_statements(g, s->loop.body);
+    return;
+  }
+  const int var = s->loop.var->id;
+  const Expr *const first = expr_var_lo(c->pool, var), *const n = expr_var_extent(c->pool, var);
+  const Expr *const lo = first ? first : ex_i64(c->pool, 0), *const end = ex_add(c->pool, lo, n);
+  c_forget(c);
+  c_count(c, lo);
+  c_count(c, end);
+  const char *const from = c_value(c, lo), *const to = c_value(c, end);
+  const char *const type = c_is_narrow(c, s->loop.var) && c_is_narrow(c, end) ? "int" : "int64_t";
+  if (s->loop.kind == FOR_UNROLL) c_line(c, "#pragma unroll");
+  c_line(c, "for (%s i%d = %s; i%d < %s; i%d++) {", type, var, from, var, to, var);
+  c->indent++;
+  block_statements(g, s->loop.body);
+  c->indent--;
+  c_line(c, "}");
+}
+
+static void block_branch(Grid *g, const Stmt *s) {
+  CText *const c = g->c;
+  Touched before = touched_new(g), after = touched_new(g);
+  touched_add(g, &before, &g->pending);
+  c_forget(c);
+  c_count(c, s->branch.cond);
+  if (!g->silent) c_line(c, "if (%s) {", c_value(c, s->branch.cond));
+  c->indent++;
+  block_statements(g, s->branch.then);
+  c->indent--;
+  touched_add(g, &after, &g->pending);
+  clear(g, &g->pending);
+  touched_add(g, &g->pending, &before);
+  if (!g->silent && s->branch.otherwise) c_line(c, "} else {");
+  c->indent++;
+  block_statements(g, s->branch.otherwise);
+  c->indent--;
+  if (!g->silent) c_line(c, "}");
+  touched_add(g, &g->pending, &after);
+}
+
+static void block_statements(Grid *g, const Stmt *s) {
+  for (; s && !g->c->error; s = s->next) {
+    if (s->kind == ST_FOR && s->loop.kind == FOR_THREAD)
+      phase(g, s);
+    else if (s->kind == ST_FOR)
+      block_loop(g, s);
+    else if (s->kind == ST_IF)
+      block_branch(g, s);
+  }
+}
+
+/* ---- the function ---- */
+static const char *parameters(CText *c, const KernelFacts *facts) {
+  const Kernel *const k = c->kernel;
+  StrBuf b = {.arena = c->arena};
+  for (int i = 0; i < k->params.n; i++) {
+    const Param *const p = &k->params.data[i];
+    if (p->scratch) c->error = "scratch in a grid, which has none";
+    sb_printf(&b, "%s%s%s *%sb%d", i ? ", " : "", p->access & PA_WRITE ? "" : "const ",
+              c_mem_type(p->dtype), facts->alias[i] ? "" : "__restrict__ ", i);
+  }
+  for (int i = 0, some = k->params.n; i < expr_symbol_count(c->pool); i++)
+    if (c->syms[i]) sb_printf(&b, "%sint64_t n%d", some++ ? ", " : "", i);
+  return sb_str(&b);
+}
+
+static void symbols(CText *c) {
+  for (int i = 0; i < expr_symbol_count(c->pool); i++) {
+    if (!c->syms[i]) continue;
+    const bool narrow = c_is_narrow(c, ex_sym(c->pool, expr_symbol(c->pool, i)->name));
+    c_line(c, "const %s s%d = (%s)n%d;", narrow ? "int32_t" : "int64_t", i,
+           narrow ? "int32_t" : "int64_t", i);
+  }
+}
+
+/* Shared locals lie one behind the other, each aligned for whatever is loaded of it. */
+static int64_t locals(CText *c) {
+  enum { ALIGN = 128 };
+  const Kernel *const k = c->kernel;
+  int64_t shared = 0;
+  for (int i = 0; i < k->locals.n; i++)
+    if (k->locals.data[i].memory == MEM_SHARED) shared = 1;
+  if (shared) c_line(c, "BURIN_SHARED;");
+  shared = 0;
+  for (int i = 0; i < k->locals.n; i++) {
+    const Local *const l = &k->locals.data[i];
+    const char *const type = c_mem_type(l->dtype);
+    if (l->memory != MEM_SHARED) {
+      c_line(c, "%s t%d[%" PRId64 "];", c_reg_type(l->dtype), i, l->count);
+      continue;
+    }
+    c_line(c, "%s *const t%d = (%s *)(shared + %" PRId64 ");", type, i, type, shared);
+    shared += (l->count * dtype_bytes(l->dtype) + ALIGN - 1) / ALIGN * ALIGN;
+  }
+  return shared;
+}
+
+static void block_indices(CText *c) {
+  const Stmt *nest[MAX_NEST];
+  const int n = stmt_nest(c->kernel->body, nest);
+  for (int i = 0; i < n; i++)
+    c_line(c, "const int i%d = (int)blockIdx.%c;", nest[i]->loop.var->id, axes[n - 1 - i]);
+}
+
+static bool find_threads(void *user, Stmt *s) {
+  Launch *const l = ((void **)user)[0];
+  const ExprPool *const p = ((void **)user)[1];
+  if (s->kind != ST_FOR || s->loop.kind != FOR_THREAD) return true;
+  const Stmt *nest[MAX_NEST];
+  const int n = stmt_nest(s, nest);
+  for (int i = 0; i < n; i++) {
+    int64_t extent = 1;
+    expr_is_const(expr_var_extent(p, nest[i]->loop.var->id), &extent);
+    l->threads[n - 1 - i] = (int)extent;
+  }
+  return false;
+}
+
+/* Of the stand-in: a block, thread by thread. */
+static void host_function(CText *c, const char *name, const Launch *l, bool barriers, StrBuf *out) {
+  const Kernel *const k = c->kernel;
+  StrBuf args = {.arena = c->arena};
+  int n = 0;
+  for (int i = 0; i < k->params.n; i++)
+    sb_printf(&args, "%s*(%s%s *const *)args[%d]", n ? ", " : "",
+              k->params.data[i].access & PA_WRITE ? "" : "const ",
+              c_mem_type(k->params.data[i].dtype), n),
+        n++;
+  for (int i = 0; i < l->n_syms; i++)
+    sb_printf(&args, "%s*(const int64_t *)args[%d]", n ? ", " : "", n), n++;
+  sb_printf(out,
+            "#ifdef BURIN_STAND_IN\n"
+            "static void %s_thread(void *arg) {\n"
+            "  void *const *const args = (void *const *)arg;\n  (void)args;\n  %s(%s);\n}\n"
+            "extern \"C\" void %s_block(void *const *args, const int32_t block[3], const int32_t "
+            "grid[3]) {\n"
+            "  (void)grid;\n  blockIdx = (BurinIndex){block[0], block[1], block[2]};\n"
+            "  burin_gpu_block_run(%s_thread, (void *)args, %d, %" PRId64 ", %d);\n}\n#endif\n",
+            name, name, sb_str(&args), name, name, l->threads[0] * l->threads[1] * l->threads[2],
+            l->shared, barriers);
+}
+
+static void thread_index(CText *c, const Launch *l) {
+  c_line(c, "BURIN_THREAD(%d, %d);", l->threads[0], l->threads[1]);
+}
+
+/* The nodes, without what ends or goes on with a line. */
+static const char *comment(CText *c, const Loc *loc) {
+  const char *const nodes = program_node_list(c->arena, loc);
+  char *const text = arena_strdup(c->arena, *nodes ? nodes : c->kernel->name);
+  for (char *s = text; *s; s++)
+    if ((unsigned char)*s < ' ' || *s == '\\') *s = '_';
+  return text;
+}
+
+const char *cuda_kernel(CState *s, int position, Arena *scratch, StrBuf *out, Launch *l) {
+  const Program *const p = s->p;
+  const Kernel *const k = p->m->kernels.data[position];
+  StrBuf body = {.arena = scratch}, head = {.arena = scratch};
+  CText text = {.s = s,
+                .p = p,
+                .pool = p->m->model->pool,
+                .arena = scratch,
+                .out = &body,
+                .indent = 1,
+                .kernel = k,
+                .device = true},
+        *const c = &text;
+  const int n_syms = expr_symbol_count(c->pool);
+  c->params = ARENA_ARRAY(scratch, bool, k->params.n + 1);
+  c->syms = ARENA_ARRAY(scratch, bool, n_syms + 1);
+  c->stored = ARENA_ARRAY(scratch, bool, k->locals.n + 1);
+  for (int i = 0; i < k->locals.n; i++) c->stored[i] = k->locals.data[i].memory == MEM_SHARED;
+  *l = (Launch){.threads = {1, 1, 1}};
+  stmt_each(k->body, find_threads, (void *[]){l, c->pool});
+  Grid g = {.c = c, .k = k, .n = k->params.n + k->locals.n};
+  g.pending = touched_new(&g);
+  const Stmt *nest[MAX_NEST];
+  const int n = stmt_nest(k->body, nest);
+  block_statements(&g, nest[n - 1]->loop.body);
+  c->out = &head;
+  symbols(c);
+  block_indices(c);
+  thread_index(c, l);
+  l->shared = locals(c);
+  int *const syms = ARENA_ARRAY(p->arena, int, n_syms + 1);
+  for (int i = 0; i < n_syms; i++)
+    if (c->syms[i]) syms[l->n_syms++] = i;
+  l->syms = syms;
+  const char *const name = arena_printf(scratch, "%s_%s", p->name, k->name);
+  sb_printf(out, "\n// %s\n", comment(c, program_kernel_loc(p, position)));
+  sb_printf(out, "extern \"C\" __global__ void __launch_bounds__(%d) %s(%s) {\n%s%s}\n",
+            l->threads[0] * l->threads[1] * l->threads[2], name, parameters(c, &p->facts[position]),
+            sb_str(&head), sb_str(&body));
+  host_function(c, name, l, g.barriers, out);
+  return c->error;
+}

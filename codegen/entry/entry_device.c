@@ -1,0 +1,244 @@
+/* Steps whose kernels a device runs (runtime/cuda/gpu.h): the entry launches them, copies on the
+ * device, and reads what it must know. All addresses between begin and end are the device's. */
+#include <string.h>
+
+#include "codegen/entry/entry.h"
+#include "runtime/cuda/gpu.h"
+
+static Type run_type(Emit *c) {
+  return LLVMStructTypeInContext(c->ctx, (Type[]){c->ptr, c->ptr, c->ptr, c->ptr, c->ptr}, 5, 0);
+}
+
+Val device_weights(Entry *e) {
+  return load(e->c, e->c->ptr, field(e->c, run_type(e->c), e->run, 1));
+}
+
+/* ---- the description: NAME_gpu ---- */
+static Val words_global(Emit *c, Type element, Val *items, int n) {
+  if (n == 0) return LLVMConstNull(c->ptr);
+  const Val init = LLVMConstArray2(element, items, (uint64_t)n);
+  const Val g = LLVMAddGlobal(c->mod, LLVMTypeOf(init), "");
+  LLVMSetInitializer(g, init);
+  LLVMSetLinkage(g, LLVMPrivateLinkage);
+  LLVMSetGlobalConstant(g, 1);
+  return g;
+}
+
+static Val k32(Emit *c, int64_t v) { return k_int(c, c->i32, v); }
+
+static Val text_global(Emit *c, const char *s) {
+  const Val init = LLVMConstStringInContext2(c->ctx, s, strlen(s), 0);
+  const Val g = LLVMAddGlobal(c->mod, LLVMTypeOf(init), "");
+  LLVMSetInitializer(g, init);
+  LLVMSetLinkage(g, LLVMPrivateLinkage);
+  LLVMSetGlobalConstant(g, 1);
+  return g;
+}
+
+static Val host_function(Emit *c, const char *name) {
+  Type type;
+  if (!name) return LLVMConstNull(c->ptr);
+  return declare(c, name, LLVMVoidTypeInContext(c->ctx), 3, (Type[]){c->ptr, c->ptr, c->ptr},
+                 &type);
+}
+
+static int buffer_params(const Kernel *k) {
+  int n = 0;
+  for (int i = 0; i < k->params.n; i++) n += !k->params.data[i].scratch;
+  return n;
+}
+
+static Val kernel_rows(Emit *c, const Program *p) {
+  const int n = p->m->kernels.n;
+  Val *const rows = ARENA_ARRAY(c->arena, Val, n + 1);
+  Type type = NULL;
+  for (int i = 0; i < n; i++) {
+    const Kernel *const k = p->m->kernels.data[i];
+    const Launch *const l = &p->launches[i];
+    Val *const syms = ARENA_ARRAY(c->arena, Val, l->n_syms + 1);
+    for (int s = 0; s < l->n_syms; s++) syms[s] = k32(c, l->syms[s]);
+    Val threads[3];
+    for (int d = 0; d < 3; d++) threads[d] = k32(c, l->threads[d]);
+    Val f[8] = {text_global(c, arena_printf(c->arena, "%s_%s", p->name, k->name)),
+                k32(c, l->unit),
+                LLVMConstArray2(c->i32, threads, 3),
+                k32(c, l->shared),
+                k32(c, buffer_params(k)),
+                k32(c, l->n_syms),
+                words_global(c, c->i32, syms, l->n_syms),
+                host_function(c, l->host)};
+    rows[i] = LLVMConstStructInContext(c->ctx, f, 8, 0);
+    type = LLVMTypeOf(rows[i]);
+  }
+  return n ? words_global(c, type, rows, n) : LLVMConstNull(c->ptr);
+}
+
+static bool host_takes_part(const Step *s) {
+  for (; s; s = s->next)
+    if (s->kind != STEP_KERNEL && s->kind != STEP_COPY && s->kind != STEP_CHECK) return true;
+  return false;
+}
+
+static Val image_address(Emit *c, const Program *p) {
+  if (!p->has_images) return LLVMConstNull(c->ptr);
+  return hidden_bytes(c, arena_printf(c->arena, "%s_images", p->name));
+}
+
+/* GpuModel */
+static Val description(Emit *c, const Program *p) {
+  const Val weights = p->weights.bytes
+                          ? hidden_bytes(c, arena_printf(c->arena, "%s_weights", p->name))
+                          : LLVMConstNull(c->ptr);
+  Val f[7] = {k32(c, (int64_t)sizeof(GpuModel)),
+              k32(c, p->m->kernels.n),
+              kernel_rows(c, p),
+              image_address(c, p),
+              weights,
+              ki64(c, p->weights.bytes),
+              k32(c, !host_takes_part(p->m->steps))};
+  const Val init = LLVMConstStructInContext(c->ctx, f, 7, 0);
+  const Val g = LLVMAddGlobal(c->mod, LLVMTypeOf(init), arena_printf(c->arena, "%s_gpu", p->name));
+  LLVMSetInitializer(g, init);
+  LLVMSetGlobalConstant(g, 1);
+  LLVMSetVisibility(g, LLVMHiddenVisibility);
+  return g;
+}
+
+/* ---- calls of the device ---- */
+static Val call(Emit *c, const char *name, int n, Val *args) {
+  Type types[12], type;
+  for (int i = 0; i < n; i++) types[i] = LLVMTypeOf(args[i]);
+  const Val fn = declare(c, name, c->i32, n, types, &type);
+  return LLVMBuildCall2(c->b, type, fn, args, (unsigned)n, "");
+}
+
+void device_launch(Entry *e, const Step *s, int position) {
+  Emit *const c = e->c;
+  const Kernel *const k = s->call.kernel;
+  const Stmt *nest[MAX_NEST];
+  if (!kernel_is_grid(k)) {
+    c->error = "a kernel without blocks, which a GPU cannot run (pass make_grids)";
+    return;
+  }
+  const int n = stmt_nest(k->body, nest), kernel = program_kernel_position(e->p, k);
+  Val extent[MAX_NEST];
+  for (int i = 0; i < MAX_NEST; i++) /* the innermost loop counts x */
+    extent[i] =
+        i < n ? wide(c, expr_var_extent(c->pool, nest[n - 1 - i]->loop.var->id)) : ki64(c, 1);
+  Val args[] = {e->run,       k32(c, position), k32(c, kernel), e->bufs,
+                c->sym_array, extent[0],        extent[1],      extent[2]};
+  pass_on_failure(c, call(c, "burin_gpu_launch", 8, args));
+}
+
+void device_copy(Entry *e, Val to, Val from, Val bytes) {
+  Val args[] = {e->run, to, from, bytes};
+  pass_on_failure(e->c, call(e->c, "burin_gpu_copy", 4, args));
+}
+
+Val device_read(Entry *e, Val from, int bytes) {
+  Emit *const c = e->c;
+  const Val to = entry_alloca(c, c->i64, 1, 8);
+  Val args[] = {e->run, to, from, ki64(c, bytes)};
+  pass_on_failure(c, call(c, "burin_gpu_read", 4, args));
+  return to;
+}
+
+Val device_call(Entry *e, const Step *s, int position, Val fn, Val ins, Val outs, Val words) {
+  Emit *const c = e->c;
+  const int n_in = s->ext.n_ins, n_out = s->ext.n_outs;
+  const Val bytes = entry_alloca(c, c->i64, n_in + n_out > 1 ? n_in + n_out : 2, 8);
+  for (int i = 0; i < n_in + n_out; i++) {
+    const TensorRef *const r = i < n_in ? &s->ext.ins[i] : &s->ext.outs[i - n_in];
+    const Expr *count = ex_i64(c->pool, r->buf.buffer < 0 ? 0 : dtype_bytes(r->dtype));
+    for (int d = 0; d < r->rank; d++) count = ex_mul(c->pool, count, r->dims[d]);
+    LLVMBuildStore(c->b, wide(c, count), at_k(c, c->i64, bytes, i));
+  }
+  Val scratch = ki64(c, 0);
+  if (s->ext.scratch >= 0) {
+    const Buffer *const b = &e->p->m->buffers.data[s->ext.scratch];
+    scratch = LLVMBuildMul(c->b, wide(c, b->count), ki64(c, dtype_bytes(b->dtype)), "");
+  }
+  Val args[] = {e->run, k32(c, position), fn,    ins,   k32(c, n_in),
+                outs,   k32(c, n_out),    words, bytes, scratch};
+  return call(c, "burin_gpu_call", 10, args);
+}
+
+/* ---- the run ---- */
+static Val tensor_array(Entry *e, Val pointers, int from, int n, int flags) {
+  Emit *const c = e->c;
+  const Type t = LLVMStructTypeInContext(c->ctx, (Type[]){c->ptr, c->i64}, 2, 0);
+  const Val array = entry_alloca(c, t, n + flags > 1 ? n + flags : 2, 8);
+  for (int i = 0; i < n + flags; i++) {
+    const Val to = at_k(c, t, array, i);
+    const Val bytes = i < n ? wide(c, program_io_bytes(e->p, from + i)) : ki64(c, 1);
+    LLVMBuildStore(c->b, load(c, c->ptr, at_k(c, c->ptr, pointers, i)), field(c, t, to, 0));
+    LLVMBuildStore(c->b, bytes, field(c, t, to, 1));
+  }
+  return array;
+}
+
+static Val begin(Entry *e) {
+  Emit *const c = e->c;
+  const Program *const p = e->p;
+  const int n_in = p->m->inputs.n, n_out = p->m->outputs.n;
+  const Val in = tensor_array(e, e->in, 0, n_in, p->defaults);
+  const Val out = tensor_array(e, e->out, n_in, n_out, 0);
+  Val args[] = {description(c, p),
+                e->opts,
+                in,
+                k32(c, n_in + p->defaults),
+                out,
+                k32(c, n_out),
+                p->n_caller ? e->dims : LLVMConstNull(c->ptr),
+                k32(c, p->n_caller),
+                wide(c, program_arena_bytes(p)),
+                e->run};
+  return call(c, "burin_gpu_begin", 10, args);
+}
+
+static void take_addresses(Entry *e) {
+  Emit *const c = e->c;
+  const Type t = run_type(c);
+  e->arena = load(c, c->ptr, field(c, t, e->run, 0));
+  e->in = load(c, c->ptr, field(c, t, e->run, 2));
+  e->out = load(c, c->ptr, field(c, t, e->run, 3));
+}
+
+static Val result_bytes(Entry *e) {
+  Emit *const c = e->c;
+  const Module *const m = e->p->m;
+  const int n = m->outputs.n;
+  const Val bytes = entry_alloca(c, c->i64, n > 1 ? n : 2, 8);
+  for (int i = 0; i < n; i++) {
+    const Buffer *const b = &m->buffers.data[m->outputs.data[i]];
+    const Val size = LLVMBuildMul(c->b, wide(c, b->count), ki64(c, dtype_bytes(b->dtype)), "");
+    LLVMBuildStore(c->b, size, at_k(c, c->i64, bytes, i));
+  }
+  return bytes;
+}
+
+void device_steps(Entry *e) {
+  Emit *const c = e->c;
+  e->run = entry_alloca(c, run_type(c), 1, 8);
+  const Val began = begin(e), zero = k32(c, 0);
+  const LLVMBasicBlockRef bad = new_block(c, "bad"), good = new_block(c, "good"),
+                          steps = new_block(c, "steps"), done = new_block(c, "done");
+  LLVMBuildCondBr(c->b, LLVMBuildICmp(c->b, LLVMIntSLT, began, zero, ""), bad, good);
+  LLVMPositionBuilderAtEnd(c->b, bad);
+  LLVMBuildRet(c->b, LLVMBuildSub(c->b, zero, began, ""));
+  LLVMPositionBuilderAtEnd(c->b, good);
+  LLVMBuildCondBr(c->b, LLVMBuildICmp(c->b, LLVMIntEQ, began, k32(c, GPU_REPLAYED), ""), done,
+                  steps);
+  LLVMPositionBuilderAtEnd(c->b, steps);
+  emit_forget(c);
+  take_addresses(e);
+  const Val ran = call_steps(e, e->p->m->steps);
+  const LLVMBasicBlockRef from = LLVMGetInsertBlock(c->b);
+  LLVMBuildBr(c->b, done);
+  LLVMPositionBuilderAtEnd(c->b, done);
+  const Val status = LLVMBuildPhi(c->b, c->i32, "");
+  LLVMAddIncoming(status, (Val[]){zero, ran}, (LLVMBasicBlockRef[]){good, from}, 2);
+  emit_forget(c);
+  Val args[] = {e->run, status, result_bytes(e)};
+  pass_on_failure(c, call(c, "burin_gpu_end", 3, args));
+}
