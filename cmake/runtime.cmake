@@ -2,7 +2,9 @@
 #   library part  an archive: what generated code calls. Linkers take only the members that are needed.
 #                 Its own calls of memcpy and friends are renamed, so that nothing of a host program binds to them.
 #   program part  one relocatable object: _start and the program around a model.
-# Both are embedded in burin (runtime/embed/embed.h). burin_host is the pthread pool offered to host programs.
+#   cuda, host    archives: the device below models whose kernels run on a GPU, or on this CPU in its place (x86-64).
+#   libc          a library in whose place the system's libc is loaded: what the part cuda needs of it.
+# All are embedded in burin (runtime/embed/embed.h). burin_host is the pthread pool offered to host programs.
 find_program(RT_CC NAMES clang-19 REQUIRED)
 find_program(RT_AR NAMES llvm-ar-19 REQUIRED)
 find_program(RT_OBJCOPY NAMES llvm-objcopy-19 REQUIRED)
@@ -29,6 +31,8 @@ set(rt_library ${CMAKE_SOURCE_DIR}/runtime/core/cpu.c ${CMAKE_SOURCE_DIR}/runtim
     ${CMAKE_SOURCE_DIR}/runtime/core/defaults.c ${CMAKE_SOURCE_DIR}/runtime/core/failure.c ${CMAKE_SOURCE_DIR}/runtime/core/memory.c
     ${CMAKE_SOURCE_DIR}/runtime/core/memory_libc.c ${CMAKE_SOURCE_DIR}/runtime/core/weights.c
     ${rt_ops})
+set(rt_device_cuda driver_open device memory graph run)
+set(rt_device_host stand_in block)
 set(rt_out ${CMAKE_BINARY_DIR}/runtime)
 
 # rt_compile(ARCH OUT_LIST SOURCES…): one object per source
@@ -38,7 +42,7 @@ function(rt_compile arch part out_list)
     get_filename_component(stem ${src} NAME_WE)
     set(obj ${rt_out}/${arch}/${part}/${stem}.o)
     set(rename)
-    if(part STREQUAL library AND NOT stem STREQUAL memory_libc)
+    if(NOT part STREQUAL program AND NOT stem MATCHES "^(memory_libc|libc_names)$")
       set(rename COMMAND ${RT_OBJCOPY} --redefine-sym memcpy=burin_rt_memcpy
           --redefine-sym memset=burin_rt_memset --redefine-sym memmove=burin_rt_memmove
           --redefine-sym memcmp=burin_rt_memcmp ${obj})
@@ -54,6 +58,13 @@ function(rt_compile arch part out_list)
   set(${out_list} ${objects} PARENT_SCOPE)
 endfunction()
 
+# rt_archive(ARCHIVE OBJECTS…)
+function(rt_archive archive)
+  add_custom_command(OUTPUT ${archive}
+    COMMAND ${CMAKE_COMMAND} -E rm -f ${archive}
+    COMMAND ${RT_AR} rcsD ${archive} ${ARGN} DEPENDS ${ARGN} VERBATIM)
+endfunction()
+
 set(rt_embedded)
 foreach(arch x86_64 aarch64 arm)
   set(extra)
@@ -62,15 +73,24 @@ foreach(arch x86_64 aarch64 arm)
   endif()
   rt_compile(${arch} library objects ${rt_library} ${extra})
   set(archive ${rt_out}/burin_rt_${arch}.a)
-  add_custom_command(OUTPUT ${archive}
-    COMMAND ${CMAKE_COMMAND} -E rm -f ${archive}
-    COMMAND ${RT_AR} rcsD ${archive} ${objects} DEPENDS ${objects} VERBATIM)
+  rt_archive(${archive} ${objects})
   rt_compile(${arch} program objects ${rt_program})
   set(program ${rt_out}/burin_program_${arch}.o)
   add_custom_command(OUTPUT ${program}
     COMMAND ${LLD} -r -o ${program} ${objects} DEPENDS ${objects} VERBATIM)
   list(APPEND rt_embedded ${archive} ${program})
 endforeach()
+foreach(device cuda host)
+  list(TRANSFORM rt_device_${device} REPLACE "(.+)" "${CMAKE_SOURCE_DIR}/runtime/cuda/\\1.c" OUTPUT_VARIABLE sources)
+  rt_compile(x86_64 ${device} objects ${sources})
+  rt_archive(${rt_out}/burin_${device}_x86_64.a ${objects})
+  list(APPEND rt_embedded ${rt_out}/burin_${device}_x86_64.a)
+endforeach()
+rt_compile(x86_64 libc objects ${CMAKE_SOURCE_DIR}/runtime/cuda/libc_names.c)
+add_custom_command(OUTPUT ${rt_out}/burin_libc_x86_64.so
+  COMMAND ${LLD} -shared -soname=libc.so.6 --hash-style=gnu -s -o ${rt_out}/burin_libc_x86_64.so ${objects}
+  DEPENDS ${objects} VERBATIM)
+list(APPEND rt_embedded ${rt_out}/burin_libc_x86_64.so)
 add_custom_target(runtime_objects DEPENDS ${rt_embedded})
 
 add_library(burin_runtime STATIC runtime/embed/embed.c)

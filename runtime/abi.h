@@ -34,6 +34,7 @@ enum {
   BURIN_E_CPU = 4,      /* the CPU lacks a feature that the code needs */
   BURIN_E_DATA = 5,     /* data-dependent failure (index, size) */
   BURIN_E_UNSUPPORTED = 6,
+  BURIN_E_DEVICE = 7,  /* no GPU that can run it, or it failed: NAME_failure_text says why */
   BURIN_E_WEIGHTS = 16 /* the file of weights is not mapped, or not the one of this model */
 };
 
@@ -46,9 +47,11 @@ typedef void (*BurinRange)(void *arg, int64_t begin, int64_t end, int32_t slot);
 
 /* Why a run failed: see BurinModel.checks. */
 typedef struct BurinFailure {
-  int32_t status;    /* what the run returned */
-  int32_t check;     /* position in BurinModel.checks, or -1 */
-  int64_t values[3]; /* the sizes or numbers that the check compared */
+  int32_t status; /* what the run returned */
+  int32_t check;  /* position in BurinModel.checks, or -1 */
+  /* The sizes or numbers that the check compared. Of BURIN_E_DEVICE: address of a text, and what
+   * stands in it for %s (address of a text) and %u */
+  int64_t values[3];
 } BurinFailure;
 
 /* Fields that `size` does not cover count as 0: hosts of older versions keep working. */
@@ -70,6 +73,14 @@ typedef struct BurinOptions {
    * thread needs, and no more threads run than it holds */
   uint64_t arena_bytes;
   BurinFailure *failure; /* filled by the run; NULL: not wanted */
+  /* ---- models whose kernels run on a GPU ---- */
+  void *device; /* what NAME_cuda_create made; NULL: one of the model's own */
+  /* A CUstream on which the work is queued: the run returns at once, and outputs are there when the
+   * stream is done. NULL: a stream of the device's own, and the run waits. */
+  void *stream;
+  /* Blocks and threads of cuda:host, whose order nothing may depend on: 0 forward, 1 backward, 2
+   * shuffled */
+  int32_t gpu_order;
 } BurinOptions;
 
 /* ---- description of a model: NAME_info() ---- */

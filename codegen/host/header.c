@@ -82,6 +82,7 @@ static const char abi_text[] =
     "  BURIN_E_CPU = 4,         /* the CPU lacks a feature that the code needs */\n"
     "  BURIN_E_DATA = 5,        /* data-dependent failure (index, size) */\n"
     "  BURIN_E_UNSUPPORTED = 6,\n"
+    "  BURIN_E_DEVICE = 7,      /* no GPU that can run it, or it failed: failure_text says why */\n"
     "  BURIN_E_WEIGHTS = 16     /* the file of weights is not mapped, or not this model's */\n"
     "};\n"
     "typedef void (*BurinTask)(void *arg, int32_t i);\n"
@@ -91,7 +92,8 @@ static const char abi_text[] =
     "typedef struct BurinFailure {\n"
     "  int32_t status;          /* what the run returned */\n"
     "  int32_t check;           /* position in info->checks, or -1 */\n"
-    "  int64_t values[3];       /* the sizes or numbers that the check compared */\n"
+    "  int64_t values[3];       /* the sizes or numbers that the check compared; for failure_text "
+    "*/\n"
     "} BurinFailure;\n"
     "typedef struct BurinOptions { /* fields beyond `size` count as 0 */\n"
     "  uint32_t size;           /* sizeof(BurinOptions) */\n"
@@ -113,6 +115,12 @@ static const char abi_text[] =
     "taken to hold what one\n"
     "                              thread needs; no more threads run than it holds */\n"
     "  BurinFailure *failure;   /* filled by the run; NULL: not wanted */\n"
+    "  void *device;            /* GPU: what cuda_create made; NULL: one of the model's own */\n"
+    "  void *stream;            /* GPU: a CUstream to queue the work on, without waiting; NULL: "
+    "the "
+    "run waits */\n"
+    "  int32_t gpu_order;       /* cuda:host: blocks and threads 0 forward, 1 backward, 2 shuffled "
+    "*/\n"
     "} BurinOptions;\n"
     "typedef struct BurinTensorInfo {\n"
     "  const char *name;        /* ONNX name, UTF-8 */\n"
@@ -277,10 +285,10 @@ static const char status_text[] =
     "too small\",\n"
     "      \"this CPU lacks a feature that the code needs\", \"the data give an impossible "
     "index or size\",\n"
-    "      \"unsupported\"};\n"
+    "      \"unsupported\", \"the device failed\"};\n"
     "  if (status == BURIN_E_WEIGHTS) return \"the file of weights is not mapped, or not this "
     "model's\";\n"
-    "  return status >= 0 && status < 7 ? texts[status] : \"unknown status\";\n}\n";
+    "  return status >= 0 && status < 8 ? texts[status] : \"unknown status\";\n}\n";
 
 static void print_failures(const Program *p, StrBuf *b) {
   sb_printf(

@@ -20,7 +20,8 @@ class BurinOptions(ctypes.Structure):
     _fields_ = [("size", c_uint32), ("threads", c_int32), ("parallel_for", c_void_p), ("user", c_void_p),
                 ("kernel_ns", c_void_p), ("clock_ns", c_void_p), ("kernel_flops", c_void_p),
                 ("parallel_ranges", c_void_p),
-                ("arena_bytes", c_uint64), ("failure", POINTER(BurinFailure))]
+                ("arena_bytes", c_uint64), ("failure", POINTER(BurinFailure)),
+                ("device", c_void_p), ("stream", c_void_p), ("gpu_order", c_int32)]
 
 
 class BurinTensorInfo(ctypes.Structure):

@@ -50,9 +50,25 @@ static const char *status_text(int32_t status) {
                                    "arena missing, misaligned or too small",
                                    "this CPU lacks a feature that the code needs",
                                    "the data give an impossible index or size",
-                                   "unsupported"};
+                                   "unsupported",
+                                   "the device failed"};
   if (status == BURIN_E_WEIGHTS) return "the file of weights is not mapped, or not this model's";
   return status >= 0 && status < (int32_t)(sizeof texts / sizeof *texts) ? texts[status] : NULL;
+}
+
+/* Of a device: constants of the runtime or of its driver. */
+static void put_device(Text *t, const BurinFailure *failure) {
+  const char *s = (const char *)(uintptr_t)failure->values[0];
+  const int64_t *value = &failure->values[1], *const end = failure->values + 3;
+  for (; *s; s++) {
+    if (*s != '%' || value == end || (s[1] != 's' && s[1] != 'u')) {
+      put(t, *s);
+    } else if (*++s == 'u') {
+      put_number(t, *value++);
+    } else {
+      put_string(t, (const char *)(uintptr_t)*value++);
+    }
+  }
 }
 
 int32_t burin_rt_failure_text(const BurinModel *m, const BurinFailure *failure, char *text,
@@ -62,7 +78,10 @@ int32_t burin_rt_failure_text(const BurinModel *m, const BurinFailure *failure, 
   if (!failure) failure = &none;
   const bool known = failure->check >= 0 && failure->check < m->n_checks;
   const char *s = known ? m->checks[failure->check].text : status_text(failure->status);
-  if (!s) {
+  if (!known && failure->status == BURIN_E_DEVICE && failure->values[0]) {
+    put_device(&t, failure);
+    s = "";
+  } else if (!s) {
     put_string(&t, "unknown status ");
     put_number(&t, failure->status);
     s = "";

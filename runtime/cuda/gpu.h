@@ -26,8 +26,10 @@ typedef struct GpuKernel {
 /* Machine code, as one array: this header, n rows, then what they point to. */
 typedef struct GpuImage {
   int32_t unit; /* kernels were compiled in units */
-  int32_t sm;   /* cubin for this compute capability × 10; negative: PTX, for -sm and newer */
-  uint64_t offset, bytes; /* from the beginning of the array */
+  /* Cubin for this compute capability × 10; negative: PTX, for -sm and newer, that ends with a zero
+   * byte */
+  int32_t sm;
+  uint64_t offset, bytes; /* from the beginning of the array; 8-aligned */
 } GpuImage;
 typedef struct GpuImages {
   uint64_t magic; /* GPU_IMAGES_MAGIC */
@@ -84,3 +86,13 @@ int32_t burin_gpu_call(GpuRun *run, int32_t step, RtOpFn fn, const RtTensor *in,
 /* Results are where the caller wants them: out_bytes[k] of output k. Status of the whole run, also
  * after a failed step (`status`), which is then returned. */
 int32_t burin_gpu_end(GpuRun *run, int32_t status, const uint64_t *out_bytes);
+
+/* ---- devices of their own, for C programs: NAME_cuda_create … ----
+ * Each has its memory, stream and graphs; runs on one of them follow each other, runs on several
+ * go on at the same time. context: a CUcontext; NULL: the primary one of the device that is current,
+ * or of the first. Status; why it failed goes to `failure`, if that is not NULL. */
+int32_t burin_gpu_create(const GpuModel *m, void *context, BurinFailure *failure, void **device);
+/* Waits for the runs that were queued. NULL is allowed. */
+void burin_gpu_destroy(void *device);
+/* Options of a run on `device` that is queued on `stream` (NULL: CUDA's default stream). */
+void burin_gpu_async_options(BurinOptions *o, void *device, void *stream);

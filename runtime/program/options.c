@@ -57,6 +57,13 @@ static bool count_option(Program *p, const char *option, const char *value, int6
   return (text_int(&v, out) && !*v && *out > 0) || usage(p, "not a positive number", option);
 }
 
+static bool order_option(Program *p, const char *value) {
+  static const char orders[][12] = {"forward", "backward", "shuffled"};
+  for (int32_t i = 0; i < 3; i++)
+    if (text_equal(value, orders[i])) return p->gpu_order = i, true;
+  return usage(p, "forward, backward or shuffled", value);
+}
+
 /* Options with a value, given as "--x V" or "--x=V". */
 static bool valued_option(Program *p, const char *name, const char *value) {
   const BurinModel *m = p->model;
@@ -71,6 +78,8 @@ static bool valued_option(Program *p, const char *name, const char *value) {
   if (text_equal(name, "--seed")) return count_option(p, name, value, &p->seed);
   if (text_equal(name, "--rtol")) return number_option(p, name, value, &p->rtol);
   if (text_equal(name, "--atol")) return number_option(p, name, value, &p->atol);
+  if (text_equal(name, "--gpu-order") && text_equal(p->model->target, "cuda:host"))
+    return order_option(p, value);
   if (text_equal(name, "--labels")) return p->labels = value, true;
   return usage(p, "unknown option", name);
 }

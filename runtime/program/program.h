@@ -9,7 +9,14 @@
 #include "runtime/core/sys.h"
 
 enum { MAX_RANK = 16 };
-enum { EXIT_MODEL = 1, EXIT_USAGE = 2, EXIT_FILE = 3, EXIT_OUTPUT = 4, EXIT_MISMATCH = 7 };
+enum {
+  EXIT_MODEL = 1,
+  EXIT_USAGE = 2,
+  EXIT_FILE = 3,
+  EXIT_DEVICE = 3, /* likewise nothing that the model can help */
+  EXIT_OUTPUT = 4,
+  EXIT_MISMATCH = 7
+};
 
 /* ---- text.c ---- */
 typedef struct Out {
@@ -82,6 +89,7 @@ typedef struct Program {
   int n_inputs, n_outputs, n_expected;
   bool info, help, bench, profile, quiet, check_memory;
   int64_t bench_runs, threads, seed;
+  int32_t gpu_order;
   double rtol, atol;
   const char *labels; /* the file, and what is in it */
   Bytes label_text;

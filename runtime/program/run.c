@@ -130,8 +130,11 @@ static bool bind_outputs(Program *p) {
 }
 
 static bool prepare_threads(Program *p) {
-  p->options = (BurinOptions){
-      .size = sizeof p->options, .threads = 1, .clock_ns = sys_clock_ns, .failure = &p->failure};
+  p->options = (BurinOptions){.size = sizeof p->options,
+                              .threads = 1,
+                              .clock_ns = sys_clock_ns,
+                              .failure = &p->failure,
+                              .gpu_order = p->gpu_order};
   if (p->profile) {
     p->options.kernel_ns =
         sys_alloc(((size_t)p->model->n_kernels + 1) * sizeof *p->options.kernel_ns);
@@ -374,7 +377,8 @@ int run_model(Program *p) {
   if (!make_room(p)) return EXIT_FILE;
   if (p->labels && !file_read(p, p->labels, &p->label_text)) return EXIT_FILE;
   if (!outputs_open(p)) return EXIT_OUTPUT;
-  if (p->bench ? !bench(p, &runs) : !invoke(p)) return EXIT_MODEL;
+  if (p->bench ? !bench(p, &runs) : !invoke(p))
+    return p->failure.status == BURIN_E_DEVICE ? EXIT_DEVICE : EXIT_MODEL;
   if (p->check_memory && !check_memory(p)) return EXIT_MISMATCH;
   take_sizes(p);
   if (p->profile) show_profile(p, runs);

@@ -27,6 +27,9 @@ void show_help(Program *p) {
       "  --info               inputs, outputs, sizes\n"
       "  --quiet              print no results\n",
       p->self, p->model->name, (int64_t)p->model->max_threads);
+  if (text_equal(p->model->target, "cuda:host"))
+    out_format(&p->out,
+               "  --gpu-order ORDER    of blocks and threads: forward, backward or shuffled\n");
 }
 
 static void show_tensors(Program *p, const char *title, const BurinTensorInfo *infos, int32_t n) {

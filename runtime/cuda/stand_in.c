@@ -1,0 +1,120 @@
+/* The device of target cuda:host: this CPU. Its memory is the host's, so tensors stay where they
+ * are; the arena is the run's own, full of ones, so that what was not written shows. Blocks run one
+ * after the other, in an order that the caller chooses. */
+#include "runtime/core/rt.h"
+#include "runtime/core/sys.h"
+#include "runtime/cuda/block.h"
+#include "runtime/cuda/gpu.h"
+
+typedef struct Run {
+  size_t bytes; /* of this block: it, addresses, arguments, arena */
+  const GpuModel *model;
+  const BurinOptions *options;
+  void **args;
+} Run;
+
+enum { ALIGN = 256 };
+static uint64_t round_up(uint64_t n) { return (n + ALIGN - 1) / ALIGN * ALIGN; }
+
+static int32_t most_arguments(const GpuModel *m) {
+  int32_t n = 1;
+  for (int32_t i = 0; i < m->n_kernels; i++) {
+    const int32_t k = m->kernels[i].n_bufs + m->kernels[i].n_syms;
+    if (k > n) n = k;
+  }
+  return n;
+}
+
+int32_t burin_gpu_begin(const GpuModel *m, const BurinOptions *o, const GpuTensor *in, int32_t n_in,
+                        const GpuTensor *out, int32_t n_out, const int64_t *dims, int32_t n_dims,
+                        uint64_t arena_bytes, GpuRun *run) {
+  static const BurinOptions none = {.size = sizeof none};
+  if (!o) o = &none;
+  const uint64_t pointers = (uint64_t)n_in + (uint64_t)n_out + (uint64_t)most_arguments(m);
+  const uint64_t head = round_up(sizeof(Run) + pointers * sizeof(void *));
+  if (o->device && o->device != m) return -BURIN_E_ARGUMENT;
+  Run *const r = arena_bytes < SIZE_MAX / 2 ? sys_alloc(head + arena_bytes + ALIGN) : NULL;
+  if (!r)
+    return -burin_rt_fail(o, BURIN_E_DEVICE, -1,
+                          (int64_t)(uintptr_t)"not enough memory for an arena of %u bytes",
+                          (int64_t)arena_bytes, 0);
+  void **const addresses = (void **)(r + 1);
+  *r = (Run){head + arena_bytes + ALIGN, m, o, addresses + n_in + n_out};
+  for (int32_t i = 0; i < n_in; i++) addresses[i] = (void *)(uintptr_t)in[i].host;
+  for (int32_t i = 0; i < n_out; i++) addresses[n_in + i] = (void *)(uintptr_t)out[i].host;
+  char *const arena = (char *)r + head;
+  __builtin_memset(arena, 0xFF, arena_bytes);
+  *run = (GpuRun){arena, (void *)(uintptr_t)m->weights, addresses, addresses + n_in, r};
+  burin_gpu_order = o->gpu_order;
+  return GPU_RUN;
+}
+
+static void run_block(const GpuKernel *k, void *const *args, int64_t i, const int32_t grid[3]) {
+  const int64_t row = i / grid[0];
+  const int32_t block[3] = {(int32_t)(i % grid[0]), (int32_t)(row % grid[1]),
+                            (int32_t)(row / grid[1])};
+  k->host(args, block, grid);
+}
+
+int32_t burin_gpu_launch(GpuRun *run, int32_t step, int32_t kernel, void *const *bufs,
+                         const int64_t *syms, int64_t x, int64_t y, int64_t z) {
+  const Run *const r = run->state;
+  const BurinOptions *const o = r->options;
+  const GpuKernel *const k = &r->model->kernels[kernel];
+  const bool timed = o->kernel_ns && o->clock_ns;
+  const uint64_t start = timed ? o->clock_ns() : 0;
+  const int32_t grid[3] = {(int32_t)x, (int32_t)y, (int32_t)z};
+  if (x <= 0 || y <= 0 || z <= 0) return BURIN_OK;
+  for (int32_t i = 0; i < k->n_bufs; i++) r->args[i] = (void *)(uintptr_t)&bufs[i];
+  for (int32_t i = 0; i < k->n_syms; i++)
+    r->args[k->n_bufs + i] = (void *)(uintptr_t)&syms[k->syms[i]];
+  for (int64_t i = 0, n = x * y * z; i < n; i++)
+    run_block(k, r->args, burin_gpu_pick(i, n, (uint64_t)kernel + 1), grid);
+  if (timed) o->kernel_ns[step] += o->clock_ns() - start;
+  return BURIN_OK;
+}
+
+int32_t burin_gpu_copy(GpuRun *run, void *to, const void *from, uint64_t bytes) {
+  burin_rt_copy(to, from, bytes);
+  return BURIN_OK;
+}
+
+int32_t burin_gpu_read(GpuRun *run, void *to, const void *from, uint64_t bytes) {
+  burin_rt_copy(to, from, bytes);
+  return BURIN_OK;
+}
+
+int32_t burin_gpu_call(GpuRun *run, int32_t step, RtOpFn fn, const RtTensor *in, int32_t n_in,
+                       RtTensor *out, int32_t n_out, const int64_t *words, const uint64_t *bytes,
+                       uint64_t scratch_bytes) {
+  const BurinOptions *const o = ((const Run *)run->state)->options;
+  const bool timed = o->kernel_ns && o->clock_ns;
+  const uint64_t start = timed ? o->clock_ns() : 0;
+  void *const scratch = scratch_bytes ? sys_alloc(scratch_bytes) : NULL;
+  if (scratch_bytes && !scratch)
+    return burin_rt_fail(o, BURIN_E_DEVICE, -1,
+                         (int64_t)(uintptr_t)"not enough memory for a function on the host", 0, 0);
+  const int32_t status = fn(in, n_in, out, n_out, words, scratch);
+  if (scratch) sys_free(scratch, scratch_bytes);
+  if (timed) o->kernel_ns[step] += o->clock_ns() - start;
+  return status;
+}
+
+int32_t burin_gpu_end(GpuRun *run, int32_t status, const uint64_t *out_bytes) {
+  Run *const r = run->state;
+  sys_free(r, r->bytes);
+  return status;
+}
+
+/* There is nothing to be made: runs share nothing. */
+int32_t burin_gpu_create(const GpuModel *m, void *context, BurinFailure *failure, void **device) {
+  if (!m || !device) return BURIN_E_ARGUMENT;
+  *device = (void *)(uintptr_t)m;
+  return BURIN_OK;
+}
+
+void burin_gpu_destroy(void *device) { (void)device; }
+
+void burin_gpu_async_options(BurinOptions *o, void *device, void *stream) {
+  *o = (BurinOptions){.size = sizeof *o, .device = device, .stream = stream};
+}

@@ -1,0 +1,148 @@
+#!/usr/bin/env python3
+"""Part "cuda": the device below models whose kernels run on a GPU, with hand-written models: on this CPU in its place, and by
+CUDA's driver, for which a fake one stands in (fake/fake.h) that is strict, late, and fails when told to."""
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import part
+from part import ROOT, check
+
+RUNTIME = Path(os.environ.get("BURIN_BUILD", ROOT / "build")) / "runtime"
+HERE = ROOT / "tests/cuda"
+LIBRARY = RUNTIME / "burin_rt_x86_64.a"
+
+
+def tool(*command):
+    subprocess.run([str(c) for c in command], check=True)
+
+
+def model(folder, name, *defines):
+    o = folder / f"{name}.o"
+    tool("clang-19", "--target=x86_64-linux-gnu", "-O1", "-ffreestanding", "-fPIC", "-fvisibility=hidden", "-I", ROOT, *defines,
+         "-c", HERE / "hand_model.c", "-o", o)
+    return o
+
+
+def host_program(folder, name, *defines):
+    """A static program whose kernels run on this CPU."""
+    o = model(folder, name, "-DHOST_KERNELS", *defines)
+    tool("ld.lld-19", "-static", "-e", "_start", "--gc-sections", o, RUNTIME / "burin_program_x86_64.o",
+         RUNTIME / "burin_host_x86_64.a", LIBRARY, "-o", folder / name)
+    return folder / name
+
+
+def build(folder):
+    host_program(folder, "host")
+    tool("ld.lld-19", "-shared", folder / "host.o", RUNTIME / "burin_host_x86_64.a", LIBRARY, "-o", folder / "kernels.so")
+    o = model(folder, "cuda")
+    tool("ld.lld-19", "--dynamic-linker=/lib64/ld-linux-x86-64.so.2", "-e", "_start", "--gc-sections", "-z", "now", o,
+         RUNTIME / "burin_program_x86_64.o", RUNTIME / "burin_cuda_x86_64.a", LIBRARY, RUNTIME / "burin_libc_x86_64.so",
+         "-o", folder / "cuda")
+    (folder / "driver").mkdir()
+    flags = ["clang-19", "-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter",
+             "-Wno-deprecated-non-prototype", "-I", ROOT]
+    tool(*flags, "-fPIC", "-shared", "-fvisibility=hidden", *sorted((HERE / "fake").glob("*.c")), "-Wl,-soname,libcuda.so.1",
+         "-o", folder / "driver/libcuda.so.1", "-ldl", "-lpthread")
+    tool(*flags, HERE / "driver_test.c", o, RUNTIME / "burin_cuda_x86_64.a", LIBRARY, "-o", folder / "driver_test", "-ldl", "-lpthread")
+
+
+def environment(folder, **settings):
+    return {**os.environ, "LD_LIBRARY_PATH": str(folder / "driver"), "FAKE_CUDA_KERNELS": f"{folder}/kernels.so:m_gpu",
+            **{f"FAKE_CUDA_{k}": str(v) for k, v in settings.items()}}
+
+
+def case(folder, name, *args, **settings):
+    r = part.run(folder / "driver_test", name, *args, env=environment(folder, **settings))
+    check(f"{name} {args} {settings}", r.returncode == 0, f"{r.returncode} {r.stdout} {r.stderr}")
+
+
+def test_stand_in(folder):
+    x = np.random.default_rng(1).normal(size=160).astype(np.float32)
+    t = np.maximum(2 * x.astype(np.float64) + 1, 0).astype(np.float32)
+    y = t.reshape(-1, 32)[:, ::-1].reshape(-1)
+    np.save(folder / "x.npy", x)
+    np.save(folder / "y.npy", y)
+    np.save(folder / "s.npy", np.array([(y > 0).sum()], np.int64))
+    same = ["--input", f"x=@{folder}/x.npy", "--expect", f"y=@{folder}/y.npy", "--expect", f"s=@{folder}/s.npy"]
+    for order in ("forward", "backward", "shuffled"):
+        r = part.run(folder / "host", *same, "--gpu-order", order, "--check-memory", "--profile")
+        check(f"stand-in {order}", r.returncode == 0, r.stdout + r.stderr)
+    r = part.run(folder / "host", *same, "--gpu-order", "sideways")
+    check("an order that is none", r.returncode == 2 and "forward, backward or shuffled" in r.stderr, r.stderr)
+    r = part.run(folder / "cuda", *same, env=environment(folder))
+    check("program on the driver", r.returncode == 0 and "0 of 160 elements differ" in r.stdout, r.stdout + r.stderr)
+    r = part.run(folder / "cuda", *same, "--bench=3", "--profile", env=environment(folder))
+    check("its profile", r.returncode == 0 and "reverse" in r.stdout, r.stdout + r.stderr)
+    r = part.run(folder / "cuda", *same, "--gpu-order", "forward", env=environment(folder))
+    check("no order of a GPU's blocks", r.returncode == 2, r.stderr)
+
+
+def test_barriers(folder):
+    """Kernels that are wrong: what a barrier that is missing, or that not all come to, looks like."""
+    np.save(folder / "x.npy", np.arange(64, dtype=np.float32))
+    given = ["--input", f"x=@{folder}/x.npy", "--output", f"y=@{folder}/y.npy"]
+    want = (2 * np.arange(64, dtype=np.float32) + 1).reshape(2, 32)[:, ::-1].reshape(-1)
+    program, right = host_program(folder, "no_barrier", "-DNO_BARRIER"), []
+    for order in ("forward", "backward", "shuffled"):
+        r = part.run(program, *given, "--gpu-order", order)
+        check(f"no barrier {order}", r.returncode == 0, r.stderr)
+        right.append(np.array_equal(np.load(folder / "y.npy"), want))
+    check("a barrier that is missing shows", not any(right), right)
+    for define, text in (("ENDS_EARLY", "thread 7 has ended"), ("TWO_BARRIERS", "waits for its block at barrier 2")):
+        r = part.run(host_program(folder, define.lower(), f"-D{define}"), *given)
+        check(define, r.returncode < 0 and "waits forever" in r.stderr and text in r.stderr, f"{r.returncode} {r.stderr}")
+
+
+def test_driver(folder):
+    for name in ("values", "replayed", "profile", "thousand", "streams", "ended", "threads", "on_device"):
+        case(folder, name)
+    case(folder, "unreplayed", FAIL="capture")
+    case(folder, "unreplayed", FAIL="instantiate")
+    case(folder, "values", FAIL="pinned")
+    case(folder, "values", SM=86)
+    case(folder, "too_large", MEMORY=8192)
+
+
+def test_failures(folder):
+    unlike = {"VERSION": 11020}
+    failures = [
+        ({"DEVICES": 0}, "there is no GPU that CUDA can use", None),
+        (unlike, "is for CUDA 11.2: this program needs one for 11.4 or newer", None),
+        ({"FAIL": "init"}, "CUDA's driver cannot be used: unknown error", None),
+        ({"SM": 75}, "no code for GPUs of compute capability 7.5", None),
+        ({"FAIL": "load"}, "refuses the kernels (is it too old for them?): no kernel image", None),
+        ({"MEMORY": 100}, "needs 1 MiB of the GPU's memory, where 0 MiB are free", None),
+        ({"FAIL": "launch:reverse"}, "reverse: too many resources requested for launch", None),
+        ({"FAIL": "lost:reverse"}, "a kernel of the model failed: an illegal memory access",
+         "the GPU was lost in an earlier run: an illegal memory access"),
+    ]
+    np.save(folder / "x.npy", np.arange(64, dtype=np.float32))
+    for settings, text, again in failures:
+        case(folder, "fails", text, *([again] if again else []), **settings)
+        r = part.run(folder / "cuda", "--input", f"x=@{folder}/x.npy", env=environment(folder, **settings))
+        check(f"program {settings}", r.returncode == 3 and text in r.stderr, f"{r.returncode} {r.stderr}")
+    bare = {k: v for k, v in os.environ.items() if k != "LD_LIBRARY_PATH"}
+    r = part.run("/sbin/ldconfig", "-p")
+    if "libcuda.so.1" in r.stdout:
+        return part.skip("no driver", "there is one")
+    r = part.run(folder / "cuda", "--input", f"x=@{folder}/x.npy", env=bare)
+    check("no driver", r.returncode == 3 and "there is no driver of CUDA (libcuda.so.1)" in r.stderr, f"{r.returncode} {r.stderr}")
+
+
+def main():
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        build(folder)
+        for test in (test_stand_in, test_barriers, test_driver, test_failures):
+            test(folder)
+    return part.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
