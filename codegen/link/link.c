@@ -124,6 +124,25 @@ static const char *runtime_part(LinkJob *j, int kind) {
   return scratch_with(j, data, size);
 }
 
+/* Kernels run on a GPU, whose driver programs find when they run, by their host's libc. */
+static bool needs_driver(const LinkJob *j) { return j->p->t->gpu && j->p->t->gpu->sm; }
+
+/* The device below a model for a GPU, or for what stands in for one. */
+static bool device_words(LinkJob *j, StrBuf *b) {
+  if (!j->p->t->gpu) return true;
+  const char *const device = runtime_part(j, needs_driver(j) ? BURIN_RT_CUDA : BURIN_RT_STAND_IN);
+  if (device) add_word(b, device);
+  return device;
+}
+
+/* Of programs and libraries; an object leaves what it needs of libc to the host's link. */
+static bool libc_words(LinkJob *j, StrBuf *b) {
+  if (!needs_driver(j)) return true;
+  const char *const libc = runtime_part(j, BURIN_RT_LIBC);
+  if (libc) add_word(b, libc);
+  return libc;
+}
+
 static bool common_words(LinkJob *j, StrBuf *b) {
   const char *const library = runtime_part(j, BURIN_RT_LIBRARY);
   if (!library) return false;
@@ -137,21 +156,27 @@ static bool common_words(LinkJob *j, StrBuf *b) {
   add_word(b, j->objects);
   add_word(b, "--no-whole-archive");
   if (j->weights) add_word(b, j->weights);
+  if (!device_words(j, b)) return false;
   add_word(b, library);
   return true;
 }
 
 static bool link_executable(LinkJob *j, int out) {
   StrBuf b = {.arena = j->p->arena};
-  static const char *const flags[] = {
-      "-static", "-e", "_start", "--gc-sections",       "-z", "noexecstack", "-z",
-      "relro",   "-z", "now",    "--no-dynamic-linker", "-s"};
+  static const char *const flags[] = {"-e",    "_start", "--gc-sections", "-z", "noexecstack", "-z",
+                                      "relro", "-z",     "now",           "-s"};
   for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) add_word(&b, flags[i]);
+  if (needs_driver(j)) {
+    add_word(&b, "--dynamic-linker=/lib64/ld-linux-x86-64.so.2");
+  } else {
+    add_word(&b, "-static");
+    add_word(&b, "--no-dynamic-linker");
+  }
   add_word(&b, arena_printf(j->p->arena, "--defsym=burin_program_model=%s_model", j->p->name));
   const char *const program = runtime_part(j, BURIN_RT_PROGRAM);
   if (!program) return false;
   add_word(&b, program);
-  return common_words(j, &b) && run_linker(j, &b, out);
+  return common_words(j, &b) && libc_words(j, &b) && run_linker(j, &b, out);
 }
 
 static bool link_shared(LinkJob *j, int out) {
@@ -177,7 +202,7 @@ static bool link_shared(LinkJob *j, int out) {
                                       "-s"};
   for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) add_word(&b, flags[i]);
   add_word(&b, arena_printf(j->p->arena, "--version-script=%s", path));
-  return common_words(j, &b) && run_linker(j, &b, out);
+  return common_words(j, &b) && libc_words(j, &b) && run_linker(j, &b, out);
 }
 
 /* ---- one object ---- */
