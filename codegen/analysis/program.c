@@ -13,8 +13,10 @@ static bool is_no_matrix_loop(void *user, Stmt *s) {
 }
 
 bool program_uses_matrices(const Program *p) {
-  for (int i = 0; i < p->m->kernels.n; i++)
-    if (!stmt_each(p->m->kernels.data[i]->body, is_no_matrix_loop, NULL)) return true;
+  for (int i = 0; i < p->m->kernels.n; i++) {
+    const Kernel *const k = p->m->kernels.data[i];
+    if (!kernel_is_grid(k) && !stmt_each(k->body, is_no_matrix_loop, NULL)) return true;
+  }
   return false;
 }
 

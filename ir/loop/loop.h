@@ -11,8 +11,9 @@
  *   vector    run in lanes. A load with stride 1 in the variable is a vector load, with stride 0 a
  *             splat, else a gather; tails are masked or scalar, by target. Never one in another;
  *             serial loops inside have the same bounds in all lanes
- *   matrix    two or three nested ones: an operation of matrix registers
- *             (matrix.h); one after the other where the target has none
+ *   matrix    two or three nested ones: an operation of matrix registers (matrix.h); one after
+ *             the other where the target has none. In a grid five: a lane's part of a product of
+ *             fragments (mma.h)
  *   block     independent; blocks of a GPU's grid (below)
  *   thread    independent of each other; threads of a block, which wait for each other at the end
  *
@@ -43,7 +44,7 @@
  *
  *   in a block loop, around thread loops       in a thread loop
  *   -----------------------------------------  ---------------------------------------------------
- *   serial and unrolled loops, conditions      serial, unrolled and vector loops, conditions
+ *   serial and unrolled loops, conditions      all other loops but parallel ones, conditions
  *   declarations of shared, regs, stack        declarations of regs, stack: gone with the iteration
  *   no stores, sets, accumulations             all of them
  *   values: no locals, and loads only from     any values

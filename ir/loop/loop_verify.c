@@ -4,6 +4,7 @@
 #include "ir/graph/op_row.h"
 #include "ir/loop/loop.h"
 #include "ir/loop/matrix.h"
+#include "ir/loop/mma.h"
 
 typedef struct SeenSet { /* expressions already checked in the current scope of variables */
   const Expr **slot;
@@ -17,12 +18,13 @@ typedef struct Check {
   ExprPool *p;
   const char *pass;
   Vec(int) vars;   /* ids of open loops and reductions */
-  Vec(bool) fixed; /* the loop is unrolled or a vector */
+  Vec(bool) fixed; /* the loop is unrolled, a vector or of a matrix */
   int *declared;   /* by local: declarations that are in scope */
   SeenSet seen;
   int vector_depth, parallel;
   bool guarded;
-  bool in_matrix; /* a matrix loop is open */
+  bool in_matrix;      /* a matrix loop is open */
+  const Expr *threads; /* the innermost thread loop that is open, or NULL */
 } Check;
 
 static bool fail(const Check *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -165,6 +167,12 @@ static bool check_expr(Check *c, const Expr *e) {
 /* ---- statements ---- */
 static bool check_block(Check *c, const Stmt *s, int level);
 
+static const char *matrix_problem(Check *c, const Stmt *s) {
+  MatrixOp op;
+  MatrixMma mma;
+  return c->threads ? matrix_mma(c->p, c->k, s, c->threads, &mma) : matrix_op(c->p, c->k, s, &op);
+}
+
 static bool check_kind(Check *c, const Stmt *s, int level) {
   int64_t n = 0;
   const bool constant = expr_is_const(expr_var_extent(c->p, s->loop.var->id), &n);
@@ -172,8 +180,7 @@ static bool check_kind(Check *c, const Stmt *s, int level) {
     return fail(c, "an unrolled loop has no constant extent");
   if (s->loop.kind == FOR_VECTOR && c->vector_depth) return fail(c, "vector loops are nested");
   if (s->loop.kind == FOR_MATRIX && !c->in_matrix) {
-    MatrixOp op;
-    const char *const wrong = matrix_op(c->p, c->k, s, &op);
+    const char *const wrong = matrix_problem(c, s);
     if (wrong) return fail(c, "matrix loops that are none: %s", wrong);
     if (c->vector_depth) return fail(c, "matrix loops in a vector loop");
   }
@@ -181,6 +188,8 @@ static bool check_kind(Check *c, const Stmt *s, int level) {
   if (level || c->parallel++) return fail(c, "a parallel loop that is not the only one, outermost");
   return !(s->next || s != c->k->body) || fail(c, "a parallel loop is not the only top statement");
 }
+
+static bool is_fixed(ForKind k) { return k == FOR_UNROLL || k == FOR_VECTOR || k == FOR_MATRIX; }
 
 static bool check_for(Check *c, const Stmt *s, int level) {
   if (!s->loop.var || s->loop.var->op != EX_VAR) return fail(c, "a loop has no variable");
@@ -192,12 +201,15 @@ static bool check_for(Check *c, const Stmt *s, int level) {
     return false;
   if (!check_kind(c, s, level)) return false;
   vec_push(c->a, &c->vars, s->loop.var->id);
-  vec_push(c->a, &c->fixed, s->loop.kind == FOR_UNROLL || s->loop.kind == FOR_VECTOR);
+  vec_push(c->a, &c->fixed, is_fixed(s->loop.kind));
   c->vector_depth += s->loop.kind == FOR_VECTOR;
   const bool outside = !c->in_matrix;
+  const Expr *const threads = c->threads;
+  if (s->loop.kind == FOR_THREAD) c->threads = s->loop.var;
   c->in_matrix = s->loop.kind == FOR_MATRIX;
   const bool ok = check_block(c, s->loop.body, level + 1);
   if (outside) c->in_matrix = false;
+  c->threads = threads;
   c->vector_depth -= s->loop.kind == FOR_VECTOR;
   c->vars.n--;
   c->fixed.n--;

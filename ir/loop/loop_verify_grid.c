@@ -298,7 +298,10 @@ static bool check_for(Grid *g, const Stmt *s) {
                   name_of(g, s->loop.var));
     case FOR_THREAD: return check_threads(g, s);
     case FOR_PARALLEL: return fail(g, "a parallel loop in a block loop");
-    case FOR_MATRIX: return fail(g, "matrix loops in a block loop: there are none yet");
+    case FOR_MATRIX:
+      if (!in_thread(g))
+        return fail(g, "matrix loop %s is in no thread loop", name_of(g, s->loop.var));
+      break;
     case FOR_VECTOR:
       if (!in_thread(g))
         return fail(g, "vector loop %s is in no thread loop", name_of(g, s->loop.var));
