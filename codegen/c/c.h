@@ -24,7 +24,8 @@ typedef struct CState {
 } CState;
 
 /* A function being written. */
-typedef struct CText {
+typedef struct CText CText;
+struct CText {
   CState *s;
   const Program *p;
   ExprPool *pool;
@@ -40,7 +41,10 @@ typedef struct CText {
   Vec(uint32_t) named;  /* uids that have a name, in order */
   const char *error;    /* first failure */
   const Step *step;     /* of the entry: the one being written */
-} CText;
+  /* Writes a nest of matrix loops; NULL: they are loops. lane: innermost variable of the threads */
+  bool (*matrix)(CText *c, const Stmt *s);
+  const Expr *lane;
+};
 
 /* ---- expr.c ---- */
 const char *c_mem_type(DType t);

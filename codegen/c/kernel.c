@@ -118,7 +118,12 @@ void c_statements(CText *c, const Stmt *s) {
   for (; s && !c->error; s = s->next) {
     c_forget(c);
     switch (s->kind) {
-      case ST_FOR: loop(c, s, false); break;
+      case ST_FOR:
+        if (c->matrix && s->loop.kind == FOR_MATRIX)
+          c->matrix(c, s);
+        else
+          loop(c, s, false);
+        break;
       case ST_STORE: store(c, s); break;
       case ST_SET: set(c, s); break;
       case ST_ACC: accumulate(c, s); break;

@@ -9,6 +9,9 @@
  * in how it is launched (l->unit apart). NULL, or the reason of failure. */
 const char *cuda_kernel(CState *s, int position, Arena *scratch, StrBuf *out, Launch *l);
 
+/* ---- mma.c ---- */
+bool cuda_matrix(CText *c, const Stmt *s);
+
 /* ---- text.c ---- */
 /* What stands in front of kernels. */
 void cuda_write_head(StrBuf *b);

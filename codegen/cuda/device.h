@@ -18,6 +18,7 @@ void burin_gpu_block_run(GpuThread thread, void *arg, int32_t threads, uint32_t 
 int32_t burin_gpu_thread(void);
 void *burin_gpu_shared(void);
 void burin_gpu_barrier(int32_t site);
+void burin_gpu_warp_barrier(int32_t site);
 double burin_rt_fmod(double a, double b);
 float burin_rt_fmodf(float a, float b);
 }
@@ -30,6 +31,7 @@ static BurinIndex blockIdx; /* one kernel runs at a time */
   const BurinIndex thread = {number % (nx), number / (nx) % (ny), number / ((nx) * (ny))}
 #else
 #define BURIN_PTX 1
+#pragma nv_diag_suppress 177 // functions that no kernel calls
 typedef signed char int8_t;
 typedef unsigned char uint8_t;
 typedef short int16_t;

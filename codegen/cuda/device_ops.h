@@ -70,8 +70,94 @@ static __forceinline__ float burin_f16_round(float f) { return burin_f16_load(bu
 static __forceinline__ float burin_bf16_round(float f) {
   return burin_bf16_load(burin_bf16_store(f));
 }
+/* As tf32 has it: to nearest, ties away. */
+static __forceinline__ float burin_tf32_round(float f) {
+  const uint32_t u = burin_c_bits32(f);
+  return (u & 0x7f800000u) == 0x7f800000u ? f : burin_c_float((u + 0x1000u) & 0xffffe000u);
+}
 /* Of an f32, without a trip through f64: `lo` and `hi` lie within 32 bits. */
 static __forceinline__ int32_t burin_to_int(float v, int32_t lo, int32_t hi) {
   const int32_t i = burin_to_i32(v);
   return i < lo ? lo : i > hi ? hi : i;
 }
+
+/* ---- fragments of matrices: 32 lanes of a warp together ---- */
+#define burin_lane ((int)(thread.x & 31))
+#define burin_a_row (burin_lane & 15)
+#define burin_a_chunk (burin_lane >> 4)
+#define burin_b_row ((burin_lane & 7) + 8 * (burin_lane >> 4))
+#define burin_b_chunk (burin_lane >> 3 & 1)
+#if BURIN_PTX
+static __forceinline__ void burin_ldmatrix(uint32_t *r, const void *p) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"((uint32_t)__cvta_generic_to_shared(p))
+               : "memory");
+}
+static __forceinline__ void burin_ldmatrix_half(uint32_t *r, const void *p) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
+               : "=r"(r[0]), "=r"(r[1])
+               : "r"((uint32_t)__cvta_generic_to_shared(p))
+               : "memory");
+}
+#define BURIN_MMA(name, shape, type, c_type, constraint)                                          \
+  static __forceinline__ void burin_mma_##name(c_type *c, const uint32_t *a, const uint32_t *b) { \
+    asm("mma.sync.aligned." shape ".row.col." type                                                \
+        " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                        \
+        : "+" constraint(c[0]), "+" constraint(c[1]), "+" constraint(c[2]), "+" constraint(c[3])  \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));                      \
+  }
+BURIN_MMA(f16, "m16n8k16", "f32.f16.f16.f32", float, "f")
+BURIN_MMA(bf16, "m16n8k16", "f32.bf16.bf16.f32", float, "f")
+BURIN_MMA(tf32, "m16n8k8", "f32.tf32.tf32.f32", float, "f")
+BURIN_MMA(u8u8, "m16n8k32", "s32.u8.u8.s32", int32_t, "r")
+BURIN_MMA(u8i8, "m16n8k32", "s32.u8.s8.s32", int32_t, "r")
+BURIN_MMA(i8u8, "m16n8k32", "s32.s8.u8.s32", int32_t, "r")
+BURIN_MMA(i8i8, "m16n8k32", "s32.s8.s8.s32", int32_t, "r")
+#else
+/* Lanes put down what they have, wait, and take what is theirs: PTX's tables of fragments. */
+static uint64_t burin_table[32][32]; /* by warp and lane */
+static uint32_t burin_fragments[32][32][6];
+#define burin_warp (burin_gpu_thread() / 32)
+#define burin_self (burin_gpu_thread() % 32)
+static void burin_ldmatrix_n(uint32_t *r, const void *p, int n) {
+  const int w = burin_warp, lane = burin_self;
+  if ((uint64_t)p % 16) __builtin_trap();
+  burin_table[w][lane] = (uint64_t)p;
+  burin_gpu_warp_barrier(-1);
+  for (int i = 0; i < n; i++)
+    memcpy(&r[i], (const char *)burin_table[w][8 * i + lane / 4] + 4 * (lane % 4), 4);
+  burin_gpu_warp_barrier(-2);
+}
+static void burin_ldmatrix(uint32_t *r, const void *p) { burin_ldmatrix_n(r, p, 4); }
+static void burin_ldmatrix_half(uint32_t *r, const void *p) { burin_ldmatrix_n(r, p, 2); }
+/* Element (row, k) of A, or (k, column) of B, of `bytes` bytes, as its register's bits. */
+static uint32_t burin_element(int w, int row, int k, int bytes, int b) {
+  const int per = 4 / bytes, half = k >= 4 * per, lane = row % 8 * 4 + k % (4 * per) / per;
+  const int reg = b ? 4 + half : row / 8 + 2 * half;
+  return burin_fragments[w][lane][reg] >> 8 * bytes * (k % per);
+}
+static float burin_number_f16(uint32_t u) { return burin_f16_load((uint16_t)u); }
+static float burin_number_bf16(uint32_t u) { return burin_bf16_load((uint16_t)u); }
+static float burin_number_tf32(uint32_t u) { return burin_c_float(u & 0xffffe000u); }
+static int32_t burin_number_u8(uint32_t u) { return (uint8_t)u; }
+static int32_t burin_number_i8(uint32_t u) { return (int8_t)u; }
+#define BURIN_MMA(name, c_type, bytes, a_type, b_type)                                         \
+  static void burin_mma_##name(c_type *c, const uint32_t *a, const uint32_t *b) {              \
+    const int w = burin_warp, lane = burin_self;                                               \
+    for (int i = 0; i < 6; i++) burin_fragments[w][lane][i] = i < 4 ? a[i] : b[i - 4];         \
+    burin_gpu_warp_barrier(-3);                                                                \
+    for (int i = 0; i < 4; i++)                                                                \
+      for (int k = 0; k < 32 / bytes; k++)                                                     \
+        c[i] += burin_number_##a_type(burin_element(w, lane / 4 + 8 * (i / 2), k, bytes, 0)) * \
+                burin_number_##b_type(burin_element(w, lane % 4 * 2 + i % 2, k, bytes, 1));    \
+    burin_gpu_warp_barrier(-4);                                                                \
+  }
+BURIN_MMA(f16, float, 2, f16, f16)
+BURIN_MMA(bf16, float, 2, bf16, bf16)
+BURIN_MMA(tf32, float, 4, tf32, tf32)
+BURIN_MMA(u8u8, int32_t, 1, u8, u8)
+BURIN_MMA(u8i8, int32_t, 1, u8, i8)
+BURIN_MMA(i8u8, int32_t, 1, i8, u8)
+BURIN_MMA(i8i8, int32_t, 1, i8, i8)
+#endif

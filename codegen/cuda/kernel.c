@@ -82,6 +82,11 @@ static bool note_statement(void *user, Stmt *s) {
   return true;
 }
 
+static bool has_matrix(void *user, Stmt *s) {
+  *(bool *)user |= s->kind == ST_FOR && s->loop.kind == FOR_MATRIX;
+  return true;
+}
+
 static bool meets(const Grid *g, const Touched *a, const Touched *b) {
   for (int i = 0; i < g->n; i++)
     if ((a->written[i] && (b->read[i] || b->written[i])) || (a->read[i] && b->written[i]))
@@ -98,6 +103,7 @@ static void write_phase(Grid *g, const Stmt *s) {
   c->indent++;
   for (int i = 0; i < n; i++) /* the innermost loop counts x */
     c_line(c, "const int i%d = thread.%c;", nest[i]->loop.var->id, axes[n - 1 - i]);
+  c->lane = nest[n - 1]->loop.var;
   c_statements(c, nest[n - 1]->loop.body);
   c->indent--;
   c_line(c, "}");
@@ -107,6 +113,7 @@ static void phase(Grid *g, const Stmt *s) {
   Touched own = touched_new(g);
   Looking l = {g, &own};
   stmt_each(stmt_body(s), note_statement, &l);
+  stmt_each(stmt_body(s), has_matrix, &g->barriers); /* of warps */
   if (meets(g, &g->pending, &own)) {
     clear(g, &g->pending);
     if (!g->silent) c_line(g->c, "BURIN_BARRIER();");
@@ -300,7 +307,8 @@ const char *cuda_kernel(CState *s, int position, Arena *scratch, StrBuf *out, La
                 .out = &body,
                 .indent = 1,
                 .kernel = k,
-                .device = true},
+                .device = true,
+                .matrix = cuda_matrix},
         *const c = &text;
   const int n_syms = expr_symbol_count(c->pool);
   c->params = ARENA_ARRAY(scratch, bool, k->params.n + 1);
