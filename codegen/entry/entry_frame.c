@@ -156,11 +156,11 @@ Val emit_output_dims(Emit *c, const Program *p) {
   return fn;
 }
 
+_Static_assert(sizeof(void *) != 8 || sizeof(BurinOptions) == 96, "the fields of options_type");
 Type options_type(Emit *c) {
-  return LLVMStructTypeInContext(
-      c->ctx,
-      (Type[]){c->i32, c->i32, c->ptr, c->ptr, c->ptr, c->ptr, c->ptr, c->ptr, c->i64, c->ptr}, 10,
-      0);
+  const Type fields[] = {c->i32, c->i32, c->ptr, c->ptr, c->ptr, c->ptr, c->ptr,
+                         c->ptr, c->i64, c->ptr, c->ptr, c->ptr, c->i32};
+  return LLVMStructTypeInContext(c->ctx, (Type *)fields, sizeof fields / sizeof *fields, 0);
 }
 
 /* ---- parts ---- */
