@@ -38,6 +38,8 @@ enum { /* OpRow.flags */
   OF_ANYKIND     = 32,  /* takes sequences, optionals, maps: its rule checks kinds of inputs */
   OF_PIECES      = 64,  /* assembled from its inputs along `axis` (Concat): written in place */
   OF_SCATTER     = 128, /* updates elements of input 0 at indices (1) along `axis` with input 2 */
+  OF_MOVES       = 256, /* elements of the results are elements of input 0, with OF_PIECES of any input */
+  OF_PERMUTES    = 512, /* … each of them once */
 };
 /* clang-format on */
 struct OpRow {

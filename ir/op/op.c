@@ -66,6 +66,17 @@ bool op_infer(Model *m, Node *n) {
   return true;
 }
 
+/* Beyond the image a cropping Resize puts in a number of its own. */
+static bool picks_nearest(const Node *n) {
+  return strcmp(n->op->name, "Resize") == 0 &&
+         strcmp(node_string(n, "mode", "nearest"), "nearest") == 0 &&
+         strcmp(node_string(n, "coordinate_transformation_mode", ""), "tf_crop_and_resize") != 0;
+}
+
+bool node_moves(const Node *n) { return (n->op->flags & OF_MOVES) || picks_nearest(n); }
+
+int node_data_inputs(const Node *n) { return n->op->flags & OF_PIECES ? n->n_in : 1; }
+
 static bool check_graph_inputs(Graph *g) {
   for (int i = 0; i < g->inputs.n; i++) {
     const Value *v = g->inputs.data[i];

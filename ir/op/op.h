@@ -66,6 +66,10 @@ extern const int op_row_count;
 /* NULL: unknown. "" and "ai.onnx" are the same */
 const OpRow *op_find(const char *domain, const char *name);
 bool op_infer(Model *m, Node *n); /* arity and the row's rule */
+/* Elements of n's results are elements of its first node_data_inputs(n) inputs (OF_MOVES; Resize to
+ * the nearest element), so that what holds of each of these holds of the result. */
+bool node_moves(const Node *n);
+int node_data_inputs(const Node *n);
 /* All nodes, regions included (regions are inferred by their owner's rule) */
 bool graph_infer(Graph *g);
 

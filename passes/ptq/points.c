@@ -1,7 +1,6 @@
 /* Which tensors are stored in 8 bits: those that products with constant weights read, up to where
  * their elements come from, and what must be stored between two such products anyway (the operand of
  * a residual sum that no product can compute in its epilogue, values that are averaged and scaled). */
-#include <string.h>
 #include "ir/op/op.h"
 #include "ir/ops/nn/contraction.h"
 #include "passes/graph/rewrite.h"
@@ -17,26 +16,18 @@ typedef struct Finder {
 } Finder;
 
 /* ---- what only moves elements ---- */
-static bool resize_nearest(const Node *n) {
-  return node_is(n, "Resize") && strcmp(node_string(n, "mode", "nearest"), "nearest") == 0;
-}
-
 static bool pad_zero(const Node *n) {
   const ConstData *v = const_input(n, 2);
   return node_is(n, "Pad") && (!node_in(n, 2) || (v && const_all(v, 0)));
 }
 
-/* Elements of the result are elements of input 0 (or zeros): the same scale suits both. */
+/* Elements of the result are elements of data inputs (or zeros): the same scale suits all. */
 static bool moves(const Node *n) {
-  static const char *const names[] = {"Reshape",      "Transpose",    "Flatten",  "Squeeze",
-                                      "Unsqueeze",    "Slice",        "Identity", "Split",
-                                      "DepthToSpace", "SpaceToDepth", "Dropout",  NULL};
-  if (n->op->domain && *n->op->domain) return false;
-  if (node_is(n, "MaxPool")) return n->n_out == 1 || !n->out[1];
-  if (resize_nearest(n) || pad_zero(n)) return true;
-  for (int k = 0; names[k]; k++)
-    if (strcmp(n->op->name, names[k]) == 0) return true;
-  return false;
+  return node_moves(n) || pad_zero(n) || (node_is(n, "MaxPool") && (n->n_out == 1 || !n->out[1]));
+}
+
+static bool usable_activation(const Value *v) {
+  return v && !v->cdata && v->kind == TY_TENSOR && v->dtype == DT_F32 && v->rank >= 1;
 }
 
 static bool in_main(const Finder *f, const Value *v) {
@@ -77,13 +68,8 @@ static int add_moved(Finder *f, Value *v, int axis) {
   const int k = add_point(f, v, axis);
   if (known || !in_main(f, v)) return k;
   const Node *n = v->def;
-  if (moves(n)) {
-    Value *from = n->in[0];
-    if (!from->cdata) join(f, k, add_moved(f, from, channel_axis(from)));
-  } else if (node_is(n, "Concat")) {
-    for (int i = 0; i < n->n_in; i++)
-      if (!n->in[i]->cdata) join(f, k, add_moved(f, n->in[i], channel_axis(n->in[i])));
-  }
+  for (int i = 0; moves(n) && i < node_data_inputs(n); i++)
+    if (usable_activation(n->in[i])) join(f, k, add_moved(f, n->in[i], channel_axis(n->in[i])));
   return k;
 }
 
@@ -108,10 +94,6 @@ static int weight_axis(const Finder *f, const Node *n, const ConstData *w) {
   if (plain_gemm(n)) return node_int(n, "transB", 0) ? 0 : 1;
   if (node_is(n, "MatMul")) return w->rank == 2 ? 1 : -1;
   return -2;
-}
-
-static bool usable_activation(const Value *v) {
-  return v && !v->cdata && v->kind == TY_TENSOR && v->dtype == DT_F32 && v->rank >= 1;
 }
 
 /* Elements of a sum, where a sum takes a vector of the activation as it lies along its channels. */

@@ -28,12 +28,6 @@ static bool is_named(const Node *n, const char *name) {
   return n && strcmp(n->op->name, name) == 0 && (!*n->op->domain || strcmp(n->op->domain, "burin"));
 }
 
-static bool one_of(const Node *n, const char *const *names) {
-  for (; *names; names++)
-    if (node_is(n, *names)) return true;
-  return false;
-}
-
 static bool one_constant(const Value *v) {
   return v->cdata && v->cdata->count == 1 && v->rank <= 1;
 }
@@ -75,11 +69,6 @@ static Value *dequantize(ByteOps *o, Build *b, const Node *like, Value *x) {
 
 /* ---- DequantizeLinear moves down ---- */
 
-static const char *const movers[] = {"Reshape",      "Flatten",      "Squeeze", "Unsqueeze",
-                                     "Identity",     "Transpose",    "Expand",  "Tile",
-                                     "Slice",        "Split",        "Gather",  "GatherElements",
-                                     "DepthToSpace", "SpaceToDepth", "Concat",  NULL};
-
 /* Windows that all reach into the input: the identity of a maximum of bytes is no result. */
 static bool no_window_is_empty(const Node *n) {
   PoolInfo info;
@@ -87,11 +76,6 @@ static bool no_window_is_empty(const Node *n) {
   for (int d = 0; d < info.spatial; d++)
     if (info.dilation[d] != 1) return false;
   return true;
-}
-
-static bool picks_nearest(const Node *n) {
-  return strcmp(node_string(n, "mode", "nearest"), "nearest") == 0 &&
-         strcmp(node_string(n, "coordinate_transformation_mode", ""), "tf_crop_and_resize") != 0;
 }
 
 /* The byte that stands for what Pad puts in; false: there is none. */
@@ -112,13 +96,12 @@ static bool byte_of_padding(const Node *n, const Node *dq, double *byte) {
 /* Does n commute with the DequantizeLinear of its input? */
 static bool commutes(const Node *n, const Node *dq) {
   double byte;
-  for (int k = 1; is_named(n, "Concat") && k < n->n_in; k++) {
+  for (int k = 1; k < node_data_inputs(n); k++) {
     const Node *other = dequantize_of(n->in[k]);
     if (!other || !same_steps(other, dq)) return false;
   }
-  if (one_of(n, movers)) return true;
+  if (node_moves(n)) return true;
   if (node_is(n, "Pad")) return byte_of_padding(n, dq, &byte);
-  if (node_is(n, "Resize")) return picks_nearest(n);
   if (node_is(n, "MaxPool")) return is_monotone(dq) && !node_out(n, 1) && no_window_is_empty(n);
   return node_is(n, "Relu") && is_monotone(dq);
 }
@@ -132,7 +115,7 @@ static Node *on_bytes(Build *b, const Node *n, const Node *dq) {
   int count = n->n_in;
   for (int k = 0; k < count; k++) in[k] = n->in[k];
   in[0] = dq->in[0];
-  for (int k = 1; node_is(n, "Concat") && k < count; k++) in[k] = bytes_of(n->in[k]);
+  for (int k = 1; k < node_data_inputs(n); k++) in[k] = bytes_of(n->in[k]);
   if (node_is(n, "Pad") && byte_of_padding(n, dq, &byte)) {
     in[2] = build_scalar(b, in[0]->dtype, byte);
     count = count > 3 ? count : 3;
@@ -171,9 +154,6 @@ static bool read_once(const ByteOps *o, const Value *v) {
   return v->id < o->uses->n && o->uses->of[v->id].n == 1 && !o->uses->outputs[v->id];
 }
 
-static const char *const lifts[] = {"Reshape",   "Flatten",      "Squeeze",      "Unsqueeze",
-                                    "Transpose", "DepthToSpace", "SpaceToDepth", NULL};
-
 /* A Slice that drops little: what it drops is then quantized for nothing. */
 static bool keeps_most(ExprPool *p, const Node *n) {
   if (!node_is(n, "Slice")) return false;
@@ -183,7 +163,7 @@ static bool keeps_most(ExprPool *p, const Node *n) {
 }
 
 static bool is_lift(const Node *n) {
-  return one_of(n, lifts) || node_is(n, "Concat") || keeps_most(n->graph->model->pool, n);
+  return (n->op->flags & OF_PERMUTES) || keeps_most(n->graph->model->pool, n);
 }
 
 /* Relu behind such a node: a maximum of bytes. */
@@ -203,9 +183,8 @@ static Value *lifted_relu(ByteOps *o, Build *b, const Node *q, const Node *n, in
 /* The node n of reals on bytes, its inputs quantized as q does. */
 static Value *lifted(ByteOps *o, Build *b, const Node *q, const Node *n, int depth) {
   Value **in = ARENA_ARRAY(b->m->arena, Value *, n->n_in + 1);
-  const int data = node_is(n, "Concat") ? n->n_in : 1;
   for (int k = 0; k < n->n_in && b->ok; k++)
-    in[k] = k < data ? quantized(o, b, q, n->in[k], depth + 1) : n->in[k];
+    in[k] = k < node_data_inputs(n) ? quantized(o, b, q, n->in[k], depth + 1) : n->in[k];
   if (!b->ok) return NULL;
   return build_node(b, n->op->name, n->op->domain, n->n_in, in, 1, n->n_attrs, n->attrs)->out[0];
 }

@@ -3,8 +3,6 @@
  * what is added to them and the result stay f32 (the attribute `wide`, op_product_types). What only moves
  * elements between two Casts moves them in 16 bits. Runs before constants are folded, which would make
  * f32 of the weights. docs/quantization.md says what is computed. */
-#include <string.h>
-
 #include "ir/ops/nn/contraction.h"
 #include "passes/choose/contraction.h"
 #include "passes/graph/rewrite.h"
@@ -59,15 +57,7 @@ static bool take_product(Forward *f, Build *b, Node *n, bool *keep) {
 /* ---- what moves elements ---- */
 
 static bool moves(const Node *n) {
-  static const char *const names[] = {"Reshape",      "Flatten",      "Squeeze", "Unsqueeze",
-                                      "Identity",     "Transpose",    "Slice",   "Gather",
-                                      "DepthToSpace", "SpaceToDepth", "Concat",  "MaxPool",
-                                      "Expand",       "Tile",         NULL};
-  if (node_is(n, "Resize") && strcmp(node_string(n, "mode", "nearest"), "nearest") == 0)
-    return strcmp(node_string(n, "coordinate_transformation_mode", ""), "tf_crop_and_resize") != 0;
-  for (int k = 0; names[k]; k++)
-    if (node_is(n, names[k])) return n->n_out == 1 && !n->n_syms;
-  return false;
+  return (node_moves(n) || node_is(n, "MaxPool")) && n->n_out == 1 && !n->n_syms;
 }
 
 /* Cast to 16 bits of what only moves elements that were such. */
@@ -76,7 +66,7 @@ static bool take_moved(Forward *f, Build *b, Node *n, bool *keep) {
   const Node *from = n->in[0]->def;
   if (!from || from->graph != n->graph || !moves(from)) return true;
   Value **in = ARENA_ARRAY(b->m->arena, Value *, from->n_in + 1);
-  const int data = node_is(from, "Concat") ? from->n_in : 1;
+  const int data = node_data_inputs(from);
   for (int k = 0; k < from->n_in; k++) {
     in[k] = k < data ? half_of(from->in[k]) : from->in[k];
     if (k < data && (!in[k] || in[k]->dtype != t)) return true;
