@@ -71,6 +71,7 @@ static bool choose_method(Quantizer *z) {
 /* What rounding the weights adds to the mean of every output channel is taken out of the bias:
  * E[W8 x - W x] = (W8 - W) E[x] (Nagel et al., Data-Free Quantization, 2019; here E[x] is observed). */
 static float *bias_shift(Quantizer *z, const QuantLayer *l) {
+  if (l->other >= 0) return NULL;
   Model *m = z->s->model;
   const Node *n = quant_layer_node(m, l);
   const QuantPoint *p = &z->plan->points.data[l->point];
@@ -159,6 +160,30 @@ static int worst_first(const void *a, const void *b) {
 }
 
 /* ---- time ---- */
+/* Products of two activations hold no weights: 8 bits are for speed alone, which must be seen. Those of an
+ * attention are one kernel in floats, so they are judged together, with what stands between them. */
+static const char *against_product(const Quantizer *z, int layer) {
+  static const double faster = 0.9, shortest = 20; /* us */
+  double real = 0, eight = 0;
+  if (!z->real.layers || !z->eight.layers) return "its time in 8 bits is not known here";
+  const QuantLayer *layers = z->plan->layers.data;
+  const int first = layers[layer].scores >= 0 ? layers[layer].scores : layer;
+  for (int k = 0; k < z->plan->layers.n; k++)
+    if (k == first || layers[k].scores == first)
+      real += z->real.layers[k], eight += z->eight.layers[k];
+  if (real < shortest) return "too short for its time to tell";
+  return eight > faster * real ? "no faster in 8 bits" : NULL;
+}
+
+static void keep_products(Quantizer *z) {
+  for (int k = 0; k < z->plan->layers.n; k++) {
+    const char *reason = z->plan->layers.data[k].other >= 0 ? against_product(z, k) : NULL;
+    if (!reason) continue;
+    z->layers[k].kept = true;
+    z->layers[k].reason = reason;
+  }
+}
+
 /* A layer that is clearly slower in few bits, and long enough to tell, stays float. Not where weights are
  * made small for memory's sake. */
 static void keep_slower(Quantizer *z) {
@@ -169,7 +194,9 @@ static void keep_slower(Quantizer *z) {
   if (!for_speed) return;
   for (int k = 0; k < z->plan->layers.n; k++) {
     const double real = z->real.layers[k], eight = z->eight.layers[k];
-    if (z->layers[k].kept || real < shortest || eight < clear * real) continue;
+    if (z->plan->layers.data[k].other >= 0 || z->layers[k].kept || real < shortest ||
+        eight < clear * real)
+      continue;
     z->layers[k].kept = true;
     z->layers[k].reason = z->mixed ? "it is slower in 16 bits" : "it is slower in 8 bits";
   }
@@ -241,14 +268,22 @@ static bool hold_budget(Quantizer *z) {
   return true;
 }
 
+/* By layers with weights: products of activations may stay floats for their time. */
+static bool choose_ranges(Quantizer *z) {
+  for (int k = 0; k < z->plan->layers.n; k++)
+    z->plan->layers.data[k].on = z->plan->layers.data[k].other < 0;
+  quant_plan_update(z->plan);
+  return choose_method(z) && correct_biases(z);
+}
+
 bool quantizer_choose(Quantizer *z) {
   for (int k = 0; k < z->plan->layers.n; k++)
     if (!z->layers[k].kept) z->layers[k].reason = "within the budget";
-  return (z->plan->form != QUANT_INT8 || (choose_method(z) && correct_biases(z))) &&
-         measure_alone(z);
+  return (z->plan->form != QUANT_INT8 || choose_ranges(z)) && measure_alone(z);
 }
 
 bool quantizer_decide(Quantizer *z) {
   keep_slower(z);
+  keep_products(z);
   return hold_budget(z);
 }

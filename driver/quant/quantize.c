@@ -247,6 +247,7 @@ static bool prepare(Quantizer *z, QuantForm form) {
   z->plan = quant_plan(s->model, s->arena, form);
   z->layers = ARENA_ARRAY(s->arena, LayerReport, z->plan->layers.n + 1);
   for (int k = 0; k < z->plan->layers.n; k++) z->layers[k].alone = NAN;
+  quantizer_list_inside(z);
   if (form == QUANT_HALF) quantizer_half(z);
   z->n_nodes = s->model->main->nodes.n;
   z->n_outputs = s->model->main->outputs.n;

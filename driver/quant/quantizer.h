@@ -9,6 +9,11 @@ typedef struct LayerReport {
   const char *reason; /* of the decision */
 } LayerReport;
 
+typedef struct LayerInside { /* a product with constant weights in a body of If, Loop or Scan */
+  const char *name, *op, *reason;
+  int64_t weights;
+} LayerInside;
+
 /* Of kernels on one thread of this machine, in microseconds. */
 typedef struct ModelTimes {
   double all;
@@ -43,6 +48,7 @@ typedef struct Quantizer {
   bool corrected;                    /* biases are shifted */
   double uncorrected_sqnr, corrected_sqnr;
   LayerReport *layers;
+  Vec(LayerInside) inside;
   bool timed;                    /* the target's code runs here */
   ModelTimes real, eight, final; /* float; all layers quantized; as decided */
   int threads;
@@ -66,6 +72,7 @@ bool quantizer_decide(Quantizer *z);
 bool quantizer_times(Quantizer *z, Runner *r, ModelTimes *out);
 
 /* ---- report.c ---- */
+void quantizer_list_inside(Quantizer *z); /* of the prepared model */
 void quantizer_report(const Quantizer *z, StrBuf *b);
 /* ---- report_json.c ---- */
 bool quantizer_report_json(const Quantizer *z, StrBuf *b); /* false: reported */

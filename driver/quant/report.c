@@ -44,16 +44,31 @@ static void print_adapted(const Quantizer *z, StrBuf *b) {
               z->plan->layers.n);
 }
 
-/* Products with constant weights in bodies of g's nodes. */
-static int in_bodies(const Graph *g, bool inside) {
-  int n = 0;
+/* Products with constant weights in g, which is a region, and in its own regions. */
+static void list_inside(Quantizer *z, const Graph *g) {
+  Arena *a = z->s->arena;
   for (int i = 0; i < g->nodes.n; i++) {
-    const Node *node = g->nodes.data[i];
-    n += inside && (node->op->flags & OF_CONTRACTION) && node_in(node, 1) && node->in[1]->cdata;
-    for (int k = 0; k < node->n_attrs; k++)
-      if (node->attrs[k].kind == AT_GRAPH) n += in_bodies(node->attrs[k].graph, true);
+    const Node *n = g->nodes.data[i], *owner = g->owner;
+    if (owner && (n->op->flags & OF_CONTRACTION) && node_in(n, 1) && n->in[1]->cdata)
+      vec_push(a, &z->inside,
+               (LayerInside){.name = quant_node_name(a, n),
+                             .op = n->op->name,
+                             .weights = n->in[1]->cdata->count,
+                             .reason = arena_printf(a, "inside %s \"%s\"", owner->op->name,
+                                                    quant_node_name(a, owner))});
+    for (int k = 0; k < n->n_attrs; k++)
+      if (n->attrs[k].kind == AT_GRAPH) list_inside(z, n->attrs[k].graph);
   }
-  return n;
+}
+
+void quantizer_list_inside(Quantizer *z) { list_inside(z, z->s->model->main); }
+
+static void print_inside(const Quantizer *z, StrBuf *b) {
+  for (int k = 0; k < z->inside.n; k++) {
+    const LayerInside *l = &z->inside.data[k];
+    sb_printf(b, "%12s  %10lld  %-6s %-14s %s: %s\n", "-", (long long)l->weights, "float", l->op,
+              l->name, l->reason);
+  }
 }
 
 /* Without samples only what stays float, by rule. */
@@ -65,14 +80,15 @@ static void print_layers(const Quantizer *z, StrBuf *b) {
             half ? form_of(z) : "");
   if (half && z->plan->weights_only)
     sb_printf(b, "  activations  f32: the target multiplies no floats of 16 bits\n");
-  const int bodies = in_bodies(z->s->model->main, false);
-  if (bodies) sb_printf(b, "  bodies       %d products in If and Loop stay float\n", bodies);
+  if (z->inside.n)
+    sb_printf(b, "  bodies       %d more, in If and Loop, stay float\n", z->inside.n);
   const bool timed = z->real.layers && z->eight.layers;
   if (measured)
     sb_printf(b, "%12s  %10s  %-6s %-14s%s layer\n", "error alone", "weights", "form", "operator",
               timed ? arena_printf(b->arena, " %9s  %9s ", "us, float", form_of(z)) : "");
   for (int k = 0; k < z->plan->layers.n; k++)
     if (measured || !z->plan->layers.data[k].on) print_layer(z, k, timed, b);
+  print_inside(z, b);
 }
 
 static void print_times(const Quantizer *z, StrBuf *b) {

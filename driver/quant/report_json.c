@@ -21,6 +21,11 @@ static json_t *layer_json(const Quantizer *z, int k) {
                    r->reason ? json_string(r->reason) : json_null());
 }
 
+static json_t *inside_json(const LayerInside *l) {
+  return json_pack("{s:s, s:s, s:I, s:b, s:s}", "name", l->name, "operator", l->op, "weights",
+                   (json_int_t)l->weights, "quantized", false, "reason", l->reason);
+}
+
 static json_t *methods_json(const Quantizer *z) {
   json_t *all = json_object();
   for (int k = 0; k < QUANT_METHODS; k++)
@@ -48,6 +53,8 @@ static void add_measured(const Quantizer *z, json_t *root) {
 bool quantizer_report_json(const Quantizer *z, StrBuf *b) {
   json_t *layers = json_array(), *root;
   for (int k = 0; k < z->plan->layers.n; k++) json_array_append_new(layers, layer_json(z, k));
+  for (int k = 0; k < z->inside.n; k++)
+    json_array_append_new(layers, inside_json(&z->inside.data[k]));
   root = json_pack("{s:s, s:s, s:o, s:o, s:o}", "model", z->s->file, "form", z->form_name,
                    "us_float", z->real.layers ? number(z->real.all) : json_null(), "us_quantized",
                    z->final.layers ? number(z->final.all) : json_null(), "layers", layers);

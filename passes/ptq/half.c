@@ -37,9 +37,9 @@ Value *quant_half_weights_real(Model *m, const ConstData *w, DType half) {
 }
 
 /* ---- insert ---- */
-static bool insert_layer(Rewriter *r, Node *n, const QuantLayer *l, Value *x, bool *keep) {
+static bool insert_layer(Rewriter *r, Node *n, const QuantLayer *l, Value *const *in, bool *keep) {
   (void)keep;
-  if (!r->q->weights_only) n->in[0] = x;
+  if (!r->q->weights_only) n->in[0] = in[0];
   if (l->on) n->in[1] = build_cast(&r->b, half_weights(r->m, n->in[1]->cdata, r->q->half), DT_F32);
   return r->b.ok;
 }

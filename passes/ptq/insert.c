@@ -11,33 +11,27 @@ typedef struct Stored { /* weights that are integers already */
 } Stored;
 
 typedef struct Inserter {
-  Value **scales, **zeros; /* by group; NULL: not made yet */
   Vec(Stored) stored;
+  Vec(Value *) numbers; /* scales and zero points of tensors */
 } Inserter;
 
-static Value *scalar_const(Model *m, const char *name, DType t, double v) {
-  Value *c = value_const_scalar(m, t, v);
-  c->name = name;
+/* One constant for all that are equal; without a name, so that small models' files stay small. */
+static Value *number(Rewriter *r, DType t, double v) {
+  Inserter *s = r->user;
+  for (int k = 0; k < s->numbers.n; k++) {
+    Value *old = s->numbers.data[k];
+    if (old->dtype == t && const_float(old->cdata, 0) == v) return old;
+  }
+  Value *c = value_const_scalar(r->m, t, v);
+  vec_push(r->m->arena, &s->numbers, c);
   return c;
 }
 
 static Value *quantize(Rewriter *r, Value *v, int group) {
-  Inserter *s = r->user;
-  Model *m = r->m;
   const QuantGroup *g = &r->q->groups.data[group];
-  if (!s->scales[group]) {
-    const char *stem = v->name ? v->name : arena_printf(m->arena, "v%d", v->id);
-    s->scales[group] =
-        scalar_const(m, arena_printf(m->arena, "%s_s", stem), DT_F32, (double)g->scale);
-    s->zeros[group] = scalar_const(m, arena_printf(m->arena, "%s_z", stem), DT_U8, g->zero);
-  }
-  Value *in[] = {v, s->scales[group], s->zeros[group]};
+  Value *in[] = {v, number(r, DT_F32, (double)g->scale), number(r, DT_U8, g->zero)};
   in[0] = build_op(&r->b, "QuantizeLinear", 3, in, 0, NULL);
   return r->b.ok ? build_op(&r->b, "DequantizeLinear", 3, in, 0, NULL) : v;
-}
-
-static const char *named(Model *m, const char *stem, const char *what) {
-  return arena_printf(m->arena, "%s_%s", stem ? stem : "weights", what);
 }
 
 /* Of weights that are stored already: a constant may have several readers. */
@@ -54,13 +48,10 @@ static const Stored *store_weights(Rewriter *r, const QuantLayer *l, const Const
   if (old) return old;
   Stored t = {.from = w, .axis = l->weight_axis, .q = quant_weights(r->q, l, w, m->arena)};
   const QuantWeights *q = &t.q;
-  t.data =
-      value_const(m, const_new(m, named(m, w->name, "q"), q->dtype, w->rank, w->dims, q->data));
-  t.scale = value_const(
-      m, const_new(m, named(m, w->name, "s"), DT_F32, q->scale_rank, q->scale_dims, q->scales));
+  t.data = value_const(m, const_new(m, w->name, q->dtype, w->rank, w->dims, q->data));
+  t.scale = value_const(m, const_new(m, NULL, DT_F32, q->scale_rank, q->scale_dims, q->scales));
   if (q->zeros)
-    t.zero = value_const(
-        m, const_new(m, named(m, w->name, "z"), q->dtype, q->scale_rank, q->scale_dims, q->zeros));
+    t.zero = value_const(m, const_new(m, NULL, q->dtype, q->scale_rank, q->scale_dims, q->zeros));
   vec_push(m->arena, &s->stored, t);
   return &s->stored.data[s->stored.n - 1];
 }
@@ -93,11 +84,9 @@ static Value *store_bias(Rewriter *r, const Node *n, const QuantLayer *l, const 
     q[c] = fits ? (int32_t)v : 0;
   }
   const char *name = node_in(n, 2) ? n->in[2]->name : NULL;
-  if (!name) name = arena_printf(m->arena, "%s_bias", n->in[1]->name ? n->in[1]->name : "weights");
   if (fits) {
-    Value *in[] = {
-        value_const(m, const_new(m, named(m, name, "q"), DT_I32, 1, &l->channels, q)),
-        value_const(m, const_new(m, named(m, name, "s"), DT_F32, 1, &l->channels, products))};
+    Value *in[] = {value_const(m, const_new(m, name, DT_I32, 1, &l->channels, q)),
+                   value_const(m, const_new(m, NULL, DT_F32, 1, &l->channels, products))};
     const Attr axis = attr_int(m->arena, "axis", 0);
     return build_op(&r->b, "DequantizeLinear", 2, in, 1, &axis);
   }
@@ -181,10 +170,11 @@ static bool insert_dynamic(Rewriter *r, Node *n, const QuantLayer *l) {
                    n->out[0]);
 }
 
-static bool insert_layer(Rewriter *r, Node *n, const QuantLayer *l, Value *x8, bool *keep) {
+static bool insert_layer(Rewriter *r, Node *n, const QuantLayer *l, Value *const *in8, bool *keep) {
   if (!l->on) return true;
   *keep = false;
-  if (r->q->form == QUANT_INT8) return insert_int8(r, n, l, x8);
+  if (l->other >= 0) return replace_operands(r, n, in8[0], in8[1], NULL);
+  if (r->q->form == QUANT_INT8) return insert_int8(r, n, l, in8[0]);
   if (r->q->form == QUANT_DYNAMIC) return insert_dynamic(r, n, l);
   return replace_operands(
       r, n, n->in[0], real_weights(r, store_weights(r, l, quant_layer_weights(r->m, r->q, n, l))),
@@ -193,8 +183,7 @@ static bool insert_layer(Rewriter *r, Node *n, const QuantLayer *l, Value *x8, b
 
 bool quant_insert(Model *m, const QuantPlan *q) {
   if (q->form == QUANT_HALF) return quant_insert_half(m, q);
-  Inserter s = {.scales = ARENA_ARRAY(m->arena, Value *, q->groups.n + 1),
-                .zeros = ARENA_ARRAY(m->arena, Value *, q->groups.n + 1)};
+  Inserter s = {0};
   Rewriter r = {.m = m, .q = q, .user = &s, .round = quantize, .layer = insert_layer};
   return rewriter_run(&r);
 }

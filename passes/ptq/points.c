@@ -1,10 +1,13 @@
 /* Which tensors are stored in 8 bits: those that products with constant weights read, up to where
  * their elements come from, and what must be stored between two such products anyway (the operand of
- * a residual sum that no product can compute in its epilogue, values that are averaged and scaled). */
+ * a residual sum that no product can compute in its epilogue, values that are averaged and scaled).
+ * Operands of products of two activations, too, just in front of these. */
 #include "ir/op/op.h"
 #include "ir/ops/nn/contraction.h"
 #include "passes/graph/rewrite.h"
 #include "passes/ptq/ptq.h"
+
+enum { NO_POINT = -1 };
 
 typedef struct Finder {
   Model *m;
@@ -107,27 +110,105 @@ static int64_t contracted(const Node *n, const ConstData *w, int axis) {
   return w->rank == 2 && axis >= 0 && !node_is(n, "ConvTranspose") ? w->dims[1 - axis] : 0;
 }
 
-static double multiply_adds(const Node *n, const ConstData *w, int axis) {
-  const Value *out = n->out[0];
+/* Elements of v, with unknown sizes as 1. */
+static double known_count(const Value *v) {
   double elements = 1;
-  for (int d = 0; d < out->rank; d++) {
+  for (int d = 0; d < v->rank; d++) {
     int64_t size;
-    if (expr_is_const(out->dims[d], &size)) elements *= (double)size;
+    if (expr_is_const(v->dims[d], &size)) elements *= (double)size;
   }
-  return elements * (double)w->count / (double)(axis >= 0 ? w->dims[axis] : w->dims[w->rank - 1]);
+  return elements;
 }
 
+static double multiply_adds(const Node *n, const ConstData *w, int axis) {
+  return known_count(n->out[0]) * (double)w->count /
+         (double)(axis >= 0 ? w->dims[axis] : w->dims[w->rank - 1]);
+}
+
+/* The name of the node, of its result, or of its operator. */
+const char *quant_node_name(Arena *a, const Node *n) {
+  const char *name = n->loc && n->loc->node_name && *n->loc->node_name ? n->loc->node_name
+                     : n->out[0]->name                                 ? n->out[0]->name
+                                                                       : n->op->name;
+  return arena_strdup(a, name);
+}
+
+/* ---- products of two activations ---- */
+/* The product whose sums v is made of, one by one but for a softmax; or NULL. Each node on the way is
+ * handed to `seen`. */
+static const Node *scores_of(const Value *v, int depth, void (*seen)(Node *n, void *user),
+                             void *user) {
+  enum { MAX_DEPTH = 12 };
+  Node *n = v->def;
+  if (!n || depth > MAX_DEPTH) return NULL;
+  if (node_is(n, "MatMul")) return n;
+  if (n->op->body != OB_EW && !node_is(n, "Softmax")) return NULL;
+  for (int k = 0; k < n->n_in; k++) {
+    const Value *from = n->in[k];
+    const Node *found =
+        from && value_same_shape(from, v) ? scores_of(from, depth + 1, seen, user) : NULL;
+    if (found && seen) seen(n, user);
+    if (found) return found;
+  }
+  return NULL;
+}
+
+static bool is_computed_product(const Finder *f, const Node *n) {
+  int64_t k;
+  return f->q->form == QUANT_INT8 && node_is(n, "MatMul") && usable_activation(n->in[0]) &&
+         usable_activation(n->in[1]) && n->in[0]->rank >= 2 && n->in[1]->rank >= 2 &&
+         expr_is_const(n->in[0]->dims[n->in[0]->rank - 1], &k);
+}
+
+static void add_computed(Finder *f, int node) {
+  const Node *n = f->m->main->nodes.data[node];
+  const Value *x = n->in[0];
+  QuantLayer l = {.node = node,
+                  .op = n->op->name,
+                  .name = quant_node_name(f->a, n),
+                  .weight_axis = -1,
+                  .scores = -1,
+                  .channels = 1,
+                  .macs = known_count(n->out[0]),
+                  .axis = x->rank - 1,
+                  .on = true};
+  int64_t k;
+  if (expr_is_const(x->dims[l.axis], &k)) l.macs *= (double)k;
+  const Node *scores = scores_of(x, 0, NULL, NULL);
+  for (int i = 0; i < f->q->layers.n && scores; i++)
+    if (f->m->main->nodes.data[f->q->layers.data[i].node] == scores &&
+        f->q->layers.data[i].other != NO_POINT)
+      l.scores = i;
+  l.other = 0; /* points are made behind those of all other layers */
+  vec_push(f->a, &f->q->layers, l);
+}
+
+/* Their operands are points of their own: parts of one tensor (Split) have other ranges. */
+static void add_operands(Finder *f) {
+  for (int i = 0; i < f->q->layers.n; i++) {
+    QuantLayer *l = &f->q->layers.data[i];
+    const Node *n = f->m->main->nodes.data[l->node];
+    if (l->other == NO_POINT) continue;
+    l->point = add_point(f, n->in[0], l->axis);
+    l->other = add_point(f, n->in[1], n->in[1]->rank - 1);
+  }
+}
+
+/* ---- products with constant weights ---- */
 static void add_layer(Finder *f, int node) {
   const Node *n = f->m->main->nodes.data[node];
   const ConstData *w = n->n_in > 1 ? float_weights(n) : NULL;
   const int axis = w ? weight_axis(f, n, w) : -2;
+  if (n->n_in == 2 && is_computed_product(f, n)) add_computed(f, node);
   if (axis < -1 || !usable_activation(n->in[0])) return;
   const bool conv = node_is(n, "Conv") || node_is(n, "ConvTranspose");
-  QuantLayer l = {.node = node, .op = n->op->name, .weight_axis = axis, .on = true};
-  l.name = n->loc && n->loc->node_name && *n->loc->node_name ? n->loc->node_name
-           : n->out[0]->name                                 ? n->out[0]->name
-                                                             : n->op->name;
-  l.name = arena_strdup(f->a, l.name);
+  QuantLayer l = {.node = node,
+                  .op = n->op->name,
+                  .name = quant_node_name(f->a, n),
+                  .weight_axis = axis,
+                  .other = NO_POINT,
+                  .scores = -1,
+                  .on = true};
   l.channels = axis >= 0 ? w->dims[axis] : 1;
   l.weights = w->count;
   l.macs = multiply_adds(n, w, axis);
@@ -236,9 +317,12 @@ bool quant_rounds_activations(const QuantPlan *q) {
 void quant_plan_update(QuantPlan *q) {
   for (int k = 0; k < q->groups.n; k++) q->groups.data[k].on = false;
   if (!quant_rounds_activations(q)) return;
-  for (int k = 0; k < q->layers.n; k++)
-    if (q->layers.data[k].on)
-      q->groups.data[q->points.data[q->layers.data[k].point].group].on = true;
+  for (int k = 0; k < q->layers.n; k++) {
+    const QuantLayer *l = &q->layers.data[k];
+    if (!l->on) continue;
+    q->groups.data[q->points.data[l->point].group].on = true;
+    if (l->other >= 0) q->groups.data[q->points.data[l->other].group].on = true;
+  }
   for (int k = 0; k < q->points.n; k++) { /* read by layers only through others: in order */
     const QuantPoint *p = &q->points.data[k];
     if (p->between && q->layers.data[p->from].on && q->groups.data[p->to].on)
@@ -261,6 +345,7 @@ QuantPlan *quant_plan(Model *m, Arena *a, QuantForm form) {
   for (int i = 0; i < m->main->nodes.n; i++) add_layer(&f, i);
   follow_layers(&f);
   find_between(&f);
+  add_operands(&f);
   number_groups(&f);
   quant_plan_update(q);
   return q;
@@ -270,16 +355,22 @@ const Node *quant_layer_node(const Model *m, const QuantLayer *l) {
   return m->main->nodes.data[l->node];
 }
 
+static void mark(Node *n, void *layer) {
+  Arena *a = n->graph->model->arena;
+  const char *name = n->loc && n->loc->node_name ? n->loc->node_name : "";
+  Loc *loc = ARENA_NEW(a, Loc);
+  *loc = n->loc ? *n->loc : (Loc){.node = -1};
+  loc->node_name = arena_printf(a, "%s" QUANT_LAYER_MARK "%d]", name, *(int *)layer);
+  loc->op = n->op->name;
+  loc->also = NULL;
+  n->loc = loc;
+}
+
 bool quant_mark_layers(Model *m, const QuantPlan *q) {
   for (int k = 0; k < q->layers.n; k++) {
     Node *n = m->main->nodes.data[q->layers.data[k].node];
-    const char *name = n->loc && n->loc->node_name ? n->loc->node_name : "";
-    Loc *loc = ARENA_NEW(m->arena, Loc);
-    *loc = n->loc ? *n->loc : (Loc){.node = -1};
-    loc->node_name = arena_printf(m->arena, "%s" QUANT_LAYER_MARK "%d]", name, k);
-    loc->op = n->op->name;
-    loc->also = NULL;
-    n->loc = loc;
+    mark(n, &k);
+    if (q->layers.data[k].scores >= 0) scores_of(n->in[0], 0, mark, &k);
   }
   return true;
 }

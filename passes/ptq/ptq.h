@@ -43,11 +43,13 @@ typedef struct QuantPoint {
   int from, to;
 } QuantPoint;
 
-typedef struct QuantLayer { /* a product with constant weights */
+typedef struct QuantLayer { /* a product with constant weights, or of two activations */
   int node;                 /* position in the main graph */
   const char *name, *op;
-  int point;       /* its activation */
-  int axis;        /* of the activation: what is contracted; its point may have another one */
+  int point;  /* its activation */
+  int other;  /* the second one; -1: its weights are constant */
+  int scores; /* layer whose sums it reads through a softmax: in floats they are one kernel; or -1 */
+  int axis;   /* of the activation: what is contracted; its point may have another one */
   int weight_axis; /* of the output channels; -1: one scale for all */
   int64_t channels, weights;
   double macs;        /* multiply-adds of a run, with unknown sizes as 1: to compare layers by */
@@ -78,9 +80,11 @@ QuantPlan *quant_plan(Model *m, Arena *a, QuantForm form);
 bool quant_rounds_activations(const QuantPlan *q); /* with scales or types of their own */
 void quant_plan_update(QuantPlan *q);      /* after layers were switched: which groups are on */
 int quant_shift_count(const QuantPlan *q); /* output channels of all layers */
+const char *quant_node_name(Arena *a, const Node *n); /* as it is told to the user */
 const Node *quant_layer_node(const Model *m, const QuantLayer *l);
 
-/* Numbers the nodes of layers in their names, which kernels hand on: "conv1 [layer 3]". */
+/* Numbers the nodes of layers in their names, which kernels hand on: "conv1 [layer 3]". What stands
+ * between two products of an attention has the number of the second one. */
 bool quant_mark_layers(Model *m, const QuantPlan *q);
 #define QUANT_LAYER_MARK " [layer "
 

@@ -30,7 +30,10 @@ static Value *in_eight(Rewriter *r, Value *v) {
 
 static bool rewrite(Rewriter *r, Node *n, const QuantLayer *l, bool *keep) {
   r->b.loc = n->loc;
-  if (l) return r->layer(r, n, l, in_eight(r, n->in[0]), keep);
+  if (l) {
+    Value *const in8[] = {in_eight(r, n->in[0]), l->other < 0 ? n->in[1] : in_eight(r, n->in[1])};
+    return r->b.ok && r->layer(r, n, l, in8, keep);
+  }
   for (int k = 0; k < n->n_in && r->b.ok; k++) n->in[k] = in_eight(r, n->in[k]);
   return r->b.ok;
 }

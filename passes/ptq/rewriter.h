@@ -12,8 +12,9 @@ struct Rewriter {
   void *user;
   /* v of group `group` as 8 bits hold it, and real again */
   Value *(*round)(Rewriter *r, Value *v, int group);
-  /* The layer l, node n, whose activation is x and, as 8 bits hold it, x8. *keep: n stays. */
-  bool (*layer)(Rewriter *r, Node *n, const QuantLayer *l, Value *x8, bool *keep);
+  /* The layer l, node n, whose operands are, as 8 bits hold them, in8 (of constant weights: as they
+   * are). *keep: n stays. */
+  bool (*layer)(Rewriter *r, Node *n, const QuantLayer *l, Value *const *in8, bool *keep);
   bool all_groups; /* those that are off, too */
 };
 bool rewriter_run(Rewriter *r);

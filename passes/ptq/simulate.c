@@ -88,16 +88,16 @@ static Graph *branch(Rewriter *r, const Node *n, const char *name, Value *x, Val
   return g;
 }
 
-static bool switch_layer(Rewriter *r, Node *n, const QuantLayer *l, Value *x8, bool *keep) {
+static bool switch_layer(Rewriter *r, Node *n, const QuantLayer *l, Value *const *in8, bool *keep) {
   Switches *s = r->user;
   Model *m = r->m;
   Value *on = element(&r->b, s->layers, (int)(l - r->q->layers.data));
   const Shift shift = {s->shifts, s->next_shift, l->channels, n->op->max_in == 3 && l->image};
   s->next_shift += l->channels;
-  Graph *then =
-            branch(r, n, "in 8 bits", x8, rounded_weights(r, l, quant_layer_weights(m, r->q, n, l)),
-                   l->weight_axis >= 0 && r->q->form != QUANT_HALF ? &shift : NULL,
-                   r->q->form == QUANT_DYNAMIC),
+  Value *w = l->other < 0 ? rounded_weights(r, l, quant_layer_weights(m, r->q, n, l)) : in8[1];
+  Graph *then = branch(r, n, "in 8 bits", in8[0], w,
+                       l->weight_axis >= 0 && r->q->form != QUANT_HALF ? &shift : NULL,
+                       r->q->form == QUANT_DYNAMIC),
         *other = branch(r, n, "in floats", n->in[0], n->in[1], NULL, false);
   if (!then || !other || !r->b.ok) return false;
   Node *choice = graph_add_node(m->main, NULL, op_find("", "If"), 1, &on, n->loc);

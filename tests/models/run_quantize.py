@@ -212,6 +212,73 @@ def check_report(path, folder):
     check("a report that cannot be written", done.returncode == 4 and not (folder / "none.onnx").exists(), done.stderr)
 
 
+def check_activation_products(folder):
+    """Products of two activations are measured as layers are; a QDQ file that has them in 8 bits is computed with integers."""
+    net, n, c, heads = own_models.Net(17), 48, 64, 4
+    net.output(net.attention(net.input("x", [1, n, c]), n, c, heads), "y")
+    path, out, data, told = (folder / f"attention{e}" for e in (".onnx", "_int8.onnx", ".npz", ".json"))
+    save_net(net, path)
+    a = session(path)
+    feeds = write_samples(data, a.get_inputs(), 8, 18)
+    done = burin("quantize", path, f"--calibrate={data}", "--max-drop=100", f"--report={told}", "-o", out)
+    if not check("attention: burin quantize", done.returncode == 0, done.stderr):
+        return
+    layers = [l for l in json.loads(told.read_text())["layers"] if l["weights"] == 0]
+    check("attention: its products are judged by error and time, each with a reason",
+          len(layers) == 2 and all(l["sqnr_alone_db"] > LEAST_SQNR and l["us_quantized"] > 0 and l["reason"] for l in layers), layers)
+    g = onnx.load(out).graph
+    made = {o: n for n in g.node for o in n.output}
+    in_bytes = [n for n in g.node if n.op_type == "MatMul" and all(i in made and made[i].op_type == "DequantizeLinear" for i in n.input)]
+    constants = {t.name for t in g.initializer}
+    computed = [n for n in in_bytes if made[n.input[1]].input[0] not in constants]
+    check("attention: the file has those in 8 bits that the report says", len(computed) == sum(l["quantized"] for l in layers), computed)
+    wanted, ours, theirs = ([v for f in feeds for v in run(f)] for run in
+                            (lambda f: a.run(None, f), burin_python.compile(str(out)).run, lambda f: session(out).run(None, f)))
+    check("attention: near the float model, and as ONNX Runtime has it", sqnr(ours, wanted) > LEAST_SQNR and sqnr(ours, theirs) > 40,
+          f"{sqnr(ours, wanted):.1f} dB, {sqnr(ours, theirs):.1f} dB")
+
+
+def check_bodies(folder):
+    """Layers inside Loop and If stay float, each with a line that says so."""
+    model = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["" : 21]>
+    g (float[1, 8] x, int64 trips, bool c) => (float[1, 8] y, float[1, 4] z) {
+      first = MatMul(x, w)
+      y = Loop (trips, , first) <body = b (int64 i, bool go, float[1, 8] s) => (bool on, float[1, 8] t) {
+        on = Identity(go)
+        m = MatMul(s, w)
+        t = Tanh(m)
+      }>
+      z = If (c) <then_branch = t () => (float[1, 4] p) { p = Gemm(y, v) }, else_branch = e () => (float[1, 4] q) { q = ConstantOfShape(s4) }>
+    }""")
+    rng = np.random.default_rng(19)
+    model.graph.initializer.extend(numpy_helper.from_array(rng.normal(0, 0.3, s).astype(np.float32), n)
+                                   for n, s in (("w", (8, 8)), ("v", (8, 4))))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 4]), "s4"))
+    path, data, told = folder / "bodies.onnx", folder / "bodies.npz", folder / "bodies.json"
+    onnx.save(model, path)
+    np.savez(data, x=rng.normal(size=(4, 1, 8)).astype(np.float32), trips=np.full(4, 3), c=np.array([True, False] * 2))
+    done = burin("quantize", path, f"--calibrate={data}", "--max-drop=100", f"--report={told}", "-o", folder / "bodies_int8.onnx")
+    if not check("bodies: burin quantize", done.returncode == 0, done.stderr):
+        return
+    layers = json.loads(told.read_text())["layers"]
+    reasons = sorted(l["reason"].split('"')[0] for l in layers if not l["quantized"])
+    check("bodies: what stands inside is listed", len(layers) == 3 and reasons == ["inside If ", "inside Loop "] and
+          all(f'{l["name"]}: {l["reason"]}' in done.stderr for l in layers if not l["quantized"]), (layers, done.stderr))
+
+
+def check_small_file(path, folder):
+    """Constants that are equal are one, and what the quantizer adds has short names."""
+    data, out = folder / "samples.npz", folder / "int8.onnx"
+    write_samples(data, session(path).get_inputs(), 8, 2)
+    burin("quantize", path, f"--calibrate={data}", "--max-drop=100", "-o", out)
+    old, new = onnx.load(path).graph, onnx.load(out).graph
+    known = {t.name for t in old.initializer} | {name for n in old.node for name in [*n.input, *n.output]}
+    added = [t for t in new.initializer if t.name not in known]
+    numbers = [(t.data_type, t.raw_data) for t in added if not t.dims]
+    check(f"{path.stem}: scales and zero points that are equal are one constant", len(numbers) == len(set(numbers)), numbers)
+    check(f"{path.stem}: short names", all(len(t.name) < 8 for t in added), [t.name for t in added])
+
+
 def check_entropy(folder):
     """Behind a Relu most elements may be zero, which any scale holds exactly: they must not decide about it."""
     net = own_models.Net(11)
@@ -361,6 +428,9 @@ def main():
         check_both_at_once(small, folder)
         check_budget(small, folder)
         check_report(small, folder)
+        check_small_file(small, folder)
+        check_activation_products(folder)
+        check_bodies(folder)
         check_entropy(folder)
         check_rounding(folder)
         check_data(small, folder)
