@@ -119,13 +119,15 @@ static void switch_all(Quantizer *z, bool on) {
 }
 
 /* Samples for each layer's own damage: as many as half a minute or so allows, counted in
- * multiply-adds, so that the machine's load decides nothing. */
+ * multiply-adds, so that the machine's load decides nothing; and no more than it takes for outputs
+ * of so many elements, over which the error is a mean. */
 static int alone_samples(const Quantizer *z) {
   enum { FEWEST = 2, MOST = 16 };
-  static const double most_macs = 1.5e12;
-  double macs = 1;
+  static const double most_macs = 1.5e12, most_elements = 1 << 17;
+  double macs = 1, elements = 1;
   for (int k = 0; k < z->plan->layers.n; k++) macs += z->plan->layers.data[k].macs;
-  const double n = most_macs / (macs * (z->plan->layers.n + 1));
+  for (int k = 0; k < z->n_outputs; k++) elements += (double)z->reference[0][k].count;
+  const double n = fmin(most_macs / (macs * (z->plan->layers.n + 1)), most_elements / elements);
   return n < FEWEST ? FEWEST : n > MOST ? MOST : (int)n;
 }
 

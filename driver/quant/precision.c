@@ -16,11 +16,14 @@ bool quantizer_find_precision(Quantizer *z) {
          (usage_error("--precision: '%s' is none of f32, f16, bf16, mixed", name), false);
 }
 
+static bool multiplies_bf16(const Target *t) {
+  return target_has(t, FEATURE_AMX_BF16) || (target_has(t, FEATURE_BF16) && !t->slow_pairs);
+}
+
 /* bf16 where the target multiplies it; else weights alone, in the type that it converts fast. */
 static void choose_type(const Quantizer *z, QuantPlan *q) {
   const Target *t = z->s->target;
-  const bool products =
-      target_has(t, FEATURE_AMX_BF16) || (target_has(t, FEATURE_BF16) && !t->slow_pairs);
+  const bool products = multiplies_bf16(t);
   q->weights_only = z->mixed && !products;
   q->half = z->mixed ? products || !target_has(t, FEATURE_F16C) ? DT_BF16 : DT_F16
                      : dtype_from_text(z->form_name);
@@ -29,6 +32,12 @@ static void choose_type(const Quantizer *z, QuantPlan *q) {
 static bool is_depthwise(const Node *n) {
   ConvInfo conv;
   return conv_info(n, &conv) && conv.group > 1 && conv.group == conv.c_in;
+}
+
+/* Of bf16 where it is chosen for its speed. */
+static const char *slow_by_rule(const QuantLayer *l, const Node *n) {
+  if (l->weights < LEAST) return "it has fewer than 1024 weights";
+  return is_depthwise(n) ? "depthwise: nothing is multiplied in pairs" : NULL;
 }
 
 /* NULL: it may be in 16 bits. */
@@ -40,9 +49,37 @@ static const char *rule_against(const Quantizer *z, const QuantLayer *l) {
     return arena_printf(z->s->arena, "its weights reach %.3g, beyond %s", largest,
                         dtype_text(q->half));
   if (!z->mixed) return NULL;
-  if (l->weights < LEAST) return "it has fewer than 1024 weights";
-  if (!q->weights_only && is_depthwise(n)) return "depthwise: nothing is multiplied in pairs";
-  return NULL;
+  if (q->weights_only) return l->weights < LEAST ? "it has fewer than 1024 weights" : NULL;
+  return slow_by_rule(l, n);
+}
+
+/* ---- layers in 16 bits among those in 8 ---- */
+int quantizer_try_half(Quantizer *z) {
+  QuantPlan *q = z->plan;
+  int n = 0;
+  if (q->form != QUANT_INT8 || !z->real.layers || !multiplies_bf16(z->s->target)) return 0;
+  q->half = DT_BF16;
+  for (int k = 0; k < q->layers.n; k++) {
+    QuantLayer *l = &q->layers.data[k];
+    l->half = !l->on && !z->layers[k].kept && l->other < 0 &&
+              !slow_by_rule(l, quant_layer_node(z->s->model, l));
+    n += l->half;
+  }
+  return n;
+}
+
+int quantizer_keep_half(Quantizer *z, const ModelTimes *t, int *slow) {
+  static const double faster = 0.9;
+  int n = 0;
+  *slow = 0;
+  for (int k = 0; k < z->plan->layers.n; k++) {
+    QuantLayer *l = &z->plan->layers.data[k];
+    const bool was = l->half;
+    l->half = was && t && t->layers[k] <= faster * z->real.layers[k];
+    n += l->half;
+    *slow += was && !l->half;
+  }
+  return n;
 }
 
 void quantizer_half(Quantizer *z) {

@@ -228,12 +228,30 @@ static void tell_slower(const Quantizer *z) {
                  z->form_name, z->final.all / z->real.all);
 }
 
+/* Layers that 8 bits damage are in bf16 where that is faster than float and the budget holds. */
+static bool take_half(Quantizer *z) {
+  const Score before = z->result;
+  ModelTimes times = {0};
+  int slow, left = quantizer_try_half(z);
+  if (left == 0) return true;
+  if (!measure_result(z, &times)) return false;
+  left = quantizer_keep_half(z, &times, &slow);
+  if (left && slow && !measure_result(z, &times)) return false;
+  if (left && score_drop(&z->result, &z->base, z->metric) <= z->max_drop) {
+    z->final = times;
+    return true;
+  }
+  quantizer_keep_half(z, NULL, &slow);
+  z->result = before;
+  return true;
+}
+
 /* Decides, and measures what was decided: with all layers on that is measured before, since what
  * each takes in 8 bits is part of the decision. */
 static bool decide(Quantizer *z) {
   if (!quantizer_choose(z) || !measure_result(z, &z->eight) || !quantizer_decide(z)) return false;
   z->final = z->eight;
-  if (!all_on(z->plan) && !measure_result(z, &z->final)) return false;
+  if (!all_on(z->plan) && (!measure_result(z, &z->final) || !take_half(z))) return false;
   tell_slower(z);
   return true;
 }

@@ -59,6 +59,10 @@ typedef struct Quantizer {
 bool quantizer_find_precision(Quantizer *z); /* false: usage error printed */
 /* What stays f32 by rule, and whether activations are stored in 16 bits. */
 void quantizer_half(Quantizer *z);
+/* Layers that stay out of 8 bits for their error become bf16, where the target multiplies that fast; how many. */
+int quantizer_try_half(Quantizer *z);
+/* Of these only those that are faster than in float stay so (t NULL: none); how many, and how many do not. */
+int quantizer_keep_half(Quantizer *z, const ModelTimes *t, int *slow);
 void quantizer_tell_overflow(Quantizer *z); /* warnings, from ranges that were observed */
 
 /* ---- decide.c ---- */
@@ -74,5 +78,6 @@ bool quantizer_times(Quantizer *z, Runner *r, ModelTimes *out);
 /* ---- report.c ---- */
 void quantizer_list_inside(Quantizer *z); /* of the prepared model */
 void quantizer_report(const Quantizer *z, StrBuf *b);
+const char *quantizer_layer_form(const Quantizer *z, const QuantLayer *l);
 /* ---- report_json.c ---- */
 bool quantizer_report_json(const Quantizer *z, StrBuf *b); /* false: reported */

@@ -21,9 +21,14 @@ static void print_stretched(const Quantizer *z, StrBuf *b) {
               z->plan->points.n);
 }
 
+/* Of layers that are on. */
 static const char *form_of(const Quantizer *z) {
   if (z->plan->form == QUANT_HALF) return dtype_text(z->plan->half);
   return z->plan->form == QUANT_INT4 ? "int4" : "int8";
+}
+
+const char *quantizer_layer_form(const Quantizer *z, const QuantLayer *l) {
+  return l->on ? form_of(z) : l->half ? dtype_text(z->plan->half) : "float";
 }
 
 static void print_layer(const Quantizer *z, int k, bool timed, StrBuf *b) {
@@ -33,7 +38,7 @@ static void print_layer(const Quantizer *z, int k, bool timed, StrBuf *b) {
     sb_printf(b, "%12s", "-");
   else
     sb_printf(b, "%9.1f dB", r->alone);
-  sb_printf(b, "  %10lld  %-6s %-14s", (long long)l->weights, l->on ? form_of(z) : "float", l->op);
+  sb_printf(b, "  %10lld  %-6s %-14s", (long long)l->weights, quantizer_layer_form(z, l), l->op);
   if (timed) sb_printf(b, " %9.1f  %9.1f ", z->real.layers[k], z->eight.layers[k]);
   sb_printf(b, " %s%s%s\n", l->name, l->on ? "" : ": ", l->on ? "" : r->reason);
 }
@@ -74,10 +79,15 @@ static void print_inside(const Quantizer *z, StrBuf *b) {
 /* Without samples only what stays float, by rule. */
 static void print_layers(const Quantizer *z, StrBuf *b) {
   const bool half = z->plan->form == QUANT_HALF, measured = z->data.samples.n > 0;
-  int on = 0;
-  for (int k = 0; k < z->plan->layers.n; k++) on += z->plan->layers.data[k].on;
-  sb_printf(b, "  layers       %d of %d %s%s\n", on, z->plan->layers.n, half ? "in " : "quantized",
+  int on = 0, sixteen = 0;
+  for (int k = 0; k < z->plan->layers.n; k++) {
+    on += z->plan->layers.data[k].on;
+    sixteen += z->plan->layers.data[k].half;
+  }
+  sb_printf(b, "  layers       %d of %d %s%s", on, z->plan->layers.n, half ? "in " : "quantized",
             half ? form_of(z) : "");
+  if (sixteen) sb_printf(b, ", %d in %s", sixteen, dtype_text(z->plan->half));
+  sb_printf(b, "\n");
   if (half && z->plan->weights_only)
     sb_printf(b, "  activations  f32: the target multiplies no floats of 16 bits\n");
   if (z->inside.n)

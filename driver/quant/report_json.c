@@ -14,16 +14,17 @@ static json_t *time_of(const ModelTimes *t, int layer) {
 static json_t *layer_json(const Quantizer *z, int k) {
   const QuantLayer *l = &z->plan->layers.data[k];
   const LayerReport *r = &z->layers[k];
-  return json_pack("{s:s, s:s, s:I, s:b, s:o, s:o, s:o, s:o}", "name", l->name, "operator", l->op,
-                   "weights", (json_int_t)l->weights, "quantized", l->on, "sqnr_alone_db",
-                   number(r->alone), "us_float", time_of(&z->real, k), "us_quantized",
-                   time_of(&z->eight, k), "reason",
+  return json_pack("{s:s, s:s, s:I, s:b, s:s, s:o, s:o, s:o, s:o}", "name", l->name, "operator",
+                   l->op, "weights", (json_int_t)l->weights, "quantized", l->on, "form",
+                   quantizer_layer_form(z, l), "sqnr_alone_db", number(r->alone), "us_float",
+                   time_of(&z->real, k), "us_quantized", time_of(&z->eight, k), "reason",
                    r->reason ? json_string(r->reason) : json_null());
 }
 
 static json_t *inside_json(const LayerInside *l) {
-  return json_pack("{s:s, s:s, s:I, s:b, s:s}", "name", l->name, "operator", l->op, "weights",
-                   (json_int_t)l->weights, "quantized", false, "reason", l->reason);
+  return json_pack("{s:s, s:s, s:I, s:b, s:s, s:s}", "name", l->name, "operator", l->op, "weights",
+                   (json_int_t)l->weights, "quantized", false, "form", "float", "reason",
+                   l->reason);
 }
 
 static json_t *methods_json(const Quantizer *z) {

@@ -37,11 +37,15 @@ Value *quant_half_weights_real(Model *m, const ConstData *w, DType half) {
 }
 
 /* ---- insert ---- */
+bool quant_halve_weights(Build *b, Node *n, DType half) {
+  n->in[1] = build_cast(b, half_weights(b->m, n->in[1]->cdata, half), DT_F32);
+  return b->ok;
+}
+
 static bool insert_layer(Rewriter *r, Node *n, const QuantLayer *l, Value *const *in, bool *keep) {
   (void)keep;
   if (!r->q->weights_only) n->in[0] = in[0];
-  if (l->on) n->in[1] = build_cast(&r->b, half_weights(r->m, n->in[1]->cdata, r->q->half), DT_F32);
-  return r->b.ok;
+  return !l->on || quant_halve_weights(&r->b, n, r->q->half);
 }
 
 double quant_largest_weight(const ConstData *w) {

@@ -170,7 +170,17 @@ static bool insert_dynamic(Rewriter *r, Node *n, const QuantLayer *l) {
                    n->out[0]);
 }
 
+/* Both operands as floats of 16 bits, behind Casts. */
+static bool insert_sixteen(Rewriter *r, Node *n) {
+  r->b.loc = inserted_loc(r->m->arena, n->loc);
+  n->in[0] = quant_round_half(&r->b, n->in[0], r->q->half);
+  const bool ok = r->b.ok && quant_halve_weights(&r->b, n, r->q->half);
+  r->b.loc = n->loc;
+  return ok;
+}
+
 static bool insert_layer(Rewriter *r, Node *n, const QuantLayer *l, Value *const *in8, bool *keep) {
+  if (l->half) return insert_sixteen(r, n);
   if (!l->on) return true;
   *keep = false;
   if (l->other >= 0) return replace_operands(r, n, in8[0], in8[1], NULL);

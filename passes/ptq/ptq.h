@@ -58,12 +58,13 @@ typedef struct QuantLayer { /* a product with constant weights, or of two activa
   int64_t contracted; /* of products of matrices and 1x1 convolutions: elements of a sum; else 0 */
   const struct QuantWeights *adapted; /* that are not the nearest; or NULL */
   bool on;
+  bool half;         /* of QUANT_INT8, where it is off: its operands are floats of 16 bits */
   float *bias_shift; /* added to the bias of the 8-bit form, by output channel; or NULL */
 } QuantLayer;
 
 typedef struct QuantPlan {
   QuantForm form;
-  DType half; /* of QUANT_HALF: f16 or bf16 */
+  DType half; /* f16 or bf16, of QUANT_HALF and of layers that are `half` */
   bool weights_only;
   Arena *arena;
   Vec(QuantPoint) points;
@@ -167,6 +168,8 @@ bool quant_insert_half(Model *m, const QuantPlan *q);
 double quant_largest_weight(const ConstData *w); /* magnitude */
 /* Tables that Gather picks rows of, in 16 bits, unless they reach beyond them; real: rounded, in f32. */
 bool quant_halve_tables(Model *m, const QuantPlan *q, bool real);
+/* Node n, a product with constant weights, gets these in 16 bits, behind a Cast. */
+bool quant_halve_weights(Build *b, Node *n, DType half);
 /* v, and weights, as 16 bits hold them, in f32 */
 Value *quant_round_half(Build *b, Value *v, DType half);
 Value *quant_half_weights_real(Model *m, const ConstData *w, DType half);

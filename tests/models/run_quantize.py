@@ -279,6 +279,34 @@ def check_small_file(path, folder):
     check(f"{path.stem}: short names", all(len(t.name) < 8 for t in added), [t.name for t in added])
 
 
+def check_damaged_layer(folder):
+    """A layer that 8 bits destroy, its channels being thousands of times apart and read by others: bf16 where that is fast, else float."""
+    net, k = own_models.Net(23), 256
+    def weights():
+        return net.rng.normal(0, 0.05, (k, k))
+    size = np.ones(k)
+    size[::64] = 3000
+    x = net.op("Relu", net.op("MatMul", net.input("x", [64, k]), net.const(weights())))
+    x = net.op("Mul", net.op("MatMul", x, net.const(weights())), net.const(size))
+    x = net.op("Add", net.op("MatMul", x, net.const(weights() / size[:, None])), net.op("Mul", x, net.const(1 / size)))
+    net.output(net.op("MatMul", x, net.const(weights())), "y")
+    path, out, data, told = (folder / f"damaged{e}" for e in (".onnx", "_int8.onnx", ".npz", ".json"))
+    save_net(net, path)
+    a = session(path)
+    feeds = write_samples(data, a.get_inputs(), 8, 24)
+    done = burin("quantize", path, f"--calibrate={data}", f"--report={told}", "-o", out)
+    if not check("damaged layer: burin quantize", done.returncode == 0, done.stderr):
+        return
+    report = json.loads(told.read_text())
+    forms, types = [l["form"] for l in report["layers"]], [t.data_type for t in onnx.load(out).graph.initializer]
+    check("damaged layer: it alone stays out of 8 bits", [f == "int8" for f in forms] == [True, True, False, True], forms)
+    check("damaged layer: the file has the form that the report tells", types.count(onnx.TensorProto.BFLOAT16) == forms.count("bf16"), forms)
+    wanted, ours, theirs = ([v for f in feeds for v in run(f)] for run in
+                            (lambda f: a.run(None, f), burin_python.compile(str(out)).run, lambda f: session(out).run(None, f)))
+    check("damaged layer: the budget holds", report["lost"] <= report["budget"] and sqnr(ours, wanted) > 25, f"{sqnr(ours, wanted):.1f} dB")
+    check("damaged layer: ONNX Runtime agrees", sqnr(ours, theirs) > 40, f"{sqnr(ours, theirs):.1f} dB")
+
+
 def check_entropy(folder):
     """Behind a Relu most elements may be zero, which any scale holds exactly: they must not decide about it."""
     net = own_models.Net(11)
@@ -431,6 +459,7 @@ def main():
         check_small_file(small, folder)
         check_activation_products(folder)
         check_bodies(folder)
+        check_damaged_layer(folder)
         check_entropy(folder)
         check_rounding(folder)
         check_data(small, folder)
