@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "codegen/analysis/kernel.h"
+#include "ir/loop/matrix.h"
 
 enum { MAX_REGISTER_LOCAL = 4096, SPREAD = 4 }; /* elements; times these, for sums of terms */
 
@@ -42,8 +43,11 @@ static bool is_known(const Scan *s, const Expr *e) {
 
 static bool is_copied(const Scan *s, const Stmt *f) {
   const Expr *const n = expr_var_extent(s->pool, f->loop.var->id);
-  const bool wanted =
-      f->loop.kind == FOR_UNROLL || expr_is_i64(n, 1) || (f->loop.kind == FOR_VECTOR && !s->vector);
+  int64_t count;
+  const bool few = expr_is_const(n, &count) && count <= MATRIX_PAIR;
+  const bool wanted = f->loop.kind == FOR_UNROLL || expr_is_i64(n, 1) ||
+                      (f->loop.kind == FOR_MATRIX && few) ||
+                      (f->loop.kind == FOR_VECTOR && !s->vector);
   return s->copied && wanted && is_known(s, expr_var_lo(s->pool, f->loop.var->id)) &&
          is_known(s, n);
 }
@@ -114,8 +118,9 @@ static void see_loop(Scan *s, const Stmt *st) {
 static void see_local(Scan *s, int id) {
   s->declared_in[id] = s->vector;
   s->use[id].lanes |= s->vector != NULL;
+  const Local *const l = &s->k->locals.data[id];
   s->use[id].memory |=
-      s->k->locals.data[id].memory != MEM_REGS || s->k->locals.data[id].count > MAX_REGISTER_LOCAL;
+      (l->memory != MEM_REGS && l->memory != MEM_MATRIX) || l->count > MAX_REGISTER_LOCAL;
 }
 
 static void see_list(Scan *s, const Stmt *st) {

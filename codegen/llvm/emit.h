@@ -235,6 +235,8 @@ int matrix_taken(const Emit *c);
 void matrix_release(Emit *c, int taken);
 /* Matrix loops, from s to the last one that follows it, which is returned. */
 const Stmt *emit_matrix(Emit *c, const Stmt *s);
+/* A product of two rows and two columns, as far as that is what s is and an instruction does it. */
+bool emit_square(Emit *c, const Stmt *s);
 /* ---- emit_table.c ---- */
 /* table[index], all 256 bytes of which may be read, for a vector of u8; NULL where that is no faster
  * than one by one. */

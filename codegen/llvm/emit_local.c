@@ -12,6 +12,11 @@ static Val slots_alloca(Emit *c, LocalState *s, Type t, int n) {
   return NULL;
 }
 
+/* Vectors of two rows and two columns. */
+static bool is_square(const Emit *c, const Local *l) {
+  return l->memory == MEM_MATRIX && target_has(c->t, FEATURE_I8MM) && l->count % c->vl == 0;
+}
+
 void local_declare(Emit *c, int id) {
   LocalState *const s = &c->locals[id];
   const Local *const l = local_of(c, id);
@@ -29,7 +34,7 @@ void local_declare(Emit *c, int id) {
   } else if (c->use[id].across && across_fits(c)) {
     s->kind = LK_ACROSS;
     slots_alloca(c, s, vec_type(reg, c->vl), (int)l->count);
-  } else if (c->use[id].sliced) {
+  } else if (c->use[id].sliced || is_square(c, l)) {
     s->kind = LK_CHUNKS;
     slots_alloca(c, s, vec_type(reg, c->vl), (int)((l->count + c->vl - 1) / c->vl));
   } else {

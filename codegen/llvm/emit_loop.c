@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "codegen/llvm/emit.h"
+#include "ir/loop/matrix.h"
 
 /* ---- variables ---- */
 static void *grown(EmitVars *v, const void *old, int n, size_t size) {
@@ -193,8 +194,16 @@ static bool is_small(Emit *c, const Stmt *s) {
          !better_looped(c, s);
 }
 
+/* Elements of registers are counted by it. */
+static bool is_pair(Emit *c, const Stmt *s) {
+  int64_t n;
+  return s->loop.kind == FOR_MATRIX &&
+         emit_const(c, expr_var_extent(c->pool, s->loop.var->id), &n) && n <= MATRIX_PAIR;
+}
+
 static void emit_for(Emit *c, const Stmt *s) {
-  if (s->loop.kind == FOR_UNROLL || (s->loop.kind == FOR_SERIAL && is_small(c, s)))
+  if (s->loop.kind == FOR_MATRIX && emit_square(c, s)) return;
+  if (s->loop.kind == FOR_UNROLL || is_pair(c, s) || (s->loop.kind == FOR_SERIAL && is_small(c, s)))
     emit_unrolled(c, s);
   else if (s->loop.kind == FOR_VECTOR && !c->vvar)
     emit_vector(c, s);

@@ -1,6 +1,7 @@
 /* Matrix loops (ir/loop/matrix.h) as AMX instructions, with registers that are named here: LLVM does not
  * allocate them. Four registers of sums, two for each operand. All of a kernel have the same shape,
- * which is set where it begins; kernels that need others are made of plain loops. */
+ * which is set where it begins; kernels that need others are made of plain loops. And as instructions for
+ * two rows and two columns in vectors (ARM's i8mm), which are registers like all others. */
 #include "codegen/llvm/emit.h"
 #include "ir/loop/matrix.h"
 
@@ -182,4 +183,75 @@ const Stmt *emit_matrix(Emit *c, const Stmt *s) {
     }
   }
   return last;
+}
+
+/* ---- two rows and two columns ---- */
+enum { EIGHT = 8, SQUARE = 4 };
+
+/* n elements from base + more on. */
+static Val elements_at(Emit *c, const MatrixPlace *x, const Expr *more, int n) {
+  const DType t = c->kernel->params.data[x->id].dtype;
+  return emit_load_row(c, ex_load(c->pool, t, x->id, ex_add(c->pool, x->base, more), NULL), n);
+}
+
+/* The bytes of A's steps [q, q + n) in each row, by eights. */
+typedef struct Rows {
+  Val row[2];
+  int q;
+  int n;
+} Rows;
+
+static Rows rows_at(Emit *c, const MatrixOp *op, int q) {
+  Rows r = {.q = q, .n = op->k - q < SQUARE ? op->k - q : SQUARE};
+  const Type t = LLVMVectorType(c->i64, (unsigned)r.n / 2);
+  for (int i = 0; i < 2; i++) {
+    const Expr *const row = i < op->rows ? op->a.pitch : ex_i64(c->pool, 0);
+    const Expr *const more = ex_add(c->pool, ex_mul(c->pool, row, ex_i64(c->pool, i)),
+                                    ex_i64(c->pool, (int64_t)q * SQUARE));
+    r.row[i] = LLVMBuildBitCast(c->b, elements_at(c, &op->a, more, r.n * SQUARE), t, "");
+  }
+  return r;
+}
+
+/* Steps q and q + 1 of both rows. */
+static Val eights_of(Emit *c, const Rows *r, int q) {
+  const int at = (q - r->q) / 2;
+  const Val v = shuffle_lanes(c, r->row[0], r->row[1], (int[]){at, r->n / 2 + at}, 2);
+  return LLVMBuildBitCast(c->b, v, LLVMVectorType(c->i8, 2 * EIGHT), "");
+}
+
+static Val columns_at(Emit *c, const MatrixOp *op, int q) {
+  const Expr *const more = ex_mul(c->pool, op->b.pitch, ex_i64(c->pool, q / 2));
+  return LLVMBuildBitCast(c->b, elements_at(c, &op->b, more, SQUARE),
+                          LLVMVectorType(c->i8, 2 * EIGHT), "");
+}
+
+static const char *square_instruction(const Emit *c, const MatrixOp *op) {
+  static const char *const names[2][2] = {{"llvm.aarch64.neon.ummla", "llvm.aarch64.neon.usmmla"},
+                                          {NULL, "llvm.aarch64.neon.smmla"}};
+  return target_has(c->t, FEATURE_I8MM) ? names[op->a_signed][op->b_signed] : NULL;
+}
+
+bool emit_square(Emit *c, const Stmt *s) {
+  MatrixOp op;
+  int64_t k = 0;
+  if (matrix_op(c->pool, c->kernel, s, &op) || op.kind != MATRIX_MULTIPLY || !op.eights)
+    return false;
+  const char *const name = square_instruction(c, &op);
+  const LocalState *const sums = &c->locals[op.sum];
+  if (!name || sums->kind != LK_CHUNKS || c->vl != SQUARE ||
+      (op.part && !emit_const(c, op.part, &k)) || k < 0 ||
+      k + SQUARE > c->kernel->locals.data[op.sum].count)
+    return false;
+  const Type t = LLVMVectorType(c->i32, SQUARE), bytes = LLVMVectorType(c->i8, 2 * EIGHT);
+  const Val place = sums->slots[k / SQUARE];
+  Val sum = LLVMBuildLoad2(c->b, t, place, "");
+  Rows rows = {0};
+  for (int q = 0; q < op.k; q += 2) {
+    if (q % SQUARE == 0) rows = rows_at(c, &op, q);
+    sum = intrinsic(c, name, 2, (Type[]){t, bytes}, 3,
+                    (Val[]){sum, eights_of(c, &rows, q), columns_at(c, &op, q)});
+  }
+  LLVMBuildStore(c->b, sum, place);
+  return true;
 }

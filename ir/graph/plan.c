@@ -128,8 +128,8 @@ static const char *loops_malformed(const Plan *p, const PlanLoops *l) {
   if (l->part < 0 || l->high < 0 || l->outside < 0 || l->panels < 0) return "impossible block";
   if (!l->part && (l->steps || l->outside || l->panels > 1 || l->high > 1 || l->lines || l->serial))
     return "a plan that names blocks of tiles names the rows of one";
-  if (l->matrix && (!l->part || l->outside || l->rows % l->matrix))
-    return "a tile of matrix registers is of whole ones, in blocks, with all loops of k inside";
+  if (l->matrix && (l->outside || l->rows % l->matrix))
+    return "a tile of matrix registers is of whole ones, with all loops of k inside";
   return NULL;
 }
 

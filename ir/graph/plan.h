@@ -16,14 +16,14 @@ enum { PLAN_SPATIAL = 3, LANES_PIXELS = 1, LANES_CHANNELS = 2 };
 
 /* Tiles of one kernel, and what is done together so that data used again is still in the cache. */
 typedef struct PlanLoops {
-  int rows;    /* register tile (attention: of the scores); 0: not chosen yet, or there is none */
-  int vectors; /* of thin, lanes over pixels: alone, without rows */
-  int matrix; /* rows of a matrix register: the tile is one or two of them high; 0: there are none */
-  bool lines;      /* a tile ends with its line; else rows follow each other in memory */
-  int high;        /* lines of a tile */
-  int64_t part;    /* lines, or rows, that are a block; 0: not chosen, or of no meaning */
-  int64_t steps;   /* the innermost loop of k is cut into pieces of as many; 0: it is not */
-  int outside;     /* loops of k that stand outside the tiles */
+  int rows;      /* register tile (attention: of the scores); 0: not chosen yet, or there is none */
+  int vectors;   /* of thin, lanes over pixels: alone, without rows */
+  int matrix;    /* rows of a matrix register: the tile is of whole ones; 0: there are none */
+  bool lines;    /* a tile ends with its line; else rows follow each other in memory */
+  int high;      /* lines of a tile */
+  int64_t part;  /* lines, or rows, that are a block; 0: not chosen, or of no meaning */
+  int64_t steps; /* the innermost loop of k is cut into pieces of as many; 0: it is not */
+  int outside;   /* loops of k that stand outside the tiles */
   int64_t panels;  /* of B, done together over a block of A */
   bool serial;     /* too little work for threads */
   int width;       /* pixels of a strip: depthwise, MaxPool, and thin with lanes over channels */

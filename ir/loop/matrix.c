@@ -105,6 +105,29 @@ static bool read_panel(const Nest *x, const Expr *e, MatrixPlace *out) {
   return read_place(x, e->a[0], STEP, COLUMN, 1, out);
 }
 
+/* The same for groups of step `q`; steps and columns with the places of others in eights. */
+static const Expr *at_step(const Nest *x, const Expr *index, int q) {
+  return expr_subst(x->p, index, x->var[STEP], ex_i64(x->p, q));
+}
+
+/* index = base + floordiv(q, 2)*pitch + column*2 + floormod(q, 2) */
+static bool read_eights(const Nest *x, const Expr *e, MatrixPlace *out) {
+  const Expr *index = e->a[0], *coeff;
+  if (e->op != EX_LOAD || e->a[1] || e->dtype != DT_I32 || x->extent[STEP] % 2 ||
+      !take(x, &index, COLUMN, &coeff) || !expr_is_i64(coeff, 2))
+    return false;
+  out->id = e->id;
+  out->base = at_step(x, index, 0);
+  out->pitch =
+      x->extent[STEP] > 2 ? ex_sub(x->p, at_step(x, index, 2), out->base) : ex_i64(x->p, 0);
+  for (int q = 0; q < x->extent[STEP]; q++) {
+    const Expr *const part = ex_mul(x->p, out->pitch, ex_i64(x->p, q / 2));
+    if (ex_sub(x->p, at_step(x, index, q), out->base) != ex_add(x->p, part, ex_i64(x->p, q % 2)))
+      return false;
+  }
+  return !uses_loops(x, out->base) && !uses_loops(x, out->pitch);
+}
+
 /* ---- pairs of bf16 ---- */
 
 /* A bf16 of a buffer, in f32; of a pair the one of this number. */
@@ -168,13 +191,22 @@ static bool is_zero(const Expr *e) {
                                (e->dtype == DT_F32 && e->k.f == 0 && !signbit(e->k.f)));
 }
 
-/* Element (row, column) of a matrix register. */
-static bool is_element(const Nest *x, int local, const Expr *index) {
+static bool is_square(const Nest *x) {
+  return x->extent[COLUMN] == MATRIX_PAIR && x->extent[ROW] <= MATRIX_PAIR;
+}
+
+/* Element (row, column) of a matrix register; *part: where in the local it begins, NULL: it is all of it. */
+static bool is_element(const Nest *x, int local, const Expr *index, const Expr **part) {
+  enum { SQUARE = MATRIX_PAIR * MATRIX_PAIR };
   const Local *l = &x->k->locals.data[local];
   const Expr *const at =
       ex_add(x->p, ex_mul(x->p, x->var[ROW], ex_i64(x->p, x->extent[COLUMN])), x->var[COLUMN]);
-  return l->memory == MEM_MATRIX && l->count == (int64_t)x->extent[ROW] * x->extent[COLUMN] &&
-         index == at;
+  *part = NULL;
+  if (l->memory != MEM_MATRIX) return false;
+  if (l->count == (int64_t)x->extent[ROW] * x->extent[COLUMN] && index == at) return true;
+  *part = ex_sub(x->p, index, at);
+  return is_square(x) && l->count % SQUARE == 0 && !uses_loops(x, *part) &&
+         expr_is_i64(ex_floormod(x->p, *part, ex_i64(x->p, SQUARE)), 0);
 }
 
 static const char *read_multiply(const Nest *x, const Stmt *s, MatrixOp *out) {
@@ -186,9 +218,9 @@ static const char *read_multiply(const Nest *x, const Stmt *s, MatrixOp *out) {
   if (sum->op != EX_LOCAL || sum->id != s->access.id || sum->a[0] != s->access.index)
     return "a product that is not added to its own element";
   for (int second = 0; second < 2; second++) {
-    if (!read_group(x, v->a[second], &out->a, &bytes_signed) ||
-        !read_panel(x, v->a[1 - second], &out->b))
-      continue;
+    if (!read_group(x, v->a[second], &out->a, &bytes_signed)) continue;
+    out->eights = is_square(x) && read_eights(x, v->a[1 - second], &out->b);
+    if (!out->eights && !read_panel(x, v->a[1 - second], &out->b)) continue;
     out->a_signed = i8i8 || (u8i8 && second);
     out->b_signed = i8i8 || (u8i8 && !second);
     return NULL;
@@ -198,8 +230,9 @@ static const char *read_multiply(const Nest *x, const Stmt *s, MatrixOp *out) {
 
 static const char *read_copy(const Nest *x, const Stmt *s, MatrixOp *out) {
   const Expr *const v = s->access.value;
-  if (x->k->locals.data[s->access.id].memory != MEM_STACK) return "a copy to no array";
-  if (!is_element(x, v->id, v->a[0])) return "a copy of no matrix register";
+  const LocalMemory to = x->k->locals.data[s->access.id].memory;
+  if (to != MEM_STACK && !(to == MEM_REGS && is_square(x))) return "a copy to no array";
+  if (!is_element(x, v->id, v->a[0], &out->part)) return "a copy of no matrix register";
   out->sum = v->id;
   out->a.id = s->access.id;
   return read_place(x, s->access.index, ROW, COLUMN, 1, &out->a) ? NULL : "a copy to no rows";
@@ -213,7 +246,8 @@ static const char *read_statement(const Nest *x, const Stmt *s, MatrixOp *out) {
     out->kind = MATRIX_COPY;
     return v->id < 0 || v->id >= x->k->locals.n ? "no such local" : read_copy(x, s, out);
   }
-  if (!is_element(x, s->access.id, s->access.index)) return "an index that is not of an element";
+  if (!is_element(x, s->access.id, s->access.index, &out->part))
+    return "an index that is not of an element";
   if (x->n == LOOPS) {
     out->kind = MATRIX_MULTIPLY;
     return read_multiply(x, s, out);
@@ -267,7 +301,9 @@ static const char *read_floats(Nest *x, const Stmt *s, MatrixOp *out) {
   out->kind = MATRIX_MULTIPLY;
   out->floats = true;
   out->sum = to;
-  if (to < 0 || to >= x->k->locals.n || !is_element(x, to, join->access.index)) return "no element";
+  if (to < 0 || to >= x->k->locals.n || !is_element(x, to, join->access.index, &out->part) ||
+      out->part)
+    return "no element";
   const Expr *const sum = ex_local(x->p, DT_F32, to, join->access.index);
   return join->access.value == ex_add(x->p, sum, ex_add(x->p, even, odd))
              ? NULL

@@ -15,6 +15,10 @@
  * i and p are any expressions without the loops' variables. Sums of integers: order does not matter.
  * Floats are added up as tdpbf16ps does: A0 and A1 are bf16 of a buffer in f32, numbers i + r*p + 2*q
  * and one more; B0 and B1 the lower and the upper bf16 of an i32, number i + q*p + j.
+ * Registers of two rows and two columns (C = 2, R at most 2) are parts of one local, of four elements
+ * each: t0[i + r*2 + j], i a multiple of four that is known when loops are unrolled, where one row fills
+ * the first half; t1 may be one of registers. B lies in eights there: number i + floordiv(q, 2)*p + j*2 +
+ * floormod(q, 2), K even (smmla).
  * Nothing else uses a matrix register. The interpreter, and targets without such registers, take the
  * loops as they stand. */
 #pragma once
@@ -29,12 +33,17 @@ typedef struct MatrixPlace {
   const Expr *pitch;
 } MatrixPlace;
 
+/* Loops of so few iterations may count elements of registers: whoever makes code copies them out. */
+enum { MATRIX_PAIR = 2 };
+
 typedef struct MatrixOp {
   MatrixKind kind;
-  int sum; /* the matrix register */
+  int sum;          /* the matrix register */
+  const Expr *part; /* its first element in the local; NULL: all of it */
   int rows;
   int cols;
   bool floats;   /* of a product: bf16 */
+  bool eights;   /* of a product: B lies in eights */
   int k;         /* groups of four bytes, pairs of bf16 */
   MatrixPlace a; /* in elements; of a copy: where to */
   MatrixPlace b; /* in groups */

@@ -120,8 +120,15 @@ bool contract_has_dot4(const Target *t, DType x, DType w) {
 }
 
 bool contract_has_matrix(const ContractTypes *types, const Target *t) {
+  if (contract_has_squares(types, t)) return true;
   if (types->k_step == 4) return types->acc == DT_I32 && target_has(t, FEATURE_AMX_INT8);
   return types->k_step == 2 && types->a == DT_BF16 && target_has(t, FEATURE_AMX_BF16);
+}
+
+/* Of mixed signs it is one for bytes of A without. */
+bool contract_has_squares(const ContractTypes *types, const Target *t) {
+  return types->k_step == 4 && types->acc == DT_I32 && !types->mac_ba &&
+         target_has(t, FEATURE_I8MM);
 }
 
 int contract_panel_step(const ContractTypes *types) { return types->across ? types->k_step : 1; }

@@ -42,6 +42,8 @@ DType contract_computed_panel(const ContractTypes *types);
 bool contract_has_dot4(const Target *t, DType x, DType w);
 /* Has the target matrix registers for such products? */
 bool contract_has_matrix(const ContractTypes *types, const Target *t);
+/* Has it an instruction for two rows and two columns of such bytes, eight of k at once? */
+bool contract_has_squares(const ContractTypes *types, const Target *t);
 /* Elements of panels that a column takes of a step of k. */
 int contract_panel_step(const ContractTypes *types);
 /* As what A is stored where it is copied for a contraction. */

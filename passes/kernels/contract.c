@@ -5,6 +5,7 @@
 
 #include "passes/choose/choice.h"
 #include "passes/kernels/contract_parts.h"
+#include "passes/tiles/matrix.h"
 
 void contract_init(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to,
                    const ContractTypes *types) {
@@ -50,6 +51,7 @@ void contract_tile(Contract *c) {
   if (!l->rows) *l = contract_choose_loops(c->l->c, &s, *l, false);
   if (l->key) choice_note(c->l->m->arena, &c->b.keys, l->key);
   c->tile = (Tile){l->rows, l->vectors};
+  c->squares = contract_is_squares(c->l->c, &s, l);
 }
 
 /* Those that choose_tiles planned for the order in memory that it expected. Where a value lies otherwise,
@@ -58,7 +60,8 @@ void contract_plan_blocks(Contract *c) {
   enum { FEW_ROWS = 8 }; /* there are registers for as many with any width of a matrix tile */
   const ContractShape s = contract_shape(c);
   PlanLoops *l = &c->plan;
-  if (l->part && l->lines != c->flat && (!l->matrix || contract_matrix_fits(c))) return;
+  if (l->part && l->lines != c->flat && (!l->matrix || c->squares || contract_matrix_fits(c)))
+    return;
   if (l->matrix && l->rows > FEW_ROWS) l->rows = FEW_ROWS;
   diag_warning(c->l->m->diag, c->anchor->def->loc,
                "plan %s: values lie otherwise than the plan expects: other blocks are chosen",
@@ -102,7 +105,9 @@ DType contract_packed_type(const Contract *c) {
 }
 
 bool contract_pack_const(Contract *c, const ConstData *w, const PackShape *s) {
-  const ConstData *d = pack_panels(c->l->m, w, s);
+  PackShape shape = *s;
+  if (c->squares) shape.k_step *= 2;
+  const ConstData *d = pack_panels(c->l->m, w, &shape);
   if (!d)
     return diag_error(c->l->m->diag, c->anchor->def->loc, ERR_OVERFLOW, "weights are too large");
   const int64_t groups = d->count / c->types->k_step;

@@ -65,6 +65,8 @@ struct Contract {
   int64_t phase; /* of a transposed convolution */
   Tile tile;
   PlanLoops plan;
+  /* Groups of panels lie in eights, for matrix registers of two rows and two columns */
+  bool squares;
   /* Matrix registers of sums: locals that all tiles of the kernel use in turn; 0: none yet, else id + 1 */
   int matrix_sum[4];
   int matrix_pair[2]; /* the same: sums of one product of bf16, of the even and the odd elements */

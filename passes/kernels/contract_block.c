@@ -54,7 +54,7 @@ Blocks contract_blocks(Contract *c) {
   contract_plan_blocks(c);
   int64_t w;
   Blocks b = {.th = l->high > 1 ? l->high : 1, .tw = c->tile.rows};
-  if (l->matrix) b.tw /= b.th;
+  if (l->matrix && !c->squares) b.tw /= b.th;
   if (!c->flat && expr_is_const(c->rows_w, &w) && w < b.tw) b.tw = (int)w;
   b.rows = c->flat ? c->rows_w : c->rows_h;
   b.size = num(c, l->part);

@@ -280,7 +280,7 @@ static Stmt *narrow_tiles(Contract *c, const Panel *pn, const Blocks *bl, const 
 
 static Stmt *rows_tiles(Contract *c, const Panel *pn, const Blocks *bl, const Expr *first,
                         const Expr *count) {
-  if (c->plan.matrix) return contract_matrix_tiles(c, pn, bl, first, count);
+  if (c->plan.matrix && !c->squares) return contract_matrix_tiles(c, pn, bl, first, count);
   return c->stored || contract_converts(c) ? narrow_tiles(c, pn, bl, first, count)
                                            : blocked_tiles(c, *pn, bl, first, count);
 }

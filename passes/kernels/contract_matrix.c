@@ -1,5 +1,6 @@
 /* Tiles of matrix registers (ir/loop/matrix.h): one or two high, one or two wide. The last tile of a line,
- * and the last lines, are computed by a whole tile that begins earlier and stores the rest alone. */
+ * and the last lines, are computed by a whole tile that begins earlier and stores the rest alone. And
+ * products by registers of two rows and two columns, in tiles of vectors. */
 #include "ir/loop/matrix.h"
 
 #include "passes/kernels/contract_parts.h"
@@ -220,9 +221,10 @@ Stmt *contract_matrix_tiles(Contract *c, const Panel *pn, const Blocks *bl, cons
   return out.first;
 }
 
-bool contract_matrix_fits(Contract *c) {
+/* Whether `rows` of A follow each other so. */
+static bool rows_fit(Contract *c, int rows) {
   const Expr *h = ex_var(c->p, "h", c->rows_h), *w = ex_var(c->p, "w", c->rows_w);
-  const Expr *r = row_var(c), **k = &c->k[c->n_k - 1], *was = *k, *q = var(c, "q", ACROSS);
+  const Expr *r = var(c, "r", rows), **k = &c->k[c->n_k - 1], *was = *k, *q = var(c, "q", ACROSS);
   if (c->b_buffer < 0 || c->stored) return false;
   for (int i = 0; i < c->n_outer; i++)
     if (!c->outer[i]) c->outer[i] = ex_var(c->p, "o", c->outer_extent[i]);
@@ -231,4 +233,121 @@ bool contract_matrix_fits(Contract *c) {
   const Expr *a = is_floats(c) ? half_of_a(c, h, w, 0) : contract_a_value(c, h, w);
   *k = was;
   return matrix_reads(c->p, a, r, q);
+}
+
+bool contract_matrix_fits(Contract *c) { return rows_fit(c, c->plan.matrix); }
+
+/* ---- two rows and two columns ---- */
+enum { SQUARE = 2 };
+
+/* Registers of a tile: in each line its rows two by two, of each the columns two by two. */
+typedef struct Squares {
+  const Panel *pn;
+  const Spot *s;
+  int sums;  /* local */
+  int local; /* the tile */
+} Squares;
+
+/* One of them. */
+typedef struct Square {
+  const Expr *line, *row, *col; /* the first one, in the tile */
+  const Expr *at;               /* its first element */
+  const Expr *r, *j;
+  int rows;
+} Square;
+
+static const Expr *square_sum(const Contract *c, const Squares *q, const Square *x,
+                              const Expr **at) {
+  *at = ex_add(c->p, x->at, ex_add(c->p, ex_mul(c->p, x->r, num(c, SQUARE)), x->j));
+  return local_of(c, q->sums, *at);
+}
+
+static Stmt *square_loops(Contract *c, const Square *x, Stmt *body) {
+  return matrix_loop(c, x->r, matrix_loop(c, x->j, body));
+}
+
+static Stmt *fill_square(Contract *c, const Squares *q, const Square *x, const Expr *step) {
+  const Expr *at;
+  (void)step;
+  square_sum(c, q, x, &at);
+  return square_loops(c, x, stmt_set(arena(c), q->sums, at, zero(c)));
+}
+
+static Stmt *copy_square(Contract *c, const Squares *q, const Square *x, const Expr *step) {
+  const Expr *at, *sum = square_sum(c, q, x, &at);
+  const Expr *row = ex_add(c->p, ex_mul(c->p, x->line, num(c, q->s->tw)), x->row);
+  const Expr *to = ex_mul(c->p, ex_add(c->p, row, x->r), num(c, width_of(c, q->pn)));
+  (void)step;
+  to = ex_add(c->p, to, ex_add(c->p, x->col, x->j));
+  return square_loops(c, x, stmt_set(arena(c), q->local, to, sum));
+}
+
+static Stmt *multiply_square(Contract *c, const Squares *q, const Square *x, const Expr *step) {
+  const Expr *at, *w = ex_add(c->p, q->s->w, ex_add(c->p, x->row, x->r));
+  square_sum(c, q, x, &at);
+  const Expr *a = contract_a_value(c, ex_add(c->p, q->s->h, x->line), w);
+  const Expr *b = contract_b_value(c, q->pn, ex_add(c->p, x->col, x->j));
+  return square_loops(c, x, multiply_group(c, q->sums, at, a, b, step));
+}
+
+typedef Stmt *SquareBody(Contract *c, const Squares *q, const Square *x, const Expr *step);
+
+/* body for all of them, which are copied out: a column's for all rows. An odd row is a square of its own. */
+static void each_square(Contract *c, const Squares *q, SquareBody *body, const Expr *step,
+                        StmtList *out) {
+  const int tw = q->s->tw, across = (tw + 1) / SQUARE, wide = width_of(c, q->pn) / SQUARE;
+  const Expr *col = var(c, "n", wide);
+  StmtList all = {0};
+  for (int rows = SQUARE; rows >= 1; rows--) {
+    const int count = rows == SQUARE ? tw / SQUARE : tw % SQUARE;
+    if (!count) continue;
+    const Expr *line = var(c, "h", q->s->th), *pair = var(c, "w", count);
+    Square x = {.line = line, .rows = rows, .r = var(c, "r", rows), .j = var(c, "j", SQUARE)};
+    const Expr *number = rows == SQUARE ? pair : num(c, tw / SQUARE);
+    x.row = ex_mul(c->p, number, num(c, SQUARE));
+    x.col = ex_mul(c->p, col, num(c, SQUARE));
+    x.at = ex_add(c->p, ex_mul(c->p, line, num(c, across)), number);
+    x.at = ex_add(c->p, ex_mul(c->p, x.at, num(c, wide)), col);
+    x.at = ex_mul(c->p, x.at, num(c, SQUARE * SQUARE));
+    Stmt *one = stmt_for(arena(c), FOR_UNROLL, pair, body(c, q, &x, step));
+    stmt_add(&all, stmt_for(arena(c), FOR_UNROLL, line, one));
+  }
+  stmt_add(out, stmt_for(arena(c), FOR_UNROLL, col, all.first));
+}
+
+/* The innermost loop of k, in the steps of squares. */
+static Stmt *square_steps(Contract *c, const Squares *q) {
+  const ContractShape shape = contract_shape(c);
+  const int last = c->n_loops - 1, steps = contract_square_steps(&shape);
+  const Expr *loop = c->loop[last], **k = &c->k[c->n_k - 1], *was = *k;
+  const Expr *o = ex_var(c->p, "k", ex_floordiv(c->p, c->loop_extent[last], num(c, steps)));
+  const Expr *step = var(c, "q", steps), *at = ex_mul(c->p, o, num(c, steps));
+  const int64_t share = contract_prefetch_share(c, q->pn, q->s);
+  StmtList out = {0};
+  for (int64_t i = 0; i < steps; i += share < steps ? share : steps)
+    stmt_add(&out, contract_prefetch_at(c, q->pn, q->s, ex_add(c->p, at, num(c, i))));
+  *k = ex_add(c->p, ex_sub(c->p, was, loop), ex_add(c->p, at, step));
+  each_square(c, q, multiply_square, step, &out);
+  *k = was;
+  return contract_k_loops(c, stmt_for(arena(c), FOR_SERIAL, o, out.first), 0, last, q->s);
+}
+
+Stmt *contract_multiply_squares(Contract *c, const Panel *pn, int local, const Spot *s) {
+  const int registers = s->th * ((s->tw + 1) / SQUARE) * width_of(c, pn) / SQUARE;
+  const Local sums = {.name = "m",
+                      .dtype = c->types->acc,
+                      .count = (int64_t)SQUARE * SQUARE * registers,
+                      .memory = MEM_MATRIX};
+  const Squares q = {
+      .pn = pn, .s = s, .local = local, .sums = kernel_add_local(c->l->mod, c->b.k, sums)};
+  StmtList out = {0};
+  stmt_add(&out, stmt_local(arena(c), q.sums));
+  each_square(c, &q, fill_square, NULL, &out);
+  stmt_add(&out, square_steps(c, &q));
+  each_square(c, &q, copy_square, NULL, &out);
+  return out.first;
+}
+
+bool contract_squares_fit(Contract *c) {
+  return c->squares && !c->hoisted && c->n_loops == c->n_k && rows_fit(c, SQUARE);
 }

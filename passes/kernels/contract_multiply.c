@@ -2,6 +2,7 @@
  *
  *   chained   one row: short sums that join the sum
  *   in ways   one row of few vectors: neighbouring steps of k add to sums of their own
+ *   squares   two rows and two columns at once (contract_matrix.c)
  *   across    rows of bytes of A and of columns of B, whose products one sum gathers
  *   by lanes  neighbouring steps are copied out, where a product takes a lane of a vector of A
  *   else      step by step, the next block of B being prefetched */
@@ -48,11 +49,20 @@ const Expr *contract_b_row(const Contract *c, const Panel *pn) {
   return ex_add(c->p, pn->b_base, ex_mul(c->p, k_linear(c), num(c, pn->b_width)));
 }
 
+/* Steps of k two by two, which lie together for each lane. */
+static const Expr *place_in_eights(const Contract *c, const Panel *pn, const Expr *lane) {
+  const Expr *step = k_linear(c), *two = num(c, 2);
+  const Expr *at = ex_mul(c->p, ex_floordiv(c->p, step, two), num(c, 2 * (int64_t)pn->b_width));
+  at = ex_add(c->p, pn->b_base, ex_add(c->p, at, ex_mul(c->p, lane, two)));
+  return ex_add(c->p, at, ex_floormod(c->p, step, two));
+}
+
 const Expr *contract_b_value(Contract *c, const Panel *pn, const Expr *lane) {
   if (contract_reads_unpacked(c)) return unpacked_value(c, pn, lane);
   if (c->b_buffer < 0) return c->b_direct(c, ex_add(c->p, pn->col, lane));
   const int id = kb_param(&c->b, c->b_buffer, NULL, PA_READ);
-  const Expr *at = ex_add(c->p, contract_b_row(c, pn), lane);
+  const Expr *at =
+      c->squares ? place_in_eights(c, pn, lane) : ex_add(c->p, contract_b_row(c, pn), lane);
   return contract_operand_b(c, ex_load(c->p, c->panel, id, at, NULL));
 }
 
@@ -114,7 +124,7 @@ static const Expr *next_block(const Contract *c, const Panel *pn, const Expr *ou
 }
 
 /* Steps of k in which a tile asks for one line. */
-static int64_t prefetch_share(const Contract *c, const Panel *pn, const Spot *s) {
+int64_t contract_prefetch_share(const Contract *c, const Panel *pn, const Spot *s) {
   const int64_t lines = (int64_t)width_of(c, pn) * dtype_bytes(c->panel) / CACHE_LINE;
   int64_t share = 1;
   while (lines > 0 && share * 2 * lines <= s->tiles) share *= 2;
@@ -129,7 +139,7 @@ static Stmt *prefetch_next(Contract *c, const Panel *pn, const Spot *s) {
   const int64_t in_line = CACHE_LINE / dtype_bytes(c->panel) / contract_panel_step(c->types);
   const int64_t lines = (int64_t)width_of(c, pn) / in_line;
   if (!c->prefetch || !s->tile || c->b_buffer < 0 || lines < 1) return NULL;
-  const int64_t share = prefetch_share(c, pn, s);
+  const int64_t share = contract_prefetch_share(c, pn, s);
   const int id = kb_param(&c->b, c->b_buffer, NULL, PA_READ);
   const Expr *n, *outer, *inside = loops_linear(c, c->hoisted, c->n_loops, &n), *blocks;
   outer = loops_linear(c, 0, c->hoisted, &blocks);
@@ -190,6 +200,10 @@ static Stmt *multiply_at(Contract *c, const Panel *pn, int local, const Spot *s,
   return step && var ? stmt_for(arena(c), FOR_UNROLL, var, step) : step;
 }
 
+Stmt *contract_prefetch_at(Contract *c, const Panel *pn, const Spot *s, const Expr *at) {
+  return multiply_at(c, pn, -1, s, at, NULL, true);
+}
+
 /* How many of n steps are copied out: all of a few, else what divides them; groups of a_steps. */
 static int64_t copied_steps(const MachineModel *m, bool fixed, int64_t n) {
   enum { MOST_COPIED = 8, MOST_HALVES = 24 };
@@ -209,7 +223,8 @@ static Stmt *multiply_by_lanes(Contract *c, const Panel *pn, int local, const Sp
   int64_t n = 0;
   const bool fixed = expr_is_const(extent, &n);
   if (m.a_steps == 1 || (fixed && n < m.a_steps) || contract_if_live(c, last, s, NULL)) return NULL;
-  const int64_t copied = copied_steps(&m, fixed, n), share = prefetch_share(c, pn, s);
+  const int64_t copied = copied_steps(&m, fixed, n);
+  const int64_t share = contract_prefetch_share(c, pn, s);
   const int64_t asks = share < copied ? share : copied;
   const Expr *steps = num(c, copied), *whole = ex_floordiv(c->p, extent, steps);
   const Expr *o = ex_var(c->p, "k", whole), *u = var(c, "u", copied);
@@ -350,6 +365,7 @@ static Stmt *multiply_across(Contract *c, const Panel *pn, int local, const Spot
 
 Stmt *contract_multiply(Contract *c, const Panel *pn, int local, const Spot *s) {
   if (c->types->across) return multiply_across(c, pn, local, s);
+  if (contract_squares_fit(c)) return contract_multiply_squares(c, pn, local, s);
   const int rows = s->th * s->tw, ways = ways_of(c, pn, rows);
   if (ways > 1) return multiply_ways(c, pn, local, s, ways);
   return can_chain(c, rows) ? multiply_chained(c, pn, local, s) : multiply(c, pn, local, s);

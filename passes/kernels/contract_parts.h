@@ -75,6 +75,11 @@ Stmt *contract_k_loops(Contract *c, Stmt *body, int from, int to, const Spot *s)
 /* Adds to the tile `local` all products of the loops of k that stand inside. */
 Stmt *contract_multiply(Contract *c, const Panel *pn, int local, const Spot *s);
 
+/* Step `at` of the innermost loop of k asks for its share of the block of B that comes next (or NULL); steps
+ * in which a tile asks for one line. */
+Stmt *contract_prefetch_at(Contract *c, const Panel *pn, const Spot *s, const Expr *at);
+int64_t contract_prefetch_share(const Contract *c, const Panel *pn, const Spot *s);
+
 /* ---- contract_emit.c ---- */
 /* Stores lane j of the row (h, w). */
 Stmt *contract_store_lanes(Contract *c, const Panel *pn, const Expr *h, const Expr *w,
@@ -83,6 +88,10 @@ Stmt *contract_store_lanes(Contract *c, const Panel *pn, const Expr *h, const Ex
 /* ---- contract_matrix.c ---- */
 /* Whether rows of A lie so that matrix registers can take them. */
 bool contract_matrix_fits(Contract *c);
+/* The same of registers of two rows and two columns; and where c has none, false. */
+bool contract_squares_fit(Contract *c);
+/* Sets the tile `local` to all products. */
+Stmt *contract_multiply_squares(Contract *c, const Panel *pn, int local, const Spot *s);
 /* All tiles of matrix registers of a block of `count` rows (flat) or lines from `first`. */
 Stmt *contract_matrix_tiles(Contract *c, const Panel *pn, const Blocks *bl, const Expr *first,
                             const Expr *count);

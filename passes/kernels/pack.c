@@ -186,6 +186,22 @@ static Stmt *store_packed(Contract *c, const PackLoops *s, int to, const Expr *a
   return stmt_for(a, FOR_SERIAL, j, row);
 }
 
+/* Where the group of k and lane j lies. */
+static const Expr *packed_at(const Contract *c, const PackLoops *s, const Expr *j) {
+  ExprPool *p = c->p;
+  const Expr *at = s->all, *step, *extent;
+  for (int i = 0; i < c->n_k; i++) {
+    const bool pairs = c->squares && i == c->n_k - 1;
+    step = pairs ? ex_floordiv(p, c->k[i], ex_i64(p, 2)) : c->k[i];
+    extent = pairs ? ex_floordiv(p, c->k_extent[i], ex_i64(p, 2)) : c->k_extent[i];
+    at = ex_add(p, ex_mul(p, at, extent), step);
+  }
+  at = ex_add(p, ex_mul(p, at, ex_i64(p, s->width)), j);
+  if (!c->squares) return at;
+  const Expr *odd = ex_floormod(p, c->k[c->n_k - 1], ex_i64(p, 2));
+  return ex_add(p, ex_mul(p, at, ex_i64(p, 2)), odd);
+}
+
 static const Place *packed_place(Contract *c, const PackLoops *s) {
   const Expr *dims[MAX_RANK];
   int n = 0;
@@ -205,13 +221,9 @@ Step *contract_pack_computed(Contract *c, const bool *outer_of_b,
   k.b.keys = c->b.keys;
   const PackLoops s = pack_loops(&k, outer_of_b);
   const Place *to = packed_place(&k, &s);
-  const Expr *at = s.all;
-  for (int i = 0; i < k.n_k; i++) {
-    k.k[i] = ex_var(p, "k", k.k_extent[i]);
-    at = ex_add(p, ex_mul(p, at, k.k_extent[i]), k.k[i]);
-  }
+  for (int i = 0; i < k.n_k; i++) k.k[i] = ex_var(p, "k", k.k_extent[i]);
   const Expr *j = ex_var(p, "j", ex_i64(p, s.width));
-  at = ex_add(p, ex_mul(p, at, ex_i64(p, s.width)), j);
+  const Expr *at = packed_at(&k, &s, j);
   const int id = kb_param(&k.b, to->buffer, to->offset, PA_WRITE);
   Stmt *body = store_packed(&k, &s, id, at, j, b);
   double work = expr_extent_guess(p, s.total) * c->tile.vectors * 4;

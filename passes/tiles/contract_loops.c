@@ -70,12 +70,11 @@ static int take_tile(const Space *x, const TileCost *tiles, int n, int model, Pl
   return choice_take(x->c, CHOICE_TILE, l->key, candidates, n, model);
 }
 
-/* Of matrix registers only where there are blocks, which they are in. */
 static void choose_tile(const Space *x, PlanLoops *l, bool blocks) {
   TileCost tiles[MAX_TILES];
   const int n = tiles_of(x, tiles);
   int best = contract_cheapest(tiles, n);
-  if (blocks && contract_choose_matrix(x->c, x->s, tiles[best].cycles, l)) return;
+  if (contract_choose_matrix(x->c, x->s, tiles[best].cycles, blocks, l)) return;
   if (choice_matters(x->c)) best = take_tile(x, tiles, n, best, l);
   l->rows = tiles[best].tile.rows;
   l->vectors = tiles[best].tile.vectors;
@@ -88,7 +87,8 @@ static void choose_lines(Space *x) {
   int64_t h, w;
   x->high = 1;
   x->wide = x->l->rows;
-  if (x->l->matrix) {
+  const bool squares = contract_is_squares(x->c, x->s, x->l);
+  if (x->l->matrix && !squares) {
     x->high = x->l->high > 1 ? x->l->high : 1;
     x->wide /= x->high;
     return;
@@ -96,7 +96,7 @@ static void choose_lines(Space *x) {
   if (x->s->flat || !expr_is_const(x->s->rows_w, &w) || w >= x->wide) return;
   x->wide = (int)w;
   if (x->s->skips || !w || !expr_is_const(x->s->rows_h, &h)) return;
-  for (int high = x->l->rows / x->wide; high > 1; high--)
+  for (int high = x->l->rows / (x->wide + (squares && x->wide % 2)); high > 1; high--)
     if (h % high == 0) {
       x->high = high;
       return;
@@ -348,10 +348,10 @@ const char *contract_loops_problem(const PassCtx *c, const ContractShape *s, con
   if (l->lines == s->flat)
     return s->flat ? "rows follow each other here" : "rows do not follow each other here";
   choose_lines(&x);
-  if (!l->matrix && l->high != 1 &&
+  const bool large = l->matrix && !contract_is_squares(c, s, l);
+  if (!large && l->high != 1 &&
       (l->high > x.high || !expr_is_const(s->rows_h, &rows) || rows % l->high))
     return "a tile cannot have as many lines here";
-  if ((!l->matrix && l->part % l->high) || l->part > INT32_MAX)
-    return "blocks must be of whole tiles";
+  if ((!large && l->part % l->high) || l->part > INT32_MAX) return "blocks must be of whole tiles";
   return steps_problem(&x, l);
 }

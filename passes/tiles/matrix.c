@@ -13,6 +13,14 @@ typedef struct Sizes { /* of a contraction; all constant */
   int64_t k; /* steps */
 } Sizes;
 
+static bool has_squares(const PassCtx *c, const ContractShape *s) {
+  return contract_has_squares(s->types, c->target);
+}
+
+bool contract_is_squares(const PassCtx *c, const ContractShape *s, const PlanLoops *l) {
+  return l->matrix && has_squares(c, s);
+}
+
 int contract_matrix_steps(const ContractShape *s) {
   int64_t n;
   if (!s->n_k || !expr_is_const(s->k[s->n_k - 1], &n)) return 0;
@@ -61,6 +69,7 @@ double contract_matrix_cycles(const PassCtx *c, const ContractShape *s, const Pl
                               double live) {
   const MachineModel m = machine_model(c->target, DT_I32, 1);
   Sizes z;
+  if (has_squares(c, s)) return contract_squares_cycles(c, s, l, live);
   if (!sizes_of(s, &z)) return 0;
   const int high = l->high > 1 ? l->high : 1, steps = contract_matrix_steps(s);
   const int64_t width = l->vectors * (int64_t)m.lanes, panels = z.cols / width;
@@ -73,22 +82,29 @@ double contract_matrix_cycles(const PassCtx *c, const ContractShape *s, const Pl
   return time;
 }
 
-const char *contract_matrix_problem(const PassCtx *c, const ContractShape *s, const PlanLoops *l) {
-  Sizes z;
-  const int high = l->high > 1 ? l->high : 1, across = l->matrix ? l->rows / l->matrix : 0;
-  if (!has_registers(c, s)) return "there are no matrix registers for this product";
-  if (!sizes_of(s, &z)) return "matrix registers need known sizes";
+static const char *tile_problem(const Sizes *z, const PlanLoops *l) {
+  const int high = l->high > 1 ? l->high : 1, across = l->rows / l->matrix;
   if (l->matrix > MOST_ROWS || across < 1 || across > MOST_ACROSS || l->vectors > MOST_ACROSS ||
       (high > 1 && high != across))
     return "the tile is not possible here";
-  return l->rows / high > z.rows || high > z.lines ? "a tile is larger than the product" : NULL;
+  return l->rows / high > z->rows || high > z->lines ? "a tile is larger than the product" : NULL;
 }
 
-bool contract_choose_matrix(const PassCtx *c, const ContractShape *s, double cycles, PlanLoops *l) {
+const char *contract_matrix_problem(const PassCtx *c, const ContractShape *s, const PlanLoops *l) {
+  Sizes z;
+  if (has_squares(c, s)) return contract_squares_problem(c, s, l);
+  if (!has_registers(c, s)) return "there are no matrix registers for this product";
+  if (!sizes_of(s, &z)) return "matrix registers need known sizes";
+  return l->part ? tile_problem(&z, l) : "a plan of matrix registers names the rows of a block";
+}
+
+bool contract_choose_matrix(const PassCtx *c, const ContractShape *s, double cycles, bool blocks,
+                            PlanLoops *l) {
   Sizes z;
   bool found = false;
   const int lanes = target_lanes(c->target, 32);
-  if (!has_registers(c, s) || !sizes_of(s, &z) || contract_matrix_steps(s) < FEW_STEPS)
+  if (has_squares(c, s)) return contract_choose_squares(c, s, cycles, l);
+  if (!blocks || !has_registers(c, s) || !sizes_of(s, &z) || contract_matrix_steps(s) < FEW_STEPS)
     return false;
   for (int rows = 1; rows <= MOST_ROWS; rows++)
     for (int across = 1; across <= MOST_ACROSS; across++)
@@ -98,7 +114,7 @@ bool contract_choose_matrix(const PassCtx *c, const ContractShape *s, double cyc
         one.matrix = rows;
         one.vectors = z.cols > lanes ? 2 : 1;
         one.high = high;
-        if ((s->flat && high > 1) || contract_matrix_problem(c, s, &one)) continue;
+        if ((s->flat && high > 1) || tile_problem(&z, &one)) continue;
         const double cost = contract_matrix_cycles(c, s, &one, 1);
         if (cost >= cycles) continue;
         cycles = cost;

@@ -132,6 +132,12 @@ def requantize(acc, sx, sw, sy, zy, axis):
 
 # ---- shapes ----------------------------------------------------------------------------------------------
 
+def channels(rng, most):
+    """Often a multiple of eight, of which some instructions take all at once."""
+    n = int(rng.integers(1, most))
+    return -(-n // 8) * 8 if rng.random() < 0.4 else n
+
+
 def conv_shape(rng):
     """(shape of x, shape of w, attributes)"""
     n = pick(rng, 1, 2, 2, 2, 3)
@@ -140,7 +146,7 @@ def conv_shape(rng):
     kind = pick(rng, "dense", "dense", "dense", "grouped", "depthwise", "depthwise", "long", "one")
     k = [1] * n if kind == "one" else [pick(rng, 1, 2, 3, 3, 5, 7) for _ in range(n)]
     dilations = [pick(rng, 1, 1, 1, 2, 3) for _ in range(n)]
-    group, c_in, c_out = 1, int(rng.integers(1, 40)), int(rng.integers(1, 40))
+    group, c_in, c_out = 1, channels(rng, 40), channels(rng, 40)
     if kind == "depthwise":
         group = c_in
         c_out = c_in * pick(rng, 1, 1, 1, 2)
@@ -162,7 +168,7 @@ def conv_shape(rng):
 def product_shape(rng):
     """(shape of a, shape of b)"""
     m, n = int(rng.integers(1, 34)), int(rng.integers(1, 40))
-    k = pick(rng, 1, 2, 3, int(rng.integers(4, 80)), int(rng.integers(80, 700)), 2049)
+    k = pick(rng, 1, 2, 3, channels(rng, 80), channels(rng, 700), 2049)
     if rng.random() < 0.04:
         m, k, n = pick(rng, 1, 3), 70001, pick(rng, 1, 2)
     batch = pick(rng, (), (), (3,), (2, 2))

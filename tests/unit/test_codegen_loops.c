@@ -498,6 +498,73 @@ static void test_matrix_signs(void **state) {
   f->d = diag_new(f->a);
 }
 
+/* ---- two rows and two columns: three rows of A, the last one alone, and four columns ---- */
+
+static const char *each_square(Fix *f, const char *body) {
+  StrBuf t = {.arena = f->a};
+  for (int rows = 2; rows >= 1; rows--) {
+    sb_printf(&t, "for x in 0..2 unroll { for r in 0..%d matrix { for j in 0..2 matrix {\n", rows);
+    sb_printf(&t, body, rows == 2 ? 0 : 2);
+    sb_printf(&t, "} } }\n");
+  }
+  return sb_str(&t);
+}
+
+static const char *square_kernel(Fix *f, const Shape *s, const Form *m) {
+  const int in = 3 * s->pitch + 12 * s->k, b = 3 * s->k * 4;
+  const char *const sum = "t0[(x + %1$d)*4 + r*2 + j]";
+  const char *const a = group(f, s, m, arena_printf(f->a, "k*%d", 4 * s->k),
+                              arena_printf(f->a, "%%1$d*%d", s->pitch));
+  const char *const panel =
+      arena_printf(f->a, "b1[k*%d + floordiv(q, 2)*8 + (x*2 + j)*2 + floormod(q, 2)]", 4 * s->k);
+  const char *const operands =
+      arena_printf(f->a, m->exchanged ? "%2$s, %1$s" : "%1$s, %2$s", a, panel);
+  StrBuf t = {.arena = f->a};
+  sb_printf(
+      &t,
+      "module {\n  b0 : %s[%d] = input 0\n  b1 : i32[%d] = input 1\n  b2 : i32[12] = output 0\n"
+      "  inputs b0, b1\n  outputs b2\n  kernel k {\n    param b0 : %s[%d] read align 1\n"
+      "    param b1 : i32[%d] read align 4\n    param b2 : i32[12] write align 4\n"
+      "local t0 : i32[16] matrix\nlocal t1 : i32[12] regs\nlocal t0\nlocal t1\n",
+      m->a, in, b, m->a, in, b);
+  sb_printf(&t, "%s", each_square(f, arena_printf(f->a, "%s = 0i32 ", sum)));
+  const char *const product = arena_printf(f->a, "for q in 0..%d matrix { %s = %s(%s, %s) } ", s->k,
+                                           sum, m->dot, operands, sum);
+  sb_printf(&t, "for k in 0..3 { %s }\n", each_square(f, product));
+  sb_printf(&t, "%s", each_square(f, arena_printf(f->a, "t1[(%%1$d + r)*4 + x*2 + j] = %s ", sum)));
+  sb_printf(&t, "for i in 0..3 unroll { for j in 0..4 vector { b2[i*4 + j] = t1[i*4 + j] } }\n");
+  sb_printf(&t, "  }\n  steps {\n    call k(b0, b1, b2)\n  }\n}\n");
+  return sb_str(&t);
+}
+
+static const Shape squares[] = {{0, 2, 24}, {0, 4, 48}, {0, 4, 61}, {0, 6, 100}};
+
+static void test_matrix_squares(void **state) {
+  Fix *f = *state;
+  static const char *const targets[] = {"x86-64-v2", NULL, "c"};
+  for (size_t s = 0; s < sizeof squares / sizeof *squares; s++)
+    for (size_t m = 0; m < sizeof forms / sizeof *forms; m++)
+      for (size_t t = 0; t < sizeof targets / sizeof *targets; t++)
+        if ((s + m + t) % 2 == 0)
+          check_on(f, targets[t], square_kernel(f, &squares[s], &forms[m]), 0, NULL, 0);
+}
+
+static void test_matrix_squares_refused(void **state) {
+  Fix *f = *state;
+  static const Change wrong[] = {
+      {"t0[(x + 0)*4 + r*2 + j] = 0i32", "t0[(x + 0)*2 + r*2 + j] = 0i32"},
+      {"t0[(x + 0)*4 + r*2 + j] = 0i32", "t0[(x + 0)*4 + j*2 + r] = 0i32"},
+      {"for x in 0..2 unroll { for r in 0..2 matrix",
+       "for x in 0..2 unroll { for r in 0..3 matrix"},
+      {"(x*2 + j)*2 + floormod", "(x*2 + j)*3 + floormod"},
+      {"floormod(q, 2)]", "floormod(q, 3)]"},
+      {"floordiv(q, 2)*8", "floordiv(q, 3)*8"},
+      {"local t0 : i32[16] matrix", "local t0 : i32[18] matrix"},
+      {"for q in 0..4", "for q in 0..3"},
+  };
+  check_refused(f, square_kernel(f, &squares[1], &forms[3]), wrong, sizeof wrong / sizeof *wrong);
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_matmul_tile, setup, teardown),
@@ -512,6 +579,8 @@ int main(int argc, char **argv) {
       cmocka_unit_test_setup_teardown(test_matrix_sums, setup, teardown),
       cmocka_unit_test_setup_teardown(test_matrix_floats, setup, teardown),
       cmocka_unit_test_setup_teardown(test_matrix_floats_refused, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_matrix_squares, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_matrix_squares_refused, setup, teardown),
       cmocka_unit_test_setup_teardown(test_conditions, setup, teardown),
   };
   cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
