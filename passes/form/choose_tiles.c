@@ -3,6 +3,8 @@
  * memory, so this pass goes through the graph as lowering will, and expects each value where that will
  * put it. Where it errs, other tiles would have been better; none is wrong. What a text says of tiles is
  * obeyed, or refused where the node cannot be computed so. */
+#include <string.h>
+
 #include "passes/build/kernel.h"
 #include "passes/choose/strips.h"
 #include "passes/tiles/contract_loops.h"
@@ -14,6 +16,7 @@ typedef struct Tiler {
   Place *place;  /* by value id: where it is expected; stride NULL: not asked yet */
   bool *asked;   /* by value id: someone reads it */
   bool *outside; /* by value id: must lie dense */
+  bool plain;    /* no large matrix registers */
 } Tiler;
 
 /* ---- places ---- */
@@ -91,6 +94,7 @@ static bool refuse(const Tiler *t, const Node *n, const char *why) {
 static bool choose_loops(const Tiler *t, const Node *n, const ContractShape *s, PlanLoops *l) {
   const char *const wrong = l->rows ? contract_loops_problem(t->c, s, l) : NULL;
   if (wrong) return refuse(t, n, wrong);
+  if (t->plain && !l->rows) *l = contract_choose_loops(t->c, s, *l, false);
   *l = contract_choose_loops(t->c, s, *l, plan_has_blocks(n->plan));
   return true;
 }
@@ -244,6 +248,36 @@ static void settle_thin(Tiler *t, Node *n, const Value *root) {
   t->c->changed = true;
 }
 
+static Plan *with_loops(const Tiler *t, const Plan *p, const PlanLoops *loops, int count) {
+  Plan *const out = arena_dup(t->c->model->arena, p, sizeof *p);
+  out->loops = loops;
+  out->n_loops = count;
+  return out;
+}
+
+/* Operands may be read otherwise where a plan has matrix registers, from elsewhere, in rows that do not
+ * follow each other: then loops are chosen again with that known, and without such registers where that
+ * does not choose them. */
+static bool settle_loops(Tiler *t, Node *n, const ConvInfo *conv, const Value *root,
+                         PlanLoops *loops, int count) {
+  const Plan *const before = n->plan;
+  const ContractTypes *const types = node_contract_types(n);
+  const size_t bytes = (size_t)count * sizeof *loops;
+  PlanLoops *const given = arena_dup(t->c->scratch, loops, bytes);
+  if (!fill_loops(t, n, conv, root, loops, count)) return false;
+  n->plan = with_loops(t, before, loops, count);
+  if (node_contract_types(n) == types) return true;
+  PlanLoops *const again = arena_dup(t->c->model->arena, given, bytes);
+  if (!fill_loops(t, n, conv, root, again, count)) return false;
+  n->plan = with_loops(t, before, again, count);
+  t->plain = !plan_has_matrix(n->plan);
+  if (t->plain) n->plan = before;
+  memcpy(loops, t->plain ? given : again, bytes);
+  const bool ok = !t->plain || fill_loops(t, n, conv, root, loops, count);
+  t->plain = false;
+  return ok;
+}
+
 static bool tile_node(Tiler *t, Node *n, const Value *root) {
   settle_thin(t, n, root);
   ConvInfo info;
@@ -253,11 +287,9 @@ static bool tile_node(Tiler *t, Node *n, const Value *root) {
   if (p.n_loops > 1 && p.n_loops != count) return refuse(t, n, "tiles of another number of phases");
   PlanLoops *loops = ARENA_ARRAY(t->c->model->arena, PlanLoops, count + 1);
   for (int i = 0; i < count; i++) loops[i] = plan_loops(&p, i);
-  if (!fill_loops(t, n, conv, root, loops, count)) return false;
+  if (!settle_loops(t, n, conv, root, loops, count)) return false;
   t->c->changed = t->c->changed || !is_complete(&p);
-  p.loops = loops;
-  p.n_loops = count;
-  n->plan = arena_dup(t->c->model->arena, &p, sizeof p);
+  n->plan = with_loops(t, &p, loops, count);
   return true;
 }
 

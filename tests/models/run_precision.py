@@ -83,6 +83,20 @@ def check_products(folder):
                 check(f"{what}: ONNX Runtime", sqnr([fast], [theirs]) > 100, f"{sqnr([fast], [theirs]):.1f} dB")
 
 
+def check_plans(folder):
+    """Matrix registers read a value where it lies, with the border that another reader needs, and not a copy: plans know."""
+    for size, cout in ((55, 64), (13, 192)):
+        net = own_models.Net(8)
+        bf16 = TYPES["bf16"]
+        w = lambda *s: halves(net, bf16, *s)  # noqa: E731
+        x = rounded(net, bf16, net.op("Relu", net.op("Conv", rounded(net, bf16, net.input("x", [1, 64, size, size])), w(16, 64, 1, 1))))
+        one, three = net.op("Conv", x, w(cout, 16, 1, 1)), net.op("Conv", x, w(cout, 16, 3, 3), pads=[1] * 4)
+        net.output(net.op("Relu", net.op("Concat", one, three, axis=1)), "y")
+        save_net(net, folder / "plans.onnx")
+        done = burin(folder / "plans.onnx", "--target=sapphirerapids", "--emit=obj", "-o", folder / "plans.o")
+        check(f"plans of {size}x{size} hold", done.returncode == 0 and "warning" not in done.stderr, done.stderr)
+
+
 # ---- --precision ----
 def floats_of(path):
     """Bytes of constants by type."""
@@ -223,6 +237,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="burin-") as name:
         folder = Path(name)
         check_products(folder)
+        check_plans(folder)
         models = [p for p in own_models.write_all(folder) if has_float_product(p)]
         models.sort(key=lambda p: p.stat().st_size)
         for k, path in enumerate(models):
