@@ -30,6 +30,15 @@ void contract_begin(Contract *c, Lower *l, const Value *root, const Value *ancho
   kb_begin(&c->b, l, root, suffix);
 }
 
+const ContractTypes *contract_by_element(Lower *l, const ContractTypes *types) {
+  ContractTypes *const t = arena_dup(l->m->arena, types, sizeof *types);
+  t->k_step = 1;
+  t->mac = EX_fma;
+  t->panel = t->acc;
+  t->split_a = t->across = false;
+  return t;
+}
+
 ContractShape contract_shape(const Contract *c) {
   ContractShape s = {.types = c->types,
                      .n_outer = c->n_outer,

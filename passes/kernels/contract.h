@@ -120,6 +120,19 @@ const Expr *contract_group(const Contract *c, DType type, const Expr *const *ele
 const Place *contract_copy(Lower *l, const Value *x, DType type, const Layout *layout,
                            Step **steps);
 Step *contract_emit(Contract *c);
+/* The element of the root at idx[] whose sum is `sum`: scaled, added to, with the epilogue. */
+const Expr *contract_finish(Contract *c, const Expr *sum, const Expr *const *idx);
+const Expr *contract_flops(const Contract *c);
+/* ---- for templates that read both operands element by element (passes/gpu) ---- */
+/* Like `types`, but k goes by elements. */
+const ContractTypes *contract_by_element(Lower *l, const ContractTypes *types);
+/* Describe a product without tile and panels: flat rows, of all images or, where B has none, batches;
+ * c->b_direct is B at c->outer and c->k, which the template sets. */
+void matmul_describe(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to,
+                     const MatMulInfo *product);
+/* The border of the input is a guard; false: the phase has no rows. Channels are the last k. */
+bool conv_describe_rows(Contract *c, Lower *l, const Value *root, const Value *anchor,
+                        const Place *to, const ConvInfo *conv, int64_t phase);
 /* Lines [first, first + count) of rows_h, all columns, serial: a part of a larger kernel. The outer
  * indices are set; not flat. */
 Stmt *contract_lines(Contract *c, const Expr *first, const Expr *count);

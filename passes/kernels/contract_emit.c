@@ -19,7 +19,7 @@ static StoredPanel stored_panel(const Panel *pn) {
 
 /* ---- the end of a sum ---- */
 
-static const Expr *finish_value(Contract *c, const Expr *sum, const Expr *const *idx) {
+const Expr *contract_finish(Contract *c, const Expr *sum, const Expr *const *idx) {
   if (c->scale != 1.0) sum = ex_mul(c->p, sum, ex_const(c->p, c->types->acc, c->scale));
   const Expr *extra = c->add ? c->add(c, idx) : NULL;
   if (extra) sum = ex_add(c->p, sum, extra);
@@ -31,7 +31,7 @@ Stmt *contract_store_lanes(Contract *c, const Panel *pn, const Expr *h, const Ex
                            const Expr *j, const Expr *sum) {
   const Expr *idx[MAX_RANK];
   c->out_index(c, h, w, ex_add(c->p, pn->col, j), idx);
-  const Expr *value = c->plain_rank ? sum : finish_value(c, sum, idx);
+  const Expr *value = c->plain_rank ? sum : contract_finish(c, sum, idx);
   const int out = kb_param(&c->b, c->to->buffer, c->to->offset, PA_WRITE);
   const int rank = c->plain_rank ? c->plain_rank : c->root->rank;
   value = ex_cast(c->p, kb_dtype(&c->b, out), value); /* a ring keeps small floats as f32 */
@@ -55,7 +55,7 @@ static bool heavy_epilogue(Contract *c) {
   const Expr *idx[MAX_RANK];
   c->out_index(c, ex_var(c->p, "h", c->rows_h), ex_var(c->p, "w", c->rows_w),
                ex_var(c->p, "j", c->n), idx);
-  return expr_cost(finish_value(c, ex_hole(c->p, c->types->acc, 1), idx)) > HEAVY;
+  return expr_cost(contract_finish(c, ex_hole(c->p, c->types->acc, 1), idx)) > HEAVY;
 }
 
 /* Symbolic column counts and heavy epilogues: the tile is copied to the stack, where lanes may be
@@ -338,7 +338,7 @@ static Stmt *panels_body(Contract *c, const Blocks *bl, const Expr *group, const
   return full ? stmt_if(arena(c), ex_lt(c->p, group, groups), whole, part) : part;
 }
 
-static const Expr *flops_of(const Contract *c) {
+const Expr *contract_flops(const Contract *c) {
   const Expr *e =
       ex_mul(c->p, ex_mul(c->p, num(c, 2 * c->types->k_step), c->n), contract_k_total(c));
   e = ex_mul(c->p, e, ex_mul(c->p, c->rows_h, c->rows_w));
@@ -363,7 +363,7 @@ Step *contract_emit(Contract *c) {
   kb_estimate(
       &c->b, c->plain_rank ? "winograd" : "tiled",
       contract_estimate(c->l->c, &shape, &c->plan, contract_asks_live(c) ? c->live_share : 1));
-  c->b.k->flops = flops_of(c);
+  c->b.k->flops = contract_flops(c);
   if (c->b.x.bad) {
     diag_internal(c->l->m->diag, c->b.loc, "lower: the epilogue of a contraction cannot be read");
     return NULL;

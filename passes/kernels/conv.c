@@ -21,49 +21,77 @@ typedef struct ConvCtx {
   int64_t panel_group;       /* packed elements per group */
   bool lines;                /* one line of the output at a time */
   bool joined;               /* the channel counts through the taps of a line, too */
+  bool merged; /* rows are those of all images; the group is the only outer dimension */
 } ConvCtx;
 
-/* Row (outer, h, w) → row number along each spatial dimension. */
-static void conv_rows(const Contract *c, const Expr *h, const Expr *w, const Expr **q) {
+static const Expr *conv_group(const Contract *c, const ConvCtx *v) {
+  return v->conv.group > 1 ? c->outer[v->merged ? 0 : 1] : num(c, 0);
+}
+
+/* Row (outer, h, w) → image, and row number along each spatial dimension. */
+static const Expr *conv_rows(const Contract *c, const Expr *h, const Expr *w, const Expr **q) {
   const ConvCtx *v = c->info;
   const int n = v->conv.spatial;
+  if (v->merged) {
+    const Expr *rows[MAX_SPATIAL + 1] = {v->x->dims[0]}, *at[MAX_SPATIAL + 1];
+    for (int s = 0; s < n; s++) rows[s + 1] = v->axis[s].rows;
+    nest_indices(c->p, w, n + 1, rows, at);
+    memcpy(q, at + 1, sizeof *q * (size_t)n);
+    return at[0];
+  }
   if (c->flat) {
     const Expr *rows[MAX_SPATIAL];
     for (int s = 0; s < n; s++) rows[s] = v->axis[s].rows;
     nest_indices(c->p, w, n, rows, q);
-    return;
+    return c->outer[0];
   }
   q[n - 1] = w;
   if (n > 1) q[n - 2] = h;
   if (n > 2) q[0] = c->outer[v->depth_outer];
+  return c->outer[0];
 }
 
 static void conv_out_index(const Contract *c, const Expr *h, const Expr *w, const Expr *col,
                            const Expr **idx) {
   const ConvCtx *v = c->info;
   const Expr *q[MAX_SPATIAL];
-  conv_rows(c, h, w, q);
-  idx[0] = c->outer[0];
-  idx[1] = v->conv.group > 1 ? ex_add(c->p, ex_mul(c->p, c->outer[1], c->n), col) : col;
+  idx[0] = conv_rows(c, h, w, q);
+  idx[1] = ex_add(c->p, ex_mul(c->p, conv_group(c, v), c->n), col);
   for (int s = 0; s < v->conv.spatial; s++)
     idx[2 + s] = ex_add(c->p, ex_mul(c->p, q[s], num(c, v->axis[s].os)), num(c, v->axis[s].ob));
+}
+
+/* An element of the input itself: beyond the border there is the value of the pads. */
+static const Expr *conv_inside(Contract *c, const Expr *const *idx) {
+  const ConvCtx *v = c->info;
+  const Expr *inside = ex_bool(c->p, true);
+  for (int s = 0; s < v->conv.spatial; s++) {
+    const Expr *const at = idx[2 + s];
+    inside = ex_and(c->p, inside, ex_le(c->p, num(c, 0), at));
+    inside = ex_and(c->p, inside, ex_lt(c->p, at, v->x->dims[2 + s]));
+  }
+  int64_t always;
+  const bool guarded = !expr_is_const(inside, &always) || !always;
+  const Expr *const e = c->b.x.ctx.read(&c->b.x.ctx, v->x, idx, guarded ? inside : NULL);
+  if (!guarded || !v->conv.pad_value) return e;
+  return ex_select(c->p, inside, e, ex_const(c->p, (DType)e->dtype, (double)v->conv.pad_value));
 }
 
 static const Expr *conv_a(Contract *c, const Expr *h, const Expr *w) {
   const ConvCtx *v = c->info;
   const Expr *q[MAX_SPATIAL], *idx[MAX_RANK];
-  conv_rows(c, h, w, q);
+  idx[0] = conv_rows(c, h, w, q);
   const int64_t cig = v->conv.c_in / v->conv.group;
   const int ck = v->k_of[v->conv.spatial];
   const Expr *ch = ck >= 0 ? c->k[ck] : num(c, 0);
-  idx[0] = c->outer[0];
-  idx[1] = v->conv.group > 1 ? ex_add(c->p, ex_mul(c->p, c->outer[1], num(c, cig)), ch) : ch;
+  idx[1] = ex_add(c->p, ex_mul(c->p, conv_group(c, v), num(c, cig)), ch);
   for (int s = 0; s < v->conv.spatial; s++) {
     const Axis *a = &v->axis[s];
     const Expr *at = ex_add(c->p, ex_mul(c->p, q[s], num(c, a->is)), num(c, a->ib));
     if (v->k_of[s] >= 0) at = ex_add(c->p, at, ex_mul(c->p, c->k[v->k_of[s]], num(c, a->dk)));
     idx[2 + s] = at;
   }
+  if (v->merged) return contract_operand_a(c, conv_inside(c, idx));
   if (!v->x_place) return contract_operand_a(c, kernel_expr_read(&c->b.x, v->x, idx));
   const int id = kb_param(&c->b, v->x_place->buffer, v->x_place->offset, PA_READ);
   return contract_operand_a(c, ex_load(c->p, kb_dtype(&c->b, id), id,
@@ -293,7 +321,7 @@ static const Expr *conv_b(Contract *c, const Expr *col) {
   const ConvCtx *v = c->info;
   const int n = v->conv.spatial;
   const int64_t cig = v->conv.c_in / v->conv.group, cog = v->conv.c_out / v->conv.group;
-  const Expr *group = v->conv.group > 1 ? c->outer[1] : num(c, 0), *idx[MAX_RANK];
+  const Expr *group = conv_group(c, v), *idx[MAX_RANK];
   const Expr *ch = v->k_of[n] >= 0 ? c->k[v->k_of[n]] : num(c, 0);
   idx[0] = v->conv.transposed ? ex_add(c->p, ex_mul(c->p, group, num(c, cig)), ch)
                               : ex_add(c->p, ex_mul(c->p, group, num(c, cog)), col);
@@ -372,6 +400,32 @@ static bool conv_describe(Contract *c, ConvCtx *v, int64_t phase) {
   contract_tile(c);
   c->live_share = live_share(c, v);
   return conv_pack(c, v);
+}
+
+bool conv_describe_rows(Contract *c, Lower *l, const Value *root, const Value *anchor,
+                        const Place *to, const ConvInfo *conv, int64_t phase) {
+  if (phase_is_empty(l, anchor->def, conv, phase)) return false;
+  ConvCtx *const v = ARENA_NEW(l->m->arena, ConvCtx);
+  *v = (ConvCtx){.conv = *conv, .x = anchor->def->in[0], .merged = true};
+  const int n = conv->spatial;
+  contract_begin(c, l, root, anchor, to, contract_by_element(l, node_contract_types(anchor->def)),
+                 NULL);
+  conv_axes(l->m, anchor->def, conv, phase, v->axis);
+  c->info = v;
+  c->out_index = conv_out_index;
+  c->a = conv_a;
+  c->add = conv_add;
+  c->b_direct = conv_b;
+  if (conv->group > 1) contract_outer(c, num(c, conv->group));
+  c->flat = true;
+  c->rows_h = num(c, 1);
+  c->rows_w = v->x->dims[0];
+  for (int s = 0; s < n; s++) c->rows_w = ex_mul(c->p, c->rows_w, v->axis[s].rows);
+  c->n = num(c, conv->c_out / conv->group);
+  for (int s = 0; s < n; s++) v->k_of[s] = add_k(c, "k", num(c, v->axis[s].taps));
+  v->k_of[n] = add_k(c, "c", num(c, conv->c_in / conv->group));
+  if (!c->n_k) contract_last_k(c, "k", num(c, 1));
+  return true;
 }
 
 static Step *lower_conv_phase(Lower *l, const Value *root, const Value *anchor, const Place *to,

@@ -227,21 +227,40 @@ static Step *mat_copy_a(Contract *c, MatCtx *v) {
   return lower_read(c->l, v->a, pl);
 }
 
+/* What a product is, without tile and B. */
+static void mat_describe(Contract *c, MatCtx *v) {
+  c->info = v;
+  c->out_index = mat_out_index;
+  c->a = mat_a;
+  c->add = mat_add;
+  c->scale = v->product.alpha;
+  mat_space(c, v);
+  for (int i = 0; i < c->n_outer; i++)
+    c->outer[i] = ex_var(c->p, "o", c->outer_extent[i]); /* for mat_direct */
+}
+
+static MatCtx mat_context(const Value *anchor, const MatMulInfo *product) {
+  return (MatCtx){.product = *product, .a = anchor->def->in[0], .b = anchor->def->in[1]};
+}
+
+void matmul_describe(Contract *c, Lower *l, const Value *root, const Value *anchor, const Place *to,
+                     const MatMulInfo *product) {
+  const MatCtx v = mat_context(anchor, product);
+  const ContractTypes *const types = contract_by_element(l, node_contract_types(anchor->def));
+  contract_begin(c, l, root, anchor, to, types, NULL);
+  mat_describe(c, arena_dup(l->m->arena, &v, sizeof v));
+  c->b_direct = mat_b_direct;
+}
+
 Step *lower_matmul(Lower *l, const Value *root, const Value *anchor, const Place *to,
                    const MatMulInfo *product) {
   Contract c;
-  MatCtx v = {.product = *product, .a = anchor->def->in[0], .b = anchor->def->in[1]};
+  MatCtx v = mat_context(anchor, product);
   const bool stored = strcmp(anchor->def->op->name, "DequantizeMatMul") == 0;
   contract_begin(&c, l, root, anchor, to, node_contract_types(anchor->def), NULL);
-  c.info = &v;
-  c.out_index = mat_out_index;
-  c.a = mat_a;
-  c.add = stored ? NULL : mat_add;
+  mat_describe(&c, &v);
+  if (stored) c.add = NULL;
   c.b_offset = mat_b_offset;
-  c.scale = product->alpha;
-  mat_space(&c, &v);
-  for (int i = 0; i < c.n_outer; i++)
-    c.outer[i] = ex_var(c.p, "o", c.outer_extent[i]); /* for mat_direct */
   contract_tile(&c);
   Step *steps = mat_copy_a(&c, &v);
   if (stored) {
