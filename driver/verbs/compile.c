@@ -378,7 +378,7 @@ static bool pick_source_target(Session *s, const Job *j) {
   if (!session_target(s)) return false;
   if (source && !backend_for(s->target, EMIT_C))
     return usage_error("--emit=c is for every machine: leave --target out"), false;
-  if (!backend_for(s->target, j->emit & EMIT_FILES))
+  if ((j->emit & EMIT_FILES) && !backend_for(s->target, j->emit & EMIT_FILES))
     return usage_error("target %s makes only --emit=c,header, graph and loop", s->target->name),
            false;
   if (source && s->o->weights && strcmp(s->o->weights, "external") == 0)

@@ -131,6 +131,8 @@ static inline int kb_scratch_place(int param) { return -2 - param; } /* Place.bu
 DType kb_dtype(const KernelBuild *b, int param);
 /* Hands a kernel under construction to the description of another of its parts. */
 void kb_move(KernelBuild *to, KernelBuild *from);
+/* Takes back a kernel of which nothing is kept: the last one that was begun. */
+void kb_drop(KernelBuild *b);
 /* Adds the nodes that went into `root` to the kernel's location. */
 void kb_also(KernelBuild *b, const Value *root);
 /* Element of root at idx[], the element of its contraction being `sum` (f32). */

@@ -101,6 +101,10 @@ void kb_move(KernelBuild *to, KernelBuild *from) {
   to->x.user = to;
 }
 
+void kb_drop(KernelBuild *b) {
+  if (b->l->mod->kernels.data[b->l->mod->kernels.n - 1] == b->k) b->l->mod->kernels.n--;
+}
+
 void kb_also(KernelBuild *b, const Value *root) {
   Arena *a = b->l->m->arena;
   StrBuf name = {.arena = b->l->a};

@@ -109,10 +109,19 @@ static Stmt *thread_loop(Serial *t, const Stmt *s) {
   return out;
 }
 
+/* Lanes may have elements of registers, whose indices must be constants. */
+static bool is_short(const Serial *t, const Expr *var) {
+  enum { MOST = 16 };
+  int64_t n;
+  return expr_is_const(expr_var_extent(t->p, var->id), &n) && n <= MOST;
+}
+
 static Stmt *for_loop(Serial *t, const Stmt *s) {
   switch (s->loop.kind) {
     case FOR_THREAD: return thread_loop(t, s);
     case FOR_UNROLL: return serial_loop(t, s, FOR_UNROLL);
+    case FOR_VECTOR:
+      return serial_loop(t, s, is_short(t, s->loop.var) ? FOR_UNROLL : FOR_SERIAL);
     default: return serial_loop(t, s, FOR_SERIAL);
   }
 }

@@ -4,6 +4,7 @@
  * needs fuse, layout. Kernels come from kernels/elem.c and kernels/contract*.c; control flow from
  * lower/region.c. */
 #include "passes/lower/lower.h"
+#include "passes/gpu/gpu.h"
 #include "passes/graph/rewrite.h"
 #include "passes/kernels/contract.h"
 
@@ -182,6 +183,10 @@ static Step *lower_value(Lower *l, const Value *v) {
   Step *s = NULL;
   if (v->def->op->flags & OF_PIECES) return lower_pieces(l, v->def, &to);
   if (l->c->opt_level > 0 && (s = lower_strips(l, v, &to)) != NULL) return s;
+  if (anchor && l->c->target->gpu) {
+    s = lower_gpu_contraction(l, v, anchor, &to);
+    return s ? s : lower_elem(l, v, &to);
+  }
   if (anchor) {
     s = lower_depthwise(l, v, anchor, &to);
     return s ? s : lower_contraction(l, v, anchor, &to);
