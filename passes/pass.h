@@ -16,6 +16,7 @@ typedef struct PassCtx {
   Arena *scratch; /* dies after the pass */
   bool changed;   /* a pass sets it when it changed anything: dumps print "(unchanged)" otherwise */
   int max_threads;
+  bool tf32;          /* products of f32 may be rounded to tf32, on GPUs */
   bool clamp_indices; /* indices outside of their axis are not told (check_indices.c) */
   bool winograd;
   int winograd_size; /* of its tiles where it is faster: 2, 4 or 6; 0: 2 or 4, by cost */

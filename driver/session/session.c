@@ -151,7 +151,8 @@ static void hint_data(Session *s) {
 static Model *load_text(Session *s, const char *path) {
   const Options *o = s->o;
   if (o->dims.n || o->shapes.n || o->consts.n)
-    return usage_error("--dim, --shape and --const do not apply to the text of a graph or program"), NULL;
+    return usage_error("--dim, --shape and --const do not apply to the text of a graph or program"),
+           NULL;
   Model *m = frontend_load_text(s->arena, s->diag, path, &s->module);
   const Loc loc = {.file = path, .node = -1};
   outputs_protect(s->outputs, path);
@@ -237,6 +238,13 @@ static bool set_winograd(const Options *o, PassCtx *c) {
   return true;
 }
 
+/* --precision=tf32 */
+static bool set_tf32(const Session *s, PassCtx *c) {
+  c->tf32 = s->o->precision && strcmp(s->o->precision, "tf32") == 0;
+  return !c->tf32 || s->target->gpu ||
+         usage_error("--precision=tf32 is for GPUs: target %s multiplies in f32", s->target->name);
+}
+
 bool session_passes(Session *s, unsigned needs) {
   const Options *o = s->o;
   int64_t threads = 64;
@@ -254,7 +262,7 @@ bool session_passes(Session *s, unsigned needs) {
                .max_threads = (int)threads,
                .run_constants = constants_run,
                .run_user = s};
-  if (!index_choice(o->indices, &c.clamp_indices) || !set_winograd(o, &c) ||
+  if (!index_choice(o->indices, &c.clamp_indices) || !set_winograd(o, &c) || !set_tf32(s, &c) ||
       !strip_choice(o->strips, &c.strips))
     return false;
   const PassOptions p = {.passes = s->passes ? s->passes : o->passes,
@@ -281,7 +289,8 @@ bool session_passes(Session *s, unsigned needs) {
 }
 
 const char *session_onnx_passes(const Session *s) {
-  return s->o->precision ? "widen," ONNX_PASSES : ONNX_PASSES;
+  const char *const precision = s->o->precision;
+  return precision && strcmp(precision, "tf32") != 0 ? "widen," ONNX_PASSES : ONNX_PASSES;
 }
 
 /* ---- progress and time ---- */

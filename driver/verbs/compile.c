@@ -91,10 +91,18 @@ static bool is_identifier(const char *s) {
   return true;
 }
 
-static bool is_f32(const Options *o) { return o->precision && strcmp(o->precision, "f32") == 0; }
+static bool is_precision(const Options *o, const char *name) {
+  return o->precision && strcmp(o->precision, name) == 0;
+}
+static bool is_f32(const Options *o) { return is_precision(o, "f32"); }
+
+/* --precision asks for other layers than the model has. */
+static bool narrows(const Options *o) {
+  return o->precision && !is_f32(o) && !is_precision(o, "tf32");
+}
 
 /* Layers are changed before the model is compiled, by measurement or rule. */
-static bool changes_layers(const Options *o) { return o->quantize || (o->precision && !is_f32(o)); }
+static bool changes_layers(const Options *o) { return o->quantize || narrows(o); }
 
 static bool unsupported_options(const Options *o) {
   if (o->prune) return usage_error("--prune is not in this version"), true;
@@ -103,7 +111,7 @@ static bool unsupported_options(const Options *o) {
     return usage_error(
                "--calibrate and what goes with it need --quantize=FORM or --precision=TYPE"),
            true;
-  if (o->quantize && o->precision && !is_f32(o))
+  if (o->quantize && narrows(o))
     return usage_error("--quantize and --precision=%s: a layer has one form; give one of them",
                        o->precision),
            true;

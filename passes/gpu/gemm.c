@@ -3,11 +3,11 @@
  *   block (outer) (rows) (columns)
  *     all threads: sums = 0; bring step 0 of both operands, put it into half 0
  *     for each step of k
- *       all threads: bring the next step; multiply this one's half; put the next one into the other
- *     all threads: store the epilogue of their sums
+ *       all threads: bring the next step; multiply this one's half; put the
+ * next one into the other all threads: store the epilogue of their sums
  *
- * What is brought waits in registers while the products before it are made (Volkov and Demmel,
- * Benchmarking GPUs to tune dense linear algebra, 2008). */
+ * What is brought waits in registers while the products before it are made
+ * (Volkov and Demmel, Benchmarking GPUs to tune dense linear algebra, 2008). */
 #include "passes/gpu/gemm.h"
 
 #include <string.h>
@@ -25,36 +25,42 @@ Stmt *gemm_nest(const Gemm *g, const Threads *t, Stmt *body) {
 
 /* ---- what is multiplied ---- */
 
-/* Operands as shared memory holds them; false: there is no template for such. */
+/* Operands as shared memory holds them; false: there is no template for such.
+ */
 static bool choose_kind(Gemm *g) {
   const ContractTypes *const t = g->c->types;
   const bool a_byte = t->a == DT_I8 || t->a == DT_U8, b_byte = t->b == DT_I8 || t->b == DT_U8;
   const bool half = t->a == t->b && (t->a == DT_F16 || t->a == DT_BF16);
+  const bool single = t->a == DT_F32 && t->b == DT_F32 && g->c->l->c->tf32;
   g->op[0].type = half || t->acc == DT_I32 ? t->a : DT_F32;
   g->op[1].type = half || t->acc == DT_I32 ? t->b : DT_F32;
-  g->kind = half ? TILE_HALF : t->acc == DT_I32 ? TILE_BYTES : TILE_F32;
+  g->kind = half ? TILE_HALF : t->acc == DT_I32 ? TILE_BYTES : single ? TILE_TF32 : TILE_F32;
   return t->acc == DT_F32 || (t->acc == DT_I32 && a_byte && b_byte);
 }
 
 static void choose_tile(Gemm *g) {
   Contract *const c = g->c;
   double outer = 1;
+  int64_t k;
   for (int i = 0; i < c->n_outer; i++) outer *= expr_extent_guess(g->p, c->outer_extent[i]);
   const GpuProduct product = {.kind = g->kind,
                               .outer = outer,
                               .rows = expr_extent_guess(g->p, c->rows_w),
                               .columns = expr_extent_guess(g->p, c->n),
-                              .k = expr_extent_guess(g->p, g->total)};
+                              .k = expr_extent_guess(g->p, g->total),
+                              .splits = expr_is_const(g->total, &k)};
   g->tile = gpu_tile(c->l->c->target->gpu, &product);
   g->warps = gpu_tile_warps(g->kind, &g->tile);
 }
 
-/* Too few rows or columns for a tile: element by element it is about as fast. */
+/* Too few columns for a tile, or rows for what is brought to be used again:
+ * element by element it is about as fast. */
 static bool is_small(const Gemm *g) {
-  enum { LINES = 8, K = 8 };
+  enum { FEW = 8, MANY_COLUMNS = 32, LONG = 64 };
   const Contract *const c = g->c;
-  return expr_extent_guess(g->p, c->rows_w) < LINES || expr_extent_guess(g->p, c->n) < LINES ||
-         expr_extent_guess(g->p, g->total) < K;
+  const double k = expr_extent_guess(g->p, g->total), columns = expr_extent_guess(g->p, c->n);
+  if (columns < FEW || k < FEW) return true;
+  return expr_extent_guess(g->p, c->rows_w) < FEW && (columns < MANY_COLUMNS || k < LONG);
 }
 
 static void set_steps(Gemm *g) {
@@ -63,6 +69,18 @@ static void set_steps(Gemm *g) {
   int64_t n;
   g->nested = expr_is_const(g->extent[last], &n) && n % g->tile.k == 0;
   g->steps = ex_ceildiv(g->p, g->total, g->tile.k);
+  g->parts = 1;
+  g->part_sums = -1;
+  if (g->tile.splits < 2 || !expr_is_const(g->steps, &n)) return;
+  const int64_t own = (n + g->tile.splits - 1) / g->tile.splits; /* no part is empty */
+  g->parts = (int)((n + own - 1) / own);
+}
+
+/* Steps of part number `part`. */
+static void set_part(Gemm *g, const Expr *part) {
+  const Expr *const own = g->parts > 1 ? ex_ceildiv(g->p, g->steps, g->parts) : g->steps;
+  g->first = ex_mul(g->p, part, own);
+  g->own_steps = ex_min(g->p, own, ex_sub(g->p, g->steps, g->first));
 }
 
 static void set_extents(Gemm *g) {
@@ -77,31 +95,39 @@ static void set_extents(Gemm *g) {
 
 typedef struct Grid {
   const Expr *outer, *rows, *columns; /* loops */
-  const Expr *n_outer;
 } Grid;
+
+static const Expr *count_outer(const Gemm *g) {
+  const Expr *n = gemm_num(g, 1);
+  for (int i = 0; i < g->c->n_outer; i++) n = ex_mul(g->p, n, g->c->outer_extent[i]);
+  return n;
+}
 
 static Grid open_grid(Gemm *g) {
   Contract *const c = g->c;
-  Grid b = {.n_outer = gemm_num(g, 1)};
-  for (int i = 0; i < c->n_outer; i++) b.n_outer = ex_mul(g->p, b.n_outer, c->outer_extent[i]);
-  b.outer = ex_var(g->p, "z", b.n_outer);
+  const Expr *const parts = gemm_num(g, g->parts);
+  Grid b = {.outer = ex_var(g->p, "z", ex_mul(g->p, count_outer(g), parts))};
   b.rows = ex_var(g->p, "y", ex_ceildiv(g->p, c->rows_w, g->tile.rows));
   b.columns = ex_var(g->p, "x", ex_ceildiv(g->p, c->n, g->tile.columns));
-  nest_indices(g->p, b.outer, c->n_outer, c->outer_extent, c->outer);
+  nest_indices(g->p, ex_floordiv(g->p, b.outer, parts), c->n_outer, c->outer_extent, c->outer);
+  set_part(g, ex_floormod(g->p, b.outer, parts));
+  g->sum_at = ex_mul(g->p, b.outer, ex_mul(g->p, c->rows_w, c->n));
   g->row = gemm_scaled(g, b.rows, g->tile.rows);
   g->column = gemm_scaled(g, b.columns, g->tile.columns);
   return b;
 }
 
-/* Only the innermost loop may have more than 65535 blocks: rows stand there unless they are known to be
- * fewer. Else columns do, whose blocks share the rows that they read. */
+/* Only the innermost loop may have more than 65535 blocks: rows stand there
+ * unless they are known to be fewer. Else columns do, whose blocks share the
+ * rows that they read. */
 static Stmt *close_grid(const Gemm *g, const Grid *b, Stmt *body) {
   enum { MOST = 65535 };
   int64_t n;
   const bool few = expr_is_const(expr_var_extent(g->p, b->rows->id), &n) && n <= MOST;
   body = stmt_for(g->a, FOR_BLOCK, few ? b->columns : b->rows, body);
   body = stmt_for(g->a, FOR_BLOCK, few ? b->rows : b->columns, body);
-  return expr_is_i64(b->n_outer, 1) ? body : stmt_for(g->a, FOR_BLOCK, b->outer, body);
+  const bool one = expr_is_i64(expr_var_extent(g->p, b->outer->id), 1);
+  return one ? body : stmt_for(g->a, FOR_BLOCK, b->outer, body);
 }
 
 static Stmt *bring(Gemm *g, const Threads *t, const Expr *step) {
@@ -123,31 +149,41 @@ static Stmt *begin(Gemm *g) {
   StmtList l = {0};
   Stmt *const zero = stmt_set(g->a, g->sums, i, ex_const(g->p, sums->dtype, 0));
   stmt_add(&l, stmt_for(g->a, FOR_UNROLL, i, zero));
-  stmt_add(&l, bring(g, &t, gemm_num(g, 0)));
+  stmt_add(&l, bring(g, &t, g->first));
   stmt_add(&l, put(g, &t, gemm_num(g, 0)));
   return gemm_nest(g, &t, l.first);
 }
 
 static Stmt *go_on(Gemm *g) {
   const Threads t = gemm_threads(g);
-  const Expr *const step = ex_var(g->p, "step", g->steps), *const two = gemm_num(g, 2);
+  const Expr *const step = ex_var(g->p, "step", g->own_steps), *const two = gemm_num(g, 2);
   const Expr *const next = ex_add(g->p, step, gemm_num(g, 1));
-  const Expr *const more = ex_lt(g->p, next, g->steps);
+  const Expr *const more = ex_lt(g->p, next, g->own_steps);
   StmtList l = {0};
-  if (!expr_is_i64(g->steps, 1)) stmt_add(&l, stmt_if(g->a, more, bring(g, &t, next), NULL));
+  const bool one = expr_is_i64(g->own_steps, 1);
+  if (!one) stmt_add(&l, stmt_if(g->a, more, bring(g, &t, ex_add(g->p, g->first, next)), NULL));
   stmt_add(&l, gemm_multiply(g, &t, ex_floormod(g->p, step, two)));
-  if (!expr_is_i64(g->steps, 1))
-    stmt_add(&l, stmt_if(g->a, more, put(g, &t, ex_floormod(g->p, next, two)), NULL));
+  if (!one) stmt_add(&l, stmt_if(g->a, more, put(g, &t, ex_floormod(g->p, next, two)), NULL));
   return stmt_for(g->a, FOR_SERIAL, step, gemm_nest(g, &t, l.first));
 }
 
-static Stmt *store(Gemm *g, const Expr *row, const Expr *column, const Expr *sum) {
+static Stmt *store_result(Gemm *g, const Expr *row, const Expr *column, const Expr *sum) {
   Contract *const c = g->c;
   const Expr *idx[MAX_RANK];
   c->out_index(c, gemm_num(g, 0), row, column, idx);
   const int out = kb_param(&c->b, c->to->buffer, c->to->offset, PA_WRITE);
   const Expr *const value = ex_cast(g->p, kb_dtype(&c->b, out), contract_finish(c, sum, idx));
   return stmt_store(g->a, out, place_index(g->p, c->to, c->root->rank, idx), value);
+}
+
+static const Expr *element_of(const Gemm *g, const Expr *row, const Expr *column) {
+  return ex_add(g->p, ex_mul(g->p, row, g->c->n), column);
+}
+
+static Stmt *store(Gemm *g, const Expr *row, const Expr *column, const Expr *sum) {
+  if (g->part_sums < 0) return store_result(g, row, column, sum);
+  const int out = kb_param(&g->c->b, g->part_sums, NULL, PA_WRITE);
+  return stmt_store(g->a, out, ex_add(g->p, g->sum_at, element_of(g, row, column)), sum);
 }
 
 static Stmt *end(Gemm *g) {
@@ -166,7 +202,49 @@ static Stmt *block(Gemm *g) {
   return l.first;
 }
 
-static Step *emit(Gemm *g) {
+static int add_sums(Gemm *g, int64_t count) {
+  return kernel_add_local(
+      g->c->l->mod, g->c->b.k,
+      (Local){.name = "sum", .dtype = g->c->types->acc, .count = count, .memory = MEM_REGS});
+}
+
+static Step *finish(Gemm *g, Stmt *body) {
+  Contract *const c = g->c;
+  if (!c->b.x.bad) return kb_finish(&c->b, body);
+  diag_internal(c->l->m->diag, c->b.loc, "lower: the epilogue of a contraction cannot be read");
+  return NULL;
+}
+
+/* The kernel that adds up what parts of k gave: an element a thread. */
+static Step *join_parts(Gemm *g) {
+  enum { THREADS = 256 };
+  Contract *const c = g->c;
+  const Expr *const size = ex_mul(g->p, c->rows_w, c->n), *const zero = gemm_num(g, 0);
+  const Expr *const all = ex_mul(g->p, count_outer(g), size), *const parts = gemm_num(g, g->parts);
+  kb_begin(&c->b, c->l, c->root, "sum");
+  const Expr *const x = ex_var(g->p, "x", ex_ceildiv(g->p, all, THREADS));
+  const Expr *const t = ex_var(g->p, "t", gemm_num(g, THREADS)), *const part =
+                                                                     ex_var(g->p, "part", parts);
+  const Expr *const element = ex_add(g->p, gemm_scaled(g, x, THREADS), t);
+  const Expr *const extent[] = {count_outer(g), size}, *at[2], *index[2];
+  nest_indices(g->p, element, 2, extent, at);
+  nest_indices(g->p, at[0], c->n_outer, c->outer_extent, c->outer);
+  nest_indices(g->p, at[1], 2, (const Expr *const[]){c->rows_w, c->n}, index);
+  const int sum = add_sums(g, 1), from = kb_param(&c->b, g->part_sums, NULL, PA_READ);
+  const Expr *const first = ex_add(g->p, ex_mul(g->p, at[0], parts), part);
+  const Expr *const read = ex_add(g->p, ex_mul(g->p, first, size), at[1]);
+  StmtList l = {0};
+  stmt_add(&l, stmt_local(g->a, sum));
+  stmt_add(&l, stmt_set(g->a, sum, zero, ex_const(g->p, c->types->acc, 0)));
+  Stmt *const acc =
+      stmt_acc(g->a, sum, zero, RED_SUM, ex_load(g->p, c->types->acc, from, read, NULL));
+  stmt_add(&l, stmt_for(g->a, FOR_UNROLL, part, acc));
+  stmt_add(&l, store_result(g, index[0], index[1], ex_local(g->p, c->types->acc, sum, zero)));
+  Stmt *const body = stmt_if(g->a, ex_lt(g->p, element, all), l.first, NULL);
+  return finish(g, stmt_for(g->a, FOR_BLOCK, x, stmt_for(g->a, FOR_THREAD, t, body)));
+}
+
+static Step *multiply(Gemm *g) {
   Contract *const c = g->c;
   const Grid grid = open_grid(g);
   g->op[1].is_b = true;
@@ -174,16 +252,23 @@ static Step *emit(Gemm *g) {
   g->op[1].extent = g->tile.columns;
   for (int i = 0; i < 2; i++)
     if (!gemm_operand(g, &g->op[i])) return NULL;
-  const int64_t sums = (int64_t)g->tile.rows * g->tile.columns / (g->warps * WARP_LANES);
-  g->sums = kernel_add_local(
-      c->l->mod, c->b.k,
-      (Local){.name = "sum", .dtype = c->types->acc, .count = sums, .memory = MEM_REGS});
+  g->sums = add_sums(g, (int64_t)g->tile.rows * g->tile.columns / (g->warps * WARP_LANES));
   Stmt *const body = close_grid(g, &grid, block(g));
-  for (int i = 0; i < c->n_k; i++) c->k_extent[i] = g->extent[i];
   c->b.k->flops = contract_flops(c);
-  if (!c->b.x.bad) return kb_finish(&c->b, body);
-  diag_internal(c->l->m->diag, c->b.loc, "lower: the epilogue of a contraction cannot be read");
-  return NULL;
+  return finish(g, body);
+}
+
+static Step *emit(Gemm *g) {
+  Contract *const c = g->c;
+  if (g->parts == 1) return multiply(g);
+  const Expr *const count = ex_mul(g->p, ex_mul(g->p, count_outer(g), gemm_num(g, g->parts)),
+                                   ex_mul(g->p, c->rows_w, c->n));
+  g->part_sums = module_add_buffer(c->l->mod, BUF_ARENA, c->types->acc, count, "parts")->id;
+  Step *steps = multiply(g);
+  Step *const join = steps ? join_parts(g) : NULL;
+  if (!join) return NULL;
+  step_append(&steps, join);
+  return steps;
 }
 
 /* NULL without an error: no template, or not worth one. */
@@ -199,7 +284,8 @@ static Step *lower_product(Contract *c, bool any_size) {
   return emit(&g);
 }
 
-/* Phases of a transposed convolution write different elements: all are made so, or none. */
+/* Phases of a transposed convolution write different elements: all are made so,
+ * or none. */
 static Step *lower_conv_rows(Lower *l, const Value *root, const Value *anchor, const Place *to,
                              const ConvInfo *conv) {
   Step *steps = NULL;

@@ -1,5 +1,6 @@
-/* Matrix products as grids: block tiles of both operands go through shared memory, in two halves of
- * which one is read while the other is filled. Internal to passes/gpu. */
+/* Matrix products as grids: block tiles of both operands go through shared
+ * memory, in two halves of which one is read while the other is filled.
+ * Internal to passes/gpu. */
 #pragma once
 #include "passes/gpu/gpu.h"
 #include "passes/gpu/tiles.h"
@@ -7,7 +8,8 @@
 
 enum { WARP_LANES = 32 };
 
-/* One of the two operands: how its tile is read from memory and lies in shared memory. */
+/* One of the two operands: how its tile is read from memory and lies in shared
+ * memory. */
 typedef struct Operand {
   bool is_b;
   DType type;           /* in shared memory */
@@ -19,10 +21,12 @@ typedef struct Operand {
   int reads;            /* so many times */
   int shared;           /* locals */
   int held;             /* what a thread brought and has not yet stored */
-  int packed;           /* buffer of constants in the order of tiles; -1: read where they lie */
+  int packed;           /* buffer of constants in the order of tiles; -1: read where they
+                 lie */
   const Expr *packed_k; /* extents of these, whole tiles */
   const Expr *packed_n;
-  int64_t packed_outer; /* elements from one outer index to the next; 0: there is one for all */
+  int64_t packed_outer; /* elements from one outer index to the next; 0: there
+                           is one for all */
 } Operand;
 
 typedef struct Gemm {
@@ -32,7 +36,12 @@ typedef struct Gemm {
   TileKind kind;
   GpuTile tile;
   int warps;
-  const Expr *total; /* elements of all k; of the packed operand in whole steps */
+  const Expr *total;  /* elements of all k; of the packed operand in whole steps */
+  int parts;          /* of k, each in blocks of its own */
+  int part_sums;      /* buffer of their sums, or -1 */
+  const Expr *sum_at; /* where the block's sums begin in it */
+  const Expr *first;  /* step of the block, and how many it has */
+  const Expr *own_steps;
   const Expr *steps; /* of k */
   bool nested;       /* steps end with each of the outer k: no step has parts of two */
   const Expr *row;   /* first row and column of the block */
@@ -56,20 +65,23 @@ static inline const Expr *gemm_scaled(const Gemm *g, const Expr *e, int64_t n) {
 }
 
 /* ---- gemm_operand.c ---- */
-/* How the operand is read; constants are packed. False: an error was reported. */
+/* How the operand is read; constants are packed. False: an error was reported.
+ */
 bool gemm_operand(Gemm *g, Operand *o);
-/* Brings the part of step `step` that the thread reads; stores it into half `half`. */
+/* Brings the part of step `step` that the thread reads; stores it into half
+ * `half`. */
 Stmt *gemm_bring(Gemm *g, const Operand *o, const Threads *t, const Expr *step);
 Stmt *gemm_put(Gemm *g, const Operand *o, const Threads *t, const Expr *half);
-/* Whether element (line, k) of a tile is element at of shared memory, in half `half`. */
+/* Whether element (line, k) of a tile is element at of shared memory, in half
+ * `half`. */
 const Expr *gemm_shared_index(const Gemm *g, const Operand *o, const Expr *half, const Expr *line,
                               const Expr *k);
 
 /* ---- gemm_multiply.c ---- */
 /* Adds the products of half `half` to the thread's sums. */
 Stmt *gemm_multiply(Gemm *g, const Threads *t, const Expr *half);
-/* f for all sums of a thread: loops over them around what store makes of row, column and the sum;
- * together: columns that follow each other, whose rows are equal, in a vector loop if the columns
- * are a multiple of them. */
+/* f for all sums of a thread: loops over them around what store makes of row,
+ * column and the sum; together: columns that follow each other, whose rows are
+ * equal, in a vector loop if the columns are a multiple of them. */
 typedef Stmt *(*GemmStore)(Gemm *g, const Expr *row, const Expr *column, const Expr *sum);
 Stmt *gemm_each_sum(Gemm *g, const Threads *t, GemmStore store);

@@ -1,8 +1,9 @@
 /* The sums of a block's threads, and what they read of shared memory for them.
  *
- * Without tensor cores a warp is 4 by 8 threads, each with groups of four rows and four columns, as
- * far apart as all threads of a line take: so lanes read neighbours, 16 bytes each. With them a
- * warp has fragments side by side, and lanes the elements that mma.sync gives them (ir/loop/mma.h). */
+ * Without tensor cores a warp is 4 by 8 threads, each with groups of four rows
+ * and four columns, as far apart as all threads of a line take: so lanes read
+ * neighbours, 16 bytes each. With them a warp has fragments side by side, and
+ * lanes the elements that mma.sync gives them (ir/loop/mma.h). */
 #include "ir/loop/mma.h"
 #include "passes/gpu/gemm.h"
 
@@ -73,8 +74,8 @@ static Stmt *multiply_plain(Gemm *g, const Threads *t, const Expr *half) {
   return stmt_for(g->a, FOR_UNROLL, k, l.first);
 }
 
-/* A store of `width` columns that follow each other, which lie in the product all or not at all where
- * their number is a multiple of that. */
+/* A store of `width` columns that follow each other, which lie in the product
+ * all or not at all where their number is a multiple of that. */
 static Stmt *store_columns(Gemm *g, const Expr *row, const Expr *first, const Expr *j, int width,
                            const Expr *sum, GemmStore store) {
   Contract *const c = g->c;

@@ -1,9 +1,12 @@
-/* Operands of matrix products on GPUs: from memory, through registers of each thread, into shared
- * memory. Constants are packed in whole tiles, so that nothing asks where they end. */
+/* Operands of matrix products on GPUs: from memory, through registers of each
+ * thread, into shared memory. Constants are packed in whole tiles, so that
+ * nothing asks where they end. */
 #include "passes/build/nest.h"
 #include "passes/gpu/gemm.h"
 
 #include <string.h>
+
+enum { TF32_HALF = 0x1000 }; /* of the last bit that tf32 keeps */
 
 /* ---- elements ---- */
 
@@ -36,8 +39,28 @@ static bool keeps_zero(const Expr *e) {
   return e->op == EX_LOAD;
 }
 
+/* x as tensor cores take it: to 10 bits behind the point, halves away from zero
+ * (cvt.rna.tf32). */
+static const Expr *rounded(ExprPool *p, const Expr *x) {
+  const Expr *const bits = ex_bits(p, DT_I32, x), *const exponent = ex_int(p, DT_I32, 0x7f800000);
+  const Expr *const up = ex_add(p, bits, ex_int(p, DT_I32, TF32_HALF));
+  const Expr *const cut = ex_and(p, up, ex_int(p, DT_I32, -2 * TF32_HALF));
+  const Expr *const finite = ex_lt(p, ex_and(p, bits, exponent), exponent);
+  return ex_bits(p, DT_F32, ex_select(p, finite, cut, bits));
+}
+
+static float rounded_constant(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  if ((bits & 0x7f800000) == 0x7f800000) return x;
+  bits = (bits + TF32_HALF) & ~(uint32_t)(2 * TF32_HALF - 1);
+  memcpy(&x, &bits, sizeof bits);
+  return x;
+}
+
 /* An element as it is stored in shared memory. */
 static const Expr *stored_type(const Gemm *g, const Operand *o, const Expr *e) {
+  if (g->kind == TILE_TF32) return rounded(g->p, ex_cast(g->p, DT_F32, e));
   while (e->op == EX_cast && e->a[0]->dtype == o->type) return e->a[0];
   return ex_cast(g->p, o->type, e);
 }
@@ -54,7 +77,8 @@ static const Expr *guarded(Gemm *g, const Operand *o, const Expr *inside, const 
   return keeps_zero(e) ? e : ex_select(g->p, inside, e, ex_const(g->p, (DType)e->dtype, 0));
 }
 
-/* Whether x + i < extent for one of the `width` i's means so for all: then the first one is asked. */
+/* Whether x + i < extent for one of the `width` i's means so for all: then the
+ * first one is asked. */
 static const Expr *below(Gemm *g, const Expr *first, const Expr *i, int width, const Expr *extent) {
   int64_t n;
   const bool whole = expr_is_const(extent, &n) && n % width == 0;
@@ -74,13 +98,18 @@ static bool stride_of(Gemm *g, const Expr **at, const Expr *var, int64_t *stride
   return true;
 }
 
-/* Where a weight lies; NULL: it is computed, or no plain function of the indices. */
+/* Where a weight lies; NULL: it is computed, or no plain function of the
+ * indices. */
 static const ConstData *constant_of(Gemm *g, Strides *s) {
   Contract *const c = g->c;
   const Expr *const column = ex_var(g->p, "n", c->n);
   const Expr *var[MAX_K];
+  const Expr *const outer = c->outer[0];
+  const Expr *const any = c->n_outer ? ex_var(g->p, "o", c->outer_extent[0]) : outer;
   for (int i = 0; i < c->n_k; i++) c->k[i] = var[i] = ex_var(g->p, "k", g->extent[i]);
+  c->outer[0] = any;
   const Expr *e = c->b_direct(c, column);
+  c->outer[0] = outer;
   while (e->op == EX_cast) e = e->a[0];
   if (e->op != EX_LOAD || e->a[1]) return NULL;
   const BufRef *const r = &c->b.refs.data[e->id];
@@ -89,7 +118,7 @@ static const ConstData *constant_of(Gemm *g, Strides *s) {
   const Expr *at = e->a[0];
   bool ok = stride_of(g, &at, column, &s->column);
   for (int i = 0; ok && i < c->n_k; i++) ok = stride_of(g, &at, var[i], &s->k[i]);
-  if (ok && c->n_outer) ok = c->n_outer == 1 && stride_of(g, &at, c->outer[0], &s->outer);
+  if (ok && c->n_outer) ok = c->n_outer == 1 && stride_of(g, &at, any, &s->outer);
   return ok && expr_is_const(at, &s->base) ? b->data : NULL;
 }
 
@@ -115,7 +144,9 @@ static void copy_matrix(const Gemm *g, const Operand *o, const ConstData *w, con
     for (int64_t j = 0; j < n; j++) {
       const char *const from = (const char *)w->data + (at + j * s->column) * size;
       char *const dest = to + (o->lines_of_k ? k * columns + j : j * ks + k) * to_size;
-      if (w->dtype == o->type)
+      if (g->kind == TILE_TF32)
+        dtype_store_f(DT_F32, dest, rounded_constant((float)dtype_load_f(w->dtype, from)));
+      else if (w->dtype == o->type)
         memcpy(dest, from, (size_t)size);
       else
         dtype_store_f(o->type, dest, dtype_load_f(w->dtype, from));
@@ -166,8 +197,8 @@ static bool follows(Gemm *g, const Expr *e, const Expr *var) {
          expr_is_i64(coeff, 1);
 }
 
-/* Whether elements that follow each other in memory do so in k; where neither k nor rows do, rows are
- * taken: their part of the index is worked out once. */
+/* Whether elements that follow each other in memory do so in k; where neither k
+ * nor rows do, rows are taken: their part of the index is worked out once. */
 static bool reads_along_k(Gemm *g, const Operand *o) {
   Contract *const c = g->c;
   for (int i = 0; i < c->n_k; i++) c->k[i] = ex_var(g->p, "k", g->extent[i]);

@@ -1,17 +1,26 @@
-/* Tiles and a model of what they take. A block goes through its k step by step; what bounds a step
- * is the slowest of the multiply-adds of the SM, its reads of shared memory, and what it gets from
- * the L2 cache. Blocks that an SM holds at one time hide each other's waiting; the last wave of blocks
- * may leave SMs without one. Shapes: the search lists of CUTLASS, Triton and Inductor for mma.sync. */
+/* Tiles and a model of what they take. A block goes through its k step by step;
+ * what bounds a step is the slowest of the multiply-adds of the SM, its reads
+ * of shared memory, and what it gets from the L2 cache. Blocks that an SM holds
+ * at one time hide each other's waiting; the last wave of blocks may leave SMs
+ * without one. Shapes: the search lists of CUTLASS, Triton and Inductor for
+ * mma.sync. */
 #include "passes/gpu/tiles.h"
 
 #include <math.h>
 
 enum { WARP = 32, FOUR = 4, HALVES = 2, MOST_TILES = 9 };
+enum { CALL = 3000 }; /* cycles of a kernel that does nothing, and of begin and end */
+
+typedef struct Shape {
+  int rows, columns, k, rows_own, columns_own;
+} Shape;
 
 /* clang-format off */
-static const GpuTile tiles[TILE_KINDS][MOST_TILES] = {
+static const Shape tiles[TILE_KINDS][MOST_TILES] = {
     [TILE_F32] = {{128, 128, 8, 8, 8}, {128, 64, 16, 8, 8}, {64, 128, 16, 8, 8}, {64, 64, 16, 4, 4},
                   {64, 32, 16, 4, 4}, {32, 64, 16, 4, 4}, {32, 32, 32, 4, 4}, {16, 64, 16, 4, 4}},
+    [TILE_TF32] = {{128, 128, 32, 64, 64}, {128, 128, 16, 64, 64}, {128, 64, 32, 64, 32}, {64, 128, 32, 32, 64},
+                   {64, 64, 32, 32, 32}, {64, 32, 32, 32, 16}, {32, 64, 32, 16, 32}, {32, 32, 32, 16, 16}},
     [TILE_HALF] = {{128, 256, 32, 64, 64}, {256, 128, 32, 64, 64}, {128, 128, 32, 64, 64}, {128, 64, 32, 64, 32},
                    {64, 128, 32, 32, 64}, {64, 64, 64, 32, 32}, {64, 32, 64, 32, 16}, {32, 64, 64, 16, 32},
                    {32, 32, 64, 16, 16}},
@@ -21,7 +30,10 @@ static const GpuTile tiles[TILE_KINDS][MOST_TILES] = {
 };
 /* clang-format on */
 
-int gpu_tile_bytes(TileKind kind) { return kind == TILE_F32 ? 4 : kind == TILE_HALF ? 2 : 1; }
+int gpu_tile_bytes(TileKind kind) {
+  static const int bytes[TILE_KINDS] = {4, 4, 2, 1};
+  return bytes[kind];
+}
 
 int gpu_tile_pad(TileKind kind) { return 16 / gpu_tile_bytes(kind); }
 
@@ -40,13 +52,13 @@ int64_t gpu_tile_shared(TileKind kind, const GpuTile *t) {
   return HALVES * elements * gpu_tile_bytes(kind);
 }
 
-/* Of a thread: sums, two sets of operands, what it brings, addresses. */
+/* Of a thread: sums, operands, what it brings, addresses. */
 static int registers(TileKind kind, const GpuTile *t) {
   const int own =
       kind == TILE_F32 ? t->rows_own + t->columns_own : (t->rows_own + t->columns_own) / FOUR;
   const int threads = gpu_tile_warps(kind, t) * WARP;
   const int brought = (t->rows + t->columns) * t->k * gpu_tile_bytes(kind) / (threads * FOUR);
-  return sums(kind, t) + 2 * own + brought + 32;
+  return sums(kind, t) + own + brought + 32;
 }
 
 static double least(double a, double b) { return a < b ? a : b; }
@@ -60,46 +72,63 @@ static double resident(const Gpu *g, TileKind kind, const GpuTile *t) {
   return floor(least(least(shared, regs), least((double)g->threads / threads, g->blocks)));
 }
 
+/* Of the multiply-adds that an SM can do, what is left by reads of operands: a thread, or warp, uses
+ * each so often as it has lines of the other. */
+static double share(TileKind kind, const GpuTile *t) {
+  const double uses = (double)t->rows_own * t->columns_own / (t->rows_own + t->columns_own);
+  const double reads = kind == TILE_F32 ? 0.5 : 4;
+  return uses / (uses + reads);
+}
+
 /* Of one step of one block, alone on its SM. */
 static double step_cycles(const Gpu *g, const GpuProduct *p, const GpuTile *t) {
   enum { SHARED_BYTES = 128, L2_BYTES = 48 }; /* a cycle */
-  static const double share[TILE_KINDS] = {0.9, 0.85, 0.8};
-  const double rate = p->kind == TILE_F32    ? g->f32_per_cycle
-                      : p->kind == TILE_HALF ? g->f16_per_cycle
-                                             : g->i8_per_cycle;
+  const double rate[TILE_KINDS] = {g->f32_per_cycle, g->f16_per_cycle / 2.0, g->f16_per_cycle,
+                                   g->i8_per_cycle};
   const double bytes = gpu_tile_bytes(p->kind), warps = gpu_tile_warps(p->kind, t);
   /* a warp of plain threads is 4 by 8 of them */
   const double of_warp =
       p->kind == TILE_F32 ? 4.0 * t->rows_own + 8.0 * t->columns_own : t->rows_own + t->columns_own;
-  const double multiply = (double)t->rows * t->columns * t->k / (rate * share[p->kind]);
+  const double multiply = (double)t->rows * t->columns * t->k / (rate[p->kind] * share(p->kind, t));
   const double shared = (of_warp * warps + t->rows + t->columns) * t->k * bytes / SHARED_BYTES;
   const double global = (double)(t->rows + t->columns) * t->k * bytes / L2_BYTES;
   return most(most(multiply, shared), global);
 }
 
+/* Sums of parts are written, read and added up, by a kernel of its own. */
+static double join_cycles(const Gpu *g, const GpuProduct *p, const GpuTile *t) {
+  enum { L2_BYTES = 32, SUM_BYTES = 4 }; /* a cycle of each SM */
+  if (t->splits < 2) return 0;
+  const double sums = p->outer * p->rows * p->columns * (t->splits + 1);
+  return 2 * sums * SUM_BYTES / ((double)L2_BYTES * g->sms) + CALL;
+}
+
 double gpu_tile_cycles(const Gpu *g, const GpuProduct *p, const GpuTile *t) {
-  enum {
-    LATENCY = 500,
-    CALL = 3000
-  }; /* from memory to shared memory, and barriers; begin and end */
-  const double held = resident(g, p->kind, t);
+  enum { LATENCY = 500 }; /* from memory to shared memory, and barriers */
+  const double held = resident(g, p->kind, t), splits = most(t->splits, 1);
   if (held < 1) return INFINITY;
-  const double blocks = p->outer * ceil(p->rows / t->rows) * ceil(p->columns / t->columns);
-  const double steps = ceil(p->k / t->k), of_sm = ceil(blocks / g->sms);
+  const double blocks = splits * p->outer * ceil(p->rows / t->rows) * ceil(p->columns / t->columns);
+  const double steps = ceil(ceil(p->k / t->k) / splits), of_sm = ceil(blocks / g->sms);
   const double together = least(of_sm, held), rounds = ceil(of_sm / held);
   const double work = of_sm * steps * step_cycles(g, p, t);
   const double waiting = rounds * steps * LATENCY / most(together, 1);
-  return most(work, waiting) + least(work, waiting) / 4 + CALL;
+  return most(work, waiting) + least(work, waiting) / 4 + CALL + join_cycles(g, p, t);
 }
 
 GpuTile gpu_tile(const Gpu *g, const GpuProduct *p) {
-  const GpuTile *best = &tiles[p->kind][0];
+  enum { LEAST_STEPS = 4, MOST_SPLITS = 32 };
+  GpuTile best = {0};
   double cycles = INFINITY;
   for (int i = 0; i < MOST_TILES && tiles[p->kind][i].rows; i++) {
-    const double c = gpu_tile_cycles(g, p, &tiles[p->kind][i]);
-    if (c >= cycles) continue;
-    cycles = c;
-    best = &tiles[p->kind][i];
+    const Shape *const s = &tiles[p->kind][i];
+    GpuTile t = {s->rows, s->columns, s->k, s->rows_own, s->columns_own, 1};
+    for (t.splits = 1; t.splits <= MOST_SPLITS; t.splits *= 2) {
+      const double c = gpu_tile_cycles(g, p, &t);
+      if (t.splits > 1 && (!p->splits || ceil(p->k / t.k) < t.splits * LEAST_STEPS)) break;
+      if (c >= cycles && best.rows) continue;
+      cycles = c;
+      best = t;
+    }
   }
-  return *best;
+  return best;
 }

@@ -3,16 +3,19 @@
 #include "ir/base/dtype.h"
 #include "targets/target.h"
 
-typedef enum TileKind { TILE_F32, TILE_HALF, TILE_BYTES, TILE_KINDS } TileKind;
+typedef enum TileKind { TILE_F32, TILE_TF32, TILE_HALF, TILE_BYTES, TILE_KINDS } TileKind;
 
-/* rows × columns × k of a block. Without tensor cores each thread has rows_own × columns_own sums, in
- * groups of four; with them a warp has so many, in fragments of mma.sync. */
+/* rows × columns × k of a block. Without tensor cores each thread has rows_own
+ * × columns_own sums, in groups of four; with them a warp has so many, in
+ * fragments of mma.sync. */
 typedef struct GpuTile {
   int rows;
   int columns;
   int k;
   int rows_own;
   int columns_own;
+  int splits; /* parts of k, in blocks of their own; a second kernel adds their
+                 sums up */
 } GpuTile;
 
 typedef struct GpuProduct {
@@ -21,16 +24,18 @@ typedef struct GpuProduct {
   double rows;
   double columns;
   double k;
+  bool splits; /* its k may be taken in parts */
 } GpuProduct;
 
 /* Warps of a block. */
 int gpu_tile_warps(TileKind kind, const GpuTile *t);
 /* Bytes of shared memory that a block takes. */
 int64_t gpu_tile_shared(TileKind kind, const GpuTile *t);
-/* Elements behind each row of a tile in shared memory, so that lanes meet in no bank. */
+/* Elements behind each row of a tile in shared memory, so that lanes meet in no
+ * bank. */
 int gpu_tile_pad(TileKind kind);
 int gpu_tile_bytes(TileKind kind); /* of an element in shared memory */
 /* Cycles of the whole product on the device. */
 double gpu_tile_cycles(const Gpu *g, const GpuProduct *p, const GpuTile *t);
-/* The tile that takes the fewest cycles. */
+/* The tile, and the parts of k, that take the fewest cycles. */
 GpuTile gpu_tile(const Gpu *g, const GpuProduct *p);

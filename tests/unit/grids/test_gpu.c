@@ -1,0 +1,242 @@
+/* Templates for GPUs: graphs are lowered for a GPU, their grids interpreted in three orders, and the
+ * results compared with those of the same graphs at -O0, which go element by element. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include "ir/loop/mma.h"
+#include "passes/gpu/tiles.h"
+#include "passes/pass.h"
+
+#include <cmocka.h>
+
+enum { MOST = 1 << 15, MOST_IO = 2 };
+
+typedef struct Case {
+  const char *name;
+  const char *body; /* of a graph whose result is %r; %w is a constant */
+  const char *out;  /* its type */
+  const char *w;    /* type of %w, or NULL */
+  const char *in[MOST_IO];
+  double tolerance;
+  bool fragments; /* is multiplied by tensor cores */
+  int kernels;    /* 0: any number */
+  bool tf32;
+} Case;
+
+/* clang-format off */
+static const Case cases[] = {
+    {"ragged", "%r : f32[37,29] = MatMul %x, %y", "f32[37,29]", NULL, {"f32[37,21]", "f32[21,29]"}, 1e-4, false, 0, false},
+    {"epilogue", "%m : f32[40,36] = MatMul %x, %w\n %s : f32[40,36] = Add %m, %y\n %r : f32[40,36] = Tanh %s", "f32[40,36]",
+     "f32[50,36]", {"f32[40,50]", "f32[36]"}, 1e-4, false, 0, false},
+    {"inlined", "%e : f32[33,21] = Exp %x\n %r : f32[33,20] = MatMul %e, %y", "f32[33,20]", NULL,
+     {"f32[33,21]", "f32[21,20]"}, 1e-3, false, 0, false},
+    {"gemm", "%r : f32[35,33] = Gemm %x, %w, %y {transB=1, alpha=0.5, beta=2.0}", "f32[35,33]", "f32[33,40]",
+     {"f32[35,40]", "f32[33]"}, 1e-4, false, 0, false},
+    {"transposed", "%r : f32[35,33] = Gemm %x, %y {transA=1}", "f32[35,33]", NULL, {"f32[20,35]", "f32[20,33]"}, 1e-4, false, 0, false},
+    {"batches", "%r : f32[2,3,17,20] = MatMul %x, %y", "f32[2,3,17,20]", NULL, {"f32[2,3,17,24]", "f32[3,24,20]"}, 1e-4, false, 0, false},
+    {"merged", "%r : f32[3,13,20] = MatMul %x, %w", "f32[3,13,20]", "f32[24,20]", {"f32[3,13,24]"}, 1e-4, false, 0, false},
+    {"conv", "%c : f32[2,12,7,9] = Conv %x, %w {pads=[1,1,1,1], strides=[2,2]}\n %r : f32[2,12,7,9] = Relu %c",
+     "f32[2,12,7,9]", "f32[12,8,3,3]", {"f32[2,8,14,17]"}, 1e-4, false, 0, false},
+    {"channels", "%r : f32[1,16,5,7] = Conv %x, %w {pads=[2,2,2,2], dilations=[2,2]}", "f32[1,16,5,7]", "f32[16,32,3,3]",
+     {"f32[1,32,5,7]"}, 1e-4, false, 0, false},
+    {"grouped", "%r : f32[1,24,6,6] = Conv %x, %w {pads=[1,1,1,1], group=2}", "f32[1,24,6,6]", "f32[24,8,3,3]",
+     {"f32[1,16,6,6]"}, 1e-4, false, 0, false},
+    {"upwards", "%r : f32[1,12,8,10] = ConvTranspose %x, %w {pads=[1,1,1,1], strides=[2,2]}", "f32[1,12,8,10]",
+     "f32[8,12,4,4]", {"f32[1,8,4,5]"}, 1e-4, false, 0, false},
+    {"volume", "%r : f32[1,8,4,5,6] = Conv %x, %w {pads=[1,1,1,1,1,1]}", "f32[1,8,4,5,6]", "f32[8,4,3,3,3]",
+     {"f32[1,4,4,5,6]"}, 1e-4, false, 0, false},
+    {"halves", "%m : f16[37,30] = MatMul %x, %y\n %r : f16[37,30] = Relu %m", "f16[37,30]", NULL, {"f16[37,44]", "f16[44,30]"}, 1e-2, true, 0, false},
+    {"half_weights", "%r : f16[35,33] = MatMul %x, %w", "f16[35,33]", "f16[72,33]", {"f16[35,72]"}, 1e-2, true, 0, false},
+    {"half_conv", "%r : f16[1,24,6,7] = Conv %x, %w {pads=[1,1,1,1]}", "f16[1,24,6,7]", "f16[24,16,3,3]",
+     {"f16[1,16,6,7]"}, 2e-2, true, 0, false},
+    {"bfloat", "%r : bf16[33,40] = MatMul %x, %w", "bf16[33,40]", "bf16[40,40]", {"bf16[33,40]"}, 5e-2, true, 0, false},
+    {"bytes", "%r : i32[33,40] = MatMulInteger %x, %w", "i32[33,40]", "i8[70,40]", {"u8[33,70]"}, 0, true, 0, false},
+    {"signed", "%r : i32[33,40] = MatMulInteger %x, %y", "i32[33,40]", NULL, {"i8[33,70]", "i8[70,40]"}, 0, true, 0, false},
+    {"parts", "%r : f32[9,40] = Gemm %x, %w, %y", "f32[9,40]", "f32[600,40]", {"f32[9,600]", "f32[40]"}, 1e-4, false, 2, false},
+    {"half_parts", "%r : f16[9,40] = MatMul %x, %w", "f16[9,40]", "f16[1200,40]", {"f16[9,1200]"}, 1e-2, true, 2, false},
+    {"row", "%r : f32[1,40] = MatMul %x, %w", "f32[1,40]", "f32[80,40]", {"f32[1,80]"}, 1e-4, false, 0, false},
+    {"tf32", "%m : f32[37,29] = MatMul %x, %y\n %r : f32[37,29] = Neg %m", "f32[37,29]", NULL, {"f32[37,42]", "f32[42,29]"}, 1e-4, true, 0, true},
+    {"tf32_conv", "%r : f32[1,24,6,7] = Conv %x, %w {pads=[1,1,1,1]}", "f32[1,24,6,7]", "f32[24,16,3,3]",
+     {"f32[1,16,6,7]"}, 1e-4, true, 0, true},
+    {"byte_conv", "%r : i32[1,24,6,7] = ConvInteger %x, %w {pads=[1,1,1,1]}", "i32[1,24,6,7]", "u8[24,16,3,3]",
+     {"u8[1,16,6,7]"}, 0, true, 0, false},
+};
+/* clang-format on */
+
+static uint64_t next_random(uint64_t *s) {
+  *s = *s * 6364136223846793005u + 1442695040888963407u;
+  return *s >> 33;
+}
+
+static int64_t count_of(const char *type) {
+  int64_t n = 1;
+  for (const char *s = strchr(type, '[') + 1; *s && *s != ']';
+       s += strcspn(s, ",]") + (s[strcspn(s, ",]")] == ','))
+    n *= atoll(s);
+  return n;
+}
+
+/* A list of numbers that are exact in all types but bytes, where they are whole. */
+static const char *numbers(Arena *a, const char *type) {
+  StrBuf b = {.arena = a};
+  uint64_t seed = 9;
+  const bool whole = type[0] == 'u' || type[0] == 'i';
+  for (int64_t i = 0, n = count_of(type); i < n; i++) {
+    const int v = (int)(next_random(&seed) % 17) - (type[0] == 'u' ? 0 : 8);
+    if (whole)
+      sb_printf(&b, "%s%d", i ? "," : "", v);
+    else
+      sb_printf(&b, "%s%.4f", i ? "," : "", v / 16.0);
+  }
+  return sb_str(&b);
+}
+
+static const char *text_of(Arena *a, const Case *c) {
+  StrBuf b = {.arena = a};
+  sb_printf(&b, "model ir 8 opset 21\ngraph @main {\n");
+  if (c->w) sb_printf(&b, " %%w : %s = const [%s]\n", c->w, numbers(a, c->w));
+  for (int i = 0; i < MOST_IO && c->in[i]; i++)
+    sb_printf(&b, " %%%c : %s = input \"%c\"\n", "xy"[i], c -> in[i], "xy"[i]);
+  sb_printf(&b, " %s\n output %%r \"r\"\n}\n", c->body);
+  return sb_str(&b);
+}
+
+/* Lowered for a target. */
+typedef struct Program {
+  PassCtx c;
+  Arena *a;
+} Program;
+
+static Program lowered(const Case *k, const char *target, int opt) {
+  static const char *const disabled[] = {"serialize_threads"};
+  Program p = {.a = arena_new(0, NULL, NULL)};
+  Diag *const d = diag_new(p.a);
+  const Target *const t = target_find(target);
+  p.c = (PassCtx){.target = t, .opt_level = opt, .max_threads = 1, .tf32 = k->tf32};
+  p.c.model = model_parse(p.a, d, text_of(p.a, k), k->name);
+  const PassOptions o = {.disabled = disabled, .n_disabled = 1};
+  if (!p.c.model || !passes_run(&p.c, &o)) {
+    diag_print(d, stderr);
+    fail_msg("%s on %s", k->name, target);
+  }
+  return p;
+}
+
+static bool is_matrix(void *user, Stmt *s) {
+  if (s->kind == ST_FOR && s->loop.kind == FOR_MATRIX) *(bool *)user = true;
+  return true;
+}
+
+/* The one kernel that multiplies is a grid whose tiles lie in shared memory. */
+static void check_form(const Case *k, const Module *m) {
+  bool shared = false, fragments = false;
+  for (int i = 0; i < m->kernels.n; i++) {
+    const Kernel *const x = m->kernels.data[i];
+    for (int l = 0; l < x->locals.n; l++)
+      shared = shared || (kernel_is_grid(x) && x->locals.data[l].memory == MEM_SHARED);
+    stmt_each(x->body, is_matrix, &fragments);
+  }
+  if (!shared) fail_msg("%s: no template", k->name);
+  if (k->kernels && m->kernels.n != k->kernels) fail_msg("%s: %d kernels", k->name, m->kernels.n);
+  assert_int_equal(fragments, k->fragments);
+}
+
+static void fill(const Case *k, int i, DType t, void *p) {
+  uint64_t seed = (uint64_t)i + 3;
+  for (int64_t n = 0; n < count_of(k->in[i]); n++) {
+    const int64_t v = (int64_t)(next_random(&seed) % 31) - (t == DT_U8 ? 0 : 15);
+    char *const at = (char *)p + n * dtype_bytes(t);
+    if (dtype_is_float(t))
+      dtype_store_f(t, at, (double)v / 8);
+    else
+      dtype_store_i(t, at, v);
+  }
+}
+
+static void run(const Case *k, const Program *p, ThreadOrder order, void *out) {
+  static char in[MOST_IO][MOST];
+  const void *ins[MOST_IO] = {in[0], in[1]};
+  const Module *const m = p->c.module;
+  int64_t syms[8] = {0};
+  for (int i = 0; i < m->inputs.n; i++) fill(k, i, m->buffers.data[m->inputs.data[i]].dtype, in[i]);
+  if (module_interpret_in(m, order, ins, (void *const[]){out}, syms)) return;
+  diag_print(p->c.model->diag, stderr);
+  fail_msg("%s: order %d", k->name, order);
+}
+
+static double value(DType t, const char *p, int64_t i) {
+  p += i * dtype_bytes(t);
+  return dtype_is_float(t) ? dtype_load_f(t, p) : (double)dtype_load_i(t, p);
+}
+
+static void compare(const Case *k, DType t, const char *got, const char *want) {
+  for (int64_t i = 0; i < count_of(k->out); i++) {
+    const double x = value(t, got, i), y = value(t, want, i);
+    if (!(fabs(x - y) <= k->tolerance * (1 + fabs(y))))
+      fail_msg("%s: element %d is %g, not %g", k->name, (int)i, x, y);
+  }
+}
+
+static void test_products(void **state) {
+  static char want[MOST], got[MOST];
+  (void)state;
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    const Case *const k = &cases[i];
+    const Program plain = lowered(k, "x86-64-v3", 0), grid = lowered(k, "cuda:sm_80", 3);
+    const DType t = plain.c.module->buffers.data[plain.c.module->outputs.data[0]].dtype;
+    check_form(k, grid.c.module);
+    run(k, &plain, ORDER_FORWARD, want);
+    for (int order = ORDER_FORWARD; order <= ORDER_SHUFFLED; order++) {
+      memset(got, 0x5a, sizeof got);
+      run(k, &grid, (ThreadOrder)order, got);
+      compare(k, t, got, want);
+    }
+    arena_free(plain.a);
+    arena_free(grid.a);
+  }
+}
+
+/* ---- tiles ---- */
+
+/* Whatever the size: a tile that the device can hold, of whole warps. */
+static void test_tiles(void **state) {
+  static const char *const targets[] = {"cuda:sm_80", "cuda:sm_86", "cuda:sm_90", "cuda:sm_100"};
+  (void)state;
+  for (size_t t = 0; t < sizeof targets / sizeof *targets; t++)
+    for (int kind = 0; kind < TILE_KINDS; kind++)
+      for (int size = 16; size <= 16384; size *= 4) {
+        const Gpu *const g = target_find(targets[t])->gpu;
+        const GpuProduct p = {
+            .kind = (TileKind)kind, .outer = 1, .rows = size, .columns = size, .k = size};
+        const GpuTile tile = gpu_tile(g, &p);
+        const int warps = gpu_tile_warps(p.kind, &tile), own = tile.rows_own * tile.columns_own;
+        assert_true(gpu_tile_shared(p.kind, &tile) <= g->block_bytes);
+        assert_true(warps >= 1 && warps * 32 <= MAX_THREADS);
+        assert_int_equal(warps * own * (p.kind == TILE_F32 ? 32 : 1), tile.rows * tile.columns);
+        assert_true(isfinite(gpu_tile_cycles(g, &p, &tile)));
+      }
+}
+
+/* Large products take large tiles; small ones make more blocks. */
+static void test_tile_sizes(void **state) {
+  const Gpu *const g = target_find("cuda:sm_80")->gpu;
+  (void)state;
+  for (int kind = 0; kind < TILE_KINDS; kind++) {
+    const GpuProduct large = {(TileKind)kind, 1, 8192, 8192, 4096, false},
+                     small = {(TileKind)kind, 1, 196, 256, 1024, false};
+    const GpuTile l = gpu_tile(g, &large), s = gpu_tile(g, &small);
+    assert_true(l.rows * l.columns >= 128 * 64);
+    assert_true(s.rows * s.columns <= 64 * 64);
+    assert_true(gpu_tile_cycles(g, &large, &l) > gpu_tile_cycles(g, &small, &s));
+  }
+}
+
+int main(int argc, char **argv) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_products), cmocka_unit_test(test_tiles),
+                                     cmocka_unit_test(test_tile_sizes)};
+  cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
