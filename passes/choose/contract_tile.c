@@ -21,7 +21,8 @@ static double step_cycles(const MachineModel *m, const ContractTypes *types, int
   const double wide = types->panel == DT_I16 ? 2 : 4; /* bytes of a column */
   const double stream =
       model_read_panel(columns * (types->across ? types->k_step : m->lanes * wide));
-  double c = fmas > loads ? fmas : loads;
+  const bool waits = m->in_order && types->k_step == 1; /* for B, loaded right before it is used */
+  double c = waits ? fmas + loads : fmas > loads ? fmas : loads;
   if (stream > c) c = stream;
   c += 0.1 * stream; /* what does not overlap */
   return c < m->latency ? m->latency : c;
