@@ -60,6 +60,7 @@ typedef struct Session {
   Model *model;
   Module *module;
   Target native;
+  GpuTarget gpus;
   const Target *target;
   int opt_level;
   const Tuning *tuning;   /* choices to take; from --tuning unless it is set */

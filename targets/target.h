@@ -33,10 +33,13 @@ typedef struct FeatureRow {
   } on[ARCH_COUNT];
 } FeatureRow;
 
+enum { GPU_MOST = 8 }; /* GPUs of one target; there are fewer rows */
+
 /* What a GPU has: the numbers that schedules are chosen by (one SM unless said otherwise). */
 typedef struct Gpu {
-  int sm;  /* compute capability × 10; 0: a CPU that stands in for a GPU */
-  int sms; /* of the smallest product that is common */
+  int sm;             /* compute capability × 10; 0: a CPU that stands in for a GPU */
+  int also[GPU_MOST]; /* further ones that code is made for, ascending; 0 ends */
+  int sms;            /* of the smallest product that is common */
   int clock_mhz;
   int registers;        /* of 32 bits */
   int threads;          /* at one time */
@@ -102,6 +105,20 @@ const Target *target_of(BackendKind b);      /* the first row that this backend 
  * computed while a model is compiled. */
 Target target_host_code(const Target *t);
 bool target_name_is_native(const char *name);
+
+/* ---- gpu.c ---- */
+/* A target of several GPUs: each number is the least of theirs. */
+typedef struct GpuTarget {
+  Target target; /* points into this struct */
+  Gpu gpu;
+  char name[96];
+} GpuTarget;
+bool target_name_is_gpus(const char *name); /* "cuda:sm_80,sm_90", "cuda:native" */
+/* NULL, or what is wrong with the name or the machine. */
+const char *target_gpus(const char *name, GpuTarget *out);
+/* Compute capabilities × 10 that it makes code for, ascending; their number (0: no GPU's). */
+int target_sms(const Target *t, int sms[GPU_MOST]);
+
 /* "native": the best row this CPU satisfies, with caches and host features filled in; storage is
  * the caller's. A copy of it points into the original (features_text). */
 bool target_native(Target *out);

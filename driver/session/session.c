@@ -28,6 +28,11 @@ static bool pick_target(Session *s) {
     s->target = &s->native;
     return true;
   }
+  if (target_name_is_gpus(name)) {
+    const char *const why = target_gpus(name, &s->gpus);
+    s->target = &s->gpus.target;
+    return !why || (usage_error("--target=%s: %s", name, why), false);
+  }
   s->target = target_find(name);
   if (s->target) return true;
   const char *names[64];

@@ -68,6 +68,42 @@ static void test_rows(void **state) {
   assert_true(target_name_is_native("native"));
 }
 
+/* Several GPUs: the least of every number, in the order of their capabilities; each once. */
+static void test_several_gpus(void **state) {
+  static const struct {
+    const char *name, *means;
+    int sms[4];
+    int64_t block_bytes;
+    int threads;
+  } want[] = {
+      {"cuda:sm_80,sm_90", "cuda:sm_80,sm_90", {80, 90}, 163 << 10, 2048},
+      {"cuda:sm_90,cuda:sm_86,sm_80", "cuda:sm_80,sm_86,sm_90", {80, 86, 90}, 99 << 10, 1536},
+      {"cuda:sm_100,sm_100", "cuda:sm_100", {100}, 227 << 10, 2048}};
+  for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+    GpuTarget t;
+    int sms[GPU_MOST] = {0};
+    assert_true(target_name_is_gpus(want[i].name));
+    assert_null(target_gpus(want[i].name, &t));
+    assert_string_equal(t.target.name, want[i].means);
+    const int n = target_sms(&t.target, sms);
+    for (int k = 0; k < 4; k++) assert_int_equal(sms[k], want[i].sms[k]);
+    assert_true(n >= 1 && n <= 3);
+    assert_int_equal(t.target.gpu->block_bytes, want[i].block_bytes);
+    assert_int_equal(t.target.gpu->threads, want[i].threads);
+    assert_int_equal(t.target.backend, BACKEND_CUDA);
+  }
+  static const char *const wrong[] = {"cuda:sm_80,", "cuda:,sm_80", "cuda:sm_80,host",
+                                      "cuda:sm_80,native", "cuda:sm_80,x86-64-v3"};
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    GpuTarget t;
+    assert_non_null(target_gpus(wrong[i], &t));
+  }
+  assert_false(target_name_is_gpus("cuda:sm_80"));
+  int sms[GPU_MOST];
+  assert_int_equal(target_sms(target_find("cuda:host"), sms), 0);
+  assert_int_equal(target_sms(target_find("x86-64-v3"), sms), 0);
+}
+
 /* A row that forgot a field would compile for nothing: all numbers that anybody divides by. */
 static void test_rows_are_whole(void **state) {
   for (int i = 0; i < target_row_count; i++) {
@@ -106,8 +142,8 @@ static void test_native(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows),
-                                     cmocka_unit_test(test_rows_are_whole),
-                                     cmocka_unit_test(test_native)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_rows), cmocka_unit_test(test_several_gpus),
+      cmocka_unit_test(test_rows_are_whole), cmocka_unit_test(test_native)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
