@@ -2,10 +2,10 @@
  * struct alone. What is known of a program before (symbols, alignment, aliasing, weights) is in
  * codegen/analysis, for all of them.
  *
- *   open → (unit → kernel… or entry → finish)… → objects are linked, texts written → drop…
+ *   open → (unit → kernel… or entry → finish)… → gather → objects are linked, texts written → drop…
  *
- * open, unit, kernel, entry and write are called by one thread; finish by any, at the same time on
- * different units. A reason of failure is a text of the unit's, which lives until drop. */
+ * All but finish are called by one thread; finish by any, at the same time on different units. A
+ * reason of failure is a text of the unit's, which lives until drop. */
 #pragma once
 #include "codegen/analysis/program.h"
 #include "ir/base/clock.h"
@@ -22,7 +22,7 @@ typedef struct Unit {
   int failed;       /* the kernel that a failure is about; -1: not known which */
   const Step *step; /* of the entry: the step that a failure is about; NULL: not known which */
   int opt_level;
-  const char *object; /* behind finish, where files are linked: an ELF object */
+  const char *object; /* behind finish, where files are linked: an ELF object, or NULL */
   size_t object_bytes;
   int64_t stack; /* frames of its functions together, bytes */
   double seconds[N_STAGES];
@@ -46,8 +46,12 @@ typedef struct Backend {
   /* Nothing is added behind this: makes what the kinds of `p->o->emit` need. NULL, or the reason of
    * failure. */
   const char *(*finish)(Unit *u);
-  /* Writes one text (EMIT_ASM …) of all units, in order. NULL, or the reason of failure; `at` is
-   * then the unit that it is about, where that is known. */
+  /* Where files are linked, when all units are finished and no other thread runs: what they make
+   * together, in the program's arena; figures of kernels. NULL, or the reason of failure, with `at`
+   * as of write; an error may have been reported, then the reason is "". The function may be NULL. */
+  const char *(*gather)(void *state, Unit *const *units, int n, Gathered *out, Unit **at);
+  /* Writes one text (EMIT_ASM …) of all units, in order. NULL, or the reason of failure ("": it is
+   * reported); `at` is then the unit that it is about, where that is known. */
   const char *(*write)(void *state, Unit *const *units, int n, EmitKind kind, FILE *f, Unit **at);
   void (*drop)(Unit *u);
 } Backend;

@@ -84,9 +84,10 @@ typedef struct Output {
   EmitKind kind;
   const char *suffix;
 } Output;
-static const Output outputs[] = {{EMIT_EXE, ""},       {EMIT_OBJ, ".o"},    {EMIT_STATIC, ".a"},
-                                 {EMIT_SHARED, ".so"}, {EMIT_HEADER, ".h"}, {EMIT_ASM, ".s"},
-                                 {EMIT_LLVM, ".ll"},   {EMIT_C, ".c"}};
+static const Output outputs[] = {{EMIT_EXE, ""},       {EMIT_OBJ, ".o"},      {EMIT_STATIC, ".a"},
+                                 {EMIT_SHARED, ".so"}, {EMIT_HEADER, ".h"},   {EMIT_ASM, ".s"},
+                                 {EMIT_LLVM, ".ll"},   {EMIT_C, ".c"},        {EMIT_CUDA, ".cu"},
+                                 {EMIT_PTX, ".ptx"},   {EMIT_CUBIN, ".cubin"}};
 enum { N_OUTPUTS = sizeof outputs / sizeof *outputs };
 
 /* ---- making kernels ---- */
@@ -320,6 +321,7 @@ static bool write_objects(Job *j, LinkJob *l, CodegenStats *stats) {
   for (int i = 0; ok && i < j->pool->n; i++) {
     const Unit *const u = j->pool->tasks[i].unit;
     const size_t size = u->object_bytes;
+    if (!u->object) continue;
     char header[61];
     member_header(header, (int64_t)size);
     ok = fd_write(fd, header, 60) && fd_write(fd, u->object, size) && fd_write(fd, "\n", size & 1);
@@ -346,6 +348,35 @@ static Unit *const *all_units(const Job *j) {
   return units;
 }
 
+/* A reason of the backend's, about no kernel or those of `at`. */
+static bool report_whole(const Job *j, const Unit *at, const char *stage, const char *error) {
+  const Model *const model = j->p->m->model;
+  if (!*error) return false;
+  if (at) return report_unit(j, at, stage, error);
+  return diag_internal(model->diag, &(Loc){.node = -1, .file = model->file}, "%s: %s", stage,
+                       one_line(j->p->arena, error));
+}
+
+/* What the units make together, beside their objects. */
+static bool gather(Job *j, LinkJob *l, CodegenStats *stats) {
+  const Backend *const b = j->pool->backend;
+  const double start = clock_seconds();
+  Gathered all = {0};
+  Unit *at = NULL;
+  const char *const error =
+      b->gather ? b->gather(j->state, all_units(j), j->pool->n, &all, &at) : NULL;
+  stats->gather_seconds = clock_seconds() - start;
+  if (error) return report_whole(j, at, "code of all kernels", error);
+  if (!all.symbol) return true;
+  int fd;
+  if (!(l->gathered = link_scratch(l, &fd))) return false;
+  FILE *const f = fd_stream(fd);
+  bool ok = f && gathered_write_object(&all, j->p->t, f);
+  if (f) ok = fclose(f) == 0 && ok;
+  stats->code_bytes += (int64_t)all.bytes;
+  return ok || link_error(l, ERR_OUTPUT, "cannot write machine code", strerror(errno));
+}
+
 static bool write_text(Job *j, EmitKind kind, OutFile *out) {
   FILE *f = fd_stream(out->fd);
   if (!f) return outputs_error(j->outputs, out, -errno);
@@ -353,10 +384,7 @@ static bool write_text(Job *j, EmitKind kind, OutFile *out) {
   const char *const error =
       j->pool->backend->write(j->state, all_units(j), j->pool->n, kind, f, &at);
   const bool written = !ferror(f), closed = fclose(f) == 0;
-  if (error && at) return report_unit(j, at, "code as text", error);
-  if (error)
-    return diag_internal(j->p->m->model->diag, &(Loc){.node = -1, .file = j->p->m->model->file},
-                         "code as text: %s", one_line(j->p->arena, error));
+  if (error) return report_whole(j, at, "code as text", error);
   return (written && closed) || outputs_error(j->outputs, out, -errno);
 }
 
@@ -417,7 +445,8 @@ static int64_t file_bytes(const OutFile *f) {
 static bool write_all(Job *j, LinkJob *l, CodegenStats *stats) {
   const unsigned emit = j->p->o->emit;
   const bool objects = (emit & (EMIT_EXE | EMIT_OBJ | EMIT_STATIC | EMIT_SHARED)) != 0;
-  if (objects && (!write_objects(j, l, stats) || !write_weights(j, l))) return false;
+  if (objects && (!gather(j, l, stats) || !write_objects(j, l, stats) || !write_weights(j, l)))
+    return false;
   if (j->weights && !write_weights_file(j, j->weights)) return false;
   for (int i = 0; i < N_OUTPUTS; i++) {
     if (!j->out[i]) continue;
@@ -437,6 +466,11 @@ static void add_stages(const Pool *p, CodegenStats *stats) {
   }
 }
 
+static void note_figures(const Program *p, CodegenStats *stats) {
+  stats->n_figures = p->figures->n;
+  stats->figures = p->figures->data;
+}
+
 static bool compile_and_write(Job *j, CodegenStats *stats) {
   const double start = clock_seconds();
   if (!open_all(j) || !compile_all(j)) return false;
@@ -446,7 +480,8 @@ static bool compile_and_write(Job *j, CodegenStats *stats) {
   LinkJob l = {.p = j->p, .outputs = j->outputs, .beside = j->p->o->output};
   const bool ok = write_all(j, &l, stats);
   link_close(&l);
-  stats->link_seconds = clock_seconds() - compiled;
+  stats->link_seconds = clock_seconds() - compiled - stats->gather_seconds;
+  note_figures(j->p, stats);
   return ok;
 }
 

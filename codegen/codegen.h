@@ -12,7 +12,10 @@ typedef enum EmitKind {
   EMIT_HEADER = 16,
   EMIT_ASM = 32,
   EMIT_LLVM = 64,
-  EMIT_C = 128
+  EMIT_C = 128,
+  EMIT_CUDA = 256,
+  EMIT_PTX = 512,
+  EMIT_CUBIN = 1024
 } EmitKind;
 
 typedef struct CodegenOptions {
@@ -30,13 +33,24 @@ typedef struct CodegenOptions {
   const struct Backend *backend; /* NULL: the one of the target's row */
 } CodegenOptions;
 
+/* What the compiler of a GPU's machine code says of a kernel on one GPU. */
+typedef struct KernelFigures {
+  const char *name;
+  int sm;         /* compute capability × 10 */
+  int registers;  /* of a thread */
+  int64_t shared; /* bytes of a block, static and dynamic */
+  int spills;     /* bytes that a thread stores and loads because registers did not suffice */
+} KernelFigures;
+
 typedef struct CodegenStats {
   int kernels, kernel_calls;
   int64_t code_bytes, weight_bytes, file_bytes;
   int64_t arena_bytes,
       thread_bytes; /* for one thread, and each further one; -1: depend on symbols */
-  double llvm_seconds, link_seconds;                   /* that went by */
+  double llvm_seconds, gather_seconds, link_seconds;   /* that went by */
   double make_seconds, optimise_seconds, emit_seconds; /* of CPU, all threads together */
+  const KernelFigures *figures; /* of a GPU's kernels; in the model's arena */
+  int n_figures;
 } CodegenStats;
 
 /* Writes every requested file, all or none. Expects a module that has passed the

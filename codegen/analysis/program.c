@@ -295,6 +295,7 @@ void program_init(Program *p, const Module *m, const Target *t, const CodegenOpt
     weights_in_file(&p->weights,
                     arena_printf(arena, "%s.weights", base_name(o->output ? o->output : p->name)));
   p->checks = ARENA_NEW(arena, CheckList);
+  p->figures = ARENA_NEW(arena, FigureList);
 }
 
 bool program_fixed_arena(const Module *m, int64_t *one_thread, int64_t *further) {

@@ -12,6 +12,8 @@ typedef struct Check { /* a row of BurinModel.checks */
 } Check;
 typedef Vec(Check) CheckList;
 
+typedef Vec(KernelFigures) FigureList;
+
 /* ---- program.c ---- */
 /* What all calls of a kernel have in common. */
 typedef struct KernelFacts {
@@ -30,6 +32,13 @@ typedef struct Launch {
   const char *host; /* function that runs a block on this CPU; NULL: there is none */
 } Launch;
 
+/* What all units of a program make together: a constant of its own object. */
+typedef struct Gathered {
+  const char *symbol; /* NULL: nothing */
+  const void *data;
+  size_t bytes;
+} Gathered;
+
 typedef struct Program {
   const Module *m;
   const Target *t;
@@ -45,7 +54,8 @@ typedef struct Program {
   bool has_images;  /* their machine code is NAME_images (runtime/cuda/gpu.h) */
   bool defaults;    /* some input has one */
   int64_t arena_align;
-  CheckList *checks; /* grows while the entry is emitted */
+  CheckList *checks;   /* grows while the entry is emitted */
+  FigureList *figures; /* grows when machine code of GPUs is made; in the model's arena */
 } Program;
 void program_init(Program *p, const Module *m, const Target *t, const CodegenOptions *o,
                   Arena *arena);

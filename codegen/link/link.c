@@ -157,6 +157,7 @@ static bool common_words(LinkJob *j, StrBuf *b) {
   add_word(b, "--no-whole-archive");
   if (j->weights) add_word(b, j->weights);
   if (!device_words(j, b)) return false;
+  if (j->gathered) add_word(b, j->gathered);
   add_word(b, library);
   return true;
 }

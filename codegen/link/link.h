@@ -7,10 +7,11 @@
 typedef struct LinkJob {
   const Program *p;
   Outputs *outputs;
-  const char *beside;  /* scratch files go on its disk */
-  const char *objects; /* an archive of all kernels */
-  const char *weights; /* an object, or NULL */
-  Vec(int) scratch;    /* descriptors to be closed */
+  const char *beside;   /* scratch files go on its disk */
+  const char *objects;  /* an archive of all kernels */
+  const char *weights;  /* an object, or NULL */
+  const char *gathered; /* likewise */
+  Vec(int) scratch;     /* descriptors to be closed */
 } LinkJob;
 
 /* One file of this kind (EMIT_EXE, _OBJ, _STATIC, _SHARED) into `out`; false: error reported. */
@@ -23,7 +24,9 @@ bool link_error(const LinkJob *j, ErrCode code, const char *what, const char *de
 /* localise.c. Makes all symbols of a relocatable object local but these (and undefined ones). */
 void object_localise(char *elf, const char *const *exports, Arena *a);
 
-/* weights_object.c. An ELF object with the weights as NAME_weights (hidden, read-only, 64-aligned),
+/* constant_object.c. An ELF object with the weights as NAME_weights (hidden, read-only, 64-aligned),
  * or only their address space. */
 bool weights_write_object(const WeightLayout *w, const Target *t, const char *symbol,
                           bool reserve_only, FILE *f);
+/* Likewise what a backend gathered. */
+bool gathered_write_object(const Gathered *g, const Target *t, FILE *f);

@@ -16,17 +16,13 @@ enum {
 static const struct {
   const char *name, *suffix;
   unsigned bit;
-} kinds[] = {{"exe", "", EMIT_EXE},
-             {"obj", ".o", EMIT_OBJ},
-             {"static", ".a", EMIT_STATIC},
-             {"shared", ".so", EMIT_SHARED},
-             {"header", ".h", EMIT_HEADER},
-             {"asm", ".s", EMIT_ASM},
-             {"llvm", ".ll", EMIT_LLVM},
-             {"c", ".c", EMIT_C},
-             {"graph", ".graph.ir", EMIT_GRAPH},
-             {"loop", ".loop", EMIT_LOOP},
-             {"tuning", ".tuning", EMIT_TUNING},
+} kinds[] = {{"exe", "", EMIT_EXE},           {"obj", ".o", EMIT_OBJ},
+             {"static", ".a", EMIT_STATIC},   {"shared", ".so", EMIT_SHARED},
+             {"header", ".h", EMIT_HEADER},   {"asm", ".s", EMIT_ASM},
+             {"llvm", ".ll", EMIT_LLVM},      {"c", ".c", EMIT_C},
+             {"cuda", ".cu", EMIT_CUDA},      {"ptx", ".ptx", EMIT_PTX},
+             {"cubin", ".cubin", EMIT_CUBIN}, {"graph", ".graph.ir", EMIT_GRAPH},
+             {"loop", ".loop", EMIT_LOOP},    {"tuning", ".tuning", EMIT_TUNING},
              {"onnx", ".onnx", EMIT_ONNX}};
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
@@ -52,9 +48,7 @@ static bool parse_emit(Session *s, const char *text, unsigned *out) {
       const char *names[N_KINDS];
       for (int k = 0; k < N_KINDS; k++) names[k] = kinds[k].name;
       const char *near = closest(word, names, N_KINDS);
-      if (strcmp(word, "cuda") == 0 || strcmp(word, "ptx") == 0 || strcmp(word, "cubin") == 0)
-        usage_error("--emit=%s is not in this version", word);
-      else if (near)
+      if (near)
         usage_error("--emit: unknown kind '%s'; did you mean '%s'?", word, near);
       else
         usage_error("--emit: unknown kind '%s'", word);
@@ -311,6 +305,32 @@ static void print_arena(Arena *a, const CodegenStats *t, int64_t lower_bound) {
   fprintf(stderr, "\n");
 }
 
+/* ---- figures of a GPU's kernels ---- */
+/* Spills first, then registers. */
+static int compare_figures(const void *a, const void *b) {
+  const KernelFigures *const x = a, *const y = b;
+  if (x->spills != y->spills) return x->spills < y->spills ? 1 : -1;
+  if (x->registers != y->registers) return x->registers < y->registers ? 1 : -1;
+  const int names = strcmp(x->name, y->name);
+  return names ? names : x->sm - y->sm;
+}
+
+/* A line for each kernel on each GPU, the worst first. */
+static void print_figures(Arena *a, const CodegenStats *t) {
+  enum { LINES = 8 };
+  int spilled = 0;
+  if (t->n_figures == 0) return;
+  const size_t n = (size_t)t->n_figures;
+  KernelFigures *const list = arena_dup(a, t->figures, n * sizeof *list);
+  qsort(list, n, sizeof *list, compare_figures);
+  for (size_t i = 0; i < n; i++) spilled += list[i].spills > 0;
+  fprintf(stderr, "  registers shared B  spills B  of kernels as compiled; %d spill\n", spilled);
+  for (size_t i = 0; i < n && i < LINES; i++)
+    fprintf(stderr, "  %9d %8lld %9d  %s, sm_%d\n", list[i].registers, (long long)list[i].shared,
+            list[i].spills, list[i].name, list[i].sm);
+  if (n > LINES) fprintf(stderr, "  and %zu more\n", n - LINES);
+}
+
 static void summary(Session *s, const Job *j, double seconds) {
   Arena *a = s->arena;
   const Module *m = s->module;
@@ -321,8 +341,11 @@ static void summary(Session *s, const Job *j, double seconds) {
   print_arena(a, &j->stats, m->arena_lower_bound);
   fprintf(stderr, "  weights   %s, code %s, file %s\n", bytes_text(a, j->stats.weight_bytes),
           bytes_text(a, j->stats.code_bytes), bytes_text(a, j->stats.file_bytes));
-  fprintf(stderr, "  compiled  in %.2f s: read %.2f, passes %.2f, LLVM %.2f, link %.2f\n", seconds,
-          s->load_seconds, s->pass_seconds, j->stats.llvm_seconds, j->stats.link_seconds);
+  print_figures(a, &j->stats);
+  const double nvrtc = j->stats.gather_seconds;
+  fprintf(stderr, "  compiled  in %.2f s: read %.2f, passes %.2f, LLVM %.2f%s, link %.2f\n",
+          seconds, s->load_seconds, s->pass_seconds, j->stats.llvm_seconds,
+          s->target->gpu ? arena_printf(a, ", NVRTC %.2f", nvrtc) : "", j->stats.link_seconds);
 }
 
 /* ---- the verb ---- */
@@ -379,6 +402,38 @@ static bool one_stream(const Session *s, const Job *j) {
   return false;
 }
 
+/* Names of kinds in a row. */
+static const char *kind_names(Arena *a, unsigned emit) {
+  StrBuf b = {.arena = a};
+  for (int k = 0; k < N_KINDS; k++)
+    if (emit & kinds[k].bit) sb_printf(&b, "%s%s", b.n ? "," : "", kinds[k].name);
+  return sb_str(&b);
+}
+
+static bool makes_kinds(const Session *s, const Job *j) {
+  const unsigned gpu = EMIT_CUDA | EMIT_PTX | EMIT_CUBIN, files = j->emit & EMIT_FILES;
+  int sms[GPU_MOST];
+  const int n = target_sms(s->target, sms);
+  const Backend *const any = backend_for(s->target, 0);
+  if ((files & gpu) && !s->target->gpu)
+    return usage_error("--emit=%s is of a GPU: --target=cuda:sm_80 or another of --list-targets",
+                       kind_names(s->arena, files & gpu)),
+           false;
+  if ((files & (EMIT_PTX | EMIT_CUBIN)) && n == 0)
+    return usage_error("target %s is no GPU: it makes no %s", s->target->name,
+                       kind_names(s->arena, files & (EMIT_PTX | EMIT_CUBIN))),
+           false;
+  if ((files & EMIT_CUBIN) && n > 1)
+    return usage_error("--emit=cubin is of one GPU, and target %s names %d", s->target->name, n),
+           false;
+  if (!files || backend_for(s->target, files)) return true;
+  if (!any)
+    return usage_error("no code for target %s is made in this version", s->target->name), false;
+  return usage_error("target %s makes only --emit=%s, graph and loop", s->target->name,
+                     kind_names(s->arena, any->kinds)),
+         false;
+}
+
 /* C source is for every machine: it has a target of its own, which makes nothing else. */
 static bool pick_source_target(Session *s, const Job *j) {
   const bool source = (j->emit & EMIT_C) != 0;
@@ -386,9 +441,7 @@ static bool pick_source_target(Session *s, const Job *j) {
   if (!session_target(s)) return false;
   if (source && !backend_for(s->target, EMIT_C))
     return usage_error("--emit=c is for every machine: leave --target out"), false;
-  if ((j->emit & EMIT_FILES) && !backend_for(s->target, j->emit & EMIT_FILES))
-    return usage_error("target %s makes only --emit=c,header, graph and loop", s->target->name),
-           false;
+  if (!makes_kinds(s, j)) return false;
   if (source && s->o->weights && strcmp(s->o->weights, "external") == 0)
     return usage_error("--weights=external: files of C hold their weights"), false;
   return true;

@@ -7,6 +7,7 @@ A thin layer over the command line (build/burin, or the BURIN environment variab
 runtime/abi.h. Nothing is cached; the shared library of a model is unlinked as soon as it is loaded.
 """
 import ctypes
+import importlib.util
 import os
 import subprocess
 import tempfile
@@ -46,6 +47,14 @@ def compiler():
     return os.environ.get("BURIN") or (str(tree) if tree.exists() else "burin")
 
 
+def _environment():
+    """What the compiler is started with: it finds NVRTC where it is a package of this Python."""
+    found = importlib.util.find_spec("nvidia")
+    places = [lib for root in (found.submodule_search_locations or () if found else ())
+              for lib in sorted(Path(root).glob("c*/lib/libnvrtc.so.1?"), reverse=True)]
+    return {"BURIN_NVRTC": os.fspath(places[0]), **os.environ} if places else None
+
+
 def compile(model, target="native", flags=()):
     """Compiles a path, the bytes of a model, or an onnx.ModelProto; returns a Model."""
     with tempfile.TemporaryDirectory(prefix="burin-") as folder:
@@ -56,7 +65,8 @@ def compile(model, target="native", flags=()):
         library = os.path.join(folder, "model.so")
         command = [compiler(), "compile", os.fspath(model), "-o", library, "--emit=shared",
                    f"--target={target}", f"--name={_abi.NAME}", *flags]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace",
+                              env=_environment() if target.startswith("cuda:") else None)
         if done.returncode:
             raise CompileError(done.stderr.strip() or f"{command[0]}: status {done.returncode}", done.returncode)
         return Model(library)

@@ -239,7 +239,7 @@ def refusals():
     small = of_weights(4)
     for title, model, flags, status, words in (
             ("another target", small, ["--emit=c", "--target=x86-64-v3"], 2, "leave --target out"),
-            ("its target, other files", small, ["--emit=obj", "--target=c"], 2, "target c makes only --emit=c,header"),
+            ("its target, other files", small, ["--emit=obj", "--target=c"], 2, "target c makes only --emit=header,c"),
             ("weights in a file", small, ["--emit=c", "--weights=external"], 2, "files of C hold their weights"),
             ("one weight too many", of_weights(2**24 + 1), ["--emit=c"], 6, "backend c holds at most 67.1 MB")):
         with tempfile.TemporaryDirectory(prefix="burin-") as folder:

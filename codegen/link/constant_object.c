@@ -1,5 +1,5 @@
-/* The ELF object that holds the weights, written by hand so that hundreds of megabytes go straight
- * from the mapped model to the file. */
+/* ELF objects that hold one constant: the weights, written by hand so that hundreds of megabytes go
+ * straight from the mapped model to the file, and what backends gather. */
 #include <elf.h>
 #include <stdio.h>
 #include <string.h>
@@ -79,7 +79,7 @@ static bool put_section(FILE *f, bool wide, const Elf64_Shdr *s) {
   return put(f, &n, sizeof n);
 }
 
-/* The null symbol and the weights, which are all of section 1. */
+/* The null symbol and the constant, which is all of section 1. */
 static bool put_symbols(FILE *f, bool wide, int64_t size) {
   const unsigned char info = ELF64_ST_INFO(STB_GLOBAL, STT_OBJECT);
   const Elf64_Sym syms[2] = {{0}, {1, info, STV_HIDDEN, 1, 0, (Elf64_Xword)size}};
@@ -87,13 +87,18 @@ static bool put_symbols(FILE *f, bool wide, int64_t size) {
   return wide ? put(f, syms, sizeof syms) : put(f, narrow, sizeof narrow);
 }
 
-bool weights_write_object(const WeightLayout *w, const Target *t, const char *symbol,
-                          bool reserve_only, FILE *f) {
-  const bool wide = t->pointer_bits == 64;
-  const int64_t bytes = w->bytes > 0 ? w->bytes : ALIGN,
-                size = reserve_only ? align_up(bytes + BURIN_WEIGHTS_TAIL, RESERVE_ALIGN) : bytes;
-  const int64_t sym_size = wide ? sizeof(Elf64_Sym) : sizeof(Elf32_Sym),
-                name = (int64_t)strlen(symbol) + 2;
+/* `size` bytes that write_data writes, or their address space alone (NULL). */
+typedef struct Constant {
+  const char *symbol;
+  int64_t size;
+  bool (*write_data)(const void *user, FILE *f);
+  const void *user;
+} Constant;
+
+static bool write_constant(const Constant *c, const Target *t, FILE *f) {
+  const bool wide = t->pointer_bits == 64, reserve_only = !c->write_data;
+  const int64_t size = c->size, sym_size = wide ? sizeof(Elf64_Sym) : sizeof(Elf32_Sym),
+                name = (int64_t)strlen(c->symbol) + 2;
   const int64_t symbols = HEADER_BYTES + (reserve_only ? 0 : size),
                 strings = symbols + 2 * sym_size;
   const int64_t names = strings + name, end = names + (int64_t)sizeof section_names,
@@ -109,9 +114,34 @@ bool weights_write_object(const WeightLayout *w, const Target *t, const char *sy
       {N_SHSTRTAB, SHT_STRTAB, 0, 0, (Elf64_Off)names, sizeof section_names, 0, 0, 1, 0},
       {N_STACK, SHT_PROGBITS, 0, 0, (Elf64_Off)symbols, 0, 0, 0, 1, 0}};
   bool ok = put_header(f, t, sections);
-  if (!reserve_only) ok = ok && (w->bytes > 0 ? weights_write_raw(w, f) : put_zeros(f, size));
-  ok = ok && put_symbols(f, wide, size) && put(f, "", 1) && put(f, symbol, (size_t)name - 1);
+  if (!reserve_only) ok = ok && c->write_data(c->user, f);
+  ok = ok && put_symbols(f, wide, size) && put(f, "", 1) && put(f, c->symbol, (size_t)name - 1);
   ok = ok && put(f, section_names, sizeof section_names) && put_zeros(f, sections - end);
   for (int i = 0; i < N_SECTIONS; i++) ok = ok && put_section(f, wide, &table[i]);
   return ok;
+}
+
+static bool put_weights(const void *user, FILE *f) {
+  const WeightLayout *const w = user;
+  return w->bytes > 0 ? weights_write_raw(w, f) : put_zeros(f, ALIGN);
+}
+
+bool weights_write_object(const WeightLayout *w, const Target *t, const char *symbol,
+                          bool reserve_only, FILE *f) {
+  const int64_t bytes = w->bytes > 0 ? w->bytes : ALIGN;
+  const Constant c = {
+      .symbol = symbol,
+      .size = reserve_only ? align_up(bytes + BURIN_WEIGHTS_TAIL, RESERVE_ALIGN) : bytes,
+      .write_data = reserve_only ? NULL : put_weights,
+      .user = w};
+  return write_constant(&c, t, f);
+}
+
+static bool put_gathered(const void *user, FILE *f) {
+  const Gathered *const g = user;
+  return put(f, g->data, g->bytes);
+}
+
+bool gathered_write_object(const Gathered *g, const Target *t, FILE *f) {
+  return write_constant(&(Constant){g->symbol, (int64_t)g->bytes, put_gathered, g}, t, f);
 }
