@@ -4,6 +4,9 @@
 #include <string.h>
 
 #include "codegen/cuda/cuda.h"
+#include "codegen/cuda/images.h"
+
+enum { LINKED = EMIT_EXE | EMIT_OBJ | EMIT_STATIC | EMIT_SHARED };
 
 typedef struct CudaState {
   CState c;
@@ -15,6 +18,7 @@ typedef struct CudaUnit {
   Unit unit;
   int number;
   StrBuf text;
+  int head;     /* bytes of it that stand in front of every unit's kernels */
   Unit *host;   /* of the entry: LLVM's */
   char *object; /* malloc'ed */
 } CudaUnit;
@@ -41,7 +45,10 @@ static const char *add_kernel(void *state, Unit *unit, int k, Arena *scratch) {
   CudaState *const s = state;
   CudaUnit *const u = (CudaUnit *)unit;
   Launch *const l = &s->c.p->launches[k];
-  if (!u->text.n) cuda_write_head(&u->text);
+  if (!u->text.n) {
+    cuda_write_head(&u->text);
+    u->head = u->text.n;
+  }
   const char *const error = cuda_kernel(&s->c, k, scratch, &u->text, l);
   l->unit = u->number;
   if (s->c.p->t->gpu->sm == 0)
@@ -76,11 +83,37 @@ static const char *finish_entry(CudaUnit *u) {
 static const char *finish(Unit *unit) {
   CudaUnit *const u = (CudaUnit *)unit;
   if (u->host) return finish_entry(u);
-  if (unit->p->t->gpu->sm > 0) return "NVRTC is not there yet";
+  if (!(unit->p->o->emit & LINKED) || unit->p->t->gpu->sm > 0) return NULL; /* see gather, write */
   const char *const error =
       clang_compile(sb_str(&u->text), (size_t)u->text.n, &u->object, &unit->object_bytes);
   unit->object = u->object;
   return error;
+}
+
+/* All but the last unit, which is the entry. */
+static const char *gather(void *state, Unit *const *units, int n, Gathered *out, Unit **at) {
+  CudaState *const s = state;
+  const Program *const p = s->c.p;
+  CudaSource *const sources = ARENA_ARRAY(p->arena, CudaSource, n);
+  for (int i = 0; i < n - 1; i++) {
+    CudaUnit *const u = (CudaUnit *)units[i];
+    sources[i] = (CudaSource){sb_str(&u->text), units[i], u->number};
+  }
+  return cuda_gather(p, sources, n - 1, out, at);
+}
+
+/* The kernels of all units, behind one head. */
+static const char *write_file(void *state, Unit *const *units, int n, EmitKind kind, FILE *f,
+                              Unit **at) {
+  CudaState *const s = state;
+  (void)at;
+  StrBuf all = {.arena = s->c.p->arena};
+  cuda_write_head(&all);
+  for (int i = 0; i < n - 1; i++) {
+    CudaUnit *const u = (CudaUnit *)units[i];
+    sb_printf(&all, "%s", sb_str(&u->text) + u->head);
+  }
+  return cuda_write(s->c.p, sb_str(&all), kind, f);
 }
 
 static void drop(Unit *unit) {
@@ -92,7 +125,7 @@ static void drop(Unit *unit) {
 
 const Backend backend_cuda = {
     .name = "cuda",
-    .kinds = EMIT_EXE | EMIT_OBJ | EMIT_STATIC | EMIT_SHARED | EMIT_HEADER,
+    .kinds = LINKED | EMIT_HEADER | EMIT_CUDA | EMIT_PTX | EMIT_CUBIN,
     .grids = true,
     .batch = 16,
     .open = open_program,
@@ -100,5 +133,7 @@ const Backend backend_cuda = {
     .kernel = add_kernel,
     .entry = make_entry,
     .finish = finish,
+    .gather = gather,
+    .write = write_file,
     .drop = drop,
 };
