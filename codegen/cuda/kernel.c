@@ -25,6 +25,7 @@ typedef struct Grid {
 } Grid;
 
 static const char axes[] = "xyz";
+enum { WIDE = 16 }; /* bytes of the widest load of a thread */
 
 /* ---- what a phase touches ---- */
 static void clear(const Grid *g, Touched *t) {
@@ -199,12 +200,24 @@ static const char *parameters(CText *c, const KernelFacts *facts) {
   for (int i = 0; i < k->params.n; i++) {
     const Param *const p = &k->params.data[i];
     if (p->scratch) c->error = "scratch in a grid, which has none";
-    sb_printf(&b, "%s%s%s *%sb%d", i ? ", " : "", p->access & PA_WRITE ? "" : "const ",
-              c_mem_type(p->dtype), facts->alias[i] ? "" : "__restrict__ ", i);
+    sb_printf(&b, "%s%s%s *%s%c%d", i ? ", " : "", p->access & PA_WRITE ? "" : "const ",
+              c_mem_type(p->dtype), facts->alias[i] ? "" : "__restrict__ ",
+              facts->align[i] >= WIDE ? 'p' : 'b', i);
   }
   for (int i = 0, some = k->params.n; i < expr_symbol_count(c->pool); i++)
     if (c->syms[i]) sb_printf(&b, "%sint64_t n%d", some++ ? ", " : "", i);
   return sb_str(&b);
+}
+
+/* Loads of elements that follow each other become one where they are known to be aligned. */
+static void aligned_pointers(CText *c, const KernelFacts *facts) {
+  const Kernel *const k = c->kernel;
+  for (int i = 0; i < k->params.n; i++) {
+    const char *const type = TEXT("%s%s *", k->params.data[i].access & PA_WRITE ? "" : "const ",
+                                  c_mem_type(k->params.data[i].dtype));
+    if (facts->align[i] >= WIDE)
+      c_line(c, "%sconst b%d = (%s)__builtin_assume_aligned(p%d, %d);", type, i, type, i, WIDE);
+  }
 }
 
 static void symbols(CText *c) {
@@ -323,6 +336,7 @@ const char *cuda_kernel(CState *s, int position, Arena *scratch, StrBuf *out, La
   const int n = stmt_nest(k->body, nest);
   block_statements(&g, nest[n - 1]->loop.body);
   c->out = &head;
+  aligned_pointers(c, &p->facts[position]);
   symbols(c);
   block_indices(c);
   thread_index(c, l);
