@@ -70,12 +70,18 @@ static int precedence(ExprOp op) {
   }
 }
 
+/* A constant, or a multiple, which a sum can take off. */
+static bool is_negative(const Printer *w, const Expr *t) {
+  const Expr *const c = t->op == EX_mul && is_const(t->a[1]) ? t->a[1] : t;
+  const bool named = w->name && w->name[t->uid];
+  return !named && is_const(c) && t->dtype == DT_I64 && c->k.i < 0 && c->k.i != INT64_MIN;
+}
+
 /* Right side of an i64 sum: prints " - x" for a negative term. */
 static void print_term(Printer *w, const Expr *t) {
   const bool scaled = t->op == EX_mul && is_const(t->a[1]);
   const Expr *const c = scaled ? t->a[1] : t;
-  const bool named = w->name && w->name[t->uid];
-  if (named || !is_const(c) || t->dtype != DT_I64 || c->k.i >= 0 || c->k.i == INT64_MIN) {
+  if (!is_negative(w, t)) {
     sb_printf(w->b, " + ");
     print(w, t, 7);
     return;
@@ -86,12 +92,14 @@ static void print_term(Printer *w, const Expr *t) {
   if (!scaled || c->k.i != -1) sb_printf(w->b, "%lld", (long long)-c->k.i);
 }
 
+/* No sum begins with what it takes off: which term comes first depends on the pool. */
 static void print_infix(Printer *w, const Expr *e, int prec) {
   const int own = precedence((ExprOp)e->op);
+  const bool turn = e->op == EX_add && is_negative(w, e->a[0]) && !is_negative(w, e->a[1]);
   if (own < prec) sb_putc(w->b, '(');
-  print(w, e->a[0], own);
+  print(w, e->a[turn], own);
   if (e->op == EX_add) {
-    print_term(w, e->a[1]);
+    print_term(w, e->a[!turn]);
   } else {
     sb_printf(w->b, e->op == EX_mul ? "%s" : " %s ", expr_op_info[e->op].text);
     print(w, e->a[1], own + 1);
