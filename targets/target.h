@@ -124,6 +124,8 @@ int target_sms(const Target *t, int sms[GPU_MOST]);
 bool target_native(Target *out);
 
 bool target_has(const Target *t, Feature f);
+/* Its kernels are grids of blocks and threads (ir/loop/loop.h), as a GPU runs them. */
+static inline bool target_has_grids(const Target *t) { return t && t->gpu; }
 /* Bits of runtime/core/cpu.h that code needs, with or without matrix registers and bf16. */
 uint64_t target_cpu_features(const Target *t, bool matrices, bool bf16);
 /* Its programs start here, if the CPU has what they need; and whether it has. */

@@ -150,6 +150,7 @@ const Target *target_of(BackendKind b) {
 Target target_host_code(const Target *t) {
   Target host = *t;
   host.backend = BACKEND_LLVM;
+  host.gpu = NULL;
   return host;
 }
 

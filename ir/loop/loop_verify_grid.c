@@ -227,6 +227,12 @@ static bool check_races(const Grid *g, int level, int first) {
 /* ---- nests ---- */
 static bool check_list(Grid *g, const Stmt *s);
 
+/* Or never. Indices may have been simplified by it. */
+static bool runs_once(const Grid *g, const Expr *extent) {
+  int64_t lo, hi;
+  return expr_range(g->p, extent, &lo, &hi) && hi <= 1;
+}
+
 static bool enter(Grid *g, int level, const Stmt *s) {
   Nest *const nest = &g->nest[level];
   const Expr *const lo = expr_var_lo(g->p, s->loop.var->id);
@@ -240,7 +246,7 @@ static bool enter(Grid *g, int level, const Stmt *s) {
     return fail(g, "thread loop %s has the extent %s", name_of(g, s->loop.var), expr_text(g->p, e));
   if (level == BLOCKS && e->flags & ~EXF_SYM)
     return fail(g, "the extent of block loop %s uses more than symbols", name_of(g, s->loop.var));
-  if (level == BLOCKS && n != 1) n = 2;
+  if (level == BLOCKS) n = runs_once(g, e) ? 1 : 2;
   nest->var[nest->n] = s->loop.var;
   nest->extent[nest->n++] = n;
   return true;

@@ -31,7 +31,8 @@ Stmt *nest_strips(KernelBuild *b, const Expr *count, int width, NestStrip strip,
 }
 
 Stmt *nest_parallel(KernelBuild *b, const Expr *var, Stmt *body, double cycles) {
-  return nest_outer(b, var, body, cycles, model_parallel(cycles));
+  const bool parallel = target_has_grids(b->l->c->target) || model_parallel(cycles);
+  return nest_outer(b, var, body, cycles, parallel);
 }
 
 Stmt *nest_outer(KernelBuild *b, const Expr *var, Stmt *body, double cycles, bool parallel) {

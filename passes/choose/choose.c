@@ -154,4 +154,4 @@ bool plans_fit(const PassCtx *c) { return graph_fits(c, c->model->main); }
 
 bool choose_plans(PassCtx *c) { return choose_graph(c, c->model->main) && choose_strips(c); }
 
-bool pass_choose(PassCtx *c) { return choose_plans(c); }
+bool pass_choose(PassCtx *c) { return target_has_grids(c->target) || choose_plans(c); }

@@ -360,6 +360,7 @@ static void mark_outside(Tiler *t, const Graph *g) {
 }
 
 bool pass_choose_tiles(PassCtx *c) {
+  if (target_has_grids(c->target)) return true;
   const int n = c->model->next_value + 1;
   Tiler t = {.c = c, .p = c->model->pool};
   t.place = ARENA_ARRAY(c->scratch, Place, n);

@@ -13,8 +13,11 @@
 /* MAX_SIZE: code of a kernel's expressions (expr_cost_and_size). No model of a person's making
  * comes near it; without it a chain of n nodes is one expression, built n times over. */
 enum { MAX_EXPRS = 6, MAX_LOADS = 24, MAX_SIZE = 1000, MAX_COMPUTED = 300 };
-static const double memory_cost =
-    2.5; /* store and reload of an element, in units of expr_total_cost */
+
+/* Store and reload of an element, in units of expr_total_cost. A GPU does some seventy operations
+ * while it moves an element to memory and back; half of the trips end in its cache, and values
+ * that are computed again are loaded again, too. */
+static double memory_cost(const Target *t) { return target_has_grids(t) ? 16 : 2.5; }
 
 typedef struct Root {
   const Value *v;
@@ -28,6 +31,7 @@ typedef struct Root {
 } Root;
 
 typedef struct Fuse {
+  const PassCtx *c;
   Model *m;
   ExprPool *p;
   Arena *a;
@@ -266,7 +270,7 @@ static bool try_inline(Fuse *f, Value *v) {
   }
   double stay = before + alone->cost;
   /* the narrower value is stored in any case, and read for less */
-  const double trip = memory_cost * (bytes ? 4 : narrower ? 2 : 1);
+  const double trip = memory_cost(f->c->target) * (bytes ? 4 : narrower ? 2 : 1);
   for (int i = 0; i < live; i++)
     stay += trip * expr_extent_guess(f->p, value_count(f->p, v)) /
             (narrower || (v->def->op->flags & OF_INDEX_ONLY) ? 1 : live);
@@ -399,7 +403,7 @@ static void forget(Fuse *f) {
 
 bool pass_fuse(PassCtx *c) {
   Model *m = c->model;
-  Fuse f = {.m = m, .p = m->pool, .a = c->scratch, .n_values = m->next_value};
+  Fuse f = {.c = c, .m = m, .p = m->pool, .a = c->scratch, .n_values = m->next_value};
   stand_ins_init(&f.places, m, f.a);
   f.forced = ARENA_ARRAY(f.a, bool, f.n_values + 1);
   f.readers = arena_alloc_array(f.a, (size_t)f.n_values + 1, sizeof *f.readers);

@@ -173,6 +173,7 @@ static void layout_graph(LayoutCtx *c, Graph *g) {
 }
 
 bool pass_layout(PassCtx *c) {
+  if (target_has_grids(c->target)) return true;
   LayoutCtx x = {.pass = c, .m = c->model, .a = c->scratch};
   x.dense = ARENA_ARRAY(x.a, bool, c->model->next_value + 1);
   x.output = ARENA_ARRAY(x.a, bool, c->model->next_value + 1);

@@ -232,6 +232,7 @@ static bool rewrite_one(Forward *fw, Node *n, bool *keep) {
 }
 
 bool pass_attention(PassCtx *c) {
+  if (target_has_grids(c->target)) return true;
   Find f = {.c = c, .m = c->model, .p = c->model->pool};
   f.uses = graph_uses(c->model->main, c->scratch);
   stand_ins_init(&f.places, c->model, c->scratch);

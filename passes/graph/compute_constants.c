@@ -248,6 +248,11 @@ static bool compute(Constants *t) {
   const int errors = diag_errors(t->c->model->diag);
   if (!build_program(t)) return diag_errors(t->c->model->diag) == errors;
   PassCtx c = *t->c;
+  Target host;
+  if (target_has_grids(c.target)) {
+    host = target_host_code(c.target);
+    c.target = &host;
+  }
   c.model = t->sub;
   c.module = NULL;
   c.tuning = NULL;

@@ -2,7 +2,10 @@
  *
  * Reductions inside the expression are computed at the loop level on which their free variables
  * live, or by a kernel of their own where that level would repeat them. The innermost loop, or the
- * reduction, runs in vectors; the outer loops are flattened into one parallel loop. */
+ * reduction, runs in vectors; the outer loops are flattened into one parallel loop.
+ *
+ * For GPUs all loops are that parallel loop (loop/make_grids.c): a thread computes an element, and
+ * reductions that many elements have in common are kernels of their own. */
 #include "passes/build/kernel.h"
 #include "passes/cost/machine_model.h"
 
@@ -30,6 +33,7 @@ typedef struct Nest {
 } Nest;
 
 static const Expr *extent(Nest *t, int k) { return expr_var_extent(t->p, t->var[k]->id); }
+static bool on_gpu(const Nest *t) { return target_has_grids(t->l->c->target); }
 static double guess(Nest *t, const Expr *var) {
   return expr_extent_guess(t->p, expr_var_extent(t->p, var->id));
 }
@@ -192,6 +196,24 @@ static bool worth_parallel(Nest *t) {
   return t->n > 0 && model_parallel(cycles_of(t, expr_total_cost(t->p, 1, &t->value)));
 }
 
+/* Whether r is to be computed once: else, for a GPU, by every thread whose element needs it. */
+static bool grid_splits(Nest *t, const Expr *r) {
+  enum { FEW = 32 }; /* cycles that may be spent again */
+  double repeats = 1, results = 1;
+  for (int k = 0; k < t->n; k++)
+    *(expr_uses_var(r, t->var[k]->id) ? &results : &repeats) *= guess(t, t->var[k]);
+  return repeats >= 2.5 && expr_total_cost(t->p, 1, &r) > FEW * results;
+}
+
+static bool splits(Nest *t, const Expr *r) {
+  const bool scan = is_scan(t, r) && !runs_along(t, r);
+  if (on_gpu(t)) return scan ? r != t->value : grid_splits(t, r);
+  const int level = level_of(t, r);
+  const bool outside = level == 0 && t->n > 0 && worth_parallel(t);
+  if (r == t->value && !outside) return false;
+  return scan || outside || repeat_factor(t, r, level) >= 2.5;
+}
+
 /* Reductions whose level repeats them often, or that stand outside all loops of a parallel
  * kernel. */
 static Step *split_reductions(Nest *t, const Value *root) {
@@ -202,11 +224,7 @@ static Step *split_reductions(Nest *t, const Value *root) {
     for (int i = 0; i < t->reds.n && !again; i++) {
       const Expr *r = t->reds.data[i];
       if (is_nested(t, r)) continue;
-      const int level = level_of(t, r);
-      const bool outside = level == 0 && t->n > 0 && worth_parallel(t);
-      const bool scan = is_scan(t, r) && !runs_along(t, r);
-      if (!scan && !outside && repeat_factor(t, r, level) < 2.5) continue;
-      if (r == t->value && !outside) continue;
+      if (!splits(t, r)) continue;
       step_append(&steps, split_reduction(t, r, root));
       again = true;
     }
@@ -372,7 +390,7 @@ static void emit_level(Nest *t, StmtList *out, int k, int first_loop) {
     const int level = level_of(t, r);
     const bool here = level == k || (k == first_loop && level < k);
     if (!here || is_nested(t, r) || under_merged(t, r)) continue;
-    emit_reduction(t, out, r, k < t->n || !t->vector_root);
+    emit_reduction(t, out, r, (k < t->n || !t->vector_root) && !on_gpu(t));
   }
   if (k == t->n) {
     const int target = kb_param(&t->b, t->to->buffer, t->to->offset, PA_WRITE);
@@ -564,6 +582,20 @@ static void finish_tiles(Nest *t) {
   }
 }
 
+/* One thread for each element. */
+static Step *finish_grid(Nest *t) {
+  const double cycles = cycles_of(t, expr_total_cost(t->p, 1, &t->value));
+  if (t->n) flatten(t, t->n);
+  refresh_reductions(t);
+  StmtList body = {0};
+  emit_level(t, &body, 0, t->n ? -1 : 0);
+  if (t->failed) return NULL;
+  if (t->n && body.first && body.first->kind == ST_FOR && !body.first->next)
+    body.first->loop.kind = FOR_PARALLEL;
+  kb_estimate(&t->b, "elem", cycles);
+  return kb_finish(&t->b, body.first);
+}
+
 static Step *finish_nest(Nest *t) {
   refresh_reductions(t);
   if (t->reds.n == 1 && runs_along(t, t->reds.data[0])) {
@@ -572,6 +604,7 @@ static Step *finish_nest(Nest *t) {
     return lower_scan(&t->b, &s);
   }
   collapse(t);
+  if (on_gpu(t)) return finish_grid(t);
   refresh_reductions(t);
   t->vector_root = choose_vector_root(t) && lanes_uniform(t);
   const double cycles = cycles_of(t, expr_total_cost(t->p, 1, &t->value));

@@ -1,7 +1,7 @@
 /* Scans: a reduction over all that comes before an index (running sums and products) is a loop
  * along that index which carries the result so far. Where the innermost loop is another one, a
- * block of its elements scans side by side, with a result each; the other loops are one parallel
- * loop. */
+ * block of its elements scans side by side, with a result each (for GPUs that is a parallel loop,
+ * too); the other loops are one parallel loop. */
 #include "passes/build/nest.h"
 
 enum { BLOCK = 512, STEP = 4 }; /* results carried side by side; cycles of taking an element in */
@@ -127,7 +127,7 @@ static void finish_lanes(Scan *c, const Expr *whole, const Expr *at) {
 Step *lower_scan(KernelBuild *b, const ScanNest *s) {
   Scan c = {.b = b, .s = s, .p = b->l->p, .a = b->l->m->arena};
   if (!describe(&c)) return NULL;
-  const bool block = c.along != s->n - 1;
+  const bool block = c.along != s->n - 1 && !target_has_grids(b->l->c->target);
   const Expr *var[MAX_RANK + 2], *at = NULL;
   double all = 1;
   int n = 0;

@@ -1,6 +1,7 @@
 /* ScatterElements as kernels: the data is copied, then updates are combined into it one index after
  * another, in vectors along a dimension other than the scattered one. Every element is updated in
- * the order of the indices, so that sums do not depend on threads. */
+ * the order of the indices, so that sums do not depend on threads. For GPUs all other dimensions are
+ * one parallel loop. */
 #include "passes/build/nest.h"
 
 #include <string.h>
@@ -88,6 +89,21 @@ static int choose_lane(const Scatter *s) {
   return -1;
 }
 
+/* All loops but the one along the axis become one, whose iterations are threads. */
+static Stmt *thread_each(Scatter *s, double cycles) {
+  const Value *const u = s->n->in[2];
+  const Expr *extent[MAX_RANK], *total = ex_i64(s->p, 1);
+  for (int d = 0; d < s->rank; d++) {
+    extent[d] = d == s->axis ? ex_i64(s->p, 1) : u->dims[d];
+    total = ex_mul(s->p, total, extent[d]);
+  }
+  const Expr *const par = ex_var(s->p, "p", total), *const along =
+                                                        ex_var(s->p, "i", u->dims[s->axis]);
+  nest_indices(s->p, par, s->rank, extent, s->idx);
+  s->idx[s->axis] = along;
+  return nest_parallel(&s->b, par, stmt_for(s->l->m->arena, FOR_SERIAL, along, update(s)), cycles);
+}
+
 static Stmt *loops(Scatter *s, double cycles) {
   Arena *a = s->l->m->arena;
   const Value *u = s->n->in[2];
@@ -131,7 +147,7 @@ Step *lower_scatter(Lower *l, const Node *n, const Place *to) {
   enum { UPDATE = 4 }; /* cycles, of a lane or of a vector */
   const double updates = expr_extent_guess(l->p, value_count(l->p, n->in[2]));
   const double cycles = UPDATE * updates / (s.lane < 0 ? 1 : target_lanes(l->c->target, 32));
-  Stmt *body = loops(&s, cycles);
+  Stmt *const body = target_has_grids(l->c->target) ? thread_each(&s, cycles) : loops(&s, cycles);
   kb_estimate(&s.b, "scatter", cycles);
   if (s.b.x.bad) {
     diag_internal(l->m->diag, n->loc, "lower: an input of a scatter cannot be read");

@@ -181,6 +181,7 @@ static Stmt *serial_list(Serial *t, const Stmt *s) {
 
 bool pass_serialize_threads(PassCtx *c) {
   Module *const m = c->module;
+  if (target_has_grids(c->target)) return true;
   for (int i = 0; i < m->kernels.n; i++) {
     Kernel *const k = m->kernels.data[i];
     if (!kernel_is_grid(k)) continue;

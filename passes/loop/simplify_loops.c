@@ -31,8 +31,8 @@ static Stmt *tidy_for(Tidy *t, Stmt *s) {
   int64_t extent = 0;
   const Expr *e = expr_simplify(t->p, expr_var_extent(t->p, s->loop.var->id));
   /* as many as an operation has, or a nest of a grid */
-  const bool whole =
-      s->loop.kind == FOR_BLOCK || s->loop.kind == FOR_THREAD || s->loop.kind == FOR_MATRIX;
+  const bool grid = s->loop.kind == FOR_BLOCK || s->loop.kind == FOR_THREAD;
+  const bool whole = grid || s->loop.kind == FOR_MATRIX;
   if (!whole && expr_is_const(e, &extent) && extent <= 1) {
     t->changed = true;
     if (extent < 1) return NULL;
@@ -42,7 +42,7 @@ static Stmt *tidy_for(Tidy *t, Stmt *s) {
   }
   s->loop.body = tidy_block(t, s->loop.body);
   t->changed |= !s->loop.body;
-  return s->loop.body ? s : NULL;
+  return s->loop.body || grid ? s : NULL;
 }
 
 static Stmt *tidy_if(Tidy *t, Stmt *s) {

@@ -179,14 +179,15 @@ static Step *lower_pieces(Lower *l, const Node *n, const Place *to) {
 
 static Step *lower_value(Lower *l, const Value *v) {
   const Place to = l->places[v->id];
-  const Value *anchor = l->c->opt_level > 0 ? kernel_anchor(v) : NULL;
+  const bool grids = target_has_grids(l->c->target), optimizes = l->c->opt_level > 0;
+  const Value *anchor = optimizes ? kernel_anchor(v) : NULL;
   Step *s = NULL;
   if (v->def->op->flags & OF_PIECES) return lower_pieces(l, v->def, &to);
-  if (l->c->opt_level > 0 && (s = lower_strips(l, v, &to)) != NULL) return s;
-  if (anchor && l->c->target->gpu) {
+  if (grids && anchor) {
     s = lower_gpu_contraction(l, v, anchor, &to);
     return s ? s : lower_elem(l, v, &to);
   }
+  if (!grids && optimizes && (s = lower_strips(l, v, &to)) != NULL) return s;
   if (anchor) {
     s = lower_depthwise(l, v, anchor, &to);
     return s ? s : lower_contraction(l, v, anchor, &to);

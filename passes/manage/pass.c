@@ -26,9 +26,10 @@ static bool has_contractions(const Graph *g) {
   return false;
 }
 
-/* Without optimization no template is used. */
+/* Without optimization no template is used; those of GPUs need no plan. */
 static bool needs_no_plan(const PassCtx *c) {
-  return c->opt_level == 0 || !c->model->main || !has_contractions(c->model->main);
+  return c->opt_level == 0 || target_has_grids(c->target) || !c->model->main ||
+         !has_contractions(c->model->main);
 }
 
 static bool is_chosen(const PassCtx *c) {
@@ -43,9 +44,9 @@ static bool is_laid_out(const PassCtx *c) { return c->model->laid_out; }
 
 static bool is_lowered(const PassCtx *c) { return c->module != NULL; }
 
-static bool is_plain(const PassCtx *c) {
+static bool runs_on_target(const PassCtx *c) {
   for (int i = 0; c->module && i < c->module->kernels.n; i++)
-    if (kernel_is_grid(c->module->kernels.data[i])) return false;
+    if (kernel_is_grid(c->module->kernels.data[i]) != target_has_grids(c->target)) return false;
   return c->module != NULL;
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Meaning of the operators against the official ONNX node tests.
 
-usage: node_tests.py TOOL [--work DIR] [--filter REGEX] [--verbose]
+usage: node_tests.py TOOL [--work DIR] [--grids] [--filter REGEX] [--verbose]
 
 TOOL is the built tests/tools/elem_tool. Cases (model, inputs, expected outputs) are generated once from the onnx
 package into DIR. Exit status 1 when a case fails; cases of unsupported types or operators are counted as skipped.
@@ -62,6 +62,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("tool")
     parser.add_argument("--work", default=os.path.join(tempfile.gettempdir(), f"burin_node_tests_{onnx.__version__}"))
+    parser.add_argument("--grids", action="store_true", help="as grids for a GPU, interpreted")
     parser.add_argument("--filter", default="")
     parser.add_argument("--verbose", action="store_true")
     args = parser.parse_args()
@@ -71,7 +72,7 @@ def main():
     counts, reasons = collections.Counter(), collections.Counter()
     for at in range(0, len(names), 200):
         part = [os.path.join(args.work, n) for n in names[at:at + 200]]
-        out = subprocess.run([args.tool, *part], capture_output=True, text=True, errors="replace").stdout
+        out = subprocess.run([args.tool, *["--grids"] * args.grids, *part], capture_output=True, text=True, errors="replace").stdout
         for line in out.splitlines():
             verdict, _, rest = line.partition(" ")
             counts[verdict] += 1
@@ -81,7 +82,7 @@ def main():
                 reasons[rest.split(" ", 1)[-1].split(": ", 1)[-1]] += 1
     for reason, n in reasons.most_common():
         print(f"skipped {n}: {reason}")
-    print(f"ops: {counts['PASS']} passed, {counts['FAIL']} failed, {counts['SKIP']} skipped")
+    print(f"{'grids' if args.grids else 'ops'}: {counts['PASS']} passed, {counts['FAIL']} failed, {counts['SKIP']} skipped")
     return 1 if counts["FAIL"] else 0
 
 

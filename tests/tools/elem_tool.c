@@ -1,7 +1,10 @@
 /* Evaluates models by the meaning of their operators (graph_eval) and compares with expected
- * outputs. elem_tool DIR...     each DIR: model.onnx, in_K.pb, out_K.pb, optional tol ("rtol atol
- * [off]": integers may differ by off) One line a directory: PASS, FAIL or SKIP, its name, and the
- * reason. Each runs in a process of its own. */
+ * outputs. elem_tool [--grids] DIR...     each DIR: model.onnx, in_K.pb, out_K.pb, optional tol ("rtol
+ * atol [off]": integers may differ by off). One line a directory: PASS, FAIL or SKIP, its name, and the
+ * reason. Each runs in a process of its own.
+ *
+ * --grids: runs all passes for a GPU and interprets the grids that they make, with blocks and threads
+ * forwards, backwards and shuffled. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +12,7 @@
 #include <unistd.h>
 #include "frontend/frontend.h"
 #include "ir/op/op.h"
+#include "passes/pass.h"
 
 static ConstData *load(Model *m, const char *dir, const char *stem, int k) {
   const char *path = arena_printf(m->arena, "%s/%s_%d.pb", dir, stem, k);
@@ -58,22 +62,134 @@ static const char *differs(Arena *a, const ConstData *got, const ConstData *want
 
 enum { PASS, FAIL, SKIP };
 
-static int run_case(const char *dir) {
-  Arena *a = arena_new((size_t)4 << 30, NULL, NULL);
-  Diag *d = diag_new(a);
+/* ---- grids ---- */
+typedef struct Grids {
+  Arena *a;
+  const Module *m;
+  int64_t *syms;
+  bool *known;
+} Grids;
+
+static Scalar sym_value(void *user, int id) { return (Scalar){.i = ((Grids *)user)->syms[id]}; }
+
+static int64_t dim_value(Grids *g, const Expr *e) {
+  return expr_eval(g->m->model->pool, e, &(EvalEnv){.user = g, .sym = sym_value}).i;
+}
+
+/* Sizes that inputs have, and bounds of those that data give. */
+static void bind_symbols(Grids *g, const ConstData *const *in) {
+  const Graph *const main = g->m->model->main;
+  ExprPool *const p = g->m->model->pool;
+  const int n = expr_symbol_count(p);
+  g->syms = ARENA_ARRAY(g->a, int64_t, n + 1);
+  g->known = ARENA_ARRAY(g->a, bool, n + 1);
+  for (int k = 0; k < main->inputs.n; k++)
+    for (int d = 0; d < main->inputs.data[k]->rank; d++) {
+      const Expr *const e = main->inputs.data[k]->dims[d];
+      if (e->op != EX_SYM || g->known[e->id]) continue;
+      g->syms[e->id] = in[k]->dims[d];
+      g->known[e->id] = true;
+    }
+  for (int k = 0; k < n; k++) {
+    const Symbol *const s = expr_symbol(p, k);
+    if (!g->known[k]) g->syms[k] = s->bound ? dim_value(g, s->bound) : s->lo > 1 ? s->lo : 1;
+  }
+}
+
+static ConstData *new_output(Grids *g, const Value *v) {
+  ConstData *const out = ARENA_NEW(g->a, ConstData);
+  *out = (ConstData){.dtype = v->dtype, .rank = v->rank, .count = 1};
+  int64_t *const dims = ARENA_ARRAY(g->a, int64_t, v->rank + 1);
+  for (int d = 0; d < v->rank; d++) out->count *= dims[d] = dim_value(g, v->dims[d]);
+  out->dims = dims;
+  out->data =
+      arena_alloc(g->a, (size_t)(out->count > 0 ? out->count : 1) * (size_t)dtype_bytes(v->dtype));
+  return out;
+}
+
+static bool interpret_in(Grids *g, ThreadOrder order, const ConstData *const *in, ConstData **out) {
+  const Graph *const main = g->m->model->main;
+  const void **ins = ARENA_ARRAY(g->a, const void *, main->inputs.n + 1);
+  void **outs = ARENA_ARRAY(g->a, void *, main->outputs.n + 1);
+  bind_symbols(g, in);
+  for (int k = 0; k < main->inputs.n; k++) ins[k] = in[k]->data;
+  for (int k = 0; k < main->outputs.n; k++) {
+    out[k] = new_output(g, main->outputs.data[k]);
+    outs[k] = (void *)out[k]->data;
+  }
+  if (!module_interpret_in(g->m, order, ins, outs, g->syms)) return false;
+  for (int k = 0; k < main->outputs.n; k++) {
+    out[k]->count = 1;
+    for (int d = 0; d < out[k]->rank; d++)
+      out[k]->count *= ((int64_t *)out[k]->dims)[d] = dim_value(g, main->outputs.data[k]->dims[d]);
+  }
+  return true;
+}
+
+static bool all_are_numbers(const Model *m) {
+  const Graph *const g = m->main;
+  for (int k = 0; k < g->inputs.n + g->outputs.n; k++) {
+    const Value *const v = k < g->inputs.n ? g->inputs.data[k] : g->outputs.data[k - g->inputs.n];
+    if (v->kind != TY_TENSOR || v->dtype == DT_STR) return false;
+  }
+  return true;
+}
+
+/* What the grids of m compute, whatever the order. */
+static bool run_grids(Model *m, const ConstData *const *in, ConstData **out) {
+  PassCtx c = {.model = m, .target = target_find("cuda:host"), .opt_level = 3, .max_threads = 1};
+  const int n = m->main->outputs.n;
+  Arena *const a = m->arena;
+  if (!passes_run(&c, &(PassOptions){.needs = PF_CODE})) return false;
+  Grids g = {.a = a, .m = c.module};
+  if (!interpret_in(&g, ORDER_FORWARD, in, out)) return false;
+  for (int order = ORDER_BACKWARD; order <= ORDER_SHUFFLED; order++) {
+    ConstData **const again = ARENA_ARRAY(a, ConstData *, n + 1);
+    if (!interpret_in(&g, (ThreadOrder)order, in, again)) return false;
+    for (int k = 0; k < n; k++) {
+      const char *const why = differs(a, again[k], out[k], 0, 0, 0);
+      if (!why) continue;
+      printf("output %d depends on the order of threads: %s\n", k, why);
+      return false;
+    }
+  }
+  return true;
+}
+
+/* ---- cases ---- */
+static void read_tolerance(Arena *a, const char *dir, double *rtol, double *atol, int *off) {
+  FILE *tol = fopen(arena_printf(a, "%s/tol", dir), "r");
+  if (!tol) return;
+  if (fscanf(tol, "%lf %lf %d", rtol, atol, off) < 2) *rtol = 1e-3;
+  fclose(tol);
+}
+
+static int compare_all(Model *m, const char *dir, ConstData *const *out) {
   double rtol = 1e-3, atol = 1e-7;
   int off = 0;
-  FILE *tol = fopen(arena_printf(a, "%s/tol", dir), "r");
-  if (tol) {
-    if (fscanf(tol, "%lf %lf %d", &rtol, &atol, &off) < 2) rtol = 1e-3;
-    fclose(tol);
+  read_tolerance(m->arena, dir, &rtol, &atol, &off);
+  for (int k = 0; k < m->main->outputs.n; k++) {
+    const ConstData *want = load(m, dir, "out", k);
+    const char *why = want ? differs(m->arena, out[k], want, rtol, atol, off) : NULL;
+    if (why) {
+      printf("output %d: %s\n", k, why);
+      return FAIL;
+    }
   }
+  return PASS;
+}
+
+static int failed(const Diag *d) {
+  diag_print(d, stdout);
+  return diag_exit_status(d) == 5 ? SKIP : FAIL;
+}
+
+static int run_case(const char *dir, bool grids) {
+  Arena *a = arena_new((size_t)4 << 30, NULL, NULL);
+  Diag *d = diag_new(a);
   const FrontendOptions options = {0};
   Model *m = frontend_load(a, d, arena_printf(a, "%s/model.onnx", dir), &options);
-  if (!m) {
-    diag_print(d, stdout);
-    return diag_exit_status(d) == 5 ? SKIP : FAIL;
-  }
+  if (!m) return failed(d);
   const int n_in = m->main->inputs.n, n_out = m->main->outputs.n;
   const ConstData **in = ARENA_ARRAY(a, const ConstData *, n_in + 1);
   ConstData **out = ARENA_ARRAY(a, ConstData *, n_out + 1);
@@ -84,25 +200,20 @@ static int run_case(const char *dir) {
       return SKIP;
     }
   }
-  if (!graph_eval(m, in, out)) {
-    diag_print(d, stdout);
-    return diag_exit_status(d) == 5 ? SKIP : FAIL;
+  if (grids && !all_are_numbers(m)) {
+    printf("not a tensor of numbers\n");
+    return SKIP;
   }
-  for (int k = 0; k < n_out; k++) {
-    const ConstData *want = load(m, dir, "out", k);
-    const char *why = want ? differs(a, out[k], want, rtol, atol, off) : NULL;
-    if (why) {
-      printf("output %d: %s\n", k, why);
-      return FAIL;
-    }
-  }
-  return PASS;
+  if (grids ? !run_grids(m, in, out) : !graph_eval(m, in, out))
+    return diag_errors(d) ? failed(d) : FAIL;
+  return compare_all(m, dir, out);
 }
 
 int main(int argc, char **argv) {
   static const char *const names[] = {"PASS", "FAIL", "SKIP"};
   int failures = 0;
-  for (int i = 1; i < argc; i++) {
+  const bool grids = argc > 1 && strcmp(argv[1], "--grids") == 0;
+  for (int i = 1 + grids; i < argc; i++) {
     int fd[2];
     char why[4000] = "";
     if (pipe(fd)) return 70;
@@ -112,7 +223,7 @@ int main(int argc, char **argv) {
       close(fd[0]);
       dup2(fd[1], 1);
       alarm(getenv("ELEM_TOOL_SECONDS") ? (unsigned)atoi(getenv("ELEM_TOOL_SECONDS")) : 60);
-      const int rc = run_case(argv[i]);
+      const int rc = run_case(argv[i], grids);
       fflush(stdout);
       _exit(rc);
     }
