@@ -314,9 +314,19 @@ bool program_caller_arena(const Program *p, int64_t *one_thread, int64_t *furthe
 }
 
 const char *const *program_exports(const Program *p) {
-  static const char *const stems[] = {"run",         "run_opts", "info",        "arena_size",
-                                      "output_dims", "cpu_ok",   "failure_text"};
-  const int n = sizeof stems / sizeof *stems;
+  static const char *const stems[] = {"run",
+                                      "run_opts",
+                                      "info",
+                                      "arena_size",
+                                      "output_dims",
+                                      "cpu_ok",
+                                      "failure_text",
+                                      /* where a device runs the kernels: */ "cuda_create",
+                                      "cuda_destroy",
+                                      "cuda_run_async",
+                                      /* and the fake driver of tests asks for them: */ "gpu"};
+  const Gpu *const gpu = p->t->gpu;
+  const int n = !gpu ? 7 : gpu->sm ? 10 : 11;
   const char **const names = ARENA_ARRAY(p->arena, const char *, n + 1);
   for (int i = 0; i < n; i++) names[i] = arena_printf(p->arena, "%s_%s", p->name, stems[i]);
   return names;

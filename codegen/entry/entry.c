@@ -162,6 +162,7 @@ const char *emit_program(const Program *p, int64_t zeros, KernelIR *out, const S
   const EntryFns fns = {emit_invoke(c, p), emit_arena_size(c, p), emit_output_dims(c, p)};
   emit_run(c, p, fns.invoke, false);
   emit_run(c, p, fns.invoke, true);
+  emit_device_functions(c, p);
   emit_cpu_ok(c, p);
   emit_info(c, p, &fns);
   LLVMDisposeBuilder(c->b);

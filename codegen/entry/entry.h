@@ -69,6 +69,8 @@ void device_copy(Entry *e, Val to, Val from, Val bytes);
 Val device_read(Entry *e, Val from, int bytes); /* where they are now; at most 8 */
 Val device_call(Entry *e, const Step *s, int position, Val fn, Val ins, Val outs, Val words);
 Val device_weights(Entry *e);
+/* What hosts make and end devices with; behind the run. */
+void emit_device_functions(Emit *c, const Program *p);
 
 /* ---- entry_steps.c: calls and control ---- */
 void emit_profile_functions(Emit *c);

@@ -100,7 +100,7 @@ static Val description(Emit *c, const Program *p) {
   const Val g = LLVMAddGlobal(c->mod, LLVMTypeOf(init), arena_printf(c->arena, "%s_gpu", p->name));
   LLVMSetInitializer(g, init);
   LLVMSetGlobalConstant(g, 1);
-  LLVMSetVisibility(g, LLVMHiddenVisibility);
+  if (p->has_images) LLVMSetVisibility(g, LLVMHiddenVisibility); /* else tests want it */
   return g;
 }
 
@@ -241,4 +241,49 @@ void device_steps(Entry *e) {
   emit_forget(c);
   Val args[] = {e->run, status, result_bytes(e)};
   pass_on_failure(c, call(c, "burin_gpu_end", 3, args));
+}
+
+/* ---- devices of the host's own (the header declares them) ---- */
+/* NAME_cuda_create(context, where to, failure) */
+static void emit_create(Emit *c, const Program *p) {
+  const Type type = LLVMFunctionType(c->i32, (Type[]){c->ptr, c->ptr, c->ptr}, 3, 0);
+  const Val fn = begin_function(c, arena_printf(c->arena, "%s_cuda_create", p->name), type, true);
+  const Val gpu = LLVMGetNamedGlobal(c->mod, arena_printf(c->arena, "%s_gpu", p->name));
+  Val args[] = {gpu, LLVMGetParam(fn, 0), LLVMGetParam(fn, 2), LLVMGetParam(fn, 1)};
+  LLVMBuildRet(c->b, call(c, "burin_gpu_create", 4, args));
+}
+
+static void call_nothing(Emit *c, const char *name, int n, Val *args) {
+  const Type types[] = {c->ptr, c->ptr, c->ptr};
+  Type type;
+  const Val fn = declare(c, name, LLVMVoidTypeInContext(c->ctx), n, types, &type);
+  LLVMBuildCall2(c->b, type, fn, args, (unsigned)n, "");
+}
+
+/* NAME_cuda_destroy(device) */
+static void emit_destroy(Emit *c, const Program *p) {
+  const Type type = LLVMFunctionType(LLVMVoidTypeInContext(c->ctx), &c->ptr, 1, 0);
+  const Val fn = begin_function(c, arena_printf(c->arena, "%s_cuda_destroy", p->name), type, true);
+  call_nothing(c, "burin_gpu_destroy", 1, (Val[]){LLVMGetParam(fn, 0)});
+  LLVMBuildRetVoid(c->b);
+}
+
+/* NAME_cuda_run_async(device, in, out, stream) */
+static void emit_run_async(Emit *c, const Program *p) {
+  const Type type = LLVMFunctionType(c->i32, (Type[]){c->ptr, c->ptr, c->ptr, c->ptr}, 4, 0);
+  const Val run = LLVMGetNamedFunction(c->mod, arena_printf(c->arena, "%s_run_opts", p->name));
+  const Val fn =
+      begin_function(c, arena_printf(c->arena, "%s_cuda_run_async", p->name), type, true);
+  const Val options = entry_alloca(c, options_type(c), 1, 8);
+  call_nothing(c, "burin_gpu_async_options", 3,
+               (Val[]){options, LLVMGetParam(fn, 0), LLVMGetParam(fn, 3)});
+  Val args[] = {LLVMGetParam(fn, 1), LLVMGetParam(fn, 2), LLVMConstNull(c->ptr), options};
+  LLVMBuildRet(c->b, LLVMBuildCall2(c->b, LLVMGlobalGetValueType(run), run, args, 4, ""));
+}
+
+void emit_device_functions(Emit *c, const Program *p) {
+  if (!p->launches) return;
+  emit_create(c, p);
+  emit_destroy(c, p);
+  emit_run_async(c, p);
 }

@@ -212,9 +212,11 @@ static void print_symbols(const Program *p, StrBuf *b, const char *upper) {
 static void print_head(const Program *p, StrBuf *b, const char *upper) {
   sb_printf(b, "/* %s: a compiled model (target %s). Made by burin. C11 and C++.\n", p->name,
             p->t->name);
-  sb_printf(b,
-            " * Runs allocate nothing, keep no state and may go on at the same time, each with its "
-            "own arena. */\n");
+  sb_printf(b, p->t->gpu
+                   ? " * A GPU runs it: see below for the devices that runs may be given. They may "
+                     "go on at the same time. */\n"
+                   : " * Runs allocate nothing, keep no state and may go on at the same time, "
+                     "each with its own arena. */\n");
   sb_printf(b,
             "#ifndef %s_H\n#define %s_H\n#include <stdint.h>\n#ifdef __cplusplus\nextern \"C\" "
             "{\n#endif\n\n",
@@ -257,6 +259,38 @@ static void print_runs(const Program *p, StrBuf *b, const char *upper) {
             "int32_t %s_run_opts(const %s_inputs *in, %s_outputs *out, void *arena, const "
             "BurinOptions *options);\n",
             n, n, n);
+}
+
+static void print_devices(const Program *p, StrBuf *b) {
+  const char *const n = p->name;
+  if (!p->t->gpu) return;
+  sb_printf(
+      b,
+      "\n/* Tensors may be in the memory of the host or of the GPU. A run uses the device of its "
+      "options, else one that the\n"
+      " * model makes for itself when it first runs. A device keeps the weights and memory on "
+      "the GPU; runs on one follow each other,\n"
+      " * runs on several go on at the same time. The run's arena may be NULL. */\n"
+      "typedef struct %s_cuda %s_cuda;\n",
+      n, n);
+  sb_printf(b,
+            "/* context: a CUcontext; NULL: the primary one of the GPU that is current, or of the "
+            "first. Status; why goes to\n"
+            " * `failure`, which may be NULL. */\n"
+            "int32_t %s_cuda_create(void *context, %s_cuda **device, BurinFailure *failure);\n",
+            n, n);
+  sb_printf(
+      b,
+      "/* Queues a run on a CUstream (NULL: the default one) and does not wait: outputs are there "
+      "when the stream is done, and\n"
+      " * inputs of pinned memory are read until then. */\n"
+      "int32_t %s_cuda_run_async(%s_cuda *device, const %s_inputs *in, %s_outputs *out, void "
+      "*stream);\n",
+      n, n, n, n);
+  sb_printf(b,
+            "/* Waits for its runs. */\n"
+            "void %s_cuda_destroy(%s_cuda *device);\n\n",
+            n, n);
 }
 
 static void print_questions(const Program *p, StrBuf *b) {
@@ -309,6 +343,7 @@ void header_print(const Program *p, int64_t stack, StrBuf *b) {
   print_constants(p, stack, b, upper);
   print_structs(p, b);
   print_runs(p, b, upper);
+  print_devices(p, b);
   print_questions(p, b);
   print_failures(p, b);
   sb_printf(b, "\n#ifdef __cplusplus\n}\n#endif\n#endif\n");

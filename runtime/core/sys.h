@@ -253,6 +253,15 @@ static inline void sys_futex_wait(uint32_t *word, uint32_t value) {
 static inline void sys_futex_wake(uint32_t *word, int n) {
   sys_call(NR_futex, (long)word, SYS_FUTEX_WAKE, n, 0, 0, 0);
 }
+/* A lock: 0 free, 1 taken, 2 taken and awaited (Drepper, "Futexes are tricky", 2011). */
+static inline void sys_lock(uint32_t *lock) {
+  uint32_t none = 0;
+  if (__atomic_compare_exchange_n(lock, &none, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) return;
+  while (__atomic_exchange_n(lock, 2, __ATOMIC_ACQUIRE)) sys_futex_wait(lock, 2);
+}
+static inline void sys_unlock(uint32_t *lock) {
+  if (__atomic_exchange_n(lock, 0, __ATOMIC_RELEASE) == 2) sys_futex_wake(lock, 1);
+}
 static inline _Noreturn void sys_exit(int status) {
   for (;;) sys_call(NR_exit_group, status, 0, 0, 0, 0, 0);
 }

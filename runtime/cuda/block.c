@@ -40,6 +40,30 @@ struct Set {
 
 int32_t burin_gpu_order;
 
+/* ---- order ---- */
+static uint64_t mix(uint64_t x) { /* splitmix64, Steele, Lea, Flood 2014 */
+  x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+  x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+  return x ^ (x >> 31);
+}
+static int64_t gcd(int64_t a, int64_t b) {
+  while (b) {
+    const int64_t rest = a % b;
+    a = b;
+    b = rest;
+  }
+  return a;
+}
+
+int64_t burin_gpu_pick(int64_t i, int64_t n, uint64_t turn) {
+  if (burin_gpu_order == 0 || n < 2 || n >= INT32_MAX) return i;
+  if (burin_gpu_order == 1) return n - 1 - i;
+  const uint64_t random = mix(turn + UINT64_C(0x9e3779b97f4a7c15));
+  int64_t step = (int64_t)(random % (uint64_t)n);
+  while (gcd(step, n) != 1) step++; /* steps that meet all of them */
+  return (int64_t)(((uint64_t)i * (uint64_t)step + (random >> 33)) % (uint64_t)n);
+}
+
 /* ---- switching ---- */
 /* Saves what a function must keep and the stack pointer in *from; goes on at `to`. */
 void burin_gpu_switch(void **from, void *to);
@@ -70,9 +94,11 @@ static void say(const char *text) {
 }
 static void say_number(int64_t v) {
   char digits[24], *s = digits + sizeof digits - 1;
+  uint64_t u = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
   *s = 0;
-  do *--s = (char)('0' + v % 10);
-  while (v /= 10);
+  do *--s = (char)('0' + u % 10);
+  while (u /= 10);
+  if (v < 0) *--s = '-';
   say(s);
 }
 
@@ -104,9 +130,9 @@ static void wait_at(FibreState state, int site) {
   burin_gpu_switch(&f->sp, f->set->sp);
 }
 
-void burin_gpu_barrier(int site) { wait_at(AT_BARRIER, site); }
-void burin_gpu_warp_barrier(int site) { wait_at(AT_WARP_BARRIER, site); }
-int burin_gpu_thread(void) { return fibre_here()->number; }
+void burin_gpu_barrier(int32_t site) { wait_at(AT_BARRIER, site); }
+void burin_gpu_warp_barrier(int32_t site) { wait_at(AT_WARP_BARRIER, site); }
+int32_t burin_gpu_thread(void) { return fibre_here()->number; }
 void *burin_gpu_shared(void) { return fibre_here()->set->shared; }
 
 static _Noreturn void fibre_main(void) {
@@ -118,37 +144,28 @@ static _Noreturn void fibre_main(void) {
   __builtin_trap();
 }
 
-static void fibre_begin(Set *s, int i) {
+/* One after the other, on the stack of the first. */
+static _Noreturn void all_main(void) {
+  Fibre *const f = fibre_here();
+  Set *const s = f->set;
+  void *dead;
+  s->turn++;
+  for (int i = 0; i < s->threads; i++) {
+    f->number = (int)burin_gpu_pick(i, s->threads, s->turn);
+    s->thread(s->arg);
+  }
+  f->state = ENDED;
+  burin_gpu_switch(&dead, s->sp);
+  __builtin_trap();
+}
+
+static void fibre_begin(Set *s, int i, void (*begin)(void)) {
   Fibre *const f = fibre_of(s, i);
   void **sp = (void **)((uintptr_t)f & ~(uintptr_t)15) - 1; /* as behind a call */
   *sp = NULL;
-  *--sp = (void *)(uintptr_t)fibre_main;
+  *--sp = (void *)(uintptr_t)begin;
   for (int k = 0; k < 6; k++) *--sp = NULL; /* registers */
   *f = (Fibre){.set = s, .sp = sp, .number = i};
-}
-
-/* ---- order ---- */
-static uint64_t mix(uint64_t x) { /* splitmix64, Steele, Lea, Flood 2014 */
-  x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-  x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-  return x ^ (x >> 31);
-}
-static int64_t gcd(int64_t a, int64_t b) {
-  while (b) {
-    const int64_t rest = a % b;
-    a = b;
-    b = rest;
-  }
-  return a;
-}
-
-int64_t burin_gpu_pick(int64_t i, int64_t n, uint64_t turn) {
-  if (burin_gpu_order == 0 || n < 2 || n >= INT32_MAX) return i;
-  if (burin_gpu_order == 1) return n - 1 - i;
-  const uint64_t random = mix(turn + UINT64_C(0x9e3779b97f4a7c15));
-  int64_t step = (int64_t)(random % (uint64_t)n);
-  while (gcd(step, n) != 1) step++; /* steps that meet all of them */
-  return (int64_t)(((uint64_t)i * (uint64_t)step + (random >> 33)) % (uint64_t)n);
 }
 
 /* ---- barriers ---- */
@@ -205,7 +222,7 @@ static bool all_ended(const Set *s) {
 }
 
 static void run_all(Set *s) {
-  for (int i = 0; i < s->threads; i++) fibre_begin(s, i);
+  for (int i = 0; i < s->threads; i++) fibre_begin(s, i, fibre_main);
   for (;;) {
     if (run_ready(s) || release_warps(s) || release(s, 0, s->threads, AT_BARRIER)) continue;
     if (all_ended(s)) return;
@@ -220,18 +237,13 @@ static struct {
   Set *first;
 } unused;
 
-static void lock_unused(void) {
-  while (__atomic_exchange_n(&unused.lock, 1, __ATOMIC_ACQUIRE)) sys_relax();
-}
-static void unlock_unused(void) { __atomic_store_n(&unused.lock, 0, __ATOMIC_RELEASE); }
-
 static Set *take_unused(int threads) {
-  lock_unused();
+  sys_lock(&unused.lock);
   Set **at = &unused.first;
   while (*at && (*at)->most < threads) at = &(*at)->next;
   Set *const s = *at;
   if (s) *at = s->next;
-  unlock_unused();
+  sys_unlock(&unused.lock);
   return s;
 }
 
@@ -259,22 +271,32 @@ static Set *make_set(int threads) {
 }
 
 static void give_unused(Set *s) {
-  lock_unused();
+  sys_lock(&unused.lock);
   s->next = unused.first;
   unused.first = s;
-  unlock_unused();
+  sys_unlock(&unused.lock);
 }
 
-void burin_gpu_block_run(void (*thread)(void *arg), void *arg, int threads, uint32_t shared_bytes) {
-  Set *s = take_unused(threads);
+void burin_gpu_block_run(void (*thread)(void *arg), void *arg, int32_t threads,
+                         uint32_t shared_bytes, int32_t barriers) {
+  Set *s = take_unused(barriers ? threads : 1);
   const uint32_t shared = (shared_bytes + 15) & ~15u;
-  if (!s) s = make_set(threads);
+  if (!s) s = make_set(barriers ? threads : 1);
   if (shared > MOST_SHARED) no_memory();
   s->threads = threads;
   s->thread = thread;
   s->arg = arg;
   s->shared = s->shared_end - shared;
   __builtin_memset(s->shared, 0xCD, shared);
-  run_all(s);
+  if (barriers) {
+    run_all(s);
+  } else {
+    fibre_begin(s, 0, all_main);
+    burin_gpu_switch(&s->sp, fibre_of(s, 0)->sp);
+    if (fibre_of(s, 0)->state != ENDED) {
+      say("a kernel waits that was said to have no barriers\n");
+      __builtin_trap();
+    }
+  }
   give_unused(s);
 }

@@ -9,17 +9,19 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
-/* Runs thread(arg) as `threads` fibres, with shared memory that is full of 0xCD. */
-void burin_gpu_block_run(void (*thread)(void *arg), void *arg, int threads, uint32_t shared_bytes);
+/* Runs thread(arg) for each of `threads`, with shared memory that is full of 0xCD. barriers 0: they
+ * never wait, and follow each other on one stack. */
+void burin_gpu_block_run(void (*thread)(void *arg), void *arg, int32_t threads,
+                         uint32_t shared_bytes, int32_t barriers);
 
 /* ---- inside a thread ---- */
-int burin_gpu_thread(void); /* its number in the block */
+int32_t burin_gpu_thread(void); /* its number in the block */
 /* 16-aligned; what lies behind the last byte, rounded up to 16, can't be touched. */
 void *burin_gpu_shared(void);
 /* All threads of the block, or of the warp (32 that follow each other) come to the same one: `site`
- * says which it is, and is not negative. */
-void burin_gpu_barrier(int site);
-void burin_gpu_warp_barrier(int site);
+ * says which it is. */
+void burin_gpu_barrier(int32_t site);
+void burin_gpu_warp_barrier(int32_t site);
 
 /* In which order blocks, and threads between barriers, run: 0 forward, 1 backward, 2 shuffled.
  * burin_gpu_pick: which of n comes at position i, `turn` being anything that differs from call to

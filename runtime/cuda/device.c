@@ -1,17 +1,6 @@
 /* Devices: made when a model first runs, or by the host; context, code, streams. */
 #include "runtime/cuda/device.h"
 
-void device_lock(uint32_t *lock) {
-  uint32_t none = 0;
-  if (__atomic_compare_exchange_n(lock, &none, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
-    return;
-  while (__atomic_exchange_n(lock, 2, __ATOMIC_ACQUIRE)) sys_futex_wait(lock, 2);
-}
-
-void device_unlock(uint32_t *lock) {
-  if (__atomic_exchange_n(lock, 0, __ATOMIC_RELEASE) == 2) sys_futex_wake(lock, 1);
-}
-
 /* ---- code ---- */
 /* The best image of a unit: machine code of the same major version that is not newer, else PTX. */
 static const GpuImage *find_image(const GpuImages *images, int32_t unit, int32_t capability) {
@@ -182,14 +171,14 @@ static Device *own_device(const GpuModel *m, BurinFailure *failure) {
     uint32_t lock;
     Device *first;
   } own;
-  device_lock(&own.lock);
+  sys_lock(&own.lock);
   Device *d = own.first;
   while (d && d->model != m) d = d->next;
   if (!d && (d = device_make(m, NULL, failure)) != NULL) {
     d->next = own.first;
     own.first = d;
   }
-  device_unlock(&own.lock);
+  sys_unlock(&own.lock);
   return d;
 }
 
@@ -198,19 +187,19 @@ Device *device_take(const GpuModel *m, const BurinOptions *o, int32_t *status) {
   Device *const d = o->device ? o->device : own_device(m, o->failure);
   if (!d) return NULL;
   if (d->model != m) return *status = BURIN_E_ARGUMENT, NULL;
-  device_lock(&d->lock);
+  sys_lock(&d->lock);
   d->fault = (Fault){0};
   if (d->lost)
     device_fault(d, "the GPU was lost in an earlier run: %s", TEXT_VALUE(d->lost), 0);
   else if (device_check(d, d->cu.context_push(d->context), "entering CUDA's context"))
     return d;
   device_report(d, o->failure);
-  device_unlock(&d->lock);
+  sys_unlock(&d->lock);
   return NULL;
 }
 
 void device_give(Device *d) {
   CuContext popped;
   d->cu.context_pop(&popped);
-  device_unlock(&d->lock);
+  sys_unlock(&d->lock);
 }

@@ -103,8 +103,6 @@ const char *device_error_text(const Device *d, CuResult r);
 void device_report(const Device *d, BurinFailure *failure);
 
 /* ---- device.c ---- */
-void device_lock(uint32_t *lock);
-void device_unlock(uint32_t *lock);
 /* A locked device for a run, its context current; NULL: *failure says why. */
 Device *device_take(const GpuModel *m, const BurinOptions *o, int32_t *status);
 void device_give(Device *d);

@@ -1,6 +1,7 @@
 /* The device of target cuda:host: this CPU. Its memory is the host's, so tensors stay where they
  * are; the arena is the run's own, full of ones, so that what was not written shows. Blocks run one
- * after the other, in an order that the caller chooses. */
+ * after the other, in an order that the caller chooses, and so do the kernels of runs that go on at
+ * the same time: which block runs is a variable of theirs. */
 #include "runtime/core/rt.h"
 #include "runtime/core/sys.h"
 #include "runtime/cuda/block.h"
@@ -45,7 +46,6 @@ int32_t burin_gpu_begin(const GpuModel *m, const BurinOptions *o, const GpuTenso
   char *const arena = (char *)r + head;
   __builtin_memset(arena, 0xFF, arena_bytes);
   *run = (GpuRun){arena, (void *)(uintptr_t)m->weights, addresses, addresses + n_in, r};
-  burin_gpu_order = o->gpu_order;
   return GPU_RUN;
 }
 
@@ -68,8 +68,12 @@ int32_t burin_gpu_launch(GpuRun *run, int32_t step, int32_t kernel, void *const 
   for (int32_t i = 0; i < k->n_bufs; i++) r->args[i] = (void *)(uintptr_t)&bufs[i];
   for (int32_t i = 0; i < k->n_syms; i++)
     r->args[k->n_bufs + i] = (void *)(uintptr_t)&syms[k->syms[i]];
+  static uint32_t lock;
+  sys_lock(&lock);
+  burin_gpu_order = o->gpu_order;
   for (int64_t i = 0, n = x * y * z; i < n; i++)
     run_block(k, r->args, burin_gpu_pick(i, n, (uint64_t)kernel + 1), grid);
+  sys_unlock(&lock);
   if (timed) o->kernel_ns[step] += o->clock_ns() - start;
   return BURIN_OK;
 }

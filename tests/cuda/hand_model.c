@@ -52,7 +52,7 @@ static void reverse(void *const *args, const int32_t block[3], const int32_t gri
   Reverse r = {*(const float **)args[0], *(float **)args[1], block[0] * BLOCK,
                *(const int64_t *)args[2]};
   (void)grid;
-  burin_gpu_block_run(reverse_thread, &r, BLOCK, SHARED);
+  burin_gpu_block_run(reverse_thread, &r, BLOCK, SHARED, 1);
 }
 #define RUN_HERE(f) , f
 #else
