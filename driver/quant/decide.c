@@ -167,14 +167,14 @@ static int worst_first(const void *a, const void *b) {
 static const char *against_product(const Quantizer *z, int layer) {
   static const double faster = 0.9, shortest = 20; /* us */
   double real = 0, eight = 0;
-  if (!z->real.layers || !z->eight.layers) return "its time in 8 bits is not known here";
+  if (!z->real.layers || !z->eight.layers) return "its time in few bits is not known here";
   const QuantLayer *layers = z->plan->layers.data;
   const int first = layers[layer].scores >= 0 ? layers[layer].scores : layer;
   for (int k = 0; k < z->plan->layers.n; k++)
     if (k == first || layers[k].scores == first)
       real += z->real.layers[k], eight += z->eight.layers[k];
   if (real < shortest) return "too short for its time to tell";
-  return eight > faster * real ? "no faster in 8 bits" : NULL;
+  return eight > faster * real ? "no faster than in float" : NULL;
 }
 
 static void keep_products(Quantizer *z) {
@@ -286,6 +286,6 @@ bool quantizer_choose(Quantizer *z) {
 
 bool quantizer_decide(Quantizer *z) {
   keep_slower(z);
-  keep_products(z);
+  if (!z->plain) keep_products(z);
   return hold_budget(z);
 }

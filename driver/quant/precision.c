@@ -29,6 +29,10 @@ static void choose_type(const Quantizer *z, QuantPlan *q) {
                      : dtype_from_text(z->form_name);
 }
 
+bool quantizer_half_attention(const Quantizer *z) {
+  return z->mixed || (z->plain && strcmp(z->form_name, "bf16") == 0);
+}
+
 static bool is_depthwise(const Node *n) {
   ConvInfo conv;
   return conv_info(n, &conv) && conv.group > 1 && conv.group == conv.c_in;
@@ -44,6 +48,8 @@ static const char *slow_by_rule(const QuantLayer *l, const Node *n) {
 static const char *rule_against(const Quantizer *z, const QuantLayer *l) {
   const QuantPlan *q = z->plan;
   const Node *n = quant_layer_node(z->s->model, l);
+  if (l->other >= 0)
+    return z->mixed && !z->s->o->calibrate ? "without samples its time is not known" : NULL;
   const double largest = quant_largest_weight(n->in[1]->cdata);
   if (largest > quant_half_largest(q->half))
     return arena_printf(z->s->arena, "its weights reach %.3g, beyond %s", largest,

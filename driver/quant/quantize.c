@@ -262,7 +262,7 @@ static bool prepare(Quantizer *z, QuantForm form) {
   const bool ok = session_passes(s, 0);
   s->passes = NULL;
   if (!ok) return false;
-  z->plan = quant_plan(s->model, s->arena, form);
+  z->plan = quant_plan(s->model, s->arena, form, quantizer_half_attention(z) ? s->target : NULL);
   z->layers = ARENA_ARRAY(s->arena, LayerReport, z->plan->layers.n + 1);
   for (int k = 0; k < z->plan->layers.n; k++) z->layers[k].alone = NAN;
   quantizer_list_inside(z);

@@ -57,6 +57,8 @@ typedef struct Quantizer {
 
 /* ---- precision.c: --precision ---- */
 bool quantizer_find_precision(Quantizer *z); /* false: usage error printed */
+/* Whether products of two activations may be in the 16 bits of --precision. */
+bool quantizer_half_attention(const Quantizer *z);
 /* What stays f32 by rule, and whether activations are stored in 16 bits. */
 void quantizer_half(Quantizer *z);
 /* Layers that stay out of 8 bits for their error become bf16, where the target multiplies that fast; how many. */

@@ -131,6 +131,16 @@ bool contract_has_squares(const ContractTypes *types, const Target *t) {
          target_has(t, FEATURE_I8MM);
 }
 
+bool contract_matrix_takes(const ContractTypes *types, const Target *t, const Expr *k) {
+  enum { FEW_STEPS = 4, MOST_STEPS = 16 };
+  int64_t n;
+  if (!contract_has_matrix(types, t) || !expr_is_const(k, &n) || n % types->k_step != 0)
+    return false;
+  for (int d = FEW_STEPS; d <= MOST_STEPS; d++)
+    if (n / types->k_step % d == 0) return true;
+  return false;
+}
+
 int contract_panel_step(const ContractTypes *types) { return types->across ? types->k_step : 1; }
 
 DType contract_a_type(const ContractTypes *types) {

@@ -44,6 +44,8 @@ bool contract_has_dot4(const Target *t, DType x, DType w);
 bool contract_has_matrix(const ContractTypes *types, const Target *t);
 /* Has it an instruction for two rows and two columns of such bytes, eight of k at once? */
 bool contract_has_squares(const ContractTypes *types, const Target *t);
+/* … and take sums of k elements, several steps at once. */
+bool contract_matrix_takes(const ContractTypes *types, const Target *t, const Expr *k);
 /* Elements of panels that a column takes of a step of k. */
 int contract_panel_step(const ContractTypes *types);
 /* As what A is stored where it is copied for a contraction. */

@@ -2,7 +2,9 @@
  * with values. The softmax and the second product become one burin.SoftmaxMatMul whose scores are
  * inlined, so that the matrix of scores is never stored (kernels/attention.c); a Transpose behind
  * it comes along. Needs expanded ops, runs before fusion. Where the scores are small, or read by
- * others, the chain stays as it is. */
+ * others, or both
+ * products are of bf16 and go to matrix registers, the chain stays as it is; so do products of f32 whose operands are Casts
+ * of bf16, which then take these. */
 #include "passes/build/kernel.h"
 
 #include <string.h>
@@ -93,6 +95,35 @@ static bool pays(const Find *f, const Attention *a) {
   const double rows = expr_extent_guess(f->p, a->rows);
   const double bytes = 4 * expr_extent_guess(f->p, value_count(f->p, a->x));
   return rows >= FEW || bytes > (double)t->l2_bytes / 2;
+}
+
+/* ---- bf16 on matrix registers ---- */
+
+/* Of f32, both behind Casts. */
+static bool has_halves(const Node *n) {
+  const Value *a = half_of(n->in[0]), *b = half_of(n->in[1]);
+  return a && b && a->dtype == DT_BF16 && b->dtype == DT_BF16;
+}
+
+/* These take a product so fast that scores may make their trips, though not through memory. */
+static bool stay_near(const Find *f, const Value *scores) {
+  return 4 * expr_extent_guess(f->p, value_count(f->p, scores)) <= (double)f->c->target->l2_bytes;
+}
+
+static bool on_matrix(const Find *f, const Node *n) {
+  const ContractTypes *t =
+      has_halves(n) ? contract_types(DT_BF16, DT_BF16) : node_contract_types(n);
+  MatMulInfo product;
+  int64_t size;
+  return matmul_info(n, &product) && expr_is_const(product.n, &size) &&
+         expr_is_const(product.m, &size) && contract_matrix_takes(t, f->c->target, product.k);
+}
+
+/* As half_products has it. */
+static void take_halves(Node *n) {
+  if (!has_halves(n)) return;
+  for (int k = 0; k < 2; k++) n->in[k] = half_of(n->in[k]);
+  node_set_int(n, "wide", 1);
 }
 
 /* ---- rewriting ---- */
@@ -207,6 +238,11 @@ static bool rewrite_one(Forward *fw, Node *n, bool *keep) {
   if (!plain_product(n) || !same_batch(n) || !find_softmax(f, n->in[0], &m)) return true;
   const Value *scores = find_scores(f, m.x, 0);
   if (!scores || scores->def->in[1]->cdata || !leads_to(f, scores, m.x, 0)) return true;
+  if (on_matrix(f, n) && on_matrix(f, scores->def) && stay_near(f, scores)) {
+    take_halves(n);
+    take_halves(scores->def);
+    return true;
+  }
   Build b = {
       .m = f->m, .g = n->graph, .loc = loc_joined(f->m->arena, n->loc, m.softmax->loc), .ok = true};
   m.v = n->in[1];

@@ -107,6 +107,11 @@ const Node *def_is(const Value *v, const char *name) {
   return v && v->def && node_is(v->def, name) ? v->def : NULL;
 }
 
+Value *half_of(const Value *v) {
+  const Node *n = def_is(v, "Cast");
+  return n && v->dtype == DT_F32 && dtype_is_half(n->in[0]->dtype) ? n->in[0] : NULL;
+}
+
 bool value_same_type(const Value *a, const Value *b) {
   return a->kind == b->kind && a->dtype == b->dtype &&
          (a->kind != TY_TENSOR || value_same_shape(a, b));

@@ -31,6 +31,7 @@ bool graph_is_expanded(const Graph *g); /* no composite operator is left (expand
 const ConstData *const_input(const Node *n, int k);
 bool node_is(const Node *n, const char *name);        /* default domain */
 const Node *def_is(const Value *v, const char *name); /* v's node when it is that op */
+Value *half_of(const Value *v); /* of 16 bits, whose Cast to f32 v is; or NULL */
 bool value_same_type(const Value *a, const Value *b); /* kind, dtype, shape */
 /* All elements of a float or int constant equal `v`. */
 bool const_all(const ConstData *c, double v);

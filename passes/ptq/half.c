@@ -44,6 +44,10 @@ bool quant_halve_weights(Build *b, Node *n, DType half) {
 
 static bool insert_layer(Rewriter *r, Node *n, const QuantLayer *l, Value *const *in, bool *keep) {
   (void)keep;
+  if (l->other >= 0) {
+    for (int k = 0; k < 2 && l->on; k++) n->in[k] = in[k];
+    return true;
+  }
   if (!r->q->weights_only) n->in[0] = in[0];
   return !l->on || quant_halve_weights(&r->b, n, r->q->half);
 }

@@ -4,6 +4,7 @@
  * Operands of products of two activations, too, just in front of these. */
 #include "ir/op/op.h"
 #include "ir/ops/nn/contraction.h"
+#include "passes/choose/contract_types.h"
 #include "passes/graph/rewrite.h"
 #include "passes/ptq/ptq.h"
 
@@ -13,6 +14,8 @@ typedef struct Finder {
   Model *m;
   Arena *a;
   QuantPlan *q;
+  const Target *matrix;
+  bool *attends; /* by value id: sums of an attention that `matrix` takes */
   int *parent;   /* of groups while they are found: by point, a union-find forest */
   int *layer_of; /* by value id: layer whose sum it is, through elementwise nodes; -1: none */
   int *uses;     /* by value id */
@@ -153,11 +156,33 @@ static const Node *scores_of(const Value *v, int depth, void (*seen)(Node *n, vo
   return NULL;
 }
 
-static bool is_computed_product(const Finder *f, const Node *n) {
+static bool has_two_activations(const Node *n) {
   int64_t k;
-  return f->q->form == QUANT_INT8 && node_is(n, "MatMul") && usable_activation(n->in[0]) &&
-         usable_activation(n->in[1]) && n->in[0]->rank >= 2 && n->in[1]->rank >= 2 &&
+  return node_is(n, "MatMul") && usable_activation(n->in[0]) && usable_activation(n->in[1]) &&
+         n->in[0]->rank >= 2 && n->in[1]->rank >= 2 &&
          expr_is_const(n->in[0]->dims[n->in[0]->rank - 1], &k);
+}
+
+static bool fits_matrix(const Finder *f, const Node *n) {
+  return has_two_activations(n) &&
+         contract_matrix_takes(contract_types(DT_BF16, DT_BF16), f->matrix,
+                               n->in[0]->dims[n->in[0]->rank - 1]);
+}
+
+/* Both products, or none: else they are one kernel in f32. */
+static void find_attention(Finder *f) {
+  const Graph *g = f->m->main;
+  for (int i = 0; i < g->nodes.n; i++) {
+    const Node *n = g->nodes.data[i];
+    const Node *scores = fits_matrix(f, n) ? scores_of(n->in[0], 0, NULL, NULL) : NULL;
+    if (scores && fits_matrix(f, scores) &&
+        4 * known_count(scores->out[0]) <= (double)f->matrix->l2_bytes) /* as in attention.c */
+      f->attends[n->out[0]->id] = f->attends[scores->out[0]->id] = true;
+  }
+}
+
+static bool is_computed_product(const Finder *f, const Node *n) {
+  return has_two_activations(n) && (f->q->form == QUANT_INT8 || f->attends[n->out[0]->id]);
 }
 
 static void add_computed(Finder *f, int node) {
@@ -330,18 +355,21 @@ void quant_plan_update(QuantPlan *q) {
   }
 }
 
-QuantPlan *quant_plan(Model *m, Arena *a, QuantForm form) {
+QuantPlan *quant_plan(Model *m, Arena *a, QuantForm form, const Target *matrix) {
   const int n = m->next_value;
   QuantPlan *q = ARENA_NEW(a, QuantPlan);
   *q = (QuantPlan){.form = form, .arena = a, .n_values = n, .point_of = ARENA_ARRAY(a, int, n + 1)};
   Finder f = {.m = m,
               .a = a,
               .q = q,
+              .matrix = matrix,
+              .attends = ARENA_ARRAY(a, bool, n + 1),
               .parent = ARENA_ARRAY(a, int, n + 1),
               .layer_of = ARENA_ARRAY(a, int, n + 1),
               .uses = ARENA_ARRAY(a, int, n + 1)};
   for (int id = 0; id < n; id++) q->point_of[id] = f.layer_of[id] = -1;
   count_uses(&f);
+  if (form == QUANT_HALF && matrix) find_attention(&f);
   for (int i = 0; i < m->main->nodes.n; i++) add_layer(&f, i);
   follow_layers(&f);
   find_between(&f);

@@ -7,6 +7,7 @@
  * (MaxPool, Concat, Transpose …) form a *group*, and share a scale and a zero point. */
 #pragma once
 #include "ir/op/op.h"
+#include "targets/target.h"
 
 enum { QUANT_BINS = 2048 };
 
@@ -76,8 +77,9 @@ typedef struct QuantPlan {
 
 /* ---- points.c ---- */
 /* Finds points and layers in the main graph; all layers are on. Forms other than QUANT_INT8 have
- * products of matrices only, and no groups that are on. Lives in a. */
-QuantPlan *quant_plan(Model *m, Arena *a, QuantForm form);
+ * products of matrices only, and no groups that are on. Products of two activations are layers of QUANT_INT8,
+ * and those of attention of QUANT_HALF where `matrix` takes them as bf16 in matrix registers; NULL: none. Lives in a. */
+QuantPlan *quant_plan(Model *m, Arena *a, QuantForm form, const Target *matrix);
 bool quant_rounds_activations(const QuantPlan *q); /* with scales or types of their own */
 void quant_plan_update(QuantPlan *q);      /* after layers were switched: which groups are on */
 int quant_shift_count(const QuantPlan *q); /* output channels of all layers */

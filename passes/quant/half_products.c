@@ -9,12 +9,6 @@
 
 enum { LEAST = 1024 }; /* weights that are worth it beside activations of f32 */
 
-/* The value of 16 bits whose Cast to f32 v is, or NULL. */
-static Value *half_of(const Value *v) {
-  const Node *n = def_is(v, "Cast");
-  return n && v->dtype == DT_F32 && dtype_is_half(n->in[0]->dtype) ? n->in[0] : NULL;
-}
-
 /* ---- products ---- */
 
 static bool is_product(const Node *n) {

@@ -2,6 +2,7 @@
 """Part "precision": products of f32 behind Casts of f16 and bf16 compute what the Casts say and keep their weights in 16 bits, in
 all forms of convolutions and products; what --precision makes of the repository's own networks gives the same in ONNX Runtime,
 compiled, and at once; budgets hold, values beyond f16 are told or avoided."""
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -130,6 +131,27 @@ def check_own(path, folder, kind, least):
 
 
 # ---- range, budget ----
+def check_attention(folder):
+    """Both products of an attention take bf16 with AMX where pairs of keys are groups (48 tokens, not 58), else neither."""
+    for tokens, amx in ((48, True), (58, False)):
+        net, c = own_models.Net(31), 64
+        net.output(net.attention(net.input("x", [2, tokens, c]), tokens, c, 2), "y")
+        path, out = folder / "attention.onnx", folder / "attention_bf16.onnx"
+        save_net(net, path)
+        text = burin(path, "--precision=bf16", "--target=sapphirerapids", "--print-ir-after=attention", "-o", folder / "a.o", "--emit=obj").stdout
+        done = burin(path, "--precision=bf16", "-o", out, "--emit=onnx", "--target=sapphirerapids")
+        if not check(f"attention of {tokens} in bf16", done.returncode == 0 and text, done.stderr):
+            continue
+        check(f"attention of {tokens}: its products", len(re.findall(r"f32\[2,2,\d+,\d+\] = MatMul.*wide=1", text)) == (2 if amx else 0) and ("SoftmaxMatMul" in text) != amx, text[-400:])
+        a, b = session(path), session(out)
+        feed = {"x": np.random.default_rng(5).normal(size=(2, tokens, c)).astype(np.float32)}
+        wanted, theirs = a.run(None, feed), b.run(None, feed)
+        for target in ("native", "x86-64-v3"):
+            ours = burin_python.compile(str(out), flags=[f"--target={target}"]).run(feed)
+            check(f"attention of {tokens} on {target}: near float", sqnr(ours, wanted) > 35, f"{sqnr(ours, wanted):.1f} dB")
+            check(f"attention of {tokens} on {target}: ONNX Runtime", sqnr(ours, theirs) > 40, f"{sqnr(ours, theirs):.1f} dB")
+
+
 def wide_net(path, weight=1.0):
     """A value of some 1e6 between two layers, and weights that may not fit f16."""
     net = own_models.Net(3)
@@ -243,6 +265,7 @@ def main():
         for k, path in enumerate(models):
             kind, least = (("f16", 40), ("bf16", 22), ("mixed", 22))[k % 3]
             check_own(path, folder, kind, least)
+        check_attention(folder)
         check_range(folder)
         check_budget(models[0], folder)
         check_half_models(folder)
