@@ -160,6 +160,9 @@ Val to_mem(Emit *c, DType t, Val v);
 Val round_to(Emit *c, DType t,
              Val v); /* result of arithmetic in the register type → a value of t */
 Val emit_cast(Emit *c, DType to, DType from, Val v, bool saturate);
+/* What f, an f32, is in f16 where it is one and the target computes in f16, else NULL; and back. */
+Val emit_f16(Emit *c, Val f);
+Val emit_from_f16(Emit *c, Val half);
 bool emit_is_bf16(const Expr *e);          /* whether e, an f32, is a bf16 whatever its parts are */
 Val round_mode(Emit *c, ExprOp op, Val v); /* floor, ceil, trunc, rint */
 Val emit_quotient(Emit *c, Val a, Val b);  /* of floats, correctly rounded */

@@ -136,11 +136,13 @@ static Val bf16_encode(Emit *c, Val x) {
 }
 
 /* f16 with conversion instructions. On x86 a fence keeps LLVM from moving comparisons before the
- * conversion, where it has no instruction for them. */
+ * conversion, where it has no instruction for them. Where there is arithmetic in f16, LLVM makes a sum, product
+ * or quotient of two f16 that is rounded to f16 one instruction: f32 has more than twice as many bits and two, so
+ * that rounding twice is rounding once (Figueroa 1995). */
 static Val half_decode(Emit *c, Val v) {
   const Val half = LLVMBuildBitCast(c->b, v, like(LLVMHalfTypeInContext(c->ctx), v), "");
   Val f = LLVMBuildFPExt(c->b, half, like(c->f32, v), "");
-  if (!c->arch->fence || LLVMIsConstant(f)) return f;
+  if (!c->arch->fence || LLVMIsConstant(f) || target_has(c->t, FEATURE_F16)) return f;
   return intrinsic(c, "llvm.arithmetic.fence", 1, (Type[]){LLVMTypeOf(f)}, 1, &f);
 }
 
@@ -160,8 +162,29 @@ static Val half_source(Val f) {
   return kind == LLVMHalfTypeKind ? half : NULL;
 }
 
+Val emit_f16(Emit *c, Val f) {
+  if (!target_has(c->t, FEATURE_F16)) return NULL;
+  if (!LLVMIsConstant(f)) return half_source(f);
+  const Val half = LLVMBuildFPTrunc(c->b, f, like(LLVMHalfTypeInContext(c->ctx), f), "");
+  return LLVMBuildFPExt(c->b, half, LLVMTypeOf(f), "") == f ? half : NULL;
+}
+
+Val emit_from_f16(Emit *c, Val half) { return half_decode(c, half); }
+
+/* The root of an f16, or NULL. */
+static Val half_root(Emit *c, Val x) {
+  static const char name[] = "llvm.sqrt";
+  if (!LLVMIsACallInst(x) ||
+      LLVMGetIntrinsicID(LLVMGetCalledValue(x)) != LLVMLookupIntrinsicID(name, sizeof name - 1))
+    return NULL;
+  const Val half = emit_f16(c, LLVMGetOperand(x, 0));
+  const Type t = half ? LLVMTypeOf(half) : NULL;
+  return half ? intrinsic(c, name, 1, &t, 1, &half) : NULL;
+}
+
 static Val half_encode(Emit *c, Val x) {
-  const Val source = half_source(x);
+  Val source = half_source(x);
+  if (!source) source = half_root(c, x);
   const Val half =
       source ? source : LLVMBuildFPTrunc(c->b, x, like(LLVMHalfTypeInContext(c->ctx), x), "");
   return LLVMBuildBitCast(c->b, half, like(c->i16, x), "");

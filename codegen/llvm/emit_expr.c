@@ -192,13 +192,20 @@ static Val ordered_minmax(Emit *c, DType t, bool max, Val a, Val b) {
 
 /* NaN of either side comes out. x86's instruction gives its second operand when either is NaN, or
  * both are equal. */
-static Val float_minmax(Emit *c, DType t, bool max, Val a, Val b) {
+static Val minmax_of(Emit *c, DType t, bool max, Val a, Val b) {
   if (expr_pool_rules(c->pool)->ordered_zeros) return ordered_minmax(c, t, max, a, b);
   Val m = pick(c, LLVMBuildFCmp(c->b, max ? LLVMRealOGT : LLVMRealOLT, b, a, ""), b, a);
   if (never_nan(b)) return m;
   if (c->arch->fence) /* else the two selects are merged, and the instruction is not recognised */
     m = intrinsic(c, "llvm.arithmetic.fence", 1, (Type[]){LLVMTypeOf(m)}, 1, &m);
   return pick(c, LLVMBuildFCmp(c->b, LLVMRealUNO, b, b, ""), b, m);
+}
+
+/* Of two f16 it is one. */
+static Val float_minmax(Emit *c, DType t, bool max, Val a, Val b) {
+  const Val x = t == DT_F64 ? NULL : emit_f16(c, a), y = x ? emit_f16(c, b) : NULL;
+  const bool constant = LLVMIsConstant(a) && LLVMIsConstant(b);
+  return y && !constant ? emit_from_f16(c, minmax_of(c, t, max, x, y)) : minmax_of(c, t, max, a, b);
 }
 
 static Val emit_fmod(Emit *c, DType t, Val a, Val b) {

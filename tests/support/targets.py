@@ -11,7 +11,7 @@ EMULATOR = {"aarch64": ["qemu-aarch64"], "cortex-a72": ["qemu-aarch64", "-cpu", 
             "x86-64-v2": [], "x86-64-v3": [], "x86-64-v4": [], "sapphirerapids": [], "native": []}
 NEEDS = {"x86-64-v2": {"sse4_2"}, "x86-64-v3": {"avx2", "fma"},
          "x86-64-v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
-         "sapphirerapids": {"avx512f", "avx512_vnni", "avx512vbmi", "amx_tile", "amx_int8", "amx_bf16"}}
+         "sapphirerapids": {"avx512f", "avx512_vnni", "avx512vbmi", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"}}
 
 
 @functools.cache

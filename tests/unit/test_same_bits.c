@@ -477,6 +477,19 @@ static void test_bf16(void **state) {
   if (!burin_rt_cpu_missing(t.cpu_features)) check_bf16(*state, &t); /* `native` may leave it out */
 }
 
+/* Arithmetic in f16, where f32 is what others compute in: with subnormal numbers. */
+static void check_halves(Fix *f, const char *target) {
+  check_rows(f, target, DT_F16, EX_add, EX_isnan);
+  check_rows(f, target, DT_F16, EX_exp, EX_pow);
+  check_casts(f, target, DT_F16);
+}
+
+static void test_f16(void **state) {
+  Fix *f = *state;
+  check_halves(f, NULL);
+  if (target_runs_here(target_find("sapphirerapids"))) check_halves(f, "sapphirerapids");
+}
+
 static const DType math_types[] = {DT_F32, DT_F64, DT_F16, DT_BF16, DT_I32, DT_I64, DT_U64, DT_U8};
 enum { N_MATH = sizeof math_types / sizeof *math_types };
 
@@ -534,16 +547,24 @@ static void test_bf16_emulated(void **state) {
   for (int k = 0; k < 2; k++) check_bf16(*state, target_find(emulated[k]));
 }
 
+static void test_f16_emulated(void **state) {
+  if (!has_emulators()) skip();
+  check_rows(*state, "cortex-a76", DT_F16, EX_add, EX_isnan);
+  check_casts(*state, "cortex-a76", DT_F16);
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_basic, setup, teardown),
       cmocka_unit_test_setup_teardown(test_groups, setup, teardown),
       cmocka_unit_test_setup_teardown(test_bf16, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_f16, setup, teardown),
       cmocka_unit_test_setup_teardown(test_casts, setup, teardown),
       cmocka_unit_test_setup_teardown(test_math, setup, teardown),
       cmocka_unit_test_setup_teardown(test_source, setup, teardown),
       cmocka_unit_test_setup_teardown(test_emulated, setup, teardown),
       cmocka_unit_test_setup_teardown(test_bf16_emulated, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_f16_emulated, setup, teardown),
   };
   cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -34,7 +34,7 @@ static void test_rows(void **state) {
        16, false, false},
       {"sapphirerapids",
        HAS(FMA) | HAS(F16C) | HAS(PAIRS) | HAS(AVX2) | HAS(AVX512) | HAS(VNNI) | HAS(VBMI) |
-           HAS(BF16) | HAS(AMX_INT8) | HAS(AMX_BF16),
+           HAS(F16) | HAS(BF16) | HAS(AMX_INT8) | HAS(AMX_BF16),
        16, false, false},
       {"aarch64", HAS(LONGMUL) | HAS(FMA) | HAS(F16C), 4, false, true},
       {"cortex-a72", HAS(LONGMUL) | HAS(FMA) | HAS(F16C), 4, false, true},
