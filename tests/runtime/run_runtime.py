@@ -263,16 +263,43 @@ def test_pools(folder):
         check(f"pool {name}", r.returncode == 0, r.stderr[-2000:])
 
 
-def refuse_threads():
-    """From now on this process gets no thread: clone fails with EAGAIN, clone3 does not exist (glibc then uses clone)."""
-    rows = [(0x20, 0, 0, 0), (0x15, 0, 1, 435), (0x06, 0, 0, 0x50000 | 38),  # the call's number; clone3: ENOSYS
-            (0x15, 0, 3, 56), (0x20, 0, 0, 16), (0x45, 0, 1, 0x10000), (0x06, 0, 0, 0x50000 | 11),  # clone(CLONE_THREAD)
-            (0x06, 0, 0, 0x7fff0000)]
+def filter_calls(rows):
+    """A seccomp filter of BPF rows for this process; it ends with status 99 where the system takes none."""
     program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *r) for r in rows))
     filters = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(rows), ctypes.addressof(program)))
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, ctypes.c_void_p(ctypes.addressof(filters)), 0, 0):
         os._exit(99)
+
+
+def refuse_tiles():
+    """From now on arch_prctl(ARCH_REQ_XCOMP_PERM) fails with EPERM: no AMX."""
+    filter_calls([(0x20, 0, 0, 0), (0x15, 0, 3, 158), (0x20, 0, 0, 16), (0x15, 0, 1, 0x1023), (0x06, 0, 0, 0x50000 | 1),
+                  (0x06, 0, 0, 0x7fff0000)])
+
+
+def test_refused_tiles(folder):
+    """A program for matrix registers that the system does not allow says so and does not run."""
+    if "amx_tile" not in Path("/proc/cpuinfo").read_text():
+        counts["skipped"] += 1
+        print("skipped refused tiles: the CPU has none")
+        return
+    tiles = build(folder, "echo", "x86_64", "-DNEEDS_CPU=(1u<<26)")
+    r = run([*tiles, "--bench=1"])
+    check("tiles", r.returncode == 0, r.stderr)
+    r = subprocess.run([*tiles, "--bench=1"], capture_output=True, text=True, timeout=120, preexec_fn=refuse_tiles)
+    if r.returncode == 99:
+        counts["skipped"] += 1
+        print("skipped refused tiles: the system takes no seccomp filter")
+        return
+    check("refused tiles", r.returncode == 1 and "the system does not allow amx-tile, needed by this program" in r.stderr, (r.returncode, r.stderr))
+
+
+def refuse_threads():
+    """From now on this process gets no thread: clone fails with EAGAIN, clone3 does not exist (glibc then uses clone)."""
+    filter_calls([(0x20, 0, 0, 0), (0x15, 0, 1, 435), (0x06, 0, 0, 0x50000 | 38),  # the call's number; clone3: ENOSYS
+                  (0x15, 0, 3, 56), (0x20, 0, 0, 16), (0x45, 0, 1, 0x10000), (0x06, 0, 0, 0x50000 | 11),  # clone(CLONE_THREAD)
+                  (0x06, 0, 0, 0x7fff0000)])
 
 
 def test_refused_threads(folder):
@@ -324,6 +351,7 @@ def main():
         test_pools(folder)
         if os.uname().machine == "x86_64":
             test_refused_threads(folder)
+            test_refused_tiles(folder)
         test_symbols()
     print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
     return counts["failed"] > 0
