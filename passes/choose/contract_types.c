@@ -69,7 +69,7 @@ static bool goes_across(const Node *n, const ContractTypes *across) {
 /* Few channels: with the taps of a line they are a row, though one too short for that. Its elements are
  * copied in 16 bits, of which a multiply-add takes lanes. */
 static bool joins_taps(const Node *n, const ContractTypes *across) {
-  enum { LEAST = 15, MOST_CHANNELS = 7 }; /* a shorter row is faster by groups of four */
+  enum { LEAST = 9, MOST_CHANNELS = 7 }; /* three bytes are groups of four, whose rest is wasted */
   ConvInfo conv;
   if (!across->across || !expr_pool_rules(n->graph->model->pool)->byte_rows ||
       !conv_info(n, &conv) || !n->in[1]->cdata)
