@@ -43,6 +43,8 @@ struct CText {
   const Step *step;     /* of the entry: the one being written */
   /* Writes a nest of matrix loops; NULL: they are loops. lane: innermost variable of the threads */
   bool (*matrix)(CText *c, const Stmt *s);
+  /* Writes a vector loop as wider accesses; false: nothing was written. NULL: they are loops. */
+  bool (*vector)(CText *c, const Stmt *s);
   const Expr *lane;
 };
 

@@ -121,7 +121,7 @@ void c_statements(CText *c, const Stmt *s) {
       case ST_FOR:
         if (c->matrix && s->loop.kind == FOR_MATRIX)
           c->matrix(c, s);
-        else
+        else if (!c->vector || s->loop.kind != FOR_VECTOR || !c->vector(c, s))
           loop(c, s, false);
         break;
       case ST_STORE: store(c, s); break;

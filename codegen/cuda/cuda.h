@@ -12,6 +12,9 @@ const char *cuda_kernel(CState *s, int position, Arena *scratch, StrBuf *out, La
 /* ---- mma.c ---- */
 bool cuda_matrix(CText *c, const Stmt *s);
 
+/* ---- vector.c ---- */
+bool cuda_vector(CText *c, const Stmt *loop);
+
 /* ---- text.c ---- */
 /* What stands in front of kernels. */
 void cuda_write_head(StrBuf *b);

@@ -81,6 +81,38 @@ static __forceinline__ int32_t burin_to_int(float v, int32_t lo, int32_t hi) {
   return i < lo ? lo : i > hi ? hi : i;
 }
 
+/* ---- accesses of several elements ---- */
+#if BURIN_PTX
+#define BURIN_ALIGNED __align__(16)
+#define BURIN_CHECK_ALIGNED(p, bytes)
+typedef uint32_t BurinWide4;
+typedef uint2 BurinWide8;
+typedef uint4 BurinWide16;
+#else
+#define BURIN_ALIGNED __attribute__((aligned(16)))
+#define BURIN_CHECK_ALIGNED(p, bytes) \
+  if ((uint64_t)(p) % (bytes)) __builtin_trap()
+typedef uint32_t BurinWide4 __attribute__((may_alias));
+typedef uint64_t BurinWide8 __attribute__((may_alias));
+typedef uint32_t BurinWide16 __attribute__((vector_size(16), may_alias));
+#endif
+#define BURIN_COPY(bytes)                                                                      \
+  static __forceinline__ void burin_copy##bytes(void *to, const void *from) {                  \
+    BURIN_CHECK_ALIGNED(to, bytes);                                                            \
+    BURIN_CHECK_ALIGNED(from, bytes);                                                          \
+    *(BurinWide##bytes *)to = *(const BurinWide##bytes *)from;                                 \
+  }                                                                                            \
+  static __forceinline__ void burin_copy##bytes##_if(void *to, const void *from, bool there) { \
+    BurinWide##bytes v = {};                                                                   \
+    BURIN_CHECK_ALIGNED(to, bytes);                                                            \
+    BURIN_CHECK_ALIGNED(from, bytes);                                                          \
+    if (there) v = *(const BurinWide##bytes *)from;                                            \
+    *(BurinWide##bytes *)to = v;                                                               \
+  }
+BURIN_COPY(4)
+BURIN_COPY(8)
+BURIN_COPY(16)
+
 /* ---- fragments of matrices: 32 lanes of a warp together ---- */
 #define burin_lane ((int)(thread.x & 31))
 #define burin_a_row (burin_lane & 15)

@@ -242,7 +242,8 @@ static int64_t locals(CText *c) {
     const Local *const l = &k->locals.data[i];
     const char *const type = c_mem_type(l->dtype);
     if (l->memory != MEM_SHARED) {
-      c_line(c, "%s t%d[%" PRId64 "];", c_reg_type(l->dtype), i, l->count);
+      c_line(c, "BURIN_ALIGNED %s t%d[%" PRId64 "];", c->stored[i] ? type : c_reg_type(l->dtype), i,
+             l->count);
       continue;
     }
     c_line(c, "%s *const t%d = (%s *)(shared + %" PRId64 ");", type, i, type, shared);
@@ -321,13 +322,14 @@ const char *cuda_kernel(CState *s, int position, Arena *scratch, StrBuf *out, La
                 .indent = 1,
                 .kernel = k,
                 .device = true,
-                .matrix = cuda_matrix},
+                .matrix = cuda_matrix,
+                .vector = cuda_vector},
         *const c = &text;
   const int n_syms = expr_symbol_count(c->pool);
   c->params = ARENA_ARRAY(scratch, bool, k->params.n + 1);
   c->syms = ARENA_ARRAY(scratch, bool, n_syms + 1);
   c->stored = ARENA_ARRAY(scratch, bool, k->locals.n + 1);
-  for (int i = 0; i < k->locals.n; i++) c->stored[i] = k->locals.data[i].memory == MEM_SHARED;
+  for (int i = 0; i < k->locals.n; i++) c->stored[i] = k->locals.data[i].memory != MEM_REGS;
   *l = (Launch){.threads = {1, 1, 1}};
   stmt_each(k->body, find_threads, (void *[]){l, c->pool});
   Grid g = {.c = c, .k = k, .n = k->params.n + k->locals.n};

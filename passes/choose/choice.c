@@ -10,6 +10,8 @@ const char *choice_key(const PassCtx *c, const char *fmt, ...) {
   va_start(ap, fmt);
   const char *text = arena_vprintf(c->model->arena, fmt, ap);
   va_end(ap);
+  if (t->gpu)
+    return arena_printf(c->model->arena, "%s sm=%d sms=%d", text, t->gpu->sm, t->gpu->sms);
   return arena_printf(c->model->arena, "%s lanes=%d regs=%d fma=%d l2=%lldK", text,
                       target_lanes(t, 32), t->vector_regs, t->fma_per_cycle,
                       (long long)(t->l2_bytes >> 10));

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "passes/build/nest.h"
+#include "passes/choose/choice.h"
 
 Threads gemm_threads(const Gemm *g) {
   return (Threads){ex_var(g->p, "warp", gemm_num(g, g->warps)),
@@ -38,18 +39,43 @@ static bool choose_kind(Gemm *g) {
   return t->acc == DT_F32 || (t->acc == DT_I32 && a_byte && b_byte);
 }
 
-static void choose_tile(Gemm *g) {
-  Contract *const c = g->c;
-  double outer = 1;
+static GpuProduct product_of(const Gemm *g) {
+  const Contract *const c = g->c;
   int64_t k;
-  for (int i = 0; i < c->n_outer; i++) outer *= expr_extent_guess(g->p, c->outer_extent[i]);
-  const GpuProduct product = {.kind = g->kind,
-                              .outer = outer,
-                              .rows = expr_extent_guess(g->p, c->rows_w),
-                              .columns = expr_extent_guess(g->p, c->n),
-                              .k = expr_extent_guess(g->p, g->total),
-                              .splits = expr_is_const(g->total, &k)};
-  g->tile = gpu_tile(c->l->c->target->gpu, &product);
+  GpuProduct p = {.kind = g->kind,
+                  .outer = 1,
+                  .rows = expr_extent_guess(g->p, c->rows_w),
+                  .columns = expr_extent_guess(g->p, c->n),
+                  .k = expr_extent_guess(g->p, g->total),
+                  .splits = expr_is_const(g->total, &k)};
+  for (int i = 0; i < c->n_outer; i++) p.outer *= expr_extent_guess(g->p, c->outer_extent[i]);
+  return p;
+}
+
+/* What a tuning file has measured, else what takes the fewest cycles by the model. */
+static void choose_tile(Gemm *g) {
+  static const char *const kinds[TILE_KINDS] = {"f32", "tf32", "half", "bytes"};
+  const PassCtx *const pass = g->c->l->c;
+  const GpuProduct p = product_of(g);
+  GpuTile tile[MOST_CHOICES];
+  Candidate candidate[MOST_CHOICES];
+  const int n = gpu_tiles(pass->target->gpu, &p, tile);
+  int best = 0;
+  for (int i = 0; i < n; i++) {
+    const double cycles = gpu_tile_cycles(pass->target->gpu, &p, &tile[i]);
+    candidate[i] = (Candidate){.name = arena_printf(g->a, "%dx%dx%d/%d", tile[i].rows,
+                                                    tile[i].columns, tile[i].k, tile[i].splits),
+                               .cost = cycles,
+                               .family = tile[i].rows};
+    if (cycles < candidate[best].cost) best = i;
+  }
+  const char *const key = choice_matters(pass)
+                              ? choice_key(pass, "gpu_gemm %s %g*%gx%g k%g", kinds[p.kind], p.outer,
+                                           p.rows, p.columns, p.k)
+                              : NULL;
+  g->tile = tile[key ? choice_take(pass, CHOICE_TILE, key, candidate, n, best) : best];
+  if (key) choice_note(g->a, &g->c->b.keys, key);
+  kb_estimate(&g->c->b, "gpu_gemm", candidate[best].cost);
   g->warps = gpu_tile_warps(g->kind, &g->tile);
 }
 
@@ -250,8 +276,7 @@ static Step *multiply(Gemm *g) {
   g->op[1].is_b = true;
   g->op[0].extent = g->tile.rows;
   g->op[1].extent = g->tile.columns;
-  for (int i = 0; i < 2; i++)
-    if (!gemm_operand(g, &g->op[i])) return NULL;
+  for (int i = 0; i < 2; i++) gemm_operand(g, &g->op[i]);
   g->sums = add_sums(g, (int64_t)g->tile.rows * g->tile.columns / (g->warps * WARP_LANES));
   Stmt *const body = close_grid(g, &grid, block(g));
   c->b.k->flops = contract_flops(c);

@@ -65,9 +65,8 @@ static inline const Expr *gemm_scaled(const Gemm *g, const Expr *e, int64_t n) {
 }
 
 /* ---- gemm_operand.c ---- */
-/* How the operand is read; constants are packed. False: an error was reported.
- */
-bool gemm_operand(Gemm *g, Operand *o);
+/* How the operand is read; constants are packed. */
+void gemm_operand(Gemm *g, Operand *o);
 /* Brings the part of step `step` that the thread reads; stores it into half
  * `half`. */
 Stmt *gemm_bring(Gemm *g, const Operand *o, const Threads *t, const Expr *step);

@@ -60,7 +60,6 @@ static float rounded_constant(float x) {
 
 /* An element as it is stored in shared memory. */
 static const Expr *stored_type(const Gemm *g, const Operand *o, const Expr *e) {
-  if (g->kind == TILE_TF32) return rounded(g->p, ex_cast(g->p, DT_F32, e));
   while (e->op == EX_cast && e->a[0]->dtype == o->type) return e->a[0];
   return ex_cast(g->p, o->type, e);
 }
@@ -100,7 +99,7 @@ static bool stride_of(Gemm *g, const Expr **at, const Expr *var, int64_t *stride
 
 /* Where a weight lies; NULL: it is computed, or no plain function of the
  * indices. */
-static const ConstData *constant_of(Gemm *g, Strides *s) {
+static const ConstData *constant_of(Gemm *g, StandIns *places, Strides *s) {
   Contract *const c = g->c;
   const Expr *const column = ex_var(g->p, "n", c->n);
   const Expr *var[MAX_K];
@@ -111,15 +110,29 @@ static const ConstData *constant_of(Gemm *g, Strides *s) {
   const Expr *e = c->b_direct(c, column);
   c->outer[0] = outer;
   while (e->op == EX_cast) e = e->a[0];
-  if (e->op != EX_LOAD || e->a[1]) return NULL;
-  const BufRef *const r = &c->b.refs.data[e->id];
-  const Buffer *const b = &c->l->mod->buffers.data[r->buffer];
-  if (b->kind != BUF_WEIGHT || !b->data || r->offset) return NULL;
+  const bool known = e->op == EX_LOAD && !e->a[1] && e->id < places->n && places->values[e->id];
+  if (!known || !places->values[e->id]->cdata) return NULL;
+  const ConstData *const data = places->values[e->id]->cdata;
   const Expr *at = e->a[0];
   bool ok = stride_of(g, &at, column, &s->column);
   for (int i = 0; ok && i < c->n_k; i++) ok = stride_of(g, &at, var[i], &s->k[i]);
   if (ok && c->n_outer) ok = c->n_outer == 1 && stride_of(g, &at, any, &s->outer);
-  return ok && expr_is_const(at, &s->base) ? b->data : NULL;
+  return ok && expr_is_const(at, &s->base) ? data : NULL;
+}
+
+/* The same, asked of places that values do not really have: the program is not to hold weights that
+ * nobody reads as they are. */
+static const ConstData *find_constant(Gemm *g, Strides *s) {
+  Contract *const c = g->c;
+  const KernelExpr own = c->b.x;
+  StandIns places;
+  Arena *const scratch = arena_child(c->l->m->arena);
+  stand_ins_init(&places, c->l->m, scratch);
+  kernel_expr_init(&c->b.x, c->l->m, stand_in, &places);
+  const ConstData *const data = constant_of(g, &places, s);
+  c->b.x = own;
+  arena_free(scratch);
+  return data;
 }
 
 static int64_t constant(const Expr *e) {
@@ -155,18 +168,17 @@ static void copy_matrix(const Gemm *g, const Operand *o, const ConstData *w, con
 }
 
 /* Constants are packed in whole tiles, for each group. */
-static bool pack(Gemm *g, Operand *o) {
+static void pack(Gemm *g, Operand *o) {
   Contract *const c = g->c;
   Strides s = {0};
   int64_t groups = 1, size, all;
-  const ConstData *const w = constant_of(g, &s);
-  if (!w || !constant(g->total) || !constant(c->n)) return true;
-  if (s.outer && !expr_is_const(c->outer_extent[0], &groups)) return true;
+  const ConstData *const w = find_constant(g, &s);
+  if (!w || !constant(g->total) || !constant(c->n)) return;
+  if (s.outer && !expr_is_const(c->outer_extent[0], &groups)) return;
   const int64_t ks = (constant(g->total) + g->tile.k - 1) / g->tile.k * g->tile.k;
   const int64_t columns =
       (constant(c->n) + g->tile.columns - 1) / g->tile.columns * g->tile.columns;
-  if (!ck_mul(ks, columns, &size) || !ck_mul(size, groups, &all) || all > INT32_MAX)
-    return diag_error(c->l->m->diag, c->anchor->def->loc, ERR_OVERFLOW, "weights are too large");
+  if (!ck_mul(ks, columns, &size) || !ck_mul(size, groups, &all) || all > INT32_MAX) return;
   o->packed_k = gemm_num(g, ks);
   o->packed_n = gemm_num(g, columns);
   o->packed_outer = s.outer ? size : 0;
@@ -176,7 +188,6 @@ static bool pack(Gemm *g, Operand *o) {
     copy_matrix(g, o, w, &s, s.base + i * s.outer, data + i * size * dtype_bytes(o->type));
   o->packed = contract_weights(c->l, const_new(c->l->m, w->name, o->type, 1, &all, data));
   o->along_k = !o->lines_of_k;
-  return true;
 }
 
 static const Expr *packed_element(Gemm *g, const Operand *o, const Expr *k, const Expr *column) {
@@ -207,13 +218,13 @@ static bool reads_along_k(Gemm *g, const Operand *o) {
   return follows(g, e, c->k[c->n_k - 1]);
 }
 
-bool gemm_operand(Gemm *g, Operand *o) {
+void gemm_operand(Gemm *g, Operand *o) {
   const int threads = g->warps * WARP_LANES, elements = o->extent * g->tile.k;
   o->lines_of_k = g->kind == TILE_F32;
   o->pitch = (o->lines_of_k ? o->extent : g->tile.k) + gpu_tile_pad(g->kind);
   o->packed = -1;
-  o->along_k = reads_along_k(g, o);
-  if (o->is_b && !pack(g, o)) return false;
+  if (o->is_b) pack(g, o);
+  if (o->packed < 0) o->along_k = reads_along_k(g, o);
   o->width = 16 / gpu_tile_bytes(g->kind);
   while (elements % (threads * o->width)) o->width /= 2;
   o->reads = elements / (threads * o->width);
@@ -230,7 +241,6 @@ bool gemm_operand(Gemm *g, Operand *o) {
                                      .dtype = o->type,
                                      .count = (int64_t)o->reads * o->width,
                                      .memory = o->type == DT_F32 ? MEM_REGS : MEM_STACK});
-  return true;
 }
 
 /* Place (line, k) of element v of read i of a thread. first: that of v = 0. */
@@ -289,7 +299,8 @@ Stmt *gemm_put(Gemm *g, const Operand *o, const Threads *t, const Expr *half) {
   const Expr *const i = ex_var(g->p, "i", gemm_num(g, o->reads));
   const Expr *const v = ex_var(g->p, "v", gemm_num(g, o->width));
   const Spot s = spot_of(g, o, t, i, v);
-  Stmt *const set = stmt_set(g->a, o->shared, gemm_shared_index(g, o, half, s.line, s.k),
-                             ex_local(g->p, o->type, o->held, held_index(g, o, i, v)));
+  const Expr *e = ex_local(g->p, o->type, o->held, held_index(g, o, i, v));
+  if (g->kind == TILE_TF32 && o->packed < 0) e = rounded(g->p, e);
+  Stmt *const set = stmt_set(g->a, o->shared, gemm_shared_index(g, o, half, s.line, s.k), e);
   return stmt_for(g->a, FOR_UNROLL, i, stmt_for(g->a, FOR_VECTOR, v, set));
 }

@@ -106,7 +106,6 @@ static double join_cycles(const Gpu *g, const GpuProduct *p, const GpuTile *t) {
 double gpu_tile_cycles(const Gpu *g, const GpuProduct *p, const GpuTile *t) {
   enum { LATENCY = 500 }; /* from memory to shared memory, and barriers */
   const double held = resident(g, p->kind, t), splits = most(t->splits, 1);
-  if (held < 1) return INFINITY;
   const double blocks = splits * p->outer * ceil(p->rows / t->rows) * ceil(p->columns / t->columns);
   const double steps = ceil(ceil(p->k / t->k) / splits), of_sm = ceil(blocks / g->sms);
   const double together = least(of_sm, held), rounds = ceil(of_sm / held);
@@ -115,20 +114,17 @@ double gpu_tile_cycles(const Gpu *g, const GpuProduct *p, const GpuTile *t) {
   return most(work, waiting) + least(work, waiting) / 4 + CALL + join_cycles(g, p, t);
 }
 
-GpuTile gpu_tile(const Gpu *g, const GpuProduct *p) {
+int gpu_tiles(const Gpu *g, const GpuProduct *p, GpuTile out[MOST_CHOICES]) {
   enum { LEAST_STEPS = 4, MOST_SPLITS = 32 };
-  GpuTile best = {0};
-  double cycles = INFINITY;
+  int n = 0;
   for (int i = 0; i < MOST_TILES && tiles[p->kind][i].rows; i++) {
     const Shape *const s = &tiles[p->kind][i];
-    GpuTile t = {s->rows, s->columns, s->k, s->rows_own, s->columns_own, 1};
-    for (t.splits = 1; t.splits <= MOST_SPLITS; t.splits *= 2) {
-      const double c = gpu_tile_cycles(g, p, &t);
-      if (t.splits > 1 && (!p->splits || ceil(p->k / t.k) < t.splits * LEAST_STEPS)) break;
-      if (c >= cycles && best.rows) continue;
-      cycles = c;
-      best = t;
+    const double steps = ceil(p->k / s->k);
+    for (int splits = 1; splits <= MOST_SPLITS && n < MOST_CHOICES; splits *= 2) {
+      const GpuTile t = {s->rows, s->columns, s->k, s->rows_own, s->columns_own, splits};
+      const bool some = splits == 1 || (p->splits && steps >= splits * LEAST_STEPS);
+      if (some && resident(g, p->kind, &t) >= 1) out[n++] = t;
     }
   }
-  return best;
+  return n;
 }

@@ -37,5 +37,6 @@ int gpu_tile_pad(TileKind kind);
 int gpu_tile_bytes(TileKind kind); /* of an element in shared memory */
 /* Cycles of the whole product on the device. */
 double gpu_tile_cycles(const Gpu *g, const GpuProduct *p, const GpuTile *t);
-/* The tile, and the parts of k, that take the fewest cycles. */
-GpuTile gpu_tile(const Gpu *g, const GpuProduct *p);
+/* All tiles that the device can hold, with all parts of k, that come into question. Returns how many, at most MOST_CHOICES. */
+enum { MOST_CHOICES = 54 };
+int gpu_tiles(const Gpu *g, const GpuProduct *p, GpuTile out[MOST_CHOICES]);

@@ -201,7 +201,16 @@ static void test_products(void **state) {
 
 /* ---- tiles ---- */
 
-/* Whatever the size: a tile that the device can hold, of whole warps. */
+static void check_tile(const Gpu *g, const GpuProduct *p, const GpuTile *t) {
+  const int warps = gpu_tile_warps(p->kind, t), own = t->rows_own * t->columns_own;
+  assert_true(gpu_tile_shared(p->kind, t) <= g->block_bytes);
+  assert_true(warps >= 1 && warps * 32 <= MAX_THREADS);
+  assert_int_equal(warps * own * (p->kind == TILE_F32 ? 32 : 1), t->rows * t->columns);
+  assert_true(gpu_tile_cycles(g, p, t) > 0 && isfinite(gpu_tile_cycles(g, p, t)));
+  assert_true(t->splits == 1 || (p->splits && t->splits * t->k <= p->k));
+}
+
+/* Whatever the size: tiles that the device can hold, of whole warps. */
 static void test_tiles(void **state) {
   static const char *const targets[] = {"cuda:sm_80", "cuda:sm_86", "cuda:sm_90", "cuda:sm_100"};
   (void)state;
@@ -209,15 +218,20 @@ static void test_tiles(void **state) {
     for (int kind = 0; kind < TILE_KINDS; kind++)
       for (int size = 16; size <= 16384; size *= 4) {
         const Gpu *const g = target_find(targets[t])->gpu;
-        const GpuProduct p = {
-            .kind = (TileKind)kind, .outer = 1, .rows = size, .columns = size, .k = size};
-        const GpuTile tile = gpu_tile(g, &p);
-        const int warps = gpu_tile_warps(p.kind, &tile), own = tile.rows_own * tile.columns_own;
-        assert_true(gpu_tile_shared(p.kind, &tile) <= g->block_bytes);
-        assert_true(warps >= 1 && warps * 32 <= MAX_THREADS);
-        assert_int_equal(warps * own * (p.kind == TILE_F32 ? 32 : 1), tile.rows * tile.columns);
-        assert_true(isfinite(gpu_tile_cycles(g, &p, &tile)));
+        const GpuProduct p = {(TileKind)kind, 1, size, size, size, t % 2 == 0};
+        GpuTile tile[MOST_CHOICES];
+        const int n = gpu_tiles(g, &p, tile);
+        assert_true(n >= 4);
+        for (int i = 0; i < n; i++) check_tile(g, &p, &tile[i]);
       }
+}
+
+static GpuTile best(const Gpu *g, const GpuProduct *p) {
+  GpuTile tile[MOST_CHOICES];
+  int at = 0;
+  for (int i = gpu_tiles(g, p, tile) - 1; i > 0; i--)
+    if (gpu_tile_cycles(g, p, &tile[i]) < gpu_tile_cycles(g, p, &tile[at])) at = i;
+  return tile[at];
 }
 
 /* Large products take large tiles; small ones make more blocks. */
@@ -225,11 +239,13 @@ static void test_tile_sizes(void **state) {
   const Gpu *const g = target_find("cuda:sm_80")->gpu;
   (void)state;
   for (int kind = 0; kind < TILE_KINDS; kind++) {
-    const GpuProduct large = {(TileKind)kind, 1, 8192, 8192, 4096, false},
-                     small = {(TileKind)kind, 1, 196, 256, 1024, false};
-    const GpuTile l = gpu_tile(g, &large), s = gpu_tile(g, &small);
-    assert_true(l.rows * l.columns >= 128 * 64);
+    const GpuProduct large = {(TileKind)kind, 1, 8192, 8192, 4096, true},
+                     small = {(TileKind)kind, 1, 196, 256, 1024, false},
+                     few = {(TileKind)kind, 1, 49, 512, 4608, true};
+    const GpuTile l = best(g, &large), s = best(g, &small), f = best(g, &few);
+    assert_true(l.rows * l.columns >= 128 * 64 && l.splits == 1);
     assert_true(s.rows * s.columns <= 64 * 64);
+    assert_true(f.splits > 1);
     assert_true(gpu_tile_cycles(g, &large, &l) > gpu_tile_cycles(g, &small, &s));
   }
 }
