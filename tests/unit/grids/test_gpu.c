@@ -64,6 +64,16 @@ static const Case cases[] = {
     {"byte_conv", "%r : i32[1,24,6,7] = ConvInteger %x, %w {pads=[1,1,1,1]}", "i32[1,24,6,7]", "u8[24,16,3,3]",
      {"u8[1,16,6,7]"}, 0, true, 0, false},
 };
+/* Long sums, shared out to lanes. */
+static const Case sums[] = {
+    {"softmax", "%r : f32[5,300] = Softmax %x", "f32[5,300]", NULL, {"f32[5,300]"}, 1e-5, 0, 0, 0},
+    {"norm", "%r : f32[11,70] = LayerNormalization %x, %y", "f32[11,70]", NULL, {"f32[11,70]", "f32[70]"}, 1e-4, 0, 0, 0},
+    {"least", "%r : f32[] = ReduceMin %x {keepdims=0}", "f32[1]", NULL, {"f32[3,33]"}, 0, 0, 0, 0},
+    {"whole", "%r : f32[] = ReduceSum %x {keepdims=0}", "f32[1]", NULL, {"f32[7,100]"}, 1e-4, 0, 0, 0},
+    {"mean", "%m : f32[2,3,1,1] = GlobalAveragePool %x\n %r : f32[2,3,1,1] = Neg %m", "f32[2,3,1,1]", NULL, {"f32[2,3,17,40]"},
+     1e-4, 0, 0, 0},
+    {"bytes", "%r : i32[1,1] = ReduceMax %x", "i32[1,1]", NULL, {"i32[9,600]"}, 0, 0, 0, 0},
+};
 /* clang-format on */
 
 static uint64_t next_random(uint64_t *s) {
@@ -180,11 +190,10 @@ static void compare(const Case *k, DType t, const char *got, const char *want) {
   }
 }
 
-static void test_products(void **state) {
+static void check_cases(const Case *list, int n) {
   static char want[MOST], got[MOST];
-  (void)state;
-  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-    const Case *const k = &cases[i];
+  for (int i = 0; i < n; i++) {
+    const Case *const k = &list[i];
     const Program plain = lowered(k, "x86-64-v3", 0), grid = lowered(k, "cuda:sm_80", 3);
     const DType t = plain.c.module->buffers.data[plain.c.module->outputs.data[0]].dtype;
     check_form(k, grid.c.module);
@@ -197,6 +206,16 @@ static void test_products(void **state) {
     arena_free(plain.a);
     arena_free(grid.a);
   }
+}
+
+static void test_products(void **state) {
+  (void)state;
+  check_cases(cases, sizeof cases / sizeof *cases);
+}
+
+static void test_sums(void **state) {
+  (void)state;
+  check_cases(sums, sizeof sums / sizeof *sums);
 }
 
 /* ---- tiles ---- */
@@ -251,7 +270,8 @@ static void test_tile_sizes(void **state) {
 }
 
 int main(int argc, char **argv) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_products), cmocka_unit_test(test_tiles),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_products), cmocka_unit_test(test_sums),
+                                     cmocka_unit_test(test_tiles),
                                      cmocka_unit_test(test_tile_sizes)};
   cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
   return cmocka_run_group_tests(tests, NULL, NULL);
