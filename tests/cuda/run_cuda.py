@@ -8,10 +8,12 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import onnx
+from onnx import TensorProto, helper
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import part
-from part import ROOT, check
+from part import ROOT, burin, check
 
 RUNTIME = Path(os.environ.get("BURIN_BUILD", ROOT / "build")) / "runtime"
 HERE = ROOT / "tests/cuda"
@@ -135,11 +137,91 @@ def test_failures(folder):
     check("no driver", r.returncode == 3 and "there is no driver of CUDA (libcuda.so.1)" in r.stderr, f"{r.returncode} {r.stderr}")
 
 
+# ---- compiled models --------------------------------------------------------------------------------
+
+def save(path, nodes, outputs, rows="n"):
+    """A model of x: f32[n,7]; outputs: (name, type, dims)."""
+    values = [helper.make_tensor("w", TensorProto.FLOAT, [7], np.arange(7, dtype=np.float32) / 4),
+              helper.make_tensor("one", TensorProto.INT64, [1], [1]), helper.make_tensor("two", TensorProto.INT64, [1], [2])]
+    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [rows, 7])],
+                              [helper.make_tensor_value_info(*o) for o in outputs], values)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+
+
+def node(op, inputs, outputs, **attributes):
+    return helper.make_node(op, inputs.split(), outputs.split(), **attributes)
+
+
+F, I = TensorProto.FLOAT, TensorProto.INT64
+MODELS = {
+    # every step is a launch
+    "m": ([node("Mul", "x w", "a"), node("Exp", "a", "b"), node("Softmax", "b", "y")], [("y", F, ["n", 7])]),
+    # a function on the host, and sizes that data give
+    "host": ([node("TopK", "x two", "v i", axis=1), node("Relu", "x", "r"), node("NonZero", "r", "z"),
+              node("ReduceSum", "x one", "s", keepdims=0)],
+             [("v", F, ["n", 2]), ("i", I, ["n", 2]), ("z", I, [2, "k"]), ("s", F, ["n"])]),
+}
+
+
+def compiled(folder, name, outputs):
+    """As this CPU's program and as one whose kernels run on this CPU in place of a GPU, in all orders."""
+    path = folder / f"{name}.onnx"
+    given = ["--input", f"x=@{folder}/c.npy"]
+    files = [a for o in outputs for a in ("--output", f"{o[0]}=@{folder}/{name}_{o[0]}.npy")]
+    want = [a for o in outputs for a in ("--expect", f"{o[0]}=@{folder}/{name}_{o[0]}.npy")]
+    for target in ("native", "cuda:host"):
+        r = burin(path, f"--target={target}", "--name=m", "-q", "-o", folder / f"{name}_{target}")
+        check(f"{name} for {target}", r.returncode == 0, r.stderr)
+    r = part.run(folder / f"{name}_native", *given, *files)
+    check(f"{name} native", r.returncode == 0, r.stderr)
+    for order in ("forward", "backward", "shuffled"):
+        r = part.run(folder / f"{name}_cuda:host", *given, *want, "--gpu-order", order, "--check-memory")
+        check(f"{name} {order}", r.returncode == 0, r.stdout + r.stderr)
+    return [*given, *want]
+
+
+def test_compiled(folder):
+    x = np.random.default_rng(2).normal(size=(300, 7)).astype(np.float32)
+    np.save(folder / "c.npy", x)
+    (folder / "c.raw").write_bytes(x.tobytes())
+    nvrtc = os.environ.get("BURIN_REAL_NVRTC", "")
+    if not nvrtc:
+        part.skip("compiled for a GPU", "no NVRTC")
+    for name, (nodes, outputs) in MODELS.items():
+        save(folder / f"{name}.onnx", nodes, outputs)
+        same = compiled(folder, name, outputs)
+        if not nvrtc:
+            continue
+        r = burin(folder / f"{name}.onnx", "--target=cuda:host", "--name=m", "-q", "--emit=shared", "-o", folder / f"{name}_kernels.so")
+        for kind in ("exe", "obj,header"):
+            r = burin(folder / f"{name}.onnx", "--target=cuda:sm_80", "--name=m", "-q", f"--emit={kind}", "-o", folder / name,
+                      env={**os.environ, "BURIN_NVRTC": nvrtc})
+            check(f"{name} for a GPU as {kind}", r.returncode == 0, r.stderr)
+        there = {**environment(folder, SM=86), "FAKE_CUDA_KERNELS": f"{folder}/{name}_kernels.so:m_gpu"}
+        for options in ([], ["--bench=5"], ["--profile"]):
+            r = part.run(folder / name, *same, *options, env=there)
+            check(f"{name} on the driver {options}", r.returncode == 0, r.stdout + r.stderr)
+        if name == "m":
+            test_header(folder, there)
+
+
+def test_header(folder, there):
+    tool("clang-19", "-std=c11", "-Wall", "-Wextra", "-Werror", "-I", folder, HERE / "host_program.c", folder / "m.o", "-ldl",
+         "-o", folder / "host_program")
+    r = part.run(folder / "host_program", folder / "c.raw", 300, folder / "five.raw", env=there)
+    check("devices by the header", r.returncode == 0, f"{r.returncode} {r.stderr}")
+    got, want = np.fromfile(folder / "five.raw", np.float32), np.load(folder / "m_y.npy").reshape(-1)
+    check("values of queued runs", got.size == 5 * want.size and np.allclose(got, np.tile(want, 5), 1e-5), got[:8])
+    bare = {k: v for k, v in there.items() if k != "FAKE_CUDA_KERNELS"}
+    r = part.run(folder / "host_program", folder / "c.raw", 300, folder / "none.raw", env=bare)
+    check("why a device can't be made", r.returncode == 7 and "named symbol not found" in r.stderr, f"{r.returncode} {r.stderr}")
+
+
 def main():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         build(folder)
-        for test in (test_stand_in, test_barriers, test_driver, test_failures):
+        for test in (test_stand_in, test_barriers, test_driver, test_failures, test_compiled):
             test(folder)
     return part.finish()
 
