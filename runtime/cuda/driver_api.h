@@ -67,7 +67,6 @@ enum {
   X(memory_info, "cuMemGetInfo_v2", (size_t *free, size_t *total))                                \
   X(host_alloc, "cuMemHostAlloc", (void **p, size_t bytes, uint32_t flags))                       \
   X(host_free, "cuMemFreeHost", (void *p))                                                        \
-  X(upload, "cuMemcpyHtoD_v2", (CuAddress to, const void *from, size_t bytes))                    \
   X(upload_async, "cuMemcpyHtoDAsync_v2",                                                         \
     (CuAddress to, const void *from, size_t bytes, CuStream s))                                   \
   X(download_async, "cuMemcpyDtoHAsync_v2", (void *to, CuAddress from, size_t bytes, CuStream s)) \

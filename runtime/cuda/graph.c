@@ -22,6 +22,7 @@ static Graph *find_graph(Device *d) {
 }
 
 static void drop_graph(Device *d, Graph *g) {
+  if (g->run && d->queued) d->cu.event_wait(d->done); /* it may be what still runs */
   if (g->run) d->cu.graph_exec_destroy(g->run);
   *g = (Graph){.key = g->key};
 }

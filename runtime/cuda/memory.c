@@ -25,7 +25,8 @@ static bool upload_weights(Device *d) {
   if (!uploads(d)) return true;
   const GpuModel *const m = d->model;
   if (!d->weights && !allocate(d, &d->weights, m->weight_bytes)) return false;
-  const CuResult r = d->cu.upload(d->weights, m->weights, m->weight_bytes);
+  /* in the order of the run's stream, which later runs follow */
+  const CuResult r = d->cu.upload_async(d->weights, m->weights, m->weight_bytes, d->on);
   return d->uploaded = device_check(d, r, "copying the weights");
 }
 

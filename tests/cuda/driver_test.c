@@ -161,6 +161,26 @@ static void streams(void) {
   free(t);
 }
 
+/* More sizes than graphs are kept for, all of them queued. */
+static void queued_sizes(void) {
+  enum { SIZES = 12, EACH = 3 };
+  void *device;
+  BurinOptions o;
+  Tensors *const t = malloc(SIZES * EACH * sizeof *t);
+  CHECK(r_cuda_create(NULL, &device, NULL) == 0, "no device");
+  m_async_options(&o, device, NULL);
+  for (int i = 0; i < SIZES * EACH; i++) {
+    const int n = 32 * (SIZES - i / EACH);
+    fill(&t[i], n, i);
+    CHECK(run(&replayed_model, &t[i], n, &o) == 0, "run %d", i);
+  }
+  m_cuda_destroy(device);
+  for (int i = 0; i < SIZES * EACH; i++)
+    CHECK(right(&t[i], 32 * (SIZES - i / EACH), false), "run %d", i);
+  CHECK(count(COUNT_GRAPH_LAUNCHES) == SIZES, "%ld graphs", count(COUNT_GRAPH_LAUNCHES));
+  free(t);
+}
+
 /* A device is destroyed while its run is still queued. */
 static void ended(void) {
   void *device;
@@ -261,10 +281,10 @@ int main(int argc, char **argv) {
   static const struct {
     const char *name;
     void (*run)(void);
-  } cases[] = {{"values", values},      {"replayed", replayed}, {"unreplayed", unreplayed},
-               {"profile", profile},    {"thousand", thousand}, {"streams", streams},
-               {"ended", ended},        {"threads", threads},   {"on_device", on_device},
-               {"too_large", too_large}};
+  } cases[] = {{"values", values},       {"replayed", replayed},        {"unreplayed", unreplayed},
+               {"profile", profile},     {"thousand", thousand},        {"streams", streams},
+               {"ended", ended},         {"threads", threads},          {"on_device", on_device},
+               {"too_large", too_large}, {"queued_sizes", queued_sizes}};
   if (argc >= 3 && !strcmp(argv[1], "fails")) return fails(argv[2], argv[3]), failed;
   for (size_t i = 0; argc > 1 && i < sizeof cases / sizeof *cases; i++)
     if (!strcmp(argv[1], cases[i].name)) return cases[i].run(), failed;

@@ -102,7 +102,7 @@ def test_barriers(folder):
 
 
 def test_driver(folder):
-    for name in ("values", "replayed", "profile", "thousand", "streams", "ended", "threads", "on_device"):
+    for name in ("values", "replayed", "profile", "thousand", "streams", "queued_sizes", "ended", "threads", "on_device"):
         case(folder, name)
     case(folder, "unreplayed", FAIL="capture")
     case(folder, "unreplayed", FAIL="instantiate")

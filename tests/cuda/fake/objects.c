@@ -77,8 +77,18 @@ __attribute__((visibility("default"))) long fake_cuda_count(int what) {
 }
 
 /* ---- the library ---- */
+static void *no_work(void *arg) { return arg; }
+
+/* Threads of its own, as the real one has. */
+static void start_threads(void) {
+  pthread_t id;
+  if (pthread_create(&id, NULL, no_work, NULL)) fake_die("no thread can be started");
+  pthread_join(id, NULL);
+}
+
 API cuInit(uint32_t flags) {
   if (flags) return INVALID_VALUE;
+  if (!initialised) start_threads();
   if (fake_fails("init", NULL)) return UNKNOWN;
   if (fake_number("FAKE_CUDA_DEVICES", 1) == 0) return CU_NO_DEVICE;
   initialised = true;
