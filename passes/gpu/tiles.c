@@ -82,7 +82,7 @@ static double share(TileKind kind, const GpuTile *t) {
 
 /* Of one step of one block, alone on its SM. */
 static double step_cycles(const Gpu *g, const GpuProduct *p, const GpuTile *t) {
-  enum { SHARED_BYTES = 128, L2_BYTES = 48 }; /* a cycle */
+  enum { SHARED_BYTES = 128, L2_BYTES = 32 }; /* a cycle */
   const double rate[TILE_KINDS] = {g->f32_per_cycle, g->f16_per_cycle / 2.0, g->f16_per_cycle,
                                    g->i8_per_cycle};
   const double bytes = gpu_tile_bytes(p->kind), warps = gpu_tile_warps(p->kind, t);
