@@ -4,9 +4,11 @@
  * live, or by a kernel of their own where that level would repeat them. The innermost loop, or the
  * reduction, runs in vectors; the outer loops are flattened into one parallel loop.
  *
- * For GPUs all loops are that parallel loop (loop/make_grids.c): a thread computes an element, and
- * reductions that many elements have in common are kernels of their own. */
+ * For GPUs all loops are that parallel loop (loop/make_grids.c), and a thread computes an element;
+ * or a block of threads computes the elements that have their reductions in common (build/rows.c).
+ * Other reductions that many elements need are kernels of their own. */
 #include "passes/build/kernel.h"
+#include "passes/build/rows.h"
 #include "passes/cost/machine_model.h"
 
 #include <string.h>
@@ -205,9 +207,19 @@ static bool grid_splits(Nest *t, const Expr *r) {
   return repeats >= 2.5 && expr_total_cost(t->p, 1, &r) > FEW * results;
 }
 
+static RowNest row_nest(Nest *t) {
+  return (RowNest){.n = t->n, .var = t->var, .store = t->store, .value = t->value};
+}
+
+static bool splits_on_gpu(Nest *t, const Expr *r) {
+  const RowNest s = row_nest(t);
+  if (!rows_pay(t->l->c->target, t->p, &s)) return grid_splits(t, r);
+  return r != t->value && rows_repeat(t->p, &s, r);
+}
+
 static bool splits(Nest *t, const Expr *r) {
   const bool scan = is_scan(t, r) && !runs_along(t, r);
-  if (on_gpu(t)) return scan ? r != t->value : grid_splits(t, r);
+  if (on_gpu(t)) return scan ? r != t->value : splits_on_gpu(t, r);
   const int level = level_of(t, r);
   const bool outside = level == 0 && t->n > 0 && worth_parallel(t);
   if (r == t->value && !outside) return false;
@@ -582,8 +594,16 @@ static void finish_tiles(Nest *t) {
   }
 }
 
+static Step *finish_rows(Nest *t, RowNest *s) {
+  s->target = kb_param(&t->b, t->to->buffer, t->to->offset, PA_WRITE);
+  kb_estimate(&t->b, "rows", cycles_of(t, expr_total_cost(t->p, 1, &t->value)));
+  return kb_finish(&t->b, rows_body(&t->b, s));
+}
+
 /* One thread for each element. */
 static Step *finish_grid(Nest *t) {
+  RowNest s = row_nest(t);
+  if (rows_pay(t->l->c->target, t->p, &s)) return finish_rows(t, &s);
   const double cycles = cycles_of(t, expr_total_cost(t->p, 1, &t->value));
   if (t->n) flatten(t, t->n);
   refresh_reductions(t);
