@@ -366,7 +366,7 @@ static bool gather(Job *j, LinkJob *l, CodegenStats *stats) {
   const char *const error =
       b->gather ? b->gather(j->state, all_units(j), j->pool->n, &all, &at) : NULL;
   stats->gather_seconds = clock_seconds() - start;
-  if (error) return report_whole(j, at, "code of all kernels", error);
+  if (error) return report_whole(j, at, "machine code", error);
   if (!all.symbol) return true;
   int fd;
   if (!(l->gathered = link_scratch(l, &fd))) return false;
