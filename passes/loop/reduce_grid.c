@@ -105,9 +105,13 @@ static bool reads_along(const Gather *g) {
 static bool choose_lanes(Gather *g) {
   enum { WARP = 32, MOST = 256, FEW = 64, LONG = 256 };
   const Expr *const n = expr_var_extent(g->p, g->inner->loop.var->id);
-  const double terms = expr_extent_guess(g->p, n), rows = expr_extent_guess(g->p, g->rows);
+  int64_t lo, most;
+  const bool bounded = expr_range(g->p, n, &lo, &most) && most < INT32_MAX;
+  const double terms = bounded ? (double)most : expr_extent_guess(g->p, n),
+               rows = expr_extent_guess(g->p, g->rows);
   const bool few = rows < (double)FEW * g->target->gpu->sms && terms >= LONG;
-  if (terms < WARP || (n->flags & ~EXF_SYM) || (!few && !reads_along(g))) return false;
+  const bool own = (n->flags & ~(EXF_SYM | EXF_VAR)) || (g->row && expr_uses_var(n, g->row->id));
+  if (terms < WARP || own || (!few && !reads_along(g))) return false;
   g->lanes = WARP;
   while (g->lanes < MOST && terms >= (double)g->lanes * 16) g->lanes *= 2;
   return true;
