@@ -79,7 +79,6 @@ typedef struct Target {
   bool broadcast_operand; /* FMA can take a broadcast scalar from memory */
   bool lane_operand;      /* FMA can take a lane of a vector register */
   bool ordered_zeros;     /* min and max take -0 for less than +0 */
-  bool slow_divide;       /* a vector of f32 divides in longer than 20 other operations take */
   bool slow_pairs; /* a product of pairs of bf16 takes longer than two FMAs of the same bits */
 
   /* ---- costs (for threads: THREAD_CYCLES) ---- */

@@ -21,10 +21,7 @@ typedef struct ArchRow {
   const char *bf16_lower;
   const char *bf16_round; /* f32 to the nearest bf16; the name ends with the width. NULL: none */
   bool narrows_pairs; /* an instruction takes every second byte of two vectors, in their order */
-  /* An estimate of 1/x in 8 bits, and 2 - ab, which is 2 for 0 times infinity; of four f32. */
-  const char *recip_estimate;
-  const char *recip_step;
-  bool byte_tables; /* instructions tbl and tbx, which look bytes up in up to four registers */
+  bool byte_tables;   /* instructions tbl and tbx, which look bytes up in up to four registers */
 
   /* The floating-point mode: round to nearest, no traps, subnormal numbers count as zero. */
   const char *mode_get;

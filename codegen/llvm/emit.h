@@ -165,7 +165,6 @@ Val emit_f16(Emit *c, Val f);
 Val emit_from_f16(Emit *c, Val half);
 bool emit_is_bf16(const Expr *e);          /* whether e, an f32, is a bf16 whatever its parts are */
 Val round_mode(Emit *c, ExprOp op, Val v); /* floor, ceil, trunc, rint */
-Val emit_quotient(Emit *c, Val a, Val b);  /* of floats, correctly rounded */
 
 /* ---- emit_dot.c ---- */
 /* Rows dot…; all scalars, or all lanes. two_fit: no element of b is -128. */

@@ -1,7 +1,6 @@
-/* Conversions between element types, for scalars and vectors alike, without any library call; then
- * rounding to integers and quotients in floating point. Small floats are computed with as f32 and
- * rounded by integer code (f16: by instructions where the target has them). Must agree bit for bit
- * with ir/base/dtype.c, whose tests compare the two. */
+/* Conversions between element types, for scalars and vectors alike, without any library call. Small
+ * floats are computed with as f32 and rounded by integer code (f16: by instructions where the
+ * target has them). Must agree bit for bit with ir/base/dtype.c, whose tests compare the two. */
 #include <stdio.h>
 
 #include "codegen/llvm/emit.h"
@@ -422,35 +421,4 @@ Val round_mode(Emit *c, ExprOp op, Val v) {
                                             : "llvm.roundeven";
   const Type types[1] = {LLVMTypeOf(v)};
   return intrinsic(c, name, 1, types, 1, &v);
-}
-
-/* ---- quotients ---- */
-/* 1/b as division rounds it, for every b: an estimate, two steps of Newton's, and one with the error
- * e = 1 - by, which fma gives exactly enough (Markstein, "Computation of elementary functions on the
- * IBM RISC System/6000 processor", 1990). That fails for one significand alone, all ones, where
- * y + ey is halfway: e + 2^-48 (1.125 of it, for ties) passes it. Verified for all significands.
- * Large b are scaled, so that no y is subnormal. Where b is 0 or infinite, e is 0 times infinity
- * and the estimate is right: minnum puts 1 there, and y + y is y. */
-static Val reciprocal(Emit *c, Val one, Val b) {
-  const Type t = LLVMTypeOf(b);
-  const Val size = intrinsic(c, "llvm.fabs", 1, &t, 1, &b);
-  const Val big = LLVMBuildFCmp(c->b, LLVMRealOGT, size, k_real(c, t, 0x1p64), "");
-  const Val scale = pick(c, big, k_real(c, t, 0x1p-32), one);
-  b = LLVMBuildFMul(c->b, b, scale, "");
-  Val y = intrinsic(c, c->arch->recip_estimate, 1, &t, 1, &b);
-  for (int i = 0; i < 2; i++)
-    y = LLVMBuildFMul(c->b, y, intrinsic(c, c->arch->recip_step, 1, &t, 2, (Val[]){b, y}), "");
-  const Val minus = LLVMBuildFNeg(c->b, b, "");
-  Val e = intrinsic(c, "llvm.fma", 1, &t, 3, (Val[]){minus, y, one});
-  e = LLVMBuildFAdd(c->b, e, k_real(c, t, 0x1.2p-48), "");
-  e = intrinsic(c, "llvm.minnum", 1, &t, 2, (Val[]){e, one});
-  y = intrinsic(c, "llvm.fma", 1, &t, 3, (Val[]){y, e, y});
-  return LLVMBuildFMul(c->b, y, scale, "");
-}
-
-Val emit_quotient(Emit *c, Val a, Val b) {
-  const Type t = LLVMTypeOf(b), four = LLVMVectorType(c->f32, 4);
-  if (!c->t->slow_divide || !c->arch->recip_step || t != four || a != k_real(c, four, 1))
-    return LLVMBuildFDiv(c->b, a, b, "");
-  return reciprocal(c, a, b);
 }

@@ -237,7 +237,7 @@ static Val float_op(Emit *c, ExprOp op, DType t, Val a, Val b, Val x) {
     case EX_add: return LLVMBuildFAdd(c->b, a, b, "");
     case EX_sub: return LLVMBuildFSub(c->b, a, b, "");
     case EX_mul: return LLVMBuildFMul(c->b, a, b, "");
-    case EX_div: return emit_quotient(c, a, b);
+    case EX_div: return LLVMBuildFDiv(c->b, a, b, "");
     case EX_rem: return emit_fmod(c, t, a, b);
     case EX_fma:
       if (!target_has(c->t, FEATURE_FMA))

@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
-"""Part "layers": random layers of 8-bit integers give the same bits on every target and in the interpreter: those of numpy;
-and so do quotients of f32 that some targets compute without a division.
+"""Part "layers": random layers of 8-bit integers give the same bits on every target and in the interpreter: those of numpy.
 
 run_layers.py [--seed S] [--count N] [--together N] [--kind K]... [--target T]... [--verbose]. Many layers are one model, so that
 a target is one program that runs once (under an emulator where the machine needs it). A model with a wrong layer is
@@ -85,8 +84,6 @@ def main():
     args = p.parse_args()
     kinds = {"kinds": args.kind} if args.kind else {}
     layers = integer_layers.layers(np.random.default_rng(args.seed), args.count, **kinds)
-    if not args.kind:
-        layers.append(integer_layers.KINDS["reciprocal"](np.random.default_rng(args.seed), "reciprocal", None))
     groups = [layers[i:i + args.together] for i in range(0, len(layers), args.together)]
     for target in args.target or TARGETS:
         why = None if target == "interpreter" else targets.missing(target)

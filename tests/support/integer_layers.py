@@ -376,22 +376,7 @@ def average_layer(rng, tag, _):
     return follow_bytes(layer, layer.node("QuantizeLinear", name, layer.const(sy), layer.const(yz)), y)
 
 
-def reciprocal_layer(rng, tag, _):
-    """1 / x of f32, which targets may compute without a division: each exponent with significands that are hard to round."""
-    layer = Layer(rng, tag)
-    hard = [0, 1, 2, 0x7FFFFF, 0x7FFFFE, 0x4100C1, 0x069913, *rng.integers(0, 1 << 23, 25)]
-    bits = np.array([sign << 31 | exponent << 23 | m for sign in (0, 1) for exponent in range(1, 255) for m in hard], np.uint32)
-    x = np.concatenate([bits.view(np.float32), np.array([0, -0.0, np.inf, -np.inf], np.float32)])
-    with np.errstate(divide="ignore"):
-        y = 1 / x
-    y[np.abs(y) < np.finfo(np.float32).tiny] *= 0
-    layer.what = "each exponent"
-    layer.output(layer.node("Reciprocal", layer.input(x)), y)
-    return layer
-
-
-KINDS = {"sums": sums_layer, "linear": linear_layer, "qdq": qdq_layer, "transposed": transposed_layer, "average": average_layer,
-         "reciprocal": reciprocal_layer}
+KINDS = {"sums": sums_layer, "linear": linear_layer, "qdq": qdq_layer, "transposed": transposed_layer, "average": average_layer}
 
 
 def layers(rng, count, kinds=("sums", "linear", "qdq", "qdq", "transposed", "average")):
