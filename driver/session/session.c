@@ -246,8 +246,9 @@ static bool set_winograd(const Options *o, PassCtx *c) {
 /* --precision=tf32 */
 static bool set_tf32(const Session *s, PassCtx *c) {
   c->tf32 = s->o->precision && strcmp(s->o->precision, "tf32") == 0;
-  return !c->tf32 || s->target->gpu ||
-         usage_error("--precision=tf32 is for GPUs: target %s multiplies in f32", s->target->name);
+  if (!c->tf32 || s->target->gpu) return true;
+  usage_error("--precision=tf32 is for GPUs: target %s multiplies in f32", s->target->name);
+  return false;
 }
 
 bool session_passes(Session *s, unsigned needs) {

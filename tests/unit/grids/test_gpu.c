@@ -1,4 +1,4 @@
-/* Templates for GPUs: graphs are lowered for a GPU, their grids interpreted in three orders, and the
+/* Templates for GPUs: graphs are lowered for a GPU, their grids interpreted, in an order each, and the
  * results compared with those of the same graphs at -O0, which go element by element. */
 #include <math.h>
 #include <setjmp.h>
@@ -198,11 +198,9 @@ static void check_cases(const Case *list, int n) {
     const DType t = plain.c.module->buffers.data[plain.c.module->outputs.data[0]].dtype;
     check_form(k, grid.c.module);
     run(k, &plain, ORDER_FORWARD, want);
-    for (int order = ORDER_FORWARD; order <= ORDER_SHUFFLED; order++) {
-      memset(got, 0x5a, sizeof got);
-      run(k, &grid, (ThreadOrder)order, got);
-      compare(k, t, got, want);
-    }
+    memset(got, 0x5a, sizeof got);
+    run(k, &grid, (ThreadOrder)((i + 2) % 3), got);
+    compare(k, t, got, want);
     arena_free(plain.a);
     arena_free(grid.a);
   }
