@@ -27,6 +27,7 @@ enum {
   CU_EVENT_NO_TIMING = 2,
   CU_POINTER_MEMORY_TYPE = 2,
   CU_POINTER_DEVICE = 9,
+  CU_MEMORY_UNKNOWN = 0,
   CU_MEMORY_OF_HOST = 1,
   CU_CAPTURE_THREAD_LOCAL = 1
 };
@@ -71,7 +72,8 @@ enum {
     (CuAddress to, const void *from, size_t bytes, CuStream s))                                   \
   X(download_async, "cuMemcpyDtoHAsync_v2", (void *to, CuAddress from, size_t bytes, CuStream s)) \
   X(copy_async, "cuMemcpyDtoDAsync_v2", (CuAddress to, CuAddress from, size_t bytes, CuStream s)) \
-  X(pointer_attribute, "cuPointerGetAttribute", (void *value, int32_t attribute, CuAddress p))    \
+  X(pointer_attributes, "cuPointerGetAttributes",                                                 \
+    (uint32_t n, int32_t *attributes, void **values, CuAddress p))                                \
   X(capture_begin, "cuStreamBeginCapture_v2", (CuStream s, int32_t mode))                         \
   X(capture_end, "cuStreamEndCapture", (CuStream s, CuGraph * graph))                             \
   X(graph_instantiate, "cuGraphInstantiateWithFlags",                                             \

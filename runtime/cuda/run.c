@@ -25,20 +25,23 @@ static bool make_tables(Device *d, int32_t n_in, int32_t n_out, int32_t n_dims) 
   return true;
 }
 
-/* Ordinary memory, pinned memory, or the device's: the driver knows its own. */
+/* Ordinary memory, pinned memory, or the device's: the driver knows its own. Asked for several
+ * attributes at once it says 0 of memory that it does not know, where one alone is an error. */
 static bool describe(Device *d, const GpuTensor *t, Border *b) {
-  int32_t type = CU_MEMORY_OF_HOST, number = d->number;
+  int32_t type = 0, number = d->number;
   *b = (Border){.bytes = t->bytes};
   if (!t->host) return true;
   const CuAddress a = as_address(t->host);
-  const bool known = d->cu.pointer_attribute(&type, CU_POINTER_MEMORY_TYPE, a) == 0;
-  if (!known || type == CU_MEMORY_OF_HOST) {
+  const CuResult r = d->cu.pointer_attributes(
+      2, (int32_t[]){CU_POINTER_MEMORY_TYPE, CU_POINTER_DEVICE}, (void *[]){&type, &number}, a);
+  if (!device_check(d, r, "asking whose memory a tensor is in")) return false;
+  if (type == CU_MEMORY_UNKNOWN || type == CU_MEMORY_OF_HOST) {
     b->host = t->host;
-    b->staged = !known && d->waits;
+    b->staged = type == CU_MEMORY_UNKNOWN && d->waits;
     return true;
   }
   b->device = a;
-  if (d->cu.pointer_attribute(&number, CU_POINTER_DEVICE, a) == 0 && number != d->number)
+  if (number != d->number)
     return device_fault(d, "a tensor is in the memory of GPU %u, and the model on GPU %u", number,
                         d->number);
   return true;

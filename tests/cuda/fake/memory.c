@@ -5,7 +5,7 @@
 
 #include <sys/mman.h>
 
-enum { PAGE = 4096 };
+enum { PAGE = 4096, NO_DEVICE = -2 };
 typedef struct Block {
   char *p;
   size_t bytes, mapped;
@@ -107,15 +107,18 @@ API cuMemFreeHost(void *p) {
   LEAVE(0);
 }
 
-API cuPointerGetAttribute(void *value, int32_t attribute, CuAddress p) {
+API cuPointerGetAttributes(uint32_t n, int32_t *attributes, void **values, CuAddress p) {
   ENTER(c);
   const Block *const b = find(blocks, pointer(p));
-  if (!b && !fake_is_pinned(pointer(p))) LEAVE(INVALID_VALUE);
-  if (attribute == CU_POINTER_MEMORY_TYPE)
-    *(int32_t *)value = b ? 2 : CU_MEMORY_OF_HOST;
-  else if (attribute == CU_POINTER_DEVICE)
-    *(int32_t *)value = b ? b->device : c->device;
-  else
-    fake_die("an attribute of pointers that nobody needs");
+  const bool known = b || fake_is_pinned(pointer(p));
+  for (uint32_t i = 0; i < n; i++) {
+    int32_t *const value = (int32_t *)values[i];
+    if (attributes[i] == CU_POINTER_MEMORY_TYPE)
+      *value = b ? 2 : known ? CU_MEMORY_OF_HOST : CU_MEMORY_UNKNOWN;
+    else if (attributes[i] == CU_POINTER_DEVICE)
+      *value = b ? b->device : known ? c->device : NO_DEVICE;
+    else
+      fake_die("an attribute of pointers that nobody needs");
+  }
   LEAVE(0);
 }
