@@ -81,6 +81,9 @@ typedef struct BurinOptions {
   /* Blocks and threads of cuda:host, whose order nothing may depend on: 0 forward, 1 backward, 2
    * shuffled */
   int32_t gpu_order;
+  /* Not 0: tensors of the host are not copied. Inputs are on the GPU since the run before, which
+   * had the same sizes and copied them, and outputs stay there. To measure without the copies */
+  int32_t gpu_resident;
 } BurinOptions;
 
 /* ---- description of a model: NAME_info() ---- */

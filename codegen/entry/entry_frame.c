@@ -159,7 +159,7 @@ Val emit_output_dims(Emit *c, const Program *p) {
 _Static_assert(sizeof(void *) != 8 || sizeof(BurinOptions) == 96, "the fields of options_type");
 Type options_type(Emit *c) {
   const Type fields[] = {c->i32, c->i32, c->ptr, c->ptr, c->ptr, c->ptr, c->ptr,
-                         c->ptr, c->i64, c->ptr, c->ptr, c->ptr, c->i32};
+                         c->ptr, c->i64, c->ptr, c->ptr, c->ptr, c->i32, c->i32};
   return LLVMStructTypeInContext(c->ctx, (Type *)fields, sizeof fields / sizeof *fields, 0);
 }
 

@@ -121,6 +121,8 @@ static const char abi_text[] =
     "run waits */\n"
     "  int32_t gpu_order;       /* cuda:host: blocks and threads 0 forward, 1 backward, 2 shuffled "
     "*/\n"
+    "  int32_t gpu_resident;    /* GPU, to measure: not 0: inputs are there since the run before, "
+    "outputs stay there */\n"
     "} BurinOptions;\n"
     "typedef struct BurinTensorInfo {\n"
     "  const char *name;        /* ONNX name, UTF-8 */\n"

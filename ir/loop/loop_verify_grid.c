@@ -378,14 +378,25 @@ static bool check_list(Grid *g, const Stmt *s) {
 }
 
 /* ---- kernels ---- */
+/* Of y and z a GPU takes no more (CUDA C++ Programming Guide, compute capabilities). */
+static bool has_many_blocks(const Grid *g, const Stmt *loop) {
+  enum { MOST = 65535 };
+  int64_t n;
+  return expr_is_const(expr_var_extent(g->p, loop->loop.var->id), &n) && n > MOST;
+}
+
 static bool check_grid(Grid *g) {
   const Stmt *nest[MAX_NEST];
   const int n = stmt_nest(g->k->body, nest);
   for (int i = 0; i < g->k->params.n; i++)
     if (g->k->params.data[i].scratch)
       return fail(g, "parameter b%d of a grid of blocks is scratch", i);
-  for (int i = 0; i < n; i++)
+  for (int i = 0; i < n; i++) {
     if (!enter(g, BLOCKS, nest[i])) return false;
+    if (i < n - 1 && has_many_blocks(g, nest[i]))
+      return fail(g, "block loop %s is not the innermost, and has more than 65535 blocks",
+                  name_of(g, nest[i]->loop.var));
+  }
   return check_list(g, nest[n - 1]->loop.body) && check_races(g, BLOCKS, 0);
 }
 

@@ -119,8 +119,16 @@ static void set_extents(Gemm *g) {
 
 /* ---- the kernel ---- */
 
+/* Loops of the grid, the innermost first, and the block's place in each dimension. Only the
+ * innermost loop may have more than 65535 blocks: rows stand there unless they are known to be
+ * fewer, else columns do, whose blocks share the rows that they read. What is not known to be few
+ * beside them is counted by that loop, too. */
 typedef struct Grid {
-  const Expr *outer, *rows, *columns; /* loops */
+  const Expr *loop[3];
+  int n;
+  const Expr *outer;
+  const Expr *rows;
+  const Expr *columns;
 } Grid;
 
 static const Expr *count_outer(const Gemm *g) {
@@ -129,12 +137,46 @@ static const Expr *count_outer(const Gemm *g) {
   return n;
 }
 
+static bool is_few(const Expr *blocks) {
+  enum { MOST = 65535 };
+  int64_t n;
+  return expr_is_const(blocks, &n) && n <= MOST;
+}
+
+/* Blocks of all dimensions, the innermost first. */
+static void divide_grid(const Gemm *g, Grid *b, const Expr *const blocks[3], const Expr *at[3]) {
+  static const char *const names[] = {"x", "y", "z"};
+  const Expr *first = blocks[0];
+  for (int i = 1; i < 3; i++)
+    if (!is_few(blocks[i])) first = ex_mul(g->p, first, blocks[i]);
+  const Expr *rest = b->loop[b->n++] = ex_var(g->p, names[0], first);
+  bool folded = false;
+  for (int i = 1; i < 3; i++) folded |= !is_few(blocks[i]);
+  for (int i = 0; i < 3; i++) {
+    if (i > 0 && is_few(blocks[i])) {
+      const bool one = expr_is_i64(blocks[i], 1);
+      at[i] = one ? gemm_num(g, 0) : ex_var(g->p, names[b->n], blocks[i]);
+      if (!one) b->loop[b->n++] = at[i];
+    } else {
+      at[i] = folded ? ex_floormod(g->p, rest, blocks[i]) : rest;
+      rest = ex_floordiv(g->p, rest, blocks[i]);
+    }
+  }
+}
+
 static Grid open_grid(Gemm *g) {
   Contract *const c = g->c;
+  Grid b = {.n = 0};
   const Expr *const parts = gemm_num(g, g->parts);
-  Grid b = {.outer = ex_var(g->p, "z", ex_mul(g->p, count_outer(g), parts))};
-  b.rows = ex_var(g->p, "y", ex_ceildiv(g->p, c->rows_w, g->tile.rows));
-  b.columns = ex_var(g->p, "x", ex_ceildiv(g->p, c->n, g->tile.columns));
+  const Expr *const rows = ex_ceildiv(g->p, c->rows_w, g->tile.rows),
+                    *const columns = ex_ceildiv(g->p, c->n, g->tile.columns), *at[3];
+  const bool few = is_few(rows);
+  const Expr *const blocks[] = {few ? columns : rows, few ? rows : columns,
+                                ex_mul(g->p, count_outer(g), parts)};
+  divide_grid(g, &b, blocks, at);
+  b.rows = at[few ? 1 : 0];
+  b.columns = at[few ? 0 : 1];
+  b.outer = at[2];
   nest_indices(g->p, ex_floordiv(g->p, b.outer, parts), c->n_outer, c->outer_extent, c->outer);
   set_part(g, ex_floormod(g->p, b.outer, parts));
   g->sum_at = ex_mul(g->p, b.outer, ex_mul(g->p, c->rows_w, c->n));
@@ -143,17 +185,9 @@ static Grid open_grid(Gemm *g) {
   return b;
 }
 
-/* Only the innermost loop may have more than 65535 blocks: rows stand there
- * unless they are known to be fewer. Else columns do, whose blocks share the
- * rows that they read. */
 static Stmt *close_grid(const Gemm *g, const Grid *b, Stmt *body) {
-  enum { MOST = 65535 };
-  int64_t n;
-  const bool few = expr_is_const(expr_var_extent(g->p, b->rows->id), &n) && n <= MOST;
-  body = stmt_for(g->a, FOR_BLOCK, few ? b->columns : b->rows, body);
-  body = stmt_for(g->a, FOR_BLOCK, few ? b->rows : b->columns, body);
-  const bool one = expr_is_i64(expr_var_extent(g->p, b->outer->id), 1);
-  return one ? body : stmt_for(g->a, FOR_BLOCK, b->outer, body);
+  for (int i = 0; i < b->n; i++) body = stmt_for(g->a, FOR_BLOCK, b->loop[i], body);
+  return body;
 }
 
 static Stmt *bring(Gemm *g, const Threads *t, const Expr *step) {

@@ -21,7 +21,8 @@ class BurinOptions(ctypes.Structure):
                 ("kernel_ns", c_void_p), ("clock_ns", c_void_p), ("kernel_flops", c_void_p),
                 ("parallel_ranges", c_void_p),
                 ("arena_bytes", c_uint64), ("failure", POINTER(BurinFailure)),
-                ("device", c_void_p), ("stream", c_void_p), ("gpu_order", c_int32)]
+                ("device", c_void_p), ("stream", c_void_p), ("gpu_order", c_int32),
+                ("gpu_resident", c_int32)]
 
 
 class BurinTensorInfo(ctypes.Structure):

@@ -69,6 +69,7 @@ typedef struct Device {
   bool uploaded;
   CuAddress memory; /* arena, then the tensors that come from the host or go there */
   uint64_t memory_bytes;
+  bool sent; /* inputs were copied into this block */
   char *pinned; /* NULL: the driver has none, and copies go without */
   uint64_t pinned_bytes;
   char *host; /* of runtime functions */

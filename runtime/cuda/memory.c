@@ -44,6 +44,7 @@ static bool grow_memory(Device *d, uint64_t bytes) {
     if (d->memory) d->cu.memory_free(d->memory);
     d->memory = 0;
     d->memory_bytes = 0;
+    d->sent = false;
     if (!fits(d, bytes) || !allocate(d, &d->memory, bytes)) return false;
     d->memory_bytes = bytes;
   } else if (uploads(d) && !fits(d, 0)) {

@@ -56,6 +56,12 @@ static void run_block(const GpuKernel *k, void *const *args, int64_t i, const in
   k->host(args, block, grid);
 }
 
+/* As on a GPU. */
+static bool grid_fits(int64_t x, int64_t y, int64_t z) {
+  enum { MOST_X = 0x7fffffff, MOST = 65535 };
+  return x <= MOST_X && y <= MOST && z <= MOST;
+}
+
 int32_t burin_gpu_launch(GpuRun *run, int32_t step, int32_t kernel, void *const *bufs,
                          const int64_t *syms, int64_t x, int64_t y, int64_t z) {
   const Run *const r = run->state;
@@ -65,6 +71,10 @@ int32_t burin_gpu_launch(GpuRun *run, int32_t step, int32_t kernel, void *const 
   const uint64_t start = timed ? o->clock_ns() : 0;
   const int32_t grid[3] = {(int32_t)x, (int32_t)y, (int32_t)z};
   if (x <= 0 || y <= 0 || z <= 0) return BURIN_OK;
+  if (!grid_fits(x, y, z))
+    return burin_rt_fail(o, BURIN_E_DEVICE, -1,
+                         (int64_t)(uintptr_t)"kernel %s has more blocks than a GPU takes",
+                         (int64_t)(uintptr_t)k->name, 0);
   for (int32_t i = 0; i < k->n_bufs; i++) r->args[i] = (void *)(uintptr_t)&bufs[i];
   for (int32_t i = 0; i < k->n_syms; i++)
     r->args[k->n_bufs + i] = (void *)(uintptr_t)&syms[k->syms[i]];

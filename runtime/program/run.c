@@ -251,6 +251,37 @@ static bool timed(Program *p, uint64_t *least) {
   return true;
 }
 
+/* n runs, timed: one line. */
+static bool bench_runs(Program *p, const char *what, int64_t n, uint64_t *ns, uint64_t *least) {
+  uint64_t sum = 0;
+  for (int64_t i = 0; i < n; i++) {
+    const uint64_t start = sys_clock_ns();
+    if (!timed(p, least)) return false;
+    ns[i] = sys_clock_ns() - start;
+    sum += ns[i];
+  }
+  sort(ns, n);
+  out_format(&p->out,
+             "bench%s: %d runs, %d threads: min %g ms, median %g ms, p90 %g ms, mean %g ms\n", what,
+             n, (int64_t)p->options.threads, (double)ns[0] / 1e6, (double)ns[n / 2] / 1e6,
+             (double)ns[n * 9 / 10] / 1e6, (double)sum / 1e6 / (double)n);
+  return true;
+}
+
+/* Without what copies of tensors take, and without what a profile does between the kernels. The
+ * first two runs record their launches. */
+static bool bench_on_device(Program *p, int64_t n, uint64_t *ns) {
+  const char *rest;
+  uint64_t *const kernel_ns = p->options.kernel_ns;
+  if (!text_starts(p->model->target, "cuda:sm_", &rest)) return true;
+  p->options.kernel_ns = NULL;
+  p->options.gpu_resident = 1;
+  const bool ok = invoke(p) && invoke(p) && bench_runs(p, ", tensors on the GPU", n, ns, NULL);
+  p->options.kernel_ns = kernel_ns;
+  p->options.gpu_resident = 0;
+  return ok;
+}
+
 /* Without a count: as many runs as fit into a second, at least 5. */
 static bool bench(Program *p, int64_t *runs) {
   enum { MOST = 1 << 20 };
@@ -264,23 +295,13 @@ static bool bench(Program *p, int64_t *runs) {
   const int64_t guess = (int64_t)(1000000000 / once);
   int64_t n = p->bench_runs ? p->bench_runs : guess < 5 ? 5 : guess;
   n = n > MOST ? MOST : n;
-  uint64_t *ns = sys_alloc((size_t)n * sizeof *ns), sum = 0, *least = NULL;
+  uint64_t *ns = sys_alloc((size_t)n * sizeof *ns), *least = NULL;
   if (p->profile) least = sys_alloc(((size_t)p->model->n_kernels + 1) * sizeof *least);
   if (!ns || (p->profile && !least)) return program_error(p, "not enough memory");
-  for (int64_t i = 0; i < n; i++) {
-    start = sys_clock_ns();
-    if (!timed(p, least)) return false;
-    ns[i] = sys_clock_ns() - start;
-    sum += ns[i];
-  }
+  if (!bench_runs(p, "", n, ns, least)) return false;
   for (int32_t i = 0; least && i < p->model->n_kernels; i++) p->options.kernel_ns[i] = least[i];
-  sort(ns, n);
-  out_format(&p->out,
-             "bench: %d runs, %d threads: min %g ms, median %g ms, p90 %g ms, mean %g ms\n", n,
-             (int64_t)p->options.threads, (double)ns[0] / 1e6, (double)ns[n / 2] / 1e6,
-             (double)ns[n * 9 / 10] / 1e6, (double)sum / 1e6 / (double)n);
   *runs = n;
-  return true;
+  return bench_on_device(p, n, ns);
 }
 
 static bool close_enough(const Program *p, double got, double want) {

@@ -27,6 +27,10 @@ void show_help(Program *p) {
       "  --info               inputs, outputs, sizes\n"
       "  --quiet              print no results\n",
       p->self, p->model->name, (int64_t)p->model->max_threads);
+  const char *rest;
+  if (text_starts(p->model->target, "cuda:sm_", &rest))
+    out_format(&p->out,
+               "--bench also times runs whose tensors stay on the GPU (without a profile)\n");
   if (text_equal(p->model->target, "cuda:host"))
     out_format(&p->out,
                "  --gpu-order ORDER    of blocks and threads: forward, backward or shuffled\n");

@@ -244,6 +244,25 @@ static void on_device(void) {
   free(t);
 }
 
+/* Nothing is copied where tensors stay, and the inputs of the run before are what it has. */
+static void resident(void) {
+  Tensors *const t = malloc(sizeof *t);
+  for (int i = 0; i < 3; i++) { /* launched, recorded, replayed */
+    BurinOptions o = {.size = sizeof o, .gpu_resident = i > 0};
+    const long before = count(COUNT_UPLOADED);
+    fill(t, 64, i);
+    CHECK(run(&replayed_model, t, 64, &o) == 0, "run %d", i);
+    CHECK((count(COUNT_UPLOADED) == before) == (i > 0), "inputs of run %d", i);
+    CHECK(i > 0 ? t->y[0] == -7 && t->y[63] == -7 : right(t, 64, false), "outputs of run %d", i);
+  }
+  BurinOptions o = {.size = sizeof o, .gpu_resident = 1};
+  const long before = count(COUNT_UPLOADED);
+  fill(t, 1600, 4); /* for which memory grows: its inputs are not there */
+  CHECK(run(&replayed_model, t, 1600, &o) == 0 && count(COUNT_UPLOADED) > before, "new memory");
+  expect(&replayed_model, 64, 5, NULL);
+  free(t);
+}
+
 /* Runs fail twice with what the second argument says; devices can't be made, or fail likewise. */
 static void fails(const char *wanted, const char *again) {
   BurinFailure f;
@@ -281,10 +300,10 @@ int main(int argc, char **argv) {
   static const struct {
     const char *name;
     void (*run)(void);
-  } cases[] = {{"values", values},       {"replayed", replayed},        {"unreplayed", unreplayed},
-               {"profile", profile},     {"thousand", thousand},        {"streams", streams},
-               {"ended", ended},         {"threads", threads},          {"on_device", on_device},
-               {"too_large", too_large}, {"queued_sizes", queued_sizes}};
+  } cases[] = {{"values", values},       {"replayed", replayed},         {"unreplayed", unreplayed},
+               {"profile", profile},     {"thousand", thousand},         {"streams", streams},
+               {"ended", ended},         {"threads", threads},           {"on_device", on_device},
+               {"too_large", too_large}, {"queued_sizes", queued_sizes}, {"resident", resident}};
   if (argc >= 3 && !strcmp(argv[1], "fails")) return fails(argv[2], argv[3]), failed;
   for (size_t i = 0; argc > 1 && i < sizeof cases / sizeof *cases; i++)
     if (!strcmp(argv[1], cases[i].name)) return cases[i].run(), failed;

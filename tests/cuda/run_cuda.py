@@ -81,6 +81,9 @@ def test_stand_in(folder):
     check("program on the driver", r.returncode == 0 and "0 of 160 elements differ" in r.stdout, r.stdout + r.stderr)
     r = part.run(folder / "cuda", *same, "--bench=3", "--profile", env=environment(folder))
     check("its profile", r.returncode == 0 and "reverse" in r.stdout, r.stdout + r.stderr)
+    check("its times", r.stdout.count("bench: 3 runs") == 1 and r.stdout.count("bench, tensors on the GPU: 3 runs") == 1, r.stdout)
+    r = part.run(folder / "host", *same, "--bench=1")
+    check("no times without copies", r.returncode == 0 and "tensors on" not in r.stdout, r.stdout + r.stderr)
     r = part.run(folder / "cuda", *same, "--gpu-order", "forward", env=environment(folder))
     check("no order of a GPU's blocks", r.returncode == 2, r.stderr)
 
@@ -102,7 +105,7 @@ def test_barriers(folder):
 
 
 def test_driver(folder):
-    for name in ("values", "replayed", "profile", "thousand", "streams", "queued_sizes", "ended", "threads", "on_device"):
+    for name in ("values", "replayed", "profile", "thousand", "streams", "queued_sizes", "ended", "threads", "on_device", "resident"):
         case(folder, name)
     case(folder, "unreplayed", FAIL="capture")
     case(folder, "unreplayed", FAIL="instantiate")
@@ -142,7 +145,8 @@ def test_failures(folder):
 def save(path, nodes, outputs, rows="n"):
     """A model of x: f32[n,7]; outputs: (name, type, dims)."""
     values = [helper.make_tensor("w", TensorProto.FLOAT, [7], np.arange(7, dtype=np.float32) / 4),
-              helper.make_tensor("one", TensorProto.INT64, [1], [1]), helper.make_tensor("two", TensorProto.INT64, [1], [2])]
+              helper.make_tensor("one", TensorProto.INT64, [1], [1]), helper.make_tensor("two", TensorProto.INT64, [1], [2]),
+              helper.make_tensor("nine", TensorProto.FLOAT, [9], np.arange(9, dtype=np.float32) / 8)]
     graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [rows, 7])],
                               [helper.make_tensor_value_info(*o) for o in outputs], values)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
@@ -160,6 +164,9 @@ MODELS = {
     "host": ([node("TopK", "x two", "v i", axis=1), node("Relu", "x", "r"), node("NonZero", "r", "z"),
               node("ReduceSum", "x one", "s", keepdims=0)],
              [("v", F, ["n", 2]), ("i", I, ["n", 2]), ("z", I, [2, "k"]), ("s", F, ["n"])]),
+    # a product by tiles for each of n
+    "batches": ([node("Unsqueeze", "x two", "u"), node("Mul", "u nine", "a"), node("Concat", "a a", "p", axis=1),
+                 node("Transpose", "p", "q", perm=[0, 2, 1]), node("MatMul", "p q", "y")], [("y", F, ["n", 14, 14])]),
 }
 
 
@@ -205,6 +212,17 @@ def test_compiled(folder):
             test_header(folder, there)
 
 
+def test_many_blocks(folder):
+    """More products than a grid has in z."""
+    x = np.random.default_rng(3).normal(size=(65540, 7)).astype(np.float32)
+    np.save(folder / "many.npy", x)
+    r = part.run(folder / "batches_cuda:host", "--input", f"x=@{folder}/many.npy", "--output", f"y=@{folder}/y.raw")
+    check("65540 products", r.returncode == 0, r.stderr)
+    last = np.tile(x[-1:].T * (np.arange(9, dtype=np.float32) / 8), (2, 1))
+    check("the last one", np.allclose(np.fromfile(folder / "y.raw", np.float32)[-196:].reshape(14, 14), last @ last.T, 1e-4))
+    (folder / "y.raw").unlink()
+
+
 def test_header(folder, there):
     tool("clang-19", "-std=c11", "-Wall", "-Wextra", "-Werror", "-I", folder, HERE / "host_program.c", folder / "m.o", "-ldl",
          "-o", folder / "host_program")
@@ -221,7 +239,7 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         build(folder)
-        for test in (test_stand_in, test_barriers, test_driver, test_failures, test_compiled):
+        for test in (test_stand_in, test_barriers, test_driver, test_failures, test_compiled, test_many_blocks):
             test(folder)
     return part.finish()
 

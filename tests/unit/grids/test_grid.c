@@ -63,6 +63,8 @@ static const Case refused[] = {
      BLOCK " { local t0 if i < 1 { local t1 } }", "233056 bytes of shared memory"},
     /* ---- extents ---- */
     {"", "for i in 1..+2 block { }", "block loop i does not begin at 0"},
+    {"", "for i in 0..65536 block { for h in 0..65536 block { } }",
+     "block loop i is not the innermost, and has more than 65535 blocks"},
     {"", "for i in 0..cast<i64>(b1[0]) block { }", "the extent of block loop i uses more than"},
     {"", BLOCK " { for h in 0..i block { } }", "the extent of block loop h uses more than"},
     {"", BLOCK " { for t in 0..$n thread { } }", "thread loop t has the extent $n"},
