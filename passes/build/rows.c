@@ -2,7 +2,8 @@
  * row: those of a softmax, or a single one where all is reduced. For each reduction every thread
  * takes each so manieth term; partial results meet in shared memory, a few threads take some of
  * them each, then all threads take what these have. So the order is the same in every run. Then the
- * threads share the elements of the row, which is still in the cache.
+ * threads share the elements of the row. What they computed for one reduction and need again for
+ * the next, or for the elements, they keep (row_keep.c); a longer row is read again from the cache.
  *
  * A block has several rows where these are short. Threads beside each other (x) are on one row, or,
  * where rows lie beside each other in memory, on as many rows. */
@@ -10,8 +11,11 @@
 
 #include "ir/expr/expr_query.h"
 #include "passes/build/nest.h"
+#include "passes/build/row_keep.h"
 
 enum { MAX_TOPS = 16, MAX_CHAIN = 8, WARP = 32, BLOCK = 256, MOST = 1024 };
+/* Elements that a thread keeps; bytes for them, as registers of threads of a block are 256 KB. */
+enum { MOST_KEPT = 16, KEPT_BYTES = 192, KEPT_OF_BLOCK = 128 << 10 };
 enum { SHORT_CHAIN = 1024 }; /* terms that one accumulator of f32 takes */
 
 typedef struct Rows {
@@ -31,6 +35,9 @@ typedef struct Rows {
   const Expr *inside;    /* the row exists; NULL: all do */
   const Expr *value, *store;
   StmtList block, now; /* what the block does; the nest of threads that is being written */
+  bool keeps;
+  RowKeep keep;
+  const Expr *length; /* elements of a row, where threads keep theirs */
 } Rows;
 
 /* ---- what is reduced ---- */
@@ -308,6 +315,28 @@ static int add_share(Rows *w, const Expr *r) {
   return all;
 }
 
+/* Does s for each of its elements that the thread keeps. */
+static Stmt *each_kept(Rows *w, Stmt *s) {
+  int64_t n;
+  const bool even = expr_is_const(w->length, &n) && n % w->lanes == 0;
+  const Expr *const exists = ex_lt(w->p, taken(w, w->keep.i), w->length);
+  if (!even) s = stmt_if(w->a, exists, s, NULL);
+  return stmt_for(w->a, FOR_UNROLL, w->keep.i, s);
+}
+
+/* The terms of this thread, from what it has of its elements. */
+static int add_kept(Rows *w, int k) {
+  const Expr *const r = w->top[k];
+  const ReduceKind kind = (ReduceKind)r->k.i;
+  const int sum = begin_sum(w, &w->now, (DType)r->dtype, kind);
+  StmtList body = {0};
+  row_keep_phase(&w->keep, w->b, k, &w->block, &body);
+  const Expr *const term = without_reductions(w, &body, w->keep.expr[k]);
+  stmt_add(&body, stmt_acc(w->a, sum, num(w, 0), kind, term));
+  stmt_add(&w->now, if_inside(w, each_kept(w, body.first)));
+  return sum;
+}
+
 /* ---- meeting ---- */
 /* sum takes n elements of the row from shared memory, behind the first one. */
 static Stmt *gather(Rows *w, int sum, ReduceKind kind, int shared, const Expr *first, int64_t n,
@@ -340,10 +369,11 @@ static int meet(Rows *w, ReduceKind kind, int shared, int64_t each) {
   return fewer;
 }
 
-/* The reduction r, which every thread has afterwards. */
-static const Expr *reduce_together(Rows *w, const Expr *r) {
+/* Reduction number k, which every thread has afterwards. */
+static const Expr *reduce_together(Rows *w, int k) {
+  const Expr *const r = w->top[k];
   const ReduceKind kind = (ReduceKind)r->k.i;
-  const int mine = add_share(w, r);
+  const int mine = w->keeps && w->keep.expr[k] ? add_kept(w, k) : add_share(w, r);
   const DType type = w->b->k->locals.data[mine].dtype;
   int64_t n = w->lanes;
   int shared = shared_of_row(w, type, n);
@@ -383,10 +413,57 @@ static void rebind_all(Rows *w, const Expr *const *var, int n, const Expr *const
   for (int k = 0; k < n; k++) rebind(w, var[k], index[k]);
 }
 
+/* The term of r for an element of the row; NULL: it goes over something else. */
+static const Expr *term_of_element(const Rows *w, const Expr *r, const Expr *length,
+                                   const Expr *at) {
+  const Chain c = chain_of(w->p, r);
+  const Expr *n = num(w, 1);
+  for (int i = 0; i < c.n; i++) n = ex_mul(w->p, n, expr_var_extent(w->p, c.var[i]->id));
+  return n == length ? term_at(w, &c, at) : NULL;
+}
+
+/* Threads keep their elements where these are few, a number that is known, and serve twice. */
+static void plan_keep(Rows *w) {
+  const Expr *extent[MAX_RANK + 2], *index[MAX_RANK + 2], *value = w->value, *store = w->store;
+  const Expr *const length = product(w, w->in, w->n_in, extent);
+  const int64_t left = KEPT_OF_BLOCK / (w->lanes * w->height);
+  int64_t n;
+  if (!expr_is_const(length, &n) || n > MOST_KEPT * w->lanes || n <= 1) return;
+  const int64_t count = (n + w->lanes - 1) / w->lanes;
+  w->keep = (RowKeep){.p = w->p,
+                      .i = ex_var(w->p, "i", num(w, count)),
+                      .count = count,
+                      .n = w->n_tops + 1,
+                      .bytes = left < KEPT_BYTES ? left : KEPT_BYTES};
+  const Expr *const at = taken(w, w->keep.i);
+  for (int k = 0; k < w->n_tops; k++) w->keep.expr[k] = term_of_element(w, w->top[k], length, at);
+  nest_indices(w->p, at, w->n_in, extent, index);
+  for (int k = 0; k < w->n_in; k++) {
+    value = expr_subst(w->p, value, w->in[k], index[k]);
+    store = expr_subst(w->p, store, w->in[k], index[k]);
+  }
+  w->keep.expr[w->n_tops] = value;
+  w->length = length;
+  w->keeps = row_keep_worth(&w->keep);
+  if (w->keeps) w->store = store;
+}
+
+/* Reduction number k has its result. */
+static void replace_top(Rows *w, int k, const Expr *done) {
+  const Expr *const r = w->top[k];
+  w->value = expr_replace(w->p, w->value, 1, &r, &done);
+  for (int i = k + 1; i < w->n_tops; i++) w->top[i] = expr_replace(w->p, w->top[i], 1, &r, &done);
+  for (int i = k + 1; w->keeps && i < w->keep.n; i++)
+    if (w->keep.expr[i]) w->keep.expr[i] = expr_replace(w->p, w->keep.expr[i], 1, &r, &done);
+}
+
 static void store_row(Rows *w) {
   const Expr *extent[MAX_RANK + 2];
   const Expr *const n = product(w, w->in, w->n_in, extent);
-  if (w->n_in) {
+  if (w->keeps) {
+    Stmt *const s = stmt_store(w->a, w->s->target, w->store, w->keep.expr[w->n_tops]);
+    stmt_add(&w->now, if_inside(w, each_kept(w, s)));
+  } else if (w->n_in) {
     const Expr *const i = ex_var(w->p, "i", share(w, n));
     rebind_all(w, w->in, w->n_in, extent, taken(w, i));
     Stmt *const s = stmt_store(w->a, w->s->target, w->store, w->value);
@@ -414,11 +491,8 @@ Stmt *rows_body(KernelBuild *b, const RowNest *s) {
   if (w.height > 1 && !(expr_is_const(rows, &whole) && whole % w.height == 0))
     w.inside = ex_lt(w.p, row, rows);
   rebind_all(&w, w.row, w.n_row, extent, row);
-  for (int i = 0; i < w.n_tops; i++) {
-    const Expr *const r = w.top[i], *const done = reduce_together(&w, r);
-    w.value = expr_replace(w.p, w.value, 1, &r, &done);
-    for (int k = i + 1; k < w.n_tops; k++) w.top[k] = expr_replace(w.p, w.top[k], 1, &r, &done);
-  }
+  plan_keep(&w);
+  for (int k = 0; k < w.n_tops; k++) replace_top(&w, k, reduce_together(&w, k));
   store_row(&w);
   return stmt_for(w.a, FOR_BLOCK, at, w.block.first);
 }

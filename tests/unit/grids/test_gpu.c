@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include "ir/expr/expr_query.h"
 #include "ir/loop/mma.h"
 #include "passes/gpu/tiles.h"
 #include "passes/pass.h"
@@ -73,6 +74,17 @@ static const Case sums[] = {
     {"mean", "%m : f32[2,3,1,1] = GlobalAveragePool %x\n %r : f32[2,3,1,1] = Neg %m", "f32[2,3,1,1]", NULL, {"f32[2,3,17,40]"},
      1e-4, 0, 0, 0},
     {"bytes", "%r : i32[1,1] = ReduceMax %x", "i32[1,1]", NULL, {"i32[9,600]"}, 0, 0, 0, 0},
+};
+/* Rows whose elements stay in registers: x is read in one place. */
+static const Case kept[] = {
+    {"softmax", "%r : f32[9,300] = Softmax %x", "f32[9,300]", NULL, {"f32[9,300]"}, 1e-5, 0, 1, 0},
+    {"log", "%r : f32[9,64] = LogSoftmax %x", "f32[9,64]", NULL, {"f32[9,64]"}, 1e-5, 0, 1, 0},
+    {"short", "%r : f32[70,33] = Softmax %x", "f32[70,33]", NULL, {"f32[70,33]"}, 1e-5, 0, 1, 0},
+    {"beside", "%r : f32[3,70,33] = Softmax %x {axis=1}", "f32[3,70,33]", NULL, {"f32[3,70,33]"}, 1e-5, 0, 1, 0},
+    {"norm", "%h : f32[11,70] = Cast %x {to=1}\n %r : f32[11,70] = LayerNormalization %h, %y", "f32[11,70]", NULL,
+     {"f16[11,70]", "f32[70]"}, 1e-4, 0, 1, 0},
+    {"planes", "%r : f32[2,3,9,11] = InstanceNormalization %x, %y, %y", "f32[2,3,9,11]", NULL, {"f32[2,3,9,11]", "f32[3]"}, 1e-4, 0, 1, 0},
+    {"length", "%s : f32[1,1] = ReduceL2 %x\n %r : f32[1,200] = Div %x, %s", "f32[1,200]", NULL, {"f32[1,200]"}, 1e-5, 0, 1, 0},
 };
 /* clang-format on */
 
@@ -216,6 +228,35 @@ static void test_sums(void **state) {
   check_cases(sums, sizeof sums / sizeof *sums);
 }
 
+typedef struct Reads {
+  ExprPool *p;
+  int n;
+} Reads;
+
+static void count_read(void *user, const Expr *load) { ((Reads *)user)->n += load->id == 0; }
+
+static void count_reads(void *user, const Expr *e) {
+  expr_each_load(((Reads *)user)->p, e, count_read, user);
+}
+
+static bool visit_reads(void *user, Stmt *s) {
+  stmt_each_expr(s, count_reads, user);
+  return true;
+}
+
+/* The first parameter is read in one place. */
+static void test_kept(void **state) {
+  (void)state;
+  check_cases(kept, sizeof kept / sizeof *kept);
+  for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
+    const Program p = lowered(&kept[i], "cuda:sm_90", 3);
+    Reads r = {.p = p.c.model->pool};
+    stmt_each(p.c.module->kernels.data[0]->body, visit_reads, &r);
+    if (r.n != 1) fail_msg("%s: x is read in %d places", kept[i].name, r.n);
+    arena_free(p.a);
+  }
+}
+
 /* ---- tiles ---- */
 
 static void check_tile(const Gpu *g, const GpuProduct *p, const GpuTile *t) {
@@ -269,7 +310,7 @@ static void test_tile_sizes(void **state) {
 
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_products), cmocka_unit_test(test_sums),
-                                     cmocka_unit_test(test_tiles),
+                                     cmocka_unit_test(test_kept), cmocka_unit_test(test_tiles),
                                      cmocka_unit_test(test_tile_sizes)};
   cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
   return cmocka_run_group_tests(tests, NULL, NULL);
