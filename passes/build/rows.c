@@ -338,13 +338,24 @@ static int add_kept(Rows *w, int k) {
 }
 
 /* ---- meeting ---- */
-/* sum takes n elements of the row from shared memory, behind the first one. */
+/* sum takes n elements of the row from shared memory, behind the first one: 16 bytes at once, where
+ * they follow each other. */
 static Stmt *gather(Rows *w, int sum, ReduceKind kind, int shared, const Expr *first, int64_t n,
                     int64_t of) {
   const DType type = w->b->k->locals.data[shared].dtype;
-  const Expr *const i = ex_var(w->p, "i", num(w, n));
-  const Expr *const e = ex_local(w->p, type, shared, of_row(w, ex_add(w->p, first, i), of));
-  return stmt_for(w->a, FOR_SERIAL, i, stmt_acc(w->a, sum, num(w, 0), kind, e));
+  int64_t width = w->beside || dtype_bytes(type) < 4 ? 1 : 16 / dtype_bytes(type);
+  while (n % width) width /= 2;
+  const Expr *const i = ex_var(w->p, "i", num(w, n / width));
+  const Expr *const v = ex_var(w->p, "v", num(w, width));
+  const Expr *const at = ex_add(w->p, ex_mul(w->p, i, num(w, width)), v);
+  const Expr *const e = ex_local(w->p, type, shared, of_row(w, ex_add(w->p, first, at), of));
+  const int some = add_local(w, "some", type, width, MEM_REGS);
+  Stmt *const acc = stmt_acc(w->a, sum, num(w, 0), kind, ex_local(w->p, type, some, v));
+  StmtList body = {0};
+  stmt_add(&body, stmt_local(w->a, some));
+  stmt_add(&body, stmt_for(w->a, FOR_VECTOR, v, stmt_set(w->a, some, v, e)));
+  stmt_add(&body, stmt_for(w->a, FOR_UNROLL, v, acc));
+  return stmt_for(w->a, FOR_SERIAL, i, body.first);
 }
 
 static int shared_of_row(Rows *w, DType type, int64_t n) {
