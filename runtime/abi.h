@@ -54,6 +54,14 @@ typedef struct BurinFailure {
   int64_t values[3];
 } BurinFailure;
 
+/* What the calls of a kernel that a GPU runs have to do. */
+typedef struct BurinWork {
+  uint64_t bytes; /* of all its buffers, each counted once */
+  /* Picoseconds that the target's GPU takes at least: for the multiply-adds at their highest rate,
+   * or for the bytes from its memory (not from its cache, which may be faster) */
+  uint64_t limit_ps;
+} BurinWork;
+
 /* Fields that `size` does not cover count as 0: hosts of older versions keep working. */
 typedef struct BurinOptions {
   uint32_t size;   /* sizeof(BurinOptions) */
@@ -84,6 +92,7 @@ typedef struct BurinOptions {
   /* Not 0: tensors of the host are not copied. Inputs are on the GPU since the run before, which
    * had the same sizes and copied them, and outputs stay there. To measure without the copies */
   int32_t gpu_resident;
+  BurinWork *kernel_work; /* as kernel_flops; CPUs leave it alone */
 } BurinOptions;
 
 /* ---- description of a model: NAME_info() ---- */

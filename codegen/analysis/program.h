@@ -75,6 +75,11 @@ bool program_uses_matrices(const Program *p);    /* loops of matrix registers */
 uint64_t program_cpu_features(const Program *p); /* that its code needs */
 /* The iterations of its parallel loop that are worth a thread's start, over symbols. */
 const Expr *kernel_min_chunk(const Module *m, const Kernel *k);
+/* ---- limit.c: of kernels on a GPU, over symbols ---- */
+const Expr *kernel_bytes(const Module *m, const Kernel *k); /* of all buffers of a call */
+/* Picoseconds that a call takes at least. */
+const Expr *kernel_limit_ps(const Module *m, const Kernel *k, const Gpu *g);
+
 /* Bytes of a parameter, rounded up to 64. */
 const Expr *param_bytes64(const Module *m, const Param *p);
 /* Bytes of all scratch parameters, which lie in a thread's scratch in order, each 64-aligned. NULL:

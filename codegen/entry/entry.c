@@ -159,6 +159,7 @@ const char *emit_program(const Program *p, int64_t zeros, KernelIR *out, const S
   emit_zeros(c, p, zeros);
   emit_defaults(c, p);
   emit_profile_functions(c);
+  emit_device_profile(c, p);
   const EntryFns fns = {emit_invoke(c, p), emit_arena_size(c, p), emit_output_dims(c, p)};
   emit_run(c, p, fns.invoke, false);
   emit_run(c, p, fns.invoke, true);

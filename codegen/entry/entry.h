@@ -65,6 +65,8 @@ int entry_check(Entry *e, const EntryItem *item);
 /* ---- entry_device.c: kernels that a device runs ---- */
 void device_steps(Entry *e); /* the whole run */
 void device_launch(Entry *e, const Step *s, int position);
+void device_note_work(Entry *e, const Step *s, int position);
+void emit_device_profile(Emit *c, const Program *p); /* the function that notes it */
 void device_copy(Entry *e, Val to, Val from, Val bytes);
 Val device_read(Entry *e, Val from, int bytes); /* where they are now; at most 8 */
 Val device_call(Entry *e, const Step *s, int position, Val fn, Val ins, Val outs, Val words);
@@ -74,6 +76,8 @@ void emit_device_functions(Emit *c, const Program *p);
 
 /* ---- entry_steps.c: calls and control ---- */
 void emit_profile_functions(Emit *c);
+/* Adds `flops` to opts->kernel_flops[k] when the caller wants it. */
+void note_flops(Emit *c, Val opts, Val k, Val flops);
 void emit_steps(Entry *e, const Step *s, const Step *end); /* s up to end, in place */
 void pass_on_failure(Emit *c, Val status);                 /* returns it unless it is BURIN_OK */
 

@@ -130,6 +130,45 @@ void device_launch(Entry *e, const Step *s, int position) {
   pass_on_failure(c, call(c, "burin_gpu_launch", 8, args));
 }
 
+/* ---- profile: what launches have to do ---- */
+static void add_to(Emit *c, Val slot, Val v) {
+  LLVMBuildStore(c->b, LLVMBuildAdd(c->b, load(c, c->i64, slot), v, ""), slot);
+}
+
+/* void profile_work(opts, k, flops, bytes, limit_ps) */
+void emit_device_profile(Emit *c, const Program *p) {
+  enum { WORK = 14 }; /* field of the options */
+  if (!p->launches) return;
+  const Type type = LLVMFunctionType(LLVMVoidTypeInContext(c->ctx),
+                                     (Type[]){c->ptr, c->i64, c->i64, c->i64, c->i64}, 5, 0);
+  const Val fn = begin_function(c, "profile_work", type, false);
+  LLVMSetVisibility(fn, LLVMDefaultVisibility);
+  LLVMSetLinkage(fn, LLVMInternalLinkage);
+  fn_attr(c, fn, "noinline", 0);
+  const Val opts = LLVMGetParam(fn, 0), k = LLVMGetParam(fn, 1);
+  note_flops(c, opts, k, LLVMGetParam(fn, 2));
+  const LLVMBasicBlockRef on = new_block(c, ""), off = new_block(c, "");
+  const Val sums = load(c, c->ptr, field(c, options_type(c), opts, WORK));
+  LLVMBuildCondBr(c->b, LLVMBuildICmp(c->b, LLVMIntNE, sums, LLVMConstNull(c->ptr), ""), on, off);
+  LLVMPositionBuilderAtEnd(c->b, on);
+  const Val first = LLVMBuildMul(c->b, k, ki64(c, 2), "");
+  add_to(c, at(c, c->i64, sums, first), LLVMGetParam(fn, 3));
+  add_to(c, at(c, c->i64, sums, LLVMBuildAdd(c->b, first, ki64(c, 1), "")), LLVMGetParam(fn, 4));
+  LLVMBuildBr(c->b, off);
+  LLVMPositionBuilderAtEnd(c->b, off);
+  LLVMBuildRetVoid(c->b);
+}
+
+void device_note_work(Entry *e, const Step *s, int position) {
+  Emit *const c = e->c;
+  const Kernel *const k = s->call.kernel;
+  const Val fn = LLVMGetNamedFunction(c->mod, "profile_work");
+  Val args[] = {e->opts, ki64(c, position), k->flops ? wide(c, k->flops) : ki64(c, 0),
+                wide(c, kernel_bytes(e->p->m, k)),
+                wide(c, kernel_limit_ps(e->p->m, k, e->p->t->gpu))};
+  LLVMBuildCall2(c->b, LLVMGlobalGetValueType(fn), fn, args, 5, "");
+}
+
 void device_copy(Entry *e, Val to, Val from, Val bytes) {
   Val args[] = {e->run, to, from, bytes};
   pass_on_failure(e->c, call(e->c, "burin_gpu_copy", 4, args));

@@ -174,8 +174,7 @@ static void call_extern(Entry *e, const Step *s) {
 /* Adds the time of what `call` emits to opts->kernel_ns[position], and its multiply-adds to
  * kernel_flops. The two halves are functions, to keep the entry small. */
 
-/* Adds `flops` to opts->kernel_flops[k] when the caller wants it. */
-static void note_flops(Emit *c, Val opts, Val k, Val flops) {
+void note_flops(Emit *c, Val opts, Val k, Val flops) {
   const LLVMBasicBlockRef on = new_block(c, ""), off = new_block(c, "");
   const Val sums = load(c, c->ptr, field(c, options_type(c), opts, 6));
   LLVMBuildCondBr(c->b, LLVMBuildICmp(c->b, LLVMIntNE, sums, LLVMConstNull(c->ptr), ""), on, off);
@@ -226,6 +225,7 @@ void emit_profile_functions(Emit *c) {
 static void profiled(Entry *e, const Step *s, void (*call)(Entry *, const Step *)) {
   Emit *const c = e->c;
   if (e->p->launches) { /* the device keeps the times */
+    if (s->kind == STEP_KERNEL) device_note_work(e, s, e->call);
     call(e, s);
     return;
   }

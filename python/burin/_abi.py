@@ -22,7 +22,7 @@ class BurinOptions(ctypes.Structure):
                 ("parallel_ranges", c_void_p),
                 ("arena_bytes", c_uint64), ("failure", POINTER(BurinFailure)),
                 ("device", c_void_p), ("stream", c_void_p), ("gpu_order", c_int32),
-                ("gpu_resident", c_int32)]
+                ("gpu_resident", c_int32), ("kernel_work", c_void_p)]
 
 
 class BurinTensorInfo(ctypes.Structure):

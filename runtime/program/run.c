@@ -140,7 +140,9 @@ static bool prepare_threads(Program *p) {
         sys_alloc(((size_t)p->model->n_kernels + 1) * sizeof *p->options.kernel_ns);
     p->options.kernel_flops =
         sys_alloc(((size_t)p->model->n_kernels + 1) * sizeof *p->options.kernel_flops);
-    if (!p->options.kernel_ns || !p->options.kernel_flops)
+    p->options.kernel_work =
+        sys_alloc(((size_t)p->model->n_kernels + 1) * sizeof *p->options.kernel_work);
+    if (!p->options.kernel_ns || !p->options.kernel_flops || !p->options.kernel_work)
       return program_error(p, "not enough memory");
   }
   if (p->threads > p->model->max_threads) p->threads = p->model->max_threads;
@@ -243,8 +245,10 @@ static void sort(uint64_t *v, int64_t n) { /* Shell's */
 
 /* One run; with a profile its times go into `least` where they are smaller. */
 static bool timed(Program *p, uint64_t *least) {
-  for (int32_t i = 0; least && i < p->model->n_kernels; i++)
+  for (int32_t i = 0; least && i < p->model->n_kernels; i++) {
     p->options.kernel_ns[i] = p->options.kernel_flops[i] = 0;
+    p->options.kernel_work[i] = (BurinWork){0, 0};
+  }
   if (!invoke(p)) return false;
   for (int32_t i = 0; least && i < p->model->n_kernels; i++)
     if (!least[i] || p->options.kernel_ns[i] < least[i]) least[i] = p->options.kernel_ns[i];
@@ -272,13 +276,13 @@ static bool bench_runs(Program *p, const char *what, int64_t n, uint64_t *ns, ui
  * first two runs record their launches. */
 static bool bench_on_device(Program *p, int64_t n, uint64_t *ns) {
   const char *rest;
-  uint64_t *const kernel_ns = p->options.kernel_ns;
+  const BurinOptions given = p->options;
   if (!text_starts(p->model->target, "cuda:sm_", &rest)) return true;
-  p->options.kernel_ns = NULL;
+  p->options.kernel_ns = p->options.kernel_flops = NULL;
+  p->options.kernel_work = NULL;
   p->options.gpu_resident = 1;
   const bool ok = invoke(p) && invoke(p) && bench_runs(p, ", tensors on the GPU", n, ns, NULL);
-  p->options.kernel_ns = kernel_ns;
-  p->options.gpu_resident = 0;
+  p->options = given;
   return ok;
 }
 

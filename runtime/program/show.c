@@ -150,21 +150,36 @@ static void show_nodes(Program *p, const char *nodes) {
   out_format(&p->out, " and %d more\n", more);
 }
 
+static double cut(double v, double parts) { return (double)(int64_t)(v * parts) / parts; }
+
 /* kernel_ns holds the least time of each kernel in `runs` runs. */
 void show_profile(Program *p, int64_t runs) {
   const BurinModel *m = p->model;
-  uint64_t total = 0;
-  for (int32_t i = 0; i < m->n_kernels; i++) total += p->options.kernel_ns[i];
-  out_format(&p->out,
-             "profile: %d runs, the least time of each kernel, together %g us\n%8s %6s %8s  %-32s "
-             "%s\n",
-             runs, (double)total / 1e3, "us", "share", "GFLOP/s", "kernel", "nodes");
+  const BurinOptions *o = &p->options;
+  const char *rest;
+  const bool gpu = text_starts(m->target, "cuda:sm_", &rest);
+  uint64_t total = 0, limit = 0;
   for (int32_t i = 0; i < m->n_kernels; i++) {
-    const double ns = (double)p->options.kernel_ns[i];
-    const double tenths = ns * 1000 / (double)(total ? total : 1);
-    const double rate = ns > 0 ? (double)p->options.kernel_flops[i] / ns : 0;
-    out_format(&p->out, "%8g %5g%% %8g  %-32s ", (double)(int64_t)(ns / 10) / 100,
-               (double)(int64_t)tenths / 10, (double)(int64_t)(rate * 10) / 10, m->kernels[i].name);
+    total += o->kernel_ns[i];
+    limit += o->kernel_work[i].limit_ps;
+  }
+  out_format(&p->out, "profile: %d runs, the least time of each kernel, together %g us\n", runs,
+             (double)total / 1e3);
+  if (gpu)
+    out_format(&p->out, "limit: arithmetic, or memory, of the GPU compiled for takes %g us\n",
+               cut((double)limit / 1e6, 100));
+  out_format(&p->out, "%8s %6s %8s  %s%-32s %s\n", "us", "share", "GFLOP/s",
+             gpu ? "      MB   limit  " : "", "kernel", "nodes");
+  for (int32_t i = 0; i < m->n_kernels; i++) {
+    const BurinWork *const w = &o->kernel_work[i];
+    const double ns = (double)o->kernel_ns[i];
+    const double share = ns * 100 / (double)(total ? total : 1);
+    const double rate = ns > 0 ? (double)o->kernel_flops[i] / ns : 0;
+    out_format(&p->out, "%8g %5g%% %8g  ", cut(ns / 1e3, 100), cut(share, 10), cut(rate, 10));
+    if (gpu)
+      out_format(&p->out, "%8g %6g%%  ", cut((double)w->bytes / 1e6, 1000),
+                 cut(ns > 0 ? (double)w->limit_ps / ns / 10 : 0, 10));
+    out_format(&p->out, "%-32s ", m->kernels[i].name);
     show_nodes(p, m->kernels[i].nodes);
   }
 }

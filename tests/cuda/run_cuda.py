@@ -208,8 +208,24 @@ def test_compiled(folder):
         for options in ([], ["--bench=5"], ["--profile"]):
             r = part.run(folder / name, *same, *options, env=there)
             check(f"{name} on the driver {options}", r.returncode == 0, r.stdout + r.stderr)
+        if name == "batches":
+            for options in (["--profile"], ["--bench=3", "--profile"]):
+                test_work(part.run(folder / name, *same, *options, env=there).stdout)
         if name == "m":
             test_header(folder, there)
+
+
+def test_work(text):
+    """What a profile says of 300 products of [14,9] and itself transposed: bytes, multiply-adds (as far as GFLOP/s show them),
+    and what memory at 1555 GB/s takes."""
+    rows = [line.split() for line in text.splitlines() if "MatMul" in line]
+    check("a profile of the product", len(rows) == 1, text)
+    us, _, rate, megabytes = (float(v.rstrip("%")) for v in rows[0][:4])
+    flops, megabyte = 300 * 2 * 14 * 14 * 9 / 1e3, 300 * 4 * (14 * 9 + 14 * 14) / 1e6
+    check("its bytes", 0 <= megabyte - megabytes < 2e-3, rows)
+    check("its multiply-adds", flops - 0.101 * us <= rate * us <= 1.01 * flops, rows)
+    limit = [float(line.split()[-2]) for line in text.splitlines() if line.startswith("limit: ")]
+    check("the limit of all", len(limit) == 1 and megabyte / 1.555e-3 <= 1000 * limit[0] + 10 <= 1e4, limit)
 
 
 def test_many_blocks(folder):
