@@ -11,9 +11,10 @@
 
 #include "ir/expr/expr_query.h"
 #include "passes/build/nest.h"
+#include "passes/build/row_chain.h"
 #include "passes/build/row_keep.h"
 
-enum { MAX_TOPS = 16, MAX_CHAIN = 8, WARP = 32, BLOCK = 256, MOST = 1024 };
+enum { MAX_TOPS = 16, WARP = 32, BLOCK = 256, MOST = 1024 };
 /* Elements that a thread keeps; bytes for them, as registers of threads of a block are 256 KB. */
 enum { MOST_KEPT = 16, KEPT_BYTES = 192, KEPT_OF_BLOCK = 128 << 10 };
 enum { SHORT_CHAIN = 1024 }; /* terms that one accumulator of f32 takes */
@@ -57,33 +58,6 @@ static bool is_nested(ExprPool *p, const ExprList *all, const Expr *r) {
   return false;
 }
 
-/* Reductions of one kind inside each other, with nothing between: one over all their variables. */
-typedef struct Chain {
-  const Expr *var[MAX_CHAIN];
-  int n;
-  const Expr *body;
-} Chain;
-
-static Chain chain_of(ExprPool *p, const Expr *r) {
-  Chain c = {.n = 0};
-  for (const Expr *e = r;; e = e->a[0]) {
-    c.var[c.n++] = ex_var_of(p, e->id);
-    c.body = e->a[0];
-    const Expr *const next = c.body;
-    if (c.n == MAX_CHAIN || next->op != EX_REDUCE || next->k.i != r->k.i || next->dtype != r->dtype)
-      return c;
-    const Expr *const lo = expr_var_lo(p, next->id);
-    if (expr_var_extent(p, next->id)->flags & EXF_VAR || (lo && lo->flags & EXF_VAR)) return c;
-  }
-}
-
-static double terms_of(ExprPool *p, const Expr *r) {
-  const Chain c = chain_of(p, r);
-  double n = 1;
-  for (int i = 0; i < c.n; i++) n *= guess(p, c.var[i]);
-  return n;
-}
-
 /* Bounds that all threads know. */
 static bool has_plain_bounds(ExprPool *p, const Expr *r) {
   const Expr *const lo = expr_var_lo(p, r->id);
@@ -99,7 +73,7 @@ static bool find_tops(Rows *w) {
     if (is_nested(w->p, &all, r)) continue;
     if (w->n_tops == MAX_TOPS || !has_plain_bounds(w->p, r)) return false;
     w->top[w->n_tops++] = r;
-    const double n = terms_of(w->p, r);
+    const double n = row_chain_terms(w->p, r);
     if (n > w->terms) w->terms = n;
   }
   return w->n_tops > 0;
@@ -147,7 +121,7 @@ static void count_unit(void *user, const Expr *load) {
 static int units(const Rows *w, const Expr *var) {
   int n = 0;
   for (int i = 0; i < w->n_tops; i++) {
-    const Chain c = chain_of(w->p, w->top[i]);
+    const RowChain c = row_chain_of(w->p, w->top[i]);
     Units u = {.p = w->p, .var = var ? var : c.var[c.n - 1]};
     expr_each_load(w->p, c.body, count_unit, &u);
     n += u.n;
@@ -262,8 +236,8 @@ static const Expr *taken(const Rows *w, const Expr *i) {
 }
 
 /* Term number `flat` of the chain. */
-static const Expr *term_at(const Rows *w, const Chain *c, const Expr *flat) {
-  const Expr *extent[MAX_CHAIN], *index[MAX_CHAIN], *e = c->body;
+static const Expr *term_at(const Rows *w, const RowChain *c, const Expr *flat) {
+  const Expr *extent[ROW_MAX_CHAIN], *index[ROW_MAX_CHAIN], *e = c->body;
   for (int i = 0; i < c->n; i++) extent[i] = expr_var_extent(w->p, c->var[i]->id);
   nest_indices(w->p, flat, c->n, extent, index);
   for (int i = 0; i < c->n; i++) {
@@ -273,7 +247,7 @@ static const Expr *term_at(const Rows *w, const Chain *c, const Expr *flat) {
   return e;
 }
 
-static Stmt *add_terms(Rows *w, const Chain *c, const Expr *var, const Expr *at, int sum,
+static Stmt *add_terms(Rows *w, const RowChain *c, const Expr *var, const Expr *at, int sum,
                        ReduceKind kind) {
   StmtList body = {0};
   const Expr *const term = without_reductions(w, &body, term_at(w, c, taken(w, at)));
@@ -289,7 +263,7 @@ static bool is_long(const Rows *w, const Expr *r, const Expr *mine) {
 
 /* The terms of this thread; those of a long sum in pieces, which an accumulator of f64 takes. */
 static int add_share(Rows *w, const Expr *r) {
-  const Chain c = chain_of(w->p, r);
+  const RowChain c = row_chain_of(w->p, r);
   const ReduceKind kind = (ReduceKind)r->k.i;
   const DType type = (DType)r->dtype;
   const Expr *n = num(w, 1);
@@ -427,7 +401,7 @@ static void rebind_all(Rows *w, const Expr *const *var, int n, const Expr *const
 /* The term of r for an element of the row; NULL: it goes over something else. */
 static const Expr *term_of_element(const Rows *w, const Expr *r, const Expr *length,
                                    const Expr *at) {
-  const Chain c = chain_of(w->p, r);
+  const RowChain c = row_chain_of(w->p, r);
   const Expr *n = num(w, 1);
   for (int i = 0; i < c.n; i++) n = ex_mul(w->p, n, expr_var_extent(w->p, c.var[i]->id));
   return n == length ? term_at(w, &c, at) : NULL;
