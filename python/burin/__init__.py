@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from . import _abi
+from .device import DeviceTensor, on_device
 
 __all__ = ["compile", "Model", "Tensor", "CompileError", "RunError", "compiler", "backend"]
 __version__ = "0.1"
@@ -111,6 +112,7 @@ class Model:
         self.outputs = [Tensor(m.outputs[i], self.symbols) for i in range(m.n_outputs)]
         self.max_threads = m.max_threads
         self.name, self.target = m.name.decode(), m.target.decode()
+        self.on_gpu = self.target.startswith("cuda:") and self.target != "cuda:host"
         self.arena_bytes, self.arena_lower_bound = m.arena_bytes, m.arena_lower_bound
         self.weight_bytes, self.n_kernels = m.weight_bytes, m.n_kernels
         # element types below a byte always take the way through _as_input
@@ -125,8 +127,11 @@ class Model:
             text = _abi.failure_text(self._info, _abi.BurinFailure(status, -1))
             raise RunError(f"{path}: {text}", status)
 
-    def run(self, inputs, threads=1):
-        """inputs: {name: array}; optional ones may be missing. Returns the outputs as a list of arrays, in graph order."""
+    def run(self, inputs, threads=1, outputs=None):
+        """inputs: {name: array}; optional ones may be missing. Returns the outputs as a list of arrays, in graph order.
+
+        outputs: {name: array} of results that are written there, where their sizes are known before the run; the list has
+        these arrays. For a GPU both may be tensors in its memory (__cuda_array_interface__ or DLPack), used where they lie."""
         try:
             call = self._threads.call
         except AttributeError:
@@ -135,9 +140,9 @@ class Model:
         for i, name, dtype in self._wanted:
             a = inputs[name] if name in inputs else _missing(self, inputs)
             if type(a) is not np.ndarray or a.dtype != dtype or not a.flags.c_contiguous:
-                a = _as_input(self.inputs[i], a)
+                a = _as_input(self.inputs[i], a, self.on_gpu)
             arrays.append(a)
-            pointers[i] = a.ctypes.data
+            pointers[i] = _address(a)
         if len(inputs) > len(arrays) or call.given:
             call.give(self._optional, inputs, arrays)
             if len(inputs) > len(arrays):
@@ -145,16 +150,17 @@ class Model:
         shapes = [a.shape for a in arrays] + call.given
         if shapes != call.shapes or threads != call.threads:
             call.prepare(shapes, threads)
-        outputs = [np.empty(shape, dtype) for shape, dtype in call.results]
-        for i, a in enumerate(outputs):
-            call.outputs[i] = a.ctypes.data
+        given = call.take(outputs) if outputs else {}
+        made = [given[i] if i in given else np.empty(shape, dtype) for i, (shape, dtype) in enumerate(call.results)]
+        for i, a in enumerate(made):
+            call.outputs[i] = _address(a)
         status = call.invoke(*call.arguments)
         if status:
             raise call.error(status)
-        results = outputs if call.fixed else call.trim(outputs)
-        if _CHECK_MEMORY:
-            call.check_memory(outputs, results)
-        return results
+        results = made if call.fixed else call.trim(made)
+        if _CHECK_MEMORY and not given:
+            call.check_memory(made, results)
+        return [outputs[t.name] if i in given else r for i, (t, r) in enumerate(zip(self.outputs, results))] if given else results
 
 
 def _missing(model, inputs):
@@ -169,7 +175,26 @@ def _unknown(model, inputs):
     raise ValueError(f"no such inputs: {[n for n in inputs if n not in names]}; the model takes {names}")
 
 
-def _as_input(tensor, value):
+def _address(a):
+    return a.address if type(a) is DeviceTensor else a.ctypes.data
+
+
+def _as_device_tensor(tensor, value, on_gpu):
+    """value as a DeviceTensor that can stand for the tensor, or None where it is no tensor on a GPU."""
+    a = on_device(value)
+    if a is None:
+        return None
+    if not on_gpu:
+        raise TypeError(f"{tensor.name} is in a GPU's memory, and the model is not for a GPU")
+    want = _abi.byte_type(tensor.dtype) if _abi.is_sub_byte(tensor.dtype) else tensor.dtype
+    if a.dtype != want:
+        raise TypeError(f"{tensor.name} is {tensor.text}, not {a.dtype}")
+    return a
+
+
+def _as_input(tensor, value, on_gpu):
+    if (there := _as_device_tensor(tensor, value, on_gpu)) is not None:
+        return there
     a = np.asarray(value)
     if _abi.is_sub_byte(tensor.dtype):  # the C ABI has them sign-extended, one in a byte
         return np.require(a.astype(_abi.byte_type(tensor.dtype)), requirements="C")
@@ -205,10 +230,32 @@ class _Call:
                 continue
             a = inputs[name]
             if type(a) is not np.ndarray or a.dtype != dtype or not a.flags.c_contiguous:
-                a = _as_input(self.model.inputs[i], a)
+                a = _as_input(self.model.inputs[i], a, self.model.on_gpu)
             arrays.append(a)
-            self.inputs[i] = a.ctypes.data
+            self.inputs[i] = _address(a)
             self.given.append(i)
+
+    def take(self, outputs):
+        """{position: array or DeviceTensor} of the caller's outputs."""
+        taken, positions = {}, {t.name: i for i, t in enumerate(self.model.outputs)}
+        for name, value in outputs.items():
+            if name not in positions:
+                raise ValueError(f"no such output: {name}; the model has {list(positions)}")
+            i = positions[name]
+            tensor, (shape, dtype) = self.model.outputs[i], self.results[i]
+            if not self.fixed and any(-1 - d >= self.model._info.n_caller_symbols for d in tensor.raw_dims):
+                raise ValueError(f"output {name} has sizes that only the run gives: {tensor.text}")
+            a = _as_device_tensor(tensor, value, self.model.on_gpu)
+            if a is None:
+                a = value
+                if type(a) is not np.ndarray or a.dtype != dtype or not (a.flags.c_contiguous and a.flags.writeable):
+                    raise TypeError(f"output {name} needs an array of {tensor.text} that is contiguous and can be written")
+            elif a.readonly:
+                raise TypeError(f"output {name} cannot be written")
+            if a.shape != shape:
+                raise ValueError(f"output {name} has the shape {shape}, not {a.shape}")
+            taken[i] = a
+        return taken
 
     def prepare(self, shapes, threads):
         self.shapes = None  # stays so when this fails
@@ -266,16 +313,18 @@ class _Call:
         self.options.arena_bytes = self.arena_bytes
 
     def check_memory(self, outputs, results):
-        """Runs again on memory full of ones: the results must have the same bits."""
+        """Runs again on memory full of ones, cuda:host with its blocks shuffled: the results must have the same bits."""
         ctypes.memset(self.arena, 0xFF, self.arena_bytes)
+        self.options.gpu_order = _abi.SHUFFLED
         again = [np.full(a.nbytes, 0xFF, np.uint8).view(a.dtype).reshape(a.shape) for a in outputs]
         for i, a in enumerate(again):
             self.outputs[i] = a.ctypes.data
         status = self.invoke(*self.arguments)
+        self.options.gpu_order = 0
         again = again if self.fixed else self.trim(again)
         for tensor, a, b in zip(self.model.outputs, results, again):
             if status or a.shape != b.shape or a.tobytes() != b.tobytes():
-                raise RunError(f"{tensor.name} depends on what memory held before the run (a bug of burin)", status)
+                raise RunError(f"{tensor.name} depends on what memory held before the run, or on the order of blocks (a bug of burin)", status)
 
     def _output_shape(self, k, bounds):
         rank = len(self.model.outputs[k].raw_dims)

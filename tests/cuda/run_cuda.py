@@ -213,6 +213,7 @@ def test_compiled(folder):
                 test_work(part.run(folder / name, *same, *options, env=there).stdout)
         if name == "m":
             test_header(folder, there)
+            test_python(folder)
 
 
 def test_work(text):
@@ -249,6 +250,18 @@ def test_header(folder, there):
     bare = {k: v for k, v in there.items() if k != "FAKE_CUDA_KERNELS"}
     r = part.run(folder / "host_program", folder / "c.raw", 300, folder / "none.raw", env=bare)
     check("why a device can't be made", r.returncode == 7 and "named symbol not found" in r.stderr, f"{r.returncode} {r.stderr}")
+
+
+def test_python(folder):
+    """Tensors in the GPU's memory, from Python."""
+    kernels = folder / "python_kernels.so"
+    r = burin(folder / "m.onnx", "--target=cuda:host", "--name=burin_model", "-q", "--emit=shared", "-o", kernels)
+    check("kernels for Python", r.returncode == 0, r.stderr)
+    there = {**environment(folder, SM=86), "FAKE_CUDA_KERNELS": f"{kernels}:burin_model_gpu", "BURIN": part.BURIN,
+             "BURIN_NVRTC": os.environ["BURIN_REAL_NVRTC"], "BURIN_CHECK_MEMORY": "0", "PYTHONPATH": str(ROOT / "python")}
+    r = part.run(sys.executable, HERE / "device_arrays.py", folder / "m.onnx", folder / "c.npy", folder / "m_y.npy", env=there)
+    print(r.stdout, end="")
+    check("tensors on a GPU from Python", r.returncode == 0, f"{r.returncode} {r.stdout} {r.stderr[-600:]}")
 
 
 def main():

@@ -159,6 +159,23 @@ class Package(unittest.TestCase):
         np.testing.assert_array_equal(m.run({"x": x.tolist(), "y": [1, 1, 1]})[0], x + 1)
         np.testing.assert_array_equal(m.run({"x": np.asfortranarray(x), "y": y})[0], x + 1)
 
+    def test_given_outputs(self):
+        m, room = burin.compile(SYMBOLIC), np.zeros((9, 3), np.float32)
+        x, w = np.ones((4, 17), np.float32), np.ones((17, 3), np.float32)
+        name, other = (t.name for t in m.outputs)
+        z, s = m.run({"x": x, "w": w}, outputs={name: room[5:]})
+        self.assertIs(z.base, room)
+        np.testing.assert_array_equal(room, np.repeat([[0], [17]], (5, 4), 0) * np.ones((1, 3)))
+        np.testing.assert_array_equal(s, x.sum(1))
+        for bad in (room, room[:4, ::-1], np.zeros((4, 3)), [[0] * 3] * 4):
+            with self.assertRaises((TypeError, ValueError)):
+                m.run({"x": x, "w": w}, outputs={name: bad})
+        with self.assertRaisesRegex(ValueError, "no such output: q"):
+            m.run({"x": x, "w": w}, outputs={"q": room})
+        m = burin.compile(NONZERO)
+        with self.assertRaisesRegex(ValueError, "sizes that only the run gives"):
+            m.run({m.inputs[0].name: np.float32([0, 1])}, outputs={m.outputs[0].name: np.zeros((1, 2), np.int64)})
+
     def test_results_are_independent(self):
         m = burin.compile(ADD)
         x = np.zeros((2, 3), np.float32)
