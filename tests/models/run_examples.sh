@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Part "examples": the demo names its photo, in float and in 8 bits, the C program and the Python script read their digits.
+# Part "examples": the demo names its photo, in float and in 8 bits, CUDA kernels read a digit on this CPU, the C program and the Python script read their digits.
 root=$(cd "$(dirname "$0")/../.." && pwd)
 burin=${BURIN:-$root/build/burin}
 out=$(mktemp -d)
@@ -20,6 +20,7 @@ expect() {
 
 expect photo "0\.98.*golden retriever" env BURIN="$burin" bash "$root/examples/photo/demo.sh" "$out"
 expect "photo in 8 bits" "^dog.png  *0\.9.*golden retriever  *0\.9.*golden retriever$" env BURIN="$burin" bash "$root/examples/photo/int8.sh" "$out"
+expect "CUDA kernels" "^  *7  *33[0-9][0-9]" env BURIN="$burin" bash "$root/examples/digits/cuda.sh" "$out"
 expect "c: configure" "Build files" env CC="${CC:-clang-19}" cmake -S "$root/examples/c" -B "$out/c" -G Ninja -DBURIN="$burin"
 expect "c: build" "Linking C executable digits" cmake --build "$out/c"
 expect "c: run" "read 0 1 2 3 4 5 6 7 8 9" "$out/c/digits" "$root/examples/digits/digits.txt"

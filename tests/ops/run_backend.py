@@ -56,13 +56,13 @@ def array(value, info):
     return value
 
 
-def run_case(case):
+def run_case(case, target="native"):
     """(result, detail): passed, failed or skipped."""
     for pattern, reason in EXCEPTIONS.items():
         if re.search(pattern, case.name):
             return "skipped", reason
     try:
-        rep = burin.backend.prepare(case.model)
+        rep = burin.backend.prepare(case.model, target=target)
         for inputs, outputs in case.data_sets:
             feeds = [array(v, i) for v, i in zip(inputs, case.model.graph.input)]
             want = [array(v, o) for v, o in zip(outputs, case.model.graph.output)]
@@ -75,13 +75,13 @@ def run_case(case):
     return "passed", ""
 
 
-def in_process(case, slot):
-    """Starts a case in a child; its result goes to a file."""
+def in_process(run, case, slot):
+    """Starts run(case) in a child; its result goes to a file."""
     pid = os.fork()
     if pid:
         return pid
     signal.alarm(SECONDS)
-    Path(slot).write_text(json.dumps(run_case(case)))
+    Path(slot).write_text(json.dumps(run(case)))
     os._exit(0)
 
 
@@ -94,7 +94,7 @@ def collect(status, slot):
     return ["failed", f"the process ended with signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else "no result"]
 
 
-def run_all(cases, folder):
+def run_all(cases, folder, run=run_case):
     """(case, result, detail) in order, as many at a time as there are CPUs."""
     running, results = {}, {}
     for k, case in enumerate(cases):
@@ -103,7 +103,7 @@ def run_all(cases, folder):
             done, slot = running.pop(pid)
             results[done] = collect(status, slot)
         slot = f"{folder}/{k}"
-        running[in_process(case, slot)] = (k, slot)
+        running[in_process(run, case, slot)] = (k, slot)
     while running:
         pid, status = os.wait()
         done, slot = running.pop(pid)

@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""Part "cudahost": the text of CUDA kernels, compiled by clang (target cuda:host), against reference outputs: ONNX node tests,
+random graphs, the repository's own models and small trained ones.
+
+run_cudahost.py [--every K] [--turn N] [--only REGEX] [--list]: of the node tests, sorted by name, every K-th from the N-th on, and more of
+each operator until one of its tests passes. Every model runs twice: blocks and threads forward, then shuffled on memory full of ones; the
+bits must agree. What the compiler refuses for this CPU, too, is skipped; --list shows it."""
+import argparse
+import collections
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ["BURIN_CHECK_MEMORY"] = "1"  # read by burin: the second run
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / folder) for folder in ("", "python")]
+
+import numpy as np  # noqa: E402
+from onnx.backend.test.loader import load_model_tests  # noqa: E402
+
+import burin  # noqa: E402
+from tests.models import own_models, run_models, run_random  # noqa: E402
+from tests.ops import run_backend  # noqa: E402
+
+TARGET = "cuda:host"
+MAX_KB = 300
+ALSO = {"silero_vad_v5"}  # an If and an LSTM
+SLOW = {"meshnet3d_gwm"}  # 20 s on one core
+SEEDS = range(5001, 5017)
+
+
+# ---- node tests ---------------------------------------------------------------------------------------
+
+def node_case(case):
+    result, detail = run_backend.run_case(case, TARGET)
+    if result == "skipped" and detail.startswith("status 5"):
+        try:
+            burin.compile(case.model, flags=["-O0"])
+        except burin.CompileError:
+            return result, detail
+        return "failed", f"compiled for this CPU, but {detail}"
+    return result, detail
+
+
+def operators(case):
+    return {n.op_type for n in case.model.graph.node}
+
+
+def run_nodes(cases, every, turn, folder):
+    """(name, result, detail) of the chosen ones."""
+    todo, rest = cases[turn % every::every], [c for i, c in enumerate(cases) if i % every != turn % every]
+    results, passed = [], set()
+    while todo:
+        for case, result, detail in run_backend.run_all(todo, folder, node_case):
+            results.append((case.name, result, detail))
+            passed |= operators(case) if result == "passed" else set()
+        todo, seen = [], set(passed)
+        for case in rest:  # the next one of each operator that has not passed
+            if operators(case) - seen:
+                todo.append(case)
+                seen |= operators(case)
+        rest = [c for c in rest if c not in todo]
+    print(f"node tests: {len(results)} of {len(cases)}; {len(passed)} of {len(set().union(*map(operators, cases)))} operators passed")
+    return results
+
+
+# ---- models and graphs --------------------------------------------------------------------------------
+
+def model_case(path):
+    name = run_models.model_name(path)
+    spread = run_models.own_spread() if run_models.SHARED.exists() else {}
+    tolerance = max(run_models.TOLERANCE, spread.get(name, 0), run_models.WIDER.get(name, (0,))[0])
+    try:
+        model = burin.compile(path, target=TARGET)
+        for feeds, want in run_models.cases(path):
+            want = run_models.reference(path, feeds) if want is None else want
+            for tensor, got, w in zip(model.outputs, model.run(feeds), want):
+                _, bad = run_models.compare(got, np.asarray(w), tolerance)
+                if bad:
+                    return "failed", f"{tensor.name}: {bad}"
+    except Exception as e:
+        return "failed", f"{type(e).__name__}: {str(e)[:300]}"
+    return "passed", ""
+
+
+def random_case(seed):
+    result = run_random.check_here(run_random.random_graph(seed), TARGET, [])
+    if result.startswith(("reference refuses", "compile 5")):
+        return "skipped", result
+    return ("passed", "") if result == "ok" else ("failed", result)
+
+
+def small_models():
+    real = sorted((run_models.SHARED / "real").glob("*/model.onnx"))
+    return [p for p in real if p.parent.name not in SLOW and (p.stat().st_size <= MAX_KB * 1024 or p.parent.name in ALSO)]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--every", type=int, default=40)
+    parser.add_argument("--turn", type=int, default=0)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--list", action="store_true")
+    args = parser.parse_args()
+    burin.backend  # loaded before the forks
+    nodes = sorted((c for c in load_model_tests(kind="node") if re.search(args.only, c.name)), key=lambda c: c.name)
+    counts = collections.Counter()
+    with tempfile.TemporaryDirectory(prefix="burin-") as folder:
+        groups = {"node tests": run_nodes(nodes, args.every, args.turn, folder) if nodes else []}
+        if not args.only:
+            models = own_models.write_all(Path(folder) / "own")
+            groups["random graphs"] = [(f"seed {s}", *r) for s, *r in run_backend.run_all(list(SEEDS), folder, random_case)]
+            groups["own models"] = [(p.stem, *r) for p, *r in run_backend.run_all(models, folder, model_case)]
+            groups["trained models"] = [(p.parent.name, *r) for p, *r in run_backend.run_all(small_models(), folder, model_case)]
+    for group, results in groups.items():
+        mine = collections.Counter(result for _, result, _ in results)
+        print(f"{group}: {mine['passed']} passed, {mine['failed']} failed, {mine['skipped']} skipped")
+        counts += mine
+        for name, result, detail in results:
+            if result == "failed" or (args.list and result == "skipped"):
+                print(f"{result} {name}: {detail}")
+        reasons = collections.Counter(re.sub(r"^.*?error", "error", d) for _, r, d in results if r == "skipped")
+        for reason, n in reasons.most_common():
+            print(f"skipped {n}: {reason}")
+    if not run_models.SHARED.exists():
+        counts["skipped"] += 1
+        print("skipped the shared models: they are not here")
+    print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
+    return counts["failed"] > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
