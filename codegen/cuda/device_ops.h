@@ -113,6 +113,57 @@ BURIN_COPY(4)
 BURIN_COPY(8)
 BURIN_COPY(16)
 
+/* ---- copies into shared memory that go on while threads do (cp.async) ----
+ * Groups of copies end with BURIN_LATE_END; BURIN_LATE_WAIT(n) waits for all but the last n. */
+#if BURIN_PTX
+#define BURIN_LATE
+#define BURIN_LATE_END() asm volatile("cp.async.commit_group;" ::: "memory")
+#define BURIN_LATE_WAIT(n) asm volatile("cp.async.wait_group %0;" ::"n"(n) : "memory")
+/* bytes: of 16, what is read; the others are zeros. */
+static __forceinline__ void burin_copy_async(void *to, const void *from, int bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+               :
+               : "r"((uint32_t)__cvta_generic_to_shared(to)), "l"(from), "r"(bytes)
+               : "memory");
+}
+#define burin_copy16_late(to, from) burin_copy_async(to, from, 16)
+#define burin_copy16_late_if(to, from, there) burin_copy_async(to, from, (there) ? 16 : 0)
+#else
+/* They are made as late as may be: when they are waited for, or room is needed. */
+enum { BURIN_LATE_MOST = 256 };
+typedef struct BurinLate {
+  void *to[BURIN_LATE_MOST];
+  const void *from[BURIN_LATE_MOST];
+  int group[BURIN_LATE_MOST];
+  int first, n, groups; /* those of the ring that wait; groups that have ended */
+} BurinLate;
+static void burin_late_one(BurinLate *l) {
+  if (l->from[l->first])
+    burin_copy16(l->to[l->first], l->from[l->first]);
+  else
+    burin_copy16_if(l->to[l->first], 0, false);
+  l->first = (l->first + 1) % BURIN_LATE_MOST;
+  l->n--;
+}
+static void burin_late_add(BurinLate *l, void *to, const void *from) {
+  if (l->n == BURIN_LATE_MOST) burin_late_one(l);
+  const int at = (l->first + l->n++) % BURIN_LATE_MOST;
+  l->to[at] = to;
+  l->from[at] = from;
+  l->group[at] = l->groups;
+}
+static void burin_late_wait(BurinLate *l, int n) {
+  while (l->n && l->group[l->first] < l->groups - n) burin_late_one(l);
+}
+#define BURIN_LATE \
+  BurinLate late;  \
+  late.first = late.n = late.groups = 0
+#define BURIN_LATE_END() (void)late.groups++
+#define BURIN_LATE_WAIT(n) burin_late_wait(&late, n)
+#define burin_copy16_late(to, from) burin_late_add(&late, to, from)
+#define burin_copy16_late_if(to, from, there) burin_late_add(&late, to, (there) ? (from) : 0)
+#endif
+
 /* ---- fragments of matrices: 32 lanes of a warp together ---- */
 #define burin_lane ((int)(thread.x & 31))
 #define burin_a_row (burin_lane & 15)

@@ -1,7 +1,8 @@
 /* A grid as a CUDA kernel. Block loops are blockIdx, a nest of thread loops is a phase, which every
  * thread goes through with its own threadIdx. Between two phases stands a barrier where one of them
  * reads or writes what another thread may have written or read in the other: shared memory, or a
- * buffer that the kernel writes. */
+ * buffer that the kernel writes. In kernels with late locals stands one between all phases, and before
+ * it each thread waits for its copies but those of the last phases. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -22,6 +23,7 @@ typedef struct Grid {
   Touched pending; /* since the last barrier */
   bool silent;     /* nothing is written: only what is pending at the end matters */
   bool barriers;   /* there is one */
+  int late;        /* the least of late locals; 0: there is none */
 } Grid;
 
 static const char axes[] = "xyz";
@@ -96,6 +98,24 @@ static bool meets(const Grid *g, const Touched *a, const Touched *b) {
 }
 
 /* ---- phases ---- */
+static int least_late(const Kernel *k) {
+  int least = 0;
+  for (int i = 0; i < k->locals.n; i++) {
+    const int late = k->locals.data[i].late;
+    if (late && (!least || late < least)) least = late;
+  }
+  return least;
+}
+
+/* Each phase is a group of copies, all but the last ones of which have arrived where one begins. */
+static void begin_late(Grid *g) {
+  clear(g, &g->pending);
+  g->barriers = true;
+  if (g->silent) return;
+  c_line(g->c, "BURIN_LATE_WAIT(%d);", g->late - 1);
+  c_line(g->c, "BURIN_BARRIER();");
+}
+
 static void write_phase(Grid *g, const Stmt *s) {
   CText *const c = g->c;
   const Stmt *nest[MAX_NEST];
@@ -108,6 +128,7 @@ static void write_phase(Grid *g, const Stmt *s) {
   c_statements(c, nest[n - 1]->loop.body);
   c->indent--;
   c_line(c, "}");
+  if (g->late) c_line(c, "BURIN_LATE_END();");
 }
 
 static void phase(Grid *g, const Stmt *s) {
@@ -115,7 +136,9 @@ static void phase(Grid *g, const Stmt *s) {
   Looking l = {g, &own};
   stmt_each(stmt_body(s), note_statement, &l);
   stmt_each(stmt_body(s), has_matrix, &g->barriers); /* of warps */
-  if (meets(g, &g->pending, &own)) {
+  if (g->late) {
+    begin_late(g);
+  } else if (meets(g, &g->pending, &own)) {
     clear(g, &g->pending);
     if (!g->silent) c_line(g->c, "BURIN_BARRIER();");
     g->barriers = true;
@@ -332,7 +355,7 @@ const char *cuda_kernel(CState *s, int position, Arena *scratch, StrBuf *out, La
   for (int i = 0; i < k->locals.n; i++) c->stored[i] = k->locals.data[i].memory != MEM_REGS;
   *l = (Launch){.threads = {1, 1, 1}};
   stmt_each(k->body, find_threads, (void *[]){l, c->pool});
-  Grid g = {.c = c, .k = k, .n = k->params.n + k->locals.n};
+  Grid g = {.c = c, .k = k, .n = k->params.n + k->locals.n, .late = least_late(k)};
   g.pending = touched_new(&g);
   const Stmt *nest[MAX_NEST];
   const int n = stmt_nest(k->body, nest);
@@ -342,6 +365,7 @@ const char *cuda_kernel(CState *s, int position, Arena *scratch, StrBuf *out, La
   symbols(c);
   block_indices(c);
   thread_index(c, l);
+  if (g.late) c_line(c, "BURIN_LATE;");
   l->shared = locals(c);
   int *const syms = ARENA_ARRAY(p->arena, int, n_syms + 1);
   for (int i = 0; i < n_syms; i++)

@@ -62,17 +62,25 @@ static bool copies(const Vector *v, const Expr *value, const Place *to, Place *f
          !(load && uses_var(v, value->a[1]));
 }
 
+/* cp.async: 16 bytes from what the kernel never writes, into a late local. */
+static bool is_late(const Vector *v, const Place *to, const Place *from, int bytes) {
+  const Kernel *const k = v->c->kernel;
+  return !to->param && k->locals.data[to->id].late && from->param && bytes == 16 &&
+         !(k->params.data[from->id].access & PA_WRITE);
+}
+
 static void copy(const Vector *v, const Expr *value, const Place *to, const Place *from) {
   CText *const c = v->c;
   const int bytes = (int)v->n * dtype_bytes(to->type);
   const Expr *const guard = value->op == EX_LOAD ? value->a[1] : NULL;
   const char *const target = address(v, to), *const source = address(v, from);
+  const char *const late = is_late(v, to, from, bytes) ? "_late" : "";
   if (!guard) {
-    c_line(c, "burin_copy%d(%s, %s);", bytes, target, source);
+    c_line(c, "burin_copy%d%s(%s, %s);", bytes, late, target, source);
     return;
   }
   c_count(c, guard);
-  c_line(c, "burin_copy%d_if(%s, %s, %s);", bytes, target, source, c_value(c, guard));
+  c_line(c, "burin_copy%d%s_if(%s, %s, %s);", bytes, late, target, source, c_value(c, guard));
 }
 
 /* Values first, into registers. */

@@ -202,8 +202,21 @@ static bool blocks_race(const KernelProgram *p, const Cell *c, const Touch *t) {
   return true;
 }
 
+/* What is written into a late local may not have arrived yet. */
+static bool has_arrived(const KernelProgram *p, const Cell *c, const Touch *t) {
+  const int late = t->shared ? p->k->locals.data[t->id].late : 0;
+  if (!late || !c->write_epoch || p->grid->epoch - c->write_epoch >= (uint32_t)late) return true;
+  return diag_internal(p->m->model->diag, p->k->loc,
+                       "kernel %s: local %d (%s), index %" PRId64
+                       " is touched %u barriers after it "
+                       "was written, and late by %d",
+                       p->k->name, t->id, t->name ? t->name : "", t->at,
+                       p->grid->epoch - c->write_epoch, late);
+}
+
 static bool touch(const KernelProgram *p, Cell *c, const Touch *t) {
   const GridState *const g = p->grid;
+  if (!has_arrived(p, c, t)) return false;
   if ((!t->shared && !blocks_race(p, c, t)) || !threads_race(p, c, t)) return false;
   const int32_t block = (int32_t)g->block, thread = (int32_t)g->thread;
   if (t->write) {

@@ -50,6 +50,10 @@
  *   values: no locals, and loads only from     any values
  *     buffers that the kernel does not write
  *
+ * A shared local may be `late N`: what a nest wrote into it may be touched again in the Nth nest
+ * behind that one, and later, but not before. So a GPU may copy into it while it goes on (cp.async).
+ * Nothing else changes: copies have the values that they would have at once.
+ *
  * Block loops begin at 0 and have extents over symbols. Thread loops begin at 0 and have constant
  * extents, the same ones in every nest, at most MAX_THREADS together: a part of the threads is a
  * condition inside. There is no scratch: what is not shared is a buffer.
@@ -132,6 +136,7 @@ typedef struct Local {
   DType dtype;   /* a compute type, or a storage type outside of registers */
   int64_t count; /* elements */
   LocalMemory memory;
+  int late; /* SHARED: nests of thread loops until what was written may be touched; 0: the next */
 } Local;
 
 typedef enum ParamAccess { PA_READ = 1, PA_WRITE = 2, PA_READWRITE = 3 } ParamAccess;
@@ -359,6 +364,7 @@ Stmt *stmt_rewrite(Arena *a, ExprPool *p, const Stmt *s, ExprRewrite leaf, void 
 enum {
   MAX_NEST = 3,
   MAX_THREADS = 1024,
+  MAX_LATE = 7,
   MAX_SHARED = 227 << 10 /* bytes of a block; the most that any GPU has */
 };
 /* s and the loops of its kind that are alone in each other. Returns how many, at most MAX_NEST. */

@@ -333,6 +333,8 @@ static bool check_if(Grid *g, const Stmt *s) {
 
 static bool check_local(Grid *g, const Stmt *s) {
   const Local *const l = &g->k->locals.data[s->access.id];
+  if (l->late && (l->memory != MEM_SHARED || l->late < 0 || l->late > MAX_LATE))
+    return fail(g, "local t%d cannot be late by %d", s->access.id, l->late);
   if (l->memory != MEM_SHARED) return true;
   if (in_thread(g)) return fail(g, "shared local t%d is declared in a thread loop", s->access.id);
   g->shared_bytes += l->count * dtype_bytes(l->dtype);

@@ -282,6 +282,7 @@ static bool parse_local_row(Parser *t) {
              : tok_eat(t->x, "matrix") ? MEM_MATRIX
                                        : MEM_REGS;
   if (l.memory == MEM_REGS && !tok_expect(t->x, "regs")) return false;
+  if (tok_eat(t->x, "late") && !tok_small(t->x, 1, MAX_LATE, &l.late)) return false;
   if (!parse_name(t, &l.name)) return false;
   kernel_add_local(t->m, t->k, l);
   return true;

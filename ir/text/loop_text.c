@@ -123,6 +123,7 @@ static void print_kernel(Printer *t, const Kernel *k) {
     line(t);
     sb_printf(t->b, "local t%d : %s[%" PRId64 "] %s", i, dtype_text(l->dtype), l->count,
               memory[l->memory]);
+    if (l->late) sb_printf(t->b, " late %d", l->late);
     print_name(t, l->name);
     sb_putc(t->b, '\n');
   }

@@ -1,13 +1,17 @@
 /* Matrix products as grids of blocks (gemm.h):
  *
  *   block (outer) (rows) (columns)
- *     all threads: sums = 0; bring step 0 of both operands, put it into half 0
+ *     for the first steps of k, one less than there are stages
+ *       all threads: sums = 0; bring both operands into the step's stage
  *     for each step of k
- *       all threads: bring the next step; multiply this one's half; put the
- * next one into the other all threads: store the epilogue of their sums
+ *       all threads: bring a later step into the stage that was read last;
+ *                    multiply what is in this step's stage
+ *     all threads: store the epilogue of their sums
  *
- * What is brought waits in registers while the products before it are made
- * (Volkov and Demmel, Benchmarking GPUs to tune dense linear algebra, 2008). */
+ * What is brought waits in registers while products are made (Volkov and Demmel,
+ * Benchmarking GPUs to tune dense linear algebra, 2008), of which there are two
+ * stages; or it is copied by itself (cp.async) into one of up to four, as CUTLASS
+ * does on Ampere. */
 #include "passes/gpu/gemm.h"
 
 #include <string.h>
@@ -190,40 +194,56 @@ static Stmt *close_grid(const Gemm *g, const Grid *b, Stmt *body) {
   return body;
 }
 
-static Stmt *bring(Gemm *g, const Threads *t, const Expr *step) {
+static Stmt *bring(Gemm *g, const Threads *t, const Expr *step, const Expr *stage) {
   StmtList l = {0};
-  for (int i = 0; i < 2; i++) stmt_add(&l, gemm_bring(g, &g->op[i], t, step));
+  for (int i = 0; i < 2; i++) stmt_add(&l, gemm_bring(g, &g->op[i], t, step, stage));
   return l.first;
 }
 
-static Stmt *put(Gemm *g, const Threads *t, const Expr *half) {
+static Stmt *put(Gemm *g, const Threads *t, const Expr *stage) {
   StmtList l = {0};
-  for (int i = 0; i < 2; i++) stmt_add(&l, gemm_put(g, &g->op[i], t, half));
+  for (int i = 0; i < 2; i++) stmt_add(&l, gemm_put(g, &g->op[i], t, stage));
   return l.first;
+}
+
+static Stmt *where(const Gemm *g, const Expr *cond, Stmt *then) {
+  int64_t always = 0;
+  return !then || (expr_is_const(cond, &always) && always) ? then : stmt_if(g->a, cond, then, NULL);
+}
+
+static Stmt *zero_sums(Gemm *g) {
+  const Threads t = gemm_threads(g);
+  const Local *const sums = &g->c->b.k->locals.data[g->sums];
+  const Expr *const i = ex_var(g->p, "i", gemm_num(g, sums->count));
+  Stmt *const zero = stmt_set(g->a, g->sums, i, ex_const(g->p, sums->dtype, 0));
+  return gemm_nest(g, &t, stmt_for(g->a, FOR_UNROLL, i, zero));
 }
 
 static Stmt *begin(Gemm *g) {
   const Threads t = gemm_threads(g);
-  const Local *const sums = &g->c->b.k->locals.data[g->sums];
-  const Expr *const i = ex_var(g->p, "i", gemm_num(g, sums->count));
+  const Expr *const step = ex_var(g->p, "step", gemm_num(g, g->stages - 1));
   StmtList l = {0};
-  Stmt *const zero = stmt_set(g->a, g->sums, i, ex_const(g->p, sums->dtype, 0));
-  stmt_add(&l, stmt_for(g->a, FOR_UNROLL, i, zero));
-  stmt_add(&l, bring(g, &t, g->first));
-  stmt_add(&l, put(g, &t, gemm_num(g, 0)));
-  return gemm_nest(g, &t, l.first);
+  stmt_add(&l, bring(g, &t, ex_add(g->p, g->first, step), step));
+  stmt_add(&l, put(g, &t, step));
+  Stmt *const fill = where(g, ex_lt(g->p, step, g->own_steps), l.first);
+  StmtList all = {0};
+  stmt_add(&all, zero_sums(g));
+  stmt_add(&all, stmt_for(g->a, FOR_UNROLL, step, gemm_nest(g, &t, fill)));
+  return all.first;
 }
 
 static Stmt *go_on(Gemm *g) {
   const Threads t = gemm_threads(g);
-  const Expr *const step = ex_var(g->p, "step", g->own_steps), *const two = gemm_num(g, 2);
-  const Expr *const next = ex_add(g->p, step, gemm_num(g, 1));
-  const Expr *const more = ex_lt(g->p, next, g->own_steps);
+  const Expr *const step = ex_var(g->p, "step", g->own_steps), *const n = gemm_num(g, g->stages);
+  const Expr *const later = ex_add(g->p, step, gemm_num(g, g->stages - 1));
+  const Expr *const more = ex_lt(g->p, later, g->own_steps), *const to =
+                                                                 ex_floormod(g->p, later, n);
   StmtList l = {0};
-  const bool one = expr_is_i64(g->own_steps, 1);
-  if (!one) stmt_add(&l, stmt_if(g->a, more, bring(g, &t, ex_add(g->p, g->first, next)), NULL));
-  stmt_add(&l, gemm_multiply(g, &t, ex_floormod(g->p, step, two)));
-  if (!one) stmt_add(&l, stmt_if(g->a, more, put(g, &t, ex_floormod(g->p, next, two)), NULL));
+  int64_t steps;
+  const bool all = expr_is_const(g->own_steps, &steps) && steps < g->stages;
+  if (!all) stmt_add(&l, where(g, more, bring(g, &t, ex_add(g->p, g->first, later), to)));
+  stmt_add(&l, gemm_multiply(g, &t, ex_floormod(g->p, step, n)));
+  if (!all) stmt_add(&l, where(g, more, put(g, &t, to)));
   return stmt_for(g->a, FOR_SERIAL, step, gemm_nest(g, &t, l.first));
 }
 
@@ -255,7 +275,7 @@ static Stmt *block(Gemm *g) {
   StmtList l = {0};
   const int local[] = {g->op[0].shared, g->op[1].shared, g->op[0].held, g->op[1].held, g->sums};
   for (size_t i = 0; i < sizeof local / sizeof *local; i++)
-    stmt_add(&l, stmt_local(g->a, local[i]));
+    if (local[i] >= 0) stmt_add(&l, stmt_local(g->a, local[i]));
   stmt_add(&l, begin(g));
   stmt_add(&l, go_on(g));
   stmt_add(&l, end(g));
@@ -304,6 +324,17 @@ static Step *join_parts(Gemm *g) {
   return finish(g, stmt_for(g->a, FOR_BLOCK, x, stmt_for(g->a, FOR_THREAD, t, body)));
 }
 
+/* No more than steps fill, and one that is free. */
+static void set_stages(Gemm *g) {
+  int64_t steps;
+  g->stages = 2;
+  if (!g->op[0].direct && !g->op[1].direct) return;
+  const GpuProduct p = product_of(g);
+  const int most = gpu_tile_stages(g->c->l->c->target->gpu, &p, &g->tile);
+  const bool few = expr_is_const(g->own_steps, &steps) && steps < most;
+  g->stages = !few ? most : steps < 2 ? 2 : (int)steps + 1;
+}
+
 static Step *multiply(Gemm *g) {
   Contract *const c = g->c;
   const Grid grid = open_grid(g);
@@ -311,6 +342,8 @@ static Step *multiply(Gemm *g) {
   g->op[0].extent = g->tile.rows;
   g->op[1].extent = g->tile.columns;
   for (int i = 0; i < 2; i++) gemm_operand(g, &g->op[i]);
+  set_stages(g);
+  for (int i = 0; i < 2; i++) gemm_operand_locals(g, &g->op[i]);
   g->sums = add_sums(g, (int64_t)g->tile.rows * g->tile.columns / (g->warps * WARP_LANES));
   Stmt *const body = close_grid(g, &grid, block(g));
   c->b.k->flops = contract_flops(c);

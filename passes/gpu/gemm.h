@@ -1,5 +1,5 @@
 /* Matrix products as grids: block tiles of both operands go through shared
- * memory, in two halves of which one is read while the other is filled.
+ * memory, in stages of which one is read while others are filled.
  * Internal to passes/gpu. */
 #pragma once
 #include "passes/gpu/gpu.h"
@@ -20,7 +20,8 @@ typedef struct Operand {
   int width;            /* of them, which a thread reads together */
   int reads;            /* so many times */
   int shared;           /* locals */
-  int held;             /* what a thread brought and has not yet stored */
+  bool direct;          /* 16 bytes go from memory to shared memory as they are, late */
+  int held;             /* else what a thread brought and has not yet stored */
   int packed;           /* buffer of constants in the order of tiles; -1: read where they
                  lie */
   const Expr *packed_k; /* extents of these, whole tiles */
@@ -36,6 +37,7 @@ typedef struct Gemm {
   TileKind kind;
   GpuTile tile;
   int warps;
+  int stages; /* of both tiles in shared memory */
   const Expr *total;  /* elements of all k; of the packed operand in whole steps */
   int parts;          /* of k, each in blocks of its own */
   int part_sums;      /* buffer of their sums, or -1 */
@@ -67,18 +69,19 @@ static inline const Expr *gemm_scaled(const Gemm *g, const Expr *e, int64_t n) {
 /* ---- gemm_operand.c ---- */
 /* How the operand is read; constants are packed. */
 void gemm_operand(Gemm *g, Operand *o);
-/* Brings the part of step `step` that the thread reads; stores it into half
- * `half`. */
-Stmt *gemm_bring(Gemm *g, const Operand *o, const Threads *t, const Expr *step);
-Stmt *gemm_put(Gemm *g, const Operand *o, const Threads *t, const Expr *half);
-/* Whether element (line, k) of a tile is element at of shared memory, in half
- * `half`. */
-const Expr *gemm_shared_index(const Gemm *g, const Operand *o, const Expr *half, const Expr *line,
+/* Its locals, when the number of stages is known. */
+void gemm_operand_locals(Gemm *g, Operand *o);
+/* Brings the part of step `step` that the thread reads, and puts it into a stage: what is direct
+ * at once, other operands when it has been held. */
+Stmt *gemm_bring(Gemm *g, const Operand *o, const Threads *t, const Expr *step, const Expr *stage);
+Stmt *gemm_put(Gemm *g, const Operand *o, const Threads *t, const Expr *stage);
+/* Element (line, k) of a tile in shared memory. */
+const Expr *gemm_shared_index(const Gemm *g, const Operand *o, const Expr *stage, const Expr *line,
                               const Expr *k);
 
 /* ---- gemm_multiply.c ---- */
-/* Adds the products of half `half` to the thread's sums. */
-Stmt *gemm_multiply(Gemm *g, const Threads *t, const Expr *half);
+/* Adds the products of a stage to the thread's sums. */
+Stmt *gemm_multiply(Gemm *g, const Threads *t, const Expr *stage);
 /* f for all sums of a thread: loops over them around what store makes of row,
  * column and the sum; together: columns that follow each other, whose rows are
  * equal, in a vector loop if the columns are a multiple of them. */

@@ -43,19 +43,19 @@ static int local_of(Gemm *g, const char *name, DType type, int64_t count) {
 }
 
 /* The thread's lines of one k, into registers. */
-static Stmt *read_lines(Gemm *g, const Operand *o, const Threads *t, const Expr *half,
+static Stmt *read_lines(Gemm *g, const Operand *o, const Threads *t, const Expr *stage,
                         const Expr *k, int local) {
   const Across l = lines_of(g, t, o->is_b);
   const int own = o->is_b ? g->tile.columns_own : g->tile.rows_own;
   const Expr *const i = ex_var(g->p, "i", gemm_num(g, own / FOUR));
   const Expr *const v = ex_var(g->p, "v", gemm_num(g, FOUR));
-  const Expr *const at = gemm_shared_index(g, o, half, line_at(g, &l, i, v), k);
+  const Expr *const at = gemm_shared_index(g, o, stage, line_at(g, &l, i, v), k);
   Stmt *const set = stmt_set(g->a, local, ex_add(g->p, gemm_scaled(g, i, FOUR), v),
                              ex_local(g->p, o->type, o->shared, at));
   return stmt_for(g->a, FOR_UNROLL, i, stmt_for(g->a, FOR_VECTOR, v, set));
 }
 
-static Stmt *multiply_plain(Gemm *g, const Threads *t, const Expr *half) {
+static Stmt *multiply_plain(Gemm *g, const Threads *t, const Expr *stage) {
   const int rows = g->tile.rows_own, columns = g->tile.columns_own;
   const int a = local_of(g, "row", DT_F32, rows), b = local_of(g, "column", DT_F32, columns);
   const Expr *const k = ex_var(g->p, "k", gemm_num(g, g->tile.k));
@@ -64,8 +64,8 @@ static Stmt *multiply_plain(Gemm *g, const Threads *t, const Expr *half) {
   StmtList l = {0};
   stmt_add(&l, stmt_local(g->a, a));
   stmt_add(&l, stmt_local(g->a, b));
-  stmt_add(&l, read_lines(g, &g->op[0], t, half, k, a));
-  stmt_add(&l, read_lines(g, &g->op[1], t, half, k, b));
+  stmt_add(&l, read_lines(g, &g->op[0], t, stage, k, a));
+  stmt_add(&l, read_lines(g, &g->op[1], t, stage, k, b));
   const Expr *const product =
       ex_mul(g->p, ex_local(g->p, DT_F32, a, i), ex_local(g->p, DT_F32, b, j));
   Stmt *const acc =
@@ -141,18 +141,18 @@ static Fragments fragments_of(const Gemm *g, const Threads *t) {
   return f;
 }
 
-static const Expr *fragment_value(Gemm *g, const Operand *o, const Expr *half, const Expr *line,
+static const Expr *fragment_value(Gemm *g, const Operand *o, const Expr *stage, const Expr *line,
                                   const Expr *k) {
-  const Expr *const e = ex_local(g->p, o->type, o->shared, gemm_shared_index(g, o, half, line, k));
+  const Expr *const e = ex_local(g->p, o->type, o->shared, gemm_shared_index(g, o, stage, line, k));
   return ex_cast(g->p, g->c->types->acc, e);
 }
 
-static Stmt *multiply_fragments(Gemm *g, const Threads *t, const Expr *half) {
+static Stmt *multiply_fragments(Gemm *g, const Threads *t, const Expr *stage) {
   const Fragments f = fragments_of(g, t);
   const Expr *const k = ex_var(g->p, "k", gemm_num(g, g->tile.k));
   const Expr *const product =
-      ex_mul(g->p, fragment_value(g, &g->op[0], half, f.row, k),
-             fragment_value(g, &g->op[1], half, ex_add(g->p, f.first, f.j), k));
+      ex_mul(g->p, fragment_value(g, &g->op[0], stage, f.row, k),
+             fragment_value(g, &g->op[1], stage, ex_add(g->p, f.first, f.j), k));
   Stmt *s = stmt_acc(g->a, g->sums, f.sum, RED_SUM, product);
   const Expr *const loop[] = {k, f.j, f.i, f.n, f.m};
   for (size_t i = 0; i < sizeof loop / sizeof *loop; i++)
@@ -169,8 +169,8 @@ static Stmt *each_fragment(Gemm *g, const Threads *t, GemmStore store) {
   return stmt_for(g->a, FOR_UNROLL, f.m, stmt_for(g->a, FOR_UNROLL, f.i, s));
 }
 
-Stmt *gemm_multiply(Gemm *g, const Threads *t, const Expr *half) {
-  return g->kind == TILE_F32 ? multiply_plain(g, t, half) : multiply_fragments(g, t, half);
+Stmt *gemm_multiply(Gemm *g, const Threads *t, const Expr *stage) {
+  return g->kind == TILE_F32 ? multiply_plain(g, t, stage) : multiply_fragments(g, t, stage);
 }
 
 Stmt *gemm_each_sum(Gemm *g, const Threads *t, GemmStore store) {

@@ -1,5 +1,5 @@
-/* Operands of matrix products on GPUs: from memory, through registers of each
- * thread, into shared memory. Constants are packed in whole tiles, so that
+/* Operands of matrix products on GPUs: from memory into shared memory, directly
+ * where they are copied as they are, else through registers of each thread. Constants are packed in whole tiles, so that
  * nothing asks where they end. */
 #include "passes/build/nest.h"
 #include "passes/gpu/gemm.h"
@@ -218,31 +218,6 @@ static bool reads_along_k(Gemm *g, const Operand *o) {
   return follows(g, e, c->k[c->n_k - 1]);
 }
 
-void gemm_operand(Gemm *g, Operand *o) {
-  const int threads = g->warps * WARP_LANES, elements = o->extent * g->tile.k;
-  o->lines_of_k = g->kind == TILE_F32;
-  o->pitch = (o->lines_of_k ? o->extent : g->tile.k) + gpu_tile_pad(g->kind);
-  o->packed = -1;
-  if (o->is_b) pack(g, o);
-  if (o->packed < 0) o->along_k = reads_along_k(g, o);
-  o->width = 16 / gpu_tile_bytes(g->kind);
-  while (elements % (threads * o->width)) o->width /= 2;
-  o->reads = elements / (threads * o->width);
-  const int64_t lines = o->lines_of_k ? g->tile.k : o->extent;
-  Kernel *const k = g->c->b.k;
-  Module *const m = g->c->l->mod;
-  o->shared = kernel_add_local(m, k,
-                               (Local){.name = o->is_b ? "b" : "a",
-                                       .dtype = o->type,
-                                       .count = 2 * lines * o->pitch,
-                                       .memory = MEM_SHARED});
-  o->held = kernel_add_local(m, k,
-                             (Local){.name = "next",
-                                     .dtype = o->type,
-                                     .count = (int64_t)o->reads * o->width,
-                                     .memory = o->type == DT_F32 ? MEM_REGS : MEM_STACK});
-}
-
 /* Place (line, k) of element v of read i of a thread. first: that of v = 0. */
 typedef struct Spot {
   const Expr *line, *k, *first_line, *first_k;
@@ -275,32 +250,90 @@ static const Expr *spot_value(Gemm *g, const Operand *o, const Spot *s, const Ex
   return stored_type(g, o, guarded(g, o, inside, line));
 }
 
+/* Whether what a thread reads together is a copy of 16 aligned bytes into neighbours of a line. */
+static bool is_direct(Gemm *g, const Operand *o) {
+  enum { MOST = 32, BYTES = 16 };
+  if (o->along_k == o->lines_of_k || o->width * dtype_bytes(o->type) != BYTES ||
+      (g->kind == TILE_TF32 && o->packed < 0))
+    return false;
+  const Threads t = gemm_threads(g);
+  const Expr *const v = ex_var(g->p, "v", gemm_num(g, o->width)), *coeff, *first;
+  const Spot s = spot_of(g, o, &t, gemm_num(g, 0), v);
+  const Expr *const e = spot_value(g, o, &s, v, ex_var(g->p, "step", g->steps));
+  if (e->op != EX_LOAD || (DType)e->dtype != o->type ||
+      (e->a[1] && expr_uses_var(e->a[1], v->id)) ||
+      !expr_affine(g->p, e->a[0], v, &coeff, &first) || !expr_is_i64(coeff, 1))
+    return false;
+  ExprTerm term[MOST];
+  const int n = expr_terms(g->p, first, term, MOST);
+  for (int i = 0; i < n; i++)
+    if (term[i].coeff % o->width) return false;
+  const Param *const from = &g->c->b.k->params.data[e->id];
+  return n >= 0 && from->align >= BYTES && !(from->access & PA_WRITE);
+}
+
+void gemm_operand(Gemm *g, Operand *o) {
+  const int threads = g->warps * WARP_LANES, elements = o->extent * g->tile.k;
+  o->lines_of_k = g->kind == TILE_F32;
+  o->pitch = (o->lines_of_k ? o->extent : g->tile.k) + gpu_tile_pad(g->kind);
+  o->packed = o->held = -1;
+  if (o->is_b) pack(g, o);
+  if (o->packed < 0) o->along_k = reads_along_k(g, o);
+  o->width = 16 / gpu_tile_bytes(g->kind);
+  while (elements % (threads * o->width)) o->width /= 2;
+  o->reads = elements / (threads * o->width);
+  o->direct = is_direct(g, o);
+}
+
+void gemm_operand_locals(Gemm *g, Operand *o) {
+  const int64_t lines = o->lines_of_k ? g->tile.k : o->extent;
+  const bool late = g->op[0].direct || g->op[1].direct;
+  Kernel *const k = g->c->b.k;
+  Module *const m = g->c->l->mod;
+  o->shared = kernel_add_local(m, k,
+                               (Local){.name = o->is_b ? "b" : "a",
+                                       .dtype = o->type,
+                                       .count = g->stages * lines * o->pitch,
+                                       .memory = MEM_SHARED,
+                                       .late = late ? g->stages - 1 : 0});
+  if (o->direct) return;
+  o->held = kernel_add_local(m, k,
+                             (Local){.name = "next",
+                                     .dtype = o->type,
+                                     .count = (int64_t)o->reads * o->width,
+                                     .memory = o->type == DT_F32 ? MEM_REGS : MEM_STACK});
+}
+
 static const Expr *held_index(const Gemm *g, const Operand *o, const Expr *i, const Expr *v) {
   return ex_add(g->p, gemm_scaled(g, i, o->width), v);
 }
 
-Stmt *gemm_bring(Gemm *g, const Operand *o, const Threads *t, const Expr *step) {
+Stmt *gemm_bring(Gemm *g, const Operand *o, const Threads *t, const Expr *step, const Expr *stage) {
   const Expr *const i = ex_var(g->p, "i", gemm_num(g, o->reads));
   const Expr *const v = ex_var(g->p, "v", gemm_num(g, o->width));
   const Spot s = spot_of(g, o, t, i, v);
-  Stmt *const set = stmt_set(g->a, o->held, held_index(g, o, i, v), spot_value(g, o, &s, v, step));
+  const Expr *const value = spot_value(g, o, &s, v, step);
+  Stmt *const set =
+      o->direct ? stmt_set(g->a, o->shared, gemm_shared_index(g, o, stage, s.line, s.k), value)
+                : stmt_set(g->a, o->held, held_index(g, o, i, v), value);
   return stmt_for(g->a, FOR_UNROLL, i, stmt_for(g->a, FOR_VECTOR, v, set));
 }
 
-const Expr *gemm_shared_index(const Gemm *g, const Operand *o, const Expr *half, const Expr *line,
+const Expr *gemm_shared_index(const Gemm *g, const Operand *o, const Expr *stage, const Expr *line,
                               const Expr *k) {
   const int64_t lines = o->lines_of_k ? g->tile.k : o->extent;
   const Expr *const at = o->lines_of_k ? ex_add(g->p, gemm_scaled(g, k, o->pitch), line)
                                        : ex_add(g->p, gemm_scaled(g, line, o->pitch), k);
-  return ex_add(g->p, gemm_scaled(g, half, lines * o->pitch), at);
+  return ex_add(g->p, gemm_scaled(g, stage, lines * o->pitch), at);
 }
 
-Stmt *gemm_put(Gemm *g, const Operand *o, const Threads *t, const Expr *half) {
+Stmt *gemm_put(Gemm *g, const Operand *o, const Threads *t, const Expr *stage) {
+  if (o->direct) return NULL;
   const Expr *const i = ex_var(g->p, "i", gemm_num(g, o->reads));
   const Expr *const v = ex_var(g->p, "v", gemm_num(g, o->width));
   const Spot s = spot_of(g, o, t, i, v);
   const Expr *e = ex_local(g->p, o->type, o->held, held_index(g, o, i, v));
   if (g->kind == TILE_TF32 && o->packed < 0) e = rounded(g->p, e);
-  Stmt *const set = stmt_set(g->a, o->shared, gemm_shared_index(g, o, half, s.line, s.k), e);
+  Stmt *const set = stmt_set(g->a, o->shared, gemm_shared_index(g, o, stage, s.line, s.k), e);
   return stmt_for(g->a, FOR_UNROLL, i, stmt_for(g->a, FOR_VECTOR, v, set));
 }

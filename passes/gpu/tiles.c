@@ -8,7 +8,7 @@
 
 #include <math.h>
 
-enum { WARP = 32, FOUR = 4, HALVES = 2, MOST_TILES = 9 };
+enum { WARP = 32, FOUR = 4, LEAST_STAGES = 2, MOST_TILES = 9 };
 enum { CALL = 3000 }; /* cycles of a kernel that does nothing, and of begin and end */
 
 typedef struct Shape {
@@ -49,7 +49,7 @@ int64_t gpu_tile_shared(TileKind kind, const GpuTile *t) {
   const int pad = gpu_tile_pad(kind);
   const int64_t elements = kind == TILE_F32 ? (int64_t)t->k * (t->rows + pad + t->columns + pad)
                                             : (int64_t)(t->rows + t->columns) * (t->k + pad);
-  return HALVES * elements * gpu_tile_bytes(kind);
+  return LEAST_STAGES * elements * gpu_tile_bytes(kind);
 }
 
 /* Of a thread: sums, operands, what it brings, addresses. */
@@ -103,10 +103,23 @@ static double join_cycles(const Gpu *g, const GpuProduct *p, const GpuTile *t) {
   return 2 * sums * SUM_BYTES / ((double)L2_BYTES * g->sms) + CALL;
 }
 
+static double count_blocks(const GpuProduct *p, const GpuTile *t) {
+  return most(t->splits, 1) * p->outer * ceil(p->rows / t->rows) * ceil(p->columns / t->columns);
+}
+
+int gpu_tile_stages(const Gpu *g, const GpuProduct *p, const GpuTile *t) {
+  enum { MOST_STAGES = 4, OF_BLOCK = 1024 };
+  const double of_sm = most(ceil(count_blocks(p, t) / g->sms), 1);
+  const double held = least(most(resident(g, p->kind, t), 1), of_sm);
+  const double room = least((double)g->shared_bytes / held - OF_BLOCK, (double)g->block_bytes);
+  const double fit = floor(room * LEAST_STAGES / (double)gpu_tile_shared(p->kind, t));
+  return (int)most(least(fit, MOST_STAGES), LEAST_STAGES);
+}
+
 double gpu_tile_cycles(const Gpu *g, const GpuProduct *p, const GpuTile *t) {
   enum { LATENCY = 500 }; /* from memory to shared memory, and barriers */
   const double held = resident(g, p->kind, t), splits = most(t->splits, 1);
-  const double blocks = splits * p->outer * ceil(p->rows / t->rows) * ceil(p->columns / t->columns);
+  const double blocks = count_blocks(p, t);
   const double steps = ceil(ceil(p->k / t->k) / splits), of_sm = ceil(blocks / g->sms);
   const double together = least(of_sm, held), rounds = ceil(of_sm / held);
   const double work = of_sm * steps * step_cycles(g, p, t);

@@ -29,8 +29,10 @@ typedef struct GpuProduct {
 
 /* Warps of a block. */
 int gpu_tile_warps(TileKind kind, const GpuTile *t);
-/* Bytes of shared memory that a block takes. */
+/* Bytes of shared memory that a block of two stages takes. */
 int64_t gpu_tile_shared(TileKind kind, const GpuTile *t);
+/* Stages that a block may have, 2 to 4, without an SM holding fewer blocks than with two. */
+int gpu_tile_stages(const Gpu *g, const GpuProduct *p, const GpuTile *t);
 /* Elements behind each row of a tile in shared memory, so that lanes meet in no
  * bank. */
 int gpu_tile_pad(TileKind kind);

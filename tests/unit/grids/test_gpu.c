@@ -261,7 +261,9 @@ static void test_kept(void **state) {
 
 static void check_tile(const Gpu *g, const GpuProduct *p, const GpuTile *t) {
   const int warps = gpu_tile_warps(p->kind, t), own = t->rows_own * t->columns_own;
-  assert_true(gpu_tile_shared(p->kind, t) <= g->block_bytes);
+  const int stages = gpu_tile_stages(g, p, t);
+  assert_true(stages >= 2 && stages <= 4);
+  assert_true(gpu_tile_shared(p->kind, t) / 2 * stages <= g->block_bytes);
   assert_true(warps >= 1 && warps * 32 <= MAX_THREADS);
   assert_int_equal(warps * own * (p->kind == TILE_F32 ? 32 : 1), t->rows * t->columns);
   assert_true(gpu_tile_cycles(g, p, t) > 0 && isfinite(gpu_tile_cycles(g, p, t)));

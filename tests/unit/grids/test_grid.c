@@ -37,6 +37,7 @@ typedef struct Case {
   const char *error;
 } Case;
 #define SHARED "local t0 : f32[64] shared \"tile\"\n"
+#define LATE "local t0 : f32[64] shared late 2 \"ring\"\n"
 #define OWN "local t0 : f32[2] regs\n"
 #define THREAD "for t in 0..64 thread"
 #define BLOCK "for i in 0..2 block"
@@ -59,6 +60,8 @@ static const Case refused[] = {
     {SHARED, BLOCK " { " THREAD " { local t0 } }", "shared local t0 is declared in a thread loop"},
     {SHARED, BLOCK " { for k in 0..2 { local t0 } " THREAD " { t0[t] = 0 } }",
      "local t0 is used outside of its block"},
+    {"local t0 : f32[2] regs late 1\n", BLOCK " { local t0\n " THREAD " { t0[0] = 0 } }",
+     "local t0 cannot be late by 1"},
     {"local t0 : f32[64] shared local t1 : f64[29100] shared",
      BLOCK " { local t0 if i < 1 { local t1 } }", "233056 bytes of shared memory"},
     /* ---- extents ---- */
@@ -153,6 +156,15 @@ static const Case caught[] = {
      BLOCK " { local t0\n " THREAD " { t0[t] = 1 } " THREAD
            " { t0[t + cast<i64>(b1[0])] sum= 1 } }",
      "read of local 0 (tile) at index 64 of 64"},
+    {LATE,
+     BLOCK " { local t0\n " THREAD " { t0[t] = 1 } " THREAD
+           " { if t < 32 { b2[i*32 + t] = t0[t] } } }",
+     "is touched 1 barriers after it was written, and late by 2"},
+    {LATE, BLOCK " { local t0\n " THREAD " { t0[t] = 1 } " THREAD " { t0[t] = 2 } }",
+     "local 0 (ring), index "},
+    {LATE,
+     BLOCK " { local t0\n " THREAD " { t0[t] = b0[t]\n if t < 32 { b2[i*32 + t] = t0[t] } } }",
+     "is touched 0 barriers after"},
 };
 
 static void test_caught(void **state) {
