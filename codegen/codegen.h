@@ -57,3 +57,7 @@ typedef struct CodegenStats {
  * memory planner, without reductions in expressions. Scratch parameters of a kernel lie in a
  * thread's scratch in order, each 64-aligned. */
 bool codegen_write(const Module *m, const Target *t, const CodegenOptions *o, CodegenStats *stats);
+
+/* Microseconds that a launch of a kernel takes at least on a GPU, by its arithmetic or its memory, for
+ * sizes as they are guessed. */
+double codegen_limit_us(const Module *m, const Kernel *k, const Gpu *g);

@@ -191,6 +191,8 @@ bool write_text(Session *s, const char *path, StrBuf *text);
 int tune(const Options *o); /* tune.c: --tune */
 /* plan.c: the choices as a table on stderr; bench --profile --print-plan. */
 void decisions_print(const DecisionLog *log);
+/* What each launch is estimated to take, beside its limit. */
+void launches_print(const Module *m, const Gpu *g);
 int bench_estimates(const Options *o);
 /* The command of a compiled program under the target's emulator if it needs one, in argv from n on;
  * new n. */

@@ -1,6 +1,7 @@
 /* The least that a kernel takes on a GPU: its multiply-adds at the highest rate of its arithmetic, or
  * its bytes from the device's memory (Williams, Waterman, Patterson, Roofline, 2009). */
 #include "codegen/analysis/program.h"
+#include "ir/expr/expr_query.h"
 
 const Expr *kernel_bytes(const Module *m, const Kernel *k) {
   ExprPool *const p = m->model->pool;
@@ -28,6 +29,10 @@ static int fma_per_cycle(const Kernel *k, const Gpu *g) {
                                         : g->f16_per_cycle / 2;
   }
   return g->f32_per_cycle;
+}
+
+double codegen_limit_us(const Module *m, const Kernel *k, const Gpu *g) {
+  return expr_extent_guess(m->model->pool, kernel_limit_ps(m, k, g)) / 1e6;
 }
 
 const Expr *kernel_limit_ps(const Module *m, const Kernel *k, const Gpu *g) {

@@ -34,6 +34,47 @@ void decisions_print(const DecisionLog *log) {
   }
 }
 
+/* ---- launches on a GPU ---- */
+typedef struct Launches {
+  const Module *m;
+  const Gpu *g;
+  int n;
+  double us, limit_us;
+} Launches;
+
+/* Constants of an H100, by profiles of BERT-base and ResNet-50: what is around a launch in a graph;
+ * how much longer tiles take than their model says, which only compares them; what kernels get of
+ * the bandwidth of memory. */
+static double launch_us(const Launches *l, const Step *s, double limit_us) {
+  static const double around = 2.5, tiles = 2, bandwidth = 0.6;
+  const bool tiled = s->estimate.model && strcmp(s->estimate.model, "gpu_gemm") == 0;
+  const double us = tiled ? s->estimate.cycles * tiles / l->g->clock_mhz : 0;
+  const double memory = limit_us / bandwidth;
+  return around + (us > memory ? us : memory);
+}
+
+static void print_launches(Launches *l, const Step *s) {
+  for (; s; s = s->next) {
+    print_launches(l, step_body(s));
+    print_launches(l, step_otherwise(s));
+    if (s->kind != STEP_KERNEL) continue;
+    const double limit = codegen_limit_us(l->m, s->call.kernel, l->g);
+    const double us = launch_us(l, s, limit);
+    fprintf(stderr, "%10.2f %10.2f  %s\n", us, limit, s->call.kernel->name);
+    l->us += us;
+    l->limit_us += limit;
+    l->n++;
+  }
+}
+
+void launches_print(const Module *m, const Gpu *g) {
+  Launches l = {.m = m, .g = g};
+  fprintf(stderr, "%10s %10s  launch, each once\n", "us", "limit us");
+  print_launches(&l, m->steps);
+  fprintf(stderr, "%10.2f %10.2f  %d launches, estimated and not measured\n", l.us, l.limit_us,
+          l.n);
+}
+
 /* ---- estimates against times ---- */
 
 /* Cycles of this machine in a nanosecond: a chain of additions takes one each. The least time of a

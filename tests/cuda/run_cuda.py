@@ -229,6 +229,16 @@ def test_work(text):
     check("the limit of all", len(limit) == 1 and megabyte / 1.555e-3 <= 1000 * limit[0] + 10 <= 1e4, limit)
 
 
+def test_launches(folder):
+    """What launches are estimated to take: never less than their limit, and the sum is that of the lines."""
+    r = burin(folder / "batches.onnx", "--target=cuda:sm_80", "--print-plan", "--emit=loop", "-q", "-o", folder / "batches.loop")
+    lines = r.stderr[r.stderr.find("launch, each once"):].splitlines()[1:]
+    rows = [[float(v) for v in line.split()[:2]] for line in lines]
+    check("estimates of launches", r.returncode == 0 and len(rows) > 1 and f" {len(rows) - 1} launches" in lines[-1], r.stderr)
+    check("limits of launches", all(us > limit for us, limit in rows), rows)
+    check("their sum", abs(sum(us for us, _ in rows[:-1]) - rows[-1][0]) < 0.01 * len(rows), rows)
+
+
 def test_many_blocks(folder):
     """More products than a grid has in z."""
     x = np.random.default_rng(3).normal(size=(65540, 7)).astype(np.float32)
@@ -268,7 +278,8 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         build(folder)
-        for test in (test_stand_in, test_barriers, test_driver, test_failures, test_compiled, test_many_blocks):
+        for test in (test_stand_in, test_barriers, test_driver, test_failures, test_compiled, test_many_blocks,
+                     test_launches):
             test(folder)
     return part.finish()
 
