@@ -64,7 +64,7 @@ class Guarded:
 def guarded_run(model, feeds, threads, at_end):
     """Bytes of the outputs."""
     call = burin._Call(model)
-    arrays = [burin._as_input(t, feeds[t.name]) for t in model.inputs]
+    arrays = [burin._as_input(t, feeds[t.name], model.on_gpu) for t in model.inputs]
     call.prepare([a.shape for a in arrays], threads)
     fill = 0xFF if at_end else 0
     inputs = [Guarded(a.nbytes, at_end, a.itemsize, fill) for a in arrays]
