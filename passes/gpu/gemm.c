@@ -206,11 +206,6 @@ static Stmt *put(Gemm *g, const Threads *t, const Expr *stage) {
   return l.first;
 }
 
-static Stmt *where(const Gemm *g, const Expr *cond, Stmt *then) {
-  int64_t always = 0;
-  return !then || (expr_is_const(cond, &always) && always) ? then : stmt_if(g->a, cond, then, NULL);
-}
-
 static Stmt *zero_sums(Gemm *g) {
   const Threads t = gemm_threads(g);
   const Local *const sums = &g->c->b.k->locals.data[g->sums];
@@ -225,7 +220,7 @@ static Stmt *begin(Gemm *g) {
   StmtList l = {0};
   stmt_add(&l, bring(g, &t, ex_add(g->p, g->first, step), step));
   stmt_add(&l, put(g, &t, step));
-  Stmt *const fill = where(g, ex_lt(g->p, step, g->own_steps), l.first);
+  Stmt *const fill = stmt_if(g->a, ex_lt(g->p, step, g->own_steps), l.first, NULL);
   StmtList all = {0};
   stmt_add(&all, zero_sums(g));
   stmt_add(&all, stmt_for(g->a, FOR_UNROLL, step, gemm_nest(g, &t, fill)));
@@ -241,9 +236,11 @@ static Stmt *go_on(Gemm *g) {
   StmtList l = {0};
   int64_t steps;
   const bool all = expr_is_const(g->own_steps, &steps) && steps < g->stages;
-  if (!all) stmt_add(&l, where(g, more, bring(g, &t, ex_add(g->p, g->first, later), to)));
+  Stmt *const brought = all ? NULL : bring(g, &t, ex_add(g->p, g->first, later), to);
+  if (brought) stmt_add(&l, stmt_if(g->a, more, brought, NULL));
   stmt_add(&l, gemm_multiply(g, &t, ex_floormod(g->p, step, n)));
-  if (!all) stmt_add(&l, where(g, more, put(g, &t, to)));
+  Stmt *const held = all ? NULL : put(g, &t, to);
+  if (held) stmt_add(&l, stmt_if(g->a, more, held, NULL));
   return stmt_for(g->a, FOR_SERIAL, step, gemm_nest(g, &t, l.first));
 }
 

@@ -91,9 +91,7 @@ static Stmt *store_columns(Gemm *g, const Expr *row, const Expr *first, const Ex
 }
 
 static Stmt *where_row(Gemm *g, const Expr *row, Stmt *body) {
-  const Expr *const inside = ex_lt(g->p, row, g->c->rows_w);
-  int64_t always = 0;
-  return expr_is_const(inside, &always) && always ? body : stmt_if(g->a, inside, body, NULL);
+  return stmt_if(g->a, ex_lt(g->p, row, g->c->rows_w), body, NULL);
 }
 
 static Stmt *each_plain(Gemm *g, const Threads *t, GemmStore store) {

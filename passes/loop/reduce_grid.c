@@ -161,11 +161,6 @@ static Stmt *nest(const Threads *t, Stmt *body) {
   return stmt_for(t->g->a, FOR_THREAD, t->line, stmt_for(t->g->a, FOR_THREAD, t->lane, body));
 }
 
-static Stmt *where(const Gather *g, const Expr *cond, Stmt *body) {
-  int64_t always = 0;
-  return expr_is_const(cond, &always) && always ? body : stmt_if(g->a, cond, body, NULL);
-}
-
 /* The statements from s to end, as the thread does them; the sum is declared elsewhere. */
 static Stmt *copied(Threads *t, const Stmt *s, const Stmt *end) {
   const Gather *const g = t->g;
@@ -197,7 +192,7 @@ static Stmt *own_terms(Threads *t, const Stmt *loop) {
   t->term = lo ? ex_add(g->p, lo, at) : at;
   Stmt *const one = copied(t, loop->loop.body, NULL);
   t->term = NULL;
-  return stmt_for(g->a, FOR_SERIAL, step, where(g, ex_lt(g->p, at, n), one));
+  return stmt_for(g->a, FOR_SERIAL, step, stmt_if(g->a, ex_lt(g->p, at, n), one, NULL));
 }
 
 static const Expr *shared_at(const Threads *t, int shared, const Expr *lane) {
@@ -238,7 +233,7 @@ bool reduce_grid(Module *m, Kernel *k, const Target *target) {
   stmt_add(&terms, copied(&t, g->first, g->loop));
   stmt_add(&terms, own_terms(&t, g->loop));
   stmt_add(&own, stmt_set(g->a, g->sum, zero, reduce_identity(g->p, g->kind, type)));
-  stmt_add(&own, where(g, ex_lt(g->p, t.row, g->rows), terms.first));
+  stmt_add(&own, stmt_if(g->a, ex_lt(g->p, t.row, g->rows), terms.first, NULL));
   stmt_add(&own, set_shared(&t, shared, ex_local(g->p, type, g->sum, zero)));
   stmt_add(&l, nest(&t, own.first));
   for (int64_t half = g->lanes / 2; half; half /= 2) {
