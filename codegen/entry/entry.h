@@ -20,6 +20,7 @@ typedef struct Entry {
   Val run;                     /* what the run has of its device; NULL: there is none */
 } Entry;
 
+static inline Val ki32(Emit *c, int64_t v) { return k_int(c, c->i32, v); }
 static inline Val ki64(Emit *c, int64_t v) { return k_int(c, c->i64, v); }
 static inline Val at(Emit *c, Type t, Val p, Val index) {
   return LLVMBuildGEP2(c->b, t, p, &index, 1, "");
@@ -33,7 +34,10 @@ static inline Val field(Emit *c, Type t, Val p, int k) {
 static inline Val load(Emit *c, Type t, Val p) { return LLVMBuildLoad2(c->b, t, p, ""); }
 static inline Val wide(Emit *c, const Expr *e) { return emit_wide(c, expr_lower_math(c->pool, e)); }
 
-/* ---- entry_info.c: the descriptor ---- */
+/* ---- entry_info.c: constants, and the descriptor ---- */
+Val const_text(Emit *c, const char *s);              /* its address; NULL of NULL */
+Val const_array(Emit *c, Type t, Val *items, int n); /* likewise; NULL of no items */
+Val weights_pointer(Emit *c, const Program *p);      /* NULL: there are none */
 typedef struct EntryFns {
   Val invoke, arena_size, output_dims;
 } EntryFns;

@@ -1,9 +1,13 @@
 /* Steps whose kernels a device runs (runtime/cuda/gpu.h): the entry launches them, copies on the
  * device, and reads what it must know. All addresses between begin and end are the device's. */
-#include <string.h>
-
 #include "codegen/entry/entry.h"
 #include "runtime/cuda/gpu.h"
+
+/* Types are written here a second time, field by field. */
+_Static_assert(sizeof(GpuKernel) == 56, "kernel_rows: GpuKernel has other fields");
+_Static_assert(sizeof(GpuModel) == 48, "description: GpuModel has other fields");
+_Static_assert(sizeof(GpuTensor) == 16, "tensor_array: GpuTensor has other fields");
+_Static_assert(sizeof(GpuRun) == 40, "run_type: GpuRun has other fields");
 
 static Type run_type(Emit *c) {
   return LLVMStructTypeInContext(c->ctx, (Type[]){c->ptr, c->ptr, c->ptr, c->ptr, c->ptr}, 5, 0);
@@ -14,27 +18,6 @@ Val device_weights(Entry *e) {
 }
 
 /* ---- the description: NAME_gpu ---- */
-static Val words_global(Emit *c, Type element, Val *items, int n) {
-  if (n == 0) return LLVMConstNull(c->ptr);
-  const Val init = LLVMConstArray2(element, items, (uint64_t)n);
-  const Val g = LLVMAddGlobal(c->mod, LLVMTypeOf(init), "");
-  LLVMSetInitializer(g, init);
-  LLVMSetLinkage(g, LLVMPrivateLinkage);
-  LLVMSetGlobalConstant(g, 1);
-  return g;
-}
-
-static Val k32(Emit *c, int64_t v) { return k_int(c, c->i32, v); }
-
-static Val text_global(Emit *c, const char *s) {
-  const Val init = LLVMConstStringInContext2(c->ctx, s, strlen(s), 0);
-  const Val g = LLVMAddGlobal(c->mod, LLVMTypeOf(init), "");
-  LLVMSetInitializer(g, init);
-  LLVMSetLinkage(g, LLVMPrivateLinkage);
-  LLVMSetGlobalConstant(g, 1);
-  return g;
-}
-
 static Val host_function(Emit *c, const char *name) {
   Type type;
   if (!name) return LLVMConstNull(c->ptr);
@@ -56,21 +39,21 @@ static Val kernel_rows(Emit *c, const Program *p) {
     const Kernel *const k = p->m->kernels.data[i];
     const Launch *const l = &p->launches[i];
     Val *const syms = ARENA_ARRAY(c->arena, Val, l->n_syms + 1);
-    for (int s = 0; s < l->n_syms; s++) syms[s] = k32(c, l->syms[s]);
+    for (int s = 0; s < l->n_syms; s++) syms[s] = ki32(c, l->syms[s]);
     Val threads[3];
-    for (int d = 0; d < 3; d++) threads[d] = k32(c, l->threads[d]);
-    Val f[8] = {text_global(c, arena_printf(c->arena, "%s_%s", p->name, k->name)),
-                k32(c, l->unit),
+    for (int d = 0; d < 3; d++) threads[d] = ki32(c, l->threads[d]);
+    Val f[8] = {const_text(c, arena_printf(c->arena, "%s_%s", p->name, k->name)),
+                ki32(c, l->unit),
                 LLVMConstArray2(c->i32, threads, 3),
-                k32(c, l->shared),
-                k32(c, buffer_params(k)),
-                k32(c, l->n_syms),
-                words_global(c, c->i32, syms, l->n_syms),
+                ki32(c, l->shared),
+                ki32(c, buffer_params(k)),
+                ki32(c, l->n_syms),
+                const_array(c, c->i32, syms, l->n_syms),
                 host_function(c, l->host)};
     rows[i] = LLVMConstStructInContext(c->ctx, f, 8, 0);
     type = LLVMTypeOf(rows[i]);
   }
-  return n ? words_global(c, type, rows, n) : LLVMConstNull(c->ptr);
+  return n ? const_array(c, type, rows, n) : LLVMConstNull(c->ptr);
 }
 
 static bool host_takes_part(const Step *s) {
@@ -86,16 +69,13 @@ static Val image_address(Emit *c, const Program *p) {
 
 /* GpuModel */
 static Val description(Emit *c, const Program *p) {
-  const Val weights = p->weights.bytes
-                          ? hidden_bytes(c, arena_printf(c->arena, "%s_weights", p->name))
-                          : LLVMConstNull(c->ptr);
-  Val f[7] = {k32(c, (int64_t)sizeof(GpuModel)),
-              k32(c, p->m->kernels.n),
+  Val f[7] = {ki32(c, (int64_t)sizeof(GpuModel)),
+              ki32(c, p->m->kernels.n),
               kernel_rows(c, p),
               image_address(c, p),
-              weights,
+              weights_pointer(c, p),
               ki64(c, p->weights.bytes),
-              k32(c, !host_takes_part(p->m->steps))};
+              ki32(c, !host_takes_part(p->m->steps))};
   const Val init = LLVMConstStructInContext(c->ctx, f, 7, 0);
   const Val g = LLVMAddGlobal(c->mod, LLVMTypeOf(init), arena_printf(c->arena, "%s_gpu", p->name));
   LLVMSetInitializer(g, init);
@@ -125,8 +105,8 @@ void device_launch(Entry *e, const Step *s, int position) {
   for (int i = 0; i < MAX_NEST; i++) /* the innermost loop counts x */
     extent[i] =
         i < n ? wide(c, expr_var_extent(c->pool, nest[n - 1 - i]->loop.var->id)) : ki64(c, 1);
-  Val args[] = {e->run,       k32(c, position), k32(c, kernel), e->bufs,
-                c->sym_array, extent[0],        extent[1],      extent[2]};
+  Val args[] = {e->run,       ki32(c, position), ki32(c, kernel), e->bufs,
+                c->sym_array, extent[0],         extent[1],       extent[2]};
   pass_on_failure(c, call(c, "burin_gpu_launch", 8, args));
 }
 
@@ -197,8 +177,8 @@ Val device_call(Entry *e, const Step *s, int position, Val fn, Val ins, Val outs
     const Buffer *const b = &e->p->m->buffers.data[s->ext.scratch];
     scratch = LLVMBuildMul(c->b, wide(c, b->count), ki64(c, dtype_bytes(b->dtype)), "");
   }
-  Val args[] = {e->run, k32(c, position), fn,    ins,   k32(c, n_in),
-                outs,   k32(c, n_out),    words, bytes, scratch};
+  Val args[] = {e->run, ki32(c, position), fn,    ins,   ki32(c, n_in),
+                outs,   ki32(c, n_out),    words, bytes, scratch};
   return call(c, "burin_gpu_call", 10, args);
 }
 
@@ -225,11 +205,11 @@ static Val begin(Entry *e) {
   Val args[] = {description(c, p),
                 e->opts,
                 in,
-                k32(c, n_in + p->defaults),
+                ki32(c, n_in + p->defaults),
                 out,
-                k32(c, n_out),
+                ki32(c, n_out),
                 p->n_caller ? e->dims : LLVMConstNull(c->ptr),
-                k32(c, p->n_caller),
+                ki32(c, p->n_caller),
                 wide(c, program_arena_bytes(p)),
                 e->run};
   return call(c, "burin_gpu_begin", 10, args);
@@ -259,14 +239,14 @@ static Val result_bytes(Entry *e) {
 void device_steps(Entry *e) {
   Emit *const c = e->c;
   e->run = entry_alloca(c, run_type(c), 1, 8);
-  const Val began = begin(e), zero = k32(c, 0);
+  const Val began = begin(e), zero = ki32(c, 0);
   const LLVMBasicBlockRef bad = new_block(c, "bad"), good = new_block(c, "good"),
                           steps = new_block(c, "steps"), done = new_block(c, "done");
   LLVMBuildCondBr(c->b, LLVMBuildICmp(c->b, LLVMIntSLT, began, zero, ""), bad, good);
   LLVMPositionBuilderAtEnd(c->b, bad);
   LLVMBuildRet(c->b, LLVMBuildSub(c->b, zero, began, ""));
   LLVMPositionBuilderAtEnd(c->b, good);
-  LLVMBuildCondBr(c->b, LLVMBuildICmp(c->b, LLVMIntEQ, began, k32(c, GPU_REPLAYED), ""), done,
+  LLVMBuildCondBr(c->b, LLVMBuildICmp(c->b, LLVMIntEQ, began, ki32(c, GPU_REPLAYED), ""), done,
                   steps);
   LLVMPositionBuilderAtEnd(c->b, steps);
   emit_forget(c);

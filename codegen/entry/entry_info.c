@@ -3,9 +3,6 @@
 
 #include "codegen/entry/entry.h"
 
-static Val k32(Emit *c, int64_t v) { return k_int(c, c->i32, v); }
-static Val k64(Emit *c, int64_t v) { return k_int(c, c->i64, v); }
-
 static Val const_global(Emit *c, Val init) {
   const Val g = LLVMAddGlobal(c->mod, LLVMTypeOf(init), "");
   LLVMSetInitializer(g, init);
@@ -14,14 +11,14 @@ static Val const_global(Emit *c, Val init) {
   return g;
 }
 
-static Val text(Emit *c, const char *s) {
+Val const_text(Emit *c, const char *s) {
   if (!s) return LLVMConstNull(c->ptr);
   const Val g = const_global(c, LLVMConstStringInContext2(c->ctx, s, strlen(s), 0));
   LLVMSetUnnamedAddress(g, LLVMGlobalUnnamedAddr);
   return g;
 }
 
-static Val array(Emit *c, Type t, Val *items, int n) {
+Val const_array(Emit *c, Type t, Val *items, int n) {
   if (n == 0) return LLVMConstNull(c->ptr);
   return const_global(c, LLVMConstArray2(t, items, (uint64_t)n));
 }
@@ -31,9 +28,9 @@ static Val dims_of(Emit *c, const Program *p, const Value *v) {
   for (int i = 0; i < v->rank; i++) {
     int64_t n;
     const int sym = v->dims[i]->op == EX_SYM ? program_symbol(p, v->dims[i]->id) : -1;
-    k[i] = k64(c, expr_is_const(v->dims[i], &n) ? n : sym >= 0 ? -1 - (int64_t)sym : INT64_MIN);
+    k[i] = ki64(c, expr_is_const(v->dims[i], &n) ? n : sym >= 0 ? -1 - (int64_t)sym : INT64_MIN);
   }
-  return array(c, c->i64, k, v->rank > 0 ? v->rank : 0);
+  return const_array(c, c->i64, k, v->rank > 0 ? v->rank : 0);
 }
 
 static Val tensor_infos(Emit *c, const Program *p, bool outputs) {
@@ -45,13 +42,16 @@ static Val tensor_infos(Emit *c, const Program *p, bool outputs) {
   for (int i = 0; i < n; i++) {
     const Value *const v = outputs ? g->outputs.data[i] : g->inputs.data[i];
     const char *const name = outputs ? program_output_name(p, i) : program_input_name(p, i);
-    Val f[7] = {
-        text(c, name),    k32(c, dtype_rows[v->dtype].onnx), k32(c, v->rank > 0 ? v->rank : 0),
-        dims_of(c, p, v), text(c, program_shape_text(p, v)), LLVMConstReal(c->f32, 0),
-        k32(c, 0)};
+    Val f[7] = {const_text(c, name),
+                ki32(c, dtype_rows[v->dtype].onnx),
+                ki32(c, v->rank > 0 ? v->rank : 0),
+                dims_of(c, p, v),
+                const_text(c, program_shape_text(p, v)),
+                LLVMConstReal(c->f32, 0),
+                ki32(c, 0)};
     items[i] = LLVMConstStructInContext(c->ctx, f, 7, 0);
   }
-  return array(c, t, items, n);
+  return const_array(c, t, items, n);
 }
 
 static Val kernel_infos(Emit *c, const Program *p) {
@@ -63,11 +63,11 @@ static Val kernel_infos(Emit *c, const Program *p) {
     const Loc *const loc = s->loc ? s->loc : kernel ? s->call.kernel->loc : NULL;
     int64_t flops = 0;
     if (kernel && s->call.kernel->flops) (void)expr_is_const(s->call.kernel->flops, &flops);
-    Val f[3] = {text(c, kernel ? s->call.kernel->name : s->ext.row->symbol),
-                text(c, program_node_list(c->arena, loc)), k64(c, flops)};
+    Val f[3] = {const_text(c, kernel ? s->call.kernel->name : s->ext.row->symbol),
+                const_text(c, program_node_list(c->arena, loc)), ki64(c, flops)};
     items[i] = LLVMConstStructInContext(c->ctx, f, 3, 0);
   }
-  return array(c, t, items, p->calls.n);
+  return const_array(c, t, items, p->calls.n);
 }
 
 static Val check_infos(Emit *c, const Program *p) {
@@ -75,20 +75,20 @@ static Val check_infos(Emit *c, const Program *p) {
   Val *const items = ARENA_ARRAY(c->arena, Val, p->checks->n + 1);
   for (int i = 0; i < p->checks->n; i++) {
     const Check *const row = &p->checks->data[i];
-    Val f[3] = {text(c, row->text), text(c, row->node), k32(c, row->status)};
+    Val f[3] = {const_text(c, row->text), const_text(c, row->node), ki32(c, row->status)};
     items[i] = LLVMConstStructInContext(c->ctx, f, 3, 0);
   }
-  return array(c, t, items, p->checks->n);
+  return const_array(c, t, items, p->checks->n);
 }
 
 static Val symbol_names(Emit *c, const Program *p) {
   Val *const items = ARENA_ARRAY(c->arena, Val, p->n_symbols + 1);
   for (int i = 0; i < p->n_symbols; i++)
-    items[i] = text(c, expr_symbol(c->pool, p->symbols[i])->name);
-  return array(c, c->ptr, items, p->n_symbols);
+    items[i] = const_text(c, expr_symbol(c->pool, p->symbols[i])->name);
+  return const_array(c, c->ptr, items, p->n_symbols);
 }
 
-static Val weights_pointer(Emit *c, const Program *p) {
+Val weights_pointer(Emit *c, const Program *p) {
   if (!p->weights.bytes) return LLVMConstNull(c->ptr);
   return hidden_bytes(c, arena_printf(c->arena, "%s_weights", p->name));
 }
@@ -103,11 +103,11 @@ void emit_defaults(Emit *c, const Program *p) {
     items[i] = LLVMConstNull(t);
     if (!b->data) continue;
     Val *const k = ARENA_ARRAY(c->arena, Val, b->data->rank + 1);
-    for (int d = 0; d < b->data->rank; d++) k[d] = k64(c, b->data->dims[d]);
+    for (int d = 0; d < b->data->rank; d++) k[d] = ki64(c, b->data->dims[d]);
     Val f[3] = {
-        LLVMConstGEP2(c->i8, weights_pointer(c, p), (Val[]){k64(c, p->weights.offset[b->id])}, 1),
-        array(c, c->i64, k, b->data->rank),
-        k64(c, b->pinned ? b->data->count * dtype_bytes(b->dtype) : 0)};
+        LLVMConstGEP2(c->i8, weights_pointer(c, p), (Val[]){ki64(c, p->weights.offset[b->id])}, 1),
+        const_array(c, c->i64, k, b->data->rank),
+        ki64(c, b->pinned ? b->data->count * dtype_bytes(b->dtype) : 0)};
     items[i] = LLVMConstStructInContext(c->ctx, f, 3, 0);
   }
   if (!p->defaults) return;
@@ -167,37 +167,37 @@ void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
       begin_function(c, arena_printf(c->arena, "%s_failure_text", p->name),
                      LLVMFunctionType(c->i32, (Type[]){c->ptr, c->ptr, c->i32}, 3, 0), true);
   const LLVMBasicBlockRef failure_start = LLVMGetInsertBlock(c->b);
-  Val f[] = {k32(c, BURIN_ABI_VERSION),
-             k32(c, size_on(p->t, "44ppppp4444ppp8844884p8ppppp8p4ppp")),
-             text(c, p->name),
-             text(c, "burin"),
-             text(c, p->t->name),
-             text(c, p->o->flags ? p->o->flags : ""),
-             text(c, p->o->model_hash ? p->o->model_hash : ""),
-             k32(c, n_in),
-             k32(c, n_out),
-             k32(c, p->n_symbols),
-             k32(c, p->n_caller),
+  Val f[] = {ki32(c, BURIN_ABI_VERSION),
+             ki32(c, size_on(p->t, "44ppppp4444ppp8844884p8ppppp8p4ppp")),
+             const_text(c, p->name),
+             const_text(c, "burin"),
+             const_text(c, p->t->name),
+             const_text(c, p->o->flags ? p->o->flags : ""),
+             const_text(c, p->o->model_hash ? p->o->model_hash : ""),
+             ki32(c, n_in),
+             ki32(c, n_out),
+             ki32(c, p->n_symbols),
+             ki32(c, p->n_caller),
              tensor_infos(c, p, false),
              tensor_infos(c, p, true),
              symbol_names(c, p),
-             k64(c, fixed ? arena : 0),
-             k64(c, fixed ? further : 0),
-             k32(c, p->arena_align),
-             k32(c, m->max_threads > 1 ? m->max_threads : 1),
-             k64(c, p->weights.bytes),
-             k64(c, m->arena_lower_bound > 0 ? m->arena_lower_bound : 0),
-             k32(c, p->calls.n),
+             ki64(c, fixed ? arena : 0),
+             ki64(c, fixed ? further : 0),
+             ki32(c, p->arena_align),
+             ki32(c, m->max_threads > 1 ? m->max_threads : 1),
+             ki64(c, p->weights.bytes),
+             ki64(c, m->arena_lower_bound > 0 ? m->arena_lower_bound : 0),
+             ki32(c, p->calls.n),
              kernel_infos(c, p),
-             k64(c, (int64_t)program_cpu_features(p)),
+             ki64(c, (int64_t)program_cpu_features(p)),
              fns->invoke,
              fns->arena_size,
              fns->output_dims,
              weights_pointer(c, p),
-             text(c, p->weights.file),
-             k64(c, (int64_t)p->weights.hash),
+             const_text(c, p->weights.file),
+             ki64(c, (int64_t)p->weights.hash),
              map_weights(c, p, fn),
-             k32(c, p->checks->n),
+             ki32(c, p->checks->n),
              check_infos(c, p),
              failure_text,
              p->defaults ? hidden_bytes(c, arena_printf(c->arena, "%s_defaults", p->name))

@@ -124,11 +124,7 @@ static void take_dims(Entry *e, const TensorRef *r, Val dims, const Loc *loc) {
 static Val const_words(Emit *c, const Step *s) {
   Val *const k = ARENA_ARRAY(c->arena, Val, s->ext.n_words + 1);
   for (int i = 0; i < s->ext.n_words; i++) k[i] = ki64(c, s->ext.words[i]);
-  const Val g = LLVMAddGlobal(c->mod, LLVMArrayType2(c->i64, (uint64_t)s->ext.n_words), "words");
-  LLVMSetInitializer(g, LLVMConstArray2(c->i64, k, (uint64_t)s->ext.n_words));
-  LLVMSetLinkage(g, LLVMPrivateLinkage);
-  LLVMSetGlobalConstant(g, 1);
-  return g;
+  return const_array(c, c->i64, k, s->ext.n_words);
 }
 
 void pass_on_failure(Emit *c, Val status) {
@@ -152,7 +148,7 @@ static void call_extern(Entry *e, const Step *s) {
     dims[i] = fill_tensor(e, at_k(c, t, outs, i), &s->ext.outs[i]);
   const Val scratch =
       s->ext.scratch >= 0 ? buffer_address(e, s->ext.scratch) : LLVMConstNull(c->ptr);
-  const Val words = s->ext.n_words ? const_words(c, s) : LLVMConstNull(c->ptr);
+  const Val words = const_words(c, s);
   Type type;
   const Val fn = declare(c, s->ext.row->symbol, c->i32, 6,
                          (Type[]){c->ptr, c->i32, c->ptr, c->i32, c->ptr, c->ptr}, &type);
