@@ -84,8 +84,8 @@ static const char *finish(Unit *unit) {
   CudaUnit *const u = (CudaUnit *)unit;
   if (u->host) return finish_entry(u);
   if (!(unit->p->o->emit & LINKED) || unit->p->t->gpu->sm > 0) return NULL; /* see gather, write */
-  const char *const error =
-      clang_compile(sb_str(&u->text), (size_t)u->text.n, &u->object, &unit->object_bytes);
+  const char *const error = clang_compile(sb_str(&u->text), (size_t)u->text.n, unit->p->o->output,
+                                          &u->object, &unit->object_bytes);
   unit->object = u->object;
   return error;
 }

@@ -20,5 +20,7 @@ bool cuda_vector(CText *c, const Stmt *loop);
 void cuda_write_head(StrBuf *b);
 
 /* ---- clang.c ---- */
-/* Compiles a unit's text for this CPU. NULL, or the reason of failure; the object is malloc'ed. */
-const char *clang_compile(const char *text, size_t bytes, char **object, size_t *object_bytes);
+/* Compiles a unit's text for this CPU, with scratch files on the disk of `beside`. NULL, or the
+ * reason of failure; the object is malloc'ed. */
+const char *clang_compile(const char *text, size_t bytes, const char *beside, char **object,
+                          size_t *object_bytes);

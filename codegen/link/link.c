@@ -5,17 +5,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "codegen/files/spawn.h"
 #include "codegen/link/link.h"
 #include "runtime/embed/embed.h"
-
-extern char **environ;
 
 bool link_error(const LinkJob *j, ErrCode code, const char *what, const char *detail) {
   const char *const output = j->p->o->output;
@@ -54,26 +51,12 @@ static const char *read_log(const LinkJob *j, int fd) {
   return arena_strdup(j->p->arena, text);
 }
 
-/* Its status, 128 and the signal that ended it, or -errno when it could not be started. */
+/* As spawn_tool. */
 static int spawn_linker(const char *arguments, int out, int log) {
   static const char *const names[] = {BURIN_LLD,   "ld.lld-19", "ld.lld",
                                       "ld.lld-20", "ld.lld-21", "ld.lld-22"};
   char *argv[3] = {NULL, (char *)arguments, NULL};
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_adddup2(&actions, out, 1);
-  posix_spawn_file_actions_adddup2(&actions, log, 2);
-  int status = -1, rc = ENOENT;
-  pid_t pid;
-  for (size_t i = 0; rc == ENOENT && i < sizeof names / sizeof *names; i++) {
-    argv[0] = (char *)names[i];
-    rc = posix_spawnp(&pid, names[i], &actions, NULL, argv, environ);
-  }
-  posix_spawn_file_actions_destroy(&actions);
-  if (rc != 0) return -rc;
-  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return spawn_tool(names, sizeof names / sizeof *names, argv, -1, out, log);
 }
 
 /* Response files: quoted words, one a line. */
