@@ -13,14 +13,9 @@ const Expr *kernel_bytes(const Module *m, const Kernel *k) {
   return sum;
 }
 
-static bool is_no_matrix(void *user, Stmt *s) {
-  (void)user;
-  return s->kind != ST_FOR || s->loop.kind != FOR_MATRIX;
-}
-
 /* Multiply-adds of an SM in a cycle: those of tensor cores read shared memory of one type. */
 static int fma_per_cycle(const Kernel *k, const Gpu *g) {
-  if (stmt_each(k->body, is_no_matrix, NULL)) return g->f32_per_cycle;
+  if (!kernel_has_matrix(k)) return g->f32_per_cycle;
   for (int i = 0; i < k->locals.n; i++) {
     const Local *const l = &k->locals.data[i];
     if (l->memory != MEM_SHARED) continue;

@@ -12,10 +12,12 @@ static bool is_no_matrix_loop(void *user, Stmt *s) {
   return s->kind != ST_FOR || s->loop.kind != FOR_MATRIX;
 }
 
+bool kernel_has_matrix(const Kernel *k) { return !stmt_each(k->body, is_no_matrix_loop, NULL); }
+
 bool program_uses_matrices(const Program *p) {
   for (int i = 0; i < p->m->kernels.n; i++) {
     const Kernel *const k = p->m->kernels.data[i];
-    if (!kernel_is_grid(k) && !stmt_each(k->body, is_no_matrix_loop, NULL)) return true;
+    if (!kernel_is_grid(k) && kernel_has_matrix(k)) return true;
   }
   return false;
 }

@@ -71,7 +71,8 @@ const char *program_node_list(Arena *a, const Loc *loc);
 /* The nodes that the k-th kernel of the module was made of; NULL: it does not say. */
 const Loc *program_kernel_loc(const Program *p, int k);
 bool is_parallel(const Kernel *k);
-bool program_uses_matrices(const Program *p);    /* loops of matrix registers */
+bool kernel_has_matrix(const Kernel *k);         /* matrix loops */
+bool program_uses_matrices(const Program *p);    /* those of a CPU's registers */
 uint64_t program_cpu_features(const Program *p); /* that its code needs */
 /* The iterations of its parallel loop that are worth a thread's start, over symbols. */
 const Expr *kernel_min_chunk(const Module *m, const Kernel *k);

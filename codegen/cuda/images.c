@@ -65,28 +65,27 @@ static void fill_jobs(const Program *p, const CudaSource *s, NvrtcJob *jobs, con
     jobs[k] = (NvrtcJob){.text = s->text, .name = name, .sm = k < n ? sms[k] : -sms[n - 1]};
 }
 
-/* The kernel of this name in the text; NULL: none. */
-static const Kernel *kernel_named(const Program *p, const char *name) {
+/* Position of the kernel of this name in the text; -1: none. */
+static int kernel_named(const Program *p, const char *name) {
   const size_t n = strlen(p->name);
   for (int k = 0; k < p->m->kernels.n; k++) {
     const Kernel *const kernel = p->m->kernels.data[k];
     if (strncmp(name, p->name, n) == 0 && name[n] == '_' && strcmp(name + n + 1, kernel->name) == 0)
-      return kernel;
+      return k;
   }
-  return NULL;
+  return -1;
 }
 
 static void add_figures(const Program *p, const NvrtcJob *j) {
   for (int i = 0; i < j->n_kernels; i++) {
     const NvrtcKernel *const k = &j->kernels[i];
-    const Kernel *const kernel = kernel_named(p, k->name);
-    if (!kernel) continue;
-    const KernelFigures f = {
-        .name = kernel->name,
-        .sm = j->sm,
-        .registers = k->registers,
-        .shared = k->shared + p->launches[program_kernel_position(p, kernel)].shared,
-        .spills = k->spills};
+    const int at = kernel_named(p, k->name);
+    if (at < 0) continue;
+    const KernelFigures f = {.name = p->m->kernels.data[at]->name,
+                             .sm = j->sm,
+                             .registers = k->registers,
+                             .shared = k->shared + p->launches[at].shared,
+                             .spills = k->spills};
     vec_push(p->m->model->arena, p->figures, f);
   }
 }

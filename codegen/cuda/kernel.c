@@ -85,11 +85,6 @@ static bool note_statement(void *user, Stmt *s) {
   return true;
 }
 
-static bool has_matrix(void *user, Stmt *s) {
-  *(bool *)user |= s->kind == ST_FOR && s->loop.kind == FOR_MATRIX;
-  return true;
-}
-
 static bool meets(const Grid *g, const Touched *a, const Touched *b) {
   for (int i = 0; i < g->n; i++)
     if ((a->written[i] && (b->read[i] || b->written[i])) || (a->read[i] && b->written[i]))
@@ -135,7 +130,6 @@ static void phase(Grid *g, const Stmt *s) {
   Touched own = touched_new(g);
   Looking l = {g, &own};
   stmt_each(stmt_body(s), note_statement, &l);
-  stmt_each(stmt_body(s), has_matrix, &g->barriers); /* of warps */
   if (g->late) {
     begin_late(g);
   } else if (meets(g, &g->pending, &own)) {
@@ -356,6 +350,7 @@ const char *cuda_kernel(CState *s, int position, Arena *scratch, StrBuf *out, La
   *l = (Launch){.threads = {1, 1, 1}};
   stmt_each(k->body, find_threads, (void *[]){l, c->pool});
   Grid g = {.c = c, .k = k, .n = k->params.n + k->locals.n, .late = least_late(k)};
+  g.barriers = kernel_has_matrix(k); /* of warps */
   g.pending = touched_new(&g);
   const Stmt *nest[MAX_NEST];
   const int n = stmt_nest(k->body, nest);
