@@ -3,12 +3,8 @@
 #include <string.h>
 
 #include "codegen/c/c.h"
+#include "codegen/c/embed.h"
 #include "ir/op/op.h"
-
-#define EMBED(name, file)                                                                    \
-  __asm__(".pushsection .rodata." #name ",\"a\"\n" #name "_begin:\n.incbin \"" BURIN_SOURCES \
-          "/" file "\"\n.byte 0\n.popsection\n");                                            \
-  extern const char name##_begin[]
 
 EMBED(burin_c_scalar, "codegen/c/scalar.h");
 EMBED(burin_c_run, "codegen/c/run.h");

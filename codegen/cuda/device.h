@@ -1,6 +1,7 @@
 /* What stands in front of CUDA kernels, with scalar.h (codegen/c) behind its first half: types, and
  * the scalar rows that a GPU has instructions for. The same text is compiled by NVRTC, and for
- * target cuda:host by clang, with BURIN_STAND_IN, where stand_in.h plays the device. */
+ * target cuda:host by clang, with BURIN_STAND_IN, where stand_in.h (runtime/cuda), which then stands
+ * in front of this, plays the device. */
 #ifdef BURIN_STAND_IN
 #include <stddef.h>
 #include <stdint.h>
@@ -12,13 +13,6 @@ typedef struct BurinIndex {
   int x, y, z;
 } BurinIndex;
 extern "C" {
-typedef void (*GpuThread)(void *arg);
-void burin_gpu_block_run(GpuThread thread, void *arg, int32_t threads, uint32_t shared,
-                         int32_t barriers);
-int32_t burin_gpu_thread(void);
-void *burin_gpu_shared(void);
-void burin_gpu_barrier(int32_t site);
-void burin_gpu_warp_barrier(int32_t site);
 double burin_rt_fmod(double a, double b);
 float burin_rt_fmodf(float a, float b);
 }

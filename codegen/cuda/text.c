@@ -1,13 +1,10 @@
 /* The head of CUDA text: types, scalar rows, what a GPU has instructions for. */
 #include <string.h>
 
+#include "codegen/c/embed.h"
 #include "codegen/cuda/cuda.h"
 
-#define EMBED(name, file)                                                                    \
-  __asm__(".pushsection .rodata." #name ",\"a\"\n" #name "_begin:\n.incbin \"" BURIN_SOURCES \
-          "/" file "\"\n.byte 0\n.popsection\n");                                            \
-  extern const char name##_begin[]
-
+EMBED(burin_cuda_stand_in, "runtime/cuda/stand_in.h");
 EMBED(burin_cuda_device, "codegen/cuda/device.h");
 EMBED(burin_cuda_ops, "codegen/cuda/device_ops.h");
 
@@ -21,6 +18,9 @@ static void add_lines(StrBuf *b, const char *s, bool includes) {
 }
 
 void cuda_write_head(StrBuf *b) {
+  sb_printf(b, "#ifdef BURIN_STAND_IN\n");
+  add_lines(b, burin_cuda_stand_in_begin, true);
+  sb_printf(b, "#endif\n");
   add_lines(b, burin_cuda_device_begin, true);
   add_lines(b, c_scalar_text(), false);
   add_lines(b, burin_cuda_ops_begin, false);
