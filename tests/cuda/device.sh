@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# On a machine with a GPU: runs what device_kit.py made, checks first, then times. Needs nothing but that folder; where they
-# are there, compute-sanitizer looks at five programs and PyTorch is timed beside (device_torch.py).
+# On a machine with a GPU: runs what device_kit.py made, checks first, then times. Needs nothing but that folder; with
+# --sanitize compute-sanitizer looks at up to five programs. What PyTorch takes: device_torch.py.
 #   device.sh KIT [--rtol R] [--sanitize]
 kit=$1 rtol=2e-3 sanitize=no
 shift

@@ -49,18 +49,18 @@ def operators(case):
 
 def run_nodes(cases, every, turn, folder):
     """(name, result, detail) of the chosen ones."""
-    todo, rest = cases[turn % every::every], [c for i, c in enumerate(cases) if i % every != turn % every]
+    chosen, rest = cases[turn % every::every], [c for i, c in enumerate(cases) if i % every != turn % every]
     results, passed = [], set()
-    while todo:
-        for case, result, detail in run_backend.run_all(todo, folder, node_case):
+    while chosen:
+        for case, result, detail in run_backend.run_all(chosen, folder, node_case):
             results.append((case.name, result, detail))
             passed |= operators(case) if result == "passed" else set()
-        todo, seen = [], set(passed)
+        chosen, seen = [], set(passed)
         for case in rest:  # the next one of each operator that has not passed
             if operators(case) - seen:
-                todo.append(case)
+                chosen.append(case)
                 seen |= operators(case)
-        rest = [c for c in rest if c not in todo]
+        rest = [c for c in rest if c not in chosen]
     print(f"node tests: {len(results)} of {len(cases)}; {len(passed)} of {len(set().union(*map(operators, cases)))} operators passed")
     return results
 
