@@ -79,6 +79,7 @@ typedef struct Driver { /* of CUDA; cuDeviceGetAttribute: CUDA driver API */
   int (*count)(int *n);
   int (*device)(int *device, int k);
   int (*attribute)(int *value, int what, int device);
+  int (*name)(char *name, int bytes, int device);
 } Driver;
 
 static bool load_driver(Driver *d) {
@@ -89,7 +90,8 @@ static bool load_driver(Driver *d) {
   } table[] = {{"cuInit", &d->init},
                {"cuDeviceGetCount", &d->count},
                {"cuDeviceGet", &d->device},
-               {"cuDeviceGetAttribute", &d->attribute}};
+               {"cuDeviceGetAttribute", &d->attribute},
+               {"cuDeviceGetName", &d->name}};
   for (size_t i = 0; library && i < sizeof table / sizeof *table; i++) {
     void *const symbol = dlsym(library, table[i].name);
     if (!symbol) return false;
@@ -108,18 +110,43 @@ static int capability(const Driver *d, int k) {
   return major * 10 + minor;
 }
 
+static const char *find_devices(Driver *d, int *n) {
+  if (!load_driver(d)) return "this machine has no CUDA driver (libcuda.so.1)";
+  if (d->init(0) != 0 || d->count(n) != 0 || *n == 0)
+    return "CUDA's driver finds no GPU in this machine";
+  return NULL;
+}
+
 static const char *machine_rows(RowSet *rows) {
   Driver d;
   int n = 0;
-  if (!load_driver(&d)) return "this machine has no CUDA driver (libcuda.so.1); name a GPU";
-  if (d.init(0) != 0 || d.count(&n) != 0 || n == 0)
-    return "CUDA's driver finds no GPU in this machine; name one";
+  const char *const why = find_devices(&d, &n);
+  if (why) return why;
   for (int k = 0; k < n; k++) {
     const int row = row_of(capability(&d, k));
     if (row < 0) return "this machine has a GPU of compute capability below 8.0, which is too old";
     *rows |= (RowSet)1 << row;
   }
   return NULL;
+}
+
+/* Machine code is for GPUs of the same major number, PTX of the newest for all that are newer. */
+static bool runs_code(int sm, const int *sms, int n) {
+  for (int i = 0; i < n; i++)
+    if (sms[i] <= sm && (sms[i] / 10 == sm / 10 || i == n - 1)) return true;
+  return false;
+}
+
+const char *target_gpu_here(const Target *t, GpuHere *out) {
+  Driver d;
+  int sms[GPU_MOST], device, n = 0;
+  *out = (GpuHere){0};
+  const char *const why = find_devices(&d, &n);
+  if (why) return why;
+  out->sm = capability(&d, 0);
+  if (d.device(&device, 0) != 0 || d.name(out->name, sizeof out->name, device) != 0)
+    return "CUDA's driver does not say which GPU this machine has";
+  return runs_code(out->sm, sms, target_sms(t, sms)) ? NULL : "this machine's GPU is another";
 }
 
 /* ---- names ---- */

@@ -117,6 +117,13 @@ bool target_name_is_gpus(const char *name); /* "cuda:sm_80,sm_90", "cuda:native"
 const char *target_gpus(const char *name, GpuTarget *out);
 /* Compute capabilities × 10 that it makes code for, ascending; their number (0: no GPU's). */
 int target_sms(const Target *t, int sms[GPU_MOST]);
+/* The GPU of this machine that programs take when nobody names one: the first of CUDA's driver. */
+typedef struct GpuHere {
+  int sm;
+  char name[128]; /* "NVIDIA H100 80GB HBM3" */
+} GpuHere;
+/* NULL, or why code for the target's GPUs does not run here. */
+const char *target_gpu_here(const Target *t, GpuHere *out);
 
 /* "native": the best row this CPU satisfies, with caches and host features filled in; storage is
  * the caller's. A copy of it points into the original (features_text). */

@@ -178,10 +178,15 @@ bool target_native(Target *out) {
 
 bool target_is_host_arch(const Target *t) { return t->arch == host_arch(); }
 
-bool target_runs_here(const Target *t) {
+static bool host_part_runs_here(const Target *t) {
   Target native;
   return target_is_host_arch(t) && target_native(&native) &&
          (t->cpu_features & ~native.cpu_features) == 0;
+}
+
+bool target_runs_here(const Target *t) {
+  GpuHere gpu;
+  return host_part_runs_here(t) && (!t->gpu || t->gpu->sm == 0 || !target_gpu_here(t, &gpu));
 }
 
 FloatRules target_float_rules(const Target *t) {

@@ -120,11 +120,12 @@ static void print_row(double estimated, double measured, const char *model, cons
 }
 
 /* A line for each kernel that a cost model knows, then one for each cost model. */
-static void print_errors(Arena *a, const Trial *t) {
+static void print_errors(Arena *a, const Trial *t, const Target *target) {
   Totals totals = {.arena = a};
-  const double clock = cycles_per_ns();
-  printf("cycles of one core at %.2f GHz\n%12s %12s %7s  %-10s %s\n", clock, "estimated",
-         "measured", "ratio", "model", "kernel, nodes");
+  const double clock = target->gpu ? target->gpu->clock_mhz / 1e3 : cycles_per_ns();
+  printf("cycles of one %s at %.2f GHz\n%12s %12s %7s  %-10s %s\n",
+         target->gpu ? "multiprocessor" : "core", clock, "estimated", "measured", "ratio", "model",
+         "kernel, nodes");
   for (int i = 0; i < t->n_calls; i++) {
     const TrialCall *c = &t->calls[i];
     const double measured = t->us[i] * 1e3 * clock;
@@ -149,7 +150,7 @@ static int measure_plan(Session *s, void *user) {
                        s->target->name);
   int status = trial_compile(s, &t, NULL);
   if (status == EXIT_OK) status = trials_measure(s, &t, 1, &m);
-  if (status == EXIT_OK) print_errors(s->arena, &t);
+  if (status == EXIT_OK) print_errors(s->arena, &t, s->target);
   close(t.fd);
   return status;
 }

@@ -66,12 +66,14 @@ static void keep_least(double *least, double v) {
   if (v > 0 && (*least == 0 || v < *least)) *least = v;
 }
 
-/* A line of a call: us, share, GFLOP/s, kernel, nodes. Where the kernel begins, or NULL. */
-static const char *call_line(const char *line, double *us) {
-  double share, rate;
-  int at = 0;
-  return sscanf(line, "%lf %lf%% %lf %n", us, &share, &rate, &at) == 3 && line[at] ? line + at
-                                                                                   : NULL;
+/* A line of a call: us, share, GFLOP/s, of GPUs MB and limit, kernel, nodes. Where the kernel begins,
+ * or NULL. */
+static const char *call_line(const char *line, bool gpu, double *us) {
+  double share, rate, megabytes, limit;
+  int at = 0, more = 0;
+  if (sscanf(line, "%lf %lf%% %lf %n", us, &share, &rate, &at) != 3) return NULL;
+  if (gpu && sscanf(line + at, "%lf %lf%% %n", &megabytes, &limit, &more) != 2) return NULL;
+  return line[at + more] ? line + at + more : NULL;
 }
 
 static void note_time(Arena *a, Trial *t, int call, double us, const char *what) {
@@ -79,11 +81,13 @@ static void note_time(Arena *a, Trial *t, int call, double us, const char *what)
   if (!t->calls[call].what) t->calls[call].what = arena_strndup(a, what, strcspn(what, "\n"));
 }
 
-/* What --bench --profile prints: the whole time, then a table of calls. */
+/* What --bench --profile prints: the whole time (of a GPU a second line, without copies, which is
+ * the one that counts), then a table of calls. */
 static bool read_times(Arena *a, Trial *t, FILE *f) {
   char line[4096];
   int call = -1; /* -1: before the table */
-  bool whole = false, begins = true;
+  double ms = 0;
+  bool gpu = false, begins = true;
   while (fgets(line, sizeof line, f)) {
     const bool first = begins; /* names may be longer than the line */
     const char *what;
@@ -91,15 +95,16 @@ static bool read_times(Arena *a, Trial *t, FILE *f) {
     begins = strchr(line, '\n') != NULL;
     const char *min = first && call < 0 ? strstr(line, ": min ") : NULL;
     if (min) {
-      keep_least(&t->ms, strtod(min + 6, NULL));
-      whole = true;
+      ms = strtod(min + 6, NULL);
     } else if (first && call < 0 && strstr(line, " GFLOP/s ")) {
+      gpu = strstr(line, " MB ") != NULL;
       call = 0;
-    } else if (first && call >= 0 && call < t->n_calls && (what = call_line(line, &us))) {
+    } else if (first && call >= 0 && call < t->n_calls && (what = call_line(line, gpu, &us))) {
       note_time(a, t, call++, us, what);
     }
   }
-  return whole && (call < 0 || call == t->n_calls);
+  keep_least(&t->ms, ms);
+  return ms > 0 && (call < 0 || call == t->n_calls);
 }
 
 static int run_trial(Session *s, Trial *t, const Measure *m, int runs) {

@@ -26,6 +26,7 @@ typedef struct Tuner {
   const char *doing;
   Tuning *chosen; /* choices that differ from the model's */
   Vec(Outcome) outcomes;
+  GpuHere gpu;    /* that measures; no name: a CPU */
   double seconds; /* for the measurements of a stage */
   bool dropped;   /* what won made the whole slower */
 } Tuner;
@@ -213,10 +214,10 @@ static void print_outcomes(Tuner *t, const Trial *pair) {
            pair[1].ms, t->dropped ? ": not faster, so the model's choices stay" : "");
 }
 
-/* All that was measured, the model's choice first. */
-static const char *note_of(Arena *a, const Outcome *o) {
-  StrBuf b = {.arena = a};
-  sb_printf(&b, "us:");
+/* All that was measured, the model's choice first. A file may have entries of several GPUs. */
+static const char *note_of(const Tuner *t, const Outcome *o) {
+  StrBuf b = {.arena = t->s->arena};
+  sb_printf(&b, t->gpu.name[0] ? "us on %s:" : "us:", t->gpu.name);
   for (int i = 0; i < o->n; i++)
     if (o->us[i] >= 0)
       sb_printf(&b, "%s %s %.1f%s", i ? "," : "", o->d->candidates[o->candidates[i]].name, o->us[i],
@@ -229,21 +230,26 @@ static bool store(Tuner *t, const char *path, Tuning *file) {
   Session *s = t->s;
   for (int i = 0; i < t->outcomes.n; i++) {
     const Outcome *o = &t->outcomes.data[i];
-    tuning_set(file, o->d->key, o->d->candidates[o->best].name, note_of(s->arena, o));
+    tuning_set(file, o->d->key, o->d->candidates[o->best].name, note_of(t, o));
   }
   StrBuf text = {.arena = s->arena};
+  const char *const machine = t->gpu.name[0] ? t->gpu.name : s->target->cpu;
   tuning_print(file,
                arena_printf(s->arena, "burin %s, target %s (%s). KEY -> CHOICE  # measured",
-                            BURIN_VERSION, s->target->name, s->target->cpu),
+                            BURIN_VERSION, s->target->name, machine),
                &text);
   return write_text(s, path, &text) && session_commit(s);
 }
 
 /* ---- the whole ---- */
 /* Whether programs for the target run here, not in an emulator, whose times mean nothing. */
-static bool runs_here(const Session *s) {
-  if (target_runs_here(s->target)) return true;
-  return usage_error("--tune measures: target %s does not run on this machine", s->target->name),
+static bool runs_here(Tuner *t) {
+  const Target *const target = t->s->target;
+  const bool gpu = target->gpu && target->gpu->sm > 0;
+  const char *const why = gpu ? target_gpu_here(target, &t->gpu) : NULL;
+  if (!why && target_runs_here(target)) return true;
+  return usage_error("--tune measures: target %s does not run on this machine%s%s", target->name,
+                     why ? ": " : "", why ? why : ""),
          false;
 }
 
@@ -275,7 +281,7 @@ static int tune_body(Session *s, void *user) {
     return EXIT_USAGE;
   Tuner t = {.s = s, .chosen = tuning_new(s), .seconds = (double)seconds};
   Tuning *file = tuning_new(s);
-  if (!session_target(s) || !runs_here(s)) return EXIT_USAGE;
+  if (!session_target(s) || !runs_here(&t)) return EXIT_USAGE;
   if (access(s->o->tune, F_OK) == 0 && !session_tuning(s, s->o->tune, &file))
     return diag_exit_status(s->diag);
   if (!can_write(s, s->o->tune)) return diag_exit_status(s->diag);

@@ -298,7 +298,9 @@ static Step *join_parts(Gemm *g) {
   Contract *const c = g->c;
   const Expr *const size = ex_mul(g->p, c->rows_w, c->n), *const zero = gemm_num(g, 0);
   const Expr *const all = ex_mul(g->p, count_outer(g), size), *const parts = gemm_num(g, g->parts);
+  const StepKey *const keys = c->b.keys; /* its time is part of the product's */
   kb_begin(&c->b, c->l, c->root, "sum");
+  c->b.keys = keys;
   const Expr *const x = ex_var(g->p, "x", ex_ceildiv(g->p, all, THREADS));
   const Expr *const t = ex_var(g->p, "t", gemm_num(g, THREADS)), *const part =
                                                                      ex_var(g->p, "part", parts);

@@ -2,6 +2,7 @@
 """Part "cuda": the device below models whose kernels run on a GPU, with hand-written models: on this CPU in its place, and by
 CUDA's driver, for which a fake one stands in (fake/fake.h) that is strict, late, and fails when told to."""
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,7 @@ def build(folder):
              "-Wno-deprecated-non-prototype", "-I", ROOT]
     tool(*flags, "-fPIC", "-shared", "-fvisibility=hidden", *sorted((HERE / "fake").glob("*.c")), "-Wl,-soname,libcuda.so.1",
          "-o", folder / "driver/libcuda.so.1", "-ldl", "-lpthread")
+    tool(*flags, "-fPIC", "-shared", ROOT / "tests/unit/cuda/fake_nvrtc.c", "-o", folder / "nvrtc.so")
     tool(*flags, HERE / "driver_test.c", o, RUNTIME / "burin_cuda_x86_64.a", LIBRARY, "-o", folder / "driver_test", "-ldl", "-lpthread")
 
 
@@ -250,6 +252,36 @@ def test_many_blocks(folder):
     (folder / "y.raw").unlink()
 
 
+def test_tune(folder):
+    """--tune measures what a GPU's program says, and writes which GPU; kernels of this driver do nothing. And estimates beside times."""
+    path, file = folder / "tune.onnx", folder / "t.tuning"
+    rng = np.random.default_rng(4)
+    w = [onnx.numpy_helper.from_array(rng.normal(size=s).astype(np.float32), n) for s, n in (((64, 64, 3, 3), "w"), ((1600, 96), "v"))]
+    graph = helper.make_graph([node("Conv", "x w", "a", pads=[1] * 4), node("Flatten", "a", "b"), node("MatMul", "b v", "c"),
+                               node("Softmax", "c", "y")], "g", [helper.make_tensor_value_info("x", F, [8, 64, 5, 5])],
+                              [helper.make_tensor_value_info("y", F, [8, 96])], w)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    there = {**environment(folder, SM=86), "FAKE_CUDA_KERNELS": "nothing", "BURIN_NVRTC": str(folder / "nvrtc.so")}
+    for target, env, on in (("cuda:sm_80", there, " on Fake GPU 0"), ("cuda:host", os.environ, "")):
+        for again in ("new", "added to"):
+            r = burin(path, f"--target={target}", f"--tune={file}", "--tune-seconds=1", env=env)
+            check(f"{target}: {again}", r.returncode == 0 and " choices measured" in r.stdout, r.stdout + r.stderr)
+        text = file.read_text()
+        found = re.findall(r"^gpu_gemm f32 1\*\d+x\d+ k\d+ sm=\d+ sms=\d+ -> \S+  # us(.*?): \S+ [\d.]+ \(model\), \S+ [\d.]+", text, re.M)
+        check(f"{target}: what was measured, and on which GPU", found.count(on) == 2, text)
+    check("the GPU in the first line", "target cuda:host (x86-64-v3)" in text, text)
+    r = burin(path, "--target=cuda:sm_80", f"--tuning={file}", "--emit=tuning", env=there)
+    taken = dict(re.findall(r"^(gpu_gemm .* sm=80 sms=108) -> (\S+)", r.stdout, re.M))
+    stored = dict(re.findall(r"^(gpu_gemm .* sm=80 sms=108) -> (\S+)", text, re.M))
+    check("what is stored is taken", len(taken) == 2 and taken == stored, f"{r.stdout} {text}")
+    r = burin("bench", path, "--target=cuda:sm_80", "--profile", "--print-plan", env=there)
+    check("estimates beside times", r.returncode == 0 and "cycles of one multiprocessor at 1.41 GHz" in r.stdout, r.stdout + r.stderr)
+    for settings, target, words in (({"SM": 75}, "cuda:sm_80", "this machine's GPU is another"), ({"DEVICES": 0}, "cuda:sm_80", "no GPU"),
+                                    ({"SM": 90}, "cuda:sm_100", "GPU is another")):
+        r = burin(path, f"--target={target}", f"--tune={folder}/none", env={**there, **environment(folder, **settings)})
+        check(f"--tune {settings}", r.returncode == 2 and words in r.stderr and not (folder / "none").exists(), f"{r.returncode} {r.stderr}")
+
+
 def test_header(folder, there):
     tool("clang-19", "-std=c11", "-Wall", "-Wextra", "-Werror", "-I", folder, HERE / "host_program.c", folder / "m.o", "-ldl",
          "-o", folder / "host_program")
@@ -279,7 +311,7 @@ def main():
         folder = Path(name)
         build(folder)
         for test in (test_stand_in, test_barriers, test_driver, test_failures, test_compiled, test_many_blocks,
-                     test_launches):
+                     test_launches, test_tune):
             test(folder)
     return part.finish()
 

@@ -3,7 +3,8 @@
  * message) and late: what is queued on a stream is done when somebody waits for it. Its "device
  * memory" can't be touched by the host. Kernels are those of a library for cuda:host.
  *
- *   FAKE_CUDA_KERNELS   LIBRARY:SYMBOL of a GpuModel whose kernels have host functions
+ *   FAKE_CUDA_KERNELS   LIBRARY:SYMBOL of a GpuModel whose kernels have host functions, or
+ *                       nothing: every name is a kernel's, and it does nothing
  *   FAKE_CUDA_VERSION   12040      FAKE_CUDA_DEVICES  1
  *   FAKE_CUDA_MEMORY    bytes of each GPU, 1 GiB      FAKE_CUDA_SM  90
  *   FAKE_CUDA_FAIL      init | pinned | capture | instantiate | launch:KERNEL | lost:KERNEL | load */

@@ -129,6 +129,11 @@ API cuDeviceGet(CuDevice *device, int32_t i) {
   return 0;
 }
 
+API cuDeviceGetName(char *name, int32_t bytes, CuDevice d) {
+  snprintf(name, (size_t)bytes, "Fake GPU %d", d);
+  return 0;
+}
+
 API cuDeviceGetAttribute(int32_t *value, int32_t attribute, CuDevice d) {
   const int32_t sm = (int32_t)fake_number("FAKE_CUDA_SM", 90);
   if (attribute != CU_CAPABILITY_MAJOR && attribute != CU_CAPABILITY_MINOR)
