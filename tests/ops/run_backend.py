@@ -81,7 +81,11 @@ def in_process(run, case, slot):
     if pid:
         return pid
     signal.alarm(SECONDS)
-    Path(slot).write_text(json.dumps(run(case)))
+    try:  # whatever it raises, the child ends here: the folder is its parent's
+        result = run(case)
+    except BaseException as e:
+        result = "failed", f"{type(e).__name__}: {' '.join(str(e).split())[:200]}"
+    Path(slot).write_text(json.dumps(result))
     os._exit(0)
 
 
