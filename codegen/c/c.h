@@ -57,6 +57,8 @@ void c_forget(CText *c);
  * are announced first, by c_count. */
 const char *c_value(CText *c, const Expr *e);
 void c_count(CText *c, const Expr *e);
+/* In the current statement e is what `text` says: an operand, which needs no name. */
+void c_known(CText *c, const Expr *e, const char *text);
 const char *c_stored(CText *c, DType t, const char *value); /* register form to stored form */
 const char *c_loaded(CText *c, DType t, const char *stored);
 const char *c_cast(CText *c, DType to, DType from, const char *value, bool saturate);

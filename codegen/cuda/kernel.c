@@ -19,11 +19,12 @@ typedef struct Touched {
 typedef struct Grid {
   CText *c;
   const Kernel *k;
-  int n;           /* of what may be touched */
-  Touched pending; /* since the last barrier */
-  bool silent;     /* nothing is written: only what is pending at the end matters */
-  bool barriers;   /* there is one */
-  int late;        /* the least of late locals; 0: there is none */
+  int n;               /* of what may be touched */
+  Touched pending;     /* since the last barrier */
+  bool silent;         /* nothing is written: only what is pending at the end matters */
+  bool barriers;       /* there is one */
+  int late;            /* the least of late locals; 0: there is none */
+  struct Lying *lying; /* of shared locals */
 } Grid;
 
 static const char axes[] = "xyz";
@@ -199,15 +200,17 @@ static void block_branch(Grid *g, const Stmt *s) {
   touched_add(g, &g->pending, &after);
 }
 
+static void block_statement(Grid *g, const Stmt *s) {
+  if (s->kind == ST_FOR && s->loop.kind == FOR_THREAD)
+    phase(g, s);
+  else if (s->kind == ST_FOR)
+    block_loop(g, s);
+  else if (s->kind == ST_IF)
+    block_branch(g, s);
+}
+
 static void block_statements(Grid *g, const Stmt *s) {
-  for (; s && !g->c->error; s = s->next) {
-    if (s->kind == ST_FOR && s->loop.kind == FOR_THREAD)
-      phase(g, s);
-    else if (s->kind == ST_FOR)
-      block_loop(g, s);
-    else if (s->kind == ST_IF)
-      block_branch(g, s);
-  }
+  for (; s && !g->c->error; s = s->next) block_statement(g, s);
 }
 
 /* ---- the function ---- */
@@ -246,27 +249,103 @@ static void symbols(CText *c) {
   }
 }
 
-/* Shared locals lie one behind the other, each aligned for whatever is loaded of it. */
-static int64_t locals(CText *c) {
+/* ---- where shared locals lie ---- */
+/* Statements of the block count from 0: a local is used from `first` to `last`. */
+typedef struct Lying {
+  int first, last;
+  int64_t at, end; /* bytes */
+} Lying;
+
+static Lying *used_at(const Grid *g, const Stmt *s) {
+  Lying *const lying = ARENA_ARRAY(g->c->arena, Lying, g->k->locals.n + 1);
+  for (int i = 0; i < g->k->locals.n; i++) lying[i].first = -1;
+  for (int n = 0; s; s = s->next, n++) {
+    Touched own = touched_new(g);
+    Looking l = {g, &own};
+    Stmt alone = *s;
+    alone.next = NULL;
+    stmt_each(&alone, note_statement, &l);
+    for (int i = 0; i < g->k->locals.n; i++) {
+      if (!own.read[g->k->params.n + i] && !own.written[g->k->params.n + i]) continue;
+      if (lying[i].first < 0) lying[i].first = n;
+      lying[i].last = n;
+    }
+  }
+  return lying;
+}
+
+static bool overlap(int64_t a, int64_t a_end, int64_t b, int64_t b_end) {
+  return a < b_end && b < a_end;
+}
+
+/* Each lies at the least place where nothing else is used at the time, aligned for whatever is loaded
+ * of it. Returns the bytes of all. */
+static int64_t lay_shared(const Grid *g, Lying *lying) {
   enum { ALIGN = 128 };
+  int64_t all = 0;
+  for (int i = 0; i < g->k->locals.n; i++) {
+    const Local *const l = &g->k->locals.data[i];
+    Lying *const own = &lying[i];
+    if (l->memory != MEM_SHARED || own->first < 0) continue;
+    const int64_t bytes = (l->count * dtype_bytes(l->dtype) + ALIGN - 1) / ALIGN * ALIGN;
+    for (int j = 0; j < i; j++) {
+      const Lying *const other = &lying[j];
+      if (!other->end || !overlap(own->first, own->last + 1, other->first, other->last + 1) ||
+          !overlap(own->at, own->at + bytes, other->at, other->end))
+        continue;
+      own->at = other->end;
+      j = -1; /* again */
+    }
+    own->end = own->at + bytes;
+    if (own->end > all) all = own->end;
+  }
+  return all;
+}
+
+/* Whether memory that was another local's is used again from statement n on. */
+static bool is_renewed(const Grid *g, int n) {
+  for (int i = 0; i < g->k->locals.n; i++) {
+    const Lying *const own = &g->lying[i];
+    if (!own->end || own->first != n) continue;
+    for (int j = 0; j < g->k->locals.n; j++)
+      if (g->lying[j].end && g->lying[j].last < n &&
+          overlap(own->at, own->end, g->lying[j].at, g->lying[j].end))
+        return true;
+  }
+  return false;
+}
+
+/* Nobody uses what lay there, and no copy into it is under way. */
+static void renew(Grid *g) {
+  if (g->late) {
+    c_line(g->c, "BURIN_LATE_WAIT(0);"); /* a barrier stands in front of every phase */
+    return;
+  }
+  clear(g, &g->pending);
+  g->barriers = true;
+  c_line(g->c, "BURIN_BARRIER();");
+}
+
+static void block_body(Grid *g, const Stmt *s) {
+  for (int n = 0; s && !g->c->error; s = s->next, n++) {
+    if (is_renewed(g, n)) renew(g);
+    block_statement(g, s);
+  }
+}
+
+static void locals(const Grid *g, int64_t shared) {
+  CText *const c = g->c;
   const Kernel *const k = c->kernel;
-  int64_t shared = 0;
-  for (int i = 0; i < k->locals.n; i++)
-    if (k->locals.data[i].memory == MEM_SHARED) shared = 1;
   if (shared) c_line(c, "BURIN_SHARED;");
-  shared = 0;
   for (int i = 0; i < k->locals.n; i++) {
     const Local *const l = &k->locals.data[i];
     const char *const type = c_mem_type(l->dtype);
-    if (l->memory != MEM_SHARED) {
+    if (l->memory != MEM_SHARED)
       c_line(c, "BURIN_ALIGNED %s t%d[%" PRId64 "];", c->stored[i] ? type : c_reg_type(l->dtype), i,
              l->count);
-      continue;
-    }
-    c_line(c, "%s *const t%d = (%s *)(shared + %" PRId64 ");", type, i, type, shared);
-    shared += (l->count * dtype_bytes(l->dtype) + ALIGN - 1) / ALIGN * ALIGN;
+    else if (g->lying[i].end)
+      c_line(c, "%s *const t%d = (%s *)(shared + %" PRId64 ");", type, i, type, g->lying[i].at);
   }
-  return shared;
 }
 
 static void block_indices(CText *c) {
@@ -354,14 +433,17 @@ const char *cuda_kernel(CState *s, int position, Arena *scratch, StrBuf *out, La
   g.pending = touched_new(&g);
   const Stmt *nest[MAX_NEST];
   const int n = stmt_nest(k->body, nest);
-  block_statements(&g, nest[n - 1]->loop.body);
+  const Stmt *const of_block = nest[n - 1]->loop.body;
+  g.lying = used_at(&g, of_block);
+  l->shared = lay_shared(&g, g.lying);
+  block_body(&g, of_block);
   c->out = &head;
   aligned_pointers(c, &p->facts[position]);
   symbols(c);
   block_indices(c);
   thread_index(c, l);
   if (g.late) c_line(c, "BURIN_LATE;");
-  l->shared = locals(c);
+  locals(&g, l->shared);
   int *const syms = ARENA_ARRAY(p->arena, int, n_syms + 1);
   for (int i = 0; i < n_syms; i++)
     if (c->syms[i]) syms[l->n_syms++] = i;

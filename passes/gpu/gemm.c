@@ -263,11 +263,6 @@ static Stmt *store(Gemm *g, const Expr *row, const Expr *column, const Expr *sum
   return stmt_store(g->a, out, ex_add(g->p, g->sum_at, element_of(g, row, column)), sum);
 }
 
-static Stmt *end(Gemm *g) {
-  const Threads t = gemm_threads(g);
-  return gemm_nest(g, &t, gemm_each_sum(g, &t, store));
-}
-
 static Stmt *block(Gemm *g) {
   StmtList l = {0};
   const int local[] = {g->op[0].shared, g->op[1].shared, g->op[0].held, g->op[1].held, g->sums};
@@ -275,7 +270,7 @@ static Stmt *block(Gemm *g) {
     if (local[i] >= 0) stmt_add(&l, stmt_local(g->a, local[i]));
   stmt_add(&l, begin(g));
   stmt_add(&l, go_on(g));
-  stmt_add(&l, end(g));
+  stmt_add(&l, gemm_store_sums(g, store));
   return l.first;
 }
 

@@ -37,7 +37,7 @@ typedef struct Gemm {
   TileKind kind;
   GpuTile tile;
   int warps;
-  int stages; /* of both tiles in shared memory */
+  int stages;         /* of both tiles in shared memory */
   const Expr *total;  /* elements of all k; of the packed operand in whole steps */
   int parts;          /* of k, each in blocks of its own */
   int part_sums;      /* buffer of their sums, or -1 */
@@ -82,8 +82,28 @@ const Expr *gemm_shared_index(const Gemm *g, const Operand *o, const Expr *stage
 /* ---- gemm_multiply.c ---- */
 /* Adds the products of a stage to the thread's sums. */
 Stmt *gemm_multiply(Gemm *g, const Threads *t, const Expr *stage);
-/* f for all sums of a thread: loops over them around what store makes of row,
- * column and the sum; together: columns that follow each other, whose rows are
- * equal, in a vector loop if the columns are a multiple of them. */
+/* What is to be done with a sum, as one store. */
 typedef Stmt *(*GemmStore)(Gemm *g, const Expr *row, const Expr *column, const Expr *sum);
+/* store for all sums of a thread, as they lie: loops over them around what it makes of row, column
+ * and the sum. */
 Stmt *gemm_each_sum(Gemm *g, const Threads *t, GemmStore store);
+/* A store of `width` columns from `first` on, which j counts: one vector loop where they lie in the
+ * product all or not at all, since their number is a multiple of that. */
+Stmt *gemm_store_columns(Gemm *g, const Expr *row, const Expr *first, const Expr *j, int width,
+                         const Expr *sum, GemmStore store);
+Stmt *gemm_where_row(Gemm *g, const Expr *row, Stmt *body);
+
+/* The loops over a warp's fragments, and what they say of a sum: m and n count fragments, i halves of
+ * eight rows, j the two columns that a lane has. */
+typedef struct Fragments {
+  const Expr *m, *n, *i, *j; /* loops */
+  const Expr *row;           /* of the tile, for m and i */
+  const Expr *first;         /* of the columns for n, j = 0 */
+  const Expr *sum;           /* which of the lane's */
+} Fragments;
+Fragments gemm_fragments(const Gemm *g, const Threads *t);
+
+/* ---- gemm_store.c ---- */
+/* What a block does with its sums at the end, thread loops and all: fragments go through shared
+ * memory, a line of them of each warp at a time, so that a thread stores up to 16 bytes of a row. */
+Stmt *gemm_store_sums(Gemm *g, GemmStore store);

@@ -1,4 +1,5 @@
-/* The sums of a block's threads, and what they read of shared memory for them.
+/* The sums of a block's threads, and what they read of shared memory for them, and where each of them
+ * goes.
  *
  * Without tensor cores a warp is 4 by 8 threads, each with groups of four rows
  * and four columns, as far apart as all threads of a line take: so lanes read
@@ -74,10 +75,8 @@ static Stmt *multiply_plain(Gemm *g, const Threads *t, const Expr *stage) {
   return stmt_for(g->a, FOR_UNROLL, k, l.first);
 }
 
-/* A store of `width` columns that follow each other, which lie in the product
- * all or not at all where their number is a multiple of that. */
-static Stmt *store_columns(Gemm *g, const Expr *row, const Expr *first, const Expr *j, int width,
-                           const Expr *sum, GemmStore store) {
+Stmt *gemm_store_columns(Gemm *g, const Expr *row, const Expr *first, const Expr *j, int width,
+                         const Expr *sum, GemmStore store) {
   Contract *const c = g->c;
   const Expr *const column = ex_add(g->p, first, j);
   int64_t n;
@@ -90,7 +89,7 @@ static Stmt *store_columns(Gemm *g, const Expr *row, const Expr *first, const Ex
   return stmt_for(g->a, FOR_UNROLL, j, stmt_if(g->a, inside, st, NULL));
 }
 
-static Stmt *where_row(Gemm *g, const Expr *row, Stmt *body) {
+Stmt *gemm_where_row(Gemm *g, const Expr *row, Stmt *body) {
   return stmt_if(g->a, ex_lt(g->p, row, g->c->rows_w), body, NULL);
 }
 
@@ -104,21 +103,14 @@ static Stmt *each_plain(Gemm *g, const Threads *t, GemmStore store) {
   const Expr *const first = ex_add(g->p, g->column, line_at(g, &columns, j, gemm_num(g, 0)));
   const Expr *at = gemm_scaled(g, ex_add(g->p, gemm_scaled(g, i, FOUR), u), g->tile.columns_own);
   at = ex_add(g->p, at, ex_add(g->p, gemm_scaled(g, j, FOUR), v));
-  Stmt *s = store_columns(g, row, first, v, FOUR, ex_local(g->p, DT_F32, g->sums, at), store);
-  s = where_row(g, row, stmt_for(g->a, FOR_UNROLL, j, s));
+  Stmt *s = gemm_store_columns(g, row, first, v, FOUR, ex_local(g->p, DT_F32, g->sums, at), store);
+  s = gemm_where_row(g, row, stmt_for(g->a, FOR_UNROLL, j, s));
   return stmt_for(g->a, FOR_UNROLL, i, stmt_for(g->a, FOR_UNROLL, u, s));
 }
 
 /* ---- fragments ---- */
 
-typedef struct Fragments {
-  const Expr *m, *n, *i, *j; /* loops */
-  const Expr *row;           /* of the tile, for m and i */
-  const Expr *first;         /* of the columns for n, j = 0 */
-  const Expr *sum;           /* which of the lane's */
-} Fragments;
-
-static Fragments fragments_of(const Gemm *g, const Threads *t) {
+Fragments gemm_fragments(const Gemm *g, const Threads *t) {
   ExprPool *const p = g->p;
   const int mi = g->tile.rows_own / MMA_ROWS, nj = g->tile.columns_own / MMA_COLS;
   const Expr *const across = gemm_num(g, g->tile.columns / g->tile.columns_own);
@@ -146,7 +138,7 @@ static const Expr *fragment_value(Gemm *g, const Operand *o, const Expr *stage, 
 }
 
 static Stmt *multiply_fragments(Gemm *g, const Threads *t, const Expr *stage) {
-  const Fragments f = fragments_of(g, t);
+  const Fragments f = gemm_fragments(g, t);
   const Expr *const k = ex_var(g->p, "k", gemm_num(g, g->tile.k));
   const Expr *const product =
       ex_mul(g->p, fragment_value(g, &g->op[0], stage, f.row, k),
@@ -159,11 +151,11 @@ static Stmt *multiply_fragments(Gemm *g, const Threads *t, const Expr *stage) {
 }
 
 static Stmt *each_fragment(Gemm *g, const Threads *t, GemmStore store) {
-  const Fragments f = fragments_of(g, t);
+  const Fragments f = gemm_fragments(g, t);
   const Expr *const row = ex_add(g->p, g->row, f.row);
-  Stmt *s = store_columns(g, row, ex_add(g->p, g->column, f.first), f.j, 2,
-                          ex_local(g->p, g->c->types->acc, g->sums, f.sum), store);
-  s = where_row(g, row, stmt_for(g->a, FOR_UNROLL, f.n, s));
+  Stmt *s = gemm_store_columns(g, row, ex_add(g->p, g->column, f.first), f.j, 2,
+                               ex_local(g->p, g->c->types->acc, g->sums, f.sum), store);
+  s = gemm_where_row(g, row, stmt_for(g->a, FOR_UNROLL, f.n, s));
   return stmt_for(g->a, FOR_UNROLL, f.m, stmt_for(g->a, FOR_UNROLL, f.i, s));
 }
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "support"), str(HERE.parent / "models")]
+import numpy as np
 import own_models
 import part
+from onnx import TensorProto, helper, numpy_helper
 from part import ROOT, burin, check, skip
 
 SMS = (80, 90, 100)
@@ -64,6 +66,33 @@ def test_texts(folder, path):
     check("a cubin", is_image(90, made["cubin"]) and all(k in made["cubin"] for k in kernels))
 
 
+def residual_block():
+    """Two products, a sum of theirs, and a third behind it, in f16: what is between them is the program's own."""
+    rng = np.random.default_rng(1)
+    weights = [numpy_helper.from_array(rng.standard_normal((64, 64, 1, 1)).astype(np.float16), f"w{i}") for i in range(3)]
+    nodes = [helper.make_node("Conv", ["x", "w0"], ["a"]), helper.make_node("Conv", ["a", "w1"], ["b"]), helper.make_node("Add", ["a", "b"], ["s"]),
+             helper.make_node("Relu", ["s"], ["r"]), helper.make_node("Conv", ["r", "w2"], ["y"])]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT16, [2, 64, 16, 16]) for n in "xy"]
+    return helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:], weights), opset_imports=[helper.make_opsetid("", 17)])
+
+
+def test_wide(folder):
+    """Fragments become rows of 16 bytes, through shared memory that the operands' tiles no longer need."""
+    (folder / "block.onnx").write_bytes(residual_block().SerializeToString())
+    r = burin(folder / "block.onnx", "--target=cuda:sm_90", "--emit=cuda", "-q", "-o", folder / "block.cu")
+    if not check("the block's text", r.returncode == 0, r.stderr):
+        return
+    kernels = [k for k in (folder / "block.cu").read_text().split("\n// ") if "_relu(" in k and "burin_mma_f16(" in k]
+    check("a product with sum and Relu", len(kernels) == 1, len(kernels))
+    for k in kernels:
+        to = re.search(r"[,(]uint16_t \*\w*? ?[bp](\d+)|, uint16_t \*__restrict__ [bp](\d+)", k)
+        n = to and (to.group(1) or to.group(2))
+        check("its stores are of 16 bytes", re.search(rf"burin_copy16\(&b{n}\[", k) and not re.search(rf"^ *b{n}\[.*\] = |burin_copy[48]\(&b{n}\[", k, re.M), k)
+        check("so is what it adds", re.search(r"burin_copy16\(&w\d+\[0\], &b\d+\[", k), k)
+        lie = re.findall(r"t(\d+) = \(\w+ \*\)\(shared \+ (\d+)\)", k)
+        check("sums lie where a tile lay", [at for _, at in lie].count("0") == 2, lie)
+
+
 def test_errors(folder, path):
     absent = {**os.environ, "BURIN_NVRTC": str(folder / "nothing.so")}
     for args, env, status, words in (
@@ -89,6 +118,7 @@ def main():
             path.write_bytes(own_models.MODELS[m]().SerializeToString())
         for m in TRAINED:
             paths[m] = shared / m / "model.onnx"
+        test_wide(folder)
         if not LIBRARY:
             for m in paths:
                 skip(m, "no NVRTC")
