@@ -60,6 +60,8 @@ void c_count(CText *c, const Expr *e);
 /* In the current statement e is what `text` says: an operand, which needs no name. */
 void c_known(CText *c, const Expr *e, const char *text);
 const char *c_stored(CText *c, DType t, const char *value); /* register form to stored form */
+/* An element of memory or of a stored local of type t, as it lies there; NULL: e is none. */
+const char *c_moved(CText *c, DType t, const Expr *e);
 const char *c_loaded(CText *c, DType t, const char *stored);
 const char *c_cast(CText *c, DType to, DType from, const char *value, bool saturate);
 const char *c_op(CText *c, const Expr *e, ExprOp op, DType t, const char *const v[3]);

@@ -429,6 +429,18 @@ static const char *access(CText *c, const Expr *e) {
   return TEXT("(%s ? %s : 0)", value(c, e->a[1]), got);
 }
 
+const char *c_moved(CText *c, DType t, const Expr *e) {
+  const bool local = e->op == EX_LOCAL;
+  if (!is_small(t) || (!local && e->op != EX_LOAD)) return NULL;
+  const DType from =
+      local ? c->kernel->locals.data[e->id].dtype : c->kernel->params.data[e->id].dtype;
+  if (from != t || (local && !c->stored[e->id]) || memo(c, e)->text) return NULL;
+  const char *const at = TEXT("%c%d[%s]", local ? 't' : 'b', e->id, value(c, e->a[0]));
+  if (local) return at;
+  c->params[e->id] = true;
+  return e->a[1] ? TEXT("(%s ? %s : 0)", value(c, e->a[1]), at) : at;
+}
+
 static const char *symbol(CText *c, const Expr *e) {
   if (!c->kernel) return TEXT("sym[%d]", e->id);
   c->syms[e->id] = true;

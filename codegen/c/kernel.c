@@ -50,13 +50,20 @@ static void loop(CText *c, const Stmt *s, bool parallel) {
 }
 
 /* ---- assignments ---- */
+/* The value in the form that memory has of type t: what is only moved stays as it is. */
+static const char *to_memory(CText *c, DType t, const Expr *value) {
+  const char *const moved = c->device ? c_moved(c, t, value) : NULL;
+  return moved ? moved : c_stored(c, t, c_value(c, value));
+}
+
 static void store(CText *c, const Stmt *s) {
   const DType t = c->kernel->params.data[s->access.id].dtype;
   c_count(c, s->access.index);
   c_count(c, s->access.value);
-  const char *const index = c_value(c, s->access.index), *const v = c_value(c, s->access.value);
+  const char *const index = c_value(c, s->access.index), *const v =
+                                                             to_memory(c, t, s->access.value);
   c->params[s->access.id] = true;
-  c_line(c, "b%d[%s] = %s;", s->access.id, index, c_stored(c, t, v));
+  c_line(c, "b%d[%s] = %s;", s->access.id, index, v);
 }
 
 static void c_put(CText *c, int local, const char *index, const char *v) {
@@ -67,8 +74,13 @@ static void c_put(CText *c, int local, const char *index, const char *v) {
 static void set(CText *c, const Stmt *s) {
   c_count(c, s->access.index);
   c_count(c, s->access.value);
-  const char *const index = c_value(c, s->access.index), *const v = c_value(c, s->access.value);
-  c_put(c, s->access.id, index, v);
+  const char *const index = c_value(c, s->access.index);
+  if (c->stored && c->stored[s->access.id]) {
+    const DType t = c->kernel->locals.data[s->access.id].dtype;
+    c_line(c, "t%d[%s] = %s;", s->access.id, index, to_memory(c, t, s->access.value));
+    return;
+  }
+  c_put(c, s->access.id, index, c_value(c, s->access.value));
 }
 
 /* A sum of products is one of fma's, as LLVM makes it. */

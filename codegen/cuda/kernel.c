@@ -24,7 +24,7 @@ typedef struct Grid {
   bool silent;         /* nothing is written: only what is pending at the end matters */
   bool barriers;       /* there is one */
   int late;            /* the least of late locals; 0: there is none */
-  struct Lying *lying; /* of shared locals */
+  SharedPlace *shared; /* by local */
 } Grid;
 
 static const char axes[] = "xyz";
@@ -249,72 +249,6 @@ static void symbols(CText *c) {
   }
 }
 
-/* ---- where shared locals lie ---- */
-/* Statements of the block count from 0: a local is used from `first` to `last`. */
-typedef struct Lying {
-  int first, last;
-  int64_t at, end; /* bytes */
-} Lying;
-
-static Lying *used_at(const Grid *g, const Stmt *s) {
-  Lying *const lying = ARENA_ARRAY(g->c->arena, Lying, g->k->locals.n + 1);
-  for (int i = 0; i < g->k->locals.n; i++) lying[i].first = -1;
-  for (int n = 0; s; s = s->next, n++) {
-    Touched own = touched_new(g);
-    Looking l = {g, &own};
-    Stmt alone = *s;
-    alone.next = NULL;
-    stmt_each(&alone, note_statement, &l);
-    for (int i = 0; i < g->k->locals.n; i++) {
-      if (!own.read[g->k->params.n + i] && !own.written[g->k->params.n + i]) continue;
-      if (lying[i].first < 0) lying[i].first = n;
-      lying[i].last = n;
-    }
-  }
-  return lying;
-}
-
-static bool overlap(int64_t a, int64_t a_end, int64_t b, int64_t b_end) {
-  return a < b_end && b < a_end;
-}
-
-/* Each lies at the least place where nothing else is used at the time, aligned for whatever is loaded
- * of it. Returns the bytes of all. */
-static int64_t lay_shared(const Grid *g, Lying *lying) {
-  enum { ALIGN = 128 };
-  int64_t all = 0;
-  for (int i = 0; i < g->k->locals.n; i++) {
-    const Local *const l = &g->k->locals.data[i];
-    Lying *const own = &lying[i];
-    if (l->memory != MEM_SHARED || own->first < 0) continue;
-    const int64_t bytes = (l->count * dtype_bytes(l->dtype) + ALIGN - 1) / ALIGN * ALIGN;
-    for (int j = 0; j < i; j++) {
-      const Lying *const other = &lying[j];
-      if (!other->end || !overlap(own->first, own->last + 1, other->first, other->last + 1) ||
-          !overlap(own->at, own->at + bytes, other->at, other->end))
-        continue;
-      own->at = other->end;
-      j = -1; /* again */
-    }
-    own->end = own->at + bytes;
-    if (own->end > all) all = own->end;
-  }
-  return all;
-}
-
-/* Whether memory that was another local's is used again from statement n on. */
-static bool is_renewed(const Grid *g, int n) {
-  for (int i = 0; i < g->k->locals.n; i++) {
-    const Lying *const own = &g->lying[i];
-    if (!own->end || own->first != n) continue;
-    for (int j = 0; j < g->k->locals.n; j++)
-      if (g->lying[j].end && g->lying[j].last < n &&
-          overlap(own->at, own->end, g->lying[j].at, g->lying[j].end))
-        return true;
-  }
-  return false;
-}
-
 /* Nobody uses what lay there, and no copy into it is under way. */
 static void renew(Grid *g) {
   if (g->late) {
@@ -328,7 +262,7 @@ static void renew(Grid *g) {
 
 static void block_body(Grid *g, const Stmt *s) {
   for (int n = 0; s && !g->c->error; s = s->next, n++) {
-    if (is_renewed(g, n)) renew(g);
+    if (shared_is_renewed(g->k, g->shared, n)) renew(g);
     block_statement(g, s);
   }
 }
@@ -343,8 +277,8 @@ static void locals(const Grid *g, int64_t shared) {
     if (l->memory != MEM_SHARED)
       c_line(c, "BURIN_ALIGNED %s t%d[%" PRId64 "];", c->stored[i] ? type : c_reg_type(l->dtype), i,
              l->count);
-    else if (g->lying[i].end)
-      c_line(c, "%s *const t%d = (%s *)(shared + %" PRId64 ");", type, i, type, g->lying[i].at);
+    else if (g->shared[i].end)
+      c_line(c, "%s *const t%d = (%s *)(shared + %" PRId64 ");", type, i, type, g->shared[i].at);
   }
 }
 
@@ -433,10 +367,8 @@ const char *cuda_kernel(CState *s, int position, Arena *scratch, StrBuf *out, La
   g.pending = touched_new(&g);
   const Stmt *nest[MAX_NEST];
   const int n = stmt_nest(k->body, nest);
-  const Stmt *const of_block = nest[n - 1]->loop.body;
-  g.lying = used_at(&g, of_block);
-  l->shared = lay_shared(&g, g.lying);
-  block_body(&g, of_block);
+  l->shared = kernel_shared_places(scratch, k, &g.shared);
+  block_body(&g, nest[n - 1]->loop.body);
   c->out = &head;
   aligned_pointers(c, &p->facts[position]);
   symbols(c);

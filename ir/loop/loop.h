@@ -375,6 +375,18 @@ int64_t kernel_threads(const ExprPool *p, const Kernel *k);
 /* By local: each thread has its own, which lives over barriers. */
 bool *kernel_private_locals(Arena *a, const Kernel *k);
 
+/* ---- where shared locals lie (shared.c) ---- */
+typedef struct SharedPlace {
+  int first, last; /* statements of the block, from 0 on, that use the local */
+  int64_t at, end; /* bytes; end 0: it is none of these, or nobody uses it */
+} SharedPlace;
+/* Of the grid k, by local: locals that are never used at one time may lie in the same memory, each at a
+ * multiple of 128. Returns the bytes that a block needs. */
+int64_t kernel_shared_places(Arena *a, const Kernel *k, SharedPlace **places);
+/* Whether memory that another local has had is used again from that statement on: there no thread may
+ * still be in what stands before it. */
+bool shared_is_renewed(const Kernel *k, const SharedPlace *place, int statement);
+
 /* ---- questions about buffers (loop.c) ---- */
 /* The buffer that `id` lies in, through views; -1 when id is no buffer or views form a ring. */
 int buffer_root(const Module *m, int id);

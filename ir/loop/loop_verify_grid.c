@@ -35,7 +35,6 @@ typedef struct Grid {
   Nest nest[LEVELS];
   int64_t threads[MAX_NEST]; /* extents of the kernel's first nest of thread loops */
   int n_threads;             /* 0: no nest was met */
-  int64_t shared_bytes;      /* that live here */
   Happens happens[LEVELS];   /* at the cursor */
   bool *written;             /* by parameter: the kernel stores to it */
   Vec(Access) accesses;
@@ -335,12 +334,9 @@ static bool check_local(Grid *g, const Stmt *s) {
   const Local *const l = &g->k->locals.data[s->access.id];
   if (l->late && (l->memory != MEM_SHARED || l->late < 0 || l->late > MAX_LATE))
     return fail(g, "local t%d cannot be late by %d", s->access.id, l->late);
-  if (l->memory != MEM_SHARED) return true;
-  if (in_thread(g)) return fail(g, "shared local t%d is declared in a thread loop", s->access.id);
-  g->shared_bytes += l->count * dtype_bytes(l->dtype);
-  return g->shared_bytes <= MAX_SHARED ||
-         fail(g, "%" PRId64 " bytes of shared memory, at most %d are there", g->shared_bytes,
-              MAX_SHARED);
+  if (l->memory == MEM_SHARED && in_thread(g))
+    return fail(g, "shared local t%d is declared in a thread loop", s->access.id);
+  return true;
 }
 
 static bool check_write(Grid *g, const Stmt *s) {
@@ -368,14 +364,12 @@ static bool check_stmt(Grid *g, const Stmt *s) {
 }
 
 static bool check_list(Grid *g, const Stmt *s) {
-  const int64_t shared_bytes = g->shared_bytes;
   bool ok = true;
   for (; s && ok; s = s->next) {
     const Happens at[LEVELS] = {g->happens[THREADS], g->happens[BLOCKS]};
     ok = check_stmt(g, s);
     for (int k = 0; k < LEVELS; k++) g->happens[k] = at[k];
   }
-  g->shared_bytes = shared_bytes;
   return ok;
 }
 
@@ -385,6 +379,13 @@ static bool has_many_blocks(const Grid *g, const Stmt *loop) {
   enum { MOST = 65535 };
   int64_t n;
   return expr_is_const(expr_var_extent(g->p, loop->loop.var->id), &n) && n > MOST;
+}
+
+static bool check_shared(const Grid *g) {
+  SharedPlace *places;
+  const int64_t bytes = kernel_shared_places(g->a, g->k, &places);
+  return bytes <= MAX_SHARED ||
+         fail(g, "%" PRId64 " bytes of shared memory, at most %d are there", bytes, MAX_SHARED);
 }
 
 static bool check_grid(Grid *g) {
@@ -399,7 +400,7 @@ static bool check_grid(Grid *g) {
       return fail(g, "block loop %s is not the innermost, and has more than 65535 blocks",
                   name_of(g, nest[i]->loop.var));
   }
-  return check_list(g, nest[n - 1]->loop.body) && check_races(g, BLOCKS, 0);
+  return check_list(g, nest[n - 1]->loop.body) && check_races(g, BLOCKS, 0) && check_shared(g);
 }
 
 static bool mark_written(void *user, Stmt *s) {

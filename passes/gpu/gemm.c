@@ -51,7 +51,8 @@ static GpuProduct product_of(const Gemm *g) {
                   .rows = expr_extent_guess(g->p, c->rows_w),
                   .columns = expr_extent_guess(g->p, c->n),
                   .k = expr_extent_guess(g->p, g->total),
-                  .splits = expr_is_const(g->total, &k)};
+                  .splits = expr_is_const(g->total, &k),
+                  .late = g->kind == TILE_HALF || g->kind == TILE_BYTES};
   for (int i = 0; i < c->n_outer; i++) p.outer *= expr_extent_guess(g->p, c->outer_extent[i]);
   return p;
 }
@@ -66,7 +67,7 @@ static void choose_tile(Gemm *g) {
   const int n = gpu_tiles(pass->target->gpu, &p, tile);
   int best = 0;
   for (int i = 0; i < n; i++) {
-    const double cycles = gpu_tile_cycles(pass->target->gpu, &p, &tile[i]);
+    const double cycles = gpu_tile_all_cycles(pass->target->gpu, &p, &tile[i]);
     candidate[i] = (Candidate){.name = arena_printf(g->a, "%dx%dx%d/%d", tile[i].rows,
                                                     tile[i].columns, tile[i].k, tile[i].splits),
                                .cost = cycles,
@@ -79,7 +80,7 @@ static void choose_tile(Gemm *g) {
                               : NULL;
   g->tile = tile[key ? choice_take(pass, CHOICE_TILE, key, candidate, n, best) : best];
   if (key) choice_note(g->a, &g->c->b.keys, key);
-  kb_estimate(&g->c->b, "gpu_gemm", candidate[best].cost);
+  kb_estimate(&g->c->b, "gpu_gemm", gpu_tile_cycles(pass->target->gpu, &p, &g->tile));
   g->warps = gpu_tile_warps(g->kind, &g->tile);
 }
 

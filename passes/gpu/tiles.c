@@ -1,15 +1,19 @@
-/* Tiles and a model of what they take. A block goes through its k step by step;
+/* Tiles and a model of what they take. A block goes through its k step by step, then stores;
  * what bounds a step is the slowest of the multiply-adds of the SM, its reads
- * of shared memory, and what it gets from the L2 cache. Blocks that an SM holds
- * at one time hide each other's waiting; the last wave of blocks may leave SMs
- * without one. Shapes: the search lists of CUTLASS, Triton and Inductor for
+ * of shared memory, and what it gets from the L2 cache. Memory is waited for where the stages in flight
+ * are done before it answers. Blocks that an SM holds at one time hide each other's waiting; the last
+ * wave of blocks may leave SMs without one. Shapes: the search lists of CUTLASS, Triton and Inductor for
  * mma.sync. */
 #include "passes/gpu/tiles.h"
 
 #include <math.h>
 
-enum { WARP = 32, FOUR = 4, LEAST_STAGES = 2, MOST_TILES = 9 };
-enum { CALL = 3000 }; /* cycles of a kernel that does nothing, and of begin and end */
+enum { WARP = 32, FOUR = 4, LEAST_STAGES = 2, MOST_TILES = 14 };
+enum { CALL = 3000 };   /* cycles of one more kernel in a row of them */
+enum { LATENCY = 600 }; /* from memory to shared memory */
+enum { BARRIER = 80 };  /* that all warps meet, and multiply again */
+enum { L2_BYTES = 32 }; /* a cycle of each SM */
+enum { MOST_REGISTERS = 255 };
 
 typedef struct Shape {
   int rows, columns, k, rows_own, columns_own;
@@ -21,12 +25,14 @@ static const Shape tiles[TILE_KINDS][MOST_TILES] = {
                   {64, 32, 16, 4, 4}, {32, 64, 16, 4, 4}, {32, 32, 32, 4, 4}, {16, 64, 16, 4, 4}},
     [TILE_TF32] = {{128, 128, 32, 64, 64}, {128, 128, 16, 64, 64}, {128, 64, 32, 64, 32}, {64, 128, 32, 32, 64},
                    {64, 64, 32, 32, 32}, {64, 32, 32, 32, 16}, {32, 64, 32, 16, 32}, {32, 32, 32, 16, 16}},
-    [TILE_HALF] = {{128, 256, 32, 64, 64}, {256, 128, 32, 64, 64}, {128, 128, 32, 64, 64}, {128, 64, 32, 64, 32},
-                   {64, 128, 32, 32, 64}, {64, 64, 64, 32, 32}, {64, 32, 64, 32, 16}, {32, 64, 64, 16, 32},
-                   {32, 32, 64, 16, 16}},
-    [TILE_BYTES] = {{128, 256, 64, 64, 64}, {256, 128, 64, 64, 64}, {128, 128, 64, 64, 64}, {128, 64, 64, 64, 32},
-                    {64, 128, 64, 32, 64}, {64, 64, 128, 32, 32}, {64, 32, 128, 32, 16}, {32, 64, 128, 16, 32},
-                    {32, 32, 128, 16, 16}},
+    [TILE_HALF] = {{128, 256, 64, 64, 64}, {256, 128, 64, 64, 64}, {128, 256, 32, 64, 64}, {256, 128, 32, 64, 64},
+                   {128, 128, 64, 64, 64}, {128, 128, 32, 64, 64}, {128, 64, 64, 64, 32}, {64, 128, 64, 32, 64},
+                   {128, 64, 32, 64, 32}, {64, 128, 32, 32, 64}, {64, 64, 64, 32, 32}, {64, 32, 64, 32, 16},
+                   {32, 64, 64, 16, 32}, {32, 32, 64, 16, 16}},
+    [TILE_BYTES] = {{128, 256, 128, 64, 64}, {256, 128, 128, 64, 64}, {128, 256, 64, 64, 64}, {256, 128, 64, 64, 64},
+                    {128, 128, 128, 64, 64}, {128, 128, 64, 64, 64}, {128, 64, 128, 64, 32}, {64, 128, 128, 32, 64},
+                    {128, 64, 64, 64, 32}, {64, 128, 64, 32, 64}, {64, 64, 128, 32, 32}, {64, 32, 128, 32, 16},
+                    {32, 64, 128, 16, 32}, {32, 32, 128, 16, 16}},
 };
 /* clang-format on */
 
@@ -82,7 +88,7 @@ static double share(TileKind kind, const GpuTile *t) {
 
 /* Of one step of one block, alone on its SM. */
 static double step_cycles(const Gpu *g, const GpuProduct *p, const GpuTile *t) {
-  enum { SHARED_BYTES = 128, L2_BYTES = 32 }; /* a cycle */
+  enum { SHARED_BYTES = 128 }; /* a cycle */
   const double rate[TILE_KINDS] = {g->f32_per_cycle, g->f16_per_cycle / 2.0, g->f16_per_cycle,
                                    g->i8_per_cycle};
   const double bytes = gpu_tile_bytes(p->kind), warps = gpu_tile_warps(p->kind, t);
@@ -95,12 +101,18 @@ static double step_cycles(const Gpu *g, const GpuProduct *p, const GpuTile *t) {
   return most(most(multiply, shared), global);
 }
 
-/* Sums of parts are written, read and added up, by a kernel of its own. */
+/* Sums of parts are read and added up, by a kernel of its own. */
 static double join_cycles(const Gpu *g, const GpuProduct *p, const GpuTile *t) {
-  enum { L2_BYTES = 32, SUM_BYTES = 4 }; /* a cycle of each SM */
+  enum { SUM_BYTES = 4 };
   if (t->splits < 2) return 0;
   const double sums = p->outer * p->rows * p->columns * (t->splits + 1);
-  return 2 * sums * SUM_BYTES / ((double)L2_BYTES * g->sms) + CALL;
+  return sums * SUM_BYTES / ((double)L2_BYTES * g->sms) + CALL;
+}
+
+/* A block's result, through shared memory and out. */
+static double end_cycles(const GpuProduct *p, const GpuTile *t) {
+  const int bytes = t->splits > 1 ? 4 : gpu_tile_bytes(p->kind);
+  return (double)t->rows * t->columns * bytes / L2_BYTES + BARRIER;
 }
 
 static double count_blocks(const GpuProduct *p, const GpuTile *t) {
@@ -116,15 +128,26 @@ int gpu_tile_stages(const Gpu *g, const GpuProduct *p, const GpuTile *t) {
   return (int)most(least(fit, MOST_STAGES), LEAST_STAGES);
 }
 
+/* What a step takes however little there is to do: the fragments of one k are added to the sums of the
+ * one before. */
+static double chain_cycles(const GpuProduct *p, const GpuTile *t) {
+  enum { MMA = 35, MMA_BYTES = 32 }; /* cycles until its sums are there, bytes of k that it takes */
+  return p->kind == TILE_F32 ? 0 : (double)MMA * t->k * gpu_tile_bytes(p->kind) / MMA_BYTES;
+}
+
 double gpu_tile_cycles(const Gpu *g, const GpuProduct *p, const GpuTile *t) {
-  enum { LATENCY = 500 }; /* from memory to shared memory, and barriers */
   const double held = resident(g, p->kind, t), splits = most(t->splits, 1);
-  const double blocks = count_blocks(p, t);
-  const double steps = ceil(ceil(p->k / t->k) / splits), of_sm = ceil(blocks / g->sms);
-  const double together = least(of_sm, held), rounds = ceil(of_sm / held);
-  const double work = of_sm * steps * step_cycles(g, p, t);
-  const double waiting = rounds * steps * LATENCY / most(together, 1);
-  return most(work, waiting) + least(work, waiting) / 4 + CALL + join_cycles(g, p, t);
+  const double steps = ceil(ceil(p->k / t->k) / splits), step = step_cycles(g, p, t);
+  const double of_sm = ceil(count_blocks(p, t) / g->sms), rounds = ceil(of_sm / held);
+  const double together = most(least(of_sm, held), 1);
+  const double ahead = p->late ? gpu_tile_stages(g, p, t) - 1 : 1;
+  const double least_step = most(LATENCY / ahead, chain_cycles(p, t));
+  const double waiting = most(least_step - together * step, 0) + BARRIER / together;
+  return of_sm * (steps * step + end_cycles(p, t)) + rounds * (steps * waiting + LATENCY);
+}
+
+double gpu_tile_all_cycles(const Gpu *g, const GpuProduct *p, const GpuTile *t) {
+  return gpu_tile_cycles(g, p, t) + join_cycles(g, p, t);
 }
 
 int gpu_tiles(const Gpu *g, const GpuProduct *p, GpuTile out[MOST_CHOICES]) {
@@ -136,7 +159,8 @@ int gpu_tiles(const Gpu *g, const GpuProduct *p, GpuTile out[MOST_CHOICES]) {
     for (int splits = 1; splits <= MOST_SPLITS && n < MOST_CHOICES; splits *= 2) {
       const GpuTile t = {s->rows, s->columns, s->k, s->rows_own, s->columns_own, splits};
       const bool some = splits == 1 || (p->splits && steps >= splits * LEAST_STEPS);
-      if (some && resident(g, p->kind, &t) >= 1) out[n++] = t;
+      if (some && resident(g, p->kind, &t) >= 1 && registers(p->kind, &t) <= MOST_REGISTERS)
+        out[n++] = t;
     }
   }
   return n;

@@ -25,6 +25,7 @@ typedef struct GpuProduct {
   double columns;
   double k;
   bool splits; /* its k may be taken in parts */
+  bool late;   /* copies go into stages by themselves */
 } GpuProduct;
 
 /* Warps of a block. */
@@ -37,8 +38,9 @@ int gpu_tile_stages(const Gpu *g, const GpuProduct *p, const GpuTile *t);
  * bank. */
 int gpu_tile_pad(TileKind kind);
 int gpu_tile_bytes(TileKind kind); /* of an element in shared memory */
-/* Cycles of the whole product on the device. */
+/* Cycles of the kernel on the device, its launch apart; and with the one that adds up parts of k. */
 double gpu_tile_cycles(const Gpu *g, const GpuProduct *p, const GpuTile *t);
+double gpu_tile_all_cycles(const Gpu *g, const GpuProduct *p, const GpuTile *t);
 /* All tiles that the device can hold, with all parts of k, that come into question. Returns how many, at most MOST_CHOICES. */
-enum { MOST_CHOICES = 54 };
+enum { MOST_CHOICES = 84 };
 int gpu_tiles(const Gpu *g, const GpuProduct *p, GpuTile out[MOST_CHOICES]);

@@ -290,7 +290,7 @@ static GpuTile best(const Gpu *g, const GpuProduct *p) {
   GpuTile tile[MOST_CHOICES];
   int at = 0;
   for (int i = gpu_tiles(g, p, tile) - 1; i > 0; i--)
-    if (gpu_tile_cycles(g, p, &tile[i]) < gpu_tile_cycles(g, p, &tile[at])) at = i;
+    if (gpu_tile_all_cycles(g, p, &tile[i]) < gpu_tile_all_cycles(g, p, &tile[at])) at = i;
   return tile[at];
 }
 

@@ -63,7 +63,8 @@ static const Case refused[] = {
     {"local t0 : f32[2] regs late 1\n", BLOCK " { local t0\n " THREAD " { t0[0] = 0 } }",
      "local t0 cannot be late by 1"},
     {"local t0 : f32[64] shared local t1 : f64[29100] shared",
-     BLOCK " { local t0 if i < 1 { local t1 } }", "233056 bytes of shared memory"},
+     BLOCK " { local t0 if i < 1 { local t1 " THREAD " { t0[t] = 0 } } }",
+     "233088 bytes of shared memory"},
     /* ---- extents ---- */
     {"", "for i in 1..+2 block { }", "block loop i does not begin at 0"},
     {"", "for i in 0..65536 block { for h in 0..65536 block { } }",
@@ -356,11 +357,35 @@ static void test_parts(void **state) {
   }
 }
 
+/* Locals of statements that follow each other lie in one place, those of one statement do not. */
+static void test_shared_places(void **state) {
+  Fix *f = *state;
+  const char *const body = BLOCK " { local t0\n local t1\n " THREAD
+                                 " { t0[t] = 0\n t1[t] = 1 }\n"
+                                 "local t2\n if i < 1 { " THREAD
+                                 " { t2[t] = t1[t] } }\n"
+                                 "local t3\n " THREAD " { t3[t] = t2[t] } }";
+  const char *const text = program(f,
+                                   "local t0 : f32[64] shared local t1 : f32[64] shared local t2 : "
+                                   "f32[64] shared local t3 : f32[64] shared",
+                                   body);
+  Module *const m = module_parse(f->m, text, "test");
+  must(f, m && module_verify(m, "test"), body);
+  SharedPlace *place;
+  assert_int_equal(kernel_shared_places(f->a, m->kernels.data[0], &place), 2 * 256);
+  assert_int_equal(place[0].at, 0);
+  assert_int_equal(place[1].at, 256);
+  assert_int_equal(place[2].at, 0); /* t0 is not used any more, t1 is */
+  assert_int_equal(place[3].at, 256);
+  for (int n = 0; n < 8; n++)
+    assert_int_equal(shared_is_renewed(m->kernels.data[0], place, n), n == 3 || n == 5);
+}
+
 int main(int argc, char **argv) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-  const struct CMUnitTest tests[] = {T(test_refused), T(test_caught), T(test_overlap),
-                                     T(test_no_code), T(test_wholes), T(test_missing),
-                                     T(test_parts)};
+  const struct CMUnitTest tests[] = {T(test_refused), T(test_caught),       T(test_overlap),
+                                     T(test_no_code), T(test_wholes),       T(test_missing),
+                                     T(test_parts),   T(test_shared_places)};
   cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
