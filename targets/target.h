@@ -33,6 +33,7 @@ typedef struct FeatureRow {
   } on[ARCH_COUNT];
 } FeatureRow;
 
+enum { GPU_BORDER_ALIGN = 16 }; /* bytes: how kernels find tensors of the caller */
 enum { GPU_MOST = 8 }; /* GPUs of one target; there are fewer rows */
 
 /* What a GPU has: the numbers that schedules are chosen by (one SM unless said otherwise). */

@@ -224,10 +224,13 @@ static bool may_overlap(const Module *m, Place a, Place b) {
   return x->offset == y->offset || x->inplace_of >= 0 || y->inplace_of >= 0;
 }
 
-static int place_align(const Module *m, const Buffer *arg, Place pl) {
-  const Buffer *const b = &m->buffers.data[pl.root];
+/* The caller's tensors are aligned to their elements; where a device takes them, as it wants it. */
+static int place_align(const Program *p, const Buffer *arg, Place pl) {
+  const Buffer *const b = &p->m->buffers.data[pl.root];
   const bool ours = b->kind == BUF_ARENA || b->kind == BUF_WEIGHT;
-  return ours && pl.align > dtype_bytes(arg->dtype) ? pl.align : dtype_bytes(arg->dtype);
+  const int given = target_has_grids(p->t) ? GPU_BORDER_ALIGN : dtype_bytes(arg->dtype);
+  const int align = ours || pl.align < given ? pl.align : given;
+  return align > dtype_bytes(arg->dtype) ? align : dtype_bytes(arg->dtype);
 }
 
 /* Constant bytes none of which is -128. */
@@ -243,7 +246,7 @@ static void note_call(Program *p, KernelFacts *f, const Step *s) {
     if (!k->params.data[i].scratch && a < s->call.n_args) param[a++] = i;
   for (int i = 0; i < s->call.n_args; i++) {
     const Place pi = place_of(p->m, &s->call.args[i]);
-    const int align = place_align(p->m, &p->m->buffers.data[s->call.args[i].buffer], pi);
+    const int align = place_align(p, &p->m->buffers.data[s->call.args[i].buffer], pi);
     if (align < f->align[param[i]]) f->align[param[i]] = align;
     f->negates[param[i]] = f->negates[param[i]] && bytes_negate(&p->m->buffers.data[pi.root]);
     for (int j = 0; j < i; j++) {

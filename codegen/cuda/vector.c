@@ -2,6 +2,7 @@
  * of values that are computed first, from what they read of memory likewise. Elements must follow each
  * other and begin where the access may: other loops are unrolled, element by element. */
 #include "codegen/cuda/cuda.h"
+#include "ir/expr/expr_query.h"
 
 enum { WIDEST = 16 }; /* bytes of an access */
 
@@ -19,21 +20,11 @@ typedef struct Place {
   DType type;
 } Place;
 
-/* e is a sum of multiples of `of`. */
-static bool is_multiple(const Vector *v, const Expr *e, int64_t of) {
-  enum { MOST = 32 };
-  ExprTerm term[MOST];
-  const int n = expr_terms(v->c->pool, e, term, MOST);
-  for (int i = 0; i < n; i++)
-    if (term[i].coeff % of) return false;
-  return n >= 0;
-}
-
 /* Whether the elements follow each other, from a multiple of their number on. */
 static bool follows(const Vector *v, const Expr *index, const Expr **first) {
   const Expr *coeff;
   return expr_affine(v->c->pool, index, v->var, &coeff, first) && expr_is_i64(coeff, 1) &&
-         is_multiple(v, *first, v->n);
+         expr_is_multiple(v->c->pool, *first, v->n);
 }
 
 /* Parameters tell how they are aligned; locals are by 16 bytes. */

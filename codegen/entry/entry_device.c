@@ -8,6 +8,7 @@ _Static_assert(sizeof(GpuKernel) == 56, "kernel_rows: GpuKernel has other fields
 _Static_assert(sizeof(GpuModel) == 48, "description: GpuModel has other fields");
 _Static_assert(sizeof(GpuTensor) == 16, "tensor_array: GpuTensor has other fields");
 _Static_assert(sizeof(GpuRun) == 40, "run_type: GpuRun has other fields");
+_Static_assert(GPU_TENSOR_ALIGN == GPU_BORDER_ALIGN, "kernels take tensors for aligned otherwise");
 
 static Type run_type(Emit *c) {
   return LLVMStructTypeInContext(c->ctx, (Type[]){c->ptr, c->ptr, c->ptr, c->ptr, c->ptr}, 5, 0);

@@ -125,6 +125,15 @@ double expr_total_cost(ExprPool *p, int n, const Expr *const *es) {
   return expr_cost_and_size(p, n, es, &size);
 }
 
+bool expr_is_multiple(ExprPool *p, const Expr *e, int64_t of) {
+  enum { MOST = 32 };
+  ExprTerm term[MOST];
+  const int n = expr_terms(p, e, term, MOST);
+  for (int i = 0; i < n; i++)
+    if (term[i].coeff % of) return false;
+  return n >= 0;
+}
+
 /* ---- replacing ---- */
 
 typedef struct Replace {

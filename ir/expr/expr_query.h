@@ -15,6 +15,7 @@ void expr_each_load(ExprPool *p, const Expr *e, void (*f)(void *user, const Expr
 const Expr *expr_replace(ExprPool *p, const Expr *e, int n, const Expr *const *from,
                          const Expr *const *to);
 bool expr_contains(ExprPool *p, const Expr *e, const Expr *part);
+bool expr_is_multiple(ExprPool *p, const Expr *e, int64_t of); /* term by term */
 /* Distinct reductions of e, inner before outer. */
 typedef Vec(const Expr *) ExprList;
 void expr_reductions(ExprPool *p, const Expr *e, ExprList *out);

@@ -2,6 +2,8 @@
  * which indices must be multiples; what remains is the base. */
 #include "ir/loop/mma.h"
 
+#include "ir/expr/expr_query.h"
+
 enum { FRAGMENT_M, FRAGMENT_N, HALF, PAIR, STEP, LOOPS, MOST_FRAGMENTS = 16, MOST_STEPS = 256 };
 enum { QUAD = 4, ALIGNED = 16 }; /* lanes; bytes */
 
@@ -51,15 +53,6 @@ static bool is_uniform(const Nest *x, const Expr *e) {
          !expr_uses_var(e, x->quad->id) && !expr_uses_var(e, x->place->id);
 }
 
-static bool is_multiple(const Nest *x, const Expr *e, int64_t of) {
-  enum { MOST = 32 };
-  ExprTerm term[MOST];
-  const int n = expr_terms(x->p, e, term, MOST);
-  for (int i = 0; i < n; i++)
-    if (term[i].coeff % of) return false;
-  return n >= 0;
-}
-
 /* Row: quad + 8*half + 16*fragment. */
 static bool read_rows(const Nest *x, const Expr **e, MmaOperand *out) {
   return coefficient(x, *e, x->quad, &out->pitch) && out->pitch > 0 &&
@@ -90,7 +83,7 @@ static bool read_operand(const Nest *x, const Expr *e, bool columns, DType sums,
       !take(x, &at, x->var[STEP], 2, 1))
     return false;
   out->base = at;
-  return is_uniform(x, at) && out->pitch % unit == 0 && is_multiple(x, at, unit);
+  return is_uniform(x, at) && out->pitch % unit == 0 && expr_is_multiple(x->p, at, unit);
 }
 
 /* Number ((fragment_m*NJ + fragment_n)*2 + half)*2 + pair of all sums. */

@@ -65,6 +65,19 @@ void kb_begin(KernelBuild *b, Lower *l, const Value *root, const char *suffix) {
   b->x.memory = l->a;
 }
 
+/* Of tensors of the caller: a device's are copied where they are not aligned (runtime/cuda/gpu.h). */
+static int border_align(const Target *t, DType type) {
+  return target_has_grids(t) ? GPU_BORDER_ALIGN : dtype_bytes(type);
+}
+
+/* Bytes that a part of a buffer is aligned by: of GPUs, whose accesses of several elements ask. */
+static int offset_align(const KernelBuild *b, const Expr *offset, int bytes) {
+  int align = 64;
+  if (!target_has_grids(b->l->c->target)) return bytes;
+  while (align > bytes && !expr_is_multiple(b->l->p, offset, align / bytes)) align /= 2;
+  return align;
+}
+
 int kb_param(KernelBuild *b, int buffer, const Expr *offset, ParamAccess access) {
   if (buffer < -1) return -2 - buffer;
   if (offset && expr_is_i64(offset, 0)) offset = NULL;
@@ -77,8 +90,9 @@ int kb_param(KernelBuild *b, int buffer, const Expr *offset, ParamAccess access)
   Param p = {
       .name = "b", .dtype = buf->dtype, .access = access, .constant = buf->kind == BUF_WEIGHT};
   p.count = offset ? ex_sub(b->l->p, buf->count, offset) : buf->count;
-  p.align = offset ? dtype_bytes(buf->dtype) : 64;
-  if (buf->kind == BUF_INPUT || buf->kind == BUF_OUTPUT) p.align = dtype_bytes(buf->dtype);
+  p.align = offset ? offset_align(b, offset, dtype_bytes(buf->dtype)) : 64;
+  const int given = border_align(b->l->c->target, buf->dtype);
+  if ((buf->kind == BUF_INPUT || buf->kind == BUF_OUTPUT) && p.align > given) p.align = given;
   vec_push(b->l->m->arena, &b->refs, (BufRef){buffer, offset});
   return kernel_add_param(b->l->mod, b->k, p);
 }

@@ -10,6 +10,7 @@
 #include "passes/build/kernel.h"
 #include "passes/build/rows.h"
 #include "passes/cost/machine_model.h"
+#include "passes/grid/patch.h"
 
 #include <string.h>
 
@@ -600,11 +601,24 @@ static Step *finish_rows(Nest *t, RowNest *s) {
   return kb_finish(&t->b, rows_body(&t->b, s));
 }
 
-/* One thread for each element. */
+/* The elements by threads that have some each; NULL: by one for each. */
+static Step *finish_patches(Nest *t, double cycles) {
+  if (!t->n || t->l->c->opt_level == 0) return NULL;
+  t->value = patch_weights(&t->b, t->value, t->var[t->n - 1]);
+  RowNest s = row_nest(t);
+  s.target = kb_param(&t->b, t->to->buffer, t->to->offset, PA_WRITE);
+  Stmt *const body = patch_body(&t->b, &s);
+  if (!body) return NULL;
+  kb_estimate(&t->b, "patch", cycles);
+  return kb_finish(&t->b, body);
+}
+
 static Step *finish_grid(Nest *t) {
   RowNest s = row_nest(t);
   if (rows_pay(t->l->c->target, t->p, &s)) return finish_rows(t, &s);
   const double cycles = cycles_of(t, expr_total_cost(t->p, 1, &t->value));
+  Step *const patches = finish_patches(t, cycles);
+  if (patches) return patches;
   if (t->n) flatten(t, t->n);
   refresh_reductions(t);
   StmtList body = {0};

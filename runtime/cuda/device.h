@@ -21,6 +21,7 @@ typedef struct Fault {
 typedef struct Border {
   const void *host; /* NULL: it is on the device already */
   CuAddress device; /* where kernels find it; 0: it is absent */
+  CuAddress given;  /* on the device, where that is not aligned; else 0 */
   uint64_t bytes;
   bool staged; /* through pinned memory, at: */
   uint64_t at;

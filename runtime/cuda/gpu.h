@@ -51,9 +51,11 @@ typedef struct GpuModel {
                          graph */
 } GpuModel;
 
-/* A tensor that crosses the border. */
+/* A tensor that crosses the border. Kernels find it aligned by GPU_TENSOR_ALIGN bytes: one that is
+ * not is copied. */
+enum { GPU_TENSOR_ALIGN = 16 };
 typedef struct GpuTensor {
-  const void *host; /* as the caller gave it, or a default; a device address is taken as it is */
+  const void *host; /* as the caller gave it, or a default, or a device address */
   uint64_t bytes;   /* of an output: at most */
 } GpuTensor;
 

@@ -67,7 +67,7 @@ bool device_make_room(Device *d, uint64_t arena_bytes, int n) {
   uint64_t at = round_up(arena_bytes, DEVICE_ALIGN), pinned = DEVICE_ALIGN;
   for (int i = 0; i < n; i++) {
     Border *const b = &d->border[i];
-    if (!b->host) continue;
+    if (!b->host && !b->given) continue;
     b->at = pinned;
     if (b->staged) pinned += round_up(b->bytes, HOST_ALIGN);
     b->device = at; /* within the block, until that is known */
@@ -78,7 +78,7 @@ bool device_make_room(Device *d, uint64_t arena_bytes, int n) {
   if (!grow_memory(d, at + DEVICE_ALIGN)) return false;
   grow_pinned(d, pinned);
   for (int i = 0; i < n; i++)
-    if (d->border[i].host) {
+    if (d->border[i].host || d->border[i].given) {
       d->border[i].device += d->memory;
       d->border[i].staged &= d->pinned != NULL;
     }

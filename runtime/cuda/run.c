@@ -40,7 +40,7 @@ static bool describe(Device *d, const GpuTensor *t, Border *b) {
     b->staged = type == CU_MEMORY_UNKNOWN && d->waits;
     return true;
   }
-  b->device = a;
+  *(a % GPU_TENSOR_ALIGN ? &b->given : &b->device) = a;
   if (number != d->number)
     return device_fault(d, "a tensor is in the memory of GPU %u, and the model on GPU %u", number,
                         d->number);
@@ -55,6 +55,10 @@ static bool send_inputs(Device *d) {
   for (int32_t i = 0; i < d->n_in; i++) {
     const Border *const b = &d->border[i];
     const void *from = b->host;
+    if (b->given && b->bytes &&
+        !device_check(d, d->cu.copy_async(b->device, b->given, b->bytes, d->on),
+                      "copying an input"))
+      return false;
     if (!from || !b->bytes) continue;
     if (b->staged) from = __builtin_memcpy(d->pinned + b->at, b->host, b->bytes);
     if (!device_check(d, d->cu.upload_async(b->device, from, b->bytes, d->on), "copying an input"))
@@ -63,7 +67,19 @@ static bool send_inputs(Device *d) {
   return d->sent = true;
 }
 
-/* Queues that out_bytes[k] of output k come to the host. */
+/* Queues that out_bytes[k] of output k go where the caller wants them on the device. */
+static bool place_outputs(Device *d, const uint64_t *out_bytes) {
+  for (int32_t k = 0; k < d->n_out; k++) {
+    const Border *const b = &d->border[d->n_in + k];
+    if (b->given && out_bytes[k] &&
+        !device_check(d, d->cu.copy_async(b->given, b->device, out_bytes[k], d->on),
+                      "copying an output"))
+      return false;
+  }
+  return true;
+}
+
+/* The same, on the host. */
 static bool fetch_outputs(Device *d, const uint64_t *out_bytes) {
   if (d->options->gpu_resident) return true;
   for (int32_t k = 0; k < d->n_out; k++) {
@@ -292,7 +308,9 @@ int32_t burin_gpu_call(GpuRun *run, int32_t step, RtOpFn fn, const RtTensor *in,
 /* ---- end ---- */
 /* Outputs are where they belong, or (of a run that does not wait) will be. */
 static bool finish(Device *d, const uint64_t *out_bytes) {
-  if (!fetch_outputs(d, out_bytes) || (d->n_timers && !read_timers(d))) return false;
+  if (!place_outputs(d, out_bytes) || !fetch_outputs(d, out_bytes) ||
+      (d->n_timers && !read_timers(d)))
+    return false;
   if (!d->waits) {
     d->queued = device_check(d, d->cu.event_record(d->done, d->on), "noting the end of a run");
     return d->queued;

@@ -1,5 +1,5 @@
 /* The device of target cuda:host: this CPU. Its memory is the host's, so tensors stay where they
- * are; the arena is the run's own, full of ones, so that what was not written shows. Blocks run one
+ * are, if they are aligned; the arena is the run's own, full of ones, so that what was not written shows. Blocks run one
  * after the other, in an order that the caller chooses, and so do the kernels of runs that go on at
  * the same time: which block runs is a variable of theirs. */
 #include "runtime/core/rt.h"
@@ -12,6 +12,8 @@ typedef struct Run {
   const GpuModel *model;
   const BurinOptions *options;
   void **args;
+  void **out, **given; /* outputs as kernels find them, and as the caller does */
+  int32_t n_out;
 } Run;
 
 enum { ALIGN = 256 };
@@ -26,13 +28,35 @@ static int32_t most_arguments(const GpuModel *m) {
   return n;
 }
 
+static bool is_aligned(const void *p) { return (uintptr_t)p % GPU_TENSOR_ALIGN == 0; }
+
+/* Bytes for copies of what is not aligned. */
+static uint64_t copied_bytes(const GpuTensor *t, int32_t n) {
+  uint64_t bytes = 0;
+  for (int32_t i = 0; i < n; i++)
+    if (!is_aligned(t[i].host)) bytes += round_up(t[i].bytes);
+  return bytes;
+}
+
+/* Where kernels find tensors; returns what is behind copies that begin at `copies`. */
+static char *find_tensors(void **address, const GpuTensor *t, int32_t n, char *copies) {
+  for (int32_t i = 0; i < n; i++) {
+    address[i] = (void *)(uintptr_t)t[i].host;
+    if (is_aligned(t[i].host)) continue;
+    address[i] = copies;
+    copies += round_up(t[i].bytes);
+  }
+  return copies;
+}
+
 int32_t burin_gpu_begin(const GpuModel *m, const BurinOptions *o, const GpuTensor *in, int32_t n_in,
                         const GpuTensor *out, int32_t n_out, const int64_t *dims, int32_t n_dims,
                         uint64_t arena_bytes, GpuRun *run) {
   static const BurinOptions none = {.size = sizeof none};
   if (!o) o = &none;
-  const uint64_t pointers = (uint64_t)n_in + (uint64_t)n_out + (uint64_t)most_arguments(m);
-  const uint64_t head = round_up(sizeof(Run) + pointers * sizeof(void *));
+  const uint64_t pointers = (uint64_t)n_in + 2 * (uint64_t)n_out + (uint64_t)most_arguments(m);
+  const uint64_t tables = round_up(sizeof(Run) + pointers * sizeof(void *));
+  const uint64_t head = tables + copied_bytes(in, n_in) + copied_bytes(out, n_out);
   if (o->device && o->device != m) return -BURIN_E_ARGUMENT;
   Run *const r = arena_bytes < SIZE_MAX / 2 ? sys_alloc(head + arena_bytes + ALIGN) : NULL;
   if (!r)
@@ -40,9 +64,15 @@ int32_t burin_gpu_begin(const GpuModel *m, const BurinOptions *o, const GpuTenso
                           (int64_t)(uintptr_t)"not enough memory for an arena of %u bytes",
                           (int64_t)arena_bytes, 0);
   void **const addresses = (void **)(r + 1);
-  *r = (Run){head + arena_bytes + ALIGN, m, o, addresses + n_in + n_out};
-  for (int32_t i = 0; i < n_in; i++) addresses[i] = (void *)(uintptr_t)in[i].host;
-  for (int32_t i = 0; i < n_out; i++) addresses[n_in + i] = (void *)(uintptr_t)out[i].host;
+  *r = (Run){.bytes = head + arena_bytes + ALIGN, .model = m, .options = o, .n_out = n_out};
+  r->out = addresses + n_in;
+  r->given = r->out + n_out;
+  r->args = r->given + n_out;
+  char *const copies = find_tensors(addresses, in, n_in, (char *)r + tables);
+  find_tensors(r->out, out, n_out, copies);
+  for (int32_t i = 0; i < n_in; i++)
+    if (addresses[i] != in[i].host) burin_rt_copy(addresses[i], in[i].host, in[i].bytes);
+  for (int32_t i = 0; i < n_out; i++) r->given[i] = (void *)(uintptr_t)out[i].host;
   char *const arena = (char *)r + head;
   __builtin_memset(arena, 0xFF, arena_bytes);
   *run = (GpuRun){arena, (void *)(uintptr_t)m->weights, addresses, addresses + n_in, r};
@@ -116,6 +146,8 @@ int32_t burin_gpu_call(GpuRun *run, int32_t step, RtOpFn fn, const RtTensor *in,
 
 int32_t burin_gpu_end(GpuRun *run, int32_t status, const uint64_t *out_bytes) {
   Run *const r = run->state;
+  for (int32_t i = 0; i < r->n_out && !status; i++)
+    if (r->out[i] != r->given[i]) burin_rt_copy(r->given[i], r->out[i], out_bytes[i]);
   sys_free(r, r->bytes);
   return status;
 }

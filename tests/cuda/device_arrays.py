@@ -1,4 +1,4 @@
-"""Inputs and outputs in a GPU's memory from Python, on the fake driver: device_arrays.py MODEL X.npy Y.npy."""
+"""Inputs and outputs in a GPU's memory from Python, on the fake driver: device_arrays.py MODEL X.npy Y.npy CHAIN."""
 import ctypes
 import os
 import sys
@@ -80,7 +80,7 @@ def context():
     must(cuda.cuCtxPushCurrent_v2(c))
 
 
-def main(path, x, y):
+def main(path, x, y, chain):
     x, y = np.load(x), np.load(y)
     context()
     os.environ.pop("LD_LIBRARY_PATH")  # NVRTC asks the driver things that the fake one does not know
@@ -99,6 +99,10 @@ def main(path, x, y):
     here = np.zeros_like(y)
     assert m.run({"x": Dlpack(source, (299, 7), offset=28)}, outputs={"y": here[1:]})[0].base is here
     np.testing.assert_allclose(here[1:], y[1:], rtol=1e-5)
+    # not aligned as kernels have it: copied there, and back
+    odd = Block(y.nbytes + 4)
+    m.run({"x": Dlpack(source, (299, 7), offset=28)}, outputs={"y": Dlpack(odd, (299, 7), offset=4)})
+    np.testing.assert_allclose(odd.read(np.zeros(y.size + 1, np.float32))[1:-7].reshape(299, 7), y[1:], rtol=1e-5)
     refused(TypeError, "not float64", lambda: m.run({"x": Interface(source, x.shape, "<f8")}))
     refused(ValueError, "contiguous", lambda: m.run({"x": Dlpack(source, x.shape, strides=(1, 300))}))
     refused(ValueError, "not the shape", lambda: m.run({"x": Interface(source, (300, 8))}))
@@ -107,6 +111,12 @@ def main(path, x, y):
     refused(ValueError, "no such output", lambda: m.run({"x": x}, outputs={"z": here}))
     host = burin.compile(path, target="cuda:host")
     refused(TypeError, "not for a GPU", lambda: host.run({"x": Interface(source, x.shape)}))
+    flat = burin.compile(chain, target="cuda:host")  # by 16 bytes
+    for offset in range(4):
+        a, b = np.random.default_rng(offset).normal(size=40008).astype(np.float32), np.zeros(40008, np.float32)
+        a, b = a[offset:offset + 40005].reshape(-1, 7), b[3 - offset:40008 - offset].reshape(-1, 7)
+        assert flat.run({"x": a}, outputs={"y": b})[0] is b
+        np.testing.assert_allclose(b, np.exp(a), rtol=1e-5)
 
 
 main(*sys.argv[1:])

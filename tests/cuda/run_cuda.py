@@ -301,7 +301,9 @@ def test_python(folder):
     check("kernels for Python", r.returncode == 0, r.stderr)
     there = {**environment(folder, SM=86), "FAKE_CUDA_KERNELS": f"{kernels}:burin_model_gpu", "BURIN": part.BURIN,
              "BURIN_NVRTC": os.environ["BURIN_REAL_NVRTC"], "BURIN_CHECK_MEMORY": "0", "PYTHONPATH": str(ROOT / "python")}
-    r = part.run(sys.executable, HERE / "device_arrays.py", folder / "m.onnx", folder / "c.npy", folder / "m_y.npy", env=there)
+    save(folder / "chain.onnx", [node("Exp", "x", "y")], [("y", F, ["n", 7])])
+    r = part.run(sys.executable, HERE / "device_arrays.py", folder / "m.onnx", folder / "c.npy", folder / "m_y.npy", folder / "chain.onnx",
+                 env=there)
     print(r.stdout, end="")
     check("tensors on a GPU from Python", r.returncode == 0, f"{r.returncode} {r.stdout} {r.stderr[-600:]}")
 

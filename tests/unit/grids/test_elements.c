@@ -1,0 +1,192 @@
+/* Elements on GPUs: random shapes, types and orders of what threads compute by patches and through
+ * tiles, interpreted and compared with what -O0 gives, which goes element by element. */
+#include "tests/unit/grids/gpu_fixture.h"
+
+/* ---- random graphs ---- */
+typedef struct Draw {
+  uint64_t seed;
+  Arena *a;
+} Draw;
+
+static int draw(Draw *d, int lo, int hi) {
+  return lo + (int)(next_random(&d->seed) % (uint64_t)(hi - lo + 1));
+}
+
+static const char *shape_text(Draw *d, int rank, const int *dims) {
+  StrBuf b = {.arena = d->a};
+  for (int i = 0; i < rank; i++) sb_printf(&b, "%s%d", i ? "," : "", dims[i]);
+  return sb_str(&b);
+}
+
+static const char *type_text(Draw *d, const char *type, int rank, const int *dims) {
+  return arena_printf(d->a, "%s[%s]", type, shape_text(d, rank, dims));
+}
+
+typedef struct Window {
+  int rank; /* of the image */
+  int in[3], out[3], kernel[3], stride[3], dilation[3], pad[3];
+} Window;
+
+static Window draw_window(Draw *d, int rank, int most) {
+  Window w = {.rank = rank};
+  for (int i = 0; i < rank; i++) {
+    w.kernel[i] = draw(d, i == rank - 1 ? 2 : 1, rank == 3 ? 3 : 5);
+    w.stride[i] = draw(d, 1, 2);
+    w.dilation[i] = draw(d, 1, 4) == 1 ? 2 : 1;
+    const int reach = (w.kernel[i] - 1) * w.dilation[i];
+    w.pad[i] = draw(d, 0, (w.kernel[i] - 1) / 2);
+    w.in[i] = draw(d, reach + 1, reach + most);
+    w.out[i] = (w.in[i] + 2 * w.pad[i] - reach - 1) / w.stride[i] + 1;
+  }
+  return w;
+}
+
+static const char *window_text(Draw *d, const Window *w) {
+  int pads[6];
+  for (int i = 0; i < w->rank; i++) pads[i] = pads[w->rank + i] = w->pad[i];
+  return arena_printf(d->a, "kernel_shape=[%s], strides=[%s], dilations=[%s], pads=[%s]",
+                      shape_text(d, w->rank, w->kernel), shape_text(d, w->rank, w->stride),
+                      shape_text(d, w->rank, w->dilation), shape_text(d, 2 * w->rank, pads));
+}
+
+/* A convolution of one pixel, around which channels lie last. */
+static const char *mix_text(Draw *d, const char *type, int rank, const int *dims, const char *from,
+                            const char *to) {
+  int shape[5] = {dims[1], dims[1], 1, 1, 1};
+  const char *const weights = type_text(d, type, rank, shape);
+  return arena_printf(d->a, "%%w%s : %s = const [%s]\n %s : %s = Conv %s, %%w%s\n", to + 1, weights,
+                      numbers(d->a, weights), to, type_text(d, type, rank, dims), from, to + 1);
+}
+
+/* A depthwise convolution or a pooling, some between convolutions. */
+static Case draw_windowed(Draw *d, int k) {
+  static const char *const types[] = {"f32", "f16", "bf16"};
+  static const char *const pools[] = {"MaxPool", "AveragePool"};
+  const char *const type = types[draw(d, 0, 2)];
+  const int rank = draw(d, 1, 3), multiplier = draw(d, 1, 4) == 1 ? 2 : 1;
+  const bool conv = draw(d, 0, 2) > 0, mixed = draw(d, 0, 3) > 0;
+  const int channels = draw(d, 1, 6) * draw(d, 1, 6), n = draw(d, 1, 2);
+  const Window w = draw_window(d, rank, rank == 1 ? 60 : rank == 2 ? 14 : 6);
+  int in[5] = {n, channels}, out[5] = {n, channels * (conv ? multiplier : 1)},
+      weights[5] = {out[1], 1};
+  for (int i = 0; i < rank; i++) {
+    in[2 + i] = w.in[i];
+    out[2 + i] = w.out[i];
+    weights[2 + i] = w.kernel[i];
+  }
+  Case c = {.name = arena_printf(d->a, "windowed %d", k),
+            .in = {type_text(d, type, rank + 2, in)},
+            .out = type_text(d, type, rank + 2, out),
+            .tolerance = strcmp(type, "f32") == 0   ? 1e-4
+                         : strcmp(type, "f16") == 0 ? 2e-2
+                                                    : 1e-1};
+  if (conv) c.w = type_text(d, type, rank + 2, weights);
+  const char *const from = mixed ? mix_text(d, type, rank + 2, in, "%x", "%a")
+                                 : arena_printf(d->a, "%%a : %s = Relu %%x\n", c.in[0]);
+  const char *const to = mixed ? mix_text(d, type, rank + 2, out, "%b", "%r")
+                               : arena_printf(d->a, "%%r : %s = Neg %%b\n", c.out);
+  const char *const op =
+      conv ? arena_printf(d->a, "Conv %%a, %%w {group=%d, %s}", channels, window_text(d, &w))
+           : arena_printf(d->a, "%s %%a {%s}", pools[draw(d, 0, 1)], window_text(d, &w));
+  c.body = arena_printf(d->a, "%s %%b : %s = %s\n %s", from, c.out, op, to);
+  return c;
+}
+
+/* ---- what they are made of ---- */
+typedef struct Form {
+  ExprPool *p;
+  int loops[FOR_THREAD + 1];
+  int64_t widest;  /* elements that a vector loop stores */
+  int64_t longest; /* unrolled loop */
+} Form;
+
+static bool note_form(void *user, Stmt *s) {
+  Form *const f = user;
+  int64_t n = 0;
+  if (s->kind != ST_FOR) return true;
+  f->loops[s->loop.kind]++;
+  expr_is_const(expr_var_extent(f->p, s->loop.var->id), &n);
+  if (s->loop.kind == FOR_VECTOR && s->loop.body->kind == ST_STORE && n > f->widest) f->widest = n;
+  if (s->loop.kind == FOR_UNROLL && n > f->longest) f->longest = n;
+  return true;
+}
+
+static Form form_of(const Program *p) {
+  const Module *const m = p->c.module;
+  Form f = {.p = p->c.model->pool};
+  for (int i = 0; i < m->kernels.n; i++) stmt_each(m->kernels.data[i]->body, note_form, &f);
+  return f;
+}
+
+/* ---- comparing ---- */
+/* Of a GPU with two multiprocessors, which is soon busy. */
+static bool check_case(const Case *k, ThreadOrder order) {
+  static char want[MOST], got[MOST];
+  Target small = *target_find("cuda:sm_80");
+  Gpu gpu = *small.gpu;
+  gpu.sms = 2;
+  small.gpu = &gpu;
+  const Program plain = lowered(k, "x86-64-v3", 0), grid = lowered_for(k, &small, 3);
+  const DType t = plain.c.module->buffers.data[plain.c.module->outputs.data[0]].dtype;
+  run(k, &plain, ORDER_FORWARD, want);
+  memset(got, 0x5a, sizeof got);
+  run(k, &grid, order, got);
+  compare(k, t, got, want);
+  const bool taken = form_of(&grid).longest > 1 || form_of(&grid).widest > 1;
+  arena_free(plain.a);
+  arena_free(grid.a);
+  return taken;
+}
+
+/* Most of them are patches, with loops that are copied out. */
+static void check_random(Case (*drawn)(Draw *, int), int n, uint64_t seed) {
+  int taken = 0;
+  for (int i = 0; i < n; i++) {
+    Draw d = {.seed = seed + (uint64_t)i * 977, .a = arena_new(0, NULL, NULL)};
+    const Case c = drawn(&d, i);
+    taken += check_case(&c, (ThreadOrder)(i % 3));
+    arena_free(d.a);
+  }
+  if (2 * taken < n) fail_msg("%d of %d", taken, n);
+}
+
+static void test_windowed(void **state) {
+  (void)state;
+  check_random(draw_windowed, 40, 11);
+}
+
+/* Threads store 16 bytes at once, and several pixels share what they read of a window. */
+static void test_patches(void **state) {
+  (void)state;
+  /* clang-format off */
+  static const struct {
+    Case c;
+    int64_t widest, longest;
+  } list[] = {
+      {{.name = "depthwise", .in = {"f32[4,64,64,64]"}, .w = "f32[64,1,3,3]", .out = "f32[4,64,64,64]",
+        .body = "%a : f32[4,64,64,64] = Relu %x\n %b : f32[4,64,64,64] = Conv %a, %w {group=64, pads=[1,1,1,1]}\n"
+                " %r : f32[4,64,64,64] = Relu %b"}, 4, 10},
+      {{.name = "halves", .in = {"f16[8,64,64,64]"}, .w = "f16[64,1,3,3]", .out = "f16[8,64,32,32]",
+        .body = "%a : f16[8,64,64,64] = Relu %x\n %b : f16[8,64,32,32] = Conv %a, %w {group=64, strides=[2,2], pads=[1,1,1,1]}\n"
+                " %r : f16[8,64,32,32] = Relu %b"}, 8, 8},
+      {{.name = "chain", .in = {"f32[1000,1000]", "f32[1000]"}, .out = "f32[1000,1000]",
+        .body = "%a : f32[1000,1000] = Add %x, %y\n %r : f32[1000,1000] = Tanh %a"}, 4, 0},
+      {{.name = "ragged", .in = {"f16[1001,1003]"}, .out = "f16[1001,1003]", .body = "%r : f16[1001,1003] = Tanh %x"}, 8, 0},
+  };
+  /* clang-format on */
+  for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+    const Program p = lowered(&list[i].c, "cuda:sm_90", 3);
+    const Form f = form_of(&p);
+    if (f.widest < list[i].widest || f.longest < list[i].longest)
+      fail_msg("%s: %d elements at once, loops of %d", list[i].c.name, (int)f.widest,
+               (int)f.longest);
+    arena_free(p.a);
+  }
+}
+
+int main(int argc, char **argv) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_windowed),
+                                     cmocka_unit_test(test_patches)};
+  cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
