@@ -103,5 +103,20 @@ const char *program_io_name(const Program *p, int k); /* "input x" */
 /* Decided before the first step: the caller's symbols are enough. */
 bool program_checked_at_entry(const Program *p, const DimAssume *a);
 
+/* ---- replay.c: of programs whose kernels a device runs ---- */
+/* The steps at the end that read notes of one buffer and check indices: the first of them, or
+ * NULL. They stand behind the last launch, also of a graph. */
+const Step *program_late_checks(const Program *p);
+bool program_is_late(const Program *p, const Step *s);
+enum { REPLAY_BYTES = 256 };
+/* Inputs whose bytes decide what is launched, by position; behind the last one comes the flag of
+ * BUF_UNSET. */
+typedef struct Replay {
+  int *controls;
+  int n;
+} Replay;
+/* The host calls no function, and what it reads comes from at most REPLAY_BYTES of inputs. */
+bool program_replay(const Program *p, Replay *out);
+
 /* Names that the header declares, for version scripts and archive indexes; NULL-terminated. */
 const char *const *program_exports(const Program *p);

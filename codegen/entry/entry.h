@@ -79,6 +79,9 @@ Val device_weights(Entry *e);
 void emit_device_functions(Emit *c, const Program *p);
 
 /* ---- entry_steps.c: calls and control ---- */
+Val buffer_address(Entry *e, int id);
+/* `key`, the worst index of the check s, is allowed. */
+void require_index(Entry *e, const Step *s, Val key);
 void emit_profile_functions(Emit *c);
 /* Adds `flops` to opts->kernel_flops[k] when the caller wants it. */
 void note_flops(Emit *c, Val opts, Val k, Val flops);

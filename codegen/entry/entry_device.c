@@ -5,7 +5,7 @@
 
 /* Types are written here a second time, field by field. */
 _Static_assert(sizeof(GpuKernel) == 56, "kernel_rows: GpuKernel has other fields");
-_Static_assert(sizeof(GpuModel) == 48, "description: GpuModel has other fields");
+_Static_assert(sizeof(GpuModel) == 64, "description: GpuModel has other fields");
 _Static_assert(sizeof(GpuTensor) == 16, "tensor_array: GpuTensor has other fields");
 _Static_assert(sizeof(GpuRun) == 40, "run_type: GpuRun has other fields");
 _Static_assert(GPU_TENSOR_ALIGN == GPU_BORDER_ALIGN, "kernels take tensors for aligned otherwise");
@@ -57,27 +57,42 @@ static Val kernel_rows(Emit *c, const Program *p) {
   return n ? const_array(c, type, rows, n) : LLVMConstNull(c->ptr);
 }
 
-static bool host_takes_part(const Step *s) {
-  for (; s; s = s->next)
-    if (s->kind != STEP_KERNEL && s->kind != STEP_COPY && s->kind != STEP_CHECK) return true;
-  return false;
-}
-
 static Val image_address(Emit *c, const Program *p) {
   if (!p->has_images) return LLVMConstNull(c->ptr);
   return hidden_bytes(c, arena_printf(c->arena, "%s_images", p->name));
 }
 
+/* The buffer that late checks read; -1: there are none. */
+static int notes_buffer(const Program *p) {
+  const Step *const late = program_late_checks(p);
+  return late ? late->sym.src.buffer : -1;
+}
+
+static int64_t note_bytes(const Program *p) {
+  int64_t n = 0;
+  const int notes = notes_buffer(p);
+  if (notes >= 0) expr_is_const(p->m->buffers.data[notes].count, &n);
+  return n * dtype_bytes(DT_I64);
+}
+
 /* GpuModel */
 static Val description(Emit *c, const Program *p) {
-  Val f[7] = {ki32(c, (int64_t)sizeof(GpuModel)),
-              ki32(c, p->m->kernels.n),
-              kernel_rows(c, p),
-              image_address(c, p),
-              weights_pointer(c, p),
-              ki64(c, p->weights.bytes),
-              ki32(c, !host_takes_part(p->m->steps))};
-  const Val init = LLVMConstStructInContext(c->ctx, f, 7, 0);
+  Replay replay;
+  const bool replayable = program_replay(p, &replay);
+  Val *const controls = ARENA_ARRAY(c->arena, Val, replay.n + 1);
+  if (!replayable) replay.n = 0;
+  for (int i = 0; i < replay.n; i++) controls[i] = ki32(c, replay.controls[i]);
+  Val f[10] = {ki32(c, (int64_t)sizeof(GpuModel)),
+               ki32(c, p->m->kernels.n),
+               kernel_rows(c, p),
+               image_address(c, p),
+               weights_pointer(c, p),
+               ki64(c, p->weights.bytes),
+               ki32(c, replayable),
+               ki32(c, replay.n),
+               const_array(c, c->i32, controls, replay.n),
+               ki64(c, note_bytes(p))};
+  const Val init = LLVMConstStructInContext(c->ctx, f, 10, 0);
   const Val g = LLVMAddGlobal(c->mod, LLVMTypeOf(init), arena_printf(c->arena, "%s_gpu", p->name));
   LLVMSetInitializer(g, init);
   LLVMSetGlobalConstant(g, 1);
@@ -87,7 +102,7 @@ static Val description(Emit *c, const Program *p) {
 
 /* ---- calls of the device ---- */
 static Val call(Emit *c, const char *name, int n, Val *args) {
-  Type types[12], type;
+  Type types[16], type;
   for (int i = 0; i < n; i++) types[i] = LLVMTypeOf(args[i]);
   const Val fn = declare(c, name, c->i32, n, types, &type);
   return LLVMBuildCall2(c->b, type, fn, args, (unsigned)n, "");
@@ -211,9 +226,11 @@ static Val begin(Entry *e) {
                 ki32(c, n_out),
                 p->n_caller ? e->dims : LLVMConstNull(c->ptr),
                 ki32(c, p->n_caller),
+                c->sym_array,
+                ki32(c, expr_symbol_count(c->pool)),
                 wide(c, program_arena_bytes(p)),
                 e->run};
-  return call(c, "burin_gpu_begin", 10, args);
+  return call(c, "burin_gpu_begin", 12, args);
 }
 
 static void take_addresses(Entry *e) {
@@ -237,6 +254,28 @@ static Val result_bytes(Entry *e) {
   return bytes;
 }
 
+/* What stands behind the run: notes on the host, held to the sizes that are known then. */
+static void late_checks(Entry *e, Val notes) {
+  Emit *const c = e->c;
+  for (const Step *s = program_late_checks(e->p); s; s = s->next) {
+    int64_t at = 0;
+    if (s->sym.src.offset) expr_is_const(s->sym.src.offset, &at);
+    c->step = s;
+    require_index(e, s, load(c, c->i64, at_k(c, c->i64, notes, at)));
+  }
+}
+
+static void end(Entry *e, Val status) {
+  Emit *const c = e->c;
+  const int64_t bytes = note_bytes(e->p);
+  const Val none = LLVMConstNull(c->ptr);
+  const Val notes = bytes ? entry_alloca(c, c->i64, (int)bytes / 8 + 1, 8) : none;
+  const Val from = bytes ? buffer_address(e, notes_buffer(e->p)) : none;
+  Val args[] = {e->run, status, result_bytes(e), from, notes};
+  pass_on_failure(c, call(c, "burin_gpu_end", 5, args));
+  late_checks(e, notes);
+}
+
 void device_steps(Entry *e) {
   Emit *const c = e->c;
   e->run = entry_alloca(c, run_type(c), 1, 8);
@@ -247,11 +286,11 @@ void device_steps(Entry *e) {
   LLVMPositionBuilderAtEnd(c->b, bad);
   LLVMBuildRet(c->b, LLVMBuildSub(c->b, zero, began, ""));
   LLVMPositionBuilderAtEnd(c->b, good);
+  take_addresses(e);
   LLVMBuildCondBr(c->b, LLVMBuildICmp(c->b, LLVMIntEQ, began, ki32(c, GPU_REPLAYED), ""), done,
                   steps);
   LLVMPositionBuilderAtEnd(c->b, steps);
   emit_forget(c);
-  take_addresses(e);
   const Val ran = call_steps(e, e->p->m->steps);
   const LLVMBasicBlockRef from = LLVMGetInsertBlock(c->b);
   LLVMBuildBr(c->b, done);
@@ -259,8 +298,7 @@ void device_steps(Entry *e) {
   const Val status = LLVMBuildPhi(c->b, c->i32, "");
   LLVMAddIncoming(status, (Val[]){zero, ran}, (LLVMBasicBlockRef[]){good, from}, 2);
   emit_forget(c);
-  Val args[] = {e->run, status, result_bytes(e)};
-  pass_on_failure(c, call(c, "burin_gpu_end", 3, args));
+  end(e, status);
 }
 
 /* ---- devices of the host's own (the header declares them) ---- */

@@ -3,14 +3,12 @@
 #include "codegen/entry/entry.h"
 
 /* ---- buffers ---- */
-static Val buffer_address(Entry *e, int id);
-
 static Val with_offset(Emit *c, Val p, const Expr *offset, DType t) {
   if (!offset || expr_is_i64(offset, 0)) return p;
   return at(c, c->i8, p, LLVMBuildMul(c->b, wide(c, offset), ki64(c, dtype_bytes(t)), ""));
 }
 
-static Val buffer_address(Entry *e, int id) {
+Val buffer_address(Entry *e, int id) {
   Emit *const c = e->c;
   const Buffer *const b = &e->p->m->buffers.data[id];
   switch (b->kind) {
@@ -316,7 +314,7 @@ static void loop_step(Entry *e, const Step *s) {
 }
 
 /* The key of an index (passes/graph/check_indices.c): what is wrong with it. */
-static void require_index(Entry *e, const Step *s, Val key) {
+void require_index(Entry *e, const Step *s, Val key) {
   Emit *const c = e->c;
   const Val most = wide(c, s->sym.hi), two = ki64(c, 2), zero = ki64(c, 0),
             big = ki64(c, INT64_C(1) << 62);
@@ -363,7 +361,7 @@ static bool keeps_sizes(const Step *s) { return s->kind == STEP_KERNEL || s->kin
 void emit_steps(Entry *e, const Step *s, const Step *end) {
   const Step *const outer = e->c->step;
   emit_forget(e->c);
-  for (; s != end && !e->c->error; s = s->next) {
+  for (; s != end && !e->c->error && !program_is_late(e->p, s); s = s->next) {
     e->c->step = s;
     switch (s->kind) {
       case STEP_KERNEL: profiled(e, s, call_kernel); break;

@@ -8,7 +8,7 @@
 #include "runtime/cuda/driver_api.h"
 #include "runtime/cuda/gpu.h"
 
-enum { GRAPHS = 8, TIMERS = 128, DEVICE_ALIGN = 256, HOST_ALIGN = 64 };
+enum { GRAPHS = 8, MOST_RECORDED = 1 << 14, TIMERS = 128, DEVICE_ALIGN = 256, HOST_ALIGN = 64 };
 
 /* Why something failed: a text and what stands in it for %s and %u. All texts are constants, of
  * this program or of the driver: they outlive the device. */
@@ -27,9 +27,10 @@ typedef struct Border {
   uint64_t at;
 } Border;
 
-/* The launches of a run with these sizes and addresses. */
+/* The launches of a run with these sizes, addresses and controls. */
 typedef struct Graph {
   int64_t *key;    /* of Device.key_words words */
+  int64_t *syms;   /* behind its steps */
   bool used;       /* a run had this key */
   bool refused;    /* the driver could not make a graph of it */
   CuGraphExec run; /* NULL: not made yet */
@@ -79,16 +80,20 @@ typedef struct Device {
   /* ---- the run ---- */
   char *tables; /* what the following point into */
   size_t tables_bytes;
-  int32_t n_in, n_out, key_words;
+  int32_t n_in, n_out, key_words, n_syms, control_words;
   Border *border; /* inputs, then outputs */
   void **addresses;
   int64_t *key;
+  int64_t *controls;   /* control_words: bytes of inputs that decide what is launched */
+  bool controls_known; /* the host had them */
+  int64_t *syms;       /* of the entry */
   Graph graphs[GRAPHS];
   int next_graph;
   const BurinOptions *options;
   CuStream on; /* where its work is queued */
   bool waits;
   Graph *recording; /* what `recorder` captures; NULL: nothing */
+  int n_recorded;
 
   struct Device *next; /* of those that models have of their own */
 } Device;
@@ -120,6 +125,8 @@ static inline uint64_t round_up(uint64_t n, uint64_t to) { return (n + to - 1) /
 /* ---- graph.c ---- */
 /* Looks for the run's key; launches its graph (true), or begins to record one where that pays. */
 bool graph_replay(Device *d, const int64_t *dims, int32_t n_dims);
+/* The next launch is to be recorded, too. */
+bool graph_records(Device *d);
 /* Of what was recorded; whole: every step was gone through. */
 void graph_finish(Device *d, bool whole);
 void graph_drop_all(Device *d);

@@ -46,9 +46,12 @@ typedef struct GpuModel {
   const GpuImages *images; /* NULL: the stand-in's */
   const void *weights;     /* of the host; uploaded once for each handle */
   uint64_t weight_bytes;
-  int32_t replayable; /* the host reads nothing and calls nothing between begin and end: what was
-                         launched once, with the same addresses and sizes, can be launched as a
-                         graph */
+  /* The host calls nothing between begin and end, and what it reads follows from the bytes of the
+   * inputs `controls` (by position, at most 256 bytes): what was launched once, with the same
+   * addresses, sizes and controls, can be launched as a graph */
+  int32_t replayable, n_controls;
+  const int32_t *controls;
+  uint64_t note_bytes; /* that the host looks at when all is done */
 } GpuModel;
 
 /* A tensor that crosses the border. Kernels find it aligned by GPU_TENSOR_ALIGN bytes: one that is
@@ -67,13 +70,14 @@ typedef struct GpuRun {
   void *state;      /* the device's own */
 } GpuRun;
 
-/* Inputs are on their way, buffers are there. `dims`: the n_dims sizes that the caller gave.
- * Returns GPU_RUN when the steps are to be gone through, GPU_REPLAYED when a graph of them was
- * launched instead (end follows at once), or the negative of a status of the run. */
+/* Inputs are on their way, buffers are there. `dims`: the n_dims sizes that the caller gave; `syms`:
+ * n_syms values that steps may change, until end. Returns GPU_RUN when the steps are to be gone
+ * through, GPU_REPLAYED when a graph of them was launched instead (`syms` are those behind its
+ * steps, end follows at once), or the negative of a status of the run. */
 enum { GPU_RUN = 0, GPU_REPLAYED = 1 };
 int32_t burin_gpu_begin(const GpuModel *m, const BurinOptions *o, const GpuTensor *in, int32_t n_in,
                         const GpuTensor *out, int32_t n_out, const int64_t *dims, int32_t n_dims,
-                        uint64_t arena_bytes, GpuRun *run);
+                        int64_t *syms, int32_t n_syms, uint64_t arena_bytes, GpuRun *run);
 /* Status. `step`: position in the profile. */
 int32_t burin_gpu_launch(GpuRun *run, int32_t step, int32_t kernel, void *const *bufs,
                          const int64_t *syms, int64_t x, int64_t y, int64_t z);
@@ -85,9 +89,11 @@ int32_t burin_gpu_read(GpuRun *run, void *to, const void *from, uint64_t bytes);
 int32_t burin_gpu_call(GpuRun *run, int32_t step, RtOpFn fn, const RtTensor *in, int32_t n_in,
                        RtTensor *out, int32_t n_out, const int64_t *words, const uint64_t *bytes,
                        uint64_t scratch_bytes);
-/* Results are where the caller wants them: out_bytes[k] of output k. Status of the whole run, also
- * after a failed step (`status`), which is then returned. */
-int32_t burin_gpu_end(GpuRun *run, int32_t status, const uint64_t *out_bytes);
+/* Results are where the caller wants them: out_bytes[k] of output k; where the model has notes, they
+ * were at `from`, and are now at `notes`, also in a run that else waits for nothing. Status of the
+ * whole run, also after a failed step (`status`), which is then returned. */
+int32_t burin_gpu_end(GpuRun *run, int32_t status, const uint64_t *out_bytes, const void *from,
+                      void *notes);
 
 /* ---- devices of their own, for C programs: NAME_cuda_create … ----
  * Each has its memory, stream and graphs; runs on one of them follow each other, runs on several

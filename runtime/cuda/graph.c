@@ -7,6 +7,7 @@ static void fill_key(Device *d, const int64_t *dims, int32_t n_dims) {
   const int32_t n = d->n_in + d->n_out;
   for (int32_t i = 0; i < n_dims; i++) d->key[i] = dims[i];
   for (int32_t i = 0; i < n; i++) d->key[n_dims + i] = (int64_t)d->border[i].device;
+  for (int32_t i = 0; i < d->control_words; i++) d->key[n_dims + n + i] = d->controls[i];
 }
 
 static bool same_key(const Device *d, const Graph *g) {
@@ -24,7 +25,7 @@ static Graph *find_graph(Device *d) {
 static void drop_graph(Device *d, Graph *g) {
   if (g->run && d->queued) d->cu.event_wait(d->done); /* it may be what still runs */
   if (g->run) d->cu.graph_exec_destroy(g->run);
-  *g = (Graph){.key = g->key};
+  *g = (Graph){.key = g->key, .syms = g->syms};
 }
 
 static void note_key(Device *d) { /* in place of the oldest */
@@ -36,14 +37,25 @@ static void note_key(Device *d) { /* in place of the oldest */
 }
 
 bool graph_replay(Device *d, const int64_t *dims, int32_t n_dims) {
-  if (!d->model->replayable || d->options->kernel_ns) return false;
+  if (!d->model->replayable || !d->controls_known || d->options->kernel_ns) return false;
   fill_key(d, dims, n_dims);
   Graph *const g = find_graph(d);
   if (!g) return note_key(d), false;
-  if (g->run) return device_check(d, d->cu.graph_launch(g->run, d->on), "launching a graph");
-  if (!g->refused && d->cu.capture_begin(d->recorder, CU_CAPTURE_THREAD_LOCAL) == 0)
-    d->recording = g;
+  if (g->run) {
+    for (int32_t i = 0; i < d->n_syms; i++) d->syms[i] = g->syms[i];
+    return device_check(d, d->cu.graph_launch(g->run, d->on), "launching a graph");
+  }
+  /* where the host reads it waits, on another stream than the one that is captured */
+  const int32_t mode = d->model->n_controls ? CU_CAPTURE_RELAXED : CU_CAPTURE_THREAD_LOCAL;
+  if (!g->refused && d->cu.capture_begin(d->recorder, mode) == 0) d->recording = g;
+  d->n_recorded = 0;
   return false;
+}
+
+bool graph_records(Device *d) {
+  if (!d->recording || d->recording->refused) return false;
+  if (++d->n_recorded > MOST_RECORDED) d->recording->refused = true;
+  return !d->recording->refused;
 }
 
 void graph_finish(Device *d, bool whole) {
@@ -58,6 +70,7 @@ void graph_finish(Device *d, bool whole) {
     g->run = NULL;
     g->refused = true;
   }
+  for (int32_t i = 0; made && i < d->n_syms; i++) g->syms[i] = d->syms[i];
   if (graph) d->cu.graph_destroy(graph);
 }
 

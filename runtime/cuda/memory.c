@@ -64,7 +64,8 @@ static void grow_pinned(Device *d, uint64_t bytes) {
 }
 
 bool device_make_room(Device *d, uint64_t arena_bytes, int n) {
-  uint64_t at = round_up(arena_bytes, DEVICE_ALIGN), pinned = DEVICE_ALIGN;
+  uint64_t at = round_up(arena_bytes, DEVICE_ALIGN),
+           pinned = round_up(d->model->note_bytes + 1, DEVICE_ALIGN); /* notes come first */
   for (int i = 0; i < n; i++) {
     Border *const b = &d->border[i];
     if (!b->host && !b->given) continue;

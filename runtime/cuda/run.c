@@ -6,22 +6,34 @@ static CuAddress as_address(const void *p) { return (CuAddress)(uintptr_t)p; }
 
 /* ---- what crosses the border ---- */
 /* Room for tensors, addresses and keys; their numbers are always the same for one model. */
-static bool make_tables(Device *d, int32_t n_in, int32_t n_out, int32_t n_dims) {
-  const size_t n = (size_t)n_in + (size_t)n_out, words = n + (size_t)n_dims;
+static bool make_tables(Device *d, const GpuTensor *in, int32_t n_in, int32_t n_out, int32_t n_dims,
+                        int32_t n_syms) {
+  size_t controls = 0;
+  for (int32_t i = 0; i < d->model->n_controls; i++)
+    controls += (in[d->model->controls[i]].bytes + 7) / 8;
+  const size_t n = (size_t)n_in + (size_t)n_out, words = n + (size_t)n_dims + controls;
+  const size_t each = words + (size_t)n_syms;
   if (d->tables && d->n_in == n_in && d->n_out == n_out && d->key_words == (int32_t)words)
     return true;
   graph_drop_all(d);
   if (d->tables) sys_free(d->tables, d->tables_bytes);
-  d->tables_bytes = n * (sizeof *d->border + sizeof(void *)) + (GRAPHS + 1) * words * 8 + 8;
+  d->tables_bytes =
+      n * (sizeof *d->border + sizeof(void *)) + ((GRAPHS + 1) * each + controls) * 8 + 8;
   d->tables = sys_alloc(d->tables_bytes);
   if (!d->tables) return device_fault(d, "not enough memory", 0, 0);
   d->n_in = n_in;
   d->n_out = n_out;
+  d->n_syms = n_syms;
   d->key_words = (int32_t)words;
+  d->control_words = (int32_t)controls;
   d->border = (Border *)d->tables;
   d->addresses = (void **)(d->border + n);
-  d->key = (int64_t *)(d->addresses + n);
-  for (int i = 0; i < GRAPHS; i++) d->graphs[i] = (Graph){.key = d->key + (size_t)(i + 1) * words};
+  d->controls = (int64_t *)(d->addresses + n);
+  d->key = d->controls + controls;
+  for (int i = 0; i < GRAPHS; i++) {
+    int64_t *const key = d->key + (size_t)(i + 1) * each;
+    d->graphs[i] = (Graph){.key = key, .syms = key + words};
+  }
   return true;
 }
 
@@ -50,8 +62,22 @@ static bool describe(Device *d, const GpuTensor *t, Border *b) {
 /* What an earlier run copied is there as long as the memory is. */
 static bool stays(const Device *d) { return d->options->gpu_resident && d->sent; }
 
+/* What decides about launches, as it is sent. */
+static void note_controls(Device *d) {
+  int64_t *to = d->controls;
+  d->controls_known = true;
+  for (int32_t i = 0; i < d->control_words; i++) to[i] = 0;
+  for (int32_t i = 0; i < d->model->n_controls; i++) {
+    const Border *const b = &d->border[d->model->controls[i]];
+    d->controls_known &= b->host != NULL;
+    if (b->host) __builtin_memcpy(to, b->host, b->bytes);
+    to += (b->bytes + 7) / 8;
+  }
+}
+
 static bool send_inputs(Device *d) {
   if (stays(d)) return true;
+  note_controls(d);
   for (int32_t i = 0; i < d->n_in; i++) {
     const Border *const b = &d->border[i];
     const void *from = b->host;
@@ -129,7 +155,7 @@ static void tell_addresses(Device *d, GpuRun *run) {
 
 int32_t burin_gpu_begin(const GpuModel *m, const BurinOptions *o, const GpuTensor *in, int32_t n_in,
                         const GpuTensor *out, int32_t n_out, const int64_t *dims, int32_t n_dims,
-                        uint64_t arena_bytes, GpuRun *run) {
+                        int64_t *syms, int32_t n_syms, uint64_t arena_bytes, GpuRun *run) {
   static const BurinOptions none = {.size = sizeof none};
   int32_t status;
   if (!o) o = &none;
@@ -138,7 +164,8 @@ int32_t burin_gpu_begin(const GpuModel *m, const BurinOptions *o, const GpuTenso
   d->options = o;
   d->on = o->stream ? (CuStream)o->stream : d->stream;
   d->waits = !o->stream;
-  const bool ready = make_tables(d, n_in, n_out, n_dims) && describe_all(d, in, out) &&
+  d->syms = syms;
+  const bool ready = make_tables(d, in, n_in, n_out, n_dims, n_syms) && describe_all(d, in, out) &&
                      device_make_room(d, arena_bytes, n_in + n_out) && follow_queued(d) &&
                      send_inputs(d);
   if (ready) {
@@ -224,7 +251,7 @@ int32_t burin_gpu_launch(GpuRun *run, int32_t step, int32_t kernel, void *const 
   const int64_t grid[3] = {x, y, z};
   if (x <= 0 || y <= 0 || z <= 0) return BURIN_OK;
   fill_arguments(d, k, bufs, syms);
-  if (grid_fits(d, k, grid) && launch_timed(d, step, k, f, grid) && d->recording &&
+  if (grid_fits(d, k, grid) && launch_timed(d, step, k, f, grid) && graph_records(d) &&
       launch_on(d, k, f, grid, d->recorder) != 0)
     d->recording->refused = true;
   return outcome(d);
@@ -234,8 +261,8 @@ int32_t burin_gpu_copy(GpuRun *run, void *to, const void *from, uint64_t bytes) 
   Device *const d = run->state;
   if (!bytes || to == from) return BURIN_OK;
   const CuAddress t = as_address(to), f = as_address(from);
-  if (device_check(d, d->cu.copy_async(t, f, bytes, d->on), "copying on the GPU") && d->recording &&
-      d->cu.copy_async(t, f, bytes, d->recorder) != 0)
+  if (device_check(d, d->cu.copy_async(t, f, bytes, d->on), "copying on the GPU") &&
+      graph_records(d) && d->cu.copy_async(t, f, bytes, d->recorder) != 0)
     d->recording->refused = true;
   return outcome(d);
 }
@@ -306,25 +333,32 @@ int32_t burin_gpu_call(GpuRun *run, int32_t step, RtOpFn fn, const RtTensor *in,
 }
 
 /* ---- end ---- */
-/* Outputs are where they belong, or (of a run that does not wait) will be. */
-static bool finish(Device *d, const uint64_t *out_bytes) {
+/* Outputs are where they belong, or (of a run that does not wait) will be; `notes` are there in any
+ * case. */
+static bool finish(Device *d, const uint64_t *out_bytes, const void *from, void *notes) {
+  const uint64_t bytes = d->model->note_bytes;
+  void *const to = d->pinned ? d->pinned : notes;
   if (!place_outputs(d, out_bytes) || !fetch_outputs(d, out_bytes) ||
-      (d->n_timers && !read_timers(d)))
+      (bytes && !fetch(d, to, from, bytes)) || (d->n_timers && !read_timers(d)))
     return false;
   if (!d->waits) {
     d->queued = device_check(d, d->cu.event_record(d->done, d->on), "noting the end of a run");
-    return d->queued;
+    if (!d->queued || (bytes && !wait_here(d))) return false;
+    if (bytes && to != notes) __builtin_memcpy(notes, to, bytes);
+    return true;
   }
   if (!wait_here(d)) return false;
   d->queued = false; /* it came before */
   deliver_outputs(d, out_bytes);
+  if (bytes && to != notes) __builtin_memcpy(notes, to, bytes);
   return true;
 }
 
-int32_t burin_gpu_end(GpuRun *run, int32_t status, const uint64_t *out_bytes) {
+int32_t burin_gpu_end(GpuRun *run, int32_t status, const uint64_t *out_bytes, const void *from,
+                      void *notes) {
   Device *const d = run->state;
   graph_finish(d, status == BURIN_OK);
-  if (status || !finish(d, out_bytes)) {
+  if (status || !finish(d, out_bytes, from, notes)) {
     d->cu.stream_wait(d->on); /* nothing of it may go on in memory of ours and the caller's */
     if (d->fault.text) {
       device_report(d, d->options->failure);

@@ -51,7 +51,7 @@ static char *find_tensors(void **address, const GpuTensor *t, int32_t n, char *c
 
 int32_t burin_gpu_begin(const GpuModel *m, const BurinOptions *o, const GpuTensor *in, int32_t n_in,
                         const GpuTensor *out, int32_t n_out, const int64_t *dims, int32_t n_dims,
-                        uint64_t arena_bytes, GpuRun *run) {
+                        int64_t *syms, int32_t n_syms, uint64_t arena_bytes, GpuRun *run) {
   static const BurinOptions none = {.size = sizeof none};
   if (!o) o = &none;
   const uint64_t pointers = (uint64_t)n_in + 2 * (uint64_t)n_out + (uint64_t)most_arguments(m);
@@ -144,10 +144,12 @@ int32_t burin_gpu_call(GpuRun *run, int32_t step, RtOpFn fn, const RtTensor *in,
   return status;
 }
 
-int32_t burin_gpu_end(GpuRun *run, int32_t status, const uint64_t *out_bytes) {
+int32_t burin_gpu_end(GpuRun *run, int32_t status, const uint64_t *out_bytes, const void *from,
+                      void *notes) {
   Run *const r = run->state;
   for (int32_t i = 0; i < r->n_out && !status; i++)
     if (r->out[i] != r->given[i]) burin_rt_copy(r->given[i], r->out[i], out_bytes[i]);
+  if (!status) burin_rt_copy(notes, from, r->model->note_bytes);
   sys_free(r, r->bytes);
   return status;
 }

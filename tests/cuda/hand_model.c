@@ -120,10 +120,10 @@ static int32_t enter(const GpuModel *m, const void *const *in, void *const *out,
   if (!in[0] || !out[0] || (n_out == 2 && !out[1])) return BURIN_E_ARGUMENT;
   const uint64_t bytes = (uint64_t)dims[0] * 4, out_bytes[] = {bytes, 8};
   const GpuTensor from = {in[0], bytes}, to[] = {{out[0], bytes}, {n_out == 2 ? out[1] : 0, 8}};
-  const int32_t how = burin_gpu_begin(m, &o, &from, 1, to, n_out, dims, 1, bytes, &run);
+  const int32_t how = burin_gpu_begin(m, &o, &from, 1, to, n_out, dims, 1, NULL, 0, bytes, &run);
   if (how < 0) return -how;
   if (how == GPU_RUN) status = steps(&run, dims[0], m->replayable);
-  return burin_gpu_end(&run, status, out_bytes);
+  return burin_gpu_end(&run, status, out_bytes, NULL, NULL);
 }
 
 static int32_t m_invoke(const void *const *in, void *const *out, int64_t *dims, void *arena,

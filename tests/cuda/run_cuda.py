@@ -218,6 +218,63 @@ def test_compiled(folder):
             test_python(folder)
 
 
+def save_control(path):
+    """Rows of x at i, t times halved and raised, then Relu or Neg as c says."""
+    def graph(name, nodes, inputs, outputs):
+        return helper.make_graph(nodes, name, inputs, outputs)
+
+    def info(name, kind=F, dims=("k", 7)):
+        return helper.make_tensor_value_info(name, kind, list(dims))
+
+    body = graph("body", [node("Mul", "v half", "h"), node("Add", "h x0", "v2"), node("Identity", "go", "go2")],
+                 [info("step", I, []), info("go", TensorProto.BOOL, []), info("v")], [info("go2", TensorProto.BOOL, []), info("v2")])
+    nodes = [node("Gather", "x i", "a"), node("Gather", "x zero", "x0"), helper.make_node("Loop", ["t", "", "a"], ["b"], body=body),
+             helper.make_node("If", ["c"], ["y"], then_branch=graph("then", [node("Relu", "b", "r")], [], [info("r")]),
+                              else_branch=graph("else", [node("Neg", "b", "g")], [], [info("g")]))]
+    values = [helper.make_tensor("half", F, [], [0.5]), helper.make_tensor("zero", I, [1], [0])]
+    inputs = [info("x", F, ["n", 7]), info("i", I, ["k"]), info("t", I, []), info("c", TensorProto.BOOL, [])]
+    whole = helper.make_graph(nodes, "g", inputs, [info("y")], values)
+    onnx.save(helper.make_model(whole, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+
+
+def test_control(folder):
+    """Trip counts and conditions that are inputs, and indices: what is launched is kept as a graph, for each of their values."""
+    save_control(folder / "control.onnx")
+    np.save(folder / "i.npy", np.array([5, -1, 0, 7], np.int64))
+    np.save(folder / "far.npy", np.array([5, -1, 300, 7], np.int64))
+    nvrtc = os.environ.get("BURIN_REAL_NVRTC", "")
+    for target, name, options in (("native", "native", ()), ("cuda:host", "here", ()), ("cuda:host", "kernels.so", ("--emit=shared",)),
+                                  *([("cuda:sm_80", "there", ())] if nvrtc else [])):
+        r = burin(folder / "control.onnx", f"--target={target}", "--name=m", "-q", *options, "-o", folder / f"control_{name}",
+                  env={**os.environ, "BURIN_NVRTC": nvrtc})
+        check(f"control for {target}", r.returncode == 0, r.stderr)
+    there = {**environment(folder, SM=86), "FAKE_CUDA_KERNELS": f"{folder}/control_kernels.so:m_gpu", "FAKE_CUDA_REPORT": "1"}
+
+    def run(name, indices, steps, flag, *options, env=None):
+        for key, v in (("t", np.int64(steps)), ("c", np.bool_(flag))):
+            np.save(folder / f"control_{key}.npy", v)
+        files = [a for key in ("c", "t") for a in ("--input", f"{key}=@{folder}/control_{key}.npy")]
+        return part.run(folder / f"control_{name}", "--input", f"x=@{folder}/c.npy", "--input", f"i=@{folder}/{indices}.npy", *files,
+                        *options, env=env)
+
+    for steps, flag in ((3, True), (5, False), (0, True)):
+        r = run("native", "i", steps, flag, "--output", f"y=@{folder}/control_y.npy")
+        check(f"control native {steps} {flag}", r.returncode == 0, r.stderr)
+        expect = ["--expect", f"y=@{folder}/control_y.npy"]
+        for order in ("forward", "shuffled"):
+            r = run("here", "i", steps, flag, *expect, "--gpu-order", order, "--check-memory")
+            check(f"control {steps} {flag} {order}", r.returncode == 0, r.stdout + r.stderr)
+        if not nvrtc:
+            continue
+        r = run("there", "i", steps, flag, *expect, "--bench=5", env=there)
+        check(f"control on the driver {steps} {flag}", r.returncode == 0, r.stdout + r.stderr)
+        check(f"graphs of {steps} steps", r.stderr.count("a graph is launched") > 2, r.stderr)
+    for name, env in (("here", None), ("there", there))[: 2 if nvrtc else 1]:
+        for options in ([], ["--bench=5"]):
+            r = run(name, "far", 2, True, *options, env=env)
+            check(f"index outside, {name} {options}", r.returncode != 0 and "index 300 is outside of [-300, 300)" in r.stderr, r.stderr)
+
+
 def test_work(text):
     """What a profile says of 300 products of [14,9] and itself transposed: bytes, multiply-adds (as far as GFLOP/s show them),
     and what memory at 1555 GB/s takes."""
@@ -312,8 +369,8 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         build(folder)
-        for test in (test_stand_in, test_barriers, test_driver, test_failures, test_compiled, test_many_blocks,
-                     test_launches, test_tune):
+        for test in (test_stand_in, test_barriers, test_driver, test_failures, test_compiled, test_control,
+                     test_many_blocks, test_launches, test_tune):
             test(folder)
     return part.finish()
 

@@ -7,6 +7,7 @@
  *                       nothing: every name is a kernel's, and it does nothing
  *   FAKE_CUDA_VERSION   12040      FAKE_CUDA_DEVICES  1
  *   FAKE_CUDA_MEMORY    bytes of each GPU, 1 GiB      FAKE_CUDA_SM  90
+ *   FAKE_CUDA_REPORT    not empty: a line for every graph that is launched
  *   FAKE_CUDA_FAIL      init | pinned | capture | instantiate | launch:KERNEL | lost:KERNEL | load */
 #pragma once
 #include <pthread.h>

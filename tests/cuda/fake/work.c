@@ -29,6 +29,7 @@ struct CuStreamObject {
   bool busy; /* its first operation is being done */
   CuGraph capture;
   pthread_t by; /* who captures */
+  bool strict;  /* and may not wait for anything meanwhile */
   CuStream next;
 };
 struct CuEventObject {
@@ -45,7 +46,7 @@ static CuStream streams;
 
 bool fake_is_capturing(void) {
   for (CuStream s = streams; s; s = s->next)
-    if (s->capture && pthread_equal(s->by, pthread_self())) return true;
+    if (s->capture && s->strict && pthread_equal(s->by, pthread_self())) return true;
   return false;
 }
 
@@ -192,7 +193,7 @@ API cuStreamDestroy_v2(CuStream s) {
 API cuStreamSynchronize(CuStream s) {
   ENTER(c);
   s = stream_of(c, s);
-  if (s->capture) LEAVE(CAPTURE_FORBIDS);
+  if (s->capture || fake_is_capturing()) LEAVE(CAPTURE_FORBIDS);
   LEAVE(fake_drain(s));
 }
 
@@ -314,10 +315,13 @@ API cuMemcpyDtoDAsync_v2(CuAddress to, CuAddress from, size_t bytes, CuStream s)
 API cuStreamBeginCapture_v2(CuStream s, int32_t mode) {
   ENTER(c);
   s = stream_of(c, s);
-  if (s == c->legacy || s->capture || mode != CU_CAPTURE_THREAD_LOCAL) LEAVE(INVALID_VALUE);
+  if (s == c->legacy || s->capture ||
+      (mode != CU_CAPTURE_THREAD_LOCAL && mode != CU_CAPTURE_RELAXED))
+    LEAVE(INVALID_VALUE);
   if (fake_fails("capture", NULL)) LEAVE(CAPTURE_FORBIDS);
   s->capture = calloc(1, sizeof *s->capture);
   s->by = pthread_self();
+  s->strict = mode != CU_CAPTURE_RELAXED;
   LEAVE(0);
 }
 
@@ -367,6 +371,7 @@ API cuGraphLaunch(CuGraphExec exec, CuStream s) {
   fake_check(GRAPH_EXEC, exec);
   s = stream_of(c, s);
   fake_counts[COUNT_GRAPH_LAUNCHES]++;
+  if (getenv("FAKE_CUDA_REPORT")) fprintf(stderr, "a graph is launched\n");
   queue(s, (Op){.work = RUN_GRAPH, .graph = exec});
   LEAVE(0);
 }
