@@ -359,7 +359,8 @@ static bool plan(Patch *t) {
     elements *= expr_extent_guess(t->p, expr_var_extent(t->p, t->loop[k]->id));
   }
   choose_width(t, elements, (double)THREADS * target->gpu->sms);
-  const int k = t->n_tops ? patch_choose_high(t, elements / (2.0 * THREADS * target->gpu->sms)) : -1;
+  const int k =
+      t->n_tops ? patch_choose_high(t, elements / (2.0 * THREADS * target->gpu->sms)) : -1;
   if (k >= 0) divide_high(t, k);
   return patch_tops(t) && (t->width > 1 || t->high > 1);
 }

@@ -11,6 +11,7 @@
 #include "passes/build/rows.h"
 #include "passes/cost/machine_model.h"
 #include "passes/grid/patch.h"
+#include "passes/grid/transpose.h"
 
 #include <string.h>
 
@@ -601,16 +602,16 @@ static Step *finish_rows(Nest *t, RowNest *s) {
   return kb_finish(&t->b, rows_body(&t->b, s));
 }
 
-/* The elements by threads that have some each; NULL: by one for each. */
+/* The elements through tiles, or by threads that have some each; NULL: by one for each. */
 static Step *finish_patches(Nest *t, double cycles) {
   if (!t->n || t->l->c->opt_level == 0) return NULL;
   t->value = patch_weights(&t->b, t->value, t->var[t->n - 1]);
   RowNest s = row_nest(t);
   s.target = kb_param(&t->b, t->to->buffer, t->to->offset, PA_WRITE);
-  Stmt *const body = patch_body(&t->b, &s);
-  if (!body) return NULL;
-  kb_estimate(&t->b, "patch", cycles);
-  return kb_finish(&t->b, body);
+  Stmt *body = transpose_body(&t->b, &s);
+  kb_estimate(&t->b, body ? "transpose" : "patch", cycles);
+  if (!body) body = patch_body(&t->b, &s);
+  return body ? kb_finish(&t->b, body) : NULL;
 }
 
 static Step *finish_grid(Nest *t) {

@@ -92,12 +92,45 @@ static Case draw_windowed(Draw *d, int k) {
   return c;
 }
 
+/* Transpositions inside a chain: of two inputs, in orders of their own. */
+static Case draw_transposed(Draw *d, int k) {
+  static const char *const types[] = {"f32", "f16", "u8", "i64"};
+  const char *const type = types[draw(d, 0, 3)];
+  const int rank = draw(d, 2, 4);
+  int out[4], in[2][4], perm[2][4];
+  for (int i = 0, large = 0; i < rank; i++) {
+    const bool is_large = large < 2 && draw(d, 0, 2) > 0;
+    out[i] = is_large ? draw(d, 0, 1) ? 8 * draw(d, 1, 10) : draw(d, 8, 80) : draw(d, 1, 4);
+    large += is_large;
+  }
+  for (int m = 0; m < 2; m++) {
+    for (int i = 0; i < rank; i++) perm[m][i] = i;
+    for (int i = rank - 1; i > 0; i--) {
+      const int j = draw(d, 0, i), swap = perm[m][i];
+      perm[m][i] = perm[m][j];
+      perm[m][j] = swap;
+    }
+    for (int i = 0; i < rank; i++) in[m][perm[m][i]] = out[i];
+  }
+  const char *const t = type_text(d, type, rank, out);
+  Case c = {.name = arena_printf(d->a, "transposed %d", k),
+            .in = {type_text(d, type, rank, in[0]), type_text(d, type, rank, in[1])},
+            .out = t,
+            .tolerance = type[0] == 'f' ? 1e-3 : 0};
+  c.body = arena_printf(d->a,
+                        "%%a : %s = Transpose %%x {perm=[%s]}\n %%b : %s = Transpose %%y "
+                        "{perm=[%s]}\n %%r : %s = Sub %%a, %%b",
+                        t, shape_text(d, rank, perm[0]), t, shape_text(d, rank, perm[1]), t);
+  return c;
+}
+
 /* ---- what they are made of ---- */
 typedef struct Form {
   ExprPool *p;
   int loops[FOR_THREAD + 1];
   int64_t widest;  /* elements that a vector loop stores */
   int64_t longest; /* unrolled loop */
+  bool shared;     /* memory of a block */
 } Form;
 
 static bool note_form(void *user, Stmt *s) {
@@ -114,7 +147,11 @@ static bool note_form(void *user, Stmt *s) {
 static Form form_of(const Program *p) {
   const Module *const m = p->c.module;
   Form f = {.p = p->c.model->pool};
-  for (int i = 0; i < m->kernels.n; i++) stmt_each(m->kernels.data[i]->body, note_form, &f);
+  for (int i = 0; i < m->kernels.n; i++) {
+    const Kernel *const k = m->kernels.data[i];
+    stmt_each(k->body, note_form, &f);
+    for (int l = 0; l < k->locals.n; l++) f.shared |= k->locals.data[l].memory == MEM_SHARED;
+  }
   return f;
 }
 
@@ -138,8 +175,8 @@ static bool check_case(const Case *k, ThreadOrder order) {
   return taken;
 }
 
-/* Most of them are patches, with loops that are copied out. */
-static void check_random(Case (*drawn)(Draw *, int), int n, uint64_t seed) {
+/* At least `least` of them have loops that are copied out, or tiles. */
+static void check_random(Case (*drawn)(Draw *, int), int n, int least, uint64_t seed) {
   int taken = 0;
   for (int i = 0; i < n; i++) {
     Draw d = {.seed = seed + (uint64_t)i * 977, .a = arena_new(0, NULL, NULL)};
@@ -147,45 +184,60 @@ static void check_random(Case (*drawn)(Draw *, int), int n, uint64_t seed) {
     taken += check_case(&c, (ThreadOrder)(i % 3));
     arena_free(d.a);
   }
-  if (2 * taken < n) fail_msg("%d of %d", taken, n);
+  if (taken < least) fail_msg("%d of %d", taken, n);
 }
 
 static void test_windowed(void **state) {
   (void)state;
-  check_random(draw_windowed, 40, 11);
+  check_random(draw_windowed, 40, 20, 11);
 }
 
-/* Threads store 16 bytes at once, and several pixels share what they read of a window. */
+static void test_transposed(void **state) {
+  (void)state;
+  check_random(draw_transposed, 60, 15, 5);
+}
+
+/* Threads store 16 bytes at once, several pixels share what they read of a window, and what lies
+ * across goes through shared memory. */
 static void test_patches(void **state) {
   (void)state;
   /* clang-format off */
   static const struct {
     Case c;
     int64_t widest, longest;
+    bool shared;
   } list[] = {
       {{.name = "depthwise", .in = {"f32[4,64,64,64]"}, .w = "f32[64,1,3,3]", .out = "f32[4,64,64,64]",
         .body = "%a : f32[4,64,64,64] = Relu %x\n %b : f32[4,64,64,64] = Conv %a, %w {group=64, pads=[1,1,1,1]}\n"
-                " %r : f32[4,64,64,64] = Relu %b"}, 4, 10},
+                " %r : f32[4,64,64,64] = Relu %b"}, 4, 10, true},
       {{.name = "halves", .in = {"f16[8,64,64,64]"}, .w = "f16[64,1,3,3]", .out = "f16[8,64,32,32]",
         .body = "%a : f16[8,64,64,64] = Relu %x\n %b : f16[8,64,32,32] = Conv %a, %w {group=64, strides=[2,2], pads=[1,1,1,1]}\n"
-                " %r : f16[8,64,32,32] = Relu %b"}, 8, 8},
+                " %r : f16[8,64,32,32] = Relu %b"}, 8, 8, true},
       {{.name = "chain", .in = {"f32[1000,1000]", "f32[1000]"}, .out = "f32[1000,1000]",
-        .body = "%a : f32[1000,1000] = Add %x, %y\n %r : f32[1000,1000] = Tanh %a"}, 4, 0},
-      {{.name = "ragged", .in = {"f16[1001,1003]"}, .out = "f16[1001,1003]", .body = "%r : f16[1001,1003] = Tanh %x"}, 8, 0},
+        .body = "%a : f32[1000,1000] = Add %x, %y\n %r : f32[1000,1000] = Tanh %a"}, 4, 0, false},
+      {{.name = "ragged", .in = {"f16[1001,1003]"}, .out = "f16[1001,1003]", .body = "%r : f16[1001,1003] = Tanh %x"}, 8, 0, false},
+      {{.name = "transposed", .in = {"f16[512,768]", "f16[768,512]"}, .out = "f16[768,512]",
+        .body = "%a : f16[768,512] = Transpose %x {perm=[1,0]}\n %r : f16[768,512] = Sub %a, %y"}, 2, 0, true},
+      {{.name = "planes", .in = {"u8[2,64,80,80]"}, .out = "u8[2,80,80,64]",
+        .body = "%r : u8[2,80,80,64] = Transpose %x {perm=[0,2,3,1]}"}, 4, 0, true},
+      /* so few lines that a block reads whole sectors of each anyway */
+      {{.name = "colours", .in = {"f32[4,3,300,300]"}, .out = "f32[4,300,300,3]",
+        .body = "%r : f32[4,300,300,3] = Transpose %x {perm=[0,2,3,1]}"}, 0, 0, false},
   };
   /* clang-format on */
   for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
     const Program p = lowered(&list[i].c, "cuda:sm_90", 3);
     const Form f = form_of(&p);
-    if (f.widest < list[i].widest || f.longest < list[i].longest)
-      fail_msg("%s: %d elements at once, loops of %d", list[i].c.name, (int)f.widest,
-               (int)f.longest);
+    if (f.widest < list[i].widest || f.longest < list[i].longest || f.shared != list[i].shared)
+      fail_msg("%s: %d elements at once, loops of %d, shared %d", list[i].c.name, (int)f.widest,
+               (int)f.longest, f.shared);
     arena_free(p.a);
   }
 }
 
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_windowed),
+                                     cmocka_unit_test(test_transposed),
                                      cmocka_unit_test(test_patches)};
   cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
   return cmocka_run_group_tests(tests, NULL, NULL);
