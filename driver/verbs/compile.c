@@ -315,8 +315,8 @@ static int compare_figures(const void *a, const void *b) {
   return names ? names : x->sm - y->sm;
 }
 
-/* A line for each kernel on each GPU, the worst first. */
-static void print_figures(Arena *a, const CodegenStats *t) {
+/* A line for each kernel on each GPU, the worst first; all of them with --print-plan. */
+static void print_figures(Arena *a, const CodegenStats *t, bool all) {
   enum { LINES = 8 };
   int spilled = 0;
   if (t->n_figures == 0) return;
@@ -325,10 +325,10 @@ static void print_figures(Arena *a, const CodegenStats *t) {
   qsort(list, n, sizeof *list, compare_figures);
   for (size_t i = 0; i < n; i++) spilled += list[i].spills > 0;
   fprintf(stderr, "  registers shared B  spills B  of kernels as compiled; %d spill\n", spilled);
-  for (size_t i = 0; i < n && i < LINES; i++)
+  for (size_t i = 0; i < n && (all || i < LINES); i++)
     fprintf(stderr, "  %9d %8lld %9d  %s, sm_%d\n", list[i].registers, (long long)list[i].shared,
             list[i].spills, list[i].name, list[i].sm);
-  if (n > LINES) fprintf(stderr, "  and %zu more\n", n - LINES);
+  if (n > LINES && !all) fprintf(stderr, "  and %zu more\n", n - LINES);
 }
 
 static void summary(Session *s, const Job *j, double seconds) {
@@ -341,7 +341,7 @@ static void summary(Session *s, const Job *j, double seconds) {
   print_arena(a, &j->stats, m->arena_lower_bound);
   fprintf(stderr, "  weights   %s, code %s, file %s\n", bytes_text(a, j->stats.weight_bytes),
           bytes_text(a, j->stats.code_bytes), bytes_text(a, j->stats.file_bytes));
-  print_figures(a, &j->stats);
+  print_figures(a, &j->stats, s->o->print_plan);
   const double nvrtc = j->stats.gather_seconds;
   fprintf(stderr, "  compiled  in %.2f s: read %.2f, passes %.2f, LLVM %.2f%s, link %.2f\n",
           seconds, s->load_seconds, s->pass_seconds, j->stats.llvm_seconds,

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Part "nvrtc": kernels of models become machine code of three GPUs, in NVRTC: what the program carries, what the summary says of
-registers and spills, the texts, and what is said where there is no NVRTC. BURIN_REAL_NVRTC names the library; none: skipped."""
+registers and spills (of many in a golden table: figures.py), the texts, and what is said where there is no NVRTC. BURIN_REAL_NVRTC
+names the library; none: skipped. --bless writes the golden table."""
 import os
 import re
 import struct
@@ -10,6 +11,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "support"), str(HERE.parent / "models")]
+import figures
 import numpy as np
 import own_models
 import part
@@ -130,6 +132,7 @@ def main():
                 skip(m, f"{path} is not here")
         test_texts(folder, paths["lstm"])
         test_errors(folder, paths["lstm"])
+        figures.test_figures(folder, LIBRARY, "--bless" in sys.argv)
     return part.finish()
 
 
