@@ -12,6 +12,7 @@ typedef struct CudaState {
   CState c;
   void *host; /* state of LLVM's backend */
   int units;
+  int *starts; /* of each kernel in its unit's text */
 } CudaState;
 
 typedef struct CudaUnit {
@@ -27,6 +28,7 @@ static void *open_program(Program *p) {
   CudaState *const s = ARENA_NEW(p->arena, CudaState);
   p->launches = ARENA_ARRAY(p->arena, Launch, p->m->kernels.n + 1);
   p->has_images = p->t->gpu->sm > 0;
+  s->starts = ARENA_ARRAY(p->arena, int, p->m->kernels.n + 1);
   s->c.p = p;
   s->host = backend_llvm.open(p);
   return s;
@@ -49,6 +51,7 @@ static const char *add_kernel(void *state, Unit *unit, int k, Arena *scratch) {
     cuda_write_head(&u->text);
     u->head = u->text.n;
   }
+  s->starts[k] = u->text.n;
   const char *const error = cuda_kernel(&s->c, k, scratch, &u->text, l);
   l->unit = u->number;
   if (s->c.p->t->gpu->sm == 0)
@@ -97,7 +100,8 @@ static const char *gather(void *state, Unit *const *units, int n, Gathered *out,
   CudaSource *const sources = ARENA_ARRAY(p->arena, CudaSource, n);
   for (int i = 0; i < n - 1; i++) {
     CudaUnit *const u = (CudaUnit *)units[i];
-    sources[i] = (CudaSource){sb_str(&u->text), units[i], u->number};
+    sources[i] = (CudaSource){sb_str(&u->text), units[i],    u->number,
+                              units[i]->first,  units[i]->n, s->starts + units[i]->first};
   }
   return cuda_gather(p, sources, n - 1, out, at);
 }
@@ -108,12 +112,16 @@ static const char *write_file(void *state, Unit *const *units, int n, EmitKind k
   CudaState *const s = state;
   (void)at;
   StrBuf all = {.arena = s->c.p->arena};
+  int *const starts = ARENA_ARRAY(s->c.p->arena, int, s->c.p->m->kernels.n + 1);
   cuda_write_head(&all);
   for (int i = 0; i < n - 1; i++) {
     CudaUnit *const u = (CudaUnit *)units[i];
+    for (int k = units[i]->first; k < units[i]->first + units[i]->n; k++)
+      starts[k] = all.n + s->starts[k] - u->head;
     sb_printf(&all, "%s", sb_str(&u->text) + u->head);
   }
-  return cuda_write(s->c.p, sb_str(&all), kind, f);
+  const CudaSource whole = {.text = sb_str(&all), .n = s->c.p->m->kernels.n, .starts = starts};
+  return cuda_write(s->c.p, &whole, kind, f);
 }
 
 static void drop(Unit *unit) {

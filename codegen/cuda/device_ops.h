@@ -170,7 +170,21 @@ static void burin_late_wait(BurinLate *l, int n) {
 #define burin_a_chunk (burin_lane >> 4)
 #define burin_b_row ((burin_lane & 7) + 8 * (burin_lane >> 4))
 #define burin_b_chunk (burin_lane >> 3 & 1)
-#if BURIN_PTX
+#if BURIN_PTX && defined BURIN_PLAIN /* lanes tell each other where rows are */
+static __forceinline__ void burin_ldmatrix_n(uint32_t *r, const void *p, int n) {
+  const int lane = (int)(threadIdx.x & 31);
+  for (int i = 0; i < n; i++) {
+    const uint64_t row = __shfl_sync(0xffffffffu, (unsigned long long)p, 8 * i + lane / 4);
+    r[i] = ((const uint32_t *)row)[lane % 4];
+  }
+}
+static __forceinline__ void burin_ldmatrix(uint32_t *r, const void *p) {
+  burin_ldmatrix_n(r, p, 4);
+}
+static __forceinline__ void burin_ldmatrix_half(uint32_t *r, const void *p) {
+  burin_ldmatrix_n(r, p, 2);
+}
+#elif BURIN_PTX
 static __forceinline__ void burin_ldmatrix(uint32_t *r, const void *p) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
@@ -183,6 +197,8 @@ static __forceinline__ void burin_ldmatrix_half(uint32_t *r, const void *p) {
                : "r"((uint32_t)__cvta_generic_to_shared(p))
                : "memory");
 }
+#endif
+#if BURIN_PTX
 #define BURIN_MMA(name, shape, type, c_type, constraint)                                          \
   static __forceinline__ void burin_mma_##name(c_type *c, const uint32_t *a, const uint32_t *b) { \
     asm("mma.sync.aligned." shape ".row.col." type                                                \

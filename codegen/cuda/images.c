@@ -101,6 +101,7 @@ const char *cuda_gather(const Program *p, const CudaSource *sources, int n, Gath
   for (int i = 0; i < n; i++) fill_jobs(p, &sources[i], &jobs[i * each], sms, n_sms);
   const NvrtcStatus status = nvrtc_compile(jobs, total, processes(p), p->arena);
   if (status == NVRTC_ABSENT) return no_compiler(p);
+  if (status == NVRTC_FAILED) (void)retry_all(p, sources, each, jobs, total);
   for (int i = 0; i < total; i++) {
     if (jobs[i].error) return *at = sources[i / each].unit, jobs[i].error;
     add_figures(p, &jobs[i]);
@@ -111,16 +112,16 @@ const char *cuda_gather(const Program *p, const CudaSource *sources, int n, Gath
 }
 
 /* ---- files ---- */
-const char *cuda_write(const Program *p, const char *text, EmitKind kind, FILE *f) {
+const char *cuda_write(const Program *p, const CudaSource *all, EmitKind kind, FILE *f) {
   int sms[GPU_MOST];
-  if (kind == EMIT_CUDA) return fputs(text, f), NULL;
+  if (kind == EMIT_CUDA) return fputs(all->text, f), NULL;
   const int n = target_sms(p->t, sms);
   if (n == 0) return "a CPU that stands in for a GPU has no machine code";
-  NvrtcJob j = {.text = text,
+  NvrtcJob j = {.text = all->text,
                 .name = arena_printf(p->arena, "%s.cu", p->name),
                 .sm = kind == EMIT_PTX ? -sms[n - 1] : sms[0]};
   if (nvrtc_compile(&j, 1, 1, p->arena) == NVRTC_ABSENT) return no_compiler(p);
-  if (j.error) return j.error;
+  if (j.error && !retry_plain(p, all, &j)) return j.error;
   add_figures(p, &j);
   fwrite(j.image, kind == EMIT_PTX ? strlen(j.image) : j.bytes, 1, f);
   return NULL;

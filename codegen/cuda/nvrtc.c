@@ -122,7 +122,8 @@ static char *fetch(Handle p, int (*size)(Handle, size_t *), int (*get)(Handle, c
   return NULL;
 }
 
-static int compile(const Nvrtc *v, Handle p, int sm) {
+static int compile(const Nvrtc *v, Handle p, const NvrtcJob *job) {
+  const int sm = job->sm;
   char arch[64];
   snprintf(arch, sizeof arch, "--gpu-architecture=%s_%d", sm < 0 ? "compute" : "sm",
            sm < 0 ? -sm : sm);
@@ -133,8 +134,11 @@ static int compile(const Nvrtc *v, Handle p, int sm) {
                                  "--fmad=false",
                                  "--prec-div=true",
                                  "--prec-sqrt=true",
-                                 "--ptxas-options=-v"};
-  return v->compile(p, sizeof options / sizeof *options, options);
+                                 "--ptxas-options=-v",
+                                 "--ptxas-options=-O1",
+                                 "--define-macro=BURIN_PLAIN"};
+  const int n = sizeof options / sizeof *options;
+  return v->compile(p, job->plain ? n : n - 2, options);
 }
 
 /* The commonest reason of all has a sentence of its own: an NVRTC that is older than the GPU. */
@@ -154,7 +158,7 @@ void nvrtc_run(const Nvrtc *v, const NvrtcJob *job, NvrtcReply *out) {
   Handle p = NULL;
   *out = (NvrtcReply){.status = v->create(&p, job->text, job->name, 0, NULL, NULL)};
   if (out->status) return;
-  out->status = compile(v, p, job->sm);
+  out->status = compile(v, p, job);
   out->log = fetch(p, v->log_size, v->log, &out->log_bytes);
   if (out->status)
     explain(v, job, out);

@@ -16,9 +16,11 @@ typedef struct NvrtcJob {
   const char *text;
   const char *name; /* of the text, for messages of the compiler */
   int sm;           /* cubin for this compute capability × 10; negative: PTX for -sm and newer */
+  bool plain;       /* without ldmatrix, and with ptxas at -O1: what NVRTC crashes on may pass so */
 
   /* Results, in the arena. */
   const char *error; /* NULL: done */
+  bool again;        /* the error may be one of its own: another try is worth it */
   const char *image; /* cubin, or PTX with the zero behind it */
   size_t bytes;
   const NvrtcKernel *kernels; /* of cubins */

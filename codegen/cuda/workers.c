@@ -14,6 +14,7 @@
 #include "codegen/cuda/nvrtc.h"
 
 enum { MOST_WORKERS = 64, ABSENT = -1 };
+enum { COMPILATION = 6 }; /* NVRTC_ERROR_…; what is above it are failures of its own */
 
 typedef struct Answer { /* image and log follow */
   int32_t status;
@@ -149,6 +150,7 @@ static bool read_answer(Work *w, const Worker *one) {
                                                           arena_alloc(w->a, r.log_bytes + 1);
   if (!read_all(one->fd, image, r.bytes) || !read_all(one->fd, log, r.log_bytes)) return false;
   if (r.status == ABSENT) w->absent = true;
+  j->again = r.status >= COMPILATION;
   if (r.status) return j->error = failure(w, j, r.status, log), true;
   j->error = NULL;
   j->image = image;
@@ -164,6 +166,7 @@ static void hear(Work *w, Worker *one) {
     return;
   }
   j->error = death(w->a, j, end_worker(one));
+  j->again = true;
   if (w->next < w->n && start_worker(w, one)) give_job(w, one);
 }
 
@@ -186,7 +189,8 @@ static void wait_all(Work *w) {
 
 /* ---- equal jobs ---- */
 static bool job_equals(const NvrtcJob *a, const NvrtcJob *b) {
-  return a->sm == b->sm && (a->text == b->text || strcmp(a->text, b->text) == 0);
+  return a->sm == b->sm && a->plain == b->plain &&
+         (a->text == b->text || strcmp(a->text, b->text) == 0);
 }
 
 static const int *first_equals(const NvrtcJob *jobs, int n, Arena *a) {
@@ -198,6 +202,7 @@ static const int *first_equals(const NvrtcJob *jobs, int n, Arena *a) {
 
 static void copy_results(const NvrtcJob *from, NvrtcJob *to) {
   to->error = from->error;
+  to->again = from->again;
   to->image = from->image;
   to->bytes = from->bytes;
   to->kernels = from->kernels;

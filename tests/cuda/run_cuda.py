@@ -339,6 +339,26 @@ def test_tune(folder):
         check(f"--tune {settings}", r.returncode == 2 and words in r.stderr and not (folder / "none").exists(), f"{r.returncode} {r.stderr}")
 
 
+def test_retry(folder):
+    """An NVRTC that crashes on one kernel: named, and compiled in a plainer way; which the real one takes, too."""
+    path, out = folder / "tune.onnx", folder / "retry.o"
+    kernels = re.findall(r"\) (\w+)\(", burin(path, "--target=cuda:sm_80", "--name=m", "-q", "--emit=cuda", "-o", "-").stdout.split("__launch_bounds__", 1)[1])
+    softmax, product = (next(k for k in kernels if k.startswith("m_k") and k.endswith(w)) for w in ("softmax", "matmul"))
+    there = {**os.environ, "BURIN_NVRTC": str(folder / "nvrtc.so")}
+    reals = [""] + ([os.environ["BURIN_REAL_NVRTC"]] if os.environ.get("BURIN_REAL_NVRTC") else [])
+    for real in reals:
+        for flags in (["--emit=obj"], ["--emit=cubin"], ["--emit=obj", "--precision=tf32"]):
+            env = {**there, "FAKE_NVRTC_FRAGILE": product, **({"FAKE_NVRTC_REAL": real} if real else {})}
+            r = burin(path, "--target=cuda:sm_80", "--name=m", *flags, "-o", out, env=env)
+            check(f"a second try {flags} {real}", r.returncode == 0 and "warning" in r.stderr and f"NVRTC fails on kernel {product[2:]} for sm_80" in r.stderr
+                  and softmax[2:] not in r.stderr.partition("registers")[0] and out.exists(), f"{r.returncode} {r.stderr}")
+            out.unlink(missing_ok=True)
+    for flags in (["--emit=obj"], ["--emit=cubin"]):
+        r = burin(path, "--target=cuda:sm_80", "--name=m", *flags, "-o", out, env={**there, "FAKE_NVRTC_FAILS": softmax})
+        check(f"a kernel that NVRTC does not survive {flags}", r.returncode == 70 and softmax[2:] in r.stderr and "crashed (signal 11)" in r.stderr
+              and product[2:] not in r.stderr and not out.exists(), f"{r.returncode} {r.stderr}")
+
+
 def test_header(folder, there):
     tool("clang-19", "-std=c11", "-Wall", "-Wextra", "-Werror", "-I", folder, HERE / "host_program.c", folder / "m.o", "-ldl",
          "-o", folder / "host_program")
@@ -370,7 +390,7 @@ def main():
         folder = Path(name)
         build(folder)
         for test in (test_stand_in, test_barriers, test_driver, test_failures, test_compiled, test_control,
-                     test_many_blocks, test_launches, test_tune):
+                     test_many_blocks, test_launches, test_tune, test_retry):
             test(folder)
     return part.finish()
 

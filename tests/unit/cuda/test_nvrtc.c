@@ -74,6 +74,17 @@ static void test_crashes(void **state) {
   }
 }
 
+/* What only a plainer compilation survives; a text that is wrong may be NVRTC's fault, too. */
+static void test_plain(void **state) {
+  NvrtcJob j[] = {job("FRAGILE", "a.cu", 80), job("FRAGILE", "a.cu", 80), job("REFUSE", "b.cu", 80),
+                  job("fine", "c.cu", 999)};
+  j[1].plain = true;
+  assert_int_equal(nvrtc_compile(j, 4, 2, *state), NVRTC_FAILED);
+  assert_non_null(strstr(j[0].error, "crashed"));
+  is_of(&j[1], "sm_80");
+  assert_true(j[0].again && !j[1].again && j[2].again && !j[3].again);
+}
+
 static void test_equal_ones_once(void **state) {
   char text[] = "same";
   NvrtcJob j[] = {job("same", "a.cu", 80), job(text, "b.cu", 80), job("same", "c.cu", 86)};
@@ -149,6 +160,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_compiles, make_arena, drop_arena),
       cmocka_unit_test_setup_teardown(test_crashes, make_arena, drop_arena),
+      cmocka_unit_test_setup_teardown(test_plain, make_arena, drop_arena),
       cmocka_unit_test_setup_teardown(test_equal_ones_once, make_arena, drop_arena),
       cmocka_unit_test_setup_teardown(test_unknown_and_absent, make_arena, drop_arena),
       cmocka_unit_test_setup_teardown(test_images, make_arena, drop_arena),
