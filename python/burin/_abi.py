@@ -10,7 +10,7 @@ import numpy as np
 
 ABI_VERSION = 1
 E_DIMS = 2
-SHUFFLED = 2  # BurinOptions.gpu_order
+BACKWARD, SHUFFLED = 1, 2  # BurinOptions.gpu_order
 NAME = "burin_model"  # --name of every compiled library
 
 class BurinFailure(ctypes.Structure):

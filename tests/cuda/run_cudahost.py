@@ -2,15 +2,17 @@
 """Part "cudahost": the text of CUDA kernels, compiled by clang (target cuda:host), against reference outputs: ONNX node tests,
 random graphs, the repository's own models and small trained ones.
 
-run_cudahost.py [--every K] [--turn N] [--only REGEX] [--list]: of the node tests, sorted by name, every K-th from the N-th on, and more of
-each operator until one of its tests passes. Every model runs twice: blocks and threads forward, then shuffled on memory full of ones; the
-bits must agree. What the compiler refuses for this CPU, too, is skipped; --list shows it."""
+run_cudahost.py [--every K] [--turn N] [--only REGEX] [--graphs N [--seed S]] [--list]: of the node tests, sorted by name, every K-th from
+the N-th on, and more of each operator until one of its tests passes. Every model runs three times: blocks and threads forward, then backward
+and shuffled on memory full of ones; the bits must agree. What the compiler refuses for this CPU, too, is skipped; --list shows it. --graphs:
+only random graphs, N of them, from the seed on that is printed."""
 import argparse
 import collections
 import os
 import re
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 os.environ["BURIN_CHECK_MEMORY"] = "1"  # read by burin: the second run
@@ -96,14 +98,30 @@ def small_models():
     return [p for p in real if p.parent.name not in SLOW and (p.stat().st_size <= MAX_KB * 1024 or p.parent.name in ALSO)]
 
 
+def only_graphs(n, seed):
+    print(f"random graphs {seed} to {seed + n - 1}")
+    with tempfile.TemporaryDirectory(prefix="burin-") as folder:
+        results = run_backend.run_all(list(range(seed, seed + n)), folder, random_case)
+    for graph, result, detail in results:
+        if result == "failed":
+            print(f"failed seed {graph}: {detail}")
+    counts = collections.Counter(result for _, result, _ in results)
+    print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
+    return counts["failed"] > 0
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--every", type=int, default=40)
     parser.add_argument("--turn", type=int, default=0)
     parser.add_argument("--only", default="")
+    parser.add_argument("--graphs", type=int)
+    parser.add_argument("--seed", type=int, default=time.time_ns() // 10**6 % 10**9)
     parser.add_argument("--list", action="store_true")
     args = parser.parse_args()
     burin.backend  # loaded before the forks
+    if args.graphs:
+        return only_graphs(args.graphs, args.seed)
     nodes = sorted((c for c in load_model_tests(kind="node") if re.search(args.only, c.name)), key=lambda c: c.name)
     counts = collections.Counter()
     with tempfile.TemporaryDirectory(prefix="burin-") as folder:
