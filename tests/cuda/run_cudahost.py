@@ -5,11 +5,13 @@ random graphs, the repository's own models and small trained ones.
 run_cudahost.py [--every K] [--turn N] [--only REGEX] [--graphs N [--seed S]] [--list]: of the node tests, sorted by name, every K-th from
 the N-th on, and more of each operator until one of its tests passes. Every model runs three times: blocks and threads forward, then backward
 and shuffled on memory full of ones; the bits must agree. What the compiler refuses for this CPU, too, is skipped; --list shows it. --graphs:
-only random graphs, N of them, from the seed on that is printed."""
+only random graphs, N of them, from the seed on that is printed. --sanitize: kernels end the process at undefined behaviour (indices of
+register arrays and alignment among it), which in a plain run those of a sample do."""
 import argparse
 import collections
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -30,6 +32,7 @@ MAX_KB = 300
 ALSO = {"silero_vad_v5"}  # an If and an LSTM
 SLOW = {"meshnet3d_gwm"}  # 20 s on one core
 SEEDS = range(5001, 5017)
+CHECKS = "bounds,alignment,shift,signed-integer-overflow,integer-divide-by-zero,unreachable,bool"  # those whose code clang still compiles in seconds
 
 
 # ---- node tests ---------------------------------------------------------------------------------------
@@ -98,6 +101,29 @@ def small_models():
     return [p for p in real if p.parent.name not in SLOW and (p.stat().st_size <= MAX_KB * 1024 or p.parent.name in ALSO)]
 
 
+# ---- undefined behaviour ------------------------------------------------------------------------------
+
+def sanitize(folder):
+    """From now on burin finds a clang that checks what it compiles; a file has a line for each time."""
+    tools = Path(folder) / "tools"
+    tools.mkdir()
+    real = shutil.which("clang-19") or shutil.which("clang")
+    for name in ("clang-19", "clang"):
+        (tools / name).write_text(f'#!/bin/sh\necho >>"{tools}/calls"\nexec "{real}" -fsanitize={CHECKS} -fsanitize-trap={CHECKS} "$@"\n')
+        (tools / name).chmod(0o755)
+    os.environ["PATH"] = f"{tools}:{os.environ['PATH']}"
+    return tools / "calls"
+
+
+def run_sanitized(folder, models, nodes):
+    calls = sanitize(folder)
+    results = [(p.stem, *r) for p, *r in run_backend.run_all(models, folder, model_case)]
+    results += [(f"seed {s}", *r) for s, *r in run_backend.run_all(list(SEEDS)[:4], folder, random_case)]
+    results += [(c.name, *r) for c, *r in run_backend.run_all(nodes, folder, node_case)]
+    compiled = len(calls.read_text().splitlines()) if calls.exists() else 0
+    return [*results, ("clang that checks", "passed" if compiled >= len(models) else "failed", f"{compiled} calls")]
+
+
 def only_graphs(n, seed):
     print(f"random graphs {seed} to {seed + n - 1}")
     with tempfile.TemporaryDirectory(prefix="burin-") as folder:
@@ -117,9 +143,13 @@ def main():
     parser.add_argument("--only", default="")
     parser.add_argument("--graphs", type=int)
     parser.add_argument("--seed", type=int, default=time.time_ns() // 10**6 % 10**9)
+    parser.add_argument("--sanitize", action="store_true")
     parser.add_argument("--list", action="store_true")
     args = parser.parse_args()
     burin.backend  # loaded before the forks
+    if args.sanitize:
+        tools = tempfile.TemporaryDirectory(prefix="burin-")
+        sanitize(tools.name)
     if args.graphs:
         return only_graphs(args.graphs, args.seed)
     nodes = sorted((c for c in load_model_tests(kind="node") if re.search(args.only, c.name)), key=lambda c: c.name)
@@ -131,6 +161,8 @@ def main():
             groups["random graphs"] = [(f"seed {s}", *r) for s, *r in run_backend.run_all(list(SEEDS), folder, random_case)]
             groups["own models"] = [(p.stem, *r) for p, *r in run_backend.run_all(models, folder, model_case)]
             groups["trained models"] = [(p.parent.name, *r) for p, *r in run_backend.run_all(small_models(), folder, model_case)]
+            if not args.sanitize:
+                groups["sanitized"] = run_sanitized(folder, models[::2], nodes[::4 * args.every])
     for group, results in groups.items():
         mine = collections.Counter(result for _, result, _ in results)
         print(f"{group}: {mine['passed']} passed, {mine['failed']} failed, {mine['skipped']} skipped")
