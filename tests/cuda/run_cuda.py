@@ -360,8 +360,8 @@ def test_retry(folder):
 
 
 def test_header(folder, there):
-    tool("clang-19", "-std=c11", "-Wall", "-Wextra", "-Werror", "-I", folder, HERE / "host_program.c", folder / "m.o", "-ldl",
-         "-o", folder / "host_program")
+    tool("clang-19", "-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-deprecated-non-prototype", "-I", folder, HERE / "host_program.c",
+         folder / "m.o", "-ldl", "-o", folder / "host_program")
     r = part.run(folder / "host_program", folder / "c.raw", 300, folder / "five.raw", env=there)
     check("devices by the header", r.returncode == 0, f"{r.returncode} {r.stderr}")
     got, want = np.fromfile(folder / "five.raw", np.float32), np.load(folder / "m_y.npy").reshape(-1)
@@ -369,6 +369,33 @@ def test_header(folder, there):
     bare = {k: v for k, v in there.items() if k != "FAKE_CUDA_KERNELS"}
     r = part.run(folder / "host_program", folder / "c.raw", 300, folder / "none.raw", env=bare)
     check("why a device can't be made", r.returncode == 7 and "named symbol not found" in r.stderr, f"{r.returncode} {r.stderr}")
+    for mode in ("streams", "thousand"):
+        r = part.run(folder / "host_program", folder / "c.raw", 300, folder / "more.raw", mode, env=there)
+        check(f"{mode}: a compiled model", r.returncode == 0, f"{r.returncode} {r.stderr}")
+        got = np.fromfile(folder / "more.raw", np.float32)
+        check(f"{mode}: its values", got.size == 5 * want.size and np.allclose(got, np.tile(want, 5), 1e-5), got[:8])
+    test_hostile(folder, there)
+
+
+def test_hostile(folder, there):
+    """A compiled model that the device has no room for, whose kernel fails, or that loses the GPU: a program says so and ends with 3, a
+    host goes on, and is told at every run."""
+    text = burin(folder / "m.onnx", "--target=cuda:sm_80", "--name=m", "-q", "--emit=cuda", "-o", "-").stdout
+    kernel = re.findall(r"__global__ void __launch_bounds__\(\d+\) (\w+)\(", text)[-1]
+    for settings, first, second in (
+            ({"MEMORY": 4096}, "of the GPU's memory, where 0 MiB are free", None),
+            ({"DEVICES": 0}, "there is no GPU that CUDA can use", None),
+            ({"SM": 75}, "no code for GPUs of compute capability 7.5", None),
+            ({"FAIL": "load"}, "refuses the kernels", None),
+            ({"FAIL": f"launch:{kernel}"}, f"{kernel.removeprefix('m_')}: too many resources requested for launch", None),
+            ({"FAIL": f"lost:{kernel}"}, "a kernel of the model failed: an illegal memory access", "the GPU was lost in an earlier run")):
+        env = {**there, **{f"FAKE_CUDA_{k}": str(v) for k, v in settings.items()}}
+        r = part.run(folder / "m", "--input", f"x=@{folder}/c.npy", env=env)
+        check(f"program {settings}", r.returncode == 3 and first in r.stderr, f"{r.returncode} {r.stderr}")
+        r = part.run(folder / "host_program", folder / "c.raw", 300, folder / "none.raw", "again", env=env)
+        said = r.stderr.splitlines()
+        check(f"host {settings}", r.returncode == 7 and len(said) >= 2 and first in said[0] and (second or first) in said[1],
+              f"{r.returncode} {r.stderr}")
 
 
 def test_python(folder):

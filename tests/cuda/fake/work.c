@@ -186,8 +186,7 @@ API cuStreamDestroy_v2(CuStream s) {
       *at = s->next;
       break;
     }
-  free(s);
-  LEAVE(0);
+  LEAVE(0); /* and it stays: events, and what waits for them, may name it */
 }
 
 API cuStreamSynchronize(CuStream s) {
