@@ -1,16 +1,20 @@
 #!/usr/bin/env python3
-"""On a machine with a GPU: PyTorch's times for networks that device.sh times, in f16: eager, as a CUDA graph, and by
-torch.compile(mode="max-autotune"). device_torch.py [--no-compile] [NAME.BATCH …]"""
+"""On a machine with a GPU: PyTorch's median times in ms for a network that device.sh times, in f16: eager, as a CUDA graph, and by
+torch.compile(mode="max-autotune"); "-" where one of them fails. device_torch.py [--no-compile] NETWORK.BATCH"""
 import statistics
 import sys
 
 import torch
 
 
-def resnet50(batch):
+def image(batch):
+    return (torch.randn(batch, 3, 224, 224, device="cuda").half().to(memory_format=torch.channels_last),)
+
+
+def vision(name, batch):
     import torchvision
-    model = torchvision.models.resnet50(weights=None).eval().half().cuda().to(memory_format=torch.channels_last)
-    return model, (torch.randn(batch, 3, 224, 224, device="cuda").half().to(memory_format=torch.channels_last),)
+    model = getattr(torchvision.models, name)(weights=None).eval().half().cuda().to(memory_format=torch.channels_last)
+    return model, image(batch)
 
 
 def bert(batch):
@@ -46,19 +50,28 @@ def graph_of(model, args):
     return graph.replay
 
 
+def attempt(make):
+    """A time, as text, where it can be had."""
+    try:
+        return f"{median_ms(make()):.3f}"
+    except Exception as why:
+        print(f"{type(why).__name__}: {why}", file=sys.stderr)
+        return "-"
+
+
 def main():
-    names = [a for a in sys.argv[1:] if not a.startswith("--")] or ["resnet50.1", "bert.1", "resnet50.32", "bert.32"]
-    for name in names:
-        which, batch = name.split(".")
-        with torch.no_grad():
-            model, args = {"resnet50": resnet50, "bert": bert}[which](int(batch))
-            line = f"torch {name}: eager {median_ms(lambda: model(*args)):.3f} ms"
-            line += f", graph {median_ms(graph_of(model, args)):.3f} ms"
-            print(line, flush=True)
-            if "--no-compile" not in sys.argv:
-                compiled = torch.compile(model, mode="max-autotune")
-                print(f"torch {name}: max-autotune {median_ms(lambda: compiled(*args)):.3f} ms", flush=True)
-        torch._dynamo.reset()
+    name, batch = next(a for a in sys.argv[1:] if not a.startswith("--")).rsplit(".", 1)
+    with torch.no_grad():
+        try:
+            model, args = bert(int(batch)) if name == "bert_base_128" else vision(name, int(batch))
+        except ImportError as why:
+            print("- - -")
+            return print(why, file=sys.stderr)
+        times = [attempt(lambda: lambda: model(*args)), attempt(lambda: graph_of(model, args)), "-"]
+        if "--no-compile" not in sys.argv:
+            compiled = torch.compile(model, mode="max-autotune")
+            times[2] = attempt(lambda: lambda: compiled(*args))
+    print(*times)
 
 
 main()

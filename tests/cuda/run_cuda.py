@@ -375,6 +375,28 @@ def test_header(folder, there):
         got = np.fromfile(folder / "more.raw", np.float32)
         check(f"{mode}: its values", got.size == 5 * want.size and np.allclose(got, np.tile(want, 5), 1e-5), got[:8])
     test_hostile(folder, there)
+    test_kit(folder, there)
+
+
+def test_kit(folder, there):
+    """What is taken to a machine with a GPU, tried on the driver that stands in for one: checks, sanitizer, times."""
+    kit, tools = folder / "kit.tar.xz", folder / "tools"
+    tools.mkdir()
+    (tools / "compute-sanitizer").write_text('#!/bin/sh\nshift 4\n"$@" && echo "ERROR SUMMARY: 0 errors"\n')
+    (tools / "compute-sanitizer").chmod(0o755)
+    r = burin(folder / "m.onnx", "--target=cuda:host", "--name=program", "-q", "--emit=shared", "-o", folder / "program_kernels.so")
+    check("kernels of a kit", r.returncode == 0, r.stderr)
+    env = {**there, "FAKE_CUDA_KERNELS": f"{folder}/program_kernels.so:program_gpu", "PATH": f"{tools}:{os.environ['PATH']}",
+           "BURIN": part.BURIN, "BURIN_NVRTC": os.environ["BURIN_REAL_NVRTC"]}
+    for how, expect, wanted in (("right", 0, "checks: 1 passed, 0 failed"), ("wrong", 1, "checks: 0 passed, 1 failed")):
+        r = part.run(sys.executable, HERE / "device_kit.py", kit, "--target=cuda:sm_90", f"first={folder}/m.onnx,time",
+                     env={k: v for k, v in env.items() if k != "LD_LIBRARY_PATH"})
+        check("a kit", r.returncode == 0 and "1 programs" in r.stdout and kit.stat().st_size < 1 << 20, r.stdout + r.stderr)
+        if how == "wrong":  # another result
+            tool("bash", "-c", f"cd {tools} && xz -dc {kit} | tar xf - && cp first/in0.npy first/out0.npy && tar cf - first | xz >{kit}")
+        r = part.run("bash", HERE / "device.sh", kit, "--no-torch", env=env)
+        check(f"a kit that is {how}", r.returncode == expect and wanted in r.stdout and "racecheck first: ERROR SUMMARY: 0 errors" in r.stdout
+              and re.search(r"^first +[\d.]+ +[\d.]+ +- +- +-$", r.stdout, re.M), r.stdout + r.stderr)
 
 
 def test_hostile(folder, there):
