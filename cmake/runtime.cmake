@@ -24,7 +24,7 @@ list(APPEND rt_flags -isystem ${rt_resources}/include -I ${CMAKE_SOURCE_DIR}
      -isystem ${CMAKE_BINARY_DIR}/runtime/include -isystem ${CMAKE_SOURCE_DIR}/runtime/libc
      -ffile-prefix-map=${CMAKE_SOURCE_DIR}/=)
 
-file(GLOB rt_ops CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/runtime/ops/*.c)
+file(GLOB rt_ops CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/runtime/ops/*.c ${CMAKE_SOURCE_DIR}/runtime/text/*.c)
 file(GLOB rt_program CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/runtime/program/*.c)
 list(APPEND rt_program ${CMAKE_SOURCE_DIR}/runtime/core/outfile.c)
 set(rt_library ${CMAKE_SOURCE_DIR}/runtime/core/cpu.c ${CMAKE_SOURCE_DIR}/runtime/core/parallel.c
@@ -97,9 +97,9 @@ add_library(burin_runtime STATIC runtime/embed/embed.c)
 target_compile_definitions(burin_runtime PRIVATE BURIN_RT_DIR="${rt_out}")
 set_source_files_properties(runtime/embed/embed.c PROPERTIES OBJECT_DEPENDS "${rt_embedded}")
 
-add_library(burin_host STATIC runtime/host_pool.c)
+add_library(burin_host STATIC runtime/host_pool.c runtime/host_heap.c)
 target_link_libraries(burin_host PUBLIC Threads::Threads)
-add_library(burin_host_shared SHARED runtime/host_pool.c) # for the Python package
+add_library(burin_host_shared SHARED runtime/host_pool.c runtime/host_heap.c) # for the Python package
 set_target_properties(burin_host_shared PROPERTIES OUTPUT_NAME burin_host
                       LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
 target_link_libraries(burin_host_shared PRIVATE Threads::Threads)

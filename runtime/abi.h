@@ -35,6 +35,7 @@ enum {
   BURIN_E_DATA = 5,     /* data-dependent failure (index, size) */
   BURIN_E_UNSUPPORTED = 6,
   BURIN_E_DEVICE = 7,  /* no GPU that can run it, or it failed: NAME_failure_text says why */
+  BURIN_E_MEMORY = 8,  /* options.heap is missing, or gave no more memory */
   BURIN_E_WEIGHTS = 16 /* the file of weights is not mapped, or not the one of this model */
 };
 
@@ -61,6 +62,25 @@ typedef struct BurinWork {
    * or for the bytes from its memory (not from its cache, which may be faster) */
   uint64_t limit_ps;
 } BurinWork;
+
+/* What a heap's `grow` gave. */
+typedef struct BurinHeapBlock {
+  struct BurinHeapBlock *next;
+  uint64_t bytes; /* as they were asked for, this header included */
+} BurinHeapBlock;
+
+/* Memory that grows, for models with strings. One run at a time uses it. Set `grow`, `user` and
+ * zeros; what results point to lives until the next run with it; then free its blocks. */
+typedef struct BurinHeap {
+  /* 16-aligned memory; NULL: no more. Never given back by a run */
+  void *(*grow)(void *user, uint64_t bytes);
+  void *user;
+  BurinHeapBlock *blocks; /* all of them */
+  /* of the run */
+  BurinHeapBlock *current;
+  uint64_t used; /* bytes of it */
+  void *strings;
+} BurinHeap;
 
 /* Fields that `size` does not cover count as 0: hosts of older versions keep working. */
 typedef struct BurinOptions {
@@ -93,6 +113,7 @@ typedef struct BurinOptions {
    * had the same sizes and copied them, and outputs stay there. To measure without the copies */
   int32_t gpu_resident;
   BurinWork *kernel_work; /* as kernel_flops; CPUs leave it alone */
+  BurinHeap *heap;        /* needed where BurinModel.uses_heap is not 0 */
 } BurinOptions;
 
 /* ---- description of a model: NAME_info() ---- */
@@ -161,6 +182,7 @@ typedef struct BurinModel {
   /* The failure in words, always terminated; returns its whole length without the end. */
   int32_t (*failure_text)(const BurinFailure *failure, char *text, int32_t size);
   const BurinDefault *defaults; /* by input; NULL: all must be given */
+  int32_t uses_heap; /* runs need BurinOptions.heap */
 } BurinModel;
 /* Behind the weights in their file: their hash, which runs look for, and zeros. */
 enum { BURIN_WEIGHTS_TAIL = 64 };

@@ -267,6 +267,7 @@ static int kernel_position(const Module *m, const Kernel *k) {
 static bool note_step(void *user, Step *s) {
   Program *const p = user;
   if (s->kind == STEP_KERNEL || s->kind == STEP_EXTERN) vec_push(p->arena, &p->calls, s);
+  p->uses_heap |= s->kind == STEP_EXTERN && s->ext.row->heap;
   const int k = s->kind == STEP_KERNEL ? kernel_position(p->m, s->call.kernel) : -1;
   if (k >= 0) note_call(p, &p->facts[k], s);
   return true;

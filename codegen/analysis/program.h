@@ -53,6 +53,7 @@ typedef struct Program {
   Launch *launches; /* by position in m->kernels; NULL: this CPU runs them */
   bool has_images;  /* their machine code is NAME_images (runtime/cuda/gpu.h) */
   bool defaults;    /* some input has one */
+  bool uses_heap;   /* a runtime function makes strings */
   int64_t arena_align;
   CheckList *checks;   /* grows while the entry is emitted */
   FigureList *figures; /* grows when machine code of GPUs is made; in the model's arena */

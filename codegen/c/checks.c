@@ -151,6 +151,10 @@ void c_check(CEntry *e, const EntryItem *item) {
     case EN_DEFAULTS_DONE: c_line(e->c, "in = own_in;"); break;
     case EN_POINTER: check_pointer(e, item); break;
     case EN_ARENA: check_arena(e, item); break;
+    case EN_HEAP:
+      c_require(e, "own.heap", item->check, NULL, NULL, NULL);
+      c_line(e->c, "burin_rt_heap_begin(own.heap);");
+      break;
     case EN_WEIGHTS: /* files of C hold their weights */
     case EN_STEPS:
     case EN_RESULTS: break;

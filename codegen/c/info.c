@@ -209,9 +209,9 @@ void c_info(CState *s, StrBuf *out) {
             m->arena_lower_bound > 0 ? m->arena_lower_bound : 0);
   sb_printf(out, "  %d, %s, 0, %s_invoke, %s_arena_size, %s_output_dims,\n", p->calls.n,
             table(p, p->calls.n, "kernels"), n, n, n);
-  sb_printf(out, "  %s%s, NULL, 0, NULL, %d, %s_checks, %s_failure_text, %s};\n",
+  sb_printf(out, "  %s%s, NULL, 0, NULL, %d, %s_checks, %s_failure_text, %s, %d};\n",
             p->weights.bytes ? "&" : "", table(p, p->weights.bytes > 0, "weights"), p->checks->n, n,
-            n, p->defaults ? table(p, 1, "defaults") : "NULL");
+            n, p->defaults ? table(p, 1, "defaults") : "NULL", p->uses_heap);
   sb_printf(out, "\nconst BurinModel *%s_info(void) { return &%s_model; }\n", n, n);
   sb_printf(out,
             "\nint32_t %s_failure_text(const BurinFailure *failure, char *text, int32_t size) {\n"

@@ -127,7 +127,9 @@ static void call_extern(CEntry *e, const Step *s) {
   }
   c_line(c, "const int32_t status = %s(ins, %d, outs, %d, %s, %s);", s->ext.row->symbol,
          s->ext.n_ins, s->ext.n_outs, s->ext.n_words ? "words" : "NULL",
-         s->ext.scratch >= 0 ? buffer_address(e, s->ext.scratch) : "NULL");
+         s->ext.row->heap      ? "own.heap"
+         : s->ext.scratch >= 0 ? buffer_address(e, s->ext.scratch)
+                               : "NULL");
   const int check = check_add(e->p, BURIN_E_DATA, s->loc,
                               "%s: its inputs have an impossible index, size or value",
                               check_node_text(e->p, s->loc));

@@ -54,6 +54,7 @@ void sym_array(Emit *c, const Program *p, Val dims);
 Val emit_arena_size(Emit *c, const Program *p);
 Val emit_output_dims(Emit *c, const Program *p);
 Type options_type(Emit *c);
+Val options_heap(Entry *e); /* BurinOptions.heap */
 Val fits(Emit *c, const Expr *bytes);        /* a size that this target can address */
 Val fits_arithmetic(Emit *c, const Expr *e); /* a size that 64 bits hold; NULL: it always is one */
 

@@ -217,6 +217,16 @@ static void check_arena(Entry *e, const EntryItem *item) {
   emit_forget(c);
 }
 
+static void check_heap(Entry *e, const EntryItem *item) {
+  Emit *const c = e->c;
+  const Val heap = options_heap(e);
+  require(e, not_null(c, heap), item->check, 0, NULL);
+  Type type;
+  const Val begin = declare(c, "burin_rt_heap_begin", LLVMVoidTypeInContext(c->ctx), 1,
+                            (Type[]){c->ptr}, &type);
+  LLVMBuildCall2(c->b, type, begin, (Val[]){heap}, 1, "");
+}
+
 static void check_size(Entry *e, const EntryItem *item) {
   if (item->kind == EN_SYMBOL)
     check_symbol(e, item);
@@ -244,6 +254,7 @@ int entry_check(Entry *e, const EntryItem *item) {
     case EN_ARENA:
       if (!e->p->launches) check_arena(e, item); /* the device has its own */
       break;
+    case EN_HEAP: check_heap(e, item); break;
     case EN_STEPS:
     case EN_RESULTS: break;
   }

@@ -156,11 +156,16 @@ Val emit_output_dims(Emit *c, const Program *p) {
   return fn;
 }
 
-_Static_assert(sizeof(void *) != 8 || sizeof(BurinOptions) == 104, "the fields of options_type");
+_Static_assert(sizeof(void *) != 8 || sizeof(BurinOptions) == 112, "the fields of options_type");
 Type options_type(Emit *c) {
   const Type fields[] = {c->i32, c->i32, c->ptr, c->ptr, c->ptr, c->ptr, c->ptr, c->ptr,
-                         c->i64, c->ptr, c->ptr, c->ptr, c->i32, c->i32, c->ptr};
+                         c->i64, c->ptr, c->ptr, c->ptr, c->i32, c->i32, c->ptr, c->ptr};
   return LLVMStructTypeInContext(c->ctx, (Type *)fields, sizeof fields / sizeof *fields, 0);
+}
+
+Val options_heap(Entry *e) {
+  Emit *const c = e->c;
+  return load(c, c->ptr, field(c, options_type(c), e->opts, 15));
 }
 
 /* ---- parts ---- */

@@ -168,7 +168,7 @@ void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
                      LLVMFunctionType(c->i32, (Type[]){c->ptr, c->ptr, c->i32}, 3, 0), true);
   const LLVMBasicBlockRef failure_start = LLVMGetInsertBlock(c->b);
   Val f[] = {ki32(c, BURIN_ABI_VERSION),
-             ki32(c, size_on(p->t, "44ppppp4444ppp8844884p8ppppp8p4ppp")),
+             ki32(c, size_on(p->t, "44ppppp4444ppp8844884p8ppppp8p4ppp4")),
              const_text(c, p->name),
              const_text(c, "burin"),
              const_text(c, p->t->name),
@@ -201,7 +201,8 @@ void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
              check_infos(c, p),
              failure_text,
              p->defaults ? hidden_bytes(c, arena_printf(c->arena, "%s_defaults", p->name))
-                         : LLVMConstNull(c->ptr)};
+                         : LLVMConstNull(c->ptr),
+             ki32(c, p->uses_heap)};
   const Val init = LLVMConstStructInContext(c->ctx, f, sizeof f / sizeof *f, 0);
   const Val g =
       LLVMAddGlobal(c->mod, LLVMTypeOf(init), arena_printf(c->arena, "%s_model", p->name));

@@ -145,7 +145,9 @@ static void call_extern(Entry *e, const Step *s) {
   for (int i = 0; i < s->ext.n_outs; i++)
     dims[i] = fill_tensor(e, at_k(c, t, outs, i), &s->ext.outs[i]);
   const Val scratch =
-      s->ext.scratch >= 0 ? buffer_address(e, s->ext.scratch) : LLVMConstNull(c->ptr);
+      s->ext.row->heap      ? options_heap(e)
+      : s->ext.scratch >= 0 ? buffer_address(e, s->ext.scratch)
+                            : LLVMConstNull(c->ptr);
   const Val words = const_words(c, s);
   Type type;
   const Val fn = declare(c, s->ext.row->symbol, c->i32, 6,

@@ -132,6 +132,13 @@ static void add_arena(Making *m) {
   add(m, (EntryItem){.kind = EN_ARENA, .check = null});
 }
 
+static void add_heap(Making *m) {
+  if (!m->p->uses_heap) return;
+  const int check = check_add(m->p, BURIN_E_MEMORY, NULL,
+                              "the model makes strings and needs a heap in its options");
+  add(m, (EntryItem){.kind = EN_HEAP, .check = check});
+}
+
 EntryList entry_list(const Program *p) {
   Making m = {.p = p};
   add_options(&m);
@@ -142,6 +149,7 @@ EntryList entry_list(const Program *p) {
   add_defaults(&m);
   add_pointers(&m);
   add_arena(&m);
+  add_heap(&m);
   add(&m, (EntryItem){.kind = EN_STEPS});
   add(&m, (EntryItem){.kind = EN_RESULTS});
   return m.list;

@@ -19,6 +19,7 @@
  *   EN_POINTER        refuses NULL, unless it has no bytes (e)             k: of all, e, some
  *   EN_ARENA          decides threads; refuses NULL, (check+1) an odd
  *                     address, (check+2) too few bytes
+ *   EN_HEAP           refuses no heap; forgets what lies in it
  *   EN_STEPS          runs the steps of the program
  *   EN_RESULTS        tells the caller the run-time symbols */
 typedef enum EntryKind {
@@ -35,6 +36,7 @@ typedef enum EntryKind {
   EN_DEFAULTS_DONE,
   EN_POINTER,
   EN_ARENA,
+  EN_HEAP,
   EN_STEPS,
   EN_RESULTS
 } EntryKind;

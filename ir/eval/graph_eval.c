@@ -262,6 +262,8 @@ static bool eval_extern(GraphEval *ev, const Node *n) {
            *out = ARENA_ARRAY(ev->arena, RtTensor, n->n_out + 1);
   ConstData **made = ARENA_ARRAY(ev->arena, ConstData *, n->n_out + 1);
   int64_t *words = ARENA_ARRAY(ev->arena, int64_t, MAX_WORDS);
+  if (row->heap && !ev->heap)
+    return eval_fail(ev, n, ERR_UNSUPPORTED, "strings are made at run time");
   if (!row->fn)
     return eval_fail(ev, n, ERR_UNSUPPORTED, "%s cannot be evaluated at compile time", row->symbol);
   for (int k = 0; k < n->n_in; k++) {
@@ -278,7 +280,10 @@ static bool eval_extern(GraphEval *ev, const Node *n) {
   if (ev->failed || size < 0) return eval_fail(ev, n, ERR_DYNAMIC, "scratch size is not known");
   const RtOpFn fn = (RtOpFn)(uintptr_t)row->fn;
   const int32_t status =
-      fn(in, n->n_in, out, n->n_out, words, size ? arena_alloc(ev->arena, (size_t)size) : NULL);
+      fn(in, n->n_in, out, n->n_out, words,
+         row->heap ? (void *)ev->heap
+         : size    ? arena_alloc(ev->arena, (size_t)size)
+                   : NULL);
   if (status) return eval_fail(ev, n, ERR_VALUE, "%s fails with status %d", n->op->name, status);
   for (int k = 0; k < n->n_out; k++) {
     if (!made[k]) continue;
@@ -335,9 +340,13 @@ static bool input_fits(GraphEval *ev, const Value *v, const ConstData *c) {
   return true;
 }
 
+static void *grow(void *user, uint64_t bytes) { return arena_alloc(user, (size_t)bytes); }
+
 bool graph_eval(Model *m, const ConstData *const *inputs, ConstData **outputs) {
   GraphEval ev = eval_begin(m, false);
+  BurinHeap heap = {.grow = grow, .user = m->arena};
   Graph *g = m->main;
+  ev.heap = &heap;
   uint8_t unset = true;
   for (int k = 0; k < g->inputs.n; k++) {
     const Value *v = g->inputs.data[k], *init = v->init;

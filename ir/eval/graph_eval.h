@@ -1,6 +1,7 @@
 /* Internal to the evaluator of graphs: its state, and the parts that live in different files. */
 #pragma once
 #include "ir/op/op.h"
+#include "runtime/abi.h"
 
 typedef struct GraphEval {
   Model *m;
@@ -10,6 +11,7 @@ typedef struct GraphEval {
   int64_t *sym; /* by symbol id */
   bool *sym_known;
   int n_sym;
+  BurinHeap *heap; /* of strings; NULL: none are made (folding) */
   bool quiet;  /* failures are not reported (folding) */
   bool failed; /* an access outside a value, an unknown symbol */
 } GraphEval;

@@ -311,7 +311,8 @@ static bool bitwise(ExprOp op) { return op >= EX_and && op <= EX_shr; }
 
 static PVal make(Parser *r, ExprOp op, const Expr *a, const Expr *b, const Expr *c) {
   const DType t = (DType)(is_choice(op) ? b : a)->dtype;
-  if (!scalar_type(t)) return fail(r, "operation on a value that is no number");
+  if (!scalar_type(t) && !(t == DT_STR && op == EX_eq)) /* of strings, before they are numbers */
+    return fail(r, "operation on a value that is no number");
   if (bitwise(op) && dtype_is_float(t)) return fail(r, "bitwise operation on a float");
   if (float_only(op) && !dtype_is_float(t)) return fail(r, "operation needs a float");
   const Expr *const args[] = {a, b, c};

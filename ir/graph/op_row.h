@@ -23,6 +23,7 @@ typedef struct ExternRow {
   void *fn;           /* the same function linked into burin (RtOpFn), for the interpreter */
   ExternPack pack;
   ExternScratch scratch;
+  bool heap; /* scratch is the caller's BurinHeap: memory that grows */
 } ExternRow;
 
 /* ---- rows ---- */

@@ -41,6 +41,7 @@ bool infer_broadcast_int(Model *m, Node *n);   /* the same, int only: bitwise */
 bool infer_broadcast_bool(Model *m, Node *n);  /* the same, bool only: And, Or, Xor */
 /* Inputs of one dtype (int, float or bool), broadcast, bool output */
 bool infer_compare(Model *m, Node *n);
+bool infer_equal(Model *m, Node *n); /* the same, strings too */
 
 /* ---- conditions on sizes (require.c): the only way to write one ---- */
 /* A condition that is known to hold costs nothing; one that cannot hold is an error of the node

@@ -407,3 +407,6 @@ bool infer_broadcast_int(Model *m, Node *n) { return broadcast_of(m, n, CL_INT, 
 bool infer_broadcast_bool(Model *m, Node *n) { return broadcast_of(m, n, CL_BOOL, DT_BOOL); }
 
 bool infer_compare(Model *m, Node *n) { return broadcast_of(m, n, CL_NUMBER | CL_BOOL, DT_BOOL); }
+bool infer_equal(Model *m, Node *n) {
+  return broadcast_of(m, n, CL_NUMBER | CL_BOOL | CL_STRING, DT_BOOL);
+}

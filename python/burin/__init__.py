@@ -115,8 +115,8 @@ class Model:
         self.on_gpu = self.target.startswith("cuda:") and self.target != "cuda:host"
         self.arena_bytes, self.arena_lower_bound = m.arena_bytes, m.arena_lower_bound
         self.weight_bytes, self.n_kernels = m.weight_bytes, m.n_kernels
-        # element types below a byte always take the way through _as_input
-        wanted = [(i, t.name, None if _abi.is_sub_byte(t.dtype) else t.dtype) for i, t in enumerate(self.inputs)]
+        # strings and element types below a byte always take the way through _as_input
+        wanted = [(i, t.name, None if _abi.is_sub_byte(t.dtype) or t.dtype == np.object_ else t.dtype) for i, t in enumerate(self.inputs)]
         self._wanted = [w for w in wanted if not self.inputs[w[0]].optional]
         self._optional = [w for w in wanted if self.inputs[w[0]].optional]
         self._threads = threading.local()
@@ -161,6 +161,8 @@ class Model:
         if _CHECK_MEMORY and not given:
             for order in (_abi.BACKWARD, _abi.SHUFFLED) if self.target == "cuda:host" else (0,):
                 call.check_memory(made, results, order)
+        for i in call.texts:
+            results[i] = _abi.from_texts(results[i])
         return [outputs[t.name] if i in given else r for i, (t, r) in enumerate(zip(self.outputs, results))] if given else results
 
 
@@ -196,6 +198,8 @@ def _as_device_tensor(tensor, value, on_gpu):
 def _as_input(tensor, value, on_gpu):
     if (there := _as_device_tensor(tensor, value, on_gpu)) is not None:
         return there
+    if tensor.dtype == np.object_:
+        return _abi.to_texts(np.asarray(value, np.object_))
     a = np.asarray(value)
     if _abi.is_sub_byte(tensor.dtype):  # the C ABI has them sign-extended, one in a byte
         return np.require(a.astype(_abi.byte_type(tensor.dtype)), requirements="C")
@@ -218,6 +222,8 @@ class _Call:
         self.failure = _abi.BurinFailure()
         self.invoke = _abi.invoke_function(info)
         self.given = []  # positions of the optional inputs that are given
+        self.texts = [i for i, t in enumerate(model.outputs) if t.dtype == np.object_]
+        self.heap = _abi.new_heap(self) if _abi.uses_heap(info) else None
         self.fixed = info.n_symbols == info.n_caller_symbols
         self.shapes = self.threads = self.arena = self.results = self.arguments = self.options = None
         self.arena_bytes = -1
@@ -265,7 +271,8 @@ class _Call:
         self._check_sizes()
         self._reserve(self.model._info.arena_size(self.dims, self.options.threads))
         outputs = self.model.outputs
-        self.results = [(self._output_shape(k, True), t.dtype) for k, t in enumerate(outputs)]
+        self.results = [(self._output_shape(k, True), np.uintp if t.dtype == np.object_ else t.dtype)
+                        for k, t in enumerate(outputs)]
         self.arguments = (ctypes.addressof(self.inputs), ctypes.addressof(self.outputs),
                           ctypes.addressof(self.dims), self.arena, ctypes.addressof(self.options))
         self.shapes, self.threads = shapes, threads
@@ -304,6 +311,8 @@ class _Call:
     def _use_threads(self, threads):
         self.options = _abi.pool_options(min(threads, self.model.max_threads))
         self.options.failure = ctypes.pointer(self.failure)
+        if self.heap is not None:
+            self.options.heap = ctypes.addressof(self.heap)
 
     def _reserve(self, size):
         if size > self.arena_bytes:

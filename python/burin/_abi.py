@@ -3,6 +3,7 @@ import collections
 import ctypes
 import os
 import threading
+import weakref
 from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 
@@ -23,7 +24,13 @@ class BurinOptions(ctypes.Structure):
                 ("parallel_ranges", c_void_p),
                 ("arena_bytes", c_uint64), ("failure", POINTER(BurinFailure)),
                 ("device", c_void_p), ("stream", c_void_p), ("gpu_order", c_int32),
-                ("gpu_resident", c_int32), ("kernel_work", c_void_p)]
+                ("gpu_resident", c_int32), ("kernel_work", c_void_p),
+                ("heap", c_void_p)]
+
+
+class BurinHeap(ctypes.Structure):
+    _fields_ = [("grow", c_void_p), ("user", c_void_p), ("blocks", c_void_p), ("current", c_void_p), ("used", c_uint64),
+                ("strings", c_void_p)]
 
 
 class BurinTensorInfo(ctypes.Structure):
@@ -58,7 +65,7 @@ class BurinModel(ctypes.Structure):
         ("weights", c_void_p), ("weights_file", c_char_p), ("weights_hash", c_uint64), ("map_weights", c_void_p),
         ("n_checks", c_int32), ("checks", POINTER(BurinCheckInfo)),
         ("failure_text", ctypes.CFUNCTYPE(c_int32, POINTER(BurinFailure), c_char_p, c_int32)),
-        ("defaults", POINTER(BurinDefault)),
+        ("defaults", POINTER(BurinDefault)), ("uses_heap", c_int32),
     ]
 
 
@@ -115,10 +122,54 @@ _pools_lock = threading.Lock()
 _mine = threading.local()
 
 
-def _new_pool(threads):
-    """Options of a new pool, which lives as long as the process, from libburin_host beside the compiler."""
+def _host():
+    """libburin_host, beside the compiler."""
     from . import compiler
-    host = ctypes.CDLL(str(Path(compiler()).resolve().parent / "libburin_host.so"))
+    return ctypes.CDLL(str(Path(compiler()).resolve().parent / "libburin_host.so"))
+
+
+def new_heap(owner):
+    """A heap for the runs of one thread, which ends with its owner."""
+    host = _host()
+    heap = BurinHeap(grow=ctypes.cast(host.burin_heap_malloc, c_void_p))
+    weakref.finalize(owner, host.burin_heap_free, ctypes.byref(heap))
+    return heap
+
+
+def uses_heap(info):
+    return info.size > BurinModel.uses_heap.offset and info.uses_heap != 0
+
+
+class Texts(np.ndarray):
+    """Addresses of strings, which `text` holds."""
+
+    text = None
+
+
+def to_texts(value):
+    """An array of str as the C ABI takes it: addresses of UTF-8 that ends with a 0."""
+    items = [v if isinstance(v, bytes) else str(v).encode() for v in value.ravel()]
+    if any(b"\0" in v for v in items):
+        raise ValueError("a string holds a NUL character")
+    ends = np.cumsum([0] + [len(v) + 1 for v in items])[:-1]
+    text = np.frombuffer(b"\0".join(items) + b"\0", np.uint8)
+    texts = (ends.astype(np.uintp) + np.uintp(text.ctypes.data)).reshape(value.shape).view(Texts)
+    texts.text = text
+    return texts
+
+
+def from_texts(addresses):
+    """An array of str from addresses."""
+    result = np.empty(addresses.shape, np.object_)
+    flat = result.reshape(-1)
+    for i, address in enumerate(addresses.reshape(-1).tolist()):
+        flat[i] = ctypes.string_at(address).decode(errors="replace")
+    return result
+
+
+def _new_pool(threads):
+    """Options of a new pool, which lives as long as the process."""
+    host = _host()
     host.burin_pool_new.restype = c_void_p
     host.burin_pool_options.restype = BurinOptions
     host.burin_pool_options.argtypes = [c_void_p]

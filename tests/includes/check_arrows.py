@@ -16,7 +16,7 @@ MOST_FILES = 22
 # Data, not calls: the rows of the operator table are read where rows are dispatched.
 DATA = {"op_rows", "op_row_count"}
 # What generated code, runtime and hosts agree on; anyone may read it.
-CONTRACTS = {"runtime/abi.h", "runtime/pool_core.h", "runtime/host_pool.h", "runtime/core/cpu.h", "runtime/core/rt.h"}
+CONTRACTS = {"runtime/abi.h", "runtime/pool_core.h", "runtime/host_pool.h", "runtime/host_heap.h", "runtime/core/cpu.h", "runtime/core/rt.h"}
 HELP = """What to do: a question that both rooms ask belongs into the lower of them, or into a new one below both; a lower
 room that needs a service of a higher one is given a function (see PassCtx.run_passes). Only if the arrow is what
 the design wants, and no circle comes of it, add it to tests/includes/arrows.txt."""

@@ -1,5 +1,5 @@
-/* Cast and CastLike between all numeric types and bool. Strings are refused: no scalar expression
- * holds one. */
+/* Cast and CastLike between all types but complex ones. From and to strings they are runtime
+ * functions (passes/graph/strings.c). */
 #include "ir/op/kit.h"
 
 static bool cast_to(Model *m, Node *n, DType to) {
@@ -10,9 +10,6 @@ static bool cast_to(Model *m, Node *n, DType to) {
       !op_choice(m, n, "round_mode", "up", modes, &mode))
     return false;
   const Value *x = n->in[0];
-  if (dtype_rows[x->dtype].cls == DC_STRING || dtype_rows[to].cls == DC_STRING)
-    return op_error(m, n, ERR_UNSUPPORTED, "cast from %s to %s is not supported",
-                    dtype_text(x->dtype), dtype_text(to));
   if (dtype_rows[x->dtype].cls == DC_COMPLEX || dtype_rows[to].cls == DC_COMPLEX)
     return op_error(m, n, ERR_TYPE, "cannot cast %s to %s", dtype_text(x->dtype), dtype_text(to));
   return op_out_like(m, n, 0, to, x);

@@ -143,12 +143,6 @@ const Expr *elem_bitshift(ElemCtx *c, const Node *n, int out, const Expr *const 
   return kit_ret(c, n, out, ex_select(p, fits, e, fill));
 }
 
-bool infer_equal(Model *m, Node *n) {
-  if (n->in[0]->dtype == DT_STR)
-    return op_error(m, n, ERR_UNSUPPORTED, "comparing strings is not supported");
-  return infer_compare(m, n);
-}
-
 /* Min, Max, Sum, Mean. */
 const Expr *elem_fold(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
   const bool mean = kit_is(n, "Mean");
@@ -161,7 +155,7 @@ const Expr *elem_fold(ElemCtx *c, const Node *n, int out, const Expr *const *idx
 }
 
 bool infer_where(Model *m, Node *n) {
-  return op_need_dtype(m, n, 0, DT_BOOL) && op_need_class(m, n, 1, CL_NUMBER | CL_BOOL) &&
+  return op_need_dtype(m, n, 0, DT_BOOL) && op_need_class(m, n, 1, CL_NUMBER | CL_BOOL | CL_STRING) &&
          op_same_dtype(m, n, 2, 1) && out_broadcast(m, n, n->in[1]->dtype);
 }
 

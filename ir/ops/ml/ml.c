@@ -71,7 +71,7 @@ bool ml_class_count(Model *m, Node *n, const char *ints, const char *strings, in
   if (*count > 0) return true;
   if (!s || s->n == 0) return op_error(m, n, ERR_ATTR_MISSING, "%s is missing", ints);
   *count = s->n;
-  return !node_out(n, 0) || op_error(m, n, ERR_UNSUPPORTED, "string class labels");
+  return s->kind == AT_STRINGS || op_error(m, n, ERR_ATTR_TYPE, "%s is no list of strings", strings);
 }
 
 static Value *const_of(Build *b, const char *name, DType t, int64_t rows, int64_t cols,
@@ -89,11 +89,21 @@ static Value *floats(Build *b, const Node *n, const char *name, int64_t rows) {
   return const_of(b, NULL, DT_F32, rows, rows < 0 ? a->n : a->n / rows, v);
 }
 
+DType ml_label_type(const Node *n, const char *ints) {
+  const int64_t *v;
+  return node_ints(n, ints, &v) > 0 ? DT_I64 : DT_STR;
+}
+
 Value *ml_labels(Build *b, Node *n, const char *ints, Value *index) {
   const int64_t *v;
   const int count = node_ints(n, ints, &v);
   const Attr axis = attr_int(b->m->arena, "axis", 0);
+  const Attr *const s = node_attr(n, "classlabels_strings");
   bool plain = true;
+  if (!count && s && b->ok) {
+    Value *const names = const_of(b, NULL, DT_STR, -1, s->n, s->strs);
+    return build_op(b, "Gather", 2, (Value *[]){names, index}, 1, &axis);
+  }
   for (int i = 0; i < count; i++) plain &= v[i] == i;
   if (plain || !b->ok) return index;
   return build_op(b, "Gather", 2, (Value *[]){build_i64s(b, count, v), index}, 1, &axis);
@@ -249,7 +259,7 @@ bool infer_linear_classifier(Model *m, Node *n) {
   if (rows < 1 || (rows != classes && !(rows == 1 && classes == 2)))
     return op_error(m, n, ERR_ATTR_VALUE, "%lld rows of coefficients for %lld classes",
                     (long long)rows, (long long)classes);
-  return linear_shape(m, n, rows) && rows_out(m, n, 0, DT_I64, 1, 0) &&
+  return linear_shape(m, n, rows) && rows_out(m, n, 0, ml_label_type(n, "classlabels_ints"), 1, 0) &&
          rows_out(m, n, 1, DT_F32, 2, classes);
 }
 
@@ -289,12 +299,14 @@ typedef struct LabelList {
   const void *data;
 } LabelList;
 
-/* prefix_int64s, prefix_floats or prefix_tensor. */
+/* prefix_int64s, prefix_floats, prefix_strings or prefix_tensor. */
 static LabelList label_list(Model *m, const Node *n, const char *prefix) {
   const Attr *i = node_attr(n, arena_printf(m->arena, "%s_int64s", prefix)),
-             *f = node_attr(n, arena_printf(m->arena, "%s_floats", prefix));
+             *f = node_attr(n, arena_printf(m->arena, "%s_floats", prefix)),
+             *s = node_attr(n, arena_printf(m->arena, "%s_strings", prefix));
   const Attr *t = node_attr(n, arena_printf(m->arena, "%s_tensor", prefix));
   if (i && i->kind == AT_INTS) return (LabelList){DT_I64, i->n, i->ints};
+  if (s && s->kind == AT_STRINGS) return (LabelList){DT_STR, s->n, s->strs};
   if (t && t->kind == AT_TENSOR)
     return (LabelList){t->tensor->dtype, t->tensor->count, t->tensor->data};
   if (!f || f->kind != AT_FLOATS) return (LabelList){0};
@@ -305,8 +317,7 @@ static LabelList label_list(Model *m, const Node *n, const char *prefix) {
 
 bool infer_label_encoder(Model *m, Node *n) {
   const LabelList k = label_list(m, n, "keys"), v = label_list(m, n, "values");
-  if (!k.t || !v.t || k.t == DT_STR || v.t == DT_STR)
-    return op_error(m, n, ERR_UNSUPPORTED, "labels that are not numbers");
+  if (!k.t || !v.t) return op_error(m, n, ERR_ATTR_MISSING, "no keys, or no values");
   if (k.n != v.n)
     return op_error(m, n, ERR_ATTR_VALUE, "%lld keys for %lld values", (long long)k.n,
                     (long long)v.n);
@@ -317,6 +328,11 @@ static Value *label_default(Build *b, const Node *n, DType t) {
   const Attr *a = node_attr(n, "default_tensor");
   if (a && a->kind == AT_TENSOR && a->tensor->count == 1)
     return value_const(b->m, (ConstData *)a->tensor);
+  if (t == DT_STR) {
+    const char **const text = ARENA_ARRAY(b->m->arena, const char *, 1);
+    text[0] = node_string(n, "default_string", "_Unused");
+    return value_const(b->m, const_new(b->m, NULL, DT_STR, 0, NULL, text));
+  }
   if (dtype_is_float(t)) return build_scalar(b, t, node_float(n, "default_float", 0));
   return build_scalar(b, t, (double)node_int(n, "default_int64", -1));
 }
@@ -418,13 +434,18 @@ bool expand_feature_vectorizer(Build *b, Node *n, Value **out) {
 
 bool infer_one_hot_encoder(Model *m, Node *n) {
   const int64_t *cats;
-  int count;
+  int count, n_texts = 0;
   const Value *x = n->in[0];
+  const bool texts = x->dtype == DT_STR;
   const Expr *dims[MAX_RANK];
-  if (!op_need_class(m, n, 0, CL_NUMBER) || !op_need_rank(m, n, 0, 0, MAX_RANK - 1) ||
+  const Attr *const s = node_attr(n, "cats_strings");
+  if (!op_need_class(m, n, 0, CL_NUMBER | CL_STRING) || !op_need_rank(m, n, 0, 0, MAX_RANK - 1) ||
       !op_ints(m, n, "cats_int64s", &cats, &count))
     return false;
-  if (count < 1) return op_error(m, n, ERR_UNSUPPORTED, "categories that are not numbers");
+  if (s && s->kind == AT_STRINGS) n_texts = s->n;
+  if (texts) count = n_texts;
+  if (count < 1)
+    return op_error(m, n, ERR_ATTR_MISSING, "no categories of type %s", dtype_text(x->dtype));
   memcpy(dims, x->dims, sizeof *dims * (size_t)x->rank);
   dims[x->rank] = ex_i64(m->pool, count);
   return op_out(m, n, 0, DT_F32, x->rank + 1, dims);
@@ -433,7 +454,12 @@ bool infer_one_hot_encoder(Model *m, Node *n) {
 bool expand_one_hot_encoder(Build *b, Node *n, Value **out) {
   const int64_t *cats, minus = -1;
   const int count = node_ints(n, "cats_int64s", &cats);
-  Value *x = build2(b, "Unsqueeze", build_cast(b, n->in[0], DT_I64), build_i64s(b, 1, &minus));
-  out[0] = build_cast(b, build2(b, "Equal", x, build_i64s(b, count, cats)), DT_F32);
+  const bool texts = n->in[0]->dtype == DT_STR;
+  const Attr *const s = node_attr(n, "cats_strings");
+  Value *const list =
+      texts ? const_of(b, NULL, DT_STR, -1, s->n, s->strs) : build_i64s(b, count, cats);
+  Value *x = texts ? n->in[0] : build_cast(b, n->in[0], DT_I64);
+  x = build2(b, "Unsqueeze", x, build_i64s(b, 1, &minus));
+  out[0] = build_cast(b, build2(b, "Equal", x, list), DT_F32);
   return b->ok;
 }

@@ -1,4 +1,4 @@
-/* TfIdfVectorizer over numbers: its lists become constant inputs of burin.TfIdf
+/* TfIdfVectorizer over numbers or strings: its lists become constant inputs of burin.TfIdf
  * (runtime/ops/ops_tfidf.c). */
 #include "ir/ops/ml/ml.h"
 #include "runtime/ops/ops.h"
@@ -14,11 +14,17 @@ static bool check_lists(Model *m, Node *n, int64_t *width) {
   const int64_t *starts, *index, *pool;
   int n_starts, n_index, n_pool;
   const Attr *w = node_attr(n, "weights");
-  if (node_attr(n, "pool_strings")) return op_error(m, n, ERR_UNSUPPORTED, "n-grams of strings");
   if (!need_list(m, n, "ngram_counts", &starts, &n_starts) ||
-      !need_list(m, n, "ngram_indexes", &index, &n_index) ||
-      !need_list(m, n, "pool_int64s", &pool, &n_pool))
+      !need_list(m, n, "ngram_indexes", &index, &n_index))
     return false;
+  if (n->in[0]->dtype == DT_STR) {
+    const Attr *const s = node_attr(n, "pool_strings");
+    if (!s || s->kind != AT_STRINGS)
+      return op_error(m, n, ERR_ATTR_MISSING, "pool_strings is missing");
+    n_pool = s->n;
+  } else if (!need_list(m, n, "pool_int64s", &pool, &n_pool)) {
+    return false;
+  }
   if (w && (w->kind != AT_FLOATS || w->n != n_index))
     return op_error(m, n, ERR_ATTR_VALUE, "weights needs %d entries", n_index);
   for (int k = 0; k < n_starts; k++)
@@ -39,7 +45,7 @@ bool infer_tfidf(Model *m, Node *n) {
   const Value *x = n->in[0];
   static const char *const sizes[] = {"min_gram_length", "max_gram_length", "max_skip_count"};
   if (!op_choice(m, n, "mode", "TF", modes, &mode) || !check_lists(m, n, &width) ||
-      !op_need_rank(m, n, 0, 1, 2) || !op_need_class(m, n, 0, CL_INT))
+      !op_need_rank(m, n, 0, 1, 2) || !op_need_class(m, n, 0, CL_INT | CL_STRING))
     return false;
   for (int i = 0; i < 3; i++) {
     if (!node_attr(n, sizes[i])) return op_error(m, n, ERR_ATTR_MISSING, "%s is missing", sizes[i]);
@@ -55,6 +61,13 @@ static Value *list_value(Build *b, const Node *n, const char *name) {
   return build_i64s(b, count, v);
 }
 
+static Value *pool_value(Build *b, const Node *n) {
+  const Attr *const s = node_attr(n, "pool_strings");
+  if (n->in[0]->dtype != DT_STR) return list_value(b, n, "pool_int64s");
+  const int64_t count = s->n;
+  return value_const(b->m, const_new(b->m, NULL, DT_STR, 1, &count, s->strs));
+}
+
 bool expand_tfidf(Build *b, Node *n, Value **out) {
   int mode;
   int64_t width;
@@ -64,7 +77,7 @@ bool expand_tfidf(Build *b, Node *n, Value **out) {
   const int64_t dims[1] = {w ? w->n : 0};
   float *weights = ARENA_ARRAY(b->m->arena, float, dims[0] + 1);
   for (int i = 0; i < dims[0]; i++) weights[i] = (float)w->floats[i];
-  Value *ins[5] = {n->in[0], list_value(b, n, "pool_int64s"), list_value(b, n, "ngram_counts"),
+  Value *ins[5] = {n->in[0], pool_value(b, n), list_value(b, n, "ngram_counts"),
                    list_value(b, n, "ngram_indexes"),
                    value_const(b->m, const_new(b->m, NULL, DT_F32, 1, dims, weights))};
   Arena *a = b->m->arena;
@@ -91,4 +104,4 @@ static int pack_tfidf(const Node *n, int64_t *w, int max) {
   w[3] = node_int(n, "mode", 0);
   return 4;
 }
-const ExternRow ext_tfidf = {"rt_tfidf", (void *)rt_tfidf, pack_tfidf, NULL};
+const ExternRow ext_tfidf = {"rt_tfidf", (void *)rt_tfidf, pack_tfidf, NULL, false};

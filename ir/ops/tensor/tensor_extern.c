@@ -32,7 +32,7 @@ static bool check_scatter(Model *m, Node *n) {
   const DType t = n->in[0]->dtype;
   const bool computes =
       dtype_is_int(t) || t == DT_BOOL || t == DT_F32 || t == DT_F64 || t == DT_F16 || t == DT_BF16;
-  if (t == DT_STR || (red > 0 && !computes))
+  if (red > 0 && !computes)
     return op_error(m, n, ERR_UNSUPPORTED, "reduction %s of %s", reductions[red], dtype_text(t));
   return true;
 }
@@ -63,7 +63,7 @@ static int pack_scatter_elements(const Node *n, int64_t *w, int max) {
   return 2;
 }
 const ExternRow ext_scatter_elements = {"rt_scatter_elements", (void *)rt_scatter_elements,
-                                        pack_scatter_elements, NULL};
+                                        pack_scatter_elements, NULL, false};
 
 bool infer_scatter_nd(Model *m, Node *n) {
   const Value *a = n->in[0], *b = n->in[1], *u = n->in[2];
@@ -87,7 +87,7 @@ static int pack_scatter_nd(const Node *n, int64_t *w, int max) {
   w[0] = reduction_of(n);
   return 1;
 }
-const ExternRow ext_scatter_nd = {"rt_scatter_nd", (void *)rt_scatter_nd, pack_scatter_nd, NULL};
+const ExternRow ext_scatter_nd = {"rt_scatter_nd", (void *)rt_scatter_nd, pack_scatter_nd, NULL, false};
 
 /* ---- NonZero, Compress, Unique ---- */
 static int pack_none(const Node *n, int64_t *w, int max) { return 0; }
@@ -99,7 +99,7 @@ bool infer_nonzero(Model *m, Node *n) {
                          op_runtime_dim(m, n, 0, 1, "nonzero", value_count(m->pool, n->in[0]))};
   return op_out(m, n, 0, DT_I64, 2, dims);
 }
-const ExternRow ext_nonzero = {"rt_nonzero", (void *)rt_nonzero, pack_none, NULL};
+const ExternRow ext_nonzero = {"rt_nonzero", (void *)rt_nonzero, pack_none, NULL, false};
 
 bool infer_compress(Model *m, Node *n) {
   const Value *a = n->in[0];
@@ -107,7 +107,6 @@ bool infer_compress(Model *m, Node *n) {
   if (!op_need_dtype(m, n, 1, DT_BOOL) || !op_need_rank(m, n, 1, 1, 1) ||
       !op_axis(m, n, "axis", 0, a->rank, &axis))
     return false;
-  if (a->dtype == DT_STR) return op_error(m, n, ERR_UNSUPPORTED, "strings");
   const bool flat = !node_attr(n, "axis");
   const Expr *bound =
       ex_min(m->pool, flat ? value_count(m->pool, a) : a->dims[axis], n->in[1]->dims[0]);
@@ -122,7 +121,7 @@ static int pack_axis_or_flat(const Node *n, int64_t *w, int max) {
   w[0] = axis_or_flat(n);
   return 1;
 }
-const ExternRow ext_compress = {"rt_compress", (void *)rt_compress, pack_axis_or_flat, NULL};
+const ExternRow ext_compress = {"rt_compress", (void *)rt_compress, pack_axis_or_flat, NULL, false};
 
 static const Expr *unique_dim(Model *m, const Node *n) {
   const int64_t axis = axis_or_flat(n);
@@ -134,7 +133,8 @@ bool infer_unique(Model *m, Node *n) {
   int axis;
   int64_t sorted;
   const Expr *dims[MAX_RANK];
-  if (!op_need_class(m, n, 0, CL_NUMBER | CL_BOOL) || !op_int_in(m, n, "sorted", 1, 0, 1, &sorted))
+  if (!op_need_class(m, n, 0, CL_NUMBER | CL_BOOL | CL_STRING) ||
+      !op_int_in(m, n, "sorted", 1, 0, 1, &sorted))
     return false;
   if (node_attr(n, "axis") && !op_axis(m, n, "axis", 0, a->rank, &axis)) return false;
   const bool flat = !node_attr(n, "axis");
@@ -156,7 +156,7 @@ static int pack_unique(const Node *n, int64_t *w, int max) {
 static const Expr *scratch_unique(Model *m, const Node *n) {
   return ex_mul(m->pool, unique_dim(m, n), ex_i64(m->pool, 4 * 8));
 }
-const ExternRow ext_unique = {"rt_unique", (void *)rt_unique, pack_unique, scratch_unique};
+const ExternRow ext_unique = {"rt_unique", (void *)rt_unique, pack_unique, scratch_unique, false};
 
 /* ---- TopK ---- */
 bool infer_topk(Model *m, Node *n) {
@@ -188,7 +188,7 @@ static const Expr *scratch_topk(Model *m, const Node *n) {
   const Value *o = node_out(n, 0) ? n->out[0] : node_out(n, 1);
   return ex_mul(m->pool, value_count(m->pool, o), ex_i64(m->pool, node_out(n, 1) ? 0 : 8));
 }
-const ExternRow ext_topk = {"rt_topk", (void *)rt_topk, pack_topk, scratch_topk};
+const ExternRow ext_topk = {"rt_topk", (void *)rt_topk, pack_topk, scratch_topk, false};
 
 /* ---- NonMaxSuppression ---- */
 bool infer_nms(Model *m, Node *n) {
@@ -226,4 +226,4 @@ static int pack_nms(const Node *n, int64_t *w, int max) {
 static const Expr *scratch_nms(Model *m, const Node *n) {
   return ex_mul(m->pool, n->in[0]->dims[1], ex_i64(m->pool, 16 + 2 * 5 * 4));
 }
-const ExternRow ext_nms = {"rt_nms", (void *)rt_nms, pack_nms, scratch_nms};
+const ExternRow ext_nms = {"rt_nms", (void *)rt_nms, pack_nms, scratch_nms, false};

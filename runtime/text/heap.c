@@ -1,0 +1,50 @@
+/* Memory that grows, given by the host in blocks and given back as a whole: a run takes from them
+ * in order, the next run begins at the first block again. */
+#include "runtime/text/text.h"
+
+typedef struct BurinHeapBlock Block;
+enum { ALIGN = 16, FIRST = 1 << 16 };
+
+static uint64_t header_bytes(void) { return (sizeof(Block) + ALIGN - 1) / ALIGN * ALIGN; }
+
+void burin_rt_heap_begin(BurinHeap *h) {
+  h->current = h->blocks;
+  h->used = header_bytes();
+  h->strings = NULL;
+}
+
+/* A new block behind the current one. */
+static bool add_block(BurinHeap *h, uint64_t bytes) {
+  uint64_t size = h->current ? h->current->bytes : FIRST / 2;
+  if (bytes > UINT64_MAX / 4 || !h->grow) return false;
+  size = size > UINT64_MAX / 8 ? size : 2 * size;
+  if (size < bytes + header_bytes()) size = bytes + header_bytes();
+  Block *b = (Block *)h->grow(h->user, size);
+  if (!b) return false;
+  b->bytes = size;
+  b->next = h->current ? h->current->next : NULL;
+  if (h->current)
+    h->current->next = b;
+  else
+    h->blocks = b;
+  h->current = b;
+  h->used = header_bytes();
+  return true;
+}
+
+void *heap_alloc(BurinHeap *h, uint64_t bytes) {
+  if (bytes > UINT64_MAX - ALIGN) return NULL;
+  bytes = (bytes + ALIGN - 1) / ALIGN * ALIGN;
+  while (!h->current || h->current->bytes - h->used < bytes) {
+    Block *const next = h->current ? h->current->next : NULL;
+    if (next && next->bytes - header_bytes() >= bytes) {
+      h->current = next;
+      h->used = header_bytes();
+    } else if (!add_block(h, bytes)) {
+      return NULL;
+    }
+  }
+  void *p = (char *)h->current + h->used;
+  h->used += bytes;
+  return p;
+}

@@ -1,0 +1,121 @@
+/* RegexFullMatch: all states of an automaton at once, one code point after the other (Thompson,
+ * "Regular Expression Search Algorithm", 1968), so that no pattern takes longer than its length
+ * times that of the text. The program is made by the compiler (ir/ops/text/regex.c). */
+#include "runtime/ops/ops.h"
+#include "runtime/text/regex.h"
+
+typedef struct StateSet {
+  uint32_t *members, *places; /* places[s] < count and members[places[s]] == s: s is in it */
+  uint32_t count;
+} StateSet;
+
+typedef struct Matcher {
+  const uint32_t *program;
+  StateSet now, next;
+  uint32_t *stack; /* of states still to be entered */
+} Matcher;
+
+static const uint32_t *instruction(const Matcher *m, uint32_t k) {
+  return m->program + REGEX_HEADER + 3 * k;
+}
+
+static bool in_ranges(const Matcher *m, uint32_t first, uint32_t count, uint32_t c) {
+  const uint32_t *const r =
+      m->program + REGEX_HEADER + 3 * m->program[REGEX_INSTRUCTIONS] + 2 * first;
+  uint32_t low = 0, high = count;
+  while (low < high) { /* they rise */
+    const uint32_t mid = (low + high) / 2;
+    if (c > r[2 * mid + 1])
+      low = mid + 1;
+    else
+      high = mid;
+  }
+  return low < count && c >= r[2 * low];
+}
+
+static bool is_word(uint32_t c) {
+  return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_';
+}
+
+/* What stands around a position; REGEX_NOTHING at either end. */
+static bool assertion_holds(uint32_t what, uint32_t before, uint32_t behind) {
+  switch (what) {
+    case REGEX_TEXT_BEGIN: return before == REGEX_NOTHING;
+    case REGEX_TEXT_END: return behind == REGEX_NOTHING;
+    case REGEX_LINE_BEGIN: return before == REGEX_NOTHING || before == '\n';
+    case REGEX_LINE_END: return behind == REGEX_NOTHING || behind == '\n';
+    case REGEX_WORD_EDGE: return is_word(before) != is_word(behind);
+    default: return is_word(before) == is_word(behind);
+  }
+}
+
+static bool set_add(StateSet *s, uint32_t state) {
+  const uint32_t place = s->places[state];
+  if (place < s->count && s->members[place] == state) return false;
+  s->places[state] = s->count;
+  s->members[s->count++] = state;
+  return true;
+}
+
+/* Enters a state and all that it leads to without a character. */
+static void enter(Matcher *m, StateSet *s, uint32_t state, uint32_t before, uint32_t behind) {
+  uint32_t n = 0;
+  m->stack[n++] = state;
+  while (n) {
+    const uint32_t k = m->stack[--n], *const i = instruction(m, k);
+    if (!set_add(s, k)) continue;
+    if (i[0] == REGEX_SPLIT) m->stack[n++] = i[2];
+    if (i[0] == REGEX_SPLIT || i[0] == REGEX_JUMP) m->stack[n++] = i[1];
+    if (i[0] == REGEX_ASSERT && assertion_holds(i[1], before, behind)) m->stack[n++] = k + 1;
+  }
+}
+
+static uint32_t code_point_at(TextView t, uint64_t at, int *bytes) {
+  *bytes = 0;
+  return at < t.length ? utf8_read(t.bytes + at, t.length - at, bytes) : REGEX_NOTHING;
+}
+
+static bool matches(Matcher *m, TextView t) {
+  int bytes, ahead;
+  uint32_t c = code_point_at(t, 0, &bytes);
+  m->now.count = 0;
+  enter(m, &m->now, 0, REGEX_NOTHING, c);
+  for (uint64_t at = 0; at < t.length && m->now.count; at += (uint64_t)bytes, bytes = ahead) {
+    const uint32_t behind = code_point_at(t, at + (uint64_t)bytes, &ahead);
+    m->next.count = 0;
+    for (uint32_t k = 0; k < m->now.count; k++) {
+      const uint32_t *const i = instruction(m, m->now.members[k]);
+      if (i[0] == REGEX_RANGES && in_ranges(m, i[1], i[2], c))
+        enter(m, &m->next, m->now.members[k] + 1, c, behind);
+    }
+    const StateSet other = m->now;
+    m->now = m->next;
+    m->next = other;
+    c = behind;
+  }
+  for (uint32_t k = 0; k < m->now.count; k++)
+    if (instruction(m, m->now.members[k])[0] == REGEX_MATCH) return true;
+  return false;
+}
+
+static bool set_new(BurinHeap *h, StateSet *s, uint32_t n) {
+  s->members = (uint32_t *)heap_alloc(h, n * sizeof *s->members);
+  s->places = (uint32_t *)heap_alloc(h, n * sizeof *s->places);
+  s->count = 0;
+  for (uint32_t k = 0; s->places && k < n; k++) s->places[k] = 0;
+  return s->members && s->places;
+}
+
+int32_t rt_regex_full_match(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                            const int64_t *w, void *scratch) {
+  const Strings s = {(BurinHeap *)scratch, (const uint32_t *)in[n_in - 1].data};
+  Matcher m = {.program = (const uint32_t *)in[1].data};
+  const uint32_t n = m.program[REGEX_INSTRUCTIONS];
+  /* each state on the stack was put there by another one, once */
+  m.stack = (uint32_t *)heap_alloc(s.heap, (2 * (uint64_t)n + 2) * sizeof *m.stack);
+  if (!m.stack || !set_new(s.heap, &m.now, n) || !set_new(s.heap, &m.next, n))
+    return BURIN_E_MEMORY;
+  for (int64_t i = 0; i < rt_count(in); i++)
+    ((uint8_t *)out->data)[i] = matches(&m, strings_get(&s, ((const int64_t *)in->data)[i]));
+  return BURIN_OK;
+}
