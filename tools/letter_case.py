@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes runtime/text/letter_case.def: simple case mappings of Unicode as runs of code points.
+"""Writes runtime/text/letter_runs.h: simple case mappings of Unicode as runs of code points.
 
-    python3 tools/letter_case.py > runtime/text/letter_case.def
+    python3 tools/letter_case.py > runtime/text/letter_runs.h
 """
 import unicodedata
 
@@ -25,13 +25,15 @@ def runs(change):
 
 
 def main():
-    print(f"/* Simple case mappings of Unicode {unicodedata.unidata_version}, made by tools/letter_case.py:")
-    print(" * ROW(first, last, step, difference), in rising order. */")
-    for name, change in (("LOWER", str.lower), ("UPPER", str.upper)):
-        print(f"#ifdef CASE_{name}_ROWS")
+    print(f"/* Simple case mappings of Unicode {unicodedata.unidata_version}, made by tools/letter_case.py: code points of one")
+    print(" * distance to their mapping, in rising order. */")
+    print("#pragma once\n#include <stdint.h>\n")
+    print("typedef struct CaseRun {\n  uint32_t first, last;\n  int32_t step, difference;\n} CaseRun;")
+    for name, change in (("lower", str.lower), ("upper", str.upper)):
+        print(f"\nstatic const CaseRun {name}_runs[] = {{")
         for row in runs(change):
-            print("ROW(0x%x, 0x%x, %d, %d)" % row)
-        print("#endif")
+            print("    {0x%x, 0x%x, %d, %d}," % row)
+        print("};")
 
 
 if __name__ == "__main__":

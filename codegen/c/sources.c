@@ -22,6 +22,16 @@ EMBED(burin_c_select, "runtime/ops/ops_select.c");
 EMBED(burin_c_tfidf, "runtime/ops/ops_tfidf.c");
 EMBED(burin_c_topk, "runtime/ops/ops_topk.c");
 EMBED(burin_c_tree, "runtime/ops/ops_tree.c");
+EMBED(burin_c_text, "runtime/text/text.h");
+EMBED(burin_c_heap, "runtime/text/heap.c");
+EMBED(burin_c_strings, "runtime/text/strings.c");
+EMBED(burin_c_case_runs, "runtime/text/letter_runs.h");
+EMBED(burin_c_case, "runtime/text/letter_case.c");
+EMBED(burin_c_decimal, "runtime/text/decimal.c");
+EMBED(burin_c_text_numbers, "runtime/text/text_numbers.c");
+EMBED(burin_c_text_ops, "runtime/text/text_ops.c");
+EMBED(burin_c_regex_program, "runtime/text/regex.h");
+EMBED(burin_c_regex, "runtime/text/regex.c");
 
 static const char *const operators[] = {
     burin_c_dft_begin,    burin_c_nms_begin,   burin_c_roi_begin,  burin_c_scatter_begin,
@@ -103,11 +113,24 @@ static void write_renamed(int k, FILE *f) {
   for (int i = 0; i < N; i++) fprintf(f, "#undef %s\n", names[i]);
 }
 
+/* All functions of strings: they need each other. */
+static void write_texts(FILE *f) {
+  static const char *const parts[] = {
+      burin_c_heap_begin,     burin_c_strings_begin,       burin_c_case_runs_begin,
+      burin_c_case_begin,     burin_c_decimal_begin,       burin_c_text_numbers_begin,
+      burin_c_text_ops_begin, burin_c_regex_program_begin, burin_c_regex_begin};
+  fputs("\n#define TEXT_FN static inline\n", f);
+  write_section("strings", burin_c_text_begin, f);
+  for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) write_text(parts[i], f);
+}
+
 const Step *c_write_operators(const Program *p, FILE *f) {
   bool used[N_OPERATORS] = {false}, any = false;
   for (int i = 0; i < p->calls.n; i++) {
     const Step *const s = p->calls.data[i];
     if (s->kind != STEP_EXTERN) continue;
+    any |= s->ext.row->heap;
+    if (s->ext.row->heap) continue;
     const int k = operator_of(s->ext.row->symbol, p->arena);
     if (k < 0) return s;
     any = used[k] = true;
@@ -121,5 +144,6 @@ const Step *c_write_operators(const Program *p, FILE *f) {
     if (!used[k]) continue;
     write_renamed(k, f);
   }
+  if (p->uses_heap) write_texts(f);
   return NULL;
 }

@@ -8,12 +8,14 @@
 #include "codegen/host/header.h"
 #include "runtime/abi.h"
 
-static const char *c_type(DType t) {
-  static const char *const ints[2][4] = {{"uint8_t", "uint16_t", "uint32_t", "uint64_t"},
-                                         {"int8_t", "int16_t", "int32_t", "int64_t"}};
-  if (t == DT_F32) return "float";
-  if (t == DT_F64) return "double";
-  if (t == DT_BOOL) return "uint8_t";
+/* Of the elements. */
+static const char *c_type(DType t, bool output) {
+  static const char *const ints[2][4] = {{"uint8_t ", "uint16_t ", "uint32_t ", "uint64_t "},
+                                         {"int8_t ", "int16_t ", "int32_t ", "int64_t "}};
+  if (t == DT_STR) return output ? "const char *" : "char *const ";
+  if (t == DT_F32) return "float ";
+  if (t == DT_F64) return "double ";
+  if (t == DT_BOOL) return "uint8_t ";
   const int bytes = dtype_bytes(t), row = bytes == 1 ? 0 : bytes == 2 ? 1 : bytes == 4 ? 2 : 3;
   return ints[dtype_rows[t].cls == DC_SINT][row];
 }
@@ -50,7 +52,7 @@ static void print_fields(const Program *p, StrBuf *b, bool outputs) {
     const char *const name =
         unique(p->arena, program_c_name(p->arena, onnx, outputs ? "output" : "input", i), taken, k);
     taken[k++] = name;
-    sb_printf(b, "  %s%s *%s; /* ", outputs ? "" : "const ", c_type(v->dtype), name);
+    sb_printf(b, "  %s%s*%s; /* ", outputs ? "" : "const ", c_type(v->dtype, outputs), name);
     print_comment(b, program_shape_text(p, v));
     if (v->init && !outputs) sb_printf(b, ", NULL: the model's default");
     if (strcmp(onnx, name) != 0) {
@@ -83,6 +85,7 @@ static const char abi_text[] =
     "  BURIN_E_DATA = 5,        /* data-dependent failure (index, size) */\n"
     "  BURIN_E_UNSUPPORTED = 6,\n"
     "  BURIN_E_DEVICE = 7,      /* no GPU that can run it, or it failed: failure_text says why */\n"
+    "  BURIN_E_MEMORY = 8,      /* options->heap is missing, or gave no more memory */\n"
     "  BURIN_E_WEIGHTS = 16     /* the file of weights is not mapped, or not this model's */\n"
     "};\n"
     "typedef void (*BurinTask)(void *arg, int32_t i);\n"
@@ -99,6 +102,22 @@ static const char abi_text[] =
     "  uint64_t bytes;          /* of all its buffers, each counted once */\n"
     "  uint64_t limit_ps;       /* picoseconds that the target's GPU takes at least */\n"
     "} BurinWork;\n"
+    "typedef struct BurinHeapBlock { /* what a heap's grow gave */\n"
+    "  struct BurinHeapBlock *next;\n"
+    "  uint64_t bytes;\n"
+    "} BurinHeapBlock;\n"
+    "/* Memory that grows, for models with strings: set grow, user and zeros. One run at a time "
+    "uses "
+    "it; what results\n"
+    "   point to lives until the next run with it. Then free its blocks. */\n"
+    "typedef struct BurinHeap {\n"
+    "  void *(*grow)(void *user, uint64_t bytes); /* 16-aligned; NULL: no more */\n"
+    "  void *user;\n"
+    "  BurinHeapBlock *blocks;  /* all of them */\n"
+    "  BurinHeapBlock *current; /* from here on: the run's own */\n"
+    "  uint64_t used;\n"
+    "  void *strings;\n"
+    "} BurinHeap;\n"
     "typedef struct BurinOptions { /* fields beyond `size` count as 0 */\n"
     "  uint32_t size;           /* sizeof(BurinOptions) */\n"
     "  int32_t threads;         /* 0 or 1: only the calling thread */\n"
@@ -128,6 +147,7 @@ static const char abi_text[] =
     "  int32_t gpu_resident;    /* GPU, to measure: not 0: inputs are there since the run before, "
     "outputs stay there */\n"
     "  BurinWork *kernel_work;  /* GPU: as kernel_flops */\n"
+    "  BurinHeap *heap;         /* needed where info->uses_heap */\n"
     "} BurinOptions;\n"
     "typedef struct BurinTensorInfo {\n"
     "  const char *name;        /* ONNX name, UTF-8 */\n"
@@ -183,6 +203,7 @@ static const char abi_text[] =
     "  const BurinCheckInfo *checks;\n"
     "  int32_t (*failure_text)(const BurinFailure *failure, char *text, int32_t size);\n"
     "  const BurinDefault *defaults; /* by input; NULL: all must be given */\n"
+    "  int32_t uses_heap;       /* not 0: runs need options->heap */\n"
     "} BurinModel;\n"
     "#endif\n";
 
@@ -268,6 +289,33 @@ static void print_runs(const Program *p, StrBuf *b, const char *upper) {
             n, n, n);
 }
 
+static const char heap_text[] =
+    "#ifndef BURIN_HEAP_MALLOC\n"
+    "#define BURIN_HEAP_MALLOC\n"
+    "#include <stdlib.h>\n"
+    "static inline void *burin_heap_malloc(void *user, uint64_t bytes) {\n"
+    "  (void)user;\n"
+    "  return bytes <= SIZE_MAX ? malloc((size_t)bytes) : NULL;\n"
+    "}\n"
+    "static inline void burin_heap_free(BurinHeap *heap) {\n"
+    "  for (BurinHeapBlock *b = heap->blocks, *next; b; b = next) {\n"
+    "    next = b->next;\n"
+    "    free(b);\n"
+    "  }\n"
+    "  heap->blocks = NULL;\n"
+    "}\n"
+    "#endif\n\n";
+
+static void print_heap(const Program *p, StrBuf *b) {
+  if (!p->uses_heap) return;
+  sb_printf(
+      b,
+      "/* This model makes strings: runs need options->heap (%s_run alone is "
+      "BURIN_E_MEMORY). With malloc:\n"
+      " *   BurinHeap heap = {.grow = burin_heap_malloc};   …   burin_heap_free(&heap); */\n%s",
+      p->name, heap_text);
+}
+
 static void print_devices(const Program *p, StrBuf *b) {
   const char *const n = p->name;
   if (!p->t->gpu) return;
@@ -326,10 +374,10 @@ static const char status_text[] =
     "too small\",\n"
     "      \"this CPU lacks a feature that the code needs\", \"the data give an impossible "
     "index or size\",\n"
-    "      \"unsupported\", \"the device failed\"};\n"
+    "      \"unsupported\", \"the device failed\", \"no heap, or it gave no more memory\"};\n"
     "  if (status == BURIN_E_WEIGHTS) return \"the file of weights is not mapped, or not this "
     "model's\";\n"
-    "  return status >= 0 && status < 8 ? texts[status] : \"unknown status\";\n}\n";
+    "  return status >= 0 && status < 9 ? texts[status] : \"unknown status\";\n}\n";
 
 static void print_failures(const Program *p, StrBuf *b) {
   sb_printf(
@@ -350,6 +398,7 @@ void header_print(const Program *p, int64_t stack, StrBuf *b) {
   print_constants(p, stack, b, upper);
   print_structs(p, b);
   print_runs(p, b, upper);
+  print_heap(p, b);
   print_devices(p, b);
   print_questions(p, b);
   print_failures(p, b);

@@ -99,8 +99,7 @@ static void give_number(Texts *t, Value *v) {
   v->cdata = const_new(t->m, v->cdata->name, DT_I64, v->rank, v->cdata->dims, numbers);
 }
 
-static Node *add_node(Texts *t, Graph *g, Node *before, const char *op, Value *in,
-                      const Loc *loc) {
+static Node *add_node(Texts *t, Graph *g, Node *before, const char *op, Value *in, const Loc *loc) {
   Value *const ins[2] = {in, t->table};
   Node *const n = graph_add_node(g, before, op_find("burin", op), 2, ins, loc);
   node_add_output(n, NULL);
@@ -136,9 +135,7 @@ static bool convert_outputs(Texts *t, Graph *g, const bool *texts) {
 }
 
 /* ---- nodes ---- */
-static bool is_runtime_text(const Node *n) {
-  return n->op->body == OB_EXTERN && n->op->ext->heap;
-}
+static bool is_runtime_text(const Node *n) { return n->op->body == OB_EXTERN && n->op->ext->heap; }
 
 static void add_table(Texts *t, Node *n) {
   Value **const in = ARENA_ARRAY(t->m->arena, Value *, n->n_in + 1);
@@ -193,8 +190,7 @@ static void convert_unique(Texts *t, Node *n) {
   const Attr along = attr_int(t->m->arena, "axis", axis ? axis->ints[0] : 0);
   Value *const ranks = add_node(t, n->graph, n, "StringRanks", x, n->loc)->out[0];
   t->ok &= op_infer(t->m, ranks->def);
-  Node *const unique =
-      build_node(&b, "Unique", "", 1, &ranks, 4, n->n_attrs, n->attrs);
+  Node *const unique = build_node(&b, "Unique", "", 1, &ranks, 4, n->n_attrs, n->attrs);
   Value *const from = axis ? x : build2(&b, "Reshape", x, build_i64s(&b, 1, &minus));
   Value *const ins[2] = {from, unique->out[1]};
   Value *const found = build_op(&b, "Gather", 2, ins, 1, &along);

@@ -10,6 +10,7 @@ static const NumberType number_rows[] = {
     [5] = {"i16", "<i2", NK_SINT, 16, 0, 0, 0},
     [6] = {"i32", "<i4", NK_SINT, 32, 0, 0, 0},
     [7] = {"i64", "<i8", NK_SINT, 64, 0, 0, 0},
+    [8] = {"str", "", NK_TEXT, 8 * sizeof(char *), 0, 0, 0},
     [9] = {"bool", "|b1", NK_BOOL, 8, 0, 0, 0},
     [10] = {"f16", "<f2", NK_FLOAT, 16, 5, 10, 15},
     [11] = {"f64", "<f8", NK_IEEE, 64, 0, 0, 0},

@@ -130,7 +130,12 @@ static bool write_tensor(Program *p, int i) {
   const char *data = t->data;
   size_t head = 0;
   if (format == FORMAT_NPY) head = npy_header(t, header);
-  if (format == FORMAT_PB && type->bits < 8) {
+  if (is_text(t)) {
+    if (format != FORMAT_PB)
+      return program_error(p, "%s: strings are written to .pb files only", argument_path(a));
+    data = pb_strings(t, &bytes);
+    if (!data) return program_error(p, "%s: not enough memory", argument_path(a));
+  } else if (format == FORMAT_PB && type->bits < 8) {
     char *packed = sys_alloc((size_t)t->count + 64);
     if (!packed) return program_error(p, "%s: not enough memory", argument_path(a));
     bytes = pack_bits(type, t, packed);

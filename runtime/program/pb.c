@@ -117,12 +117,14 @@ bool pb_parse(Program *p, const char *path, Bytes file, Tensor *t) {
     ok = ok && !dims.bad;
   }
   const NumberType *type = number_type(t->dtype);
-  if (!ok || r.bad || !type) return program_error(p, "%s: not a TensorProto of numbers", path);
+  if (!ok || r.bad || !type) return program_error(p, "%s: not a TensorProto", path);
   if (!tensor_alloc(p, t, path)) return false;
   uint64_t done = 0;
   for (r = all; ok && next_field(&r, &f);) {
-    if (f.number == 9)
+    if (f.number == 9 && type->kind != NK_TEXT)
       ok = add_raw(&f.body, type, t), done = t->count;
+    else if (f.number == 6 && type->kind == NK_TEXT)
+      ok = text_add(t, done++, f.body.at, (size_t)(f.body.end - f.body.at));
     else if (f.number == 4 || f.number == 5 || f.number == 7 || f.number == 10 || f.number == 11)
       ok = add_values(&f, type, t, &done);
   }
@@ -137,6 +139,21 @@ static char *put_varint(char *out, uint64_t v) {
   return out;
 }
 
+char *pb_strings(const Tensor *t, uint64_t *bytes) {
+  enum { KEY_AND_LENGTH = 11 };
+  uint64_t most = 64;
+  for (uint64_t i = 0; i < t->count; i++) most += text_length(texts_of(t)[i]) + KEY_AND_LENGTH;
+  char *const out = sys_alloc((size_t)most), *s = out;
+  for (uint64_t i = 0; out && i < t->count; i++) {
+    const size_t n = text_length(texts_of(t)[i]);
+    s = put_varint((*s = 0x32, s + 1), n);
+    __builtin_memcpy(s, texts_of(t)[i], n);
+    s += n;
+  }
+  *bytes = out ? (uint64_t)(s - out) : 0;
+  return out;
+}
+
 size_t pb_header(const Tensor *t, const char *name, uint64_t data_bytes, char *out) {
   char *s = out;
   for (int i = 0; i < t->rank; i++) s = put_varint((*s = 0x08, s + 1), (uint64_t)t->dims[i]);
@@ -145,6 +162,6 @@ size_t pb_header(const Tensor *t, const char *name, uint64_t data_bytes, char *o
   if (n > 512) n = 512;
   s = put_varint((*s = 0x42, s + 1), n);
   for (size_t i = 0; i < n; i++) *s++ = name[i];
-  s = put_varint((*s = 0x4a, s + 1), data_bytes);
+  if (!is_text(t)) s = put_varint((*s = 0x4a, s + 1), data_bytes);
   return (size_t)(s - out);
 }

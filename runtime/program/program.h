@@ -39,7 +39,15 @@ bool text_int(const char **s, int64_t *value);
 bool text_double(const char **s, double *value);
 
 /* ---- numbers.c ---- */
-typedef enum NumberKind { NK_NONE, NK_UINT, NK_SINT, NK_BOOL, NK_FLOAT, NK_IEEE } NumberKind;
+typedef enum NumberKind {
+  NK_NONE,
+  NK_TEXT,
+  NK_UINT,
+  NK_SINT,
+  NK_BOOL,
+  NK_FLOAT,
+  NK_IEEE
+} NumberKind;
 typedef struct NumberType { /* one row per element type; sub-byte types take one byte in memory */
   const char *name, *npy;
   uint8_t kind, bits, exponent, mantissa; /* NK_FLOAT: of the small float */
@@ -103,6 +111,7 @@ typedef struct Program {
   int64_t *dims;            /* values of the symbols; -1: not known yet */
   void *arena;
   BurinOptions options;
+  BurinHeap heap;
   BurinFailure failure;
 } Program;
 
@@ -111,6 +120,17 @@ void program_report(Program *p, const char *format, ...);
 #define program_error(...) (program_report(__VA_ARGS__), false)
 /* Allocates data for t->dims; false (reported) when it is too large. */
 bool tensor_alloc(Program *p, Tensor *t, const char *name);
+/* ---- texts.c: tensors of strings ---- */
+bool is_text(const Tensor *t);
+const char **texts_of(const Tensor *t);      /* its elements */
+void texts_clear(Tensor *t);                 /* all "" */
+bool texts_listed(Tensor *t, const char *s); /* from "a,b,c"; false: another number of them */
+/* Element i from n bytes, copied. False: there is no such element, or a 0 among the bytes. */
+bool text_add(Tensor *t, uint64_t i, const void *bytes, size_t n);
+void texts_show(Program *p, const Tensor *t);
+bool texts_compare(Program *p, const char *name, const Tensor *got, const Tensor *want);
+void *heap_grow(void *user, uint64_t bytes); /* BurinHeap.grow */
+
 /* Whole file. */
 bool file_read(Program *p, const char *path, Bytes *out);
 bool file_read_tensor(Program *p, const char *path, const BurinTensorInfo *info, Tensor *out);
@@ -126,6 +146,8 @@ size_t npy_header(const Tensor *t, char *out); /* ≤ 1024 bytes */
 bool pb_parse(Program *p, const char *path, Bytes file, Tensor *out);
 /* ≤ 1024 bytes */
 size_t pb_header(const Tensor *t, const char *name, uint64_t data_bytes, char *out);
+/* Strings as the fields behind the header; NULL: no memory. */
+char *pb_strings(const Tensor *t, uint64_t *bytes);
 /* png.c, inflate.c, image.c */
 bool png_decode(Program *p, const char *path, Bytes file, Image *out);
 /* Exactly `size` bytes of a deflate stream; false when it is damaged or of another size. */

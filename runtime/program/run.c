@@ -43,6 +43,7 @@ static bool random_input(Program *p, int32_t k, uint64_t *state) {
   if (!default_shape(p, k)) return false;
   Tensor *t = &p->in[k];
   const NumberType *type = number_type(t->dtype);
+  if (is_text(t)) return texts_clear(t), true;
   for (uint64_t i = 0; i < t->count; i++) {
     *state ^= *state << 13;
     *state ^= *state >> 7;
@@ -59,6 +60,9 @@ static bool listed_input(Program *p, int32_t k, const char *s) {
   Tensor *t = &p->in[k];
   uint64_t n = 0;
   double v = 0;
+  if (is_text(t))
+    return texts_listed(t, s) ||
+           program_error(p, "input %s takes %u strings", p->model->inputs[k].name, t->count);
   for (; *s && (n < t->count || n == 0); n++) {
     if (!text_double(&s, &v) || (*s && *s != ',')) break;
     if (n < t->count) number_store(number_type(t->dtype), t->data, n, v);
@@ -134,7 +138,9 @@ static bool prepare_threads(Program *p) {
                               .threads = 1,
                               .clock_ns = sys_clock_ns,
                               .failure = &p->failure,
-                              .gpu_order = p->gpu_order};
+                              .gpu_order = p->gpu_order,
+                              .heap = &p->heap};
+  p->heap.grow = heap_grow;
   if (p->profile) {
     p->options.kernel_ns =
         sys_alloc(((size_t)p->model->n_kernels + 1) * sizeof *p->options.kernel_ns);
@@ -226,7 +232,7 @@ static void calm_random_inputs(Program *p) {
   for (int32_t k = 0; k < p->model->n_inputs; k++) {
     bool given = false;
     for (int i = 0; i < p->n_inputs; i++) given = given || p->inputs[i].index == k;
-    if (!p->in[k].data) continue;
+    if (!p->in[k].data || is_text(&p->in[k])) continue;
     const NumberType *type = number_type(p->in[k].dtype);
     for (uint64_t i = 0; !given && type->kind < NK_FLOAT && i < p->in[k].count; i++)
       number_store(type, p->in[k].data, i, 0);
@@ -326,6 +332,7 @@ static int compare(Program *p, const Argument *a) {
   if (!shape)
     return out_format(&p->out, "%s: MISMATCH: another shape or type than expected\n", info->name),
            0;
+  if (is_text(got)) return texts_compare(p, info->name, got, &want);
   uint64_t wrong = 0, first = 0;
   double worst = 0;
   for (uint64_t i = 0; i < got->count; i++) {

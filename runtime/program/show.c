@@ -125,6 +125,7 @@ void show_result(Program *p, int k) {
   out_format(&p->out, "]\n");
   int64_t longest = 0;
   for (int i = 0; i < t->rank; i++) longest = t->dims[i] > longest ? t->dims[i] : longest;
+  if (is_text(t)) return texts_show(p, t);
   const bool scores = (uint64_t)longest == t->count && t->count > 4 && type->kind >= NK_FLOAT;
   if (scores)
     show_top(p, type, t, p->label_text);

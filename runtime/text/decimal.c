@@ -119,7 +119,7 @@ static double nearest(const Big *digits, int power, const Format *f) {
 
 static char lower_ascii(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c; }
 
-static bool is_word(TextView t, const char *word) {
+static bool is_spelled(TextView t, const char *word) {
   uint64_t i = 0;
   for (; word[i]; i++)
     if (i == t.length || lower_ascii(t.bytes[i]) != word[i]) return false;
@@ -190,9 +190,9 @@ bool decimal_read(TextView t, int32_t type, double *value) {
   if (t.length && (minus || t.bytes[0] == '+')) t.bytes++, t.length--;
   Big digits;
   int64_t power;
-  if (is_word(t, "inf") || is_word(t, "infinity"))
+  if (is_spelled(t, "inf") || is_spelled(t, "infinity"))
     *value = __builtin_inf();
-  else if (is_word(t, "nan"))
+  else if (is_spelled(t, "nan"))
     *value = __builtin_nan("");
   else if (!take_digits(t, &digits, &power))
     return false;
@@ -236,6 +236,8 @@ static void round_digits(double v, const Format *f, int n, char *d, int *power) 
     else
       low = mid + 1;
   }
+  big_set(&digits, 2 * low + 1);
+  if (low & 1 && compare_decimal(&digits, *power, m, e + 1) == 0) low++;
   for (int i = n - 1; i >= 0; i--, low /= 10) d[i] = (char)('0' + low % 10);
   if (low) { /* 9.99 became 10.0 */
     for (int i = n - 1; i > 0; i--) d[i] = d[i - 1];

@@ -2,10 +2,12 @@
  * in order, the next run begins at the first block again. */
 #include "runtime/text/text.h"
 
-typedef struct BurinHeapBlock Block;
-enum { ALIGN = 16, FIRST = 1 << 16 };
+typedef BurinHeapBlock Block;
+enum { HEAP_ALIGN = 16, HEAP_FIRST = 1 << 16 };
 
-static uint64_t header_bytes(void) { return (sizeof(Block) + ALIGN - 1) / ALIGN * ALIGN; }
+static uint64_t header_bytes(void) {
+  return (sizeof(Block) + HEAP_ALIGN - 1) / HEAP_ALIGN * HEAP_ALIGN;
+}
 
 void burin_rt_heap_begin(BurinHeap *h) {
   h->current = h->blocks;
@@ -15,7 +17,7 @@ void burin_rt_heap_begin(BurinHeap *h) {
 
 /* A new block behind the current one. */
 static bool add_block(BurinHeap *h, uint64_t bytes) {
-  uint64_t size = h->current ? h->current->bytes : FIRST / 2;
+  uint64_t size = h->current ? h->current->bytes : HEAP_FIRST / 2;
   if (bytes > UINT64_MAX / 4 || !h->grow) return false;
   size = size > UINT64_MAX / 8 ? size : 2 * size;
   if (size < bytes + header_bytes()) size = bytes + header_bytes();
@@ -33,8 +35,8 @@ static bool add_block(BurinHeap *h, uint64_t bytes) {
 }
 
 void *heap_alloc(BurinHeap *h, uint64_t bytes) {
-  if (bytes > UINT64_MAX - ALIGN) return NULL;
-  bytes = (bytes + ALIGN - 1) / ALIGN * ALIGN;
+  if (bytes > UINT64_MAX - HEAP_ALIGN) return NULL;
+  bytes = (bytes + HEAP_ALIGN - 1) / HEAP_ALIGN * HEAP_ALIGN;
   while (!h->current || h->current->bytes - h->used < bytes) {
     Block *const next = h->current ? h->current->next : NULL;
     if (next && next->bytes - header_bytes() >= bytes) {

@@ -1,24 +1,7 @@
 /* UTF-8 and the case of letters. Code points with a mapping stand in runs of one difference
- * (letter_case.def), searched by halves. */
+ * (letter_runs.h), searched by halves. */
+#include "runtime/text/letter_runs.h"
 #include "runtime/text/text.h"
-
-typedef struct CaseRun {
-  uint32_t first, last;
-  int32_t step, difference;
-} CaseRun;
-
-#define ROW(first, last, step, difference) {first, last, step, difference},
-static const CaseRun lower_runs[] = {
-#define CASE_LOWER_ROWS
-#include "runtime/text/letter_case.def"
-#undef CASE_LOWER_ROWS
-};
-static const CaseRun upper_runs[] = {
-#define CASE_UPPER_ROWS
-#include "runtime/text/letter_case.def"
-#undef CASE_UPPER_ROWS
-};
-#undef ROW
 
 static uint32_t change_case(const CaseRun *runs, size_t n, uint32_t c) {
   size_t low = 0, high = n;
@@ -46,11 +29,11 @@ uint32_t code_point_upper(uint32_t c) {
 uint32_t utf8_read(const char *s, uint64_t n, int *bytes) {
   const uint8_t *const u = (const uint8_t *)s;
   static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-  const int length = u[0] < 0x80             ? 1
-                     : u[0] >> 5 == 6        ? 2
-                     : u[0] >> 4 == 14       ? 3
-                     : u[0] >> 3 == 30       ? 4
-                                             : 0;
+  const int length = u[0] < 0x80       ? 1
+                     : u[0] >> 5 == 6  ? 2
+                     : u[0] >> 4 == 14 ? 3
+                     : u[0] >> 3 == 30 ? 4
+                                       : 0;
   *bytes = 1;
   if (length == 1) return u[0];
   if (!length || (uint64_t)length > n) return NOT_UTF8 | u[0];

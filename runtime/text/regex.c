@@ -1,8 +1,8 @@
 /* RegexFullMatch: all states of an automaton at once, one code point after the other (Thompson,
  * "Regular Expression Search Algorithm", 1968), so that no pattern takes longer than its length
  * times that of the text. The program is made by the compiler (ir/ops/text/regex.c). */
-#include "runtime/ops/ops.h"
 #include "runtime/text/regex.h"
+#include "runtime/ops/ops.h"
 
 typedef struct StateSet {
   uint32_t *members, *places; /* places[s] < count and members[places[s]] == s: s is in it */

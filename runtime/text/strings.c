@@ -42,8 +42,8 @@ TextView strings_get(const Strings *s, int64_t number) {
 }
 
 static int64_t find_constant(const uint32_t *table, TextView t, uint32_t hash) {
-  const uint32_t n = table[TABLE_COUNT], mask = table[TABLE_SLOTS] - 1,
-                 *const slots = table + TABLE_STARTS + n + 1;
+  const uint32_t n = table[TABLE_COUNT],
+                 mask = table[TABLE_SLOTS] - 1, *const slots = table + TABLE_STARTS + n + 1;
   for (uint32_t i = hash & mask; slots[i]; i = (i + 1) & mask)
     if (views_equal(constant_text(table, slots[i] - 1), t)) return slots[i] - 1;
   return -1;

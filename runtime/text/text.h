@@ -7,11 +7,15 @@
 #include <stdbool.h>
 #include "runtime/abi.h"
 
+#ifndef TEXT_FN
+#define TEXT_FN /* `static inline` where all of it is one file (codegen/c) */
+#endif
+
 /* ---- heap.c: memory that grows, given back as a whole ---- */
 /* Forgets all that lies in it: a run begins. */
-void burin_rt_heap_begin(BurinHeap *h);
+TEXT_FN void burin_rt_heap_begin(BurinHeap *h);
 /* 16-aligned; NULL: there is no more. */
-void *heap_alloc(BurinHeap *h, uint64_t bytes);
+TEXT_FN void *heap_alloc(BurinHeap *h, uint64_t bytes);
 
 /* ---- strings.c ---- */
 /* Bytes, behind which a 0 stands that is not counted. */
@@ -38,57 +42,57 @@ typedef struct Strings {
 } Strings;
 
 /* The string of a number; a number that is none is an empty string. */
-TextView strings_get(const Strings *s, int64_t number);
+TEXT_FN TextView strings_get(const Strings *s, int64_t number);
 /* The number of a string, copied where it is new; -1: no memory. */
-int64_t strings_put(const Strings *s, TextView t);
+TEXT_FN int64_t strings_put(const Strings *s, TextView t);
 /* Order of bytes, as of code points: negative, 0, positive. */
-int text_compare(TextView a, TextView b);
+TEXT_FN int text_compare(TextView a, TextView b);
 
 /* ---- runtime functions (RtOpFn): the last input is the table, scratch is the heap ---- */
 /* out 0 (i64): numbers of in 0, an array of `const char *` */
-int32_t rt_strings_in(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
-                      const int64_t *w, void *scratch);
+TEXT_FN int32_t rt_strings_in(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                              const int64_t *w, void *scratch);
 /* out 0: an array of `const char *`, of numbers in 0; they live until the heap's next run */
-int32_t rt_strings_out(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
-                       const int64_t *w, void *scratch);
+TEXT_FN int32_t rt_strings_out(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                               const int64_t *w, void *scratch);
 /* StringConcat (ONNX 20): in 0 and 1 broadcast to out 0 */
-int32_t rt_string_concat(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
-                         const int64_t *w, void *scratch);
+TEXT_FN int32_t rt_string_concat(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                                 const int64_t *w, void *scratch);
 /* StringSplit (20): in 0 at the delimiter in 1 (empty: runs of spaces), at most w[0] times (-1:
  * always). out 0: pieces, filled up with "" to the most; out 1: how many. */
-int32_t rt_string_split(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
-                        const int64_t *w, void *scratch);
+TEXT_FN int32_t rt_string_split(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                                const int64_t *w, void *scratch);
 /* StringNormalizer (10): without stopwords (in 1), in case w[0] (0 as it is, 1 lower, 2 upper);
  * w[1]: stopwords in their own case. out 0 has at least one element. */
-int32_t rt_string_normalize(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
-                            const int64_t *w, void *scratch);
+TEXT_FN int32_t rt_string_normalize(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                                    const int64_t *w, void *scratch);
 /* out 0 (i64): how many different strings of in 0 stand before it in the order of bytes */
-int32_t rt_string_ranks(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
-                        const int64_t *w, void *scratch);
+TEXT_FN int32_t rt_string_ranks(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                                const int64_t *w, void *scratch);
 /* RegexFullMatch (20): in 1 is the program that text/regex of the compiler makes (u32 words) */
-int32_t rt_regex_full_match(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
-                            const int64_t *w, void *scratch);
+TEXT_FN int32_t rt_regex_full_match(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                                    const int64_t *w, void *scratch);
 /* Cast to a number: out 0 of any type; a string that is no number is an error. */
-int32_t rt_string_to_number(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
-                            const int64_t *w, void *scratch);
+TEXT_FN int32_t rt_string_to_number(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                                    const int64_t *w, void *scratch);
 /* Cast of numbers: the shortest decimal that reads as the same number. */
-int32_t rt_number_to_string(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
-                            const int64_t *w, void *scratch);
+TEXT_FN int32_t rt_number_to_string(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                                    const int64_t *w, void *scratch);
 
 /* ---- decimal.c: exact for all floats ---- */
 /* Reads all of t: decimal, "inf", "infinity", "nan" in any case, blanks around; rounded once, to
  * the float type (TensorProto.DataType; f32 for types without a format of their own). False: no
  * number. */
-bool decimal_read(TextView t, int32_t type, double *value);
+TEXT_FN bool decimal_read(TextView t, int32_t type, double *value);
 enum { DECIMAL_MAX = 40 };
 /* The fewest digits that read back as the same number of this type, with a point; scientific from
  * 1e16 on and below 1e-4. Returns the length. */
-int decimal_write(double v, int32_t type, char out[DECIMAL_MAX]);
+TEXT_FN int decimal_write(double v, int32_t type, char out[DECIMAL_MAX]);
 
 /* ---- letter_case.c ---- */
 /* Simple case mapping of Unicode of one code point. */
-uint32_t code_point_lower(uint32_t c);
-uint32_t code_point_upper(uint32_t c);
+TEXT_FN uint32_t code_point_lower(uint32_t c);
+TEXT_FN uint32_t code_point_upper(uint32_t c);
 /* UTF-8 at s[0..n), n > 0: the code point and its bytes; a byte that is no UTF-8 is itself + 2^31. */
-uint32_t utf8_read(const char *s, uint64_t n, int *bytes);
-int utf8_write(uint32_t c, char out[4]); /* bytes; inverse of utf8_read */
+TEXT_FN uint32_t utf8_read(const char *s, uint64_t n, int *bytes);
+TEXT_FN int utf8_write(uint32_t c, char out[4]); /* bytes; inverse of utf8_read */

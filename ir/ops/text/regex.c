@@ -6,7 +6,13 @@
 #include "ir/base/arena.h"
 #include "runtime/text/regex.h"
 
-enum { MAX_REPEAT = 1000, MAX_DEPTH = 200, MAX_INSTRUCTIONS = 1 << 16, LAST = 0x10ffff };
+enum {
+  MAX_REPEAT = 1000,
+  MAX_DEPTH = 200,
+  MAX_PATTERN = 1 << 14,
+  MAX_INSTRUCTIONS = 1 << 16,
+  LAST = 0x10ffff
+};
 enum { F_CASE = 1, F_LINES = 2, F_DOT = 4 };
 
 typedef struct Range {
@@ -32,6 +38,7 @@ typedef struct Parser {
   const char *bad;
   bool unsupported;
   int depth;
+  bool quoted; /* between \Q and \E: as it is */
   unsigned flags;
 } Parser;
 
@@ -136,12 +143,12 @@ static Tree *tree_char(Parser *p, uint32_t c) {
 static bool add_class(Parser *p, Ranges *r, const char *name, size_t n, bool negated) {
   static const struct {
     const char *name, *ranges; /* pairs of ASCII */
-  } classes[] = {{"d", "09"},           {"digit", "09"},          {"s", "\t\n\f\r  "},
-                 {"w", "09AZ__az"},     {"word", "09AZ__az"},     {"alnum", "09AZaz"},
-                 {"alpha", "AZaz"},     {"blank", "\t\t  "},      {"lower", "az"},
-                 {"upper", "AZ"},       {"space", "\t\r  "},      {"graph", "!~"},
-                 {"print", " ~"},       {"xdigit", "09AFaf"},     {"punct", "!/:@[`{~"},
-                 {"cntrl", "\1\37\177\177"}, {"ascii", "\1\177"}};
+  } classes[] = {
+      {"d", "09"},          {"digit", "09"},      {"s", "\t\n\f\r  "},   {"w", "09AZ__az"},
+      {"word", "09AZ__az"}, {"alnum", "09AZaz"},  {"alpha", "AZaz"},     {"blank", "\t\t  "},
+      {"lower", "az"},      {"upper", "AZ"},      {"space", "\t\r  "},   {"graph", "!~"},
+      {"print", " ~"},      {"xdigit", "09AFaf"}, {"punct", "!/:@[`{~"}, {"cntrl", "\1\37\177\177"},
+      {"ascii", "\1\177"}};
   for (size_t k = 0; k < sizeof classes / sizeof *classes; k++) {
     if (strlen(classes[k].name) != n || memcmp(classes[k].name, name, n) != 0) continue;
     Ranges own = {0};
@@ -165,7 +172,9 @@ static uint32_t take_code_point(Parser *p) {
 }
 
 static int hex_digit(char c) {
-  return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+  return c >= '0' && c <= '9'                 ? c - '0'
+         : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
+                                              : -1;
 }
 
 static uint32_t take_hex(Parser *p) { /* behind \x */
@@ -190,7 +199,8 @@ static uint32_t take_escape(Parser *p) {
   if (c == 'x') return p->s++, take_hex(p);
   if (c == '0' || (c >= '1' && c <= '7' && p->s[1] >= '0' && p->s[1] <= '7')) {
     uint32_t v = 0;
-    for (int n = 0; n < 3 && *p->s >= '0' && *p->s <= '7'; n++) v = v * 8 + (uint32_t)(*p->s++ - '0');
+    for (int n = 0; n < 3 && *p->s >= '0' && *p->s <= '7'; n++)
+      v = v * 8 + (uint32_t)(*p->s++ - '0');
     return v;
   }
   if (!c) return wrong(p, "ends with a backslash"), 0;
@@ -274,7 +284,8 @@ static bool take_group_head(Parser *p, bool *only_flags) {
       off = true;
       continue;
     }
-    if (!f && *p->s != 'U') return wrong(p, "no such group"), false; /* U changes what is preferred */
+    if (!f && *p->s != 'U')
+      return wrong(p, "no such group"), false; /* U changes what is preferred */
     p->flags = off ? p->flags & ~f : p->flags | f;
   }
   if (!*p->s) return wrong(p, "missing )"), false;
@@ -299,13 +310,11 @@ static Tree *take_group(Parser *p) { /* behind ( */
   return t;
 }
 
-/* \Q…\E: as it is. */
-static Tree *take_quoted(Parser *p) {
-  Tree *t = tree_new(p, T_EMPTY);
-  while (t && *p->s && strncmp(p->s, "\\E", 2) != 0)
-    t = tree_two(p, T_CONCAT, t, tree_char(p, take_code_point(p)));
-  p->s += *p->s ? 2 : 0;
-  return t;
+static void take_quotes(Parser *p) {
+  while (strncmp(p->s, p->quoted ? "\\E" : "\\Q", 2) == 0) {
+    p->quoted = !p->quoted;
+    p->s += 2;
+  }
 }
 
 static Tree *take_escaped_atom(Parser *p) { /* behind a backslash */
@@ -315,7 +324,6 @@ static Tree *take_escaped_atom(Parser *p) { /* behind a backslash */
                                    REGEX_NO_WORD_EDGE};
   const char *const a = c ? strchr(asserts, c) : NULL;
   if (a) return p->s++, tree_assert(p, whats[a - asserts]);
-  if (c == 'Q') return p->s++, take_quoted(p);
   if (is_class_escape(c)) {
     Ranges r = {0};
     take_class_escape(p, &r);
@@ -327,6 +335,7 @@ static Tree *take_escaped_atom(Parser *p) { /* behind a backslash */
 static Tree *take_atom(Parser *p) {
   const bool lines = p->flags & F_LINES;
   Ranges r = {0};
+  if (p->quoted) return tree_char(p, take_code_point(p));
   switch (*p->s) {
     case '(': return p->s++, take_group(p);
     case '[': return p->s++, take_class(p);
@@ -366,9 +375,11 @@ static bool take_counts(Parser *p, int *least, int *most) {
 
 static Tree *take_repeat(Parser *p) {
   Tree *t = take_atom(p);
+  take_quotes(p);
   for (bool again = false; t; again = true) {
     int least = 0, most = -1;
     const char *const at = p->s;
+    if (p->quoted) return t;
     if (*p->s == '*' || *p->s == '+' || *p->s == '?') {
       least = *p->s == '+';
       most = *p->s == '?' ? 1 : -1;
@@ -391,7 +402,8 @@ static Tree *take_repeat(Parser *p) {
 
 static Tree *take_concat(Parser *p) {
   Tree *t = tree_new(p, T_EMPTY);
-  while (t && *p->s && *p->s != '|' && *p->s != ')')
+  take_quotes(p);
+  while (t && *p->s && (p->quoted || (*p->s != '|' && *p->s != ')')))
     t = tree_two(p, T_CONCAT, t, take_repeat(p));
   return t;
 }
@@ -475,7 +487,7 @@ uint32_t *regex_compile(Arena *a, const char *pattern, int64_t *count, const cha
                         bool *unsupported) {
   Parser p = {.arena = a, .begin = pattern, .s = pattern};
   Writer w = {.arena = a};
-  const Tree *t = take_either(&p);
+  const Tree *t = strlen(pattern) > MAX_PATTERN ? wrong(&p, "too long") : take_either(&p);
   if (t && *p.s == ')') t = wrong(&p, "an unmatched )");
   if (t) {
     write_tree(&w, t);

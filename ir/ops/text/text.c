@@ -1,9 +1,9 @@
 /* Operators of strings. The ONNX rows check types and attributes and become runtime functions
  * (runtime/text/), whose attributes that are strings are constant inputs. */
+#include "runtime/text/text.h"
 #include <string.h>
 #include "ir/op/ops.h"
 #include "ir/ops/text/regex.h"
-#include "runtime/text/text.h"
 
 /* ---- what the rows share ---- */
 static bool need_text(Model *m, const Node *n, int k) {
@@ -48,8 +48,8 @@ bool infer_texts_concat(Model *m, Node *n) {
          op_broadcast(m, n, x->rank, x->dims, y->rank, y->dims, &rank, dims) &&
          op_out(m, n, 0, x->dtype, rank, dims);
 }
-const ExternRow ext_string_concat = {
-    "rt_string_concat", (void *)rt_string_concat, pack_nothing, NULL, .heap = true};
+const ExternRow ext_string_concat = {"rt_string_concat", (void *)rt_string_concat, pack_nothing,
+                                     NULL, .heap = true};
 
 /* ---- StringSplit ---- */
 /* Most pieces of a string that nobody says how often to split. */
@@ -80,8 +80,7 @@ bool infer_texts_split(Model *m, Node *n) {
   const Value *x = n->in[0];
   const Expr *dims[MAX_RANK];
   int64_t limit;
-  if (!need_text(m, n, 0) || !split_limit(m, n, &limit) ||
-      !op_need_rank(m, n, 0, 0, MAX_RANK - 1))
+  if (!need_text(m, n, 0) || !split_limit(m, n, &limit) || !op_need_rank(m, n, 0, 0, MAX_RANK - 1))
     return false;
   memcpy(dims, x->dims, sizeof *dims * (size_t)x->rank);
   const Expr *const most = ex_i64(m->pool, limit >= 0 ? limit + 1 : MOST_PIECES);
@@ -93,8 +92,8 @@ static int pack_split(const Node *n, int64_t *w, int max) {
   w[0] = node_int(n, "maxsplit", -1);
   return 1;
 }
-const ExternRow ext_string_split = {
-    "rt_string_split", (void *)rt_string_split, pack_split, NULL, .heap = true};
+const ExternRow ext_string_split = {"rt_string_split", (void *)rt_string_split, pack_split, NULL,
+                                    .heap = true};
 
 /* ---- StringNormalizer ---- */
 static const char *const case_actions[] = {"NONE", "LOWER", "UPPER", NULL};
@@ -142,8 +141,8 @@ static int pack_normalize(const Node *n, int64_t *w, int max) {
   w[1] = node_int(n, "sensitive", 0);
   return 2;
 }
-const ExternRow ext_string_normalize = {
-    "rt_string_normalize", (void *)rt_string_normalize, pack_normalize, NULL, .heap = true};
+const ExternRow ext_string_normalize = {"rt_string_normalize", (void *)rt_string_normalize,
+                                        pack_normalize, NULL, .heap = true};
 
 /* ---- RegexFullMatch ---- */
 bool infer_regex_full_match(Model *m, Node *n) {
@@ -155,8 +154,8 @@ bool infer_regex_full_match(Model *m, Node *n) {
   if (!op_need_dtype(m, n, 0, DT_STR) || !op_need_attr(m, n, "pattern", AT_STRING, &a))
     return false;
   if (!regex_compile(m->arena, a->strs[0], &count, &why, &at, &unsupported))
-    return op_error(m, n, unsupported ? ERR_UNSUPPORTED : ERR_ATTR_VALUE,
-                    "pattern, byte %d: %s", at, why);
+    return op_error(m, n, unsupported ? ERR_UNSUPPORTED : ERR_ATTR_VALUE, "pattern, byte %d: %s",
+                    at, why);
   return op_out_like(m, n, 0, DT_BOOL, n->in[0]);
 }
 
@@ -165,8 +164,8 @@ bool expand_regex_full_match(Build *b, Node *n, Value **out) {
   int64_t count;
   int at;
   bool unsupported;
-  const uint32_t *const program = regex_compile(
-      b->m->arena, node_string(n, "pattern", ""), &count, &why, &at, &unsupported);
+  const uint32_t *const program =
+      regex_compile(b->m->arena, node_string(n, "pattern", ""), &count, &why, &at, &unsupported);
   Value *ins[2] = {n->in[0], value_const(b->m, const_new(b->m, NULL, DT_U32, 1, &count, program))};
   out[0] = build_node(b, "RegexFullMatch", "burin", 2, ins, 1, 0, NULL)->out[0];
   return b->ok;
@@ -176,8 +175,8 @@ bool infer_texts_match(Model *m, Node *n) {
   return need_text(m, n, 0) && op_need_dtype(m, n, 1, DT_U32) &&
          op_out_like(m, n, 0, DT_BOOL, n->in[0]);
 }
-const ExternRow ext_regex_full_match = {
-    "rt_regex_full_match", (void *)rt_regex_full_match, pack_nothing, NULL, .heap = true};
+const ExternRow ext_regex_full_match = {"rt_regex_full_match", (void *)rt_regex_full_match,
+                                        pack_nothing, NULL, .heap = true};
 
 /* ---- what the pass strings makes ---- */
 bool infer_texts_to_i64(Model *m, Node *n) { return op_out_like(m, n, 0, DT_I64, n->in[0]); }
@@ -188,13 +187,13 @@ bool infer_text_to_number(Model *m, Node *n) {
   return op_dtype(m, n, "to", DT_NONE, &to) && op_out_like(m, n, 0, to, n->in[0]);
 }
 
-const ExternRow ext_string_ranks = {
-    "rt_string_ranks", (void *)rt_string_ranks, pack_nothing, NULL, .heap = true};
-const ExternRow ext_string_to_number = {
-    "rt_string_to_number", (void *)rt_string_to_number, pack_nothing, NULL, .heap = true};
-const ExternRow ext_number_to_string = {
-    "rt_number_to_string", (void *)rt_number_to_string, pack_nothing, NULL, .heap = true};
-const ExternRow ext_strings_in = {
-    "rt_strings_in", (void *)rt_strings_in, pack_nothing, NULL, .heap = true};
-const ExternRow ext_strings_out = {
-    "rt_strings_out", (void *)rt_strings_out, pack_nothing, NULL, .heap = true};
+const ExternRow ext_string_ranks = {"rt_string_ranks", (void *)rt_string_ranks, pack_nothing, NULL,
+                                    .heap = true};
+const ExternRow ext_string_to_number = {"rt_string_to_number", (void *)rt_string_to_number,
+                                        pack_nothing, NULL, .heap = true};
+const ExternRow ext_number_to_string = {"rt_number_to_string", (void *)rt_number_to_string,
+                                        pack_nothing, NULL, .heap = true};
+const ExternRow ext_strings_in = {"rt_strings_in", (void *)rt_strings_in, pack_nothing, NULL,
+                                  .heap = true};
+const ExternRow ext_strings_out = {"rt_strings_out", (void *)rt_strings_out, pack_nothing, NULL,
+                                   .heap = true};
