@@ -147,6 +147,13 @@ typedef struct BurinDefault {
   uint64_t pinned_bytes; /* not 0: sizes were computed from data, and only its bytes may be given */
 } BurinDefault;
 
+/* Labels of the last dimension of an output that ONNX has as a list of maps (ZipMap). */
+typedef struct BurinKeys {
+  int64_t count;            /* 0: it is no such output */
+  const int64_t *ints;      /* or */
+  const char *const *texts; /* UTF-8 */
+} BurinKeys;
+
 struct BurinModel;
 typedef struct BurinModel {
   uint32_t abi_version, size; /* of this struct */
@@ -182,7 +189,8 @@ typedef struct BurinModel {
   /* The failure in words, always terminated; returns its whole length without the end. */
   int32_t (*failure_text)(const BurinFailure *failure, char *text, int32_t size);
   const BurinDefault *defaults; /* by input; NULL: all must be given */
-  int32_t uses_heap; /* runs need BurinOptions.heap */
+  int32_t uses_heap;            /* runs need BurinOptions.heap */
+  const BurinKeys *output_keys; /* by output; NULL: none has any */
 } BurinModel;
 /* Behind the weights in their file: their hash, which runs look for, and zeros. */
 enum { BURIN_WEIGHTS_TAIL = 64 };

@@ -144,6 +144,39 @@ static void tensor_table(const Program *p, StrBuf *out, bool outputs) {
   sb_printf(out, "};\n");
 }
 
+/* NAME_keys: BurinKeys of each output. False: none has any. */
+static bool key_table(const Program *p, StrBuf *out) {
+  const Graph *const g = p->m->model->main;
+  bool any = false;
+  for (int i = 0; g && i < g->outputs.n; i++) {
+    const ConstData *const k = graph_output_keys(g, i);
+    if (!k) continue;
+    const bool texts = k->dtype == DT_STR;
+    any = true;
+    sb_printf(out, "static const %s%s_keys_%d[] = {", texts ? "char *const " : "int64_t ", p->name,
+              i);
+    for (int64_t j = 0; j < k->count; j++)
+      if (texts)
+        sb_printf(out, "%s, ", text(p, ((const char *const *)k->data)[j]));
+      else
+        sb_printf(out, "%" PRId64 ", ", const_int(k, j));
+    sb_printf(out, "};\n");
+  }
+  if (!any) return false;
+  sb_printf(out, "static const BurinKeys %s_keys[] = {\n", p->name);
+  for (int i = 0; i < g->outputs.n; i++) {
+    const ConstData *const k = graph_output_keys(g, i);
+    if (!k)
+      sb_printf(out, "  {0, NULL, NULL},\n");
+    else if (k->dtype == DT_STR)
+      sb_printf(out, "  {%" PRId64 ", NULL, %s_keys_%d},\n", k->count, p->name, i);
+    else
+      sb_printf(out, "  {%" PRId64 ", %s_keys_%d, NULL},\n", k->count, p->name, i);
+  }
+  sb_printf(out, "};\n");
+  return true;
+}
+
 static void kernel_table(const Program *p, StrBuf *out) {
   if (!p->calls.n) return;
   sb_printf(out, "static const BurinKernelInfo %s_kernels[] = {\n", p->name);
@@ -195,6 +228,7 @@ void c_info(CState *s, StrBuf *out) {
   kernel_table(p, out);
   check_table(p, out);
   symbol_table(p, out);
+  const bool keys = key_table(p, out);
   sb_printf(out, "static const BurinModel %s_model = {\n  BURIN_ABI_VERSION, sizeof(BurinModel),\n",
             n);
   sb_printf(out, "  %s, \"burin\", %s, %s, %s,\n", text(p, n), text(p, p->t->name),
@@ -209,9 +243,10 @@ void c_info(CState *s, StrBuf *out) {
             m->arena_lower_bound > 0 ? m->arena_lower_bound : 0);
   sb_printf(out, "  %d, %s, 0, %s_invoke, %s_arena_size, %s_output_dims,\n", p->calls.n,
             table(p, p->calls.n, "kernels"), n, n, n);
-  sb_printf(out, "  %s%s, NULL, 0, NULL, %d, %s_checks, %s_failure_text, %s, %d};\n",
+  sb_printf(out, "  %s%s, NULL, 0, NULL, %d, %s_checks, %s_failure_text, %s, %d, %s};\n",
             p->weights.bytes ? "&" : "", table(p, p->weights.bytes > 0, "weights"), p->checks->n, n,
-            n, p->defaults ? table(p, 1, "defaults") : "NULL", p->uses_heap);
+            n, p->defaults ? table(p, 1, "defaults") : "NULL", p->uses_heap,
+            keys ? arena_printf(p->arena, "%s_keys", n) : "NULL");
   sb_printf(out, "\nconst BurinModel *%s_info(void) { return &%s_model; }\n", n, n);
   sb_printf(out,
             "\nint32_t %s_failure_text(const BurinFailure *failure, char *text, int32_t size) {\n"

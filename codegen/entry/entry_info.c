@@ -54,6 +54,33 @@ static Val tensor_infos(Emit *c, const Program *p, bool outputs) {
   return const_array(c, t, items, n);
 }
 
+static Val keys_of(Emit *c, Type t, const ConstData *keys) {
+  const Val null = LLVMConstNull(c->ptr);
+  if (!keys) return LLVMConstNull(t);
+  Val *const items = ARENA_ARRAY(c->arena, Val, keys->count + 1);
+  const bool texts = keys->dtype == DT_STR;
+  for (int64_t i = 0; i < keys->count; i++)
+    items[i] =
+        texts ? const_text(c, ((const char *const *)keys->data)[i]) : ki64(c, const_int(keys, i));
+  const Val list = const_array(c, texts ? c->ptr : c->i64, items, (int)keys->count);
+  Val f[3] = {ki64(c, keys->count), texts ? null : list, texts ? list : null};
+  return LLVMConstStructInContext(c->ctx, f, 3, 0);
+}
+
+static Val output_keys(Emit *c, const Program *p) {
+  const Graph *const g = p->m->model->main;
+  const int n = g ? g->outputs.n : 0;
+  const Type t = LLVMStructTypeInContext(c->ctx, (Type[]){c->i64, c->ptr, c->ptr}, 3, 0);
+  Val *const items = ARENA_ARRAY(c->arena, Val, n + 1);
+  bool any = false;
+  for (int i = 0; i < n; i++) {
+    const ConstData *const keys = graph_output_keys(g, i);
+    items[i] = keys_of(c, t, keys);
+    any |= keys != NULL;
+  }
+  return any ? const_array(c, t, items, n) : LLVMConstNull(c->ptr);
+}
+
 static Val kernel_infos(Emit *c, const Program *p) {
   const Type t = LLVMStructTypeInContext(c->ctx, (Type[]){c->ptr, c->ptr, c->i64}, 3, 0);
   Val *const items = ARENA_ARRAY(c->arena, Val, p->calls.n + 1);
@@ -168,7 +195,7 @@ void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
                      LLVMFunctionType(c->i32, (Type[]){c->ptr, c->ptr, c->i32}, 3, 0), true);
   const LLVMBasicBlockRef failure_start = LLVMGetInsertBlock(c->b);
   Val f[] = {ki32(c, BURIN_ABI_VERSION),
-             ki32(c, size_on(p->t, "44ppppp4444ppp8844884p8ppppp8p4ppp4")),
+             ki32(c, size_on(p->t, "44ppppp4444ppp8844884p8ppppp8p4ppp4p")),
              const_text(c, p->name),
              const_text(c, "burin"),
              const_text(c, p->t->name),
@@ -202,7 +229,8 @@ void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
              failure_text,
              p->defaults ? hidden_bytes(c, arena_printf(c->arena, "%s_defaults", p->name))
                          : LLVMConstNull(c->ptr),
-             ki32(c, p->uses_heap)};
+             ki32(c, p->uses_heap),
+             output_keys(c, p)};
   const Val init = LLVMConstStructInContext(c->ctx, f, sizeof f / sizeof *f, 0);
   const Val g =
       LLVMAddGlobal(c->mod, LLVMTypeOf(init), arena_printf(c->arena, "%s_model", p->name));

@@ -175,6 +175,11 @@ static const char abi_text[] =
     "  uint64_t pinned_bytes;   /* not 0: sizes were computed from data, only its bytes may be "
     "given */\n"
     "} BurinDefault;\n"
+    "typedef struct BurinKeys { /* labels of the last dimension of a ZipMap's output */\n"
+    "  int64_t count;           /* 0: it is no such output */\n"
+    "  const int64_t *ints;     /* or */\n"
+    "  const char *const *texts;\n"
+    "} BurinKeys;\n"
     "typedef struct BurinModel {\n"
     "  uint32_t abi_version, size; /* of this struct; later versions only add fields at its end "
     "*/\n"
@@ -204,6 +209,7 @@ static const char abi_text[] =
     "  int32_t (*failure_text)(const BurinFailure *failure, char *text, int32_t size);\n"
     "  const BurinDefault *defaults; /* by input; NULL: all must be given */\n"
     "  int32_t uses_heap;       /* not 0: runs need options->heap */\n"
+    "  const BurinKeys *output_keys; /* by output; NULL: none has any */\n"
     "} BurinModel;\n"
     "#endif\n";
 

@@ -143,6 +143,7 @@ static Node *choose(Import *im, Graph *frozen, Graph *given, const Loc *loc) {
     const char *name = frozen->output_names.data[k];
     vec_push(im->arena, &g->outputs, node_add_output(n, name));
     vec_push(im->arena, &g->output_names, name);
+    vec_push(im->arena, &g->output_keys, graph_output_keys(frozen, k));
   }
   return n;
 }

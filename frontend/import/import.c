@@ -329,6 +329,7 @@ static bool import_node(Import *im, Scope *s, const NodeProto *p, int index) {
   if (!import_attrs(im, s, p, index, loc, attrs, &n_attrs)) return false;
   if (!*loc->domain && strcmp(loc->op, "Constant") == 0)
     return count_node(im, loc) && import_constant(im, s, p, attrs, n_attrs, loc);
+  if (zipmap_known(loc->domain, loc->op)) return zipmap_node(im, s, p, loc, in, attrs, n_attrs);
   if (sequence_node(im, s, p, loc, in, attrs, n_attrs, &ok)) return ok;
   return import_op(im, s, p, in, attrs, n_attrs, loc);
 }
@@ -404,6 +405,7 @@ static bool check_declared(Import *im, const Value *v, const Onnx__ValueInfoProt
   Value *declared = value_new(im->m, NULL);
   if (!p->type || p->type->value_case == ONNX__TYPE_PROTO__VALUE__NOT_SET || v->kind != TY_TENSOR)
     return true;
+  if (strmap_get(&im->keys, p->name)) return true; /* a list of maps */
   if (p->type->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE)
     return diag_error(im->d, loc, ERR_DECLARED,
                       "output is declared as something else than the tensor that it is");
@@ -434,10 +436,12 @@ static bool add_output(Import *im, Graph *g, Value *v, const char *name, const L
   for (int k = 0; q && k < q->n; k++) {
     vec_push(im->arena, &g->outputs, q->items[k]);
     vec_push(im->arena, &g->output_names, arena_printf(im->arena, "%s[%d]", name, k));
+    vec_push(im->arena, &g->output_keys, NULL);
   }
   if (q) return true;
   vec_push(im->arena, &g->outputs, v);
   vec_push(im->arena, &g->output_names, name);
+  vec_push(im->arena, &g->output_keys, strmap_get(&im->keys, name));
   return true;
 }
 

@@ -53,6 +53,7 @@ typedef struct Import {
   StrMap symbol_names; /* sanitised names in use */
   bool *dim_used, *shape_used,
       *const_used;              /* which --dim, --shape and --const options met something */
+  StrMap keys;                  /* output of a ZipMap → ConstData of its labels */
   Vec(Seq *) seqs;              /* by value id; NULL: no sequence */
   const Onnx__GraphProto *main; /* of the file */
   Graph *version;  /* of the main graph, while one of two is imported (defaults.c); else NULL */

@@ -69,6 +69,10 @@ bool defaults_import(Import *im, Scope *s, const Onnx__GraphProto *p);
 
 /* ---- sequence.c ---- */
 Seq *sequence_of(const Import *im, const Value *v); /* NULL: none, or of unknown length */
+/* zipmap.c */
+bool zipmap_known(const char *domain, const char *op);
+bool zipmap_node(Import *im, Scope *s, const Onnx__NodeProto *p, const Loc *loc, Value *const *in,
+                 const Attr *attrs, int n_attrs);
 bool sequence_known(const char *domain, const char *op);
 /* True when the node is about sequences or optionals and was dealt with; *ok: without error. */
 bool sequence_node(Import *im, Scope *s, const Onnx__NodeProto *p, const Loc *loc, Value **in,

@@ -124,6 +124,9 @@ struct Graph {
   Vec(Value *) outputs; /* a value may be listed more than once, and may be an input or constant */
   /* ONNX names of the outputs, same positions; set by the frontend for the main graph */
   Vec(const char *) output_names;
+  /* Of the main graph, same positions: labels (i64 or str) of the last dimension of an output that
+   * is a list of maps in ONNX (ZipMap), else NULL, as those that are missing at the end */
+  Vec(const ConstData *) output_keys;
 };
 
 /* What must hold between two sizes when the model runs. Rules of ops write it with the helpers
@@ -209,6 +212,9 @@ double node_float(const Node *n, const char *name, double def);
 const char *node_string(const Node *n, const char *name, const char *def);
 int node_ints(const Node *n, const char *name, const int64_t **v); /* count; 0 when absent */
 Graph *node_region(const Node *n, const char *name);
+static inline const ConstData *graph_output_keys(const Graph *g, int k) {
+  return k < g->output_keys.n ? g->output_keys.data[k] : NULL;
+}
 static inline Value *node_in(const Node *n, int k) { return k < n->n_in ? n->in[k] : NULL; }
 static inline Value *node_out(const Node *n, int k) { return k < n->n_out ? n->out[k] : NULL; }
 /* NULL, or what is wrong with a shape: coefficients that make it too large for any sizes of the
@@ -217,8 +223,8 @@ static inline Value *node_out(const Node *n, int k) { return k < n->n_out ? n->o
 const char *dims_problem(Model *m, int rank, const Expr *const *dims);
 bool value_is_static(const Value *v, int64_t *dims /* may be NULL */); /* all dims constant */
 bool value_same_shape(const Value *a, const Value *b);
-bool value_one_element(const Value *v); /* whatever its rank */
-bool value_is_byte(const Value *v);     /* a tensor of u8 or i8 */
+bool value_one_element(const Value *v);               /* whatever its rank */
+bool value_is_byte(const Value *v);                   /* a tensor of u8 or i8 */
 const Expr *value_count(ExprPool *p, const Value *v); /* number of elements */
 /* Element of a constant, or of a value with known contents, as an expression of v's dtype; NULL:
  * unknown. */

@@ -119,6 +119,36 @@ static bool parse_place(TextParser *p, ConstData *c, int64_t bytes) {
   return true;
 }
 
+bool frame_parse_keys(TextParser *p, const ConstData **keys) {
+  Vec(int64_t) ints = {0};
+  Vec(const char *) texts = {0};
+  *keys = NULL;
+  if (!tok_eat(p, "keys")) return true;
+  if (!tok_expect(p, "[")) return false;
+  do {
+    const char *text;
+    int64_t v;
+    if (tok_at_string(p)) {
+      if (!tok_string(p, &text)) return false;
+      vec_push(p->a, &texts, text);
+    } else {
+      if (!tok_int(p, &v)) return false;
+      vec_push(p->a, &ints, v);
+    }
+  } while (tok_eat(p, ","));
+  if (ints.n && texts.n) return tok_fail(p, "keys are integers or strings");
+  const int64_t n = ints.n ? ints.n : texts.n;
+  const void *const data = ints.n ? (const void *)ints.data : (const void *)texts.data;
+  ConstData *const c = ARENA_NEW(p->a, ConstData);
+  *c = (ConstData){.dtype = ints.n ? DT_I64 : DT_STR,
+                   .rank = 1,
+                   .dims = arena_dup(p->a, &n, sizeof n),
+                   .count = n,
+                   .data = data};
+  *keys = c;
+  return tok_expect(p, "]");
+}
+
 bool frame_parse_data(TextParser *p, ConstData *c) {
   const int64_t bytes = c->count * dtype_bytes(c->dtype);
   if (tok_eat(p, "at")) return parse_place(p, c, bytes);

@@ -121,6 +121,16 @@ void frame_elements(const ConstData *c, StrBuf *b) {
   }
 }
 
+void frame_keys(const ConstData *keys, StrBuf *b) {
+  if (!keys) return;
+  sb_printf(b, " keys [");
+  for (int64_t i = 0; i < keys->count; i++) {
+    if (i) sb_putc(b, ',');
+    print_element(keys, i, b);
+  }
+  sb_putc(b, ']');
+}
+
 void assume_print(const ExprPool *p, const DimAssume *a, StrBuf *b) {
   sb_printf(b, "%s ", assume_name(a->kind));
   expr_print(p, a->a, b);

@@ -489,10 +489,13 @@ static bool parse_unset(Parser *p, Graph *g, Value *v) {
 static bool parse_output(Parser *p, Graph *g) {
   Value *v;
   const char *name = NULL;
+  const ConstData *keys;
   if (!parse_use(p, &v)) return false;
   if (!v) return tok_fail(p, "an output cannot be absent");
   if (tok_at_string(p) && !tok_string(p, &name)) return false;
   if (!v->name && !v->cdata) v->name = name;
+  if (!frame_parse_keys(p, &keys)) return false;
+  vec_push(p->a, &g->output_keys, keys);
   vec_push(p->a, &g->outputs, v);
   vec_push(p->a, &g->output_names, name);
   return true;

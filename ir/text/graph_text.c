@@ -233,6 +233,7 @@ static void print_body(const Graph *g, StrBuf *b, int indent) {
       sb_putc(b, ' ');
       sb_quoted(b, name);
     }
+    frame_keys(graph_output_keys(g, i), b);
     sb_putc(b, '\n');
   }
 }

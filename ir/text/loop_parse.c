@@ -611,7 +611,10 @@ static bool parse_interface(Parser *t, bool inputs) {
     return true;
   }
   vec_push(t->a, &m->main->outputs, v);
+  const ConstData *keys;
+  if (!frame_parse_keys(t->x, &keys)) return false;
   vec_push(t->a, &m->main->output_names, v->name);
+  vec_push(t->a, &m->main->output_keys, keys);
   return true;
 }
 

@@ -356,6 +356,7 @@ static void print_ids(Printer *t, bool outputs) {
     frame_type(t->m->model, v, t->b);
     const char *name = outputs && i < g->output_names.n ? g->output_names.data[i] : NULL;
     print_name(t, name ? name : v->name);
+    if (outputs) frame_keys(graph_output_keys(g, i), t->b);
   }
   sb_putc(t->b, '\n');
 }

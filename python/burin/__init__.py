@@ -111,6 +111,8 @@ class Model:
         self.inputs = [Tensor(m.inputs[i], self.symbols, _abi.default_shape(m, i)) for i in range(m.n_inputs)]
         self.outputs = [Tensor(m.outputs[i], self.symbols) for i in range(m.n_outputs)]
         self.max_threads = m.max_threads
+        keys = [(i, _abi.output_keys(m, i)) for i in range(m.n_outputs)]
+        self._maps = [(i, k) for i, k in keys if k is not None]
         self.name, self.target = m.name.decode(), m.target.decode()
         self.on_gpu = self.target.startswith("cuda:") and self.target != "cuda:host"
         self.arena_bytes, self.arena_lower_bound = m.arena_bytes, m.arena_lower_bound
@@ -128,7 +130,8 @@ class Model:
             raise RunError(f"{path}: {text}", status)
 
     def run(self, inputs, threads=1, outputs=None):
-        """inputs: {name: array}; optional ones may be missing. Returns the outputs as a list of arrays, in graph order.
+        """inputs: {name: array}; optional ones may be missing. Returns the outputs as a list of arrays, in graph order; a list of dicts where
+        ONNX has a ZipMap (one dict for each row).
 
         outputs: {name: array} of results that are written there, where their sizes are known before the run; the list has
         these arrays. For a GPU both may be tensors in its memory (__cuda_array_interface__ or DLPack), used where they lie."""
@@ -163,6 +166,9 @@ class Model:
                 call.check_memory(made, results, order)
         for i in call.texts:
             results[i] = _abi.from_texts(results[i])
+        for i, keys in self._maps:
+            if i not in given:
+                results[i] = _abi.to_maps(keys, results[i])
         return [outputs[t.name] if i in given else r for i, (t, r) in enumerate(zip(self.outputs, results))] if given else results
 
 

@@ -50,6 +50,10 @@ class BurinDefault(ctypes.Structure):
     _fields_ = [("data", c_void_p), ("dims", POINTER(c_int64)), ("pinned_bytes", c_uint64)]
 
 
+class BurinKeys(ctypes.Structure):
+    _fields_ = [("count", c_int64), ("ints", POINTER(c_int64)), ("texts", POINTER(c_char_p))]
+
+
 class BurinModel(ctypes.Structure):
     _fields_ = [
         ("abi_version", c_uint32), ("size", c_uint32),
@@ -65,7 +69,7 @@ class BurinModel(ctypes.Structure):
         ("weights", c_void_p), ("weights_file", c_char_p), ("weights_hash", c_uint64), ("map_weights", c_void_p),
         ("n_checks", c_int32), ("checks", POINTER(BurinCheckInfo)),
         ("failure_text", ctypes.CFUNCTYPE(c_int32, POINTER(BurinFailure), c_char_p, c_int32)),
-        ("defaults", POINTER(BurinDefault)), ("uses_heap", c_int32),
+        ("defaults", POINTER(BurinDefault)), ("uses_heap", c_int32), ("output_keys", POINTER(BurinKeys)),
     ]
 
 
@@ -134,6 +138,19 @@ def new_heap(owner):
     heap = BurinHeap(grow=ctypes.cast(host.burin_heap_malloc, c_void_p))
     weakref.finalize(owner, host.burin_heap_free, ctypes.byref(heap))
     return heap
+
+
+def output_keys(info, k):
+    """Labels of what is a list of maps in ONNX, else None."""
+    if info.size <= BurinModel.output_keys.offset or not info.output_keys or not info.output_keys[k].count:
+        return None
+    keys = info.output_keys[k]
+    return [keys.ints[i] if keys.ints else keys.texts[i].decode(errors="replace") for i in range(keys.count)]
+
+
+def to_maps(keys, rows):
+    """A list of dicts, as ONNX Runtime gives ZipMap's result."""
+    return [dict(zip(keys, row)) for row in np.atleast_2d(rows).tolist()]
 
 
 def uses_heap(info):

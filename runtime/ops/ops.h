@@ -22,6 +22,8 @@ int32_t rt_nms(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, c
                void *scratch);
 int32_t rt_tree_ensemble(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
                          const int64_t *w, void *scratch);
+int32_t rt_coupling(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                    const int64_t *w, void *scratch);
 int32_t rt_roi_align(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
                      const int64_t *w, void *scratch);
 int32_t rt_dft(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w,

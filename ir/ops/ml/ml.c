@@ -71,7 +71,8 @@ bool ml_class_count(Model *m, Node *n, const char *ints, const char *strings, in
   if (*count > 0) return true;
   if (!s || s->n == 0) return op_error(m, n, ERR_ATTR_MISSING, "%s is missing", ints);
   *count = s->n;
-  return s->kind == AT_STRINGS || op_error(m, n, ERR_ATTR_TYPE, "%s is no list of strings", strings);
+  return s->kind == AT_STRINGS ||
+         op_error(m, n, ERR_ATTR_TYPE, "%s is no list of strings", strings);
 }
 
 static Value *const_of(Build *b, const char *name, DType t, int64_t rows, int64_t cols,
@@ -259,7 +260,8 @@ bool infer_linear_classifier(Model *m, Node *n) {
   if (rows < 1 || (rows != classes && !(rows == 1 && classes == 2)))
     return op_error(m, n, ERR_ATTR_VALUE, "%lld rows of coefficients for %lld classes",
                     (long long)rows, (long long)classes);
-  return linear_shape(m, n, rows) && rows_out(m, n, 0, ml_label_type(n, "classlabels_ints"), 1, 0) &&
+  return linear_shape(m, n, rows) &&
+         rows_out(m, n, 0, ml_label_type(n, "classlabels_ints"), 1, 0) &&
          rows_out(m, n, 1, DT_F32, 2, classes);
 }
 

@@ -11,5 +11,5 @@ Value *ml_rows(Build *b, Value *x);                     /* a vector becomes one 
 Value *ml_argmax(Build *b, Value *scores);              /* along axis 1, i64[rows] */
 /* Number of classes. */
 bool ml_class_count(Model *m, Node *n, const char *ints, const char *strings, int64_t *count);
-DType ml_label_type(const Node *n, const char *ints); /* i64, or str */
+DType ml_label_type(const Node *n, const char *ints);                /* i64, or str */
 Value *ml_labels(Build *b, Node *n, const char *ints, Value *index); /* labels of class indices */

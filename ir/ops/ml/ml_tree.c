@@ -279,7 +279,8 @@ bool infer_tree_classifier(Model *m, Node *n) {
       !ml_post_transform(m, n, &post) ||
       !ml_class_count(m, n, "classlabels_int64s", "classlabels_strings", &classes))
     return false;
-  return rows_out(m, n, 0, ml_label_type(n, "classlabels_int64s"), -1) && rows_out(m, n, 1, DT_F32, classes < 2 ? 2 : classes);
+  return rows_out(m, n, 0, ml_label_type(n, "classlabels_int64s"), -1) &&
+         rows_out(m, n, 1, DT_F32, classes < 2 ? 2 : classes);
 }
 
 /* One score s for two classes; what the other gets is ONNX Runtime's way. */
