@@ -194,8 +194,9 @@ Val device_call(Entry *e, const Step *s, int position, Val fn, Val ins, Val outs
     scratch = LLVMBuildMul(c->b, wide(c, b->count), ki64(c, dtype_bytes(b->dtype)), "");
   }
   Val args[] = {e->run, ki32(c, position), fn,    ins,   ki32(c, n_in),
-                outs,   ki32(c, n_out),    words, bytes, scratch};
-  return call(c, "burin_gpu_call", 10, args);
+                outs,   ki32(c, n_out),    words, bytes, scratch,
+                s->ext.row->heap ? options_heap(e) : LLVMConstNull(c->ptr)};
+  return call(c, "burin_gpu_call", 11, args);
 }
 
 /* ---- the run ---- */

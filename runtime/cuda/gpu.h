@@ -85,10 +85,11 @@ int32_t burin_gpu_copy(GpuRun *run, void *to, const void *from, uint64_t bytes);
 /* Waits; then `bytes` (at most 8) of the device are at `to`. */
 int32_t burin_gpu_read(GpuRun *run, void *to, const void *from, uint64_t bytes);
 /* A runtime function on the host: its tensors come over, results go back. Addresses are the
- * device's; bytes[i] of in, then out (at most), then scratch_bytes of scratch that it wants. */
+ * device's; bytes[i] of in, then out (at most), then scratch_bytes of scratch that it wants, or the
+ * caller's heap (NULL: scratch). */
 int32_t burin_gpu_call(GpuRun *run, int32_t step, RtOpFn fn, const RtTensor *in, int32_t n_in,
                        RtTensor *out, int32_t n_out, const int64_t *words, const uint64_t *bytes,
-                       uint64_t scratch_bytes);
+                       uint64_t scratch_bytes, void *heap);
 /* Results are where the caller wants them: out_bytes[k] of output k; where the model has notes, they
  * were at `from`, and are now at `notes`, also in a run that else waits for nothing. Status of the
  * whole run, also after a failed step (`status`), which is then returned. */

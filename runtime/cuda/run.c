@@ -292,7 +292,7 @@ static uint64_t place(Device *d, RtTensor *t, uint64_t at, uint64_t bytes) {
 
 static bool call_on_host(Device *d, RtOpFn fn, const RtTensor *in, int32_t n_in, RtTensor *out,
                          int32_t n_out, const int64_t *words, const uint64_t *bytes,
-                         int32_t *status) {
+                         void *heap, int32_t *status) {
   RtTensor own_in[n_in + 1], own_out[n_out + 1];
   uint64_t at = 0;
   for (int32_t i = 0; i < n_in; i++) {
@@ -305,7 +305,7 @@ static bool call_on_host(Device *d, RtOpFn fn, const RtTensor *in, int32_t n_in,
     at = place(d, &own_out[i], at, bytes[n_in + i]);
   }
   if (!wait_here(d)) return false;
-  *status = fn(own_in, n_in, own_out, n_out, words, d->host + at);
+  *status = fn(own_in, n_in, own_out, n_out, words, heap ? heap : d->host + at);
   for (int32_t i = 0; i < n_out && !*status; i++)
     if (out[i].data && bytes[n_in + i] &&
         !device_check(
@@ -317,7 +317,7 @@ static bool call_on_host(Device *d, RtOpFn fn, const RtTensor *in, int32_t n_in,
 
 int32_t burin_gpu_call(GpuRun *run, int32_t step, RtOpFn fn, const RtTensor *in, int32_t n_in,
                        RtTensor *out, int32_t n_out, const int64_t *words, const uint64_t *bytes,
-                       uint64_t scratch_bytes) {
+                       uint64_t scratch_bytes, void *heap) {
   Device *const d = run->state;
   const BurinOptions *const o = d->options;
   const bool timed = o->kernel_ns && o->clock_ns;
@@ -326,7 +326,7 @@ int32_t burin_gpu_call(GpuRun *run, int32_t step, RtOpFn fn, const RtTensor *in,
   int32_t status = BURIN_OK;
   for (int32_t i = 0; i < n_in + n_out; i++) room += round_up(bytes[i], HOST_ALIGN);
   if (!device_host_room(d, room) ||
-      !call_on_host(d, fn, in, n_in, out, n_out, words, bytes, &status))
+      !call_on_host(d, fn, in, n_in, out, n_out, words, bytes, heap, &status))
     return BURIN_E_DEVICE;
   if (timed) o->kernel_ns[step] += o->clock_ns() - start;
   return status;

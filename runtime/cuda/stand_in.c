@@ -130,7 +130,7 @@ int32_t burin_gpu_read(GpuRun *run, void *to, const void *from, uint64_t bytes) 
 
 int32_t burin_gpu_call(GpuRun *run, int32_t step, RtOpFn fn, const RtTensor *in, int32_t n_in,
                        RtTensor *out, int32_t n_out, const int64_t *words, const uint64_t *bytes,
-                       uint64_t scratch_bytes) {
+                       uint64_t scratch_bytes, void *heap) {
   const BurinOptions *const o = ((const Run *)run->state)->options;
   const bool timed = o->kernel_ns && o->clock_ns;
   const uint64_t start = timed ? o->clock_ns() : 0;
@@ -138,7 +138,7 @@ int32_t burin_gpu_call(GpuRun *run, int32_t step, RtOpFn fn, const RtTensor *in,
   if (scratch_bytes && !scratch)
     return burin_rt_fail(o, BURIN_E_DEVICE, -1,
                          (int64_t)(uintptr_t)"not enough memory for a function on the host", 0, 0);
-  const int32_t status = fn(in, n_in, out, n_out, words, scratch);
+  const int32_t status = fn(in, n_in, out, n_out, words, heap ? heap : scratch);
   if (scratch) sys_free(scratch, scratch_bytes);
   if (timed) o->kernel_ns[step] += o->clock_ns() - start;
   return status;

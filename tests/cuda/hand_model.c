@@ -106,7 +106,7 @@ static int32_t steps(GpuRun *run, int64_t n, bool replayable) {
   const RtTensor y = {run->out[0], 1, 1, dims};
   RtTensor s = {run->out[1], 7, 1, one};
   const uint64_t bytes[] = {(uint64_t)n * 4, 8};
-  status = burin_gpu_call(run, 2, count_positive, &y, 1, &s, 1, NULL, bytes, 100);
+  status = burin_gpu_call(run, 2, count_positive, &y, 1, &s, 1, NULL, bytes, 100, NULL);
   if (!status) status = burin_gpu_read(run, &got, run->out[1], 8);
   return status ? status : got > n ? BURIN_E_DATA : BURIN_OK;
 }

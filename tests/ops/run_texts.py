@@ -290,6 +290,13 @@ def test_hosts(folder):
         check(name, done.stdout == want, done.stdout + done.stderr)
 
 
+def test_device(rng):
+    """Where kernels run elsewhere, strings stay on the host."""
+    m = burin.compile(op("StringConcat", 2), target="cuda:host")
+    x = texts(rng, 5)
+    compare("cuda:host", m, {"x0": x, "x1": x}, [x + x])
+
+
 def test_programs(folder):
     pair = [("x0", T.STRING, ["n"]), ("x1", T.STRING, ["n"])]
     onnx.save(build([h.make_node("StringConcat", ["x0", "x1"], ["y0"])], pair, ["y0"]), folder / "c.onnx")
@@ -313,7 +320,7 @@ def test_programs(folder):
 
 def main():
     rng = random.Random(SEED)
-    for test in (test_concat, test_split, test_normalizer, test_unique, test_numbers, test_regex, test_moves, test_labels, test_control):
+    for test in (test_concat, test_split, test_normalizer, test_unique, test_numbers, test_regex, test_moves, test_labels, test_control, test_device):
         test(rng)
     test_heap()
     with tempfile.TemporaryDirectory(prefix="burin-") as name:
