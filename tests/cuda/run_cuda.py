@@ -321,7 +321,7 @@ def test_tune(folder):
     there = {**environment(folder, SM=86), "FAKE_CUDA_KERNELS": "nothing", "BURIN_NVRTC": str(folder / "nvrtc.so")}
     for target, env, on in (("cuda:sm_80", there, " on Fake GPU 0"), ("cuda:host", os.environ, "")):
         for again in ("new", "added to"):
-            r = burin(path, f"--target={target}", f"--tune={file}", "--tune-seconds=1", env=env)
+            r = burin(path, f"--target={target}", f"--tune={file}", "--tune-seconds=1", env=env, timeout=300)
             check(f"{target}: {again}", r.returncode == 0 and " choices measured" in r.stdout, r.stdout + r.stderr)
         text = file.read_text()
         found = re.findall(r"^gpu_gemm f32 1\*\d+x\d+ k\d+ sm=\d+ sms=\d+ -> \S+  # us(.*?): \S+ [\d.]+ \(model\), \S+ [\d.]+", text, re.M)
