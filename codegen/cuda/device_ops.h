@@ -184,19 +184,37 @@ static __forceinline__ void burin_ldmatrix(uint32_t *r, const void *p) {
 static __forceinline__ void burin_ldmatrix_half(uint32_t *r, const void *p) {
   burin_ldmatrix_n(r, p, 2);
 }
+static __forceinline__ void burin_ldmatrix_turned_n(uint32_t *r, const void *p, int n) {
+  const int lane = (int)(threadIdx.x & 31);
+  for (int i = 0; i < n; i++) {
+    const int from = 8 * i + 2 * (lane % 4);
+    const uint64_t even = __shfl_sync(0xffffffffu, (unsigned long long)p, from);
+    const uint64_t odd = __shfl_sync(0xffffffffu, (unsigned long long)p, from + 1);
+    r[i] = ((const uint16_t *)even)[lane / 4] | (uint32_t)((const uint16_t *)odd)[lane / 4] << 16;
+  }
+}
+static __forceinline__ void burin_ldmatrix_turned(uint32_t *r, const void *p) {
+  burin_ldmatrix_turned_n(r, p, 4);
+}
+static __forceinline__ void burin_ldmatrix_turned_half(uint32_t *r, const void *p) {
+  burin_ldmatrix_turned_n(r, p, 2);
+}
 #elif BURIN_PTX
-static __forceinline__ void burin_ldmatrix(uint32_t *r, const void *p) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"((uint32_t)__cvta_generic_to_shared(p))
-               : "memory");
-}
-static __forceinline__ void burin_ldmatrix_half(uint32_t *r, const void *p) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
-               : "=r"(r[0]), "=r"(r[1])
-               : "r"((uint32_t)__cvta_generic_to_shared(p))
-               : "memory");
-}
+#define BURIN_LDMATRIX(name, form)                                                          \
+  static __forceinline__ void burin_ldmatrix##name(uint32_t *r, const void *p) {            \
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4" form ".shared.b16 {%0, %1, %2, %3}, [%4];" \
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])                           \
+                 : "r"((uint32_t)__cvta_generic_to_shared(p))                               \
+                 : "memory");                                                               \
+  }                                                                                         \
+  static __forceinline__ void burin_ldmatrix##name##_half(uint32_t *r, const void *p) {     \
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2" form ".shared.b16 {%0, %1}, [%2];"         \
+                 : "=r"(r[0]), "=r"(r[1])                                                   \
+                 : "r"((uint32_t)__cvta_generic_to_shared(p))                               \
+                 : "memory");                                                               \
+  }
+BURIN_LDMATRIX(, "")
+BURIN_LDMATRIX(_turned, ".trans")
 #endif
 #if BURIN_PTX
 #define BURIN_MMA(name, shape, type, c_type, constraint)                                          \
@@ -230,6 +248,22 @@ static void burin_ldmatrix_n(uint32_t *r, const void *p, int n) {
 }
 static void burin_ldmatrix(uint32_t *r, const void *p) { burin_ldmatrix_n(r, p, 4); }
 static void burin_ldmatrix_half(uint32_t *r, const void *p) { burin_ldmatrix_n(r, p, 2); }
+/* The same of matrices that are transposed: two elements of a column. */
+static void burin_ldmatrix_turned_n(uint32_t *r, const void *p, int n) {
+  const int w = burin_warp, lane = burin_self;
+  if ((uint64_t)p % 16) __builtin_trap();
+  burin_table[w][lane] = (uint64_t)p;
+  burin_gpu_warp_barrier(-5);
+  for (int i = 0; i < n; i++)
+    for (int e = 0; e < 2; e++)
+      memcpy((char *)&r[i] + 2 * e,
+             (const char *)burin_table[w][8 * i + 2 * (lane % 4) + e] + 2 * (lane / 4), 2);
+  burin_gpu_warp_barrier(-6);
+}
+static void burin_ldmatrix_turned(uint32_t *r, const void *p) { burin_ldmatrix_turned_n(r, p, 4); }
+static void burin_ldmatrix_turned_half(uint32_t *r, const void *p) {
+  burin_ldmatrix_turned_n(r, p, 2);
+}
 /* Element (row, k) of A, or (k, column) of B, of `bytes` bytes, as its register's bits. */
 static uint32_t burin_element(int w, int row, int k, int bytes, int b) {
   const int per = 4 / bytes, half = k >= 4 * per, lane = row % 8 * 4 + k % (4 * per) / per;

@@ -23,37 +23,66 @@ static const char *base_of(CText *c, const MmaOperand *o) {
   return c_value(c, o->base);
 }
 
+/* Fragments of rows, or columns, along which k runs. */
+static void load_along_k(CText *c, const MmaOperand *o, const char *base, int id, bool columns,
+                         int n) {
+  const int chunk = MMA_BYTES / dtype_bytes(o->type) / 2;
+  const char of = columns ? 'b' : 'a';
+  const int whole = columns ? n / 2 : n;
+  c_line(c, "#pragma unroll");
+  c_line(c, "for (int n = 0; n < %d; n++)", whole);
+  c_line(c,
+         "  burin_ldmatrix(f%c[n], &t%d[%s + (16 * n + burin_%c_row) * %" PRId64
+         " + k%d + burin_%c_chunk * %d]);",
+         of, o->local, base, of, o->pitch, id, of, chunk);
+  if (columns && n % 2)
+    c_line(c,
+           "burin_ldmatrix_half(fb[%d], &t%d[%s + (%d + burin_b_row %% 8) * %" PRId64
+           " + k%d + burin_b_chunk * %d]);",
+           n / 2, o->local, base, MMA_COLS * (n - 1), o->pitch, id, chunk);
+}
+
+/* Fragments of columns, lines of k: transposed while they are loaded, or, of four bytes, one by one. */
+static void load_lines_of_k(CText *c, const MmaOperand *o, const char *base, int id, int n) {
+  if (dtype_bytes(o->type) == 4) {
+    c_line(c, "#pragma unroll");
+    c_line(c, "for (int n = 0; n < %d; n++)", 2 * n);
+    c_line(c,
+           "  fb[n / 4][n %% 4] = burin_c_bits32(t%d[%s + (k%d + burin_lane %% 4 + 4 * (n %% 2)) * "
+           "%" PRId64 " + 8 * (n / 2) + burin_lane / 4]);",
+           o->local, base, id, o->pitch);
+    return;
+  }
+  c_line(c, "#pragma unroll");
+  c_line(c, "for (int n = 0; n < %d; n++)", n / 2);
+  c_line(c,
+         "  burin_ldmatrix_turned(fb[n], &t%d[%s + (k%d + burin_a_row) * %" PRId64
+         " + 16 * n + 8 * burin_a_chunk]);",
+         o->local, base, id, o->pitch);
+  if (n % 2)
+    c_line(c,
+           "burin_ldmatrix_turned_half(fb[%d], &t%d[%s + (k%d + burin_a_row) * %" PRId64 " + %d]);",
+           n / 2, o->local, base, id, o->pitch, MMA_COLS * (n - 1));
+}
+
 bool cuda_matrix(CText *c, const Stmt *s) {
   MatrixMma m;
   const char *const error = matrix_mma(c->pool, c->kernel, s, c->lane, &m);
   if (error) return c->error = error, false;
   const char *const kind = kind_of(&m);
   if (!kind) return c->error = "mma.sync of types that it does not take", false;
-  const int elements = MMA_BYTES / dtype_bytes(m.a.type), chunk = elements / 2;
   const char *const a = base_of(c, &m.a), *const b = base_of(c, &m.b);
   const int id = c->temps++;
   c_line(c, "#pragma unroll");
   c_line(c, "for (int k%d = 0; k%d < %d; k%d += %d) { // %d x %d fragments of %s", id, id, m.k, id,
-         elements, m.mi, m.nj, kind);
+         MMA_BYTES / dtype_bytes(m.a.type), m.mi, m.nj, kind);
   c->indent++;
   c_line(c, "uint32_t fa[%d][4], fb[%d][4];", m.mi, (m.nj + 1) / 2);
-  c_line(c, "#pragma unroll");
-  c_line(c, "for (int m = 0; m < %d; m++)", m.mi);
-  c_line(c,
-         "  burin_ldmatrix(fa[m], &t%d[%s + (16 * m + burin_a_row) * %" PRId64
-         " + k%d + burin_a_chunk * %d]);",
-         m.a.local, a, m.a.pitch, id, chunk);
-  c_line(c, "#pragma unroll");
-  c_line(c, "for (int n = 0; n < %d; n++)", m.nj / 2);
-  c_line(c,
-         "  burin_ldmatrix(fb[n], &t%d[%s + (16 * n + burin_b_row) * %" PRId64
-         " + k%d + burin_b_chunk * %d]);",
-         m.b.local, b, m.b.pitch, id, chunk);
-  if (m.nj % 2)
-    c_line(c,
-           "burin_ldmatrix_half(fb[%d], &t%d[%s + (%d + burin_b_row %% 8) * %" PRId64
-           " + k%d + burin_b_chunk * %d]);",
-           m.nj / 2, m.b.local, b, 8 * (m.nj - 1), m.b.pitch, id, chunk);
+  load_along_k(c, &m.a, a, id, false, m.mi);
+  if (m.b.by_k)
+    load_lines_of_k(c, &m.b, b, id, m.nj);
+  else
+    load_along_k(c, &m.b, b, id, true, m.nj);
   c_line(c, "#pragma unroll");
   c_line(c, "for (int m = 0; m < %d; m++)", m.mi);
   c_line(c, "#pragma unroll");

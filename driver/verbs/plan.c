@@ -47,7 +47,8 @@ typedef struct Launches {
  * the bandwidth of memory. */
 static double launch_us(const Launches *l, const Step *s, double limit_us) {
   static const double around = 2.5, tiles = 2, bandwidth = 0.6;
-  const bool tiled = s->estimate.model && strcmp(s->estimate.model, "gpu_gemm") == 0;
+  const char *const model = s->estimate.model ? s->estimate.model : "";
+  const bool tiled = strcmp(model, "gpu_gemm") == 0 || strcmp(model, "gpu_attention") == 0;
   const double us = tiled ? s->estimate.cycles * tiles / l->g->clock_mhz : 0;
   const double memory = limit_us / bandwidth;
   return around + (us > memory ? us : memory);

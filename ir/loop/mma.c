@@ -69,19 +69,35 @@ static bool read_columns(const Nest *x, const Expr **e, MmaOperand *out) {
          take(x, e, x->var[FRAGMENT_N], x->extent[FRAGMENT_N], out->pitch * MMA_COLS);
 }
 
+/* The same columns, of which each k has a line. */
+static bool read_lines_of_k(const Nest *x, const Expr **e, MmaOperand *out) {
+  return coefficient(x, *e, x->var[STEP], &out->pitch) && out->pitch > 0 &&
+         take(x, e, x->var[PAIR], 2, 1) && take(x, e, x->quad, 2, 0) &&
+         take(x, e, x->place, 2, 2) &&
+         take(x, e, x->var[FRAGMENT_N], x->extent[FRAGMENT_N], MMA_COLS) &&
+         take(x, e, x->var[STEP], x->extent[STEP], out->pitch);
+}
+
+/* k runs along a row, or a column. */
+static bool read_along_k(const Nest *x, const Expr **e, bool columns, MmaOperand *out) {
+  return (columns ? read_columns : read_rows)(x, e, out) && take(x, e, x->var[STEP], 2, 1);
+}
+
 static bool read_operand(const Nest *x, const Expr *e, bool columns, DType sums, MmaOperand *out) {
   if (e->op == EX_cast) e = e->a[0];
   if (e->op != EX_LOCAL || x->k->locals.data[e->id].memory != MEM_SHARED) return false;
-  out->local = e->id;
-  out->type = (DType)e->dtype;
+  *out = (MmaOperand){.local = e->id, .type = (DType)e->dtype};
   const bool fits = sums == DT_F32 ? e->dtype == DT_F16 || e->dtype == DT_BF16 || e->dtype == DT_F32
                                    : e->dtype == DT_I8 || e->dtype == DT_U8;
   const int64_t unit = ALIGNED / dtype_bytes(out->type);
   const Expr *const lane = ex_add(x->p, ex_mul(x->p, x->quad, ex_i64(x->p, QUAD)), x->place);
-  const Expr *at = expr_subst(x->p, e->a[0], x->lane, lane);
-  if (!fits || !(columns ? read_columns : read_rows)(x, &at, out) ||
-      !take(x, &at, x->var[STEP], 2, 1))
-    return false;
+  const Expr *const all = expr_subst(x->p, e->a[0], x->lane, lane), *at = all;
+  if (!fits) return false;
+  if (!read_along_k(x, &at, columns, out)) {
+    at = all;
+    out->by_k = true;
+    if (!columns || sums != DT_F32 || !read_lines_of_k(x, &at, out)) return false;
+  }
   out->base = at;
   return is_uniform(x, at) && out->pitch % unit == 0 && expr_is_multiple(x->p, at, unit);
 }

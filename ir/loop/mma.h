@@ -9,9 +9,10 @@
  *
  * t2 holds the lane's sums, f32 or i32, in registers that are kept over barriers. A(row, k) is
  * element base + row*pitch + k of a shared local, converted to the type of the sums; B(column, k)
- * likewise, so that k follows each other in both. base is the same for all lanes, begins at 16
- * bytes, as every row does; K elements are a multiple of MMA_BYTES: m16n8k16 with f16 and bf16,
- * m16n8k32 with bytes, m16n8k8 with f32 (tf32: who writes them into shared memory rounds them).
+ * likewise, so that k follows each other in both; or, of f16, bf16 and f32, element base + k*pitch +
+ * column. base is the same for all lanes, begins at 16 bytes, as every row does; K elements are a
+ * multiple of MMA_BYTES: m16n8k16 with f16 and bf16, m16n8k32 with bytes, m16n8k8 with f32 (tf32:
+ * who writes them into shared memory rounds them).
  *
  * Each lane adds up what it has, so that the interpreter, and CPUs, take the loops as they stand.
  * A GPU adds in another order: floats differ in rounding, integers do not. */
@@ -25,6 +26,7 @@ typedef struct MmaOperand {
   DType type;
   const Expr *base; /* element (0, 0) */
   int64_t pitch;    /* elements from row to row; of B from column to column */
+  bool by_k;        /* of B: from k to k, and columns follow each other */
 } MmaOperand;
 
 typedef struct MatrixMma {

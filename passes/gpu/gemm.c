@@ -390,6 +390,8 @@ Step *lower_gpu_contraction(Lower *l, const Value *root, const Value *anchor, co
   const Node *const n = anchor->def;
   ConvInfo conv;
   MatMulInfo product;
+  Attention attention;
+  if (attention_of(n, &attention)) return lower_gpu_attention(l, root, anchor, to, &attention);
   if (!node_contract_types(n) || strcmp(n->op->name, "DequantizeMatMul") == 0) return NULL;
   if (conv_info(n, &conv)) {
     return conv_phases(&conv) > 0 ? lower_conv_rows(l, root, anchor, to, &conv) : NULL;

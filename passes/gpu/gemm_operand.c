@@ -3,10 +3,9 @@
  * nothing asks where they end. */
 #include "passes/build/nest.h"
 #include "passes/gpu/gemm.h"
+#include "passes/gpu/tile_load.h"
 
 #include <string.h>
-
-enum { TF32_HALF = 0x1000 }; /* of the last bit that tf32 keeps */
 
 /* ---- elements ---- */
 
@@ -33,22 +32,6 @@ static const Expr *element_at(Gemm *g, const Operand *o, const Expr *line) {
   return o->is_b ? g->c->b_direct(g->c, line) : g->c->a(g->c, gemm_num(g, 0), line);
 }
 
-/* What a load with a guard gives as 0 stays 0. */
-static bool keeps_zero(const Expr *e) {
-  while (e->op == EX_cast || e->op == EX_bits) e = e->a[0];
-  return e->op == EX_LOAD;
-}
-
-/* x as tensor cores take it: to 10 bits behind the point, halves away from zero
- * (cvt.rna.tf32). */
-static const Expr *rounded(ExprPool *p, const Expr *x) {
-  const Expr *const bits = ex_bits(p, DT_I32, x), *const exponent = ex_int(p, DT_I32, 0x7f800000);
-  const Expr *const up = ex_add(p, bits, ex_int(p, DT_I32, TF32_HALF));
-  const Expr *const cut = ex_and(p, up, ex_int(p, DT_I32, -2 * TF32_HALF));
-  const Expr *const finite = ex_lt(p, ex_and(p, bits, exponent), exponent);
-  return ex_bits(p, DT_F32, ex_select(p, finite, cut, bits));
-}
-
 static float rounded_constant(float x) {
   uint32_t bits;
   memcpy(&bits, &x, sizeof bits);
@@ -56,12 +39,6 @@ static float rounded_constant(float x) {
   bits = (bits + TF32_HALF) & ~(uint32_t)(2 * TF32_HALF - 1);
   memcpy(&x, &bits, sizeof bits);
   return x;
-}
-
-/* An element as it is stored in shared memory. */
-static const Expr *stored_type(const Gemm *g, const Operand *o, const Expr *e) {
-  while (e->op == EX_cast && e->a[0]->dtype == o->type) return e->a[0];
-  return ex_cast(g->p, o->type, e);
 }
 
 /* e where `inside` holds, else 0, and no access there. */
@@ -73,15 +50,7 @@ static const Expr *guarded(Gemm *g, const Operand *o, const Expr *inside, const 
   x->guard = inside;
   const Expr *const e = element_at(g, o, line);
   x->guard = around;
-  return keeps_zero(e) ? e : ex_select(g->p, inside, e, ex_const(g->p, (DType)e->dtype, 0));
-}
-
-/* Whether x + i < extent for one of the `width` i's means so for all: then the
- * first one is asked. */
-static const Expr *below(Gemm *g, const Expr *first, const Expr *i, int width, const Expr *extent) {
-  int64_t n;
-  const bool whole = expr_is_const(extent, &n) && n % width == 0;
-  return ex_lt(g->p, whole ? first : ex_add(g->p, first, i), extent);
+  return tile_keeps_zero(e) ? e : ex_select(g->p, inside, e, ex_const(g->p, (DType)e->dtype, 0));
 }
 
 /* ---- constants in the order of tiles ---- */
@@ -244,32 +213,23 @@ static const Expr *spot_value(Gemm *g, const Operand *o, const Spot *s, const Ex
   if (o->packed >= 0) return packed_element(g, o, k, line);
   const Expr *const first_k = ex_add(g->p, gemm_scaled(g, step, g->tile.k), s->first_k);
   const int wide = o->along_k ? o->width : 1, high = o->along_k ? 1 : o->width;
-  const Expr *inside = below(g, first, o->along_k ? zero : v, high, extent);
+  const Expr *inside = tile_below(g->p, first, o->along_k ? zero : v, high, extent);
   if (!g->nested)
-    inside = ex_and(g->p, inside, below(g, first_k, o->along_k ? v : zero, wide, g->total));
-  return stored_type(g, o, guarded(g, o, inside, line));
+    inside = ex_and(g->p, inside, tile_below(g->p, first_k, o->along_k ? v : zero, wide, g->total));
+  return tile_stored(g->p, o->type, guarded(g, o, inside, line));
 }
 
 /* Whether what a thread reads together is a copy of 16 aligned bytes into neighbours of a line. */
 static bool is_direct(Gemm *g, const Operand *o) {
-  enum { MOST = 32, BYTES = 16 };
+  enum { BYTES = 16 };
   if (o->along_k == o->lines_of_k || o->width * dtype_bytes(o->type) != BYTES ||
       (g->kind == TILE_TF32 && o->packed < 0))
     return false;
   const Threads t = gemm_threads(g);
-  const Expr *const v = ex_var(g->p, "v", gemm_num(g, o->width)), *coeff, *first;
+  const Expr *const v = ex_var(g->p, "v", gemm_num(g, o->width));
   const Spot s = spot_of(g, o, &t, gemm_num(g, 0), v);
   const Expr *const e = spot_value(g, o, &s, v, ex_var(g->p, "step", g->steps));
-  if (e->op != EX_LOAD || (DType)e->dtype != o->type ||
-      (e->a[1] && expr_uses_var(e->a[1], v->id)) ||
-      !expr_affine(g->p, e->a[0], v, &coeff, &first) || !expr_is_i64(coeff, 1))
-    return false;
-  ExprTerm term[MOST];
-  const int n = expr_terms(g->p, first, term, MOST);
-  for (int i = 0; i < n; i++)
-    if (term[i].coeff % o->width) return false;
-  const Param *const from = &g->c->b.k->params.data[e->id];
-  return n >= 0 && from->align >= BYTES && !(from->access & PA_WRITE);
+  return tile_copies(g->c->b.k, g->p, e, v, o->type);
 }
 
 void gemm_operand(Gemm *g, Operand *o) {
@@ -333,7 +293,7 @@ Stmt *gemm_put(Gemm *g, const Operand *o, const Threads *t, const Expr *stage) {
   const Expr *const v = ex_var(g->p, "v", gemm_num(g, o->width));
   const Spot s = spot_of(g, o, t, i, v);
   const Expr *e = ex_local(g->p, o->type, o->held, held_index(g, o, i, v));
-  if (g->kind == TILE_TF32 && o->packed < 0) e = rounded(g->p, e);
+  if (g->kind == TILE_TF32 && o->packed < 0) e = tile_rounded(g->p, e);
   Stmt *const set = stmt_set(g->a, o->shared, gemm_shared_index(g, o, stage, s.line, s.k), e);
   return stmt_for(g->a, FOR_UNROLL, i, stmt_for(g->a, FOR_VECTOR, v, set));
 }

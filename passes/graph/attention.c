@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "passes/choose/contract_types.h"
+#include "passes/gpu/gpu.h"
 #include "passes/graph/rewrite.h"
 
 enum { MAX_DEPTH = ATTENTION_DEPTH };
@@ -92,6 +93,7 @@ static bool readable(Find *f, const Attention *a) {
 static bool pays(const Find *f, const Attention *a) {
   enum { FEW = 8 };
   const Target *t = f->c->target;
+  if (target_has_grids(t)) return gpu_takes_attention(f->c, a);
   const double rows = expr_extent_guess(f->p, a->rows);
   const double bytes = 4 * expr_extent_guess(f->p, value_count(f->p, a->x));
   return rows >= FEW || bytes > (double)t->l2_bytes / 2;
@@ -246,7 +248,9 @@ static bool rewrite_one(Forward *fw, Node *n, bool *keep) {
   Build b = {
       .m = f->m, .g = n->graph, .loc = loc_joined(f->m->arena, n->loc, m.softmax->loc), .ok = true};
   m.v = n->in[1];
-  if (m.x->dtype == DT_F64 || !attention_make(m.x, m.v, scores, &a) || !pays(f, &a)) return true;
+  if (m.x->dtype == DT_F64 || n->out[0]->dtype != m.v->dtype ||
+      !attention_make(m.x, m.v, scores, &a) || !pays(f, &a))
+    return true;
   attention_mark(m.x, scores);
   const bool fits = readable(f, &a);
   if (!fits || m.n_views) unmark(m.x, scores, 0);
@@ -268,7 +272,6 @@ static bool rewrite_one(Forward *fw, Node *n, bool *keep) {
 }
 
 bool pass_attention(PassCtx *c) {
-  if (target_has_grids(c->target)) return true;
   Find f = {.c = c, .m = c->model, .p = c->model->pool};
   f.uses = graph_uses(c->model->main, c->scratch);
   stand_ins_init(&f.places, c->model, c->scratch);

@@ -107,31 +107,9 @@ static Stmt *scores(Attn *c, const Span *rows, const Span *keys) {
   return out.first;
 }
 
-/* One by the sum of a row. */
-static const Expr *inverse(Attn *c, const Expr *sum) {
-  const Attention *a = c->at;
-  const Expr *none = ex_bool(c->p, false);
-  int64_t lo, hi;
-  if (!expr_range(c->p, a->keys, &lo, &hi) || lo < 1) none = ex_eq(c->p, a->keys, num(c, 0));
-  if (a->mode == SM_SAFE) none = ex_op(c->p, EX_or, none, ex_eq(c->p, sum, f32(c, 0)), NULL);
-  return ex_select(c->p, none, f32(c, 0), ex_div(c->p, f32(c, 1), sum));
-}
-
 /* Stores column `col` of a row of the block; the row's factor stands in `sum`. */
 static Stmt *store(Attn *c, const Expr *first, const Expr *r, const Expr *col, const Expr *y) {
-  const Attention *a = c->at;
-  const Expr *own[MAX_RANK], *idx[MAX_RANK], *factor = load(c, c->sum, r);
-  const int rank = a->x->rank;
-  for (int k = 0; k < rank - 2; k++) own[k] = c->batch[k];
-  own[rank - 2] = plus(c, first, r);
-  own[rank - 1] = col;
-  for (int k = 0; k < rank; k++) idx[k] = own[a->perm ? a->perm[k] : k];
-  y = ex_mul(c->p, y, factor);
-  if (a->mode == SM_NO_NAN) /* of a row without finite maximum the factor is NaN or infinite */
-    y = ex_select(c->p, ex_lt(c->p, factor, f32(c, INFINITY)), y, f32(c, 0));
-  y = kb_epilogue(&c->b, c->root, c->anchor, idx, y);
-  const int out = kb_param(&c->b, c->to->buffer, c->to->offset, PA_WRITE);
-  return stmt_store(arena(c), out, place_index(c->p, c->to, c->root->rank, idx), y);
+  return attn_store(c, plus(c, first, r), col, y, load(c, c->sum, r));
 }
 
 typedef struct Values {
@@ -181,31 +159,12 @@ static Stmt *weighted_values(Attn *c, const Span *rows, const Span *keys) {
 
 /* ---- softmax ---- */
 
-/* The masked score of a row of the block at a key. */
-static const Expr *masked(Attn *c, const Expr *row, const Expr *key, const Expr *raw) {
-  const Attention *a = c->at;
-  const Expr *idx[MAX_RANK], *at[MAX_RANK], *hole = ex_hole(c->p, a->scores->dtype, 0);
-  const int nb = a->x->rank - 2;
-  for (int d = 0; d < nb; d++) idx[d] = c->batch[d];
-  idx[nb] = expr_is_i64(a->rows, 1) ? num(c, 0) : row;
-  idx[nb + 1] = expr_is_i64(a->keys, 1) ? num(c, 0) : key;
-  const Expr *e = attention_score(&c->b.x, a, idx, at);
-  if (a->qk.alpha != 1.0) raw = ex_mul(c->p, raw, f32(c, a->qk.alpha));
-  raw = ex_cast(c->p, a->scores->dtype, raw);
-  return ex_cast(c->p, DT_F32, expr_replace(c->p, e, 1, &hole, &raw));
-}
-
-/* What is subtracted from the scores of a row: its maximum, or 0 while there is none. */
-static const Expr *base_of(Attn *c, const Expr *max) {
-  return ex_select(c->p, ex_eq(c->p, max, f32(c, -INFINITY)), f32(c, 0), max);
-}
-
 /* One row of the block: masked in place; its maximum so far, and the factor of what came before. */
 static Stmt *max_row(Attn *c, const Expr *first, const Expr *r, const Span *keys) {
   Arena *a = arena(c);
   const int max = tile_local(c, "m", 1), x = tile_local(c, "x", 1);
   const Expr *zero = num(c, 0), *j = var(c, "j", keys->count), *at = in_block(c, r, c->width, j);
-  const Expr *e = masked(c, plus(c, first, r), plus(c, keys->first, j), load(c, c->s, at));
+  const Expr *e = attn_masked(c, plus(c, first, r), plus(c, keys->first, j), load(c, c->s, at));
   const Expr *own = ex_local(c->p, DT_F32, x, zero), *m = ex_local(c->p, DT_F32, max, zero);
   StmtList out = {0}, body = {0};
   stmt_add(&out, stmt_local(a, max));
@@ -216,7 +175,7 @@ static Stmt *max_row(Attn *c, const Expr *first, const Expr *r, const Span *keys
   stmt_add(&body, stmt_acc(a, max, zero, RED_MAX, own));
   stmt_add(&out, loop(c, FOR_VECTOR, j, body.first));
   if (c->online) {
-    const Expr *change = ex_sub(c->p, load(c, c->m, r), base_of(c, m));
+    const Expr *change = ex_sub(c->p, load(c, c->m, r), attn_base(c, m));
     stmt_add(&out, stmt_store(a, c->c, r, ex_op(c->p, EX_exp, change, NULL, NULL)));
   }
   stmt_add(&out, stmt_store(a, c->m, r, m));
@@ -232,7 +191,7 @@ static Stmt *exp_row(Attn *c, const Expr *r, const Span *keys) {
   const Expr *e = ex_sub(c->p, load(c, c->s, at), ex_local(c->p, DT_F32, base, zero));
   StmtList out = {0}, body = {0};
   stmt_add(&out, stmt_local(a, base));
-  stmt_add(&out, stmt_set(a, base, zero, base_of(c, load(c, c->m, r))));
+  stmt_add(&out, stmt_set(a, base, zero, attn_base(c, load(c, c->m, r))));
   stmt_add(&out, stmt_local(a, sum));
   stmt_add(&out, stmt_set(a, sum, zero, f32(c, 0)));
   stmt_add(&body, stmt_local(a, x));
@@ -241,7 +200,7 @@ static Stmt *exp_row(Attn *c, const Expr *r, const Span *keys) {
   stmt_add(&body, stmt_acc(a, sum, zero, RED_SUM, own));
   stmt_add(&out, loop(c, FOR_VECTOR, j, body.first));
   if (c->online) l = ex_op(c->p, EX_fma, load(c, c->sum, r), load(c, c->c, r), l);
-  stmt_add(&out, stmt_store(a, c->sum, r, c->online ? l : inverse(c, l)));
+  stmt_add(&out, stmt_store(a, c->sum, r, c->online ? l : attn_inverse(c, l)));
   return out.first;
 }
 
@@ -316,7 +275,8 @@ static Stmt *store_rows(Attn *c, const Span *rows) {
   const Expr *r = var(c, "r", rows->count), *d = var(c, "j", num(c, c->at->dv));
   Stmt *s = store(c, rows->first, r, d, load(c, c->acc, in_block(c, r, c->dv, d)));
   StmtList out = {0};
-  if (c->online) stmt_add(&out, stmt_store(arena(c), c->sum, r, inverse(c, load(c, c->sum, r))));
+  if (c->online)
+    stmt_add(&out, stmt_store(arena(c), c->sum, r, attn_inverse(c, load(c, c->sum, r))));
   stmt_add(&out, loop(c, FOR_VECTOR, d, s));
   return loop(c, FOR_SERIAL, r, out.first);
 }
@@ -393,16 +353,6 @@ static bool stores_at_once(Attn *c) {
   return expr_cost(s->access.value) <= HEAVY;
 }
 
-static void bind_batch(Attn *c, const Expr *flat) {
-  const Value *x = c->at->x;
-  nest_indices(c->p, flat, x->rank - 2, x->dims, c->batch);
-  const Expr *idx[MAX_RANK];
-  for (int d = 0; d < x->rank - 2; d++) idx[d] = c->batch[d];
-  for (int d = x->rank - 2; d < x->rank; d++)
-    idx[d] = expr_is_i64(x->dims[d], 1) ? num(c, 0) : var(c, "x", x->dims[d]);
-  attention_score(&c->b.x, c->at, idx, c->score_at);
-}
-
 Step *lower_attention(Lower *l, const Value *root, const Value *anchor, const Place *to,
                       const Attention *a) {
   Attn c;
@@ -422,7 +372,7 @@ Step *lower_attention(Lower *l, const Value *root, const Value *anchor, const Pl
   const Expr *blocks = ex_ceildiv(c.p, a->rows, c.rows), *heads = attention_heads(c.p, a);
   const Expr *total = ex_mul(c.p, heads, blocks);
   const Expr *par = var(&c, "p", total);
-  bind_batch(&c, ex_floordiv(c.p, par, blocks));
+  attn_bind_batch(&c, ex_floordiv(c.p, par, blocks));
   c.stored = stores_at_once(&c);
   Stmt *body = query_blocks(&c, ex_floormod(c.p, par, blocks));
   const MachineModel m = machine_model(l->c->target, DT_F32, l->mod->max_threads);

@@ -54,3 +54,18 @@ const Expr *attn_key(Attn *c, const Expr *panel, const Expr *d, const Expr *j);
 const Expr *attn_value(Attn *c, const Expr *key, const Expr *col);
 /* The query itself, for the copy. */
 const Expr *attn_query_at(Attn *c, const Expr *row, const Expr *d);
+
+/* ---- attention_parts.c ---- */
+/* The head's index from its number, into c->batch and c->score_at. */
+void attn_bind_batch(Attn *c, const Expr *flat);
+/* Element of operand v under the batch index from[] of a value of rank `rank`, as f32. */
+const Expr *attn_operand(Attn *c, KernelBuild *b, const Value *v, bool trans, int rank,
+                         const Expr *const *from, const Expr *row, const Expr *col);
+/* The masked score of a row at a key, of the sum of products `raw`. */
+const Expr *attn_masked(Attn *c, const Expr *row, const Expr *key, const Expr *raw);
+/* What is subtracted from the scores of a row: its maximum, or 0 while there is none. */
+const Expr *attn_base(Attn *c, const Expr *max);
+/* One by the sum of a row. */
+const Expr *attn_inverse(Attn *c, const Expr *sum);
+/* Stores column `col` of a row: y times the row's factor, and the epilogue. */
+Stmt *attn_store(Attn *c, const Expr *row, const Expr *col, const Expr *y, const Expr *factor);

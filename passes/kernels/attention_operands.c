@@ -4,18 +4,6 @@
 #include "passes/build/nest.h"
 #include "passes/kernels/attention_kernel.h"
 
-/* Element (row, col) of operand v under the batch index from[] of a value of rank `rank`. */
-static const Expr *operand(Attn *c, KernelBuild *b, const Value *v, bool trans, int rank,
-                           const Expr *const *from, const Expr *row, const Expr *col) {
-  const Expr *idx[MAX_RANK];
-  const int nb = v->rank - 2;
-  for (int d = 0; d < nb; d++)
-    idx[d] = expr_is_i64(v->dims[d], 1) ? num(c, 0) : from[rank - v->rank + d];
-  idx[nb] = trans ? col : row;
-  idx[nb + 1] = trans ? row : col;
-  return ex_cast(c->p, DT_F32, kernel_expr_read(&b->x, v, idx));
-}
-
 /* Number of the batch entry of v, and how many there are. */
 static const Expr *batch_number(const Attn *c, const Value *v, int rank, const Expr *const *from,
                                 const Expr **count) {
@@ -50,7 +38,7 @@ static Step *pack(Attn *c, const Value *v, bool trans, const Expr *rows, const E
   const Expr *inside = ex_lt(c->p, col, cols);
   const bool certain = inside->op == EX_CONST;
   b.x.guard = certain ? NULL : inside;
-  const Expr *e = operand(c, &b, v, trans, v->rank, idx, r, col);
+  const Expr *e = attn_operand(c, &b, v, trans, v->rank, idx, r, col);
   b.x.guard = NULL;
   if (e->op != EX_LOAD && !certain) e = ex_select(c->p, inside, e, f32(c, 0));
   const Expr *at = plus(c, times(c, plus(c, ex_mul(c->p, par, rows), r), width), j);
@@ -71,7 +59,7 @@ static bool in_place(Attn *c, const Value *v, bool trans, const Expr *rows, cons
   int64_t n, stride;
   if (!expr_is_const(cols, &n) || n % c->lanes) return false;
   for (int d = 0; d < v->rank - 2; d++) idx[d] = var(c, "o", v->dims[d]);
-  const Expr *e = operand(c, &c->b, v, trans, v->rank, idx, r, j);
+  const Expr *e = attn_operand(c, &c->b, v, trans, v->rank, idx, r, j);
   return e->op == EX_LOAD && !e->a[1] && expr_affine(c->p, e->a[0], j, &coeff, &rest) &&
          expr_is_i64(coeff, 1) && expr_affine(c->p, e->a[0], r, &coeff, &rest) &&
          expr_is_const(coeff, &stride) &&
@@ -86,7 +74,7 @@ static bool query_in_place(Attn *c) {
   const Expr *d = var(c, "k", num(c, a->dk));
   if (a->rows->op != EX_CONST || a->qk.trans_a) return false;
   for (int k = 0; k < a->q->rank - 2; k++) idx[k] = var(c, "o", a->q->dims[k]);
-  const Expr *e = operand(c, &c->b, a->q, false, a->q->rank, idx, r, d);
+  const Expr *e = attn_operand(c, &c->b, a->q, false, a->q->rank, idx, r, d);
   return e->op == EX_LOAD && !e->a[1] && expr_affine(c->p, e->a[0], d, &coeff, &rest) &&
          expr_affine(c->p, e->a[0], r, &coeff, &rest);
 }
@@ -94,7 +82,7 @@ static bool query_in_place(Attn *c) {
 const Expr *attn_value(Attn *c, const Expr *key, const Expr *col) {
   const Value *v = c->at->v;
   const int rank = c->at->x->rank;
-  if (!c->vp) return operand(c, &c->b, v, false, rank, c->batch, key, col);
+  if (!c->vp) return attn_operand(c, &c->b, v, false, rank, c->batch, key, col);
   const Expr *count, *at = batch_number(c, v, rank, c->batch, &count);
   at = plus(c, times(c, plus(c, ex_mul(c->p, at, c->at->keys), key), c->dv), col);
   return load(c, kb_param(&c->b, c->vp->buffer, c->vp->offset, PA_READ), at);
@@ -102,7 +90,7 @@ const Expr *attn_value(Attn *c, const Expr *key, const Expr *col) {
 
 const Expr *attn_query_at(Attn *c, const Expr *row, const Expr *d) {
   const Attention *a = c->at;
-  return operand(c, &c->b, a->q, a->qk.trans_a, a->scores->rank, c->score_at, row, d);
+  return attn_operand(c, &c->b, a->q, a->qk.trans_a, a->scores->rank, c->score_at, row, d);
 }
 
 const Expr *attn_query(Attn *c, const Expr *first, const Expr *row, const Expr *d) {
@@ -115,8 +103,8 @@ const Expr *attn_key(Attn *c, const Expr *panel, const Expr *d, const Expr *j) {
   const Attention *a = c->at;
   const int width = panel_width(c), rank = a->scores->rank;
   if (!c->kp)
-    return operand(c, &c->b, a->k, a->qk.trans_b, rank, c->score_at, d,
-                   plus(c, times(c, panel, width), j));
+    return attn_operand(c, &c->b, a->k, a->qk.trans_b, rank, c->score_at, d,
+                        plus(c, times(c, panel, width), j));
   const Expr *count, *head = batch_number(c, a->k, rank, c->score_at, &count);
   panel = plus(c, ex_mul(c->p, head, ex_ceildiv(c->p, a->keys, width)), panel);
   return load(c, kb_param(&c->b, c->kp->buffer, c->kp->offset, PA_READ),
