@@ -7,7 +7,7 @@
 #include <stdint.h>
 #define memcpy __builtin_memcpy
 #define __global__
-#define __launch_bounds__(n)
+#define __launch_bounds__(...)
 #define BURIN_PTX 0
 typedef struct BurinIndex {
   int x, y, z;
@@ -19,6 +19,7 @@ float burin_rt_fmodf(float a, float b);
 static BurinIndex blockIdx; /* one kernel runs at a time */
 #define BURIN_SHARED unsigned char *const shared = (unsigned char *)burin_gpu_shared()
 #define BURIN_BARRIER() burin_gpu_barrier(__LINE__)
+#define BURIN_WARP_BARRIER() burin_gpu_warp_barrier(__LINE__)
 /* The thread's own index, in blocks of nx * ny * … threads. */
 #define BURIN_THREAD(nx, ny)             \
   const int number = burin_gpu_thread(); \
@@ -43,6 +44,7 @@ typedef unsigned long long uint64_t;
 #define UINT64_MAX 18446744073709551615ULL
 #define BURIN_SHARED extern __shared__ __align__(128) unsigned char shared[]
 #define BURIN_BARRIER() __syncthreads()
+#define BURIN_WARP_BARRIER() __syncwarp()
 #define BURIN_THREAD(nx, ny) const uint3 thread = threadIdx
 #define burin_rt_fmod(a, b) fmod(a, b)
 #define burin_rt_fmodf(a, b) fmodf(a, b)

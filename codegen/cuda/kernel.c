@@ -1,117 +1,29 @@
 /* A grid as a CUDA kernel. Block loops are blockIdx, a nest of thread loops is a phase, which every
- * thread goes through with its own threadIdx. Between two phases stands a barrier where one of them
- * reads or writes what another thread may have written or read in the other: shared memory, or a
- * buffer that the kernel writes. In kernels with late locals stands one between all phases, and before
- * it each thread waits for its copies but those of the last phases. */
+ * thread goes through with its own threadIdx. Between two phases stands what barriers.c says. In kernels
+ * with late locals each phase is a group of copies; in front of a barrier of the block each thread waits
+ * for its own but those of the last phases. */
 #include <inttypes.h>
 #include <string.h>
 
 #include "codegen/analysis/kernel.h"
+#include "codegen/cuda/barriers.h"
 #include "codegen/cuda/cuda.h"
 
 #define TEXT(...) arena_printf(c->arena, __VA_ARGS__)
 
-/* What was read and written since the last barrier: parameters, then shared locals. */
-typedef struct Touched {
-  bool *read, *written;
-} Touched;
-
 typedef struct Grid {
   CText *c;
   const Kernel *k;
-  int n;               /* of what may be touched */
-  Touched pending;     /* since the last barrier */
+  Barriers between;
   bool silent;         /* nothing is written: only what is pending at the end matters */
   bool barriers;       /* there is one */
-  int late;            /* the least of late locals; 0: there is none */
   SharedPlace *shared; /* by local */
 } Grid;
 
 static const char axes[] = "xyz";
 enum { WIDE = 16 }; /* bytes of the widest load of a thread */
 
-/* ---- what a phase touches ---- */
-static void clear(const Grid *g, Touched *t) {
-  memset(t->read, 0, (size_t)g->n);
-  memset(t->written, 0, (size_t)g->n);
-}
-
-static Touched touched_new(const Grid *g) {
-  return (Touched){ARENA_ARRAY(g->c->arena, bool, g->n + 1),
-                   ARENA_ARRAY(g->c->arena, bool, g->n + 1)};
-}
-
-static void touched_add(const Grid *g, Touched *to, const Touched *from) {
-  for (int i = 0; i < g->n; i++) {
-    to->read[i] |= from->read[i];
-    to->written[i] |= from->written[i];
-  }
-}
-
-typedef struct Looking {
-  const Grid *g;
-  Touched *t;
-} Looking;
-
-static bool is_shared(const Grid *g, int local) {
-  return g->k->locals.data[local].memory == MEM_SHARED;
-}
-
-static bool note_read(void *user, const Expr *e) {
-  const Looking *const l = user;
-  const Grid *const g = l->g;
-  if (e->op == EX_LOAD && g->k->params.data[e->id].access & PA_WRITE) l->t->read[e->id] = true;
-  if (e->op == EX_LOCAL && is_shared(g, e->id)) l->t->read[g->k->params.n + e->id] = true;
-  return false;
-}
-
-static void note_reads(void *user, const Expr *e) {
-  if (e) expr_any(e, EXF_LOAD | EXF_LOCAL, note_read, user);
-}
-
-static bool note_statement(void *user, Stmt *s) {
-  const Looking *const l = user;
-  const Grid *const g = l->g;
-  stmt_each_expr(s, note_reads, user);
-  if (s->kind == ST_FOR) {
-    note_reads(user, expr_var_lo(g->c->pool, s->loop.var->id));
-    note_reads(user, expr_var_extent(g->c->pool, s->loop.var->id));
-  }
-  if (s->kind == ST_STORE) l->t->written[s->access.id] = true;
-  const bool local = s->kind == ST_SET || s->kind == ST_ACC;
-  if (local && is_shared(g, s->access.id)) {
-    l->t->written[g->k->params.n + s->access.id] = true;
-    if (s->kind == ST_ACC) l->t->read[g->k->params.n + s->access.id] = true;
-  }
-  return true;
-}
-
-static bool meets(const Grid *g, const Touched *a, const Touched *b) {
-  for (int i = 0; i < g->n; i++)
-    if ((a->written[i] && (b->read[i] || b->written[i])) || (a->read[i] && b->written[i]))
-      return true;
-  return false;
-}
-
 /* ---- phases ---- */
-static int least_late(const Kernel *k) {
-  int least = 0;
-  for (int i = 0; i < k->locals.n; i++) {
-    const int late = k->locals.data[i].late;
-    if (late && (!least || late < least)) least = late;
-  }
-  return least;
-}
-
-/* Each phase is a group of copies, all but the last ones of which have arrived where one begins. */
-static void begin_late(Grid *g) {
-  clear(g, &g->pending);
-  g->barriers = true;
-  if (g->silent) return;
-  c_line(g->c, "BURIN_LATE_WAIT(%d);", g->late - 1);
-  c_line(g->c, "BURIN_BARRIER();");
-}
-
 static void write_phase(Grid *g, const Stmt *s) {
   CText *const c = g->c;
   const Stmt *nest[MAX_NEST];
@@ -124,22 +36,18 @@ static void write_phase(Grid *g, const Stmt *s) {
   c_statements(c, nest[n - 1]->loop.body);
   c->indent--;
   c_line(c, "}");
-  if (g->late) c_line(c, "BURIN_LATE_END();");
+  if (g->between.late) c_line(c, "BURIN_LATE_END();");
 }
 
 static void phase(Grid *g, const Stmt *s) {
-  Touched own = touched_new(g);
-  Looking l = {g, &own};
-  stmt_each(stmt_body(s), note_statement, &l);
-  if (g->late) {
-    begin_late(g);
-  } else if (meets(g, &g->pending, &own)) {
-    clear(g, &g->pending);
-    if (!g->silent) c_line(g->c, "BURIN_BARRIER();");
-    g->barriers = true;
-  }
-  touched_add(g, &g->pending, &own);
-  if (!g->silent) write_phase(g, s);
+  CText *const c = g->c;
+  const Barrier barrier = barriers_phase(&g->between, s);
+  if (g->silent) return;
+  if (barrier) g->barriers = true;
+  if (barrier == BARRIER_BLOCK && g->between.late)
+    c_line(c, "BURIN_LATE_WAIT(%d);", g->between.late - 1);
+  if (barrier) c_line(c, barrier == BARRIER_BLOCK ? "BURIN_BARRIER();" : "BURIN_WARP_BARRIER();");
+  write_phase(g, s);
 }
 
 /* ---- what stands around them ---- */
@@ -148,12 +56,14 @@ static void block_statements(Grid *g, const Stmt *s);
 /* What is pending at the end of an iteration is so at the beginning of the next. */
 static void find_carried(Grid *g, const Stmt *s) {
   const bool was = g->silent;
-  Touched before = touched_new(g);
-  touched_add(g, &before, &g->pending);
   g->silent = true;
-  block_statements(g, s->loop.body);
+  for (bool more = true; more;) {
+    const Touched before = barriers_pending(&g->between);
+    block_statements(g, s->loop.body);
+    barriers_add(&g->between, &before);
+    more = !barriers_is(&g->between, &before);
+  }
   g->silent = was;
-  touched_add(g, &g->pending, &before);
 }
 
 static void block_loop(Grid *g, const Stmt *s) {
@@ -181,23 +91,21 @@ static void block_loop(Grid *g, const Stmt *s) {
 
 static void block_branch(Grid *g, const Stmt *s) {
   CText *const c = g->c;
-  Touched before = touched_new(g), after = touched_new(g);
-  touched_add(g, &before, &g->pending);
+  const Touched before = barriers_pending(&g->between);
   c_forget(c);
   c_count(c, s->branch.cond);
   if (!g->silent) c_line(c, "if (%s) {", c_value(c, s->branch.cond));
   c->indent++;
   block_statements(g, s->branch.then);
   c->indent--;
-  touched_add(g, &after, &g->pending);
-  clear(g, &g->pending);
-  touched_add(g, &g->pending, &before);
+  const Touched after = barriers_pending(&g->between);
+  barriers_set(&g->between, &before);
   if (!g->silent && s->branch.otherwise) c_line(c, "} else {");
   c->indent++;
   block_statements(g, s->branch.otherwise);
   c->indent--;
   if (!g->silent) c_line(c, "}");
-  touched_add(g, &g->pending, &after);
+  barriers_add(&g->between, &after);
 }
 
 static void block_statement(Grid *g, const Stmt *s) {
@@ -251,12 +159,9 @@ static void symbols(CText *c) {
 
 /* Nobody uses what lay there, and no copy into it is under way. */
 static void renew(Grid *g) {
-  if (g->late) {
-    c_line(g->c, "BURIN_LATE_WAIT(0);"); /* a barrier stands in front of every phase */
-    return;
-  }
-  clear(g, &g->pending);
+  barriers_clear(&g->between);
   g->barriers = true;
+  if (g->between.late) c_line(g->c, "BURIN_LATE_WAIT(0);");
   c_line(g->c, "BURIN_BARRIER();");
 }
 
@@ -327,6 +232,17 @@ static void host_function(CText *c, const char *name, const Launch *l, bool barr
             l->shared, barriers);
 }
 
+/* Bounds of the launch. NVRTC spares registers for blocks that an SM might hold; where shared memory
+ * leaves room for so few that a thread may have all registers, they say so. */
+static const char *launch_bounds(CText *c, const Launch *l) {
+  enum { OF_BLOCK = 1024, MOST_REGISTERS = 255 };
+  const Gpu *const g = c->p->t->gpu;
+  const int threads = l->threads[0] * l->threads[1] * l->threads[2];
+  const int64_t blocks = g->shared_bytes / (l->shared + OF_BLOCK);
+  if (blocks < 1 || blocks * threads * MOST_REGISTERS > g->registers) return TEXT("%d", threads);
+  return TEXT("%d, %d", threads, (int)blocks);
+}
+
 static void thread_index(CText *c, const Launch *l) {
   c_line(c, "BURIN_THREAD(%d, %d);", l->threads[0], l->threads[1]);
 }
@@ -362,9 +278,8 @@ const char *cuda_kernel(CState *s, int position, Arena *scratch, StrBuf *out, La
   for (int i = 0; i < k->locals.n; i++) c->stored[i] = k->locals.data[i].memory != MEM_REGS;
   *l = (Launch){.threads = {1, 1, 1}};
   stmt_each(k->body, find_threads, (void *[]){l, c->pool});
-  Grid g = {.c = c, .k = k, .n = k->params.n + k->locals.n, .late = least_late(k)};
+  Grid g = {.c = c, .k = k, .between = barriers_new(scratch, c->pool, k)};
   g.barriers = kernel_has_matrix(k); /* of warps */
-  g.pending = touched_new(&g);
   const Stmt *nest[MAX_NEST];
   const int n = stmt_nest(k->body, nest);
   l->shared = kernel_shared_places(scratch, k, &g.shared);
@@ -374,7 +289,7 @@ const char *cuda_kernel(CState *s, int position, Arena *scratch, StrBuf *out, La
   symbols(c);
   block_indices(c);
   thread_index(c, l);
-  if (g.late) c_line(c, "BURIN_LATE;");
+  if (g.between.late) c_line(c, "BURIN_LATE;");
   locals(&g, l->shared);
   int *const syms = ARENA_ARRAY(p->arena, int, n_syms + 1);
   for (int i = 0; i < n_syms; i++)
@@ -382,9 +297,9 @@ const char *cuda_kernel(CState *s, int position, Arena *scratch, StrBuf *out, La
   l->syms = syms;
   const char *const name = arena_printf(scratch, "%s_%s", p->name, k->name);
   sb_printf(out, "\n// %s\n", comment(c, program_kernel_loc(p, position)));
-  sb_printf(out, "extern \"C\" __global__ void __launch_bounds__(%d) %s(%s) {\n%s%s}\n",
-            l->threads[0] * l->threads[1] * l->threads[2], name, parameters(c, &p->facts[position]),
-            sb_str(&head), sb_str(&body));
+  sb_printf(out, "extern \"C\" __global__ void __launch_bounds__(%s) %s(%s) {\n%s%s}\n",
+            launch_bounds(c, l), name, parameters(c, &p->facts[position]), sb_str(&head),
+            sb_str(&body));
   host_function(c, name, l, g.barriers, out);
   return c->error;
 }

@@ -62,7 +62,7 @@ def test_texts(folder, path):
         r = burin(path, f"--target={target}", f"--emit={kind}", "-q", "-o", out, env=WITH)
         check(f"--emit={kind} of {target}", r.returncode == 0, r.stderr)
         made[kind] = out.read_bytes() if out.exists() else b""
-    kernels = set(re.findall(rb"__global__ void __launch_bounds__\(\d+\) (\w+)\(", made["cuda"]))
+    kernels = set(re.findall(rb"__global__ void __launch_bounds__\([\d, ]+\) (\w+)\(", made["cuda"]))
     check("kernels in the text", kernels, made["cuda"][-400:])
     check("the same in PTX", set(re.findall(rb"\.entry (\w+)\(", made["ptx"])) == kernels and b".target sm_90" in made["ptx"])
     check("a cubin", is_image(90, made["cubin"]) and all(k in made["cubin"] for k in kernels))
