@@ -55,7 +55,7 @@ const Expr *attn_value(Attn *c, const Expr *key, const Expr *col);
 /* The query itself, for the copy. */
 const Expr *attn_query_at(Attn *c, const Expr *row, const Expr *d);
 
-/* ---- attention_parts.c ---- */
+/* ---- what templates of all targets have in common ---- */
 /* The head's index from its number, into c->batch and c->score_at. */
 void attn_bind_batch(Attn *c, const Expr *flat);
 /* Element of operand v under the batch index from[] of a value of rank `rank`, as f32. */
