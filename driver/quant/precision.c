@@ -30,7 +30,8 @@ static void choose_type(const Quantizer *z, QuantPlan *q) {
 }
 
 bool quantizer_half_attention(const Quantizer *z) {
-  return z->mixed || (z->plain && strcmp(z->form_name, "bf16") == 0);
+  return z->mixed || target_has_grids(z->s->target) ||
+         (z->plain && strcmp(z->form_name, "bf16") == 0);
 }
 
 static bool is_depthwise(const Node *n) {

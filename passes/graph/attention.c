@@ -101,10 +101,10 @@ static bool pays(const Find *f, const Attention *a) {
 
 /* ---- bf16 on matrix registers ---- */
 
-/* Of f32, both behind Casts. */
+/* Of f32, both behind Casts of one type. */
 static bool has_halves(const Node *n) {
   const Value *a = half_of(n->in[0]), *b = half_of(n->in[1]);
-  return a && b && a->dtype == DT_BF16 && b->dtype == DT_BF16;
+  return a && b && a->dtype == b->dtype;
 }
 
 /* These take a product so fast that scores may make their trips, though not through memory. */
@@ -113,8 +113,8 @@ static bool stay_near(const Find *f, const Value *scores) {
 }
 
 static bool on_matrix(const Find *f, const Node *n) {
-  const ContractTypes *t =
-      has_halves(n) ? contract_types(DT_BF16, DT_BF16) : node_contract_types(n);
+  const bool halves = has_halves(n) && half_of(n->in[0])->dtype == DT_BF16;
+  const ContractTypes *t = halves ? contract_types(DT_BF16, DT_BF16) : node_contract_types(n);
   MatMulInfo product;
   int64_t size;
   return matmul_info(n, &product) && expr_is_const(product.n, &size) &&
@@ -126,6 +126,13 @@ static void take_halves(Node *n) {
   if (!has_halves(n)) return;
   for (int k = 0; k < 2; k++) n->in[k] = half_of(n->in[k]);
   node_set_int(n, "wide", 1);
+}
+
+/* A GPU multiplies them faster, in one kernel or apart. */
+static void take_both_halves(Node *n, Node *scores) {
+  if (!has_halves(n) || !has_halves(scores)) return;
+  take_halves(n);
+  take_halves(scores);
 }
 
 /* ---- rewriting ---- */
@@ -196,6 +203,11 @@ static bool plain_product(const Node *n) {
          !product.trans_b && product.alpha == 1 && !node_in(n, 2) && !n->in[1]->cdata;
 }
 
+/* Of halves, with results in f32: a kernel of a GPU has such sums. */
+static bool is_wide(const Find *f, const Node *n) {
+  return target_has_grids(f->c->target) && node_int(n, "wide", 0);
+}
+
 /* A product whose batch is that of its left operand. */
 static bool same_batch(const Node *n) {
   const Value *a = n->in[0], *y = n->out[0];
@@ -240,6 +252,7 @@ static bool rewrite_one(Forward *fw, Node *n, bool *keep) {
   if (!plain_product(n) || !same_batch(n) || !find_softmax(f, n->in[0], &m)) return true;
   const Value *scores = find_scores(f, m.x, 0);
   if (!scores || scores->def->in[1]->cdata || !leads_to(f, scores, m.x, 0)) return true;
+  if (target_has_grids(f->c->target)) take_both_halves(n, scores->def);
   if (on_matrix(f, n) && on_matrix(f, scores->def) && stay_near(f, scores)) {
     take_halves(n);
     take_halves(scores->def);
@@ -248,7 +261,7 @@ static bool rewrite_one(Forward *fw, Node *n, bool *keep) {
   Build b = {
       .m = f->m, .g = n->graph, .loc = loc_joined(f->m->arena, n->loc, m.softmax->loc), .ok = true};
   m.v = n->in[1];
-  if (m.x->dtype == DT_F64 || n->out[0]->dtype != m.v->dtype ||
+  if (m.x->dtype == DT_F64 || (n->out[0]->dtype != m.v->dtype && !is_wide(f, n)) ||
       !attention_make(m.x, m.v, scores, &a) || !pays(f, &a))
     return true;
   attention_mark(m.x, scores);
@@ -263,10 +276,12 @@ static bool rewrite_one(Forward *fw, Node *n, bool *keep) {
     return true;
   }
   Node *t = only_transpose(f, n->out[0]);
-  Attr attrs[2] = {attr_int(f->m->arena, "mode", m.mode)};
-  if (t) attrs[1] = *node_attr(t, "perm");
+  Attr attrs[3] = {attr_int(f->m->arena, "mode", m.mode)};
+  int n_attrs = 1;
+  if (t) attrs[n_attrs++] = *node_attr(t, "perm");
+  if (n->out[0]->dtype != m.v->dtype) attrs[n_attrs++] = attr_int(f->m->arena, "wide", 1);
   Value *y =
-      build_node(&b, "SoftmaxMatMul", "burin", 2, (Value *[]){x, m.v}, 1, t ? 2 : 1, attrs)->out[0];
+      build_node(&b, "SoftmaxMatMul", "burin", 2, (Value *[]){x, m.v}, 1, n_attrs, attrs)->out[0];
   *keep = false;
   return b.ok && forward_set(fw, n, t ? t->out[0] : n->out[0], y);
 }

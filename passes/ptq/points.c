@@ -15,7 +15,7 @@ typedef struct Finder {
   Arena *a;
   QuantPlan *q;
   const Target *matrix;
-  bool *attends; /* by value id: sums of an attention that `matrix` takes */
+  bool *attends; /* by value id: sums of an attention that `matrix` takes in 16 bits */
   int *parent;   /* of groups while they are found: by point, a union-find forest */
   int *layer_of; /* by value id: layer whose sum it is, through elementwise nodes; -1: none */
   int *uses;     /* by value id */
@@ -165,18 +165,20 @@ static bool has_two_activations(const Node *n) {
 
 static bool fits_matrix(const Finder *f, const Node *n) {
   return has_two_activations(n) &&
-         contract_matrix_takes(contract_types(DT_BF16, DT_BF16), f->matrix,
-                               n->in[0]->dims[n->in[0]->rank - 1]);
+         (target_has_grids(f->matrix) ||
+          contract_matrix_takes(contract_types(DT_BF16, DT_BF16), f->matrix,
+                                n->in[0]->dims[n->in[0]->rank - 1]));
 }
 
-/* Both products, or none: else they are one kernel in f32. */
+/* Both products, or none: else they are one kernel in f32. A GPU has a kernel for both. */
 static void find_attention(Finder *f) {
   const Graph *g = f->m->main;
   for (int i = 0; i < g->nodes.n; i++) {
     const Node *n = g->nodes.data[i];
     const Node *scores = fits_matrix(f, n) ? scores_of(n->in[0], 0, NULL, NULL) : NULL;
     if (scores && fits_matrix(f, scores) &&
-        4 * known_count(scores->out[0]) <= (double)f->matrix->l2_bytes) /* as in attention.c */
+        (target_has_grids(f->matrix) ||
+         4 * known_count(scores->out[0]) <= (double)f->matrix->l2_bytes)) /* as in attention.c */
       f->attends[n->out[0]->id] = f->attends[scores->out[0]->id] = true;
   }
 }

@@ -78,7 +78,8 @@ typedef struct QuantPlan {
 /* ---- points.c ---- */
 /* Finds points and layers in the main graph; all layers are on. Forms other than QUANT_INT8 have
  * products of matrices only, and no groups that are on. Products of two activations are layers of QUANT_INT8,
- * and those of attention of QUANT_HALF where `matrix` takes them as bf16 in matrix registers; NULL: none. Lives in a. */
+ * and those of attention of QUANT_HALF where `matrix` takes them in 16 bits, as bf16 in matrix registers or as a GPU does; NULL: none.
+ * Lives in a. */
 QuantPlan *quant_plan(Model *m, Arena *a, QuantForm form, const Target *matrix);
 bool quant_rounds_activations(const QuantPlan *q); /* with scales or types of their own */
 void quant_plan_update(QuantPlan *q);      /* after layers were switched: which groups are on */

@@ -321,19 +321,20 @@ const Expr *elem_safe_softmax(ElemCtx *c, const Node *n, int out, const Expr *co
 /* ---- burin.SoftmaxMatMul: softmax of scores over their last dim, times values
  * -------------------- Made by the pass `attention`. `mode`: 0, a row without finite maximum is
  * NaN as in Softmax; 1, a row of -inf gives zeros as in SafeSoftmax; 2, NaN of the softmax count
- * as zeros. The output's dimensions stand in the order `perm`. */
+ * as zeros. The output's dimensions stand in the order `perm`; its type is that of the values,
+ * `wide`: f32. */
 enum { SM_PLAIN, SM_SAFE, SM_NO_NAN };
 
 bool infer_softmax_matmul(Model *m, Node *n) {
   const Value *x = n->in[0], *v = n->in[1];
   const Expr *same, *dims[MAX_RANK], *out[MAX_RANK];
   const int64_t *perm;
-  int64_t mode, seen = 0;
+  int64_t mode, wide, seen = 0;
   int count;
   if (!op_need_class(m, n, 0, CL_FLOAT) || !op_need_class(m, n, 1, CL_FLOAT) ||
       !op_need_rank(m, n, 0, 2, MAX_RANK) || !op_need_rank(m, n, 1, 2, x->rank) ||
       !op_int_in(m, n, "mode", SM_PLAIN, SM_PLAIN, SM_NO_NAN, &mode) ||
-      !op_ints(m, n, "perm", &perm, &count) ||
+      !op_int_in(m, n, "wide", 0, 0, 1, &wide) || !op_ints(m, n, "perm", &perm, &count) ||
       !op_same_dim(m, n, x->dims[x->rank - 1], v->dims[v->rank - 2], "keys and values", &same))
     return false;
   for (int d = 0; d < x->rank; d++) dims[d] = x->dims[d];
@@ -349,7 +350,7 @@ bool infer_softmax_matmul(Model *m, Node *n) {
     seen |= (int64_t)1 << from;
     out[d] = dims[from];
   }
-  return op_out(m, n, 0, v->dtype, x->rank, out);
+  return op_out(m, n, 0, node_int(n, "wide", 0) ? DT_F32 : v->dtype, x->rank, out);
 }
 
 const Expr *elem_softmax_matmul(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {

@@ -15,7 +15,7 @@ static const Form forms[] = {{"f16", "f32", 32, 40, true},
                              {"f32", "f32", 16, 20, false},
                              {"i8", "i32", 64, 80, true},
                              {"u8", "i32", 32, 48, true}};
-enum { FORMS = sizeof forms / sizeof *forms, M = 64, N = 48, BLOCKS_OF_K = 3 };
+enum { FORMS = sizeof forms / sizeof *forms, FLOATS = 3, M = 64, N = 48, BLOCKS_OF_K = 3 };
 
 /* 64x48 of two warps, 32x48 each, in three steps of k; B is stored by columns. */
 static const char *kernel(Fix *f, const Form *o) {
@@ -52,6 +52,27 @@ static const char *kernel(Fix *f, const Form *o) {
       o->k, o->pitch, k, o->k, o->k, cast, o->pitch, cast, o->pitch);
 }
 
+typedef struct Wrong {
+  const char *from, *to;
+} Wrong;
+
+static const char *replaced(Fix *f, const char *text, const Wrong *w) {
+  const char *const at = strstr(text, w->from);
+  if (!at) fail_msg("%s is not there", w->from);
+  return arena_printf(f->a, "%.*s%s%s", (int)(at - text), text, w->to, at + strlen(w->from));
+}
+
+enum { LINE = 56 };
+
+/* The same with a line of B in shared memory for each k. */
+static const char *kernel_by_k(Fix *f, const Form *o) {
+  const Wrong write = {arena_printf(f->a, "t1[(32*w + lane)*%d + e]", o->pitch),
+                       arena_printf(f->a, "t1[e*%d + 32*w + lane]", LINE)},
+              read = {arena_printf(f->a, "(8*n + 2*floormod(lane, 4) + j)*%d + k", o->pitch),
+                      arena_printf(f->a, "k*%d + 8*n + 2*floormod(lane, 4) + j", LINE)};
+  return replaced(f, replaced(f, kernel(f, o), &write), &read);
+}
+
 static Module *parse(Fix *f, const char *text) {
   Module *const m = module_parse(f->m, text, "test");
   must(f, m != NULL, text);
@@ -73,10 +94,12 @@ static bool find_product(void *user, Stmt *s) {
 
 static void test_read(void **state) {
   Fix *f = *state;
-  for (int i = 0; i < FORMS; i++) {
-    const Form *const o = &forms[i];
-    Module *const m = parse(f, kernel(f, o));
-    must(f, module_verify(m, "test"), kernel(f, o));
+  for (int i = 0; i < FORMS + FLOATS; i++) {
+    const Form *const o = &forms[i % FORMS];
+    const bool by_k = i >= FORMS;
+    const char *const text = by_k ? kernel_by_k(f, o) : kernel(f, o);
+    Module *const m = parse(f, text);
+    must(f, module_verify(m, "test"), text);
     Find x = {0};
     stmt_each(m->kernels.data[0]->body, find_product, &x);
     MatrixMma mma;
@@ -89,7 +112,8 @@ static void test_read(void **state) {
     assert_int_equal(mma.nj, 6);
     assert_int_equal(mma.k, o->k);
     assert_int_equal(mma.a.pitch, o->pitch);
-    assert_int_equal(mma.b.pitch, o->pitch);
+    assert_int_equal(mma.b.pitch, by_k ? LINE : o->pitch);
+    assert_int_equal(mma.b.by_k, by_k);
     assert_string_equal(dtype_text(mma.a.type), o->operand);
     assert_string_equal(dtype_text(mma.type), o->sum);
     assert_true(expr_is_i64(mma.b.base, 0));
@@ -118,9 +142,10 @@ static double element(DType t, const void *p, int i) {
 static void test_values(void **state) {
   Fix *f = *state;
   uint64_t seed = 5;
-  for (int i = 0; i < FORMS; i++) {
-    Module *const m = parse(f, kernel(f, &forms[i]));
-    const int k = BLOCKS_OF_K * forms[i].k;
+  for (int i = 0; i < FORMS + FLOATS; i++) {
+    const Form *const o = &forms[i % FORMS];
+    Module *const m = parse(f, i < FORMS ? kernel(f, o) : kernel_by_k(f, o));
+    const int k = BLOCKS_OF_K * o->k;
     const DType t = m->buffers.data[0].dtype, sum = m->buffers.data[2].dtype;
     void *const a = arena_alloc(f->a, (size_t)(M * k) * dtype_bytes(t));
     void *const b = arena_alloc(f->a, (size_t)(N * k) * dtype_bytes(t));
@@ -131,7 +156,7 @@ static void test_values(void **state) {
       must(f,
            module_interpret_in(m, (ThreadOrder)order, (const void *const[]){a, b},
                                (void *const[]){c}, NULL),
-           forms[i].operand);
+           o->operand);
       for (int r = 0; r < M; r++)
         for (int col = 0; col < N; col++) {
           double want = 0;
@@ -147,16 +172,6 @@ static void test_code(void **state) {
   Fix *f = *state;
   check_on(f, NULL, kernel(f, &forms[2]), 0, NULL, 1e-4);
   check_on(f, "c", kernel(f, &forms[3]), 0, NULL, 0);
-}
-
-typedef struct Wrong {
-  const char *from, *to;
-} Wrong;
-
-static const char *replaced(Fix *f, const char *text, const Wrong *w) {
-  const char *const at = strstr(text, w->from);
-  if (!at) fail_msg("%s is not there", w->from);
-  return arena_printf(f->a, "%.*s%s%s", (int)(at - text), text, w->to, at + strlen(w->from));
 }
 
 static void test_refused(void **state) {
@@ -182,6 +197,13 @@ static void test_refused(void **state) {
   for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
     Module *const m = parse(f, replaced(f, text, &wrong[i]));
     if (module_verify(m, "test")) fail_msg("accepted: %s", wrong[i].to);
+  }
+  const char *const bytes = kernel_by_k(f, &forms[FLOATS]);
+  if (module_verify(parse(f, bytes), "test")) fail_msg("accepted: bytes by lines of k");
+  static const Wrong lines[] = {{"k*56 + 8*n", "k*52 + 8*n"}, {"k*56 + 8*n", "k*56 + 16*n"}};
+  for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+    Module *const m = parse(f, replaced(f, kernel_by_k(f, &forms[0]), &lines[i]));
+    if (module_verify(m, "test")) fail_msg("accepted: %s", lines[i].to);
   }
 }
 
