@@ -18,7 +18,8 @@ typedef struct AttentionOperand {
   int64_t padded;    /* with zeros */
   int64_t pitch;     /* from line to line */
   int width;         /* elements that a thread reads together; along: of one line */
-  int reads;         /* so many times */
+  int reads;         /* so many times one behind the other, and that in groups */
+  int groups;
   bool along;
   bool direct; /* 16 bytes go to shared memory as they are, late */
   int stages;
@@ -58,7 +59,8 @@ bool gpu_attention_choose(GpuAttn *g);
 /* ---- attention_operand.c ---- */
 /* How the operand is read, and its locals. `late`: nests behind which direct copies are there. */
 void attention_operand(GpuAttn *g, AttentionOperand *o, const char *name, int late);
-/* Reads tile number `tile` into `stage`: what is not direct waits in registers until it is put there. */
+/* Reads the tile that begins with line `tile` into `stage`: one group that is not direct waits in registers until
+ * it is put there; several go there at once. */
 Stmt *attention_bring(GpuAttn *g, const AttentionOperand *o, const AttentionThreads *t,
                       const Expr *tile, const Expr *stage);
 Stmt *attention_put(GpuAttn *g, const AttentionOperand *o, const AttentionThreads *t,

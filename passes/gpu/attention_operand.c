@@ -4,7 +4,7 @@
 #include "passes/gpu/attention.h"
 #include "passes/gpu/tile_load.h"
 
-enum { BYTES = 16 };
+enum { BYTES = 16, MOST_HELD = 64 }; /* bytes of a read, and of what a thread holds */
 
 static int threads_of(const GpuAttn *g) { return g->tile.warps * ATTENTION_LANES; }
 
@@ -95,8 +95,15 @@ void attention_operand(GpuAttn *g, AttentionOperand *o, const char *name, int la
   o->along = lies_along(g, o);
   o->width = o->along ? BYTES / dtype_bytes(g->type) : 1;
   const int64_t all = (int64_t)o->extent * o->padded / o->width, threads = threads_of(g);
-  o->reads = (int)((all + threads - 1) / threads);
+  const int reads = (int)((all + threads - 1) / threads),
+            most = MOST_HELD / (o->width * dtype_bytes(g->type));
+  o->groups = 1;
+  o->reads = reads;
   o->direct = is_direct(g, o);
+  if (!o->direct && reads > most) {
+    o->groups = (reads + most - 1) / most;
+    o->reads = most;
+  }
   o->held = -1;
   const bool small = dtype_bytes(g->type) < 4;
   o->shared = kernel_add_local(c->l->mod, c->b.k,
@@ -122,36 +129,54 @@ const Expr *attention_element(const GpuAttn *g, const AttentionOperand *o, const
   return plus(c, first, plus(c, times(c, line, o->pitch), element));
 }
 
-/* s for all reads of a thread, the last of which may be none. */
+/* The reads of a group, the last of which may be none. */
 static Stmt *each_read(GpuAttn *g, const AttentionOperand *o, const Spot *s, const Expr *i,
                        const Expr *v, Stmt *set) {
   Attn *const c = &g->c;
   const int64_t all = (int64_t)o->extent * o->padded / o->width;
+  const bool whole = all == (int64_t)o->groups * o->reads * threads_of(g);
   Stmt *one = loop(c, FOR_VECTOR, v, set);
-  if (all % threads_of(g)) one = stmt_if(arena(c), ex_lt(c->p, s->number, num(c, all)), one, NULL);
+  if (!whole) one = stmt_if(arena(c), ex_lt(c->p, s->number, num(c, all)), one, NULL);
   return loop(c, FOR_UNROLL, i, one);
 }
 
-Stmt *attention_bring(GpuAttn *g, const AttentionOperand *o, const AttentionThreads *t,
-                      const Expr *tile, const Expr *stage) {
+/* From memory, to registers unless it is direct. */
+static Stmt *read_group(GpuAttn *g, const AttentionOperand *o, const AttentionThreads *t,
+                        const Expr *group, const Expr *tile, const Expr *stage) {
   Attn *const c = &g->c;
   const Expr *const i = var(c, "i", num(c, o->reads)), *const v = var(c, "v", num(c, o->width));
-  const Spot s = spot_of(g, o, t, i, v);
+  const Spot s = spot_of(g, o, t, plus(c, times(c, group, o->reads), i), v);
   const Expr *const value = value_at(g, o, &s, v, tile);
   const Expr *const to = o->direct ? attention_element(g, o, stage, s.line, s.element)
                                    : plus(c, times(c, i, o->width), v);
   return each_read(g, o, &s, i, v, stmt_set(arena(c), o->direct ? o->shared : o->held, to, value));
 }
 
-Stmt *attention_put(GpuAttn *g, const AttentionOperand *o, const AttentionThreads *t,
-                    const Expr *stage) {
+/* From registers. */
+static Stmt *put_group(GpuAttn *g, const AttentionOperand *o, const AttentionThreads *t,
+                       const Expr *group, const Expr *stage) {
   Attn *const c = &g->c;
-  if (o->direct) return NULL;
   const Expr *const i = var(c, "i", num(c, o->reads)), *const v = var(c, "v", num(c, o->width));
-  const Spot s = spot_of(g, o, t, i, v);
+  const Spot s = spot_of(g, o, t, plus(c, times(c, group, o->reads), i), v);
   const Expr *e = ex_local(c->p, g->type, o->held, plus(c, times(c, i, o->width), v));
   if (g->kind == TILE_TF32) e = tile_rounded(c->p, e);
-  return each_read(
-      g, o, &s, i, v,
-      stmt_set(arena(c), o->shared, attention_element(g, o, stage, s.line, s.element), e));
+  const Expr *const to = attention_element(g, o, stage, s.line, s.element);
+  return each_read(g, o, &s, i, v, stmt_set(arena(c), o->shared, to, e));
+}
+
+Stmt *attention_bring(GpuAttn *g, const AttentionOperand *o, const AttentionThreads *t,
+                      const Expr *tile, const Expr *stage) {
+  Attn *const c = &g->c;
+  if (o->groups == 1) return read_group(g, o, t, num(c, 0), tile, stage);
+  const Expr *const group = var(c, "group", num(c, o->groups));
+  StmtList l = {0};
+  stmt_add(&l, read_group(g, o, t, group, tile, stage));
+  stmt_add(&l, put_group(g, o, t, group, stage));
+  return loop(c, FOR_SERIAL, group, l.first);
+}
+
+Stmt *attention_put(GpuAttn *g, const AttentionOperand *o, const AttentionThreads *t,
+                    const Expr *stage) {
+  if (o->direct || o->groups > 1) return NULL;
+  return put_group(g, o, t, num(&g->c, 0), stage);
 }

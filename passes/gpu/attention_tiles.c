@@ -39,13 +39,14 @@ static double shared_of(const GpuAttention *a, const AttentionTile *t) {
 
 /* Of a thread: scores, results, what is kept of each row, operands, addresses. */
 static double registers_of(const GpuAttention *a, const AttentionTile *t) {
-  enum { OTHERS = 48 };
+  enum { OTHERS = 48, HELD = 16 }; /* of two operands, of tf32 for certain */
   const double value = (double)gpu_attention_padded(a->kind, a->dv, true);
   const double own = (double)t->fragments * ROWS / LANES;
   const double operands = a->kind == TILE_F32 ? 4 * (4.0 * t->fragments + 4)
                                               : most(t->keys, value) / 4 + 4.0 * t->fragments;
   const double of_rows = 2.0 * t->fragments * ROWS * gpu_attention_across(a->kind) / LANES;
-  return own * (t->keys + value) + of_rows + operands + OTHERS;
+  const double held = a->kind == TILE_TF32 ? HELD : 0;
+  return own * (t->keys + value) + of_rows + operands + held + OTHERS;
 }
 
 static double resident(const Gpu *g, const GpuAttention *a, const AttentionTile *t) {

@@ -24,6 +24,7 @@ import numpy as np  # noqa: E402
 from onnx.backend.test.loader import load_model_tests  # noqa: E402
 
 import burin  # noqa: E402
+from tests.cuda import attention_models  # noqa: E402
 from tests.models import own_models, run_models, run_random  # noqa: E402
 from tests.ops import run_backend  # noqa: E402
 
@@ -96,6 +97,18 @@ def random_case(seed):
     return ("passed", "") if result == "ok" else ("failed", result)
 
 
+def attention_case(name):
+    tolerance = attention_models.CASES[name][-1]
+    try:
+        feeds = attention_models.feeds(name)
+        model = burin.compile(attention_models.model(name), target=TARGET, flags=attention_models.CASES[name][1])
+        got, want = next(iter(model.run(feeds))), attention_models.wanted(name, feeds)
+    except Exception as e:
+        return "failed", f"{type(e).__name__}: {str(e)[:300]}"
+    worst = np.abs(got - want).max()
+    return ("passed", "") if worst <= tolerance else ("failed", f"off by {worst}")
+
+
 def small_models():
     real = sorted((run_models.SHARED / "real").glob("*/model.onnx"))
     return [p for p in real if p.parent.name not in SLOW and (p.stat().st_size <= MAX_KB * 1024 or p.parent.name in ALSO)]
@@ -159,6 +172,7 @@ def main():
         if not args.only:
             models = own_models.write_all(Path(folder) / "own")
             groups["random graphs"] = [(f"seed {s}", *r) for s, *r in run_backend.run_all(list(SEEDS), folder, random_case)]
+            groups["attention"] = [(n, *r) for n, *r in run_backend.run_all(list(attention_models.CASES), folder, attention_case)]
             groups["own models"] = [(p.stem, *r) for p, *r in run_backend.run_all(models, folder, model_case)]
             groups["trained models"] = [(p.parent.name, *r) for p, *r in run_backend.run_all(small_models(), folder, model_case)]
             if not args.sanitize:

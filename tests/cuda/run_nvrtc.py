@@ -13,6 +13,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "support"), str(HERE.parent / "models")]
 import figures
 import numpy as np
+import attention_models
 import own_models
 import part
 from onnx import TensorProto, helper, numpy_helper
@@ -28,7 +29,7 @@ WITH = {**os.environ, "BURIN_NVRTC": LIBRARY}
 
 def images(data):
     """Of an object: [(unit, sm, bytes)], and the number of units. runtime/cuda/gpu.h says the layout."""
-    at = data.index(b"burnimg1")
+    at = next(m.start() for m in re.finditer(b"burnimg1", data) if 0 < struct.unpack_from("<i", data, m.start() + 8)[0] < 1000)  # not code
     n, units = struct.unpack_from("<ii", data, at + 8)
     rows = [struct.unpack_from("<iiQQ", data, at + 16 + 24 * k) for k in range(n)]
     return [(unit, sm, data[at + offset:at + offset + size]) for unit, sm, offset, size in rows], units
@@ -41,9 +42,9 @@ def is_image(sm, data):
     return data[:4] == b"\x7fELF" and data[18] == 190 and data[49] == sm
 
 
-def test_model(folder, name, path):
+def test_model(folder, name, path, *flags):
     obj = folder / f"{name}.o"
-    r = burin(path, TARGET, "--emit=obj", "-o", obj, env=WITH, timeout=120)
+    r = burin(path, TARGET, *flags, "--emit=obj", "-o", obj, env=WITH, timeout=120)
     if not check(f"{name} compiles", r.returncode == 0, r.stderr):
         return
     rows, units = images(obj.read_bytes())
@@ -53,6 +54,19 @@ def test_model(folder, name, path):
     check(f"{name}: what it is for", all(is_image(sm, data) for _, sm, data in rows), [(sm, data[:64]) for _, sm, data in rows])
     check(f"{name}: no kernel spills", " 0 spill\n" in r.stderr, r.stderr)
     check(f"{name}: figures", re.search(r"^ +[1-9]\d* +\d+ +0  k\w+, sm_(80|90|100)$", r.stderr, re.M), r.stderr)
+
+
+def test_attention(folder):
+    """Sizes of heads as they are common: one kernel, without spills."""
+    for name, (_, flags, *_) in attention_models.CASES.items():
+        if not name.endswith(("_64", "_128")):
+            continue
+        path = folder / f"{name}.onnx"
+        path.write_bytes(attention_models.model(name).SerializeToString())
+        test_model(folder, name, path, *flags)
+        r = burin(path, "--target=cuda:sm_90", *flags, "--emit=loop", "-q", "-o", folder / "m.loop")
+        text = (folder / "m.loop").read_text() if r.returncode == 0 else r.stderr
+        check(f"{name}: one kernel of its own", "_attention" in text and "_softmax" not in text.replace("_softmaxmatmul", ""), text[:400])
 
 
 def test_texts(folder, path):
@@ -130,6 +144,7 @@ def main():
                 test_model(folder, m, path)
             else:
                 skip(m, f"{path} is not here")
+        test_attention(folder)
         test_texts(folder, paths["lstm"])
         test_errors(folder, paths["lstm"])
         figures.test_figures(folder, LIBRARY, "--bless" in sys.argv)
