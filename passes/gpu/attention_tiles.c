@@ -5,7 +5,8 @@
 
 #include <math.h>
 
-enum { LANES = 32, ROWS = 16, LINE = 16, CALL = 3000 }; /* lines of bytes; as in tiles.c */
+enum { LANES = 32, ROWS = 16, LINE = 16 };                        /* lines of bytes */
+enum { CALL = 3000, LATENCY = 600, BARRIER = 80, L2_BYTES = 32 }; /* as in tiles.c */
 enum { SOFTMAX_OPS = 28 }; /* of a score: mask, maximum, exponential, sum, rounding */
 
 static double least(double a, double b) { return a < b ? a : b; }
@@ -81,7 +82,7 @@ static double traffic(const GpuAttention *a, const AttentionTile *t, double key,
 }
 
 static double step_cycles(const Gpu *g, const GpuAttention *a, const AttentionTile *t) {
-  enum { SHARED_BYTES = 128, L2_BYTES = 32 }; /* a cycle */
+  enum { SHARED_BYTES = 128 }; /* a cycle */
   const double rate[TILE_KINDS] = {g->f32_per_cycle, g->f16_per_cycle / 2.0, g->f16_per_cycle,
                                    g->i8_per_cycle};
   const double key = (double)gpu_attention_padded(a->kind, a->dk, false);
@@ -99,14 +100,25 @@ static double step_cycles(const Gpu *g, const GpuAttention *a, const AttentionTi
   return slowest + (sum - slowest) / 4;
 }
 
+/* What a step takes however little there is to do: products one k after the other, the exchanges and
+ * exponentials between them. */
+static double chain_cycles(const GpuAttention *a, const AttentionTile *t) {
+  enum { MMA = 35, MMA_BYTES = 32, PLAIN = 12, BETWEEN = 300 }; /* of plain threads: of four k */
+  const double k = (double)gpu_attention_padded(a->kind, a->dk, false) + t->keys;
+  return BETWEEN +
+         (a->kind == TILE_F32 ? PLAIN * k / 4 : MMA * k * gpu_tile_bytes(a->kind) / MMA_BYTES);
+}
+
+/* As gpu_tile_cycles has it, with the next keys on their way while one step is done. */
 double gpu_attention_cycles(const Gpu *g, const GpuAttention *a, const AttentionTile *t) {
-  enum { LATENCY = 700 }; /* of a step: two products and two exchanges, one after the other */
   const double blocks = a->heads * ceil(a->rows / rows_of(t)), of_sm = ceil(blocks / g->sms);
   const double held = most(resident(g, a, t), 1), steps = ceil(a->keys / t->keys);
   const double together = least(of_sm, held), rounds = ceil(of_sm / held);
-  const double work = of_sm * steps * step_cycles(g, a, t);
-  const double waiting = rounds * (steps + 1) * LATENCY;
-  return most(work, waiting) + least(work, waiting) / (4 * together) + CALL;
+  const double step = step_cycles(g, a, t);
+  const double least_step = most(LATENCY, chain_cycles(a, t));
+  const double waiting = most(least_step - together * step, 0) + BARRIER / together;
+  const double end = rows_of(t) * (double)a->dv * gpu_tile_bytes(a->kind) / L2_BYTES + 2 * BARRIER;
+  return of_sm * (steps * step + end) + rounds * (steps * waiting + 2 * LATENCY);
 }
 
 static double product_cycles(const Gpu *g, const GpuProduct *p) {
@@ -121,13 +133,13 @@ static double product_cycles(const Gpu *g, const GpuProduct *p) {
 }
 
 double gpu_attention_apart(const Gpu *g, const GpuAttention *a) {
-  enum { L2_BYTES = 32, TRIPS = 3 }; /* written, read for the softmax, written; products read */
-  const GpuProduct scores = {a->kind, a->heads, a->rows, a->keys, (double)a->dk, false};
-  const GpuProduct values = {a->kind, a->heads, a->rows, (double)a->dv, a->keys, false};
+  enum { TRIPS = 2 }; /* read for the softmax, and written; the products count theirs */
+  const GpuProduct scores = {a->kind, a->heads, a->rows, a->keys, (double)a->dk, false, true};
+  const GpuProduct values = {a->kind, a->heads, a->rows, (double)a->dv, a->keys, false, true};
   const double count = a->heads * a->rows * a->keys, bytes = count * gpu_tile_bytes(a->kind);
   const double memory = (double)g->gb_per_second * 1000 / g->clock_mhz; /* bytes a cycle */
   const double rate = 2 * bytes > (double)g->l2_bytes ? memory : (double)L2_BYTES * g->sms;
   const double softmax = count * SOFTMAX_OPS / ((double)g->f32_per_cycle * g->sms);
   return product_cycles(g, &scores) + product_cycles(g, &values) +
-         most(TRIPS * bytes / rate, softmax) + CALL;
+         most(TRIPS * bytes / rate, softmax) + 2 * (CALL + LATENCY);
 }

@@ -64,7 +64,7 @@ def test_attention(folder):
         path = folder / f"{name}.onnx"
         path.write_bytes(attention_models.model(name).SerializeToString())
         test_model(folder, name, path, *flags)
-        r = burin(path, "--target=cuda:sm_90", *flags, "--emit=loop", "-q", "-o", folder / "m.loop")
+        r = burin(path, TARGET, *flags, "--emit=loop", "-q", "-o", folder / "m.loop")
         text = (folder / "m.loop").read_text() if r.returncode == 0 else r.stderr
         check(f"{name}: one kernel of its own", "_attention" in text and "_softmax" not in text.replace("_softmaxmatmul", ""), text[:400])
 
