@@ -41,6 +41,9 @@ typedef struct Backend {
   /* Adds the k-th kernel of the module. Makes expressions in the module's pool, and whatever it
    * needs for a moment in `scratch`. NULL, or the reason of failure. */
   const char *(*kernel)(void *state, Unit *u, int k, Arena *scratch);
+  /* Adds the runtime functions of p->device_calls, where there are some: a unit of its own, behind
+   * those of kernels. NULL, or the reason of failure; the function may be NULL. */
+  const char *(*functions)(void *state, Unit *u);
   /* Makes the unit the program's entry: what is exported, and the steps. The last unit. */
   const char *(*entry)(void *state, Unit *u);
   /* Nothing is added behind this: makes what the kinds of `p->o->emit` need. NULL, or the reason of

@@ -61,3 +61,8 @@ bool codegen_write(const Module *m, const Target *t, const CodegenOptions *o, Co
 /* Microseconds that a launch of a kernel takes at least on a GPU, by its arithmetic or its memory, for
  * sizes as they are guessed. */
 double codegen_limit_us(const Module *m, const Kernel *k, const Gpu *g);
+/* Of a target with a GPU: what the host has to do with a step, as a sentence with its nodes; NULL:
+ * the device does it alone. */
+const char *codegen_host_work(const Module *m, const Target *t, const Step *s);
+/* Whether launches are kept as graphs, as a sentence. */
+const char *codegen_graph_note(const Module *m, const Target *t);

@@ -47,6 +47,10 @@ static void close_pool(Pool *p) {
 }
 
 /* ---- making kernels ---- */
+static bool has_functions(const Job *j) {
+  return j->p->device_calls.n && j->pool->backend->functions;
+}
+
 static void report_progress(const Job *j) {
   const CodegenOptions *const o = j->p->o;
   pthread_mutex_lock(&j->pool->lock);
@@ -162,6 +166,15 @@ static bool make_kernels(Job *j, int first) {
   return ok;
 }
 
+static bool make_functions(Job *j) {
+  Unit *const u = new_unit(j, j->p->m->kernels.n, 0);
+  if (!u) return false;
+  const char *const error = j->pool->backend->functions(j->state, u);
+  if (error) return report_entry(j, u, "code generation", error);
+  hand_out(j);
+  return true;
+}
+
 static bool make_entry(Job *j) {
   Unit *const u = new_unit(j, j->p->m->kernels.n, 0);
   if (!u) return false;
@@ -176,7 +189,7 @@ static bool make_entry(Job *j) {
 static bool make_all(Job *j) {
   for (int i = 0; i < j->p->m->kernels.n; i += j->pool->batch)
     if (!make_kernels(j, i)) return false;
-  return make_entry(j);
+  return (!has_functions(j) || make_functions(j)) && make_entry(j);
 }
 
 static void start_threads(Job *j) {
@@ -195,6 +208,7 @@ static void start_threads(Job *j) {
 
 bool job_compile(Job *j) {
   Pool *const p = j->pool;
+  p->n += has_functions(j);
   start_threads(j);
   bool ok = make_all(j);
   close_pool(p);
@@ -227,7 +241,7 @@ Pool *pool_new(const Program *p, const Backend *backend) {
   pool->backend = backend;
   pool->batch = backend->batch ? backend->batch : n > SINGLE ? BATCH : 1;
   pool->n = (n + pool->batch - 1) / pool->batch + 1;
-  pool->tasks = calloc((size_t)pool->n, sizeof *pool->tasks);
+  pool->tasks = calloc((size_t)pool->n + 1, sizeof *pool->tasks); /* one for functions */
   pthread_mutex_init(&pool->lock, NULL);
   pthread_cond_init(&pool->changed, NULL);
   if (pool->tasks) return pool;

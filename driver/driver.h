@@ -192,7 +192,7 @@ int tune(const Options *o); /* tune.c: --tune */
 /* plan.c: the choices as a table on stderr; bench --profile --print-plan. */
 void decisions_print(const DecisionLog *log);
 /* What each launch is estimated to take, beside its limit. */
-void launches_print(const Module *m, const Gpu *g);
+void launches_print(const Module *m, const Target *t);
 int bench_estimates(const Options *o);
 /* The command of a compiled program under the target's emulator if it needs one, in argv from n on;
  * new n. */

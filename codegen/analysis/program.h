@@ -50,7 +50,9 @@ typedef struct Program {
   Vec(const Step *) calls; /* kernel and extern steps, in textual order: profile entries */
   KernelFacts *facts;      /* by position in m->kernels */
   WeightLayout weights;
-  Launch *launches; /* by position in m->kernels; NULL: this CPU runs them */
+  /* By position in m->kernels, then in device_calls; NULL: this CPU runs all */
+  Launch *launches;
+  Vec(const ExternRow *) device_calls; /* runtime functions that the device runs, too */
   bool has_images;  /* their machine code is NAME_images (runtime/cuda/gpu.h) */
   bool defaults;    /* some input has one */
   bool uses_heap;   /* a runtime function makes strings */
@@ -103,6 +105,18 @@ const Expr *program_io_bytes(const Program *p, int k);
 const char *program_io_name(const Program *p, int k); /* "input x" */
 /* Decided before the first step: the caller's symbols are enough. */
 bool program_checked_at_entry(const Program *p, const DimAssume *a);
+
+/* ---- calls.c: runtime functions on a device ---- */
+/* The device runs this step's function: by many threads, or by one where there are few elements. */
+bool program_call_on_device(const Program *p, const Step *s);
+int program_call_position(const Program *p, const ExternRow *row); /* in device_calls; -1: none */
+/* What it finds comes to the host at once: sizes, or a status where it may stand again. Else its
+ * status is looked at when all is done. */
+bool program_call_waits(const Program *p, const Step *s);
+/* Where its status, and sizes behind it, lie: number of the first word. */
+int program_call_result(const Program *p, const Step *s);
+/* Words of all results; those that are looked at when all is done come first. */
+int program_result_words(const Program *p, bool late);
 
 /* ---- replay.c: of programs whose kernels a device runs ---- */
 /* The steps at the end that read notes of one buffer and check indices: the first of them, or

@@ -60,7 +60,7 @@ static void move(Sources *s, const Step *x) {
   s->changed = changed;
   step_each_ref(x, give_writes, &g);
   if (x->kind == STEP_EXTERN && finds_size(s, x)) add(s, s->controls, g.all);
-  s->impossible |= x->kind == STEP_EXTERN; /* the host calls it */
+  s->impossible |= x->kind == STEP_EXTERN && !program_call_on_device(s->p, x);
 }
 
 static void walk(Sources *s, const Step *x) {
@@ -122,4 +122,48 @@ bool program_replay(const Program *p, Replay *out) {
     bytes += (input_bytes(p, i) + 7) / 8 * 8;
   }
   return !s.impossible && bytes <= REPLAY_BYTES;
+}
+
+/* ---- in words ---- */
+/* As far as these questions go. */
+static Program seen_program(const Module *m, const Target *t) {
+  Launch *const none = ARENA_NEW(m->model->arena, Launch); /* a device runs kernels */
+  return (Program){.m = m, .t = t, .arena = m->model->arena, .launches = none};
+}
+
+static const char *host_work(const Program *p, const Step *s) {
+  switch (s->kind) {
+    case STEP_EXTERN:
+      if (!program_call_on_device(p, s)) return "runs on the host, with copies of its tensors";
+      return program_call_waits(p, s) ? "the host waits for the sizes that it finds" : NULL;
+    case STEP_IF: return "the host waits for its condition";
+    case STEP_LOOP:
+      return s->loop.cond.buffer < 0 ? NULL : "the host waits for its condition, in each round";
+    case STEP_SYM:
+      return s->sym.src.buffer < 0 || program_is_late(p, s) ? NULL : "the host waits for a size";
+    default: return NULL;
+  }
+}
+
+const char *codegen_host_work(const Module *m, const Target *t, const Step *s) {
+  const Program p = seen_program(m, t);
+  const char *const work = host_work(&p, s);
+  const char *const nodes = program_node_list(p.arena, s->loc);
+  return work ? arena_printf(p.arena, "%s: %s", *nodes ? nodes : "defaults of inputs", work) : NULL;
+}
+
+const char *codegen_graph_note(const Module *m, const Target *t) {
+  const Program p = seen_program(m, t);
+  Replay r;
+  if (!program_replay(&p, &r))
+    return "launches are no graph: the host takes part, or what it waits for comes from large inputs";
+  if (!r.n) return "launches are kept as a graph, for each size";
+  StrBuf b = {.arena = p.arena};
+  sb_printf(&b, "launches are kept as a graph, for each size and value of");
+  for (int i = 0; i < r.n; i++)
+    sb_printf(&b, "%s %s", i ? "," : "",
+              r.controls[i] < m->inputs.n ? m->buffers.data[m->inputs.data[r.controls[i]]].name
+                                          : "whether inputs with a default are given");
+  sb_printf(&b, ": the host waits in the first two runs only");
+  return sb_str(&b);
 }

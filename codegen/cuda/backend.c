@@ -24,11 +24,25 @@ typedef struct CudaUnit {
   char *object; /* malloc'ed */
 } CudaUnit;
 
+/* Runtime functions that the device runs; of the others is said so. */
+static void find_calls(Program *p) {
+  for (int i = 0; i < p->calls.n; i++) {
+    const Step *const call = p->calls.data[i];
+    if (call->kind != STEP_EXTERN) continue;
+    if (!program_call_on_device(p, call))
+      diag_warning(p->m->model->diag, call->loc, "%s runs on the host, with copies of its tensors",
+                   program_node_list(p->arena, call->loc));
+    else if (program_call_position(p, call->ext.row) < 0)
+      vec_push(p->arena, &p->device_calls, call->ext.row);
+  }
+}
+
 static void *open_program(Program *p) {
   CudaState *const s = ARENA_NEW(p->arena, CudaState);
-  p->launches = ARENA_ARRAY(p->arena, Launch, p->m->kernels.n + 1);
+  p->launches = ARENA_ARRAY(p->arena, Launch, p->m->kernels.n + p->calls.n + 1);
   p->has_images = p->t->gpu->sm > 0;
   s->starts = ARENA_ARRAY(p->arena, int, p->m->kernels.n + 1);
+  find_calls(p);
   s->c.p = p;
   s->host = backend_llvm.open(p);
   return s;
@@ -58,6 +72,14 @@ static const char *add_kernel(void *state, Unit *unit, int k, Arena *scratch) {
     l->host =
         arena_printf(s->c.p->arena, "%s_%s_block", s->c.p->name, s->c.p->m->kernels.data[k]->name);
   return error ? arena_printf(s->c.p->arena, "%s", error) : NULL;
+}
+
+static const char *add_functions(void *state, Unit *unit) {
+  CudaState *const s = state;
+  CudaUnit *const u = (CudaUnit *)unit;
+  cuda_write_head(&u->text);
+  u->head = u->text.n;
+  return cuda_calls(s->c.p, u->number, &u->text);
 }
 
 static const char *make_entry(void *state, Unit *unit) {
@@ -139,6 +161,7 @@ const Backend backend_cuda = {
     .open = open_program,
     .unit = new_unit,
     .kernel = add_kernel,
+    .functions = add_functions,
     .entry = make_entry,
     .finish = finish,
     .gather = gather,

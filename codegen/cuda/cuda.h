@@ -19,6 +19,11 @@ bool cuda_vector(CText *c, const Stmt *loop);
 /* What stands in front of kernels. */
 void cuda_write_head(StrBuf *b);
 
+/* ---- calls.c ---- */
+/* Appends the runtime functions of p->device_calls, and fills in how they are launched. NULL, or the
+ * reason of failure. */
+const char *cuda_calls(const Program *p, int unit, StrBuf *b);
+
 /* ---- clang.c ---- */
 /* Compiles a unit's text for this CPU, with scratch files on the disk of `beside`. NULL, or the
  * reason of failure; the object is malloc'ed. */

@@ -75,12 +75,15 @@ void emit_device_profile(Emit *c, const Program *p); /* the function that notes 
 void device_copy(Entry *e, Val to, Val from, Val bytes);
 Val device_read(Entry *e, Val from, int bytes); /* where they are now; at most 8 */
 Val device_call(Entry *e, const Step *s, int position, Val fn, Val ins, Val outs, Val words);
+/* The same function on the device: program_call_on_device. */
+Val device_function(Entry *e, const Step *s, int position, Val ins, Val outs, Val words);
 Val device_weights(Entry *e);
 /* What hosts make and end devices with; behind the run. */
 void emit_device_functions(Emit *c, const Program *p);
 
 /* ---- entry_steps.c: calls and control ---- */
 Val buffer_address(Entry *e, int id);
+void require_call(Entry *e, const Step *s, Val status); /* of a runtime function */
 /* `key`, the worst index of the check s, is allowed. */
 void require_index(Entry *e, const Step *s, Val key);
 void emit_profile_functions(Emit *c);

@@ -6,6 +6,8 @@
 /* Types are written here a second time, field by field. */
 _Static_assert(sizeof(GpuKernel) == 56, "kernel_rows: GpuKernel has other fields");
 _Static_assert(sizeof(GpuModel) == 64, "description: GpuModel has other fields");
+_Static_assert(sizeof(GpuCall) == 72, "call_type: GpuCall has other fields");
+_Static_assert(sizeof(GpuNote) == 24, "note_type: GpuNote has other fields");
 _Static_assert(sizeof(GpuTensor) == 16, "tensor_array: GpuTensor has other fields");
 _Static_assert(sizeof(GpuRun) == 40, "run_type: GpuRun has other fields");
 _Static_assert(GPU_TENSOR_ALIGN == GPU_BORDER_ALIGN, "kernels take tensors for aligned otherwise");
@@ -32,10 +34,26 @@ static int buffer_params(const Kernel *k) {
   return n;
 }
 
+/* Of the k-th runtime function: its one parameter is an RtCall. */
+static Val call_row(Emit *c, const Program *p, int k) {
+  const Launch *const l = &p->launches[p->m->kernels.n + k];
+  Val threads[3];
+  for (int d = 0; d < 3; d++) threads[d] = ki32(c, l->threads[d]);
+  const char *const symbol = p->device_calls.data[k]->symbol;
+  Val f[8] = {const_text(c, arena_printf(c->arena, "%s_%s", p->name, symbol)),
+              ki32(c, l->unit),
+              LLVMConstArray2(c->i32, threads, 3),
+              ki32(c, 0),
+              ki32(c, 0),
+              ki32(c, 0),
+              LLVMConstNull(c->ptr),
+              host_function(c, l->host)};
+  return LLVMConstStructInContext(c->ctx, f, 8, 0);
+}
+
 static Val kernel_rows(Emit *c, const Program *p) {
-  const int n = p->m->kernels.n;
-  Val *const rows = ARENA_ARRAY(c->arena, Val, n + 1);
-  Type type = NULL;
+  const int n = p->m->kernels.n, all = n + p->device_calls.n;
+  Val *const rows = ARENA_ARRAY(c->arena, Val, all + 1);
   for (int i = 0; i < n; i++) {
     const Kernel *const k = p->m->kernels.data[i];
     const Launch *const l = &p->launches[i];
@@ -52,9 +70,9 @@ static Val kernel_rows(Emit *c, const Program *p) {
                 const_array(c, c->i32, syms, l->n_syms),
                 host_function(c, l->host)};
     rows[i] = LLVMConstStructInContext(c->ctx, f, 8, 0);
-    type = LLVMTypeOf(rows[i]);
   }
-  return n ? const_array(c, type, rows, n) : LLVMConstNull(c->ptr);
+  for (int i = n; i < all; i++) rows[i] = call_row(c, p, i - n);
+  return all ? const_array(c, LLVMTypeOf(rows[0]), rows, all) : LLVMConstNull(c->ptr);
 }
 
 static Val image_address(Emit *c, const Program *p) {
@@ -83,7 +101,7 @@ static Val description(Emit *c, const Program *p) {
   if (!replayable) replay.n = 0;
   for (int i = 0; i < replay.n; i++) controls[i] = ki32(c, replay.controls[i]);
   Val f[10] = {ki32(c, (int64_t)sizeof(GpuModel)),
-               ki32(c, p->m->kernels.n),
+               ki32(c, p->m->kernels.n + p->device_calls.n),
                kernel_rows(c, p),
                image_address(c, p),
                weights_pointer(c, p),
@@ -91,7 +109,7 @@ static Val description(Emit *c, const Program *p) {
                ki32(c, replayable),
                ki32(c, replay.n),
                const_array(c, c->i32, controls, replay.n),
-               ki64(c, note_bytes(p))};
+               ki64(c, note_bytes(p) + 8 * program_result_words(p, true))};
   const Val init = LLVMConstStructInContext(c->ctx, f, 10, 0);
   const Val g = LLVMAddGlobal(c->mod, LLVMTypeOf(init), arena_printf(c->arena, "%s_gpu", p->name));
   LLVMSetInitializer(g, init);
@@ -199,6 +217,38 @@ Val device_call(Entry *e, const Step *s, int position, Val fn, Val ins, Val outs
   return call(c, "burin_gpu_call", 11, args);
 }
 
+/* ---- runtime functions on the device ---- */
+/* Results lie behind the arena. */
+static Val result_address(Entry *e, int64_t word) {
+  Emit *const c = e->c;
+  return at_k(c, c->i64, at(c, c->i8, e->arena, wide(c, program_arena_bytes(e->p))), word);
+}
+
+Val device_function(Entry *e, const Step *s, int position, Val ins, Val outs, Val words) {
+  Emit *const c = e->c;
+  const ExternRow *const row = s->ext.row;
+  const Type t = LLVMStructTypeInContext(c->ctx,
+                                         (Type[]){c->i32, c->i32, c->i32, c->i32, c->ptr, c->ptr,
+                                                  c->i32, c->i32, c->ptr, c->i64, c->ptr, c->ptr},
+                                         12, 0);
+  const Val f[12] = {
+      ki32(c, e->p->m->kernels.n + program_call_position(e->p, row)),
+      ki32(c, row->phases),
+      ki32(c, row->phases ? row->members : 1),
+      ki32(c, program_call_waits(e->p, s)),
+      ins,
+      outs,
+      ki32(c, s->ext.n_ins),
+      ki32(c, s->ext.n_outs),
+      words,
+      ki64(c, s->ext.n_words),
+      s->ext.scratch >= 0 ? buffer_address(e, s->ext.scratch) : LLVMConstNull(c->ptr),
+      result_address(e, program_call_result(e->p, s))};
+  const Val g = entry_alloca(c, t, 1, 8);
+  for (int i = 0; i < 12; i++) LLVMBuildStore(c->b, f[i], field(c, t, g, i));
+  return call(c, "burin_gpu_device_call", 3, (Val[]){e->run, ki32(c, position), g});
+}
+
 /* ---- the run ---- */
 static Val tensor_array(Entry *e, Val pointers, int from, int n, int flags) {
   Emit *const c = e->c;
@@ -219,18 +269,21 @@ static Val begin(Entry *e) {
   const int n_in = p->m->inputs.n, n_out = p->m->outputs.n;
   const Val in = tensor_array(e, e->in, 0, n_in, p->defaults);
   const Val out = tensor_array(e, e->out, n_in, n_out, 0);
-  Val args[] = {description(c, p),
-                e->opts,
-                in,
-                ki32(c, n_in + p->defaults),
-                out,
-                ki32(c, n_out),
-                p->n_caller ? e->dims : LLVMConstNull(c->ptr),
-                ki32(c, p->n_caller),
-                c->sym_array,
-                ki32(c, expr_symbol_count(c->pool)),
-                wide(c, program_arena_bytes(p)),
-                e->run};
+  Val args[] = {
+      description(c, p),
+      e->opts,
+      in,
+      ki32(c, n_in + p->defaults),
+      out,
+      ki32(c, n_out),
+      p->n_caller ? e->dims : LLVMConstNull(c->ptr),
+      ki32(c, p->n_caller),
+      c->sym_array,
+      ki32(c, expr_symbol_count(c->pool)),
+      LLVMBuildAdd(c->b, wide(c, program_arena_bytes(p)),
+                   ki64(c, 8 * (program_result_words(p, true) + program_result_words(p, false))),
+                   ""),
+      e->run};
   return call(c, "burin_gpu_begin", 12, args);
 }
 
@@ -266,15 +319,42 @@ static void late_checks(Entry *e, Val notes) {
   }
 }
 
+/* Statuses of runtime functions that nobody waited for. */
+static void late_statuses(Entry *e, Val results) {
+  Emit *const c = e->c;
+  for (int i = 0; i < e->p->calls.n; i++) {
+    const Step *const s = e->p->calls.data[i];
+    if (s->kind != STEP_EXTERN || !program_call_on_device(e->p, s) || program_call_waits(e->p, s))
+      continue;
+    c->step = s;
+    const Val word = load(c, c->i64, at_k(c, c->i64, results, program_call_result(e->p, s)));
+    require_call(e, s, LLVMBuildTrunc(c->b, word, c->i32, ""));
+  }
+}
+
+/* Where n words of the device will be, as note k. */
+static Val note(Entry *e, Val notes, int k, Val from, int64_t n) {
+  Emit *const c = e->c;
+  const Type t = LLVMStructTypeInContext(c->ctx, (Type[]){c->ptr, c->ptr, c->i64}, 3, 0);
+  const Val to = entry_alloca(c, c->i64, (int)n + 1, 8), at = at_k(c, t, notes, k);
+  LLVMBuildStore(c->b, from, field(c, t, at, 0));
+  LLVMBuildStore(c->b, to, field(c, t, at, 1));
+  LLVMBuildStore(c->b, ki64(c, 8 * n), field(c, t, at, 2));
+  return to;
+}
+
 static void end(Entry *e, Val status) {
   Emit *const c = e->c;
-  const int64_t bytes = note_bytes(e->p);
-  const Val none = LLVMConstNull(c->ptr);
-  const Val notes = bytes ? entry_alloca(c, c->i64, (int)bytes / 8 + 1, 8) : none;
-  const Val from = bytes ? buffer_address(e, notes_buffer(e->p)) : none;
-  Val args[] = {e->run, status, result_bytes(e), from, notes};
+  const int64_t keys = note_bytes(e->p) / 8, results = program_result_words(e->p, true);
+  const Val notes = entry_alloca(c, c->i64, 2 * (int)sizeof(GpuNote) / 8, 8);
+  Val key = NULL, result = NULL;
+  int n = 0;
+  if (keys) key = note(e, notes, n++, buffer_address(e, notes_buffer(e->p)), keys);
+  if (results) result = note(e, notes, n++, result_address(e, 0), results);
+  Val args[] = {e->run, status, result_bytes(e), notes, ki32(c, n)};
   pass_on_failure(c, call(c, "burin_gpu_end", 5, args));
-  late_checks(e, notes);
+  late_checks(e, key);
+  late_statuses(e, result);
 }
 
 void device_steps(Entry *e) {

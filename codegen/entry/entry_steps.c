@@ -134,6 +134,15 @@ void pass_on_failure(Emit *c, Val status) {
   LLVMPositionBuilderAtEnd(c->b, good);
 }
 
+void require_call(Entry *e, const Step *s, Val status) {
+  Emit *const c = e->c;
+  const int check = check_add(e->p, BURIN_E_DATA, s->loc,
+                              "%s: its inputs have an impossible index, size or value",
+                              check_node_text(e->p, s->loc));
+  require_status(e, LLVMBuildICmp(c->b, LLVMIntEQ, status, k_int(c, c->i32, 0), ""), status, check,
+                 0, NULL);
+}
+
 static void call_extern(Entry *e, const Step *s) {
   Emit *const c = e->c;
   const Type t = tensor_type(c);
@@ -150,19 +159,20 @@ static void call_extern(Entry *e, const Step *s) {
                             : LLVMConstNull(c->ptr);
   const Val words = const_words(c, s);
   Type type;
-  const Val fn = declare(c, s->ext.row->symbol, c->i32, 6,
-                         (Type[]){c->ptr, c->i32, c->ptr, c->i32, c->ptr, c->ptr}, &type);
-  const Val status = e->p->launches
-                         ? device_call(e, s, e->call++, fn, ins, outs, words)
-                         : LLVMBuildCall2(c->b, type, fn,
-                                          (Val[]){ins, k_int(c, c->i32, s->ext.n_ins), outs,
-                                                  k_int(c, c->i32, s->ext.n_outs), words, scratch},
-                                          6, "");
-  const int check = check_add(e->p, BURIN_E_DATA, s->loc,
-                              "%s: its inputs have an impossible index, size or value",
-                              check_node_text(e->p, s->loc));
-  require_status(e, LLVMBuildICmp(c->b, LLVMIntEQ, status, k_int(c, c->i32, 0), ""), status, check,
-                 0, NULL);
+  Val status, fn = NULL;
+  if (!program_call_on_device(e->p, s))
+    fn = declare(c, s->ext.row->symbol, c->i32, 6,
+                 (Type[]){c->ptr, c->i32, c->ptr, c->i32, c->ptr, c->ptr}, &type);
+  if (program_call_on_device(e->p, s))
+    status = device_function(e, s, e->call++, ins, outs, words);
+  else if (e->p->launches)
+    status = device_call(e, s, e->call++, fn, ins, outs, words);
+  else
+    status = LLVMBuildCall2(c->b, type, fn,
+                            (Val[]){ins, k_int(c, c->i32, s->ext.n_ins), outs,
+                                    k_int(c, c->i32, s->ext.n_outs), words, scratch},
+                            6, "");
+  require_call(e, s, status);
   for (int i = 0; i < s->ext.n_outs; i++) take_dims(e, &s->ext.outs[i], dims[i], s->loc);
 }
 

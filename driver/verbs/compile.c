@@ -389,7 +389,7 @@ static bool compile_steps(Session *s, Job *j) {
     s->passes = "infer,cse,dce"; /* no weights folded */
   if (!session_passes(s, j->emit & EMIT_FILES ? PF_CODE : 0)) return false;
   if (s->o->print_plan) decisions_print(s->decisions);
-  if (s->o->print_plan && s->target->gpu) launches_print(s->module, s->target->gpu);
+  if (s->o->print_plan && s->target->gpu) launches_print(s->module, s->target);
   if ((j->emit & EMIT_FILES) && !write_code(s, j)) return false;
   return write_texts(s, j) && session_commit(s);
 }

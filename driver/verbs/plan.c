@@ -68,8 +68,19 @@ static void print_launches(Launches *l, const Step *s) {
   }
 }
 
-void launches_print(const Module *m, const Gpu *g) {
-  Launches l = {.m = m, .g = g};
+static void print_host_work(const Module *m, const Target *t, const Step *s) {
+  for (; s; s = s->next) {
+    const char *const work = codegen_host_work(m, t, s);
+    if (work) fprintf(stderr, "host  %s\n", work);
+    print_host_work(m, t, step_body(s));
+    print_host_work(m, t, step_otherwise(s));
+  }
+}
+
+void launches_print(const Module *m, const Target *t) {
+  Launches l = {.m = m, .g = t->gpu};
+  print_host_work(m, t, m->steps);
+  fprintf(stderr, "host  %s\n", codegen_graph_note(m, t));
   fprintf(stderr, "%10s %10s  launch, each once\n", "us", "limit us");
   print_launches(&l, m->steps);
   fprintf(stderr, "%10.2f %10.2f  %d launches, estimated and not measured\n", l.us, l.limit_us,

@@ -24,6 +24,10 @@ typedef struct ExternRow {
   ExternPack pack;
   ExternScratch scratch;
   bool heap; /* scratch is the caller's BurinHeap: memory that grows */
+  /* Where a device runs it by many threads (runtime/ops/parts): launches, and threads of each (a
+   * multiple of RT_BLOCK). phases 0: one thread */
+  int phases, members;
+  ExternScratch parts_scratch; /* of these; NULL: as scratch */
 } ExternRow;
 
 /* ---- rows ---- */

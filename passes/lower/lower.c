@@ -97,6 +97,10 @@ static Step *lower_extern(Lower *l, const Node *n) {
   s->ext.words = arena_dup(l->m->arena, words, sizeof *words * (size_t)(s->ext.n_words + 1));
   s->ext.scratch = -1;
   const Expr *bytes = s->ext.row->scratch ? s->ext.row->scratch(l->m, n) : NULL;
+  if (target_has_grids(l->c->target) && s->ext.row->parts_scratch) { /* for either way */
+    const Expr *const parts = s->ext.row->parts_scratch(l->m, n);
+    bytes = bytes ? ex_max(l->p, bytes, parts) : parts;
+  }
   if (bytes) s->ext.scratch = module_add_buffer(l->mod, BUF_ARENA, DT_U8, bytes, "scratch")->id;
   step_append(&list, s);
   return list;

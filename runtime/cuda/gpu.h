@@ -9,9 +9,11 @@
  * begins (driver.c), and this CPU (stand_in.c, of target cuda:host). */
 #pragma once
 #include "runtime/abi.h"
+#include "runtime/cuda/call.h"
 
 /* A kernel as the entry launches it. Its parameters are n_bufs addresses, in the order of the
- * kernel's parameters, then n_syms sizes as int64_t, in ascending order of their ids. */
+ * kernel's parameters, then n_syms sizes as int64_t, in ascending order of their ids. Of none it is
+ * one RtCall. */
 typedef struct GpuKernel {
   const char *name;   /* of the function in its module */
   int32_t unit;       /* which module of the images it is in */
@@ -90,11 +92,33 @@ int32_t burin_gpu_read(GpuRun *run, void *to, const void *from, uint64_t bytes);
 int32_t burin_gpu_call(GpuRun *run, int32_t step, RtOpFn fn, const RtTensor *in, int32_t n_in,
                        RtTensor *out, int32_t n_out, const int64_t *words, const uint64_t *bytes,
                        uint64_t scratch_bytes, void *heap);
-/* Results are where the caller wants them: out_bytes[k] of output k; where the model has notes, they
- * were at `from`, and are now at `notes`, also in a run that else waits for nothing. Status of the
- * whole run, also after a failed step (`status`), which is then returned. */
-int32_t burin_gpu_end(GpuRun *run, int32_t status, const uint64_t *out_bytes, const void *from,
-                      void *notes);
+/* A runtime function that the device runs (runtime/cuda/call.h): the kernel's parameter is one
+ * RtCall, its launches are phases, of members/RT_BLOCK blocks (phases 0: one thread). Addresses are
+ * the device's. With `waits` the run waits for the result: the status, which is returned, and dims of
+ * out; else these stay on the device. */
+typedef struct GpuCall {
+  int32_t kernel, phases, members, waits;
+  const RtTensor *in;
+  RtTensor *out;
+  int32_t n_in, n_out;
+  const int64_t *words;
+  int64_t n_words;
+  void *scratch;
+  int64_t *result; /* of 1 + the ranks of out */
+} GpuCall;
+int32_t burin_gpu_device_call(GpuRun *run, int32_t step, const GpuCall *call);
+
+/* What the host looks at when all is done: `bytes` of the device. Together GpuModel.note_bytes. */
+typedef struct GpuNote {
+  const void *from;
+  void *to;
+  uint64_t bytes;
+} GpuNote;
+/* Results are where the caller wants them: out_bytes[k] of output k; and so are notes, also in a run
+ * that else waits for nothing. Status of the whole run, also after a failed step (`status`), which is
+ * then returned. */
+int32_t burin_gpu_end(GpuRun *run, int32_t status, const uint64_t *out_bytes, const GpuNote *notes,
+                      int32_t n_notes);
 
 /* ---- devices of their own, for C programs: NAME_cuda_create … ----
  * Each has its memory, stream and graphs; runs on one of them follow each other, runs on several

@@ -1,5 +1,6 @@
 /* A run on CUDA's driver: what the entry calls between its checks and its results. */
 #include "runtime/cuda/device.h"
+#include "runtime/cuda/fill.h"
 
 static void *as_pointer(CuAddress a) { return (void *)(uintptr_t)a; }
 static CuAddress as_address(const void *p) { return (CuAddress)(uintptr_t)p; }
@@ -332,33 +333,74 @@ int32_t burin_gpu_call(GpuRun *run, int32_t step, RtOpFn fn, const RtTensor *in,
   return status;
 }
 
+/* ---- functions on the device ---- */
+static bool launch_phases(Device *d, int32_t step, const GpuCall *g, RtCall *c) {
+  const GpuKernel *const k = &d->model->kernels[g->kernel];
+  const CuFunction f = d->functions[g->kernel];
+  const int64_t grid[3] = {g->phases ? g->members / RT_BLOCK : 1, 1, 1};
+  const int32_t last = g->phases ? g->phases - 1 : 0;
+  for (c->phase = 0; c->phase <= last; c->phase++) {
+    c->last = c->phase == last;
+    d->args[0] = c;
+    if (!launch_timed(d, step, k, f, grid)) return false;
+    if (graph_records(d) && launch_on(d, k, f, grid, d->recorder) != 0)
+      d->recording->refused = true;
+  }
+  return true;
+}
+
+int32_t burin_gpu_device_call(GpuRun *run, int32_t step, const GpuCall *call) {
+  Device *const d = run->state;
+  RtCall c = fill_call(call);
+  int64_t result[1 + RT_CALL_DIMS];
+  if (!launch_phases(d, step, call, &c)) return BURIN_E_DEVICE;
+  if (!call->waits) return BURIN_OK;
+  if (!fetch(d, result, call->result, (uint64_t)result_words(&c) * 8) || !wait_here(d))
+    return BURIN_E_DEVICE;
+  return take_result(call, &c, result);
+}
+
 /* ---- end ---- */
+/* Notes come through pinned memory, at its beginning. */
+static bool fetch_notes(Device *d, const GpuNote *notes, int32_t n) {
+  char *to = d->pinned;
+  for (int32_t i = 0; i < n; i++) {
+    if (!fetch(d, to ? to : notes[i].to, notes[i].from, notes[i].bytes)) return false;
+    if (to) to += notes[i].bytes;
+  }
+  return true;
+}
+
+static void deliver_notes(const Device *d, const GpuNote *notes, int32_t n) {
+  const char *from = d->pinned;
+  for (int32_t i = 0; from && i < n; from += notes[i++].bytes)
+    __builtin_memcpy(notes[i].to, from, notes[i].bytes);
+}
+
 /* Outputs are where they belong, or (of a run that does not wait) will be; `notes` are there in any
  * case. */
-static bool finish(Device *d, const uint64_t *out_bytes, const void *from, void *notes) {
-  const uint64_t bytes = d->model->note_bytes;
-  void *const to = d->pinned ? d->pinned : notes;
-  if (!place_outputs(d, out_bytes) || !fetch_outputs(d, out_bytes) ||
-      (bytes && !fetch(d, to, from, bytes)) || (d->n_timers && !read_timers(d)))
+static bool finish(Device *d, const uint64_t *out_bytes, const GpuNote *notes, int32_t n) {
+  if (!place_outputs(d, out_bytes) || !fetch_outputs(d, out_bytes) || !fetch_notes(d, notes, n) ||
+      (d->n_timers && !read_timers(d)))
     return false;
   if (!d->waits) {
     d->queued = device_check(d, d->cu.event_record(d->done, d->on), "noting the end of a run");
-    if (!d->queued || (bytes && !wait_here(d))) return false;
-    if (bytes && to != notes) __builtin_memcpy(notes, to, bytes);
+    if (!d->queued || (d->model->note_bytes && !wait_here(d))) return false;
+    deliver_notes(d, notes, n);
     return true;
   }
   if (!wait_here(d)) return false;
   d->queued = false; /* it came before */
   deliver_outputs(d, out_bytes);
-  if (bytes && to != notes) __builtin_memcpy(notes, to, bytes);
+  deliver_notes(d, notes, n);
   return true;
 }
 
-int32_t burin_gpu_end(GpuRun *run, int32_t status, const uint64_t *out_bytes, const void *from,
-                      void *notes) {
+int32_t burin_gpu_end(GpuRun *run, int32_t status, const uint64_t *out_bytes, const GpuNote *notes,
+                      int32_t n_notes) {
   Device *const d = run->state;
   graph_finish(d, status == BURIN_OK);
-  if (status || !finish(d, out_bytes, from, notes)) {
+  if (status || !finish(d, out_bytes, notes, n_notes)) {
     d->cu.stream_wait(d->on); /* nothing of it may go on in memory of ours and the caller's */
     if (d->fault.text) {
       device_report(d, d->options->failure);

@@ -5,6 +5,7 @@
 #include "runtime/core/rt.h"
 #include "runtime/core/sys.h"
 #include "runtime/cuda/block.h"
+#include "runtime/cuda/fill.h"
 #include "runtime/cuda/gpu.h"
 
 typedef struct Run {
@@ -92,6 +93,17 @@ static bool grid_fits(int64_t x, int64_t y, int64_t z) {
   return x <= MOST_X && y <= MOST && z <= MOST;
 }
 
+/* One kernel at a time. */
+static void run_blocks(const Run *r, int32_t kernel, const int32_t grid[3]) {
+  static uint32_t lock;
+  sys_lock(&lock);
+  burin_gpu_order = r->options->gpu_order;
+  for (int64_t i = 0, n = (int64_t)grid[0] * grid[1] * grid[2]; i < n; i++)
+    run_block(&r->model->kernels[kernel], r->args, burin_gpu_pick(i, n, (uint64_t)kernel + 1),
+              grid);
+  sys_unlock(&lock);
+}
+
 int32_t burin_gpu_launch(GpuRun *run, int32_t step, int32_t kernel, void *const *bufs,
                          const int64_t *syms, int64_t x, int64_t y, int64_t z) {
   const Run *const r = run->state;
@@ -108,12 +120,7 @@ int32_t burin_gpu_launch(GpuRun *run, int32_t step, int32_t kernel, void *const 
   for (int32_t i = 0; i < k->n_bufs; i++) r->args[i] = (void *)(uintptr_t)&bufs[i];
   for (int32_t i = 0; i < k->n_syms; i++)
     r->args[k->n_bufs + i] = (void *)(uintptr_t)&syms[k->syms[i]];
-  static uint32_t lock;
-  sys_lock(&lock);
-  burin_gpu_order = o->gpu_order;
-  for (int64_t i = 0, n = x * y * z; i < n; i++)
-    run_block(k, r->args, burin_gpu_pick(i, n, (uint64_t)kernel + 1), grid);
-  sys_unlock(&lock);
+  run_blocks(r, kernel, grid);
   if (timed) o->kernel_ns[step] += o->clock_ns() - start;
   return BURIN_OK;
 }
@@ -144,14 +151,32 @@ int32_t burin_gpu_call(GpuRun *run, int32_t step, RtOpFn fn, const RtTensor *in,
   return status;
 }
 
-int32_t burin_gpu_end(GpuRun *run, int32_t status, const uint64_t *out_bytes, const void *from,
-                      void *notes) {
+int32_t burin_gpu_end(GpuRun *run, int32_t status, const uint64_t *out_bytes, const GpuNote *notes,
+                      int32_t n_notes) {
   Run *const r = run->state;
   for (int32_t i = 0; i < r->n_out && !status; i++)
     if (r->out[i] != r->given[i]) burin_rt_copy(r->given[i], r->out[i], out_bytes[i]);
-  if (!status) burin_rt_copy(notes, from, r->model->note_bytes);
+  for (int32_t i = 0; i < n_notes && !status; i++)
+    burin_rt_copy(notes[i].to, notes[i].from, notes[i].bytes);
   sys_free(r, r->bytes);
   return status;
+}
+
+int32_t burin_gpu_device_call(GpuRun *run, int32_t step, const GpuCall *call) {
+  const Run *const r = run->state;
+  const BurinOptions *const o = r->options;
+  const bool timed = o->kernel_ns && o->clock_ns;
+  const uint64_t start = timed ? o->clock_ns() : 0;
+  const int32_t grid[3] = {call->phases ? call->members / RT_BLOCK : 1, 1, 1};
+  const int32_t last = call->phases ? call->phases - 1 : 0;
+  RtCall c = fill_call(call);
+  r->args[0] = &c;
+  for (c.phase = 0; c.phase <= last; c.phase++) {
+    c.last = c.phase == last;
+    run_blocks(r, call->kernel, grid);
+  }
+  if (timed) o->kernel_ns[step] += o->clock_ns() - start;
+  return call->waits ? take_result(call, &c, call->result) : BURIN_OK;
 }
 
 /* There is nothing to be made: runs share nothing. */

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include "runtime/abi.h"
 
+#ifndef RT_PARTS /* a device's text has its own (runtime/cuda/call.h) */
 /* words, scratch and the ONNX op of each stand at the function. */
 int32_t rt_scatter_elements(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
                             const int64_t *w, void *scratch);
@@ -30,6 +31,7 @@ int32_t rt_dft(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, c
                void *scratch);
 int32_t rt_tfidf(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w,
                  void *scratch);
+#endif
 
 /* TensorProto.DataType numbers used here. */
 enum {

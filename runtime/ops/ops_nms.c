@@ -125,7 +125,11 @@ int32_t rt_nms(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, c
   const RtTensor *boxes = &in[0], *scores = &in[1];
   const int64_t batches = scores->dims[0], classes = scores->dims[1], n = scores->dims[2];
   if (boxes->dims[0] != batches || boxes->dims[1] != n || boxes->dims[2] != 4) return BURIN_E_DATA;
-  Nms s = {.scores = scores, .n = n, .room = out->dims[0], .rows = (int64_t *)out->data};
+  Nms s = {0};
+  s.scores = scores;
+  s.n = n;
+  s.room = out->dims[0];
+  s.rows = (int64_t *)out->data;
   s.heap = (Entry *)scratch;
   float *const floats = (float *)(void *)(s.heap + n);
   s.boxes = boxes_at(floats, n);

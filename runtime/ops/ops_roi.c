@@ -144,7 +144,7 @@ static void pool_plane(const Roi *r, const float *plane, float *out) {
 
 /* ---- the operator ---- */
 
-static void region(Roi *r, const RtTensor *rois, int64_t n, const int64_t *w, void *scratch) {
+static void region(Roi *r, const RtTensor *rois, int64_t n, const int64_t *w) {
   const double scale = rt_word_f(w[3]), shift = w[0] ? 0.5 : 0;
   double v[4];
   for (int k = 0; k < 4; k++) v[k] = rt_load_f(rois, n * rois->dims[1] + k) * scale - shift;
@@ -159,9 +159,24 @@ static void region(Roi *r, const RtTensor *rois, int64_t n, const int64_t *w, vo
   r->x_axis.bin = width / (double)r->x_axis.bins;
   r->y.grid = grid_size(w[2], r->y.bin);
   r->x_axis.grid = grid_size(w[2], r->x_axis.bin);
+}
+
+static void fill_tables(Roi *r, void *scratch) {
   Sample *const tables = (Sample *)scratch;
   fill_table(&r->y, tables);
   fill_table(&r->x_axis, tables + MAX_TABLE);
+}
+
+/* The region's maps and bins; no tables. */
+static Roi roi_of(const RtTensor *x, const RtTensor *out, const int64_t *w) {
+  Roi r = {0};
+  r.x = x;
+  r.max = w[1] == 1;
+  r.y.bins = out->dims[2];
+  r.y.size = x->dims[2];
+  r.x_axis.bins = out->dims[3];
+  r.x_axis.size = x->dims[3];
+  return r;
 }
 
 /* in: X, rois, batch_indices. words: half_pixel, mode (0 avg, 1 max), sampling_ratio, spatial_scale
@@ -173,14 +188,13 @@ int32_t rt_roi_align(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_
   const int64_t plane = x->dims[2] * x->dims[3];
   if (rois->dims[1] < 4 || x->dims[2] < 1 || x->dims[3] < 1)
     return rt_count(&out[0]) ? BURIN_E_DATA : BURIN_OK;
-  Roi r = {.x = x, .max = w[1] == 1};
-  r.y = (Axis){.bins = ph, .size = x->dims[2]};
-  r.x_axis = (Axis){.bins = pw, .size = x->dims[3]};
+  Roi r = roi_of(x, &out[0], w);
   r.line = (float *)(void *)((Sample *)scratch + 2 * MAX_TABLE);
   for (int64_t n = 0; n < out[0].dims[0]; n++) {
     const int64_t batch = rt_load_i(&in[2], n);
     if (batch < 0 || batch >= x->dims[0]) return BURIN_E_DATA;
-    region(&r, rois, n, w, scratch);
+    region(&r, rois, n, w);
+    fill_tables(&r, scratch);
     const bool separable = is_separable(&r);
     for (int64_t c = 0; c < channels; c++) {
       const int64_t base = (batch * channels + c) * plane, to = (n * channels + c) * ph * pw;

@@ -110,13 +110,8 @@ int32_t rt_topk(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, 
   const bool ranked = has_rank(x->dtype) && n < INT64_C(0xffffffff);
   for (int64_t o = 0; o < outer; o++)
     for (int64_t i = 0; i < inner && k > 0; i++) {
-      const Row r = {.x = x,
-                     .base = o * n * inner + i,
-                     .stride = inner,
-                     .sign = w[1] ? 1 : -1,
-                     .ranked = ranked,
-                     .at = index + o * k * inner + i,
-                     .step = inner};
+      const Row r = {x,      o * n * inner + i,         inner, w[1] ? 1 : -1,
+                     ranked, index + o * k * inner + i, inner};
       top(&r, n, k);
       for (int64_t j = 0; out[0].data && j < k; j++)
         rt_copy((char *)out[0].data + ((o * k + j) * inner + i) * size,

@@ -123,7 +123,7 @@ static int32_t enter(const GpuModel *m, const void *const *in, void *const *out,
   const int32_t how = burin_gpu_begin(m, &o, &from, 1, to, n_out, dims, 1, NULL, 0, bytes, &run);
   if (how < 0) return -how;
   if (how == GPU_RUN) status = steps(&run, dims[0], m->replayable);
-  return burin_gpu_end(&run, status, out_bytes, NULL, NULL);
+  return burin_gpu_end(&run, status, out_bytes, NULL, 0);
 }
 
 static int32_t m_invoke(const void *const *in, void *const *out, int64_t *dims, void *arena,

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Part "cudahost": the text of CUDA kernels, compiled by clang (target cuda:host), against reference outputs: ONNX node tests,
-random graphs, the repository's own models and small trained ones.
+runtime functions against this CPU's, random graphs, the repository's own models and small trained ones.
 
 run_cudahost.py [--every K] [--turn N] [--only REGEX] [--graphs N [--seed S]] [--list]: of the node tests, sorted by name, every K-th from
 the N-th on, and more of each operator until one of its tests passes. Every model runs three times: blocks and threads forward, then backward
@@ -24,7 +24,7 @@ import numpy as np  # noqa: E402
 from onnx.backend.test.loader import load_model_tests  # noqa: E402
 
 import burin  # noqa: E402
-from tests.cuda import attention_models  # noqa: E402
+from tests.cuda import attention_models, calls  # noqa: E402
 from tests.models import own_models, run_models, run_random  # noqa: E402
 from tests.ops import run_backend  # noqa: E402
 
@@ -109,6 +109,13 @@ def attention_case(name):
     return ("passed", "") if worst <= tolerance else ("failed", f"off by {worst}")
 
 
+def call_case(name):
+    try:
+        return calls.check(burin, TARGET, name)
+    except Exception as e:
+        return "failed", f"{type(e).__name__}: {str(e)[:300]}"
+
+
 def small_models():
     real = sorted((run_models.SHARED / "real").glob("*/model.onnx"))
     return [p for p in real if p.parent.name not in SLOW and (p.stat().st_size <= MAX_KB * 1024 or p.parent.name in ALSO)]
@@ -171,6 +178,8 @@ def main():
         groups = {"node tests": run_nodes(nodes, args.every, args.turn, folder) if nodes else []}
         if not args.only:
             models = own_models.write_all(Path(folder) / "own")
+            names = [*calls.CASES, *calls.REFUSED]
+            groups["runtime functions"] = [(n, *r) for n, *r in run_backend.run_all(names, folder, call_case)]
             groups["random graphs"] = [(f"seed {s}", *r) for s, *r in run_backend.run_all(list(SEEDS), folder, random_case)]
             groups["attention"] = [(n, *r) for n, *r in run_backend.run_all(list(attention_models.CASES), folder, attention_case)]
             groups["own models"] = [(p.stem, *r) for p, *r in run_backend.run_all(models, folder, model_case)]

@@ -104,4 +104,5 @@ static int pack_tfidf(const Node *n, int64_t *w, int max) {
   w[3] = node_int(n, "mode", 0);
   return 4;
 }
-const ExternRow ext_tfidf = {"rt_tfidf", (void *)rt_tfidf, pack_tfidf, NULL, false};
+const ExternRow ext_tfidf = {"rt_tfidf", (void *)rt_tfidf, pack_tfidf,
+                             NULL,       .phases = 1,      .members = 1 << 12};

@@ -29,7 +29,7 @@ static const Expr *scratch_tree(Model *m, const Node *n) {
   return ex_mul(m->pool, n->out[0]->dims[1], ex_i64(m->pool, 16));
 }
 const ExternRow ext_tree_sums = {"rt_tree_ensemble", (void *)rt_tree_ensemble, pack_tree,
-                                 scratch_tree};
+                                 scratch_tree, .phases = 2, .members = 1 << 15};
 
 /* ---- tables ---- */
 typedef struct Forest {

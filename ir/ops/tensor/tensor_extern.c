@@ -63,7 +63,7 @@ static int pack_scatter_elements(const Node *n, int64_t *w, int max) {
   return 2;
 }
 const ExternRow ext_scatter_elements = {"rt_scatter_elements", (void *)rt_scatter_elements,
-                                        pack_scatter_elements, NULL, false};
+                                        pack_scatter_elements, .scratch = NULL};
 
 bool infer_scatter_nd(Model *m, Node *n) {
   const Value *a = n->in[0], *b = n->in[1], *u = n->in[2];
@@ -87,7 +87,8 @@ static int pack_scatter_nd(const Node *n, int64_t *w, int max) {
   w[0] = reduction_of(n);
   return 1;
 }
-const ExternRow ext_scatter_nd = {"rt_scatter_nd", (void *)rt_scatter_nd, pack_scatter_nd, NULL, false};
+const ExternRow ext_scatter_nd = {"rt_scatter_nd", (void *)rt_scatter_nd, pack_scatter_nd, NULL,
+                                  .phases = 2,     .members = 1 << 15};
 
 /* ---- NonZero, Compress, Unique ---- */
 static int pack_none(const Node *n, int64_t *w, int max) { return 0; }
@@ -99,7 +100,16 @@ bool infer_nonzero(Model *m, Node *n) {
                          op_runtime_dim(m, n, 0, 1, "nonzero", value_count(m->pool, n->in[0]))};
   return op_out(m, n, 0, DT_I64, 2, dims);
 }
-const ExternRow ext_nonzero = {"rt_nonzero", (void *)rt_nonzero, pack_none, NULL, false};
+enum { PIECES = 2048 }; /* of which threads of a device have one each */
+static const Expr *scratch_pieces(Model *m, const Node *n) { return ex_i64(m->pool, 8 * PIECES); }
+
+const ExternRow ext_nonzero = {"rt_nonzero",
+                               (void *)rt_nonzero,
+                               pack_none,
+                               NULL,
+                               .phases = 2,
+                               .members = PIECES,
+                               .parts_scratch = scratch_pieces};
 
 bool infer_compress(Model *m, Node *n) {
   const Value *a = n->in[0];
@@ -121,7 +131,13 @@ static int pack_axis_or_flat(const Node *n, int64_t *w, int max) {
   w[0] = axis_or_flat(n);
   return 1;
 }
-const ExternRow ext_compress = {"rt_compress", (void *)rt_compress, pack_axis_or_flat, NULL, false};
+const ExternRow ext_compress = {"rt_compress",
+                                (void *)rt_compress,
+                                pack_axis_or_flat,
+                                NULL,
+                                .phases = 2,
+                                .members = PIECES,
+                                .parts_scratch = scratch_pieces};
 
 static const Expr *unique_dim(Model *m, const Node *n) {
   const int64_t axis = axis_or_flat(n);
@@ -156,7 +172,8 @@ static int pack_unique(const Node *n, int64_t *w, int max) {
 static const Expr *scratch_unique(Model *m, const Node *n) {
   return ex_mul(m->pool, unique_dim(m, n), ex_i64(m->pool, 4 * 8));
 }
-const ExternRow ext_unique = {"rt_unique", (void *)rt_unique, pack_unique, scratch_unique, false};
+const ExternRow ext_unique = {"rt_unique", (void *)rt_unique, pack_unique,
+                              .scratch = scratch_unique};
 
 /* ---- TopK ---- */
 bool infer_topk(Model *m, Node *n) {
@@ -188,7 +205,8 @@ static const Expr *scratch_topk(Model *m, const Node *n) {
   const Value *o = node_out(n, 0) ? n->out[0] : node_out(n, 1);
   return ex_mul(m->pool, value_count(m->pool, o), ex_i64(m->pool, node_out(n, 1) ? 0 : 8));
 }
-const ExternRow ext_topk = {"rt_topk", (void *)rt_topk, pack_topk, scratch_topk, false};
+const ExternRow ext_topk = {"rt_topk",    (void *)rt_topk, pack_topk,
+                            scratch_topk, .phases = 1,     .members = 1 << 15};
 
 /* ---- NonMaxSuppression ---- */
 bool infer_nms(Model *m, Node *n) {
@@ -226,4 +244,18 @@ static int pack_nms(const Node *n, int64_t *w, int max) {
 static const Expr *scratch_nms(Model *m, const Node *n) {
   return ex_mul(m->pool, n->in[0]->dims[1], ex_i64(m->pool, 16 + 2 * 5 * 4));
 }
-const ExternRow ext_nms = {"rt_nms", (void *)rt_nms, pack_nms, scratch_nms, false};
+/* 17 bytes for each box of each class of each batch, 8 for each class, and what aligns them. */
+static const Expr *scratch_nms_parts(Model *m, const Node *n) {
+  const Expr *const *const d = n->in[1]->dims;
+  const Expr *const classes = ex_mul(m->pool, d[0], d[1]);
+  const Expr *const boxes = ex_mul(m->pool, ex_mul(m->pool, classes, d[2]), ex_i64(m->pool, 17));
+  return ex_add(m->pool, boxes,
+                ex_add(m->pool, ex_mul(m->pool, classes, ex_i64(m->pool, 8)), ex_i64(m->pool, 8)));
+}
+const ExternRow ext_nms = {"rt_nms",
+                           (void *)rt_nms,
+                           pack_nms,
+                           scratch_nms,
+                           .phases = 3,
+                           .members = 1 << 15,
+                           .parts_scratch = scratch_nms_parts};

@@ -235,7 +235,7 @@ static const Expr *scratch_roi_align(Model *m, const Node *n) {
   return ex_add(m->pool, row, ex_i64(m->pool, 48 << 10));
 }
 const ExternRow ext_roi_align = {"rt_roi_align", (void *)rt_roi_align, pack_roi_align,
-                                 scratch_roi_align};
+                                 scratch_roi_align, .phases = 2, .members = 1 << 15};
 
 /* ---- TensorScatter ---- */
 static const char *const scatter_modes[] = {"linear", "circular", NULL};

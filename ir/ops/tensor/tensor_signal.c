@@ -177,7 +177,7 @@ static const Expr *scratch_dft(Model *m, const Node *n) {
   const Expr *count = ex_mul(m->pool, d.length, ex_i64(m->pool, small ? 3 : 17));
   return ex_mul(m->pool, ex_add(m->pool, count, ex_i64(m->pool, 8)), ex_i64(m->pool, 16));
 }
-const ExternRow ext_dft = {"rt_dft", (void *)rt_dft, pack_dft, scratch_dft, false};
+const ExternRow ext_dft = {"rt_dft", (void *)rt_dft, pack_dft, .scratch = scratch_dft};
 
 typedef struct DftSizes {
   int64_t in, parts, points, out, out_parts; /* points: of the transform */

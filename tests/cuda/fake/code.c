@@ -10,7 +10,7 @@ static bool does_nothing(void) {
 }
 
 static void run_nothing(void *const *args, const int32_t block[3], const int32_t grid[3]) {}
-static const GpuKernel nothing = {.name = "nothing", .host = run_nothing};
+static const GpuKernel nothing = {.name = "nothing", .unit = -1, .host = run_nothing};
 
 static const GpuModel *model(void) {
   const char *const wanted = getenv("FAKE_CUDA_KERNELS");

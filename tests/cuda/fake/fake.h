@@ -72,4 +72,6 @@ struct CuFunctionObject {
   const GpuKernel *kernel;
   uint32_t most_shared;
 };
+/* Its parameter is one RtCall. */
+static inline bool fake_takes_call(const GpuKernel *k) { return !k->n_bufs && k->unit >= 0; }
 void fake_run_kernel(const GpuKernel *k, void *const *args, const int32_t grid[3]);

@@ -9,6 +9,7 @@ typedef struct Op {
   /* KERNEL */
   const GpuKernel *kernel;
   int64_t values[32]; /* of its parameters */
+  RtCall call;        /* of a runtime function: the one that it has */
   int32_t grid[3];
   /* COPY */
   void *to;
@@ -57,6 +58,8 @@ static bool op_uses(const Op *o, CuAddress from, size_t bytes) {
   if (o->work == COPY) return within(o->to, from, bytes) || within(o->from, from, bytes);
   for (int i = 0; o->work == KERNEL && i < o->kernel->n_bufs; i++)
     if (within((void *)(uintptr_t)o->values[i], from, bytes)) return true;
+  if (o->work == KERNEL && fake_takes_call(o->kernel) && within(o->call.result, from, bytes))
+    return true;
   for (const Op *k = o->work == RUN_GRAPH ? o->graph->ops : NULL; k; k = k->next)
     if (op_uses(k, from, bytes)) return true;
   return false;
@@ -77,6 +80,7 @@ static CuResult do_op(Context *c, Op *o) {
     case KERNEL:
       if (fake_fails("lost", o->kernel->name)) return c->lost = ILLEGAL_ADDRESS;
       for (int i = 0; i < 32; i++) args[i] = &o->values[i];
+      if (fake_takes_call(o->kernel)) args[0] = &o->call;
       fake_open_memory(true);
       fake_run_kernel(o->kernel, args, o->grid);
       fake_open_memory(false);
@@ -246,6 +250,15 @@ API cuEventElapsedTime(float *ms, CuEvent from, CuEvent to) {
 }
 
 /* ---- kernels and copies ---- */
+static void check_call(const RtCall *c) {
+  static const char none[] = "a function gets what is no address of the device";
+  for (int i = 0; i < c->n_in + c->n_out; i++) {
+    const void *const p = i < c->n_in ? c->in[i].data : c->out[i - c->n_in].data;
+    if (p) fake_check_memory((CuAddress)(uintptr_t)p, 0, none);
+  }
+  fake_check_memory((CuAddress)(uintptr_t)c->result, 8, none);
+}
+
 API cuLaunchKernel(CuFunction f, uint32_t gx, uint32_t gy, uint32_t gz, uint32_t bx, uint32_t by,
                    uint32_t bz, uint32_t shared, CuStream s, void **args, void **extra) {
   ENTER(c);
@@ -259,6 +272,7 @@ API cuLaunchKernel(CuFunction f, uint32_t gx, uint32_t gy, uint32_t gz, uint32_t
     fake_die("another block than compiled");
   if (fake_fails("launch", k->name)) LEAVE(NO_RESOURCES);
   for (int i = 0; i < k->n_bufs + k->n_syms; i++) o.values[i] = *(int64_t *)args[i];
+  if (fake_takes_call(k)) check_call(memcpy(&o.call, args[0], sizeof o.call));
   for (int i = 0; i < k->n_bufs; i++)
     fake_check_memory((CuAddress)o.values[i], 0, "a kernel gets what is no address of the device");
   if (!s->capture) fake_counts[COUNT_LAUNCHES]++;
