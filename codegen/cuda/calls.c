@@ -1,6 +1,7 @@
 /* Runtime functions that a device runs: their own sources (runtime/ops), and what one of many threads
  * does of them (runtime/ops/parts), behind the head of any kernels, in one unit. Each source is a
  * namespace, since names of its own may stand in another one, too. */
+#include <ctype.h>
 #include <string.h>
 
 #include "codegen/c/embed.h"
@@ -11,21 +12,13 @@ EMBED(burin_call_abi, "runtime/cuda/call.h");
 EMBED(burin_call_ops, "runtime/ops/ops.h");
 EMBED(burin_call_element, "runtime/ops/ops_element.c");
 
-#define SOURCES(X)            \
-  X(topk, "ops_topk.c")       \
-  X(nms, "ops_nms.c")         \
-  X(roi, "ops_roi.c")         \
-  X(tree, "ops_tree.c")       \
-  X(select, "ops_select.c")   \
-  X(scatter, "ops_scatter.c") \
-  X(tfidf, "ops_tfidf.c")     \
-  X(dft, "ops_dft.c")
-#define X(id, file) EMBED(burin_call_##id, "runtime/ops/" file);
-SOURCES(X)
+#define WITH_PARTS(X) X(topk) X(nms) X(roi) X(tree) X(select) X(scatter) X(tfidf)
+#define WHOLE(X) X(dft) X(coupling)
+#define X(id) EMBED(burin_call_##id, "runtime/ops/ops_" #id ".c");
+WITH_PARTS(X) WHOLE(X)
 #undef X
-#define PARTS(X) X(topk) X(nms) X(roi) X(tree) X(select) X(scatter) X(tfidf)
 #define X(id) EMBED(burin_part_##id, "runtime/ops/parts/" #id ".c");
-PARTS(X)
+WITH_PARTS(X)
 #undef X
 
 typedef struct Source {
@@ -34,19 +27,20 @@ typedef struct Source {
 
 static const Source sources[] = {
 #define X(id) {#id, burin_call_##id##_begin, burin_part_##id##_begin},
-    PARTS(X)
+    WITH_PARTS(X)
 #undef X
-        {"dft", burin_call_dft_begin, NULL}};
+#define X(id) {#id, burin_call_##id##_begin, NULL},
+        WHOLE(X)
+#undef X
+};
 enum { N_SOURCES = sizeof sources / sizeof *sources };
 
 /* ---- C as C++ ---- */
-static bool is_word(char c) { return c == '_' || (c >= '0' && c <= '9') || (c | 32) >= 'a'; }
-
 /* Behind `(Name){`, with which a compound literal begins; NULL: s is none. */
 static const char *literal_type(const char *s) {
   if (*s != '(' || s[1] < 'A' || s[1] > 'Z') return NULL;
   const char *end = s + 1;
-  while (is_word(*end)) end++;
+  while (isalnum((unsigned char)*end)) end++;
   return end[0] == ')' && end[1] == '{' ? end : NULL;
 }
 
