@@ -40,15 +40,14 @@ class Model:
         path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10).SerializeToString())
 
 
-def products(dtype, n):
-    """n products of 512 rows and columns, each with another k, so that each is a question of its own."""
+def products(dtype, n, rows=512, columns=512, k_of=lambda i: 512 + 128 * i):
+    """n products, each with another k, so that each is a question of its own."""
     m = Model()
-    for i in range(n):
-        k = 512 + 128 * i
+    for k in map(k_of, range(n)):
         if dtype == U8:
-            m.add(f"product {k}", "MatMulInteger", m.input([512, k], U8), m.weight([k, 512], I8), output=I32)
+            m.add(f"product {k}", "MatMulInteger", m.input([rows, k], U8), m.weight([k, columns], I8), output=I32)
         else:
-            m.add(f"product {k}", "MatMul", m.input([512, k], dtype), m.weight([k, 512], dtype), output=dtype)
+            m.add(f"product {k}", "MatMul", m.input([rows, k], dtype), m.weight([k, columns], dtype), output=dtype)
     return m
 
 

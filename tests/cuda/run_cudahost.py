@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Part "cudahost": the text of CUDA kernels, compiled by clang (target cuda:host), against reference outputs: ONNX node tests,
-runtime functions against this CPU's, random graphs, the repository's own models and small trained ones.
+runtime functions against this CPU's, random graphs, the repository's own models and small trained ones, products by every tile.
 
 run_cudahost.py [--every K] [--turn N] [--only REGEX] [--graphs N [--seed S]] [--list]: of the node tests, sorted by name, every K-th from
 the N-th on, and more of each operator until one of its tests passes. Every model runs three times: blocks and threads forward, then backward
@@ -24,7 +24,7 @@ import numpy as np  # noqa: E402
 from onnx.backend.test.loader import load_model_tests  # noqa: E402
 
 import burin  # noqa: E402
-from tests.cuda import attention_models, calls  # noqa: E402
+from tests.cuda import attention_models, calls, tiles  # noqa: E402
 from tests.models import own_models, run_models, run_random  # noqa: E402
 from tests.ops import run_backend  # noqa: E402
 
@@ -184,6 +184,8 @@ def main():
             groups["attention"] = [(n, *r) for n, *r in run_backend.run_all(list(attention_models.CASES), folder, attention_case)]
             groups["own models"] = [(p.stem, *r) for p, *r in run_backend.run_all(models, folder, model_case)]
             groups["trained models"] = [(p.parent.name, *r) for p, *r in run_backend.run_all(small_models(), folder, model_case)]
+            found = run_backend.run_all(tiles.all_cases(), folder, lambda c: tiles.case(c, folder))
+            groups["tiles of products"] = [(f"{kind[0]} from {turn}", *r) for (kind, turn), *r in found]
             if not args.sanitize:
                 groups["sanitized"] = run_sanitized(folder, models[::2], nodes[::4 * args.every])
     for group, results in groups.items():
