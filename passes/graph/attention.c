@@ -228,6 +228,13 @@ static Node *only_transpose(const Find *f, const Value *v) {
              : NULL;
 }
 
+/* On a GPU, the Cast to another float that alone reads v: it goes behind a Transpose that comes along. */
+static Node *only_cast(const Find *f, const Value *v) {
+  if (!target_has_grids(f->c->target) || readers(f, v) != 1 || f->uses->outputs[v->id]) return NULL;
+  Node *const c = f->uses->of[v->id].data[0];
+  return float_cast(c) && c->graph == v->def->graph ? c : NULL;
+}
+
 /* The views behind the softmax, in front of it. */
 static Value *move_views(Build *b, const Match *m) {
   Value *x = m->x;
@@ -276,12 +283,18 @@ static bool rewrite_one(Forward *fw, Node *n, bool *keep) {
     return true;
   }
   Node *t = only_transpose(f, n->out[0]);
+  const Node *const cast = t ? NULL : only_cast(f, n->out[0]);
+  if (cast) t = only_transpose(f, cast->out[0]);
   Attr attrs[3] = {attr_int(f->m->arena, "mode", m.mode)};
   int n_attrs = 1;
   if (t) attrs[n_attrs++] = *node_attr(t, "perm");
   if (n->out[0]->dtype != m.v->dtype) attrs[n_attrs++] = attr_int(f->m->arena, "wide", 1);
   Value *y =
       build_node(&b, "SoftmaxMatMul", "burin", 2, (Value *[]){x, m.v}, 1, n_attrs, attrs)->out[0];
+  if (cast && t) { /* which still reads n, while nobody reads it */
+    y = build_cast(&b, y, cast->out[0]->dtype);
+    return b.ok && forward_set(fw, n, t->out[0], y);
+  }
   *keep = false;
   return b.ok && forward_set(fw, n, t ? t->out[0] : n->out[0], y);
 }

@@ -131,7 +131,9 @@ static const char *text_of(Arena *a, const Case *c) {
     if (c->casts) sb_printf(&b, " %%ph = Cast %%p {to=10}\n %%w = Cast %%ph {to=1}\n");
     sb_printf(&b, " %%o = MatMul %%%s, %%v\n", c->mask == WHERE || c->casts ? "w" : "p");
   }
-  sb_printf(&b, " %%t = Transpose %%o {perm=[0,2,1,3]}\n %%r = Tanh %%t\n output %%r \"r\"\n}\n");
+  if (c->casts) sb_printf(&b, " %%oh = Cast %%o {to=10}\n");
+  sb_printf(&b, " %%t = Transpose %%%s {perm=[0,2,1,3]}\n", c->casts ? "oh" : "o");
+  sb_printf(&b, " %%r = Tanh %%t\n output %%r \"r\"\n}\n");
   return sb_str(&b);
 }
 
