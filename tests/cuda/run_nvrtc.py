@@ -14,6 +14,7 @@ sys.path[:0] = [str(HERE.parent / "support"), str(HERE.parent / "models")]
 import figures
 import numpy as np
 import attention_models
+import calls
 import own_models
 import part
 from onnx import TensorProto, helper, numpy_helper
@@ -54,6 +55,15 @@ def test_model(folder, name, path, *flags):
     check(f"{name}: what it is for", all(is_image(sm, data) for _, sm, data in rows), [(sm, data[:64]) for _, sm, data in rows])
     check(f"{name}: no kernel spills", " 0 spill\n" in r.stderr, r.stderr)
     check(f"{name}: figures", re.search(r"^ +[1-9]\d* +\d+ +0  k\w+, sm_(80|90|100)$", r.stderr, re.M), r.stderr)
+
+
+def test_calls(folder):
+    """Runtime functions as device text: every one that has parts, as far as models have them."""
+    for name in ("TopK of rows", "NonMaxSuppression", "RoiAlign avg", "trees", "NonZero", "Compress", "ScatterND 1 add"):
+        path, obj = folder / "call.onnx", folder / "call.o"
+        path.write_bytes(calls.CASES[name][0][0].SerializeToString())
+        r = burin(path, "--target=cuda:sm_80,sm_90", "--emit=obj", "-o", obj, env=WITH, timeout=120)
+        check(f"{name} for GPUs", r.returncode == 0 and "on the host" not in r.stderr and len(images(obj.read_bytes())[0]) >= 3, r.stderr)
 
 
 def test_attention(folder):
@@ -145,6 +155,7 @@ def main():
             else:
                 skip(m, f"{path} is not here")
         test_attention(folder)
+        test_calls(folder)
         test_texts(folder, paths["lstm"])
         test_errors(folder, paths["lstm"])
         figures.test_figures(folder, LIBRARY, "--bless" in sys.argv)
