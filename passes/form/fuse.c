@@ -307,6 +307,49 @@ static void materialise(Fuse *f, Value *v) {
   register_reads(f, r);
 }
 
+/* Of a product, or what its epilogue makes of it, that is to be stored: a value of fewer bytes that all
+ * readers make of it first, elementwise and never stored; NULL: there is none. */
+static Value *narrower_of(const Fuse *f, const Value *v) {
+  enum { FAR = 6 };
+  const Value *at = v;
+  for (int i = 0; i < FAR && f->uses->of[at->id].n == 1 && !f->uses->outputs[at->id]; i++) {
+    const Node *const n = f->uses->of[at->id].data[0];
+    const bool simple = (n->op->body == OB_EW || n->op->body == OB_ELEM) && n->n_out == 1 &&
+                        n->out[0]->inlined && value_same_shape(n->out[0], v);
+    if (!simple) return NULL;
+    if (dtype_bytes(n->out[0]->dtype) < dtype_bytes(v->dtype)) return n->out[0];
+    at = n->out[0];
+  }
+  return NULL;
+}
+
+/* Stores it in place of v, which becomes its root's; false: nothing has changed. */
+static bool store_narrower(Fuse *f, Value *v) {
+  Value *const narrow = narrower_of(f, v);
+  if (!narrow) return false;
+  Vec(Root *) *const rs = (void *)&f->readers[v->id];
+  Root *const own = root_new(f, narrow), *const trial = ARENA_ARRAY(f->a, Root, rs->n + 1);
+  narrow->inlined = false;
+  v->inlined = true;
+  bool ok = root_build(f, own) && fits(f, own);
+  ok = ok && own->anchor == (node_is_contraction(v->def) ? v : NULL);
+  for (int i = 0; i < rs->n; i++) {
+    trial[i] = *rs->data[i];
+    ok = ok && root_build(f, &trial[i]);
+  }
+  if (!ok) {
+    narrow->inlined = true;
+    v->inlined = false;
+    return false;
+  }
+  register_reads(f, own);
+  for (int i = 0; i < rs->n; i++) {
+    *rs->data[i] = trial[i];
+    register_reads(f, rs->data[i]);
+  }
+  return f->changed = true;
+}
+
 /* Pieces computed by a kernel of their own are stored straight into the whole. */
 static void force_pieces(Fuse *f, const Node *n) {
   for (int k = 0; k < n->n_in; k++) {
@@ -334,6 +377,9 @@ static void fuse_output(Fuse *f, Value *v) {
     f->changed = true;
     return;
   }
+  const bool product = node_is_contraction(n) || ends_epilogue(f, v, v, 0);
+  if (!f->forced[v->id] && target_has_grids(f->c->target) && product && store_narrower(f, v))
+    return;
   materialise(f, v);
 }
 
