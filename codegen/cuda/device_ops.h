@@ -71,9 +71,8 @@ static __forceinline__ float burin_bf16_round(float f) {
   return burin_bf16_load(burin_bf16_store(f));
 }
 /* As tf32 has it: to nearest, ties away. */
-static __forceinline__ float burin_tf32_round(float f) {
-  const uint32_t u = burin_c_bits32(f);
-  return (u & 0x7f800000u) == 0x7f800000u ? f : burin_c_float((u + 0x1000u) & 0xffffe000u);
+static __forceinline__ uint32_t burin_tf32_round(uint32_t u) {
+  return (u & 0x7f800000u) == 0x7f800000u ? u : (u + 0x1000u) & 0xffffe000u;
 }
 /* Of an f32, without a trip through f64: `lo` and `hi` lie within 32 bits. */
 static __forceinline__ int32_t burin_to_int(float v, int32_t lo, int32_t hi) {

@@ -65,6 +65,12 @@ static void load_lines_of_k(CText *c, const MmaOperand *o, const char *base, int
            n / 2, o->local, base, id, o->pitch, MMA_COLS * (n - 1));
 }
 
+static void round_fragments(CText *c, const char *fragments, int registers) {
+  c_line(c, "#pragma unroll");
+  c_line(c, "for (int i = 0; i < %d; i++)", registers);
+  c_line(c, "  %s[i / 4][i %% 4] = burin_tf32_round(%s[i / 4][i %% 4]);", fragments, fragments);
+}
+
 bool cuda_matrix(CText *c, const Stmt *s) {
   MatrixMma m;
   const char *const error = matrix_mma(c->pool, c->kernel, s, c->lane, &m);
@@ -83,6 +89,8 @@ bool cuda_matrix(CText *c, const Stmt *s) {
     load_lines_of_k(c, &m.b, b, id, m.nj);
   else
     load_along_k(c, &m.b, b, id, true, m.nj);
+  if (m.a.rounds) round_fragments(c, "fa", 4 * m.mi);
+  if (m.b.rounds) round_fragments(c, "fb", 2 * m.nj);
   c_line(c, "#pragma unroll");
   c_line(c, "for (int m = 0; m < %d; m++)", m.mi);
   c_line(c, "#pragma unroll");

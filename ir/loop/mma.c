@@ -83,10 +83,29 @@ static bool read_along_k(const Nest *x, const Expr **e, bool columns, MmaOperand
   return (columns ? read_columns : read_rows)(x, e, out) && take(x, e, x->var[STEP], 2, 1);
 }
 
+const Expr *mma_tf32(ExprPool *p, const Expr *x) {
+  enum { HALF = 0x1000 }; /* of the last bit that stays */
+  const Expr *const bits = ex_bits(p, DT_I32, x), *const exponent = ex_int(p, DT_I32, 0x7f800000);
+  const Expr *const up = ex_add(p, bits, ex_int(p, DT_I32, HALF));
+  const Expr *const cut = ex_and(p, up, ex_int(p, DT_I32, -2 * HALF));
+  const Expr *const finite = ex_lt(p, ex_and(p, bits, exponent), exponent);
+  return ex_bits(p, DT_F32, ex_select(p, finite, cut, bits));
+}
+
+/* What mma_tf32 rounds; NULL: it did not make e. */
+static const Expr *before_rounding(ExprPool *p, const Expr *e) {
+  const Expr *const choice = e->op == EX_bits ? e->a[0] : NULL;
+  const Expr *const bits = choice && choice->op == EX_select ? choice->a[2] : NULL;
+  const Expr *const x = bits && bits->op == EX_bits ? bits->a[0] : NULL;
+  return x && x->dtype == DT_F32 && mma_tf32(p, x) == e ? x : NULL;
+}
+
 static bool read_operand(const Nest *x, const Expr *e, bool columns, DType sums, MmaOperand *out) {
+  const Expr *const rounded = before_rounding(x->p, e);
+  if (rounded) e = rounded;
   if (e->op == EX_cast) e = e->a[0];
   if (e->op != EX_LOCAL || x->k->locals.data[e->id].memory != MEM_SHARED) return false;
-  *out = (MmaOperand){.local = e->id, .type = (DType)e->dtype};
+  *out = (MmaOperand){.local = e->id, .type = (DType)e->dtype, .rounds = rounded != NULL};
   const bool fits = sums == DT_F32 ? e->dtype == DT_F16 || e->dtype == DT_BF16 || e->dtype == DT_F32
                                    : e->dtype == DT_I8 || e->dtype == DT_U8;
   const int64_t unit = ALIGNED / dtype_bytes(out->type);

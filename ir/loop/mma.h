@@ -12,7 +12,7 @@
  * likewise, so that k follows each other in both; or, of f16, bf16 and f32, element base + k*pitch +
  * column. base is the same for all lanes, begins at 16 bytes, as every row does; K elements are a
  * multiple of MMA_BYTES: m16n8k16 with f16 and bf16, m16n8k32 with bytes, m16n8k8 with f32 (tf32:
- * who writes them into shared memory rounds them).
+ * they are rounded when they are written into shared memory, or here: mma_tf32).
  *
  * Each lane adds up what it has, so that the interpreter, and CPUs, take the loops as they stand.
  * A GPU adds in another order: floats differ in rounding, integers do not. */
@@ -27,6 +27,7 @@ typedef struct MmaOperand {
   const Expr *base; /* element (0, 0) */
   int64_t pitch;    /* elements from row to row; of B from column to column */
   bool by_k;        /* of B: from k to k, and columns follow each other */
+  bool rounds;      /* each element by mma_tf32 */
 } MmaOperand;
 
 typedef struct MatrixMma {
@@ -39,6 +40,9 @@ typedef struct MatrixMma {
   MmaOperand b;
 } MatrixMma;
 
+/* x, an f32, as tensor cores take it: to 10 bits behind the point, halves away from zero
+ * (cvt.rna.tf32). */
+const Expr *mma_tf32(ExprPool *p, const Expr *x);
 /* Reads the outermost loop s of such a nest; lane: the variable of the innermost thread loop. NULL, or
  * why it is none. */
 const char *matrix_mma(ExprPool *p, const Kernel *k, const Stmt *s, const Expr *lane,

@@ -17,6 +17,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ir/loop/mma.h"
 #include "passes/gpu/attention.h"
 #include "passes/gpu/tile_load.h"
 
@@ -131,7 +132,7 @@ static Stmt *exponentials(GpuAttn *g, const AttentionThreads *t, const Attention
   const Expr *const v = var(c, "v", num(c, attention_width(g, false)));
   const Expr *const stored = expr_subst(c->p, p, y.v, v);
   const Expr *const weight =
-      g->kind == TILE_TF32 ? tile_rounded(c->p, stored) : ex_cast(c->p, g->type, stored);
+      g->kind == TILE_TF32 ? mma_tf32(c->p, stored) : ex_cast(c->p, g->type, stored);
   stmt_add(&l, loop(c, FOR_VECTOR, v,
                     stmt_set(arena(c), g->weights, plus(c, row, plus(c, y.start, v)), weight)));
   return loop(c, FOR_UNROLL, y.n, l.first);

@@ -1,6 +1,7 @@
 /* Queries, keys and values of an attention, from memory into tiles in shared memory: as copies that
  * go on while threads do where 16 bytes lie as they are wanted, else through registers. Behind the
  * last line, and behind the last element of each, stand zeros. */
+#include "ir/loop/mma.h"
 #include "passes/gpu/attention.h"
 #include "passes/gpu/tile_load.h"
 
@@ -159,7 +160,7 @@ static Stmt *put_group(GpuAttn *g, const AttentionOperand *o, const AttentionThr
   const Expr *const i = var(c, "i", num(c, o->reads)), *const v = var(c, "v", num(c, o->width));
   const Spot s = spot_of(g, o, t, plus(c, times(c, group, o->reads), i), v);
   const Expr *e = ex_local(c->p, g->type, o->held, plus(c, times(c, i, o->width), v));
-  if (g->kind == TILE_TF32) e = tile_rounded(c->p, e);
+  if (g->kind == TILE_TF32) e = mma_tf32(c->p, e);
   const Expr *const to = attention_element(g, o, stage, s.line, s.element);
   return each_read(g, o, &s, i, v, stmt_set(arena(c), o->shared, to, e));
 }

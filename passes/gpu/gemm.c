@@ -52,7 +52,7 @@ static GpuProduct product_of(const Gemm *g) {
                   .columns = expr_extent_guess(g->p, c->n),
                   .k = expr_extent_guess(g->p, g->total),
                   .splits = expr_is_const(g->total, &k),
-                  .late = g->kind == TILE_HALF || g->kind == TILE_BYTES};
+                  .late = g->kind != TILE_F32};
   for (int i = 0; i < c->n_outer; i++) p.outer *= expr_extent_guess(g->p, c->outer_extent[i]);
   return p;
 }

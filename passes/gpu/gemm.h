@@ -18,6 +18,8 @@ typedef struct Operand {
   bool lines_of_k;      /* a line holds one k: else one row, or column */
   bool along_k;         /* neighbours in memory are neighbours in k */
   int width;            /* of them, which a thread reads together */
+  bool spread;          /* nothing follows in memory: threads side by side read lines side by side,
+                           each one in every so many */
   int reads;            /* so many times */
   int shared;           /* locals */
   bool direct;          /* 16 bytes go from memory to shared memory as they are, late */

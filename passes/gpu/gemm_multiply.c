@@ -133,7 +133,8 @@ Fragments gemm_fragments(const Gemm *g, const Threads *t) {
 
 static const Expr *fragment_value(Gemm *g, const Operand *o, const Expr *stage, const Expr *line,
                                   const Expr *k) {
-  const Expr *const e = ex_local(g->p, o->type, o->shared, gemm_shared_index(g, o, stage, line, k));
+  const Expr *e = ex_local(g->p, o->type, o->shared, gemm_shared_index(g, o, stage, line, k));
+  if (g->kind == TILE_TF32 && o->direct && o->packed < 0) e = mma_tf32(g->p, e);
   return ex_cast(g->p, g->c->types->acc, e);
 }
 

@@ -1,6 +1,7 @@
 /* Operands of matrix products on GPUs: from memory into shared memory, directly
  * where they are copied as they are, else through registers of each thread. Constants are packed in whole tiles, so that
  * nothing asks where they end. */
+#include "ir/loop/mma.h"
 #include "passes/build/nest.h"
 #include "passes/gpu/gemm.h"
 #include "passes/gpu/tile_load.h"
@@ -177,8 +178,8 @@ static bool follows(Gemm *g, const Expr *e, const Expr *var) {
          expr_is_i64(coeff, 1);
 }
 
-/* Whether elements that follow each other in memory do so in k; where neither k
- * nor rows do, rows are taken: their part of the index is worked out once. */
+/* Whether elements that follow each other in memory do so in k; else rows are taken: their part of the
+ * index is worked out once. */
 static bool reads_along_k(Gemm *g, const Operand *o) {
   Contract *const c = g->c;
   for (int i = 0; i < c->n_k; i++) c->k[i] = ex_var(g->p, "k", g->extent[i]);
@@ -200,6 +201,11 @@ static Spot spot_of(const Gemm *g, const Operand *o, const Threads *t, const Exp
   const Expr *const slow = ex_floordiv(g->p, n, gemm_num(g, across));
   const Expr *const fast = gemm_scaled(g, ex_floormod(g->p, n, gemm_num(g, across)), o->width);
   const Expr *const at = ex_add(g->p, fast, v);
+  if (o->spread) {
+    const Expr *const line =
+        ex_add(g->p, ex_floormod(g->p, n, gemm_num(g, across)), gemm_scaled(g, v, across));
+    return (Spot){line, slow, line, slow};
+  }
   return o->along_k ? (Spot){slow, at, slow, fast} : (Spot){at, slow, fast, slow};
 }
 
@@ -212,19 +218,26 @@ static const Expr *spot_value(Gemm *g, const Operand *o, const Spot *s, const Ex
   const Expr *const k = set_k(g, step, s->k);
   if (o->packed >= 0) return packed_element(g, o, k, line);
   const Expr *const first_k = ex_add(g->p, gemm_scaled(g, step, g->tile.k), s->first_k);
-  const int wide = o->along_k ? o->width : 1, high = o->along_k ? 1 : o->width;
-  const Expr *inside = tile_below(g->p, first, o->along_k ? zero : v, high, extent);
+  const int wide = o->along_k ? o->width : 1, high = o->along_k || o->spread ? 1 : o->width;
+  const Expr *inside = tile_below(g->p, first, o->along_k || o->spread ? zero : v, high, extent);
   if (!g->nested)
     inside = ex_and(g->p, inside, tile_below(g->p, first_k, o->along_k ? v : zero, wide, g->total));
   return tile_stored(g->p, o->type, guarded(g, o, inside, line));
 }
 
+/* Whether lines that follow each other do not do so in memory. */
+static bool is_spread(Gemm *g, const Operand *o) {
+  if (o->along_k || o->packed >= 0) return false;
+  const Threads t = gemm_threads(g);
+  const Expr *const v = ex_var(g->p, "v", gemm_num(g, o->width));
+  const Spot s = spot_of(g, o, &t, gemm_num(g, 0), v);
+  return !follows(g, spot_value(g, o, &s, v, ex_var(g->p, "step", g->steps)), v);
+}
+
 /* Whether what a thread reads together is a copy of 16 aligned bytes into neighbours of a line. */
 static bool is_direct(Gemm *g, const Operand *o) {
   enum { BYTES = 16 };
-  if (o->along_k == o->lines_of_k || o->width * dtype_bytes(o->type) != BYTES ||
-      (g->kind == TILE_TF32 && o->packed < 0))
-    return false;
+  if (o->along_k == o->lines_of_k || o->width * dtype_bytes(o->type) != BYTES) return false;
   const Threads t = gemm_threads(g);
   const Expr *const v = ex_var(g->p, "v", gemm_num(g, o->width));
   const Spot s = spot_of(g, o, &t, gemm_num(g, 0), v);
@@ -242,6 +255,7 @@ void gemm_operand(Gemm *g, Operand *o) {
   o->width = 16 / gpu_tile_bytes(g->kind);
   while (elements % (threads * o->width)) o->width /= 2;
   o->reads = elements / (threads * o->width);
+  o->spread = is_spread(g, o);
   o->direct = is_direct(g, o);
 }
 
@@ -293,7 +307,7 @@ Stmt *gemm_put(Gemm *g, const Operand *o, const Threads *t, const Expr *stage) {
   const Expr *const v = ex_var(g->p, "v", gemm_num(g, o->width));
   const Spot s = spot_of(g, o, t, i, v);
   const Expr *e = ex_local(g->p, o->type, o->held, held_index(g, o, i, v));
-  if (g->kind == TILE_TF32 && o->packed < 0) e = tile_rounded(g->p, e);
+  if (g->kind == TILE_TF32 && o->packed < 0) e = mma_tf32(g->p, e);
   Stmt *const set = stmt_set(g->a, o->shared, gemm_shared_index(g, o, stage, s.line, s.k), e);
   return stmt_for(g->a, FOR_UNROLL, i, stmt_for(g->a, FOR_VECTOR, v, set));
 }

@@ -8,14 +8,6 @@ bool tile_keeps_zero(const Expr *e) {
   return e->op == EX_LOAD;
 }
 
-const Expr *tile_rounded(ExprPool *p, const Expr *x) {
-  const Expr *const bits = ex_bits(p, DT_I32, x), *const exponent = ex_int(p, DT_I32, 0x7f800000);
-  const Expr *const up = ex_add(p, bits, ex_int(p, DT_I32, TF32_HALF));
-  const Expr *const cut = ex_and(p, up, ex_int(p, DT_I32, -2 * TF32_HALF));
-  const Expr *const finite = ex_lt(p, ex_and(p, bits, exponent), exponent);
-  return ex_bits(p, DT_F32, ex_select(p, finite, cut, bits));
-}
-
 const Expr *tile_stored(ExprPool *p, DType type, const Expr *e) {
   while (e->op == EX_cast && e->a[0]->dtype == type) return e->a[0];
   return ex_cast(p, type, e);

@@ -6,8 +6,6 @@ enum { TF32_HALF = 0x1000 }; /* of the last bit that tf32 keeps */
 
 /* What a load with a guard gives as 0 stays 0. */
 bool tile_keeps_zero(const Expr *e);
-/* x as tensor cores take it: to 10 bits behind the point, halves away from zero (cvt.rna.tf32). */
-const Expr *tile_rounded(ExprPool *p, const Expr *x);
 /* An element as it is stored in shared memory. */
 const Expr *tile_stored(ExprPool *p, DType type, const Expr *e);
 /* first + i < extent; where that means the same for all of `width` i's, asked of the first one. */
