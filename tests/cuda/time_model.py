@@ -60,7 +60,8 @@ def rebatch(model, batch):
         depends |= set(n.output)
         for i, name in enumerate(n.input if n.op_type == "Concat" else ()):
             if name not in depends:
-                graph.initializer.append(numpy_helper.from_array(np.array([batch] + [1] * (ranks[name] - 1), np.int64), f"{name}.repeat"))
+                rank = constant[name].ndim if name in constant else ranks[name]
+                graph.initializer.append(numpy_helper.from_array(np.array([batch] + [1] * (rank - 1), np.int64), f"{name}.repeat"))
                 graph.node.insert(k, helper.make_node("Expand", [name, f"{name}.repeat"], [f"{name}.batch"]))
                 n.input[i] = f"{name}.batch"
         if n.op_type == "Reshape" and n.input[0] in depends and len(constant.get(n.input[1], ())) > 1:
