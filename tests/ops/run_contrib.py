@@ -88,11 +88,13 @@ def compare(title, got, want, slack):
     return None
 
 
-def node(op, inputs, *, feed=(0,), outputs=1, slack=0, symbolic={}, **attrs):
+def node(op, inputs, *, feed=(0,), outputs=1, slack=0, symbolic={}, alike=None, want=None, **attrs):
+    """alike: inputs that ONNX Runtime gets in place of these; want: the results, where it has no kernel for the CPU."""
     model = node_model(op, inputs, lambda k: k not in feed, outputs, attrs, symbolic)
     feeds = {f"x{k}": np.asarray(inputs[k]) for k in feed}
     try:
-        want = session(model).run(None, feeds)
+        if want is None:
+            want = session(node_model(op, alike, lambda k: True, outputs, attrs, {}) if alike else model).run(None, {} if alike else feeds)
     except Exception as e:
         check(False, f"{op} {attrs}: ONNX Runtime refuses the test: {str(e)[:200]}")
         return
@@ -103,6 +105,14 @@ def node(op, inputs, *, feed=(0,), outputs=1, slack=0, symbolic={}, **attrs):
         except Exception as e:
             bad = f"{title}: {e}"
         check(not bad, bad)
+
+
+def refused(op, inputs, text, *, feed=(0,), **attrs):
+    try:
+        burin.compile(node_model(op, inputs, lambda k: k not in feed, 1, attrs, {}))
+        check(False, f"{op} {attrs}: compiles, must be refused: {text}")
+    except Exception as e:
+        check(text in str(e), f"{op} {attrs}: is refused with {e}, must say: {text}")
 
 
 # ---- nodes ----------------------------------------------------------------------------------------------------------
@@ -177,6 +187,132 @@ def attentions():
         node("QAttention", [*common, None, *zero], num_heads=n, slack=1e-4)
         node("QAttention", [*common[:4], scale(3 * size) / 10, masks["keys"], u8(), t(3 * size)], feed=(0, 5), num_heads=n, slack=1e-4)
         node("QAttention", [*common, seen, *zero, old], feed=(0, 5, 8), outputs=2, num_heads=n, slack=1e-4, unidirectional=1)
+
+
+def head_attentions():
+    """MultiHeadAttention: every form of the operands, of the mask and of the past."""
+    n, b, s, l, past, head = 4, 2, 7, 5, 3, 8
+    size, narrow = n * head, n * 6
+    q, k, v = f32(b, s, size), f32(b, l, size), f32(b, l, narrow)
+    long = f32(b, s, size), f32(b, s, size), f32(b, s, size)
+    bias, bias3 = f32(2 * size + narrow), f32(3 * size)
+    run = lambda ins, feed, **more: node("MultiHeadAttention", ins, feed=feed, num_heads=n, slack=1e-4, **more)
+    names = {(0, 0): "b", (0, 1): "s", (1, 0): "b", (1, 1): "l", (2, 0): "b", (2, 1): "l"}
+    run([q, k, v], (0, 1, 2), symbolic=names)
+    run([q, k, v, bias], (0, 1, 2), symbolic=names)
+    run([q, k, v, bias], (0, 1, 2), scale=0.3, unidirectional=1)
+    qkv, both = f32(b, s, n, 3, head), f32(b, l, n, 2, head)
+    apart = lambda a: [np.ascontiguousarray(a[:, :, :, k]).reshape(*a.shape[:2], size) for k in range(a.shape[3])]
+    run([qkv], (0,), symbolic={(0, 0): "b", (0, 1): "s"}, alike=apart(qkv))
+    run([qkv, None, None, bias3], (0,), unidirectional=1, alike=[*apart(qkv), bias3])
+    run([q, both], (0, 1), symbolic={(0, 1): "s", (1, 1): "l"}, alike=[q, *apart(both)])
+    run([q, f32(b, n, l, head), f32(b, n, l, head)], (0, 1, 2), symbolic={(1, 2): "l", (2, 2): "l"})
+    run([q, f32(b, n, l, head), f32(b, n, l, head), bias3], (0, 1, 2))
+    keys = (rng.random((b, l)) < 0.7).astype(np.int32)
+    rows = (rng.random((b, s, l)) < 0.7).astype(np.int32)
+    keys[:, 0] = rows[..., 0] = 1
+    for mask in (np.array([l, 3], np.int32), keys, rows):
+        run([q, k, v, bias, mask], (0, 1, 2, 4))
+        run([q, k, v, None, mask], (0, 1, 2, 4), mask_filter_value=-3.0)
+    for shape in ((b, n, s, l), (1, n, s, l), (b, 1, s, l), (1, 1, s, l)):
+        run([q, k, v, None, None, f32(*shape)], (0, 1, 2, 5))
+    run([q, k, v, bias, keys, f32(1, n, s, l)], (0, 1, 2, 4, 5), symbolic={**names, (4, 0): "b", (4, 1): "l", (5, 2): "s", (5, 3): "l"})
+    old = f32(b, n, past, head), f32(b, n, past, head)
+    cache = {**{(i, 1): "s" for i in range(3)}, (6, 2): "p", (7, 2): "p"}
+    run([*long, None, None, None], (0, 1, 2), outputs=3)
+    run([*long, None, None, None, *old], (0, 1, 2, 6, 7), outputs=3, symbolic=cache)
+    run([*long, bias3, None, f32(b, n, s, s + past), *old], (0, 1, 2, 5, 6, 7), outputs=3, unidirectional=1)
+    seen = (rng.random((b, s + past)) < 0.7).astype(np.int32)
+    run([*long, None, seen, None, *old], (0, 1, 2, 4, 6, 7), outputs=3)
+    refused("MultiHeadAttention", [q], "the key is missing", num_heads=n)
+    refused("MultiHeadAttention", [qkv, k, v], "a packed query has the key and the value in it", num_heads=n)
+    refused("MultiHeadAttention", [*long, None, None, None, old[0]], "must come together", num_heads=n)
+    refused("MultiHeadAttention", [*long, None, None, None, *old, np.array([3], np.int32)], "past_sequence_length", num_heads=n)
+
+
+def rotations():
+    b, s, n, head, room = 2, 5, 3, 8, 12
+    x, deep = f32(b, s, n * head), f32(b, n, s, head)
+    own = rng.integers(0, room, (b, s))
+    for interleaved in (0, 1):
+        run = lambda ins, **more: node("RotaryEmbedding", ins, feed=(0, 1), slack=1e-5, interleaved=interleaved, **more)
+        full = [f32(room, head // 2), f32(room, head // 2)]
+        part = [f32(room, head // 4), f32(room, head // 4)]
+        run([x, np.array([4]), *full])
+        run([x, np.array([4]), *full], symbolic={(0, 0): "b", (0, 1): "s"})
+        run([x, own, *full], symbolic={(0, 0): "b", (0, 1): "s", (1, 0): "b", (1, 1): "s"})
+        run([x, own, *full], num_heads=n)
+        run([deep, own, *full])
+        run([deep, np.array([2]), *full], symbolic={(0, 0): "b", (0, 2): "s"})
+        run([x, own, *part], num_heads=n, rotary_embedding_dim=head // 2)
+
+
+def cached_attentions():
+    """GroupQueryAttention: the first step and later ones, with caches that are full or have room."""
+    n, kv, head, room = 4, 2, 16, 24
+    tables = f32(32, head // 2), f32(32, head // 2)
+
+    def run(s, lens, past, *, packed=False, rotary=False, added=None, symbolic={}, positions=None, **attrs):
+        """lens: keys in all, of each batch; past: room of the caches or None."""
+        total, b = int(max(lens)), len(lens)
+        qkv = [f32(b, s, (n + 2 * kv) * head), None, None] if packed else [f32(b, s, n * head), f32(b, s, kv * head), f32(b, s, kv * head)]
+        old = [None, None] if past is None else [f32(b, kv, past, head), f32(b, kv, past, head)]
+        ins = [*qkv, *old, np.array(lens, np.int32) - 1, np.array(total, np.int32), *(tables if rotary else (None, None)), positions, added]
+        while ins[-1] is None:
+            ins.pop()
+        feed = [k for k in (0, 1, 2, 3, 4, 5, 9, 10) if k < len(ins) and ins[k] is not None]
+        node("GroupQueryAttention", ins, feed=feed, outputs=3, slack=1e-4, num_heads=n, kv_num_heads=kv, do_rotary=int(rotary),
+             symbolic=symbolic, **attrs)
+
+    names = {**{(k, 0): "b" for k in range(6)}, **{(k, 2): "p" for k in (3, 4)}}
+    for packed in (False, True):
+        run(6, [6, 6], None, packed=packed)
+        run(6, [6, 6], room, packed=packed, rotary=True, symbolic=names)
+        run(1, [9, 9], 8, packed=packed, rotary=True)
+        run(1, [9, 4], room, packed=packed, rotary=True, symbolic=names)
+        run(3, [9], room, packed=packed, rotary=True)
+    run(1, [9, 9], 8, softcap=5.0)
+    run(1, [9, 9], 8, scale=0.5)
+    run(6, [6, 6], None, local_window_size=3, rotary=True)
+    run(1, [9, 9], room, local_window_size=4)
+    run(3, [9], room, local_window_size=2, softcap=3.0)
+    run(3, [9], room, rotary=True, rotary_interleaved=1)
+    run(3, [9], room, rotary=True, positions=rng.integers(0, 30, (1, 3)))
+    run(6, [6, 6], None, added=f32(2, n, 6, 6))
+    run(1, [9, 9], room, added=f32(1, 1, 1, 9), softcap=5.0)
+    one = [f32(1, 1, n * head), f32(1, 1, kv * head), f32(1, 1, kv * head)]
+    rest = [None, None, np.array([0], np.int32), np.array(1, np.int32)]
+    given = dict(num_heads=n, kv_num_heads=kv)
+    refused("GroupQueryAttention", [*one, *rest], "known from data only", feed=(0, 1, 2, 5, 6), **given)
+    refused("GroupQueryAttention", [*one, *rest], "smooth_softmax", feed=(0, 1, 2, 5), smooth_softmax=1, **given)
+    refused("GroupQueryAttention", [*one, *rest, *[None] * 4, f32(n)], "head_sink", feed=(0, 1, 2, 5), **given)
+    decoder_step(n, kv, head, tables)
+
+
+def decoder_step(n, kv, head, tables):
+    """Lengths from the mask of the tokens, as exporters write them: every size is a symbol."""
+    ms = dict(domain="com.microsoft")
+    nodes = [h.make_node("ReduceSum", ["mask", "one"], ["sum"], keepdims=0), h.make_node("Sub", ["sum", "one"], ["less"]),
+             h.make_node("Cast", ["less"], ["lens"], to=T.INT32), h.make_node("Shape", ["mask"], ["shape"]),
+             h.make_node("Gather", ["shape", "second"], ["all"]), h.make_node("Cast", ["all"], ["total"], to=T.INT32),
+             h.make_node("GroupQueryAttention", ["x", "", "", "k", "v", "lens", "total", "cos", "sin"], ["y", "nk", "nv"], num_heads=n,
+                         kv_num_heads=kv, do_rotary=1, **ms)]
+    init = [("one", np.array([1])), ("second", np.array(1)), ("cos", tables[0]), ("sin", tables[1])]
+    info = lambda name, kind, *shape: h.make_tensor_value_info(name, kind, shape)
+    cache, grown = ("b", kv, "p", head), ("b", kv, "g", head)
+    graph = h.make_graph(nodes, "g", [info("x", T.FLOAT, "b", "s", (n + 2 * kv) * head), info("mask", T.INT64, "b", "t"),
+                                      info("k", T.FLOAT, *cache), info("v", T.FLOAT, *cache)],
+                         [info("y", T.FLOAT, "b", "s", n * head), info("nk", T.FLOAT, *grown), info("nv", T.FLOAT, *grown)],
+                         [nh.from_array(a, name) for name, a in init])
+    model = h.make_model(graph, opset_imports=OPSETS, ir_version=10)
+    compiled, reference = burin.compile(model), session(model)
+    for b, s, t, p in ((2, 5, 5, 0), (2, 1, 6, 5), (1, 3, 9, 6), (3, 1, 7, 16)):
+        feeds = {"x": f32(b, s, (n + 2 * kv) * head), "mask": np.ones((b, t), np.int64), "k": f32(b, kv, p, head), "v": f32(b, kv, p, head)}
+        try:
+            bad = compare(f"decoder step {b, s, t, p}", compiled.run(feeds), reference.run(None, feeds), 1e-4)
+        except Exception as e:
+            bad = f"decoder step {b, s, t, p}: {e}"
+        check(not bad, bad)
 
 
 def cells():
@@ -338,7 +474,7 @@ def u_net(folder):
         check(not floats, f"U-Net, per channel {lanes}: stored as floats: {floats}")
 
 
-PARTS = [products, bytes_moved, embeddings, attentions, cells, dynamic_models, stored_cells, encoder, static_model, u_net]
+PARTS = [products, bytes_moved, embeddings, attentions, head_attentions, rotations, cached_attentions, cells, dynamic_models, stored_cells, encoder, static_model, u_net]
 
 
 def main():

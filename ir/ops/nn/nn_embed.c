@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ir/ops/nn/nn_heads.h"
 #include "ir/ops/nn/nn_quant.h"
 
 /* ---- embeddings ---- */
@@ -87,8 +88,7 @@ static Value *rows(Build *b, Node *n, int k, Value *ids) {
   return b->ok ? build_op(b, "Gather", 2, in, 0, NULL) : ids;
 }
 
-/* Dimension d of v as one number in a vector. */
-static Value *size_of(Build *b, Value *v, int d) {
+Value *heads_size(Build *b, Value *v, int d) {
   int64_t size;
   if (expr_is_const(v->dims[d], &size)) return build_i64s(b, 1, &size);
   const Attr range[] = {attr_int(b->m->arena, "start", d), attr_int(b->m->arena, "end", d + 1)};
@@ -99,7 +99,7 @@ static Value *positions(Build *b, Node *n) {
   const int64_t zero = 0;
   if (!is_quantized(n) && node_in(n, E_POSITION_IDS))
     return rows(b, n, E_POSITION, n->in[E_POSITION_IDS]);
-  Value *in[] = {table(b, n, E_POSITION), build_i64s(b, 1, &zero), size_of(b, n->in[E_IDS], 1),
+  Value *in[] = {table(b, n, E_POSITION), build_i64s(b, 1, &zero), heads_size(b, n->in[E_IDS], 1),
                  build_i64s(b, 1, &zero)};
   return b->ok ? build_op(b, "Slice", 4, in, 0, NULL) : in[0];
 }
@@ -110,7 +110,7 @@ static Value *mask_index(Build *b, Node *n) {
   Value *mask = node_in(n, E_MASK);
   const int64_t one = 1;
   if (!b->ok) return NULL;
-  if (!mask) return build2(b, "Expand", build_scalar(b, DT_I32, 0), size_of(b, n->in[E_IDS], 0));
+  if (!mask) return build2(b, "Expand", build_scalar(b, DT_I32, 0), heads_size(b, n->in[E_IDS], 0));
   Value *is_one = build2(b, "Equal", mask, build_scalar(b, mask->dtype, 1));
   const Attr keep = attr_int(a, "keepdims", 0);
   Value *in[] = {build_cast(b, is_one, DT_I32), build_i64s(b, 1, &one)};
@@ -178,8 +178,8 @@ static bool packed_of(Model *m, const Node *n, Packed *p) {
   return packed_sizes(m, n, p);
 }
 
-static bool need_mask(Model *m, const Node *n, int k, const Packed *p, const Expr *const *seen) {
-  const Value *mask = p->mask;
+bool heads_need_mask(Model *m, const Node *n, int k, const Expr *const *seen) {
+  const Value *mask = node_in(n, k);
   if (!mask) return true;
   if (!op_need_class(m, n, k, CL_INT) || !op_need_rank(m, n, k, 1, 3)) return false;
   if (mask->rank > 1)
@@ -235,66 +235,64 @@ bool infer_packed_attention(Model *m, Node *n) {
              *dims[] = {batch, len, ex_i64(e, p.sizes[2])};
   const DType t = quantized ? DT_F32 : p.x->dtype;
   return require_shape(m, n, quantized ? 8 : 4, 0, 5, past, "dim of the past") &&
-         need_mask(m, n, quantized ? 5 : 3, &p, seen) && op_out(m, n, 0, t, 3, dims) &&
+         heads_need_mask(m, n, quantized ? 5 : 3, seen) && op_out(m, n, 0, t, 3, dims) &&
          (n->n_out < 2 || op_out(m, n, 1, t, 5, present));
 }
 
-static Value *binary(Build *b, const char *op, Value *x, Value *y) {
+Value *heads_binary(Build *b, const char *op, Value *x, Value *y) {
   return b->ok ? build2(b, op, x, y) : x;
 }
 
-static Value *unsqueezed(Build *b, Value *v, int n, const int64_t *axes) {
-  return binary(b, "Unsqueeze", v, build_i64s(b, n, axes));
+Value *heads_unsqueezed(Build *b, Value *v, int n, const int64_t *axes) {
+  return heads_binary(b, "Unsqueeze", v, build_i64s(b, n, axes));
 }
 
 static Value *projected(Build *b, const Packed *p) {
   if (!p->x_scale) {
     Value *y = build2(b, "MatMul", p->x, p->w);
-    return p->bias ? binary(b, "Add", y, p->bias) : y;
+    return p->bias ? heads_binary(b, "Add", y, p->bias) : y;
   }
   Value *in[] = {p->x, p->w, p->x_scale, p->w_scale, p->x_zero, p->w_zero, p->bias};
   return build_node(b, "MatMulIntegerToFloat", "com.microsoft", 7, in, 1, 0, NULL)->out[0];
 }
 
-/* 0 … number of keys - 1 */
-static Value *key_numbers(Build *b, const Packed *p) {
-  Value *total = size_of(b, p->x, 1);
-  if (p->past && b->ok) total = binary(b, "Add", total, size_of(b, p->past, 3));
+Value *heads_count(Build *b, Value *a, Value *c) {
+  if (c) a = heads_binary(b, "Add", a, c);
   Value *end =
-      b->ok ? build_op(b, "Reshape", 2, (Value *[]){total, build_i64s(b, 0, NULL)}, 0, NULL) : NULL;
+      b->ok ? build_op(b, "Reshape", 2, (Value *[]){a, build_i64s(b, 0, NULL)}, 0, NULL) : NULL;
   Value *in[] = {build_scalar(b, DT_I64, 0), end, build_scalar(b, DT_I64, 1)};
-  return b->ok ? build_op(b, "Range", 3, in, 0, NULL) : p->x;
+  return b->ok ? build_op(b, "Range", 3, in, 0, NULL) : a;
 }
 
 /* Lengths, or lengths and then starts: [batch, keys] of what is seen. */
-static Value *seen_keys(Build *b, const Packed *p) {
+static Value *seen_keys(Build *b, const KeyMask *k) {
   static const int64_t one = 1, zero = 0, least = INT64_MAX;
-  Value *mask = build_cast(b, p->mask, DT_I64), *keys = key_numbers(b, p);
-  if (!b->ok || p->mask->dims[0] == p->x->dims[0])
-    return binary(b, "Less", keys, unsqueezed(b, mask, 1, &one));
-  Value *batch = size_of(b, p->x, 0), *axis = build_i64s(b, 1, &zero);
+  Value *mask = build_cast(b, k->mask, DT_I64), *old = NULL;
+  if (k->past && b->ok) old = heads_size(b, k->past, k->past_dim);
+  Value *keys = b->ok ? heads_count(b, heads_size(b, k->keys, k->key_dim), old) : mask;
+  if (!b->ok || k->mask->dims[0] == k->batch->dims[0])
+    return heads_binary(b, "Less", keys, heads_unsqueezed(b, mask, 1, &one));
+  Value *batch = heads_size(b, k->batch, 0), *axis = build_i64s(b, 1, &zero);
   Value *ends[] = {mask, axis, batch, axis},
         *starts[] = {mask, batch, build_i64s(b, 1, &least), axis};
   if (!b->ok) return mask;
   Value *end = build_op(b, "Slice", 4, ends, 0, NULL);
   Value *start = b->ok ? build_op(b, "Slice", 4, starts, 0, NULL) : end;
-  end = binary(b, "Less", keys, unsqueezed(b, end, 1, &one));
-  start = binary(b, "GreaterOrEqual", keys, unsqueezed(b, start, 1, &one));
-  return binary(b, "And", end, start);
+  end = heads_binary(b, "Less", keys, heads_unsqueezed(b, end, 1, &one));
+  start = heads_binary(b, "GreaterOrEqual", keys, heads_unsqueezed(b, start, 1, &one));
+  return heads_binary(b, "And", end, start);
 }
 
-/* What is added to the scores, [batch, heads or 1, rows or 1, keys]; NULL: nothing. */
-static Value *scores_mask(Build *b, const Node *n, const Packed *p, DType t) {
+Value *heads_mask(Build *b, const KeyMask *k, DType t) {
   static const int64_t axes[] = {1, 2};
-  if (!p->mask) return p->added;
-  Value *seen = p->mask->rank == 1
-                    ? seen_keys(b, p)
-                    : build2(b, "Greater", p->mask, build_scalar(b, p->mask->dtype, 0));
-  seen = unsqueezed(b, seen, p->mask->rank == 3 ? 1 : 2, axes);
-  const double low = node_float(n, "mask_filter_value", -10000);
-  Value *in[] = {seen, build_scalar(b, t, 0), build_scalar(b, t, low)};
+  if (!k->mask || !b->ok) return k->added;
+  Value *seen = k->mask->rank == 1
+                    ? seen_keys(b, k)
+                    : build2(b, "Greater", k->mask, build_scalar(b, k->mask->dtype, 0));
+  seen = heads_unsqueezed(b, seen, k->mask->rank == 3 ? 1 : 2, axes);
+  Value *in[] = {seen, build_scalar(b, t, 0), build_scalar(b, t, k->low)};
   Value *mask = b->ok ? build_op(b, "Where", 3, in, 0, NULL) : seen;
-  return p->added ? binary(b, "Add", mask, p->added) : mask;
+  return k->added ? heads_binary(b, "Add", mask, k->added) : mask;
 }
 
 static Value *half(Build *b, Value *past, int k) {
@@ -307,11 +305,13 @@ bool expand_packed_attention(Build *b, Node *n, Value **out) {
   Packed p;
   if (!packed_of(b->m, n, &p)) return false;
   const Attr last = attr_int(a, "axis", 2), first = attr_int(a, "axis", 0);
+  const KeyMask mask = {p.mask, p.added, p.x, p.x,
+                        p.past, 1,       3,   node_float(n, "mask_filter_value", -10000)};
   Value *all[] = {projected(b, &p), build_i64s(b, 3, p.sizes)};
   if (!b->ok) return false;
   Node *parts = build_node(b, "Split", "", 2, all, 3, 1, &last);
   Value *in[] = {parts->out[0],      parts->out[1],
-                 parts->out[2],      b->ok ? scores_mask(b, n, &p, all[0]->dtype) : NULL,
+                 parts->out[2],      heads_mask(b, &mask, all[0]->dtype),
                  half(b, p.past, 0), half(b, p.past, 1)};
   if (!b->ok) return false;
   const double head = (double)(p.sizes[0] / p.heads), scale = node_float(n, "scale", 0);
@@ -321,7 +321,8 @@ bool expand_packed_attention(Build *b, Node *n, Value **out) {
   const Node *y = build_node(b, "Attention", "", p.past ? 6 : in[3] ? 4 : 3, in, 3, 4, attrs);
   out[0] = y->out[0];
   if (!node_out(n, 1) || !b->ok) return b->ok;
-  Value *both[] = {unsqueezed(b, y->out[1], 1, &zero), unsqueezed(b, y->out[2], 1, &zero)};
+  Value *both[] = {heads_unsqueezed(b, y->out[1], 1, &zero),
+                   heads_unsqueezed(b, y->out[2], 1, &zero)};
   if (b->ok) out[1] = build_op(b, "Concat", 2, both, 1, &first);
   return b->ok;
 }
