@@ -182,6 +182,18 @@ static bool check_nodes(Check *c, Onnx__NodeProto *const *nodes, size_t n, const
   return true;
 }
 
+/* Operators that are left out for a reason; NULL: merely not there. */
+static const char *why_not(const Loc *loc) {
+  static const char *const searches[] = {"BeamSearch", "GreedySearch", "Sampling",
+                                         "WhisperBeamSearch", NULL};
+  if (strcmp(loc->domain, "com.microsoft") != 0) return NULL;
+  for (int k = 0; searches[k]; k++)
+    if (strcmp(searches[k], loc->op) == 0)
+      return "the search over tokens is the caller's: compile the decoder that is in the attribute "
+             "\"decoder\" as a model of its own, and call it once for each token";
+  return NULL;
+}
+
 static void report(Check *c, const Missing *m) {
   Diag *d = c->im->d;
   if (m->no_opset)
@@ -190,6 +202,7 @@ static void report(Check *c, const Missing *m) {
   else
     diag_error(d, &m->loc, ERR_UNSUPPORTED_OP, "operator is not supported (%d node%s)", m->count,
                m->count == 1 ? "" : "s");
+  if (!m->no_opset && why_not(&m->loc)) diag_note(d, "%s", why_not(&m->loc));
   for (int k = 1; k < m->count && k < PLACES; k++) diag_note(d, "also %s", m->places[k]);
   if (m->count > PLACES) diag_note(d, "and %d more", m->count - PLACES);
 }

@@ -1,7 +1,7 @@
 /* Old forms of operators → the newest form: a table of rows (operator, below which opset,
  * function). The rest of the compiler knows one form of each operator. Attributes that became
  * inputs are moved; what needs more than one operator is emitted here. Operators that only exist in
- * experimental sets: upgrade_winml.c. */
+ * experimental sets: upgrade_winml.c; names that com.microsoft has, too: upgrade_contrib.c. */
 #include "frontend/upgrade/upgrade.h"
 #include <math.h>
 #include <string.h>
@@ -625,7 +625,7 @@ static bool apply(Import *im, OldNode *o, const UpgradeRow *r) {
 
 bool upgrade_node(Import *im, OldNode *o) {
   if (!*o->domain && o->opset < 7 && !up_drop_inplace(im, o)) return false;
-  return apply(im, o, upgrade_experimental) && apply(im, o, rows);
+  return apply(im, o, upgrade_experimental) && apply(im, o, upgrade_contrib) && apply(im, o, rows);
 }
 
 static bool is_gone(const UpgradeRow *r, const char *domain, const char *op) {
@@ -635,5 +635,6 @@ static bool is_gone(const UpgradeRow *r, const char *domain, const char *op) {
 }
 
 bool upgrade_known(const char *domain, const char *op) {
-  return is_gone(rows, domain, op) || is_gone(upgrade_experimental, domain, op);
+  return is_gone(rows, domain, op) || is_gone(upgrade_experimental, domain, op) ||
+         is_gone(upgrade_contrib, domain, op);
 }

@@ -11,7 +11,9 @@ typedef struct UpgradeRow {
   bool gone;
   UpgradeFn fn;
 } UpgradeRow;
-extern const UpgradeRow upgrade_experimental[]; /* upgrade_winml.c; ends with a row without op */
+/* These end with a row without op. */
+extern const UpgradeRow upgrade_experimental[]; /* upgrade_winml.c */
+extern const UpgradeRow upgrade_contrib[];      /* upgrade_contrib.c */
 
 const Attr *old_attr(const OldNode *o, const char *name);
 void old_drop(OldNode *o, const char *name);

@@ -7,6 +7,7 @@ encoder layer with the attention fused: their products must be of integers, thei
 """
 import argparse
 import logging
+import math
 import re
 import subprocess
 import sys
@@ -315,6 +316,110 @@ def decoder_step(n, kv, head, tables):
         check(not bad, bad)
 
 
+def sigmoid(v):
+    return 1 / (1 + np.exp(-v))
+
+
+def gelu(v):
+    return 0.5 * v * (1 + np.vectorize(math.erf)(v / np.sqrt(2))).astype(v.dtype)
+
+
+def group_norm(x, gamma, beta, groups, silu, epsilon=1e-5):
+    """x: [batch, …, channels]."""
+    v = x.astype(np.float64).reshape(x.shape[0], -1, groups, x.shape[-1] // groups)
+    v = (v - v.mean((1, 3), keepdims=True)) / np.sqrt(v.var((1, 3), keepdims=True) + epsilon)
+    y = v.reshape(x.shape) * gamma + beta
+    return (y * sigmoid(y) if silu else y).astype(x.dtype)
+
+
+def conv(x, w, **attrs):
+    """ONNX Runtime's Conv, channels first."""
+    names = ["x", "w"]
+    graph = h.make_graph([h.make_node("Conv", names, ["y"], **attrs)], "g",
+                         [h.make_tensor_value_info(n, T.FLOAT, a.shape) for n, a in zip(names, (x, w), strict=True)],
+                         [h.make_empty_tensor_value_info("y")])
+    return session(h.make_model(graph, opset_imports=OPSETS, ir_version=10)).run(None, {"x": x, "w": w})[0]
+
+
+def diffusion():
+    """Operators without a kernel for the CPU in ONNX Runtime: their definitions in numpy, convolutions from its Conv."""
+    x, bias, skip = f32(2, 9, 16), f32(16), f32(2, 9, 16)
+    names = {(k, d): "bs"[d] for k in (0, 2) for d in range(2)}
+    node("BiasAdd", [x, bias, skip], feed=(0, 2), slack=1e-6, symbolic=names, want=[x + bias + skip])
+    both = x + bias
+    node("BiasSplitGelu", [x, bias], slack=1e-5, symbolic={(0, 1): "s"}, want=[both[..., :8] * gelu(both[..., 8:])])
+    v, w = x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-6), f32(16)
+    node("SimplifiedLayerNormalization", [x, w], slack=1e-5, axis=-1, epsilon=1e-6, symbolic={(0, 1): "s"}, want=[v * w])
+    image, gamma, beta = f32(2, 5, 6, 16), f32(16), f32(16)
+    size = {(0, 0): "b", (0, 1): "h", (0, 2): "w"}
+    for silu in (0, 1):
+        want = group_norm(image, gamma, beta, 4, silu)
+        first = np.ascontiguousarray(image.transpose(0, 3, 1, 2))
+        node("GroupNorm", [image, gamma, beta], slack=2e-5, groups=4, activation=silu, symbolic=size, want=[want])
+        node("GroupNorm", [first, gamma, beta], slack=2e-5, groups=4, activation=silu, channels_last=0, want=[want.transpose(0, 3, 1, 2)])
+        for added in (f32(2, 16), f32(2, 1, 1, 16), f32(2, 5, 6, 16)):
+            total = image + (added.reshape(2, 1, 1, 16) if added.ndim == 2 else added)
+            node("SkipGroupNorm", [image, gamma, beta, added], feed=(0, 3), outputs=2, slack=2e-5, groups=8, activation=silu,
+                 want=[group_norm(total, gamma, beta, 8, silu), total])
+            node("SkipGroupNorm", [image, gamma, beta, added, bias], feed=(0, 3), outputs=2, slack=2e-5, groups=8, activation=silu,
+                 want=[group_norm(total + bias, gamma, beta, 8, silu), total + bias])
+    half = image.astype(np.float16)
+    node("GroupNorm", [half, gamma, beta], slack=5e-3, groups=4, activation=1, want=[group_norm(half, gamma, beta, 4, 1)])
+    weight, after = f32(6, 16, 3, 3, scale=0.2), f32(6)
+    window = dict(pads=[1, 1, 0, 1], strides=[2, 1])
+    y = conv(np.ascontiguousarray(image.transpose(0, 3, 1, 2)), weight, **window).transpose(0, 2, 3, 1)
+    z = f32(*y.shape)
+    node("NhwcConv", [image, weight.transpose(0, 2, 3, 1), after], slack=2e-5, symbolic=size, want=[y + after], **window)
+    node("NhwcFusedConv", [image, weight, after, z], feed=(0, 3), slack=2e-5, activation="Relu", want=[np.maximum(y + after + z, 0)], **window)
+    node("NhwcFusedConv", [image, weight], slack=2e-5, activation="LeakyRelu", activation_params=[0.1], want=[np.where(y > 0, y, 0.1 * y)], **window)
+    refused("NhwcConv", [image, weight, after], "channels", **window)
+    refused("GroupNorm", [image, gamma, beta], "groups", groups=5, activation=0)
+    refused("SkipGroupNorm", [image, gamma, beta, image], "channels first", feed=(0, 3), groups=4, activation=0, channels_last=0)
+
+
+def quantized_means():
+    for make in (u8, i8):
+        x, z, low, high = make(3, 7, 5), make(), *((0, 255) if make is u8 else (-128, 127))
+        a, b, to = scale(), scale(), make()
+        for axes, keep in (([1], 1), ([0, 2], 0), ([-1], 0)):
+            at = tuple(axes)
+            real = ((x.astype(np.float32) - np.float32(z)) * a).mean(at, keepdims=bool(keep), dtype=np.float32)
+            want = np.clip(np.rint(real / b) + np.float32(to), low, high).astype(x.dtype)
+            node("QLinearReduceMean", [x, a, z, b, to], slack=1, axes=axes, keepdims=keep, want=[want])
+
+
+def namesakes():
+    """Operators of ai.onnx under another name, or with something behind them."""
+    a, b, c = f32(5, 12), f32(12, 9), f32(9)
+    for name, more in (("Relu", {}), ("LeakyRelu", dict(activation_alpha=0.2)), ("Tanh", {}), ("Sigmoid", {}), ("Elu", dict(activation_alpha=0.7)),
+                       ("HardSigmoid", dict(activation_alpha=0.3, activation_beta=0.4)), ("Softplus", {}), ("Softsign", {})):
+        node("FusedGemm", [a, b, c], slack=1e-5, activation=name, symbolic={(0, 0): "n"}, **more)
+    node("FusedGemm", [f32(12, 5), f32(9, 12), f32(5, 1)], slack=1e-5, activation="Relu", transA=1, transB=1, alpha=0.5, beta=2.0)
+    refused("FusedGemm", [a, b, c], "activation", activation="Swish")
+    x, w = f32(1, 3, 6, 7), f32(3, 4, 3, 3)
+    for pads in ([0, 0, 0, 0], [1, 0, 1, 2]):
+        node("ConvTransposeWithDynamicPads", [x, w, np.array(pads), f32(4)], slack=1e-5, strides=[2, 2], kernel_shape=[3, 3])
+    node("ConvTransposeWithDynamicPads", [x, w, np.array([1, 1, 1, 1])], slack=1e-5)
+    refused("ConvTransposeWithDynamicPads", [x, w, np.array([1, 1, 1, 1])], "known from data only", feed=(0, 2))
+    for mode in ("constant", "edge", "reflect"):
+        node("Pad", [x, np.array([0, 0, 1, 2, 0, 0, 0, 1])], mode=mode)
+    node("Pad", [x, np.array([[0, 1, -1, 2, 0, 0, 0, 1]]), np.float32(1.5)], symbolic={(0, 2): "h"})
+    node("Range", [np.array(2), np.array(9)], feed=())
+    node("Range", [np.array([2.5], np.float32), np.array([9], np.float32), np.array([0.5], np.float32)], feed=())
+    for upper in (0, 1):
+        node("Trilu", [f32(2, 4, 5)], upper=upper, symbolic={(0, 1): "n"})
+        node("Trilu", [f32(2, 4, 5), np.array(-1)], upper=upper)
+    node("GatherND", [f32(4, 5, 6), np.array([[0, 1], [3, 4], [2, 0]])], feed=(0, 1), symbolic={(1, 0): "n"})
+    grid = rng.uniform(-1.1, 1.1, (1, 5, 4, 2)).astype(np.float32)
+    for mode in ("bilinear", "nearest", "bicubic"):
+        for padding in ("zeros", "border", "reflection"):
+            node("GridSample", [x, grid], feed=(0, 1), slack=2e-5, mode=mode, padding_mode=padding)
+    body = h.make_graph([], "decoder", [], [])
+    numbers = [np.array([[1, 2]], np.int32), np.array([5], np.int32), np.array([1], np.int32), np.array([2], np.int32), np.array([1], np.int32)]
+    for name in ("BeamSearch", "GreedySearch"):
+        refused(name, numbers[: 5 if name == "BeamSearch" else 3], "the search over tokens is the caller's", decoder=body, eos_token_id=1, pad_token_id=0)
+
+
 def cells():
     """Rounding of the state may take the other neighbour after a step: a tolerance of a unit of it."""
     seq, batch, size, hidden = 6, 2, 20, 16
@@ -474,7 +579,7 @@ def u_net(folder):
         check(not floats, f"U-Net, per channel {lanes}: stored as floats: {floats}")
 
 
-PARTS = [products, bytes_moved, embeddings, attentions, head_attentions, rotations, cached_attentions, cells, dynamic_models, stored_cells, encoder, static_model, u_net]
+PARTS = [products, bytes_moved, embeddings, attentions, head_attentions, rotations, cached_attentions, diffusion, quantized_means, namesakes, cells, dynamic_models, stored_cells, encoder, static_model, u_net]
 
 
 def main():

@@ -1,5 +1,6 @@
-/* What ONNX Runtime's optimizer makes of convolutions and poolings (com.microsoft): FusedConv,
- * QLinearConv with channels last, NhwcMaxPool. They become the operators that they were. */
+/* What ONNX Runtime's optimizer makes of convolutions, poolings and products (com.microsoft):
+ * FusedConv, FusedGemm, NhwcConv, NhwcFusedConv, QLinearConv with channels last, NhwcMaxPool,
+ * ConvTransposeWithDynamicPads. They become the operators that they were. */
 #include "ir/ops/nn/nn_fused.h"
 
 #include <string.h>
@@ -76,23 +77,34 @@ bool expand_nhwc_max_pool(Build *b, Node *n, Value **out) {
   return with_channels_first(b, n, "MaxPool", true, out);
 }
 
-bool infer_ms_qlinear_conv(Model *m, Node *n) {
-  int64_t last;
-  if (!op_int_in(m, n, "channels_last", 0, 0, 1, &last)) return false;
-  if (!last) return infer_qlinear_conv(m, n);
-  if (!op_need_rank(m, n, 0, 3, 2 + MAX_SPATIAL)) return false;
-  Value view = *n->in[0], **const saved = n->in;
-  const Expr *dims[MAX_RANK];
-  move_dims(view.rank, (const Expr *const *)view.dims, false, dims);
-  view.dims = dims;
+/* The rule `plain` of a convolution, where x, the result and, if `weights`, the weights have their
+ * channels last. */
+static bool channels_last_out(Model *m, Node *n, InferFn plain, bool weights) {
+  Value view[2], **const saved = n->in;
+  const Expr *dims[MAX_RANK], *moved[2][MAX_RANK];
+  for (int k = 0; k < 2; k++)
+    if (!op_need_rank(m, n, k, 3, 2 + MAX_SPATIAL)) return false;
   n->in = ARENA_ARRAY(m->arena, Value *, n->n_in);
   memcpy(n->in, saved, sizeof *saved * (size_t)n->n_in);
-  n->in[0] = &view;
-  const bool ok = infer_qlinear_conv(m, n);
+  for (int k = 0; k < 1 + weights; k++) {
+    view[k] = *saved[k];
+    move_dims(view[k].rank, (const Expr *const *)view[k].dims, false, moved[k]);
+    view[k].dims = moved[k];
+    n->in[k] = &view[k];
+  }
+  const bool ok = plain(m, n);
   n->in = saved;
   if (!ok) return false;
   move_dims(n->out[0]->rank, (const Expr *const *)n->out[0]->dims, true, dims);
   return op_out(m, n, 0, n->out[0]->dtype, n->out[0]->rank, dims);
+}
+
+bool infer_ms_qlinear_conv(Model *m, Node *n) {
+  int64_t last;
+  if (!op_int_in(m, n, "channels_last", 0, 0, 1, &last)) return false;
+  if (!last) return infer_qlinear_conv(m, n);
+  return op_need_rank(m, n, 0, 3, 2 + MAX_SPATIAL) &&
+         channels_last_out(m, n, infer_qlinear_conv, false);
 }
 
 bool expand_ms_qlinear_conv(Build *b, Node *n, Value **out) {
@@ -115,14 +127,27 @@ static bool activation_of(Model *m, const Node *n, int *act, double *params) {
   return true;
 }
 
-bool infer_fused_conv(Model *m, Node *n) {
-  int act;
-  double params[2];
-  if (!activation_of(m, n, &act, params) || !infer_conv(m, n)) return false;
+static bool need_sum(Model *m, const Node *n) {
   const Value *y = n->out[0];
   return !node_in(n, 3) ||
          (op_same_dtype(m, n, 3, 0) && op_need_rank(m, n, 3, y->rank, y->rank) &&
           require_shape(m, n, 3, 0, y->rank, (const Expr *const *)y->dims, "dim of the sum"));
+}
+
+bool infer_fused_conv(Model *m, Node *n) {
+  int act;
+  double params[2];
+  return activation_of(m, n, &act, params) && infer_conv(m, n) && need_sum(m, n);
+}
+
+/* The weights have their channels last in NhwcConv, not in NhwcFusedConv. */
+bool infer_nhwc_conv(Model *m, Node *n) { return channels_last_out(m, n, infer_conv, true); }
+
+bool infer_nhwc_fused_conv(Model *m, Node *n) {
+  int act;
+  double params[2];
+  return activation_of(m, n, &act, params) && channels_last_out(m, n, infer_conv, false) &&
+         need_sum(m, n);
 }
 
 static Value *activated(Build *b, Value *v, int act, const double *params) {
@@ -136,14 +161,97 @@ static Value *activated(Build *b, Value *v, int act, const double *params) {
   return build_op(b, activations[act], 1, &v, act == ACT_HARD ? 2 : act == ACT_LEAKY, attrs);
 }
 
-bool expand_fused_conv(Build *b, Node *n, Value **out) {
+static bool fused_conv(Build *b, Node *n, bool last, Value **out) {
   Attr *attrs;
   int act;
   double params[2] = {0};
   const int count = plain_attrs(b, n, &attrs);
+  Value *in[] = {n->in[0], n->in[1], node_in(n, 2)};
   if (!activation_of(b->m, n, &act, params)) return false;
-  Value *y = build_op(b, "Conv", node_in(n, 2) ? 3 : 2, n->in, count, attrs);
+  if (last) in[0] = channels_moved(b, in[0], false);
+  if (!b->ok) return false;
+  Value *y = build_op(b, "Conv", in[2] ? 3 : 2, in, count, attrs);
+  if (b->ok && last) y = channels_moved(b, y, true);
   if (b->ok && node_in(n, 3)) y = build2(b, "Add", y, n->in[3]);
   out[0] = activated(b, y, act, params);
+  return b->ok;
+}
+
+bool expand_fused_conv(Build *b, Node *n, Value **out) { return fused_conv(b, n, false, out); }
+
+bool expand_nhwc_fused_conv(Build *b, Node *n, Value **out) { return fused_conv(b, n, true, out); }
+
+bool expand_nhwc_conv(Build *b, Node *n, Value **out) {
+  Attr *attrs;
+  const int count = plain_attrs(b, n, &attrs);
+  Value *in[] = {channels_moved(b, n->in[0], false), NULL, node_in(n, 2)};
+  if (b->ok) in[1] = channels_moved(b, n->in[1], false);
+  if (b->ok) out[0] = build_op(b, "Conv", in[2] ? 3 : 2, in, count, attrs);
+  if (b->ok) out[0] = channels_moved(b, out[0], true);
+  return b->ok;
+}
+
+/* ---- FusedGemm: a Gemm with an activation behind it ---- */
+static const char *const gemm_activations[] = {"Relu",     "LeakyRelu",       "Tanh", "Sigmoid",
+                                               "Elu",      "HardSigmoid",     "Selu", "Softplus",
+                                               "Softsign", "ThresholdedRelu", "Celu", NULL};
+static const char *const gemm_params[] = {"alpha", "beta", "gamma"};
+
+bool infer_fused_gemm(Model *m, Node *n) {
+  const Attr *a;
+  int act;
+  double v;
+  for (int k = 0; k < 3; k++)
+    if (!op_float(m, n, arena_printf(m->arena, "activation_%s", gemm_params[k]), 0, &v))
+      return false;
+  return op_need_attr(m, n, "activation", AT_STRING, &a) &&
+         op_choice(m, n, "activation", "Relu", gemm_activations, &act) && infer_gemm(m, n);
+}
+
+bool expand_fused_gemm(Build *b, Node *n, Value **out) {
+  Arena *a = b->m->arena;
+  Attr *attrs = ARENA_ARRAY(a, Attr, n->n_attrs + 1), params[3];
+  int count = 0, own = 0;
+  for (int k = 0; k < n->n_attrs; k++)
+    if (strncmp(n->attrs[k].name, "activation", 10) != 0) attrs[count++] = n->attrs[k];
+  for (int k = 0; k < 3; k++) {
+    const char *name = arena_printf(a, "activation_%s", gemm_params[k]);
+    if (node_attr(n, name)) params[own++] = attr_float(a, gemm_params[k], node_float(n, name, 0));
+  }
+  Value *y = build_op(b, "Gemm", n->n_in, n->in, count, attrs);
+  if (b->ok) out[0] = build_op(b, node_string(n, "activation", ""), 1, &y, own, params);
+  return b->ok;
+}
+
+/* ---- ConvTransposeWithDynamicPads: x, w, pads, bias; the pads must be known ---- */
+static bool with_pads(Model *m, const Node *n, Attr **attrs) {
+  const int64_t *pads = NULL;
+  int count = 0;
+  *attrs = ARENA_ARRAY(m->arena, Attr, n->n_attrs + 1);
+  if (n->n_attrs) memcpy(*attrs, n->attrs, sizeof **attrs * (size_t)n->n_attrs);
+  if (!node_in(n, 2)) return true;
+  if (!op_known_ints(m, n, 2, &pads, &count))
+    return op_error(m, n, ERR_DYNAMIC,
+                    "pads that are known from data only; as a constant they are supported");
+  (*attrs)[n->n_attrs] = attr_ints(m->arena, "pads", count, pads);
+  return true;
+}
+
+bool infer_conv_transpose_pads(Model *m, Node *n) {
+  Node view = *n; /* as ConvTranspose has it, for its rule only */
+  Value *in[] = {n->in[0], n->in[1], node_in(n, 3)};
+  if (!op_need_rank(m, n, 2, 1, 1) || !with_pads(m, n, &view.attrs)) return false;
+  view.n_attrs += node_in(n, 2) != NULL;
+  view.in = in;
+  view.n_in = in[2] ? 3 : 2;
+  return infer_conv_transpose(m, &view);
+}
+
+bool expand_conv_transpose_pads(Build *b, Node *n, Value **out) {
+  Attr *attrs;
+  Value *in[] = {n->in[0], n->in[1], node_in(n, 3)};
+  if (!with_pads(b->m, n, &attrs)) return false;
+  out[0] =
+      build_op(b, "ConvTranspose", in[2] ? 3 : 2, in, n->n_attrs + (node_in(n, 2) != NULL), attrs);
   return b->ok;
 }

@@ -232,3 +232,38 @@ bool expand_qlinear_concat(Build *b, Node *n, Value **out) {
   if (b->ok) out[0] = build_op(b, "Concat", parts, list, 1, &axis);
   return b->ok;
 }
+
+/* ---- QLinearReduceMean: x, x_scale, x_zp, y_scale, y_zp ---- */
+bool infer_qlinear_mean(Model *m, Node *n) {
+  const Value *x = n->in[0];
+  const Attr *a;
+  const int64_t *axes;
+  const Expr *dims[MAX_RANK];
+  bool set[MAX_RANK];
+  int64_t keep;
+  int count, rank = 0;
+  if (!quant_need_8bit(m, n, 0) || !need_params(m, n, 1, x->dtype) ||
+      !need_params(m, n, 3, x->dtype) || !op_need_attr(m, n, "axes", AT_INTS, &a) ||
+      !op_ints(m, n, "axes", &axes, &count) || !op_int_in(m, n, "keepdims", 1, 0, 1, &keep) ||
+      !op_axis_set(m, n, "axes", count, axes, x->rank, set))
+    return false;
+  for (int d = 0; d < x->rank; d++)
+    if (!set[d] && count)
+      dims[rank++] = x->dims[d];
+    else if (keep)
+      dims[rank++] = ex_i64(m->pool, 1);
+  return op_out(m, n, 0, x->dtype, rank, dims);
+}
+
+bool expand_qlinear_mean(Build *b, Node *n, Value **out) {
+  const int64_t *axes;
+  const int count = node_ints(n, "axes", &axes);
+  const Attr keep = attr_int(b->m->arena, "keepdims", node_int(n, "keepdims", 1));
+  Value *real = build_op(b, "DequantizeLinear", node_in(n, 2) ? 3 : 2, n->in, 0, NULL);
+  Value *in[] = {real, build_i64s(b, count, axes)};
+  if (!b->ok) return false;
+  Value *to[] = {build_op(b, "ReduceMean", 2, in, 1, &keep), n->in[3], node_in(n, 4)};
+  if (b->ok && !to[2]) to[2] = build_scalar(b, n->in[0]->dtype, 0);
+  if (b->ok) out[0] = build_op(b, "QuantizeLinear", 3, to, 0, NULL);
+  return b->ok;
+}
