@@ -66,7 +66,7 @@ void strides_of(Model *m, const Value *v, const Expr **stride, const Expr **offs
 bool value_is_view(const Value *v);       /* OF_VIEW: shares its source's row-major order */
 const Value *view_source(const Value *v); /* through all views; v itself when none */
 bool layout_is_row_major(const Value *v); /* unit dimensions do not matter */
-bool node_is_scatter(const Node *n);      /* lowered by kernels/scatter.c */
+bool node_is_scatter(const Node *n);      /* lowered by elem/scatter.c */
 
 /* ---- attention (attention.c) ---- */
 enum { ATTENTION_DEPTH = 16 }; /* nodes on the way from the scores to what the softmax reads */
@@ -178,7 +178,7 @@ typedef struct ScanNest {
   const Expr *store, *value;
 } ScanNest;
 bool scan_fits(ExprPool *p, const ScanNest *s);
-Step *lower_scan(KernelBuild *b, const ScanNest *s); /* kernels/scan.c */
+Step *lower_scan(KernelBuild *b, const ScanNest *s); /* passes/elem/scan.c */
 /* Conv, MatMul, Gemm */
 Step *lower_contraction(Lower *l, const Value *root, const Value *anchor, const Place *to);
 /* NULL without error when it does not fit */

@@ -9,7 +9,8 @@
  *       for the last one, for all of the patch: accumulate
  *     for all of the patch: store
  *
- * Terms are added in the order that they have alone, so that results are those of single elements.
+ * Terms are added in the order that they have alone, so that results are those of single elements; where
+ * they follow each other in memory, a thread loads some at once.
  * Loads of neighbours go first, each into an array of its own (codegen/cuda/vector.c makes one access of
  * it); what the elements have in common, into one. */
 #include "passes/grid/patch.h"
@@ -64,11 +65,11 @@ bool patch_tops(Patch *t) {
 }
 
 /* ---- how wide ---- */
-/* The elements of t->v follow each other from a multiple of `n` on. */
-static bool follows(const Patch *t, int param, const Expr *index, int64_t n) {
+/* The elements of var follow each other from a multiple of `n` on. */
+static bool follows(const Patch *t, int param, const Expr *index, const Expr *var, int64_t n) {
   const Param *const q = &t->b->k->params.data[param];
   const Expr *coeff, *first;
-  return q->align >= n * dtype_bytes(q->dtype) && expr_affine(t->p, index, t->v, &coeff, &first) &&
+  return q->align >= n * dtype_bytes(q->dtype) && expr_affine(t->p, index, var, &coeff, &first) &&
          expr_is_i64(coeff, 1) && expr_is_multiple(t->p, first, n);
 }
 
@@ -77,7 +78,7 @@ int64_t patch_access(const Patch *t, const Expr *load) {
   const int64_t n = t->width * bytes > ACCESS ? ACCESS / bytes : t->width;
   if (n < 2 || n * bytes < LEAST_ACCESS || (load->a[1] && expr_uses_var(load->a[1], t->v->id)))
     return 1;
-  return follows(t, load->id, load->a[0], n) ? n : 1;
+  return follows(t, load->id, load->a[0], t->v, n) ? n : 1;
 }
 
 typedef struct Count {
@@ -113,7 +114,7 @@ static bool try_width(Patch *t, int64_t width) {
   rebind(t, var, ex_add(t->p, first, t->v));
   Count count = {.t = t};
   expr_each_load(t->p, t->value, count_load, &count);
-  if (follows(t, t->s->target, t->store, width) && count.apart <= count.together) return true;
+  if (follows(t, t->s->target, t->store, t->v, width) && count.apart <= count.together) return true;
   *t = was;
   return false;
 }
@@ -265,6 +266,71 @@ static const Expr *load_windows(Patch *t, StmtList *out, const Expr *body, const
   return replaced(&own, body);
 }
 
+/* ---- terms together ---- */
+/* Terms that follow each other in memory are loaded some at once: a reduction's last variable is
+ * outer*n + u. */
+typedef struct Terms {
+  const Patch *t;
+  const Expr *outer, *u;
+  int64_t n;
+  int found;
+} Terms;
+
+/* One access loads the terms of u, for all of the patch. */
+static bool is_together(const Terms *m, const Expr *load) {
+  const Patch *const t = m->t;
+  const int64_t bytes = m->n * dtype_bytes((DType)load->dtype);
+  return bytes >= LEAST_ACCESS && bytes <= ACCESS && is_uniform(t, load) && !uses_q(t, load) &&
+         !(load->a[1] && expr_uses_var(load->a[1], m->u->id)) &&
+         follows(t, load->id, load->a[0], m->u, m->n);
+}
+
+static void count_together(void *user, const Expr *load) {
+  Terms *const m = user;
+  m->found += is_together(m, load);
+}
+
+/* body with its last variable divided; m->n is 1 where that brings nothing. */
+static const Expr *divide_terms(const Patch *t, const Expr *body, const Expr *last, Terms *m) {
+  const Expr *const n = expr_var_extent(t->p, last->id), *const lo = expr_var_lo(t->p, last->id);
+  *m = (Terms){.t = t, .outer = last, .u = num(t, 0), .n = MOST_WIDTH};
+  for (; m->n > 1 && (!lo || expr_is_i64(lo, 0)); m->n /= 2) {
+    if (!expr_is_multiple(t->p, n, m->n)) continue;
+    m->outer = ex_var(t->p, "k", ex_floordiv(t->p, n, num(t, m->n)));
+    m->u = ex_var(t->p, "u", num(t, m->n));
+    const Expr *const at = ex_add(t->p, ex_mul(t->p, m->outer, num(t, m->n)), m->u);
+    const Expr *const divided = expr_subst(t->p, body, last, at);
+    expr_each_load(t->p, divided, count_together, m);
+    if (m->found) return divided;
+  }
+  *m = (Terms){.t = t, .outer = last, .u = num(t, 0), .n = 1};
+  return body;
+}
+
+static const Expr *load_together(Patch *t, StmtList *out, const Expr *body, const Terms *m) {
+  Loads l = {.t = t}, own = {.t = t};
+  if (m->n > 1) expr_each_load(t->p, body, any_load, &l);
+  for (int i = 0; i < l.n; i++) {
+    const Expr *const load = l.from[i];
+    if (!is_together(m, load)) continue;
+    const int id = add_local(t, out, "terms", (DType)load->dtype, m->n);
+    stmt_add(out, stmt_for(t->a, FOR_VECTOR, m->u, stmt_set(t->a, id, m->u, load)));
+    own.from[own.n] = load;
+    own.to[own.n++] = ex_local(t->p, (DType)load->dtype, id, m->u);
+  }
+  return replaced(&own, body);
+}
+
+static bool loads_together(const Patch *t) {
+  Terms m;
+  for (int i = 0; i < t->n_tops; i++) {
+    const RowChain c = row_chain_of(t->p, t->top[i]);
+    divide_terms(t, c.body, c.var[c.n - 1], &m);
+    if (m.n > 1) return true;
+  }
+  return false;
+}
+
 /* All of the patch takes a term in. */
 static Stmt *add_terms(Patch *t, const Sums *s, ReduceKind kind, const Expr *term) {
   StmtList all = {0}, each = {0};
@@ -284,9 +350,17 @@ static const Expr *reduce(Patch *t, StmtList *out, const Expr *r) {
   const Expr *const last = c.var[c.n - 1];
   StmtList line = {0};
   bool windows = false;
-  const Expr *const body = load_windows(t, &line, c.body, last, &windows);
-  Stmt *const terms = add_terms(t, &s, kind, body);
-  stmt_add(&line, stmt_for(t->a, windows ? FOR_UNROLL : FOR_SERIAL, last, terms));
+  const Expr *body = load_windows(t, &line, c.body, last, &windows);
+  if (windows) {
+    stmt_add(&line, stmt_for(t->a, FOR_UNROLL, last, add_terms(t, &s, kind, body)));
+  } else {
+    Terms m;
+    StmtList terms = {0};
+    body = divide_terms(t, body, last, &m);
+    body = load_together(t, &terms, body, &m);
+    stmt_add(&terms, unrolled(t, m.u, add_terms(t, &s, kind, body)));
+    stmt_add(&line, stmt_for(t->a, FOR_SERIAL, m.outer, terms.first));
+  }
   Stmt *loops = line.first;
   for (int i = c.n - 2; i >= 0; i--) loops = stmt_for(t->a, FOR_SERIAL, c.var[i], loops);
   stmt_add(out, loops);
@@ -362,7 +436,7 @@ static bool plan(Patch *t) {
   const int k =
       t->n_tops ? patch_choose_high(t, elements / (2.0 * THREADS * target->gpu->sms)) : -1;
   if (k >= 0) divide_high(t, k);
-  return patch_tops(t) && (t->width > 1 || t->high > 1);
+  return patch_tops(t) && (t->width > 1 || t->high > 1 || loads_together(t));
 }
 
 Stmt *patch_body(KernelBuild *b, const RowNest *s) {

@@ -1,11 +1,10 @@
 /* Makes grids of the kernels that are none, for GPUs: the parallel loop is divided into blocks of
  * threads, one iteration each, so that threads beside each other take elements beside each other;
- * the last block may have too many. Long sums are shared out (reduce_grid.c). What has no parallel
+ * the last block may have too many. What has no parallel
  * loop runs in one thread.
  *
  * needs kernels without scratch, which templates for CPUs alone have. */
 #include "ir/expr/expr_query.h"
-#include "passes/loop/reduce_grid.h"
 #include "passes/pass.h"
 
 typedef struct Grid {
@@ -83,8 +82,7 @@ bool pass_make_grids(PassCtx *c) {
                         "kernel %s has scratch memory, which threads of a GPU do not have",
                         k->name);
     Grid g = {.target = c->target, .a = m->model->arena, .p = m->model->pool};
-    if (!reduce_grid(c->module, k, c->target))
-      k->body = is_divided(&g, k->body) ? divide(&g, k->body) : one_thread(&g, k->body);
+    k->body = is_divided(&g, k->body) ? divide(&g, k->body) : one_thread(&g, k->body);
     k->grain = 0;
     c->changed = true;
   }

@@ -1,7 +1,7 @@
 /* Graph IR → program of kernels. Walks each graph backwards, so that only what is really read gets
  * a place and a kernel: shape arithmetic that was folded away never runs.
  *
- * needs fuse, layout. Kernels come from kernels/elem.c and kernels/contract*.c; control flow from
+ * needs fuse, layout. Kernels come from elem/ and kernels/contract*.c; control flow from
  * lower/region.c. */
 #include "passes/lower/lower.h"
 #include "passes/gpu/gpu.h"

@@ -286,7 +286,7 @@ static DType cumulate_type(const Node *n, bool prod) {
 }
 
 /* Over what lies on the right side of the index: a prefix, counted from the other end when
- * reversed. Lowering runs it along with the index (kernels/scan.c). */
+ * reversed. Lowering runs it along with the index (passes/elem/scan.c). */
 static const Expr *cumulate_along(ElemCtx *c, const Node *n, int axis, const Expr *const *idx) {
   ExprPool *p = c->pool;
   const Value *x = n->in[0];

@@ -124,6 +124,23 @@ static Case draw_transposed(Draw *d, int k) {
   return c;
 }
 
+/* A running sum along some axis, either way, with or without its own element. */
+static Case draw_scan(Draw *d, int k) {
+  static const char *const types[] = {"f32", "i32"};
+  const char *const type = types[draw(d, 0, 1)];
+  const int axis = draw(d, 0, 2);
+  int dims[3] = {draw(d, 1, 6), draw(d, 1, 6), draw(d, 1, 6)};
+  dims[axis] = draw(d, 100, 1200);
+  const char *const t = type_text(d, type, 3, dims);
+  Case c = {.name = arena_printf(d->a, "scan %d", k), .in = {t}, .out = t};
+  c.tolerance = type[0] == 'f' ? 1e-3 : 0;
+  c.body = arena_printf(d->a,
+                        "%%ax : i64[] = const [%d]\n %%s : %s = CumSum %%x, %%ax {exclusive=%d, "
+                        "reverse=%d}\n %%r : %s = Neg %%s",
+                        axis, t, draw(d, 0, 1), draw(d, 0, 1), t);
+  return c;
+}
+
 /* ---- what they are made of ---- */
 typedef struct Form {
   ExprPool *p;
@@ -197,6 +214,11 @@ static void test_transposed(void **state) {
   check_random(draw_transposed, 60, 15, 5);
 }
 
+static void test_scans(void **state) {
+  (void)state;
+  check_random(draw_scan, 30, 0, 3);
+}
+
 /* Threads store 16 bytes at once, several pixels share what they read of a window, and what lies
  * across goes through shared memory. */
 static void test_patches(void **state) {
@@ -220,6 +242,10 @@ static void test_patches(void **state) {
         .body = "%a : f16[768,512] = Transpose %x {perm=[1,0]}\n %r : f16[768,512] = Sub %a, %y"}, 2, 0, true},
       {{.name = "planes", .in = {"u8[2,64,80,80]"}, .out = "u8[2,80,80,64]",
         .body = "%r : u8[2,80,80,64] = Transpose %x {perm=[0,2,3,1]}"}, 4, 0, true},
+      {{.name = "scan", .in = {"f32[4,5000]"}, .out = "f32[4,5000]",
+        .body = "%a : i64[] = const [1]\n %r : f32[4,5000] = CumSum %x, %a"}, 0, 0, true},
+      {{.name = "scans", .in = {"f32[20000,50]"}, .out = "f32[20000,50]",
+        .body = "%a : i64[] = const [1]\n %r : f32[20000,50] = CumSum %x, %a"}, 0, 0, false},
       /* so few lines that a block reads whole sectors of each anyway */
       {{.name = "colours", .in = {"f32[4,3,300,300]"}, .out = "f32[4,300,300,3]",
         .body = "%r : f32[4,300,300,3] = Transpose %x {perm=[0,2,3,1]}"}, 0, 0, false},
@@ -238,7 +264,7 @@ static void test_patches(void **state) {
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_windowed),
                                      cmocka_unit_test(test_transposed),
-                                     cmocka_unit_test(test_patches)};
+                                     cmocka_unit_test(test_scans), cmocka_unit_test(test_patches)};
   cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
