@@ -1,6 +1,8 @@
 /* MatMul, Gemm, MatMulInteger, QLinearMatMul, FusedMatMul, Det. */
 #include "ir/ops/math/math_matmul.h"
 
+#include <string.h>
+
 #include "ir/op/kit.h"
 #include "ir/ops/nn/nn_quant.h"
 
@@ -234,6 +236,38 @@ bool expand_fused_matmul(Build *b, Node *n, Value **out) {
   const double alpha = node_float(n, "alpha", 1);
   if (b->ok && alpha != 1)
     out[0] = build2(b, "Mul", out[0], build_scalar(b, n->in[0]->dtype, alpha));
+  return b->ok;
+}
+
+/* ---- FusedGemm: a Gemm with an activation behind it ---- */
+static const char *const gemm_activations[] = {"Relu",     "LeakyRelu",       "Tanh", "Sigmoid",
+                                               "Elu",      "HardSigmoid",     "Selu", "Softplus",
+                                               "Softsign", "ThresholdedRelu", "Celu", NULL};
+static const char *const gemm_params[] = {"alpha", "beta", "gamma"};
+
+bool infer_fused_gemm(Model *m, Node *n) {
+  const Attr *a;
+  int act;
+  double v;
+  for (int k = 0; k < 3; k++)
+    if (!op_float(m, n, arena_printf(m->arena, "activation_%s", gemm_params[k]), 0, &v))
+      return false;
+  return op_need_attr(m, n, "activation", AT_STRING, &a) &&
+         op_choice(m, n, "activation", "Relu", gemm_activations, &act) && infer_gemm(m, n);
+}
+
+bool expand_fused_gemm(Build *b, Node *n, Value **out) {
+  Arena *a = b->m->arena;
+  Attr *attrs = ARENA_ARRAY(a, Attr, n->n_attrs + 1), params[3];
+  int count = 0, own = 0;
+  for (int k = 0; k < n->n_attrs; k++)
+    if (strncmp(n->attrs[k].name, "activation", 10) != 0) attrs[count++] = n->attrs[k];
+  for (int k = 0; k < 3; k++) {
+    const char *name = arena_printf(a, "activation_%s", gemm_params[k]);
+    if (node_attr(n, name)) params[own++] = attr_float(a, gemm_params[k], node_float(n, name, 0));
+  }
+  Value *y = build_op(b, "Gemm", n->n_in, n->in, count, attrs);
+  if (b->ok) out[0] = build_op(b, node_string(n, "activation", ""), 1, &y, own, params);
   return b->ok;
 }
 

@@ -1,5 +1,5 @@
-/* What ONNX Runtime's optimizer makes of convolutions, poolings and products (com.microsoft):
- * FusedConv, FusedGemm, NhwcConv, NhwcFusedConv, QLinearConv with channels last, NhwcMaxPool,
+/* What ONNX Runtime's optimizer makes of convolutions and poolings (com.microsoft): FusedConv,
+ * NhwcConv, NhwcFusedConv, QLinearConv with channels last, NhwcMaxPool,
  * ConvTransposeWithDynamicPads. They become the operators that they were. */
 #include "ir/ops/nn/nn_fused.h"
 
@@ -188,38 +188,6 @@ bool expand_nhwc_conv(Build *b, Node *n, Value **out) {
   if (b->ok) in[1] = channels_moved(b, n->in[1], false);
   if (b->ok) out[0] = build_op(b, "Conv", in[2] ? 3 : 2, in, count, attrs);
   if (b->ok) out[0] = channels_moved(b, out[0], true);
-  return b->ok;
-}
-
-/* ---- FusedGemm: a Gemm with an activation behind it ---- */
-static const char *const gemm_activations[] = {"Relu",     "LeakyRelu",       "Tanh", "Sigmoid",
-                                               "Elu",      "HardSigmoid",     "Selu", "Softplus",
-                                               "Softsign", "ThresholdedRelu", "Celu", NULL};
-static const char *const gemm_params[] = {"alpha", "beta", "gamma"};
-
-bool infer_fused_gemm(Model *m, Node *n) {
-  const Attr *a;
-  int act;
-  double v;
-  for (int k = 0; k < 3; k++)
-    if (!op_float(m, n, arena_printf(m->arena, "activation_%s", gemm_params[k]), 0, &v))
-      return false;
-  return op_need_attr(m, n, "activation", AT_STRING, &a) &&
-         op_choice(m, n, "activation", "Relu", gemm_activations, &act) && infer_gemm(m, n);
-}
-
-bool expand_fused_gemm(Build *b, Node *n, Value **out) {
-  Arena *a = b->m->arena;
-  Attr *attrs = ARENA_ARRAY(a, Attr, n->n_attrs + 1), params[3];
-  int count = 0, own = 0;
-  for (int k = 0; k < n->n_attrs; k++)
-    if (strncmp(n->attrs[k].name, "activation", 10) != 0) attrs[count++] = n->attrs[k];
-  for (int k = 0; k < 3; k++) {
-    const char *name = arena_printf(a, "activation_%s", gemm_params[k]);
-    if (node_attr(n, name)) params[own++] = attr_float(a, gemm_params[k], node_float(n, name, 0));
-  }
-  Value *y = build_op(b, "Gemm", n->n_in, n->in, count, attrs);
-  if (b->ok) out[0] = build_op(b, node_string(n, "activation", ""), 1, &y, own, params);
   return b->ok;
 }
 
