@@ -103,7 +103,8 @@ static const struct {
 
 static int kind_wanted(const char *domain, const char *name) {
   char key[64];
-  if (domain && *domain && strcmp(domain, "ai.onnx") != 0 && strcmp(domain, "ai.onnx.ml") != 0)
+  if (domain && *domain && strcmp(domain, "ai.onnx") != 0 && strcmp(domain, "ai.onnx.ml") != 0 &&
+      strncmp(domain, "ai.onnx.preview", 15) != 0)
     return 0;
   if (strchr(name, ' ') || (size_t)snprintf(key, sizeof key, " %s ", name) >= sizeof key) return 0;
   for (size_t k = 0; k < sizeof attr_kinds / sizeof *attr_kinds; k++)

@@ -99,7 +99,8 @@ typedef struct Check {
 
 static bool is_supported(const char *domain, const char *op) {
   return (!*domain && strcmp(op, "Constant") == 0) || op_find(domain, op) ||
-         upgrade_known(domain, op) || sequence_known(domain, op) || zipmap_known(domain, op);
+         upgrade_known(domain, op) || sequence_known(domain, op) || zipmap_known(domain, op) ||
+         flex_attention_known(domain, op);
 }
 
 static void add_missing(Check *c, const Loc *loc, bool no_opset) {

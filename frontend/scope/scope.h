@@ -69,6 +69,10 @@ bool defaults_import(Import *im, Scope *s, const Onnx__GraphProto *p);
 
 /* ---- sequence.c ---- */
 Seq *sequence_of(const Import *im, const Value *v); /* NULL: none, or of unknown length */
+/* flex_attention.c */
+bool flex_attention_known(const char *domain, const char *op);
+bool flex_attention_node(Import *im, Scope *s, const Onnx__NodeProto *p, const Loc *loc,
+                         Value *const *in);
 /* zipmap.c */
 bool zipmap_known(const char *domain, const char *op);
 bool zipmap_node(Import *im, Scope *s, const Onnx__NodeProto *p, const Loc *loc, Value *const *in,

@@ -241,6 +241,19 @@ static bool up_dropout(Import *im, OldNode *o) {
   return true;
 }
 
+/* With training_mode, unless it is known to be false: a row of its own, with random numbers. */
+static bool up_dropout_training(Import *im, OldNode *o) {
+  const Value *const mode = old_in(o, 2);
+  int64_t trains = 1;
+  (void)im;
+  if (!mode || (mode->cdata && mode->cdata->count == 1 && mode->dtype == DT_BOOL &&
+                (trains = const_int(mode->cdata, 0)) == 0))
+    return true;
+  o->op = "TrainingDropout";
+  o->domain = "burin";
+  return true;
+}
+
 /* Before opset 7 the second operand was aligned at `axis`, and only where broadcast was 1. */
 static bool up_broadcast(Import *im, OldNode *o) {
   const int a = old_rank(o, 0), b = old_rank(o, 1);
@@ -565,6 +578,7 @@ static const UpgradeRow rows[] = {
     {"", "DFT", 20, false, up_dft},
     {"", "Div", 7, false, up_broadcast},
     {"", "Dropout", 12, false, up_dropout},
+    {"", "Dropout", ALWAYS, false, up_dropout_training},
     {"", "Equal", 7, false, up_broadcast},
     {"", "Gemm", 7, false, up_broadcast},
     {"", "Greater", 7, false, up_broadcast},

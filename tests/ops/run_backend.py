@@ -24,6 +24,7 @@ import burin
 SECONDS = 60
 EXCEPTIONS = {  # not run, each with its reason
     r"^test_bernoulli": "random numbers: no two generators agree",
+    r"^test_training_dropout(_default)?(_mask)?$": "random numbers: no two generators agree",
     r"^test_dft_inverse_opset19$": "the expected zeros are 2e-7 off, more than the test's own tolerance",
 }
 # Two units in the last place of the 16-bit types: references round after every step, kernels once at the end.

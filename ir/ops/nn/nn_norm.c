@@ -378,22 +378,12 @@ const Expr *elem_lrn(ElemCtx *c, const Node *n, int out, const Expr *const *idx)
                  ex_div(p, kit_in(c, n, 0, idx, t), power(c, base, node_float(n, "beta", 0.75))));
 }
 
-/* ---- Dropout: x, ratio, training_mode; the identity, with a mask of ones ---- */
+/* ---- Dropout that does not train: x; the identity, with a mask of ones ---- */
 bool infer_dropout(Model *m, Node *n) {
-  const int64_t *training;
-  const double *ratio;
-  int count;
-  if (!op_need_class(m, n, 0, CL_FLOAT) || !kit_need_scalar(m, n, 1, "ratio") ||
-      !kit_need_scalar(m, n, 2, "training_mode"))
-    return false;
-  if (node_in(n, 2)) {
-    const bool known = op_known_ints(m, n, 2, &training, &count) && count == 1;
-    const bool none =
-        node_in(n, 1) && op_known_floats(m, n, 1, &ratio, &count) && count == 1 && ratio[0] == 0;
-    if ((!known || training[0]) && !none)
-      return op_error(m, n, ERR_UNSUPPORTED, "Dropout in training mode is not supported");
-  }
-  return op_out_like(m, n, 0, n->in[0]->dtype, n->in[0]) && op_out_like(m, n, 1, DT_BOOL, n->in[0]);
+  return op_need_class(m, n, 0, CL_FLOAT) && kit_need_scalar(m, n, 1, "ratio") &&
+         kit_need_scalar(m, n, 2, "training_mode") &&
+         op_out_like(m, n, 0, n->in[0]->dtype, n->in[0]) &&
+         op_out_like(m, n, 1, DT_BOOL, n->in[0]);
 }
 
 const Expr *elem_dropout(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {

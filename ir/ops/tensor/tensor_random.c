@@ -90,6 +90,29 @@ const Expr *elem_bernoulli(ElemCtx *c, const Node *n, int out, const Expr *const
   return ex_cast(p, n->out[0]->dtype, ex_lt(p, u, chance));
 }
 
+/* Dropout in training mode: x, ratio, training_mode. */
+bool infer_training_dropout(Model *m, Node *n) {
+  return op_need_class(m, n, 0, CL_FLOAT) && op_need_class(m, n, 1, CL_FLOAT) &&
+         op_need_rank(m, n, 1, 0, 0) && op_need_dtype(m, n, 2, DT_BOOL) &&
+         op_need_rank(m, n, 2, 0, 0) && op_out_like(m, n, 0, n->in[0]->dtype, n->in[0]) &&
+         op_out_like(m, n, 1, DT_BOOL, n->in[0]);
+}
+
+const Expr *elem_training_dropout(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
+  ExprPool *p = c->pool;
+  const Expr *ratio = node_in(n, 1) ? ex_cast(p, DT_F32, elem_in(c, n, 1, NULL)) : tu_f32(p, 0.5);
+  const Expr *trains = elem_in(c, n, 2, NULL);
+  const Expr *keep = ex_le(p, ratio, uniform(p, n, 5, position(p, n, idx)));
+  keep = ex_op(p, EX_or, keep, ex_op(p, EX_not, trains, NULL, NULL), NULL);
+  if (out) return keep;
+  const Expr *x = elem_in(c, n, 0, idx), *wide = ex_cast(p, DT_F32, x);
+  if (n->in[0]->dtype == DT_F64) wide = x, ratio = ex_cast(p, DT_F64, ratio);
+  const Expr *one = ex_cast(p, (DType)wide->dtype, tu_f32(p, 1)),
+             *scaled = ex_div(p, wide, ex_sub(p, one, ratio));
+  scaled = ex_select(p, keep, scaled, ex_cast(p, (DType)wide->dtype, tu_f32(p, 0)));
+  return ex_cast(p, n->out[0]->dtype, ex_select(p, trains, scaled, wide));
+}
+
 bool infer_multinomial(Model *m, Node *n) {
   DType t;
   int64_t count;
