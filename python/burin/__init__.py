@@ -168,7 +168,7 @@ class Model:
             results[i] = _abi.from_texts(results[i])
         for i, keys in self._maps:
             if i not in given:
-                results[i] = _abi.to_maps(keys, results[i])
+                results[i] = _abi.Maps(keys, results[i])
         return [outputs[t.name] if i in given else r for i, (t, r) in enumerate(zip(self.outputs, results))] if given else results
 
 

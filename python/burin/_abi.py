@@ -2,6 +2,7 @@
 import collections
 import ctypes
 import os
+import sys
 import threading
 import weakref
 from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_uint32, c_uint64, c_void_p
@@ -148,9 +149,15 @@ def output_keys(info, k):
     return [keys.ints[i] if keys.ints else keys.texts[i].decode(errors="replace") for i in range(keys.count)]
 
 
-def to_maps(keys, rows):
-    """A list of dicts, as ONNX Runtime gives ZipMap's result."""
-    return [dict(zip(keys, row)) for row in np.atleast_2d(rows).tolist()]
+class Maps(list):
+    """A list of dicts, as ONNX Runtime gives ZipMap's result; an array of it is the tensor of their values."""
+
+    def __init__(self, keys, rows):
+        super().__init__(dict(zip(keys, row)) for row in np.atleast_2d(rows).tolist())
+        self.rows = rows
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.rows, dtype=dtype)
 
 
 def uses_heap(info):
@@ -180,7 +187,7 @@ def from_texts(addresses):
     result = np.empty(addresses.shape, np.object_)
     flat = result.reshape(-1)
     for i, address in enumerate(addresses.reshape(-1).tolist()):
-        flat[i] = ctypes.string_at(address).decode(errors="replace")
+        flat[i] = sys.intern(ctypes.string_at(address).decode(errors="replace"))
     return result
 
 

@@ -1,6 +1,7 @@
 /* Ops that look at or change shapes and leave the elements in place: Identity, Shape, Size,
  * Reshape, Flatten, Squeeze, Unsqueeze, Expand, Tile, and the generators ConstantOfShape, Range,
  * EyeLike. */
+#include <string.h>
 #include "ir/op/tensor_util.h"
 
 bool infer_identity(Model *m, Node *n) {
@@ -400,8 +401,43 @@ static const Expr *range_count(ExprPool *p, const Expr *start, const Expr *limit
   return ex_max(p, ex_select(p, ex_lt(p, zero, delta), up, down), zero);
 }
 
+/* A scalar float that is a whole number, as an expression: a constant, or a known integer behind a
+ * Cast. NULL: it is none. */
+static const Expr *whole_scalar(Model *m, const Value *v) {
+  const Node *const def = v->def;
+  if (v->cdata) {
+    const double x = const_float(v->cdata, 0);
+    return x == __builtin_floor(x) && x > -1e15 && x < 1e15 ? ex_i64(m->pool, (int64_t)x) : NULL;
+  }
+  if (!def || strcmp(def->op->name, "Cast") != 0 || !value_known(def->in[0])) return NULL;
+  const Expr *const e = value_element(m->pool, def->in[0], 0);
+  return e && dtype_is_int((DType)e->dtype) ? ex_cast(m->pool, DT_I64, e) : NULL;
+}
+
+/* Up to here every whole number is one of the type. */
+static int64_t whole_limit(DType t) {
+  return t == DT_F64 ? INT64_C(1) << 53 : t == DT_F16 ? 1 << 11 : t == DT_BF16 ? 1 << 8 : 1 << 24;
+}
+
+/* *dim NULL: start, limit or delta is no whole number that is known. */
+static bool whole_range(Model *m, Node *n, const Expr **dim) {
+  const Expr *e[3];
+  const Expr *const most = ex_i64(m->pool, whole_limit(n->in[0]->dtype));
+  *dim = NULL;
+  for (int k = 0; k < 3; k++)
+    if (!(e[k] = whole_scalar(m, n->in[k]))) return true;
+  if (!require_nonzero(m, n, e[2], "delta that is not 0")) return false;
+  for (int k = 0; k < 2; k++)
+    if (!require_at_most(m, n, e[k], most, "limit that is exact in floating point")) return false;
+  *dim = tu_dim(m, n, 0, 0, range_count(m->pool, e[0], e[1], e[2]), NULL);
+  return true;
+}
+
 static bool float_range(Model *m, Node *n) {
   double v[3];
+  const Expr *whole;
+  if (!whole_range(m, n, &whole)) return false;
+  if (whole) return op_out(m, n, 0, n->in[0]->dtype, 1, &whole);
   for (int k = 0; k < 3; k++) {
     const ConstData *c = n->in[k]->cdata;
     if (!c) {
