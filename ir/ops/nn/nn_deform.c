@@ -167,27 +167,28 @@ bool expand_deform_conv(Build *b, Node *n, Value **out) {
 bool infer_col2im(Model *m, Node *n) {
   ExprPool *p = m->pool;
   const Value *x = n->in[0];
-  const int64_t *block;
   int spatial, given;
-  int64_t k = 1;
-  const Expr *dims[MAX_RANK], *same, *count = ex_i64(p, 1);
+  const Expr *dims[MAX_RANK], *block[MAX_RANK], *same, *one = ex_i64(p, 1), *k = one, *count = one;
   if (!op_need_class(m, n, 0, CL_NUMBER) || !op_need_rank(m, n, 0, 3, 3) ||
       !op_need_class(m, n, 1, CL_INT) || !tu_count(m, n, 1, "image_shape", &given) ||
-      !op_need_ints(m, n, 2, "block_shape", &block, &spatial))
+      !op_need_class(m, n, 2, CL_INT) || !tu_count(m, n, 2, "block_shape", &spatial))
     return false;
   if (given != spatial || spatial < 1 || spatial > MAX_RANK - 2)
     return op_error(m, n, ERR_SHAPE, "image_shape has %d sizes, block_shape %d", given, spatial);
   if (!check_window(m, n, spatial)) return false;
-  for (int d = 0; d < spatial; d++)
-    if (block[d] < 1 || !ck_mul(k, block[d], &k) || k > INT32_MAX)
-      return op_error(m, n, ERR_VALUE, "block_shape holds %lld", (long long)block[d]);
-  if (!require_multiple(m, n, x->dims[1], ex_i64(p, k), "rows and elements of a block"))
-    return false;
+  for (int d = 0; d < spatial; d++) {
+    block[d] = tu_elem(m, n, 2, d);
+    if (!require_at_least(m, n, block[d], one, "sizes of block_shape and 1") ||
+        !require_at_most(m, n, block[d], x->dims[1], "sizes of block_shape and rows"))
+      return false;
+    k = op_times(m, k, block[d]);
+  }
+  if (!require_multiple(m, n, x->dims[1], k, "rows and elements of a block")) return false;
   dims[0] = x->dims[0];
-  dims[1] = ex_floordiv(p, x->dims[1], ex_i64(p, k));
+  dims[1] = tu_dim(m, n, 0, 1, ex_floordiv(p, x->dims[1], k), x->dims[1]);
   for (int d = 0; d < spatial; d++) {
     dims[d + 2] = tu_dim(m, n, 0, d + 2, tu_elem(m, n, 1, d), NULL);
-    count = op_times(m, count, positions(p, n, d, spatial, dims[d + 2], ex_i64(p, block[d])));
+    count = op_times(m, count, positions(p, n, d, spatial, dims[d + 2], block[d]));
   }
   return op_same_dim(m, n, x->dims[2], count, "number of blocks", &same) &&
          op_out(m, n, 0, x->dtype, spatial + 2, dims);
