@@ -35,7 +35,7 @@ typedef struct Options {
       *runs, *rtol, *atol, *strips;
   const char *labels, *seed, *winograd, *indices, *tune, *tuning, *tune_seconds, *calibration,
       *metric, *max_drop;
-  List dims, shapes, consts, disabled, inputs, outputs, expects;
+  List dims, bounds, shapes, consts, disabled, inputs, outputs, expects;
   bool print_plan, time_passes, no_winograd, freeze, progress, quiet, help, version, list_targets,
       list_passes, json, interpret, profile, check_memory, info, keep;
   int argc;

@@ -18,6 +18,8 @@ typedef struct FrontendOptions {
   const char *const *dim_names;
   const int64_t *dim_values;
   int n_dims;
+  const SizeBound *bounds; /* --bound */
+  int n_bounds;
   const char *const *shape_inputs;
   const int64_t *const *shape_dims;
   const int *shape_ranks;

@@ -86,11 +86,12 @@ int session_run(const Options *o, SessionFn body, void *user) {
 }
 
 /* ---- loading ---- */
-static bool parse_dim(Session *s, const char *text, const char **name, int64_t *value) {
+static bool parse_size(Session *s, const char *option, const char *text, const char **name,
+                       int64_t *value) {
   const char *eq = strrchr(text, '=');
-  if (!eq || eq == text) return usage_error("--dim: '%s' is not NAME=N", text), false;
+  if (!eq || eq == text) return usage_error("%s: '%s' is not NAME=N", option, text), false;
   *name = arena_strndup(s->arena, text, (size_t)(eq - text));
-  return args_number("--dim", eq + 1, 0, INT32_MAX, value);
+  return args_number(option, eq + 1, 0, INT32_MAX, value);
 }
 
 static bool parse_shape(Session *s, const char *text, const char **name, int64_t *dims, int *rank) {
@@ -118,7 +119,10 @@ static bool frontend_options(Session *s, FrontendOptions *f) {
   int64_t **shapes = ARENA_ARRAY(s->arena, int64_t *, o->shapes.n);
   int *ranks = ARENA_ARRAY(s->arena, int, o->shapes.n);
   for (int k = 0; k < o->dims.n; k++)
-    if (!parse_dim(s, o->dims.v[k], &dim_names[k], &values[k])) return false;
+    if (!parse_size(s, "--dim", o->dims.v[k], &dim_names[k], &values[k])) return false;
+  SizeBound *const bounds = ARENA_ARRAY(s->arena, SizeBound, o->bounds.n);
+  for (int k = 0; k < o->bounds.n; k++)
+    if (!parse_size(s, "--bound", o->bounds.v[k], &bounds[k].name, &bounds[k].most)) return false;
   for (int k = 0; k < o->shapes.n; k++) {
     shapes[k] = ARENA_ARRAY(s->arena, int64_t, MAX_RANK);
     if (!parse_shape(s, o->shapes.v[k], &inputs[k], shapes[k], &ranks[k])) return false;
@@ -140,6 +144,8 @@ static bool frontend_options(Session *s, FrontendOptions *f) {
                          .dim_names = dim_names,
                          .dim_values = values,
                          .n_dims = o->dims.n,
+                         .bounds = bounds,
+                         .n_bounds = o->bounds.n,
                          .shape_inputs = inputs,
                          .shape_dims = (const int64_t *const *)shapes,
                          .shape_ranks = ranks,
@@ -287,6 +293,10 @@ bool session_passes(Session *s, unsigned needs) {
   s->pass_seconds = clock_seconds() - start;
   s->module = c.module;
   if (ok) s->pass = NULL;
+  for (int k = 0; ok && k < s->model->bounds.n; k++)
+    if (!s->model->bounds.data[k].used)
+      diag_warning(s->diag, NULL, "--bound %s: no size of this name needs a bound",
+                   s->model->bounds.data[k].name);
   if (!ok && s->model->main->unset)
     diag_hint(s->diag,
               "initializers of this model are inputs, too; --freeze-initializers makes them "

@@ -43,6 +43,7 @@ static Model *load(Arena *a, Diag *d, const void *data, size_t size, const char 
   if (!o) o = &none;
   Model *m = model_new(a, d);
   m->file = arena_strdup(a, name);
+  for (int k = 0; k < o->n_bounds; k++) vec_push(a, &m->bounds, o->bounds[k]);
   *expr_pool_rules(m->pool) = o->rules;
   const Loc loc = {.file = m->file, .node = -1};
   if (size == 0) return diag_error(d, &loc, ERR_NOT_ONNX, "the file is empty"), NULL;

@@ -214,6 +214,16 @@ void graph_sort(Graph *g) {
   arena_free(scratch);
 }
 
+const Expr *model_bound(Model *m, const Expr *sym) {
+  for (int k = 0; k < m->bounds.n; k++) {
+    SizeBound *const b = &m->bounds.data[k];
+    if (strcmp(b->name, expr_symbol(m->pool, sym->id)->name) != 0) continue;
+    b->used = true;
+    return ex_i64(m->pool, b->most);
+  }
+  return NULL;
+}
+
 /* ---- questions ---- */
 
 const Attr *node_attr(const Node *n, const char *name) {

@@ -154,6 +154,13 @@ typedef struct ModelFile {
   int64_t size, changed_ns;
 } ModelFile;
 
+/* The most that a size which only data give may be, as the user says (--bound). */
+typedef struct SizeBound {
+  const char *name; /* of the symbol */
+  int64_t most;
+  bool used;
+} SizeBound;
+
 struct Model {
   Arena *arena;
   ExprPool *pool;
@@ -166,6 +173,7 @@ struct Model {
   int next_value;
   /* What inference took for granted; the compiled model checks it at entry */
   Vec(DimAssume) assumes;
+  Vec(SizeBound) bounds;
   Vec(Value *) frozen;  /* initializers that are inputs, too, and were made constants on request */
   Vec(ModelFile) files; /* the model's and those of external data; they stay mapped */
   const char *hash;     /* XXH3-128 of the model's file in hex; NULL: it came from memory */
@@ -204,6 +212,9 @@ void graph_remove_node(Graph *g, Node *n); /* its outputs must be unused */
 /* All uses in g, its regions and outputs */
 void graph_replace_value(Graph *g, Value *old, Value *by);
 void graph_sort(Graph *g); /* restores topological order (stable) */
+
+/* The bound that the user gives a symbol; NULL: none. */
+const Expr *model_bound(Model *m, const Expr *sym);
 
 /* ---- questions ---- */
 const Attr *node_attr(const Node *n, const char *name); /* NULL when absent */

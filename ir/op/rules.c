@@ -242,10 +242,11 @@ const Expr *op_runtime_dim(Model *m, const Node *n, int k, int d, const char *st
   const Value *v = node_out(n, k);
   if (v && v->rank > d && v->dims[d]->op == EX_SYM &&
       expr_symbol(m->pool, v->dims[d]->id)->runtime) {
-    expr_symbol(m->pool, v->dims[d]->id)->bound = bound;
+    expr_symbol(m->pool, v->dims[d]->id)->bound = bound ? bound : model_bound(m, v->dims[d]);
     return v->dims[d];
   }
   const Expr *s = ex_sym_fresh(m->pool, stem);
+  if (!bound) bound = model_bound(m, s);
   *expr_symbol(m->pool, s->id) =
       (Symbol){.name = expr_symbol(m->pool, s->id)->name, .lo = 0, .bound = bound, .runtime = true};
   return s;

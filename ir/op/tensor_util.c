@@ -92,7 +92,7 @@ const Expr *tu_dim(Model *m, Node *n, int out, int d, const Expr *value, const E
   Symbol *s = expr_symbol(m->pool, sym->id);
   s->runtime = true;
   s->lo = 0;
-  s->bound = bound;
+  s->bound = bound ? bound : model_bound(m, sym);
   if (declared) {
     expr_is_const(declared, &s->lo);
     s->bound = declared;

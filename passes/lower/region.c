@@ -209,6 +209,48 @@ static int trips_symbol(Lower *l, const LoopParts *p, const Expr *count) {
   return -1;
 }
 
+/* The condition of the iteration that was not run, as a symbol; NULL: it holds. */
+static const Expr *further_condition(Lower *l, const Step *loop, Step **list) {
+  if (loop->loop.cond.buffer < 0) return NULL;
+  const Expr *const more = ex_sym_fresh(l->p, "further");
+  expr_symbol(l->p, more->id)->runtime = true;
+  Step *const read = step_new(l->mod, STEP_SYM, loop->loc);
+  read->sym.id = more->id;
+  read->sym.src = loop->loop.cond;
+  step_append(list, read);
+  return more;
+}
+
+/* A Loop that stops since its scan outputs have no more room, and would go on, fails: they have a
+ * size that the model declares, or that --bound gives. */
+static void check_room(Lower *l, const LoopParts *p, Step *loop, const Expr *given,
+                       const Expr *room, Step **list) {
+  int64_t lo, hi;
+  ExprPool *const pool = l->p;
+  if (!room || given == room) return;
+  if (given && expr_range(pool, ex_sub(pool, room, given), &lo, &hi) && lo >= 0) return;
+  const Expr *const least = ex_add(pool, room, ex_i64(pool, 1)), *const wanted =
+                                                                     given
+                                                                         ? ex_max(pool, given, room)
+                                                                         : least;
+  const Expr *const more = further_condition(l, loop, list);
+  if (loop->loop.trips < 0) {
+    const Expr *const trips = ex_sym_fresh(pool, "trips");
+    expr_symbol(pool, trips->id)->runtime = true;
+    loop->loop.trips = trips->id;
+  }
+  const Expr *full = ex_eq(pool, ex_sym(pool, expr_symbol(pool, loop->loop.trips)->name), room);
+  if (more) full = ex_and(pool, full, ex_lt(pool, ex_i64(pool, 0), more));
+  Step *const check = step_new(l->mod, STEP_CHECK, loop->loc);
+  check->check = (DimAssume){.kind = ASSUME_AT_MOST,
+                             .a = ex_select(pool, full, wanted, room),
+                             .b = room,
+                             .what = "iterations, and what scan outputs have room for",
+                             .graph = p->n->graph,
+                             .loc = p->n->loc};
+  step_append(list, check);
+}
+
 static Step *lower_loop(Lower *l, const Node *n) {
   LoopParts p = {.n = n, .g = node_region(n, "body")};
   p.carried = p.g->inputs.n - 2;
@@ -230,11 +272,13 @@ static Step *lower_loop(Lower *l, const Node *n) {
     step_append(&p.before,
                 lower_copy(l, n->in[k + 2], (BufRef){state->buffer, state->offset}, n->loc));
   }
-  s->loop.trip = lesser(l, given_trip(l, &p), scan_room(l, &p));
+  const Expr *const given = given_trip(l, &p), *const room = scan_room(l, &p);
+  s->loop.trip = lesser(l, given, room);
   if (by_condition.exact) s->loop.trip = lesser(l, s->loop.trip, by_condition.count);
   const RegionSteps r = {s, {p.g, NULL}};
   vec_push(l->a, &l->regions, r);
   step_append(&p.before, s);
+  if (!by_condition.exact) check_room(l, &p, s, given, room, &p.before);
   return p.before;
 }
 

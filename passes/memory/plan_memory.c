@@ -79,7 +79,7 @@ static bool block_size(Planner *p, const Buffer *b, Block *out) {
   int missing = -1;
   const Expr *count = expr_upper(p->p, b->count, &missing);
   if (!count)
-    return size_error(p, b, ERR_DYNAMIC, "its size cannot be bounded: no bound for",
+    return size_error(p, b, ERR_DYNAMIC, "its size cannot be bounded (--bound NAME=N gives a bound): no bound for",
                       expr_symbol(p->p, missing)->name);
   if (count != b->count) count = at_least_0(p, count); /* the rest is checked at entry */
   int64_t n = 0, units = 0;
@@ -269,7 +269,7 @@ static bool outputs_bounded(Planner *p) {
     const Buffer *b = &p->m->buffers.data[p->m->outputs.data[i]];
     int missing = -1;
     if (!expr_upper(p->p, b->count, &missing))
-      return size_error(p, b, ERR_DYNAMIC, "its size cannot be bounded: no bound for",
+      return size_error(p, b, ERR_DYNAMIC, "its size cannot be bounded (--bound NAME=N gives a bound): no bound for",
                         expr_symbol(p->p, missing)->name);
   }
   return true;

@@ -42,8 +42,9 @@ static double scale_of(const Node *n) { return const_float(n->in[1]->cdata, 0); 
 static int64_t zero_of(const Node *n) { return node_in(n, 2) ? const_int(n->in[2]->cdata, 0) : 0; }
 
 /* The DequantizeLinear of bytes whose result v is, or NULL. */
+/* v: may be absent */
 static const Node *dequantize_of(const Value *v) {
-  const Node *n = v->def;
+  const Node *n = v ? v->def : NULL;
   return is_named(n, "DequantizeLinear") && value_is_byte(n->in[0]) && per_tensor(n) ? n : NULL;
 }
 
@@ -207,8 +208,9 @@ static Value *quantized(ByteOps *o, Build *b, const Node *q, Value *v, int depth
 }
 
 static bool move_up(ByteOps *o, Build *b, Node *n, bool *keep) {
-  const Node *from = n->in[0]->def;
-  if (!is_named(n, "QuantizeLinear") || !value_is_byte(n->out[0]) || !per_tensor(n) || !from ||
+  if (!is_named(n, "QuantizeLinear")) return true;
+  const Node *const from = n->in[0]->def;
+  if (!value_is_byte(n->out[0]) || !per_tensor(n) || !from ||
       !(is_lift(from) || (is_relu_of_lift(o, from) && is_monotone(n))) || !read_once(o, n->in[0]))
     return true;
   Value *y = quantized(o, b, n, n->in[0], 0);

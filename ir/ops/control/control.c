@@ -246,6 +246,11 @@ static const Expr *condition_trip(Model *m, const Node *n, const Expr *trip, con
   return room && !no_limit ? ex_min(m->pool, room, t.count) : t.count;
 }
 
+static void bound_iteration(Model *m, const Graph *body, const Expr *room) {
+  const Expr *const iter = value_element(m->pool, body->inputs.data[0], 0);
+  expr_symbol(m->pool, iter->id)->bound = ex_sub(m->pool, room, ex_i64(m->pool, 1));
+}
+
 bool infer_loop(Model *m, Node *n) {
   Graph *g = need_region(m, n, "body");
   if (!g || !loop_arity(m, n, g)) return false;
@@ -269,9 +274,7 @@ bool infer_loop(Model *m, Node *n) {
   const bool always = (known_true(m, node_in(n, 1)) && known_true(m, cond)) || loop_runs_out(m, n);
   bool exact = trip && always;
   if (!always) room = condition_trip(m, n, trip, room, &exact);
-  if (room)
-    expr_symbol(m->pool, value_element(m->pool, g->inputs.data[0], 0)->id)->bound =
-        ex_sub(m->pool, room, ex_i64(m->pool, 1));
+  if (room) bound_iteration(m, g, room);
   for (int k = 0; k < carried; k++) {
     const Value *in = g->inputs.data[k + 2];
     if (!carried_kept(m, n, k, in, g->outputs.data[1 + k]) || !like(m, n, k, in)) return false;
@@ -282,9 +285,16 @@ bool infer_loop(Model *m, Node *n) {
     if (v->kind != TY_TENSOR || v->rank < 0 || v->rank + 1 > MAX_RANK)
       return op_error(m, n, ERR_UNSUPPORTED, "scan output %d is not a tensor", k - carried);
     if (!length && room) length = exact ? room : op_runtime_dim(m, n, k, 0, "trips", room);
-    if (!length)
-      return op_error(m, n, ERR_DYNAMIC,
-                      "the trip count is not known, so scan output %d has no bound", k - carried);
+    if (!length) {
+      length = op_runtime_dim(m, n, k, 0, "trips", NULL);
+      const Symbol *const s = expr_symbol(m->pool, length->id);
+      if (!s->bound)
+        return op_error(m, n, ERR_DYNAMIC,
+                        "the trip count is not known, so scan output %d has no bound (--bound "
+                        "%s=N gives one)",
+                        k - carried, s->name);
+      bound_iteration(m, g, s->bound);
+    }
     dims[0] = length;
     memcpy(dims + 1, v->dims, sizeof *dims * (size_t)v->rank);
     if (!op_out(m, n, k, v->dtype, v->rank + 1, dims)) return false;

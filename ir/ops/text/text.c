@@ -52,7 +52,7 @@ const ExternRow ext_string_concat = {"rt_string_concat", (void *)rt_string_conca
                                      NULL, .heap = true};
 
 /* ---- StringSplit ---- */
-/* Most pieces of a string that nobody says how often to split. */
+/* Most pieces of a string that nobody says how often to split, where no --bound is given. */
 enum { MOST_PIECES = 256 };
 
 static bool split_limit(Model *m, Node *n, int64_t *limit) {
@@ -83,8 +83,10 @@ bool infer_texts_split(Model *m, Node *n) {
   if (!need_text(m, n, 0) || !split_limit(m, n, &limit) || !op_need_rank(m, n, 0, 0, MAX_RANK - 1))
     return false;
   memcpy(dims, x->dims, sizeof *dims * (size_t)x->rank);
-  const Expr *const most = ex_i64(m->pool, limit >= 0 ? limit + 1 : MOST_PIECES);
+  const Expr *const most = limit >= 0 ? ex_i64(m->pool, limit + 1) : NULL;
   dims[x->rank] = op_runtime_dim(m, n, 0, x->rank, "pieces", most);
+  Symbol *const pieces = expr_symbol(m->pool, dims[x->rank]->id);
+  if (!pieces->bound) pieces->bound = ex_i64(m->pool, MOST_PIECES);
   return op_out(m, n, 0, x->dtype, x->rank + 1, dims) && op_out(m, n, 1, DT_I64, x->rank, x->dims);
 }
 
