@@ -37,7 +37,7 @@ typedef struct Options {
       *metric, *max_drop;
   List dims, bounds, shapes, consts, disabled, inputs, outputs, expects;
   bool print_plan, time_passes, no_winograd, freeze, progress, quiet, help, version, list_targets,
-      list_passes, json, interpret, profile, check_memory, info, keep;
+      list_ops, list_passes, json, interpret, profile, check_memory, info, keep;
   int argc;
   char **argv;
 } Options;
@@ -170,6 +170,7 @@ void signals_unwatch(void);
 void signals_watch_child(int pid); /* it gets the signal too; 0: none */
 
 /* ---- one file per verb: exit status ---- */
+int list_operators(void); /* --list-ops */
 int verb_compile(const Options *o);
 int verb_run(const Options *o);
 int verb_bench(const Options *o);

@@ -44,6 +44,7 @@ static int run(int argc, char **argv) {
   if (o.version) return printf("burin %s (LLVM 19, ONNX opset 7 to 28)\n", BURIN_VERSION), EXIT_OK;
   if (o.list_targets) return list_targets();
   if (o.list_passes) return list_passes();
+  if (o.list_ops) return list_operators();
   if (o.help || strcmp(o.verb, "help") == 0) return help_print(o.verb);
   return dispatch(&o);
 }

@@ -326,8 +326,7 @@ static bool import_node(Import *im, Scope *s, const NodeProto *p, int index) {
   }
   if (onnx && strcmp(loc->op, "SequenceMap") == 0 && graph_attr(p, "body"))
     return sequence_map(im, s, p, loc, in, graph_attr(p, "body"));
-  if (flex_attention_known(loc->domain, loc->op))
-    return flex_attention_node(im, s, p, loc, in);
+  if (flex_attention_known(loc->domain, loc->op)) return flex_attention_node(im, s, p, loc, in);
   if (!import_attrs(im, s, p, index, loc, attrs, &n_attrs)) return false;
   if (!*loc->domain && strcmp(loc->op, "Constant") == 0)
     return count_node(im, loc) && import_constant(im, s, p, attrs, n_attrs, loc);

@@ -265,6 +265,9 @@ static const struct {
            {"SplitToSequence", do_split}};
 enum { N_OPS = sizeof ops / sizeof *ops };
 
+int sequence_operators(void) { return N_OPS; }
+const char *sequence_operator(int i) { return i >= 0 && i < N_OPS ? ops[i].op : NULL; }
+
 bool sequence_known(const char *domain, const char *op) {
   for (int k = 0; k < N_OPS && !*domain; k++)
     if (strcmp(ops[k].op, op) == 0) return true;

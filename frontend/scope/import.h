@@ -101,8 +101,9 @@ typedef struct OldNode {
   Graph *graph;
   Value **result; /* set by an upgrade that made other nodes: values of the n_out outputs */
 } OldNode;
-bool upgrade_known(const char *domain, const char *op); /* some row is about it */
-bool upgrade_node(Import *im, OldNode *n);              /* false: error reported */
+bool upgrade_gone(int i, const char **domain, const char **op); /* the i-th that has no row */
+bool upgrade_known(const char *domain, const char *op);         /* some row is about it */
+bool upgrade_node(Import *im, OldNode *n);                      /* false: error reported */
 
 /* ---- import.c ---- */
 /* NULL: too many nodes */

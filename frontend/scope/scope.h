@@ -77,6 +77,8 @@ bool flex_attention_node(Import *im, Scope *s, const Onnx__NodeProto *p, const L
 bool zipmap_known(const char *domain, const char *op);
 bool zipmap_node(Import *im, Scope *s, const Onnx__NodeProto *p, const Loc *loc, Value *const *in,
                  const Attr *attrs, int n_attrs);
+int sequence_operators(void);
+const char *sequence_operator(int i); /* NULL: there are no more */
 bool sequence_known(const char *domain, const char *op);
 /* True when the node is about sequences or optionals and was dealt with; *ok: without error. */
 bool sequence_node(Import *im, Scope *s, const Onnx__NodeProto *p, const Loc *loc, Value **in,

@@ -648,6 +648,14 @@ static bool is_gone(const UpgradeRow *r, const char *domain, const char *op) {
   return false;
 }
 
+bool upgrade_gone(int i, const char **domain, const char **op) {
+  const UpgradeRow *const tables[] = {rows, upgrade_experimental};
+  for (int t = 0; t < 2; t++)
+    for (const UpgradeRow *r = tables[t]; r->op; r++)
+      if (r->gone && i-- == 0) return *domain = r->domain, *op = r->op, true;
+  return false;
+}
+
 bool upgrade_known(const char *domain, const char *op) {
   return is_gone(rows, domain, op) || is_gone(upgrade_experimental, domain, op) ||
          is_gone(upgrade_contrib, domain, op);

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -116,6 +117,12 @@ def run_all(cases, folder, run=run_case):
     return [(case, *results[k]) for k, case in enumerate(cases)]
 
 
+def documented():
+    """docs/OPERATORS.md ends with the table that burin prints."""
+    printed = subprocess.run([burin.compiler(), "--list-ops"], capture_output=True, text=True).stdout
+    return printed.count("\n") > 200 and (Path(__file__).resolve().parents[2] / "docs/OPERATORS.md").read_text().endswith("\n" + printed)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("pattern", nargs="?", default="")
@@ -130,6 +137,9 @@ def main():
     for case, result, detail in results:
         if result == "failed" or (args.list and result == "skipped"):
             print(f"{result} {case.name}: {detail}")
+    if not args.pattern and not documented():
+        counts["failed"] += 1
+        print("failed docs/OPERATORS.md: not what burin --list-ops prints")
     for reason, n in reasons.most_common():
         print(f"skipped {n}: {reason}")
     print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")

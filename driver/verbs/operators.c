@@ -1,0 +1,61 @@
+/* --list-ops: the operator table as a table of Markdown, which docs/OPERATORS.md repeats. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "driver/driver.h"
+#include "frontend/frontend.h"
+#include "ir/op/op.h"
+
+typedef struct Entry {
+  const char *domain, *name, *how, *gpu;
+  int since; /* 0: the importer's own */
+} Entry;
+
+static const char *how_made(const OpRow *r) {
+  switch (r->body) {
+    case OB_EW: return "formula of an element";
+    case OB_ELEM: return r->flags & OF_CONTRACTION ? "element; templates" : "element";
+    case OB_EXPAND: return "other operators";
+    case OB_EXTERN: return "runtime function";
+    case OB_REGION: return "control flow";
+    case OB_NONE: break;
+  }
+  return "";
+}
+
+static const char *where_on_gpu(const OpRow *r) {
+  if (r->body == OB_EXPAND) return "as these";
+  if (r->body == OB_REGION) return "graph, or host";
+  if (r->body != OB_EXTERN) return "kernels";
+  return r->ext->heap ? "host" : r->ext->phases ? "many threads" : "one thread";
+}
+
+static int by_name(const void *a, const void *b) {
+  const Entry *const x = a, *const y = b;
+  const int d = strcmp(x->domain, y->domain);
+  return d ? d : strcmp(x->name, y->name);
+}
+
+int list_operators(void) {
+  Arena *const a = arena_new(0, NULL, NULL);
+  Vec(Entry) all = {0};
+  for (int i = 0; i < op_row_count; i++) {
+    const OpRow *const r = &op_rows[i];
+    if (strcmp(r->domain, "burin") == 0) continue; /* made by rewriting */
+    vec_push(a, &all, ((Entry){r->domain, r->name, how_made(r), where_on_gpu(r), r->since}));
+  }
+  const char *domain, *name;
+  for (int i = 0; frontend_own_operator(i, &domain, &name); i++)
+    vec_push(a, &all, ((Entry){domain, name, "what the importer makes of it", "as this", 0}));
+  qsort(all.data, (size_t)all.n, sizeof *all.data, by_name);
+  printf("| operator | since | made of | on GPUs |\n|---|---|---|---|\n");
+  for (int i = 0; i < all.n; i++) {
+    const Entry *const e = &all.data[i];
+    printf("| %s%s%s | ", e->domain, *e->domain ? "." : "", e->name);
+    if (e->since) printf("%d", e->since);
+    printf(" | %s | %s |\n", e->how, e->gpu);
+  }
+  arena_free(a);
+  return EXIT_OK;
+}
