@@ -82,7 +82,7 @@ bool expand_nhwc_max_pool(Build *b, Node *n, Value **out) {
 static bool channels_last_out(Model *m, Node *n, InferFn plain, bool weights) {
   Value view[2], **const saved = n->in;
   const Expr *dims[MAX_RANK], *moved[2][MAX_RANK];
-  for (int k = 0; k < 2; k++)
+  for (int k = 0; k < 1 + weights; k++)
     if (!op_need_rank(m, n, k, 3, 2 + MAX_SPATIAL)) return false;
   n->in = ARENA_ARRAY(m->arena, Value *, n->n_in);
   memcpy(n->in, saved, sizeof *saved * (size_t)n->n_in);
@@ -103,8 +103,7 @@ bool infer_ms_qlinear_conv(Model *m, Node *n) {
   int64_t last;
   if (!op_int_in(m, n, "channels_last", 0, 0, 1, &last)) return false;
   if (!last) return infer_qlinear_conv(m, n);
-  return op_need_rank(m, n, 0, 3, 2 + MAX_SPATIAL) &&
-         channels_last_out(m, n, infer_qlinear_conv, false);
+  return channels_last_out(m, n, infer_qlinear_conv, false);
 }
 
 bool expand_ms_qlinear_conv(Build *b, Node *n, Value **out) {
