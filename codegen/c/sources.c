@@ -16,6 +16,7 @@ EMBED(burin_c_ops, "runtime/ops/ops.h");
 EMBED(burin_c_element, "runtime/ops/ops_element.c");
 EMBED(burin_c_coupling, "runtime/ops/ops_coupling.c");
 EMBED(burin_c_dft, "runtime/ops/ops_dft.c");
+EMBED(burin_c_inverse, "runtime/ops/ops_inverse.c");
 EMBED(burin_c_nms, "runtime/ops/ops_nms.c");
 EMBED(burin_c_roi, "runtime/ops/ops_roi.c");
 EMBED(burin_c_scatter, "runtime/ops/ops_scatter.c");
@@ -35,7 +36,7 @@ EMBED(burin_c_regex_program, "runtime/text/regex.h");
 EMBED(burin_c_regex, "runtime/text/regex.c");
 
 static const char *const operators[] = {
-    burin_c_coupling_begin, burin_c_dft_begin,    burin_c_nms_begin,   burin_c_roi_begin,  burin_c_scatter_begin,
+    burin_c_coupling_begin, burin_c_dft_begin,    burin_c_inverse_begin, burin_c_nms_begin,   burin_c_roi_begin,  burin_c_scatter_begin,
     burin_c_select_begin, burin_c_tfidf_begin, burin_c_topk_begin, burin_c_tree_begin};
 enum { N_OPERATORS = sizeof operators / sizeof *operators };
 

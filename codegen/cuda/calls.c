@@ -13,7 +13,7 @@ EMBED(burin_call_ops, "runtime/ops/ops.h");
 EMBED(burin_call_element, "runtime/ops/ops_element.c");
 
 #define WITH_PARTS(X) X(topk) X(nms) X(roi) X(tree) X(select) X(scatter) X(tfidf)
-#define WHOLE(X) X(dft) X(coupling)
+#define WHOLE(X) X(dft) X(coupling) X(inverse)
 #define X(id) EMBED(burin_call_##id, "runtime/ops/ops_" #id ".c");
 WITH_PARTS(X) WHOLE(X)
 #undef X

@@ -414,6 +414,12 @@ def namesakes():
     for mode in ("bilinear", "nearest", "bicubic"):
         for padding in ("zeros", "border", "reflection"):
             node("GridSample", [x, grid], feed=(0, 1), slack=2e-5, mode=mode, padding_mode=padding)
+    for side in (1, 3, 7, 20):
+        near = f32(2, side, side) + 3 * np.eye(side, dtype=np.float32)[::-1]
+        node("Inverse", [near], slack=2e-4 * np.abs(np.linalg.inv(near)).max(), symbolic={(0, 0): "b", (0, 1): "n", (0, 2): "n"})
+    node("Inverse", [rng.standard_normal((4, 4))], slack=1e-9)
+    node("Inverse", [np.array([[0, 2], [4, 0]], np.float16)])
+    refused("Inverse", [f32(2, 3)], "sides of the matrix")
     body = h.make_graph([], "decoder", [], [])
     numbers = [np.array([[1, 2]], np.int32), np.array([5], np.int32), np.array([1], np.int32), np.array([2], np.int32), np.array([1], np.int32)]
     for name in ("BeamSearch", "GreedySearch"):

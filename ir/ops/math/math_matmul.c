@@ -1,10 +1,11 @@
-/* MatMul, Gemm, MatMulInteger, QLinearMatMul, FusedMatMul, Det. */
+/* MatMul, Gemm, MatMulInteger, QLinearMatMul, FusedMatMul, FusedGemm, Det, Inverse. */
 #include "ir/ops/math/math_matmul.h"
 
 #include <string.h>
 
 #include "ir/op/kit.h"
 #include "ir/ops/nn/nn_quant.h"
+#include "runtime/ops/ops.h"
 
 /* ---- shapes ---- */
 /* Output dims of a product of inputs a and b, as numpy.matmul has it. */
@@ -320,3 +321,23 @@ const Expr *elem_det(ElemCtx *c, const Node *n, int out, const Expr *const *idx)
       minor(c, (const Expr *const(*)[DET_MAX])cell, (int)size, 0, (1u << size) - 1, memo);
   return kit_ret(c, n, out, det ? det : ex_const(c->pool, kit_compute(n), 1));
 }
+
+/* ---- Inverse ---- */
+bool infer_inverse(Model *m, Node *n) {
+  const Value *x = n->in[0];
+  return op_need_class(m, n, 0, CL_FLOAT) && op_need_rank(m, n, 0, 2, MAX_RANK) &&
+         require_equal(m, n, x->dims[x->rank - 2], x->dims[x->rank - 1],
+                       "the sides of the matrix") &&
+         op_out_like(m, n, 0, x->dtype, x);
+}
+
+static int pack_inverse(const Node *n, int64_t *w, int max) { return 0; }
+
+static const Expr *scratch_inverse(Model *m, const Node *n) {
+  const Expr *side = n->in[0]->dims[n->in[0]->rank - 1];
+  return op_times(m, op_times(m, side, side), ex_i64(m->pool, 2 * sizeof(double)));
+}
+const ExternRow ext_inverse = {.symbol = "rt_inverse",
+                               .fn = (void *)rt_inverse,
+                               .pack = pack_inverse,
+                               .scratch = scratch_inverse};
