@@ -5,7 +5,7 @@ from onnx import TensorProto, helper
 from onnx.helper import make_tensor_value_info as info
 
 F, I, B = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
-OPSETS = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
+OPSETS = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1), helper.make_opsetid("ai.onnx.ml", 3)]
 
 
 def model(op, feeds, outputs, values=(), domain="", **attributes):
@@ -33,6 +33,11 @@ def top_k(shape, k, axis, largest, dtype=np.float32):
     dims[axis] = k
     kind = helper.np_dtype_to_tensor_dtype(x.dtype)
     return model("TopK", {"x": x, "k": np.array([k], np.int64)}, [(kind, dims), (I, dims)], ["k"], axis=axis, largest=largest)
+
+
+def inverse(batch, n):
+    x = np.random.default_rng(n).standard_normal((batch, n, n)).astype(np.float32)
+    return model("Inverse", {"x": x}, [(F, x.shape)], domain="com.microsoft")
 
 
 def nms(batches, classes, n, limit, least=None, centred=0):
@@ -103,6 +108,7 @@ CASES = {
     "NonMaxSuppression centred": (nms(2, 3, 90, 40, None, 1), 0), "NonMaxSuppression of none": (nms(1, 2, 50, 0), 0),
     "NonMaxSuppression above all": (nms(1, 2, 50, 9, 2), 0),
     "RoiAlign avg": (roi("avg", 2), 1e-6), "RoiAlign max": (roi("max", 0), 1e-6),
+    "Inverse": (inverse(3, 40), 0), "Inverse of one": (inverse(1, 1), 0),
     "trees": (tree(1, "SUM"), 0), "trees of targets": (tree(6, "AVERAGE"), 0), "trees min": (tree(3, "MIN"), 0),
     "NonZero": (nonzero((70, 3, 55)), 0), "NonZero of few": (nonzero((5,)), 0),
     "Compress": (compress(None), 0), "Compress rows": (compress(0), 0), "Compress inside": (compress(1), 0),
