@@ -76,6 +76,13 @@ MODELS = {
     "affine_grid": ("float[n,k,l] t", "float[a,b,d,e] y", ints("s", 2, 1, 3, 4) + "y = AffineGrid(t, s)", ["2,2,3", "1,2,3", "2,3,4"]),
     "nms": ("float[b,n,p] x, float[c,k,m] s", "int64[a,3] y", ints("l", 3) + "y = NonMaxSuppression(x, s, l)", ["1,3,4 1,2,3", "1,3,5 1,2,3", "1,3,4 1,2,4", "1,3,4 2,2,3"]),
     "rotary": ("float[b,h,s,8] x, float[c,t,4] p, float[d,u,4] q", "float[a,e,f,g] y", "y = RotaryEmbedding(x, p, q)", ["1,2,3,8 1,3,4 1,3,4", "1,2,3,8 1,2,4 1,2,4"]),
+    "inverse": ("float[n,m] x", "float[a,b] y", "y = com.microsoft.Inverse(x)", ["3,3", "3,4"]),
+    "multi_head": ("float[n,s,8] q, float[m,t,8] k, float[l,u,8] v", "float[a,b,c] y", "y = com.microsoft.MultiHeadAttention<num_heads=2>(q, k, v)",
+                   ["2,3,8 2,4,8 2,4,8", "2,3,8 1,4,8 1,4,8", "2,3,8 2,4,8 2,5,8"]),
+    "multi_head_mask": ("float[n,s,8] q, float[n,t,8] k, int32[m,l] e", "float[a,b,c] y",
+                        "y = com.microsoft.MultiHeadAttention<num_heads=2>(q, k, k, , e)", ["2,3,8 2,4,8 2,4", "2,3,8 2,4,8 2,3", "2,3,8 2,4,8 1,4"]),
+    "ms_rotary": ("float[n,s,8] x, int64[m,t] i, float[r,4] c, float[u,4] d", "float[a,b,e] y", "y = com.microsoft.RotaryEmbedding(x, i, c, d)",
+                  ["2,3,8 2,3 5,4 5,4", "2,3,8 1,3 5,4 5,4", "2,3,8 2,2 5,4 5,4", "2,3,8 2,3 5,4 4,4"]),
     "attention": ("float[n,2,s,8] q, float[n2,2,t,8] k, float[n3,2,t2,8] v, float[o,p,l,m] z", "float[a,b,c,d] y", "y = Attention(q, k, v, z)",
                   ["2,2,3,8 2,2,4,8 2,2,4,8 1,1,3,4", "2,2,3,8 2,2,4,8 2,2,4,8 2,2,3,4", "1,2,3,8 1,2,4,8 1,2,4,8 1,1,2,4", "2,2,3,8 1,2,4,8 2,2,4,8 1,1,3,4",
                    "2,2,3,8 2,2,4,8 2,2,5,8 1,1,3,4"]),
@@ -124,7 +131,7 @@ def model_text(name, shapes, form):
                 front += f"{to} = Compress<axis={d}>({x}_{at}, {x}_mask{d}) "
     opset = 23 if name in ("attention", "rotary") else 13 if name.endswith("_13") else 21
     text = ", ".join(parts)
-    return f'<ir_version: 10, opset_import: ["" : {opset}]>\n{name} ({text}) => ({outputs}) {{ {front}{body} }}'
+    return f'<ir_version: 10, opset_import: ["" : {opset}, "com.microsoft" : 1]>\n{name} ({text}) => ({outputs}) {{ {front}{body} }}'
 
 
 def data(name, shapes):
