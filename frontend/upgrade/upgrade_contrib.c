@@ -1,4 +1,4 @@
-/* Operators of com.microsoft that are those of ai.onnx under another name. */
+/* Operators of com.microsoft that are others under another name, mostly those of ai.onnx. */
 #include "frontend/upgrade/upgrade.h"
 
 /* The operator of ai.onnx of the same name, as version `opset` has it. */
@@ -40,12 +40,34 @@ static bool up_contrib_range(Import *im, OldNode *o) {
   return as_onnx(o, 22);
 }
 
+/* The axis is a number. */
+enum { ONNX_INT64 = 7 };
+static bool up_expand_dims(Import *im, OldNode *o) {
+  const int64_t flat = -1;
+  if (!old_in(o, 1)) return diag_error(im->d, o->loc, ERR_ARITY, "input 1 is missing");
+  Value *axis = old_emit2(im, o, "Reshape", o->in[1], value_const_i64s(im->m, 1, 1, &flat));
+  const Attr to = attr_int(im->arena, "to", ONNX_INT64);
+  axis = axis ? old_emit(im, o, "Cast", 1, &axis, 1, &to) : NULL;
+  if (!axis) return false;
+  old_input(im, o, 1, axis);
+  o->op = "Unsqueeze";
+  return as_onnx(o, 22);
+}
+
+static bool up_transpose_matmul(Import *im, OldNode *o) {
+  (void)im;
+  o->op = "FusedMatMul";
+  return true;
+}
+
 enum { ALWAYS = 1 << 20 };
 const UpgradeRow upgrade_contrib[] = {
+    {"com.microsoft", "ExpandDims", ALWAYS, true, up_expand_dims},
     {"com.microsoft", "GatherND", ALWAYS, true, up_same},
     {"com.microsoft", "GridSample", ALWAYS, true, up_contrib_grid},
     {"com.microsoft", "Pad", ALWAYS, true, up_contrib_pad},
     {"com.microsoft", "Range", ALWAYS, true, up_contrib_range},
+    {"com.microsoft", "TransposeMatMul", ALWAYS, true, up_transpose_matmul},
     {"com.microsoft", "Trilu", ALWAYS, true, up_same},
     {0},
 };

@@ -422,6 +422,15 @@ def namesakes():
     for mode in ("bilinear", "nearest", "bicubic"):
         for padding in ("zeros", "border", "reflection"):
             node("GridSample", [x, grid], feed=(0, 1), slack=2e-5, mode=mode, padding_mode=padding)
+    for trans in ({}, dict(transA=1), dict(transB=1, alpha=0.3)):
+        node("TransposeMatMul", [f32(2, 9, 9), f32(9, 9)], slack=1e-5, symbolic={(0, 0): "n"}, **trans)
+    for axis in (0, 2, -1):
+        node("ExpandDims", [f32(3, 4), np.array(axis, np.int32)], symbolic={(0, 0): "n"})
+    for metric in ("euclidean", "sqeuclidean"):
+        node("CDist", [f32(5, 7), f32(6, 7)], slack=2e-5, feed=(0, 1), metric=metric, symbolic={(0, 0): "n", (1, 0): "m", (0, 1): "k", (1, 1): "k"})
+        node("CDist", [rng.standard_normal((5, 7)), rng.standard_normal((6, 7))], slack=1e-10, metric=metric)
+    node("CDist", [f32(5, 7), f32(6, 7)], slack=2e-5)
+    refused("CDist", [f32(5, 7), f32(6, 7)], "metric", metric="cosine")
     for side in (1, 3, 7, 20):
         near = f32(2, side, side) + 3 * np.eye(side, dtype=np.float32)[::-1]
         node("Inverse", [near], slack=2e-4 * np.abs(np.linalg.inv(near)).max(), symbolic={(0, 0): "b", (0, 1): "n", (0, 2): "n"})

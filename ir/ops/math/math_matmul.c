@@ -1,4 +1,4 @@
-/* MatMul, Gemm, MatMulInteger, QLinearMatMul, FusedMatMul, FusedGemm, Det, Inverse. */
+/* MatMul, Gemm, MatMulInteger, QLinearMatMul, FusedMatMul, FusedGemm, Det, Inverse, CDist. */
 #include "ir/ops/math/math_matmul.h"
 
 #include <string.h>
@@ -341,3 +341,27 @@ const ExternRow ext_inverse = {.symbol = "rt_inverse",
                                .fn = (void *)rt_inverse,
                                .pack = pack_inverse,
                                .scratch = scratch_inverse};
+
+/* ---- CDist: distances of the rows of a and b ---- */
+static const char *const metrics[] = {"euclidean", "sqeuclidean", NULL};
+
+bool infer_cdist(Model *m, Node *n) {
+  const Expr *same;
+  int metric;
+  if (!op_need_class(m, n, 0, CL_FLOAT) || !op_same_dtype(m, n, 1, 0) ||
+      !op_need_rank(m, n, 0, 2, 2) || !op_need_rank(m, n, 1, 2, 2) ||
+      !op_choice(m, n, "metric", "sqeuclidean", metrics, &metric) ||
+      !op_same_dim(m, n, n->in[0]->dims[1], n->in[1]->dims[1], "the lengths of the rows", &same))
+    return false;
+  const Expr *dims[] = {n->in[0]->dims[0], n->in[1]->dims[0]};
+  return op_out(m, n, 0, n->in[0]->dtype, 2, dims);
+}
+
+const Expr *elem_cdist(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
+  const DType t = kit_compute(n);
+  const Expr *k = kit_var(c, "k", n->in[0]->dims[1]), *a[] = {idx[0], k}, *b[] = {idx[1], k};
+  const Expr *gap = ex_sub(c->pool, kit_in(c, n, 0, a, t), kit_in(c, n, 1, b, t));
+  const Expr *sum = kit_reduce(c, RED_SUM, k, ex_mul(c->pool, gap, gap));
+  const bool root = strcmp(node_string(n, "metric", "sqeuclidean"), "euclidean") == 0;
+  return kit_ret(c, n, out, root ? kit_op1(c, EX_sqrt, sum) : sum);
+}
