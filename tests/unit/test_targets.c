@@ -138,7 +138,7 @@ static void test_native(void **state) {
   assert_int_equal(added, 0);
   assert_null(strstr(n.llvm_features, "(null)"));
   const FloatRules a = target_float_rules(&n), b = target_float_rules(row);
-  assert_memory_equal(&a, &b, sizeof a);
+  assert_true(a.split_fma == b.split_fma && a.ordered_zeros == b.ordered_zeros); /* bits */
 }
 
 int main(void) {
