@@ -279,11 +279,10 @@ static bool eval_extern(GraphEval *ev, const Node *n) {
   const int64_t size = bytes ? eval_size(ev, bytes, true) : 0;
   if (ev->failed || size < 0) return eval_fail(ev, n, ERR_DYNAMIC, "scratch size is not known");
   const RtOpFn fn = (RtOpFn)(uintptr_t)row->fn;
-  const int32_t status =
-      fn(in, n->n_in, out, n->n_out, words,
-         row->heap ? (void *)ev->heap
-         : size    ? arena_alloc(ev->arena, (size_t)size)
-                   : NULL);
+  const int32_t status = fn(in, n->n_in, out, n->n_out, words,
+                            row->heap ? (void *)ev->heap
+                            : size    ? arena_alloc(ev->arena, (size_t)size)
+                                      : NULL);
   if (status) return eval_fail(ev, n, ERR_VALUE, "%s fails with status %d", n->op->name, status);
   for (int k = 0; k < n->n_out; k++) {
     if (!made[k]) continue;
@@ -294,12 +293,22 @@ static bool eval_extern(GraphEval *ev, const Node *n) {
 }
 
 /* ---- nodes, graphs ---- */
+/* Strings are compared as numbers, which the pass strings gives them; before it they only move. */
+static bool compares_strings(const Node *n) {
+  bool in = false, out = false;
+  for (int k = 0; k < n->n_in; k++) in |= n->in[k] && n->in[k]->dtype == DT_STR;
+  for (int k = 0; k < n->n_out; k++) out |= n->out[k] && n->out[k]->dtype == DT_STR;
+  return in && !out && (n->op->body == OB_EW || n->op->body == OB_ELEM);
+}
+
 bool eval_node(GraphEval *ev, Node *n) {
   for (int k = 0; k < n->n_in; k++)
     if (n->in[k] && !eval_value(ev, n->in[k]))
       return eval_fail(ev, n, ERR_INTERNAL, "input %d is not computed", k);
   if (!eval_syms(ev, n)) return false;
   if (n->op->body == OB_EXPAND) return eval_expanded(ev, n);
+  if (compares_strings(n))
+    return eval_fail(ev, n, ERR_UNSUPPORTED, "strings that are no numbers yet");
   if (n->op->body == OB_EXTERN) return eval_extern(ev, n);
   if (n->op->body == OB_REGION) return eval_region(ev, n);
   for (int k = 0; k < n->n_out; k++)
