@@ -7,11 +7,17 @@
 #include "ir/expr/expr_query.h"
 #include "passes/pass.h"
 
+/* A loop inside whose range goes by the divided one: its variable becomes another. */
+typedef struct Renamed {
+  const Expr *old, *by;
+} Renamed;
+
 typedef struct Grid {
   const Target *target;
   Arena *a;
   ExprPool *p;
   const Expr *from, *to; /* the loop's variable, and what it becomes */
+  Vec(Renamed) inner;
 } Grid;
 
 /* ---- how many threads ---- */
@@ -28,8 +34,18 @@ static int64_t threads_for(const Grid *g, const Expr *extent) {
 
 /* ---- the loops ---- */
 static const Expr *by_thread(void *user, const Expr *leaf) {
-  const Grid *const g = user;
-  return leaf == g->from ? g->to : NULL;
+  Grid *const g = user;
+  if (leaf == g->from) return g->to;
+  if (leaf->op != EX_VAR) return NULL;
+  for (int i = 0; i < g->inner.n; i++)
+    if (g->inner.data[i].old == leaf) return g->inner.data[i].by;
+  const Expr *const lo = expr_var_lo(g->p, leaf->id), *const n = expr_var_extent(g->p, leaf->id),
+                    *const new_lo = lo ? expr_rewrite(g->p, lo, by_thread, g) : NULL,
+                    *const new_n = expr_rewrite(g->p, n, by_thread, g);
+  if (new_lo == lo && new_n == n) return NULL;
+  const Expr *const by = new_lo ? ex_var_range(g->p, "k", new_lo, new_n) : ex_var(g->p, "k", new_n);
+  vec_push(g->a, &g->inner, ((Renamed){leaf, by}));
+  return by;
 }
 
 static Stmt *grid_loops(const Grid *g, const Expr *blocks, const Expr *threads, Stmt *body) {
