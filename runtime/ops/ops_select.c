@@ -7,6 +7,14 @@ static bool is_true(const RtTensor *t, int64_t i) {
   return rt_is_float(t->dtype) ? rt_load_f(t, i) != 0 : rt_load_i(t, i) != 0;
 }
 
+/* Indices of element i of x as column k of i64[rank, count]. */
+static void put_coordinates(const RtTensor *x, int64_t i, int64_t *to, int64_t count, int64_t k) {
+  for (int32_t d = x->rank - 1; d >= 0; d--) {
+    to[d * count + k] = i % x->dims[d];
+    i /= x->dims[d];
+  }
+}
+
 /* NonZero. in: X. out: i64[rank, count]. No words, no scratch. */
 int32_t rt_nonzero(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w,
                    void *scratch) {
@@ -18,38 +26,45 @@ int32_t rt_nonzero(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_ou
   int64_t k = 0;
   for (int64_t i = 0; i < total && k < count; i++) {
     if (!is_true(x, i)) continue;
-    int64_t rest = i;
-    for (int32_t d = x->rank - 1; d >= 0; d--) {
-      to[d * count + k] = rest % x->dims[d];
-      rest /= x->dims[d];
-    }
-    k++;
+    put_coordinates(x, i, to, count, k++);
   }
   out->dims[1] = count;
   return BURIN_OK;
+}
+
+/* Slices of an axis, or elements of the flat input (axis -1), of which Compress takes some. */
+typedef struct Compression {
+  int64_t dim, outer, bytes; /* slices; what stands before them; bytes of one */
+  int64_t reach;             /* slices that the condition is about */
+  int64_t *taken;            /* how many there are in the output */
+} Compression;
+
+static Compression compression_of(const RtTensor *x, const RtTensor *cond, int32_t axis,
+                                  RtTensor *out) {
+  const bool flat = axis < 0;
+  const int64_t dim = flat ? rt_count(x) : x->dims[axis], conds = rt_count(cond);
+  const int64_t inner = flat ? 1 : rt_product(x->dims, axis + 1, x->rank);
+  const Compression c = {dim, flat ? 1 : rt_product(x->dims, 0, axis),
+                         rt_elem_size(x->dtype) * inner, conds < dim ? conds : dim,
+                         &out->dims[flat ? 0 : axis]};
+  return c;
 }
 
 /* Compress. in: X, condition. words: axis, or -1: over the flat input. No scratch. */
 int32_t rt_compress(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
                     const int64_t *w, void *scratch) {
   const RtTensor *x = &in[0], *cond = &in[1];
-  const int32_t axis = (int32_t)w[0];
-  const int64_t dim = axis < 0 ? rt_count(x) : x->dims[axis];
-  const int64_t outer = axis < 0 ? 1 : rt_product(x->dims, 0, axis);
-  const int64_t bytes =
-      rt_elem_size(x->dtype) * (axis < 0 ? 1 : rt_product(x->dims, axis + 1, x->rank));
-  const int64_t conds = rt_count(cond), reach = conds < dim ? conds : dim;
+  const Compression c = compression_of(x, cond, (int32_t)w[0], out);
   int64_t count = 0;
-  for (int64_t j = 0; j < reach; j++) count += is_true(cond, j);
-  int64_t *real = &out->dims[axis < 0 ? 0 : axis];
-  if (count > *real) return BURIN_E_DATA;
-  *real = count;
+  for (int64_t j = 0; j < c.reach; j++) count += is_true(cond, j);
+  if (count > *c.taken) return BURIN_E_DATA;
+  *c.taken = count;
   char *to = (char *)out->data;
-  for (int64_t o = 0; o < outer; o++)
-    for (int64_t j = 0; j < reach; j++) {
+  for (int64_t o = 0; o < c.outer; o++)
+    for (int64_t j = 0; j < c.reach; j++) {
       if (!is_true(cond, j)) continue;
-      rt_copy(to, (const char *)x->data + (o * dim + j) * bytes, bytes);
-      to += bytes;
+      rt_copy(to, (const char *)x->data + (o * c.dim + j) * c.bytes, c.bytes);
+      to += c.bytes;
     }
   return BURIN_OK;
 }

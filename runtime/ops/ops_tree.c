@@ -46,6 +46,17 @@ static int64_t walk(const Forest *f, int64_t root, const RtTensor *x, int64_t at
   return -1;
 }
 
+/* Of the inputs of rt_tree_ensemble. */
+static Forest forest_of(const RtTensor *in) {
+  const Forest f = {(const int32_t *)in[1].data,
+                    (const double *)in[2].data,
+                    (const double *)in[7].data,
+                    rt_count(&in[2]),
+                    rt_count(&in[7]),
+                    rt_count(&in[5])};
+  return f;
+}
+
 /* in: X [rows, features]; nodes i32 [n, 7]; splits f64 [n]; roots i32; weight targets i32; weights
  * f64; base values f64; sets f64. out: [rows, targets] f32 or f64. words: aggregate (0 average, 1
  * sum, 2 min, 3 max); 1 where base values count for targets that no leaf touched too. scratch:
@@ -53,12 +64,7 @@ static int64_t walk(const Forest *f, int64_t root, const RtTensor *x, int64_t at
 int32_t rt_tree_ensemble(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
                          const int64_t *w, void *scratch) {
   const RtTensor *x = &in[0];
-  const Forest f = {(const int32_t *)in[1].data,
-                    (const double *)in[2].data,
-                    (const double *)in[7].data,
-                    rt_count(&in[2]),
-                    rt_count(&in[7]),
-                    rt_count(&in[5])};
+  const Forest f = forest_of(in);
   const int32_t *roots = (const int32_t *)in[3].data, *ids = (const int32_t *)in[4].data;
   const double *weights = (const double *)in[5].data, *base = (const double *)in[6].data;
   const int64_t trees = rt_count(&in[3]), bases = rt_count(&in[6]);

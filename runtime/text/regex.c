@@ -108,7 +108,7 @@ static bool set_new(BurinHeap *h, StateSet *s, uint32_t n) {
 
 int32_t rt_regex_full_match(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
                             const int64_t *w, void *scratch) {
-  const Strings s = {(BurinHeap *)scratch, (const uint32_t *)in[n_in - 1].data};
+  const Strings s = strings_of(&in[n_in - 1], scratch);
   Matcher m = {.program = (const uint32_t *)in[1].data};
   const uint32_t n = m.program[REGEX_INSTRUCTIONS];
   /* each state on the stack was put there by another one, once */

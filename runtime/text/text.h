@@ -41,6 +41,11 @@ typedef struct Strings {
   const uint32_t *table;
 } Strings;
 
+static inline Strings strings_of(const RtTensor *table, void *heap) {
+  const Strings s = {(BurinHeap *)heap, (const uint32_t *)table->data};
+  return s;
+}
+
 /* The string of a number; a number that is none is an empty string. */
 TEXT_FN TextView strings_get(const Strings *s, int64_t number);
 /* The number of a string, copied where it is new; -1: no memory. */

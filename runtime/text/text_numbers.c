@@ -29,7 +29,7 @@ static bool read_truncated(TextView t, int64_t *value) {
 
 int32_t rt_string_to_number(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
                             const int64_t *w, void *scratch) {
-  const Strings s = {(BurinHeap *)scratch, (const uint32_t *)in[n_in - 1].data};
+  const Strings s = strings_of(&in[n_in - 1], scratch);
   for (int64_t i = 0; i < rt_count(in); i++) {
     const TextView t = strings_get(&s, ((const int64_t *)in->data)[i]);
     double v;
@@ -58,7 +58,7 @@ static int write_integer(int64_t v, bool minus, char *out) {
 
 int32_t rt_number_to_string(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
                             const int64_t *w, void *scratch) {
-  const Strings s = {(BurinHeap *)scratch, (const uint32_t *)in[n_in - 1].data};
+  const Strings s = strings_of(&in[n_in - 1], scratch);
   char text[DECIMAL_MAX];
   for (int64_t i = 0; i < rt_count(in); i++) {
     TextView t = {text, 0};

@@ -4,10 +4,6 @@
 #include "runtime/ops/ops.h"
 #include "runtime/text/text.h"
 
-static Strings strings_of(const RtTensor *table, void *heap) {
-  return (Strings){(BurinHeap *)heap, (const uint32_t *)table->data};
-}
-
 static const int64_t *numbers(const RtTensor *t) { return (const int64_t *)t->data; }
 
 /* ---- in and out ---- */

@@ -37,12 +37,7 @@ int32_t rt_nonzero_part(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t
   int64_t k = sum_counts(counts, t->at);
   for (int64_t i = p.from; i < p.to; i++) {
     if (!is_true(x, i)) continue;
-    int64_t rest = i;
-    for (int32_t d = x->rank - 1; d >= 0; d--) {
-      to[d * count + k] = rest % x->dims[d];
-      rest /= x->dims[d];
-    }
-    k++;
+    put_coordinates(x, i, to, count, k++);
   }
   out->dims[1] = count;
   return BURIN_OK;
@@ -51,26 +46,20 @@ int32_t rt_nonzero_part(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t
 int32_t rt_compress_part(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
                          const int64_t *w, void *scratch, const RtTeam *t) {
   const RtTensor *x = &in[0], *cond = &in[1];
-  const int32_t axis = (int32_t)w[0];
+  const Compression c = compression_of(x, cond, (int32_t)w[0], out);
   int64_t *const counts = (int64_t *)scratch;
-  const int64_t dim = axis < 0 ? rt_count(x) : x->dims[axis];
-  const int64_t outer = axis < 0 ? 1 : rt_product(x->dims, 0, axis);
-  const int64_t bytes =
-      rt_elem_size(x->dtype) * (axis < 0 ? 1 : rt_product(x->dims, axis + 1, x->rank));
-  const int64_t conds = rt_count(cond), reach = conds < dim ? conds : dim;
-  if (t->phase == 0) return count_piece(cond, t, reach, counts), BURIN_OK;
-  const Piece p = piece_of(t, reach);
+  if (t->phase == 0) return count_piece(cond, t, c.reach, counts), BURIN_OK;
+  const Piece p = piece_of(t, c.reach);
   const int64_t count = sum_counts(counts, t->n);
-  int64_t *real = &out->dims[axis < 0 ? 0 : axis];
-  if (count > *real) return BURIN_E_DATA;
+  if (count > *c.taken) return BURIN_E_DATA;
   int64_t k = sum_counts(counts, t->at);
   for (int64_t j = p.from; j < p.to; j++) {
     if (!is_true(cond, j)) continue;
-    for (int64_t o = 0; o < outer; o++)
-      rt_copy((char *)out->data + (o * count + k) * bytes,
-              (const char *)x->data + (o * dim + j) * bytes, bytes);
+    for (int64_t o = 0; o < c.outer; o++)
+      rt_copy((char *)out->data + (o * count + k) * c.bytes,
+              (const char *)x->data + (o * c.dim + j) * c.bytes, c.bytes);
     k++;
   }
-  *real = count;
+  *c.taken = count;
   return BURIN_OK;
 }

@@ -27,12 +27,7 @@ static bool walk_all(const Forest *f, const RtTensor *in, int64_t at, int64_t fe
 int32_t rt_tree_ensemble_part(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
                               const int64_t *w, void *scratch, const RtTeam *t) {
   const RtTensor *x = &in[0];
-  const Forest f = {(const int32_t *)in[1].data,
-                    (const double *)in[2].data,
-                    (const double *)in[7].data,
-                    rt_count(&in[2]),
-                    rt_count(&in[7]),
-                    rt_count(&in[5])};
+  const Forest f = forest_of(in);
   const double *base = (const double *)in[6].data;
   const int64_t trees = rt_count(&in[3]), bases = rt_count(&in[6]);
   const int64_t features = x->dims[x->rank - 1], rows = rt_product(x->dims, 0, x->rank - 1),
