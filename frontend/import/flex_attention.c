@@ -66,11 +66,7 @@ static Value *emit(Flex *f, const char *op, int n, Value *const *in, int n_attrs
                    const Attr *attrs) {
   for (int k = 0; k < n; k++)
     if (!in[k]) return NULL; /* reported */
-  Node *const node = import_emit(f->im, f->s->graph, op_find("", op), n, in, f->loc);
-  if (!node) return NULL;
-  for (int k = 0; k < n_attrs; k++) node_set_attr(node, attrs[k]);
-  Value *const v = node_add_output(node, NULL);
-  return import_infer(f->im, node) ? v : NULL;
+  return import_value(f->im, f->s->graph, op_find("", op), n, in, n_attrs, attrs, f->loc);
 }
 
 static Value *emit2(Flex *f, const char *op, Value *a, Value *b) {

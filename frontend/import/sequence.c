@@ -97,11 +97,7 @@ static int position(const Call *c, int k, int n, int def) {
 static Value *emit(const Call *c, const char *op, int n_in, Value *const *in, int n_attr,
                    const Attr *attrs) {
   const OpRow *row = op_find("", op);
-  Node *n = row ? import_emit(c->im, c->s->graph, row, n_in, in, c->loc) : NULL;
-  if (!n) return NULL;
-  for (int k = 0; k < n_attr; k++) node_set_attr(n, attrs[k]);
-  Value *v = node_add_output(n, NULL);
-  return import_infer(c->im, n) ? v : NULL;
+  return row ? import_value(c->im, c->s->graph, row, n_in, in, n_attr, attrs, c->loc) : NULL;
 }
 
 /* ---- operators ---- */

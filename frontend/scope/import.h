@@ -111,4 +111,7 @@ Node *import_emit(Import *im, Graph *g, const OpRow *row, int n_in, Value *const
                   const Loc *loc);
 /* Infers where all inputs are known; inside regions errors wait for the owner */
 bool import_infer(Import *im, Node *n);
+/* A node with one output, inferred; NULL: reported. */
+Value *import_value(Import *im, Graph *g, const OpRow *row, int n_in, Value *const *in, int n_attrs,
+                    const Attr *attrs, const Loc *loc);
 bool import_model(Import *im, const Onnx__ModelProto *p);

@@ -52,3 +52,12 @@ bool import_infer(Import *im, Node *n) {
     if (n->out[k]) n->out[k]->kind = TY_NONE;
   return true;
 }
+
+Value *import_value(Import *im, Graph *g, const OpRow *row, int n_in, Value *const *in, int n_attrs,
+                    const Attr *attrs, const Loc *loc) {
+  Node *const n = import_emit(im, g, row, n_in, in, loc);
+  if (!n) return NULL;
+  for (int k = 0; k < n_attrs; k++) node_set_attr(n, attrs[k]);
+  Value *const v = node_add_output(n, NULL);
+  return import_infer(im, n) ? v : NULL;
+}

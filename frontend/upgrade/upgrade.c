@@ -71,11 +71,7 @@ Value *old_emit(Import *im, OldNode *o, const char *op, int n_in, Value *const *
   }
   for (int k = 0; k < n_in; k++)
     if (!in[k] && k < row->min_in) return NULL; /* an earlier emit failed */
-  Node *n = import_emit(im, o->graph, row, n_in, in, o->loc);
-  if (!n) return NULL;
-  for (int k = 0; k < n_attrs; k++) node_set_attr(n, attrs[k]);
-  Value *v = node_add_output(n, NULL);
-  return import_infer(im, n) ? v : NULL;
+  return import_value(im, o->graph, row, n_in, in, n_attrs, attrs, o->loc);
 }
 
 Value *old_emit2(Import *im, OldNode *o, const char *op, Value *a, Value *b) {
@@ -566,7 +562,6 @@ static bool up_label_encoder(Import *im, OldNode *o) {
 }
 
 /* ---- the table ---- */
-enum { ALWAYS = 1 << 20 };
 static const UpgradeRow rows[] = {
     {"", "Add", 7, false, up_broadcast},
     {"", "And", 7, false, up_broadcast},

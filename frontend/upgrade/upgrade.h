@@ -12,6 +12,7 @@ typedef struct UpgradeRow {
   UpgradeFn fn;
 } UpgradeRow;
 /* These end with a row without op. */
+enum { ALWAYS = 1 << 20 };                      /* UpgradeRow.below: opset of no model */
 extern const UpgradeRow upgrade_experimental[]; /* upgrade_winml.c */
 extern const UpgradeRow upgrade_contrib[];      /* upgrade_contrib.c */
 

@@ -60,7 +60,6 @@ static bool up_transpose_matmul(Import *im, OldNode *o) {
   return true;
 }
 
-enum { ALWAYS = 1 << 20 };
 const UpgradeRow upgrade_contrib[] = {
     {"com.microsoft", "ExpandDims", ALWAYS, true, up_expand_dims},
     {"com.microsoft", "GatherND", ALWAYS, true, up_same},

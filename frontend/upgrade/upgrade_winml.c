@@ -92,7 +92,6 @@ static bool in_softplus(Import *im, OldNode *o) {
   return with_input(im, o, up_parametric_softplus);
 }
 
-enum { ALWAYS = 1 << 20 };
 const UpgradeRow upgrade_experimental[] = {
     {"", "Affine", ALWAYS, true, in_affine},
     {"", "Crop", ALWAYS, true, up_crop},
