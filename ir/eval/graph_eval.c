@@ -350,10 +350,11 @@ static bool input_fits(GraphEval *ev, const Value *v, const ConstData *c) {
 }
 
 static void *grow(void *user, uint64_t bytes) { return arena_alloc(user, (size_t)bytes); }
+BurinHeap heap_in_arena(Arena *a) { return (BurinHeap){.grow = grow, .user = a}; }
 
 bool graph_eval(Model *m, const ConstData *const *inputs, ConstData **outputs) {
   GraphEval ev = eval_begin(m, false);
-  BurinHeap heap = {.grow = grow, .user = m->arena};
+  BurinHeap heap = heap_in_arena(m->arena);
   Graph *g = m->main;
   ev.heap = &heap;
   uint8_t unset = true;

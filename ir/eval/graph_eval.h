@@ -3,6 +3,9 @@
 #include "ir/op/op.h"
 #include "runtime/abi.h"
 
+/* A heap of strings in an arena. */
+BurinHeap heap_in_arena(Arena *a);
+
 typedef struct GraphEval {
   Model *m;
   Arena *arena;
@@ -12,8 +15,8 @@ typedef struct GraphEval {
   bool *sym_known;
   int n_sym;
   BurinHeap *heap; /* of strings; NULL: none are made (folding) */
-  bool quiet;  /* failures are not reported (folding) */
-  bool failed; /* an access outside a value, an unknown symbol */
+  bool quiet;      /* failures are not reported (folding) */
+  bool failed;     /* an access outside a value, an unknown symbol */
 } GraphEval;
 
 bool eval_fail(GraphEval *ev, const Node *n, ErrCode code, const char *fmt, ...)

@@ -5,6 +5,7 @@
 #include "ir/eval/interp.h"
 #include <inttypes.h>
 #include <string.h>
+#include "ir/eval/graph_eval.h"
 #include "ir/op/op.h"
 #include "runtime/abi.h"
 
@@ -43,8 +44,6 @@ static bool upper_of(const Run *r, const Expr *e, const char *name, int64_t *out
   *out = value_of(r, u);
   return true;
 }
-
-static void *grow(void *user, uint64_t bytes) { return arena_alloc(user, (size_t)bytes); }
 
 static Mem fresh(Run *r, int64_t bytes) {
   const Mem mem = {
@@ -222,9 +221,8 @@ static bool run_extern(Run *r, const Step *s) {
   const Mem scratch = s->ext.scratch < 0 ? (Mem){0} : mem_at(r, s->ext.scratch, NULL, 0);
   if (!s->ext.row || !s->ext.row->fn)
     return diag_internal(d, s->loc, "runtime function is not linked in");
-  const int32_t rc =
-      ((RtOpFn)s->ext.row->fn)(in, s->ext.n_ins, out, s->ext.n_outs, s->ext.words,
-                               s->ext.row->heap ? (void *)&r->heap : scratch.data);
+  const int32_t rc = ((RtOpFn)s->ext.row->fn)(in, s->ext.n_ins, out, s->ext.n_outs, s->ext.words,
+                                              s->ext.row->heap ? (void *)&r->heap : scratch.data);
   if (rc != BURIN_OK)
     return diag_error(d, s->loc, ERR_VALUE, "%s failed with status %d", s->ext.row->symbol, rc);
   for (int i = 0; i < s->ext.n_outs; i++) {
@@ -434,7 +432,7 @@ bool module_interpret(const Module *m, const void *const *ins, void *const *outs
 bool module_interpret_in(const Module *m, ThreadOrder order, const void *const *ins,
                          void *const *outs, int64_t *syms) {
   Arena *a = arena_child(m->model->arena);
-  Run r = {.m = m, .a = a, .n_scratch = count_scratch(m), .order = order, .heap = {.grow = grow, .user = a}};
+  Run r = {.m = m, .a = a, .n_scratch = count_scratch(m), .order = order, .heap = heap_in_arena(a)};
   r.syms = syms ? syms : ARENA_ARRAY(a, int64_t, expr_symbol_count(m->model->pool) + 1);
   r.mem = ARENA_ARRAY(a, Mem, m->buffers.n + 1);
   r.progs = ARENA_ARRAY(a, KernelProgram *, m->kernels.n + 1);

@@ -52,6 +52,10 @@ Value *build1(Build *b, const char *op, Value *a);
 Value *build2(Build *b, const char *op, Value *a, Value *c);
 /* v as t; v itself where it is that, or after an error. */
 Value *build_cast(Build *b, Value *v, DType t);
+Value *build_reshape(Build *b, Value *v, int rank, const int64_t *dims);
+Value *build_transpose(Build *b, Value *v, int rank, const int64_t *perm);
+Value *build_unsqueeze(Build *b, Value *v, int64_t axis);
+Value *build_shape(Build *b, Value *v, int64_t from, int64_t to); /* dims [from, to) as i64s */
 Value *build_scalar(Build *b, DType t, double v);
 Value *build_i64s(Build *b, int n, const int64_t *v);
 

@@ -38,6 +38,24 @@ Value *build_cast(Build *b, Value *v, DType t) {
   return build_op(b, "Cast", 1, &v, 1, &to);
 }
 
+Value *build_reshape(Build *b, Value *v, int rank, const int64_t *dims) {
+  return build2(b, "Reshape", v, build_i64s(b, rank, dims));
+}
+
+Value *build_transpose(Build *b, Value *v, int rank, const int64_t *perm) {
+  const Attr a = attr_ints(b->m->arena, "perm", rank, perm);
+  return build_op(b, "Transpose", 1, &v, 1, &a);
+}
+
+Value *build_unsqueeze(Build *b, Value *v, int64_t axis) {
+  return build2(b, "Unsqueeze", v, build_i64s(b, 1, &axis));
+}
+
+Value *build_shape(Build *b, Value *v, int64_t from, int64_t to) {
+  const Attr range[2] = {attr_int(b->m->arena, "start", from), attr_int(b->m->arena, "end", to)};
+  return build_op(b, "Shape", 1, &v, 2, range);
+}
+
 Value *build_scalar(Build *b, DType t, double v) { return value_const_scalar(b->m, t, v); }
 
 Value *build_i64s(Build *b, int n, const int64_t *v) { return value_const_i64s(b->m, 1, n, v); }

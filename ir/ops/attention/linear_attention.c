@@ -96,18 +96,10 @@ bool infer_linear_attention(Model *m, Node *n) {
 }
 
 /* ---- rewriting ---- */
-static Value *reshape(Build *b, Value *v, int rank, const int64_t *dims) {
-  return build2(b, "Reshape", v, build_i64s(b, rank, dims));
-}
-
-static Value *unsqueeze(Build *b, Value *v, int64_t axis) {
-  return build2(b, "Unsqueeze", v, build_i64s(b, 1, &axis));
-}
-
 /* [batch, tokens, heads, size] in f32; NULL: absent */
 static Value *heads_apart(Build *b, Value *v, int64_t heads, int64_t size) {
   if (!v) return NULL;
-  return reshape(b, build_cast(b, v, DT_F32), 4, (int64_t[]){0, 0, heads, size});
+  return build_reshape(b, build_cast(b, v, DT_F32), 4, (int64_t[]){0, 0, heads, size});
 }
 
 /* One token of it: [batch, heads, size] */
@@ -125,28 +117,25 @@ typedef struct Tokens { /* all of them, heads apart */
 static Value *token_step(Build *b, const Linear *l, const Tokens *x, Value *t, Value *state,
                          Value **read) {
   Value *const k = token_of(b, x->k, t);
-  Value *v = unsqueeze(b, token_of(b, x->v, t), 2);
+  Value *v = build_unsqueeze(b, token_of(b, x->v, t), 2);
   if (l->gated)
-    state = build2(b, "Mul", state, unsqueeze(b, build1(b, "Exp", token_of(b, x->decay, t)), 3));
+    state =
+        build2(b, "Mul", state, build_unsqueeze(b, build1(b, "Exp", token_of(b, x->decay, t)), 3));
   if (l->delta) {
-    Value *const known = build2(b, "MatMul", unsqueeze(b, k, 2), state);
-    v = build2(b, "Mul", unsqueeze(b, token_of(b, x->beta, t), 3), build2(b, "Sub", v, known));
+    Value *const known = build2(b, "MatMul", build_unsqueeze(b, k, 2), state);
+    v = build2(b, "Mul", build_unsqueeze(b, token_of(b, x->beta, t), 3),
+               build2(b, "Sub", v, known));
   }
-  state = build2(b, "Add", state, build2(b, "Mul", unsqueeze(b, k, 3), v));
-  Value *const q = reshape(b, token_of(b, x->q, t), 4, (int64_t[]){0, l->kv_heads, -1, l->d_k});
+  state = build2(b, "Add", state, build2(b, "Mul", build_unsqueeze(b, k, 3), v));
+  Value *const q =
+      build_reshape(b, token_of(b, x->q, t), 4, (int64_t[]){0, l->kv_heads, -1, l->d_k});
   *read = build2(b, "Mul", build2(b, "MatMul", q, state), build_scalar(b, DT_F32, x->scale));
   return state;
 }
 
-static Value *shape_dim(Build *b, Value *v, int64_t axis) {
-  const Attr range[2] = {attr_int(b->m->arena, "start", axis),
-                         attr_int(b->m->arena, "end", axis + 1)};
-  return build_op(b, "Shape", 1, &v, 2, range);
-}
-
 static Value *zero_state(Build *b, const Linear *l, Value *q) {
   const Attr axis = attr_int(b->m->arena, "axis", 0);
-  Value *const parts[2] = {shape_dim(b, q, 0),
+  Value *const parts[2] = {build_shape(b, q, 0, 1),
                            build_i64s(b, 3, (int64_t[]){l->kv_heads, l->d_k, l->d_v})};
   Value *const shape = build_op(b, "Concat", 2, parts, 1, &axis);
   return build2(b, "Expand", build_scalar(b, DT_F32, 0), shape);
@@ -173,7 +162,7 @@ static Value *token_loop(Build *b, const Linear *l, const Tokens *x, Value *stat
   vec_push(a, &g->outputs, after);
   vec_push(a, &g->outputs, *read);
   if (!(b->ok = b->ok && body.ok)) return state;
-  Value *const trip = build2(b, "Squeeze", shape_dim(b, x->q, 1), build_i64s(b, 1, &zero));
+  Value *const trip = build2(b, "Squeeze", build_shape(b, x->q, 1, 2), build_i64s(b, 1, &zero));
   const Attr attr = {.name = "body", .kind = AT_GRAPH, .n = 1, .graph = g};
   Value *const ins[3] = {trip, NULL, state};
   Node *const loop = build_node(b, "Loop", "", 3, ins, 2, 1, &attr);
@@ -198,14 +187,13 @@ bool expand_linear_attention(Build *b, Node *n, Value **out) {
   if (!b->ok) return false;
   if (expr_is_i64(l.tokens, 1)) {
     state = token_step(b, &l, &x, build_scalar(b, DT_I64, 0), state, &read);
-    read = unsqueeze(b, read, 1);
+    read = build_unsqueeze(b, read, 1);
   } else {
-    const Attr perm = attr_ints(b->m->arena, "perm", 5, (int64_t[]){1, 0, 2, 3, 4});
     state = token_loop(b, &l, &x, state, &read);
     if (!b->ok) return false;
-    read = build_op(b, "Transpose", 1, &read, 1, &perm);
+    read = build_transpose(b, read, 5, (int64_t[]){1, 0, 2, 3, 4});
   }
-  read = reshape(b, read, 3, (int64_t[]){0, 0, l.q_heads * l.d_v});
+  read = build_reshape(b, read, 3, (int64_t[]){0, 0, l.q_heads * l.d_v});
   out[0] = build_cast(b, read, n->in[L_Q]->dtype);
   if (n->n_out > 1)
     out[1] = build_cast(b, state, node_in(n, L_STATE) ? n->in[L_STATE]->dtype : n->in[L_Q]->dtype);

@@ -137,16 +137,9 @@ static Value *slice_axis(Build *b, Value *v, int64_t axis, int64_t from, int64_t
   return build_op(b, "Slice", 4, ins, 0, NULL);
 }
 
-static Value *unsqueeze(Build *b, Value *v, int64_t axis) {
-  return build2(b, "Unsqueeze", v, build_i64s(b, 1, &axis));
+static Value *transpose2(Build *b, Value *v) {
+  return build_transpose(b, v, 2, (const int64_t[]){1, 0});
 }
-
-static Value *transpose(Build *b, Value *v, int rank, const int64_t *perm) {
-  const Attr a = attr_ints(b->m->arena, "perm", rank, perm);
-  return build_op(b, "Transpose", 1, &v, 1, &a);
-}
-
-static Value *transpose2(Build *b, Value *v) { return transpose(b, v, 2, (const int64_t[]){1, 0}); }
 
 static Value *concat(Build *b, int n, Value *const *v, int64_t axis) {
   const Attr a = attr_int(b->m->arena, "axis", axis);
@@ -281,7 +274,7 @@ static State step(Build *b, const Rnn *r, const Direction *d, Value *iter, Value
     t.h = activate(b, &d->act[0], r->clip, build2(b, "Add", xt, build2(b, "MatMul", s.h, d->rt)));
   *y = t.h;
   if (!r->lens || !b->ok) return t;
-  Value *valid = build2(b, "Less", iter, unsqueeze(b, r->lens, 1));
+  Value *valid = build2(b, "Less", iter, build_unsqueeze(b, r->lens, 1));
   *y = build_op(b, "Where", 3, (Value *[]){valid, t.h, build_scalar(b, t.h->dtype, 0)}, 0, NULL);
   t.h = build_op(b, "Where", 3, (Value *[]){valid, t.h, s.h}, 0, NULL);
   if (t.c) t.c = build_op(b, "Where", 3, (Value *[]){valid, t.c, s.c}, 0, NULL);
@@ -294,7 +287,7 @@ static State run_loop(Build *b, const Rnn *r, const Direction *d, State s, Value
   Value *last = build2(b, "Sub", r->seq, build_scalar(b, DT_I64, 1));
   if (expr_is_i64(r->steps, 1)) {
     s = step(b, r, d, build_scalar(b, DT_I64, 0), last, s, y);
-    if (b->ok) *y = unsqueeze(b, *y, 0);
+    if (b->ok) *y = build_unsqueeze(b, *y, 0);
     return s;
   }
   const int states = s.c ? 2 : 1;
@@ -438,13 +431,13 @@ static bool expand_cell(Build *b, Node *n, Value **out, Cell cell) {
   expr_is_const(n->in[2]->dims[is_dynamic(n) ? 1 : 2], &r.hidden);
   r.coupled = node_int(n, "input_forget", 0) != 0;
   r.late_reset = cell == CELL_GRU && node_int(n, "linear_before_reset", 0) != 0;
-  r.x = batch_first ? transpose(b, n->in[0], 3, swap) : n->in[0];
+  r.x = batch_first ? build_transpose(b, n->in[0], 3, swap) : n->in[0];
   if (!b->ok) return false;
   r.lens = checked_lengths(b, r.x, node_in(n, 4));
   r.h0 = node_in(n, 5);
   r.c0 = cell == CELL_LSTM ? node_in(n, 6) : NULL;
-  if (batch_first && r.h0) r.h0 = transpose(b, r.h0, 3, swap);
-  if (batch_first && r.c0) r.c0 = transpose(b, r.c0, 3, swap);
+  if (batch_first && r.h0) r.h0 = build_transpose(b, r.h0, 3, swap);
+  if (batch_first && r.c0) r.c0 = build_transpose(b, r.c0, 3, swap);
   r.steps = r.x->dims[0];
   r.seq = sequence_length(b, r.x);
   r.want_y = node_out(n, 0) != NULL;
@@ -457,16 +450,16 @@ static bool expand_cell(Build *b, Node *n, Value **out, Cell cell) {
     if (!b->ok) return false;
     s = run_loop(b, &r, &d, s, &y);
     if (!b->ok) return false;
-    if (r.want_y) ys[k] = unsqueeze(b, d.reverse ? reverse_time(b, &r, y) : y, 1);
-    hs[k] = unsqueeze(b, s.h, 0);
-    if (s.c) cs[k] = unsqueeze(b, s.c, 0);
+    if (r.want_y) ys[k] = build_unsqueeze(b, d.reverse ? reverse_time(b, &r, y) : y, 1);
+    hs[k] = build_unsqueeze(b, s.h, 0);
+    if (s.c) cs[k] = build_unsqueeze(b, s.c, 0);
   }
   if (!b->ok) return false;
   Value *res[3] = {r.want_y ? concat(b, r.dirs, ys, 1) : NULL,
                    node_out(n, 1) ? concat(b, r.dirs, hs, 0) : NULL,
                    node_out(n, 2) ? concat(b, r.dirs, cs, 0) : NULL};
   for (int k = 0; k < n->n_out && b->ok; k++) {
-    if (res[k] && batch_first) res[k] = transpose(b, res[k], k ? 3 : 4, k ? swap : y_perm);
+    if (res[k] && batch_first) res[k] = build_transpose(b, res[k], k ? 3 : 4, k ? swap : y_perm);
     out[k] = res[k];
   }
   return b->ok;

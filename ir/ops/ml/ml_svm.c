@@ -325,5 +325,5 @@ static const Expr *scratch_coupling(Model *m, const Node *n) {
   const int64_t k = node_int(n, "classes", 2);
   return ex_i64(m->pool, k * (k + 1) * 4);
 }
-const ExternRow ext_coupling = {"rt_coupling", (void *)rt_coupling, pack_coupling, scratch_coupling,
-                                false};
+const ExternRow ext_coupling = {"rt_coupling", (void *)rt_coupling, pack_coupling,
+                                .scratch = scratch_coupling};

@@ -131,16 +131,6 @@ bool infer_attention(Model *m, Node *n) {
 }
 
 /* ---- rewriting ---- */
-static Value *reshape(Build *b, Value *v, int rank, const int64_t *dims) {
-  Value *in[] = {v, build_i64s(b, rank, dims)};
-  return build_op(b, "Reshape", 2, in, 0, NULL);
-}
-
-static Value *transpose(Build *b, Value *v, int rank, const int64_t *perm) {
-  const Attr a = attr_ints(b->m->arena, "perm", rank, perm);
-  return build_op(b, "Transpose", 1, &v, 1, &a);
-}
-
 static int64_t size_or(const Expr *e, int64_t def) {
   int64_t v;
   return expr_is_const(e, &v) ? v : def;
@@ -149,8 +139,8 @@ static int64_t size_or(const Expr *e, int64_t def) {
 /* [batch, len, heads*size] → [batch, heads, len, size]; rank-4 values stay. */
 static Value *to_heads(Build *b, const Heads *h, Value *v, int64_t heads, const Expr *size) {
   if (!h->flat) return v;
-  v = reshape(b, v, 4, (int64_t[]){0, 0, heads, size_or(size, -1)});
-  return b->ok ? transpose(b, v, 4, (int64_t[]){0, 2, 1, 3}) : v;
+  v = build_reshape(b, v, 4, (int64_t[]){0, 0, heads, size_or(size, -1)});
+  return b->ok ? build_transpose(b, v, 4, (int64_t[]){0, 2, 1, 3}) : v;
 }
 
 static Value *with_past(Build *b, Value *past, Value *now) {
@@ -195,7 +185,7 @@ static Value *ungroup(Build *b, const Heads *h, Value *v, const Expr *last) {
                        "scores of grouped heads need one constant length");
     return v;
   }
-  return reshape(b, v, 4, dims);
+  return build_reshape(b, v, 4, dims);
 }
 
 bool expand_attention(Build *b, Node *n, Value **out) {
@@ -210,7 +200,7 @@ bool expand_attention(Build *b, Node *n, Value **out) {
     value = with_past(b, node_in(n, A_PAST_V), to_heads(b, &h, n->in[A_V], h.kv_heads, h.v_head));
   if (!b->ok) return false;
   if (h.q_heads != h.kv_heads)
-    q = reshape(b, q, 4, (int64_t[]){0, h.kv_heads, -1, size_or(h.head, 0)});
+    q = build_reshape(b, q, 4, (int64_t[]){0, h.kv_heads, -1, size_or(h.head, 0)});
   double scale = node_float(n, "scale", 0);
   if (!node_attr(n, "scale")) {
     const int64_t head = size_or(h.head, 0);
@@ -218,7 +208,7 @@ bool expand_attention(Build *b, Node *n, Value **out) {
     scale = 1 / sqrt((double)head);
   }
   if (b->ok) q = build2(b, "Mul", q, build_scalar(b, q->dtype, scale));
-  Value *kt = b->ok ? transpose(b, key, 4, (int64_t[]){0, 1, 3, 2}) : NULL;
+  Value *kt = b->ok ? build_transpose(b, key, 4, (int64_t[]){0, 1, 3, 2}) : NULL;
   if (!b->ok) return false;
   Value *stage[4];
   stage[0] = build2(b, "MatMul", q, kt);
@@ -235,9 +225,9 @@ bool expand_attention(Build *b, Node *n, Value **out) {
   if (node_out(n, 2)) out[2] = value;
   if (node_out(n, 3))
     out[3] = ungroup(b, &h, stage[node_int(n, "qk_matmul_output_mode", 0)], h.total);
-  if (h.flat && b->ok) y = transpose(b, y, 4, (int64_t[]){0, 2, 1, 3});
+  if (h.flat && b->ok) y = build_transpose(b, y, 4, (int64_t[]){0, 2, 1, 3});
   if (h.flat && b->ok)
-    y = reshape(
+    y = build_reshape(
         b, y, 3,
         (int64_t[]){0, 0,
                     size_or(ex_mul(b->m->pool, h.v_head, ex_i64(b->m->pool, h.q_heads)), -1)});

@@ -131,11 +131,6 @@ const Expr *elem_deform_sample(ElemCtx *c, const Node *n, int out, const Expr *c
   return ex_cast(p, n->out[0]->dtype, sum);
 }
 
-static Value *sizes(Build *b, Value *v, int64_t from, int64_t to) {
-  const Attr range[2] = {attr_int(b->m->arena, "start", from), attr_int(b->m->arena, "end", to)};
-  return build_op(b, "Shape", 1, &v, 2, range);
-}
-
 bool expand_deform_conv(Build *b, Node *n, Value **out) {
   Arena *a = b->m->arena;
   const int64_t groups = node_int(n, "group", 1);
@@ -154,7 +149,8 @@ bool expand_deform_conv(Build *b, Node *n, Value **out) {
   cols = build2(b, "Reshape", cols, build_i64s(b, 4, col_shape));
   Value *y = build2(b, "MatMul", build2(b, "Reshape", n->in[1], build_i64s(b, 3, w_shape)), cols);
   const Attr axis = attr_int(a, "axis", 0);
-  Value *shape[3] = {sizes(b, n->in[0], 0, 1), build_i64s(b, 1, k), sizes(b, n->in[2], 2, 4)};
+  Value *shape[3] = {build_shape(b, n->in[0], 0, 1), build_i64s(b, 1, k),
+                     build_shape(b, n->in[2], 2, 4)};
   y = build2(b, "Reshape", y, build_op(b, "Concat", 3, shape, 1, &axis));
   const int64_t bias[4] = {1, k[0], 1, 1};
   if (node_in(n, 3))
