@@ -1,7 +1,8 @@
 /* Old forms of operators → the newest form: a table of rows (operator, below which opset,
  * function). The rest of the compiler knows one form of each operator. Attributes that became
  * inputs are moved; what needs more than one operator is emitted here. Operators that only exist in
- * experimental sets: upgrade_winml.c; names that com.microsoft has, too: upgrade_contrib.c. */
+ * experimental sets: upgrade_winml.c; names that com.microsoft has, too: upgrade_contrib.c;
+ * normalization, pooling and resizing: upgrade_nn.c. */
 #include "frontend/upgrade/upgrade.h"
 #include <math.h>
 #include <string.h>
@@ -85,7 +86,7 @@ Value *old_scalar_like(Import *im, OldNode *o, Value *like, double v) {
   return old_emit2(im, o, "CastLike", value_const_scalar(im->m, DT_F32, v), like);
 }
 
-static bool need(Import *im, const OldNode *o, const char *attr) {
+bool old_need(Import *im, const OldNode *o, const char *attr) {
   if (old_attr(o, attr)) return true;
   return diag_error(im->d, o->loc, ERR_ATTR_MISSING, "attribute \"%s\" is missing", attr);
 }
@@ -115,10 +116,12 @@ static bool up_reduce(Import *im, OldNode *o) {
   return up_axes(im, o);
 }
 
-static bool up_unsqueeze(Import *im, OldNode *o) { return need(im, o, "axes") && up_axes(im, o); }
+static bool up_unsqueeze(Import *im, OldNode *o) {
+  return old_need(im, o, "axes") && up_axes(im, o);
+}
 
 static bool up_slice(Import *im, OldNode *o) {
-  if (!need(im, o, "starts") || !need(im, o, "ends")) return false;
+  if (!old_need(im, o, "starts") || !old_need(im, o, "ends")) return false;
   ints_to_input(im, o, "starts", 1);
   ints_to_input(im, o, "ends", 2);
   ints_to_input(im, o, "axes", 3);
@@ -131,13 +134,13 @@ static bool up_split_attr(Import *im, OldNode *o) {
 }
 
 static bool up_reshape(Import *im, OldNode *o) {
-  if (!need(im, o, "shape")) return false;
+  if (!old_need(im, o, "shape")) return false;
   ints_to_input(im, o, "shape", 1);
   return true;
 }
 
 static bool up_topk(Import *im, OldNode *o) {
-  if (!need(im, o, "k")) return false;
+  if (!old_need(im, o, "k")) return false;
   const int64_t k = old_int(o, "k", 0);
   old_input(im, o, 1, value_const_i64s(im->m, 1, 1, &k));
   old_drop(o, "k");
@@ -156,7 +159,7 @@ static bool up_pad_name(Import *im, OldNode *o) {
 
 static bool up_pad(Import *im, OldNode *o) {
   const double v = old_float(o, "value", 0);
-  if (!need_input(im, o) || !need(im, o, "pads")) return false;
+  if (!need_input(im, o) || !old_need(im, o, "pads")) return false;
   ints_to_input(im, o, "pads", 1);
   old_drop(o, "value");
   if (v != 0) {
@@ -326,175 +329,6 @@ static bool up_softmax(Import *im, OldNode *o) {
   return shape && old_done(im, o, old_emit2(im, o, "Reshape", s, shape));
 }
 
-/* ---- normalization ---- */
-static bool up_batchnorm_spatial(Import *im, OldNode *o) {
-  const bool spatial = old_int(o, "spatial", 1) != 0;
-  old_drop(o, "spatial");
-  old_drop(o, "is_test");
-  old_drop(o, "consumed_inputs");
-  if (spatial) return true;
-  for (int k = 0; k < 5; k++)
-    if (!old_in(o, k)) return diag_error(im->d, o->loc, ERR_ARITY, "input %d is missing", k);
-  Value *eps = old_scalar_like(im, o, o->in[4], old_float(o, "epsilon", 1e-5));
-  Value *dev = eps ? old_emit2(im, o, "Sqrt", old_emit2(im, o, "Add", o->in[4], eps), NULL) : NULL;
-  Value *centred = dev ? old_emit2(im, o, "Sub", o->in[0], o->in[3]) : NULL;
-  Value *normal = centred ? old_emit2(im, o, "Div", centred, dev) : NULL;
-  Value *scaled = normal ? old_emit2(im, o, "Mul", normal, o->in[1]) : NULL;
-  return scaled && old_done(im, o, old_emit2(im, o, "Add", scaled, o->in[2]));
-}
-
-static bool up_batchnorm_outputs(Import *im, OldNode *o) {
-  for (int k = 1; k < o->n_out; k++)
-    if (o->out_used[k])
-      return diag_error(im->d, o->loc, ERR_UNSUPPORTED, "BatchNormalization in training mode");
-  if (o->n_out > 1) o->n_out = 1;
-  return true;
-}
-
-/* Scale and bias per group → per channel. */
-static bool up_groupnorm(Import *im, OldNode *o) {
-  const int64_t groups = old_int(o, "num_groups", 0);
-  int64_t channels;
-  if (!old_in(o, 0) || !old_in(o, 1) || !old_in(o, 2))
-    return diag_error(im->d, o->loc, ERR_ARITY, "GroupNormalization needs 3 inputs");
-  if (old_rank(o, 0) < 2 || !expr_is_const(o->in[0]->dims[1], &channels) || groups < 1 ||
-      channels % groups)
-    return diag_error(
-        im->d, o->loc, ERR_UNSUPPORTED,
-        "GroupNormalization-18 with channels that are not a known multiple of num_groups");
-  const int64_t column[] = {groups, 1}, wide[] = {groups, channels / groups}, all[] = {channels};
-  for (int k = 1; k <= 2; k++) {
-    Value *v = old_emit2(im, o, "Reshape", o->in[k], value_const_i64s(im->m, 1, 2, column));
-    if (v) v = old_emit2(im, o, "Expand", v, value_const_i64s(im->m, 1, 2, wide));
-    if (v) v = old_emit2(im, o, "Reshape", v, value_const_i64s(im->m, 1, 1, all));
-    if (!v) return false;
-    o->in[k] = v;
-  }
-  return true;
-}
-
-/* p was a float in opset 1. */
-static bool up_lp_pool(Import *im, OldNode *o) {
-  const Attr *p = old_attr(o, "p");
-  if (!p || p->kind != AT_FLOAT) return true;
-  const double v = p->floats[0];
-  if (v != (double)double_to_i64(v))
-    return diag_error(im->d, o->loc, ERR_ATTR_VALUE, "p is %g, must be a whole number", v);
-  return old_set(im, o, attr_int(im->arena, "p", double_to_i64(v))), true;
-}
-
-/* ---- resizing and sampling ---- */
-static bool up_upsample_1(Import *im, OldNode *o) {
-  const double f[4] = {1, 1, old_float(o, "height_scale", 1), old_float(o, "width_scale", 1)};
-  const Attr a = {
-      .name = "scales", .kind = AT_FLOATS, .n = 4, .floats = arena_dup(im->arena, f, sizeof f)};
-  if (old_attr(o, "height_scale")) old_set(im, o, a);
-  old_drop(o, "height_scale");
-  old_drop(o, "width_scale");
-  return true;
-}
-
-static bool up_upsample_scales(Import *im, OldNode *o) {
-  const Attr *a = old_attr(o, "scales");
-  if (!a || a->kind != AT_FLOATS) return need(im, o, "scales");
-  float *f = ARENA_ARRAY(im->arena, float, a->n);
-  for (int k = 0; k < a->n; k++) f[k] = (float)a->floats[k];
-  const int64_t dims[1] = {a->n};
-  old_input(im, o, 1, value_const(im->m, const_new(im->m, NULL, DT_F32, 1, dims, f)));
-  old_drop(o, "scales");
-  return true;
-}
-
-static bool up_upsample(Import *im, OldNode *o) {
-  const Attr *mode = old_attr(o, "mode");
-  if (mode && mode->kind == AT_STRING && strcmp(mode->strs[0], "bilinear") == 0)
-    old_set(im, o, attr_string(im->arena, "mode", "linear"));
-  o->op = "Resize";
-  o->opset = 10;
-  return true;
-}
-
-/* Nearest positions were rounded down along axes that grow and up along those that shrink. */
-enum { GROWS = 1, SHRINKS = 2 };
-static int scale_kinds(const Value *scales) {
-  int kinds = 0;
-  for (int64_t k = 0; scales && scales->cdata && k < scales->cdata->count; k++) {
-    const double v = dtype_load_f(
-        scales->dtype, (const char *)scales->cdata->data + k * dtype_bytes(scales->dtype));
-    kinds |= v < 1 ? SHRINKS : v > 1 ? GROWS : 0;
-  }
-  return kinds;
-}
-
-/* The scales that grow (or shrink), 1 for the others. */
-static Value *scales_of(Import *im, const Value *scales, bool shrink) {
-  const ConstData *c = scales->cdata;
-  float *f = ARENA_ARRAY(im->arena, float, c->count + 1);
-  for (int64_t k = 0; k < c->count; k++) {
-    const double v = dtype_load_f(c->dtype, (const char *)c->data + k * dtype_bytes(c->dtype));
-    f[k] = (v < 1) == shrink ? (float)v : 1;
-  }
-  return value_const(im->m, const_new(im->m, NULL, DT_F32, 1, c->dims, f));
-}
-
-static bool up_resize10(Import *im, OldNode *o) {
-  const Attr *mode = old_attr(o, "mode");
-  const bool nearest = !mode || mode->kind != AT_STRING || strcmp(mode->strs[0], "nearest") == 0;
-  const Attr where = attr_string(im->arena, "coordinate_transformation_mode", "asymmetric");
-  Value *scales = old_in(o, 1);
-  const int kinds = nearest ? scale_kinds(scales) : 0;
-  if (nearest && kinds == (GROWS | SHRINKS)) {
-    const Attr attrs[] = {where, attr_string(im->arena, "nearest_mode", "floor")};
-    Value *const in[] = {old_in(o, 0), NULL, scales_of(im, scales, false)};
-    Value *grown = old_emit(im, o, "Resize", 3, in, 2, attrs);
-    if (!grown) return false;
-    o->in[0] = grown;
-    scales = scales_of(im, scales, true);
-  }
-  old_input(im, o, 2, scales);
-  o->in[1] = NULL;
-  old_set(im, o, where);
-  old_set(im, o, attr_string(im->arena, "nearest_mode", kinds & SHRINKS ? "ceil" : "floor"));
-  return true;
-}
-
-/* floor((x + 0.5) / scale) is the nearest point of half_pixel when halves go up. */
-static bool up_resize11(Import *im, OldNode *o) {
-  const Attr *t = old_attr(o, "coordinate_transformation_mode"),
-             *mode = old_attr(o, "nearest_mode");
-  if (!t || t->kind != AT_STRING || strcmp(t->strs[0], "tf_half_pixel_for_nn") != 0) return true;
-  if (!mode || mode->kind != AT_STRING || strcmp(mode->strs[0], "floor") != 0)
-    return diag_error(im->d, o->loc, ERR_UNSUPPORTED,
-                      "tf_half_pixel_for_nn without nearest_mode floor");
-  old_set(im, o, attr_string(im->arena, "coordinate_transformation_mode", "half_pixel"));
-  old_set(im, o, attr_string(im->arena, "nearest_mode", "round_prefer_ceil"));
-  return true;
-}
-
-/* An empty tensor stood for an absent input. */
-static bool up_resize_empty(Import *im, OldNode *o) {
-  (void)im;
-  for (int k = 1; k < o->n_in; k++)
-    if (old_rank(o, k) == 1 && expr_is_i64(o->in[k]->dims[0], 0)) o->in[k] = NULL;
-  while (o->n_in && !o->in[o->n_in - 1]) o->n_in--;
-  return true;
-}
-
-static bool up_gridsample(Import *im, OldNode *o) {
-  const Attr *a = old_attr(o, "mode");
-  const char *mode = a && a->kind == AT_STRING ? a->strs[0] : "bilinear";
-  if (strcmp(mode, "bilinear") == 0) mode = "linear";
-  if (strcmp(mode, "bicubic") == 0) mode = "cubic";
-  old_set(im, o, attr_string(im->arena, "mode", mode));
-  return true;
-}
-
-static bool up_roialign(Import *im, OldNode *o) {
-  if (!old_attr(o, "coordinate_transformation_mode"))
-    old_set(im, o, attr_string(im->arena, "coordinate_transformation_mode", "output_half_pixel"));
-  return true;
-}
-
 static bool up_dft(Import *im, OldNode *o) {
   old_input(im, o, 2, value_const_scalar(im->m, DT_I64, (double)old_int(o, "axis", 1)));
   old_drop(o, "axis");
@@ -548,7 +382,7 @@ static bool up_scan(Import *im, OldNode *o) {
 static bool up_label_encoder(Import *im, OldNode *o) {
   const Attr *a = old_attr(o, "classes_strings");
   const Value *x = old_in(o, 0);
-  if (!a || a->kind != AT_STRINGS) return need(im, o, "classes_strings");
+  if (!a || a->kind != AT_STRINGS) return old_need(im, o, "classes_strings");
   const bool from_text = x && x->dtype == DT_STR;
   int64_t *numbers = ARENA_ARRAY(im->arena, int64_t, a->n);
   for (int k = 0; k < a->n; k++) numbers[k] = k;
@@ -565,8 +399,6 @@ static bool up_label_encoder(Import *im, OldNode *o) {
 static const UpgradeRow rows[] = {
     {"", "Add", 7, false, up_broadcast},
     {"", "And", 7, false, up_broadcast},
-    {"", "BatchNormalization", 9, false, up_batchnorm_spatial},
-    {"", "BatchNormalization", 14, false, up_batchnorm_outputs},
     {"", "Cast", 6, false, up_cast_name},
     {"", "Clip", 11, false, up_clip},
     {"", "Concat", 4, false, up_concat},
@@ -577,15 +409,11 @@ static const UpgradeRow rows[] = {
     {"", "Equal", 7, false, up_broadcast},
     {"", "Gemm", 7, false, up_broadcast},
     {"", "Greater", 7, false, up_broadcast},
-    {"", "GridSample", 20, false, up_gridsample},
-    {"", "GroupNormalization", 21, false, up_groupnorm},
     {"", "Hardmax", 13, false, up_softmax},
     {"", "Less", 7, false, up_broadcast},
     {"", "LogSoftmax", 13, false, up_softmax},
     {"", "Mul", 7, false, up_broadcast},
     {"", "Or", 7, false, up_broadcast},
-    {"", "GlobalLpPool", 2, false, up_lp_pool},
-    {"", "LpPool", 2, false, up_lp_pool},
     {"", "PRelu", 7, false, up_prelu},
     {"", "Pad", 2, false, up_pad_name},
     {"", "Pad", 11, false, up_pad},
@@ -601,13 +429,6 @@ static const UpgradeRow rows[] = {
     {"", "ReduceSum", 13, false, up_reduce},
     {"", "ReduceSumSquare", 18, false, up_reduce},
     {"", "Reshape", 5, false, up_reshape},
-    {"", "Upsample", 7, true, up_upsample_1},
-    {"", "Upsample", 9, true, up_upsample_scales},
-    {"", "Upsample", ALWAYS, true, up_upsample},
-    {"", "Resize", 11, false, up_resize10},
-    {"", "Resize", 13, false, up_resize11},
-    {"", "Resize", ALWAYS, false, up_resize_empty},
-    {"", "RoiAlign", 16, false, up_roialign},
     {"", "Scan", 9, false, up_scan},
     {"", "Scatter", ALWAYS, true, up_scatter},
     {"", "Selu", 6, false, up_selu},
@@ -632,26 +453,31 @@ static bool apply(Import *im, OldNode *o, const UpgradeRow *r) {
   return true;
 }
 
+/* In this order: a row may rename the node for those of later tables. */
+static const UpgradeRow *const tables[] = {upgrade_experimental, upgrade_contrib, rows, upgrade_nn};
+enum { N_TABLES = sizeof tables / sizeof *tables };
+
 bool upgrade_node(Import *im, OldNode *o) {
   if (!*o->domain && o->opset < 7 && !up_drop_inplace(im, o)) return false;
-  return apply(im, o, upgrade_experimental) && apply(im, o, upgrade_contrib) && apply(im, o, rows);
+  for (int t = 0; t < N_TABLES; t++)
+    if (!apply(im, o, tables[t])) return false;
+  return true;
 }
 
-static bool is_gone(const UpgradeRow *r, const char *domain, const char *op) {
-  for (; r->op; r++)
-    if (r->gone && strcmp(r->op, op) == 0 && strcmp(r->domain, domain) == 0) return true;
-  return false;
+static bool is_same(const UpgradeRow *a, const UpgradeRow *b) {
+  return b->op && strcmp(a->op, b->op) == 0 && strcmp(a->domain, b->domain) == 0;
 }
 
 bool upgrade_gone(int i, const char **domain, const char **op) {
-  const UpgradeRow *const tables[] = {rows, upgrade_experimental};
-  for (int t = 0; t < 2; t++)
+  for (int t = 0; t < N_TABLES; t++)
     for (const UpgradeRow *r = tables[t]; r->op; r++)
-      if (r->gone && i-- == 0) return *domain = r->domain, *op = r->op, true;
+      if (r->gone && !is_same(r, r + 1) && i-- == 0) return *domain = r->domain, *op = r->op, true;
   return false;
 }
 
 bool upgrade_known(const char *domain, const char *op) {
-  return is_gone(rows, domain, op) || is_gone(upgrade_experimental, domain, op) ||
-         is_gone(upgrade_contrib, domain, op);
+  const char *d, *name;
+  for (int i = 0; upgrade_gone(i, &d, &name); i++)
+    if (strcmp(name, op) == 0 && strcmp(d, domain) == 0) return true;
+  return false;
 }

@@ -15,10 +15,12 @@ typedef struct UpgradeRow {
 enum { ALWAYS = 1 << 20 };                      /* UpgradeRow.below: opset of no model */
 extern const UpgradeRow upgrade_experimental[]; /* upgrade_winml.c */
 extern const UpgradeRow upgrade_contrib[];      /* upgrade_contrib.c */
+extern const UpgradeRow upgrade_nn[];           /* upgrade_nn.c */
 
 const Attr *old_attr(const OldNode *o, const char *name);
 void old_drop(OldNode *o, const char *name);
 void old_set(Import *im, OldNode *o, Attr a);
+bool old_need(Import *im, const OldNode *o, const char *attr); /* false: its absence is reported */
 int64_t old_int(const OldNode *o, const char *name, int64_t def);
 double old_float(const OldNode *o, const char *name, double def);
 void old_input(Import *im, OldNode *o, int k, Value *v); /* sets input k, growing the list */
