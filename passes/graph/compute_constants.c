@@ -52,6 +52,7 @@ static bool can_compute(Constants *t, const Node *n) {
   int64_t read = 0, most = 0;
   if ((b != OB_EW && b != OB_ELEM && b != OB_EXTERN) || (n->op->flags & OF_RANDOM) || n->n_syms)
     return false;
+  if (b == OB_EXTERN && n->op->ext->heap) return false; /* numbers of strings of that run's heap */
   for (int k = 0; k < n->n_in; k++) {
     const Value *v = n->in[k];
     if (!v) continue;

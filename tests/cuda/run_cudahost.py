@@ -26,7 +26,7 @@ from onnx.backend.test.loader import load_model_tests  # noqa: E402
 import burin  # noqa: E402
 from tests.cuda import attention_models, calls, tiles  # noqa: E402
 from tests.models import own_models, run_models, run_random  # noqa: E402
-from tests.ops import run_backend  # noqa: E402
+from tests.ops import modes, run_backend  # noqa: E402
 
 TARGET = "cuda:host"
 MAX_KB = 300
@@ -39,7 +39,7 @@ CHECKS = "bounds,alignment,shift,signed-integer-overflow,integer-divide-by-zero,
 # ---- node tests ---------------------------------------------------------------------------------------
 
 def node_case(case):
-    result, detail = run_backend.run_case(case, TARGET)
+    result, detail = run_backend.run_case(case, modes.MODES[TARGET])
     if result == "skipped" and detail.startswith("status 5"):
         try:
             burin.compile(case.model, flags=["-O0"])

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Part "backend": every official ONNX node test, compiled for this machine and run from Python through the backend class.
 
-run_backend.py [REGEX] [--list]: only the tests that match; --list shows every test that did not pass. A case that the
-compiler refuses as unsupported (status 5) is skipped and its reason counted. Each case runs in a process of its own."""
+run_backend.py [REGEX] [--list] [--mode=NAME]: only the tests that match; --list shows every test that did not pass; --mode: by another
+way (modes.py). A case that the compiler refuses as unsupported (status 5) is skipped and its reason counted. Each case runs in a process of
+its own."""
 import argparse
 import collections
 import json
@@ -14,13 +15,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python"))
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / folder) for folder in ("", "python")]
 
 import numpy as np
-import onnx
 from onnx.backend.test.loader import load_model_tests
 
 import burin
+from tests.ops import modes
 
 SECONDS = 60
 EXCEPTIONS = {  # not run, each with its reason
@@ -51,24 +52,16 @@ def same(got, want, rtol, atol):
     return np.testing.assert_allclose(got, want, rtol=rtol, atol=atol)
 
 
-def array(value, info):
-    """A tensor of a case as numpy: the loader gives arrays, lists or protos."""
-    if isinstance(value, onnx.TensorProto):
-        return onnx.numpy_helper.to_array(value)
-    return value
-
-
-def run_case(case, target="native"):
-    """(result, detail): passed, failed or skipped."""
+def run_case(case, answers=modes.MODES["native"]):
+    """(result, detail): passed, failed or skipped; answers: a function of modes.py."""
     for pattern, reason in EXCEPTIONS.items():
         if re.search(pattern, case.name):
             return "skipped", reason
     try:
-        rep = burin.backend.prepare(case.model, target=target)
-        for inputs, outputs in case.data_sets:
-            feeds = [array(v, i) for v, i in zip(inputs, case.model.graph.input)]
-            want = [array(v, o) for v, o in zip(outputs, case.model.graph.output)]
-            same(list(rep.run(feeds)), want, case.rtol, case.atol)
+        for got, (_, outputs) in zip(answers(case), case.data_sets):
+            same(got, [modes.array(v) for v in outputs], case.rtol, case.atol)
+    except modes.Skip as e:
+        return "skipped", str(e)
     except burin.CompileError as e:
         message = str(e).splitlines()[0] if str(e) else ""
         return ("skipped" if e.status == 5 else "failed"), f"status {e.status}: {message[-200:]}"
@@ -127,11 +120,12 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("pattern", nargs="?", default="")
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--mode", default="native", choices=modes.MODES)
     args = parser.parse_args()
     burin.backend  # loaded before the forks
     cases = [c for c in load_model_tests(kind="node") if re.search(args.pattern, c.name)]
     with tempfile.TemporaryDirectory(prefix="burin-") as folder:
-        results = run_all(cases, folder)
+        results = run_all(cases, folder, lambda case: run_case(case, modes.MODES[args.mode]))
     counts = collections.Counter(r for _, r, _ in results)
     reasons = collections.Counter(re.sub(r"^.*?error", "error", d) for _, r, d in results if r == "skipped")
     for case, result, detail in results:

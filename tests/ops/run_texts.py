@@ -71,6 +71,14 @@ def test_concat(rng):
         compare(f"concat {shape}", m, {"x0": a, "x1": b}, [a + b])
 
 
+def test_constant(rng):
+    """Strings that are made of constants: by the run, whose heap they lie in."""
+    a, b = texts(rng, 4), texts(rng, 4)
+    model = build([h.make_node("StringConcat", ["a", "b"], ["y"])], [], ["y"], [("a", a), ("b", b)])
+    for flags in ([], ["-O0"]):
+        compare(f"concat of constants {flags}", model, {}, [a + b], flags)
+
+
 def split_reference(x, delimiter, most):
     pieces = [s.split(delimiter, most) for s in x.ravel()]
     width = max((len(p) for p in pieces), default=0)
@@ -320,7 +328,7 @@ def test_programs(folder):
 
 def main():
     rng = random.Random(SEED)
-    for test in (test_concat, test_split, test_normalizer, test_unique, test_numbers, test_regex, test_moves, test_labels, test_control, test_device):
+    for test in (test_concat, test_constant, test_split, test_normalizer, test_unique, test_numbers, test_regex, test_moves, test_labels, test_control, test_device):
         test(rng)
     test_heap()
     with tempfile.TemporaryDirectory(prefix="burin-") as name:
