@@ -52,7 +52,7 @@ enum {
 #define PROPERTY(id, name, holds, meaning) PF_##id = 1 << PF_BIT_##id,
 #include "passes/manage/passes.def"
   PF_ALL = (1 << PF_COUNT) - 1,
-  PF_CODE = PF_LOWERED | PF_BASIC | PF_SHAPED | PF_PLANNED /* what code is made of */
+  PF_CODE = PF_LOWERED | PF_BASIC | PF_NARROW | PF_SHAPED | PF_PLANNED /* what code is made of */
 };
 extern const PassRow pass_rows[];
 extern const int pass_row_count;

@@ -115,6 +115,11 @@ static bool eval_syms(GraphEval *ev, const Node *n) {
 }
 
 /* ---- EW and ELEM ---- */
+/* Nothing is computed with these: 64 bits of an element are read at a time. */
+static bool is_moved_only(DType t) {
+  return dtype_rows[t].cls == DC_STRING || dtype_rows[t].cls == DC_COMPLEX;
+}
+
 static Scalar load_element(void *user, DType t, int buffer, int64_t index) {
   GraphEval *ev = user;
   const ConstData *c = ev->value[buffer];
@@ -124,8 +129,8 @@ static Scalar load_element(void *user, DType t, int buffer, int64_t index) {
     return v;
   }
   const char *p = (const char *)c->data + index * dtype_bytes(t);
-  if (t == DT_STR || t == DT_C64)
-    memcpy(&v.i, p, sizeof v.i);
+  if (is_moved_only(t))
+    memcpy(&v.i, p + 8 * ev->half, sizeof v.i);
   else if (dtype_is_float(t))
     v.f = dtype_load_f(t, p);
   else
@@ -134,7 +139,7 @@ static Scalar load_element(void *user, DType t, int buffer, int64_t index) {
 }
 
 static void store_element(DType t, char *p, Scalar v) {
-  if (t == DT_STR || t == DT_C64)
+  if (is_moved_only(t))
     memcpy(p, &v.i, sizeof v.i);
   else if (dtype_is_float(t))
     dtype_store_f(t, p, v.f);
@@ -168,7 +173,7 @@ static bool next_index(int rank, const int64_t *dims, int64_t *at) {
   return false;
 }
 
-static void fill(GraphEval *ev, const Expr *e, const Expr *const *idx, ConstData *c) {
+static void fill_half(GraphEval *ev, const Expr *e, const Expr *const *idx, ConstData *c) {
   Arena *scratch = arena_child(ev->arena);
   Tape *tape = tape_new(scratch, ev->m->pool, e);
   const TapeEnv env = {.user = ev, .sym = read_sym, .load = load_element};
@@ -177,9 +182,16 @@ static void fill(GraphEval *ev, const Expr *e, const Expr *const *idx, ConstData
   do {
     for (int d = 0; d < c->rank; d++)
       if (idx[d]->op == EX_VAR) tape_set(tape, idx[d], at[d]);
-    store_element(c->dtype, data + k++ * dtype_bytes(c->dtype), tape_run(tape, &env));
+    store_element(c->dtype, data + 8 * ev->half + k++ * dtype_bytes(c->dtype),
+                  tape_run(tape, &env));
   } while (!ev->failed && next_index(c->rank, c->dims, at));
   arena_free(scratch);
+}
+
+static void fill(GraphEval *ev, const Expr *e, const Expr *const *idx, ConstData *c) {
+  for (ev->half = 0; ev->half < (dtype_bytes(c->dtype) > 8 ? 2 : 1); ev->half++)
+    fill_half(ev, e, idx, c);
+  ev->half = 0;
 }
 
 static bool eval_elem(GraphEval *ev, const Node *n, int out) {

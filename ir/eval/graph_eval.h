@@ -14,6 +14,7 @@ typedef struct GraphEval {
   int64_t *sym; /* by symbol id */
   bool *sym_known;
   int n_sym;
+  int half;        /* of elements of 128 bits: which one is computed */
   BurinHeap *heap; /* of strings; NULL: none are made (folding) */
   bool quiet;      /* failures are not reported (folding) */
   bool failed;     /* an access outside a value, an unknown symbol */

@@ -70,6 +70,17 @@ static bool is_basic(const PassCtx *c) {
   return c->module && !found;
 }
 
+static bool is_narrow(const PassCtx *c) {
+  for (int i = 0; c->module && i < c->module->kernels.n; i++) {
+    const Kernel *k = c->module->kernels.data[i];
+    for (int q = 0; q < k->params.n; q++)
+      if (dtype_bytes(k->params.data[q].dtype) > 8) return false;
+    for (int q = 0; q < k->locals.n; q++)
+      if (dtype_bytes(k->locals.data[q].dtype) > 8) return false;
+  }
+  return c->module != NULL;
+}
+
 static bool is_planned(const PassCtx *c) {
   const Module *m = c->module;
   if (!m || !m->arena_bytes || !m->scratch_bytes) return false;

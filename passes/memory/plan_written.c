@@ -210,8 +210,11 @@ static bool prove_kernel(Prove *c, const Step *s) {
 }
 
 /* ---- other steps ---- */
+/* Elements of its buffer, which may hold halves of those of the tensor (split_complex). */
 static int64_t elements(Prove *c, const TensorRef *t) {
-  int64_t n = 1;
+  if (t->buf.buffer < 0) return 0;
+  const int bytes = dtype_bytes(c->m->buffers.data[t->buf.buffer].dtype);
+  int64_t n = dtype_bytes(t->dtype) / bytes;
   for (int d = 0; d < t->rank; d++) n *= value_of(c, t->dims[d]);
   return n;
 }

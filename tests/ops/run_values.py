@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Part "values": answers that must not depend on how they come about. Elementwise operators on special values, folded
 and run; integer powers; nearest Resize by sizes; sine of huge numbers; long sums; means of large windows;
-TopK; averages of quantized windows."""
+TopK; averages of quantized windows; every type through what only moves elements."""
 import itertools
 import os
 import re
@@ -299,11 +299,68 @@ def quantized():
         check(np.array_equal(want, got), f"QLinearAveragePool {pads} ceil {ceil} include {include} {strides}")
 
 
+# ---- what only moves elements --------------------------------------------------------------------------------------------
+MOVES = [  # operator, further inputs, attributes; the first input is x
+    ("Identity", [], {}), ("Transpose", [], {"perm": [1, 0, 2]}), ("Concat", ["x"], {"axis": 1}),
+    ("Slice", [np.array([2, 0]), np.array([0, 3]), np.array([2, 0]), np.array([-1, 2])], {}),
+    ("Gather", [np.array([[2, 0], [1, -1]])], {"axis": 0}), ("GatherND", [np.array([[0, 1], [2, 2]])], {}),
+    ("GatherElements", [np.arange(24).reshape(2, 3, 4) * 5 % 3], {"axis": 0}), ("Reshape", [np.array([-1, 4])], {}),
+    ("ReverseSequence", [np.array([2, 3, 1])], {}), ("Tile", [np.array([1, 2, 1])], {}),
+    ("Expand", [np.array([2, 3, 3, 4])], {}), ("Pad", [np.array([0, 1, 2, 1, 0, 0])], {}),
+    ("Pad", [np.array([1, 0, 1, 0, 2, 1])], {"mode": "reflect"}), ("Unsqueeze", [np.array([0, 2])], {}),
+    ("Where", ["condition", "x", "flipped"], {}), ("Compress", [np.array([True, False, True])], {"axis": 0}),
+    ("ScatterND", [np.array([[1, 2]]), "row"], {}), ("ScatterElements", [np.array([[[2, 1, 0, 1]]]), "cell"], {"axis": 1}),
+    ("SpaceToDepth", ["image"], {"blocksize": 2}), ("CenterCropPad", [np.array([4, 2])], {"axes": [0, 2]})]
+
+
+def moves(t):
+    """Positions tell which element of x goes where; 0 is none."""
+    dtype = h.tensor_dtype_to_np_dtype(t)
+    shape = (3, 3, 4)
+    at = np.arange(1, 37).reshape(shape)
+    rng = np.random.default_rng(t)
+    x = (rng.integers(-100, 100, shape) + 1j * rng.integers(1, 9, shape) if np.dtype(dtype).kind == "c"
+         else rng.integers(0, 8 if t in (T.INT4, T.UINT4) else 100, shape)).astype(dtype)
+    derived = [h.make_node("Transpose", ["x"], ["flipped0"], perm=[1, 0, 2]), h.make_node("Identity", ["flipped0"], ["flipped"]),
+               h.make_node("Slice", ["x", "s0", "s1", "s0"], ["row0"]), h.make_node("Squeeze", ["row0", "s2"], ["row1"]),
+               h.make_node("Slice", ["row1", "s0", "s1", "s0"], ["row"]), h.make_node("Slice", ["x", "s4", "s5", "s4"], ["cell"]),
+               h.make_node("Reshape", ["x", "s3"], ["image"])]
+    init = [("s0", np.array([0])), ("s1", np.array([1])), ("s2", np.array([0])), ("s3", np.array([1, 3, 6, 2])),
+            ("s4", np.array([0, 1])), ("s5", np.array([1, 2])), ("condition", np.array([[True], [False], [True]]))]
+    nodes, names = list(derived), []
+    for k, (op, more, attrs) in enumerate(MOVES):
+        ins = [] if op in ("Where", "SpaceToDepth") else ["x"]
+        for j, a in enumerate(more):
+            if not isinstance(a, str):
+                init.append((f"c{k}_{j}", a))
+                a = f"c{k}_{j}"
+            ins.append(a)
+        names.append(f"y{k}_{op}")
+        nodes.append(h.make_node(op, ins, names[-1:], **attrs))
+    from onnx.reference import ReferenceEvaluator
+    where = ReferenceEvaluator(model(nodes, [("x", T.INT64, shape)], names, init)).run(None, {"x": at})
+    flat = np.concatenate([np.zeros(1, dtype), x.ravel()])
+    run = burin.compile(model(nodes, [("x", t, shape)], names, init)).run({"x": x})
+    sizes = burin.compile(model(nodes, [("x", t, ["a", "b", 4])], names, init)).run({"x": x})
+    folded = burin.compile(model(nodes, [], names, [*init, ("x", x)])).run({})
+    for name, w, *got in zip(names, where, run, sizes, folded):
+        for how, g in zip(("run", "with sizes as symbols", "folded"), got):
+            check(g.dtype == dtype and g.shape == w.shape and g.tobytes() == flat[w].tobytes(),
+                  f"{name} of {np.dtype(dtype)}, {how}")
+
+
+MOVED = [T.FLOAT, T.UINT8, T.INT16, T.INT32, T.INT64, T.BOOL, T.FLOAT16, T.DOUBLE, T.COMPLEX64, T.COMPLEX128, T.BFLOAT16,
+         T.FLOAT8E4M3FN, T.FLOAT8E5M2FNUZ, T.INT4, T.UINT4, T.FLOAT4E2M1]
+
+
 def main():
     only = sys.argv[1:]
     for part in (powers, resizes, huge, sums, windows, first_k, quantized):
         if not only or part.__name__ in only:
             part()
+    for t in MOVED:
+        if not only or "moves" in only:
+            moves(t)
     for dtype in (np.float32, np.float64, np.float16, np.int32, np.int64, np.uint8, np.uint64):
         if not only or "elementwise" in only:
             elementwise(dtype)

@@ -155,8 +155,8 @@ const Expr *elem_fold(ElemCtx *c, const Node *n, int out, const Expr *const *idx
 }
 
 bool infer_where(Model *m, Node *n) {
-  return op_need_dtype(m, n, 0, DT_BOOL) && op_need_class(m, n, 1, CL_NUMBER | CL_BOOL | CL_STRING) &&
-         op_same_dtype(m, n, 2, 1) && out_broadcast(m, n, n->in[1]->dtype);
+  return op_need_dtype(m, n, 0, DT_BOOL) && op_same_dtype(m, n, 2, 1) &&
+         out_broadcast(m, n, n->in[1]->dtype);
 }
 
 const Expr *elem_where(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
