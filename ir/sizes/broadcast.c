@@ -1,6 +1,7 @@
 /* Broadcasting over sizes that are only known when the model runs. A size of the caller may turn
  * out to be 1 and then yields to the other one: the common size of n and m is m where n is 1, else
- * n. Sizes that are expressions of others do not broadcast; they must be equal. */
+ * n. So does what can only be 0 or 1, as min(n, 1). Other sizes that are expressions do not
+ * broadcast; they must be equal. */
 #include "ir/sizes/sizes.h"
 
 enum { MAX_JOINED = 8 };
@@ -22,15 +23,23 @@ static bool is_open(ExprPool *p, const Expr *e) {
   return joined(p, e, sizes) > 0;
 }
 
+/* Is e a size that is never more than 1, and not always 1? */
+static bool at_most_one(ExprPool *p, const Expr *e) {
+  int64_t lo, hi;
+  return !expr_is_const(e, &lo) && expr_range(p, e, &lo, &hi) && hi <= 1;
+}
+
 bool dims_broadcast(ExprPool *p, const Expr *dim, const Expr *out) {
   int64_t k;
-  return dim != out && is_open(p, dim) && (expr_is_const(out, &k) || is_open(p, out));
+  if (dim == out) return false;
+  return at_most_one(p, dim) || (is_open(p, dim) && (expr_is_const(out, &k) || is_open(p, out)));
 }
 
 const Expr *dim_join(ExprPool *p, const Expr *a, const Expr *b) {
   const Expr *x[MAX_JOINED], *y[MAX_JOINED], *all[2 * MAX_JOINED];
   const int nx = joined(p, a, x), ny = joined(p, b, y);
   int64_t k;
+  if (at_most_one(p, a) != at_most_one(p, b)) return at_most_one(p, a) ? b : a;
   if (expr_is_const(a, &k) && ny) return a;
   if (expr_is_const(b, &k) && nx) return b;
   if (!nx || !ny) return NULL;
@@ -51,5 +60,6 @@ const Expr *bcast_index(ExprPool *p, const Expr *dim, const Expr *out, const Exp
   const Expr *one = ex_i64(p, 1), *zero = ex_i64(p, 0);
   if (expr_is_i64(dim, 1)) return zero;
   if (!out || !dims_broadcast(p, dim, out)) return index;
+  if (at_most_one(p, dim)) return zero;
   return ex_mul(p, index, ex_select(p, ex_eq(p, dim, one), zero, one));
 }

@@ -1,25 +1,15 @@
-/* RegexFullMatch: all states of an automaton at once, one code point after the other (Thompson,
- * "Regular Expression Search Algorithm", 1968), so that no pattern takes longer than its length
- * times that of the text. The program is made by the compiler (ir/ops/text/regex.c). */
+/* RegexFullMatch and matches inside a text: all states of an automaton at once, one code point after
+ * the other (Thompson, "Regular Expression Search Algorithm", 1968), so that no match takes longer
+ * than the pattern's length times that of the text. The program is made by the compiler
+ * (ir/ops/text/regex.c). */
 #include "runtime/text/regex.h"
 #include "runtime/ops/ops.h"
 
-typedef struct StateSet {
-  uint32_t *members, *places; /* places[s] < count and members[places[s]] == s: s is in it */
-  uint32_t count;
-} StateSet;
-
-typedef struct Matcher {
-  const uint32_t *program;
-  StateSet now, next;
-  uint32_t *stack; /* of states still to be entered */
-} Matcher;
-
-static const uint32_t *instruction(const Matcher *m, uint32_t k) {
+static const uint32_t *instruction(const Regex *m, uint32_t k) {
   return m->program + REGEX_HEADER + 3 * k;
 }
 
-static bool in_ranges(const Matcher *m, uint32_t first, uint32_t count, uint32_t c) {
+static bool in_ranges(const Regex *m, uint32_t first, uint32_t count, uint32_t c) {
   const uint32_t *const r =
       m->program + REGEX_HEADER + 3 * m->program[REGEX_INSTRUCTIONS] + 2 * first;
   uint32_t low = 0, high = count;
@@ -58,7 +48,7 @@ static bool set_add(StateSet *s, uint32_t state) {
 }
 
 /* Enters a state and all that it leads to without a character. */
-static void enter(Matcher *m, StateSet *s, uint32_t state, uint32_t before, uint32_t behind) {
+static void enter(Regex *m, StateSet *s, uint32_t state, uint32_t before, uint32_t behind) {
   uint32_t n = 0;
   m->stack[n++] = state;
   while (n) {
@@ -75,12 +65,21 @@ static uint32_t code_point_at(TextView t, uint64_t at, int *bytes) {
   return at < t.length ? utf8_read(t.bytes + at, t.length - at, bytes) : REGEX_NOTHING;
 }
 
-static bool matches(Matcher *m, TextView t) {
+static bool set_matches(const Regex *m, const StateSet *s) {
+  for (uint32_t k = 0; k < s->count; k++)
+    if (instruction(m, s->members[k])[0] == REGEX_MATCH) return true;
+  return false;
+}
+
+uint64_t regex_longest(Regex *m, TextView t, uint64_t from, uint32_t before) {
   int bytes, ahead;
-  uint32_t c = code_point_at(t, 0, &bytes);
+  uint32_t c = code_point_at(t, from, &bytes);
+  uint64_t longest = REGEX_NO_MATCH;
   m->now.count = 0;
-  enter(m, &m->now, 0, REGEX_NOTHING, c);
-  for (uint64_t at = 0; at < t.length && m->now.count; at += (uint64_t)bytes, bytes = ahead) {
+  enter(m, &m->now, 0, before, c);
+  for (uint64_t at = from; m->now.count; at += (uint64_t)bytes, bytes = ahead) {
+    if (set_matches(m, &m->now)) longest = at;
+    if (at >= t.length) break;
     const uint32_t behind = code_point_at(t, at + (uint64_t)bytes, &ahead);
     m->next.count = 0;
     for (uint32_t k = 0; k < m->now.count; k++) {
@@ -93,9 +92,7 @@ static bool matches(Matcher *m, TextView t) {
     m->next = other;
     c = behind;
   }
-  for (uint32_t k = 0; k < m->now.count; k++)
-    if (instruction(m, m->now.members[k])[0] == REGEX_MATCH) return true;
-  return false;
+  return longest;
 }
 
 static bool set_new(BurinHeap *h, StateSet *s, uint32_t n) {
@@ -106,16 +103,22 @@ static bool set_new(BurinHeap *h, StateSet *s, uint32_t n) {
   return s->members && s->places;
 }
 
+bool regex_open(Regex *m, BurinHeap *h, const uint32_t *program) {
+  const uint32_t n = program[REGEX_INSTRUCTIONS];
+  m->program = program;
+  /* each state on the stack was put there by another one, once */
+  m->stack = (uint32_t *)heap_alloc(h, (2 * (uint64_t)n + 2) * sizeof *m->stack);
+  return m->stack && set_new(h, &m->now, n) && set_new(h, &m->next, n);
+}
+
 int32_t rt_regex_full_match(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
                             const int64_t *w, void *scratch) {
   const Strings s = strings_of(&in[n_in - 1], scratch);
-  Matcher m = {.program = (const uint32_t *)in[1].data};
-  const uint32_t n = m.program[REGEX_INSTRUCTIONS];
-  /* each state on the stack was put there by another one, once */
-  m.stack = (uint32_t *)heap_alloc(s.heap, (2 * (uint64_t)n + 2) * sizeof *m.stack);
-  if (!m.stack || !set_new(s.heap, &m.now, n) || !set_new(s.heap, &m.next, n))
-    return BURIN_E_MEMORY;
-  for (int64_t i = 0; i < rt_count(in); i++)
-    ((uint8_t *)out->data)[i] = matches(&m, strings_get(&s, ((const int64_t *)in->data)[i]));
+  Regex m;
+  if (!regex_open(&m, s.heap, (const uint32_t *)in[1].data)) return BURIN_E_MEMORY;
+  for (int64_t i = 0; i < rt_count(in); i++) {
+    const TextView t = strings_get(&s, ((const int64_t *)in->data)[i]);
+    ((uint8_t *)out->data)[i] = regex_longest(&m, t, 0, REGEX_NOTHING) == t.length;
+  }
   return BURIN_OK;
 }

@@ -77,6 +77,11 @@ TEXT_FN int32_t rt_string_ranks(const RtTensor *in, int32_t n_in, RtTensor *out,
 /* RegexFullMatch (20): in 1 is the program that text/regex of the compiler makes (u32 words) */
 TEXT_FN int32_t rt_regex_full_match(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
                                     const int64_t *w, void *scratch);
+/* Tokenizer of com.microsoft: in 1 is a program as above, in 2 what is filled up with, and the marks
+ * at the ends. Tokens are its matches (w[0] 0) or what stands between them (1), if they have at
+ * least w[1] code points; w[2]: marks around those of a string, if any string has a token. out 0: in 0's dims, and tokens. */
+TEXT_FN int32_t rt_tokenize(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                            const int64_t *w, void *scratch);
 /* Cast to a number: out 0 of any type; a string that is no number is an error. */
 TEXT_FN int32_t rt_string_to_number(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
                                     const int64_t *w, void *scratch);

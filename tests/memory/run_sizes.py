@@ -44,6 +44,7 @@ MODELS = {
     "concat_conv": "(float[1,4,h,w] x, float[1,4,k,l] z, float[8,8,3,3] f) => (float[1,8,a,b] y) { r = Relu(x) s = Sigmoid(z) c = Concat<axis=1>(r, s) y = Conv<pads=[1,1,1,1]>(c, f) }",
     "expand": "(float[n,1] x, float[k,m] z) => (float[a,b] y) { s = Shape(z) y = Expand(x, s) }",
     "add": "(float[n,m] x, float[k,m] z) => (float[a,b] y) { y = Add(x, z) }",
+    "add_first": "(float[n,m] x) => (float[a,b] y) { s = Constant<value_ints=[0]>() e = Constant<value_ints=[1]>() f = Slice(x, s, e, s) g = Concat<axis=0>(x, x) y = Add(f, g) }",
     "where": "(bool[n] c, float[m] x, float[k] z) => (float[a] y) { y = Where(c, x, z) }",
     "matmul": "(float[b,n,k] x, float[c,l,m] z) => (float[p,q,r] y) { y = MatMul(x, z) }",
     "matmul_relu": "(float[n,16] x, float[16,m] z, float[l] w) => (float[q,r] y) { p = MatMul(x, z) s = Add(p, w) y = Relu(s) }",

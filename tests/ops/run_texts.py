@@ -17,6 +17,7 @@ sys.path[:0] = [str(ROOT / "python"), str(ROOT / "tests")]
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 from onnx import TensorProto as T, helper as h, numpy_helper as nh
 
 import burin
@@ -39,7 +40,7 @@ def build(nodes, inputs, outputs, init=(), opset=21):
     info = [h.make_tensor_value_info(n, t, s) for n, t, s in inputs]
     out = [h.make_empty_tensor_value_info(n) for n in outputs]
     graph = h.make_graph(nodes, "g", info, out, [nh.from_array(np.asarray(a), n) for n, a in init])
-    return h.make_model(graph, opset_imports=[h.make_opsetid("", opset), h.make_opsetid("ai.onnx.ml", 4)], ir_version=10)
+    return h.make_model(graph, opset_imports=[h.make_opsetid("", opset), h.make_opsetid("ai.onnx.ml", 4), h.make_opsetid("com.microsoft", 1)], ir_version=10)
 
 
 def op(name, n_in, n_out=1, domain="", types=T.STRING, rank=1, **attrs):
@@ -191,6 +192,36 @@ def test_regex(rng):
     compare("regex of exponential search", op("RegexFullMatch", 1, pattern="(a*)*(a|aa)*c"), {"x0": slow}, [np.array([False])])
 
 
+TOKENS = [dict(tokenexp=t) for t in ("[a-zA-Z0-9_]+", ".", "a|ab|b+", r"\b\w\w+\b", "x*", "a*?", "(?i)ä", "^a|b$")]
+TOKENS += [dict(separators=[s]) for s in ("", " ", "[ ,]+", "a|ab", "é")]
+
+
+def test_tokenizer(rng):
+    """Against ONNX Runtime: vectors and tables, with marks and without, short tokens left out."""
+    ort.set_default_logger_severity(4)
+    for pattern in TOKENS:
+        for rank, mark, least in ((1, 0, 1), (2, 1, 1), (1, 1, 2)):
+            if least > 1 and (pattern == {"tokenexp": "."} or pattern == {"separators": [""]}):
+                continue
+            model = op("Tokenizer", 1, domain="com.microsoft", rank=rank, pad_value="#", mark=mark, mincharnum=least, **pattern)
+            x = texts(rng, *(3, 2)[:rank], most=12)
+            want = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x0": x})
+            compare(f"tokens {pattern} mark {mark}, at least {least}", model, {"x0": x}, want)
+    model = op("Tokenizer", 1, domain="com.microsoft", pad_value="", mark=0, mincharnum=1, tokenexp="a")
+    try:
+        burin.compile(model).run({"x0": np.array(["a" * 300], object)})
+        check("more tokens than the bound", False, "were taken")
+    except burin.RunError as e:
+        check("more tokens than the bound", True, e)
+    for bad in ({}, {"tokenexp": "("}, {"tokenexp": ""}, {"tokenexp": "a", "separators": ["a"]}, {"separators": ["a", "b"]}, {"separators": [""], "mincharnum": 2},
+                {"tokenexp": "a", "mincharnum": 0}, {"tokenexp": "a", "mark": 2}, {"tokenexp": "a", "pad_value": 3}):
+        try:
+            burin.compile(op("Tokenizer", 1, domain="com.microsoft", **{"pad_value": "", "mark": 0, "mincharnum": 1, **bad}))
+            check(f"bad tokenizer {bad}", False, "was taken")
+        except burin.CompileError as e:
+            check(f"bad tokenizer {bad}", e.status in (1, 5) and "Tokenizer" in str(e), e)
+
+
 # ---- what moves strings, and labels -------------------------------------------------------------------------------
 def test_moves(rng):
     x, y = texts(rng, 4, 3), texts(rng, 4, 3)
@@ -328,7 +359,7 @@ def test_programs(folder):
 
 def main():
     rng = random.Random(SEED)
-    for test in (test_concat, test_constant, test_split, test_normalizer, test_unique, test_numbers, test_regex, test_moves, test_labels, test_control, test_device):
+    for test in (test_concat, test_constant, test_split, test_normalizer, test_unique, test_numbers, test_regex, test_tokenizer, test_moves, test_labels, test_control, test_device):
         test(rng)
     test_heap()
     with tempfile.TemporaryDirectory(prefix="burin-") as name:

@@ -353,9 +353,23 @@ MOVED = [T.FLOAT, T.UINT8, T.INT16, T.INT32, T.INT64, T.BOOL, T.FLOAT16, T.DOUBL
          T.FLOAT8E4M3FN, T.FLOAT8E5M2FNUZ, T.INT4, T.UINT4, T.FLOAT4E2M1]
 
 
+# ---- the first row of a table, which broadcasts ------------------------------------------------------------------
+def first_rows():
+    """A size of 0 or 1 against one that is an expression: torch's max_pool2d with indices is written so."""
+    nodes = [h.make_node("MaxPool", ["x"], ["p"], kernel_shape=[2], strides=[2]), h.make_node("Slice", ["x", "zero", "one", "axis"], ["f"]),
+             h.make_node("Greater", ["p", "zerof"], ["c"]), h.make_node("Sub", ["p", "f"], ["y"]), h.make_node("Where", ["c", "f", "p"], ["z"])]
+    init = [("zero", np.array([0])), ("one", np.array([1])), ("axis", np.array([2])), ("zerof", np.float32([0]))]
+    run = burin.compile(model(nodes, [("x", T.FLOAT, ["b", "c", "n"])], ["y", "z"], init)).run
+    for n in (2, 3, 9, 40):
+        x = np.random.default_rng(n).standard_normal((2, 3, n)).astype(np.float32)
+        p, f = x[..., : n // 2 * 2].reshape(2, 3, -1, 2).max(-1), x[..., :1]
+        y, z = run({"x": x})
+        check(np.array_equal(y, p - f) and np.array_equal(z, np.where(p > 0, f, p)), f"first of {n}")
+
+
 def main():
     only = sys.argv[1:]
-    for part in (powers, resizes, huge, sums, windows, first_k, quantized):
+    for part in (powers, resizes, huge, sums, windows, first_k, quantized, first_rows):
         if not only or part.__name__ in only:
             part()
     for t in MOVED:
