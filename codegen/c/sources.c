@@ -35,6 +35,7 @@ EMBED(burin_c_text_ops, "runtime/text/text_ops.c");
 EMBED(burin_c_regex_program, "runtime/text/regex.h");
 EMBED(burin_c_regex, "runtime/text/regex.c");
 EMBED(burin_c_tokenize, "runtime/text/tokenize.c");
+EMBED(burin_c_text_hash, "runtime/text/text_hash.c");
 
 static const char *const operators[] = {
     burin_c_coupling_begin, burin_c_dft_begin,    burin_c_inverse_begin, burin_c_nms_begin,   burin_c_roi_begin,  burin_c_scatter_begin,
@@ -122,7 +123,7 @@ static void write_texts(FILE *f) {
       burin_c_heap_begin,     burin_c_strings_begin,       burin_c_case_runs_begin,
       burin_c_case_begin,     burin_c_decimal_begin,       burin_c_text_numbers_begin,
       burin_c_text_ops_begin, burin_c_regex_program_begin, burin_c_regex_begin,
-      burin_c_tokenize_begin};
+      burin_c_tokenize_begin, burin_c_text_hash_begin};
   fputs("\n#define TEXT_FN static inline\n", f);
   write_section("strings", burin_c_text_begin, f);
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) write_text(parts[i], f);

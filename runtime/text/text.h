@@ -82,6 +82,9 @@ TEXT_FN int32_t rt_regex_full_match(const RtTensor *in, int32_t n_in, RtTensor *
  * least w[1] code points; w[2]: marks around those of a string, if any string has a token. out 0: in 0's dims, and tokens. */
 TEXT_FN int32_t rt_tokenize(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
                             const int64_t *w, void *scratch);
+/* MurmurHash3 of com.microsoft: the 32-bit hash, seed w[0], of each string of in 0. */
+TEXT_FN int32_t rt_text_hash(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                             const int64_t *w, void *scratch);
 /* Cast to a number: out 0 of any type; a string that is no number is an error. */
 TEXT_FN int32_t rt_string_to_number(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
                                     const int64_t *w, void *scratch);

@@ -3,6 +3,7 @@
 regular expressions against Python's and in RE2's own syntax; what only moves strings; labels of ai.onnx.ml; If and Loop;
 the program around a model, other architectures, C source, a heap that ends."""
 import ctypes
+import itertools
 from decimal import Decimal
 import random
 import re
@@ -196,6 +197,15 @@ TOKENS = [dict(tokenexp=t) for t in ("[a-zA-Z0-9_]+", ".", "a|ab|b+", r"\b\w\w+\
 TOKENS += [dict(separators=[s]) for s in ("", " ", "[ ,]+", "a|ab", "é")]
 
 
+def test_hash(rng):
+    """Against ONNX Runtime: every length modulo 4, seeds, both signs."""
+    x = texts(rng, 40, most=11)
+    for seed, positive in itertools.product((0, 7, 2**31 + 5), (0, 1)):
+        model = op("MurmurHash3", 1, domain="com.microsoft", seed=seed, positive=positive)
+        want = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x0": x})
+        compare(f"hash with seed {seed}, positive {positive}", model, {"x0": x}, want)
+
+
 def test_tokenizer(rng):
     """Against ONNX Runtime: vectors and tables, with marks and without, short tokens left out."""
     ort.set_default_logger_severity(4)
@@ -359,7 +369,7 @@ def test_programs(folder):
 
 def main():
     rng = random.Random(SEED)
-    for test in (test_concat, test_constant, test_split, test_normalizer, test_unique, test_numbers, test_regex, test_tokenizer, test_moves, test_labels, test_control, test_device):
+    for test in (test_concat, test_constant, test_split, test_normalizer, test_unique, test_numbers, test_regex, test_hash, test_tokenizer, test_moves, test_labels, test_control, test_device):
         test(rng)
     test_heap()
     with tempfile.TemporaryDirectory(prefix="burin-") as name:

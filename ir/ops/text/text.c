@@ -180,6 +180,36 @@ bool infer_texts_match(Model *m, Node *n) {
 const ExternRow ext_regex_full_match = {"rt_regex_full_match", (void *)rt_regex_full_match,
                                         pack_nothing, NULL, .heap = true};
 
+/* ---- MurmurHash3 of com.microsoft ---- */
+bool infer_murmur_hash(Model *m, Node *n) {
+  int64_t seed, positive;
+  if (n->in[0]->dtype != DT_STR)
+    return op_error(m, n, ERR_UNSUPPORTED, "only strings are hashed, not %s",
+                    dtype_text(n->in[0]->dtype));
+  return op_int_in(m, n, "seed", 0, 0, UINT32_MAX, &seed) &&
+         op_int_in(m, n, "positive", 1, 0, 1, &positive) &&
+         op_out_like(m, n, 0, positive ? DT_U32 : DT_I32, n->in[0]);
+}
+
+bool expand_murmur_hash(Build *b, Node *n, Value **out) {
+  const Attr attrs[2] = {attr_int(b->m->arena, "seed", node_int(n, "seed", 0)),
+                         attr_int(b->m->arena, "positive", node_int(n, "positive", 1))};
+  out[0] = build_node(b, "TextHash", "burin", 1, n->in, 1, 2, attrs)->out[0];
+  return b->ok;
+}
+
+bool infer_texts_hash(Model *m, Node *n) {
+  return need_text(m, n, 0) &&
+         op_out_like(m, n, 0, node_int(n, "positive", 1) ? DT_U32 : DT_I32, n->in[0]);
+}
+
+static int pack_hash(const Node *n, int64_t *w, int max) {
+  w[0] = node_int(n, "seed", 0);
+  return 1;
+}
+const ExternRow ext_text_hash = {"rt_text_hash", (void *)rt_text_hash, pack_hash, NULL,
+                                 .heap = true};
+
 /* ---- what the pass strings makes ---- */
 bool infer_texts_to_i64(Model *m, Node *n) { return op_out_like(m, n, 0, DT_I64, n->in[0]); }
 bool infer_texts_out(Model *m, Node *n) { return op_out_like(m, n, 0, DT_STR, n->in[0]); }
