@@ -18,6 +18,7 @@ typedef struct PassCtx {
   int max_threads;
   bool tf32;          /* products of f32 may be rounded to tf32, on GPUs */
   bool clamp_indices; /* indices outside of their axis are not told (check_indices.c) */
+  int64_t cache_room; /* elements along its axis that a cache in place has room for; 0: none are */
   bool winograd;
   int winograd_size; /* of its tiles where it is faster: 2, 4 or 6; 0: 2 or 4, by cost */
   StripChoice strips;

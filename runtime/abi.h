@@ -154,6 +154,14 @@ typedef struct BurinKeys {
   const char *const *texts; /* UTF-8 */
 } BurinKeys;
 
+/* An input and an output in one memory, the output's, which has room for `room` elements along
+ * `axis`: strides are those of that many. The input's pointer is NULL or the output's; a run keeps
+ * what the input's size says is there and writes behind it. */
+typedef struct BurinInPlace {
+  int32_t input, output, axis;
+  int64_t room;
+} BurinInPlace;
+
 struct BurinModel;
 typedef struct BurinModel {
   uint32_t abi_version, size; /* of this struct */
@@ -191,6 +199,8 @@ typedef struct BurinModel {
   const BurinDefault *defaults; /* by input; NULL: all must be given */
   int32_t uses_heap;            /* runs need BurinOptions.heap */
   const BurinKeys *output_keys; /* by output; NULL: none has any */
+  const BurinInPlace *in_place; /* n_in_place of them */
+  int32_t n_in_place;
 } BurinModel;
 /* Behind the weights in their file: their hash, which runs look for, and zeros. */
 enum { BURIN_WEIGHTS_TAIL = 64 };

@@ -150,6 +150,12 @@ void c_check(CEntry *e, const EntryItem *item) {
     case EN_DEFAULT_SIZE: check_default_size(e, item); break;
     case EN_DEFAULTS_DONE: c_line(e->c, "in = own_in;"); break;
     case EN_POINTER: check_pointer(e, item); break;
+    case EN_SAME:
+      c_require(
+          e,
+          arena_printf(e->c->arena, "!in[%d] || in[%d] == out[%d]", item->k, item->k, (int)item->n),
+          item->check, NULL, NULL, NULL);
+      break;
     case EN_ARENA: check_arena(e, item); break;
     case EN_HEAP:
       c_require(e, "own.heap", item->check, NULL, NULL, NULL);

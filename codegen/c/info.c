@@ -211,6 +211,17 @@ static void symbol_table(const Program *p, StrBuf *out) {
   sb_printf(out, "};\n");
 }
 
+static void in_place_table(const Program *p, StrBuf *out) {
+  const Model *const m = p->m->model;
+  if (!m->in_place.n) return;
+  sb_printf(out, "static const BurinInPlace %s_in_place[] = {", p->name);
+  for (int i = 0; i < m->in_place.n; i++) {
+    const InPlace *const x = &m->in_place.data[i];
+    sb_printf(out, "{%d, %d, %d, %" PRId64 "}, ", x->input, x->output, x->axis, x->room);
+  }
+  sb_printf(out, "};\n");
+}
+
 static const char *table(const Program *p, int n, const char *name) {
   return n ? arena_printf(p->arena, "%s_%s", p->name, name) : "NULL";
 }
@@ -228,6 +239,7 @@ void c_info(CState *s, StrBuf *out) {
   kernel_table(p, out);
   check_table(p, out);
   symbol_table(p, out);
+  in_place_table(p, out);
   const bool keys = key_table(p, out);
   sb_printf(out, "static const BurinModel %s_model = {\n  BURIN_ABI_VERSION, sizeof(BurinModel),\n",
             n);
@@ -243,10 +255,11 @@ void c_info(CState *s, StrBuf *out) {
             m->arena_lower_bound > 0 ? m->arena_lower_bound : 0);
   sb_printf(out, "  %d, %s, 0, %s_invoke, %s_arena_size, %s_output_dims,\n", p->calls.n,
             table(p, p->calls.n, "kernels"), n, n, n);
-  sb_printf(out, "  %s%s, NULL, 0, NULL, %d, %s_checks, %s_failure_text, %s, %d, %s};\n",
+  sb_printf(out, "  %s%s, NULL, 0, NULL, %d, %s_checks, %s_failure_text, %s, %d, %s, %s, %d};\n",
             p->weights.bytes ? "&" : "", table(p, p->weights.bytes > 0, "weights"), p->checks->n, n,
             n, p->defaults ? table(p, 1, "defaults") : "NULL", p->uses_heap,
-            keys ? arena_printf(p->arena, "%s_keys", n) : "NULL");
+            keys ? arena_printf(p->arena, "%s_keys", n) : "NULL",
+            table(p, m->model->in_place.n, "in_place"), m->model->in_place.n);
   sb_printf(out, "\nconst BurinModel *%s_info(void) { return &%s_model; }\n", n, n);
   sb_printf(out,
             "\nint32_t %s_failure_text(const BurinFailure *failure, char *text, int32_t size) {\n"

@@ -178,6 +178,15 @@ static int check_pointers(Entry *e, const EntryItem *item) {
   return many ? many : 1;
 }
 
+static void check_same(Entry *e, const EntryItem *item) {
+  Emit *const c = e->c;
+  const Val in = load(c, c->ptr, at_k(c, c->ptr, e->in, item->k)),
+            out = load(c, c->ptr, at_k(c, c->ptr, e->out, (int)item->n));
+  const Val none = LLVMBuildNot(c->b, not_null(c, in), "");
+  require(e, LLVMBuildOr(c->b, none, LLVMBuildICmp(c->b, LLVMIntEQ, in, out, ""), ""), item->check,
+          0, NULL);
+}
+
 /* ---- the arena ---- */
 /* How many threads will run: those asked for, one where nobody lends any or where the arena's size
  * is not told and each needs room in it. */
@@ -222,8 +231,8 @@ static void check_heap(Entry *e, const EntryItem *item) {
   const Val heap = options_heap(e);
   require(e, not_null(c, heap), item->check, 0, NULL);
   Type type;
-  const Val begin = declare(c, "burin_rt_heap_begin", LLVMVoidTypeInContext(c->ctx), 1,
-                            (Type[]){c->ptr}, &type);
+  const Val begin =
+      declare(c, "burin_rt_heap_begin", LLVMVoidTypeInContext(c->ctx), 1, (Type[]){c->ptr}, &type);
   LLVMBuildCall2(c->b, type, begin, (Val[]){heap}, 1, "");
 }
 
@@ -251,6 +260,7 @@ int entry_check(Entry *e, const EntryItem *item) {
     case EN_DEFAULT_SIZE: check_default_size(e, item); break;
     case EN_DEFAULTS_DONE: e->in = e->own_in; break;
     case EN_POINTER: return check_pointers(e, item);
+    case EN_SAME: check_same(e, item); break;
     case EN_ARENA:
       if (!e->p->launches) check_arena(e, item); /* the device has its own */
       break;

@@ -81,6 +81,18 @@ static Val output_keys(Emit *c, const Program *p) {
   return any ? const_array(c, t, items, n) : LLVMConstNull(c->ptr);
 }
 
+static Val in_place_infos(Emit *c, const Program *p) {
+  const Model *const m = p->m->model;
+  const Type t = LLVMStructTypeInContext(c->ctx, (Type[]){c->i32, c->i32, c->i32, c->i64}, 4, 0);
+  Val *const items = ARENA_ARRAY(c->arena, Val, m->in_place.n + 1);
+  for (int i = 0; i < m->in_place.n; i++) {
+    const InPlace *const x = &m->in_place.data[i];
+    Val f[4] = {ki32(c, x->input), ki32(c, x->output), ki32(c, x->axis), ki64(c, x->room)};
+    items[i] = LLVMConstStructInContext(c->ctx, f, 4, 0);
+  }
+  return m->in_place.n ? const_array(c, t, items, m->in_place.n) : LLVMConstNull(c->ptr);
+}
+
 static Val kernel_infos(Emit *c, const Program *p) {
   const Type t = LLVMStructTypeInContext(c->ctx, (Type[]){c->ptr, c->ptr, c->i64}, 3, 0);
   Val *const items = ARENA_ARRAY(c->arena, Val, p->calls.n + 1);
@@ -195,7 +207,7 @@ void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
                      LLVMFunctionType(c->i32, (Type[]){c->ptr, c->ptr, c->i32}, 3, 0), true);
   const LLVMBasicBlockRef failure_start = LLVMGetInsertBlock(c->b);
   Val f[] = {ki32(c, BURIN_ABI_VERSION),
-             ki32(c, size_on(p->t, "44ppppp4444ppp8844884p8ppppp8p4ppp4p")),
+             ki32(c, size_on(p->t, "44ppppp4444ppp8844884p8ppppp8p4ppp4pp4")),
              const_text(c, p->name),
              const_text(c, "burin"),
              const_text(c, p->t->name),
@@ -230,7 +242,9 @@ void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
              p->defaults ? hidden_bytes(c, arena_printf(c->arena, "%s_defaults", p->name))
                          : LLVMConstNull(c->ptr),
              ki32(c, p->uses_heap),
-             output_keys(c, p)};
+             output_keys(c, p),
+             in_place_infos(c, p),
+             ki32(c, m->model->in_place.n)};
   const Val init = LLVMConstStructInContext(c->ctx, f, sizeof f / sizeof *f, 0);
   const Val g =
       LLVMAddGlobal(c->mod, LLVMTypeOf(init), arena_printf(c->arena, "%s_model", p->name));

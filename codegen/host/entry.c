@@ -116,11 +116,27 @@ static void add_pointers(Making *m) {
   const Program *const p = m->p;
   const int n = p->m->inputs.n + p->m->outputs.n;
   for (int k = 0; k < n; k++) {
-    const Expr *const bytes = program_io_bytes(p, k);
+    const Expr *bytes = program_io_bytes(p, k);
     int64_t lo, hi;
+    if (k < p->m->inputs.n && model_input_in_place(p->m->model, k))
+      bytes = ex_i64(p->m->model->pool, 0); /* it lies in an output */
     const bool some = expr_range(p->m->model->pool, bytes, &lo, &hi) && lo > 0;
     const int check = check_add(p, BURIN_E_ARGUMENT, NULL, "%s is NULL", program_io_name(p, k));
     add(m, (EntryItem){.kind = EN_POINTER, .check = check, .k = k, .e = bytes, .some = some});
+  }
+}
+
+/* What lies in an output is given as that one. */
+static void add_in_place(Making *m) {
+  const Program *const p = m->p;
+  const Model *const model = p->m->model;
+  for (int i = 0; i < model->in_place.n; i++) {
+    const InPlace *const x = &model->in_place.data[i];
+    const int check = check_add(p, BURIN_E_ARGUMENT, NULL,
+                                "input %s lies in the memory of output %s: its pointer must be "
+                                "NULL or the same",
+                                program_input_name(p, x->input), program_output_name(p, x->output));
+    add(m, (EntryItem){.kind = EN_SAME, .check = check, .k = x->input, .n = x->output});
   }
 }
 
@@ -148,6 +164,7 @@ EntryList entry_list(const Program *p) {
   add_dims(&m);
   add_defaults(&m);
   add_pointers(&m);
+  add_in_place(&m);
   add_arena(&m);
   add_heap(&m);
   add(&m, (EntryItem){.kind = EN_STEPS});

@@ -17,6 +17,7 @@
  *   EN_DEFAULT_SIZE   refuses a default whose size n is not e              k: input, e, n
  *   EN_DEFAULTS_DONE  from here on, inputs are those with defaults
  *   EN_POINTER        refuses NULL, unless it has no bytes (e)             k: of all, e, some
+ *   EN_SAME           refuses an input that is not NULL and not an output  k: input, n: output
  *   EN_ARENA          decides threads; refuses NULL, (check+1) an odd
  *                     address, (check+2) too few bytes
  *   EN_HEAP           refuses no heap; forgets what lies in it
@@ -35,6 +36,7 @@ typedef enum EntryKind {
   EN_DEFAULT_SIZE,
   EN_DEFAULTS_DONE,
   EN_POINTER,
+  EN_SAME,
   EN_ARENA,
   EN_HEAP,
   EN_STEPS,

@@ -40,6 +40,27 @@ static void print_comment(StrBuf *b, const char *s) {
                    : *s);
 }
 
+/* Where a field is half of a cache. */
+static void print_in_place(const Program *p, StrBuf *b, int k, bool output) {
+  const Model *const m = p->m->model;
+  const InPlace *const x = output ? model_output_in_place(m, k) : model_input_in_place(m, k);
+  if (!x) return;
+  if (!output) {
+    sb_printf(b, ", lies in the output ");
+    print_comment(b, program_output_name(p, x->output));
+    sb_printf(b, ": NULL or that pointer");
+    return;
+  }
+  const Value *const v = m->main->outputs.data[k];
+  const Expr **const dims = in_place_dims(p->arena, m->pool, x, v);
+  sb_printf(b, ", in memory of ");
+  print_comment(b,
+                program_shape_text(p, &(Value){.dtype = v->dtype, .rank = v->rank, .dims = dims}));
+  sb_printf(b, ", in which the input ");
+  print_comment(b, program_input_name(p, x->input));
+  sb_printf(b, " lies");
+}
+
 static void print_fields(const Program *p, StrBuf *b, bool outputs) {
   const Graph *const g = p->m->model->main;
   const int n = !g ? 0 : outputs ? g->outputs.n : g->inputs.n;
@@ -55,6 +76,7 @@ static void print_fields(const Program *p, StrBuf *b, bool outputs) {
     sb_printf(b, "  %s%s*%s; /* ", outputs ? "" : "const ", c_type(v->dtype, outputs), name);
     print_comment(b, program_shape_text(p, v));
     if (v->init && !outputs) sb_printf(b, ", NULL: the model's default");
+    print_in_place(p, b, i, outputs);
     if (strcmp(onnx, name) != 0) {
       sb_printf(b, " \"");
       print_comment(b, onnx);
@@ -180,6 +202,11 @@ static const char abi_text[] =
     "  const int64_t *ints;     /* or */\n"
     "  const char *const *texts;\n"
     "} BurinKeys;\n"
+    "typedef struct BurinInPlace { /* an input that lies in an output, whose strides are those of "
+    "`room` elements along `axis` */\n"
+    "  int32_t input, output, axis;\n"
+    "  int64_t room;\n"
+    "} BurinInPlace;\n"
     "typedef struct BurinModel {\n"
     "  uint32_t abi_version, size; /* of this struct; later versions only add fields at its end "
     "*/\n"
@@ -210,6 +237,8 @@ static const char abi_text[] =
     "  const BurinDefault *defaults; /* by input; NULL: all must be given */\n"
     "  int32_t uses_heap;       /* not 0: runs need options->heap */\n"
     "  const BurinKeys *output_keys; /* by output; NULL: none has any */\n"
+    "  const BurinInPlace *in_place; /* n_in_place of them */\n"
+    "  int32_t n_in_place;\n"
     "} BurinModel;\n"
     "#endif\n";
 

@@ -392,3 +392,22 @@ Attr attr_string(Arena *a, const char *name, const char *v) {
   const char *s = arena_strdup(a, v);
   return (Attr){.name = name, .kind = AT_STRING, .n = 1, .strs = arena_dup(a, &s, sizeof s)};
 }
+
+/* ---- in place ---- */
+const InPlace *model_input_in_place(const Model *m, int k) {
+  for (int i = 0; i < m->in_place.n; i++)
+    if (m->in_place.data[i].input == k) return &m->in_place.data[i];
+  return NULL;
+}
+
+const InPlace *model_output_in_place(const Model *m, int k) {
+  for (int i = 0; i < m->in_place.n; i++)
+    if (m->in_place.data[i].output == k) return &m->in_place.data[i];
+  return NULL;
+}
+
+const Expr **in_place_dims(Arena *a, ExprPool *p, const InPlace *i, const Value *v) {
+  const Expr **dims = ARENA_ARRAY(a, const Expr *, v->rank + 1);
+  for (int d = 0; d < v->rank; d++) dims[d] = d == i->axis ? ex_i64(p, i->room) : v->dims[d];
+  return dims;
+}

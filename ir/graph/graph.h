@@ -147,6 +147,14 @@ typedef struct DimAssume {
   const Loc *loc;
 } DimAssume;
 
+/* An input and an output of the main graph in one memory, that of the output: what a run appends
+ * along `axis` is all that it writes (--cache). Strides are those of `room` elements along it, of
+ * which the input has as many as its size says. */
+typedef struct InPlace {
+  int input, output, axis;
+  int64_t room;
+} InPlace;
+
 /* A file that the model was read from, as it was then. */
 typedef struct ModelFile {
   const char *path;
@@ -174,6 +182,7 @@ struct Model {
   /* What inference took for granted; the compiled model checks it at entry */
   Vec(DimAssume) assumes;
   Vec(SizeBound) bounds;
+  Vec(InPlace) in_place;
   Vec(Value *) frozen;  /* initializers that are inputs, too, and were made constants on request */
   Vec(ModelFile) files; /* the model's and those of external data; they stay mapped */
   const char *hash;     /* XXH3-128 of the model's file in hex; NULL: it came from memory */
@@ -217,6 +226,11 @@ void graph_sort(Graph *g); /* restores topological order (stable) */
 const Expr *model_bound(Model *m, const Expr *sym);
 
 /* ---- questions ---- */
+/* Of which input k is the first half, or output k the second; NULL: of none. */
+const InPlace *model_input_in_place(const Model *m, int k);
+const InPlace *model_output_in_place(const Model *m, int k);
+/* The dimensions of v's memory, which has the room of i along its axis. */
+const Expr **in_place_dims(Arena *a, ExprPool *p, const InPlace *i, const Value *v);
 const Attr *node_attr(const Node *n, const char *name); /* NULL when absent */
 int64_t node_int(const Node *n, const char *name, int64_t def);
 double node_float(const Node *n, const char *name, double def);

@@ -166,11 +166,31 @@ static void check_graph(Verify *v, const Graph *g) {
   }
 }
 
+static bool same_dims(const Value *a, const Value *b, int but) {
+  for (int d = 0; d < a->rank; d++)
+    if (d != but && a->dims[d] != b->dims[d]) return false;
+  return true;
+}
+
+/* Both halves are there, once each, and differ along the axis alone. */
+static void check_in_place(Verify *v, const InPlace *x) {
+  const Graph *g = v->m->main;
+  const bool there = x->input >= 0 && x->input < g->inputs.n && x->output >= 0 &&
+                     x->output < g->outputs.n && x->room > 0 && x->room <= INT32_MAX;
+  const Value *in = there ? g->inputs.data[x->input] : NULL,
+              *out = there ? g->outputs.data[x->output] : NULL;
+  if (!there || model_input_in_place(v->m, x->input) != x ||
+      model_output_in_place(v->m, x->output) != x || in->dtype != out->dtype ||
+      in->rank != out->rank || x->axis < 0 || x->axis >= in->rank || !same_dims(in, out, x->axis))
+    bad(v, NULL, "input %d and output %d cannot be in one place", x->input, x->output);
+}
+
 bool model_verify(const Model *m, const char *after_pass) {
   Arena *scratch = arena_child(m->arena);
   Verify v = {.m = m, .after = after_pass, .n = m->next_value, .ok = true};
   v.home = ARENA_ARRAY(scratch, const Graph *, v.n + 1);
   check_graph(&v, m->main);
+  for (int i = 0; i < m->in_place.n && v.ok; i++) check_in_place(&v, &m->in_place.data[i]);
   arena_free(scratch);
   return v.ok;
 }

@@ -16,6 +16,7 @@ void frame_type(const Model *m, const Value *v, StrBuf *b);
 void frame_loc(const Loc *l, StrBuf *b);
 void frame_keys(const ConstData *keys, StrBuf *b); /* NULL: nothing */
 void frame_head(const Model *m, StrBuf *b);        /* `model …`, `todo …` */
+void frame_in_place(const Model *m, StrBuf *b);
 void frame_assume(const Model *m, const DimAssume *a, StrBuf *b);
 bool frame_is_small(const ConstData *c); /* its data stand where it is defined, `= [1,2]` */
 void frame_elements(const ConstData *c, StrBuf *b);
@@ -28,6 +29,7 @@ void frame_data_beside(const Model *m, const ConstList *l, TextStore *s, const c
 /* ---- parsing: what stands behind the first word of each line. False: reported ---- */
 bool frame_parse_head(TextParser *p);
 bool frame_parse_todo(TextParser *p);
+bool frame_parse_in_place(TextParser *p);
 bool frame_parse_assume(TextParser *p);
 bool frame_parse_weights(TextParser *p);
 bool frame_parse_trailer(TextParser *p);

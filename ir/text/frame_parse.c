@@ -273,6 +273,16 @@ bool frame_parse_assume(TextParser *p) {
   return true;
 }
 
+bool frame_parse_in_place(TextParser *p) {
+  InPlace x;
+  if (!tok_small(p, 0, INT32_MAX, &x.input) || !tok_small(p, 0, INT32_MAX, &x.output) ||
+      !tok_expect(p, "axis") || !tok_small(p, 0, MAX_RANK - 1, &x.axis) ||
+      !tok_expect(p, "room") || !tok_int(p, &x.room))
+    return false;
+  vec_push(p->a, &p->m->in_place, x);
+  return true;
+}
+
 bool frame_parse_head(TextParser *p) {
   return tok_expect(p, "ir") && tok_small(p, 0, INT32_MAX, &p->m->ir_version) &&
          tok_expect(p, "opset") && tok_small(p, 0, INT32_MAX, &p->m->opset) &&

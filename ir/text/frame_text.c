@@ -150,6 +150,14 @@ void frame_head(const Model *m, StrBuf *b) {
   if (m->todo) sb_printf(b, "todo %s\n", *m->todo ? m->todo : "none");
 }
 
+void frame_in_place(const Model *m, StrBuf *b) {
+  for (int i = 0; i < m->in_place.n; i++) {
+    const InPlace *x = &m->in_place.data[i];
+    sb_printf(b, "in_place %d %d axis %d room %lld\n", x->input, x->output, x->axis,
+              (long long)x->room);
+  }
+}
+
 void frame_assume(const Model *m, const DimAssume *a, StrBuf *b) {
   sb_printf(b, "assume ");
   assume_print(m->pool, a, b);

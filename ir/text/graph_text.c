@@ -265,6 +265,7 @@ static void print_symbols(const Model *m, StrBuf *b) {
     sb_printf(b, "%s\n", s->runtime ? " runtime" : "");
   }
   for (int i = 0; i < m->assumes.n; i++) frame_assume(m, &m->assumes.data[i], b);
+  frame_in_place(m, b);
 }
 
 /* Everything but data that stand behind the graph. */

@@ -27,6 +27,7 @@ static void print_program(const Module *m, StrBuf *b) {
   for (int i = 0; i < model->assumes.n; i++)
     if (assume_at_entry(model, &model->assumes.data[i]))
       frame_assume(model, &model->assumes.data[i], b);
+  frame_in_place(model, b);
   module_print(m, b);
 }
 
@@ -75,18 +76,30 @@ static bool default_fits(const Buffer *b, const Value *v) {
   return true;
 }
 
+static const Value *room_of(Model *m, const InPlace *cache, const Value *v) {
+  Value *room = ARENA_NEW(m->arena, Value);
+  *room = (Value){.dtype = v->dtype, .rank = v->rank};
+  room->dims = in_place_dims(m->arena, m->pool, cache, v);
+  return room;
+}
+
 static bool check_interface(TextParser *x, Module *m, bool outputs) {
   const Graph *g = x->m->main;
   const int n = outputs ? m->outputs.n : m->inputs.n;
   if ((outputs ? g->outputs.n : g->inputs.n) != n)
     return tok_fail(x, "inputs and outputs of a program have types: `b0 : f32[2] \"x\"`");
+  for (int i = 0; i < x->m->in_place.n; i++)
+    if (x->m->in_place.data[i].input >= m->inputs.n ||
+        x->m->in_place.data[i].output >= m->outputs.n)
+      return tok_fail(x, "in_place names an input or output that is not there");
   for (int i = 0; i < n; i++) {
     const int id = outputs ? m->outputs.data[i] : m->inputs.data[i];
     const Buffer *b = &m->buffers.data[id];
     Value *v = outputs ? g->outputs.data[i] : g->inputs.data[i];
     if (b->kind != (outputs ? BUF_OUTPUT : BUF_INPUT) || b->index != i)
       return tok_fail(x, "b%d is not %s %d", id, outputs ? "output" : "input", i);
-    if (!fits(m, b, v) || !default_fits(b, v))
+    const InPlace *const cache = outputs ? model_output_in_place(x->m, i) : NULL;
+    if (!fits(m, b, cache ? room_of(x->m, cache, v) : v) || !default_fits(b, v))
       return tok_fail(x, "type or size of b%d differ from those in the interface", id);
     if (!b->data) continue;
     v->init = value_const(x->m, x->m->consts.data[b->data->id]);
@@ -126,15 +139,17 @@ static bool finish_program(TextParser *x, Module *m) {
 static bool parse_program(TextParser *p, Module **m) {
   for (tok_skip(p); *p->s; tok_skip(p)) {
     const char *const at = p->s;
-    const bool ok = tok_eat(p, "model")     ? frame_parse_head(p)
-                    : tok_eat(p, "todo")    ? frame_parse_todo(p)
-                    : tok_eat(p, "assume")  ? frame_parse_assume(p)
-                    : tok_eat(p, "weights") ? frame_parse_weights(p)
-                    : tok_eat(p, "data")    ? frame_parse_trailer(p)
-                    : !tok_eat(p, "module")
-                        ? tok_fail(p, "expected model, todo, assume, module, weights or data")
-                    : *m ? tok_fail(p, "a second module")
-                         : (p->s = at, (*m = module_parse_at(p)) != NULL);
+    const bool ok =
+        tok_eat(p, "model")      ? frame_parse_head(p)
+        : tok_eat(p, "todo")     ? frame_parse_todo(p)
+        : tok_eat(p, "assume")   ? frame_parse_assume(p)
+        : tok_eat(p, "in_place") ? frame_parse_in_place(p)
+        : tok_eat(p, "weights")  ? frame_parse_weights(p)
+        : tok_eat(p, "data")     ? frame_parse_trailer(p)
+        : !tok_eat(p, "module")
+            ? tok_fail(p, "expected model, todo, assume, in_place, module, weights or data")
+        : *m ? tok_fail(p, "a second module")
+             : (p->s = at, (*m = module_parse_at(p)) != NULL);
     if (!ok) return false;
   }
   return *m ? finish_program(p, *m) : tok_fail(p, "no module");

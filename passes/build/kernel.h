@@ -169,6 +169,8 @@ bool conv_copy_keeps_order(const Node *n, const ConvInfo *conv, const Place *own
 /* Kernels; each returns the steps that compute `root` into its place (NULL: error reported). */
 Step *lower_elem(Lower *l, const Value *root, const Place *to); /* any EW/ELEM tree */
 Step *lower_read(Lower *l, const Value *v, const Place *to); /* copies v, as a consumer reads it */
+/* AppendCache to a past that lies in `to` already; NULL without error: not known what to leave */
+Step *lower_append(Lower *l, const Value *v, const Place *to);
 Step *lower_scatter(Lower *l, const Node *n, const Place *to); /* updates of input 0 */
 typedef struct ScanNest {
   const Expr *scan; /* the one reduction in value */

@@ -126,3 +126,8 @@ bool const_all(const ConstData *c, double v) {
   }
   return true;
 }
+
+bool node_is_append(const Node *n) {
+  return strcmp(n->op->domain, "burin") == 0 && strcmp(n->op->name, "AppendCache") == 0 &&
+         node_in(n, 3);
+}

@@ -29,6 +29,7 @@ const Graph *untaken_branch(const Node *n);
 bool graph_is_expanded(const Graph *g); /* no composite operator is left (expand.c) */
 /* The constant in input k of n, or NULL. */
 const ConstData *const_input(const Node *n, int k);
+bool node_is_append(const Node *n);                   /* burin.AppendCache with a past */
 bool node_is(const Node *n, const char *name);        /* default domain */
 const Node *def_is(const Value *v, const char *name); /* v's node when it is that op */
 Value *half_of(const Value *v); /* of 16 bits, whose Cast to f32 v is; or NULL */

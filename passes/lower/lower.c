@@ -146,6 +146,15 @@ static bool place_piece_view(Lower *l, const Node *n, const Value *v, const Plac
   return true;
 }
 
+/* v lies there already: it is a cache in place. */
+static bool lies_in(const Lower *l, const Value *v, const Place *slice) {
+  const Place *own = &l->places[v->id];
+  if (v->def || own->buffer != slice->buffer || own->offset != slice->offset) return false;
+  for (int d = 0; d < v->rank; d++)
+    if (own->stride[d] != slice->stride[d]) return false;
+  return true;
+}
+
 /* Concat: pieces that a kernel computes go straight into their slice; others are copied there. */
 static Step *lower_pieces(Lower *l, const Node *n, const Place *to) {
   const Value *out = n->out[0];
@@ -173,7 +182,7 @@ static Step *lower_pieces(Lower *l, const Node *n, const Place *to) {
           l->places[v->id].no_halo = true;
       continue;
     }
-    if (place_piece_view(l, n, v, slice)) continue;
+    if (lies_in(l, v, slice) || place_piece_view(l, n, v, slice)) continue;
     Step *s = lower_read(l, v, slice);
     if (!s) return NULL;
     step_append(&list, s);
@@ -186,6 +195,9 @@ static Step *lower_value(Lower *l, const Value *v) {
   const bool grids = target_has_grids(l->c->target), optimizes = l->c->opt_level > 0;
   const Value *anchor = optimizes ? kernel_anchor(v) : NULL;
   Step *s = NULL;
+  if (node_is_append(v->def) && optimizes && lies_in(l, v->def->in[3], &to) &&
+      (s = lower_append(l, v, &to)) != NULL)
+    return s;
   if (v->def->op->flags & OF_PIECES) return lower_pieces(l, v->def, &to);
   if (grids && anchor) {
     s = lower_gpu_contraction(l, v, anchor, &to);
@@ -316,16 +328,32 @@ bool lower_graph(Lower *l, const Graph *g, Step **out) {
 
 /* ---- the whole program ---- */
 
+/* The memory of the output that x's input lies in: rows are as far apart as its room wants. */
+static void place_cache(Lower *l, const InPlace *x, const Value *v) {
+  const Graph *g = l->m->main;
+  const Value *out = g->outputs.data[x->output];
+  const Expr **dims = in_place_dims(l->m->arena, l->p, x, v), *count = ex_i64(l->p, 1);
+  for (int d = 0; d < v->rank; d++) count = ex_mul(l->p, count, dims[d]);
+  Buffer *b = module_add_buffer(l->mod, BUF_OUTPUT, v->dtype, count, out->name);
+  b->index = x->output;
+  place_dense(l, &l->places[out->id], &(Value){.rank = v->rank, .dims = dims}, b->id,
+              ex_i64(l->p, 0));
+  l->places[out->id].dense = false;
+  l->places[v->id] = l->places[out->id];
+}
+
 static void place_inputs(Lower *l) {
   const Graph *g = l->m->main;
   for (int k = 0; k < g->inputs.n; k++) {
     const Value *v = g->inputs.data[k];
+    const InPlace *const cache = model_input_in_place(l->m, k);
     Buffer *b = module_add_buffer(l->mod, BUF_INPUT, v->dtype, value_count(l->p, v), v->name);
     b->index = k;
     b->data = v->init ? v->init->cdata : NULL;
     b->pinned = v->pinned;
     vec_push(l->m->arena, &l->mod->inputs, b->id);
     place_dense(l, &l->places[v->id], v, b->id, ex_i64(l->p, 0));
+    if (cache) place_cache(l, cache, v);
     l->places[v->id].alias = true;
   }
   if (!g->unset) return;
@@ -345,6 +373,10 @@ static Step *place_outputs(Lower *l) {
   for (int k = 0; k < g->outputs.n; k++) {
     const Value *v = g->outputs.data[k];
     lower_assume_sizes(l, v);
+    if (model_output_in_place(l->m, k)) {
+      vec_push(l->m->arena, &l->mod->outputs, l->places[v->id].buffer);
+      continue;
+    }
     Buffer *b = module_add_buffer(l->mod, BUF_OUTPUT, v->dtype, value_count(l->p, v), v->name);
     b->index = k;
     vec_push(l->m->arena, &l->mod->outputs, b->id);

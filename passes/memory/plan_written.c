@@ -379,12 +379,55 @@ static bool prove_steps(Prove *c, const Step *s) {
   return true;
 }
 
+/* The elements of x that v has. */
+static Box cache_box(Prove *c, const InPlace *x, const Value *v) {
+  const Expr **dims = in_place_dims(c->a, c->p, x, v);
+  Box b = {0};
+  int64_t stride = 1;
+  for (int d = v->rank - 1; d >= 0; d--) {
+    const int64_t n = value_of(c, v->dims[d]);
+    if (n != 1) {
+      b.stride[b.n] = stride;
+      b.extent[b.n++] = n;
+    }
+    stride *= value_of(c, dims[d]);
+  }
+  return b;
+}
+
+static bool box_is_empty(const Box *b) {
+  for (int d = 0; d < b->n; d++)
+    if (b->extent[d] <= 0) return true;
+  return false;
+}
+
+/* Caches hold what the caller left there. */
+static void begin_caches(Prove *c) {
+  const Model *m = c->m->model;
+  for (int i = 0; i < m->in_place.n; i++) {
+    const InPlace *x = &m->in_place.data[i];
+    const Box b = cache_box(c, x, m->main->inputs.data[x->input]);
+    State *s = &c->state[c->m->outputs.data[x->output]];
+    if (!box_is_empty(&b) && inside(&s->cover, &b))
+      cover_add(c->a, &s->cover, &b, &c->proof->budget);
+  }
+}
+
+static bool prove_cache(Prove *c, const InPlace *x) {
+  const Box b = cache_box(c, x, c->m->model->main->outputs.data[x->output]);
+  c->who = "the caller";
+  c->proof->reads++;
+  return box_is_empty(&b) || read_box(c, c->m->outputs.data[x->output], &b);
+}
+
 static bool prove_outputs(Prove *c) {
   c->step = NULL;
   for (int i = 0; i < c->m->outputs.n; i++) {
     const int id = c->m->outputs.data[i];
     const int64_t n = value_of(c, c->m->buffers.data[id].count);
-    if (!range(c, &(BufRef){id, NULL}, n, false, "the caller")) return false;
+    const InPlace *const cache = model_output_in_place(c->m->model, i);
+    if (cache && !prove_cache(c, cache)) return false;
+    if (!cache && !range(c, &(BufRef){id, NULL}, n, false, "the caller")) return false;
   }
   return true;
 }
@@ -410,6 +453,7 @@ bool plan_written(const Module *m, const int64_t *syms, bool first_way, WrittenP
   Prove c = {.m = m, .p = m->model->pool, .proof = proof, .first_way = first_way};
   c.a = arena_child(m->model->arena);
   begin(&c, syms);
+  begin_caches(&c);
   bool ok = prove_steps(&c, m->steps);
   if (ok && !c.over && proof->budget >= 0) ok = prove_outputs(&c);
   proof->undecided += proof->budget < 0;

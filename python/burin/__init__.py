@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from . import _abi
+from .caches import Caches
 from .device import DeviceTensor, on_device
 
-__all__ = ["compile", "Model", "Tensor", "CompileError", "RunError", "compiler", "backend"]
+__all__ = ["compile", "Model", "Tensor", "Caches", "CompileError", "RunError", "compiler", "backend"]
 __version__ = "0.1"
 # Tests set it: every run is done twice, the second time on memory full of ones.
 _CHECK_MEMORY = os.environ.get("BURIN_CHECK_MEMORY", "") not in ("", "0")
@@ -121,6 +122,9 @@ class Model:
         wanted = [(i, t.name, None if _abi.is_sub_byte(t.dtype) or t.dtype == np.object_ else t.dtype) for i, t in enumerate(self.inputs)]
         self._wanted = [w for w in wanted if not self.inputs[w[0]].optional]
         self._optional = [w for w in wanted if self.inputs[w[0]].optional]
+        self.in_place = _abi.in_place(m)
+        placed = [x[0] for x in self.in_place]
+        self._wanted = [w for w in self._wanted if w[0] not in placed]
         self._threads = threading.local()
 
     def _map_weights(self, path):
@@ -129,12 +133,18 @@ class Model:
             text = _abi.failure_text(self._info, _abi.BurinFailure(status, -1))
             raise RunError(f"{path}: {text}", status)
 
-    def run(self, inputs, threads=1, outputs=None):
+    def caches(self, **sizes):
+        """Memory for the inputs that lie in outputs (--cache), empty; sizes: symbols in their shapes, such as batch_size=1."""
+        return Caches(self, sizes)
+
+    def run(self, inputs, threads=1, outputs=None, caches=None):
         """inputs: {name: array}; optional ones may be missing. Returns the outputs as a list of arrays, in graph order; a list of dicts where
         ONNX has a ZipMap (one dict for each row).
 
         outputs: {name: array} of results that are written there, where their sizes are known before the run; the list has
-        these arrays. For a GPU both may be tensors in its memory (__cuda_array_interface__ or DLPack), used where they lie."""
+        these arrays. For a GPU both may be tensors in its memory (__cuda_array_interface__ or DLPack), used where they lie.
+
+        caches: what caches() gave, for a model that was compiled with --cache: its inputs and outputs are there, and the run appends."""
         try:
             call = self._threads.call
         except AttributeError:
@@ -151,9 +161,13 @@ class Model:
             if len(inputs) > len(arrays):
                 _unknown(self, inputs)
         shapes = [a.shape for a in arrays] + call.given
+        if self.in_place:
+            shapes += caches.shapes() if caches else _missing(self, inputs)
         if shapes != call.shapes or threads != call.threads:
             call.prepare(shapes, threads)
         given = call.take(outputs) if outputs else {}
+        if self.in_place:
+            given.update(caches.memory)
         made = [given[i] if i in given else np.empty(shape, dtype) for i, (shape, dtype) in enumerate(call.results)]
         for i, a in enumerate(made):
             call.outputs[i] = _address(a)
@@ -161,6 +175,10 @@ class Model:
         if status:
             raise call.error(status)
         results = made if call.fixed else call.trim(made)
+        if self.in_place:
+            if _CHECK_MEMORY:
+                caches.check_memory(call, made)
+            return caches.grown(call, results)
         if _CHECK_MEMORY and not given:
             for order in (_abi.BACKWARD, _abi.SHUFFLED) if self.target == "cuda:host" else (0,):
                 call.check_memory(made, results, order)
@@ -299,7 +317,7 @@ class _Call:
 
     def _bind(self, shapes):
         known, inputs = {}, self.model.inputs
-        given = [inputs[w[0]] for w in self.model._wanted] + [inputs[i] for i in self.given]
+        given = [inputs[w[0]] for w in self.model._wanted] + [inputs[i] for i in self.given] + [inputs[x[0]] for x in self.model.in_place]
         for tensor, shape in zip(given, shapes):
             if len(shape) != len(tensor.raw_dims):
                 raise ValueError(f"input {tensor.name} wants {tensor.text}, not the shape {shape}")

@@ -55,6 +55,10 @@ class BurinKeys(ctypes.Structure):
     _fields_ = [("count", c_int64), ("ints", POINTER(c_int64)), ("texts", POINTER(c_char_p))]
 
 
+class BurinInPlace(ctypes.Structure):
+    _fields_ = [("input", c_int32), ("output", c_int32), ("axis", c_int32), ("room", c_int64)]
+
+
 class BurinModel(ctypes.Structure):
     _fields_ = [
         ("abi_version", c_uint32), ("size", c_uint32),
@@ -71,6 +75,7 @@ class BurinModel(ctypes.Structure):
         ("n_checks", c_int32), ("checks", POINTER(BurinCheckInfo)),
         ("failure_text", ctypes.CFUNCTYPE(c_int32, POINTER(BurinFailure), c_char_p, c_int32)),
         ("defaults", POINTER(BurinDefault)), ("uses_heap", c_int32), ("output_keys", POINTER(BurinKeys)),
+        ("in_place", POINTER(BurinInPlace)), ("n_in_place", c_int32),
     ]
 
 
@@ -79,6 +84,13 @@ def default_shape(info, k):
     if info.size <= BurinModel.defaults.offset or not info.defaults or not info.defaults[k].data:
         return None
     return tuple(info.defaults[k].dims[i] for i in range(info.inputs[k].rank))
+
+
+def in_place(info):
+    """(input, output, axis, room) of each cache in place."""
+    if info.size <= BurinModel.n_in_place.offset:
+        return []
+    return [(x.input, x.output, x.axis, x.room) for x in info.in_place[: info.n_in_place]]
 
 
 def failure_text(info, failure):
