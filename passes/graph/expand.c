@@ -24,6 +24,16 @@ static bool is_composite(const Node *n, bool quantized) {
   return n->op->body == OB_EXPAND && (!quantized || is_quantized(n));
 }
 
+/* Sizes that data give keep the names by which the readers of `was` know them. */
+static void keep_sizes(Model *m, const Value *was, Value *is) {
+  for (int d = 0; d < was->rank && was->rank == is->rank; d++) {
+    const Expr *const a = was->dims[d], *const b = is->dims[d];
+    if (a != b && a->op == EX_SYM && b->op == EX_SYM && expr_symbol(m->pool, a->id)->runtime &&
+        expr_symbol(m->pool, b->id)->runtime)
+      is->dims[d] = a;
+  }
+}
+
 static bool expand_one(Forward *f, Node *n, bool *keep) {
   const bool *quantized = f->user;
   Model *m = f->c->model;
@@ -40,6 +50,7 @@ static bool expand_one(Forward *f, Node *n, bool *keep) {
     if (!n->out[k]) continue;
     if (!out[k])
       return diag_internal(m->diag, n->loc, "expansion of %s lacks output %d", n->op->name, k);
+    keep_sizes(m, n->out[k], out[k]);
     if (!forward_set(f, n, n->out[k], out[k])) return false;
   }
   *keep = false;

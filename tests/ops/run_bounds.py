@@ -82,7 +82,7 @@ def test_pieces():
     node = h.make_node("StringSplit", ["x"], ["y", "n"])
     graph = h.make_graph([node], "g", [h.make_tensor_value_info("x", T.STRING, [1])], [h.make_empty_tensor_value_info(o) for o in ("y", "n")])
     model = h.make_model(graph, opset_imports=[h.make_opsetid("", 21)], ir_version=10)
-    for flags, most in (([], 256), (["--bound=pieces_1=2"], 2)):
+    for flags, most in (([], 256), (["--bound=pieces_0=2"], 2)):
         m = burin.compile(model, flags=flags)
         for n in (0, 1, most, most + 1):
             try:

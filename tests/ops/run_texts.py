@@ -232,6 +232,18 @@ def test_tokenizer(rng):
             check(f"bad tokenizer {bad}", e.status in (1, 5) and "Tokenizer" in str(e), e)
 
 
+def test_found_sizes(rng):
+    """Readers of what has a size that a run finds: their own sizes are the same."""
+    x = np.array(["a b", "b", "", "a c a"], object)
+    pieces = np.array([["a", "b", ""], ["b", "", ""], ["", "", ""], ["a", "c", "a"]], object)
+    for name, first, domain, want in (("StringSplit", {}, "", pieces), ("Tokenizer", dict(tokenexp="[a-z]", pad_value="", mark=0, mincharnum=1), "com.microsoft", pieces),
+                                      ("StringNormalizer", dict(stopwords=["b"]), "", np.array(["a b", "", "a c a"], object))):
+        nodes = [h.make_node(name, ["x"], ["p", "n"][: 2 if name == "StringSplit" else 1], domain=domain, **first), h.make_node("Equal", ["p", "a"], ["e"]),
+                 h.make_node("Cast", ["e"], ["f"], to=T.FLOAT), h.make_node("ReduceL2", ["f"], ["r"]), h.make_node("Add", ["f", "r"], ["y"])]
+        equal = (want == "a").astype(np.float32)
+        compare(f"behind {name}", build(nodes, [("x", T.STRING, ["rows"])], ["y"], [("a", np.array("a", object))]), {"x": x}, [equal + np.sqrt(np.sum(equal * equal))])
+
+
 # ---- what moves strings, and labels -------------------------------------------------------------------------------
 def test_moves(rng):
     x, y = texts(rng, 4, 3), texts(rng, 4, 3)
@@ -369,7 +381,7 @@ def test_programs(folder):
 
 def main():
     rng = random.Random(SEED)
-    for test in (test_concat, test_constant, test_split, test_normalizer, test_unique, test_numbers, test_regex, test_hash, test_tokenizer, test_moves, test_labels, test_control, test_device):
+    for test in (test_concat, test_constant, test_split, test_normalizer, test_unique, test_numbers, test_regex, test_hash, test_tokenizer, test_found_sizes, test_moves, test_labels, test_control, test_device):
         test(rng)
     test_heap()
     with tempfile.TemporaryDirectory(prefix="burin-") as name:
