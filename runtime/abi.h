@@ -69,7 +69,7 @@ typedef struct BurinHeapBlock {
   uint64_t bytes; /* as they were asked for, this header included */
 } BurinHeapBlock;
 
-/* Memory that grows, for models with strings. One run at a time uses it. Set `grow`, `user` and
+/* Memory that grows, for models with strings or sizes without a bound. One run at a time uses it. Set `grow`, `user` and
  * zeros; what results point to lives until the next run with it; then free its blocks. */
 typedef struct BurinHeap {
   /* 16-aligned memory; NULL: no more. Never given back by a run */
@@ -201,6 +201,9 @@ typedef struct BurinModel {
   const BurinKeys *output_keys; /* by output; NULL: none has any */
   const BurinInPlace *in_place; /* n_in_place of them */
   int32_t n_in_place;
+  /* By output, not 0: it has no largest size; its pointer is the address of a pointer, which a run
+   * sets to where it lies in the heap, until the heap's next run. NULL: none */
+  const uint8_t *heap_outputs;
 } BurinModel;
 /* Behind the weights in their file: their hash, which runs look for, and zeros. */
 enum { BURIN_WEIGHTS_TAIL = 64 };

@@ -1,4 +1,4 @@
-/* Memory of malloc for models with strings (BurinModel.uses_heap), as their headers have it, too. */
+/* Memory of malloc for models with a heap (BurinModel.uses_heap), as their headers have it, too. */
 #include "host_heap.h"
 
 #include <stdlib.h>

@@ -227,7 +227,7 @@ static bool may_overlap(const Module *m, Place a, Place b) {
 /* The caller's tensors are aligned to their elements; where a device takes them, as it wants it. */
 static int place_align(const Program *p, const Buffer *arg, Place pl) {
   const Buffer *const b = &p->m->buffers.data[pl.root];
-  const bool ours = b->kind == BUF_ARENA || b->kind == BUF_WEIGHT;
+  const bool ours = b->kind == BUF_ARENA || b->kind == BUF_WEIGHT || b->kind == BUF_HEAP;
   const int given = target_has_grids(p->t) ? GPU_BORDER_ALIGN : dtype_bytes(arg->dtype);
   const int align = ours || pl.align < given ? pl.align : given;
   return align > dtype_bytes(arg->dtype) ? align : dtype_bytes(arg->dtype);
@@ -267,7 +267,7 @@ static int kernel_position(const Module *m, const Kernel *k) {
 static bool note_step(void *user, Step *s) {
   Program *const p = user;
   if (s->kind == STEP_KERNEL || s->kind == STEP_EXTERN) vec_push(p->arena, &p->calls, s);
-  p->uses_heap |= s->kind == STEP_EXTERN && s->ext.row->heap;
+  p->uses_heap |= s->kind == STEP_ROOM || (s->kind == STEP_EXTERN && s->ext.row->heap);
   const int k = s->kind == STEP_KERNEL ? kernel_position(p->m, s->call.kernel) : -1;
   if (k >= 0) note_call(p, &p->facts[k], s);
   return true;
@@ -297,6 +297,8 @@ void program_init(Program *p, const Module *m, const Target *t, const CodegenOpt
   p->weights = weights_layout(m, arena);
   for (int i = 0; i < m->inputs.n; i++)
     if (m->buffers.data[m->inputs.data[i]].data) p->defaults = true;
+  for (int i = 0; i < m->outputs.n; i++)
+    p->heap_outputs |= m->buffers.data[m->outputs.data[i]].kind == BUF_HEAP;
   if (o->external_weights && p->weights.bytes)
     weights_in_file(&p->weights,
                     arena_printf(arena, "%s.weights", base_name(o->output ? o->output : p->name)));

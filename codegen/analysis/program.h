@@ -53,9 +53,10 @@ typedef struct Program {
   /* By position in m->kernels, then in device_calls; NULL: this CPU runs all */
   Launch *launches;
   Vec(const ExternRow *) device_calls; /* runtime functions that the device runs, too */
-  bool has_images;  /* their machine code is NAME_images (runtime/cuda/gpu.h) */
-  bool defaults;    /* some input has one */
-  bool uses_heap;   /* a runtime function makes strings */
+  bool has_images;                     /* their machine code is NAME_images (runtime/cuda/gpu.h) */
+  bool defaults;                       /* some input has one */
+  bool uses_heap;    /* a runtime function makes strings, or a buffer lies there */
+  bool heap_outputs; /* some result does */
   int64_t arena_align;
   CheckList *checks;   /* grows while the entry is emitted */
   FigureList *figures; /* grows when machine code of GPUs is made; in the model's arena */
@@ -98,6 +99,8 @@ bool program_caller_arena(const Program *p, int64_t *one_thread, int64_t *furthe
 /* ---- sizes.c: bytes, as expressions ---- */
 /* A size with run-time symbols at their bounds; 0 where one has none. */
 const Expr *program_upper(const Program *p, const Expr *e);
+/* What a symbol with a bound may be: fixed, or of what is known when it is assigned. */
+const Expr *program_most(const Program *p, const Symbol *s);
 const Expr *program_arena_bytes(const Program *p); /* without threads' scratch; 64-aligned */
 const Expr *program_thread_bytes(const Program *p);
 /* At most; k counts inputs, then outputs. */

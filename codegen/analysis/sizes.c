@@ -6,6 +6,11 @@ const Expr *program_upper(const Program *p, const Expr *e) {
   return u ? u : ex_i64(p->m->model->pool, 0);
 }
 
+const Expr *program_most(const Program *p, const Symbol *s) {
+  const Expr *const u = expr_upper(p->m->model->pool, s->bound, NULL);
+  return u ? u : s->bound;
+}
+
 const Expr *program_arena_bytes(const Program *p) {
   ExprPool *const pool = p->m->model->pool;
   const Expr *const e = p->m->arena_bytes ? p->m->arena_bytes : ex_i64(pool, 0);
@@ -21,6 +26,7 @@ const Expr *program_io_bytes(const Program *p, int k) {
   const int id = k < n ? p->m->inputs.data[k] : p->m->outputs.data[k - n];
   const Buffer *const b = &p->m->buffers.data[id];
   ExprPool *const pool = p->m->model->pool;
+  if (b->kind == BUF_HEAP) return ex_i64(pool, (int64_t)sizeof(void *)); /* where it lies */
   return ex_mul(pool, program_upper(p, b->count), ex_i64(pool, dtype_bytes(b->dtype)));
 }
 

@@ -103,6 +103,11 @@ static void run_steps(CEntry *e) {
 static void tell_sizes(CEntry *e) {
   for (int i = e->p->n_caller; i < e->p->n_symbols; i++)
     c_line(e->c, "dims[%d] = sym[%d];", i, e->p->symbols[i]);
+  for (int i = 0; i < e->p->m->outputs.n; i++) {
+    const Buffer *const b = &e->p->m->buffers.data[e->p->m->outputs.data[i]];
+    if (b->kind == BUF_HEAP)
+      c_line(e->c, "*(void **)out[%d] = (void *)(uintptr_t)sym[%d];", i, b->address);
+  }
 }
 
 static void invoke(CText *c) {

@@ -222,6 +222,15 @@ static void in_place_table(const Program *p, StrBuf *out) {
   sb_printf(out, "};\n");
 }
 
+static void heap_table(const Program *p, StrBuf *out) {
+  if (!p->heap_outputs) return;
+  sb_printf(out, "static const uint8_t %s_heap_outputs[] = {", p->name);
+  for (int i = 0; i < p->m->outputs.n; i++)
+    sb_printf(out, "%s%d", i ? ", " : "",
+              p->m->buffers.data[p->m->outputs.data[i]].kind == BUF_HEAP);
+  sb_printf(out, "};\n");
+}
+
 static const char *table(const Program *p, int n, const char *name) {
   return n ? arena_printf(p->arena, "%s_%s", p->name, name) : "NULL";
 }
@@ -241,6 +250,7 @@ void c_info(CState *s, StrBuf *out) {
   symbol_table(p, out);
   in_place_table(p, out);
   const bool keys = key_table(p, out);
+  heap_table(p, out);
   sb_printf(out, "static const BurinModel %s_model = {\n  BURIN_ABI_VERSION, sizeof(BurinModel),\n",
             n);
   sb_printf(out, "  %s, \"burin\", %s, %s, %s,\n", text(p, n), text(p, p->t->name),
@@ -255,11 +265,12 @@ void c_info(CState *s, StrBuf *out) {
             m->arena_lower_bound > 0 ? m->arena_lower_bound : 0);
   sb_printf(out, "  %d, %s, 0, %s_invoke, %s_arena_size, %s_output_dims,\n", p->calls.n,
             table(p, p->calls.n, "kernels"), n, n, n);
-  sb_printf(out, "  %s%s, NULL, 0, NULL, %d, %s_checks, %s_failure_text, %s, %d, %s, %s, %d};\n",
+  sb_printf(out, "  %s%s, NULL, 0, NULL, %d, %s_checks, %s_failure_text, %s, %d, %s, %s, %d, %s};\n",
             p->weights.bytes ? "&" : "", table(p, p->weights.bytes > 0, "weights"), p->checks->n, n,
             n, p->defaults ? table(p, 1, "defaults") : "NULL", p->uses_heap,
             keys ? arena_printf(p->arena, "%s_keys", n) : "NULL",
-            table(p, m->model->in_place.n, "in_place"), m->model->in_place.n);
+            table(p, m->model->in_place.n, "in_place"), m->model->in_place.n,
+            table(p, p->heap_outputs, "heap_outputs"));
   sb_printf(out, "\nconst BurinModel *%s_info(void) { return &%s_model; }\n", n, n);
   sb_printf(out,
             "\nint32_t %s_failure_text(const BurinFailure *failure, char *text, int32_t size) {\n"

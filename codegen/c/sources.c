@@ -117,7 +117,7 @@ static void write_renamed(int k, FILE *f) {
   for (int i = 0; i < N; i++) fprintf(f, "#undef %s\n", names[i]);
 }
 
-/* All functions of strings: they need each other. */
+/* All functions of strings and of the heap: they need each other. */
 static void write_texts(FILE *f) {
   static const char *const parts[] = {
       burin_c_heap_begin,     burin_c_strings_begin,       burin_c_case_runs_begin,
@@ -130,11 +130,10 @@ static void write_texts(FILE *f) {
 }
 
 const Step *c_write_operators(const Program *p, FILE *f) {
-  bool used[N_OPERATORS] = {false}, any = false;
+  bool used[N_OPERATORS] = {false}, any = p->uses_heap;
   for (int i = 0; i < p->calls.n; i++) {
     const Step *const s = p->calls.data[i];
     if (s->kind != STEP_EXTERN) continue;
-    any |= s->ext.row->heap;
     if (s->ext.row->heap) continue;
     const int k = operator_of(s->ext.row->symbol, p->arena);
     if (k < 0) return s;

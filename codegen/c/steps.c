@@ -24,6 +24,7 @@ static const char *buffer_address(CEntry *e, int id) {
     case BUF_WEIGHT: return TEXT("(char *)%s", c_weight(c, id));
     case BUF_ARENA:
       return b->offset ? TEXT("((char *)arena + %s)", c_wide(c, b->offset)) : "(char *)arena";
+    case BUF_HEAP: return TEXT("(char *)(uintptr_t)sym[%d]", b->address);
     case BUF_VIEW:
       return with_offset(c, buffer_address(e, b->base), b->offset,
                          e->p->m->buffers.data[b->base].dtype);
@@ -79,7 +80,7 @@ static void reset_dims(CEntry *e, const TensorRef *r) {
     const Expr *const d = r->dims[i];
     if (d->op != EX_SYM || !expr_symbol(c->pool, d->id)->runtime || e->assigned[d->id]) continue;
     const Symbol *const s = expr_symbol(c->pool, d->id);
-    if (s->bound) c_line(c, "sym[%d] = %s;", d->id, c_wide(c, program_upper(e->p, s->bound)));
+    if (s->bound) c_line(c, "sym[%d] = %s;", d->id, c_wide(c, program_most(e->p, s)));
   }
 }
 
@@ -90,7 +91,7 @@ static void take_dims(CEntry *e, const TensorRef *r, int k, const Loc *loc) {
     if (d->op != EX_SYM || !expr_symbol(c->pool, d->id)->runtime) continue;
     const Symbol *const s = expr_symbol(c->pool, d->id);
     const char *const v = TEXT("outs_dims[%d][%d]", k, i);
-    const char *const most = s->bound ? c_wide(c, program_upper(e->p, s->bound)) : "INT64_MAX";
+    const char *const most = s->bound ? c_wide(c, program_most(e->p, s)) : "INT64_MAX";
     const int check = check_add(e->p, BURIN_E_DATA, loc, "%s: size %s is {0}, outside [0, {1}]",
                                 check_node_text(e->p, loc), s->name);
     c_require(e, TEXT("%s >= 0 && %s <= %s", v, v, most), check, v, most, NULL);
@@ -134,7 +135,12 @@ static void call_extern(CEntry *e, const Step *s) {
                               "%s: its inputs have an impossible index, size or value",
                               check_node_text(e->p, s->loc));
   c_line(c, "if (status != BURIN_OK) return burin_rt_fail(&own, status, %d, 0, 0, 0);", check);
-  for (int i = 0; i < s->ext.n_outs; i++) take_dims(e, &s->ext.outs[i], i, s->loc);
+  for (int i = 0; i < s->ext.n_outs; i++) {
+    take_dims(e, &s->ext.outs[i], i, s->loc);
+    if (!extern_makes(e->p->m, s, i)) continue;
+    const Buffer *const b = &e->p->m->buffers.data[s->ext.outs[i].buf.buffer];
+    c_line(c, "sym[%d] = (int64_t)(uintptr_t)outs[%d].data, sym[%d] = 0;", b->address, i, b->room);
+  }
 }
 
 /* ---- profile ---- */
@@ -228,6 +234,21 @@ static void sym_step(CEntry *e, const Step *s) {
   e->assigned[s->sym.id] = true;
 }
 
+static void room_step(CEntry *e, const Step *s) {
+  CText *const c = e->c;
+  const Buffer *const b = &e->p->m->buffers.data[s->room.buffer];
+  const int size = dtype_bytes(b->dtype);
+  const char *const count = c_wide(c, s->room.count);
+  const Expr *const bytes = ex_mul(c->pool, s->room.count, ex_i64(c->pool, size));
+  const int check = check_add(e->p, BURIN_E_MEMORY, s->loc, "%s: no memory for {0} elements",
+                              check_node_text(e->p, s->loc));
+  c_line(c, "const int64_t count = %s ? %s : -1;", c_fits(c, bytes), count);
+  c_require(e,
+            TEXT("burin_rt_room(own.heap, &sym[%d], &sym[%d], count, %s, %d) == BURIN_OK",
+                 b->address, b->room, s->room.keep ? c_wide(c, s->room.keep) : "0", size),
+            check, "count", NULL, NULL);
+}
+
 void c_steps(CEntry *e, const Step *s) {
   CText *const c = e->c;
   const Step *const outer = c->step;
@@ -243,6 +264,7 @@ void c_steps(CEntry *e, const Step *s) {
       case STEP_LOOP: loop_step(e, s); break;
       case STEP_SYM: sym_step(e, s); break;
       case STEP_CHECK: c_require_assume(e, &s->check); break;
+      case STEP_ROOM: room_step(e, s); break;
     }
     c->indent--;
     c_line(c, "}");

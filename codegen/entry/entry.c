@@ -33,6 +33,10 @@ static void tell_sizes(Entry *e) {
   for (int i = p->n_caller; i < p->n_symbols; i++)
     LLVMBuildStore(c->b, load(c, c->i64, at_k(c, c->i64, c->sym_array, p->symbols[i])),
                    at_k(c, c->i64, e->dims, i));
+  for (int i = 0; i < p->m->outputs.n; i++)
+    if (p->m->buffers.data[p->m->outputs.data[i]].kind == BUF_HEAP)
+      LLVMBuildStore(c->b, buffer_address(e, p->m->outputs.data[i]),
+                     load(c, c->ptr, at_k(c, c->ptr, e->out, i)));
 }
 
 static Val emit_body(Emit *c, const Program *p) {

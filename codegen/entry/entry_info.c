@@ -194,6 +194,13 @@ static void failure_text_body(Emit *c, Val fn, Val model) {
   LLVMBuildRet(c->b, LLVMBuildCall2(c->b, type, write, args, 4, ""));
 }
 
+static Val heap_outputs(Emit *c, const Program *p) {
+  Val *const k = ARENA_ARRAY(c->arena, Val, p->m->outputs.n + 1);
+  for (int i = 0; i < p->m->outputs.n; i++)
+    k[i] = k_int(c, c->i8, p->m->buffers.data[p->m->outputs.data[i]].kind == BUF_HEAP);
+  return const_array(c, c->i8, k, p->heap_outputs ? p->m->outputs.n : 0);
+}
+
 void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
   const Module *const m = p->m;
   int64_t arena, further;
@@ -207,7 +214,7 @@ void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
                      LLVMFunctionType(c->i32, (Type[]){c->ptr, c->ptr, c->i32}, 3, 0), true);
   const LLVMBasicBlockRef failure_start = LLVMGetInsertBlock(c->b);
   Val f[] = {ki32(c, BURIN_ABI_VERSION),
-             ki32(c, size_on(p->t, "44ppppp4444ppp8844884p8ppppp8p4ppp4pp4")),
+             ki32(c, size_on(p->t, "44ppppp4444ppp8844884p8ppppp8p4ppp4pp4p")),
              const_text(c, p->name),
              const_text(c, "burin"),
              const_text(c, p->t->name),
@@ -244,7 +251,8 @@ void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
              ki32(c, p->uses_heap),
              output_keys(c, p),
              in_place_infos(c, p),
-             ki32(c, m->model->in_place.n)};
+             ki32(c, m->model->in_place.n),
+             heap_outputs(c, p)};
   const Val init = LLVMConstStructInContext(c->ctx, f, sizeof f / sizeof *f, 0);
   const Val g =
       LLVMAddGlobal(c->mod, LLVMTypeOf(init), arena_printf(c->arena, "%s_model", p->name));

@@ -20,6 +20,9 @@ Val buffer_address(Entry *e, int id) {
       return at_k(c, c->i8, hidden_bytes(c, arena_printf(c->arena, "%s_weights", e->p->name)),
                   e->p->weights.offset[id]);
     case BUF_ARENA: return b->offset ? at(c, c->i8, e->arena, wide(c, b->offset)) : e->arena;
+    case BUF_HEAP:
+      return LLVMBuildIntToPtr(c->b, load(c, c->i64, at_k(c, c->i64, c->sym_array, b->address)),
+                               c->ptr, "");
     case BUF_VIEW:
       return with_offset(c, buffer_address(e, b->base), b->offset,
                          e->p->m->buffers.data[b->base].dtype);
@@ -97,7 +100,7 @@ static void reset_dims(Entry *e, const TensorRef *r) {
     const Expr *const d = r->dims[i];
     if (d->op != EX_SYM || !expr_symbol(e->c->pool, d->id)->runtime || e->assigned[d->id]) continue;
     const Symbol *const s = expr_symbol(e->c->pool, d->id);
-    if (s->bound) sym_store(e->c, d->id, wide(e->c, program_upper(e->p, s->bound)));
+    if (s->bound) sym_store(e->c, d->id, wide(e->c, program_most(e->p, s)));
   }
 }
 
@@ -108,7 +111,7 @@ static void take_dims(Entry *e, const TensorRef *r, Val dims, const Loc *loc) {
     if (d->op != EX_SYM || !expr_symbol(c->pool, d->id)->runtime) continue;
     const Val v = load(c, c->i64, at_k(c, c->i64, dims, i));
     const Symbol *const s = expr_symbol(c->pool, d->id);
-    const Val most = s->bound ? wide(c, program_upper(e->p, s->bound)) : ki64(c, INT64_MAX);
+    const Val most = s->bound ? wide(c, program_most(e->p, s)) : ki64(c, INT64_MAX);
     const Val ok = LLVMBuildAnd(c->b, LLVMBuildICmp(c->b, LLVMIntSGE, v, ki64(c, 0), ""),
                                 LLVMBuildICmp(c->b, LLVMIntSLE, v, most, ""), "");
     const int check = check_add(e->p, BURIN_E_DATA, loc, "%s: size %s is {0}, outside [0, {1}]",
@@ -143,6 +146,15 @@ void require_call(Entry *e, const Step *s, Val status) {
                  0, NULL);
 }
 
+/* The function made the memory of a result, which nobody may write to: no room is left in it. */
+static void take_memory(Entry *e, const TensorRef *r, Val tensor) {
+  Emit *const c = e->c;
+  const Buffer *const b = &e->p->m->buffers.data[r->buf.buffer];
+  const Val data = load(c, c->ptr, field(c, tensor_type(c), tensor, 0));
+  sym_store(c, b->address, LLVMBuildPtrToInt(c->b, data, c->i64, ""));
+  sym_store(c, b->room, ki64(c, 0));
+}
+
 static void call_extern(Entry *e, const Step *s) {
   Emit *const c = e->c;
   const Type t = tensor_type(c);
@@ -153,10 +165,9 @@ static void call_extern(Entry *e, const Step *s) {
   for (int i = 0; i < s->ext.n_ins; i++) fill_tensor(e, at_k(c, t, ins, i), &s->ext.ins[i]);
   for (int i = 0; i < s->ext.n_outs; i++)
     dims[i] = fill_tensor(e, at_k(c, t, outs, i), &s->ext.outs[i]);
-  const Val scratch =
-      s->ext.row->heap      ? options_heap(e)
-      : s->ext.scratch >= 0 ? buffer_address(e, s->ext.scratch)
-                            : LLVMConstNull(c->ptr);
+  const Val scratch = s->ext.row->heap      ? options_heap(e)
+                      : s->ext.scratch >= 0 ? buffer_address(e, s->ext.scratch)
+                                            : LLVMConstNull(c->ptr);
   const Val words = const_words(c, s);
   Type type;
   Val status, fn = NULL;
@@ -173,7 +184,10 @@ static void call_extern(Entry *e, const Step *s) {
                                     k_int(c, c->i32, s->ext.n_outs), words, scratch},
                             6, "");
   require_call(e, s, status);
-  for (int i = 0; i < s->ext.n_outs; i++) take_dims(e, &s->ext.outs[i], dims[i], s->loc);
+  for (int i = 0; i < s->ext.n_outs; i++) {
+    take_dims(e, &s->ext.outs[i], dims[i], s->loc);
+    if (extern_makes(e->p->m, s, i)) take_memory(e, &s->ext.outs[i], at_k(c, t, outs, i));
+  }
 }
 
 /* ---- profile ---- */
@@ -364,6 +378,27 @@ static void sym_step(Entry *e, const Step *s) {
   e->assigned[s->sym.id] = true;
 }
 
+static void room_step(Entry *e, const Step *s) {
+  Emit *const c = e->c;
+  const Buffer *const b = &e->p->m->buffers.data[s->room.buffer];
+  const int size = dtype_bytes(b->dtype);
+  const Val minus = ki64(c, -1), count = wide(c, s->room.count);
+  const Val ok = fits(c, ex_mul(c->pool, s->room.count, ex_i64(c->pool, size)));
+  Type type;
+  const Val fn = declare(c, "burin_rt_room", c->i32, 6,
+                         (Type[]){c->ptr, c->ptr, c->ptr, c->i64, c->i64, c->i32}, &type);
+  const Val status = LLVMBuildCall2(
+      c->b, type, fn,
+      (Val[]){options_heap(e), at_k(c, c->i64, c->sym_array, b->address),
+              at_k(c, c->i64, c->sym_array, b->room), LLVMBuildSelect(c->b, ok, count, minus, ""),
+              s->room.keep ? wide(c, s->room.keep) : ki64(c, 0), ki32(c, size)},
+      6, "");
+  const int check = check_add(e->p, BURIN_E_MEMORY, s->loc, "%s: no memory for {0} elements",
+                              check_node_text(e->p, s->loc));
+  require_status(e, LLVMBuildICmp(c->b, LLVMIntEQ, status, ki32(c, 0), ""), status, check, 1,
+                 &count);
+}
+
 static void check_step(Entry *e, const Step *s) { require_assume(e, &s->check); }
 
 /* Neither blocks nor symbols change: a size that was computed before need not be again. So offsets
@@ -383,6 +418,7 @@ void emit_steps(Entry *e, const Step *s, const Step *end) {
       case STEP_LOOP: loop_step(e, s); break;
       case STEP_SYM: sym_step(e, s); break;
       case STEP_CHECK: check_step(e, s); break;
+      case STEP_ROOM: room_step(e, s); break;
     }
     if (!keeps_sizes(s)) emit_forget(e->c);
   }

@@ -150,8 +150,7 @@ static void add_arena(Making *m) {
 
 static void add_heap(Making *m) {
   if (!m->p->uses_heap) return;
-  const int check = check_add(m->p, BURIN_E_MEMORY, NULL,
-                              "the model makes strings and needs a heap in its options");
+  const int check = check_add(m->p, BURIN_E_MEMORY, NULL, "the model needs a heap in its options");
   add(m, (EntryItem){.kind = EN_HEAP, .check = check});
 }
 

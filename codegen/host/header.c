@@ -73,8 +73,11 @@ static void print_fields(const Program *p, StrBuf *b, bool outputs) {
     const char *const name =
         unique(p->arena, program_c_name(p->arena, onnx, outputs ? "output" : "input", i), taken, k);
     taken[k++] = name;
-    sb_printf(b, "  %s%s*%s; /* ", outputs ? "" : "const ", c_type(v->dtype, outputs), name);
+    const bool heap = outputs && buffer_is_heap(p->m, p->m->outputs.data[i]);
+    sb_printf(b, "  %s%s*%s%s; /* ", outputs ? "" : "const ", c_type(v->dtype, outputs),
+              heap ? "*" : "", name);
     print_comment(b, program_shape_text(p, v));
+    if (heap) sb_printf(b, ", in the heap: address of a pointer that the run sets");
     if (v->init && !outputs) sb_printf(b, ", NULL: the model's default");
     print_in_place(p, b, i, outputs);
     if (strcmp(onnx, name) != 0) {
@@ -239,6 +242,10 @@ static const char abi_text[] =
     "  const BurinKeys *output_keys; /* by output; NULL: none has any */\n"
     "  const BurinInPlace *in_place; /* n_in_place of them */\n"
     "  int32_t n_in_place;\n"
+    "  /* By output, not 0: it has no largest size, and its pointer is the address of a pointer, "
+    "which a run sets.\n"
+    "   * NULL: none */\n"
+    "  const uint8_t *heap_outputs;\n"
     "} BurinModel;\n"
     "#endif\n";
 
@@ -345,8 +352,8 @@ static void print_heap(const Program *p, StrBuf *b) {
   if (!p->uses_heap) return;
   sb_printf(
       b,
-      "/* This model makes strings: runs need options->heap (%s_run alone is "
-      "BURIN_E_MEMORY). With malloc:\n"
+      "/* This model makes strings, or tensors without a largest size: runs need options->heap "
+      "(%s_run alone is\n * BURIN_E_MEMORY). With malloc:\n"
       " *   BurinHeap heap = {.grow = burin_heap_malloc};   …   burin_heap_free(&heap); */\n%s",
       p->name, heap_text);
 }

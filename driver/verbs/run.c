@@ -327,7 +327,7 @@ static int finish_outputs(Interp *in, void **outs) {
     Tensor t;
     bool shown = s->o->quiet;
     output_shape(in, g->outputs.data[k], &t);
-    t.data = outs[k];
+    t.data = buffer_is_heap(s->module, s->module->outputs.data[k]) ? *(void **)outs[k] : outs[k];
     const int st = finish_output(s, g->output_names.data[k], &t, &shown);
     if (st != EXIT_OK && st != EXIT_MISMATCH) return st;
     if (st) status = st;
@@ -355,7 +355,8 @@ static int interpret_body(Session *s, void *user) {
     Tensor t;
     output_shape(&in, g->outputs.data[k], &t);
     outs[k] =
-        arena_alloc(s->arena, (size_t)(t.count > 0 ? t.count : 1) * (size_t)dtype_bytes(t.dtype));
+        arena_alloc(s->arena, (size_t)(t.count > 0 ? t.count : 0) * (size_t)dtype_bytes(t.dtype) +
+                                  sizeof(void *));
   }
   progress_show(s, "interpreting", 0, 0);
   if (!module_interpret(s->module, ins, outs, in.syms)) return diag_exit_status(s->diag);

@@ -68,7 +68,7 @@ static Mem weight(Run *r, const Buffer *b) {
 static bool place_buffer(Run *r, const Buffer *b, Mem arena, const void *const *ins,
                          void *const *outs) {
   int64_t count = 0;
-  if (!upper_of(r, b->count, b->name, &count)) return false;
+  if (b->kind != BUF_HEAP && !upper_of(r, b->count, b->name, &count)) return false;
   const int64_t bytes = count * dtype_bytes(b->dtype);
   Mem *mem = &r->mem[b->id];
   switch (b->kind) {
@@ -87,6 +87,7 @@ static bool place_buffer(Run *r, const Buffer *b, Mem arena, const void *const *
     }
     case BUF_WEIGHT: *mem = weight(r, b); break;
     case BUF_VIEW: break;
+    case BUF_HEAP: *mem = fresh(r, 0); break;
     case BUF_ARENA:
       if (!arena.data || !b->offset) {
         *mem = fresh(r, bytes);
@@ -206,6 +207,7 @@ static bool take_dims(Run *r, const Step *s, const TensorRef *t, const RtTensor 
     const Symbol *sym = t->dims[i]->op == EX_SYM ? expr_symbol(p, t->dims[i]->id) : NULL;
     if (!sym || !sym->runtime) continue;
     const Expr *most = sym->bound ? expr_upper(p, sym->bound, NULL) : NULL;
+    if (!most) most = sym->bound;
     if (got->dims[i] < 0 || (most && got->dims[i] > value_of(r, most)))
       return diag_error(r->m->model->diag, s->loc, ERR_VALUE,
                         "%s is %" PRId64 ", outside of its bounds", sym->name, got->dims[i]);
@@ -214,10 +216,31 @@ static bool take_dims(Run *r, const Step *s, const TensorRef *t, const RtTensor 
   return true;
 }
 
+/* A copy of the memory that the function made: others may have it, too. */
+static void take_memory(Run *r, const TensorRef *t, const RtTensor *got) {
+  int64_t bytes = dtype_bytes(t->dtype);
+  for (int i = 0; i < t->rank; i++) bytes *= got->dims[i];
+  Mem *const mem = &r->mem[t->buf.buffer];
+  *mem = fresh(r, bytes);
+  mem->written.own = tag_of(t->buf.buffer);
+  memcpy(mem->data, got->data, (size_t)bytes);
+}
+
+/* Before a function finds them, sizes without a fixed bound stand at what they may be now. */
+static void reset_dims(Run *r, const TensorRef *t) {
+  ExprPool *p = r->m->model->pool;
+  for (int i = 0; i < t->rank; i++) {
+    const Symbol *s = t->dims[i]->op == EX_SYM ? expr_symbol(p, t->dims[i]->id) : NULL;
+    if (s && s->runtime && s->bound && !expr_upper(p, s->bound, NULL))
+      r->syms[t->dims[i]->id] = value_of(r, s->bound);
+  }
+}
+
 static bool run_extern(Run *r, const Step *s) {
   Diag *d = r->m->model->diag;
   RtTensor *in = ARENA_ARRAY(r->a, RtTensor, s->ext.n_ins + 1),
            *out = ARENA_ARRAY(r->a, RtTensor, s->ext.n_outs + 1);
+  for (int i = 0; i < s->ext.n_outs; i++) reset_dims(r, &s->ext.outs[i]);
   for (int i = 0; i < s->ext.n_ins; i++)
     if (!make_tensor(r, &s->ext.ins[i], &in[i], true)) return false;
   for (int i = 0; i < s->ext.n_outs; i++)
@@ -231,6 +254,7 @@ static bool run_extern(Run *r, const Step *s) {
     return diag_error(d, s->loc, ERR_VALUE, "%s failed with status %d", s->ext.row->symbol, rc);
   for (int i = 0; i < s->ext.n_outs; i++) {
     if (!take_dims(r, s, &s->ext.outs[i], &out[i])) return false;
+    if (extern_makes(r->m, s, i)) take_memory(r, &s->ext.outs[i], &out[i]);
     note_result(r, &s->ext.outs[i], &out[i]);
   }
   return true;
@@ -315,6 +339,23 @@ static bool run_check(Run *r, const DimAssume *x) {
                     value_of(r, x->b));
 }
 
+/* Always moves it: who still had the old address would read what is no more. */
+static bool run_room(Run *r, const Step *s) {
+  const Buffer *b = &r->m->buffers.data[s->room.buffer];
+  Mem *const mem = &r->mem[b->id], old = *mem;
+  const int64_t size = dtype_bytes(b->dtype), bytes = value_of(r, s->room.count) * size,
+                keep = s->room.keep ? value_of(r, s->room.keep) * size : 0;
+  if (bytes < 0 || keep < 0 || keep > bytes || keep > old.bytes)
+    return diag_internal(r->m->model->diag, s->loc, "b%d: room for %" PRId64 " bytes", b->id,
+                         bytes);
+  *mem = fresh(r, bytes);
+  mem->written.own = tag_of(b->id);
+  memcpy(mem->data, old.data, (size_t)keep);
+  memcpy(mem->written.tags, old.written.tags, 2 * (size_t)keep);
+  memset(old.data, 0xFF, (size_t)old.bytes);
+  return true;
+}
+
 static bool run_step(Run *r, const Step *s) {
   switch (s->kind) {
     case STEP_KERNEL: return run_kernel(r, s);
@@ -324,6 +365,7 @@ static bool run_step(Run *r, const Step *s) {
     case STEP_LOOP: return run_loop(r, s);
     case STEP_SYM: return run_sym(r, s);
     case STEP_CHECK: return run_check(r, &s->check);
+    case STEP_ROOM: return run_room(r, s);
   }
   return false;
 }
@@ -363,6 +405,16 @@ static bool outputs_written(Run *r) {
     if (!reads(r, &r->mem[b->id], bytes, b->id, NULL)) return false;
   }
   return true;
+}
+
+/* Results in the heap stay with the model. */
+static void give_outputs(const Run *r, void *const *outs) {
+  for (int i = 0; i < r->m->outputs.n; i++) {
+    const Buffer *b = &r->m->buffers.data[r->m->outputs.data[i]];
+    const Mem *mem = &r->mem[b->id];
+    if (b->kind == BUF_HEAP)
+      *(void **)outs[i] = arena_dup(r->m->model->arena, mem->data, (size_t)mem->bytes + 1);
+  }
 }
 
 /* What the entry of a compiled model checks. */
@@ -426,7 +478,9 @@ static bool run_module(Run *r, const void *const *ins, void *const *outs) {
   if (m->arena_bytes) arena = fresh(r, value_of(r, m->arena_bytes));
   for (int i = 0; i < m->buffers.n; i++)
     if (!place_buffer(r, &m->buffers.data[i], arena, ins, outs)) return false;
-  return run_steps(r, m->steps) && outputs_written(r);
+  if (!run_steps(r, m->steps) || !outputs_written(r)) return false;
+  give_outputs(r, outs);
+  return true;
 }
 
 bool module_interpret(const Module *m, const void *const *ins, void *const *outs, int64_t *syms) {

@@ -4,6 +4,7 @@
 #include "ir/loop/loop.h"
 #include <ctype.h>
 #include <string.h>
+#include "ir/graph/op_row.h"
 
 Module *module_new(Model *m) {
   Module *mod = ARENA_NEW(m->arena, Module);
@@ -33,6 +34,38 @@ static const char *identifier(Arena *a, const char *stem) {
   for (char *c = s; *c; c++)
     *c = isalnum((unsigned char)*c) ? (char)tolower((unsigned char)*c) : '_';
   return s;
+}
+
+static int place_symbol(ExprPool *p, const char *stem) {
+  const int id = ex_sym_fresh(p, stem)->id;
+  expr_symbol(p, id)->runtime = true;
+  return id;
+}
+
+Buffer *module_add_memory(Module *m, DType t, const Expr *count, const char *name) {
+  ExprPool *const p = m->model->pool;
+  const bool bounded = expr_upper(p, count, NULL) != NULL;
+  Buffer *const b = module_add_buffer(m, bounded ? BUF_ARENA : BUF_HEAP, t, count, name);
+  if (bounded) return b;
+  b->address = place_symbol(p, "address");
+  b->room = place_symbol(p, "room");
+  return b;
+}
+
+bool extern_makes(const Module *m, const Step *s, int k) {
+  const TensorRef *const t = &s->ext.outs[k];
+  if (t->buf.buffer < 0 || !s->ext.row->heap || !buffer_is_heap(m, t->buf.buffer)) return false;
+  for (int d = 0; d < t->rank; d++) {
+    const Symbol *const s0 =
+        t->dims[d]->op == EX_SYM ? expr_symbol(m->model->pool, t->dims[d]->id) : NULL;
+    if (s0 && s0->runtime && !s0->bound) return true;
+  }
+  return false;
+}
+
+bool buffer_is_heap(const Module *m, int id) {
+  const int root = buffer_root(m, id);
+  return root >= 0 && m->buffers.data[root].kind == BUF_HEAP;
 }
 
 Kernel *kernel_new(Module *m, const char *stem, const Loc *loc) {
@@ -121,6 +154,7 @@ Step *step_new(Module *m, StepKind kind, const Loc *loc) {
   switch (kind) {
     case STEP_KERNEL:
     case STEP_CHECK: break;
+    case STEP_ROOM: s->room.buffer = -1; break;
     case STEP_EXTERN: s->ext.scratch = -1; break;
     case STEP_COPY: s->copy.src.buffer = s->copy.dst.buffer = -1; break;
     case STEP_IF: s->branch.cond.buffer = -1; break;

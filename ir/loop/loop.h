@@ -170,14 +170,18 @@ typedef struct Kernel {
  *   BUF_WEIGHT  constant, packed in the order of reads         yes
  *   BUF_ARENA   placed by the memory planner                            bytes
  *   BUF_VIEW    a part of another buffer                                elements  yes
- *   BUF_UNSET   one bool: no input that has a default is given */
+ *   BUF_UNSET   one bool: no input that has a default is given
+ *   BUF_HEAP    of a size without a bound: lies in    output
+ *               the caller's heap where the last
+ *               STEP_ROOM put it */
 typedef enum BufferKind {
   BUF_INPUT,
   BUF_OUTPUT,
   BUF_WEIGHT,
   BUF_ARENA,
   BUF_VIEW,
-  BUF_UNSET
+  BUF_UNSET,
+  BUF_HEAP
 } BufferKind;
 
 typedef struct Buffer {
@@ -185,13 +189,14 @@ typedef struct Buffer {
   BufferKind kind;
   DType dtype;
   const Expr *count;     /* elements, over symbols */
-  int index;             /* INPUT, OUTPUT: which one */
+  int index;             /* INPUT, OUTPUT, HEAP: which one; of HEAP -1: it is no output */
   const ConstData *data; /* WEIGHT: contents. INPUT: its default, or NULL */
   bool pinned;           /* INPUT: no other value than the default may be given */
   const Expr *offset;    /* ARENA: bytes from its start. VIEW: elements into base */
   int base;              /* VIEW: the buffer it lies in */
   int inplace_of;        /* ARENA: may take this one's place (its last reader writes it), or -1 */
   const char *name;      /* for dumps */
+  int address, room;     /* HEAP: symbols that hold where it lies, and how many bytes it has */
 } Buffer;
 
 /* A place in a buffer. */
@@ -217,7 +222,9 @@ typedef struct TensorRef {
  *   STEP_IF      branch  if cond (one bool) { then } else { otherwise }
  *   STEP_LOOP    loop    while iter < trip and cond { body }; cond is read before each iteration
  *   STEP_SYM     sym     $id = element 0 of src, the run fails outside of lo..hi; or $id = value
- *   STEP_CHECK   check   the run fails where this does not hold */
+ *   STEP_CHECK   check   the run fails where this does not hold
+ *   STEP_ROOM    room    a buffer of kind HEAP gets room for count elements; the first `keep` of
+ *                        what it holds stay */
 typedef enum StepKind {
   STEP_KERNEL,
   STEP_EXTERN,
@@ -225,7 +232,8 @@ typedef enum StepKind {
   STEP_IF,
   STEP_LOOP,
   STEP_SYM,
-  STEP_CHECK
+  STEP_CHECK,
+  STEP_ROOM
 } StepKind;
 
 /* A question (passes/choose/choice.h) whose answer the time of a step measures. */
@@ -289,6 +297,11 @@ struct Step {
       IndexRule index; /* it is the key of an index (SymDef) */
     } sym;
     DimAssume check;
+    struct {
+      int buffer;
+      const Expr *count;
+      const Expr *keep; /* or NULL: none */
+    } room;
   };
 };
 
@@ -313,6 +326,12 @@ Buffer *module_add_buffer(Module *m, BufferKind kind, DType t, const Expr *count
 Kernel *kernel_new(Module *m, const char *stem, const Loc *loc);
 int kernel_add_param(Module *m, Kernel *k, Param p); /* id */
 int kernel_add_local(Module *m, Kernel *k, Local l); /* id; still needs its stmt_local */
+/* One of kind HEAP where `count` has no upper bound, of kind ARENA else. */
+Buffer *module_add_memory(Module *m, DType t, const Expr *count, const char *name);
+bool buffer_is_heap(const Module *m, int id); /* or a view of one */
+/* Of a function that uses the heap and finds a size without a bound of result k: it sets RtTensor.data,
+ * to memory that nobody writes afterwards. */
+bool extern_makes(const Module *m, const Step *s, int k);
 Step *step_new(Module *m, StepKind kind, const Loc *loc);
 
 /* Blocks are built at a cursor: StmtList l = {0}; stmt_add(&l, stmt_set(…)); k->body = l.first */

@@ -339,6 +339,10 @@ static bool check_buffer(Check *c, const Buffer *b, int id) {
   if (b->kind == BUF_UNSET && (b->dtype != DT_BOOL || !expr_is_i64(b->count, 1)))
     return fail(c, "b%d is not one bool", id);
   if (b->kind == BUF_ARENA && b->offset && !check_symbolic(c, b->offset, "offset")) return false;
+  const int n_syms = expr_symbol_count(c->p);
+  if (b->kind == BUF_HEAP &&
+      (b->address < 0 || b->room < 0 || b->address >= n_syms || b->room >= n_syms))
+    return fail(c, "b%d has no symbols for its place", id);
   if ((b->kind == BUF_INPUT || b->kind == BUF_OUTPUT) && b->index < 0)
     return fail(c, "b%d has no position", id);
   return b->kind != BUF_VIEW || check_view(c, b);
@@ -350,7 +354,7 @@ static bool check_ref(Check *c, const BufRef *r, bool write) {
   int root = r->buffer;
   while (c->m->buffers.data[root].kind == BUF_VIEW) root = c->m->buffers.data[root].base;
   const BufferKind kind = c->m->buffers.data[root].kind;
-  if (write && kind != BUF_OUTPUT && kind != BUF_ARENA)
+  if (write && kind != BUF_OUTPUT && kind != BUF_ARENA && kind != BUF_HEAP)
     return fail(c, "a step writes to b%d, which is constant", r->buffer);
   return !r->offset || check_symbolic(c, r->offset, "offset of an argument");
 }
@@ -425,6 +429,12 @@ static bool check_step(Check *c, const Step *s, int depth) {
     case STEP_CHECK:
       return check_symbolic(c, s->check.a, "checked size") &&
              check_symbolic(c, s->check.b, "bound of a check");
+    case STEP_ROOM:
+      if (s->room.buffer < 0 || s->room.buffer >= c->m->buffers.n ||
+          c->m->buffers.data[s->room.buffer].kind != BUF_HEAP)
+        return fail(c, "a step makes room in b%d, which is not in the heap", s->room.buffer);
+      return check_symbolic(c, s->room.count, "size of a buffer") &&
+             (!s->room.keep || check_symbolic(c, s->room.keep, "size of a buffer"));
   }
   return fail(c, "unknown step");
 }

@@ -170,6 +170,10 @@ static void check_step(Check *c, const Step *s) {
       reads(c, s->check.a, "a check");
       reads(c, s->check.b, "a check");
       break;
+    case STEP_ROOM:
+      reads(c, s->room.count, "the size of a buffer");
+      reads(c, s->room.keep, "the size of a buffer");
+      break;
   }
 }
 

@@ -94,6 +94,10 @@ void step_map_exprs(Arena *a, Step *s, ExprMap f, void *user) {
       map(&s->check.a, f, user);
       map(&s->check.b, f, user);
       break;
+    case STEP_ROOM:
+      map(&s->room.count, f, user);
+      map(&s->room.keep, f, user);
+      break;
   }
 }
 
@@ -150,7 +154,8 @@ void step_each_ref(const Step *s, RefVisit f, void *user) {
     case STEP_SYM:
       if (s->sym.src.buffer >= 0) f(user, &s->sym.src, PA_READ);
       break;
-    case STEP_CHECK: break;
+    case STEP_CHECK:
+    case STEP_ROOM: break;
   }
   list_each_ref(step_body(s), f, user);
   list_each_ref(step_otherwise(s), f, user);

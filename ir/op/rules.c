@@ -2,6 +2,7 @@
  * through the expression pool; constants that come from the file are range-checked by their readers
  * here. */
 #include <string.h>
+#include "ir/expr/expr_query.h"
 #include "ir/op/ops.h"
 
 /* ---- checks ---- */
@@ -240,8 +241,10 @@ bool op_out_like(Model *m, Node *n, int k, DType t, const Value *v) {
 const Expr *op_runtime_dim(Model *m, const Node *n, int k, int d, const char *stem,
                            const Expr *bound) {
   const Value *v = node_out(n, k);
+  /* one that its own bound names is another node's, which inference put there with other types */
   if (v && v->rank > d && v->dims[d]->op == EX_SYM &&
-      expr_symbol(m->pool, v->dims[d]->id)->runtime) {
+      expr_symbol(m->pool, v->dims[d]->id)->runtime &&
+      !(bound && expr_contains(m->pool, bound, v->dims[d]))) {
     expr_symbol(m->pool, v->dims[d]->id)->bound = bound ? bound : model_bound(m, v->dims[d]);
     return v->dims[d];
   }

@@ -415,6 +415,12 @@ static bool parse_input(Parser *t, Buffer *b) {
   return true;
 }
 
+static bool parse_heap(Parser *t, Buffer *b) {
+  b->kind = BUF_HEAP;
+  return parse_symbol(t, &b->address) && parse_symbol(t, &b->room) &&
+         (!tok_eat(t->x, "output") || tok_small(t->x, -1, INT_MAX, &b->index));
+}
+
 static bool parse_kind(Parser *t, Buffer *b) {
   if (tok_eat(t->x, "input")) return parse_input(t, b);
   if (tok_eat(t->x, "unset")) return b->kind = BUF_UNSET, true;
@@ -422,11 +428,12 @@ static bool parse_kind(Parser *t, Buffer *b) {
   if (tok_eat(t->x, "weight")) return b->kind = BUF_WEIGHT, parse_weight(t, b);
   if (tok_eat(t->x, "arena")) return b->kind = BUF_ARENA, true;
   if (tok_eat(t->x, "view")) return b->kind = BUF_VIEW, parse_id(t, 'b', t->m->buffers.n, &b->base);
-  return tok_fail(t->x, "expected input, output, weight, arena, view or unset");
+  if (tok_eat(t->x, "heap")) return parse_heap(t, b);
+  return tok_fail(t->x, "expected input, output, weight, arena, view, unset or heap");
 }
 
 static bool parse_buffer(Parser *t) {
-  Buffer b = {.index = -1, .base = -1, .inplace_of = -1};
+  Buffer b = {.index = -1, .base = -1, .inplace_of = -1, .address = -1, .room = -1};
   if (!parse_id(t, 'b', t->m->buffers.n + 1, &b.id) || !tok_expect(t->x, ":") ||
       !parse_dtype(t, &b.dtype))
     return false;
@@ -576,6 +583,12 @@ static bool parse_check_step(Parser *t, Step **out) {
   return tok_fail(t->x, "expected the kind of a check");
 }
 
+static bool parse_room_step(Parser *t, Step **out) {
+  Step *s = *out = step_new(t->m, STEP_ROOM, NULL);
+  return parse_id(t, 'b', t->m->buffers.n, &s->room.buffer) && tok_expect(t->x, "count") &&
+         parse_size(t, &s->room.count) && (!tok_eat(t->x, "keep") || parse_size(t, &s->room.keep));
+}
+
 static bool parse_step(Parser *t, Step **out) {
   if (tok_eat(t->x, "call")) return parse_call(t, out);
   if (tok_eat(t->x, "extern")) return parse_extern(t, out);
@@ -584,6 +597,7 @@ static bool parse_step(Parser *t, Step **out) {
   if (tok_eat(t->x, "loop")) return parse_loop_step(t, out);
   if (tok_eat(t->x, "sym")) return parse_sym_step(t, out);
   if (tok_eat(t->x, "check")) return parse_check_step(t, out);
+  if (tok_eat(t->x, "room")) return parse_room_step(t, out);
   return tok_fail(t->x, "expected a step");
 }
 

@@ -171,7 +171,8 @@ static void print_ref(Printer *t, const BufRef *r) {
 }
 
 static void print_buffer(Printer *t, const Buffer *b) {
-  static const char *const kinds[] = {"input", "output", "weight", "arena", "view", "unset"};
+  static const char *const kinds[] = {"input", "output", "weight", "arena",
+                                      "view",  "unset",  "heap"};
   line(t);
   sb_printf(t->b, "b%d : %s[", b->id, dtype_text(b->dtype));
   expr(t, b->count);
@@ -181,6 +182,13 @@ static void print_buffer(Printer *t, const Buffer *b) {
   if (b->kind == BUF_INPUT && b->data)
     sb_printf(t->b, " default #%d%s", b->data->id, b->pinned ? " pinned" : "");
   if (b->kind == BUF_VIEW) sb_printf(t->b, " b%d", b->base);
+  if (b->kind == BUF_HEAP) {
+    sb_putc(t->b, ' ');
+    print_symbol_name(t, b->address);
+    sb_putc(t->b, ' ');
+    print_symbol_name(t, b->room);
+    if (b->index >= 0) sb_printf(t->b, " output %d", b->index);
+  }
   if (b->offset) {
     sb_printf(t->b, " at (");
     expr(t, b->offset);
@@ -324,6 +332,16 @@ static void print_check_step(Printer *t, const Step *s) {
   print_step_end(t, s);
 }
 
+static void print_room_step(Printer *t, const Step *s) {
+  sb_printf(t->b, "room b%d count ", s->room.buffer);
+  expr(t, s->room.count);
+  if (s->room.keep) {
+    sb_printf(t->b, " keep ");
+    expr(t, s->room.keep);
+  }
+  print_step_end(t, s);
+}
+
 static void print_steps(Printer *t, const Step *s) {
   for (; s; s = s->next) {
     line(t);
@@ -335,6 +353,7 @@ static void print_steps(Printer *t, const Step *s) {
       case STEP_LOOP: print_loop_step(t, s); break;
       case STEP_SYM: print_sym_step(t, s); break;
       case STEP_CHECK: print_check_step(t, s); break;
+      case STEP_ROOM: print_room_step(t, s); break;
     }
   }
 }

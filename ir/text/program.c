@@ -96,7 +96,8 @@ static bool check_interface(TextParser *x, Module *m, bool outputs) {
     const int id = outputs ? m->outputs.data[i] : m->inputs.data[i];
     const Buffer *b = &m->buffers.data[id];
     Value *v = outputs ? g->outputs.data[i] : g->inputs.data[i];
-    if (b->kind != (outputs ? BUF_OUTPUT : BUF_INPUT) || b->index != i)
+    const bool kind = outputs ? b->kind == BUF_OUTPUT || b->kind == BUF_HEAP : b->kind == BUF_INPUT;
+    if (!kind || b->index != i)
       return tok_fail(x, "b%d is not %s %d", id, outputs ? "output" : "input", i);
     const InPlace *const cache = outputs ? model_output_in_place(x->m, i) : NULL;
     if (!fits(m, b, cache ? room_of(x->m, cache, v) : v) || !default_fits(b, v))
@@ -113,7 +114,7 @@ static bool check_buffers(TextParser *x, const Module *m) {
   int ends = 0;
   for (int i = 0; i < m->buffers.n; i++) {
     const Buffer *b = &m->buffers.data[i];
-    ends += b->kind == BUF_INPUT || b->kind == BUF_OUTPUT;
+    ends += b->kind == BUF_INPUT || b->kind == BUF_OUTPUT || (b->kind == BUF_HEAP && b->index >= 0);
     if (b->kind != BUF_WEIGHT || !b->data) continue;
     if (b->data->dtype != b->dtype || !expr_is_i64(b->count, b->data->count))
       return tok_fail(x, "b%d and its data #%d differ in type or size", i, b->data->id);

@@ -21,7 +21,7 @@ Place *lower_temp(Lower *l, DType t, int rank, const Expr *const *dims, const ch
   const Expr *n = ex_i64(l->p, 1);
   for (int d = 0; d < rank; d++) n = ex_mul(l->p, n, dims[d]);
   Place *pl = ARENA_NEW(l->m->arena, Place);
-  pl->buffer = module_add_buffer(l->mod, BUF_ARENA, t, n, name)->id;
+  pl->buffer = module_add_memory(l->mod, t, n, name)->id;
   pl->offset = ex_i64(l->p, 0);
   pl->stride = dense_strides(l, rank, dims);
   pl->dense = true;
@@ -59,7 +59,7 @@ static void place_arena(Lower *l, Place *pl, const Value *v) {
   const Expr *count;
   strides_of(l->m, v, pl->stride, &pl->base, &count);
   pl->offset = ex_i64(l->p, 0);
-  pl->buffer = module_add_buffer(l->mod, BUF_ARENA, v->dtype, count, NULL)->id;
+  pl->buffer = module_add_memory(l->mod, v->dtype, count, NULL)->id;
   pl->dense = layout_is_row_major(v);
   pl->fill = v->layout.fill;
   for (int d = 0; d < v->rank && v->layout.halo_lo; d++) {

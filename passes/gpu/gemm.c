@@ -350,7 +350,7 @@ static Step *emit(Gemm *g) {
   if (g->parts == 1) return multiply(g);
   const Expr *const count = ex_mul(g->p, ex_mul(g->p, count_outer(g), gemm_num(g, g->parts)),
                                    ex_mul(g->p, c->rows_w, c->n));
-  g->part_sums = module_add_buffer(c->l->mod, BUF_ARENA, c->types->acc, count, "parts")->id;
+  g->part_sums = module_add_memory(c->l->mod, c->types->acc, count, "parts")->id;
   Step *steps = multiply(g);
   Step *const join = steps ? join_parts(g) : NULL;
   if (!join) return NULL;

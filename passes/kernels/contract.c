@@ -91,7 +91,7 @@ const Place *contract_copy(Lower *l, const Value *x, DType type, const Layout *l
   strides_of(l->m, copy, pl->stride, &pl->base, &count);
   pl->offset = ex_i64(l->p, 0);
   pl->fill = layout->fill;
-  pl->buffer = module_add_buffer(l->mod, BUF_ARENA, type, count, "padded")->id;
+  pl->buffer = module_add_memory(l->mod, type, count, "padded")->id;
   bool halo = false;
   for (int d = 0; d < x->rank && layout->halo_lo; d++) {
     pl->halo_lo[d] = layout->halo_lo[d];

@@ -76,7 +76,8 @@ static void visit(Arena *a, Step *s, RefFn f, void *user) {
       case STEP_SYM:
         if (s->sym.src.buffer >= 0) f(user, &s->sym.src, NULL, PA_READ);
         break;
-      case STEP_CHECK: break;
+      case STEP_CHECK:
+      case STEP_ROOM: break;
     }
     visit(a, step_body(s), f, user);
     visit(a, step_otherwise(s), f, user);

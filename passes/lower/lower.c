@@ -101,7 +101,7 @@ static Step *lower_extern(Lower *l, const Node *n) {
     const Expr *const parts = s->ext.row->parts_scratch(l->m, n);
     bytes = bytes ? ex_max(l->p, bytes, parts) : parts;
   }
-  if (bytes) s->ext.scratch = module_add_buffer(l->mod, BUF_ARENA, DT_U8, bytes, "scratch")->id;
+  if (bytes) s->ext.scratch = module_add_memory(l->mod, DT_U8, bytes, "scratch")->id;
   step_append(&list, s);
   return list;
 }
@@ -129,6 +129,8 @@ static bool known_before(const Lower *l, const Value *v, const Expr *e) {
 
 /* The slice lies where it is known to lie when v is computed. */
 static bool slice_known(const Lower *l, const Value *v, const Place *slice) {
+  const Buffer *const b = &l->mod->buffers.data[slice->buffer];
+  if (b->kind == BUF_HEAP && !known_before(l, v, b->count)) return false;
   for (int d = 0; d < v->rank; d++)
     if (!known_before(l, v, slice->stride[d])) return false;
   return known_before(l, v, slice->offset) && (!slice->base || known_before(l, v, slice->base));
@@ -377,7 +379,8 @@ static Step *place_outputs(Lower *l) {
       vec_push(l->m->arena, &l->mod->outputs, l->places[v->id].buffer);
       continue;
     }
-    Buffer *b = module_add_buffer(l->mod, BUF_OUTPUT, v->dtype, value_count(l->p, v), v->name);
+    Buffer *b = module_add_memory(l->mod, v->dtype, value_count(l->p, v), v->name);
+    if (b->kind == BUF_ARENA) b->kind = BUF_OUTPUT;
     b->index = k;
     vec_push(l->m->arena, &l->mod->outputs, b->id);
     if (direct_output(l, v)) place_dense(l, &l->places[v->id], v, b->id, ex_i64(l->p, 0));

@@ -4,8 +4,10 @@
 #include "ir/ops/control/control.h"
 #include "passes/lower/lower.h"
 
-/* Can the value be computed straight into `to` by a node of region g? Marks it so. */
+/* Can the value be computed straight into `to` by a node of region g? Marks it so. What the heap
+ * holds gets its room when the region ends, where sizes are known. */
 static bool place_result(Lower *l, const Graph *g, const Value *v, const Place *to) {
+  if (buffer_is_heap(l->mod, to->buffer)) return false;
   const bool computed =
       v->def && v->def->graph == g && !v->cdata && !v->inlined && !lower_is_placed(l, v);
   if (!computed || v->def->op->body == OB_REGION || v->def->op->body == OB_EXTERN) return false;
@@ -14,6 +16,17 @@ static bool place_result(Lower *l, const Graph *g, const Value *v, const Place *
   place_dense(l, &l->places[v->id], v, to->buffer, to->offset);
   l->places[v->id].slice = to->slice;
   return true;
+}
+
+/* Room for so many elements, where `to` is a whole buffer of the heap. */
+static void make_room(Lower *l, const Place *to, const Expr *count, const Expr *keep,
+                      const Loc *loc, Step **list) {
+  if (l->mod->buffers.data[to->buffer].kind != BUF_HEAP) return;
+  Step *const s = step_new(l->mod, STEP_ROOM, loc);
+  s->room.buffer = to->buffer;
+  s->room.count = count;
+  s->room.keep = keep;
+  step_append(list, s);
 }
 
 /* Runtime symbols in the sizes of a result take the values that this branch gives them. */
@@ -31,8 +44,10 @@ static bool lower_branch(Lower *l, const Node *n, const char *attr, Step **out) 
     if (!o) continue;
     const Value *v = g->outputs.data[k];
     const Place *to = &l->places[o->id];
-    if (!place_result(l, g, v, to))
+    if (!place_result(l, g, v, to)) {
+      make_room(l, to, value_count(l->p, v), NULL, n->loc, &copies);
       step_append(&copies, lower_copy(l, v, (BufRef){to->buffer, to->offset}, n->loc));
+    }
     result_symbols(l, o, v, &copies);
   }
   if (!lower_graph(l, g, &body)) return false;
@@ -64,6 +79,7 @@ typedef struct LoopParts {
   const Expr *iter;
   int trips; /* symbol that takes the number of iterations, or -1 */
   Step *before, *copies, *body;
+  Step *first, *last; /* around the copies: sizes of the next states */
 } LoopParts;
 
 static bool known_true(Lower *l, const Value *v) {
@@ -92,6 +108,30 @@ static bool is_region_input(const Graph *g, const Value *v) {
   return false;
 }
 
+/* Sizes of a state that change take what `from` has: its own symbols, all at once. */
+static const Expr *next_size(Lower *l, const char *stem, const Expr *size, const Loc *loc,
+                             Step **list) {
+  const Expr *const next = ex_sym_fresh(l->p, stem);
+  expr_symbol(l->p, next->id)->runtime = true;
+  step_append(list, lower_sym(l, next, size, loc));
+  return next;
+}
+
+static void state_sizes(Lower *l, LoopParts *p, const Value *in, const Value *from, Step **first,
+                        Step **last) {
+  for (int d = 0; d < in->rank; d++) {
+    const Expr *const dim = in->dims[d];
+    if (dim == from->dims[d] || dim->op != EX_SYM || !expr_symbol(l->p, dim->id)->runtime) continue;
+    const Expr *const next =
+        next_size(l, expr_symbol(l->p, dim->id)->name, from->dims[d], p->n->loc, first);
+    const Expr *const bound = expr_symbol(l->p, dim->id)->bound;
+    Step *s = *first;
+    while (s->next) s = s->next;
+    s->sym.hi = bound ? expr_upper(l->p, bound, NULL) : NULL;
+    step_append(last, lower_sym(l, dim, next, p->n->loc));
+  }
+}
+
 /* New values of the carried states: results that are states themselves (swaps) go through a copy
  * first, so that all states change at once. */
 static void loop_states(Lower *l, LoopParts *p) {
@@ -100,11 +140,13 @@ static void loop_states(Lower *l, LoopParts *p) {
     const Value *in = p->g->inputs.data[k + 2];
     const Place *state = &l->places[in->id];
     if (v == in) continue;
+    state_sizes(l, p, in, v, &p->first, &p->last);
     if (is_region_input(p->g, v) || is_region_input(p->g, view_source(v))) {
       Place *tmp = lower_temp(l, v->dtype, v->rank, v->dims, "next");
       Step *first = lower_copy(l, v, (BufRef){tmp->buffer, tmp->offset}, p->n->loc);
       step_append(&first, p->copies);
       p->copies = first;
+      make_room(l, state, value_count(l->p, v), NULL, p->n->loc, &p->copies);
       Step *s = step_new(l->mod, STEP_COPY, p->n->loc);
       s->copy.src = (BufRef){tmp->buffer, tmp->offset};
       s->copy.dst = (BufRef){state->buffer, state->offset};
@@ -112,6 +154,7 @@ static void loop_states(Lower *l, LoopParts *p) {
       step_append(&p->copies, s);
       continue;
     }
+    make_room(l, state, value_count(l->p, v), NULL, p->n->loc, &p->copies);
     step_append(&p->copies, lower_copy(l, v, (BufRef){state->buffer, state->offset}, p->n->loc));
   }
 }
@@ -123,7 +166,10 @@ static void loop_scans(Lower *l, LoopParts *p) {
     if (!o) continue;
     const Place *all = lower_place(l, o);
     Place slice;
-    const Expr *at = ex_add(l->p, all->offset, ex_mul(l->p, p->iter, value_count(l->p, v)));
+    const Expr *const before = ex_mul(l->p, p->iter, value_count(l->p, v)),
+                      *at = ex_add(l->p, all->offset, before);
+    make_room(l, all, ex_i64(l->p, 0), NULL, p->n->loc, &p->before);
+    make_room(l, all, ex_add(l->p, before, value_count(l->p, v)), before, p->n->loc, &p->copies);
     place_dense(l, &slice, v, all->buffer, at);
     slice.slice = true;
     if (!place_result(l, p->g, v, &slice))
@@ -265,10 +311,18 @@ static Step *lower_loop(Lower *l, const Node *n) {
   loop_states(l, &p);
   loop_condition(l, &p, s, by_condition.exact);
   if (!lower_graph(l, p.g, &p.body)) return NULL;
+  step_append(&p.body, p.first);
   step_append(&p.body, p.copies);
+  step_append(&p.body, p.last);
   s->loop.body = p.body;
+  Step *sizes = NULL, *first = NULL;
+  for (int k = 0; k < p.carried; k++)
+    state_sizes(l, &p, p.g->inputs.data[k + 2], n->in[k + 2], &first, &sizes);
+  step_append(&p.before, first);
+  step_append(&p.before, sizes);
   for (int k = 0; k < p.carried; k++) {
     const Place *state = &l->places[p.g->inputs.data[k + 2]->id];
+    make_room(l, state, value_count(l->p, n->in[k + 2]), NULL, n->loc, &p.before);
     step_append(&p.before,
                 lower_copy(l, n->in[k + 2], (BufRef){state->buffer, state->offset}, n->loc));
   }

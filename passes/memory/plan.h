@@ -42,6 +42,9 @@ typedef struct LiveTable {
 } LiveTable;
 LiveTable plan_live(Arena *scratch, const Module *m);
 
+/* Memory for buffers of the heap (plan_rooms.c). False: reported. */
+bool plan_rooms(Module *m, Arena *a);
+
 /* Checks a finished plan by another way than the planner made it: follows the run, bytes by
  * bytes. */
 bool plan_check(const Module *m);

@@ -126,7 +126,8 @@ static void trace(Check *c, const Step *s) {
         break;
       case STEP_LOOP: trace_loop(c, s); break;
       case STEP_SYM: note(c, s->sym.src.buffer, true, false); break;
-      case STEP_CHECK: break;
+      case STEP_CHECK:
+      case STEP_ROOM: break;
     }
   }
 }

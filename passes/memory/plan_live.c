@@ -107,7 +107,8 @@ static void walk(Walk *w, const Step *s) {
       case STEP_SYM:
         if (s->sym.src.buffer >= 0) touch(w, s->sym.src.buffer, true, false);
         break;
-      case STEP_CHECK: break;
+      case STEP_CHECK:
+      case STEP_ROOM: break;
     }
   }
 }

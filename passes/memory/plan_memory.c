@@ -79,7 +79,8 @@ static bool block_size(Planner *p, const Buffer *b, Block *out) {
   int missing = -1;
   const Expr *count = expr_upper(p->p, b->count, &missing);
   if (!count)
-    return size_error(p, b, ERR_DYNAMIC, "its size cannot be bounded (--bound NAME=N gives a bound): no bound for",
+    return size_error(p, b, ERR_DYNAMIC,
+                      "its size cannot be bounded (--bound NAME=N gives a bound): no bound for",
                       expr_symbol(p->p, missing)->name);
   if (count != b->count) count = at_least_0(p, count); /* the rest is checked at entry */
   int64_t n = 0, units = 0;
@@ -263,13 +264,15 @@ static bool plan_scratch(Planner *p) {
   return true;
 }
 
-/* Outputs lie with the caller, who must be able to ask how much room they need. */
-static bool outputs_bounded(Planner *p) {
-  for (int i = 0; i < p->m->outputs.n; i++) {
-    const Buffer *b = &p->m->buffers.data[p->m->outputs.data[i]];
+/* A device has no heap. */
+static bool all_bounded(Planner *p) {
+  for (int i = 0; i < p->m->buffers.n; i++) {
+    const Buffer *b = &p->m->buffers.data[i];
     int missing = -1;
-    if (!expr_upper(p->p, b->count, &missing))
-      return size_error(p, b, ERR_DYNAMIC, "its size cannot be bounded (--bound NAME=N gives a bound): no bound for",
+    if (b->kind == BUF_HEAP && target_has_grids(p->c->target) &&
+        !expr_upper(p->p, b->count, &missing))
+      return size_error(p, b, ERR_DYNAMIC,
+                        "its size cannot be bounded (--bound NAME=N gives a bound): no bound for",
                         expr_symbol(p->p, missing)->name);
   }
   return true;
@@ -278,11 +281,12 @@ static bool outputs_bounded(Planner *p) {
 bool pass_plan_memory(PassCtx *c) {
   Module *m = c->module;
   Planner p = {.c = c, .m = m, .a = c->scratch, .p = m->model->pool};
+  if (!all_bounded(&p) || !plan_rooms(m, p.a)) return false;
   p.live = plan_live(p.a, m);
   p.block_of = ARENA_ARRAY(p.a, int, m->buffers.n + 1);
   p.tail_of = ARENA_ARRAY(p.a, int, m->buffers.n + 1);
   class_of(&p, ex_i64(p.p, 1));
-  if (!outputs_bounded(&p) || !make_blocks(&p) || !sizes_fit(&p)) return false;
+  if (!make_blocks(&p) || !sizes_fit(&p)) return false;
   place_blocks(&p);
   c->changed = true;
   return plan_scratch(&p) && plan_check(m);

@@ -369,6 +369,7 @@ static bool prove_step(Prove *c, const Step *s) {
     case STEP_LOOP: return prove_loop(c, s);
     case STEP_SYM: return prove_sym(c, s);
     case STEP_CHECK: return prove_check(c, s);
+    case STEP_ROOM: return true;
   }
   return true;
 }

@@ -168,7 +168,7 @@ class Model:
         given = call.take(outputs) if outputs else {}
         if self.in_place:
             given.update(caches.memory)
-        made = [given[i] if i in given else np.empty(shape, dtype) for i, (shape, dtype) in enumerate(call.results)]
+        made = [given[i] if i in given else np.empty(shape, dtype) for i, (shape, dtype) in enumerate(call.rooms)]
         for i, a in enumerate(made):
             call.outputs[i] = _address(a)
         status = call.invoke(*call.arguments)
@@ -248,6 +248,7 @@ class _Call:
         self.given = []  # positions of the optional inputs that are given
         self.texts = [i for i, t in enumerate(model.outputs) if t.dtype == np.object_]
         self.heap = _abi.new_heap(self) if _abi.uses_heap(info) else None
+        self.in_heap = set(_abi.heap_outputs(info))  # a run says where they lie
         self.fixed = info.n_symbols == info.n_caller_symbols
         self.shapes = self.threads = self.arena = self.results = self.arguments = self.options = None
         self.arena_bytes = -1
@@ -297,6 +298,7 @@ class _Call:
         outputs = self.model.outputs
         self.results = [(self._output_shape(k, True), np.uintp if t.dtype == np.object_ else t.dtype)
                         for k, t in enumerate(outputs)]
+        self.rooms = [((), np.uintp) if k in self.in_heap else r for k, r in enumerate(self.results)]
         self.arguments = (ctypes.addressof(self.inputs), ctypes.addressof(self.outputs),
                           ctypes.addressof(self.dims), self.arena, ctypes.addressof(self.options))
         self.shapes, self.threads = shapes, threads
@@ -349,6 +351,8 @@ class _Call:
     def check_memory(self, outputs, results, order):
         """Runs again on memory full of ones, cuda:host with its blocks in another order: the results must have the same bits."""
         ctypes.memset(self.arena, 0xFF, self.arena_bytes)
+        if self.heap is not None:
+            _abi.fill_heap(self.heap)
         self.options.gpu_order = order
         again = [np.full(a.nbytes, 0xFF, np.uint8).view(a.dtype).reshape(a.shape) for a in outputs]
         for i, a in enumerate(again):
@@ -367,8 +371,11 @@ class _Call:
         return tuple(max(0, d) for d in out[:rank])  # the model itself refuses sizes below 0
 
     def trim(self, outputs):
-        """Outputs whose sizes the data decided: they lie at the front of their buffers."""
+        """Outputs whose sizes the data decided: they lie at the front of their buffers, or in the heap."""
         shapes = [self._output_shape(k, False) for k in range(len(outputs))]
+        if self.in_heap:
+            outputs = [_abi.copied(a, s, self.results[k][1]) if k in self.in_heap else a
+                       for k, (a, s) in enumerate(zip(outputs, shapes))]
         return [a.reshape(-1)[: int(np.prod(s))].reshape(s) if a.shape != s else a for a, s in zip(outputs, shapes)]
 
 

@@ -76,6 +76,7 @@ class BurinModel(ctypes.Structure):
         ("failure_text", ctypes.CFUNCTYPE(c_int32, POINTER(BurinFailure), c_char_p, c_int32)),
         ("defaults", POINTER(BurinDefault)), ("uses_heap", c_int32), ("output_keys", POINTER(BurinKeys)),
         ("in_place", POINTER(BurinInPlace)), ("n_in_place", c_int32),
+        ("heap_outputs", POINTER(ctypes.c_uint8)),
     ]
 
 
@@ -153,6 +154,15 @@ def new_heap(owner):
     return heap
 
 
+def fill_heap(heap):
+    """All ones: what a run reads there, it wrote before."""
+    at, header = heap.blocks, 2 * ctypes.sizeof(c_uint64)
+    while at:
+        following, size = (c_uint64 * 2).from_address(at)
+        ctypes.memset(at + header, 0xFF, size - header)
+        at = following
+
+
 def output_keys(info, k):
     """Labels of what is a list of maps in ONNX, else None."""
     if info.size <= BurinModel.output_keys.offset or not info.output_keys or not info.output_keys[k].count:
@@ -170,6 +180,21 @@ class Maps(list):
 
     def __array__(self, dtype=None, copy=None):
         return np.array(self.rows, dtype=dtype)
+
+
+def heap_outputs(info):
+    """Positions of the outputs without a largest size."""
+    if info.size <= BurinModel.heap_outputs.offset or not info.heap_outputs:
+        return []
+    return [i for i in range(info.n_outputs) if info.heap_outputs[i]]
+
+
+def copied(address, shape, dtype):
+    """An array of its own of what lies at an address."""
+    result = np.empty(shape, dtype)
+    if result.nbytes:
+        ctypes.memmove(result.ctypes.data, int(address), result.nbytes)
+    return result
 
 
 def uses_heap(info):

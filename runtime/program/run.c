@@ -215,9 +215,15 @@ static bool make_room(Program *p) {
   return p->arena || program_error(p, "not enough memory for an arena of %u bytes", bytes);
 }
 
+/* Output k has no largest size: a run says where it lies. */
+static bool in_heap(const Program *p, int32_t k) {
+  return p->model->heap_outputs && p->model->heap_outputs[k];
+}
+
 static int32_t call_model(Program *p) {
   for (int32_t k = 0; k < p->model->n_inputs; k++) p->in_data[k] = p->in[k].data;
-  for (int32_t k = 0; k < p->model->n_outputs; k++) p->out_data[k] = p->result[k].data;
+  for (int32_t k = 0; k < p->model->n_outputs; k++)
+    p->out_data[k] = in_heap(p, k) ? (void *)&p->result[k].data : p->result[k].data;
   return p->model->invoke(p->in_data, p->out_data, p->dims, p->arena, &p->options);
 }
 
@@ -387,12 +393,21 @@ static bool check_memory(Program *p) {
   Tensor *first = sys_alloc(((size_t)p->model->n_outputs + 1) * sizeof *first);
   if (!first) return program_error(p, "not enough memory");
   take_sizes(p);
-  for (int32_t k = 0; k < p->model->n_outputs; k++) first[k] = p->result[k];
+  for (int32_t k = 0; k < p->model->n_outputs; k++) {
+    first[k] = p->result[k];
+    if (!in_heap(p, k)) continue;
+    const uint64_t bytes = first[k].count * number_bytes(number_type(first[k].dtype));
+    if (!(first[k].data = sys_alloc((size_t)bytes + 1)))
+      return program_error(p, "not enough memory");
+    __builtin_memcpy(first[k].data, p->result[k].data, bytes);
+  }
   if (!bind_outputs(p)) return false;
   for (int32_t k = 0; k < p->model->n_outputs; k++)
     __builtin_memset(p->result[k].data, 0xFF,
                      p->result[k].count * number_bytes(number_type(p->result[k].dtype)));
   __builtin_memset(p->arena, 0xFF, p->model->arena_size(p->dims, p->options.threads));
+  for (BurinHeapBlock *b = p->heap.blocks; b; b = b->next)
+    __builtin_memset(b + 1, 0xFF, b->bytes - sizeof *b);
   if (!invoke(p)) return false;
   take_sizes(p);
   for (int32_t k = 0; k < p->model->n_outputs; k++)

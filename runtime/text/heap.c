@@ -1,5 +1,6 @@
 /* Memory that grows, given by the host in blocks and given back as a whole: a run takes from them
  * in order, the next run begins at the first block again. */
+#include <string.h>
 #include "runtime/text/text.h"
 
 typedef BurinHeapBlock Block;
@@ -49,4 +50,23 @@ void *heap_alloc(BurinHeap *h, uint64_t bytes) {
   void *p = (char *)h->current + h->used;
   h->used += bytes;
   return p;
+}
+
+void *heap_tensor(BurinHeap *h, uint64_t bytes) {
+  char *const p = bytes < UINT64_MAX / 2 ? (char *)heap_alloc(h, bytes + HEAP_TENSOR_ALIGN) : NULL;
+  return p ? p + (HEAP_TENSOR_ALIGN - (uintptr_t)p % HEAP_TENSOR_ALIGN) % HEAP_TENSOR_ALIGN : NULL;
+}
+
+int32_t burin_rt_room(BurinHeap *h, int64_t *address, int64_t *room, int64_t count, int64_t keep,
+                      int32_t size) {
+  if (count < 0 || count > INT64_MAX / 4 / size) return BURIN_E_MEMORY;
+  const int64_t bytes = count * size;
+  if (*address && bytes <= *room) return BURIN_OK;
+  const int64_t wanted = *room > bytes / 2 ? 2 * bytes : bytes;
+  void *const p = heap_tensor(h, (uint64_t)wanted);
+  if (!p) return BURIN_E_MEMORY;
+  if (keep > 0 && *address) memcpy(p, (const void *)(uintptr_t)*address, (uint64_t)(keep * size));
+  *address = (int64_t)(uintptr_t)p;
+  *room = wanted;
+  return BURIN_OK;
 }

@@ -16,6 +16,14 @@
 TEXT_FN void burin_rt_heap_begin(BurinHeap *h);
 /* 16-aligned; NULL: there is no more. */
 TEXT_FN void *heap_alloc(BurinHeap *h, uint64_t bytes);
+enum { HEAP_TENSOR_ALIGN = 64 };
+/* For tensors: aligned to that. */
+TEXT_FN void *heap_tensor(BurinHeap *h, uint64_t bytes);
+/* A buffer at *address with *room bytes gets room for count elements of `size` bytes, of which the
+ * first `keep` stay as they are. One that was never larger is left where it is, else it gets twice
+ * as much, so that what grows by and by takes time in proportion to its size. A status. */
+TEXT_FN int32_t burin_rt_room(BurinHeap *h, int64_t *address, int64_t *room, int64_t count,
+                              int64_t keep, int32_t size);
 
 /* ---- strings.c ---- */
 /* Bytes, behind which a 0 stands that is not counted. */

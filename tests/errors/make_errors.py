@@ -170,8 +170,6 @@ def name_cases():
     case("default_type", model([add], inputs, init=[i64("w", [[1, 2, 3], [4, 5, 6]])]))
     case("default_shape", model([add], [val("x"), val("w", ("n", 3))], init=[f32("w", np.zeros((2, 3)))]), "--shape w=5x3")
     case("default_shadowed", model([add, h.make_node("Neg", ["x"], ["w"])], inputs, init=[f32("w", np.zeros((2, 3)))]))
-    case("default_unbounded", model([h.make_node("Range", ["a", "b", "c"], ["y"])], [val("b", (), TensorProto.INT64)], [val("y", None, TensorProto.INT64)],
-                                    init=[i64("a", 0), i64("b", 3), i64("c", 1)]))
     case("name_initializer_empty", model([relu()], init=[f32("", [1])]))
     case("name_input_empty", model([relu()], [val("x"), val("")]))
     case("name_cycle", model([h.make_node("Add", ["x", "b"], ["a"], name="first"),

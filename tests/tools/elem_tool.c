@@ -103,7 +103,8 @@ static ConstData *new_output(Grids *g, const Value *v) {
   for (int d = 0; d < v->rank; d++) out->count *= dims[d] = dim_value(g, v->dims[d]);
   out->dims = dims;
   out->data =
-      arena_alloc(g->a, (size_t)(out->count > 0 ? out->count : 1) * (size_t)dtype_bytes(v->dtype));
+      arena_alloc(g->a, (size_t)(out->count > 0 ? out->count : 0) * (size_t)dtype_bytes(v->dtype) +
+                            sizeof(void *));
   return out;
 }
 
@@ -119,6 +120,7 @@ static bool interpret_in(Grids *g, ThreadOrder order, const ConstData *const *in
   }
   if (!module_interpret_in(g->m, order, ins, outs, g->syms)) return false;
   for (int k = 0; k < main->outputs.n; k++) {
+    if (buffer_is_heap(g->m, g->m->outputs.data[k])) out[k]->data = *(void **)outs[k];
     out[k]->count = 1;
     for (int d = 0; d < out[k]->rank; d++)
       out[k]->count *= ((int64_t *)out[k]->dims)[d] = dim_value(g, main->outputs.data[k]->dims[d]);

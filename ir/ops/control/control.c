@@ -2,6 +2,7 @@
  * the slices. */
 #include "ir/ops/control/control.h"
 #include <string.h>
+#include "ir/expr/expr_query.h"
 #include "ir/op/tensor_util.h"
 
 static Graph *need_region(Model *m, Node *n, const char *name) {
@@ -179,7 +180,121 @@ bool loop_runs_out(Model *m, const Node *n) {
   return after && before && holds(m, n, after, iter, top) && holds(m, n, before, NULL, top);
 }
 
-static bool carried_kept(Model *m, Node *n, int k, const Value *in, const Value *out) {
+/* ---- states of a Loop that change their sizes ---- */
+/* Such a size is a run-time symbol of the body's input, named after it, which keeps it when inference
+ * runs again. */
+static const char *grown_stem(Model *m, const Value *in) {
+  return arena_printf(m->arena, "carried%d", in->id);
+}
+
+static const Expr *grown_size(Model *m, const Value *in, int rank, int d) {
+  const Expr *const e = in->kind == TY_TENSOR && in->rank == rank ? in->dims[d] : NULL;
+  const Symbol *const s = e && e->op == EX_SYM ? expr_symbol(m->pool, e->id) : NULL;
+  if (!s || !s->runtime || strncmp(s->name, "carried", 7) != 0) return NULL;
+  const char *const stem = grown_stem(m, in);
+  const size_t length = strlen(stem);
+  return strncmp(s->name, stem, length) == 0 && s->name[length] == '_' ? e : NULL;
+}
+
+static void give_state(Model *m, Value *in, const Value *v) {
+  const Expr *dims[MAX_RANK];
+  for (int d = 0; d < v->rank; d++) {
+    const Expr *const own = grown_size(m, in, v->rank, d);
+    dims[d] = own ? own : v->dims[d];
+  }
+  value_set_tensor(m, in, v->dtype, v->rank, dims);
+  in->contents = NULL;
+}
+
+/* False: both are the same, or are taken to be, as two sizes of the caller. */
+static bool sizes_differ(Model *m, const Expr *before, const Expr *after) {
+  int64_t k;
+  if (before == after) return false;
+  return expr_is_const(before, &k) || expr_is_const(after, &k) ||
+         expr_is_const(ex_sub(m->pool, before, after), &k) ||
+         expr_contains(m->pool, after, before) || expr_uses_runtime(m->pool, before) ||
+         expr_uses_runtime(m->pool, after);
+}
+
+/* Sizes that the body changes become symbols: true, and inference must run again. */
+static bool states_grow(Model *m, const Node *n, const Graph *g) {
+  bool more = false;
+  for (int k = 0; k < n->n_in - 2; k++) {
+    Value *const in = g->inputs.data[k + 2];
+    const Value *const out = g->outputs.data[k + 1];
+    if (out->kind != TY_TENSOR || out->rank != in->rank) continue;
+    for (int d = 0; d < in->rank; d++) {
+      if (grown_size(m, in, in->rank, d) || !sizes_differ(m, in->dims[d], out->dims[d])) continue;
+      const Expr *const s = ex_sym_fresh(m->pool, grown_stem(m, in));
+      expr_symbol(m->pool, s->id)->runtime = true;
+      expr_symbol(m->pool, s->id)->bound = model_bound(m, s);
+      in->dims[d] = s;
+      more = true;
+    }
+  }
+  return more;
+}
+
+/* The most that a size can be which is `first` before `room` iterations and `next` after each:
+ * where it does not depend on itself, or grows by as much each time. NULL: nobody knows, or it is
+ * so much that memory better follows it. */
+static const Expr *growth_bound(Model *m, const Expr *first, const Expr *next, const Expr *self,
+                                const Expr *room) {
+  enum { MOST = 4096 };
+  ExprPool *const p = m->pool;
+  const Expr *const most = expr_upper(p, next, NULL);
+  const Expr *const step = expr_upper(p, ex_sub(p, next, self), NULL);
+  int64_t k;
+  first = expr_upper(p, first, NULL);
+  room = room ? expr_upper(p, room, NULL) : NULL;
+  if (!first) return NULL;
+  if (!expr_contains(p, next, self) && most) return ex_max(p, first, most);
+  if (!room || !step || expr_contains(p, ex_sub(p, next, self), self)) return NULL;
+  if (expr_is_const(room, &k) && k > MOST) return NULL;
+  return ex_add(p, first, ex_mul(p, room, ex_max(p, step, ex_i64(p, 0))));
+}
+
+static void bound_states(Model *m, const Node *n, const Graph *g, const Expr *room) {
+  for (int k = 0; k < n->n_in - 2; k++) {
+    const Value *const in = g->inputs.data[k + 2], *const out = g->outputs.data[k + 1];
+    for (int d = 0; d < in->rank; d++) {
+      const Expr *const self = grown_size(m, in, in->rank, d);
+      if (!self || in->dims[d] == n->in[k + 2]->dims[d]) continue;
+      Symbol *const s = expr_symbol(m->pool, self->id);
+      const Expr *const given = model_bound(m, self);
+      s->bound = NULL; /* it must not be what it is found from */
+      s->bound = given ? given : growth_bound(m, n->in[k + 2]->dims[d], out->dims[d], self, room);
+    }
+  }
+}
+
+/* Inference of the body, until no further size of a state is found to change. */
+static bool infer_body(Model *m, Node *n, Graph *g) {
+  const int assumed = m->assumes.n;
+  for (;;) {
+    for (int k = 2; k < n->n_in; k++) give_state(m, g->inputs.data[k], n->in[k]);
+    forget_contents(g);
+    loop_state_contents(m, n, g);
+    if (!graph_infer(g)) return false;
+    if (!states_grow(m, n, g)) return true;
+    m->assumes.n = assumed; /* of sizes that are no more */
+  }
+}
+
+/* A size of a state that changes, which every iteration has another of. */
+static bool has_grown(Model *m, const Graph *g, const Node *n, const Value *v) {
+  for (int k = 2; k < n->n_in; k++)
+    for (int d = 0; d < g->inputs.data[k]->rank; d++) {
+      const Expr *const own = g->inputs.data[k]->dims[d];
+      if (own == n->in[k]->dims[d]) continue;
+      for (int i = 0; i < v->rank; i++)
+        if (expr_contains(m->pool, v->dims[i], own)) return true;
+    }
+  return false;
+}
+
+static bool carried_kept(Model *m, Node *n, int k, const Value *in, const Value *out,
+                         bool may_grow) {
   const Expr *same;
   int64_t d;
   if (out->kind != TY_TENSOR || out->dtype != in->dtype)
@@ -190,6 +305,7 @@ static bool carried_kept(Model *m, Node *n, int k, const Value *in, const Value 
                     in->rank, out->rank);
   for (int i = 0; i < in->rank; i++) {
     if (in->dims[i] == out->dims[i]) continue;
+    if (may_grow && grown_size(m, in, in->rank, i)) continue;
     if (expr_is_const(ex_sub(m->pool, in->dims[i], out->dims[i]), &d))
       return op_error(m, n, ERR_DYNAMIC,
                       "carried value %d changes its shape: axis %d grows by %lld in each iteration",
@@ -260,14 +376,7 @@ bool infer_loop(Model *m, Node *n) {
   set_iteration(m, g->inputs.data[0], room);
   set_scalar_input(m, g->inputs.data[1], DT_BOOL,
                    ex_bool(m->pool, true)); /* else the body would not run */
-  for (int k = 0; k < carried; k++) {
-    const Value *v = n->in[k + 2];
-    value_set_tensor(m, g->inputs.data[k + 2], v->dtype, v->rank, (const Expr *const *)v->dims);
-    g->inputs.data[k + 2]->contents = NULL;
-  }
-  forget_contents(g);
-  loop_state_contents(m, n, g);
-  if (!graph_infer(g)) return false;
+  if (!infer_body(m, n, g)) return false;
   const Value *cond = g->outputs.data[0];
   if (cond->kind != TY_TENSOR || cond->dtype != DT_BOOL)
     return op_error(m, n, ERR_TYPE, "the body's condition is not bool");
@@ -275,9 +384,11 @@ bool infer_loop(Model *m, Node *n) {
   bool exact = trip && always;
   if (!always) room = condition_trip(m, n, trip, room, &exact);
   if (room) bound_iteration(m, g, room);
+  bound_states(m, n, g, room);
   for (int k = 0; k < carried; k++) {
     const Value *in = g->inputs.data[k + 2];
-    if (!carried_kept(m, n, k, in, g->outputs.data[1 + k]) || !like(m, n, k, in)) return false;
+    if (!carried_kept(m, n, k, in, g->outputs.data[1 + k], true) || !like(m, n, k, in))
+      return false;
   }
   for (int k = carried; k < g->outputs.n - 1; k++) {
     const Value *v = g->outputs.data[1 + k];
@@ -285,15 +396,13 @@ bool infer_loop(Model *m, Node *n) {
     if (v->kind != TY_TENSOR || v->rank < 0 || v->rank + 1 > MAX_RANK)
       return op_error(m, n, ERR_UNSUPPORTED, "scan output %d is not a tensor", k - carried);
     if (!length && room) length = exact ? room : op_runtime_dim(m, n, k, 0, "trips", room);
+    if (has_grown(m, g, n, v))
+      return op_error(m, n, ERR_DYNAMIC, "scan output %d has another shape in each iteration",
+                      k - carried);
     if (!length) {
       length = op_runtime_dim(m, n, k, 0, "trips", NULL);
-      const Symbol *const s = expr_symbol(m->pool, length->id);
-      if (!s->bound)
-        return op_error(m, n, ERR_DYNAMIC,
-                        "the trip count is not known, so scan output %d has no bound (--bound "
-                        "%s=N gives one)",
-                        k - carried, s->name);
-      bound_iteration(m, g, s->bound);
+      const Expr *const bound = expr_symbol(m->pool, length->id)->bound;
+      if (bound) bound_iteration(m, g, bound);
     }
     dims[0] = length;
     memcpy(dims + 1, v->dims, sizeof *dims * (size_t)v->rank);
@@ -370,7 +479,7 @@ bool infer_scan(Model *m, Node *n) {
   forget_contents(g);
   if (!graph_infer(g)) return false;
   for (int k = 0; k < s.states; k++)
-    if (!carried_kept(m, n, k, g->inputs.data[k], g->outputs.data[k]) ||
+    if (!carried_kept(m, n, k, g->inputs.data[k], g->outputs.data[k], false) ||
         !like(m, n, k, g->inputs.data[k]))
       return false;
   for (int k = s.states; k < n->n_out; k++) {

@@ -173,6 +173,16 @@ static bool assume_exact(Model *m, const Node *n, const Parts *parts, const Expr
   return true;
 }
 
+/* Names a size of a state that the body changes. */
+static bool changes(const Node *n, const Graph *g, const Expr *e) {
+  for (int k = 2; k < n->n_in; k++)
+    for (int d = 0; d < g->inputs.data[k]->rank && d < n->in[k]->rank; d++)
+      if (g->inputs.data[k]->dims[d] != n->in[k]->dims[d] &&
+          symbol_in(e, g->inputs.data[k]->dims[d]))
+        return true;
+  return false;
+}
+
 LoopTrip loop_trip(Model *m, const Node *n) {
   ExprPool *p = m->pool;
   const Graph *g = node_region(n, "body");
@@ -187,7 +197,8 @@ LoopTrip loop_trip(Model *m, const Node *n) {
   if (first) split(p, first, &before);
   bool exact = first && !parts.other, like = false;
   for (int i = 0; i < parts.n; i++) {
-    const Expr *c = count_of(p, parts.at[i].room, iter, &slope);
+    const Expr *c =
+        changes(n, g, parts.at[i].room) ? NULL : count_of(p, parts.at[i].room, iter, &slope);
     if (!c) {
       exact = false;
       continue;
