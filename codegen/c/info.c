@@ -265,7 +265,8 @@ void c_info(CState *s, StrBuf *out) {
             m->arena_lower_bound > 0 ? m->arena_lower_bound : 0);
   sb_printf(out, "  %d, %s, 0, %s_invoke, %s_arena_size, %s_output_dims,\n", p->calls.n,
             table(p, p->calls.n, "kernels"), n, n, n);
-  sb_printf(out, "  %s%s, NULL, 0, NULL, %d, %s_checks, %s_failure_text, %s, %d, %s, %s, %d, %s};\n",
+  sb_printf(out,
+            "  %s%s, NULL, 0, NULL, %d, %s_checks, %s_failure_text, %s, %d, %s, %s, %d, %s};\n",
             p->weights.bytes ? "&" : "", table(p, p->weights.bytes > 0, "weights"), p->checks->n, n,
             n, p->defaults ? table(p, 1, "defaults") : "NULL", p->uses_heap,
             keys ? arena_printf(p->arena, "%s_keys", n) : "NULL",

@@ -25,6 +25,7 @@ EMBED(burin_c_tfidf, "runtime/ops/ops_tfidf.c");
 EMBED(burin_c_topk, "runtime/ops/ops_topk.c");
 EMBED(burin_c_tree, "runtime/ops/ops_tree.c");
 EMBED(burin_c_text, "runtime/text/text.h");
+EMBED(burin_c_sequences, "runtime/text/sequences.c");
 EMBED(burin_c_heap, "runtime/text/heap.c");
 EMBED(burin_c_strings, "runtime/text/strings.c");
 EMBED(burin_c_case_runs, "runtime/text/letter_runs.h");
@@ -123,7 +124,8 @@ static void write_texts(FILE *f) {
       burin_c_heap_begin,     burin_c_strings_begin,       burin_c_case_runs_begin,
       burin_c_case_begin,     burin_c_decimal_begin,       burin_c_text_numbers_begin,
       burin_c_text_ops_begin, burin_c_regex_program_begin, burin_c_regex_begin,
-      burin_c_tokenize_begin, burin_c_text_hash_begin};
+      burin_c_tokenize_begin, burin_c_text_hash_begin,
+      burin_c_sequences_begin};
   fputs("\n#define TEXT_FN static inline\n", f);
   write_section("strings", burin_c_text_begin, f);
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) write_text(parts[i], f);

@@ -327,12 +327,16 @@ static bool import_node(Import *im, Scope *s, const NodeProto *p, int index) {
   if (onnx && strcmp(loc->op, "SequenceMap") == 0 && graph_attr(p, "body"))
     return sequence_map(im, s, p, loc, in, graph_attr(p, "body"));
   if (flex_attention_known(loc->domain, loc->op)) return flex_attention_node(im, s, p, loc, in);
+  const bool region = onnx && (strcmp(loc->op, "If") == 0 || strcmp(loc->op, "Loop") == 0);
+  if (region && !sequence_enter(im, s->graph, in, (int)p->n_input, loc)) return false;
   if (!import_attrs(im, s, p, index, loc, attrs, &n_attrs)) return false;
   if (!*loc->domain && strcmp(loc->op, "Constant") == 0)
     return count_node(im, loc) && import_constant(im, s, p, attrs, n_attrs, loc);
   if (zipmap_known(loc->domain, loc->op)) return zipmap_node(im, s, p, loc, in, attrs, n_attrs);
   if (sequence_node(im, s, p, loc, in, attrs, n_attrs, &ok)) return ok;
-  return import_op(im, s, p, in, attrs, n_attrs, loc);
+  if (!import_op(im, s, p, in, attrs, n_attrs, loc)) return false;
+  if (region) sequence_leave(im, s, p, attrs, n_attrs);
+  return true;
 }
 
 bool import_nodes(Import *im, Scope *s, NodeProto *const *nodes, size_t n) {
@@ -375,7 +379,8 @@ static Value *region_input(Import *im, const Onnx__ValueInfoProto *p) {
 }
 
 static bool import_inputs(Import *im, Scope *s, const GraphProto *p) {
-  const bool is_main = !s->graph->parent;
+  const bool is_main = !s->graph->parent, *const lists = im->lists;
+  im->lists = NULL;
   for (size_t k = 0; is_main && k < p->n_input; k++) {
     const Loc loc = named_loc(im, s->path, p->input[k]->name);
     if (!import_bind_shape(im, p->input[k], &loc)) return false;
@@ -393,6 +398,7 @@ static bool import_inputs(Import *im, Scope *s, const GraphProto *p) {
     Value *v = NULL;
     if (is_main && !defaults_input(im, in, &loc, &v)) return false;
     if (!v && !(v = is_main ? import_main_input(im, in, &loc) : region_input(im, in))) return false;
+    if (lists && lists[k]) sequence_note_list(im, v);
     if (!v->cdata) vec_push(im->arena, &s->graph->inputs, v);
     if (!v->init) strmap_put(im->scratch, &s->values, in->name, v);
   }
@@ -431,9 +437,9 @@ static bool check_declared(Import *im, const Value *v, const Onnx__ValueInfoProt
 
 /* A sequence becomes one output per item: NAME[0], NAME[1], … */
 static bool add_output(Import *im, Graph *g, Value *v, const char *name, const Loc *loc) {
+  if (sequence_of(im, v) && !import_is_main(im, g) && !(v = sequence_list(im, g, v, loc)))
+    return false;
   const Seq *q = sequence_of(im, v);
-  if (q && !import_is_main(im, g))
-    return diag_error(im->d, loc, ERR_UNSUPPORTED, "a sequence leaves a branch or loop");
   for (int k = 0; q && k < q->n; k++) {
     vec_push(im->arena, &g->outputs, q->items[k]);
     vec_push(im->arena, &g->output_names, arena_printf(im->arena, "%s[%d]", name, k));
@@ -454,11 +460,16 @@ bool import_outputs(Import *im, Scope *s, const GraphProto *p) {
     const Loc loc = named_loc(im, s->path, name);
     if (!name || !*name) return diag_error(im->d, &loc, ERR_UNDEFINED, "output %zu has no name", k);
     Value *v = scope_find(s, name);
+    if (v == &scope_absent && !is_main)
+      return diag_error(im->d, &loc, ERR_UNSUPPORTED, "an empty optional leaves a branch or loop");
     if (!v || v == &scope_absent)
       return diag_error(im->d, &loc, ERR_UNDEFINED, "the output is not defined");
     if (is_main && strmap_get(&seen, name))
       return diag_error(im->d, &loc, ERR_DUP_NAME, "the output is listed twice");
     strmap_put(im->scratch, &seen, name, &seen);
+    if (is_main && sequence_is_list(im, v))
+      return diag_error(im->d, &loc, ERR_UNSUPPORTED,
+                        "the output is a sequence whose length only the run knows");
     if (is_main && !check_declared(im, v, p->output[k], &loc)) return false;
     if (!add_output(im, s->graph, v, arena_strdup(im->arena, name), &loc)) return false;
   }

@@ -1,7 +1,8 @@
 /* Sequences and optionals whose length is known at compile time never reach the graph: a sequence
  * is a list of values here, SequenceAt picks one, SequenceMap is unrolled, an optional is its
- * element or absent. What only the run can know (a sequence through a Loop, a position from data
- * with unequal items) is reported. */
+ * element or absent. What only the run can know (a sequence through a Loop or out of an If, a
+ * position from data) is a list of the run (ir/ops/text/sequence.c), made of the values where one is
+ * needed. */
 #include <string.h>
 
 #include "frontend/scope/scope.h"
@@ -24,6 +25,22 @@ Seq *sequence_of(const Import *im, const Value *v) {
   return v && v->kind == TY_SEQUENCE && v->id < im->seqs.n ? im->seqs.data[v->id] : NULL;
 }
 
+bool sequence_is_list(const Import *im, const Value *v) {
+  const Seq *q = v && v->id < im->seqs.n ? im->seqs.data[v->id] : NULL;
+  return q && q->n < 0;
+}
+
+static void note_sequence(Import *im, const Value *v, Seq *q) {
+  while (im->seqs.n <= v->id) vec_push(im->scratch, &im->seqs, NULL);
+  im->seqs.data[v->id] = q;
+}
+
+void sequence_note_list(Import *im, const Value *v) {
+  Seq *q = ARENA_NEW(im->scratch, Seq);
+  q->n = -1;
+  note_sequence(im, v, q);
+}
+
 static Value *new_sequence(Import *im, int n, Value *const *items, DType t) {
   Seq *q = ARENA_NEW(im->scratch, Seq);
   Value *v = value_new(im->m, NULL);
@@ -31,9 +48,43 @@ static Value *new_sequence(Import *im, int n, Value *const *items, DType t) {
   v->dtype = n ? items[0]->dtype : t;
   q->n = n;
   q->items = arena_dup(im->scratch, items, sizeof *items * (size_t)n);
-  while (im->seqs.n <= v->id) vec_push(im->scratch, &im->seqs, NULL);
-  im->seqs.data[v->id] = q;
+  note_sequence(im, v, q);
   return v;
+}
+
+/* A node of a list; `list`: its result is one. */
+static Value *list_op(Import *im, Graph *g, const char *op, int n_in, Value *const *in, int n_attrs,
+                      const Attr *attrs, bool list, const Loc *loc) {
+  const OpRow *row = op_find("burin", op);
+  Value *v = row ? import_value(im, g, row, n_in, in, n_attrs, attrs, loc) : NULL;
+  if (v && list) sequence_note_list(im, v);
+  return v;
+}
+
+Value *sequence_list(Import *im, Graph *g, Value *v, const Loc *loc) {
+  const Seq *q = sequence_of(im, v);
+  return q ? list_op(im, g, "SequenceMake", q->n, q->items, 0, NULL, true, loc) : v;
+}
+
+bool sequence_enter(Import *im, Graph *g, Value **in, int n_in, const Loc *loc) {
+  bool *lists = ARENA_ARRAY(im->scratch, bool, n_in + 1);
+  for (int k = 0; k < n_in; k++) {
+    if (sequence_of(im, in[k]) && !(in[k] = sequence_list(im, g, in[k], loc))) return false;
+    lists[k] = sequence_is_list(im, in[k]);
+  }
+  im->lists = n_in > 1 ? lists : NULL; /* branches have no inputs */
+  return true;
+}
+
+void sequence_leave(Import *im, const Scope *s, const Onnx__NodeProto *p, const Attr *attrs,
+                    int n_attrs) {
+  for (int i = 0; i < n_attrs; i++) {
+    const Graph *g = attrs[i].kind == AT_GRAPH ? attrs[i].graph : NULL;
+    const int first = g && g->inputs.n ? 1 : 0; /* a body's condition */
+    for (int k = 0; g && k < (int)p->n_output && k + first < g->outputs.n; k++)
+      if (sequence_is_list(im, g->outputs.data[k + first]) && *p->output[k])
+        sequence_note_list(im, scope_find(s, p->output[k]));
+  }
 }
 
 /* ---- helpers ---- */
@@ -100,6 +151,23 @@ static Value *emit(const Call *c, const char *op, int n_in, Value *const *in, in
   return row ? import_value(c->im, c->s->graph, row, n_in, in, n_attr, attrs, c->loc) : NULL;
 }
 
+/* ---- lists of the run ---- */
+static bool is_list(const Call *c) { return sequence_is_list(c->im, input(c, 0)); }
+
+/* The node of a list that stands for c, of input 0 as a list and the others. */
+static Value *run_list(const Call *c, const char *op, bool list) {
+  Value *in[3] = {sequence_list(c->im, c->s->graph, c->in[0], c->loc)};
+  int n = 1;
+  for (; n < c->n_in && n < 3 && c->in[n]; n++) in[n] = c->in[n];
+  return in[0] ? list_op(c->im, c->s->graph, op, n, in, c->n_attrs, c->attrs, list, c->loc) : NULL;
+}
+
+/* A position that only the run knows. */
+static bool from_data(const Call *c, int k) {
+  int64_t known;
+  return input(c, k) && !known_int(c->in[k], &known);
+}
+
 /* ---- operators ---- */
 static Value *do_construct(const Call *c) {
   if (c->n_in < 1) return fail(c, ERR_ARITY, "needs at least one input");
@@ -116,9 +184,11 @@ static Value *do_empty(const Call *c) {
 }
 
 static Value *do_insert(const Call *c) {
+  if (!input(c, 1)) return fail(c, ERR_ARITY, "no tensor to insert");
+  if (is_list(c) || (sequence_of(c->im, c->in[0]) && from_data(c, 2)))
+    return run_list(c, "SequenceInsert", true);
   const Seq *q = need_sequence(c, 0);
   if (!q) return NULL;
-  if (!input(c, 1)) return fail(c, ERR_ARITY, "no tensor to insert");
   if (q->n >= MAX_ITEMS) return fail(c, ERR_LIMIT, "the sequence is too long");
   const int at = position(c, 2, q->n, q->n);
   Value **items = ARENA_ARRAY(c->im->scratch, Value *, q->n + 1);
@@ -128,6 +198,8 @@ static Value *do_insert(const Call *c) {
 }
 
 static Value *do_erase(const Call *c) {
+  if (is_list(c) || (sequence_of(c->im, input(c, 0)) && from_data(c, 1)))
+    return run_list(c, "SequenceErase", true);
   const Seq *q = need_sequence(c, 0);
   const int at = q ? position(c, 1, q->n, q->n - 1) : -1;
   if (at < 0) return NULL;
@@ -137,6 +209,7 @@ static Value *do_erase(const Call *c) {
 }
 
 static Value *do_length(const Call *c) {
+  if (is_list(c)) return run_list(c, "SequenceLength", false);
   const Seq *q = need_sequence(c, 0);
   return q ? value_const_scalar(c->im->m, DT_I64, q->n) : NULL;
 }
@@ -155,6 +228,7 @@ static Value *join(const Call *c, const Seq *q, int64_t axis, bool fresh) {
 }
 
 static Value *do_concat(const Call *c) {
+  if (is_list(c)) return run_list(c, "SequenceJoin", false);
   const Seq *q = need_sequence(c, 0);
   return q ? join(c, q, int_attr(c, "axis", 0), int_attr(c, "new_axis", 0) != 0) : NULL;
 }
@@ -162,9 +236,7 @@ static Value *do_concat(const Call *c) {
 /* A position from data: possible where all items have one shape. */
 static Value *gather_item(const Call *c, const Seq *q) {
   for (int k = 1; k < q->n; k++)
-    if (!value_same_shape(q->items[0], q->items[k]))
-      return fail(c, ERR_UNSUPPORTED,
-                  "the position comes from data and the items have different shapes");
+    if (!value_same_shape(q->items[0], q->items[k])) return run_list(c, "SequenceAt", false);
   Value *all = join(c, q, 0, true);
   Value *const in[] = {all, c->in[1]};
   const Attr at = attr_int(c->im->arena, "axis", 0);
@@ -172,10 +244,11 @@ static Value *gather_item(const Call *c, const Seq *q) {
 }
 
 static Value *do_at(const Call *c) {
-  const Seq *q = need_sequence(c, 0);
+  const Seq *q = is_list(c) ? NULL : need_sequence(c, 0);
   int64_t known;
-  if (!q) return NULL;
   if (!input(c, 1)) return fail(c, ERR_ARITY, "no position");
+  if (is_list(c)) return run_list(c, "SequenceAt", false);
+  if (!q) return NULL;
   if (!known_int(c->in[1], &known) && q->n) return gather_item(c, q);
   const int at = position(c, 1, q->n, q->n - 1);
   return at < 0 ? NULL : q->items[at];
@@ -201,15 +274,44 @@ static int split_sizes(const Call *c, int64_t dim, int64_t *sizes) {
   return sum == dim ? (int)n : (fail(c, ERR_LIMIT, "too many pieces"), -1);
 }
 
+/* The size of all pieces, where `split` is filled with it; 0: it is not. */
+static int64_t uniform(const Value *v) {
+  const Attr *a = NULL;
+  if (v && v->def && strcmp(v->def->op->name, "ConstantOfShape") == 0)
+    a = node_attr(v->def, "value");
+  return a && a->tensor && a->tensor->count == 1 && dtype_is_int(a->tensor->dtype)
+             ? const_int(a->tensor, 0)
+             : 0;
+}
+
+static Value *split_at_run(const Call *c) {
+  Value *v = list_op(c->im, c->s->graph, "SequenceSplit", input(c, 1) ? 2 : 1, c->in, c->n_attrs,
+                     c->attrs, true, c->loc);
+  const int64_t each = input(c, 1) ? uniform(c->in[1]) : 1;
+  if (v && v->def && each > 0) node_set_int(v->def, "each", each);
+  return v;
+}
+
+static bool split_known(const Call *c) {
+  const Value *v = input(c, 1);
+  int64_t n, k;
+  if (!v) return true;
+  if (v->kind != TY_TENSOR || v->rank != 1) return known_int(v, &k);
+  if (!expr_is_const(v->dims[0], &n)) return false;
+  for (int64_t i = 0; i < n; i++)
+    if (!known_element(v, i, &k)) return false;
+  return true;
+}
+
 static Value *do_split(const Call *c) {
   const Value *x = input(c, 0);
   const OpRow *row = op_find("", "Split");
   int64_t axis = int_attr(c, "axis", 0), dim;
+  if (x && x->kind == TY_NONE) return split_at_run(c); /* in a body: its type comes later */
   if (!x || x->kind != TY_TENSOR || x->rank < 1) return fail(c, ERR_TYPE, "needs a tensor");
   if (axis < -x->rank || axis >= x->rank) return fail(c, ERR_ATTR_VALUE, "axis is out of range");
   if (axis < 0) axis += x->rank;
-  if (!row || !expr_is_const(x->dims[axis], &dim))
-    return fail(c, ERR_UNSUPPORTED, "the number of pieces is not known at compile time");
+  if (!row || !expr_is_const(x->dims[axis], &dim) || !split_known(c)) return split_at_run(c);
   int64_t *sizes = ARENA_ARRAY(c->im->scratch, int64_t, MAX_ITEMS);
   const int n = split_sizes(c, dim, sizes);
   if (n < 0) return NULL;
@@ -276,7 +378,8 @@ bool sequence_node(Import *im, Scope *s, const Onnx__NodeProto *p, const Loc *lo
   if (*loc->domain) return false;
   for (int k = 0; k < N_OPS; k++)
     if (strcmp(ops[k].op, loc->op) == 0) return *ok = define(&c, ops[k].fn(&c)), true;
-  if (strcmp(loc->op, "Identity") == 0 && c.n_in == 1 && in[0] && sequence_of(im, in[0]))
+  if (strcmp(loc->op, "Identity") == 0 && c.n_in == 1 && in[0] &&
+      (sequence_of(im, in[0]) || sequence_is_list(im, in[0])))
     return *ok = define(&c, in[0]), true;
   return false;
 }

@@ -30,9 +30,9 @@ typedef struct Function {
   bool active; /* being inlined */
 } Function;
 
-typedef struct Seq { /* a sequence whose length is known */
+typedef struct Seq { /* a sequence */
   Value **items;
-  int n;
+  int n; /* -1: only the run knows; the value is a list (ir/ops/text/sequence.c) */
 } Seq;
 
 typedef struct Import {
@@ -52,9 +52,10 @@ typedef struct Import {
   StrMap dims;         /* dim_param → Expr */
   StrMap symbol_names; /* sanitised names in use */
   bool *dim_used, *shape_used,
-      *const_used;              /* which --dim, --shape and --const options met something */
-  StrMap keys;                  /* output of a ZipMap → ConstData of its labels */
-  Vec(Seq *) seqs;              /* by value id; NULL: no sequence */
+      *const_used;   /* which --dim, --shape and --const options met something */
+  StrMap keys;       /* output of a ZipMap → ConstData of its labels */
+  Vec(Seq *) seqs;   /* by value id; NULL: no sequence */
+  const bool *lists; /* inputs of the body about to be imported that are lists; or NULL */
   const Onnx__GraphProto *main; /* of the file */
   Graph *version;  /* of the main graph, while one of two is imported (defaults.c); else NULL */
   bool given;      /* of the two, the one that reads the inputs */

@@ -68,7 +68,16 @@ bool defaults_input(Import *im, const Onnx__ValueInfoProto *p, const Loc *loc, V
 bool defaults_import(Import *im, Scope *s, const Onnx__GraphProto *p);
 
 /* ---- sequence.c ---- */
-Seq *sequence_of(const Import *im, const Value *v); /* NULL: none, or of unknown length */
+Seq *sequence_of(const Import *im, const Value *v);      /* NULL: none, or of unknown length */
+bool sequence_is_list(const Import *im, const Value *v); /* of a length that only the run knows */
+void sequence_note_list(Import *im, const Value *v);
+/* A sequence as a list, made where its length is known. NULL: reported. */
+Value *sequence_list(Import *im, Graph *g, Value *v, const Loc *loc);
+/* Before a Loop is imported: sequences that it is given become lists, which its body knows. */
+bool sequence_enter(Import *im, Graph *g, Value **in, int n_in, const Loc *loc);
+/* Behind an If or Loop: results that are lists. */
+void sequence_leave(Import *im, const Scope *s, const Onnx__NodeProto *p, const Attr *attrs,
+                    int n_attrs);
 /* flex_attention.c */
 bool flex_attention_known(const char *domain, const char *op);
 bool flex_attention_node(Import *im, Scope *s, const Onnx__NodeProto *p, const Loc *loc,

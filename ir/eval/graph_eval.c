@@ -246,6 +246,14 @@ static RtTensor rt_tensor(GraphEval *ev, const ConstData *c) {
                     .dims = (int64_t *)(uintptr_t)c->dims};
 }
 
+/* A function that uses the heap makes memory of sizes that have no bound. */
+static void open_dims(GraphEval *ev, const Value *v) {
+  for (int d = 0; d < v->rank; d++)
+    if (v->dims[d]->op == EX_SYM && expr_symbol(ev->m->pool, v->dims[d]->id)->runtime &&
+        !expr_symbol(ev->m->pool, v->dims[d]->id)->bound)
+      sym_set(ev, v->dims[d]->id, 0);
+}
+
 static bool extern_outputs(GraphEval *ev, const Node *n, ConstData **made, RtTensor *out) {
   for (int k = 0; k < n->n_out; k++) {
     const Value *v = n->out[k];
@@ -253,6 +261,7 @@ static bool extern_outputs(GraphEval *ev, const Node *n, ConstData **made, RtTen
     if (!v) continue;
     if (v->kind != TY_TENSOR)
       return eval_fail(ev, n, ERR_UNSUPPORTED, "only tensors can be evaluated");
+    if (n->op->ext->heap) open_dims(ev, v);
     if (!eval_dims(ev, n, v, true, dims)) return false;
     made[k] = eval_tensor(ev, v->dtype, v->rank, dims);
     if (!made[k]) return eval_fail(ev, n, ERR_OVERFLOW, "size of the result overflows");
@@ -298,6 +307,7 @@ static bool eval_extern(GraphEval *ev, const Node *n) {
   if (status) return eval_fail(ev, n, ERR_VALUE, "%s fails with status %d", n->op->name, status);
   for (int k = 0; k < n->n_out; k++) {
     if (!made[k]) continue;
+    made[k]->data = out[k].data;
     settle(made[k]);
     eval_set(ev, n->out[k], made[k]);
   }

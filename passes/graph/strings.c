@@ -135,7 +135,10 @@ static bool convert_outputs(Texts *t, Graph *g, const bool *texts) {
 }
 
 /* ---- nodes ---- */
-static bool is_runtime_text(const Node *n) { return n->op->body == OB_EXTERN && n->op->ext->heap; }
+/* Lists of sequences are in the heap, too, and know nothing of strings. */
+static bool is_runtime_text(const Node *n) {
+  return n->op->body == OB_EXTERN && n->op->ext->heap && strncmp(n->op->name, "Sequence", 8) != 0;
+}
 
 static void add_table(Texts *t, Node *n) {
   Value **const in = ARENA_ARRAY(t->m->arena, Value *, n->n_in + 1);

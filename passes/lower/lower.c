@@ -56,11 +56,11 @@ static Step *lower_symdefs(Lower *l, const Node *n) {
   return list;
 }
 
-/* Makes v dense in memory for someone outside of kernels; *extra gets the copy, if one is needed.
- */
+/* Makes v dense in memory for someone outside of kernels; *extra gets the copy, if one is needed: of
+ * what lies otherwise, or nowhere, as the number of an iteration. */
 const Place *lower_dense(Lower *l, const Value *v, Step **extra) {
   const Place *pl = lower_place(l, v);
-  if (!pl || pl->dense) return pl;
+  if (pl && pl->dense) return pl;
   Place *to = lower_temp(l, v->dtype, v->rank, v->dims, "dense");
   step_append(extra, lower_read(l, v, to));
   return to;

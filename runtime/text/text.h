@@ -100,6 +100,29 @@ TEXT_FN int32_t rt_string_to_number(const RtTensor *in, int32_t n_in, RtTensor *
 TEXT_FN int32_t rt_number_to_string(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
                                     const int64_t *w, void *scratch);
 
+/* ---- sequences.c: runtime functions of lists (i64, one element); scratch is the heap ---- */
+/* out 0: a list of copies of all inputs */
+TEXT_FN int32_t rt_sequence_make(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                                 const int64_t *w, void *scratch);
+/* in 0 with in 1 at position in 2 (absent: at the end) */
+TEXT_FN int32_t rt_sequence_insert(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                                   const int64_t *w, void *scratch);
+/* in 0 without the item at in 1 (absent: the last) */
+TEXT_FN int32_t rt_sequence_erase(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                                  const int64_t *w, void *scratch);
+TEXT_FN int32_t rt_sequence_length(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                                   const int64_t *w, void *scratch);
+/* The item at in 1. w[0]: sets out 0's data, instead of writing there; w[1…]: its sizes, or -1 */
+TEXT_FN int32_t rt_sequence_at(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                               const int64_t *w, void *scratch);
+/* All items along axis w[1], a new one if w[2]. w[0]: as above */
+TEXT_FN int32_t rt_sequence_join(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                                 const int64_t *w, void *scratch);
+/* in 0 along axis w[0], in pieces of sizes in 1, each of its one size, or of 1 (absent; w[1]: they
+ * keep the axis) */
+TEXT_FN int32_t rt_sequence_split(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                                  const int64_t *w, void *scratch);
+
 /* ---- decimal.c: exact for all floats ---- */
 /* Reads all of t: decimal, "inf", "infinity", "nan" in any case, blanks around; rounded once, to
  * the float type (TensorProto.DataType; f32 for types without a format of their own). False: no

@@ -21,14 +21,25 @@ static bool single(const Value *v) {
   return true;
 }
 
+/* A constant integer that is only given another type. */
+static const Value *through_casts(const Value *v) {
+  while (v->def && !v->cdata &&
+         (strcmp(v->def->op->name, "Identity") == 0 || strcmp(v->def->op->name, "Cast") == 0 ||
+          strcmp(v->def->op->name, "CastLike") == 0))
+    v = v->def->in[0];
+  return v;
+}
+
 /* What is added in each iteration; false when it is not the same known number each time. */
 static bool constant_step(ExprPool *p, const Value *in, Value *next, int64_t *step) {
   const Node *n = through_identity(next)->def;
   const bool add = n && strcmp(n->op->name, "Add") == 0, sub = n && strcmp(n->op->name, "Sub") == 0;
   if (!add && !sub) return false;
   for (int i = 0; i < (add ? 2 : 1); i++) {
-    const Value *by = n->in[1 - i];
-    const Expr *e = by->cdata && by->cdata->count == 1 ? value_element(p, by, 0) : NULL;
+    const Value *by = through_casts(n->in[1 - i]);
+    const Expr *e = by->cdata && by->cdata->count == 1 && dtype_is_int(by->dtype)
+                        ? value_element(p, by, 0)
+                        : NULL;
     if (through_identity(n->in[i]) != in || !e || !expr_is_const(e, step)) continue;
     if (*step < -64 || *step > 64) return false; /* 32-bit counters do not wrap then */
     if (sub) *step = -*step;

@@ -1,0 +1,205 @@
+/* Sequences whose length only the run knows: a scalar i64 that names a list in the heap
+ * (runtime/text/sequences.c). The type of their items is that of what is put into them, found along
+ * the nodes that the list came through; sizes of items are run-time symbols without a bound. */
+#include <string.h>
+
+#include "ir/op/ops.h"
+#include "runtime/text/text.h"
+
+/* ---- the type of items ---- */
+typedef struct ItemType {
+  DType dtype;
+  int rank;
+  int64_t dims[MAX_RANK]; /* -1: only the run knows */
+  int steps;              /* left of the search, which may go round */
+} ItemType;
+
+static bool trace(const Graph *g, const Value *v, ItemType *t);
+
+static bool take(const Value *v, int less, ItemType *t) {
+  if (!v || v->kind != TY_TENSOR || v->rank - less < 0) return false;
+  t->dtype = v->dtype;
+  t->rank = v->rank - less;
+  for (int d = 0; d < t->rank; d++) t->dims[d] = -1;
+  return true;
+}
+
+static bool take_rank(ItemType *t) {
+  for (int d = 0; d < t->rank; d++) t->dims[d] = -1;
+  return true;
+}
+
+/* Pieces of one tensor: what is not cut is as large in all of them. */
+static bool take_pieces(const Node *n, ItemType *t) {
+  const Value *const v = n->in[0];
+  const bool drop = !node_in(n, 1) && !node_int(n, "keepdims", 1);
+  int64_t axis = node_int(n, "axis", 0), k;
+  if (!take(v, drop, t)) return false;
+  if (axis < 0) axis += v->rank;
+  for (int d = 0, i = 0; d < v->rank; d++) {
+    if (d == axis && drop) continue;
+    if (d == axis)
+      t->dims[i] = node_int(n, "each", -1);
+    else if (expr_is_const(v->dims[d], &k))
+      t->dims[i] = k;
+    i++;
+  }
+  return true;
+}
+
+static bool trace_node(const Node *n, int out, ItemType *t) {
+  const char *const op = n->op->name;
+  if (strcmp(op, "SequenceMake") == 0) return n->n_in > 0 && take(n->in[0], 0, t);
+  if (strcmp(op, "SequenceSplit") == 0) return take_pieces(n, t);
+  if (strcmp(op, "SequenceInsert") == 0)
+    return take(n->in[1], 0, t) || (trace(n->graph, n->in[0], t) && take_rank(t));
+  if (strcmp(op, "SequenceErase") == 0 || strcmp(op, "Identity") == 0)
+    return trace(n->graph, n->in[0], t);
+  if (strcmp(op, "Loop") == 0) {
+    const Graph *const g = node_region(n, "body");
+    return (out + 2 < n->n_in && trace(n->graph, n->in[out + 2], t)) ||
+           (g && out + 1 < g->outputs.n && trace(g, g->outputs.data[out + 1], t));
+  }
+  static const char *const branches[] = {"then_branch", "else_branch"};
+  for (int k = 0; k < 2 && strcmp(op, "If") == 0; k++) {
+    const Graph *const g = node_region(n, branches[k]);
+    if (g && out < g->outputs.n && trace(g, g->outputs.data[out], t)) return true;
+  }
+  return false;
+}
+
+/* A list that the body of a Loop is given: the first one, or what an iteration makes of it. */
+static bool trace_state(const Graph *g, const Value *v, ItemType *t) {
+  for (; g && g->owner; g = g->parent)
+    for (int k = 2; k < g->inputs.n; k++)
+      if (g->inputs.data[k] == v && k < g->owner->n_in)
+        return trace(g->owner->graph, g->owner->in[k], t) ||
+               (k - 1 < g->outputs.n && trace(g, g->outputs.data[k - 1], t));
+  return false;
+}
+
+static bool trace(const Graph *g, const Value *v, ItemType *t) {
+  if (!v || t->steps-- <= 0) return false;
+  if (!(v->def ? trace_node(v->def, v->def_index, t) : trace_state(g, v, t))) return false;
+  const bool same = v->def && v->def->op->body != OB_REGION; /* other items may come in elsewhere */
+  return same || take_rank(t);
+}
+
+static bool need_list(Model *m, const Node *n) {
+  const Value *const v = n->in[0];
+  return (v->dtype == DT_I64 && v->rank == 0) ||
+         op_error(m, n, ERR_TYPE, "input 0 is no sequence whose length only the run knows");
+}
+
+static bool need_items(Model *m, const Node *n, ItemType *t) {
+  enum { STEPS = 1000 };
+  *t = (ItemType){.steps = STEPS};
+  return need_list(m, n) &&
+         (trace(n->graph, n->in[0], t) ||
+          op_error(m, n, ERR_DYNAMIC, "nothing tells the rank of the items before the run"));
+}
+
+/* A result with sizes that only the run finds; those that are known, the function checks. */
+static bool give_tensor(Model *m, Node *n, const ItemType *t, int more) {
+  const Expr *dims[MAX_RANK];
+  const int rank = t->rank + more;
+  if (rank > MAX_RANK) return op_error(m, n, ERR_LIMIT, "rank %d", rank);
+  for (int d = 0; d < rank; d++)
+    dims[d] = !more && t->dims[d] >= 0 ? ex_i64(m->pool, t->dims[d])
+                                       : op_runtime_dim(m, n, 0, d, "item", NULL);
+  return op_out(m, n, 0, t->dtype, rank, dims);
+}
+
+/* The function gives the memory of its result, too (extern_makes). */
+static bool makes(const Node *n) {
+  const Value *const v = n->out[0];
+  for (int d = 0; d < v->rank; d++)
+    if (v->dims[d]->op == EX_SYM && !expr_symbol(n->graph->model->pool, v->dims[d]->id)->bound)
+      return true;
+  return false;
+}
+
+/* ---- rows ---- */
+static int pack_nothing(const Node *n, int64_t *w, int max) { return 0; }
+
+bool infer_list_make(Model *m, Node *n) {
+  for (int k = 1; k < n->n_in; k++)
+    if (n->in[k]->dtype != n->in[0]->dtype)
+      return op_error(m, n, ERR_TYPE, "the items must be tensors of one type");
+  return op_out(m, n, 0, DT_I64, 0, NULL);
+}
+const ExternRow ext_list_make = {"rt_sequence_make", (void *)rt_sequence_make, pack_nothing, NULL,
+                                 .heap = true};
+
+bool infer_list_insert(Model *m, Node *n) {
+  enum { STEPS = 1000 };
+  ItemType t = {.steps = STEPS};
+  const Value *const item = n->in[1];
+  if (!need_list(m, n)) return false;
+  if (trace(n->graph, n->in[0], &t) && t.dtype != item->dtype)
+    return op_error(m, n, ERR_TYPE, "a tensor of %s for a sequence of %s", dtype_text(item->dtype),
+                    dtype_text(t.dtype));
+  return op_out(m, n, 0, DT_I64, 0, NULL);
+}
+const ExternRow ext_list_insert = {"rt_sequence_insert", (void *)rt_sequence_insert, pack_nothing,
+                                   NULL, .heap = true};
+
+bool infer_list(Model *m, Node *n) { return need_list(m, n) && op_out(m, n, 0, DT_I64, 0, NULL); }
+const ExternRow ext_list_erase = {"rt_sequence_erase", (void *)rt_sequence_erase, pack_nothing,
+                                  NULL, .heap = true};
+const ExternRow ext_list_length = {"rt_sequence_length", (void *)rt_sequence_length, pack_nothing,
+                                   NULL, .heap = true};
+
+bool infer_list_at(Model *m, Node *n) {
+  ItemType t;
+  return op_need_class(m, n, 1, CL_INT) && need_items(m, n, &t) && give_tensor(m, n, &t, 0);
+}
+
+static int pack_at(const Node *n, int64_t *w, int max) {
+  const Value *const v = n->out[0];
+  w[0] = makes(n);
+  for (int d = 0; d < v->rank; d++)
+    if (!expr_is_const(v->dims[d], &w[1 + d])) w[1 + d] = -1;
+  return 1 + v->rank;
+}
+const ExternRow ext_list_at = {"rt_sequence_at", (void *)rt_sequence_at, pack_at, NULL,
+                               .heap = true};
+
+static bool give_joined(Model *m, Node *n, ItemType t, int fresh) {
+  take_rank(&t);
+  return give_tensor(m, n, &t, fresh);
+}
+
+bool infer_list_join(Model *m, Node *n) {
+  ItemType t;
+  int64_t fresh;
+  int axis;
+  return need_items(m, n, &t) && op_int_in(m, n, "new_axis", 0, 0, 1, &fresh) &&
+         op_axis(m, n, "axis", 0, t.rank + (int)fresh, &axis) && give_joined(m, n, t, (int)fresh);
+}
+
+static int pack_join(const Node *n, int64_t *w, int max) {
+  const int64_t axis = node_int(n, "axis", 0);
+  w[0] = makes(n);
+  w[1] = axis < 0 ? axis + n->out[0]->rank : axis;
+  w[2] = node_int(n, "new_axis", 0);
+  return 3;
+}
+const ExternRow ext_list_join = {"rt_sequence_join", (void *)rt_sequence_join, pack_join, NULL,
+                                 .heap = true};
+
+bool infer_list_split(Model *m, Node *n) {
+  int axis;
+  return op_need_rank(m, n, 0, 1, MAX_RANK) && op_need_rank(m, n, 1, 0, 1) &&
+         op_need_class(m, n, 1, CL_INT) && op_axis(m, n, "axis", 0, n->in[0]->rank, &axis) &&
+         op_out(m, n, 0, DT_I64, 0, NULL);
+}
+
+static int pack_split(const Node *n, int64_t *w, int max) {
+  const int64_t axis = node_int(n, "axis", 0);
+  w[0] = axis < 0 ? axis + n->in[0]->rank : axis;
+  w[1] = node_int(n, "keepdims", 1);
+  return 2;
+}
+const ExternRow ext_list_split = {"rt_sequence_split", (void *)rt_sequence_split, pack_split, NULL,
+                                  .heap = true};

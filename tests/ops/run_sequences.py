@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""Part "sequences": sequences whose length only the run knows. Random programs that build, shorten and read them in Loops, Ifs and at
+positions that are data, against ONNX Runtime: compiled (run several times with one heap), at -O0, interpreted, and as C."""
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "python"), str(ROOT / "tests"), str(ROOT / "tests/ops")]
+
+import numpy as np
+import onnxruntime as ort
+from onnx import TensorProto as T, helper as h, numpy_helper as nh
+
+import burin
+from run_growth import c_source, interpret, same, scalar
+from support.part import check, finish
+
+WIDTH = 3
+
+
+class Program:
+    """Nodes over sequences (lists) and matrices; every sequence has at least one item."""
+
+    def __init__(self, rng, prefix, number, depth=0):
+        self.rng, self.prefix, self.number, self.depth, self.nodes = rng, prefix, number, depth, []
+
+    def add(self, op, inputs, **attributes):
+        self.nodes.append(h.make_node(op, inputs, [f"{self.prefix}v{len(self.nodes)}"], **attributes))
+        return self.nodes[-1].output[0]
+
+    def position(self, s):
+        """A position of s that is data, from either end."""
+        at = self.add("Mod", [self.number, self.add("SequenceLength", [s])])
+        return self.add("Sub", [at, self.add("SequenceLength", [s])]) if self.rng.random() < 0.3 else at
+
+    def branches(self, s, then, otherwise, k):
+        graphs = []
+        for name, make in (("t", then), ("e", otherwise)):
+            inner = Program(self.rng, f"{self.prefix}{len(self.nodes)}{name}", self.number, self.depth + 1)
+            out = inner.add("Identity", [make(inner)])
+            graphs.append(h.make_graph(inner.nodes, "branch", [], [h.make_tensor_sequence_value_info(out, T.FLOAT, [None, WIDTH])]))
+        long = self.add("Less", [k, self.add("SequenceLength", [s])])
+        return self.add("If", [long], then_branch=graphs[0], else_branch=graphs[1])
+
+    def step(self, lists, matrices):
+        s, x = self.rng.choice(lists), self.rng.choice(matrices)
+        kind = self.rng.choice(["append", "append", "insert", "erase", "at", "at", "join"] + ["branch"] * (self.depth < 2))
+        if kind == "append":
+            lists.append(self.add("SequenceInsert", [s, x]))
+        elif kind == "insert":
+            lists.append(self.add("SequenceInsert", [s, x, self.position(s)]))
+        elif kind == "erase":
+            lists.append(self.branches(s, lambda p: p.add("SequenceErase", [s, p.position(s)]), lambda p: p.add("SequenceInsert", [s, x]), "one"))
+        elif kind == "at":
+            matrices.append(self.add("SequenceAt", [s, self.position(s)]))
+        elif kind == "join":
+            all = self.add("ConcatFromSequence", [s], axis=0)
+            matrices.append(self.add("Slice", [all, "from", "to", "from"]))
+        else:
+            other = self.rng.choice(lists)
+            lists.append(self.branches(s, lambda p: p.add("SequenceInsert", [s, x]), lambda p: other, "few"))
+
+
+def loop(rng, outer, s, matrices, depth):
+    """A Loop that carries a sequence and a matrix."""
+    prefix = f"{outer.prefix}l{len(outer.nodes)}"
+    body = Program(rng, prefix, f"{prefix}i", depth)
+    lists, have = [f"{prefix}s"], matrices + [f"{prefix}x"]
+    for _ in range(rng.randint(1, 4)):
+        body.step(lists, have)
+    if depth == 0 and rng.random() < 0.4:
+        lists.append(loop(rng, body, rng.choice(lists), matrices, 1)[0])
+    length = body.add("SequenceLength", [lists[-1]])
+    out = [body.add("Identity", [f"{prefix}c"]), body.add("Identity", [lists[-1]]), body.add("Identity", [have[-1]]), length]
+    sequence = lambda name: h.make_tensor_sequence_value_info(name, T.FLOAT, [None, WIDTH])
+    matrix = lambda name: h.make_tensor_value_info(name, T.FLOAT, [None, WIDTH])
+    graph = h.make_graph(body.nodes, "body", [scalar(f"{prefix}i"), scalar(f"{prefix}c", T.BOOL), sequence(f"{prefix}s"), matrix(f"{prefix}x")],
+                         [scalar(out[0], T.BOOL), sequence(out[1]), matrix(out[2]), scalar(out[3])])
+    results = [f"{prefix}{k}" for k in ("seq", "mat", "lengths")]
+    outer.nodes.append(h.make_node("Loop", ["trips" if depth == 0 else "few", "", s, rng.choice(matrices)], results, body=graph))
+    return results
+
+
+def model(rng):
+    p = Program(rng, "p", "place")
+    s = p.add("SequenceConstruct", ["x", "r"]) if rng.random() < 0.7 else p.add("SplitToSequence", ["x", "sizes"], axis=0)
+    lists, matrices = [s], ["x", "r"]
+    for _ in range(rng.randint(0, 2)):
+        p.step(lists, matrices)
+    s, x, lengths = loop(rng, p, lists[-1], ["x", "r"], 0)
+    lists, matrices = [s], ["x", x]
+    for _ in range(rng.randint(0, 3)):
+        p.step(lists, matrices)
+    outputs = [p.add("ConcatFromSequence", [lists[-1]], axis=0), p.add("SequenceAt", [lists[-1], p.position(lists[-1])]), matrices[-1]]
+    outputs = [p.add("Identity", [o]) for o in outputs]
+    constants = {"from": np.array([0], np.int64), "to": np.array([7], np.int64), "one": np.int64(1), "few": np.int64(3)}
+    graph = h.make_graph(p.nodes, "g", [scalar("trips"), scalar("place"), h.make_tensor_value_info("x", T.FLOAT, [4, WIDTH]),
+                                        h.make_tensor_value_info("r", T.FLOAT, ["n", WIDTH]), h.make_tensor_value_info("sizes", T.INT64, ["k"])],
+                         [h.make_tensor_value_info(o, T.FLOAT, [None, WIDTH]) for o in outputs] + [h.make_tensor_value_info(lengths, T.INT64, [None])],
+                         [nh.from_array(np.array(v), k) for k, v in constants.items()])
+    return h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8)
+
+
+def feeds(rng, values):
+    return {"trips": np.array(rng.choice([0, 1, 2, 6]), np.int64), "place": np.array(rng.randrange(9), np.int64),
+            "x": values.random((4, WIDTH), np.float32), "r": values.random((rng.choice([0, 1, 5]), WIDTH), np.float32),
+            "sizes": np.array(rng.choice([[4], [1, 3], [2, 0, 2], [1, 1, 1, 1]]), np.int64)}
+
+
+def test(seed, folder):
+    rng, values = random.Random(seed), np.random.default_rng(seed)
+    proto, options = model(rng), ort.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as e:
+        return check(f"{seed}: ONNX Runtime", False, e)
+    used = {i.name for i in session.get_inputs()}
+    for flags in ([], ["-O0"]):
+        try:
+            m = burin.compile(proto, flags=flags)
+        except burin.CompileError as e:
+            return check(f"{seed} {flags}", False, e)
+        for k in range(4):
+            given = feeds(rng, values)
+            want = session.run(None, {n: v for n, v in given.items() if n in used})
+            try:
+                got = m.run(given)
+                check(f"seed {seed}, {flags}, run {k}", same(got, want), f"{[g.shape for g in got]}, not {[w.shape for w in want]}")
+            except burin.RunError as e:
+                check(f"seed {seed}, {flags}, run {k}", False, e)
+    path = folder / "m.onnx"
+    path.write_bytes(proto.SerializeToString())
+    names = [o.name for o in proto.graph.output]
+    for way in [interpret] + [c_source] * (seed % 8 == 0):
+        given = feeds(rng, values)
+        for k, v in given.items():
+            np.save(folder / f"{k}.npy", v)
+        got, want = way(path, given, names, folder), session.run(None, {n: v for n, v in given.items() if n in used})
+        check(f"seed {seed}, {way.__name__}", not isinstance(got, str) and same(got, want), got)
+
+
+def main():
+    count = int(sys.argv[sys.argv.index("--count") + 1]) if "--count" in sys.argv else 24
+    first = int(sys.argv[sys.argv.index("--seed") + 1]) if "--seed" in sys.argv else 0
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(first, first + count):
+            test(seed, Path(folder))
+    return finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
