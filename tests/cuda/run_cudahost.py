@@ -21,12 +21,12 @@ os.environ["BURIN_CHECK_MEMORY"] = "1"  # read by burin: the second run
 sys.path[:0] = [str(Path(__file__).resolve().parents[2] / folder) for folder in ("", "python")]
 
 import numpy as np  # noqa: E402
-from onnx.backend.test.loader import load_model_tests  # noqa: E402
 
 import burin  # noqa: E402
 from tests.cuda import attention_models, calls, tiles  # noqa: E402
 from tests.models import own_models, run_models, run_random  # noqa: E402
 from tests.ops import modes, run_backend  # noqa: E402
+from tests.support import onnx_suites  # noqa: E402
 
 TARGET = "cuda:host"
 MAX_KB = 300
@@ -172,7 +172,7 @@ def main():
         sanitize(tools.name)
     if args.graphs:
         return only_graphs(args.graphs, args.seed)
-    nodes = sorted((c for c in load_model_tests(kind="node") if re.search(args.only, c.name)), key=lambda c: c.name)
+    nodes = onnx_suites.cases([onnx_suites.NODE], args.only)
     counts = collections.Counter()
     with tempfile.TemporaryDirectory(prefix="burin-") as folder:
         groups = {"node tests": run_nodes(nodes, args.every, args.turn, folder) if nodes else []}
