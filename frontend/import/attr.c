@@ -1,5 +1,5 @@
-/* Attributes. An attribute that ONNX defines with one type everywhere must have that type: the
- * rules of the operators then read attributes without looking at kinds. */
+/* Attributes. Operators have the ones that attributes.def lists for their version, of these types,
+ * and no others: the rules of the operators then read attributes without looking at kinds. */
 #include <stdio.h>
 #include <string.h>
 #include "frontend/scope/import.h"
@@ -30,86 +30,6 @@ static const char *kind_name(int k) {
                                       "STRINGS",        "TENSORS",    "GRAPHS",     "SPARSE_TENSOR",
                                       "SPARSE_TENSORS", "TYPE_PROTO", "TYPE_PROTOS"};
   return k >= 0 && k < (int)(sizeof names / sizeof *names) ? names[k] : "unknown";
-}
-
-/* Names that have the same type in every operator of ai.onnx and ai.onnx.ml that knows them. */
-static const struct {
-  int kind;
-  const char *names;
-} attr_kinds[] = {
-    {P_STRING,
-     " activation approximate auto_pad case_change_action cast_to coordinate_transformation_mode "
-     "default_string delimiter"
-     " direction equation keep_aspect_ratio_policy kernel_type locale map_form mode nearest_mode "
-     "norm padding_mode pattern"
-     " pixel_format reduction round_mode update_rule value_string "},
-    {P_FLOATS,
-     " activation_alpha activation_beta base_values class_weights coefficients "
-     "imputed_value_floats intercepts"
-     " kernel_params keys_floats nodes_values offset prob_a prob_b rho scales support_vectors "
-     "target_weights value_floats"
-     " values_floats weights "},
-    {P_STRINGS,
-     " activations cats_strings classes_strings classlabels_strings keys_strings pool_strings "
-     "stopwords"
-     " string_vocabulary value_strings values_strings "},
-    {P_INT,
-     " align_corners allowzero antialias axis batch_axis batch_dims block_size blocksize broadcast "
-     "ceil_mode"
-     " center_point_box chunk_size count_include_pad default_int64 detect_negative detect_positive "
-     "dtype end"
-     " exclude_outside exclusive fmod group hidden_size ignore_index input_forget interleaved "
-     "inverse is_case_sensitive"
-     " is_causal is_test k keepdims kv_num_heads largest layout left_window_size "
-     "linear_before_reset max_gram_length"
-     " max_map max_skip_count maxsplit min_gram_length multi_class n_supports n_targets new_axis "
-     "noop_with_empty_axes"
-     " num_groups num_heads num_outputs num_scan_inputs offset_group one_class onesided "
-     "output_datatype output_dtype"
-     " output_height output_sequence output_width periodic precision q_num_heads "
-     "qk_matmul_output_mode"
-     " replaced_value_int64 reverse right_window_size rotary_embedding_dim sample_size "
-     "sampling_ratio saturate"
-     " select_last_index softmax_precision sorted spatial start stash_type storage_order targets "
-     "time_axis"
-     " training_mode transA transB upper value_int zeros "},
-    {P_FLOAT,
-     " alpha beta cubic_coeff_a default_float epsilon extrapolation_value gamma height_scale high "
-     "lambd low max mean min"
-     " momentum ratio replaced_value_float softcap spatial_scale threshold value_float "
-     "width_scale "},
-    {P_INTS,
-     " axes cats_int64s class_ids class_nodeids class_treeids classlabels_int64s classlabels_ints "
-     "dilations"
-     " directions ends imputed_value_int64s inputdimensions int64_vocabulary kernel_shape "
-     "keys_int64s leaf_targetids"
-     " ngram_counts ngram_indexes nodes_falseleafs nodes_falsenodeids nodes_featureids "
-     "nodes_missing_value_tracks_true"
-     " nodes_nodeids nodes_treeids nodes_trueleafs nodes_truenodeids output_padding output_shape "
-     "paddings pads perm"
-     " pool_int64s pooled_shape scan_input_axes scan_input_directions scan_output_axes "
-     "scan_output_directions split"
-     " starts strides target_ids target_nodeids target_treeids tree_roots value_ints values_int64s "
-     "vectors_per_class "},
-    {P_TENSOR,
-     " base_values_as_tensor class_weights_as_tensor default_tensor keys_tensor leaf_weights "
-     "membership_values"
-     " nodes_hitrates_as_tensor nodes_splits nodes_values_as_tensor target_weights_as_tensor "
-     "values_tensor "},
-    {P_GRAPH, " body else_branch then_branch "},
-    {P_SPARSE, " sparse_value "},
-    {P_TYPE, " type "},
-};
-
-static int kind_wanted(const char *domain, const char *name) {
-  char key[64];
-  if (domain && *domain && strcmp(domain, "ai.onnx") != 0 && strcmp(domain, "ai.onnx.ml") != 0 &&
-      strncmp(domain, "ai.onnx.preview", 15) != 0)
-    return 0;
-  if (strchr(name, ' ') || (size_t)snprintf(key, sizeof key, " %s ", name) >= sizeof key) return 0;
-  for (size_t k = 0; k < sizeof attr_kinds / sizeof *attr_kinds; k++)
-    if (strstr(attr_kinds[k].names, key)) return attr_kinds[k].kind;
-  return 0;
 }
 
 /* Files of the first IR versions have no type field. */
@@ -200,13 +120,109 @@ static bool take_value(Import *im, const AttrProto *p, int type, const Loc *loc,
                     out->name, kind_name(type));
 }
 
-bool import_attr(Import *im, const AttrProto *p, const Loc *loc, Attr *out) {
+/* ---- what operators have ---- */
+typedef struct AttrRow {
+  const char *domain, *op;
+  int since;
+  const char *attrs;
+} AttrRow;
+
+static const AttrRow attr_rows[] = {
+#define ATTRS(domain, op, since, attrs) {domain, op, since, attrs},
+#include "frontend/import/attributes.def"
+#undef ATTRS
+};
+enum { N_ATTR_ROWS = sizeof attr_rows / sizeof *attr_rows };
+static const char kind_letters[] = "fistgFISTGzZyY"; /* as P_FLOAT … */
+
+static int row_order(const AttrRow *r, const Loc *loc) {
+  int c = strcmp(r->domain, loc->domain);
+  if (c == 0) c = strcmp(r->op, loc->op);
+  return c ? c : (r->since > loc->opset) - (r->since < loc->opset);
+}
+
+/* Attributes of the node's operator in its version; NULL: not known, nothing is said. */
+static const char *attrs_of(const Loc *loc) {
+  int lo = 0, hi = N_ATTR_ROWS; /* rows before lo are not behind the node, those from hi on are */
+  while (lo < hi) {
+    const int mid = (lo + hi) / 2;
+    if (row_order(&attr_rows[mid], loc) <= 0)
+      lo = mid + 1;
+    else
+      hi = mid;
+  }
+  const AttrRow *const r = &attr_rows[lo - 1];
+  return lo && strcmp(r->domain, loc->domain) == 0 && strcmp(r->op, loc->op) == 0 ? r->attrs : NULL;
+}
+
+/* The letter behind a name in such a text; NULL: it is not there. */
+static const char *attr_letter(const char *attrs, const char *name) {
+  const size_t n = strlen(name);
+  for (const char *at = attrs; *at; at += strcspn(at, " "), at += *at == ' ')
+    if (strncmp(at, name, n) == 0 && at[n] == ':') return at + n + 1;
+  return NULL;
+}
+
+/* "a:i b:F!" as "a, b" */
+static const char *attr_names(Arena *a, const char *attrs) {
+  StrBuf b = {.arena = a};
+  for (const char *at = attrs; *at; at += strcspn(at, " "), at += *at == ' ')
+    sb_printf(&b, "%s%.*s", at == attrs ? "" : ", ", (int)strcspn(at, ":"), at);
+  return sb_str(&b);
+}
+
+/* The type that the attribute must have; 0: anything; -1 after an error. */
+static int kind_wanted(Import *im, const char *name, const Loc *loc) {
+  const char *const attrs = attrs_of(loc);
+  if (!attrs || strncmp(name, "__", 2) == 0) return 0; /* ONNX leaves these to everyone */
+  const char *const letter = attr_letter(attrs, name);
+  if (letter) return (int)(strchr(kind_letters, *letter) - kind_letters) + 1;
+  diag_error(im->d, loc, ERR_ATTR_VALUE, "the operator has no attribute \"%s\"%s%s", name,
+             *attrs ? "; it has " : "", attr_names(im->scratch, attrs));
+  return -1;
+}
+
+static bool attr_check(Import *im, const AttrProto *p, int type, const Loc *loc, int *wanted) {
   if (!p->name || !*p->name)
     return diag_error(im->d, loc, ERR_ATTR_VALUE, "an attribute has no name");
-  const int type = attr_proto_type(p), wanted = kind_wanted(loc->domain, p->name);
-  if (wanted && type != wanted && !(type == 0 && wanted >= P_FLOATS && wanted <= P_STRINGS))
+  *wanted = kind_wanted(im, p->name, loc);
+  if (*wanted > 0 && type != *wanted && !(type == 0 && *wanted >= P_FLOATS && *wanted <= P_STRINGS))
     return diag_error(im->d, loc, ERR_ATTR_TYPE, "attribute \"%s\" has type %s, should be %s",
-                      p->name, kind_name(type), kind_name(wanted));
+                      p->name, kind_name(type), kind_name(*wanted));
+  return *wanted >= 0;
+}
+
+static bool is_given(const Onnx__NodeProto *p, const char *name, size_t n) {
+  for (size_t k = 0; k < p->n_attribute; k++) {
+    const char *const given = p->attribute[k]->name;
+    if (given && strncmp(given, name, n) == 0 && !given[n]) return true;
+  }
+  return false;
+}
+
+bool attrs_check(Import *im, const Onnx__NodeProto *p, const Loc *loc) {
+  const char *const attrs = attrs_of(loc);
+  int wanted;
+  for (size_t k = 0; k < p->n_attribute; k++) {
+    const AttrProto *const a = p->attribute[k];
+    const bool refers =
+        a->ref_attr_name && *a->ref_attr_name; /* its value is checked when it is found */
+    if (!refers && !attr_check(im, a, attr_proto_type(a), loc, &wanted)) return false;
+    if (refers && a->name && kind_wanted(im, a->name, loc) < 0) return false;
+  }
+  for (const char *at = attrs ? attrs : ""; *at; at += strcspn(at, " "), at += *at == ' ') {
+    const size_t n = strcspn(at, ":");
+    if (at[n + 2] == '!' && !is_given(p, at, n))
+      return diag_error(im->d, loc, ERR_ATTR_MISSING, "attribute \"%.*s\" is missing", (int)n, at);
+  }
+  return true;
+}
+
+/* ---- import ---- */
+bool import_attr(Import *im, const AttrProto *p, const Loc *loc, Attr *out) {
+  const int type = attr_proto_type(p);
+  int wanted;
+  if (!attr_check(im, p, type, loc, &wanted)) return false;
   *out = (Attr){.name = arena_strdup(im->arena, p->name)};
   return take_value(im, p, type ? type : wanted, loc, out);
 }

@@ -317,6 +317,7 @@ static bool import_node(Import *im, Scope *s, const NodeProto *p, int index) {
     return diag_error(im->d, loc, ERR_LIMIT, "functions are called more than %d times", MAX_CALLS);
   if (!find_inputs(im, s, p, loc, in)) return false;
   if (f) return import_call(im, s, p, f, in, loc);
+  if (!attrs_check(im, p, loc)) return false;
   bool cond, ok;
   const bool onnx = !*loc->domain;
   if (onnx && strcmp(loc->op, "If") == 0 && p->n_input == 1 && known_bool(in[0], &cond)) {

@@ -71,6 +71,9 @@ ConstData *import_sparse_tensor(Import *im, const Onnx__SparseTensorProto *t, co
                                 const Loc *loc);
 
 /* ---- attr.c ---- */
+/* Whether the node has attributes that its operator's version has, of their types, and all that
+ * must be given. */
+bool attrs_check(Import *im, const Onnx__NodeProto *p, const Loc *loc);
 /* False on error. Graph attributes are left to the importer (kind AT_GRAPH, graph NULL). */
 bool import_attr(Import *im, const Onnx__AttributeProto *p, const Loc *loc, Attr *out);
 /* type, or what the filled field says; 0: none */

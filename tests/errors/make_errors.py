@@ -211,8 +211,9 @@ def function_cases():
     case("function_bomb", model([h.make_node("F20", ["x"], ["y"], domain="my.ops")], imports=imports, functions=doubling))
     chain = [function(f"F{k}", [h.make_node(f"F{k + 1}", ["a"], ["r"], domain="my.ops")]) for k in range(100)]
     case("function_chain_too_deep", model([h.make_node("F0", ["x"], ["y"], domain="my.ops")], imports=imports, functions=chain))
-    case("function_ref_attr_outside", good(lambda m: m.graph.node[0].attribute.append(
-        AttributeProto(name="alpha", type=AttributeProto.FLOAT, ref_attr_name="beta"))))
+    outside = model([h.make_node("LeakyRelu", ["x"], ["y"])])
+    outside.graph.node[0].attribute.append(AttributeProto(name="alpha", type=AttributeProto.FLOAT, ref_attr_name="beta"))
+    case("function_ref_attr_outside", outside)
 
 
 # ---- tensors -----------------------------------------------------------------------------------------------
@@ -310,11 +311,13 @@ def op_cases():
     m = op("Concat", 2, axis=0)
     m.graph.node[0].attribute[0].ClearField("name")
     case("attr_no_name", m)
-    m = op("Relu")
-    m.graph.node[0].attribute.append(AttributeProto(name="graphs", type=AttributeProto.GRAPHS))
+    case("attr_unknown", op("Relu", alpha=0.5))
+    case("attr_of_older_opset", op("ReduceSum", axes=[1]))
+    m = op("LeakyRelu")
+    m.graph.node[0].attribute.append(AttributeProto(name="alpha", type=AttributeProto.GRAPHS))
     case("attr_graphs", m)
-    m = op("Relu")
-    m.graph.node[0].attribute.append(AttributeProto(name="thing", type=AttributeProto.TENSOR))
+    m = op("ConstantOfShape", init=[h.make_tensor("x", TensorProto.INT64, [1], [2])])
+    m.graph.node[0].attribute.append(AttributeProto(name="value", type=AttributeProto.TENSOR))
     case("attr_tensor_without_value", m)
     case("concat_axis", op("Concat", 2, axis=5))
     case("concat_shapes", op("Concat", 2, {"b": (4, 5)}, axis=0))
