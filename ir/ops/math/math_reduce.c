@@ -102,7 +102,7 @@ static bool infer_reduce_to(Model *m, Node *n, DType t) {
   Axes a;
   int64_t keep, noop;
   int n_axes = 0;
-  if (!op_int_in(m, n, "keepdims", 1, 0, 1, &keep) ||
+  if (!op_need_dtype(m, n, 1, DT_I64) || !op_int_in(m, n, "keepdims", 1, 0, 1, &keep) ||
       !op_int_in(m, n, "noop_with_empty_axes", 0, 0, 1, &noop) || !axes_infer(m, n, &a))
     return false;
   if (a.identity) return op_out_like(m, n, 0, t, n->in[0]);

@@ -29,6 +29,7 @@ static bool head_count(Model *m, const Node *n, int k, const char *attr, bool fl
     const Attr *a;
     return op_need_attr(m, n, attr, AT_INT, &a) && op_int_in(m, n, attr, 1, 1, INT32_MAX, heads);
   }
+  if (!op_int_in(m, n, attr, 0, 0, INT32_MAX, heads)) return false;
   if (!expr_is_const(n->in[k]->dims[1], heads))
     return op_error(m, n, ERR_UNSUPPORTED,
                     "the number of heads (dim 1 of input %d) must be a constant", k);
@@ -76,6 +77,7 @@ static bool heads_of(Model *m, const Node *n, Heads *h) {
 
 static bool check_attention(Model *m, Node *n) {
   int64_t v;
+  DType softmax;
   double f;
   const Value *mask = node_in(n, A_MASK), *past = node_in(n, A_PAST_K);
   if (!op_need_class(m, n, A_Q, CL_FLOAT) || !op_same_dtype(m, n, A_K, A_Q) ||
@@ -87,7 +89,7 @@ static bool check_attention(Model *m, Node *n) {
       !op_int_in(m, n, "left_window_size", -1, -1, INT32_MAX, &v) ||
       !op_int_in(m, n, "right_window_size", -1, -1, INT32_MAX, &v) ||
       !op_float(m, n, "scale", 0, &f) || !op_float(m, n, "softcap", 0, &f) ||
-      !op_int(m, n, "softmax_precision", 1, &v))
+      !op_dtype(m, n, "softmax_precision", DT_F32, &softmax))
     return false;
   if (mask && mask->dtype != DT_BOOL && mask->dtype != n->in[A_Q]->dtype)
     return op_error(m, n, ERR_TYPE, "mask is %s, must be bool or like the query",

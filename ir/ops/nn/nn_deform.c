@@ -44,6 +44,7 @@ bool infer_deform_conv(Model *m, Node *n) {
   const Value *x = n->in[0], *w = n->in[1], *off = n->in[2];
   int64_t groups, parts, kh, kw, c, wc, oc;
   const Expr *same;
+  const int64_t *given;
   if (!op_need_class(m, n, 0, CL_FLOAT) || !op_need_rank(m, n, 0, 3, MAX_RANK)) return false;
   if (x->rank != 4) return op_error(m, n, ERR_UNSUPPORTED, "DeformConv over %d axes", x->rank - 2);
   for (int k = 1; k < n->n_in; k++)
@@ -56,6 +57,10 @@ bool infer_deform_conv(Model *m, Node *n) {
       !expr_is_const(x->dims[1], &c) || !expr_is_const(w->dims[1], &wc) ||
       !expr_is_const(w->dims[0], &oc))
     return op_error(m, n, ERR_DYNAMIC, "channels or kernel sizes are not known");
+  if (node_ints(n, "kernel_shape", &given) &&
+      (node_ints(n, "kernel_shape", &given) != 2 || given[0] != kh || given[1] != kw))
+    return op_error(m, n, ERR_ATTR_VALUE, "kernel_shape is not that of the weights, %lld x %lld",
+                    (long long)kh, (long long)kw);
   if (kh < 1 || kw < 1 || wc < 1 || c % groups || c / groups != wc || oc % groups || c % parts)
     return op_error(m, n, ERR_SHAPE,
                     "%lld channels do not fit weights of %lld, %lld groups and %lld offset groups",

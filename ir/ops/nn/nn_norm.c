@@ -87,6 +87,7 @@ bool infer_batch_norm(Model *m, Node *n) {
     return false;
   if (!training && (node_out(n, 1) || node_out(n, 2)))
     return op_error(m, n, ERR_ARITY, "only output 0 exists unless training_mode is 1");
+  if (!op_same_dtype(m, n, 2, 1) || !op_same_dtype(m, n, 4, 3)) return false;
   return op_out_like(m, n, 0, x->dtype, x) && op_out_like(m, n, 1, n->in[3]->dtype, n->in[3]) &&
          op_out_like(m, n, 2, n->in[4]->dtype, n->in[4]);
 }
@@ -117,9 +118,17 @@ const Expr *elem_batch_norm(ElemCtx *c, const Node *n, int out, const Expr *cons
                  affine(c, norm, kit_in1(c, n, 1, channel, t), kit_in1(c, n, 2, channel, t)));
 }
 
+/* Type of the moments: stash_type, which the compute type may widen. */
+static bool stash_type(Model *m, const Node *n, DType *t) {
+  return op_dtype(m, n, "stash_type", DT_F32, t) &&
+         (dtype_is_float(*t) ||
+          op_error(m, n, ERR_ATTR_VALUE, "stash_type %s is not a float type", dtype_text(*t)));
+}
+
 /* ---- InstanceNormalization, GroupNormalization: x, scale, bias ---- */
 bool infer_instance_norm(Model *m, Node *n) {
   return need_epsilon(m, n) && op_need_rank(m, n, 0, 3, MAX_RANK) && need_channels(m, n, 1, 2) &&
+         op_same_dtype(m, n, 1, 0) && op_same_dtype(m, n, 2, 0) &&
          op_out_like(m, n, 0, n->in[0]->dtype, n->in[0]);
 }
 
@@ -140,12 +149,13 @@ const Expr *elem_instance_norm(ElemCtx *c, const Node *n, int out, const Expr *c
 
 bool infer_group_norm(Model *m, Node *n) {
   const Attr *a;
-  int64_t groups, stash;
+  int64_t groups;
+  DType stash;
   const Value *x = n->in[0];
   if (!need_epsilon(m, n) || !op_need_rank(m, n, 0, 2, MAX_RANK) || !need_channels(m, n, 1, 2) ||
       !op_need_attr(m, n, "num_groups", AT_INT, &a) ||
-      !op_int_in(m, n, "num_groups", 1, 1, INT32_MAX, &groups) ||
-      !op_int(m, n, "stash_type", 1, &stash))
+      !op_int_in(m, n, "num_groups", 1, 1, INT32_MAX, &groups) || !stash_type(m, n, &stash) ||
+      !op_same_dtype(m, n, 2, 1))
     return false;
   return require_multiple(m, n, x->dims[1], ex_i64(m->pool, groups), "channels and groups") &&
          op_out_like(m, n, 0, x->dtype, x);
@@ -222,13 +232,6 @@ bool expand_group_norm(Build *b, Node *n, Value **out) {
 static int norm_axis(const Node *n) {
   const int64_t axis = node_int(n, "axis", -1);
   return (int)(axis < 0 ? axis + n->in[0]->rank : axis);
-}
-
-/* Type of the moments: stash_type, which the compute type may widen. */
-static bool stash_type(Model *m, const Node *n, DType *t) {
-  return op_dtype(m, n, "stash_type", DT_F32, t) &&
-         (dtype_is_float(*t) ||
-          op_error(m, n, ERR_ATTR_VALUE, "stash_type %s is not a float type", dtype_text(*t)));
 }
 
 static bool layer_out(Model *m, Node *n) {
@@ -382,8 +385,7 @@ const Expr *elem_lrn(ElemCtx *c, const Node *n, int out, const Expr *const *idx)
 bool infer_dropout(Model *m, Node *n) {
   return op_need_class(m, n, 0, CL_FLOAT) && kit_need_scalar(m, n, 1, "ratio") &&
          kit_need_scalar(m, n, 2, "training_mode") &&
-         op_out_like(m, n, 0, n->in[0]->dtype, n->in[0]) &&
-         op_out_like(m, n, 1, DT_BOOL, n->in[0]);
+         op_out_like(m, n, 0, n->in[0]->dtype, n->in[0]) && op_out_like(m, n, 1, DT_BOOL, n->in[0]);
 }
 
 const Expr *elem_dropout(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {

@@ -182,6 +182,7 @@ bool infer_quantize(Model *m, Node *n) {
       !check_grain(m, n) || !op_int_in(m, n, "saturate", 1, 0, 1, &v) ||
       !output_dtype(m, n, zp ? zp->dtype : DT_U8, &t))
     return false;
+  if (!dtype_is_float(n->in[0]->dtype) && !op_need_dtype(m, n, 0, DT_I32)) return false;
   if (zp && zp->dtype != t)
     return op_error(m, n, ERR_TYPE, "output_dtype is %s, zero point is %s", dtype_text(t),
                     dtype_text(zp->dtype));

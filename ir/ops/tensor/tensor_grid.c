@@ -202,7 +202,8 @@ bool infer_roi_align(Model *m, Node *n) {
   int64_t h, w, ratio;
   double scale;
   const Expr *rows, *same;
-  if (!op_choice(m, n, "coordinate_transformation_mode", "half_pixel", roi_coords, &k) ||
+  if (!op_same_dtype(m, n, 1, 0) ||
+      !op_choice(m, n, "coordinate_transformation_mode", "half_pixel", roi_coords, &k) ||
       !op_choice(m, n, "mode", "avg", roi_modes, &k) ||
       !op_int_in(m, n, "output_height", 1, 1, 1 << 20, &h) ||
       !op_int_in(m, n, "output_width", 1, 1, 1 << 20, &w) ||

@@ -256,6 +256,7 @@ bool infer_squeeze(Model *m, Node *n) {
   const Expr *dims[MAX_RANK];
   int axes[MAX_RANK], count = 0, rank = 0;
   bool drop[MAX_RANK] = {0};
+  if (!op_need_dtype(m, n, 1, DT_I64)) return false;
   if (axes_in && !value_known(axes_in)) return declared_view(m, n);
   if (axes_in && !tu_axes(m, n, 1, in->rank, axes, &count)) return false;
   for (int i = 0; i < count; i++) {
@@ -275,6 +276,7 @@ bool infer_unsqueeze(Model *m, Node *n) {
   int count;
   bool one[MAX_RANK] = {0};
   const Expr *dims[MAX_RANK];
+  if (!op_need_dtype(m, n, 1, DT_I64)) return false;
   if (!value_known(n->in[1])) return declared_view(m, n);
   if (!op_need_ints(m, n, 1, "axes", &v, &count)) return false;
   const int rank = in->rank + count;
@@ -487,6 +489,7 @@ const Expr *elem_range(ElemCtx *c, const Node *n, int out, const Expr *const *id
 
 bool infer_eye_like(Model *m, Node *n) {
   DType t;
+  if (!op_need_class(m, n, 0, CL_NUMBER | CL_BOOL)) return false;
   if (!op_dtype(m, n, "dtype", n->in[0]->dtype, &t)) return false;
   if (t == DT_STR)
     return op_error(m, n, ERR_ATTR_VALUE, "a matrix of strings has no diagonal of 1");

@@ -107,6 +107,8 @@ bool infer_slice(Model *m, Node *n) {
   const Value *in = n->in[0];
   int count = 0, axes[MAX_RANK];
   const Expr *dims[MAX_RANK];
+  for (int k = 1; k < n->n_in; k++)
+    if (!op_need_class(m, n, k, CL_INT) || !op_same_dtype(m, n, k, 1)) return false;
   if (!same_counts(m, n, &count)) return false;
   if (node_in(n, 3) && !value_known(n->in[3])) return declared_slice(m, n);
   if (!slice_axes(m, n, count, axes)) return false;
@@ -287,17 +289,14 @@ const Expr *elem_pad(ElemCtx *c, const Node *n, int out, const Expr *const *idx)
 }
 
 /* ---- CenterCropPad ---- */
-static bool crop_axes(const Node *n, int64_t *axes, int *count) {
+static void crop_axes(const Node *n, int64_t *axes, int *count) {
   const int64_t *v;
   const int rank = n->in[0]->rank, given = node_ints(n, "axes", &v);
   *count = node_attr(n, "axes") ? given : rank;
-  if (*count > MAX_RANK) return false;
   for (int i = 0; i < *count; i++) {
     axes[i] = node_attr(n, "axes") ? v[i] : i;
     if (axes[i] < 0) axes[i] += rank;
-    if (axes[i] < 0 || axes[i] >= rank) return false;
   }
-  return true;
 }
 
 bool infer_center_crop_pad(Model *m, Node *n) {
@@ -305,7 +304,10 @@ bool infer_center_crop_pad(Model *m, Node *n) {
   int64_t axes[MAX_RANK];
   int count, given;
   const Expr *dims[MAX_RANK];
-  if (!crop_axes(n, axes, &count)) return op_error(m, n, ERR_ATTR_VALUE, "axes out of range");
+  bool set[MAX_RANK] = {0};
+  const int64_t *v;
+  if (!op_axis_set(m, n, "axis", node_ints(n, "axes", &v), v, in->rank, set)) return false;
+  crop_axes(n, axes, &count);
   if (!op_need_class(m, n, 1, CL_INT) || !tu_count(m, n, 1, "shape", &given)) return false;
   if (given != count) return op_error(m, n, ERR_SHAPE, "%d sizes for %d axes", given, count);
   memcpy(dims, in->dims, sizeof *dims * (size_t)in->rank);
