@@ -35,13 +35,13 @@ class Bad:
 
     def __init__(self, test, what):
         self.model = onnx.ModelProto()
-        self.model.CopyFrom(test.model())
+        self.model.CopyFrom(test.model)
         for output in self.model.graph.output:  # what is declared is not what is tested
             output.CopyFrom(onnx.ValueInfoProto(name=output.name))
         self.node = self.model.graph.node[0]
         self.node.name = self.place = "the_node"
         self.name = f"{self.node.op_type} {test.name.removeprefix('test_')}: {what}"
-        self.feeds = [numpy_helper.to_array(v) if isinstance(v, T) else v for v in test.data_sets()[0][0]]
+        self.feeds = [numpy_helper.to_array(v) if isinstance(v, T) else v for v in test.data_sets[0][0]]
 
     def set(self, name, value, kind=None):
         self.remove(name)
@@ -56,7 +56,7 @@ class Bad:
 
 
 def schema_of(test):
-    model = test.model()
+    model = test.model
     node = model.graph.node[0]
     version = next(o.version for o in model.opset_import if o.domain == node.domain)
     return node, onnx.defs.get_schema(node.op_type, version, node.domain)
@@ -137,13 +137,13 @@ def formal_input(schema, k):
 
 def types(test, node, schema):
     """An input of a type that the schema forbids, and two of the same type variable that differ."""
-    infos = {i.name: k for k, i in enumerate(test.model().graph.input)}
+    infos = {i.name: k for k, i in enumerate(test.model.graph.input)}
     seen = {}
     for k, name in enumerate(node.input):
         if name not in infos:
             continue
         formal, position = formal_input(schema, k), infos[name]
-        current = test.model().graph.input[position].type
+        current = test.model.graph.input[position].type
         if not current.HasField("tensor_type"):
             continue
         legal = allowed(schema, formal)

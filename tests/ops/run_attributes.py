@@ -81,14 +81,14 @@ def base_models(folder):
     """{operator: its node tests that burin compiles, at most bad_nodes.BASES}."""
     by_op = {}
     for c in cases([NODE]):
-        nodes = c.model().graph.node
-        if len(nodes) == 1 and not c.model().functions:
+        nodes = c.model.graph.node
+        if len(nodes) == 1 and not c.model.functions:
             by_op.setdefault((nodes[0].domain, nodes[0].op_type), []).append(c)
 
     def good(item):
         op, tests = item
-        tests = sorted(tests, key=lambda c: -len(c.model().graph.node[0].attribute))[:6]
-        compiled = (c for c in tests if compile_model(c.model(), f"{folder}/{c.name}.onnx")[0] == 0)
+        tests = sorted(tests, key=lambda c: -len(c.model.graph.node[0].attribute))[:6]
+        compiled = (c for c in tests if compile_model(c.model, f"{folder}/{c.name}.onnx")[0] == 0)
         return op, list(itertools.islice(compiled, bad_nodes.BASES))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
