@@ -29,7 +29,10 @@ def array(value):
 
 
 def named(case, values):
-    return {i.name: array(v) for i, v in zip(case.model.graph.input, values)}
+    graph, constants = case.model.graph, set()
+    if len(values) < len(graph.input):  # those with an initializer have their value
+        constants = {i.name for i in graph.initializer}
+    return {i.name: array(v) for i, v in zip((i for i in graph.input if i.name not in constants), values)}
 
 
 def compiled(target="native", flags=()):
