@@ -61,6 +61,7 @@ class Skip(Exception):
 
 class Generator(MoreOperators):
     skip = Skip
+    most = None  # nodes
 
     def __init__(self, seed):
         self.rng = np.random.default_rng(seed)
@@ -604,7 +605,7 @@ class Generator(MoreOperators):
         ops = [getattr(self, n) for n in sorted(dir(self)) if n.startswith("op_")]
         weights = np.array([{"op_binary": 5, "op_unary": 4, "op_conv": 4, "op_matmul": 3, "op_reduce": 3, "op_concat": 2,
                              "op_transpose": 2, "op_slice": 2}.get(o.__name__, 1) for o in ops], float)
-        size = int(self.rng.integers(10, 26))
+        size = self.most or int(self.rng.integers(10, 26))
         for _ in range(400):
             if len(self.nodes) >= size:
                 break
