@@ -140,8 +140,9 @@ static bool bind_results(Import *im, Scope *s, const NodeProto *p, const OldNode
   return true;
 }
 
-/* A fully constant shape that the file declares is set before inference, for ops whose output size
- * depends on data: they may take it, and check it at run time. All other ops overwrite it. */
+/* The rank and the constant sizes that the file declares are set before inference, for ops of which
+ * they depend on data: they may take them, and check them at run time. All other ops overwrite
+ * them. */
 static void hint_shape(Import *im, const Scope *s, Value *v, const char *name) {
   const Onnx__ValueInfoProto *p =
       !import_is_main(im, s->graph) || s->args ? NULL : strmap_get(&im->declared, name);
@@ -154,10 +155,9 @@ static void hint_shape(Import *im, const Scope *s, Value *v, const char *name) {
     return;
   for (size_t k = 0; k < t->shape->n_dim; k++) {
     const Onnx__TensorShapeProto__Dimension *d = t->shape->dim[k];
-    if (d->value_case != ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE || d->dim_value < 0 ||
-        d->dim_value >> MAX_DIM_BITS)
-      return;
-    dims[k] = ex_i64(im->m->pool, d->dim_value);
+    const bool fixed = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE &&
+                       d->dim_value >= 0 && !(d->dim_value >> MAX_DIM_BITS);
+    dims[k] = fixed ? ex_i64(im->m->pool, d->dim_value) : NULL;
   }
   value_set_tensor(im->m, v, dtype_from_onnx(t->elem_type), (int)t->shape->n_dim, dims);
 }
@@ -406,6 +406,12 @@ static bool import_inputs(Import *im, Scope *s, const GraphProto *p) {
   return true;
 }
 
+/* A size that data give has no more than the file declares, where nothing else bounds it. */
+static void bound_declared(Import *im, const Expr *size, int64_t most) {
+  Symbol *const s = size->op == EX_SYM ? expr_symbol(im->m->pool, size->id) : NULL;
+  if (s && s->runtime && !s->bound) s->bound = ex_i64(im->m->pool, most);
+}
+
 /* Shapes that a file declares for its outputs are often wrong, and only believed by others; types
  * are not. */
 static bool check_declared(Import *im, const Value *v, const Onnx__ValueInfoProto *p,
@@ -428,8 +434,11 @@ static bool check_declared(Import *im, const Value *v, const Onnx__ValueInfoProt
   else
     for (int k = 0; s && k < v->rank; k++) {
       int64_t n;
-      if (s->dim[k]->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE &&
-          s->dim[k]->dim_value > 0 && expr_is_const(v->dims[k], &n) && n != s->dim[k]->dim_value)
+      if (s->dim[k]->value_case != ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE ||
+          s->dim[k]->dim_value <= 0)
+        continue;
+      bound_declared(im, v->dims[k], s->dim[k]->dim_value);
+      if (expr_is_const(v->dims[k], &n) && n != s->dim[k]->dim_value)
         diag_warning(im->d, loc, "dimension %d of the output is declared as %lld, but is %lld", k,
                      (long long)s->dim[k]->dim_value, (long long)n);
     }

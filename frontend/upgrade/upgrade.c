@@ -395,6 +395,42 @@ static bool up_label_encoder(Import *im, OldNode *o) {
   return true;
 }
 
+/* Input 3, which is ours, is the number of elements where floats that are data give it; integers say
+ * it themselves, but their type may not be known yet. */
+static bool up_range(Import *im, OldNode *o) {
+  enum { ONNX_INT64 = 7, ONNX_DOUBLE = 11 };
+  const Attr to_f64 = attr_int(im->arena, "to", ONNX_DOUBLE),
+             to_i64 = attr_int(im->arena, "to", ONNX_INT64);
+  bool constant = true;
+  if (o->n_in > 3) return diag_error(im->d, o->loc, ERR_ARITY, "Range has 3 inputs");
+  for (int k = 0; k < 3; k++) {
+    const Value *v = old_in(o, k);
+    if (!v || (v->kind == TY_TENSOR && dtype_is_int(v->dtype))) return true;
+    constant &= v->cdata != NULL;
+  }
+  if (constant) return true;
+  Value *span = old_emit2(im, o, "Sub", o->in[1], o->in[0]), *delta = o->in[2];
+  span = span ? old_emit(im, o, "Cast", 1, &span, 1, &to_f64) : NULL;
+  delta = span ? old_emit(im, o, "Cast", 1, &delta, 1, &to_f64) : NULL;
+  Value *count = delta ? old_emit2(im, o, "Div", span, delta) : NULL;
+  count = count ? old_emit2(im, o, "Ceil", count, NULL) : NULL;
+  count = count ? old_emit(im, o, "Cast", 1, &count, 1, &to_i64) : NULL;
+  if (count) old_input(im, o, 3, count);
+  return count != NULL;
+}
+
+/* A depth of floats that is data is cast. */
+static bool up_one_hot(Import *im, OldNode *o) {
+  enum { ONNX_INT64 = 7 };
+  const Attr to = attr_int(im->arena, "to", ONNX_INT64);
+  Value *depth = old_in(o, 1);
+  if (!depth || depth->cdata || depth->kind != TY_TENSOR || !dtype_is_float(depth->dtype))
+    return true;
+  depth = old_emit(im, o, "Cast", 1, &depth, 1, &to);
+  if (depth) old_input(im, o, 1, depth);
+  return depth != NULL;
+}
+
 /* ---- the table ---- */
 static const UpgradeRow rows[] = {
     {"", "Add", 7, false, up_broadcast},
@@ -413,11 +449,13 @@ static const UpgradeRow rows[] = {
     {"", "Less", 7, false, up_broadcast},
     {"", "LogSoftmax", 13, false, up_softmax},
     {"", "Mul", 7, false, up_broadcast},
+    {"", "OneHot", ALWAYS, false, up_one_hot},
     {"", "Or", 7, false, up_broadcast},
     {"", "PRelu", 7, false, up_prelu},
     {"", "Pad", 2, false, up_pad_name},
     {"", "Pad", 11, false, up_pad},
     {"", "Pow", 7, false, up_broadcast},
+    {"", "Range", ALWAYS, false, up_range},
     {"", "ReduceL1", 18, false, up_reduce},
     {"", "ReduceL2", 18, false, up_reduce},
     {"", "ReduceLogSum", 18, false, up_reduce},

@@ -156,6 +156,26 @@ static bool up_resize_empty(Import *im, OldNode *o) {
   return true;
 }
 
+/* Scales that are data: input 4, which is ours, has the sizes that follow from them. */
+static bool up_resize_data(Import *im, OldNode *o) {
+  enum { ONNX_INT64 = 7, ONNX_DOUBLE = 11 };
+  const Attr to_f64 = attr_int(im->arena, "to", ONNX_DOUBLE),
+             to_i64 = attr_int(im->arena, "to", ONNX_INT64), *axes = old_attr(o, "axes");
+  Value *scales = old_in(o, 2), *x = old_in(o, 0);
+  if (o->n_in > 4) return diag_error(im->d, o->loc, ERR_ARITY, "Resize has 4 inputs");
+  if (!x || !scales || scales->cdata || old_in(o, 3)) return true;
+  Value *dims = old_emit2(im, o, "Shape", x, NULL);
+  if (dims && axes && axes->kind == AT_INTS)
+    dims = old_emit2(im, o, "Gather", dims, value_const_i64s(im->m, 1, axes->n, axes->ints));
+  dims = dims ? old_emit(im, o, "Cast", 1, &dims, 1, &to_f64) : NULL;
+  scales = dims ? old_emit(im, o, "Cast", 1, &scales, 1, &to_f64) : NULL;
+  Value *sizes = scales ? old_emit2(im, o, "Mul", dims, scales) : NULL;
+  sizes = sizes ? old_emit2(im, o, "Floor", sizes, NULL) : NULL;
+  sizes = sizes ? old_emit(im, o, "Cast", 1, &sizes, 1, &to_i64) : NULL;
+  if (sizes) old_input(im, o, 4, sizes);
+  return sizes != NULL;
+}
+
 static bool up_gridsample(Import *im, OldNode *o) {
   const Attr *a = old_attr(o, "mode");
   const char *mode = a && a->kind == AT_STRING ? a->strs[0] : "bilinear";
@@ -184,6 +204,7 @@ const UpgradeRow upgrade_nn[] = {
     {"", "Resize", 11, false, up_resize10},
     {"", "Resize", 13, false, up_resize11},
     {"", "Resize", ALWAYS, false, up_resize_empty},
+    {"", "Resize", ALWAYS, false, up_resize_data},
     {"", "RoiAlign", 16, false, up_roialign},
     {0},
 };

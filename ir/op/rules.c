@@ -242,7 +242,7 @@ const Expr *op_runtime_dim(Model *m, const Node *n, int k, int d, const char *st
                            const Expr *bound) {
   const Value *v = node_out(n, k);
   /* one that its own bound names is another node's, which inference put there with other types */
-  if (v && v->rank > d && v->dims[d]->op == EX_SYM &&
+  if (v && v->rank > d && v->dims[d] && v->dims[d]->op == EX_SYM &&
       expr_symbol(m->pool, v->dims[d]->id)->runtime &&
       !(bound && expr_contains(m->pool, bound, v->dims[d]))) {
     expr_symbol(m->pool, v->dims[d]->id)->bound = bound ? bound : model_bound(m, v->dims[d]);

@@ -1,10 +1,17 @@
 /* See tensor_util.h. */
 #include "ir/op/tensor_util.h"
 
-bool tu_count(Model *m, Node *n, int k, const char *what, int *count) {
+int tu_declared_rank(const Node *n) {
+  return n->out[0] && n->out[0]->kind == TY_TENSOR ? n->out[0]->rank : -1;
+}
+
+bool tu_count(Model *m, Node *n, int k, const char *what, int expected, int *count) {
   const Value *v = n->in[k];
   if (!op_need_rank(m, n, k, 0, 1)) return false;
   int64_t c = 1;
+  *count = expected;
+  if (v->rank == 1 && !expr_is_const(v->dims[0], &c) && expected >= 0)
+    return require_size(m, n, v->dims[0], expected, what);
   if (v->rank == 1 && !expr_is_const(v->dims[0], &c))
     return op_error(m, n, ERR_DYNAMIC, "the number of elements of %s (input %d) is not known", what,
                     k);
@@ -112,6 +119,24 @@ bool tu_axes(Model *m, Node *n, int k, int rank, int *axes, int *count) {
   if (!op_need_ints(m, n, k, "axes", &v, count) || !op_axis_set(m, n, "axis", *count, v, rank, set))
     return false;
   for (int i = 0; i < *count; i++) axes[i] = (int)(v[i] < 0 ? v[i] + rank : v[i]);
+  return true;
+}
+
+bool tu_data_axes(Model *m, Node *n, int k, int count, int rank) {
+  ExprPool *p = m->pool;
+  const Expr *of = ex_i64(p, rank);
+  for (int i = 0; i < count; i++) {
+    const Expr *axis = tu_elem(m, n, k, i);
+    if (!axis) return op_error(m, n, ERR_TYPE, "axes must be integers");
+    if (!require_at_least(m, n, axis, ex_i64(p, -rank), "axis") ||
+        !require_at_most(m, n, axis, ex_i64(p, rank - 1), "axis"))
+      return false;
+    for (int j = 0; j < i; j++) {
+      const Expr *other = tu_wrap(p, tu_elem(m, n, k, j), of);
+      if (!require_nonzero(m, n, ex_sub(p, tu_wrap(p, axis, of), other), "distance of two axes"))
+        return false;
+    }
+  }
   return true;
 }
 

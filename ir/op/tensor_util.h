@@ -5,8 +5,11 @@
 #pragma once
 #include "ir/op/ops.h"
 
-/* Number of elements of input k (rank 0 or 1), which must be constant. */
-bool tu_count(Model *m, Node *n, int k, const char *what, int *count);
+/* Number of elements of input k (rank 0 or 1): a constant, or what it must be, `expected` (-1: that
+ * is not known), which is then required of it. */
+bool tu_count(Model *m, Node *n, int k, const char *what, int expected, int *count);
+/* The rank that the model declares for output 0; -1: none. */
+int tu_declared_rank(const Node *n);
 /* Element i of integer input k as an i64 expression; makes a runtime symbol when it is data. NULL
  * only when the input is neither an integer tensor nor known (float data): no error reported. */
 const Expr *tu_elem(Model *m, Node *n, int k, int64_t i);
@@ -21,6 +24,10 @@ const Expr *tu_declared(const Node *n, int out, int d);
 /* Axes from input k (known) or else all axes [0, rank): marks and list. DYNAMIC when they are
  * data. */
 bool tu_axes(Model *m, Node *n, int k, int rank, int *axes, int *count);
+
+/* Axes from input k that are data: each lies in [-rank, rank), and no two are one. Makes its
+ * symbols. */
+bool tu_data_axes(Model *m, Node *n, int k, int count, int rank);
 
 /* i64 helpers of index arithmetic. */
 const Expr *tu_clamp(ExprPool *p, const Expr *e, const Expr *lo, const Expr *hi);

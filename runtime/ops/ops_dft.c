@@ -233,14 +233,21 @@ static void write_line(const Dft *d, RtTensor *y, const Line *l, bool inverse) {
   }
 }
 
-/* in: X [.., axis, .., parts], dft_length (may be absent). words: axis, inverse, onesided. scratch:
- * 3 n complex doubles where n has no factor above 13, else 17 n + 8. */
+/* The axis that is data, counted from 0; -1: there is no such. */
+static int32_t axis_of(const RtTensor *at, int32_t rank) {
+  const int64_t axis = rt_load_i(at, 0);
+  return (int32_t)(axis < 0 && axis >= -rank ? axis + rank : axis < rank ? axis : -1);
+}
+
+/* in: X [.., axis, .., parts], dft_length (may be absent), axis. words: axis (-1: as in[2] says),
+ * inverse, onesided. scratch: 3 n complex doubles where n has no factor above 13, else 17 n + 8. */
 int32_t rt_dft(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w,
                void *scratch) {
   const RtTensor *x = &in[0];
   RtTensor *y = &out[0];
-  const int32_t axis = (int32_t)w[0], last = x->rank - 1;
+  const int32_t last = x->rank - 1, axis = w[0] < 0 ? axis_of(&in[2], x->rank) : (int32_t)w[0];
   const bool inverse = w[1] != 0, half = inverse && w[2];
+  if (axis < 0 || axis >= last) return BURIN_E_DATA;
   const int64_t given = x->dims[axis], made = y->dims[axis];
   const int64_t n = n_in > 1 && in[1].data ? rt_load_i(&in[1], 0) : half ? 2 * (given - 1) : given;
   if (!rt_count(y)) return BURIN_OK;

@@ -69,16 +69,13 @@ def tensor_types(graph):
 
 
 def with_symbols(case):
-    """The model with sizes of inputs as symbols, equal ones where sizes are equal; sizes 0 and 1 stay, since they broadcast."""
+    """The model with sizes of inputs as symbols, equal ones where sizes are equal; sizes 0 and 1 stay, since they broadcast. Those of outputs
+    stay, too: where they are data, the model has no other bound."""
     model = onnx.ModelProto.FromString(case.model.SerializeToString())
     for tensor in tensor_types(model.graph):
         for dim in tensor.shape.dim:
             if dim.dim_value > 1:
                 dim.dim_param = f"s{dim.dim_value}"
-    for info in [*model.graph.output, *model.graph.value_info]:
-        if is_tensor(info):
-            for dim in info.type.tensor_type.shape.dim:
-                dim.Clear()
     return model
 
 

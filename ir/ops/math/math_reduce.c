@@ -37,7 +37,7 @@ static bool axes_infer(Model *m, Node *n, Axes *a) {
   int64_t known[MAX_RANK];
   bool set[MAX_RANK], constant = true;
   const int rank = n->in[0]->rank;
-  if (node_in(n, 1) && !tu_count(m, n, 1, "axes", &count)) return false;
+  if (node_in(n, 1) && !tu_count(m, n, 1, "axes", -1, &count)) return false;
   if (count > rank)
     return op_error(m, n, ERR_VALUE, "%d axes for a tensor of rank %d", count, rank);
   for (int i = 0; i < count; i++) {
@@ -45,7 +45,9 @@ static bool axes_infer(Model *m, Node *n, Axes *a) {
     if (!list[i]) return op_error(m, n, ERR_TYPE, "axes must be integers");
     constant = constant && expr_is_const(list[i], &known[i]);
   }
-  if (constant && !op_axis_set(m, n, "axis", count, known, rank, set)) return false;
+  if (constant ? !op_axis_set(m, n, "axis", count, known, rank, set)
+               : !tu_data_axes(m, n, 1, count, rank))
+    return false;
   axes_fill(m->pool, n, a, count, list);
   return true;
 }
@@ -107,7 +109,7 @@ static bool infer_reduce_to(Model *m, Node *n, DType t) {
     return false;
   if (a.identity) return op_out_like(m, n, 0, t, n->in[0]);
   if (keep) return out_kept(m, n, &a, t);
-  if (node_in(n, 1) && !tu_count(m, n, 1, "axes", &n_axes)) return false;
+  if (node_in(n, 1) && !tu_count(m, n, 1, "axes", -1, &n_axes)) return false;
   return out_dropped(m, n, &a, t, n_axes ? n_axes : a.rank);
 }
 
@@ -270,11 +272,12 @@ bool infer_cumulate(Model *m, Node *n) {
   if (!op_need_class(m, n, 0, CL_NUMBER) || !op_need_rank(m, n, 0, 1, MAX_RANK) ||
       !op_int_in(m, n, "exclusive", 0, 0, 1, &v) || !op_int_in(m, n, "reverse", 0, 0, 1, &v) ||
       !op_need_class(m, n, 1, CL_INT) || !kit_need_scalar(m, n, 1, "axis") ||
-      !tu_count(m, n, 1, "axis", &count))
+      !tu_count(m, n, 1, "axis", 1, &count))
     return false;
   const Expr *e = tu_elem(m, n, 1, 0);
   if (!e) return op_error(m, n, ERR_TYPE, "axis must be an integer");
-  if (expr_is_const(e, &axis) && !op_norm_axis(m, n, "axis", axis, n->in[0]->rank, &a))
+  if (expr_is_const(e, &axis) ? !op_norm_axis(m, n, "axis", axis, n->in[0]->rank, &a)
+                              : !tu_data_axes(m, n, 1, 1, n->in[0]->rank))
     return false;
   return op_out_like(m, n, 0, n->in[0]->dtype, n->in[0]);
 }

@@ -169,10 +169,12 @@ bool infer_col2im(Model *m, Node *n) {
   ExprPool *p = m->pool;
   const Value *x = n->in[0];
   int spatial, given;
+  const int rank = tu_declared_rank(n);
   const Expr *dims[MAX_RANK], *block[MAX_RANK], *same, *one = ex_i64(p, 1), *k = one, *count = one;
   if (!op_need_class(m, n, 0, CL_NUMBER) || !op_need_rank(m, n, 0, 3, 3) ||
-      !op_need_class(m, n, 1, CL_INT) || !tu_count(m, n, 1, "image_shape", &given) ||
-      !op_need_class(m, n, 2, CL_INT) || !tu_count(m, n, 2, "block_shape", &spatial))
+      !op_need_class(m, n, 1, CL_INT) ||
+      !tu_count(m, n, 1, "image_shape", rank < 0 ? -1 : rank - 2, &given) ||
+      !op_need_class(m, n, 2, CL_INT) || !tu_count(m, n, 2, "block_shape", given, &spatial))
     return false;
   if (given != spatial || spatial < 1 || spatial > MAX_RANK - 2)
     return op_error(m, n, ERR_SHAPE, "image_shape has %d sizes, block_shape %d", given, spatial);

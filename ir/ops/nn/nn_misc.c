@@ -1,5 +1,6 @@
 /* SwiGLU, BitCast, MaxUnpool, CausalConvWithState. */
 #include <string.h>
+#include "ir/op/tensor_util.h"
 #include "ir/ops/nn/nn_window.h"
 
 /* ---- SwiGLU: swish(a) * b ---- */
@@ -46,61 +47,86 @@ const Expr *elem_bitcast(ElemCtx *c, const Node *n, int out, const Expr *const *
 }
 
 /* ---- MaxUnpool: values scattered to their places in a tensor of zeros ---- */
-bool infer_max_unpool(Model *m, Node *n) {
+/* Sizes of the result, from the window or as output_shape gives them, which may be data. */
+static bool unpool_dims(Model *m, Node *n, const Expr **dims) {
+  ExprPool *p = m->pool;
   const Value *x = n->in[0];
-  const Expr *dims[MAX_RANK], *const *given;
-  int count;
-  if (!op_need_class(m, n, 0, CL_FLOAT) || !op_need_rank(m, n, 0, 3, 2 + MAX_SPATIAL) ||
-      !op_need_dtype(m, n, 1, DT_I64) || !op_need_rank(m, n, 1, x->rank, x->rank) ||
-      !window_check(m, n, x, NULL) ||
-      !require_shape(m, n, 1, 0, x->rank, (const Expr *const *)x->dims, "dimension of indices"))
-    return false;
-  const Window w = window_get(m->pool, n, x, NULL);
-  for (int d = 0; d < x->rank; d++) dims[d] = x->dims[d];
-  for (int d = 0; d < w.spatial; d++) {
-    const Expr *span = op_times(m, ex_sub(m->pool, x->dims[2 + d], ex_i64(m->pool, 1)),
-                                ex_i64(m->pool, w.stride[d]));
+  const Expr *zero = ex_i64(p, 0);
+  const Window w = window_get(p, n, x, NULL);
+  int count = 0;
+  if (node_in(n, 2) && !tu_count(m, n, 2, "output_shape", x->rank, &count)) return false;
+  if (node_in(n, 2) && count != x->rank)
+    return op_error(m, n, ERR_SHAPE, "output_shape has %d elements", count);
+  for (int d = 0; d < 2; d++) dims[d] = x->dims[d];
+  for (int d = 0; d < w.spatial && !count; d++) {
+    const Expr *span = op_times(m, ex_sub(p, x->dims[2 + d], ex_i64(p, 1)), ex_i64(p, w.stride[d]));
     if (expr_is_i64(span, INT64_MAX))
       return op_error(m, n, ERR_OVERFLOW, "spatial dim %d becomes too large", d);
-    dims[2 + d] = ex_sub(
-        m->pool, ex_sub(m->pool, ex_add(m->pool, span, ex_i64(m->pool, w.kernel[d])), w.lo[d]),
-        w.hi[d]);
+    dims[2 + d] = ex_sub(p, ex_sub(p, ex_add(p, span, ex_i64(p, w.kernel[d])), w.lo[d]), w.hi[d]);
   }
-  if (node_in(n, 2)) {
-    if (!op_need_exprs(m, n, 2, "output_shape", &given, &count)) return false;
-    if (count != x->rank) return op_error(m, n, ERR_SHAPE, "output_shape has %d elements", count);
-    for (int d = 0; d < count; d++) dims[d] = given[d];
+  for (int d = 0; d < x->rank; d++) {
+    const Expr *size = count ? tu_elem(m, n, 2, d) : dims[d];
+    if (!require_at_least(m, n, size, zero, "size of the output")) return false;
+    dims[d] = count ? tu_dim(m, n, 0, d, size, NULL) : size;
   }
-  for (int d = 0; d < x->rank; d++)
-    if (!require_at_least(m, n, dims[d], ex_i64(m->pool, 0), "size of the output")) return false;
-  return op_out(m, n, 0, x->dtype, x->rank, dims);
+  return true;
+}
+
+bool infer_max_unpool(Model *m, Node *n) {
+  const Value *x = n->in[0];
+  const Expr *dims[MAX_RANK];
+  if (!op_need_class(m, n, 0, CL_FLOAT) || !op_need_rank(m, n, 0, 3, 2 + MAX_SPATIAL) ||
+      !op_need_dtype(m, n, 1, DT_I64) || !op_need_class(m, n, 2, CL_INT) ||
+      !op_need_rank(m, n, 1, x->rank, x->rank) || !window_check(m, n, x, NULL) ||
+      !require_shape(m, n, 1, 0, x->rank, (const Expr *const *)x->dims, "dimension of indices"))
+    return false;
+  return unpool_dims(m, n, dims) && op_out(m, n, 0, x->dtype, x->rank, dims);
+}
+
+/* The sizes of the result as a list: constants, output_shape, or made of x's, of which all but the
+ * spatial ones stay. */
+static Value *unpool_shape(Build *b, const Node *n, int64_t *all) {
+  const int rank = n->out[0]->rank;
+  int64_t dims[MAX_RANK];
+  *all = 1;
+  if (value_is_static(n->out[0], dims)) {
+    for (int d = 0; d < rank; d++)
+      if (!kit_mul(b->m, n, *all, dims[d], all)) return NULL;
+    return build_i64s(b, rank, dims);
+  }
+  *all = -1;
+  const int64_t count = rank;
+  if (node_in(n, 2)) return build_reshape(b, build_cast(b, n->in[2], DT_I64), 1, &count);
+  const Window w = window_get(b->m->pool, n, n->in[0], NULL);
+  int64_t times[MAX_RANK] = {1, 1}, more[MAX_RANK] = {0};
+  for (int d = 0; d < w.spatial; d++) {
+    int64_t lo, hi;
+    if (!expr_is_const(w.lo[d], &lo) || !expr_is_const(w.hi[d], &hi))
+      return op_error(b->m, n, ERR_DYNAMIC, "pads are not known"), NULL;
+    times[2 + d] = w.stride[d];
+    more[2 + d] = w.kernel[d] - w.stride[d] - lo - hi;
+  }
+  Value *shape = build2(b, "Mul", build_shape(b, n->in[0], 0, rank), build_i64s(b, rank, times));
+  return b->ok ? build2(b, "Add", shape, build_i64s(b, rank, more)) : NULL;
 }
 
 bool expand_max_unpool(Build *b, Node *n, Value **out) {
-  const Value *y = n->out[0];
-  int64_t dims[MAX_RANK], all = 1, flat = -1;
-  if (!value_is_static(y, dims))
-    return op_error(b->m, n, ERR_DYNAMIC, "size of the output is not known at compile time");
-  for (int d = 0; d < y->rank; d++)
-    if (!kit_mul(b->m, n, all, dims[d], &all)) return false;
+  const int64_t flat = -1;
+  int64_t all;
   const Attr axis = attr_int(b->m->arena, "axis", 0);
-  Value *zeros = build_op(
-      b, "Expand", 2, (Value *[]){build_scalar(b, y->dtype, 0), build_i64s(b, 1, &all)}, 0, NULL);
-  Value *x =
-      b->ok ? build_op(b, "Reshape", 2, (Value *[]){n->in[0], build_i64s(b, 1, &flat)}, 0, NULL)
-            : NULL;
-  Value *at =
-      b->ok ? build_op(b, "Reshape", 2, (Value *[]){n->in[1], build_i64s(b, 1, &flat)}, 0, NULL)
-            : NULL;
+  Value *shape = unpool_shape(b, n, &all);
+  if (!shape || !b->ok) return false;
+  Value *total = all < 0 ? build_op(b, "ReduceProd", 1, &shape, 0, NULL) : build_i64s(b, 1, &all);
+  Value *zeros = build2(b, "Expand", build_scalar(b, n->out[0]->dtype, 0), total);
+  Value *x = b->ok ? build_reshape(b, n->in[0], 1, &flat) : NULL;
+  Value *at = b->ok ? build_reshape(b, n->in[1], 1, &flat) : NULL;
   if (b->ok) { /* an index below 0 is outside here, too */
     Value *below = build2(b, "Less", at, build_scalar(b, at->dtype, 0));
-    at = build_op(b, "Where", 3, (Value *[]){below, build_scalar(b, at->dtype, (double)all), at}, 0,
-                  NULL);
+    at = build_op(b, "Where", 3, (Value *[]){below, total, at}, 0, NULL);
   }
   Value *put =
       b->ok ? build_op(b, "ScatterElements", 3, (Value *[]){zeros, at, x}, 1, &axis) : NULL;
-  if (b->ok)
-    out[0] = build_op(b, "Reshape", 2, (Value *[]){put, build_i64s(b, y->rank, dims)}, 0, NULL);
+  if (b->ok) out[0] = build2(b, "Reshape", put, shape);
   return b->ok;
 }
 

@@ -183,7 +183,7 @@ bool infer_topk(Model *m, Node *n) {
   const Expr *dims[MAX_RANK];
   if (!op_need_class(m, n, 0, CL_NUMBER) || !op_need_rank(m, n, 0, 1, MAX_RANK) ||
       !op_need_class(m, n, 1, CL_INT) || !op_axis(m, n, "axis", -1, a->rank, &axis) ||
-      !op_int_in(m, n, "largest", 1, 0, 1, &flag) || !tu_count(m, n, 1, "K", &count))
+      !op_int_in(m, n, "largest", 1, 0, 1, &flag) || !tu_count(m, n, 1, "K", 1, &count))
     return false;
   if (count != 1) return op_error(m, n, ERR_SHAPE, "K has %d elements", count);
   const Expr *e = tu_elem(m, n, 1, 0);
@@ -224,7 +224,7 @@ bool infer_nms(Model *m, Node *n) {
   if (!require_size(m, n, boxes->dims[2], 4, "coordinates of a box")) return false;
   for (int i = 2; i < n->n_in; i++) {
     int count;
-    if (node_in(n, i) && !tu_count(m, n, i, "limit", &count)) return false;
+    if (node_in(n, i) && !tu_count(m, n, i, "limit", 1, &count)) return false;
     if (node_in(n, i) && count != 1)
       return op_error(m, n, ERR_SHAPE, "input %d must have one element", i);
   }

@@ -159,7 +159,7 @@ bool infer_affine_grid(Model *m, Node *n) {
   int count;
   const Expr *dims[MAX_RANK], *same;
   if (!op_need_class(m, n, 0, CL_FLOAT) || !op_need_rank(m, n, 0, 3, 3) ||
-      !op_need_class(m, n, 1, CL_INT) || !tu_count(m, n, 1, "size", &count))
+      !op_need_class(m, n, 1, CL_INT) || !tu_count(m, n, 1, "size", tu_declared_rank(n), &count))
     return false;
   if (count != 4 && count != 5)
     return op_error(m, n, ERR_SHAPE, "size has %d elements, not 4 or 5", count);
@@ -235,8 +235,8 @@ static const Expr *scratch_roi_align(Model *m, const Node *n) {
   const Expr *row = ex_mul(m->pool, n->in[0]->dims[3], ex_i64(m->pool, 4));
   return ex_add(m->pool, row, ex_i64(m->pool, 48 << 10));
 }
-const ExternRow ext_roi_align = {"rt_roi_align", (void *)rt_roi_align, pack_roi_align,
-                                 scratch_roi_align, .phases = 2, .members = 1 << 15};
+const ExternRow ext_roi_align = {"rt_roi_align",    (void *)rt_roi_align, pack_roi_align,
+                                 scratch_roi_align, .phases = 2,          .members = 1 << 15};
 
 /* ---- TensorScatter ---- */
 static const char *const scatter_modes[] = {"linear", "circular", NULL};

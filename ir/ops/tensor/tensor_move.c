@@ -125,7 +125,8 @@ static void split_range(ExprPool *p, const Node *n, int axis, int k, const Expr 
 static bool split_sizes(Model *m, Node *n, int axis) {
   int count;
   const Expr *sum = ex_i64(m->pool, 0), *zero = sum;
-  if (!op_need_class(m, n, 1, CL_INT) || !tu_count(m, n, 1, "split", &count)) return false;
+  if (!op_need_class(m, n, 1, CL_INT) || !tu_count(m, n, 1, "split", n->n_out, &count))
+    return false;
   if (count != n->n_out)
     return op_error(m, n, ERR_ARITY, "%d sizes for %d outputs", count, n->n_out);
   for (int i = 0; i < count; i++) {
@@ -309,8 +310,7 @@ static const Expr *one_hot_depth(Model *m, Node *n) {
     const double d = c->count > 0 ? const_float(c, 0) : -1;
     return ex_i64(m->pool, d >= 0 && d < 1e9 ? (int64_t)d : -1);
   }
-  const Expr *e = tu_elem(m, n, 1, 0);
-  return e ? e : tu_declared(n, 0, n->mark);
+  return tu_elem(m, n, 1, 0); /* NULL: floats that are data, which up_one_hot casts */
 }
 
 bool infer_one_hot(Model *m, Node *n) {

@@ -79,12 +79,15 @@ static bool scaled_dim(Model *m, Node *n, int axis, int k, const Expr **out) {
   int64_t d;
   const Expr *in = n->in[0]->dims[axis];
   if (!const_scale(p, n, k, &scale)) {
-    *out = tu_declared(n, 0, axis);
     const Expr *e = n->in[2]->contents ? value_element(p, n->in[2], k) : NULL;
-    if (!*out && e)
+    if (e)
       *out = ex_cast(p, DT_I64,
                      ex_op(p, EX_floor, ex_mul(p, ex_cast(p, e->dtype, in), e), NULL, NULL));
-    return *out ? true : op_error(m, n, ERR_DYNAMIC, "scales are not known at compile time");
+    else if (present(n, 4)) /* ours: sizes that follow from scales that are data (up_resize_data) */
+      *out = tu_dim(m, n, 0, axis, ex_max(p, tu_elem(m, n, 4, k), ex_i64(p, 0)), NULL);
+    else
+      return op_error(m, n, ERR_DYNAMIC, "scales are not known at compile time");
+    return true;
   }
   if (!(scale > 0) || scale > 1e9)
     return op_error(m, n, ERR_VALUE, "scale %g of axis %d", scale, axis);
@@ -101,7 +104,25 @@ static bool scaled_dim(Model *m, Node *n, int axis, int k, const Expr **out) {
   return true;
 }
 
-/* keep_aspect_ratio_policy: one scale, the least or greatest of sizes[k] / dim; constants only. */
+/* The same of sizes that the run knows. */
+static void kept_data(Model *m, Node *n, const ResizeSpec *s, const Expr **dims) {
+  ExprPool *p = m->pool;
+  const Expr *best = NULL;
+  for (int i = 0; i < n->in[0]->rank; i++) {
+    if (s->entry[i] < 0) continue;
+    const Expr *r = ex_div(p, ex_cast(p, DT_F64, tu_elem(m, n, 3, s->entry[i])),
+                           ex_cast(p, DT_F64, n->in[0]->dims[i]));
+    best = !best ? r : s->keep == KEEP_NOT_LARGER ? ex_min(p, best, r) : ex_max(p, best, r);
+  }
+  for (int i = 0; i < n->in[0]->rank; i++) {
+    if (s->entry[i] < 0) continue;
+    const Expr *size = ex_mul(p, best, ex_cast(p, DT_F64, n->in[0]->dims[i]));
+    size = ex_op(p, EX_floor, ex_add(p, size, ex_float(p, DT_F64, 0.5)), NULL, NULL);
+    dims[i] = tu_dim(m, n, 0, i, ex_cast(p, DT_I64, size), NULL);
+  }
+}
+
+/* keep_aspect_ratio_policy: one scale, the least or greatest of sizes[k] / dim. */
 static bool kept_dims(Model *m, Node *n, const ResizeSpec *s, const Expr **dims) {
   double best = 0;
   int64_t d, w;
@@ -110,7 +131,7 @@ static bool kept_dims(Model *m, Node *n, const ResizeSpec *s, const Expr **dims)
     if (s->entry[i] < 0) continue;
     if (!expr_is_const(n->in[0]->dims[i], &d) ||
         !expr_is_const(tu_elem(m, n, 3, s->entry[i]), &w) || d == 0)
-      goto declared;
+      return kept_data(m, n, s, dims), true;
     const double r = (double)w / (double)d;
     if (r > 1e9) return op_error(m, n, ERR_OVERFLOW, "axis %d becomes too large", i);
     if (first || (s->keep == KEEP_NOT_LARGER ? r < best : r > best)) best = r;
@@ -119,13 +140,6 @@ static bool kept_dims(Model *m, Node *n, const ResizeSpec *s, const Expr **dims)
   for (int i = 0; i < n->in[0]->rank; i++)
     if (s->entry[i] >= 0 && expr_is_const(n->in[0]->dims[i], &d) && (double)d * best < 1e14)
       dims[i] = ex_i64(m->pool, (int64_t)floor(best * (double)d + 0.5));
-  return true;
-declared:
-  for (int i = 0; i < n->in[0]->rank; i++) {
-    if (s->entry[i] < 0) continue;
-    dims[i] = tu_declared(n, 0, i);
-    if (!dims[i]) return op_error(m, n, ERR_DYNAMIC, "sizes are not known at compile time");
-  }
   return true;
 }
 
@@ -155,13 +169,13 @@ bool infer_resize(Model *m, Node *n) {
   int count;
   if (!check_resize(m, n)) return false;
   const ResizeSpec s = spec_of(n);
-  if (!tu_count(m, n, s.by, s.by == 2 ? "scales" : "sizes", &count)) return false;
+  if (!tu_count(m, n, s.by, s.by == 2 ? "scales" : "sizes", s.count, &count)) return false;
   if (count != s.count)
     return op_error(m, n, ERR_SHAPE, "%d %s for %d axes", count, s.by == 2 ? "scales" : "sizes",
                     s.count);
   if (s.coord == CO_CROP) {
     if (!present(n, 1)) return op_error(m, n, ERR_ARITY, "tf_crop_and_resize needs roi");
-    if (!tu_count(m, n, 1, "roi", &count)) return false;
+    if (!tu_count(m, n, 1, "roi", 2 * s.count, &count)) return false;
     if (count != 2 * s.count)
       return op_error(m, n, ERR_SHAPE, "roi has %d elements for %d axes", count, s.count);
   }
@@ -179,6 +193,7 @@ bool infer_resize(Model *m, Node *n) {
       return false;
     if (s.keep == KEEP_STRETCH) dims[i] = tu_dim(m, n, 0, i, e, NULL);
   }
+  if (present(n, 4) && n->n_syms == 0) n->n_in = 4;
   if (s.by == 3 && s.keep != KEEP_STRETCH && !kept_dims(m, n, &s, dims)) return false;
   return op_out(m, n, 0, in->dtype, in->rank, dims);
 }

@@ -184,7 +184,8 @@ bool infer_reshape(Model *m, Node *n) {
   int rank, hole = -1;
   int64_t allowzero, k;
   if (!op_need_class(m, n, 1, CL_INT) || !op_need_rank(m, n, 1, 1, 1)) return false;
-  if (!op_int_in(m, n, "allowzero", 0, 0, 1, &allowzero) || !tu_count(m, n, 1, "shape", &rank))
+  if (!op_int_in(m, n, "allowzero", 0, 0, 1, &allowzero) ||
+      !tu_count(m, n, 1, "shape", tu_declared_rank(n), &rank))
     return false;
   if (rank > MAX_RANK) return op_error(m, n, ERR_RANK, "rank %d is above %d", rank, MAX_RANK);
   const Expr *raw[MAX_RANK], *dims[MAX_RANK];
@@ -220,20 +221,72 @@ bool infer_flatten(Model *m, Node *n) {
   return op_out(m, n, 0, in->dtype, 2, dims);
 }
 
-/* Axes that are data: the declared output shape decides, if there is one. */
-static bool declared_view(Model *m, Node *n) {
-  const Value *o = node_out(n, 0);
-  const Expr *dims[MAX_RANK];
-  int64_t none;
-  if (!o || o->rank < 0 || o->rank > MAX_RANK || o->kind != TY_TENSOR)
-    return op_error(m, n, ERR_DYNAMIC, "axes are not known at compile time");
-  for (int i = 0; i < o->rank; i++) {
-    dims[i] = tu_declared(n, 0, i);
-    if (!dims[i]) return op_error(m, n, ERR_DYNAMIC, "axes are not known at compile time");
+/* ---- Squeeze, Unsqueeze ---- */
+/* Axes that are data, of `rank` dimensions, each named once: *hit[d]: d is among them. */
+static bool data_axes(Model *m, Node *n, int count, int rank, const Expr **hit) {
+  ExprPool *p = m->pool;
+  if (rank < 0 || rank > MAX_RANK)
+    return op_error(m, n, ERR_RANK, "%d axes for a tensor of rank %d", count, n->in[0]->rank);
+  for (int d = 0; d < rank; d++) hit[d] = ex_bool(p, false);
+  if (!tu_data_axes(m, n, 1, count, rank)) return false;
+  for (int i = 0; i < count; i++) {
+    const Expr *axis = tu_wrap(p, tu_elem(m, n, 1, i), ex_i64(p, rank));
+    for (int d = 0; d < rank; d++)
+      hit[d] = ex_op(p, EX_or, hit[d], ex_eq(p, axis, ex_i64(p, d)), NULL);
   }
-  if (!value_is_static(n->in[0], NULL) || !expr_is_const(value_count(m->pool, n->in[0]), &none))
-    return op_error(m, n, ERR_DYNAMIC, "axes are not known at compile time");
-  return same_count(m, n, o->rank, dims) && op_out(m, n, 0, n->in[0]->dtype, o->rank, dims);
+  return true;
+}
+
+/* The size of that dim of in which has `place` others that stay in front of it. */
+static const Expr *placed_dim(ExprPool *p, const Value *in, const Expr *const *gone,
+                              const Expr *place) {
+  const Expr *size = ex_i64(p, 1), *before = ex_i64(p, 0);
+  for (int d = 0; d < in->rank; d++) {
+    const Expr *stays = gone ? tu_not(p, gone[d]) : ex_bool(p, true);
+    const Expr *here = ex_op(p, EX_and, stays, ex_eq(p, before, place), NULL);
+    size = ex_select(p, here, in->dims[d], size);
+    before = ex_add(p, before, ex_cast(p, DT_I64, stays));
+  }
+  return size;
+}
+
+static const Expr *largest_dim(ExprPool *p, const Value *in) {
+  const Expr *most = ex_i64(p, 1);
+  for (int d = 0; d < in->rank; d++) most = ex_max(p, most, in->dims[d]);
+  return most;
+}
+
+static bool squeeze_data(Model *m, Node *n) {
+  ExprPool *p = m->pool;
+  const Value *in = n->in[0];
+  const Expr *dims[MAX_RANK], *gone[MAX_RANK], *one = ex_i64(p, 1);
+  int count;
+  if (!tu_count(m, n, 1, "axes", -1, &count)) return false;
+  const int rank = in->rank - count;
+  if (rank < 0) return op_error(m, n, ERR_RANK, "%d axes of %d are squeezed", count, in->rank);
+  if (!data_axes(m, n, count, in->rank, gone)) return false;
+  for (int d = 0; d < in->rank; d++)
+    if (!require_size(m, n, ex_select(p, gone[d], in->dims[d], one), 1, "axis to squeeze"))
+      return false;
+  for (int d = 0; d < rank; d++)
+    dims[d] = tu_dim(m, n, 0, d, placed_dim(p, in, gone, ex_i64(p, d)), largest_dim(p, in));
+  return op_out(m, n, 0, in->dtype, rank, dims);
+}
+
+static bool unsqueeze_data(Model *m, Node *n) {
+  ExprPool *p = m->pool;
+  const Value *in = n->in[0];
+  const Expr *dims[MAX_RANK], *one[MAX_RANK], *place = ex_i64(p, 0);
+  int count;
+  if (!tu_count(m, n, 1, "axes", -1, &count)) return false;
+  const int rank = in->rank + count;
+  if (!data_axes(m, n, count, rank, one)) return false;
+  for (int d = 0; d < rank; d++) {
+    const Expr *size = ex_select(p, one[d], ex_i64(p, 1), placed_dim(p, in, NULL, place));
+    dims[d] = tu_dim(m, n, 0, d, size, largest_dim(p, in));
+    place = ex_add(p, place, ex_cast(p, DT_I64, tu_not(p, one[d])));
+  }
+  return op_out(m, n, 0, in->dtype, rank, dims);
 }
 
 /* Without axes every size of 1 goes. The rank is fixed here, so a size that is not known stays, and
@@ -257,7 +310,7 @@ bool infer_squeeze(Model *m, Node *n) {
   int axes[MAX_RANK], count = 0, rank = 0;
   bool drop[MAX_RANK] = {0};
   if (!op_need_dtype(m, n, 1, DT_I64)) return false;
-  if (axes_in && !value_known(axes_in)) return declared_view(m, n);
+  if (axes_in && !value_known(axes_in)) return squeeze_data(m, n);
   if (axes_in && !tu_axes(m, n, 1, in->rank, axes, &count)) return false;
   for (int i = 0; i < count; i++) {
     drop[axes[i]] = true;
@@ -277,7 +330,7 @@ bool infer_unsqueeze(Model *m, Node *n) {
   bool one[MAX_RANK] = {0};
   const Expr *dims[MAX_RANK];
   if (!op_need_dtype(m, n, 1, DT_I64)) return false;
-  if (!value_known(n->in[1])) return declared_view(m, n);
+  if (!value_known(n->in[1])) return unsqueeze_data(m, n);
   if (!op_need_ints(m, n, 1, "axes", &v, &count)) return false;
   const int rank = in->rank + count;
   if (rank > MAX_RANK) return op_error(m, n, ERR_RANK, "rank %d is above %d", rank, MAX_RANK);
@@ -306,7 +359,7 @@ bool infer_expand(Model *m, Node *n) {
   const Value *in = n->in[0];
   int count;
   if (!op_need_class(m, n, 1, CL_INT) || !op_need_rank(m, n, 1, 1, 1) ||
-      !tu_count(m, n, 1, "shape", &count))
+      !tu_count(m, n, 1, "shape", tu_declared_rank(n), &count))
     return false;
   const int rank = count > in->rank ? count : in->rank;
   const Expr *dims[MAX_RANK], *one = ex_i64(m->pool, 1);
@@ -339,7 +392,7 @@ bool infer_tile(Model *m, Node *n) {
   const Value *in = n->in[0];
   int count;
   if (!op_need_class(m, n, 1, CL_INT) || !op_need_rank(m, n, 1, 1, 1) ||
-      !tu_count(m, n, 1, "repeats", &count))
+      !tu_count(m, n, 1, "repeats", in->rank, &count))
     return false;
   if (count != in->rank)
     return op_error(m, n, ERR_SHAPE, "%d repeats for rank %d", count, in->rank);
@@ -365,7 +418,7 @@ bool infer_constant_of_shape(Model *m, Node *n) {
   const Attr *a = node_attr(n, "value");
   int rank;
   if (!op_need_class(m, n, 0, CL_INT) || !op_need_rank(m, n, 0, 1, 1) ||
-      !tu_count(m, n, 0, "shape", &rank))
+      !tu_count(m, n, 0, "shape", tu_declared_rank(n), &rank))
     return false;
   if (a && (a->kind != AT_TENSOR || !a->tensor || a->tensor->count != 1))
     return op_error(m, n, ERR_ATTR_VALUE, "value must be a tensor of one element");
@@ -435,27 +488,33 @@ static bool whole_range(Model *m, Node *n, const Expr **dim) {
   return true;
 }
 
-static bool float_range(Model *m, Node *n) {
+/* Elements of a range of constants; the difference rounds as the type does. */
+static bool constant_range(Model *m, Node *n, const Expr **dim) {
   double v[3];
-  const Expr *whole;
-  if (!whole_range(m, n, &whole)) return false;
-  if (whole) return op_out(m, n, 0, n->in[0]->dtype, 1, &whole);
-  for (int k = 0; k < 3; k++) {
-    const ConstData *c = n->in[k]->cdata;
-    if (!c) {
-      const Expr *d = tu_declared(n, 0, 0);
-      return d ? op_out(m, n, 0, n->in[0]->dtype, 1, &d)
-               : op_error(m, n, ERR_DYNAMIC,
-                          "the number of elements of a floating-point range is not known");
-    }
-    v[k] = const_float(c, 0);
-  }
+  for (int k = 0; k < 3; k++) v[k] = const_float(n->in[k]->cdata, 0);
   if (v[2] == 0) return op_error(m, n, ERR_VALUE, "delta is 0");
-  double count = __builtin_ceil((v[1] - v[0]) / v[2]);
+  const double span = v[1] - v[0];
+  double count = __builtin_ceil((n->in[0]->dtype == DT_F64 ? span : (double)(float)span) / v[2]);
   if (!(count > 0)) count = 0;
   if (!(count < 1e15)) return op_error(m, n, ERR_OVERFLOW, "range has %g elements", count);
-  const Expr *d = ex_i64(m->pool, (int64_t)count);
-  return op_out(m, n, 0, n->in[0]->dtype, 1, &d);
+  *dim = ex_i64(m->pool, (int64_t)count);
+  return true;
+}
+
+/* Input 3, the number of elements (up_range), is only there, and only read, where it is data. */
+static bool float_range(Model *m, Node *n) {
+  const Expr *dim;
+  if (!whole_range(m, n, &dim)) return false;
+  const bool constant = n->in[0]->cdata && n->in[1]->cdata && n->in[2]->cdata;
+  if (!dim && constant && !constant_range(m, n, &dim)) return false;
+  if (!dim && !node_in(n, 3))
+    return op_error(m, n, ERR_DYNAMIC,
+                    "the number of elements of a floating-point range is not known");
+  if (!dim)
+    dim = tu_dim(m, n, 0, 0, ex_max(m->pool, tu_elem(m, n, 3, 0), ex_i64(m->pool, 0)), NULL);
+  else
+    n->n_in = 3;
+  return op_out(m, n, 0, n->in[0]->dtype, 1, &dim);
 }
 
 bool infer_range(Model *m, Node *n) {
@@ -464,6 +523,7 @@ bool infer_range(Model *m, Node *n) {
     if (!scalar_like(n->in[k])) return op_error(m, n, ERR_RANK, "input %d must be a scalar", k);
   }
   if (dtype_is_float(n->in[0]->dtype)) return float_range(m, n);
+  n->n_in = 3;
   const Expr *s = tu_elem(m, n, 0, 0), *l = tu_elem(m, n, 1, 0), *d = tu_elem(m, n, 2, 0);
   int64_t a, b;
   if (!require_nonzero(m, n, d, "delta that is not 0")) return false;

@@ -20,7 +20,7 @@ static bool output_type(Model *m, Node *n, DType *t) {
 bool infer_window(Model *m, Node *n) {
   int count;
   DType t;
-  if (!op_need_class(m, n, 0, CL_INT) || !tu_count(m, n, 0, "size", &count) ||
+  if (!op_need_class(m, n, 0, CL_INT) || !tu_count(m, n, 0, "size", 1, &count) ||
       !output_type(m, n, &t))
     return false;
   if (count != 1) return op_error(m, n, ERR_SHAPE, "size has %d elements", count);
@@ -101,55 +101,95 @@ const Expr *elem_mel(ElemCtx *c, const Node *n, int out, const Expr *const *idx)
 
 /* ---- DFT ---- */
 typedef struct Dft {
-  int axis;
+  int axis;                   /* -1: at says it */
+  const Expr *at;             /* the axis as data */
+  const Expr *given, *length; /* dft_length or NULL; points of the transform, at most */
   bool inverse, onesided;
-  const Expr *length; /* points of the transform */
 } Dft;
 
-/* Reads what inference has checked; length NULL: not known. */
+/* Points of a transform along a dimension of `in` elements, and what it makes of them. */
+static const Expr *dft_points(ExprPool *p, const Dft *d, const Expr *in) {
+  const Expr *one = ex_i64(p, 1);
+  if (d->given) return d->given;
+  return d->inverse && d->onesided ? ex_mul(p, ex_sub(p, in, one), ex_i64(p, 2)) : in;
+}
+static const Expr *dft_made(ExprPool *p, const Dft *d, const Expr *in) {
+  const Expr *points = dft_points(p, d, in);
+  if (!d->onesided || d->inverse) return points;
+  return ex_add(p, ex_floordiv(p, points, ex_i64(p, 2)), ex_i64(p, 1));
+}
+
+static const Expr *is_axis(ExprPool *p, const Dft *d, int axis, int rank) {
+  const Expr *from_end = ex_eq(p, d->at, ex_i64(p, axis - rank));
+  return ex_op(p, EX_or, ex_eq(p, d->at, ex_i64(p, axis)), from_end, NULL);
+}
+
+static bool dft_axis(Model *m, Node *n, Dft *d) {
+  const int rank = n->in[0]->rank;
+  const int64_t *v, axis = node_in(n, 2) ? -1 : node_int(n, "axis", -2);
+  int count = 1;
+  if (node_in(n, 2) && !tu_count(m, n, 2, "axis", 1, &count)) return false;
+  if (count != 1) return op_error(m, n, ERR_SHAPE, "axis has %d elements", count);
+  d->axis = -1;
+  if (node_in(n, 2) && !op_known_ints(m, n, 2, &v, &count)) {
+    d->at = tu_elem(m, n, 2, 0);
+    return require_at_least(m, n, d->at, ex_i64(m->pool, -rank), "axis") &&
+           require_at_most(m, n, d->at, ex_i64(m->pool, rank - 2), "axis") &&
+           require_nonzero(m, n, ex_add(m->pool, d->at, ex_i64(m->pool, 1)),
+                           "axis that is not that of the complex parts");
+  }
+  if (!op_norm_axis(m, n, "axis", node_in(n, 2) ? v[0] : axis, rank, &d->axis)) return false;
+  return d->axis < rank - 1 || op_error(m, n, ERR_VALUE, "axis is that of the complex parts");
+}
+
+/* Reads what inference has checked. */
 static bool dft_of(Model *m, Node *n, Dft *d) {
+  ExprPool *p = m->pool;
   const Value *x = n->in[0];
   int count;
-  int64_t axis = -2;
   *d =
       (Dft){.inverse = node_int(n, "inverse", 0) != 0, .onesided = node_int(n, "onesided", 0) != 0};
   if (!op_need_class(m, n, 0, CL_FLOAT) || !op_need_rank(m, n, 0, 2, MAX_RANK) ||
       !op_need_class(m, n, 1, CL_INT) || !op_need_class(m, n, 2, CL_INT))
     return false;
-  if (node_in(n, 1) && !tu_count(m, n, 1, "dft_length", &count)) return false;
-  if (node_in(n, 2)) {
-    const int64_t *v;
-    if (!op_need_ints(m, n, 2, "axis", &v, &count)) return false;
-    axis = count == 1 ? v[0] : 0;
-  } else if (node_attr(n, "axis")) {
-    axis = node_int(n, "axis", -2);
+  if (node_in(n, 1) && !tu_count(m, n, 1, "dft_length", 1, &count)) return false;
+  if (!dft_axis(m, n, d)) return false;
+  d->given = node_in(n, 1) ? tu_elem(m, n, 1, 0) : NULL;
+  d->length = dft_points(p, d, x->dims[d->axis < 0 ? 0 : d->axis]);
+  for (int k = 1; d->axis < 0 && k < x->rank - 1; k++)
+    d->length = ex_max(p, d->length, dft_points(p, d, x->dims[k]));
+  return true;
+}
+
+/* Of each possible axis: at least one point, and the sizes of the result. */
+static bool dft_dims(Model *m, Node *n, const Dft *d, const Expr **dims) {
+  ExprPool *p = m->pool;
+  const Value *x = n->in[0];
+  const Expr *one = ex_i64(p, 1);
+  for (int k = 0; k < x->rank - 1; k++) {
+    const Expr *here = d->axis < 0 ? is_axis(p, d, k, x->rank) : ex_bool(p, d->axis == k);
+    const Expr *points = dft_points(p, d, x->dims[k]), *made = dft_made(p, d, x->dims[k]);
+    if (!require_at_least(m, n, ex_select(p, here, points, one), one, "dft_length")) return false;
+    const Expr *most = d->axis < 0 && !d->given ? ex_max(p, made, x->dims[k]) : NULL;
+    dims[k] = tu_dim(m, n, 0, k, ex_select(p, here, made, x->dims[k]), most);
   }
-  if (!op_norm_axis(m, n, "axis", axis, x->rank, &d->axis)) return false;
-  if (d->axis == x->rank - 1) return op_error(m, n, ERR_VALUE, "axis is that of the complex parts");
-  const Expr *in = x->dims[d->axis], *one = ex_i64(m->pool, 1);
-  d->length = node_in(n, 1) ? tu_elem(m, n, 1, 0)
-              : d->inverse && d->onesided
-                  ? ex_mul(m->pool, ex_sub(m->pool, in, one), ex_i64(m->pool, 2))
-                  : in;
   return true;
 }
 
 bool infer_dft(Model *m, Node *n) {
-  ExprPool *p = m->pool;
   Dft d;
   int64_t parts;
   const Expr *dims[MAX_RANK];
   if (!dft_of(m, n, &d)) return false;
   const Value *x = n->in[0];
-  if (!expr_is_const(x->dims[x->rank - 1], &parts) || (parts != 1 && parts != 2))
+  if (!expr_is_const(x->dims[x->rank - 1], &parts))
+    return op_error(m, n, ERR_DYNAMIC, "whether the last axis has 1 or 2 elements is not known");
+  if (parts != 1 && parts != 2)
     return op_error(m, n, ERR_SHAPE, "the last axis must have 1 or 2 elements (real, imaginary)");
   if (d.onesided && !d.inverse && parts != 1)
     return op_error(m, n, ERR_VALUE, "a one-sided transform of complex input");
-  if (!require_at_least(m, n, d.length, ex_i64(p, 1), "dft_length")) return false;
-  memcpy(dims, x->dims, sizeof *dims * (size_t)x->rank);
-  const Expr *half = ex_add(p, ex_floordiv(p, d.length, ex_i64(p, 2)), ex_i64(p, 1));
-  dims[d.axis] = tu_dim(m, n, 0, d.axis, d.onesided && !d.inverse ? half : d.length, NULL);
-  dims[x->rank - 1] = ex_i64(p, d.onesided && d.inverse ? 1 : 2);
+  if (!dft_dims(m, n, &d, dims)) return false;
+  dims[x->rank - 1] = ex_i64(m->pool, d.onesided && d.inverse ? 1 : 2);
   return op_out(m, n, 0, x->dtype, x->rank, dims);
 }
 
@@ -169,12 +209,27 @@ static bool small_factors(int64_t n) {
   return n == 1;
 }
 
+/* The most points that a transform with this result can have: the size itself may be data. */
+static const Expr *most_points(ExprPool *p, const Node *n, const Dft *d) {
+  const Value *y = n->out[0];
+  const bool half = d->onesided && !d->inverse;
+  const Expr *most = ex_i64(p, 1), *one = ex_i64(p, 1);
+  if (!d->given) return d->length;
+  for (int k = 0; k < y->rank - 1; k++) {
+    if (d->axis >= 0 && d->axis != k) continue;
+    const Expr *made = y->dims[k];
+    most = ex_max(p, most, half ? ex_sub(p, ex_mul(p, made, ex_i64(p, 2)), one) : made);
+  }
+  return most;
+}
+
 static const Expr *scratch_dft(Model *m, const Node *n) {
   Dft d;
   int64_t points;
   if (!dft_of(m, (Node *)(uintptr_t)n, &d)) return NULL;
   const bool small = expr_is_const(d.length, &points) && points > 0 && small_factors(points);
-  const Expr *count = ex_mul(m->pool, d.length, ex_i64(m->pool, small ? 3 : 17));
+  const Expr *most = small ? d.length : most_points(m->pool, n, &d);
+  const Expr *count = ex_mul(m->pool, most, ex_i64(m->pool, small ? 3 : 17));
   return ex_mul(m->pool, ex_add(m->pool, count, ex_i64(m->pool, 8)), ex_i64(m->pool, 16));
 }
 const ExternRow ext_dft = {"rt_dft", (void *)rt_dft, pack_dft, .scratch = scratch_dft};
@@ -244,7 +299,7 @@ bool expand_dft(Build *b, Node *n, Value **out) {
   const Value *o = n->out[0];
   const int rank = x->rank;
   int64_t rows, cols;
-  const bool fixed = expr_is_const(x->dims[d.axis], &s.in) &&
+  const bool fixed = d.axis >= 0 && expr_is_const(x->dims[d.axis], &s.in) &&
                      expr_is_const(x->dims[rank - 1], &s.parts) &&
                      expr_is_const(d.length, &s.points) && expr_is_const(o->dims[d.axis], &s.out) &&
                      expr_is_const(o->dims[rank - 1], &s.out_parts);
@@ -287,11 +342,11 @@ bool infer_stft(Model *m, Node *n) {
   int count;
   const Expr *one = ex_i64(p, 1);
   if (!op_need_class(m, n, 0, CL_FLOAT) || !op_need_rank(m, n, 0, 2, 3) ||
-      !op_need_class(m, n, 1, CL_INT) || !tu_count(m, n, 1, "frame_step", &count) ||
+      !op_need_class(m, n, 1, CL_INT) || !tu_count(m, n, 1, "frame_step", 1, &count) ||
       !op_same_dtype(m, n, 2, 0) || !op_need_rank(m, n, 2, 1, 1) ||
       !op_need_class(m, n, 3, CL_INT) || !op_int_in(m, n, "onesided", 1, 0, 1, &onesided))
     return false;
-  if (node_in(n, 3) && !tu_count(m, n, 3, "frame_length", &count)) return false;
+  if (node_in(n, 3) && !tu_count(m, n, 3, "frame_length", 1, &count)) return false;
   if (!require_at_least(m, n, tu_elem(m, n, 1, 0), one, "frame_step")) return false;
   const Expr *length = frame_length(m, n), *frames = frame_count(m, n);
   if (!require_at_least(m, n, length, one, "frame_length") ||

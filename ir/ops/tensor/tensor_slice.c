@@ -91,7 +91,7 @@ static bool same_counts(Model *m, Node *n, int *count) {
       c = 1;
       if (!require_size(m, n, n->in[k]->dims[0], 1, "number of elements of starts and ends"))
         return false;
-    } else if (!tu_count(m, n, k, names[k], &c)) {
+    } else if (!tu_count(m, n, k, names[k], k > 1 ? *count : -1, &c)) {
       return false;
     }
     if (k > 1 && c != *count)
@@ -146,6 +146,7 @@ static bool declared_slice(Model *m, Node *n) {
     for (int i = 0; node_in(n, k) && i < count; i++) tu_elem(m, n, k, i);
   for (int i = 0; node_in(n, 4) && i < count; i++)
     if (!require_nonzero(m, n, tu_elem(m, n, 4, i), "step that is not 0")) return false;
+  if (!tu_data_axes(m, n, 3, (int)count, in->rank)) return false;
   for (int i = 0; i < in->rank; i++)
     dims[i] = tu_dim(m, n, 0, i, window_by_data(m->pool, n, (int)count, i).count, in->dims[i]);
   return op_out(m, n, 0, in->dtype, in->rank, dims);
@@ -209,11 +210,11 @@ static bool check_pad(Model *m, Node *n, int *mode) {
   if (!op_choice(m, n, "mode", "constant", pad_modes, mode) || !op_need_class(m, n, 1, CL_INT) ||
       !op_same_dtype(m, n, 2, 0) || !op_need_rank(m, n, 2, 0, 1) || !op_need_class(m, n, 3, CL_INT))
     return false;
-  if (node_in(n, 3) && !tu_count(m, n, 3, "axes", &count)) return false;
+  if (node_in(n, 3) && !tu_count(m, n, 3, "axes", -1, &count)) return false;
   if (node_in(n, 3) && op_known_ints(m, n, 3, &v, &count) &&
       !op_axis_set(m, n, "axis", count, v, n->in[0]->rank, set))
     return false;
-  if (!tu_count(m, n, 1, "pads", &given)) return false;
+  if (!tu_count(m, n, 1, "pads", 2 * count, &given)) return false;
   if (given != 2 * count) return op_error(m, n, ERR_SHAPE, "%d pads for %d axes", given, count);
   for (int k = 0; k < given; k++) {
     const Expr *e = tu_elem(m, n, 1, k);
@@ -221,8 +222,7 @@ static bool check_pad(Model *m, Node *n, int *mode) {
         !require_at_least(m, n, e, ex_sub(m->pool, ex_i64(m->pool, 0), far), "pads"))
       return false;
   }
-  for (int k = 0; node_in(n, 3) && k < count; k++) tu_elem(m, n, 3, k);
-  return true;
+  return !node_in(n, 3) || value_known(n->in[3]) || tu_data_axes(m, n, 3, count, n->in[0]->rank);
 }
 
 /* What is padded with elements of the axis must find them there, in what negative pads leave. */
@@ -307,8 +307,8 @@ bool infer_center_crop_pad(Model *m, Node *n) {
   bool set[MAX_RANK] = {0};
   const int64_t *v;
   if (!op_axis_set(m, n, "axis", node_ints(n, "axes", &v), v, in->rank, set)) return false;
-  crop_axes(n, axes, &count);
-  if (!op_need_class(m, n, 1, CL_INT) || !tu_count(m, n, 1, "shape", &given)) return false;
+  if (!crop_axes(n, axes, &count)) return op_error(m, n, ERR_ATTR_VALUE, "axes out of range");
+  if (!op_need_class(m, n, 1, CL_INT) || !tu_count(m, n, 1, "shape", count, &given)) return false;
   if (given != count) return op_error(m, n, ERR_SHAPE, "%d sizes for %d axes", given, count);
   memcpy(dims, in->dims, sizeof *dims * (size_t)in->rank);
   for (int i = 0; i < count; i++) {
