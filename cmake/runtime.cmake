@@ -26,11 +26,12 @@ list(APPEND rt_flags -isystem ${rt_resources}/include -I ${CMAKE_SOURCE_DIR}
 
 file(GLOB rt_ops CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/runtime/ops/*.c ${CMAKE_SOURCE_DIR}/runtime/text/*.c)
 file(GLOB rt_program CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/runtime/program/*.c)
-list(APPEND rt_program ${CMAKE_SOURCE_DIR}/runtime/core/outfile.c)
+file(GLOB rt_image CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/runtime/image/*.c)
+list(APPEND rt_program ${CMAKE_SOURCE_DIR}/runtime/core/outfile.c ${rt_image})
 set(rt_library ${CMAKE_SOURCE_DIR}/runtime/core/cpu.c ${CMAKE_SOURCE_DIR}/runtime/core/parallel.c
     ${CMAKE_SOURCE_DIR}/runtime/core/defaults.c ${CMAKE_SOURCE_DIR}/runtime/core/failure.c ${CMAKE_SOURCE_DIR}/runtime/core/memory.c
     ${CMAKE_SOURCE_DIR}/runtime/core/memory_libc.c ${CMAKE_SOURCE_DIR}/runtime/core/weights.c
-    ${rt_ops})
+    ${rt_ops} ${rt_image})
 set(rt_device_cuda driver_open device memory graph run)
 set(rt_device_host stand_in block)
 set(rt_out ${CMAKE_BINARY_DIR}/runtime)

@@ -34,6 +34,8 @@ typedef struct Backend {
   bool grids;           /* its kernels are grids of blocks, all of them; else none */
   int batch;            /* kernels of a unit; 0: one, or where there are many, 64 */
   int64_t most_weights; /* bytes that its files can hold; 0: any */
+  /* A call of a runtime function that the backend has no code of; NULL: there is none */
+  const Step *(*lacks)(const Program *p);
   /* State for the units of one program, in its arena; may be NULL. */
   void *(*open)(Program *p);
   /* An empty unit, whose first fields the caller fills in. NULL: out of memory. */

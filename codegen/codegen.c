@@ -67,6 +67,12 @@ bool codegen_write(const Module *m, const Target *t, const CodegenOptions *o, Co
     stats->arena_bytes = stats->thread_bytes = -1;
   if (backend->most_weights && p.weights.bytes > backend->most_weights)
     return arena_free(a), weights_error(m, stats->weight_bytes, backend);
+  const Step *const lacking = backend->lacks ? backend->lacks(&p) : NULL;
+  if (lacking) {
+    diag_error(m->model->diag, lacking->loc, ERR_UNSUPPORTED,
+               "backend %s has no code of its runtime function", backend->name);
+    return arena_free(a), false;
+  }
   Pool *const pool = pool_new(&p, backend);
   bool ok = pool != NULL;
   if (ok) {

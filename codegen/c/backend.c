@@ -68,6 +68,7 @@ const Backend backend_c = {
     .name = "c",
     .kinds = EMIT_C | EMIT_HEADER,
     .most_weights = MOST_WEIGHTS,
+    .lacks = c_lacks,
     .open = open_program,
     .unit = new_unit,
     .kernel = add_kernel,

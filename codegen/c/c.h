@@ -109,3 +109,4 @@ void c_write_runtime(FILE *f);
 void c_write_fmod(FILE *f);
 /* The runtime functions that the program calls. NULL, or a step whose function is not known. */
 const Step *c_write_operators(const Program *p, FILE *f);
+const Step *c_lacks(const Program *p); /* the same, before anything is made; NULL: none */

@@ -39,8 +39,9 @@ EMBED(burin_c_tokenize, "runtime/text/tokenize.c");
 EMBED(burin_c_text_hash, "runtime/text/text_hash.c");
 
 static const char *const operators[] = {
-    burin_c_coupling_begin, burin_c_dft_begin,    burin_c_inverse_begin, burin_c_nms_begin,   burin_c_roi_begin,  burin_c_scatter_begin,
-    burin_c_select_begin, burin_c_tfidf_begin, burin_c_topk_begin, burin_c_tree_begin};
+    burin_c_coupling_begin, burin_c_dft_begin,     burin_c_inverse_begin, burin_c_nms_begin,
+    burin_c_roi_begin,      burin_c_scatter_begin, burin_c_select_begin,  burin_c_tfidf_begin,
+    burin_c_topk_begin,     burin_c_tree_begin};
 enum { N_OPERATORS = sizeof operators / sizeof *operators };
 
 /* Without its includes of the repository's headers: all is one file. */
@@ -129,6 +130,16 @@ static void write_texts(FILE *f) {
   fputs("\n#define TEXT_FN static inline\n", f);
   write_section("strings", burin_c_text_begin, f);
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) write_text(parts[i], f);
+}
+
+const Step *c_lacks(const Program *p) {
+  for (int i = 0; i < p->calls.n; i++) {
+    const Step *const s = p->calls.data[i];
+    if (s->kind == STEP_EXTERN && !s->ext.row->heap &&
+        operator_of(s->ext.row->symbol, p->arena) < 0)
+      return s;
+  }
+  return NULL;
 }
 
 const Step *c_write_operators(const Program *p, FILE *f) {

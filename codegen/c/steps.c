@@ -131,9 +131,7 @@ static void call_extern(CEntry *e, const Step *s) {
          s->ext.row->heap      ? "own.heap"
          : s->ext.scratch >= 0 ? buffer_address(e, s->ext.scratch)
                                : "NULL");
-  const int check = check_add(e->p, BURIN_E_DATA, s->loc,
-                              "%s: its inputs have an impossible index, size or value",
-                              check_node_text(e->p, s->loc));
+  const int check = check_call(e->p, s);
   c_line(c, "if (status != BURIN_OK) return burin_rt_fail(&own, status, %d, 0, 0, 0);", check);
   for (int i = 0; i < s->ext.n_outs; i++) {
     take_dims(e, &s->ext.outs[i], i, s->loc);

@@ -139,9 +139,7 @@ void pass_on_failure(Emit *c, Val status) {
 
 void require_call(Entry *e, const Step *s, Val status) {
   Emit *const c = e->c;
-  const int check = check_add(e->p, BURIN_E_DATA, s->loc,
-                              "%s: its inputs have an impossible index, size or value",
-                              check_node_text(e->p, s->loc));
+  const int check = check_call(e->p, s);
   require_status(e, LLVMBuildICmp(c->b, LLVMIntEQ, status, k_int(c, c->i32, 0), ""), status, check,
                  0, NULL);
 }

@@ -30,6 +30,12 @@ int check_add(const Program *p, int status, const Loc *loc, const char *format, 
   return p->checks->n - 1;
 }
 
+int check_call(const Program *p, const Step *s) {
+  const char *const why = s->kind == STEP_EXTERN ? s->ext.row->fails : NULL;
+  return check_add(p, BURIN_E_DATA, s->loc, "%s: %s", check_node_text(p, s->loc),
+                   why ? why : "its inputs have an impossible index, size or value");
+}
+
 /* ---- symbols ---- */
 /* "input x: height", or the symbol's name alone when no input has that size. */
 const char *check_symbol_text(const Program *p, int id) {

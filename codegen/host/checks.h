@@ -11,3 +11,4 @@ int check_add(const Program *p, int status, const Loc *loc, const char *format, 
 int check_assume(const Program *p, const DimAssume *a, const Expr *values[3]);
 const char *check_symbol_text(const Program *p, int id);
 const char *check_node_text(const Program *p, const Loc *loc);
+int check_call(const Program *p, const Step *s); /* of a runtime function that fails */

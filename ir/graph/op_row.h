@@ -28,6 +28,7 @@ typedef struct ExternRow {
    * multiple of RT_BLOCK). phases 0: one thread */
   int phases, members;
   ExternScratch parts_scratch; /* of these; NULL: as scratch */
+  const char *fails;           /* what it means when it fails; NULL: an index, size or value */
 } ExternRow;
 
 /* ---- rows ---- */

@@ -25,6 +25,8 @@ int32_t rt_tree_ensemble(const RtTensor *in, int32_t n_in, RtTensor *out, int32_
                          const int64_t *w, void *scratch);
 int32_t rt_coupling(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
                     const int64_t *w, void *scratch);
+int32_t rt_image_decoder(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                         const int64_t *w, void *scratch);
 int32_t rt_inverse(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out, const int64_t *w,
                    void *scratch);
 int32_t rt_roi_align(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,

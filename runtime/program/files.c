@@ -190,7 +190,7 @@ bool file_read_tensor(Program *p, const char *arg, const BurinTensorInfo *info, 
   if (npy) return npy_parse(p, path, f, info, t);
   if (png) {
     Image image;
-    return png_decode(p, path, f, &image) &&
+    return image_read(p, path, f, &image) &&
            image_to_tensor(p, path, &image, arg[n] ? arg + n + 1 : "", info, t);
   }
   if (text_ends(path, ".pb")) return pb_parse(p, path, f, t);

@@ -1,7 +1,23 @@
 /* Images become input tensors: (pixel * scale - mean) / std, NCHW or NHWC, bilinear resize to a
  * fixed input size. Options behind the file name:
  * scale=1/255,mean=0.485:0.456:0.406,std=0.229:0.224:0.225,layout=nchw,color=bgr */
+#include "runtime/image/image.h"
 #include "program.h"
+
+bool image_read(Program *p, const char *path, Bytes f, Image *out) {
+  const ImageFile file = {f.data, f.size};
+  ImageInfo info;
+  if (!image_info(file, &info))
+    return program_error(p, "%s: damaged or unsupported PNG (interlaced?)", path);
+  const uint64_t scratch = image_scratch(f.size, info.width, info.height);
+  const uint64_t bytes = (uint64_t)info.width * info.height * info.channels;
+  uint8_t *memory = scratch + bytes < SIZE_MAX / 2 ? sys_alloc((size_t)(scratch + bytes)) : NULL;
+  if (!memory) return program_error(p, "%s: not enough memory", path);
+  if (!image_decode(file, &info, memory, memory + scratch))
+    return program_error(p, "%s: damaged PNG", path);
+  *out = (Image){info.width, info.height, info.channels, memory + scratch};
+  return true;
+}
 
 static bool parse_list(const char **s, double *values) {
   int n = 0;

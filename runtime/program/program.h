@@ -148,10 +148,8 @@ bool pb_parse(Program *p, const char *path, Bytes file, Tensor *out);
 size_t pb_header(const Tensor *t, const char *name, uint64_t data_bytes, char *out);
 /* Strings as the fields behind the header; NULL: no memory. */
 char *pb_strings(const Tensor *t, uint64_t *bytes);
-/* png.c, inflate.c, image.c */
-bool png_decode(Program *p, const char *path, Bytes file, Image *out);
-/* Exactly `size` bytes of a deflate stream; false when it is damaged or of another size. */
-bool inflate_bytes(const uint8_t *in, size_t in_size, uint8_t *out, size_t size);
+/* image.c; image_read: a picture that runtime/image decodes, or the error that it does not */
+bool image_read(Program *p, const char *path, Bytes file, Image *out);
 bool image_to_tensor(Program *p, const char *path, const Image *image, const char *options,
                      const BurinTensorInfo *info, Tensor *out);
 

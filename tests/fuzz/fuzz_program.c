@@ -2,6 +2,7 @@
  * any options), deflate streams alone, numbers in text. The first byte chooses. */
 #include <stdlib.h>
 
+#include "runtime/image/image.h"
 #include "runtime/program/program.h"
 #include "tests/fuzz/program_alloc.h"
 
@@ -56,7 +57,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const uint8_t pixels[2 * 2 * 3] = {1, 2, 3};
     const Image small = {2, 2, 3, pixels};
     image_to_tensor(p, "f", &small, (const char *)copy, info, &t);
-  } else if (png_decode(p, "f", file, &image))
+  } else if (image_read(p, "f", file, &image))
     image_to_tensor(p, "f", &image, "mean=1:2:3", info, &t);
   while (n_blocks > 0) free(blocks[--n_blocks]);
   free(p);

@@ -19,7 +19,7 @@ import onnx
 from onnx import numpy_helper
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from tests.support.onnx_suites import LIGHT, SUITES, cases, exceptions
+from tests.support.onnx_suites import LIGHT, SUITES, cases, exception
 
 
 LONG = {"test_operator_conv"}  # 10 s in the interpreter: only compiled
@@ -65,7 +65,7 @@ def generate(work):
 
 def judge(verdict, name, why):
     """What the tool found, as an exception has it: it must fail, and by its values."""
-    reason = exceptions().get(name)
+    reason = exception(name)
     if not reason or verdict == "SKIP":
         return verdict, why
     if verdict == "PASS":

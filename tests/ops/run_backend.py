@@ -22,7 +22,7 @@ import numpy as np
 
 import burin
 from tests.ops import modes
-from tests.support.onnx_suites import SUITES, cases, exceptions
+from tests.support.onnx_suites import SUITES, cases, exception
 
 SECONDS = 60
 # Two units in the last place of the 16-bit types: references round after every step, kernels once at the end.
@@ -63,7 +63,7 @@ class WrongValue(AssertionError):
 
 def run_case(case, answers=modes.MODES["native"]):
     """(result, detail): passed, failed or skipped; answers: a function of modes.py."""
-    reason = exceptions().get(case.name)
+    reason = exception(case.name)
     try:
         for got, (_, outputs) in zip(answers(case), case.data_sets):
             same(got, [modes.array(v) for v in outputs], case.rtol, case.atol)
@@ -141,7 +141,7 @@ def run_official(test):
     test.case(test.method).run(result)
     text = " ".join(t for _, t in result.errors + result.failures)
     ended = " ".join(text.split())[-200:]
-    reason = exceptions().get(test.name)
+    reason = exception(test.name)
     if reason:
         return ("skipped", reason) if "Mismatched elements" in text else ("failed", ended or "passes, and stands in exceptions.txt")
     if "error[E02" in text:  # unsupported

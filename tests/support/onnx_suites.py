@@ -1,4 +1,5 @@
 """The suites of the onnx package, with models and data in memory, and the exceptions from them (tests/ops/exceptions.txt)."""
+import fnmatch
 import functools
 import re
 from pathlib import Path
@@ -68,9 +69,15 @@ def cases(suites=SUITES, pattern=""):
     return [c for c in found if re.search(pattern, c.name)]
 
 
+@functools.cache
 def exceptions():
-    """{name: reason}: tests whose wanted values cannot be had. They must run, and fail by values only."""
+    """{name or pattern: reason}: tests whose wanted values cannot be had. They must run, and fail by values only."""
     lines = (Path(__file__).resolve().parents[1] / "ops/exceptions.txt").read_text().splitlines()
     found = dict(line.split(": ", 1) for line in lines if line and not line.startswith("#"))
     assert len(found) <= MOST_EXCEPTIONS, f"{len(found)} exceptions, {MOST_EXCEPTIONS} at most"
     return found
+
+
+def exception(name):
+    """The reason why this test is one, or None."""
+    return next((reason for pattern, reason in exceptions().items() if fnmatch.fnmatchcase(name, pattern)), None)

@@ -114,7 +114,11 @@ const Expr *elem_pow(ElemCtx *c, const Node *n, int out, const Expr *const *idx)
     if (e) return kit_ret(c, n, out, e);
   }
   if (!dtype_is_float(t) && !dtype_is_float(ty)) return kit_ret(c, n, out, pow_int(c, x, y));
-  const Expr *e = ex_op(p, EX_pow, ex_cast(p, ft, x), ex_cast(p, ft, y), NULL);
+  const Expr *power = ex_cast(p, ft, y), *e = ex_op(p, EX_pow, ex_cast(p, ft, x), power, NULL);
+  if (!dtype_is_float(t)) { /* an integer to a whole power is one, which its cast must not miss */
+    const Expr *whole = ex_eq(p, ex_op(p, EX_floor, power, NULL, NULL), power);
+    e = ex_select(p, whole, ex_op(p, EX_rint, e, NULL, NULL), e);
+  }
   return kit_ret(c, n, out, e);
 }
 

@@ -1,6 +1,6 @@
 /* PNG files: all colour types and depths, not interlaced. Checksums are not verified (a damaged
  * stream is found by inflate or shows). Depth 16 keeps the high byte; transparency is dropped. */
-#include "program.h"
+#include "runtime/image/image.h"
 
 typedef struct Png {
   uint32_t width, height, depth, color;
@@ -29,7 +29,7 @@ static bool read_header(Png *png, const uint8_t *d, uint32_t n) {
           png->color == 6);
 }
 
-static bool read_chunks(Png *png, Bytes f) {
+static bool read_chunks(Png *png, ImageFile f) {
   for (size_t at = 8; at + 12 <= f.size;) {
     const uint32_t n = big_endian(f.data + at), type = big_endian(f.data + at + 4);
     const uint8_t *d = f.data + at + 8;
@@ -98,25 +98,35 @@ static void expand(const Png *png, const uint8_t *rows, size_t row, uint32_t sam
   }
 }
 
-bool png_decode(Program *p, const char *path, Bytes f, Image *out) {
-  static const uint8_t samples_of[7] = {1, 0, 3, 1, 2, 0, 4};
+static uint32_t channels_of(uint32_t color) {
+  static const uint8_t channels[7] = {1, 0, 3, 3, 2, 0, 4};
+  return channels[color];
+}
+
+bool png_info(ImageFile f, ImageInfo *info) {
   Png png = {0};
-  png.packed = sys_alloc(f.size + 1);
-  if (!png.packed) return program_error(p, "%s: not enough memory", path);
-  if (!read_chunks(&png, f))
-    return program_error(p, "%s: damaged or unsupported PNG (interlaced?)", path);
-  const uint32_t samples = samples_of[png.color], channels = png.color == 3 ? 3 : samples;
-  const size_t row = ((size_t)png.width * samples * png.depth + 7) / 8,
-               raw = (row + 1) * png.height;
+  if (f.size < 33 || big_endian(f.data + 12) != 0x49484452 ||
+      !read_header(&png, f.data + 16, big_endian(f.data + 8)))
+    return false;
+  info->width = png.width;
+  info->height = png.height;
+  info->channels = channels_of(png.color);
+  return true;
+}
+
+/* scratch: the stream, then the rows. */
+bool png_decode(ImageFile f, const ImageInfo *info, uint8_t *scratch, uint8_t *pixels) {
+  Png png = {.packed = scratch};
+  if (!read_chunks(&png, f) || png.width != info->width || png.height != info->height ||
+      channels_of(png.color) != info->channels)
+    return false;
+  const uint32_t samples = png.color == 3 ? 1 : info->channels;
+  const size_t row = ((size_t)png.width * samples * png.depth + 7) / 8;
   const size_t step = samples * png.depth / 8 ? samples * png.depth / 8 : 1;
-  uint64_t pixels = (uint64_t)png.width * png.height * channels;
-  uint8_t *rows = sys_alloc(raw + 16),
-          *expanded = pixels < SIZE_MAX / 2 ? sys_alloc((size_t)pixels) : NULL;
-  if (!rows || !expanded) return program_error(p, "%s: not enough memory", path);
-  if (!inflate_bytes(png.packed + 2, png.n_packed - 2, rows, raw) ||
+  uint8_t *rows = scratch + f.size;
+  if (!inflate_bytes(png.packed + 2, png.n_packed - 2, rows, (row + 1) * png.height) ||
       !unfilter(rows, png.height, row, step))
-    return program_error(p, "%s: damaged PNG", path);
-  expand(&png, rows, row, samples, expanded);
-  *out = (Image){png.width, png.height, channels, expanded};
+    return false;
+  expand(&png, rows, row, samples, pixels);
   return true;
 }

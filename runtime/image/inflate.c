@@ -1,6 +1,6 @@
 /* Deflate (RFC 1951) into a buffer of known size. Canonical Huffman codes by counting; every read
  * and write is bounded, so damaged input ends in false. */
-#include "program.h"
+#include "runtime/image/image.h"
 
 typedef struct Bits {
   const uint8_t *in, *end;
