@@ -66,3 +66,5 @@ double codegen_limit_us(const Module *m, const Kernel *k, const Gpu *g);
 const char *codegen_host_work(const Module *m, const Target *t, const Step *s);
 /* Whether launches are kept as graphs, as a sentence. */
 const char *codegen_graph_note(const Module *m, const Target *t);
+/* Whether C source can have the runtime function. */
+bool codegen_c_has(const ExternRow *row);

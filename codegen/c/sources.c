@@ -4,6 +4,7 @@
 
 #include "codegen/c/c.h"
 #include "codegen/c/embed.h"
+#include "codegen/codegen.h"
 #include "ir/op/op.h"
 
 EMBED(burin_c_scalar, "codegen/c/scalar.h");
@@ -132,12 +133,17 @@ static void write_texts(FILE *f) {
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) write_text(parts[i], f);
 }
 
+bool codegen_c_has(const ExternRow *row) {
+  Arena *const a = arena_new(0, NULL, NULL);
+  const bool has = row->heap || operator_of(row->symbol, a) >= 0;
+  arena_free(a);
+  return has;
+}
+
 const Step *c_lacks(const Program *p) {
   for (int i = 0; i < p->calls.n; i++) {
     const Step *const s = p->calls.data[i];
-    if (s->kind == STEP_EXTERN && !s->ext.row->heap &&
-        operator_of(s->ext.row->symbol, p->arena) < 0)
-      return s;
+    if (s->kind == STEP_EXTERN && !codegen_c_has(s->ext.row)) return s;
   }
   return NULL;
 }

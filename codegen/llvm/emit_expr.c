@@ -9,7 +9,7 @@
 static Val ev(Emit *c, const Expr *e, bool narrow);
 
 /* ---- the statement's cache ---- */
-enum { MODE_NARROW = 1, MODE_LANE0 = 2, MODE_FITS = 4, MODE_SEEN = 5 };
+enum { MODE_NARROW = 1, MODE_LANE0 = 2, MODE_FITS = 4, MODE_SEEN = 5, MODE_SIZES = 6 };
 
 static CacheSlot *cache_find(Emit *c, uint32_t key) {
   uint32_t i = (key * 2654435761u) & (c->cache_size - 1);
@@ -116,6 +116,43 @@ static bool fits32(Emit *c, const Expr *e) {
     for (int i = 0; ok && i < e->nargs; i++) ok = !e->a[i] || fits32(c, e->a[i]);
   cache_put(c, key, ok ? (Val)c : (Val)&c->cache);
   return ok;
+}
+
+static bool own_size(const Emit *c, const Expr *e) {
+  int64_t lo, hi;
+  switch (e->op) {
+    case EX_VAR: return true;
+    case EX_SYM: return expr_symbol(c->pool, e->id)->lo >= 0;
+    case EX_CONST:
+    case EX_LOAD:
+    case EX_LOCAL:
+    case EX_cast:
+    case EX_sat:
+    case EX_bits:
+      return expr_range(c->pool, e, &lo, &hi) && lo >= INT32_MIN / 2 && hi <= INT32_MAX / 2;
+    default: return true;
+  }
+}
+
+/* Whether an i64 expression is made of sizes, loop variables and small constants, which stay within
+ * 32 bits where addresses have no more; data and large constants, which bound them, do not. */
+static bool is_sizes(Emit *c, const Expr *e) {
+  if (e->dtype != DT_I64) return true;
+  const uint32_t key = e->uid * 8 + MODE_SIZES;
+  const Val known = cache_get(c, key);
+  if (known) return known == (Val)c;
+  bool ok = own_size(c, e);
+  if (e->op != EX_LOAD && e->op != EX_LOCAL && e->op != EX_cast && e->op != EX_sat &&
+      e->op != EX_bits)
+    for (int i = 0; ok && i < e->nargs; i++) ok = !e->a[i] || is_sizes(c, e->a[i]);
+  cache_put(c, key, ok ? (Val)c : (Val)&c->cache);
+  return ok;
+}
+
+/* The low 32 bits of the result follow from those of the operands. */
+static bool is_modular(ExprOp op) {
+  return op == EX_add || op == EX_sub || op == EX_mul || op == EX_neg || op == EX_select ||
+         op == EX_rarely;
 }
 
 static bool in_lanes(const Emit *c) { return c->vvar && !c->lane0; }
@@ -435,12 +472,13 @@ Val emit_op(Emit *c, const Expr *e, ExprOp op, DType t, Val a, Val b, Val x) {
 /* How an argument's i64 parts are emitted below e. */
 static bool arg_narrow(Emit *c, const Expr *e, bool narrow) {
   const bool conversion = e->op == EX_cast || e->op == EX_sat || e->op == EX_bits;
-  if (e->dtype == DT_I64 && !conversion) return narrow;
-  if (c->force_narrow) return true;
-  bool any = false;
+  if (e->dtype == DT_I64 && !conversion && (!narrow || !c->force_narrow || is_modular(e->op)))
+    return narrow;
+  bool any = c->force_narrow;
   for (int i = 0; i < e->nargs; i++) {
     if (!e->a[i] || e->a[i]->dtype != DT_I64) continue;
-    if (!may_narrow(c) || !fits32(c, e->a[i])) return false;
+    if (c->force_narrow ? !is_sizes(c, e->a[i]) : !may_narrow(c) || !fits32(c, e->a[i]))
+      return false;
     any = true;
   }
   return any;
@@ -466,7 +504,8 @@ static Val emit_call(Emit *c, const Expr *e, bool narrow) {
   for (int i = 0; i < e->nargs; i++) v[i] = ev(c, e->a[i], arg);
   DType t = e->a[0]->dtype;
   if (t == DT_I64 && arg) t = DT_I32;
-  return emit_op(c, e, e->op, t, v[0], v[1], v[2]);
+  const Val r = emit_op(c, e, e->op, t, v[0], v[1], v[2]);
+  return narrow && !arg && e->dtype == DT_I64 ? resize(c, r, c->i32) : r;
 }
 
 static Val narrowed(Emit *c, const Expr *e, Val v, bool narrow) {

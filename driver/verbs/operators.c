@@ -3,13 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codegen/codegen.h"
 #include "driver/driver.h"
 #include "frontend/frontend.h"
 #include "ir/op/op.h"
 
 typedef struct Entry {
   const char *domain, *name, *how, *gpu;
-  int since; /* 0: the importer's own */
+  const OpRow *row; /* NULL: the importer's own */
 } Entry;
 
 static const char *how_made(const OpRow *r) {
@@ -28,6 +29,7 @@ static const char *where_on_gpu(const OpRow *r) {
   if (r->body == OB_EXPAND) return "as these";
   if (r->body == OB_REGION) return "graph, or host";
   if (r->body != OB_EXTERN) return "kernels";
+  if (!codegen_c_has(r->ext)) return "host"; /* nor has a device its source */
   return r->ext->heap ? "host" : r->ext->phases ? "many threads" : "one thread";
 }
 
@@ -37,25 +39,31 @@ static int by_name(const void *a, const void *b) {
   return d ? d : strcmp(x->name, y->name);
 }
 
+static void print_entry(const Entry *e) {
+  const OpRow *const r = e->row;
+  const bool called = r && r->body == OB_EXTERN;
+  printf("| %s%s%s | ", e->domain, *e->domain ? "." : "", e->name);
+  if (r) printf("%d", r->since);
+  printf(" | %s | %s | %s | %s |\n", e->how, !called || r->ext->fn ? "yes" : "no",
+         !called || codegen_c_has(r->ext) ? "yes" : "no", e->gpu);
+}
+
 int list_operators(void) {
   Arena *const a = arena_new(0, NULL, NULL);
   Vec(Entry) all = {0};
   for (int i = 0; i < op_row_count; i++) {
     const OpRow *const r = &op_rows[i];
     if (strcmp(r->domain, "burin") == 0) continue; /* made by rewriting */
-    vec_push(a, &all, ((Entry){r->domain, r->name, how_made(r), where_on_gpu(r), r->since}));
+    vec_push(a, &all, ((Entry){r->domain, r->name, how_made(r), where_on_gpu(r), r}));
   }
   const char *domain, *name;
   for (int i = 0; frontend_own_operator(i, &domain, &name); i++)
-    vec_push(a, &all, ((Entry){domain, name, "what the importer makes of it", "as this", 0}));
+    vec_push(a, &all, ((Entry){domain, name, "what the importer makes of it", "as this", NULL}));
   qsort(all.data, (size_t)all.n, sizeof *all.data, by_name);
-  printf("| operator | since | made of | on GPUs |\n|---|---|---|---|\n");
-  for (int i = 0; i < all.n; i++) {
-    const Entry *const e = &all.data[i];
-    printf("| %s%s%s | ", e->domain, *e->domain ? "." : "", e->name);
-    if (e->since) printf("%d", e->since);
-    printf(" | %s | %s |\n", e->how, e->gpu);
-  }
+  printf(
+      "| operator | since | made of | interpreted | C source | on GPUs |\n"
+      "|---|---|---|---|---|---|\n");
+  for (int i = 0; i < all.n; i++) print_entry(&all.data[i]);
   arena_free(a);
   return EXIT_OK;
 }

@@ -48,6 +48,7 @@ def main():
         programs.test_loop_text(d)
         programs.test_ir_dir(d)
         weights.test_external_weights(d)
+        weights.test_far_weights(d)
         formats.test_formats(d, program)
         stacks.test_stacks(d, program)
     return finish()

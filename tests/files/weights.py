@@ -2,6 +2,7 @@
 from pathlib import Path
 
 import numpy as np
+from onnx import TensorProto, helper, numpy_helper
 
 import burin as package
 from burin import _abi
@@ -44,3 +45,30 @@ def test_external_weights(d):
         check("external weights: a run without them", e.status == 16, e)
     finally:
         package.Model._map_weights = mapped
+
+
+def external(name, shape, offset):
+    """A tensor of floats in the file far.bin."""
+    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape, data_location=TensorProto.EXTERNAL)
+    for key, value in (("location", "far.bin"), ("offset", offset), ("length", 4 * int(np.prod(shape)))):
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor
+
+
+def test_far_weights(d):
+    """A tensor of more than 2 GB, and one behind 4 GB, in a file that is sparse on disk."""
+    rows, columns, far = 600_000, 1000, 5 * 10**9
+    with open(d / "far.bin", "wb") as f:
+        f.truncate(far + 4 * columns)
+        for at, values in ((4 * columns * (rows - 1), np.arange(columns)), (far, np.full(columns, 2))):
+            f.seek(at)
+            f.write(values.astype(np.float32).tobytes())
+    nodes = [helper.make_node("Slice", ["w", "s", "e"], ["last"]), helper.make_node("Mul", ["x", "last"], ["t"]), helper.make_node("Add", ["t", "far"], ["y"])]
+    weights = [external("w", [rows, columns], 0), external("far", [columns], far)]
+    weights += [numpy_helper.from_array(np.array([k]), n) for n, k in (("s", rows - 1), ("e", rows))]
+    infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, columns]) for n in "xy"]
+    model = helper.make_model(helper.make_graph(nodes, "g", infos[:1], infos[1:], weights), opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    (d / "far.onnx").write_bytes(model.SerializeToString())
+    y = package.compile(d / "far.onnx").run({"x": np.ones((1, columns), np.float32)})[0]
+    check("weights beyond 4 GB", np.array_equal(y[0], np.arange(columns) + 2), y)
+    (d / "far.bin").unlink()

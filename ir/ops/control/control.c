@@ -344,7 +344,7 @@ static const Expr *declared_trip(Model *m, const Node *n, int carried) {
     const Value *o = node_out(n, k);
     const Expr *d = tu_declared(n, k, 0);
     if (d) return d;
-    if (o && o->kind == TY_TENSOR && o->rank > 0 && o->dims[0]->op == EX_SYM &&
+    if (o && o->kind == TY_TENSOR && o->rank > 0 && o->dims[0] && o->dims[0]->op == EX_SYM &&
         expr_symbol(m->pool, o->dims[0]->id)->runtime)
       return expr_symbol(m->pool, o->dims[0]->id)->bound;
   }
