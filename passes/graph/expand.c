@@ -2,6 +2,7 @@
  * left. Gives PF_EXPANDED: later passes see only EW, ELEM, EXTERN and REGION rows. Those of
  * quantized values are rewritten first (expand_quantized), before passes look for their products
  * and constants are folded. */
+#include "ir/expr/expr_query.h"
 #include "passes/graph/rewrite.h"
 
 #include <string.h>
@@ -24,12 +25,24 @@ static bool is_composite(const Node *n, bool quantized) {
   return n->op->body == OB_EXPAND && (!quantized || is_quantized(n));
 }
 
-/* Sizes that data give keep the names by which the readers of `was` know them. */
+/* Somebody else gives v's node the size: a definition of it, or an input. */
+static bool size_is_given(const Model *m, const Value *v, const Expr *size) {
+  const Node *const n = v->def;
+  for (int i = 0; n && i < n->n_syms; i++)
+    if (n->syms[i].sym == size) return true;
+  for (int k = 0; n && k < n->n_in; k++)
+    for (int d = 0; n->in[k] && d < n->in[k]->rank; d++)
+      if (expr_contains(m->pool, n->in[k]->dims[d], size)) return true;
+  return !n;
+}
+
+/* Sizes that data give, found by the node that makes `is`, keep the names by which the readers of
+ * `was` know them. */
 static void keep_sizes(Model *m, const Value *was, Value *is) {
   for (int d = 0; d < was->rank && was->rank == is->rank; d++) {
     const Expr *const a = was->dims[d], *const b = is->dims[d];
     if (a != b && a->op == EX_SYM && b->op == EX_SYM && expr_symbol(m->pool, a->id)->runtime &&
-        expr_symbol(m->pool, b->id)->runtime)
+        expr_symbol(m->pool, b->id)->runtime && !size_is_given(m, is, b))
       is->dims[d] = a;
   }
 }

@@ -74,26 +74,15 @@ static Window slice_window(ExprPool *p, const Node *n, int k, int axis) {
   return window_make(p, tu_known(p, n, 1, k), tu_known(p, n, 2, k), step, n->in[0]->dims[axis]);
 }
 
-/* Starts and ends that are slices themselves, as exporters write an offset at a data-dependent place:
- * they have one element, or the run fails. */
-static bool count_unknown(const Value *v) {
-  int64_t c;
-  return v->rank == 1 && !expr_is_const(v->dims[0], &c);
-}
-
+/* Starts of unknown number, as exporters write an offset at a data-dependent place, have one
+ * element, or the run fails; the others are as many as starts. */
 static bool same_counts(Model *m, Node *n, int *count) {
   static const char *const names[] = {"", "starts", "ends", "axes", "steps"};
   for (int k = 1; k <= 4; k++) {
     int c;
     if (k > 1 && !node_in(n, k)) continue;
-    if (!op_need_class(m, n, k, CL_INT)) return false;
-    if (k <= 2 && count_unknown(n->in[k])) {
-      c = 1;
-      if (!require_size(m, n, n->in[k]->dims[0], 1, "number of elements of starts and ends"))
-        return false;
-    } else if (!tu_count(m, n, k, names[k], k > 1 ? *count : -1, &c)) {
+    if (!op_need_class(m, n, k, CL_INT) || !tu_count(m, n, k, names[k], k > 1 ? *count : 1, &c))
       return false;
-    }
     if (k > 1 && c != *count)
       return op_error(m, n, ERR_SHAPE, "%d %s for %d starts", c, names[k], *count);
     *count = c;
