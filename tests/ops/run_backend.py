@@ -72,7 +72,7 @@ def run_case(case, answers=modes.MODES["native"]):
     except burin.CompileError as e:
         message = str(e).splitlines()[0] if str(e) else ""
         return ("skipped" if e.status == 5 else "failed"), f"status {e.status}: {message[-200:]}"
-    except WrongValue as e:
+    except (WrongValue, burin.RunError) as e:
         return ("skipped", reason) if reason else ("failed", f"{' '.join(str(e).split())[:200]}")
     except Exception as e:
         return "failed", f"{type(e).__name__}: {' '.join(str(e).split())[:200]}"
@@ -143,7 +143,7 @@ def run_official(test):
     ended = " ".join(text.split())[-200:]
     reason = exception(test.name)
     if reason:
-        return ("skipped", reason) if "Mismatched elements" in text else ("failed", ended or "passes, and stands in exceptions.txt")
+        return ("skipped", reason) if "Mismatched elements" in text or "RunError" in text else ("failed", ended or "passes, and stands in exceptions.txt")
     if "error[E02" in text:  # unsupported
         return "skipped", " ".join(text[text.index("error[E02"):].split("\n")[:1])
     return ("failed", ended) if text else ("skipped", "by itself") if result.skipped else ("passed", "")
