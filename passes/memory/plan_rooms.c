@@ -47,6 +47,19 @@ static bool unknown(void *user, const Expr *e) {
   return e->op == EX_SYM && !((const Rooms *)user)->known[e->id];
 }
 
+/* Elements that buffer b needs at this step: its size, or what that is taken to equal (a Reshape whose
+ * sizes are found later), or its bound. */
+static const Expr *room_of(Rooms *r, const Expr *count) {
+  const Model *const m = r->m->model;
+  for (int i = 0; i < m->assumes.n && expr_any(count, EXF_SYM, unknown, r); i++) {
+    const DimAssume *const a = &m->assumes.data[i];
+    if (a->kind != ASSUME_EQUAL || (a->a != count && a->b != count)) continue;
+    const Expr *const other = a->a == count ? a->b : a->a;
+    if (!expr_any(other, EXF_SYM, unknown, r)) return other;
+  }
+  return expr_rewrite(r->p, count, at_bound, r);
+}
+
 /* ---- buffers ---- */
 /* The function itself says where the result lies. */
 static bool made_by_step(const Rooms *r, int buffer) {
@@ -64,7 +77,7 @@ static void visit(void *user, const BufRef *ref, int access) {
   r->done[id] = true;
   if (made_by_step(r, id)) return;
   const Buffer *const b = &r->m->buffers.data[id];
-  const Expr *const count = expr_rewrite(r->p, b->count, at_bound, r);
+  const Expr *const count = room_of(r, b->count);
   if (expr_any(count, EXF_SYM, unknown, r)) {
     int missing = -1;
     expr_upper(r->p, b->count, &missing);
