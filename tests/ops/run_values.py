@@ -349,6 +349,25 @@ def moves(t):
                   f"{name} of {np.dtype(dtype)}, {how}")
 
 
+# ---- pieces of one element -------------------------------------------------------------------------------------------
+def pieces():
+    """x[i : i + 1] broadcasts, though nothing bounds i: a Loop ends by its condition."""
+    one, n = nh.from_array(np.array([1]), "one"), nh.from_array(np.array(4), "n")
+    body = h.make_graph(
+        [h.make_node("Reshape", ["i", "minus"], ["s"]), h.make_node("Add", ["s", "one"], ["e"]),
+         h.make_node("Slice", ["x", "s", "e"], ["piece"]), h.make_node("Div", ["row", "piece"], ["y"]),
+         h.make_node("Add", ["i", "step"], ["next"]), h.make_node("Less", ["next", "n"], ["more"])],
+        "body", [h.make_tensor_value_info("k", T.INT64, []), h.make_tensor_value_info("c", T.BOOL, []),
+                 h.make_tensor_value_info("i", T.INT64, [])],
+        [h.make_tensor_value_info("more", T.BOOL, []), h.make_tensor_value_info("next", T.INT64, []),
+         h.make_tensor_value_info("y", T.FLOAT, [7])],
+        [one, n, nh.from_array(np.array([-1]), "minus"), nh.from_array(np.array(1), "step")])
+    m = model([h.make_node("Loop", ["", "go", "zero"], ["last", "ys"], body=body)], [("x", T.FLOAT, [5]), ("row", T.FLOAT, [7])],
+              ["ys"], [("go", np.array(True)), ("zero", np.array(0))])
+    x, row = np.arange(1, 6, dtype=np.float32), np.arange(7, dtype=np.float32)
+    check(np.allclose(burin.compile(m).run({"x": x, "row": row})[0], row / x[:4, None]), "a slice of one element at a place from a Loop")
+
+
 MOVED = [T.FLOAT, T.UINT8, T.INT16, T.INT32, T.INT64, T.BOOL, T.FLOAT16, T.DOUBLE, T.COMPLEX64, T.COMPLEX128, T.BFLOAT16,
          T.FLOAT8E4M3FN, T.FLOAT8E5M2FNUZ, T.INT4, T.UINT4, T.FLOAT4E2M1]
 
@@ -369,7 +388,7 @@ def first_rows():
 
 def main():
     only = sys.argv[1:]
-    for part in (powers, resizes, huge, sums, windows, first_k, quantized, first_rows):
+    for part in (powers, resizes, huge, sums, windows, first_k, quantized, pieces, first_rows):
         if not only or part.__name__ in only:
             part()
     for t in MOVED:

@@ -24,11 +24,21 @@ static const Expr *taken(ExprPool *p, const Expr *span, const Expr *step) {
   return ex_max(p, ex_add(p, last, one), ex_i64(p, 0));
 }
 
+/* to - from, written so that s : s + n with an s that is data has the range [0, n]. */
+static const Expr *span_up(ExprPool *p, const Expr *s, const Expr *e, const Expr *from,
+                           const Expr *to, const Expr *dim) {
+  const Expr *span = ex_sub(p, to, from);
+  int64_t n, lo, hi, k;
+  if (expr_is_const(span, &k) || !expr_is_const(ex_sub(p, e, s), &n) || n < 0) return span;
+  const bool in_front = expr_range(p, s, &lo, &hi) && lo >= 0;
+  return in_front ? ex_min(p, ex_i64(p, n), ex_sub(p, dim, from)) : span;
+}
+
 static Window window_up(ExprPool *p, const Expr *s, const Expr *e, const Expr *step,
                         const Expr *dim) {
   const Expr *zero = ex_i64(p, 0);
   const Expr *from = bound_of(p, s, dim, zero, dim), *to = bound_of(p, e, dim, zero, dim);
-  return (Window){from, step, taken(p, ex_sub(p, to, from), step)};
+  return (Window){from, step, taken(p, span_up(p, s, e, from, to, dim), step)};
 }
 
 static Window window_down(ExprPool *p, const Expr *s, const Expr *e, const Expr *step,
