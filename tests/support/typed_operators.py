@@ -320,6 +320,8 @@ class Maker:
     def make_matmul(self, t, op="MatMul"):
         m, k, n = (self.pick(0, 1, 2, 5, 7, 16, 31) for _ in range(3))
         a, b = self.pick(((m, k), (k, n)), ((3, m, k), (k, n)), ((2, 1, m, k), (3, k, n)), ((k,), (k, n)), ((m, k), (k,)))
+        if k == 0:  # ONNX Runtime has the shape of A where nothing is added up
+            a, b = (m, k), (k, n)
         return Case(op, [self.data(a, t), self.data(b, t)], {}, [1] if self.chance(0.4) else [])
 
     def make_matmulinteger(self, t):
