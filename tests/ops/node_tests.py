@@ -70,7 +70,7 @@ def judge(verdict, name, why):
         return verdict, why
     if verdict == "PASS":
         return "FAIL", "passes, and stands in exceptions.txt"
-    return ("SKIP", reason) if re.search(r"^output \d+: element|failed with status 6$", why) else (verdict, why)
+    return ("SKIP", reason) if re.search(r"^output \d+: element|fail(s|ed) with status 6$", why) else (verdict, why)
 
 
 def main():
