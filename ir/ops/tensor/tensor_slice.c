@@ -84,14 +84,19 @@ static Window slice_window(ExprPool *p, const Node *n, int k, int axis) {
   return window_make(p, tu_known(p, n, 1, k), tu_known(p, n, 2, k), step, n->in[0]->dims[axis]);
 }
 
-/* Starts of unknown number, as exporters write an offset at a data-dependent place, have one
- * element, or the run fails; the others are as many as starts. */
+/* Starts of unknown number are as many as the other lists have, or one, as exporters write an offset
+ * at a data-dependent place; else the run fails. */
 static bool same_counts(Model *m, Node *n, int *count) {
   static const char *const names[] = {"", "starts", "ends", "axes", "steps"};
+  int64_t known, likely = 1;
+  for (int k = 4; k >= 1; k--)
+    if (node_in(n, k) && n->in[k]->rank == 1 && expr_is_const(n->in[k]->dims[0], &known))
+      likely = known;
   for (int k = 1; k <= 4; k++) {
     int c;
     if (k > 1 && !node_in(n, k)) continue;
-    if (!op_need_class(m, n, k, CL_INT) || !tu_count(m, n, k, names[k], k > 1 ? *count : 1, &c))
+    if (!op_need_class(m, n, k, CL_INT) ||
+        !tu_count(m, n, k, names[k], k > 1 ? *count : (int)likely, &c))
       return false;
     if (k > 1 && c != *count)
       return op_error(m, n, ERR_SHAPE, "%d %s for %d starts", c, names[k], *count);
