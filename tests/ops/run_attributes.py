@@ -23,7 +23,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from tests.ops import bad_nodes
+from tests.support import bad_nodes
 from tools import operator_attributes
 from tests.support import part
 from tests.support.onnx_suites import NODE, cases
