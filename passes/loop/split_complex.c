@@ -117,6 +117,9 @@ static bool split_step(void *user, Step *t) {
     t->copy.count = twice(s, t->copy.count);
     t->copy.src = split_ref(s, t->copy.src);
     t->copy.dst = split_ref(s, t->copy.dst);
+  } else if (t->kind == STEP_ROOM && s->wide[t->room.buffer]) {
+    t->room.count = twice(s, t->room.count);
+    t->room.keep = twice(s, t->room.keep);
   }
   return true;
 }

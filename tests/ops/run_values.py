@@ -368,6 +368,22 @@ def pieces():
     check(np.allclose(burin.compile(m).run({"x": x, "row": row})[0], row / x[:4, None]), "a slice of one element at a place from a Loop")
 
 
+def grown(t):
+    """A state of a Loop that nothing bounds lies in the heap, at any width of its elements."""
+    matrix = lambda name, rows: h.make_tensor_value_info(name, t, [rows, 3])
+    body = h.make_graph(
+        [h.make_node("Concat", ["s", "row"], ["o"], axis=0), h.make_node("Identity", ["c"], ["go"])], "body",
+        [h.make_tensor_value_info("i", T.INT64, []), h.make_tensor_value_info("c", T.BOOL, []), matrix("s", None)],
+        [h.make_tensor_value_info("go", T.BOOL, []), matrix("o", None)])
+    m = burin.compile(model([h.make_node("Loop", ["n", "", "x"], ["y"], body=body)],
+                            [("n", T.INT64, []), ("x", t, ["rows", 3]), ("row", t, [2, 3])], ["y"]))
+    dtype = h.tensor_dtype_to_np_dtype(t)
+    x, row = (np.arange(k, k + 3 * rows).reshape(rows, 3).astype(dtype) for k, rows in ((1, 4), (20, 2)))
+    for n in (0, 1, 3, 60):
+        got = m.run({"n": np.int64(n), "x": x, "row": row})[0]
+        check(np.array_equal(got, np.concatenate([x] + [row] * n)), f"{np.dtype(dtype)} grows {n} times")
+
+
 MOVED = [T.FLOAT, T.UINT8, T.INT16, T.INT32, T.INT64, T.BOOL, T.FLOAT16, T.DOUBLE, T.COMPLEX64, T.COMPLEX128, T.BFLOAT16,
          T.FLOAT8E4M3FN, T.FLOAT8E5M2FNUZ, T.INT4, T.UINT4, T.FLOAT4E2M1]
 
@@ -394,6 +410,9 @@ def main():
     for t in MOVED:
         if not only or "moves" in only:
             moves(t)
+    for t in (T.UINT8, T.FLOAT16, T.FLOAT, T.DOUBLE, T.COMPLEX64, T.COMPLEX128):
+        if not only or "grown" in only:
+            grown(t)
     for dtype in (np.float32, np.float64, np.float16, np.int32, np.int64, np.uint8, np.uint64):
         if not only or "elementwise" in only:
             elementwise(dtype)
