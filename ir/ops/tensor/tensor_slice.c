@@ -29,7 +29,8 @@ static const Expr *span_up(ExprPool *p, const Expr *s, const Expr *e, const Expr
                            const Expr *to, const Expr *dim) {
   const Expr *span = ex_sub(p, to, from);
   int64_t n, lo, hi, k;
-  if (expr_is_const(span, &k) || !expr_is_const(ex_sub(p, e, s), &n) || n < 0) return span;
+  if (expr_is_const(s, &k) || expr_is_const(span, &k)) return span;
+  if (!expr_is_const(ex_sub(p, e, s), &n) || n < 0) return span;
   const bool in_front = expr_range(p, s, &lo, &hi) && lo >= 0;
   return in_front ? ex_min(p, ex_i64(p, n), ex_sub(p, dim, from)) : span;
 }
