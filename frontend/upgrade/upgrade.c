@@ -80,6 +80,11 @@ Value *old_emit2(Import *im, OldNode *o, const char *op, Value *a, Value *b) {
   return old_emit(im, o, op, b ? 2 : 1, in, 0, NULL);
 }
 
+Value *old_cast(Import *im, OldNode *o, Value *v, DType to) {
+  const Attr type = attr_int(im->arena, "to", dtype_rows[to].onnx);
+  return old_emit(im, o, "Cast", 1, &v, 1, &type);
+}
+
 Value *old_scalar_like(Import *im, OldNode *o, Value *like, double v) {
   if (like && like->kind == TY_TENSOR && like->dtype != DT_NONE)
     return value_const_scalar(im->m, like->dtype, v);
@@ -184,9 +189,8 @@ static bool up_tile(Import *im, OldNode *o) {
   const int64_t flat[] = {1};
   int64_t ones[MAX_RANK];
   for (int k = 0; k < rank; k++) ones[k] = 1;
-  const Attr to = attr_int(im->arena, "to", dtype_rows[DT_I64].onnx),
-             along = attr_int(im->arena, "axis", 0);
-  Value *tiles = old_emit(im, o, "Cast", 1, &o->in[1], 1, &to);
+  const Attr along = attr_int(im->arena, "axis", 0);
+  Value *tiles = old_cast(im, o, o->in[1], DT_I64);
   tiles = tiles ? old_emit2(im, o, "Reshape", tiles, value_const_i64s(im->m, 1, 1, flat)) : NULL;
   Value *const parts[] = {value_const_i64s(im->m, 1, (int)at, ones), tiles,
                           value_const_i64s(im->m, 1, rank - (int)at - 1, ones)};
@@ -398,9 +402,6 @@ static bool up_label_encoder(Import *im, OldNode *o) {
 /* Input 3, which is ours, is the number of elements where floats that are data give it; integers say
  * it themselves, but their type may not be known yet. */
 static bool up_range(Import *im, OldNode *o) {
-  enum { ONNX_INT64 = 7, ONNX_DOUBLE = 11 };
-  const Attr to_f64 = attr_int(im->arena, "to", ONNX_DOUBLE),
-             to_i64 = attr_int(im->arena, "to", ONNX_INT64);
   bool constant = true;
   if (o->n_in > 3) return diag_error(im->d, o->loc, ERR_ARITY, "Range has 3 inputs");
   for (int k = 0; k < 3; k++) {
@@ -409,24 +410,20 @@ static bool up_range(Import *im, OldNode *o) {
     constant &= v->cdata != NULL;
   }
   if (constant) return true;
-  Value *span = old_emit2(im, o, "Sub", o->in[1], o->in[0]), *delta = o->in[2];
-  span = span ? old_emit(im, o, "Cast", 1, &span, 1, &to_f64) : NULL;
-  delta = span ? old_emit(im, o, "Cast", 1, &delta, 1, &to_f64) : NULL;
+  Value *const span = old_cast(im, o, old_emit2(im, o, "Sub", o->in[1], o->in[0]), DT_F64);
+  Value *const delta = span ? old_cast(im, o, o->in[2], DT_F64) : NULL;
   Value *count = delta ? old_emit2(im, o, "Div", span, delta) : NULL;
-  count = count ? old_emit2(im, o, "Ceil", count, NULL) : NULL;
-  count = count ? old_emit(im, o, "Cast", 1, &count, 1, &to_i64) : NULL;
+  count = old_cast(im, o, old_emit2(im, o, "Ceil", count, NULL), DT_I64);
   if (count) old_input(im, o, 3, count);
   return count != NULL;
 }
 
 /* A depth of floats that is data is cast. */
 static bool up_one_hot(Import *im, OldNode *o) {
-  enum { ONNX_INT64 = 7 };
-  const Attr to = attr_int(im->arena, "to", ONNX_INT64);
   Value *depth = old_in(o, 1);
   if (!depth || depth->cdata || depth->kind != TY_TENSOR || !dtype_is_float(depth->dtype))
     return true;
-  depth = old_emit(im, o, "Cast", 1, &depth, 1, &to);
+  depth = old_cast(im, o, depth, DT_I64);
   if (depth) old_input(im, o, 1, depth);
   return depth != NULL;
 }

@@ -31,4 +31,6 @@ Value *old_scalar_like(Import *im, OldNode *o, Value *like, double v);
 /* A node of the newest form; NULL: error reported. */
 Value *old_emit(Import *im, OldNode *o, const char *op, int n_in, Value *const *in, int n_attrs,
                 const Attr *attrs);
+/* NULL where v is: an earlier one failed. */
+Value *old_cast(Import *im, OldNode *o, Value *v, DType to);
 Value *old_emit2(Import *im, OldNode *o, const char *op, Value *a, Value *b);

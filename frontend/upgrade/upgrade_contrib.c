@@ -41,13 +41,11 @@ static bool up_contrib_range(Import *im, OldNode *o) {
 }
 
 /* The axis is a number. */
-enum { ONNX_INT64 = 7 };
 static bool up_expand_dims(Import *im, OldNode *o) {
   const int64_t flat = -1;
   if (!old_in(o, 1)) return diag_error(im->d, o->loc, ERR_ARITY, "input 1 is missing");
   Value *axis = old_emit2(im, o, "Reshape", o->in[1], value_const_i64s(im->m, 1, 1, &flat));
-  const Attr to = attr_int(im->arena, "to", ONNX_INT64);
-  axis = axis ? old_emit(im, o, "Cast", 1, &axis, 1, &to) : NULL;
+  axis = old_cast(im, o, axis, DT_I64);
   if (!axis) return false;
   old_input(im, o, 1, axis);
   o->op = "Unsqueeze";

@@ -158,20 +158,17 @@ static bool up_resize_empty(Import *im, OldNode *o) {
 
 /* Scales that are data: input 4, which is ours, has the sizes that follow from them. */
 static bool up_resize_data(Import *im, OldNode *o) {
-  enum { ONNX_INT64 = 7, ONNX_DOUBLE = 11 };
-  const Attr to_f64 = attr_int(im->arena, "to", ONNX_DOUBLE),
-             to_i64 = attr_int(im->arena, "to", ONNX_INT64), *axes = old_attr(o, "axes");
+  const Attr *axes = old_attr(o, "axes");
   Value *scales = old_in(o, 2), *x = old_in(o, 0);
   if (o->n_in > 4) return diag_error(im->d, o->loc, ERR_ARITY, "Resize has 4 inputs");
   if (!x || !scales || scales->cdata || old_in(o, 3)) return true;
   Value *dims = old_emit2(im, o, "Shape", x, NULL);
   if (dims && axes && axes->kind == AT_INTS)
     dims = old_emit2(im, o, "Gather", dims, value_const_i64s(im->m, 1, axes->n, axes->ints));
-  dims = dims ? old_emit(im, o, "Cast", 1, &dims, 1, &to_f64) : NULL;
-  scales = dims ? old_emit(im, o, "Cast", 1, &scales, 1, &to_f64) : NULL;
+  dims = old_cast(im, o, dims, DT_F64);
+  scales = dims ? old_cast(im, o, scales, DT_F64) : NULL;
   Value *sizes = scales ? old_emit2(im, o, "Mul", dims, scales) : NULL;
-  sizes = sizes ? old_emit2(im, o, "Floor", sizes, NULL) : NULL;
-  sizes = sizes ? old_emit(im, o, "Cast", 1, &sizes, 1, &to_i64) : NULL;
+  sizes = old_cast(im, o, old_emit2(im, o, "Floor", sizes, NULL), DT_I64);
   if (sizes) old_input(im, o, 4, sizes);
   return sizes != NULL;
 }

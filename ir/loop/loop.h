@@ -375,6 +375,10 @@ void stmt_each_expr(const Stmt *s, ExprVisit f, void *user);
 /* Calls f with every place in a buffer that s and the blocks below it name; access: PA_*. */
 typedef void (*RefVisit)(void *user, const BufRef *r, int access);
 void step_each_ref(const Step *s, RefVisit f, void *user);
+/* What f makes of each statement of a list, which it gets alone: nothing (NULL), one or a list, one
+ * behind the other. Blocks below are f's affair. */
+typedef Stmt *(*StmtMap)(void *user, Stmt *s);
+Stmt *stmt_map_list(Stmt *s, StmtMap f, void *user);
 /* A copy of a list with what is below it, expressions rewritten (variables substituted when
  * unrolling or splitting). A loop keeps its variable unless `leaf` gives another one for it. */
 Stmt *stmt_rewrite(Arena *a, ExprPool *p, const Stmt *s, ExprRewrite leaf, void *user);

@@ -194,6 +194,16 @@ static void rewrite_stmt(Arena *a, ExprPool *p, Stmt *s, ExprRewrite leaf, void 
   }
 }
 
+Stmt *stmt_map_list(Stmt *s, StmtMap f, void *user) {
+  StmtList l = {0};
+  for (Stmt *next; s; s = next) {
+    next = s->next;
+    s->next = NULL;
+    stmt_add(&l, f(user, s));
+  }
+  return l.first;
+}
+
 Stmt *stmt_rewrite(Arena *a, ExprPool *p, const Stmt *s, ExprRewrite leaf, void *user) {
   StmtList l = {0};
   for (; s; s = s->next) {

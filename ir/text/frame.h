@@ -27,12 +27,9 @@ void frame_data_beside(const Model *m, const ConstList *l, TextStore *s, const c
                        StrBuf *b);
 
 /* ---- parsing: what stands behind the first word of each line. False: reported ---- */
-bool frame_parse_head(TextParser *p);
-bool frame_parse_todo(TextParser *p);
-bool frame_parse_in_place(TextParser *p);
-bool frame_parse_assume(TextParser *p);
-bool frame_parse_weights(TextParser *p);
-bool frame_parse_trailer(TextParser *p);
+/* model, todo, assume, in_place, weights or data: whether one of them stands here, and whether it is
+ * right (reported). */
+bool frame_parse_part(TextParser *p, bool *ok);
 /* Symbols get their numbers in the order of their lines, though a bound may name a later one. */
 bool frame_number_symbols(TextParser *p);
 const Expr *frame_parse_expr(TextParser *p); /* a size; NULL: reported */

@@ -164,7 +164,7 @@ bool frame_parse_data(TextParser *p, ConstData *c) {
 }
 
 /* weights "NAME" bytes N hash "H" */
-bool frame_parse_weights(TextParser *p) {
+static bool parse_weights(TextParser *p) {
   const char *name, *hash;
   int64_t bytes, has = 0;
   if (!tok_string(p, &name) || !tok_expect(p, "bytes") || !tok_int(p, &bytes) ||
@@ -185,7 +185,7 @@ bool frame_parse_weights(TextParser *p) {
   return true;
 }
 
-bool frame_parse_trailer(TextParser *p) {
+static bool parse_trailer(TextParser *p) {
   int id;
   Value v = {0};
   if (tok_eat(p, "none")) return p->m->zeros = true;
@@ -257,7 +257,7 @@ bool frame_number_symbols(TextParser *p) {
   return true;
 }
 
-bool frame_parse_assume(TextParser *p) {
+static bool parse_assume(TextParser *p) {
   DimAssume x = {.kind = ASSUME_EQUAL};
   while (x.kind <= ASSUME_MULTIPLE && !tok_eat(p, assume_name(x.kind))) x.kind++;
   if (x.kind > ASSUME_MULTIPLE) return tok_fail(p, "expected the kind of an assumption");
@@ -273,24 +273,24 @@ bool frame_parse_assume(TextParser *p) {
   return true;
 }
 
-bool frame_parse_in_place(TextParser *p) {
+static bool parse_in_place(TextParser *p) {
   InPlace x;
   if (!tok_small(p, 0, INT32_MAX, &x.input) || !tok_small(p, 0, INT32_MAX, &x.output) ||
-      !tok_expect(p, "axis") || !tok_small(p, 0, MAX_RANK - 1, &x.axis) ||
-      !tok_expect(p, "room") || !tok_int(p, &x.room))
+      !tok_expect(p, "axis") || !tok_small(p, 0, MAX_RANK - 1, &x.axis) || !tok_expect(p, "room") ||
+      !tok_int(p, &x.room))
     return false;
   vec_push(p->a, &p->m->in_place, x);
   return true;
 }
 
-bool frame_parse_head(TextParser *p) {
+static bool parse_head(TextParser *p) {
   return tok_expect(p, "ir") && tok_small(p, 0, INT32_MAX, &p->m->ir_version) &&
          tok_expect(p, "opset") && tok_small(p, 0, INT32_MAX, &p->m->opset) &&
          (!tok_eat(p, "from") || tok_string(p, &p->m->hash));
 }
 
 /* `a,b,c`, or `none`. */
-bool frame_parse_todo(TextParser *p) {
+static bool parse_todo(TextParser *p) {
   StrBuf b = {.arena = p->a};
   if (p->m->todo) return tok_fail(p, "a second todo");
   p->m->todo = "";
@@ -302,4 +302,15 @@ bool frame_parse_todo(TextParser *p) {
   } while (tok_eat(p, ","));
   p->m->todo = sb_str(&b);
   return true;
+}
+
+bool frame_parse_part(TextParser *p, bool *ok) {
+  static const struct {
+    const char *word;
+    bool (*parse)(TextParser *p);
+  } parts[] = {{"model", parse_head},        {"todo", parse_todo},       {"assume", parse_assume},
+               {"in_place", parse_in_place}, {"weights", parse_weights}, {"data", parse_trailer}};
+  for (size_t k = 0; k < sizeof parts / sizeof *parts; k++)
+    if (tok_eat(p, parts[k].word)) return *ok = parts[k].parse(p), true;
+  return false;
 }

@@ -559,20 +559,14 @@ static bool parse_main(Parser *p) {
 
 static bool parse_model(Parser *p) {
   for (tok_skip(p); *p->s; tok_skip(p)) {
-    const bool ok =
-        tok_eat(p, "model")      ? frame_parse_head(p)
-        : tok_eat(p, "todo")     ? frame_parse_todo(p)
-        : tok_eat(p, "symbol")   ? parse_symbol(p)
-        : tok_eat(p, "assume")   ? frame_parse_assume(p)
-        : tok_eat(p, "in_place") ? frame_parse_in_place(p)
-        : tok_eat(p, "holds")    ? parse_holds(p)
-        : tok_eat(p, "graph")    ? parse_main(p)
-        : tok_eat(p, "weights")  ? frame_parse_weights(p)
-        : tok_eat(p, "data")
-            ? frame_parse_trailer(p)
-            : tok_fail(
-                  p,
-                  "expected model, todo, symbol, assume, in_place, holds, graph, weights or data");
+    bool ok;
+    if (!frame_parse_part(p, &ok))
+      ok = tok_eat(p, "symbol")  ? parse_symbol(p)
+           : tok_eat(p, "holds") ? parse_holds(p)
+           : tok_eat(p, "graph") ? parse_main(p)
+                                 : tok_fail(p,
+                                            "expected model, todo, symbol, assume, in_place, "
+                                            "holds, graph, weights or data");
     if (!ok) return false;
   }
   return p->m->main ? frame_fill_unread(p) : tok_fail(p, "no graph");

@@ -140,17 +140,12 @@ static bool finish_program(TextParser *x, Module *m) {
 static bool parse_program(TextParser *p, Module **m) {
   for (tok_skip(p); *p->s; tok_skip(p)) {
     const char *const at = p->s;
-    const bool ok =
-        tok_eat(p, "model")      ? frame_parse_head(p)
-        : tok_eat(p, "todo")     ? frame_parse_todo(p)
-        : tok_eat(p, "assume")   ? frame_parse_assume(p)
-        : tok_eat(p, "in_place") ? frame_parse_in_place(p)
-        : tok_eat(p, "weights")  ? frame_parse_weights(p)
-        : tok_eat(p, "data")     ? frame_parse_trailer(p)
-        : !tok_eat(p, "module")
-            ? tok_fail(p, "expected model, todo, assume, in_place, module, weights or data")
-        : *m ? tok_fail(p, "a second module")
-             : (p->s = at, (*m = module_parse_at(p)) != NULL);
+    bool ok;
+    if (!frame_parse_part(p, &ok))
+      ok = !tok_eat(p, "module")
+               ? tok_fail(p, "expected model, todo, assume, in_place, module, weights or data")
+           : *m ? tok_fail(p, "a second module")
+                : (p->s = at, (*m = module_parse_at(p)) != NULL);
     if (!ok) return false;
   }
   return *m ? finish_program(p, *m) : tok_fail(p, "no module");

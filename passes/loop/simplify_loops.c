@@ -57,7 +57,8 @@ static Stmt *tidy_if(Tidy *t, Stmt *s) {
   return s->branch.then || s->branch.otherwise ? s : NULL;
 }
 
-static Stmt *tidy_stmt(Tidy *t, Stmt *s) {
+static Stmt *tidy_stmt(void *user, Stmt *s) {
+  Tidy *const t = user;
   if (s->kind == ST_FOR) return tidy_for(t, s);
   if (s->kind == ST_IF) return tidy_if(t, s);
   s->access.index = tidy_expr(t, s->access.index);
@@ -65,15 +66,7 @@ static Stmt *tidy_stmt(Tidy *t, Stmt *s) {
   return s;
 }
 
-static Stmt *tidy_block(Tidy *t, Stmt *s) {
-  StmtList l = {0};
-  for (Stmt *next; s; s = next) {
-    next = s->next;
-    s->next = NULL;
-    stmt_add(&l, tidy_stmt(t, s));
-  }
-  return l.first;
-}
+static Stmt *tidy_block(Tidy *t, Stmt *s) { return stmt_map_list(s, tidy_stmt, t); }
 
 bool pass_simplify_loops(PassCtx *c) {
   Module *m = c->module;

@@ -46,19 +46,18 @@ static Stmt *half_store(Split *s, const Stmt *store, int half) {
                     half_of(s, store->access.value));
 }
 
-static Stmt *split_block(Split *s, Stmt *first);
-
 /* Lanes would store at a stride: pairs are moved one by one. */
-static Stmt *split_stmt(Split *s, Stmt *t) {
+static Stmt *split_stmt(void *user, Stmt *t) {
+  Split *const s = user;
   StmtList both = {0};
   switch (t->kind) {
     case ST_FOR:
       if (t->loop.kind == FOR_VECTOR) t->loop.kind = FOR_SERIAL;
-      t->loop.body = split_block(s, t->loop.body);
+      t->loop.body = stmt_map_list(t->loop.body, split_stmt, s);
       return t;
     case ST_IF:
-      t->branch.then = split_block(s, t->branch.then);
-      t->branch.otherwise = split_block(s, t->branch.otherwise);
+      t->branch.then = stmt_map_list(t->branch.then, split_stmt, s);
+      t->branch.otherwise = stmt_map_list(t->branch.otherwise, split_stmt, s);
       return t;
     case ST_STORE:
       if (!s->was_wide[t->access.id]) return t;
@@ -67,16 +66,6 @@ static Stmt *split_stmt(Split *s, Stmt *t) {
       return both.first;
     default: return t;
   }
-}
-
-static Stmt *split_block(Split *s, Stmt *first) {
-  StmtList l = {0};
-  for (Stmt *next; first; first = next) {
-    next = first->next;
-    first->next = NULL;
-    stmt_add(&l, split_stmt(s, first));
-  }
-  return l.first;
 }
 
 static void split_kernel(Split *s, Kernel *k) {
@@ -90,7 +79,7 @@ static void split_kernel(Split *s, Kernel *k) {
     q->dtype = DT_I64;
     q->count = twice(s, q->count);
   }
-  if (any) k->body = split_block(s, k->body);
+  if (any) k->body = stmt_map_list(k->body, split_stmt, s);
 }
 
 static BufRef split_ref(const Split *s, BufRef r) {
