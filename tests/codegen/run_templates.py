@@ -203,7 +203,7 @@ def main():
     p.add_argument("--cross", type=int, default=2, help="batches for each foreign architecture")
     p.add_argument("--verbose", action="store_true")
     args = p.parse_args()
-    v4 = "avx512vl" in Path("/proc/cpuinfo").read_text()
+    v4 = "avx512vl" in cpu_flags()
     passed = failed = skipped = 0
     for cases, target, flags in batches(args):
         if target == "x86-64-v4" and not v4:

@@ -22,6 +22,7 @@ import numpy as np
 import burin
 from tests.codegen import run_templates
 from tests.models import run_models, run_random
+from tests.support.targets import cpu_flags
 from tests.support.template_cases import random_case
 
 SOME = ("mnist_cnn14_atmega,cifar10_cnn_winml,micro_kws_fp32,micro_kws_int8_qdq,iris_xgboost_tensor,gnn_gcn_karate,yunet_n_dynamic,"
@@ -169,7 +170,7 @@ def main():
     p.add_argument("--all", action="store_true")
     p.add_argument("--random", type=int, default=40)
     args = p.parse_args()
-    v4 = "avx512vl" in Path("/proc/cpuinfo").read_text()
+    v4 = "avx512vl" in cpu_flags()
     passed = failed = skipped = 0
     for title, make, target in jobs(args):
         if target == "x86-64-v4" and not v4:

@@ -18,8 +18,8 @@ from onnx import numpy_helper
 sys.path[:0] = [str(Path(__file__).resolve().parents[2] / folder) for folder in ("", "python")]
 import burin as burin_python  # noqa: E402
 from tests.models import own_models  # noqa: E402
-from tests.support import error  # noqa: E402
-from tests.support.part import EXACT_BYTES, burin, check, finish, skip  # noqa: E402
+from tests.support import error, targets  # noqa: E402
+from tests.support.part import burin, check, finish, skip  # noqa: E402
 
 ort.set_default_logger_severity(4)
 SAMPLES = 16
@@ -150,7 +150,7 @@ def check_form(path, folder, form, least):
     check(f"{path.stem}, {form}: samples do no harm", fitted > plain - 0.5, f"{fitted:.1f} dB, without {plain:.1f} dB")
     wanted, theirs, ours = ([v for f in feeds for v in run(f)] for run in (lambda f: a.run(None, f), lambda f: b.run(None, f), compiled.run))
     check(f"{path.stem}, {form}: near the float model", sqnr(ours, wanted) > least, f"{sqnr(ours, wanted):.1f} dB")
-    if EXACT_BYTES or "int8" not in form:
+    if targets.exact_bytes() or "int8" not in form:
         check(f"{path.stem}, {form}: ONNX Runtime agrees", sqnr(ours, theirs) > sqnr(ours, wanted) + 3, f"{sqnr(ours, theirs):.1f} dB")
     else:
         skip(f"{path.stem}, {form}: ONNX Runtime agrees", "its sums of bytes saturate on this CPU")

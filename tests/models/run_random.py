@@ -26,6 +26,7 @@ from onnx import helper
 
 import burin
 from tests.support.random_graphs import SYMBOLS, TRIALS, Generator, Value, reads
+from tests.support.targets import cpu_flags
 
 SECONDS = 60
 RTOL = 3e-5  # the reference sums in f32 too
@@ -215,7 +216,7 @@ def text(graph):
 
 def setting(seed, flags):
     rng = np.random.default_rng(seed + 10**6)
-    targets = ["native", "native", "x86-64-v2", "x86-64-v3"] + (["x86-64-v4"] if "avx512vl" in Path("/proc/cpuinfo").read_text() else [])
+    targets = ["native", "native", "x86-64-v2", "x86-64-v3"] + (["x86-64-v4"] if "avx512vl" in cpu_flags() else [])
     target = targets[rng.integers(len(targets))]
     return target, flags if flags else ["-O0"] if rng.random() < 0.1 else ["-O1"] if rng.random() < 0.05 else []
 

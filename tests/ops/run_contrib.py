@@ -23,11 +23,11 @@ import onnxruntime as ort
 from onnx import TensorProto as T, helper as h, numpy_helper as nh
 
 import burin
-from tests.support.part import EXACT_BYTES
+from tests.support import targets
 
 rng = np.random.default_rng(0)
 OPSETS = [h.make_opsetid("", 17), h.make_opsetid("com.microsoft", 1)]
-LARGEST = 127 if EXACT_BYTES else 63  # of weights
+LARGEST = 127 if targets.exact_bytes() else 63  # of weights
 LEVELS = [("native", []), ("native", ["-O0"]), ("x86-64-v2", [])]
 counts = {"passed": 0, "failed": 0, "skipped": 0}
 

@@ -1,31 +1,23 @@
 #!/usr/bin/env python3
 """Part "growth": tensors whose size has no bound lie in the heap. Random Loops whose states grow, shrink and change places, with
 conditions and Loops inside, against ONNX Runtime: compiled (run several times with one heap), at -O0, interpreted, and as C."""
-import random
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "python"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "python"), str(ROOT)]
 
 import numpy as np
-import onnxruntime as ort
 from onnx import TensorProto as T, helper as h, numpy_helper as nh
 
-import burin
-from support.part import check, finish
+from tests.support import run_time_sizes
+from tests.support.run_time_sizes import scalar
 
 WIDTH = 3
 
 
 def matrix(name):
     return h.make_tensor_value_info(name, T.FLOAT, [None, WIDTH])
-
-
-def scalar(name, t=T.INT64):
-    return h.make_tensor_value_info(name, t, [])
 
 
 class Body:
@@ -119,80 +111,5 @@ def feeds(rng, values):
     return {"trips": np.array(rng.choice([0, 1, 2, 5]), np.int64), "x": rows(rng.choice([0, 1, 2, 5])), "r": rows(2)}
 
 
-def same(got, want):
-    return all(g.shape == w.shape and np.allclose(g, w, rtol=1e-4, atol=1e-5) for g, w in zip(got, want))
-
-
-def interpret(path, given, names, folder):
-    """The loop IR's interpreter, which follows what each element was written by."""
-    command = [burin.compiler(), "run", path, "--interpret", "--quiet"] + [f"--input={k}=@{folder}/{k}.npy" for k in given]
-    command += [f"--output={n}=@{folder}/out{k}.npy" for k, n in enumerate(names)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return [np.load(folder / f"out{k}.npy") for k in range(len(names))] if done.returncode == 0 else done.stderr
-
-
-def static_program(path, given, names, folder):
-    subprocess.run([burin.compiler(), "compile", path, "-o", folder / "program"], check=True, capture_output=True)
-    command = [folder / "program", "--quiet", "--check-memory"] + [f"--input={k}=@{folder}/{k}.npy" for k in given]
-    command += [f"--output={n}=@{folder}/out{k}.npy" for k, n in enumerate(names)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return [np.load(folder / f"out{k}.npy") for k in range(len(names))] if done.returncode == 0 else done.stderr
-
-
-def c_source(path, given, names, folder):
-    subprocess.run([burin.compiler(), "compile", path, "--emit=c,header", "-o", folder / "model", "--name=burin_model"], check=True, capture_output=True)
-    library = folder / f"model{len(list(folder.glob('*.so')))}.so"  # one of its own, or the loader takes the last one
-    subprocess.run(["gcc", "-std=c99", "-Wall", "-Werror", "-O1", "-shared", "-fPIC", folder / "model.c", "-o", library], check=True)
-    return burin.Model(str(library)).run(given)
-
-
-def test(seed, folder):
-    rng, values = random.Random(seed), np.random.default_rng(seed)
-    proto = model(rng)
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    try:
-        session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as e:
-        check(f"{seed}: ONNX Runtime", False, e)
-        return
-    for flags in ([], ["-O0"]):
-        try:
-            m = burin.compile(proto, flags=flags)
-        except burin.CompileError as e:
-            check(f"{seed} {flags}", False, e)
-            return
-        for k in range(4):
-            given = feeds(rng, values)
-            try:
-                want = session.run(None, given)
-            except Exception:  # what it refuses for a size of 0
-                continue
-            try:
-                got = m.run(given)
-            except burin.RunError as e:
-                check(f"seed {seed}, {flags}, run {k}", False, e)
-                continue
-            check(f"seed {seed}, {flags}, run {k}", same(got, want), f"{[g.shape for g in got]}, not {[w.shape for w in want]}")
-    path = folder / "m.onnx"
-    path.write_bytes(proto.SerializeToString())
-    names = [o.name for o in proto.graph.output]
-    for way in [interpret] + [static_program, c_source] * (seed % 8 == 0):
-        given = feeds(rng, values)
-        for k, v in given.items():
-            np.save(folder / f"{k}.npy", v)
-        got, want = way(path, given, names, folder), session.run(None, given)
-        check(f"seed {seed}, {way.__name__}", not isinstance(got, str) and same(got, want), got)
-
-
-def main():
-    count = int(sys.argv[sys.argv.index("--count") + 1]) if "--count" in sys.argv else 24
-    first = int(sys.argv[sys.argv.index("--seed") + 1]) if "--seed" in sys.argv else 0
-    with tempfile.TemporaryDirectory() as folder:
-        for seed in range(first, first + count):
-            test(seed, Path(folder))
-    return finish()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_time_sizes.run(model, feeds, [run_time_sizes.static_program, run_time_sizes.c_source], refuses=True))

@@ -1,21 +1,17 @@
 #!/usr/bin/env python3
 """Part "sequences": sequences whose length only the run knows. Random programs that build, shorten and read them in Loops, Ifs and at
 positions that are data, against ONNX Runtime: compiled (run several times with one heap), at -O0, interpreted, and as C."""
-import random
 import sys
-import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "python"), str(ROOT / "tests"), str(ROOT / "tests/ops")]
+sys.path[:0] = [str(ROOT / "python"), str(ROOT)]
 
 import numpy as np
-import onnxruntime as ort
 from onnx import TensorProto as T, helper as h, numpy_helper as nh
 
-import burin
-from run_growth import c_source, interpret, same, scalar
-from support.part import check, finish
+from tests.support import run_time_sizes
+from tests.support.run_time_sizes import scalar
 
 WIDTH = 3
 
@@ -109,47 +105,5 @@ def feeds(rng, values):
             "sizes": np.array(rng.choice([[4], [1, 3], [2, 0, 2], [1, 1, 1, 1]]), np.int64)}
 
 
-def test(seed, folder):
-    rng, values = random.Random(seed), np.random.default_rng(seed)
-    proto, options = model(rng), ort.SessionOptions()
-    options.log_severity_level = 4
-    try:
-        session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as e:
-        return check(f"{seed}: ONNX Runtime", False, e)
-    used = {i.name for i in session.get_inputs()}
-    for flags in ([], ["-O0"]):
-        try:
-            m = burin.compile(proto, flags=flags)
-        except burin.CompileError as e:
-            return check(f"{seed} {flags}", False, e)
-        for k in range(4):
-            given = feeds(rng, values)
-            want = session.run(None, {n: v for n, v in given.items() if n in used})
-            try:
-                got = m.run(given)
-                check(f"seed {seed}, {flags}, run {k}", same(got, want), f"{[g.shape for g in got]}, not {[w.shape for w in want]}")
-            except burin.RunError as e:
-                check(f"seed {seed}, {flags}, run {k}", False, e)
-    path = folder / "m.onnx"
-    path.write_bytes(proto.SerializeToString())
-    names = [o.name for o in proto.graph.output]
-    for way in [interpret] + [c_source] * (seed % 8 == 0):
-        given = feeds(rng, values)
-        for k, v in given.items():
-            np.save(folder / f"{k}.npy", v)
-        got, want = way(path, given, names, folder), session.run(None, {n: v for n, v in given.items() if n in used})
-        check(f"seed {seed}, {way.__name__}", not isinstance(got, str) and same(got, want), got)
-
-
-def main():
-    count = int(sys.argv[sys.argv.index("--count") + 1]) if "--count" in sys.argv else 24
-    first = int(sys.argv[sys.argv.index("--seed") + 1]) if "--seed" in sys.argv else 0
-    with tempfile.TemporaryDirectory() as folder:
-        for seed in range(first, first + count):
-            test(seed, Path(folder))
-    return finish()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_time_sizes.run(model, feeds, [run_time_sizes.c_source]))

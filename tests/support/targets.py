@@ -23,6 +23,11 @@ def cpu_flags():
     return frozenset(next((line for line in lines if line.startswith("flags")), "").split())
 
 
+def exact_bytes():
+    """Without VNNI, ONNX Runtime adds pairs of products u8 × s8 in 16 bits that saturate (vpmaddubsw): weights of 7 bits cannot."""
+    return not cpu_flags() or any("vnni" in f for f in cpu_flags())
+
+
 def missing(target):
     """Why programs of this target cannot run here, or None."""
     emulator = EMULATOR[target]
