@@ -171,6 +171,7 @@ static const char *int_op(CText *c, const Expr *e, ExprOp op, DType t, const cha
     case EX_dot4_u8i8: return TEXT("burin_c_dot4_u8i8(%s, %s, %s)", a, b, v[2]);
     case EX_dot4_i8i8: return TEXT("burin_c_dot4_i8i8(%s, %s, %s)", a, b, v[2]);
     case EX_dot4_u8u8: return TEXT("burin_c_dot4_u8u8(%s, %s, %s)", a, b, v[2]);
+    case EX_dot2x2_u8i8: return TEXT("burin_c_dot2x2_u8i8(%s, %s, %s)", a, b, v[2]);
     case EX_dot2_i16: return TEXT("burin_c_dot2_i16(%s, %s, %s)", a, b, v[2]);
     case EX_neg: return arithmetic(c, e, t, '-', zero, a);
     case EX_floordiv:

@@ -101,6 +101,18 @@ static inline int32_t burin_c_dot2_i16(int32_t a, int32_t b, int32_t c) {
   const uint32_t high = (uint32_t)((int16_t)(u >> 16) * (int16_t)(v >> 16));
   return (int32_t)((uint32_t)c + low + high);
 }
+/* Two sums of two products, which saturate, each added to one of two i16. */
+static inline uint32_t burin_c_pair_u8i8(uint32_t u, uint32_t v, uint32_t c) {
+  int32_t s =
+      (int32_t)(u & 255) * (int8_t)(v & 255) + (int32_t)(u >> 8 & 255) * (int8_t)(v >> 8 & 255);
+  s = s < -32768 ? -32768 : s > 32767 ? 32767 : s;
+  return (c + (uint32_t)s) & 65535;
+}
+static inline int32_t burin_c_dot2x2_u8i8(int32_t a, int32_t b, int32_t c) {
+  const uint32_t u = (uint32_t)a, v = (uint32_t)b, sum = (uint32_t)c;
+  return (int32_t)(burin_c_pair_u8i8(u, v, sum) | burin_c_pair_u8i8(u >> 16, v >> 16, sum >> 16)
+                                                      << 16);
+}
 /* Of a type with fewer than 8 bits. */
 static inline int64_t burin_c_wrap(int64_t a, int bits, int is_signed) {
   const int64_t low = a & (((int64_t)1 << bits) - 1), half = (int64_t)1 << (bits - 1);

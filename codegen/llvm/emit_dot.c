@@ -1,5 +1,6 @@
 /* Sums of products of groups of small elements (rows dot… of scalar.def): one instruction where the
- * target has it, else the widest sequence that is exact; vpmaddubsw, whose sums saturate, is none.
+ * target has it, else the widest sequence that is exact; vpmaddubsw, whose sums saturate, is one of
+ * dot2x2_u8i8 alone.
  * Operands are i32 holding their groups. */
 #include "codegen/llvm/emit.h"
 
@@ -49,13 +50,40 @@ static Val bf16_by_element(Emit *c, const Dot *d) {
   return sum;
 }
 
+/* Element i of bytes or halves of each lane, extended. */
+static Val group_element(Emit *c, Val v, int bits, int i, bool is_signed) {
+  return shift_by(c, v, 32 - bits * (i + 1), 32 - bits, is_signed);
+}
+
+static Val clamp_i16(Emit *c, Val v) {
+  const Type t = LLVMTypeOf(v), types[] = {t};
+  v = intrinsic(c, "llvm.smax", 1, types, 2, (Val[]){v, k_int(c, t, INT16_MIN)});
+  return intrinsic(c, "llvm.smin", 1, types, 2, (Val[]){v, k_int(c, t, INT16_MAX)});
+}
+
+static Val halves_by_element(Emit *c, const Dot *d) {
+  Val half[2];
+  for (int h = 0; h < 2; h++) {
+    Val s = NULL;
+    for (int i = 2 * h; i < 2 * h + 2; i++) {
+      const Val p = LLVMBuildMul(c->b, group_element(c, d->a, 8, i, false),
+                                 group_element(c, d->b, 8, i, true), "");
+      s = s ? LLVMBuildAdd(c->b, s, p, "") : p;
+    }
+    half[h] = LLVMBuildAdd(c->b, clamp_i16(c, s), group_element(c, d->sum, 16, h, true), "");
+  }
+  const Val low = LLVMBuildAnd(c->b, half[0], k_int(c, LLVMTypeOf(half[0]), UINT16_MAX), "");
+  return LLVMBuildOr(c->b, low, shift_by(c, half[1], 16, 0, false), "");
+}
+
 static Val element_by_element(Emit *c, const Dot *d) {
   if (d->op == EX_dot2_bf16) return bf16_by_element(c, d);
+  if (d->op == EX_dot2x2_u8i8) return halves_by_element(c, d);
   const int bits = d->op == EX_dot2_i16 ? 16 : 8;
   Val sum = d->sum;
   for (int at = 0; at < 32; at += bits) {
-    const Val x = shift_by(c, d->a, 32 - bits - at, 32 - bits, a_signed(d->op));
-    const Val y = shift_by(c, d->b, 32 - bits - at, 32 - bits, b_signed(d->op));
+    const Val x = group_element(c, d->a, bits, at / bits, a_signed(d->op));
+    const Val y = group_element(c, d->b, bits, at / bits, b_signed(d->op));
     sum = LLVMBuildAdd(c->b, sum, LLVMBuildMul(c->b, x, y, ""), "");
   }
   return sum;
@@ -95,7 +123,19 @@ static Val add_pairs(Emit *c, Val sum, Val a, Val b) {
   return LLVMBuildAdd(c->b, sum, pairs, "");
 }
 
+/* Sums of two products of bytes, which saturate, to sums of 16 bits. */
+static Val add_byte_pairs(Emit *c, const Dot *d) {
+  static const char *const names[] = {"llvm.x86.ssse3.pmadd.ub.sw.128", "llvm.x86.avx2.pmadd.ub.sw",
+                                      "llvm.x86.avx512.pmaddubs.w.512"};
+  const int lanes = lanes_of(d->sum);
+  const char *const name = names[lanes == 4 ? 0 : lanes == 8 ? 1 : 2];
+  const Val of[] = {view_as(c, d->a, c->i8), view_as(c, d->b, c->i8)};
+  const Val pairs = intrinsic(c, name, 0, NULL, 2, of);
+  return view_i32(c, LLVMBuildAdd(c->b, view_as(c, d->sum, c->i16), pairs, ""), lanes);
+}
+
 static Val dot_of_pairs(Emit *c, const Dot *d) {
+  if (d->op == EX_dot2x2_u8i8) return add_byte_pairs(c, d);
   if (d->op == EX_dot2_i16) return add_pairs(c, d->sum, d->a, d->b);
   Val sum = d->sum;
   for (int odd = 0; odd < 2; odd++)
@@ -223,7 +263,7 @@ Val emit_long_product(Emit *c, const Expr *e, Val a, Val b) {
 /* ---- which ---- */
 static Val one_register(Emit *c, const Dot *d) {
   if (d->op == EX_dot2_bf16) return bf16_instruction(c, d);
-  const bool bytes = d->op != EX_dot2_i16;
+  const bool bytes = d->op != EX_dot2_i16 && d->op != EX_dot2x2_u8i8;
   if (d->op == EX_dot4_u8i8 && has_vnni(c))
     return by_width(c, "llvm.x86.avx512.vpdpbusd", lanes_of(d->sum), d->sum, d->a, d->b);
   if (target_has(c->t, FEATURE_PAIRS)) return dot_of_pairs(c, d);

@@ -373,8 +373,14 @@ static Val int_shift(Emit *c, ExprOp op, DType t, Val a, Val b) {
   return pick(c, big, zero_of(r), r);
 }
 
+/* Bytes below 128: those of few bits. */
+static bool few_bits(const Expr *e) {
+  return e->op == EX_and && e->a[1]->op == EX_CONST && !(e->a[1]->k.i & (int32_t)0x80808080);
+}
+
 /* Whether no element of the second operand of a dot is -128. */
 static bool two_products_fit(const Emit *c, const Expr *e) {
+  if (e && few_bits(e->a[1])) return true;
   return c->negates && e && e->a[1]->op == EX_LOAD && c->negates[e->a[1]->id];
 }
 
@@ -391,6 +397,7 @@ static Val int_op(Emit *c, const Expr *e, ExprOp op, DType t, Val a, Val b, Val 
     case EX_dot4_u8i8:
     case EX_dot4_i8i8:
     case EX_dot4_u8u8:
+    case EX_dot2x2_u8i8:
     case EX_dot2_i16:
     case EX_dot2_bf16:
       if (t != DT_I32) c->error = "groups of smaller integers in what is not i32";

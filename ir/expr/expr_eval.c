@@ -56,6 +56,19 @@ static int64_t dot(ExprOp op, int64_t a, int64_t b, int64_t c) {
   return c;
 }
 
+/* Two sums of two products, each added to one of two i16. */
+static int64_t dot_halves(int64_t a, int64_t b, int64_t c) {
+  uint64_t out = 0;
+  for (int h = 0; h < 2; h++) {
+    int64_t s = 0;
+    for (int i = 2 * h; i < 2 * h + 2; i++)
+      s += group_element(a, i, 8, false) * group_element(b, i, 8, true);
+    s = s < INT16_MIN ? INT16_MIN : s > INT16_MAX ? INT16_MAX : s;
+    out |= ((uint64_t)(s + group_element(c, h, 16, true)) & UINT16_MAX) << 16 * h;
+  }
+  return (int32_t)(uint32_t)out;
+}
+
 static int64_t int_op(ExprOp op, DType t, int64_t a, int64_t b, int64_t c) {
   const uint64_t ua = (uint64_t)a, ub = (uint64_t)b;
   switch (op) {
@@ -67,6 +80,7 @@ static int64_t int_op(ExprOp op, DType t, int64_t a, int64_t b, int64_t c) {
     case EX_dot4_i8i8:
     case EX_dot4_u8u8:
     case EX_dot2_i16: return dot(op, a, b, c);
+    case EX_dot2x2_u8i8: return dot_halves(a, b, c);
     case EX_div: return trunc_div(t, a, b);
     case EX_rem: return trunc_rem(t, a, b);
     case EX_floordiv: return t == DT_U64 ? trunc_div(t, a, b) : floor_div(a, b);

@@ -64,7 +64,10 @@ static int most_rows_across(const MachineModel *m, int columns) {
 /* The most rows that leave registers for a step: the vectors of B and one broadcast; or the vectors of
  * A, which stay for some steps. Of both also those of the next steps, where these must be loaded ahead. */
 static int most_rows(const MachineModel *m, const ContractTypes *types, int vectors) {
+  enum { FOUR = 4, BESIDE = 8 }; /* weights, bytes of a row, masks */
   const int b = types->split_a ? types->k_step * vectors : vectors;
+  if (types->scaled)
+    return m->registers >= FOUR * vectors + BESIDE ? FOUR : (m->registers - BESIDE) / vectors;
   if (types->across) return most_rows_across(m, vectors * (int)m->lanes);
   if (m->a_steps == 1) return (m->registers - b - 1) / vectors;
   if (!m->in_order) return (m->registers - vectors - 1) / (vectors + 1);
@@ -73,11 +76,19 @@ static int most_rows(const MachineModel *m, const ContractTypes *types, int vect
   return rows < ahead ? rows : ahead;
 }
 
+/* One row, as decoders have it, waits for weights from memory, which come faster in long lines. */
+static int widest_scaled(const MachineModel *m, double n) {
+  enum { WIDE = 4 };
+  const int most = (int)((n + m->lanes - 1) / m->lanes);
+  return most < 1 ? 1 : most < WIDE ? most : WIDE;
+}
+
 int contract_tiles(const Target *t, const ContractTypes *types, double rows_h, double rows_w,
                    bool flat, double n, double k, TileCost *out) {
   const MachineModel m = contract_machine(t, types);
   int count = 0;
   for (int v = 1; v <= 8 && (v == 1 || (v - 1) * m.lanes < n); v++) { /* no wider than n */
+    if (types->scaled && v != widest_scaled(&m, n)) continue;
     int max_rows = most_rows(&m, types, v);
     if (max_rows > MAX_TILE_ROWS) max_rows = MAX_TILE_ROWS;
     for (int r = 1; r <= max_rows; r++) {

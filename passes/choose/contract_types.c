@@ -1,6 +1,8 @@
 /* The table of contract_types.h. */
 #include "passes/choose/contract_types.h"
 
+#include <string.h>
+
 #include "passes/choose/contraction.h"
 
 /* clang-format off */
@@ -41,7 +43,20 @@ static const ContractTypes wide_rows[] = {
     {"i16",    DT_I16,  DT_I16,  DT_I32, DT_I32, 2,      EX_dot2_i16,   false},
     {"i16x1",  DT_I16,  DT_I16,  DT_I16, DT_I32, 1,      EX_fma,        false},
 };
+
+/* DequantizeMatMul of bytes. */
+static const ContractTypes scaled_rows[] = {
+    {"i8_u2s",  DT_I8,  DT_U2,   DT_I32, DT_F32, 4,      EX_dot4_u8i8,  true,  .scaled = true},
+    {"i8_u4s",  DT_I8,  DT_U4,   DT_I32, DT_F32, 4,      EX_dot4_u8i8,  true,  .scaled = true},
+    {"i8_u8s",  DT_I8,  DT_U8,   DT_I32, DT_F32, 4,      EX_dot4_u8i8,  true,  .scaled = true},
+};
 /* clang-format on */
+
+static const ContractTypes *scaled_types(DType b) {
+  for (size_t i = 0; i < sizeof scaled_rows / sizeof *scaled_rows; i++)
+    if (scaled_rows[i].b == b) return &scaled_rows[i];
+  return NULL;
+}
 
 const ContractTypes *contract_types(DType a, DType b) {
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
@@ -81,6 +96,8 @@ static bool joins_taps(const Node *n, const ContractTypes *across) {
 
 const ContractTypes *node_contract_types(const Node *n) {
   const Value *a = node_in(n, 0), *b = node_in(n, 1);
+  if (a && b && a->dtype == DT_I8 && strcmp(n->op->name, "DequantizeMatMul") == 0)
+    return scaled_types(b->dtype);
   const ContractTypes *t = a && b ? contract_types(a->dtype, b->dtype) : NULL;
   ConvInfo conv;
   if (!t || t->k_step == 1) return t;

@@ -25,6 +25,8 @@ typedef struct ContractTypes {
   bool split_a;
   /* A sum gathers over a row of k_step bytes, which follow each other in A and in panels of bytes. */
   bool across;
+  /* Sums of a block of k are integers, which are scaled and then added (of bytes and stored weights). */
+  bool scaled;
 } ContractTypes;
 
 /* The first row; NULL: the template does not take this pair. */

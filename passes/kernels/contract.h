@@ -40,6 +40,8 @@ struct Contract {
   /* A at (outer, h, w, k) as contract_operand_a has it; k counts elements here, and what fills up the
    * last group is there and zero */
   const Expr *(*a)(Contract *c, const Expr *h, const Expr *w);
+  /* of scaled types: element `block` of row w of x, which has the rows of A */
+  const Expr *(*a_block)(Contract *c, const Value *x, const Expr *w, const Expr *block);
   /* what to add to the accumulator for output idx, or NULL */
   const Expr *(*add)(Contract *c, const Expr *const *idx);
   /* whether step k[i] of the rows (h, w) … (h, w+rows-1) multiplies anything but zeros of a border;

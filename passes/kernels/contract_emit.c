@@ -256,7 +256,7 @@ static int64_t few_rows(const Contract *c, const Blocks *bl) {
 static Stmt *direct_tiles(Contract *c, const Panel *pn, const Blocks *bl, const Expr *first,
                           const Expr *count) {
   Blocks small = *bl;
-  if (c->stored && small.tw > STORED_FEW) small.tw = STORED_FEW;
+  if (c->stored && !c->types->scaled && small.tw > STORED_FEW) small.tw = STORED_FEW;
   const Panel m = group_member(c, pn);
   c->direct = true;
   Stmt *few = c->stored ? for_members(c, &m, block_tiles(c, &m, &small, first, count))
@@ -272,6 +272,7 @@ static Stmt *narrow_tiles(Contract *c, const Panel *pn, const Blocks *bl, const 
   int64_t n;
   const int64_t most = few_rows(c, bl);
   const bool fixed = expr_is_const(count, &n);
+  if (c->types->scaled) return direct_tiles(c, pn, bl, first, count);
   Stmt *few = !fixed || n <= most ? direct_tiles(c, pn, bl, first, count) : NULL;
   if (few && fixed) return few;
   Stmt *many = blocked_tiles(c, *pn, bl, first, count);

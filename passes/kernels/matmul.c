@@ -81,6 +81,13 @@ static const Expr *mat_a(Contract *c, const Expr *h, const Expr *w) {
   return contract_operand_a(c, e);
 }
 
+static const Expr *mat_a_block(Contract *c, const Value *x, const Expr *w, const Expr *block) {
+  const bool vec = ((const MatCtx *)c->info)->product.a_vec;
+  const Expr *batch[MAX_RANK], *m;
+  mat_batch(c, w, batch, &m);
+  return mat_operand(c, x, NULL, batch, vec, false, vec ? block : m, block);
+}
+
 static const Expr *mat_b(Contract *c, const Expr *k, const Expr *col) {
   const MatCtx *v = c->info;
   const Expr *batch[MAX_RANK], *m;
@@ -232,6 +239,7 @@ static void mat_describe(Contract *c, MatCtx *v) {
   c->info = v;
   c->out_index = mat_out_index;
   c->a = mat_a;
+  c->a_block = mat_a_block;
   c->add = mat_add;
   c->scale = v->product.alpha;
   mat_space(c, v);

@@ -1,24 +1,11 @@
 /* Constant right-hand sides that stay in 2, 4 or 8 bits (DequantizeMatMul): packed into panels as
  * bytes, or as words of a column's next elements of k, with scales and zero points per block of k
- * beside them. A few rows unpack them in registers, where they are used; more rows share a block of
+ * beside them. Rows of bytes multiply them as integers (stored_bytes.c). A few rows of floats unpack them in registers, where they are used; more rows share a block of
  * a panel that was unpacked into scratch. So do many rows a block of 16-bit floats, whose panels are
  * as any other (contract_pack_const). */
 #include "passes/kernels/stored_weights.h"
 
 #include <string.h>
-
-struct Stored {
-  DType type;
-  int bits;
-  int per;               /* elements in a word; of bytes: how many steps of k are copied out */
-  int64_t block, blocks; /* rows that share a scale; how many such blocks */
-  int64_t words;         /* of a block; bytes: not used */
-  int64_t rows;          /* of words, or of bytes, in a panel */
-  int data, scales;      /* buffers */
-  int zeros;             /* the same; -1: all are `zero` */
-  double zero;
-  bool whole_zeros; /* zero points are integers */
-};
 
 /* 2^23 as bits: or-ed with a small integer, a float that is larger by just that. */
 static const int64_t magic_bits = 0x4B000000;
@@ -26,7 +13,7 @@ static const double magic = 8388608;
 
 static const Expr *num(const Contract *c, int64_t v) { return ex_i64(c->p, v); }
 static Arena *arena(const Contract *c) { return c->l->m->arena; }
-static bool in_words(const Stored *s) { return s->bits < 8; }
+static bool in_words(const Contract *c, const Stored *s) { return s->bits < 8 || c->types->scaled; }
 
 /* ---- packing ---- */
 
@@ -67,15 +54,22 @@ static int pack_rows(Contract *c, const ConstData *d) {
   return contract_weights(c->l, const_new(c->l->m, d->name, d->dtype, 1, &count, data));
 }
 
-/* The elements of column j in word `word` of block `b`, the first one in the lowest bits. */
-static uint32_t word_of(const Stored *s, const ConstData *d, int64_t b, int64_t word, int64_t j) {
+/* Where element i of a word begins: one after the other; of scaled types in groups of four bytes, the
+ * first group in the lowest bits of these. */
+static int64_t bit_of(const Contract *c, const Stored *s, int64_t i) {
+  return c->types->scaled ? i % 4 * 8 + i / 4 * s->bits : i * s->bits;
+}
+
+/* The elements of column j in word `word` of block `b`. */
+static uint32_t word_of(const Contract *c, const Stored *s, const ConstData *d, int64_t b,
+                        int64_t word, int64_t j) {
   const int64_t mask = (1 << s->bits) - 1, bias = dtype_rows[s->type].cls == DC_SINT ? 1 : 0;
   uint32_t out = 0;
   for (int64_t i = 0; i < s->per; i++) {
     const int64_t in_block = word * s->per + i, k = b * s->block + in_block;
     if (in_block >= s->block || k >= d->dims[0]) break;
     const int64_t q = const_int(d, k * d->dims[1] + j) + bias * (1 << (s->bits - 1));
-    out |= (uint32_t)(q & mask) << (i * s->bits);
+    out |= (uint32_t)(q & mask) << bit_of(c, s, i);
   }
   return out;
 }
@@ -87,7 +81,7 @@ static int pack_words(Contract *c, const Stored *s, const ConstData *d) {
   for (int64_t first = 0; first < w.columns; first += w.width)
     for (int64_t r = 0; r < s->rows; r++)
       for (int64_t j = first, end = first + panel_lanes(&w, first); j < end; j++)
-        *out++ = j < w.columns ? word_of(s, d, r / s->words, r % s->words, j) : 0;
+        *out++ = j < w.columns ? word_of(c, s, d, r / s->words, r % s->words, j) : 0;
   return contract_weights(c->l, const_new(c->l->m, d->name, DT_U32, 1, &count, data));
 }
 
@@ -116,8 +110,8 @@ bool contract_pack_stored(Contract *c) {
   s->block = node_int(n, "block", 1);
   s->blocks = (d->dims[0] + s->block - 1) / s->block;
   s->words = ((s->block < d->dims[0] ? s->block : d->dims[0]) + s->per - 1) / s->per;
-  s->rows = in_words(s) ? s->blocks * s->words : d->dims[0];
-  s->data = in_words(s) ? pack_words(c, s, d) : pack_rows(c, d);
+  s->rows = in_words(c, s) ? s->blocks * s->words : d->dims[0];
+  s->data = in_words(c, s) ? pack_words(c, s, d) : pack_rows(c, d);
   s->scales = pack_rows(c, n->in[2]->cdata);
   pack_zeros(c, s, node_in(n, 3) ? n->in[3]->cdata : NULL);
   c->stored = s;
@@ -126,9 +120,8 @@ bool contract_pack_stored(Contract *c) {
 
 /* ---- one element ---- */
 
-/* Row `row` of a packed buffer that has `rows` of them in a panel, as f32. */
-static const Expr *read_row(Contract *c, int buffer, int64_t rows, const StoredPanel *pn,
-                            const Expr *row, const Expr *lane) {
+const Expr *stored_row(Contract *c, int buffer, int64_t rows, const StoredPanel *pn,
+                       const Expr *row, const Expr *lane) {
   const int id = kb_param(&c->b, buffer, NULL, PA_READ);
   const Expr *at = ex_mul(c->p, pn->col, num(c, rows));
   at = ex_add(c->p, ex_add(c->p, at, ex_mul(c->p, row, num(c, pn->width))), lane);
@@ -141,7 +134,7 @@ static const Expr *block_of(const Contract *c, const Expr *k) {
 
 static const Expr *scale_at(Contract *c, const StoredPanel *pn, const Expr *block,
                             const Expr *lane) {
-  return read_row(c, c->stored->scales, c->stored->blocks, pn, block, lane);
+  return stored_row(c, c->stored->scales, c->stored->blocks, pn, block, lane);
 }
 
 /* The element's bits in the word that has them, as 2^23 and as much. */
@@ -153,7 +146,7 @@ static const Expr *word_element(Contract *c, const StoredPanel *pn, const Expr *
   const Expr *row =
       ex_add(p, ex_mul(p, block_of(c, k), num(c, s->words)), ex_floordiv(p, inside, per));
   const Expr *shift = ex_mul(p, ex_floormod(p, inside, per), num(c, s->bits));
-  const Expr *v = read_row(c, s->data, s->rows, pn, row, lane);
+  const Expr *v = stored_row(c, s->data, s->rows, pn, row, lane);
   v = ex_op(p, EX_shr, v, ex_cast(p, DT_U32, shift), NULL);
   v = ex_op(p, EX_and, v, ex_int(p, DT_U32, (1 << s->bits) - 1), NULL);
   v = ex_op(p, EX_or, v, ex_int(p, DT_U32, magic_bits), NULL);
@@ -170,12 +163,12 @@ static const Expr *centered(Contract *c, const StoredPanel *pn, const Expr *k, c
   const Stored *s = c->stored;
   ExprPool *p = c->p;
   const bool biased = dtype_rows[s->type].cls == DC_SINT;
-  const double offset = in_words(s) ? magic + (biased ? 1 << (s->bits - 1) : 0) : 0;
-  const Expr *v = in_words(s) ? word_element(c, pn, k, lane)
-                              : ex_cast(p, DT_F32, read_row(c, s->data, s->rows, pn, k, lane));
+  const double offset = in_words(c, s) ? magic + (biased ? 1 << (s->bits - 1) : 0) : 0;
+  const Expr *v = in_words(c, s) ? word_element(c, pn, k, lane)
+                                 : ex_cast(p, DT_F32, stored_row(c, s->data, s->rows, pn, k, lane));
   if (s->zeros < 0)
     return s->whole_zeros ? less(c, v, offset + s->zero) : less(c, less(c, v, offset), s->zero);
-  const Expr *z = read_row(c, s->zeros, s->blocks, pn, block_of(c, k), lane);
+  const Expr *z = stored_row(c, s->zeros, s->blocks, pn, block_of(c, k), lane);
   z = ex_cast(p, DT_F32, z);
   if (!s->whole_zeros) return ex_op(p, EX_sub, less(c, v, offset), z, NULL);
   return ex_op(p, EX_sub, v, ex_add(p, z, ex_const(p, DT_F32, offset)), NULL);
@@ -250,6 +243,7 @@ static Stmt *add_block(Contract *c, FewRows f, const Expr *block, int64_t count)
 Stmt *stored_multiply(Contract *c, const StoredPanel *pn, int local, const Expr *h, const Expr *w,
                       int rows) {
   StmtList out = {0};
+  if (c->types->scaled) return stored_multiply_bytes(c, pn, local, h, w, rows);
   const FewRows f = {.pn = pn, .h = h, .w = w, .rows = rows, .sums = local};
   const int64_t block = c->stored->block;
   int64_t k = 0;

@@ -285,9 +285,10 @@ double contract_estimate(const PassCtx *c, const ContractShape *s, const PlanLoo
   const double n = guess(&x, s->n), k = guess(&x, k_total(&x));
   const double tiles = tiles_cycles(&x, n, k, live);
   const bool stored = s->types->a == DT_F32 && s->types->b != DT_F32; /* in a few bits */
-  const double bytes = stored ? dtype_rows[s->types->b].bits / 8.0
-                              : dtype_bytes(contract_panel_type(s->types, c->target)) *
-                                    contract_panel_step(s->types);
+  const double bytes = s->types->scaled ? dtype_rows[s->types->b].bits * s->types->k_step / 8.0
+                       : stored         ? dtype_rows[s->types->b].bits / 8.0
+                                        : dtype_bytes(contract_panel_type(s->types, c->target)) *
+                                      contract_panel_step(s->types);
   const double weights = model_read_weights(&m, bytes * n * k);
   return outer_count(&x) * (tiles > weights ? tiles : weights);
 }
@@ -300,7 +301,7 @@ static void choose_blocks(Space *x, PlanLoops *l) {
   l->lines = !x->s->flat;
   l->high = x->high;
   l->part = choose_part(x, panels, guess(x, k_total(x)), &cut);
-  if (!l->matrix && worth_blocking(x, l->part, cut)) {
+  if (!l->matrix && !x->s->types->scaled && worth_blocking(x, l->part, cut)) {
     const int64_t inside = choose_steps(x, l);
     if (l->outside && x->s->flat) l->part = choose_part(x, panels, (double)inside, &cut);
   }
@@ -322,6 +323,7 @@ PlanLoops contract_choose_loops(const PassCtx *c, const ContractShape *s, PlanLo
 static const char *steps_problem(const Space *x, const PlanLoops *l) {
   int64_t last = 0, cols = 0;
   const int n = x->s->n_k + (l->steps > 0), width = l->vectors * contract_lanes(x->c);
+  if (l->outside && x->s->types->scaled) return "sums are scaled by blocks of their own";
   if (!l->outside) return l->steps || l->panels > 1 ? "steps and panels need loops outside" : NULL;
   if (!can_block_k(x) || l->outside >= n) return "these loops cannot stand outside the tiles";
   expr_is_const(x->s->k[x->s->n_k - 1], &last);

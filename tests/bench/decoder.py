@@ -3,8 +3,8 @@
 
 A Llama of 100 million parameters with random weights of 4 bits (tests/support/decoder.py). burin keeps its caches in place; ONNX Runtime is
 bound to its outputs, GroupQueryAttention to buffers that past and present share. Both generate greedily, by turns, token by token, from what
-burin chose, so that all logits can be compared. Level: accuracy_level of MatMulNBits (4: ONNX Runtime rounds activations to 8 bits; burin
-never does). The fastest and the median step of each are told, and the median of the ratios of steps next to each other.
+burin chose, so that all logits can be compared. Level: accuracy_level of MatMulNBits (4: both round activations
+to 8 bits, by blocks). The fastest and the median step of each are told, and the median of the ratios of steps next to each other.
 """
 import argparse
 import sys

@@ -3,7 +3,7 @@
 
 run_weights.py [--seed S] [--count N] [--target T] [--verbose]: MatMul and Gemm of DequantizeLinear (of integers and of 8-bit floats) and
 of Cast, and MatMulNBits, of random and of chosen shapes: sums with a rest, blocks that do not divide them, all forms of zero points,
-few rows and many, symbolic ones; of 16-bit floats products and convolutions that convert a block of a panel, or each element. Compiled at -O3, by turns at -O0 (the operator as it is defined) and for other targets, some under
+few rows and many, symbolic ones; with accuracy_level 4, where rows are rounded to bytes, against the exact sums of what is rounded; of 16-bit floats products and convolutions that convert a block of a panel, or each element. Compiled at -O3, by turns at -O0 (the operator as it is defined) and for other targets, some under
 qemu. Programs must be as small as the weights are, and MatMulNBits must give what ONNX Runtime gives.
 """
 import subprocess
@@ -47,11 +47,11 @@ def pack(rows, bits):
 
 
 class Case:
-    """y = x @ w, w [K, N] = (q - zero) * scale; grain: "one", "column" or the size of blocks. form: which nodes say so."""
+    """y = x @ w, w [K, N] = (q - zero) * scale; grain: "one", "column" or the size of blocks. form: which nodes say so. level: of accuracy."""
 
-    def __init__(self, rng, kind, m, k, n, grain, form="MatMul", zeros="random", symbolic=False, batch=(), bias=False):
-        self.kind, self.form, self.symbolic, self.grain, self.bias = kind, form, symbolic, grain, None
-        self.title = f"{form} {kind} {batch}{m}x{k}x{n} grain {grain} zeros {zeros} symbolic {symbolic:d} bias {bias:d}"
+    def __init__(self, rng, kind, m, k, n, grain, form="MatMul", zeros="random", symbolic=False, batch=(), bias=False, level=0):
+        self.kind, self.form, self.symbolic, self.grain, self.bias, self.level = kind, form, symbolic, grain, None, level
+        self.title = f"{form} {kind} {batch}{m}x{k}x{n} grain {grain} zeros {zeros} symbolic {symbolic:d} bias {bias:d} level {level}"
         self.x = rng.standard_normal((*batch, m, k)).astype(np.float32)
         self.feeds = {"x": self.x}
         shape = () if grain == "one" else (n,) if grain == "column" else (-(-k // grain), n)
@@ -80,9 +80,21 @@ class Case:
             return (self.q - zero).astype(np.float64) * spread(self.scale)
         return (self.q - spread(zero)).astype(np.float64) * spread(self.scale)
 
+    def rows(self):
+        """What is multiplied: x, or with accuracy_level 4 (and zero points that are integers) each block of it in 127 steps on either side of 0."""
+        if self.level != 4 or self.zero_kind == "f32":
+            return self.x.astype(np.float64)
+        lead, k = self.x.shape[:-1], self.x.shape[-1]
+        x = np.pad(self.x, [(0, 0)] * len(lead) + [(0, -k % self.grain)]).reshape(*lead, -1, self.grain)
+        largest = np.abs(x).max(-1, keepdims=True)
+        with np.errstate(all="ignore"):
+            steps = np.where(largest > 2.0**-119, np.float32(127) / largest, np.float32(0))
+            rounded = np.rint(x * steps).astype(np.float64) * (largest / np.float32(127)).astype(np.float64)
+        return rounded.reshape(*lead, -1)[..., :k]
+
     def oracle(self):
         """The result, and what rounding errors are measured by."""
-        w, x = self.weights(), self.x.astype(np.float64)
+        w, x = self.weights(), self.rows()
         y, size = x @ w, np.abs(x) @ np.abs(w)
         return (y, size) if self.bias is None else (y + self.bias, size + np.abs(self.bias))
 
@@ -103,7 +115,8 @@ class Case:
             names[5] = "b"
         while not names[-1]:
             names.pop()
-        return [helper.make_node("MatMulNBits", names, ["y"], domain="com.microsoft", K=k, N=n, bits=bits, block_size=self.grain)], init
+        return [helper.make_node("MatMulNBits", names, ["y"], domain="com.microsoft", K=k, N=n, bits=bits, block_size=self.grain,
+                                 accuracy_level=self.level)], init
 
     def dequantized(self):
         turned = self.form in ("transB", "Transpose")
@@ -196,7 +209,7 @@ def random_case(rng):
     if rng.random() < 0.4:
         zeros = pick(rng, [None, "random", "float"])
         return Case(rng, pick(rng, ["u4", "u4", "u8", *(["u2"] if "u2" in INTS else [])]), m, k, n, pick(rng, [16, 32, 64, 128, 256]), "MatMulNBits", zeros,
-                    rng.random() < 0.4, pick(rng, [(), (2,)]), rng.random() < 0.3)
+                    rng.random() < 0.4, pick(rng, [(), (2,)]), rng.random() < 0.3, pick(rng, [0, 4]))
     kind = pick(rng, [*INTS, *FLOATS])
     form = pick(rng, ["MatMul", "transB", "Transpose", *(["Cast"] if kind in FLOATS else [])])
     batch = () if form == "transB" else pick(rng, [(), (2,), (3, 2)])
@@ -213,6 +226,14 @@ def fixed_cases(rng):
     yield Case(rng, "u4", 14, 2048, 96, 64, "MatMulNBits", symbolic=True)
     for kind in FLOATS:
         yield Case(rng, kind, 3, 64, 64, "one", "Cast")
+    yield Case(rng, "u4", 1, 768, 256, 32, "MatMulNBits", None, symbolic=True, level=4)
+    yield Case(rng, "u4", 70, 1031, 100, 128, "MatMulNBits", symbolic=True, level=4)  # blocks of several parts, the last one filled up
+    yield Case(rng, "u8", 6, 100, 33, 16, "MatMulNBits", symbolic=True, batch=(2,), level=4)
+    yield Case(rng, "u4", 3, 512, 65, 512, "MatMulNBits", "float", level=4)  # stays float
+    case = Case(rng, "u4", 5, 128, 40, 32, "MatMulNBits", level=4)
+    case.x[1], case.x[2, :32], case.x[3] = 0, 0, case.x[3] * 2.0**100  # and blocks that are too small for a factor, next to others
+    case.x[4, 32:64] *= 2.0**-124
+    yield case
 
 
 def wrong(case, target, level):
@@ -228,7 +249,7 @@ def wrong(case, target, level):
         terms, limits = case.w.size // want.shape[1 if case.image else -1], ml_dtypes.finfo(case.dtype)
         got = (got.view(case.dtype) if got.dtype.kind == "V" else got).astype(np.float64)
         off = float(limits.eps) / 2 * np.abs(want) + float(limits.smallest_subnormal)  # the one rounding at the end
-    error = np.maximum(np.abs(got - want) - off, 0) / size
+    error = np.maximum(np.abs(got - want) - off, 0) / np.maximum(size, np.finfo(np.float64).tiny)
     limit = 2.0**-23 * (2 + terms**0.5)
     return None if error.max() <= limit else f"error {error.max():.2g}, allowed {limit:.2g}"
 
@@ -254,12 +275,21 @@ def as_ort(rng, count):
     bad = []
     for _ in range(count):
         case = Case(rng, pick(rng, ["u4", "u8"]), pick(rng, [1, 5, 40]), pick(rng, [64, 100, 256]), 48, pick(rng, [16, 32, 128]), "MatMulNBits",
-                    pick(rng, [None, "random"]))
+                    pick(rng, [None, "random"]), level=pick(rng, [0, 4]))
         want = ort.InferenceSession(case.model().SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": case.x})[0]
         got = burin.compile(case.model()).run({"x": case.x})[0]
         if not np.allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max()):
             bad.append(f"{case.title}: not as ONNX Runtime, off by {np.abs(got - want).max():.3g}")
     return bad
+
+
+def no_numbers(rng):
+    """What is wrong: with accuracy_level 4 an infinite or missing number makes NaN of its own row, and of no other."""
+    case = Case(rng, "u4", 4, 96, 40, 32, "MatMulNBits", level=4)
+    case.x[1, 40], case.x[2, 90] = np.inf, np.nan
+    got, (want, _) = burin.compile(case.model()).run({"x": case.x})[0], case.oracle()
+    good = np.isnan(got[1:3]).all() and np.allclose(got[[0, 3]], want[[0, 3]], rtol=1e-4, atol=1e-4)
+    return [] if good else [f"{case.title}: rows with inf and NaN give {got[:, :4]}"]
 
 
 def refused(rng):
@@ -279,7 +309,7 @@ def main():
     args = turns.arguments()
     rng = np.random.default_rng(args.seed)
     cases = [*fixed_cases(rng), *half_cases(np.random.default_rng(args.seed)), *(random_case(rng) for _ in range(args.count))]
-    return turns.run_cases(cases, wrong, args, [*sizes(rng), *as_ort(rng, 4), *refused(rng)], 8)
+    return turns.run_cases(cases, wrong, args, [*sizes(rng), *as_ort(rng, 6), *no_numbers(rng), *refused(rng)], 11)
 
 
 if __name__ == "__main__":

@@ -379,13 +379,17 @@ static void test_basic(void **state) {
 
 /* Groups whose elements are all values, on every kind of instruction for them. */
 static void check_groups(Fix *f, const Target *target) {
-  static const char *const dots[] = {"dot4_u8i8(b0#, b1#, b2#)", "dot4_i8i8(b0#, b1#, b2#)",
-                                     "dot4_u8u8(b0#, b1#, b2#)", "dot4_u8i8(b0#, 16843009, b2#)",
-                                     "dot2_i16(b0#, b1#, b2#)"};
+  static const char *const dots[] = {"dot4_u8i8(b0#, b1#, b2#)",
+                                     "dot4_i8i8(b0#, b1#, b2#)",
+                                     "dot4_u8u8(b0#, b1#, b2#)",
+                                     "dot4_u8i8(b0#, 16843009, b2#)",
+                                     "dot2_i16(b0#, b1#, b2#)",
+                                     "dot2x2_u8i8(b0#, b1#, b2#)",
+                                     "dot2x2_u8i8(b0# & 252645135, b1#, b2#)"};
   Arena *const outer = f->a;
   f->a = arena_new(0, NULL, NULL);
   Text text = {.a = f->a, .in = DT_I32, .n_in = 3, .forms = 2, .n = 256 * 8 + N_TAIL};
-  for (int k = 0; k < 5; k++) add(&text, DT_I32, dots[k]);
+  for (size_t k = 0; k < sizeof dots / sizeof *dots; k++) add(&text, DT_I32, dots[k]);
   void *in[3];
   uint32_t seed = 1;
   for (int k = 0; k < 3; k++) {

@@ -13,5 +13,10 @@ typedef struct StoredWeights {
   const float *scale;
   const void *zero; /* NULL: none */
 } StoredWeights;
+/* Rows of which each block of as many elements as the weights have is bytes times a factor. */
+typedef struct ByteRows {
+  Value *q, *scale, *sum; /* i8 [.., rows]; f32 and (sums of the bytes) i32 [.., blocks] */
+} ByteRows;
 /* x times the weights. */
 Value *build_dequantize_matmul(Build *b, Value *x, const StoredWeights *w);
+Value *build_byte_matmul(Build *b, const ByteRows *x, const StoredWeights *w);
