@@ -162,6 +162,35 @@ typedef struct BurinInPlace {
   int64_t room;
 } BurinInPlace;
 
+/* ---- inputs and outputs that are sequences or optionals ---- */
+/* A tensor; elements below a byte take one, strings are `const char *`. */
+typedef struct BurinItem {
+  const void *data;
+  int32_t dtype; /* TensorProto.DataType */
+  int32_t rank;
+  const int64_t *dims;
+} BurinItem;
+
+/* A sequence; or an optional, which has a count of -1 where it is empty, else its tensor as one
+ * item, or its sequence. An input's is read during the run; an output's is filled by the run, and
+ * its items live until the heap's next run. */
+typedef struct BurinList {
+  int64_t count;
+  const BurinItem *items;
+#if UINTPTR_MAX < UINT64_MAX
+  uint32_t unused; /* 16 bytes everywhere */
+#endif
+} BurinList;
+
+/* What an input or output is. */
+enum { BURIN_NO_LIST, BURIN_SEQUENCE, BURIN_OPTIONAL, BURIN_OPTIONAL_SEQUENCE };
+typedef struct BurinListInfo {
+  int32_t kind;        /* BURIN_NO_LIST: the input or output is a tensor */
+  int32_t dtype;       /* of the items */
+  int32_t rank;        /* -1: any */
+  const int64_t *dims; /* -1: any */
+} BurinListInfo;
+
 struct BurinModel;
 typedef struct BurinModel {
   uint32_t abi_version, size; /* of this struct */
@@ -204,6 +233,8 @@ typedef struct BurinModel {
   /* By output, not 0: it has no largest size; its pointer is the address of a pointer, which a run
    * sets to where it lies in the heap, until the heap's next run. NULL: none */
   const uint8_t *heap_outputs;
+  /* By position; NULL: none is a list. The pointer of one that is, is a BurinList's */
+  const BurinListInfo *input_lists, *output_lists;
 } BurinModel;
 /* Behind the weights in their file: their hash, which runs look for, and zeros. */
 enum { BURIN_WEIGHTS_TAIL = 64 };

@@ -165,6 +165,13 @@ const char *program_shape_text(const Program *p, const Value *v) {
   return sb_str(&b);
 }
 
+const char *program_io_text(const Program *p, int k, bool output) {
+  const Graph *const g = p->m->model->main;
+  const ListType *const l = graph_list(g, k, output);
+  return l ? list_text(p->arena, l)
+           : program_shape_text(p, output ? g->outputs.data[k] : g->inputs.data[k]);
+}
+
 const char *program_node_list(Arena *a, const Loc *loc) {
   StrBuf b = {.arena = a};
   sb_printf(&b, "%s", "");

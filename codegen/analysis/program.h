@@ -70,6 +70,8 @@ const char *program_c_name(Arena *a, const char *name, const char *fallback, int
 const char *program_input_name(const Program *p, int k); /* ONNX name */
 const char *program_output_name(const Program *p, int k);
 const char *program_shape_text(const Program *p, const Value *v);
+/* The same of input or output k, which may be a list: "seq(f32[?,3])" */
+const char *program_io_text(const Program *p, int k, bool output);
 /* "conv1:Conv, relu1:Relu"; empty when nothing is known. */
 const char *program_node_list(Arena *a, const Loc *loc);
 /* The nodes that the k-th kernel of the module was made of; NULL: it does not say. */

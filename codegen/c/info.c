@@ -139,7 +139,7 @@ static void tensor_table(const Program *p, StrBuf *out, bool outputs) {
     const char *const name = outputs ? program_output_name(p, i) : program_input_name(p, i);
     sb_printf(out, "  {%s, %d, %d, %s, %s, 0, 0},\n", text(p, name), dtype_rows[v->dtype].onnx,
               v->rank > 0 ? v->rank : 0, dims_name(p, dims, i, v->rank),
-              text(p, program_shape_text(p, v)));
+              text(p, program_io_text(p, i, outputs)));
   }
   sb_printf(out, "};\n");
 }
@@ -231,6 +231,30 @@ static void heap_table(const Program *p, StrBuf *out) {
   sb_printf(out, "};\n");
 }
 
+/* False: no input, or output, is a list. */
+static bool list_table(const Program *p, StrBuf *out, bool outputs) {
+  const Graph *const g = p->m->model->main;
+  const int n = !g ? 0 : outputs ? g->outputs.n : g->inputs.n;
+  const char *const what = outputs ? "output" : "input";
+  const char *const dims = arena_printf(p->arena, "%s_list_dims", what);
+  if (!g || !(outputs ? g->output_lists.n : g->input_lists.n)) return false;
+  for (int i = 0; i < n; i++) {
+    const ListType *const l = graph_list(g, i, outputs);
+    if (l) dims_array(p, out, dims, i, l->dims, l->rank);
+  }
+  sb_printf(out, "static const BurinListInfo %s_%s_lists[] = {", p->name, what);
+  for (int i = 0; i < n; i++) {
+    const ListType *const l = graph_list(g, i, outputs);
+    if (l)
+      sb_printf(out, "{%d, %d, %d, %s}, ", l->kind, dtype_rows[l->dtype].onnx, l->rank,
+                dims_name(p, dims, i, l->rank));
+    else
+      sb_printf(out, "{0, 0, 0, NULL}, ");
+  }
+  sb_printf(out, "};\n");
+  return true;
+}
+
 static const char *table(const Program *p, int n, const char *name) {
   return n ? arena_printf(p->arena, "%s_%s", p->name, name) : "NULL";
 }
@@ -251,6 +275,7 @@ void c_info(CState *s, StrBuf *out) {
   in_place_table(p, out);
   const bool keys = key_table(p, out);
   heap_table(p, out);
+  const bool in_lists = list_table(p, out, false), out_lists = list_table(p, out, true);
   sb_printf(out, "static const BurinModel %s_model = {\n  BURIN_ABI_VERSION, sizeof(BurinModel),\n",
             n);
   sb_printf(out, "  %s, \"burin\", %s, %s, %s,\n", text(p, n), text(p, p->t->name),
@@ -265,13 +290,15 @@ void c_info(CState *s, StrBuf *out) {
             m->arena_lower_bound > 0 ? m->arena_lower_bound : 0);
   sb_printf(out, "  %d, %s, 0, %s_invoke, %s_arena_size, %s_output_dims,\n", p->calls.n,
             table(p, p->calls.n, "kernels"), n, n, n);
-  sb_printf(out,
-            "  %s%s, NULL, 0, NULL, %d, %s_checks, %s_failure_text, %s, %d, %s, %s, %d, %s};\n",
-            p->weights.bytes ? "&" : "", table(p, p->weights.bytes > 0, "weights"), p->checks->n, n,
-            n, p->defaults ? table(p, 1, "defaults") : "NULL", p->uses_heap,
-            keys ? arena_printf(p->arena, "%s_keys", n) : "NULL",
-            table(p, m->model->in_place.n, "in_place"), m->model->in_place.n,
-            table(p, p->heap_outputs, "heap_outputs"));
+  sb_printf(
+      out,
+      "  %s%s, NULL, 0, NULL, %d, %s_checks, %s_failure_text, %s, %d, %s, %s, %d, %s, %s, %s};\n",
+      p->weights.bytes ? "&" : "", table(p, p->weights.bytes > 0, "weights"), p->checks->n, n, n,
+      p->defaults ? table(p, 1, "defaults") : "NULL", p->uses_heap,
+      keys ? arena_printf(p->arena, "%s_keys", n) : "NULL",
+      table(p, m->model->in_place.n, "in_place"), m->model->in_place.n,
+      table(p, p->heap_outputs, "heap_outputs"), table(p, in_lists, "input_lists"),
+      table(p, out_lists, "output_lists"));
   sb_printf(out, "\nconst BurinModel *%s_info(void) { return &%s_model; }\n", n, n);
   sb_printf(out,
             "\nint32_t %s_failure_text(const BurinFailure *failure, char *text, int32_t size) {\n"

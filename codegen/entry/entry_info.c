@@ -46,7 +46,7 @@ static Val tensor_infos(Emit *c, const Program *p, bool outputs) {
                 ki32(c, dtype_rows[v->dtype].onnx),
                 ki32(c, v->rank > 0 ? v->rank : 0),
                 dims_of(c, p, v),
-                const_text(c, program_shape_text(p, v)),
+                const_text(c, program_io_text(p, i, outputs)),
                 LLVMConstReal(c->f32, 0),
                 ki32(c, 0)};
     items[i] = LLVMConstStructInContext(c->ctx, f, 7, 0);
@@ -79,6 +79,29 @@ static Val output_keys(Emit *c, const Program *p) {
     any |= keys != NULL;
   }
   return any ? const_array(c, t, items, n) : LLVMConstNull(c->ptr);
+}
+
+static Val list_infos(Emit *c, const Program *p, bool outputs) {
+  const Graph *const g = p->m->model->main;
+  const int n = !g        ? 0
+                : outputs ? g->output_lists.n
+                          : g->input_lists.n,
+            all = !g        ? 0
+                  : outputs ? g->outputs.n
+                            : g->inputs.n;
+  const Type t = LLVMStructTypeInContext(c->ctx, (Type[]){c->i32, c->i32, c->i32, c->ptr}, 4, 0);
+  Val *const items = ARENA_ARRAY(c->arena, Val, all + 1);
+  for (int i = 0; i < all; i++) {
+    const ListType *const l = graph_list(g, i, outputs);
+    Val dims[MAX_RANK];
+    items[i] = LLVMConstNull(t);
+    if (!l) continue;
+    for (int d = 0; d < l->rank; d++) dims[d] = ki64(c, l->dims[d]);
+    Val f[4] = {ki32(c, l->kind), ki32(c, dtype_rows[l->dtype].onnx), ki32(c, l->rank),
+                const_array(c, c->i64, dims, l->rank > 0 ? l->rank : 0)};
+    items[i] = LLVMConstStructInContext(c->ctx, f, 4, 0);
+  }
+  return n ? const_array(c, t, items, all) : LLVMConstNull(c->ptr);
 }
 
 static Val in_place_infos(Emit *c, const Program *p) {
@@ -214,7 +237,7 @@ void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
                      LLVMFunctionType(c->i32, (Type[]){c->ptr, c->ptr, c->i32}, 3, 0), true);
   const LLVMBasicBlockRef failure_start = LLVMGetInsertBlock(c->b);
   Val f[] = {ki32(c, BURIN_ABI_VERSION),
-             ki32(c, size_on(p->t, "44ppppp4444ppp8844884p8ppppp8p4ppp4pp4p")),
+             ki32(c, size_on(p->t, "44ppppp4444ppp8844884p8ppppp8p4ppp4pp4ppp")),
              const_text(c, p->name),
              const_text(c, "burin"),
              const_text(c, p->t->name),
@@ -252,7 +275,9 @@ void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
              output_keys(c, p),
              in_place_infos(c, p),
              ki32(c, m->model->in_place.n),
-             heap_outputs(c, p)};
+             heap_outputs(c, p),
+             list_infos(c, p, false),
+             list_infos(c, p, true)};
   const Val init = LLVMConstStructInContext(c->ctx, f, sizeof f / sizeof *f, 0);
   const Val g =
       LLVMAddGlobal(c->mod, LLVMTypeOf(init), arena_printf(c->arena, "%s_model", p->name));

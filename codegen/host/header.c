@@ -74,9 +74,10 @@ static void print_fields(const Program *p, StrBuf *b, bool outputs) {
         unique(p->arena, program_c_name(p->arena, onnx, outputs ? "output" : "input", i), taken, k);
     taken[k++] = name;
     const bool heap = outputs && buffer_is_heap(p->m, p->m->outputs.data[i]);
-    sb_printf(b, "  %s%s*%s%s; /* ", outputs ? "" : "const ", c_type(v->dtype, outputs),
-              heap ? "*" : "", name);
-    print_comment(b, program_shape_text(p, v));
+    sb_printf(b, "  %s%s*%s%s; /* ", outputs ? "" : "const ",
+              graph_list(g, i, outputs) ? "BurinList " : c_type(v->dtype, outputs), heap ? "*" : "",
+              name);
+    print_comment(b, program_io_text(p, i, outputs));
     if (heap) sb_printf(b, ", in the heap: address of a pointer that the run sets");
     if (v->init && !outputs) sb_printf(b, ", NULL: the model's default");
     print_in_place(p, b, i, outputs);
@@ -210,6 +211,32 @@ static const char abi_text[] =
     "  int32_t input, output, axis;\n"
     "  int64_t room;\n"
     "} BurinInPlace;\n"
+    "/* A tensor; elements below a byte take one, strings are const char *. */\n"
+    "typedef struct BurinItem {\n"
+    "  const void *data;\n"
+    "  int32_t dtype;           /* TensorProto.DataType: 1 f32, 7 i64, 8 strings ... */\n"
+    "  int32_t rank;\n"
+    "  const int64_t *dims;\n"
+    "} BurinItem;\n"
+    "/* A sequence; or an optional, which has a count of -1 where it is empty, else its tensor as "
+    "one item, or its\n"
+    "   sequence. An input's is the caller's, and read during the run; an output's is filled by "
+    "the "
+    "run, and its items\n"
+    "   live until the next run with the same heap. */\n"
+    "typedef struct BurinList {\n"
+    "  int64_t count;\n"
+    "  const BurinItem *items;\n"
+    "#if UINTPTR_MAX < UINT64_MAX\n"
+    "  uint32_t unused;         /* 16 bytes everywhere */\n"
+    "#endif\n"
+    "} BurinList;\n"
+    "enum { BURIN_NO_LIST, BURIN_SEQUENCE, BURIN_OPTIONAL, BURIN_OPTIONAL_SEQUENCE };\n"
+    "typedef struct BurinListInfo {\n"
+    "  int32_t kind;            /* BURIN_NO_LIST: the input or output is a tensor */\n"
+    "  int32_t dtype, rank;     /* of the items; rank -1: any. Others are BURIN_E_DATA */\n"
+    "  const int64_t *dims;     /* -1: any */\n"
+    "} BurinListInfo;\n"
     "typedef struct BurinModel {\n"
     "  uint32_t abi_version, size; /* of this struct; later versions only add fields at its end "
     "*/\n"
@@ -246,6 +273,7 @@ static const char abi_text[] =
     "which a run sets.\n"
     "   * NULL: none */\n"
     "  const uint8_t *heap_outputs;\n"
+    "  const BurinListInfo *input_lists, *output_lists; /* by position; NULL: none is a list */\n"
     "} BurinModel;\n"
     "#endif\n";
 

@@ -86,11 +86,10 @@ static void gather(Session *s, Facts *f) {
 }
 
 /* ---- text ---- */
-static const char *type_of(Session *s, const Value *v) {
-  static const char *const kinds[] = {"?", "", "sequence of ", "optional ", "map to "};
+static const char *type_of(Session *s, const Value *v, const ListType *list) {
   StrBuf b = {.arena = s->arena};
-  sb_printf(&b, "%s%s", kinds[v->kind], dtype_text(v->dtype));
-  if (v->kind != TY_TENSOR) return sb_str(&b);
+  if (list) return list_text(s->arena, list);
+  sb_printf(&b, "%s", dtype_text(v->dtype));
   sb_putc(&b, '[');
   for (int k = 0; k < v->rank; k++) {
     const char *t = expr_text(s->model->pool, v->dims[k]);
@@ -146,13 +145,13 @@ static int print_text(Session *s, const Facts *f) {
   printf("producer    %s\nIR, opset   %d, %d\n", escaped(s, m->producer), m->ir_version, m->opset);
   for (int k = 0; k < g->inputs.n; k++)
     printf("input       %s %s\n", escaped(s, g->inputs.data[k]->name),
-           type_of(s, g->inputs.data[k]));
+           type_of(s, g->inputs.data[k], graph_list(g, k, false)));
   for (int k = 0; k < m->frozen.n; k++)
     printf("input       %s %s, has a default\n", escaped(s, m->frozen.data[k]->cdata->name),
-           type_of(s, m->frozen.data[k]));
+           type_of(s, m->frozen.data[k], NULL));
   for (int k = 0; k < g->outputs.n; k++)
     printf("output      %s %s\n", escaped(s, g->output_names.data[k]),
-           type_of(s, g->outputs.data[k]));
+           type_of(s, g->outputs.data[k], graph_list(g, k, true)));
   printf("parameters  %lld (%lld bytes)\n", (long long)f->parameters, (long long)f->weight_bytes);
   printf("work        %s multiply-adds%s\n", size_text(s, f->macs),
          f->macs_known ? "" : " and more that depend on data");
@@ -166,16 +165,17 @@ static int print_text(Session *s, const Facts *f) {
 }
 
 /* ---- JSON ---- */
-static json_t *json_value(Session *s, const Value *v, const char *name) {
+static json_t *json_value(Session *s, const Value *v, const char *name, const ListType *list) {
   json_t *shape = json_array();
-  for (int k = 0; v->kind == TY_TENSOR && k < v->rank; k++) {
+  for (int k = 0; !list && k < v->rank; k++) {
     int64_t n;
     const char *t = expr_text(s->model->pool, v->dims[k]);
     json_array_append_new(shape, expr_is_const(v->dims[k], &n)
                                      ? json_integer(n)
                                      : json_string(*t == '$' ? t + 1 : t));
   }
-  return json_pack("{s:s, s:s, s:o}", "name", name, "type", dtype_text(v->dtype), "shape", shape);
+  return json_pack("{s:s, s:s, s:o}", "name", name, "type",
+                   list ? list_text(s->arena, list) : dtype_text(v->dtype), "shape", shape);
 }
 
 static json_t *json_count(int64_t n) { return n < 0 ? json_null() : json_integer(n); }
@@ -200,14 +200,16 @@ static int print_json(Session *s, const Facts *f) {
   json_t *inputs = json_array(), *outputs = json_array(), *ops = json_object(),
          *nodes = json_array();
   for (int k = 0; k < g->inputs.n; k++)
-    json_array_append_new(inputs, json_value(s, g->inputs.data[k], g->inputs.data[k]->name));
+    json_array_append_new(
+        inputs, json_value(s, g->inputs.data[k], g->inputs.data[k]->name, graph_list(g, k, false)));
   for (int k = 0; k < m->frozen.n; k++) {
-    json_t *v = json_value(s, m->frozen.data[k], m->frozen.data[k]->cdata->name);
+    json_t *v = json_value(s, m->frozen.data[k], m->frozen.data[k]->cdata->name, NULL);
     json_object_set_new(v, "default", json_true());
     json_array_append_new(inputs, v);
   }
   for (int k = 0; k < g->outputs.n; k++)
-    json_array_append_new(outputs, json_value(s, g->outputs.data[k], g->output_names.data[k]));
+    json_array_append_new(outputs, json_value(s, g->outputs.data[k], g->output_names.data[k],
+                                              graph_list(g, k, true)));
   for (int k = 0; k < f->ops.n; k++)
     json_object_set_new(ops, op_name(s, f->ops.data[k].op), json_integer(f->ops.data[k].count));
   for (int k = 0; k < f->nodes.n; k++)

@@ -98,20 +98,21 @@ typedef struct Check {
 } Check;
 
 bool frontend_own_operator(int i, const char **domain, const char **name) {
-  static const char *const own[][2] = {{"", "Constant"},
-                                       {"", "SequenceMap"},
-                                       {"ai.onnx.ml", "ZipMap"},
-                                       {"ai.onnx.preview", "FlexAttention"}};
+  static const char *const own[][2] = {
+      {"", "Constant"}, {"", "SequenceMap"}, {"ai.onnx.preview", "FlexAttention"}};
   enum { N = sizeof own / sizeof *own };
   if (i < N) return *domain = own[i][0], *name = own[i][1], true;
+  *domain = "ai.onnx.ml";
+  if ((*name = map_operator(i -= N))) return true;
+  for (int k = 0; map_operator(k); k++) i--;
   *domain = "";
-  if ((*name = sequence_operator(i - N))) return true;
-  return upgrade_gone(i - N - sequence_operators(), domain, name);
+  if ((*name = sequence_operator(i))) return true;
+  return upgrade_gone(i - sequence_operators(), domain, name);
 }
 
 static bool is_supported(const char *domain, const char *op) {
   return (!*domain && strcmp(op, "Constant") == 0) || op_find(domain, op) ||
-         upgrade_known(domain, op) || sequence_known(domain, op) || zipmap_known(domain, op) ||
+         upgrade_known(domain, op) || sequence_known(domain, op) || map_known(domain, op) ||
          flex_attention_known(domain, op);
 }
 

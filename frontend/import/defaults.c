@@ -144,6 +144,7 @@ static Node *choose(Import *im, Graph *frozen, Graph *given, const Loc *loc) {
     vec_push(im->arena, &g->outputs, node_add_output(n, name));
     vec_push(im->arena, &g->output_names, name);
     vec_push(im->arena, &g->output_keys, graph_output_keys(frozen, k));
+    graph_set_list(g, k, true, graph_list(frozen, k, true));
   }
   return n;
 }
@@ -157,6 +158,11 @@ bool defaults_import(Import *im, Scope *s, const Onnx__GraphProto *p) {
   if (given && given->outputs.n != frozen->outputs.n)
     return diag_error(im->d, loc, ERR_UNSUPPORTED,
                       "the number of outputs depends on initializers that are inputs, too");
+  for (int k = 0; given && k < given->outputs.n; k++)
+    if (!graph_list(frozen, k, true) != !graph_list(given, k, true))
+      return diag_error(im->d, loc, ERR_UNSUPPORTED,
+                        "whether output %d is a list depends on initializers that are inputs, too",
+                        k);
   if (given && op_infer(im->m, choose(im, frozen, given, loc))) return remark(im, loc), true;
   diag_hint(im->d,
             "this is about initializers that are inputs, too, and can be given other values; "

@@ -286,7 +286,7 @@ bool import_inline(Import *im, const Scope *outer, const NodeProto *p, const Gra
   if (!import_initializers(im, &s, g) || !import_nodes(im, &s, g->node, g->n_node)) return false;
   for (size_t k = 0; k < p->n_output; k++) {
     out[k] = g->output[k]->name ? scope_find(&s, g->output[k]->name) : NULL;
-    if (!out[k] || out[k] == &scope_absent)
+    if (!out[k])
       return diag_error(im->d, loc, ERR_UNDEFINED, "output %zu of %s is not defined", k, which);
   }
   return true;
@@ -305,7 +305,7 @@ static bool inline_branch(Import *im, Scope *outer, const NodeProto *p, const Gr
 }
 
 /* ---- graphs ---- */
-static bool import_node(Import *im, Scope *s, const NodeProto *p, int index) {
+bool import_node(Import *im, Scope *s, const NodeProto *p, int index) {
   Function *f = function_find(im, p);
   const Loc *loc = node_loc(im, s, p, index, opsets_find(s->opsets, domain_normal(p->domain)));
   Value **in = ARENA_ARRAY(im->scratch, Value *, p->n_input);
@@ -328,16 +328,20 @@ static bool import_node(Import *im, Scope *s, const NodeProto *p, int index) {
   if (onnx && strcmp(loc->op, "SequenceMap") == 0 && graph_attr(p, "body"))
     return sequence_map(im, s, p, loc, in, graph_attr(p, "body"));
   if (flex_attention_known(loc->domain, loc->op)) return flex_attention_node(im, s, p, loc, in);
-  const bool region = onnx && (strcmp(loc->op, "If") == 0 || strcmp(loc->op, "Loop") == 0);
-  if (region && !sequence_enter(im, s->graph, in, (int)p->n_input, loc)) return false;
+  const bool loop = onnx && strcmp(loc->op, "Loop") == 0,
+             region = loop || (onnx && strcmp(loc->op, "If") == 0);
+  if (region && !list_enter(im, s->graph, in, p, loop ? graph_attr(p, "body") : NULL, loc))
+    return false;
   if (!import_attrs(im, s, p, index, loc, attrs, &n_attrs)) return false;
   if (!*loc->domain && strcmp(loc->op, "Constant") == 0)
     return count_node(im, loc) && import_constant(im, s, p, attrs, n_attrs, loc);
-  if (zipmap_known(loc->domain, loc->op)) return zipmap_node(im, s, p, loc, in, attrs, n_attrs);
+  if (map_known(loc->domain, loc->op)) return map_node(im, s, p, loc, in, attrs, n_attrs);
   if (sequence_node(im, s, p, loc, in, attrs, n_attrs, &ok)) return ok;
-  if (!import_op(im, s, p, in, attrs, n_attrs, loc)) return false;
-  if (region) sequence_leave(im, s, p, attrs, n_attrs);
-  return true;
+  for (size_t k = 0; k < p->n_input && !region; k++)
+    if (list_kind(im, in[k]) != LIST_NONE)
+      return diag_error(im->d, loc, ERR_TYPE, "input %zu is a sequence or an optional", k);
+  return import_op(im, s, p, in, attrs, n_attrs, loc) &&
+         (!region || list_leave(im, s, p, in, attrs, n_attrs, loc));
 }
 
 bool import_nodes(Import *im, Scope *s, NodeProto *const *nodes, size_t n) {
@@ -380,7 +384,8 @@ static Value *region_input(Import *im, const Onnx__ValueInfoProto *p) {
 }
 
 static bool import_inputs(Import *im, Scope *s, const GraphProto *p) {
-  const bool is_main = !s->graph->parent, *const lists = im->lists;
+  const bool is_main = !s->graph->parent;
+  const ListKind *const lists = im->lists;
   im->lists = NULL;
   for (size_t k = 0; is_main && k < p->n_input; k++) {
     const Loc loc = named_loc(im, s->path, p->input[k]->name);
@@ -399,7 +404,12 @@ static bool import_inputs(Import *im, Scope *s, const GraphProto *p) {
     Value *v = NULL;
     if (is_main && !defaults_input(im, in, &loc, &v)) return false;
     if (!v && !(v = is_main ? import_main_input(im, in, &loc) : region_input(im, in))) return false;
-    if (lists && lists[k]) sequence_note_list(im, v);
+    if (lists) list_note(im, v, lists[k]);
+    if (is_main && v->kind != TY_TENSOR) {
+      if (!(v = list_input(im, s->graph, in, &loc))) return false;
+      strmap_put(im->scratch, &s->values, in->name, v);
+      continue;
+    }
     if (!v->cdata) vec_push(im->arena, &s->graph->inputs, v);
     if (!v->init) strmap_put(im->scratch, &s->values, in->name, v);
   }
@@ -419,7 +429,8 @@ static bool check_declared(Import *im, const Value *v, const Onnx__ValueInfoProt
   Value *declared = value_new(im->m, NULL);
   if (!p->type || p->type->value_case == ONNX__TYPE_PROTO__VALUE__NOT_SET || v->kind != TY_TENSOR)
     return true;
-  if (strmap_get(&im->keys, p->name)) return true; /* a list of maps */
+  if (strmap_get(&im->keys, p->name)) return true;          /* a list of maps */
+  if (list_declared(p->type) == LIST_OPTIONAL) return true; /* and it is there */
   if (p->type->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE)
     return diag_error(im->d, loc, ERR_DECLARED,
                       "output is declared as something else than the tensor that it is");
@@ -445,21 +456,43 @@ static bool check_declared(Import *im, const Value *v, const Onnx__ValueInfoProt
   return true;
 }
 
-/* A sequence becomes one output per item: NAME[0], NAME[1], … */
-static bool add_output(Import *im, Graph *g, Value *v, const char *name, const Loc *loc) {
-  if (sequence_of(im, v) && !import_is_main(im, g) && !(v = sequence_list(im, g, v, loc)))
-    return false;
-  const Seq *q = sequence_of(im, v);
-  for (int k = 0; q && k < q->n; k++) {
-    vec_push(im->arena, &g->outputs, q->items[k]);
-    vec_push(im->arena, &g->output_names, arena_printf(im->arena, "%s[%d]", name, k));
-    vec_push(im->arena, &g->output_keys, NULL);
-  }
-  if (q) return true;
+static void push_output(Import *im, Graph *g, Value *v, const char *name, const ConstData *keys) {
   vec_push(im->arena, &g->outputs, v);
   vec_push(im->arena, &g->output_names, name);
-  vec_push(im->arena, &g->output_keys, strmap_get(&im->keys, name));
+  vec_push(im->arena, &g->output_keys, keys);
+}
+
+/* A sequence of known length becomes one output per item: NAME[0], NAME[1], … */
+static bool main_output(Import *im, Graph *g, Value *v, const Onnx__ValueInfoProto *p,
+                        const Loc *loc) {
+  const char *const name = arena_strdup(im->arena, p->name);
+  const ListType *list;
+  if (!(v = list_output(im, g, v, p, &list, loc))) return false;
+  const Seq *q = sequence_of(im, v);
+  for (int k = 0; q && k < q->n; k++)
+    push_output(im, g, q->items[k], arena_printf(im->arena, "%s[%d]", name, k), NULL);
+  if (q) return true;
+  if (!list && !check_declared(im, v, p, loc)) return false;
+  push_output(im, g, v, name, strmap_get(&im->keys, name));
+  graph_set_list(g, g->outputs.n - 1, true, list);
   return true;
+}
+
+/* Of a branch, or of a Loop's body, whose results may be its next inputs. */
+static bool region_output(Import *im, Graph *g, Value *v, const Onnx__ValueInfoProto *p,
+                          const Loc *loc) {
+  const int next = g->outputs.n + 1;
+  ListKind want = list_declared(p->type);
+  if (next > 1 && next < g->inputs.n && list_kind(im, g->inputs.data[next]) == LIST_OPTIONAL)
+    want = LIST_OPTIONAL;
+  if (want == LIST_OPTIONAL || want == LIST_OPTIONAL_SEQUENCE)
+    v = list_optional(im, g, v, want, loc);
+  else if (!v)
+    return diag_error(im->d, loc, ERR_UNSUPPORTED, "an empty optional of no declared type");
+  else if (sequence_of(im, v))
+    v = list_sequence(im, g, v, loc);
+  if (v) push_output(im, g, v, arena_strdup(im->arena, p->name), NULL);
+  return v != NULL;
 }
 
 bool import_outputs(Import *im, Scope *s, const GraphProto *p) {
@@ -467,21 +500,18 @@ bool import_outputs(Import *im, Scope *s, const GraphProto *p) {
   const bool is_main = import_is_main(im, s->graph);
   for (size_t k = 0; k < p->n_output; k++) {
     const char *name = p->output[k]->name;
-    const Loc loc = named_loc(im, s->path, name);
-    if (!name || !*name) return diag_error(im->d, &loc, ERR_UNDEFINED, "output %zu has no name", k);
+    Loc *const loc = ARENA_NEW(im->arena, Loc); /* nodes may be made here */
+    *loc = named_loc(im, s->path, name ? arena_strdup(im->arena, name) : NULL);
+    if (!name || !*name) return diag_error(im->d, loc, ERR_UNDEFINED, "output %zu has no name", k);
     Value *v = scope_find(s, name);
-    if (v == &scope_absent && !is_main)
-      return diag_error(im->d, &loc, ERR_UNSUPPORTED, "an empty optional leaves a branch or loop");
-    if (!v || v == &scope_absent)
-      return diag_error(im->d, &loc, ERR_UNDEFINED, "the output is not defined");
+    if (!v) return diag_error(im->d, loc, ERR_UNDEFINED, "the output is not defined");
+    if (v == &scope_absent) v = NULL;
     if (is_main && strmap_get(&seen, name))
-      return diag_error(im->d, &loc, ERR_DUP_NAME, "the output is listed twice");
+      return diag_error(im->d, loc, ERR_DUP_NAME, "the output is listed twice");
     strmap_put(im->scratch, &seen, name, &seen);
-    if (is_main && sequence_is_list(im, v))
-      return diag_error(im->d, &loc, ERR_UNSUPPORTED,
-                        "the output is a sequence whose length only the run knows");
-    if (is_main && !check_declared(im, v, p->output[k], &loc)) return false;
-    if (!add_output(im, s->graph, v, arena_strdup(im->arena, name), &loc)) return false;
+    if (v && v->kind == TY_MAP)
+      return diag_error(im->d, loc, ERR_UNSUPPORTED, "a map is an output");
+    if (!(is_main ? main_output : region_output)(im, s->graph, v, p->output[k], loc)) return false;
   }
   return true;
 }

@@ -20,73 +20,6 @@ typedef struct Call { /* one node of this family */
   int n_attrs;
 } Call;
 
-/* ---- the side table ---- */
-Seq *sequence_of(const Import *im, const Value *v) {
-  return v && v->kind == TY_SEQUENCE && v->id < im->seqs.n ? im->seqs.data[v->id] : NULL;
-}
-
-bool sequence_is_list(const Import *im, const Value *v) {
-  const Seq *q = v && v->id < im->seqs.n ? im->seqs.data[v->id] : NULL;
-  return q && q->n < 0;
-}
-
-static void note_sequence(Import *im, const Value *v, Seq *q) {
-  while (im->seqs.n <= v->id) vec_push(im->scratch, &im->seqs, NULL);
-  im->seqs.data[v->id] = q;
-}
-
-void sequence_note_list(Import *im, const Value *v) {
-  Seq *q = ARENA_NEW(im->scratch, Seq);
-  q->n = -1;
-  note_sequence(im, v, q);
-}
-
-static Value *new_sequence(Import *im, int n, Value *const *items, DType t) {
-  Seq *q = ARENA_NEW(im->scratch, Seq);
-  Value *v = value_new(im->m, NULL);
-  v->kind = TY_SEQUENCE;
-  v->dtype = n ? items[0]->dtype : t;
-  q->n = n;
-  q->items = arena_dup(im->scratch, items, sizeof *items * (size_t)n);
-  note_sequence(im, v, q);
-  return v;
-}
-
-/* A node of a list; `list`: its result is one. */
-static Value *list_op(Import *im, Graph *g, const char *op, int n_in, Value *const *in, int n_attrs,
-                      const Attr *attrs, bool list, const Loc *loc) {
-  const OpRow *row = op_find("burin", op);
-  Value *v = row ? import_value(im, g, row, n_in, in, n_attrs, attrs, loc) : NULL;
-  if (v && list) sequence_note_list(im, v);
-  return v;
-}
-
-Value *sequence_list(Import *im, Graph *g, Value *v, const Loc *loc) {
-  const Seq *q = sequence_of(im, v);
-  return q ? list_op(im, g, "SequenceMake", q->n, q->items, 0, NULL, true, loc) : v;
-}
-
-bool sequence_enter(Import *im, Graph *g, Value **in, int n_in, const Loc *loc) {
-  bool *lists = ARENA_ARRAY(im->scratch, bool, n_in + 1);
-  for (int k = 0; k < n_in; k++) {
-    if (sequence_of(im, in[k]) && !(in[k] = sequence_list(im, g, in[k], loc))) return false;
-    lists[k] = sequence_is_list(im, in[k]);
-  }
-  im->lists = n_in > 1 ? lists : NULL; /* branches have no inputs */
-  return true;
-}
-
-void sequence_leave(Import *im, const Scope *s, const Onnx__NodeProto *p, const Attr *attrs,
-                    int n_attrs) {
-  for (int i = 0; i < n_attrs; i++) {
-    const Graph *g = attrs[i].kind == AT_GRAPH ? attrs[i].graph : NULL;
-    const int first = g && g->inputs.n ? 1 : 0; /* a body's condition */
-    for (int k = 0; g && k < (int)p->n_output && k + first < g->outputs.n; k++)
-      if (sequence_is_list(im, g->outputs.data[k + first]) && *p->output[k])
-        sequence_note_list(im, scope_find(s, p->output[k]));
-  }
-}
-
 /* ---- helpers ---- */
 static bool define(const Call *c, Value *v) {
   if (!v) return false;
@@ -152,14 +85,18 @@ static Value *emit(const Call *c, const char *op, int n_in, Value *const *in, in
 }
 
 /* ---- lists of the run ---- */
-static bool is_list(const Call *c) { return sequence_is_list(c->im, input(c, 0)); }
+static bool is_list(const Call *c) { return list_kind(c->im, input(c, 0)) != LIST_NONE; }
 
 /* The node of a list that stands for c, of input 0 as a list and the others. */
 static Value *run_list(const Call *c, const char *op, bool list) {
-  Value *in[3] = {sequence_list(c->im, c->s->graph, c->in[0], c->loc)};
+  Value *in[3] = {list_sequence(c->im, c->s->graph, c->in[0], c->loc)};
   int n = 1;
-  for (; n < c->n_in && n < 3 && c->in[n]; n++) in[n] = c->in[n];
-  return in[0] ? list_op(c->im, c->s->graph, op, n, in, c->n_attrs, c->attrs, list, c->loc) : NULL;
+  for (; n < c->n_in && n < 3 && c->in[n]; n++)
+    if (list_kind(c->im, in[n] = c->in[n]) != LIST_NONE || c->in[n]->kind == TY_SEQUENCE)
+      return fail(c, ERR_TYPE, "needs a tensor behind the sequence");
+  return in[0] ? list_op(c->im, c->s->graph, op, n, in, c->n_attrs, c->attrs,
+                         list ? LIST_SEQUENCE : LIST_NONE, c->loc)
+               : NULL;
 }
 
 /* A position that only the run knows. */
@@ -172,15 +109,16 @@ static bool from_data(const Call *c, int k) {
 static Value *do_construct(const Call *c) {
   if (c->n_in < 1) return fail(c, ERR_ARITY, "needs at least one input");
   for (int k = 0; k < c->n_in; k++)
-    if (!c->in[k] || c->in[k]->kind == TY_SEQUENCE || c->in[k]->dtype != c->in[0]->dtype)
+    if (!c->in[k] || c->in[k]->kind == TY_SEQUENCE || list_kind(c->im, c->in[k]) != LIST_NONE ||
+        c->in[k]->dtype != c->in[0]->dtype)
       return fail(c, ERR_TYPE, "the items must be tensors of one type");
-  return new_sequence(c->im, c->n_in, c->in, DT_NONE);
+  return sequence_new(c->im, c->n_in, c->in, DT_NONE);
 }
 
 static Value *do_empty(const Call *c) {
   const DType t = dtype_from_onnx(int_attr(c, "dtype", 1));
   return t == DT_NONE ? fail(c, ERR_ATTR_VALUE, "dtype is no type")
-                      : new_sequence(c->im, 0, NULL, t);
+                      : sequence_new(c->im, 0, NULL, t);
 }
 
 static Value *do_insert(const Call *c) {
@@ -194,7 +132,7 @@ static Value *do_insert(const Call *c) {
   Value **items = ARENA_ARRAY(c->im->scratch, Value *, q->n + 1);
   if (at < 0) return NULL;
   for (int k = 0; k <= q->n; k++) items[k] = k == at ? c->in[1] : q->items[k > at ? k - 1 : k];
-  return new_sequence(c->im, q->n + 1, items, DT_NONE);
+  return sequence_new(c->im, q->n + 1, items, DT_NONE);
 }
 
 static Value *do_erase(const Call *c) {
@@ -205,7 +143,7 @@ static Value *do_erase(const Call *c) {
   if (at < 0) return NULL;
   Value **items = ARENA_ARRAY(c->im->scratch, Value *, q->n);
   for (int k = 0; k + 1 < q->n; k++) items[k] = q->items[k >= at ? k + 1 : k];
-  return new_sequence(c->im, q->n - 1, items, c->in[0]->dtype);
+  return sequence_new(c->im, q->n - 1, items, c->in[0]->dtype);
 }
 
 static Value *do_length(const Call *c) {
@@ -286,7 +224,7 @@ static int64_t uniform(const Value *v) {
 
 static Value *split_at_run(const Call *c) {
   Value *v = list_op(c->im, c->s->graph, "SequenceSplit", input(c, 1) ? 2 : 1, c->in, c->n_attrs,
-                     c->attrs, true, c->loc);
+                     c->attrs, LIST_SEQUENCE, c->loc);
   const int64_t each = input(c, 1) ? uniform(c->in[1]) : 1;
   if (v && v->def && each > 0) node_set_int(v->def, "each", each);
   return v;
@@ -315,7 +253,7 @@ static Value *do_split(const Call *c) {
   int64_t *sizes = ARENA_ARRAY(c->im->scratch, int64_t, MAX_ITEMS);
   const int n = split_sizes(c, dim, sizes);
   if (n < 0) return NULL;
-  if (n == 0) return new_sequence(c->im, 0, NULL, x->dtype);
+  if (n == 0) return sequence_new(c->im, 0, NULL, x->dtype);
   Value *const in[] = {c->in[0], value_const_i64s(c->im->m, 1, n, sizes)};
   Node *node = import_emit(c->im, c->s->graph, row, 2, in, c->loc);
   if (!node) return NULL;
@@ -328,21 +266,25 @@ static Value *do_split(const Call *c) {
     Value *const sq[] = {items[k], value_const_i64s(c->im->m, 1, 1, &axis)};
     if (!(items[k] = emit(c, "Squeeze", 2, sq, 0, NULL))) return NULL;
   }
-  return new_sequence(c->im, n, items, DT_NONE);
+  return sequence_new(c->im, n, items, DT_NONE);
+}
+
+static bool is_optional(const Call *c, const Value *v) {
+  return list_kind(c->im, v) == LIST_OPTIONAL || list_kind(c->im, v) == LIST_OPTIONAL_SEQUENCE;
 }
 
 static Value *do_has_element(const Call *c) {
-  const Value *v = input(c, 0);
-  if (v && v->kind == TY_OPTIONAL)
-    return fail(c, ERR_UNSUPPORTED, "an optional whose presence only the run knows");
-  return value_const_scalar(c->im->m, DT_BOOL, v != NULL);
+  Value *const v = input(c, 0);
+  if (!is_optional(c, v)) return value_const_scalar(c->im->m, DT_BOOL, v != NULL);
+  Value *const in[] = {v, value_const_scalar(c->im->m, DT_I64, 0)};
+  Value *const none = emit(c, "Equal", 2, in, 0, NULL);
+  return none ? emit(c, "Not", 1, &none, 0, NULL) : NULL;
 }
 
 static Value *do_get_element(const Call *c) {
   Value *v = input(c, 0);
-  if (v && v->kind == TY_OPTIONAL)
-    return fail(c, ERR_UNSUPPORTED, "an optional whose presence only the run knows");
-  return v ? v : fail(c, ERR_VALUE, "the optional is empty");
+  return v ? list_element(c->im, c->s->graph, v, c->loc)
+           : fail(c, ERR_VALUE, "the optional is empty");
 }
 
 static Value *do_optional(const Call *c) { return input(c, 0) ? c->in[0] : (Value *)&scope_absent; }
@@ -378,39 +320,8 @@ bool sequence_node(Import *im, Scope *s, const Onnx__NodeProto *p, const Loc *lo
   if (*loc->domain) return false;
   for (int k = 0; k < N_OPS; k++)
     if (strcmp(ops[k].op, loc->op) == 0) return *ok = define(&c, ops[k].fn(&c)), true;
-  if (strcmp(loc->op, "Identity") == 0 && c.n_in == 1 && in[0] &&
-      (sequence_of(im, in[0]) || sequence_is_list(im, in[0])))
-    return *ok = define(&c, in[0]), true;
+  if (strcmp(loc->op, "Identity") == 0 && c.n_in == 1 &&
+      (!in[0] || sequence_of(im, in[0]) || list_kind(im, in[0]) != LIST_NONE))
+    return *ok = define(&c, in[0] ? in[0] : (Value *)&scope_absent), true;
   return false;
-}
-
-/* ---- SequenceMap ---- */
-/* The body once per item. Inputs after the first are sequences of the same length, or tensors. */
-bool sequence_map(Import *im, Scope *s, const Onnx__NodeProto *p, const Loc *loc, Value **in,
-                  const Onnx__GraphProto *body) {
-  const Call c = {im, s, p, loc, in, (int)p->n_input, NULL, 0};
-  const Seq *first = need_sequence(&c, 0);
-  if (!first) return false;
-  if (body->n_input != p->n_input || body->n_output < p->n_output)
-    return diag_error(im->d, loc, ERR_ARITY, "body has %zu inputs and %zu outputs", body->n_input,
-                      body->n_output);
-  Value ***results = ARENA_ARRAY(im->scratch, Value **, p->n_output);
-  for (size_t k = 0; k < p->n_output; k++) results[k] = ARENA_ARRAY(im->scratch, Value *, first->n);
-  for (int i = 0; i < first->n; i++) {
-    Value **items = ARENA_ARRAY(im->scratch, Value *, p->n_input),
-          **out = ARENA_ARRAY(im->scratch, Value *, p->n_output);
-    for (size_t k = 0; k < p->n_input; k++) {
-      const Seq *q = sequence_of(im, in[k]);
-      if (!in[k] || (q && q->n != first->n))
-        return diag_error(im->d, loc, ERR_VALUE, "input %zu has another length", k);
-      items[k] = q ? q->items[i] : in[k];
-    }
-    if (!import_inline(im, s, p, body, "body", loc, items, out)) return false;
-    for (size_t k = 0; k < p->n_output; k++) results[k][i] = out[k];
-  }
-  for (size_t k = 0; k < p->n_output; k++)
-    if (*p->output[k] &&
-        !scope_define(im, s, p->output[k], new_sequence(im, first->n, results[k], DT_F32), loc))
-      return false;
-  return true;
 }

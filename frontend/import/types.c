@@ -58,7 +58,7 @@ static const Expr *fixed_dim(Import *im, const char *name) {
   return NULL;
 }
 
-static const Expr *new_symbol(Import *im, const char *name) {
+const Expr *import_dim_symbol(Import *im, const char *name) {
   const char *const id = symbol_name(im, name);
   const Expr *fixed = fixed_dim(im, name);
   if (!fixed) fixed = fixed_dim(im, id);
@@ -74,7 +74,7 @@ static bool is_anonymous(const char *p) {
 static const Expr *named_dim(Import *im, const char *name) {
   const Expr *e = strmap_get(&im->dims, name);
   if (e) return e;
-  e = new_symbol(im, name);
+  e = import_dim_symbol(im, name);
   strmap_put(im->scratch, &im->dims, name, (void *)e);
   return e;
 }
@@ -90,7 +90,7 @@ static const Expr *import_dim(Import *im, const Value *v,
   if (d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM &&
       !is_anonymous(d->dim_param))
     return named_dim(im, d->dim_param);
-  return new_symbol(im, arena_printf(im->scratch, "%s_d%d", v->name ? v->name : "x", k));
+  return import_dim_symbol(im, arena_printf(im->scratch, "%s_d%d", v->name ? v->name : "x", k));
 }
 
 static bool import_shape(Import *im, Value *v, DType dt, const Onnx__TensorShapeProto *s,
@@ -215,12 +215,7 @@ Value *import_main_input(Import *im, const Onnx__ValueInfoProto *p, const Loc *l
   }
   Value *fixed = fixed_input(im, v, loc);
   if (fixed != v) return fixed;
-  if (v->kind != TY_TENSOR) {
-    diag_error(im->d, loc, ERR_UNSUPPORTED,
-               "inputs that are sequences, optionals or maps are not supported");
-    return NULL;
-  }
-  if (v->rank < 0) {
+  if (v->kind == TY_TENSOR && v->rank < 0) {
     diag_error(im->d, loc, ERR_UNSUPPORTED, "input has no shape, not even a rank");
     diag_hint(im->d, "give one with --shape %s=1x2x3", p->name);
     return NULL;

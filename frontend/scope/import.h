@@ -30,9 +30,10 @@ typedef struct Function {
   bool active; /* being inlined */
 } Function;
 
-typedef struct Seq { /* a sequence */
+typedef struct Seq { /* a sequence, an optional of the run, or a map (keys and values) */
   Value **items;
-  int n; /* -1: only the run knows; the value is a list (ir/ops/text/sequence.c) */
+  int n;         /* -1: only the run knows; the value is a list (ir/ops/text/sequence.c) */
+  ListKind kind; /* of such a list; an optional that is empty is 0 */
 } Seq;
 
 typedef struct Import {
@@ -52,10 +53,10 @@ typedef struct Import {
   StrMap dims;         /* dim_param → Expr */
   StrMap symbol_names; /* sanitised names in use */
   bool *dim_used, *shape_used,
-      *const_used;   /* which --dim, --shape and --const options met something */
-  StrMap keys;       /* output of a ZipMap → ConstData of its labels */
-  Vec(Seq *) seqs;   /* by value id; NULL: no sequence */
-  const bool *lists; /* inputs of the body about to be imported that are lists; or NULL */
+      *const_used;              /* which --dim, --shape and --const options met something */
+  StrMap keys;                  /* output of a ZipMap → ConstData of its labels */
+  Vec(Seq *) seqs;              /* by value id; NULL: no sequence */
+  const ListKind *lists;        /* what inputs of the body about to be imported are; or NULL */
   const Onnx__GraphProto *main; /* of the file */
   Graph *version;  /* of the main graph, while one of two is imported (defaults.c); else NULL */
   bool given;      /* of the two, the one that reads the inputs */
@@ -86,6 +87,7 @@ bool import_type(Import *im, Value *v, const Onnx__TypeProto *t, const Loc *loc)
 const char *type_text(Arena *a, const Onnx__TypeProto *t);
 /* For all inputs before the first import_main_input */
 bool import_bind_shape(Import *im, const Onnx__ValueInfoProto *p, const Loc *loc);
+const Expr *import_dim_symbol(Import *im, const char *name); /* a new one, or what --dim gives it */
 bool import_shape_given(const Import *im, const char *name); /* by --shape */
 /* NULL on error; p->name is set */
 Value *import_main_input(Import *im, const Onnx__ValueInfoProto *p, const Loc *loc);

@@ -49,6 +49,7 @@ bool import_inline(Import *im, const Scope *outer, const Onnx__NodeProto *p,
                    const Onnx__GraphProto *g, const char *which, const Loc *loc, Value *const *in,
                    Value **out);
 
+bool import_node(Import *im, Scope *s, const Onnx__NodeProto *p, int index);
 bool import_nodes(Import *im, Scope *s, Onnx__NodeProto *const *nodes, size_t n);
 bool import_outputs(Import *im, Scope *s, const Onnx__GraphProto *p);
 /* The graph whose nodes stand in the file's main graph: what is wrong with them is said at once. */
@@ -67,25 +68,45 @@ bool defaults_input(Import *im, const Onnx__ValueInfoProto *p, const Loc *loc, V
  * with the inputs. */
 bool defaults_import(Import *im, Scope *s, const Onnx__GraphProto *p);
 
-/* ---- sequence.c ---- */
-Seq *sequence_of(const Import *im, const Value *v);      /* NULL: none, or of unknown length */
-bool sequence_is_list(const Import *im, const Value *v); /* of a length that only the run knows */
-void sequence_note_list(Import *im, const Value *v);
-/* A sequence as a list, made where its length is known. NULL: reported. */
-Value *sequence_list(Import *im, Graph *g, Value *v, const Loc *loc);
-/* Before a Loop is imported: sequences that it is given become lists, which its body knows. */
-bool sequence_enter(Import *im, Graph *g, Value **in, int n_in, const Loc *loc);
+/* ---- lists.c: sequences and optionals that only the run knows, inputs and outputs ---- */
+Seq *sequence_of(const Import *im, const Value *v); /* NULL: none, or of unknown length */
+/* What a value of the run is; LIST_NONE: a tensor, or a sequence of known length. */
+ListKind list_kind(const Import *im, const Value *v);
+void list_note(Import *im, const Value *v, ListKind kind);
+Value *sequence_new(Import *im, int n, Value *const *items, DType t);
+/* A node of a list; `kind`: what its result is. NULL: reported. */
+Value *list_op(Import *im, Graph *g, const char *op, int n_in, Value *const *in, int n_attrs,
+               const Attr *attrs, ListKind kind, const Loc *loc);
+/* A sequence as a list, made where its length is known, and taken out of an optional. */
+Value *list_sequence(Import *im, Graph *g, Value *v, const Loc *loc);
+/* The element of an optional of the run. */
+Value *list_element(Import *im, Graph *g, Value *v, const Loc *loc);
+/* v, a tensor, sequence, optional or NULL (none), as an optional of this kind. */
+Value *list_optional(Import *im, Graph *g, Value *v, ListKind kind, const Loc *loc);
+/* What a type means for a value of the run; LIST_NONE also where it is left out. */
+ListKind list_declared(const Onnx__TypeProto *t);
+/* Before If or Loop is imported: sequences that a Loop is given become lists, which its body knows. */
+bool list_enter(Import *im, Graph *g, Value **in, const Onnx__NodeProto *p,
+                const Onnx__GraphProto *body, const Loc *loc);
 /* Behind an If or Loop: results that are lists. */
-void sequence_leave(Import *im, const Scope *s, const Onnx__NodeProto *p, const Attr *attrs,
-                    int n_attrs);
+bool list_leave(Import *im, const Scope *s, const Onnx__NodeProto *p, Value *const *in,
+                const Attr *attrs, int n_attrs, const Loc *loc);
+/* An input of the main graph that is no tensor: added to g, and what the graph computes with. */
+Value *list_input(Import *im, Graph *g, const Onnx__ValueInfoProto *p, const Loc *loc);
+/* v as the output of the model that is declared so; *type is set where it is a list. */
+Value *list_output(Import *im, Graph *g, Value *v, const Onnx__ValueInfoProto *p,
+                   const ListType **type, const Loc *loc);
+const Seq *map_of(const Import *im, const Value *v); /* keys and values of a map, or NULL */
+/* ---- sequence.c ---- */
 /* flex_attention.c */
 bool flex_attention_known(const char *domain, const char *op);
 bool flex_attention_node(Import *im, Scope *s, const Onnx__NodeProto *p, const Loc *loc,
                          Value *const *in);
-/* zipmap.c */
-bool zipmap_known(const char *domain, const char *op);
-bool zipmap_node(Import *im, Scope *s, const Onnx__NodeProto *p, const Loc *loc, Value *const *in,
-                 const Attr *attrs, int n_attrs);
+/* maps.c */
+const char *map_operator(int i); /* of ai.onnx.ml; NULL: there are no more */
+bool map_known(const char *domain, const char *op);
+bool map_node(Import *im, Scope *s, const Onnx__NodeProto *p, const Loc *loc, Value *const *in,
+              const Attr *attrs, int n_attrs);
 int sequence_operators(void);
 const char *sequence_operator(int i); /* NULL: there are no more */
 bool sequence_known(const char *domain, const char *op);

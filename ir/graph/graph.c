@@ -23,6 +23,31 @@ Graph *graph_new(Model *m, Graph *parent, const char *name) {
   return g;
 }
 
+const char *list_text(Arena *a, const ListType *l) {
+  static const char *const around[] = {"", "seq(", "opt(", "opt(seq("};
+  StrBuf b = {.arena = a};
+  sb_printf(&b, "%s%s", around[l->kind], dtype_text(l->dtype));
+  for (int d = 0; d < l->rank; d++) {
+    sb_putc(&b, d ? ',' : '[');
+    if (l->dims[d] < 0)
+      sb_putc(&b, '?');
+    else
+      sb_printf(&b, "%lld", (long long)l->dims[d]);
+  }
+  sb_printf(&b, "%s)%s",
+            l->rank > 0    ? "]"
+            : l->rank == 0 ? "[]"
+                           : "",
+            l->kind == LIST_OPTIONAL_SEQUENCE ? ")" : "");
+  return sb_str(&b);
+}
+
+void graph_set_list(Graph *g, int k, bool output, const ListType *l) {
+  while (!output && l && g->input_lists.n <= k) vec_push(g->model->arena, &g->input_lists, NULL);
+  while (output && l && g->output_lists.n <= k) vec_push(g->model->arena, &g->output_lists, NULL);
+  if (l) (output ? g->output_lists.data : g->input_lists.data)[k] = l;
+}
+
 Value *value_new(Model *m, const char *name) {
   Value *v = ARENA_NEW(m->arena, Value);
   v->id = m->next_value++;

@@ -56,6 +56,20 @@ struct Value {
   bool pinned;  /* and no other value may be given: sizes were computed from it */
 };
 
+/* Sequences and optionals of tensors; numbers of BurinListInfo.kind (runtime/abi.h). */
+typedef enum ListKind {
+  LIST_NONE,
+  LIST_SEQUENCE,
+  LIST_OPTIONAL,         /* of a tensor */
+  LIST_OPTIONAL_SEQUENCE /* of a sequence */
+} ListKind;
+typedef struct ListType {
+  ListKind kind;
+  DType dtype;         /* of the tensors */
+  int rank;            /* -1: any */
+  const int64_t *dims; /* -1: any */
+} ListType;
+
 typedef enum AttrKind {
   AT_INT,
   AT_FLOAT,
@@ -124,6 +138,9 @@ struct Graph {
   Vec(Value *) outputs; /* a value may be listed more than once, and may be an input or constant */
   /* ONNX names of the outputs, same positions; set by the frontend for the main graph */
   Vec(const char *) output_names;
+  /* Of the main graph, by position: what an input or output is that is a BurinList (i64[2]), else
+   * NULL, as those that are missing at the end */
+  Vec(const ListType *) input_lists, output_lists;
   /* Of the main graph, same positions: labels (i64 or str) of the last dimension of an output that
    * is a list of maps in ONNX (ZipMap), else NULL, as those that are missing at the end */
   Vec(const ConstData *) output_keys;
@@ -220,6 +237,9 @@ void node_set_string(Node *n, const char *name, const char *v);
 void graph_remove_node(Graph *g, Node *n); /* its outputs must be unused */
 /* All uses in g, its regions and outputs */
 void graph_replace_value(Graph *g, Value *old, Value *by);
+const char *list_text(Arena *a, const ListType *l); /* "seq(f32[?,3])" */
+/* Input or output k, of the main graph, is a list (i64[2]). */
+void graph_set_list(Graph *g, int k, bool output, const ListType *l);
 void graph_sort(Graph *g); /* restores topological order (stable) */
 
 /* The bound that the user gives a symbol; NULL: none. */
@@ -239,6 +259,10 @@ int node_ints(const Node *n, const char *name, const int64_t **v); /* count; 0 w
 Graph *node_region(const Node *n, const char *name);
 static inline const ConstData *graph_output_keys(const Graph *g, int k) {
   return k < g->output_keys.n ? g->output_keys.data[k] : NULL;
+}
+static inline const ListType *graph_list(const Graph *g, int k, bool output) {
+  if (output) return k < g->output_lists.n ? g->output_lists.data[k] : NULL;
+  return k < g->input_lists.n ? g->input_lists.data[k] : NULL;
 }
 static inline Value *node_in(const Node *n, int k) { return k < n->n_in ? n->in[k] : NULL; }
 static inline Value *node_out(const Node *n, int k) { return k < n->n_out ? n->out[k] : NULL; }

@@ -14,8 +14,9 @@ void frame_ident(StrBuf *b, const char *s); /* a word, or in quotes */
 void frame_float(char t[40], double v, bool single);
 void frame_type(const Model *m, const Value *v, StrBuf *b);
 void frame_loc(const Loc *l, StrBuf *b);
-void frame_keys(const ConstData *keys, StrBuf *b); /* NULL: nothing */
-void frame_head(const Model *m, StrBuf *b);        /* `model …`, `todo …` */
+void frame_keys(const ConstData *keys, StrBuf *b);             /* NULL: nothing */
+void frame_list(const Model *m, const ListType *l, StrBuf *b); /* NULL: nothing */
+void frame_head(const Model *m, StrBuf *b);                    /* `model …`, `todo …` */
 void frame_in_place(const Model *m, StrBuf *b);
 void frame_assume(const Model *m, const DimAssume *a, StrBuf *b);
 bool frame_is_small(const ConstData *c); /* its data stand where it is defined, `= [1,2]` */
@@ -41,6 +42,8 @@ bool frame_const_type(TextParser *p, ConstData *c, const Value *v);
 bool frame_parse_data(TextParser *p, ConstData *c);
 /* ` keys [1,2]` behind an output, if it is there. */
 bool frame_parse_keys(TextParser *p, const ConstData **keys);
+/* ` list seq f32[-1,3]` behind the last input or output of the main graph, if it is there. */
+bool frame_parse_list(TextParser *p, Graph *g, bool output);
 /* Constants without data are zeros: a text without its trailer can still be checked and
  * transformed, but no code is made of it (Model.missing, zeros). */
 bool frame_fill_unread(TextParser *p);

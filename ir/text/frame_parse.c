@@ -119,6 +119,31 @@ static bool parse_place(TextParser *p, ConstData *c, int64_t bytes) {
   return true;
 }
 
+bool frame_parse_list(TextParser *p, Graph *g, bool output) {
+  Value v = {.rank = -1};
+  const int k = (output ? g->outputs.n : g->inputs.n) - 1;
+  const Value *const given = output ? g->outputs.data[k] : g->inputs.data[k];
+  if (!tok_eat(p, "list")) return true;
+  const bool optional = tok_eat(p, "opt");
+  if (!frame_parse_type(p, &v)) return false;
+  const bool sequence = v.kind == TY_SEQUENCE;
+  if (v.dtype == DT_NONE || (v.kind != TY_TENSOR && !sequence) || (!sequence && !optional))
+    return tok_fail(p, "a list is a sequence, or an optional tensor or sequence");
+  if (g->parent ||
+      (!output && (given->dtype != DT_I64 || given->rank != 1 || !expr_is_i64(given->dims[0], 2))))
+    return tok_fail(p, "a list is i64[2], and of the main graph");
+  int64_t *const dims = ARENA_ARRAY(p->a, int64_t, MAX_RANK);
+  for (int d = 0; d < v.rank; d++)
+    if (!expr_is_const(v.dims[d], &dims[d])) return tok_fail(p, "sizes of items are numbers");
+  ListType *const l = ARENA_NEW(p->a, ListType);
+  *l = (ListType){!optional  ? LIST_SEQUENCE
+                  : sequence ? LIST_OPTIONAL_SEQUENCE
+                             : LIST_OPTIONAL,
+                  v.dtype, v.rank, dims};
+  graph_set_list(g, k, output, l);
+  return true;
+}
+
 bool frame_parse_keys(TextParser *p, const ConstData **keys) {
   Vec(int64_t) ints = {0};
   Vec(const char *) texts = {0};

@@ -131,6 +131,20 @@ void frame_keys(const ConstData *keys, StrBuf *b) {
   sb_putc(b, ']');
 }
 
+void frame_list(const Model *m, const ListType *l, StrBuf *b) {
+  const Expr *dims[MAX_RANK];
+  if (!l) return;
+  const bool sequence = l->kind != LIST_OPTIONAL;
+  for (int d = 0; d < l->rank; d++) dims[d] = ex_i64(m->pool, l->dims[d]);
+  sb_printf(b, l->kind == LIST_SEQUENCE ? " list " : " list opt ");
+  frame_type(m,
+             &(Value){.kind = sequence ? TY_SEQUENCE : TY_TENSOR,
+                      .dtype = l->dtype,
+                      .rank = l->rank,
+                      .dims = dims},
+             b);
+}
+
 void assume_print(const ExprPool *p, const DimAssume *a, StrBuf *b) {
   sb_printf(b, "%s ", assume_name(a->kind));
   expr_print(p, a->a, b);

@@ -470,6 +470,7 @@ static bool parse_input(Parser *p, Graph *g, Value *v) {
   if (tok_at_string(p) && !tok_string(p, &v->name)) return false;
   if (tok_eat(p, "is") && !parse_iteration(p, v)) return false;
   vec_push(p->a, &g->inputs, v);
+  if (!frame_parse_list(p, g, false)) return false;
   if (!tok_eat(p, "default")) return true;
   if (!parse_use(p, &v->init)) return false;
   if (g->parent || !is_default(v, v->init))
@@ -498,7 +499,7 @@ static bool parse_output(Parser *p, Graph *g) {
   vec_push(p->a, &g->output_keys, keys);
   vec_push(p->a, &g->outputs, v);
   vec_push(p->a, &g->output_names, name);
-  return true;
+  return frame_parse_list(p, g, true);
 }
 
 static bool parse_line(Parser *p, Graph *g) {

@@ -216,6 +216,7 @@ static void print_body(const Graph *g, StrBuf *b, int indent) {
     }
     if (g->inputs.data[i]->init) sb_printf(b, " default %%%d", g->inputs.data[i]->init->id);
     if (g->inputs.data[i]->pinned) sb_printf(b, " pinned");
+    frame_list(m, graph_list(g, i, false), b);
     if (i == 0 && g->parent) print_iteration(m, g->inputs.data[i], b);
     sb_putc(b, '\n');
   }
@@ -234,6 +235,7 @@ static void print_body(const Graph *g, StrBuf *b, int indent) {
       sb_quoted(b, name);
     }
     frame_keys(graph_output_keys(g, i), b);
+    frame_list(m, graph_list(g, i, true), b);
     sb_putc(b, '\n');
   }
 }

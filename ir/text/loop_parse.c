@@ -622,14 +622,14 @@ static bool parse_interface(Parser *t, bool inputs) {
   if (!m->main) m->main = graph_new(m, NULL, "main");
   if (inputs) {
     vec_push(t->a, &m->main->inputs, v);
-    return true;
+    return frame_parse_list(t->x, m->main, false);
   }
   vec_push(t->a, &m->main->outputs, v);
   const ConstData *keys;
   if (!frame_parse_keys(t->x, &keys)) return false;
   vec_push(t->a, &m->main->output_names, v->name);
   vec_push(t->a, &m->main->output_keys, keys);
-  return true;
+  return frame_parse_list(t->x, m->main, true);
 }
 
 static bool parse_ids(Parser *t, bool inputs) {

@@ -376,6 +376,7 @@ static void print_ids(Printer *t, bool outputs) {
     const char *name = outputs && i < g->output_names.n ? g->output_names.data[i] : NULL;
     print_name(t, name ? name : v->name);
     if (outputs) frame_keys(graph_output_keys(g, i), t->b);
+    frame_list(t->m->model, graph_list(g, i, outputs), t->b);
   }
   sb_putc(t->b, '\n');
 }

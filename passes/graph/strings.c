@@ -135,9 +135,16 @@ static bool convert_outputs(Texts *t, Graph *g, const bool *texts) {
 }
 
 /* ---- nodes ---- */
+/* A list of strings that comes from or goes to the caller. */
+static bool is_text_border(const Node *n) {
+  return (node_is(n, "SequenceIn") || node_is(n, "SequenceOut")) &&
+         node_int(n, "elem", 0) == dtype_rows[DT_STR].onnx;
+}
+
 /* Lists of sequences are in the heap, too, and know nothing of strings. */
 static bool is_runtime_text(const Node *n) {
-  return n->op->body == OB_EXTERN && n->op->ext->heap && strncmp(n->op->name, "Sequence", 8) != 0;
+  return n->op->body == OB_EXTERN && n->op->ext->heap &&
+         (strncmp(n->op->name, "Sequence", 8) != 0 || is_text_border(n));
 }
 
 static void add_table(Texts *t, Node *n) {

@@ -76,10 +76,11 @@ def compile(model, target="native", flags=()):
 
 class Tensor:
     """An input or output: name, dtype (numpy), shape (numbers, names of symbols, None where it is computed).
-    optional: an input that may be left out; then it is default, which has the shape default_shape."""
+    optional: an input that may be left out; then it is default, which has the shape default_shape.
+    list: None, or of a sequence or optional (kind, dtype of its tensors)."""
 
-    def __init__(self, info, symbols, default_shape=None):
-        self.default_shape, self.optional = default_shape, default_shape is not None
+    def __init__(self, info, symbols, default_shape=None, list=None):
+        self.default_shape, self.optional, self.list = default_shape, default_shape is not None, list
         self.name = info.name.decode()
         self.dtype = _abi.numpy_type(info.dtype)
         self.raw_dims = tuple(info.dims[i] for i in range(info.rank))
@@ -109,8 +110,13 @@ class Model:
         if m.weights_file:
             self._map_weights(Path(library).resolve().parent / os.fsdecode(m.weights_file))
         self.symbols = [m.symbols[i].decode() for i in range(m.n_symbols)]
-        self.inputs = [Tensor(m.inputs[i], self.symbols, _abi.default_shape(m, i)) for i in range(m.n_inputs)]
-        self.outputs = [Tensor(m.outputs[i], self.symbols) for i in range(m.n_outputs)]
+        self.inputs = [Tensor(m.inputs[i], self.symbols, _abi.default_shape(m, i), _abi.list_kind(m, "input_lists", i))
+                       for i in range(m.n_inputs)]
+        self.outputs = [Tensor(m.outputs[i], self.symbols, None, _abi.list_kind(m, "output_lists", i)) for i in range(m.n_outputs)]
+        self._lists = [(i, *t.list) for i, t in enumerate(self.outputs) if t.list]
+        names = {t.name for t in self.inputs}
+        self._structured = [t.name for t in self.inputs if t.list and t.list[0] != _abi.SEQUENCE] + [
+            n[: -len(".keys")] for n in names if n.endswith(".keys") and n[: -len("keys")] + "values" in names]
         self.max_threads = m.max_threads
         keys = [(i, _abi.output_keys(m, i)) for i in range(m.n_outputs)]
         self._maps = [(i, k) for i, k in keys if k is not None]
@@ -119,7 +125,7 @@ class Model:
         self.arena_bytes, self.arena_lower_bound = m.arena_bytes, m.arena_lower_bound
         self.weight_bytes, self.n_kernels = m.weight_bytes, m.n_kernels
         # strings and element types below a byte always take the way through _as_input
-        wanted = [(i, t.name, None if _abi.is_sub_byte(t.dtype) or t.dtype == np.object_ else t.dtype) for i, t in enumerate(self.inputs)]
+        wanted = [(i, t.name, None if _abi.is_sub_byte(t.dtype) or t.dtype == np.object_ or t.list else t.dtype) for i, t in enumerate(self.inputs)]
         self._wanted = [w for w in wanted if not self.inputs[w[0]].optional]
         self._optional = [w for w in wanted if self.inputs[w[0]].optional]
         self.in_place = _abi.in_place(m)
@@ -139,7 +145,8 @@ class Model:
 
     def run(self, inputs, threads=1, outputs=None, caches=None):
         """inputs: {name: array}; optional ones may be missing. Returns the outputs as a list of arrays, in graph order; a list of dicts where
-        ONNX has a ZipMap (one dict for each row).
+        ONNX has a ZipMap (one dict for each row). A sequence is a list of arrays; an optional may be None or missing; a map is a dict, or two
+        arrays NAME.keys and NAME.values.
 
         outputs: {name: array} of results that are written there, where their sizes are known before the run; the list has
         these arrays. For a GPU both may be tensors in its memory (__cuda_array_interface__ or DLPack), used where they lie.
@@ -149,6 +156,8 @@ class Model:
             call = self._threads.call
         except AttributeError:
             call = self._threads.call = _Call(self)
+        if self._structured:
+            inputs = _plain(self, inputs)
         arrays, pointers = [], call.inputs
         for i, name, dtype in self._wanted:
             a = inputs[name] if name in inputs else _missing(self, inputs)
@@ -175,19 +184,59 @@ class Model:
         if status:
             raise call.error(status)
         results = made if call.fixed else call.trim(made)
+        lists = [_abi.from_list(kind, dtype, made[i]) for i, kind, dtype in self._lists]
         if self.in_place:
             if _CHECK_MEMORY:
                 caches.check_memory(call, made)
             return caches.grown(call, results)
         if _CHECK_MEMORY and not given:
             for order in (_abi.BACKWARD, _abi.SHUFFLED) if self.target == "cuda:host" else (0,):
-                call.check_memory(made, results, order)
+                call.check_memory(made, results, lists, order)
         for i in call.texts:
             results[i] = _abi.from_texts(results[i])
+        for (i, _, _), value in zip(self._lists, lists):
+            results[i] = value
         for i, keys in self._maps:
             if i not in given:
                 results[i] = _abi.Maps(keys, results[i])
         return [outputs[t.name] if i in given else r for i, (t, r) in enumerate(zip(self.outputs, results))] if given else results
+
+
+def _plain(model, inputs):
+    """With None for optionals that are missing, and maps as their keys and values."""
+    plain = dict(inputs)
+    names = {t.name for t in model.inputs}
+    for name in model._structured:
+        value = plain.get(name)
+        if name in names:
+            plain.setdefault(name, None)
+        elif isinstance(value, dict):
+            del plain[name]
+            plain[f"{name}.keys"], plain[f"{name}.values"] = list(value), list(value.values())
+    return plain
+
+
+def _as_list(tensor, value):
+    """A list of arrays, an array or None, as a BurinList."""
+    kind, dtype = tensor.list
+    if value is None:
+        if kind == _abi.SEQUENCE:
+            raise TypeError(f"input {tensor.name} is a sequence, and cannot be None")
+        return _abi.to_list(kind, None)
+    if kind != _abi.OPTIONAL and not isinstance(value, (list, tuple)):
+        raise TypeError(f"input {tensor.name} wants {tensor.text}: a list of arrays")
+    item = _Item(tensor.name, tensor.text, dtype)
+    arrays = [_as_input(item, v, False) for v in (value if kind != _abi.OPTIONAL else [value])]
+    return _abi.to_list(kind, [(a, _abi.onnx_type(dtype)) for a in arrays])
+
+
+class _Item:
+    """A tensor of a list, for _as_input."""
+
+    list = None
+
+    def __init__(self, name, text, dtype):
+        self.name, self.text, self.dtype = name, text, dtype
 
 
 def _missing(model, inputs):
@@ -222,6 +271,8 @@ def _as_device_tensor(tensor, value, on_gpu):
 def _as_input(tensor, value, on_gpu):
     if (there := _as_device_tensor(tensor, value, on_gpu)) is not None:
         return there
+    if tensor.list:
+        return _as_list(tensor, value)
     if tensor.dtype == np.object_:
         return _abi.to_texts(np.asarray(value, np.object_))
     a = np.asarray(value)
@@ -348,7 +399,7 @@ class _Call:
             self.arena_bytes = size
         self.options.arena_bytes = self.arena_bytes
 
-    def check_memory(self, outputs, results, order):
+    def check_memory(self, outputs, results, lists, order):
         """Runs again on memory full of ones, cuda:host with its blocks in another order: the results must have the same bits."""
         ctypes.memset(self.arena, 0xFF, self.arena_bytes)
         if self.heap is not None:
@@ -360,7 +411,12 @@ class _Call:
         status = self.invoke(*self.arguments)
         self.options.gpu_order = 0
         again = again if self.fixed else self.trim(again)
+        for (i, kind, dtype), first in zip(self.model._lists, lists):
+            if status or not _abi.same_list(first, _abi.from_list(kind, dtype, again[i])):
+                raise RunError(f"{self.model.outputs[i].name} depends on what memory held before the run (a bug of burin)", status)
         for tensor, a, b in zip(self.model.outputs, results, again):
+            if tensor.list and not status:
+                continue
             if status or a.shape != b.shape or a.tobytes() != b.tobytes():
                 raise RunError(f"{tensor.name} depends on what memory held before the run, or on the order of blocks (a bug of burin)", status)
 

@@ -59,6 +59,18 @@ class BurinInPlace(ctypes.Structure):
     _fields_ = [("input", c_int32), ("output", c_int32), ("axis", c_int32), ("room", c_int64)]
 
 
+class BurinItem(ctypes.Structure):
+    _fields_ = [("data", c_void_p), ("dtype", c_int32), ("rank", c_int32), ("dims", POINTER(c_int64))]
+
+
+class BurinList(ctypes.Structure):
+    _fields_ = [("count", c_int64), ("items", POINTER(BurinItem))]
+
+
+class BurinListInfo(ctypes.Structure):
+    _fields_ = [("kind", c_int32), ("dtype", c_int32), ("rank", c_int32), ("dims", POINTER(c_int64))]
+
+
 class BurinModel(ctypes.Structure):
     _fields_ = [
         ("abi_version", c_uint32), ("size", c_uint32),
@@ -77,6 +89,7 @@ class BurinModel(ctypes.Structure):
         ("defaults", POINTER(BurinDefault)), ("uses_heap", c_int32), ("output_keys", POINTER(BurinKeys)),
         ("in_place", POINTER(BurinInPlace)), ("n_in_place", c_int32),
         ("heap_outputs", POINTER(ctypes.c_uint8)),
+        ("input_lists", POINTER(BurinListInfo)), ("output_lists", POINTER(BurinListInfo)),
     ]
 
 
@@ -120,6 +133,12 @@ def numpy_type(onnx_type):
         return np.dtype(_NUMPY[onnx_type])
     import ml_dtypes
     return np.dtype(getattr(ml_dtypes, _ML_DTYPES[onnx_type]))
+
+
+def onnx_type(dtype):
+    """The TensorProto.DataType of a numpy type."""
+    known = {np.dtype(t): k for k, t in _NUMPY.items()}
+    return known[dtype] if dtype in known else next(k for k, name in _ML_DTYPES.items() if name == dtype.name)
 
 
 def is_sub_byte(dtype):
@@ -195,6 +214,60 @@ def copied(address, shape, dtype):
     if result.nbytes:
         ctypes.memmove(result.ctypes.data, int(address), result.nbytes)
     return result
+
+
+NO_LIST, SEQUENCE, OPTIONAL, OPTIONAL_SEQUENCE = range(4)  # BurinListInfo.kind
+
+
+def list_kind(info, field, k):
+    """(kind, numpy type of the items) of input_lists or output_lists; None: it is a tensor."""
+    if info.size <= BurinModel.output_lists.offset or not getattr(info, field):
+        return None
+    of = getattr(info, field)[k]
+    return None if of.kind == NO_LIST else (of.kind, numpy_type(of.dtype))
+
+
+class List(np.ndarray):
+    """A BurinList (two numbers), with what it points to."""
+
+    held = None
+
+
+def to_list(kind, arrays):
+    """Arrays of one type, as the C ABI has it, or None, as a BurinList."""
+    result = np.array([-1, 0], np.int64).view(List)
+    if arrays is None:
+        return result
+    items = (BurinItem * max(1, len(arrays)))()
+    for item, (a, onnx_type) in zip(items, arrays):
+        item.data, item.dtype, item.rank = a.ctypes.data, onnx_type, a.ndim
+        item.dims = (c_int64 * max(1, a.ndim))(*a.shape)
+    result[:] = len(arrays), ctypes.addressof(items)
+    result.held = items, arrays
+    return result
+
+
+def from_list(kind, dtype, pair):
+    """What a run left in a BurinList: a list of arrays, an array, or None."""
+    count, address = pair.tolist()
+    if count < 0:
+        return None
+    items = (BurinItem * count).from_address(address) if count else ()
+    arrays = []
+    for item in items:
+        shape = tuple(item.dims[d] for d in range(item.rank))
+        a = copied(item.data, shape, np.uintp if dtype == np.object_ else dtype)
+        arrays.append(from_texts(a) if dtype == np.object_ else a)
+    return arrays[0] if kind == OPTIONAL else arrays
+
+
+def same_list(a, b):
+    """Do two results of from_list have the same bits?"""
+    if isinstance(a, list):
+        return isinstance(b, list) and len(a) == len(b) and all(map(same_list, a, b))
+    if a is None or b is None or a.dtype != b.dtype or a.shape != b.shape:
+        return a is b
+    return a.tolist() == b.tolist() if a.dtype == np.object_ else a.tobytes() == b.tobytes()
 
 
 def uses_heap(info):

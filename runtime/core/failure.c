@@ -51,7 +51,8 @@ static const char *status_text(int32_t status) {
                                    "this CPU lacks a feature that the code needs",
                                    "the data give an impossible index or size",
                                    "unsupported",
-                                   "the device failed"};
+                                   "the device failed",
+                                   "the heap is missing, or gave no more memory"};
   if (status == BURIN_E_WEIGHTS) return "the file of weights is not mapped, or not this model's";
   return status >= 0 && status < (int32_t)(sizeof texts / sizeof *texts) ? texts[status] : NULL;
 }

@@ -5,7 +5,7 @@
 #include "runtime/ops/ops.h"
 #include "runtime/text/text.h"
 
-enum { ITEM_RANK = 16 };
+enum { ITEM_RANK = 16, SEQ_NUMBER = 7, SEQ_TEXT = 8 }; /* of TensorProto */
 
 typedef struct SeqItem {
   const void *data;
@@ -23,8 +23,12 @@ typedef struct SeqList {
   SeqSlots *slots;
 } SeqList;
 
+/* An optional that is empty is 0: a list without items. */
 static const SeqList *seq_of(const RtTensor *t) {
-  return (const SeqList *)(uintptr_t)((const int64_t *)t->data)[0];
+  static SeqSlots no_slots;
+  static const SeqList none = {0, &no_slots};
+  const int64_t at = ((const int64_t *)t->data)[0];
+  return at ? (const SeqList *)(uintptr_t)at : &none;
 }
 
 static void seq_give(RtTensor *out, const SeqList *l) {
@@ -130,7 +134,10 @@ int32_t rt_sequence_erase(const RtTensor *in, int32_t n_in, RtTensor *out, int32
 
 int32_t rt_sequence_length(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
                            const int64_t *w, void *scratch) {
-  ((int64_t *)out->data)[0] = seq_of(in)->count;
+  const int64_t count = seq_of(in)->count;
+  for (int32_t k = 1; k < n_in; k++)
+    if (seq_of(&in[k])->count != count) return BURIN_E_DATA;
+  ((int64_t *)out->data)[0] = count;
   return BURIN_OK;
 }
 
@@ -265,4 +272,95 @@ int32_t rt_sequence_split(const RtTensor *in, int32_t n_in, RtTensor *out, int32
   if (from != dim) return BURIN_E_DATA;
   seq_give(out, l);
   return BURIN_OK;
+}
+
+/* ---- inputs and outputs of a model ---- */
+/* Number of elements of an item that somebody gave; -1: that cannot be. */
+static int64_t seq_given_count(const BurinItem *from, const int64_t *w) {
+  int64_t count = 1, least = 1;
+  for (int32_t d = 0; d < from->rank; d++) {
+    const int64_t n = from->dims[d];
+    if (n < 0 || (n && least > INT64_MAX / 64 / n)) return -1;
+    if (w[2] >= 0 && w[3 + d] >= 0 && w[3 + d] != n) return -1;
+    if (n) least *= n;
+    count *= n;
+  }
+  return count;
+}
+
+static int32_t seq_item_in(const RtTensor *table, const BurinItem *from, const int64_t *w,
+                           BurinHeap *h, SeqItem **item) {
+  const bool text = w[1] == SEQ_TEXT;
+  if (from->dtype != w[1] || from->rank < 0 || from->rank > ITEM_RANK ||
+      (w[2] >= 0 && from->rank != w[2]) || (from->rank && !from->dims))
+    return BURIN_E_DATA;
+  const int64_t count = seq_given_count(from, w);
+  if (count < 0 || (count && !from->data)) return BURIN_E_DATA;
+  SeqItem *const i = *item =
+      seq_item_new(h, text ? SEQ_NUMBER : from->dtype, from->rank, from->dims);
+  if (!i) return BURIN_E_MEMORY;
+  if (count && !text)
+    memcpy((void *)(uintptr_t)i->data, from->data, (uint64_t)(count * rt_elem_size(i->dtype)));
+  if (!text) return BURIN_OK;
+  const RtTensor in[2] = {{(void *)(uintptr_t)from->data, SEQ_TEXT, 1, (int64_t *)&count}, *table};
+  RtTensor out = {(void *)(uintptr_t)i->data, SEQ_NUMBER, 1, (int64_t *)&count};
+  return rt_strings_in(in, 2, &out, 1, NULL, h);
+}
+
+int32_t rt_sequence_in(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                       const int64_t *w, void *scratch) {
+  BurinHeap *const h = (BurinHeap *)scratch;
+  const BurinList *const given = (const BurinList *)in->data;
+  seq_give(out, NULL);
+  if (given->count == -1 && w[0] != BURIN_SEQUENCE) return BURIN_OK;
+  if (given->count < 0 || given->count >= INT32_MAX || (given->count && !given->items) ||
+      (w[0] == BURIN_OPTIONAL && given->count != 1))
+    return BURIN_E_DATA;
+  SeqList *const l = seq_new(h, given->count + 4);
+  if (!l) return BURIN_E_MEMORY;
+  for (int64_t k = 0; k < given->count; k++) {
+    SeqItem *item;
+    const int32_t status = seq_item_in(&in[n_in - 1], &given->items[k], w, h, &item);
+    if (status) return status;
+    seq_add(l, item);
+  }
+  seq_give(out, l);
+  return BURIN_OK;
+}
+
+/* The strings of an item of numbers. */
+static const void *seq_texts(const SeqItem *i, const RtTensor *table, BurinHeap *h) {
+  const int64_t count = rt_product(i->dims, 0, i->rank);
+  void *const texts = heap_alloc(h, (uint64_t)count * sizeof(char *));
+  const RtTensor in[2] = {{(void *)(uintptr_t)i->data, SEQ_NUMBER, 1, (int64_t *)&count}, *table};
+  RtTensor out = {texts, SEQ_TEXT, 1, (int64_t *)&count};
+  if (texts) rt_strings_out(in, 2, &out, 1, NULL, h);
+  return texts;
+}
+
+int32_t rt_sequence_out(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                        const int64_t *w, void *scratch) {
+  BurinHeap *const h = (BurinHeap *)scratch;
+  const SeqList *const l = seq_of(in);
+  BurinList *const to = (BurinList *)out->data;
+  const bool text = w[1] == SEQ_TEXT;
+  *to = (BurinList){.count = -1};
+  if (!((const int64_t *)in->data)[0]) return w[0] == BURIN_SEQUENCE ? BURIN_E_DATA : BURIN_OK;
+  BurinItem *const items = (BurinItem *)heap_alloc(h, (uint64_t)l->count * sizeof *items + 1);
+  if (!items) return BURIN_E_MEMORY;
+  for (int64_t k = 0; k < l->count; k++) {
+    const SeqItem *const i = l->slots->at[k];
+    if (i->dtype != (text ? SEQ_NUMBER : w[1])) return BURIN_E_DATA;
+    items[k] = (BurinItem){i->data, (int32_t)w[1], i->rank, i->dims};
+    if (text && !(items[k].data = seq_texts(i, &in[n_in - 1], h))) return BURIN_E_MEMORY;
+  }
+  *to = (BurinList){.count = l->count, .items = items};
+  return BURIN_OK;
+}
+
+int32_t rt_sequence_get(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                        const int64_t *w, void *scratch) {
+  const int64_t at = ((const int64_t *)in->data)[0];
+  ((int64_t *)out->data)[0] = at;
+  return at ? BURIN_OK : BURIN_E_DATA;
 }

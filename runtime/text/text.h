@@ -110,6 +110,7 @@ TEXT_FN int32_t rt_sequence_insert(const RtTensor *in, int32_t n_in, RtTensor *o
 /* in 0 without the item at in 1 (absent: the last) */
 TEXT_FN int32_t rt_sequence_erase(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
                                   const int64_t *w, void *scratch);
+/* That of in 0; all others must have the same */
 TEXT_FN int32_t rt_sequence_length(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
                                    const int64_t *w, void *scratch);
 /* The item at in 1. w[0]: sets out 0's data, instead of writing there; w[1…]: its sizes, or -1 */
@@ -118,6 +119,16 @@ TEXT_FN int32_t rt_sequence_at(const RtTensor *in, int32_t n_in, RtTensor *out, 
 /* All items along axis w[1], a new one if w[2]. w[0]: as above */
 TEXT_FN int32_t rt_sequence_join(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
                                  const int64_t *w, void *scratch);
+/* The list of the caller's BurinList in 0, of kind w[0] (BURIN_SEQUENCE …), whose items have type
+ * w[1], rank w[2] (-1: any) and the sizes w[3…] (-1: any). An optional that is empty is 0. */
+TEXT_FN int32_t rt_sequence_in(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                               const int64_t *w, void *scratch);
+/* out 0: BurinList of in 0, of kind w[0] and type w[1]. Of strings both have the table as last input */
+TEXT_FN int32_t rt_sequence_out(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                                const int64_t *w, void *scratch);
+/* in 0, which must not be an empty optional */
+TEXT_FN int32_t rt_sequence_get(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,
+                                const int64_t *w, void *scratch);
 /* in 0 along axis w[0], in pieces of sizes in 1, each of its one size, or of 1 (absent; w[1]: they
  * keep the axis) */
 TEXT_FN int32_t rt_sequence_split(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t n_out,

@@ -47,13 +47,26 @@ static bool take_pieces(const Node *n, ItemType *t) {
   return true;
 }
 
+/* What the caller may give; strings are numbers once the table is there. */
+static bool take_declared(const Node *n, ItemType *t) {
+  const int64_t *dims;
+  t->dtype = dtype_from_onnx((int)node_int(n, "elem", 0));
+  if (t->dtype == DT_STR && node_in(n, 1)) t->dtype = DT_I64;
+  t->rank = (int)node_int(n, "rank", -1);
+  if (t->rank < 0 || t->rank > MAX_RANK || node_ints(n, "dims", &dims) != t->rank) return false;
+  memcpy(t->dims, dims, sizeof *dims * (size_t)t->rank);
+  return true;
+}
+
 static bool trace_node(const Node *n, int out, ItemType *t) {
   const char *const op = n->op->name;
   if (strcmp(op, "SequenceMake") == 0) return n->n_in > 0 && take(n->in[0], 0, t);
+  if (strcmp(op, "SequenceIn") == 0) return take_declared(n, t);
   if (strcmp(op, "SequenceSplit") == 0) return take_pieces(n, t);
   if (strcmp(op, "SequenceInsert") == 0)
     return take(n->in[1], 0, t) || (trace(n->graph, n->in[0], t) && take_rank(t));
-  if (strcmp(op, "SequenceErase") == 0 || strcmp(op, "Identity") == 0)
+  if (strcmp(op, "SequenceErase") == 0 || strcmp(op, "SequenceGet") == 0 ||
+      strcmp(op, "Identity") == 0)
     return trace(n->graph, n->in[0], t);
   if (strcmp(op, "Loop") == 0) {
     const Graph *const g = node_region(n, "body");
@@ -147,8 +160,10 @@ const ExternRow ext_list_insert = {"rt_sequence_insert", (void *)rt_sequence_ins
 bool infer_list(Model *m, Node *n) { return need_list(m, n) && op_out(m, n, 0, DT_I64, 0, NULL); }
 const ExternRow ext_list_erase = {"rt_sequence_erase", (void *)rt_sequence_erase, pack_nothing,
                                   NULL, .heap = true};
-const ExternRow ext_list_length = {"rt_sequence_length", (void *)rt_sequence_length, pack_nothing,
-                                   NULL, .heap = true};
+const ExternRow ext_list_length = {
+    "rt_sequence_length", (void *)rt_sequence_length,
+    pack_nothing,         NULL,
+    .heap = true,         .fails = "the sequences have different lengths"};
 
 bool infer_list_at(Model *m, Node *n) {
   ItemType t;
@@ -203,3 +218,62 @@ static int pack_split(const Node *n, int64_t *w, int max) {
 }
 const ExternRow ext_list_split = {"rt_sequence_split", (void *)rt_sequence_split, pack_split, NULL,
                                   .heap = true};
+
+/* ---- inputs and outputs of a model ---- */
+static bool need_border(Model *m, Node *n) {
+  int64_t kind, elem, rank;
+  const int64_t *dims;
+  return op_int_in(m, n, "kind", 0, LIST_SEQUENCE, LIST_OPTIONAL_SEQUENCE, &kind) &&
+         op_int_in(m, n, "elem", 0, 1, 64, &elem) &&
+         op_int_in(m, n, "rank", -1, -1, MAX_RANK, &rank) &&
+         (dtype_from_onnx((int)elem) != DT_NONE ||
+          op_error(m, n, ERR_TYPE, "elem is no element type")) &&
+         (rank < 0 || node_ints(n, "dims", &dims) == rank ||
+          op_error(m, n, ERR_ATTR_VALUE, "dims and rank differ"));
+}
+
+static int pack_border(const Node *n, int64_t *w, int max) {
+  const int64_t *dims;
+  w[0] = node_int(n, "kind", 0);
+  w[1] = node_int(n, "elem", 0);
+  w[2] = node_int(n, "rank", -1);
+  const int k = w[2] < 0 ? 0 : node_ints(n, "dims", &dims);
+  if (k) memcpy(w + 3, dims, sizeof *dims * (size_t)k);
+  return 3 + k;
+}
+
+bool infer_list_in(Model *m, Node *n) {
+  const Value *const v = n->in[0];
+  if (v->dtype != DT_I64 || v->rank != 1 || !expr_is_i64(v->dims[0], 2))
+    return op_error(m, n, ERR_TYPE, "input 0 is no list of a caller");
+  return need_border(m, n) && op_out(m, n, 0, DT_I64, 0, NULL);
+}
+const ExternRow ext_list_in = {
+    "rt_sequence_in",
+    (void *)rt_sequence_in,
+    pack_border,
+    NULL,
+    .heap = true,
+    .fails =
+        "the list is none, or one of its tensors has not the type, rank or sizes of the input"};
+
+bool infer_list_out(Model *m, Node *n) {
+  enum { STEPS = 1000 };
+  ItemType t = {.steps = STEPS};
+  const Expr *const size = ex_i64(m->pool, 2);
+  DType want = dtype_from_onnx((int)node_int(n, "elem", 0));
+  if (want == DT_STR && node_in(n, 1)) want = DT_I64;
+  if (!need_list(m, n) || !need_border(m, n)) return false;
+  if (trace(n->graph, n->in[0], &t) && t.dtype != want)
+    return op_error(m, n, ERR_DECLARED, "the output is declared with items of %s, which are %s",
+                    dtype_text(want), dtype_text(t.dtype));
+  return op_out(m, n, 0, DT_I64, 1, &size);
+}
+const ExternRow ext_list_out = {
+    "rt_sequence_out", (void *)rt_sequence_out,
+    pack_border,       NULL,
+    .heap = true,      .fails = "the items are not of the output's type, or there is no sequence"};
+
+const ExternRow ext_list_get = {"rt_sequence_get", (void *)rt_sequence_get,
+                                pack_nothing,      NULL,
+                                .heap = true,      .fails = "the optional is empty"};
