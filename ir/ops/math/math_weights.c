@@ -4,6 +4,8 @@
 #include "ir/ops/math/math_weights.h"
 #include "ir/op/kit.h"
 
+#include <string.h>
+
 /* ---- DequantizeMatMul: x, q [K, N], scale [blocks, N], zero (of q's type or f32); where x is bytes (i8), its
  * own scale and sums, by block of k ---- */
 static bool stored_type(DType t) {
@@ -124,6 +126,7 @@ Value *build_byte_matmul(Build *b, const ByteRows *x, const StoredWeights *w) {
 /* ---- MatMulNBits: B u8 [N, blocks, block_size * bits / 8], scales and zero points by column ---- */
 typedef struct NBits {
   int64_t rows, columns, bits, block, blocks;
+  const int64_t *order; /* of rows, block by block; NULL: as they are */
 } NBits;
 
 static bool nbits_of(Model *m, const Node *n, NBits *w) {
@@ -159,6 +162,23 @@ static bool need_zeros(Model *m, const Node *n, const NBits *w) {
   return op_same_dtype(m, n, 3, 0) && need_data(m, n, 3, w->columns * w->blocks, "zero_points");
 }
 
+/* Input g_idx, the block of each row (and of what fills up the last one). */
+static bool need_groups(Model *m, const Node *n, const NBits *w) {
+  const Value *g = node_in(n, 4);
+  if (!g) return true;
+  const bool filled = g->cdata && g->cdata->count == w->blocks * w->block;
+  if (!op_need_dtype(m, n, 4, DT_I32) ||
+      !need_data(m, n, 4, filled ? w->blocks * w->block : w->rows, "g_idx"))
+    return false;
+  for (int64_t k = 0; k < w->rows; k++) {
+    const int64_t block = const_int(g->cdata, k);
+    if (block < 0 || block >= w->blocks)
+      return op_error(m, n, ERR_VALUE, "g_idx[%lld] is %lld, there are %lld blocks", (long long)k,
+                      (long long)block, (long long)w->blocks);
+  }
+  return true;
+}
+
 bool infer_matmul_nbits(Model *m, Node *n) {
   const Value *x = n->in[0];
   const Expr *dims[MAX_RANK], *same;
@@ -169,10 +189,9 @@ bool infer_matmul_nbits(Model *m, Node *n) {
       !op_need_dtype(m, n, 1, DT_U8) || !op_need_class(m, n, 2, CL_FLOAT) ||
       !op_same_dtype(m, n, 5, 0))
     return false;
-  if (node_in(n, 4)) return op_error(m, n, ERR_UNSUPPORTED, "input g_idx is not supported");
   if (!need_data(m, n, 1, w.columns * w.blocks * (w.block * w.bits / 8), "B") ||
       !need_data(m, n, 2, w.columns * w.blocks, "scales") || !need_zeros(m, n, &w) ||
-      !kit_need_vector(m, n, 5, ex_i64(m->pool, w.columns), "bias") ||
+      !need_groups(m, n, &w) || !kit_need_vector(m, n, 5, ex_i64(m->pool, w.columns), "bias") ||
       !op_same_dim(m, n, x->dims[x->rank - 1], ex_i64(m->pool, w.rows), "K", &same))
     return false;
   for (int d = 0; d < x->rank - 1; d++) dims[d] = x->dims[d];
@@ -192,7 +211,8 @@ static const uint8_t *weights_by_row(Model *m, const Node *n, const NBits *w, in
   uint8_t *out = arena_alloc(m->arena, (size_t)(rows * w->columns) + 1);
   for (int64_t c = 0; c < w->columns; c++) {
     const uint8_t *row = (const uint8_t *)n->in[1]->cdata->data + c * bytes;
-    for (int64_t k = 0; k < rows; k++) out[k * w->columns + c] = packed(row, k, w->bits);
+    for (int64_t k = 0; k < rows; k++)
+      out[k * w->columns + c] = packed(row, w->order && k < w->rows ? w->order[k] : k, w->bits);
   }
   return out;
 }
@@ -289,18 +309,71 @@ static ByteRows bytes_of_rows(Build *b, Value *x, const NBits *w) {
                     .sum = fold_last(b, sum, rank, 0, w->blocks)};
 }
 
+/* ---- g_idx ---- */
+
+/* The rows of each block together, in their order. */
+static const int64_t *rows_by_block(Model *m, const ConstData *g, const NBits *w) {
+  int64_t *order = ARENA_ARRAY(m->arena, int64_t, w->rows + 1),
+          *next = ARENA_ARRAY(m->arena, int64_t, w->blocks + 1);
+  memset(next, 0, sizeof *next * (size_t)(w->blocks + 1));
+  for (int64_t k = 0; k < w->rows; k++) next[const_int(g, k) + 1]++;
+  for (int64_t i = 0; i < w->blocks; i++) next[i + 1] += next[i];
+  for (int64_t k = 0; k < w->rows; k++) order[next[const_int(g, k)]++] = k;
+  return order;
+}
+
+/* Whether blocks of `rows` in this order have the sizes that they have without g_idx. */
+static bool blocks_fit(const ConstData *g, const NBits *w, const int64_t *order) {
+  for (int64_t k = 0; k < w->rows; k++)
+    if (const_int(g, order[k]) != k / w->block) return false;
+  return true;
+}
+
+/* As floats, each row with the scale of its block. */
+static Value *float_weights(Model *m, const ConstData *g, const StoredWeights *s) {
+  const int64_t dims[] = {s->rows, s->columns};
+  float *out = ARENA_ARRAY(m->arena, float, s->rows * s->columns + 1);
+  for (int64_t k = 0; k < s->rows; k++)
+    for (int64_t c = 0; c < s->columns; c++) {
+      const int64_t at = const_int(g, k) * s->columns + c, to = k * s->columns + c;
+      const float zero = s->zero_type == DT_F32 ? ((const float *)s->zero)[at]
+                                                : (float)((const uint8_t *)s->zero)[at];
+      out[to] = ((float)((const uint8_t *)s->q)[to] - zero) * s->scale[at];
+    }
+  return value_const(m, const_new(m, s->name, DT_F32, 2, dims, out));
+}
+
+static Value *in_order(Build *b, Value *x, const NBits *w) {
+  bool moved = false;
+  for (int64_t k = 0; k < w->rows && w->order; k++) moved = moved || w->order[k] != k;
+  if (!moved || !b->ok) return x;
+  const Attr axis = attr_int(b->m->arena, "axis", -1);
+  Value *at = value_const(b->m, const_new(b->m, NULL, DT_I64, 1, &w->rows, w->order));
+  return build_op(b, "Gather", 2, (Value *[]){x, at}, 1, &axis);
+}
+
+/* The product of x in f32. Blocks of other sizes than block_size are not kept in few bits. */
+static Value *nbits_product(Build *b, const Node *n, NBits *w, Value *x) {
+  const ConstData *g = node_in(n, 4) ? n->in[4]->cdata : NULL;
+  if (g) w->order = rows_by_block(b->m, g, w);
+  if (g && !blocks_fit(g, w, w->order)) {
+    w->order = NULL;
+    const StoredWeights s = nbits_weights(b->m, n, w, false);
+    return build2(b, "MatMul", x, float_weights(b->m, g, &s));
+  }
+  const bool bytes = takes_bytes(n, w);
+  const StoredWeights s = nbits_weights(b->m, n, w, bytes);
+  x = in_order(b, x, w);
+  if (!bytes || !b->ok) return build_dequantize_matmul(b, x, &s);
+  const ByteRows rows = bytes_of_rows(b, x, w);
+  return build_byte_matmul(b, &rows, &s);
+}
+
 bool expand_matmul_nbits(Build *b, Node *n, Value **out) {
   NBits w;
   if (!nbits_of(b->m, n, &w)) return false;
-  const bool bytes = takes_bytes(n, &w);
-  const StoredWeights s = nbits_weights(b->m, n, &w, bytes);
-  Value *y = build_cast(b, n->in[0], DT_F32);
-  if (bytes && b->ok) {
-    const ByteRows rows = bytes_of_rows(b, y, &w);
-    if (b->ok) y = build_byte_matmul(b, &rows, &s);
-  } else {
-    y = build_dequantize_matmul(b, y, &s);
-  }
+  w.order = NULL;
+  Value *y = nbits_product(b, n, &w, build_cast(b, n->in[0], DT_F32));
   if (node_in(n, 5) && b->ok) y = build2(b, "Add", y, build_cast(b, n->in[5], DT_F32));
   out[0] = build_cast(b, y, n->in[0]->dtype);
   return b->ok;
