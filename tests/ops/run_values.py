@@ -177,6 +177,21 @@ def resizes():
         check(np.array_equal(w, y), f"Resize {way} of {sizes}, constant sizes")
 
 
+# ---- sizes of Resize by scales ------------------------------------------------------------------------------------------
+def scaled_sizes():
+    """floor(size * scale) in f32: a scale that somebody computed as new size / old size gives the new size."""
+    pairs = [(n, m) for n in range(1, 41) for m in range(1, 41)]
+    for start in range(0, len(pairs), 400):
+        part = pairs[start:start + 400]
+        init = [(f"s{k}", np.array([np.float32(m) / np.float32(n)], np.float32)) for k, (n, m) in enumerate(part)]
+        nodes = [h.make_node("Resize", [f"x{n}", "", f"s{k}"], [f"y{k}"], mode="nearest") for k, (n, m) in enumerate(part)]
+        outs, feeds = [f"y{k}" for k in range(len(part))], {f"x{n}": np.zeros(n, np.float32) for n, _ in part}
+        for dims, what in ((lambda n: [n], "constant"), (lambda n: [f"n{n}"], "symbolic")):
+            run = burin.compile(model(nodes, [(x, T.FLOAT, dims(a.size)) for x, a in feeds.items()], outs, init), flags=["-O0"]).run(feeds)
+            wrong = [(n, m, y.size) for (n, m), y in zip(part, run) if y.size != int(np.floor(np.float32(n) * (np.float32(m) / np.float32(n))))]
+            check(not wrong, f"Resize by scales, {what}: {wrong[:4]}")
+
+
 # ---- sine of huge numbers ------------------------------------------------------------------------------------------------
 def huge():
     rng = np.random.default_rng(4)
@@ -404,7 +419,7 @@ def first_rows():
 
 def main():
     only = sys.argv[1:]
-    for part in (powers, resizes, huge, sums, windows, first_k, quantized, pieces, first_rows):
+    for part in (powers, resizes, scaled_sizes, huge, sums, windows, first_k, quantized, pieces, first_rows):
         if not only or part.__name__ in only:
             part()
     for t in MOVED:

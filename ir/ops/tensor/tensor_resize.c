@@ -72,7 +72,8 @@ static bool const_scale(ExprPool *p, const Node *n, int k, double *v) {
   return true;
 }
 
-/* floor(dim * scale); the scale is an f32 and the product is rounded as others do it. */
+/* floor(dim * scale), with a product in f32, the type of the scale: 9 * 17/9 is 17 there, as who computed the scale means it,
+ * and below 17 in f64. */
 static bool scaled_dim(Model *m, Node *n, int axis, int k, const Expr **out) {
   ExprPool *p = m->pool;
   double scale;
@@ -96,10 +97,11 @@ static bool scaled_dim(Model *m, Node *n, int axis, int k, const Expr **out) {
     return op_error(m, n, ERR_OVERFLOW, "axis %d becomes too large", axis);
   if (scale == floor(scale)) return *out = op_times(m, in, ex_i64(p, (int64_t)scale)), true;
   const double inv = 1 / scale;
-  if (expr_is_const(in, &d)) return *out = ex_i64(p, (int64_t)floor((double)d * scale)), true;
+  if (expr_is_const(in, &d))
+    return *out = ex_i64(p, (int64_t)floorf((float)d * (float)scale)), true;
   if (inv < 1e15 && inv == floor(inv))
     return *out = ex_floordiv(p, in, ex_i64(p, (int64_t)inv)), true;
-  const Expr *f = ex_mul(p, ex_cast(p, DT_F64, in), ex_float(p, DT_F64, scale));
+  const Expr *f = ex_mul(p, ex_cast(p, DT_F32, in), tu_f32(p, scale));
   *out = ex_cast(p, DT_I64, ex_op(p, EX_floor, f, NULL, NULL));
   return true;
 }
