@@ -61,8 +61,10 @@ static bool check_inputs(Model *m, const Node *n) {
 
 bool op_infer(Model *m, Node *n) {
   if (!check_arity(m, n) || !check_inputs(m, n)) return false;
+  Contents *before = ARENA_ARRAY(m->arena, Contents, n->n_out + 1);
+  for (int k = 0; k < n->n_out; k++) before[k] = n->out[k] ? n->out[k]->contents : NULL;
   if (!n->op->infer(m, n)) return false;
-  op_fold_contents(m, n);
+  op_fold_contents(m, n, before);
   return true;
 }
 

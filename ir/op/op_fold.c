@@ -122,8 +122,8 @@ static void fold_output(Model *m, Node *n, int out) {
   v->contents = list;
 }
 
-void op_fold_contents(Model *m, Node *n) {
+void op_fold_contents(Model *m, Node *n, const Contents *before) {
   if ((n->op->body != OB_EW && n->op->body != OB_ELEM) || (n->op->flags & OF_RANDOM)) return;
   for (int k = 0; k < n->n_out; k++)
-    if (n->out[k] && !n->out[k]->contents) fold_output(m, n, k);
+    if (n->out[k] && n->out[k]->contents == before[k]) fold_output(m, n, k);
 }
