@@ -4,7 +4,7 @@
 usage: node_tests.py TOOL [--work DIR] [--grids] [--filter REGEX] [--verbose]
 
 TOOL is the built tests/tools/elem_tool. Cases (model, inputs, expected outputs) are generated once from the onnx
-package into DIR. Exit status 1 when a case fails; cases of unsupported types or operators are counted as skipped.
+package into DIR/VERSION. Exit status 1 when a case fails; cases of unsupported types or operators are counted as skipped.
 """
 import argparse
 import collections
@@ -50,7 +50,7 @@ def write_case(case, folder):
 
 
 def generate(work):
-    done = os.path.join(work, f"done_{onnx.__version__}")
+    done = os.path.join(work, "done")
     if os.path.exists(done):
         return
     for case in cases(s for s in SUITES if s != LIGHT):
@@ -76,17 +76,18 @@ def judge(verdict, name, why):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("tool")
-    parser.add_argument("--work", default=os.path.join(tempfile.gettempdir(), f"burin_node_tests_{onnx.__version__}"))
+    parser.add_argument("--work", default=os.path.join(tempfile.gettempdir(), "burin_node_tests"))
     parser.add_argument("--grids", action="store_true", help="as grids for a GPU, interpreted")
     parser.add_argument("--filter", default="")
     parser.add_argument("--verbose", action="store_true")
     args = parser.parse_args()
-    os.makedirs(args.work, exist_ok=True)
-    generate(args.work)
-    names = sorted(n for n in os.listdir(args.work) if re.search(args.filter, n) and not n.startswith("done"))
+    work = os.path.join(args.work, onnx.__version__)
+    os.makedirs(work, exist_ok=True)
+    generate(work)
+    names = sorted(n for n in os.listdir(work) if re.search(args.filter, n) and n != "done")
     counts, reasons = collections.Counter(), collections.Counter()
     for at in range(0, len(names), 200):
-        part = [os.path.join(args.work, n) for n in names[at:at + 200]]
+        part = [os.path.join(work, n) for n in names[at:at + 200]]
         out = subprocess.run([args.tool, *["--grids"] * args.grids, *part], capture_output=True, text=True, errors="replace").stdout
         for line in out.splitlines():
             verdict, name, why = (line.split(" ", 2) + ["", ""])[:3]
