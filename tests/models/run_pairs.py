@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Part "pairs": random graphs beside graphs that compute the same another way (equivalences.py), both compiled.
 
-run_pairs.py [--seed S] [--count N] [--changes N]: N pairs from the seed on that is printed. Graphs are those of part random, smaller; BATCH
-of them are one model. Results may differ by what rounding does to them: 3e-5 of the largest and a multiple of how far they move
-with the inputs. Operators that choose or round (ArgMax, TopK, QuantizeLinear …) are left out: a last bit changes their result."""
+run_pairs.py [--seed S] [--count N] [--changes N]: N pairs from the seed on that is printed, another one in each run. Graphs are those
+of part random, smaller; BATCH of them are one model, whose result is printed when it ends. Results may differ by what rounding does to
+them: 3e-5 of the largest and a multiple of how far they move with the inputs. Operators that choose or round (ArgMax, TopK,
+QuantizeLinear …) are left out: a last bit changes their result."""
 import argparse
 import collections
+import random
 import sys
 import tempfile
 from pathlib import Path
@@ -151,34 +153,45 @@ class Seeds(list):
     changes = 4
 
 
+def kind(why):
+    return "passed" if not why else "skipped" if why.startswith("refused") else "failed"
+
+
+def show(batch, result, detail):
+    """Prints what became of a batch; its counts and, with their number, reasons to skip."""
+    counts, reasons = collections.Counter(), collections.Counter()
+    if result != "passed":
+        counts["failed"] = 1
+        print(f"FAILED seeds {batch[0]} to {batch[-1]}: {detail}", flush=True)
+        return counts, reasons
+    if left_out := len(batch) - len(detail):
+        counts["skipped"] = reasons["no graph to change"] = left_out
+    for seed, changes, why in detail:
+        counts[kind(why)] += 1
+        if kind(why) == "failed":
+            print(f"FAILED seed {seed} {changes}: {why}")
+        if kind(why) == "skipped":
+            reasons[why[-150:]] += 1
+    print(f"seeds {batch[0]} to {batch[-1]}: {dict(counts)}", flush=True)
+    return counts, reasons
+
+
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**8))
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--changes", type=int, default=Seeds.changes)
     args = parser.parse_args()
     Seeds.changes = args.changes
-    print(f"seeds {args.seed} to {args.seed + args.count - 1}")
+    print(f"seeds {args.seed} to {args.seed + args.count - 1}", flush=True)
     batches = [Seeds(range(s, min(s + BATCH, args.seed + args.count))) for s in range(args.seed, args.seed + args.count, BATCH)]
     counts, reasons = collections.Counter(), collections.Counter()
     with tempfile.TemporaryDirectory(prefix="burin-") as folder:
-        for batch, result, detail in run_backend.run_all(batches, folder, run_batch):
-            if result != "passed":
-                counts["failed"] += 1
-                print(f"FAILED seeds {batch[0]} to {batch[-1]}: {detail}")
-                continue
-            counts["skipped"] += len(batch) - len(detail)
-            reasons["no graph to change"] += len(batch) - len(detail)
-            for seed, changes, why in detail:
-                kind = "passed" if not why else "skipped" if why.startswith("refused") else "failed"
-                counts[kind] += 1
-                if kind == "failed":
-                    print(f"FAILED seed {seed} {changes}: {why}")
-                if kind == "skipped":
-                    reasons[why[-150:]] += 1
+        for batch, result, detail in run_backend.as_they_end(batches, folder, run_batch):
+            c, r = show(batch, result, detail)
+            counts, reasons = counts + c, reasons + r
     for reason, n in reasons.items():
-        if n:
-            print(f"skipped {n}: {reason}")
+        print(f"skipped {n}: {reason}")
     print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
     return counts["failed"] > 0
 

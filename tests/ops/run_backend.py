@@ -102,21 +102,24 @@ def collect(status, slot):
     return ["failed", f"the process ended with signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else "no result"]
 
 
-def run_all(cases, folder, run=run_case):
-    """(case, result, detail) in order, as many at a time as there are CPUs."""
-    running, results = {}, {}
-    for k, case in enumerate(cases):
-        while len(running) >= (os.cpu_count() or 1):
-            pid, status = os.wait()
-            done, slot = running.pop(pid)
-            results[done] = collect(status, slot)
-        slot = f"{folder}/{k}"
-        running[in_process(run, case, slot)] = (k, slot)
-    while running:
+def as_they_end(cases, folder, run=run_case):
+    """(case, result, detail) of each when it ends; as many run at a time as there are CPUs for this process."""
+    waiting, running = collections.deque(enumerate(cases)), {}
+    while waiting or running:
+        if waiting and len(running) < len(os.sched_getaffinity(0)):
+            k, case = waiting.popleft()
+            slot = f"{folder}/{k}"
+            running[in_process(run, case, slot)] = (case, slot)
+            continue
         pid, status = os.wait()
-        done, slot = running.pop(pid)
-        results[done] = collect(status, slot)
-    return [(case, *results[k]) for k, case in enumerate(cases)]
+        case, slot = running.pop(pid)
+        yield (case, *collect(status, slot))
+
+
+def run_all(cases, folder, run=run_case):
+    """The same in the order of the cases."""
+    found = {id(case): (case, result, detail) for case, result, detail in as_they_end(cases, folder, run)}
+    return [found[id(case)] for case in cases]
 
 
 class Official:

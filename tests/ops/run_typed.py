@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Part "typed": random small graphs, one operator of one element type and up to two behind it, against ONNX Runtime.
 
-run_typed.py [--seed S] [--count N] [--only REGEX] [--pairs]: N graphs from the seed on that is printed; operators and types are those of ONNX
-Runtime's CPU kernels (typed_operators.py), taken in turn. BATCH graphs are one model for burin, each with inputs of its own, half of them
-with symbols for sizes; what fails there is compiled alone, so that a failure names its graph. --pairs lists operators and types that
-no graph covered."""
+run_typed.py [--seed S] [--count N] [--only REGEX] [--pairs]: N graphs from the seed on that is printed, another one in each run;
+operators and types are those of ONNX Runtime's CPU kernels (typed_operators.py), taken in turn. BATCH graphs are one model for burin,
+each with inputs of its own, half of them with symbols for sizes; what fails there is compiled alone, so that a failure names its
+graph. --pairs lists operators and types that no graph covered."""
 import argparse
 import collections
+import random
 import re
 import sys
 import tempfile
@@ -167,19 +168,19 @@ def pairs(only):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**8))
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--only", default="")
     parser.add_argument("--pairs", action="store_true")
     args = parser.parse_args()
-    print(f"seeds {args.seed} to {args.seed + args.count - 1}")
+    print(f"seeds {args.seed} to {args.seed + args.count - 1}", flush=True)
     every = pairs(args.only)
     order = np.random.default_rng(args.seed).permutation(len(every))
     graphs = [Graph(args.seed + k, *every[order[k % len(every)]]) for k in range(args.count)]
     batches = [graphs[k:k + BATCH] for k in range(0, len(graphs), BATCH)]
     counts, covered, reasons = collections.Counter(), set(), collections.Counter()
     with tempfile.TemporaryDirectory(prefix="burin-") as folder:
-        for batch, result, detail in run_backend.run_all(batches, folder, run_batch):
+        for batch, result, detail in run_backend.as_they_end(batches, folder, run_batch):
             if result != "passed":  # the process ended
                 counts["failed"] += 1
                 print(f"FAILED seeds {batch[0].seed} to {batch[-1].seed}: {detail}")
@@ -189,7 +190,7 @@ def main():
                 counts[kind] += 1
                 covered |= {(op, dtype)} if kind == "passed" else set()
                 if kind == "failed":
-                    print(f"FAILED {why[:500]}")
+                    print(f"FAILED {why[:500]}", flush=True)
                 if kind == "skipped":
                     reasons["ONNX Runtime refuses" if why == "reference" else re.sub(r"^.*error", "error", why)[:160]] += 1
     for reason, n in reasons.most_common(12):
