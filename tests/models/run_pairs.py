@@ -182,7 +182,7 @@ def main():
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--changes", type=int, default=Seeds.changes)
     args = parser.parse_args()
-    Seeds.changes = args.changes
+    Seeds.changes, run_backend.SECONDS = args.changes, BATCH * run_backend.SECONDS
     print(f"seeds {args.seed} to {args.seed + args.count - 1}", flush=True)
     batches = [Seeds(range(s, min(s + BATCH, args.seed + args.count))) for s in range(args.seed, args.seed + args.count, BATCH)]
     counts, reasons = collections.Counter(), collections.Counter()

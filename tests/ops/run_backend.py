@@ -24,7 +24,7 @@ import burin
 from tests.ops import modes
 from tests.support.onnx_suites import SUITES, cases, exception
 
-SECONDS = 60
+SECONDS = 60  # of a case; who makes one of many sets another
 # Two units in the last place of the 16-bit types: references round after every step, kernels once at the end.
 STEP = {"bfloat16": 2**-6, "float16": 2**-9}
 
