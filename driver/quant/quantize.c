@@ -179,7 +179,7 @@ static bool read_data(Quantizer *z) {
   for (int k = 0; k < g->inputs.n; k++) {
     const Value *v = g->inputs.data[k];
     int64_t *dims = ARENA_ARRAY(z->s->arena, int64_t, v->rank > 0 ? v->rank : 1);
-    if (v->kind != TY_TENSOR || v->dtype == DT_STR)
+    if (graph_list(g, k, false) || v->dtype == DT_STR)
       return usage_error("--calibrate: input %s is no tensor of numbers", v->name), false;
     for (int d = 0; d < v->rank; d++)
       if (!expr_is_const(v->dims[d], &dims[d])) dims[d] = -1;

@@ -347,8 +347,9 @@ static int interpret_body(Session *s, void *user) {
   const void **ins = ARENA_ARRAY(s->arena, const void *, g->inputs.n);
   void **outs = ARENA_ARRAY(s->arena, void *, g->outputs.n);
   for (int k = 0; k < g->inputs.n; k++)
-    if (g->inputs.data[k]->kind != TY_TENSOR || g->inputs.data[k]->dtype == DT_STR)
+    if (graph_list(g, k, false) || g->inputs.data[k]->dtype == DT_STR)
       return usage_error("--interpret takes tensors of numbers only");
+  if (g->output_lists.n) return usage_error("--interpret gives tensors only");
   if (!read_inputs(&in, ins)) return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
   bound_symbols(&in);
   for (int k = 0; k < g->outputs.n; k++) {

@@ -30,6 +30,11 @@ static bool note_call(void *user, Step *s) {
 /* Inputs must have fixed sizes: there is nothing to measure otherwise. */
 static bool fixed_inputs(const Graph *g) {
   for (int k = 0; k < g->inputs.n; k++)
+    if (graph_list(g, k, false))
+      return usage_error("cannot measure: input %s is a sequence or an optional",
+                         g->inputs.data[k]->name),
+             false;
+  for (int k = 0; k < g->inputs.n; k++)
     for (int d = 0; d < g->inputs.data[k]->rank; d++) {
       int64_t n;
       if (!expr_is_const(g->inputs.data[k]->dims[d], &n))

@@ -19,6 +19,22 @@ typedef struct Texts {
 
 static bool is_text(const Value *v) { return v && v->kind == TY_TENSOR && v->dtype == DT_STR; }
 
+/* A list of strings that comes from or goes to the caller. */
+static bool is_text_border(const Node *n) {
+  return (strcmp(n->op->name, "SequenceIn") == 0 || strcmp(n->op->name, "SequenceOut") == 0) &&
+         node_int(n, "elem", 0) == dtype_rows[DT_STR].onnx;
+}
+
+static bool has_text_border(const Graph *g) {
+  for (int i = 0; i < g->nodes.n; i++) {
+    const Node *const n = g->nodes.data[i];
+    if (is_text_border(n)) return true;
+    for (int k = 0; k < n->n_attrs; k++)
+      if (n->attrs[k].kind == AT_GRAPH && has_text_border(n->attrs[k].graph)) return true;
+  }
+  return false;
+}
+
 /* ---- every value of the model, regions included ---- */
 typedef void (*ValueVisit)(Texts *t, Value *v);
 
@@ -135,12 +151,6 @@ static bool convert_outputs(Texts *t, Graph *g, const bool *texts) {
 }
 
 /* ---- nodes ---- */
-/* A list of strings that comes from or goes to the caller. */
-static bool is_text_border(const Node *n) {
-  return (node_is(n, "SequenceIn") || node_is(n, "SequenceOut")) &&
-         node_int(n, "elem", 0) == dtype_rows[DT_STR].onnx;
-}
-
 /* Lists of sequences are in the heap, too, and know nothing of strings. */
 static bool is_runtime_text(const Node *n) {
   return n->op->body == OB_EXTERN && n->op->ext->heap &&
@@ -231,7 +241,7 @@ bool pass_strings(PassCtx *c) {
   Graph *const g = c->model->main;
   Texts t = {.m = c->model, .scratch = c->scratch, .ok = true};
   each_value(&t, g, collect);
-  if (!t.found) return true;
+  if (!t.found && !has_text_border(g)) return true;
   sort_constants(&t);
   if (!make_table(&t)) return false;
   convert_nodes(&t, g);

@@ -6,12 +6,27 @@ static bool usage(Program *p, const char *text, const char *what) {
   return false;
 }
 
-/* The tensor that "NAME=…" means: by name (which may hold '='), or by position. */
-static bool find_tensor(Argument *a, const BurinTensorInfo *infos, int32_t n) {
+/* NAME/ITEM=… of a list. */
+static bool find_item(const Program *p, Argument *a, const BurinTensorInfo *infos, int32_t n) {
   const char *rest;
+  for (int32_t i = 0; i < n; i++) {
+    if (!list_info(p, i, infos == p->model->outputs) ||
+        !text_starts(a->text, infos[i].name, &rest) || *rest++ != '/')
+      continue;
+    if (text_int(&rest, &a->item) && *rest == '=' && a->item >= 0)
+      return a->index = i, a->value = rest + 1, true;
+  }
+  return false;
+}
+
+/* The tensor that "NAME=…" means: by name (which may hold '='), or by position. */
+static bool find_tensor(const Program *p, Argument *a, const BurinTensorInfo *infos, int32_t n) {
+  const char *rest;
+  a->item = 0;
   for (int32_t i = 0; i < n; i++)
     if (text_starts(a->text, infos[i].name, &rest) && *rest == '=')
       return a->index = i, a->value = rest + 1, true;
+  if (find_item(p, a, infos, n)) return true;
   int64_t k;
   rest = a->text;
   if (!text_int(&rest, &k) || *rest != '=' || k < 0 || k >= n) return false;
@@ -23,7 +38,7 @@ static bool find_tensor(Argument *a, const BurinTensorInfo *infos, int32_t n) {
 static bool add_tensor(Program *p, const char *text, const BurinTensorInfo *infos, int32_t n,
                        Argument *list, int *count) {
   Argument a = {.text = text};
-  if (!find_tensor(&a, infos, n)) {
+  if (!find_tensor(p, &a, infos, n)) {
     usage(p, "no such tensor, or no '='", text);
     out_format(&p->err, "note: there are:");
     for (int32_t i = 0; i < n; i++) out_format(&p->err, " %s", infos[i].name);
@@ -31,7 +46,8 @@ static bool add_tensor(Program *p, const char *text, const BurinTensorInfo *info
     return false;
   }
   for (int i = 0; list == p->inputs && i < *count; i++)
-    if (list[i].index == a.index) return usage(p, "this input is given twice", text);
+    if (list[i].index == a.index && list[i].item == a.item)
+      return usage(p, "this input is given twice", text);
   list[(*count)++] = a;
   return true;
 }

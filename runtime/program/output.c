@@ -123,7 +123,9 @@ static uint64_t pack_bits(const NumberType *type, const Tensor *t, char *out) {
 static bool write_tensor(Program *p, int i) {
   char header[2048];
   const Argument *a = &p->outputs[i];
-  const Tensor *t = &p->result[a->index];
+  Tensor result;
+  if (!result_tensor(p, a, &result)) return false;
+  const Tensor *t = &result;
   const NumberType *type = number_type(t->dtype);
   const Format format = (Format)a->format;
   uint64_t bytes = t->count * number_bytes(type);

@@ -85,6 +85,7 @@ typedef struct Image { /* 8 bits, rows without padding */
 typedef struct Argument {   /* NAME=VALUE of --input, --output, --expect */
   const char *text, *value; /* value: behind '=', with its '@' */
   int32_t index;            /* of the tensor named */
+  int64_t item;             /* NAME/ITEM of a list; else 0 */
   int format;               /* of an output: output.c */
 } Argument;
 
@@ -129,6 +130,13 @@ bool texts_listed(Tensor *t, const char *s); /* from "a,b,c"; false: another num
 bool text_add(Tensor *t, uint64_t i, const void *bytes, size_t n);
 void texts_show(Program *p, const Tensor *t);
 bool texts_compare(Program *p, const char *name, const Tensor *got, const Tensor *want);
+/* ---- lists.c: sequences and optionals ---- */
+const BurinListInfo *list_info(const Program *p, int32_t k, bool output); /* NULL: a tensor */
+bool list_bind(Program *p, int32_t k); /* input k, from all its arguments */
+/* What --output or --expect is about; false: there is no such item, reported. */
+bool result_tensor(Program *p, const Argument *a, Tensor *t);
+void list_show(Program *p, int k);
+uint64_t list_hash(const Tensor *result);    /* of all that the list holds */
 void *heap_grow(void *user, uint64_t bytes); /* BurinHeap.grow */
 
 /* Whole file. */
@@ -165,6 +173,7 @@ bool options_parse(Program *p, int argc, char **argv);
 void show_help(Program *p);
 void show_info(Program *p);
 void show_result(Program *p, int k);
+void show_tensor(Program *p, const Tensor *t); /* from the ':' on */
 void show_profile(Program *p, int64_t runs);
 const BurinDefault *input_default(const Program *p, int32_t k); /* NULL: it must be given */
 int run_model(Program *p); /* runs, benchmarks, compares, writes: the exit status */

@@ -95,13 +95,14 @@ static void bind_default(Program *p, int32_t k) {
 static bool bind_inputs(Program *p) {
   for (int i = 0; i < p->n_inputs; i++) { /* files first: they fix the symbols */
     const Argument *a = &p->inputs[i];
-    const bool file = a->value[0] == '@';
+    const bool file = a->value[0] == '@' && !list_info(p, a->index, false);
     if (file && !file_read_tensor(p, a->value + 1, &p->model->inputs[a->index], &p->in[a->index]))
       return false;
     if (file && !bind_dims(p, a->index)) return false;
   }
   for (int i = 0; i < p->n_inputs; i++)
-    if (p->inputs[i].value[0] != '@' && !listed_input(p, p->inputs[i].index, p->inputs[i].value))
+    if (p->inputs[i].value[0] != '@' && !list_info(p, p->inputs[i].index, false) &&
+        !listed_input(p, p->inputs[i].index, p->inputs[i].value))
       return false;
   uint64_t state = (uint64_t)p->seed * 0x9e3779b97f4a7c15u | 1;
   bool ok = true;
@@ -109,7 +110,9 @@ static bool bind_inputs(Program *p) {
     if (!p->in[k].data && input_default(p, k)) bind_default(p, k);
   for (int32_t k = 0; k < p->model->n_inputs; k++) {
     if (p->in[k].data || input_default(p, k)) continue;
-    if (p->bench)
+    if (list_info(p, k, false))
+      ok = list_bind(p, k) && ok;
+    else if (p->bench)
       ok = random_input(p, k, &state) && ok;
     else
       ok = program_error(p, "input %s (%s) is missing: --input %s=@FILE", p->model->inputs[k].name,
@@ -238,7 +241,7 @@ static void calm_random_inputs(Program *p) {
   for (int32_t k = 0; k < p->model->n_inputs; k++) {
     bool given = false;
     for (int i = 0; i < p->n_inputs; i++) given = given || p->inputs[i].index == k;
-    if (!p->in[k].data || is_text(&p->in[k])) continue;
+    if (!p->in[k].data || is_text(&p->in[k]) || list_info(p, k, false)) continue;
     const NumberType *type = number_type(p->in[k].dtype);
     for (uint64_t i = 0; !given && type->kind < NK_FLOAT && i < p->in[k].count; i++)
       number_store(type, p->in[k].data, i, 0);
@@ -329,9 +332,17 @@ static bool close_enough(const Program *p, double got, double want) {
 /* 1: equal, 0: different, -1: the file cannot be read. */
 static int compare(Program *p, const Argument *a) {
   const BurinTensorInfo *info = &p->model->outputs[a->index];
-  const Tensor *got = &p->result[a->index];
+  Tensor want = {0}, result;
+  if (!result_tensor(p, a, &result)) return 0;
+  const Tensor *got = &result;
   const NumberType *type = number_type(got->dtype);
-  Tensor want = {0};
+  BurinTensorInfo item = *info; /* a raw file has the result's shape */
+  if (list_info(p, a->index, true)) {
+    item.dtype = got->dtype;
+    item.rank = got->rank;
+    item.dims = got->dims;
+    info = &item;
+  }
   if (!file_read_tensor(p, a->value + (a->value[0] == '@'), info, &want)) return -1;
   bool shape = want.rank == got->rank && want.dtype == got->dtype;
   for (int i = 0; shape && i < got->rank; i++) shape = want.dims[i] == got->dims[i];
@@ -391,10 +402,12 @@ static bool same_bytes(const Tensor *a, const Tensor *b) {
 /* A second run on memory full of ones gives the same bits: what a run reads, it wrote before. */
 static bool check_memory(Program *p) {
   Tensor *first = sys_alloc(((size_t)p->model->n_outputs + 1) * sizeof *first);
-  if (!first) return program_error(p, "not enough memory");
+  uint64_t *hashes = sys_alloc(((size_t)p->model->n_outputs + 1) * sizeof *hashes);
+  if (!first || !hashes) return program_error(p, "not enough memory");
   take_sizes(p);
   for (int32_t k = 0; k < p->model->n_outputs; k++) {
     first[k] = p->result[k];
+    if (list_info(p, k, true)) hashes[k] = list_hash(&first[k]);
     if (!in_heap(p, k)) continue;
     const uint64_t bytes = first[k].count * number_bytes(number_type(first[k].dtype));
     if (!(first[k].data = sys_alloc((size_t)bytes + 1)))
@@ -411,7 +424,8 @@ static bool check_memory(Program *p) {
   if (!invoke(p)) return false;
   take_sizes(p);
   for (int32_t k = 0; k < p->model->n_outputs; k++)
-    if (!same_bytes(&first[k], &p->result[k]))
+    if (list_info(p, k, true) ? list_hash(&p->result[k]) != hashes[k]
+                              : !same_bytes(&first[k], &p->result[k]))
       return program_error(p, "output %s depends on what memory held before: a bug of burin",
                            p->model->outputs[k].name);
   return true;

@@ -12,6 +12,8 @@ void show_help(Program *p) {
       "@photo.png,scale=1/255,mean=A:B:C,std=A:B:C,layout=nchw|nhwc,color=rgb|bgr:\n"
       "                       (pixel*scale-mean)/std, resized to the input's size where "
       "that is fixed\n"
+      "                       a sequence: NAME/0=@FILE, NAME/1=@FILE … or NAME=[]; an empty "
+      "optional: NAME=none\n"
       "  --output NAME=@FILE  .npy, .pb or raw bytes (.raw, .bin, -); without it a summary is "
       "printed\n"
       "  --expect NAME=@FILE  compare with a file: |got-want| <= atol + rtol*|want|; status "
@@ -118,9 +120,14 @@ static void show_values(Program *p, const NumberType *type, const Tensor *t) {
 }
 
 void show_result(Program *p, int k) {
-  const Tensor *t = &p->result[k];
+  if (list_info(p, k, true)) return list_show(p, k);
+  out_format(&p->out, "%s", p->model->outputs[k].name);
+  show_tensor(p, &p->result[k]);
+}
+
+void show_tensor(Program *p, const Tensor *t) {
   const NumberType *type = number_type(t->dtype);
-  out_format(&p->out, "%s: %s[", p->model->outputs[k].name, type->name);
+  out_format(&p->out, ": %s[", type->name);
   for (int i = 0; i < t->rank; i++) out_format(&p->out, i ? ",%d" : "%d", t->dims[i]);
   out_format(&p->out, "]\n");
   int64_t longest = 0;

@@ -312,6 +312,7 @@ int32_t rt_sequence_in(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t 
   BurinHeap *const h = (BurinHeap *)scratch;
   const BurinList *const given = (const BurinList *)in->data;
   seq_give(out, NULL);
+  if (w[1] == SEQ_TEXT && n_in < 2) return BURIN_E_DATA; /* no table */
   if (given->count == -1 && w[0] != BURIN_SEQUENCE) return BURIN_OK;
   if (given->count < 0 || given->count >= INT32_MAX || (given->count && !given->items) ||
       (w[0] == BURIN_OPTIONAL && given->count != 1))
@@ -345,6 +346,7 @@ int32_t rt_sequence_out(const RtTensor *in, int32_t n_in, RtTensor *out, int32_t
   BurinList *const to = (BurinList *)out->data;
   const bool text = w[1] == SEQ_TEXT;
   *to = (BurinList){.count = -1};
+  if (text && n_in < 2) return BURIN_E_DATA; /* no table */
   if (!((const int64_t *)in->data)[0]) return w[0] == BURIN_SEQUENCE ? BURIN_E_DATA : BURIN_OK;
   BurinItem *const items = (BurinItem *)heap_alloc(h, (uint64_t)l->count * sizeof *items + 1);
   if (!items) return BURIN_E_MEMORY;

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Part "sequences": sequences whose length only the run knows. Random programs that build, shorten and read them in Loops, Ifs and at
-positions that are data, against ONNX Runtime: compiled (run several times with one heap), at -O0, interpreted, and as C."""
+positions that are data, against ONNX Runtime: compiled (run several times with one heap), at -O0, interpreted, and as C. Sequences, optionals and
+maps as inputs and outputs (list_borders.py)."""
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ sys.path[:0] = [str(ROOT / "python"), str(ROOT)]
 import numpy as np
 from onnx import TensorProto as T, helper as h, numpy_helper as nh
 
-from tests.support import run_time_sizes
+from tests.support import list_borders, run_time_sizes
 from tests.support.run_time_sizes import scalar
 
 WIDTH = 3
@@ -106,4 +107,5 @@ def feeds(rng, values):
 
 
 if __name__ == "__main__":
+    list_borders.test_all()
     sys.exit(run_time_sizes.run(model, feeds, [run_time_sizes.c_source]))

@@ -1,0 +1,117 @@
+/* Inputs and outputs that are sequences or optionals: NAME/0, NAME/1 … are their tensors, NAME=none is
+ * an optional that is empty, NAME=[] a sequence without items. */
+#include "program.h"
+
+const BurinListInfo *list_info(const Program *p, int32_t k, bool output) {
+  const BurinModel *m = p->model;
+  if (m->size <= offsetof(BurinModel, output_lists)) return NULL;
+  const BurinListInfo *all = output ? m->output_lists : m->input_lists;
+  return all && all[k].kind != BURIN_NO_LIST ? &all[k] : NULL;
+}
+
+/* ---- inputs ---- */
+static bool list_file(Program *p, const BurinListInfo *l, const Argument *a, BurinItem *item) {
+  int64_t dims[MAX_RANK];
+  const BurinTensorInfo *own = &p->model->inputs[a->index];
+  BurinTensorInfo info = {.name = own->name,
+                          .shape_text = own->shape_text,
+                          .dtype = l->dtype,
+                          .rank = l->rank < 0 || l->rank > MAX_RANK ? 1 : l->rank,
+                          .dims = dims};
+  for (int i = 0; i < info.rank; i++)
+    dims[i] = l->rank < 0 || l->dims[i] < 0 ? INT64_MIN : l->dims[i];
+  Tensor *t = sys_alloc(sizeof *t);
+  if (!t) return program_error(p, "not enough memory");
+  if (a->value[0] != '@')
+    return program_error(p, "input %s is %s: --input %s/0=@FILE", own->name, own->shape_text,
+                         own->name);
+  if (!file_read_tensor(p, a->value + 1, &info, t)) return false;
+  *item = (BurinItem){t->data, t->dtype, t->rank, t->dims};
+  return true;
+}
+
+/* "none" and "[]" say how many there are. */
+static bool list_empty(const BurinListInfo *l, const Argument *a) {
+  return (text_equal(a->value, "none") && l->kind != BURIN_SEQUENCE) ||
+         (text_equal(a->value, "[]") && l->kind != BURIN_OPTIONAL);
+}
+
+bool list_bind(Program *p, int32_t k) {
+  const BurinListInfo *l = list_info(p, k, false);
+  const char *name = p->model->inputs[k].name;
+  BurinList *list = sys_alloc(sizeof *list);
+  BurinItem *items = sys_alloc(((size_t)p->n_inputs + 1) * sizeof *items);
+  if (!list || !items) return program_error(p, "not enough memory");
+  int64_t count = 0;
+  bool given = p->bench, none = l->kind != BURIN_SEQUENCE;
+  for (int i = 0; i < p->n_inputs; i++) {
+    const Argument *a = &p->inputs[i];
+    if (a->index != k) continue;
+    given = true;
+    none = text_equal(a->value, "none");
+    if (list_empty(l, a)) continue;
+    if (a->item != count)
+      return program_error(p, "items of input %s are given out of order: %s", name, a->text);
+    if (!list_file(p, l, a, &items[count++])) return false;
+  }
+  if (!given && l->kind == BURIN_SEQUENCE)
+    return program_error(p, "input %s (%s) is missing: --input %s/0=@FILE, or %s=[]", name,
+                         p->model->inputs[k].shape_text, name, name);
+  *list = (BurinList){.count = none && !count ? -1 : count, .items = items};
+  p->in[k] = (Tensor){.dtype = 7, .rank = 1, .dims = {2}, .count = 2, .data = (char *)list};
+  return true;
+}
+
+/* ---- outputs ---- */
+static const BurinList *list_of(const Tensor *t) {
+  return (const BurinList *)(const void *)t->data;
+}
+
+static bool list_tensor(const BurinItem *i, Tensor *t) {
+  *t = (Tensor){.dtype = i->dtype, .rank = i->rank, .count = 1, .data = (char *)(uintptr_t)i->data};
+  for (int d = 0; d < i->rank && d < MAX_RANK; d++) t->count *= (uint64_t)(t->dims[d] = i->dims[d]);
+  return i->rank <= MAX_RANK && number_type(t->dtype);
+}
+
+bool result_tensor(Program *p, const Argument *a, Tensor *t) {
+  const BurinListInfo *l = list_info(p, a->index, true);
+  const BurinList *list = list_of(&p->result[a->index]);
+  *t = p->result[a->index];
+  if (!l) return true;
+  if (a->item < 0 || a->item >= list->count)
+    return program_error(p, "output %s has %d tensors: there is no %s",
+                         p->model->outputs[a->index].name, list->count < 0 ? 0 : list->count,
+                         a->text);
+  return list_tensor(&list->items[a->item], t) ||
+         program_error(p, "%s: cannot be written here", a->text);
+}
+
+void list_show(Program *p, int k) {
+  const BurinList *list = list_of(&p->result[k]);
+  const char *name = p->model->outputs[k].name;
+  if (list->count <= 0) out_format(&p->out, "%s: %s\n", name, list->count < 0 ? "none" : "[]");
+  for (int64_t i = 0; i < list->count; i++) {
+    Tensor t;
+    out_format(&p->out, "%s/%d", name, i);
+    if (list_tensor(&list->items[i], &t)) show_tensor(p, &t);
+  }
+}
+
+static uint64_t hash(uint64_t h, const void *data, uint64_t n) { /* FNV-1a */
+  for (uint64_t i = 0; i < n; i++) h = (h ^ ((const uint8_t *)data)[i]) * 1099511628211u;
+  return h;
+}
+
+uint64_t list_hash(const Tensor *result) {
+  const BurinList *list = list_of(result);
+  uint64_t h = hash(14695981039346656037u, &list->count, sizeof list->count);
+  for (int64_t i = 0; i < list->count; i++) {
+    Tensor t;
+    if (!list_tensor(&list->items[i], &t)) continue;
+    h = hash(h, t.dims, (uint64_t)t.rank * sizeof *t.dims);
+    for (uint64_t j = 0; is_text(&t) && j < t.count; j++)
+      h = hash(h, texts_of(&t)[j], text_length(texts_of(&t)[j]) + 1);
+    if (!is_text(&t)) h = hash(h, t.data, t.count * number_bytes(number_type(t.dtype)));
+  }
+  return h;
+}
