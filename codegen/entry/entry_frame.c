@@ -54,13 +54,36 @@ void sym_array(Emit *c, const Program *p, Val dims) {
 }
 
 /* ---- sizes ---- */
+typedef struct Approximate { /* what was computed, by expression */
+  Emit *c;
+  Vec(const Expr *) of;
+  Vec(Val) values;
+} Approximate;
+
+static Val approximate_new(Approximate *a, const Expr *e);
+
 /* The value of a size in floating point: cannot overflow, and is exact enough to refuse what
- * would. */
+ * would. Offsets in memory share their parts. */
+static Val approximate_shared(Approximate *a, const Expr *e) {
+  for (int i = 0; i < a->of.n; i++)
+    if (a->of.data[i] == e) return a->values.data[i];
+  const Val v = approximate_new(a, e);
+  vec_push(a->c->arena, &a->of, e);
+  vec_push(a->c->arena, &a->values, v);
+  return v;
+}
+
 static Val approximate(Emit *c, const Expr *e) {
+  Approximate a = {.c = c};
+  return approximate_shared(&a, e);
+}
+
+static Val approximate_new(Approximate *m, const Expr *e) {
+  Emit *const c = m->c;
   int64_t k;
   if (expr_is_const(e, &k)) return LLVMConstReal(c->f64, (double)k);
   if (e->op == EX_add || e->op == EX_sub || e->op == EX_mul || e->op == EX_min || e->op == EX_max) {
-    const Val a = approximate(c, e->a[0]), b = approximate(c, e->a[1]);
+    const Val a = approximate_shared(m, e->a[0]), b = approximate_shared(m, e->a[1]);
     if (e->op == EX_add) return LLVMBuildFAdd(c->b, a, b, "");
     if (e->op == EX_sub) return LLVMBuildFSub(c->b, a, b, "");
     if (e->op == EX_mul) return LLVMBuildFMul(c->b, a, b, "");
@@ -69,16 +92,17 @@ static Val approximate(Emit *c, const Expr *e) {
                            : LLVMBuildSelect(c->b, less, b, a, "");
   }
   if (e->op == EX_floordiv && expr_is_const(e->a[1], &k) && k > 0)
-    return LLVMBuildFDiv(c->b, approximate(c, e->a[0]), LLVMConstReal(c->f64, (double)k), "");
-  if (e->op == EX_floordiv) { /* by less than one: by one */
-    const Val by = approximate(c, e->a[1]), one = LLVMConstReal(c->f64, 1);
-    const Val some = LLVMBuildFCmp(c->b, LLVMRealOGE, by, one, "");
-    return LLVMBuildFDiv(c->b, approximate(c, e->a[0]), LLVMBuildSelect(c->b, some, by, one, ""),
+    return LLVMBuildFDiv(c->b, approximate_shared(m, e->a[0]), LLVMConstReal(c->f64, (double)k),
                          "");
+  if (e->op == EX_floordiv) { /* by less than one: by one */
+    const Val by = approximate_shared(m, e->a[1]), one = LLVMConstReal(c->f64, 1);
+    const Val some = LLVMBuildFCmp(c->b, LLVMRealOGE, by, one, "");
+    return LLVMBuildFDiv(c->b, approximate_shared(m, e->a[0]),
+                         LLVMBuildSelect(c->b, some, by, one, ""), "");
   }
   if (e->op == EX_select)
-    return LLVMBuildSelect(c->b, wide(c, e->a[0]), approximate(c, e->a[1]), approximate(c, e->a[2]),
-                           "");
+    return LLVMBuildSelect(c->b, wide(c, e->a[0]), approximate_shared(m, e->a[1]),
+                           approximate_shared(m, e->a[2]), "");
   return LLVMBuildSIToFP(c->b, wide(c, e), c->f64, "");
 }
 

@@ -156,6 +156,9 @@ int check_assume(const Program *p, const DimAssume *a, const Expr *values[3]) {
       return k;
     }
   }
+  int64_t one, other;
+  if (expr_is_const(a->a, &one) && expr_is_const(a->b, &other)) /* a branch that cannot run */
+    return check_add(p, BURIN_E_DIMS, a->loc, "%s: %s", check_node_text(p, a->loc), a->what);
   return check_add(p, BURIN_E_DIMS, a->loc, "%s: %s%s%s %s %s", check_node_text(p, a->loc),
                    a->what ? a->what : "", a->what ? ": " : "", side_text(p, a->a, 0),
                    assume_verb(a->kind), side_text(p, a->b, 1));

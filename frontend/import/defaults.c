@@ -109,8 +109,9 @@ static Graph *import_version(Import *im, const Scope *outer, const Onnx__GraphPr
   Scope s = {.parent = outer, .same = true, .opsets = outer->opsets};
   s.graph = im->version = graph_new(im->m, outer->graph, name);
   im->given = !constants;
-  const bool ok = define_all(im, &s, constants) && import_nodes(im, &s, p->node, p->n_node) &&
-                  import_outputs(im, &s, p);
+  const NodeList list = import_list(im, p, LEAVE_MODEL);
+  const bool ok =
+      define_all(im, &s, constants) && fork_import(im, &s, &list) && import_outputs(im, &s, p);
   im->version = NULL;
   im->given = false;
   return ok ? s.graph : NULL;

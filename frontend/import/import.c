@@ -7,8 +7,7 @@
 typedef Onnx__NodeProto NodeProto;
 typedef Onnx__GraphProto GraphProto;
 
-static const Loc *node_loc(Import *im, const Scope *s, const NodeProto *p, int index,
-                           int64_t opset) {
+const Loc *node_loc(Import *im, const Scope *s, const NodeProto *p, int index, int64_t opset) {
   Loc *l = ARENA_NEW(im->arena, Loc);
   *l = (Loc){.file = im->path, .graph = s->path, .node = index, .opset = (int)opset};
   l->node_name = arena_strdup(im->arena, p->name ? p->name : "");
@@ -54,7 +53,6 @@ static const Onnx__AttributeProto *resolve_ref(const CallArgs *args, const char 
 
 static Graph *import_region(Import *im, const Scope *s, const GraphProto *p, const char *attr,
                             int node);
-static bool import_initializers(Import *im, Scope *s, const GraphProto *p);
 
 static bool import_attrs(Import *im, const Scope *s, const NodeProto *p, int index, const Loc *loc,
                          Attr *attrs, int *n) {
@@ -193,8 +191,8 @@ static bool emit_newest(Import *im, Scope *s, const NodeProto *p, const OldNode 
   return import_infer(im, n);
 }
 
-static bool import_op(Import *im, Scope *s, const NodeProto *p, Value **in, Attr *attrs,
-                      int n_attrs, const Loc *loc) {
+bool import_op(Import *im, Scope *s, const NodeProto *p, Value **in, Attr *attrs, int n_attrs,
+               const Loc *loc) {
   const int n_out = used_count(p->output, p->n_output);
   bool *used = ARENA_ARRAY(im->scratch, bool, n_out);
   for (int k = 0; k < n_out; k++) used[k] = *p->output[k] != 0;
@@ -240,67 +238,20 @@ static bool import_call(Import *im, Scope *s, const NodeProto *p, Function *f, V
   body.path = arena_printf(im->arena, "function %.40s of node %d%s%.200s", f->proto->name,
                            loc->node, s->path ? " in " : "", s->path ? s->path : "");
   if (!bind_call(im, &body, f->proto, p, in, loc)) return false;
+  NodeList list = {.nodes = f->proto->node, .n = (int)f->proto->n_node, .to = LEAVE_BRANCH};
+  for (size_t k = 0; k < f->proto->n_output; k++)
+    vec_push(im->scratch, &list.outs, f->proto->output[k]);
   f->active = true;
-  if (!import_nodes(im, &body, f->proto->node, f->proto->n_node)) return false;
+  if (!fork_import(im, &body, &list)) return false;
   f->active = false;
   for (size_t k = 0; k < p->n_output; k++) {
+    const char *const name = f->proto->output[k];
     if (!*p->output[k]) continue;
-    const Value *v = scope_find(&body, f->proto->output[k]);
-    if (!v)
+    if (!fork_has(&body, name) && !scope_find(&body, name))
       return diag_error(im->d, loc, ERR_UNDEFINED, "the function does not define its output \"%s\"",
-                        f->proto->output[k]);
-    if (!scope_define(im, s, p->output[k], v, loc)) return false;
+                        name);
+    if (!fork_bind(im, s, p->output[k], &body, name, loc)) return false;
   }
-  return true;
-}
-
-/* ---- If whose condition is known: the branch that runs takes its place ---- */
-static bool known_bool(const Value *v, bool *out) {
-  int64_t n;
-  if (!v || v->kind != TY_TENSOR || v->dtype != DT_BOOL) return false;
-  if (v->cdata && v->cdata->count == 1)
-    n = const_int(v->cdata, 0);
-  else if (!v->contents || !expr_is_const(v->contents[0], &n))
-    return false;
-  *out = n != 0;
-  return true;
-}
-
-static const GraphProto *graph_attr(const NodeProto *p, const char *name) {
-  for (size_t k = 0; k < p->n_attribute; k++)
-    if (p->attribute[k]->name && strcmp(p->attribute[k]->name, name) == 0)
-      return p->attribute[k]->g;
-  return NULL;
-}
-
-bool import_inline(Import *im, const Scope *outer, const NodeProto *p, const GraphProto *g,
-                   const char *which, const Loc *loc, Value *const *in, Value **out) {
-  Scope s = {.parent = outer, .graph = outer->graph, .opsets = outer->opsets, .args = outer->args};
-  s.path = arena_printf(im->arena, "%s of node %d%s%.200s", which, loc->node,
-                        outer->path ? " in " : "", outer->path ? outer->path : "");
-  if (++im->calls > MAX_CALLS)
-    return diag_error(im->d, loc, ERR_LIMIT, "more than %d graphs are inlined", MAX_CALLS);
-  for (size_t k = 0; k < g->n_input; k++)
-    if (!g->input[k]->name || !scope_define(im, &s, g->input[k]->name, in[k], loc))
-      return diag_error(im->d, loc, ERR_UNDEFINED, "input %zu of %s has no name", k, which);
-  if (!import_initializers(im, &s, g) || !import_nodes(im, &s, g->node, g->n_node)) return false;
-  for (size_t k = 0; k < p->n_output; k++) {
-    out[k] = g->output[k]->name ? scope_find(&s, g->output[k]->name) : NULL;
-    if (!out[k])
-      return diag_error(im->d, loc, ERR_UNDEFINED, "output %zu of %s is not defined", k, which);
-  }
-  return true;
-}
-
-static bool inline_branch(Import *im, Scope *outer, const NodeProto *p, const GraphProto *g,
-                          const char *which, const Loc *loc) {
-  Value **out = ARENA_ARRAY(im->scratch, Value *, p->n_output);
-  if (g->n_input || g->n_output < p->n_output)
-    return diag_error(im->d, loc, ERR_ARITY, "%s has %zu inputs and %zu outputs", which, g->n_input,
-                      g->n_output);
-  if (!import_inline(im, outer, p, g, which, loc, NULL, out)) return false;
-  for (size_t k = 0; k < p->n_output; k++)
-    if (*p->output[k] && !scope_define(im, outer, p->output[k], out[k], loc)) return false;
   return true;
 }
 
@@ -318,21 +269,20 @@ bool import_node(Import *im, Scope *s, const NodeProto *p, int index) {
   if (!find_inputs(im, s, p, loc, in)) return false;
   if (f) return import_call(im, s, p, f, in, loc);
   if (!attrs_check(im, p, loc)) return false;
-  bool cond, ok;
+  bool ok;
   const bool onnx = !*loc->domain;
-  if (onnx && strcmp(loc->op, "If") == 0 && p->n_input == 1 && known_bool(in[0], &cond)) {
-    const char *which = cond ? "then_branch" : "else_branch";
-    const GraphProto *g = graph_attr(p, which);
-    if (g) return inline_branch(im, s, p, g, which, loc);
-  }
-  if (onnx && strcmp(loc->op, "SequenceMap") == 0 && graph_attr(p, "body"))
-    return sequence_map(im, s, p, loc, in, graph_attr(p, "body"));
+  if (onnx && strcmp(loc->op, "If") == 0 && branch_node(im, s, p, index, in, loc, &ok)) return ok;
+  if (onnx && strcmp(loc->op, "SequenceMap") == 0 && node_graph(p, "body"))
+    return sequence_map(im, s, p, loc, in, node_graph(p, "body"));
   if (flex_attention_known(loc->domain, loc->op)) return flex_attention_node(im, s, p, loc, in);
   const bool loop = onnx && strcmp(loc->op, "Loop") == 0,
              region = loop || (onnx && strcmp(loc->op, "If") == 0);
-  if (region && !list_enter(im, s->graph, in, p, loop ? graph_attr(p, "body") : NULL, loc))
+  if (region && !list_enter(im, s->graph, in, p, loop ? node_graph(p, "body") : NULL, loc))
     return false;
+  const int assumed = im->m->assumes.n;
+  const bool tried = body_enter(im, p, loc, in);
   if (!import_attrs(im, s, p, index, loc, attrs, &n_attrs)) return false;
+  if (tried) body_leave(im, attrs, n_attrs, assumed);
   if (!*loc->domain && strcmp(loc->op, "Constant") == 0)
     return count_node(im, loc) && import_constant(im, s, p, attrs, n_attrs, loc);
   if (map_known(loc->domain, loc->op)) return map_node(im, s, p, loc, in, attrs, n_attrs);
@@ -344,22 +294,13 @@ bool import_node(Import *im, Scope *s, const NodeProto *p, int index) {
          (!region || list_leave(im, s, p, in, attrs, n_attrs, loc));
 }
 
-bool import_nodes(Import *im, Scope *s, NodeProto *const *nodes, size_t n) {
-  const Loc loc = named_loc(im, s->path, NULL);
-  int *order = ARENA_ARRAY(im->scratch, int, n);
-  if (!node_order(im, s, nodes, (int)n, &loc, order)) return false;
-  for (size_t k = 0; k < n; k++)
-    if (!import_node(im, s, nodes[order[k]], order[k])) return false;
-  return true;
-}
-
 static bool define_init(Import *im, Scope *s, const GraphProto *p, ConstData *c, const Loc *loc) {
   bool ok;
   if (c && defaults_take(im, p, c, loc, &ok)) return ok;
   return c && scope_define(im, s, c->name, value_const(im->m, c), loc);
 }
 
-static bool import_initializers(Import *im, Scope *s, const GraphProto *p) {
+bool import_initializers(Import *im, Scope *s, const GraphProto *p) {
   for (size_t k = 0; k < p->n_initializer; k++) {
     const Loc loc = named_loc(im, s->path, p->initializer[k]->name);
     if (!loc.node_name || !*loc.node_name)
@@ -386,7 +327,9 @@ static Value *region_input(Import *im, const Onnx__ValueInfoProto *p) {
 static bool import_inputs(Import *im, Scope *s, const GraphProto *p) {
   const bool is_main = !s->graph->parent;
   const ListKind *const lists = im->lists;
+  const Carried carried = im->carried;
   im->lists = NULL;
+  im->carried = (Carried){0};
   for (size_t k = 0; is_main && k < p->n_input; k++) {
     const Loc loc = named_loc(im, s->path, p->input[k]->name);
     if (!import_bind_shape(im, p->input[k], &loc)) return false;
@@ -410,6 +353,7 @@ static bool import_inputs(Import *im, Scope *s, const GraphProto *p) {
       strmap_put(im->scratch, &s->values, in->name, v);
       continue;
     }
+    if (!is_main) body_input(im, &carried, (int)k, v);
     if (!v->cdata) vec_push(im->arena, &s->graph->inputs, v);
     if (!v->init) strmap_put(im->scratch, &s->values, in->name, v);
   }
@@ -495,6 +439,14 @@ static bool region_output(Import *im, Graph *g, Value *v, const Onnx__ValueInfoP
   return v != NULL;
 }
 
+bool import_leave(Import *im, Scope *s, const char *name, const Loc *loc) {
+  Onnx__ValueInfoProto p = ONNX__VALUE_INFO_PROTO__INIT; /* nobody declares what it is */
+  Value *const v = scope_find(s, name);
+  p.name = (char *)name;
+  if (!v) return diag_error(im->d, loc, ERR_UNDEFINED, "the output is not defined");
+  return region_output(im, s->graph, v == &scope_absent ? NULL : v, &p, loc);
+}
+
 bool import_outputs(Import *im, Scope *s, const GraphProto *p) {
   StrMap seen = {0};
   const bool is_main = import_is_main(im, s->graph);
@@ -516,19 +468,32 @@ bool import_outputs(Import *im, Scope *s, const GraphProto *p) {
   return true;
 }
 
-static bool import_graph(Import *im, Scope *s, const GraphProto *p) {
+NodeList import_list(Import *im, const GraphProto *p, LeaveTo to) {
+  NodeList l = {.nodes = p->node, .n = (int)p->n_node, .to = to};
+  for (size_t k = 0; k < p->n_output; k++)
+    if (p->output[k]->name) vec_push(im->scratch, &l.outs, p->output[k]->name);
+  return l;
+}
+
+bool import_graph(Import *im, Scope *s, const GraphProto *p, LeaveTo to) {
   if (!import_initializers(im, s, p) || !import_inputs(im, s, p)) return false;
   if (p == im->main && s->graph->unset) return defaults_import(im, s, p);
-  return import_nodes(im, s, p->node, p->n_node) && import_outputs(im, s, p);
+  const NodeList list = import_list(im, p, to);
+  return fork_import(im, s, &list) && (to == LEAVE_BRANCH || import_outputs(im, s, p));
+}
+
+Scope region_scope(Import *im, const Scope *outer, const char *attr, int node) {
+  Scope s = {.parent = outer, .opsets = outer->opsets, .args = outer->args};
+  s.path = arena_printf(im->arena, "%.40s of node %d%s%.200s", attr, node,
+                        outer->path ? " in " : "", outer->path ? outer->path : "");
+  return s;
 }
 
 static Graph *import_region(Import *im, const Scope *outer, const GraphProto *p, const char *attr,
                             int node) {
-  Scope s = {.parent = outer, .opsets = outer->opsets, .args = outer->args};
-  s.path = arena_printf(im->arena, "%.40s of node %d%s%.200s", attr, node,
-                        outer->path ? " in " : "", outer->path ? outer->path : "");
+  Scope s = region_scope(im, outer, attr, node);
   s.graph = graph_new(im->m, outer->graph, attr);
-  return import_graph(im, &s, p) ? s.graph : NULL;
+  return import_graph(im, &s, p, LEAVE_BODY) ? s.graph : NULL;
 }
 
 /* ---- model ---- */
@@ -583,5 +548,5 @@ bool import_model(Import *im, const Onnx__ModelProto *p) {
   for (size_t k = 0; k < p->graph->n_output; k++)
     if (p->graph->output[k]->name)
       strmap_put(im->scratch, &im->declared, p->graph->output[k]->name, p->graph->output[k]);
-  return import_graph(im, &s, p->graph) && check_options(im, &loc);
+  return import_graph(im, &s, p->graph, LEAVE_MODEL) && check_options(im, &loc);
 }

@@ -4,11 +4,10 @@
 #include "frontend/scope/scope.h"
 
 typedef Onnx__NodeProto NodeProto;
-typedef Vec(const char *) Names;
 
 static void region_reads(Arena *a, const Onnx__GraphProto *g, Names *out);
 
-static void node_reads(Arena *a, const NodeProto *n, Names *out) {
+void node_reads(Arena *a, const NodeProto *n, Names *out) {
   for (size_t k = 0; k < n->n_input; k++)
     if (*n->input[k]) vec_push(a, out, n->input[k]);
   for (size_t k = 0; k < n->n_attribute; k++)

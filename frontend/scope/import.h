@@ -10,7 +10,8 @@
 enum {
   MAX_NODES = 1000000,
   MAX_CALLS = 100000,
-  MAX_ATTRS = 1000, /* of one node */
+  MAX_FORKED = 20000, /* nodes imported in both branches of an If */
+  MAX_ATTRS = 1000,   /* of one node */
   NEWEST_OPSET = 28,
   ONNX_IR_NEWEST = 14,
   OLDEST_OPSET = 1,
@@ -36,6 +37,12 @@ typedef struct Seq { /* a sequence, an optional of the run, or a map (keys and v
   ListKind kind; /* of such a list; an optional that is empty is 0 */
 } Seq;
 
+typedef struct Carried { /* what the inputs of the body about to be imported begin with */
+  Value *const *in;
+  int n, scanned; /* of n; the last `scanned` lose an axis */
+  bool counts;    /* a Loop's: the first two are its number and its condition */
+} Carried;
+
 typedef struct Import {
   Arena *arena;   /* the model's */
   Arena *scratch; /* holds the decoded messages; dies with the import */
@@ -53,15 +60,19 @@ typedef struct Import {
   StrMap dims;         /* dim_param → Expr */
   StrMap symbol_names; /* sanitised names in use */
   bool *dim_used, *shape_used,
-      *const_used;              /* which --dim, --shape and --const options met something */
-  StrMap keys;                  /* output of a ZipMap → ConstData of its labels */
-  Vec(Seq *) seqs;              /* by value id; NULL: no sequence */
-  const ListKind *lists;        /* what inputs of the body about to be imported are; or NULL */
+      *const_used;       /* which --dim, --shape and --const options met something */
+  StrMap keys;           /* output of a ZipMap → ConstData of its labels */
+  Vec(Seq *) seqs;       /* by value id; NULL: no sequence */
+  const ListKind *lists; /* what inputs of the body about to be imported are; or NULL */
+  Carried carried;
   const Onnx__GraphProto *main; /* of the file */
   Graph *version;  /* of the main graph, while one of two is imported (defaults.c); else NULL */
   bool given;      /* of the two, the one that reads the inputs */
   StrMap defaults; /* input of the main graph → Default, where an initializer has its name */
   int calls;       /* of functions, inlined so far */
+  int forked;      /* nodes imported in both branches of an If */
+  int plain;       /* above 0: branches must have one rank */
+  bool failed;     /* inference, in a branch that a fork made longer */
   int nodes;       /* made so far */
 } Import;
 

@@ -12,6 +12,21 @@ typedef struct CallArgs {
   int depth;
 } CallArgs;
 
+typedef Vec(const char *) Names;
+
+/* Where values leave that a list of nodes makes. */
+typedef enum LeaveTo { LEAVE_MODEL, LEAVE_BODY, LEAVE_BRANCH } LeaveTo;
+
+typedef struct NodeList {
+  Onnx__NodeProto *const *nodes;
+  int n;
+  Names outs; /* what leaves them */
+  LeaveTo to; /* of a branch or function results may still have several ranks */
+} NodeList;
+
+typedef struct Fork Fork;   /* fork.c */
+typedef struct Level Level; /* fork.c */
+
 typedef struct Scope {
   const struct Scope *parent; /* graph around this one; a function body has none */
   bool same;     /* names of the parent are this graph's own: none may be defined again */
@@ -20,6 +35,8 @@ typedef struct Scope {
   const Opsets *opsets;
   const CallArgs *args; /* NULL outside functions */
   const char *path;     /* Loc.graph */
+  Fork *fork;           /* NULL, or an If whose results have several ranks, and what reads them */
+  Level *level;         /* the nodes that are being imported */
 } Scope;
 extern const Value scope_absent; /* an optional input that a call left out */
 
@@ -42,20 +59,56 @@ bool infer_pinned(Import *im, Node *n);
 bool node_order(Import *im, const Scope *s, Onnx__NodeProto *const *nodes, int n, const Loc *loc,
                 int *order);
 
-/* ---- import.c ---- */
-/* The nodes of g as if they stood in outer: in[] are its inputs, out[] gets the first p->n_output
- * outputs. */
-bool import_inline(Import *im, const Scope *outer, const Onnx__NodeProto *p,
-                   const Onnx__GraphProto *g, const char *which, const Loc *loc, Value *const *in,
-                   Value **out);
+/* Names that a node reads, in its regions, too. */
+void node_reads(Arena *a, const Onnx__NodeProto *n, Names *out);
 
+/* ---- fork.c: If whose branches give different ranks ---- */
+bool fork_import(Import *im, Scope *s, const NodeList *list);
+/* The branches of the If p, whose scopes are at[]: *opened where they give different ranks or types,
+ * and what depends on them will be imported in both. False: error. */
+bool fork_open(Import *im, Scope *s, const Onnx__NodeProto *p, Value *cond, const Loc *loc,
+               Scope *const at[2], const Onnx__GraphProto *const g[2], bool *opened);
+/* name of `to` becomes what from_name is in `from`, of an open fork, too. */
+bool fork_bind(Import *im, Scope *to, const char *name, const Scope *from, const char *from_name,
+               const Loc *loc);
+bool fork_has(const Scope *s, const char *name); /* it has several ranks */
+
+/* ---- import.c ---- */
+const Loc *node_loc(Import *im, const Scope *s, const Onnx__NodeProto *p, int index, int64_t opset);
 bool import_node(Import *im, Scope *s, const Onnx__NodeProto *p, int index);
-bool import_nodes(Import *im, Scope *s, Onnx__NodeProto *const *nodes, size_t n);
+bool import_op(Import *im, Scope *s, const Onnx__NodeProto *p, Value **in, Attr *attrs, int n_attrs,
+               const Loc *loc);
+bool import_initializers(Import *im, Scope *s, const Onnx__GraphProto *p);
+/* All of a graph; of a branch without its outputs. */
+bool import_graph(Import *im, Scope *s, const Onnx__GraphProto *p, LeaveTo to);
+Scope region_scope(Import *im, const Scope *outer, const char *attr, int node); /* without graph */
+bool import_leave(Import *im, Scope *s, const char *name, const Loc *loc); /* one more output */
+NodeList import_list(Import *im, const Onnx__GraphProto *p, LeaveTo to);
 bool import_outputs(Import *im, Scope *s, const Onnx__GraphProto *p);
 /* The graph whose nodes stand in the file's main graph: what is wrong with them is said at once. */
 static inline bool import_is_main(const Import *im, const Graph *g) {
   return !g->parent || g == im->version;
 }
+
+/* ---- branch.c ---- */
+const Onnx__GraphProto *node_graph(const Onnx__NodeProto *p, const char *name); /* NULL: none */
+/* The nodes of g as if they stood in outer: in[] are its inputs, out[] gets the first p->n_output
+ * outputs. */
+bool import_inline(Import *im, const Scope *outer, const Onnx__NodeProto *p,
+                   const Onnx__GraphProto *g, const char *which, const Loc *loc, Value *const *in,
+                   Value **out);
+/* True when the If was dealt with; *ok: without error. */
+bool branch_node(Import *im, Scope *s, const Onnx__NodeProto *p, int index, Value **in,
+                 const Loc *loc, bool *ok);
+/* An If of two graphs, whose outputs are known. */
+bool import_if(Import *im, Scope *s, const Onnx__NodeProto *p, Value *cond, Attr attrs[2],
+               const Loc *loc);
+/* Before a Loop or Scan is imported: true where its body has an If, and gets inputs of the ranks that
+ * they will have. */
+bool body_enter(Import *im, const Onnx__NodeProto *p, const Loc *loc, Value *const *in);
+/* Behind it: the owner infers the body with the sizes that there are. */
+void body_leave(Import *im, const Attr *attrs, int n_attrs, int assumed);
+void body_input(Import *im, const Carried *c, int k, Value *v);
 
 /* ---- defaults.c: initializers that are inputs, too ---- */
 /* Finds them, before anything is imported. */

@@ -328,6 +328,11 @@ bool value_known(const Value *v) {
                          dtype_rows[v->dtype].cls != DC_COMPLEX);
 }
 
+bool value_compares_sizes(const Value *v) {
+  const Expr *const e = v->contents ? v->contents[0] : NULL;
+  return e && e->op == EX_eq && e->a[0]->dtype == DT_I64 && !(e->flags & ~EXF_SYM);
+}
+
 /* Number of elements of a value with contents (small by construction). */
 static int64_t static_count(const Value *v) {
   int64_t dims[MAX_RANK], count = 1;
@@ -364,6 +369,17 @@ const Expr *value_element(ExprPool *p, const Value *v, int64_t flat) {
 int64_t index_of_key(int64_t key) {
   if (key >= INT64_C(1) << 62) key -= INT64_C(1) << 62;
   return key & 1 ? (key - 1) / 2 : -(key / 2);
+}
+
+void graph_forget_contents(Graph *g) {
+  for (int i = 0; i < g->nodes.n; i++) {
+    Node *const n = g->nodes.data[i];
+    for (int k = 0; k < n->n_out; k++)
+      if (n->out[k]) n->out[k]->contents = NULL;
+    for (int k = 0; k < n->n_attrs; k++)
+      if (n->attrs[k].kind == AT_GRAPH && n->attrs[k].graph)
+        graph_forget_contents(n->attrs[k].graph);
+  }
 }
 
 /* ---- users ---- */

@@ -242,6 +242,9 @@ const char *list_text(Arena *a, const ListType *l); /* "seq(f32[?,3])" */
 void graph_set_list(Graph *g, int k, bool output, const ListType *l);
 void graph_sort(Graph *g); /* restores topological order (stable) */
 
+/* What an earlier inference, with other types, found of the elements of its nodes' results, of its
+ * regions', too. */
+void graph_forget_contents(Graph *g);
 /* The bound that the user gives a symbol; NULL: none. */
 const Expr *model_bound(Model *m, const Expr *sym);
 
@@ -282,6 +285,8 @@ const Expr *value_element(ExprPool *p, const Value *v, int64_t flat);
  * negative ones do not count from the end). */
 int64_t index_of_key(int64_t key);
 bool value_known(const Value *v); /* constant or with contents: value_element answers */
+/* A condition that compares two sizes of the caller. */
+bool value_compares_sizes(const Value *v);
 /* Recorded once, and not at all when it is sure to hold; graph NULL: main. */
 void model_assume(Model *m, DimAssume a);
 /* What a assumes as a bool expression: the one meaning that folding, checks and tests share. */

@@ -55,6 +55,8 @@ bool require_multiple(Model *m, const Node *n, const Expr *a, const Expr *b, con
 bool require_broadcast(Model *m, const Node *n, const Expr *a, const Expr *b, const char *what);
 bool require_size(Model *m, const Node *n, const Expr *a, int64_t k, const char *what); /* a == k */
 bool require_nonzero(Model *m, const Node *n, const Expr *a, const char *what);
+/* A run that comes here fails. */
+void require_never(Model *m, const Node *n, const char *what);
 /* Dims [from, rank) of input k are those given; absent inputs pass. */
 bool require_shape(Model *m, const Node *n, int k, int from, int rank, const Expr *const *dims,
                    const char *what);

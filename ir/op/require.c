@@ -56,6 +56,15 @@ bool require_nonzero(Model *m, const Node *n, const Expr *a, const char *what) {
   return require(m, n, ASSUME_EQUAL, is, one, what);
 }
 
+void require_never(Model *m, const Node *n, const char *what) {
+  model_assume(m, (DimAssume){.kind = ASSUME_EQUAL,
+                              .a = ex_i64(m->pool, 0),
+                              .b = ex_i64(m->pool, 1),
+                              .what = what,
+                              .graph = n->graph,
+                              .loc = n->loc});
+}
+
 bool require_shape(Model *m, const Node *n, int k, int from, int rank, const Expr *const *dims,
                    const char *what) {
   const Value *v = node_in(n, k);

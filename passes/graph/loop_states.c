@@ -94,12 +94,6 @@ static bool one_loop(Forward *f, Node *n, bool *keep) {
   return true;
 }
 
-static void forget(Graph *g) {
-  for (int i = 0; i < g->nodes.n; i++)
-    for (int k = 0; k < g->nodes.data[i]->n_out; k++)
-      if (g->nodes.data[i]->out[k]) g->nodes.data[i]->out[k]->contents = NULL;
-}
-
 bool pass_loop_states(PassCtx *c) {
   enum { ROUNDS = 4 }; /* conditions are known after counters are; loops in loops */
   Graph *g = c->model->main;
@@ -110,7 +104,7 @@ bool pass_loop_states(PassCtx *c) {
     if (!forward_walk(&f, g, one_loop)) return false;
     if (!s.changed) return true;
     c->changed = true;
-    forget(g);
+    graph_forget_contents(g);
     if (!graph_infer(g)) return false;
   }
   return true;

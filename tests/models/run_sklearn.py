@@ -72,7 +72,7 @@ container.make_node = with_numbers(container.make_node)
 def make(kind, **given):
     return KINDS[kind](**given)
 
-LIMITS = {"KNNImputer": "an If whose branches give different ranks"}
+LIMITS = {}
 
 
 # ---- what an estimator needs that is not a table of floats and its usual target ----

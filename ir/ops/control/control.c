@@ -11,13 +11,6 @@ static Graph *need_region(Model *m, Node *n, const char *name) {
   return g;
 }
 
-/* What an earlier inference with other types left behind. */
-static void forget_contents(Graph *g) {
-  for (int i = 0; i < g->nodes.n; i++)
-    for (int k = 0; k < g->nodes.data[i]->n_out; k++)
-      if (g->nodes.data[i]->out[k]) g->nodes.data[i]->out[k]->contents = NULL;
-}
-
 static bool like(Model *m, Node *n, int k, const Value *v) {
   Value *o = node_out(n, k);
   if (v->kind == TY_TENSOR) return op_out_like(m, n, k, v->dtype, v);
@@ -53,12 +46,12 @@ static bool ranks_differ(const Node *n, const Graph *a, const Graph *b) {
   return false;
 }
 
-/* Exporters write `squeeze this dim if it is 1` as an If on sizes whose branches differ in rank. No
- * rank can be given to the result, so the size is taken to be as compared, and the compiled model
- * checks that at entry. */
+/* Exporters write `squeeze this dim if it is 1` as an If on sizes whose branches differ in rank.
+ * Where the import could not divide what depends on it (an output of the model), no rank can be
+ * given to the result, so the size is taken to be as compared, and the compiled model checks that at
+ * entry. */
 static bool take_condition(Model *m, Node *n, const Expr *cond) {
-  if (!cond || cond->op != EX_eq || cond->a[0]->dtype != DT_I64 || (cond->flags & ~EXF_SYM))
-    return false;
+  if (!cond || !value_compares_sizes(n->in[0])) return false;
   if (!require_equal(m, n, cond->a[0], cond->a[1], "a size that a branch is chosen by"))
     return false;
   const Expr **truth = ARENA_ARRAY(m->arena, const Expr *, 1);
@@ -91,6 +84,22 @@ bool infer_if(Model *m, Node *n) {
   for (int i = 0; i < n->n_out; i++)
     if (!merge_results(m, n, i, yes->outputs.data[i], no->outputs.data[i])) return false;
   return true;
+}
+
+bool infer_unreachable(Model *m, Node *n) {
+  const Expr *dims[MAX_RANK];
+  const int64_t *shape;
+  const int rank = node_ints(n, "shape", &shape);
+  DType t;
+  if (!op_dtype(m, n, "to", DT_F32, &t)) return false;
+  for (int d = 0; d < rank && d < MAX_RANK; d++) dims[d] = ex_i64(m->pool, shape[d]);
+  require_never(m, n, "a branch was taken whose result does not fit what reads it");
+  return op_out(m, n, 0, t, rank, dims);
+}
+
+const Expr *elem_unreachable(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
+  const DType t = n->out[0]->dtype;
+  return dtype_is_float(t) ? ex_float(c->pool, t, 0) : ex_int(c->pool, t, 0);
 }
 
 /* ---- Loop ---- */
@@ -273,7 +282,7 @@ static bool infer_body(Model *m, Node *n, Graph *g) {
   const int assumed = m->assumes.n;
   for (;;) {
     for (int k = 2; k < n->n_in; k++) give_state(m, g->inputs.data[k], n->in[k]);
-    forget_contents(g);
+    graph_forget_contents(g);
     loop_state_contents(m, n, g);
     if (!graph_infer(g)) return false;
     if (!states_grow(m, n, g)) return true;
@@ -476,7 +485,8 @@ bool infer_scan(Model *m, Node *n) {
       if (i != axis) dims[rank++] = v->dims[i];
     value_set_tensor(m, in, v->dtype, rank, dims);
   }
-  forget_contents(g);
+  graph_forget_contents(g);
+  graph_forget_contents(g);
   if (!graph_infer(g)) return false;
   for (int k = 0; k < s.states; k++)
     if (!carried_kept(m, n, k, g->inputs.data[k], g->outputs.data[k], false) ||
