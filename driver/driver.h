@@ -33,9 +33,9 @@ typedef struct Options {
       *max_memory;
   const char *external_dir, *threads, *jobs, *quantize, *calibrate, *precision, *prune, *report,
       *runs, *rtol, *atol, *strips;
-  const char *labels, *seed, *winograd, *indices, *cache, *tune, *tuning, *tune_seconds, *calibration,
-      *metric, *max_drop;
-  List dims, bounds, shapes, consts, disabled, inputs, outputs, expects;
+  const char *labels, *seed, *winograd, *indices, *cache, *tune, *tuning, *tune_seconds,
+      *calibration, *metric, *max_drop;
+  List in_place, dims, bounds, shapes, consts, disabled, inputs, outputs, expects;
   bool print_plan, time_passes, no_winograd, freeze, progress, quiet, help, version, list_targets,
       list_ops, list_passes, json, interpret, profile, check_memory, info, keep;
   int argc;

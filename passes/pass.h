@@ -19,6 +19,8 @@ typedef struct PassCtx {
   bool tf32;          /* products of f32 may be rounded to tf32, on GPUs */
   bool clamp_indices; /* indices outside of their axis are not told (check_indices.c) */
   int64_t cache_room; /* elements along its axis that a cache in place has room for; 0: none are */
+  const char *const *in_place; /* OUTPUT=INPUT: the output takes the input's memory */
+  int n_in_place;
   bool winograd;
   int winograd_size; /* of its tiles where it is faster: 2, 4 or 6; 0: 2 or 4, by cost */
   StripChoice strips;

@@ -156,7 +156,8 @@ typedef struct BurinKeys {
 
 /* An input and an output in one memory, the output's, which has room for `room` elements along
  * `axis`: strides are those of that many. The input's pointer is NULL or the output's; a run keeps
- * what the input's size says is there and writes behind it. */
+ * what the input's size says is there and writes behind it. axis -1: both have the same sizes, and a
+ * run writes the output over the input. */
 typedef struct BurinInPlace {
   int32_t input, output, axis;
   int64_t room;

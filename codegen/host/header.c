@@ -51,6 +51,12 @@ static void print_in_place(const Program *p, StrBuf *b, int k, bool output) {
     sb_printf(b, ": NULL or that pointer");
     return;
   }
+  if (in_place_is_whole(x)) {
+    sb_printf(b, ", written over the input ");
+    print_comment(b, program_input_name(p, x->input));
+    sb_printf(b, ", which lies there");
+    return;
+  }
   const Value *const v = m->main->outputs.data[k];
   const Expr **const dims = in_place_dims(p->arena, m->pool, x, v);
   sb_printf(b, ", in memory of ");
@@ -206,7 +212,9 @@ static const char abi_text[] =
     "  const int64_t *ints;     /* or */\n"
     "  const char *const *texts;\n"
     "} BurinKeys;\n"
-    "typedef struct BurinInPlace { /* an input that lies in an output, whose strides are those of "
+    "typedef struct BurinInPlace { /* an input that lies in an output (axis -1: which is written "
+    "over "
+    "it), whose strides are those of "
     "`room` elements along `axis` */\n"
     "  int32_t input, output, axis;\n"
     "  int64_t room;\n"

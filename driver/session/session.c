@@ -274,6 +274,8 @@ bool session_passes(Session *s, unsigned needs) {
                .max_threads = (int)threads,
                .run_constants = constants_run,
                .run_user = s};
+  c.in_place = o->in_place.v;
+  c.n_in_place = o->in_place.n;
   if (o->cache && !args_number("--cache", o->cache, 1, INT32_MAX, &c.cache_room)) return false;
   if (!index_choice(o->indices, &c.clamp_indices) || !set_winograd(o, &c) || !set_tf32(s, &c) ||
       !strip_choice(o->strips, &c.strips))

@@ -166,7 +166,8 @@ typedef struct DimAssume {
 
 /* An input and an output of the main graph in one memory, that of the output: what a run appends
  * along `axis` is all that it writes (--cache). Strides are those of `room` elements along it, of
- * which the input has as many as its size says. */
+ * which the input has as many as its size says. axis -1: both have the same sizes, and a run may
+ * write everything (--in-place). */
 typedef struct InPlace {
   int input, output, axis;
   int64_t room;
@@ -252,6 +253,7 @@ const Expr *model_bound(Model *m, const Expr *sym);
 /* Of which input k is the first half, or output k the second; NULL: of none. */
 const InPlace *model_input_in_place(const Model *m, int k);
 const InPlace *model_output_in_place(const Model *m, int k);
+static inline bool in_place_is_whole(const InPlace *i) { return i && i->axis < 0; }
 /* The dimensions of v's memory, which has the room of i along its axis. */
 const Expr **in_place_dims(Arena *a, ExprPool *p, const InPlace *i, const Value *v);
 const Attr *node_attr(const Node *n, const char *name); /* NULL when absent */

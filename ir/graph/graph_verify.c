@@ -176,12 +176,13 @@ static bool same_dims(const Value *a, const Value *b, int but) {
 static void check_in_place(Verify *v, const InPlace *x) {
   const Graph *g = v->m->main;
   const bool there = x->input >= 0 && x->input < g->inputs.n && x->output >= 0 &&
-                     x->output < g->outputs.n && x->room > 0 && x->room <= INT32_MAX;
+                     x->output < g->outputs.n &&
+                     (x->axis < 0 || (x->room > 0 && x->room <= INT32_MAX));
   const Value *in = there ? g->inputs.data[x->input] : NULL,
               *out = there ? g->outputs.data[x->output] : NULL;
   if (!there || model_input_in_place(v->m, x->input) != x ||
       model_output_in_place(v->m, x->output) != x || in->dtype != out->dtype ||
-      in->rank != out->rank || x->axis < 0 || x->axis >= in->rank || !same_dims(in, out, x->axis))
+      in->rank != out->rank || x->axis < -1 || x->axis >= in->rank || !same_dims(in, out, x->axis))
     bad(v, NULL, "input %d and output %d cannot be in one place", x->input, x->output);
 }
 

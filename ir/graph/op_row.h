@@ -28,7 +28,8 @@ typedef struct ExternRow {
    * multiple of RT_BLOCK). phases 0: one thread */
   int phases, members;
   ExternScratch parts_scratch; /* of these; NULL: as scratch */
-  const char *fails;           /* what it means when it fails; NULL: an index, size or value */
+  bool over_first;   /* result 0 may lie where input 0 does: it is copied where it does not */
+  const char *fails; /* what it means when it fails; NULL: an index, size or value */
 } ExternRow;
 
 /* ---- rows ---- */

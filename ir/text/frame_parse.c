@@ -301,7 +301,7 @@ static bool parse_assume(TextParser *p) {
 static bool parse_in_place(TextParser *p) {
   InPlace x;
   if (!tok_small(p, 0, INT32_MAX, &x.input) || !tok_small(p, 0, INT32_MAX, &x.output) ||
-      !tok_expect(p, "axis") || !tok_small(p, 0, MAX_RANK - 1, &x.axis) || !tok_expect(p, "room") ||
+      !tok_expect(p, "axis") || !tok_small(p, -1, MAX_RANK - 1, &x.axis) || !tok_expect(p, "room") ||
       !tok_int(p, &x.room))
     return false;
   vec_push(p->a, &p->m->in_place, x);

@@ -86,13 +86,14 @@ int kb_param(KernelBuild *b, int buffer, const Expr *offset, ParamAccess access)
     b->k->params.data[i].access |= access;
     return i;
   }
-  const Buffer *buf = &b->l->mod->buffers.data[buffer];
+  const Buffer *buf = &b->l->mod->buffers.data[buffer],
+               *root = &b->l->mod->buffers.data[buffer_root(b->l->mod, buffer)];
   Param p = {
       .name = "b", .dtype = buf->dtype, .access = access, .constant = buf->kind == BUF_WEIGHT};
   p.count = offset ? ex_sub(b->l->p, buf->count, offset) : buf->count;
   p.align = offset ? offset_align(b, offset, dtype_bytes(buf->dtype)) : 64;
   const int given = border_align(b->l->c->target, buf->dtype);
-  if ((buf->kind == BUF_INPUT || buf->kind == BUF_OUTPUT) && p.align > given) p.align = given;
+  if ((root->kind == BUF_INPUT || root->kind == BUF_OUTPUT) && p.align > given) p.align = given;
   vec_push(b->l->m->arena, &b->refs, (BufRef){buffer, offset});
   return kernel_add_param(b->l->mod, b->k, p);
 }

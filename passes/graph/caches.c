@@ -5,6 +5,8 @@
  * Model.in_place. */
 #include "passes/graph/rewrite.h"
 
+#include <string.h>
+
 static int position_of(const Value *const *list, int n, const Value *v, int *times) {
   int at = -1;
   *times = 0;
@@ -57,13 +59,59 @@ static void put_in_place(Model *m, InPlace x) {
   vec_push(m->arena, &m->in_place, x);
 }
 
+/* ---- whole outputs over inputs (--in-place) ---- */
+static int named(const Model *m, bool output, const char *name, size_t length) {
+  const Graph *const g = m->main;
+  for (int k = 0; k < (output ? g->outputs.n : g->inputs.n); k++) {
+    const char *const n = output ? g->output_names.data[k] : g->inputs.data[k]->name;
+    if (n && strlen(n) == length && strncmp(n, name, length) == 0) return k;
+  }
+  return -1;
+}
+
+static bool refused(PassCtx *c, const char *text, const char *why) {
+  const Loc loc = {.file = c->model->file, .node = -1};
+  return diag_error(c->model->diag, &loc, ERR_VALUE, "--in-place %s: %s", text, why);
+}
+
+/* Names may have a '=' in them. */
+static bool find_pair(const Model *m, const char *text, InPlace *x) {
+  for (const char *eq = strchr(text, '='); eq; eq = strchr(eq + 1, '=')) {
+    x->output = named(m, true, text, (size_t)(eq - text));
+    x->input = named(m, false, eq + 1, strlen(eq + 1));
+    if (x->output >= 0 && x->input >= 0) return true;
+  }
+  return false;
+}
+
+static bool put_whole(PassCtx *c, const char *text) {
+  Model *const m = c->model;
+  InPlace x = {.axis = -1};
+  if (!find_pair(m, text, &x)) return refused(c, text, "there is no such output and input");
+  const Value *const in = m->main->inputs.data[x.input], *const out =
+                                                             m->main->outputs.data[x.output];
+  if (model_input_in_place(m, x.input) || model_output_in_place(m, x.output))
+    return refused(c, text, "one of them is in place already");
+  if (in->kind != TY_TENSOR || out->kind != TY_TENSOR || in->dtype != out->dtype ||
+      in->rank != out->rank || in->dtype == DT_STR)
+    return refused(c, text, "they have different types");
+  if (in->init) return refused(c, text, "the input has a default");
+  if (!same_but(in, out, -1)) return refused(c, text, "they have different sizes");
+  vec_push(m->arena, &m->in_place, x);
+  return c->changed = true;
+}
+
 bool pass_caches(PassCtx *c) {
   Model *m = c->model;
-  if (!c->cache_room) return true;
+  if (!c->cache_room && !c->n_in_place) return true;
   const Loc loc = {.file = m->file, .node = -1};
   if (target_has_grids(c->target))
-    return diag_error(m->diag, &loc, ERR_UNSUPPORTED,
-                      "--cache: caches in place are for CPUs, not for target %s", c->target->name);
+    return diag_error(m->diag, &loc, ERR_UNSUPPORTED, "%s are for CPUs, not for target %s",
+                      c->cache_room ? "--cache: caches in place" : "--in-place: outputs in place",
+                      c->target->name);
+  for (int k = 0; k < c->n_in_place; k++)
+    if (!put_whole(c, c->in_place[k])) return false;
+  if (!c->cache_room) return true;
   for (int k = 0; k < m->main->outputs.n; k++) {
     InPlace x = {.room = c->cache_room};
     if (grows_an_input(m->main, k, &x)) put_in_place(m, x);

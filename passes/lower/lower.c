@@ -344,6 +344,32 @@ static void place_cache(Lower *l, const InPlace *x, const Value *v) {
   l->places[v->id] = l->places[out->id];
 }
 
+/* Of an output that takes x's input's memory: the output, and two views of it, one behind the other,
+ * through which the input is read and the output written, so that passes can tell them apart
+ * (loop/in_place.c). */
+static void place_whole(Lower *l, const InPlace *x, const Value *v) {
+  const Value *const out = l->m->main->outputs.data[x->output];
+  const Expr *const count = value_count(l->p, v);
+  Buffer *b = module_add_buffer(l->mod, BUF_OUTPUT, v->dtype, count, out->name);
+  b->index = x->output;
+  const int memory = b->id;
+  for (int k = 0; k < 2; k++) {
+    b = module_add_buffer(l->mod, BUF_VIEW, v->dtype, count, k ? out->name : v->name);
+    b->base = memory;
+    b->offset = ex_i64(l->p, 0);
+  }
+  place_dense(l, &l->places[v->id], v, memory + 1, ex_i64(l->p, 0));
+}
+
+/* Where output k is written; *memory: the buffer of the module's interface. */
+static int place_written(Lower *l, int k, int *memory) {
+  const InPlace *const x = model_output_in_place(l->m, k);
+  if (!in_place_is_whole(x)) return *memory;
+  const int read = l->places[l->m->main->inputs.data[x->input]->id].buffer;
+  *memory = read - 1;
+  return read + 1;
+}
+
 static void place_inputs(Lower *l) {
   const Graph *g = l->m->main;
   for (int k = 0; k < g->inputs.n; k++) {
@@ -355,7 +381,10 @@ static void place_inputs(Lower *l) {
     b->pinned = v->pinned;
     vec_push(l->m->arena, &l->mod->inputs, b->id);
     place_dense(l, &l->places[v->id], v, b->id, ex_i64(l->p, 0));
-    if (cache) place_cache(l, cache, v);
+    if (in_place_is_whole(cache))
+      place_whole(l, cache, v);
+    else if (cache)
+      place_cache(l, cache, v);
     l->places[v->id].alias = true;
   }
   if (!g->unset) return;
@@ -375,7 +404,15 @@ static Step *place_outputs(Lower *l) {
   for (int k = 0; k < g->outputs.n; k++) {
     const Value *v = g->outputs.data[k];
     lower_assume_sizes(l, v);
-    if (model_output_in_place(l->m, k)) {
+    const InPlace *const x = model_output_in_place(l->m, k);
+    if (in_place_is_whole(x)) {
+      int memory = -1;
+      const int to = place_written(l, k, &memory);
+      vec_push(l->m->arena, &l->mod->outputs, memory);
+      if (direct_output(l, v)) place_dense(l, &l->places[v->id], v, to, ex_i64(l->p, 0));
+      continue;
+    }
+    if (x) {
       vec_push(l->m->arena, &l->mod->outputs, l->places[v->id].buffer);
       continue;
     }
@@ -387,7 +424,8 @@ static Step *place_outputs(Lower *l) {
   }
   for (int k = 0; k < g->outputs.n; k++) {
     const Value *v = g->outputs.data[k];
-    const int b = l->mod->outputs.data[k];
+    int memory = l->mod->outputs.data[k];
+    const int b = place_written(l, k, &memory);
     if (l->places[v->id].buffer == b) continue;
     /* a view of something not yet placed, of all of it: compute the source in the output buffer */
     const Value *src = view_source(v);

@@ -48,3 +48,5 @@ bool plan_rooms(Module *m, Arena *a);
 /* Checks a finished plan by another way than the planner made it: follows the run, bytes by
  * bytes. */
 bool plan_check(const Module *m);
+/* plan_in_place.c: no input is read behind a write over it. */
+bool plan_in_place(const Module *m);

@@ -328,7 +328,7 @@ bool plan_prove(const Module *m, WrittenProof *proof) {
       c.stretches.data[c.open[i]].end = c.stretches.data[c.open[i]].start;
   if (c.stretches.n)
     qsort(c.stretches.data, (size_t)c.stretches.n, sizeof *c.stretches.data, by_start);
-  const bool ok = m->arena_bytes ? check_values(&c)
+  const bool ok = m->arena_bytes ? plan_in_place(m) && check_values(&c)
                                  : diag_internal(m->model->diag, NULL, "memory plan: missing");
   arena_free(a);
   return ok;

@@ -128,7 +128,9 @@ class Model:
         wanted = [(i, t.name, None if _abi.is_sub_byte(t.dtype) or t.dtype == np.object_ or t.list else t.dtype) for i, t in enumerate(self.inputs)]
         self._wanted = [w for w in wanted if not self.inputs[w[0]].optional]
         self._optional = [w for w in wanted if self.inputs[w[0]].optional]
-        self.in_place = _abi.in_place(m)
+        placed = _abi.in_place(m)
+        self.in_place = [x for x in placed if x[2] >= 0]
+        self.over = {output: i for i, output, axis, _ in placed if axis < 0}  # outputs that are written over inputs
         placed = [x[0] for x in self.in_place]
         self._wanted = [w for w in self._wanted if w[0] not in placed]
         self._threads = threading.local()
@@ -150,6 +152,8 @@ class Model:
 
         outputs: {name: array} of results that are written there, where their sizes are known before the run; the list has
         these arrays. For a GPU both may be tensors in its memory (__cuda_array_interface__ or DLPack), used where they lie.
+
+        An output that is written over an input (--in-place) is that input's array, which must be contiguous, of the model's type, and writable.
 
         caches: what caches() gave, for a model that was compiled with --cache: its inputs and outputs are there, and the run appends."""
         try:
@@ -175,6 +179,10 @@ class Model:
         if shapes != call.shapes or threads != call.threads:
             call.prepare(shapes, threads)
         given = call.take(outputs) if outputs else {}
+        taken = set(given)
+        if self.over:
+            given.update(_written_over(self, inputs, given))
+            before = {k: a.copy() for k, a in given.items()} if _CHECK_MEMORY else None
         if self.in_place:
             given.update(caches.memory)
         made = [given[i] if i in given else np.empty(shape, dtype) for i, (shape, dtype) in enumerate(call.rooms)]
@@ -189,6 +197,8 @@ class Model:
             if _CHECK_MEMORY:
                 caches.check_memory(call, made)
             return caches.grown(call, results)
+        if _CHECK_MEMORY and self.over:
+            call.check_over(made, before)
         if _CHECK_MEMORY and not given:
             for order in (_abi.BACKWARD, _abi.SHUFFLED) if self.target == "cuda:host" else (0,):
                 call.check_memory(made, results, lists, order)
@@ -197,9 +207,9 @@ class Model:
         for (i, _, _), value in zip(self._lists, lists):
             results[i] = value
         for i, keys in self._maps:
-            if i not in given:
+            if i not in taken:
                 results[i] = _abi.Maps(keys, results[i])
-        return [outputs[t.name] if i in given else r for i, (t, r) in enumerate(zip(self.outputs, results))] if given else results
+        return [outputs[t.name] if i in taken else r for i, (t, r) in enumerate(zip(self.outputs, results))] if taken else results
 
 
 def _plain(model, inputs):
@@ -243,6 +253,19 @@ def _missing(model, inputs):
     names = [t.name for t in model.inputs]
     missing = [t.name for t in model.inputs if t.name not in inputs and not t.optional]
     raise ValueError(f"inputs missing: {missing}; the model takes {names}")
+
+
+def _written_over(model, inputs, given):
+    """The arrays of inputs that outputs are written over, by position of the output."""
+    over = {}
+    for output, i in model.over.items():
+        tensor, a = model.inputs[i], inputs[model.inputs[i].name]
+        if type(a) is not np.ndarray or a.dtype != tensor.dtype or not (a.flags.c_contiguous and a.flags.writeable):
+            raise TypeError(f"input {tensor.name}, which is written over, needs an array of {tensor.text} that is contiguous and can be written")
+        if output in given and _address(given[output]) != _address(a):
+            raise ValueError(f"output {model.outputs[output].name} is written over input {tensor.name}, and cannot be elsewhere")
+        over[output] = a
+    return over
 
 
 def _unknown(model, inputs):
@@ -353,6 +376,19 @@ class _Call:
         self.arguments = (ctypes.addressof(self.inputs), ctypes.addressof(self.outputs),
                           ctypes.addressof(self.dims), self.arena, ctypes.addressof(self.options))
         self.shapes, self.threads = shapes, threads
+
+    def check_over(self, made, before):
+        """Runs again with what inputs held that were written over, on memory full of ones: every byte must be as it was."""
+        first = [a.copy() for a in made]
+        ctypes.memset(self.arena, 0xFF, self.arena_bytes)
+        for k, a in enumerate(made):
+            if k in before:
+                a[...] = before[k]
+            else:
+                ctypes.memset(a.ctypes.data, 0xFF, a.nbytes)
+        status = self.invoke(*self.arguments)
+        if status or any(a.tobytes() != b.tobytes() for a, b in zip(made, first)):
+            raise RuntimeError(f"a run in place depends on what memory held before it (a bug of burin; status {status})")
 
     def _check_sizes(self):
         """Asks the model before anything is allocated for sizes that it refuses: a call without results."""

@@ -87,8 +87,8 @@ static int pack_scatter_nd(const Node *n, int64_t *w, int max) {
   w[0] = reduction_of(n);
   return 1;
 }
-const ExternRow ext_scatter_nd = {"rt_scatter_nd", (void *)rt_scatter_nd, pack_scatter_nd, NULL,
-                                  .phases = 2,     .members = 1 << 15};
+const ExternRow ext_scatter_nd = {"rt_scatter_nd", (void *)rt_scatter_nd, pack_scatter_nd,   NULL,
+                                  .phases = 2,     .members = 1 << 15,    .over_first = true};
 
 /* ---- NonZero, Compress, Unique ---- */
 static int pack_none(const Node *n, int64_t *w, int max) { return 0; }
