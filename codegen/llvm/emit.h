@@ -213,6 +213,9 @@ typedef struct Mem {
 } Mem;
 Val mem_load(Emit *c, const Mem *m, const Expr *index, const Expr *guard); /* guard may be NULL */
 void mem_store(Emit *c, const Mem *m, const Expr *index, Val value);
+/* A t of what `at`, a vector of pointers, points to, 0 in lanes that are off; and the converse. */
+Val emit_masked_gather(Emit *c, Type t, Val at, unsigned align, Val mask);
+void emit_masked_scatter(Emit *c, Val value, Val at, unsigned align, Val mask);
 Val mem_address(Emit *c, const Mem *m, const Expr *index, const Expr *guard, int64_t access);
 bool lane_uniform(const Emit *c, const Expr *e); /* the same in all lanes */
 Val emit_load(Emit *c, const Expr *e);

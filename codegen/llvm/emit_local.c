@@ -151,9 +151,7 @@ static Val lane_array_get(Emit *c, int id, const Expr *index) {
   const Type vt = vec_type(mem_type(c, t), c->vl);
   const Val p = lane_array_pointer(c, id, index);
   if (!is_vec(p)) return from_mem(c, t, LLVMBuildLoad2(c->b, vt, p, ""));
-  const Val args[4] = {p, k_int(c, c->i32, dtype_bytes(t)), all_lanes(c), LLVMConstNull(vt)};
-  return from_mem(c, t,
-                  intrinsic(c, "llvm.masked.gather", 2, (Type[]){vt, LLVMTypeOf(p)}, 4, args));
+  return from_mem(c, t, emit_masked_gather(c, vt, p, (unsigned)dtype_bytes(t), all_lanes(c)));
 }
 
 static void lane_array_set(Emit *c, int id, const Expr *index, Val value) {
@@ -164,8 +162,7 @@ static void lane_array_set(Emit *c, int id, const Expr *index, Val value) {
     LLVMBuildStore(c->b, value, p);
     return;
   }
-  const Val args[4] = {value, p, k_int(c, c->i32, dtype_bytes(t)), all_lanes(c)};
-  intrinsic(c, "llvm.masked.scatter", 2, (Type[]){LLVMTypeOf(value), LLVMTypeOf(p)}, 4, args);
+  emit_masked_scatter(c, value, p, (unsigned)dtype_bytes(t), all_lanes(c));
 }
 
 /* ---- reading and setting ---- */

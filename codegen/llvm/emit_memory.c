@@ -165,10 +165,37 @@ static Val load_at(Emit *c, const Mem *m, Type t, Val p, unsigned align) {
   return v;
 }
 
+static unsigned element_bits(Type t) {
+  const Type e = LLVMGetElementType(t);
+  switch (LLVMGetTypeKind(e)) {
+    case LLVMIntegerTypeKind: return LLVMGetIntTypeWidth(e);
+    case LLVMHalfTypeKind:
+    case LLVMBFloatTypeKind: return 16;
+    case LLVMFloatTypeKind: return 32;
+    default: return 64; /* double, a pointer */
+  }
+}
+
+/* LLVM 19 for x86 splits a vector that is wider than a register, and where it finds only then that all
+ * lanes of one part are off, it accesses that part under an undefined mask, or the other's: memory is
+ * read, and written, that must not be. So it is not shown what such masks are made of. */
+static Val opaque_mask(Emit *c, Type t, Val mask) {
+  const unsigned n = LLVMGetVectorSize(t);
+  if (!target_has(c->t, FEATURE_AVX2) || LLVMIsConstant(mask) || n < 8 ||
+      n * element_bits(t) <= (unsigned)c->t->vector_bits)
+    return mask;
+  const Type bits = LLVMIntTypeInContext(c->ctx, n),
+             fn = LLVMFunctionType(bits, (Type[]){bits}, 1, 0);
+  const Val same = LLVMGetInlineAsm(fn, "", 0, "=r,0", 4, 0, 0, LLVMInlineAsmDialectATT, 0);
+  Val v = LLVMBuildBitCast(c->b, mask, bits, "");
+  v = LLVMBuildCall2(c->b, fn, same, &v, 1, "");
+  return LLVMBuildBitCast(c->b, v, LLVMTypeOf(mask), "");
+}
+
 static Val masked_load(Emit *c, Type t, Val p, unsigned align, Val mask) {
   const Type types[2] = {t, c->ptr};
   return intrinsic(c, "llvm.masked.load", 2, types, 4,
-                   (Val[]){p, k_int(c, c->i32, align), mask, LLVMConstNull(t)});
+                   (Val[]){p, k_int(c, c->i32, align), opaque_mask(c, t, mask), LLVMConstNull(t)});
 }
 
 /* Without cheap masks: the whole vector when all lanes are active, else lane by lane. */
@@ -233,12 +260,11 @@ static Val lane_pointers(Emit *c, const Mem *m, Val index) {
   return LLVMBuildGEP2(c->b, mem_type(c, m->dtype), m->base, &index, 1, "");
 }
 
-static Val masked_gather(Emit *c, const Mem *m, Val pointers, Val mask) {
-  const Type t = vec_type(mem_type(c, m->dtype), c->vl);
-  if (!mask) mask = splat(c, k_int(c, c->i1, 1), c->vl);
+Val emit_masked_gather(Emit *c, Type t, Val at, unsigned align, Val mask) {
+  const Type pointers = LLVMTypeOf(at);
   return intrinsic(
-      c, "llvm.masked.gather", 2, (Type[]){t, LLVMTypeOf(pointers)}, 4,
-      (Val[]){pointers, k_int(c, c->i32, dtype_bytes(m->dtype)), mask, LLVMConstNull(t)});
+      c, "llvm.masked.gather", 2, (Type[]){t, pointers}, 4,
+      (Val[]){at, k_int(c, c->i32, align), opaque_mask(c, pointers, mask), LLVMConstNull(t)});
 }
 
 /* An element of a whole table of bytes, found by a byte; NULL: it is not. Lanes that are not active
@@ -291,7 +317,8 @@ static Val lanes_load(Emit *c, const Mem *m, const Expr *index, const Expr *unif
   }
   const Val at = lane_pointers(c, m, as_lanes(c, emit_index_lanes(c, index)));
   if (uniform_guard) mask = mask_and(c, mask, splat(c, emit_cond(c, uniform_guard), c->vl));
-  return masked_gather(c, m, at, mask);
+  if (!mask) mask = splat(c, k_int(c, c->i1, 1), c->vl);
+  return emit_masked_gather(c, vec_type(mem_type(c, m->dtype), c->vl), at, (unsigned)bytes, mask);
 }
 
 /* A scalar of type t, which `per` elements make up, that a multiply-add can take as a lane: copies of a
@@ -338,7 +365,10 @@ Val mem_load(Emit *c, const Mem *m, const Expr *index, const Expr *guard) {
   if (lane_uniform(c, index)) {
     if (guard_uniform) return from_mem(c, m->dtype, load_uniform(c, m, index, guard));
     const Val at = splat(c, mem_address(c, m, index, NULL, 0), c->vl);
-    return from_mem(c, m->dtype, masked_gather(c, m, at, mask_and(c, c->mask, lanes)));
+    const Type lanes_type = vec_type(t, c->vl);
+    return from_mem(c, m->dtype,
+                    emit_masked_gather(c, lanes_type, at, (unsigned)dtype_bytes(m->dtype),
+                                       mask_and(c, c->mask, lanes)));
   }
   return from_mem(
       c, m->dtype,
@@ -351,8 +381,15 @@ static void store_at(Emit *c, Val value, Val p, unsigned align) {
 }
 
 static void masked_store(Emit *c, Val value, Val p, unsigned align, Val mask) {
-  intrinsic(c, "llvm.masked.store", 2, (Type[]){LLVMTypeOf(value), c->ptr}, 4,
-            (Val[]){value, p, k_int(c, c->i32, align), mask});
+  const Type t = LLVMTypeOf(value);
+  intrinsic(c, "llvm.masked.store", 2, (Type[]){t, c->ptr}, 4,
+            (Val[]){value, p, k_int(c, c->i32, align), opaque_mask(c, t, mask)});
+}
+
+void emit_masked_scatter(Emit *c, Val value, Val at, unsigned align, Val mask) {
+  const Type pointers = LLVMTypeOf(at);
+  intrinsic(c, "llvm.masked.scatter", 2, (Type[]){LLVMTypeOf(value), pointers}, 4,
+            (Val[]){value, at, k_int(c, c->i32, align), opaque_mask(c, pointers, mask)});
 }
 
 static void scatter(Emit *c, const Mem *m, const Expr *index, int64_t stride, Val value) {
@@ -360,8 +397,7 @@ static void scatter(Emit *c, const Mem *m, const Expr *index, int64_t stride, Va
   if (c->mask || (c->t->masks && dtype_bytes(m->dtype) >= 4)) {
     const Val at = lane_pointers(c, m, as_lanes(c, emit_index_lanes(c, index)));
     const Val mask = c->mask ? c->mask : splat(c, k_int(c, c->i1, 1), c->vl);
-    intrinsic(c, "llvm.masked.scatter", 2, (Type[]){LLVMTypeOf(value), LLVMTypeOf(at)}, 4,
-              (Val[]){value, at, k_int(c, c->i32, align), mask});
+    emit_masked_scatter(c, value, at, align, mask);
     return;
   }
   const Val p = stride == STRIDE_ANY ? NULL : mem_address(c, m, index, NULL, 0);

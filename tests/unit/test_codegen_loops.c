@@ -116,6 +116,36 @@ static void test_guards(void **state) {
             0);
 }
 
+/* Guards of a part that is the same for all lanes and one that turns off lanes known before, of
+ * vectors of one register and of several: bytes beside 64 bits. */
+static void test_partial_guards(void **state) {
+  Fix *f = *state;
+  static const char *const types[] = {"f64", "i64", "f32", "i32", "u8", "f16"};
+  static const int widths[] = {3, 5, 6, 9, 12, 18, 33};
+  for (int t = 0; t < 6; t++)
+    for (int w = 0; w < 7; w++)
+      for (int k = 1; k <= widths[w]; k += 1 + widths[w] / 4) {
+        const int n = widths[w], all = 4 * n;
+        const char *const size = arena_printf(f->a, "%d", all);
+        check_all(f,
+                  nest(f, types[t], size, size, size, "",
+                       arena_printf(f->a,
+                                    "for i in 0..4 { for j in 0..%d vector { b2[i*%d + j] = "
+                                    "b0[i*%d + j - %d if (1 <= i) & (j < %d)] } }\n",
+                                    n, n, n, n, k)),
+                  0);
+        check_all(
+            f,
+            nest(f, types[t], size, size, size, "",
+                 arena_printf(f->a,
+                              "for i in 0..4 { for j in 0..%d vector { if (1 <= i) & (j < %d) "
+                              "{ b2[i*%d + j] = b0[i*%d + j - %d] } else { b2[i*%d + j] = 1 "
+                              "} } }\n",
+                              n, k, n, n, n, n)),
+            0);
+      }
+}
+
 static void test_strides(void **state) {
   Fix *f = *state;
   static const char *const types[] = {"f32", "u8", "i64", "f16"};
@@ -571,6 +601,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test_setup_teardown(test_narrow_rows, setup, teardown),
       cmocka_unit_test_setup_teardown(test_symbolic_extent, setup, teardown),
       cmocka_unit_test_setup_teardown(test_guards, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_partial_guards, setup, teardown),
       cmocka_unit_test_setup_teardown(test_strides, setup, teardown),
       cmocka_unit_test_setup_teardown(test_locals, setup, teardown),
       cmocka_unit_test_setup_teardown(test_matrix_text, setup, teardown),
