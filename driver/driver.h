@@ -35,7 +35,7 @@ typedef struct Options {
       *runs, *rtol, *atol, *strips;
   const char *labels, *seed, *winograd, *indices, *cache, *tune, *tuning, *tune_seconds,
       *calibration, *metric, *max_drop;
-  List in_place, dims, bounds, shapes, consts, disabled, inputs, outputs, expects;
+  List in_place, dims, bounds, shapes, consts, disabled, inputs, outputs, expects, gradients;
   bool print_plan, time_passes, no_winograd, freeze, progress, quiet, help, version, list_targets,
       list_ops, list_passes, json, interpret, profile, check_memory, info, keep;
   int argc;
@@ -77,6 +77,7 @@ typedef struct Session {
 typedef int (*SessionFn)(Session *s, void *user);
 int session_run(const Options *o, SessionFn body, void *user);
 bool session_load(Session *s, const char *path); /* frontend with --dim, --shape … */
+bool session_gradients(Session *s);              /* --gradient, of a loaded model */
 bool session_has_data(Session *s);               /* a graph text may lack it; reported */
 /* constants.c: PassCtx.run_constants; user is the session */
 bool constants_run(void *user, const Module *m, const void *const *in, void *const *out);

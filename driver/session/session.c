@@ -198,7 +198,7 @@ bool session_load(Session *s, const char *path) {
   s->load_seconds = clock_seconds() - start;
   for (int k = 0; s->model && k < s->model->files.n; k++)
     outputs_protect(s->outputs, s->model->files.data[k].path);
-  return s->model != NULL;
+  return s->model && session_gradients(s);
 }
 
 bool session_commit(Session *s) {

@@ -33,6 +33,19 @@ static const char *where_on_gpu(const OpRow *r) {
   return r->ext->heap ? "host" : r->ext->phases ? "many threads" : "one thread";
 }
 
+static const char *gradient_of(const OpRow *r) {
+  switch (r->gradient_kind) {
+    case GK_CUT: return "";
+    case GK_MISSING: return "not yet";
+    case GK_PARTS:
+    case GK_EXPANDED: return "of its parts";
+    case GK_DERIVED:
+    case GK_TEXT: return "derived";
+    case GK_RULE: return "rule";
+  }
+  return "";
+}
+
 static int by_name(const void *a, const void *b) {
   const Entry *const x = a, *const y = b;
   const int d = strcmp(x->domain, y->domain);
@@ -44,8 +57,8 @@ static void print_entry(const Entry *e) {
   const bool called = r && r->body == OB_EXTERN;
   printf("| %s%s%s | ", e->domain, *e->domain ? "." : "", e->name);
   if (r) printf("%d", r->since);
-  printf(" | %s | %s | %s | %s |\n", e->how, !called || r->ext->fn ? "yes" : "no",
-         !called || codegen_c_has(r->ext) ? "yes" : "no", e->gpu);
+  printf(" | %s | %s | %s | %s | %s |\n", e->how, !called || r->ext->fn ? "yes" : "no",
+         !called || codegen_c_has(r->ext) ? "yes" : "no", e->gpu, r ? gradient_of(r) : "as this");
 }
 
 int list_operators(void) {
@@ -61,8 +74,8 @@ int list_operators(void) {
     vec_push(a, &all, ((Entry){domain, name, "what the importer makes of it", "as this", NULL}));
   qsort(all.data, (size_t)all.n, sizeof *all.data, by_name);
   printf(
-      "| operator | since | made of | interpreted | C source | on GPUs |\n"
-      "|---|---|---|---|---|---|\n");
+      "| operator | since | made of | interpreted | C source | on GPUs | gradient |\n"
+      "|---|---|---|---|---|---|---|\n");
   for (int i = 0; i < all.n; i++) print_entry(&all.data[i]);
   arena_free(a);
   return EXIT_OK;

@@ -99,7 +99,8 @@ typedef struct Check {
 
 bool frontend_own_operator(int i, const char **domain, const char **name) {
   static const char *const own[][2] = {
-      {"", "Constant"}, {"", "SequenceMap"}, {"ai.onnx.preview", "FlexAttention"}};
+      {"", "Constant"}, {"", "SequenceMap"}, {"ai.onnx.preview", "FlexAttention"},
+      {"ai.onnx.preview.training", "Gradient"}};
   enum { N = sizeof own / sizeof *own };
   if (i < N) return *domain = own[i][0], *name = own[i][1], true;
   *domain = "ai.onnx.ml";
@@ -113,7 +114,7 @@ bool frontend_own_operator(int i, const char **domain, const char **name) {
 static bool is_supported(const char *domain, const char *op) {
   return (!*domain && strcmp(op, "Constant") == 0) || op_find(domain, op) ||
          upgrade_known(domain, op) || sequence_known(domain, op) || map_known(domain, op) ||
-         flex_attention_known(domain, op);
+         flex_attention_known(domain, op) || gradient_known(domain, op);
 }
 
 static void add_missing(Check *c, const Loc *loc, bool no_opset) {

@@ -285,6 +285,7 @@ bool import_node(Import *im, Scope *s, const NodeProto *p, int index) {
   if (tried) body_leave(im, attrs, n_attrs, assumed);
   if (!*loc->domain && strcmp(loc->op, "Constant") == 0)
     return count_node(im, loc) && import_constant(im, s, p, attrs, n_attrs, loc);
+  if (gradient_known(loc->domain, loc->op)) return gradient_node(im, s, p, loc, in, attrs, n_attrs);
   if (map_known(loc->domain, loc->op)) return map_node(im, s, p, loc, in, attrs, n_attrs);
   if (sequence_node(im, s, p, loc, in, attrs, n_attrs, &ok)) return ok;
   for (size_t k = 0; k < p->n_input && !region; k++)

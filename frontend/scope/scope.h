@@ -155,6 +155,10 @@ const Seq *map_of(const Import *im, const Value *v); /* keys and values of a map
 bool flex_attention_known(const char *domain, const char *op);
 bool flex_attention_node(Import *im, Scope *s, const Onnx__NodeProto *p, const Loc *loc,
                          Value *const *in);
+/* gradient.c */
+bool gradient_known(const char *domain, const char *op);
+bool gradient_node(Import *im, Scope *s, const Onnx__NodeProto *p, const Loc *loc, Value *const *in,
+                   const Attr *attrs, int n_attrs);
 /* maps.c */
 const char *map_operator(int i); /* of ai.onnx.ml; NULL: there are no more */
 bool map_known(const char *domain, const char *op);

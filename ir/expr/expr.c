@@ -11,7 +11,7 @@ const OpInfo expr_op_info[EX_COUNT] = {
     [EX_VAR] = {"var", 0, RES_OWN, 0},     [EX_LOAD] = {"load", 2, RES_OWN, 1},
     [EX_LOCAL] = {"local", 1, RES_OWN, 0}, [EX_REDUCE] = {"reduce", 2, RES_ARG, 0},
     [EX_HOLE] = {"hole", 0, RES_OWN, 0},
-#define S(id, text, arity, result, cost) [EX_##id] = {text, arity, RES_##result, cost},
+#define S(id, text, arity, result, cost, adjoint) [EX_##id] = {text, arity, RES_##result, cost},
 #include "ir/expr/scalar.def"
 #undef S
 };

@@ -31,7 +31,7 @@ typedef enum ExprOp {
   EX_LOCAL,  /* local          of a kernel (loop IR only); a[0]: element index */
   EX_REDUCE, /* variable       bound here; k.i: ReduceKind; a[0]: body; a[1]: extent */
   EX_HOLE,   /* number         a placeholder that a lowering replaces (a contraction's sum) */
-#define S(id, text, arity, result, cost) EX_##id,
+#define S(id, text, arity, result, cost, adjoint) EX_##id,
 #include "ir/expr/scalar.def"
 #undef S
   EX_COUNT
@@ -220,6 +220,11 @@ const Expr *expr_simplify(ExprPool *p, const Expr *e);
 /* Replaces math rows (exp … pow) by polynomials over basic rows (ir/expr/math.c). Whoever
  * evaluates or emits math rows does it through this: there is no other meaning of them. */
 const Expr *expr_lower_math(ExprPool *p, const Expr *e);
+
+/* Gradients: what a gradient g of y (of y's type) gives each of the holes, as expressions in g and
+ * what y holds; NULL: nothing. False: y holds a reduction, load or local over a hole. */
+bool expr_adjoint(ExprPool *p, const Expr *y, const Expr *g, int n, const Expr *const *holes,
+                  const Expr **out);
 
 /* ---- evaluation ---- */
 typedef union Scalar {

@@ -50,7 +50,7 @@ static Seen *seen_get(SeenMap *m, const Expr *e, bool *fresh) {
 /* ---- cost ---- */
 
 static const uint8_t op_costs[EX_COUNT] = {
-#define S(id, text, arity, result, cost) [EX_##id] = cost,
+#define S(id, text, arity, result, cost, adjoint) [EX_##id] = cost,
 #include "ir/expr/scalar.def"
 #undef S
 };

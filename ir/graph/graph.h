@@ -246,6 +246,20 @@ void graph_sort(Graph *g); /* restores topological order (stable) */
 /* What an earlier inference, with other types, found of the elements of its nodes' results, of its
  * regions', too. */
 void graph_forget_contents(Graph *g);
+/* A copy of nodes: values that stand for others, by the id of these. */
+typedef struct GraphCopy {
+  Value **to; /* NULL: itself, as what lies outside */
+  int n;
+} GraphCopy;
+GraphCopy graph_copy_new(Model *m); /* stands for values that are there now */
+Value *graph_copy_of(const GraphCopy *c, Value *v);
+/* Adds copies of from's nodes, regions included, to the end of `to`; inputs of `from` must have
+ * been given what stands for them. Results have no types before `made` infers them, node by node.
+ * False: it returned false. */
+Node *graph_copy_node(GraphCopy *c, Graph *to, const Node *n);
+bool graph_copy_nodes(GraphCopy *c, Graph *to, const Graph *from, bool (*made)(void *user, Node *n),
+                      void *user);
+
 /* The bound that the user gives a symbol; NULL: none. */
 const Expr *model_bound(Model *m, const Expr *sym);
 

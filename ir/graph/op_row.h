@@ -2,8 +2,9 @@
 #pragma once
 #include "ir/graph/graph.h"
 
-typedef struct ElemCtx ElemCtx; /* op.h */
-typedef struct Build Build;     /* op.h */
+typedef struct ElemCtx ElemCtx;   /* op.h */
+typedef struct Build Build;       /* op.h */
+typedef struct Gradient Gradient; /* gradient.h */
 
 /* Checks inputs and attributes, then sets dtype, rank and dims of every output; may set `contents`.
  * Every check reports through op_error and returns false. Runs before anything else looks at the
@@ -13,6 +14,9 @@ typedef bool (*InferFn)(Model *m, Node *n);
 typedef const Expr *(*ElemFn)(ElemCtx *c, const Node *n, int out, const Expr *const *idx);
 /* Adds nodes before n and gives the values that replace its outputs (out[n->n_out]). */
 typedef bool (*ExpandFn)(Build *b, Node *n, Value **out);
+
+/* Gives inputs of a node their gradients, for those of its results (gradient.h). */
+typedef bool (*GradientFn)(Gradient *s);
 
 /* ---- runtime functions ---- */
 /* count, -1: too many */
@@ -35,6 +39,17 @@ typedef struct ExternRow {
 /* ---- rows ---- */
 typedef enum OpBody { OB_NONE, OB_EW, OB_ELEM, OB_EXPAND, OB_EXTERN, OB_REGION } OpBody;
 typedef enum RegionKind { RG_IF, RG_LOOP, RG_SCAN } RegionKind;
+/* How gradients pass an operator. */
+typedef enum GradientKind {
+  GK_CUT,      /* not: results are no floats, or constant but for jumps */
+  GK_MISSING,  /* there is one, which nobody wrote yet */
+  GK_DERIVED,  /* from the scalar expression of an element */
+  GK_TEXT,     /* of input 0, elementwise, as scalar text */
+  GK_RULE,     /* a function adds the nodes */
+  GK_PARTS,    /* another form of the node is differentiated: of gradient_parts, */
+  GK_EXPANDED, /* of its own body */
+} GradientKind;
+
 /* clang-format off */
 enum { /* OpRow.flags */
   OF_COMMUTES    = 1,   /* inputs 0 and 1 may be exchanged */
@@ -61,4 +76,8 @@ struct OpRow {
   const ExternRow *ext;
   RegionKind region;
   unsigned flags;
+  GradientKind gradient_kind;
+  const char *adjoint;     /* GK_TEXT */
+  GradientFn gradient;     /* GK_RULE */
+  ExpandFn gradient_parts; /* GK_PARTS */
 };

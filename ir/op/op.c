@@ -127,18 +127,21 @@ typedef struct EwScope {
   int rank;
   const Expr *const *idx;
   DType hint;
+  bool stored;   /* inputs as they are: loads are not widened to the compute type */
+  const Expr *g; /* what `g` means, or NULL: input 6 */
   const Expr *attrs[EW_MAX_ATTRS]; /* named _0 _1 … in the prepared text */
 } EwScope;
 
-/* `a` is input 0; loads of storage types are widened to the compute type. */
+/* `a` is input 0. */
 static const Expr *ew_name(void *user, const char *ident) {
   EwScope *s = user;
+  if (s->g && strcmp(ident, "g") == 0) return s->g;
   if (ident[0] == '_' && ident[1] >= '0' && ident[1] < '0' + EW_MAX_ATTRS && !ident[2])
     return s->attrs[ident[1] - '0'];
   const int k = ident[0] - 'a';
   if (ident[1] || k < 0 || k >= s->n->n_in || !s->n->in[k]) return NULL;
   const Expr *e = elem_in_bcast(s->c, s->n, k, s->rank, s->idx);
-  return e ? ex_cast(s->c->pool, dtype_compute((DType)e->dtype), e) : NULL;
+  return !e || s->stored ? e : ex_cast(s->c->pool, dtype_compute((DType)e->dtype), e);
 }
 
 /* Type of bare numbers: compute type of the first input that is not bool. */
@@ -173,21 +176,35 @@ static const char *ew_prepare(EwScope *s, const char *text) {
   return sb_str(&b);
 }
 
-static const Expr *ew_elem(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
-  EwScope s = {.c = c, .n = n, .rank = n->out[out]->rank, .idx = idx, .hint = ew_hint(n, out)};
-  const char *text = ew_prepare(&s, n->op->ew), *error = NULL;
+const Expr *op_elem_text(ElemCtx *c, const Node *n, const Expr *const *idx, const char *text,
+                         bool stored, const Expr *g, const char **error) {
+  EwScope s = {.c = c,
+               .n = n,
+               .rank = n->out[0]->rank,
+               .idx = idx,
+               .hint = ew_hint(n, 0),
+               .stored = stored,
+               .g = g};
+  text = ew_prepare(&s, text);
+  *error = text ? NULL : "too many attributes";
   const ExprScope scope = {.user = &s, .name = ew_name, .hint = s.hint};
-  const Expr *e = text ? expr_parse(c->pool, &text, &scope, &error) : NULL;
-  if (!e || *text) {
-    diag_internal(c->model->diag, n->loc, "body of %s: %s at '%s'", n->op->name,
-                  error ? error : "does not parse", text ? text : "@");
+  const Expr *e = text ? expr_parse(c->pool, &text, &scope, error) : NULL;
+  if (e && *text) *error = "more than an expression";
+  return *error ? NULL : e;
+}
+
+static const Expr *ew_elem(ElemCtx *c, const Node *n, const Expr *const *idx) {
+  const char *error;
+  const Expr *e = op_elem_text(c, n, idx, n->op->ew, false, NULL, &error);
+  if (!e) {
+    diag_internal(c->model->diag, n->loc, "body of %s: %s", n->op->name, error);
     return NULL;
   }
-  return ex_cast(c->pool, n->out[out]->dtype, e);
+  return ex_cast(c->pool, n->out[0]->dtype, e);
 }
 
 const Expr *op_elem(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
-  if (n->op->body == OB_EW) return ew_elem(c, n, out, idx);
+  if (n->op->body == OB_EW) return ew_elem(c, n, idx);
   if (n->op->body == OB_ELEM) return n->op->elem(c, n, out, idx);
   return NULL;
 }

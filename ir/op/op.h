@@ -4,6 +4,15 @@
  *   EXPAND(fn)       rewritten into other operators by the pass expand
  *   EXTERN(row)      a runtime function (runtime/ops/), called with tensors
  *   REGION(kind)     If, Loop, Scan: lowered to control flow
+ * and tells how gradients pass it:
+ *   CUT              not at all: results are integers, or constant but for jumps
+ *   DERIVED          as the scalar expression says of which an element is made
+ *   ADJOINT(text)    as this scalar text over the input a, attributes and the gradient g says
+ *   GRADIENT(fn)     a function adds nodes (gradient.h)
+ *   PARTS(fn)        as in another form of the node, built as by EXPAND
+ *   TRAINED(fn, fn)  GRADIENT, but PARTS where attribute training_mode is set
+ *   EXPANDED         as in what EXPAND makes of it
+ *   MISSING          not yet: an error where somebody asks for it
  */
 #pragma once
 #include "ir/graph/op_row.h"
@@ -32,6 +41,12 @@ const Expr *elem_in_guarded(ElemCtx *c, const Node *n, int k, const Expr *const 
 /* Input k at the index idx[rank] of the output, by ONNX broadcasting (missing and 1-sized dims read
  * at 0). */
 const Expr *elem_in_bcast(ElemCtx *c, const Node *n, int k, int rank, const Expr *const *idx);
+
+/* Element of a node at idx by scalar text over the inputs a b c …, as in EW; of their own types,
+ * not of those computed in, where `stored`. g: what that name means, or NULL. NULL: it does not
+ * parse, *error says why. */
+const Expr *op_elem_text(ElemCtx *c, const Node *n, const Expr *const *idx, const char *text,
+                         bool stored, const Expr *g, const char **error);
 
 /* ---- expand ---- */
 /* Builds replacement nodes before n and returns the values that replace its outputs

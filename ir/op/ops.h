@@ -16,9 +16,17 @@
 #define EXPAND(fn) bool fn(Build *b, Node *n, Value **out);
 #define EXTERN(row) extern const ExternRow row;
 #define REGION(kind)
-#define OP(domain, name, since, min_in, max_in, min_out, max_out, infer, body, flags) \
-  bool infer(Model *m, Node *n);                                                      \
-  body
+#define CUT
+#define MISSING
+#define DERIVED
+#define ADJOINT(text)
+#define GRADIENT(fn) bool fn(Gradient *s);
+#define PARTS(fn) bool fn(Build *b, Node *n, Value **out);
+#define TRAINED(fn, parts) GRADIENT(fn) PARTS(parts)
+#define EXPANDED
+#define OP(domain, name, since, min_in, max_in, min_out, max_out, infer, body, flags, gradient) \
+  bool infer(Model *m, Node *n);                                                                \
+  body gradient
 #include "ir/ops/ops.def"
 #undef OP
 #undef EW
@@ -26,6 +34,14 @@
 #undef EXPAND
 #undef EXTERN
 #undef REGION
+#undef CUT
+#undef MISSING
+#undef DERIVED
+#undef ADJOINT
+#undef GRADIENT
+#undef PARTS
+#undef TRAINED
+#undef EXPANDED
 
 /* ---- common infer rules (one output) ---- */
 bool infer_same(Model *m, Node *n);         /* every output like input 0: kind, any dtype */

@@ -8,17 +8,26 @@
 #define EXPAND(fn) .body = OB_EXPAND, .expand = fn
 #define EXTERN(row) .body = OB_EXTERN, .ext = &row
 #define REGION(kind) .body = OB_REGION, .region = kind
-#define OP(dom, nm, since_, mini, maxi, mino, maxo, inf, body_, flags_) \
-  {.name = nm,                                                          \
-   .domain = dom,                                                       \
-   .since = since_,                                                     \
-   .min_in = mini,                                                      \
-   .max_in = maxi,                                                      \
-   .min_out = mino,                                                     \
-   .max_out = maxo,                                                     \
-   .infer = inf,                                                        \
-   body_,                                                               \
-   .flags = flags_},
+#define CUT .gradient_kind = GK_CUT
+#define MISSING .gradient_kind = GK_MISSING
+#define DERIVED .gradient_kind = GK_DERIVED
+#define ADJOINT(text) .gradient_kind = GK_TEXT, .adjoint = text
+#define GRADIENT(fn) .gradient_kind = GK_RULE, .gradient = fn
+#define PARTS(fn) .gradient_kind = GK_PARTS, .gradient_parts = fn
+#define TRAINED(fn, parts) .gradient_kind = GK_RULE, .gradient = fn, .gradient_parts = parts
+#define EXPANDED .gradient_kind = GK_EXPANDED
+#define OP(dom, nm, since_, mini, maxi, mino, maxo, inf, body_, flags_, gradient_) \
+  {.name = nm,                                                                     \
+   .domain = dom,                                                                  \
+   .since = since_,                                                                \
+   .min_in = mini,                                                                 \
+   .max_in = maxi,                                                                 \
+   .min_out = mino,                                                                \
+   .max_out = maxo,                                                                \
+   .infer = inf,                                                                   \
+   body_,                                                                          \
+   .flags = flags_,                                                                \
+   gradient_},
 const OpRow op_rows[] = {
 #include "ir/ops/ops.def"
     {0},
@@ -29,4 +38,12 @@ const OpRow op_rows[] = {
 #undef EXPAND
 #undef EXTERN
 #undef REGION
+#undef CUT
+#undef MISSING
+#undef DERIVED
+#undef ADJOINT
+#undef GRADIENT
+#undef PARTS
+#undef TRAINED
+#undef EXPANDED
 const int op_row_count = (int)(sizeof op_rows / sizeof *op_rows) - 1;

@@ -47,14 +47,12 @@ static void keep_sizes(Model *m, const Value *was, Value *is) {
   }
 }
 
-static bool expand_one(Forward *f, Node *n, bool *keep) {
-  const bool *quantized = f->user;
+bool expand_node(Forward *f, Node *n, ExpandFn expand, bool *keep) {
   Model *m = f->c->model;
-  if (!is_composite(n, *quantized)) return true;
   Build b = {.m = m, .g = n->graph, .before = NULL, .loc = n->loc, .ok = true};
   Value **out = ARENA_ARRAY(m->arena, Value *, n->n_out + 1);
   const int errors = diag_errors(m->diag);
-  if (!n->op->expand(&b, n, out) || !b.ok) {
+  if (!expand(&b, n, out) || !b.ok) {
     if (diag_errors(m->diag) == errors)
       diag_internal(m->diag, n->loc, "expansion of %s failed", n->op->name);
     return false;
@@ -68,6 +66,11 @@ static bool expand_one(Forward *f, Node *n, bool *keep) {
   }
   *keep = false;
   return true;
+}
+
+static bool expand_one(Forward *f, Node *n, bool *keep) {
+  const bool *quantized = f->user;
+  return !is_composite(n, *quantized) || expand_node(f, n, n->op->expand, keep);
 }
 
 static bool any_composite(const Graph *g, bool quantized) {

@@ -23,6 +23,9 @@ void forward_outputs(Forward *f, Graph *g); /* outputs of g */
 typedef bool (*WalkFn)(Forward *f, Node *n, bool *keep);
 bool forward_walk(Forward *f, Graph *g, WalkFn one);
 
+/* Puts what `expand` builds in the place of n (*keep becomes false). False: reported. */
+bool expand_node(Forward *f, Node *n, ExpandFn expand, bool *keep);
+
 /* The branch of an If that never runs, when its condition is known; else NULL. Such a branch may be
  * of any type: it is not inferred, and walks leave it alone but for replaced values. */
 const Graph *untaken_branch(const Node *n);

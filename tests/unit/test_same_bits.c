@@ -283,7 +283,7 @@ typedef struct Row {
   ExprOp op;
 } Row;
 static const Row rows[] = {
-#define S(id, text, arity, result, cost) {text, arity, EX_##id},
+#define S(id, text, arity, result, cost, adjoint) {text, arity, EX_##id},
 #include "ir/expr/scalar.def"
 #undef S
 };

@@ -350,3 +350,35 @@ const Expr *elem_prelu(ElemCtx *c, const Node *n, int out, const Expr *const *id
   const Expr *x = kit_in(c, n, 0, idx, t), *slope = kit_bcast(c, n, 1, idx, t);
   return kit_ret(c, n, out, ex_select(p, ex_lt(p, x, kit_like(c, x, 0)), ex_mul(p, slope, x), x));
 }
+
+/* ---- Map: the elementwise text of attribute expr, of type `to` ---- */
+static const Expr *map_hole(ElemCtx *c, const Value *v, const Expr *const *idx, const Expr *guard) {
+  return ex_hole(c->pool, v->dtype, 0);
+}
+
+static const Expr *map_parse(ElemCtx *c, const Node *n, const Expr *const *idx) {
+  const char *error;
+  const Expr *e = op_elem_text(c, n, idx, node_string(n, "expr", ""), true, NULL, &error);
+  if (!e) op_error(c->model, n, ERR_ATTR_VALUE, "attribute expr: %s", error);
+  return e;
+}
+
+bool infer_map(Model *m, Node *n) {
+  const Attr *a;
+  const Expr *idx[MAX_RANK];
+  DType t;
+  if (!op_need_attr(m, n, "expr", AT_STRING, &a) || !op_need_attr(m, n, "to", AT_INT, &a) ||
+      !op_dtype(m, n, "to", DT_NONE, &t))
+    return false;
+  for (int k = 0; k < n->n_in; k++)
+    if (!op_need_class(m, n, k, CL_NUMBER | CL_BOOL)) return false;
+  if (!out_broadcast(m, n, t)) return false;
+  for (int d = 0; d < n->out[0]->rank; d++) idx[d] = ex_i64(m->pool, 0);
+  ElemCtx c = {.pool = m->pool, .model = m, .read = map_hole};
+  return map_parse(&c, n, idx) != NULL;
+}
+
+const Expr *elem_map(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
+  const Expr *e = map_parse(c, n, idx);
+  return e ? ex_cast(c->pool, n->out[out]->dtype, e) : NULL;
+}

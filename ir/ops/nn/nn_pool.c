@@ -110,18 +110,22 @@ static const Expr *tap_count(ElemCtx *c, const Pool *q, const Value *x, int d, c
 
 /* whole_kernel is ours (nn_qlinear.c): with count_include_pad also the taps beyond the padding
  * count, which only ceil_mode has. */
-const Expr *elem_average_pool(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
+static const Expr *average_count(ElemCtx *c, const Node *n, const Pool *q, const Expr *const *o) {
   ExprPool *p = c->pool;
-  const Pool q = pool_begin(c, n, idx);
   const bool pads = node_int(n, "count_include_pad", 0),
              whole = pads && node_int(n, "whole_kernel", 0);
   const Expr *count = ex_i64(p, 1);
-  for (int d = 0; d < q.w.spatial; d++)
-    count =
-        ex_mul(p, count,
-               whole ? ex_i64(p, q.w.kernel[d]) : tap_count(c, &q, n->in[0], d, idx[2 + d], pads));
+  for (int d = 0; d < q->w.spatial; d++)
+    count = ex_mul(p, count,
+                   whole ? ex_i64(p, q->w.kernel[d]) : tap_count(c, q, n->in[0], d, o[d], pads));
+  return count;
+}
+
+const Expr *elem_average_pool(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
+  const Pool q = pool_begin(c, n, idx);
   const Expr *sum = kit_reduce_all(c, RED_SUM, q.w.spatial, q.taps.vars, q.value);
-  return kit_ret(c, n, out, ex_div(p, sum, kit_size(c, (DType)sum->dtype, count)));
+  const Expr *count = kit_size(c, (DType)sum->dtype, average_count(c, n, &q, idx + 2));
+  return kit_ret(c, n, out, ex_div(c->pool, sum, count));
 }
 
 /* ---- SumPool (internal): Σ (x - zero point) over the part of a window inside x, as i32 ---- */
@@ -137,6 +141,76 @@ const Expr *elem_sum_pool(ElemCtx *c, const Node *n, int out, const Expr *const 
   const Expr *v = ex_cast(p, DT_I32, q.value), *zero = quant_zero(c, n, 1);
   if (zero) v = ex_sub(p, v, q.guard ? ex_select(p, q.guard, zero, kit_like(c, v, 0)) : zero);
   return kit_reduce_all(c, RED_SUM, q.w.spatial, q.taps.vars, v);
+}
+
+/* ---- gradients ---- */
+/* x and the maxima of its windows: the number of the first tap that has the maximum. */
+bool infer_max_pool_tap(Model *m, Node *n) {
+  return infer_max_pool(m, n) && op_out_like(m, n, 0, DT_I32, n->in[1]);
+}
+
+/* Row-major number of the taps. */
+static const Expr *tap_number(ExprPool *p, const Window *w, const Expr *const *taps) {
+  const Expr *sizes[MAX_SPATIAL];
+  for (int d = 0; d < w->spatial; d++) sizes[d] = ex_i64(p, w->kernel[d]);
+  return ex_cast(p, DT_I32, index_flatten(p, w->spatial, sizes, taps));
+}
+
+const Expr *elem_max_pool_tap(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
+  ExprPool *p = c->pool;
+  const Pool q = pool_begin(c, n, idx);
+  const Expr *best = kit_in(c, n, 1, idx, (DType)q.value->dtype), *hit = ex_eq(p, q.value, best);
+  if (q.guard) hit = ex_and(p, q.guard, hit);
+  const Expr *tap =
+      ex_select(p, hit, tap_number(p, &q.w, q.taps.vars), ex_int(p, DT_I32, INT32_MAX));
+  return kit_reduce_all(c, RED_MIN, q.w.spatial, q.taps.vars, tap);
+}
+
+/* x (its shape), what each window gives away, and the tap that gets it; without taps all that
+ * AveragePool counts share it. */
+bool infer_pool_gradient(Model *m, Node *n) {
+  return op_need_class(m, n, 1, CL_FLOAT) && pool_out(m, n) &&
+         op_out_like(m, n, 0, n->in[1]->dtype, n->in[0]);
+}
+
+const Expr *elem_pool_gradient(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
+  static const char *const stems[MAX_SPATIAL] = {"kh", "kw", "kd", "k3", "k4", "k5"};
+  ExprPool *p = c->pool;
+  const Value *x = n->in[0], *given = n->in[1];
+  const Pool q = {.w = window_get(p, n, x, NULL)};
+  const Expr *at[MAX_RANK] = {idx[0], idx[1]}, *taps[MAX_SPATIAL], *meets = ex_bool(p, true);
+  for (int d = 0; d < q.w.spatial; d++) {
+    const Expr *stride = ex_i64(p, q.w.stride[d]);
+    taps[d] = kit_var(c, stems[d], ex_i64(p, q.w.kernel[d]));
+    const Expr *from =
+        ex_sub(p, ex_add(p, idx[2 + d], q.w.lo[d]), ex_mul(p, taps[d], ex_i64(p, q.w.dilation[d])));
+    at[2 + d] = ex_floordiv(p, from, stride);
+    meets = ex_and(p, meets, ex_eq(p, ex_floormod(p, from, stride), ex_i64(p, 0)));
+    meets = ex_and(p, meets, kit_inside(p, at[2 + d], given->dims[2 + d]));
+  }
+  const Expr *guard = kit_is_true(meets) ? NULL : meets;
+  const Expr *v = ex_cast(p, kit_compute(n), elem_in_guarded(c, n, 1, at, guard));
+  if (node_in(n, 2)) {
+    const Expr *mine = ex_eq(p, elem_in_guarded(c, n, 2, at, guard), tap_number(p, &q.w, taps));
+    v = ex_select(p, mine, v, kit_like(c, v, 0));
+  } else {
+    const Expr *count = ex_max(p, average_count(c, n, &q, at + 2), ex_i64(p, 1));
+    v = ex_div(p, v, kit_size(c, (DType)v->dtype, count));
+  }
+  return kit_ret(c, n, out, kit_reduce_all(c, RED_SUM, q.w.spatial, taps, v));
+}
+
+/* x and taps: the element of each window that its tap names. */
+bool infer_pool_pick(Model *m, Node *n) {
+  return op_need_class(m, n, 0, CL_FLOAT) && op_need_dtype(m, n, 1, DT_I32) && pool_out(m, n);
+}
+
+const Expr *elem_pool_pick(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
+  ExprPool *p = c->pool;
+  const Pool q = pool_begin(c, n, idx);
+  const Expr *mine = ex_eq(p, elem_in(c, n, 1, idx), tap_number(p, &q.w, q.taps.vars));
+  const Expr *v = ex_select(p, mine, q.value, kit_like(c, q.value, 0));
+  return kit_ret(c, n, out, kit_reduce_all(c, RED_SUM, q.w.spatial, q.taps.vars, v));
 }
 
 /* ---- norms ---- */

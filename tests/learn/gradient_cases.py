@@ -1,0 +1,321 @@
+"""Small models in double, one or a few for each operator that has a gradient: name, graph, inputs to
+differentiate, and where points may lie."""
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+F = TensorProto.DOUBLE
+
+
+class Case:
+    """make: nodes from inputs (name -> shape) to y. low, high: of random elements; fixed: arrays by name
+    that are inputs, too, but not differentiated (integers, conditions)."""
+
+    def __init__(self, name, nodes, inputs, low=-2.0, high=2.0, fixed=None, opset=23, domains=(), near=1e-5):
+        self.name, self.nodes, self.inputs = name, nodes, inputs
+        self.low, self.high, self.fixed = low, high, fixed or {}
+        self.opset, self.domains, self.near = opset, domains, near
+
+    def draw(self, rng):
+        values = {k: rng.uniform(self.low, self.high, shape) for k, shape in self.inputs.items()}
+        return {**values, **self.fixed}
+
+    def model(self):
+        """y's elements times weights of their own, so that no error of one hides behind another's."""
+        infos = [helper.make_tensor_value_info(k, F, shape) for k, shape in self.inputs.items()]
+        constants = [numpy_helper.from_array(v, k) for k, v in self.fixed.items()]
+        graph = helper.make_graph(self.nodes, "case", infos, [helper.make_tensor_value_info("y", F, None)], constants)
+        imports = [helper.make_opsetid("", self.opset)] + [helper.make_opsetid(d, 1) for d in self.domains]
+        return helper.make_model(graph, opset_imports=imports, ir_version=10)
+
+
+def node(op, ins, outs=("y",), **attrs):
+    return helper.make_node(op, list(ins), list(outs), **attrs)
+
+
+def one(name, op, inputs, fixed=None, low=-2.0, high=2.0, opset=23, domain="", outs=("y",), order=None, near=1e-5,
+        **attrs):
+    ins = order or [*inputs, *(fixed or {})]
+    n = helper.make_node(op, ins, list(outs), domain=domain, **attrs)
+    return Case(name, [n], inputs, low, high, fixed, opset, (domain,) if domain else (), near)
+
+
+def i64(*v):
+    return np.array(v, np.int64)
+
+
+def elementwise():
+    smooth = {"Exp": (-2, 2), "Log": (0.2, 3), "Sqrt": (0.2, 3), "Sin": (-3, 3), "Cos": (-3, 3), "Tan": (-1.2, 1.2),
+              "Asin": (-0.9, 0.9), "Acos": (-0.9, 0.9), "Atan": (-3, 3), "Sinh": (-2, 2), "Cosh": (-2, 2),
+              "Tanh": (-2, 2), "Asinh": (-3, 3), "Acosh": (1.2, 3), "Atanh": (-0.8, 0.8), "Erf": (-2, 2),
+              "Sigmoid": (-4, 4), "Softplus": (-4, 4), "Softsign": (-3, 3), "Mish": (-4, 4), "HardSwish": (-4, 4),
+              "Relu": (-2, 2), "Elu": (-2, 2), "Selu": (-2, 2), "Celu": (-2, 2), "LeakyRelu": (-2, 2), "Abs": (-2, 2),
+              "Neg": (-2, 2), "Reciprocal": (0.3, 2), "HardSigmoid": (-4, 4), "ThresholdedRelu": (-2, 2),
+              "Gelu": (-3, 3), "Shrink": (-2, 2), "Identity": (-2, 2)}
+    for op, (low, high) in smooth.items():
+        opset = 12 if op == "Celu" else 23
+        if op == "Celu":  # of floats only
+            continue
+        yield one(op, op, {"x": (3, 5)}, low=low, high=high, opset=opset)
+    yield one("Gelu tanh", "Gelu", {"x": (3, 5)}, approximate="tanh")
+    yield one("Elu alpha", "Elu", {"x": (7,)}, alpha=0.3)
+    yield one("Swish", "Swish", {"x": (3, 5)}, opset=24, alpha=1.3)
+    for op in ("Add", "Sub", "Mul"):
+        for a, b in (((3, 5), (3, 5)), ((2, 3, 5), (3, 1)), ((1, 5), (3, 1)), ((), (2, 3)), ((4,), (3, 1, 4))):
+            yield one(f"{op} {a} {b}", op, {"x": a, "w": b})
+    yield one("Mul with itself", "Mul", {"x": (3, 5)}, order=["x", "x"])
+    yield one("Div", "Div", {"x": (3, 5), "w": (5,)}, low=0.5)
+    yield one("Pow", "Pow", {"x": (3, 5), "w": (5,)}, low=0.3)
+    yield one("Pow by 3", "Pow", {"x": (3, 5)}, {"e": np.array(3.0)})
+    yield one("Pow by 0.5", "Pow", {"x": (3, 5)}, {"e": np.array(0.5)}, low=0.3)
+    yield one("Mod", "Mod", {"x": (3, 5)}, {"m": np.array([0.7, 1.1, 1.3, 0.9, 2.1])}, fmod=1)
+    for op in ("Min", "Max", "Sum", "Mean"):
+        yield one(op, op, {"x": (3, 5), "w": (5,), "v": (3, 1)}, opset=13)
+    yield one("Where", "Where", {"x": (3, 5), "w": (5,)}, {"c": np.array([[True], [False], [True]])},
+              order=["c", "x", "w"])
+    yield one("Clip", "Clip", {"x": (4, 5)}, {"lo": np.array(-0.7), "hi": np.array(1.1)})
+    yield one("PRelu", "PRelu", {"x": (2, 3, 4), "w": (3, 1)})
+    yield one("Cast", "Cast", {"x": (3, 5)}, to=F)
+
+
+def reductions():
+    for op in ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2",
+               "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp"):
+        low = 0.2 if op == "ReduceLogSum" else -2
+        for axes, keep in (((1,), 1), ((0, -1), 0), ((), 1)):
+            fixed = {"axes": i64(*axes)} if axes else None
+            yield one(f"{op} {axes} keep {keep}", op, {"x": (3, 4, 5)}, fixed, low=low, keepdims=keep)
+    for exclusive in (0, 1):
+        for reverse in (0, 1):
+            yield one(f"CumSum {exclusive}{reverse}", "CumSum", {"x": (3, 5)}, {"axis": i64(1).reshape(())},
+                      exclusive=exclusive, reverse=reverse)
+    for axis in (-1, 1):
+        yield one(f"Softmax {axis}", "Softmax", {"x": (2, 5, 3)}, axis=axis)
+        yield one(f"LogSoftmax {axis}", "LogSoftmax", {"x": (2, 5, 3)}, axis=axis)
+
+
+def products():
+    for a, b in (((3, 4), (4, 5)), ((4,), (4, 5)), ((3, 4), (4,)), ((4,), (4,)), ((2, 3, 4), (4, 5)),
+                 ((2, 3, 4), (2, 4, 5)), ((2, 1, 3, 4), (5, 4, 2)), ((2, 3, 4), (4,)), ((4,), (2, 4, 3))):
+        yield one(f"MatMul {a} {b}", "MatMul", {"x": a, "w": b})
+    for ta in (0, 1):
+        for tb in (0, 1):
+            for c in ((5,), (3, 1), (1, 5), ()):
+                yield one(f"Gemm {ta}{tb} {c}", "Gemm", {"x": (4, 3) if ta else (3, 4), "w": (5, 4) if tb else (4, 5),
+                                                         "c": c}, transA=ta, transB=tb, alpha=0.7, beta=1.3)
+    for eq, shapes in (("ij,jk->ik", [(3, 4), (4, 5)]), ("bij,bkj->bik", [(2, 3, 4), (2, 5, 4)]), ("ij->i", [(3, 4)]),
+                       ("ii->i", [(4, 4)]), ("ij,i->j", [(3, 4), (3,)]), ("...ij,...jk->...ik", [(2, 3, 4), (2, 4, 5)]),
+                       ("i,j,k->kij", [(2,), (3,), (4,)]), ("ij,kl->i", [(2, 3), (4, 5)]), ("iij->j", [(3, 3, 2)])):
+        names = "xwv"[:len(shapes)]
+        yield one(f"Einsum {eq}", "Einsum", dict(zip(names, shapes)), equation=eq)
+    yield one("Det", "Det", {"x": (2, 3, 3)})
+
+
+def convolutions():
+    grid = [dict(), dict(pads=[1, 1, 1, 1]), dict(strides=[2, 2], pads=[1, 0, 0, 1]), dict(dilations=[2, 1]),
+            dict(strides=[2, 3], dilations=[1, 2], pads=[2, 1, 1, 2]), dict(auto_pad="SAME_UPPER", strides=[2, 2])]
+    for k, attrs in enumerate(grid):
+        for group in (1, 2, 4):
+            yield one(f"Conv {k} group {group}", "Conv", {"x": (2, 4, 7, 8), "w": (4, 4 // group, 3, 2), "c": (4,)},
+                      group=group, **attrs)
+    yield one("Conv 1-D", "Conv", {"x": (2, 3, 9), "w": (5, 3, 3)}, strides=[2])
+    yield one("Conv 3-D", "Conv", {"x": (1, 2, 4, 5, 4), "w": (3, 2, 2, 3, 2)}, pads=[1, 0, 0, 0, 1, 1])
+    for k, attrs in enumerate(grid[:5]):
+        for group in (1, 2):
+            yield one(f"ConvTranspose {k} group {group}", "ConvTranspose",
+                      {"x": (2, 4, 4, 5), "w": (4, 3, 3, 2), "c": (3 * group,)}, group=group, **attrs)
+    yield one("ConvTranspose padded", "ConvTranspose", {"x": (1, 2, 4, 3), "w": (2, 3, 3, 3)}, strides=[2, 2],
+              pads=[1, 1, 1, 1], output_padding=[1, 0])
+
+
+def poolings():
+    grid = [dict(kernel_shape=[2, 2], strides=[2, 2]), dict(kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 1]),
+            dict(kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], ceil_mode=1), dict(kernel_shape=[2, 3])]
+    for k, attrs in enumerate(grid):
+        yield one(f"MaxPool {k}", "MaxPool", {"x": (2, 3, 7, 8)}, **attrs)
+        for include in (0, 1):
+            yield one(f"AveragePool {k} {include}", "AveragePool", {"x": (2, 3, 7, 8)}, count_include_pad=include,
+                      **attrs)
+        yield one(f"LpPool {k}", "LpPool", {"x": (2, 3, 7, 8)}, low=0.3, p=3, **attrs)
+    yield one("MaxPool dilated", "MaxPool", {"x": (1, 2, 7, 8)}, kernel_shape=[2, 3], dilations=[2, 1])
+    for op in ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"):
+        yield one(op, op, {"x": (2, 3, 4, 5)}, low=0.2)
+
+
+def norms():
+    channels = {"x": (4, 3, 2, 5), "s": (3,), "b": (3,)}
+    yield one("BatchNormalization", "BatchNormalization", {**channels, "m": (3,), "v": (3,)}, low=0.3, opset=15)
+    yield Case("BatchNormalization training",
+               [node("BatchNormalization", ["x", "s", "b", "m", "v"], ["y", "rm", "rv"], training_mode=1)], channels,
+               fixed={"m": np.zeros(3), "v": np.ones(3)}, opset=15)
+    yield one("InstanceNormalization", "InstanceNormalization", channels)
+    yield one("GroupNormalization", "GroupNormalization", {"x": (2, 6, 5), "s": (6,), "b": (6,)}, num_groups=3)
+    for axis in (-1, 1):
+        shape = (3, 4, 5)
+        yield one(f"LayerNormalization {axis}", "LayerNormalization",
+                  {"x": shape, "s": shape[axis:], "b": shape[axis:]}, axis=axis, stash_type=F)
+        yield one(f"RMSNormalization {axis}", "RMSNormalization", {"x": shape, "s": shape[axis:]}, axis=axis,
+                  stash_type=F)
+    for p in (1, 2):
+        yield one(f"LpNormalization {p}", "LpNormalization", {"x": (3, 4)}, p=p, axis=1)
+    yield one("MeanVarianceNormalization", "MeanVarianceNormalization", {"x": (2, 3, 4, 2)})
+    yield one("LRN", "LRN", {"x": (2, 5, 2, 3)}, size=3, alpha=0.3, beta=0.75, bias=1.5)
+
+
+def moves():
+    yield one("Reshape", "Reshape", {"x": (3, 4)}, {"s": i64(2, 6)})
+    yield one("Flatten", "Flatten", {"x": (2, 3, 4)})
+    yield one("Squeeze", "Squeeze", {"x": (2, 1, 4)}, {"a": i64(1)})
+    yield one("Unsqueeze", "Unsqueeze", {"x": (2, 4)}, {"a": i64(1, 3)})
+    yield one("Expand", "Expand", {"x": (3, 1)}, {"s": i64(2, 3, 4)})
+    yield one("Tile", "Tile", {"x": (2, 3)}, {"r": i64(2, 2)})
+    yield one("Transpose", "Transpose", {"x": (2, 3, 4)}, perm=[2, 0, 1])
+    yield one("Concat", "Concat", {"x": (2, 3), "w": (2, 1), "v": (2, 4)}, axis=1)
+    yield Case("Split", [node("Split", ["x"], ["p", "q"], num_outputs=2, axis=1), node("Mul", ["p", "q"])],
+               {"x": (3, 4)})
+    for steps, starts, ends in ((None, (1, 0), (3, 4)), ((2, 1), (0, 1), (9, -1)), ((-1, -2), (-1, -1), (-9, -9))):
+        fixed = {"s": i64(*starts), "e": i64(*ends), "a": i64(0, 1)}
+        if steps:
+            fixed["st"] = i64(*steps)
+        yield one(f"Slice {steps}", "Slice", {"x": (3, 5)}, fixed)
+    for mode in ("constant", "reflect", "edge", "wrap"):
+        yield one(f"Pad {mode}", "Pad", {"x": (3, 4)}, {"p": i64(1, 2, 0, 1)}, mode=mode)
+    yield one("Pad negative", "Pad", {"x": (3, 4)}, {"p": i64(-1, 2, 0, -1)})
+    yield one("DepthToSpace", "DepthToSpace", {"x": (1, 8, 2, 3)}, blocksize=2, mode="CRD")
+    yield one("SpaceToDepth", "SpaceToDepth", {"x": (1, 2, 4, 6)}, blocksize=2)
+    yield one("Trilu", "Trilu", {"x": (4, 5)}, {"k": i64(1).reshape(())}, upper=1)
+    yield one("Gather", "Gather", {"x": (5, 3)}, {"i": i64(0, -1, 2, 2).reshape(2, 2)})
+    yield one("Gather axis 1", "Gather", {"x": (3, 5)}, {"i": i64(0, 4, 4)}, axis=1)
+    yield one("GatherElements", "GatherElements", {"x": (3, 4)}, {"i": i64(0, 1, 1, 2).reshape(1, 4)}, axis=0)
+    yield one("GatherND", "GatherND", {"x": (3, 4, 2)}, {"i": i64(0, 1, 2, 3, 0, 1).reshape(3, 2)})
+    yield one("GatherND batch", "GatherND", {"x": (2, 3, 2)}, {"i": i64(0, 2).reshape(2, 1)}, batch_dims=1)
+    yield one("ReverseSequence", "ReverseSequence", {"x": (4, 3)}, {"l": i64(2, 4, 1)})
+    yield one("Compress", "Compress", {"x": (4, 3)}, {"c": np.array([True, False, True, True])}, axis=0)
+    yield one("ScatterElements", "ScatterElements", {"x": (3, 4), "u": (1, 4)}, {"i": i64(0, 1, 1, 2).reshape(1, 4)},
+              order=["x", "i", "u"])
+    yield one("ScatterElements twice", "ScatterElements", {"x": (5,), "u": (4,)}, {"i": i64(1, 3, 1, 0)},
+              order=["x", "i", "u"])
+    yield one("ScatterElements add", "ScatterElements", {"x": (5,), "u": (4,)}, {"i": i64(1, 3, 1, 0)},
+              order=["x", "i", "u"], reduction="add")
+    yield one("ScatterND", "ScatterND", {"x": (4, 3), "u": (2, 3)}, {"i": i64(2, 0).reshape(2, 1)},
+              order=["x", "i", "u"])
+    yield Case("TopK", [node("TopK", ["x", "k"], ["y", "at"], axis=1)], {"x": (3, 5)}, fixed={"k": i64(3)})
+    for mode, coordinate in (("nearest", "asymmetric"), ("linear", "half_pixel"), ("linear", "align_corners"),
+                             ("cubic", "half_pixel"), ("linear", "pytorch_half_pixel")):
+        yield one(f"Resize {mode} {coordinate}", "Resize", {"x": (1, 2, 3, 4)},
+                  {"sc": np.array([1, 1, 2, 1.5], np.float32)}, mode=mode,
+                  coordinate_transformation_mode=coordinate, order=["x", "", "sc"], near=0.5)  # linear, in f32
+    for sizes in ((1, 2, 5, 9), (1, 2, 3, 6), (1, 2, 3, 9)):
+        for antialias in (0, 1):
+            yield one(f"Resize {sizes} {antialias}", "Resize", {"x": (1, 2, 5, 6)}, {"s": i64(*sizes)}, order=["x", "", "", "s"],
+                      mode="linear", antialias=antialias, near=0.5)
+
+
+def rare():
+    yield one("TensorScatter", "TensorScatter", {"x": (2, 5, 3), "u": (2, 2, 3)}, {"i": i64(1, 3)}, opset=24)
+    yield one("TensorScatter circular", "TensorScatter", {"x": (2, 5, 3), "u": (2, 2, 3)}, {"i": i64(4, 3)}, opset=24,
+              mode="circular")
+    yield one("CenterCropPad", "CenterCropPad", {"x": (4, 3)}, {"s": i64(2, 6)})
+    yield Case("Pad value", [node("Pad", ["x", "p", "v"])], {"x": (3, 4), "v": ()}, fixed={"p": i64(1, 0, 0, 2)})
+    yield one("ScatterND twice", "ScatterND", {"x": (4, 3), "u": (3, 3)}, {"i": i64(2, 0, 2).reshape(3, 1)},
+              order=["x", "i", "u"])
+    yield one("MaxUnpool", "MaxUnpool", {"x": (1, 1, 2, 2)}, {"i": i64(0, 3, 9, 14).reshape(1, 1, 2, 2)},
+              kernel_shape=[2, 2], strides=[2, 2])
+    yield one("Col2Im", "Col2Im", {"x": (1, 8, 6)}, {"image": i64(3, 4), "block": i64(2, 2)})
+    yield one("Col2Im padded", "Col2Im", {"x": (2, 6, 12)}, {"image": i64(4, 5), "block": i64(2, 3)}, strides=[2, 1],
+              pads=[1, 0, 1, 1], order=["x", "image", "block"])
+    yield one("OneHot", "OneHot", {"v": (2,)}, {"i": i64(0, 2, -1), "d": i64(4)}, order=["i", "d", "v"])
+    for inverse in (0, 1):
+        yield one(f"DFT complex {inverse}", "DFT", {"x": (2, 5, 2)}, {"n": i64(5).reshape(()), "a": i64(1).reshape(())},
+                  inverse=inverse)
+    yield one("DFT real onesided", "DFT", {"x": (2, 6, 1)}, {"n": i64(6).reshape(()), "a": i64(1).reshape(())}, onesided=1)
+    for length in (4, 9):
+        yield one(f"DFT of {length}", "DFT", {"x": (2, 6, 1)},
+                  {"n": i64(length).reshape(()), "a": i64(1).reshape(())})
+    yield one("STFT", "STFT", {"x": (1, 12, 1), "w": (4,)}, {"step": i64(2).reshape(()), "len": i64(4).reshape(())},
+              order=["x", "step", "w", "len"])
+    for past in ({}, {"p": (2, 3, 2)}):
+        for activation in ("none", "silu"):
+            yield Case(f"CausalConvWithState {bool(past)} {activation}",
+                       [node("CausalConvWithState", ["x", "w", "b", *past], ["y", "s"], activation=activation)],
+                       {"x": (2, 3, 5), "w": (3, 1, 3), "b": (3,), **past}, opset=27)
+    yield Case("LinearAttention", [node("LinearAttention", ["q", "k", "v"], ["y", "s"], q_num_heads=2, kv_num_heads=2,
+                                        update_rule="linear")],
+               {"q": (1, 3, 4), "k": (1, 3, 4), "v": (1, 3, 4)}, opset=27, near=0.5)  # linear in each, in f32
+
+
+def losses():
+    target = i64(1, 0, 4)
+    for reduction in ("mean", "sum", "none"):
+        yield one(f"SoftmaxCrossEntropyLoss {reduction}", "SoftmaxCrossEntropyLoss", {"x": (3, 5)}, {"t": target},
+                  reduction=reduction)
+    yield one("SoftmaxCrossEntropyLoss weights", "SoftmaxCrossEntropyLoss", {"x": (3, 5)},
+              {"t": target, "w": np.array([1, 2, 0.5, 1, 3.0])}, ignore_index=0)
+    yield one("NegativeLogLikelihoodLoss", "NegativeLogLikelihoodLoss", {"x": (2, 5, 3)},
+              {"t": i64(1, 0, 4, 2, 2, 3).reshape(2, 3)})
+
+
+def attentions():
+    yield one("Attention", "Attention", {"q": (1, 2, 3, 4), "k": (1, 2, 5, 4), "v": (1, 2, 5, 4)})
+    yield one("Attention causal", "Attention", {"q": (1, 2, 4, 4), "k": (1, 1, 4, 4), "v": (1, 1, 4, 4)}, is_causal=1)
+    yield one("Attention mask", "Attention", {"q": (1, 2, 3, 4), "k": (1, 2, 5, 4), "v": (1, 2, 5, 4), "m": (3, 5)})
+    yield one("RotaryEmbedding", "RotaryEmbedding", {"x": (1, 2, 3, 4)},
+              {"c": np.cos(np.arange(6.0)).reshape(1, 3, 2), "s": np.sin(np.arange(6.0)).reshape(1, 3, 2)})
+
+
+def cells():
+    """Recurrent cells: every gate, direction and option."""
+    t, n, i, h = 4, 2, 3, 2
+    for op, gates in (("LSTM", 4), ("GRU", 3), ("RNN", 1)):
+        for direction, dirs in (("forward", 1), ("reverse", 1), ("bidirectional", 2)):
+            inputs = {"x": (t, n, i), "w": (dirs, gates * h, i), "r": (dirs, gates * h, h), "b": (dirs, 2 * gates * h)}
+            yield Case(f"{op} {direction}", [node(op, inputs, ["y"], hidden_size=h, direction=direction)], inputs,
+                       low=-1, high=1)
+        state = {**inputs, "h0": (dirs, n, h)}
+        names = ["x", "w", "r", "b", "lens", "h0"]
+        if op == "LSTM":
+            state, names = {**state, "c0": (dirs, n, h), "p": (dirs, 3 * h)}, [*names, "c0", "p"]
+        yield Case(f"{op} states, lengths", [node(op, names, ["", "y"], hidden_size=h, direction="bidirectional")], state,
+                   low=-1, high=1, fixed={"lens": np.array([4, 2], np.int32)})
+    yield Case("GRU late reset", [node("GRU", ["x", "w", "r", "b"], ["y"], hidden_size=2, linear_before_reset=1)],
+               {"x": (4, 2, 3), "w": (1, 6, 3), "r": (1, 6, 2), "b": (1, 12)}, low=-1, high=1)
+
+
+def control():
+    def graph(name, nodes, ins, outs):
+        return helper.make_graph(nodes, name, [helper.make_tensor_value_info(k, t, s) for k, t, s in ins],
+                                 [helper.make_tensor_value_info(k, t, s) for k, t, s in outs])
+
+    then = graph("t", [node("Mul", ["x", "w"], ["ty"])], [], [("ty", F, (3,))])
+    other = graph("e", [node("Exp", ["x"], ["ey"])], [], [("ey", F, (3,))])
+    for sign, low, high in (("positive", 0.1, 1), ("negative", -1, -0.1)):
+        yield Case(f"If {sign}", [node("ReduceSum", ["x"], ["s"], keepdims=0), node("Greater", ["s", "zero"], ["c"]),
+                                  node("If", ["c"], ["y"], then_branch=then, else_branch=other)],
+                   {"x": (3,), "w": (3,)}, low=low, high=high, fixed={"zero": np.array(0.0)})
+    body = graph("b", [node("Mul", ["v", "w"], ["vw"]), node("Sin", ["vw"], ["next"]), node("Identity", ["c"], ["go"]),
+                       node("Mul", ["vw", "x"], ["scan"])],
+                 [("i", TensorProto.INT64, ()), ("c", TensorProto.BOOL, ()), ("v", F, (3,))],
+                 [("go", TensorProto.BOOL, ()), ("next", F, (3,)), ("scan", F, (3,))])
+    for trips in (0, 1, 5):
+        yield Case(f"Loop {trips}", [node("Loop", ["n", "", "x"], ["last", "all"], body=body),
+                                     node("ReduceSum", ["all", "axis"], ["sum"], keepdims=0), node("Add", ["last", "sum"])],
+                   {"x": (3,), "w": (3,)}, fixed={"n": i64(trips).reshape(()), "axis": i64(0)})
+    step = graph("s", [node("Mul", ["h", "e"], ["he"]), node("Add", ["he", "w"], ["h2"]), node("Tanh", ["h2"], ["o"])],
+                 [("h", F, (3,)), ("e", F, (3,))], [("h2", F, (3,)), ("o", F, (3,))])
+    for axis, direction in ((0, 0), (1, 1)):
+        yield Case(f"Scan {axis} {direction}",
+                   [node("Scan", ["h0", "x"], ["hn", "o"], body=step, num_scan_inputs=1, scan_input_axes=[axis],
+                         scan_input_directions=[direction]), node("Mul", ["o", "hn"])],
+                   {"h0": (3,), "x": (4, 3) if axis == 0 else (3, 4), "w": (3,)}, low=-1, high=1)
+
+
+def chains():
+    yield Case("x twice", [node("Exp", ["x"], ["a"]), node("Mul", ["a", "x"], ["b"]), node("Add", ["b", "a"])],
+               {"x": (3, 4)}, low=-1, high=1)
+    yield Case("cut by Floor", [node("Floor", ["x"], ["a"]), node("Mul", ["a", "x"])], {"x": (3, 4)})
+
+
+def all_cases():
+    for family in (elementwise, reductions, products, convolutions, poolings, norms, moves, rare, losses, attentions, cells, control,
+                   chains):
+        for case in family():
+            yield family.__name__, case
