@@ -46,6 +46,36 @@ static const char *gradient_of(const OpRow *r) {
   return "";
 }
 
+/* What of an operator is refused, by name, though ONNX has it. */
+static const char *limit_of(const char *domain, const char *name) {
+  static const struct {
+    const char *domain, *name, *text;
+  } rows[] = {
+      {"", "Conv", "constant sizes of kernels"},
+      {"", "ConvTranspose", "constant sizes of kernels"},
+      {"", "CausalConvWithState", "constant sizes of kernels"},
+      {"", "DeformConv", "two spatial axes"},
+      {"", "Det", "constant sides, up to 8"},
+      {"", "If", "a result of two ranks must not leave the model, nor a Loop or Scan"},
+      {"", "Loop", "states keep their rank"},
+      {"", "Scan", "states keep their rank"},
+      {"", "ImageDecoder", "no WebP, no JPEG 2000"},
+      {"", "LSTM", "constant hidden size"},
+      {"", "GRU", "constant hidden size"},
+      {"", "RNN", "constant hidden size"},
+      {"ai.onnx.ml", "CastMap", "no numbers to strings"},
+      {"com.microsoft", "Attention", "no past_sequence_length"},
+      {"com.microsoft", "MultiHeadAttention", "no past_sequence_length, no cache_indirection"},
+      {"com.microsoft", "GroupQueryAttention", "causal; caches are not quantized"},
+      {"com.microsoft", "FusedMatMul", "no transBatchA, no transBatchB"},
+      {"com.microsoft", "Tokenizer", "one separator"},
+      {"com.microsoft", "MurmurHash3", "strings"},
+  };
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    if (strcmp(rows[i].domain, domain) == 0 && strcmp(rows[i].name, name) == 0) return rows[i].text;
+  return "";
+}
+
 static int by_name(const void *a, const void *b) {
   const Entry *const x = a, *const y = b;
   const int d = strcmp(x->domain, y->domain);
@@ -57,8 +87,9 @@ static void print_entry(const Entry *e) {
   const bool called = r && r->body == OB_EXTERN;
   printf("| %s%s%s | ", e->domain, *e->domain ? "." : "", e->name);
   if (r) printf("%d", r->since);
-  printf(" | %s | %s | %s | %s | %s |\n", e->how, !called || r->ext->fn ? "yes" : "no",
-         !called || codegen_c_has(r->ext) ? "yes" : "no", e->gpu, r ? gradient_of(r) : "as this");
+  printf(" | %s | %s | %s | %s | %s | %s |\n", e->how, !called || r->ext->fn ? "yes" : "no",
+         !called || codegen_c_has(r->ext) ? "yes" : "no", e->gpu, r ? gradient_of(r) : "as this",
+         limit_of(e->domain, e->name));
 }
 
 int list_operators(void) {
@@ -74,8 +105,8 @@ int list_operators(void) {
     vec_push(a, &all, ((Entry){domain, name, "what the importer makes of it", "as this", NULL}));
   qsort(all.data, (size_t)all.n, sizeof *all.data, by_name);
   printf(
-      "| operator | since | made of | interpreted | C source | on GPUs | gradient |\n"
-      "|---|---|---|---|---|---|---|\n");
+      "| operator | since | made of | interpreted | C source | on GPUs | gradient | limits |\n"
+      "|---|---|---|---|---|---|---|---|\n");
   for (int i = 0; i < all.n; i++) print_entry(&all.data[i]);
   arena_free(a);
   return EXIT_OK;
