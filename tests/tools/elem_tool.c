@@ -137,10 +137,12 @@ static bool all_are_numbers(const Model *m) {
   return true;
 }
 
-/* Strings are evaluated as what a pass makes of them. */
+/* Gradients and strings are evaluated as what passes make of them. */
 static bool prepare(Model *m) {
   PassCtx c = {.model = m, .target = target_find("x86-64-v3"), .opt_level = 0, .max_threads = 1};
-  return all_are_numbers(m) || passes_run(&c, &(PassOptions){.passes = "expand,strings"});
+  return passes_run(&c,
+                    &(PassOptions){.passes = all_are_numbers(m) ? "differentiate"
+                                                                : "differentiate,expand,strings"});
 }
 
 /* What the grids of m compute, whatever the order. */

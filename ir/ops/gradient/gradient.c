@@ -14,6 +14,8 @@ bool infer_gradient(Model *m, Node *n) {
 }
 
 bool expand_gradient(Build *b, Node *n, Value **out) {
+  if (b->g != n->graph) /* evaluated alone: what y is made of is not there */
+    return op_error(b->m, n, ERR_UNSUPPORTED, "a gradient is computed by the pass differentiate");
   Value *one = build_full_like(b, n->in[0], 1);
   return b->ok && build_gradients(b, 1, &n->in[0], &one, n->n_out, n->in + 1, out);
 }
