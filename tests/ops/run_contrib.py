@@ -23,7 +23,7 @@ import onnxruntime as ort
 from onnx import TensorProto as T, helper as h, numpy_helper as nh
 
 import burin
-from tests.support import targets
+from tests.support import packed_cases, targets
 
 rng = np.random.default_rng(0)
 OPSETS = [h.make_opsetid("", 17), h.make_opsetid("com.microsoft", 1)]
@@ -445,6 +445,10 @@ def namesakes():
         refused(name, numbers[: 5 if name == "BeamSearch" else 3], "the search over tokens is the caller's", decoder=body, eos_token_id=1, pad_token_id=0)
 
 
+def gathered_blocks():
+    packed_cases.gathered_blocks(node, refused)
+
+
 def cells():
     """Rounding of the state may take the other neighbour after a step: a tolerance of a unit of it."""
     seq, batch, size, hidden = 6, 2, 20, 16
@@ -604,7 +608,7 @@ def u_net(folder):
         check(not floats, f"U-Net, per channel {lanes}: stored as floats: {floats}")
 
 
-PARTS = [products, bytes_moved, embeddings, attentions, head_attentions, rotations, cached_attentions, diffusion, quantized_means, namesakes, cells, dynamic_models, stored_cells, encoder, static_model, u_net]
+PARTS = [products, bytes_moved, embeddings, attentions, head_attentions, rotations, cached_attentions, diffusion, quantized_means, namesakes, gathered_blocks, cells, dynamic_models, stored_cells, encoder, static_model, u_net]
 
 
 def main():
