@@ -54,3 +54,96 @@ def gathered_blocks(check, refused):
     refused("GatherBlockQuantized", [data, at, f32(1, 40)], "on the last axis", feed=(1,), block_size=16, quantize_axis=0)
     refused("GatherBlockQuantized", [f32(5, 40).astype(ml_dtypes.float8_e5m2), at, f32(5, 3), f32(5, 3).astype(ml_dtypes.float8_e5m2)],
             "no zero points", feed=(1,), block_size=16)
+
+
+# ---- sequences without padding --------------------------------------------------------------------------------------
+def places(lens, length):
+    """token_offset and cumulative_sequence_length."""
+    seen = np.arange(length) < np.array(lens)[:, None]
+    at = np.arange(seen.size)
+    order = np.concatenate([at[seen.ravel()], at[~seen.ravel()]]).astype(np.int32).reshape(seen.shape)
+    return order, np.concatenate([[0], np.cumsum(lens)]).astype(np.int32)
+
+
+def padding(check, refused):
+    size, hidden = 6, 5
+    for lens in ([3, 6, 1, 0], [6, 6], [2], [0, 0, 4]):
+        batch, counts = len(lens), np.array(lens, np.int32)
+        order, ends = places(lens, size)
+        x = f32(batch, size, hidden)
+        tokens = x.reshape(-1, hidden)[order.ravel()[: ends[-1]]]
+        results = [tokens, order, ends, counts.max(keepdims=True)]
+        names = {(0, 0): "b", (0, 1): "s", (1, 0): "b"}
+        for symbolic in ({}, names, {**names, (0, 2): "h"}):
+            check("RemovePadding", [x, counts], feed=(0, 1), outputs=4, symbolic=symbolic, want=results)
+        half = x.astype(np.float16)
+        check("RemovePadding", [half, counts], feed=(0,), outputs=4, want=[half.reshape(-1, hidden)[order.ravel()[: ends[-1]]], *results[1:]])
+        if not len(tokens):
+            continue
+        whole = np.zeros_like(x).reshape(-1, hidden)
+        whole[order.ravel()[: ends[-1]]] = tokens
+        for symbolic in ({}, {(0, 0): "t", (1, 0): "b", (1, 1): "s"}, {(0, 0): "t", (0, 1): "h", (1, 0): "b", (1, 1): "s"}):
+            check("RestorePadding", [tokens, order], feed=(0, 1), symbolic=symbolic, want=[whole.reshape(x.shape)])
+        check("RestorePadding", [tokens.astype(np.float16), order], want=[whole.reshape(x.shape).astype(np.float16)])
+    check("RemovePadding", [x, np.array([-3, 9, 4], np.int32)], feed=(0, 1), outputs=4,
+          want=[x.reshape(-1, hidden)[6:16], places([0, 6, 4], size)[0], np.array([0, 0, 6, 10], np.int32), np.array([6], np.int32)])
+    refused("RemovePadding", [x, counts[:1]], "token counts")
+    refused("RestorePadding", [f32(19, 3), order], "tokens and places")
+
+
+def attended(qkv, lens, heads, scale=None, added=None):
+    """Attention within each sequence: tokens of queries, keys and values, [tokens, hidden]."""
+    out, first = [], 0
+    for b, count in enumerate(lens):
+        q, k, v = (x[first : first + count].astype(np.float64).reshape(count, heads, -1).transpose(1, 0, 2) for x in qkv)
+        scores = q @ k.transpose(0, 2, 1) * (scale or 1 / np.sqrt(q.shape[-1]))
+        if added is not None:
+            scores += added[b % len(added), :, :count, :count]
+        e = np.exp(scores - scores.max(-1, keepdims=True, initial=-np.inf))
+        out.append(((e / e.sum(-1, keepdims=True)) @ v).transpose(1, 0, 2).reshape(count, -1))
+        first += count
+    return np.concatenate(out).astype(qkv[0].dtype)
+
+
+def attentions(check, refused):
+    heads, size, narrow, length, lens = 4, 32, 24, 7, [3, 7, 1, 5]
+    order, ends = places(lens, length)
+    tokens, batch = int(ends[-1]), len(lens)
+    q, k, v = f32(tokens, size), f32(tokens, size), f32(tokens, narrow)
+    bias, bias3 = f32(2 * size + narrow), f32(3 * size)
+    shifted = [q + bias[:size], k + bias[size : 2 * size], v + bias[2 * size :]]
+    run = lambda ins, feed, want, **more: check("PackedMultiHeadAttention", ins, feed=feed, num_heads=heads, slack=1e-4, want=[want], **more)
+    names = {**{(i, 0): "t" for i in range(3)}, (4, 0): "b", (4, 1): "s", (5, 0): "e"}
+    for symbolic in ({}, names):
+        run([q, k, v, None, order, ends], (0, 1, 2, 4, 5), attended([q, k, v], lens, heads), symbolic=symbolic)
+    run([q, k, v, bias, order, ends], (0, 1, 2, 4, 5), attended(shifted, lens, heads), symbolic=names)
+    run([q, k, v, bias, order, ends], (0, 1, 2), attended(shifted, lens, heads, 0.3), scale=0.3)
+    for shape in ((batch, heads), (1, heads), (batch, 1), (1, 1)):
+        added = f32(*shape, length, length)
+        run([q, k, v, None, order, ends, added], (0, 1, 2, 4, 5, 6), attended([q, k, v], lens, heads, added=added))
+    qkv = f32(tokens, heads, 3, size // heads)
+    apart = [np.ascontiguousarray(qkv[:, :, i]).reshape(tokens, size) for i in range(3)]
+    run([qkv, None, None, None, order, ends], (0, 4, 5), attended(apart, lens, heads), symbolic={(0, 0): "t", (4, 0): "b", (4, 1): "s", (5, 0): "e"})
+    run([qkv, None, None, bias3, order, ends], (0, 4, 5), attended([a + c for a, c in zip(apart, np.split(bias3, 3), strict=True)], lens, heads))
+    alone = [a.copy() for a in (q, k, v)]  # what is no number stays in its sequence
+    alone[1][:3], alone[2][:3] = np.inf, np.nan
+    want = attended([q, k, v], lens, heads)
+    check("PackedMultiHeadAttention", [*alone, None, order, ends], feed=(0, 1, 2, 4, 5), num_heads=heads, slack=1e-4, want=[want], see=lambda y: y[3:])
+    given = dict(num_heads=heads)
+    refused("PackedMultiHeadAttention", [q, k, v, None, None, ends], "token_offset is missing", **given)
+    refused("PackedMultiHeadAttention", [q, k, v, None, order], "cumulative_sequence_length is missing", **given)
+    refused("PackedMultiHeadAttention", [q, None, None, None, order, ends], "the key or the value is missing", **given)
+    refused("PackedMultiHeadAttention", [q, k, v, None, order, ends[:-1]], "sequences", **given)
+    refused("PackedMultiHeadAttention", [qkv, k, v, None, order, ends], "has the key and the value in it", **given)
+    x, w, bias = f32(tokens, 20), f32(20, 3 * size, scale=0.2), f32(3 * size)
+    sizes = {(0, 0): "t", (3, 0): "b", (3, 1): "s", (4, 0): "e"}
+    run = lambda ins, feed, want, **more: check("PackedAttention", ins, feed=feed, num_heads=heads, slack=1e-4, want=[want], **more)
+    for symbolic in ({}, sizes):
+        run([x, w, bias, order, ends], (0, 3, 4), attended(np.split(x @ w + bias, 3, 1), lens, heads), symbolic=symbolic)
+    added = f32(1, heads, length, length)
+    run([x, w, bias, order, ends, added], (0, 3, 4, 5), attended(np.split(x @ w + bias, 3, 1), lens, heads, 0.3, added), scale=0.3)
+    w, bias = f32(20, 2 * size + 8, scale=0.2), f32(2 * size + 8)
+    parts = np.split(x @ w + bias, [size, 2 * size], 1)
+    run([x, w, bias, order, ends], (0, 3, 4), attended(parts, lens, heads), qkv_hidden_sizes=[size, size, 8])
+    refused("PackedAttention", [x, w, bias[1:], order, ends], "bias", qkv_hidden_sizes=[size, size, 8], **given)
+    refused("PackedAttention", [x, w, bias, order.T, ends], "sequences", qkv_hidden_sizes=[size, size, 8], **given)

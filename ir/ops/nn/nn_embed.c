@@ -139,24 +139,25 @@ typedef struct Packed { /* an attention whose projections are one matrix */
   int64_t heads, sizes[3];                    /* of queries, keys, values */
 } Packed;
 
-static bool packed_sizes(Model *m, const Node *n, Packed *p) {
+bool heads_projected_sizes(Model *m, const Node *n, const Value *w, int64_t *heads,
+                           int64_t *sizes) {
   const int64_t *v = NULL;
   int count;
   int64_t all;
-  if (!op_int_in(m, n, "num_heads", 0, 1, INT32_MAX, &p->heads) ||
+  if (!op_int_in(m, n, "num_heads", 0, 1, INT32_MAX, heads) ||
       !op_ints(m, n, "qkv_hidden_sizes", &v, &count))
     return false;
-  if (!expr_is_const(p->w->dims[1], &all))
+  if (!expr_is_const(w->dims[1], &all))
     return op_error(m, n, ERR_DYNAMIC, "the hidden size is not known");
   if (count > 0 && (count != 3 || v[0] != v[1]))
     return op_error(m, n, ERR_ATTR_VALUE, "qkv_hidden_sizes must be three, the first two equal");
   for (int k = 0; k < 3; k++) {
-    p->sizes[k] = count > 0 ? v[k] : all / 3;
-    if (p->sizes[k] < 1 || p->sizes[k] % p->heads)
+    sizes[k] = count > 0 ? v[k] : all / 3;
+    if (sizes[k] < 1 || sizes[k] % *heads)
       return op_error(m, n, ERR_SHAPE, "%lld elements do not divide over %lld heads",
-                      (long long)p->sizes[k], (long long)p->heads);
+                      (long long)sizes[k], (long long)*heads);
   }
-  return p->sizes[0] + p->sizes[1] + p->sizes[2] == all ||
+  return sizes[0] + sizes[1] + sizes[2] == all ||
          op_error(m, n, ERR_SHAPE, "queries, keys and values have not %lld columns in all",
                   (long long)all);
 }
@@ -175,7 +176,7 @@ static bool packed_of(Model *m, const Node *n, Packed *p) {
     p->past = node_in(n, 4);
     p->added = node_in(n, 5);
   }
-  return packed_sizes(m, n, p);
+  return heads_projected_sizes(m, n, p->w, &p->heads, p->sizes);
 }
 
 bool heads_need_mask(Model *m, const Node *n, int k, const Expr *const *seen) {

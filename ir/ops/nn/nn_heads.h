@@ -23,6 +23,8 @@ Value *heads_count(Build *b, Value *a, Value *c);
 /* Input k is a mask for seen = {batch, rows, keys}: lengths [batch], ends and then starts
  * [2*batch], [batch, keys] or [batch, rows, keys] of what is above 0. Absent inputs pass. */
 bool heads_need_mask(Model *m, const Node *n, int k, const Expr *const *seen);
+/* Attributes num_heads and qkv_hidden_sizes: the columns of w that are queries, keys and values. */
+bool heads_projected_sizes(Model *m, const Node *n, const Value *w, int64_t *heads, int64_t *sizes);
 /* What is added to scores of type t, [batch, heads or 1, rows or 1, keys]; NULL: nothing. */
 Value *heads_mask(Build *b, const KeyMask *k, DType t);
 /* [batch, len, heads*size] to [batch, heads, len, size] and back; dims 1 and 2 exchanged. */
