@@ -1,7 +1,9 @@
-"""Cases of part contrib: rows gathered from blocks of few bits.
+"""Cases of part contrib: rows gathered from blocks of few bits, sequences without padding, matrices in an order.
 
-check: `node` of tests/ops/run_contrib.py; refused: the same.
+check and refused: `node` and `refused` of tests/ops/run_contrib.py. Operators that ONNX Runtime has on GPUs only: by their definition, in numpy.
 """
+import math
+
 import ml_dtypes
 import numpy as np
 
@@ -147,3 +149,82 @@ def attentions(check, refused):
     run([x, w, bias, order, ends], (0, 3, 4), attended(parts, lens, heads), qkv_hidden_sizes=[size, size, 8])
     refused("PackedAttention", [x, w, bias[1:], order, ends], "bias", qkv_hidden_sizes=[size, size, 8], **given)
     refused("PackedAttention", [x, w, bias, order.T, ends], "sequences", qkv_hidden_sizes=[size, size, 8], **given)
+
+
+# ---- matrices in an order -------------------------------------------------------------------------------------------
+COL, ROW = 0, 1
+
+
+def by_columns(a):
+    """The elements of a matrix, or of each of a batch, column by column, in the matrix's shape."""
+    return np.ascontiguousarray(np.swapaxes(a, -1, -2)).reshape(a.shape)
+
+
+def rounded(real):
+    return np.clip(np.rint(real), -128, 127).astype(np.int8)
+
+
+def ordered_bytes(check, refused):
+    scale, to = np.float32(0.037), np.float32(0.021)
+    names = {(0, 0): "b", (0, 1): "n", (0, 2): "m"}
+    for shape in ((2, 5, 8), (5, 8), (7,)):
+        x = f32(*shape, scale=2.0)
+        y = rounded(x / scale)
+        turned = by_columns if len(shape) > 1 else lambda a: a
+        symbolic = {k: v for k, v in names.items() if k[1] < len(shape)}
+        for given in ({}, symbolic):
+            run = lambda ins, want, **more: check("QuantizeWithOrder", ins, symbolic=given, want=[want], **more)
+            run([x, scale], y, order_input=ROW, order_output=ROW)
+            run([x, scale], turned(y), order_input=ROW, order_output=COL)
+            run([turned(x), scale.reshape(1)], y, order_input=COL, order_output=ROW)
+            run([x.astype(np.float16), scale], rounded(x.astype(np.float16).astype(np.float32) / scale), order_input=ROW, order_output=ROW)
+            back = y.astype(np.float32) * scale
+            run = lambda ins, want, **more: check("DequantizeWithOrder", ins, symbolic=given, want=[want], **more)
+            run([y, scale], back, to=1, order_input=ROW, order_output=ROW)
+            run([turned(y), scale], back, to=1, order_input=COL, order_output=ROW)
+            run([y, scale], turned(back).astype(np.float16), to=10, order_input=ROW, order_output=COL)
+    refused("QuantizeWithOrder", [x, scale], "COL32 of order_output", order_input=ROW, order_output=2)
+    refused("QuantizeWithOrder", [x, scale], "COL32_2R_4R4 of order_output", order_input=ROW, order_output=4)
+    refused("QuantizeWithOrder", [x, scale], "order_output", order_input=ROW)
+    refused("DequantizeWithOrder", [y, scale], "COL4_4R2_8C of order_input", order_input=3, order_output=ROW, to=1)
+    refused("DequantizeWithOrder", [y, scale], "cannot dequantize to f64", order_input=ROW, order_output=ROW, to=11)
+    every = np.arange(-128, 128).astype(np.int8).reshape(2, 8, 16)
+    real = every.astype(np.float64) * scale
+    gelu = real * 0.5 * (1 + np.vectorize(math.erf)(real / np.sqrt(2)))
+    for order in ({}, dict(order_X=ROW, order_Y=ROW), dict(order_X=COL, order_Y=COL)):
+        check("QOrderedGelu", [every, scale, to], slack=1, symbolic=names, want=[rounded(gelu / to)], **order)
+    refused("QOrderedGelu", [every, scale, to], "must be the same", order_X=COL, order_Y=ROW)
+    gamma, beta = f32(16), f32(16)
+    normal = (real - real.mean(-1, keepdims=True)) / np.sqrt(real.var(-1, keepdims=True) + 1e-3)
+    for kind in (np.float32, np.float16):
+        g, b = gamma.astype(kind), beta.astype(kind)
+        run = lambda x, b, want, **more: check("QOrderedLayerNormalization", [x, scale, g, b, to], slack=1, epsilon=1e-3, want=[want], **more)
+        run(every, b, rounded((normal * g + b) / to), symbolic=names)
+        run(every, None, rounded(normal * g / to), axis=2)
+        run(by_columns(every), b, by_columns(rounded((normal * g + b) / to)), order_X=COL, order_Y=COL, symbolic=names)
+    refused("QOrderedLayerNormalization", [every, scale, gamma, beta], "scale of the result is missing")
+    refused("QOrderedLayerNormalization", [every, scale, gamma, beta, to], "more than the last axis", axis=1)
+
+
+def ordered_products(check, refused):
+    a_scale, b_scale, y_scale, c_scale = (np.float32(v) for v in (0.03, 0.02, 0.21, 0.05))
+    order = dict(order_A=ROW, order_B=COL, order_Y=ROW)
+    for a_shape, b_shape in (((16, 32), (32, 24)), ((3, 7, 40), (40, 33)), ((3, 7, 40), (1, 40, 33)), ((3, 7, 40), (3, 40, 33))):
+        a, b = whole(-64, 64, a_shape, np.int8), whole(-64, 64, b_shape, np.int8)
+        total = a.astype(np.int64) @ b.astype(np.int64)
+        lanes, bias = rng.uniform(0.01, 0.03, b_shape[-1]).astype(np.float32), f32(b_shape[-1], scale=3.0)
+        names = {(0, d): "bmk"[-len(a_shape) + d] for d in range(len(a_shape) - 1)}
+        exact = lambda scales: [rounded(total.astype(np.float32) * (a_scale * scales / y_scale))]
+        check("QOrderedMatMul", [a, a_scale, by_columns(b), b_scale, y_scale], symbolic=names, want=exact(b_scale), **order)
+        check("QOrderedMatMul", [a, a_scale, by_columns(b), lanes, y_scale], feed=(0, 2), want=exact(lanes), **order)
+        run = lambda ins, real, **more: check("QOrderedMatMul", ins, slack=1, want=[rounded(real / y_scale)], **{**order, **more})
+        run([a, a_scale, by_columns(b), lanes, y_scale, bias], total * (a_scale * lanes) + bias, symbolic=names)
+        for shape in {total.shape, total.shape[-2:], (*(1,) * (total.ndim - 2), *total.shape[-2:])}:
+            c = whole(-128, 128, shape, np.int8)
+            run([a, a_scale, by_columns(b), lanes, y_scale, bias, c, c_scale], total * (a_scale * lanes) + bias + c * c_scale, feed=(0, 6))
+            run([a, a_scale, by_columns(b), b_scale, y_scale, None, c, c_scale], total * (a_scale * b_scale) + c * c_scale, feed=(0, 6))
+    ins = [a, a_scale, b, b_scale, y_scale]
+    refused("QOrderedMatMul", ins, "COL32 of order_A", order_A=2, order_B=3, order_Y=2)
+    refused("QOrderedMatMul", ins, "B in order COL", order_A=ROW, order_B=ROW, order_Y=ROW)
+    refused("QOrderedMatMul", [*ins, None, c], "scale of C", **order)
+    refused("QOrderedMatMul", [*ins, None, c[..., :-1], c_scale], "dims of C and Y", **order)

@@ -23,8 +23,7 @@ static bool need_one(Model *m, const Node *n, int x, int k, int zero) {
          kit_need_scalar(m, n, k, "scale of A") && kit_need_scalar(m, n, zero, "zero point of A");
 }
 
-/* One element of whatever rank as a scalar; others as they are. */
-static Value *plain(Build *b, Value *v) {
+Value *quant_plain(Build *b, Value *v) {
   if (!v || !b->ok || !v->rank || !value_one_element(v)) return v;
   return build_op(b, "Reshape", 2, (Value *[]){v, build_i64s(b, 0, NULL)}, 0, NULL);
 }
@@ -34,7 +33,7 @@ static Value *binary(Build *b, const char *op, Value *x, Value *y) {
 }
 
 static Value *integer_sum(Build *b, Value *x, Value *w, Value *xz, Value *wz) {
-  Value *in[] = {x, w, plain(b, xz), plain(b, wz)};
+  Value *in[] = {x, w, quant_plain(b, xz), quant_plain(b, wz)};
   return b->ok ? build_op(b, "MatMulInteger", 4, in, 0, NULL) : x;
 }
 
@@ -56,7 +55,7 @@ bool infer_matmul_integer_to_float(Model *m, Node *n) {
 
 bool expand_matmul_integer_to_float(Build *b, Node *n, Value **out) {
   Value *sum = integer_sum(b, n->in[0], n->in[1], node_in(n, 4), node_in(n, 5));
-  Value *scale = binary(b, "Mul", plain(b, n->in[2]), plain(b, n->in[3]));
+  Value *scale = binary(b, "Mul", quant_plain(b, n->in[2]), quant_plain(b, n->in[3]));
   out[0] = with_bias(b, real_of(b, sum, scale), node_in(n, 6));
   return b->ok;
 }
@@ -72,7 +71,7 @@ bool infer_dynamic_quantize_matmul(Model *m, Node *n) {
 bool expand_dynamic_quantize_matmul(Build *b, Node *n, Value **out) {
   const Node *q = build_node(b, "DynamicQuantizeLinear", "", 1, n->in, 3, 0, NULL);
   Value *sum = integer_sum(b, q->out[0], n->in[1], q->out[2], node_in(n, 3));
-  Value *scale = binary(b, "Mul", q->out[1], plain(b, n->in[2]));
+  Value *scale = binary(b, "Mul", q->out[1], quant_plain(b, n->in[2]));
   out[0] = with_bias(b, real_of(b, sum, scale), node_in(n, 4));
   return b->ok;
 }
@@ -117,15 +116,15 @@ bool expand_qgemm(Build *b, Node *n, Value **out) {
   Value *x = turned(b, n, 0, "transA"), *w = turned(b, n, 3, "transB");
   Value *sum = integer_sum(b, x, w, n->in[2], n->in[5]);
   if (node_in(n, 6)) sum = binary(b, "Add", sum, n->in[6]);
-  Value *scale = plain(b, n->in[1]);
+  Value *scale = quant_plain(b, n->in[1]);
   const double alpha = node_float(n, "alpha", 1);
   if (alpha != 1 && b->ok) scale = build2(b, "Mul", build_scalar(b, DT_F32, alpha), scale);
-  scale = binary(b, "Mul", scale, plain(b, n->in[4]));
+  scale = binary(b, "Mul", scale, quant_plain(b, n->in[4]));
   if (!node_in(n, 7)) {
     out[0] = real_of(b, sum, scale);
     return b->ok;
   }
-  Value *in[] = {sum, binary(b, "Div", scale, plain(b, n->in[7])), plain(b, n->in[8])};
+  Value *in[] = {sum, binary(b, "Div", scale, quant_plain(b, n->in[7])), quant_plain(b, n->in[8])};
   if (b->ok) out[0] = build_node(b, "Requantize", "burin", 3, in, 1, 0, NULL)->out[0];
   return b->ok;
 }

@@ -23,3 +23,5 @@ const Expr *quant_to_real(ElemCtx *c, const Node *n, int k, int scale, int zp,
                           const Expr *const *idx);
 /* The one element of input k as i32, or NULL where absent. */
 const Expr *quant_zero(ElemCtx *c, const Node *n, int k);
+/* One element of whatever rank as a scalar; others as they are. */
+Value *quant_plain(Build *b, Value *v);

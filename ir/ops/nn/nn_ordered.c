@@ -1,0 +1,212 @@
+/* Quantized matrices whose elements may lie column by column (com.microsoft): QuantizeWithOrder,
+ * DequantizeWithOrder, QOrderedMatMul, QOrderedGelu, QOrderedLayerNormalization. A tensor keeps its
+ * shape in either order, only its elements, in the last two dims, change their places. Bytes have
+ * no zero point. */
+#include "ir/ops/math/math_matmul.h"
+#include "ir/ops/nn/nn_quant.h"
+
+/* ---- orders ---- */
+enum { ORDER_COL, ORDER_ROW };
+
+static bool order_of(Model *m, const Node *n, const char *name, bool required, int64_t *order) {
+  static const char *const tiled[] = {"COL32", "COL4_4R2_8C", "COL32_2R_4R4"};
+  const Attr *a;
+  if ((required && !op_need_attr(m, n, name, AT_INT, &a)) ||
+      !op_int_in(m, n, name, ORDER_ROW, ORDER_COL, 4, order))
+    return false;
+  return *order <= ORDER_ROW ||
+         op_error(m, n, ERR_UNSUPPORTED,
+                  "order %s of %s, the tiles of one kind of GPU, is not supported; ROW and COL are",
+                  tiled[*order - 2], name);
+}
+
+static bool same_orders(Model *m, const Node *n) {
+  int64_t x, y;
+  if (!order_of(m, n, "order_X", false, &x) || !order_of(m, n, "order_Y", false, &y)) return false;
+  return x == y || op_error(m, n, ERR_ATTR_VALUE, "order_X and order_Y must be the same");
+}
+
+/* The last two dims exchanged: the shape where `whole`, else its elements. */
+static Value *exchanged(Build *b, Value *v, bool whole) {
+  int64_t perm[MAX_RANK];
+  const int r = v->rank;
+  if (whole) {
+    for (int d = 0; d < r; d++) perm[d] = d < r - 2 ? d : 2 * r - 3 - d;
+    return build_transpose(b, v, r, perm);
+  }
+  const Attr axis = attr_int(b->m->arena, "axis", 0);
+  Value *dims[] = {build_shape(b, v, 0, r - 2), build_shape(b, v, r - 1, r),
+                   build_shape(b, v, r - 2, r - 1)};
+  Value *shape = b->ok ? build_op(b, "Concat", 3, dims, 1, &axis) : v;
+  return b->ok ? build2(b, "Reshape", v, shape) : v;
+}
+
+/* v with its elements in another order. */
+static Value *reordered(Build *b, Value *v, int64_t from, int64_t to) {
+  if (from == to || !b->ok || v->rank < 2) return v;
+  v = exchanged(b, v, to == ORDER_COL);
+  return b->ok ? exchanged(b, v, to != ORDER_COL) : v;
+}
+
+/* ---- bytes and numbers ---- */
+static bool need_scale(Model *m, const Node *n, int k) {
+  return op_need_dtype(m, n, k, DT_F32) && kit_need_scalar(m, n, k, "scale");
+}
+
+static Value *numbers(Build *b, Value *v, Value *scale) {
+  scale = quant_plain(b, scale);
+  return b->ok ? build2(b, "DequantizeLinear", v, scale) : v;
+}
+
+static Value *bytes(Build *b, Value *v, Value *scale) {
+  Value *in[] = {v, quant_plain(b, scale), build_scalar(b, DT_I8, 0)};
+  return b->ok ? build_op(b, "QuantizeLinear", 3, in, 0, NULL) : v;
+}
+
+/* ---- QuantizeWithOrder, DequantizeWithOrder: x, scale ---- */
+bool infer_quantize_order(Model *m, Node *n) {
+  int64_t from, to;
+  return op_need_class(m, n, 0, CL_FLOAT) && need_scale(m, n, 1) &&
+         order_of(m, n, "order_input", true, &from) && order_of(m, n, "order_output", true, &to) &&
+         op_out_like(m, n, 0, DT_I8, n->in[0]);
+}
+
+bool expand_quantize_order(Build *b, Node *n, Value **out) {
+  Value *y = bytes(b, n->in[0], n->in[1]);
+  out[0] = reordered(b, y, node_int(n, "order_input", ORDER_ROW),
+                     node_int(n, "order_output", ORDER_ROW));
+  return b->ok;
+}
+
+bool infer_dequantize_order(Model *m, Node *n) {
+  int64_t from, to;
+  DType t;
+  const Attr *a;
+  if (!op_need_dtype(m, n, 0, DT_I8) || !need_scale(m, n, 1) ||
+      !order_of(m, n, "order_input", true, &from) || !order_of(m, n, "order_output", true, &to) ||
+      !op_need_attr(m, n, "to", AT_INT, &a) || !op_dtype(m, n, "to", DT_F32, &t))
+    return false;
+  if (t != DT_F32 && t != DT_F16)
+    return op_error(m, n, ERR_TYPE, "cannot dequantize to %s", dtype_text(t));
+  return op_out_like(m, n, 0, t, n->in[0]);
+}
+
+bool expand_dequantize_order(Build *b, Node *n, Value **out) {
+  Value *x = reordered(b, n->in[0], node_int(n, "order_input", ORDER_ROW),
+                       node_int(n, "order_output", ORDER_ROW));
+  x = numbers(b, x, n->in[1]);
+  out[0] = build_cast(b, x, n->out[0]->dtype);
+  return b->ok;
+}
+
+/* ---- QOrderedGelu: x, its scale, that of the result ---- */
+bool infer_ordered_gelu(Model *m, Node *n) {
+  return op_need_dtype(m, n, 0, DT_I8) && need_scale(m, n, 1) && need_scale(m, n, 2) &&
+         same_orders(m, n) && op_out_like(m, n, 0, DT_I8, n->in[0]);
+}
+
+bool expand_ordered_gelu(Build *b, Node *n, Value **out) {
+  Value *x = numbers(b, n->in[0], n->in[1]);
+  if (b->ok) x = build1(b, "Gelu", x);
+  out[0] = bytes(b, x, n->in[2]);
+  return b->ok;
+}
+
+/* ---- QOrderedLayerNormalization: x, its scale, gamma, beta, the scale of the result ---- */
+bool infer_ordered_norm(Model *m, Node *n) {
+  const Value *x = n->in[0];
+  double epsilon;
+  int axis;
+  if (!node_in(n, 4)) return op_error(m, n, ERR_ARITY, "the scale of the result is missing");
+  if (!op_need_dtype(m, n, 0, DT_I8) || !op_need_rank(m, n, 0, 1, MAX_RANK) ||
+      !need_scale(m, n, 1) || !need_scale(m, n, 4) || !op_need_class(m, n, 2, CL_FLOAT) ||
+      !op_same_dtype(m, n, 3, 2) || !op_axis(m, n, "axis", -1, x->rank, &axis) ||
+      !op_float(m, n, "epsilon", 1e-5, &epsilon) || !same_orders(m, n))
+    return false;
+  if (axis != x->rank - 1)
+    return op_error(m, n, ERR_UNSUPPORTED, "a normalization of more than the last axis");
+  return kit_need_vector(m, n, 2, x->dims[axis], "gamma") &&
+         kit_need_vector(m, n, 3, x->dims[axis], "beta") && op_out_like(m, n, 0, DT_I8, x);
+}
+
+bool expand_ordered_norm(Build *b, Node *n, Value **out) {
+  Arena *a = b->m->arena;
+  const int64_t order = node_int(n, "order_X", ORDER_ROW);
+  Value *x = numbers(b, reordered(b, n->in[0], order, ORDER_ROW), n->in[1]);
+  Value *in[] = {x, build_cast(b, n->in[2], DT_F32), node_in(n, 3)};
+  if (in[2]) in[2] = build_cast(b, in[2], DT_F32);
+  const Attr attrs[] = {attr_int(a, "axis", -1),
+                        attr_float(a, "epsilon", node_float(n, "epsilon", 1e-5))};
+  if (!b->ok) return false;
+  Value *y = build_op(b, "LayerNormalization", in[2] ? 3 : 2, in, 2, attrs);
+  if (b->ok) y = bytes(b, y, n->in[4]);
+  out[0] = reordered(b, y, ORDER_ROW, order);
+  return b->ok;
+}
+
+/* ---- QOrderedMatMul ---- */
+enum { O_A, O_A_SCALE, O_B, O_B_SCALE, O_Y_SCALE, O_BIAS, O_C, O_C_SCALE };
+
+static bool matmul_orders(Model *m, const Node *n) {
+  int64_t a, b, y;
+  if (!order_of(m, n, "order_A", true, &a) || !order_of(m, n, "order_B", true, &b) ||
+      !order_of(m, n, "order_Y", true, &y))
+    return false;
+  return (a == ORDER_ROW && b == ORDER_COL && y == ORDER_ROW) ||
+         op_error(m, n, ERR_UNSUPPORTED, "A and Y must be in order ROW, and B in order COL");
+}
+
+/* C is added to the product, one for all of a batch or one for each. */
+static bool need_c(Model *m, const Node *n) {
+  const Value *c = node_in(n, O_C), *y = n->out[0];
+  if (!c) return true;
+  if (!node_in(n, O_C_SCALE)) return op_error(m, n, ERR_ARITY, "the scale of C is missing");
+  if (!op_need_dtype(m, n, O_C, DT_I8) || !op_need_rank(m, n, O_C, 2, y->rank) ||
+      !need_scale(m, n, O_C_SCALE))
+    return false;
+  for (int d = 1; d <= 2; d++)
+    if (!require_equal(m, n, c->dims[c->rank - d], y->dims[y->rank - d], "dims of C and Y"))
+      return false;
+  return op_broadcasts_to(m, n, O_C, y->rank, (const Expr *const *)y->dims);
+}
+
+bool infer_ordered_matmul(Model *m, Node *n) {
+  const Value *x = n->in[O_A], *w = n->in[O_B];
+  if (!matmul_orders(m, n) || !op_need_dtype(m, n, O_A, DT_I8) ||
+      !op_need_dtype(m, n, O_B, DT_I8) || !op_need_rank(m, n, O_A, 2, 3) ||
+      !op_need_rank(m, n, O_B, 2, x->rank) || !need_scale(m, n, O_A_SCALE) ||
+      !need_scale(m, n, O_Y_SCALE) || !op_need_dtype(m, n, O_B_SCALE, DT_F32) ||
+      !op_need_dtype(m, n, O_BIAS, DT_F32))
+    return false;
+  const Expr *columns = w->dims[w->rank - 1];
+  return (w->rank < 3 || require_broadcast(m, n, w->dims[0], x->dims[0], "batches of A and B")) &&
+         quant_need_lane(m, n, O_B_SCALE, columns, "scale of B") &&
+         kit_need_vector(m, n, O_BIAS, columns, "bias") && matmul_out(m, n, O_A, O_B, DT_I8) &&
+         need_c(m, n);
+}
+
+static Value *binary(Build *b, const char *op, Value *x, Value *y) {
+  return b->ok ? build2(b, op, x, y) : x;
+}
+
+bool expand_ordered_matmul(Build *b, Node *n, Value **out) {
+  Value *of_y = quant_plain(b, n->in[O_Y_SCALE]), *bias = node_in(n, O_BIAS);
+  Value *in[] = {n->in[O_A], reordered(b, n->in[O_B], ORDER_COL, ORDER_ROW)};
+  if (!b->ok) return false;
+  Value *sum = build_op(b, "MatMulInteger", 2, in, 0, NULL);
+  Value *scale =
+      binary(b, "Mul", quant_plain(b, n->in[O_A_SCALE]), quant_plain(b, n->in[O_B_SCALE]));
+  scale = binary(b, "Div", scale, of_y);
+  if (bias || node_in(n, O_C)) {
+    sum = binary(b, "Mul", build_cast(b, sum, DT_F32), scale);
+    scale = build_scalar(b, DT_F32, 1);
+  }
+  if (bias) sum = binary(b, "Add", sum, binary(b, "Div", bias, of_y));
+  if (node_in(n, O_C)) {
+    Value *of_c = binary(b, "Div", quant_plain(b, n->in[O_C_SCALE]), of_y);
+    sum = binary(b, "Add", sum, binary(b, "Mul", build_cast(b, n->in[O_C], DT_F32), of_c));
+  }
+  Value *parts[] = {sum, scale, build_scalar(b, DT_I8, 0)};
+  if (b->ok) out[0] = build_node(b, "Requantize", "burin", 3, parts, 1, 0, NULL)->out[0];
+  return b->ok;
+}
