@@ -23,11 +23,6 @@ static bool need_one(Model *m, const Node *n, int x, int k, int zero) {
          kit_need_scalar(m, n, k, "scale of A") && kit_need_scalar(m, n, zero, "zero point of A");
 }
 
-Value *quant_plain(Build *b, Value *v) {
-  if (!v || !b->ok || !v->rank || !value_one_element(v)) return v;
-  return build_op(b, "Reshape", 2, (Value *[]){v, build_i64s(b, 0, NULL)}, 0, NULL);
-}
-
 static Value *binary(Build *b, const char *op, Value *x, Value *y) {
   return b->ok ? build2(b, op, x, y) : x;
 }

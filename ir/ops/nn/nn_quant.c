@@ -24,6 +24,11 @@ const Expr *quant_zero(ElemCtx *c, const Node *n, int k) {
   return node_in(n, k) ? kit_scalar(c, n, k, DT_I32) : NULL;
 }
 
+Value *quant_plain(Build *b, Value *v) {
+  if (!v || !b->ok || !v->rank || !value_one_element(v)) return v;
+  return build_op(b, "Reshape", 2, (Value *[]){v, build_i64s(b, 0, NULL)}, 0, NULL);
+}
+
 /* x between bounds; NaN becomes the lower one. */
 static const Expr *between(ElemCtx *c, const Expr *x, const Expr *lo, const Expr *hi) {
   ExprPool *p = c->pool;
