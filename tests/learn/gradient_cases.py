@@ -258,6 +258,9 @@ def attentions():
     yield one("Attention", "Attention", {"q": (1, 2, 3, 4), "k": (1, 2, 5, 4), "v": (1, 2, 5, 4)})
     yield one("Attention causal", "Attention", {"q": (1, 2, 4, 4), "k": (1, 1, 4, 4), "v": (1, 1, 4, 4)}, is_causal=1)
     yield one("Attention mask", "Attention", {"q": (1, 2, 3, 4), "k": (1, 2, 5, 4), "v": (1, 2, 5, 4), "m": (3, 5)})
+    yield one("PackedMultiHeadAttention", "PackedMultiHeadAttention", {"q": (4, 4), "k": (4, 4), "v": (4, 6)},
+              {"o": np.array([[0, 3, 4], [5, 1, 2]], np.int32), "e": np.array([0, 1, 4], np.int32)},
+              domain="com.microsoft", order=["q", "k", "v", "", "o", "e"], num_heads=2)
     yield one("RotaryEmbedding", "RotaryEmbedding", {"x": (1, 2, 3, 4)},
               {"c": np.cos(np.arange(6.0)).reshape(1, 3, 2), "s": np.sin(np.arange(6.0)).reshape(1, 3, 2)})
 
