@@ -105,6 +105,14 @@ static bool from_data(const Call *c, int k) {
   return input(c, k) && !known_int(c->in[k], &known);
 }
 
+/* False: reported. Inputs of a body have no type yet. */
+static bool position_typed(const Call *c, int k) {
+  const Value *v = input(c, k);
+  if (!v || v->kind == TY_NONE || v->dtype == DT_I32 || v->dtype == DT_I64) return true;
+  fail(c, ERR_TYPE, "the position is not i32 or i64");
+  return false;
+}
+
 /* ---- operators ---- */
 static Value *do_construct(const Call *c) {
   if (c->n_in < 1) return fail(c, ERR_ARITY, "needs at least one input");
@@ -123,6 +131,7 @@ static Value *do_empty(const Call *c) {
 
 static Value *do_insert(const Call *c) {
   if (!input(c, 1)) return fail(c, ERR_ARITY, "no tensor to insert");
+  if (!position_typed(c, 2)) return NULL;
   if (is_list(c) || (sequence_of(c->im, c->in[0]) && from_data(c, 2)))
     return run_list(c, "SequenceInsert", true);
   const Seq *q = need_sequence(c, 0);
@@ -136,6 +145,7 @@ static Value *do_insert(const Call *c) {
 }
 
 static Value *do_erase(const Call *c) {
+  if (!position_typed(c, 1)) return NULL;
   if (is_list(c) || (sequence_of(c->im, input(c, 0)) && from_data(c, 1)))
     return run_list(c, "SequenceErase", true);
   const Seq *q = need_sequence(c, 0);
@@ -182,6 +192,7 @@ static Value *gather_item(const Call *c, const Seq *q) {
 }
 
 static Value *do_at(const Call *c) {
+  if (!position_typed(c, 1)) return NULL;
   const Seq *q = is_list(c) ? NULL : need_sequence(c, 0);
   int64_t known;
   if (!input(c, 1)) return fail(c, ERR_ARITY, "no position");
