@@ -148,7 +148,7 @@ bool infer_list_insert(Model *m, Node *n) {
   enum { STEPS = 1000 };
   ItemType t = {.steps = STEPS};
   const Value *const item = n->in[1];
-  if (!need_list(m, n)) return false;
+  if (!need_list(m, n) || !op_need_class(m, n, 2, CL_INT)) return false;
   if (trace(n->graph, n->in[0], &t) && t.dtype != item->dtype)
     return op_error(m, n, ERR_TYPE, "a tensor of %s for a sequence of %s", dtype_text(item->dtype),
                     dtype_text(t.dtype));
@@ -157,7 +157,9 @@ bool infer_list_insert(Model *m, Node *n) {
 const ExternRow ext_list_insert = {"rt_sequence_insert", (void *)rt_sequence_insert, pack_nothing,
                                    NULL, .heap = true};
 
-bool infer_list(Model *m, Node *n) { return need_list(m, n) && op_out(m, n, 0, DT_I64, 0, NULL); }
+bool infer_list(Model *m, Node *n) {
+  return need_list(m, n) && op_need_class(m, n, 1, CL_INT) && op_out(m, n, 0, DT_I64, 0, NULL);
+}
 const ExternRow ext_list_erase = {"rt_sequence_erase", (void *)rt_sequence_erase, pack_nothing,
                                   NULL, .heap = true};
 const ExternRow ext_list_length = {
