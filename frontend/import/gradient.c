@@ -14,19 +14,21 @@ static const Attr *named_attr(const Attr *attrs, int n, const char *name) {
   return NULL;
 }
 
-/* v as it is where c's values stand for others: itself, or the result of a copy. NULL: reported. */
-static Value *recomputed(Import *im, Graph *g, GraphCopy *c, Value *v, const Loc *loc) {
-  if (!v || !v->def || graph_copy_of(c, v) != v) return v ? graph_copy_of(c, v) : v;
-  const Node *n = v->def;
-  bool changed = false;
-  for (int k = 0; k < n->n_in; k++) {
-    Value *in = recomputed(im, g, c, n->in[k], loc);
-    if (n->in[k] && !in) return NULL;
-    changed |= in != n->in[k];
+static bool is_other(void *user, Value *v) { return graph_copy_of(user, v) != v; }
+
+/* y as it is where c's values stand for others: copies of what depends on them, as far as y. NULL:
+ * reported. */
+static Value *recomputed(Import *im, Graph *g, GraphCopy *c, Value *y, const Loc *loc) {
+  const Graph *const from = y->def ? y->def->graph : g;
+  const int n = from->nodes.n; /* copies come behind these */
+  for (int i = 0; i < n && y->def; i++) {
+    const Node *const node = from->nodes.data[i];
+    if (node_any_read(node, is_other, c) &&
+        (!count_node(im, loc) || !op_infer(im->m, graph_copy_node(c, g, node))))
+      return NULL;
+    if (node == y->def) break;
   }
-  if (!changed) return v;
-  if (!count_node(im, loc)) return NULL;
-  return op_infer(im->m, graph_copy_node(c, g, n)) ? graph_copy_of(c, v) : NULL;
+  return graph_copy_of(c, y);
 }
 
 /* The names of xs or zs from input `from` on; copies[] learns which inputs are other values. */

@@ -1,6 +1,22 @@
-/* Copies of graphs. */
+/* Walks over what graphs read, and copies of graphs. */
 #include "ir/graph/graph.h"
 #include "ir/graph/op_row.h"
+
+bool node_any_read(const Node *n, bool (*f)(void *user, Value *v), void *user) {
+  for (int k = 0; k < n->n_in; k++)
+    if (n->in[k] && f(user, n->in[k])) return true;
+  for (int k = 0; k < n->n_attrs; k++)
+    if (n->attrs[k].kind == AT_GRAPH && graph_any_read(n->attrs[k].graph, f, user)) return true;
+  return false;
+}
+
+bool graph_any_read(const Graph *g, bool (*f)(void *user, Value *v), void *user) {
+  for (int i = 0; i < g->nodes.n; i++)
+    if (node_any_read(g->nodes.data[i], f, user)) return true;
+  for (int k = 0; k < g->outputs.n; k++)
+    if (f(user, g->outputs.data[k])) return true;
+  return false;
+}
 
 static Value *mapped(const GraphCopy *c, Value *v) {
   return v && v->id < c->n && c->to[v->id] ? c->to[v->id] : v;

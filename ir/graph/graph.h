@@ -246,6 +246,10 @@ void graph_sort(Graph *g); /* restores topological order (stable) */
 /* What an earlier inference, with other types, found of the elements of its nodes' results, of its
  * regions', too. */
 void graph_forget_contents(Graph *g);
+/* Is f true for a value that n, or g, reads? Regions included; their own values are asked about, too. */
+bool node_any_read(const Node *n, bool (*f)(void *user, Value *v), void *user);
+bool graph_any_read(const Graph *g, bool (*f)(void *user, Value *v), void *user);
+
 /* A copy of nodes: values that stand for others, by the id of these. */
 typedef struct GraphCopy {
   Value **to; /* NULL: itself, as what lies outside */

@@ -18,21 +18,10 @@ static bool carries(const Value *v) {
 }
 
 /* ---- which nodes are on the way ---- */
-static void lead_from(GradientWalk *w, const Graph *g, Value *v);
-
-/* What the regions of n read, their own values left out: these have ids, too, but nobody asks. */
-static void lead_from_region(GradientWalk *w, const Graph *g, const Graph *region) {
-  for (int i = 0; i < region->nodes.n; i++) {
-    const Node *n = region->nodes.data[i];
-    for (int k = 0; k < n->n_in; k++) lead_from(w, g, n->in[k]);
-    for (int k = 0; k < n->n_attrs; k++)
-      if (n->attrs[k].kind == AT_GRAPH) lead_from_region(w, g, n->attrs[k].graph);
-  }
-  for (int i = 0; i < region->outputs.n; i++) lead_from(w, g, region->outputs.data[i]);
-}
-
-static void lead_from(GradientWalk *w, const Graph *g, Value *v) {
-  if (v && v->kind != TY_NONE) w->leads[v->id] = true;
+static bool lead_from(void *user, Value *v) {
+  GradientWalk *w = user;
+  w->leads[v->id] = true;
+  return false;
 }
 
 static bool leads(const GradientWalk *w, const Node *n) {
@@ -42,36 +31,15 @@ static bool leads(const GradientWalk *w, const Node *n) {
 }
 
 static void find_leading(GradientWalk *w, const Graph *g, int n_y, Value *const *ys) {
-  for (int k = 0; k < n_y; k++) lead_from(w, g, ys[k]);
-  for (int i = g->nodes.n - 1; i >= 0; i--) {
-    Node *n = g->nodes.data[i];
-    if (!leads(w, n)) continue;
-    for (int k = 0; k < n->n_in; k++) lead_from(w, g, n->in[k]);
-    for (int k = 0; k < n->n_attrs; k++)
-      if (n->attrs[k].kind == AT_GRAPH) lead_from_region(w, g, n->attrs[k].graph);
-  }
+  for (int k = 0; k < n_y; k++) lead_from(w, ys[k]);
+  for (int i = g->nodes.n - 1; i >= 0; i--)
+    if (leads(w, g->nodes.data[i])) node_any_read(g->nodes.data[i], lead_from, w);
 }
 
-static bool region_reached(const GradientWalk *w, const Graph *region) {
-  for (int i = 0; i < region->nodes.n; i++) {
-    const Node *n = region->nodes.data[i];
-    for (int k = 0; k < n->n_in; k++)
-      if (n->in[k] && n->in[k]->id < w->n_values && w->reached[n->in[k]->id]) return true;
-    for (int k = 0; k < n->n_attrs; k++)
-      if (n->attrs[k].kind == AT_GRAPH && region_reached(w, n->attrs[k].graph)) return true;
-  }
-  for (int i = 0; i < region->outputs.n; i++)
-    if (w->reached[region->outputs.data[i]->id]) return true;
-  return false;
-}
+static bool is_reached(void *user, Value *v) { return ((GradientWalk *)user)->reached[v->id]; }
 
-static bool node_reached(const GradientWalk *w, const Node *n) {
-  if (n->op->gradient_kind == GK_CUT) return false;
-  for (int k = 0; k < n->n_in; k++)
-    if (n->in[k] && w->reached[n->in[k]->id]) return true;
-  for (int k = 0; k < n->n_attrs; k++)
-    if (n->attrs[k].kind == AT_GRAPH && region_reached(w, n->attrs[k].graph)) return true;
-  return false;
+static bool node_reached(GradientWalk *w, const Node *n) {
+  return n->op->gradient_kind != GK_CUT && node_any_read(n, is_reached, w);
 }
 
 static GradientWalk find_way(Model *m, const Graph *g, int n_y, Value *const *ys, int n_x,
@@ -100,14 +68,19 @@ static bool is_composite(const Node *n) {
          (row->gradient_parts && node_int(n, "training_mode", 0));
 }
 
+static bool mark_all(Graph *g);
+
+static bool mark_node(Node *n) {
+  bool any = is_composite(n);
+  if (any) n->mark = 1;
+  for (int k = 0; k < n->n_attrs; k++)
+    if (n->attrs[k].kind == AT_GRAPH) any |= mark_all(n->attrs[k].graph);
+  return any;
+}
+
 static bool mark_all(Graph *g) {
   bool any = false;
-  for (int i = 0; i < g->nodes.n; i++) {
-    Node *n = g->nodes.data[i];
-    if (is_composite(n)) n->mark = any = true;
-    for (int k = 0; k < n->n_attrs; k++)
-      if (n->attrs[k].kind == AT_GRAPH) any |= mark_all(n->attrs[k].graph);
-  }
+  for (int i = 0; i < g->nodes.n; i++) any |= mark_node(g->nodes.data[i]);
   return any;
 }
 
@@ -115,12 +88,7 @@ bool gradient_mark_composites(Model *m, Graph *g, int n_y, Value *const *ys, int
                               Value *const *xs) {
   const GradientWalk w = find_way(m, g, n_y, ys, n_x, xs);
   bool any = false;
-  for (int i = 0; i < w.on.n; i++) {
-    Node *n = w.on.data[i];
-    if (is_composite(n)) n->mark = any = true;
-    for (int k = 0; k < n->n_attrs; k++)
-      if (n->attrs[k].kind == AT_GRAPH) any |= mark_all(n->attrs[k].graph);
-  }
+  for (int i = 0; i < w.on.n; i++) any |= mark_node(w.on.data[i]);
   return any;
 }
 

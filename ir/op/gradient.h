@@ -48,4 +48,3 @@ Value *build_reshape_like(Build *b, Value *v, const Value *like);
 Value *build_full_like(Build *b, const Value *like, double v); /* all elements v */
 Value *build_sum(Build *b, Value *v, int n, const int64_t *axes, bool keep);
 Value *build_mean(Build *b, Value *v, int n, const int64_t *axes, bool keep);
-Value *build_slice(Build *b, Value *v, int64_t axis, int64_t from, int64_t to);

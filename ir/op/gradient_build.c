@@ -12,41 +12,29 @@ Value *build_map(Build *b, DType t, const char *text, int n, Value *const *in) {
   return build_node(b, "Map", "burin", n, in, 1, 2, attrs)->out[0];
 }
 
-Value *build_sum(Build *b, Value *v, int n, const int64_t *axes, bool keep) {
+static Value *reduced(Build *b, const char *op, Value *v, int n, const int64_t *axes, bool keep) {
   if (!b->ok || n == 0) return v;
   const Attr a = attr_int(b->m->arena, "keepdims", keep);
-  return build_op(b, "ReduceSum", 2, (Value *[]){v, build_i64s(b, n, axes)}, 1, &a);
+  return build_op(b, op, 2, (Value *[]){v, build_i64s(b, n, axes)}, 1, &a);
+}
+
+Value *build_sum(Build *b, Value *v, int n, const int64_t *axes, bool keep) {
+  return reduced(b, "ReduceSum", v, n, axes, keep);
 }
 
 Value *build_mean(Build *b, Value *v, int n, const int64_t *axes, bool keep) {
-  if (!b->ok || n == 0) return v;
-  const Attr a = attr_int(b->m->arena, "keepdims", keep);
-  return build_op(b, "ReduceMean", 2, (Value *[]){v, build_i64s(b, n, axes)}, 1, &a);
-}
-
-Value *build_slice(Build *b, Value *v, int64_t axis, int64_t from, int64_t to) {
-  Value *in[] = {v, build_i64s(b, 1, &from), build_i64s(b, 1, &to), build_i64s(b, 1, &axis)};
-  return build_op(b, "Slice", 4, in, 0, NULL);
+  return reduced(b, "ReduceMean", v, n, axes, keep);
 }
 
 Value *build_reshape_like(Build *b, Value *v, const Value *like) {
   if (!b->ok || value_same_shape(v, like)) return v;
-  int64_t dims[MAX_RANK];
-  Value *shape = value_is_static(like, dims)
-                     ? build_i64s(b, like->rank, dims)
-                     : build_shape(b, (Value *)(uintptr_t)like, 0, like->rank);
   const Attr zero = attr_int(b->m->arena, "allowzero", 1);
-  return build_op(b, "Reshape", 2, (Value *[]){v, shape}, 1, &zero);
+  return build_op(b, "Reshape", 2, (Value *[]){v, build_shape_of(b, like)}, 1, &zero);
 }
 
 Value *build_full_like(Build *b, const Value *like, double v) {
   Value *one = build_scalar(b, like->dtype, v);
-  if (like->rank == 0) return one;
-  int64_t dims[MAX_RANK];
-  Value *shape = value_is_static(like, dims)
-                     ? build_i64s(b, like->rank, dims)
-                     : build_shape(b, (Value *)(uintptr_t)like, 0, like->rank);
-  return build2(b, "Expand", one, shape);
+  return like->rank == 0 ? one : build2(b, "Expand", one, build_shape_of(b, like));
 }
 
 Value *build_sum_to(Build *b, Value *v, const Value *like) {

@@ -71,6 +71,11 @@ Value *build_reshape(Build *b, Value *v, int rank, const int64_t *dims);
 Value *build_transpose(Build *b, Value *v, int rank, const int64_t *perm);
 Value *build_unsqueeze(Build *b, Value *v, int64_t axis);
 Value *build_shape(Build *b, Value *v, int64_t from, int64_t to); /* dims [from, to) as i64s */
+Value *build_shape_of(Build *b, const Value *v); /* all of them: constants where they are known */
+Value *build_slice(Build *b, Value *v, int64_t axis, int64_t from, int64_t to); /* [from, to) */
+Value *build_swap_last(Build *b, Value *v); /* the last two dims exchanged */
+/* A vector over the channels as [1, C, 1, …] of that rank and type. */
+Value *build_channels(Build *b, Value *v, DType t, int rank);
 Value *build_scalar(Build *b, DType t, double v);
 Value *build_i64s(Build *b, int n, const int64_t *v);
 

@@ -56,6 +56,31 @@ Value *build_shape(Build *b, Value *v, int64_t from, int64_t to) {
   return build_op(b, "Shape", 1, &v, 2, range);
 }
 
+Value *build_shape_of(Build *b, const Value *v) {
+  int64_t dims[MAX_RANK];
+  return value_is_static(v, dims) ? build_i64s(b, v->rank, dims)
+                                  : build_shape(b, (Value *)(uintptr_t)v, 0, v->rank);
+}
+
+Value *build_slice(Build *b, Value *v, int64_t axis, int64_t from, int64_t to) {
+  Value *in[] = {v, build_i64s(b, 1, &from), build_i64s(b, 1, &to), build_i64s(b, 1, &axis)};
+  return build_op(b, "Slice", 4, in, 0, NULL);
+}
+
+Value *build_swap_last(Build *b, Value *v) {
+  int64_t perm[MAX_RANK];
+  const int r = v->rank;
+  for (int d = 0; d < r; d++) perm[d] = d < r - 2 ? d : 2 * r - 3 - d;
+  return b->ok ? build_transpose(b, v, r, perm) : v;
+}
+
+Value *build_channels(Build *b, Value *v, DType t, int rank) {
+  int64_t shape[MAX_RANK];
+  for (int d = 0; d < rank; d++) shape[d] = d == 1 ? -1 : 1;
+  v = build_cast(b, v, t);
+  return b->ok && rank > 1 ? build_reshape(b, v, rank, shape) : v;
+}
+
 Value *build_scalar(Build *b, DType t, double v) { return value_const_scalar(b->m, t, v); }
 
 Value *build_i64s(Build *b, int n, const int64_t *v) { return value_const_i64s(b->m, 1, n, v); }

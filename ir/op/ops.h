@@ -28,20 +28,6 @@
   bool infer(Model *m, Node *n);                                                                \
   body gradient
 #include "ir/ops/ops.def"
-#undef OP
-#undef EW
-#undef ELEM
-#undef EXPAND
-#undef EXTERN
-#undef REGION
-#undef CUT
-#undef MISSING
-#undef DERIVED
-#undef ADJOINT
-#undef GRADIENT
-#undef PARTS
-#undef TRAINED
-#undef EXPANDED
 
 /* ---- common infer rules (one output) ---- */
 bool infer_same(Model *m, Node *n);         /* every output like input 0: kind, any dtype */

@@ -32,18 +32,4 @@ const OpRow op_rows[] = {
 #include "ir/ops/ops.def"
     {0},
 };
-#undef OP
-#undef EW
-#undef ELEM
-#undef EXPAND
-#undef EXTERN
-#undef REGION
-#undef CUT
-#undef MISSING
-#undef DERIVED
-#undef ADJOINT
-#undef GRADIENT
-#undef PARTS
-#undef TRAINED
-#undef EXPANDED
 const int op_row_count = (int)(sizeof op_rows / sizeof *op_rows) - 1;

@@ -93,6 +93,24 @@ def gradient_operator(burin):
     return got == [7, 2, 13, 2], f"{got}"  # 2a + b, a, 2h + b, 2
 
 
+def gradient_of_others(burin):
+    """Operator Gradient at other values: through a branch that captures them, and thirty diamonds."""
+    node, info, f = helper.make_node, helper.make_tensor_value_info, gradient_cases.F
+    branches = [helper.make_graph([node(op, ["a", "b"], [op])], op, [], [info(op, f, [])]) for op in ("Mul", "Add")]
+    nodes = [node("Less", ["zero", "b"], ["c"]), node("If", ["c"], ["p0"], then_branch=branches[0], else_branch=branches[1])]
+    nodes += [node("Add", [f"p{k}", f"p{k}"], [f"p{k + 1}"]) for k in range(30)]
+    nodes += [node("Gradient", ["h", "b"], ["dh"], domain=TRAINING, xs=["a"], zs=["b"], y="p30"),
+              node("Gradient", ["h", "q"], ["dq"], domain=TRAINING, xs=["a", "b"], y="p30")]
+    nodes[-1].output[:] = ["", "dq"]
+    graph = helper.make_graph(nodes, "g", [info(n, f, []) for n in "abhq"], [info(n, f, None) for n in ("dh", "dq")],
+                              [numpy_helper.from_array(np.array(0.0), "zero")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20), helper.make_opsetid(TRAINING, 1)])
+    run = burin.compile(model).run
+    got = [[float(v) / 2 ** 30 for v in run({"a": np.array(2.0), "b": np.array(b), "h": np.array(5.0), "q": np.array(q)})]
+           for b, q in ((3.0, 7.0), (-3.0, 7.0), (3.0, -7.0))]
+    return got == [[3, 5], [1, 5], [3, 1]], f"{got}"  # b and h where the branch multiplies, else 1
+
+
 def refusals(burin):
     """(what, flags, a piece of the message) for a graph of two operators that have no gradient yet."""
     node, info, f = helper.make_node, helper.make_tensor_value_info, gradient_cases.F
@@ -153,6 +171,7 @@ def main():
             worst = max(worst, run_case(case, check_twice, rng, burin, count))
     if not args.only:
         count.add("operator Gradient", *gradient_operator(burin))
+        count.add("operator Gradient, other values", *gradient_of_others(burin))
         for what, ok, why in refusals(burin):
             count.add(f"refusal: {what}", ok, why)
     print(f"worst relative error {worst:.2g}")

@@ -132,15 +132,6 @@ bool infer_gru(Model *m, Node *n) { return infer_cell(m, n, CELL_GRU); }
 bool infer_rnn(Model *m, Node *n) { return infer_cell(m, n, CELL_RNN); }
 
 /* ---- building blocks ---- */
-static Value *slice_axis(Build *b, Value *v, int64_t axis, int64_t from, int64_t to) {
-  Value *ins[4] = {v, build_i64s(b, 1, &from), build_i64s(b, 1, &to), build_i64s(b, 1, &axis)};
-  return build_op(b, "Slice", 4, ins, 0, NULL);
-}
-
-static Value *transpose2(Build *b, Value *v) {
-  return build_transpose(b, v, 2, (const int64_t[]){1, 0});
-}
-
 static Value *concat(Build *b, int n, Value *const *v, int64_t axis) {
   const Attr a = attr_int(b->m->arena, "axis", axis);
   return n == 1 ? v[0] : build_op(b, "Concat", n, v, 1, &a);
@@ -337,12 +328,12 @@ static void pick_activations(const Rnn *r, int d, ActUse *use) {
 /* Sum of both biases; for a late reset the recurrent bias of the last gate stays apart. */
 static Value *biases(Build *b, const Rnn *r, Direction *d, Value *bias) {
   const int64_t h = r->hidden, rows = h * cell_gates[r->cell];
-  Value *wb = slice_axis(b, bias, 0, 0, rows), *rb = slice_axis(b, bias, 0, rows, 2 * rows);
+  Value *wb = build_slice(b, bias, 0, 0, rows), *rb = build_slice(b, bias, 0, rows, 2 * rows);
   if (!r->late_reset) return build2(b, "Add", wb, rb);
-  d->late_bias = slice_axis(b, rb, 0, 2 * h, 3 * h);
+  d->late_bias = build_slice(b, rb, 0, 2 * h, 3 * h);
   Value *parts[2] = {
-      build2(b, "Add", slice_axis(b, wb, 0, 0, 2 * h), slice_axis(b, rb, 0, 0, 2 * h)),
-      slice_axis(b, wb, 0, 2 * h, 3 * h)};
+      build2(b, "Add", build_slice(b, wb, 0, 0, 2 * h), build_slice(b, rb, 0, 0, 2 * h)),
+      build_slice(b, wb, 0, 2 * h, 3 * h)};
   return concat(b, 2, parts, 0);
 }
 
@@ -364,7 +355,7 @@ static Direction set_up(Build *b, const Rnn *r, int k) {
     d.xw = dynamic_product(b, x, w, of_direction(b, r->n->in[W_SCALE], r->dirs, k),
                            of_direction(b, r->n->in[W_SCALE + 1], r->dirs, k));
   else
-    d.xw = build2(b, "MatMul", x, transpose2(b, w));
+    d.xw = build2(b, "MatMul", x, build_swap_last(b, w));
   if (node_in(r->n, 3))
     d.xw = build2(b, "Add", d.xw, biases(b, r, &d, of_direction(b, r->n->in[3], r->dirs, k)));
   if (bytes) {
@@ -372,14 +363,14 @@ static Direction set_up(Build *b, const Rnn *r, int k) {
     d.scale = of_direction(b, r->n->in[R_SCALE], r->dirs, k);
     d.zero = of_direction(b, r->n->in[R_SCALE + 1], r->dirs, k);
   } else if (r->cell == CELL_GRU && !r->late_reset) {
-    d.rt = transpose2(b, slice_axis(b, rec, 0, 0, 2 * h));
-    d.rh = transpose2(b, slice_axis(b, rec, 0, 2 * h, 3 * h));
+    d.rt = build_swap_last(b, build_slice(b, rec, 0, 0, 2 * h));
+    d.rh = build_swap_last(b, build_slice(b, rec, 0, 2 * h, 3 * h));
   } else {
-    d.rt = transpose2(b, rec);
+    d.rt = build_swap_last(b, rec);
   }
   if (r->cell == CELL_LSTM && node_in(r->n, 7)) {
     Value *peep = of_direction(b, r->n->in[7], r->dirs, k);
-    for (int i = 0; i < 3; i++) d.peep[i] = slice_axis(b, peep, 0, i * h, (i + 1) * h);
+    for (int i = 0; i < 3; i++) d.peep[i] = build_slice(b, peep, 0, i * h, (i + 1) * h);
   }
   return d;
 }

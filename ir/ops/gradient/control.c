@@ -11,21 +11,22 @@ typedef Vec(Value *) ValueList;
 static bool infer_copy(void *user, Node *n) { return op_infer(user, n); }
 
 /* Values from outside that the region reads, and whose gradient is wanted. */
-static void add_captured(const Gradient *s, ValueList *l, Value *v) {
-  if (!v || !gradient_wants(s, v)) return;
-  for (int k = 0; k < l->n; k++)
-    if (l->data[k] == v) return;
-  vec_push(s->b->m->arena, l, v);
+typedef struct Captured {
+  const Gradient *s;
+  ValueList *l;
+} Captured;
+
+static bool add_captured(void *user, Value *v) {
+  const Captured *c = user;
+  if (!gradient_wants(c->s, v)) return false;
+  for (int k = 0; k < c->l->n; k++)
+    if (c->l->data[k] == v) return false;
+  vec_push(c->s->b->m->arena, c->l, v);
+  return false;
 }
 
 static void captured(const Gradient *s, const Graph *g, ValueList *l) {
-  for (int i = 0; i < g->nodes.n; i++) {
-    const Node *n = g->nodes.data[i];
-    for (int k = 0; k < n->n_in; k++) add_captured(s, l, n->in[k]);
-    for (int k = 0; k < n->n_attrs; k++)
-      if (n->attrs[k].kind == AT_GRAPH) captured(s, n->attrs[k].graph, l);
-  }
-  for (int k = 0; k < g->outputs.n; k++) add_captured(s, l, g->outputs.data[k]);
+  graph_any_read(g, add_captured, &(Captured){s, l});
 }
 
 static bool has_random(const Graph *g) {

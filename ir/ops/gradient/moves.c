@@ -3,8 +3,6 @@
 #include "ir/op/gradient.h"
 #include "ir/op/kit.h"
 
-static Value *whole_shape(Build *b, Value *v) { return build_shape(b, v, 0, v->rank); }
-
 static Value *flat(Build *b, Value *v) {
   const int64_t all = -1;
   return b->ok ? build_reshape(b, v, 1, &all) : v;
@@ -27,7 +25,7 @@ static Value *positions(Build *b, Value *v) {
   Value *size = build1(b, "Size", v);
   Value *in[] = {build_scalar(b, DT_I64, 0), size, build_scalar(b, DT_I64, 1)};
   Value *range = b->ok ? build_op(b, "Range", 3, in, 0, NULL) : v;
-  return b->ok ? build2(b, "Reshape", range, whole_shape(b, v)) : v;
+  return b->ok ? build2(b, "Reshape", range, build_shape_of(b, v)) : v;
 }
 
 static Value *zeros_of(Build *b, Value *count, DType t) {
@@ -36,19 +34,28 @@ static Value *zeros_of(Build *b, Value *count, DType t) {
   return b->ok ? build2(b, "Expand", build_scalar(b, t, 0), count) : count;
 }
 
-/* Whatever n does to elements it does to their positions, which tell where g belongs. */
-static bool give_moved(Gradient *s, Value *const *in, int n_in) {
+/* What n does to the elements of input k it does to their numbers, which tell where g belongs (and of
+ * several that meet at one place, which of them is seen). They begin with 1; all others are 0. */
+static bool give_picked(Gradient *s, int k) {
   Build *b = s->b;
   const Node *n = s->n;
-  Value *x = n->in[0], *own[8];
-  if (n_in > 8 || n->n_out != 1) return false;
-  for (int k = 0; k < n_in; k++) own[k] = in[k];
-  own[0] = positions(b, x);
+  Value *x = n->in[k], *own[8];
+  if (n->n_in > 8 || n->n_out != 1) return false;
+  for (int i = 0; i < n->n_in; i++) {
+    Value *v = own[i] = n->in[i];
+    if (!v || !dtype_is_float(v->dtype)) continue;
+    own[i] = i == k  ? build2(b, "Add", positions(b, v), build_scalar(b, DT_I64, 1))
+             : b->ok ? build_map(b, DT_I64, "select(a == a, 0, 0)", 1, &v)
+                     : v;
+  }
   if (!b->ok) return false;
   Value *from =
-      build_node(b, n->op->name, n->op->domain, n_in, own, 1, n->n_attrs, n->attrs)->out[0];
-  Value *count = b->ok ? build1(b, "Size", x) : x;
+      build_node(b, n->op->name, n->op->domain, n->n_in, own, 1, n->n_attrs, n->attrs)->out[0];
+  const int64_t one = 1, most = INT64_MAX;
+  Value *count = b->ok ? build2(b, "Add", build1(b, "Size", x), build_scalar(b, DT_I64, 1)) : x;
   Value *d = scatter_add(b, zeros_of(b, count, x->dtype), flat(b, from), flat(b, s->g[0]), 0);
+  Value *cut[] = {d, build_i64s(b, 1, &one), build_i64s(b, 1, &most)};
+  d = b->ok ? build_op(b, "Slice", 3, cut, 0, NULL) : d;
   return b->ok && gradient_give(s, x, build_reshape_like(b, d, x));
 }
 
@@ -82,13 +89,12 @@ static Value *pad(Build *b, Value *v, const int64_t *pads) {
   return b->ok ? build2(b, "Pad", v, build_i64s(b, 2 * v->rank, pads)) : v;
 }
 
-static bool moved_gather(Gradient *s) {
+/* g added at the index tuples `at` of x. */
+static bool give_at(Gradient *s, Value *at, Value *g) {
   Build *b = s->b;
-  const Node *n = s->n;
-  Value *x = n->in[0];
-  Value *at = build_unsqueeze(b, n->in[1], n->in[1]->rank);
+  Value *x = s->n->in[0];
   const Attr add = attr_string(b->m->arena, "reduction", "add");
-  Value *in[] = {build_full_like(b, x, 0), at, s->g[0]};
+  Value *in[] = {build_full_like(b, x, 0), at, g};
   return b->ok && gradient_give(s, x, build_op(b, "ScatterND", 3, in, 1, &add));
 }
 
@@ -106,16 +112,13 @@ bool grad_moved(Gradient *s) {
   }
   if (kit_is(n, "Expand")) return gradient_give(s, x, build_sum_to(b, g, x));
   if (kit_is(n, "Slice") && sliced_pads(s, pads)) return gradient_give(s, x, pad(b, g, pads));
-  if (kit_is(n, "Gather") && node_int(n, "axis", 0) == 0) return moved_gather(s);
+  if (kit_is(n, "Gather") && node_int(n, "axis", 0) == 0)
+    return give_at(s, build_unsqueeze(b, n->in[1], n->in[1]->rank), g);
   if (kit_is(n, "GatherElements"))
     return gradient_give(
         s, x, scatter_add(b, build_full_like(b, x, 0), n->in[1], g, node_int(n, "axis", 0)));
-  if (kit_is(n, "GatherND") && (!dims || dims->ints[0] == 0)) {
-    const Attr add = attr_string(b->m->arena, "reduction", "add");
-    Value *in[] = {build_full_like(b, x, 0), n->in[1], g};
-    return b->ok && gradient_give(s, x, build_op(b, "ScatterND", 3, in, 1, &add));
-  }
-  return give_moved(s, n->in, n->n_in);
+  if (kit_is(n, "GatherND") && (!dims || dims->ints[0] == 0)) return give_at(s, n->in[1], g);
+  return give_picked(s, 0);
 }
 
 bool grad_reshape(Gradient *s) {
@@ -184,7 +187,7 @@ bool grad_pad(Gradient *s) {
   const Node *n = s->n;
   const bool constant = strcmp(node_string(n, "mode", "constant"), "constant") == 0;
   if (constant && gradient_wants_in(s, 2)) return grad_picked(s);
-  if (!constant) return give_moved(s, n->in, node_in(n, 3) ? n->n_in : 2);
+  if (!constant) return give_picked(s, 0);
   Value *in[4] = {s->g[0], build1(b, "Neg", n->in[1]), NULL, node_in(n, 3)};
   return b->ok && gradient_give(s, n->in[0], build_op(b, "Pad", in[3] ? 4 : 2, in, 0, NULL));
 }
@@ -279,30 +282,6 @@ bool grad_resize(Gradient *s) {
 }
 
 /* ---- Scatter: data, indices, updates ---- */
-/* For each input apart: elements of it are numbered from 1, all others are 0, and what n makes of
- * them tells where g belongs (and of several that meet at one place, which of them is seen). */
-static bool give_picked(Gradient *s, int k) {
-  Build *b = s->b;
-  const Node *n = s->n;
-  Value *x = n->in[k], *own[8];
-  if (n->n_in > 8 || n->n_out != 1) return false;
-  for (int i = 0; i < n->n_in; i++) {
-    Value *v = own[i] = n->in[i];
-    if (!v || !dtype_is_float(v->dtype)) continue;
-    own[i] = i == k ? build2(b, "Add", positions(b, v), build_scalar(b, DT_I64, 1))
-                    : b->ok ? build_map(b, DT_I64, "select(a == a, 0, 0)", 1, &v) : v;
-  }
-  if (!b->ok) return false;
-  Value *from =
-      build_node(b, n->op->name, n->op->domain, n->n_in, own, 1, n->n_attrs, n->attrs)->out[0];
-  const int64_t one = 1, most = INT64_MAX;
-  Value *count = b->ok ? build2(b, "Add", build1(b, "Size", x), build_scalar(b, DT_I64, 1)) : x;
-  Value *d = scatter_add(b, zeros_of(b, count, x->dtype), flat(b, from), flat(b, s->g[0]), 0);
-  Value *cut[] = {d, build_i64s(b, 1, &one), build_i64s(b, 1, &most)};
-  d = b->ok ? build_op(b, "Slice", 3, cut, 0, NULL) : d;
-  return b->ok && gradient_give(s, x, build_reshape_like(b, d, x));
-}
-
 /* TensorScatter, CenterCropPad, Frames and their kind; scatters whose updates replace. */
 bool grad_picked(Gradient *s) {
   for (int k = 0; k < s->n->n_in; k++)
@@ -408,8 +387,7 @@ bool grad_dft(Gradient *s) {
   Value *in[] = {inverse ? g : conjugate(b, g), NULL, value_const_i64s(b->m, 0, 1, at)};
   Value *d = b->ok ? build_op(b, "DFT", 3, in, 0, NULL) : g;
   if (!inverse) d = conjugate(b, d);
-  if (inverse && b->ok)
-    d = build2(b, "Div", d, build_scalar(b, d->dtype, (double)points));
+  if (inverse && b->ok) d = build2(b, "Div", d, build_scalar(b, d->dtype, (double)points));
   d = resized(b, d, axis, size);
   if (b->ok && expr_is_const(x->dims[x->rank - 1], &parts) && parts == 1)
     d = build_slice(b, d, x->rank - 1, 0, 1);

@@ -15,14 +15,6 @@ static const char *with_number(Build *b, const char *text, DType t, double v) {
   return arena_printf(b->m->arena, text, expr_text(b->m->pool, ex_float(b->m->pool, t, v)));
 }
 
-/* A vector over the channels as [1, C, 1, …], of type t. */
-static Value *as_channels(Build *b, Value *v, DType t, int rank) {
-  int64_t shape[MAX_RANK];
-  for (int d = 0; d < rank; d++) shape[d] = d == 1 ? -1 : 1;
-  v = build_cast(b, v, t);
-  return b->ok && rank > 1 ? build_reshape(b, v, rank, shape) : v;
-}
-
 static int but_channels(const Value *x, int64_t *axes) {
   int n = 0;
   for (int d = 0; d < x->rank; d++)
@@ -39,7 +31,7 @@ bool parts_batch_norm(Build *b, Node *n, Value **out) {
   const int count = but_channels(n->in[0], axes);
   Value *x = build_cast(b, n->in[0], t);
   Value *mean = build_mean(b, x, count, axes, false);
-  Value *centre = b->ok ? as_channels(b, mean, t, x->rank) : mean;
+  Value *centre = b->ok ? build_channels(b, mean, t, x->rank) : mean;
   Value *spread =
       b->ok ? build_node(b, "SquaredDeviation", "burin", 2, (Value *[]){x, centre}, 1, 0, NULL)
                   ->out[0]
@@ -91,7 +83,7 @@ bool grad_batch_norm(Gradient *s) {
   Value *r = map(b, t, text, 1, &p[4]);
   Value *factor = b->ok ? build2(b, "Mul", p[1], r) : r;
   if (gradient_wants_in(s, 0)) {
-    Value *d = b->ok ? build2(b, "Mul", g, as_channels(b, factor, t, rank)) : g;
+    Value *d = b->ok ? build2(b, "Mul", g, build_channels(b, factor, t, rank)) : g;
     if (!give_channels(s, 0, d)) return false;
   }
   if (gradient_wants_in(s, 2) || gradient_wants_in(s, 3)) {
@@ -102,7 +94,7 @@ bool grad_batch_norm(Gradient *s) {
     if (!give_channels(s, 3, d)) return false;
   }
   if (!gradient_wants_in(s, 1) && !gradient_wants_in(s, 4)) return true;
-  Value *centre = as_channels(b, p[3], t, rank);
+  Value *centre = build_channels(b, p[3], t, rank);
   Value *moved = map(b, t, "a * (b - c)", 3, (Value *[]){g, x, centre});
   Value *sum = rank > 1 ? build_sum(b, moved, count, axes, false)
                         : build_sum(b, moved, 1, (int64_t[]){0}, true);
@@ -132,8 +124,8 @@ static Value *normalized(Build *b, Value *x, const Moments *m, double eps) {
 
 static bool scaled(Build *b, const Node *n, Value *v, Value **out) {
   const DType t = v->dtype;
-  Value *scale = as_channels(b, n->in[1], t, n->in[0]->rank);
-  Value *bias = b->ok ? as_channels(b, n->in[2], t, n->in[0]->rank) : NULL;
+  Value *scale = build_channels(b, n->in[1], t, n->in[0]->rank);
+  Value *bias = b->ok ? build_channels(b, n->in[2], t, n->in[0]->rank) : NULL;
   if (b->ok) v = map(b, t, "a * b + c", 3, (Value *[]){v, scale, bias});
   out[0] = build_cast(b, v, n->out[0]->dtype);
   return b->ok;

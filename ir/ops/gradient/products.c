@@ -30,7 +30,7 @@ static Value *kept(Gradient *s, const Reduced *r, Value *v) {
 }
 
 static Value *expand_like(Build *b, Value *v, Value *like) {
-  return b->ok ? build2(b, "Expand", v, build_shape(b, like, 0, like->rank)) : v;
+  return b->ok ? build2(b, "Expand", v, build_shape_of(b, like)) : v;
 }
 
 /* Elements of x for each of y. */
@@ -117,13 +117,6 @@ bool grad_softmax(Gradient *s) {
 }
 
 /* ---- products ---- */
-static Value *swap_last(Build *b, Value *v) {
-  int64_t perm[MAX_RANK];
-  const int r = v->rank;
-  for (int d = 0; d < r; d++) perm[d] = d < r - 2 ? d : 2 * r - 3 - d;
-  return b->ok ? build_transpose(b, v, r, perm) : v;
-}
-
 /* All rows of v [.., k] as one matrix. */
 static Value *as_rows(Build *b, Value *v) {
   int64_t k;
@@ -157,14 +150,14 @@ bool grad_matmul(Gradient *s) {
   if (!b->ok) return false;
   g = build_cast(b, g, n->out[0]->dtype);
   if (gradient_wants_in(s, 0)) {
-    Value *d = build2(b, "MatMul", g, swap_last(b, build_cast(b, c, g->dtype)));
+    Value *d = build2(b, "MatMul", g, build_swap_last(b, build_cast(b, c, g->dtype)));
     if (!b->ok || !give_product(s, 0, build_sum_to(b, d, a))) return false;
   }
   if (!gradient_wants_in(s, 1)) return true;
   Value *wide = build_cast(b, a, g->dtype);
   Value *d = c->rank == 2 && a->rank == g->rank
                  ? second_of_matrix(b, wide, g)
-                 : build_sum_to(b, build2(b, "MatMul", swap_last(b, wide), g), c);
+                 : build_sum_to(b, build2(b, "MatMul", build_swap_last(b, wide), g), c);
   return b->ok && give_product(s, 1, d);
 }
 
@@ -329,12 +322,12 @@ bool grad_det(Gradient *s) {
   Value *x = s->n->in[0], *by = build2(b, "Mul", s->g[0], s->n->out[0]);
   const int64_t last[] = {x->rank - 2, x->rank - 1};
   by = b->ok ? build2(b, "Unsqueeze", by, build_i64s(b, 2, last)) : by;
-  return b->ok && gradient_give(s, x, build2(b, "Mul", swap_last(b, inverse(b, x)), by));
+  return b->ok && gradient_give(s, x, build2(b, "Mul", build_swap_last(b, inverse(b, x)), by));
 }
 
 bool grad_inverse(Gradient *s) {
   Build *b = s->b;
-  Value *y = swap_last(b, s->n->out[0]);
+  Value *y = build_swap_last(b, s->n->out[0]);
   Value *d = build2(b, "MatMul", build2(b, "MatMul", y, s->g[0]), y);
   return b->ok && gradient_give(s, s->n->in[0], build1(b, "Neg", d));
 }

@@ -226,11 +226,7 @@ bool expand_fused_matmul(Build *b, Node *n, Value **out) {
   for (int k = 0; k < 2; k++) {
     in[k] = n->in[k];
     if (!node_int(n, names[k], 0)) continue;
-    int64_t perm[MAX_RANK];
-    const int r = in[k]->rank;
-    for (int d = 0; d < r; d++) perm[d] = d < r - 2 ? d : 2 * r - 3 - d;
-    const Attr a = attr_ints(b->m->arena, "perm", r, perm);
-    in[k] = build_op(b, "Transpose", 1, &in[k], 1, &a);
+    in[k] = build_swap_last(b, in[k]);
     if (!b->ok) return false;
   }
   out[0] = build2(b, "MatMul", in[0], in[1]);

@@ -28,12 +28,8 @@ static bool same_orders(Model *m, const Node *n) {
 
 /* The last two dims exchanged: the shape where `whole`, else its elements. */
 static Value *exchanged(Build *b, Value *v, bool whole) {
-  int64_t perm[MAX_RANK];
   const int r = v->rank;
-  if (whole) {
-    for (int d = 0; d < r; d++) perm[d] = d < r - 2 ? d : 2 * r - 3 - d;
-    return build_transpose(b, v, r, perm);
-  }
+  if (whole) return build_swap_last(b, v);
   const Attr axis = attr_int(b->m->arena, "axis", 0);
   Value *dims[] = {build_shape(b, v, 0, r - 2), build_shape(b, v, r - 1, r),
                    build_shape(b, v, r - 2, r - 1)};

@@ -420,15 +420,13 @@ bool infer_feature_vectorizer(Model *m, Node *n) {
 }
 
 bool expand_feature_vectorizer(Build *b, Node *n, Value **out) {
-  const int64_t *sizes, zero = 0, one = 1;
+  const int64_t *sizes;
   Value **parts = ARENA_ARRAY(b->m->arena, Value *, n->n_in);
   const Attr axis = attr_int(b->m->arena, "axis", 1);
   node_ints(n, "inputdimensions", &sizes);
   for (int k = 0; k < n->n_in; k++) {
     Value *x = build_cast(b, ml_rows(b, n->in[k]), DT_F32);
-    Value *ins[4] = {x, build_i64s(b, 1, &zero), build_i64s(b, 1, &sizes[k]),
-                     build_i64s(b, 1, &one)};
-    parts[k] = expr_is_i64(x->dims[1], sizes[k]) ? x : build_op(b, "Slice", 4, ins, 0, NULL);
+    parts[k] = expr_is_i64(x->dims[1], sizes[k]) ? x : build_slice(b, x, 1, 0, sizes[k]);
   }
   out[0] = build_op(b, "Concat", n->n_in, parts, 1, &axis);
   return b->ok;

@@ -194,13 +194,6 @@ static Value *moment(Build *b, Value *v, int64_t channels, int64_t groups) {
   return b->ok ? group_mean(b, v, rank, channels, groups) : NULL;
 }
 
-static Value *as_channels(Build *b, Value *v, DType t, int rank) {
-  int64_t shape[MAX_RANK];
-  for (int d = 0; d < rank; d++) shape[d] = d == 1 ? -1 : 1;
-  v = build_cast(b, v, t);
-  return b->ok ? build2(b, "Reshape", v, build_i64s(b, rank, shape)) : NULL;
-}
-
 /* The moments of the channels are values of their own: in whatever order x lies, they are sums
  * along it, and no group has to be found in it. */
 bool expand_group_norm(Build *b, Node *n, Value **out) {
@@ -221,8 +214,8 @@ bool expand_group_norm(Build *b, Node *n, Value **out) {
   Value *eps = build_scalar(b, t, node_float(n, "epsilon", 1e-5));
   Value *dev = b->ok ? build1(b, "Sqrt", build2(b, "Add", var, eps)) : NULL;
   Value *y = b->ok ? build2(b, "Div", d, dev) : NULL;
-  Value *scale = b->ok ? as_channels(b, n->in[1], t, x->rank) : NULL;
-  Value *bias = b->ok ? as_channels(b, n->in[2], t, x->rank) : NULL;
+  Value *scale = b->ok ? build_channels(b, n->in[1], t, x->rank) : NULL;
+  Value *bias = b->ok ? build_channels(b, n->in[2], t, x->rank) : NULL;
   if (b->ok) y = build2(b, "Add", build2(b, "Mul", y, scale), bias);
   out[0] = build_cast(b, y, n->in[0]->dtype);
   return b->ok;

@@ -323,7 +323,6 @@ bool infer_one_hot(Model *m, Node *n) {
     return false;
   if (!op_axis(m, n, "axis", -1, in->rank + 1, &axis)) return false;
   if (!require_size(m, n, n->in[2]->dims[0], 2, "number of values")) return false;
-  n->mark = axis;
   const Expr *depth = one_hot_depth(m, n);
   if (!depth) return op_error(m, n, ERR_DYNAMIC, "depth is not known");
   if (!require_at_least(m, n, depth, ex_i64(m->pool, 1), "depth")) return false;
