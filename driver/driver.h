@@ -33,6 +33,7 @@ typedef struct Options {
       *max_memory;
   const char *external_dir, *threads, *jobs, *quantize, *calibrate, *precision, *prune, *report,
       *runs, *rtol, *atol, *strips;
+  const char *train, *optimizer, *trainable, *accumulate;
   const char *labels, *seed, *winograd, *indices, *cache, *tune, *tuning, *tune_seconds,
       *calibration, *metric, *max_drop;
   List in_place, dims, bounds, shapes, consts, disabled, inputs, outputs, expects, gradients;
@@ -78,6 +79,7 @@ typedef int (*SessionFn)(Session *s, void *user);
 int session_run(const Options *o, SessionFn body, void *user);
 bool session_load(Session *s, const char *path); /* frontend with --dim, --shape … */
 bool session_gradients(Session *s);              /* --gradient, of a loaded model */
+bool session_train(Session *s);                  /* train.c: --train, likewise */
 bool session_has_data(Session *s);               /* a graph text may lack it; reported */
 /* constants.c: PassCtx.run_constants; user is the session */
 bool constants_run(void *user, const Module *m, const void *const *in, void *const *out);

@@ -192,6 +192,23 @@ typedef struct BurinListInfo {
   const int64_t *dims; /* -1: any */
 } BurinListInfo;
 
+/* A tensor of the state of a training step, in a buffer of state_bytes that the caller keeps. */
+enum {
+  BURIN_STATE_PARAMETER,
+  BURIN_STATE_STATISTIC, /* running mean or variance */
+  BURIN_STATE_MOMENT,    /* of the optimizer */
+  BURIN_STATE_GRADIENT,  /* gathered over several calls */
+  BURIN_STATE_COUNTER,
+  BURIN_STATE_SCALE      /* of the loss */
+};
+typedef struct BurinStateInfo {
+  const char *name; /* of a parameter or statistic: its initializer's */
+  int32_t kind;
+  int32_t input, output; /* positions; output -1: runs only read it */
+  uint64_t offset, bytes;
+  const void *initial; /* NULL: zeros */
+} BurinStateInfo;
+
 struct BurinModel;
 typedef struct BurinModel {
   uint32_t abi_version, size; /* of this struct */
@@ -236,6 +253,11 @@ typedef struct BurinModel {
   const uint8_t *heap_outputs;
   /* By position; NULL: none is a list. The pointer of one that is, is a BurinList's */
   const BurinListInfo *input_lists, *output_lists;
+  /* n_state tensors, ascending offsets. A run's inputs and outputs at their positions are pointers
+   * into one buffer of state_bytes, aligned to 64 */
+  const BurinStateInfo *state;
+  int32_t n_state;
+  uint64_t state_bytes;
 } BurinModel;
 /* Behind the weights in their file: their hash, which runs look for, and zeros. */
 enum { BURIN_WEIGHTS_TAIL = 64 };

@@ -294,6 +294,11 @@ static void init_facts(Program *p) {
   }
 }
 
+const ConstData *program_default(const Program *p, int k) {
+  return model_input_in_place(p->m->model, k) ? NULL
+                                              : p->m->buffers.data[p->m->inputs.data[k]].data;
+}
+
 void program_init(Program *p, const Module *m, const Target *t, const CodegenOptions *o,
                   Arena *arena) {
   *p = (Program){.m = m, .t = t, .o = o, .arena = arena, .arena_align = 64};
@@ -303,7 +308,7 @@ void program_init(Program *p, const Module *m, const Target *t, const CodegenOpt
   step_each(m->steps, note_step, p);
   p->weights = weights_layout(m, arena);
   for (int i = 0; i < m->inputs.n; i++)
-    if (m->buffers.data[m->inputs.data[i]].data) p->defaults = true;
+    if (program_default(p, i)) p->defaults = true;
   for (int i = 0; i < m->outputs.n; i++)
     p->heap_outputs |= m->buffers.data[m->outputs.data[i]].kind == BUF_HEAP;
   if (o->external_weights && p->weights.bytes)

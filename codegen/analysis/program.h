@@ -61,6 +61,9 @@ typedef struct Program {
   CheckList *checks;   /* grows while the entry is emitted */
   FigureList *figures; /* grows when machine code of GPUs is made; in the model's arena */
 } Program;
+/* What input k is where the caller gives none, or NULL. Of one in the memory of an output it is
+ * what that begins with, which the caller puts there. */
+const ConstData *program_default(const Program *p, int k);
 void program_init(Program *p, const Module *m, const Target *t, const CodegenOptions *o,
                   Arena *arena);
 int program_kernel_position(const Program *p, const Kernel *k); /* in m->kernels */

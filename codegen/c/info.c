@@ -101,12 +101,12 @@ void c_defaults(CState *s, StrBuf *out) {
   if (!p->defaults) return;
   for (int i = 0; i < m->inputs.n; i++) {
     const Buffer *const b = &m->buffers.data[m->inputs.data[i]];
-    if (b->data) dims_array(p, out, "default_dims", i, b->data->dims, b->data->rank);
+    if (program_default(p, i)) dims_array(p, out, "default_dims", i, b->data->dims, b->data->rank);
   }
   sb_printf(out, "static const BurinDefault %s_defaults[] = {\n", p->name);
   for (int i = 0; i < m->inputs.n; i++) {
     const Buffer *const b = &m->buffers.data[m->inputs.data[i]];
-    if (!b->data)
+    if (!program_default(p, i))
       sb_printf(out, "  {NULL, NULL, 0},\n");
     else
       sb_printf(out, "  {%s, %s, %" PRId64 "},\n", weight(p, b->id),
@@ -255,6 +255,19 @@ static bool list_table(const Program *p, StrBuf *out, bool outputs) {
   return true;
 }
 
+static void state_table(const Program *p, StrBuf *out) {
+  const Model *const m = p->m->model;
+  if (!m->state.n) return;
+  sb_printf(out, "static const BurinStateInfo %s_state[] = {\n", p->name);
+  for (int i = 0; i < m->state.n; i++) {
+    const StateItem *const s = &m->state.data[i];
+    sb_printf(out, "  {%s, %d, %d, %d, %" PRId64 ", %" PRId64 ", %s},\n", text(p, s->name), s->kind,
+              s->input, s->output, s->offset, s->bytes,
+              s->initial ? weight(p, p->m->inputs.data[s->input]) : "NULL");
+  }
+  sb_printf(out, "};\n");
+}
+
 static const char *table(const Program *p, int n, const char *name) {
   return n ? arena_printf(p->arena, "%s_%s", p->name, name) : "NULL";
 }
@@ -275,6 +288,7 @@ void c_info(CState *s, StrBuf *out) {
   in_place_table(p, out);
   const bool keys = key_table(p, out);
   heap_table(p, out);
+  state_table(p, out);
   const bool in_lists = list_table(p, out, false), out_lists = list_table(p, out, true);
   sb_printf(out, "static const BurinModel %s_model = {\n  BURIN_ABI_VERSION, sizeof(BurinModel),\n",
             n);
@@ -290,15 +304,17 @@ void c_info(CState *s, StrBuf *out) {
             m->arena_lower_bound > 0 ? m->arena_lower_bound : 0);
   sb_printf(out, "  %d, %s, 0, %s_invoke, %s_arena_size, %s_output_dims,\n", p->calls.n,
             table(p, p->calls.n, "kernels"), n, n, n);
-  sb_printf(
-      out,
-      "  %s%s, NULL, 0, NULL, %d, %s_checks, %s_failure_text, %s, %d, %s, %s, %d, %s, %s, %s};\n",
-      p->weights.bytes ? "&" : "", table(p, p->weights.bytes > 0, "weights"), p->checks->n, n, n,
-      p->defaults ? table(p, 1, "defaults") : "NULL", p->uses_heap,
-      keys ? arena_printf(p->arena, "%s_keys", n) : "NULL",
-      table(p, m->model->in_place.n, "in_place"), m->model->in_place.n,
-      table(p, p->heap_outputs, "heap_outputs"), table(p, in_lists, "input_lists"),
-      table(p, out_lists, "output_lists"));
+  sb_printf(out,
+            "  %s%s, NULL, 0, NULL, %d, %s_checks, %s_failure_text, %s, %d, %s, %s, %d, %s, %s, "
+            "%s, %s, %d, "
+            "%" PRId64 "};\n",
+            p->weights.bytes ? "&" : "", table(p, p->weights.bytes > 0, "weights"), p->checks->n, n,
+            n, p->defaults ? table(p, 1, "defaults") : "NULL", p->uses_heap,
+            keys ? arena_printf(p->arena, "%s_keys", n) : "NULL",
+            table(p, m->model->in_place.n, "in_place"), m->model->in_place.n,
+            table(p, p->heap_outputs, "heap_outputs"), table(p, in_lists, "input_lists"),
+            table(p, out_lists, "output_lists"), table(p, m->model->state.n, "state"),
+            m->model->state.n, m->model->state_bytes);
   sb_printf(out, "\nconst BurinModel *%s_info(void) { return &%s_model; }\n", n, n);
   sb_printf(out,
             "\nint32_t %s_failure_text(const BurinFailure *failure, char *text, int32_t size) {\n"

@@ -116,6 +116,26 @@ static Val in_place_infos(Emit *c, const Program *p) {
   return m->in_place.n ? const_array(c, t, items, m->in_place.n) : LLVMConstNull(c->ptr);
 }
 
+static Val initial_of(Emit *c, const Program *p, const StateItem *s) {
+  const int64_t at = p->weights.offset[p->m->inputs.data[s->input]];
+  return s->initial ? LLVMConstGEP2(c->i8, weights_pointer(c, p), (Val[]){ki64(c, at)}, 1)
+                    : LLVMConstNull(c->ptr);
+}
+
+static Val state_infos(Emit *c, const Program *p) {
+  const Model *const m = p->m->model;
+  const Type t = LLVMStructTypeInContext(
+      c->ctx, (Type[]){c->ptr, c->i32, c->i32, c->i32, c->i64, c->i64, c->ptr}, 7, 0);
+  Val *const items = ARENA_ARRAY(c->arena, Val, m->state.n + 1);
+  for (int i = 0; i < m->state.n; i++) {
+    const StateItem *const s = &m->state.data[i];
+    Val f[7] = {const_text(c, s->name), ki32(c, s->kind),  ki32(c, s->input),  ki32(c, s->output),
+                ki64(c, s->offset),     ki64(c, s->bytes), initial_of(c, p, s)};
+    items[i] = LLVMConstStructInContext(c->ctx, f, 7, 0);
+  }
+  return const_array(c, t, items, m->state.n);
+}
+
 static Val kernel_infos(Emit *c, const Program *p) {
   const Type t = LLVMStructTypeInContext(c->ctx, (Type[]){c->ptr, c->ptr, c->i64}, 3, 0);
   Val *const items = ARENA_ARRAY(c->arena, Val, p->calls.n + 1);
@@ -163,7 +183,7 @@ void emit_defaults(Emit *c, const Program *p) {
   for (int i = 0; p->defaults && i < n; i++) {
     const Buffer *const b = &p->m->buffers.data[p->m->inputs.data[i]];
     items[i] = LLVMConstNull(t);
-    if (!b->data) continue;
+    if (!program_default(p, i)) continue;
     Val *const k = ARENA_ARRAY(c->arena, Val, b->data->rank + 1);
     for (int d = 0; d < b->data->rank; d++) k[d] = ki64(c, b->data->dims[d]);
     Val f[3] = {
@@ -237,7 +257,7 @@ void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
                      LLVMFunctionType(c->i32, (Type[]){c->ptr, c->ptr, c->i32}, 3, 0), true);
   const LLVMBasicBlockRef failure_start = LLVMGetInsertBlock(c->b);
   Val f[] = {ki32(c, BURIN_ABI_VERSION),
-             ki32(c, size_on(p->t, "44ppppp4444ppp8844884p8ppppp8p4ppp4pp4ppp")),
+             ki32(c, size_on(p->t, "44ppppp4444ppp8844884p8ppppp8p4ppp4pp4pppp48")),
              const_text(c, p->name),
              const_text(c, "burin"),
              const_text(c, p->t->name),
@@ -277,7 +297,10 @@ void emit_info(Emit *c, const Program *p, const EntryFns *fns) {
              ki32(c, m->model->in_place.n),
              heap_outputs(c, p),
              list_infos(c, p, false),
-             list_infos(c, p, true)};
+             list_infos(c, p, true),
+             state_infos(c, p),
+             ki32(c, m->model->state.n),
+             ki64(c, m->model->state_bytes)};
   const Val init = LLVMConstStructInContext(c->ctx, f, sizeof f / sizeof *f, 0);
   const Val g =
       LLVMAddGlobal(c->mod, LLVMTypeOf(init), arena_printf(c->arena, "%s_model", p->name));

@@ -80,7 +80,7 @@ static void add_dims(Making *m) {
 static void add_default_sizes(Making *m, int k) {
   const Program *const p = m->p;
   const Graph *const g = p->m->model->main;
-  const ConstData *const d = p->m->buffers.data[p->m->inputs.data[k]].data;
+  const ConstData *const d = program_default(p, k);
   for (int i = 0; g && i < d->rank; i++) {
     const Expr *const dim = g->inputs.data[k]->dims[i];
     if (expr_is_i64(dim, d->dims[i])) continue;
@@ -98,7 +98,7 @@ static void add_defaults(Making *m) {
   add(m, (EntryItem){.kind = EN_DEFAULTS});
   for (int k = 0; k < p->m->inputs.n; k++) {
     const Buffer *const b = &p->m->buffers.data[p->m->inputs.data[k]];
-    if (!b->data) continue;
+    if (!program_default(p, k)) continue;
     const int check =
         b->pinned ? check_add(p, BURIN_E_UNSUPPORTED, NULL,
                               "input %s: sizes were computed from its default when the model was "

@@ -67,25 +67,36 @@ static void print_in_place(const Program *p, StrBuf *b, int k, bool output) {
   sb_printf(b, " lies");
 }
 
+/* Of all inputs or outputs, with room for those of sizes behind them. */
+static const char **field_names(const Program *p, bool outputs) {
+  const Graph *const g = p->m->model->main;
+  const int n = !g ? 0 : outputs ? g->outputs.n : g->inputs.n;
+  const char **const taken = ARENA_ARRAY(p->arena, const char *, n + p->n_symbols + 1);
+  for (int i = 0; i < n; i++) {
+    const char *const onnx = outputs ? program_output_name(p, i) : program_input_name(p, i);
+    taken[i] =
+        unique(p->arena, program_c_name(p->arena, onnx, outputs ? "output" : "input", i), taken, i);
+  }
+  return taken;
+}
+
 static void print_fields(const Program *p, StrBuf *b, bool outputs) {
   const Graph *const g = p->m->model->main;
   const int n = !g ? 0 : outputs ? g->outputs.n : g->inputs.n;
   const int from = outputs ? p->n_caller : 0, to = outputs ? p->n_symbols : p->n_caller;
-  const char **const taken = ARENA_ARRAY(p->arena, const char *, n + to + 1);
-  int k = 0;
+  const char **const taken = field_names(p, outputs);
+  int k = n;
   for (int i = 0; i < n; i++) {
     const Value *const v = outputs ? g->outputs.data[i] : g->inputs.data[i];
     const char *const onnx = outputs ? program_output_name(p, i) : program_input_name(p, i);
-    const char *const name =
-        unique(p->arena, program_c_name(p->arena, onnx, outputs ? "output" : "input", i), taken, k);
-    taken[k++] = name;
+    const char *const name = taken[i];
     const bool heap = outputs && buffer_is_heap(p->m, p->m->outputs.data[i]);
     sb_printf(b, "  %s%s*%s%s; /* ", outputs ? "" : "const ",
               graph_list(g, i, outputs) ? "BurinList " : c_type(v->dtype, outputs), heap ? "*" : "",
               name);
     print_comment(b, program_io_text(p, i, outputs));
     if (heap) sb_printf(b, ", in the heap: address of a pointer that the run sets");
-    if (v->init && !outputs) sb_printf(b, ", NULL: the model's default");
+    if (!outputs && program_default(p, i)) sb_printf(b, ", NULL: the model's default");
     print_in_place(p, b, i, outputs);
     if (strcmp(onnx, name) != 0) {
       sb_printf(b, " \"");
@@ -245,6 +256,15 @@ static const char abi_text[] =
     "  int32_t dtype, rank;     /* of the items; rank -1: any. Others are BURIN_E_DATA */\n"
     "  const int64_t *dims;     /* -1: any */\n"
     "} BurinListInfo;\n"
+    "enum { BURIN_STATE_PARAMETER, BURIN_STATE_STATISTIC, BURIN_STATE_MOMENT, "
+    "BURIN_STATE_GRADIENT, BURIN_STATE_COUNTER, BURIN_STATE_SCALE };\n"
+    "typedef struct BurinStateInfo { /* a tensor of a training step's state */\n"
+    "  const char *name;        /* of a parameter or statistic: its initializer's */\n"
+    "  int32_t kind;\n"
+    "  int32_t input, output;   /* positions; output -1: runs only read it */\n"
+    "  uint64_t offset, bytes;\n"
+    "  const void *initial;     /* NULL: zeros */\n"
+    "} BurinStateInfo;\n"
     "typedef struct BurinModel {\n"
     "  uint32_t abi_version, size; /* of this struct; later versions only add fields at its end "
     "*/\n"
@@ -282,6 +302,13 @@ static const char abi_text[] =
     "   * NULL: none */\n"
     "  const uint8_t *heap_outputs;\n"
     "  const BurinListInfo *input_lists, *output_lists; /* by position; NULL: none is a list */\n"
+    "  /* Inputs and outputs at the positions of these n_state tensors are pointers into one "
+    "buffer "
+    "of state_bytes,\n"
+    "     aligned to 64. */\n"
+    "  const BurinStateInfo *state;\n"
+    "  int32_t n_state;\n"
+    "  uint64_t state_bytes;\n"
     "} BurinModel;\n"
     "#endif\n";
 
@@ -394,6 +421,75 @@ static void print_heap(const Program *p, StrBuf *b) {
       p->name, heap_text);
 }
 
+/* ---- the state of a training step ---- */
+static const char *state_type(const Program *p, const StateItem *s) {
+  const char *const t = c_type(p->m->model->main->inputs.data[s->input]->dtype, true);
+  return arena_strndup(p->arena, t, strlen(t) - (t[strlen(t) - 1] == ' '));
+}
+
+static void print_layout(const Program *p, StrBuf *b) {
+  static const char *const kinds[] = {"parameter", "statistic", "moment",
+                                      "gradient",  "counter",   "scale"};
+  const Model *const m = p->m->model;
+  sb_printf(b,
+            "/* The state: a buffer of the caller's, aligned to 64. Runs read and write it; "
+            "copied, it is a "
+            "snapshot.\n *   offset       bytes\n");
+  for (int i = 0; i < m->state.n; i++) {
+    const StateItem *const s = &m->state.data[i];
+    sb_printf(b, " *   %-12" PRId64 " %-12" PRId64 " %s ", s->offset, s->bytes, kinds[s->kind]);
+    print_comment(b, program_io_text(p, s->input, false));
+    sb_printf(b, " \"");
+    print_comment(b, s->name);
+    sb_printf(b, "\"\n");
+  }
+  sb_printf(b, " */\n");
+}
+
+static void print_bind(const Program *p, StrBuf *b) {
+  const Model *const m = p->m->model;
+  const char **const in = field_names(p, false), **const out = field_names(p, true);
+  bool written = false;
+  sb_printf(b,
+            "/* Lets the fields of the state point into it. */\n"
+            "static inline void %s_state_bind(%s_inputs *in, %s_outputs *out, void *state) {\n"
+            "  char *const at = (char *)state;\n",
+            p->name, p->name, p->name);
+  for (int i = 0; i < m->state.n; i++) {
+    const StateItem *const s = &m->state.data[i];
+    sb_printf(b, "  in->%s = (const %s *)(at + %" PRId64 ");\n", in[s->input], state_type(p, s),
+              s->offset);
+    if (s->output < 0) continue;
+    sb_printf(b, "  out->%s = (%s *)(at + %" PRId64 ");\n", out[s->output], state_type(p, s),
+              s->offset);
+    written = true;
+  }
+  sb_printf(b, "%s}\n\n", written ? "" : "  (void)out;\n");
+}
+
+static void print_state(const Program *p, StrBuf *b, const char *upper) {
+  const Model *const m = p->m->model;
+  const char *const n = p->name;
+  if (!m->state.n) return;
+  print_layout(p, b);
+  sb_printf(
+      b,
+      "#define %s_STATE_BYTES %" PRId64
+      "\n/* As it is before the first run. */\n"
+      "static inline void %s_state_init(void *state) {\n"
+      "  const BurinModel *const m = %s_info();\n"
+      "  char *const to = (char *)state;\n"
+      "  for (uint64_t k = 0; k < m->state_bytes; k++) to[k] = 0;\n"
+      "  for (int32_t i = 0; i < m->n_state; i++) {\n"
+      "    const char *const from = (const char *)m->state[i].initial;\n"
+      "    for (uint64_t k = 0; from && k < m->state[i].bytes; k++) to[m->state[i].offset + k] = "
+      "from[k];\n"
+      "  }\n"
+      "}\n",
+      upper, m->state_bytes, n, n);
+  print_bind(p, b);
+}
+
 static void print_devices(const Program *p, StrBuf *b) {
   const char *const n = p->name;
   if (!p->t->gpu) return;
@@ -479,6 +575,7 @@ void header_print(const Program *p, int64_t stack, StrBuf *b) {
   print_heap(p, b);
   print_devices(p, b);
   print_questions(p, b);
+  print_state(p, b, upper);
   print_failures(p, b);
   sb_printf(b, "\n#ifdef __cplusplus\n}\n#endif\n#endif\n");
 }

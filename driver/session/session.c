@@ -139,7 +139,7 @@ static bool frontend_options(Session *s, FrontendOptions *f) {
   }
   *f = (FrontendOptions){.consts = consts,
                          .n_consts = o->consts.n,
-                         .freeze = o->freeze || strcmp(o->verb, "inspect") == 0,
+                         .freeze = o->freeze || o->train || strcmp(o->verb, "inspect") == 0,
                          .external_dir = o->external_dir,
                          .dim_names = dim_names,
                          .dim_values = values,
@@ -198,7 +198,7 @@ bool session_load(Session *s, const char *path) {
   s->load_seconds = clock_seconds() - start;
   for (int k = 0; s->model && k < s->model->files.n; k++)
     outputs_protect(s->outputs, s->model->files.data[k].path);
-  return s->model && session_gradients(s);
+  return s->model && session_gradients(s) && session_train(s);
 }
 
 bool session_commit(Session *s) {

@@ -297,6 +297,7 @@ bool import_node(Import *im, Scope *s, const NodeProto *p, int index) {
 
 static bool define_init(Import *im, Scope *s, const GraphProto *p, ConstData *c, const Loc *loc) {
   bool ok;
+  if (c) c->initializer = true;
   if (c && defaults_take(im, p, c, loc, &ok)) return ok;
   return c && scope_define(im, s, c->name, value_const(im->m, c), loc);
 }

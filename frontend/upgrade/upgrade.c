@@ -236,11 +236,13 @@ static bool up_selu(Import *im, OldNode *o) {
   return true;
 }
 
+/* Inference: nothing is dropped, the ratio is for who trains. */
 static bool up_dropout(Import *im, OldNode *o) {
-  (void)im;
-  old_drop(o, "ratio"); /* inference: nothing is dropped */
+  const double ratio = old_float(o, "ratio", 0.5);
+  old_drop(o, "ratio");
   old_drop(o, "is_test");
   if (o->n_in > 1) o->n_in = 1;
+  old_input(im, o, 1, value_const_scalar(im->m, DT_F32, ratio));
   return true;
 }
 

@@ -435,6 +435,34 @@ Attr attr_string(Arena *a, const char *name, const char *v) {
 }
 
 /* ---- in place ---- */
+void model_find_state(Model *m) {
+  m->state_bytes = 0;
+  for (int i = 0; i < m->state.n; i++) {
+    StateItem *s = &m->state.data[i];
+    const Value *in = s->input < m->main->inputs.n ? m->main->inputs.data[s->input] : NULL;
+    s->initial = in && in->init ? in->init->cdata : NULL;
+    m->state_bytes = (s->offset + s->bytes + 63) / 64 * 64;
+  }
+}
+
+const StateItem *model_bad_state(const Model *m) {
+  int64_t end = 0, dims[MAX_RANK];
+  for (int i = 0; i < m->state.n; i++) {
+    const StateItem *s = &m->state.data[i];
+    const Value *in =
+        s->input >= 0 && s->input < m->main->inputs.n ? m->main->inputs.data[s->input] : NULL;
+    if (!in || !value_is_static(in, dims)) return s;
+    const InPlace *x = model_input_in_place(m, s->input);
+    int64_t bytes = dtype_bytes(in->dtype);
+    for (int d = 0; d < in->rank; d++) bytes *= dims[d];
+    if (bytes != s->bytes || s->offset < end || s->offset % 64 || s->offset > INT64_MAX / 4 ||
+        (x ? x->output : -1) != s->output)
+      return s;
+    end = s->offset + s->bytes;
+  }
+  return NULL;
+}
+
 const InPlace *model_input_in_place(const Model *m, int k) {
   for (int i = 0; i < m->in_place.n; i++)
     if (m->in_place.data[i].input == k) return &m->in_place.data[i];

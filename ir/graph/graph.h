@@ -22,7 +22,8 @@ typedef struct ConstData {
   DType dtype;
   int rank;
   const int64_t *dims;
-  int64_t count; /* elements */
+  int64_t count;    /* elements */
+  bool initializer; /* of the file, so that it may be trained; texts do not say */
   /* May be unaligned for slices of a file: read with memcpy. STR: const char *const * */
   const void *data;
 } ConstData;
@@ -173,6 +174,25 @@ typedef struct InPlace {
   int64_t room;
 } InPlace;
 
+/* A tensor of the state of a training step, which the caller keeps in one buffer: an input of the
+ * main graph and, where a run changes it, an output in its memory (passes/train). Numbers are those
+ * of BurinStateInfo.kind (runtime/abi.h). */
+typedef enum StateKind {
+  STATE_PARAMETER,
+  STATE_STATISTIC, /* running mean or variance */
+  STATE_MOMENT,    /* of the optimizer */
+  STATE_GRADIENT,  /* gathered over several calls */
+  STATE_COUNTER,
+  STATE_SCALE /* of the loss */
+} StateKind;
+typedef struct StateItem {
+  const char *name; /* parameter, statistic: the initializer's; moment: "NAME.m" … */
+  StateKind kind;
+  int input, output;        /* positions; output -1: the run only reads it */
+  const ConstData *initial; /* NULL: zeros */
+  int64_t offset, bytes;    /* in the buffer; offsets are multiples of 64 */
+} StateItem;
+
 /* A file that the model was read from, as it was then. */
 typedef struct ModelFile {
   const char *path;
@@ -201,6 +221,8 @@ struct Model {
   Vec(DimAssume) assumes;
   Vec(SizeBound) bounds;
   Vec(InPlace) in_place;
+  Vec(StateItem) state; /* ascending offsets */
+  int64_t state_bytes;
   Vec(Value *) frozen;  /* initializers that are inputs, too, and were made constants on request */
   Vec(ModelFile) files; /* the model's and those of external data; they stay mapped */
   const char *hash;     /* XXH3-128 of the model's file in hex; NULL: it came from memory */
@@ -268,6 +290,10 @@ bool graph_copy_nodes(GraphCopy *c, Graph *to, const Graph *from, bool (*made)(v
 const Expr *model_bound(Model *m, const Expr *sym);
 
 /* ---- questions ---- */
+/* What each tensor of the state begins with, and where the state ends, as inputs say (Value.init). */
+void model_find_state(Model *m);
+/* One that is no input of its size, or lies over the one before; NULL: there is none. */
+const StateItem *model_bad_state(const Model *m);
 /* Of which input k is the first half, or output k the second; NULL: of none. */
 const InPlace *model_input_in_place(const Model *m, int k);
 const InPlace *model_output_in_place(const Model *m, int k);

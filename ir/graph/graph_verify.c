@@ -192,6 +192,9 @@ bool model_verify(const Model *m, const char *after_pass) {
   v.home = ARENA_ARRAY(scratch, const Graph *, v.n + 1);
   check_graph(&v, m->main);
   for (int i = 0; i < m->in_place.n && v.ok; i++) check_in_place(&v, &m->in_place.data[i]);
+  const StateItem *s = v.ok ? model_bad_state(m) : NULL;
+  if (s)
+    bad(&v, NULL, "\"%s\" of the state is not input %d, or not where it can be", s->name, s->input);
   arena_free(scratch);
   return v.ok;
 }

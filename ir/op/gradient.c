@@ -36,6 +36,21 @@ static void find_leading(GradientWalk *w, const Graph *g, int n_y, Value *const 
     if (leads(w, g->nodes.data[i])) node_any_read(g->nodes.data[i], lead_from, w);
 }
 
+static bool source_from(void *user, Value *v) {
+  if (carries(v)) lead_from(user, v);
+  return false;
+}
+
+const bool *gradient_sources(Model *m, const Graph *g, Value *y) {
+  GradientWalk w = {.leads = ARENA_ARRAY(m->arena, bool, m->next_value)};
+  lead_from(&w, y);
+  for (int i = g->nodes.n - 1; i >= 0; i--) {
+    Node *n = g->nodes.data[i];
+    if (n->op->gradient_kind != GK_CUT && leads(&w, n)) node_any_read(n, source_from, &w);
+  }
+  return w.leads;
+}
+
 static bool is_reached(void *user, Value *v) { return ((GradientWalk *)user)->reached[v->id]; }
 
 static bool node_reached(GradientWalk *w, const Node *n) {

@@ -40,6 +40,9 @@ bool build_gradients(Build *b, int n_y, Value *const *ys, Value *const *gys, int
 bool gradient_mark_composites(Model *m, Graph *g, int n_y, Value *const *ys, int n_x,
                               Value *const *xs);
 
+/* By value id: is y, or may have a gradient of it: y depends on it by nodes that gradients pass. */
+const bool *gradient_sources(Model *m, const Graph *g, Value *y);
+
 /* ---- what rules build with ---- */
 /* Elementwise scalar text over inputs a b c …, broadcast; the result has type t. */
 Value *build_map(Build *b, DType t, const char *text, int n, Value *const *in);

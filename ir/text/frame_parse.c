@@ -301,10 +301,25 @@ static bool parse_assume(TextParser *p) {
 static bool parse_in_place(TextParser *p) {
   InPlace x;
   if (!tok_small(p, 0, INT32_MAX, &x.input) || !tok_small(p, 0, INT32_MAX, &x.output) ||
-      !tok_expect(p, "axis") || !tok_small(p, -1, MAX_RANK - 1, &x.axis) || !tok_expect(p, "room") ||
-      !tok_int(p, &x.room))
+      !tok_expect(p, "axis") || !tok_small(p, -1, MAX_RANK - 1, &x.axis) ||
+      !tok_expect(p, "room") || !tok_int(p, &x.room))
     return false;
   vec_push(p->a, &p->m->in_place, x);
+  return true;
+}
+
+static bool parse_state(TextParser *p) {
+  StateItem s = {.output = -1};
+  int kind = 0;
+  if (!tok_string(p, &s.name)) return false;
+  while (kind <= STATE_SCALE && !tok_eat(p, frame_state_kinds[kind])) kind++;
+  if (kind > STATE_SCALE) return tok_fail(p, "expected the kind of a tensor of the state");
+  s.kind = (StateKind)kind;
+  if (!tok_expect(p, "input") || !tok_small(p, 0, INT32_MAX, &s.input) ||
+      (tok_eat(p, "output") && !tok_small(p, 0, INT32_MAX, &s.output)) || !tok_expect(p, "at") ||
+      !tok_int(p, &s.offset) || !tok_expect(p, "bytes") || !tok_int(p, &s.bytes))
+    return false;
+  vec_push(p->a, &p->m->state, s);
   return true;
 }
 
@@ -333,8 +348,9 @@ bool frame_parse_part(TextParser *p, bool *ok) {
   static const struct {
     const char *word;
     bool (*parse)(TextParser *p);
-  } parts[] = {{"model", parse_head},        {"todo", parse_todo},       {"assume", parse_assume},
-               {"in_place", parse_in_place}, {"weights", parse_weights}, {"data", parse_trailer}};
+  } parts[] = {{"model", parse_head},        {"todo", parse_todo},   {"assume", parse_assume},
+               {"in_place", parse_in_place}, {"state", parse_state}, {"weights", parse_weights},
+               {"data", parse_trailer}};
   for (size_t k = 0; k < sizeof parts / sizeof *parts; k++)
     if (tok_eat(p, parts[k].word)) return *ok = parts[k].parse(p), true;
   return false;

@@ -564,10 +564,11 @@ static bool parse_model(Parser *p) {
     if (!frame_parse_part(p, &ok))
       ok = tok_eat(p, "symbol")  ? parse_symbol(p)
            : tok_eat(p, "holds") ? parse_holds(p)
-           : tok_eat(p, "graph") ? parse_main(p)
-                                 : tok_fail(p,
-                                            "expected model, todo, symbol, assume, in_place, "
-                                            "holds, graph, weights or data");
+           : tok_eat(p, "graph")
+               ? parse_main(p)
+               : tok_fail(p,
+                          "expected model, todo, symbol, assume, in_place, state, "
+                          "holds, graph, weights or data");
     if (!ok) return false;
   }
   return p->m->main ? frame_fill_unread(p) : tok_fail(p, "no graph");
@@ -598,5 +599,6 @@ Model *model_parse_with(Arena *a, Diag *d, const char *text, const char *file, T
   p.user = user;
   p.m->file = file;
   if (!reserve_ids(&p) || !frame_number_symbols(&p) || !parse_model(&p)) return NULL;
+  model_find_state(p.m);
   return !p.infer || graph_infer(p.m->main) ? p.m : NULL;
 }

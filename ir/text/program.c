@@ -131,6 +131,9 @@ static bool finish_program(TextParser *x, Module *m) {
   if (!frame_fill_unread(x) || !check_buffers(x, m) || !check_interface(x, m, false) ||
       !check_interface(x, m, true))
     return false;
+  model_find_state(model);
+  if (model_bad_state(model))
+    return tok_fail(x, "a tensor of the state does not fit the interface");
   diag_blame(model->diag, x->file);
   const bool ok = module_verify(m, NULL);
   diag_blame(model->diag, NULL);
@@ -143,7 +146,8 @@ static bool parse_program(TextParser *p, Module **m) {
     bool ok;
     if (!frame_parse_part(p, &ok))
       ok = !tok_eat(p, "module")
-               ? tok_fail(p, "expected model, todo, assume, in_place, module, weights or data")
+               ? tok_fail(p,
+                          "expected model, todo, assume, in_place, state, module, weights or data")
            : *m ? tok_fail(p, "a second module")
                 : (p->s = at, (*m = module_parse_at(p)) != NULL);
     if (!ok) return false;

@@ -19,8 +19,9 @@ import numpy as np
 from . import _abi
 from .caches import Caches
 from .device import DeviceTensor, on_device
+from .state import State
 
-__all__ = ["compile", "Model", "Tensor", "Caches", "CompileError", "RunError", "compiler", "backend"]
+__all__ = ["compile", "Model", "Tensor", "Caches", "State", "CompileError", "RunError", "compiler", "backend"]
 __version__ = "0.1"
 # Tests set it: every run is done twice, the second time on memory full of ones.
 _CHECK_MEMORY = os.environ.get("BURIN_CHECK_MEMORY", "") not in ("", "0")
@@ -144,6 +145,11 @@ class Model:
     def caches(self, **sizes):
         """Memory for the inputs that lie in outputs (--cache), empty; sizes: symbols in their shapes, such as batch_size=1."""
         return Caches(self, sizes)
+
+    def state(self):
+        """The state of a training step (--train) as it begins: a mapping of arrays, which a run takes beside the data
+        and changes: m.run({"x": x, "labels": y, **state})."""
+        return State(self)
 
     def run(self, inputs, threads=1, outputs=None, caches=None):
         """inputs: {name: array}; optional ones may be missing. Returns the outputs as a list of arrays, in graph order; a list of dicts where

@@ -71,6 +71,14 @@ class BurinListInfo(ctypes.Structure):
     _fields_ = [("kind", c_int32), ("dtype", c_int32), ("rank", c_int32), ("dims", POINTER(c_int64))]
 
 
+class BurinStateInfo(ctypes.Structure):
+    _fields_ = [("name", c_char_p), ("kind", c_int32), ("input", c_int32), ("output", c_int32),
+                ("offset", c_uint64), ("bytes", c_uint64), ("initial", c_void_p)]
+
+
+STATE_KINDS = ("parameter", "statistic", "moment", "gradient", "counter", "scale")
+
+
 class BurinModel(ctypes.Structure):
     _fields_ = [
         ("abi_version", c_uint32), ("size", c_uint32),
@@ -90,6 +98,7 @@ class BurinModel(ctypes.Structure):
         ("in_place", POINTER(BurinInPlace)), ("n_in_place", c_int32),
         ("heap_outputs", POINTER(ctypes.c_uint8)),
         ("input_lists", POINTER(BurinListInfo)), ("output_lists", POINTER(BurinListInfo)),
+        ("state", POINTER(BurinStateInfo)), ("n_state", c_int32), ("state_bytes", c_uint64),
     ]
 
 
@@ -105,6 +114,13 @@ def in_place(info):
     if info.size <= BurinModel.n_in_place.offset:
         return []
     return [(x.input, x.output, x.axis, x.room) for x in info.in_place[: info.n_in_place]]
+
+
+def state(info):
+    """The tensors of a training step's state (BurinStateInfo), and the bytes of all."""
+    if info.size <= BurinModel.state_bytes.offset:
+        return [], 0
+    return info.state[: info.n_state], info.state_bytes
 
 
 def failure_text(info, failure):

@@ -30,16 +30,8 @@ bool infer_random_like(Model *m, Node *n) {
   return random_type(m, n, n->in[0]->dtype, &t) && op_out_like(m, n, 0, t, n->in[0]);
 }
 
-/* 32 well-mixed bits of (seed, stream, position). */
-static const Expr *hash(ExprPool *p, const Node *n, uint32_t stream, const Expr *at) {
-  const Attr *a = node_attr(n, "seed");
-  const double seed = a && a->kind == AT_FLOAT ? a->floats[0]
-                      : a && a->kind == AT_INT ? (double)a->ints[0]
-                                               : n->out[0]->id * 0.6180339887;
-  uint64_t bits;
-  memcpy(&bits, &seed, sizeof bits);
-  const uint32_t key = (uint32_t)(bits ^ bits >> 32) * 0x9e3779b1u + stream * 0x85ebca77u;
-  const Expr *x = ex_op(p, EX_xor, ex_cast(p, DT_U32, at), ex_int(p, DT_U32, key), NULL);
+/* A bijection of 32 bits that leaves none as it was (lowbias32 of C. Wellons, with an added constant). */
+static const Expr *mix(ExprPool *p, const Expr *x) {
   static const uint32_t mul[2] = {0x7feb352du, 0x846ca68bu};
   static const int shift[3] = {16, 15, 16};
   for (int i = 0; i < 3; i++) {
@@ -50,11 +42,32 @@ static const Expr *hash(ExprPool *p, const Node *n, uint32_t stream, const Expr 
   return x;
 }
 
+/* 32 well-mixed bits of (seed, stream, position); and of a number that only the run knows, unless it
+ * is NULL. */
+static const Expr *hash(ExprPool *p, const Node *n, uint32_t stream, const Expr *at,
+                        const Expr *run) {
+  const Attr *a = node_attr(n, "seed");
+  const double seed = a && a->kind == AT_FLOAT ? a->floats[0]
+                      : a && a->kind == AT_INT ? (double)a->ints[0]
+                                               : n->out[0]->id * 0.6180339887;
+  uint64_t bits;
+  memcpy(&bits, &seed, sizeof bits);
+  const uint32_t key = (uint32_t)(bits ^ bits >> 32) * 0x9e3779b1u + stream * 0x85ebca77u;
+  const Expr *k = ex_int(p, DT_U32, key);
+  if (run) k = mix(p, ex_op(p, EX_xor, ex_cast(p, DT_U32, run), k, NULL));
+  return mix(p, ex_op(p, EX_xor, ex_cast(p, DT_U32, at), k, NULL));
+}
+
 /* In (0, 1): 24 bits and a half. */
-static const Expr *uniform(ExprPool *p, const Node *n, uint32_t stream, const Expr *at) {
-  const Expr *top = ex_op(p, EX_shr, hash(p, n, stream, at), ex_int(p, DT_U32, 8), NULL);
+static const Expr *uniform_in(ExprPool *p, const Node *n, uint32_t stream, const Expr *at,
+                              const Expr *run) {
+  const Expr *top = ex_op(p, EX_shr, hash(p, n, stream, at, run), ex_int(p, DT_U32, 8), NULL);
   const Expr *f = ex_add(p, ex_cast(p, DT_F32, ex_cast(p, DT_I32, top)), tu_f32(p, 0.5));
   return ex_mul(p, f, tu_f32(p, 1.0 / 16777216));
+}
+
+static const Expr *uniform(ExprPool *p, const Node *n, uint32_t stream, const Expr *at) {
+  return uniform_in(p, n, stream, at, NULL);
 }
 
 static const Expr *position(ExprPool *p, const Node *n, const Expr *const *idx) {
@@ -90,11 +103,12 @@ const Expr *elem_bernoulli(ElemCtx *c, const Node *n, int out, const Expr *const
   return ex_cast(p, n->out[0]->dtype, ex_lt(p, u, chance));
 }
 
-/* Dropout in training mode: x, ratio, training_mode. */
+/* Dropout in training mode: x, ratio, training_mode, and the number of the run where masks shall differ. */
 bool infer_training_dropout(Model *m, Node *n) {
   return op_need_class(m, n, 0, CL_FLOAT) && op_need_class(m, n, 1, CL_FLOAT) &&
          op_need_rank(m, n, 1, 0, 0) && op_need_dtype(m, n, 2, DT_BOOL) &&
-         op_need_rank(m, n, 2, 0, 0) && op_out_like(m, n, 0, n->in[0]->dtype, n->in[0]) &&
+         op_need_rank(m, n, 2, 0, 0) && op_need_dtype(m, n, 3, DT_I64) &&
+         op_need_rank(m, n, 3, 0, 0) && op_out_like(m, n, 0, n->in[0]->dtype, n->in[0]) &&
          op_out_like(m, n, 1, DT_BOOL, n->in[0]);
 }
 
@@ -102,7 +116,8 @@ const Expr *elem_training_dropout(ElemCtx *c, const Node *n, int out, const Expr
   ExprPool *p = c->pool;
   const Expr *ratio = node_in(n, 1) ? ex_cast(p, DT_F32, elem_in(c, n, 1, NULL)) : tu_f32(p, 0.5);
   const Expr *trains = elem_in(c, n, 2, NULL);
-  const Expr *keep = ex_le(p, ratio, uniform(p, n, 5, position(p, n, idx)));
+  const Expr *run = node_in(n, 3) ? elem_in(c, n, 3, NULL) : NULL;
+  const Expr *keep = ex_le(p, ratio, uniform_in(p, n, 5, position(p, n, idx), run));
   keep = ex_op(p, EX_or, keep, ex_op(p, EX_not, trains, NULL, NULL), NULL);
   if (out) return keep;
   const Expr *x = elem_in(c, n, 0, idx), *wide = ex_cast(p, DT_F32, x);

@@ -1,0 +1,48 @@
+/* See train.h: the order in which a step is made. */
+#include "passes/train/train.h"
+#include <string.h>
+#include "passes/train/step.h"
+
+static const Loc *named_loc(const Model *m, const char *name) {
+  return arena_dup(m->arena, &(Loc){.file = m->file, .node = -1, .node_name = name}, sizeof(Loc));
+}
+
+/* The loss, and parameters as inputs. */
+static bool begin(Train *x) {
+  Model *m = x->m;
+  const char *optimizer = x->t->optimizer ? x->t->optimizer : "sgd";
+  x->b = (Build){.m = m, .g = x->g, .loc = named_loc(m, "loss"), .ok = true};
+  if (m->state.n) return diag_internal(m->diag, NULL, "the model is a training step already");
+  return spec_parse(m, "--train", x->t->loss, &x->loss) &&
+         spec_parse(m, "--optimizer", optimizer, &x->optimizer) && train_check_optimizer(x) &&
+         train_add_loss(x) && train_find_params(x) && train_take_params(x);
+}
+
+/* Of the loss by each parameter that is chosen. */
+static bool differentiate(Train *x, Value **out) {
+  Value **in = ARENA_ARRAY(x->m->arena, Value *, x->params.n + 1);
+  int n = 1;
+  in[0] = x->value;
+  for (int i = 0; i < x->params.n; i++)
+    if (x->params.data[i].chosen) in[n++] = x->params.data[i].v;
+  Node *node = graph_add_node(x->g, NULL, op_find("burin", "Gradient"), n, in, x->b.loc);
+  for (int k = 1; k < n; k++)
+    out[k - 1] = node_add_output(node, arena_printf(x->m->arena, "%s_grad", in[k]->name));
+  return op_infer(x->m, node);
+}
+
+bool train_step(Model *m, const TrainSpec *t) {
+  Train x = {.m = m, .g = m->main, .t = t};
+  if (!begin(&x)) return false;
+  Value **gradients = ARENA_ARRAY(m->arena, Value *, x.params.n);
+  if (!train_count(&x) || !train_forms(&x) || !differentiate(&x, gradients)) return false;
+  x.b.loc = named_loc(m, "update");
+  if (!train_updates(&x, gradients)) return false;
+  graph_sort(m->main);
+  return train_finish(&x);
+}
+
+bool train_eval(Model *m, const TrainSpec *t) {
+  Train x = {.m = m, .g = m->main, .t = t, .eval = true};
+  return begin(&x) && train_finish(&x);
+}

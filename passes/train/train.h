@@ -1,0 +1,22 @@
+/* A training step made of a model's graph: loss, gradients and update of the parameters, which lie in
+ * a buffer of the caller's (Model.state). An edit of a graph that was just loaded, in front of all
+ * passes; docs/training.md. */
+#pragma once
+#include <stdint.h>
+#include "ir/graph/graph.h"
+
+typedef struct TrainSpec {
+  const char *loss;      /* NAME[:OUTPUT][,key=value…], a row of losses.def */
+  const char *optimizer; /* NAME[,key=value…], a row of optimizers.def; NULL: sgd */
+  const char *trainable; /* lastN, names and patterns of parameters or nodes, -NAME; NULL: all */
+  int accumulate;        /* calls whose gradients make one update; 0 and 1: each */
+  bool keep_outputs;     /* the model's own outputs follow the loss */
+  uint64_t seed;         /* of Dropout */
+} TrainSpec;
+
+/* Inputs become the model's, labels, (teacher,) state; outputs loss, (the model's,) state, which is
+ * written over its inputs. False: reported. */
+bool train_step(Model *m, const TrainSpec *t);
+/* The model in use, with its loss, on the state of such a step: parameters and statistics are inputs
+ * at the same places in the buffer, outputs are the loss and the model's own. */
+bool train_eval(Model *m, const TrainSpec *t);
