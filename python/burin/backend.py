@@ -7,22 +7,30 @@ from onnx.backend.base import BackendRep, namedtupledict
 from . import compile as burin_compile
 
 
+def is_sequence(type_proto):
+    """A sequence, or an optional one."""
+    if type_proto.HasField("optional_type"):
+        type_proto = type_proto.optional_type.elem_type
+    return type_proto.HasField("sequence_type")
+
+
 class Rep(BackendRep):
     def __init__(self, model, outputs):
         """outputs: the graph's, which tell what is a sequence: its elements are outputs NAME[0], NAME[1], …"""
         self.model = model
-        self.sequences = {o.name for o in outputs if o.type.HasField("sequence_type")}
+        self.names = [o.name for o in outputs]
+        self.sequences = {o.name for o in outputs if is_sequence(o.type)}
 
     def collect(self, values):
         """{name of the graph's output: array, or list of arrays}, in graph order."""
-        named = {}
+        named, items = {}, {name: [] for name in self.sequences}
         for tensor, value in zip(self.model.outputs, values):
             sequence = tensor.name.rpartition("[")[0]
-            if sequence in self.sequences:
-                named.setdefault(sequence, []).append(value)
+            if sequence in items:
+                items[sequence].append(value)
             else:
                 named[tensor.name] = value
-        return named
+        return {name: named[name] if name in named else items[name] for name in self.names}
 
     def run(self, inputs, threads=1, **kwargs):
         """inputs: a list in graph order, a single array, or {name: array}; returns a tuple of the outputs."""

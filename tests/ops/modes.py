@@ -55,11 +55,13 @@ def constants(case):
         model = onnx.ModelProto.FromString(case.model.SerializeToString())
         feeds, graph = named(case, inputs), model.graph
         for info in [i for i in graph.input if is_tensor(i)]:
+            graph.input.remove(info)
+            if info.name not in feeds:  # it is one already
+                continue
             value = feeds.pop(info.name)
             if not np.asarray(value).size and np.asarray(value).dtype == object:
                 value = np.zeros(np.shape(value), object)
             graph.initializer.append(numpy_helper.from_array(np.asarray(value), info.name))
-            graph.input.remove(info)
         results.append(list(burin.backend.prepare(model).run(feeds)))
     return results
 

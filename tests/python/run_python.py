@@ -296,6 +296,19 @@ class OnnxBackend(unittest.TestCase):
         out = burin.backend.run_model(ADD, [np.zeros((2, 3), np.float32), np.ones(3, np.float32)])
         self.assertEqual(out.z.sum(), 6)
 
+    def test_sequences_known_when_compiled(self):
+        """Lists again, of none, one and two tensors, optional or not, in the order of the graph."""
+        x, declared = np.float32([1, 2]), {"seq": helper.make_sequence_type_proto(helper.make_tensor_type_proto(1, [2]))}
+        declared["optional"] = helper.make_optional_type_proto(declared["seq"])
+        nodes = [helper.make_node("SequenceConstruct", ["x", "x"], ["two"]), helper.make_node("SequenceConstruct", ["x"], ["one"]),
+                 helper.make_node("Optional", ["one"], ["maybe"]), helper.make_node("SequenceEmpty", [], ["none"])]
+        outputs = [helper.make_value_info(n, declared["optional" if n == "maybe" else "seq"]) for n in ("none", "maybe", "two")]
+        graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", 1, [2])], outputs)
+        out = burin.backend.run_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), [x])
+        self.assertEqual([len(items) for items in out], [0, 1, 2])
+        for got in [*out.maybe, *out.two]:
+            np.testing.assert_array_equal(got, x)
+
     def test_official_suite_loads(self):
         import onnx.backend.test
         cases = onnx.backend.test.BackendTest(burin.backend, __name__).include("test_relu_cpu").test_cases
