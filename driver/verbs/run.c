@@ -336,6 +336,17 @@ static int finish_outputs(Interp *in, void **outs) {
   return session_commit(s) ? status : diag_exit_status(s->diag);
 }
 
+/* Room for all that output k may be; of one in the heap, for its address. */
+static void *output_room(Interp *in, int k) {
+  const Module *const m = in->s->module;
+  const Buffer *const b = &m->buffers.data[m->outputs.data[k]];
+  const Expr *const most =
+      buffer_is_heap(m, b->id) ? NULL : expr_upper(in->s->model->pool, b->count, NULL);
+  const int64_t count = most ? eval_dim(in, most) : 0;
+  return arena_alloc(in->s->arena, (size_t)(count > 0 ? count : 0) * (size_t)dtype_bytes(b->dtype) +
+                                       sizeof(void *));
+}
+
 static int interpret_body(Session *s, void *user) {
   if (!session_target(s)) return EXIT_USAGE;
   if (!session_load(s, s->o->files.v[0]) || !session_has_data(s) || !session_passes(s, PF_CODE))
@@ -352,13 +363,7 @@ static int interpret_body(Session *s, void *user) {
   if (g->output_lists.n) return usage_error("--interpret gives tensors only");
   if (!read_inputs(&in, ins)) return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
   bound_symbols(&in);
-  for (int k = 0; k < g->outputs.n; k++) {
-    Tensor t;
-    output_shape(&in, g->outputs.data[k], &t);
-    outs[k] =
-        arena_alloc(s->arena, (size_t)(t.count > 0 ? t.count : 0) * (size_t)dtype_bytes(t.dtype) +
-                                  sizeof(void *));
-  }
+  for (int k = 0; k < g->outputs.n; k++) outs[k] = output_room(&in, k);
   progress_show(s, "interpreting", 0, 0);
   if (!module_interpret(s->module, ins, outs, in.syms)) return diag_exit_status(s->diag);
   progress_clear(s);

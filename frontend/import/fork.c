@@ -5,6 +5,7 @@
  * or branch that ends with an open fork hands it to what stands around it. */
 #include <string.h>
 #include "frontend/scope/scope.h"
+#include "ir/op/ops.h"
 
 typedef Onnx__NodeProto NodeProto;
 
@@ -67,6 +68,11 @@ static bool depends(Import *im, const Scope *s, const NodeProto *p) {
 }
 
 /* ---- what a name is in each branch ---- */
+/* Lists of different lengths that are known are shapes of different ranks, or will be. */
+static bool same_length(const Value *v, const Value *w) {
+  return v->rank != 1 || !value_known(v) || !value_known(w) || v->dims[0] == w->dims[0];
+}
+
 /* False: two of them have different ranks or types. NULL in *any: none is known. */
 static bool agrees(const Scope *s, const char *name, const Value **any) {
   if (fork_has(s, name))
@@ -75,7 +81,7 @@ static bool agrees(const Scope *s, const char *name, const Value **any) {
   if (!v || v->kind != TY_TENSOR || v->rank < 0) return true;
   const Value *const other = *any;
   *any = v;
-  return !other || (other->rank == v->rank && other->dtype == v->dtype);
+  return !other || (other->rank == v->rank && other->dtype == v->dtype && same_length(v, other));
 }
 
 static bool differs(const Scope *s, const char *name) {
@@ -230,8 +236,19 @@ static bool close_fork(Import *im, Scope *s) {
 /* ---- giving up ---- */
 static bool import_position(Import *im, Scope *s, int k);
 
-/* Without a fork: where sizes choose the branch, inference takes them to be as compared. */
-static bool start_again(Import *im, Scope *s) {
+/* The sizes that are compared are taken to differ. */
+static bool take_other(Import *im, const Scope *s, const Fork *f) {
+  const Node at = {.graph = s->graph, .loc = f->loc};
+  const Expr *const cond = f->cond->contents[0], **truth = ARENA_ARRAY(im->arena, const Expr *, 1);
+  truth[0] = ex_bool(im->m->pool, false);
+  f->cond->contents = truth;
+  return require_nonzero(im->m, &at, ex_sub(im->m->pool, cond->a[0], cond->a[1]),
+                         "difference of sizes that a branch is chosen by");
+}
+
+/* Without a fork: where sizes choose the branch, they are taken to choose that side, which is
+ * checked at entry. Of the first one inference says so itself. */
+static bool start_again(Import *im, Scope *s, int side) {
   const Fork *const f = s->fork;
   Level *const l = s->level;
   const int at = l->at;
@@ -239,6 +256,7 @@ static bool start_again(Import *im, Scope *s) {
   const NodeProto *const p = l->list->nodes[l->order[f->origin]];
   drop_fork(im, f);
   s->fork = NULL;
+  if (side == 1 && !take_other(im, s, f)) return false;
   im->plain++;
   const bool ok = import_node(im, trial, p, l->order[f->origin]);
   im->plain--;
@@ -263,6 +281,27 @@ static const char *leaving(const Scope *s) {
   return NULL;
 }
 
+static int declared_rank(const Import *im, const Scope *s, const char *name) {
+  const Onnx__ValueInfoProto *const p =
+      s->level->list->to == LEAVE_MODEL ? strmap_get(&im->declared, name) : NULL;
+  const bool is_tensor = p && p->type && p->type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE;
+  return is_tensor && p->type->tensor_type->shape ? (int)p->type->tensor_type->shape->n_dim : -1;
+}
+
+/* The only side that can be computed, or in which the output `name` (or NULL) of the model has the
+ * rank that the model declares; -1: neither or both. */
+static int fitting_side(Import *im, const Scope *s, const char *name) {
+  const Fork *const f = s->fork;
+  bool fits[2];
+  if (!f->bad[0] != !f->bad[1]) return f->bad[0] ? 1 : 0;
+  const int rank = name ? declared_rank(im, s, name) : -1;
+  for (int j = 0; j < 2; j++) {
+    const Value *v = NULL;
+    fits[j] = rank >= 0 && agrees(f->side[j], name, &v) && v && v->rank == rank;
+  }
+  return fits[0] == fits[1] ? -1 : fits[1];
+}
+
 static bool leaves(Import *im, const Scope *s, const char *name) {
   Loc *const l = ARENA_NEW(im->scratch, Loc);
   *l = *s->fork->loc;
@@ -282,13 +321,16 @@ static bool settle(Import *im, Scope *s) {
   f->open.n = kept;
   if (!kept) return close_fork(im, s);
   const char *const name = leaving(s);
-  const bool sizes = value_compares_sizes(f->cond);
-  if (name && !sizes) return leaves(im, s, name);
-  if ((name || im->failed) && sizes) {
+  if (!name && !im->failed) return true;
+  const int side = fitting_side(im, s, name);
+  if (value_compares_sizes(f->cond)) {
     im->failed = false;
-    return start_again(im, s);
+    return start_again(im, s, side);
   }
-  return true;
+  if (!name) return true;
+  if (side < 0) return leaves(im, s, name);
+  f->bad[!side] = f->loc; /* no run gets an output of another rank than the model declares */
+  return close_fork(im, s);
 }
 
 /* ---- importing ---- */

@@ -138,19 +138,27 @@ static bool bind_results(Import *im, Scope *s, const NodeProto *p, const OldNode
   return true;
 }
 
-/* The rank and the constant sizes that the file declares are set before inference, for ops of which
- * they depend on data: they may take them, and check them at run time. All other ops overwrite
- * them. */
-static void hint_shape(Import *im, const Scope *s, Value *v, const char *name) {
+/* The shape that the model declares for a value of the main graph, or NULL. */
+static const Onnx__TypeProto__Tensor *declared_tensor(const Import *im, const Scope *s,
+                                                      const char *name) {
   const Onnx__ValueInfoProto *p =
       !import_is_main(im, s->graph) || s->args ? NULL : strmap_get(&im->declared, name);
   const Onnx__TypeProto__Tensor *t =
       p && p->type && p->type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE
           ? p->type->tensor_type
           : NULL;
+  return t && t->shape && t->shape->n_dim <= MAX_RANK && dtype_from_onnx(t->elem_type) != DT_NONE
+             ? t
+             : NULL;
+}
+
+/* The rank and the constant sizes that the file declares are set before inference, for ops of which
+ * they depend on data: they may take them, and check them at run time. All other ops overwrite
+ * them. */
+static void hint_shape(Import *im, const Scope *s, Value *v, const char *name) {
+  const Onnx__TypeProto__Tensor *t = declared_tensor(im, s, name);
   const Expr *dims[MAX_RANK];
-  if (!t || !t->shape || t->shape->n_dim > MAX_RANK || dtype_from_onnx(t->elem_type) == DT_NONE)
-    return;
+  if (!t) return;
   for (size_t k = 0; k < t->shape->n_dim; k++) {
     const Onnx__TensorShapeProto__Dimension *d = t->shape->dim[k];
     const bool fixed = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE &&
@@ -196,6 +204,7 @@ bool import_op(Import *im, Scope *s, const NodeProto *p, Value **in, Attr *attrs
   const int n_out = used_count(p->output, p->n_output);
   bool *used = ARENA_ARRAY(im->scratch, bool, n_out);
   for (int k = 0; k < n_out; k++) used[k] = *p->output[k] != 0;
+  const Onnx__TypeProto__Tensor *const t = n_out ? declared_tensor(im, s, p->output[0]) : NULL;
   OldNode o = {.op = loc->op,
                .domain = loc->domain,
                .opset = loc->opset,
@@ -205,6 +214,7 @@ bool import_op(Import *im, Scope *s, const NodeProto *p, Value **in, Attr *attrs
                .n_attrs = n_attrs,
                .n_out = n_out,
                .out_used = used,
+               .declared = t ? (int)t->shape->n_dim : -1,
                .loc = loc,
                .graph = s->graph};
   while (o.n_in && !o.in[o.n_in - 1]) o.n_in--;

@@ -114,6 +114,7 @@ typedef struct OldNode {
   int n_attrs;
   int n_out;
   const bool *out_used; /* which outputs have names */
+  int declared;         /* rank that the model declares for output 0; -1: none */
   const Loc *loc;
   Graph *graph;
   Value **result; /* set by an upgrade that made other nodes: values of the n_out outputs */

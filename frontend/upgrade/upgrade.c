@@ -133,6 +133,64 @@ static bool up_slice(Import *im, OldNode *o) {
   return true;
 }
 
+/* ---- lists whose length only a run knows ---- */
+static bool is_list(const Value *v) { return v && v->kind == TY_TENSOR && v->rank == 1; }
+
+static bool length_known(const Value *v) {
+  int64_t k;
+  return !v || v->kind != TY_TENSOR || v->rank != 1 || expr_is_const(v->dims[0], &k);
+}
+
+/* A list of n elements: those of `list`, at the positions that `at` has, and `fill`. */
+static Value *spread(Import *im, OldNode *o, Value *list, Value *at, int n, double fill) {
+  const int64_t size = n;
+  Value *const all = old_emit2(im, o, "Expand", value_const_scalar(im->m, list->dtype, fill),
+                               value_const_i64s(im->m, 1, 1, &size));
+  Value *const in[] = {all, at, list};
+  return old_emit(im, o, "ScatterElements", 3, in, 0, NULL);
+}
+
+/* Positions from the first one on, or up to the last one: as many as the list has elements. */
+static Value *positions(Import *im, OldNode *o, Value *list, bool last) {
+  Value *const count = old_emit2(im, o, "Size", list, NULL);
+  Value *const end = last && count ? old_emit2(im, o, "Neg", count, NULL) : count;
+  Value *const none = value_const_scalar(im->m, DT_I64, 0);
+  Value *const in[] = {last ? end : none, last ? none : end, value_const_scalar(im->m, DT_I64, 1)};
+  return old_emit(im, o, "Range", 3, in, 0, NULL);
+}
+
+/* Then every axis gets its start, end and step. */
+static bool up_slice_lists(Import *im, OldNode *o) {
+  const int rank = old_rank(o, 0);
+  if (rank < 2 || o->n_in < 3) return true; /* of one axis there is one */
+  for (int k = 1; k < o->n_in; k++)
+    if (o->in[k] && (!is_list(o->in[k]) || length_known(o->in[k]))) return true;
+  const bool wide = o->in[1]->dtype == DT_I64;
+  const double fill[] = {0, 0, wide ? 0x1p46 : INT32_MAX, 0, 1};
+  Value *at = old_in(o, 3);
+  if (!at) at = positions(im, o, o->in[1], false);
+  for (int k = 1; k < o->n_in; k++) {
+    if (k == 3 || !o->in[k]) continue;
+    Value *const all = at ? spread(im, o, o->in[k], at, rank, fill[k]) : NULL;
+    if (!all) return false;
+    old_input(im, o, k, all);
+  }
+  if (o->n_in > 3) o->in[3] = NULL;
+  return true;
+}
+
+/* A shape of unknown length is not longer than the tensor's, unless the result is declared so: ones
+ * in front. */
+static bool up_expand(Import *im, OldNode *o) {
+  const int rank = old_rank(o, 0);
+  Value *const shape = old_in(o, 1);
+  if (rank < 1 || length_known(shape) || o->declared > rank) return true;
+  Value *const at = positions(im, o, shape, true);
+  Value *const all = at ? spread(im, o, shape, at, rank, 1) : NULL;
+  if (all) old_input(im, o, 1, all);
+  return all != NULL;
+}
+
 static bool up_split_attr(Import *im, OldNode *o) {
   ints_to_input(im, o, "split", 1);
   return true;
@@ -442,6 +500,7 @@ static const UpgradeRow rows[] = {
     {"", "Dropout", 12, false, up_dropout},
     {"", "Dropout", ALWAYS, false, up_dropout_training},
     {"", "Equal", 7, false, up_broadcast},
+    {"", "Expand", ALWAYS, false, up_expand},
     {"", "Gemm", 7, false, up_broadcast},
     {"", "Greater", 7, false, up_broadcast},
     {"", "Hardmax", 13, false, up_softmax},
@@ -470,6 +529,7 @@ static const UpgradeRow rows[] = {
     {"", "Scatter", ALWAYS, true, up_scatter},
     {"", "Selu", 6, false, up_selu},
     {"", "Slice", 10, false, up_slice},
+    {"", "Slice", ALWAYS, false, up_slice_lists},
     {"", "Softmax", 13, false, up_softmax},
     {"", "Split", 13, false, up_split_attr},
     {"", "Squeeze", 13, false, up_axes},

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "ir/expr/expr_query.h"
 #include "ir/op/ops.h"
+#include "ir/op/tensor_util.h"
 
 /* ---- checks ---- */
 
@@ -221,9 +222,12 @@ bool op_need_exprs(Model *m, const Node *n, int k, const char *what, const Expr 
 
 /* ---- outputs ---- */
 
-bool op_out(Model *m, Node *n, int k, DType t, int rank, const Expr *const *dims) {
+bool op_out(Model *m, Node *n, int k, DType t, int rank, const Expr *const *given) {
+  const Expr *dims[MAX_RANK];
   if (rank > MAX_RANK)
     return op_error(m, n, ERR_RANK, "%s makes a tensor of rank %d", n->op->name, rank);
+  for (int d = 0; d < rank; d++)
+    dims[d] = node_out(n, k) ? tu_short(m, n, k, d, given[d], NULL) : given[d];
   const char *problem = dims_problem(m, rank, dims);
   if (problem)
     return op_error(m, n, ERR_OVERFLOW, "%s makes a tensor that is too large: %s", n->op->name,

@@ -84,8 +84,8 @@ static const Expr *symbol_value(Model *m, const Expr *sym) {
   return s->bound && expr_is_i64(s->bound, s->lo) ? s->bound : sym;
 }
 
-const Expr *tu_dim(Model *m, Node *n, int out, int d, const Expr *value, const Expr *bound) {
-  if (!uses_data(n, value)) return value;
+static const Expr *size_symbol(Model *m, Node *n, int out, int d, const Expr *value,
+                               const Expr *bound) {
   const int64_t key = (int64_t)out * MAX_RANK + d;
   SymDef *def = NULL;
   for (int i = 0; i < n->n_syms; i++)
@@ -106,6 +106,18 @@ const Expr *tu_dim(Model *m, Node *n, int out, int d, const Expr *value, const E
   }
   add_sym(m, n, (SymDef){.sym = sym, .elem = key, .value = value});
   return symbol_value(m, sym);
+}
+
+const Expr *tu_short(Model *m, Node *n, int out, int d, const Expr *size, const Expr *bound) {
+  enum { LONG = 4000, TOO_LONG = 1000000 }; /* parts */
+  const double parts = expr_tree_size(size);
+  if (parts <= LONG || parts > TOO_LONG) return size;
+  return size_symbol(m, n, out, d, size, bound ? bound : size);
+}
+
+const Expr *tu_dim(Model *m, Node *n, int out, int d, const Expr *value, const Expr *bound) {
+  return uses_data(n, value) ? size_symbol(m, n, out, d, value, bound)
+                             : tu_short(m, n, out, d, value, bound);
 }
 
 bool tu_axes(Model *m, Node *n, int k, int rank, int *axes, int *count) {

@@ -19,6 +19,9 @@ const Expr *tu_known(ExprPool *p, const Node *n, int k, int64_t i);
  * data that is read for this node. A constant size that the model declares for the output is taken
  * and checked at run time. */
 const Expr *tu_dim(Model *m, Node *n, int out, int d, const Expr *value, const Expr *bound);
+/* A formula that has become too long is computed once, in front of the node: a runtime symbol, which
+ * is at most `bound`, or what the formula is (NULL). */
+const Expr *tu_short(Model *m, Node *n, int out, int d, const Expr *size, const Expr *bound);
 /* The size that the model declares for dim d of an output, when constant; else NULL. */
 const Expr *tu_declared(const Node *n, int out, int d);
 /* Axes from input k (known) or else all axes [0, rank): marks and list. DYNAMIC when they are

@@ -68,6 +68,30 @@ static const Expr *bound_cast(Bound *b, const Expr *e, bool up) {
   return ex_cast(b->p, e->dtype, bound_of(b, e->a[0], up));
 }
 
+/* What no tensor can have, as the INT64_MAX of `up to the end`, is none. */
+static bool is_bound(const Expr *r) {
+  int64_t k;
+  return !expr_is_const(r, &k) || k <= INT64_C(1) << 46;
+}
+
+/* NULL: it has no bound. */
+static const Expr *bound_try(Bound *b, const Expr *e, bool up) {
+  const int before = b->missing;
+  const Expr *r = bound_of(b, e, up);
+  if (b->missing == before) return is_bound(r) ? r : NULL;
+  b->missing = before;
+  return NULL;
+}
+
+/* The smaller of two is not above either, so that one bound is enough; the larger likewise. */
+static const Expr *bound_extreme(Bound *b, const Expr *e, bool up) {
+  if (up != (e->op == EX_min))
+    return ex_op(b->p, e->op, bound_of(b, e->a[0], up), bound_of(b, e->a[1], up), NULL);
+  const Expr *x = bound_try(b, e->a[0], up), *y = bound_try(b, e->a[1], up);
+  if (x && y) return ex_op(b->p, e->op, x, y, NULL);
+  return x ? x : y ? y : give_up(b, e);
+}
+
 static const Expr *bound_of(Bound *b, const Expr *e, bool up) {
   if (!expr_uses_runtime(b->p, e)) return e;
   switch (e->op) {
@@ -76,9 +100,9 @@ static const Expr *bound_of(Bound *b, const Expr *e, bool up) {
     case EX_mul: return bound_mul(b, e, up);
     case EX_neg: return ex_op(b->p, EX_neg, bound_of(b, e->a[0], !up), NULL, NULL);
     case EX_sub: return ex_sub(b->p, bound_of(b, e->a[0], up), bound_of(b, e->a[1], !up));
-    case EX_add:
     case EX_min:
-    case EX_max:
+    case EX_max: return bound_extreme(b, e, up);
+    case EX_add:
       return ex_op(b->p, e->op, bound_of(b, e->a[0], up), bound_of(b, e->a[1], up), NULL);
     case EX_floordiv:
     case EX_div:
@@ -100,6 +124,7 @@ static const Expr *bound_of(Bound *b, const Expr *e, bool up) {
 const Expr *expr_upper(ExprPool *p, const Expr *e, int *missing) {
   Bound b = {.p = p, .missing = -1};
   const Expr *r = bound_of(&b, e, true);
+  if (b.missing < 0 && !is_bound(r) && expr_uses_runtime(p, e)) give_up(&b, e);
   if (missing) *missing = b.missing;
   return b.missing < 0 ? r : NULL;
 }

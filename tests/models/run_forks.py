@@ -2,6 +2,7 @@
 """Part "forks": If whose branches give different ranks. Random graphs of them (in branches, in bodies of Loop and Scan, in functions,
 meeting each other), whose conditions are data or sizes, against ONNX Runtime: compiled, at -O0, interpreted, as C; what cannot have one
 rank is refused with a sentence, and what would grow without bound, too."""
+import itertools
 import sys
 from pathlib import Path
 
@@ -204,6 +205,67 @@ def branch_that_cannot_run():
             check(f"the branch that cannot run {flags}", "a branch was taken" in str(e), e)
 
 
+def branch(name, nodes, out):
+    return h.make_graph(nodes, name, [], [empty(out)])
+
+
+def if_node(cond, out, then_nodes, else_nodes):
+    return h.make_node("If", [cond], [out], then_branch=branch("t", then_nodes, out + "t"), else_branch=branch("e", else_nodes, out + "e"))
+
+
+def proto_of(nodes, z, ranked=True, constants=()):
+    inputs = [h.make_tensor_value_info("x", T.FLOAT, ["n", WIDTH]), scalar("c", T.BOOL)]
+    values = [nh.from_array(np.asarray(v, np.int64), k) for k, v in (("front", [0]), ("one", 1), *constants)]
+    graph = h.make_graph(nodes, "g", inputs, [h.make_tensor_value_info("z", T.FLOAT, z) if ranked else empty("z")], values)
+    return h.make_model(graph, opset_imports=[h.make_opsetid("", OPSET)], ir_version=8)
+
+
+def attempt(label, m, x, c, want, message):
+    """want: what the run gives; None: it fails with that message."""
+    try:
+        got = m.run({"x": x, "c": np.array(c)})[0]
+        check(label, want is not None and got.shape == want.shape and np.array_equal(got, want), got)
+    except burin.RunError as e:
+        check(label, want is None and message in str(e), e)
+
+
+def declared_ranks():
+    """An output whose rank depends on a branch has the one that the model declares; other runs fail."""
+    size = [h.make_node("Shape", ["x"], ["s"]), h.make_node("Gather", ["s", "front"], ["n0"]), h.make_node("Equal", ["n0", "one"], ["same"])]
+    drop = [h.make_node("Squeeze", ["x", "front"], ["yt"])]
+    keep = [h.make_node("Neg", ["x"], ["ye"])]
+    two, one = np.arange(2 * WIDTH, dtype=np.float32).reshape(2, WIDTH), np.ones((1, WIDTH), np.float32)
+    for flags in ([], ["-O0"]):
+        m = burin.compile(proto_of([*size, if_node("same", "y", drop, keep), h.make_node("Add", ["y", "y"], ["z"])], ["n", WIDTH]), flags=flags)
+        attempt(f"a size chooses the declared rank {flags}", m, two, True, -2 * two, "")
+        attempt(f"a size chooses another rank {flags}", m, one, True, None, "the model needs at least 2")
+        m = burin.compile(proto_of([*size, if_node("same", "y", drop, keep), h.make_node("Add", ["y", "y"], ["z"])], [WIDTH]), flags=flags)
+        attempt(f"the declared rank is the smaller one {flags}", m, one, True, 2 * one[0], "")
+        m = burin.compile(proto_of([fork("x", "y"), h.make_node("Add", ["y", "y"], ["z"])], [1, "n", WIDTH]), flags=flags)
+        attempt(f"data choose the declared rank {flags}", m, two, True, 2 * two[None], "")
+        attempt(f"data choose another rank {flags}", m, two, False, None, "a branch was taken")
+
+
+def lists_of_sizes():
+    """Shapes that differ in length, or in their elements, chosen by data or by sizes."""
+    size = [h.make_node("Shape", ["x"], ["s"]), h.make_node("Gather", ["s", "front"], ["n0"]), h.make_node("Equal", ["n0", "one"], ["same"])]
+    lists = {"flat1": [-1], "flat2": [WIDTH, -1], "wide": [1, -1], "high": [-1, 1]}
+    same = lambda k: [h.make_node("Identity", [k], ["ye"])]
+    x = {n: np.arange(n * WIDTH, dtype=np.float32).reshape(n, WIDTH) for n in (1, 2, 4)}
+    for cond in ("c", "same"):
+        longer = [if_node(cond, "y", [h.make_node("Identity", ["flat1"], ["yt"])], same("flat2")), h.make_node("Reshape", ["x", "y"], ["r"]),
+                  h.make_node("ReduceSum", ["r"], ["z"], keepdims=0)]
+        equal = [if_node(cond, "y", [h.make_node("Identity", ["wide"], ["yt"])], same("high")), h.make_node("Reshape", ["x", "y"], ["r"]),
+                 h.make_node("ReduceSum", ["r", "front"], ["z"], keepdims=0)]
+        m = burin.compile(proto_of([*size, *longer], [], constants=lists.items()))
+        for n, c in itertools.product(x, (False, True)):
+            attempt(f"lists of two lengths, by {cond}: {n}, {c}", m, x[n], c, np.float32(x[n].sum()), "")
+        m = burin.compile(proto_of([*size, *equal], ["k"], constants=lists.items()))
+        for n, c in itertools.product(x, (False, True)):
+            wide = c if cond == "c" else n == 1
+            attempt(f"lists of one length, by {cond}: {n}, {c}", m, x[n], c, x[n].reshape([1, -1] if wide else [-1, 1]).sum(0), "")
+
+
 def refusals():
     refused("an output of two ranks", [fork("x", "y"), h.make_node("Neg", ["y"], ["z"])], ["z"], ['"z"', "different ranks", "output of the model"])
     chain = [fork("x", "y0")] + [fork("y0", f"y{k}") for k in range(1, 18)]
@@ -214,4 +276,6 @@ def refusals():
 if __name__ == "__main__":
     refusals()
     branch_that_cannot_run()
+    declared_ranks()
+    lists_of_sizes()
     sys.exit(run_time_sizes.run(model, feeds, [run_time_sizes.interpret, run_time_sizes.c_source]))

@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "python"), str(ROOT / "tests")]
 
 import numpy as np
+import onnxruntime
 from onnx import TensorProto as T, helper as h, numpy_helper as nh
 
 import burin
@@ -92,7 +93,36 @@ def test_pieces():
                 check(f"{n} pieces of {most}", n > most and e.status == 5, e)
 
 
+def long_sizes(steps):
+    """Each size is half of what a formula with divisions makes of the one before: written out, formulas grow by a factor in every step."""
+    nodes, x = [], "x"
+    for k in range(steps):
+        nodes += [h.make_node("Shape", [x], [f"s{k}"]), h.make_node("Mul", [f"s{k}", f"s{k}"], [f"q{k}"]), h.make_node("Add", [f"q{k}", "seven"], [f"a{k}"]),
+                  h.make_node("Div", [f"a{k}", f"s{k}"], [f"e{k}"]), h.make_node("Mod", [f"e{k}", "three"], [f"b{k}"]),
+                  h.make_node("Slice", [x, f"b{k}", f"e{k}"], [f"x{k}"]), h.make_node("Concat", [f"x{k}", "tail"], [f"y{k}"], axis=0)]
+        x = f"y{k}"
+    values = [nh.from_array(np.array([v], np.int64), n) for n, v in (("seven", 7), ("three", 3))] + [nh.from_array(np.array([1, 2], np.float32), "tail")]
+    graph = h.make_graph([*nodes, h.make_node("Neg", [x], ["z"])], "g", [h.make_tensor_value_info("x", T.FLOAT, ["n"])],
+                         [h.make_tensor_value_info("z", T.FLOAT, ["m"])], values)
+    return h.make_model(graph, opset_imports=[h.make_opsetid("", 21)], ir_version=10)
+
+
+def test_long_sizes():
+    """A formula of more than 4,000 parts becomes a symbol that the run computes, and whose bound is the formula: no heap."""
+    for steps in (2, 8, 20):
+        model = long_sizes(steps)
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        for flags in ([], ["-O0"]):
+            m = burin.compile(model, flags=flags)
+            check(f"{steps} sizes: no heap", not burin._abi.uses_heap(m._info))
+            for n in (1, 2, 3, 5, 64, 1001):
+                x = np.arange(n, dtype=np.float32)
+                want, got = session.run(None, {"x": x})[0], m.run({"x": x})[0]
+                check(f"{steps} sizes, {flags}: {n}", np.array_equal(got, want), f"{got.shape}, not {want.shape}")
+
+
 def main():
+    test_long_sizes()
     test_loops()
     test_messages()
     test_pieces()

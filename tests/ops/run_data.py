@@ -95,7 +95,7 @@ ELSEWHERE = {("MelWeightMatrix", "dft_length"), ("MelWeightMatrix", "sample_rate
              *((o, "indices") for o in ("Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND"))}
 NO_ORT = {"CumProd"}  # and what else it refuses
 # Lists whose length cannot be told from anything else, so that it must be in the model.
-LENGTHS = {"Slice", "Pad", "Squeeze", "Unsqueeze", *(op for op, _ in CASES if op.startswith("Reduce"))}
+LENGTHS = {"Pad", "Squeeze", "Unsqueeze", *(op for op, _ in CASES if op.startswith("Reduce"))}
 
 
 def build(inputs, outputs, node, before="", unknown=False):
@@ -185,6 +185,35 @@ def run_program(name, inputs, outputs, node, values, before=""):
         check(f"{name}: armv7", ok, done.stderr)
 
 
+# Lists of as many elements as a run gives; None: no run can.
+OF_LENGTHS = {
+    "Slice": ("float[5,6,3] x, int64[n] s, int64[n] e", "Slice(x, s, e)",
+              [dict(s=[1], e=[3]), dict(s=[1, -4], e=[9, 5]), dict(s=[0, 2, 1], e=[5, 4, 2]), dict(s=[], e=[]), None, dict(s=[0] * 4, e=[1] * 4)]),
+    "Slice, axes and steps": ("float[5,6,3] x, int32[n] s, int32[n] e, int32[n] a, int32[n] k", "Slice(x, s, e, a, k)",
+                              [dict(s=[4], e=[-9], a=[1], k=[-2]), dict(s=[0, 1], e=[2, 9], a=[-1, 0], k=[1, 3]), dict(s=[], e=[], a=[], k=[]),
+                               None, dict(s=[0], e=[1], a=[3], k=[1]), dict(s=[0, 1], e=[2, 9], a=[1], k=[1])]),
+    "Expand": ("float[3,1,2] x, int64[n] d", "Expand(x, d)", [dict(d=[2]), dict(d=[4, 1]), dict(d=[3, 2, 2]), dict(d=[]), dict(d=[0, 1]), None, dict(d=[2, 3, 1, 2]), dict(d=[3])]),
+    "Tile": ("float[3,2] x, int64[n] d", "Tile(x, d)", [dict(d=[2, 3]), dict(d=[0, 1]), None, dict(d=[2]), dict(d=[1, 1, 2])]),
+}
+
+
+def run_lengths(name, inputs, node, values):
+    output = f"float[{', '.join('abcd'[:inputs.split(' ')[0].count(',') + 1])}] y"
+    model = build(inputs, output, node)
+    m = burin.compile(model)
+    for k, data in enumerate(v for v in values if v):
+        feeds = feeds_of(model, data)
+        if k < values.index(None):
+            fixed = build(re.sub(r"\[n\] (\w)", lambda i: f"[{feeds[i[1]].size}] {i[1]}", inputs), output, node)
+            want, got = reference(fixed, feeds), m.run(feeds)
+            check(f"{name} of a length: {data}", agree(got, want), f"{got}, not {want}")
+            continue
+        try:
+            check(f"{name} of a length: {data}", False, m.run(feeds))
+        except (burin.RunError, ValueError):
+            check(f"{name} of a length: {data}", True)
+
+
 def run_refused():
     for name, data in REFUSED:
         model = build(*CASES[name][:3], *CASES[name][4:])
@@ -214,6 +243,9 @@ def main():
                 run_case(name, *case)
             except Exception as e:
                 check(name, False, f"{type(e).__name__}: {e}")
+    for name, case in OF_LENGTHS.items():
+        if re.search(only, name):
+            run_lengths(name, *case)
     if not only:
         run_refused()
     if why := missing("armv7"):

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "ir/expr/expr.h"
+#include "ir/sizes/sizes.h"
 
 typedef struct Fixture {
   Arena *arena;
@@ -404,6 +405,31 @@ static void test_eval(void **state) {
   assert_true(eval_f(*state, "bits<f32>(bits<i32>(b0[3]) | shl(1i32, 31))") == -3);
 }
 
+/* Of sizes with runtime symbols: one without a bound, and one of at most n. */
+static void test_upper(void **state) {
+  Fixture *f = *state;
+  ExprPool *const p = f->p;
+  const Expr *const free = ex_sym_fresh(p, "free"), *const held = ex_sym_fresh(p, "held");
+  const Expr *const four = ex_i64(p, 4), *const end = ex_i64(p, INT64_MAX);
+  expr_symbol(p, free->id)->runtime = expr_symbol(p, held->id)->runtime = true;
+  expr_symbol(p, held->id)->bound = f->n;
+  int missing;
+  assert_ptr_equal(expr_upper(p, ex_add(p, held, four), &missing), ex_add(p, f->n, four));
+  assert_null(expr_upper(p, ex_add(p, held, free), &missing));
+  assert_int_equal(missing, free->id);
+  assert_ptr_equal(expr_upper(p, ex_min(p, free, four), &missing), four);
+  assert_ptr_equal(expr_upper(p, ex_min(p, four, free), &missing), four);
+  assert_ptr_equal(expr_upper(p, ex_min(p, free, held), &missing), f->n);
+  assert_null(expr_upper(p, ex_max(p, free, four), &missing));
+  assert_ptr_equal(expr_upper(p, ex_sub(p, f->n, ex_max(p, free, four)), &missing),
+                   ex_sub(p, f->n, four));
+  /* no tensor has so many elements */
+  assert_null(expr_upper(p, ex_min(p, free, end), &missing));
+  expr_symbol(p, held->id)->bound = end;
+  assert_null(expr_upper(p, held, &missing));
+  assert_int_equal(missing, held->id);
+}
+
 static void test_scalar(void **state) {
   (void)state;
   const Scalar z = {0}, m7 = {.i = -7}, p2 = {.i = 2}, lowest = {.i = INT64_MIN}, m1 = {.i = -1};
@@ -455,6 +481,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_sharing, setup, teardown),
       cmocka_unit_test_setup_teardown(test_random, setup, teardown),
       cmocka_unit_test_setup_teardown(test_eval, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_upper, setup, teardown),
       cmocka_unit_test(test_scalar),
       cmocka_unit_test(test_dtypes),
   };

@@ -23,6 +23,27 @@ static bool like(Model *m, Node *n, int k, const Value *v) {
 }
 
 /* ---- If ---- */
+enum { MAX_KNOWN = 256 }; /* elements of a result that are followed */
+
+/* Elements that both branches know to be the same are known behind them, where they name no symbol
+ * that may be a branch's own. */
+static void merge_contents(Model *m, Node *n, int k, const Value *a, const Value *b) {
+  int64_t dims[MAX_RANK], count = 1;
+  Value *o = node_out(n, k);
+  if (!o || dtype_is_float(a->dtype) || !value_known(a) || !value_known(b) ||
+      !value_is_static(o, dims))
+    return;
+  for (int d = 0; d < o->rank; d++)
+    if (!ck_mul(count, dims[d], &count) || count > MAX_KNOWN) return;
+  const Expr **list = ARENA_ARRAY(m->arena, const Expr *, count);
+  for (int64_t i = 0; i < count; i++) {
+    list[i] = value_element(m->pool, a, i);
+    if (!list[i] || list[i] != value_element(m->pool, b, i)) return;
+    if (expr_uses_runtime(m->pool, list[i])) return;
+  }
+  o->contents = list;
+}
+
 static bool merge_results(Model *m, Node *n, int k, const Value *a, const Value *b) {
   const Expr *dims[MAX_RANK];
   if (a->kind != b->kind || a->dtype != b->dtype)
@@ -37,7 +58,9 @@ static bool merge_results(Model *m, Node *n, int k, const Value *a, const Value 
     dims[i] = a->dims[i] == b->dims[i]
                   ? a->dims[i]
                   : op_runtime_dim(m, n, k, i, "if", ex_max(m->pool, a->dims[i], b->dims[i]));
-  return op_out(m, n, k, a->dtype, a->rank, dims);
+  if (!op_out(m, n, k, a->dtype, a->rank, dims)) return false;
+  merge_contents(m, n, k, a, b);
+  return true;
 }
 
 static bool ranks_differ(const Node *n, const Graph *a, const Graph *b) {
