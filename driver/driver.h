@@ -174,6 +174,8 @@ void signals_watch_child(int pid); /* it gets the signal too; 0: none */
 
 /* ---- one file per verb: exit status ---- */
 int list_operators(void); /* --list-ops */
+/* Element types that the operator takes, as a text. */
+const char *operator_types(Arena *a, const struct OpRow *r);
 int verb_compile(const Options *o);
 int verb_run(const Options *o);
 int verb_bench(const Options *o);

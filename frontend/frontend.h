@@ -48,8 +48,8 @@ const char *frontend_hash(Arena *a, const void *data, size_t size);
  * folder; data may be missing (Model.missing). */
 struct Module;
 Model *frontend_load_text(Arena *a, Diag *d, const char *path, struct Module **program);
-/* The operators that have no row of their own, since the importer makes others of them: the i-th;
- * false: there are no more. */
-bool frontend_own_operator(int i, const char **domain, const char **name);
+/* The operators that have no row of their own, since the importer makes others of them: the i-th,
+ * and what of it is refused (or NULL); false: there are no more. */
+bool frontend_own_operator(int i, const char **domain, const char **name, const char **limit);
 /* Does the file look like one? */
 bool frontend_is_text(const char *path);

@@ -97,15 +97,18 @@ typedef struct Check {
   bool ok;
 } Check;
 
-bool frontend_own_operator(int i, const char **domain, const char **name) {
-  static const char *const own[][2] = {
-      {"", "Constant"}, {"", "SequenceMap"}, {"ai.onnx.preview", "FlexAttention"},
-      {"ai.onnx.preview.training", "Gradient"}};
+bool frontend_own_operator(int i, const char **domain, const char **name, const char **limit) {
+  static const char *const own[][2] = {{"", "Constant"},
+                                       {"", "SequenceMap"},
+                                       {"ai.onnx.preview", "FlexAttention"},
+                                       {"ai.onnx.preview.training", "Gradient"}};
   enum { N = sizeof own / sizeof *own };
+  *limit = NULL;
   if (i < N) return *domain = own[i][0], *name = own[i][1], true;
   *domain = "ai.onnx.ml";
-  if ((*name = map_operator(i -= N))) return true;
-  for (int k = 0; map_operator(k); k++) i--;
+  if ((*name = map_operator(i -= N, limit))) return true;
+  for (int k = 0; map_operator(k, limit); k++) i--;
+  *limit = NULL;
   *domain = "";
   if ((*name = sequence_operator(i))) return true;
   return upgrade_gone(i - sequence_operators(), domain, name);

@@ -169,10 +169,17 @@ static Value *cast_map(const MapCall *c) {
 static const struct {
   const char *op;
   Value *(*fn)(const MapCall *c); /* NULL: ZipMap */
-} ops[] = {{"ZipMap", NULL}, {"DictVectorizer", dict_vectorizer}, {"CastMap", cast_map}};
+  const char *limit;              /* as OpRow.limit */
+} ops[] = {{"ZipMap", NULL, NULL},
+           {"DictVectorizer", dict_vectorizer, NULL},
+           {"CastMap", cast_map, "no numbers to strings"}};
 enum { N_OPS = sizeof ops / sizeof *ops };
 
-const char *map_operator(int i) { return i >= 0 && i < N_OPS ? ops[i].op : NULL; }
+const char *map_operator(int i, const char **limit) {
+  if (i < 0 || i >= N_OPS) return NULL;
+  *limit = ops[i].limit;
+  return ops[i].op;
+}
 
 bool map_known(const char *domain, const char *op) {
   for (int k = 0; k < N_OPS && strcmp(domain, "ai.onnx.ml") == 0; k++)

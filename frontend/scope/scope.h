@@ -160,7 +160,7 @@ bool gradient_known(const char *domain, const char *op);
 bool gradient_node(Import *im, Scope *s, const Onnx__NodeProto *p, const Loc *loc, Value *const *in,
                    const Attr *attrs, int n_attrs);
 /* maps.c */
-const char *map_operator(int i); /* of ai.onnx.ml; NULL: there are no more */
+const char *map_operator(int i, const char **limit); /* of ai.onnx.ml; NULL: there are no more */
 bool map_known(const char *domain, const char *op);
 bool map_node(Import *im, Scope *s, const Onnx__NodeProto *p, const Loc *loc, Value *const *in,
               const Attr *attrs, int n_attrs);

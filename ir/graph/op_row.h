@@ -80,4 +80,5 @@ struct OpRow {
   const char *adjoint;     /* GK_TEXT */
   GradientFn gradient;     /* GK_RULE */
   ExpandFn gradient_parts; /* GK_PARTS */
+  const char *limit;       /* what ONNX has of it and burin refuses; or NULL */
 };

@@ -24,6 +24,7 @@
 #define PARTS(fn) bool fn(Build *b, Node *n, Value **out);
 #define TRAINED(fn, parts) GRADIENT(fn) PARTS(parts)
 #define EXPANDED
+#define LIMIT(text)
 #define OP(domain, name, since, min_in, max_in, min_out, max_out, infer, body, flags, gradient) \
   bool infer(Model *m, Node *n);                                                                \
   body gradient

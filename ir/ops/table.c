@@ -16,6 +16,7 @@
 #define PARTS(fn) .gradient_kind = GK_PARTS, .gradient_parts = fn
 #define TRAINED(fn, parts) .gradient_kind = GK_RULE, .gradient = fn, .gradient_parts = parts
 #define EXPANDED .gradient_kind = GK_EXPANDED
+#define LIMIT(text) , .limit = text
 #define OP(dom, nm, since_, mini, maxi, mino, maxo, inf, body_, flags_, gradient_) \
   {.name = nm,                                                                     \
    .domain = dom,                                                                  \
