@@ -106,21 +106,18 @@ def c_source(case):
     return [list(rep.run(named(case, inputs))) for inputs, _ in case.data_sets]
 
 
-def write_tensor(path, value, info):
-    tensor = value if isinstance(value, onnx.TensorProto) else numpy_helper.from_array(np.asarray(value), info.name)
-    path.write_bytes(tensor.SerializeToString())
-    return f"@{path}"
-
-
 def run_program(program, target, case, inputs, folder):
     graph, command = case.model.graph, [*targets.EMULATOR[target], program, "--check-memory", "--quiet"]
-    for k, (value, info) in enumerate(zip(inputs, graph.input)):
-        command += ["--input", f"{k}={write_tensor(Path(folder) / f'in_{k}.pb', value, info)}"]
+    for k, (name, value) in enumerate(named(case, inputs).items()):
+        path = Path(folder) / f"in_{k}.pb"
+        path.write_bytes(numpy_helper.from_array(np.asarray(value), name).SerializeToString())
+        command += ["--input", f"{name}=@{path}"]
     outputs = [Path(folder) / f"out_{k}.pb" for k in range(len(graph.output))]
-    for k, path in enumerate(outputs):
-        command += ["--output", f"{k}=@{path}"]
+    for info, path in zip(graph.output, outputs):
+        command += ["--output", f"{info.name}=@{path}"]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-    assert done.returncode == 0, f"status {done.returncode}: {done.stderr.strip()[-200:]}"
+    if done.returncode:
+        raise burin.RunError(done.stderr.strip()[-200:], done.returncode)
     return [numpy_helper.to_array(onnx.TensorProto.FromString(path.read_bytes())) for path in outputs]
 
 
