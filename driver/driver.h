@@ -36,9 +36,11 @@ typedef struct Options {
   const char *train, *optimizer, *trainable, *accumulate;
   const char *labels, *seed, *winograd, *indices, *cache, *tune, *tuning, *tune_seconds,
       *calibration, *metric, *max_drop;
+  const char *data, *validation, *epochs, *batch,
+      *patience, *resume, *checkpoint, *curve, *log, *augment, *teacher, *state;
   List in_place, dims, bounds, shapes, consts, disabled, inputs, outputs, expects, gradients;
   bool print_plan, time_passes, no_winograd, freeze, progress, quiet, help, version, list_targets,
-      list_ops, list_passes, json, interpret, profile, check_memory, info, keep;
+      list_ops, list_passes, json, interpret, profile, check_memory, info, keep, from_scratch;
   int argc;
   char **argv;
 } Options;
@@ -171,6 +173,8 @@ void signals_leave(const char *text, int status);
 void signals_watch(Outputs *o); /* its temporary files are removed on signals; nests */
 void signals_unwatch(void);
 void signals_watch_child(int pid); /* it gets the signal too; 0: none */
+/* The first SIGINT, SIGTERM or SIGHUP is noted in *to and does not end burin; NULL: as before. */
+void signals_defer(volatile int *to);
 
 /* ---- one file per verb: exit status ---- */
 int list_operators(void); /* --list-ops */

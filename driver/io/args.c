@@ -24,7 +24,7 @@ static const ArgRow rows[] = {
 #undef F
 enum { N_ROWS = sizeof rows / sizeof *rows };
 static const char *const verbs[] = {"compile", "run",      "bench", "inspect",
-                                    "diff",    "quantize", "help"};
+                                    "diff",    "quantize", "train", "help"};
 enum { N_VERBS = sizeof verbs / sizeof *verbs };
 
 int usage_error(const char *fmt, ...) {
@@ -123,7 +123,7 @@ static bool short_option(Options *o, const char *arg, int argc, char **argv, int
     o->opt = arg + 2;
     return true;
   }
-  if (arg[1] == 'o' && verb_letter(o->verb) != 'c')
+  if (arg[1] == 'o' && !strchr("ct", verb_letter(o->verb)))
     return usage_error("option '-o' does not belong to 'burin %s'", o->verb), false;
   if (arg[1] == 'o' && arg[2]) {
     o->output = arg + 2;
@@ -243,6 +243,16 @@ static const struct {
      "  burin model.onnx --quantize=int8 --calibrate=samples.npz -o program    both at once\n"
      "  burin quantize model.onnx --precision=bf16 -o bf16.onnx                floats of 16 "
      "bits\n"},
+    {"train", "burin train MODEL.onnx --data=DATA.npz --labels=NAME -o OUT.onnx [options]",
+     "Trains a model on samples and writes it as ONNX.\n\n"
+     "  burin train model.onnx --data=samples.npz --labels=y --epochs=20 -o trained.onnx\n"
+     "  burin train model.onnx --data=samples.npz --labels=y --trainable=last2 -o tuned.onnx\n"
+     "  burin train model.onnx --data=images.npz,scale=1/255 --labels=y --from-scratch "
+     "--optimizer=adamw,lr=0.002,schedule=cosine --validation=others.npz --patience=5 "
+     "--checkpoint=run.state --curve=run.png --log=run.csv -o trained.onnx\n"
+     "  burin train … --resume=run.state                       goes on where it was stopped\n"
+     "  burin model.onnx --state=run.state -o best.onnx        the best so far\n"
+     "  burin train model.onnx --data=samples.npz --labels=y --epochs=0     only measures\n"},
     {"diff", "burin diff A.npy B.npy | burin diff MODEL.onnx [options]",
      "Compares two tensors, or what a model gives without and with optimization. Exit 7 where they "
      "differ.\n\n"
@@ -257,11 +267,12 @@ int help_print(const char *verb) {
     printf("usage: %s\n\n%s\n", helps[k].line, helps[k].text);
   }
   if (strcmp(verb, "compile") == 0)
-    printf("Other verbs: burin run, bench, inspect, diff, quantize; each has its --help.\n\n");
+    printf(
+        "Other verbs: burin run, bench, inspect, diff, quantize, train; each has its --help.\n\n");
   printf("Options:\n");
-  if (strchr("crbd", verb_letter(verb)))
+  if (strchr("crbdt", verb_letter(verb)))
     printf("  %-32s %s\n", "-O0 … -O3", "how much to optimize (default -O3)");
-  if (verb_letter(verb) == 'c') printf("  %-32s %s\n", "-o OUT", "output file");
+  if (strchr("ct", verb_letter(verb))) printf("  %-32s %s\n", "-o OUT", "output file");
   for (int k = 0; k < N_ROWS; k++) {
     char left[80];
     if (!strchr(rows[k].verbs, verb_letter(verb))) continue;

@@ -20,12 +20,16 @@ typedef struct Reader {
   const char *options; /* of pictures */
 } Reader;
 
-static bool data_error(const Reader *r, const char *array, const char *what) {
-  const Loc loc = {.file = r->path, .node = -1, .node_name = array};
-  return diag_error(r->s->diag, &loc, ERR_DATA, "%s", what);
+bool dataset_error(Session *s, const char *path, const char *array, const char *what) {
+  const Loc loc = {.file = path, .node = -1, .node_name = array};
+  return diag_error(s->diag, &loc, ERR_DATA, "%s", what);
 }
 
-static const char *shape_text(Arena *a, int rank, const int64_t *dims) {
+static bool data_error(const Reader *r, const char *array, const char *what) {
+  return dataset_error(r->s, r->path, array, what);
+}
+
+const char *dataset_shape(Arena *a, int rank, const int64_t *dims) {
   StrBuf b = {.arena = a};
   sb_putc(&b, '[');
   for (int d = 0; d < rank; d++)
@@ -71,9 +75,15 @@ static const NamedTensor *input_array(const Reader *r, const NamedTensors *t, in
   return NULL;
 }
 
+const NamedTensor *dataset_array(Session *s, const char *path, const NamedTensors *arrays,
+                                 const char *labels, int n_inputs, const DataInput *inputs, int k) {
+  const Reader r = {.s = s, .path = path, .labels = labels, .n_inputs = n_inputs, .inputs = inputs};
+  return input_array(&r, arrays, k);
+}
+
 /* ---- one sample ---- */
 /* The sizes of an array without ones are those of the input without ones. */
-static bool fit_shape(const DataInput *in, int rank, const int64_t *dims, int64_t *out) {
+bool dataset_fit(const DataInput *in, int rank, const int64_t *dims, int64_t *out) {
   int d = 0;
   if (rank == in->rank) { /* as it is */
     bool same = true;
@@ -111,9 +121,15 @@ static bool convert(const Reader *r, const NamedTensor *from, int64_t first, con
       dtype_store_f(in->dtype, (char *)to->data + k * bytes, tensor_element(t, first + k));
   } else if (dtype_is_int(in->dtype) && dtype_is_int(t->dtype)) {
     to->data = arena_alloc(r->s->arena, (size_t)(to->count * bytes) + 1);
-    for (int64_t k = 0; k < to->count; k++)
-      dtype_store_i(in->dtype, (char *)to->data + k * bytes,
-                    dtype_load_i(t->dtype, at + k * dtype_bytes(t->dtype)));
+    for (int64_t k = 0; k < to->count; k++) {
+      char *const e = (char *)to->data + k * bytes;
+      const int64_t v = dtype_load_i(t->dtype, at + k * dtype_bytes(t->dtype));
+      dtype_store_i(in->dtype, e, v);
+      if (dtype_load_i(in->dtype, e) != v)
+        return data_error(r, from->name,
+                          arena_printf(r->s->arena, "holds %lld, which the input's %s cannot",
+                                       (long long)v, dtype_text(in->dtype)));
+    }
   } else {
     return data_error(r, from->name,
                       arena_printf(r->s->arena, "has type %s, and the input %s takes %s",
@@ -131,12 +147,12 @@ static bool take(const Reader *r, const NamedTensor *from, int64_t k, int64_t sa
   if (k >= 0) dims[0] = t->dims[0] / samples;
   *to = (Tensor){
       .dtype = in->dtype, .rank = in->rank, .count = k < 0 ? t->count : t->count / samples};
-  if (!fit_shape(in, t->rank, dims, to->dims))
+  if (!dataset_fit(in, t->rank, dims, to->dims))
     return data_error(
         r, from->name,
         arena_printf(r->s->arena, "%s has shape %s, and the input %s takes %s",
-                     k < 0 ? "it" : "a sample", shape_text(r->s->arena, t->rank, dims), in->name,
-                     shape_text(r->s->arena, in->rank, in->dims)));
+                     k < 0 ? "it" : "a sample", dataset_shape(r->s->arena, t->rank, dims), in->name,
+                     dataset_shape(r->s->arena, in->rank, in->dims)));
   return convert(r, from, k < 0 ? 0 : k * to->count, in, to);
 }
 
@@ -255,7 +271,7 @@ static bool read_npz(Reader *r, const char *path, bool whole) {
   int64_t dims[MAX_RANK];
   bool one = true;
   for (int i = 0; i < r->n_inputs; i++)
-    one &= fit_shape(&r->inputs[i], arrays[i]->t.rank, arrays[i]->t.dims, dims);
+    one &= dataset_fit(&r->inputs[i], arrays[i]->t.rank, arrays[i]->t.dims, dims);
   return one && !r->labels ? add_sample(r, arrays, -1, 1) : read_arrays(r, &t);
 }
 

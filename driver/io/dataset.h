@@ -37,3 +37,13 @@ typedef struct NamedTensor {
 } NamedTensor;
 typedef Vec(NamedTensor) NamedTensors;
 bool npz_read(Session *s, const char *path, NamedTensors *out);
+
+/* ---- parts, for those who read arrays as a whole ---- */
+/* The array of input k: by its name, by position, or the only one that is not `labels`. NULL: reported. */
+const NamedTensor *dataset_array(Session *s, const char *path, const NamedTensors *arrays,
+                                 const char *labels, int n_inputs, const DataInput *inputs, int k);
+/* Whether the sizes without ones are those of `in` without ones; out: sizes as `in` has them. */
+bool dataset_fit(const DataInput *in, int rank, const int64_t *dims, int64_t *out);
+const char *dataset_shape(Arena *a, int rank, const int64_t *dims); /* [3,?,5] */
+/* Reports what is wrong with an array (or the file: array NULL); false. */
+bool dataset_error(Session *s, const char *path, const char *array, const char *what);

@@ -52,6 +52,7 @@ static bool make_room(Runner *r, int threads) {
     for (int d = 0; d < t->rank; d++)
       if (t->dims[d] < 0 || !ck_mul(t->count, t->dims[d], &t->count))
         return run_error(r, "its sizes are too large");
+    if (r->given && r->given[k]) continue;
     r->out[k] = t->data =
         library_memory(r->arena, (uint64_t)t->count * (uint64_t)dtype_bytes(t->dtype));
   }
@@ -78,6 +79,8 @@ static bool take_sample(Runner *r, const Tensor *sample, int n, const void *cons
   if (changed && !make_room(r, threads)) return false;
   for (int i = 0; i < n; i++) r->in[i] = sample[i].data;
   for (int i = 0; i < n_extra; i++) r->in[n + i] = extra[i];
+  for (int k = 0; r->given && k < m->n_outputs; k++)
+    if (r->given[k]) r->out[k] = r->outputs[k].data = r->given[k];
   return true;
 }
 

@@ -14,7 +14,8 @@ typedef struct Runner {
   uint64_t memory_bytes;
   const void **in;
   void **out;
-  Tensor *outputs; /* of the last run */
+  void *const *given; /* by output: memory of the caller's, or NULL; NULL: none has any */
+  Tensor *outputs;    /* of the last run */
 } Runner;
 
 /* Takes over lib. */

@@ -53,6 +53,7 @@ typedef struct Compile {
   const char *file;
   GraphEdit edit;
   void *user;
+  bool as_read; /* the edit comes before all passes */
   Library *out;
 } Compile;
 
@@ -65,7 +66,8 @@ static int compile_body(Session *s, void *user) {
   if (!session_target(s)) return EXIT_USAGE;
   if (!session_load(s, c->file) || !session_has_data(s)) return failed(s);
   s->passes = session_onnx_passes(s);
-  if (!session_passes(s, 0) || (c->edit && !c->edit(s, c->user))) return failed(s);
+  if (!c->as_read && !session_passes(s, 0)) return failed(s);
+  if (c->edit && !c->edit(s, c->user)) return failed(s);
   s->passes = NULL;
   if (!session_passes(s, PF_CODE)) return failed(s);
   if (library_make(s, s->module, "model", c->out)) return EXIT_OK;
@@ -74,13 +76,23 @@ static int compile_body(Session *s, void *user) {
              : usage_error("code for target %s does not run on this machine", s->target->name);
 }
 
-int library_compile(const Options *o, const char *file, GraphEdit edit, void *user, Library *out) {
+static int compile(const Options *o, Compile *c) {
   Options own = *o;
-  Compile c = {file, edit, user, out};
-  *out = (Library){.fd = -1};
+  *c->out = (Library){.fd = -1};
   own.quiet = true;
   own.freeze = true;
   own.print_after = own.ir_dir = own.passes = NULL;
   own.time_passes = false;
-  return session_run(&own, compile_body, &c);
+  return session_run(&own, compile_body, c);
+}
+
+int library_compile(const Options *o, const char *file, GraphEdit edit, void *user, Library *out) {
+  Compile c = {.file = file, .edit = edit, .user = user, .out = out};
+  return compile(o, &c);
+}
+
+int library_compile_read(const Options *o, const char *file, GraphEdit edit, void *user,
+                         Library *out) {
+  Compile c = {.file = file, .edit = edit, .user = user, .as_read = true, .out = out};
+  return compile(o, &c);
 }

@@ -21,3 +21,6 @@ typedef bool (*GraphEdit)(Session *s, void *user);
 /* In a session of its own: reads `file`, edits its graph, compiles that. edit NULL: nothing. Exit
  * status; errors are printed. */
 int library_compile(const Options *o, const char *file, GraphEdit edit, void *user, Library *out);
+/* The same, with the graph edited as it was read: no pass has run. */
+int library_compile_read(const Options *o, const char *file, GraphEdit edit, void *user,
+                         Library *out);

@@ -12,6 +12,7 @@ enum { MOST_NESTED = 8 };
 static Outputs *volatile watched[MOST_NESTED];
 static volatile int n_watched;
 static volatile sig_atomic_t child;
+static volatile int *volatile asked; /* of signals_defer */
 
 void signals_watch(Outputs *o) {
   if (n_watched < MOST_NESTED) watched[n_watched] = o;
@@ -19,6 +20,7 @@ void signals_watch(Outputs *o) {
 }
 void signals_unwatch(void) { n_watched--; }
 void signals_watch_child(int pid) { child = pid; }
+void signals_defer(volatile int *to) { asked = to; }
 static void remove_temporaries(void) {
   for (int i = 0; i < n_watched && i < MOST_NESTED; i++)
     for (int k = 0; k < watched[i]->files.n; k++)
@@ -27,6 +29,11 @@ static void remove_temporaries(void) {
 
 /* ---- handlers ---- */
 static void ended(int sig) {
+  volatile int *const first = asked;
+  if (first && *first == 0 && (sig == SIGINT || sig == SIGTERM || sig == SIGHUP)) {
+    *first = sig;
+    return;
+  }
   if (child > 0) kill(child, sig);
   remove_temporaries();
   signal(sig, SIG_DFL);

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include "codegen/backend.h"
 #include "driver/quant/quantize.h"
+#include "driver/train/train.h"
 
 enum {
   EMIT_GRAPH = 1 << 16,
@@ -366,7 +367,7 @@ static bool one_graph(Session *s, const Job *j) {
   if (!(j->emit & EMIT_ONNX)) return true;
   if (j->emit != EMIT_ONNX)
     return usage_error("--emit=onnx stands alone: kernels are made of another graph"), false;
-  if (!s->o->passes) s->passes = session_onnx_passes(s);
+  if (!s->o->passes) s->passes = s->o->state ? "infer" : session_onnx_passes(s);
   return true;
 }
 
@@ -381,6 +382,7 @@ static bool widen(Session *s) {
 
 static bool compile_steps(Session *s, Job *j) {
   if (!one_graph(s, j) || !session_load(s, j->file) || !has_graph(s, j)) return false;
+  if (s->o->state && !train_load_state(s, s->o->state)) return false;
   if ((j->emit & (EMIT_FILES | EMIT_ONNX)) && !session_has_data(s)) return false;
   if (is_f32(s->o) && !s->o->quantize && !widen(s)) return false;
   if (changes_layers(s->o) && (j->status = quantize_graph(s, compile_program)) != EXIT_OK)
@@ -489,6 +491,8 @@ int verb_compile(const Options *o) {
   Job j = {.file = o->files.v[0], .output = o->output, .name = o->name};
   Options own = *o;
   own.freeze |= changes_layers(o); /* weights that callers may replace cannot be quantized */
+  own.freeze |= o->state != NULL;
+  if (o->state && !o->emit && o->output && ends_with(o->output, ".onnx")) own.emit = "onnx";
   return session_run(&own, compile_body, &j);
 }
 

@@ -1,0 +1,79 @@
+/* Images that are moved and mirrored, each in a way that its seed, epoch and row say. What comes in
+ * at a border repeats it. */
+#include <stdlib.h>
+#include <string.h>
+#include "driver/train/data.h"
+#include "driver/train/random.h"
+
+bool augment_parse(const char *text, Augment *out) {
+  *out = (Augment){0};
+  for (const char *s = text; s && *s;) {
+    char *end = (char *)(uintptr_t)s;
+    if (strncmp(s, "shift:", 6) == 0)
+      out->shift = strtol(s + 6, &end, 10);
+    else if (strncmp(s, "flip", 4) == 0)
+      out->flip = true, end += 4;
+    if (end == s || (*end && *end != ',') || out->shift < 0 || out->shift > 1 << 12)
+      return usage_error("--augment: '%s' is none of shift:N and flip", text), false;
+    s = *end ? end + 1 : end;
+  }
+  return true;
+}
+
+/* [N, C, H, W] of 32 bits or others; the batch in front. */
+static bool is_image(const TrainArray *a) {
+  return a->rank == 4 && a->batch_axis == 0 && dtype_is_float(a->dtype);
+}
+
+bool augment_fits(Session *s, Augment *g, const TrainData *d) {
+  const TrainArray *labels = &d->arrays[d->n - 1];
+  bool any = false;
+  if (!g->shift && !g->flip) return true;
+  for (int k = 0; k < d->n - 1; k++) {
+    const TrainArray *a = &d->arrays[k];
+    if (!is_image(a)) continue;
+    const size_t bytes = (size_t)(a->inner * dtype_bytes(a->dtype));
+    if (bytes > g->bytes) g->bytes = bytes;
+    any = true;
+  }
+  g->image = arena_alloc(s->arena, g->bytes + 1);
+  if (!any) return dataset_error(s, d->path, NULL, "--augment: no input is an image [N,C,H,W]");
+  return labels->outer * labels->inner == 1 ||
+         dataset_error(s, d->path, labels->name,
+                       "--augment: labels that belong to places would have to move with the image");
+}
+
+static int64_t inside(int64_t v, int64_t n) { return v < 0 ? 0 : v >= n ? n - 1 : v; }
+
+/* An image of `planes` planes, moved from `old`. */
+static void move(const int64_t *dims, int64_t dy, int64_t dx, bool mirrored, int bytes,
+                 const char *old, char *to) {
+  const int64_t planes = dims[1], h = dims[2], w = dims[3];
+  for (int64_t p = 0; p < planes; p++)
+    for (int64_t y = 0; y < h; y++) {
+      const char *line = old + (p * h + inside(y + dy, h)) * w * bytes;
+      for (int64_t x = 0; x < w; x++, to += bytes) {
+        const int64_t from = inside(x + dx, w);
+        memcpy(to, line + (mirrored ? w - 1 - from : from) * bytes, (size_t)bytes);
+      }
+    }
+}
+
+void augment_batch(const Augment *g, const TrainData *d, Tensor *batch, const int64_t *rows,
+                   uint64_t seed, uint64_t epoch) {
+  const uint64_t range = (uint64_t)(2 * g->shift + 1);
+  if (!g->shift && !g->flip) return;
+  for (int i = 0; i < d->n - 1; i++) {
+    if (!is_image(&d->arrays[i])) continue;
+    const int bytes = dtype_bytes(batch[i].dtype);
+    const size_t each = (size_t)(d->arrays[i].inner * bytes);
+    for (int64_t k = 0; k < batch[i].dims[0]; k++) {
+      char *image = (char *)batch[i].data + (size_t)k * each;
+      const uint64_t row = (uint64_t)rows[k], at = epoch << 32 ^ 0xa5, r = random_at(seed, at, row);
+      memcpy(g->image, image, each);
+      move(batch[i].dims, (int64_t)random_below(r << 20, range) - g->shift,
+           (int64_t)random_below(r << 40, range) - g->shift, g->flip && r >> 63, bytes, g->image,
+           image);
+    }
+  }
+}

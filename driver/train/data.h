@@ -1,0 +1,56 @@
+/* Samples of training: arrays of an .npz, from which batches are put together. */
+#pragma once
+#include "driver/io/dataset.h"
+#include "runtime/abi.h"
+
+enum { MOST_CHANNELS = 64 }; /* with a mean of their own */
+
+typedef struct TrainArray { /* what an input of the step gets */
+  const char *name;         /* of the array */
+  const Tensor *from; /* samples along its first axis; batch_axis -1: the same for every batch */
+  DType dtype;
+  int rank, batch_axis;
+  int64_t dims[MAX_RANK];  /* of a batch, but for its own size */
+  int64_t outer, inner;    /* a sample is outer × inner elements; a batch outer × batch × inner */
+  bool last;               /* the array has its channels last, the input first */
+  bool plain;              /* elements are copied as they are */
+  int64_t channels, plane; /* element k of a sample is of channel k / plane % channels */
+  double scale, mean[MOST_CHANNELS], std[MOST_CHANNELS];
+} TrainArray;
+
+typedef struct TrainData {
+  const char *path;
+  struct DataFile *file;
+  const Tensor *labels; /* the array, as it is */
+  int n;                /* inputs, and labels behind them */
+  TrainArray *arrays;
+  int64_t samples, fixed_batch; /* fixed_batch 0: any */
+  uint64_t hash;                /* of all arrays */
+} TrainData;
+
+/* Reads FILE.npz[,scale=…,mean=…,std=…,channels=last], in which there must be an array `labels`. False:
+ * reported. */
+bool data_open(Session *s, const char *text, const char *labels, TrainData *out);
+/* Arrays for the first n_inputs inputs of the step and for the labels, the one behind them. False:
+ * reported. */
+bool data_fit(Session *s, const char *labels, const BurinModel *step, int n_inputs, TrainData *d);
+/* Labels that are class numbers must be in [0, classes), or be `ignored`. False: reported, with the row. */
+bool data_check_classes(Session *s, const TrainData *d, int64_t classes, int64_t ignored);
+/* Memory for batches of up to n samples of either (b may be NULL): a tensor for each array. */
+Tensor *data_batch_new(Arena *arena, const TrainData *a, const TrainData *b, int64_t n);
+/* Fills it with these samples. */
+void data_batch(const TrainData *d, const int64_t *rows, int64_t n, Tensor *batch);
+
+/* --augment=shift:N,flip */
+typedef struct Augment {
+  int64_t shift;
+  bool flip;
+  char *image; /* room for one */
+  size_t bytes;
+} Augment;
+bool augment_parse(const char *text, Augment *out); /* NULL: nothing. False: usage error printed */
+/* Reported where there are no images, or labels that would have to move with them. */
+bool augment_fits(Session *s, Augment *g, const TrainData *d);
+/* rows: of the samples in the batch, which, with seed and epoch, say how each is moved. */
+void augment_batch(const Augment *g, const TrainData *d, Tensor *batch, const int64_t *rows,
+                   uint64_t seed, uint64_t epoch);

@@ -1,0 +1,138 @@
+/* Epochs: batches in an order that seed and epoch say, measured behind each. Where a run is stands in
+ * t->at; with the state it is all that a run which goes on needs. */
+#include <math.h>
+#include <string.h>
+#include "driver/train/random.h"
+#include "driver/train/trainer.h"
+
+/* ---- a step ---- */
+void trainer_order(Trainer *t, int64_t epoch, int64_t *order) {
+  memcpy(order, t->train_rows, sizeof *order * (size_t)t->n_train);
+  random_shuffle((uint64_t)t->seed, (uint64_t)epoch + 1, order, t->n_train);
+}
+
+bool trainer_batch(Trainer *t, const TrainData *d, const int64_t *rows, int64_t n,
+                   const Machine *m) {
+  data_batch(d, rows, n, t->rows_batch);
+  if (m != &t->eval)
+    augment_batch(&t->augment, d, t->rows_batch, rows, (uint64_t)t->seed, (uint64_t)t->at.epoch);
+  if (m->n_given <= t->n_inputs + 1) return true;
+  if (!runner_run(&t->teacher, t->rows_batch, t->n_inputs, NULL, 0)) return false;
+  t->rows_batch[t->n_inputs + 1] = t->teacher.outputs[t->output];
+  return true;
+}
+
+bool trainer_call(Trainer *t, double *loss) {
+  const int64_t first = t->at.batch * t->batch, left = t->n_train - first,
+                n = left < t->batch ? left : t->batch;
+  Machine *m = n < t->batch ? &t->rest : &t->step;
+  if (!trainer_batch(t, &t->data, t->order + first, n, m) ||
+      !machine_run(m, t->state, t->rows_batch))
+    return false;
+  *loss = tensor_element(&m->run.outputs[0], 0);
+  t->at.batch++;
+  t->at.step++;
+  t->at.seen += n;
+  t->at.loss_sum += *loss * (double)n;
+  if (t->job->stepped && t->at.step % t->spec.accumulate == 0)
+    t->job->stepped(t->job->user, t->step.run.lib.model, t->state);
+  return true;
+}
+
+/* ---- what is kept ---- */
+static void keep_good(Trainer *t) {
+  memcpy(t->good, t->state, (size_t)t->state_bytes);
+  t->good_at = t->at;
+}
+
+static void keep_best(Trainer *t, const Epoch *e) {
+  const double value = t->by_metric ? -e->metric : t->n_validation ? e->loss : e->train_loss;
+  t->at.stale++;
+  if (!(value < t->at.best)) return;
+  memcpy(t->best, t->state, (size_t)t->state_bytes);
+  t->at.best = value;
+  t->at.best_epoch = e->epoch;
+  t->at.stale = 0;
+}
+
+static bool take_epoch(Trainer *t, double train_loss, double start) {
+  Measured m = {NAN, NAN};
+  if (t->n_validation &&
+      !trainer_measure(t, t->state, t->validation, t->validation_rows, t->n_validation, &m))
+    return false;
+  const Epoch e = {.epoch = t->at.epoch,
+                   .step = t->at.step,
+                   .train_loss = train_loss,
+                   .loss = m.loss,
+                   .metric = m.metric,
+                   .seconds = t->at.seconds + clock_seconds() - start};
+  vec_push(t->s->arena, &t->at.history, e);
+  keep_best(t, &e);
+  progress_clear(t->s);
+  if (!t->o->quiet) history_print(t, &e);
+  return true;
+}
+
+/* ---- an epoch ---- */
+typedef struct Clock {
+  double start, shown, saved; /* of this part of the run, the progress, the last checkpoint */
+} Clock;
+
+static void show(Trainer *t, Clock *c) {
+  static const double often = 0.1;
+  if (!t->s->show_progress || clock_seconds() - c->shown < often) return;
+  c->shown = clock_seconds();
+  char text[96];
+  snprintf(text, sizeof text, "epoch %lld of %lld, loss %.4g", (long long)t->at.epoch + 1,
+           (long long)t->epochs, t->at.loss_sum / (double)t->at.seen);
+  progress_show(t->s, text, (int)t->at.batch, (int)t->calls);
+}
+
+static void save(Trainer *t, Clock *c) {
+  t->at.seconds += clock_seconds() - c->start;
+  c->start = c->saved = clock_seconds();
+  keep_good(t);
+  if (t->o->checkpoint) checkpoint_write(t);
+}
+
+/* False: it failed (reported), or was asked to stop. */
+static bool run_epoch(Trainer *t, Clock *c) {
+  static const double minute = 60;
+  trainer_order(t, t->at.epoch, t->order);
+  while (t->at.batch < t->calls) {
+    double loss;
+    if (!trainer_call(t, &loss)) return false;
+    if (!isfinite(loss)) return trainer_report_failure(t, loss);
+    show(t, c);
+    if (t->asked) return save(t, c), false;
+    if (clock_seconds() - c->saved > minute) save(t, c);
+  }
+  const double mean = t->at.loss_sum / (double)t->at.seen;
+  t->at.epoch++;
+  t->at.batch = t->at.seen = 0;
+  t->at.loss_sum = 0;
+  if (!take_epoch(t, mean, c->start)) return false;
+  save(t, c);
+  history_write(t, false);
+  return true;
+}
+
+static bool first_measure(Trainer *t) {
+  const double start = clock_seconds();
+  if (t->at.history.n) return true; /* it goes on */
+  t->at.best = INFINITY;
+  if (!take_epoch(t, NAN, start)) return false;
+  t->at.first_loss = t->at.history.data[0].loss;
+  t->at.first_metric = t->at.history.data[0].metric;
+  t->at.stale = 0;
+  return true;
+}
+
+bool trainer_loop(Trainer *t) {
+  Clock c = {.start = clock_seconds(), .saved = clock_seconds()};
+  if (!first_measure(t)) return false;
+  keep_good(t);
+  while (t->at.epoch < t->epochs && (!t->patience || t->at.stale < t->patience))
+    if (!run_epoch(t, &c)) return false;
+  return true;
+}

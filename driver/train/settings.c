@@ -1,0 +1,93 @@
+/* Options of training as numbers, and what the loss says of labels and of what is measured. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "driver/train/trainer.h"
+
+/* The number, or def where it is not given. */
+static bool number(const char *option, const char *text, int64_t def, int64_t lo, int64_t *out) {
+  *out = def;
+  return !text || args_number(option, text, lo, INT32_MAX, out);
+}
+
+static bool read_validation(Trainer *t) {
+  static const double part = 0.1;
+  const char *text = t->o->validation;
+  char *end;
+  t->split = part;
+  if (!text) return true;
+  if (strstr(text, ".npz")) {
+    t->validation_file = text;
+    t->split = 0;
+    return true;
+  }
+  t->split = strtod(text, &end);
+  if (end != text && !*end && t->split >= 0 && t->split < 1) return true;
+  return usage_error(
+             "--validation: '%s' is neither a part of the samples from 0 to 1 nor a .npz file",
+             text),
+         false;
+}
+
+static bool read_best(Trainer *t) {
+  const char *text = t->o->metric;
+  t->by_metric = text && strcmp(text, "accuracy") == 0;
+  return !text || t->by_metric || strcmp(text, "loss") == 0 ||
+         (usage_error("--metric: '%s' is neither loss nor accuracy", text), false);
+}
+
+bool trainer_read_options(Trainer *t) {
+  enum { EPOCHS = 10, BATCH = 32 };
+  const Options *o = t->o;
+  const int64_t cores = sysconf(_SC_NPROCESSORS_ONLN);
+  int64_t threads, accumulate;
+  if (!o->data) return usage_error("no samples are given: --data=FILE.npz"), false;
+  if (!o->labels) return usage_error("which array holds the labels? --labels=NAME"), false;
+  if (!number("--epochs", o->epochs, EPOCHS, 0, &t->epochs) ||
+      !number("--batch", o->batch, BATCH, 1, &t->batch) ||
+      !number("--patience", o->patience, 0, 1, &t->patience) ||
+      !number("--seed", o->seed, 0, 0, &t->seed) ||
+      !number("--accumulate", o->accumulate, 1, 1, &accumulate) ||
+      !number("--threads", o->threads, cores < 1 ? 1 : cores, 1, &threads))
+    return false;
+  if (o->resume && o->from_scratch)
+    return usage_error("--from-scratch begins, and --resume goes on: give one of them"), false;
+  t->threads = (int)threads;
+  t->spec = (TrainSpec){.loss = o->train,
+                        .optimizer = o->optimizer ? o->optimizer : "adam",
+                        .trainable = o->trainable,
+                        .accumulate = (int)accumulate,
+                        .seed = (uint64_t)t->seed};
+  return read_validation(t) && read_best(t) && augment_parse(o->augment, &t->augment);
+}
+
+/* What stands behind ",KEY=" of the loss, or NULL. */
+static const char *loss_option(const Trainer *t, const char *key) {
+  const size_t n = strlen(key);
+  for (const char *at = strchr(t->spec.loss, ','); at; at = strchr(at + 1, ','))
+    if (strncmp(at + 1, key, n) == 0 && at[n + 1] == '=') return at + n + 2;
+  return NULL;
+}
+
+int64_t trainer_ignored(const Trainer *t) {
+  const char *text = loss_option(t, "ignore_index");
+  return text ? strtoll(text, NULL, 10) : INT64_MIN;
+}
+
+static bool is_loss(const Trainer *t, const char *name) {
+  const size_t n = strlen(name);
+  return strncmp(t->spec.loss, name, n) == 0 && (!t->spec.loss[n] || strchr(",:", t->spec.loss[n]));
+}
+
+/* Of classes, which is the largest; of yes and no, on which side. */
+bool trainer_find_metric(Trainer *t) {
+  const char *axis = loss_option(t, "axis");
+  t->class_axis = axis ? atoi(axis) : 1;
+  t->metric = is_loss(t, "softmax_cross_entropy")   ? METRIC_CLASS
+              : is_loss(t, "sigmoid_cross_entropy") ? METRIC_BITS
+                                                    : METRIC_NONE;
+  return !t->by_metric || t->metric != METRIC_NONE ||
+         (usage_error("--metric=accuracy: the loss %s tells nothing right or wrong", t->spec.loss),
+          false);
+}

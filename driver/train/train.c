@@ -1,0 +1,265 @@
+/* `burin train`: samples, programs, the loop, and what is left of it. */
+#include "driver/train/train.h"
+#include <math.h>
+#include <string.h>
+#include "driver/train/random.h"
+#include "driver/train/trainer.h"
+
+/* ---- data ---- */
+/* Which samples are kept to measure is drawn once, by the seed. */
+static void split_rows(Trainer *t, int64_t n) {
+  int64_t *all = ARENA_ARRAY(t->s->arena, int64_t, n + 1);
+  for (int64_t k = 0; k < n; k++) all[k] = k;
+  random_shuffle((uint64_t)t->seed, 0, all, n);
+  t->n_validation = (int64_t)floor(t->split * (double)n);
+  t->n_train = n - t->n_validation;
+  t->validation_rows = all;
+  t->train_rows = all + t->n_validation;
+  t->validation = &t->data;
+}
+
+static void other_rows(Trainer *t, int64_t n) {
+  t->validation_rows = ARENA_ARRAY(t->s->arena, int64_t, n + 1);
+  for (int64_t k = 0; k < n; k++) t->validation_rows[k] = k;
+  t->n_validation = n;
+  t->validation = &t->others;
+}
+
+static bool open_data(Trainer *t) {
+  const char *labels = t->o->labels;
+  if (!data_open(t->s, t->o->data, labels, &t->data)) return false;
+  if (t->validation_file && !data_open(t->s, t->validation_file, labels, &t->others)) return false;
+  if (!t->spec.loss)
+    t->spec.loss = dtype_is_int(t->data.labels->dtype) ? "softmax_cross_entropy" : "mse";
+  if (t->epochs == 0 && !t->validation_file) t->split = 0;
+  split_rows(t, t->data.labels->dims[0]);
+  if (t->epochs == 0 && !t->validation_file) other_rows(t, t->n_train), t->validation = &t->data;
+  if (t->validation_file) other_rows(t, t->others.labels->dims[0]);
+  return trainer_find_metric(t);
+}
+
+static bool check_batch(Trainer *t, const TrainData *d, int64_t n) {
+  if (!d->fixed_batch || n % d->fixed_batch == 0) return true;
+  if (n < d->fixed_batch)
+    return dataset_error(
+        t->s, d->path, NULL,
+        arena_printf(t->s->arena, "%lld samples, and the model takes %lld at a time", (long long)n,
+                     (long long)d->fixed_batch));
+  if (!t->o->quiet)
+    fprintf(
+        stderr,
+        "burin: note: %s: the model takes %lld samples at a time: %lld of %lld are left out%s\n",
+        d->path, (long long)d->fixed_batch, (long long)(n % d->fixed_batch), (long long)n,
+        d == t->validation ? " of what is measured" : " of each epoch, others each time");
+  return true;
+}
+
+static int64_t class_count(const Trainer *t) {
+  const BurinModel *m = t->eval.run.lib.model;
+  const BurinTensorInfo *out = &m->outputs[1 + t->output];
+  const int axis = t->class_axis < 0 ? t->class_axis + out->rank : t->class_axis;
+  return axis >= 0 && axis < out->rank && out->dims[axis] > 0 ? out->dims[axis] : INT64_MAX;
+}
+
+static bool fit_data(Trainer *t) {
+  const BurinModel *m = t->eval.run.lib.model;
+  const int64_t classes = t->metric == METRIC_CLASS ? class_count(t) : INT64_MAX,
+                ignored = trainer_ignored(t);
+  if (!data_fit(t->s, t->o->labels, m, t->n_inputs, &t->data) ||
+      !data_check_classes(t->s, &t->data, classes, ignored))
+    return false;
+  if (t->validation_file && (!data_fit(t->s, t->o->labels, m, t->n_inputs, &t->others) ||
+                             !data_check_classes(t->s, &t->others, classes, ignored)))
+    return false;
+  if (t->epochs > 0 && !check_batch(t, &t->data, t->n_train)) return false;
+  if (t->n_validation && !check_batch(t, t->validation, t->n_validation)) return false;
+  t->rows_batch =
+      data_batch_new(t->s->arena, &t->data, t->validation_file ? &t->others : NULL, t->batch);
+  return augment_fits(t->s, &t->augment, &t->data);
+}
+
+/* ---- preparing ---- */
+/* What goes into a checkpoint, and must be the same when the run goes on. */
+static void write_settings(Trainer *t) {
+  StrBuf b = {.arena = t->s->arena};
+  sb_printf(&b, "model=%s loss=%s optimizer=%s trainable=%s accumulate=%d batch=%lld seed=%lld",
+            t->model_hash, t->spec.loss, t->spec.optimizer,
+            t->spec.trainable ? t->spec.trainable : "all", t->spec.accumulate, (long long)t->batch,
+            (long long)t->seed);
+  sb_printf(&b, " augment=%s samples=%lld validation=%lld data=%016llx",
+            t->o->augment ? t->o->augment : "none", (long long)t->n_train,
+            (long long)t->n_validation, (unsigned long long)t->data.hash);
+  if (t->validation_file) sb_printf(&b, ",%016llx", (unsigned long long)t->others.hash);
+  if (t->by_metric) sb_printf(&b, " metric=accuracy");
+  t->settings = sb_str(&b);
+}
+
+/* That nothing is in the way of what is written at the end is known before the first step. */
+static bool check_outputs(Trainer *t) {
+  const char *const paths[] = {t->job->out, t->o->log, t->o->curve, t->o->checkpoint, t->o->report};
+  Outputs *o = t->s->outputs;
+  bool ok = true;
+  outputs_protect(o, t->job->model);
+  outputs_protect(o, t->job->teacher);
+  outputs_protect(o, t->data.path);
+  if (t->validation_file) outputs_protect(o, t->others.path);
+  for (size_t k = 0; ok && k < sizeof paths / sizeof *paths; k++)
+    ok = !paths[k] || outputs_add(o, paths[k], false);
+  outputs_abort(o);
+  return ok;
+}
+
+static bool make_programs(Trainer *t) {
+  if (!trainer_make_eval(t) || !fit_data(t)) return false;
+  if (t->epochs > 0 && !trainer_make_step(t, t->o->from_scratch)) return false;
+  if (t->eval.n_given <= t->n_inputs + 1) return true;
+  if (!t->job->teacher)
+    return usage_error("the loss follows a teacher: --teacher=FILE.onnx"), false;
+  return trainer_make_teacher(t);
+}
+
+static void make_room(Trainer *t) {
+  t->good = arena_dup(t->s->arena, t->state, (size_t)t->state_bytes);
+  t->best = arena_dup(t->s->arena, t->state, (size_t)t->state_bytes);
+  t->order = ARENA_ARRAY(t->s->arena, int64_t, t->n_train + 1);
+  t->calls = trainer_calls(t);
+}
+
+static void tell_beginning(const Trainer *t) {
+  if (t->o->quiet || t->epochs == 0) return;
+  printf("%s: %lld parameters, loss %s, optimizer %s\n", t->job->model, (long long)t->parameters,
+         t->spec.loss, t->spec.optimizer);
+  printf("%lld samples, %lld to measure; %lld steps of %lld in an epoch, seed %lld, %d thread%s\n",
+         (long long)t->n_train, (long long)t->n_validation, (long long)t->calls,
+         (long long)t->batch, (long long)t->seed, t->threads, t->threads == 1 ? "" : "s");
+  fflush(stdout);
+}
+
+static bool prepare(Trainer *t) {
+  if (!open_data(t) || !check_outputs(t) || !make_programs(t)) return false;
+  make_room(t);
+  write_settings(t);
+  if (t->o->resume && !checkpoint_resume(t, t->o->resume)) return false;
+  progress_clear(t->s);
+  tell_beginning(t);
+  return true;
+}
+
+/* ---- the end ---- */
+static void fill_result(const Trainer *t, TrainResult *r) {
+  const Position *p = &t->at;
+  *r = (TrainResult){.loss = NAN, .metric = NAN, .train_loss = NAN};
+  for (int k = 0; k < p->history.n; k++) {
+    const Epoch *e = &p->history.data[k];
+    if (e->epoch == p->best_epoch) r->loss = e->loss, r->metric = e->metric;
+    r->train_loss = e->train_loss;
+  }
+  r->first_loss = p->first_loss;
+  r->first_metric = p->first_metric;
+  r->steps = p->step;
+  r->epochs = p->epoch;
+  r->best_epoch = p->best_epoch;
+  r->samples = t->n_train;
+  r->validation = t->n_validation;
+  r->parameters = t->parameters;
+  r->state_bytes = (uint64_t)t->state_bytes;
+  r->arena_bytes = t->step.run.memory_bytes;
+  r->seconds = p->seconds;
+}
+
+static void tell_end(const Trainer *t, const TrainResult *r) {
+  if (t->o->quiet || t->epochs == 0) return; /* its only line is printed */
+  printf("kept epoch %lld of %lld", (long long)r->best_epoch, (long long)r->epochs);
+  if (!isnan(r->loss)) printf(": validation loss %.4f, %.4f before", r->loss, r->first_loss);
+  if (!isnan(r->metric))
+    printf("; accuracy %.2f %%, %.2f %% before", 100 * r->metric, 100 * r->first_metric);
+  printf("; %.1f s, arena %.1f MB, state %.1f MB\n", r->seconds, (double)r->arena_bytes / 1e6,
+         (double)r->state_bytes / 1e6);
+  if (t->n_validation && r->best_epoch == 0 && r->epochs > 0)
+    printf("no epoch was better than the model was before\n");
+}
+
+/* It was asked to stop; what it knows is in the checkpoint. */
+static int stopped(const Trainer *t) {
+  fprintf(stderr, "burin: stopped in epoch %lld, behind step %lld", (long long)t->at.epoch + 1,
+          (long long)t->at.step);
+  if (t->o->checkpoint && !t->checkpoint_failed)
+    fprintf(stderr, "; --resume=%s goes on\n", t->o->checkpoint);
+  else
+    fprintf(stderr, "; with --checkpoint=FILE it could go on from there\n");
+  return 128 + t->asked;
+}
+
+static int finish(Trainer *t, TrainResult *r) {
+  fill_result(t, r);
+  tell_end(t, r);
+  const StateView v = {t->step.n_items, t->step.items, t->best};
+  const int status = t->job->out ? train_export(t->o, t->job->model, &v, t->job->out) : EXIT_OK;
+  const bool written = history_write(t, true);
+  if (!report_write(t, r) || !outputs_commit(t->s->outputs)) return diag_exit_status(t->s->diag);
+  return status != EXIT_OK ? status : written && !t->checkpoint_failed ? EXIT_OK : EXIT_OUTPUT;
+}
+
+/* ---- the whole ---- */
+static int failed(const Trainer *t) {
+  if (diag_errors(t->s->diag)) return diag_exit_status(t->s->diag);
+  return t->status ? t->status : EXIT_USAGE;
+}
+
+static int run_loop(Trainer *t, TrainResult *r) {
+  signals_defer(&t->asked);
+  const bool done = trainer_loop(t);
+  signals_defer(NULL);
+  progress_clear(t->s);
+  if (done) return finish(t, r);
+  history_write(t, true);
+  return t->asked && !diag_errors(t->s->diag) ? stopped(t) : failed(t);
+}
+
+static void close_programs(Trainer *t) {
+  Runner *const all[] = {&t->step.run, &t->rest.run, &t->eval.run, &t->teacher};
+  for (size_t k = 0; k < sizeof all / sizeof *all; k++)
+    if (all[k]->lib.model) runner_close(all[k]);
+}
+
+typedef struct Run {
+  const TrainJob *job;
+  TrainResult *result;
+} Run;
+
+static int train_body(Session *s, void *user) {
+  const Run *run = user;
+  Trainer *t = ARENA_NEW(s->arena, Trainer);
+  *t = (Trainer){.s = s, .o = s->o, .job = run->job, .compiling = train_plain(s->o)};
+  s->file = run->job->model;
+  if (!trainer_read_options(t)) return EXIT_USAGE;
+  const int status = prepare(t) ? run_loop(t, run->result) : failed(t);
+  close_programs(t);
+  return status;
+}
+
+int train_run(const Options *o, const TrainJob *job, TrainResult *r) {
+  Run run = {job, r};
+  *r = (TrainResult){.loss = NAN, .metric = NAN};
+  return session_run(o, train_body, &run);
+}
+
+int train_evaluate(const Options *o, const char *model, TrainResult *r) {
+  const TrainJob job = {.model = model, .teacher = o->teacher};
+  Options own = *o;
+  own.epochs = "0";
+  own.resume = own.checkpoint = own.log = own.curve = own.report = NULL;
+  own.from_scratch = false;
+  return train_run(&own, &job, r);
+}
+
+int verb_train(const Options *o) {
+  TrainResult r;
+  if (o->files.n != 1)
+    return usage_error(o->files.n ? "more than one model is given"
+                                  : "no model is given; try 'burin train --help'");
+  const bool measures = o->epochs && strcmp(o->epochs, "0") == 0;
+  if (!o->output && !measures) return usage_error("where does the trained model go? -o OUT.onnx");
+  const TrainJob job = {.model = o->files.v[0], .out = o->output, .teacher = o->teacher};
+  return train_run(o, &job, &r);
+}

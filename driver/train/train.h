@@ -1,0 +1,36 @@
+/* The ready-made loop of training: `burin train`, and what pruning calls to recover. */
+#pragma once
+#include "driver/driver.h"
+#include "runtime/abi.h"
+
+typedef struct TrainJob {
+  const char *model;   /* ONNX file */
+  const char *out;     /* ONNX file of the trained model; NULL: none is written */
+  const char *teacher; /* ONNX file of the original, whose outputs the loss may ask for; or NULL */
+  /* Called behind each step that was applied, with the state as it then is: to hold what shall stay
+   * zero. NULL: nothing */
+  void (*stepped)(void *user, const BurinModel *step, void *state);
+  void *user;
+} TrainJob;
+
+typedef struct TrainResult {
+  double loss, metric; /* of the state that was kept; metric: accuracy from 0 to 1, NaN: none */
+  double first_loss, first_metric; /* before the first step */
+  double train_loss;               /* of the last epoch, while it went on */
+  int64_t steps, epochs, best_epoch;
+  int64_t samples, validation; /* how many */
+  int64_t parameters;          /* elements that are trained */
+  uint64_t state_bytes, arena_bytes;
+  double seconds;
+} TrainResult;
+
+/* Trains as the options say (--data, --labels, --train, --optimizer, --epochs …). Exit status; errors
+ * are printed. */
+int train_run(const Options *o, const TrainJob *job, TrainResult *r);
+/* Loss and metric of a model on the data of --validation=FILE, or of --data. Exit status. */
+int train_evaluate(const Options *o, const char *model, TrainResult *r);
+
+/* --state: parameters and statistics that a state file has, in the place of the loaded model's own.
+ * False: reported. */
+bool train_load_state(Session *s, const char *path);
+int verb_train(const Options *o);
