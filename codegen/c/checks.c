@@ -13,25 +13,53 @@ void c_require(CEntry *e, const char *ok, int check, const char *a, const char *
 }
 
 /* ---- sizes ---- */
+typedef struct Approximate { /* what has a name, by expression */
+  CText *c;
+  bool named; /* long formulas share their parts */
+  Vec(const Expr *) of;
+  Vec(const char *) names;
+} Approximate;
+
+static const char *approximate_new(Approximate *a, const Expr *e);
+
+static const char *approximate_part(Approximate *a, const Expr *e) {
+  CText *const c = a->c;
+  int64_t k;
+  for (int i = 0; i < a->of.n; i++)
+    if (a->of.data[i] == e) return a->names.data[i];
+  const char *const text = approximate_new(a, e);
+  if (!a->named || expr_is_const(e, &k)) return text;
+  const char *const name = TEXT("v%d", c->temps++);
+  c_line(c, "const double %s = %s;", name, text);
+  vec_push(c->arena, &a->of, e);
+  vec_push(c->arena, &a->names, name);
+  return name;
+}
+
 /* The value of a size in floating point: cannot overflow, and is exact enough to refuse what
  * would. */
 static const char *approximate(CText *c, const Expr *e) {
+  enum { LONG = 200 }; /* parts */
+  Approximate a = {.c = c, .named = expr_tree_size(e) > LONG};
+  return approximate_part(&a, e);
+}
+
+static const char *approximate_new(Approximate *m, const Expr *e) {
+  CText *const c = m->c;
   int64_t k;
   if (expr_is_const(e, &k)) return TEXT("%.17e", (double)k);
   const bool two =
       e->op == EX_add || e->op == EX_sub || e->op == EX_mul || e->op == EX_min || e->op == EX_max;
-  if (two) {
-    const char *const a = approximate(c, e->a[0]), *const b = approximate(c, e->a[1]);
-    if (e->op == EX_min || e->op == EX_max)
-      return TEXT("burin_c_%s(%s, %s)", e->op == EX_min ? "fmin" : "fmax", a, b);
-    return TEXT("(%s %c %s)", a, e->op == EX_add ? '+' : e->op == EX_sub ? '-' : '*', b);
+  if (!two && e->op != EX_floordiv && e->op != EX_select) return TEXT("(double)%s", c_wide(c, e));
+  if (e->op == EX_select) {
+    const char *const cond = c_wide(c, e->a[0]), *const yes = approximate_part(m, e->a[1]);
+    return TEXT("(%s ? %s : %s)", cond, yes, approximate_part(m, e->a[2]));
   }
-  if (e->op == EX_floordiv) /* by less than one: by one */
-    return TEXT("(%s / burin_c_fmax(%s, 1.0))", approximate(c, e->a[0]), approximate(c, e->a[1]));
-  if (e->op == EX_select)
-    return TEXT("(%s ? %s : %s)", c_wide(c, e->a[0]), approximate(c, e->a[1]),
-                approximate(c, e->a[2]));
-  return TEXT("(double)%s", c_wide(c, e));
+  const char *const a = approximate_part(m, e->a[0]), *const b = approximate_part(m, e->a[1]);
+  if (e->op == EX_min || e->op == EX_max)
+    return TEXT("burin_c_%s(%s, %s)", e->op == EX_min ? "fmin" : "fmax", a, b);
+  if (e->op == EX_floordiv) return TEXT("(%s / burin_c_fmax(%s, 1.0))", a, b); /* by less: by one */
+  return TEXT("(%s %c %s)", a, e->op == EX_add ? '+' : e->op == EX_sub ? '-' : '*', b);
 }
 
 const char *c_fits(CText *c, const Expr *bytes) {

@@ -180,6 +180,8 @@ bool tensor_literal(Session *s, const char *text, Tensor *t) {
     char *end, *const at = (char *)t->data + k * dtype_bytes(t->dtype);
     if (dtype_is_float(t->dtype))
       dtype_store_f(t->dtype, at, strtod(p, &end));
+    else if (t->dtype == DT_U64)
+      dtype_store_i(t->dtype, at, (int64_t)strtoull(p, &end, 0));
     else
       dtype_store_i(t->dtype, at, strtoll(p, &end, 0));
     if (end == p)

@@ -1,5 +1,5 @@
-/* Element types: one row each, and single elements as double. Integers beyond 2^53 are only shown,
- * never computed. */
+/* Element types: one row each, and single elements as double. Integers beyond 2^53 are only shown
+ * and read from text, never computed. */
 #include "program.h"
 
 static const NumberType number_rows[] = {
@@ -112,4 +112,38 @@ void number_store(const NumberType *t, void *data, uint64_t i, double v) {
   else
     u = v < 0 ? (uint64_t)(int64_t)v : (uint64_t)v;
   __builtin_memcpy(p, &u, number_bytes(t));
+}
+
+/* Digits with or without a sign, and nothing else of a number behind them. */
+static bool integer_text(const char **s, bool *minus, uint64_t *u) {
+  const char *p = *s;
+  *minus = *p == '-';
+  p += *p == '-' || *p == '+';
+  if (*p < '0' || *p > '9') return false;
+  for (*u = 0; *p >= '0' && *p <= '9'; p++)
+    if (__builtin_mul_overflow(*u, 10u, u) || __builtin_add_overflow(*u, (unsigned)(*p - '0'), u))
+      return false;
+  if (*p && *p != ',') return false;
+  *s = p;
+  return true;
+}
+
+bool number_parse(const NumberType *t, void *data, uint64_t i, const char **s) {
+  const bool is_signed = t->kind == NK_SINT, integer = is_signed || t->kind == NK_UINT;
+  bool minus;
+  uint64_t u;
+  double v;
+  const char *p = *s;
+  if (!integer || !integer_text(&p, &minus, &u)) {
+    const double end = power_of_two(t->bits - is_signed), first = is_signed ? -end : 0;
+    if (!text_double(s, &v) || (integer && !(v >= first && v < end))) return false;
+    number_store(t, data, i, v);
+    return true;
+  }
+  const uint64_t most = UINT64_MAX >> (64 - t->bits + is_signed);
+  if (u > (!minus ? most : is_signed ? most + 1 : 0)) return false;
+  if (minus) u = 0 - u;
+  __builtin_memcpy((char *)data + i * number_bytes(t), &u, number_bytes(t));
+  *s = p;
+  return true;
 }

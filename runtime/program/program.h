@@ -57,6 +57,8 @@ const NumberType *number_type(int32_t dtype); /* TensorProto.DataType; NULL: not
 size_t number_bytes(const NumberType *t);
 double number_load(const NumberType *t, const void *data, uint64_t i);
 void number_store(const NumberType *t, void *data, uint64_t i, double value);
+/* A number of a list, moving *s behind it; integers exactly. False: it is none, or not of the type. */
+bool number_parse(const NumberType *t, void *data, uint64_t i, const char **s);
 
 /* ---- tensors and files ---- */
 typedef struct Tensor {

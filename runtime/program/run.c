@@ -59,19 +59,21 @@ static bool listed_input(Program *p, int32_t k, const char *s) {
   if (!default_shape(p, k)) return false;
   Tensor *t = &p->in[k];
   uint64_t n = 0;
-  double v = 0;
+  const NumberType *type = number_type(t->dtype);
   if (is_text(t))
     return texts_listed(t, s) ||
            program_error(p, "input %s takes %u strings", p->model->inputs[k].name, t->count);
   for (; *s && (n < t->count || n == 0); n++) {
-    if (!text_double(&s, &v) || (*s && *s != ',')) break;
-    if (n < t->count) number_store(number_type(t->dtype), t->data, n, v);
+    uint64_t spare[2];
+    if (!number_parse(type, t->count ? t->data : (char *)spare, n, &s) || (*s && *s != ',')) break;
     s += *s == ',';
   }
+  const size_t bytes = number_bytes(type);
   for (const bool one = n == 1; one && n < t->count; n++)
-    number_store(number_type(t->dtype), t->data, n, v);
+    __builtin_memcpy(t->data + n * bytes, t->data, bytes);
   if (*s || n < t->count)
-    return program_error(p, "input %s takes %u values", p->model->inputs[k].name, t->count);
+    return program_error(p, "input %s takes %u values of type %s", p->model->inputs[k].name,
+                         t->count, type->name);
   return true;
 }
 

@@ -15,6 +15,28 @@ JPEG = bytes.fromhex(  # 8x4, gray, all about 100
     "0000000000000000000000000007ffc40014100100000000000000000000000000000000ffda0008010100003f00347fffd9")
 
 
+# (element type, numbers of --input, what they are; None: refused)
+NUMBERS = [(np.int64, "9223372036854775807,-9223372036854775808", [2**63 - 1, -2**63]), (np.int64, "9223372036854775808", None),
+           (np.uint64, "18446744073709551615", [2**64 - 1] * 2), (np.uint64, "-1", None), (np.uint8, "255,0", [255, 0]), (np.uint8, "255,256", None),
+           (np.int8, "-128,127", [-128, 127]), (np.int8, "-129,0", None), (np.int32, "1e3,-2147483648", [1000, -2**31]), (np.int32, "1e10", None),
+           (np.int32, "99999999999999999999999", None), (np.float32, "1e10,1/4", [1e10, 0.25]), (np.int64, "1,2,3", None), (np.int64, "1;2", None)]
+
+
+def test_numbers(d):
+    """Numbers of the command line are exact, and of the input's type."""
+    for dtype, text, want in NUMBERS:
+        name = np.dtype(dtype).name
+        model, program, out = d / f"{name}.onnx", d / f"{name}_numbers", d / "numbers.npy"
+        if not program.exists():
+            info = [("x", helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), [2])]
+            make_model(model, [helper.make_node("Identity", ["x"], ["y"])], info, [("y", *info[0][1:])])
+            burin(model, "-q", "-o", program)
+        out.unlink(missing_ok=True)
+        r = run(program, "--input", f"x={text}", "--output", f"y=@{out}")
+        ok = np.array_equal(np.load(out), np.array(want, dtype)) if out.exists() and want else r.returncode != 0 and "2 values of type" in r.stderr
+        check(f"{name} {text}", ok and (want is None) != out.exists(), r.stderr)
+
+
 def test_formats(d, program):
     model, values = d / "pictures.onnx", d / "values.onnx"
     make_model(model, [helper.make_node("Identity", ["x"], ["y"]), helper.make_node("Neg", ["x"], ["z"])],

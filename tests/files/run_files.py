@@ -50,6 +50,7 @@ def main():
         weights.test_external_weights(d)
         weights.test_far_weights(d)
         formats.test_formats(d, program)
+        formats.test_numbers(d)
         stacks.test_stacks(d, program)
     return finish()
 

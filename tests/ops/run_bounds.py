@@ -3,17 +3,19 @@
 whether the room is what the model declares or what --bound gives; within it they give what Python gives."""
 import itertools
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "python"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "python"), str(ROOT)]
 
 import numpy as np
 import onnxruntime
 from onnx import TensorProto as T, helper as h, numpy_helper as nh
 
 import burin
-from support.part import check, finish
+from tests.support import run_time_sizes
+from tests.support.part import check, finish
 
 ROOM = 3
 
@@ -108,7 +110,8 @@ def long_sizes(steps):
 
 
 def test_long_sizes():
-    """A formula of more than 4,000 parts becomes a symbol that the run computes, and whose bound is the formula: no heap."""
+    """A formula of more than 4,000 parts becomes a symbol that the run computes, and whose bound is the formula: no heap. In C, formulas
+    share their parts."""
     for steps in (2, 8, 20):
         model = long_sizes(steps)
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -119,6 +122,12 @@ def test_long_sizes():
                 x = np.arange(n, dtype=np.float32)
                 want, got = session.run(None, {"x": x})[0], m.run({"x": x})[0]
                 check(f"{steps} sizes, {flags}: {n}", np.array_equal(got, want), f"{got.shape}, not {want.shape}")
+        with tempfile.TemporaryDirectory() as folder:
+            path, given = Path(folder) / "m.onnx", {"x": np.arange(64, dtype=np.float32)}
+            path.write_bytes(model.SerializeToString())
+            got = run_time_sizes.c_source(path, given, ["z"], Path(folder))
+            size = (Path(folder) / "model.c").stat().st_size
+            check(f"{steps} sizes in C", np.array_equal(got[0], session.run(None, given)[0]) and size < 60000 + 20000 * steps, size)
 
 
 def main():

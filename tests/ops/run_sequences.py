@@ -2,6 +2,7 @@
 """Part "sequences": sequences whose length only the run knows. Random programs that build, shorten and read them in Loops, Ifs and at
 positions that are data, against ONNX Runtime: compiled (run several times with one heap), at -O0, interpreted, and as C. Sequences, optionals and
 maps as inputs and outputs (list_borders.py)."""
+import itertools
 import sys
 from pathlib import Path
 
@@ -11,7 +12,9 @@ sys.path[:0] = [str(ROOT / "python"), str(ROOT)]
 import numpy as np
 from onnx import TensorProto as T, helper as h, numpy_helper as nh
 
+import burin
 from tests.support import list_borders, run_time_sizes
+from tests.support.part import check
 from tests.support.run_time_sizes import scalar
 
 WIDTH = 3
@@ -106,6 +109,44 @@ def feeds(rng, values):
             "sizes": np.array(rng.choice([[4], [1, 3], [2, 0, 2], [1, 1, 1, 1]]), np.int64)}
 
 
+def branch(kind):
+    """Nodes that give y: a sequence of the run, an optional, or a number as which either is stored."""
+    lists = {"sequence": ("SequenceInsert", ["s", "x"]), "optional": ("Optional", ["x"])}
+    if kind in lists:
+        return [h.make_node(*lists[kind], ["y"])]
+    return [h.make_node("Identity", ["k"], ["y"])]
+
+
+def merges():
+    """What leaves an If, or goes round a Loop, is a list in every place or in none: both are one i64."""
+    scalar = lambda name, t=T.INT64: h.make_tensor_value_info(name, t, [])
+    inputs = [list_borders.sequence("s"), h.make_tensor_value_info("x", T.FLOAT, [2, 3]), scalar("k"), scalar("c", T.BOOL)]
+    empty = h.make_empty_tensor_value_info
+    for yes, no in itertools.product(("sequence", "optional", "number"), repeat=2):
+        graphs = {f"{name}_branch": h.make_graph(branch(kind), name, [], [empty("y")]) for name, kind in (("then", yes), ("else", no))}
+        nodes = [h.make_node("If", ["c"], ["z"], **graphs), h.make_node("Identity" if yes == "number" else "SequenceLength", ["z"], ["n"])]
+        if {yes, no} == {"optional"}:
+            nodes[1] = h.make_node("OptionalHasElement", ["z"], ["n"])
+        model = list_borders.build(nodes, inputs, [empty("n")])
+        try:
+            m = burin.compile(model)
+            s, x = [np.ones((2, 3), np.float32)] * 3, np.zeros((2, 3), np.float32)
+            want = {"sequence": 4, "optional": True, "number": 9}[yes]
+            for c in (False, True):
+                got = m.run({"s": s, "x": x, "k": np.int64(9), "c": np.array(c)})[0]
+                check(f"{yes} and {no}: {c}", yes == no and got == want, got)
+        except burin.CompileError as e:
+            check(f"{yes} and {no}", yes != no and any(w in str(e) for w in ("a sequence or an optional in one place", "different ranks or types", "needs a sequence")), e)
+    body = h.make_graph([h.make_node("Identity", ["go"], ["on"]), *branch("number")], "body", [scalar("i"), scalar("go", T.BOOL), list_borders.sequence("l")],
+                        [scalar("on", T.BOOL), empty("y")])
+    try:
+        burin.compile(list_borders.build([h.make_node("Loop", ["k", "", "s"], ["z"], body=body), h.make_node("SequenceLength", ["z"], ["n"])], inputs, [empty("n")]))
+        check("a Loop that ends with a number", False, "is compiled")
+    except burin.CompileError as e:
+        check("a Loop that ends with a number", "a sequence or an optional in one place" in str(e), e)
+
+
 if __name__ == "__main__":
     list_borders.test_all()
+    merges()
     sys.exit(run_time_sizes.run(model, feeds, [run_time_sizes.c_source]))
