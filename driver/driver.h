@@ -31,13 +31,14 @@ typedef struct Options {
   List files;
   const char *output, *emit, *target, *opt, *passes, *print_after, *ir_dir, *name, *weights,
       *max_memory;
-  const char *external_dir, *threads, *jobs, *quantize, *calibrate, *precision, *prune, *report,
-      *runs, *rtol, *atol, *strips;
+  const char *external_dir, *threads, *jobs, *quantize, *calibrate, *precision, *report, *runs,
+      *rtol, *atol, *strips;
   const char *train, *optimizer, *trainable, *accumulate;
   const char *labels, *seed, *winograd, *indices, *cache, *tune, *tuning, *tune_seconds,
       *calibration, *metric, *max_drop;
-  const char *data, *validation, *epochs, *batch,
-      *patience, *resume, *checkpoint, *curve, *log, *augment, *teacher, *state;
+  const char *data, *validation, *epochs, *batch, *patience, *resume, *checkpoint, *curve, *log,
+      *augment, *teacher, *state;
+  const char *channels, *rounds, *importance, *objective;
   List in_place, dims, bounds, shapes, consts, disabled, inputs, outputs, expects, gradients;
   bool print_plan, time_passes, no_winograd, freeze, progress, quiet, help, version, list_targets,
       list_ops, list_passes, json, interpret, profile, check_memory, info, keep, from_scratch;

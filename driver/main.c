@@ -3,6 +3,8 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "driver/driver.h"
+#include "driver/prune/prune.h"
 #include "driver/train/train.h"
 
 static int list_targets(void) {
@@ -27,9 +29,9 @@ static int dispatch(const Options *o) {
   static const struct {
     const char *name;
     int (*fn)(const Options *o);
-  } verbs[] = {{"compile", verb_compile}, {"run", verb_run},   {"bench", verb_bench},
-               {"inspect", verb_inspect}, {"diff", verb_diff}, {"quantize", verb_quantize},
-               {"train", verb_train}};
+  } verbs[] = {{"compile", verb_compile}, {"run", verb_run},    {"bench", verb_bench},
+               {"inspect", verb_inspect}, {"diff", verb_diff},  {"quantize", verb_quantize},
+               {"train", verb_train},     {"prune", verb_prune}};
   for (size_t k = 0; k < sizeof verbs / sizeof *verbs; k++)
     if (strcmp(verbs[k].name, o->verb) == 0) return verbs[k].fn(o);
   return EXIT_USAGE;

@@ -23,8 +23,8 @@ static const ArgRow rows[] = {
 #undef L
 #undef F
 enum { N_ROWS = sizeof rows / sizeof *rows };
-static const char *const verbs[] = {"compile", "run",      "bench", "inspect",
-                                    "diff",    "quantize", "train", "help"};
+static const char *const verbs[] = {"compile",  "run",   "bench", "inspect", "diff",
+                                    "quantize", "train", "prune", "help"};
 enum { N_VERBS = sizeof verbs / sizeof *verbs };
 
 int usage_error(const char *fmt, ...) {
@@ -83,6 +83,12 @@ static bool unknown_option(const char *arg, const char *name) {
 /* ---- options ---- */
 static char verb_letter(const char *verb) { return strcmp(verb, "quantize") == 0 ? 'c' : verb[0]; }
 
+static bool belongs(const ArgRow *r, const char *verb) {
+  const char letter = verb_letter(verb);
+  return strchr(r->verbs, letter) ||
+         (letter == 'p' && strchr(r->verbs, 'c') && strchr(r->verbs, 'd'));
+}
+
 static bool set_option(Options *o, const ArgRow *r, const char *value) {
   char *const field = (char *)o + r->field;
   if (r->kind == ARG_FLAG) {
@@ -107,7 +113,7 @@ static bool long_option(Options *o, const char *arg, int argc, char **argv, int 
   for (int i = 0; i < N_ROWS && !r; i++)
     if (strcmp(rows[i].name, name) == 0) r = &rows[i];
   if (!r) return unknown_option(arg, name);
-  if (!strchr(r->verbs, verb_letter(o->verb)))
+  if (!belongs(r, o->verb))
     return usage_error("option '--%s' does not belong to 'burin %s'", r->name, o->verb), false;
   if (r->kind == ARG_FLAG && eq) return usage_error("option '--%s' takes no value", r->name), false;
   if (r->kind == ARG_FLAG || eq) return set_option(o, r, eq ? eq + 1 : NULL);
@@ -123,7 +129,7 @@ static bool short_option(Options *o, const char *arg, int argc, char **argv, int
     o->opt = arg + 2;
     return true;
   }
-  if (arg[1] == 'o' && !strchr("ct", verb_letter(o->verb)))
+  if (arg[1] == 'o' && !strchr("ctp", verb_letter(o->verb)))
     return usage_error("option '-o' does not belong to 'burin %s'", o->verb), false;
   if (arg[1] == 'o' && arg[2]) {
     o->output = arg + 2;
@@ -253,6 +259,14 @@ static const struct {
      "  burin train … --resume=run.state                       goes on where it was stopped\n"
      "  burin model.onnx --state=run.state -o best.onnx        the best so far\n"
      "  burin train model.onnx --data=samples.npz --labels=y --epochs=0     only measures\n"},
+    {"prune", "burin prune MODEL.onnx -o OUT.onnx [options]",
+     "Removes the channels of a model that matter least, and all that belongs to them, and writes "
+     "it as "
+     "ONNX.\n\n"
+     "  burin prune model.onnx --data=samples.npz --labels=y --channels=0.5 -o small.onnx\n"
+     "  burin prune model.onnx --data=samples.npz --labels=y --max-drop=1 --report=report.json -o "
+     "small.onnx\n"
+     "  burin prune model.onnx --channels=0.8 -o small.onnx        by magnitude, without data\n"},
     {"diff", "burin diff A.npy B.npy | burin diff MODEL.onnx [options]",
      "Compares two tensors, or what a model gives without and with optimization. Exit 7 where they "
      "differ.\n\n"
@@ -268,14 +282,15 @@ int help_print(const char *verb) {
   }
   if (strcmp(verb, "compile") == 0)
     printf(
-        "Other verbs: burin run, bench, inspect, diff, quantize, train; each has its --help.\n\n");
+        "Other verbs: burin run, bench, inspect, diff, quantize, train, prune; each has its "
+        "--help.\n\n");
   printf("Options:\n");
-  if (strchr("crbdt", verb_letter(verb)))
+  if (strchr("crbdtp", verb_letter(verb)))
     printf("  %-32s %s\n", "-O0 … -O3", "how much to optimize (default -O3)");
-  if (strchr("ct", verb_letter(verb))) printf("  %-32s %s\n", "-o OUT", "output file");
+  if (strchr("ctp", verb_letter(verb))) printf("  %-32s %s\n", "-o OUT", "output file");
   for (int k = 0; k < N_ROWS; k++) {
     char left[80];
-    if (!strchr(rows[k].verbs, verb_letter(verb))) continue;
+    if (!belongs(&rows[k], verb)) continue;
     snprintf(left, sizeof left, "--%s%s%s", rows[k].name, rows[k].value ? "=" : "",
              rows[k].value ? rows[k].value : "");
     printf("  %-32s %s\n", left, rows[k].help);

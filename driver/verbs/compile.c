@@ -100,7 +100,6 @@ static bool narrows(const Options *o) {
 static bool changes_layers(const Options *o) { return o->quantize || narrows(o); }
 
 static bool unsupported_options(const Options *o) {
-  if (o->prune) return usage_error("--prune is not in this version"), true;
   if (!changes_layers(o) &&
       (o->calibrate || o->calibration || o->max_drop || o->metric || o->labels || o->report))
     return usage_error(

@@ -1,0 +1,268 @@
+/* Pruning in rounds: each finds what matters least, removes it, holds the result against the original
+ * with the same channels silenced, and measures. Between rounds a model is a file in memory. */
+#include "driver/prune/prune.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "driver/prune/pruner.h"
+#include "driver/session/work.h"
+
+/* ---- options ---- */
+static bool pick(const char *option, const char *text, const char *const *names, int n, int *out) {
+  StrBuf all = {.arena = arena_new(0, NULL, NULL)};
+  bool found = !text;
+  for (int k = 0; text && k < n; k++) {
+    sb_printf(&all, "%s%s", k ? ", " : "", names[k]);
+    if (strcmp(text, names[k]) == 0) *out = k, found = true;
+  }
+  if (!found) usage_error("%s: '%s' is none of %s", option, text, sb_str(&all));
+  arena_free(all.arena);
+  return found;
+}
+
+static bool read_real(const char *option, const char *text, double lo, double hi, double *out) {
+  char *end;
+  if (!text) return true;
+  *out = strtod(text, &end);
+  return (end != text && !*end && *out >= lo && *out <= hi) ||
+         (usage_error("%s: '%s' is no number from %g to %g", option, text, lo, hi), false);
+}
+
+static bool read_options(Pruner *z) {
+  static const char *const importances[] = {"gradient", "magnitude", "fisher"},
+                           *const objectives[] = {"latency", "macs", "params"};
+  const Options *o = z->s->o;
+  int importance = o->labels ? IMPORTANCE_GRADIENT : IMPORTANCE_MAGNITUDE,
+      objective = OBJECTIVE_MACS;
+  z->share = 0.5;
+  z->max_drop = INFINITY;
+  z->rounds = 5;
+  if (!pick("--importance", o->importance, importances, 3, &importance) ||
+      !pick("--objective", o->objective, objectives, 3, &objective) ||
+      !read_real("--channels", o->channels, 0.01, 1, &z->share) ||
+      !read_real("--max-drop", o->max_drop, 0, 1e9, &z->max_drop) ||
+      (o->rounds && !args_number("--rounds", o->rounds, 1, 1000, &z->rounds)) ||
+      (o->epochs && !args_number("--epochs", o->epochs, 0, 1000000, &z->epochs)) ||
+      !metric_find(o->metric, o->labels != NULL, &z->metric))
+    return false;
+  z->importance = (Importance)importance;
+  z->objective = (Objective)objective;
+  if (o->labels && !o->data) return usage_error("--labels is an array of --data=DATA"), false;
+  if (z->importance != IMPORTANCE_MAGNITUDE && !o->labels)
+    return usage_error("--importance=%s follows a loss: it needs --data=DATA.npz --labels=NAME",
+                       importances[importance]),
+           false;
+  if (z->max_drop < INFINITY && !o->data)
+    return usage_error("--max-drop needs samples: --data=DATA.npz"), false;
+  if (z->epochs > 0 && !o->labels)
+    return usage_error("--epochs trains: it needs --data=DATA.npz --labels=NAME"), false;
+  return true;
+}
+
+/* ---- a model behind the passes ---- */
+PruneRelation *pruner_relate(Session *s) {
+  s->passes = PRUNE_PASSES;
+  const bool ok = session_passes(s, 0);
+  s->passes = NULL;
+  if (!ok) return NULL;
+  PruneRelation *r = prune_relate(s->model, s->arena);
+  prune_find_groups(r);
+  return r;
+}
+
+static void count_figures(const PruneRelation *r, Figures *f) {
+  const double *work = pruner_work(r, NULL);
+  f->parameters = f->macs = 0;
+  for (int i = 0; i < r->m->main->nodes.n; i++) f->macs += work[i];
+  for (int s = 0; s < r->slots.n; s++) {
+    const ConstData *w = r->slots.data[s].value->cdata;
+    bool first = w != NULL;
+    for (int k = 0; first && k < s; k++) first = r->slots.data[k].value->cdata != w;
+    if (first && dtype_is_float(w->dtype)) f->parameters += (double)w->count;
+  }
+}
+
+/* ---- a round ---- */
+typedef struct Cutting {
+  Pruner *z;
+  const char *out;
+  double share; /* of the original's channels that stay */
+  Round *round;
+  int64_t gone;
+  Figures figures;
+} Cutting;
+
+/* The nth of a name. */
+static LayerCut *layer_named(const Pruner *z, const char *name, int nth) {
+  for (int k = 0; k < z->layers.n; k++)
+    if (z->layers.data[k].before && strcmp(z->layers.data[k].name, name) == 0 && nth-- == 0)
+      return &z->layers.data[k];
+  return NULL;
+}
+
+static const LayerCut *layer_of(const Pruner *z, const PruneRelation *r, int group) {
+  const char *name = r->groups.data[group].name;
+  int nth = 0;
+  for (int k = 0; k < group; k++) nth += strcmp(r->groups.data[k].name, name) == 0;
+  return layer_named(z, name, nth);
+}
+
+/* What the round left of the original's groups. */
+static void update_layers(Pruner *z, const Round *round) {
+  for (int k = 0; k < round->n_groups; k++) {
+    int nth = 0;
+    for (int i = 0; i < k; i++) nth += strcmp(round->names[i], round->names[k]) == 0;
+    LayerCut *l = layer_named(z, round->names[k], nth);
+    if (l) l->after = round->left[k];
+  }
+}
+
+/* In every group a part of what is wanted on the whole stays; blocks of as many channels as a vector
+ * has, of fewer where that would be too coarse. */
+static PruneLimit limit_of(const Pruner *z, const PruneRelation *r, int group) {
+  enum { FEWEST_BLOCKS = 4 };
+  static const double floor_part = 0.4;
+  const PruneGroup *g = &r->groups.data[group];
+  const LayerCut *l = layer_of(z, r, group);
+  if (!l) return (PruneLimit){.least = g->units.n, .grain = 1}; /* it could not be cut before */
+  const int64_t all = l->before;
+  PruneLimit limit = {.least = (int64_t)ceil(floor_part * z->share * (double)all), .grain = 1};
+  while (limit.grain * 2 * g->width <= z->lanes && limit.grain * 2 * FEWEST_BLOCKS <= all)
+    limit.grain *= 2;
+  if (limit.least < 1) limit.least = 1;
+  return limit;
+}
+
+static void choose(const Pruner *z, PruneRelation *r, Cutting *p) {
+  double *cost = ARENA_ARRAY(r->a, double, r->groups.n + 1);
+  PruneLimit *limits = ARENA_ARRAY(r->a, PruneLimit, r->groups.n + 1);
+  const int64_t now = z->channels;
+  if (z->objective == OBJECTIVE_PARAMS)
+    prune_cost_weights(r, cost);
+  else
+    prune_costs(r, pruner_work(r, z), cost);
+  for (int k = 0; k < r->groups.n; k++) {
+    limits[k] = limit_of(z, r, k);
+  }
+  const int64_t stay = (int64_t)llround(p->share * (double)z->before.channels);
+  p->gone = now > stay ? prune_choose(r, cost, limits, now - stay) : 0;
+}
+
+static int failed(const Session *s) {
+  return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
+}
+
+static int cut_body(Session *s, void *user) {
+  Cutting *p = user;
+  Pruner *z = p->z;
+  PruneRelation *r;
+  if (!session_target(s) || !session_load(s, z->file) || !(r = pruner_relate(s))) return failed(s);
+  if (!pruner_score(z, r)) return z->status ? z->status : failed(s);
+  choose(z, r, p);
+  if (p->gone == 0) return EXIT_OK;
+  pruner_note_cut(z, r, p->round);
+  if (!prune_cut(r)) return failed(s);
+  PruneRelation *after = pruner_relate(s);
+  if (!after) return failed(s);
+  count_figures(after, &p->figures);
+  if (!session_write_onnx(s, p->out) || !session_commit(s)) return failed(s);
+  return pruner_check(z, r, p->out, &p->round->difference) ? EXIT_OK
+         : z->status                                       ? z->status
+                                                           : failed(s);
+}
+
+/* What comes between a cut and its measurement. Without --epochs: nothing. */
+static bool recover(Pruner *z, Round *round) {
+  round->recovered = z->epochs > 0;
+  return true;
+}
+
+/* False: reported. *more: there is something left to cut, and it may be. */
+static bool one_round(Pruner *z, int k, bool *more) {
+  Options quiet = z->options;
+  const char *path;
+  int fd;
+  if (!program_memory(z->s->arena, &fd, &path)) return false;
+  vec_push(z->s->arena, &z->done, (Round){.difference = NAN});
+  Round *round = &z->done.data[z->done.n - 1];
+  Cutting p = {.z = z,
+               .out = path,
+               .round = round,
+               .share = 1 - (1 - z->share) * (double)(k + 1) / (double)z->rounds};
+  z->status = session_run(&quiet, cut_body, &p);
+  if (z->status != EXIT_OK) return false;
+  *more = p.gone > 0;
+  if (!*more) return z->done.n--, true;
+  round->figures = p.figures;
+  round->figures.channels = z->channels - p.gone;
+  if (!pruner_measure(z, path, &round->figures)) return false;
+  round->cut_drop = round->drop = score_drop(&round->figures.score, &z->before.score, z->metric);
+  if (!recover(z, round)) return false;
+  round->undone = round->drop > z->max_drop;
+  *more = !round->undone;
+  if (round->undone) return true;
+  z->file = path;
+  z->channels -= p.gone;
+  update_layers(z, round);
+  return true;
+}
+
+/* ---- the whole ---- */
+static bool copy_result(Pruner *z) {
+  size_t n;
+  const char *bytes = frontend_read_file(z->s->arena, z->s->diag, z->file, &n);
+  OutFile *f = bytes ? outputs_add(z->s->outputs, z->s->o->output, false) : NULL;
+  return f && outputs_write(z->s->outputs, f, bytes, n);
+}
+
+static bool prepare(Pruner *z) {
+  Session *s = z->s;
+  if (!session_target(s) || !session_load(s, z->original) || !session_has_data(s)) return false;
+  if (s->module)
+    return usage_error("pruning needs a graph, and %s is the text of a program", z->original),
+           false;
+  PruneRelation *r = pruner_relate(s);
+  if (!r) return false;
+  z->lanes = s->target->vector_bits / 32;
+  pruner_note_layers(z, r);
+  count_figures(r, &z->before);
+  for (int k = 0; k < r->groups.n; k++) z->channels += r->groups.data[k].units.n;
+  z->before.channels = z->channels;
+  return pruner_read_samples(z, s->model) && pruner_take_reference(z) &&
+         pruner_measure(z, z->file, &z->before);
+}
+
+static bool prune(Pruner *z) {
+  bool more = true;
+  if (!read_options(z) || !prepare(z)) return false;
+  if (z->before.channels == 0) {
+    const Loc loc = {.file = z->original, .node = -1};
+    diag_warning(z->s->diag, &loc, "no channels can be removed; the report says why");
+  }
+  for (int k = 0; k < z->rounds && more && z->before.channels; k++)
+    if (!one_round(z, k, &more)) return false;
+  progress_clear(z->s);
+  return pruner_report(z) && copy_result(z) && session_commit(z->s);
+}
+
+static int prune_body(Session *s, void *user) {
+  const char *file = s->o->files.v[0];
+  Pruner z = {.s = s, .options = *s->o, .original = file, .file = file};
+  z.options.quiet = true;
+  z.options.freeze = true;
+  (void)user;
+  if (prune(&z)) return EXIT_OK;
+  if (diag_errors(s->diag)) return diag_exit_status(s->diag);
+  return z.status ? z.status : EXIT_USAGE;
+}
+
+int verb_prune(const Options *o) {
+  Options own = *o;
+  if (o->files.n != 1)
+    return usage_error(o->files.n ? "more than one model is given"
+                                  : "no model is given; try 'burin prune --help'");
+  if (!o->output) return usage_error("an ONNX file needs a name: -o OUT.onnx");
+  own.freeze = true; /* weights that callers may replace cannot be cut */
+  return session_run(&own, prune_body, NULL);
+}

@@ -1,0 +1,86 @@
+/* State of one pruning; internal to driver/prune. */
+#pragma once
+#include "driver/prune/prune.h"
+#include "driver/quant/metric.h"
+#include "driver/quant/runner.h"
+#include "passes/prune/prune.h"
+
+typedef enum Importance { IMPORTANCE_GRADIENT, IMPORTANCE_MAGNITUDE, IMPORTANCE_FISHER } Importance;
+typedef enum Objective { OBJECTIVE_LATENCY, OBJECTIVE_MACS, OBJECTIVE_PARAMS } Objective;
+
+/* The passes behind which channels are looked for: batch norms keep their statistics. */
+#define PRUNE_PASSES "infer,dce,fold_constants,canonicalize,fold_constants,cse,dce"
+
+typedef struct Figures { /* of a model */
+  int64_t channels;      /* that can go */
+  double parameters, macs;
+  double us; /* kernels, one thread; NaN: not measured */
+  Score score;
+} Figures;
+
+typedef struct LayerCut { /* a group */
+  const char *name;
+  int64_t before, after; /* channels: of the original, and now */
+  const char *reason;    /* before == 0: why it stays */
+} LayerCut;
+
+typedef struct ConstantCut { /* what went of a constant in this round, as one node reads it */
+  const char *name, *node;
+  int dim;
+  bool summed; /* a product adds up along it */
+  int64_t n, *indices;
+} ConstantCut;
+
+typedef struct Round {
+  Figures figures; /* behind recovery */
+  double cut_drop, drop;
+  bool recovered, undone;
+  double difference; /* of the cut graph from the silenced original, relative; NaN: not checked */
+  Vec(ConstantCut) constants;
+  int n_groups; /* of the graph that was cut, with units that are left */
+  const char **names;
+  int64_t *left;
+} Round;
+
+typedef struct Pruner {
+  Session *s;
+  Options options;             /* of programs that are compiled on the way */
+  const char *original, *file; /* the model as it was given, and as it is now */
+  Importance importance;
+  Objective objective;
+  double share; /* of the channels that stay */
+  double max_drop;
+  int64_t rounds, epochs;
+  int lanes; /* floats of a vector */
+  DataInput *inputs;
+  int n_inputs, n_outputs;
+  Dataset data;
+  bool made_up; /* the samples are random */
+  Tensor **reference;
+  MetricKind metric;
+  Figures before;
+  int64_t channels; /* that are left */
+  Vec(LayerCut) layers;
+  Vec(Round) done;
+  int status;
+} Pruner;
+
+/* ---- prune.c ---- */
+/* The relation of the session's model, behind PRUNE_PASSES. NULL: reported. */
+PruneRelation *pruner_relate(Session *s);
+
+/* ---- measure.c: false: reported, or z->status says ---- */
+bool pruner_read_samples(Pruner *z, const Model *m);
+/* Adds accuracy, or what is lost against the original, and times. */
+bool pruner_measure(Pruner *z, const char *file, Figures *out);
+bool pruner_take_reference(Pruner *z);
+double *pruner_work(const PruneRelation *r, const Pruner *z); /* by node: multiply-adds, or time */
+/* Importance of r's units, of the model z->file. */
+bool pruner_score(Pruner *z, PruneRelation *r);
+/* How far the results of `file` are from those of z->file without the units that are gone. */
+bool pruner_check(Pruner *z, const PruneRelation *r, const char *file, double *difference);
+
+/* ---- report.c ---- */
+void pruner_note_layers(Pruner *z, const PruneRelation *r);    /* of the original */
+void pruner_note_cut(Pruner *z, PruneRelation *r, Round *out); /* what the next cut takes */
+bool pruner_report(const Pruner *z);

@@ -1,0 +1,146 @@
+/* Pruning: which channels of a graph can only go together, which of them matter least, and a graph
+ * without them.
+ *
+ * Every index along every dimension of fixed size is an *atom*. What a node means ties atoms of its inputs
+ * to atoms of its results; atoms that are tied form a *unit*, which is removed as a whole. An atom that
+ * cannot go (it is seen by the caller, or a sum needs all of them) freezes its unit. Units that go through
+ * the same dimensions form a *group*: the channels of a layer and of all that shares them.
+ *
+ * A unit ends where a product with constant weights adds up over it: with these weights set to 0 the
+ * original computes what the graph without the unit does. */
+#pragma once
+#include "ir/op/op.h"
+
+typedef struct PruneSlot { /* a tensor; of a constant: what one node reads of it */
+  Value *value;
+  Node *node;       /* of a constant: its reader; else NULL */
+  int32_t *first;   /* by dimension: the atom of index 0; -1: not followed */
+  int32_t *seen_by; /* by dimension: 1 + position of the last node that ties it; internal */
+} PruneSlot;
+
+typedef struct PruneTouch { /* what a unit has of one dimension */
+  int slot, dim;
+  int64_t count; /* atoms */
+} PruneTouch;
+
+typedef struct PruneUnit {
+  int32_t root; /* the atom that stands for it */
+  int group;
+  double score; /* how much it matters; of groups side by side */
+  bool gone;
+  Vec(PruneTouch) touches; /* ascending */
+} PruneUnit;
+
+typedef struct PruneGroup {
+  const char *name; /* of the node whose results are its channels */
+  Vec(int) units;
+  int64_t width; /* channels that a unit is of that node */
+  int gone;
+} PruneGroup;
+
+/* A sum of products with constant weights over a dimension of theirs. */
+typedef struct PruneProduct {
+  int node; /* position in the main graph */
+  int slot, dim;
+} PruneProduct;
+
+/* A dimension that is one of several in another tensor: [12, 64] and [768]. */
+typedef struct PruneMerge {
+  int node, one_slot, one_dim, many_slot, from, to; /* dimensions [from, to) */
+  bool done;
+} PruneMerge;
+
+typedef struct PruneRelation {
+  Model *m;
+  Arena *a;
+  Vec(PruneSlot) slots;
+  int *base;    /* by position of a node: its first place */
+  int *places;  /* slots of its inputs, then of its outputs; -1: none */
+  int *slot_of; /* by id of a value that is no constant; -1: none */
+  int32_t n_atoms;
+  int32_t *parent;     /* of atoms; a root is its own */
+  const char **frozen; /* by root: why it cannot go, or NULL */
+  Vec(PruneProduct) products;
+  Vec(PruneMerge) merges;
+  Vec(PruneUnit) units;
+  Vec(PruneGroup) groups;
+} PruneRelation;
+
+/* ---- relation.c ---- */
+/* Of the main graph, whose types are inferred. Lives in a. */
+PruneRelation *prune_relate(Model *m, Arena *a);
+int prune_slot(const PruneRelation *r, int node, int input);         /* -1: none */
+int prune_result_slot(const PruneRelation *r, int node, int output); /* -1: none */
+/* Atoms of a dimension; 0 where it is not followed. */
+int64_t prune_size(const PruneRelation *r, int slot, int dim);
+int32_t prune_root(const PruneRelation *r, int32_t atom);
+int32_t prune_atom(const PruneRelation *r, int slot, int dim, int64_t index); /* -1: not followed */
+void prune_tie(PruneRelation *r, int32_t x, int32_t y); /* -1 of one freezes the other */
+void prune_freeze(PruneRelation *r, int slot, int dim, const char *why);
+/* For rules: all of one dimension with those of another, from an index each on; notes that the node at
+ * `node` ties them. */
+void prune_tie_dims(PruneRelation *r, int node, int x, int x_dim, int y, int y_dim);
+void prune_tie_range(PruneRelation *r, int node, int x, int x_dim, int64_t x_from, int y, int y_dim,
+                     int64_t y_from, int64_t count);
+void prune_see(PruneRelation *r, int node, int slot, int dim); /* tied, or free, on purpose */
+/* Weights of the product at `node` are added up along a dimension of theirs. */
+void prune_add_product(PruneRelation *r, int node, int slot, int dim);
+const char *prune_node_name(Arena *a, const Node *n);
+
+/* ---- derive.c ---- */
+/* From the scalar expression of an element. False: there is none. */
+bool prune_derive(PruneRelation *r, int node);
+
+/* ---- rules.c ---- */
+/* Operators that no scalar expression tells of, and those of which something must be adjusted. */
+typedef struct PruneCut PruneCut;
+typedef struct PruneRule {
+  const char *op;
+  void (*relate)(PruneRelation *r, int node);        /* NULL: prune_derive */
+  bool (*cut)(const PruneCut *c, Node *n, int node); /* NULL: nothing to adjust; false: reported */
+} PruneRule;
+const PruneRule *prune_rule(const Node *n); /* NULL: none */
+/* What the rule of Reshape leaves open: which of several dimensions a merged one follows. */
+void prune_resolve_merges(PruneRelation *r);
+
+/* ---- groups.c ---- */
+void prune_find_groups(PruneRelation *r);
+/* Why a dimension cannot be cut, of one that no group has. */
+const char *prune_why_frozen(const PruneRelation *r, int slot, int dim);
+
+/* ---- score.c ---- */
+typedef enum PruneNorm { PRUNE_L1, PRUNE_L2 } PruneNorm;
+void prune_score_magnitude(PruneRelation *r, PruneNorm norm);
+/* Adds outputs to the main graph, a vector per product: what its weights with each index of the dimension
+ * would change of the loss (an output of the graph), to first order; `each`: magnitudes of single weights
+ * are added up. False: reported. */
+bool prune_observe(PruneRelation *r, Value *loss, bool each);
+/* by product, elements by index: what was observed */
+void prune_score_observed(PruneRelation *r, const double *const *by_product);
+
+/* ---- choose.c ---- */
+/* What is saved with a unit of each group: of the nodes' work, by position; of the elements of constants.
+ */
+void prune_costs(const PruneRelation *r, const double *work, double *by_group);
+void prune_cost_weights(const PruneRelation *r, double *by_group);
+typedef struct PruneLimit {
+  int64_t least; /* units that stay */
+  int64_t grain; /* of which what stays is a multiple */
+} PruneLimit;
+/* Marks about `wanted` units as gone, the least score (of its group's mean) for its cost first; how
+ * many. */
+int64_t prune_choose(PruneRelation *r, const double *cost, const PruneLimit *limits,
+                     int64_t wanted);
+
+/* ---- cut.c ---- */
+struct PruneCut {
+  PruneRelation *r;
+  const bool *gone; /* by atom that is a root */
+};
+bool prune_stays(const PruneCut *c, int slot, int dim, int64_t index);
+int64_t prune_count(const PruneCut *c, int slot, int dim, int64_t from, int64_t to); /* that stay */
+bool prune_changes(const PruneCut *c, int slot, int dim);
+/* Removes the units that are `gone` and infers the graph anew; the relation is of no use afterwards. */
+bool prune_cut(PruneRelation *r);
+/* Instead sets what products multiply with them to 0: the same results, in the graph's own sizes. */
+void prune_silence(PruneRelation *r);

@@ -1,0 +1,207 @@
+/* Atoms, what ties them, and what freezes them. */
+#include <string.h>
+#include "passes/prune/prune.h"
+
+/* ---- atoms ---- */
+int32_t prune_root(const PruneRelation *r, int32_t atom) {
+  int32_t *const parent = r->parent;
+  while (parent[atom] != atom) atom = parent[atom] = parent[parent[atom]];
+  return atom;
+}
+
+int64_t prune_size(const PruneRelation *r, int slot, int dim) {
+  int64_t n;
+  if (slot < 0 || r->slots.data[slot].first[dim] < 0) return 0;
+  return expr_is_const(r->slots.data[slot].value->dims[dim], &n) ? n : 0;
+}
+
+int32_t prune_atom(const PruneRelation *r, int slot, int dim, int64_t index) {
+  if (slot < 0 || index < 0 || index >= prune_size(r, slot, dim)) return -1;
+  return r->slots.data[slot].first[dim] + (int32_t)index;
+}
+
+static void freeze_atom(PruneRelation *r, int32_t atom, const char *why) {
+  const int32_t root = prune_root(r, atom);
+  if (!r->frozen[root]) r->frozen[root] = why;
+}
+
+void prune_tie(PruneRelation *r, int32_t x, int32_t y) {
+  static const char *const unknown = "it meets a dimension that is not followed";
+  if (x < 0 || y < 0) {
+    if (x >= 0 || y >= 0) freeze_atom(r, x < 0 ? y : x, unknown);
+    return;
+  }
+  x = prune_root(r, x);
+  y = prune_root(r, y);
+  if (x == y) return;
+  if (y < x) { /* the lower one stands for both: the same in every copy of a model */
+    const int32_t t = x;
+    x = y;
+    y = t;
+  }
+  r->parent[y] = x;
+  if (!r->frozen[x]) r->frozen[x] = r->frozen[y];
+}
+
+void prune_see(PruneRelation *r, int node, int slot, int dim) {
+  if (slot >= 0) r->slots.data[slot].seen_by[dim] = node + 1;
+}
+
+void prune_freeze(PruneRelation *r, int slot, int dim, const char *why) {
+  for (int64_t i = prune_size(r, slot, dim) - 1; i >= 0; i--)
+    freeze_atom(r, prune_atom(r, slot, dim, i), why);
+}
+
+void prune_tie_range(PruneRelation *r, int node, int x, int x_dim, int64_t x_from, int y, int y_dim,
+                     int64_t y_from, int64_t count) {
+  if (x < 0 || y < 0) return;
+  prune_see(r, node, x, x_dim);
+  prune_see(r, node, y, y_dim);
+  for (int64_t i = 0; i < count; i++)
+    prune_tie(r, prune_atom(r, x, x_dim, x_from + i), prune_atom(r, y, y_dim, y_from + i));
+}
+
+void prune_tie_dims(PruneRelation *r, int node, int x, int x_dim, int y, int y_dim) {
+  if (x < 0 || y < 0) return;
+  const int64_t nx = prune_size(r, x, x_dim), ny = prune_size(r, y, y_dim);
+  prune_tie_range(r, node, x, x_dim, 0, y, y_dim, 0, nx > ny ? nx : ny);
+}
+
+void prune_add_product(PruneRelation *r, int node, int slot, int dim) {
+  vec_push(r->a, &r->products, (PruneProduct){node, slot, dim});
+}
+
+const char *prune_node_name(Arena *a, const Node *n) {
+  const char *name = n->loc && n->loc->node_name && *n->loc->node_name ? n->loc->node_name
+                     : n->n_out && n->out[0] && n->out[0]->name        ? n->out[0]->name
+                                                                       : n->op->name;
+  return arena_strdup(a, name);
+}
+
+/* ---- slots ---- */
+static int add_slot(PruneRelation *r, Value *v, Node *node) {
+  enum { LARGEST = 1 << 20, MOST = 1 << 28 };
+  PruneSlot s = {.value = v, .node = node};
+  const int rank = v->kind == TY_TENSOR && v->rank > 0 ? v->rank : 0;
+  s.first = ARENA_ARRAY(r->a, int32_t, rank + 1);
+  s.seen_by = ARENA_ARRAY(r->a, int32_t, rank + 1);
+  for (int d = 0; d < rank; d++) {
+    int64_t n;
+    const bool follow = expr_is_const(v->dims[d], &n) && n > 1 && n <= LARGEST && r->n_atoms < MOST;
+    s.first[d] = follow ? r->n_atoms : -1;
+    if (follow) r->n_atoms += (int32_t)n;
+  }
+  vec_push(r->a, &r->slots, s);
+  return r->slots.n - 1;
+}
+
+/* Each reader has its own slot of a constant: they may keep other parts of it. */
+static int input_slot(PruneRelation *r, Node *n, int k, const int *places) {
+  Value *v = n->in[k];
+  if (!v) return -1;
+  if (v->cdata) {
+    for (int i = 0; i < k; i++)
+      if (n->in[i] == v) return places[i];
+    return add_slot(r, v, n);
+  }
+  if (r->slot_of[v->id] < 0) r->slot_of[v->id] = add_slot(r, v, NULL);
+  return r->slot_of[v->id];
+}
+
+static void add_slots(PruneRelation *r) {
+  const Graph *g = r->m->main;
+  int places = 0;
+  r->base = ARENA_ARRAY(r->a, int, g->nodes.n + 1);
+  r->slot_of = ARENA_ARRAY(r->a, int, r->m->next_value + 1);
+  for (int k = 0; k < r->m->next_value; k++) r->slot_of[k] = -1;
+  for (int i = 0; i < g->nodes.n; i++) {
+    r->base[i] = places;
+    places += g->nodes.data[i]->n_in + g->nodes.data[i]->n_out;
+  }
+  r->places = ARENA_ARRAY(r->a, int, places + 1);
+  for (int k = 0; k < g->inputs.n; k++)
+    r->slot_of[g->inputs.data[k]->id] = add_slot(r, g->inputs.data[k], NULL);
+  for (int i = 0; i < g->nodes.n; i++) {
+    Node *n = g->nodes.data[i];
+    int *const at = r->places + r->base[i];
+    for (int k = 0; k < n->n_in; k++) at[k] = input_slot(r, n, k, at);
+    for (int k = 0; k < n->n_out; k++)
+      at[n->n_in + k] = n->out[k] ? (r->slot_of[n->out[k]->id] = add_slot(r, n->out[k], NULL)) : -1;
+  }
+}
+
+int prune_slot(const PruneRelation *r, int node, int input) {
+  return input < r->m->main->nodes.data[node]->n_in ? r->places[r->base[node] + input] : -1;
+}
+
+int prune_result_slot(const PruneRelation *r, int node, int output) {
+  const Node *n = r->m->main->nodes.data[node];
+  return output < n->n_out ? r->places[r->base[node] + n->n_in + output] : -1;
+}
+
+/* ---- what cannot go ---- */
+static void freeze_slot(PruneRelation *r, int slot, const char *why) {
+  if (slot < 0) return;
+  const Value *v = r->slots.data[slot].value;
+  for (int d = 0; d < v->rank && v->kind == TY_TENSOR; d++) prune_freeze(r, slot, d, why);
+}
+
+typedef struct Captured {
+  PruneRelation *r;
+  const char *why;
+} Captured;
+
+static bool freeze_value(void *user, Value *v) {
+  const Captured *c = user;
+  if (!v->cdata && v->id < c->r->m->next_value) freeze_slot(c->r, c->r->slot_of[v->id], c->why);
+  return false;
+}
+
+static void freeze_node(PruneRelation *r, int node) {
+  Node *n = r->m->main->nodes.data[node];
+  Captured c = {r, arena_printf(r->a, "%s \"%s\" is no operator that channels are followed through",
+                                n->op->name, prune_node_name(r->a, n))};
+  for (int k = 0; k < n->n_in + n->n_out; k++) freeze_slot(r, r->places[r->base[node] + k], c.why);
+  node_any_read(n, freeze_value, &c);
+}
+
+/* Dimensions of which the node's rule says nothing: it may compute with all of them. */
+static void freeze_rest(PruneRelation *r, int node) {
+  const Node *n = r->m->main->nodes.data[node];
+  const char *why = arena_printf(r->a, "%s \"%s\" computes with all of them", n->op->name,
+                                 prune_node_name(r->a, n));
+  for (int k = 0; k < n->n_in + n->n_out; k++) {
+    const int s = r->places[r->base[node] + k];
+    const Value *v = s < 0 ? NULL : r->slots.data[s].value;
+    for (int d = 0; v && d < v->rank && v->kind == TY_TENSOR; d++)
+      if (r->slots.data[s].seen_by[d] != node + 1) prune_freeze(r, s, d, why);
+  }
+}
+
+static void relate_node(PruneRelation *r, int node) {
+  const Node *n = r->m->main->nodes.data[node];
+  const PruneRule *rule = prune_rule(n);
+  if (rule && rule->relate)
+    rule->relate(r, node);
+  else if (!prune_derive(r, node))
+    freeze_node(r, node);
+  freeze_rest(r, node);
+}
+
+PruneRelation *prune_relate(Model *m, Arena *a) {
+  PruneRelation *r = ARENA_NEW(a, PruneRelation);
+  const Graph *g = m->main;
+  *r = (PruneRelation){.m = m, .a = a};
+  add_slots(r);
+  r->parent = ARENA_ARRAY(a, int32_t, r->n_atoms + 1);
+  r->frozen = ARENA_ARRAY(a, const char *, r->n_atoms + 1);
+  for (int32_t i = 0; i < r->n_atoms; i++) r->parent[i] = i;
+  for (int k = 0; k < g->inputs.n; k++)
+    freeze_slot(r, r->slot_of[g->inputs.data[k]->id], "it is an input of the model");
+  for (int k = 0; k < g->outputs.n; k++)
+    if (!g->outputs.data[k]->cdata)
+      freeze_slot(r, r->slot_of[g->outputs.data[k]->id], "it is an output of the model");
+  for (int i = 0; i < g->nodes.n; i++) relate_node(r, i);
+  prune_resolve_merges(r);
+  return r;
+}

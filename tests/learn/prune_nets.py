@@ -1,0 +1,313 @@
+"""Small networks with random weights and sizes, each with another way for channels to be tied to each other."""
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+
+class Net:
+    """Adds nodes; values are names, self.shape says their sizes (None: the batch)."""
+
+    def __init__(self, rng, name):
+        self.rng, self.name = rng, name
+        self.nodes, self.constants, self.inputs, self.shape = [], [], [], {}
+
+    def input(self, *shape):
+        x = f"x{len(self.inputs)}"
+        self.shape[x] = list(shape)
+        self.inputs.append(helper.make_tensor_value_info(x, TensorProto.FLOAT, ["N" if d is None else d for d in shape]))
+        return x
+
+    def const(self, array, name=None):
+        name = name or f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(array), name))
+        return name
+
+    def weight(self, *shape, scale=None):
+        fan = int(np.prod(shape[1:])) or 1
+        return self.const((self.rng.standard_normal(shape) * (scale or 1.2 / np.sqrt(fan))).astype(np.float32))
+
+    def vector(self, *shape):
+        return self.const((1 + 0.3 * self.rng.standard_normal(shape)).astype(np.float32))
+
+    def ints(self, *values):
+        return self.const(np.array(values, np.int64))
+
+    def op(self, kind, *inputs, shape=None, outputs=1, **attributes):
+        out = [f"v{len(self.nodes)}_{k}" for k in range(outputs)]
+        self.nodes.append(helper.make_node(kind, list(inputs), out, name=f"n{len(self.nodes)}", **attributes))
+        for o in out:
+            self.shape[o] = list(shape if shape is not None else self.shape[inputs[0]])
+        return out[0] if outputs == 1 else out
+
+    # ---- layers ----
+    def conv(self, x, out, kernel=3, stride=1, group=1, bias=True):
+        n, c, *size = self.shape[x]
+        pad = kernel // 2
+        inputs = [x, self.weight(out, c // group, *[kernel] * len(size))] + ([self.vector(out)] if bias else [])
+        size = [(s + 2 * pad - kernel) // stride + 1 for s in size]
+        return self.op("Conv", *inputs, shape=[n, out, *size], group=group, pads=[pad] * 2 * len(size),
+                       strides=[stride] * len(size), kernel_shape=[kernel] * len(size))
+
+    def norm(self, x):
+        c = self.shape[x][1]
+        var = self.const(np.abs(self.rng.standard_normal(c)).astype(np.float32) + 0.5)
+        return self.op("BatchNormalization", x, self.vector(c), self.vector(c), self.vector(c), var)
+
+    def block(self, x, out, act="Relu", **how):
+        return self.op(act, self.norm(self.conv(x, out, **how)))
+
+    def dense(self, x, out, bias=True):
+        *rest, c = self.shape[x]
+        y = self.op("MatMul", x, self.weight(c, out, scale=1.2 / np.sqrt(c)), shape=[*rest, out])
+        return self.op("Add", y, self.vector(out)) if bias else y
+
+    def reshape(self, x, *target, shape):
+        return self.op("Reshape", x, self.ints(*target), shape=shape)
+
+    def transpose(self, x, *perm):
+        return self.op("Transpose", x, perm=list(perm), shape=[self.shape[x][p] for p in perm])
+
+    def pool(self, x):
+        n, c, *size = self.shape[x]
+        return self.op("GlobalAveragePool", x, shape=[n, c] + [1] * len(size))
+
+    def classify(self, x, classes=5):
+        n, c, *_ = self.shape[x]
+        return self.gemm(self.op("Flatten", self.pool(x), shape=[n, c]), classes)
+
+    def gemm(self, x, out):
+        n, c = self.shape[x]
+        return self.op("Gemm", x, self.weight(out, c), self.vector(out), transB=1, shape=[n, out])
+
+    def model(self, *outputs):
+        infos = [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in outputs]
+        graph = helper.make_graph(self.nodes, self.name, self.inputs, infos, self.constants)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def pick(rng, *choices):
+    return choices[rng.integers(len(choices))]
+
+
+# ---- the networks: a function of Net and its random numbers ----
+def chain(t, rng):
+    x = t.input(2, 3, 9, 8)
+    for out in rng.integers(2, 7, 3) * 4:
+        x = t.block(x, int(out), pick(rng, "Relu", "Sigmoid", "HardSwish"), kernel=int(pick(rng, 1, 3)))
+    return t.classify(x)
+
+
+def residual(t, rng):
+    x = t.block(t.input(None, 3, 8, 8), 16)
+    for _ in range(3):
+        y = t.norm(t.conv(t.block(x, int(rng.integers(2, 6)) * 4), 16))
+        x = t.op("Relu", t.op("Add", x, y))
+    return t.classify(x)
+
+
+def downsample(t, rng):
+    x = t.block(t.input(1, 3, 12, 12), 8)
+    y = t.norm(t.conv(t.block(x, 12, stride=2), 20))
+    x = t.op("Relu", t.op("Add", t.norm(t.conv(x, 20, kernel=1, stride=2)), y))
+    return t.classify(t.block(x, 16))
+
+
+def concat(t, rng):
+    x = t.block(t.input(2, 3, 7, 7), 12)
+    for _ in range(3):
+        y = t.block(x, 8)
+        n, c, *size = t.shape[x]
+        x = t.op("Concat", *((x, y) if rng.integers(2) else (y, x)), axis=1, shape=[n, c + 8, *size])
+    return t.classify(t.block(x, 10))
+
+
+def depthwise(t, rng):
+    x = t.block(t.input(1, 3, 10, 10), 8)
+    for out in (12, 16):
+        wide = t.block(x, 4 * out, "Clip" if rng.integers(2) else "Relu", kernel=1)
+        x = t.norm(t.conv(t.block(wide, 4 * out, group=4 * out), out, kernel=1))
+    return t.classify(x)
+
+
+def multiplier(t, rng):
+    x = t.block(t.input(1, 3, 8, 8), 6)
+    return t.classify(t.block(t.block(x, 18, group=6), 8))
+
+
+def grouped(t, rng):
+    x = t.block(t.input(1, 4, 8, 8), 24, group=2)
+    x = t.block(t.block(x, 32, group=8), 12, kernel=1)
+    return t.classify(x)
+
+
+def squeeze(t, rng):
+    x = t.block(t.input(2, 3, 8, 8), 16)
+    s = t.op(pick(rng, "HardSigmoid", "Sigmoid"), t.conv(t.op("Relu", t.conv(t.pool(x), 8, kernel=1)), 16, kernel=1))
+    return t.classify(t.block(t.op("Mul", x, s), 12))
+
+
+def flatten(t, rng):
+    x = t.block(t.input(None, 2, 6, 6), 8, stride=2)
+    n, c, h, w = t.shape[x]
+    if rng.integers(2):
+        x = t.op("Flatten", x, shape=[n, c * h * w])
+    else:
+        x = t.reshape(x, 0, -1, shape=[n, c * h * w])
+    return t.gemm(t.op("Relu", t.gemm(x, 20)), 5)
+
+
+def channels_last(t, rng):
+    x = t.transpose(t.block(t.input(1, 3, 6, 5), 8), 0, 2, 3, 1)
+    x = t.op("Tanh", t.dense(x, 12))
+    n, h, w, c = t.shape[x]
+    return t.gemm(t.reshape(x, n, h * w * c, shape=[n, h * w * c]), 4)
+
+
+def attention(t, rng, fused=False):
+    heads, size, width, steps = 4, int(pick(rng, 4, 8)), 16, 5
+    x = t.input(None, steps, width)
+    n = t.shape[x][0]
+    split = [n, steps, heads, size]
+
+    def head(v):
+        return t.transpose(t.reshape(v, 0, 0, heads, size, shape=split), 0, 2, 1, 3)
+
+    for _ in range(2):
+        y = t.op("LayerNormalization", x, t.vector(width), t.vector(width))
+        if fused:
+            v = t.reshape(t.dense(y, 3 * heads * size), 0, steps, 3, heads, size, shape=[n, steps, 3, heads, size])
+            v = t.transpose(v, 2, 0, 3, 1, 4)
+            q, k, v = (t.op("Gather", v, t.const(np.int64(i)), axis=0, shape=[n, heads, steps, size]) for i in range(3))
+        else:
+            q, k, v = (head(t.dense(y, heads * size)) for _ in range(3))
+        scores = t.op("MatMul", q, t.transpose(k, 0, 1, 3, 2), shape=[n, heads, steps, steps])
+        scores = t.op("Softmax", t.op("Mul", scores, t.const(np.float32(0.3))), axis=-1)
+        y = t.transpose(t.op("MatMul", scores, v, shape=[n, heads, steps, size]), 0, 2, 1, 3)
+        y = t.dense(t.reshape(y, 0, 0, heads * size, shape=[n, steps, heads * size]), width)
+        x = t.op("Add", x, y)
+        y = t.op("LayerNormalization", x, t.vector(width), t.vector(width))
+        x = t.op("Add", x, t.dense(t.op("Gelu", t.dense(y, 24)), width))
+    return x
+
+
+def fused_attention(t, rng):
+    return attention(t, rng, fused=True)
+
+
+def split(t, rng):
+    x = t.block(t.input(1, 3, 7, 7), 16)
+    n, _, h, w = t.shape[x]
+    if rng.integers(2):
+        a, b = t.op("Split", x, t.ints(6, 10), axis=1, outputs=2, shape=[n, 6, h, w])
+    else:
+        a, b = (t.op("Slice", x, t.ints(f), t.ints(e), t.ints(1), shape=[n, e - f, h, w]) for f, e in ((0, 6), (6, 2**62)))
+    t.shape[b] = [n, 10, h, w]
+    return t.classify(t.op("Concat", t.block(b, 8), a, axis=1, shape=[n, 14, h, w]))
+
+
+def gated(t, rng):
+    x = t.dense(t.input(3, 6, 10), 32)
+    a, b = t.op("Split", x, axis=2, num_outputs=2, outputs=2, shape=[3, 6, 16])
+    return t.dense(t.op("Mul", a, t.op("Sigmoid", b)), 7)
+
+
+def padded(t, rng):
+    x = t.block(t.input(1, 3, 6, 6), 8)
+    y = t.norm(t.conv(t.block(x, 12), 16))
+    p = t.op("Pad", x, t.ints(0, 4, 0, 0, 0, 4, 0, 0), shape=[1, 16, 6, 6])
+    return t.classify(t.op("Relu", t.op("Add", p, y)))
+
+
+def slopes(t, rng):
+    x = t.conv(t.input(2, 3, 8, 8), 12)
+    x = t.op("PRelu", x, t.vector(12, 1, 1))
+    x = t.op("PRelu", t.conv(x, 8), t.vector(1))
+    x = t.op("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2], shape=[2, 8, 4, 4])
+    return t.classify(t.op("Mul", x, t.vector(1, 8, 1, 1)))
+
+
+def norms(t, rng):
+    x = t.conv(t.input(1, 3, 8, 8), 16)
+    x = t.op("GroupNormalization", x, t.vector(16), t.vector(16), num_groups=int(pick(rng, 4, 8)))
+    x = t.conv(t.op("Relu", x), 12)
+    return t.classify(t.op("Relu", t.op("InstanceNormalization", x, t.vector(12), t.vector(12))))
+
+
+def upscaled(t, rng):
+    x = t.block(t.input(1, 3, 5, 5), 16)
+    if rng.integers(2):
+        x = t.op("Resize", x, "", t.const(np.array([1, 1, 2, 2], np.float32)), mode="nearest", shape=[1, 16, 10, 10])
+    else:
+        x = t.op("Resize", x, "", "", t.ints(1, 16, 9, 10), mode="linear", shape=[1, 16, 9, 10])
+    x = t.op("DepthToSpace", t.conv(x, 24), blocksize=2, mode=pick(rng, "CRD", "DCR"),
+             shape=[1, 6, 2 * t.shape[x][2], 2 * t.shape[x][3]])
+    return t.conv(t.op("Relu", x), 3)
+
+
+def transposed(t, rng):
+    x = t.block(t.input(1, 3, 5, 5), 8)
+    group = int(pick(rng, 1, 4, 8))
+    y = t.op("ConvTranspose", x, t.weight(8, 16 // group, 2, 2), t.vector(16), strides=[2, 2], group=group, shape=[1, 16, 10, 10])
+    return t.conv(t.op("Relu", y), 2)
+
+
+def permuted(t, rng):
+    x = t.block(t.input(1, 3, 6, 6), 12)
+    x = t.op("Gather", x, t.ints(*[int(i) for i in rng.permutation(12)]), axis=1)
+    return t.classify(t.block(x, 8))
+
+
+def shuffled(t, rng):
+    x = t.block(t.input(1, 3, 6, 6), 16)
+    x = t.reshape(x, 1, 2, 8, 6, 6, shape=[1, 2, 8, 6, 6])
+    x = t.reshape(t.transpose(x, 0, 2, 1, 3, 4), 1, 16, 6, 6, shape=[1, 16, 6, 6])
+    return t.classify(t.block(x, 8))
+
+
+def other_ranks(t, rng):
+    x = t.block(t.input(2, 3, 14), 12)
+    x = t.op("AveragePool", x, kernel_shape=[2], strides=[2], shape=[2, 12, 7])
+    a = t.classify(t.block(x, 8))
+    y = t.block(t.input(2, 2, 4, 5, 3), 8)
+    return t.op("Add", a, t.classify(t.block(y, 8)))
+
+
+def shared_weights(t, rng):
+    x = t.block(t.input(1, 4, 7, 7), 12)
+    w = t.weight(12, 12, 3, 3)
+    for _ in range(2):
+        x = t.op("Relu", t.op("Conv", x, w, pads=[1] * 4, shape=[1, 12, 7, 7]))
+    return t.classify(x)
+
+
+def expanded(t, rng):
+    x = t.dense(t.op("Relu", t.dense(t.input(2, 8), 12)), 16)
+    x = t.op("Unsqueeze", x, t.ints(2), shape=[2, 16, 1])
+    x = t.op("Expand", x, t.ints(2, 16, 5), shape=[2, 16, 5])
+    return t.conv(t.op("Relu", x), 4)
+
+
+def einsum(t, rng):
+    x = t.dense(t.input(2, 5, 6), 12)
+    y = t.op("Einsum", t.op("Relu", x), t.weight(12, 8), equation="bsc,cd->bsd", shape=[2, 5, 8])
+    return t.dense(t.op("Relu", y), 3)
+
+
+def two_outputs(t, rng):
+    x = t.block(t.input(1, 3, 6, 6), 8)
+    y = t.block(x, 12)
+    return t.conv(y, 3), t.classify(t.block(y, 10))
+
+
+NETS = [chain, residual, downsample, concat, depthwise, multiplier, grouped, squeeze, flatten, channels_last, attention,
+        fused_attention, split, gated, padded, slopes, norms, upscaled, transposed, permuted, shuffled, other_ranks,
+        shared_weights, expanded, einsum, two_outputs]
+
+
+def build(make, seed):
+    rng = np.random.default_rng(seed)
+    net = Net(rng, make.__name__)
+    outputs = make(net, rng)
+    model = net.model(*(outputs if isinstance(outputs, tuple) else (outputs,)))
+    feeds = {i.name: np.random.default_rng(seed + 1).standard_normal(
+        [2 if d is None else d for d in net.shape[i.name]]).astype(np.float32) for i in net.inputs}
+    return model, feeds
