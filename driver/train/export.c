@@ -16,6 +16,9 @@ static const void *elements(Session *s, const TrainItem *i, const char *state, c
 static bool put_item(Session *s, const TrainItem *i, const char *state) {
   const Loc loc = {.file = s->file, .node = -1, .node_name = i->name};
   int found = 0;
+  if (!dtype_is_float(i->dtype))
+    return diag_error(s->diag, &loc, ERR_DATA, "is of %s in the state, which no parameter is",
+                      dtype_text(i->dtype));
   for (int k = 0; k < s->model->consts.n; k++) {
     ConstData *c = s->model->consts.data[k];
     if (!c->name || strcmp(c->name, i->name) != 0 || !dtype_is_float(c->dtype)) continue;

@@ -107,6 +107,8 @@ def learns():
     check("learns: the curve has its colours", {0x1f6fb4, 0xd9480f, 0x2b8a3e} <= set(colours(png)))
     r = train(model, f"--data={data}", "--epochs=12", "--optimizer=adam,lr=0.02", out="again.onnx")
     check("learns: the same seed gives the same bits", same(WORK / "out.onnx", WORK / "again.onnx"), r.stderr)
+    burin("train", model, f"--data={data}", "--labels=y", "--epochs=12", "--optimizer=adam,lr=0.02", "--threads=2", "-o", WORK / "two.onnx")
+    check("learns: two threads give the same bits", same(WORK / "out.onnx", WORK / "two.onnx"))
     r = train(model, f"--data={data}", "--epochs=1", "--seed=5", out="seed.onnx")
     check("learns: another seed does not", not same(WORK / "again.onnx", WORK / "seed.onnx"), r.stderr)
 
@@ -380,6 +382,34 @@ def convolutions():
     check("images: statistics are written back", not np.array_equal(before["m"], after["m"]) and "BatchNormalization" in [k.op_type for k in onnx.load(WORK / "bars_out.onnx").graph.node])
 
 
+def sequences():
+    """Numbers of words in i32 files, batch and length in any order, a second input, one that is the same for all samples."""
+    F, I, n, t = TensorProto.FLOAT, TensorProto.INT64, 200, 6
+    nodes = [helper.make_node("Gather", ["table", "ids"], ["e"], "embed"),
+             helper.make_node("Transpose", ["side"], ["turned"], "turn", perm=[1, 0, 2]),
+             helper.make_node("Add", ["e", "turned"], ["sum"], "join"),
+             helper.make_node("Mul", ["sum", "gain"], ["scaled"], "gain"),
+             helper.make_node("MatMul", ["scaled", "head"], ["logits"], "head"),
+             helper.make_node("Softmax", ["logits"], ["y"], "last", axis=-1)]
+    model = save("words", nodes, [("ids", I, ["N", "T"]), ("side", F, ["T", "N", 8]), ("gain", F, [8])], [("y", F, ["N", "T", 5])],
+                 [weights("table", 11, 8), weights("head", 8, 5)])
+    ids = RNG.integers(0, 11, (n, t)).astype(np.int32)
+    side = RNG.standard_normal((n, t, 8)).astype(np.float32) * 0.1
+    gain = np.linspace(0.5, 1.5, 8).astype(np.float32)
+    np.savez(WORK / "words.npz", ids=ids, side=side, gain=gain, y=(ids * 7 % 5).astype(np.int16))
+    r = train(model, f"--data={WORK / 'words.npz'}", "--epochs=15", "--batch=16", "--optimizer=adam,lr=0.05", "--validation=0.25", f"--report={WORK / 'words.json'}", out="words_out.onnx")
+    if not check("sequences: runs", r.returncode == 0, r.stderr):
+        return
+    check("sequences: learns", json.loads((WORK / "words.json").read_text())["accuracy"] > 0.95, r.stdout)
+    feed = {"ids": ids.astype(np.int64), "side": np.ascontiguousarray(side.transpose(1, 0, 2)), "gain": gain}
+    out = onnxruntime.InferenceSession(str(WORK / "words_out.onnx")).run(None, feed)[0]
+    r = burin("train", WORK / "words_out.onnx", f"--data={WORK / 'words.npz'}", "--labels=y", "--epochs=0")
+    check("sequences: ONNX Runtime agrees", f"accuracy {100 * float((out.argmax(2) == ids * 7 % 5).mean()):6.2f} %" in r.stdout, r.stdout)
+    np.savez(WORK / "far.npz", ids=np.where(ids == 3, 2 ** 40, ids.astype(np.int64)), side=side, gain=gain, y=ids % 5)
+    r = train(model, f"--data={WORK / 'far.npz'}")
+    check("sequences: a number of no word is said with the node", r.returncode == 1 and "embed" in r.stderr, f"{r.returncode} {r.stderr}")
+
+
 def digits():
     path = Path(os.environ.get("BURIN_SHARED", ROOT / "../shared")) / "models/data/mnist.npz"
     if not path.exists():
@@ -392,7 +422,7 @@ def digits():
     check("digits: a trained model of others learns anew", t and float(t[-1]["validation_loss"]) < float(t[0]["validation_loss"]), r.stderr or t)
 
 
-for test in (learns, losses, resumes, damaged, interrupted, full_disk, faults, not_a_number, early, parts, teacher, convolutions, digits):
+for test in (learns, losses, resumes, damaged, interrupted, full_disk, faults, not_a_number, early, parts, teacher, convolutions, sequences, digits):
     if len(sys.argv) < 2 or test.__name__ in sys.argv[1:]:
         test()
 run("rm", "-rf", WORK)
