@@ -311,6 +311,89 @@ def control():
                    {"h0": (3,), "x": (4, 3) if axis == 0 else (3, 4), "w": (3,)}, low=-1, high=1)
 
 
+def sampling():
+    """Positions stay away from those where a function has a kink: elements of linear, halves of nearest interpolation."""
+    grid = {"x": (2, 2, 4, 5), "grid": (2, 3, 2, 2)}
+    for mode, padding, corners in (("linear", "zeros", 0), ("linear", "border", 1), ("linear", "reflection", 0), ("linear", "reflection", 1),
+                                   ("cubic", "zeros", 0), ("cubic", "border", 1), ("cubic", "reflection", 0), ("nearest", "zeros", 1)):
+        yield one(f"GridSample {mode} {padding} {corners}", "GridSample", grid, low=-1.3, high=1.3, opset=22, mode=mode, padding_mode=padding,
+                  align_corners=corners, near=1e-6)
+    yield one("GridSample 3 axes", "GridSample", {"x": (1, 2, 3, 2, 4), "grid": (1, 2, 2, 1, 3)}, low=-0.9, high=0.9, opset=22, near=1e-6)
+    yield one("GridSample one axis", "GridSample", {"x": (2, 1, 6), "grid": (2, 4, 1)}, low=-0.9, high=0.9, opset=22, near=1e-6)
+    for corners, size in ((0, (2, 3, 4, 5)), (1, (2, 1, 3, 2)), (1, (1, 2, 2, 3, 2))):
+        axes = len(size) - 2
+        yield one(f"AffineGrid {size}", "AffineGrid", {"theta": (size[0], axes, axes + 1)}, {"size": i64(*size)}, opset=20, align_corners=corners)
+    yield Case("GridSample of an AffineGrid", [node("AffineGrid", ["theta", "size"], ["grid"], align_corners=1), node("GridSample", ["x", "grid"], align_corners=1)],
+               {"x": (1, 1, 4, 4), "theta": (1, 2, 3)}, low=-0.4, high=0.4, fixed={"size": i64(1, 1, 3, 3)}, near=1e-6)
+    for groups, mask, strides in ((1, False, 1), (2, True, 2)):
+        k = 3 if strides == 1 else 2
+        out = (5 - (k - 1) - 1) // strides + 1 if strides == 2 else 5 - k + 3
+        inputs = {"x": (1, 2, 5, 5), "w": (2, 2, k, k), "off": (1, groups * 2 * k * k, out, out), "b": (2,)}
+        if mask:
+            inputs["m"] = (1, groups * k * k, out, out)
+        yield one(f"DeformConv {groups} {mask}", "DeformConv", inputs, low=-0.9, high=0.9, opset=22, offset_group=groups, strides=[strides] * 2,
+                  pads=[1, 1, 1, 1] if strides == 1 else [0] * 4, order=["x", "w", "off", "b", *(["m"] if mask else [])], near=1e-6)
+    rois = {"r": np.array([[0.3, 0.2, 3.1, 2.9], [-2.6, 0.1, 6.4, 9.3], [1, 1, 1.2, 1.3]])}
+    for transformation in ("half_pixel", "output_half_pixel"):
+        add = node("Add", ["r", "shift"], ["rois"])
+        yield Case(f"RoiAlign {transformation}", [add, node("RoiAlign", ["x", "rois", "i"], output_height=2, output_width=3, sampling_ratio=2,
+                                                            spatial_scale=0.7, coordinate_transformation_mode=transformation)],
+                   {"x": (2, 2, 4, 5), "shift": (3, 4)}, low=-0.1, high=0.1, opset=22, fixed={**rois, "i": i64(1, 0, 1)}, near=1e-6)
+
+
+def cumulated():
+    for axis, exclusive, reverse in ((1, 0, 0), (0, 1, 0), (-1, 0, 1), (0, 1, 1)):
+        yield one(f"CumProd {axis} {exclusive} {reverse}", "CumProd", {"x": (3, 4)}, {"a": i64(axis).reshape(())}, opset=26, exclusive=exclusive,
+                  reverse=reverse)
+    yield Case("CumProd with zeros", [node("Mul", ["x", "mask"], ["v"]), node("CumProd", ["v", "a"])], {"x": (2, 5)}, opset=26,
+               fixed={"mask": np.array([[1, 0, 1, 1, 0], [1, 1, 1, 1, 0.0]]), "a": i64(1).reshape(())})
+    yield Case("Range", [node("Range", ["start", "limit", "delta"], ["r"]), node("Mul", ["r", "r"])], {"start": (), "delta": ()}, low=0.3, high=0.31,
+               fixed={"limit": np.array(2.2)})
+
+
+def scattered():
+    scatter = {"x": (5,), "u": (6,)}
+    for reduction in ("mul", "min", "max"):
+        yield one(f"ScatterElements {reduction}", "ScatterElements", scatter, {"i": i64(1, 3, 1, 0, 1, -1)}, order=["x", "i", "u"], reduction=reduction)
+        yield one(f"ScatterElements {reduction} axis", "ScatterElements", {"x": (3, 4), "u": (3, 3)}, {"i": i64(0, 2, 2, 1, 1, 1, 3, 0, 3).reshape(3, 3)},
+                  order=["x", "i", "u"], reduction=reduction, axis=1)
+        yield one(f"ScatterND {reduction}", "ScatterND", {"x": (4, 2), "u": (3, 2)}, {"i": i64(2, 0, 2).reshape(3, 1)}, order=["x", "i", "u"],
+                  reduction=reduction)
+    yield Case("ScatterElements mul with zeros", [node("Mul", ["u", "mask"], ["v"]), node("ScatterElements", ["x", "i", "v"], reduction="mul")],
+               scatter, fixed={"i": i64(1, 3, 1, 0, 1, 3), "mask": np.array([0, 1, 1, 0, 1, 0.0])})
+
+
+def angles():
+    for interleaved, dim, rank in ((0, 0, 4), (1, 0, 4), (0, 4, 4), (1, 2, 3)):
+        half = (dim or 6) // 2
+        x = (2, 3, 4, 6) if rank == 4 else (2, 4, 18)
+        more = dict(interleaved=interleaved, rotary_embedding_dim=dim, num_heads=3)
+        yield one(f"RotaryEmbedding of angles {interleaved} {dim} {rank}", "RotaryEmbedding", {"x": x, "c": (2, 4, half), "s": (2, 4, half)}, **more)
+        yield one(f"RotaryEmbedding by position {interleaved} {dim} {rank}", "RotaryEmbedding", {"x": x, "c": (5, half), "s": (5, half)},
+                  {"i": i64(0, 1, 1, 4, 3, 2, 1, 0).reshape(2, 4)}, **more)
+
+
+def class_weights():
+    for reduction, shape in (("none", (3, 4)), ("sum", (2, 4, 3)), ("mean", (3, 4)), ("mean", (2, 4, 2, 2))):
+        targets = np.arange(np.prod([shape[0], *shape[2:]])).reshape([shape[0], *shape[2:]]).astype(np.int64) % 4
+        for op, ignore in (("NegativeLogLikelihoodLoss", {}), ("NegativeLogLikelihoodLoss", {"ignore_index": 1}), ("SoftmaxCrossEntropyLoss", {})):
+            yield one(f"{op} weights {reduction} {shape} {ignore}", op, {"x": shape, "w": (4,)}, {"t": targets}, low=0.2, high=1.5,
+                      order=["x", "t", "w"], reduction=reduction, opset=22, **ignore)
+
+
+def scales():
+    """Of QDQ weights: in f32, whose products with integers are exact enough for long steps."""
+    cast = lambda a, b, t: node("Cast", [a], [b], to=t)
+    values = np.arange(-11, 13, dtype=np.int8).reshape(2, 3, 4)
+    for name, scale, zero, attrs in (("tensor", (), None, {}), ("tensor, zero", (), np.int8(3), {}), ("axis", (3,), None, {"axis": 1}),
+                                     ("last axis, zeros", (4,), np.arange(4, dtype=np.int8), {"axis": -1}),
+                                     ("blocks", (2, 3, 2), None, {"axis": 2, "block_size": 2}),
+                                     ("short block", (2, 3, 2), np.ones((2, 3, 2), np.int8), {"axis": 2, "block_size": 3})):
+        fixed = {"q": values, **({} if zero is None else {"zero": np.asarray(zero)})}
+        yield Case(f"DequantizeLinear {name}", [cast("s", "s32", TensorProto.FLOAT), node("DequantizeLinear", ["q", "s32", *(["zero"] if zero is not None else [])], ["d"], **attrs),
+                                                cast("d", "y", F)], {"s": scale}, low=0.5, high=1.5, fixed=fixed, opset=21, near=4.0)
+
+
 def chains():
     yield Case("x twice", [node("Exp", ["x"], ["a"]), node("Mul", ["a", "x"], ["b"]), node("Add", ["b", "a"])],
                {"x": (3, 4)}, low=-1, high=1)
@@ -319,6 +402,6 @@ def chains():
 
 def all_cases():
     for family in (elementwise, reductions, products, convolutions, poolings, norms, moves, rare, losses, attentions, cells, control,
-                   chains):
+                   sampling, cumulated, scattered, angles, class_weights, scales, chains):
         for case in family():
             yield family.__name__, case

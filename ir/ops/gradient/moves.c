@@ -289,6 +289,91 @@ bool grad_picked(Gradient *s) {
   return true;
 }
 
+/* The scatter's own form, of other data and updates, adding up or as it is. */
+static Value *scattered(Gradient *s, Value *data, Value *updates, const char *reduction) {
+  Build *b = s->b;
+  const Node *n = s->n;
+  Attr attrs[2] = {attr_string(b->m->arena, "reduction", reduction),
+                   attr_int(b->m->arena, "axis", node_int(n, "axis", 0))};
+  Value *in[] = {data, n->in[1], updates};
+  return b->ok ? build_op(b, n->op->name, 3, in, kit_is(n, "ScatterElements") ? 2 : 1, attrs)
+               : data;
+}
+
+/* What stands at the places of the updates. */
+static Value *gathered(Gradient *s, Value *v) {
+  Build *b = s->b;
+  const bool elements = kit_is(s->n, "ScatterElements");
+  const Attr axis = attr_int(b->m->arena, "axis", node_int(s->n, "axis", 0));
+  Value *in[] = {v, s->n->in[1]};
+  return b->ok
+             ? build_op(b, elements ? "GatherElements" : "GatherND", 2, in, elements ? 1 : 0, &axis)
+             : v;
+}
+
+/* The product of all others: of those that are not 0, unless another one is. */
+static bool grad_scatter_product(Gradient *s) {
+  Build *b = s->b;
+  const Node *n = s->n;
+  Value *x = n->in[0], *u = n->in[2], *g = s->g[0];
+  const DType t = x->dtype;
+  static const char *const is_zero = "select(a == 0, 1, 0)", *const other = "select(a == 0, 1, a)";
+  Value *own[2] = {x, u}, *zero[2], *factor[2];
+  for (int k = 0; k < 2; k++) {
+    zero[k] = b->ok ? build_map(b, t, is_zero, 1, &own[k]) : x;
+    factor[k] = b->ok ? build_map(b, t, other, 1, &own[k]) : x;
+  }
+  Value *all[] = {g, scattered(s, factor[0], factor[1], "mul"),
+                  scattered(s, zero[0], zero[1], "add")};
+  for (int k = 0; k < 2 && b->ok; k++) {
+    if (!gradient_wants_in(s, 2 * k)) continue;
+    Value *in[5] = {all[0], all[1], all[2], factor[k], zero[k]};
+    for (int i = 0; k && i < 3; i++) in[i] = gathered(s, all[i]);
+    if (!b->ok) return false;
+    Value *d = build_map(b, t, "select(c == e, a * b / d, 0)", 5, in);
+    if (!b->ok || !gradient_give(s, own[k], d)) return false;
+  }
+  return b->ok;
+}
+
+/* Those that are the least or the greatest share. */
+static bool grad_scatter_extreme(Gradient *s) {
+  Build *b = s->b;
+  const Node *n = s->n;
+  Value *x = n->in[0], *u = n->in[2], *y = n->out[0];
+  const DType t = x->dtype;
+  static const char *const equal = "select(a == b, 1, 0)";
+  Value *of_u = gathered(s, y);
+  if (!b->ok) return false;
+  Value *mine[2] = {build_map(b, t, equal, 2, (Value *[]){x, y}),
+                    build_map(b, t, equal, 2, (Value *[]){u, of_u})};
+  Value *count = scattered(s, mine[0], mine[1], "add");
+  Value *share = b->ok ? build2(b, "Div", s->g[0], count) : y;
+  for (int k = 0; k < 2 && b->ok; k++) {
+    if (!gradient_wants_in(s, 2 * k)) continue;
+    Value *d = k ? gathered(s, share) : share;
+    d = b->ok ? build2(b, "Mul", d, mine[k]) : d;
+    if (!b->ok || !gradient_give(s, k ? u : x, d)) return false;
+  }
+  return b->ok;
+}
+
+/* Range: every element is the start and some deltas. */
+bool grad_range(Gradient *s) {
+  Build *b = s->b;
+  const Node *n = s->n;
+  const int64_t axis = 0;
+  if (gradient_wants_in(s, 1)) gradient_none(s, n->in[1]);
+  if (gradient_wants_in(s, 0) &&
+      !gradient_give(s, n->in[0],
+                     build_reshape_like(b, build_sum(b, s->g[0], 1, &axis, false), n->in[0])))
+    return false;
+  if (!gradient_wants_in(s, 2)) return b->ok;
+  Value *number = b->ok ? build_cast(b, positions(b, s->g[0]), s->g[0]->dtype) : s->g[0];
+  Value *d = b->ok ? build_sum(b, build2(b, "Mul", s->g[0], number), 1, &axis, false) : number;
+  return b->ok && gradient_give(s, n->in[2], build_reshape_like(b, d, n->in[2]));
+}
+
 /* Updates that are added: each gets what its place has. */
 bool grad_scatter(Gradient *s) {
   Build *b = s->b;
@@ -297,8 +382,8 @@ bool grad_scatter(Gradient *s) {
   const char *reduction = node_string(n, "reduction", "none");
   const Attr axis = attr_int(b->m->arena, "axis", node_int(n, "axis", 0));
   if (strcmp(reduction, "none") == 0) return grad_picked(s);
-  if (strcmp(reduction, "add") != 0)
-    return op_error(b->m, n, ERR_UNSUPPORTED, "reduction %s has no gradient yet", reduction);
+  if (strcmp(reduction, "mul") == 0) return grad_scatter_product(s);
+  if (strcmp(reduction, "add") != 0) return grad_scatter_extreme(s);
   if (!gradient_give(s, n->in[0], s->g[0])) return false;
   if (!gradient_wants_in(s, 2)) return true;
   Value *d = build_op(b, elements ? "GatherElements" : "GatherND", 2,

@@ -260,12 +260,52 @@ bool grad_training_dropout(Gradient *s) {
 }
 
 /* ---- attention ---- */
+/* Elements of v that are turned, as [batch, heads, length, pairs]: the first or second of each. */
+static Value *turned(Build *b, const Node *n, Value *v, int64_t half, int which) {
+  if (v->rank == 3 && b->ok) {
+    const int64_t shape[] = {0, 0, node_int(n, "num_heads", 1), -1}, perm[] = {0, 2, 1, 3};
+    v = build_reshape(b, v, 4, shape);
+    v = b->ok ? build_transpose(b, v, 4, perm) : v;
+  }
+  if (!node_int(n, "interleaved", 0))
+    return b->ok ? build_slice(b, v, 3, which * half, (which + 1) * half) : v;
+  const int64_t pairs[] = {0, 0, 0, half, 2}, back[] = {0, 0, 0, half};
+  v = b->ok ? build_reshape(b, build_slice(b, v, 3, 0, 2 * half), 5, pairs) : v;
+  return b->ok ? build_reshape(b, build_slice(b, v, 4, which, which + 1), 4, back) : v;
+}
+
+/* d [batch, heads, length, pairs] is the gradient of input k, with one row for all heads, and for
+ * all places with one position id. */
+static bool give_angles(Gradient *s, int k, Value *d) {
+  Build *b = s->b;
+  const Node *n = s->n;
+  const int64_t heads = 1;
+  d = build_sum(b, d, 1, &heads, false);
+  if (!node_in(n, 3)) return b->ok && gradient_give(s, n->in[k], d);
+  const Attr add = attr_string(b->m->arena, "reduction", "add");
+  Value *in[] = {build_full_like(b, n->in[k], 0), b->ok ? build_unsqueeze(b, n->in[3], 2) : d, d};
+  return b->ok && gradient_give(s, n->in[k], build_op(b, "ScatterND", 3, in, 1, &add));
+}
+
 /* Turned back: the sine changes its sign. */
 bool grad_rotary(Gradient *s) {
   const Node *n = s->n;
   Build *b = s->b;
-  if (gradient_wants_in(s, 1) || gradient_wants_in(s, 2))
-    return op_error(b->m, n, ERR_UNSUPPORTED, "sine and cosine have no gradient yet");
+  if (gradient_wants_in(s, 1) || gradient_wants_in(s, 2)) {
+    int64_t half;
+    if (!expr_is_const(n->in[1]->dims[n->in[1]->rank - 1], &half))
+      return op_error(b->m, n, ERR_DYNAMIC,
+                      "a gradient of the angles needs a constant rotary size");
+    const DType t = n->in[0]->dtype;
+    Value *in[] = {turned(b, n, s->g[0], half, 0), turned(b, n, s->g[0], half, 1),
+                   turned(b, n, n->in[0], half, 0), turned(b, n, n->in[0], half, 1)};
+    static const char *const text[] = {"a * c + b * d", "b * c - a * d"};
+    for (int k = 1; k < 3 && b->ok; k++)
+      if (gradient_wants_in(s, k) && !give_angles(s, k, map(b, t, text[k - 1], 4, in)))
+        return false;
+    if (!b->ok) return false;
+  }
+  if (!gradient_wants_in(s, 0)) return true;
   Value *in[4] = {s->g[0], n->in[1], build1(b, "Neg", n->in[2]), node_in(n, 3)};
   return b->ok &&
          gradient_give(s, n->in[0], build_op(b, n->op->name, n->n_in, in, n->n_attrs, n->attrs));
@@ -305,24 +345,53 @@ static Value *target_weight(Gradient *s, Value *target, Value *classes, Value **
   return map(b, t, "select(a, b, 0)", 2, (Value *[]){counts, w});
 }
 
+/* Each target adds to its class what the loss changes by with that weight: g (-x), and of a mean
+ * g (-x - the mean) / the sum of weights. */
+static bool give_class_weights(Gradient *s, Value *target, Value *classes, Value *safe,
+                               Value *sum) {
+  Build *b = s->b;
+  const Node *n = s->n;
+  const DType t = n->in[0]->dtype;
+  const Attr axis = attr_int(b->m->arena, "axis", 1);
+  const char *counted = "(0 <= a) & (a < b)";
+  if (node_attr(n, "ignore_index"))
+    counted = arena_printf(b->m->arena, "(0 <= a) & (a < b) & (a != %lld)",
+                           (long long)node_int(n, "ignore_index", -1));
+  Value *counts = map(b, DT_BOOL, counted, 2, (Value *[]){target, classes});
+  Value *at = b->ok ? build_unsqueeze(b, safe, 1) : safe;
+  Value *x = b->ok ? build_op(b, "GatherElements", 2, (Value *[]){n->in[0], at}, 1, &axis) : at;
+  x = b->ok ? build_reshape_like(b, x, safe) : x;
+  Value *d = sum ? map(b, t, "select(c, b * (neg(a) - d) / e, 0)", 5,
+                       (Value *[]){x, s->g[0], counts, n->out[0], sum})
+                 : map(b, t, "select(c, neg(a) * b, 0)", 3, (Value *[]){x, s->g[0], counts});
+  const Attr add = attr_string(b->m->arena, "reduction", "add");
+  const int64_t flat = -1, column[] = {-1, 1};
+  if (!b->ok) return false;
+  Value *in[] = {build_full_like(b, n->in[2], 0), build_reshape(b, safe, 2, column),
+                 build_reshape(b, d, 1, &flat)};
+  return b->ok && gradient_give(s, n->in[2], build_op(b, "ScatterND", 3, in, 1, &add));
+}
+
 bool grad_nll_loss(Gradient *s) {
   Build *b = s->b;
   const Node *n = s->n;
   Value *x = n->in[0], *safe, *g = s->g[0];
   const char *mode = node_string(n, "reduction", "mean");
   const int64_t one = 1;
-  if (gradient_wants_in(s, 2))
-    return op_error(b->m, n, ERR_UNSUPPORTED, "weights of classes have no gradient yet");
   Value *classes = build_reshape(b, build_shape(b, x, 1, 2), 0, NULL);
   Value *target = build_cast(b, n->in[1], DT_I64);
   if (!b->ok) return false;
   Value *w = target_weight(s, target, classes, &safe);
   if (!b->ok) return false;
+  Value *sum = NULL;
   if (strcmp(mode, "mean") == 0) {
     int64_t axes[MAX_RANK];
     for (int d = 0; d < w->rank; d++) axes[d] = d;
-    g = build2(b, "Div", g, build_sum(b, w, w->rank, axes, false));
+    sum = build_sum(b, w, w->rank, axes, false);
+    g = b->ok ? build2(b, "Div", g, sum) : g;
   }
+  if (gradient_wants_in(s, 2) && !give_class_weights(s, target, classes, safe, sum)) return false;
+  if (!gradient_wants_in(s, 0)) return b->ok;
   Value *each = b->ok ? build2(b, "Mul", w, g) : w;
   Value *range =
       b->ok ? build_op(b, "Range", 3,

@@ -343,3 +343,36 @@ bool parts_cdist(Build *b, Node *n, Value **out) {
                       (Value *[]){gap, build_i64s(b, 1, &last)}, 1, &keep);
   return b->ok;
 }
+
+/* ---- CumProd: products of rows of a matrix that has 1 where an element does not count ---- */
+bool parts_cum_prod(Build *b, Node *n, Value **out) {
+  Value *x = n->in[0];
+  const int last = x->rank - 1;
+  const bool reverse = node_int(n, "reverse", 0) != 0, exclusive = node_int(n, "exclusive", 0) != 0;
+  const int64_t *axis, front = 0, behind[] = {1};
+  int count;
+  int64_t perm[MAX_RANK];
+  if (!op_known_ints(b->m, n, 1, &axis, &count))
+    return op_error(b->m, n, ERR_DYNAMIC, "a gradient of CumProd needs a constant axis");
+  const int64_t at = axis[0] < 0 ? axis[0] + x->rank : axis[0];
+  for (int d = 0; d <= last; d++) perm[d] = d;
+  perm[at] = last, perm[last] = at;
+  x = at == last ? x : build_transpose(b, x, x->rank, perm);
+  if (!b->ok) return false;
+  Value *size = build_reshape(b, build_shape(b, x, last, last + 1), 0, NULL);
+  Value *in[] = {build_scalar(b, DT_I64, 0), size, build_scalar(b, DT_I64, 1)};
+  Value *number = b->ok ? build_op(b, "Range", 3, in, 0, NULL) : x;
+  if (!b->ok) return false;
+  Value *pair[] = {build_unsqueeze(b, x, last), build_unsqueeze(b, number, front),
+                   build_unsqueeze(b, number, behind[0])};
+  static const char *const counts[2][2] = {{"select(b <= c, a, 1)", "select(b < c, a, 1)"},
+                                           {"select(c <= b, a, 1)", "select(c < b, a, 1)"}};
+  const int64_t along = last + 1;
+  const Attr keep = attr_int(b->m->arena, "keepdims", 0);
+  Value *rows = b->ok ? build_map(b, n->in[0]->dtype, counts[reverse][exclusive], 3, pair) : x;
+  Value *y =
+      b->ok ? build_op(b, "ReduceProd", 2, (Value *[]){rows, build_i64s(b, 1, &along)}, 1, &keep)
+            : x;
+  out[0] = at == last || !b->ok ? y : build_transpose(b, y, y->rank, perm);
+  return b->ok;
+}

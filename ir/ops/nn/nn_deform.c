@@ -2,6 +2,7 @@
  * weights. Col2Im: every element of the image sums the columns that cover it. */
 #include <string.h>
 
+#include "ir/op/kit.h"
 #include "ir/op/tensor_util.h"
 
 static int64_t list_at(const Node *n, const char *name, int k, int64_t def) {
@@ -91,7 +92,7 @@ bool infer_deform_sample(Model *m, Node *n) {
   return op_out(m, n, 0, x->dtype, 5, dims);
 }
 
-/* X at integer position (given as f32), 0 outside. */
+/* X at integer position (given as floats), 0 outside. */
 static const Expr *pixel(ElemCtx *c, const Node *n, const Expr *const *nc, const Expr *y,
                          const Expr *x) {
   ExprPool *p = c->pool;
@@ -100,12 +101,13 @@ static const Expr *pixel(ElemCtx *c, const Node *n, const Expr *const *nc, const
              *in = ex_bool(p, true), *zero = ex_i64(p, 0);
   for (int d = 2; d < 4; d++)
     in = ex_and(p, in, ex_and(p, ex_le(p, zero, at[d]), ex_lt(p, at[d], v->dims[d])));
-  return ex_cast(p, DT_F32, elem_in_guarded(c, n, 0, at, in));
+  return ex_cast(p, kit_compute(n), elem_in_guarded(c, n, 0, at, in));
 }
 
 const Expr *elem_deform_sample(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
   ExprPool *p = c->pool;
-  const Expr *one = tu_f32(p, 1), *kw = ex_i64(p, list_at(n, "kernel_shape", 1, 1)),
+  const DType t = kit_compute(n);
+  const Expr *one = ex_float(p, t, 1), *kw = ex_i64(p, list_at(n, "kernel_shape", 1, 1)),
              *taps = n->out[0]->dims[2];
   const Expr *per = ex_floordiv(p, n->in[0]->dims[1], ex_i64(p, node_int(n, "offset_group", 1)));
   const Expr *ch = ex_add(p, ex_mul(p, ex_floordiv(p, idx[1], per), taps), idx[2]);
@@ -113,11 +115,11 @@ const Expr *elem_deform_sample(ElemCtx *c, const Node *n, int out, const Expr *c
   for (int d = 0; d < 2; d++) {
     const Expr *off_ch = ex_add(p, ex_mul(p, ch, ex_i64(p, 2)), ex_i64(p, d));
     const Expr *shift =
-        ex_cast(p, DT_F32, elem_in(c, n, 1, (const Expr *[]){idx[0], off_ch, idx[3], idx[4]}));
+        ex_cast(p, t, elem_in(c, n, 1, (const Expr *[]){idx[0], off_ch, idx[3], idx[4]}));
     const Expr *grid = ex_sub(p, ex_mul(p, idx[3 + d], ex_i64(p, list_at(n, "strides", d, 1))),
                               ex_i64(p, list_at(n, "pads", d, 0)));
     grid = ex_add(p, grid, ex_mul(p, tap[d], ex_i64(p, list_at(n, "dilations", d, 1))));
-    const Expr *at = ex_add(p, ex_cast(p, DT_F32, grid), shift);
+    const Expr *at = ex_add(p, ex_cast(p, t, grid), shift);
     base[d] = ex_op(p, EX_floor, at, NULL, NULL);
     frac[d] = ex_sub(p, at, base[d]);
   }
@@ -131,8 +133,8 @@ const Expr *elem_deform_sample(ElemCtx *c, const Node *n, int out, const Expr *c
     sum = sum ? ex_add(p, sum, e) : e;
   }
   if (node_in(n, 2))
-    sum = ex_mul(
-        p, sum, ex_cast(p, DT_F32, elem_in(c, n, 2, (const Expr *[]){idx[0], ch, idx[3], idx[4]})));
+    sum = ex_mul(p, sum,
+                 ex_cast(p, t, elem_in(c, n, 2, (const Expr *[]){idx[0], ch, idx[3], idx[4]})));
   return ex_cast(p, n->out[0]->dtype, sum);
 }
 

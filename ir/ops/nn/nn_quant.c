@@ -229,6 +229,50 @@ const Expr *elem_dequantize(ElemCtx *c, const Node *n, int out, const Expr *cons
   return kit_ret(c, n, out, ex_mul(p, ex_cast(p, DT_F32, x), grain_read(c, n, 1, idx, DT_F32)));
 }
 
+/* The scale or zero point k as broadcasts to the input. */
+static Value *grain_build(Build *b, const Node *n, Value *v) {
+  const Value *x = n->in[0];
+  const Grain g = grain_of(n);
+  int64_t shape[MAX_RANK];
+  if (g.axis < 0) return build_reshape(b, v, 0, NULL);
+  if (!g.block) {
+    for (int d = 0; d < x->rank; d++) shape[d] = d == g.axis ? -1 : 1;
+    return build_reshape(b, v, x->rank, shape);
+  }
+  const Attr axis = attr_int(b->m->arena, "axis", g.axis);
+  int64_t ones[MAX_RANK + 1];
+  for (int d = 0; d <= x->rank; d++) ones[d] = d == g.axis + 1 ? g.block : 1;
+  v = build_unsqueeze(b, v, g.axis + 1);
+  v = b->ok ? build2(b, "Expand", v, build_i64s(b, x->rank + 1, ones)) : v;
+  Value *parts[3] = {g.axis ? build_shape(b, v, 0, g.axis) : NULL,
+                     build_i64s(b, 1, (const int64_t[]){-1}),
+                     g.axis + 2 < v->rank ? build_shape(b, v, g.axis + 2, v->rank) : NULL};
+  Value *list[3];
+  int count = 0;
+  for (int k = 0; k < 3; k++)
+    if (parts[k]) list[count++] = parts[k];
+  const Attr along = attr_int(b->m->arena, "axis", 0);
+  v = b->ok ? build2(b, "Reshape", v, build_op(b, "Concat", count, list, 1, &along)) : v;
+  Value *cut[] = {v, build_i64s(b, 1, (const int64_t[]){0}),
+                  build_shape(b, n->in[0], g.axis, g.axis + 1), build_i64s(b, 1, axis.ints)};
+  return b->ok ? build_op(b, "Slice", 4, cut, 0, NULL) : v; /* the last block may be short */
+}
+
+/* The scale times what the input is beyond its zero point; none passes to the integers. */
+bool parts_dequantize(Build *b, Node *n, Value **out) {
+  const DType t = n->out[0]->dtype, whole = dtype_is_float(n->in[0]->dtype) ? DT_F32 : DT_I32;
+  Value *x = build_cast(b, n->in[0], whole);
+  if (node_in(n, 2)) {
+    Value *zero = grain_build(b, n, n->in[2]);
+    x = b->ok ? build2(b, "Sub", x, build_cast(b, zero, whole)) : x;
+  }
+  Value *scale = b->ok ? grain_build(b, n, n->in[1]) : x;
+  if (!b->ok) return false;
+  Value *y = build2(b, "Mul", build_cast(b, x, DT_F32), build_cast(b, scale, DT_F32));
+  out[0] = build_cast(b, y, t);
+  return b->ok;
+}
+
 /* ---- Requantize (internal): the sum of a quantized product, its scale, the zero point; the least
  * and the greatest result ---- */
 bool infer_requantize(Model *m, Node *n) {

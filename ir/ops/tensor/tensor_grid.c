@@ -31,20 +31,21 @@ bool infer_grid_sample(Model *m, Node *n) {
 typedef struct Grid {
   ElemCtx *c;
   const Node *n;
+  DType t; /* of all that is computed */
   int mode, pad, axes;
-  const Expr *at[MAX_RANK];                /* f32 position along each spatial axis */
+  const Expr *at[MAX_RANK];                /* position along each spatial axis */
   const Expr *src[MAX_RANK];               /* index into X */
-  const Expr *lo[MAX_RANK], *hi[MAX_RANK]; /* f32 borders */
+  const Expr *lo[MAX_RANK], *hi[MAX_RANK]; /* borders */
 } Grid;
 
 static const Expr *f_op(ExprPool *p, ExprOp op, const Expr *a) {
   return ex_op(p, op, a, NULL, NULL);
 }
 static const Expr *f_k(ExprPool *p, const Expr *a, double add) {
-  return ex_add(p, a, tu_f32(p, add));
+  return ex_add(p, a, ex_float(p, (DType)a->dtype, add));
 }
 static const Expr *f_x(ExprPool *p, const Expr *a, double by) {
-  return ex_mul(p, a, tu_f32(p, by));
+  return ex_mul(p, a, ex_float(p, (DType)a->dtype, by));
 }
 
 /* Mirrors x at lo and hi until it is inside. */
@@ -60,7 +61,7 @@ static const Expr *reflect(ExprPool *p, const Expr *x, const Expr *lo, const Exp
   return ex_select(p, outside, in, x);
 }
 
-/* Reads X at integer positions (given as f32), padded. */
+/* Reads X at integer positions (given as floats), padded. */
 static const Expr *grid_read(Grid *g, const Expr *const *pos) {
   ExprPool *p = g->c->pool;
   const Value *x = g->n->in[0];
@@ -79,7 +80,7 @@ static const Expr *grid_read(Grid *g, const Expr *const *pos) {
   const bool plain = expr_is_const(inside, &always) && always;
   const Expr *e =
       plain ? elem_in(g->c, g->n, 0, g->src) : elem_in_guarded(g->c, g->n, 0, g->src, inside);
-  return ex_cast(p, DT_F32, e);
+  return ex_cast(p, g->t, e);
 }
 
 static const Expr *cubic_weight(ExprPool *p, const Expr *d, bool far) {
@@ -90,7 +91,7 @@ static const Expr *cubic_weight(ExprPool *p, const Expr *d, bool far) {
 }
 
 static const Expr *tap_weight(ExprPool *p, int mode, const Expr *frac, int tap) {
-  const Expr *rest = ex_sub(p, tu_f32(p, 1), frac);
+  const Expr *rest = ex_sub(p, ex_float(p, (DType)frac->dtype, 1), frac);
   if (mode == GS_LINEAR) return tap ? frac : rest;
   switch (tap) {
     case 0: return cubic_weight(p, f_k(p, frac, 1), true);
@@ -120,6 +121,10 @@ static int choice(const Node *n, const char *name, const char *const *list) {
   return 0;
 }
 
+static DType position_type(DType positions, DType values) {
+  return positions == DT_F64 || values == DT_F64 ? DT_F64 : DT_F32;
+}
+
 const Expr *elem_grid_sample(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
   static const int mode_of[] = {GS_LINEAR, GS_NEAREST, GS_CUBIC, GS_LINEAR, GS_CUBIC};
   ExprPool *p = c->pool;
@@ -127,6 +132,7 @@ const Expr *elem_grid_sample(ElemCtx *c, const Node *n, int out, const Expr *con
   const bool align = node_int(n, "align_corners", 0) != 0;
   Grid g = {.c = c,
             .n = n,
+            .t = position_type(n->in[1]->dtype, x->dtype),
             .mode = mode_of[choice(n, "mode", gs_modes)],
             .pad = choice(n, "padding_mode", gs_pads),
             .axes = x->rank - 2};
@@ -137,15 +143,16 @@ const Expr *elem_grid_sample(ElemCtx *c, const Node *n, int out, const Expr *con
   for (int i = 2; i < x->rank; i++) gi[i - 1] = idx[i];
   for (int k = 0; k < g.axes; k++) {
     gi[x->rank - 1] = ex_i64(p, g.axes - 1 - k); /* coordinates stand in reverse order */
-    const Expr *v = f_k(p, ex_cast(p, DT_F32, elem_in(c, n, 1, gi)), 1),
-               *d = ex_cast(p, DT_F32, x->dims[k + 2]);
+    const Expr *v = f_k(p, ex_cast(p, g.t, elem_in(c, n, 1, gi)), 1),
+               *d = ex_cast(p, g.t, x->dims[k + 2]);
     const Expr *last = f_k(p, d, -1);
-    g.lo[k] = tu_f32(p, align ? 0 : -0.5);
+    g.lo[k] = ex_float(p, g.t, align ? 0 : -0.5);
     g.hi[k] = align ? last : f_k(p, d, -0.5);
     const Expr *at =
         align ? ex_mul(p, f_x(p, v, 0.5), last) : f_x(p, f_k(p, ex_mul(p, v, d), -1), 0.5);
     if (g.mode == GS_NEAREST) at = f_op(p, EX_rint, at);
-    if (g.pad == GP_BORDER && g.mode != GS_CUBIC) at = ex_max(p, ex_min(p, at, last), tu_f32(p, 0));
+    if (g.pad == GP_BORDER && g.mode != GS_CUBIC)
+      at = ex_max(p, ex_min(p, at, last), ex_float(p, g.t, 0));
     if (g.pad == GP_REFLECTION && g.mode != GS_CUBIC) at = reflect(p, at, g.lo[k], g.hi[k]);
     g.at[k] = at;
   }
@@ -180,15 +187,16 @@ const Expr *elem_affine_grid(ElemCtx *c, const Node *n, int out, const Expr *con
   ExprPool *p = c->pool;
   const Value *o = n->out[0];
   const int axes = o->rank - 2;
+  const DType t = dtype_compute(o->dtype);
   const bool align = node_int(n, "align_corners", 0) != 0;
   const Expr *at[3] = {idx[0], idx[o->rank - 1], ex_i64(p, axes)};
-  const Expr *sum = ex_cast(p, DT_F32, elem_in(c, n, 0, at));
+  const Expr *sum = ex_cast(p, t, elem_in(c, n, 0, at));
   for (int k = 0; k < axes; k++) { /* coordinates: last axis first */
-    const Expr *d = ex_cast(p, DT_F32, o->dims[axes - k]), *i = ex_cast(p, DT_F32, idx[axes - k]);
-    const Expr *pos = align ? ex_div(p, f_x(p, i, 2), ex_max(p, f_k(p, d, -1), tu_f32(p, 1)))
+    const Expr *d = ex_cast(p, t, o->dims[axes - k]), *i = ex_cast(p, t, idx[axes - k]);
+    const Expr *pos = align ? ex_div(p, f_x(p, i, 2), ex_max(p, f_k(p, d, -1), ex_float(p, t, 1)))
                             : ex_div(p, f_k(p, f_x(p, i, 2), 1), d);
     at[2] = ex_i64(p, k);
-    sum = ex_add(p, sum, ex_mul(p, ex_cast(p, DT_F32, elem_in(c, n, 0, at)), f_k(p, pos, -1)));
+    sum = ex_add(p, sum, ex_mul(p, ex_cast(p, t, elem_in(c, n, 0, at)), f_k(p, pos, -1)));
   }
   return ex_cast(p, o->dtype, sum);
 }
