@@ -161,15 +161,17 @@ static void curve(Canvas *c, const Trainer *t, const Axis *x, const Axis *y, Fig
   }
 }
 
-/* Of all that `of` gives: the least and the largest. */
+/* Widened to all that `of` gives; false: nothing. */
 static bool range(const Trainer *t, Figure of, double *lo, double *hi) {
+  bool any = false;
   for (int i = 0; i < t->at.history.n; i++) {
     const double v = of(&t->at.history.data[i]);
     if (!isfinite(v)) continue;
     *lo = fmin(*lo, v);
     *hi = fmax(*hi, v);
+    any = true;
   }
-  return *lo <= *hi;
+  return any;
 }
 
 /* Losses that differ by more than a factor are easier to tell apart by their logarithms. */
@@ -199,7 +201,7 @@ static void draw(Canvas *c, const Trainer *t) {
     marks_y(c, &y, true, black);
     curve(c, t, &x, &y, train_loss, blue);
     curve(c, t, &x, &y, validation_loss, red);
-    legend(c, LEFT, blue, "training loss");
+    if (train) legend(c, LEFT, blue, "training loss");
     if (loss) legend(c, LEFT + 240, red, "validation loss");
   }
   if (range(t, accuracy, &low, &high)) {

@@ -18,6 +18,15 @@ static const TrainItem *broken_item(const Trainer *t) {
   return NULL;
 }
 
+bool trainer_check_state(Trainer *t) {
+  const Loc loc = {.file = t->job->model, .node = -1};
+  const TrainItem *item = broken_item(t);
+  if (!item) return true;
+  diag_error(t->s->diag, &loc, ERR_DATA, "step %lld (epoch %lld) made numbers that are none of %s",
+             (long long)t->at.step, (long long)t->at.epoch + 1, item->name);
+  return diag_hint(t->s->diag, "a smaller lr, warmup= or clip= in --optimizer may help"), false;
+}
+
 /* ---- what the nodes compute ---- */
 typedef struct Probe {
   Trainer *t;

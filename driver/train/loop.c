@@ -88,11 +88,13 @@ static void show(Trainer *t, Clock *c) {
   progress_show(t->s, text, (int)t->at.batch, (int)t->calls);
 }
 
-static void save(Trainer *t, Clock *c) {
+static bool save(Trainer *t, Clock *c) {
+  if (!trainer_check_state(t)) return false;
   t->at.seconds += clock_seconds() - c->start;
   c->start = c->saved = clock_seconds();
   keep_good(t);
   if (t->o->checkpoint) checkpoint_write(t);
+  return true;
 }
 
 /* False: it failed (reported), or was asked to stop. */
@@ -105,14 +107,15 @@ static bool run_epoch(Trainer *t, Clock *c) {
     if (!isfinite(loss)) return trainer_report_failure(t, loss);
     show(t, c);
     if (t->asked) return save(t, c), false;
-    if (clock_seconds() - c->saved > minute) save(t, c);
+    if (clock_seconds() - c->saved > minute && !save(t, c)) return false;
   }
+  if (!trainer_check_state(t)) return false;
   const double mean = t->at.loss_sum / (double)t->at.seen;
   t->at.epoch++;
   t->at.batch = t->at.seen = 0;
   t->at.loss_sum = 0;
   if (!take_epoch(t, mean, c->start)) return false;
-  save(t, c);
+  if (!save(t, c)) return false;
   history_write(t, false);
   return true;
 }

@@ -195,6 +195,9 @@ static int finish(Trainer *t, TrainResult *r) {
   tell_end(t, r);
   const StateView v = {t->step.n_items, t->step.items, t->best};
   const int status = t->job->out ? train_export(t->o, t->job->model, &v, t->job->out) : EXIT_OK;
+  if (status != EXIT_OK && t->o->checkpoint)
+    fprintf(stderr, "burin: note: the best state is in %s: burin %s --state=%s -o OUT.onnx\n",
+            t->o->checkpoint, t->job->model, t->o->checkpoint);
   const bool written = history_write(t, true);
   if (!report_write(t, r) || !outputs_commit(t->s->outputs)) return diag_exit_status(t->s->diag);
   return status != EXIT_OK ? status : written && !t->checkpoint_failed ? EXIT_OK : EXIT_OUTPUT;

@@ -130,6 +130,8 @@ void trainer_order(Trainer *t, int64_t epoch, int64_t *order); /* of the rows of
 /* ---- failure.c: a loss that is no number ---- */
 /* Reports where it came from; false. The state before the step is found again from the last good one. */
 bool trainer_report_failure(Trainer *t, double loss);
+/* A step may spoil the state though its loss was a number. False: reported. */
+bool trainer_check_state(Trainer *t);
 
 /* ---- checkpoint.c ---- */
 bool checkpoint_write(Trainer *t); /* false: printed; training can go on */

@@ -213,18 +213,18 @@ def interrupted():
     r = train(*short, f"--resume={path}", out="stopped.onnx")
     w = train(*short, out="unstopped.onnx")
     check("SIGINT: goes on to the same bits", r.returncode == 0 and same(WORK / "stopped.onnx", WORK / "unstopped.onnx"), r.stderr + w.stderr)
-    killed(args)
+    killed([mlp("heavy", hidden=30000), f"--data={samples(64, 'few')}", "--epochs=4000"])
 
 
 def killed(args):
-    """Killed at moments that a checkpoint is written at: each leaves one that can be read, and nothing else."""
+    """Killed while checkpoints of some megabytes are written: each time one can be read, and nothing else is left."""
     folder = WORK / "kills"
     folder.mkdir()
     path, good = folder / "k.state", 0
     for k in range(6):
         p = start(*args, f"--checkpoint={path}", *([f"--resume={path}"] if path.exists() else []))
         wait_for(path, p, time.time())
-        time.sleep(0.003 * k)
+        time.sleep(0.004 * k)
         p.kill()
         p.communicate()
         r = burin(args[0], f"--state={path}", "-o", WORK / "k.onnx")
@@ -247,6 +247,8 @@ def full_disk():
     r = train(*args, f"--checkpoint={data}")
     check("a checkpoint does not replace the samples", r.returncode == 4 and "is an input" in r.stderr, r.stderr)
     if os.path.exists("/dev/full"):
+        r = burin("train", *args, "--labels=y", "--threads=1", f"--checkpoint={path}", "-o", "/dev/full")
+        check("a model that cannot be written is in the checkpoint", r.returncode == 4 and f"--state={path}" in r.stderr, f"{r.returncode} {r.stderr}")
         r = train(*args, "--log=/dev/full")
         check("full device: status 4", r.returncode == 4 and "/dev/full" in r.stderr, f"{r.returncode} {r.stderr}")
 
@@ -289,6 +291,9 @@ def not_a_number():
     r = train(model, f"--data={WORK / 'nan.npz'}", "--optimizer=sgd,lr=1e6", "--train=mse", "--epochs=50", f"--checkpoint={path}")
     check("NaN: a rate too high ends with the step", r.returncode == 1 and "in step " in r.stderr and "the loss is" in r.stderr, f"{r.returncode} {r.stderr}")
     check("NaN: the checkpoint is one that can be used", burin(model, f"--state={path}", "-o", WORK / "nan.onnx").returncode == 0 if path.exists() else True)
+    np.savez(WORK / "last.npz", x=x[:32] * 1e18, y=x[:32, :3])
+    r = train(model, f"--data={WORK / 'last.npz'}", "--optimizer=sgd,lr=1e6", "--train=mse", "--epochs=1", "--validation=0")
+    check("NaN: a last step that spoils the state is no result", r.returncode == 1 and "step 1 (epoch 1) made numbers that are none" in r.stderr, f"{r.returncode} {r.stderr}")
     nodes = [helper.make_node("Mul", ["x", "w"], ["m"], "scale"), helper.make_node("Log", ["m"], ["l"], "logarithm"),
              helper.make_node("Gemm", ["l", "v"], ["y"], "head")]
     F = TensorProto.FLOAT
