@@ -242,6 +242,26 @@ static bool take_array(const DataFile *r, const BurinTensorInfo *in, const Burin
          take_scale(r, in == labels, a) && check_values(r, a);
 }
 
+/* A size that several inputs share is one size. */
+static bool same_sizes(const DataFile *r, const BurinModel *m, const TrainData *d) {
+  for (int i = 0; i < d->n; i++)
+    for (int k = 0; k < m->inputs[i].rank; k++)
+      for (int j = 0; j < i; j++)
+        for (int e = 0; e < m->inputs[j].rank; e++) {
+          const TrainArray *a = &d->arrays[i], *b = &d->arrays[j];
+          const int64_t symbol = m->inputs[i].dims[k];
+          if (symbol >= 0 || symbol == INT64_MIN || m->inputs[j].dims[e] != symbol ||
+              (k == a->batch_axis && e == b->batch_axis) || a->dims[k] == b->dims[e])
+            continue;
+          return data_error(
+              r, a->name,
+              arena_printf(
+                  r->s->arena, "has size %lld where %s has %lld, and the model's %s is one size",
+                  (long long)a->dims[k], b->name, (long long)b->dims[e], m->symbols[-1 - symbol]));
+        }
+  return true;
+}
+
 static uint64_t hash_arrays(const TrainData *d) {
   XXH3_state_t x;
   XXH3_64bits_reset(&x);
@@ -279,7 +299,7 @@ bool data_fit(Session *s, const char *labels, const BurinModel *step, int n_inpu
     if (!take_array(r, &step->inputs[k], info, d)) return false;
   }
   d->arrays[n_inputs] = (TrainArray){.name = labels, .from = d->labels};
-  if (!take_array(r, info, info, d)) return false;
+  if (!take_array(r, info, info, d) || !same_sizes(r, step, d)) return false;
   d->hash = hash_arrays(d);
   return true;
 }

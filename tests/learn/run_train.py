@@ -410,6 +410,9 @@ def sequences():
     out = onnxruntime.InferenceSession(str(WORK / "words_out.onnx")).run(None, feed)[0]
     r = burin("train", WORK / "words_out.onnx", f"--data={WORK / 'words.npz'}", "--labels=y", "--epochs=0")
     check("sequences: ONNX Runtime agrees", f"accuracy {100 * float((out.argmax(2) == ids * 7 % 5).mean()):6.2f} %" in r.stdout, r.stdout)
+    np.savez(WORK / "far.npz", ids=ids, side=side[:, :5], gain=gain, y=ids % 5)
+    r = train(model, f"--data={WORK / 'far.npz'}")
+    check("sequences: a size that inputs share", r.returncode == 1 and "side" in r.stderr and "has size 5 where ids has 6" in r.stderr, f"{r.returncode} {r.stderr}")
     np.savez(WORK / "far.npz", ids=np.where(ids == 3, 2 ** 40, ids.astype(np.int64)), side=side, gain=gain, y=ids % 5)
     r = train(model, f"--data={WORK / 'far.npz'}")
     check("sequences: a number of no word is said with the node", r.returncode == 1 and "embed" in r.stderr, f"{r.returncode} {r.stderr}")
