@@ -48,6 +48,7 @@ typedef struct Each {
   const Expr *here;  /* index at which the statement that is looked at stores; NULL: it does not */
   bool same;         /* so far all stores put back what is there */
   bool ok;
+  bool counted; /* the one store runs as often as there are elements */
   int stores;
 } Each;
 
@@ -75,7 +76,7 @@ static void each_list(Each *e, Stmt *s, const Expr *times) {
     stmt_map_exprs(s, each_expr, e);
     if (store) {
       e->stores++;
-      e->ok &= times == e->count;
+      e->counted = times == e->count;
       e->same &= is_load_of(s->access.value, e->read, s->access.index);
     }
     const Expr *inner = times;
@@ -86,8 +87,8 @@ static void each_list(Each *e, Stmt *s, const Expr *times) {
   }
 }
 
-/* One statement stores, as often as there are elements: since all of them are written, it writes
- * each once, and reads that one alone. */
+/* Each element is stored once, by a statement that reads that one alone. One statement that stores as
+ * often as there are elements does so, since all of them are written; tiles are looked at. */
 static InPlaceKind kernel_kind(const Module *m, const Step *s, int read, int written) {
   const Kernel *const k = s->call.kernel;
   Each e = {.p = m->model->pool, .read = -1, .written = -1, .same = true, .ok = true};
@@ -101,7 +102,9 @@ static InPlaceKind kernel_kind(const Module *m, const Step *s, int read, int wri
   if (e.read < 0 || e.written < 0) return IN_PLACE_NO;
   e.count = m->buffers.data[written].count;
   each_list(&e, k->body, ex_i64(e.p, 1));
-  if (!e.ok || e.stores != 1) return IN_PLACE_NO;
+  if (!e.ok || !e.stores) return IN_PLACE_NO;
+  if ((e.stores > 1 || !e.counted) && !in_place_stores_once(m, k, e.written, e.count))
+    return IN_PLACE_NO;
   return e.same && s->call.n_args == 2 ? IN_PLACE_SAME : IN_PLACE_EACH;
 }
 

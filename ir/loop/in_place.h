@@ -11,6 +11,9 @@ typedef enum InPlaceKind {
 
 /* s reads the input through the buffer `read`, and writes the output through `written`. */
 InPlaceKind in_place_step(const Module *m, const Step *s, int read, int written);
+/* in_place_once.c: the kernel stores no element of the parameter twice; of one with `count` elements,
+ * a number that is known. */
+bool in_place_stores_once(const Module *m, const Kernel *k, int param, const Expr *count);
 /* s, or what is below it, names the buffer or a view of it. */
 bool in_place_uses(const Module *m, const Step *s, int buffer);
 bool in_place_writes(const Module *m, const Step *s, int buffer);

@@ -79,13 +79,14 @@ static bool is_own_index(const Scalars *s, const Value *v, const Expr *const *id
   return true;
 }
 
-/* Constants of one element are part of the expression: a bound of Clip, an exponent. */
+/* Constants of one element are part of the expression: a bound of Clip, an exponent. Sizes are not:
+ * a text that depended on them would look like one of its inputs alone. */
 static const Expr *read_hole(ElemCtx *c, const Value *v, const Expr *const *idx,
                              const Expr *guard) {
   Scalars *s = c->user;
   const bool fixed = value_one_element(v) && !gradient_wants(s->s, v);
   const Expr *constant = fixed ? value_element(c->pool, v, 0) : NULL;
-  if (constant) return constant;
+  if (constant && !(constant->flags & EXF_SYM)) return constant;
   if (guard || !is_own_index(s, v, idx)) s->elementwise = false;
   int k = 0;
   while (k < s->count && s->values[k] != v) k++;

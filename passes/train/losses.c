@@ -146,7 +146,7 @@ static Value *softmax_cross_entropy(Loss *l, Value *labels) {
 
 /* Σ t (log t - log p), over the number of rows (PyTorch's batchmean). */
 static Value *divergence(Loss *l, Value *t, Value *log_t, Value *log_p) {
-  const char *text = log_t ? "b * (a - c)" : "select(0 < b, b * (log(max(b, 1e-38)) - c), 0)";
+  const char *text = log_t ? "b * (a - c)" : "select(0 < b, b * (log(max(b, 1e-37)) - c), 0)";
   Value *each = map(l, text, 3, (Value *[]){log_t ? log_t : t, t, log_p});
   Value *sum = sum_all(l, each);
   if (l->sums || !l->b->ok) return sum;
@@ -319,11 +319,11 @@ static Value *taught(Loss *l, const Row *row) {
   if (softmax) {
     const bool logits = !l->stripped || l->logs;
     Value *z =
-        map(l, arena_printf(x->m->arena, logits ? "a * %s" : "log(max(a, 1e-38)) * %s", by), 1, &t);
+        map(l, arena_printf(x->m->arena, logits ? "a * %s" : "log(max(a, 1e-37)) * %s", by), 1, &t);
     return log_softmax(l, z, l->axis);
   }
   if (!sigmoid) return t;
-  const char *text = l->stripped ? "sigmoid((log(max(a, 1e-38)) - log(max(1 - a, 1e-38))) * %s)"
+  const char *text = l->stripped ? "sigmoid((log(max(a, 1e-37)) - log(max(1 - a, 1e-37))) * %s)"
                                  : "sigmoid(a * %s)";
   return map(l, arena_printf(x->m->arena, text, by), 1, &t);
 }

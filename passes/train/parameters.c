@@ -171,5 +171,6 @@ bool train_take_params(Train *x) {
   for (int i = 0; i < x->params.n; i++)
     if (x->params.data[i].chosen) take(x, x->params.data[i].v, STATE_PARAMETER);
   for (int i = 0; i < x->g->nodes.n; i++) take_statistics(x, x->g->nodes.data[i]);
-  return true;
+  graph_forget_contents(x->g); /* elements of small ones may have been taken as known */
+  return graph_infer(x->g);
 }

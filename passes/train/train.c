@@ -3,19 +3,21 @@
 #include <string.h>
 #include "passes/train/step.h"
 
-static const Loc *named_loc(const Model *m, const char *name) {
-  return arena_dup(m->arena, &(Loc){.file = m->file, .node = -1, .node_name = name}, sizeof(Loc));
+static const Loc *named_loc(const Model *m, const char *name, const char *op) {
+  const Loc loc = {.file = m->file, .node = -1, .node_name = name, .op = op, .domain = ""};
+  return arena_dup(m->arena, &loc, sizeof loc);
 }
 
 /* The loss, and parameters as inputs. */
 static bool begin(Train *x) {
   Model *m = x->m;
   const char *optimizer = x->t->optimizer ? x->t->optimizer : "sgd";
-  x->b = (Build){.m = m, .g = x->g, .loc = named_loc(m, "loss"), .ok = true};
   if (m->state.n) return diag_internal(m->diag, NULL, "the model is a training step already");
-  return spec_parse(m, "--train", x->t->loss, &x->loss) &&
-         spec_parse(m, "--optimizer", optimizer, &x->optimizer) && train_check_optimizer(x) &&
-         train_add_loss(x) && train_find_params(x) && train_take_params(x);
+  if (!spec_parse(m, "--train", x->t->loss, &x->loss) ||
+      !spec_parse(m, "--optimizer", optimizer, &x->optimizer) || !train_check_optimizer(x))
+    return false;
+  x->b = (Build){.m = m, .g = x->g, .loc = named_loc(m, "loss", x->loss.name), .ok = true};
+  return train_add_loss(x) && train_find_params(x) && train_take_params(x);
 }
 
 /* Of the loss by each parameter that is chosen. */
@@ -36,7 +38,7 @@ bool train_step(Model *m, const TrainSpec *t) {
   if (!begin(&x)) return false;
   Value **gradients = ARENA_ARRAY(m->arena, Value *, x.params.n);
   if (!train_count(&x) || !train_forms(&x) || !differentiate(&x, gradients)) return false;
-  x.b.loc = named_loc(m, "update");
+  x.b.loc = named_loc(m, "update", x.optimizer.name);
   if (!train_updates(&x, gradients)) return false;
   graph_sort(m->main);
   return train_finish(&x);

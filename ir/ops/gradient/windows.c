@@ -97,14 +97,71 @@ static Value *fit(Gradient *s, const ConvInfo *i, Value *x, const Value *g, int6
   return x;
 }
 
+/* [N, C, …] as [places, C], places being those of all pictures; of groups [G, places, C/G]. */
+static Value *places_first(Build *b, Value *v, int64_t group, int64_t channels) {
+  int64_t perm[MAX_RANK];
+  const int rank = v->rank;
+  const int64_t rows[] = {-1, channels}, groups[] = {-1, group, channels / group};
+  perm[0] = 0, perm[rank - 1] = 1;
+  for (int d = 2; d < rank; d++) perm[d - 1] = d;
+  v = build_transpose(b, v, rank, perm);
+  if (group == 1 || !b->ok) return b->ok ? build_reshape(b, v, 2, rows) : v;
+  v = build_reshape(b, v, 3, groups);
+  return b->ok ? build_transpose(b, v, 3, (int64_t[]){1, 0, 2}) : v;
+}
+
+/* What tap k of a window sees of padded x, at each place of g. */
+static Value *seen_by_tap(Build *b, const ConvInfo *i, Value *x, const Value *g, int64_t k) {
+  int64_t from[MAX_SPATIAL], to[MAX_SPATIAL], axes[MAX_SPATIAL];
+  for (int d = i->spatial - 1; d >= 0; d--, k /= i->kernel[d + 1]) {
+    int64_t out = 1;
+    expr_is_const(g->dims[2 + d], &out);
+    from[d] = k % i->kernel[d] * i->dilation[d];
+    to[d] = from[d] + (out - 1) * i->stride[d] + 1;
+    axes[d] = 2 + d;
+  }
+  Value *in[] = {x, build_i64s(b, i->spatial, from), build_i64s(b, i->spatial, to),
+                 build_i64s(b, i->spatial, axes), build_i64s(b, i->spatial, i->stride)};
+  return build_op(b, "Slice", 5, in, 0, NULL);
+}
+
+/* For a number of pictures that only a run knows: a product over all places for each tap. */
+static Value *gradient_by_taps(Gradient *s, const ConvInfo *i, Value *x, Value *g,
+                               const int64_t *pads, int64_t c, int64_t o) {
+  Build *b = s->b;
+  const Attr turned = attr_int(b->m->arena, "transA", 1), last = attr_int(b->m->arena, "axis", 2);
+  int64_t taps = 1, around[2 * MAX_RANK] = {0}, dims[MAX_RANK] = {o, c / i->group};
+  for (int d = 0; d < i->spatial; d++) {
+    taps *= dims[2 + d] = i->kernel[d];
+    around[2 + d] = pads[d];
+    around[x->rank + 2 + d] = pads[i->spatial + d];
+  }
+  x = build2(b, "Pad", x, build_i64s(b, 2 * x->rank, around));
+  Value *rows = b->ok ? places_first(b, g, i->group, o) : g;
+  Value **each = ARENA_ARRAY(b->m->arena, Value *, taps);
+  if (b->ok && i->group > 1) rows = build_swap_last(b, rows);
+  for (int64_t k = 0; k < taps && b->ok; k++) {
+    Value *seen = seen_by_tap(b, i, x, g, k);
+    seen = b->ok ? places_first(b, seen, i->group, c) : seen;
+    if (!b->ok) break;
+    Value *in[] = {rows, seen};
+    Value *d = i->group > 1 ? build_op(b, "MatMul", 2, in, 0, NULL)
+                            : build_op(b, "Gemm", 2, in, 1, &turned);
+    each[k] = b->ok ? build_reshape(b, d, 3, (int64_t[]){o, c / i->group, 1}) : d;
+  }
+  Value *all = b->ok ? build_op(b, "Concat", (int)taps, each, 1, &last) : x;
+  return b->ok ? build_reshape(b, all, 2 + i->spatial, dims) : NULL;
+}
+
 /* Of weights [o, c/group, k…]: Σ over pictures and places of g[o] x[c]. */
 static Value *weight_gradient(Gradient *s, const ConvInfo *i, Value *x, Value *g, int64_t c,
                               int64_t o) {
   Build *b = s->b;
   Arena *a = b->m->arena;
-  int64_t pads[2 * MAX_SPATIAL];
+  int64_t pads[2 * MAX_SPATIAL], pictures;
   x = fit(s, i, x, g, pads);
   if (!b->ok) return NULL;
+  if (!expr_is_const(x->dims[0], &pictures)) return gradient_by_taps(s, i, x, g, pads, c, o);
   Value *in[] = {channels_first(b, x, i->group, c), as_kernels(b, g)};
   const Attr attrs[] = {attr_ints(a, "strides", i->spatial, i->dilation),
                         attr_ints(a, "dilations", i->spatial, i->stride),

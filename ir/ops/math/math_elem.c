@@ -375,7 +375,10 @@ bool infer_map(Model *m, Node *n) {
   if (!out_broadcast(m, n, t)) return false;
   for (int d = 0; d < n->out[0]->rank; d++) idx[d] = ex_i64(m->pool, 0);
   ElemCtx c = {.pool = m->pool, .model = m, .read = map_hole};
-  return map_parse(&c, n, idx) != NULL;
+  const Expr *e = map_parse(&c, n, idx);
+  if (!e) return false;
+  return !(e->flags & EXF_SYM) ||
+         op_error(m, n, ERR_ATTR_VALUE, "attribute expr: a size is no part of a Map");
 }
 
 const Expr *elem_map(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {

@@ -1,0 +1,340 @@
+"""Compiled training steps: losses, optimizers, normalization, tied and frozen parameters against what PyTorch computed
+(training.npz, make_training.py); dropout, sizes, the C header, other backends, and what is refused.
+
+    run_training.py [BURIN]"""
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "support"), str(HERE.parents[1] / "python")]
+if len(sys.argv) > 1:
+    os.environ["BURIN"] = sys.argv[1]
+import burin  # noqa: E402
+import part  # noqa: E402
+import training_cases as cases  # noqa: E402
+
+STORED = np.load(HERE / "training.npz")
+node = helper.make_node
+
+
+def compiled(model, loss, *flags, optimizer=None):
+    more = [f"--optimizer={optimizer}"] if optimizer else []
+    return burin.compile(model, flags=[f"--train={loss}", *more, *flags])
+
+
+def near(name, got, want, limit):
+    want = np.asarray(want)
+    error = float(np.max(np.abs(got - want)) / max(float(np.max(np.abs(want))), 1e-3))
+    return part.check(name, error <= limit, f"relative error {error:.3g}, allowed {limit}")
+
+
+def caught(name, work):
+    """A compile error is one failed check, not the end."""
+    try:
+        work()
+    except Exception as e:  # noqa: BLE001
+        part.check(name, False, f"{type(e).__name__}: {str(e).strip()[-300:]}")
+
+
+# ---- losses ----
+def loss_case(name, model, spec, x, labels, teacher, w, group):
+    m = compiled(model, spec, optimizer="sgd,lr=1")
+    state = m.state()
+    data = {"x": x, "labels": labels, **({"teacher": teacher} if "distill" in spec else {})}
+    loss = m.run({**data, **state})[0]
+    near(f"{group} {name}: loss", loss, STORED[f"{group}/{name}/loss"], 1e-9)
+    near(f"{group} {name}: gradient", w - state["w"], STORED[f"{group}/{name}/w"], 1e-8)
+
+
+def softmax(v):
+    e = np.exp(v - v.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+def losses():
+    for name, spec, _, end in cases.softmax_losses():
+        x, w, labels, _, teacher = cases.loss_data(name, end)
+        told = softmax(teacher) if end == "Softmax" else teacher
+        full = "softmax_cross_entropy" + ("," + spec if spec else "")
+        caught(name, lambda: loss_case(name, cases.loss_model(name, end), full, x, labels, told, w, "softmax"))
+    for name, kind, spec, end in cases.value_losses():
+        x, w, _, labels, teacher = cases.loss_data(name, end)
+        if kind == "kl":
+            labels = labels / labels.sum(1, keepdims=True)
+        full = kind + ("," + spec if spec else "")
+        caught(name, lambda: loss_case(name, cases.loss_model(name, end), full, x, labels, teacher, w, "value"))
+
+
+# ---- optimizers ----
+def steps(m, xs, labels):
+    state = m.state()
+    return state, [m.run({"x": x, "labels": y, **state})[0] for x, y in zip(xs, labels)]
+
+
+def optimizer_case(name, dtype, *flags):
+    w, xs, labels = cases.mlp_data()
+    gather = [f"--accumulate={cases.GATHER}"] if name == "gather" else []
+    m = compiled(cases.mlp_model(dtype), "softmax_cross_entropy", *gather, *flags, optimizer=cases.OPTIMIZERS[name])
+    state, found = steps(m, xs.astype(dtype), labels)
+    limit = 2e-6 if dtype is np.float32 else 1e-9
+    if name == "lion" and dtype is np.float32:
+        limit = 1e-5
+    key = f"optimizer/{name}/{dtype.__name__}"
+    near(f"{key}{' '.join(flags)}: losses", np.array(found), STORED[f"{key}/loss"], limit)
+    for k in w:
+        near(f"{key}{' '.join(flags)}: {k}", state[k], STORED[f"{key}/{k}"], limit)
+    count = cases.STEPS // (cases.GATHER if gather else 1)
+    part.check(f"{key}: steps", state["step"] == count and state.kinds["step"] == "counter", state["step"])
+
+
+def optimizers():
+    for name in cases.OPTIMIZERS:
+        for dtype in (np.float32, np.float64):
+            caught(name, lambda: optimizer_case(name, dtype))
+    for name in ("momentum", "adamw_decay", "gather"):
+        caught(f"{name} -O0", lambda: optimizer_case(name, np.float32, "-O0"))
+
+
+# ---- networks ----
+def nets():
+    for name, trainable in cases.NETS.items():
+        def work():
+            w, xs, labels = cases.net_data()
+            flags = [f"--trainable={trainable}"] if trainable else []
+            m = compiled(cases.net_model(), "softmax_cross_entropy", *flags, optimizer=cases.NET_OPTIMIZER)
+            state, found = steps(m, xs, labels)
+            near(f"net {name}: losses", np.array(found), STORED[f"net/{name}/loss"], 1e-8)
+            kinds = {"parameter": [], "statistic": []}
+            for k, kind in state.kinds.items():
+                kinds.get(kind, []).append(k)
+            want = sorted(k[len(f"net/{name}/"):] for k in STORED.files if k.startswith(f"net/{name}/") and not k.endswith("loss"))
+            part.check(f"net {name}: what is there", sorted(kinds["parameter"] + kinds["statistic"]) == want, kinds)
+            for k in want:
+                # ONNX counts n elements for the variance, PyTorch n - 1: they start equal and differ by that factor
+                n = 4 * 6 * 5
+                stored = STORED[f"net/{name}/{k}"]
+                if k == "var":
+                    left = 0.9 ** cases.STEPS
+                    stored = left + (stored - left) * (n - 1) / n
+                near(f"net {name}: {k}", state[k], stored, 1e-8)
+        caught(name, work)
+
+
+# ---- dropout ----
+def dropout_model(opset):
+    ratio = numpy_helper.from_array(np.array(0.25, np.float32), "ratio")
+    drop = node("Dropout", ["x"], ["d"], ratio=0.25) if opset < 12 else node("Dropout", ["x", "ratio"], ["d"])
+    m = cases.model([drop, node("Mul", ["d", "w"], ["y"])], {"x": ("N", 1000)}, "y", {"w": np.ones(1000)}, np.float32, opset)
+    if opset >= 12:
+        m.graph.initializer.append(ratio)
+    return m
+
+
+def dropped(m, count):
+    """Which elements were dropped in each of some calls: the gradient of their weights is 0."""
+    state, x, found = m.state(), np.ones((1, 1000), np.float32), []
+    for _ in range(count):
+        before = state["w"].copy()
+        m.run({"x": x, "labels": np.zeros((1, 1000), np.float32), **state})
+        found.append(before == state["w"])
+    return found
+
+
+def dropout():
+    for opset in (9, 17):
+        m = compiled(dropout_model(opset), "mse,reduction=sum", optimizer="sgd,lr=1e-4")
+        a, b = dropped(m, 4), dropped(m, 4)
+        part.check(f"dropout {opset}: a run repeats it", all(np.array_equal(p, q) for p, q in zip(a, b)))
+        part.check(f"dropout {opset}: calls differ", all(np.mean(a[0] == p) < 0.8 for p in a[1:]))
+        part.check(f"dropout {opset}: a quarter", all(0.2 < p.mean() < 0.3 for p in a), [p.mean() for p in a])
+        other = dropped(compiled(dropout_model(opset), "mse,reduction=sum", "--seed=7", optimizer="sgd,lr=1e-4"), 1)
+        part.check(f"dropout {opset}: seeds differ", np.mean(other[0] == a[0]) < 0.8)
+    m = compiled(dropout_model(17), "mse,reduction=sum", "--accumulate=3", optimizer="sgd,lr=1e-4")
+    state, seen = m.state(), []
+    for _ in range(2):
+        m.run({"x": np.ones((1, 1000), np.float32), "labels": np.zeros((1, 1000), np.float32), **state})
+        seen.append(state["w.gradient"] == 0)
+    part.check("dropout: differs while gradients are gathered", 0.3 < np.mean(seen[1]) / np.mean(seen[0]) ** 2 < 3 and
+               not np.array_equal(*seen), [s.mean() for s in seen])
+
+
+# ---- learning: the loss falls ----
+def learns(name, model, spec, data, optimizer, most, count=30, flags=()):
+    def work():
+        m = compiled(model, spec, *flags, optimizer=optimizer)
+        state = m.state()
+        found = [float(m.run({**data, **state})[0]) for _ in range(count)]
+        part.check(f"{name} learns", found[-1] < most * found[0], found)
+    caught(name, work)
+
+
+def from_stored(name):
+    """A network of tests/learn/networks in its form for use, without its loss."""
+    m = onnx.load(str(HERE / "networks" / f"{name}.onnx"))
+    while m.graph.node[-1].op_type != "Gemm":
+        del m.graph.node[-1]
+    for n in m.graph.node:
+        if n.op_type == "BatchNormalization":
+            del n.output[1:]
+            for a in n.attribute:
+                if a.name == "training_mode":
+                    a.i = 0
+    rank = 2
+    m.graph.output[0].CopyFrom(helper.make_tensor_value_info(m.graph.node[-1].output[0], onnx.TensorProto.DOUBLE, [None] * rank))
+    return m, np.load(HERE / "networks" / f"{name}.npz")["x"]
+
+
+def networks():
+    for name in ("mlp", "cnn", "resnet", "mobilenet", "encoder", "vit", "lstm"):
+        m, x = from_stored(name)
+        labels = np.arange(len(x)) % 5
+        learns(name, m, "softmax_cross_entropy", {"x": x, "labels": labels}, "adamw,lr=0.02,clip=5", 0.7)
+
+
+# ---- sizes, header, backends ----
+USER = r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include "step.h"
+int main(void) {
+  static _Alignas(64) unsigned char state[STEP_STATE_BYTES], copy[STEP_STATE_BYTES];
+  step_inputs in = {0};
+  step_outputs out = {0};
+  float x[30], loss, first = 0;
+  int64_t y[5], dims[STEP_N_DIMS] = {5};
+  for (int i = 0; i < 30; i++) x[i] = (float)(i * 7 % 11) / 11;
+  for (int i = 0; i < 5; i++) y[i] = i % 4;
+  in.x = x, in.labels = y, in.N = 5, out.loss = &loss;
+  step_state_init(state);
+  step_state_bind(&in, &out, state);
+  void *arena = aligned_alloc(STEP_ARENA_ALIGN, (step_arena_size(dims, 1) + 63) / 64 * 64);
+  for (int i = 0; i < 20; i++) {
+    if (i == 10)
+      for (size_t k = 0; k < sizeof state; k++) copy[k] = state[k];
+    const int32_t status = step_run(&in, &out, arena);
+    if (status) return printf("%s\n", step_status_text(status)), 1;
+    if (i == 0) first = loss;
+  }
+  const float last = loss;
+  step_state_bind(&in, &out, copy);
+  for (int i = 10; i < 20; i++) step_run(&in, &out, arena);
+  printf("%d %d %.9g %.9g %lld\n", loss == last, last < 0.9f * first, first, last, (long long)*(int64_t *)out.step_next);
+  return 0;
+}
+"""
+
+
+def c_program(folder, name, emit, *flags):
+    folder = Path(folder) / name
+    folder.mkdir()
+    onnx.save(cases.mlp_model(np.float32), folder / "m.onnx")
+    (folder / "user.c").write_text(USER)
+    done = part.burin("m.onnx", "--train=softmax_cross_entropy", "--optimizer=adam,lr=0.02", f"--emit={emit},header", "-o", "step",
+                      "--name=step", "-q", *flags, cwd=folder)
+    if not part.check(f"{name}: compiles", done.returncode == 0, done.stderr):
+        return None
+    made = "step.a" if emit == "static" else "step.c"
+    done = part.run("gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "user.c", made, "-o", "user", cwd=folder)
+    if not part.check(f"{name}: a C program", done.returncode == 0, done.stderr):
+        return None
+    done = part.run(folder / "user")
+    part.check(f"{name}: goes on from a copy, learns, counts", done.stdout[:4] == "1 1 " and done.stdout.endswith(" 20\n"), done.stdout + done.stderr)
+    return done.stdout
+
+
+def programs():
+    with tempfile.TemporaryDirectory() as folder:
+        first = c_program(folder, "native", "static")
+        second = c_program(folder, "source", "c", "--target=c")
+        if first and second:
+            a, b = (np.array([float(v) for v in t.split()[2:4]]) for t in (first, second))
+            near("C source: losses", b, a, 1e-5)
+        text = part.burin("native/m.onnx", "--train=softmax_cross_entropy", "--optimizer=adam,lr=0.02", "--emit=loop", "-o", "t.loop",
+                          "-q", cwd=folder)
+        part.check("a text keeps the state", text.returncode == 0, text.stderr)
+        for kind in ("t.loop",):
+            done = part.burin(kind, "--emit=header", "-o", "t.h", "--name=step", "-q", cwd=folder)
+            same = done.returncode == 0 and [line for line in (Path(folder) / "t.h").read_text().splitlines() if "STACK" not in line] == [
+                line for line in (Path(folder) / "native" / "step.h").read_text().splitlines() if "STACK" not in line]
+            part.check("a text keeps the state: header", same, done.stderr)
+
+
+def sizes():
+    m = compiled(cases.mlp_model(np.float32), "softmax_cross_entropy", optimizer="sgd,lr=0.1")
+    w, *_ = cases.mlp_data()
+    r = np.random.default_rng(3)
+    for n in (1, 2, 17, 64):
+        x, y, state = r.standard_normal((n, 6)).astype(np.float32), r.integers(0, 4, n), m.state()
+        m.run({"x": x, "labels": y, **state})
+        h = np.tanh(x @ w["w1"] + w["b1"])
+        p = softmax(h @ w["w2"] + w["b2"])
+        p[np.arange(n), y] -= 1
+        near(f"batch of {n}", state["w2"], w["w2"] - 0.1 * h.T @ p / n, 1e-5)
+
+
+# ---- what is refused ----
+def refusals():
+    bad = {
+        "softmax": "there is no loss", "softmax_cross_entropy:z": "no output 'z'", "softmax_cross_entropy,smooth=1": "has no 'smooth'",
+        "softmax_cross_entropy,label_smoothing=2": "no number from 0 to 1", "softmax_cross_entropy,weights=1:2": "2 weights for 4 classes",
+        "softmax_cross_entropy,axis=5": "axis=5", "softmax_cross_entropy,weights=1:x:2:3": "no list of numbers",
+        "mse,reduction=none": "none of mean sum", "mse,": "not key=value", ":y": "a name is missing", "mse,temperature=2": "temperature is of distill",
+        "mse,reduction=sum,reduction=sum": "given twice",
+    }
+    optimizer = {
+        "adagrad": "there is no optimizer", "sgd,beta1=0.9": "has no 'beta1'", "sgd,lr=-1": "no number from 0", "sgd,lr=x": "no number",
+        "sgd,nesterov=true": "needs a momentum", "sgd,schedule=cosine": "needs steps=TOTAL", "sgd,schedule=step": "needs every=STEPS",
+        "sgd,gamma=0.5": "are of schedule=step", "sgd,steps=5": "are of schedule=cosine", "adam,warmup=1.5": "no integer",
+        "sgd,schedule=cosine,steps=5,warmup=5": "warmup is not below steps", "sgd,lr=nan": "no number",
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "m.onnx")
+        onnx.save(cases.mlp_model(np.float32), path)
+        def refused(name, words, *flags, model=path):
+            done = part.burin(model, "--emit=static", "-o", os.path.join(folder, "o"), *flags)
+            part.check(f"refused: {name}", done.returncode not in (0, 70, -11) and words in done.stderr, f"{done.returncode} {done.stderr}")
+        for spec, words in bad.items():
+            refused(spec, words, f"--train={spec}")
+        for spec, words in optimizer.items():
+            refused(spec, words, "--train=mse", f"--optimizer={spec}")
+        refused("trainable", "neither lastN nor a parameter", "--train=mse", "--trainable=nobody")
+        refused("nothing left", "takes all parameters out", "--train=mse", "--trainable=-*")
+        refused("no --train", "need --train", "--optimizer=sgd")
+        refused("accumulate", "--accumulate", "--train=mse", "--accumulate=0")
+        refused("with gradient", "give one of them", "--train=mse", "--gradient=y:x")
+        none = os.path.join(folder, "none.onnx")
+        onnx.save(cases.model([node("Relu", ["x"], ["y"])], {"x": ("N", 4)}, "y", {}, np.float32), none)
+        refused("no initializers", "no initializers", "--train=mse", model=none)
+        cut = os.path.join(folder, "cut.onnx")
+        onnx.save(cases.model([node("Mul", ["x", "w"], ["h"]), node("Floor", ["h"], ["y"])], {"x": ("N", 4)}, "y", {"w": np.ones(4)}, np.float32), cut)
+        refused("no gradient passes", "depends on no initializer", "--train=mse", model=cut)
+        two = os.path.join(folder, "two.onnx")
+        onnx.save(cases.model([node("Mul", ["x", "w"], ["y"]), node("Neg", ["y"], ["z"])], {"x": ("N", 4)}, "y z", {"w": np.ones(4)}, np.float32), two)
+        refused("two outputs", "say mse:OUTPUT", "--train=mse", model=two)
+    m = compiled(cases.mlp_model(np.float32), "softmax_cross_entropy,ignore_index=-7")
+    state, x = m.state(), np.zeros((2, 6), np.float32)
+    for label in (4, -1, 2**40):
+        before = state["w2"].copy()
+        try:
+            m.run({"x": x, "labels": np.array([0, label]), **state})
+            part.check(f"label {label}", False, "the run went on")
+        except burin.RunError as e:
+            part.check(f"label {label}", e.node == "loss" and str(label) in str(e), e)
+        part.check(f"label {label}: nothing was changed", np.array_equal(before, state["w2"]))
+    part.check("an ignored label", np.isfinite(m.run({"x": x, "labels": np.array([0, -7]), **state})[0]))
+
+
+def main():
+    for work in (losses, optimizers, nets, dropout, networks, programs, sizes, refusals):
+        caught(work.__name__, work)
+    return part.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
