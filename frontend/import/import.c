@@ -138,9 +138,7 @@ static bool bind_results(Import *im, Scope *s, const NodeProto *p, const OldNode
   return true;
 }
 
-/* The shape that the model declares for a value of the main graph, or NULL. */
-static const Onnx__TypeProto__Tensor *declared_tensor(const Import *im, const Scope *s,
-                                                      const char *name) {
+const Onnx__TypeProto__Tensor *import_declared(const Import *im, const Scope *s, const char *name) {
   const Onnx__ValueInfoProto *p =
       !import_is_main(im, s->graph) || s->args ? NULL : strmap_get(&im->declared, name);
   const Onnx__TypeProto__Tensor *t =
@@ -156,7 +154,7 @@ static const Onnx__TypeProto__Tensor *declared_tensor(const Import *im, const Sc
  * they depend on data: they may take them, and check them at run time. All other ops overwrite
  * them. */
 static void hint_shape(Import *im, const Scope *s, Value *v, const char *name) {
-  const Onnx__TypeProto__Tensor *t = declared_tensor(im, s, name);
+  const Onnx__TypeProto__Tensor *t = import_declared(im, s, name);
   const Expr *dims[MAX_RANK];
   if (!t) return;
   for (size_t k = 0; k < t->shape->n_dim; k++) {
@@ -204,7 +202,7 @@ bool import_op(Import *im, Scope *s, const NodeProto *p, Value **in, Attr *attrs
   const int n_out = used_count(p->output, p->n_output);
   bool *used = ARENA_ARRAY(im->scratch, bool, n_out);
   for (int k = 0; k < n_out; k++) used[k] = *p->output[k] != 0;
-  const Onnx__TypeProto__Tensor *const t = n_out ? declared_tensor(im, s, p->output[0]) : NULL;
+  const Onnx__TypeProto__Tensor *const t = n_out ? import_declared(im, s, p->output[0]) : NULL;
   OldNode o = {.op = loc->op,
                .domain = loc->domain,
                .opset = loc->opset,

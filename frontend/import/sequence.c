@@ -87,6 +87,19 @@ static Value *emit(const Call *c, const char *op, int n_in, Value *const *in, in
 /* ---- lists of the run ---- */
 static bool is_list(const Call *c) { return list_kind(c->im, input(c, 0)) != LIST_NONE; }
 
+/* Its attributes, and what the model declares for the result, for sequences of which nothing else
+ * tells the rank. */
+static const Attr *declared_attrs(const Call *c, int *n) {
+  const Onnx__TypeProto__Tensor *t =
+      c->p->n_output == 1 ? import_declared(c->im, c->s, c->p->output[0]) : NULL;
+  if (!t) return c->attrs;
+  Attr *const all = ARENA_ARRAY(c->im->scratch, Attr, *n + 2);
+  for (int k = 0; k < *n; k++) all[k] = c->attrs[k];
+  all[(*n)++] = attr_int(c->im->arena, "result_rank", (int64_t)t->shape->n_dim);
+  all[(*n)++] = attr_int(c->im->arena, "result_elem", t->elem_type);
+  return all;
+}
+
 /* The node of a list that stands for c, of input 0 as a list and the others. */
 static Value *run_list(const Call *c, const char *op, bool list) {
   Value *in[3] = {list_sequence(c->im, c->s->graph, c->in[0], c->loc)};
@@ -94,7 +107,9 @@ static Value *run_list(const Call *c, const char *op, bool list) {
   for (; n < c->n_in && n < 3 && c->in[n]; n++)
     if (list_kind(c->im, in[n] = c->in[n]) != LIST_NONE || c->in[n]->kind == TY_SEQUENCE)
       return fail(c, ERR_TYPE, "needs a tensor behind the sequence");
-  return in[0] ? list_op(c->im, c->s->graph, op, n, in, c->n_attrs, c->attrs,
+  int n_attrs = c->n_attrs;
+  const Attr *const attrs = list ? c->attrs : declared_attrs(c, &n_attrs);
+  return in[0] ? list_op(c->im, c->s->graph, op, n, in, n_attrs, attrs,
                          list ? LIST_SEQUENCE : LIST_NONE, c->loc)
                : NULL;
 }

@@ -182,3 +182,7 @@ bool functions_read(Import *im, const Onnx__ModelProto *p);
 /* Reports every operator of the model that is not supported, with counts and places. */
 bool check_supported(Import *im, const Onnx__GraphProto *g, const Opsets *o);
 const char *domain_normal(const char *d); /* "" for ai.onnx */
+
+/* ---- import.c ---- */
+/* The shape that the model declares for a value of the main graph, or NULL. */
+const Onnx__TypeProto__Tensor *import_declared(const Import *im, const Scope *s, const char *name);

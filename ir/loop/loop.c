@@ -4,6 +4,7 @@
 #include "ir/loop/loop.h"
 #include <ctype.h>
 #include <string.h>
+#include "ir/expr/expr_query.h"
 #include "ir/graph/op_row.h"
 
 Module *module_new(Model *m) {
@@ -52,13 +53,21 @@ Buffer *module_add_memory(Module *m, DType t, const Expr *count, const char *nam
   return b;
 }
 
+/* A size of what the function is given is not its own. */
+static bool is_given(ExprPool *p, const Step *s, const Expr *size) {
+  for (int i = 0; i < s->ext.n_ins; i++)
+    for (int d = 0; d < s->ext.ins[i].rank; d++)
+      if (expr_contains(p, s->ext.ins[i].dims[d], size)) return true;
+  return false;
+}
+
 bool extern_makes(const Module *m, const Step *s, int k) {
   const TensorRef *const t = &s->ext.outs[k];
   if (t->buf.buffer < 0 || !s->ext.row->heap || !buffer_is_heap(m, t->buf.buffer)) return false;
   for (int d = 0; d < t->rank; d++) {
     const Symbol *const s0 =
         t->dims[d]->op == EX_SYM ? expr_symbol(m->model->pool, t->dims[d]->id) : NULL;
-    if (s0 && s0->runtime && !s0->bound) return true;
+    if (s0 && s0->runtime && !s0->bound && !is_given(m->model->pool, s, t->dims[d])) return true;
   }
   return false;
 }

@@ -71,6 +71,51 @@ def test_python(rng, values):
             check(name, "s" in str(e), e)
 
 
+def test_unranked():
+    """Sequences of no declared rank: results that read them have the rank that the model declares, and runs with another one fail."""
+    scalar = lambda name: h.make_tensor_value_info(name, T.INT64, [])
+    at, items = h.make_node("SequenceAt", ["s", "k"], ["y"]), [np.full((2, 3), k, np.float32) for k in range(3)]
+    cases = {"at": (at, 2, items[1]), "joined": (h.make_node("ConcatFromSequence", ["s"], ["y"], axis=1), 2, np.concatenate(items, 1)),
+             "stacked": (h.make_node("ConcatFromSequence", ["s"], ["y"], axis=0, new_axis=1), 3, np.stack(items))}
+    for name, (node, rank, want) in cases.items():
+        result = h.make_tensor_value_info("y", T.FLOAT, [None] * rank)
+        m = burin.compile(build([node], [h.make_tensor_sequence_value_info("s", T.FLOAT, None), scalar("k")], [result]))
+        got = m.run({"s": items, "k": np.int64(1)})[0]
+        check(f"no rank declared: {name}", same(got, want), got)
+        for wrong in ([np.ones(3, np.float32)] * 3, [np.ones((1, 2, 3), np.float32)] * 3):
+            try:
+                check(f"no rank declared: {name} of another", False, m.run({"s": wrong, "k": np.int64(1)}))
+            except burin.RunError:
+                check(f"no rank declared: {name} of another", True)
+    try:
+        burin.compile(build([at], [h.make_tensor_sequence_value_info("s", T.FLOAT, None), scalar("k")], [h.make_tensor_value_info("y", T.FLOAT, None)]))
+        check("no rank anywhere", False, "is compiled")
+    except burin.CompileError as e:
+        check("no rank anywhere", "declare theirs or that of the result" in str(e), e)
+    texts = burin.compile(build([at], [h.make_tensor_sequence_value_info("s", T.STRING, None), scalar("k")], [h.make_tensor_value_info("y", T.STRING, [None])]))
+    got = texts.run({"s": [np.array(["a"], object), np.array(["b", "\u00e4c"], object)], "k": np.int64(-1)})[0]
+    check("no rank declared: strings", list(got) == ["b", "\u00e4c"], got)
+
+
+def test_text_items():
+    """Strings of a size that only a sequence tells: as outputs, and through functions of strings."""
+    scalar = h.make_tensor_value_info("k", T.INT64, [])
+    nodes = [h.make_node("SequenceAt", ["s", "k"], ["y"]), h.make_node("StringConcat", ["y", "y"], ["both"]),
+             h.make_node("StringNormalizer", ["y"], ["upper"], case_change_action="UPPER", is_case_sensitive=1, stopwords=["b"]),
+             h.make_node("StringSplit", ["both"], ["parts", "n"], delimiter="-"), h.make_node("RegexFullMatch", ["both"], ["match"], pattern="a.*")]
+    texts, outputs = h.make_tensor_sequence_value_info("s", T.STRING, [None]), [h.make_tensor_value_info(n, T.STRING, [None]) for n in ("y", "both", "upper")]
+    outputs += [h.make_tensor_value_info("parts", T.STRING, [None, None]), h.make_tensor_value_info("n", T.INT64, [None]), h.make_tensor_value_info("match", T.BOOL, [None])]
+    m = burin.compile(build(nodes, [texts, scalar], outputs, opset=20))
+    for k, item in enumerate((["a-", "b"], ["\u00e4c"], ["a"] * 300, [])):
+        got = m.run({"s": [np.array(["x"], object)] * k + [np.array(item, object)], "k": np.int64(-1)})
+        both = [t + t for t in item]
+        split = [t.split("-") for t in both]
+        upper = [t.upper() for t in item if t != "b"]
+        ok = list(got[0]) == item and list(got[1]) == both and list(got[2]) == (upper or [""]) and list(got[5]) == [t.startswith("a") for t in both]
+        ok = ok and list(got[4]) == list(map(len, split)) and [[p for p in row if p] for row in got[3]] == [[p for p in row if p] for row in split]
+        check(f"strings of a sequence: {item[:3]}", ok, got)
+
+
 def test_strings():
     model = build([h.make_node("SequenceInsert", ["s", "x"], ["y"])], [sequence("s", T.STRING, [None]), h.make_tensor_value_info("x", T.STRING, ["n"])],
                   [sequence("y", T.STRING, [None])])
@@ -206,6 +251,8 @@ def test_all():
     rng, values = random.Random(3), np.random.default_rng(3)
     before, burin._CHECK_MEMORY = burin._CHECK_MEMORY, True
     test_python(rng, values)
+    test_unranked()
+    test_text_items()
     test_strings()
     test_optionals()
     test_maps(rng)

@@ -104,12 +104,21 @@ static bool need_list(Model *m, const Node *n) {
          op_error(m, n, ERR_TYPE, "input 0 is no sequence whose length only the run knows");
 }
 
-static bool need_items(Model *m, const Node *n, ItemType *t) {
+/* The rank that the model declares for the result, `fresh` axes more than an item has; the run checks
+ * it. The type may be known of a sequence without a rank. */
+static bool take_result(const Node *n, int fresh, ItemType *t) {
+  t->rank = (int)node_int(n, "result_rank", -1) - fresh;
+  if (t->dtype == DT_NONE) t->dtype = dtype_from_onnx((int)node_int(n, "result_elem", 0));
+  return t->rank >= 0 && t->dtype != DT_NONE && take_rank(t);
+}
+
+static bool need_items(Model *m, const Node *n, int fresh, ItemType *t) {
   enum { STEPS = 1000 };
   *t = (ItemType){.steps = STEPS};
-  return need_list(m, n) &&
-         (trace(n->graph, n->in[0], t) ||
-          op_error(m, n, ERR_DYNAMIC, "nothing tells the rank of the items before the run"));
+  return need_list(m, n) && (trace(n->graph, n->in[0], t) || take_result(n, fresh, t) ||
+                             op_error(m, n, ERR_DYNAMIC,
+                                      "nothing tells the rank of the items before the run; declare "
+                                      "theirs or that of the result"));
 }
 
 /* A result with sizes that only the run finds; those that are known, the function checks. */
@@ -169,7 +178,7 @@ const ExternRow ext_list_length = {
 
 bool infer_list_at(Model *m, Node *n) {
   ItemType t;
-  return op_need_class(m, n, 1, CL_INT) && need_items(m, n, &t) && give_tensor(m, n, &t, 0);
+  return op_need_class(m, n, 1, CL_INT) && need_items(m, n, 0, &t) && give_tensor(m, n, &t, 0);
 }
 
 static int pack_at(const Node *n, int64_t *w, int max) {
@@ -191,7 +200,7 @@ bool infer_list_join(Model *m, Node *n) {
   ItemType t;
   int64_t fresh;
   int axis;
-  return need_items(m, n, &t) && op_int_in(m, n, "new_axis", 0, 0, 1, &fresh) &&
+  return op_int_in(m, n, "new_axis", 0, 0, 1, &fresh) && need_items(m, n, (int)fresh, &t) &&
          op_axis(m, n, "axis", 0, t.rank + (int)fresh, &axis) && give_joined(m, n, t, (int)fresh);
 }
 
