@@ -1,66 +1,13 @@
 /* What is measured of models while they are pruned: how right and how fast they are, which weights
  * matter, and whether a cut did what it should. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include "driver/prune/pruner.h"
 #include "driver/session/work.h"
-
-/* ---- samples ---- */
-static uint64_t next_random(uint64_t *state) { /* xorshift64* (Vigna, 2016) */
-  *state ^= *state >> 12;
-  *state ^= *state << 25;
-  *state ^= *state >> 27;
-  return *state * 0x2545f4914f6cdd1d;
-}
-
-/* Without data: floats in [-1, 1), zeros in integers; two samples where their number is open, and a size
- * that windows, and most that must divide it, fit into where others are. */
-static void make_sample(Pruner *z) {
-  enum { BATCH = 2, OTHER = 224 };
-  uint64_t state = 1 + 0x9e3779b97f4a7c15u * (uint64_t)(z->data.samples.n + 1);
-  Tensor *t = ARENA_ARRAY(z->s->arena, Tensor, z->n_inputs + 1);
-  for (int i = 0; i < z->n_inputs; i++) {
-    t[i] = (Tensor){.dtype = z->inputs[i].dtype, .rank = z->inputs[i].rank, .count = 1};
-    for (int d = 0; d < t[i].rank; d++)
-      t[i].count *= t[i].dims[d] = z->inputs[i].dims[d] >= 0 ? z->inputs[i].dims[d]
-                                   : d == 0 && t[i].rank > 1 ? BATCH
-                                                             : OTHER;
-    const int size = dtype_bytes(t[i].dtype);
-    char *data = arena_alloc(z->s->arena, (size_t)(t[i].count * size) + 64);
-    for (int64_t k = 0; k < t[i].count && dtype_is_float(t[i].dtype); k++)
-      dtype_store_f(t[i].dtype, data + k * size,
-                    (double)(int64_t)(next_random(&state) >> 11) * 0x1p-52 - 1);
-    t[i].data = data;
-  }
-  vec_push(z->s->arena, &z->data.samples, t);
-}
-
-bool pruner_read_samples(Pruner *z, const Model *m) {
-  enum { MOST_SAMPLES = 10000, MADE_UP = 3 };
-  const Graph *g = m->main;
-  z->n_inputs = g->inputs.n;
-  z->n_outputs = g->outputs.n;
-  z->inputs = ARENA_ARRAY(z->s->arena, DataInput, g->inputs.n + 1);
-  for (int k = 0; k < g->inputs.n; k++) {
-    const Value *v = g->inputs.data[k];
-    int64_t *dims = ARENA_ARRAY(z->s->arena, int64_t, v->rank > 0 ? v->rank : 1);
-    if (graph_list(g, k, false) || v->dtype == DT_STR)
-      return usage_error("input %s is no tensor of numbers: such models are not pruned", v->name),
-             false;
-    for (int d = 0; d < v->rank; d++)
-      if (!expr_is_const(v->dims[d], &dims[d])) dims[d] = -1;
-    z->inputs[k] = (DataInput){v->name, v->dtype, v->rank, dims};
-  }
-  if (z->s->o->data)
-    return dataset_read(z->s, z->s->o->data, z->s->o->labels, MOST_SAMPLES, z->n_inputs, z->inputs,
-                        NULL, &z->data);
-  z->made_up = true;
-  for (int k = 0; k < MADE_UP; k++) make_sample(z);
-  return true;
-}
+#include "passes/ptq/ptq.h"
 
 /* ---- programs ---- */
-typedef bool (*ModelEdit)(Session *s, void *user);
 typedef struct Program {
   ModelEdit edit;
   void *user;
@@ -71,8 +18,8 @@ static bool edit_read(Session *s, void *user) {
   return p->edit(s, p->user);
 }
 
-static bool open_program(Pruner *z, const char *file, const char *what, ModelEdit edit, void *user,
-                         Runner *out) {
+bool pruner_open(Pruner *z, const char *file, const char *what, ModelEdit edit, void *user,
+                 Runner *out) {
   Library lib;
   Program p = {edit, user};
   progress_show(z->s, what, 0, 0);
@@ -81,7 +28,7 @@ static bool open_program(Pruner *z, const char *file, const char *what, ModelEdi
   return z->status == EXIT_OK && runner_open(z->s, &lib, 1, out);
 }
 
-static int64_t label_of(const Pruner *z, int k) { return z->data.labels ? z->data.labels[k] : -1; }
+static int64_t label_of(const Samples *s, int k) { return s->labels ? s->labels[k] : -1; }
 
 static bool take_outputs(Pruner *z, const Runner *r, Tensor **out) {
   *out = ARENA_ARRAY(z->s->arena, Tensor, z->n_outputs + 1);
@@ -97,10 +44,10 @@ static bool take_outputs(Pruner *z, const Runner *r, Tensor **out) {
 bool pruner_take_reference(Pruner *z) {
   Runner r;
   bool ok = true;
-  if (!open_program(z, z->original, "compiling the original", NULL, NULL, &r)) return false;
-  z->reference = ARENA_ARRAY(z->s->arena, Tensor *, z->data.samples.n + 1);
-  for (int k = 0; k < z->data.samples.n && ok; k++)
-    ok = runner_run(&r, z->data.samples.data[k], z->n_inputs, NULL, 0) &&
+  if (!pruner_open(z, z->original, "compiling the original", NULL, NULL, &r)) return false;
+  z->reference = ARENA_ARRAY(z->s->arena, Tensor *, z->test.n + 1);
+  for (int k = 0; k < z->test.n && ok; k++)
+    ok = runner_run(&r, z->test.in[k], z->n_inputs, NULL, 0) &&
          take_outputs(z, &r, &z->reference[k]);
   runner_close(&r);
   return ok;
@@ -109,7 +56,7 @@ bool pruner_take_reference(Pruner *z) {
 static bool measure_time(Pruner *z, Runner *r, double *us) {
   double *kernels = ARENA_ARRAY(z->s->arena, double, r->lib.model->n_kernels + 1);
   *us = 0;
-  if (!runner_profile(r, z->data.samples.data[0], z->n_inputs, kernels)) return false;
+  if (!runner_profile(r, z->test.in[0], z->n_inputs, kernels)) return false;
   for (int k = 0; k < r->lib.model->n_kernels; k++) *us += kernels[k];
   return true;
 }
@@ -118,11 +65,11 @@ bool pruner_measure(Pruner *z, const char *file, Figures *out) {
   Runner r;
   bool ok = true;
   out->score = (Score){0};
-  if (!open_program(z, file, "compiling", NULL, NULL, &r)) return false;
-  for (int k = 0; k < z->data.samples.n && ok; k++) {
-    progress_show(z->s, "measuring", k + 1, z->data.samples.n);
-    ok = runner_run(&r, z->data.samples.data[k], z->n_inputs, NULL, 0);
-    if (ok) score_add(&out->score, r.outputs, z->reference[k], z->n_outputs, label_of(z, k));
+  if (!pruner_open(z, file, "compiling", NULL, NULL, &r)) return false;
+  for (int k = 0; k < z->test.n && ok; k++) {
+    progress_show(z->s, "measuring", k + 1, z->test.n);
+    ok = runner_run(&r, z->test.in[k], z->n_inputs, NULL, 0);
+    if (ok) score_add(&out->score, r.outputs, z->reference[k], z->n_outputs, label_of(&z->test, k));
   }
   ok = ok && measure_time(z, &r, &out->us);
   runner_close(&r);
@@ -136,12 +83,11 @@ static Scalar one(void *user, int id) {
   return (Scalar){.i = 1};
 }
 
-/* Multiply-adds of each node, with unknown sizes as 1. */
-double *pruner_work(const PruneRelation *r, const Pruner *z) {
+/* With unknown sizes as 1. */
+double *pruner_macs(const PruneRelation *r) {
   const Graph *g = r->m->main;
   double *work = ARENA_ARRAY(r->a, double, g->nodes.n + 1);
   EvalEnv env = {.sym = one};
-  (void)z;
   for (int i = 0; i < g->nodes.n; i++) {
     const Expr *e = node_work(r->m, g->nodes.data[i]);
     work[i] = e && !(e->flags & ~EXF_SYM) ? (double)expr_eval(r->m->pool, e, &env).i : 0;
@@ -149,31 +95,52 @@ double *pruner_work(const PruneRelation *r, const Pruner *z) {
   return work;
 }
 
+/* Nodes are numbered in their names, which kernels hand on. */
+static bool number_nodes(Session *s, void *user) {
+  const PruneRelation *r = pruner_relate(s);
+  (void)user;
+  for (int i = 0; r && i < s->model->main->nodes.n; i++) {
+    Node *n = s->model->main->nodes.data[i];
+    Loc *loc = arena_dup(s->arena, n->loc ? n->loc : &(Loc){.node = -1}, sizeof *loc);
+    loc->node_name = arena_printf(s->arena, "%s" QUANT_LAYER_MARK "%d]",
+                                  loc->node_name ? loc->node_name : "", i);
+    loc->also = NULL;
+    if (n->op->flags & OF_CONTRACTION) n->loc = loc;
+  }
+  return r != NULL;
+}
+
+/* Nodes of one kernel share its time as they do its multiply-adds; one without any goes to all. */
+static void share_time(const char *names, double us, const double *macs, int n_nodes, double *out) {
+  double sum = 0;
+  for (int pass = 0; pass < 2; pass++)
+    for (const char *at = names; at && (at = strstr(at, QUANT_LAYER_MARK)) != NULL;) {
+      at += strlen(QUANT_LAYER_MARK);
+      const long k = strtol(at, NULL, 10);
+      if (k < 0 || k >= n_nodes) continue;
+      if (pass == 0)
+        sum += macs[k];
+      else if (sum > 0)
+        out[k] += us * macs[k] / sum;
+    }
+}
+
+double *pruner_times(Pruner *z, const PruneRelation *r) {
+  const int n = r->m->main->nodes.n;
+  const double *macs = pruner_macs(r);
+  double *us = ARENA_ARRAY(r->a, double, n + 1);
+  Runner run;
+  if (!pruner_open(z, z->file, "compiling for times", number_nodes, NULL, &run)) return NULL;
+  const BurinModel *m = run.lib.model;
+  double *kernels = ARENA_ARRAY(r->a, double, m->n_kernels + 1);
+  const bool ok = runner_profile(&run, z->test.in[0], z->n_inputs, kernels);
+  for (int k = 0; k < m->n_kernels && ok; k++)
+    share_time(m->kernels[k].nodes, kernels[k], macs, n, us);
+  runner_close(&run);
+  return ok ? us : NULL;
+}
+
 /* ---- importance ---- */
-static const Loc here = {.node = -1, .node_name = "loss"};
-
-static Value *before_softmax(Value *v) {
-  const Node *n = v->def;
-  return n && (strcmp(n->op->name, "Softmax") == 0 || strcmp(n->op->name, "LogSoftmax") == 0)
-             ? n->in[0]
-             : v;
-}
-
-/* Cross-entropy of the first output and labels, which become an input. */
-static Value *add_loss(Model *m) {
-  Build b = {.m = m, .g = m->main, .loc = &here, .ok = true};
-  Value *scores = before_softmax(m->main->outputs.data[0]), *labels = value_new(m, "burin.labels");
-  const Expr *dims[MAX_RANK];
-  if (scores->rank < 2 || !dtype_is_float(scores->dtype)) return NULL;
-  for (int d = 1; d < scores->rank; d++) dims[d - 1] = scores->dims[d == 1 ? 0 : d];
-  value_set_tensor(m, labels, DT_I64, scores->rank - 1, dims);
-  vec_push(m->arena, &m->main->inputs, labels);
-  Value *in[] = {scores, labels};
-  const Attr sum = attr_string(m->arena, "reduction", "sum");
-  Value *loss = build_op(&b, "SoftmaxCrossEntropyLoss", 2, in, 1, &sum);
-  return b.ok ? loss : NULL;
-}
-
 typedef struct Observe {
   bool each;
   int n_products;
@@ -183,12 +150,8 @@ static bool observe(Session *s, void *user) {
   Observe *p = user;
   PruneRelation *r = pruner_relate(s);
   if (!r) return false;
-  Value *loss = add_loss(s->model);
-  const Loc loc = {.file = s->file, .node = -1};
-  if (!loss)
-    return diag_error(s->diag, &loc, ERR_UNSUPPORTED,
-                      "the first output is no table of a score per class: --importance=magnitude "
-                      "needs no loss");
+  Value *loss = pruner_add_loss(s);
+  if (!loss) return false;
   p->n_products = r->products.n;
   return prune_observe(r, loss, p->each);
 }
@@ -203,16 +166,34 @@ static void add_sample(const Pruner *z, const PruneRelation *r, const Runner *ru
   }
 }
 
-static bool labels_fit(const Pruner *z) {
-  const Loc loc = {.file = z->data.path, .node = -1, .node_name = z->s->o->labels};
-  const Tensor *scores = &z->reference[0][0];
-  const int64_t classes = scores->rank > 1 ? scores->dims[1] : 0;
-  for (int k = 0; k < z->data.samples.n; k++)
-    if (z->data.labels[k] < 0 || z->data.labels[k] >= classes)
-      return diag_error(z->s->diag, &loc, ERR_DATA,
-                        "label %lld of sample %d is no class: the model tells %lld apart",
-                        (long long)z->data.labels[k], k, (long long)classes);
+/* Gradients want to know all sizes: those of the first sample. */
+static void fix_shapes(Pruner *z) {
+  Options *o = &z->options;
+  const int given = z->s->o->shapes.n;
+  const char **list = ARENA_ARRAY(z->s->arena, const char *, given + z->n_inputs + 1);
+  for (int k = 0; k < given; k++) list[k] = z->s->o->shapes.v[k];
+  o->shapes = (List){list, given};
+  for (int i = 0; i < z->n_inputs; i++) {
+    const Tensor *t = &z->tune.in[0][i];
+    StrBuf b = {.arena = z->s->arena};
+    sb_printf(&b, "%s=", z->inputs[i].name);
+    for (int d = 0; d < t->rank; d++) sb_printf(&b, "%s%lld", d ? "x" : "", (long long)t->dims[d]);
+    if (t->rank) list[o->shapes.n++] = sb_str(&b);
+  }
+}
+
+static bool same_shapes(const Pruner *z, const Tensor *a, const Tensor *b) {
+  for (int i = 0; i < z->n_inputs; i++)
+    if (memcmp(a[i].dims, b[i].dims, sizeof *a->dims * (size_t)a[i].rank) != 0) return false;
   return true;
+}
+
+static bool open_gradients(Pruner *z, Observe *p, Runner *out) {
+  const List shapes = z->options.shapes;
+  fix_shapes(z);
+  const bool ok = pruner_open(z, z->file, "compiling gradients", observe, p, out);
+  z->options.shapes = shapes;
+  return ok;
 }
 
 bool pruner_score(Pruner *z, PruneRelation *r) {
@@ -220,18 +201,17 @@ bool pruner_score(Pruner *z, PruneRelation *r) {
   Runner run;
   Observe p = {.each = z->importance == IMPORTANCE_GRADIENT};
   if (z->importance == IMPORTANCE_MAGNITUDE) return prune_score_magnitude(r, PRUNE_L2), true;
-  if (!labels_fit(z) || !open_program(z, z->file, "compiling gradients", observe, &p, &run))
-    return false;
+  if (!open_gradients(z, &p, &run)) return false;
   double **sums = ARENA_ARRAY(r->a, double *, r->products.n + 1);
   bool ok = p.n_products == r->products.n;
   for (int k = 0; k < r->products.n; k++)
     sums[k] = ARENA_ARRAY(r->a, double,
                           prune_size(r, r->products.data[k].slot, r->products.data[k].dim) + 1);
-  const int n = z->data.samples.n, step = n > MOST ? n / MOST : 1;
+  const int n = z->tune.n, step = n > MOST ? n / MOST : 1;
   for (int k = 0; k < n && ok; k += step) {
-    const void *label = &z->data.labels[k];
     progress_show(z->s, "gradients", k + 1, n);
-    ok = runner_run(&run, z->data.samples.data[k], z->n_inputs, &label, 1);
+    if (!same_shapes(z, z->tune.in[k], z->tune.in[0])) continue;
+    ok = runner_run(&run, z->tune.in[k], z->n_inputs + 1, NULL, 0);
     if (ok) add_sample(z, r, &run, sums);
   }
   runner_close(&run);
@@ -269,15 +249,15 @@ bool pruner_check(Pruner *z, const PruneRelation *r, const char *file, double *d
   static const double near = 1e-3;
   Runner cut, silent;
   const Loc loc = {.file = z->original, .node = -1};
-  const int n = z->data.samples.n < MOST ? z->data.samples.n : MOST;
+  const int n = z->test.n < MOST ? z->test.n : MOST;
   double worst = 0;
-  if (!open_program(z, file, "checking", NULL, NULL, &cut)) return false;
-  if (!open_program(z, z->file, "checking", silence, (void *)(uintptr_t)r, &silent))
+  if (!pruner_open(z, file, "checking", NULL, NULL, &cut)) return false;
+  if (!pruner_open(z, z->file, "checking", silence, (void *)(uintptr_t)r, &silent))
     return runner_close(&cut), false;
   bool ok = true;
   for (int k = 0; k < n && ok; k++) {
-    ok = runner_run(&cut, z->data.samples.data[k], z->n_inputs, NULL, 0) &&
-         runner_run(&silent, z->data.samples.data[k], z->n_inputs, NULL, 0);
+    ok = runner_run(&cut, z->test.in[k], z->n_inputs, NULL, 0) &&
+         runner_run(&silent, z->test.in[k], z->n_inputs, NULL, 0);
     for (int i = 0; i < z->n_outputs && ok; i++)
       compare(&cut.outputs[i], &silent.outputs[i], &worst);
   }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include "driver/prune/pruner.h"
 #include "driver/session/work.h"
+#include "driver/train/train.h"
 
 /* ---- options ---- */
 static bool pick(const char *option, const char *text, const char *const *names, int n, int *out) {
@@ -72,7 +73,7 @@ PruneRelation *pruner_relate(Session *s) {
 }
 
 static void count_figures(const PruneRelation *r, Figures *f) {
-  const double *work = pruner_work(r, NULL);
+  const double *work = pruner_macs(r);
   f->parameters = f->macs = 0;
   for (int i = 0; i < r->m->main->nodes.n; i++) f->macs += work[i];
   for (int s = 0; s < r->slots.n; s++) {
@@ -122,7 +123,7 @@ static void update_layers(Pruner *z, const Round *round) {
  * has, of fewer where that would be too coarse. */
 static PruneLimit limit_of(const Pruner *z, const PruneRelation *r, int group) {
   enum { FEWEST_BLOCKS = 4 };
-  static const double floor_part = 0.4;
+  static const double floor_part = 0.6;
   const PruneGroup *g = &r->groups.data[group];
   const LayerCut *l = layer_of(z, r, group);
   if (!l) return (PruneLimit){.least = g->units.n, .grain = 1}; /* it could not be cut before */
@@ -134,19 +135,22 @@ static PruneLimit limit_of(const Pruner *z, const PruneRelation *r, int group) {
   return limit;
 }
 
-static void choose(const Pruner *z, PruneRelation *r, Cutting *p) {
+static bool choose(Pruner *z, PruneRelation *r, Cutting *p) {
   double *cost = ARENA_ARRAY(r->a, double, r->groups.n + 1);
   PruneLimit *limits = ARENA_ARRAY(r->a, PruneLimit, r->groups.n + 1);
   const int64_t now = z->channels;
+  const double *work = z->objective == OBJECTIVE_LATENCY ? pruner_times(z, r) : pruner_macs(r);
+  if (!work) return false;
   if (z->objective == OBJECTIVE_PARAMS)
     prune_cost_weights(r, cost);
   else
-    prune_costs(r, pruner_work(r, z), cost);
+    prune_costs(r, work, cost);
   for (int k = 0; k < r->groups.n; k++) {
     limits[k] = limit_of(z, r, k);
   }
   const int64_t stay = (int64_t)llround(p->share * (double)z->before.channels);
   p->gone = now > stay ? prune_choose(r, cost, limits, now - stay) : 0;
+  return true;
 }
 
 static int failed(const Session *s) {
@@ -158,8 +162,7 @@ static int cut_body(Session *s, void *user) {
   Pruner *z = p->z;
   PruneRelation *r;
   if (!session_target(s) || !session_load(s, z->file) || !(r = pruner_relate(s))) return failed(s);
-  if (!pruner_score(z, r)) return z->status ? z->status : failed(s);
-  choose(z, r, p);
+  if (!pruner_score(z, r) || !choose(z, r, p)) return z->status ? z->status : failed(s);
   if (p->gone == 0) return EXIT_OK;
   pruner_note_cut(z, r, p->round);
   if (!prune_cut(r)) return failed(s);
@@ -172,9 +175,41 @@ static int cut_body(Session *s, void *user) {
                                                            : failed(s);
 }
 
-/* What comes between a cut and its measurement. Without --epochs: nothing. */
-static bool recover(Pruner *z, Round *round) {
-  round->recovered = z->epochs > 0;
+/* Half of the loss is what the original says; the rate rises, then falls to nothing. */
+static void recovery_defaults(const Pruner *z, Options *o) {
+  enum { BATCH = 32, WARM_UP = 10 };
+  int64_t batch = BATCH;
+  if (o->batch) args_number("--batch", o->batch, 1, INT32_MAX, &batch);
+  const int64_t steps = z->epochs * ((z->tune.n + batch - 1) / batch);
+  if (!o->train) o->train = "softmax_cross_entropy,distill=0.5,temperature=3";
+  if (!o->optimizer)
+    o->optimizer = arena_printf(z->s->arena,
+                                "adamw,lr=0.001,weight_decay=0.0001,warmup=%lld,schedule=cosine,"
+                                "steps=%lld",
+                                (long long)(steps / WARM_UP), (long long)steps);
+}
+
+/* What comes between a cut and the next: *path is what training made of it. Without --epochs nothing. */
+static bool recover(Pruner *z, Round *round, const char **path) {
+  Options own = *z->asked;
+  TrainResult result;
+  const char *out;
+  int fd;
+  if (z->epochs == 0) return true;
+  if (!program_memory(z->s->arena, &fd, &out)) return false;
+  recovery_defaults(z, &own);
+  own.metric = "accuracy";
+  own.report = own.output = NULL; /* they are of pruning */
+  own.quiet = own.freeze = true;
+  const TrainJob job = {.model = *path, .out = out, .teacher = z->original};
+  progress_show(z->s, "training", 0, 0);
+  z->status = train_run(&own, &job, &result);
+  if (z->status != EXIT_OK) return false;
+  *path = out;
+  round->recovered = true;
+  round->steps = result.steps;
+  if (!pruner_measure(z, out, &round->figures)) return false;
+  round->drop = score_drop(&round->figures.score, &z->before.score, z->metric);
   return true;
 }
 
@@ -198,7 +233,7 @@ static bool one_round(Pruner *z, int k, bool *more) {
   round->figures.channels = z->channels - p.gone;
   if (!pruner_measure(z, path, &round->figures)) return false;
   round->cut_drop = round->drop = score_drop(&round->figures.score, &z->before.score, z->metric);
-  if (!recover(z, round)) return false;
+  if (!recover(z, round, &path)) return false;
   round->undone = round->drop > z->max_drop;
   *more = !round->undone;
   if (round->undone) return true;
@@ -248,10 +283,9 @@ static bool prune(Pruner *z) {
 
 static int prune_body(Session *s, void *user) {
   const char *file = s->o->files.v[0];
-  Pruner z = {.s = s, .options = *s->o, .original = file, .file = file};
+  Pruner z = {.s = s, .asked = user, .options = *s->o, .original = file, .file = file};
   z.options.quiet = true;
   z.options.freeze = true;
-  (void)user;
   if (prune(&z)) return EXIT_OK;
   if (diag_errors(s->diag)) return diag_exit_status(s->diag);
   return z.status ? z.status : EXIT_USAGE;
@@ -264,5 +298,6 @@ int verb_prune(const Options *o) {
                                   : "no model is given; try 'burin prune --help'");
   if (!o->output) return usage_error("an ONNX file needs a name: -o OUT.onnx");
   own.freeze = true; /* weights that callers may replace cannot be cut */
-  return session_run(&own, prune_body, NULL);
+  own.train = own.optimizer = own.trainable = own.accumulate = NULL; /* of recovery alone */
+  return session_run(&own, prune_body, (void *)(uintptr_t)o);
 }

@@ -3,6 +3,7 @@
 #include "driver/prune/prune.h"
 #include "driver/quant/metric.h"
 #include "driver/quant/runner.h"
+#include "driver/train/data.h"
 #include "passes/prune/prune.h"
 
 typedef enum Importance { IMPORTANCE_GRADIENT, IMPORTANCE_MAGNITUDE, IMPORTANCE_FISHER } Importance;
@@ -35,6 +36,7 @@ typedef struct Round {
   Figures figures; /* behind recovery */
   double cut_drop, drop;
   bool recovered, undone;
+  int64_t steps;     /* of training */
   double difference; /* of the cut graph from the silenced original, relative; NaN: not checked */
   Vec(ConstantCut) constants;
   int n_groups; /* of the graph that was cut, with units that are left */
@@ -42,8 +44,15 @@ typedef struct Round {
   int64_t *left;
 } Round;
 
+typedef struct Samples {
+  int n;
+  Tensor **in;     /* by sample: inputs of the model, and labels behind them */
+  int64_t *labels; /* classes; NULL: none */
+} Samples;
+
 typedef struct Pruner {
   Session *s;
+  const Options *asked;        /* what the user said, training included */
   Options options;             /* of programs that are compiled on the way */
   const char *original, *file; /* the model as it was given, and as it is now */
   Importance importance;
@@ -54,9 +63,9 @@ typedef struct Pruner {
   int lanes; /* floats of a vector */
   DataInput *inputs;
   int n_inputs, n_outputs;
-  Dataset data;
-  bool made_up; /* the samples are random */
-  Tensor **reference;
+  bool made_up, labelled; /* the samples are random; have labels */
+  Samples tune, test; /* what importance is found with; what is measured. One sample each call */
+  Tensor **reference; /* by sample of test: results of the original */
   MetricKind metric;
   Figures before;
   int64_t channels; /* that are left */
@@ -69,12 +78,23 @@ typedef struct Pruner {
 /* The relation of the session's model, behind PRUNE_PASSES. NULL: reported. */
 PruneRelation *pruner_relate(Session *s);
 
-/* ---- measure.c: false: reported, or z->status says ---- */
+/* ---- samples.c ---- */
+/* Those that the options name; random ones where they name none. False: reported, or z->status says. */
 bool pruner_read_samples(Pruner *z, const Model *m);
-/* Adds accuracy, or what is lost against the original, and times. */
+/* ---- loss.c: an edit of a model, whose labels become its last input. NULL: reported ---- */
+Value *pruner_add_loss(Session *s);
+
+/* ---- programs ---- */
+typedef bool (*ModelEdit)(Session *s, void *user);
+bool pruner_open(Pruner *z, const char *file, const char *what, ModelEdit edit, void *user,
+                 Runner *out);
+
+/* ---- measure.c: false: reported, or z->status says ---- */
+/* Accuracy, or what is lost against the original, and times. */
 bool pruner_measure(Pruner *z, const char *file, Figures *out);
 bool pruner_take_reference(Pruner *z);
-double *pruner_work(const PruneRelation *r, const Pruner *z); /* by node: multiply-adds, or time */
+double *pruner_macs(const PruneRelation *r);             /* by node: multiply-adds */
+double *pruner_times(Pruner *z, const PruneRelation *r); /* by node, measured. NULL: as above */
 /* Importance of r's units, of the model z->file. */
 bool pruner_score(Pruner *z, PruneRelation *r);
 /* How far the results of `file` are from those of z->file without the units that are gone. */

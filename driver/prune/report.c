@@ -83,7 +83,7 @@ static const char *score_text(const Pruner *z, const Figures *f) {
   Arena *a = z->s->arena;
   const double n = (double)(f->score.samples ? f->score.samples : 1);
   if (z->made_up) return "";
-  if (z->data.labels) return arena_printf(a, "%8.2f %%", 100 * (double)f->score.right / n);
+  if (z->labelled) return arena_printf(a, "%8.2f %%", 100 * (double)f->score.right / n);
   return arena_printf(a, "%7.1f dB", score_sqnr(&f->score));
 }
 
@@ -98,9 +98,9 @@ static void print_figures(const Pruner *z, const char *what, const Figures *f, S
 static void print_rounds(const Pruner *z, StrBuf *b) {
   sb_printf(b, "  %-10s %8s  %10s %7s  %12s %7s  %9s %10s %s\n", "round", "channels", "parameters",
             "", "MACs", "", "time", "",
-            z->made_up       ? ""
-            : z->data.labels ? "accuracy"
-                             : "results");
+            z->made_up    ? ""
+            : z->labelled ? "accuracy"
+                          : "results");
   print_figures(z, "original", &z->before, b);
   sb_putc(b, '\n');
   for (int k = 0; k < z->done.n; k++) {
@@ -129,7 +129,7 @@ static json_t *figures_json(const Pruner *z, const Figures *f) {
   return json_pack("{s:I, s:o, s:o, s:o, s:o, s:o}", "channels", (json_int_t)f->channels,
                    "parameters", number(f->parameters), "macs", number(f->macs), "us",
                    number(f->us), "accuracy",
-                   z->data.labels ? number((double)f->score.right / n) : json_null(), "sqnr_db",
+                   z->labelled ? number((double)f->score.right / n) : json_null(), "sqnr_db",
                    z->made_up ? json_null() : number(score_sqnr(&f->score)));
 }
 

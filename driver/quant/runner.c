@@ -37,6 +37,24 @@ static void bind(Runner *r, const Tensor *sample, int n, bool *changed) {
     }
 }
 
+/* A symbol has one size, wherever it stands. */
+static bool sizes_agree(const Runner *r, const Tensor *sample, int n) {
+  const BurinModel *m = r->lib.model;
+  for (int i = 0; i < n; i++)
+    for (int d = 0; d < sample[i].rank; d++) {
+      const int64_t dim = m->inputs[i].dims[d],
+                    size = dim >= 0 ? dim
+                           : dim == INT64_MIN || -1 - dim >= m->n_caller_symbols
+                               ? sample[i].dims[d]
+                               : r->dims[-1 - dim];
+      if (size != sample[i].dims[d])
+        return run_error(
+            r, arena_printf(r->s->arena, "size %d of input %s is %lld, not %lld", d,
+                            m->inputs[i].name, (long long)sample[i].dims[d], (long long)size));
+    }
+  return true;
+}
+
 static bool make_room(Runner *r, int threads) {
   const BurinModel *m = r->lib.model;
   if (r->arena) arena_free(r->arena);
@@ -76,6 +94,7 @@ static bool take_sample(Runner *r, const Tensor *sample, int n, const void *cons
   bool changed = r->arena == NULL;
   if (n + n_extra != m->n_inputs) return run_error(r, "it takes other inputs");
   bind(r, sample, n, &changed);
+  if (!sizes_agree(r, sample, n)) return false;
   if (changed && !make_room(r, threads)) return false;
   for (int i = 0; i < n; i++) r->in[i] = sample[i].data;
   for (int i = 0; i < n_extra; i++) r->in[n + i] = extra[i];

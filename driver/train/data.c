@@ -6,6 +6,7 @@
 #include <string.h>
 #define XXH_STATIC_LINKING_ONLY
 #include <xxhash.h>
+#include "driver/train/random.h"
 
 typedef struct DataFile {
   Session *s;
@@ -319,6 +320,12 @@ bool data_check_classes(Session *s, const TrainData *d, int64_t classes, int64_t
                                       (long long)classes - 1));
   }
   return true;
+}
+
+int64_t data_split(int64_t seed, double part, int64_t n, int64_t *rows) {
+  for (int64_t k = 0; k < n; k++) rows[k] = k;
+  random_shuffle((uint64_t)seed, 0, rows, n);
+  return (int64_t)floor(part * (double)n);
 }
 
 /* ---- batches ---- */

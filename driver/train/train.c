@@ -2,16 +2,13 @@
 #include "driver/train/train.h"
 #include <math.h>
 #include <string.h>
-#include "driver/train/random.h"
 #include "driver/train/trainer.h"
 
 /* ---- data ---- */
 /* Which samples are kept to measure is drawn once, by the seed. */
 static void split_rows(Trainer *t, int64_t n) {
   int64_t *all = ARENA_ARRAY(t->s->arena, int64_t, n + 1);
-  for (int64_t k = 0; k < n; k++) all[k] = k;
-  random_shuffle((uint64_t)t->seed, 0, all, n);
-  t->n_validation = (int64_t)floor(t->split * (double)n);
+  t->n_validation = data_split(t->seed, t->split, n, all);
   t->n_train = n - t->n_validation;
   t->validation_rows = all;
   t->train_rows = all + t->n_validation;

@@ -96,7 +96,7 @@ static int64_t next_block(const Queue *q, const PruneLimit *l) {
 static double price(const Queue *q, int64_t n, double cost) {
   double sum = 0;
   for (int64_t k = 0; k < n; k++) sum += q->list[q->next + k].score;
-  return cost > 0 ? sum / (double)n / (q->mean > 0 ? q->mean : 1) / cost : INFINITY;
+  return cost > 0 ? sum / (double)n / (q->mean > 0 ? q->mean : 1) / sqrt(cost) : INFINITY;
 }
 
 int64_t prune_choose(PruneRelation *r, const double *cost, const PruneLimit *limits,

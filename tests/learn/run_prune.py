@@ -5,6 +5,7 @@ tied in many ways (prune_nets.py), and shared models.
     run_prune.py [BURIN [NAME…]]"""
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -82,28 +83,149 @@ def check_net(make, seed, folder, burin, module):
     for what, values in (("ONNX Runtime", got), ("burin", own)):
         worst = difference(values, want)
         assert worst <= NEAR, f"{what}: relative difference {worst:.3g}"
-    return left, report
+
+
+# ---- shared models ----
+REAL = ("cifar10_cnn_winml", "mnist_cnn_cntk", "iris_mlp_winml", "micro_kws_fp32", "micro_kws_int8_qdq",
+        "cifar10_vit_pgd_2_3_16", "oww_embedding", "espcn_superres_x3", "yunet_s_640", "tinyyolo_52_vnncomp")
+
+
+def check_real(source, folder, burin, module):
+    copy = os.path.join(folder, "model.onnx")
+    shutil.copy(source, copy)
+    out, report = prune(burin, copy, "--rounds=1", "--channels=0.5")
+    last = report["rounds"][0]
+    assert last["channels"] <= 0.75 * report["original"]["channels"], f"{last['channels']} channels are left"
+    assert last["macs"] < 0.8 * report["original"]["macs"]
+    rng = np.random.default_rng(3)
+    session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
+    feeds = {i.name: rng.random([d if isinstance(d, int) else 1 for d in i.shape], dtype=np.float32) for i in session.get_inputs()}
+    worst = difference(module.compile(out).run(feeds), session.run(None, feeds))
+    assert worst <= (0.05 if "int8" in source else 1e-3), f"relative difference {worst:.3g}"
+
+
+# ---- data ----
+def labelled(folder):
+    """A network, and samples that it is always right about."""
+    model, _ = prune_nets.build(prune_nets.flatten, 7)
+    source = os.path.join(folder, "model.onnx")
+    x = np.random.default_rng(8).standard_normal((600, 2, 6, 6)).astype(np.float32)
+    bias = next(c for c in model.graph.initializer if c.name == model.graph.node[-1].input[2])
+    middle = np.median(run_reference(model, {"x0": x})[0], axis=0)  # so that no class is rare
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) - middle, bias.name))
+    onnx.save(model, source)
+    y = np.argmax(run_reference(source, {"x0": x})[0], axis=1)
+    data = os.path.join(folder, "data.npz")
+    np.savez(data, x0=x, y=y)
+    return source, x, y, data
+
+
+def accuracy(model, x, y):
+    return float(np.mean(np.argmax(run_reference(model, {"x0": x})[0], axis=1) == y))
+
+
+def check_recovery(folder, burin, module):
+    source, x, y, data = labelled(folder)
+    out, report = prune(burin, source, f"--data={data}", "--labels=y", "--channels=0.6", "--rounds=2", "--epochs=20",
+                        "--validation=0.25", "--importance=magnitude", "--optimizer=adamw,lr=0.01")
+    first, last = report["original"], report["rounds"][-1]
+    assert first["accuracy"] == 1.0, first["accuracy"]
+    assert last["drop"] < last["drop_before_recovery"], f"{last['drop_before_recovery']} points lost, then {last['drop']}"
+    right = accuracy(out, x, y)
+    assert right > 0.6, f"accuracy {right}"
+    worst = difference(module.compile(out).run({"x0": x[:8]}), run_reference(out, {"x0": x[:8]}))
+    assert worst <= NEAR, f"relative difference {worst:.3g}"
+
+
+def check_choices(folder, burin, module):
+    """What goes depends on how it is chosen; accuracy is what ONNX Runtime finds."""
+    source, x, y, data = labelled(folder)
+    removed = {}
+    for choice in ("importance=gradient", "importance=fisher", "importance=magnitude", "objective=params", "objective=latency"):
+        out, report = prune(burin, source, f"--data={data}", "--labels=y", "--rounds=1", f"--{choice}")
+        removed[choice] = str(report["rounds"][0]["constants"])
+        found, own = accuracy(out, x, y), report["rounds"][0]["accuracy"]
+        assert abs(found - own) <= 0.005, f"{choice}: accuracy {own}, not {found}"
+    assert len({removed[f"importance={k}"] for k in ("gradient", "fisher", "magnitude")}) > 1, "all choices are the same"
+
+
+def check_budget(folder, burin, module):
+    source, x, y, data = labelled(folder)
+    out, report = prune(burin, source, f"--data={data}", "--labels=y", "--rounds=2", "--channels=0.3", "--max-drop=0")
+    assert report["rounds"][-1]["undone"], "nothing was undone"
+    assert accuracy(out, x, y) == 1.0, "more is lost than --max-drop allows"
+
+
+def check_useless(folder, burin, module):
+    """Hidden units that nobody hears go first."""
+    source, x, y, data = labelled(folder)
+    model = onnx.load(source)
+    gemms = [n for n in model.graph.node if n.op_type == "Gemm"]
+    w = next(c for c in model.graph.initializer if c.name == gemms[1].input[1])
+    values = numpy_helper.to_array(w).copy()
+    deaf = [1, 4, 6, 11, 17]
+    values[:, deaf] = 0
+    w.CopyFrom(numpy_helper.from_array(values, w.name))
+    onnx.save(model, source)
+    for importance in ("gradient", "fisher"):
+        _, report = prune(burin, source, f"--data={data}", "--labels=y", "--rounds=1", f"--importance={importance}", "--objective=params")
+        gone = next(c["removed"] for c in report["rounds"][0]["constants"] if c["initializer"] == w.name and c["axis"] == 1)
+        assert set(deaf) <= set(gone), f"{importance}: {gone}, and not all of {deaf}"
+
+
+def check_refusals(folder, burin, module):
+    source, x, y, data = labelled(folder)
+    bad = os.path.join(folder, "bad.npz")
+    np.savez(bad, x0=x, y=np.where(np.arange(len(y)) == 17, 5, y))
+    out = os.path.join(folder, "out.onnx")
+    for flags, status, words in (((f"--data={bad}", "--labels=y"), 1, "sample 17 has label 5"),
+                                 ((f"--data={data}", "--labels=z"), 1, "no array of labels"),
+                                 (("--importance=gradient",), 2, "--labels"), (("--epochs=3",), 2, "--labels"),
+                                 (("--max-drop=1",), 2, "--data"), (("--channels=0",), 2, "0.01 to 1"),
+                                 (("--channels=half",), 2, "0.01 to 1"), (("--objective=size",), 2, "latency, macs, params"),
+                                 (("--rounds=0",), 2, "--rounds")):
+        done = subprocess.run([burin, "prune", source, "-o", out, *flags], capture_output=True, text=True, timeout=60)
+        assert done.returncode == status, f"{flags}: exit {done.returncode}: {done.stderr[-300:]}"
+        assert words in done.stderr, f"{flags}: {done.stderr[-300:]}"
+        assert not os.path.exists(out), f"{flags}: a file was written"
+
+
+CHECKS = [check_recovery, check_choices, check_budget, check_useless, check_refusals]
+
+
+def jobs():
+    """Name and function of each check."""
+    shared = os.path.join(os.environ.get("BURIN_SHARED", os.path.join(HERE, "..", "..", "..", "shared")), "models", "real")
+    for make in prune_nets.NETS:
+        for seed in SEEDS:
+            yield f"{make.__name__} {seed}", lambda *a, make=make, seed=seed: check_net(make, seed, *a)
+    for check in CHECKS:
+        yield check.__name__[6:], check
+    for name in REAL:
+        path = os.path.join(shared, name, "model.onnx")
+        yield name, (lambda *a, path=path: check_real(path, *a)) if os.path.exists(path) else None
 
 
 def main():
     if len(sys.argv) > 1:
         os.environ["BURIN"] = sys.argv[1]
-    burin = os.environ.get("BURIN", os.path.join(HERE, "..", "..", "build", "burin"))
+    burin, chosen = os.environ.get("BURIN", os.path.join(HERE, "..", "..", "build", "burin")), sys.argv[2:]
     import burin as module
     passed = failed = skipped = 0
-    for make in prune_nets.NETS:
-        if len(sys.argv) > 2 and make.__name__ not in sys.argv[2:]:
+    for name, check in jobs():
+        if chosen and name.split()[0] not in chosen:
             continue
-        for seed in SEEDS:
-            with tempfile.TemporaryDirectory() as folder:
-                try:
-                    left, report = check_net(make, seed, folder, burin, module)
-                    passed += 1
-                    if "-v" in sys.argv:
-                        print(make.__name__, seed, f"{left:.2f}", [(l["name"], l["channels"], l["left"], l["reason"]) for l in report["layers"]])
-                except Exception as e:  # noqa: BLE001
-                    failed += 1
-                    print(f"FAILED {make.__name__} {seed}: {str(e).strip()[-500:]}", flush=True)
+        if check is None:
+            skipped += 1
+            print(f"skipped {name}: no shared models")
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                check(folder, burin, module)
+                passed += 1
+            except Exception as e:  # noqa: BLE001
+                failed += 1
+                print(f"FAILED {name}: {str(e).strip()[-500:]}", flush=True)
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     return failed != 0
 

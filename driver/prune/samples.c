@@ -1,0 +1,157 @@
+/* Samples of pruning, one a call: those of --data, of which a part is kept to measure, or random ones. */
+#include <stdlib.h>
+#include <string.h>
+#include "driver/prune/pruner.h"
+
+/* ---- random ones ---- */
+static uint64_t next_random(uint64_t *state) { /* xorshift64* (Vigna, 2016) */
+  *state ^= *state >> 12;
+  *state ^= *state << 25;
+  *state ^= *state >> 27;
+  return *state * 0x2545f4914f6cdd1d;
+}
+
+/* Of a symbol that was met: the same wherever it stands. */
+static int64_t made_size(const Expr *e, int64_t *by_symbol, int64_t wanted) {
+  int64_t n;
+  if (expr_is_const(e, &n)) return n;
+  if (e->op != EX_SYM) return wanted;
+  if (!by_symbol[e->id]) by_symbol[e->id] = wanted;
+  return by_symbol[e->id];
+}
+
+/* Two samples where their number is open; elsewhere a size that windows, and most that must divide it,
+ * fit into. */
+static void make_sizes(Pruner *z, const Model *m) {
+  enum { BATCH = 2, OTHER = 224 };
+  int64_t *by_symbol = ARENA_ARRAY(z->s->arena, int64_t, expr_symbol_count(m->pool) + 1);
+  for (int vectors = 0; vectors < 2; vectors++) /* these last: they have no size of their own */
+    for (int i = 0; i < z->n_inputs; i++) {
+      const Value *v = m->main->inputs.data[i];
+      int64_t *dims = ARENA_ARRAY(z->s->arena, int64_t, v->rank + 1);
+      if ((v->rank == 1) != vectors) continue;
+      for (int d = 0; d < v->rank; d++)
+        dims[d] = made_size(v->dims[d], by_symbol, d == 0 && v->rank > 1 ? BATCH : OTHER);
+      z->inputs[i].dims = dims;
+    }
+}
+
+/* Floats in [-1, 1), zeros in integers. */
+static void make_sample(Pruner *z) {
+  uint64_t state = 1 + 0x9e3779b97f4a7c15u * (uint64_t)(z->test.n + 1);
+  Tensor *t = ARENA_ARRAY(z->s->arena, Tensor, z->n_inputs + 1);
+  for (int i = 0; i < z->n_inputs; i++) {
+    const int size = dtype_bytes(z->inputs[i].dtype);
+    t[i] = (Tensor){.dtype = z->inputs[i].dtype, .rank = z->inputs[i].rank, .count = 1};
+    for (int d = 0; d < t[i].rank; d++) t[i].count *= t[i].dims[d] = z->inputs[i].dims[d];
+    char *data = t[i].data = arena_alloc(z->s->arena, (size_t)(t[i].count * size) + 64);
+    for (int64_t k = 0; k < t[i].count && dtype_is_float(t[i].dtype); k++)
+      dtype_store_f(t[i].dtype, data + k * size,
+                    (double)(int64_t)(next_random(&state) >> 11) * 0x1p-52 - 1);
+  }
+  z->test.in[z->test.n++] = t;
+}
+
+static bool random_samples(Pruner *z, const Model *m) {
+  enum { COUNT = 3 };
+  make_sizes(z, m);
+  z->test.in = ARENA_ARRAY(z->s->arena, Tensor *, COUNT);
+  for (int k = 0; k < COUNT; k++) make_sample(z);
+  return z->made_up = true;
+}
+
+/* ---- without labels ---- */
+static bool plain_samples(Pruner *z) {
+  enum { MOST_SAMPLES = 10000 };
+  Dataset d;
+  const char *path = z->s->o->data;
+  if (strchr(path, ','))
+    return usage_error("--data: options such as scale=X are of samples with --labels=NAME"), false;
+  if (!dataset_read(z->s, path, NULL, MOST_SAMPLES, z->n_inputs, z->inputs, NULL, &d)) return false;
+  z->test = (Samples){.n = d.samples.n, .in = d.samples.data};
+  return true;
+}
+
+/* ---- with labels ---- */
+static bool add_loss(Session *s, void *user) {
+  (void)user;
+  return pruner_add_loss(s) != NULL;
+}
+
+static void take_rows(Pruner *z, const TrainData *d, const int64_t *rows, int64_t n, Samples *out) {
+  out->in = ARENA_ARRAY(z->s->arena, Tensor *, n + 1);
+  out->labels = ARENA_ARRAY(z->s->arena, int64_t, n + 1);
+  out->n = (int)n;
+  for (int64_t k = 0; k < n; k++) {
+    Tensor *t = out->in[k] = data_batch_new(z->s->arena, d, NULL, 1);
+    data_batch(d, &rows[k], 1, t);
+    out->labels[k] = (int64_t)tensor_element(&t[z->n_inputs], 0);
+  }
+}
+
+static bool fit(Pruner *z, const char *text, const BurinModel *m, int64_t classes, TrainData *d) {
+  const char *labels = z->s->o->labels;
+  if (!data_open(z->s, text, labels, d) || !data_fit(z->s, labels, m, z->n_inputs, d) ||
+      !data_check_classes(z->s, d, classes, INT64_MIN))
+    return false;
+  if (d->fixed_batch <= 1 && d->arrays[z->n_inputs].outer * d->arrays[z->n_inputs].inner == 1)
+    return true;
+  return dataset_error(z->s, d->path, labels,
+                       d->fixed_batch > 1
+                           ? "the model takes several samples at a time: give its input another "
+                             "size with --shape"
+                           : "pruning takes one label for each sample");
+}
+
+/* As `burin train` would split them, so that what is measured is not trained with. */
+static bool split_samples(Pruner *z, const BurinModel *m, int64_t classes) {
+  const Options *o = z->s->o;
+  TrainData d, others;
+  int64_t seed = 0;
+  double part = z->epochs > 0 ? 0.1 : 0;
+  const bool file = o->validation && strstr(o->validation, ".npz");
+  if (o->seed && !args_number("--seed", o->seed, 0, INT32_MAX, &seed)) return false;
+  if (o->validation && !file) part = strtod(o->validation, NULL);
+  if (!fit(z, o->data, m, classes, &d)) return false;
+  int64_t *rows = ARENA_ARRAY(z->s->arena, int64_t, d.samples + 1);
+  const int64_t kept = data_split(seed, file ? 0 : part, d.samples, rows);
+  take_rows(z, &d, rows + kept, d.samples - kept, &z->tune);
+  if (kept) take_rows(z, &d, rows, kept, &z->test);
+  if (!kept && !file) z->test = z->tune;
+  if (!file) return true;
+  if (!fit(z, o->validation, m, classes, &others)) return false;
+  rows = ARENA_ARRAY(z->s->arena, int64_t, others.samples + 1);
+  for (int64_t k = 0; k < others.samples; k++) rows[k] = k;
+  return take_rows(z, &others, rows, others.samples, &z->test), true;
+}
+
+static bool labelled_samples(Pruner *z, const Model *m) {
+  Runner r;
+  const Value *scores = m->main->outputs.data[0];
+  int64_t classes = INT64_MAX;
+  if (!pruner_open(z, z->original, "compiling the loss", add_loss, NULL, &r)) return false;
+  if (scores->rank > 1 && !expr_is_const(scores->dims[1], &classes)) classes = INT64_MAX;
+  z->labelled = true;
+  const bool ok = split_samples(z, r.lib.model, classes);
+  runner_close(&r);
+  return ok;
+}
+
+bool pruner_read_samples(Pruner *z, const Model *m) {
+  const Graph *g = m->main;
+  z->n_inputs = g->inputs.n;
+  z->n_outputs = g->outputs.n;
+  z->inputs = ARENA_ARRAY(z->s->arena, DataInput, g->inputs.n + 1);
+  for (int k = 0; k < g->inputs.n; k++) {
+    const Value *v = g->inputs.data[k];
+    int64_t *dims = ARENA_ARRAY(z->s->arena, int64_t, v->rank > 0 ? v->rank : 1);
+    if (graph_list(g, k, false) || v->dtype == DT_STR)
+      return usage_error("input %s is no tensor of numbers: such models are not pruned", v->name),
+             false;
+    for (int d = 0; d < v->rank; d++)
+      if (!expr_is_const(v->dims[d], &dims[d])) dims[d] = -1;
+    z->inputs[k] = (DataInput){v->name, v->dtype, v->rank, dims};
+  }
+  if (z->s->o->labels) return labelled_samples(z, m);
+  return z->s->o->data ? plain_samples(z) : random_samples(z, m);
+}
