@@ -9,10 +9,27 @@ static Slot *statistic(Train *x, const Value *v) {
   return NULL;
 }
 
+/* In use: moments that were gathered, and nothing dropped. */
+static bool as_in_use(Train *x, Node *n) {
+  const char *op = n->op->name;
+  const bool norm = strcmp(op, "BatchNormalization") == 0,
+             drops = strcmp(op, "TrainingDropout") == 0;
+  if (norm && node_int(n, "training_mode", 0)) {
+    node_set_int(n, "training_mode", 0);
+    n->n_out = 1;
+    return op_infer(x->m, n);
+  }
+  if (!drops || n->n_out != 1) return true; /* who reads its mask keeps it */
+  n->op = op_find("", "Identity");
+  n->n_in = 1;
+  n->n_attrs = 0;
+  return op_infer(x->m, n);
+}
+
 /* Normalizations that share statistics move them one after the other. */
 static bool batch_norm(Train *x, Node *n) {
   Slot *slots[2] = {statistic(x, n->in[3]), statistic(x, n->in[4])};
-  if (!slots[0] || !slots[1]) return true;
+  if (!slots[0] || !slots[1]) return as_in_use(x, n);
   node_set_int(n, "training_mode", 1);
   n->n_out = 1;
   for (int k = 0; k < 2; k++) {
@@ -36,6 +53,12 @@ static bool dropout(Train *x, Node *n, int ordinal) {
   n->n_in = 4;
   node_set_int(n, "seed", (int64_t)(x->t->seed * 65537 + (uint64_t)ordinal + 1));
   return op_infer(x->m, n);
+}
+
+bool train_use_forms(Train *x) {
+  for (int i = 0; i < x->g->nodes.n; i++)
+    if (!as_in_use(x, x->g->nodes.data[i])) return false;
+  return true;
 }
 
 bool train_forms(Train *x) {

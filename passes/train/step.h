@@ -48,6 +48,7 @@ bool train_add_loss(Train *x);
 /* ---- form.c ---- */
 /* BatchNormalization with parameters, and Dropout, come into training form. */
 bool train_forms(Train *x);
+bool train_use_forms(Train *x); /* and back, where the file has them so */
 
 /* ---- state.c ---- */
 /* A new input of the main graph. */

@@ -46,5 +46,5 @@ bool train_step(Model *m, const TrainSpec *t) {
 
 bool train_eval(Model *m, const TrainSpec *t) {
   Train x = {.m = m, .g = m->main, .t = t, .eval = true};
-  return begin(&x) && train_finish(&x);
+  return begin(&x) && train_use_forms(&x) && train_finish(&x);
 }

@@ -7,6 +7,7 @@ import io
 import os
 import sys
 import time
+import warnings
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from torch import nn
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "python"))
 import burin  # noqa: E402
+
+warnings.simplefilter("ignore", DeprecationWarning)
 
 
 class Block(nn.Module):
@@ -77,8 +80,8 @@ def data(shape, batch):
 
 def export(net, x):
     file = io.BytesIO()
-    torch.onnx.export(net.eval(), (x,), file, input_names=["x"], output_names=["y"], opset_version=17, dynamo=False, do_constant_folding=False,
-                      training=torch.onnx.TrainingMode.PRESERVE)
+    torch.onnx.export(net.train(), (x,), file, input_names=["x"], output_names=["y"], opset_version=17, dynamo=False, do_constant_folding=False,
+                      training=torch.onnx.TrainingMode.TRAINING)
     return file.getvalue()
 
 

@@ -2,6 +2,7 @@
 (training.npz, make_training.py); dropout, sizes, the C header, other backends, and what is refused.
 
     run_training.py [BURIN]"""
+import itertools
 import os
 import sys
 import tempfile
@@ -102,14 +103,23 @@ def optimizers():
 
 
 # ---- networks ----
+def in_training_form(m):
+    """As files that were exported in it have the normalization."""
+    norm = next(n for n in m.graph.node if n.op_type == "BatchNormalization")
+    norm.attribute.append(helper.make_attribute("training_mode", 1))
+    norm.output.extend(["mean_out", "var_out"])
+    return m
+
+
 def nets():
-    for name, trainable in cases.NETS.items():
+    for (name, trainable), form in itertools.product(cases.NETS.items(), ("", "training form")):
         def work():
             w, xs, labels = cases.net_data()
             flags = [f"--trainable={trainable}"] if trainable else []
-            m = compiled(cases.net_model(), "softmax_cross_entropy", *flags, optimizer=cases.NET_OPTIMIZER)
+            model = in_training_form(cases.net_model()) if form else cases.net_model()
+            m = compiled(model, "softmax_cross_entropy", *flags, optimizer=cases.NET_OPTIMIZER)
             state, found = steps(m, xs, labels)
-            near(f"net {name}: losses", np.array(found), STORED[f"net/{name}/loss"], 1e-8)
+            near(f"net {name} {form}: losses", np.array(found), STORED[f"net/{name}/loss"], 1e-8)
             kinds = {"parameter": [], "statistic": []}
             for k, kind in state.kinds.items():
                 kinds.get(kind, []).append(k)
@@ -122,8 +132,8 @@ def nets():
                 if k == "var":
                     left = 0.9 ** cases.STEPS
                     stored = left + (stored - left) * (n - 1) / n
-                near(f"net {name}: {k}", state[k], stored, 1e-8)
-        caught(name, work)
+                near(f"net {name} {form}: {k}", state[k], stored, 1e-8)
+        caught(f"{name} {form}", work)
 
 
 # ---- dropout ----
