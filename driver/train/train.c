@@ -253,13 +253,18 @@ int train_evaluate(const Options *o, const char *model, TrainResult *r) {
   return train_run(&own, &job, r);
 }
 
+/* What goes to the standard output has it for itself. */
+static bool is_stdout(const char *path) { return path && strcmp(path, "-") == 0; }
+
 int verb_train(const Options *o) {
   TrainResult r;
+  Options own = *o;
+  own.quiet |= is_stdout(o->output) || is_stdout(o->log) || is_stdout(o->report);
   if (o->files.n != 1)
     return usage_error(o->files.n ? "more than one model is given"
                                   : "no model is given; try 'burin train --help'");
   const bool measures = o->epochs && strcmp(o->epochs, "0") == 0;
   if (!o->output && !measures) return usage_error("where does the trained model go? -o OUT.onnx");
   const TrainJob job = {.model = o->files.v[0], .out = o->output, .teacher = o->teacher};
-  return train_run(o, &job, &r);
+  return train_run(&own, &job, &r);
 }

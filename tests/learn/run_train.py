@@ -225,6 +225,8 @@ def full_disk():
     check("full disk: the checkpoint before it is as it was", path.read_bytes() == before)
     r = train(*args, f"--log={WORK / 'no' / 'folder.csv'}")
     check("a place that does not exist is said before the first step", r.returncode == 4 and "epoch" not in r.stdout, f"{r.returncode} {r.stderr}")
+    r = run(BURIN, "train", *args, "--labels=y", "-o", "-", text=False, errors=None)
+    check("a model on the standard output has it for itself", r.returncode == 0 and len(onnx.load_from_string(r.stdout).graph.node) == 3, r.stderr)
     r = train(*args, f"--checkpoint={data}")
     check("a checkpoint does not replace the samples", r.returncode == 4 and "is an input" in r.stderr, r.stderr)
     if os.path.exists("/dev/full"):
