@@ -37,8 +37,9 @@ typedef struct PlanLoops {
 typedef struct Plan {
   Algorithm algorithm;
   int winograd; /* m: 2, 4 or 6; else 0 */
-  int block;    /* of Winograd: rows of tiles that are a block; 0: all are one */
-  int planes;   /* of three dimensions: in how many planes, too */
+  int block; /* of Winograd: rows of tiles that are a block; 0: all are one. Of images whose size the
+                 * run knows: tiles */
+  int planes; /* of three dimensions: in how many planes, too */
   /* Of thin: which lanes pay, LANES_*; the order in memory decides between both, or for tiles: then the
    * plan says tiled, and keeps them, since the input is laid out for them */
   int lanes;

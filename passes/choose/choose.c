@@ -61,10 +61,10 @@ static const Plan *choose_plan(const PassCtx *c, const Node *n) {
 /* ---- plans of texts ---- */
 
 static const char *winograd_problem(const Node *n, const ConvInfo *conv, const Plan *p) {
-  int64_t h, depth;
-  if (!winograd_computes(n, conv, p->winograd) ||
-      !expr_is_const(n->out[0]->dims[conv->spatial], &h))
-    return "no Winograd form computes this convolution";
+  int64_t h = 0, depth;
+  if (!winograd_computes(n, conv, p->winograd)) return "no Winograd form computes this convolution";
+  if (winograd_counts_tiles(n, conv)) return p->planes ? "planes are of three dimensions" : NULL;
+  expr_is_const(n->out[0]->dims[conv->spatial], &h);
   const int64_t lines = (h + p->winograd - 1) / p->winograd;
   if (conv->spatial == 3)
     return p->block < 1 || p->planes < 1 || lines % p->block ||

@@ -17,7 +17,9 @@ int winograd_size(const PassCtx *c, const Node *n, const ConvInfo *conv);
 double winograd_cycles(const PassCtx *c, const Node *n, const ConvInfo *conv, int m);
 double winograd_input_cycles(const PassCtx *c, const ConvInfo *conv, int m, double tiles);
 double winograd_output_cycles(const PassCtx *c, const ConvInfo *conv, int m, double tiles);
-/* A block: rows of tiles (of two dimensions; 0: all are one), in how many planes (of three). */
+/* Whether blocks are so many tiles, not rows of them: only a run knows the size of the image. */
+bool winograd_counts_tiles(const Node *n, const ConvInfo *conv);
+/* A block: rows of tiles, or tiles (of two dimensions; 0: all are one), in how many planes (of three). */
 typedef struct WinogradBlock {
   int64_t lines;
   int64_t planes;

@@ -24,10 +24,17 @@ bool winograd_fits(const Node *n, const ConvInfo *conv) {
   for (int s = 0; s <= first + 1; s++) {
     int64_t k;
     if (conv->stride[s] != 1 || conv->dilation[s] != 1) return false;
-    if (!expr_is_const(n->out[0]->dims[2 + s], &k) || k < (s < first ? 1 : 4)) return false;
+    const bool known = expr_is_const(n->out[0]->dims[2 + s], &k);
+    if (known ? k < (s < first ? 1 : 4) : conv->spatial != 2) return false;
     if (s >= first && conv->kernel[s] != 3) return false;
   }
   return operands_fit(n, conv) && conv->c_in >= 8 && conv->c_out >= 8;
+}
+
+bool winograd_counts_tiles(const Node *n, const ConvInfo *conv) {
+  int64_t h, w;
+  const Expr *const *const dims = n->out[0]->dims;
+  return conv->spatial == 2 && !(expr_is_const(dims[2], &h) && expr_is_const(dims[3], &w));
 }
 
 bool winograd_computes(const Node *n, const ConvInfo *conv, int m) {
@@ -78,16 +85,18 @@ static double live_share(const Node *n, const ConvInfo *conv, int64_t depth) {
   return (double)live / (double)(depth * conv->kernel[0]);
 }
 
-static bool image_of(const Target *t, const Node *n, const ConvInfo *conv, Image *im) {
+static bool image_of(const PassCtx *c, const Node *n, const ConvInfo *conv, Image *im) {
   const int last = 1 + conv->spatial;
   const Expr *const *dims = n->out[0]->dims;
-  *im = (Image){.of = products_of(t, n), .depth = 1, .taps = 1, .live = 1};
+  *im = (Image){.of = products_of(c->target, n), .depth = 1, .taps = 1, .live = 1};
   if (conv->spatial == 3) {
     if (!expr_is_const(dims[2], &im->depth)) return false;
     im->taps = conv->kernel[0];
     im->live = live_share(n, conv, im->depth);
   }
-  return expr_is_const(dims[last - 1], &im->h) && expr_is_const(dims[last], &im->w);
+  im->h = (int64_t)expr_extent_guess(c->model->pool, dims[last - 1]);
+  im->w = (int64_t)expr_extent_guess(c->model->pool, dims[last]);
+  return true;
 }
 
 /* The direct form may take several elements of k at once. */
@@ -177,8 +186,25 @@ static double wino_cycles(const MachineModel *m, const ConvInfo *conv, const Ima
 double winograd_cycles(const PassCtx *c, const Node *n, const ConvInfo *conv, int out) {
   const MachineModel m = machine_model(c->target, DT_F32, c->max_threads);
   Image im;
-  if (!image_of(c->target, n, conv, &im)) return 0;
+  if (!image_of(c, n, conv, &im)) return 0;
   return expr_extent_guess(c->model->pool, n->out[0]->dims[0]) * wino_cycles(&m, conv, &im, out);
+}
+
+/* Of an image of unknown size, so many that a tile takes least, among others. */
+static int64_t block_tiles(const MachineModel *m, const ConvInfo *conv, const Image *im, int out) {
+  enum { LEAST = 24, MOST = 384, BLOCKS = 4 };
+  int64_t best = LEAST;
+  double least = INFINITY;
+  for (int64_t tiles = LEAST; tiles <= MOST; tiles *= 2) {
+    Image of = *im;
+    of.h = (int64_t)BLOCKS * out;
+    of.w = tiles * out;
+    const double cycles = block_cycles(m, conv, &of, out, (WinogradBlock){1, 1}) / (double)tiles;
+    if (cycles >= least * 0.97) continue; /* fewer tiles: less scratch, more for threads */
+    least = cycles;
+    best = tiles;
+  }
+  return best;
 }
 
 static double transform_cycles(const PassCtx *c, int out, double elements, double work) {
@@ -198,7 +224,8 @@ double winograd_output_cycles(const PassCtx *c, const ConvInfo *conv, int out, d
 WinogradBlock winograd_block(const PassCtx *c, const Node *n, const ConvInfo *conv, int out) {
   const MachineModel m = machine_model(c->target, DT_F32, c->max_threads);
   Image im;
-  if (!image_of(c->target, n, conv, &im)) return (WinogradBlock){0};
+  if (!image_of(c, n, conv, &im)) return (WinogradBlock){0};
+  if (winograd_counts_tiles(n, conv)) return (WinogradBlock){block_tiles(&m, conv, &im, out), 0};
   WinogradBlock b = choose_block(&m, conv, &im, out);
   if (conv->spatial == 3) return b;
   return (WinogradBlock){b.lines < (im.h + out - 1) / out ? b.lines : 0, 0};
@@ -207,15 +234,14 @@ WinogradBlock winograd_block(const PassCtx *c, const Node *n, const ConvInfo *co
 /* Whether there is a choice at all. Matrix registers multiply more than a form saves. */
 static bool may_be_winograd(const PassCtx *c, const Node *n, const ConvInfo *conv) {
   Image im;
-  return c->opt_level >= 2 && c->winograd && winograd_fits(n, conv) &&
-         image_of(c->target, n, conv, &im) && !contract_has_matrix(im.of.direct, c->target);
+  return c->opt_level >= 2 && c->winograd && winograd_fits(n, conv) && image_of(c, n, conv, &im) &&
+         !contract_has_matrix(im.of.direct, c->target);
 }
 
 const char *winograd_key(const PassCtx *c, const Node *n, const ConvInfo *conv) {
   Image im;
   const long long ic = conv->c_in, oc = conv->c_out;
-  if (!choice_matters(c) || !may_be_winograd(c, n, conv) || !image_of(c->target, n, conv, &im))
-    return NULL;
+  if (!choice_matters(c) || !may_be_winograd(c, n, conv) || !image_of(c, n, conv, &im)) return NULL;
   const ContractTypes *const t = node_contract_types(n);
   const bool floats = dtype_is_float(t->acc);
   const char *const type = floats ? "" : arena_printf(c->model->arena, "%s ", t->name);
@@ -229,7 +255,7 @@ const char *winograd_key(const PassCtx *c, const Node *n, const ConvInfo *conv) 
 /* m of the cheapest form, or 0 where the direct convolution is about as fast. */
 int winograd_size(const PassCtx *c, const Node *n, const ConvInfo *conv) {
   Image im;
-  if (!may_be_winograd(c, n, conv) || !image_of(c->target, n, conv, &im)) return 0;
+  if (!may_be_winograd(c, n, conv) || !image_of(c, n, conv, &im)) return 0;
   const MachineModel m = machine_model(c->target, DT_F32, c->max_threads);
   static const char *const names[] = {"direct", "winograd2", "winograd4", "winograd6"};
   const double rounding = 1 / 0.9; /* what a gain must be worth */

@@ -20,8 +20,8 @@ typedef struct Wino {
   WinogradForm form;
   const ContractTypes *types; /* of the products */
   int out, in, points;        /* m, m + 2, (m + 2)² */
-  int64_t h, w;               /* output size */
-  int64_t th, tw;             /* tiles */
+  const Expr *h, *w;          /* output size */
+  const Expr *th, *tw;        /* tiles */
   bool deep;                  /* three dimensions; always in blocks, of */
   int64_t planes;             /* planes, and of */
   int64_t lines;              /* rows of tiles in each */
@@ -29,6 +29,7 @@ typedef struct Wino {
   const Expr *batch;
   Place *v, *m;        /* transformed input and product: [points][batch·tiles][channels] */
   const Expr *rows;    /* tiles of a block: batch·tiles, if there is one only */
+  const Expr *most;    /* of all blocks */
   const Expr *in_rows; /* of its input: of three dimensions taps - 1 planes more */
   const Expr *first;   /* of them, counted over all images */
   const Expr *blocks;  /* the variable that counts them, or NULL: one */
@@ -48,8 +49,9 @@ static Spot deep_tile(const Wino *t, const Expr *row) {
   ExprPool *p = t->p;
   int64_t depth = 1;
   expr_is_const(t->root->dims[2], &depth);
-  const Expr *x = ex_floormod(p, row, num(t, t->tw)), *line = ex_floordiv(p, row, num(t, t->tw));
-  const Expr *per = num(t, t->th / t->lines), *block = ex_floordiv(p, t->blocks, per);
+  const Expr *x = ex_floormod(p, row, t->tw), *line = ex_floordiv(p, row, t->tw);
+  const Expr *per = ex_floordiv(p, t->th, num(t, t->lines)),
+             *block = ex_floordiv(p, t->blocks, per);
   const Expr *all = num(t, depth / t->planes);
   const Expr *y = ex_add(p, ex_mul(p, ex_floormod(p, t->blocks, per), num(t, t->lines)),
                          ex_floormod(p, line, num(t, t->lines)));
@@ -62,10 +64,10 @@ static Spot deep_tile(const Wino *t, const Expr *row) {
 static Spot tile_of(const Wino *t, const Expr *row) {
   if (t->deep) return deep_tile(t, row);
   row = ex_add(t->p, t->first, row);
-  const Expr *x = ex_floormod(t->p, row, num(t, t->tw));
-  row = ex_floordiv(t->p, row, num(t, t->tw));
-  const Expr *y = ex_floormod(t->p, row, num(t, t->th));
-  return (Spot){ex_floordiv(t->p, row, num(t, t->th)), NULL, ex_mul(t->p, y, num(t, t->out)),
+  const Expr *x = ex_floormod(t->p, row, t->tw);
+  row = ex_floordiv(t->p, row, t->tw);
+  const Expr *y = ex_floormod(t->p, row, t->th);
+  return (Spot){ex_floordiv(t->p, row, t->th), NULL, ex_mul(t->p, y, num(t, t->out)),
                 ex_mul(t->p, x, num(t, t->out))};
 }
 
@@ -139,9 +141,10 @@ static const Expr *epilogue(Wino *t, KernelBuild *b, const Expr *const *idx, con
 }
 
 /* A store that whole tiles at the edge must not do beyond the output. */
-static Stmt *inside(const Wino *t, Stmt *s, const Expr *at, int64_t size, int64_t tiles) {
-  return tiles * t->out == size ? s
-                                : stmt_if(t->l->m->arena, ex_lt(t->p, at, num(t, size)), s, NULL);
+static Stmt *inside(const Wino *t, Stmt *s, const Expr *at, const Expr *size, const Expr *tiles) {
+  return ex_mul(t->p, tiles, num(t, t->out)) == size
+             ? s
+             : stmt_if(t->l->m->arena, ex_lt(t->p, at, size), s, NULL);
 }
 
 static Stmt *transform_output(Wino *t, KernelBuild *b, const Place *to) {
@@ -183,7 +186,7 @@ static Stmt *transform_output(Wino *t, KernelBuild *b, const Place *to) {
 
 static const Expr *product_a(Contract *c, const Expr *h, const Expr *w) {
   const Wino *t = c->info;
-  const Expr *plane = num(t, t->lines * t->tw); /* tiles of one, between taps */
+  const Expr *plane = ex_mul(c->p, num(t, t->lines), t->tw); /* tiles of one, between taps */
   const Expr *row = c->n_k > 1 ? ex_add(c->p, w, ex_mul(c->p, c->k[0], plane)) : w;
   const Expr *idx[3] = {c->outer[0], row, c->k[c->n_k - 1]};
   const int id = kb_param(&c->b, t->v->buffer, t->v->offset, PA_READ);
@@ -298,13 +301,19 @@ static Place *scratch_place(Wino *t, KernelBuild *b, DType type, const Expr *row
   return pl;
 }
 
+static const Expr *tiles_of_all(const Wino *t) {
+  return t->deep ? ex_mul(t->p, expr_var_extent(t->p, t->blocks->id), t->rows)
+                 : ex_mul(t->p, ex_mul(t->p, t->batch, t->th), t->tw);
+}
+
 /* Threads take blocks of rows of tiles; the transformed data of one stay in scratch memory and in
  * the cache. */
 static Step *one_kernel(Wino *t, const Place *to) {
   Contract c;
   kb_begin(&c.b, t->l, t->root, "wino");
-  t->v = scratch_place(t, &c.b, winograd_element(&t->form), t->in_rows, t->conv.c_in, "tiles");
-  t->m = scratch_place(t, &c.b, winograd_product(&t->form), t->rows, t->conv.c_out, "products");
+  const Expr *const in_rows = t->deep ? t->in_rows : t->most;
+  t->v = scratch_place(t, &c.b, winograd_element(&t->form), in_rows, t->conv.c_in, "tiles");
+  t->m = scratch_place(t, &c.b, winograd_product(&t->form), t->most, t->conv.c_out, "products");
   StmtList body = {0};
   stmt_add(&body, transform_input(t, &c.b));
   if (!products(t, &c)) return NULL;
@@ -312,18 +321,36 @@ static Step *one_kernel(Wino *t, const Place *to) {
   stmt_add(&body, transform_output(t, &c.b, to));
   const double cycles = winograd_cycles(t->l->c, t->anchor->def, &t->conv, t->out);
   kb_estimate(&c.b, "winograd", cycles);
-  c.b.k->flops = ex_mul(t->p, ex_mul(t->p, expr_var_extent(t->p, t->blocks->id), t->rows),
-                        num(t, 2 * t->points * t->taps * t->conv.c_in * t->conv.c_out));
+  c.b.k->flops =
+      ex_mul(t->p, tiles_of_all(t), num(t, 2 * t->points * t->taps * t->conv.c_in * t->conv.c_out));
   return kb_finish(&c.b, nest_parallel(&c.b, t->blocks, body.first, cycles));
 }
 
 static void deep_blocks(Wino *t) {
   int64_t depth = 0;
   expr_is_const(t->root->dims[2], &depth);
-  const int64_t of_image = t->th / t->lines * (depth / t->planes), plane = t->lines * t->tw;
-  t->blocks = ex_var(t->p, "p", ex_mul(t->p, t->batch, num(t, of_image)));
-  t->rows = num(t, t->planes * plane);
-  t->in_rows = num(t, (t->planes + t->taps - 1) * plane);
+  const Expr *of_plane = ex_floordiv(t->p, t->th, num(t, t->lines)),
+             *plane = ex_mul(t->p, num(t, t->lines), t->tw);
+  const Expr *of_image = ex_mul(t->p, of_plane, num(t, depth / t->planes));
+  t->blocks = ex_var(t->p, "p", ex_mul(t->p, t->batch, of_image));
+  t->most = t->rows = ex_mul(t->p, num(t, t->planes), plane);
+  t->in_rows = ex_mul(t->p, num(t, t->planes + t->taps - 1), plane);
+}
+
+static const Expr *quotient_up(const Wino *t, const Expr *a, const Expr *b) {
+  return ex_floordiv(t->p, ex_add(t->p, a, ex_sub(t->p, b, num(t, 1))), b);
+}
+
+/* Blocks of at least `tiles` tiles, wherever their rows end, where there are as many: what is left is
+ * shared out, since weights come by for each block. */
+static void part_tiles(Wino *t, int64_t tiles) {
+  const Expr *const all = t->rows, *one = num(t, 1);
+  const Expr *count = ex_max(t->p, ex_floordiv(t->p, all, num(t, tiles)), one);
+  t->most = num(t, 2 * tiles - 1);
+  const Expr *size = ex_min(t->p, ex_max(t->p, quotient_up(t, all, count), one), t->most);
+  t->blocks = ex_var(t->p, "p", quotient_up(t, all, size));
+  t->first = ex_mul(t->p, t->blocks, size);
+  t->rows = t->in_rows = ex_min(t->p, size, ex_sub(t->p, all, t->first));
 }
 
 /* Sets the rows of a block, and t->blocks where there are several. */
@@ -333,13 +360,17 @@ static void choose_blocks(Wino *t) {
     deep_blocks(t);
     return;
   }
-  const Expr *const all = ex_mul(t->p, t->batch, num(t, t->th));
+  const Expr *const all = ex_mul(t->p, t->batch, t->th);
   t->first = num(t, 0);
-  t->rows = t->in_rows = ex_mul(t->p, all, num(t, t->tw));
+  t->rows = t->in_rows = ex_mul(t->p, all, t->tw);
   if (!lines) return;
+  if (winograd_counts_tiles(t->anchor->def, &t->conv)) {
+    part_tiles(t, lines);
+    return;
+  }
   t->blocks = ex_var(t->p, "p", ex_floordiv(t->p, all, num(t, lines)));
-  t->first = ex_mul(t->p, t->blocks, num(t, lines * t->tw));
-  t->rows = t->in_rows = num(t, lines * t->tw);
+  t->most = t->rows = t->in_rows = ex_mul(t->p, num(t, lines), t->tw);
+  t->first = ex_mul(t->p, t->blocks, t->most);
 }
 
 Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Place *to,
@@ -349,15 +380,15 @@ Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Pla
   t.deep = conv->spatial == 3;
   t.taps = t.deep ? conv->kernel[0] : 1;
   t.planes = anchor->def->plan->planes;
-  expr_is_const(root->dims[2 + t.deep], &t.h);
-  expr_is_const(root->dims[3 + t.deep], &t.w);
+  t.h = root->dims[2 + t.deep];
+  t.w = root->dims[3 + t.deep];
   t.out = anchor->def->plan->winograd;
   t.types = winograd_types(l->c->target, anchor->def);
   t.form = (WinogradForm){l->p, t.out, !dtype_is_float(t.types->acc)};
   t.in = t.out + 2;
   t.points = t.in * t.in;
-  t.th = (t.h + t.out - 1) / t.out;
-  t.tw = (t.w + t.out - 1) / t.out;
+  t.th = ex_ceildiv(t.p, t.h, t.out);
+  t.tw = ex_ceildiv(t.p, t.w, t.out);
   t.batch = root->dims[0];
   choose_blocks(&t);
   t.x_place = conv_input_stored(l, anchor->def, conv, &steps);

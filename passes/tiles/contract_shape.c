@@ -1,5 +1,6 @@
 /* Convolutions and matrix products described as tiled contractions (contract_loops.h): sizes alone, no
  * places in memory. */
+#include "passes/choose/conv_plan.h"
 #include "passes/tiles/contract_loops.h"
 
 int64_t conv_merged_groups(const Target *t, const ConvInfo *conv, const ConstData *weights) {
@@ -89,15 +90,17 @@ void matmul_shape(ExprPool *p, const Node *n, const MatMulInfo *product, Contrac
 void winograd_shape(ExprPool *p, const Target *t, const Node *n, const ConvInfo *conv,
                     ContractShape *s) {
   const int64_t m = n->plan->winograd, lines = n->plan->block, planes = n->plan->planes;
-  int64_t h = 0, w = 0;
-  expr_is_const(n->out[0]->dims[conv->spatial], &h);
-  expr_is_const(n->out[0]->dims[conv->spatial + 1], &w);
-  const int64_t th = (h + m - 1) / m, tw = (w + m - 1) / m;
+  const Expr *const *const dims = n->out[0]->dims + conv->spatial;
+  const Expr *const th = ex_ceildiv(p, dims[0], m), *const tw = ex_ceildiv(p, dims[1], m);
   *s = (ContractShape){.types = winograd_types(t, n), .flat = true};
   add_outer(s, ex_i64(p, (m + 2) * (m + 2)));
   s->rows_h = ex_i64(p, 1);
-  s->rows_w = lines ? ex_i64(p, (planes ? planes : 1) * lines * tw)
-                    : ex_mul(p, ex_mul(p, n->out[0]->dims[0], ex_i64(p, th)), ex_i64(p, tw));
+  if (!lines)
+    s->rows_w = ex_mul(p, ex_mul(p, n->out[0]->dims[0], th), tw);
+  else if (winograd_counts_tiles(n, conv))
+    s->rows_w = ex_i64(p, lines);
+  else
+    s->rows_w = ex_mul(p, ex_i64(p, (planes ? planes : 1) * lines), tw);
   s->n = ex_i64(p, conv->c_out);
   if (conv->spatial == 3) add_k(s, ex_i64(p, conv->kernel[0]));
   s->k[s->n_k++] = ex_ceildiv(p, ex_i64(p, conv->c_in), s->types->k_step);
