@@ -50,3 +50,5 @@ bool frame_parse_list(TextParser *p, Graph *g, bool output);
 bool frame_fill_unread(TextParser *p);
 /* loop_parse.c: from `module` to its last brace; data of constants may follow. */
 Module *module_parse_at(TextParser *p);
+/* plan_parse.c: ` {plan=…}` behind a node, if it is there. */
+bool plan_parse(TextParser *p, Node *n);

@@ -1,35 +1,16 @@
 /* Parses the text of loop_text.c. Beyond it: `//` comments, and `weight {1, 2, 3}` for a constant
  * whose data stands in the text. Errors name file, line and column; nothing in the text is trusted,
  * but meaning (types, ranges) is checked by loop_verify.c. */
+#include "ir/text/loop_parse.h"
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include "ir/loop/loop.h"
-#include "ir/text/frame.h"
-
-enum { MAX_DEPTH = 100 };
-
-typedef struct OpenLoop {
-  const char *name;
-  const Expr *var;
-} OpenLoop;
-
-typedef struct Parser {
-  Module *m;
-  Kernel *k; /* the kernel being parsed */
-  Arena *a;
-  ExprPool *p;
-  TextParser *x;      /* text, cursor and tokens */
-  Vec(OpenLoop) vars; /* of open loops */
-  int depth;
-  bool whole; /* the data of constants may stand behind the module */
-} Parser;
 
 /* ---- tokens ---- */
 /* Signed 64 bits, where tok_int takes unsigned ones too. */
-static bool parse_int(Parser *t, int64_t *out) {
+bool loop_parse_int(LoopParser *t, int64_t *out) {
   TextParser *const x = t->x;
   tok_skip(x);
   const bool negative = *x->s == '-';
@@ -38,17 +19,17 @@ static bool parse_int(Parser *t, int64_t *out) {
 }
 
 /* A name in quotes, or nothing. */
-static bool parse_name(Parser *t, const char **out) {
+bool loop_parse_name(LoopParser *t, const char **out) {
   return !tok_at_string(t->x) || tok_string(t->x, out);
 }
 
 /* Where it came from; nothing is a location, too. */
-static bool parse_loc(Parser *t, const Loc **out) {
+bool loop_parse_loc(LoopParser *t, const Loc **out) {
   tok_skip(t->x);
   return *t->x->s != '@' || frame_parse_loc(t->x, out);
 }
 
-static bool parse_dtype(Parser *t, DType *out) {
+bool loop_parse_dtype(LoopParser *t, DType *out) {
   const char *w = NULL;
   if (!tok_word(t->x, &w)) return false;
   *out = dtype_from_text(w);
@@ -56,7 +37,7 @@ static bool parse_dtype(Parser *t, DType *out) {
 }
 
 /* b12, t3 */
-static bool parse_id(Parser *t, char kind, int n, int *out) {
+bool loop_parse_id(LoopParser *t, char kind, int n, int *out) {
   tok_skip(t->x);
   if (*t->x->s != kind || !isdigit((unsigned char)t->x->s[1]))
     return tok_fail(t->x, "expected %cN", kind);
@@ -67,7 +48,7 @@ static bool parse_id(Parser *t, char kind, int n, int *out) {
 
 /* ---- expressions ---- */
 static const Expr *scope_name(void *user, const char *ident) {
-  const Parser *t = user;
+  const LoopParser *t = user;
   for (int i = t->vars.n - 1; i >= 0; i--)
     if (strcmp(t->vars.data[i].name, ident) == 0) return t->vars.data[i].var;
   return NULL;
@@ -75,7 +56,7 @@ static const Expr *scope_name(void *user, const char *ident) {
 
 static const Expr *scope_access(void *user, const char *ident, const Expr *index,
                                 const Expr *guard) {
-  const Parser *t = user;
+  const LoopParser *t = user;
   char *end = NULL;
   if (!t->k || !isdigit((unsigned char)ident[1])) return NULL;
   const long id = strtol(ident + 1, &end, 10);
@@ -87,25 +68,25 @@ static const Expr *scope_access(void *user, const char *ident, const Expr *index
   return NULL;
 }
 
-static const Expr *expr_at(Parser *t, const char **s, DType hint, const char **error) {
+static const Expr *expr_at(LoopParser *t, const char **s, DType hint, const char **error) {
   const ExprScope scope = {.user = t, .name = scope_name, .access = scope_access, .hint = hint};
   return expr_parse(t->p, s, &scope, error);
 }
 
-static bool parse_expr(Parser *t, DType hint, const Expr **out) {
+static bool parse_expr(LoopParser *t, DType hint, const Expr **out) {
   const char *error = NULL;
   tok_skip(t->x);
   *out = expr_at(t, &t->x->s, hint, &error);
   return *out || tok_fail(t->x, "%s", error ? error : "bad expression");
 }
 
-static bool parse_size(Parser *t, const Expr **out) {
+bool loop_parse_size(LoopParser *t, const Expr **out) {
   return parse_expr(t, DT_I64, out) &&
          ((*out)->dtype == DT_I64 || tok_fail(t->x, "expected an integer expression"));
 }
 
 /* The expression before `..`, which would look like part of a number. */
-static bool parse_low(Parser *t, const Expr **out) {
+static bool parse_low(LoopParser *t, const Expr **out) {
   tok_skip(t->x);
   const char *end = strstr(t->x->s, ".."), *line = strchr(t->x->s, '\n'), *error = NULL;
   if (!end || (line && line < end)) return tok_fail(t->x, "expected '..'");
@@ -130,7 +111,7 @@ static const char *symbol_end(const char *s) {
   return *s ? s + 1 : s;
 }
 
-static bool parse_symbol(Parser *t, int *id) {
+bool loop_parse_symbol(LoopParser *t, int *id) {
   const char *error = NULL;
   tok_skip(t->x);
   if (*t->x->s != '$') return tok_fail(t->x, "expected a symbol");
@@ -144,14 +125,14 @@ static bool parse_symbol(Parser *t, int *id) {
 }
 
 /* ---- kernels ---- */
-static bool parse_block(Parser *t, Stmt **out);
+static bool parse_block(LoopParser *t, Stmt **out);
 
-static bool parse_for(Parser *t, Stmt **out) {
+static bool parse_for(LoopParser *t, Stmt **out) {
   const char *name = NULL;
   const Expr *lo = NULL, *extent = NULL;
   if (!tok_word(t->x, &name) || !tok_expect(t->x, "in") || !parse_low(t, &lo)) return false;
   tok_eat(t->x, "+");
-  if (!parse_size(t, &extent)) return false;
+  if (!loop_parse_size(t, &extent)) return false;
   const ForKind kind = tok_eat(t->x, "parallel") ? FOR_PARALLEL
                        : tok_eat(t->x, "unroll") ? FOR_UNROLL
                        : tok_eat(t->x, "vector") ? FOR_VECTOR
@@ -168,7 +149,7 @@ static bool parse_for(Parser *t, Stmt **out) {
   return ok;
 }
 
-static bool parse_if(Parser *t, Stmt **out) {
+static bool parse_if(LoopParser *t, Stmt **out) {
   const Expr *cond = NULL;
   Stmt *then = NULL, *otherwise = NULL;
   if (!parse_expr(t, DT_BOOL, &cond) || !parse_block(t, &then)) return false;
@@ -177,38 +158,38 @@ static bool parse_if(Parser *t, Stmt **out) {
   return true;
 }
 
-static bool parse_index(Parser *t, const Expr **index) {
-  return tok_expect(t->x, "[") && parse_size(t, index) && tok_expect(t->x, "]");
+static bool parse_index(LoopParser *t, const Expr **index) {
+  return tok_expect(t->x, "[") && loop_parse_size(t, index) && tok_expect(t->x, "]");
 }
 
-static bool parse_prefetch(Parser *t, Stmt **out) {
+static bool parse_prefetch(LoopParser *t, Stmt **out) {
   int id = 0;
   const Expr *index = NULL;
-  if (!parse_id(t, 'b', t->k->params.n, &id) || !parse_index(t, &index)) return false;
+  if (!loop_parse_id(t, 'b', t->k->params.n, &id) || !parse_index(t, &index)) return false;
   *out = stmt_prefetch(t->a, id, index);
   return true;
 }
 
-static bool parse_local(Parser *t, Stmt **out) {
+static bool parse_local(LoopParser *t, Stmt **out) {
   int id = 0;
-  if (!parse_id(t, 't', t->k->locals.n, &id)) return false;
+  if (!loop_parse_id(t, 't', t->k->locals.n, &id)) return false;
   *out = stmt_local(t->a, id);
   return true;
 }
 
-static bool parse_reduce(Parser *t, int *kind) {
+static bool parse_reduce(LoopParser *t, int *kind) {
   static const char *const names[] = {"sum", "prod", "min", "max", "and", "or"};
   for (*kind = 0; *kind < 6; ++*kind)
     if (tok_eat(t->x, names[*kind])) return true;
   return false;
 }
 
-static bool parse_write(Parser *t, Stmt **out) {
+static bool parse_write(LoopParser *t, Stmt **out) {
   tok_skip(t->x);
   const bool store = *t->x->s == 'b';
   int id = 0, kind = 0;
   const Expr *index = NULL, *value = NULL;
-  if (!parse_id(t, store ? 'b' : 't', store ? t->k->params.n : t->k->locals.n, &id) ||
+  if (!loop_parse_id(t, store ? 'b' : 't', store ? t->k->params.n : t->k->locals.n, &id) ||
       !parse_index(t, &index))
     return false;
   const bool acc = !store && parse_reduce(t, &kind);
@@ -220,7 +201,7 @@ static bool parse_write(Parser *t, Stmt **out) {
   return true;
 }
 
-static bool parse_stmt(Parser *t, Stmt **out) {
+static bool parse_stmt(LoopParser *t, Stmt **out) {
   if (tok_eat(t->x, "for")) return parse_for(t, out);
   if (tok_eat(t->x, "if")) return parse_if(t, out);
   if (tok_eat(t->x, "local")) return parse_local(t, out);
@@ -228,7 +209,7 @@ static bool parse_stmt(Parser *t, Stmt **out) {
   return parse_write(t, out);
 }
 
-static bool parse_stmts(Parser *t, Stmt **out) {
+static bool parse_stmts(LoopParser *t, Stmt **out) {
   StmtList l = {0};
   while (!tok_eat(t->x, "}")) {
     Stmt *s = NULL;
@@ -239,7 +220,7 @@ static bool parse_stmts(Parser *t, Stmt **out) {
   return true;
 }
 
-static bool parse_block(Parser *t, Stmt **out) {
+static bool parse_block(LoopParser *t, Stmt **out) {
   if (!tok_expect(t->x, "{")) return false;
   if (++t->depth > MAX_DEPTH) return tok_fail(t->x, "blocks are nested too deep");
   const bool ok = parse_stmts(t, out);
@@ -247,14 +228,15 @@ static bool parse_block(Parser *t, Stmt **out) {
   return ok;
 }
 
-static bool parse_param(Parser *t) {
+static bool parse_param(LoopParser *t) {
   Param q = {.align = 1};
   int id = 0;
-  if (!parse_id(t, 'b', t->k->params.n + 1, &id) || !tok_expect(t->x, ":") ||
-      !parse_dtype(t, &q.dtype))
+  if (!loop_parse_id(t, 'b', t->k->params.n + 1, &id) || !tok_expect(t->x, ":") ||
+      !loop_parse_dtype(t, &q.dtype))
     return false;
   if (id != t->k->params.n) return tok_fail(t->x, "parameters must be numbered in order");
-  if (!tok_expect(t->x, "[") || !parse_size(t, &q.count) || !tok_expect(t->x, "]")) return false;
+  if (!tok_expect(t->x, "[") || !loop_parse_size(t, &q.count) || !tok_expect(t->x, "]"))
+    return false;
   q.access = tok_eat(t->x, "readwrite") ? PA_READWRITE
              : tok_eat(t->x, "read")    ? PA_READ
              : tok_eat(t->x, "write")   ? PA_WRITE
@@ -264,32 +246,33 @@ static bool parse_param(Parser *t) {
   q.scratch = tok_eat(t->x, "scratch");
   q.align = dtype_bytes(q.dtype);
   if (tok_eat(t->x, "align") && !tok_small(t->x, -1, INT_MAX, &q.align)) return false;
-  if (!parse_name(t, &q.name)) return false;
+  if (!loop_parse_name(t, &q.name)) return false;
   kernel_add_param(t->m, t->k, q);
   return true;
 }
 
-static bool parse_local_row(Parser *t) {
+static bool parse_local_row(LoopParser *t) {
   Local l = {0};
   int id = 0;
-  if (!parse_id(t, 't', t->k->locals.n + 1, &id) || !tok_expect(t->x, ":") ||
-      !parse_dtype(t, &l.dtype))
+  if (!loop_parse_id(t, 't', t->k->locals.n + 1, &id) || !tok_expect(t->x, ":") ||
+      !loop_parse_dtype(t, &l.dtype))
     return false;
   if (id != t->k->locals.n) return tok_fail(t->x, "locals must be numbered in order");
-  if (!tok_expect(t->x, "[") || !parse_int(t, &l.count) || !tok_expect(t->x, "]")) return false;
+  if (!tok_expect(t->x, "[") || !loop_parse_int(t, &l.count) || !tok_expect(t->x, "]"))
+    return false;
   l.memory = tok_eat(t->x, "stack")    ? MEM_STACK
              : tok_eat(t->x, "shared") ? MEM_SHARED
              : tok_eat(t->x, "matrix") ? MEM_MATRIX
                                        : MEM_REGS;
   if (l.memory == MEM_REGS && !tok_expect(t->x, "regs")) return false;
   if (tok_eat(t->x, "late") && !tok_small(t->x, 1, MAX_LATE, &l.late)) return false;
-  if (!parse_name(t, &l.name)) return false;
+  if (!loop_parse_name(t, &l.name)) return false;
   kernel_add_local(t->m, t->k, l);
   return true;
 }
 
 /* `local t0 : …` declares; `local t0` alone is a statement. */
-static bool at_local_row(Parser *t) {
+static bool at_local_row(LoopParser *t) {
   const char *start = t->x->s;
   bool yes = tok_eat(t->x, "local") && (tok_skip(t->x), *t->x->s == 't');
   if (yes) {
@@ -301,7 +284,7 @@ static bool at_local_row(Parser *t) {
   return yes;
 }
 
-static bool parse_grain(Parser *t) {
+static bool parse_grain(LoopParser *t) {
   char *end = NULL;
   tok_skip(t->x);
   t->k->grain = strtod(t->x->s, &end);
@@ -310,14 +293,14 @@ static bool parse_grain(Parser *t) {
   return true;
 }
 
-static bool parse_kernel(Parser *t) {
+static bool parse_kernel(LoopParser *t) {
   const char *name = NULL;
   if (!tok_expect(t->x, "kernel") || !tok_word(t->x, &name)) return false;
   t->k = kernel_new(t->m, name, NULL);
   t->k->name = name;
   if (tok_eat(t->x, "flops") && !parse_expr(t, DT_I64, &t->k->flops)) return false;
   if (tok_eat(t->x, "grain") && !parse_grain(t)) return false;
-  if (!parse_loc(t, &t->k->loc) || !tok_expect(t->x, "{")) return false;
+  if (!loop_parse_loc(t, &t->k->loc) || !tok_expect(t->x, "{")) return false;
   while (tok_eat(t->x, "param"))
     if (!parse_param(t)) return false;
   while (at_local_row(t)) {
@@ -330,7 +313,7 @@ static bool parse_kernel(Parser *t) {
 
 Kernel *kernel_parse(Module *m, const char **text, const char *file) {
   TextParser x = text_parser(m->model, *text, file);
-  Parser t = {.m = m, .a = x.a, .p = m->model->pool, .x = &x};
+  LoopParser t = {.m = m, .a = x.a, .p = m->model->pool, .x = &x};
   const int n = m->kernels.n;
   if (!parse_kernel(&t)) {
     m->kernels.n = n;
@@ -341,13 +324,13 @@ Kernel *kernel_parse(Module *m, const char **text, const char *file) {
 }
 
 /* ---- buffers ---- */
-static bool parse_symbol_row(Parser *t) {
+static bool parse_symbol_row(LoopParser *t) {
   int id = -1;
   int64_t lo = 0;
   const Expr *bound = NULL;
-  if (!parse_symbol(t, &id) || !parse_int(t, &lo)) return false;
+  if (!loop_parse_symbol(t, &id) || !loop_parse_int(t, &lo)) return false;
   const bool runtime = tok_eat(t->x, "runtime");
-  if (tok_eat(t->x, "bound") && !parse_size(t, &bound)) return false;
+  if (tok_eat(t->x, "bound") && !loop_parse_size(t, &bound)) return false;
   Symbol *s = expr_symbol(t->p, id);
   s->lo = lo;
   s->runtime = runtime;
@@ -355,24 +338,24 @@ static bool parse_symbol_row(Parser *t) {
   return true;
 }
 
-static bool parse_offset(Parser *t, const Expr **out) {
+static bool parse_offset(LoopParser *t, const Expr **out) {
   return !tok_eat(t->x, "at") ||
-         (tok_expect(t->x, "(") && parse_size(t, out) && tok_expect(t->x, ")"));
+         (tok_expect(t->x, "(") && loop_parse_size(t, out) && tok_expect(t->x, ")"));
 }
 
-static bool parse_ref(Parser *t, BufRef *r) {
+bool loop_parse_ref(LoopParser *t, BufRef *r) {
   *r = (BufRef){.buffer = -1};
   if (tok_eat(t->x, "-")) return true;
-  return parse_id(t, 'b', t->m->buffers.n, &r->buffer) && parse_offset(t, &r->offset);
+  return loop_parse_id(t, 'b', t->m->buffers.n, &r->buffer) && parse_offset(t, &r->offset);
 }
 
-static const ConstData *find_const(Parser *t, int id) {
+static const ConstData *find_const(LoopParser *t, int id) {
   for (int i = 0; i < t->m->model->consts.n; i++)
     if (t->m->model->consts.data[i]->id == id) return t->m->model->consts.data[i];
   return NULL;
 }
 
-static bool parse_values(Parser *t, Buffer *b) {
+static bool parse_values(LoopParser *t, Buffer *b) {
   Vec(double) v = {0};
   while (!tok_eat(t->x, "}")) {
     char *end = NULL;
@@ -396,7 +379,7 @@ static bool parse_values(Parser *t, Buffer *b) {
   return true;
 }
 
-static bool parse_weight(Parser *t, Buffer *b) {
+static bool parse_weight(LoopParser *t, Buffer *b) {
   if (tok_eat(t->x, "{")) return parse_values(t, b);
   int id = 0;
   if (!tok_expect(t->x, "#") || !tok_small(t->x, -1, INT_MAX, &id)) return false;
@@ -406,7 +389,7 @@ static bool parse_weight(Parser *t, Buffer *b) {
   return b->data || tok_fail(t->x, "there is no constant #%d", id);
 }
 
-static bool parse_input(Parser *t, Buffer *b) {
+static bool parse_input(LoopParser *t, Buffer *b) {
   b->kind = BUF_INPUT;
   if (!tok_small(t->x, -1, INT_MAX, &b->index)) return false;
   if (!tok_eat(t->x, "default")) return true;
@@ -415,210 +398,50 @@ static bool parse_input(Parser *t, Buffer *b) {
   return true;
 }
 
-static bool parse_heap(Parser *t, Buffer *b) {
+static bool parse_heap(LoopParser *t, Buffer *b) {
   b->kind = BUF_HEAP;
-  return parse_symbol(t, &b->address) && parse_symbol(t, &b->room) &&
+  return loop_parse_symbol(t, &b->address) && loop_parse_symbol(t, &b->room) &&
          (!tok_eat(t->x, "output") || tok_small(t->x, -1, INT_MAX, &b->index));
 }
 
-static bool parse_kind(Parser *t, Buffer *b) {
+static bool parse_kind(LoopParser *t, Buffer *b) {
   if (tok_eat(t->x, "input")) return parse_input(t, b);
   if (tok_eat(t->x, "unset")) return b->kind = BUF_UNSET, true;
   if (tok_eat(t->x, "output")) return b->kind = BUF_OUTPUT, tok_small(t->x, -1, INT_MAX, &b->index);
   if (tok_eat(t->x, "weight")) return b->kind = BUF_WEIGHT, parse_weight(t, b);
   if (tok_eat(t->x, "arena")) return b->kind = BUF_ARENA, true;
-  if (tok_eat(t->x, "view")) return b->kind = BUF_VIEW, parse_id(t, 'b', t->m->buffers.n, &b->base);
+  if (tok_eat(t->x, "view"))
+    return b->kind = BUF_VIEW, loop_parse_id(t, 'b', t->m->buffers.n, &b->base);
   if (tok_eat(t->x, "heap")) return parse_heap(t, b);
   return tok_fail(t->x, "expected input, output, weight, arena, view, unset or heap");
 }
 
-static bool parse_buffer(Parser *t) {
+static bool parse_buffer(LoopParser *t) {
   Buffer b = {.index = -1, .base = -1, .inplace_of = -1, .address = -1, .room = -1};
-  if (!parse_id(t, 'b', t->m->buffers.n + 1, &b.id) || !tok_expect(t->x, ":") ||
-      !parse_dtype(t, &b.dtype))
+  if (!loop_parse_id(t, 'b', t->m->buffers.n + 1, &b.id) || !tok_expect(t->x, ":") ||
+      !loop_parse_dtype(t, &b.dtype))
     return false;
   if (b.id != t->m->buffers.n) return tok_fail(t->x, "buffers must be numbered in order");
-  if (!tok_expect(t->x, "[") || !parse_size(t, &b.count) || !tok_expect(t->x, "]") ||
+  if (!tok_expect(t->x, "[") || !loop_parse_size(t, &b.count) || !tok_expect(t->x, "]") ||
       !tok_expect(t->x, "="))
     return false;
   if (!parse_kind(t, &b) || !parse_offset(t, &b.offset)) return false;
-  if (tok_eat(t->x, "inplace") && !parse_id(t, 'b', t->m->buffers.n, &b.inplace_of)) return false;
-  if (!parse_name(t, &b.name)) return false;
+  if (tok_eat(t->x, "inplace") && !loop_parse_id(t, 'b', t->m->buffers.n, &b.inplace_of))
+    return false;
+  if (!loop_parse_name(t, &b.name)) return false;
   vec_push(t->a, &t->m->buffers, b);
-  return true;
-}
-
-/* ---- steps ---- */
-static bool parse_steps(Parser *t, Step **out);
-
-static bool parse_step_block(Parser *t, Step **out) {
-  if (!tok_expect(t->x, "{")) return false;
-  if (++t->depth > MAX_DEPTH) return tok_fail(t->x, "blocks are nested too deep");
-  const bool ok = parse_steps(t, out);
-  t->depth--;
-  return ok;
-}
-
-static bool parse_call(Parser *t, Step **out) {
-  const char *name = NULL;
-  if (!tok_word(t->x, &name) || !tok_expect(t->x, "(")) return false;
-  Step *s = *out = step_new(t->m, STEP_KERNEL, NULL);
-  for (int i = 0; i < t->m->kernels.n; i++)
-    if (strcmp(t->m->kernels.data[i]->name, name) == 0) s->call.kernel = t->m->kernels.data[i];
-  if (!s->call.kernel) return tok_fail(t->x, "there is no kernel %s", name);
-  Vec(BufRef) args = {0};
-  while (!tok_eat(t->x, ")")) {
-    BufRef r = {0};
-    if ((args.n && !tok_expect(t->x, ",")) || !parse_ref(t, &r)) return false;
-    vec_push(t->a, &args, r);
-  }
-  s->call.args = args.data;
-  s->call.n_args = args.n;
-  return true;
-}
-
-static bool parse_tensor(Parser *t, TensorRef *r) {
-  *r = (TensorRef){.buf = {.buffer = -1}};
-  if (tok_eat(t->x, "-")) return true;
-  Vec(const Expr *) dims = {0};
-  if (!parse_dtype(t, &r->dtype) || !tok_expect(t->x, "[")) return false;
-  while (!tok_eat(t->x, "]")) {
-    const Expr *e = NULL;
-    if ((dims.n && !tok_expect(t->x, ",")) || !parse_size(t, &e)) return false;
-    vec_push(t->a, &dims, e);
-  }
-  if (dims.n > MAX_RANK) return tok_fail(t->x, "too many dimensions");
-  r->rank = dims.n;
-  r->dims = dims.data;
-  return parse_ref(t, &r->buf);
-}
-
-static bool parse_tensors(Parser *t, const TensorRef **out, int *n) {
-  Vec(TensorRef) v = {0};
-  if (!tok_expect(t->x, "(")) return false;
-  while (!tok_eat(t->x, ")")) {
-    TensorRef r = {0};
-    if ((v.n && !tok_expect(t->x, ";")) || !parse_tensor(t, &r)) return false;
-    vec_push(t->a, &v, r);
-  }
-  *out = v.data;
-  *n = v.n;
-  return true;
-}
-
-static bool parse_words(Parser *t, Step *s) {
-  Vec(int64_t) v = {0};
-  if (!tok_expect(t->x, "words") || !tok_expect(t->x, "{")) return false;
-  while (!tok_eat(t->x, "}")) {
-    int64_t w = 0;
-    if ((v.n && !tok_expect(t->x, ",")) || !parse_int(t, &w)) return false;
-    vec_push(t->a, &v, w);
-  }
-  s->ext.words = v.data;
-  s->ext.n_words = v.n;
-  return true;
-}
-
-static const ExternRow *find_extern(const char *symbol) {
-  for (int i = 0; i < op_row_count; i++)
-    if (op_rows[i].ext && strcmp(op_rows[i].ext->symbol, symbol) == 0) return op_rows[i].ext;
-  return NULL;
-}
-
-static bool parse_extern(Parser *t, Step **out) {
-  const char *name = NULL;
-  Step *s = *out = step_new(t->m, STEP_EXTERN, NULL);
-  if (!tok_word(t->x, &name)) return false;
-  s->ext.row = find_extern(name);
-  if (!s->ext.row) return tok_fail(t->x, "there is no runtime function %s", name);
-  if (!parse_tensors(t, &s->ext.ins, &s->ext.n_ins) || !tok_expect(t->x, "->") ||
-      !parse_tensors(t, &s->ext.outs, &s->ext.n_outs))
-    return false;
-  return parse_words(t, s) &&
-         (!tok_eat(t->x, "scratch") || parse_id(t, 'b', t->m->buffers.n, &s->ext.scratch));
-}
-
-static bool parse_copy(Parser *t, Step **out) {
-  Step *s = *out = step_new(t->m, STEP_COPY, NULL);
-  return parse_ref(t, &s->copy.src) && tok_expect(t->x, "->") && parse_ref(t, &s->copy.dst) &&
-         tok_expect(t->x, "count") && parse_size(t, &s->copy.count);
-}
-
-static bool parse_if_step(Parser *t, Step **out) {
-  Step *s = *out = step_new(t->m, STEP_IF, NULL);
-  return parse_ref(t, &s->branch.cond) && parse_loc(t, &s->loc) &&
-         parse_step_block(t, &s->branch.then) &&
-         (!tok_eat(t->x, "else") || parse_step_block(t, &s->branch.otherwise));
-}
-
-static bool parse_loop_step(Parser *t, Step **out) {
-  Step *s = *out = step_new(t->m, STEP_LOOP, NULL);
-  if (!tok_expect(t->x, "cond") || !parse_ref(t, &s->loop.cond)) return false;
-  if (tok_eat(t->x, "iter") && !parse_symbol(t, &s->loop.iter)) return false;
-  if (tok_eat(t->x, "trips") && !parse_symbol(t, &s->loop.trips)) return false;
-  if (tok_eat(t->x, "limit") && !parse_size(t, &s->loop.trip)) return false;
-  return parse_loc(t, &s->loc) && parse_step_block(t, &s->loop.body);
-}
-
-static bool parse_sym_step(Parser *t, Step **out) {
-  Step *s = *out = step_new(t->m, STEP_SYM, NULL);
-  if (!parse_symbol(t, &s->sym.id)) return false;
-  if (tok_eat(t->x, "from") ? !parse_ref(t, &s->sym.src)
-                            : !tok_expect(t->x, "=") || !parse_size(t, &s->sym.value))
-    return false;
-  if (tok_eat(t->x, "length"))
-    s->sym.index = IX_LENGTH;
-  else if (tok_eat(t->x, "index"))
-    s->sym.index = tok_eat(t->x, "positive") ? IX_FROM_0 : IX_WRAPS;
-  return (!tok_eat(t->x, "min") || parse_size(t, &s->sym.lo)) &&
-         (!tok_eat(t->x, "max") || parse_size(t, &s->sym.hi));
-}
-
-static bool parse_check_step(Parser *t, Step **out) {
-  DimAssume *x = &(*out = step_new(t->m, STEP_CHECK, NULL))->check;
-  for (x->kind = ASSUME_EQUAL; x->kind <= ASSUME_MULTIPLE; x->kind++)
-    if (tok_eat(t->x, assume_name(x->kind)))
-      return parse_size(t, &x->a) && tok_expect(t->x, ",") && parse_size(t, &x->b) &&
-             parse_name(t, &x->what);
-  return tok_fail(t->x, "expected the kind of a check");
-}
-
-static bool parse_room_step(Parser *t, Step **out) {
-  Step *s = *out = step_new(t->m, STEP_ROOM, NULL);
-  return parse_id(t, 'b', t->m->buffers.n, &s->room.buffer) && tok_expect(t->x, "count") &&
-         parse_size(t, &s->room.count) && (!tok_eat(t->x, "keep") || parse_size(t, &s->room.keep));
-}
-
-static bool parse_step(Parser *t, Step **out) {
-  if (tok_eat(t->x, "call")) return parse_call(t, out);
-  if (tok_eat(t->x, "extern")) return parse_extern(t, out);
-  if (tok_eat(t->x, "copy")) return parse_copy(t, out);
-  if (tok_eat(t->x, "if")) return parse_if_step(t, out);
-  if (tok_eat(t->x, "loop")) return parse_loop_step(t, out);
-  if (tok_eat(t->x, "sym")) return parse_sym_step(t, out);
-  if (tok_eat(t->x, "check")) return parse_check_step(t, out);
-  if (tok_eat(t->x, "room")) return parse_room_step(t, out);
-  return tok_fail(t->x, "expected a step");
-}
-
-static bool parse_steps(Parser *t, Step **out) {
-  while (!tok_eat(t->x, "}")) {
-    if (!parse_step(t, out) || !parse_loc(t, &(*out)->loc)) return false;
-    if ((*out)->kind == STEP_KERNEL && !(*out)->loc) (*out)->loc = (*out)->call.kernel->loc;
-    out = &(*out)->next;
-  }
   return true;
 }
 
 /* ---- modules ---- */
 /* ` : f32[$n,4] "x"`: the program's interface, which the graph of the model keeps. */
-static bool parse_interface(Parser *t, bool inputs) {
+static bool parse_interface(LoopParser *t, bool inputs) {
   Model *const m = t->m->model;
   Value *v = value_new(m, NULL);
   if (!frame_parse_type(t->x, v)) return false;
   if (v->kind != TY_TENSOR || v->dtype == DT_NONE || v->rank < 0)
     return tok_fail(t->x, "inputs and outputs of a program are tensors");
-  if (!parse_name(t, &v->name)) return false;
+  if (!loop_parse_name(t, &v->name)) return false;
   if (!m->main) m->main = graph_new(m, NULL, "main");
   if (inputs) {
     vec_push(t->a, &m->main->inputs, v);
@@ -632,11 +455,11 @@ static bool parse_interface(Parser *t, bool inputs) {
   return frame_parse_list(t->x, m->main, true);
 }
 
-static bool parse_ids(Parser *t, bool inputs) {
+static bool parse_ids(LoopParser *t, bool inputs) {
   tok_skip(t->x);
   while (*t->x->s == 'b' && isdigit((unsigned char)t->x->s[1])) {
     int id = 0;
-    if (!parse_id(t, 'b', t->m->buffers.n, &id)) return false;
+    if (!loop_parse_id(t, 'b', t->m->buffers.n, &id)) return false;
     if (inputs)
       vec_push(t->a, &t->m->inputs, id);
     else
@@ -648,13 +471,13 @@ static bool parse_ids(Parser *t, bool inputs) {
   return true;
 }
 
-static bool parse_plan(Parser *t) {
-  return parse_size(t, &t->m->arena_bytes) && tok_expect(t->x, "scratch") &&
-         parse_size(t, &t->m->scratch_bytes) && tok_expect(t->x, "lower") &&
-         parse_int(t, &t->m->arena_lower_bound);
+static bool parse_plan(LoopParser *t) {
+  return loop_parse_size(t, &t->m->arena_bytes) && tok_expect(t->x, "scratch") &&
+         loop_parse_size(t, &t->m->scratch_bytes) && tok_expect(t->x, "lower") &&
+         loop_parse_int(t, &t->m->arena_lower_bound);
 }
 
-static bool parse_module(Parser *t) {
+static bool parse_module(LoopParser *t) {
   if (!tok_expect(t->x, "module")) return false;
   if (tok_eat(t->x, "threads") && !tok_small(t->x, -1, INT_MAX, &t->m->max_threads)) return false;
   if (!tok_expect(t->x, "{")) return false;
@@ -667,24 +490,24 @@ static bool parse_module(Parser *t) {
   if (tok_eat(t->x, "arena") && !parse_plan(t)) return false;
   while (tok_at(t->x, "kernel"))
     if (!parse_kernel(t)) return false;
-  return tok_expect(t->x, "steps") && tok_expect(t->x, "{") && parse_steps(t, &t->m->steps) &&
+  return tok_expect(t->x, "steps") && tok_expect(t->x, "{") && loop_parse_steps(t, &t->m->steps) &&
          tok_expect(t->x, "}");
 }
 
-static Parser parser_of(TextParser *x) {
-  return (Parser){.m = module_new(x->m), .a = x->a, .p = x->m->pool, .x = x};
+static LoopParser parser_of(TextParser *x) {
+  return (LoopParser){.m = module_new(x->m), .a = x->a, .p = x->m->pool, .x = x};
 }
 
 Module *module_parse(Model *model, const char *text, const char *file) {
   TextParser x = text_parser(model, text, file);
-  Parser t = parser_of(&x);
+  LoopParser t = parser_of(&x);
   if (!frame_number_symbols(&x) || !parse_module(&t)) return NULL;
   tok_skip(&x);
   return !*x.s || tok_fail(&x, "text behind the module") ? t.m : NULL;
 }
 
 Module *module_parse_at(TextParser *x) {
-  Parser t = parser_of(x);
+  LoopParser t = parser_of(x);
   t.whole = true;
   return parse_module(&t) ? t.m : NULL;
 }
