@@ -8,6 +8,9 @@
 
 /* kernels/strips.c */
 typedef enum StripChoice { STRIPS_AUTO, STRIPS_NONE, STRIPS_ALL } StripChoice;
+/* form/checkpoint.c: what is computed again instead of being kept, where gradients are. What costs
+ * next to nothing; as much as one more forward part of a training step takes; nothing. */
+typedef enum CheckpointChoice { CHECKPOINT_AUTO, CHECKPOINT_SQRT, CHECKPOINT_OFF } CheckpointChoice;
 typedef struct PassCtx {
   Model *model;   /* graph level */
   Module *module; /* loop level: set by `lower`; NULL before */
@@ -24,6 +27,8 @@ typedef struct PassCtx {
   bool winograd;
   int winograd_size; /* of its tiles where it is faster: 2, 4 or 6; 0: 2 or 4, by cost */
   StripChoice strips;
+  CheckpointChoice checkpoint;
+  int64_t max_arena;             /* bytes that arena and scratch of one thread may take; 0: any */
   const struct Tuning *tuning;   /* choices to take instead of the model's (choice.h), or NULL */
   struct DecisionLog *decisions; /* where choices are noted, or NULL */
   /* Runs a program of constants, compiled for the target: data of inputs and outputs by position.

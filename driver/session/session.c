@@ -237,6 +237,22 @@ bool session_tuning(Session *s, const char *path, Tuning **out) {
   return *out != NULL;
 }
 
+/* --recompute, --max-arena */
+static bool set_checkpoint(const Options *o, PassCtx *c) {
+  static const char *const names[] = {"auto", "sqrt", "off"};
+  size_t most = 0;
+  int k = 0;
+  while (o->recompute && k < 3 && strcmp(o->recompute, names[k]) != 0) k++;
+  if (k == 3)
+    return usage_error("--recompute: '%s' is none of auto, sqrt and off", o->recompute), false;
+  if (o->max_arena && !args_size("--max-arena", o->max_arena, &most)) return false;
+  if (o->max_arena && o->recompute)
+    return usage_error("--max-arena decides what is computed again: leave --recompute out"), false;
+  c->checkpoint = (CheckpointChoice)k;
+  c->max_arena = (int64_t)most;
+  return true;
+}
+
 /* --winograd, --no-winograd */
 static bool set_winograd(const Options *o, PassCtx *c) {
   static const char *const names[] = {"auto", "2", "4", "6", "off"};
@@ -278,7 +294,7 @@ bool session_passes(Session *s, unsigned needs) {
   c.n_in_place = o->in_place.n;
   if (o->cache && !args_number("--cache", o->cache, 1, INT32_MAX, &c.cache_room)) return false;
   if (!index_choice(o->indices, &c.clamp_indices) || !set_winograd(o, &c) || !set_tf32(s, &c) ||
-      !strip_choice(o->strips, &c.strips))
+      !set_checkpoint(o, &c) || !strip_choice(o->strips, &c.strips))
     return false;
   const PassOptions p = {.passes = s->passes ? s->passes : o->passes,
                          .disabled = o->disabled.v,

@@ -39,6 +39,10 @@ typedef struct Layout {
   int16_t fill; /* what the halo is made of */
 } Layout;
 
+/* Whether fuse stores a value: as it finds right, or as it did in the kernels whose bits are to stay
+ * (form/checkpoint.c). */
+typedef enum ValueForm { FORM_FREE, FORM_STORED, FORM_INLINED } ValueForm;
+
 struct Value {
   int id;           /* %id in texts; unique in the model */
   const char *name; /* ONNX name, may be NULL */
@@ -53,8 +57,9 @@ struct Value {
   const Expr *const *contents;
   Layout layout;
   bool inlined; /* never materialised: consumers call its elem (set by the fusion pass) */
-  Value *init;  /* input of the main graph: the constant that it is where the caller gives none */
-  bool pinned;  /* and no other value may be given: sizes were computed from it */
+  ValueForm form;
+  Value *init; /* input of the main graph: the constant that it is where the caller gives none */
+  bool pinned; /* and no other value may be given: sizes were computed from it */
 };
 
 /* Sequences and optionals of tensors; numbers of BurinListInfo.kind (runtime/abi.h). */
@@ -231,6 +236,8 @@ struct Model {
   const ConstData *missing;
   bool zeros;
   const char *todo;         /* passes that remain of its pipeline, "a,b"; NULL: nobody knows */
+  bool scheduled;           /* its order is such that little memory is needed */
+  bool differentiated;      /* it has gradients: much is read again late */
   bool fused;               /* it is decided which values are stored, */
   bool laid_out;            /* and how they lie in memory (`holds fused laid_out`) */
   const Graph *read_region; /* graph of what it says regions assume, until inference finds theirs */

@@ -196,6 +196,7 @@ typedef struct Buffer {
   int base;              /* VIEW: the buffer it lies in */
   int inplace_of;        /* ARENA: may take this one's place (its last reader writes it), or -1 */
   const char *name;      /* for dumps */
+  const Value *value;    /* ARENA: of the graph, which lies in it; or NULL */
   int address, room;     /* HEAP: symbols that hold where it lies, and how many bytes it has */
 } Buffer;
 

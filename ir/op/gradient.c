@@ -187,6 +187,7 @@ bool build_gradients(Build *b, int n_y, Value *const *ys, Value *const *gys, int
                      Value *const *xs, Value **dxs) {
   GradientWalk w = find_way(b->m, b->g, n_y, ys, n_x, xs);
   if (!all_have_rules(b->m, &w)) return false;
+  b->m->differentiated = true;
   const Loc *const loc = b->loc;
   for (int k = 0; k < n_y; k++) {
     if (!w.reached[ys[k]->id] || !gys[k]) continue;

@@ -59,7 +59,9 @@ static void place_arena(Lower *l, Place *pl, const Value *v) {
   const Expr *count;
   strides_of(l->m, v, pl->stride, &pl->base, &count);
   pl->offset = ex_i64(l->p, 0);
-  pl->buffer = module_add_memory(l->mod, v->dtype, count, NULL)->id;
+  Buffer *const b = module_add_memory(l->mod, v->dtype, count, NULL);
+  b->value = v;
+  pl->buffer = b->id;
   pl->dense = layout_is_row_major(v);
   pl->fill = v->layout.fill;
   for (int d = 0; d < v->rank && v->layout.halo_lo; d++) {

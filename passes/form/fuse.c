@@ -231,6 +231,15 @@ static bool is_dequantized_bytes(const Value *v) {
          v->dtype == DT_F32;
 }
 
+/* Where v is stored or not, the bits are the same: no sum moves into another loop. */
+static bool same_bits_inlined(const Fuse *f, const Root *alone) {
+  const Vec(Root *) *rs = (const void *)&f->readers[alone->v->id];
+  if (alone->anchor || has_reduce(alone)) return false;
+  for (int i = 0; i < rs->n; i++)
+    if (has_reduce(rs->data[i])) return false;
+  return true;
+}
+
 /* Tries to inline v into all its readers; on success they hold the new expressions. */
 static bool try_inline(Fuse *f, Value *v) {
   const bool contraction = node_is_contraction(v->def);
@@ -247,14 +256,18 @@ static bool try_inline(Fuse *f, Value *v) {
   }
   rs->n = live;
   if (!live || (contraction && live > 1)) return false;
+  const bool fixed = v->form == FORM_INLINED;
   Root *alone = root_new(f, v);
+  if (contraction && v->form == FORM_STORED) return false;
   if (!contraction && !root_build(f, alone)) return false;
+  if (v->form == FORM_STORED && !same_bits_inlined(f, alone)) return false;
   /* a running sum is one only where its index runs */
   if (!contraction && expr_has_scan(f->p, alone->exprs[0])) return false;
   if (!contraction && has_reduce(alone) && hinders_epilogue(f, v)) return false;
   const bool bytes = is_dequantized_bytes(v),
              narrower = !contraction && (bytes || ends_narrower(f, v, v, 0));
-  if (!contraction && blocked && !has_reduce(alone) && ends_epilogue(f, v, v, 0) && !narrower)
+  if (!contraction && blocked && !has_reduce(alone) && ends_epilogue(f, v, v, 0) && !narrower &&
+      !fixed)
     return false;
   Root *trial = ARENA_ARRAY(f->a, Root, live);
   v->inlined = true;
@@ -274,7 +287,7 @@ static bool try_inline(Fuse *f, Value *v) {
   for (int i = 0; i < live; i++)
     stay += trip * expr_extent_guess(f->p, value_count(f->p, v)) /
             (narrower || (v->def->op->flags & OF_INDEX_ONLY) ? 1 : live);
-  if (!contraction && !value_is_view(v)) ok = ok && after <= stay;
+  if (!contraction && !value_is_view(v)) ok = ok && (fixed || after <= stay);
   if (!ok) {
     v->inlined = false;
     return false;

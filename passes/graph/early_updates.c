@@ -1,6 +1,8 @@
-/* What only outputs in place hang on (gradients and updates of a training step) is computed behind all
- * else, and as early as it can be: behind what it reads, and behind the last reader of the input that
- * it is written over. So gradients die early, and a run that fails has changed nothing. Needs to know what is inlined, since that reads where it is read. */
+/* Updates in place (of a training step) are computed behind all that other outputs need, and as early as
+ * they can be: behind what they read, and behind the last reader of the input that they are written over.
+ * So gradients die early, and a run that fails has changed nothing. Needs to know what is inlined, since
+ * that reads where it is read. */
+#include "passes/build/kernel.h"
 #include "passes/graph/rewrite.h"
 
 #include <stdlib.h>
@@ -11,6 +13,7 @@ typedef struct Early {
   int n;        /* nodes */
   int *at;      /* of each node: it comes behind the one that stood here; its own place: it stays */
   bool *only;   /* only outputs in place hang on it */
+  bool *update; /* such an output, or what is computed for it element by element */
   int *of;      /* by value id: place of the node that makes it, -1 */
   int *last;    /* by value id: the last place where it is read so far */
   Value **over; /* by value id: the input that it is written over, or NULL */
@@ -79,6 +82,16 @@ static bool find_only(const Early *e, const Node *n) {
   return true;
 }
 
+/* Others keep their order, in which each gradient follows those that it is computed from. */
+static bool is_update(const Early *e, const Node *n) {
+  if (!e->only[n->mark] || !node_is_elementwise(n) || !n->out[0]) return false;
+  const Value *v = n->out[0];
+  const NodeVec *of = &e->uses->of[v->id];
+  for (int i = 0; i < of->n; i++)
+    if (!e->update[of->data[i]->mark] || !value_same_shape(v, of->data[i]->out[0])) return false;
+  return of->n > 0 || e->over[v->id];
+}
+
 /* The node comes behind what its tree reads, and behind who else reads what it is written over. */
 static void place_node(Early *e, int i) {
   const Node *n = e->g->nodes.data[i];
@@ -88,7 +101,7 @@ static void place_node(Early *e, int i) {
     node_any_read(n, follow, e);
     return;
   }
-  if (e->only[i]) {
+  if (e->update[i] || (e->only[i] && i < e->floor)) {
     e->bound = e->floor;
     node_any_read(n, look, e);
     forget(e);
@@ -150,10 +163,11 @@ bool pass_early_updates(PassCtx *c) {
     if (in_place_is_whole(x)) e.over[g->outputs.data[x->output]->id] = g->inputs.data[x->input];
     any |= in_place_is_whole(x);
   }
-  if (!any) return true;
+  if (!any || m->scheduled) return true;
   e.uses = graph_uses(g, a);
   e.at = ARENA_ARRAY(a, int, e.n);
   e.only = ARENA_ARRAY(a, bool, e.n);
+  e.update = ARENA_ARRAY(a, bool, e.n);
   e.seen = ARENA_ARRAY(a, bool, e.n);
   e.of = ARENA_ARRAY(a, int, m->next_value);
   e.last = ARENA_ARRAY(a, int, m->next_value);
@@ -162,7 +176,10 @@ bool pass_early_updates(PassCtx *c) {
     for (int k = 0; k < g->nodes.data[i]->n_out; k++)
       if (g->nodes.data[i]->out[k]) e.of[g->nodes.data[i]->out[k]->id] = i;
   for (int i = 0; i < e.n; i++) g->nodes.data[i]->mark = i;
-  for (int i = e.n - 1; i >= 0; i--) e.only[i] = find_only(&e, g->nodes.data[i]);
+  for (int i = e.n - 1; i >= 0; i--) {
+    e.only[i] = find_only(&e, g->nodes.data[i]);
+    e.update[i] = is_update(&e, g->nodes.data[i]);
+  }
   e.floor = -1;
   for (int i = 0; i < e.n; i++)
     if (!e.only[i] && !is_inlined(g->nodes.data[i])) e.floor = i;

@@ -149,16 +149,16 @@ bool grad_matmul(Gradient *s) {
   Value *a = vx ? build_unsqueeze(b, x, 0) : x, *c = vy ? build_unsqueeze(b, y, 1) : y;
   if (!b->ok) return false;
   g = build_cast(b, g, n->out[0]->dtype);
-  if (gradient_wants_in(s, 0)) {
-    Value *d = build2(b, "MatMul", g, build_swap_last(b, build_cast(b, c, g->dtype)));
-    if (!b->ok || !give_product(s, 0, build_sum_to(b, d, a))) return false;
+  if (gradient_wants_in(s, 1)) { /* mostly weights: first, as of Conv */
+    Value *wide = build_cast(b, a, g->dtype);
+    Value *d = c->rank == 2 && a->rank == g->rank
+                   ? second_of_matrix(b, wide, g)
+                   : build_sum_to(b, build2(b, "MatMul", build_swap_last(b, wide), g), c);
+    if (!b->ok || !give_product(s, 1, d)) return false;
   }
-  if (!gradient_wants_in(s, 1)) return true;
-  Value *wide = build_cast(b, a, g->dtype);
-  Value *d = c->rank == 2 && a->rank == g->rank
-                 ? second_of_matrix(b, wide, g)
-                 : build_sum_to(b, build2(b, "MatMul", build_swap_last(b, wide), g), c);
-  return b->ok && give_product(s, 1, d);
+  if (!gradient_wants_in(s, 0)) return true;
+  Value *d = build2(b, "MatMul", g, build_swap_last(b, build_cast(b, c, g->dtype)));
+  return b->ok && give_product(s, 0, build_sum_to(b, d, a));
 }
 
 static Value *gemm(Build *b, Value *x, bool tx, Value *y, bool ty, double alpha) {
@@ -174,19 +174,18 @@ bool grad_gemm(Gradient *s) {
   const bool ta = node_int(n, "transA", 0) != 0, tb = node_int(n, "transB", 0) != 0;
   const double alpha = node_float(n, "alpha", 1), beta = node_float(n, "beta", 1);
   Value *g = s->g[0], *x = n->in[0], *y = n->in[1];
-  if (gradient_wants_in(s, 0)) {
-    Value *w = build_cast(b, y, g->dtype);
-    if (!give_product(s, 0, ta ? gemm(b, w, tb, g, true, alpha) : gemm(b, g, false, w, !tb, alpha)))
-      return false;
-  }
   if (gradient_wants_in(s, 1)) {
     Value *w = build_cast(b, x, g->dtype);
     if (!give_product(s, 1, tb ? gemm(b, g, true, w, ta, alpha) : gemm(b, w, !ta, g, false, alpha)))
       return false;
   }
-  if (!gradient_wants_in(s, 2)) return true;
-  if (beta != 1) g = build2(b, "Mul", g, build_scalar(b, g->dtype, beta));
-  return gradient_give_in(s, 2, g);
+  if (gradient_wants_in(s, 2)) {
+    Value *d = beta != 1 ? build2(b, "Mul", g, build_scalar(b, g->dtype, beta)) : g;
+    if (!b->ok || !gradient_give_in(s, 2, d)) return false;
+  }
+  if (!gradient_wants_in(s, 0)) return true;
+  Value *w = build_cast(b, y, g->dtype);
+  return give_product(s, 0, ta ? gemm(b, w, tb, g, true, alpha) : gemm(b, g, false, w, !tb, alpha));
 }
 
 /* ---- Einsum: the gradient of an operand is the Einsum of g and the other operands into its labels.

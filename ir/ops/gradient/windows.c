@@ -179,20 +179,21 @@ static Value *channel_sum(Build *b, Value *g) {
   return build_sum(b, g, n, axes, false);
 }
 
+/* Weights first: their gradient is the last reader of the data, in whose memory the data's gradient can
+ * lie. */
 bool grad_conv(Gradient *s) {
   ConvInfo i;
   const Node *n = s->n;
-  Value *g = s->g[0];
+  Value *g = s->g[0], *d;
   if (!info_of(s, &i)) return false;
-  if (gradient_wants_in(s, 0)) {
-    Value *d = data_gradient(s, &i, g);
-    if (!d || !gradient_give(s, n->in[0], d)) return false;
-  }
   if (gradient_wants_in(s, 1)) {
-    Value *d = weight_gradient(s, &i, n->in[0], g, i.c_in, i.c_out);
+    d = weight_gradient(s, &i, n->in[0], g, i.c_in, i.c_out);
     if (!d || !gradient_give(s, n->in[1], d)) return false;
   }
-  return !gradient_wants_in(s, 2) || gradient_give(s, n->in[2], channel_sum(s->b, g));
+  if (gradient_wants_in(s, 2) && !gradient_give(s, n->in[2], channel_sum(s->b, g))) return false;
+  if (!gradient_wants_in(s, 0)) return true;
+  d = data_gradient(s, &i, g);
+  return d && gradient_give(s, n->in[0], d);
 }
 
 /* The places that strides and output_padding left without a window are cut off g. */
@@ -202,23 +203,21 @@ bool grad_conv_transpose(Gradient *s) {
   Build *b = s->b;
   Value *g = s->g[0];
   if (!info_of(s, &i)) return false;
-  if (gradient_wants_in(s, 0)) {
-    Attr attrs[4];
-    conv_attrs(b->m->arena, &i, attrs);
-    Value *d = build_op(b, "Conv", 2, (Value *[]){g, n->in[1]}, 4, attrs);
-    for (int k = 2; b->ok && k < d->rank; k++) {
-      int64_t have, want;
-      if (expr_is_const(d->dims[k], &have) && expr_is_const(n->in[0]->dims[k], &want) &&
-          have > want)
-        d = build_slice(b, d, k, 0, want);
-    }
-    if (!b->ok || !gradient_give(s, n->in[0], d)) return false;
-  }
   if (gradient_wants_in(s, 1)) {
     Value *d = weight_gradient(s, &i, g, n->in[0], i.c_out, i.c_in);
     if (!d || !gradient_give(s, n->in[1], d)) return false;
   }
-  return !gradient_wants_in(s, 2) || gradient_give(s, n->in[2], channel_sum(b, g));
+  if (gradient_wants_in(s, 2) && !gradient_give(s, n->in[2], channel_sum(b, g))) return false;
+  if (!gradient_wants_in(s, 0)) return true;
+  Attr attrs[4];
+  conv_attrs(b->m->arena, &i, attrs);
+  Value *d = build_op(b, "Conv", 2, (Value *[]){g, n->in[1]}, 4, attrs);
+  for (int k = 2; b->ok && k < d->rank; k++) {
+    int64_t have, want;
+    if (expr_is_const(d->dims[k], &have) && expr_is_const(n->in[0]->dims[k], &want) && have > want)
+      d = build_slice(b, d, k, 0, want);
+  }
+  return b->ok && gradient_give(s, n->in[0], d);
 }
 
 /* ---- poolings ---- */
