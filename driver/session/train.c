@@ -17,6 +17,7 @@ bool session_train(Session *s) {
                        .optimizer = o->optimizer,
                        .trainable = o->trainable,
                        .accumulate = (int)accumulate,
-                       .seed = (uint64_t)seed};
+                       .seed = (uint64_t)seed,
+                       .precision = o->precision};
   return train_step(s->model, &t);
 }

@@ -93,7 +93,7 @@ static bool is_f32(const Options *o) { return is_precision(o, "f32"); }
 
 /* --precision asks for other layers than the model has. */
 static bool narrows(const Options *o) {
-  return o->precision && !is_f32(o) && !is_precision(o, "tf32");
+  return o->precision && !o->train && !is_f32(o) && !is_precision(o, "tf32");
 }
 
 /* Layers are changed before the model is compiled, by measurement or rule. */

@@ -22,7 +22,8 @@ typedef struct Walk {
   int now; /* unit */
   int *seen, stamp;
   int n_again, depth;
-  int stuck; /* a value that cannot be computed again, or -1 */
+  int outer; /* value that a unit needed first */
+  int stuck; /* a value that has to stay, or -1 */
   Schedule *s;
 } Walk;
 
@@ -85,8 +86,8 @@ static bool give_way(Walk *p) {
   for (int k = 0; k < p->u->n_stored; k++) {
     if (!may_go(p, k)) continue;
     const int next = next_use(p, k);
-    if (next >= 0 && (p->never[k] || !p->u->unit[p->u->stored[k].unit].copies || next == p->now))
-      continue;
+    if (p->never[k]) continue;
+    if (next >= 0 && (!p->u->unit[p->u->stored[k].unit].copies || next == p->now)) continue;
     const double h =
         next < 0 ? 0 : (loss(p, k) + 1) / (p->u->stored[k].bytes * (next - p->now + 1));
     if (best >= 0 && h >= least) continue;
@@ -109,8 +110,9 @@ static void take(Walk *p, int k) {
   if (p->now_bytes > p->s->peak) p->s->peak = p->now_bytes;
 }
 
+/* k, for the sake of p->outer, is computed from what is gone. */
 static bool fail(Walk *p, int k) {
-  p->stuck = k;
+  p->stuck = k >= 0 && !p->never[p->outer] ? p->outer : k;
   return false;
 }
 
@@ -139,7 +141,7 @@ static bool need(Walk *p, int k) {
   if (p->of[k].resident || v->unit < 0) return true;
   const Unit *const unit = &p->u->unit[v->unit];
   if (!unit->copies || p->depth > MAX_DEPTH || p->n_again++ > 2 * p->u->n + 64) return fail(p, -1);
-  p->depth++;
+  if (p->depth++ == 0) p->outer = k;
   if (!need_all(p, unit, k)) return false;
   p->depth--;
   take(p, k);
@@ -199,7 +201,7 @@ static bool one_unit(Walk *p, int peak) {
   for (int i = 0; i < unit->reads.n; i++) {
     const int r = unit->reads.data[i];
     pass_use(p, r);
-    if (next_use(p, r) < 0 && !p->u->stored[r].pinned) drop(p, r);
+    if (next_use(p, r) < 0 && !p->u->stored[r].pinned && !p->never[r]) drop(p, r);
     if (peak >= 0) give_cheap(p, r, peak);
   }
   for (int i = 0; i < unit->outs.n; i++)

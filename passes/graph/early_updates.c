@@ -86,6 +86,7 @@ static bool find_only(const Early *e, const Node *n) {
 static bool is_update(const Early *e, const Node *n) {
   if (!e->only[n->mark] || !node_is_elementwise(n) || !n->out[0]) return false;
   const Value *v = n->out[0];
+  if (value_one_element(v)) return true; /* a rate, for which updates would wait */
   const NodeVec *of = &e->uses->of[v->id];
   for (int i = 0; i < of->n; i++)
     if (!e->update[of->data[i]->mark] || !value_same_shape(v, of->data[i]->out[0])) return false;

@@ -256,9 +256,9 @@ static bool set_rate(Train *x, Update *u, double def) {
 
 /* ---- gradients on their way to the update ---- */
 /* Gathered over the calls of one update; the sum is put where it was read last. */
-static Value *gather(Train *x, const Param *p, Value **sum) {
+static Value *gather(Train *x, Param *p, Value **sum) {
   const DType t = dtype_compute(p->v->dtype);
-  Value *g = build_cast(&x->b, p->gradient, t);
+  Value *g = p->gradient = train_unscale(x, build_cast(&x->b, p->gradient, t));
   *sum = NULL;
   if (x->t->accumulate <= 1 || !x->b.ok) return g;
   const char *name = arena_printf(x->m->arena, "%s.gradient", p->v->name);
@@ -272,7 +272,7 @@ static void put_sum(Train *x, const Param *p, Value *sum) {
   const DType t = sum->dtype;
   Value *g = build_cast(&x->b, p->gradient, t);
   if (!x->b.ok) return;
-  train_set(x, sum, build_map(&x->b, t, "select(c, 0, a + b)", 3, (Value *[]){sum, g, x->apply}));
+  train_set(x, sum, build_map(&x->b, t, "select(c, 0, a + b)", 3, (Value *[]){sum, g, x->ends}));
 }
 
 /* min(1, clip / (norm of all + 1e-6)), as PyTorch's clip_grad_norm_. */
@@ -320,7 +320,7 @@ bool train_updates(Train *x, Value *const *gradients) {
     p->gradient = gradients[k++];
     g[i] = gather(x, p, &sums[i]);
   }
-  if (!x->b.ok || !clip_all(x, g)) return false;
+  if (!x->b.ok || !train_guard(x, g) || !clip_all(x, g)) return false;
   for (int i = 0; i < x->params.n && x->b.ok; i++) {
     if (!g[i]) continue;
     u.w = x->params.data[i].v;

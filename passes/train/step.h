@@ -24,7 +24,10 @@ typedef struct Train {
   const TrainSpec *t;
   bool eval;
   Build b; /* at the end of the graph */
-  Spec loss, optimizer;
+  Spec loss, optimizer, precision;
+  DType half; /* of products' operands and results; NONE: f32 */
+  Value *scaled, *scale,
+      *clean;    /* the loss that is differentiated; the scale and its age, or NULL */
   Value *output; /* of the model, that the loss is of */
   int output_index;
   Value *labels, *teacher, *value; /* inputs (teacher may be NULL); the loss */
@@ -33,6 +36,7 @@ typedef struct Train {
   Value *calls;    /* how many went before, i64; NULL in use */
   Value *step;     /* how many updates went before this one, i64 */
   Value *apply;    /* bool: this call updates; NULL: each does */
+  Value *ends;     /* bool: this call ends a step, be it for nothing; NULL: each does */
 } Train;
 
 /* ---- parameters.c ---- */
@@ -64,3 +68,10 @@ bool train_check_optimizer(Train *x); /* what the text says is sound */
 /* Counters: before the forms, which use them. */
 bool train_count(Train *x);
 bool train_updates(Train *x, Value *const *gradients);
+
+/* ---- mixed.c ---- */
+bool train_read_precision(Train *x);
+bool train_halve(Train *x);      /* casts around products */
+bool train_scale_loss(Train *x); /* what is differentiated */
+Value *train_unscale(Train *x, Value *g);
+bool train_guard(Train *x, Value *const *g); /* gradients by parameter, before they are clipped */

@@ -14,7 +14,8 @@ static bool begin(Train *x) {
   const char *optimizer = x->t->optimizer ? x->t->optimizer : "sgd";
   if (m->state.n) return diag_internal(m->diag, NULL, "the model is a training step already");
   if (!spec_parse(m, "--train", x->t->loss, &x->loss) ||
-      !spec_parse(m, "--optimizer", optimizer, &x->optimizer) || !train_check_optimizer(x))
+      !spec_parse(m, "--optimizer", optimizer, &x->optimizer) || !train_check_optimizer(x) ||
+      !train_read_precision(x))
     return false;
   x->b = (Build){.m = m, .g = x->g, .loc = named_loc(m, "loss", x->loss.name), .ok = true};
   return train_add_loss(x) && train_find_params(x) && train_take_params(x);
@@ -24,7 +25,7 @@ static bool begin(Train *x) {
 static bool differentiate(Train *x, Value **out) {
   Value **in = ARENA_ARRAY(x->m->arena, Value *, x->params.n + 1);
   int n = 1;
-  in[0] = x->value;
+  in[0] = x->scaled;
   for (int i = 0; i < x->params.n; i++)
     if (x->params.data[i].chosen) in[n++] = x->params.data[i].v;
   Node *node = graph_add_node(x->g, NULL, op_find("burin", "Gradient"), n, in, x->b.loc);
@@ -37,7 +38,9 @@ bool train_step(Model *m, const TrainSpec *t) {
   Train x = {.m = m, .g = m->main, .t = t};
   if (!begin(&x)) return false;
   Value **gradients = ARENA_ARRAY(m->arena, Value *, x.params.n);
-  if (!train_count(&x) || !train_forms(&x) || !differentiate(&x, gradients)) return false;
+  if (!train_count(&x) || !train_forms(&x) || !train_halve(&x) || !train_scale_loss(&x) ||
+      !differentiate(&x, gradients))
+    return false;
   x.b.loc = named_loc(m, "update", x.optimizer.name);
   if (!train_updates(&x, gradients)) return false;
   graph_sort(m->main);

@@ -12,6 +12,7 @@ typedef struct TrainSpec {
   int accumulate;        /* calls whose gradients make one update; 0 and 1: each */
   bool keep_outputs;     /* the model's own outputs follow the loss */
   uint64_t seed;         /* of Dropout */
+  const char *precision; /* f32, bf16 or f16[,key=value…] of products; NULL: f32 */
 } TrainSpec;
 
 /* Inputs become the model's, labels, (teacher,) state; outputs loss, (the model's,) state, which is
