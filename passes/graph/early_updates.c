@@ -67,19 +67,35 @@ static bool is_inlined(const Node *n) {
 }
 
 /* ---- places ---- */
-static bool find_only(const Early *e, const Node *n) {
-  for (int k = 0; k < n->n_attrs; k++)
-    if (n->attrs[k].kind == AT_GRAPH) return false;
-  if (n->n_syms) return false;
+/* Its results go, by nodes that `only` says the same of, into nothing but outputs in place. */
+static bool flows_only(const Early *e, const Node *n, const bool *only) {
   for (int k = 0; k < n->n_out; k++) {
     const Value *v = n->out[k];
     if (!v) continue;
     if (e->uses->outputs[v->id] && (e->uses->outputs[v->id] > 1 || !e->over[v->id])) return false;
     const NodeVec *of = &e->uses->of[v->id];
     for (int i = 0; i < of->n; i++)
-      if (of->data[i]->graph != e->g || !e->only[of->data[i]->mark]) return false;
+      if (of->data[i]->graph != e->g || !only[of->data[i]->mark]) return false;
   }
   return true;
+}
+
+static bool find_only(const Early *e, const Node *n) {
+  for (int k = 0; k < n->n_attrs; k++)
+    if (n->attrs[k].kind == AT_GRAPH) return false;
+  return !n->n_syms && flows_only(e, n, e->only);
+}
+
+/* The last node that other outputs need. Indices of gradients were checked in the forward part. */
+static int find_floor(const Early *e, Arena *a) {
+  bool *flows = ARENA_ARRAY(a, bool, e->n);
+  int floor = -1;
+  for (int i = e->n - 1; i >= 0; i--) {
+    const Node *n = e->g->nodes.data[i];
+    flows[i] = flows_only(e, n, flows);
+    if (!flows[i] && !is_inlined(n) && floor < 0) floor = i;
+  }
+  return floor;
 }
 
 /* Others keep their order, in which each gradient follows those that it is computed from. */
@@ -181,9 +197,7 @@ bool pass_early_updates(PassCtx *c) {
     e.only[i] = find_only(&e, g->nodes.data[i]);
     e.update[i] = is_update(&e, g->nodes.data[i]);
   }
-  e.floor = -1;
-  for (int i = 0; i < e.n; i++)
-    if (!e.only[i] && !is_inlined(g->nodes.data[i])) e.floor = i;
+  e.floor = find_floor(&e, a);
   for (int i = 0; i < e.n; i++) place_node(&e, i);
   pull_inlined(&e);
   c->changed = reorder(&e, a);
