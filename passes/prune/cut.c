@@ -79,8 +79,8 @@ bool prune_cut(PruneRelation *r) {
   const PruneCut c = cut_of(r);
   Graph *g = r->m->main;
   ShrunkList done = {0};
-  for (int i = 0; i < g->nodes.n; i++) {
-    Node *n = g->nodes.data[i];
+  for (int i = 0; i < r->n_nodes; i++) {
+    Node *n = r->nodes[i];
     const PruneRule *rule = prune_rule(n);
     shrink_inputs(&c, n, i, &done);
     if (rule && rule->cut && !rule->cut(&c, n, i)) return false;

@@ -53,6 +53,8 @@ typedef struct PruneMerge {
 typedef struct PruneRelation {
   Model *m;
   Arena *a;
+  Node **nodes; /* of the main graph, as they were */
+  int n_nodes;
   Vec(PruneSlot) slots;
   int *base;    /* by position of a node: its first place */
   int *places;  /* slots of its inputs, then of its outputs; -1: none */

@@ -131,11 +131,11 @@ static void add_slots(PruneRelation *r) {
 }
 
 int prune_slot(const PruneRelation *r, int node, int input) {
-  return input < r->m->main->nodes.data[node]->n_in ? r->places[r->base[node] + input] : -1;
+  return input < r->nodes[node]->n_in ? r->places[r->base[node] + input] : -1;
 }
 
 int prune_result_slot(const PruneRelation *r, int node, int output) {
-  const Node *n = r->m->main->nodes.data[node];
+  const Node *n = r->nodes[node];
   return output < n->n_out ? r->places[r->base[node] + n->n_in + output] : -1;
 }
 
@@ -191,7 +191,8 @@ static void relate_node(PruneRelation *r, int node) {
 PruneRelation *prune_relate(Model *m, Arena *a) {
   PruneRelation *r = ARENA_NEW(a, PruneRelation);
   const Graph *g = m->main;
-  *r = (PruneRelation){.m = m, .a = a};
+  *r = (PruneRelation){.m = m, .a = a, .n_nodes = g->nodes.n};
+  r->nodes = arena_dup(a, g->nodes.data, sizeof(Node *) * (size_t)g->nodes.n);
   add_slots(r);
   r->parent = ARENA_ARRAY(a, int32_t, r->n_atoms + 1);
   r->frozen = ARENA_ARRAY(a, const char *, r->n_atoms + 1);

@@ -420,42 +420,44 @@ static void relate_view(PruneRelation *r, int node) {
   }
 }
 
+/* Some sizes are only known when the model runs: the others take their places in what computes them. */
+static bool patch_shape(const PruneCut *c, Node *n, const int64_t *shape) {
+  Model *m = c->r->m;
+  const int64_t rank = n->out[0]->rank;
+  Build b = {.m = m, .g = m->main, .before = n, .loc = n->loc, .ok = true};
+  bool *known = ARENA_ARRAY(m->arena, bool, rank + 1);
+  for (int64_t d = 0; d < rank; d++) known[d] = shape[d] > 0;
+  Value *in[] = {value_const(m, const_new(m, NULL, DT_BOOL, 1, &rank, known)),
+                 build_i64s(&b, (int)rank, shape), n->in[1]};
+  n->in[1] = build_op(&b, "Where", 3, in, 0, NULL);
+  return b.ok;
+}
+
 /* The new shape: sizes, 0 where one is the input's, and -1 for one that is not known. */
 static bool cut_reshape(const PruneCut *c, Node *n, int node) {
   const Value *x = n->in[0], *y = n->out[0];
   const int to = prune_result_slot(c->r, node, 0), from = prune_slot(c->r, node, 0);
   int64_t shape[MAX_RANK];
-  bool changed = false, open = false;
+  bool changed = false;
+  int open = 0;
   for (int d = 0; d < y->rank; d++) changed |= prune_changes(c, to, d);
   for (int d = 0; d < x->rank; d++) changed |= prune_changes(c, from, d);
   if (!changed) return true;
   for (int d = 0; d < y->rank; d++) {
     const int64_t size = known_dim(y, d);
     const bool copied = d < x->rank && x->dims[d] == y->dims[d];
-    shape[d] = size >= 0 ? (prune_size(c->r, to, d) ? prune_count(c, to, d, 0, size) : size)
-               : copied  ? 0
-                         : -1;
-    if (shape[d] == 0 && size >= 0)
+    if (size == 0)
       return op_error(c->r->m, n, ERR_UNSUPPORTED, "a size of 0 cannot be pruned around");
-    if (shape[d] == -1 && open)
-      return op_error(c->r->m, n, ERR_UNSUPPORTED,
-                      "two of its sizes are only known when the model runs");
-    open |= shape[d] == -1;
+    shape[d] = size < 0                  ? (copied ? 0 : -1)
+               : prune_size(c->r, to, d) ? prune_count(c, to, d, 0, size)
+                                         : size;
+    open += shape[d] == -1;
   }
+  if (open > 1) return patch_shape(c, n, shape);
   for (int k = 0; k < n->n_attrs; k++)
     if (strcmp(n->attrs[k].name, "allowzero") == 0) n->attrs[k] = n->attrs[--n->n_attrs];
   set_ints(n, 1, y->rank, shape);
   return true;
-}
-
-/* A shape that cannot be said anew keeps its dimensions. */
-static void relate_reshape(PruneRelation *r, int node) {
-  const Node *n = node_at(r, node);
-  const Value *x = n->in[0], *y = n->out[0];
-  int open = 0;
-  for (int d = 0; d < y->rank; d++)
-    open += known_dim(y, d) < 0 && !(d < x->rank && x->dims[d] == y->dims[d]);
-  if (open <= 1) relate_view(r, node);
 }
 
 /* ---- which of several dimensions a merged one follows ---- */
@@ -524,7 +526,7 @@ static const PruneRule rules[] = {{"Conv", relate_conv, cut_group},
                                   {"Size", relate_shape, NULL},
                                   {"Expand", relate_expand, cut_expand},
                                   {"Resize", NULL, cut_resize},
-                                  {"Reshape", relate_reshape, cut_reshape},
+                                  {"Reshape", relate_view, cut_reshape},
                                   {"Flatten", relate_view, NULL},
                                   {"Squeeze", relate_view, NULL},
                                   {"Unsqueeze", relate_view, NULL}};

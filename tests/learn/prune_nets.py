@@ -193,6 +193,18 @@ def fused_attention(t, rng):
     return attention(t, rng, fused=True)
 
 
+def open_steps(t, rng):
+    """Two sizes that only the run knows are computed for a Reshape, and a matrix goes through products of them."""
+    x = t.input(None, "S", 12)
+    shape = t.op("Shape", x, shape=[3])
+    rows = t.op("Reshape", x, t.ints(-1, 12), shape=[None, 12])
+    rows = t.op("Relu", t.gemm(rows, 16))
+    target = t.op("Concat", t.op("Slice", shape, t.ints(0), t.ints(2), t.ints(0)), t.ints(4), t.ints(4), axis=0)
+    y = t.op("Reshape", rows, target, shape=[None, None, 4, 4])
+    y = t.op("Reshape", t.op("Tanh", y), t.ints(0, 0, 16), shape=[None, None, 16])
+    return t.dense(y, 5)
+
+
 def split(t, rng):
     x = t.block(t.input(1, 3, 7, 7), 16)
     n, _, h, w = t.shape[x]
@@ -299,7 +311,7 @@ def two_outputs(t, rng):
 
 
 NETS = [chain, residual, downsample, concat, depthwise, multiplier, grouped, squeeze, flatten, channels_last, attention,
-        fused_attention, split, gated, padded, slopes, norms, upscaled, transposed, permuted, shuffled, other_ranks,
+        fused_attention, open_steps, split, gated, padded, slopes, norms, upscaled, transposed, permuted, shuffled, other_ranks,
         shared_weights, expanded, einsum, two_outputs]
 
 
@@ -309,5 +321,5 @@ def build(make, seed):
     outputs = make(net, rng)
     model = net.model(*(outputs if isinstance(outputs, tuple) else (outputs,)))
     feeds = {i.name: np.random.default_rng(seed + 1).standard_normal(
-        [2 if d is None else d for d in net.shape[i.name]]).astype(np.float32) for i in net.inputs}
+        [{None: 2, "S": 3}.get(d, d) for d in net.shape[i.name]]).astype(np.float32) for i in net.inputs}
     return model, feeds
