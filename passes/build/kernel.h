@@ -171,7 +171,8 @@ Step *lower_elem(Lower *l, const Value *root, const Place *to); /* any EW/ELEM t
 Step *lower_read(Lower *l, const Value *v, const Place *to); /* copies v, as a consumer reads it */
 /* AppendCache to a past that lies in `to` already; NULL without error: not known what to leave */
 Step *lower_append(Lower *l, const Value *v, const Place *to);
-Step *lower_scatter(Lower *l, const Node *n, const Place *to); /* updates of input 0 */
+/* Updates of input 0: of a scatter, or of a TensorScatter. */
+Step *lower_scatter(Lower *l, const Node *n, const Place *to);
 typedef struct ScanNest {
   const Expr *scan; /* the one reduction in value */
   int n;            /* loops, in memory order of the target */

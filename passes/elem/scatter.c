@@ -1,7 +1,8 @@
 /* ScatterElements as kernels: the data is copied, then updates are combined into it one index after
  * another, in vectors along a dimension other than the scattered one. Every element is updated in
  * the order of the indices, so that sums do not depend on threads. For GPUs all other dimensions are
- * one parallel loop. */
+ * one parallel loop. TensorScatter, too, where its result takes the memory of its data: the pass
+ * in_place drops the copy. */
 #include "passes/build/nest.h"
 
 #include <string.h>
@@ -16,6 +17,8 @@ typedef struct Scatter {
   const Place *to;
   const Place *stored[3]; /* of inputs that are not computed in this kernel; NULL: they are */
   int axis, rank, lane;   /* lane: dimension in vectors, -1: none */
+  int updates;            /* number of the input that has them */
+  bool slots;             /* TensorScatter: input 2 says where the updates of a batch begin */
   const Expr *idx[MAX_RANK];
 } Scatter;
 
@@ -46,7 +49,7 @@ static const Expr *element(Scatter *s, int k) {
   const Place *pl = s->stored[k];
   if (!pl) return kernel_expr_read(&s->b.x, s->n->in[k], s->idx);
   const int id = kb_param(&s->b, pl->buffer, pl->offset, PA_READ);
-  const Expr *at = place_index(s->p, pl, s->rank, s->idx);
+  const Expr *at = place_index(s->p, pl, s->n->in[k]->rank, s->idx);
   return ex_load(s->p, s->n->in[k]->dtype, id, at, NULL);
 }
 
@@ -60,21 +63,31 @@ static void store_reductions(Scatter *s, Step **steps) {
   const Expr *idx[MAX_RANK];
   KernelExpr look;
   kernel_expr_init(&look, s->l->m, any_place, s->l);
-  for (int k = 1; k < 3; k++) {
+  for (int k = 1; k < s->n->n_in; k++) {
     const Value *v = s->n->in[k];
-    for (int d = 0; d < s->rank; d++) idx[d] = ex_var(s->p, "i", v->dims[d]);
+    if (!v) continue;
+    for (int d = 0; d < v->rank; d++) idx[d] = ex_var(s->p, "i", v->dims[d]);
     if (!(kernel_expr_read(&look, v, idx)->flags & EXF_REDUCE)) continue;
     s->stored[k] = lower_temp(s->l, v->dtype, v->rank, v->dims, "update");
     step_append(steps, lower_read(s->l, v, s->stored[k]));
   }
 }
 
+/* Where TensorScatter puts the current update. */
+static const Expr *slot(Scatter *s, const Expr *size) {
+  const bool begins = s->n->n_in > 2 && s->n->in[2];
+  const Expr *const first = begins ? ex_cast(s->p, DT_I64, element(s, 2)) : ex_i64(s->p, 0);
+  const Expr *const at = ex_add(s->p, first, s->idx[s->axis]);
+  const bool circular = strcmp(node_string(s->n, "mode", "linear"), "circular") == 0;
+  return circular ? ex_floormod(s->p, at, size) : position(s, at, size);
+}
+
 static Stmt *update(Scatter *s) {
   const Value *out = s->n->out[0];
-  const Expr *at[MAX_RANK];
-  const Expr *index = element(s, 1), *value = element(s, 2);
+  const Expr *at[MAX_RANK], *const size = out->dims[s->axis];
+  const Expr *const value = element(s, s->updates);
   for (int d = 0; d < s->rank; d++) at[d] = s->idx[d];
-  at[s->axis] = position(s, index, out->dims[s->axis]);
+  at[s->axis] = s->slots ? slot(s, size) : position(s, element(s, 1), size);
   const int id = kb_param(&s->b, s->to->buffer, s->to->offset, PA_READWRITE);
   const Expr *where = place_index(s->p, s->to, s->rank, at);
   const Expr *old = ex_load(s->p, out->dtype, id, where, NULL);
@@ -83,7 +96,7 @@ static Stmt *update(Scatter *s) {
 
 /* Lanes along the dimension with the smallest stride, unless it is the scattered one. */
 static int choose_lane(const Scatter *s) {
-  const Value *u = s->n->in[2];
+  const Value *u = s->n->in[s->updates];
   for (int d = s->rank - 1; d >= 0; d--)
     if (d != s->axis && expr_is_i64(s->to->stride[d], 1) && !expr_is_i64(u->dims[d], 1)) return d;
   return -1;
@@ -91,7 +104,7 @@ static int choose_lane(const Scatter *s) {
 
 /* All loops but the one along the axis become one, whose iterations are threads. */
 static Stmt *thread_each(Scatter *s, double cycles) {
-  const Value *const u = s->n->in[2];
+  const Value *const u = s->n->in[s->updates];
   const Expr *extent[MAX_RANK], *total = ex_i64(s->p, 1);
   for (int d = 0; d < s->rank; d++) {
     extent[d] = d == s->axis ? ex_i64(s->p, 1) : u->dims[d];
@@ -106,7 +119,7 @@ static Stmt *thread_each(Scatter *s, double cycles) {
 
 static Stmt *loops(Scatter *s, double cycles) {
   Arena *a = s->l->m->arena;
-  const Value *u = s->n->in[2];
+  const Value *u = s->n->in[s->updates];
   const Expr *vars[MAX_RANK], *lane = NULL, *block = NULL, *par = NULL;
   for (int d = 0; d < s->rank; d++) {
     vars[d] = expr_is_i64(u->dims[d], 1) ? NULL : ex_var(s->p, "i", u->dims[d]);
@@ -137,7 +150,9 @@ static Stmt *loops(Scatter *s, double cycles) {
 
 Step *lower_scatter(Lower *l, const Node *n, const Place *to) {
   Scatter s = {.l = l, .p = l->p, .n = n, .to = to, .rank = n->out[0]->rank};
-  int64_t axis = node_int(n, "axis", 0);
+  s.slots = !node_is_scatter(n);
+  s.updates = s.slots ? 1 : 2;
+  int64_t axis = node_int(n, "axis", s.slots ? -2 : 0);
   s.axis = (int)(axis < 0 ? axis + s.rank : axis);
   s.lane = choose_lane(&s);
   Step *list = NULL;
@@ -145,7 +160,7 @@ Step *lower_scatter(Lower *l, const Node *n, const Place *to) {
   store_reductions(&s, &list);
   kb_begin(&s.b, l, n->out[0], NULL);
   enum { UPDATE = 4 }; /* cycles, of a lane or of a vector */
-  const double updates = expr_extent_guess(l->p, value_count(l->p, n->in[2]));
+  const double updates = expr_extent_guess(l->p, value_count(l->p, n->in[s.updates]));
   const double cycles = UPDATE * updates / (s.lane < 0 ? 1 : target_lanes(l->c->target, 32));
   Stmt *const body = target_has_grids(l->c->target) ? thread_each(&s, cycles) : loops(&s, cycles);
   kb_estimate(&s.b, "scatter", cycles);

@@ -157,6 +157,14 @@ static bool lies_in(const Lower *l, const Value *v, const Place *slice) {
   return true;
 }
 
+/* n writes over its input 0 what changes of it. */
+static bool updates_in_place(const Lower *l, const Node *n, const Place *to) {
+  if (!node_is(n, "TensorScatter") || n->in[0]->def || n->in[0]->cdata) return false;
+  const Buffer *const read = &l->mod->buffers.data[l->places[n->in[0]->id].buffer],
+                      *const written = &l->mod->buffers.data[to->buffer];
+  return read->kind == BUF_VIEW && written->kind == BUF_VIEW && read->base == written->base;
+}
+
 /* Concat: pieces that a kernel computes go straight into their slice; others are copied there. */
 static Step *lower_pieces(Lower *l, const Node *n, const Place *to) {
   const Value *out = n->out[0];
@@ -200,6 +208,7 @@ static Step *lower_value(Lower *l, const Value *v) {
   if (node_is_append(v->def) && optimizes && lies_in(l, v->def->in[3], &to) &&
       (s = lower_append(l, v, &to)) != NULL)
     return s;
+  if (!anchor && updates_in_place(l, v->def, &to)) return lower_scatter(l, v->def, &to);
   if (v->def->op->flags & OF_PIECES) return lower_pieces(l, v->def, &to);
   if (grids && anchor) {
     s = lower_gpu_contraction(l, v, anchor, &to);

@@ -3,6 +3,7 @@
 many pairs, scatters, and graphs that read the input after (or while) the output is written, which must be copied; at -O3 and -O0, as C.
 Then what is refused."""
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -120,6 +121,59 @@ def scatters():
            [("y", "x")], dict(x=x, at=at, u=u))
     el = text("g (float[9,4] x, int64[2,4] at, float[2,4] u) => (float[9,4] y) { y = ScatterElements<axis=0, reduction=\"add\">(x, at, u) }")
     follow("ScatterElements", el, [("y", "x")], dict(x=x, at=rng.integers(-9, 9, (2, 4)), u=u), copies=0)
+
+
+    slots()
+
+
+def slots():
+    """TensorScatter (without ONNX Runtime): keys of a cache with room for 9, at positions that differ by batch, whose other elements stay."""
+    rng = np.random.default_rng(4)
+    cache, new = rng.standard_normal((2, 3, 9, 8)).astype(np.float32), rng.standard_normal((2, 3, 4, 8)).astype(np.float32)
+    for mode, starts in (("linear", [5, 0]), ("linear", None), ("circular", [7, -2])):
+        for axis, room in ((-2, 9), (3, 8)):
+            given = (cache, new if axis == -2 else rng.standard_normal((2, 3, 9, 4)).astype(np.float32))
+            shapes = [f"float[{','.join('n' if k == 0 else str(d) for k, d in enumerate(a.shape))}]" for a in given]
+            at = [2, 4] if starts and axis == 3 and mode == "linear" else starts
+            more = ", int64[n] at" if at else ""
+            for update, copies in (("u", 0), ("Neg", 0), ("Sub", 0), ("read later", 1)):
+                first = {"u": "", "Neg": "v = Neg(u)", "Sub": "r = ReduceSum(x) v = Sub(u, r)", "read later": ""}[update]
+                later = update == "read later"
+                graph = parser.parse_model(f'<ir_version: 11, opset_import: ["": 24]> g ({shapes[0]} x, {shapes[1]} u{more}) => ({shapes[0]} y{f", {shapes[0]} z" if later else ""}) '
+                                           f'{{ {first} y = TensorScatter<mode="{mode}", axis={axis}>(x, {"v" if first else "u"}{", at" if at else ""}) {"z = Sub(y, x)" if later else ""} }}')
+                moved = {"u": given[1], "Neg": -given[1], "Sub": given[1] - given[0].sum(dtype=np.float64).astype(np.float32)}.get(update, given[1])
+                want = given[0].copy()
+                for b in range(2):
+                    where = (np.arange(4) + (at[b] if at else 0)) % room
+                    want[b][(slice(None),) * (axis % 4 - 1) + (where,)] = moved[b]
+                for flags in ([], ["-O0"], ["c"]):
+                    with tempfile.TemporaryDirectory() as folder:
+                        name = f"TensorScatter {mode} axis {axis} of {update} {flags}"
+                        try:
+                            model, said = compiled(graph, [("y", "x")], flags, folder)
+                        except RuntimeError as e:
+                            check(name, False, e)
+                            continue
+                        x = given[0].copy()
+                        got = model.run(dict(x=x, u=given[1], **({"at": np.array(at, np.int64)} if at else {})))
+                        moves = not later or np.allclose(got[1], want - given[0], rtol=1e-4, atol=1e-4)
+                        check(name, got[0] is x and moves and np.allclose(x, want, rtol=1e-4, atol=1e-4), "other values")
+                        check(f"{name}: copies", said.count(COPIED) == copies, said)
+    few_stores()
+
+
+def few_stores():
+    """Nothing but the update is stored: no kernel that is called goes over the cache."""
+    text = ('<ir_version: 11, opset_import: ["": 24]> g (float[2,3,4099,8] x, float[2,3,4,8] u, int64[2] at) => (float[2,3,4099,8] y) '
+            '{ y = TensorScatter(x, u, at) }')
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "m.onnx"
+        path.write_bytes(parser.parse_model(text).SerializeToString())
+        for more, least, most in (([], 2 * 3 * 4099 * 8, None), (["--in-place=y=x"], 2 * 3 * 4 * 8, 2 * 3 * 4 * 8)):
+            loops = subprocess.run([burin.compiler(), "compile", path, "--emit=loop", *more], capture_output=True, text=True).stdout
+            bodies = dict(re.findall(r"kernel (\w+)(.*?)\n  }", loops, re.S))
+            turns = max((int(np.prod([int(e) for e in re.findall(r" in 0\.\.(\d+) ", bodies[k])])) for k in re.findall(r"call (\w+)", loops)), default=0)
+            check(f"TensorScatter {more}: {turns} elements", least <= turns <= (most or turns), loops)
 
 
 # ---- reads that come too late ----
