@@ -141,7 +141,7 @@ bool checkpoint_resume(Trainer *t, const char *path) {
     return fault(t, path,
                  "holds a state, but not where a run stood: --state=FILE takes it into a model");
   if (!same_layout(t, a, &f))
-    return fault(t, path, "is of another model, or of other parameters or another optimizer");
+    return fault(t, path, "is of another model, or of other parameters, another optimizer or precision");
   const char *settings = arena_strndup(a, section_settings(w), w[2]);
   if (strcmp(settings, t->settings) != 0) {
     fault(t, path, "is of a run with other settings");

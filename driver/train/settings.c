@@ -58,7 +58,8 @@ bool trainer_read_options(Trainer *t) {
                         .optimizer = o->optimizer ? o->optimizer : "adam",
                         .trainable = o->trainable,
                         .accumulate = (int)accumulate,
-                        .seed = (uint64_t)t->seed};
+                        .seed = (uint64_t)t->seed,
+                        .precision = o->precision};
   return read_validation(t) && read_best(t) && augment_parse(o->augment, &t->augment);
 }
 

@@ -88,6 +88,7 @@ static void write_settings(Trainer *t) {
             (long long)t->n_validation, (unsigned long long)t->data.hash);
   if (t->validation_file) sb_printf(&b, ",%016llx", (unsigned long long)t->others.hash);
   if (t->by_metric) sb_printf(&b, " metric=accuracy");
+  if (t->spec.precision) sb_printf(&b, " precision=%s", t->spec.precision);
   t->settings = sb_str(&b);
 }
 

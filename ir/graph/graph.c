@@ -456,7 +456,7 @@ const StateItem *model_bad_state(const Model *m) {
     int64_t bytes = dtype_bytes(in->dtype);
     for (int d = 0; d < in->rank; d++) bytes *= dims[d];
     if (bytes != s->bytes || s->offset < end || s->offset % 64 || s->offset > INT64_MAX / 4 ||
-        (x ? x->output : -1) != s->output)
+        (x ? x->output : -1) != s->output || s->initial != (in->init ? in->init->cdata : NULL))
       return s;
     end = s->offset + s->bytes;
   }

@@ -194,7 +194,7 @@ typedef struct StateItem {
   const char *name; /* parameter, statistic: the initializer's; moment: "NAME.m" … */
   StateKind kind;
   int input, output;        /* positions; output -1: the run only reads it */
-  const ConstData *initial; /* NULL: zeros */
+  const ConstData *initial; /* of the input's init; NULL: zeros */
   int64_t offset, bytes;    /* in the buffer; offsets are multiples of 64 */
 } StateItem;
 

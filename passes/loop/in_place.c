@@ -55,8 +55,15 @@ static const Step *too_late(const Pair *p) {
   return NULL;
 }
 
+/* Nobody asked for it by name: it is part of a training step. */
+static bool is_state(const Model *m, const InPlace *x) {
+  for (int k = 0; k < m->state.n; k++)
+    if (m->state.data[k].input == x->input) return true;
+  return false;
+}
+
 /* Computes the output elsewhere. */
-static void copy_at_end(const Pair *p, const Loc *loc) {
+static void copy_at_end(const Pair *p, const InPlace *x, const Loc *loc) {
   Buffer *const b = &p->m->buffers.data[p->written];
   b->kind = BUF_ARENA;
   b->base = -1;
@@ -67,6 +74,7 @@ static void copy_at_end(const Pair *p, const Loc *loc) {
   s->copy.count = b->count;
   while (*at) at = &(*at)->next;
   *at = s;
+  if (is_state(p->c->model, x)) return;
   diag_warning(p->c->model->diag, loc,
                "--in-place: output %s is copied into the memory of input %s at the end of a run, "
                "since that is still read here",
@@ -83,7 +91,7 @@ bool pass_in_place(PassCtx *c) {
     const Step *const late = too_late(&p);
     c->changed = true;
     if (late)
-      copy_at_end(&p, late->loc);
+      copy_at_end(&p, x, late->loc);
     else
       drop_copies(&p);
   }

@@ -149,6 +149,22 @@ def resumes():
     check("--state: the best of a checkpoint becomes a model", same(WORK / "taken.onnx", WORK / "half.onnx"))
 
 
+def halves():
+    """Products in 16 bits: learns, goes on to the same bits with its loss scale, and the model has its type."""
+    model, data = mlp(), samples()
+    for precision in ("bf16", "f16,interval=7"):
+        args = [model, f"--data={data}", "--optimizer=adamw,lr=0.01", f"--precision={precision}"]
+        whole = train(*args, "--epochs=6", out="whole.onnx")
+        check(f"{precision}: learns", whole.returncode == 0 and accuracy(WORK / "whole.onnx", data)[0] > 0.85 and not whole.stderr, whole.stderr)
+        train(*args, "--epochs=3", f"--checkpoint={WORK / 'half.state'}", out="half.onnx")
+        r = train(*args, "--epochs=6", f"--resume={WORK / 'half.state'}", out="resumed.onnx")
+        check(f"{precision}: ends at the same bits", r.returncode == 0 and same(WORK / "whole.onnx", WORK / "resumed.onnx"), r.stderr)
+    r = train(*args[:-1], "--epochs=6", f"--resume={WORK / 'half.state'}")
+    check("f16: no run in f32 goes on from it", r.returncode == 1 and "or precision" in r.stderr, r.stderr)
+    r = train(*args[:-1], "--precision=f8")
+    check("f8 is no precision of a step", r.returncode == 1 and "'f8'" in r.stderr, r.stderr)
+
+
 def damaged():
     model, data, path = mlp(), samples(), WORK / "good.state"
     train(model, f"--data={data}", "--epochs=1", f"--checkpoint={path}")
@@ -420,7 +436,7 @@ def digits():
     check("digits: a trained model of others learns anew", t and float(t[-1]["validation_loss"]) < float(t[0]["validation_loss"]), r.stderr or t)
 
 
-for test in (learns, losses, resumes, damaged, interrupted, full_disk, faults, not_a_number, early, parts, teacher, convolutions, sequences, digits):
+for test in (learns, losses, resumes, halves, damaged, interrupted, full_disk, faults, not_a_number, early, parts, teacher, convolutions, sequences, digits):
     if len(sys.argv) < 2 or test.__name__ in sys.argv[1:]:
         test()
 run("rm", "-rf", WORK)
