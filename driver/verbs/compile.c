@@ -444,12 +444,6 @@ static bool pick_source_target(Session *s, const Job *j) {
   if (source && !backend_for(s->target, EMIT_C))
     return usage_error("--emit=c is for every machine: leave --target out"), false;
   if (!makes_kinds(s, j)) return false;
-  if ((s->o->cache || s->o->in_place.n) && (j->emit & EMIT_EXE))
-    return usage_error(
-               "%s: a program runs once; outputs in place are for --emit=obj, static, "
-               "shared and c",
-               s->o->cache ? "--cache" : "--in-place"),
-           false;
   if (source && s->o->weights && strcmp(s->o->weights, "external") == 0)
     return usage_error("--weights=external: files of C hold their weights"), false;
   return true;

@@ -140,6 +140,12 @@ bool result_tensor(Program *p, const Argument *a, Tensor *t);
 void list_show(Program *p, int k);
 uint64_t list_hash(const Tensor *result);    /* of all that the list holds */
 void *heap_grow(void *user, uint64_t bytes); /* BurinHeap.grow */
+/* ---- inplace.c: inputs in the memory of outputs, the state of a training step ---- */
+const BurinInPlace *in_place(const Program *p, int32_t k,
+                             bool output);                      /* NULL: in its own memory */
+const BurinStateInfo *input_state(const Program *p, int32_t k); /* NULL: it is none */
+bool in_place_fill(Program *p);                       /* puts all such inputs where they lie */
+void in_place_pack(const BurinInPlace *x, Tensor *t); /* a result, from strides of its room */
 
 /* Whole file. */
 bool file_read(Program *p, const char *path, Bytes *out);

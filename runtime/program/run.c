@@ -54,6 +54,15 @@ static bool random_input(Program *p, int32_t k, uint64_t *state) {
   return true;
 }
 
+/* What a training step's state begins with. */
+static bool initial_input(Program *p, int32_t k) {
+  const void *initial = input_state(p, k)->initial;
+  if (!default_shape(p, k)) return false;
+  const Tensor *t = &p->in[k];
+  if (initial) __builtin_memcpy(t->data, initial, t->count * number_bytes(number_type(t->dtype)));
+  return true; /* else memory is zero */
+}
+
 /* NAME=1,2,3: a value for every element, or one for all. */
 static bool listed_input(Program *p, int32_t k, const char *s) {
   if (!default_shape(p, k)) return false;
@@ -114,6 +123,8 @@ static bool bind_inputs(Program *p) {
     if (p->in[k].data || input_default(p, k)) continue;
     if (list_info(p, k, false))
       ok = list_bind(p, k) && ok;
+    else if (input_state(p, k))
+      ok = initial_input(p, k) && ok;
     else if (p->bench)
       ok = random_input(p, k, &state) && ok;
     else
@@ -133,9 +144,11 @@ static bool bind_outputs(Program *p) {
     p->model->output_dims(k, p->dims, t->dims, 1);
     for (int d = 0; d < t->rank; d++) /* the model itself refuses sizes that make them negative */
       if (t->dims[d] < 0) t->dims[d] = 0;
+    const BurinInPlace *x = in_place(p, k, true);
+    if (x && x->axis >= 0) t->dims[x->axis] = x->room;
     if (!tensor_alloc(p, t, p->model->outputs[k].name)) return false;
   }
-  return true;
+  return in_place_fill(p);
 }
 
 static bool prepare_threads(Program *p) {
@@ -226,7 +239,10 @@ static bool in_heap(const Program *p, int32_t k) {
 }
 
 static int32_t call_model(Program *p) {
-  for (int32_t k = 0; k < p->model->n_inputs; k++) p->in_data[k] = p->in[k].data;
+  for (int32_t k = 0; k < p->model->n_inputs; k++) {
+    const BurinInPlace *x = in_place(p, k, false);
+    p->in_data[k] = x ? p->result[x->output].data : p->in[k].data;
+  }
   for (int32_t k = 0; k < p->model->n_outputs; k++)
     p->out_data[k] = in_heap(p, k) ? (void *)&p->result[k].data : p->result[k].data;
   return p->model->invoke(p->in_data, p->out_data, p->dims, p->arena, &p->options);
@@ -238,16 +254,17 @@ static bool invoke(Program *p) {
 }
 
 /* Random integers may be no indices of this model: then those inputs are 0. */
-static void calm_random_inputs(Program *p) {
-  if (call_model(p) != BURIN_E_DATA) return;
+static bool calm_random_inputs(Program *p) {
+  if (call_model(p) != BURIN_E_DATA) return true;
   for (int32_t k = 0; k < p->model->n_inputs; k++) {
-    bool given = false;
+    bool given = input_state(p, k) != NULL;
     for (int i = 0; i < p->n_inputs; i++) given = given || p->inputs[i].index == k;
     if (!p->in[k].data || is_text(&p->in[k]) || list_info(p, k, false)) continue;
     const NumberType *type = number_type(p->in[k].dtype);
     for (uint64_t i = 0; !given && type->kind < NK_FLOAT && i < p->in[k].count; i++)
       number_store(type, p->in[k].data, i, 0);
   }
+  return in_place_fill(p);
 }
 
 static void sort(uint64_t *v, int64_t n) { /* Shell's */
@@ -306,7 +323,7 @@ static bool bench_on_device(Program *p, int64_t n, uint64_t *ns) {
 /* Without a count: as many runs as fit into a second, at least 5. */
 static bool bench(Program *p, int64_t *runs) {
   enum { MOST = 1 << 20 };
-  calm_random_inputs(p);
+  if (!calm_random_inputs(p)) return false;
   uint64_t start = sys_clock_ns();
   for (int i = 0; i < 3 && (i == 0 || sys_clock_ns() - start < 200000000); i++)
     if (!invoke(p)) return false;
@@ -386,9 +403,12 @@ static int finish(Program *p) {
 static void take_sizes(Program *p) {
   for (int32_t k = 0; k < p->model->n_outputs; k++) {
     Tensor *t = &p->result[k];
+    const BurinInPlace *x = in_place(p, k, true);
+    const bool spread = x && x->axis >= 0 && t->dims[x->axis] == x->room; /* not packed yet */
     p->model->output_dims(k, p->dims, t->dims, 0);
     t->count = 1;
     for (int i = 0; i < t->rank; i++) t->count *= (uint64_t)t->dims[i];
+    if (spread) in_place_pack(x, t);
   }
 }
 
@@ -406,6 +426,7 @@ static bool check_memory(Program *p) {
   Tensor *first = sys_alloc(((size_t)p->model->n_outputs + 1) * sizeof *first);
   uint64_t *hashes = sys_alloc(((size_t)p->model->n_outputs + 1) * sizeof *hashes);
   if (!first || !hashes) return program_error(p, "not enough memory");
+  if (p->bench && (!in_place_fill(p) || !invoke(p))) return false; /* runs changed them */
   take_sizes(p);
   for (int32_t k = 0; k < p->model->n_outputs; k++) {
     first[k] = p->result[k];
@@ -421,6 +442,7 @@ static bool check_memory(Program *p) {
     __builtin_memset(p->result[k].data, 0xFF,
                      p->result[k].count * number_bytes(number_type(p->result[k].dtype)));
   __builtin_memset(p->arena, 0xFF, p->model->arena_size(p->dims, p->options.threads));
+  if (!in_place_fill(p)) return false;
   for (BurinHeapBlock *b = p->heap.blocks; b; b = b->next)
     __builtin_memset(b + 1, 0xFF, b->bytes - sizeof *b);
   if (!invoke(p)) return false;

@@ -275,6 +275,27 @@ def programs():
             part.check("a text keeps the state: header", same, done.stderr)
 
 
+def as_program():
+    """One step of a program begins with the model's state; bench trains on what is random."""
+    model, (_, xs, labels, *_) = cases.mlp_model(np.float32), cases.mlp_data()
+    m = compiled(model, "softmax_cross_entropy", optimizer="adam,lr=0.02")
+    state, x, y = m.state(), np.asarray(xs[0], np.float32), labels[0]
+    loss = m.run({"x": x, "labels": y, **state})[0]
+    flags = ["m.onnx", "--train=softmax_cross_entropy", "--optimizer=adam,lr=0.02"]
+    with tempfile.TemporaryDirectory() as folder:
+        onnx.save(model, os.path.join(folder, "m.onnx"))
+        for name, v in (("x", x), ("labels", y), ("loss", loss), ("w1", state["w1"]), ("moment", state["w1.m"])):
+            np.save(os.path.join(folder, name), v)
+        done = part.burin("run", *flags, "--input", "x=@x.npy", "--input", "labels=@labels.npy", "--expect", "loss=@loss.npy", "--expect", "w1_next=@w1.npy",
+                          "--expect", "w1.m_next=@moment.npy", "--rtol=1e-6", "--check-memory", cwd=folder)
+        part.check("a program's step", done.returncode == 0 and done.stdout.count(": ok") == 3, done.stdout + done.stderr)
+        done = part.burin("bench", *flags, "--runs=4", "--profile", cwd=folder)
+        part.check("bench of a step", done.returncode == 0 and "4 runs" in done.stdout and "(gradient)" in done.stdout, done.stdout + done.stderr)
+        done = part.burin(*flags, "-o", "step", "-q", cwd=folder)
+        done = done if done.returncode else part.run("./step", "--bench=4", "--check-memory", cwd=folder)
+        part.check("a program's bench", done.returncode == 0, done.stdout + done.stderr)
+
+
 def sizes():
     m = compiled(cases.mlp_model(np.float32), "softmax_cross_entropy", optimizer="sgd,lr=0.1")
     w, *_ = cases.mlp_data()
@@ -341,7 +362,7 @@ def refusals():
 
 
 def main():
-    for work in (losses, optimizers, nets, dropout, networks, programs, sizes, refusals):
+    for work in (losses, optimizers, nets, dropout, networks, programs, as_program, sizes, refusals):
         caught(work.__name__, work)
     return part.finish()
 

@@ -151,6 +151,24 @@ def axes():
             got = compiled.run({"x": x}, caches=caches)
             check(f"axis {axis}, {n} more", np.array_equal(got[0], held) and np.allclose(got[1], held.sum()))
         refused(f"axis {axis}", compiled, caches, held, axis)
+        as_program(f"axis {axis}", model, held, rng.standard_normal([2 if d == axis else k for d, k in enumerate(shape)], np.float32), axis)
+
+
+def as_program(title, model, past, x, axis):
+    """The past comes from a file and has no more room than any; what is written is what the run left."""
+    with tempfile.TemporaryDirectory(prefix="burin-") as folder:
+        path = Path(folder)
+        (path / "m.onnx").write_bytes(model.SerializeToString())
+        for name, v in (("past", past), ("x", x), ("all", np.concatenate([past, x * x], axis))):
+            np.save(path / f"{name}.npy", v)
+        given = ["--input", f"past=@{path}/past.npy", "--input", f"x=@{path}/x.npy"]
+        done = run(BURIN, "run", path / "m.onnx", "--cache=9", *given, "--expect", f"all=@{path}/all.npy", "--output", f"all=@{path}/got.npy", "--rtol=0", "--atol=0", "--check-memory")
+        check(f"{title}: run", done.returncode == 0 and np.array_equal(np.load(path / "got.npy"), np.load(path / "all.npy")), done.stdout + done.stderr)
+        for flags in (given, []):
+            done = run(BURIN, "bench", path / "m.onnx", "--cache=9", "--runs=3", "--profile", *flags)
+            check(f"{title}: bench", done.returncode == 0 and "3 runs" in done.stdout, done.stdout + done.stderr)
+        done = run(BURIN, "run", path / "m.onnx", "--cache=3", *given)
+        check(f"{title}: more than there is room for", done.returncode == 1 and "must be at most 3" in done.stderr, done.stdout + done.stderr)
 
 
 def refused(title, compiled, caches, held, axis):
@@ -175,7 +193,7 @@ def usage():
         y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])
         graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", [x], [y])
         path.write_bytes(helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString())
-        for flags, text in ((["--emit=obj"], "there is no cache"), ([], "a program runs once"), (["--emit=graph", "--target=cuda:host"], "are for CPUs"),
+        for flags, text in ((["--emit=obj"], "there is no cache"), ([], "there is no cache"), (["--emit=graph", "--target=cuda:host"], "are for CPUs"),
                             (["--emit=obj", "--cache=0"], "--cache")):
             done = run(BURIN, path, "--cache=4", *flags, "-o", Path(folder) / "o")
             check(f"refused {flags}", done.returncode != 0 and text in done.stderr, done.stderr)

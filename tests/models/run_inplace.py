@@ -203,6 +203,25 @@ def late_reads():
     follow("Loop", loop, [("y", "x")], one)
 
 
+# ---- programs ----
+def programs():
+    """A program's input, from a file that stays as it is; runs again on the same memory."""
+    rng = np.random.default_rng(4)
+    w, d = rng.standard_normal((2, 6, 5)).astype(np.float32)
+    proto = text("g (float[6,n] w, float[6,n] d) => (float[6,n] w2, float s) { w2 = Sub(w, d) s = ReduceSum<keepdims=0>(w2) }")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        (path / "m.onnx").write_bytes(proto.SerializeToString())
+        np.save(path / "w.npy", w), np.save(path / "d.npy", d), np.save(path / "want.npy", w - d)
+        given = ["--input", f"w=@{path}/w.npy", "--input", f"d=@{path}/d.npy", "--expect", f"w2=@{path}/want.npy"]
+        for extra in ([], ["--check-memory"]):
+            done = subprocess.run([burin.compiler(), "run", path / "m.onnx", "--in-place=w2=w", *given, *extra], capture_output=True, text=True)
+            check(f"run {extra}", done.returncode == 0 and "w2: ok" in done.stdout, done.stdout + done.stderr)
+        check("the file stays", np.array_equal(np.load(path / "w.npy"), w))
+        done = subprocess.run([burin.compiler(), "bench", path / "m.onnx", "--in-place=w2=w", "--runs=5", "--profile", *given[:4]], capture_output=True, text=True)
+        check("bench", done.returncode == 0 and "5 runs" in done.stdout, done.stdout + done.stderr)
+
+
 # ---- random graphs ----
 def random_graph(seed):
     rng = random.Random(seed)
@@ -253,6 +272,7 @@ if __name__ == "__main__":
     training()
     scatters()
     late_reads()
+    programs()
     refused()
     for seed in range(first, first + count):
         proto, pairs, feeds = random_graph(seed)
