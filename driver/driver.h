@@ -142,6 +142,9 @@ bool tensor_write(Session *s, const char *path, const Tensor *t); /* both */
 bool is_jpeg(const char *path); /* by its first bytes */
 /* NAME=@FILE; a JPEG becomes a PNG in memory. NULL: reported. */
 const char *image_argument(Session *s, const char *arg);
+/* inputs.c: all of --input, as a program reads them: an .npz as the items of a sequence (in the order
+ * of their numbers, else of the file) in memory; where `pictures`, JPEGs as PNGs. False: reported. */
+bool input_arguments(Session *s, bool pictures, List *out);
 bool png_write(Session *s, const char *path, OutFile *out, const Tensor *t, double scale);
 typedef struct Difference {
   int64_t wrong, first; /* elements outside the tolerance; the first of them */
@@ -183,6 +186,7 @@ int list_operators(void); /* --list-ops */
 const char *operator_types(Arena *a, const struct OpRow *r);
 int verb_compile(const Options *o);
 int verb_run(const Options *o);
+int interpret_body(Session *s, void *user); /* interpret.c: run --interpret; a SessionFn */
 int verb_bench(const Options *o);
 int verb_inspect(const Options *o);
 int verb_diff(const Options *o);

@@ -149,14 +149,22 @@ bool pb_write(FILE *f, const Tensor *t) {
 }
 
 /* ---- files ---- */
+static bool is_npy(const char *path) { /* by its name, or its first bytes: files in memory */
+  char magic[6] = "";
+  FILE *const f = ends_with(path, ".npy") || !is_regular(path) ? NULL : fopen(path, "rb");
+  if (!f) return ends_with(path, ".npy");
+  const bool yes = fread(magic, 1, 6, f) == 6 && memcmp(magic, "\x93NUMPY", 6) == 0;
+  fclose(f);
+  return yes;
+}
+
 bool tensor_read(Session *s, const char *path, Tensor *t) {
   *t = (Tensor){0};
   outputs_protect(s->outputs, path);
   if (ends_with(path, ".pb")) return pb_read(s, path, t);
   if (is_jpeg(path))
     return file_error(s, path, "a JPEG is not read here; without --interpret burin run does");
-  if (!ends_with(path, ".npy"))
-    return file_error(s, path, "tensors are read from .npy and .pb files");
+  if (!is_npy(path)) return file_error(s, path, "tensors are read from .npy and .pb files");
   return npy_read(s, path, t);
 }
 

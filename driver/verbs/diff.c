@@ -87,11 +87,9 @@ static int levels_body(Session *s, void *user) {
   if (!session_load(s, s->o->files.v[0]))
     return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
   const Graph *g = s->model->main;
-  Options with = *s->o; /* pictures that programs read */
-  with.inputs.v = ARENA_ARRAY(s->arena, const char *, s->o->inputs.n);
-  for (int k = 0; k < s->o->inputs.n; k++)
-    if (!(with.inputs.v[k] = image_argument(s, s->o->inputs.v[k])))
-      return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
+  Options with = *s->o; /* files that programs read */
+  if (!input_arguments(s, true, &with.inputs))
+    return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
   const char **low = ARENA_ARRAY(s->arena, const char *, g->outputs.n),
              **with_high = ARENA_ARRAY(s->arena, const char *, g->outputs.n);
   progress_clear(s);

@@ -25,7 +25,7 @@ typedef struct Run {
   int n_scratch;
   bool unset; /* no input that has a default is given */
   ThreadOrder order;
-  BurinHeap heap; /* of strings */
+  BurinHeap heap; /* of strings and lists */
 } Run;
 
 static bool run_steps(Run *r, const Step *s);
@@ -490,7 +490,8 @@ bool module_interpret(const Module *m, const void *const *ins, void *const *outs
 bool module_interpret_in(const Module *m, ThreadOrder order, const void *const *ins,
                          void *const *outs, int64_t *syms) {
   Arena *a = arena_child(m->model->arena);
-  Run r = {.m = m, .a = a, .n_scratch = count_scratch(m), .order = order, .heap = heap_in_arena(a)};
+  Run r = {.m = m, .a = a, .n_scratch = count_scratch(m), .order = order};
+  r.heap = heap_in_arena(m->model->arena); /* results point into it */
   r.syms = syms ? syms : ARENA_ARRAY(a, int64_t, expr_symbol_count(m->model->pool) + 1);
   r.mem = ARENA_ARRAY(a, Mem, m->buffers.n + 1);
   r.progs = ARENA_ARRAY(a, KernelProgram *, m->kernels.n + 1);

@@ -78,6 +78,10 @@ bool result_tensor(Program *p, const Argument *a, Tensor *t) {
   const BurinList *list = list_of(&p->result[a->index]);
   *t = p->result[a->index];
   if (!l) return true;
+  if (list->count > 1 && a->text[text_length(p->model->outputs[a->index].name)] != '/')
+    return program_error(p, "output %s has %d tensors: name one, %s/0",
+                         p->model->outputs[a->index].name, list->count,
+                         p->model->outputs[a->index].name);
   if (a->item < 0 || a->item >= list->count)
     return program_error(p, "output %s has %d tensors: there is no %s",
                          p->model->outputs[a->index].name, list->count < 0 ? 0 : list->count,

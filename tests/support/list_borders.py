@@ -247,6 +247,42 @@ def test_program(folder):
         check(f"program: {name}", done.returncode not in (0, 1 - 2, -11) and text in done.stderr, (done.returncode, done.stderr))
 
 
+def test_archives(folder):
+    """An .npz is a whole sequence, in the order of its numbers or of the file; of burin run and of the interpreter, which takes single items, too."""
+    values = np.random.default_rng(4)
+    x = values.random((2, 3), np.float32)
+    np.save(folder / "x.npy", x)
+    numbered, named = [values.random((k % 4, 3), np.float32) for k in range(12)], [values.random((k, 3), np.float32) for k in (2, 0, 1)]
+    np.savez(folder / "numbered.npz", **{f"arr_{k}": numbered[k] for k in (10, 3, *range(3), 11, *range(4, 10))})
+    np.savez_compressed(folder / "named.npz", **dict(zip("cab", named)))
+    np.savez(folder / "none.npz")
+    np.savez(folder / "wide.npz", np.zeros((2, 4), np.float32))
+    np.save(folder / "one.npy", named[0])
+    for way, number in (((), ""), (("--interpret",), "i64=")):
+        def run(*args, k=0):
+            base = [burin.compiler(), "run", *way, "m.onnx", "--input", "x=@x.npy", "--input", f"zero={number}0", "--input", f"k={number}{k}"]
+            return subprocess.run([*base, *args], cwd=folder, capture_output=True, text=True)
+        for name, items, args in (("numbered", numbered, ["s=@numbered.npz"]), ("named", named, ["s=@named.npz"]), ("none", [], ["s=@none.npz"]),
+                                  ("empty", [], ["s=[]"]), ("single", named[:1] * 2, ["s/0=@one.npy", "s/1=@one.npy"])):
+            want = [*items, x][1:]
+            outs = [a for k in range(len(want)) for a in ("--output", f"twice/{k}=@t{k}.npy", "--output", f"rest/{k}=@r{k}.npy")]
+            done = run(*(a for i in args for a in ("--input", i)), *outs, "--output", "n=@n.npy", k=len(items))
+            right = done.returncode == 0 and int(np.load(folder / "n.npy")) == len(items)
+            right = right and all(np.array_equal(np.load(folder / f"t{k}.npy"), 2 * v) and np.array_equal(np.load(folder / f"r{k}.npy"), v) for k, v in enumerate(want))
+            check(f"run {way} of {name}", right, done.stderr)
+        done = run("--input", "s=@named.npz", "--expect", "rest/0=@r0.npy", "--expect", "rest/1=@x.npy")
+        check(f"run {way}: expected", done.returncode == 7, (done.returncode, done.stdout, done.stderr))
+        for name, args, said in (("wide", ["s=@wide.npz"], "rt_sequence_in" if way else "the list is none"), ("a tensor", ["s=[]", "x=@named.npz"], "x/0"),
+                                 ("not there", ["s=@never.npz"], "never.npz"), ("no archive", ["s=@m.npz"], "cannot read the .npz"), ("order", ["s/1=@x.npy"], "out of order"),
+                                 ("missing", [], "s/0=@FILE"), ("a number", [f"s={number}3"], "s/0=@FILE")):
+            (folder / "m.npz").write_bytes(b"no archive")
+            done = run(*(a for i in args for a in ("--input", i)))
+            check(f"run {way}: {name}", done.returncode not in (0, -11) and said in done.stderr, (done.returncode, done.stderr))
+    done = subprocess.run([burin.compiler(), "run", "m.onnx", "--input", "s=@named.npz", "--input", "x=@x.npy", "--input", "zero=0", "--input", "k=1",
+                           "--output", "twice=@t.npy"], cwd=folder, capture_output=True, text=True)
+    check("a list needs an item's number", done.returncode and "twice/0" in done.stderr, done.stderr)
+
+
 def test_all():
     rng, values = random.Random(3), np.random.default_rng(3)
     before, burin._CHECK_MEMORY = burin._CHECK_MEMORY, True
@@ -260,3 +296,4 @@ def test_all():
     with tempfile.TemporaryDirectory(prefix="burin-") as name:
         test_c(Path(name))
         test_program(Path(name))
+        test_archives(Path(name))
