@@ -38,7 +38,7 @@ typedef struct Options {
       *calibration, *metric, *max_drop, *max_arena, *recompute;
   const char *data, *validation, *epochs, *batch, *patience, *resume, *checkpoint, *curve, *log,
       *augment, *teacher, *state;
-  const char *channels, *rounds, *importance, *objective;
+  const char *channels, *rounds, *importance, *objective, *sparsity, *nm;
   List in_place, dims, bounds, shapes, consts, disabled, inputs, outputs, expects, gradients;
   bool print_plan, time_passes, no_winograd, freeze, progress, quiet, help, version, list_targets,
       list_ops, list_passes, json, interpret, profile, check_memory, info, keep, from_scratch;

@@ -262,11 +262,14 @@ static const struct {
     {"prune", "burin prune MODEL.onnx -o OUT.onnx [options]",
      "Removes the channels of a model that matter least, and all that belongs to them, and writes "
      "it as "
-     "ONNX.\n\n"
+     "ONNX; or sets single weights to 0.\n\n"
      "  burin prune model.onnx --data=samples.npz --labels=y --channels=0.5 -o small.onnx\n"
      "  burin prune model.onnx --data=samples.npz --labels=y --max-drop=1 --report=report.json -o "
      "small.onnx\n"
-     "  burin prune model.onnx --channels=0.8 -o small.onnx        by magnitude, without data\n"},
+     "  burin prune model.onnx --channels=0.8 -o small.onnx        by magnitude, without data\n"
+     "  burin prune model.onnx --data=samples.npz --labels=y --sparsity=0.8 --epochs=5 -o "
+     "sparse.onnx\n"
+     "  burin prune model.onnx --nm=2:4 -o sparse.onnx             weights become 0, sizes stay\n"},
     {"diff", "burin diff A.npy B.npy | burin diff MODEL.onnx [options]",
      "Compares two tensors, or what a model gives without and with optimization. Exit 7 where they "
      "differ.\n\n"

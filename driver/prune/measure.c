@@ -142,25 +142,35 @@ double *pruner_times(Pruner *z, const PruneRelation *r) {
 
 /* ---- importance ---- */
 typedef struct Observe {
-  bool each;
+  bool each, elements;
   int n_products;
 } Observe;
 
 static bool observe(Session *s, void *user) {
   Observe *p = user;
   PruneRelation *r = pruner_relate(s);
+  PruneWeights weights = {0};
   if (!r) return false;
+  if (p->elements) {
+    prune_find_weights(r, pruner_macs(r), &weights);
+    prune_observe_elements(r, &weights);
+  }
   Value *loss = pruner_add_loss(s);
   if (!loss) return false;
   p->n_products = r->products.n;
   return prune_observe(r, loss, p->each);
 }
 
+static int64_t observed_count(const PruneRelation *r, int product) {
+  const PruneProduct *p = &r->products.data[product];
+  return p->dim < 0 ? r->slots.data[p->slot].value->cdata->count : prune_size(r, p->slot, p->dim);
+}
+
 /* Adds one sample: magnitudes, or squares. */
 static void add_sample(const Pruner *z, const PruneRelation *r, const Runner *run, double **sums) {
   for (int k = 0; k < r->products.n; k++) {
     const float *v = run->outputs[z->n_outputs + k].data;
-    const int64_t n = prune_size(r, r->products.data[k].slot, r->products.data[k].dim);
+    const int64_t n = observed_count(r, k);
     for (int64_t i = 0; i < n; i++)
       sums[k][i] += z->importance == IMPORTANCE_FISHER ? (double)v[i] * v[i] : (double)v[i];
   }
@@ -196,17 +206,16 @@ static bool open_gradients(Pruner *z, Observe *p, Runner *out) {
   return ok;
 }
 
-bool pruner_score(Pruner *z, PruneRelation *r) {
+/* By product, sums over samples. NULL: reported. */
+static double **observed(Pruner *z, const PruneRelation *r, bool elements) {
   enum { MOST = 512 };
   Runner run;
-  Observe p = {.each = z->importance == IMPORTANCE_GRADIENT};
-  if (z->importance == IMPORTANCE_MAGNITUDE) return prune_score_magnitude(r, PRUNE_L2), true;
-  if (!open_gradients(z, &p, &run)) return false;
+  Observe p = {.each = z->importance == IMPORTANCE_GRADIENT, .elements = elements};
+  if (!open_gradients(z, &p, &run)) return NULL;
   double **sums = ARENA_ARRAY(r->a, double *, r->products.n + 1);
   bool ok = p.n_products == r->products.n;
   for (int k = 0; k < r->products.n; k++)
-    sums[k] = ARENA_ARRAY(r->a, double,
-                          prune_size(r, r->products.data[k].slot, r->products.data[k].dim) + 1);
+    sums[k] = ARENA_ARRAY(r->a, double, observed_count(r, k) + 1);
   const int n = z->tune.n, step = n > MOST ? n / MOST : 1;
   for (int k = 0; k < n && ok; k += step) {
     progress_show(z->s, "gradients", k + 1, n);
@@ -215,8 +224,22 @@ bool pruner_score(Pruner *z, PruneRelation *r) {
     if (ok) add_sample(z, r, &run, sums);
   }
   runner_close(&run);
-  if (ok) prune_score_observed(r, (const double *const *)sums);
-  return ok;
+  return ok ? sums : NULL;
+}
+
+bool pruner_score(Pruner *z, PruneRelation *r) {
+  if (z->importance == IMPORTANCE_MAGNITUDE) return prune_score_magnitude(r, PRUNE_L2), true;
+  double **sums = observed(z, r, false);
+  if (sums) prune_score_observed(r, (const double *const *)sums);
+  return sums != NULL;
+}
+
+bool pruner_score_weights(Pruner *z, PruneRelation *r, PruneWeights *l) {
+  if (z->importance == IMPORTANCE_MAGNITUDE) return true;
+  prune_observe_elements(r, l);
+  double **sums = observed(z, r, true);
+  for (int k = 0; k < l->n && sums; k++) l->data[k].observed = sums[k];
+  return sums != NULL;
 }
 
 /* ---- checking a cut ---- */

@@ -35,7 +35,7 @@ static bool read_options(Pruner *z) {
                            *const objectives[] = {"latency", "macs", "params"};
   const Options *o = z->s->o;
   int importance = o->labels ? IMPORTANCE_GRADIENT : IMPORTANCE_MAGNITUDE,
-      objective = OBJECTIVE_MACS;
+      objective = o->sparsity ? OBJECTIVE_PARAMS : OBJECTIVE_MACS;
   z->share = 0.5;
   z->max_drop = INFINITY;
   z->rounds = 5;
@@ -45,7 +45,7 @@ static bool read_options(Pruner *z) {
       !read_real("--max-drop", o->max_drop, 0, 1e9, &z->max_drop) ||
       (o->rounds && !args_number("--rounds", o->rounds, 1, 1000, &z->rounds)) ||
       (o->epochs && !args_number("--epochs", o->epochs, 0, 1000000, &z->epochs)) ||
-      !metric_find(o->metric, o->labels != NULL, &z->metric))
+      !pruner_read_masks(z) || !metric_find(o->metric, o->labels != NULL, &z->metric))
     return false;
   z->importance = (Importance)importance;
   z->objective = (Objective)objective;
@@ -201,10 +201,14 @@ static bool recover(Pruner *z, Round *round, const char **path) {
   own.metric = "accuracy";
   own.report = own.output = NULL; /* they are of pruning */
   own.quiet = own.freeze = true;
-  const TrainJob job = {.model = *path, .out = out, .teacher = z->original};
+  const TrainJob job = {.model = *path,
+                        .out = out,
+                        .teacher = z->original,
+                        .stepped = pruner_masks(z) ? pruner_hold_zeros : NULL,
+                        .user = round};
   progress_show(z->s, "training", 0, 0);
   z->status = train_run(&own, &job, &result);
-  if (z->status != EXIT_OK) return false;
+  if (z->status != EXIT_OK || (pruner_masks(z) && !pruner_check_zeros(z, out, round))) return false;
   *path = out;
   round->recovered = true;
   round->steps = result.steps;
@@ -213,24 +217,35 @@ static bool recover(Pruner *z, Round *round, const char **path) {
   return true;
 }
 
+/* A smaller model at `path`. False: reported. *gone: channels that are not in it. */
+static bool cut(Pruner *z, int k, const char *path, Round *round, int64_t *gone) {
+  Options quiet = z->options;
+  const double part = (double)(k + 1) / (double)z->rounds;
+  Cutting p = {.z = z, .out = path, .round = round, .share = 1 - (1 - z->share) * part};
+  z->status = session_run(&quiet, cut_body, &p);
+  round->figures = p.figures;
+  round->figures.channels = z->channels - p.gone;
+  *gone = p.gone;
+  return z->status == EXIT_OK;
+}
+
+static bool mask(Pruner *z, int k, const char *path, Round *round) {
+  round->figures = z->before;
+  return pruner_mask(z, z->sparsity * (double)(k + 1) / (double)z->rounds, path, round);
+}
+
 /* False: reported. *more: there is something left to cut, and it may be. */
 static bool one_round(Pruner *z, int k, bool *more) {
-  Options quiet = z->options;
   const char *path;
   int fd;
+  int64_t gone = 0;
+  const bool masks = pruner_masks(z);
   if (!program_memory(z->s->arena, &fd, &path)) return false;
   vec_push(z->s->arena, &z->done, (Round){.difference = NAN});
   Round *round = &z->done.data[z->done.n - 1];
-  Cutting p = {.z = z,
-               .out = path,
-               .round = round,
-               .share = 1 - (1 - z->share) * (double)(k + 1) / (double)z->rounds};
-  z->status = session_run(&quiet, cut_body, &p);
-  if (z->status != EXIT_OK) return false;
-  *more = p.gone > 0;
+  if (masks ? !mask(z, k, path, round) : !cut(z, k, path, round, &gone)) return false;
+  *more = masks || gone > 0;
   if (!*more) return z->done.n--, true;
-  round->figures = p.figures;
-  round->figures.channels = z->channels - p.gone;
   if (!pruner_measure(z, path, &round->figures)) return false;
   round->cut_drop = round->drop = score_drop(&round->figures.score, &z->before.score, z->metric);
   if (!recover(z, round, &path)) return false;
@@ -238,8 +253,9 @@ static bool one_round(Pruner *z, int k, bool *more) {
   *more = !round->undone;
   if (round->undone) return true;
   z->file = path;
-  z->channels -= p.gone;
+  z->channels -= gone;
   update_layers(z, round);
+  if (masks) z->weights = round->weights;
   return true;
 }
 
@@ -260,7 +276,7 @@ static bool prepare(Pruner *z) {
   PruneRelation *r = pruner_relate(s);
   if (!r) return false;
   z->lanes = s->target->vector_bits / 32;
-  pruner_note_layers(z, r);
+  if (!pruner_masks(z)) pruner_note_layers(z, r);
   count_figures(r, &z->before);
   for (int k = 0; k < r->groups.n; k++) z->channels += r->groups.data[k].units.n;
   z->before.channels = z->channels;
@@ -268,14 +284,20 @@ static bool prepare(Pruner *z) {
          pruner_measure(z, z->file, &z->before);
 }
 
-static bool prune(Pruner *z) {
-  bool more = true;
-  if (!read_options(z) || !prepare(z)) return false;
-  if (z->before.channels == 0) {
-    const Loc loc = {.file = z->original, .node = -1};
+static bool anything_to_do(Pruner *z) {
+  const Loc loc = {.file = z->original, .node = -1};
+  if (pruner_masks(z)) return pruner_warn_of_masks(z);
+  if (z->before.channels == 0)
     diag_warning(z->s->diag, &loc, "no channels can be removed; the report says why");
-  }
-  for (int k = 0; k < z->rounds && more && z->before.channels; k++)
+  return z->before.channels > 0;
+}
+
+static bool prune(Pruner *z) {
+  if (!read_options(z) || !prepare(z)) return false;
+  if (pruner_masks(z) && !pruner_zeros(z, z->original, &z->at_first)) return false;
+  z->weights = z->at_first;
+  bool more = anything_to_do(z);
+  for (int k = 0; k < z->rounds && more; k++)
     if (!one_round(z, k, &more)) return false;
   progress_clear(z->s);
   return pruner_report(z) && copy_result(z) && session_commit(z->s);

@@ -32,6 +32,14 @@ typedef struct ConstantCut { /* what went of a constant in this round, as one no
   int64_t n, *indices;
 } ConstantCut;
 
+typedef struct WeightZero { /* of a weight of products */
+  const char *name, *node;  /* initializer; the first that reads it */
+  const char *whole;        /* why all of it stays, or NULL */
+  int64_t count, zeros;
+  bool *zero; /* by element */
+} WeightZero;
+typedef Vec(WeightZero) WeightZeros;
+
 typedef struct Round {
   Figures figures; /* behind recovery */
   double cut_drop, drop;
@@ -39,7 +47,8 @@ typedef struct Round {
   int64_t steps;     /* of training */
   double difference; /* of the cut graph from the silenced original, relative; NaN: not checked */
   Vec(ConstantCut) constants;
-  int n_groups; /* of the graph that was cut, with units that are left */
+  WeightZeros weights; /* of masks */
+  int n_groups;        /* of the graph that was cut, with units that are left */
   const char **names;
   int64_t *left;
 } Round;
@@ -57,7 +66,10 @@ typedef struct Pruner {
   const char *original, *file; /* the model as it was given, and as it is now */
   Importance importance;
   Objective objective;
-  double share; /* of the channels that stay */
+  double share;                  /* of the channels that stay */
+  double sparsity;               /* of the weights becomes 0; 0: not asked for */
+  int64_t keep, of;              /* --nm; 0: not asked for */
+  WeightZeros at_first, weights; /* of masks: of the original, and as they are now */
   double max_drop;
   int64_t rounds, epochs;
   int lanes; /* floats of a vector */
@@ -97,8 +109,21 @@ double *pruner_macs(const PruneRelation *r);             /* by node: multiply-ad
 double *pruner_times(Pruner *z, const PruneRelation *r); /* by node, measured. NULL: as above */
 /* Importance of r's units, of the model z->file. */
 bool pruner_score(Pruner *z, PruneRelation *r);
+/* Of single weights. */
+bool pruner_score_weights(Pruner *z, PruneRelation *r, PruneWeights *l);
 /* How far the results of `file` are from those of z->file without the units that are gone. */
 bool pruner_check(Pruner *z, const PruneRelation *r, const char *file, double *difference);
+
+/* ---- mask.c: weights that become 0. False: reported, or z->status says ---- */
+bool pruner_masks(const Pruner *z);                               /* they are what is asked for */
+bool pruner_read_masks(Pruner *z);                                /* options */
+bool pruner_zeros(Pruner *z, const char *file, WeightZeros *out); /* what a file has */
+bool pruner_warn_of_masks(Pruner *z); /* false: there is nothing to do */
+/* Writes the model with as many zeros. */
+bool pruner_mask(Pruner *z, double share, const char *out, Round *round);
+/* TrainJob.stepped, of a Round. */
+void pruner_hold_zeros(void *user, const BurinModel *step, void *state);
+bool pruner_check_zeros(Pruner *z, const char *file, Round *round);
 
 /* ---- report.c ---- */
 void pruner_note_layers(Pruner *z, const PruneRelation *r);    /* of the original */

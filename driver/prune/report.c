@@ -87,25 +87,39 @@ static const char *score_text(const Pruner *z, const Figures *f) {
   return arena_printf(a, "%7.1f dB", score_sqnr(&f->score));
 }
 
-static void print_figures(const Pruner *z, const char *what, const Figures *f, StrBuf *b) {
+static double share_of_zeros(const WeightZeros *l) {
+  double zeros = 0, count = 0;
+  for (int k = 0; k < l->n; k++) {
+    zeros += (double)l->data[k].zeros;
+    count += (double)l->data[k].count;
+  }
+  return zeros / fmax(count, 1);
+}
+
+/* weights: of masks, else NULL. */
+static void print_figures(const Pruner *z, const char *what, const Figures *f,
+                          const WeightZeros *weights, StrBuf *b) {
   const Figures *o = &z->before;
-  sb_printf(b, "  %-10s %8lld  %10.0f (%3.0f %%)  %12.0f (%3.0f %%)  %9.3f ms (%.2fx) %s", what,
-            (long long)f->channels, f->parameters, 100 * f->parameters / fmax(o->parameters, 1),
-            f->macs, 100 * f->macs / fmax(o->macs, 1), f->us / 1e3, o->us / fmax(f->us, 1e-9),
+  const char *first = weights ? arena_printf(b->arena, "%.1f %%", 100 * share_of_zeros(weights))
+                              : arena_printf(b->arena, "%lld", (long long)f->channels);
+  sb_printf(b, "  %-10s %8s  %10.0f (%3.0f %%)  %12.0f (%3.0f %%)  %9.3f ms (%.2fx) %s", what,
+            first, f->parameters, 100 * f->parameters / fmax(o->parameters, 1), f->macs,
+            100 * f->macs / fmax(o->macs, 1), f->us / 1e3, o->us / fmax(f->us, 1e-9),
             score_text(z, f));
 }
 
 static void print_rounds(const Pruner *z, StrBuf *b) {
-  sb_printf(b, "  %-10s %8s  %10s %7s  %12s %7s  %9s %10s %s\n", "round", "channels", "parameters",
-            "", "MACs", "", "time", "",
+  sb_printf(b, "  %-10s %8s  %10s %7s  %12s %7s  %9s %10s %s\n", "round",
+            pruner_masks(z) ? "zeros" : "channels", "parameters", "", "MACs", "", "time", "",
             z->made_up    ? ""
             : z->labelled ? "accuracy"
                           : "results");
-  print_figures(z, "original", &z->before, b);
+  print_figures(z, "original", &z->before, pruner_masks(z) ? &z->at_first : NULL, b);
   sb_putc(b, '\n');
   for (int k = 0; k < z->done.n; k++) {
     const Round *r = &z->done.data[k];
-    print_figures(z, arena_printf(b->arena, "%d", k + 1), &r->figures, b);
+    print_figures(z, arena_printf(b->arena, "%d", k + 1), &r->figures,
+                  pruner_masks(z) ? &r->weights : NULL, b);
     if (r->recovered) sb_printf(b, ", %.3g lost before training", r->cut_drop);
     sb_printf(b, "%s\n", r->undone ? ", undone: more is lost than --max-drop allows" : "");
   }
@@ -119,6 +133,18 @@ static void print_layers(const Pruner *z, StrBuf *b) {
     else
       sb_printf(b, "  %14s  %s: %s\n", "all", l->name, l->reason);
   }
+}
+
+static void print_weights(const Pruner *z, StrBuf *b) {
+  for (int k = 0; k < z->weights.n; k++) {
+    const WeightZero *w = &z->weights.data[k];
+    sb_printf(b, "  %5.1f %% of %9lld  %s", 100 * (double)w->zeros / (double)w->count,
+              (long long)w->count, w->node);
+    sb_printf(b, "%s%s\n", w->whole ? ": " : "", w->whole ? w->whole : "");
+  }
+  sb_printf(b,
+            "  zeros are stored and multiplied like other weights: the model is no faster, and "
+            "smaller only once it is compressed\n");
 }
 
 /* ---- JSON ---- */
@@ -149,6 +175,8 @@ static json_t *round_json(const Pruner *z, const Round *r) {
   json_object_set_new(o, "undone", json_boolean(r->undone));
   json_object_set_new(o, "difference", number(r->difference));
   json_object_set_new(o, "constants", constants);
+  json_object_set_new(o, "zeros",
+                      pruner_masks(z) ? number(share_of_zeros(&r->weights)) : json_null());
   return o;
 }
 
@@ -156,6 +184,18 @@ static json_t *layer_json(const LayerCut *l) {
   return json_pack("{s:s, s:I, s:I, s:o}", "name", l->name, "channels", (json_int_t)l->before,
                    "left", (json_int_t)l->after, "reason",
                    l->reason ? json_string(l->reason) : json_null());
+}
+
+static json_t *weights_json(const WeightZeros *l) {
+  json_t *list = json_array();
+  for (int k = 0; k < l->n; k++) {
+    const WeightZero *w = &l->data[k];
+    json_array_append_new(
+        list, json_pack("{s:s, s:s, s:I, s:I, s:o}", "initializer", w->name, "node", w->node,
+                        "elements", (json_int_t)w->count, "zeros", (json_int_t)w->zeros, "reason",
+                        w->whole ? json_string(w->whole) : json_null()));
+  }
+  return list;
 }
 
 static const char *report_json(const Pruner *z) {
@@ -166,6 +206,7 @@ static const char *report_json(const Pruner *z) {
     json_array_append_new(layers, layer_json(&z->layers.data[k]));
   json_t *root = json_pack("{s:s, s:o, s:o, s:o}", "model", z->original, "original",
                            figures_json(z, &z->before), "rounds", rounds, "layers", layers);
+  json_object_set_new(root, "weights", weights_json(&z->weights));
   char *text = json_dumps(root, JSON_INDENT(1));
   const char *own = text ? arena_printf(z->s->arena, "%s\n", text) : NULL;
   free(text);
@@ -179,7 +220,10 @@ bool pruner_report(const Pruner *z) {
   const char *path = z->s->o->report;
   sb_printf(&b, "%s pruned\n", z->original);
   print_rounds(z, &b);
-  print_layers(z, &b);
+  if (pruner_masks(z))
+    print_weights(z, &b);
+  else
+    print_layers(z, &b);
   if (!z->s->o->quiet) fputs(sb_str(&b), stderr);
   if (!path) return true;
   const char *text = ends_with(path, ".json") ? report_json(z) : sb_str(&b);

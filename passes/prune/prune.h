@@ -115,10 +115,31 @@ typedef enum PruneNorm { PRUNE_L1, PRUNE_L2 } PruneNorm;
 void prune_score_magnitude(PruneRelation *r, PruneNorm norm);
 /* Adds outputs to the main graph, a vector per product: what its weights with each index of the dimension
  * would change of the loss (an output of the graph), to first order; `each`: magnitudes of single weights
- * are added up. False: reported. */
+ * are added up. A product of dimension -1 has one for each weight. False: reported. */
 bool prune_observe(PruneRelation *r, Value *loss, bool each);
 /* by product, elements by index: what was observed */
 void prune_score_observed(PruneRelation *r, const double *const *by_product);
+
+/* ---- mask.c ---- */
+typedef struct PruneWeight { /* a constant matrix or filter of contractions */
+  const ConstData *w;
+  int node, slot, dim;    /* the first that reads it; what is added up along, -1: not known */
+  double work;            /* of all that read it */
+  const double *observed; /* importance by element; NULL: its magnitude */
+  bool *gone;             /* by element */
+} PruneWeight;
+typedef Vec(PruneWeight) PruneWeights;
+/* work: of the nodes, by position. */
+void prune_find_weights(const PruneRelation *r, const double *work, PruneWeights *out);
+/* What prune_observe adds is then of each element, a tensor per weight: the relation has no other use. */
+void prune_observe_elements(PruneRelation *r, const PruneWeights *l);
+/* The least important `share` of all; by_work: for the work that each takes part in. */
+void prune_mark_lowest(Arena *a, PruneWeights *l, double share, bool by_work);
+/* All but the `keep` most important of each `of` along the dimension that is added up. */
+void prune_mark_pattern(PruneWeights *l, int64_t keep, int64_t of);
+bool prune_takes_pattern(const PruneWeight *p, int64_t of);
+/* Sets what is gone to 0, for all readers. False: reported. */
+bool prune_mask(PruneRelation *r, const PruneWeights *l);
 
 /* ---- choose.c ---- */
 /* What is saved with a unit of each group: of the nodes' work, by position; of the elements of constants.

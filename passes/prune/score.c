@@ -73,6 +73,7 @@ static const Loc here = {.node = -1, .node_name = "importance"};
 static Value *sum_but(Build *b, Value *v, int dim) {
   int64_t axes[MAX_RANK];
   int n = 0;
+  if (dim < 0) return v;
   for (int d = 0; d < v->rank; d++)
     if (d != dim) axes[n++] = d;
   if (n == 0) return v;
@@ -81,14 +82,16 @@ static Value *sum_but(Build *b, Value *v, int dim) {
   return build_op(b, "ReduceSum", 2, in, 1, &keep);
 }
 
-/* Constants of several readers: each has its own gradient. */
+/* Constants of several readers: each has its own gradient, but of all dimensions together. */
 static Value *own_weights(PruneRelation *r, const PruneProduct *p) {
-  Node *n = r->m->main->nodes.data[p->node];
-  Value *own = NULL;
-  for (int k = 0; k < n->n_in; k++) {
-    if (prune_slot(r, p->node, k) != p->slot) continue;
-    if (!own) own = value_const(r->m, (ConstData *)(uintptr_t)n->in[k]->cdata);
-    n->in[k] = own;
+  const ConstData *w = r->slots.data[p->slot].value->cdata;
+  Value *own = value_const(r->m, (ConstData *)(uintptr_t)w);
+  for (int i = 0; i < r->n_nodes; i++) {
+    Node *n = r->nodes[i];
+    for (int k = 0; k < n->n_in; k++)
+      if (p->dim < 0 ? n->in[k] && n->in[k]->cdata == w
+                     : i == p->node && prune_slot(r, i, k) == p->slot)
+        n->in[k] = own;
   }
   return own;
 }

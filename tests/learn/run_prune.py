@@ -137,6 +137,125 @@ def check_recovery(folder, burin, module):
     assert worst <= NEAR, f"relative difference {worst:.3g}"
 
 
+# ---- masks ----
+def initializers(model):
+    model = onnx.load(model) if isinstance(model, str) else model
+    return {c.name: numpy_helper.to_array(c) for c in model.graph.initializer}
+
+
+def summed_axes(model):
+    """By initializer: what products add up along, of those whose sizes say it."""
+    axes = {}
+    for n in model.graph.node:
+        for k, name in enumerate(n.input[:2]):
+            turned = any(a.name == ("transA", "transB")[k] and a.i for a in n.attribute)
+            if n.op_type == "Conv" and k == 1:
+                axes[name] = 1
+            elif n.op_type in ("MatMul", "Gemm"):
+                axes[name] = -1 if (k == 0) != turned else -2
+    return axes
+
+
+def masked(model, out):
+    """The original with the zeros of the result; names of what has new ones. Nothing else may differ."""
+    zeros = initializers(out)
+    names = []
+    for c in model.graph.initializer:
+        w, new = numpy_helper.to_array(c), zeros.get(c.name)
+        if new is None:
+            continue
+        assert w.shape == new.shape and w.dtype == new.dtype, f"{c.name} is {new.shape} of {new.dtype}"
+        own = np.where(new == 0, np.zeros_like(w), w)
+        assert np.array_equal(own, new), f"{c.name}: what is not 0 has changed"
+        if not np.array_equal(own, w):
+            names.append(c.name)
+            c.CopyFrom(numpy_helper.from_array(own, c.name))
+    return model, names
+
+
+def check_mask(make, folder, burin, module):
+    """Single weights: exactly as many zeros as the report says, and the function of the original with them."""
+    model, feeds = prune_nets.build(make, 1)
+    source = os.path.join(folder, "model.onnx")
+    onnx.save(model, source)
+    for flags in (("--sparsity=0.6", "--rounds=2"), ("--nm=2:4",)):
+        out, report = prune(burin, source, *flags)
+        copy, names = masked(onnx.load(source), out)
+        weights, found = initializers(out), report["weights"]
+        assert names, f"{flags}: no weight has become 0"
+        assert set(names) <= {w["initializer"] for w in found}, f"{flags}: {names} have zeros that the report does not know"
+        for w in found:
+            zeros = int(np.sum(weights[w["initializer"]] == 0))
+            assert zeros == w["zeros"], f"{flags}: {w} has {zeros}"
+        elements = sum(w["elements"] for w in found)
+        share = sum(w["zeros"] for w in found) / elements
+        assert abs(share - report["rounds"][-1]["zeros"]) < 1e-9
+        if flags[0] != "--nm=2:4":
+            assert abs(share - 0.6) * elements <= 0.501, f"{share} are 0"
+        want = run_reference(copy, feeds)
+        for what, values in (("ONNX Runtime", run_reference(out, feeds)), ("burin", module.compile(out).run(feeds))):
+            worst = difference(values, want)
+            assert worst <= NEAR, f"{flags}, {what}: relative difference {worst:.3g}"
+
+
+def kept_in_groups(w, axis, n, m):
+    """Which elements are the n largest of each m along axis."""
+    groups = np.moveaxis(np.abs(w), axis, -1)
+    groups = groups.reshape(*groups.shape[:-1], -1, m)
+    rank = np.argsort(np.argsort(-groups, axis=-1, kind="stable"), axis=-1)
+    return np.moveaxis((rank < n).reshape(*groups.shape[:-2], -1), -1, axis)
+
+
+def check_masks(folder, burin, module):
+    """Which weights stay: those that numpy chooses."""
+    source, x, y, data = labelled(folder)
+    before = initializers(source)
+    axes = {name: axis for name, axis in summed_axes(onnx.load(source)).items() if name in before}
+    for n, m in ((2, 4), (1, 2), (1, 3)):
+        out, report = prune(burin, source, f"--nm={n}:{m}")
+        after, fitting = initializers(out), 0
+        for name, axis in axes.items():
+            if before[name].shape[axis] % m == 0:
+                fitting += 1
+                assert np.array_equal(after[name] != 0, kept_in_groups(before[name], axis, n, m)), f"{n}:{m} of {name}"
+            else:
+                assert np.array_equal(after[name], before[name]), f"{n}:{m} of {name}, which does not fit"
+                assert "no multiple" in next(w["reason"] for w in report["weights"] if w["initializer"] == name)
+        assert fitting, f"{n}:{m} fits no weight"
+    out, report = prune(burin, source, "--sparsity=0.5", "--rounds=1")
+    after = initializers(out)
+    scores = {name: np.abs(before[name]) / np.mean(np.abs(before[name]), dtype=np.float64) for name in axes}
+    edge = np.median(np.concatenate([s.ravel() for s in scores.values()]))
+    for name, score in scores.items():
+        wrong = int(np.sum((after[name] != 0) != (score > edge)))
+        assert wrong <= 1, f"{name}: {wrong} elements are not as numpy chooses"
+
+
+def check_mask_recovery(folder, burin, module):
+    """Zeros stay zeros while the rest is trained, and gradients choose better than magnitudes."""
+    source, x, y, data = labelled(folder)
+    before = initializers(source)
+    right = {}
+    for importance in ("gradient", "magnitude"):
+        out, report = prune(burin, source, f"--data={data}", "--labels=y", "--sparsity=0.5", "--rounds=1", f"--importance={importance}")
+        right[importance] = report["rounds"][0]["accuracy"]
+        assert abs(accuracy(out, x, y) - right[importance]) <= 0.005
+    assert right["gradient"] > right["magnitude"], right
+    for flags in (("--sparsity=0.7", "--rounds=2", "--max-drop=100"), ("--nm=2:4",)):
+        out, report = prune(burin, source, f"--data={data}", "--labels=y", "--epochs=10", "--validation=0.25",
+                            "--optimizer=adamw,lr=0.01", *flags)
+        last, after = report["rounds"][-1], initializers(out)
+        assert last["drop"] < last["drop_before_recovery"], f"{flags}: {last['drop_before_recovery']} points lost, then {last['drop']}"
+        for w in report["weights"]:
+            own = after[w["initializer"]]
+            assert int(np.sum(own == 0)) == w["zeros"], f"{flags}: {w}"
+            assert w["reason"] or w["zeros"] >= 0.4 * w["elements"], f"{flags}: {w}"
+            kept = own != 0
+            assert not np.array_equal(own[kept], before[w["initializer"]][kept]), f"{flags}: {w} was not trained"
+        if flags[0].startswith("--sparsity"):
+            assert abs(last["zeros"] - 0.7) < 0.001, last["zeros"]
+
+
 def check_choices(folder, burin, module):
     """What goes depends on how it is chosen; accuracy is what ONNX Runtime finds."""
     source, x, y, data = labelled(folder)
@@ -183,14 +302,21 @@ def check_refusals(folder, burin, module):
                                  (("--importance=gradient",), 2, "--labels"), (("--epochs=3",), 2, "--labels"),
                                  (("--max-drop=1",), 2, "--data"), (("--channels=0",), 2, "0.01 to 1"),
                                  (("--channels=half",), 2, "0.01 to 1"), (("--objective=size",), 2, "latency, macs, params"),
-                                 (("--rounds=0",), 2, "--rounds")):
+                                 (("--rounds=0",), 2, "--rounds"), (("--sparsity=1",), 2, "0.99"), (("--sparsity=0",), 2, "0.99"),
+                                 (("--sparsity=nan",), 2, "0.99"), (("--sparsity=80%",), 2, "0.99"), (("--nm=4:4",), 2, "1 <= N < M"),
+                                 (("--nm=2",), 2, "1 <= N < M"), (("--nm=0:4",), 2, "1 <= N < M"), (("--nm=2:4:8",), 2, "1 <= N < M"),
+                                 (("--nm=2:4", "--rounds=3"), 2, "--rounds"), (("--nm=2:4", "--sparsity=0.5"), 2, "one of them"),
+                                 (("--channels=0.5", "--sparsity=0.5"), 2, "one of them"),
+                                 (("--sparsity=0.5", "--objective=latency"), 2, "no time")):
         done = subprocess.run([burin, "prune", source, "-o", out, *flags], capture_output=True, text=True, timeout=60)
         assert done.returncode == status, f"{flags}: exit {done.returncode}: {done.stderr[-300:]}"
         assert words in done.stderr, f"{flags}: {done.stderr[-300:]}"
         assert not os.path.exists(out), f"{flags}: a file was written"
 
 
-CHECKS = [check_recovery, check_choices, check_budget, check_useless, check_refusals]
+CHECKS = [check_recovery, check_choices, check_budget, check_useless, check_refusals, check_masks, check_mask_recovery]
+MASKED = (prune_nets.chain, prune_nets.grouped, prune_nets.flatten, prune_nets.channels_last, prune_nets.attention,
+          prune_nets.transposed, prune_nets.shared_weights, prune_nets.einsum)
 
 
 def jobs():
@@ -199,6 +325,8 @@ def jobs():
     for make in prune_nets.NETS:
         for seed in SEEDS:
             yield f"{make.__name__} {seed}", lambda *a, make=make, seed=seed: check_net(make, seed, *a)
+    for make in MASKED:
+        yield f"mask_{make.__name__}", lambda *a, make=make: check_mask(make, *a)
     for check in CHECKS:
         yield check.__name__[6:], check
     for name in REAL:
