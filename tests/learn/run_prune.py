@@ -137,6 +137,52 @@ def check_recovery(folder, burin, module):
     assert worst <= NEAR, f"relative difference {worst:.3g}"
 
 
+def far_statistics(path, x):
+    """How far the running means and variances of a model's first norm are from those of what it normalizes."""
+    model = onnx.load(path)
+    norm = next(n for n in model.graph.node if n.op_type == "BatchNormalization")
+    named = initializers(model)
+    del model.graph.output[:]
+    model.graph.output.append(onnx.helper.make_tensor_value_info(norm.input[0], onnx.TensorProto.FLOAT, None))
+    v = run_reference(model, {"x0": x})[0]
+    axes = tuple(k for k in range(v.ndim) if k != 1)
+    var = np.var(v, axis=axes)
+    return float(np.mean(np.abs(named[norm.input[3]] - np.mean(v, axis=axes)) / np.sqrt(var)) + np.mean(np.abs(named[norm.input[4]] / var - 1)))
+
+
+def check_statistics(folder, burin, module):
+    """Recovery brings what batch norms remember to what the smaller model gives them."""
+    source, x, y, data = labelled(folder)
+    flags = (f"--data={data}", "--labels=y", "--channels=0.6", "--rounds=1", "--validation=0.25")
+    stale = far_statistics(prune(burin, source, *flags)[0], x)
+    own = far_statistics(prune(burin, source, *flags, "--epochs=10")[0], x)
+    assert own < 0.2 < stale, f"{own} with recovery, {stale} without"
+
+
+def check_sizes(folder, burin, module):
+    """A symbol of two inputs has one size in a sample."""
+    rng = np.random.default_rng(4)
+    ops = [onnx.helper.make_node(*n) for n in (("MatMul", ["a", "w0"], ["u"]), ("MatMul", ["b", "w1"], ["v"]), ("Add", ["u", "v"], ["s"]),
+                                              ("Relu", ["s"], ["r"]), ("MatMul", ["r", "w2"], ["y"]))]
+    weights = [numpy_helper.from_array(rng.standard_normal(shape).astype(np.float32), f"w{k}") for k, shape in enumerate(((4, 16), (4, 16), (16, 3)))]
+    info = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["S", n]) for name, n in (("a", 4), ("b", 4), ("y", 3))]
+    graph = onnx.helper.make_graph(ops, "g", info[:2], info[2:], weights)
+    source, out, samples = (os.path.join(folder, name) for name in ("model.onnx", "out.onnx", "samples"))
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), source)
+    os.mkdir(samples)
+    for last in (7, 6):
+        for k, (a, b) in enumerate(((5, 5), (6, last))):
+            np.savez(os.path.join(samples, f"{k}.npz"), a=rng.random((a, 4), np.float32), b=rng.random((b, 4), np.float32))
+        for verb, flag in (("prune", "--data"), ("quantize", "--calibrate")):
+            done = subprocess.run([burin, verb, source, f"{flag}={samples}", "-o", out, "-q"], capture_output=True, text=True, timeout=60)
+            if last == 6:
+                assert done.returncode == 0, f"{verb}: {done.stderr[-300:]}"
+                continue
+            assert done.returncode == 1, f"{verb}: exit {done.returncode}: {done.stderr[-300:]}"
+            assert "of input a is 6, not 7" in done.stderr, f"{verb}: {done.stderr[-300:]}"
+            assert not os.path.exists(out), f"{verb}: a file was written"
+
+
 # ---- masks ----
 def initializers(model):
     model = onnx.load(model) if isinstance(model, str) else model
@@ -314,7 +360,7 @@ def check_refusals(folder, burin, module):
         assert not os.path.exists(out), f"{flags}: a file was written"
 
 
-CHECKS = [check_recovery, check_choices, check_budget, check_useless, check_refusals, check_masks, check_mask_recovery]
+CHECKS = [check_recovery, check_choices, check_budget, check_useless, check_refusals, check_statistics, check_sizes, check_masks, check_mask_recovery]
 MASKED = (prune_nets.chain, prune_nets.grouped, prune_nets.flatten, prune_nets.channels_last, prune_nets.attention,
           prune_nets.transposed, prune_nets.shared_weights, prune_nets.einsum)
 
