@@ -417,8 +417,8 @@ def packed_attentions():
 
 
 def ordered_matrices():
-    packed_cases.ordered_bytes(node, refused)
-    packed_cases.ordered_products(node, refused)
+    for cases in (packed_cases.ordered_bytes, packed_cases.ordered_products, packed_cases.ordered_attention):
+        cases(node, refused)
 
 
 def cells():

@@ -228,3 +228,36 @@ def ordered_products(check, refused):
     refused("QOrderedMatMul", ins, "B in order COL", order_A=ROW, order_B=ROW, order_Y=ROW)
     refused("QOrderedMatMul", [*ins, None, c], "scale of C", **order)
     refused("QOrderedMatMul", [*ins, None, c[..., :-1], c_scale], "dims of C and Y", **order)
+
+
+def ordered_attention(check, refused):
+    """Queries, keys and values, scores, softmax and result are bytes, each rounded with its scale."""
+    single = np.float32
+    order = dict(order_input=ROW, order_weight=COL, order_output=ROW)
+    for batch, length, width, hidden, heads in ((2, 16, 24, 32, 2), (1, 5, 8, 12, 3)):
+        x, w = whole(-90, 90, (batch, length, width), np.int8), [whole(-90, 90, (width, hidden), np.int8) for _ in range(3)]
+        of_x, gemm, of_scores, of_softmax, of_y = single(0.02), [single(v) for v in (0.031, 0.027, 0.022)], single(0.043), single(0.0079), single(0.011)
+        bias = [f32(hidden, scale=0.3) for _ in range(3)]
+        mask = np.ones((batch, length), np.int32)
+        mask[-1, length // 2 + 1:] = 0
+        names = {(0, 0): "b", (0, 1): "n"}
+        for of_w in ([single(0.004), single(0.005), single(0.006)], [rng.uniform(0.003, 0.006, hidden).astype(np.float32) for _ in range(3)]):
+            real = lambda k: (x.astype(np.int64) @ w[k].astype(np.int64)) * (of_x * of_w[k]).astype(np.float64) + bias[k]
+            split = lambda v: v.reshape(batch, length, heads, -1).transpose(0, 2, 1, 3).astype(np.float64)
+            q, k, v = (split(rounded(real(i) / gemm[i])) for i in range(3))
+            scores = rounded(q @ k.swapaxes(2, 3) * (float(gemm[0]) * gemm[1] / of_scores)).astype(np.float64)
+            for seen in (mask, None):
+                power = np.exp((scores - scores.max(-1, keepdims=True)) * of_scores / math.sqrt(hidden // heads)) * (1 if seen is None else seen[:, None, None])
+                weights = rounded(power / power.sum(-1, keepdims=True) / of_softmax).astype(np.float64)
+                want = rounded(weights @ v * (float(of_softmax) * gemm[2] / of_y)).transpose(0, 2, 1, 3).reshape(batch, length, hidden)
+                ins = [x, of_x, *gemm, *map(by_columns, w), *of_w, *bias, of_scores, of_softmax, of_y, *([] if seen is None else [seen])]
+                dims = {**names, (17, 0): "b", (17, 1): "n"} if seen is not None else names
+                more = dict(num_heads=heads, qkv_hidden_sizes=[hidden] * 3, **order)
+                check("QOrderedAttention", ins, slack=2, feed=(0,) if seen is None else (0, 17), symbolic=dims, want=[want], **more)
+    refused("QOrderedAttention", ins, "unidirectional", **{**more, "unidirectional": 1})
+    refused("QOrderedAttention", ins, "COL32 of order_input", **{**more, "order_input": 2})
+    refused("QOrderedAttention", ins, "weights in order COL", **{**more, "order_weight": ROW})
+    refused("QOrderedAttention", ins, "not those of the weights", **{**more, "qkv_hidden_sizes": [hidden, hidden, 8]})
+    refused("QOrderedAttention", ins, "do not divide", **{**more, "num_heads": 5})
+    refused("QOrderedAttention", [*ins[:14], None, *ins[15:]], "input 14 of QOrderedAttention", **more)
+    refused("QOrderedAttention", [*ins[:12], bias[1][1:], *ins[13:]], "bias", **more)

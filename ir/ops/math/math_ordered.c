@@ -1,8 +1,10 @@
 /* Quantized matrices whose elements may lie column by column (com.microsoft): QuantizeWithOrder,
- * DequantizeWithOrder, QOrderedMatMul, QOrderedGelu, QOrderedLayerNormalization. A tensor keeps its
- * shape in either order, only its elements, in the last two dims, change their places. Bytes have
- * no zero point. */
+ * DequantizeWithOrder, QOrderedMatMul, QOrderedGelu, QOrderedLayerNormalization, QOrderedAttention.
+ * A tensor keeps its shape in either order, only its elements, in the last two dims, change their
+ * places. Bytes have no zero point. */
+#include <math.h>
 #include "ir/ops/math/math_matmul.h"
+#include "ir/ops/nn/nn_heads.h"
 #include "ir/ops/nn/nn_quant.h"
 
 /* ---- orders ---- */
@@ -204,5 +206,136 @@ bool expand_ordered_matmul(Build *b, Node *n, Value **out) {
   }
   Value *parts[] = {sum, scale, build_scalar(b, DT_I8, 0)};
   if (b->ok) out[0] = build_node(b, "Requantize", "burin", 3, parts, 1, 0, NULL)->out[0];
+  return b->ok;
+}
+
+/* ---- QOrderedAttention ---- */
+enum { A_X, A_X_SCALE, A_Q_SCALE, A_W = 5, A_W_SCALE = 8, A_BIAS = 11, A_SCORES_SCALE = 14 };
+enum { A_SOFTMAX_SCALE = 15, A_Y_SCALE, A_MASK, A_PAST, A_ADDED };
+
+static bool attention_orders(Model *m, const Node *n) {
+  int64_t x, w, y;
+  if (!order_of(m, n, "order_input", true, &x) || !order_of(m, n, "order_weight", true, &w) ||
+      !order_of(m, n, "order_output", true, &y))
+    return false;
+  return (x == ORDER_ROW && w == ORDER_COL && y == ORDER_ROW) ||
+         op_error(m, n, ERR_UNSUPPORTED,
+                  "input and output must be in order ROW, and weights in order COL");
+}
+
+/* What ONNX Runtime's kernel takes no notice of. */
+static bool attention_has_no_more(Model *m, const Node *n) {
+  int64_t causal;
+  if (!op_int_in(m, n, "unidirectional", 0, 0, 1, &causal)) return false;
+  if (causal) return op_error(m, n, ERR_UNSUPPORTED, "unidirectional attention");
+  if (node_in(n, A_PAST)) return op_error(m, n, ERR_UNSUPPORTED, "a past");
+  return !node_in(n, A_ADDED) || op_error(m, n, ERR_UNSUPPORTED, "a relative position bias");
+}
+
+static bool attention_sizes(Model *m, const Node *n) {
+  int64_t heads, hidden;
+  const int64_t *sizes = NULL;
+  int count;
+  if (!op_int_in(m, n, "num_heads", 0, 1, INT32_MAX, &heads) ||
+      !op_ints(m, n, "qkv_hidden_sizes", &sizes, &count))
+    return false;
+  if (!expr_is_const(n->in[A_W]->dims[1], &hidden))
+    return op_error(m, n, ERR_DYNAMIC, "the hidden size is not known");
+  bool same = count == 0 || count == 3;
+  for (int k = 0; k < count; k++) same &= sizes[k] == hidden;
+  if (!same) return op_error(m, n, ERR_ATTR_VALUE, "qkv_hidden_sizes are not those of the weights");
+  return (hidden > 0 && hidden % heads == 0) ||
+         op_error(m, n, ERR_SHAPE, "%lld elements do not divide over %lld heads", (long long)hidden,
+                  (long long)heads);
+}
+
+static bool attention_projection(Model *m, const Node *n, int k) {
+  const Value *const first = n->in[A_W];
+  if (!need_scale(m, n, A_Q_SCALE + k) || !op_need_dtype(m, n, A_W + k, DT_I8) ||
+      !op_need_rank(m, n, A_W + k, 2, 2) || !op_need_dtype(m, n, A_W_SCALE + k, DT_F32) ||
+      !op_need_dtype(m, n, A_BIAS + k, DT_F32))
+    return false;
+  const Value *const w = n->in[A_W + k];
+  return require_equal(m, n, w->dims[0], n->in[A_X]->dims[2], "inner dims of the product") &&
+         require_equal(m, n, w->dims[1], first->dims[1], "columns of the weights") &&
+         quant_need_lane(m, n, A_W_SCALE + k, first->dims[1], "scale of a weight") &&
+         kit_need_vector(m, n, A_BIAS + k, first->dims[1], "bias");
+}
+
+bool infer_ordered_attention(Model *m, Node *n) {
+  const Value *const x = n->in[A_X], *const mask = node_in(n, A_MASK);
+  if (!attention_orders(m, n) || !attention_has_no_more(m, n) || !op_need_dtype(m, n, A_X, DT_I8) ||
+      !op_need_rank(m, n, A_X, 3, 3) || !need_scale(m, n, A_X_SCALE) ||
+      !need_scale(m, n, A_SCORES_SCALE) || !need_scale(m, n, A_SOFTMAX_SCALE) ||
+      !need_scale(m, n, A_Y_SCALE) || !op_need_dtype(m, n, A_MASK, DT_I32) ||
+      !op_need_rank(m, n, A_MASK, 2, 2))
+    return false;
+  for (int k = 0; k < 3; k++)
+    if (!attention_projection(m, n, k)) return false;
+  if (mask && (!require_equal(m, n, mask->dims[0], x->dims[0], "batch of the mask") ||
+               !require_equal(m, n, mask->dims[1], x->dims[1], "keys of the mask")))
+    return false;
+  const Expr *dims[] = {x->dims[0], x->dims[1], n->in[A_W]->dims[1]};
+  return attention_sizes(m, n) && op_out(m, n, 0, DT_I8, 3, dims);
+}
+
+/* Product of x and a weight with a scale and a bias of its own, in heads. */
+static Value *ordered_projection(Build *b, const Node *n, int k, int64_t heads, const Expr *head) {
+  Arena *const a = b->m->arena;
+  const Attr orders[] = {attr_int(a, "order_A", ORDER_ROW), attr_int(a, "order_B", ORDER_COL),
+                         attr_int(a, "order_Y", ORDER_ROW)};
+  Value *in[] = {n->in[A_X],           n->in[A_X_SCALE],     n->in[A_W + k],
+                 n->in[A_W_SCALE + k], n->in[A_Q_SCALE + k], n->in[A_BIAS + k]};
+  if (!b->ok) return in[0];
+  Value *const y = build_node(b, "QOrderedMatMul", "com.microsoft", 6, in, 1, 3, orders)->out[0];
+  return b->ok ? heads_split(b, y, heads, head) : in[0];
+}
+
+/* Bytes of x @ y, whose scales have the product `scales`, with scale n->in[to]. */
+static Value *byte_product(Build *b, Value *x, Value *y, Value *scales, Value *to) {
+  Value *const sum = b->ok ? build_op(b, "MatMulInteger", 2, (Value *[]){x, y}, 0, NULL) : x;
+  Value *parts[] = {sum, binary(b, "Div", scales, quant_plain(b, to)), build_scalar(b, DT_I8, 0)};
+  return b->ok ? build_node(b, "Requantize", "burin", 3, parts, 1, 0, NULL)->out[0] : x;
+}
+
+/* Bytes of softmax(scores * factor), where keys that the mask hides get 0. The greatest score is
+ * that of all keys. */
+static Value *byte_softmax(Build *b, const Node *n, Value *scores, double root) {
+  static const int64_t last = -1, axes[] = {1, 2};
+  const Attr keep = attr_int(b->m->arena, "keepdims", 1);
+  Value *const axis = build_i64s(b, 1, &last), *mask = node_in(n, A_MASK);
+  Value *x = build_cast(b, scores, DT_F32);
+  Value *most = b->ok ? build_op(b, "ReduceMax", 2, (Value *[]){x, axis}, 1, &keep) : x;
+  Value *factor =
+      binary(b, "Mul", quant_plain(b, n->in[A_SCORES_SCALE]), build_scalar(b, DT_F32, 1 / root));
+  x = binary(b, "Mul", binary(b, "Sub", x, most), factor);
+  if (b->ok) x = build1(b, "Exp", x);
+  if (mask && b->ok) {
+    Value *const seen = heads_unsqueezed(b, build_cast(b, mask, DT_BOOL), 2, axes);
+    Value *in[] = {seen, x, build_scalar(b, DT_F32, 0)};
+    if (b->ok) x = build_op(b, "Where", 3, in, 0, NULL);
+  }
+  Value *sum = b->ok ? build_op(b, "ReduceSum", 2, (Value *[]){x, axis}, 1, &keep) : x;
+  return bytes(b, binary(b, "Div", x, sum), n->in[A_SOFTMAX_SCALE]);
+}
+
+bool expand_ordered_attention(Build *b, Node *n, Value **out) {
+  const int64_t heads = node_int(n, "num_heads", 1);
+  const Expr *const hidden = n->in[A_W]->dims[1];
+  int64_t columns = 0;
+  expr_is_const(hidden, &columns);
+  const Expr *const head = ex_i64(b->m->pool, columns / heads);
+  Value *part[3], *scale[3];
+  for (int k = 0; k < 3; k++) {
+    part[k] = ordered_projection(b, n, k, heads, head);
+    scale[k] = quant_plain(b, n->in[A_Q_SCALE + k]);
+  }
+  if (!b->ok) return false;
+  Value *y = byte_product(b, part[0], build_swap_last(b, part[1]),
+                          binary(b, "Mul", scale[0], scale[1]), n->in[A_SCORES_SCALE]);
+  y = byte_softmax(b, n, y, sqrt((double)(columns / heads)));
+  Value *const softmax = quant_plain(b, n->in[A_SOFTMAX_SCALE]);
+  y = byte_product(b, y, part[2], binary(b, "Mul", softmax, scale[2]), n->in[A_Y_SCALE]);
+  out[0] = b->ok ? heads_joined(b, y, hidden) : y;
   return b->ok;
 }
