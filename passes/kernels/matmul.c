@@ -172,6 +172,17 @@ static bool mat_pack_const(Contract *c, MatCtx *v) {
   return contract_pack_const(c, w, &ps);
 }
 
+/* Many rows of tiles read the same columns, whose lines lie so far apart that prefetchers miss them
+ * and, at powers of two, few cache sets hold them: one copy costs less. */
+static bool mat_far_rows(Contract *c, const Expr *index) {
+  enum { FAR = 1024, MANY = 256 }; /* bytes; rows */
+  const Expr *coeff, *rest;
+  int64_t rows, step;
+  return expr_is_const(c->rows_w, &rows) && rows >= MANY &&
+         expr_affine(c->p, index, c->k[0], &coeff, &rest) && expr_is_const(coeff, &step) &&
+         step * dtype_bytes(c->types->b) >= FAR;
+}
+
 /* Whole vectors of contiguous columns can be read in place; small floats, of which each tile
  * converts what it reads, for a few rows. */
 static bool mat_direct(Contract *c) {
@@ -182,7 +193,7 @@ static bool mat_direct(Contract *c) {
   if (c->types->k_step > 1 || !expr_is_const(c->n, &n) || n % c->lanes) return false;
   const Expr *e = mat_b(c, c->k[0], j);
   return e->op == EX_LOAD && !e->a[1] && expr_affine(c->p, e->a[0], j, &coeff, &rest) &&
-         expr_is_i64(coeff, 1);
+         expr_is_i64(coeff, 1) && !mat_far_rows(c, e->a[0]);
 }
 
 static Step *mat_pack_computed(Contract *c, MatCtx *v) {

@@ -574,6 +574,7 @@ def fixed_cases(rng):
     yield winograd_blocks(rng, "w2", [(1, 78, 99), (3, 3, 5), (2, 70, 83)])  # blocks of tiles: an image of any size
     yield winograd_blocks(rng, "w3", [(2, 40, 21), (2, 2, 21), (2, 9, 21)], 24, 16)
     yield one_matmul(rng, "f5", [(197, 5), (3, 5), (1, 5)], [(5, 7)] * TRIALS, True)
+    yield one_matmul(rng, "far", [(257, 70)] * TRIALS, [(70, 264)] * TRIALS, False)  # its rows are packed
     yield one_matmul(rng, "f6", [(3, 300), (3, 4), (3, 1)], [(300, 7), (4, 7), (1, 7)], False)
     yield one_matmul(rng, "f7", [(2, 4, 5)] * TRIALS, [(5, 1), (5, 2), (5, 65)], False)
     yield one_matmul(rng, "f8", [(0, 5)] * TRIALS, [(5, 7)] * TRIALS, True)
