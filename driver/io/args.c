@@ -277,6 +277,13 @@ static const struct {
      "  burin diff model.onnx --input x=@x.npy                 -O0 against -O3\n"},
 };
 
+/* In columns of characters, not of bytes. */
+static void print_option(const char *left, const char *help) {
+  int hidden = 0; /* bytes behind the first of a character */
+  for (const char *c = left; *c; c++) hidden += (*c & 0xc0) == 0x80;
+  printf("  %-*s %s\n", 32 + hidden, left, help);
+}
+
 int help_print(const char *verb) {
   if (strcmp(verb, "help") == 0) verb = "compile";
   for (size_t k = 0; k < sizeof helps / sizeof *helps; k++) {
@@ -289,14 +296,14 @@ int help_print(const char *verb) {
         "--help.\n\n");
   printf("Options:\n");
   if (strchr("crbdtp", verb_letter(verb)))
-    printf("  %-32s %s\n", "-O0 … -O3", "how much to optimize (default -O3)");
-  if (strchr("ctp", verb_letter(verb))) printf("  %-32s %s\n", "-o OUT", "output file");
+    print_option("-O0 … -O3", "how much to optimize (default -O3)");
+  if (strchr("ctp", verb_letter(verb))) print_option("-o OUT", "output file");
   for (int k = 0; k < N_ROWS; k++) {
     char left[80];
     if (!belongs(&rows[k], verb)) continue;
     snprintf(left, sizeof left, "--%s%s%s", rows[k].name, rows[k].value ? "=" : "",
              rows[k].value ? rows[k].value : "");
-    printf("  %-32s %s\n", left, rows[k].help);
+    print_option(left, rows[k].help);
   }
   printf(
       "\nExit status: 0 ok, 1 error in the model, 2 usage, 3 file access, 4 output or link, 5 "
