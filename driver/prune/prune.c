@@ -234,7 +234,7 @@ static bool mask(Pruner *z, int k, const char *path, Round *round) {
   return pruner_mask(z, z->sparsity * (double)(k + 1) / (double)z->rounds, path, round);
 }
 
-/* False: reported. *more: there is something left to cut, and it may be. */
+/* False: reported. *more: the next round may be. */
 static bool one_round(Pruner *z, int k, bool *more) {
   const char *path;
   int fd;
@@ -244,8 +244,9 @@ static bool one_round(Pruner *z, int k, bool *more) {
   vec_push(z->s->arena, &z->done, (Round){.difference = NAN});
   Round *round = &z->done.data[z->done.n - 1];
   if (masks ? !mask(z, k, path, round) : !cut(z, k, path, round, &gone)) return false;
-  *more = masks || gone > 0;
-  if (!*more) return z->done.n--, true;
+  *more = true;
+  if (!masks && gone == 0)
+    return z->done.n--, true; /* whole blocks go: a later round may have one */
   if (!pruner_measure(z, path, &round->figures)) return false;
   round->cut_drop = round->drop = score_drop(&round->figures.score, &z->before.score, z->metric);
   if (!recover(z, round, &path)) return false;
