@@ -226,16 +226,8 @@ static const Row rows[] = {
 #include "passes/train/losses.def"
 #undef LOSS
 };
-enum { N_ROWS = sizeof rows / sizeof *rows };
-
 static const Row *find_row(const Spec *s) {
-  StrBuf b = {.arena = s->m->arena};
-  for (int i = 0; i < N_ROWS; i++) {
-    if (strcmp(rows[i].name, s->name) == 0) return &rows[i];
-    sb_printf(&b, " %s", rows[i].name);
-  }
-  spec_error(s, "there is no loss '%s'; there are:%s", s->name, sb_str(&b));
-  return NULL;
+  return spec_row(s, "loss", rows, sizeof rows / sizeof *rows, sizeof *rows);
 }
 
 /* ---- the model's output ---- */

@@ -43,6 +43,18 @@ bool spec_parse(Model *m, const char *option, const char *text, Spec *out) {
   return true;
 }
 
+const void *spec_row(const Spec *s, const char *what, const void *rows, int n, size_t size) {
+  StrBuf b = {.arena = s->m->arena};
+  for (int i = 0; i < n; i++) {
+    const char *const row = (const char *)rows + (size_t)i * size, *name;
+    memcpy(&name, row, sizeof name);
+    if (strcmp(name, s->name) == 0) return row;
+    sb_printf(&b, " %s", name);
+  }
+  spec_error(s, "there is no %s '%s'; there are:%s", what, s->name, sb_str(&b));
+  return NULL;
+}
+
 static bool has_word(const char *words, const char *word) {
   const size_t n = strlen(word);
   for (const char *at = words; at && *at;) {

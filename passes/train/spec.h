@@ -16,6 +16,9 @@ typedef struct Spec {
 bool spec_parse(Model *m, const char *option, const char *text, Spec *out);
 /* All keys are among the words of `keys` or `more`. */
 bool spec_allows(const Spec *s, const char *keys, const char *more);
+/* The one of n rows, each of `size` bytes and beginning with its name (const char *), that the text
+ * names; NULL: reported, with all that there are. what: "loss", for the message. */
+const void *spec_row(const Spec *s, const char *what, const void *rows, int n, size_t size);
 bool spec_error(const Spec *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 const char *spec_text(const Spec *s, const char *key); /* NULL: not given */
 /* def where the key is not given. False: no number in [lo, hi]; reported. */

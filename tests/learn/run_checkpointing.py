@@ -10,7 +10,8 @@ import onnx
 from onnx import TensorProto, helper
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.join(HERE, ".."), os.path.join(HERE, "..", "..", "python")]
+sys.path[:0] = [os.path.join(HERE, ".."), os.path.join(HERE, "..", "support"), os.path.join(HERE, "..", "..", "python")]
+import part  # noqa: E402
 from learn import deep_networks  # noqa: E402
 
 
@@ -50,8 +51,8 @@ def deep_network(burin, model):
     want = off.run(x)
     must_equal(want, sqrt.run(x), "sqrt")
     assert sqrt.arena_bytes < 0.6 * off.arena_bytes, f"arenas {off.arena_bytes}, {sqrt.arena_bytes}"
-    for part in (0.8, 0.6):
-        most = int(part * off.arena_bytes)
+    for share in (0.8, 0.6):
+        most = int(share * off.arena_bytes)
         fits = compiled(burin, model, flag, f"--max-arena={most}")
         assert fits.arena_bytes <= most, f"arena {fits.arena_bytes}, not {most}"
         must_equal(want, fits.run(x), f"--max-arena={most}")
@@ -153,16 +154,9 @@ def main():
         os.environ["BURIN"] = sys.argv[1]
     os.environ.setdefault("BURIN_CHECK_MEMORY", "1")
     import burin
-    passed = failed = 0
     for name, run in cases(burin):
-        try:
-            run()
-            passed += 1
-        except Exception as e:  # noqa: BLE001
-            failed += 1
-            print(f"FAILED {name}: {str(e).strip()[-600:]}", flush=True)
-    print(f"{passed} passed, {failed} failed, 0 skipped")
-    return failed != 0
+        part.attempt(name, run)
+    return part.finish()
 
 
 if __name__ == "__main__":

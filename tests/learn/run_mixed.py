@@ -8,7 +8,8 @@ import sys
 import numpy as np
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.join(HERE, ".."), os.path.join(HERE, "..", "..", "python")]
+sys.path[:0] = [os.path.join(HERE, ".."), os.path.join(HERE, "..", "support"), os.path.join(HERE, "..", "..", "python")]
+import part  # noqa: E402
 from learn.deep_networks import Net, norm  # noqa: E402
 
 
@@ -102,16 +103,9 @@ def main():
     if len(sys.argv) > 1:
         os.environ["BURIN"] = sys.argv[1]
     import burin
-    passed = failed = 0
     for f in (curves, overflow, growth, gathered, errors):
-        try:
-            f(burin)
-            passed += 1
-        except Exception as e:  # noqa: BLE001
-            failed += 1
-            print(f"FAILED {f.__name__}: {str(e).strip()[-600:]}", flush=True)
-    print(f"{passed} passed, {failed} failed, 0 skipped")
-    return failed != 0
+        part.attempt(f.__name__, f, burin)
+    return part.finish()
 
 
 if __name__ == "__main__":

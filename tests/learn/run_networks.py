@@ -10,7 +10,9 @@ import numpy as np
 import onnx
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "..", "..", "python"))
+sys.path[:0] = [os.path.join(HERE, "..", "support"), os.path.join(HERE, "..", "..", "python")]
+import part  # noqa: E402
+
 NEAR = 1e-7  # relative to the largest element; Resize has weights of f32
 
 
@@ -38,18 +40,11 @@ def main():
     if len(sys.argv) > 1:
         os.environ["BURIN"] = sys.argv[1]
     import burin
-    passed = failed = 0
     for path in sorted(glob.glob(os.path.join(HERE, "networks", "*.onnx"))):
         name = os.path.basename(path)[:-5]
-        try:
-            worst, count = check(path, burin)
-            passed += 1
-            print(f"{name}: {count} parameters, worst relative error {worst:.2g}")
-        except Exception as e:  # noqa: BLE001
-            failed += 1
-            print(f"FAILED {name}: {str(e).strip()[-400:]}", flush=True)
-    print(f"{passed} passed, {failed} failed, 0 skipped")
-    return failed != 0
+        if result := part.attempt(name, check, path, burin):
+            print("{}: {} parameters, worst relative error {:.2g}".format(name, result[1], result[0]))
+    return part.finish()
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ import onnxruntime
 from onnx import numpy_helper
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, HERE)
-sys.path.insert(0, os.path.join(HERE, "..", "..", "python"))
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "support"), os.path.join(HERE, "..", "..", "python")]
+import part  # noqa: E402
 import prune_nets  # noqa: E402
 
 onnxruntime.set_default_logger_severity(3)  # no warnings about weights that nobody reads
@@ -385,23 +385,15 @@ def main():
         os.environ["BURIN"] = sys.argv[1]
     burin, chosen = os.environ.get("BURIN", os.path.join(HERE, "..", "..", "build", "burin")), sys.argv[2:]
     import burin as module
-    passed = failed = skipped = 0
     for name, check in jobs():
         if chosen and name.split()[0] not in chosen:
             continue
         if check is None:
-            skipped += 1
-            print(f"skipped {name}: no shared models")
+            part.skip(name, "no shared models")
             continue
         with tempfile.TemporaryDirectory() as folder:
-            try:
-                check(folder, burin, module)
-                passed += 1
-            except Exception as e:  # noqa: BLE001
-                failed += 1
-                print(f"FAILED {name}: {str(e).strip()[-500:]}", flush=True)
-    print(f"{passed} passed, {failed} failed, {skipped} skipped")
-    return failed != 0
+            part.attempt(name, check, folder, burin, module)
+    return part.finish()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,18 @@ def check(name, ok, detail=""):
     return ok
 
 
+def attempt(name, work, *args):
+    """One check, which fails by whatever it raises; what it returns, or None."""
+    try:
+        result = work(*args)
+    except Exception as e:
+        counts["failed"] += 1
+        print(f"FAILED {name}: {str(e).strip()[-600:]}", flush=True)
+        return None
+    counts["passed"] += 1
+    return result
+
+
 def skip(name, why):
     counts["skipped"] += 1
     print(f"skipped {name}: {why}")
