@@ -108,18 +108,19 @@ static bool split_samples(Pruner *z, const BurinModel *m, int64_t classes) {
   const Options *o = z->s->o;
   TrainData d, others;
   int64_t seed = 0;
-  double part = z->epochs > 0 ? 0.1 : 0;
-  const bool file = o->validation && strstr(o->validation, ".npz");
-  if (o->seed && !args_number("--seed", o->seed, 0, INT32_MAX, &seed)) return false;
-  if (o->validation && !file) part = strtod(o->validation, NULL);
+  double part;
+  const char *file;
+  if ((o->seed && !args_number("--seed", o->seed, 0, INT32_MAX, &seed)) ||
+      !data_validation(o->validation, z->epochs > 0 ? 0.1 : 0, &part, &file))
+    return false;
   if (!fit(z, o->data, m, classes, &d)) return false;
   int64_t *rows = ARENA_ARRAY(z->s->arena, int64_t, d.samples + 1);
-  const int64_t kept = data_split(seed, file ? 0 : part, d.samples, rows);
+  const int64_t kept = data_split(seed, part, d.samples, rows);
   take_rows(z, &d, rows + kept, d.samples - kept, &z->tune);
   if (kept) take_rows(z, &d, rows, kept, &z->test);
   if (!kept && !file) z->test = z->tune;
   if (!file) return true;
-  if (!fit(z, o->validation, m, classes, &others)) return false;
+  if (!fit(z, file, m, classes, &others)) return false;
   rows = ARENA_ARRAY(z->s->arena, int64_t, others.samples + 1);
   for (int64_t k = 0; k < others.samples; k++) rows[k] = k;
   return take_rows(z, &others, rows, others.samples, &z->test), true;

@@ -322,6 +322,19 @@ bool data_check_classes(Session *s, const TrainData *d, int64_t classes, int64_t
   return true;
 }
 
+bool data_validation(const char *text, double def, double *part, const char **file) {
+  char *end;
+  *file = text && strstr(text, ".npz") ? text : NULL;
+  *part = text ? 0 : def;
+  if (!text || *file) return true;
+  *part = strtod(text, &end);
+  if (end != text && !*end && *part >= 0 && *part < 1) return true;
+  return usage_error(
+             "--validation: '%s' is neither a part of the samples from 0 to 1 nor a .npz file",
+             text),
+         false;
+}
+
 int64_t data_split(int64_t seed, double part, int64_t n, int64_t *rows) {
   for (int64_t k = 0; k < n; k++) rows[k] = k;
   random_shuffle((uint64_t)seed, 0, rows, n);

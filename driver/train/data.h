@@ -36,6 +36,9 @@ bool data_open(Session *s, const char *text, const char *labels, TrainData *out)
 bool data_fit(Session *s, const char *labels, const BurinModel *step, int n_inputs, TrainData *d);
 /* Labels that are class numbers must be in [0, classes), or be `ignored`. False: reported, with the row. */
 bool data_check_classes(Session *s, const TrainData *d, int64_t classes, int64_t ignored);
+/* --validation: the part that is kept (def where nothing is said), or a file of others, for which it is
+ * 0. False: usage error printed. */
+bool data_validation(const char *text, double def, double *part, const char **file);
 /* Puts numbers 0 to n - 1 into rows, those that are kept to measure first; how many of these there are, as
  * the seed draws them. */
 int64_t data_split(int64_t seed, double part, int64_t n, int64_t *rows);

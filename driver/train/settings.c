@@ -11,25 +11,6 @@ static bool number(const char *option, const char *text, int64_t def, int64_t lo
   return !text || args_number(option, text, lo, INT32_MAX, out);
 }
 
-static bool read_validation(Trainer *t) {
-  static const double part = 0.1;
-  const char *text = t->o->validation;
-  char *end;
-  t->split = part;
-  if (!text) return true;
-  if (strstr(text, ".npz")) {
-    t->validation_file = text;
-    t->split = 0;
-    return true;
-  }
-  t->split = strtod(text, &end);
-  if (end != text && !*end && t->split >= 0 && t->split < 1) return true;
-  return usage_error(
-             "--validation: '%s' is neither a part of the samples from 0 to 1 nor a .npz file",
-             text),
-         false;
-}
-
 static bool read_best(Trainer *t) {
   const char *text = t->o->metric;
   t->by_metric = text && strcmp(text, "accuracy") == 0;
@@ -60,7 +41,7 @@ bool trainer_read_options(Trainer *t) {
                         .accumulate = (int)accumulate,
                         .seed = (uint64_t)t->seed,
                         .precision = o->precision};
-  return read_validation(t) && read_best(t) && augment_parse(o->augment, &t->augment);
+  return data_validation(o->validation, 0.1, &t->split, &t->validation_file) && read_best(t) && augment_parse(o->augment, &t->augment);
 }
 
 /* What stands behind ",KEY=" of the loss, or NULL. */

@@ -282,10 +282,9 @@ static const char *leaving(const Scope *s) {
 }
 
 static int declared_rank(const Import *im, const Scope *s, const char *name) {
-  const Onnx__ValueInfoProto *const p =
-      s->level->list->to == LEAVE_MODEL ? strmap_get(&im->declared, name) : NULL;
-  const bool is_tensor = p && p->type && p->type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE;
-  return is_tensor && p->type->tensor_type->shape ? (int)p->type->tensor_type->shape->n_dim : -1;
+  const Onnx__TypeProto__Tensor *const t =
+      s->level->list->to == LEAVE_MODEL ? import_declared(im, s, name) : NULL;
+  return t ? (int)t->shape->n_dim : -1;
 }
 
 /* The only side that can be computed, or in which the output `name` (or NULL) of the model has the

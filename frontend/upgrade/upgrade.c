@@ -134,8 +134,6 @@ static bool up_slice(Import *im, OldNode *o) {
 }
 
 /* ---- lists whose length only a run knows ---- */
-static bool is_list(const Value *v) { return v && v->kind == TY_TENSOR && v->rank == 1; }
-
 static bool length_known(const Value *v) {
   int64_t k;
   return !v || v->kind != TY_TENSOR || v->rank != 1 || expr_is_const(v->dims[0], &k);
@@ -164,7 +162,7 @@ static bool up_slice_lists(Import *im, OldNode *o) {
   const int rank = old_rank(o, 0);
   if (rank < 2 || o->n_in < 3) return true; /* of one axis there is one */
   for (int k = 1; k < o->n_in; k++)
-    if (o->in[k] && (!is_list(o->in[k]) || length_known(o->in[k]))) return true;
+    if (o->in[k] && length_known(o->in[k])) return true;
   const bool wide = o->in[1]->dtype == DT_I64;
   const double fill[] = {0, 0, wide ? 0x1p46 : INT32_MAX, 0, 1};
   Value *at = old_in(o, 3);

@@ -134,22 +134,17 @@ static bool eval_loop(GraphEval *ev, Node *n) {
 }
 
 /* ---- Scan ---- */
-static int64_t list_at(const Node *n, const char *name, int k) {
-  const int64_t *v;
-  return k < node_ints(n, name, &v) ? v[k] : 0;
-}
-
 static bool scan_step(GraphEval *ev, Node *n, Graph *g, int64_t i, int64_t count,
                       const ConstData **state, int n_state, Parts *scans) {
   for (int k = 0; k < n->n_in; k++) {
     const ConstData *c = k < n_state ? state[k] : eval_value(ev, n->in[k]);
     if (k >= n_state) {
-      int64_t axis = list_at(n, "scan_input_axes", k - n_state);
+      int64_t axis = node_ints_at(n, "scan_input_axes", k - n_state, 0);
       if (axis < 0) axis += c->rank;
       if (axis < 0 || axis >= c->rank || c->dims[axis] != count)
         return eval_fail(ev, n, ERR_SHAPE, "scan lengths differ");
       c = slice(ev, c, (int)axis,
-                list_at(n, "scan_input_directions", k - n_state) ? count - 1 - i : i);
+                node_ints_at(n, "scan_input_directions", k - n_state, 0) ? count - 1 - i : i);
     }
     if (!give(ev, n, g, k, c)) return false;
   }
@@ -174,7 +169,7 @@ static bool eval_scan(GraphEval *ev, Node *n) {
   Parts *scans = ARENA_ARRAY(ev->arena, Parts, n->n_out + 1);
   for (int k = 0; k < n_state; k++) state[k] = eval_value(ev, n->in[k]);
   const ConstData *first = eval_value(ev, n->in[n_state]);
-  int64_t axis = list_at(n, "scan_input_axes", 0);
+  int64_t axis = node_ints_at(n, "scan_input_axes", 0, 0);
   if (axis < 0) axis += first->rank;
   if (axis < 0 || axis >= first->rank) return eval_fail(ev, n, ERR_ATTR_VALUE, "scan_input_axes");
   const int64_t count = first->dims[axis];
@@ -183,9 +178,10 @@ static bool eval_scan(GraphEval *ev, Node *n) {
   for (int k = 0; k < n->n_out; k++) {
     if (!n->out[k]) continue;
     const int s = k - n_state;
-    const ConstData *c = k < n_state ? state[k]
-                                     : stack(ev, &scans[k], (int)list_at(n, "scan_output_axes", s),
-                                             list_at(n, "scan_output_directions", s), n->out[k]);
+    const ConstData *c = k < n_state
+                             ? state[k]
+                             : stack(ev, &scans[k], (int)node_ints_at(n, "scan_output_axes", s, 0),
+                                     node_ints_at(n, "scan_output_directions", s, 0), n->out[k]);
     if (!put(ev, n, k, c)) return false;
   }
   return true;

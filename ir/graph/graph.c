@@ -278,6 +278,11 @@ int node_ints(const Node *n, const char *name, const int64_t **v) {
   return *v ? a->n : 0;
 }
 
+int64_t node_ints_at(const Node *n, const char *name, int k, int64_t def) {
+  const int64_t *v;
+  return k < node_ints(n, name, &v) ? v[k] : def;
+}
+
 Graph *node_region(const Node *n, const char *name) {
   const Attr *a = node_attr(n, name);
   return a && a->kind == AT_GRAPH ? a->graph : NULL;

@@ -312,6 +312,8 @@ int64_t node_int(const Node *n, const char *name, int64_t def);
 double node_float(const Node *n, const char *name, double def);
 const char *node_string(const Node *n, const char *name, const char *def);
 int node_ints(const Node *n, const char *name, const int64_t **v); /* count; 0 when absent */
+/* Entry k of a list; def where it has none. */
+int64_t node_ints_at(const Node *n, const char *name, int k, int64_t def);
 Graph *node_region(const Node *n, const char *name);
 static inline const ConstData *graph_output_keys(const Graph *g, int k) {
   return k < g->output_keys.n ? g->output_keys.data[k] : NULL;

@@ -15,12 +15,17 @@ typedef struct Once {
   int64_t budget;
 } Once;
 
+static bool holds_store(const Once *o, const Stmt *s);
+
+/* It stores into the buffer, or something inside it does. */
+static bool stores(const Once *o, const Stmt *s) {
+  return (s->kind == ST_STORE && s->access.id == o->param) || holds_store(o, stmt_body(s)) ||
+         holds_store(o, stmt_otherwise(s));
+}
+
 static bool holds_store(const Once *o, const Stmt *s) {
-  for (; s; s = s->next)
-    if ((s->kind == ST_STORE && s->access.id == o->param) || holds_store(o, stmt_body(s)) ||
-        holds_store(o, stmt_otherwise(s)))
-      return true;
-  return false;
+  while (s && !stores(o, s)) s = s->next;
+  return s != NULL;
 }
 
 /* Sizes of the caller and data are not known here. */
@@ -62,8 +67,7 @@ static bool find_tail(const Once *o, const Stmt *s, Tail *t) {
       return false;
     vars[t->n++] = var;
     for (const Stmt *x = stmt_body(s); x; x = x->next) {
-      const bool store = x->kind == ST_STORE && x->access.id == o->param;
-      if (!store && !holds_store(o, stmt_body(x)) && !holds_store(o, stmt_otherwise(x))) continue;
+      if (!stores(o, x)) continue;
       if (inner) return false;
       inner = x;
     }
@@ -112,11 +116,8 @@ static bool run_stmt(Once *o, const Stmt *s) {
 }
 
 static bool run_list(Once *o, const Stmt *s) {
-  for (; s; s = s->next) {
-    const bool store = s->kind == ST_STORE && s->access.id == o->param;
-    if (!store && !holds_store(o, stmt_body(s)) && !holds_store(o, stmt_otherwise(s))) continue;
-    if (!run_stmt(o, s)) return false;
-  }
+  for (; s; s = s->next)
+    if (stores(o, s) && !run_stmt(o, s)) return false;
   return true;
 }
 

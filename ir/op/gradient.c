@@ -139,6 +139,14 @@ bool gradient_give_in(Gradient *s, int k, Value *d) {
   return !gradient_wants(s, v) || gradient_give(s, v, build_sum_to(s->b, d, v));
 }
 
+bool gradient_give_at(Gradient *s, int k, Value *at, Value *g) {
+  Build *b = s->b;
+  Value *x = s->n->in[k];
+  const Attr add = attr_string(b->m->arena, "reduction", "add");
+  Value *in[] = {build_full_like(b, x, 0), at, g};
+  return b->ok && gradient_give(s, x, build_op(b, "ScatterND", 3, in, 1, &add));
+}
+
 static bool has_gradient(const Gradient *s) {
   for (int k = 0; k < s->n->n_out; k++)
     if (s->g[k]) return true;

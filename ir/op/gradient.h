@@ -26,6 +26,8 @@ bool gradient_give(Gradient *s, Value *v, Value *d);
 void gradient_none(Gradient *s, const Value *v);
 /* Gives d to input k, whose shape was broadcast to d's: summed first. */
 bool gradient_give_in(Gradient *s, int k, Value *d);
+/* Gives input k zeros with g added at the index tuples `at` (ScatterND). */
+bool gradient_give_at(Gradient *s, int k, Value *at, Value *g);
 /* Rows DERIVED and ADJOINT. */
 bool gradient_derived(Gradient *s);
 
@@ -44,7 +46,8 @@ bool gradient_mark_composites(Model *m, Graph *g, int n_y, Value *const *ys, int
 const bool *gradient_sources(Model *m, const Graph *g, Value *y);
 
 /* ---- what rules build with ---- */
-/* Elementwise scalar text over inputs a b c …, broadcast; the result has type t. */
+/* Elementwise scalar text over inputs a b c …, broadcast; the result has type t. The first input after
+ * an error. */
 Value *build_map(Build *b, DType t, const char *text, int n, Value *const *in);
 Value *build_sum_to(Build *b, Value *v, const Value *like); /* undoes broadcasting */
 Value *build_reshape_like(Build *b, Value *v, const Value *like);

@@ -7,6 +7,7 @@
 #include "ir/op/ops.h"
 
 Value *build_map(Build *b, DType t, const char *text, int n, Value *const *in) {
+  if (!b->ok) return in[0];
   const Attr attrs[2] = {attr_string(b->m->arena, "expr", text),
                          attr_int(b->m->arena, "to", dtype_rows[t].onnx)};
   return build_node(b, "Map", "burin", n, in, 1, 2, attrs)->out[0];

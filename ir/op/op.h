@@ -76,6 +76,8 @@ Value *build_slice(Build *b, Value *v, int64_t axis, int64_t from, int64_t to); 
 Value *build_swap_last(Build *b, Value *v); /* the last two dims exchanged */
 /* A vector over the channels as [1, C, 1, …] of that rank and type. */
 Value *build_channels(Build *b, Value *v, DType t, int rank);
+Value *build_range(Build *b,
+                   Value *n); /* 0 1 … n - 1, where n is an i64 scalar; n after an error */
 Value *build_scalar(Build *b, DType t, double v);
 Value *build_i64s(Build *b, int n, const int64_t *v);
 

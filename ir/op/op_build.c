@@ -81,6 +81,11 @@ Value *build_channels(Build *b, Value *v, DType t, int rank) {
   return b->ok && rank > 1 ? build_reshape(b, v, rank, shape) : v;
 }
 
+Value *build_range(Build *b, Value *n) {
+  Value *in[] = {build_scalar(b, DT_I64, 0), n, build_scalar(b, DT_I64, 1)};
+  return b->ok ? build_op(b, "Range", 3, in, 0, NULL) : n;
+}
+
 Value *build_scalar(Build *b, DType t, double v) { return value_const_scalar(b->m, t, v); }
 
 Value *build_i64s(Build *b, int n, const int64_t *v) { return value_const_i64s(b->m, 1, n, v); }

@@ -448,11 +448,6 @@ typedef struct ScanSpec {
   int inputs, states, outputs; /* scan inputs, state variables, scan outputs */
 } ScanSpec;
 
-static int64_t list_at(const Node *n, const char *name, int k) {
-  const int64_t *v;
-  return k < node_ints(n, name, &v) ? v[k] : 0;
-}
-
 static bool scan_spec(Model *m, Node *n, const Graph *g, ScanSpec *s) {
   int64_t k;
   if (!node_attr(n, "num_scan_inputs"))
@@ -499,8 +494,8 @@ bool infer_scan(Model *m, Node *n) {
       continue;
     }
     int axis, rank = 0;
-    if (!op_norm_axis(m, n, "scan_input_axes", list_at(n, "scan_input_axes", k - s.states), v->rank,
-                      &axis))
+    if (!op_norm_axis(m, n, "scan_input_axes", node_ints_at(n, "scan_input_axes", k - s.states, 0),
+                      v->rank, &axis))
       return false;
     if (length && !op_same_dim(m, n, length, v->dims[axis], "scan length", &length)) return false;
     if (!length) length = v->dims[axis];
@@ -520,8 +515,8 @@ bool infer_scan(Model *m, Node *n) {
     int axis;
     if (v->kind != TY_TENSOR || v->rank < 0 || v->rank + 1 > MAX_RANK)
       return op_error(m, n, ERR_UNSUPPORTED, "output %d is not a tensor", k);
-    if (!op_norm_axis(m, n, "scan_output_axes", list_at(n, "scan_output_axes", k - s.states),
-                      v->rank + 1, &axis))
+    if (!op_norm_axis(m, n, "scan_output_axes",
+                      node_ints_at(n, "scan_output_axes", k - s.states, 0), v->rank + 1, &axis))
       return false;
     for (int i = 0, j = 0; i <= v->rank; i++) dims[i] = i == axis ? length : v->dims[j++];
     if (!op_out(m, n, k, v->dtype, v->rank + 1, dims)) return false;
@@ -538,17 +533,18 @@ static Value *axis_size(Build *b, Value *v, int axis) {
 }
 
 static Value *scan_slice(Build *body, Node *n, Value *src, Value *iter, Value *last, int k) {
-  const int64_t axis = list_at(n, "scan_input_axes", k);
+  const int64_t axis = node_ints_at(n, "scan_input_axes", k, 0);
   const Attr a = attr_int(body->m->arena, "axis", axis < 0 ? axis + src->rank : axis);
-  Value *at = list_at(n, "scan_input_directions", k) ? build2(body, "Sub", last, iter) : iter;
+  Value *at =
+      node_ints_at(n, "scan_input_directions", k, 0) ? build2(body, "Sub", last, iter) : iter;
   return build_op(body, "Gather", 2, (Value *[]){src, at}, 1, &a);
 }
 
 /* From the stacked order of the loop to the asked axis and direction. */
 static Value *scan_result(Build *b, Node *n, Value *v, int k) {
   const int64_t zero = 0, minus = -1, least = INT64_MIN;
-  int64_t axis = list_at(n, "scan_output_axes", k), perm[MAX_RANK];
-  if (list_at(n, "scan_output_directions", k)) {
+  int64_t axis = node_ints_at(n, "scan_output_axes", k, 0), perm[MAX_RANK];
+  if (node_ints_at(n, "scan_output_directions", k, 0)) {
     Value *ins[5] = {v, build_i64s(b, 1, &minus), build_i64s(b, 1, &least), build_i64s(b, 1, &zero),
                      build_i64s(b, 1, &minus)};
     v = build_op(b, "Slice", 5, ins, 0, NULL);
@@ -567,7 +563,7 @@ bool expand_scan(Build *b, Node *n, Value **out) {
   ScanSpec s;
   if (!scan_spec(m, n, g, &s)) return false;
   Value *first = n->in[s.states];
-  const int64_t axis = list_at(n, "scan_input_axes", 0);
+  const int64_t axis = node_ints_at(n, "scan_input_axes", 0, 0);
   Value *trip = axis_size(b, first, (int)(axis < 0 ? axis + first->rank : axis));
   Value *last = build2(b, "Sub", trip, build_scalar(b, DT_I64, 1));
   Value *iter = value_new(m, NULL), *cond = value_new(m, NULL);

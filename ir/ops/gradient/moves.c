@@ -23,8 +23,7 @@ static Value *scatter_add(Build *b, Value *zeros, Value *at, Value *g, int64_t a
 /* 0 1 2 … in the shape of v. */
 static Value *positions(Build *b, Value *v) {
   Value *size = build1(b, "Size", v);
-  Value *in[] = {build_scalar(b, DT_I64, 0), size, build_scalar(b, DT_I64, 1)};
-  Value *range = b->ok ? build_op(b, "Range", 3, in, 0, NULL) : v;
+  Value *range = build_range(b, size);
   return b->ok ? build2(b, "Reshape", range, build_shape_of(b, v)) : v;
 }
 
@@ -89,15 +88,6 @@ static Value *pad(Build *b, Value *v, const int64_t *pads) {
   return b->ok ? build2(b, "Pad", v, build_i64s(b, 2 * v->rank, pads)) : v;
 }
 
-/* g added at the index tuples `at` of x. */
-static bool give_at(Gradient *s, Value *at, Value *g) {
-  Build *b = s->b;
-  Value *x = s->n->in[0];
-  const Attr add = attr_string(b->m->arena, "reduction", "add");
-  Value *in[] = {build_full_like(b, x, 0), at, g};
-  return b->ok && gradient_give(s, x, build_op(b, "ScatterND", 3, in, 1, &add));
-}
-
 /* Expand, Tile, Slice, Gather…, DepthToSpace, Compress and their kind. */
 bool grad_moved(Gradient *s) {
   Build *b = s->b;
@@ -113,11 +103,12 @@ bool grad_moved(Gradient *s) {
   if (kit_is(n, "Expand")) return gradient_give(s, x, build_sum_to(b, g, x));
   if (kit_is(n, "Slice") && sliced_pads(s, pads)) return gradient_give(s, x, pad(b, g, pads));
   if (kit_is(n, "Gather") && node_int(n, "axis", 0) == 0)
-    return give_at(s, build_unsqueeze(b, n->in[1], n->in[1]->rank), g);
+    return gradient_give_at(s, 0, build_unsqueeze(b, n->in[1], n->in[1]->rank), g);
   if (kit_is(n, "GatherElements"))
     return gradient_give(
         s, x, scatter_add(b, build_full_like(b, x, 0), n->in[1], g, node_int(n, "axis", 0)));
-  if (kit_is(n, "GatherND") && (!dims || dims->ints[0] == 0)) return give_at(s, n->in[1], g);
+  if (kit_is(n, "GatherND") && (!dims || dims->ints[0] == 0))
+    return gradient_give_at(s, 0, n->in[1], g);
   return give_picked(s, 0);
 }
 
@@ -378,16 +369,13 @@ bool grad_range(Gradient *s) {
 bool grad_scatter(Gradient *s) {
   Build *b = s->b;
   const Node *n = s->n;
-  const bool elements = kit_is(n, "ScatterElements");
   const char *reduction = node_string(n, "reduction", "none");
-  const Attr axis = attr_int(b->m->arena, "axis", node_int(n, "axis", 0));
   if (strcmp(reduction, "none") == 0) return grad_picked(s);
   if (strcmp(reduction, "mul") == 0) return grad_scatter_product(s);
   if (strcmp(reduction, "add") != 0) return grad_scatter_extreme(s);
   if (!gradient_give(s, n->in[0], s->g[0])) return false;
   if (!gradient_wants_in(s, 2)) return true;
-  Value *d = build_op(b, elements ? "GatherElements" : "GatherND", 2,
-                      (Value *[]){s->g[0], n->in[1]}, elements ? 1 : 0, &axis);
+  Value *d = gathered(s, s->g[0]);
   return b->ok && gradient_give(s, n->in[2], d);
 }
 

@@ -6,10 +6,6 @@
 #include "ir/op/gradient.h"
 #include "ir/op/kit.h"
 
-static Value *map(Build *b, DType t, const char *text, int n, Value *const *in) {
-  return b->ok ? build_map(b, t, text, n, in) : in[0];
-}
-
 /* The text with a number of type t where it says %s. */
 static const char *with_number(Build *b, const char *text, DType t, double v) {
   return arena_printf(b->m->arena, text, expr_text(b->m->pool, ex_float(b->m->pool, t, v)));
@@ -58,8 +54,8 @@ bool parts_batch_norm(Build *b, Node *n, Value **out) {
 bool grad_squared_deviation(Gradient *s) {
   const Node *n = s->n;
   return gradient_give(s, n->in[0],
-                       map(s->b, n->out[0]->dtype, "(c + c) * (a - b)", 3,
-                           (Value *[]){n->in[0], n->in[1], s->g[0]})) &&
+                       build_map(s->b, n->out[0]->dtype, "(c + c) * (a - b)", 3,
+                                 (Value *[]){n->in[0], n->in[1], s->g[0]})) &&
          (!gradient_wants_in(s, 1) ||
           gradient_give(s, n->in[1], build_full_like(s->b, n->in[1], 0)));
 }
@@ -80,7 +76,7 @@ bool grad_batch_norm(Gradient *s) {
   Value *g = build_cast(b, s->g[0], t), *x = build_cast(b, n->in[0], t), *p[5];
   for (int k = 1; k < 5; k++) p[k] = build_cast(b, n->in[k], t);
   const char *const text = with_number(b, "1 / sqrt(a + %s)", t, node_float(n, "epsilon", 1e-5));
-  Value *r = map(b, t, text, 1, &p[4]);
+  Value *r = build_map(b, t, text, 1, &p[4]);
   Value *factor = b->ok ? build2(b, "Mul", p[1], r) : r;
   if (gradient_wants_in(s, 0)) {
     Value *d = b->ok ? build2(b, "Mul", g, build_channels(b, factor, t, rank)) : g;
@@ -90,16 +86,17 @@ bool grad_batch_norm(Gradient *s) {
     Value *sum =
         rank > 1 ? build_sum(b, g, count, axes, false) : build_sum(b, g, 1, (int64_t[]){0}, true);
     if (!give_channels(s, 2, sum)) return false;
-    Value *d = map(b, t, "neg(a * b)", 2, (Value *[]){sum, factor});
+    Value *d = build_map(b, t, "neg(a * b)", 2, (Value *[]){sum, factor});
     if (!give_channels(s, 3, d)) return false;
   }
   if (!gradient_wants_in(s, 1) && !gradient_wants_in(s, 4)) return true;
   Value *centre = build_channels(b, p[3], t, rank);
-  Value *moved = map(b, t, "a * (b - c)", 3, (Value *[]){g, x, centre});
+  Value *moved = build_map(b, t, "a * (b - c)", 3, (Value *[]){g, x, centre});
   Value *sum = rank > 1 ? build_sum(b, moved, count, axes, false)
                         : build_sum(b, moved, 1, (int64_t[]){0}, true);
-  if (!give_channels(s, 1, map(b, t, "a * b", 2, (Value *[]){sum, r}))) return false;
-  return give_channels(s, 4, map(b, t, "-0.5 * a * b * c * c * c", 3, (Value *[]){sum, p[1], r}));
+  if (!give_channels(s, 1, build_map(b, t, "a * b", 2, (Value *[]){sum, r}))) return false;
+  return give_channels(s, 4,
+                       build_map(b, t, "-0.5 * a * b * c * c * c", 3, (Value *[]){sum, p[1], r}));
 }
 
 /* ---- norms that are made of parts ---- */
@@ -118,15 +115,15 @@ static Moments moments(Build *b, Value *x, int n, const int64_t *axes) {
 }
 
 static Value *normalized(Build *b, Value *x, const Moments *m, double eps) {
-  return map(b, x->dtype, with_number(b, "(a - b) / sqrt(c + %s)", x->dtype, eps), 3,
-             (Value *[]){x, m->mean, m->var});
+  return build_map(b, x->dtype, with_number(b, "(a - b) / sqrt(c + %s)", x->dtype, eps), 3,
+                   (Value *[]){x, m->mean, m->var});
 }
 
 static bool scaled(Build *b, const Node *n, Value *v, Value **out) {
   const DType t = v->dtype;
   Value *scale = build_channels(b, n->in[1], t, n->in[0]->rank);
   Value *bias = b->ok ? build_channels(b, n->in[2], t, n->in[0]->rank) : NULL;
-  if (b->ok) v = map(b, t, "a * b + c", 3, (Value *[]){v, scale, bias});
+  if (b->ok) v = build_map(b, t, "a * b + c", 3, (Value *[]){v, scale, bias});
   out[0] = build_cast(b, v, n->out[0]->dtype);
   return b->ok;
 }
@@ -160,7 +157,7 @@ bool parts_lp_norm(Build *b, Node *n, Value **out) {
   Value *norm = b->ok ? build2(b, node_int(n, "p", 2) == 2 ? "ReduceL2" : "ReduceL1", x,
                                build_i64s(b, 1, &axis))
                       : x;
-  out[0] = map(b, x->dtype, "select(b == 0, 0, a / b)", 2, (Value *[]){x, norm});
+  out[0] = build_map(b, x->dtype, "select(b == 0, 0, a / b)", 2, (Value *[]){x, norm});
   out[0] = build_cast(b, out[0], n->out[0]->dtype);
   return b->ok;
 }
@@ -172,8 +169,8 @@ bool parts_mvn(Build *b, Node *n, Value **out) {
   if (!count) axes = usual, count = 3;
   Value *x = build_cast(b, n->in[0], kit_compute(n));
   const Moments m = moments(b, x, count, axes);
-  out[0] = map(b, x->dtype, with_number(b, "(a - b) / (sqrt(c) + %s)", x->dtype, 1e-9), 3,
-               (Value *[]){x, m.mean, m.var});
+  out[0] = build_map(b, x->dtype, with_number(b, "(a - b) / (sqrt(c) + %s)", x->dtype, 1e-9), 3,
+                     (Value *[]){x, m.mean, m.var});
   out[0] = build_cast(b, out[0], n->out[0]->dtype);
   return b->ok;
 }
@@ -196,7 +193,7 @@ bool parts_lrn(Build *b, Node *n, Value **out) {
                    expr_text(b->m->pool, ex_float(b->m->pool, t, node_float(n, "bias", 1))),
                    expr_text(b->m->pool, ex_float(b->m->pool, t, node_float(n, "alpha", 1e-4))),
                    expr_text(b->m->pool, ex_float(b->m->pool, t, node_float(n, "beta", 0.75))));
-  out[0] = build_cast(b, map(b, t, text, 2, (Value *[]){x, v}), n->out[0]->dtype);
+  out[0] = build_cast(b, build_map(b, t, text, 2, (Value *[]){x, v}), n->out[0]->dtype);
   return b->ok;
 }
 
@@ -218,11 +215,11 @@ bool grad_layer_norm(Gradient *s) {
   if (!b->ok) return false;
   if (centred) {
     const Moments m = moments(b, x, count, axes);
-    r = map(b, t, with_number(b, "1 / sqrt(a + %s)", t, eps), 1, (Value *[]){m.var});
-    unit = map(b, t, "(a - b) * c", 3, (Value *[]){x, m.mean, r});
+    r = build_map(b, t, with_number(b, "1 / sqrt(a + %s)", t, eps), 1, (Value *[]){m.var});
+    unit = build_map(b, t, "(a - b) * c", 3, (Value *[]){x, m.mean, r});
   } else {
     Value *square = build_mean(b, build2(b, "Mul", x, x), count, axes, true);
-    r = map(b, t, with_number(b, "1 / sqrt(a + %s)", t, eps), 1, &square);
+    r = build_map(b, t, with_number(b, "1 / sqrt(a + %s)", t, eps), 1, &square);
     unit = b->ok ? build2(b, "Mul", x, r) : x;
   }
   if (!b->ok) return false;
@@ -230,10 +227,10 @@ bool grad_layer_norm(Gradient *s) {
     Value *gg = build2(b, "Mul", g, scale), *d;
     Value *along = b->ok ? build_mean(b, build2(b, "Mul", gg, unit), count, axes, true) : gg;
     if (centred)
-      d = map(b, t, "a * (b - c - d * e)", 5,
-              (Value *[]){r, gg, build_mean(b, gg, count, axes, true), unit, along});
+      d = build_map(b, t, "a * (b - c - d * e)", 5,
+                    (Value *[]){r, gg, build_mean(b, gg, count, axes, true), unit, along});
     else
-      d = map(b, t, "a * (b - c * d)", 4, (Value *[]){r, gg, unit, along});
+      d = build_map(b, t, "a * (b - c * d)", 4, (Value *[]){r, gg, unit, along});
     if (!b->ok || !gradient_give(s, n->in[0], build_cast(b, d, n->in[0]->dtype))) return false;
   }
   if (gradient_wants_in(s, 1)) {
@@ -282,9 +279,7 @@ static bool give_angles(Gradient *s, int k, Value *d) {
   const int64_t heads = 1;
   d = build_sum(b, d, 1, &heads, false);
   if (!node_in(n, 3)) return b->ok && gradient_give(s, n->in[k], d);
-  const Attr add = attr_string(b->m->arena, "reduction", "add");
-  Value *in[] = {build_full_like(b, n->in[k], 0), b->ok ? build_unsqueeze(b, n->in[3], 2) : d, d};
-  return b->ok && gradient_give(s, n->in[k], build_op(b, "ScatterND", 3, in, 1, &add));
+  return b->ok && gradient_give_at(s, k, build_unsqueeze(b, n->in[3], 2), d);
 }
 
 /* Turned back: the sine changes its sign. */
@@ -301,7 +296,7 @@ bool grad_rotary(Gradient *s) {
                    turned(b, n, n->in[0], half, 0), turned(b, n, n->in[0], half, 1)};
     static const char *const text[] = {"a * c + b * d", "b * c - a * d"};
     for (int k = 1; k < 3 && b->ok; k++)
-      if (gradient_wants_in(s, k) && !give_angles(s, k, map(b, t, text[k - 1], 4, in)))
+      if (gradient_wants_in(s, k) && !give_angles(s, k, build_map(b, t, text[k - 1], 4, in)))
         return false;
     if (!b->ok) return false;
   }
@@ -316,8 +311,8 @@ bool grad_mask_scores(Gradient *s) {
   const Node *n = s->n;
   Build *b = s->b;
   const DType t = n->out[0]->dtype;
-  Value *d = map(b, t, with_number(b, "select(a == %s, 0, b)", t, -INFINITY), 2,
-                 (Value *[]){n->out[0], s->g[0]});
+  Value *d = build_map(b, t, with_number(b, "select(a == %s, 0, b)", t, -INFINITY), 2,
+                       (Value *[]){n->out[0], s->g[0]});
   if (!b->ok || !gradient_give(s, n->in[0], d)) return false;
   if (!gradient_wants_in(s, 1)) return true;
   const Value *mask = n->in[1];
@@ -338,11 +333,11 @@ static Value *target_weight(Gradient *s, Value *target, Value *classes, Value **
   if (node_attr(n, "ignore_index"))
     text = arena_printf(b->m->arena, "(0 <= a) & (a < b) & (a != %lld)",
                         (long long)node_int(n, "ignore_index", -1));
-  Value *counts = map(b, DT_BOOL, text, 2, (Value *[]){target, classes});
-  *safe = map(b, DT_I64, "select(a, b, 0)", 2, (Value *[]){counts, target});
+  Value *counts = build_map(b, DT_BOOL, text, 2, (Value *[]){target, classes});
+  *safe = build_map(b, DT_I64, "select(a, b, 0)", 2, (Value *[]){counts, target});
   if (!node_in(n, 2)) return build_cast(b, counts, t);
   Value *w = b->ok ? build2(b, "Gather", n->in[2], *safe) : counts;
-  return map(b, t, "select(a, b, 0)", 2, (Value *[]){counts, w});
+  return build_map(b, t, "select(a, b, 0)", 2, (Value *[]){counts, w});
 }
 
 /* Each target adds to its class what the loss changes by with that weight: g (-x), and of a mean
@@ -357,19 +352,16 @@ static bool give_class_weights(Gradient *s, Value *target, Value *classes, Value
   if (node_attr(n, "ignore_index"))
     counted = arena_printf(b->m->arena, "(0 <= a) & (a < b) & (a != %lld)",
                            (long long)node_int(n, "ignore_index", -1));
-  Value *counts = map(b, DT_BOOL, counted, 2, (Value *[]){target, classes});
+  Value *counts = build_map(b, DT_BOOL, counted, 2, (Value *[]){target, classes});
   Value *at = b->ok ? build_unsqueeze(b, safe, 1) : safe;
   Value *x = b->ok ? build_op(b, "GatherElements", 2, (Value *[]){n->in[0], at}, 1, &axis) : at;
   x = b->ok ? build_reshape_like(b, x, safe) : x;
-  Value *d = sum ? map(b, t, "select(c, b * (neg(a) - d) / e, 0)", 5,
-                       (Value *[]){x, s->g[0], counts, n->out[0], sum})
-                 : map(b, t, "select(c, neg(a) * b, 0)", 3, (Value *[]){x, s->g[0], counts});
-  const Attr add = attr_string(b->m->arena, "reduction", "add");
+  Value *d = sum ? build_map(b, t, "select(c, b * (neg(a) - d) / e, 0)", 5,
+                             (Value *[]){x, s->g[0], counts, n->out[0], sum})
+                 : build_map(b, t, "select(c, neg(a) * b, 0)", 3, (Value *[]){x, s->g[0], counts});
   const int64_t flat = -1, column[] = {-1, 1};
   if (!b->ok) return false;
-  Value *in[] = {build_full_like(b, n->in[2], 0), build_reshape(b, safe, 2, column),
-                 build_reshape(b, d, 1, &flat)};
-  return b->ok && gradient_give(s, n->in[2], build_op(b, "ScatterND", 3, in, 1, &add));
+  return gradient_give_at(s, 2, build_reshape(b, safe, 2, column), build_reshape(b, d, 1, &flat));
 }
 
 bool grad_nll_loss(Gradient *s) {
@@ -393,15 +385,9 @@ bool grad_nll_loss(Gradient *s) {
   if (gradient_wants_in(s, 2) && !give_class_weights(s, target, classes, safe, sum)) return false;
   if (!gradient_wants_in(s, 0)) return b->ok;
   Value *each = b->ok ? build2(b, "Mul", w, g) : w;
-  Value *range =
-      b->ok ? build_op(b, "Range", 3,
-                       (Value *[]){build_scalar(b, DT_I64, 0), classes, build_scalar(b, DT_I64, 1)},
-                       0, NULL)
-            : x;
-  int64_t shape[MAX_RANK];
-  for (int d = 0; d < x->rank; d++) shape[d] = d == 1 ? -1 : 1;
+  Value *range = build_range(b, classes);
   if (!b->ok) return false;
-  Value *in[] = {build_reshape(b, range, x->rank, shape), build_unsqueeze(b, safe, one),
+  Value *in[] = {build_channels(b, range, DT_I64, x->rank), build_unsqueeze(b, safe, one),
                  build_unsqueeze(b, each, one)};
-  return b->ok && gradient_give(s, x, map(b, x->dtype, "select(a == b, neg(c), 0)", 3, in));
+  return b->ok && gradient_give(s, x, build_map(b, x->dtype, "select(a == b, neg(c), 0)", 3, in));
 }

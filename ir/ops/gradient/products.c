@@ -359,8 +359,7 @@ bool parts_cum_prod(Build *b, Node *n, Value **out) {
   x = at == last ? x : build_transpose(b, x, x->rank, perm);
   if (!b->ok) return false;
   Value *size = build_reshape(b, build_shape(b, x, last, last + 1), 0, NULL);
-  Value *in[] = {build_scalar(b, DT_I64, 0), size, build_scalar(b, DT_I64, 1)};
-  Value *number = b->ok ? build_op(b, "Range", 3, in, 0, NULL) : x;
+  Value *number = build_range(b, size);
   if (!b->ok) return false;
   Value *pair[] = {build_unsqueeze(b, x, last), build_unsqueeze(b, number, front),
                    build_unsqueeze(b, number, behind[0])};

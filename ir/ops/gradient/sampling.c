@@ -17,10 +17,6 @@ typedef struct Sampling {
   Value *at[MAX_RANK], *size[MAX_RANK];
 } Sampling;
 
-static Value *map(Build *b, DType t, const char *text, int n, Value *const *in) {
-  return b->ok ? build_map(b, t, text, n, in) : in[0];
-}
-
 /* ---- one axis ---- */
 static Value *reflected(const Sampling *s, Value *at, Value *size) {
   Build *b = s->b;
@@ -30,15 +26,15 @@ static Value *reflected(const Sampling *s, Value *at, Value *size) {
   /* how far outside, in how many turns, and what is left of the last */
   const char *text =
       arena_printf(a, "select(a < %s, %s - a, select(%s < a, a - %s, 0))", lo, lo, hi, hi);
-  Value *past = map(b, at->dtype, text, 2, (Value *[]){at, size});
+  Value *past = build_map(b, at->dtype, text, 2, (Value *[]){at, size});
   Value *turns =
-      map(b, at->dtype, arena_printf(a, "trunc(a / %s)", range), 2, (Value *[]){past, size});
+      build_map(b, at->dtype, arena_printf(a, "trunc(a / %s)", range), 2, (Value *[]){past, size});
   text =
       arena_printf(a,
                    "select((a < %s) | (%s < a), select((floor(d * 0.5) * 2 == d) == (a < %s), %s "
                    "+ (c - d * %s), %s - (c - d * %s)), a)",
                    lo, hi, lo, lo, range, hi, range);
-  return map(b, at->dtype, text, 4, (Value *[]){at, size, past, turns});
+  return build_map(b, at->dtype, text, 4, (Value *[]){at, size, past, turns});
 }
 
 /* Weight of a tap by how far the position lies behind the element in front of it. */
@@ -63,16 +59,17 @@ static Tap tap_of(const Sampling *s, int k, int tap) {
   Value *at = s->at[k], *size = s->size[k];
   const DType t = at->dtype;
   const int first = s->taps == TAPS_CUBIC ? 1 : 0;
-  Value *frac = map(b, t, "a - floor(a)", 1, &at), *pos = at;
+  Value *frac = build_map(b, t, "a - floor(a)", 1, &at), *pos = at;
   if (s->taps != TAPS_NEAREST)
-    pos = map(b, t, arena_printf(b->m->arena, "floor(a) + %d - %d", tap, first), 1, &at);
+    pos = build_map(b, t, arena_printf(b->m->arena, "floor(a) + %d - %d", tap, first), 1, &at);
   if (s->border == BORDER_REFLECT) pos = reflected(s, pos, size);
-  Tap r = {.index = map(b, DT_I64, "max(min(a, b - 1), 0)", 2, (Value *[]){pos, size})};
+  Tap r = {.index = build_map(b, DT_I64, "max(min(a, b - 1), 0)", 2, (Value *[]){pos, size})};
   const char *w = weight_text(s->taps, tap);
-  r.weight = s->border == BORDER_ZEROS
-                 ? map(b, t, arena_printf(b->m->arena, "select((b < 0) | (c - 1 < b), 0, %s)", w),
-                       3, (Value *[]){frac, pos, size})
-                 : map(b, t, w, 1, &frac);
+  r.weight =
+      s->border == BORDER_ZEROS
+          ? build_map(b, t, arena_printf(b->m->arena, "select((b < 0) | (c - 1 < b), 0, %s)", w), 3,
+                      (Value *[]){frac, pos, size})
+          : build_map(b, t, w, 1, &frac);
   r.index = b->ok ? build_unsqueeze(b, r.index, r.index->rank) : r.index;
   return r;
 }
@@ -120,9 +117,8 @@ static Value *axis_size(Build *b, Value *v, int axis, DType t) {
 
 /* 0 1 2 … as long as that axis */
 static Value *counted(Build *b, Value *v, int axis, DType t) {
-  Value *in[] = {build_scalar(b, DT_I64, 0), axis_size(b, v, axis, DT_I64),
-                 build_scalar(b, DT_I64, 1)};
-  return b->ok ? build_cast(b, build_op(b, "Range", 3, in, 0, NULL), t) : v;
+  Value *range = build_range(b, axis_size(b, v, axis, DT_I64));
+  return b->ok ? build_cast(b, range, t) : v;
 }
 
 static Value *part(Build *b, Value *v, int axis, int64_t k) {
@@ -146,11 +142,11 @@ bool parts_grid_sample(Build *b, Node *n, Value **out) {
     Value *v = part(b, grid, grid->rank - 1, s.axes - 1 - k);
     Value *size = s.size[k] = axis_size(b, x, k + 2, grid->dtype);
     Value *at =
-        map(b, grid->dtype, s.corners ? "(a + 1) * 0.5 * (b - 1)" : "((a + 1) * b - 1) * 0.5", 2,
-            (Value *[]){v, size});
-    if (s.taps == TAPS_NEAREST) at = map(b, grid->dtype, "rint(a)", 1, &at);
+        build_map(b, grid->dtype, s.corners ? "(a + 1) * 0.5 * (b - 1)" : "((a + 1) * b - 1) * 0.5",
+                  2, (Value *[]){v, size});
+    if (s.taps == TAPS_NEAREST) at = build_map(b, grid->dtype, "rint(a)", 1, &at);
     if (s.taps != TAPS_CUBIC && s.border == BORDER_CLAMP)
-      at = map(b, grid->dtype, "max(min(a, b - 1), 0)", 2, (Value *[]){at, size});
+      at = build_map(b, grid->dtype, "max(min(a, b - 1), 0)", 2, (Value *[]){at, size});
     if (s.taps != TAPS_CUBIC && s.border == BORDER_REFLECT) at = reflected(&s, at, size);
     s.at[k] = at;
   }
@@ -159,11 +155,6 @@ bool parts_grid_sample(Build *b, Node *n, Value **out) {
 }
 
 /* ---- DeformSample: X, offsets, mask ---- */
-static int64_t list_at(const Node *n, const char *name, int k, int64_t def) {
-  const int64_t *v;
-  return k < node_ints(n, name, &v) ? v[k] : def;
-}
-
 /* v as [-1, head…, dims from `from` on] */
 static Value *regrouped(Build *b, Value *v, int count, const int64_t *head, int from) {
   const Attr axis = attr_int(b->m->arena, "axis", 0);
@@ -173,11 +164,12 @@ static Value *regrouped(Build *b, Value *v, int count, const int64_t *head, int 
 
 /* Where each tap of the kernel would read without an offset: [taps, 1, 1]. */
 static Value *tap_starts(Build *b, const Node *n, int axis, DType t) {
-  const int64_t high = list_at(n, "kernel_shape", 0, 1), wide = list_at(n, "kernel_shape", 1, 1);
+  const int64_t high = node_ints_at(n, "kernel_shape", 0, 1),
+                wide = node_ints_at(n, "kernel_shape", 1, 1);
   int64_t *at = ARENA_ARRAY(b->m->arena, int64_t, high *wide);
   for (int64_t k = 0; k < high * wide; k++)
-    at[k] = (axis ? k % wide : k / wide) * list_at(n, "dilations", axis, 1) -
-            list_at(n, "pads", axis, 0);
+    at[k] = (axis ? k % wide : k / wide) * node_ints_at(n, "dilations", axis, 1) -
+            node_ints_at(n, "pads", axis, 0);
   const int64_t shape[] = {-1, 1, 1};
   return build_reshape(b, build_cast(b, build_i64s(b, (int)(high * wide), at), t), 3, shape);
 }
@@ -186,7 +178,8 @@ bool parts_deform_sample(Build *b, Node *n, Value **out) {
   Value *x = n->in[0], *mask = node_in(n, 2);
   const DType t = n->in[1]->dtype;
   const int64_t groups = node_int(n, "offset_group", 1),
-                taps = list_at(n, "kernel_shape", 0, 1) * list_at(n, "kernel_shape", 1, 1);
+                taps =
+                    node_ints_at(n, "kernel_shape", 0, 1) * node_ints_at(n, "kernel_shape", 1, 1);
   int64_t channels = 1;
   expr_is_const(x->dims[1], &channels);
   const int64_t in_shape[] = {-1, channels / groups}, off_shape[] = {-1, taps, 2},
@@ -198,8 +191,9 @@ bool parts_deform_sample(Build *b, Node *n, Value **out) {
     if (k == 0) along = b->ok ? build_unsqueeze(b, along, 1) : along;
     Value *in[] = {part(b, off, 2, k), along, tap_starts(b, n, k, t)};
     s.size[k] = axis_size(b, x, 2 + k, t);
-    s.at[k] = map(
-        b, t, arena_printf(b->m->arena, "a + b * %lld + c", (long long)list_at(n, "strides", k, 1)),
+    s.at[k] = build_map(
+        b, t,
+        arena_printf(b->m->arena, "a + b * %lld + c", (long long)node_ints_at(n, "strides", k, 1)),
         3, in);
   }
   y = channels_last(b, sampled(&s, channels_last(b, y, false)), true);
@@ -216,25 +210,20 @@ static Value *region_positions(Build *b, const Node *n, Value *first, Value *las
       strcmp(node_string(n, "coordinate_transformation_mode", "half_pixel"), "half_pixel") == 0;
   const double scale = node_float(n, "spatial_scale", 1);
   const char *width = half ? "(b - a) * d" : "max((b - a) * d, 1)";
-  Value *numbers = map(
-      b, t, "a + 0.5", 1,
-      (Value *[]){build_cast(
-          b,
-          build_op(b, "Range", 3,
-                   (Value *[]){build_scalar(b, DT_I64, 0), build_scalar(b, DT_I64, (double)count),
-                               build_scalar(b, DT_I64, 1)},
-                   0, NULL),
-          t)});
+  Value *range = build_range(b, build_scalar(b, DT_I64, (double)count));
+  Value *numbers = b->ok ? build_cast(b, range, t) : first;
+  numbers = build_map(b, t, "a + 0.5", 1, &numbers);
   const char *text = arena_printf(b->m->arena, "a * d - %s + c * (%s) / %lld", half ? "0.5" : "0",
                                   width, (long long)count);
   Value *in[] = {first, last, numbers, build_scalar(b, t, scale)};
-  return map(b, t, text, 4, in);
+  return build_map(b, t, text, 4, in);
 }
 
 /* Beyond one element outside there is nothing; up to there the nearest element counts. */
 static Value *clamped(Build *b, Value *at, Value *size, Value **inside) {
-  *inside = map(b, at->dtype, "select((a < 0 - 1) | (b < a), 0, 1)", 2, (Value *[]){at, size});
-  return map(b, at->dtype, "max(min(a, b - 1), 0)", 2, (Value *[]){at, size});
+  *inside =
+      build_map(b, at->dtype, "select((a < 0 - 1) | (b < a), 0, 1)", 2, (Value *[]){at, size});
+  return build_map(b, at->dtype, "max(min(a, b - 1), 0)", 2, (Value *[]){at, size});
 }
 
 bool parts_roi_align(Build *b, Node *n, Value **out) {

@@ -183,26 +183,23 @@ bool infer_ordered_matmul(Model *m, Node *n) {
          need_c(m, n);
 }
 
-static Value *binary(Build *b, const char *op, Value *x, Value *y) {
-  return b->ok ? build2(b, op, x, y) : x;
-}
-
 bool expand_ordered_matmul(Build *b, Node *n, Value **out) {
   Value *of_y = quant_plain(b, n->in[O_Y_SCALE]), *bias = node_in(n, O_BIAS);
   Value *in[] = {n->in[O_A], reordered(b, n->in[O_B], ORDER_COL, ORDER_ROW)};
   if (!b->ok) return false;
   Value *sum = build_op(b, "MatMulInteger", 2, in, 0, NULL);
   Value *scale =
-      binary(b, "Mul", quant_plain(b, n->in[O_A_SCALE]), quant_plain(b, n->in[O_B_SCALE]));
-  scale = binary(b, "Div", scale, of_y);
+      heads_binary(b, "Mul", quant_plain(b, n->in[O_A_SCALE]), quant_plain(b, n->in[O_B_SCALE]));
+  scale = heads_binary(b, "Div", scale, of_y);
   if (bias || node_in(n, O_C)) {
-    sum = binary(b, "Mul", build_cast(b, sum, DT_F32), scale);
+    sum = heads_binary(b, "Mul", build_cast(b, sum, DT_F32), scale);
     scale = build_scalar(b, DT_F32, 1);
   }
-  if (bias) sum = binary(b, "Add", sum, binary(b, "Div", bias, of_y));
+  if (bias) sum = heads_binary(b, "Add", sum, heads_binary(b, "Div", bias, of_y));
   if (node_in(n, O_C)) {
-    Value *of_c = binary(b, "Div", quant_plain(b, n->in[O_C_SCALE]), of_y);
-    sum = binary(b, "Add", sum, binary(b, "Mul", build_cast(b, n->in[O_C], DT_F32), of_c));
+    Value *of_c = heads_binary(b, "Div", quant_plain(b, n->in[O_C_SCALE]), of_y);
+    sum = heads_binary(b, "Add", sum,
+                       heads_binary(b, "Mul", build_cast(b, n->in[O_C], DT_F32), of_c));
   }
   Value *parts[] = {sum, scale, build_scalar(b, DT_I8, 0)};
   if (b->ok) out[0] = build_node(b, "Requantize", "burin", 3, parts, 1, 0, NULL)->out[0];
@@ -294,7 +291,8 @@ static Value *ordered_projection(Build *b, const Node *n, int k, int64_t heads, 
 /* Bytes of x @ y, whose scales have the product `scales`, with scale n->in[to]. */
 static Value *byte_product(Build *b, Value *x, Value *y, Value *scales, Value *to) {
   Value *const sum = b->ok ? build_op(b, "MatMulInteger", 2, (Value *[]){x, y}, 0, NULL) : x;
-  Value *parts[] = {sum, binary(b, "Div", scales, quant_plain(b, to)), build_scalar(b, DT_I8, 0)};
+  Value *parts[] = {sum, heads_binary(b, "Div", scales, quant_plain(b, to)),
+                    build_scalar(b, DT_I8, 0)};
   return b->ok ? build_node(b, "Requantize", "burin", 3, parts, 1, 0, NULL)->out[0] : x;
 }
 
@@ -306,9 +304,9 @@ static Value *byte_softmax(Build *b, const Node *n, Value *scores, double root) 
   Value *const axis = build_i64s(b, 1, &last), *mask = node_in(n, A_MASK);
   Value *x = build_cast(b, scores, DT_F32);
   Value *most = b->ok ? build_op(b, "ReduceMax", 2, (Value *[]){x, axis}, 1, &keep) : x;
-  Value *factor =
-      binary(b, "Mul", quant_plain(b, n->in[A_SCORES_SCALE]), build_scalar(b, DT_F32, 1 / root));
-  x = binary(b, "Mul", binary(b, "Sub", x, most), factor);
+  Value *factor = heads_binary(b, "Mul", quant_plain(b, n->in[A_SCORES_SCALE]),
+                               build_scalar(b, DT_F32, 1 / root));
+  x = heads_binary(b, "Mul", heads_binary(b, "Sub", x, most), factor);
   if (b->ok) x = build1(b, "Exp", x);
   if (mask && b->ok) {
     Value *const seen = heads_unsqueezed(b, build_cast(b, mask, DT_BOOL), 2, axes);
@@ -316,7 +314,7 @@ static Value *byte_softmax(Build *b, const Node *n, Value *scores, double root) 
     if (b->ok) x = build_op(b, "Where", 3, in, 0, NULL);
   }
   Value *sum = b->ok ? build_op(b, "ReduceSum", 2, (Value *[]){x, axis}, 1, &keep) : x;
-  return bytes(b, binary(b, "Div", x, sum), n->in[A_SOFTMAX_SCALE]);
+  return bytes(b, heads_binary(b, "Div", x, sum), n->in[A_SOFTMAX_SCALE]);
 }
 
 bool expand_ordered_attention(Build *b, Node *n, Value **out) {
@@ -332,10 +330,10 @@ bool expand_ordered_attention(Build *b, Node *n, Value **out) {
   }
   if (!b->ok) return false;
   Value *y = byte_product(b, part[0], build_swap_last(b, part[1]),
-                          binary(b, "Mul", scale[0], scale[1]), n->in[A_SCORES_SCALE]);
+                          heads_binary(b, "Mul", scale[0], scale[1]), n->in[A_SCORES_SCALE]);
   y = byte_softmax(b, n, y, sqrt((double)(columns / heads)));
   Value *const softmax = quant_plain(b, n->in[A_SOFTMAX_SCALE]);
-  y = byte_product(b, y, part[2], binary(b, "Mul", softmax, scale[2]), n->in[A_Y_SCALE]);
+  y = byte_product(b, y, part[2], heads_binary(b, "Mul", softmax, scale[2]), n->in[A_Y_SCALE]);
   out[0] = b->ok ? heads_joined(b, y, hidden) : y;
   return b->ok;
 }

@@ -5,11 +5,6 @@
 #include "ir/op/kit.h"
 #include "ir/op/tensor_util.h"
 
-static int64_t list_at(const Node *n, const char *name, int k, int64_t def) {
-  const int64_t *v;
-  return k < node_ints(n, name, &v) ? v[k] : def;
-}
-
 /* An attribute list of `count` numbers in [lo, 2^30], or absent. */
 static bool check_list(Model *m, const Node *n, const char *name, int count, int64_t lo) {
   const int64_t *v;
@@ -32,11 +27,12 @@ static bool check_window(Model *m, const Node *n, int spatial) {
 /* Positions of a window of size k along axis d of size `in`. */
 static const Expr *positions(ExprPool *p, const Node *n, int d, int spatial, const Expr *in,
                              const Expr *k) {
-  const Expr *one = ex_i64(p, 1), *dil = ex_i64(p, list_at(n, "dilations", d, 1));
-  const Expr *pads = ex_i64(p, list_at(n, "pads", d, 0) + list_at(n, "pads", d + spatial, 0));
+  const Expr *one = ex_i64(p, 1), *dil = ex_i64(p, node_ints_at(n, "dilations", d, 1));
+  const Expr *pads =
+      ex_i64(p, node_ints_at(n, "pads", d, 0) + node_ints_at(n, "pads", d + spatial, 0));
   const Expr *room =
       ex_sub(p, ex_sub(p, ex_add(p, in, pads), ex_mul(p, ex_sub(p, k, one), dil)), one);
-  return ex_add(p, ex_floordiv(p, room, ex_i64(p, list_at(n, "strides", d, 1))), one);
+  return ex_add(p, ex_floordiv(p, room, ex_i64(p, node_ints_at(n, "strides", d, 1))), one);
 }
 
 /* ---- DeformConv ---- */
@@ -87,7 +83,7 @@ bool infer_deform_conv(Model *m, Node *n) {
 /* burin.DeformSample: X, offset, mask → [batch, channels, kernel positions, height, width]. */
 bool infer_deform_sample(Model *m, Node *n) {
   const Value *x = n->in[0], *off = n->in[1];
-  const int64_t k = list_at(n, "kernel_shape", 0, 1) * list_at(n, "kernel_shape", 1, 1);
+  const int64_t k = node_ints_at(n, "kernel_shape", 0, 1) * node_ints_at(n, "kernel_shape", 1, 1);
   const Expr *dims[5] = {x->dims[0], x->dims[1], ex_i64(m->pool, k), off->dims[2], off->dims[3]};
   return op_out(m, n, 0, x->dtype, 5, dims);
 }
@@ -107,7 +103,7 @@ static const Expr *pixel(ElemCtx *c, const Node *n, const Expr *const *nc, const
 const Expr *elem_deform_sample(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
   ExprPool *p = c->pool;
   const DType t = kit_compute(n);
-  const Expr *one = ex_float(p, t, 1), *kw = ex_i64(p, list_at(n, "kernel_shape", 1, 1)),
+  const Expr *one = ex_float(p, t, 1), *kw = ex_i64(p, node_ints_at(n, "kernel_shape", 1, 1)),
              *taps = n->out[0]->dims[2];
   const Expr *per = ex_floordiv(p, n->in[0]->dims[1], ex_i64(p, node_int(n, "offset_group", 1)));
   const Expr *ch = ex_add(p, ex_mul(p, ex_floordiv(p, idx[1], per), taps), idx[2]);
@@ -116,9 +112,9 @@ const Expr *elem_deform_sample(ElemCtx *c, const Node *n, int out, const Expr *c
     const Expr *off_ch = ex_add(p, ex_mul(p, ch, ex_i64(p, 2)), ex_i64(p, d));
     const Expr *shift =
         ex_cast(p, t, elem_in(c, n, 1, (const Expr *[]){idx[0], off_ch, idx[3], idx[4]}));
-    const Expr *grid = ex_sub(p, ex_mul(p, idx[3 + d], ex_i64(p, list_at(n, "strides", d, 1))),
-                              ex_i64(p, list_at(n, "pads", d, 0)));
-    grid = ex_add(p, grid, ex_mul(p, tap[d], ex_i64(p, list_at(n, "dilations", d, 1))));
+    const Expr *grid = ex_sub(p, ex_mul(p, idx[3 + d], ex_i64(p, node_ints_at(n, "strides", d, 1))),
+                              ex_i64(p, node_ints_at(n, "pads", d, 0)));
+    grid = ex_add(p, grid, ex_mul(p, tap[d], ex_i64(p, node_ints_at(n, "dilations", d, 1))));
     const Expr *at = ex_add(p, ex_cast(p, t, grid), shift);
     base[d] = ex_op(p, EX_floor, at, NULL, NULL);
     frac[d] = ex_sub(p, at, base[d]);
@@ -206,11 +202,11 @@ const Expr *elem_col2im(ElemCtx *c, const Node *n, int out, const Expr *const *i
   const Expr *var[MAX_RANK], *inside = ex_bool(p, true), *zero = ex_i64(p, 0), *row = idx[1],
                              *col = zero;
   for (int d = 0; d < spatial; d++) {
-    const Expr *k = tu_known(p, n, 2, d), *step = ex_i64(p, list_at(n, "strides", d, 1));
+    const Expr *k = tu_known(p, n, 2, d), *step = ex_i64(p, node_ints_at(n, "strides", d, 1));
     const Expr *len = positions(p, n, d, spatial, o->dims[d + 2], k);
     var[d] = ex_var(p, "k", k);
-    const Expr *t = ex_add(p, idx[d + 2], ex_i64(p, list_at(n, "pads", d, 0)));
-    t = ex_sub(p, t, ex_mul(p, var[d], ex_i64(p, list_at(n, "dilations", d, 1))));
+    const Expr *t = ex_add(p, idx[d + 2], ex_i64(p, node_ints_at(n, "pads", d, 0)));
+    t = ex_sub(p, t, ex_mul(p, var[d], ex_i64(p, node_ints_at(n, "dilations", d, 1))));
     const Expr *at = ex_floordiv(p, t, step);
     inside = ex_and(p, inside, ex_and(p, ex_le(p, zero, t), ex_lt(p, at, len)));
     inside = ex_and(p, inside, ex_eq(p, ex_floormod(p, t, step), zero));

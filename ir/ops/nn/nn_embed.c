@@ -261,8 +261,7 @@ Value *heads_count(Build *b, Value *a, Value *c) {
   if (c) a = heads_binary(b, "Add", a, c);
   Value *end =
       b->ok ? build_op(b, "Reshape", 2, (Value *[]){a, build_i64s(b, 0, NULL)}, 0, NULL) : NULL;
-  Value *in[] = {build_scalar(b, DT_I64, 0), end, build_scalar(b, DT_I64, 1)};
-  return b->ok ? build_op(b, "Range", 3, in, 0, NULL) : a;
+  return b->ok ? build_range(b, end) : a;
 }
 
 /* Lengths, or lengths and then starts: [batch, keys] of what is seen. */
