@@ -227,6 +227,10 @@ bool pruner_report(const Pruner *z) {
   if (!z->s->o->quiet) fputs(sb_str(&b), stderr);
   if (!path) return true;
   const char *text = ends_with(path, ".json") ? report_json(z) : sb_str(&b);
-  OutFile *f = text ? outputs_add(z->s->outputs, path, false) : NULL;
+  const Loc loc = {.file = path, .node = -1};
+  if (!text)
+    return diag_error(z->s->diag, &loc, ERR_OUTPUT,
+                      "the report cannot be JSON: is a name not UTF-8?");
+  OutFile *f = outputs_add(z->s->outputs, path, false);
   return f && outputs_write(z->s->outputs, f, text, strlen(text));
 }

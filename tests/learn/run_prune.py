@@ -345,6 +345,7 @@ def check_refusals(folder, burin, module):
     out = os.path.join(folder, "out.onnx")
     for flags, status, words in (((f"--data={bad}", "--labels=y"), 1, "sample 17 has label 5"),
                                  ((f"--data={data}", "--labels=z"), 1, "no array of labels"),
+                                 *(((f"--data={data}", "--labels=y", f"--validation={part}"), 2, "neither a part") for part in ("-1", "2", "abc")),
                                  (("--importance=gradient",), 2, "--labels"), (("--epochs=3",), 2, "--labels"),
                                  (("--max-drop=1",), 2, "--data"), (("--channels=0",), 2, "0.01 to 1"),
                                  (("--channels=half",), 2, "0.01 to 1"), (("--objective=size",), 2, "latency, macs, params"),
