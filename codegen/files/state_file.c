@@ -27,7 +27,8 @@ static uint64_t table_bytes(const StateFile *f) {
   return n;
 }
 
-const void *state_file_head(Arena *a, const StateFile *f, uint64_t *bytes) {
+/* What stands in front of the state's bytes; *bytes of it. */
+static const void *make_head(Arena *a, const StateFile *f, uint64_t *bytes) {
   const uint64_t table = table_bytes(f);
   *bytes = padded(HEAD + table, 64);
   char *head = arena_alloc(a, *bytes), *at = head + HEAD;
@@ -51,7 +52,7 @@ const void *state_file_head(Arena *a, const StateFile *f, uint64_t *bytes) {
 
 uint64_t state_file_layout(Arena *a, const StateFile *f) {
   uint64_t bytes;
-  return get((const char *)state_file_head(a, f, &bytes) + 32);
+  return get((const char *)make_head(a, f, &bytes) + 32);
 }
 
 static uint64_t hash_of(const void *head, uint64_t n, const StateFile *f) {
@@ -82,7 +83,7 @@ static bool sync_file(Outputs *o, const OutFile *f) {
 
 static bool write_parts(Outputs *o, OutFile *out, const StateFile *f) {
   uint64_t n;
-  const void *head = state_file_head(o->arena, f, &n);
+  const void *head = make_head(o->arena, f, &n);
   const uint64_t hash = hash_of(head, n, f);
   return outputs_write(o, out, head, n) && outputs_write(o, out, f->state, f->state_bytes) &&
          outputs_write(o, out, f->more, f->more_bytes) &&

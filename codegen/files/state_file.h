@@ -27,8 +27,6 @@ typedef struct StateFile {
   const void *more;
 } StateFile;
 
-/* What stands in front of the state's bytes; *bytes of it. */
-const void *state_file_head(Arena *a, const StateFile *f, uint64_t *bytes);
 uint64_t state_file_layout(Arena *a, const StateFile *f); /* the hash of the table */
 /* Replaces the file at `path` as a whole: what is there stays until the new one is on the disk. o has
  * no other files. */

@@ -428,8 +428,6 @@ static const char *state_type(const Program *p, const StateItem *s) {
 }
 
 static void print_layout(const Program *p, StrBuf *b) {
-  static const char *const kinds[] = {"parameter", "statistic", "moment",
-                                      "gradient",  "counter",   "scale"};
   const Model *const m = p->m->model;
   sb_printf(b,
             "/* The state: a buffer of the caller's, aligned to 64. Runs read and write it; "
@@ -437,7 +435,8 @@ static void print_layout(const Program *p, StrBuf *b) {
             "snapshot.\n *   offset       bytes\n");
   for (int i = 0; i < m->state.n; i++) {
     const StateItem *const s = &m->state.data[i];
-    sb_printf(b, " *   %-12" PRId64 " %-12" PRId64 " %s ", s->offset, s->bytes, kinds[s->kind]);
+    sb_printf(b, " *   %-12" PRId64 " %-12" PRId64 " %s ", s->offset, s->bytes,
+              state_kind_names[s->kind]);
     print_comment(b, program_io_text(p, s->input, false));
     sb_printf(b, " \"");
     print_comment(b, s->name);

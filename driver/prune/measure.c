@@ -8,22 +8,11 @@
 #include "passes/ptq/ptq.h"
 
 /* ---- programs ---- */
-typedef struct Program {
-  ModelEdit edit;
-  void *user;
-} Program;
-
-static bool edit_read(Session *s, void *user) {
-  const Program *p = user;
-  return p->edit(s, p->user);
-}
-
-bool pruner_open(Pruner *z, const char *file, const char *what, ModelEdit edit, void *user,
+bool pruner_open(Pruner *z, const char *file, const char *what, GraphEdit edit, void *user,
                  Runner *out) {
   Library lib;
-  Program p = {edit, user};
   progress_show(z->s, what, 0, 0);
-  z->status = edit ? library_compile_read(&z->options, file, edit_read, &p, &lib)
+  z->status = edit ? library_compile_read(&z->options, file, edit, user, &lib)
                    : library_compile(&z->options, file, NULL, NULL, &lib);
   return z->status == EXIT_OK && runner_open(z->s, &lib, 1, out);
 }

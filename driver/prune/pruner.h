@@ -97,8 +97,7 @@ bool pruner_read_samples(Pruner *z, const Model *m);
 Value *pruner_add_loss(Session *s);
 
 /* ---- programs ---- */
-typedef bool (*ModelEdit)(Session *s, void *user);
-bool pruner_open(Pruner *z, const char *file, const char *what, ModelEdit edit, void *user,
+bool pruner_open(Pruner *z, const char *file, const char *what, GraphEdit edit, void *user,
                  Runner *out);
 
 /* ---- measure.c: false: reported, or z->status says ---- */

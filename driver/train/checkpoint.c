@@ -120,11 +120,6 @@ bool checkpoint_write(Trainer *t) {
   return ok;
 }
 
-static bool fault(const Trainer *t, const char *path, const char *what) {
-  const Loc loc = {.file = path, .node = -1};
-  return diag_error(t->s->diag, &loc, ERR_DATA, "%s", what);
-}
-
 static bool same_layout(const Trainer *t, Arena *a, const StateFile *read) {
   StateFile own = {0};
   entries_of(t, a, &own);
@@ -138,20 +133,23 @@ bool checkpoint_resume(Trainer *t, const char *path) {
   if (!state_file_read(a, t->s->diag, path, &f)) return false;
   const uint64_t *w = find_section(a, &f);
   if (!w)
-    return fault(t, path,
-                 "holds a state, but not where a run stood: --state=FILE takes it into a model");
+    return dataset_error(
+        t->s, path, NULL,
+        "holds a state, but not where a run stood: --state=FILE takes it into a model");
   if (!same_layout(t, a, &f))
-    return fault(t, path, "is of another model, or of other parameters, another optimizer or precision");
+    return dataset_error(
+        t->s, path, NULL,
+        "is of another model, or of other parameters, another optimizer or precision");
   const char *settings = arena_strndup(a, section_settings(w), w[2]);
   if (strcmp(settings, t->settings) != 0) {
-    fault(t, path, "is of a run with other settings");
+    dataset_error(t->s, path, NULL, "is of a run with other settings");
     diag_note(t->s->diag, "it has: %s", settings);
     diag_note(t->s->diag, "now:    %s", t->settings);
     return false;
   }
   take_position(t, w);
   if (t->at.batch > t->calls || t->at.epoch < 0 || t->at.batch < 0)
-    return fault(t, path, "stands beyond the end of an epoch");
+    return dataset_error(t->s, path, NULL, "stands beyond the end of an epoch");
   memcpy(t->state, f.state, (size_t)t->state_bytes);
   memcpy(t->best, section_best(w), (size_t)t->state_bytes);
   return true;

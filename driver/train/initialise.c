@@ -6,6 +6,7 @@
 #include <xxhash.h>
 #include "driver/train/random.h"
 #include "driver/train/trainer.h"
+#include "passes/train/spec.h"
 
 typedef struct Reading { /* by input k of n, which has the sizes of v, of initializer `name` */
   const Node *n;
@@ -14,12 +15,7 @@ typedef struct Reading { /* by input k of n, which has the sizes of v, of initia
   const char *name;
 } Reading;
 
-static bool is_op(const Node *n, const char *names) {
-  const size_t length = strlen(n->op->name);
-  for (const char *at = names; *at; at += strcspn(at, " ") + (at[strcspn(at, " ")] == ' '))
-    if (strcspn(at, " ") == length && strncmp(at, n->op->name, length) == 0) return true;
-  return false;
-}
+static bool is_op(const Node *n, const char *names) { return spec_has_word(names, n->op->name); }
 
 static int64_t size(const Value *v, int d) {
   int64_t n = 1;

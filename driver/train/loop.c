@@ -6,7 +6,7 @@
 #include "driver/train/trainer.h"
 
 /* ---- a step ---- */
-void trainer_order(Trainer *t, int64_t epoch, int64_t *order) {
+static void order_rows(Trainer *t, int64_t epoch, int64_t *order) {
   memcpy(order, t->train_rows, sizeof *order * (size_t)t->n_train);
   random_shuffle((uint64_t)t->seed, (uint64_t)epoch + 1, order, t->n_train);
 }
@@ -100,7 +100,7 @@ static bool save(Trainer *t, Clock *c) {
 /* False: it failed (reported), or was asked to stop. */
 static bool run_epoch(Trainer *t, Clock *c) {
   static const double minute = 60;
-  trainer_order(t, t->at.epoch, t->order);
+  order_rows(t, t->at.epoch, t->order);
   while (t->at.batch < t->calls) {
     double loss;
     if (!trainer_call(t, &loss)) return false;

@@ -163,12 +163,12 @@ static bool make(const Making *how, const Options *o, GraphEdit edit, const char
 }
 
 bool trainer_make_eval(Trainer *t) {
-  const Making how = {.t = t, .out = &t->eval, .begins = true};
+  const Making how = {.t = t, .out = &t->eval};
   return make(&how, &t->compiling, edit_eval, "compiling the model");
 }
 
 /* The sizes that the caller gives are those of the samples, and of the batch. */
-static bool fix_sizes(const Trainer *t, int64_t batch, Options *o) {
+static void fix_sizes(const Trainer *t, int64_t batch, Options *o) {
   const BurinModel *m = t->eval.run.lib.model;
   const List given = o->dims;
   o->dims =
@@ -184,7 +184,6 @@ static bool fix_sizes(const Trainer *t, int64_t batch, Options *o) {
                                             (long long)(d == a->batch_axis ? batch : a->dims[d]));
       break;
     }
-  return true;
 }
 
 /* One program for a whole batch, and one for what is left at the end of an epoch. */
@@ -194,7 +193,8 @@ bool trainer_make_step(Trainer *t, bool from_scratch) {
                last = {.t = t, .out = &t->rest};
   Options whole = t->compiling, rest = t->compiling;
   t->parameters = 0;
-  if (!fix_sizes(t, t->batch, &whole) || !fix_sizes(t, left, &rest)) return false;
+  fix_sizes(t, t->batch, &whole);
+  fix_sizes(t, left, &rest);
   return make(&how, &whole, edit_step, "compiling the training step") &&
          (!left || make(&last, &rest, edit_step, "compiling the step of the last samples"));
 }
@@ -203,8 +203,7 @@ bool trainer_make_teacher(Trainer *t) {
   Library lib;
   progress_show(t->s, "compiling the teacher", 0, 0);
   t->status = library_compile(&t->compiling, t->job->teacher, NULL, NULL, &lib);
-  t->has_teacher = t->status == EXIT_OK && runner_open(t->s, &lib, t->threads, &t->teacher);
-  return t->has_teacher;
+  return t->status == EXIT_OK && runner_open(t->s, &lib, t->threads, &t->teacher);
 }
 
 /* ---- running ---- */

@@ -146,11 +146,10 @@ static bool prepare(Trainer *t) {
 /* ---- the end ---- */
 static void fill_result(const Trainer *t, TrainResult *r) {
   const Position *p = &t->at;
-  *r = (TrainResult){.loss = NAN, .metric = NAN, .train_loss = NAN};
+  *r = (TrainResult){.loss = NAN, .metric = NAN};
   for (int k = 0; k < p->history.n; k++) {
     const Epoch *e = &p->history.data[k];
     if (e->epoch == p->best_epoch) r->loss = e->loss, r->metric = e->metric;
-    r->train_loss = e->train_loss;
   }
   r->first_loss = p->first_loss;
   r->first_metric = p->first_metric;
@@ -243,15 +242,6 @@ int train_run(const Options *o, const TrainJob *job, TrainResult *r) {
   Run run = {job, r};
   *r = (TrainResult){.loss = NAN, .metric = NAN};
   return session_run(o, train_body, &run);
-}
-
-int train_evaluate(const Options *o, const char *model, TrainResult *r) {
-  const TrainJob job = {.model = model, .teacher = o->teacher};
-  Options own = *o;
-  own.epochs = "0";
-  own.resume = own.checkpoint = own.log = own.curve = own.report = NULL;
-  own.from_scratch = false;
-  return train_run(&own, &job, r);
 }
 
 /* What goes to the standard output has it for itself. */

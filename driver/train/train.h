@@ -16,7 +16,6 @@ typedef struct TrainJob {
 typedef struct TrainResult {
   double loss, metric; /* of the state that was kept; metric: accuracy from 0 to 1, NaN: none */
   double first_loss, first_metric; /* before the first step */
-  double train_loss;               /* of the last epoch, while it went on */
   int64_t steps, epochs, best_epoch;
   int64_t samples, validation; /* how many */
   int64_t parameters;          /* elements that are trained */
@@ -27,8 +26,6 @@ typedef struct TrainResult {
 /* Trains as the options say (--data, --labels, --train, --optimizer, --epochs …). Exit status; errors
  * are printed. */
 int train_run(const Options *o, const TrainJob *job, TrainResult *r);
-/* Loss and metric of a model on the data of --validation=FILE, or of --data. Exit status. */
-int train_evaluate(const Options *o, const char *model, TrainResult *r);
 
 /* --state: parameters and statistics that a state file has, in the place of the loaded model's own.
  * False: reported. */

@@ -64,8 +64,6 @@ typedef struct Trainer {
   bool fixed_batch;         /* the model takes `batch` samples and no others */
   Machine step, rest, eval; /* rest: the step for what is left behind whole batches */
   Runner teacher;
-  bool has_teacher;
-  int teacher_output;
   MetricForm metric;
   int class_axis;
   int64_t state_bytes, parameters;
@@ -125,7 +123,6 @@ bool trainer_batch(Trainer *t, const TrainData *d, const int64_t *rows, int64_t 
                    const Machine *m);
 /* One call of the step, at t->at, with its loss. False: reported. */
 bool trainer_call(Trainer *t, double *loss);
-void trainer_order(Trainer *t, int64_t epoch, int64_t *order); /* of the rows of an epoch */
 
 /* ---- failure.c: a loss that is no number ---- */
 /* Reports where it came from; false. The state before the step is found again from the last good one. */

@@ -450,6 +450,9 @@ void model_find_state(Model *m) {
   }
 }
 
+const char *const state_kind_names[STATE_SCALE + 1] = {"parameter", "statistic", "moment",
+                                                       "gradient",  "counter",   "scale"};
+
 const StateItem *model_bad_state(const Model *m) {
   int64_t end = 0, dims[MAX_RANK];
   for (int i = 0; i < m->state.n; i++) {

@@ -190,6 +190,7 @@ typedef enum StateKind {
   STATE_COUNTER,
   STATE_SCALE /* of the loss */
 } StateKind;
+extern const char *const state_kind_names[]; /* by StateKind: "parameter" … */
 typedef struct StateItem {
   const char *name; /* parameter, statistic: the initializer's; moment: "NAME.m" … */
   StateKind kind;

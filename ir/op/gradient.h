@@ -53,4 +53,5 @@ Value *build_sum_to(Build *b, Value *v, const Value *like); /* undoes broadcasti
 Value *build_reshape_like(Build *b, Value *v, const Value *like);
 Value *build_full_like(Build *b, const Value *like, double v); /* all elements v */
 Value *build_sum(Build *b, Value *v, int n, const int64_t *axes, bool keep);
+Value *build_sum_all(Build *b, Value *v); /* of all elements, rank 0 */
 Value *build_mean(Build *b, Value *v, int n, const int64_t *axes, bool keep);

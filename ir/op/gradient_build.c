@@ -23,6 +23,12 @@ Value *build_sum(Build *b, Value *v, int n, const int64_t *axes, bool keep) {
   return reduced(b, "ReduceSum", v, n, axes, keep);
 }
 
+Value *build_sum_all(Build *b, Value *v) {
+  int64_t axes[MAX_RANK];
+  for (int d = 0; d < v->rank; d++) axes[d] = d;
+  return build_sum(b, v, v->rank, axes, false);
+}
+
 Value *build_mean(Build *b, Value *v, int n, const int64_t *axes, bool keep) {
   return reduced(b, "ReduceMean", v, n, axes, keep);
 }

@@ -17,8 +17,7 @@ void frame_loc(const Loc *l, StrBuf *b);
 void frame_keys(const ConstData *keys, StrBuf *b);             /* NULL: nothing */
 void frame_list(const Model *m, const ListType *l, StrBuf *b); /* NULL: nothing */
 void frame_head(const Model *m, StrBuf *b);                    /* `model …`, `todo …` */
-extern const char *const frame_state_kinds[STATE_SCALE + 1];
-void frame_in_place(const Model *m, StrBuf *b); /* and the state */
+void frame_in_place(const Model *m, StrBuf *b);                /* and the state */
 void frame_assume(const Model *m, const DimAssume *a, StrBuf *b);
 bool frame_is_small(const ConstData *c); /* its data stand where it is defined, `= [1,2]` */
 void frame_elements(const ConstData *c, StrBuf *b);

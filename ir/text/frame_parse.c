@@ -312,7 +312,7 @@ static bool parse_state(TextParser *p) {
   StateItem s = {.output = -1};
   int kind = 0;
   if (!tok_string(p, &s.name)) return false;
-  while (kind <= STATE_SCALE && !tok_eat(p, frame_state_kinds[kind])) kind++;
+  while (kind <= STATE_SCALE && !tok_eat(p, state_kind_names[kind])) kind++;
   if (kind > STATE_SCALE) return tok_fail(p, "expected the kind of a tensor of the state");
   s.kind = (StateKind)kind;
   if (!tok_expect(p, "input") || !tok_small(p, 0, INT32_MAX, &s.input) ||

@@ -164,9 +164,6 @@ void frame_head(const Model *m, StrBuf *b) {
   if (m->todo) sb_printf(b, "todo %s\n", *m->todo ? m->todo : "none");
 }
 
-const char *const frame_state_kinds[] = {"parameter", "statistic", "moment",
-                                         "gradient",  "counter",   "scale"};
-
 void frame_in_place(const Model *m, StrBuf *b) {
   for (int i = 0; i < m->in_place.n; i++) {
     const InPlace *x = &m->in_place.data[i];
@@ -177,7 +174,7 @@ void frame_in_place(const Model *m, StrBuf *b) {
     const StateItem *s = &m->state.data[i];
     sb_printf(b, "state ");
     sb_quoted(b, s->name);
-    sb_printf(b, " %s input %d", frame_state_kinds[s->kind], s->input);
+    sb_printf(b, " %s input %d", state_kind_names[s->kind], s->input);
     if (s->output >= 0) sb_printf(b, " output %d", s->output);
     sb_printf(b, " at %lld bytes %lld\n", (long long)s->offset, (long long)s->bytes);
   }

@@ -4,7 +4,8 @@
  * passes that would merge equal nodes again; the results are the same to the bit, since the nodes are. */
 #include "passes/form/recompute.h"
 
-#define TRIAL "fuse,early_updates,choose,layout,choose_tiles,lower,in_place,rotate_states,plan_memory"
+#define TRIAL \
+  "fuse,early_updates,choose,layout,choose_tiles,lower,in_place,rotate_states,plan_memory"
 
 typedef struct Kept { /* what the passes of a trial change */
   Vec(Value *) values;
@@ -113,8 +114,10 @@ static bool least_memory(Units *u, double most, double cycles, Schedule *best) {
   return any;
 }
 
-/* Of the schedules that a trial showed to need `limit` bytes at most, one that computes little again. */
-static bool meet(Units *u, double most, double bytes, double limit, Schedule *best) {
+/* Of the schedules that a trial showed to need `limit` bytes at most, one that computes little again, or
+ * the one that needs least; *of_best: what it needs, negative: nobody knows. */
+static bool meet(Units *u, double most, double bytes, double limit, Schedule *best,
+                 double *of_best) {
   enum { STEPS = 6 };
   Schedule least = {0};
   if (!least_memory(u, most, 1e300, &least)) return false;
@@ -126,6 +129,7 @@ static bool meet(Units *u, double most, double bytes, double limit, Schedule *be
     const double got = schedule_make(u, at, false, &s) ? try_schedule(u, &s) : -1;
     if (got >= 0 && got <= limit) {
       *best = s;
+      *of_best = got;
       any = true;
       lo = at;
       if (got > 0.95 * limit) break;
@@ -134,7 +138,9 @@ static bool meet(Units *u, double most, double bytes, double limit, Schedule *be
     }
     at = got < 0 ? (lo + hi) / 2 : at - (got - limit);
   }
-  if (!any) *best = least;
+  if (any) return true;
+  *best = least;
+  *of_best = try_schedule(u, best);
   return true;
 }
 
@@ -154,8 +160,8 @@ static bool meet_limit(PassCtx *c, Units *u, double most, double bytes) {
   const double limit = (double)c->max_arena;
   Schedule s = {0};
   if (bytes <= limit) return true;
-  if (!meet(u, most, bytes, limit, &s)) return too_small(c, bytes);
-  const double got = try_schedule(u, &s);
+  double got;
+  if (!meet(u, most, bytes, limit, &s, &got)) return too_small(c, bytes);
   if (got < 0 || got > limit) return too_small(c, got < 0 || got > bytes ? bytes : got);
   schedule_apply(u, &s);
   return c->changed = true;

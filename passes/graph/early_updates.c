@@ -17,7 +17,7 @@ typedef struct Early {
   int *of;      /* by value id: place of the node that makes it, -1 */
   int *last;    /* by value id: the last place where it is read so far */
   Value **over; /* by value id: the input that it is written over, or NULL */
-  bool *seen;   /* by place: nodes of the tree that is looked at */
+  int *seen, stamp; /* by place: stamp where it is of the tree that is looked at */
   int place, bound; /* of the node that is looked at */
   int floor;        /* the last node that other outputs need: what it refuses changes nothing */
 } Early;
@@ -30,8 +30,8 @@ static bool look(void *user, Value *v) {
     if (from >= 0 && e->at[from] > e->bound) e->bound = e->at[from];
     return false;
   }
-  if (e->seen[from]) return false;
-  e->seen[from] = true;
+  if (e->seen[from] == e->stamp) return false;
+  e->seen[from] = e->stamp;
   const Node *n = e->g->nodes.data[from];
   if (n->n_syms && from > e->bound) e->bound = from; /* where these are read from data */
   node_any_read(n, look, e);
@@ -49,15 +49,11 @@ static bool note_read(void *user, Value *v) {
   Early *e = user;
   const int from = e->of[v->id], at = e->at[e->place];
   if (at > e->last[v->id]) e->last[v->id] = at;
-  if (v->inlined && from >= 0 && !e->seen[from]) {
-    e->seen[from] = true;
+  if (v->inlined && from >= 0 && e->seen[from] != e->stamp) {
+    e->seen[from] = e->stamp;
     node_any_read(e->g->nodes.data[from], note_read, e);
   }
   return false;
-}
-
-static void forget(Early *e) {
-  for (int i = 0; i < e->n; i++) e->seen[i] = false;
 }
 
 static bool is_inlined(const Node *n) {
@@ -121,7 +117,7 @@ static void place_node(Early *e, int i) {
   if (e->update[i] || (e->only[i] && i < e->floor)) {
     e->bound = e->floor;
     node_any_read(n, look, e);
-    forget(e);
+    e->stamp++;
     for (int k = 0; k < n->n_out; k++) {
       const Value *in = n->out[k] ? e->over[n->out[k]->id] : NULL;
       if (in && e->last[in->id] > e->bound) e->bound = e->last[in->id];
@@ -129,7 +125,7 @@ static void place_node(Early *e, int i) {
     e->at[i] = e->bound;
   }
   node_any_read(n, note_read, e);
-  forget(e);
+  e->stamp++;
 }
 
 /* What is inlined into a node that moved moves with it. */
@@ -172,7 +168,7 @@ bool pass_early_updates(PassCtx *c) {
   Model *m = c->model;
   Graph *g = m->main;
   Arena *a = c->scratch;
-  Early e = {.g = g, .n = g->nodes.n};
+  Early e = {.g = g, .n = g->nodes.n, .stamp = 1};
   e.over = ARENA_ARRAY(a, Value *, m->next_value);
   bool any = false;
   for (int i = 0; i < m->in_place.n; i++) {
@@ -185,7 +181,7 @@ bool pass_early_updates(PassCtx *c) {
   e.at = ARENA_ARRAY(a, int, e.n);
   e.only = ARENA_ARRAY(a, bool, e.n);
   e.update = ARENA_ARRAY(a, bool, e.n);
-  e.seen = ARENA_ARRAY(a, bool, e.n);
+  e.seen = ARENA_ARRAY(a, int, e.n);
   e.of = ARENA_ARRAY(a, int, m->next_value);
   e.last = ARENA_ARRAY(a, int, m->next_value);
   for (int i = 0; i < m->next_value; i++) e.of[i] = e.last[i] = -1;

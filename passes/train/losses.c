@@ -26,17 +26,10 @@ static const char *num(Loss *l, double v) {
   return expr_text(p, ex_float(p, l->t, v));
 }
 
-static Value *sum_all(Loss *l, Value *v) {
-  int64_t axes[MAX_RANK];
-  if (!l->b->ok) return v;
-  for (int d = 0; d < v->rank; d++) axes[d] = d;
-  return build_sum(l->b, v, v->rank, axes, false);
-}
-
 /* Sum or mean of all elements. */
 static Value *reduce(Loss *l, Value *v) {
   int64_t axes[MAX_RANK];
-  if (!l->b->ok || l->sums) return sum_all(l, v);
+  if (!l->b->ok || l->sums) return build_sum_all(l->b, v);
   for (int d = 0; d < v->rank; d++) axes[d] = d;
   return build_mean(l->b, v, v->rank, axes, false);
 }
@@ -79,11 +72,7 @@ static Value *class_weights(Loss *l, const Value *classes, bool *ok) {
   for (int i = 0; *ok && i < n; i++)
     if (w[i] < 0) *ok = spec_error(l->s, "a weight is negative");
   void *data = arena_alloc(l->x->m->arena, (size_t)n * 8);
-  for (int i = 0; i < n; i++)
-    if (l->t == DT_F64)
-      ((double *)data)[i] = w[i];
-    else
-      ((float *)data)[i] = (float)w[i];
+  for (int i = 0; i < n; i++) dtype_store_f(l->t, (char *)data + i * dtype_bytes(l->t), w[i]);
   return value_const(l->x->m, const_new(l->x->m, NULL, l->t, 1, (int64_t[]){n}, data));
 }
 
@@ -117,13 +106,13 @@ static Value *smoothed(Loss *l, Value *log_p, Value *labels, Value *weights, con
   Value *each = label_weights(l, labels, NULL, ignored), *w = log_p;
   if (weights && b->ok) w = build2(b, "Mul", log_p, build_channels(b, weights, l->t, log_p->rank));
   Value *all = b->ok ? build_sum(b, w, 1, &one, false) : w;
-  all = sum_all(l, map(l, "neg(a * b)", 2, (Value *[]){all, each}));
+  all = build_sum_all(l->b, map(l, "neg(a * b)", 2, (Value *[]){all, each}));
   Value *classes = b->ok ? build_cast(b, build_shape(b, log_p, 1, 2), l->t) : all;
   classes = b->ok ? build_reshape(b, classes, 0, NULL) : all;
   const char *text = arena_printf(l->x->m->arena, "%s * a + %s * b / c", num(l, 1 - e), num(l, e));
   Value *both = map(l, text, 3, (Value *[]){hit, all, classes});
   if (l->sums || !b->ok) return both;
-  return build2(b, "Div", both, sum_all(l, label_weights(l, labels, weights, ignored)));
+  return build2(b, "Div", both, build_sum_all(l->b, label_weights(l, labels, weights, ignored)));
 }
 
 static Value *softmax_cross_entropy(Loss *l, Value *labels) {
@@ -148,7 +137,7 @@ static Value *softmax_cross_entropy(Loss *l, Value *labels) {
 static Value *divergence(Loss *l, Value *t, Value *log_t, Value *log_p) {
   const char *text = log_t ? "b * (a - c)" : "select(0 < b, b * (log(max(b, 1e-37)) - c), 0)";
   Value *each = map(l, text, 3, (Value *[]){log_t ? log_t : t, t, log_p});
-  Value *sum = sum_all(l, each);
+  Value *sum = build_sum_all(l->b, each);
   if (l->sums || !l->b->ok) return sum;
   const int64_t axis = l->axis;
   Value *rows = build_cast(l->b, build1(l->b, "Size", log_p), l->t);

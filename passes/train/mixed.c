@@ -6,11 +6,6 @@
 #include <string.h>
 #include "passes/train/step.h"
 
-typedef struct Scaling {
-  double scale, growth, backoff, most;
-  int64_t interval;
-} Scaling;
-
 static const char *num(const Train *x, DType t, double v) {
   return expr_text(x->m->pool, ex_float(x->m->pool, t, v));
 }
@@ -21,7 +16,7 @@ static bool is_power_of_two(double v) {
   return frexp(v, &e) == 0.5;
 }
 
-static bool read_scaling(const Spec *s, Scaling *c) {
+static bool read_scaling(const Spec *s, LossScaling *c) {
   if (!spec_number(s, "scale", 65536, 1, 16777216, &c->scale) ||
       !spec_number(s, "growth", 2, 1, 65536, &c->growth) ||
       !spec_number(s, "backoff", 0.5, 1.0 / 65536, 1, &c->backoff) ||
@@ -35,7 +30,6 @@ static bool read_scaling(const Spec *s, Scaling *c) {
 
 bool train_read_precision(Train *x) {
   Spec *s = &x->precision;
-  Scaling c;
   x->half = DT_NONE;
   if (!x->t->precision) return true;
   if (!spec_parse(x->m, "--precision", x->t->precision, s)) return false;
@@ -46,7 +40,7 @@ bool train_read_precision(Train *x) {
     return spec_error(s, "a step is computed in f32, f16 or bf16, not in '%s'", s->name);
   x->half = f16 ? DT_F16 : DT_BF16;
   return spec_allows(s, f16 ? "scale growth backoff interval max" : "", "") &&
-         (!f16 || read_scaling(s, &c));
+         (!f16 || read_scaling(s, &x->scaling));
 }
 
 /* ---- products ---- */
@@ -105,11 +99,9 @@ static Value *scale_slot(Train *x, const char *name, DType t, double first) {
 
 bool train_scale_loss(Train *x) {
   Build *const b = &x->b;
-  Scaling c;
   x->scaled = x->value;
   if (x->half != DT_F16) return true;
-  if (!read_scaling(&x->precision, &c)) return false;
-  x->scale = scale_slot(x, "loss_scale", DT_F32, c.scale);
+  x->scale = scale_slot(x, "loss_scale", DT_F32, x->scaling.scale);
   x->clean = scale_slot(x, "clean_steps", DT_I64, 0);
   Value *const scale = build_cast(b, x->scale, x->value->dtype);
   x->scaled = build2(b, "Mul", x->value, scale);
@@ -129,13 +121,11 @@ static Value *count_wrong(Train *x, Value *const *g) {
   Value *all = NULL;
   for (int i = 0; i < x->params.n && b->ok; i++) {
     if (!g[i]) continue;
-    int64_t axes[MAX_RANK];
-    for (int d = 0; d < g[i]->rank; d++) axes[d] = d;
     const char *const text = arena_printf(x->m->arena, "select(abs(a) <= %s, 0, 1)",
                                           num(x, DT_F32, 3.4028234663852886e38));
     Value *const g32 = build_cast(b, g[i], DT_F32);
     Value *const wrong = b->ok ? build_map(b, DT_F32, text, 1, &g32) : NULL;
-    Value *const sum = b->ok ? build_sum(b, wrong, g[i]->rank, axes, false) : NULL;
+    Value *const sum = b->ok ? build_sum_all(b, wrong) : NULL;
     all = all && b->ok ? build2(b, "Add", all, sum) : sum;
   }
   return all;
@@ -146,7 +136,8 @@ static const char *where_ends(const Train *x, const char *text, char old) {
   return x->ends ? arena_printf(x->m->arena, "select(d, %s, %c)", text, old) : text;
 }
 
-static void next_scale(Train *x, const Scaling *c, Value *ok) {
+static void next_scale(Train *x, Value *ok) {
+  const LossScaling *const c = &x->scaling;
   Arena *const a = x->m->arena;
   Build *const b = &x->b;
   Value *in[] = {x->scale, x->clean, ok, x->ends};
@@ -174,14 +165,12 @@ static void keep_statistics(Train *x, Value *ok) {
 /* Updates only where all gradients are finite; the scale follows. */
 bool train_guard(Train *x, Value *const *g) {
   Build *const b = &x->b;
-  Scaling c;
   x->ends = x->apply;
   if (!x->scale) return true;
-  if (!read_scaling(&x->precision, &c)) return false;
   Value *const wrong = count_wrong(x, g);
   Value *const ok = b->ok ? build_map(b, DT_BOOL, "a == 0", 1, &wrong) : NULL;
   if (!b->ok) return false;
-  next_scale(x, &c, ok);
+  next_scale(x, ok);
   keep_statistics(x, ok);
   x->apply = x->apply && b->ok ? build2(b, "And", x->apply, ok) : ok;
   return b->ok;

@@ -273,11 +273,8 @@ static Value *clip_factor(Train *x, double clip, Value *const *g) {
   Value *all = NULL;
   for (int i = 0; i < x->params.n; i++) {
     if (!g[i] || !b->ok) continue;
-    int64_t axes[MAX_RANK];
-    for (int d = 0; d < g[i]->rank; d++) axes[d] = d;
     Value *squares = build_map(b, g[i]->dtype, "a * a", 1, &g[i]);
-    Value *sum =
-        b->ok ? build_cast(b, build_sum(b, squares, g[i]->rank, axes, false), DT_F64) : NULL;
+    Value *sum = b->ok ? build_cast(b, build_sum_all(b, squares), DT_F64) : NULL;
     all = all && sum && b->ok ? build2(b, "Add", all, sum) : sum;
   }
   const char *text = arena_printf(x->m->arena, "min(1, %s / (sqrt(a) + %s))",

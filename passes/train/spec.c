@@ -55,7 +55,7 @@ const void *spec_row(const Spec *s, const char *what, const void *rows, int n, s
   return NULL;
 }
 
-static bool has_word(const char *words, const char *word) {
+bool spec_has_word(const char *words, const char *word) {
   const size_t n = strlen(word);
   for (const char *at = words; at && *at;) {
     const size_t length = strcspn(at, " ");
@@ -67,7 +67,7 @@ static bool has_word(const char *words, const char *word) {
 
 bool spec_allows(const Spec *s, const char *keys, const char *more) {
   for (int i = 0; i < s->pairs.n; i++)
-    if (!has_word(keys, s->pairs.data[i].key) && !has_word(more, s->pairs.data[i].key))
+    if (!spec_has_word(keys, s->pairs.data[i].key) && !spec_has_word(more, s->pairs.data[i].key))
       return spec_error(s, "%s has no '%s'; it has: %s%s%s", s->name, s->pairs.data[i].key, keys,
                         *keys && *more ? " " : "", more);
   return true;

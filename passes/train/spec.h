@@ -14,6 +14,8 @@ typedef struct Spec {
 } Spec;
 
 bool spec_parse(Model *m, const char *option, const char *text, Spec *out);
+/* Is it among words with spaces between? */
+bool spec_has_word(const char *words, const char *word);
 /* All keys are among the words of `keys` or `more`. */
 bool spec_allows(const Spec *s, const char *keys, const char *more);
 /* The one of n rows, each of `size` bytes and beginning with its name (const char *), that the text

@@ -53,16 +53,11 @@ static void put_loss(Train *x) {
   memset(&g->output_lists, 0, sizeof g->output_lists);
   memset(&g->output_keys, 0, sizeof g->output_keys);
   add_output(x, x->value, "loss");
+  vec_push(x->m->arena, &g->output_keys, NULL);
   for (int k = 0; (x->t->keep_outputs || x->eval) && k < old.outputs.n; k++) {
-    const ListType *list = graph_list(&old, k, true);
-    const ConstData *keys = graph_output_keys(&old, k);
     add_output(x, old.outputs.data[k], old.output_names.data[k]);
-    while (list && g->output_lists.n < g->outputs.n - 1)
-      vec_push(x->m->arena, &g->output_lists, NULL);
-    if (list) vec_push(x->m->arena, &g->output_lists, list);
-    while (keys && g->output_keys.n < g->outputs.n - 1)
-      vec_push(x->m->arena, &g->output_keys, NULL);
-    if (keys) vec_push(x->m->arena, &g->output_keys, keys);
+    vec_push(x->m->arena, &g->output_keys, graph_output_keys(&old, k));
+    graph_set_list(g, g->outputs.n - 1, true, graph_list(&old, k, true));
   }
 }
 

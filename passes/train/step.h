@@ -18,6 +18,11 @@ typedef struct Slot {
   Value *in, *out; /* out NULL: the run only reads it */
 } Slot;
 
+typedef struct LossScaling { /* of gradients in f16 */
+  double scale, growth, backoff, most;
+  int64_t interval; /* clean steps until it grows */
+} LossScaling;
+
 typedef struct Train {
   Model *m;
   Graph *g;
@@ -25,7 +30,8 @@ typedef struct Train {
   bool eval;
   Build b; /* at the end of the graph */
   Spec loss, optimizer, precision;
-  DType half; /* of products' operands and results; NONE: f32 */
+  LossScaling scaling; /* where precision is f16 */
+  DType half;          /* of products' operands and results; NONE: f32 */
   Value *scaled, *scale,
       *clean;    /* the loss that is differentiated; the scale and its age, or NULL */
   Value *output; /* of the model, that the loss is of */
