@@ -50,6 +50,14 @@ static bool measure_time(Pruner *z, Runner *r, double *us) {
   return true;
 }
 
+/* The output that labels are of comes first. */
+static const Tensor *scored_first(const Pruner *z, const Tensor *outputs) {
+  Tensor *own = arena_dup(z->s->arena, outputs, sizeof *own * (size_t)(z->n_outputs + 1));
+  own[0] = outputs[z->loss_output];
+  own[z->loss_output] = outputs[0];
+  return own;
+}
+
 bool pruner_measure(Pruner *z, const char *file, Figures *out) {
   Runner r;
   bool ok = true;
@@ -58,11 +66,13 @@ bool pruner_measure(Pruner *z, const char *file, Figures *out) {
   for (int k = 0; k < z->test.n && ok; k++) {
     progress_show(z->s, "measuring", k + 1, z->test.n);
     ok = runner_run(&r, z->test.in[k], z->n_inputs, NULL, 0);
-    if (ok) score_add(&out->score, r.outputs, z->reference[k], z->n_outputs, label_of(&z->test, k));
+    if (ok)
+      score_add(&out->score, scored_first(z, r.outputs), scored_first(z, z->reference[k]),
+                z->n_outputs, label_of(&z->test, k));
   }
   ok = ok && measure_time(z, &r, &out->us);
   runner_close(&r);
-  return ok;
+  return ok && pruner_measure_loss(z, file, &out->loss);
 }
 
 /* ---- work ---- */
@@ -131,6 +141,7 @@ double *pruner_times(Pruner *z, const PruneRelation *r) {
 
 /* ---- importance ---- */
 typedef struct Observe {
+  Pruner *z;
   bool each, elements;
   int n_products;
 } Observe;
@@ -144,7 +155,7 @@ static bool observe(Session *s, void *user) {
     prune_find_weights(r, pruner_macs(r), &weights);
     prune_observe_elements(r, &weights);
   }
-  Value *loss = pruner_add_loss(s);
+  Value *loss = pruner_add_loss(p->z, s);
   if (!loss) return false;
   p->n_products = r->products.n;
   return prune_observe(r, loss, p->each);
@@ -199,7 +210,7 @@ static bool open_gradients(Pruner *z, Observe *p, Runner *out) {
 static double **observed(Pruner *z, const PruneRelation *r, bool elements) {
   enum { MOST = 512 };
   Runner run;
-  Observe p = {.each = z->importance == IMPORTANCE_GRADIENT, .elements = elements};
+  Observe p = {.z = z, .each = z->importance == IMPORTANCE_GRADIENT, .elements = elements};
   if (!open_gradients(z, &p, &run)) return NULL;
   double **sums = ARENA_ARRAY(r->a, double *, r->products.n + 1);
   bool ok = p.n_products == r->products.n;

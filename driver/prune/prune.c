@@ -181,7 +181,7 @@ static void recovery_defaults(const Pruner *z, Options *o) {
   int64_t batch = BATCH;
   if (o->batch) args_number("--batch", o->batch, 1, INT32_MAX, &batch);
   const int64_t steps = z->epochs * ((z->tune.n + batch - 1) / batch);
-  if (!o->train) o->train = "softmax_cross_entropy,distill=0.5,temperature=3";
+  o->train = pruner_recovery_loss(z);
   if (!o->optimizer)
     o->optimizer = arena_printf(z->s->arena,
                                 "adamw,lr=0.001,weight_decay=0.0001,warmup=%lld,schedule=cosine,"
@@ -198,7 +198,7 @@ static bool recover(Pruner *z, Round *round, const char **path) {
   if (z->epochs == 0) return true;
   if (!program_memory(z->s->arena, &fd, &out)) return false;
   recovery_defaults(z, &own);
-  own.metric = "accuracy";
+  own.metric = z->by_loss ? "loss" : "accuracy";
   own.report = own.output = NULL; /* they are of pruning */
   own.quiet = own.freeze = true;
   const TrainJob job = {.model = *path,
@@ -213,7 +213,7 @@ static bool recover(Pruner *z, Round *round, const char **path) {
   round->recovered = true;
   round->steps = result.steps;
   if (!pruner_measure(z, out, &round->figures)) return false;
-  round->drop = score_drop(&round->figures.score, &z->before.score, z->metric);
+  round->drop = pruner_drop(z, &round->figures);
   return true;
 }
 
@@ -248,7 +248,7 @@ static bool one_round(Pruner *z, int k, bool *more) {
   if (!masks && gone == 0)
     return z->done.n--, true; /* whole blocks go: a later round may have one */
   if (!pruner_measure(z, path, &round->figures)) return false;
-  round->cut_drop = round->drop = score_drop(&round->figures.score, &z->before.score, z->metric);
+  round->cut_drop = round->drop = pruner_drop(z, &round->figures);
   if (!recover(z, round, &path)) return false;
   round->undone = round->drop > z->max_drop;
   *more = !round->undone;

@@ -4,6 +4,7 @@
 #include "driver/quant/metric.h"
 #include "driver/quant/runner.h"
 #include "driver/train/data.h"
+#include "driver/train/train.h"
 #include "passes/prune/prune.h"
 
 typedef enum Importance { IMPORTANCE_GRADIENT, IMPORTANCE_MAGNITUDE, IMPORTANCE_FISHER } Importance;
@@ -17,6 +18,7 @@ typedef struct Figures { /* of a model */
   double parameters, macs;
   double us; /* kernels, one thread; NaN: not measured */
   Score score;
+  double loss; /* mean over samples; NaN: not measured */
 } Figures;
 
 typedef struct LayerCut { /* a group */
@@ -56,7 +58,7 @@ typedef struct Round {
 typedef struct Samples {
   int n;
   Tensor **in;     /* by sample: inputs of the model, and labels behind them */
-  int64_t *labels; /* classes; NULL: none */
+  int64_t *labels; /* a class each; NULL: none */
 } Samples;
 
 typedef struct Pruner {
@@ -75,7 +77,11 @@ typedef struct Pruner {
   int lanes; /* floats of a vector */
   DataInput *inputs;
   int n_inputs, n_outputs;
-  bool made_up, labelled; /* the samples are random; have labels */
+  bool made_up, labelled; /* the samples are random; have a class each */
+  const char *loss;       /* of --train; NULL: no labels */
+  int loss_output;        /* of which it is, by position */
+  bool classes;           /* labels are numbers of classes */
+  bool by_loss;           /* the loss is what is measured: labels are something else than a class */
   Samples tune, test; /* what importance is found with; what is measured. One sample each call */
   Tensor **reference; /* by sample of test: results of the original */
   MetricKind metric;
@@ -93,8 +99,16 @@ PruneRelation *pruner_relate(Session *s);
 /* ---- samples.c ---- */
 /* Those that the options name; random ones where they name none. False: reported, or z->status says. */
 bool pruner_read_samples(Pruner *z, const Model *m);
-/* ---- loss.c: an edit of a model, whose labels become its last input. NULL: reported ---- */
-Value *pruner_add_loss(Session *s);
+
+/* ---- loss.c ---- */
+void pruner_choose_loss(Pruner *z, DType labels);
+const char *pruner_recovery_loss(const Pruner *z);
+/* An edit of a model, whose labels become its last input. NULL: reported */
+Value *pruner_add_loss(Pruner *z, Session *s);
+/* NaN where it is not what is measured. False: reported, or z->status says. */
+bool pruner_measure_loss(Pruner *z, const char *file, double *out);
+/* What is lost against the original, in the unit of --metric; of losses: percent. */
+double pruner_drop(const Pruner *z, const Figures *f);
 
 /* ---- programs ---- */
 bool pruner_open(Pruner *z, const char *file, const char *what, GraphEdit edit, void *user,

@@ -84,6 +84,7 @@ static const char *score_text(const Pruner *z, const Figures *f) {
   const double n = (double)(f->score.samples ? f->score.samples : 1);
   if (z->made_up) return "";
   if (z->labelled) return arena_printf(a, "%8.2f %%", 100 * (double)f->score.right / n);
+  if (z->by_loss) return arena_printf(a, "%9.6g", f->loss);
   return arena_printf(a, "%7.1f dB", score_sqnr(&f->score));
 }
 
@@ -113,6 +114,7 @@ static void print_rounds(const Pruner *z, StrBuf *b) {
             pruner_masks(z) ? "zeros" : "channels", "parameters", "", "MACs", "", "time", "",
             z->made_up    ? ""
             : z->labelled ? "accuracy"
+            : z->by_loss  ? "loss"
                           : "results");
   print_figures(z, "original", &z->before, pruner_masks(z) ? &z->at_first : NULL, b);
   sb_putc(b, '\n');
@@ -152,10 +154,11 @@ static json_t *number(double v) { return isfinite(v) ? json_real(v) : json_null(
 
 static json_t *figures_json(const Pruner *z, const Figures *f) {
   const double n = (double)(f->score.samples ? f->score.samples : 1);
-  return json_pack("{s:I, s:o, s:o, s:o, s:o, s:o}", "channels", (json_int_t)f->channels,
+  return json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "channels", (json_int_t)f->channels,
                    "parameters", number(f->parameters), "macs", number(f->macs), "us",
                    number(f->us), "accuracy",
-                   z->labelled ? number((double)f->score.right / n) : json_null(), "sqnr_db",
+                   z->labelled ? number((double)f->score.right / n) : json_null(), "loss",
+                   z->by_loss ? number(f->loss) : json_null(), "sqnr_db",
                    z->made_up ? json_null() : number(score_sqnr(&f->score)));
 }
 

@@ -73,67 +73,75 @@ static bool plain_samples(Pruner *z) {
 }
 
 /* ---- with labels ---- */
-static bool add_loss(Session *s, void *user) {
-  (void)user;
-  return pruner_add_loss(s) != NULL;
-}
+static bool add_loss(Session *s, void *user) { return pruner_add_loss(user, s) != NULL; }
 
 static void take_rows(Pruner *z, const TrainData *d, const int64_t *rows, int64_t n, Samples *out) {
   out->in = ARENA_ARRAY(z->s->arena, Tensor *, n + 1);
-  out->labels = ARENA_ARRAY(z->s->arena, int64_t, n + 1);
+  out->labels = z->by_loss ? NULL : ARENA_ARRAY(z->s->arena, int64_t, n + 1);
   out->n = (int)n;
   for (int64_t k = 0; k < n; k++) {
     Tensor *t = out->in[k] = data_batch_new(z->s->arena, d, NULL, 1);
     data_batch(d, &rows[k], 1, t);
-    out->labels[k] = (int64_t)tensor_element(&t[z->n_inputs], 0);
+    if (out->labels) out->labels[k] = (int64_t)tensor_element(&t[z->n_inputs], 0);
   }
 }
 
-static bool fit(Pruner *z, const char *text, const BurinModel *m, int64_t classes, TrainData *d) {
+static bool fit(Pruner *z, const BurinModel *m, int64_t classes, TrainData *d) {
   const char *labels = z->s->o->labels;
-  if (!data_open(z->s, text, labels, d) || !data_fit(z->s, labels, m, z->n_inputs, d) ||
-      !data_check_classes(z->s, d, classes, INT64_MIN))
+  if (!data_fit(z->s, labels, m, z->n_inputs, d) ||
+      !data_check_classes(z->s, d, classes, loss_ignored(z->loss)))
     return false;
-  if (d->fixed_batch <= 1 && d->arrays[z->n_inputs].outer * d->arrays[z->n_inputs].inner == 1)
-    return true;
-  return dataset_error(z->s, d->path, labels,
-                       d->fixed_batch > 1
-                           ? "the model takes several samples at a time: give its input another "
-                             "size with --shape"
-                           : "pruning takes one label for each sample");
+  const TrainArray *y = &d->arrays[z->n_inputs];
+  z->by_loss = !z->classes || y->outer * y->inner != 1;
+  return d->fixed_batch <= 1 ||
+         dataset_error(z->s, d->path, labels,
+                       "the model takes several samples at a time: give its input another size "
+                       "with --shape");
 }
 
-/* As `burin train` would split them, so that what is measured is not trained with. */
-static bool split_samples(Pruner *z, const BurinModel *m, int64_t classes) {
-  const Options *o = z->s->o;
-  TrainData d, others;
+/* As `burin train` would split them, so that what is measured is not trained with. others: of their own
+ * file, or NULL. */
+static bool split_samples(Pruner *z, const BurinModel *m, int64_t classes, double part,
+                          TrainData *d, TrainData *others) {
   int64_t seed = 0;
-  double part;
-  const char *file;
-  if ((o->seed && !args_number("--seed", o->seed, 0, INT32_MAX, &seed)) ||
-      !data_validation(o->validation, z->epochs > 0 ? 0.1 : 0, &part, &file))
+  const char *text = z->s->o->seed;
+  if ((text && !args_number("--seed", text, 0, INT32_MAX, &seed)) || !fit(z, m, classes, d))
     return false;
-  if (!fit(z, o->data, m, classes, &d)) return false;
-  int64_t *rows = ARENA_ARRAY(z->s->arena, int64_t, d.samples + 1);
-  const int64_t kept = data_split(seed, part, d.samples, rows);
-  take_rows(z, &d, rows + kept, d.samples - kept, &z->tune);
-  if (kept) take_rows(z, &d, rows, kept, &z->test);
-  if (!kept && !file) z->test = z->tune;
-  if (!file) return true;
-  if (!fit(z, file, m, classes, &others)) return false;
-  rows = ARENA_ARRAY(z->s->arena, int64_t, others.samples + 1);
-  for (int64_t k = 0; k < others.samples; k++) rows[k] = k;
-  return take_rows(z, &others, rows, others.samples, &z->test), true;
+  int64_t *rows = ARENA_ARRAY(z->s->arena, int64_t, d->samples + 1);
+  const int64_t kept = data_split(seed, part, d->samples, rows);
+  take_rows(z, d, rows + kept, d->samples - kept, &z->tune);
+  if (kept) take_rows(z, d, rows, kept, &z->test);
+  if (!kept && !others) z->test = z->tune;
+  if (!others) return true;
+  if (!fit(z, m, classes, others)) return false;
+  rows = ARENA_ARRAY(z->s->arena, int64_t, others->samples + 1);
+  for (int64_t k = 0; k < others->samples; k++) rows[k] = k;
+  return take_rows(z, others, rows, others->samples, &z->test), true;
+}
+
+/* Classes that the output tells apart; INT64_MAX: not known, or labels are none. */
+static int64_t class_count(const Pruner *z, const Model *m) {
+  const Value *v = m->main->outputs.data[z->loss_output];
+  int64_t n;
+  int axis = v->rank > 1 ? loss_class_axis(z->loss) : 0;
+  if (axis < 0) axis += v->rank;
+  return z->classes && axis < v->rank && expr_is_const(v->dims[axis], &n) ? n : INT64_MAX;
 }
 
 static bool labelled_samples(Pruner *z, const Model *m) {
+  const Options *o = z->s->o;
+  TrainData d, others;
   Runner r;
-  const Value *scores = m->main->outputs.data[0];
-  int64_t classes = INT64_MAX;
-  if (!pruner_open(z, z->original, "compiling the loss", add_loss, NULL, &r)) return false;
-  if (scores->rank > 1 && !expr_is_const(scores->dims[1], &classes)) classes = INT64_MAX;
-  z->labelled = true;
-  const bool ok = split_samples(z, r.lib.model, classes);
+  double part;
+  const char *file;
+  if (!data_validation(o->validation, z->epochs > 0 ? 0.1 : 0, &part, &file) ||
+      !data_open(z->s, o->data, o->labels, &d) ||
+      (file && !data_open(z->s, file, o->labels, &others)))
+    return false;
+  pruner_choose_loss(z, d.labels->dtype);
+  if (!pruner_open(z, z->original, "compiling the loss", add_loss, z, &r)) return false;
+  const bool ok = split_samples(z, r.lib.model, class_count(z, m), part, &d, file ? &others : NULL);
+  z->labelled = !z->by_loss;
   runner_close(&r);
   return ok;
 }

@@ -231,7 +231,7 @@ typedef struct Right { /* of how many */
 
 static void count_classes(const Trainer *t, const Tensor *out, const Tensor *labels, Right *r) {
   const int axis = t->class_axis < 0 ? t->class_axis + out->rank : t->class_axis;
-  const int64_t ignored = trainer_ignored(t);
+  const int64_t ignored = loss_ignored(t->spec.loss);
   int64_t step = 1;
   if (axis < 0 || axis >= out->rank) return;
   for (int d = axis + 1; d < out->rank; d++) step *= out->dims[d];

@@ -41,34 +41,39 @@ bool trainer_read_options(Trainer *t) {
                         .accumulate = (int)accumulate,
                         .seed = (uint64_t)t->seed,
                         .precision = o->precision};
-  return data_validation(o->validation, 0.1, &t->split, &t->validation_file) && read_best(t) && augment_parse(o->augment, &t->augment);
+  return data_validation(o->validation, 0.1, &t->split, &t->validation_file) && read_best(t) &&
+         augment_parse(o->augment, &t->augment);
 }
 
 /* What stands behind ",KEY=" of the loss, or NULL. */
-static const char *loss_option(const Trainer *t, const char *key) {
+static const char *loss_option(const char *loss, const char *key) {
   const size_t n = strlen(key);
-  for (const char *at = strchr(t->spec.loss, ','); at; at = strchr(at + 1, ','))
+  for (const char *at = strchr(loss, ','); at; at = strchr(at + 1, ','))
     if (strncmp(at + 1, key, n) == 0 && at[n + 1] == '=') return at + n + 2;
   return NULL;
 }
 
-int64_t trainer_ignored(const Trainer *t) {
-  const char *text = loss_option(t, "ignore_index");
+int64_t loss_ignored(const char *loss) {
+  const char *text = loss_option(loss, "ignore_index");
   return text ? strtoll(text, NULL, 10) : INT64_MIN;
 }
 
-static bool is_loss(const Trainer *t, const char *name) {
+int loss_class_axis(const char *loss) {
+  const char *axis = loss_option(loss, "axis");
+  return axis ? atoi(axis) : 1;
+}
+
+bool loss_is(const char *loss, const char *name) {
   const size_t n = strlen(name);
-  return strncmp(t->spec.loss, name, n) == 0 && (!t->spec.loss[n] || strchr(",:", t->spec.loss[n]));
+  return strncmp(loss, name, n) == 0 && (!loss[n] || strchr(",:", loss[n]));
 }
 
 /* Of classes, which is the largest; of yes and no, on which side. */
 bool trainer_find_metric(Trainer *t) {
-  const char *axis = loss_option(t, "axis");
-  t->class_axis = axis ? atoi(axis) : 1;
-  t->metric = is_loss(t, "softmax_cross_entropy")   ? METRIC_CLASS
-              : is_loss(t, "sigmoid_cross_entropy") ? METRIC_BITS
-                                                    : METRIC_NONE;
+  t->class_axis = loss_class_axis(t->spec.loss);
+  t->metric = loss_is(t->spec.loss, "softmax_cross_entropy")   ? METRIC_CLASS
+              : loss_is(t->spec.loss, "sigmoid_cross_entropy") ? METRIC_BITS
+                                                               : METRIC_NONE;
   return !t->by_metric || t->metric != METRIC_NONE ||
          (usage_error("--metric=accuracy: the loss %s tells nothing right or wrong", t->spec.loss),
           false);

@@ -61,7 +61,7 @@ static int64_t class_count(const Trainer *t) {
 static bool fit_data(Trainer *t) {
   const BurinModel *m = t->eval.run.lib.model;
   const int64_t classes = t->metric == METRIC_CLASS ? class_count(t) : INT64_MAX,
-                ignored = trainer_ignored(t);
+                ignored = loss_ignored(t->spec.loss);
   if (!data_fit(t->s, t->o->labels, m, t->n_inputs, &t->data) ||
       !data_check_classes(t->s, &t->data, classes, ignored))
     return false;

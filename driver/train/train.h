@@ -27,6 +27,11 @@ typedef struct TrainResult {
  * are printed. */
 int train_run(const Options *o, const TrainJob *job, TrainResult *r);
 
+/* Of the text of a loss. */
+bool loss_is(const char *loss, const char *name);
+int64_t loss_ignored(const char *loss); /* ignore_index=; INT64_MIN: none */
+int loss_class_axis(const char *loss);  /* axis= */
+
 /* --state: parameters and statistics that a state file has, in the place of the loaded model's own.
  * False: reported. */
 bool train_load_state(Session *s, const char *path);

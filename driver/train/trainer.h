@@ -85,7 +85,6 @@ typedef struct Trainer {
 /* ---- settings.c: false: usage error printed ---- */
 bool trainer_read_options(Trainer *t);
 bool trainer_find_metric(Trainer *t);
-int64_t trainer_ignored(const Trainer *t); /* ignore_index=, INT64_MIN: none */
 
 /* ---- machine.c: programs ---- */
 /* The model first: it also tells what is known of it. Then the step, for the sizes of the data, with the

@@ -21,6 +21,27 @@ static bool begin(Train *x) {
   return train_add_loss(x) && train_find_params(x) && train_take_params(x);
 }
 
+/* The text without what it says of a teacher. */
+static void drop_teacher(Spec *s) {
+  int n = 0;
+  for (int k = 0; k < s->pairs.n; k++)
+    if (!spec_has_word("distill temperature", s->pairs.data[k].key))
+      s->pairs.data[n++] = s->pairs.data[k];
+  s->pairs.n = n;
+}
+
+Value *train_loss_alone(Model *m, const char *text, int *output, bool *classes) {
+  const TrainSpec t = {.loss = text};
+  Train x = {.m = m, .g = m->main, .t = &t};
+  if (!spec_parse(m, "--train", text, &x.loss)) return NULL;
+  drop_teacher(&x.loss);
+  x.b = (Build){.m = m, .g = x.g, .loc = named_loc(m, "loss", x.loss.name), .ok = true};
+  if (!train_add_loss(&x)) return NULL;
+  *output = x.output_index;
+  *classes = dtype_is_int(x.labels->dtype);
+  return x.value;
+}
+
 /* Of the loss by each parameter that is chosen. */
 static bool differentiate(Train *x, Value **out) {
   Value **in = ARENA_ARRAY(x->m->arena, Value *, x->params.n + 1);

@@ -21,3 +21,6 @@ bool train_step(Model *m, const TrainSpec *t);
 /* The model in use, with its loss, on the state of such a step: parameters and statistics are inputs
  * at the same places in the buffer, outputs are the loss and the model's own. */
 bool train_eval(Model *m, const TrainSpec *t);
+/* The loss alone, without what `text` says of a teacher: adds the input labels behind the others. NULL:
+ * reported. *output: the position of what it is of; *classes: labels are numbers of classes. */
+Value *train_loss_alone(Model *m, const char *text, int *output, bool *classes);

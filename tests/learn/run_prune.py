@@ -321,21 +321,61 @@ def check_budget(folder, burin, module):
     assert accuracy(out, x, y) == 1.0, "more is lost than --max-drop allows"
 
 
+def deafened(model, deaf, *kinds):
+    """The second product of a model reads nothing of some channels; the name of its weights."""
+    products = [n for n in model.graph.node if n.op_type in kinds]
+    w = next(c for c in model.graph.initializer if c.name == products[1].input[1])
+    values = numpy_helper.to_array(w).copy()
+    values[:, deaf] = 0
+    w.CopyFrom(numpy_helper.from_array(values, w.name))
+    return w.name
+
+
 def check_useless(folder, burin, module):
     """Hidden units that nobody hears go first."""
     source, x, y, data = labelled(folder)
     model = onnx.load(source)
-    gemms = [n for n in model.graph.node if n.op_type == "Gemm"]
-    w = next(c for c in model.graph.initializer if c.name == gemms[1].input[1])
-    values = numpy_helper.to_array(w).copy()
     deaf = [1, 4, 6, 11, 17]
-    values[:, deaf] = 0
-    w.CopyFrom(numpy_helper.from_array(values, w.name))
+    name = deafened(model, deaf, "Gemm")
     onnx.save(model, source)
     for importance in ("gradient", "fisher"):
         _, report = prune(burin, source, f"--data={data}", "--labels=y", "--rounds=1", f"--importance={importance}", "--objective=params")
-        gone = next(c["removed"] for c in report["rounds"][0]["constants"] if c["initializer"] == w.name and c["axis"] == 1)
+        gone = next(c["removed"] for c in report["rounds"][0]["constants"] if c["initializer"] == name and c["axis"] == 1)
         assert set(deaf) <= set(gone), f"{importance}: {gone}, and not all of {deaf}"
+
+
+def check_losses(folder, burin, module):
+    """Importance by each loss; labels are numbers, or a class for each pixel. What is measured is the loss."""
+    rng = np.random.default_rng(5)
+    source, data = os.path.join(folder, "model.onnx"), os.path.join(folder, "data.npz")
+    x = rng.standard_normal((60, 2, 6, 6)).astype(np.float32)
+    deaf = [0, 3, 5, 9]
+    for loss in ("mse", "l1", "huber,delta=0.5", "sigmoid_cross_entropy", "kl", "dice", None, "softmax_cross_entropy,ignore_index=9"):
+        pixels = loss and loss.startswith("softmax")
+        t = prune_nets.Net(np.random.default_rng(6), "net")
+        y = t.op("Relu", t.conv(t.input(None, 2, 6, 6), 12))
+        out = t.conv(y, 3) if pixels else t.gemm(t.op("Flatten", y, shape=[None, 432]), 4)
+        model = t.model(out)
+        if pixels:
+            name = deafened(model, deaf, "Conv")
+            labels = np.where(rng.random((60, 6, 6)) < 0.2, 9, rng.integers(0, 3, (60, 6, 6)))
+        else:
+            name = deafened(model, [36 * k + i for k in deaf for i in range(36)], "Conv", "Gemm")
+            labels = rng.random((60, 4)).astype(np.float32)
+        onnx.save(model, source)
+        np.savez(data, x0=x, y=labels)
+        flags = [f"--data={data}", "--labels=y", "--rounds=1", "--validation=0"] + ([f"--train={loss}"] if loss else [])
+        out, report = prune(burin, source, *flags)
+        gone = {c["initializer"]: c["removed"] for c in report["rounds"][0]["constants"]}
+        gone = sorted({k // (1 if pixels else 36) for k in gone[name]})
+        assert set(deaf) <= set(gone), f"{loss}: {gone}, and not all of {deaf}"
+        if loss in ("mse", None):
+            for path, figures in ((source, report["original"]), (out, report["rounds"][0])):
+                want = float(np.mean((run_reference(path, {"x0": x})[0] - labels) ** 2))
+                assert abs(figures["loss"] - want) < 1e-4 * want, f"loss {figures['loss']}, not {want}"
+    out, report = prune(burin, source, *flags, "--epochs=4", "--validation=0.2")
+    last = report["rounds"][0]
+    assert last["drop"] < last["drop_before_recovery"], last
 
 
 def check_refusals(folder, burin, module):
@@ -361,7 +401,7 @@ def check_refusals(folder, burin, module):
         assert not os.path.exists(out), f"{flags}: a file was written"
 
 
-CHECKS = [check_recovery, check_choices, check_budget, check_useless, check_refusals, check_statistics, check_sizes, check_masks, check_mask_recovery]
+CHECKS = [check_recovery, check_choices, check_budget, check_useless, check_losses, check_refusals, check_statistics, check_sizes, check_masks, check_mask_recovery]
 MASKED = (prune_nets.chain, prune_nets.grouped, prune_nets.flatten, prune_nets.channels_last, prune_nets.attention,
           prune_nets.transposed, prune_nets.shared_weights, prune_nets.einsum)
 
