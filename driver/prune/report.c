@@ -28,7 +28,9 @@ static void note_frozen(Pruner *z, const PruneRelation *r, int node) {
     const int s = prune_slot(r, node, k);
     if (!n->in[k] || !n->in[k]->cdata || n->in[k]->rank < 2) continue;
     for (int d = 0; d < n->in[k]->rank; d++) {
-      const bool spatial = d >= 2 && n->in[k]->rank > 2 && strncmp(n->op->name, "Conv", 4) == 0;
+      const bool conv = strncmp(n->op->name, "Conv", 4) == 0,
+                 cell = !(n->op->flags & OF_CONTRACTION),
+                 spatial = n->in[k]->rank > 2 && ((conv && d >= 2) || (cell && d == 0));
       if (spatial || !prune_size(r, s, d) || is_summed(r, s, d) || in_group(r, s, d)) continue;
       vec_push(
           z->s->arena, &z->layers,
@@ -45,7 +47,7 @@ void pruner_note_layers(Pruner *z, const PruneRelation *r) {
                         .before = r->groups.data[k].units.n,
                         .after = r->groups.data[k].units.n});
   for (int i = 0; i < r->m->main->nodes.n; i++)
-    if (r->m->main->nodes.data[i]->op->flags & OF_CONTRACTION) note_frozen(z, r, i);
+    if (prune_multiplies(r, r->nodes[i])) note_frozen(z, r, i);
 }
 
 static void note_constant(Pruner *z, const PruneRelation *r, const bool *gone, int slot, int dim,

@@ -79,7 +79,7 @@ static bool has_weights(const Derive *d, const Expr *var) {
   for (int i = 0; i < d->reads.n; i++) {
     const Read *q = &d->reads.data[i];
     for (int k = 0; k < q->value->rank; k++)
-      if (q->idx[k] == var && q->value->cdata) return true;
+      if (q->idx[k] == var && prune_weighs(d->r, q->value)) return true;
   }
   return false;
 }
@@ -114,7 +114,7 @@ static void tie_sum(Derive *d, Sum *s, const Read *q, int dim) {
   if (s->slot >= 0) prune_tie_dims(r, d->node, s->slot, s->dim, q->slot, dim);
   s->slot = q->slot;
   s->dim = dim;
-  if (q->value->cdata) prune_add_product(r, d->node, q->slot, dim);
+  if (prune_weighs(r, q->value)) prune_add_product(r, d->node, q->slot, dim);
 }
 
 static void take_read(Derive *d, const Read *q, int dim) {
@@ -174,7 +174,7 @@ static const OpRow *element_form(const OpRow *op) {
 }
 
 bool prune_derive(PruneRelation *r, int node) {
-  Node n = *r->m->main->nodes.data[node];
+  Node n = *r->nodes[node];
   Derive d = {.r = r, .node = node, .n = &n};
   n.op = element_form(n.op);
   if (!n.op) return false;

@@ -56,23 +56,41 @@ static bool is_product(const PruneRelation *r, int slot, int dim) {
   return false;
 }
 
+bool prune_multiplies(const PruneRelation *r, const Node *n) {
+  if (n->op->flags & OF_CONTRACTION) return true;
+  for (int k = 0; k < r->products.n; k++)
+    if (r->nodes[r->products.data[k].node] == n) return true;
+  return false;
+}
+
 /* The weights whose results the channels are. */
 static const PruneTouch *made_by(const PruneRelation *r, const PruneUnit *u) {
   for (int k = 0; k < u->touches.n; k++) {
     const PruneTouch *t = &u->touches.data[k];
     const Node *n = r->slots.data[t->slot].node;
-    if (n && (n->op->flags & OF_CONTRACTION) && r->slots.data[t->slot].value->rank > 1 &&
+    if (n && prune_multiplies(r, n) && r->slots.data[t->slot].value->rank > 1 &&
         !is_product(r, t->slot, t->dim))
       return t;
   }
   return NULL;
 }
 
+/* Channels of the node's result that a unit is. */
+static int64_t width_of(const PruneRelation *r, const PruneUnit *u, const PruneTouch *made) {
+  const Node *n = r->slots.data[made->slot].node;
+  int at = 0;
+  while (r->nodes[at] != n) at++;
+  for (int k = 0; k < u->touches.n; k++)
+    if (u->touches.data[k].slot == prune_result_slot(r, at, 0)) return u->touches.data[k].count;
+  return made->count;
+}
+
 /* One unit of its own cannot go: nothing would be left. */
 static void add_group(PruneRelation *r, PruneUnit *const *list, int n) {
   const PruneTouch *t = made_by(r, list[0]);
   if (n < 2 || !t) return;
-  PruneGroup g = {.name = prune_node_name(r->a, r->slots.data[t->slot].node), .width = t->count};
+  PruneGroup g = {.name = prune_node_name(r->a, r->slots.data[t->slot].node),
+                  .width = width_of(r, list[0], t)};
   for (int k = 0; k < n; k++) {
     list[k]->group = r->groups.n;
     vec_push(r->a, &g.units, (int)(list[k] - r->units.data));

@@ -53,7 +53,8 @@ typedef struct PruneMerge {
 typedef struct PruneRelation {
   Model *m;
   Arena *a;
-  Node **nodes; /* of the main graph, as they were */
+  bool inside;  /* of an operator's expansion: weights may be computed from constants */
+  Node **nodes; /* of the graph, as they were */
   int n_nodes;
   Vec(PruneSlot) slots;
   int *base;    /* by position of a node: its first place */
@@ -64,6 +65,7 @@ typedef struct PruneRelation {
   const char **frozen; /* by root: why it cannot go, or NULL */
   Vec(PruneProduct) products;
   Vec(PruneMerge) merges;
+  Vec(int) grouped; /* convolutions with groups, by position */
   Vec(PruneUnit) units;
   Vec(PruneGroup) groups;
 } PruneRelation;
@@ -71,6 +73,10 @@ typedef struct PruneRelation {
 /* ---- relation.c ---- */
 /* Of the main graph, whose types are inferred. Lives in a. */
 PruneRelation *prune_relate(Model *m, Arena *a);
+/* Of what an operator is written as, whose inputs and results may go as far as its nodes say. */
+PruneRelation *prune_relate_inside(Model *m, Graph *g, Arena *a);
+/* Are these weights of a product, which can be 0? */
+bool prune_weighs(const PruneRelation *r, const Value *v);
 int prune_slot(const PruneRelation *r, int node, int input);         /* -1: none */
 int prune_result_slot(const PruneRelation *r, int node, int output); /* -1: none */
 /* Atoms of a dimension; 0 where it is not followed. */
@@ -78,6 +84,7 @@ int64_t prune_size(const PruneRelation *r, int slot, int dim);
 int32_t prune_root(const PruneRelation *r, int32_t atom);
 int32_t prune_atom(const PruneRelation *r, int slot, int dim, int64_t index); /* -1: not followed */
 void prune_tie(PruneRelation *r, int32_t x, int32_t y); /* -1 of one freezes the other */
+void prune_freeze_atom(PruneRelation *r, int32_t atom, const char *why);
 void prune_freeze(PruneRelation *r, int slot, int dim, const char *why);
 /* For rules: all of one dimension with those of another, from an index each on; notes that the node at
  * `node` ties them. */
@@ -97,16 +104,16 @@ bool prune_derive(PruneRelation *r, int node);
 /* Operators that no scalar expression tells of, and those of which something must be adjusted. */
 typedef struct PruneCut PruneCut;
 typedef struct PruneRule {
-  const char *op;
+  const char *domain, *op;
   void (*relate)(PruneRelation *r, int node);        /* NULL: prune_derive */
   bool (*cut)(const PruneCut *c, Node *n, int node); /* NULL: nothing to adjust; false: reported */
 } PruneRule;
 const PruneRule *prune_rule(const Node *n); /* NULL: none */
-/* What the rule of Reshape leaves open: which of several dimensions a merged one follows. */
-void prune_resolve_merges(PruneRelation *r);
 
 /* ---- groups.c ---- */
 void prune_find_groups(PruneRelation *r);
+/* The node multiplies with weights. */
+bool prune_multiplies(const PruneRelation *r, const Node *n);
 /* Why a dimension cannot be cut, of one that no group has. */
 const char *prune_why_frozen(const PruneRelation *r, int slot, int dim);
 

@@ -1,6 +1,6 @@
 /* Atoms, what ties them, and what freezes them. */
 #include <string.h>
-#include "passes/prune/prune.h"
+#include "passes/prune/rules.h"
 
 /* ---- atoms ---- */
 int32_t prune_root(const PruneRelation *r, int32_t atom) {
@@ -20,7 +20,7 @@ int32_t prune_atom(const PruneRelation *r, int slot, int dim, int64_t index) {
   return r->slots.data[slot].first[dim] + (int32_t)index;
 }
 
-static void freeze_atom(PruneRelation *r, int32_t atom, const char *why) {
+void prune_freeze_atom(PruneRelation *r, int32_t atom, const char *why) {
   const int32_t root = prune_root(r, atom);
   if (!r->frozen[root]) r->frozen[root] = why;
 }
@@ -28,7 +28,7 @@ static void freeze_atom(PruneRelation *r, int32_t atom, const char *why) {
 void prune_tie(PruneRelation *r, int32_t x, int32_t y) {
   static const char *const unknown = "it meets a dimension that is not followed";
   if (x < 0 || y < 0) {
-    if (x >= 0 || y >= 0) freeze_atom(r, x < 0 ? y : x, unknown);
+    if (x >= 0 || y >= 0) prune_freeze_atom(r, x < 0 ? y : x, unknown);
     return;
   }
   x = prune_root(r, x);
@@ -49,7 +49,7 @@ void prune_see(PruneRelation *r, int node, int slot, int dim) {
 
 void prune_freeze(PruneRelation *r, int slot, int dim, const char *why) {
   for (int64_t i = prune_size(r, slot, dim) - 1; i >= 0; i--)
-    freeze_atom(r, prune_atom(r, slot, dim, i), why);
+    prune_freeze_atom(r, prune_atom(r, slot, dim, i), why);
 }
 
 void prune_tie_range(PruneRelation *r, int node, int x, int x_dim, int64_t x_from, int y, int y_dim,
@@ -68,6 +68,10 @@ void prune_tie_dims(PruneRelation *r, int node, int x, int x_dim, int y, int y_d
 }
 
 void prune_add_product(PruneRelation *r, int node, int slot, int dim) {
+  for (int k = 0; k < r->products.n; k++) {
+    const PruneProduct *p = &r->products.data[k];
+    if (p->node == node && p->slot == slot && p->dim == dim) return;
+  }
   vec_push(r->a, &r->products, (PruneProduct){node, slot, dim});
 }
 
@@ -108,8 +112,7 @@ static int input_slot(PruneRelation *r, Node *n, int k, const int *places) {
   return r->slot_of[v->id];
 }
 
-static void add_slots(PruneRelation *r) {
-  const Graph *g = r->m->main;
+static void add_slots(PruneRelation *r, const Graph *g) {
   int places = 0;
   r->base = ARENA_ARRAY(r->a, int, g->nodes.n + 1);
   r->slot_of = ARENA_ARRAY(r->a, int, r->m->next_value + 1);
@@ -158,7 +161,7 @@ static bool freeze_value(void *user, Value *v) {
 }
 
 static void freeze_node(PruneRelation *r, int node) {
-  Node *n = r->m->main->nodes.data[node];
+  Node *n = r->nodes[node];
   Captured c = {r, arena_printf(r->a, "%s \"%s\" is no operator that channels are followed through",
                                 n->op->name, prune_node_name(r->a, n))};
   for (int k = 0; k < n->n_in + n->n_out; k++) freeze_slot(r, r->places[r->base[node] + k], c.why);
@@ -167,7 +170,7 @@ static void freeze_node(PruneRelation *r, int node) {
 
 /* Dimensions of which the node's rule says nothing: it may compute with all of them. */
 static void freeze_rest(PruneRelation *r, int node) {
-  const Node *n = r->m->main->nodes.data[node];
+  const Node *n = r->nodes[node];
   const char *why = arena_printf(r->a, "%s \"%s\" computes with all of them", n->op->name,
                                  prune_node_name(r->a, n));
   for (int k = 0; k < n->n_in + n->n_out; k++) {
@@ -179,7 +182,7 @@ static void freeze_rest(PruneRelation *r, int node) {
 }
 
 static void relate_node(PruneRelation *r, int node) {
-  const Node *n = r->m->main->nodes.data[node];
+  const Node *n = r->nodes[node];
   const PruneRule *rule = prune_rule(n);
   if (rule && rule->relate)
     rule->relate(r, node);
@@ -188,21 +191,45 @@ static void relate_node(PruneRelation *r, int node) {
   freeze_rest(r, node);
 }
 
-PruneRelation *prune_relate(Model *m, Arena *a) {
+static PruneRelation *begin(Model *m, const Graph *g, Arena *a) {
   PruneRelation *r = ARENA_NEW(a, PruneRelation);
-  const Graph *g = m->main;
   *r = (PruneRelation){.m = m, .a = a, .n_nodes = g->nodes.n};
   r->nodes = arena_dup(a, g->nodes.data, sizeof(Node *) * (size_t)g->nodes.n);
-  add_slots(r);
+  add_slots(r, g);
   r->parent = ARENA_ARRAY(a, int32_t, r->n_atoms + 1);
   r->frozen = ARENA_ARRAY(a, const char *, r->n_atoms + 1);
   for (int32_t i = 0; i < r->n_atoms; i++) r->parent[i] = i;
+  return r;
+}
+
+static PruneRelation *relate_nodes(PruneRelation *r) {
+  for (int i = 0; i < r->n_nodes; i++) relate_node(r, i);
+  prune_resolve_groups(r);
+  prune_resolve_merges(r);
+  return r;
+}
+
+PruneRelation *prune_relate(Model *m, Arena *a) {
+  const Graph *g = m->main;
+  PruneRelation *r = begin(m, g, a);
   for (int k = 0; k < g->inputs.n; k++)
     freeze_slot(r, r->slot_of[g->inputs.data[k]->id], "it is an input of the model");
   for (int k = 0; k < g->outputs.n; k++)
     if (!g->outputs.data[k]->cdata)
       freeze_slot(r, r->slot_of[g->outputs.data[k]->id], "it is an output of the model");
-  for (int i = 0; i < g->nodes.n; i++) relate_node(r, i);
-  prune_resolve_merges(r);
-  return r;
+  return relate_nodes(r);
+}
+
+PruneRelation *prune_relate_inside(Model *m, Graph *g, Arena *a) {
+  PruneRelation *r = begin(m, g, a);
+  r->inside = true;
+  return relate_nodes(r);
+}
+
+bool prune_weighs(const PruneRelation *r, const Value *v) {
+  if (v->cdata) return true;
+  if (!r->inside || !v->def || v->def->n_in == 0) return false;
+  for (int k = 0; k < v->def->n_in; k++)
+    if (v->def->in[k] && !prune_weighs(r, v->def->in[k])) return false;
+  return true;
 }

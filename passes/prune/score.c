@@ -59,8 +59,7 @@ void prune_score_magnitude(PruneRelation *r, PruneNorm norm) {
   for (int s = 0; s < r->slots.n; s++) {
     const PruneSlot *p = &r->slots.data[s];
     const ConstData *w = p->value->cdata;
-    if (!w || w->rank < 2 || !dtype_is_float(w->dtype) || !(p->node->op->flags & OF_CONTRACTION))
-      continue;
+    if (!w || w->rank < 2 || !dtype_is_float(w->dtype) || !prune_multiplies(r, p->node)) continue;
     for (int d = 0; d < w->rank; d++)
       if (prune_size(r, s, d)) vec_push(r->a, &parts, (Part){s, d, norms_along(r, w, d, norm)});
   }
@@ -85,6 +84,11 @@ static Value *sum_but(Build *b, Value *v, int dim) {
 /* Constants of several readers: each has its own gradient, but of all dimensions together. */
 static Value *own_weights(PruneRelation *r, const PruneProduct *p) {
   const ConstData *w = r->slots.data[p->slot].value->cdata;
+  const Node *by = r->nodes[p->node];
+  for (int k = 0; k < by->n_in; k++) /* along another dimension of the same, it has one already */
+    if (p->dim >= 0 && prune_slot(r, p->node, k) == p->slot && by->in[k]->cdata == w &&
+        by->in[k] != r->slots.data[p->slot].value)
+      return by->in[k];
   Value *own = value_const(r->m, (ConstData *)(uintptr_t)w);
   for (int i = 0; i < r->n_nodes; i++) {
     Node *n = r->nodes[i];

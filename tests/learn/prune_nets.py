@@ -81,7 +81,7 @@ class Net:
     def model(self, *outputs):
         infos = [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in outputs]
         graph = helper.make_graph(self.nodes, self.name, self.inputs, infos, self.constants)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23), helper.make_opsetid("com.microsoft", 1)], ir_version=11)
 
 
 def pick(rng, *choices):
@@ -137,6 +137,19 @@ def grouped(t, rng):
     x = t.block(t.input(1, 4, 8, 8), 24, group=2)
     x = t.block(t.block(x, 32, group=8), 12, kernel=1)
     return t.classify(x)
+
+
+def equal_parts(t, rng):
+    """Few groups of many channels: as many of each go. The first reads what must stay, one has several results of a channel."""
+    x = t.block(t.input(1, 4, 8, 8), 24, group=2)
+    x = t.block(t.block(x, 32, group=2), 24, group=4, kernel=1)
+    y = t.op("ConvTranspose", x, t.weight(24, 8, 2, 2), t.vector(16), strides=[2, 2], group=2, shape=[1, 16, 16, 16])
+    return t.conv(t.op("Relu", y), 3)
+
+
+def multiplied(t, rng):
+    """Depthwise of the input itself: results of each channel go, channels do not."""
+    return t.classify(t.block(t.block(t.input(1, 3, 8, 8), 24, group=3), 8))
 
 
 def squeeze(t, rng):
@@ -304,6 +317,145 @@ def einsum(t, rng):
     return t.dense(t.op("Relu", y), 3)
 
 
+def cell(t, kind, x, hidden, directions, bias=True, peephole=False, state=None, **attributes):
+    """Results of an LSTM, GRU or RNN."""
+    gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind]
+    steps, batch, size = t.shape[x]
+    inputs = [x, t.weight(directions, gates * hidden, size, scale=1 / np.sqrt(size)),
+              t.weight(directions, gates * hidden, hidden, scale=1 / np.sqrt(hidden)),
+              t.weight(directions, 2 * gates * hidden, scale=0.3) if bias else "", "", state or ""]
+    if kind == "LSTM":
+        inputs += ["", t.weight(directions, 3 * hidden, scale=0.5) if peephole else ""]
+    outputs = t.op(kind, *inputs, hidden_size=hidden, direction={1: "forward", 2: "bidirectional"}[directions], outputs=3 if kind == "LSTM" else 2,
+                   shape=[directions, batch, hidden], **attributes)
+    t.shape[outputs[0]] = [steps, directions, batch, hidden]
+    return outputs
+
+
+def joined(t, y):
+    steps, directions, batch, hidden = t.shape[y]
+    return t.reshape(t.transpose(y, 0, 2, 1, 3), 0, 0, -1, shape=[steps, batch, directions * hidden])
+
+
+def recurrent(t, rng, kind="LSTM", **attributes):
+    """Two layers; the second one's last state and all steps of it are read."""
+    x = t.op("Relu", t.dense(t.input(5, 2, 6), 8))
+    first = cell(t, kind, x, 12, 2, peephole=True, **attributes)
+    second = cell(t, kind, joined(t, first[0]), 8, int(pick(rng, 1, 2)), bias=bool(rng.integers(2)), **attributes)
+    last = t.transpose(second[1], 1, 0, 2)
+    a = t.dense(t.reshape(last, 0, -1, shape=[2, t.shape[last][1] * 8]), 4)
+    return t.op("Add", t.dense(joined(t, second[0]), 4), a, shape=[5, 2, 4])
+
+
+def gru(t, rng):
+    return recurrent(t, rng, "GRU", linear_before_reset=int(rng.integers(2)))
+
+
+def rnn(t, rng):
+    return recurrent(t, rng, "RNN")
+
+
+def initial_state(t, rng):
+    """A state that a layer makes, and one that is a constant."""
+    x = t.input(4, 2, 6)
+    made = t.dense(t.op("ReduceMean", x, t.ints(0), keepdims=1, shape=[1, 2, 6]), 10)
+    y = cell(t, "GRU", x, 10, 1, state=made)[0]
+    y = t.op("Squeeze", y, t.ints(1), shape=[4, 2, 10])
+    y = cell(t, "LSTM", y, 8, 1, state=t.vector(1, 2, 8))[0]
+    return t.dense(t.op("Squeeze", y, t.ints(1), shape=[4, 2, 8]), 3)
+
+
+def open_state(t, rng):
+    """Zeros for a state, of sizes that the run knows."""
+    x = t.input("S", None, 6)
+    batch = t.op("Slice", t.op("Shape", x, shape=[3]), t.ints(1), t.ints(2), shape=[1])
+    zeros = t.op("ConstantOfShape", t.op("Concat", t.ints(2), batch, t.ints(12), axis=0, shape=[3]), shape=[2, None, 12])
+    y = cell(t, "LSTM", x, 12, 2, state=zeros)[0]
+    return t.dense(t.op("Relu", t.dense(joined(t, y), 8)), 3)
+
+
+# ---- operators that count heads ----
+def attention_op(t, rng, projected=True):
+    """The operator of opset 23 with fewer heads of keys than of queries."""
+    n, steps, heads, few, size = 2, 5, 8, 4, 4
+    x = t.input(n, steps, 16)
+    q, k, v = t.dense(x, heads * size), t.dense(x, few * size), t.dense(x, few * size)
+    y = t.op("Attention", q, k, v, q_num_heads=heads, kv_num_heads=few, is_causal=int(rng.integers(2)), shape=[n, steps, heads * size])
+    return t.dense(y, 6)
+
+
+def attention_of_four(t, rng):
+    """Heads are a dimension; their mask is one for all."""
+    n, steps, heads, size = 2, 5, 6, 4
+    x = t.input(n, steps, 16)
+    q, k, v = (t.transpose(t.reshape(t.dense(x, heads * size), 0, 0, heads, size, shape=[n, steps, heads, size]), 0, 2, 1, 3) for _ in range(3))
+    mask = t.const(np.triu(np.full((steps, steps), -9, np.float32), 1))
+    y = t.transpose(t.op("Attention", q, k, v, mask, shape=[n, heads, steps, size]), 0, 2, 1, 3)
+    return t.dense(t.reshape(y, 0, 0, heads * size, shape=[n, steps, heads * size]), 6)
+
+
+def packed_attention(t, rng):
+    n, steps, heads, size = 2, 5, 4, 8
+    x = t.op("Gelu", t.dense(t.input(n, steps, 6), 16))
+    sizes = {"qkv_hidden_sizes": [heads * size, heads * size, heads * 4]} if rng.integers(2) else {}
+    wide = heads * 4 if sizes else heads * size
+    columns = 2 * heads * size + wide
+    y = t.op("Attention", x, t.weight(16, columns, scale=0.3), t.vector(columns), domain="com.microsoft", num_heads=heads, shape=[n, steps, wide], **sizes)
+    return t.dense(y, 5)
+
+
+def multi_head(t, rng):
+    n, steps, heads, size = 2, 5, 6, 4
+    x = t.input(n, steps, 12)
+    parts = [t.dense(x, heads * size, bias=False) for _ in range(3)]
+    if rng.integers(2):
+        parts.append(t.vector(3 * heads * size))
+    y = t.op("MultiHeadAttention", *parts, domain="com.microsoft", num_heads=heads, shape=[n, steps, heads * size])
+    return t.dense(y, 5)
+
+
+def grouped_query(t, rng):
+    n, steps, heads, few, size = 2, 5, 8, 4, 8
+    x = t.input(n, steps, 12)
+    lengths, total = t.const(np.full(n, steps - 1, np.int32)), t.const(np.array(steps, np.int32))
+    if rng.integers(2):
+        parts = [t.dense(x, (heads + 2 * few) * size), "", ""]
+    else:
+        parts = [t.dense(x, heads * size), t.dense(x, few * size), t.dense(x, few * size)]
+    y = t.op("GroupQueryAttention", *parts, "", "", lengths, total, domain="com.microsoft", num_heads=heads, kv_num_heads=few,
+             outputs=3, shape=[n, steps, heads * size])[0]
+    return t.dense(y, 5)
+
+
+def rotary(t, rng):
+    """Queries and keys turn by their places."""
+    n, steps, heads, size = 2, 5, 4, 8
+    x = t.input(n, steps, 12)
+    angles = np.outer(np.arange(steps), 0.5 ** np.arange(size // 2)).astype(np.float32)
+    cos, sin = t.const(np.tile(np.cos(angles), (n, 1, 1))), t.const(np.tile(np.sin(angles), (n, 1, 1)))
+    q, k = (t.op("RotaryEmbedding", t.dense(x, heads * size), cos, sin, num_heads=heads) for _ in range(2))
+    y = t.op("Attention", q, k, t.dense(x, heads * size), q_num_heads=heads, kv_num_heads=heads, shape=[n, steps, heads * size])
+    return t.dense(y, 5)
+
+
+def fused(t, rng):
+    """What ONNX Runtime makes of products and activations."""
+    x = t.input(3, 4, 10)
+    y = t.op("FusedMatMul", x, t.weight(16, 10), transB=1, alpha=0.5, domain="com.microsoft", shape=[3, 4, 16])
+    y = t.op("BiasGelu", y, t.vector(16), domain="com.microsoft")
+    y = t.op("FastGelu", t.dense(y, 12, bias=False), t.vector(12), domain="com.microsoft")
+    y = t.op("FusedGemm", t.reshape(y, -1, 12, shape=[12, 12]), t.weight(8, 12), t.vector(8), transB=1, activation="Relu", domain="com.microsoft", shape=[12, 8])
+    return t.dense(y, 4)
+
+
+def fused_conv(t, rng):
+    x = t.input(1, 3, 7, 7)
+    for out, group in ((16, 1), (24, 2), (8, 1)):
+        n, c, *size = t.shape[x]
+        x = t.op("FusedConv", x, t.weight(out, c // group, 3, 3), t.vector(out), group=group, pads=[1] * 4, activation="Relu", domain="com.microsoft", shape=[n, out, *size])
+    return t.classify(x)
+
+
 def two_outputs(t, rng):
     x = t.block(t.input(1, 3, 6, 6), 8)
     y = t.block(x, 12)
@@ -312,7 +464,8 @@ def two_outputs(t, rng):
 
 NETS = [chain, residual, downsample, concat, depthwise, multiplier, grouped, squeeze, flatten, channels_last, attention,
         fused_attention, open_steps, split, gated, padded, slopes, norms, upscaled, transposed, permuted, shuffled, other_ranks,
-        shared_weights, expanded, einsum, two_outputs]
+        shared_weights, expanded, einsum, two_outputs, equal_parts, multiplied, recurrent, gru, rnn, initial_state, open_state,
+        attention_op, attention_of_four, packed_attention, multi_head, grouped_query, rotary, fused, fused_conv]
 
 
 def build(make, seed):

@@ -1,0 +1,203 @@
+/* Rules of operators that give the same elements other dimensions, and what of their sizes is adjusted. */
+#include <string.h>
+#include "ir/op/ops.h"
+#include "passes/prune/rules.h"
+
+/* ---- sizes ---- */
+/* What reads only sizes ties nothing, and says the new ones by itself. */
+void relate_shape(PruneRelation *r, int node) {
+  const int x = prune_slot(r, node, 0);
+  for (int d = 0; d < r->nodes[node]->in[0]->rank; d++) prune_see(r, node, x, d);
+}
+
+void relate_expand(PruneRelation *r, int node) {
+  const Node *n = r->nodes[node];
+  const int x = prune_slot(r, node, 0), y = prune_result_slot(r, node, 0);
+  const int more = n->out[0]->rank - n->in[0]->rank;
+  for (int d = 0; d < n->out[0]->rank; d++) {
+    const bool repeated = d < more || expr_is_i64(n->in[0]->dims[d - more], 1);
+    if (!repeated)
+      prune_tie_dims(r, node, x, d - more, y, d);
+    else if (node_in(n, 1)->cdata || r->inside)
+      prune_see(r, node, y, d); /* as many copies as are needed */
+  }
+}
+
+/* Elements of a constant vector of sizes, where they are those of the result's dimensions. */
+static void cut_sizes(const PruneCut *c, Node *n, int node, int input, int y) {
+  const int64_t *sizes;
+  int count;
+  const int rank = c->r->slots.data[y].value->rank;
+  if (!rule_ints(n, input, &sizes, &count) || count > rank) return;
+  int64_t *own = arena_dup(c->r->m->arena, sizes, sizeof *sizes * (size_t)count);
+  for (int k = 0; k < count; k++) {
+    const int d = rank - count + k;
+    if (prune_changes(c, y, d) && sizes[k] == prune_size(c->r, y, d))
+      own[k] = prune_count(c, y, d, 0, sizes[k]);
+  }
+  rule_set_ints(n, input, count, own);
+}
+
+bool cut_expand(const PruneCut *c, Node *n, int node) {
+  return cut_sizes(c, n, node, 1, prune_result_slot(c->r, node, 0)), true;
+}
+
+bool cut_resize(const PruneCut *c, Node *n, int node) {
+  if (node_in(n, 3) && !node_attr(n, "axes"))
+    cut_sizes(c, n, node, 3, prune_result_slot(c->r, node, 0));
+  return true;
+}
+
+/* ---- views ---- */
+static void add_merge(PruneRelation *r, int node, int one, int one_dim, int many, int from,
+                      int to) {
+  prune_see(r, node, one, one_dim);
+  for (int d = from; d < to; d++) prune_see(r, node, many, d);
+  vec_push(r->a, &r->merges, (PruneMerge){node, one, one_dim, many, from, to, false});
+}
+
+/* Of two shapes of as many elements, the least parts behind i and j that have as many. False: none are
+ * found. */
+static bool next_block(Model *m, const Value *a, const Value *b, int *i, int *j) {
+  const int rank_a = a->rank - *i, rank_b = b->rank - *j;
+  const Expr *pa[MAX_RANK + 1] = {ex_i64(m->pool, 1)}, *pb[MAX_RANK + 1] = {pa[0]};
+  for (int d = 0; d < rank_a; d++) pa[d + 1] = op_times(m, pa[d], a->dims[*i + d]);
+  for (int d = 0; d < rank_b; d++) pb[d + 1] = op_times(m, pb[d], b->dims[*j + d]);
+  for (int sum = 2; sum <= rank_a + rank_b; sum++)
+    for (int k = 1; k < sum; k++)
+      if (k <= rank_a && sum - k <= rank_b && pa[k] == pb[sum - k])
+        return *i += k, *j += sum - k, true;
+  return false;
+}
+
+/* [8, 5] as [4, 10]: what is left of the outermost index. The other dimensions stay. */
+static void tie_outermost(PruneRelation *r, int node, int coarse, int coarse_dim, int fine,
+                          int fine_dim) {
+  const int64_t few = prune_size(r, coarse, coarse_dim), many = prune_size(r, fine, fine_dim);
+  if (!few || many % few) return;
+  prune_see(r, node, coarse, coarse_dim);
+  prune_see(r, node, fine, fine_dim);
+  for (int64_t i = 0; i < many; i++)
+    prune_tie(r, prune_atom(r, fine, fine_dim, i),
+              prune_atom(r, coarse, coarse_dim, i / (many / few)));
+}
+
+static int skip_ones(const Value *v, int d) {
+  while (d < v->rank && expr_is_i64(v->dims[d], 1)) d++;
+  return d;
+}
+
+void relate_view(PruneRelation *r, int node) {
+  const Node *n = r->nodes[node];
+  const Value *a = n->in[0], *b = n->out[0];
+  const int x = prune_slot(r, node, 0), y = prune_result_slot(r, node, 0);
+  for (int i = skip_ones(a, 0), j = skip_ones(b, 0); i < a->rank && j < b->rank;) {
+    int end_i = i, end_j = j;
+    if (!next_block(r->m, a, b, &end_i, &end_j)) return; /* the rest is frozen */
+    if (end_i == i + 1 && end_j == j + 1)
+      prune_tie_dims(r, node, x, i, y, j);
+    else if (end_j == j + 1)
+      add_merge(r, node, y, j, x, i, end_i);
+    else if (end_i == i + 1)
+      add_merge(r, node, x, i, y, j, end_j);
+    else if (prune_size(r, x, i) < prune_size(r, y, j))
+      tie_outermost(r, node, x, i, y, j);
+    else
+      tie_outermost(r, node, y, j, x, i);
+    i = skip_ones(a, end_i);
+    j = skip_ones(b, end_j);
+  }
+}
+
+/* Some sizes are only known when the model runs: the others take their places in what computes them. */
+static bool patch_shape(const PruneCut *c, Node *n, const int64_t *shape) {
+  Model *m = c->r->m;
+  const int64_t rank = n->out[0]->rank;
+  Build b = {.m = m, .g = m->main, .before = n, .loc = n->loc, .ok = true};
+  bool *known = ARENA_ARRAY(m->arena, bool, rank + 1);
+  for (int64_t d = 0; d < rank; d++) known[d] = shape[d] > 0;
+  Value *in[] = {value_const(m, const_new(m, NULL, DT_BOOL, 1, &rank, known)),
+                 build_i64s(&b, (int)rank, shape), n->in[1]};
+  n->in[1] = build_op(&b, "Where", 3, in, 0, NULL);
+  return b.ok;
+}
+
+/* The new shape: sizes, 0 where one is the input's, and -1 for one that is not known. */
+bool cut_reshape(const PruneCut *c, Node *n, int node) {
+  const Value *x = n->in[0], *y = n->out[0];
+  const int to = prune_result_slot(c->r, node, 0), from = prune_slot(c->r, node, 0);
+  int64_t shape[MAX_RANK];
+  bool changed = false;
+  int open = 0;
+  for (int d = 0; d < y->rank; d++) changed |= prune_changes(c, to, d);
+  for (int d = 0; d < x->rank; d++) changed |= prune_changes(c, from, d);
+  if (!changed) return true;
+  for (int d = 0; d < y->rank; d++) {
+    const int64_t size = rule_dim(y, d);
+    const bool copied = d < x->rank && x->dims[d] == y->dims[d];
+    if (size == 0)
+      return op_error(c->r->m, n, ERR_UNSUPPORTED, "a size of 0 cannot be pruned around");
+    shape[d] = size < 0                  ? (copied ? 0 : -1)
+               : prune_size(c->r, to, d) ? prune_count(c, to, d, 0, size)
+                                         : size;
+    open += shape[d] == -1;
+  }
+  if (open > 1) return patch_shape(c, n, shape);
+  for (int k = 0; k < n->n_attrs; k++)
+    if (strcmp(n->attrs[k].name, "allowzero") == 0) n->attrs[k] = n->attrs[--n->n_attrs];
+  rule_set_ints(n, 1, y->rank, shape);
+  return true;
+}
+
+/* ---- which of several dimensions a merged one follows ---- */
+static bool can_go(const PruneRelation *r, int slot, int dim) {
+  for (int64_t i = prune_size(r, slot, dim) - 1; i >= 0; i--)
+    if (!r->frozen[prune_root(r, prune_atom(r, slot, dim, i))]) return true;
+  return false;
+}
+
+static int candidates(const PruneRelation *r, const PruneMerge *g, int *first) {
+  int n = 0;
+  *first = -1;
+  /* Inside of an operator the last one is the size of a head, which it does not let go. */
+  for (int d = g->to - 1 - r->inside; d >= g->from; d--)
+    if (can_go(r, g->many_slot, d)) *first = d, n++;
+  return n;
+}
+
+static void follow(PruneRelation *r, PruneMerge *g, int dim) {
+  const Value *v = r->slots.data[g->many_slot].value;
+  const char *why =
+      rule_because(r, g->node, "makes one dimension of several: another one of them goes");
+  int64_t inner = 1;
+  g->done = true;
+  for (int d = g->from; d < g->to; d++)
+    if (d != dim) prune_freeze(r, g->many_slot, d, why);
+  for (int d = dim + 1; d < g->to; d++) inner *= rule_dim(v, d) < 0 ? 0 : rule_dim(v, d);
+  const int64_t size = dim < 0 ? 0 : rule_dim(v, dim);
+  if (inner < 1 || size < 1 || !prune_size(r, g->one_slot, g->one_dim)) {
+    if (dim >= 0) prune_freeze(r, g->many_slot, dim, why);
+    prune_freeze(r, g->one_slot, g->one_dim, why);
+    return;
+  }
+  for (int64_t i = prune_size(r, g->one_slot, g->one_dim) - 1; i >= 0; i--)
+    prune_tie(r, prune_atom(r, g->one_slot, g->one_dim, i),
+              prune_atom(r, g->many_slot, dim, i / inner % size));
+}
+
+void prune_resolve_merges(PruneRelation *r) {
+  for (int left = r->merges.n; left > 0;) {
+    PruneMerge *open = NULL; /* the first with a choice: its outermost dimension */
+    int dim, outermost = -1, before = left;
+    for (int i = 0; i < r->merges.n; i++) {
+      PruneMerge *g = &r->merges.data[i];
+      if (g->done) continue;
+      const bool decided = candidates(r, g, &dim) < 2 || !can_go(r, g->one_slot, g->one_dim);
+      if (decided)
+        follow(r, g, dim), left--;
+      else if (!open)
+        open = g, outermost = dim;
+    }
+    if (left == before && open) follow(r, open, outermost), left--;
+  }
+}
