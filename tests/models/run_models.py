@@ -8,7 +8,7 @@ program that reads and writes npy files, under qemu where the machine needs it. 
 its own. Prints a table and, last, the count. Without the shared models everything is skipped.
 """
 import argparse
-import json
+import multiprocessing
 import os
 import re
 import subprocess
@@ -49,7 +49,7 @@ def materialize():
     return [out / s.name for s in sources]
 
 
-# ---- one model (the child process) ------------------------------------------------------------------
+# ---- one model (in a process of its own) ------------------------------------------------------------------
 
 def graph_inputs(path):
     import onnx
@@ -173,27 +173,37 @@ def run_program(path, target, flags, tolerance):
     return row
 
 
-def child(path, target, flags, tolerance):
+def row_of(path, target, flags, tolerance):
     try:
         native = target == "native"
-        row = run_native(path, flags, tolerance) if native else run_program(path, target, flags, tolerance)
+        return run_native(path, flags, tolerance) if native else run_program(path, target, flags, tolerance)
     except Exception as e:  # the parent shows it
-        row = {"bad": f"{type(e).__name__}: {e}"}
-    print(json.dumps(row))
+        return {"bad": f"{type(e).__name__}: {e}"}
 
 
 # ---- all models (the parent) --------------------------------------------------------------------------
 
 def run_one(path, target, flags, tolerance, timeout):
-    command = [sys.executable, __file__, "--child", json.dumps([str(path), target, flags, tolerance])]
+    """row_of() in a process of its own, where a model may crash; forked, so that packages are imported once."""
+    import burin  # noqa: F401
+    import onnx  # noqa: F401
+    import onnxruntime  # noqa: F401
+    fork = multiprocessing.get_context("fork")
+    receiver, sender = fork.Pipe(duplex=False)
+    process = fork.Process(target=lambda: sender.send(row_of(path, target, flags, tolerance)))
+    process.start()
+    sender.close()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=timeout)
-    except subprocess.TimeoutExpired:
+        if receiver.poll(timeout):
+            return receiver.recv()
+        process.kill()
         return {"bad": f"not ready after {timeout} s"}
-    try:
-        return json.loads(done.stdout.strip().splitlines()[-1])
-    except (IndexError, ValueError):
-        return {"bad": f"the process ended with status {done.returncode}: {done.stderr.strip()[-200:]}"}
+    except EOFError:
+        process.join()
+        return {"bad": f"the process ended with status {process.exitcode}"}
+    finally:
+        process.join()
+        receiver.close()
 
 
 def show(name, target, row):
@@ -226,11 +236,7 @@ def main(argv=None, before=(0, 0, 0)):
     parser.add_argument("--flags", default="")
     parser.add_argument("--max-kb", type=int, default=10**9)
     parser.add_argument("--timeout", type=int, default=300)
-    parser.add_argument("--child")
     args = parser.parse_args(argv)
-    if args.child:
-        path, target, flags, tolerance = json.loads(args.child)
-        return child(Path(path), target, flags, tolerance)
     if not SHARED.exists():
         print(f"skipped the shared models: they are not here\n{passed} passed, {failed} failed, {skipped + 1} skipped")
         return failed > 0
