@@ -178,11 +178,16 @@ static bool up_slice_lists(Import *im, OldNode *o) {
 }
 
 /* A shape of unknown length is not longer than the tensor's, unless the result is declared so: ones
- * in front. */
+ * in front. Where as many elements are there whatever a run gives, it would have no others. */
 static bool up_expand(Import *im, OldNode *o) {
   const int rank = old_rank(o, 0);
   Value *const shape = old_in(o, 1);
+  int64_t least, most;
   if (rank < 1 || length_known(shape) || o->declared > rank) return true;
+  if (o->declared < 0 && expr_range(im->m->pool, shape->dims[0], &least, &most) && least >= rank)
+    return diag_error(im->d, o->loc, ERR_DYNAMIC,
+                      "how many dimensions it gives is not known: its shape has %s elements",
+                      expr_text(im->m->pool, shape->dims[0]));
   Value *const at = positions(im, o, shape, true);
   Value *const all = at ? spread(im, o, shape, at, rank, 1) : NULL;
   if (all) old_input(im, o, 1, all);

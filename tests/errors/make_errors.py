@@ -372,6 +372,8 @@ def op_cases():
     case("pad_count", op("Pad", 2, init=[i64("b", [1, 1])]))
     case("pad_mode", op("Pad", 2, init=[i64("b", [0, 0, 0, 0])], mode="mirror"))
     case("expand_shape", op("Expand", 2, init=[i64("b", [5, 7])]))
+    longer = [h.make_node("Concat", ["s", "b"], ["l"], axis=0), h.make_node("Expand", ["x", "l"], ["z"]), relu("z")]
+    case("expand_length", model(longer, [val("x"), val("s", ("n",), TensorProto.INT64)], init=[i64("b", [2, 3])]))
     case("tile_negative", op("Tile", 2, init=[i64("b", [-1, 1])]))
     case("softmax_axis", op("Softmax", axis=4))
     case("softmax_old_axis", op("Softmax", opset=11, axis=4))
