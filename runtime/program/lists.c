@@ -10,23 +10,62 @@ const BurinListInfo *list_info(const Program *p, int32_t k, bool output) {
 }
 
 /* ---- inputs ---- */
-static bool list_file(Program *p, const BurinListInfo *l, const Argument *a, BurinItem *item) {
+typedef struct Items { /* of a list, while its arguments are read */
+  BurinTensorInfo info;
   int64_t dims[MAX_RANK];
-  const BurinTensorInfo *own = &p->model->inputs[a->index];
-  BurinTensorInfo info = {.name = own->name,
-                          .shape_text = own->shape_text,
-                          .dtype = l->dtype,
-                          .rank = l->rank < 0 || l->rank > MAX_RANK ? 1 : l->rank,
-                          .dims = dims};
-  for (int i = 0; i < info.rank; i++)
-    dims[i] = l->rank < 0 || l->dims[i] < 0 ? INT64_MIN : l->dims[i];
+  BurinItem *items;
+  int64_t count;
+} Items;
+
+static void items_begin(const Program *p, int32_t k, const BurinListInfo *l, Items *out) {
+  const BurinTensorInfo *own = &p->model->inputs[k];
+  out->info = (BurinTensorInfo){.name = own->name,
+                                .shape_text = own->shape_text,
+                                .dtype = l->dtype,
+                                .rank = l->rank < 0 || l->rank > MAX_RANK ? 1 : l->rank,
+                                .dims = out->dims};
+  for (int i = 0; i < out->info.rank; i++)
+    out->dims[i] = l->rank < 0 || l->dims[i] < 0 ? INT64_MIN : l->dims[i];
+}
+
+/* Room for n more, and one for each argument. */
+static bool items_grow(Program *p, Items *s, int64_t n) {
+  const size_t room = (size_t)(s->count + n + p->n_inputs + 1);
+  BurinItem *items = sys_alloc(room * sizeof *items);
+  if (!items) return program_error(p, "not enough memory");
+  for (int64_t i = 0; i < s->count; i++) items[i] = s->items[i];
+  s->items = items;
+  return true;
+}
+
+static void items_add(Items *s, const Tensor *t) {
+  s->items[s->count++] = (BurinItem){t->data, t->dtype, t->rank, t->dims};
+}
+
+/* All arrays of an .npz. */
+static bool list_archive(Program *p, const char *path, Items *s) {
+  Bytes f;
+  Npz z;
+  if (!file_read(p, path, &f) || !npz_open(p, path, f, &z) || !items_grow(p, s, z.n)) return false;
+  Tensor *t = sys_alloc(((size_t)z.n + 1) * sizeof *t);
+  if (!t) return program_error(p, "not enough memory");
+  for (int64_t i = 0; i < z.n; i++) {
+    if (!npz_item(p, &z, i, &s->info, &t[i])) return false;
+    items_add(s, &t[i]);
+  }
+  return true;
+}
+
+static bool list_file(Program *p, const BurinListInfo *l, const Argument *a, Items *s) {
+  const char *name = s->info.name;
+  if (a->value[0] != '@')
+    return program_error(p, "input %s is %s: --input %s/0=@FILE", name, s->info.shape_text, name);
+  if (l->kind != BURIN_OPTIONAL && text_ends(a->value, ".npz"))
+    return list_archive(p, a->value + 1, s);
   Tensor *t = sys_alloc(sizeof *t);
   if (!t) return program_error(p, "not enough memory");
-  if (a->value[0] != '@')
-    return program_error(p, "input %s is %s: --input %s/0=@FILE", own->name, own->shape_text,
-                         own->name);
-  if (!file_read_tensor(p, a->value + 1, &info, t)) return false;
-  *item = (BurinItem){t->data, t->dtype, t->rank, t->dims};
+  if (!file_read_tensor(p, a->value + 1, &s->info, t)) return false;
+  items_add(s, t);
   return true;
 }
 
@@ -40,9 +79,10 @@ bool list_bind(Program *p, int32_t k) {
   const BurinListInfo *l = list_info(p, k, false);
   const char *name = p->model->inputs[k].name;
   BurinList *list = sys_alloc(sizeof *list);
-  BurinItem *items = sys_alloc(((size_t)p->n_inputs + 1) * sizeof *items);
-  if (!list || !items) return program_error(p, "not enough memory");
-  int64_t count = 0;
+  Items s = {.count = 0};
+  if (!list) return program_error(p, "not enough memory");
+  if (!items_grow(p, &s, 0)) return false;
+  items_begin(p, k, l, &s);
   bool given = p->bench, none = l->kind != BURIN_SEQUENCE;
   for (int i = 0; i < p->n_inputs; i++) {
     const Argument *a = &p->inputs[i];
@@ -50,14 +90,14 @@ bool list_bind(Program *p, int32_t k) {
     given = true;
     none = text_equal(a->value, "none");
     if (list_empty(l, a)) continue;
-    if (a->item != count)
+    if (a->item != s.count)
       return program_error(p, "items of input %s are given out of order: %s", name, a->text);
-    if (!list_file(p, l, a, &items[count++])) return false;
+    if (!list_file(p, l, a, &s)) return false;
   }
   if (!given && l->kind == BURIN_SEQUENCE)
     return program_error(p, "input %s (%s) is missing: --input %s/0=@FILE, or %s=[]", name,
                          p->model->inputs[k].shape_text, name, name);
-  *list = (BurinList){.count = none && !count ? -1 : count, .items = items};
+  *list = (BurinList){.count = none && !s.count ? -1 : s.count, .items = s.items};
   p->in[k] = (Tensor){.dtype = 7, .rank = 1, .dims = {2}, .count = 2, .data = (char *)list};
   return true;
 }

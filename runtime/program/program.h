@@ -160,6 +160,20 @@ void outputs_abort(Program *p);
 bool npy_parse(Program *p, const char *path, Bytes file, const BurinTensorInfo *info, Tensor *out);
 size_t npy_header(const Tensor *t, char *out); /* ≤ 1024 bytes */
 bool pb_parse(Program *p, const char *path, Bytes file, Tensor *out);
+/* ---- npz.c: arrays in one file, in the order of their numbers, else of the file ---- */
+typedef struct NpzEntry {
+  Bytes name, packed; /* name: without .npy */
+  int64_t number;     /* that the name ends with */
+  uint32_t size, crc; /* of the .npy file */
+  bool deflated;
+} NpzEntry;
+typedef struct Npz {
+  const char *path;
+  NpzEntry *entries;
+  int64_t n;
+} Npz;
+bool npz_open(Program *p, const char *path, Bytes file, Npz *out);
+bool npz_item(Program *p, const Npz *z, int64_t k, const BurinTensorInfo *info, Tensor *out);
 /* ≤ 1024 bytes */
 size_t pb_header(const Tensor *t, const char *name, uint64_t data_bytes, char *out);
 /* Strings as the fields behind the header; NULL: no memory. */

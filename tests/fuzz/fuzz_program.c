@@ -1,4 +1,4 @@
-/* Fuzzes the readers of a compiled program: npy, TensorProto, PNG (inflate, image conversion with
+/* Fuzzes the readers of a compiled program: npy, npz, TensorProto, PNG (inflate, image conversion with
  * any options), deflate streams alone, numbers in text. The first byte chooses. */
 #include <stdlib.h>
 
@@ -44,7 +44,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   const Bytes file = {copy, size - 2};
   Tensor t = {0};
   Image image;
-  const int kind = data[0] % 6;
+  Npz z;
+  const int kind = data[0] % 7;
   if (kind == 0)
     npy_parse(p, "f", file, info, &t);
   else if (kind == 1)
@@ -53,11 +54,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     inflate_bytes(file.data, file.size, fuzz_alloc(4096), 4096);
   else if (kind == 3)
     read_numbers((const char *)copy); /* zeros stand behind the file */
-  else if (kind == 4) {
+  else if (kind == 6 && npz_open(p, "f", file, &z)) {
+    for (int64_t k = 0; k < z.n && k < MOST / 4; k++) npz_item(p, &z, k, info, &t);
+  } else if (kind == 4) {
     static const uint8_t pixels[2 * 2 * 3] = {1, 2, 3};
     const Image small = {2, 2, 3, pixels};
     image_to_tensor(p, "f", &small, (const char *)copy, info, &t);
-  } else if (image_read(p, "f", file, &image))
+  } else if (kind == 5 && image_read(p, "f", file, &image))
     image_to_tensor(p, "f", &image, "mean=1:2:3", info, &t);
   while (n_blocks > 0) free(blocks[--n_blocks]);
   free(p);

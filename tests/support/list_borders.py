@@ -248,7 +248,8 @@ def test_program(folder):
 
 
 def test_archives(folder):
-    """An .npz is a whole sequence, in the order of its numbers or of the file; of burin run and of the interpreter, which takes single items, too."""
+    """An .npz is a whole sequence, in the order of its numbers or of the file; of burin run, of the interpreter, which takes single items, too,
+    and of a program."""
     values = np.random.default_rng(4)
     x = values.random((2, 3), np.float32)
     np.save(folder / "x.npy", x)
@@ -258,9 +259,9 @@ def test_archives(folder):
     np.savez(folder / "none.npz")
     np.savez(folder / "wide.npz", np.zeros((2, 4), np.float32))
     np.save(folder / "one.npy", named[0])
-    for way, number in (((), ""), (("--interpret",), "i64=")):
+    for way, number in ((("run", "m.onnx"), ""), (("run", "--interpret", "m.onnx"), "i64="), (("./program", "--check-memory"), "")):
         def run(*args, k=0):
-            base = [burin.compiler(), "run", *way, "m.onnx", "--input", "x=@x.npy", "--input", f"zero={number}0", "--input", f"k={number}{k}"]
+            base = [*([burin.compiler()] if way[0] == "run" else []), *way, *([] if any(a.startswith("x=") for a in args) else ["--input", "x=@x.npy"]), "--input", f"zero={number}0", "--input", f"k={number}{k}"]
             return subprocess.run([*base, *args], cwd=folder, capture_output=True, text=True)
         for name, items, args in (("numbered", numbered, ["s=@numbered.npz"]), ("named", named, ["s=@named.npz"]), ("none", [], ["s=@none.npz"]),
                                   ("empty", [], ["s=[]"]), ("single", named[:1] * 2, ["s/0=@one.npy", "s/1=@one.npy"])):
@@ -272,7 +273,7 @@ def test_archives(folder):
             check(f"run {way} of {name}", right, done.stderr)
         done = run("--input", "s=@named.npz", "--expect", "rest/0=@r0.npy", "--expect", "rest/1=@x.npy")
         check(f"run {way}: expected", done.returncode == 7, (done.returncode, done.stdout, done.stderr))
-        for name, args, said in (("wide", ["s=@wide.npz"], "rt_sequence_in" if way else "the list is none"), ("a tensor", ["s=[]", "x=@named.npz"], "x/0"),
+        for name, args, said in (("wide", ["s=@wide.npz"], "rt_sequence_in" if "--interpret" in way else "the list is none"), ("a tensor", ["s=[]", "x=@named.npz"], "x/0" if way[0] == "run" else "npz"),
                                  ("not there", ["s=@never.npz"], "never.npz"), ("no archive", ["s=@m.npz"], "cannot read the .npz"), ("order", ["s/1=@x.npy"], "out of order"),
                                  ("missing", [], "s/0=@FILE"), ("a number", [f"s={number}3"], "s/0=@FILE")):
             (folder / "m.npz").write_bytes(b"no archive")
