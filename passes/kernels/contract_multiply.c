@@ -252,7 +252,10 @@ static Stmt *multiply(Contract *c, const Panel *pn, int local, const Spot *s) {
   return contract_k_loops(c, step.first, c->hoisted, c->n_loops, s);
 }
 
-enum { CHAIN = 64 }; /* products added up before they join the sum, where registers allow it */
+enum {
+  CHAIN = 64,    /* products added up before they join the sum, where registers allow it */
+  FEW_PANELS = 8 /* so many that it matters how long the last one takes */
+};
 
 static bool can_chain(const Contract *c, int rows) {
   int64_t k;
@@ -283,11 +286,15 @@ static Stmt *multiply_chained(Contract *c, const Panel *pn, int local, const Spo
 }
 
 /* A single row of few vectors waits for its own additions: neighbouring steps of k add to sums of
- * their own. */
+ * their own. Where it costs little, the last panel has as many as those in front, so that equal
+ * columns have equal sums: where they are equal numbers far from 0, softmax tells. */
 static int ways_of(const Contract *c, const Panel *pn, int rows) {
-  int64_t k;
+  int64_t k, n;
   if (rows != 1 || c->n_k != 1 || c->n_loops != 1 || !expr_is_const(c->k_extent[0], &k)) return 1;
-  const int ways = pn->vectors == 1 ? 8 : pn->vectors == 2 ? 4 : pn->vectors <= 4 ? 2 : 1;
+  const int64_t width = (int64_t)c->tile.vectors * c->lanes;
+  const bool few = expr_is_const(c->n, &n) && n < FEW_PANELS * width;
+  const int vectors = few ? pn->vectors : c->tile.vectors;
+  const int ways = vectors == 1 ? 8 : vectors == 2 ? 4 : vectors <= 4 ? 2 : 1;
   return c->l->c->target->vector_regs >= 32 || ways <= 4
              ? (k % ways == 0 && k >= 4 * ways ? ways : 1)
              : 1;

@@ -3,7 +3,7 @@
 
 run_layers.py [--seed S] [--count N] [--together N] [--kind K]... [--target T]... [--verbose]. Many layers are one model, so that
 a target is one program that runs once (under an emulator where the machine needs it). A model with a wrong layer is
-compiled again layer by layer, to name it. --count 500 takes some minutes.
+compiled again layer by layer, to name it. --count 500 takes some minutes. And a row by equal columns of floats gives equal sums.
 """
 import argparse
 import subprocess
@@ -14,6 +14,8 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parents[2] / folder) for folder in ("", "python")]
 
 import numpy as np
+import onnx
+from onnx import helper as h, numpy_helper
 
 from tests.support import integer_layers, part, targets
 
@@ -73,6 +75,35 @@ def wrong(layers, target):
     return [(layer, what) for layer, what in found if what]
 
 
+COLUMNS = [(k, n) for k in (256, 260) for n in (1032, 1500, 2056)]  # many panels of columns, and a narrower one at the end
+
+
+def unequal_columns(target):
+    """What is wrong with products of one row by columns that are all the same one."""
+    rng, nodes, weights = np.random.default_rng(5), [], []
+    names = [f"{k}x{n}" for k, n in COLUMNS]
+    rows = {name: rng.random((1, k), np.float32) for name, (k, _) in zip(names, COLUMNS)}
+    for name, (k, n) in zip(names, COLUMNS):
+        weights.append(numpy_helper.from_array(np.repeat(rng.random((k, 1), np.float32), n, 1), f"w{name}"))
+        nodes.append(h.make_node("MatMul", [f"x{name}", f"w{name}"], [f"y{name}"]))
+    value = lambda name, shape: h.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+    graph = h.make_graph(nodes, "g", [value(f"x{m}", r.shape) for m, r in rows.items()], [value(f"y{m}", [1, n]) for m, (_, n) in zip(names, COLUMNS)], weights)
+    with tempfile.TemporaryDirectory(prefix="burin-") as folder:
+        folder = Path(folder)
+        onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8), folder / "m.onnx")
+        line, bad = command(target, folder)
+        if bad:
+            return bad
+        for name in names:
+            np.save(folder / f"x{name}.npy", rows[name])
+            line += ["--input", f"x{name}=@{folder}/x{name}.npy", "--output", f"y{name}=@{folder}/y{name}.npy"]
+        r = part.run(*line, timeout=600)
+        if r.returncode:
+            return f"status {r.returncode}: {r.stderr.strip()[-300:]}"
+        sums = {name: np.load(folder / f"y{name}.npy") for name in names}
+    return ", ".join(f"{name}: {np.unique(y)}" for name, y in sums.items() if np.unique(y).size != 1)
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--seed", type=int, default=1)
@@ -96,6 +127,8 @@ def main():
         part.counts["failed"] += len(names)
         for layer, what in bad:
             print(f"FAILED {target}, {layer.tag}: {what}; {layer.title()}", flush=True)
+        unequal = unequal_columns(target)
+        part.check(f"{target}: sums of equal columns", not unequal, unequal)
         if args.verbose:
             print(f"{target}: {len(layers) - len(names)} of {len(layers)} right", flush=True)
     return part.finish()
