@@ -261,6 +261,9 @@ def attentions():
     yield one("PackedMultiHeadAttention", "PackedMultiHeadAttention", {"q": (4, 4), "k": (4, 4), "v": (4, 6)},
               {"o": np.array([[0, 3, 4], [5, 1, 2]], np.int32), "e": np.array([0, 1, 4], np.int32)},
               domain="com.microsoft", order=["q", "k", "v", "", "o", "e"], num_heads=2)
+    yield one("LongformerAttention", "LongformerAttention", {"x": (1, 5, 4), "w": (4, 12), "b": (12,), "gw": (4, 12), "gb": (12,)},
+              {"m": np.array([[0, 0, 0, 0, -10000.0]]), "f": np.array([[1, 0, 0, 0, 0]], np.int32)},
+              domain="com.microsoft", order=["x", "w", "b", "m", "gw", "gb", "f"], num_heads=2, window=1)
     yield one("RotaryEmbedding", "RotaryEmbedding", {"x": (1, 2, 3, 4)},
               {"c": np.cos(np.arange(6.0)).reshape(1, 3, 2), "s": np.sin(np.arange(6.0)).reshape(1, 3, 2)})
 

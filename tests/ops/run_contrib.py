@@ -421,6 +421,10 @@ def ordered_matrices():
         cases(node, refused)
 
 
+def windowed_attentions():
+    packed_cases.windows(node, refused)
+
+
 def cells():
     """Rounding of the state may take the other neighbour after a step: a tolerance of a unit of it."""
     seq, batch, size, hidden = 6, 2, 20, 16
@@ -580,7 +584,7 @@ def u_net(folder):
         check(not floats, f"U-Net, per channel {lanes}: stored as floats: {floats}")
 
 
-PARTS = [products, bytes_moved, embeddings, attentions, head_attentions, rotations, cached_attentions, diffusion, quantized_means, namesakes, gathered_blocks, padding, packed_attentions, ordered_matrices, cells, dynamic_models, stored_cells, encoder, static_model, u_net]
+PARTS = [products, bytes_moved, embeddings, attentions, head_attentions, rotations, cached_attentions, diffusion, quantized_means, namesakes, gathered_blocks, padding, packed_attentions, ordered_matrices, windowed_attentions, cells, dynamic_models, stored_cells, encoder, static_model, u_net]
 
 
 def main():

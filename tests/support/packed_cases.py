@@ -261,3 +261,59 @@ def ordered_attention(check, refused):
     refused("QOrderedAttention", ins, "do not divide", **{**more, "num_heads": 5})
     refused("QOrderedAttention", [*ins[:14], None, *ins[15:]], "input 14 of QOrderedAttention", **more)
     refused("QOrderedAttention", [*ins[:12], bias[1][1:], *ins[13:]], "bias", **more)
+
+
+# ---- a window of tokens, and some that see all ----------------------------------------------------------------------
+def seen_through(local, whole, mask, flags, heads, window):
+    """Longformer attention, from projections [batch, length, 3 * hidden]: each token sees its window and the flagged tokens, those see all."""
+    batch, length, width = local.shape
+    at = np.arange(length)
+    near = np.abs(at[:, None] - at) <= window
+    out = np.zeros((batch, heads, length, width // 3 // heads))
+    for packed, rows, keys in ((local, flags == 0, near | (flags != 0)[:, None, :]), (whole, flags != 0, np.ones((batch, length, length), bool))):
+        q, k, v = packed.astype(np.float64).reshape(batch, length, 3, heads, -1).transpose(2, 0, 3, 1, 4)
+        scores = q @ k.swapaxes(2, 3) / math.sqrt(q.shape[-1]) + mask.astype(np.float64)[:, None, None]
+        power = np.exp(scores - scores.max(-1, keepdims=True)) * keys[:, None]
+        with np.errstate(invalid="ignore"):  # rows of masked tokens
+            y = power / power.sum(-1, keepdims=True) @ v
+        out = np.where((rows & (mask >= 0))[:, None, :, None], y, out)
+    return out.transpose(0, 2, 1, 3).reshape(batch, length, width // 3)
+
+
+def windows(check, refused):
+    order = dict(order_input=ROW, order_weight=COL, order_global_weight=COL, order_output=ROW)
+    single = np.float32
+    for batch, length, hidden, heads, window in ((2, 12, 12, 3, 2), (1, 7, 8, 2, 1)):
+        mask, flags = np.zeros((batch, length), np.float32), np.zeros((batch, length), np.int32)
+        mask[-1, length - 3:] = -10000
+        flags[:, 0], flags[-1, length // 2] = 1, 1
+        named = lambda m, g: {(0, 0): "b", (0, 1): "n", (m, 0): "b", (m, 1): "n", (g, 0): "b", (g, 1): "n"}
+        more = dict(num_heads=heads, window=window)
+        x, w, gw = f32(batch, length, hidden), f32(hidden, 3 * hidden), f32(hidden, 3 * hidden)
+        bias, global_bias = f32(3 * hidden), f32(3 * hidden)
+        want = seen_through(x @ w + bias, x @ gw + global_bias, mask, flags, heads, window)
+        run = lambda ins, want, **also: check("LongformerAttention", ins, feed=(0, 3, 6), want=[want], **{**more, **also})
+        ins = [x, w, bias, mask, gw, global_bias, flags]
+        run(ins, want.astype(np.float32), slack=1e-4)
+        run(ins, want.astype(np.float32), slack=1e-4, symbolic=named(3, 6))
+        apart = lambda v: np.ascontiguousarray(v.reshape(hidden, 3, hidden).transpose(1, 0, 2))
+        run([x, apart(w), np.concatenate([bias, global_bias[hidden:]]), mask, apart(gw), global_bias[:hidden], flags], want.astype(np.float32), slack=1e-4)
+        none = np.zeros_like(flags)
+        run([*ins[:6], none], seen_through(x @ w + bias, x @ gw, mask, none, heads, window).astype(np.float32), slack=1e-4)
+        half = [v.astype(np.float16) if v.dtype == np.float32 else v for v in ins]
+        run(half, want.astype(np.float16), slack=0.1)
+        x, w, gw = whole(-90, 90, x.shape, np.int8), whole(-90, 90, w.shape, np.int8), whole(-90, 90, gw.shape, np.int8)
+        of_x, of_w, of_gw, of_qkv, of_global, of_y = (single(v) for v in (0.02, 0.004, 0.005, 0.03, 0.035, 0.02))
+        bias, global_bias = f32(3 * hidden, scale=9), f32(3 * hidden, scale=9)
+        real = lambda w, scale, bias, to: rounded((x.astype(np.int64) @ w.astype(np.int64)).astype(np.float32) * (of_x * scale / to) + bias) * to
+        parts = real(w, of_w, bias, of_qkv), real(gw, of_gw, global_bias, of_global)
+        want = rounded(seen_through(*parts, mask, flags, heads, window) / of_y)
+        ins = [x, of_x, by_columns(w), of_w, bias, single(1), of_qkv, mask.astype(np.float16), by_columns(gw), of_gw, global_bias, of_global, flags, of_y]
+        for names in ({}, named(7, 12)):
+            check("QOrderedLongformerAttention", ins, slack=2, feed=(0, 7, 12), symbolic=names, want=[want], **more, **order)
+    refused("QOrderedLongformerAttention", ins, "COL32 of order_input", **more, **{**order, "order_input": 2})
+    refused("QOrderedLongformerAttention", ins, "in order COL", **more, **{**order, "order_global_weight": ROW})
+    refused("QOrderedLongformerAttention", ins, "hidden size and heads", **{**more, "num_heads": 3}, **order)
+    refused("QOrderedLongformerAttention", [*ins[:7], ins[7][:, 1:], *ins[8:]], "dimension of the mask", **more, **order)
+    refused("QOrderedLongformerAttention", [*ins[:2], ins[2][:, 1:], *ins[3:]], "dimension of the weights", **more, **order)
+    refused("LongformerAttention", [half[0].astype(np.float32), *half[1:]], "input 1 of", **more)

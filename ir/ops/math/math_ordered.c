@@ -1,5 +1,6 @@
 /* Quantized matrices whose elements may lie column by column (com.microsoft): QuantizeWithOrder,
- * DequantizeWithOrder, QOrderedMatMul, QOrderedGelu, QOrderedLayerNormalization, QOrderedAttention.
+ * DequantizeWithOrder, QOrderedMatMul, QOrderedGelu, QOrderedLayerNormalization, QOrderedAttention,
+ * QOrderedLongformerAttention.
  * A tensor keeps its shape in either order, only its elements, in the last two dims, change their
  * places. Bytes have no zero point. */
 #include <math.h>
@@ -335,5 +336,66 @@ bool expand_ordered_attention(Build *b, Node *n, Value **out) {
   Value *const softmax = quant_plain(b, n->in[A_SOFTMAX_SCALE]);
   y = byte_product(b, y, part[2], heads_binary(b, "Mul", softmax, scale[2]), n->in[A_Y_SCALE]);
   out[0] = b->ok ? heads_joined(b, y, hidden) : y;
+  return b->ok;
+}
+
+/* ---- QOrderedLongformerAttention ---- */
+enum { F_X, F_X_SCALE, F_W, F_QKV_SCALE = 6, F_MASK };
+enum { F_GLOBAL = 8, F_GLOBAL_SCALE = 11, F_FLAGS, F_Y_SCALE };
+
+static bool longformer_orders(Model *m, const Node *n) {
+  int64_t global;
+  if (!attention_orders(m, n) || !order_of(m, n, "order_global_weight", true, &global))
+    return false;
+  return global == ORDER_COL ||
+         op_error(m, n, ERR_UNSUPPORTED, "global weights must be in order COL");
+}
+
+/* Weights from input k on: themselves, their scale and bias. */
+static bool longformer_weights(Model *m, const Node *n, int k) {
+  const Expr *const hidden = n->in[F_X]->dims[2];
+  const Expr *dims[] = {hidden, ex_mul(m->pool, ex_i64(m->pool, 3), hidden)};
+  return op_need_dtype(m, n, k, DT_I8) && op_need_rank(m, n, k, 2, 2) &&
+         require_shape(m, n, k, 0, 2, dims, "dimension of the weights") &&
+         need_scale(m, n, k + 1) && op_need_dtype(m, n, k + 2, DT_F32) &&
+         kit_need_vector(m, n, k + 2, dims[1], "bias");
+}
+
+bool infer_ordered_longformer(Model *m, Node *n) {
+  const Value *const x = n->in[F_X];
+  return longformer_orders(m, n) && op_need_dtype(m, n, F_X, DT_I8) &&
+         op_need_rank(m, n, F_X, 3, 3) && need_scale(m, n, F_X_SCALE) &&
+         longformer_weights(m, n, F_W) && longformer_weights(m, n, F_GLOBAL) &&
+         need_scale(m, n, F_QKV_SCALE) && need_scale(m, n, F_GLOBAL_SCALE) &&
+         need_scale(m, n, F_Y_SCALE) && heads_need_window(m, n, x->dims[2], F_MASK, F_FLAGS) &&
+         op_out_like(m, n, 0, DT_I8, x);
+}
+
+/* Bytes of the product with the weights in input k, as numbers. The bias counts in steps of the
+ * result, whose scale is input `to`. */
+static Value *longformer_projection(Build *b, const Node *n, int k, int to) {
+  Value *in[] = {n->in[F_X], reordered(b, n->in[k], ORDER_COL, ORDER_ROW)};
+  Value *const sum = b->ok ? build_op(b, "MatMulInteger", 2, in, 0, NULL) : in[0];
+  Value *const scales =
+      heads_binary(b, "Mul", quant_plain(b, n->in[F_X_SCALE]), quant_plain(b, n->in[k + 1]));
+  Value *y = heads_binary(b, "Mul", b->ok ? build_cast(b, sum, DT_F32) : sum,
+                          heads_binary(b, "Div", scales, quant_plain(b, n->in[to])));
+  Value *parts[] = {heads_binary(b, "Add", y, n->in[k + 2]), build_scalar(b, DT_F32, 1),
+                    build_scalar(b, DT_I8, 0)};
+  y = b->ok ? build_node(b, "Requantize", "burin", 3, parts, 1, 0, NULL)->out[0] : y;
+  return numbers(b, y, n->in[to]);
+}
+
+/* What ONNX Runtime computes in f16 between the bytes is f32 here; the scale of the bias is not
+ * read. */
+bool expand_ordered_longformer(Build *b, Node *n, Value **out) {
+  Value *in[] = {longformer_projection(b, n, F_W, F_QKV_SCALE),
+                 longformer_projection(b, n, F_GLOBAL, F_GLOBAL_SCALE), n->in[F_MASK],
+                 n->in[F_FLAGS]};
+  const Attr attrs[] = {attr_int(b->m->arena, "num_heads", node_int(n, "num_heads", 1)),
+                        attr_int(b->m->arena, "window", node_int(n, "window", 1))};
+  if (!b->ok) return false;
+  Value *const y = build_node(b, "LongformerAttention", "burin", 4, in, 1, 2, attrs)->out[0];
+  out[0] = b->ok ? bytes(b, y, n->in[F_Y_SCALE]) : y;
   return b->ok;
 }

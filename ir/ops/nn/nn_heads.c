@@ -134,6 +134,20 @@ Value *heads_transposed(Build *b, Value *v) {
   return b->ok ? build_op(b, "Transpose", 1, &v, 1, &perm) : v;
 }
 
+bool heads_need_window(Model *m, const Node *n, const Expr *hidden, int mask, int flags) {
+  const Expr *const *const dims = (const Expr *const *)n->in[0]->dims;
+  const Attr *a;
+  int64_t heads, window;
+  return op_need_attr(m, n, "num_heads", AT_INT, &a) && op_need_attr(m, n, "window", AT_INT, &a) &&
+         op_int_in(m, n, "num_heads", 1, 1, INT32_MAX, &heads) &&
+         op_int_in(m, n, "window", 1, 1, INT32_MAX, &window) &&
+         require_multiple(m, n, hidden, ex_i64(m->pool, heads), "hidden size and heads") &&
+         op_need_class(m, n, mask, CL_FLOAT) && op_need_dtype(m, n, flags, DT_I32) &&
+         op_need_rank(m, n, mask, 2, 2) && op_need_rank(m, n, flags, 2, 2) &&
+         require_shape(m, n, mask, 0, 2, dims, "dimension of the mask") &&
+         require_shape(m, n, flags, 0, 2, dims, "dimension of the flags");
+}
+
 Value *heads_split(Build *b, Value *v, int64_t heads, const Expr *head) {
   const int64_t dims[] = {0, 0, heads, size_or(head, -1)};
   v = heads_binary(b, "Reshape", v, build_i64s(b, 4, dims));

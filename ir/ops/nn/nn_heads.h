@@ -25,6 +25,9 @@ Value *heads_count(Build *b, Value *a, Value *c);
 bool heads_need_mask(Model *m, const Node *n, int k, const Expr *const *seen);
 /* Attributes num_heads and qkv_hidden_sizes: the columns of w that are queries, keys and values. */
 bool heads_projected_sizes(Model *m, const Node *n, const Value *w, int64_t *heads, int64_t *sizes);
+/* Of attention to a window and to some tokens: attributes num_heads and window; inputs `mask` and
+ * `flags` say something of each token, as input 0 has them. */
+bool heads_need_window(Model *m, const Node *n, const Expr *hidden, int mask, int flags);
 /* What is added to scores of type t, [batch, heads or 1, rows or 1, keys]; NULL: nothing. */
 Value *heads_mask(Build *b, const KeyMask *k, DType t);
 /* [batch, len, heads*size] to [batch, heads, len, size] and back; dims 1 and 2 exchanged. */
