@@ -49,6 +49,7 @@ static void print_loops(const PlanLoops *l, StrBuf *b) {
   if (l->steps) sb_printf(b, " steps=%lld", (long long)l->steps);
   if (l->outside) sb_printf(b, " outside=%d", l->outside);
   if (l->panels > 1) sb_printf(b, " panels=%lld", (long long)l->panels);
+  if (l->gathered) sb_printf(b, " gathered");
   if (l->serial) sb_printf(b, " serial");
 }
 
@@ -57,7 +58,8 @@ static bool loops_agree(const Plan *p) {
     const PlanLoops *a = &p->loops[0], *b = &p->loops[i];
     if (a->rows != b->rows || a->vectors != b->vectors || a->matrix != b->matrix ||
         a->lines != b->lines || a->high != b->high || a->part != b->part || a->steps != b->steps ||
-        a->outside != b->outside || a->panels != b->panels || a->serial != b->serial)
+        a->outside != b->outside || a->panels != b->panels || a->gathered != b->gathered ||
+        a->serial != b->serial)
       return false;
   }
   return true;
@@ -99,7 +101,8 @@ static const char *strip_malformed(const Plan *p) {
 }
 
 static bool has_blocks(const PlanLoops *l) {
-  return l->matrix || l->part || l->steps || l->outside || l->panels > 1 || l->lines || l->serial;
+  return l->matrix || l->part || l->steps || l->outside || l->panels > 1 || l->gathered ||
+         l->lines || l->serial;
 }
 
 /* Of algorithms whose kernels have other loops. */
@@ -128,6 +131,7 @@ static const char *loops_malformed(const Plan *p, const PlanLoops *l) {
   if (l->part < 0 || l->high < 0 || l->outside < 0 || l->panels < 0) return "impossible block";
   if (!l->part && (l->steps || l->outside || l->panels > 1 || l->high > 1 || l->lines || l->serial))
     return "a plan that names blocks of tiles names the rows of one";
+  if (l->gathered && !l->steps) return "what is gathered is a block of steps";
   if (l->matrix && (l->outside || l->rows % l->matrix))
     return "a tile of matrix registers is of whole ones, with all loops of k inside";
   return NULL;

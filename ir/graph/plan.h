@@ -25,6 +25,7 @@ typedef struct PlanLoops {
   int64_t steps; /* the innermost loop of k is cut into pieces of as many; 0: it is not */
   int outside;   /* loops of k that stand outside the tiles */
   int64_t panels;  /* of B, done together over a block of A */
+  bool gathered;   /* a block of A is copied to scratch in the order in which tiles read it */
   bool serial;     /* too little work for threads */
   int width;       /* pixels of a strip: depthwise, MaxPool, and thin with lanes over channels */
   int64_t queries; /* of a block of an attention, and keys */

@@ -61,6 +61,8 @@ static bool parse_loops(TextParser *p, PlanLoops *l) {
       l->lines = true;
     else if (tok_eat(p, "serial"))
       l->serial = true;
+    else if (tok_eat(p, "gathered"))
+      l->gathered = true;
     else if (tok_eat(p, "matrix"))
       ok = parse_count(p, &l->matrix);
     else if (tok_eat(p, "high"))

@@ -20,7 +20,7 @@ void contract_init(Contract *c, Lower *l, const Value *root, const Value *anchor
   c->scale = 1.0;
   c->live_share = 1.0;
   c->panel = contract_panel_type(types, l->c->target);
-  c->b_buffer = -1;
+  c->b_buffer = c->gathered = c->gather_to = -1;
   c->unpacked = -1;
 }
 

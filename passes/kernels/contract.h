@@ -32,7 +32,11 @@ struct Contract {
   int n_loops,
       hoisted; /* loops over k, and how many of them stand outside the tiles (contract_emit.c) */
   const Expr *loop[MAX_K + 1], *loop_extent[MAX_K + 1];
-  int sums;      /* scratch parameter of partial sums when loops are hoisted */
+  int sums; /* scratch parameter of partial sums when loops are hoisted */
+  /* where the block of A from row `gathered_from` on is in the order of tiles: a scratch parameter
+   * (gather_to, once there is one); -1: it is read in place */
+  int gathered, gather_to;
+  const Expr *gathered_from;
   int64_t group; /* panels done together over a block of A */
   /* logical index of the anchor's output at (outer, h, w, column) */
   void (*out_index)(const Contract *c, const Expr *h, const Expr *w, const Expr *col,

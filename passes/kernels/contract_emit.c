@@ -101,6 +101,38 @@ static Stmt *save_tile(Contract *c, const Panel *pn, int local, const Spot *s) {
   return stmt_for(arena(c), FOR_UNROLL, i, stmt_for(arena(c), FOR_VECTOR, j, st));
 }
 
+enum { MOST_ENDS = 8 };
+
+typedef struct Ends {
+  const Expr *load[MOST_ENDS];
+  int n;
+} Ends;
+
+static bool collect_load(void *user, const Expr *e) {
+  Ends *const ends = user;
+  if (e->op == EX_LOAD && !e->a[1] && ends->n < MOST_ENDS) ends->load[ends->n++] = e;
+  return false;
+}
+
+/* What a long epilogue reads beside the sums, of each row of the tile elsewhere, comes while these are made:
+ * there is no time for waiting behind them. NULL: nothing. */
+static Stmt *prefetch_ends(Contract *c, const Panel *pn, const Spot *s) {
+  if (!c->heavy || !c->flat) return NULL;
+  const Expr *idx[MAX_RANK], *i = var(c, "r", s->th * s->tw), *rh, *rw;
+  const int line = CACHE_LINE / dtype_bytes(c->types->acc);
+  StmtList out = {0};
+  Ends ends = {0};
+  contract_tile_row(c, s, i, &rh, &rw);
+  const Expr *j = var(c, "j", (width_of(c, pn) + line - 1) / line);
+  c->out_index(c, rh, rw, ex_add(c->p, pn->col, ex_mul(c->p, j, num(c, line))), idx);
+  expr_any(contract_finish(c, ex_hole(c->p, c->types->acc, 1), idx), EXF_LOAD, collect_load, &ends);
+  for (int n = 0; n < ends.n; n++)
+    if (expr_uses_var(ends.load[n]->a[0], i->id))
+      stmt_add(&out, stmt_prefetch(arena(c), ends.load[n]->id, ends.load[n]->a[0]));
+  if (!out.first) return NULL;
+  return stmt_for(arena(c), FOR_UNROLL, i, stmt_for(arena(c), FOR_UNROLL, j, out.first));
+}
+
 static Stmt *tile_body(Contract *c, const Panel *pn, const Spot *s) {
   const int rows = s->th * s->tw, width = width_of(c, pn);
   StmtList out = {0};
@@ -108,6 +140,7 @@ static Stmt *tile_body(Contract *c, const Panel *pn, const Spot *s) {
   stmt_add(&out, stmt_local(arena(c), local));
   stmt_add(&out, fill_tile(c, pn, local, s, pn->sums < 0 ? zero(c) : NULL));
   const StoredPanel stored = stored_panel(pn);
+  if (pn->sums < 0) stmt_add(&out, prefetch_ends(c, pn, s));
   if (c->direct && c->stored)
     stmt_add(&out, stored_multiply(c, &stored, local, s->h, s->w, rows));
   else
@@ -229,8 +262,11 @@ static Stmt *blocked_tiles(Contract *c, Panel pn, const Blocks *bl, const Expr *
   Stmt *clear = stmt_store(a, pn.sums, at, zero(c));
   stmt_add(&out, for_members(c, &m, stmt_for(a, FOR_VECTOR, z, clear)));
   m = group_member(c, &pn);
-  Stmt *tiles = for_members(c, &m, block_tiles(c, &m, bl, first, count));
-  stmt_add(&out, contract_k_loops(c, tiles, 0, c->hoisted, NULL));
+  StmtList block = {0};
+  if (c->plan.gathered) stmt_add(&block, contract_gather(c, first, count, bl));
+  stmt_add(&block, for_members(c, &m, block_tiles(c, &m, bl, first, count)));
+  c->gathered = -1;
+  stmt_add(&out, contract_k_loops(c, block.first, 0, c->hoisted, NULL));
   m = group_member(c, &pn);
   const Expr *j = ex_var(c->p, "j", pn.cols), *h = ex_var(c->p, "h", c->flat ? num(c, 1) : count);
   const Expr *w = ex_var(c->p, "w", c->flat ? count : c->rows_w);

@@ -70,7 +70,7 @@ const Expr *contract_b_value(Contract *c, const Panel *pn, const Expr *lane) {
 const Expr *contract_a_element(Contract *c, const Expr *h, const Expr *w, int i) {
   const Expr **k = &c->k[c->n_k - 1], *step = *k;
   *k = contract_element(c, num(c, i));
-  const Expr *element = c->a(c, h, w);
+  const Expr *element = c->gathered < 0 ? c->a(c, h, w) : contract_gathered(c, w);
   *k = step;
   return element;
 }

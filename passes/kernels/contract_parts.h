@@ -80,6 +80,13 @@ Stmt *contract_multiply(Contract *c, const Panel *pn, int local, const Spot *s);
 Stmt *contract_prefetch_at(Contract *c, const Panel *pn, const Spot *s, const Expr *at);
 int64_t contract_prefetch_share(const Contract *c, const Panel *pn, const Spot *s);
 
+/* ---- contract_gather.c ---- */
+/* Copies the block of A of `count` rows from `first` on, at the current outer loops of k, to scratch, from
+ * where tiles read it until c->gathered is -1 again. */
+Stmt *contract_gather(Contract *c, const Expr *first, const Expr *count, const Blocks *bl);
+/* Element of A from there. */
+const Expr *contract_gathered(const Contract *c, const Expr *w);
+
 /* ---- contract_emit.c ---- */
 /* Stores lane j of the row (h, w). */
 Stmt *contract_store_lanes(Contract *c, const Panel *pn, const Expr *h, const Expr *w,

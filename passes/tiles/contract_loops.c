@@ -149,13 +149,14 @@ static int panel_bytes(const ContractTypes *types) {
 static const Expr *rows_of(const Space *x) { return x->s->flat ? x->s->rows_w : x->s->rows_h; }
 
 /* The rows of A, k steps long, that stay in the second-level cache: half of it, or more where
- * that is enough for all of them and a panel beside. */
+ * that is enough for all of them and a panel beside; a quarter beside the sums of many panels. */
 static double rows_in_cache(const Space *x, double k, double rows) {
   const ContractShape *s = x->s;
   const int bytes = a_bytes(s);
   const double l2 = (double)x->c->target->l2_bytes, width = x->l->vectors * contract_lanes(x->c);
   double unit = bytes * k; /* of A per row */
   if (!s->flat) unit = bytes * guess(x, s->k[s->n_k - 1]) * guess(x, s->rows_w);
+  if (x->l->gathered) return l2 / 4 / unit;
   const double half = l2 / 2 / unit, beside = width * k * panel_bytes(s->types);
   return half < rows && rows * unit + beside <= l2 * 7 / 8 ? rows : half;
 }
@@ -213,10 +214,11 @@ static bool worth_blocking(const Space *x, int64_t part, bool cut) {
   return panel * 6 > x->c->target->l2_bytes || (s->flat && cut);
 }
 
+enum { BLOCK_K = 512 };
+
 /* The innermost loop of k is split where it alone is too long for a block; the outer ones go
  * outside the tiles. Returns the steps that are left inside; 0: nothing is changed. */
 static int64_t choose_steps(const Space *x, PlanLoops *l) {
-  enum { BLOCK_K = 512 };
   const ContractShape *s = x->s;
   int64_t extent[MAX_K + 1], inside = 1;
   int n = s->n_k;
@@ -242,6 +244,28 @@ static int64_t choose_steps(const Space *x, PlanLoops *l) {
   return inside;
 }
 
+static bool can_gather(const Space *x, const PlanLoops *l) {
+  int64_t k, n;
+  return x->s->flat && x->s->n_k == 1 && x->s->types->k_step == 1 && !l->matrix &&
+         expr_is_const(x->s->k[0], &k) && expr_is_const(x->s->n, &n);
+}
+
+/* Lines of A lie so far apart that a tile finds few elements in each, and few sets of the first-level
+ * cache hold them: where enough panels read them, they are copied. */
+static bool choose_gathered(const Space *x, PlanLoops *l) {
+  enum { FEW_PANELS = 3, LEAST_STEPS = 64, FAR = 256 /* bytes */ };
+  const double panels = guess(x, x->s->n) / (l->vectors * contract_lanes(x->c));
+  int64_t k = 0;
+  if (!x->s->apart || !can_gather(x, l) || panels < FEW_PANELS) return false;
+  if (x->s->apart * dtype_bytes(x->s->types->a) < FAR) return false;
+  expr_is_const(x->s->k[0], &k);
+  const int64_t steps = divisor(k, k > BLOCK_K / 2 ? BLOCK_K / 2 : k / 2);
+  if (steps < LEAST_STEPS) return false;
+  l->steps = steps;
+  l->outside = 1;
+  return l->gathered = true;
+}
+
 /* Panels that share a block of A: as many as leave their partial sums in an eighth of the
  * second-level cache, and pieces for the threads. */
 static int64_t choose_panels(const Space *x, const PlanLoops *l) {
@@ -252,7 +276,8 @@ static int64_t choose_panels(const Space *x, const PlanLoops *l) {
   const int64_t panels = cols / width, bytes = l->part * width * dtype_bytes(s->types->acc);
   const double count = guess(x, ex_ceildiv(x->p, rows_of(x), l->part));
   const double blocks = outer_count(x) * count;
-  while (n < panels && (n + 1) * bytes <= x->c->target->l2_bytes / 8) n++;
+  const int64_t room = x->c->target->l2_bytes / (l->gathered ? 4 : 8);
+  while (n < panels && (n + 1) * bytes <= room) n++;
   const int threads = threads_of(x) < 2 ? 1 : 2;
   while (n > 1 && blocks * (double)((panels + n - 1) / n) < 2 * threads) n--;
   const int64_t groups = n > 0 ? (panels + n - 1) / n : 1;
@@ -301,7 +326,9 @@ static void choose_blocks(Space *x, PlanLoops *l) {
   l->lines = !x->s->flat;
   l->high = x->high;
   l->part = choose_part(x, panels, guess(x, k_total(x)), &cut);
-  if (!l->matrix && !x->s->types->scaled && worth_blocking(x, l->part, cut)) {
+  if (choose_gathered(x, l)) {
+    l->part = choose_part(x, panels, (double)l->steps, &cut);
+  } else if (!l->matrix && !x->s->types->scaled && worth_blocking(x, l->part, cut)) {
     const int64_t inside = choose_steps(x, l);
     if (l->outside && x->s->flat) l->part = choose_part(x, panels, (double)inside, &cut);
   }
@@ -324,6 +351,8 @@ static const char *steps_problem(const Space *x, const PlanLoops *l) {
   int64_t last = 0, cols = 0;
   const int n = x->s->n_k + (l->steps > 0), width = l->vectors * contract_lanes(x->c);
   if (l->outside && x->s->types->scaled) return "sums are scaled by blocks of their own";
+  if (l->gathered && !can_gather(x, l))
+    return "rows that are gathered follow each other, with one k";
   if (!l->outside) return l->steps || l->panels > 1 ? "steps and panels need loops outside" : NULL;
   if (!can_block_k(x) || l->outside >= n) return "these loops cannot stand outside the tiles";
   expr_is_const(x->s->k[x->s->n_k - 1], &last);

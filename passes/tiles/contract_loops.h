@@ -17,7 +17,8 @@ typedef struct ContractShape {
   const Expr *n;               /* columns */
   int n_k;                     /* contracted dimensions in steps, outermost first */
   const Expr *k[MAX_K];
-  bool skips; /* a tile is in one line of the output: taps are left out by line */
+  int64_t apart; /* elements of A from one step of k to the next, where rows adjoin; 0: otherwise */
+  bool skips;    /* a tile is in one line of the output: taps are left out by line */
 } ContractShape;
 
 /* Fills in what `given` leaves open; `blocks`: that are needed. */

@@ -1,5 +1,7 @@
 /* Convolutions and matrix products described as tiled contractions (contract_loops.h): sizes alone, no
  * places in memory. */
+#include <string.h>
+
 #include "passes/choose/conv_plan.h"
 #include "passes/tiles/contract_loops.h"
 
@@ -70,6 +72,25 @@ bool matmul_merges_batch(const Node *n, const MatMulInfo *product) {
   return !product->b_vec && !has_batch(n->in[1]) && !product->a_vec;
 }
 
+/* Columns of A in memory, of which a product takes sums: turned by the node or in front of it. */
+static int64_t steps_apart(const Node *n, const MatMulInfo *product) {
+  const Value *const a = n->in[0];
+  ExprPool *const p = n->graph->model->pool;
+  const Expr *apart = NULL;
+  const int64_t *perm;
+  int64_t size = 0;
+  if (product->trans_a) {
+    apart = product->m;
+  } else if (a->inlined && a->def && strcmp(a->def->op->name, "Transpose") == 0 &&
+             node_ints(a->def, "perm", &perm) == a->rank && a->rank > 1 &&
+             perm[a->rank - 2] == a->rank - 1) {
+    apart = ex_i64(p, 1);
+    for (int64_t d = perm[a->rank - 1] + 1; d < a->rank; d++)
+      apart = ex_mul(p, apart, a->def->in[0]->dims[d]);
+  }
+  return apart && expr_is_const(apart, &size) ? size : 0;
+}
+
 void matmul_shape(ExprPool *p, const Node *n, const MatMulInfo *product, ContractShape *s) {
   const bool merged = matmul_merges_batch(n, product);
   *s = (ContractShape){.types = node_contract_types(n), .flat = true};
@@ -85,6 +106,7 @@ void matmul_shape(ExprPool *p, const Node *n, const MatMulInfo *product, Contrac
   s->n = product->n;
   s->n_k = 1;
   s->k[0] = ex_ceildiv(p, product->k, s->types->k_step);
+  if (!merged || !product->batch_rank) s->apart = steps_apart(n, product);
 }
 
 void winograd_shape(ExprPool *p, const Target *t, const Node *n, const ConvInfo *conv,

@@ -527,6 +527,19 @@ def one_matmul(rng, tag, a, b, constant):
     return c.finish(c.node("MatMul", [c.input(a), c.weights(*b[0]) if constant else c.input(b)], np.matmul))
 
 
+def columns_product(rng, tag, m, k, n, dtype=np.float32, batch=0):
+    """Sums of columns of A, as gradients of weights are: blocks of it are copied to scratch (kernels/contract_gather.c)."""
+    c = Case(rng, tag, dtype)
+    c.title = f"columns of A: {batch} {m}x{k}x{n}"
+    a, b = c.input((*[batch] * (batch > 0), k, m)), c.input((*[batch] * (batch > 0), k, n))
+    if not batch:
+        y = c.node("Gemm", [a, b], lambda p, q: p.T @ q, transA=1)
+    else:
+        turned = c.node("Transpose", [a], lambda p: p.transpose(0, 2, 1), perm=[0, 2, 1])
+        y = c.node("MatMul", [turned, b], np.matmul)
+    return c.finish(epilogue(c, y, [(*[batch] * (batch > 0), m, n)] * TRIALS, 1 + (batch > 0)))
+
+
 def integer_matmul(rng, tag, a, b, types, constant):
     """types: of both operands, i32, or 8-bit ones (MatMulInteger without zero points, too long for exact floats)."""
     c = Case(rng, tag, np.int32)
@@ -575,6 +588,10 @@ def fixed_cases(rng):
     yield winograd_blocks(rng, "w3", [(2, 40, 21), (2, 2, 21), (2, 9, 21)], 24, 16)
     yield one_matmul(rng, "f5", [(197, 5), (3, 5), (1, 5)], [(5, 7)] * TRIALS, True)
     yield one_matmul(rng, "far", [(257, 70)] * TRIALS, [(70, 264)] * TRIALS, False)  # its rows are packed
+    for i, (m, k, n) in enumerate([(64, 128, 48), (65, 130, 49), (70, 768, 200), (131, 512, 100), (257, 300, 90), (300, 192, 64)]):
+        yield columns_product(rng, f"ca{i}", m, k, n, np.dtype(np.float64 if i == 2 else np.float32))
+    yield columns_product(rng, "cb0", 80, 128, 64, batch=3)
+    yield columns_product(rng, "cb1", 195, 200, 70, batch=2)
     yield one_matmul(rng, "f6", [(3, 300), (3, 4), (3, 1)], [(300, 7), (4, 7), (1, 7)], False)
     yield one_matmul(rng, "f7", [(2, 4, 5)] * TRIALS, [(5, 1), (5, 2), (5, 65)], False)
     yield one_matmul(rng, "f8", [(0, 5)] * TRIALS, [(5, 7)] * TRIALS, True)
