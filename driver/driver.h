@@ -37,7 +37,7 @@ typedef struct Options {
   const char *labels, *seed, *winograd, *indices, *cache, *tune, *tuning, *tune_seconds,
       *calibration, *metric, *max_drop, *max_arena, *recompute;
   const char *data, *validation, *epochs, *batch, *patience, *resume, *checkpoint, *curve, *log,
-      *augment, *teacher, *state;
+      *augment, *teacher, *state, *unlabelled;
   const char *channels, *rounds, *importance, *objective, *sparsity, *nm;
   List in_place, dims, bounds, shapes, consts, disabled, inputs, outputs, expects, gradients;
   bool print_plan, time_passes, no_winograd, freeze, progress, quiet, help, version, list_targets,

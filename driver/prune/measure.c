@@ -243,14 +243,21 @@ bool pruner_score_weights(Pruner *z, PruneRelation *r, PruneWeights *l) {
 }
 
 /* ---- checking a cut ---- */
+typedef struct Silence {
+  const PruneRelation *done;
+  const PruneFits *fits;
+} Silence;
+
 static bool silence(Session *s, void *user) {
-  const PruneRelation *done = user;
+  const Silence *p = user;
+  const PruneRelation *done = p->done;
   PruneRelation *r = pruner_relate(s);
   const Loc loc = {.file = s->file, .node = -1};
   if (!r) return false;
   if (r->units.n != done->units.n || r->n_atoms != done->n_atoms)
     return diag_internal(s->diag, &loc, "the model was read differently the second time");
   for (int k = 0; k < r->units.n; k++) r->units.data[k].gone = done->units.data[k].gone;
+  prune_rebuild(r, p->fits);
   prune_silence(r);
   return true;
 }
@@ -267,15 +274,17 @@ static void compare(const Tensor *got, const Tensor *want, double *worst) {
   *worst = fmax(*worst, error / largest);
 }
 
-bool pruner_check(Pruner *z, const PruneRelation *r, const char *file, double *difference) {
+bool pruner_check(Pruner *z, const PruneRelation *r, const PruneFits *fits, const char *file,
+                  double *difference) {
   enum { MOST = 3 };
   static const double near = 1e-3;
   Runner cut, silent;
+  Silence how = {r, fits};
   const Loc loc = {.file = z->original, .node = -1};
   const int n = z->test.n < MOST ? z->test.n : MOST;
   double worst = 0;
   if (!pruner_open(z, file, "checking", NULL, NULL, &cut)) return false;
-  if (!pruner_open(z, z->file, "checking", silence, (void *)(uintptr_t)r, &silent))
+  if (!pruner_open(z, z->file, "checking", silence, &how, &silent))
     return runner_close(&cut), false;
   bool ok = true;
   for (int k = 0; k < n && ok; k++) {

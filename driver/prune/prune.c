@@ -161,18 +161,20 @@ static int cut_body(Session *s, void *user) {
   Cutting *p = user;
   Pruner *z = p->z;
   PruneRelation *r;
+  PruneFits fits = {0};
   if (!session_target(s) || !session_load(s, z->file) || !(r = pruner_relate(s))) return failed(s);
   if (!pruner_score(z, r) || !choose(z, r, p)) return z->status ? z->status : failed(s);
   if (p->gone == 0) return EXIT_OK;
   pruner_note_cut(z, r, p->round);
+  if (!pruner_rebuild(z, r, &fits)) return z->status ? z->status : failed(s);
   if (!prune_cut(r)) return failed(s);
   PruneRelation *after = pruner_relate(s);
   if (!after) return failed(s);
   count_figures(after, &p->figures);
   if (!session_write_onnx(s, p->out) || !session_commit(s)) return failed(s);
-  return pruner_check(z, r, p->out, &p->round->difference) ? EXIT_OK
-         : z->status                                       ? z->status
-                                                           : failed(s);
+  return pruner_check(z, r, &fits, p->out, &p->round->difference) ? EXIT_OK
+         : z->status                                              ? z->status
+                                                                  : failed(s);
 }
 
 /* Half of the loss is what the original says; the rate rises, then falls to nothing. */
@@ -183,10 +185,9 @@ static void recovery_defaults(const Pruner *z, Options *o) {
   const int64_t steps = z->epochs * ((z->tune.n + batch - 1) / batch);
   o->train = pruner_recovery_loss(z);
   if (!o->optimizer)
-    o->optimizer = arena_printf(z->s->arena,
-                                "adamw,lr=0.001,weight_decay=0.0001,warmup=%lld,schedule=cosine,"
-                                "steps=%lld",
-                                (long long)(steps / WARM_UP), (long long)steps);
+    o->optimizer =
+        arena_printf(z->s->arena, "adamw,lr=0.001,weight_decay=0.0001,warmup=%lld,schedule=cosine",
+                     (long long)(steps / WARM_UP));
 }
 
 /* What comes between a cut and the next: *path is what training made of it. Without --epochs nothing. */

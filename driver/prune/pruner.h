@@ -124,8 +124,14 @@ double *pruner_times(Pruner *z, const PruneRelation *r); /* by node, measured. N
 bool pruner_score(Pruner *z, PruneRelation *r);
 /* Of single weights. */
 bool pruner_score_weights(Pruner *z, PruneRelation *r, PruneWeights *l);
-/* How far the results of `file` are from those of z->file without the units that are gone. */
-bool pruner_check(Pruner *z, const PruneRelation *r, const char *file, double *difference);
+/* How far the results of `file` are from those of z->file, rebuilt, without the units that are gone. */
+bool pruner_check(Pruner *z, const PruneRelation *r, const PruneFits *fits, const char *file,
+                  double *difference);
+
+/* ---- rebuild.c ---- */
+/* Weights that stay make up for the units of r that are gone, as the samples say; fits: what was done.
+ * Nothing where there are no samples. False: reported, or z->status says. */
+bool pruner_rebuild(Pruner *z, PruneRelation *r, PruneFits *fits);
 
 /* ---- mask.c: weights that become 0. False: reported, or z->status says ---- */
 bool pruner_masks(const Pruner *z);                               /* they are what is asked for */

@@ -5,33 +5,43 @@
 #include "driver/train/data.h"
 #include "driver/train/random.h"
 
+/* NAME or NAME:X; where X ends, s where it does not fit. */
+static const char *read_alpha(const char *s, const char *name, double *alpha) {
+  enum { MOST = 100 };
+  const size_t n = strlen(name);
+  char *end = (char *)(uintptr_t)s + n;
+  if (strncmp(s, name, n) != 0) return s;
+  *alpha = *end == ':' ? strtod(end + 1, &end) : 1;
+  return *alpha > 0 && *alpha <= MOST ? end : s;
+}
+
 bool augment_parse(const char *text, Augment *out) {
   *out = (Augment){0};
   for (const char *s = text; s && *s;) {
-    char *end = (char *)(uintptr_t)s;
+    const char *end = read_alpha(s, "mixup", &out->mixup);
+    char *behind = (char *)(uintptr_t)s;
+    if (end == s) end = read_alpha(s, "cutmix", &out->cutmix);
     if (strncmp(s, "shift:", 6) == 0)
-      out->shift = strtol(s + 6, &end, 10);
+      out->shift = strtol(s + 6, &behind, 10), end = behind;
     else if (strncmp(s, "flip", 4) == 0)
-      out->flip = true, end += 4;
+      out->flip = true, end = s + 4;
     if (end == s || (*end && *end != ',') || out->shift < 0 || out->shift > 1 << 12)
-      return usage_error("--augment: '%s' is none of shift:N and flip", text), false;
+      return usage_error("--augment: '%s' is none of shift:N, flip, mixup:ALPHA and cutmix:ALPHA",
+                         text),
+             false;
     s = *end ? end + 1 : end;
   }
   return true;
 }
 
-/* [N, C, H, W] of 32 bits or others; the batch in front. */
-static bool is_image(const TrainArray *a) {
-  return a->rank == 4 && a->batch_axis == 0 && dtype_is_float(a->dtype);
-}
-
 bool augment_fits(Session *s, Augment *g, const TrainData *d) {
-  const TrainArray *labels = &d->arrays[d->n - 1];
+  const TrainArray *labels = &d->arrays[d->n_inputs];
   bool any = false;
+  if (!mix_fits(s, g, d)) return false;
   if (!g->shift && !g->flip) return true;
-  for (int k = 0; k < d->n - 1; k++) {
+  for (int k = 0; k < d->n_inputs; k++) {
     const TrainArray *a = &d->arrays[k];
-    if (!is_image(a)) continue;
+    if (!data_is_image(a)) continue;
     const size_t bytes = (size_t)(a->inner * dtype_bytes(a->dtype));
     if (bytes > g->bytes) g->bytes = bytes;
     any = true;
@@ -63,8 +73,8 @@ void augment_batch(const Augment *g, const TrainData *d, Tensor *batch, const in
                    uint64_t seed, uint64_t epoch) {
   const uint64_t range = (uint64_t)(2 * g->shift + 1);
   if (!g->shift && !g->flip) return;
-  for (int i = 0; i < d->n - 1; i++) {
-    if (!is_image(&d->arrays[i])) continue;
+  for (int i = 0; i < d->n_inputs; i++) {
+    if (!data_is_image(&d->arrays[i])) continue;
     const int bytes = dtype_bytes(batch[i].dtype);
     const size_t each = (size_t)(d->arrays[i].inner * bytes);
     for (int64_t k = 0; k < batch[i].dims[0]; k++) {

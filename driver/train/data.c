@@ -280,7 +280,9 @@ bool data_open(Session *s, const char *text, const char *labels, TrainData *out)
   *out = (TrainData){.file = r};
   if (!parse_text(r, text)) return false;
   out->path = r->path;
-  if (!npz_read(s, r->path, &r->arrays) || !(out->labels = labels_array(r, labels))) return false;
+  if (!npz_read(s, r->path, &r->arrays)) return false;
+  if (!labels) return true;
+  if (!(out->labels = labels_array(r, labels))) return false;
   if (out->labels->rank > 0 && out->labels->dims[0] > 0) return true;
   return data_error(r, labels, "holds no sample");
 }
@@ -289,6 +291,7 @@ bool data_fit(Session *s, const char *labels, const BurinModel *step, int n_inpu
   DataFile *r = d->file;
   DataInput *inputs = ARENA_ARRAY(s->arena, DataInput, n_inputs + 1);
   d->arrays = ARENA_ARRAY(s->arena, TrainArray, n_inputs + 1);
+  d->n_inputs = n_inputs;
   for (int k = 0; k < n_inputs; k++)
     inputs[k] = (DataInput){step->inputs[k].name, dtype_from_onnx(step->inputs[k].dtype),
                             step->inputs[k].rank, step->inputs[k].dims};
@@ -300,7 +303,7 @@ bool data_fit(Session *s, const char *labels, const BurinModel *step, int n_inpu
     if (!take_array(r, &step->inputs[k], info, d)) return false;
   }
   d->arrays[n_inputs] = (TrainArray){.name = labels, .from = d->labels};
-  if (!take_array(r, info, info, d) || !same_sizes(r, step, d)) return false;
+  if ((d->labels && !take_array(r, info, info, d)) || !same_sizes(r, step, d)) return false;
   d->hash = hash_arrays(d);
   return true;
 }
@@ -347,7 +350,7 @@ static int64_t elements(const TrainArray *a, int64_t n) {
 }
 
 Tensor *data_batch_new(Arena *arena, const TrainData *a, const TrainData *b, int64_t n) {
-  Tensor *t = ARENA_ARRAY(arena, Tensor, a->n + 1);
+  Tensor *t = ARENA_ARRAY(arena, Tensor, a->n + MORE_INPUTS);
   for (int k = 0; k < a->n; k++) {
     const TrainArray *from = &a->arrays[k];
     int64_t count = elements(from, n);

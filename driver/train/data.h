@@ -21,18 +21,20 @@ typedef struct TrainArray { /* what an input of the step gets */
 typedef struct TrainData {
   const char *path;
   struct DataFile *file;
-  const Tensor *labels; /* the array, as it is */
-  int n;                /* inputs, and labels behind them */
+  const Tensor *labels; /* the array, as it is; NULL: there are none */
+  int n, n_inputs;      /* arrays: inputs, and labels behind them */
   TrainArray *arrays;
   int64_t samples, fixed_batch; /* fixed_batch 0: any */
   uint64_t hash;                /* of all arrays */
 } TrainData;
 
-/* Reads FILE.npz[,scale=…,mean=…,std=…,channels=last], in which there must be an array `labels`. False:
- * reported. */
+enum { MORE_INPUTS = 4 }; /* of a step: teacher, other labels, and two shares */
+
+/* Reads FILE.npz[,scale=…,mean=…,std=…,channels=last], in which there must be an array `labels` (NULL:
+ * none is read). False: reported. */
 bool data_open(Session *s, const char *text, const char *labels, TrainData *out);
-/* Arrays for the first n_inputs inputs of the step and for the labels, the one behind them. False:
- * reported. */
+/* Arrays for the first n_inputs inputs of the step and for the labels, the one behind them. An array
+ * named `labels` is no input. False: reported. */
 bool data_fit(Session *s, const char *labels, const BurinModel *step, int n_inputs, TrainData *d);
 /* Labels that are class numbers must be in [0, classes), or be `ignored`. False: reported, with the row. */
 bool data_check_classes(Session *s, const TrainData *d, int64_t classes, int64_t ignored);
@@ -42,21 +44,32 @@ bool data_validation(const char *text, double def, double *part, const char **fi
 /* Puts numbers 0 to n - 1 into rows, those that are kept to measure first; how many of these there are, as
  * the seed draws them. */
 int64_t data_split(int64_t seed, double part, int64_t n, int64_t *rows);
-/* Memory for batches of up to n samples of either (b may be NULL): a tensor for each array. */
+/* Memory for batches of up to n samples of either (b may be NULL): a tensor for each array, and room for
+ * MORE_INPUTS others. */
 Tensor *data_batch_new(Arena *arena, const TrainData *a, const TrainData *b, int64_t n);
 /* Fills it with these samples. */
 void data_batch(const TrainData *d, const int64_t *rows, int64_t n, Tensor *batch);
 
-/* --augment=shift:N,flip */
+/* --augment=shift:N,flip,mixup:ALPHA,cutmix:ALPHA */
 typedef struct Augment {
   int64_t shift;
   bool flip;
-  char *image; /* room for one */
+  double mixup, cutmix; /* of Beta(alpha, alpha); 0: not asked for */
+  char *image;          /* room for one */
   size_t bytes;
 } Augment;
 bool augment_parse(const char *text, Augment *out); /* NULL: nothing. False: usage error printed */
-/* Reported where there are no images, or labels that would have to move with them. */
+/* Reported where there are no images, inputs that cannot be mixed, or labels that would have to move with
+ * them. */
 bool augment_fits(Session *s, Augment *g, const TrainData *d);
 /* rows: of the samples in the batch, which, with seed and epoch, say how each is moved. */
 void augment_batch(const Augment *g, const TrainData *d, Tensor *batch, const int64_t *rows,
                    uint64_t seed, uint64_t epoch);
+static inline bool augment_mixes(const Augment *g) { return g->mixup > 0 || g->cutmix > 0; }
+/* ---- mix.c: [N, C, H, W] of floats, the batch in front ---- */
+bool data_is_image(const TrainArray *a);
+bool mix_fits(Session *s, const Augment *g, const TrainData *d);
+/* Mixes samples of another batch of the same size into this one, as seed, epoch and the call say; which
+ * share of each is still its own. */
+double mix_batch(const Augment *g, const TrainData *d, Tensor *batch, const Tensor *other,
+                 uint64_t seed, uint64_t epoch, uint64_t call);

@@ -88,8 +88,8 @@ static bool go_back(Trainer *t, int64_t failed) {
                   (int)(failed - t->good_at.step));
     if (!trainer_call(t, &loss)) return false;
   }
-  const int64_t first = t->at.batch * t->batch, left = t->n_train - first;
-  return trainer_batch(t, &t->data, t->order + first, left < t->batch ? left : t->batch, &t->step);
+  int64_t n;
+  return trainer_step_batch(t, &n);
 }
 
 bool trainer_report_failure(Trainer *t, double loss) {

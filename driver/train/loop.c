@@ -6,29 +6,96 @@
 #include "driver/train/trainer.h"
 
 /* ---- a step ---- */
-static void order_rows(Trainer *t, int64_t epoch, int64_t *order) {
-  memcpy(order, t->train_rows, sizeof *order * (size_t)t->n_train);
-  random_shuffle((uint64_t)t->seed, (uint64_t)epoch + 1, order, t->n_train);
+/* Streams of random numbers: the split is the first, orders of the epochs follow. */
+static uint64_t stream(int which, int64_t epoch) {
+  enum { KIND = 56 };
+  return (uint64_t)which << KIND | (uint64_t)(epoch + 1);
 }
 
-bool trainer_batch(Trainer *t, const TrainData *d, const int64_t *rows, int64_t n,
-                   const Machine *m) {
-  data_batch(d, rows, n, t->rows_batch);
-  if (m != &t->eval)
-    augment_batch(&t->augment, d, t->rows_batch, rows, (uint64_t)t->seed, (uint64_t)t->at.epoch);
-  if (m->n_given <= t->n_inputs + 1) return true;
+/* Samples with labels in whole batches, those without between them. */
+static void order_rows(Trainer *t, int64_t epoch) {
+  const uint64_t seed = (uint64_t)t->seed;
+  memcpy(t->order, t->train_rows, sizeof *t->order * (size_t)t->n_train);
+  random_shuffle(seed, stream(0, epoch), t->order, t->n_train);
+  if (!t->call_order) return;
+  for (int64_t k = 0; k < t->unlabelled.samples; k++) t->unlabelled_order[k] = k;
+  for (int64_t k = 0; k < t->calls; k++) t->call_order[k] = k;
+  random_shuffle(seed, stream(1, epoch), t->unlabelled_order, t->unlabelled.samples);
+  random_shuffle(seed, stream(2, epoch), t->call_order, t->calls);
+}
+
+static bool ask_teacher(Trainer *t) {
+  if (!t->taught) return true;
   if (!runner_run(&t->teacher, t->rows_batch, t->n_inputs, NULL, 0)) return false;
   t->rows_batch[t->n_inputs + 1] = t->teacher.outputs[t->output];
   return true;
 }
 
+bool trainer_batch(Trainer *t, const TrainData *d, const int64_t *rows, int64_t n) {
+  data_batch(d, rows, n, t->rows_batch);
+  return ask_teacher(t);
+}
+
+typedef struct Call { /* of the step */
+  const TrainData *data;
+  const int64_t *rows, *others; /* others: of data, all that may be mixed in */
+  int64_t n, n_others;
+} Call;
+
+static Call call_at(const Trainer *t) {
+  const int64_t k = t->call_order ? t->call_order[t->at.batch] : t->at.batch;
+  if (k >= t->labelled_calls)
+    return (Call){&t->unlabelled, t->unlabelled_order + (k - t->labelled_calls) * t->batch,
+                  t->unlabelled_order, t->batch, t->unlabelled.samples};
+  const int64_t first = k * t->batch, left = t->n_train - first;
+  return (Call){&t->data, t->order + first, t->order, left < t->batch ? left : t->batch,
+                t->n_train};
+}
+
+static void fill_call(Trainer *t, const Call *c, const int64_t *rows, Tensor *to) {
+  if (c->data != &t->data) data_batch(&t->data, t->order, c->n, to); /* any labels: of no share */
+  data_batch(c->data, rows, c->n, to);
+  augment_batch(&t->augment, c->data, to, rows, (uint64_t)t->seed, (uint64_t)t->at.epoch);
+}
+
+static double mix_call(Trainer *t, const Call *c) {
+  const uint64_t seed = (uint64_t)t->seed, epoch = (uint64_t)t->at.epoch;
+  const int64_t first = t->at.batch * t->batch;
+  if (!augment_mixes(&t->augment)) return 1;
+  for (int64_t k = 0; k < c->n; k++)
+    t->partner_rows[k] = c->others[random_below(
+        random_at(seed, stream(3, t->at.epoch), (uint64_t)(first + k)), (uint64_t)c->n_others)];
+  fill_call(t, c, t->partner_rows, t->partners);
+  return mix_batch(&t->augment, c->data, t->rows_batch, t->partners, seed, epoch,
+                   (uint64_t)t->at.batch);
+}
+
+/* Behind labels and teacher. */
+static void put_shares(Trainer *t, double own, bool labelled) {
+  Tensor *at = &t->rows_batch[t->n_inputs + 1 + t->taught];
+  const double shares[] = {labelled ? own : 0, labelled ? 1 - own : 0};
+  const DType type = dtype_from_onnx(t->step.run.lib.model->inputs[at - t->rows_batch + 1].dtype);
+  at[0] = (augment_mixes(&t->augment) ? t->partners : t->rows_batch)[t->n_inputs];
+  for (int k = 0; k < 2; k++) {
+    dtype_store_f(type, &t->shares[k], shares[k]);
+    at[1 + k] = (Tensor){.dtype = type, .count = 1, .data = &t->shares[k]};
+  }
+}
+
+bool trainer_step_batch(Trainer *t, int64_t *n) {
+  const Call c = call_at(t);
+  *n = c.n;
+  fill_call(t, &c, c.rows, t->rows_batch);
+  const double own = mix_call(t, &c);
+  if (t->spec.mixed) put_shares(t, own, c.data == &t->data);
+  return ask_teacher(t);
+}
+
 bool trainer_call(Trainer *t, double *loss) {
-  const int64_t first = t->at.batch * t->batch, left = t->n_train - first,
-                n = left < t->batch ? left : t->batch;
+  int64_t n;
+  if (!trainer_step_batch(t, &n)) return false;
   Machine *m = n < t->batch ? &t->rest : &t->step;
-  if (!trainer_batch(t, &t->data, t->order + first, n, m) ||
-      !machine_run(m, t->state, t->rows_batch))
-    return false;
+  if (!machine_run(m, t->state, t->rows_batch)) return false;
   *loss = tensor_element(&m->run.outputs[0], 0);
   t->at.batch++;
   t->at.step++;
@@ -100,7 +167,7 @@ static bool save(Trainer *t, Clock *c) {
 /* False: it failed (reported), or was asked to stop. */
 static bool run_epoch(Trainer *t, Clock *c) {
   static const double minute = 60;
-  order_rows(t, t->at.epoch, t->order);
+  order_rows(t, t->at.epoch);
   while (t->at.batch < t->calls) {
     double loss;
     if (!trainer_call(t, &loss)) return false;

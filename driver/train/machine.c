@@ -39,10 +39,11 @@ int64_t trainer_calls(const Trainer *t) {
   return (t->n_train + (t->fixed_batch ? 0 : t->batch - 1)) / t->batch;
 }
 
-/* A cosine ends with the run, unless it is said where. */
-static void take_schedule(Trainer *t) {
-  const char *text = t->spec.optimizer;
-  const int64_t steps = t->epochs * trainer_calls(t) / t->spec.accumulate;
+void trainer_take_schedule(Trainer *t) {
+  const char *text = t->o->optimizer ? t->o->optimizer : "adam";
+  const int64_t calls = trainer_calls(t) + t->unlabelled.samples / t->batch,
+                steps = t->epochs * calls / t->spec.accumulate;
+  t->spec.optimizer = text;
   if (strstr(text, "schedule=cosine") && !strstr(text, ",steps="))
     t->spec.optimizer =
         arena_printf(t->s->arena, "%s,steps=%lld", text, (long long)(steps > 1 ? steps : 1));
@@ -59,7 +60,7 @@ static bool know_model(Trainer *t, const Model *m) {
     t->class_axis = (int)node_int(v->def, "axis", -1);
   t->model_hash = m->hash ? arena_strdup(t->s->arena, m->hash) : "";
   if (!take_batch(t, v)) return false;
-  take_schedule(t);
+  trainer_take_schedule(t);
   return true;
 }
 
@@ -260,8 +261,7 @@ bool trainer_measure(Trainer *t, char *state, const TrainData *d, const int64_t 
     const int64_t here = n - k < t->batch ? n - k : t->batch;
     if (here < t->batch && d->fixed_batch) break; /* told when the run begins */
     progress_show(t->s, "measuring", (int)(k / t->batch) + 1, (int)((n + t->batch - 1) / t->batch));
-    if (!trainer_batch(t, d, rows + k, here, &t->eval) ||
-        !machine_run(&t->eval, state, t->rows_batch))
+    if (!trainer_batch(t, d, rows + k, here) || !machine_run(&t->eval, state, t->rows_batch))
       return false;
     sum += tensor_element(&outputs[0], 0) * (double)here;
     done += here;

@@ -36,13 +36,13 @@ bool trainer_read_options(Trainer *t) {
     return usage_error("--from-scratch begins, and --resume goes on: give one of them"), false;
   t->threads = (int)threads;
   t->spec = (TrainSpec){.loss = o->train,
-                        .optimizer = o->optimizer ? o->optimizer : "adam",
                         .trainable = o->trainable,
                         .accumulate = (int)accumulate,
                         .seed = (uint64_t)t->seed,
                         .precision = o->precision};
   return data_validation(o->validation, 0.1, &t->split, &t->validation_file) && read_best(t) &&
-         augment_parse(o->augment, &t->augment);
+         augment_parse(o->augment, &t->augment) &&
+         (t->spec.mixed = augment_mixes(&t->augment) || o->unlabelled, true);
 }
 
 /* What stands behind ",KEY=" of the loss, or NULL. */

@@ -26,6 +26,7 @@ static bool open_data(Trainer *t) {
   const char *labels = t->o->labels;
   if (!data_open(t->s, t->o->data, labels, &t->data)) return false;
   if (t->validation_file && !data_open(t->s, t->validation_file, labels, &t->others)) return false;
+  if (t->o->unlabelled && !data_open(t->s, t->o->unlabelled, NULL, &t->unlabelled)) return false;
   if (!t->spec.loss)
     t->spec.loss = dtype_is_int(t->data.labels->dtype) ? "softmax_cross_entropy" : "mse";
   if (t->epochs == 0 && !t->validation_file) t->split = 0;
@@ -58,6 +59,25 @@ static int64_t class_count(const Trainer *t) {
   return axis >= 0 && axis < out->rank && out->dims[axis] > 0 ? out->dims[axis] : INT64_MAX;
 }
 
+/* Their images may have no other size than those with labels: the step is made for one. */
+static bool fit_unlabelled(Trainer *t) {
+  TrainData *d = &t->unlabelled;
+  if (!strstr(t->spec.loss, ",distill="))
+    return usage_error(
+               "--unlabelled: samples without labels need a teacher to follow: "
+               "--train=%s,distill=0.5",
+               t->spec.loss),
+           false;
+  if (!data_fit(t->s, t->o->labels, t->eval.run.lib.model, t->n_inputs, d)) return false;
+  for (int k = 0; k < t->n_inputs; k++)
+    if (d->arrays[k].outer != t->data.arrays[k].outer ||
+        d->arrays[k].inner != t->data.arrays[k].inner)
+      return dataset_error(t->s, d->path, d->arrays[k].name,
+                           "samples have another size than those of --data");
+  return d->samples >= t->batch ||
+         dataset_error(t->s, d->path, NULL, "there are fewer samples than --batch takes");
+}
+
 static bool fit_data(Trainer *t) {
   const BurinModel *m = t->eval.run.lib.model;
   const int64_t classes = t->metric == METRIC_CLASS ? class_count(t) : INT64_MAX,
@@ -68,11 +88,16 @@ static bool fit_data(Trainer *t) {
   if (t->validation_file && (!data_fit(t->s, t->o->labels, m, t->n_inputs, &t->others) ||
                              !data_check_classes(t->s, &t->others, classes, ignored)))
     return false;
+  if (t->o->unlabelled && !fit_unlabelled(t)) return false;
   if (t->epochs > 0 && !check_batch(t, &t->data, t->n_train)) return false;
   if (t->n_validation && !check_batch(t, t->validation, t->n_validation)) return false;
   t->rows_batch =
       data_batch_new(t->s->arena, &t->data, t->validation_file ? &t->others : NULL, t->batch);
-  return augment_fits(t->s, &t->augment, &t->data);
+  if (!augment_fits(t->s, &t->augment, &t->data)) return false;
+  if (!augment_mixes(&t->augment)) return true;
+  t->partners = data_batch_new(t->s->arena, &t->data, NULL, t->batch);
+  t->partner_rows = ARENA_ARRAY(t->s->arena, int64_t, t->batch);
+  return true;
 }
 
 /* ---- preparing ---- */
@@ -87,6 +112,8 @@ static void write_settings(Trainer *t) {
             t->o->augment ? t->o->augment : "none", (long long)t->n_train,
             (long long)t->n_validation, (unsigned long long)t->data.hash);
   if (t->validation_file) sb_printf(&b, ",%016llx", (unsigned long long)t->others.hash);
+  if (t->o->unlabelled)
+    sb_printf(&b, " unlabelled=%016llx", (unsigned long long)t->unlabelled.hash);
   if (t->by_metric) sb_printf(&b, " metric=accuracy");
   if (t->spec.precision) sb_printf(&b, " precision=%s", t->spec.precision);
   t->settings = sb_str(&b);
@@ -100,6 +127,7 @@ static bool check_outputs(Trainer *t) {
   outputs_protect(o, t->job->model);
   outputs_protect(o, t->job->teacher);
   outputs_protect(o, t->data.path);
+  if (t->o->unlabelled) outputs_protect(o, t->unlabelled.path);
   if (t->validation_file) outputs_protect(o, t->others.path);
   for (size_t k = 0; ok && k < sizeof paths / sizeof *paths; k++)
     ok = !paths[k] || outputs_add(o, paths[k], false);
@@ -109,8 +137,10 @@ static bool check_outputs(Trainer *t) {
 
 static bool make_programs(Trainer *t) {
   if (!trainer_make_eval(t) || !fit_data(t)) return false;
+  trainer_take_schedule(t); /* the samples are known */
+  t->taught = t->eval.n_given > t->n_inputs + 1;
   if (t->epochs > 0 && !trainer_make_step(t, t->o->from_scratch)) return false;
-  if (t->eval.n_given <= t->n_inputs + 1) return true;
+  if (!t->taught) return true;
   if (!t->job->teacher)
     return usage_error("the loss follows a teacher: --teacher=FILE.onnx"), false;
   return trainer_make_teacher(t);
@@ -120,7 +150,11 @@ static void make_room(Trainer *t) {
   t->good = arena_dup(t->s->arena, t->state, (size_t)t->state_bytes);
   t->best = arena_dup(t->s->arena, t->state, (size_t)t->state_bytes);
   t->order = ARENA_ARRAY(t->s->arena, int64_t, t->n_train + 1);
-  t->calls = trainer_calls(t);
+  t->calls = t->labelled_calls = trainer_calls(t);
+  if (!t->o->unlabelled) return;
+  t->calls += t->unlabelled.samples / t->batch;
+  t->unlabelled_order = ARENA_ARRAY(t->s->arena, int64_t, t->unlabelled.samples);
+  t->call_order = ARENA_ARRAY(t->s->arena, int64_t, t->calls);
 }
 
 static void tell_beginning(const Trainer *t) {
@@ -130,6 +164,9 @@ static void tell_beginning(const Trainer *t) {
   printf("%lld samples, %lld to measure; %lld steps of %lld in an epoch, seed %lld, %d thread%s\n",
          (long long)t->n_train, (long long)t->n_validation, (long long)t->calls,
          (long long)t->batch, (long long)t->seed, t->threads, t->threads == 1 ? "" : "s");
+  if (t->o->unlabelled)
+    printf("%lld more without labels, in %lld of the steps\n", (long long)t->unlabelled.samples,
+           (long long)(t->calls - t->labelled_calls));
   fflush(stdout);
 }
 

@@ -55,6 +55,7 @@ typedef struct Trainer {
   bool by_metric; /* the best epoch is the one with the best metric */
   Augment augment;
   TrainSpec spec;
+  bool taught;          /* the loss follows a teacher */
   const char *settings; /* what must be the same when a run goes on */
   /* ---- the model ---- */
   int n_inputs; /* of the model itself */
@@ -70,16 +71,21 @@ typedef struct Trainer {
   char *state, *best, *good; /* now; of the best epoch; as of the last checkpoint, */
   Position at, good_at;      /* and where these are */
   /* ---- data ---- */
-  TrainData data, others; /* others: of --validation=FILE */
+  TrainData data, others, unlabelled; /* others: of --validation=FILE */
   int64_t *train_rows, n_train;
   int64_t *validation_rows, n_validation;
-  const TrainData *validation; /* where those are */
-  int64_t calls;               /* of the step in an epoch */
-  int64_t *order;              /* of the rows of this epoch */
-  Tensor *rows_batch;          /* room for a batch, labels and teacher behind the inputs */
-  bool checkpoint_failed;      /* the last one could not be written */
-  volatile int asked;          /* the signal that asks to stop, or 0 */
-  int status;                  /* of what failed, where diagnostics do not tell */
+  const TrainData *validation;            /* where those are */
+  int64_t calls;                          /* of the step in an epoch, */
+  int64_t labelled_calls;                 /* and those of them with labels */
+  int64_t *order;                         /* of the rows of this epoch */
+  int64_t *unlabelled_order, *call_order; /* of --unlabelled, or NULL */
+  Tensor *rows_batch; /* room for a batch; labels, teacher and what is mixed behind the inputs */
+  Tensor *partners;   /* what is mixed into it, and its rows; or NULL */
+  int64_t *partner_rows;
+  double shares[2];       /* values of the step's inputs share, other_share */
+  bool checkpoint_failed; /* the last one could not be written */
+  volatile int asked;     /* the signal that asks to stop, or 0 */
+  int status;             /* of what failed, where diagnostics do not tell */
 } Trainer;
 
 /* ---- settings.c: false: usage error printed ---- */
@@ -90,9 +96,10 @@ bool trainer_find_metric(Trainer *t);
 /* The model first: it also tells what is known of it. Then the step, for the sizes of the data, with the
  * state that a run begins with. */
 bool trainer_make_eval(Trainer *t);
+void trainer_take_schedule(Trainer *t); /* a cosine ends with the run, unless it is said where */
 bool trainer_make_step(Trainer *t, bool from_scratch);
 bool trainer_make_teacher(Trainer *t);
-int64_t trainer_calls(const Trainer *t);                       /* of the step in an epoch */
+int64_t trainer_calls(const Trainer *t); /* of the step in an epoch, with labels */
 bool machine_open(Trainer *t, const Library *lib, Machine *m); /* takes over lib */
 /* Runs on a batch of the data, with the state at `state`. False: reported. */
 bool machine_run(Machine *m, char *state, const Tensor *batch);
@@ -117,9 +124,10 @@ void initialise_fill(const InitRow *r, DType t, int64_t n, uint64_t seed, void *
 
 /* ---- loop.c ---- */
 bool trainer_loop(Trainer *t);
-/* Fills t->rows_batch for m, the teacher's outputs too. */
-bool trainer_batch(Trainer *t, const TrainData *d, const int64_t *rows, int64_t n,
-                   const Machine *m);
+/* Fills t->rows_batch with samples that are measured, the teacher's outputs too. */
+bool trainer_batch(Trainer *t, const TrainData *d, const int64_t *rows, int64_t n);
+/* With those of the step at t->at, augmented. *n: how many. */
+bool trainer_step_batch(Trainer *t, int64_t *n);
 /* One call of the step, at t->at, with its loss. False: reported. */
 bool trainer_call(Trainer *t, double *loss);
 

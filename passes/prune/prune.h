@@ -162,6 +162,23 @@ typedef struct PruneLimit {
 int64_t prune_choose(PruneRelation *r, const double *cost, const PruneLimit *limits,
                      int64_t wanted);
 
+/* ---- rebuild.c: before units that are `gone` are cut, weights that stay make up for them ---- */
+typedef struct PruneFit { /* of a product that adds up over some of them */
+  int product;
+  int slot, dim;                /* what it reads, and the dimension that is added up */
+  int n_stay, n_gone;           /* channels of it, in this order below */
+  int64_t each;                 /* indices of a channel */
+  int64_t *data_at, *weight_at; /* [channel][each] */
+  double *gram, *row; /* [n_stay][channels]; from prune_fit_solve on factors behind n_stay */
+} PruneFit;
+typedef Vec(PruneFit) PruneFits;
+void prune_find_fits(PruneRelation *r, PruneFits *out);
+/* What the product read of a sample: of at most about `most` places. */
+void prune_fit_add(PruneFit *f, const ConstData *t, int64_t most);
+bool prune_fit_solve(PruneFit *f); /* false: there is nothing to go by */
+/* Of r, or of the relation of the same model read again. */
+void prune_rebuild(PruneRelation *r, const PruneFits *fits);
+
 /* ---- cut.c ---- */
 struct PruneCut {
   PruneRelation *r;

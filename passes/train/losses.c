@@ -280,14 +280,35 @@ static bool find_axis(Loss *l) {
 }
 
 /* ---- labels and a teacher ---- */
-static void add_labels(Loss *l, bool classes) {
-  Train *x = l->x;
-  const Value *v = x->output;
+static Value *label_input(Loss *l, const char *name, bool classes) {
+  const Value *v = l->x->output;
   const Expr *dims[MAX_RANK];
   int n = 0;
   for (int d = 0; d < v->rank; d++)
     if (!classes || d != l->axis) dims[n++] = v->dims[d];
-  x->labels = train_input(x, "labels", classes ? DT_I64 : l->t, n, dims);
+  return train_input(l->x, name, classes ? DT_I64 : l->t, n, dims);
+}
+
+static void add_labels(Loss *l, bool classes) {
+  Train *x = l->x;
+  const Value *v = x->output;
+  x->labels = label_input(l, "labels", classes);
+  if (spec_text(l->s, "distill"))
+    x->teacher = train_input(x, "teacher", l->t, v->rank, (const Expr *const *)v->dims);
+  if (!x->t->mixed || x->eval) return;
+  x->other_labels = label_input(l, "other_labels", classes);
+  x->share = train_input(x, "share", l->t, 0, NULL);
+  x->other_share = train_input(x, "other_share", l->t, 0, NULL);
+}
+
+/* Against both labels of a mixed sample, each by its share. */
+static Value *labelled(Loss *l, const Row *row) {
+  Train *x = l->x;
+  Value *loss = row->fn(l, x->labels);
+  if (!x->share || !loss || !l->b->ok) return loss;
+  Value *other = row->fn(l, x->other_labels);
+  return other ? map(l, "a * c + b * d", 4, (Value *[]){loss, other, x->share, x->other_share})
+               : NULL;
 }
 
 /* What a teacher says, in the output's form, as labels of this loss: softer by the temperature. */
@@ -309,7 +330,8 @@ static Value *taught(Loss *l, const Row *row) {
   return map(l, arena_printf(x->m->arena, text, by), 1, &t);
 }
 
-/* (1 - A) loss + A T^2 (what is between the model and its teacher, both softened); Hinton et al. */
+/* (1 - A) loss + A T^2 (what is between the model and its teacher, both softened); Hinton et al. What
+ * the shares of labels leave of 1 is the teacher's, too. */
 static Value *distilled(Loss *l, const Row *row, Value *loss) {
   double alpha;
   if (!spec_number(l->s, "distill", 0, 0, 1, &alpha) ||
@@ -319,8 +341,6 @@ static Value *distilled(Loss *l, const Row *row, Value *loss) {
     return spec_text(l->s, "temperature") ? (spec_error(l->s, "temperature is of distill"), NULL)
                                           : loss;
   Train *x = l->x;
-  x->teacher =
-      train_input(x, "teacher", l->t, x->output->rank, (const Expr *const *)x->output->dims);
   Value *labels = taught(l, row), *soft;
   const bool softened = *row->last;
   if (softened)
@@ -332,9 +352,13 @@ static Value *distilled(Loss *l, const Row *row, Value *loss) {
     soft = row->fn(l, labels);
   }
   const double t2 = softened ? l->temperature * l->temperature : 1;
-  const char *text =
-      arena_printf(x->m->arena, "%s * a + %s * b", num(l, 1 - alpha), num(l, alpha * t2));
-  return soft ? map(l, text, 2, (Value *[]){loss, soft}) : NULL;
+  const char *hard = num(l, 1 - alpha),
+             *text = x->share
+                         ? arena_printf(x->m->arena, "%s * a + %s * (1 - %s * (c + d)) * b", hard,
+                                        num(l, t2), hard)
+                         : arena_printf(x->m->arena, "%s * a + %s * b", hard, num(l, alpha * t2));
+  Value *in[] = {loss, soft, x->share, x->other_share};
+  return soft ? map(l, text, x->share ? 4 : 2, in) : NULL;
 }
 
 bool train_add_loss(Train *x) {
@@ -353,7 +377,7 @@ bool train_add_loss(Train *x) {
   if (!find_operand(&l, row)) return false;
   add_labels(&l, row->classes);
   l.v = build_cast(&x->b, l.v, l.t);
-  Value *loss = row->fn(&l, x->labels);
+  Value *loss = labelled(&l, row);
   x->value = loss && x->b.ok ? distilled(&l, row, loss) : NULL;
   return x->value && x->b.ok;
 }

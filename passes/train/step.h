@@ -36,7 +36,8 @@ typedef struct Train {
       *clean;    /* the loss that is differentiated; the scale and its age, or NULL */
   Value *output; /* of the model, that the loss is of */
   int output_index;
-  Value *labels, *teacher, *value; /* inputs (teacher may be NULL); the loss */
+  Value *labels, *teacher, *value;           /* inputs (teacher may be NULL); the loss */
+  Value *other_labels, *share, *other_share; /* inputs, where labels are mixed; else NULL */
   Vec(Param) params;
   Vec(Slot) slots; /* in the order of the state */
   Value *calls;    /* how many went before, i64; NULL in use */

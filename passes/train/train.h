@@ -12,10 +12,13 @@ typedef struct TrainSpec {
   int accumulate;        /* calls whose gradients make one update; 0 and 1: each */
   bool keep_outputs;     /* the model's own outputs follow the loss */
   uint64_t seed;         /* of Dropout */
+  bool
+      mixed; /* each sample is one of two, with a share of the loss each: inputs other_labels, share and
+               * other_share follow the teacher. What shares leave of 1 is the teacher's */
   const char *precision; /* f32, bf16 or f16[,key=value…] of products; NULL: f32 */
 } TrainSpec;
 
-/* Inputs become the model's, labels, (teacher,) state; outputs loss, (the model's,) state, which is
+/* Inputs become the model's, labels, (teacher, other_labels, share, other_share,) state; outputs loss, (the model's,) state, which is
  * written over its inputs. False: reported. */
 bool train_step(Model *m, const TrainSpec *t);
 /* The model in use, with its loss, on the state of such a step: parameters and statistics are inputs
