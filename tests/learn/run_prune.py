@@ -137,6 +137,36 @@ def check_recovery(folder, burin, module):
     assert worst <= NEAR, f"relative difference {worst:.3g}"
 
 
+def doubled():
+    """Half of the channels are small multiples of the others, over which a product adds up: it needs no more than these."""
+    rng = np.random.default_rng(3)
+    w = rng.standard_normal((16, 3, 3, 3)).astype(np.float32)
+    w /= np.sqrt((w**2).sum((1, 2, 3), keepdims=True))
+    w[1::2] = w[::2] * rng.uniform(0.3, 0.5, (8, 1, 1, 1)).astype(np.float32)
+    constants = {"w": w, "v": rng.standard_normal((8, 16, 3, 3)).astype(np.float32)}
+    nodes = [onnx.helper.make_node("Conv", ["x0", "w"], ["c"], "first", pads=[1] * 4), onnx.helper.make_node("Relu", ["c"], ["r"], "relu"),
+             onnx.helper.make_node("Conv", ["r", "v"], ["y"], "second", pads=[1] * 4)]
+    value = lambda name, *dims: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims)
+    graph = onnx.helper.make_graph(nodes, "doubled", [value("x0", "N", 3, 8, 8)], [value("y", "N", 8, 8, 8)],
+                                   [numpy_helper.from_array(v, k) for k, v in constants.items()])
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+
+
+def check_rebuilding(folder, burin, module):
+    """What goes and can be told from what stays is made up for, given samples; without them it is not."""
+    source = os.path.join(folder, "model.onnx")
+    onnx.save(doubled(), source)
+    x = np.random.default_rng(4).standard_normal((20, 3, 8, 8)).astype(np.float32)
+    data = os.path.join(folder, "data.npz")
+    np.savez(data, x0=x)
+    want = run_reference(source, {"x0": x})
+    plain = difference(run_reference(prune(burin, source, "--rounds=1", "--channels=0.5", "--importance=magnitude")[0], {"x0": x}), want)
+    out, report = prune(burin, source, "--rounds=1", "--channels=0.5", "--importance=magnitude", f"--data={data}")
+    own = difference(run_reference(out, {"x0": x}), want)
+    assert report["rounds"][0]["channels"] == 8, report["rounds"][0]["channels"]
+    assert own < 0.02 < 0.1 < plain, f"relative difference {own:.3g}, {plain:.3g} without samples"
+
+
 def far_statistics(path, x):
     """How far the running means and variances of a model's first norm are from those of what it normalizes."""
     model = onnx.load(path)
@@ -401,7 +431,7 @@ def check_refusals(folder, burin, module):
         assert not os.path.exists(out), f"{flags}: a file was written"
 
 
-CHECKS = [check_recovery, check_choices, check_budget, check_useless, check_losses, check_refusals, check_statistics, check_sizes, check_masks, check_mask_recovery]
+CHECKS = [check_recovery, check_rebuilding, check_choices, check_budget, check_useless, check_losses, check_refusals, check_statistics, check_sizes, check_masks, check_mask_recovery]
 MASKED = (prune_nets.chain, prune_nets.grouped, prune_nets.flatten, prune_nets.channels_last, prune_nets.attention,
           prune_nets.transposed, prune_nets.shared_weights, prune_nets.einsum)
 

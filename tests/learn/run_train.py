@@ -352,6 +352,115 @@ def teacher():
     check("a teacher's outputs are followed", r.returncode == 0 and accuracy(WORK / "out.onnx", data)[0] > 0.85, r.stderr)
 
 
+# ---- mixed samples, and samples without labels ----
+MASK = (1 << 64) - 1
+
+
+def random_at(seed, stream, k):
+    """Number k of a stream (driver/train/random.h)."""
+    def mixed(v):
+        v = (v ^ v >> 30) * 0xBF58476D1CE4E5B9 & MASK
+        v = (v ^ v >> 27) * 0x94D049BB133111EB & MASK
+        return v ^ v >> 31
+    golden = 0x9E3779B97F4A7C15
+    s = mixed(mixed((seed + golden) & MASK) ^ (stream + 1) * golden & MASK)
+    return mixed(s + (k + 1) * golden & MASK)
+
+
+def shuffled(seed, stream, v):
+    v = list(v)
+    for k in range(len(v) - 1, 0, -1):
+        i = random_at(seed, stream, k) * (k + 1) >> 64
+        v[k], v[i] = v[i], v[k]
+    return v
+
+
+def draw(seed, call):
+    """The numbers of a call in (0, 1)."""
+    return iter((((random_at(seed, call ^ 1 << 63, k) >> 12) + 0.5) * 2.0 ** -52 for k in range(100)))
+
+
+def partners(seed, n, order):
+    return [order[random_at(seed, 3 << 56 | 1, k) * n >> 64] for k in range(n)]
+
+
+def sgd_step(x, w, b, y, other, share):
+    """Of softmax cross-entropy against both labels, with a rate of 1."""
+    z = x.reshape(len(x), -1) @ w.T + b
+    p = np.exp(z - z.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    p -= share * np.eye(len(b))[y] + (1 - share) * np.eye(len(b))[other]
+    return w - p.T @ x.reshape(len(x), -1) / len(x), b - p.mean(0)
+
+
+def linear(name, *shape):
+    F = TensorProto.FLOAT
+    n = int(np.prod(shape))
+    nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("Gemm", ["f", "w", "b"], ["y"], transB=1)]
+    return save(name, nodes, [("x", F, ["N", *shape])], [("y", F, ["N", 3])], [weights("w", 3, n), weights("b", 3)])
+
+
+def mixes():
+    """One step on mixed samples is what the formula says; then that mixing goes on where it stopped."""
+    n, seed, x = 12, 5, RNG.standard_normal((12, 2, 6, 5)).astype(np.float32)
+    y = RNG.integers(0, 3, n)
+    np.savez(WORK / "mix.npz", x=x, y=y)
+    model = linear("mix", 2, 6, 5)
+    first = parameters(model)
+    order = shuffled(seed, 1, shuffled(seed, 0, range(n)))
+    other = partners(seed, n, order)
+    args = [model, f"--data={WORK / 'mix.npz'}", "--validation=0", f"--batch={n}", f"--seed={seed}", "--epochs=1", "--optimizer=sgd,lr=1"]
+    share = next(draw(seed, 0))
+    want = sgd_step(share * x[order] + (1 - share) * x[other], first["w"], first["b"], y[order], y[other], share)
+    r = train(*args, "--augment=mixup")
+    got = parameters(WORK / "out.onnx") if r.returncode == 0 else first
+    check("mixup: a step is that of the mean, against both labels", np.allclose(got["w"], want[0], atol=1e-4) and np.allclose(got["b"], want[1], atol=1e-4), r.stderr)
+    draws = draw(seed, 0)
+    share, down, right = next(draws), next(draws), next(draws)
+    side = np.sqrt(1 - share) / 2
+    top, bottom, left, end = (int(np.floor(np.clip(v, 0, 1) * k)) for v, k in ((down - side, 6), (down + side, 6), (right - side, 5), (right + side, 5)))
+    pasted = x[order].copy()
+    pasted[:, :, top:bottom, left:end] = x[other][:, :, top:bottom, left:end]
+    want = sgd_step(pasted, first["w"], first["b"], y[order], y[other], 1 - (bottom - top) * (end - left) / 30)
+    r = train(*args, "--augment=cutmix")
+    got = parameters(WORK / "out.onnx") if r.returncode == 0 else first
+    check("cutmix: labels weigh what is seen of them", np.allclose(got["w"], want[0], atol=1e-4) and np.allclose(got["b"], want[1], atol=1e-4), r.stderr)
+    r = train(*args[:2], "--epochs=2", "--augment=mixup:0.3")
+    check("mixup:ALPHA", r.returncode == 0, r.stderr)
+    for text in ("mixup:0", "mixup:x", "cutmix:-1", "mixup:101"):
+        r = train(*args, f"--augment={text}")
+        check(f"--augment={text} is refused", r.returncode == 2 and "cutmix" in r.stderr, r.stderr)
+    r = train(mlp(), f"--data={samples()}", "--epochs=1", "--augment=cutmix")
+    check("cutmix: of what is no image an error", r.returncode == 1 and "no image" in r.stderr, r.stderr)
+
+
+def unlabelled():
+    """Labels that are all wrong, with one part in ten thousand of the loss: what is learned is the teacher's."""
+    model, data = mlp(), samples()
+    train(model, f"--data={data}", "--epochs=12", "--optimizer=adam,lr=0.02", out="teacher.onnx")
+    x, y = (np.load(data)[k] for k in "xy")
+    np.savez(WORK / "wrong.npz", x=x[:64], y=(y[:64] + 1) % 3)
+    np.savez(WORK / "more.npz", x=RNG.standard_normal((1000, 4)).astype(np.float32))
+    np.savez(WORK / "wide.npz", x=np.zeros((100, 5), np.float32))
+    args = [model, f"--data={WORK / 'wrong.npz'}", "--from-scratch", "--optimizer=adam,lr=0.01,schedule=cosine", "--validation=0"]
+    loss, teacher = "--train=softmax_cross_entropy,distill=0.5,temperature=2", f"--teacher={WORK / 'teacher.onnx'}"
+    r = train(*args, loss, teacher, "--epochs=20")
+    alone = accuracy(WORK / "out.onnx", data)[0]
+    more = [*args, loss, teacher, f"--unlabelled={WORK / 'more.npz'}", "--augment=mixup"]
+    r = train(*more, "--epochs=20", out="more.onnx")
+    right = accuracy(WORK / "more.onnx", data)[0] if r.returncode == 0 else 0
+    check("--unlabelled: the teacher's outputs are followed where there are no labels", right > max(alone + 0.05, 0.85), f"{alone} {right} {r.stderr}")
+    more[2:4] = ["--optimizer=adam,lr=0.01"]
+    train(*more, "--epochs=3", out="whole.onnx")
+    train(*more, "--epochs=1", f"--checkpoint={WORK / 'more.state'}", out="part.onnx")
+    r = train(*more, "--epochs=3", f"--resume={WORK / 'more.state'}", out="on.onnx")
+    check("--unlabelled: a run goes on to the same bits", r.returncode == 0 and same(WORK / "whole.onnx", WORK / "on.onnx"), r.stderr)
+    r = train(*args, f"--unlabelled={WORK / 'more.npz'}", "--epochs=1")
+    check("--unlabelled: needs a teacher", r.returncode == 2 and "distill" in r.stderr, r.stderr)
+    r = train(*args, loss, teacher, f"--unlabelled={WORK / 'wide.npz'}", "--epochs=1")
+    check("--unlabelled: of another size", r.returncode == 1 and "wide.npz" in r.stderr, r.stderr)
+
+
 # ---- images ----
 def convolutions():
     """A small net with batch norms on pictures of bars, as bytes with the channels last."""
@@ -437,7 +546,7 @@ def digits():
     check("digits: a trained model of others learns anew", t and float(t[-1]["validation_loss"]) < float(t[0]["validation_loss"]), r.stderr or t)
 
 
-for test in (learns, losses, resumes, halves, damaged, interrupted, full_disk, faults, not_a_number, early, parts, teacher, convolutions, sequences, digits):
+for test in (learns, losses, resumes, halves, damaged, interrupted, full_disk, faults, not_a_number, early, parts, teacher, mixes, unlabelled, convolutions, sequences, digits):
     if len(sys.argv) < 2 or test.__name__ in sys.argv[1:]:
         test()
 run("rm", "-rf", WORK)
