@@ -200,11 +200,14 @@ static bool recover(Pruner *z, Round *round, const char **path) {
   if (!program_memory(z->s->arena, &fd, &out)) return false;
   recovery_defaults(z, &own);
   own.metric = z->by_loss ? "loss" : "accuracy";
+  if (!z->asked->validation || z->held > 0 || strstr(z->asked->validation, ".npz"))
+    own.validation = NULL;        /* what is measured with tells no epoch */
   own.report = own.output = NULL; /* they are of pruning */
   own.quiet = own.freeze = true;
   const TrainJob job = {.model = *path,
                         .out = out,
                         .teacher = z->original,
+                        .held = z->held,
                         .stepped = pruner_masks(z) ? pruner_hold_zeros : NULL,
                         .user = round};
   progress_show(z->s, "training", 0, 0);

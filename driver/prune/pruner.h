@@ -77,6 +77,7 @@ typedef struct Pruner {
   int lanes; /* floats of a vector */
   DataInput *inputs;
   int n_inputs, n_outputs;
+  double held;            /* part of --data that is kept to measure */
   bool made_up, labelled; /* the samples are random; have a class each */
   const char *loss;       /* of --train; NULL: no labels */
   int loss_output;        /* of which it is, by position */

@@ -109,6 +109,7 @@ static bool split_samples(Pruner *z, const BurinModel *m, int64_t classes, doubl
     return false;
   int64_t *rows = ARENA_ARRAY(z->s->arena, int64_t, d->samples + 1);
   const int64_t kept = data_split(seed, part, d->samples, rows);
+  z->held = part;
   take_rows(z, d, rows + kept, d->samples - kept, &z->tune);
   if (kept) take_rows(z, d, rows, kept, &z->test);
   if (!kept && !others) z->test = z->tune;

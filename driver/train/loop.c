@@ -112,10 +112,18 @@ static void keep_good(Trainer *t) {
   t->good_at = t->at;
 }
 
+static double best_loss(const Position *p) {
+  for (int k = 0; k < p->history.n; k++)
+    if (p->history.data[k].epoch == p->best_epoch) return p->history.data[k].loss;
+  return INFINITY;
+}
+
+/* Of equal accuracies, which few samples give, the less loss. */
 static void keep_best(Trainer *t, const Epoch *e) {
   const double value = t->by_metric ? -e->metric : t->n_validation ? e->loss : e->train_loss;
   t->at.stale++;
-  if (!(value < t->at.best)) return;
+  const bool equal = t->by_metric && value == t->at.best && e->loss < best_loss(&t->at);
+  if (!(value < t->at.best) && !equal) return;
   memcpy(t->best, t->state, (size_t)t->state_bytes);
   t->at.best = value;
   t->at.best_epoch = e->epoch;

@@ -8,10 +8,11 @@
 /* Which samples are kept to measure is drawn once, by the seed. */
 static void split_rows(Trainer *t, int64_t n) {
   int64_t *all = ARENA_ARRAY(t->s->arena, int64_t, n + 1);
-  t->n_validation = data_split(t->seed, t->split, n, all);
-  t->n_train = n - t->n_validation;
-  t->validation_rows = all;
-  t->train_rows = all + t->n_validation;
+  const int64_t held = data_split(t->seed, t->job->held, n, all);
+  t->n_validation = (int64_t)floor(t->split * (double)(n - held));
+  t->n_train = n - held - t->n_validation;
+  t->validation_rows = all + held;
+  t->train_rows = all + held + t->n_validation;
   t->validation = &t->data;
 }
 

@@ -7,6 +7,7 @@ typedef struct TrainJob {
   const char *model;   /* ONNX file */
   const char *out;     /* ONNX file of the trained model; NULL: none is written */
   const char *teacher; /* ONNX file of the original, whose outputs the loss may ask for; or NULL */
+  double held;         /* part of the samples that the run does not see, as data_split draws it */
   /* Called behind each step that was applied, with the state as it then is: to hold what shall stay
    * zero. NULL: nothing */
   void (*stepped)(void *user, const BurinModel *step, void *state);
