@@ -1,6 +1,7 @@
 /* The loss that pruning follows, which is what `burin train` would train with: for importance, and to
  * measure where labels are no single classes. */
 #include <math.h>
+#include <string.h>
 #include "driver/prune/pruner.h"
 #include "passes/train/train.h"
 
@@ -16,9 +17,47 @@ void pruner_choose_loss(Pruner *z, DType labels) {
 }
 
 const char *pruner_recovery_loss(const Pruner *z) {
-  if (z->asked->train) return z->asked->train;
-  return arena_printf(z->s->arena, "%s,distill=0.5%s", z->loss,
-                      loss_is(z->loss, "softmax_cross_entropy") ? ",temperature=3" : "");
+  const char *loss =
+      z->asked->train ? z->asked->train : arena_printf(z->s->arena, "%s,distill=0.9", z->loss);
+  if (!loss_is(loss, "softmax_cross_entropy") || !strstr(loss, ",distill=") ||
+      strstr(loss, ",temperature="))
+    return loss;
+  return arena_printf(z->s->arena, "%s,temperature=%.3g", loss, z->temperature);
+}
+
+/* ---- how far apart the original's scores lie ---- */
+/* Logarithms of what are probabilities. */
+static double spread(const Tensor *t) {
+  static const double least = 1e-37;
+  double sum = 0, squares = 0, all = 0;
+  bool parts = true;
+  for (int64_t k = 0; k < t->count; k++) {
+    all += tensor_element(t, k);
+    parts &= tensor_element(t, k) >= 0;
+  }
+  const double rows = round(all);
+  parts &= rows >= 1 && fabs(all - rows) < 1e-3 * rows && t->count % (int64_t)fmax(rows, 1) == 0;
+  for (int64_t k = 0; k < t->count; k++) {
+    const double v = parts ? log(fmax(tensor_element(t, k), least)) : tensor_element(t, k);
+    sum += v;
+    squares += v * v;
+  }
+  const double n = fmax((double)t->count, 1);
+  return sqrt(fmax(squares / n - sum / n * (sum / n), 0));
+}
+
+bool pruner_find_temperature(Pruner *z, Runner *original) {
+  enum { MOST = 256 };
+  static const double wanted = 1.5; /* of what the softmax is of */
+  const int n = z->tune.n < MOST ? z->tune.n : MOST;
+  double sum = 0;
+  z->temperature = 1;
+  for (int k = 0; k < n; k++) {
+    if (!runner_run(original, z->tune.in[k], z->n_inputs, NULL, 0)) return false;
+    sum += spread(&original->outputs[z->loss_output]) / n;
+  }
+  if (isfinite(sum)) z->temperature = fmax(sum / wanted, 1);
+  return true;
 }
 
 /* ---- measured ---- */

@@ -38,6 +38,7 @@ bool pruner_take_reference(Pruner *z) {
   for (int k = 0; k < z->test.n && ok; k++)
     ok = runner_run(&r, z->test.in[k], z->n_inputs, NULL, 0) &&
          take_outputs(z, &r, &z->reference[k]);
+  ok = ok && pruner_find_temperature(z, &r);
   runner_close(&r);
   return ok;
 }

@@ -177,7 +177,7 @@ static int cut_body(Session *s, void *user) {
                                                                   : failed(s);
 }
 
-/* Half of the loss is what the original says; the rate rises, then falls to nothing. */
+/* Most of the loss is what the original says; the rate rises, then falls to nothing. */
 static void recovery_defaults(const Pruner *z, Options *o) {
   enum { BATCH = 32, WARM_UP = 10 };
   int64_t batch = BATCH;

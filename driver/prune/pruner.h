@@ -80,6 +80,7 @@ typedef struct Pruner {
   double held;            /* part of --data that is kept to measure */
   bool made_up, labelled; /* the samples are random; have a class each */
   const char *loss;       /* of --train; NULL: no labels */
+  double temperature;     /* of recovery */
   int loss_output;        /* of which it is, by position */
   bool classes;           /* labels are numbers of classes */
   bool by_loss;           /* the loss is what is measured: labels are something else than a class */
@@ -104,6 +105,8 @@ bool pruner_read_samples(Pruner *z, const Model *m);
 /* ---- loss.c ---- */
 void pruner_choose_loss(Pruner *z, DType labels);
 const char *pruner_recovery_loss(const Pruner *z);
+/* That of the recovery, where none is given: what brings the original's scores to a usual spread. */
+bool pruner_find_temperature(Pruner *z, Runner *original);
 /* An edit of a model, whose labels become its last input. NULL: reported */
 Value *pruner_add_loss(Pruner *z, Session *s);
 /* NaN where it is not what is measured. False: reported, or z->status says. */

@@ -335,7 +335,7 @@ static Value *taught(Loss *l, const Row *row) {
 static Value *distilled(Loss *l, const Row *row, Value *loss) {
   double alpha;
   if (!spec_number(l->s, "distill", 0, 0, 1, &alpha) ||
-      !spec_number(l->s, "temperature", 1, 1e-3, 1e3, &l->temperature))
+      !spec_number(l->s, "temperature", 1, 1e-3, 1e6, &l->temperature))
     return NULL;
   if (!spec_text(l->s, "distill"))
     return spec_text(l->s, "temperature") ? (spec_error(l->s, "temperature is of distill"), NULL)
