@@ -285,15 +285,22 @@ static Stmt *multiply_chained(Contract *c, const Panel *pn, int local, const Spo
   return stmt_for(a, FOR_SERIAL, outer, body.first);
 }
 
-/* A single row of few vectors waits for its own additions: neighbouring steps of k add to sums of
- * their own. Where it costs little, the last panel has as many as those in front, so that equal
- * columns have equal sums: where they are equal numbers far from 0, softmax tells. */
-static int ways_of(const Contract *c, const Panel *pn, int rows) {
-  int64_t k, n;
-  if (rows != 1 || c->n_k != 1 || c->n_loops != 1 || !expr_is_const(c->k_extent[0], &k)) return 1;
+/* Vectors that decide how sums of floats are added up: in tiles of one row those of whole panels
+ * for the last one, too, where that costs little. So equal columns have equal sums; where these are
+ * far from 0, a softmax tells. */
+static int deciding_vectors(const Contract *c, const Panel *pn) {
   const int64_t width = (int64_t)c->tile.vectors * c->lanes;
+  int64_t n;
   const bool few = expr_is_const(c->n, &n) && n < FEW_PANELS * width;
-  const int vectors = few ? pn->vectors : c->tile.vectors;
+  return few || c->tile.rows > 1 || !dtype_is_float(c->types->acc) ? pn->vectors : c->tile.vectors;
+}
+
+/* A single row of few vectors waits for its own additions: neighbouring steps of k add to sums of
+ * their own. */
+static int ways_of(const Contract *c, const Panel *pn, int rows) {
+  int64_t k;
+  if (rows != 1 || c->n_k != 1 || c->n_loops != 1 || !expr_is_const(c->k_extent[0], &k)) return 1;
+  const int vectors = deciding_vectors(c, pn);
   const int ways = vectors == 1 ? 8 : vectors == 2 ? 4 : vectors <= 4 ? 2 : 1;
   return c->l->c->target->vector_regs >= 32 || ways <= 4
              ? (k % ways == 0 && k >= 4 * ways ? ways : 1)
