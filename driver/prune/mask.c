@@ -37,9 +37,10 @@ static int failed(const Pruner *z, const Session *s) {
   return diag_errors(s->diag) ? diag_exit_status(s->diag) : z->status ? z->status : EXIT_USAGE;
 }
 
-static bool find_weights(Session *s, const char *file, PruneRelation **r, PruneWeights *out) {
+static bool find_weights(const Pruner *z, Session *s, const char *file, PruneRelation **r,
+                         PruneWeights *out) {
   if (!session_target(s) || !session_load(s, file) || !(*r = pruner_relate(s))) return false;
-  prune_find_weights(*r, pruner_macs(*r), out);
+  prune_find_weights(*r, pruner_macs(z, *r), out);
   return true;
 }
 
@@ -69,7 +70,7 @@ static int read_body(Session *s, void *user) {
   const Reading *p = user;
   PruneRelation *r;
   PruneWeights l = {0};
-  if (!find_weights(s, p->file, &r, &l)) return failed(p->z, s);
+  if (!find_weights(p->z, s, p->file, &r, &l)) return failed(p->z, s);
   for (int k = 0; k < l.n; k++) vec_push(p->z->s->arena, p->out, zeros_of(p->z, r, &l.data[k]));
   return EXIT_OK;
 }
@@ -106,7 +107,7 @@ static int mask_body(Session *s, void *user) {
   Pruner *z = p->z;
   PruneRelation *r;
   PruneWeights l = {0};
-  if (!find_weights(s, z->file, &r, &l) || !pruner_score_weights(z, r, &l)) return failed(z, s);
+  if (!find_weights(z, s, z->file, &r, &l) || !pruner_score_weights(z, r, &l)) return failed(z, s);
   if (z->of)
     prune_mark_pattern(&l, z->keep, z->of);
   else

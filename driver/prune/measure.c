@@ -34,6 +34,7 @@ bool pruner_take_reference(Pruner *z) {
   Runner r;
   bool ok = true;
   if (!pruner_open(z, z->original, "compiling the original", NULL, NULL, &r)) return false;
+  if (z->made_up) ok = pruner_fit_random(z, z->s->model, &r);
   z->reference = ARENA_ARRAY(z->s->arena, Tensor *, z->test.n + 1);
   for (int k = 0; k < z->test.n && ok; k++)
     ok = runner_run(&r, z->test.in[k], z->n_inputs, NULL, 0) &&
@@ -77,20 +78,28 @@ bool pruner_measure(Pruner *z, const char *file, Figures *out) {
 }
 
 /* ---- work ---- */
-static Scalar one(void *user, int id) {
-  (void)user;
-  (void)id;
-  return (Scalar){.i = 1};
+static Scalar known_size(void *user, int id) { return (Scalar){.i = ((const int64_t *)user)[id]}; }
+
+/* By symbol: as in the first sample, but 1 of what comes first, as a rule samples, and what is not known. */
+static int64_t *sample_sizes(const Pruner *z, const Model *m) {
+  const int n = expr_symbol_count(m->pool);
+  int64_t *sizes = ARENA_ARRAY(m->arena, int64_t, n + 1);
+  for (int k = 0; k < n; k++) sizes[k] = 1;
+  for (int i = 0; z->test.n && i < z->n_inputs; i++)
+    for (int d = 1; d < z->test.in[0][i].rank; d++) {
+      const Expr *e = m->main->inputs.data[i]->dims[d];
+      if (e->op == EX_SYM) sizes[e->id] = z->test.in[0][i].dims[d];
+    }
+  return sizes;
 }
 
-/* With unknown sizes as 1. */
-double *pruner_macs(const PruneRelation *r) {
+double *pruner_macs(const Pruner *z, const PruneRelation *r) {
   const Graph *g = r->m->main;
   double *work = ARENA_ARRAY(r->a, double, g->nodes.n + 1);
-  EvalEnv env = {.sym = one};
+  EvalEnv env = {.sym = known_size, .user = sample_sizes(z, r->m)};
   for (int i = 0; i < g->nodes.n; i++) {
     const Expr *e = node_work(r->m, g->nodes.data[i]);
-    work[i] = e && !(e->flags & ~EXF_SYM) ? (double)expr_eval(r->m->pool, e, &env).i : 0;
+    work[i] = e && !(e->flags & ~EXF_SYM) ? fmax((double)expr_eval(r->m->pool, e, &env).i, 0) : 0;
   }
   return work;
 }
@@ -127,7 +136,7 @@ static void share_time(const char *names, double us, const double *macs, int n_n
 
 double *pruner_times(Pruner *z, const PruneRelation *r) {
   const int n = r->m->main->nodes.n;
-  const double *macs = pruner_macs(r);
+  const double *macs = pruner_macs(z, r);
   double *us = ARENA_ARRAY(r->a, double, n + 1);
   Runner run;
   if (!pruner_open(z, z->file, "compiling for times", number_nodes, NULL, &run)) return NULL;
@@ -153,7 +162,7 @@ static bool observe(Session *s, void *user) {
   PruneWeights weights = {0};
   if (!r) return false;
   if (p->elements) {
-    prune_find_weights(r, pruner_macs(r), &weights);
+    prune_find_weights(r, pruner_macs(p->z, r), &weights);
     prune_observe_elements(r, &weights);
   }
   Value *loss = pruner_add_loss(p->z, s);

@@ -72,8 +72,8 @@ PruneRelation *pruner_relate(Session *s) {
   return r;
 }
 
-static void count_figures(const PruneRelation *r, Figures *f) {
-  const double *work = pruner_macs(r);
+static void count_figures(const Pruner *z, const PruneRelation *r, Figures *f) {
+  const double *work = pruner_macs(z, r);
   f->parameters = f->macs = 0;
   for (int i = 0; i < r->m->main->nodes.n; i++) f->macs += work[i];
   for (int s = 0; s < r->slots.n; s++) {
@@ -139,7 +139,7 @@ static bool choose(Pruner *z, PruneRelation *r, Cutting *p) {
   double *cost = ARENA_ARRAY(r->a, double, r->groups.n + 1);
   PruneLimit *limits = ARENA_ARRAY(r->a, PruneLimit, r->groups.n + 1);
   const int64_t now = z->channels;
-  const double *work = z->objective == OBJECTIVE_LATENCY ? pruner_times(z, r) : pruner_macs(r);
+  const double *work = z->objective == OBJECTIVE_LATENCY ? pruner_times(z, r) : pruner_macs(z, r);
   if (!work) return false;
   if (z->objective == OBJECTIVE_PARAMS)
     prune_cost_weights(r, cost);
@@ -170,7 +170,7 @@ static int cut_body(Session *s, void *user) {
   if (!prune_cut(r)) return failed(s);
   PruneRelation *after = pruner_relate(s);
   if (!after) return failed(s);
-  count_figures(after, &p->figures);
+  count_figures(z, after, &p->figures);
   if (!session_write_onnx(s, p->out) || !session_commit(s)) return failed(s);
   return pruner_check(z, r, &fits, p->out, &p->round->difference) ? EXIT_OK
          : z->status                                              ? z->status
@@ -282,11 +282,11 @@ static bool prepare(Pruner *z) {
   if (!r) return false;
   z->lanes = s->target->vector_bits / 32;
   if (!pruner_masks(z)) pruner_note_layers(z, r);
-  count_figures(r, &z->before);
   for (int k = 0; k < r->groups.n; k++) z->channels += r->groups.data[k].units.n;
+  if (!pruner_read_samples(z, s->model) || !pruner_take_reference(z)) return false;
+  count_figures(z, r, &z->before);
   z->before.channels = z->channels;
-  return pruner_read_samples(z, s->model) && pruner_take_reference(z) &&
-         pruner_measure(z, z->file, &z->before);
+  return pruner_measure(z, z->file, &z->before);
 }
 
 static bool anything_to_do(Pruner *z) {

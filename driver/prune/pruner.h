@@ -100,7 +100,13 @@ PruneRelation *pruner_relate(Session *s);
 
 /* ---- samples.c ---- */
 /* Those that the options name; random ones where they name none. False: reported, or z->status says. */
-bool pruner_read_samples(Pruner *z, const Model *m);
+bool pruner_read_samples(Pruner *z, Model *m);
+/* Random samples of other sizes, until m runs on them; at last those that were tried first. */
+bool pruner_fit_random(Pruner *z, Model *m, Runner *r);
+
+/* ---- sizes.c ---- */
+/* Sizes of random samples of m; false: there are no further attempts. */
+bool pruner_try_sizes(Pruner *z, Model *m, int attempt);
 
 /* ---- loss.c ---- */
 void pruner_choose_loss(Pruner *z, DType labels);
@@ -122,7 +128,7 @@ bool pruner_open(Pruner *z, const char *file, const char *what, GraphEdit edit, 
 /* Accuracy, or what is lost against the original, and times. */
 bool pruner_measure(Pruner *z, const char *file, Figures *out);
 bool pruner_take_reference(Pruner *z);
-double *pruner_macs(const PruneRelation *r);             /* by node: multiply-adds */
+double *pruner_macs(const Pruner *z, const PruneRelation *r); /* by node: multiply-adds */
 double *pruner_times(Pruner *z, const PruneRelation *r); /* by node, measured. NULL: as above */
 /* Importance of r's units, of the model z->file. */
 bool pruner_score(Pruner *z, PruneRelation *r);

@@ -11,31 +11,6 @@ static uint64_t next_random(uint64_t *state) { /* xorshift64* (Vigna, 2016) */
   return *state * 0x2545f4914f6cdd1d;
 }
 
-/* Of a symbol that was met: the same wherever it stands. */
-static int64_t made_size(const Expr *e, int64_t *by_symbol, int64_t wanted) {
-  int64_t n;
-  if (expr_is_const(e, &n)) return n;
-  if (e->op != EX_SYM) return wanted;
-  if (!by_symbol[e->id]) by_symbol[e->id] = wanted;
-  return by_symbol[e->id];
-}
-
-/* Two samples where their number is open; elsewhere a size that windows, and most that must divide it,
- * fit into. */
-static void make_sizes(Pruner *z, const Model *m) {
-  enum { BATCH = 2, OTHER = 224 };
-  int64_t *by_symbol = ARENA_ARRAY(z->s->arena, int64_t, expr_symbol_count(m->pool) + 1);
-  for (int vectors = 0; vectors < 2; vectors++) /* these last: they have no size of their own */
-    for (int i = 0; i < z->n_inputs; i++) {
-      const Value *v = m->main->inputs.data[i];
-      int64_t *dims = ARENA_ARRAY(z->s->arena, int64_t, v->rank + 1);
-      if ((v->rank == 1) != vectors) continue;
-      for (int d = 0; d < v->rank; d++)
-        dims[d] = made_size(v->dims[d], by_symbol, d == 0 && v->rank > 1 ? BATCH : OTHER);
-      z->inputs[i].dims = dims;
-    }
-}
-
 /* Floats in [-1, 1), zeros in integers. */
 static void make_sample(Pruner *z) {
   uint64_t state = 1 + 0x9e3779b97f4a7c15u * (uint64_t)(z->test.n + 1);
@@ -52,12 +27,29 @@ static void make_sample(Pruner *z) {
   z->test.in[z->test.n++] = t;
 }
 
-static bool random_samples(Pruner *z, const Model *m) {
+static bool make_samples(Pruner *z, Model *m, int attempt) {
   enum { COUNT = 3 };
-  make_sizes(z, m);
-  z->test.in = ARENA_ARRAY(z->s->arena, Tensor *, COUNT);
+  if (!pruner_try_sizes(z, m, attempt)) return false;
+  z->test = (Samples){.in = ARENA_ARRAY(z->s->arena, Tensor *, COUNT)};
   for (int k = 0; k < COUNT; k++) make_sample(z);
   return z->made_up = true;
+}
+
+/* Nothing is said where it does not. */
+static bool runs(Pruner *z, Runner *r) {
+  Session quiet = *z->s;
+  quiet.diag = diag_new(z->s->arena);
+  r->s = &quiet;
+  const bool ok = runner_run(r, z->test.in[0], z->n_inputs, NULL, 0);
+  r->s = z->s;
+  return ok;
+}
+
+bool pruner_fit_random(Pruner *z, Model *m, Runner *r) {
+  int attempt = 0;
+  while (!runs(z, r))
+    if (!make_samples(z, m, ++attempt)) return make_samples(z, m, 0);
+  return true;
 }
 
 /* ---- without labels ---- */
@@ -147,7 +139,7 @@ static bool labelled_samples(Pruner *z, const Model *m) {
   return ok;
 }
 
-bool pruner_read_samples(Pruner *z, const Model *m) {
+bool pruner_read_samples(Pruner *z, Model *m) {
   const Graph *g = m->main;
   z->n_inputs = g->inputs.n;
   z->n_outputs = g->outputs.n;
@@ -163,5 +155,5 @@ bool pruner_read_samples(Pruner *z, const Model *m) {
     z->inputs[k] = (DataInput){v->name, v->dtype, v->rank, dims};
   }
   if (z->s->o->labels) return labelled_samples(z, m);
-  return z->s->o->data ? plain_samples(z) : random_samples(z, m);
+  return z->s->o->data ? plain_samples(z) : make_samples(z, m, 0);
 }

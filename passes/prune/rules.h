@@ -25,6 +25,8 @@ bool cut_reshape(const PruneCut *c, Node *n, int node);
 void relate_shape(PruneRelation *r, int node);
 void relate_expand(PruneRelation *r, int node);
 bool cut_expand(const PruneCut *c, Node *n, int node);
+void relate_filled(PruneRelation *r, int node);
+bool cut_filled(const PruneCut *c, Node *n, int node);
 bool cut_resize(const PruneCut *c, Node *n, int node);
 /* Which of several dimensions a merged one follows. */
 void prune_resolve_merges(PruneRelation *r);

@@ -18,9 +18,38 @@ void relate_expand(PruneRelation *r, int node) {
     const bool repeated = d < more || expr_is_i64(n->in[0]->dims[d - more], 1);
     if (!repeated)
       prune_tie_dims(r, node, x, d - more, y, d);
-    else if (node_in(n, 1)->cdata || r->inside)
+    else
       prune_see(r, node, y, d); /* as many copies as are needed */
   }
+}
+
+/* Sizes that are computed: the positive ones of `sizes` take their places in what computes them. */
+static bool patch_sizes(const PruneCut *c, Node *n, int input, int64_t count,
+                        const int64_t *sizes) {
+  Model *m = c->r->m;
+  Build b = {.m = m, .g = m->main, .before = n, .loc = n->loc, .ok = true};
+  bool *known = ARENA_ARRAY(m->arena, bool, count + 1);
+  for (int64_t d = 0; d < count; d++) known[d] = sizes[d] > 0;
+  Value *in[] = {value_const(m, const_new(m, NULL, DT_BOOL, 1, &count, known)),
+                 build_i64s(&b, (int)count, sizes), n->in[input]};
+  n->in[input] = build_op(&b, "Where", 3, in, 0, NULL);
+  return b.ok;
+}
+
+/* Where a vector of sizes is computed. */
+static bool cut_computed(const PruneCut *c, Node *n, int input, int y) {
+  const Value *v = n->in[input];
+  int64_t count, sizes[MAX_RANK] = {0};
+  const int rank = c->r->slots.data[y].value->rank;
+  bool changed = false;
+  if (v->cdata || !expr_is_const(v->dims[0], &count) || count > rank) return true;
+  for (int k = 0; k < count; k++) {
+    const int d = rank - (int)count + k;
+    if (!prune_changes(c, y, d)) continue;
+    sizes[k] = prune_count(c, y, d, 0, prune_size(c->r, y, d));
+    changed = true;
+  }
+  return !changed || patch_sizes(c, n, input, count, sizes);
 }
 
 /* Elements of a constant vector of sizes, where they are those of the result's dimensions. */
@@ -39,7 +68,19 @@ static void cut_sizes(const PruneCut *c, Node *n, int node, int input, int y) {
 }
 
 bool cut_expand(const PruneCut *c, Node *n, int node) {
-  return cut_sizes(c, n, node, 1, prune_result_slot(c->r, node, 0)), true;
+  const int y = prune_result_slot(c->r, node, 0);
+  cut_sizes(c, n, node, 1, y);
+  return cut_computed(c, n, 1, y);
+}
+
+/* All elements are equal. */
+void relate_filled(PruneRelation *r, int node) {
+  const int y = prune_result_slot(r, node, 0);
+  for (int d = 0; d < r->nodes[node]->out[0]->rank; d++) prune_see(r, node, y, d);
+}
+
+bool cut_filled(const PruneCut *c, Node *n, int node) {
+  return cut_computed(c, n, 0, prune_result_slot(c->r, node, 0));
 }
 
 bool cut_resize(const PruneCut *c, Node *n, int node) {
@@ -109,19 +150,6 @@ void relate_view(PruneRelation *r, int node) {
   }
 }
 
-/* Some sizes are only known when the model runs: the others take their places in what computes them. */
-static bool patch_shape(const PruneCut *c, Node *n, const int64_t *shape) {
-  Model *m = c->r->m;
-  const int64_t rank = n->out[0]->rank;
-  Build b = {.m = m, .g = m->main, .before = n, .loc = n->loc, .ok = true};
-  bool *known = ARENA_ARRAY(m->arena, bool, rank + 1);
-  for (int64_t d = 0; d < rank; d++) known[d] = shape[d] > 0;
-  Value *in[] = {value_const(m, const_new(m, NULL, DT_BOOL, 1, &rank, known)),
-                 build_i64s(&b, (int)rank, shape), n->in[1]};
-  n->in[1] = build_op(&b, "Where", 3, in, 0, NULL);
-  return b.ok;
-}
-
 /* The new shape: sizes, 0 where one is the input's, and -1 for one that is not known. */
 bool cut_reshape(const PruneCut *c, Node *n, int node) {
   const Value *x = n->in[0], *y = n->out[0];
@@ -142,7 +170,7 @@ bool cut_reshape(const PruneCut *c, Node *n, int node) {
                                          : size;
     open += shape[d] == -1;
   }
-  if (open > 1) return patch_shape(c, n, shape);
+  if (open > 1) return patch_sizes(c, n, 1, y->rank, shape);
   for (int k = 0; k < n->n_attrs; k++)
     if (strcmp(n->attrs[k].name, "allowzero") == 0) n->attrs[k] = n->attrs[--n->n_attrs];
   rule_set_ints(n, 1, y->rank, shape);
