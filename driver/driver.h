@@ -38,7 +38,7 @@ typedef struct Options {
       *calibration, *metric, *max_drop, *max_arena, *recompute;
   const char *data, *validation, *epochs, *batch, *patience, *resume, *checkpoint, *curve, *log,
       *augment, *teacher, *state, *unlabelled;
-  const char *channels, *rounds, *importance, *objective, *sparsity, *nm;
+  const char *channels, *rounds, *importance, *objective, *sparsity, *nm, *only, *scope;
   List in_place, dims, bounds, shapes, consts, disabled, inputs, outputs, expects, gradients;
   bool print_plan, time_passes, no_winograd, freeze, progress, quiet, help, version, list_targets,
       list_ops, list_passes, json, interpret, profile, check_memory, info, keep, from_scratch;

@@ -32,15 +32,18 @@ static bool read_real(const char *option, const char *text, double lo, double hi
 
 static bool read_options(Pruner *z) {
   static const char *const importances[] = {"gradient", "magnitude", "fisher"},
-                           *const objectives[] = {"latency", "macs", "params"};
+                           *const objectives[] = {"latency", "macs", "params"},
+                           *const scopes[] = {"model", "layer"};
   const Options *o = z->s->o;
   int importance = o->labels ? IMPORTANCE_GRADIENT : IMPORTANCE_MAGNITUDE,
       objective = o->sparsity ? OBJECTIVE_PARAMS : OBJECTIVE_MACS;
+  int scope = 0;
   z->share = 0.5;
   z->max_drop = INFINITY;
   z->rounds = 5;
   if (!pick("--importance", o->importance, importances, 3, &importance) ||
       !pick("--objective", o->objective, objectives, 3, &objective) ||
+      !pick("--scope", o->scope, scopes, 2, &scope) ||
       !read_real("--channels", o->channels, 0.01, 1, &z->share) ||
       !read_real("--max-drop", o->max_drop, 0, 1e9, &z->max_drop) ||
       (o->rounds && !args_number("--rounds", o->rounds, 1, 1000, &z->rounds)) ||
@@ -49,6 +52,7 @@ static bool read_options(Pruner *z) {
     return false;
   z->importance = (Importance)importance;
   z->objective = (Objective)objective;
+  z->by_layer = scope == 1;
   if (o->labels && !o->data) return usage_error("--labels is an array of --data=DATA"), false;
   if (z->importance != IMPORTANCE_MAGNITUDE && !o->labels)
     return usage_error("--importance=%s follows a loss: it needs --data=DATA.npz --labels=NAME",
@@ -69,6 +73,7 @@ PruneRelation *pruner_relate(Session *s) {
   if (!ok) return NULL;
   PruneRelation *r = prune_relate(s->model, s->arena);
   prune_find_groups(r);
+  if (s->o->only) prune_only(r, s->o->only);
   return r;
 }
 
@@ -119,18 +124,24 @@ static void update_layers(Pruner *z, const Round *round) {
   }
 }
 
-/* In every group a part of what is wanted on the whole stays; blocks of as many channels as a vector
- * has, of fewer where that would be too coarse. */
-static PruneLimit limit_of(const Pruner *z, const PruneRelation *r, int group) {
+/* Blocks of as many channels as a vector has, of fewer where that would be too coarse. */
+static int64_t grain_of(const Pruner *z, const PruneGroup *g, int64_t all) {
   enum { FEWEST_BLOCKS = 4 };
+  int64_t grain = 1;
+  while (grain * 2 * g->width <= z->lanes && grain * 2 * FEWEST_BLOCKS <= all) grain *= 2;
+  return grain;
+}
+
+/* In every group a part of what is wanted on the whole stays; or just what is wanted. */
+static PruneLimit limit_of(const Pruner *z, const PruneRelation *r, int group, double share) {
   static const double floor_part = 0.6;
   const PruneGroup *g = &r->groups.data[group];
   const LayerCut *l = layer_of(z, r, group);
   if (!l) return (PruneLimit){.least = g->units.n, .grain = 1}; /* it could not be cut before */
-  const int64_t all = l->before;
-  PruneLimit limit = {.least = (int64_t)ceil(floor_part * z->share * (double)all), .grain = 1};
-  while (limit.grain * 2 * g->width <= z->lanes && limit.grain * 2 * FEWEST_BLOCKS <= all)
-    limit.grain *= 2;
+  PruneLimit limit = {.grain = grain_of(z, g, l->before)};
+  const double all = (double)l->before;
+  limit.least = z->by_layer ? llround(share * all / (double)limit.grain) * limit.grain
+                            : (int64_t)ceil(floor_part * z->share * all);
   if (limit.least < 1) limit.least = 1;
   return limit;
 }
@@ -145,10 +156,8 @@ static bool choose(Pruner *z, PruneRelation *r, Cutting *p) {
     prune_cost_weights(r, cost);
   else
     prune_costs(r, work, cost);
-  for (int k = 0; k < r->groups.n; k++) {
-    limits[k] = limit_of(z, r, k);
-  }
-  const int64_t stay = (int64_t)llround(p->share * (double)z->before.channels);
+  for (int k = 0; k < r->groups.n; k++) limits[k] = limit_of(z, r, k, p->share);
+  const int64_t stay = z->by_layer ? 0 : llround(p->share * (double)z->before.channels);
   p->gone = now > stay ? prune_choose(r, cost, limits, now - stay) : 0;
   return true;
 }
@@ -272,6 +281,17 @@ static bool copy_result(Pruner *z) {
   return f && outputs_write(z->s->outputs, f, bytes, n);
 }
 
+/* Each word of --only is of some layer. */
+static bool check_only(const Pruner *z, PruneRelation *r) {
+  const char *only = z->s->o->only;
+  if (!only) return true;
+  PruneRelation *all = prune_relate(r->m, r->a);
+  prune_find_groups(all);
+  const char *none = prune_only(all, only);
+  if (none) usage_error("--only: '%s' is no layer that channels can be removed of", none);
+  return !none;
+}
+
 static bool prepare(Pruner *z) {
   Session *s = z->s;
   if (!session_target(s) || !session_load(s, z->original) || !session_has_data(s)) return false;
@@ -279,7 +299,7 @@ static bool prepare(Pruner *z) {
     return usage_error("pruning needs a graph, and %s is the text of a program", z->original),
            false;
   PruneRelation *r = pruner_relate(s);
-  if (!r) return false;
+  if (!r || !check_only(z, r)) return false;
   z->lanes = s->target->vector_bits / 32;
   if (!pruner_masks(z)) pruner_note_layers(z, r);
   for (int k = 0; k < r->groups.n; k++) z->channels += r->groups.data[k].units.n;

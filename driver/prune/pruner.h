@@ -68,6 +68,7 @@ typedef struct Pruner {
   const char *original, *file; /* the model as it was given, and as it is now */
   Importance importance;
   Objective objective;
+  bool by_layer;                 /* each layer keeps the same part */
   double share;                  /* of the channels that stay */
   double sparsity;               /* of the weights becomes 0; 0: not asked for */
   int64_t keep, of;              /* --nm; 0: not asked for */

@@ -11,36 +11,48 @@ static uint64_t next_random(uint64_t *state) { /* xorshift64* (Vigna, 2016) */
   return *state * 0x2545f4914f6cdd1d;
 }
 
-/* Floats in [-1, 1), zeros in integers. */
-static void make_sample(Pruner *z) {
+static double random_real(uint64_t *state) { /* in [-1, 1) */
+  return (double)(int64_t)(next_random(state) >> 11) * 0x1p-52 - 1;
+}
+
+/* Floats in [-1, 1). Of integers the first sample has ones, as a mask lets all through, the others ones and
+ * zeros; or all have zeros. */
+static void make_sample(Pruner *z, bool zeros) {
   uint64_t state = 1 + 0x9e3779b97f4a7c15u * (uint64_t)(z->test.n + 1);
   Tensor *t = ARENA_ARRAY(z->s->arena, Tensor, z->n_inputs + 1);
   for (int i = 0; i < z->n_inputs; i++) {
-    const int size = dtype_bytes(z->inputs[i].dtype);
-    t[i] = (Tensor){.dtype = z->inputs[i].dtype, .rank = z->inputs[i].rank, .count = 1};
+    const DType type = z->inputs[i].dtype;
+    const int size = dtype_bytes(type);
+    t[i] = (Tensor){.dtype = type, .rank = z->inputs[i].rank, .count = 1};
     for (int d = 0; d < t[i].rank; d++) t[i].count *= t[i].dims[d] = z->inputs[i].dims[d];
     char *data = t[i].data = arena_alloc(z->s->arena, (size_t)(t[i].count * size) + 64);
-    for (int64_t k = 0; k < t[i].count && dtype_is_float(t[i].dtype); k++)
-      dtype_store_f(t[i].dtype, data + k * size,
-                    (double)(int64_t)(next_random(&state) >> 11) * 0x1p-52 - 1);
+    for (int64_t k = 0; k < t[i].count; k++) {
+      const double v = random_real(&state);
+      if (dtype_is_float(type))
+        dtype_store_f(type, data + k * size, v);
+      else if (!zeros)
+        dtype_store_i(type, data + k * size, z->test.n == 0 || v > 0);
+    }
   }
   z->test.in[z->test.n++] = t;
 }
 
+/* Each choice of sizes with both kinds of integers. */
 static bool make_samples(Pruner *z, Model *m, int attempt) {
   enum { COUNT = 3 };
-  if (!pruner_try_sizes(z, m, attempt)) return false;
+  if (!pruner_try_sizes(z, m, attempt / 2)) return false;
   z->test = (Samples){.in = ARENA_ARRAY(z->s->arena, Tensor *, COUNT)};
-  for (int k = 0; k < COUNT; k++) make_sample(z);
+  for (int k = 0; k < COUNT; k++) make_sample(z, attempt % 2);
   return z->made_up = true;
 }
 
 /* Nothing is said where it does not. */
 static bool runs(Pruner *z, Runner *r) {
   Session quiet = *z->s;
+  bool ok = true;
   quiet.diag = diag_new(z->s->arena);
   r->s = &quiet;
-  const bool ok = runner_run(r, z->test.in[0], z->n_inputs, NULL, 0);
+  for (int k = 0; k < z->test.n && ok; k++) ok = runner_run(r, z->test.in[k], z->n_inputs, NULL, 0);
   r->s = z->s;
   return ok;
 }

@@ -61,8 +61,7 @@ static bool all_hold(Sizes *s) {
   for (int i = 0; i < s->m->assumes.n; i++) {
     const DimAssume *a = &s->m->assumes.data[i];
     const Expr *e = counts(s, a) ? assume_condition(p, a) : NULL;
-    if (e && e->flags == EXF_SYM && !expr_any(e, EXF_SYM, is_open, p) &&
-        !expr_eval(p, e, &env).i)
+    if (e && e->flags == EXF_SYM && !expr_any(e, EXF_SYM, is_open, p) && !expr_eval(p, e, &env).i)
       return false;
   }
   return true;
@@ -84,20 +83,29 @@ static bool find_sizes(Sizes *s) {
   return found;
 }
 
-/* What a size is first tried with: those of batches, and all others. */
+/* What a size is first tried with: those of batches, and all others; where these fit nowhere, drawn ones:
+ * a mask may have to be as long as two other sizes together, which only data tell. */
 typedef struct Wanted {
-  int64_t batch, other;
+  int64_t batch, other; /* other 0: drawn */
 } Wanted;
 static const Wanted wanted[] = {{2, 224}, {2, 32},   {2, 512}, {1, 224},   {1, 32},
                                 {1, 512}, {1, 4096}, {2, 8},   {1, 16384}, {1, 1}};
 
-static void add_choices(Pruner *z, Sizes *s, const Wanted *w) {
+static int64_t wanted_size(const Wanted *w, uint64_t *drawn) {
+  static const int64_t sizes[] = {1, 2, 4, 8, 16, 24, 32, 64};
+  if (w->other) return w->other;
+  *drawn = *drawn * 0x5851f42d4c957f2d + 0x14057b7ef767814f; /* Knuth, MMIX */
+  return sizes[*drawn >> 61];
+}
+
+static void add_choices(Pruner *z, Sizes *s, const Wanted *w, uint64_t drawn) {
   for (int vectors = 0; vectors < 2; vectors++) /* these last: their size is of something else */
     for (int i = 0; i < z->n_inputs; i++) {
       const Value *v = s->m->main->inputs.data[i];
       for (int d = 0; d < v->rank && (v->rank == 1) == vectors; d++)
         if (v->dims[d]->op == EX_SYM)
-          add_choice(s, root_of(s, v->dims[d]->id), d == 0 && v->rank > 1 ? w->batch : w->other);
+          add_choice(s, root_of(s, v->dims[d]->id),
+                     d == 0 && v->rank > 1 ? w->batch : wanted_size(w, &drawn));
     }
 }
 
@@ -107,20 +115,20 @@ static void take_sizes(Pruner *z, const Sizes *s, const Wanted *w) {
     const Value *v = s->m->main->inputs.data[i];
     int64_t *dims = ARENA_ARRAY(z->s->arena, int64_t, v->rank + 1);
     for (int d = 0; d < v->rank; d++)
-      dims[d] = v->dims[d]->flags & ~EXF_SYM ? w->other : expr_eval(s->m->pool, v->dims[d], &env).i;
+      dims[d] = v->dims[d]->flags & ~EXF_SYM ? 1 : expr_eval(s->m->pool, v->dims[d], &env).i;
     z->inputs[i].dims = dims;
   }
 }
 
-static bool fit_sizes(Pruner *z, Model *m, const Wanted *w, bool regions) {
+static bool fit_sizes(Pruner *z, Model *m, const Wanted *w, int attempt, bool regions) {
   const int n = expr_symbol_count(m->pool);
   Sizes s = {.m = m,
              .of = ARENA_ARRAY(z->s->arena, int64_t, n + 1),
              .same = ARENA_ARRAY(z->s->arena, int, n + 1),
              .regions = regions};
-  for (int k = 0; k < n; k++) s.of[k] = w->other;
+  for (int k = 0; k < n; k++) s.of[k] = w->other ? w->other : 1;
   find_equal(&s, n);
-  add_choices(z, &s, w);
+  add_choices(z, &s, w, (uint64_t)attempt);
   const bool found = find_sizes(&s);
   if (!found) all_hold(&s); /* the run will say what is wrong */
   take_sizes(z, &s, w);
@@ -128,7 +136,10 @@ static bool fit_sizes(Pruner *z, Model *m, const Wanted *w, bool regions) {
 }
 
 bool pruner_try_sizes(Pruner *z, Model *m, int attempt) {
-  if (attempt >= (int)(sizeof wanted / sizeof *wanted)) return false;
-  if (!fit_sizes(z, m, &wanted[attempt], true)) fit_sizes(z, m, &wanted[attempt], false);
+  enum { TABLE = sizeof wanted / sizeof *wanted, MOST = TABLE + 40 };
+  static const Wanted drawn = {2, 0};
+  const Wanted *w = attempt < TABLE ? &wanted[attempt] : &drawn;
+  if (attempt >= MOST) return false;
+  if (!fit_sizes(z, m, w, attempt, true)) fit_sizes(z, m, w, attempt, false);
   return true;
 }

@@ -1,4 +1,5 @@
 /* Units, and groups of those that go through the same dimensions. */
+#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 #include "passes/prune/prune.h"
@@ -108,6 +109,62 @@ void prune_find_groups(PruneRelation *r) {
     for (to = from + 1; to < n && compare_touches(list[from], list[to]) == 0;) to++;
     add_group(r, list + from, to - from);
   }
+}
+
+/* ---- those that were chosen ---- */
+typedef struct Words {
+  int n;
+  const char *const *word; /* a name or pattern, or one behind '-' */
+} Words;
+
+static bool fits(const char *word, const char *name) {
+  return fnmatch(word + (*word == '-'), name, 0) == 0;
+}
+
+/* Where the first word takes something away, the rest is chosen. */
+static bool is_chosen(const Words *l, const char *name) {
+  bool chosen = l->n > 0 && *l->word[0] == '-';
+  for (int k = 0; k < l->n; k++)
+    if (fits(l->word[k], name)) chosen = *l->word[k] != '-';
+  return chosen;
+}
+
+static Words words_of(Arena *a, const char *list) {
+  Words l = {0};
+  const char **word = ARENA_ARRAY(a, const char *, strlen(list) + 1);
+  for (char *at = arena_strdup(a, list), *end; at; at = end) {
+    if ((end = strchr(at, ',')) != NULL) *end++ = 0;
+    if (*at) word[l.n++] = at;
+  }
+  l.word = word;
+  return l;
+}
+
+static const char *word_of_none(const PruneRelation *r, const Words *l) {
+  for (int k = 0; k < l->n; k++) {
+    bool any = false;
+    for (int g = 0; g < r->groups.n; g++) any |= fits(l->word[k], r->groups.data[g].name);
+    if (!any) return l->word[k];
+  }
+  return NULL;
+}
+
+const char *prune_only(PruneRelation *r, const char *list) {
+  const Words l = words_of(r->a, list);
+  const char *none = word_of_none(r, &l);
+  int left = 0;
+  for (int g = 0; g < r->groups.n; g++) {
+    PruneGroup *group = &r->groups.data[g];
+    const bool chosen = is_chosen(&l, group->name);
+    for (int k = 0; k < group->units.n; k++) {
+      PruneUnit *u = &r->units.data[group->units.data[k]];
+      u->group = chosen ? left : -1;
+      if (!chosen) r->frozen[u->root] = "--only leaves it out";
+    }
+    if (chosen) r->groups.data[left++] = *group;
+  }
+  r->groups.n = left;
+  return none;
 }
 
 const char *prune_why_frozen(const PruneRelation *r, int slot, int dim) {

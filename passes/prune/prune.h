@@ -13,8 +13,10 @@
 
 typedef struct PruneSlot { /* a tensor; of a constant: what one node reads of it */
   Value *value;
-  Node *node;       /* of a constant: its reader; else NULL */
-  int32_t *first;   /* by dimension: the atom of index 0; -1: not followed */
+  Node *node;     /* of a constant: its reader; else NULL */
+  int32_t *first; /* by dimension: the atom of index 0; -1: not followed */
+  int32_t *
+      factor; /* by dimension of open size, as batch * 4: how many atoms stand for index mod 4; else 0 */
   int32_t *seen_by; /* by dimension: 1 + position of the last node that ties it; internal */
 } PruneSlot;
 
@@ -81,6 +83,9 @@ int prune_slot(const PruneRelation *r, int node, int input);         /* -1: none
 int prune_result_slot(const PruneRelation *r, int node, int output); /* -1: none */
 /* Atoms of a dimension; 0 where it is not followed. */
 int64_t prune_size(const PruneRelation *r, int slot, int dim);
+/* The same, and of open sizes those that stand for the index modulo a known factor. */
+int64_t prune_parts(const PruneRelation *r, int slot, int dim);
+int32_t prune_part(const PruneRelation *r, int slot, int dim, int64_t index);
 int32_t prune_root(const PruneRelation *r, int32_t atom);
 int32_t prune_atom(const PruneRelation *r, int slot, int dim, int64_t index); /* -1: not followed */
 void prune_tie(PruneRelation *r, int32_t x, int32_t y); /* -1 of one freezes the other */
@@ -114,6 +119,9 @@ const PruneRule *prune_rule(const Node *n); /* NULL: none */
 void prune_find_groups(PruneRelation *r);
 /* The node multiplies with weights. */
 bool prune_multiplies(const PruneRelation *r, const Node *n);
+/* Groups that a list says nothing of stay: names, patterns (enc*) and -NAME, of which the last that fits
+ * decides. NULL, or the first word that no group fits. */
+const char *prune_only(PruneRelation *r, const char *list);
 /* Why a dimension cannot be cut, of one that no group has. */
 const char *prune_why_frozen(const PruneRelation *r, int slot, int dim);
 

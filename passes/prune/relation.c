@@ -15,6 +15,16 @@ int64_t prune_size(const PruneRelation *r, int slot, int dim) {
   return expr_is_const(r->slots.data[slot].value->dims[dim], &n) ? n : 0;
 }
 
+int64_t prune_parts(const PruneRelation *r, int slot, int dim) {
+  const int64_t size = prune_size(r, slot, dim);
+  return size || slot < 0 ? size : r->slots.data[slot].factor[dim];
+}
+
+int32_t prune_part(const PruneRelation *r, int slot, int dim, int64_t index) {
+  if (index < 0 || index >= prune_parts(r, slot, dim)) return -1;
+  return r->slots.data[slot].first[dim] + (int32_t)index;
+}
+
 int32_t prune_atom(const PruneRelation *r, int slot, int dim, int64_t index) {
   if (slot < 0 || index < 0 || index >= prune_size(r, slot, dim)) return -1;
   return r->slots.data[slot].first[dim] + (int32_t)index;
@@ -25,8 +35,9 @@ void prune_freeze_atom(PruneRelation *r, int32_t atom, const char *why) {
   if (!r->frozen[root]) r->frozen[root] = why;
 }
 
+static const char *const unknown = "it meets a dimension that is not followed";
+
 void prune_tie(PruneRelation *r, int32_t x, int32_t y) {
-  static const char *const unknown = "it meets a dimension that is not followed";
   if (x < 0 || y < 0) {
     if (x >= 0 || y >= 0) prune_freeze_atom(r, x < 0 ? y : x, unknown);
     return;
@@ -48,8 +59,8 @@ void prune_see(PruneRelation *r, int node, int slot, int dim) {
 }
 
 void prune_freeze(PruneRelation *r, int slot, int dim, const char *why) {
-  for (int64_t i = prune_size(r, slot, dim) - 1; i >= 0; i--)
-    prune_freeze_atom(r, prune_atom(r, slot, dim, i), why);
+  for (int64_t i = prune_parts(r, slot, dim) - 1; i >= 0; i--)
+    prune_freeze_atom(r, prune_part(r, slot, dim, i), why);
 }
 
 void prune_tie_range(PruneRelation *r, int node, int x, int x_dim, int64_t x_from, int y, int y_dim,
@@ -64,7 +75,12 @@ void prune_tie_range(PruneRelation *r, int node, int x, int x_dim, int64_t x_fro
 void prune_tie_dims(PruneRelation *r, int node, int x, int x_dim, int y, int y_dim) {
   if (x < 0 || y < 0) return;
   const int64_t nx = prune_size(r, x, x_dim), ny = prune_size(r, y, y_dim);
+  const int64_t px = prune_parts(r, x, x_dim), py = prune_parts(r, y, y_dim);
   prune_tie_range(r, node, x, x_dim, 0, y, y_dim, 0, nx > ny ? nx : ny);
+  for (int64_t i = 0; nx + ny == 0 && i < (px > py ? px : py); i++)
+    prune_tie(r, prune_part(r, x, x_dim, i), prune_part(r, y, y_dim, i));
+  if (nx == 0 && ny > 0 && px > 0) prune_freeze(r, x, x_dim, unknown);
+  if (ny == 0 && nx > 0 && py > 0) prune_freeze(r, y, y_dim, unknown);
 }
 
 void prune_add_product(PruneRelation *r, int node, int slot, int dim) {
@@ -83,16 +99,28 @@ const char *prune_node_name(Arena *a, const Node *n) {
 }
 
 /* ---- slots ---- */
+enum { LARGEST = 1 << 20, MOST = 1 << 28 }; /* atoms of a dimension; of all */
+
+/* batch * 4 */
+static int64_t known_factor(const PruneRelation *r, const Expr *size) {
+  ExprTerm term;
+  if (expr_terms(r->m->pool, size, &term, 1) != 1 || !term.product) return 0;
+  return term.coeff > 1 && term.coeff <= LARGEST ? term.coeff : 0;
+}
+
 static int add_slot(PruneRelation *r, Value *v, Node *node) {
-  enum { LARGEST = 1 << 20, MOST = 1 << 28 };
   PruneSlot s = {.value = v, .node = node};
   const int rank = v->kind == TY_TENSOR && v->rank > 0 ? v->rank : 0;
   s.first = ARENA_ARRAY(r->a, int32_t, rank + 1);
   s.seen_by = ARENA_ARRAY(r->a, int32_t, rank + 1);
+  s.factor = ARENA_ARRAY(r->a, int32_t, rank + 1);
   for (int d = 0; d < rank; d++) {
     int64_t n;
-    const bool follow = expr_is_const(v->dims[d], &n) && n > 1 && n <= LARGEST && r->n_atoms < MOST;
+    const bool known = expr_is_const(v->dims[d], &n);
+    if (!known) n = known_factor(r, v->dims[d]);
+    const bool follow = n > 1 && n <= LARGEST && r->n_atoms < MOST;
     s.first[d] = follow ? r->n_atoms : -1;
+    s.factor[d] = follow && !known ? (int32_t)n : 0;
     if (follow) r->n_atoms += (int32_t)n;
   }
   vec_push(r->a, &r->slots, s);

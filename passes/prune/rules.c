@@ -45,16 +45,17 @@ const char *rule_because(const PruneRelation *r, int node, const char *what) {
 static void relate_concat(PruneRelation *r, int node) {
   const Node *n = r->nodes[node];
   const int axis = rule_axis(n, "axis", 0, n->out[0]->rank), y = prune_result_slot(r, node, 0);
-  int64_t at = 0;
+  int64_t at = 0; /* negative: behind a piece whose size is not known */
   for (int k = 0; k < n->n_in; k++) {
     const int64_t size = rule_dim(n->in[k], axis);
     tie_others(r, node, k, 0, axis);
-    if (size < 0) return; /* where the others begin is not known */
-    if (size > 1)
+    if (size < 0 || at < 0)
+      at = -1;
+    else if (size > 1)
       prune_tie_range(r, node, prune_slot(r, node, k), axis, 0, y, axis, at, size);
     else if (size == 1 && prune_size(r, y, axis)) /* a piece of one element stays */
       prune_tie(r, -1, prune_atom(r, y, axis, at));
-    at += size;
+    if (at >= 0) at += size;
   }
 }
 
@@ -63,10 +64,9 @@ static void relate_split(PruneRelation *r, int node) {
   const int axis = rule_axis(n, "axis", 0, n->in[0]->rank), x = prune_slot(r, node, 0);
   int64_t at = 0;
   for (int k = 0; k < n->n_out; k++) {
-    if (!n->out[k]) continue;
-    const int64_t size = rule_dim(n->out[k], axis);
-    tie_others(r, node, 0, k, axis);
+    const int64_t size = rule_dim(n->out[k], axis); /* of one that nobody wants not known */
     if (size < 0) return;
+    tie_others(r, node, 0, k, axis);
     const int y = prune_result_slot(r, node, k);
     if (size > 1) prune_tie_range(r, node, x, axis, at, y, axis, 0, size);
     if (size == 1) prune_tie(r, prune_atom(r, x, axis, at), -1);

@@ -16,6 +16,7 @@ void relate_expand(PruneRelation *r, int node) {
   const int more = n->out[0]->rank - n->in[0]->rank;
   for (int d = 0; d < n->out[0]->rank; d++) {
     const bool repeated = d < more || expr_is_i64(n->in[0]->dims[d - more], 1);
+    if (!prune_size(r, y, d)) continue; /* it is computed */
     if (!repeated)
       prune_tie_dims(r, node, x, d - more, y, d);
     else
@@ -76,7 +77,8 @@ bool cut_expand(const PruneCut *c, Node *n, int node) {
 /* All elements are equal. */
 void relate_filled(PruneRelation *r, int node) {
   const int y = prune_result_slot(r, node, 0);
-  for (int d = 0; d < r->nodes[node]->out[0]->rank; d++) prune_see(r, node, y, d);
+  for (int d = 0; d < r->nodes[node]->out[0]->rank; d++)
+    if (prune_size(r, y, d)) prune_see(r, node, y, d);
 }
 
 bool cut_filled(const PruneCut *c, Node *n, int node) {
@@ -111,6 +113,12 @@ static bool next_block(Model *m, const Value *a, const Value *b, int *i, int *j)
   return false;
 }
 
+static bool can_go(const PruneRelation *r, int slot, int dim) {
+  for (int64_t i = prune_parts(r, slot, dim) - 1; i >= 0; i--)
+    if (!r->frozen[prune_root(r, prune_part(r, slot, dim, i))]) return true;
+  return false;
+}
+
 /* [8, 5] as [4, 10]: what is left of the outermost index. The other dimensions stay. */
 static void tie_outermost(PruneRelation *r, int node, int coarse, int coarse_dim, int fine,
                           int fine_dim) {
@@ -123,6 +131,67 @@ static void tie_outermost(PruneRelation *r, int node, int coarse, int coarse_dim
               prune_atom(r, coarse, coarse_dim, i / (many / few)));
 }
 
+typedef struct Part { /* dimensions [from, to) of a tensor */
+  int slot, from, to;
+} Part;
+
+/* Each index goes with the one that is `period` behind it. */
+static bool repeats(const PruneRelation *r, int slot, int dim, int64_t period) {
+  for (int64_t i = prune_size(r, slot, dim) - 1; i >= period; i--)
+    if (prune_root(r, prune_atom(r, slot, dim, i)) !=
+        prune_root(r, prune_atom(r, slot, dim, i - period)))
+      return false;
+  return true;
+}
+
+/* [batch, 4 * 8] as [batch * 4, 8]: the last of x is the first of y, but for its batch, with what follows.
+ * Of known sizes it is index b * 4 + h that goes, for all b. */
+static bool tie_inner(PruneRelation *r, int node, Part x, Part y) {
+  const Value *v = r->slots.data[y.slot].value;
+  const int64_t all = prune_size(r, x.slot, x.to - 1), outer = prune_size(r, x.slot, x.from);
+  int64_t inner = 1;
+  for (int d = y.from + 1; d < y.to; d++) inner *= rule_dim(v, d) < 0 ? 0 : rule_dim(v, d);
+  if (inner < 1 || all < 1 || all % inner) return false;
+  const int64_t heads = all / inner;
+  if (prune_size(r, y.slot, y.from) == 0 && prune_parts(r, y.slot, y.from) == heads) {
+    add_merge(r, node, x.slot, x.to - 1, y.slot, y.from, y.to);
+    return true;
+  }
+  if (heads < 2 || x.to != x.from + 2 || outer < 1 ||
+      prune_size(r, y.slot, y.from) != outer * heads ||
+      (can_go(r, x.slot, x.from) && !repeats(r, y.slot, y.from, heads)))
+    return false;
+  prune_see(r, node, x.slot, x.to - 1);
+  prune_see(r, node, y.slot, y.from);
+  for (int64_t b = 0; b < outer; b++)
+    for (int64_t i = 0; i < all; i++)
+      prune_tie(r, prune_atom(r, x.slot, x.to - 1, i),
+                prune_atom(r, y.slot, y.from, b * heads + i / inner));
+  return true;
+}
+
+static void tie_blocks(PruneRelation *r, int node, Part x, Part y) {
+  if (tie_inner(r, node, x, y) || tie_inner(r, node, y, x)) return;
+  if (prune_size(r, x.slot, x.from) < prune_size(r, y.slot, y.from))
+    tie_outermost(r, node, x.slot, x.from, y.slot, y.from);
+  else
+    tie_outermost(r, node, y.slot, y.from, x.slot, x.from);
+}
+
+/* More than one size must be computed from those of old: then none of them may change. */
+static void keep_open_sizes(PruneRelation *r, int node) {
+  const Value *x = r->nodes[node]->in[0], *y = r->nodes[node]->out[0];
+  int open = 0;
+  for (int d = 0; d < y->rank; d++)
+    open += rule_dim(y, d) < 0 && !(d < x->rank && x->dims[d] == y->dims[d]);
+  for (int k = 0; k < 2 && open > 1 && !r->inside; k++) {
+    const int s = k ? prune_result_slot(r, node, 0) : prune_slot(r, node, 0);
+    const char *why = rule_because(r, node, "takes a size that is computed");
+    for (int d = 0; d < (k ? y : x)->rank; d++)
+      if (!prune_size(r, s, d)) prune_freeze(r, s, d, why);
+  }
+}
+
 static int skip_ones(const Value *v, int d) {
   while (d < v->rank && expr_is_i64(v->dims[d], 1)) d++;
   return d;
@@ -132,6 +201,7 @@ void relate_view(PruneRelation *r, int node) {
   const Node *n = r->nodes[node];
   const Value *a = n->in[0], *b = n->out[0];
   const int x = prune_slot(r, node, 0), y = prune_result_slot(r, node, 0);
+  keep_open_sizes(r, node);
   for (int i = skip_ones(a, 0), j = skip_ones(b, 0); i < a->rank && j < b->rank;) {
     int end_i = i, end_j = j;
     if (!next_block(r->m, a, b, &end_i, &end_j)) return; /* the rest is frozen */
@@ -141,10 +211,8 @@ void relate_view(PruneRelation *r, int node) {
       add_merge(r, node, y, j, x, i, end_i);
     else if (end_i == i + 1)
       add_merge(r, node, x, i, y, j, end_j);
-    else if (prune_size(r, x, i) < prune_size(r, y, j))
-      tie_outermost(r, node, x, i, y, j);
     else
-      tie_outermost(r, node, y, j, x, i);
+      tie_blocks(r, node, (Part){x, i, end_i}, (Part){y, j, end_j});
     i = skip_ones(a, end_i);
     j = skip_ones(b, end_j);
   }
@@ -178,12 +246,6 @@ bool cut_reshape(const PruneCut *c, Node *n, int node) {
 }
 
 /* ---- which of several dimensions a merged one follows ---- */
-static bool can_go(const PruneRelation *r, int slot, int dim) {
-  for (int64_t i = prune_size(r, slot, dim) - 1; i >= 0; i--)
-    if (!r->frozen[prune_root(r, prune_atom(r, slot, dim, i))]) return true;
-  return false;
-}
-
 static int candidates(const PruneRelation *r, const PruneMerge *g, int *first) {
   int n = 0;
   *first = -1;
@@ -193,24 +255,31 @@ static int candidates(const PruneRelation *r, const PruneMerge *g, int *first) {
   return n;
 }
 
+static const char *why_not(const PruneRelation *r, const PruneMerge *g, int dim) {
+  int first = g->from; /* of several that cannot go the outermost tells why */
+  while (first < g->to - 1 && !prune_parts(r, g->many_slot, first)) first++;
+  if (dim < 0 && !can_go(r, g->many_slot, first) && prune_parts(r, g->many_slot, first))
+    return prune_why_frozen(r, g->many_slot, first);
+  return rule_because(r, g->node, "makes one dimension of several: another one of them goes");
+}
+
 static void follow(PruneRelation *r, PruneMerge *g, int dim) {
   const Value *v = r->slots.data[g->many_slot].value;
-  const char *why =
-      rule_because(r, g->node, "makes one dimension of several: another one of them goes");
+  const char *why = why_not(r, g, dim);
   int64_t inner = 1;
   g->done = true;
   for (int d = g->from; d < g->to; d++)
     if (d != dim) prune_freeze(r, g->many_slot, d, why);
   for (int d = dim + 1; d < g->to; d++) inner *= rule_dim(v, d) < 0 ? 0 : rule_dim(v, d);
-  const int64_t size = dim < 0 ? 0 : rule_dim(v, dim);
-  if (inner < 1 || size < 1 || !prune_size(r, g->one_slot, g->one_dim)) {
+  const int64_t size = dim < 0 ? 0 : prune_parts(r, g->many_slot, dim);
+  if (inner < 1 || size < 1 || !prune_parts(r, g->one_slot, g->one_dim)) {
     if (dim >= 0) prune_freeze(r, g->many_slot, dim, why);
     prune_freeze(r, g->one_slot, g->one_dim, why);
     return;
   }
-  for (int64_t i = prune_size(r, g->one_slot, g->one_dim) - 1; i >= 0; i--)
-    prune_tie(r, prune_atom(r, g->one_slot, g->one_dim, i),
-              prune_atom(r, g->many_slot, dim, i / inner % size));
+  for (int64_t i = prune_parts(r, g->one_slot, g->one_dim) - 1; i >= 0; i--)
+    prune_tie(r, prune_part(r, g->one_slot, g->one_dim, i),
+              prune_part(r, g->many_slot, dim, i / inner % size));
 }
 
 void prune_resolve_merges(PruneRelation *r) {

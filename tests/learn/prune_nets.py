@@ -206,6 +206,50 @@ def fused_attention(t, rng):
     return attention(t, rng, fused=True)
 
 
+def batched_heads(t, rng, batch=None):
+    """As torch.nn.MultiheadAttention has it: steps first, and heads beside the batch in one dimension."""
+    heads, size, width = 4, int(pick(rng, 4, 8)), 16
+    x = t.input("S", batch, width)
+    n = batch and batch * heads
+    rows = t.op("Mul", t.op("Slice", t.op("Shape", x, shape=[3]), t.ints(1), t.ints(2), shape=[1]), t.ints(heads), shape=[1])
+    target = t.op("Concat", t.ints(0), t.ints(n) if batch else rows, t.ints(size), axis=0, shape=[3])
+
+    def head(v):
+        return t.transpose(t.op("Reshape", v, target, shape=[None, n, size]), 1, 0, 2)
+
+    q, k, v = (head(t.dense(x, heads * size)) for _ in range(3))
+    scores = t.op("Softmax", t.op("MatMul", q, t.transpose(k, 0, 2, 1), shape=[n, None, None]), axis=-1)
+    y = t.transpose(t.op("MatMul", scores, v, shape=[n, None, size]), 1, 0, 2)
+    ends = t.op("Concat", t.op("Slice", t.op("Shape", x, shape=[3]), t.ints(0), t.ints(2), shape=[2]), t.ints(heads * size), axis=0, shape=[3])
+    return t.dense(t.op("Reshape", y, ends, shape=[None, batch, heads * size]), 5)
+
+
+def batched_heads_of_two(t, rng):
+    return batched_heads(t, rng, 2)
+
+
+def repeated_heads(t, rng):
+    """Keys are copied for the queries that share them, to sizes that the run computes."""
+    heads, few, size = 8, 4, 4
+    x = t.input(None, "S", 16)
+    shape = t.op("Shape", x, shape=[3])
+    n, steps = (t.op("Slice", shape, t.ints(k), t.ints(k + 1), shape=[1]) for k in (0, 1))
+
+    def head(count):
+        return t.transpose(t.reshape(t.dense(x, count * size), 0, 0, count, size, shape=[None, None, count, size]), 0, 2, 1, 3)
+
+    def copied(v):
+        v = t.op("Unsqueeze", v, t.ints(2), shape=[None, few, 1, None, size])
+        sizes = t.op("Concat", n, t.ints(few), t.ints(heads // few), steps, t.ints(size), axis=0, shape=[5])
+        v = t.op("Expand", v, sizes, shape=[None, few, heads // few, None, size])
+        return t.reshape(v, 0, heads, -1, size, shape=[None, heads, None, size])
+
+    q, k, v = head(heads), copied(head(few)), copied(head(few))
+    scores = t.op("Softmax", t.op("MatMul", q, t.transpose(k, 0, 1, 3, 2), shape=[None, heads, None, None]), axis=-1)
+    y = t.transpose(t.op("MatMul", scores, v, shape=[None, heads, None, size]), 0, 2, 1, 3)
+    return t.dense(t.reshape(y, 0, 0, heads * size, shape=[None, None, heads * size]), 5)
+
+
 def open_steps(t, rng):
     """Two sizes that only the run knows are computed for a Reshape, and a matrix goes through products of them."""
     x = t.input(None, "S", 12)
@@ -309,6 +353,13 @@ def expanded(t, rng):
     x = t.op("Unsqueeze", x, t.ints(2), shape=[2, 16, 1])
     x = t.op("Expand", x, t.ints(2, 16, 5), shape=[2, 16, 5])
     return t.conv(t.op("Relu", x), 4)
+
+
+def joined_steps(t, rng):
+    """Pieces of open sizes lie one behind the other along another dimension."""
+    parts = [t.dense(t.input(None, steps, 6), 16) for steps in ("S", "T")]
+    y = t.op("Concat", *parts, axis=1, shape=[None, None, 16])
+    return t.dense(t.op("Relu", y), 4)
 
 
 def einsum(t, rng):
@@ -463,8 +514,8 @@ def two_outputs(t, rng):
 
 
 NETS = [chain, residual, downsample, concat, depthwise, multiplier, grouped, squeeze, flatten, channels_last, attention,
-        fused_attention, open_steps, split, gated, padded, slopes, norms, upscaled, transposed, permuted, shuffled, other_ranks,
-        shared_weights, expanded, einsum, two_outputs, equal_parts, multiplied, recurrent, gru, rnn, initial_state, open_state,
+        fused_attention, batched_heads, batched_heads_of_two, repeated_heads, open_steps, split, gated, padded, slopes, norms, upscaled, transposed, permuted, shuffled, other_ranks,
+        shared_weights, expanded, joined_steps, einsum, two_outputs, equal_parts, multiplied, recurrent, gru, rnn, initial_state, open_state,
         attention_op, attention_of_four, packed_attention, multi_head, grouped_query, rotary, fused, fused_conv]
 
 
@@ -474,5 +525,5 @@ def build(make, seed):
     outputs = make(net, rng)
     model = net.model(*(outputs if isinstance(outputs, tuple) else (outputs,)))
     feeds = {i.name: np.random.default_rng(seed + 1).standard_normal(
-        [{None: 2, "S": 3}.get(d, d) for d in net.shape[i.name]]).astype(np.float32) for i in net.inputs}
+        [{None: 2, "S": 3, "T": 4}.get(d, d) for d in net.shape[i.name]]).astype(np.float32) for i in net.inputs}
     return model, feeds

@@ -408,6 +408,25 @@ def check_losses(folder, burin, module):
     assert last["drop"] < last["drop_before_recovery"], last
 
 
+def check_layers(folder, burin, module):
+    """Each layer keeps its part; layers that are not chosen stay, and what is left is of those that are."""
+    source = os.path.join(folder, "model.onnx")
+    onnx.save(prune_nets.build(prune_nets.chain, 3)[0], source)
+
+    def left(*flags):
+        _, report = prune(burin, source, "--rounds=1", "--channels=0.5", *flags)
+        return {layer["name"]: layer["left"] / layer["channels"] for layer in report["layers"] if layer["channels"]}, report
+
+    parts, _ = left("--scope=layer")
+    assert len(parts) == 3 and set(parts.values()) == {0.5}, parts
+    first = next(iter(parts))
+    own, report = left(f"--only={first}")
+    assert own == {first: 0.5}, own
+    assert sum("--only" in (layer["reason"] or "") for layer in report["layers"]) == 2, report["layers"]
+    others, _ = left(f"--only=-{first}", "--scope=layer")
+    assert others == {name: 0.5 for name in parts if name != first}, others
+
+
 def check_refusals(folder, burin, module):
     source, x, y, data = labelled(folder)
     bad = os.path.join(folder, "bad.npz")
@@ -419,7 +438,7 @@ def check_refusals(folder, burin, module):
                                  (("--importance=gradient",), 2, "--labels"), (("--epochs=3",), 2, "--labels"),
                                  (("--max-drop=1",), 2, "--data"), (("--channels=0",), 2, "0.01 to 1"),
                                  (("--channels=half",), 2, "0.01 to 1"), (("--objective=size",), 2, "latency, macs, params"),
-                                 (("--rounds=0",), 2, "--rounds"), (("--sparsity=1",), 2, "0.99"), (("--sparsity=0",), 2, "0.99"),
+                                 (("--rounds=0",), 2, "--rounds"), (("--only=nothing*",), 2, "'nothing*' is no layer"), (("--scope=all",), 2, "model, layer"), (("--sparsity=1",), 2, "0.99"), (("--sparsity=0",), 2, "0.99"),
                                  (("--sparsity=nan",), 2, "0.99"), (("--sparsity=80%",), 2, "0.99"), (("--nm=4:4",), 2, "1 <= N < M"),
                                  (("--nm=2",), 2, "1 <= N < M"), (("--nm=0:4",), 2, "1 <= N < M"), (("--nm=2:4:8",), 2, "1 <= N < M"),
                                  (("--nm=2:4", "--rounds=3"), 2, "--rounds"), (("--nm=2:4", "--sparsity=0.5"), 2, "one of them"),
@@ -431,7 +450,7 @@ def check_refusals(folder, burin, module):
         assert not os.path.exists(out), f"{flags}: a file was written"
 
 
-CHECKS = [check_recovery, check_rebuilding, check_choices, check_budget, check_useless, check_losses, check_refusals, check_statistics, check_sizes, check_masks, check_mask_recovery]
+CHECKS = [check_recovery, check_rebuilding, check_choices, check_budget, check_useless, check_losses, check_layers, check_refusals, check_statistics, check_sizes, check_masks, check_mask_recovery]
 MASKED = (prune_nets.chain, prune_nets.grouped, prune_nets.flatten, prune_nets.channels_last, prune_nets.attention,
           prune_nets.transposed, prune_nets.shared_weights, prune_nets.einsum)
 
