@@ -31,9 +31,9 @@ static void tie_face(Composite *c, Face f) {
   const Value *v = c->r->slots.data[f.outside].value;
   for (int d = 0; v->kind == TY_TENSOR && d < v->rank; d++) {
     prune_see(c->r, c->node, f.outside, d);
-    for (int64_t i = prune_size(c->r, f.outside, d) - 1; i >= 0; i--) {
-      const int32_t atom = prune_atom(c->r, f.outside, d, i),
-                    inner = prune_atom(c->in, f.inside, d, i);
+    for (int64_t i = prune_parts(c->r, f.outside, d) - 1; i >= 0; i--) {
+      const int32_t atom = prune_part(c->r, f.outside, d, i),
+                    inner = prune_part(c->in, f.inside, d, i);
       const int32_t root = inner < 0 ? -1 : prune_root(c->in, inner);
       if (root < 0 || c->in->frozen[root])
         prune_freeze_atom(c->r, atom, c->why);

@@ -168,8 +168,8 @@ const char *prune_only(PruneRelation *r, const char *list) {
 }
 
 const char *prune_why_frozen(const PruneRelation *r, int slot, int dim) {
-  for (int64_t i = prune_size(r, slot, dim) - 1; i >= 0; i--) {
-    const char *why = r->frozen[prune_root(r, prune_atom(r, slot, dim, i))];
+  for (int64_t i = prune_parts(r, slot, dim) - 1; i >= 0; i--) {
+    const char *why = r->frozen[prune_root(r, prune_part(r, slot, dim, i))];
     if (why) return why;
   }
   return "they only go all together";

@@ -499,6 +499,16 @@ def fused(t, rng):
     return t.dense(y, 4)
 
 
+def fused_batched_heads(t, rng):
+    """Heads beside the batch, and products that are fused."""
+    heads, size = 4, 4
+    x = t.input("S", None, 16)
+    q, k = (t.transpose(t.reshape(t.dense(x, heads * size), 0, -1, size, shape=[None, None, size]), 1, 0, 2) for _ in range(2))
+    y = t.op("FusedMatMul", q, k, transB=1, alpha=0.5, domain="com.microsoft", shape=[None, None, None])
+    y = t.transpose(t.op("ReduceSum", y, t.ints(1), keepdims=0, shape=[None, None]), 1, 0)
+    return t.dense(t.op("Relu", t.reshape(y, 0, -1, heads, shape=[None, None, heads])), 3)
+
+
 def fused_conv(t, rng):
     x = t.input(1, 3, 7, 7)
     for out, group in ((16, 1), (24, 2), (8, 1)):
@@ -516,7 +526,12 @@ def two_outputs(t, rng):
 NETS = [chain, residual, downsample, concat, depthwise, multiplier, grouped, squeeze, flatten, channels_last, attention,
         fused_attention, batched_heads, batched_heads_of_two, repeated_heads, open_steps, split, gated, padded, slopes, norms, upscaled, transposed, permuted, shuffled, other_ranks,
         shared_weights, expanded, joined_steps, einsum, two_outputs, equal_parts, multiplied, recurrent, gru, rnn, initial_state, open_state,
-        attention_op, attention_of_four, packed_attention, multi_head, grouped_query, rotary, fused, fused_conv]
+        attention_op, attention_of_four, packed_attention, multi_head, grouped_query, rotary, fused, fused_conv, fused_batched_heads]
+
+
+def seeds(make):
+    """Two for those that choose what they are made of, one for those whose weights alone are random."""
+    return (1, 2) if {"integers", "pick", "permutation"} & set(make.__code__.co_names) else (1,)
 
 
 def build(make, seed):

@@ -22,7 +22,6 @@ import prune_nets  # noqa: E402
 
 onnxruntime.set_default_logger_severity(3)  # no warnings about weights that nobody reads
 NEAR = 2e-4  # relative to the largest element
-SEEDS = (1, 2)
 
 
 def prune(burin, source, *flags):
@@ -459,7 +458,7 @@ def jobs():
     """Name and function of each check."""
     shared = os.path.join(os.environ.get("BURIN_SHARED", os.path.join(HERE, "..", "..", "..", "shared")), "models", "real")
     for make in prune_nets.NETS:
-        for seed in SEEDS:
+        for seed in prune_nets.seeds(make):
             yield f"{make.__name__} {seed}", lambda *a, make=make, seed=seed: check_net(make, seed, *a)
     for make in MASKED:
         yield f"mask_{make.__name__}", lambda *a, make=make: check_mask(make, *a)
