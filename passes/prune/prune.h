@@ -44,6 +44,7 @@ typedef struct PruneGroup {
 typedef struct PruneProduct {
   int node; /* position in the main graph */
   int slot, dim;
+  bool recurrent; /* what it reads is computed inside of the node */
 } PruneProduct;
 
 /* A dimension that is one of several in another tensor: [12, 64] and [768]. */

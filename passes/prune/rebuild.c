@@ -96,7 +96,8 @@ static bool find_fit(PruneRelation *r, int product, const bool *gone, PruneFit *
   const Value *w = r->slots.data[p->slot].value;
   Channels list = {0};
   *f = (PruneFit){.product = product};
-  if (!w->cdata || !dtype_is_float(w->dtype) || !find_data(r, p, gone, &f->slot, &f->dim) ||
+  if (p->recurrent || !w->cdata || !dtype_is_float(w->dtype) ||
+      !find_data(r, p, gone, &f->slot, &f->dim) ||
       !dtype_is_float(r->slots.data[f->slot].value->dtype))
     return false;
   int *by_root = ARENA_ARRAY(r->a, int, r->n_atoms + 1);

@@ -24,6 +24,7 @@ void relate_cell(PruneRelation *r, int node) {
     prune_tie_dims(r, node, prune_result_slot(r, node, k), 2, hidden, 2);
   prune_see(r, node, hidden, 2);
   prune_add_product(r, node, hidden, 2);
+  r->products.data[r->products.n - 1].recurrent = true;
   if (!prune_weighs(r, n->in[W])) return;
   prune_tie_dims(r, node, prune_slot(r, node, X), 2, prune_slot(r, node, W), 2);
   prune_add_product(r, node, prune_slot(r, node, W), 2);

@@ -88,7 +88,7 @@ void prune_add_product(PruneRelation *r, int node, int slot, int dim) {
     const PruneProduct *p = &r->products.data[k];
     if (p->node == node && p->slot == slot && p->dim == dim) return;
   }
-  vec_push(r->a, &r->products, (PruneProduct){node, slot, dim});
+  vec_push(r->a, &r->products, (PruneProduct){.node = node, .slot = slot, .dim = dim});
 }
 
 const char *prune_node_name(Arena *a, const Node *n) {
