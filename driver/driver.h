@@ -80,6 +80,9 @@ typedef struct Session {
 /* Runs `body` in a fresh session; prints diagnostics; exit status. */
 typedef int (*SessionFn)(Session *s, void *user);
 int session_run(const Options *o, SessionFn body, void *user);
+/* Exit status of a body that failed: of its errors; without any, `inner`, of a session inside it; EXIT_OK: a
+ * usage error was printed. */
+int session_status(const Session *s, int inner);
 bool session_load(Session *s, const char *path); /* frontend with --dim, --shape … */
 bool session_gradients(Session *s);              /* --gradient, of a loaded model */
 bool session_train(Session *s);                  /* train.c: --train, likewise */

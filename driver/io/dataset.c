@@ -81,6 +81,21 @@ const NamedTensor *dataset_array(Session *s, const char *path, const NamedTensor
   return input_array(&r, arrays, k);
 }
 
+/* ---- what the model takes ---- */
+DataInput *dataset_inputs(Session *s, const Graph *g, const char *who) {
+  DataInput *inputs = ARENA_ARRAY(s->arena, DataInput, g->inputs.n + 1);
+  for (int k = 0; k < g->inputs.n; k++) {
+    const Value *v = g->inputs.data[k];
+    int64_t *dims = ARENA_ARRAY(s->arena, int64_t, v->rank > 0 ? v->rank : 1);
+    if (graph_list(g, k, false) || v->dtype == DT_STR)
+      return usage_error("%s: input %s is no tensor of numbers", who, v->name), NULL;
+    for (int d = 0; d < v->rank; d++)
+      if (!expr_is_const(v->dims[d], &dims[d])) dims[d] = -1;
+    inputs[k] = (DataInput){v->name, v->dtype, v->rank, dims};
+  }
+  return inputs;
+}
+
 /* ---- one sample ---- */
 /* The sizes of an array without ones are those of the input without ones. */
 bool dataset_fit(const DataInput *in, int rank, const int64_t *dims, int64_t *out) {

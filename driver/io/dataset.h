@@ -9,6 +9,9 @@ typedef struct DataInput { /* what the model takes, as its header describes it *
   const int64_t *dims; /* negative: any size */
 } DataInput;
 
+/* Of every input of g. NULL: reported, as what `who` does not take. */
+DataInput *dataset_inputs(Session *s, const Graph *g, const char *who);
+
 typedef struct Dataset {
   int n_inputs;
   Vec(Tensor *) samples; /* of n_inputs tensors each, as the model takes them */

@@ -33,10 +33,6 @@ bool pruner_read_masks(Pruner *z) {
   return true;
 }
 
-static int failed(const Pruner *z, const Session *s) {
-  return diag_errors(s->diag) ? diag_exit_status(s->diag) : z->status ? z->status : EXIT_USAGE;
-}
-
 static bool find_weights(const Pruner *z, Session *s, const char *file, PruneRelation **r,
                          PruneWeights *out) {
   if (!session_target(s) || !session_load(s, file) || !(*r = pruner_relate(s))) return false;
@@ -54,7 +50,7 @@ typedef struct Reading {
 static WeightZero zeros_of(const Pruner *z, const PruneRelation *r, const PruneWeight *p) {
   Arena *a = z->s->arena;
   WeightZero out = {.name = p->w->name ? arena_strdup(a, p->w->name) : "",
-                    .node = prune_node_name(a, r->nodes[p->node]),
+                    .node = node_title(a, r->nodes[p->node]),
                     .count = p->w->count,
                     .zero = ARENA_ARRAY(a, bool, p->w->count + 1)};
   if (z->of && p->dim < 0)
@@ -70,7 +66,7 @@ static int read_body(Session *s, void *user) {
   const Reading *p = user;
   PruneRelation *r;
   PruneWeights l = {0};
-  if (!find_weights(p->z, s, p->file, &r, &l)) return failed(p->z, s);
+  if (!find_weights(p->z, s, p->file, &r, &l)) return session_status(s, p->z->status);
   for (int k = 0; k < l.n; k++) vec_push(p->z->s->arena, p->out, zeros_of(p->z, r, &l.data[k]));
   return EXIT_OK;
 }
@@ -107,13 +103,15 @@ static int mask_body(Session *s, void *user) {
   Pruner *z = p->z;
   PruneRelation *r;
   PruneWeights l = {0};
-  if (!find_weights(z, s, z->file, &r, &l) || !pruner_score_weights(z, r, &l)) return failed(z, s);
+  if (!find_weights(z, s, z->file, &r, &l) || !pruner_score_weights(z, r, &l))
+    return session_status(s, z->status);
   if (z->of)
     prune_mark_pattern(&l, z->keep, z->of);
   else
     prune_mark_lowest(s->arena, &l, p->share, z->objective == OBJECTIVE_MACS);
-  return prune_mask(r, &l) && session_write_onnx(s, p->out) && session_commit(s) ? EXIT_OK
-                                                                                 : failed(z, s);
+  return prune_mask(r, &l) && session_write_onnx(s, p->out) && session_commit(s)
+             ? EXIT_OK
+             : session_status(s, z->status);
 }
 
 bool pruner_mask(Pruner *z, double share, const char *out, Round *round) {

@@ -19,26 +19,16 @@ bool pruner_open(Pruner *z, const char *file, const char *what, GraphEdit edit, 
 
 static int64_t label_of(const Samples *s, int k) { return s->labels ? s->labels[k] : -1; }
 
-static bool take_outputs(Pruner *z, const Runner *r, Tensor **out) {
-  *out = ARENA_ARRAY(z->s->arena, Tensor, z->n_outputs + 1);
-  for (int k = 0; k < z->n_outputs; k++) {
-    (*out)[k] = r->outputs[k];
-    (*out)[k].data =
-        arena_dup(z->s->arena, r->outputs[k].data,
-                  (size_t)r->outputs[k].count * (size_t)dtype_bytes(r->outputs[k].dtype));
-  }
-  return true;
-}
-
 bool pruner_take_reference(Pruner *z) {
   Runner r;
   bool ok = true;
   if (!pruner_open(z, z->original, "compiling the original", NULL, NULL, &r)) return false;
   if (z->made_up) ok = pruner_fit_random(z, z->s->model, &r);
   z->reference = ARENA_ARRAY(z->s->arena, Tensor *, z->test.n + 1);
-  for (int k = 0; k < z->test.n && ok; k++)
-    ok = runner_run(&r, z->test.in[k], z->n_inputs, NULL, 0) &&
-         take_outputs(z, &r, &z->reference[k]);
+  for (int k = 0; k < z->test.n && ok; k++) {
+    ok = runner_run(&r, z->test.in[k], z->n_inputs, NULL, 0);
+    if (ok) z->reference[k] = runner_copy_outputs(&r, z->n_outputs);
+  }
   ok = ok && pruner_find_temperature(z, &r);
   runner_close(&r);
   return ok;

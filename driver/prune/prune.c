@@ -162,28 +162,24 @@ static bool choose(Pruner *z, PruneRelation *r, Cutting *p) {
   return true;
 }
 
-static int failed(const Session *s) {
-  return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
-}
-
 static int cut_body(Session *s, void *user) {
   Cutting *p = user;
   Pruner *z = p->z;
   PruneRelation *r;
   PruneFits fits = {0};
-  if (!session_target(s) || !session_load(s, z->file) || !(r = pruner_relate(s))) return failed(s);
-  if (!pruner_score(z, r) || !choose(z, r, p)) return z->status ? z->status : failed(s);
+  if (!session_target(s) || !session_load(s, z->file) || !(r = pruner_relate(s)))
+    return session_status(s, EXIT_OK);
+  if (!pruner_score(z, r) || !choose(z, r, p)) return session_status(s, z->status);
   if (p->gone == 0) return EXIT_OK;
   pruner_note_cut(z, r, p->round);
-  if (!pruner_rebuild(z, r, &fits)) return z->status ? z->status : failed(s);
-  if (!prune_cut(r)) return failed(s);
+  if (!pruner_rebuild(z, r, &fits)) return session_status(s, z->status);
+  if (!prune_cut(r)) return session_status(s, EXIT_OK);
   PruneRelation *after = pruner_relate(s);
-  if (!after) return failed(s);
+  if (!after) return session_status(s, EXIT_OK);
   count_figures(z, after, &p->figures);
-  if (!session_write_onnx(s, p->out) || !session_commit(s)) return failed(s);
+  if (!session_write_onnx(s, p->out) || !session_commit(s)) return session_status(s, EXIT_OK);
   return pruner_check(z, r, &fits, p->out, &p->round->difference) ? EXIT_OK
-         : z->status                                              ? z->status
-                                                                  : failed(s);
+                                                                  : session_status(s, z->status);
 }
 
 /* Most of the loss is what the original says; the rate rises, then falls to nothing. */
@@ -333,9 +329,7 @@ static int prune_body(Session *s, void *user) {
   Pruner z = {.s = s, .asked = user, .options = *s->o, .original = file, .file = file};
   z.options.quiet = true;
   z.options.freeze = true;
-  if (prune(&z)) return EXIT_OK;
-  if (diag_errors(s->diag)) return diag_exit_status(s->diag);
-  return z.status ? z.status : EXIT_USAGE;
+  return prune(&z) ? EXIT_OK : session_status(s, z.status);
 }
 
 int verb_prune(const Options *o) {

@@ -1,8 +1,8 @@
 /* What pruning did: a table on stderr, and text or JSON in the file of --report. */
-#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "driver/io/json.h"
 #include "driver/prune/pruner.h"
 
 /* ---- what is noted on the way ---- */
@@ -32,9 +32,8 @@ static void note_frozen(Pruner *z, const PruneRelation *r, int node) {
                  cell = !(n->op->flags & OF_CONTRACTION),
                  spatial = n->in[k]->rank > 2 && ((conv && d >= 2) || (cell && d == 0));
       if (spatial || !prune_size(r, s, d) || is_summed(r, s, d) || in_group(r, s, d)) continue;
-      vec_push(
-          z->s->arena, &z->layers,
-          (LayerCut){.name = prune_node_name(z->s->arena, n), .reason = prune_why_frozen(r, s, d)});
+      vec_push(z->s->arena, &z->layers,
+               (LayerCut){.name = node_title(z->s->arena, n), .reason = prune_why_frozen(r, s, d)});
       return;
     }
   }
@@ -56,7 +55,7 @@ static void note_constant(Pruner *z, const PruneRelation *r, const bool *gone, i
   ConstantCut c = {.name = s->value->cdata->name, .dim = dim, .summed = is_summed(r, slot, dim)};
   const int64_t n = prune_size(r, slot, dim);
   if (!c.name) return;
-  c.node = prune_node_name(z->s->arena, s->node);
+  c.node = node_title(z->s->arena, s->node);
   c.name = arena_strdup(z->s->arena, c.name);
   c.indices = ARENA_ARRAY(z->s->arena, int64_t, n + 1);
   for (int64_t i = 0; i < n; i++)
@@ -152,16 +151,14 @@ static void print_weights(const Pruner *z, StrBuf *b) {
 }
 
 /* ---- JSON ---- */
-static json_t *number(double v) { return isfinite(v) ? json_real(v) : json_null(); }
-
 static json_t *figures_json(const Pruner *z, const Figures *f) {
   const double n = (double)(f->score.samples ? f->score.samples : 1);
   return json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "channels", (json_int_t)f->channels,
-                   "parameters", number(f->parameters), "macs", number(f->macs), "us",
-                   number(f->us), "accuracy",
-                   z->labelled ? number((double)f->score.right / n) : json_null(), "loss",
-                   z->by_loss ? number(f->loss) : json_null(), "sqnr_db",
-                   z->made_up ? json_null() : number(score_sqnr(&f->score)));
+                   "parameters", json_finite(f->parameters), "macs", json_finite(f->macs), "us",
+                   json_finite(f->us), "accuracy",
+                   z->labelled ? json_finite((double)f->score.right / n) : json_null(), "loss",
+                   z->by_loss ? json_finite(f->loss) : json_null(), "sqnr_db",
+                   z->made_up ? json_null() : json_finite(score_sqnr(&f->score)));
 }
 
 static json_t *constant_json(const ConstantCut *c) {
@@ -175,13 +172,13 @@ static json_t *round_json(const Pruner *z, const Round *r) {
   json_t *o = figures_json(z, &r->figures), *constants = json_array();
   for (int k = 0; k < r->constants.n; k++)
     json_array_append_new(constants, constant_json(&r->constants.data[k]));
-  json_object_set_new(o, "drop_before_recovery", number(r->cut_drop));
-  json_object_set_new(o, "drop", number(r->drop));
+  json_object_set_new(o, "drop_before_recovery", json_finite(r->cut_drop));
+  json_object_set_new(o, "drop", json_finite(r->drop));
   json_object_set_new(o, "undone", json_boolean(r->undone));
-  json_object_set_new(o, "difference", number(r->difference));
+  json_object_set_new(o, "difference", json_finite(r->difference));
   json_object_set_new(o, "constants", constants);
   json_object_set_new(o, "zeros",
-                      pruner_masks(z) ? number(share_of_zeros(&r->weights)) : json_null());
+                      pruner_masks(z) ? json_finite(share_of_zeros(&r->weights)) : json_null());
   return o;
 }
 

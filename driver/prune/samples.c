@@ -155,17 +155,8 @@ bool pruner_read_samples(Pruner *z, Model *m) {
   const Graph *g = m->main;
   z->n_inputs = g->inputs.n;
   z->n_outputs = g->outputs.n;
-  z->inputs = ARENA_ARRAY(z->s->arena, DataInput, g->inputs.n + 1);
-  for (int k = 0; k < g->inputs.n; k++) {
-    const Value *v = g->inputs.data[k];
-    int64_t *dims = ARENA_ARRAY(z->s->arena, int64_t, v->rank > 0 ? v->rank : 1);
-    if (graph_list(g, k, false) || v->dtype == DT_STR)
-      return usage_error("input %s is no tensor of numbers: such models are not pruned", v->name),
-             false;
-    for (int d = 0; d < v->rank; d++)
-      if (!expr_is_const(v->dims[d], &dims[d])) dims[d] = -1;
-    z->inputs[k] = (DataInput){v->name, v->dtype, v->rank, dims};
-  }
+  z->inputs = dataset_inputs(z->s, g, "prune");
+  if (!z->inputs) return false;
   if (z->s->o->labels) return labelled_samples(z, m);
   return z->s->o->data ? plain_samples(z) : make_samples(z, m, 0);
 }

@@ -54,22 +54,12 @@ static bool with_program(Quantizer *z, GraphChange change, const char *compiling
 }
 
 /* ---- the float model ---- */
-static Tensor *copy_outputs(Quantizer *z, const Runner *r) {
-  Tensor *t = ARENA_ARRAY(z->s->arena, Tensor, z->n_outputs);
-  for (int k = 0; k < z->n_outputs; k++) {
-    t[k] = r->outputs[k];
-    t[k].data =
-        arena_dup(z->s->arena, t[k].data, (size_t)t[k].count * (size_t)dtype_bytes(t[k].dtype));
-  }
-  return t;
-}
-
 static int64_t label_of(const Quantizer *z, int k) {
   return z->data.labels ? z->data.labels[k] : -1;
 }
 
 static bool take_reference(Quantizer *z, Runner *r, int k) {
-  z->reference[k] = copy_outputs(z, r);
+  z->reference[k] = runner_copy_outputs(r, z->n_outputs);
   score_add(&z->base, z->reference[k], z->reference[k], z->n_outputs, label_of(z, k));
   return true;
 }
@@ -175,16 +165,8 @@ static bool find_method(Quantizer *z) {
 static bool read_data(Quantizer *z) {
   enum { MOST_SAMPLES = 1000 };
   const Graph *g = z->s->model->main;
-  DataInput *inputs = ARENA_ARRAY(z->s->arena, DataInput, g->inputs.n);
-  for (int k = 0; k < g->inputs.n; k++) {
-    const Value *v = g->inputs.data[k];
-    int64_t *dims = ARENA_ARRAY(z->s->arena, int64_t, v->rank > 0 ? v->rank : 1);
-    if (graph_list(g, k, false) || v->dtype == DT_STR)
-      return usage_error("--calibrate: input %s is no tensor of numbers", v->name), false;
-    for (int d = 0; d < v->rank; d++)
-      if (!expr_is_const(v->dims[d], &dims[d])) dims[d] = -1;
-    inputs[k] = (DataInput){v->name, v->dtype, v->rank, dims};
-  }
+  const DataInput *inputs = dataset_inputs(z->s, g, "--calibrate");
+  if (!inputs) return false;
   Pictures pictures = {.s = z->s, .input = inputs, .compile = z->compile, .fd = -1};
   const DatasetPicture picture = {picture_read, &pictures};
   const bool ok = dataset_read(z->s, z->s->o->calibrate, z->s->o->labels, MOST_SAMPLES, g->inputs.n,
@@ -344,7 +326,5 @@ int quantize_graph(Session *s, CompileFn compile) {
   z.timed = !s->o->target || target_runs_here(s->target);
   if (!z.timed) z.options.target = NULL; /* this machine computes, whatever the result is for */
   z.options.tuning = NULL;
-  if (quantize(&z)) return EXIT_OK;
-  if (diag_errors(s->diag)) return diag_exit_status(s->diag);
-  return z.status ? z.status : EXIT_USAGE;
+  return quantize(&z) ? EXIT_OK : session_status(s, z.status);
 }

@@ -56,11 +56,11 @@ static void list_inside(Quantizer *z, const Graph *g) {
     const Node *n = g->nodes.data[i], *owner = g->owner;
     if (owner && (n->op->flags & OF_CONTRACTION) && node_in(n, 1) && n->in[1]->cdata)
       vec_push(a, &z->inside,
-               (LayerInside){.name = quant_node_name(a, n),
+               (LayerInside){.name = node_title(a, n),
                              .op = n->op->name,
                              .weights = n->in[1]->cdata->count,
                              .reason = arena_printf(a, "inside %s \"%s\"", owner->op->name,
-                                                    quant_node_name(a, owner))});
+                                                    node_title(a, owner))});
     for (int k = 0; k < n->n_attrs; k++)
       if (n->attrs[k].kind == AT_GRAPH) list_inside(z, n->attrs[k].graph);
   }

@@ -125,6 +125,16 @@ bool runner_run(Runner *r, const Tensor *sample, int n, const void *const *extra
   return take_sample(r, sample, n, extra, n_extra, threads_of(&o)) && invoke(r, &o);
 }
 
+Tensor *runner_copy_outputs(const Runner *r, int n) {
+  Tensor *t = ARENA_ARRAY(r->s->arena, Tensor, n + 1);
+  for (int k = 0; k < n; k++) {
+    const size_t bytes = (size_t)r->outputs[k].count * (size_t)dtype_bytes(r->outputs[k].dtype);
+    t[k] = r->outputs[k];
+    t[k].data = arena_dup(r->s->arena, r->outputs[k].data, bytes);
+  }
+  return t;
+}
+
 /* ---- time ---- */
 static uint64_t now_ns(void) { return (uint64_t)(clock_seconds() * 1e9); }
 

@@ -23,6 +23,8 @@ bool runner_open(Session *s, const Library *lib, int threads, Runner *out);
 void runner_close(Runner *r);
 /* in: data of the inputs of the sample, then of `extra` further inputs. False: reported. */
 bool runner_run(Runner *r, const Tensor *sample, int n, const void *const *extra, int n_extra);
+/* The first n outputs of the last run, in the session's arena. */
+Tensor *runner_copy_outputs(const Runner *r, int n);
 /* The least time of each kernel in some runs of the sample on one thread; us: microseconds, by
  * kernel of the model. False: reported. */
 bool runner_profile(Runner *r, const Tensor *sample, int n, double *us);

@@ -57,19 +57,15 @@ typedef struct Compile {
   Library *out;
 } Compile;
 
-static int failed(const Session *s) {
-  return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
-}
-
 static int compile_body(Session *s, void *user) {
   const Compile *c = user;
   if (!session_target(s)) return EXIT_USAGE;
-  if (!session_load(s, c->file) || !session_has_data(s)) return failed(s);
+  if (!session_load(s, c->file) || !session_has_data(s)) return session_status(s, EXIT_OK);
   s->passes = session_onnx_passes(s);
-  if (!c->as_read && !session_passes(s, 0)) return failed(s);
-  if (c->edit && !c->edit(s, c->user)) return failed(s);
+  if (!c->as_read && !session_passes(s, 0)) return session_status(s, EXIT_OK);
+  if (c->edit && !c->edit(s, c->user)) return session_status(s, EXIT_OK);
   s->passes = NULL;
-  if (!session_passes(s, PF_CODE)) return failed(s);
+  if (!session_passes(s, PF_CODE)) return session_status(s, EXIT_OK);
   if (library_make(s, s->module, "model", c->out)) return EXIT_OK;
   return diag_errors(s->diag)
              ? diag_exit_status(s->diag)

@@ -201,6 +201,11 @@ bool session_load(Session *s, const char *path) {
   return s->model && session_gradients(s) && session_train(s);
 }
 
+int session_status(const Session *s, int inner) {
+  if (diag_errors(s->diag)) return diag_exit_status(s->diag);
+  return inner != EXIT_OK ? inner : EXIT_USAGE;
+}
+
 bool session_commit(Session *s) {
   fflush(stdout); /* what was printed comes before what is written there */
   return (!s->model || frontend_unchanged(s->model)) && outputs_commit(s->outputs);

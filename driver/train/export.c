@@ -49,18 +49,15 @@ typedef struct Export {
   const StateView *v;
 } Export;
 
-static int failed(const Session *s) {
-  return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
-}
-
 static int export_body(Session *s, void *user) {
   const Export *e = user;
-  if (!session_target(s) || !session_load(s, e->model) || !session_has_data(s)) return failed(s);
+  if (!session_target(s) || !session_load(s, e->model) || !session_has_data(s))
+    return session_status(s, EXIT_OK);
   s->passes = "infer";
   return state_into_model(s, e->v) && session_passes(s, 0) && session_write_onnx(s, e->out) &&
                  session_commit(s)
              ? EXIT_OK
-             : failed(s);
+             : session_status(s, EXIT_OK);
 }
 
 int train_export(const Options *o, const char *model, const StateView *v, const char *out) {

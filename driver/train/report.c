@@ -1,19 +1,18 @@
 /* --report: the figures of a run, as text or JSON. */
-#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
+#include "driver/io/json.h"
 #include "driver/train/trainer.h"
-
-static json_t *number(double v) { return isfinite(v) ? json_real(v) : json_null(); }
 
 static json_t *epochs_json(const Trainer *t) {
   json_t *all = json_array();
   for (int k = 0; k < t->at.history.n; k++) {
     const Epoch *e = &t->at.history.data[k];
     json_array_append_new(
-        all, json_pack("{s:I, s:I, s:o, s:o, s:o, s:f}", "epoch", (json_int_t)e->epoch, "step",
-                       (json_int_t)e->step, "loss", number(e->train_loss), "validation_loss",
-                       number(e->loss), "accuracy", number(e->metric), "seconds", e->seconds));
+        all,
+        json_pack("{s:I, s:I, s:o, s:o, s:o, s:f}", "epoch", (json_int_t)e->epoch, "step",
+                  (json_int_t)e->step, "loss", json_finite(e->train_loss), "validation_loss",
+                  json_finite(e->loss), "accuracy", json_finite(e->metric), "seconds", e->seconds));
   }
   return all;
 }
@@ -25,9 +24,9 @@ static char *as_json(const Trainer *t, const TrainResult *r) {
       (json_int_t)r->validation, "parameters", (json_int_t)r->parameters, "state_bytes",
       (json_int_t)r->state_bytes, "arena_bytes", (json_int_t)r->arena_bytes, "steps",
       (json_int_t)r->steps, "epochs", (json_int_t)r->epochs, "best_epoch",
-      (json_int_t)r->best_epoch, "loss", number(r->loss), "accuracy", number(r->metric),
-      "first_loss", number(r->first_loss), "first_accuracy", number(r->first_metric), "seconds",
-      r->seconds, "history", epochs_json(t));
+      (json_int_t)r->best_epoch, "loss", json_finite(r->loss), "accuracy", json_finite(r->metric),
+      "first_loss", json_finite(r->first_loss), "first_accuracy", json_finite(r->first_metric),
+      "seconds", r->seconds, "history", epochs_json(t));
   char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
   json_decref(root);
   return text;

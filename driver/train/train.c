@@ -239,11 +239,6 @@ static int finish(Trainer *t, TrainResult *r) {
 }
 
 /* ---- the whole ---- */
-static int failed(const Trainer *t) {
-  if (diag_errors(t->s->diag)) return diag_exit_status(t->s->diag);
-  return t->status ? t->status : EXIT_USAGE;
-}
-
 static int run_loop(Trainer *t, TrainResult *r) {
   signals_defer(&t->asked);
   const bool done = trainer_loop(t);
@@ -251,7 +246,7 @@ static int run_loop(Trainer *t, TrainResult *r) {
   progress_clear(t->s);
   if (done) return finish(t, r);
   history_write(t, true);
-  return t->asked && !diag_errors(t->s->diag) ? stopped(t) : failed(t);
+  return t->asked && !diag_errors(t->s->diag) ? stopped(t) : session_status(t->s, t->status);
 }
 
 static void close_programs(Trainer *t) {
@@ -271,7 +266,7 @@ static int train_body(Session *s, void *user) {
   *t = (Trainer){.s = s, .o = s->o, .job = run->job, .compiling = train_plain(s->o)};
   s->file = run->job->model;
   if (!trainer_read_options(t)) return EXIT_USAGE;
-  const int status = prepare(t) ? run_loop(t, run->result) : failed(t);
+  const int status = prepare(t) ? run_loop(t, run->result) : session_status(t->s, t->status);
   close_programs(t);
   return status;
 }

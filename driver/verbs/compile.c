@@ -465,10 +465,7 @@ static int compile_body(Session *s, void *user) {
     return usage_error("an ONNX file needs a name: -o OUT.onnx");
   if (!one_stream(s, j)) return EXIT_USAGE;
   if (!j->name) j->name = identifier(s->arena, names_file(j) ? j->output : j->file);
-  if (!compile_steps(s, j)) {
-    if (diag_errors(s->diag)) return diag_exit_status(s->diag);
-    return j->status ? j->status : EXIT_USAGE;
-  }
+  if (!compile_steps(s, j)) return session_status(s, j->status);
   if (!s->o->quiet && (j->emit & EMIT_FILES)) summary(s, j, clock_seconds() - start);
   return j->watch ? j->watch->done(j->watch->user, s) : EXIT_OK;
 }

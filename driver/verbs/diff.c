@@ -84,12 +84,10 @@ static int run_at(Session *s, const Options *o, const Graph *g, const char *leve
 static int levels_body(Session *s, void *user) {
   const char *high = s->o->opt ? s->o->opt : "3";
   int status = EXIT_OK;
-  if (!session_load(s, s->o->files.v[0]))
-    return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
+  if (!session_load(s, s->o->files.v[0])) return session_status(s, EXIT_OK);
   const Graph *g = s->model->main;
   Options with = *s->o; /* files that programs read */
-  if (!input_arguments(s, true, &with.inputs))
-    return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
+  if (!input_arguments(s, true, &with.inputs)) return session_status(s, EXIT_OK);
   const char **low = ARENA_ARRAY(s->arena, const char *, g->outputs.n),
              **with_high = ARENA_ARRAY(s->arena, const char *, g->outputs.n);
   progress_clear(s);

@@ -228,8 +228,7 @@ static int print_json(Session *s, const Facts *f) {
 
 static int inspect_body(Session *s, void *user) {
   Facts f = {0};
-  if (!session_load(s, s->o->files.v[0]))
-    return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
+  if (!session_load(s, s->o->files.v[0])) return session_status(s, EXIT_OK);
   if (s->module)
     return usage_error("%s is the text of a program; inspect shows graphs", s->o->files.v[0]);
   progress_clear(s);

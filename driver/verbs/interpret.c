@@ -196,8 +196,7 @@ static void print_tensor(const char *name, const Tensor *t) {
 
 static int check_expected(Session *s, const char *name, const char *text, const Tensor *got) {
   Tensor wanted;
-  if (!read_named(s, text, &wanted))
-    return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
+  if (!read_named(s, text, &wanted)) return session_status(s, EXIT_OK);
   if (wanted.dtype != got->dtype || wanted.rank != got->rank ||
       memcmp(wanted.dims, got->dims, sizeof *got->dims * (size_t)got->rank) != 0) {
     printf("%s: type or shape differs from what is expected\n", name);
@@ -298,7 +297,7 @@ int interpret_body(Session *s, void *user) {
   (void)user;
   if (!session_target(s)) return EXIT_USAGE;
   if (!session_load(s, s->o->files.v[0]) || !session_has_data(s) || !session_passes(s, PF_CODE))
-    return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
+    return session_status(s, EXIT_OK);
   const Graph *g = s->model->main;
   const int n = expr_symbol_count(s->model->pool);
   Interp in = {
@@ -306,7 +305,7 @@ int interpret_body(Session *s, void *user) {
   const void **ins = ARENA_ARRAY(s->arena, const void *, g->inputs.n);
   void **outs = ARENA_ARRAY(s->arena, void *, g->outputs.n);
   if (has_strings(g)) return usage_error("--interpret takes and gives numbers only");
-  if (!read_inputs(&in, ins)) return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
+  if (!read_inputs(&in, ins)) return session_status(s, EXIT_OK);
   bound_symbols(&in);
   for (int k = 0; k < g->outputs.n; k++) outs[k] = output_room(&in, k);
   progress_show(s, "interpreting", 0, 0);

@@ -104,14 +104,10 @@ static bool write_outputs(Session *s, const Run *r) {
   return session_commit(s);
 }
 
-static int failed(Session *s) {
-  return diag_errors(s->diag) ? diag_exit_status(s->diag) : EXIT_USAGE;
-}
-
 static int run_writing(Session *s, Run *r) {
-  const int status = take_outputs(s, r) ? run_program(s, r) : failed(s);
+  const int status = take_outputs(s, r) ? run_program(s, r) : session_status(s, EXIT_OK);
   const bool ran = status == EXIT_OK || status == EXIT_MISMATCH;
-  return ran && !write_outputs(s, r) ? failed(s) : status;
+  return ran && !write_outputs(s, r) ? session_status(s, EXIT_OK) : status;
 }
 
 static int run_body(Session *s, void *user) {
@@ -119,7 +115,7 @@ static int run_body(Session *s, void *user) {
   const Options *o = s->o;
   r->outputs = (List){ARENA_ARRAY(s->arena, const char *, o->outputs.n), o->outputs.n};
   for (int k = 0; k < o->outputs.n; k++) r->outputs.v[k] = o->outputs.v[k];
-  if (!input_arguments(s, true, &r->inputs)) return failed(s);
+  if (!input_arguments(s, true, &r->inputs)) return session_status(s, EXIT_OK);
   return needs_writing(o) ? run_writing(s, r) : run_program(s, r);
 }
 

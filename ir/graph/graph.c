@@ -267,6 +267,13 @@ double node_float(const Node *n, const char *name, double def) {
   return a && a->kind == AT_FLOAT ? a->floats[0] : def;
 }
 
+const char *node_title(Arena *a, const Node *n) {
+  const char *name = n->loc && n->loc->node_name && *n->loc->node_name ? n->loc->node_name
+                     : n->n_out && n->out[0] && n->out[0]->name        ? n->out[0]->name
+                                                                       : n->op->name;
+  return arena_strdup(a, name);
+}
+
 const char *node_string(const Node *n, const char *name, const char *def) {
   const Attr *a = node_attr(n, name);
   return a && a->kind == AT_STRING ? a->strs[0] : def;

@@ -308,6 +308,8 @@ const InPlace *model_output_in_place(const Model *m, int k);
 static inline bool in_place_is_whole(const InPlace *i) { return i && i->axis < 0; }
 /* The dimensions of v's memory, which has the room of i along its axis. */
 const Expr **in_place_dims(Arena *a, ExprPool *p, const InPlace *i, const Value *v);
+/* As it is told to the user: its name, that of its result, or of its operator. */
+const char *node_title(Arena *a, const Node *n);
 const Attr *node_attr(const Node *n, const char *name); /* NULL when absent */
 int64_t node_int(const Node *n, const char *name, int64_t def);
 double node_float(const Node *n, const char *name, double def);

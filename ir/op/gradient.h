@@ -49,7 +49,8 @@ const bool *gradient_sources(Model *m, const Graph *g, Value *y);
 /* Elementwise scalar text over inputs a b c …, broadcast; the result has type t. The first input after
  * an error. */
 Value *build_map(Build *b, DType t, const char *text, int n, Value *const *in);
-Value *build_sum_to(Build *b, Value *v, const Value *like); /* undoes broadcasting */
+const char *build_number(const Build *b, DType t, double v); /* as part of such a text */
+Value *build_sum_to(Build *b, Value *v, const Value *like);  /* undoes broadcasting */
 Value *build_reshape_like(Build *b, Value *v, const Value *like);
 Value *build_full_like(Build *b, const Value *like, double v); /* all elements v */
 Value *build_sum(Build *b, Value *v, int n, const int64_t *axes, bool keep);

@@ -13,6 +13,10 @@ Value *build_map(Build *b, DType t, const char *text, int n, Value *const *in) {
   return build_node(b, "Map", "burin", n, in, 1, 2, attrs)->out[0];
 }
 
+const char *build_number(const Build *b, DType t, double v) {
+  return expr_text(b->m->pool, ex_float(b->m->pool, t, v));
+}
+
 static Value *reduced(Build *b, const char *op, Value *v, int n, const int64_t *axes, bool keep) {
   if (!b->ok || n == 0) return v;
   const Attr a = attr_int(b->m->arena, "keepdims", keep);

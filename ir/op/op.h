@@ -67,6 +67,7 @@ Value *build1(Build *b, const char *op, Value *a);
 Value *build2(Build *b, const char *op, Value *a, Value *c);
 /* v as t; v itself where it is that, or after an error. */
 Value *build_cast(Build *b, Value *v, DType t);
+Value *build_rounded(Build *b, Value *v, DType t); /* v, in f32, without what t loses */
 Value *build_reshape(Build *b, Value *v, int rank, const int64_t *dims);
 Value *build_transpose(Build *b, Value *v, int rank, const int64_t *perm);
 Value *build_unsqueeze(Build *b, Value *v, int64_t axis);

@@ -38,6 +38,10 @@ Value *build_cast(Build *b, Value *v, DType t) {
   return build_op(b, "Cast", 1, &v, 1, &to);
 }
 
+Value *build_rounded(Build *b, Value *v, DType t) {
+  return build_cast(b, build_cast(b, v, t), DT_F32);
+}
+
 Value *build_reshape(Build *b, Value *v, int rank, const int64_t *dims) {
   return build2(b, "Reshape", v, build_i64s(b, rank, dims));
 }

@@ -86,11 +86,12 @@ static void choose_groups(PruneRelation *r, int node) {
   const bool whole = whole_can_go(r, &g), equal = equal_can_go(r, &g);
   if (whole && (!equal || g.n >= finer)) {
     tie_groups(r, g.x, g.y, g.in, g.out, g.n);
-    prune_freeze(r, g.w, inner, rule_because(r, node, uneven));
+    prune_freeze(r, g.w, inner, prune_because(r, node, uneven));
     return;
   }
   if (g.weighs) prune_add_product(r, node, g.w, g.transposed ? outer : inner);
-  if (!g.weighs) prune_freeze(r, g.x, 1, rule_because(r, node, "multiplies with computed weights"));
+  if (!g.weighs)
+    prune_freeze(r, g.x, 1, prune_because(r, node, "multiplies with computed weights"));
   tie_equal(r, g.x, g.in, g.n, g.w, g.transposed ? -1 : inner);
   tie_equal(r, g.y, g.out, g.n, g.w, g.transposed ? inner : -1);
 }

@@ -78,7 +78,7 @@ void relate_composite(PruneRelation *r, int node) {
   if (!in) return; /* frozen */
   Composite c = {.r = r, .in = in, .node = node};
   c.outside = ARENA_ARRAY(r->a, int32_t, in->n_atoms + 1);
-  c.why = rule_because(r, node, "computes with all of them");
+  c.why = prune_because(r, node, "computes with all of them");
   for (int32_t i = 0; i < in->n_atoms; i++) c.outside[i] = -1;
   for (int k = 0; k < n->n_in; k++) tie_value(&c, prune_slot(r, node, k), n->in[k]);
   for (int k = 0; k < n->n_out; k++) tie_value(&c, prune_result_slot(r, node, k), out[k]);

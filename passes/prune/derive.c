@@ -86,8 +86,7 @@ static bool has_weights(const Derive *d, const Expr *var) {
 
 /* ---- reads ---- */
 static const char *all_needed(const Derive *d) {
-  return arena_printf(d->r->a, "%s \"%s\" computes with all of them", d->n->op->name,
-                      prune_node_name(d->r->a, d->n));
+  return prune_because(d->r, d->node, "computes with all of them");
 }
 
 static int result_dim(const Derive *d, const Expr *e) {

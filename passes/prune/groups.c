@@ -90,7 +90,7 @@ static int64_t width_of(const PruneRelation *r, const PruneUnit *u, const PruneT
 static void add_group(PruneRelation *r, PruneUnit *const *list, int n) {
   const PruneTouch *t = made_by(r, list[0]);
   if (n < 2 || !t) return;
-  PruneGroup g = {.name = prune_node_name(r->a, r->slots.data[t->slot].node),
+  PruneGroup g = {.name = node_title(r->a, r->slots.data[t->slot].node),
                   .width = width_of(r, list[0], t)};
   for (int k = 0; k < n; k++) {
     list[k]->group = r->groups.n;

@@ -100,7 +100,8 @@ void prune_tie_range(PruneRelation *r, int node, int x, int x_dim, int64_t x_fro
 void prune_see(PruneRelation *r, int node, int slot, int dim); /* tied, or free, on purpose */
 /* Weights of the product at `node` are added up along a dimension of theirs. */
 void prune_add_product(PruneRelation *r, int node, int slot, int dim);
-const char *prune_node_name(Arena *a, const Node *n);
+/* Why something stays: `what` the node does. */
+const char *prune_because(const PruneRelation *r, int node, const char *what);
 
 /* ---- derive.c ---- */
 /* From the scalar expression of an element. False: there is none. */

@@ -91,11 +91,9 @@ void prune_add_product(PruneRelation *r, int node, int slot, int dim) {
   vec_push(r->a, &r->products, (PruneProduct){.node = node, .slot = slot, .dim = dim});
 }
 
-const char *prune_node_name(Arena *a, const Node *n) {
-  const char *name = n->loc && n->loc->node_name && *n->loc->node_name ? n->loc->node_name
-                     : n->n_out && n->out[0] && n->out[0]->name        ? n->out[0]->name
-                                                                       : n->op->name;
-  return arena_strdup(a, name);
+const char *prune_because(const PruneRelation *r, int node, const char *what) {
+  const Node *n = r->nodes[node];
+  return arena_printf(r->a, "%s \"%s\" %s", n->op->name, node_title(r->a, n), what);
 }
 
 /* ---- slots ---- */
@@ -190,8 +188,7 @@ static bool freeze_value(void *user, Value *v) {
 
 static void freeze_node(PruneRelation *r, int node) {
   Node *n = r->nodes[node];
-  Captured c = {r, arena_printf(r->a, "%s \"%s\" is no operator that channels are followed through",
-                                n->op->name, prune_node_name(r->a, n))};
+  Captured c = {r, prune_because(r, node, "is no operator that channels are followed through")};
   for (int k = 0; k < n->n_in + n->n_out; k++) freeze_slot(r, r->places[r->base[node] + k], c.why);
   node_any_read(n, freeze_value, &c);
 }
@@ -199,8 +196,7 @@ static void freeze_node(PruneRelation *r, int node) {
 /* Dimensions of which the node's rule says nothing: it may compute with all of them. */
 static void freeze_rest(PruneRelation *r, int node) {
   const Node *n = r->nodes[node];
-  const char *why = arena_printf(r->a, "%s \"%s\" computes with all of them", n->op->name,
-                                 prune_node_name(r->a, n));
+  const char *why = prune_because(r, node, "computes with all of them");
   for (int k = 0; k < n->n_in + n->n_out; k++) {
     const int s = r->places[r->base[node] + k];
     const Value *v = s < 0 ? NULL : r->slots.data[s].value;

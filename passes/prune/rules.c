@@ -36,11 +36,6 @@ static void tie_others(PruneRelation *r, int node, int k, int out, int axis) {
     if (d != axis) prune_tie_dims(r, node, s, d, to, d);
 }
 
-const char *rule_because(const PruneRelation *r, int node, const char *what) {
-  const Node *n = r->nodes[node];
-  return arena_printf(r->a, "%s \"%s\" %s", n->op->name, prune_node_name(r->a, n), what);
-}
-
 /* ---- Concat, Split, Slice, Pad, Gather ---- */
 static void relate_concat(PruneRelation *r, int node) {
   const Node *n = r->nodes[node];

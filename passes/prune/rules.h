@@ -9,7 +9,6 @@ int rule_axis(const Node *n, const char *name, int64_t def, int rank);
 bool rule_ints(const Node *n, int k, const int64_t **v, int *count);
 /* Small constants in front of it: starts, sizes, pads. What they say is adjusted as a whole. */
 void rule_set_ints(Node *n, int k, int count, const int64_t *v);
-const char *rule_because(const PruneRelation *r, int node, const char *what);
 
 /* ---- channels.c: groups of convolutions and norms ---- */
 void relate_conv(PruneRelation *r, int node);

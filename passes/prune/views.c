@@ -186,7 +186,7 @@ static void keep_open_sizes(PruneRelation *r, int node) {
     open += rule_dim(y, d) < 0 && !(d < x->rank && x->dims[d] == y->dims[d]);
   for (int k = 0; k < 2 && open > 1 && !r->inside; k++) {
     const int s = k ? prune_result_slot(r, node, 0) : prune_slot(r, node, 0);
-    const char *why = rule_because(r, node, "takes a size that is computed");
+    const char *why = prune_because(r, node, "takes a size that is computed");
     for (int d = 0; d < (k ? y : x)->rank; d++)
       if (!prune_size(r, s, d)) prune_freeze(r, s, d, why);
   }
@@ -260,7 +260,7 @@ static const char *why_not(const PruneRelation *r, const PruneMerge *g, int dim)
   while (first < g->to - 1 && !prune_parts(r, g->many_slot, first)) first++;
   if (dim < 0 && !can_go(r, g->many_slot, first) && prune_parts(r, g->many_slot, first))
     return prune_why_frozen(r, g->many_slot, first);
-  return rule_because(r, g->node, "makes one dimension of several: another one of them goes");
+  return prune_because(r, g->node, "makes one dimension of several: another one of them goes");
 }
 
 static void follow(PruneRelation *r, PruneMerge *g, int dim) {

@@ -11,13 +11,9 @@ double quant_half_largest(DType half) {
   return half == DT_F16 ? 65504 : dtype_decode(DT_BF16, 0x7f7f);
 }
 
-Value *quant_round_half(Build *b, Value *v, DType half) {
-  return build_cast(b, build_cast(b, v, half), DT_F32);
-}
-
 static Value *round_half(Rewriter *r, Value *v, int group) {
   (void)group;
-  return quant_round_half(&r->b, v, r->q->half);
+  return build_rounded(&r->b, v, r->q->half);
 }
 
 /* The weights in 16 bits; the constant of all layers that share them is one (by cse). */

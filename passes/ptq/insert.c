@@ -173,7 +173,7 @@ static bool insert_dynamic(Rewriter *r, Node *n, const QuantLayer *l) {
 /* Both operands as floats of 16 bits, behind Casts. */
 static bool insert_sixteen(Rewriter *r, Node *n) {
   r->b.loc = inserted_loc(r->m->arena, n->loc);
-  n->in[0] = quant_round_half(&r->b, n->in[0], r->q->half);
+  n->in[0] = build_rounded(&r->b, n->in[0], r->q->half);
   const bool ok = r->b.ok && quant_halve_weights(&r->b, n, r->q->half);
   r->b.loc = n->loc;
   return ok;

@@ -128,14 +128,6 @@ static double multiply_adds(const Node *n, const ConstData *w, int axis) {
          (double)(axis >= 0 ? w->dims[axis] : w->dims[w->rank - 1]);
 }
 
-/* The name of the node, of its result, or of its operator. */
-const char *quant_node_name(Arena *a, const Node *n) {
-  const char *name = n->loc && n->loc->node_name && *n->loc->node_name ? n->loc->node_name
-                     : n->out[0]->name                                 ? n->out[0]->name
-                                                                       : n->op->name;
-  return arena_strdup(a, name);
-}
-
 /* ---- products of two activations ---- */
 /* The product whose sums v is made of, one by one but for a softmax; or NULL. Each node on the way is
  * handed to `seen`. */
@@ -192,7 +184,7 @@ static void add_computed(Finder *f, int node) {
   const Value *x = n->in[0];
   QuantLayer l = {.node = node,
                   .op = n->op->name,
-                  .name = quant_node_name(f->a, n),
+                  .name = node_title(f->a, n),
                   .weight_axis = -1,
                   .scores = -1,
                   .channels = 1,
@@ -231,7 +223,7 @@ static void add_layer(Finder *f, int node) {
   const bool conv = node_is(n, "Conv") || node_is(n, "ConvTranspose");
   QuantLayer l = {.node = node,
                   .op = n->op->name,
-                  .name = quant_node_name(f->a, n),
+                  .name = node_title(f->a, n),
                   .weight_axis = axis,
                   .other = NO_POINT,
                   .scores = -1,

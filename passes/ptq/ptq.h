@@ -84,7 +84,6 @@ QuantPlan *quant_plan(Model *m, Arena *a, QuantForm form, const Target *matrix);
 bool quant_rounds_activations(const QuantPlan *q); /* with scales or types of their own */
 void quant_plan_update(QuantPlan *q);      /* after layers were switched: which groups are on */
 int quant_shift_count(const QuantPlan *q); /* output channels of all layers */
-const char *quant_node_name(Arena *a, const Node *n); /* as it is told to the user */
 const Node *quant_layer_node(const Model *m, const QuantLayer *l);
 
 /* Numbers the nodes of layers in their names, which kernels hand on: "conv1 [layer 3]". What stands
@@ -174,7 +173,6 @@ bool quant_halve_tables(Model *m, const QuantPlan *q, bool real);
 /* Node n, a product with constant weights, gets these in 16 bits, behind a Cast. */
 bool quant_halve_weights(Build *b, Node *n, DType half);
 /* v, and weights, as 16 bits hold them, in f32 */
-Value *quant_round_half(Build *b, Value *v, DType half);
 Value *quant_half_weights_real(Model *m, const ConstData *w, DType half);
 
 /* ---- insert.c ---- */

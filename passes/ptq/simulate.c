@@ -33,8 +33,7 @@ static Value *round_switched(Rewriter *r, Value *v, int group) {
   const Switches *s = r->user;
   Build *b = &r->b;
   Value *on = element(b, s->groups, group);
-  if (r->q->form == QUANT_HALF)
-    return build3(b, "Where", on, quant_round_half(b, v, r->q->half), v);
+  if (r->q->form == QUANT_HALF) return build3(b, "Where", on, build_rounded(b, v, r->q->half), v);
   Value *scale = element(b, s->scales, group), *zero = element(b, s->zeros, group);
   Value *q = chain2(b, "Div", v, scale);
   q = b->ok ? build1(b, "Round", q) : NULL;

@@ -21,10 +21,7 @@ static Value *map(Loss *l, const char *text, int n, Value *const *in) {
   return l->b->ok ? build_map(l->b, l->t, text, n, in) : in[0];
 }
 
-static const char *num(Loss *l, double v) {
-  ExprPool *p = l->x->m->pool;
-  return expr_text(p, ex_float(p, l->t, v));
-}
+static const char *num(const Loss *l, double v) { return build_number(l->b, l->t, v); }
 
 /* Sum or mean of all elements. */
 static Value *reduce(Loss *l, Value *v) {

@@ -6,10 +6,6 @@
 #include <string.h>
 #include "passes/train/step.h"
 
-static const char *num(const Train *x, DType t, double v) {
-  return expr_text(x->m->pool, ex_float(x->m->pool, t, v));
-}
-
 /* ---- what the text says ---- */
 static bool is_power_of_two(double v) {
   int e;
@@ -51,17 +47,13 @@ static bool is_product(const Node *n) {
   return false;
 }
 
-static Value *rounded(Build *b, Value *v, DType half) {
-  return build_cast(b, build_cast(b, v, half), DT_F32);
-}
-
 /* Node n of the graph, which is at `at`. */
 static bool halve_product(Train *x, Node *n, int at) {
   Graph *const g = x->g;
   Build b = {.m = x->m, .g = g, .before = n, .loc = n->loc, .ok = true};
   Value *const out = n->out[0];
   Node *const next = at + 1 < g->nodes.n ? g->nodes.data[at + 1] : NULL;
-  for (int k = 0; k < 2; k++) n->in[k] = rounded(&b, n->in[k], x->half);
+  for (int k = 0; k < 2; k++) n->in[k] = build_rounded(&b, n->in[k], x->half);
   b.before = next;
   Value *const low = build_cast(&b, out, x->half), *const wide = build_cast(&b, low, DT_F32);
   if (!b.ok) return false;
@@ -122,7 +114,7 @@ static Value *count_wrong(Train *x, Value *const *g) {
   for (int i = 0; i < x->params.n && b->ok; i++) {
     if (!g[i]) continue;
     const char *const text = arena_printf(x->m->arena, "select(abs(a) <= %s, 0, 1)",
-                                          num(x, DT_F32, 3.4028234663852886e38));
+                                          build_number(b, DT_F32, 3.4028234663852886e38));
     Value *const g32 = build_cast(b, g[i], DT_F32);
     Value *const wrong = b->ok ? build_map(b, DT_F32, text, 1, &g32) : NULL;
     Value *const sum = b->ok ? build_sum_all(b, wrong) : NULL;
@@ -142,10 +134,10 @@ static void next_scale(Train *x, Value *ok) {
   Build *const b = &x->b;
   Value *in[] = {x->scale, x->clean, ok, x->ends};
   const int n = x->ends ? 4 : 3;
-  const char *text =
-      arena_printf(a, "select(c, select(b + 1 < %lld, a, min(a * %s, %s)), max(a * %s, %s))",
-                   (long long)c->interval, num(x, DT_F32, c->growth), num(x, DT_F32, c->most),
-                   num(x, DT_F32, c->backoff), num(x, DT_F32, 1));
+  const char *text = arena_printf(
+      a, "select(c, select(b + 1 < %lld, a, min(a * %s, %s)), max(a * %s, %s))",
+      (long long)c->interval, build_number(b, DT_F32, c->growth), build_number(b, DT_F32, c->most),
+      build_number(b, DT_F32, c->backoff), build_number(b, DT_F32, 1));
   Value *const scale = build_map(b, DT_F32, where_ends(x, text, 'a'), n, in);
   text = arena_printf(a, "select(c & (b + 1 < %lld), b + 1, 0)", (long long)c->interval);
   Value *const clean = b->ok ? build_map(b, DT_I64, where_ends(x, text, 'b'), n, in) : NULL;

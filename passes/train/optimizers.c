@@ -26,10 +26,7 @@ typedef struct Row {
 static const char all_keys[] = "lr weight_decay clip warmup schedule steps every gamma min_lr";
 
 /* ---- texts of maps ---- */
-static const char *num_of(Train *x, DType t, double v) {
-  return expr_text(x->m->pool, ex_float(x->m->pool, t, v));
-}
-static const char *num(const Update *u, double v) { return num_of(u->x, u->t, v); }
+static const char *num(const Update *u, double v) { return build_number(u->b, u->t, v); }
 
 static Value *map(const Update *u, DType t, const char *text, int n, Value *const *in) {
   return u->b->ok ? build_map(u->b, t, text, n, in) : in[0];
@@ -117,9 +114,9 @@ static Value *adam_step(Update *u, const char *gradient, const char *shrunk) {
   Value *mean = put(u, m, text, n, (Value *[]){m, u->g, u->w});
   text = arena_printf(a, "%s * a + %s * %s * %s", num(u, b2), num(u, 1 - b2), gradient, gradient);
   Value *square = put(u, v, text, n, (Value *[]){v, u->g, u->w});
-  text = arena_printf(a, "b / (1 - pow(%s, a))", num_of(u->x, DT_F64, b1));
+  text = arena_printf(a, "b / (1 - pow(%s, a))", build_number(&u->x->b, DT_F64, b1));
   Value *step = shared(u, text);
-  text = arena_printf(a, "sqrt(1 - pow(%s, a))", num_of(u->x, DT_F64, b2));
+  text = arena_printf(a, "sqrt(1 - pow(%s, a))", build_number(&u->x->b, DT_F64, b2));
   Value *root = shared(u, text);
   text = arena_printf(a, "%s - d * b / (sqrt(c) / e + %s)", shrunk, num(u, eps));
   return put(u, u->w, text, 6, (Value *[]){u->w, mean, square, step, root, rate(u)});
@@ -217,12 +214,13 @@ static bool schedule_text(Train *x, double lr, const char **out) {
   const char *rest = "1";
   if (kind == 1)
     rest = arena_printf(a, "(%s + %s * (1 + cos(%s * min(1, max(0, (a - %lld) / %lld)))))",
-                        num_of(x, DT_F64, least / lr), num_of(x, DT_F64, (1 - least / lr) / 2),
-                        num_of(x, DT_F64, 3.141592653589793), (long long)warmup,
+                        build_number(&x->b, DT_F64, least / lr),
+                        build_number(&x->b, DT_F64, (1 - least / lr) / 2),
+                        build_number(&x->b, DT_F64, 3.141592653589793), (long long)warmup,
                         (long long)(steps - warmup));
   if (kind == 2)
-    rest = arena_printf(a, "pow(%s, floor(max(0, a - %lld) / %lld))", num_of(x, DT_F64, gamma),
-                        (long long)warmup, (long long)every);
+    rest = arena_printf(a, "pow(%s, floor(max(0, a - %lld) / %lld))",
+                        build_number(&x->b, DT_F64, gamma), (long long)warmup, (long long)every);
   *out = !warmup ? rest
                  : arena_printf(a, "select(a < %lld, (a + 1) / %lld, %s)", (long long)warmup,
                                 (long long)warmup, rest);
@@ -238,11 +236,12 @@ static bool set_rate(Train *x, Update *u, double def) {
   if (!schedule_text(x, lr > 0 ? lr : 1, &text)) return false;
   Value *before = build_cast(&x->b, x->step, DT_F64);
   u->k = build_map(&x->b, DT_F64, "a + 1", 1, &before);
-  u->lr = strcmp(text, "1") == 0
-              ? build_scalar(&x->b, DT_F64, lr)
-              : build_map(&x->b, DT_F64,
-                          arena_printf(x->m->arena, "%s * %s", num_of(x, DT_F64, lr), text), 1,
-                          &before);
+  u->lr =
+      strcmp(text, "1") == 0
+          ? build_scalar(&x->b, DT_F64, lr)
+          : build_map(&x->b, DT_F64,
+                      arena_printf(x->m->arena, "%s * %s", build_number(&x->b, DT_F64, lr), text),
+                      1, &before);
   return x->b.ok;
 }
 
@@ -256,7 +255,7 @@ static Value *gather(Train *x, Param *p, Value **sum) {
   const char *name = arena_printf(x->m->arena, "%s.gradient", p->v->name);
   *sum = train_slot(x, STATE_GRADIENT, name, t, p->v)->in;
   const char *text =
-      arena_printf(x->m->arena, "(a + b) * %s", num_of(x, t, 1.0 / x->t->accumulate));
+      arena_printf(x->m->arena, "(a + b) * %s", build_number(&x->b, t, 1.0 / x->t->accumulate));
   return build_map(&x->b, t, text, 2, (Value *[]){*sum, g});
 }
 
@@ -277,8 +276,9 @@ static Value *clip_factor(Train *x, double clip, Value *const *g) {
     Value *sum = b->ok ? build_cast(b, build_sum_all(b, squares), DT_F64) : NULL;
     all = all && sum && b->ok ? build2(b, "Add", all, sum) : sum;
   }
-  const char *text = arena_printf(x->m->arena, "min(1, %s / (sqrt(a) + %s))",
-                                  num_of(x, DT_F64, clip), num_of(x, DT_F64, 1e-6));
+  const char *text =
+      arena_printf(x->m->arena, "min(1, %s / (sqrt(a) + %s))", build_number(&x->b, DT_F64, clip),
+                   build_number(&x->b, DT_F64, 1e-6));
   return b->ok ? build_map(b, DT_F64, text, 1, &all) : NULL;
 }
 

@@ -8,7 +8,7 @@
 
 /* The text with a number of type t where it says %s. */
 static const char *with_number(Build *b, const char *text, DType t, double v) {
-  return arena_printf(b->m->arena, text, expr_text(b->m->pool, ex_float(b->m->pool, t, v)));
+  return arena_printf(b->m->arena, text, build_number(b, t, v));
 }
 
 static int but_channels(const Value *x, int64_t *axes) {
@@ -40,8 +40,7 @@ bool parts_batch_norm(Build *b, Node *n, Value **out) {
   out[0] = build_op(b, "BatchNormalization", 5, in, 1, &eps);
   const double keep = node_float(n, "momentum", 0.9);
   const char *text =
-      arena_printf(a, "a * %s + b * %s", expr_text(b->m->pool, ex_float(b->m->pool, t, keep)),
-                   expr_text(b->m->pool, ex_float(b->m->pool, t, 1 - keep)));
+      arena_printf(a, "a * %s + b * %s", build_number(b, t, keep), build_number(b, t, 1 - keep));
   for (int k = 1; k < n->n_out; k++) {
     if (!n->out[k] || !b->ok) continue;
     Value *both[] = {build_cast(b, n->in[2 + k], t), k == 1 ? mean : var};
@@ -189,10 +188,9 @@ bool parts_lrn(Build *b, Node *n, Value **out) {
   v = b->ok ? build_op(b, "AveragePool", 1, &v, 3, attrs) : v;
   v = build_reshape_like(b, v, x);
   const char *const text =
-      arena_printf(a, "a / pow(%s + %s * b, %s)",
-                   expr_text(b->m->pool, ex_float(b->m->pool, t, node_float(n, "bias", 1))),
-                   expr_text(b->m->pool, ex_float(b->m->pool, t, node_float(n, "alpha", 1e-4))),
-                   expr_text(b->m->pool, ex_float(b->m->pool, t, node_float(n, "beta", 0.75))));
+      arena_printf(a, "a / pow(%s + %s * b, %s)", build_number(b, t, node_float(n, "bias", 1)),
+                   build_number(b, t, node_float(n, "alpha", 1e-4)),
+                   build_number(b, t, node_float(n, "beta", 0.75)));
   out[0] = build_cast(b, build_map(b, t, text, 2, (Value *[]){x, v}), n->out[0]->dtype);
   return b->ok;
 }
