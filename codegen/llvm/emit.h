@@ -179,6 +179,13 @@ bool across_fits(const Emit *c);
 bool emit_across(Emit *c, const Stmt *s);
 Val across_slice(Emit *c, const LocalState *s, int64_t k);
 
+/* ---- emit_op.c ---- */
+/* t: operand type; e for ranges or NULL */
+Val emit_op(Emit *c, const Expr *e, ExprOp op, DType t, Val a, Val b, Val x);
+Val emit_combine(Emit *c, ReduceKind kind, DType t, Val a, Val b);
+Val emit_horizontal(Emit *c, ReduceKind kind, DType t, Val v); /* fixed tree over the lanes */
+Val emit_pick(Emit *c, Val cond, Val a, Val b);                /* by lane, where cond is a vector */
+
 /* ---- emit_expr.c ---- */
 Val emit_expr(Emit *c, const Expr *e);  /* vector or scalar */
 Val emit_index(Emit *c, const Expr *e); /* i64 expression of lane 0 in the index type; a scalar */
@@ -188,10 +195,6 @@ Val emit_cond(Emit *c, const Expr *e); /* a guard or condition, scalar or vector
 Val emit_wide(Emit *c, const Expr *e); /* scalar i64, also on 32-bit targets */
 /* Marks e in the current statement; true when it was already */
 bool emit_seen(Emit *c, const Expr *e);
-/* t: operand type; e for ranges or NULL */
-Val emit_op(Emit *c, const Expr *e, ExprOp op, DType t, Val a, Val b, Val x);
-Val emit_combine(Emit *c, ReduceKind kind, DType t, Val a, Val b);
-Val emit_horizontal(Emit *c, ReduceKind kind, DType t, Val v); /* fixed tree over the lanes */
 Val emit_identity(Emit *c, ReduceKind kind, DType t);
 /* Starts the body of fn: a block for allocas before the one that code goes into. */
 void emit_begin(Emit *c, Val fn);

@@ -1,6 +1,6 @@
 """Cases of part contrib: rows gathered from blocks of few bits, sequences without padding, matrices in an order.
 
-check and refused: `node` and `refused` of tests/ops/run_contrib.py. Operators that ONNX Runtime has on GPUs only: by their definition, in numpy.
+check and refused: `node` and `refused` of tests/contrib/nodes.py. Operators that ONNX Runtime has on GPUs only: by their definition, in numpy.
 """
 import math
 

@@ -1,6 +1,6 @@
 """Cases of part contrib: operators of ai.onnx under another name, or with something behind them.
 
-node and refused: those of tests/ops/run_contrib.py.
+node and refused: those of tests/contrib/nodes.py.
 """
 import numpy as np
 from onnx import helper as h
