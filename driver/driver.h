@@ -40,8 +40,9 @@ typedef struct Options {
       *augment, *teacher, *state, *unlabelled;
   const char *channels, *rounds, *importance, *objective, *sparsity, *nm, *only, *scope;
   List in_place, dims, bounds, shapes, consts, disabled, inputs, outputs, expects, gradients;
-  bool print_plan, time_passes, no_winograd, freeze, progress, quiet, help, version, list_targets,
-      list_ops, list_passes, json, interpret, profile, check_memory, info, keep, from_scratch;
+  bool print_plan, time_passes, no_winograd, no_sparse, freeze, progress, quiet, help, version,
+      list_targets, list_ops, list_passes, json, interpret, profile, check_memory, info, keep,
+      from_scratch;
   int argc;
   char **argv;
 } Options;

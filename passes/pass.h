@@ -38,6 +38,7 @@ typedef struct PassCtx {
   /* Runs a pipeline on another model (set by the manager, for passes that make programs of their
    * own). */
   bool (*run_passes)(struct PassCtx *c, const char *passes);
+  bool sparse; /* constant weights that are zero may be left out */
 } PassCtx;
 typedef bool (*PassFn)(PassCtx *c); /* false: error reported */
 

@@ -34,11 +34,20 @@ bool pruner_take_reference(Pruner *z) {
   return ok;
 }
 
-static bool measure_time(Pruner *z, Runner *r, double *us) {
-  double *kernels = ARENA_ARRAY(z->s->arena, double, r->lib.model->n_kernels + 1);
-  *us = 0;
+static void note_kernel(Pruner *z, const BurinKernelInfo *info, double us, Figures *out) {
+  Arena *a = z->s->arena;
+  out->us += us;
+  if (ends_with(info->name, "_sparse"))
+    vec_push(a, &out->sparse,
+             (SparseKernel){arena_strdup(a, info->name), arena_strdup(a, info->nodes), us});
+}
+
+static bool measure_time(Pruner *z, Runner *r, Figures *out) {
+  const BurinModel *m = r->lib.model;
+  double *kernels = ARENA_ARRAY(z->s->arena, double, m->n_kernels + 1);
+  out->us = out->sparse.n = 0;
   if (!runner_profile(r, z->test.in[0], z->n_inputs, kernels)) return false;
-  for (int k = 0; k < r->lib.model->n_kernels; k++) *us += kernels[k];
+  for (int k = 0; k < m->n_kernels; k++) note_kernel(z, &m->kernels[k], kernels[k], out);
   return true;
 }
 
@@ -62,7 +71,7 @@ bool pruner_measure(Pruner *z, const char *file, Figures *out) {
       score_add(&out->score, scored_first(z, r.outputs), scored_first(z, z->reference[k]),
                 z->n_outputs, label_of(&z->test, k));
   }
-  ok = ok && measure_time(z, &r, &out->us);
+  ok = ok && measure_time(z, &r, out);
   runner_close(&r);
   return ok && pruner_measure_loss(z, file, &out->loss);
 }

@@ -13,12 +13,18 @@ typedef enum Objective { OBJECTIVE_LATENCY, OBJECTIVE_MACS, OBJECTIVE_PARAMS } O
 /* The passes behind which channels are looked for: batch norms keep their statistics. */
 #define PRUNE_PASSES "infer,dce,fold_constants,canonicalize,fold_constants,cse,dce"
 
+typedef struct SparseKernel { /* one that leaves weights out which are zero */
+  const char *name, *nodes;
+  double us;
+} SparseKernel;
+
 typedef struct Figures { /* of a model */
   int64_t channels;      /* that can go */
   double parameters, macs;
   double us; /* kernels, one thread; NaN: not measured */
   Score score;
   double loss; /* mean over samples; NaN: not measured */
+  Vec(SparseKernel) sparse;
 } Figures;
 
 typedef struct LayerCut { /* a group */

@@ -138,6 +138,29 @@ static void print_layers(const Pruner *z, StrBuf *b) {
   }
 }
 
+/* Of the model as it is written. */
+static const Figures *last_figures(const Pruner *z) {
+  const Figures *f = &z->before;
+  for (int k = 0; k < z->done.n; k++)
+    if (!z->done.data[k].undone) f = &z->done.data[k].figures;
+  return f;
+}
+
+static void print_sparse(const Pruner *z, StrBuf *b) {
+  const Figures *f = last_figures(z);
+  double us = 0;
+  for (int k = 0; k < f->sparse.n; k++) us += f->sparse.data[k].us;
+  if (!f->sparse.n)
+    sb_printf(
+        b,
+        "  no kernel leaves zeros out: it would not be faster (--print-plan says by how much)\n");
+  else
+    sb_printf(b, "  %d kernels leave zeros out: %.3f of %.3f ms\n", f->sparse.n, us / 1e3,
+              f->us / 1e3);
+  for (int k = 0; k < f->sparse.n; k++)
+    sb_printf(b, "  %11.3f ms  %s\n", f->sparse.data[k].us / 1e3, f->sparse.data[k].nodes);
+}
+
 static void print_weights(const Pruner *z, StrBuf *b) {
   for (int k = 0; k < z->weights.n; k++) {
     const WeightZero *w = &z->weights.data[k];
@@ -145,9 +168,8 @@ static void print_weights(const Pruner *z, StrBuf *b) {
               (long long)w->count, w->node);
     sb_printf(b, "%s%s\n", w->whole ? ": " : "", w->whole ? w->whole : "");
   }
-  sb_printf(b,
-            "  zeros are stored and multiplied like other weights: the model is no faster, and "
-            "smaller only once it is compressed\n");
+  print_sparse(z, b);
+  sb_printf(b, "  the file has its zeros: it is smaller once it is compressed\n");
 }
 
 /* ---- JSON ---- */
@@ -200,6 +222,16 @@ static json_t *weights_json(const WeightZeros *l) {
   return list;
 }
 
+static json_t *sparse_json(const Pruner *z) {
+  const Figures *f = last_figures(z);
+  json_t *list = json_array();
+  for (int k = 0; k < f->sparse.n; k++)
+    json_array_append_new(
+        list, json_pack("{s:s, s:s, s:o}", "kernel", f->sparse.data[k].name, "nodes",
+                        f->sparse.data[k].nodes, "us", json_finite(f->sparse.data[k].us)));
+  return list;
+}
+
 static const char *report_json(const Pruner *z) {
   json_t *rounds = json_array(), *layers = json_array();
   for (int k = 0; k < z->done.n; k++)
@@ -209,6 +241,7 @@ static const char *report_json(const Pruner *z) {
   json_t *root = json_pack("{s:s, s:o, s:o, s:o}", "model", z->original, "original",
                            figures_json(z, &z->before), "rounds", rounds, "layers", layers);
   json_object_set_new(root, "weights", weights_json(&z->weights));
+  json_object_set_new(root, "sparse_kernels", sparse_json(z));
   char *text = json_dumps(root, JSON_INDENT(1));
   const char *own = text ? arena_printf(z->s->arena, "%s\n", text) : NULL;
   free(text);

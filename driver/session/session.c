@@ -293,6 +293,7 @@ bool session_passes(Session *s, unsigned needs) {
                .target = s->target,
                .opt_level = s->opt_level,
                .max_threads = (int)threads,
+               .sparse = !o->no_sparse,
                .run_constants = constants_run,
                .run_user = s};
   c.in_place = o->in_place.v;

@@ -12,7 +12,7 @@ enum { CLOSE = 6 }; /* candidates that are shown beside what was taken */
 /* Positions of what was taken and of the candidates that come close; where there are few, all. */
 static int candidates_shown(const Decision *d, int *out) {
   static const double slack = 1.5; /* times the cycles of what the model takes */
-  int n = choice_promising(d, d->told ? 1e30 : slack, CLOSE, out);
+  int n = choice_promising(d, d->told || d->n == 2 ? 1e30 : slack, CLOSE, out);
   for (int k = 0; k < n; k++)
     if (out[k] == d->taken) return n;
   out[n++] = d->taken;

@@ -1,15 +1,12 @@
 /* Names, text and form of plans. */
 #include "ir/graph/plan.h"
 
-const AlgorithmName algorithm_names[] = {{"tiled", ALG_TILED, 0},
-                                         {"winograd2", ALG_WINOGRAD, 2},
-                                         {"winograd4", ALG_WINOGRAD, 4},
-                                         {"winograd6", ALG_WINOGRAD, 6},
-                                         {"thin", ALG_THIN, 0},
-                                         {"depthwise", ALG_DEPTHWISE, 0},
-                                         {"attention", ALG_ATTENTION, 0},
-                                         {"maxpool", ALG_MAXPOOL, 0},
-                                         {NULL, ALG_TILED, 0}};
+const AlgorithmName algorithm_names[] = {
+    {"tiled", ALG_TILED, 0},        {"winograd2", ALG_WINOGRAD, 2},
+    {"winograd4", ALG_WINOGRAD, 4}, {"winograd6", ALG_WINOGRAD, 6},
+    {"thin", ALG_THIN, 0},          {"depthwise", ALG_DEPTHWISE, 0},
+    {"sparse", ALG_SPARSE, 0},      {"attention", ALG_ATTENTION, 0},
+    {"maxpool", ALG_MAXPOOL, 0},    {NULL, ALG_TILED, 0}};
 
 const char *plan_name(const Plan *p) {
   const AlgorithmName *a = algorithm_names;
@@ -105,9 +102,18 @@ static bool has_blocks(const PlanLoops *l) {
          l->lines || l->serial;
 }
 
+static const char *sparse_loops_malformed(const PlanLoops *l) {
+  const bool others = l->rows || l->matrix || l->part || l->outside || l->panels > 1 || l->lines ||
+                      l->serial || l->high > 1 || l->values_rows || l->queries || l->keys;
+  return l->vectors < 1 || l->width < 1 || l->steps < 0 || others
+             ? "a plan of a sparse kernel names vectors and width, and steps"
+             : NULL;
+}
+
 /* Of algorithms whose kernels have other loops. */
 static const char *own_loops_malformed(const Plan *p, const PlanLoops *l) {
   const bool attention = p->algorithm == ALG_ATTENTION, thin = p->algorithm == ALG_THIN;
+  if (p->algorithm == ALG_SPARSE) return sparse_loops_malformed(l);
   if (has_blocks(l) || (l->high > 1 && !l->vectors)) return "this algorithm has no blocks of tiles";
   if (attention)
     return l->width || l->high > 1 ? "strips are of convolutions"
@@ -140,7 +146,9 @@ static const char *loops_malformed(const Plan *p, const PlanLoops *l) {
 const char *plan_malformed(const Plan *p) {
   if (!plan_name(p)) return "no such algorithm";
   const bool thin = p->algorithm == ALG_THIN, tiled = p->algorithm == ALG_TILED;
-  if ((thin && !p->lanes) || (!thin && !tiled && p->lanes) || p->lanes < 0 || p->lanes > 3)
+  const bool pixels = p->algorithm == ALG_SPARSE && p->lanes == LANES_PIXELS;
+  if ((thin && !p->lanes) || (!thin && !tiled && !pixels && p->lanes) || p->lanes < 0 ||
+      p->lanes > 3)
     return "lanes belong to thin convolutions";
   if (p->block < 0 || (p->block && p->algorithm != ALG_WINOGRAD)) return "blocks are of Winograd";
   if (p->planes < 0 || (p->planes && !p->block)) return "planes are of blocks";

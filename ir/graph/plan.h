@@ -9,7 +9,8 @@ typedef enum Algorithm {
   ALG_THIN,      /* few output channels: lanes over pixels or input channels */
   ALG_DEPTHWISE, /* lanes over channels */
   ALG_ATTENTION, /* a softmax between two products, block by block */
-  ALG_MAXPOOL    /* no contraction, but part of a chain */
+  ALG_MAXPOOL,   /* no contraction, but part of a chain */
+  ALG_SPARSE     /* weights that are zero are left out; lanes over rows */
 } Algorithm;
 
 enum { PLAN_SPATIAL = 3, LANES_PIXELS = 1, LANES_CHANNELS = 2 };
@@ -17,7 +18,7 @@ enum { PLAN_SPATIAL = 3, LANES_PIXELS = 1, LANES_CHANNELS = 2 };
 /* Tiles of one kernel, and what is done together so that data used again is still in the cache. */
 typedef struct PlanLoops {
   int rows;      /* register tile (attention: of the scores); 0: not chosen yet, or there is none */
-  int vectors;   /* of thin, lanes over pixels: alone, without rows */
+  int vectors;   /* of thin, lanes over pixels, and of sparse: without rows */
   int matrix;    /* rows of a matrix register: the tile is of whole ones; 0: there are none */
   bool lines;    /* a tile ends with its line; else rows follow each other in memory */
   int high;      /* lines of a tile */
@@ -27,7 +28,8 @@ typedef struct PlanLoops {
   int64_t panels;  /* of B, done together over a block of A */
   bool gathered;   /* a block of A is copied to scratch in the order in which tiles read it */
   bool serial;     /* too little work for threads */
-  int width;       /* pixels of a strip: depthwise, MaxPool, and thin with lanes over channels */
+  int width;       /* pixels of a strip: depthwise, MaxPool, and thin with lanes over channels; of
+                    * sparse: columns that share entries */
   int64_t queries; /* of a block of an attention, and keys */
   int64_t keys;
   int values_rows; /* register tile of its second product */
@@ -58,6 +60,7 @@ typedef struct Plan {
   int parts;
   bool chained;    /* its result stays inside the kernel of such a chain */
   const char *key; /* the question that a tuning file may have answered (choice.h), or NULL */
+  const char *sparse_key; /* likewise: whether zeros are left out */
 } Plan;
 
 typedef struct AlgorithmName {

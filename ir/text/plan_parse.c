@@ -65,6 +65,8 @@ static bool parse_loops(TextParser *p, PlanLoops *l) {
       l->gathered = true;
     else if (tok_eat(p, "matrix"))
       ok = parse_count(p, &l->matrix);
+    else if (tok_eat(p, "width"))
+      ok = parse_count(p, &l->width);
     else if (tok_eat(p, "high"))
       ok = parse_count(p, &l->high);
     else if (tok_eat(p, "part"))

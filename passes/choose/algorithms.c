@@ -99,12 +99,33 @@ void tell_conv(const PassCtx *c, const Node *n, const ConvInfo *conv, const Plan
     if (thin_fits(c, n, conv, by))
       add(&l, by == LANES_PIXELS ? "thin-pixels" : "thin-channels",
           px.all * thin_cycles(c->target, conv, by), (p->lanes & by) != 0);
+  if (p->algorithm == ALG_SPARSE) {
+    const PlanLoops loops = sparse_choose_loops(c, n);
+    add(&l, "sparse", sparse_cycles(c, n, &loops), true);
+  }
   if (conv_is_depthwise(conv))
     add(&l, "depthwise",
         px.images * px.lines * (double)conv->c_out / lanes *
             depthwise_cycles(c->target, conv, px.width, STRIP),
         p->algorithm == ALG_DEPTHWISE);
   choice_tell(c, conv_key(c, n, conv), l.of, l.n, l.taken);
+}
+
+double plan_cycles(const PassCtx *c, const Node *n, const Plan *p) {
+  ConvInfo conv;
+  MatMulInfo product;
+  if (conv_info(n, &conv)) {
+    const Pixels px = pixels_of(c, n, &conv);
+    if (p->algorithm == ALG_WINOGRAD) return winograd_cycles(c, n, &conv, p->winograd);
+    if (p->algorithm == ALG_THIN)
+      return px.all *
+             thin_cycles(c->target, &conv, p->lanes & LANES_PIXELS ? LANES_PIXELS : LANES_CHANNELS);
+    return conv_tiled(c, n, &conv, &px);
+  }
+  if (!matmul_info(n, &product)) return 0;
+  double rows = guess(c, product.m);
+  for (int d = 0; d < product.batch_rank; d++) rows *= guess(c, n->out[0]->dims[d]);
+  return tiled_cycles(c, node_contract_types(n), 1, rows, guess(c, product.n), guess(c, product.k));
 }
 
 /* ---- attention ---- */

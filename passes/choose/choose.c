@@ -16,6 +16,8 @@
 /* The cells around the input that the kernels of a plan read. */
 static void halo_of(const PassCtx *c, const Node *n, const ConvInfo *conv, Plan *p) {
   p->spatial = conv->spatial;
+  for (int s = 0; s < conv->spatial; s++) p->halo_lo[s] = p->halo_hi[s] = 0;
+  if (p->algorithm == ALG_SPARSE) return; /* the border is conditions */
   for (int s = 0; s < conv->spatial; s++) {
     int64_t *lo = &p->halo_lo[s], *hi = &p->halo_hi[s];
     if (p->algorithm == ALG_WINOGRAD)
@@ -42,18 +44,29 @@ static void choose_conv(const PassCtx *c, const Node *n, const ConvInfo *conv, P
     if (p->skips) p->lanes = 0;
     if (p->lanes) p->algorithm = ALG_THIN;
   }
-  halo_of(c, n, conv, p);
-  tell_conv(c, n, conv, p);
+}
+
+/* Zeros among the weights may make something else the fastest. */
+static void choose_sparse(const PassCtx *c, const Node *n, const ConvInfo *conv, Plan *p) {
+  if (!sparse_asks(c, n) || !sparse_pays(c, n, plan_cycles(c, n, p), p)) return;
+  *p = (Plan){.algorithm = ALG_SPARSE,
+              .lanes = conv ? LANES_PIXELS : 0,
+              .key = p->key,
+              .sparse_key = p->sparse_key};
 }
 
 static const Plan *choose_plan(const PassCtx *c, const Node *n) {
   ConvInfo conv;
   Attention at;
   Plan p = {.algorithm = ALG_TILED};
-  if (conv_info(n, &conv))
+  const bool image = conv_info(n, &conv);
+  if (image)
     choose_conv(c, n, &conv, &p);
   else if (attention_of(n, &at))
     p.algorithm = ALG_ATTENTION;
+  choose_sparse(c, n, image ? &conv : NULL, &p);
+  if (image) halo_of(c, n, &conv, &p);
+  if (image) tell_conv(c, n, &conv, &p);
   if (p.algorithm == ALG_ATTENTION) tell_attention(c, n);
   return arena_dup(c->model->arena, &p, sizeof p);
 }
@@ -97,12 +110,18 @@ static const char *conv_problem(const PassCtx *c, const Node *n, const ConvInfo 
   const char *wrong = p->algorithm == ALG_WINOGRAD ? winograd_problem(n, conv, p) : NULL;
   if (wrong) return wrong;
   if (p->algorithm == ALG_ATTENTION) return "a convolution is no attention";
+  if (p->algorithm == ALG_SPARSE) return NULL;
   if (conv_is_depthwise(conv) != (p->algorithm == ALG_DEPTHWISE))
     return "the depthwise form is for depthwise convolutions, and the only one for these";
   if (p->lanes && !thin_fits(c, n, conv, p->lanes))
     return "such lanes cannot compute this convolution";
   if (p->skips && !conv_skips_taps(conv)) return "this convolution has no taps to skip";
   return halo_problem(c, n, conv, p);
+}
+
+static const char *sparse_problem(const Node *n) {
+  SparseWeights s;
+  return sparse_weights(n, &s) ? NULL : "no sparse kernel computes this node";
 }
 
 static const char *plan_problem(const PassCtx *c, const Node *n) {
@@ -112,7 +131,9 @@ static const char *plan_problem(const PassCtx *c, const Node *n) {
   if (p->algorithm == ALG_MAXPOOL)
     return strip_node(n->out[0]) == n ? NULL : "this node is no MaxPool";
   if (!node_is_contraction(n)) return "no template computes this node";
+  if (p->algorithm == ALG_SPARSE && sparse_problem(n)) return sparse_problem(n);
   if (conv_info(n, &conv)) return conv_problem(c, n, &conv, p);
+  if (p->algorithm == ALG_SPARSE) return NULL;
   if (p->spatial || p->algorithm != (attention_of(n, &at) ? ALG_ATTENTION : ALG_TILED))
     return "another algorithm computes this node";
   return NULL;

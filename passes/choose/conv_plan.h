@@ -1,4 +1,5 @@
-/* How convolutions can be computed, and what that costs: Winograd, few output channels. What
+/* How convolutions and products can be computed, and what that costs: Winograd, few output channels,
+ * without weights that are zero. What
  * choose.c asks; and, for --print-plan, what every algorithm would take for a contraction, not only
  * what was compared when its plan was made. */
 #pragma once
@@ -42,6 +43,8 @@ double thin_cycles(const Target *t, const ConvInfo *conv, int lanes);
 /* ---- all algorithms side by side (algorithms.c) ---- */
 /* Puts the candidates for a convolution, or for attention, into the log of decisions. */
 void tell_conv(const PassCtx *c, const Node *n, const ConvInfo *conv, const Plan *p);
+/* Cycles of a product by its plan, which has no loops yet. */
+double plan_cycles(const PassCtx *c, const Node *n, const Plan *p);
 void tell_attention(const PassCtx *c, const Node *n);
 /* Cycles of a depthwise convolution in strips of `width` pixels, of one line and vector of channels. */
 double depthwise_cycles(const Target *t, const ConvInfo *conv, double pixels, int width);
@@ -53,3 +56,31 @@ double attention_cycles(const Target *t, double heads, double rows, double keys,
  * that is in memory then. */
 bool conv_skips_taps(const ConvInfo *conv);
 void conv_seen_border(const ConvInfo *conv, int s, int64_t *lo, int64_t *hi);
+
+/* ---- constant weights of which many are zero (sparse.c): a kernel that leaves these out ---- */
+/* Weights of f32 as a matrix: element (k, column) is
+ * data[column*col_stride + k/inner*outer_stride + k%inner*inner_stride]. Steps of k are in the order of
+ * the kernel's loops: taps, then channels. */
+typedef struct SparseWeights {
+  const ConstData *w;
+  int64_t k, n;
+  int64_t inner, inner_stride, outer_stride, col_stride;
+} SparseWeights;
+
+/* Of a Conv without groups, a MatMul or a Gemm. False: there is no such kernel. */
+bool sparse_weights(const Node *n, SparseWeights *out);
+float sparse_weight(const SparseWeights *s, int64_t k, int64_t column);
+/* Whether one of the `columns` weights of step k from column `first` on is not zero. */
+bool sparse_is_entry(const SparseWeights *s, int64_t k, int64_t first, int columns);
+/* How many entries there are. */
+int64_t sparse_entries(const SparseWeights *s, int columns);
+/* Vectors of rows, and columns that share entries: `vectors` and `width` of a plan. */
+PlanLoops sparse_choose_loops(const PassCtx *c, const Node *n);
+/* NULL: a kernel can have these loops. */
+const char *sparse_loops_problem(const PassCtx *c, const Node *n, const PlanLoops *l);
+/* Cycles of all of it with these loops. */
+double sparse_cycles(const PassCtx *c, const Node *n, const PlanLoops *l);
+/* Whether there are enough zeros to ask; the choice (choice.h) between the plan's algorithm, which takes
+ * `dense` cycles, and this one: true where this one is taken. Sets p->sparse_key. */
+bool sparse_asks(const PassCtx *c, const Node *n);
+bool sparse_pays(const PassCtx *c, const Node *n, double dense, Plan *p);

@@ -54,7 +54,7 @@ static bool stage_of(const PassCtx *c, const Value *root, StripStage *s) {
   if (conv->group > 1 ? plan->algorithm != ALG_DEPTHWISE
                       : conv->c_out * 4 <= target_lanes(c->target, 32)) /* kernels/thin.c */
     return false;
-  if (plan->algorithm == ALG_WINOGRAD || plan->skips) return false;
+  if (plan->algorithm == ALG_WINOGRAD || plan->algorithm == ALG_SPARSE || plan->skips) return false;
   if (plan->algorithm == ALG_THIN && (anchor->def->mark & STRIP_GIVEN)) return false;
   const bool bytes = !conv_beyond_tiles(anchor->def);
   s->step = bytes ? node_contract_types(anchor->def)->k_step : 1;

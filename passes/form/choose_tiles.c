@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "passes/build/kernel.h"
+#include "passes/choose/conv_plan.h"
 #include "passes/choose/strips.h"
 #include "passes/tiles/contract_loops.h"
 #include "passes/tiles/own_loops.h"
@@ -182,6 +183,12 @@ static bool thin_loops(Tiler *t, const Node *n, const ConvInfo *conv, PlanLoops 
   return !wrong || refuse(t, n, wrong);
 }
 
+static bool sparse_loops(const Tiler *t, const Node *n, PlanLoops *l) {
+  const char *const wrong = l->vectors ? sparse_loops_problem(t->c, n, l) : NULL;
+  if (!l->vectors) *l = sparse_choose_loops(t->c, n);
+  return !wrong || refuse(t, n, wrong);
+}
+
 static bool attention_loops(const Tiler *t, const Node *n, PlanLoops *l) {
   Attention a;
   StandIns places;
@@ -210,6 +217,7 @@ static bool fill_loops(Tiler *t, const Node *n, const ConvInfo *conv, const Valu
   MatMulInfo product;
   const Algorithm how = n->plan->algorithm;
   if (how == ALG_ATTENTION) return attention_loops(t, n, loops);
+  if (how == ALG_SPARSE) return sparse_loops(t, n, loops);
   if (conv && how == ALG_DEPTHWISE) return strip_loops(t, n, conv, false, loops);
   if (conv && how == ALG_THIN) return thin_loops(t, n, conv, loops);
   if (conv && how == ALG_TILED) return conv_loops(t, n, conv, root, loops, count);

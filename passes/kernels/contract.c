@@ -176,6 +176,7 @@ Step *lower_contraction(Lower *l, const Value *root, const Value *anchor, const 
   ConvInfo conv;
   MatMulInfo product;
   Attention at;
+  if (anchor->def->plan->algorithm == ALG_SPARSE) return lower_sparse(l, root, anchor, to);
   if (conv_info(anchor->def, &conv)) return lower_conv(l, root, anchor, to, &conv);
   if (matmul_info(anchor->def, &product)) return lower_matmul(l, root, anchor, to, &product);
   if (attention_of(anchor->def, &at)) return lower_attention(l, root, anchor, to, &at);

@@ -177,5 +177,7 @@ const Place *conv_input(Lower *l, const Node *n, const ConvInfo *conv, Step **st
 const Place *conv_input_stored(Lower *l, const Node *n, const ConvInfo *conv, Step **steps);
 Step *lower_winograd(Lower *l, const Value *root, const Value *anchor, const Place *to,
                      const ConvInfo *conv);
+/* Constant weights with zeros (sparse.c). */
+Step *lower_sparse(Lower *l, const Value *root, const Value *anchor, const Place *to);
 Step *lower_attention(Lower *l, const Value *root, const Value *anchor, const Place *to,
                       const Attention *a);

@@ -48,8 +48,7 @@ static Stmt *store_tile(Contract *c, const Panel *pn, int local, const Spot *s) 
   return stmt_for(arena(c), regs ? FOR_UNROLL : FOR_SERIAL, i, row);
 }
 
-/* Would the epilogue, unrolled over a tile, be long code for nothing? Sigmoid, erf and the like. */
-static bool heavy_epilogue(Contract *c) {
+bool contract_is_heavy(Contract *c) {
   enum { HEAVY = 14 };
   if (c->plain_rank) return false;
   const Expr *idx[MAX_RANK];
@@ -394,7 +393,7 @@ Step *contract_emit(Contract *c) {
   const Expr *block = ex_floormod(c->p, rest, bl.count);
   bind_outer(c, ex_floordiv(c->p, rest, bl.count));
   c->b_outer = c->b_offset ? c->b_offset(c) : num(c, 0);
-  c->heavy = heavy_epilogue(c);
+  c->heavy = contract_is_heavy(c);
   Stmt *body = panels_body(c, &bl, panel, block);
   const ContractShape shape = contract_shape(c);
   kb_estimate(
@@ -412,7 +411,7 @@ Step *contract_emit(Contract *c) {
 /* All panels one after the other; the loops and outer indices are set. */
 static Stmt *serial_panels(Contract *c, const Blocks *bl) {
   c->b_outer = c->b_offset ? c->b_offset(c) : num(c, 0);
-  c->heavy = heavy_epilogue(c);
+  c->heavy = contract_is_heavy(c);
   const Expr *panel =
       ex_var(c->p, "n", ex_ceildiv(c->p, c->n, (int64_t)c->tile.vectors * c->lanes));
   return stmt_for(arena(c), FOR_SERIAL, panel, panels_body(c, bl, panel, num(c, 0)));

@@ -88,6 +88,8 @@ Stmt *contract_gather(Contract *c, const Expr *first, const Expr *count, const B
 const Expr *contract_gathered(const Contract *c, const Expr *w);
 
 /* ---- contract_emit.c ---- */
+/* Would the epilogue, unrolled over a tile, be long code for nothing? Sigmoid, erf and the like. */
+bool contract_is_heavy(Contract *c);
 /* Stores lane j of the row (h, w). */
 Stmt *contract_store_lanes(Contract *c, const Panel *pn, const Expr *h, const Expr *w,
                            const Expr *j, const Expr *sum);

@@ -306,6 +306,24 @@ def check_masks(folder, burin, module):
         assert wrong <= 1, f"{name}: {wrong} elements are not as numpy chooses"
 
 
+def check_sparse_report(folder, burin, module):
+    """The report names the kernels that leave zeros out, where there are enough."""
+    rng = np.random.default_rng(2)
+    weights = [numpy_helper.from_array(rng.standard_normal(s).astype(np.float32), n) for n, s in (("w0", (256, 256)), ("w1", (256, 4)))]
+    nodes = [onnx.helper.make_node("MatMul", ["x", "w0"], ["a"], name="wide"), onnx.helper.make_node("MatMul", ["a", "w1"], ["y"], name="narrow")]
+    info = lambda name, shape: onnx.helper.make_tensor_value_info(name, 1, shape)
+    graph = onnx.helper.make_graph(nodes, "g", [info("x", [256, 256])], [info("y", [256, 4])], weights)
+    source = os.path.join(folder, "wide.onnx")
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10), source)
+    for flags, sparse in (("--sparsity=0.9", True), ("--sparsity=0.1", False)):
+        out, report = prune(burin, source, flags, "--rounds=1")
+        found = {k["nodes"].split(":")[0]: k["us"] for k in report["sparse_kernels"]}
+        assert ("wide" in found) == sparse and all(us > 0 for us in found.values()), f"{flags}: {report['sparse_kernels']}"
+        feeds = {"x": rng.standard_normal((256, 256)).astype(np.float32)}
+        worst = difference(module.compile(out).run(feeds), run_reference(out, feeds))
+        assert worst <= NEAR, f"{flags}: relative difference {worst:.3g}"
+
+
 def check_mask_recovery(folder, burin, module):
     """Zeros stay zeros while the rest is trained, and gradients choose better than magnitudes."""
     source, x, y, data = labelled(folder)
@@ -449,7 +467,7 @@ def check_refusals(folder, burin, module):
         assert not os.path.exists(out), f"{flags}: a file was written"
 
 
-CHECKS = [check_recovery, check_rebuilding, check_choices, check_budget, check_useless, check_losses, check_layers, check_refusals, check_statistics, check_sizes, check_masks, check_mask_recovery]
+CHECKS = [check_recovery, check_rebuilding, check_choices, check_budget, check_useless, check_losses, check_layers, check_refusals, check_statistics, check_sizes, check_masks, check_sparse_report, check_mask_recovery]
 MASKED = (prune_nets.chain, prune_nets.grouped, prune_nets.flatten, prune_nets.channels_last, prune_nets.attention,
           prune_nets.transposed, prune_nets.shared_weights, prune_nets.einsum)
 
