@@ -204,7 +204,7 @@ static bool recover(Pruner *z, Round *round, const char **path) {
   if (z->epochs == 0) return true;
   if (!program_memory(z->s->arena, &fd, &out)) return false;
   recovery_defaults(z, &own);
-  own.metric = z->by_loss ? "loss" : "accuracy";
+  own.metric = "loss"; /* of few samples accuracy says less */
   if (!z->asked->validation || z->held > 0 || strstr(z->asked->validation, ".npz"))
     own.validation = NULL;        /* what is measured with tells no epoch */
   own.report = own.output = NULL; /* they are of pruning */
