@@ -154,7 +154,9 @@ static bool give_map(Gradient *s, const MapInputs *all, int k, const Expr *d, Va
     in[n++] = all->v[i];
   }
   if (!n) return true; /* what gradients are multiplied by is 0 */
-  Value *map = build_map(s->b, v->dtype, map_text(s->b->m, d), n, in);
+  const bool casts = d->op == EX_cast && d->a[0] == ex_hole(p, in[0]->dtype, 0);
+  Value *map = casts ? build_cast(s->b, in[0], v->dtype)
+                     : build_map(s->b, v->dtype, map_text(s->b->m, d), n, in);
   return s->b->ok && gradient_give(s, v, build_sum_to(s->b, map, v));
 }
 

@@ -3,7 +3,10 @@ the scale alone.
 
     run_mixed.py [BURIN]"""
 import os
+import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 
@@ -46,6 +49,39 @@ def curves(burin):
         rest[p] = curve[-1] / curve[0]
     assert rest["f32"] < 0.01 and rest["bf16"] < 0.01 and rest["f16"] < 0.01, rest
     assert rest["f16,scale=1,growth=1"] > 0.9, f"plain f16 trains here, too: {rest}"
+
+
+def updates(burin, model, values, target, folder):
+    """Text of a step in bf16, its loss, and by how much it changes each matrix, interpreted."""
+    text, flags = folder / f"{target}.ir", ["--train=mse", "--optimizer=sgd,lr=1", "--precision=bf16"]
+    state = burin.compile(model, flags=flags).state()
+    (folder / "m.onnx").write_bytes(model.SerializeToString())
+    subprocess.run([burin.compiler(), folder / "m.onnx", *flags, f"--target={target}", "--emit=loop", "-o", text], check=True, capture_output=True)
+    command = [burin.compiler(), "run", text, "--interpret", f"--target={target}", f"--output=loss=@{folder}/loss.npy"]
+    for i, (name, array) in enumerate({**values, **state}.items()):
+        np.save(folder / f"in{i}.npy", array)
+        command.append(f"--input={name}=@{folder}/in{i}.npy")
+    matrices = [name for name, array in state.items() if np.ndim(array) == 2]
+    command += [f"--output={name}_next=@{folder}/out{i}.npy" for i, name in enumerate(matrices)]
+    subprocess.run(command, check=True, capture_output=True)
+    change = {name: np.load(folder / f"out{i}.npy") - state[name] for i, name in enumerate(matrices)}
+    return text.read_text(), float(np.load(folder / "loss.npy")), change
+
+
+def pairs(burin):
+    """Weights that are parameters are multiplied in pairs of bf16, and by AMX: sums differ in their order only, by which what is
+    rounded to bf16 behind them may become its neighbour."""
+    model, values = network(), data()
+    with tempfile.TemporaryDirectory(prefix="burin-") as folder:
+        text, loss, want = updates(burin, model, values, "x86-64-v3", Path(folder))
+        assert "dot2_bf16" not in text and len(want) == 3, "pairs without an instruction for them"
+        for target, word in (("znver4", "dot2_bf16"), ("sapphirerapids", "matrix")):
+            text, other, got = updates(burin, model, values, target, Path(folder))
+            assert text.count(word) >= 5, f"{target} does not multiply in bf16"
+            assert abs(other - loss) < 1e-3 * abs(loss), f"{target}: loss {other}, not {loss}"
+            for name, array in want.items():
+                error, most = np.abs(got[name] - array).max(), np.abs(array).max()
+                assert most > 1e-3 and error < 0.01 * most, f"{target}: {name} differs by {error}, of {most}"
 
 
 def overflow(burin):
@@ -103,7 +139,7 @@ def main():
     if len(sys.argv) > 1:
         os.environ["BURIN"] = sys.argv[1]
     import burin
-    for f in (curves, overflow, growth, gathered, errors):
+    for f in (curves, pairs, overflow, growth, gathered, errors):
         part.attempt(f.__name__, f, burin)
     return part.finish()
 
