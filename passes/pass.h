@@ -11,6 +11,8 @@ typedef enum StripChoice { STRIPS_AUTO, STRIPS_NONE, STRIPS_ALL } StripChoice;
 /* form/checkpoint.c: what is computed again instead of being kept, where gradients are. What costs
  * next to nothing; as much as one more forward part of a training step takes; nothing. */
 typedef enum CheckpointChoice { CHECKPOINT_AUTO, CHECKPOINT_SQRT, CHECKPOINT_OFF } CheckpointChoice;
+/* As many as memory and time tell, for training steps and below a limit of memory; none. */
+enum { SAMPLE_BLOCKS_AUTO = 0, SAMPLE_BLOCKS_OFF = -1 };
 typedef struct PassCtx {
   Model *model;   /* graph level */
   Module *module; /* loop level: set by `lower`; NULL before */
@@ -28,6 +30,8 @@ typedef struct PassCtx {
   int winograd_size; /* of its tiles where it is faster: 2, 4 or 6; 0: 2 or 4, by cost */
   StripChoice strips;
   CheckpointChoice checkpoint;
+  bool steady_sums;      /* Plan.steady of what is planned */
+  int64_t sample_blocks; /* samples of a block (form/sample_blocks.c), or SAMPLE_BLOCKS_… */
   int64_t max_arena;             /* bytes that arena and scratch of one thread may take; 0: any */
   const struct Tuning *tuning;   /* choices to take instead of the model's (choice.h), or NULL */
   struct DecisionLog *decisions; /* where choices are noted, or NULL */

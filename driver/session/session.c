@@ -242,6 +242,15 @@ bool session_tuning(Session *s, const char *path, Tuning **out) {
   return *out != NULL;
 }
 
+/* --sample-blocks */
+static bool set_blocks(const Options *o, PassCtx *c) {
+  const char *const t = o->sample_blocks;
+  if (!t || strcmp(t, "auto") == 0) return true;
+  c->sample_blocks = SAMPLE_BLOCKS_OFF;
+  return strcmp(t, "off") == 0 ||
+         args_number("--sample-blocks", t, 1, INT32_MAX, &c->sample_blocks);
+}
+
 /* --recompute, --max-arena */
 static bool set_checkpoint(const Options *o, PassCtx *c) {
   static const char *const names[] = {"auto", "sqrt", "off"};
@@ -300,7 +309,7 @@ bool session_passes(Session *s, unsigned needs) {
   c.n_in_place = o->in_place.n;
   if (o->cache && !args_number("--cache", o->cache, 1, INT32_MAX, &c.cache_room)) return false;
   if (!index_choice(o->indices, &c.clamp_indices) || !set_winograd(o, &c) || !set_tf32(s, &c) ||
-      !set_checkpoint(o, &c) || !strip_choice(o->strips, &c.strips))
+      !set_checkpoint(o, &c) || !set_blocks(o, &c) || !strip_choice(o->strips, &c.strips))
     return false;
   const PassOptions p = {.passes = s->passes ? s->passes : o->passes,
                          .disabled = o->disabled.v,

@@ -69,6 +69,7 @@ void plan_print(const Plan *p, StrBuf *b) {
   if (p->block) sb_printf(b, " block=%d", p->block);
   if (p->planes) sb_printf(b, " planes=%d", p->planes);
   if (p->skips) sb_printf(b, " skips");
+  if (p->steady) sb_printf(b, " steady");
   if (p->chain) sb_printf(b, " chain=%d rows=%d parts=%d", p->chain, p->rows, p->parts);
   if (p->chained) sb_printf(b, " chained");
   for (int s = 0; s < p->spatial; s++)

@@ -47,6 +47,7 @@ typedef struct Plan {
    * plan says tiled, and keeps them, since the input is laid out for them */
   int lanes;
   bool skips;  /* tiles leave taps out that see only the border, which is not in memory */
+  bool steady; /* a tile of one row adds up as others do: sums do not depend on the number of rows */
   int spatial; /* dimensions of the halo: cells read around the input, over all taps */
   int64_t halo_lo[PLAN_SPATIAL];
   int64_t halo_hi[PLAN_SPATIAL];

@@ -108,6 +108,7 @@ static bool parse_plan_field(TextParser *p, Plan *plan) {
   PlanLoops first;
   bool ok = true;
   if (tok_eat(p, "skips")) return plan->skips = true;
+  if (tok_eat(p, "steady")) return plan->steady = true;
   if (tok_eat(p, "chained")) return plan->chained = true;
   if (tok_eat(p, "block")) return parse_count(p, &plan->block);
   if (tok_eat(p, "planes")) return parse_count(p, &plan->planes);
@@ -119,7 +120,7 @@ static bool parse_plan_field(TextParser *p, Plan *plan) {
   if (!plan->n_loops && at_loops(p, &first, &ok)) return ok && parse_all_loops(p, plan, &first);
   return tok_fail(
       p,
-      "expected a field of a plan: lanes, block, planes, skips, chain, rows, parts, chained, "
+      "expected a field of a plan: lanes, block, planes, skips, steady, chain, rows, parts, chained, "
       "halo, tile, width, vectors");
 }
 

@@ -58,7 +58,7 @@ static void choose_sparse(const PassCtx *c, const Node *n, const ConvInfo *conv,
 static const Plan *choose_plan(const PassCtx *c, const Node *n) {
   ConvInfo conv;
   Attention at;
-  Plan p = {.algorithm = ALG_TILED};
+  Plan p = {.algorithm = ALG_TILED, .steady = c->steady_sums};
   const bool image = conv_info(n, &conv);
   if (image)
     choose_conv(c, n, &conv, &p);

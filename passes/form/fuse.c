@@ -231,12 +231,29 @@ static bool is_dequantized_bytes(const Value *v) {
          v->dtype == DT_F32;
 }
 
+/* Whether v is read where the inlined tree of `from` is computed; true where that is too deep to tell. */
+static bool tree_reads(const Value *from, const Value *v, int depth) {
+  enum { DEEP = 8 };
+  if (from == v || depth > DEEP) return true;
+  for (int k = 0; from->inlined && from->def && k < from->def->n_in; k++)
+    if (from->def->in[k] && tree_reads(from->def->in[k], v, depth + 1)) return true;
+  return false;
+}
+
+/* v is, or is in, an operand of the root's contraction: its sum would run in another order. */
+static bool feeds_sum(const Root *r, const Value *v) {
+  const Node *n = r->anchor ? r->anchor->def : NULL;
+  for (int k = 0; n && k < n->n_in; k++)
+    if (n->in[k] && tree_reads(n->in[k], v, 0)) return true;
+  return false;
+}
+
 /* Where v is stored or not, the bits are the same: no sum moves into another loop. */
 static bool same_bits_inlined(const Fuse *f, const Root *alone) {
   const Vec(Root *) *rs = (const void *)&f->readers[alone->v->id];
   if (alone->anchor || has_reduce(alone)) return false;
   for (int i = 0; i < rs->n; i++)
-    if (has_reduce(rs->data[i])) return false;
+    if (has_reduce(rs->data[i]) || feeds_sum(rs->data[i], alone->v)) return false;
   return true;
 }
 

@@ -9,7 +9,8 @@
 struct Undo {
   Node **nodes; /* of the graph */
   int n, cap;
-  Value ***in; /* of each node */
+  Value ***in;     /* of each node */
+  ValueForm *form; /* of each value, by id */
 };
 
 typedef struct Apply {
@@ -97,12 +98,23 @@ static void place_unit(Apply *a, const Execution *e) {
 }
 
 /* Kernels stay as they are, and with them the order of their sums. */
-static void set_forms(const Units *u, bool fixed) {
+static void set_forms(const Units *u, ValueForm *was) {
+  for (int i = 0; i < u->g->nodes.n; i++) {
+    const Node *const n = u->g->nodes.data[i];
+    for (int k = 0; k < n->n_out; k++) {
+      Value *const v = n->out[k];
+      if (!v) continue;
+      was[v->id] = v->form;
+      v->form = u->of[v->id] ? FORM_STORED : FORM_INLINED;
+    }
+  }
+}
+
+static void reset_forms(const Units *u, const ValueForm *was) {
   for (int i = 0; i < u->g->nodes.n; i++) {
     const Node *const n = u->g->nodes.data[i];
     for (int k = 0; k < n->n_out; k++)
-      if (n->out[k])
-        n->out[k]->form = !fixed ? FORM_FREE : u->of[n->out[k]->id] ? FORM_STORED : FORM_INLINED;
+      if (n->out[k]) n->out[k]->form = was[n->out[k]->id];
   }
 }
 
@@ -121,9 +133,11 @@ static Undo *undo_new(Units *u) {
 }
 
 Undo *schedule_apply(Units *u, const Schedule *s) {
-  set_forms(u, true);
+  ValueForm *const form = ARENA_ARRAY(u->a, ValueForm, u->c->model->next_value + 1);
+  set_forms(u, form);
   u->c->model->scheduled = true;
   Apply a = {.u = u, .g = u->g, .undo = undo_new(u)};
+  a.undo->form = form;
   a.placed = ARENA_ARRAY(u->a, Node *, a.undo->n + 1);
   a.now = ARENA_ARRAY(u->a, Value *, u->n_stored + 1);
   for (int k = 0; k < u->n_stored; k++) a.now[k] = u->stored[k].v;
@@ -139,6 +153,6 @@ void schedule_undo(Units *u, const Undo *undo) {
   u->g->nodes.n = undo->n;
   u->g->nodes.cap = undo->cap;
   for (int i = 0; i < undo->n; i++) undo->nodes[i]->in = undo->in[i];
-  set_forms(u, false);
+  reset_forms(u, undo->form);
   u->c->model->scheduled = false;
 }

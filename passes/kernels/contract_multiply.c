@@ -257,10 +257,15 @@ enum {
   FEW_PANELS = 8 /* so many that it matters how long the last one takes */
 };
 
+/* Of one row: its sums may have another order than those of more. */
+static bool is_row_alone(const Contract *c, int rows) {
+  return rows == 1 && !c->anchor->def->plan->steady;
+}
+
 static bool can_chain(const Contract *c, int rows) {
   int64_t k;
-  return rows == 1 && c->n_k == 1 && c->n_loops == 1 && expr_is_const(c->k_extent[0], &k) &&
-         k % CHAIN == 0 && k >= 4 * CHAIN;
+  return is_row_alone(c, rows) && c->n_k == 1 && c->n_loops == 1 &&
+         expr_is_const(c->k_extent[0], &k) && k % CHAIN == 0 && k >= 4 * CHAIN;
 }
 
 /* One row leaves registers for two levels of sums: shorter chains of additions, smaller rounding
@@ -299,7 +304,9 @@ static int deciding_vectors(const Contract *c, const Panel *pn) {
  * their own. */
 static int ways_of(const Contract *c, const Panel *pn, int rows) {
   int64_t k;
-  if (rows != 1 || c->n_k != 1 || c->n_loops != 1 || !expr_is_const(c->k_extent[0], &k)) return 1;
+  if (!is_row_alone(c, rows) || c->n_k != 1 || c->n_loops != 1 ||
+      !expr_is_const(c->k_extent[0], &k))
+    return 1;
   const int vectors = deciding_vectors(c, pn);
   const int ways = vectors == 1 ? 8 : vectors == 2 ? 4 : vectors <= 4 ? 2 : 1;
   return c->l->c->target->vector_regs >= 32 || ways <= 4

@@ -53,6 +53,18 @@ def residual(blocks=8, width=12, batch=4, size=16):
     return net.model(net.add("GlobalAveragePool", v), [batch, 3, size, size])
 
 
+def classifier(batch=8, width=12):
+    """Residual blocks with dropout in front of one product, their normalization in use."""
+    net = Net(6)
+    v = net.add("Conv", "x", net.weight(width, 3, 3, 3), pads=[1, 1, 1, 1])
+    for k in range(2):
+        w = net.add("Relu", norm(net, net.add("Conv", v, net.weight(width, width, 3, 3), pads=[1, 1, 1, 1]), width))
+        w = net.add("Dropout", w, net.const(0.25, np.float32), net.const(True, bool), seed=k + 1)
+        v = net.add("Relu", net.add("Add", v, norm(net, net.add("Conv", w, net.weight(width, width, 3, 3), pads=[1, 1, 1, 1]), width)))
+    v = net.add("MatMul", net.add("Flatten", net.add("GlobalAveragePool", v)), net.weight(width, 10))
+    return net.model(v, [batch, 3, 16, 16], loss=False)
+
+
 def transformer(layers=5, width=32, batch=4, length=16, dropout=True, loss=True):
     net = Net(2)
     v = net.add("MatMul", "x", net.weight(width, width))

@@ -108,6 +108,51 @@ def training(burin):
         assert s.bytes.tobytes() == states[0].bytes.tobytes(), "states differ"
 
 
+def steps_of(model, x, labels):
+    state = model.state()
+    losses = [model.run({"x": x, "labels": labels, **state})[0].tobytes() for _ in range(2)]
+    return losses, state.bytes.tobytes()
+
+
+def blocks(burin, model, shape, batches, ways, symbolic=False):
+    """The layers in front of the last one, block by block: the same steps to the bit, rests and dropout included."""
+    if symbolic:
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    flags = ["--train=mse", "--optimizer=sgd,lr=0.1", "--trainable=last1"]
+    forms = {k: compiled(burin, model, *flags, f"--sample-blocks={k}") for k in ("off", *ways)}
+    rest = next(i.shape for i in forms["off"].inputs if i.name == "labels")[1:]
+    for batch in batches:
+        rng = np.random.default_rng(batch)
+        x, labels = (rng.normal(0, 1, (batch, *s)).astype(np.float32) for s in (shape, rest))
+        want = steps_of(forms["off"], x, labels)
+        for k in ways:
+            assert steps_of(forms[k], x, labels) == want, f"batch {batch}, blocks of {k}: other bits"
+    if not symbolic:
+        assert forms[ways[0]].arena_bytes < 0.3 * forms["off"].arena_bytes, {k: m.arena_bytes for k, m in forms.items()}
+
+
+def blocks_inference(burin):
+    """The limit of memory alone may ask for blocks; who asks for them where there are none is told."""
+    model = deep_networks.transformer(layers=2, batch=16, loss=False)
+    x, free = feed(model, np.random.default_rng(8)), compiled(burin, model, "--max-arena=1G")
+    fits = compiled(burin, model, f"--max-arena={free.arena_bytes // 3}")
+    assert fits.arena_bytes <= free.arena_bytes // 3, (free.arena_bytes, fits.arena_bytes)
+    must_equal(free.run(x), fits.run(x), "blocks below a limit")
+    must_fail(burin, model, "--sample-blocks=x", says="--sample-blocks")
+
+
+def blocks_across(burin):
+    """What goes across samples stays whole, and all behind it."""
+    net = deep_networks.Net(9)
+    v = net.add("Relu", net.add("MatMul", "x", net.weight(24, 256)))
+    v = net.add("Sub", v, net.add("ReduceMean", v, axes=[0]))
+    v = net.add("MatMul", net.add("Relu", net.add("MatMul", v, net.weight(256, 24))), net.weight(24, 8))
+    forms = [compiled(burin, net.model(v, [32, 24], loss=False), f"--sample-blocks={k}", "--train=mse", "--trainable=last1") for k in ("off", "4")]
+    rng = np.random.default_rng(10)
+    x, labels = (rng.normal(0, 1, (32, n)).astype(np.float32) for n in (24, 8))
+    assert steps_of(forms[0], x, labels) == steps_of(forms[1], x, labels)
+
+
 def symbolic(burin):
     model = deep_networks.transformer(layers=3)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
@@ -145,7 +190,11 @@ def cases(burin):
         yield os.path.basename(path)[:-5], lambda path=path: stored_network(burin, path)
     yield "residual", lambda: deep_network(burin, deep_networks.residual())
     yield "transformer", lambda: deep_network(burin, deep_networks.transformer())
-    for f in (updates, training, symbolic, inference, wrong_options):
+    image, tokens = (3, 16, 16), (16, 32)
+    yield "blocks", lambda: blocks(burin, deep_networks.classifier(), image, [8], ["auto", "1", "3"])
+    yield "blocks, symbolic", lambda: blocks(burin, deep_networks.classifier(), image, [1, 3, 7, 20], ["auto", "3"], symbolic=True)
+    yield "blocks, transformer", lambda: blocks(burin, deep_networks.transformer(layers=2, loss=False), tokens, [1, 4, 9], ["3"], symbolic=True)
+    for f in (blocks_inference, blocks_across, updates, training, symbolic, inference, wrong_options):
         yield f.__name__, lambda f=f: f(burin)
 
 

@@ -283,6 +283,30 @@ const Expr *elem_lengths(ElemCtx *c, const Node *n, int out, const Expr *const *
   return elem_in(c, n, 1, idx);
 }
 
+/* ---- Rows ---- */
+/* Rows of x from number `first` on, `count` of them; beyond an end the last one again. */
+bool infer_rows(Model *m, Node *n) {
+  if (!op_need_rank(m, n, 0, 1, MAX_RANK) || !op_need_class(m, n, 1, CL_INT) ||
+      !op_need_class(m, n, 2, CL_INT))
+    return false;
+  const Value *x = n->in[0];
+  const Expr *dims[MAX_RANK], *count = tu_elem(m, n, 2, 0);
+  tu_elem(m, n, 1, 0);
+  for (int d = 0; d < x->rank; d++) dims[d] = x->dims[d];
+  dims[0] = tu_dim(m, n, 0, 0, count, x->dims[0]);
+  return op_out(m, n, 0, x->dtype, x->rank, dims);
+}
+
+const Expr *elem_rows(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
+  ExprPool *p = c->pool;
+  const Value *x = n->in[0];
+  const Expr *at[MAX_RANK], *zero = ex_i64(p, 0), *last = ex_sub(p, x->dims[0], ex_i64(p, 1));
+  for (int d = 0; d < x->rank; d++) at[d] = idx[d];
+  at[0] = tu_clamp(p, ex_add(p, tu_known(p, n, 1, 0), idx[0]), zero, last);
+  if (!tu_may_be_empty(p, x->dims[0])) return elem_in(c, n, 0, at);
+  return elem_in_guarded(c, n, 0, at, ex_lt(p, zero, x->dims[0]));
+}
+
 /* ---- Trilu, OneHot ---- */
 bool infer_trilu(Model *m, Node *n) {
   int64_t upper;

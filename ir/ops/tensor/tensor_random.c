@@ -103,12 +103,14 @@ const Expr *elem_bernoulli(ElemCtx *c, const Node *n, int out, const Expr *const
   return ex_cast(p, n->out[0]->dtype, ex_lt(p, u, chance));
 }
 
-/* Dropout in training mode: x, ratio, training_mode, and the number of the run where masks shall differ. */
+/* Dropout in training mode: x, ratio, training_mode, the number of the run where masks shall differ, and the place of
+ * the first element where x is a part of the tensor. */
 bool infer_training_dropout(Model *m, Node *n) {
   return op_need_class(m, n, 0, CL_FLOAT) && op_need_class(m, n, 1, CL_FLOAT) &&
          op_need_rank(m, n, 1, 0, 0) && op_need_dtype(m, n, 2, DT_BOOL) &&
          op_need_rank(m, n, 2, 0, 0) && op_need_dtype(m, n, 3, DT_I64) &&
-         op_need_rank(m, n, 3, 0, 0) && op_out_like(m, n, 0, n->in[0]->dtype, n->in[0]) &&
+         op_need_rank(m, n, 3, 0, 0) && op_need_dtype(m, n, 4, DT_I64) &&
+         op_need_rank(m, n, 4, 0, 0) && op_out_like(m, n, 0, n->in[0]->dtype, n->in[0]) &&
          op_out_like(m, n, 1, DT_BOOL, n->in[0]);
 }
 
@@ -116,8 +118,9 @@ const Expr *elem_training_dropout(ElemCtx *c, const Node *n, int out, const Expr
   ExprPool *p = c->pool;
   const Expr *ratio = node_in(n, 1) ? ex_cast(p, DT_F32, elem_in(c, n, 1, NULL)) : tu_f32(p, 0.5);
   const Expr *trains = elem_in(c, n, 2, NULL);
-  const Expr *run = node_in(n, 3) ? elem_in(c, n, 3, NULL) : NULL;
-  const Expr *keep = ex_le(p, ratio, uniform_in(p, n, 5, position(p, n, idx), run));
+  const Expr *run = node_in(n, 3) ? elem_in(c, n, 3, NULL) : NULL, *at = position(p, n, idx);
+  if (node_in(n, 4)) at = ex_add(p, elem_in(c, n, 4, NULL), at);
+  const Expr *keep = ex_le(p, ratio, uniform_in(p, n, 5, at, run));
   keep = ex_op(p, EX_or, keep, ex_op(p, EX_not, trains, NULL, NULL), NULL);
   if (out) return keep;
   const Expr *x = elem_in(c, n, 0, idx), *wide = ex_cast(p, DT_F32, x);
