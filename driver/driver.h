@@ -35,7 +35,7 @@ typedef struct Options {
       *rtol, *atol, *strips;
   const char *train, *optimizer, *trainable, *accumulate;
   const char *labels, *seed, *winograd, *indices, *cache, *tune, *tuning, *tune_seconds,
-      *calibration, *metric, *max_drop, *max_arena, *recompute, *sample_blocks;
+      *calibration, *metric, *max_drop, *max_arena, *recompute, *sample_blocks, *step_part;
   const char *data, *validation, *epochs, *batch, *patience, *resume, *checkpoint, *curve, *log,
       *augment, *teacher, *state, *unlabelled;
   const char *channels, *rounds, *importance, *objective, *sparsity, *nm, *only, *scope;

@@ -172,13 +172,14 @@ bool train_count(Train *x) {
   x->step = train_slot(x, STATE_COUNTER, "step", DT_I64, NULL)->in;
   x->calls = x->step;
   if (n > 1) {
-    Value *part = train_slot(x, STATE_COUNTER, "part", DT_I64, NULL)->in;
-    const char *text = arena_printf(x->m->arena, "a * %d + b", n);
-    x->calls = build_map(b, DT_I64, text, 2, (Value *[]){x->step, part});
-    x->apply = build_map(b, DT_BOOL, arena_printf(x->m->arena, "a == %d", n - 1), 1, &part);
-    train_set(x, part,
-              build_map(b, DT_I64, arena_printf(x->m->arena, "select(a == %d, 0, a + 1)", n - 1), 1,
-                        &part));
+    Arena *const a = x->m->arena;
+    Value *const part = x->part = train_slot(x, STATE_COUNTER, "part", DT_I64, NULL)->in;
+    x->calls =
+        build_map(b, DT_I64, arena_printf(a, "a * %d + b", n), 2, (Value *[]){x->step, part});
+    const char *next[] = {arena_printf(a, "select(a == %d, 0, a + 1)", n - 1), "a + 1", "0"};
+    if (x->t->part == TRAIN_STEP)
+      x->apply = build_map(b, DT_BOOL, arena_printf(a, "a == %d", n - 1), 1, &part);
+    train_set(x, part, build_map(b, DT_I64, next[x->t->part], 1, (Value *[]){part}));
   }
   return b->ok;
 }
@@ -246,24 +247,36 @@ static bool set_rate(Train *x, Update *u, double def) {
 }
 
 /* ---- gradients on their way to the update ---- */
-/* Gathered over the calls of one update; the sum is put where it was read last. */
+/* Gathered over the calls of one update; the sum is put where it was read last. Between the halves of a
+ * step it is in the state in any case. */
 static Value *gather(Train *x, Param *p, Value **sum) {
   const DType t = dtype_compute(p->v->dtype);
-  Value *g = p->gradient = train_unscale(x, build_cast(&x->b, p->gradient, t));
+  const bool update = x->t->part == TRAIN_UPDATE, several = x->t->accumulate > 1;
+  Value *g = NULL;
   *sum = NULL;
-  if (x->t->accumulate <= 1 || !x->b.ok) return g;
+  if (!update) g = p->gradient = train_unscale(x, build_cast(&x->b, p->gradient, t));
+  if ((!several && x->t->part == TRAIN_STEP) || !x->b.ok) return g;
   const char *name = arena_printf(x->m->arena, "%s.gradient", p->v->name);
   *sum = train_slot(x, STATE_GRADIENT, name, t, p->v)->in;
-  const char *text =
-      arena_printf(x->m->arena, "(a + b) * %s", build_number(&x->b, t, 1.0 / x->t->accumulate));
-  return build_map(&x->b, t, text, 2, (Value *[]){*sum, g});
+  if (!several) return update ? *sum : g;
+  const char *text = arena_printf(x->m->arena, "%s * %s", update ? "a" : "(a + b)",
+                                  build_number(&x->b, t, 1.0 / x->t->accumulate));
+  return build_map(&x->b, t, text, update ? 1 : 2, (Value *[]){*sum, g});
 }
 
 static void put_sum(Train *x, const Param *p, Value *sum) {
   const DType t = sum->dtype;
-  Value *g = build_cast(&x->b, p->gradient, t);
+  const bool several = x->t->accumulate > 1;
+  if (x->t->part == TRAIN_UPDATE) {
+    if (several) train_set(x, sum, build_map(&x->b, t, "0", 1, &sum));
+    return;
+  }
+  Value *g = build_cast(&x->b, p->gradient, t), *in[] = {sum, g, x->ends};
   if (!x->b.ok) return;
-  train_set(x, sum, build_map(&x->b, t, "select(c, 0, a + b)", 3, (Value *[]){sum, g, x->ends}));
+  if (x->t->part == TRAIN_GRADIENTS)
+    train_set(x, sum, several ? build_map(&x->b, t, "a + b", 2, in) : g);
+  else
+    train_set(x, sum, build_map(&x->b, t, "select(c, 0, a + b)", 3, in));
 }
 
 /* min(1, clip / (norm of all + 1e-6)), as PyTorch's clip_grad_norm_. */
@@ -306,7 +319,7 @@ bool train_updates(Train *x, Value *const *gradients) {
   for (int i = 0, k = 0; i < x->params.n && x->b.ok; i++) {
     Param *p = &x->params.data[i];
     if (!p->chosen) continue;
-    p->gradient = gradients[k++];
+    if (gradients) p->gradient = gradients[k++];
     g[i] = gather(x, p, &sums[i]);
   }
   if (!x->b.ok || !train_guard(x, g) || !clip_all(x, g)) return false;

@@ -81,9 +81,64 @@ static bool put_item(Train *x, Slot *s, int64_t *at) {
   return true;
 }
 
+/* ---- halves of a step ---- */
+/* Gradients leave what an update changes, and an update what the forward part does. */
+static bool is_changed(const Train *x, const Slot *s) {
+  const StateKind kind = s->item.kind;
+  if (x->t->part == TRAIN_GRADIENTS)
+    return kind == STATE_STATISTIC || kind == STATE_GRADIENT || s->in == x->part;
+  return x->t->part != TRAIN_UPDATE || kind != STATE_STATISTIC;
+}
+
+static bool note_used(void *user, Value *v) {
+  bool *const used = user;
+  used[v->id] = true;
+  return false;
+}
+
+static void drop_unused(Train *x) {
+  Graph *const g = x->g;
+  bool *const used = ARENA_ARRAY(x->m->arena, bool, x->m->next_value);
+  int kept = g->nodes.n;
+  for (int i = 0; i < x->slots.n; i++)
+    if (x->slots.data[i].out) used[x->slots.data[i].out->id] = true;
+  for (int i = g->nodes.n - 1; i >= 0; i--) {
+    Node *const n = g->nodes.data[i];
+    bool any = false;
+    for (int k = 0; k < n->n_out; k++) any = any || (n->out[k] && used[n->out[k]->id]);
+    if (!any) continue;
+    node_any_read(n, note_used, used);
+    g->nodes.data[--kept] = n;
+  }
+  g->nodes.n -= kept;
+  memmove(g->nodes.data, g->nodes.data + kept, sizeof(Node *) * (size_t)g->nodes.n);
+}
+
+/* State alone goes in and out: nothing of the model is left. */
+static void leave_state(Train *x) {
+  Graph *const g = x->g;
+  drop_unused(x);
+  x->m->assumes.n = 0; /* of sizes of the data */
+  memset(&g->inputs, 0, sizeof g->inputs);
+  memset(&g->input_lists, 0, sizeof g->input_lists);
+  memset(&g->outputs, 0, sizeof g->outputs);
+  memset(&g->output_names, 0, sizeof g->output_names);
+  memset(&g->output_lists, 0, sizeof g->output_lists);
+  memset(&g->output_keys, 0, sizeof g->output_keys);
+  for (int i = 0; i < x->slots.n; i++) {
+    x->slots.data[i].item.input = i;
+    vec_push(x->m->arena, &g->inputs, x->slots.data[i].in);
+  }
+}
+
 bool train_finish(Train *x) {
   int64_t at = 0;
-  put_loss(x);
+  for (int i = 0; i < x->slots.n; i++)
+    if (!is_changed(x, &x->slots.data[i])) x->slots.data[i].out = NULL;
+  if (x->t->part == TRAIN_UPDATE)
+    leave_state(x);
+  else
+    put_loss(x);
   for (int i = 0; i < x->slots.n; i++)
     if (!put_item(x, &x->slots.data[i], &at)) return false;
   x->m->state_bytes = at;

@@ -40,6 +40,7 @@ typedef struct Train {
   Value *other_labels, *share, *other_share; /* inputs, where labels are mixed; else NULL */
   Vec(Param) params;
   Vec(Slot) slots; /* in the order of the state */
+  Value *part;     /* calls since the last update, i64; NULL: each updates */
   Value *calls;    /* how many went before, i64; NULL in use */
   Value *step;     /* how many updates went before this one, i64 */
   Value *apply;    /* bool: this call updates; NULL: each does */
@@ -67,7 +68,7 @@ Value *train_input(Train *x, const char *name, DType t, int rank, const Expr *co
 /* A tensor of the state that begins with zeros, like `like` (NULL: i64, rank 0). */
 Slot *train_slot(Train *x, StateKind kind, const char *name, DType t, const Value *like);
 void train_set(Train *x, Value *in, Value *out); /* the slot of `in` becomes `out` */
-/* Outputs, places in one memory, Model.state. */
+/* Outputs, places in one memory, Model.state; of a half of a step only what it changes. */
 bool train_finish(Train *x);
 
 /* ---- optimizers.c ---- */

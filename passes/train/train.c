@@ -57,10 +57,11 @@ static bool differentiate(Train *x, Value **out) {
 
 bool train_step(Model *m, const TrainSpec *t) {
   Train x = {.m = m, .g = m->main, .t = t};
+  const bool update = t->part == TRAIN_UPDATE;
   if (!begin(&x)) return false;
-  Value **gradients = ARENA_ARRAY(m->arena, Value *, x.params.n);
-  if (!train_count(&x) || !train_forms(&x) || !train_halve(&x) || !train_scale_loss(&x) ||
-      !differentiate(&x, gradients))
+  Value **gradients = update ? NULL : ARENA_ARRAY(m->arena, Value *, x.params.n);
+  if (!train_count(&x) || (!update && (!train_forms(&x) || !train_halve(&x))) ||
+      !train_scale_loss(&x) || (!update && !differentiate(&x, gradients)))
     return false;
   x.b.loc = named_loc(m, "update", x.optimizer.name);
   if (!train_updates(&x, gradients)) return false;

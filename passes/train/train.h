@@ -5,11 +5,16 @@
 #include <stdint.h>
 #include "ir/graph/graph.h"
 
+/* A whole step, or one of its halves: between them gradients lie in the state, where several machines
+ * can average them. Both halves have one state. */
+typedef enum TrainPart { TRAIN_STEP, TRAIN_GRADIENTS, TRAIN_UPDATE } TrainPart;
+
 typedef struct TrainSpec {
   const char *loss;      /* NAME[:OUTPUT][,key=value…], a row of losses.def */
   const char *optimizer; /* NAME[,key=value…], a row of optimizers.def; NULL: sgd */
   const char *trainable; /* lastN, names and patterns of parameters or nodes, -NAME; NULL: all */
   int accumulate;        /* calls whose gradients make one update; 0 and 1: each */
+  TrainPart part;
   bool keep_outputs;     /* the model's own outputs follow the loss */
   uint64_t seed;         /* of Dropout */
   bool
@@ -18,8 +23,9 @@ typedef struct TrainSpec {
   const char *precision; /* f32, bf16 or f16[,key=value…] of products; NULL: f32 */
 } TrainSpec;
 
-/* Inputs become the model's, labels, (teacher, other_labels, share, other_share,) state; outputs loss, (the model's,) state, which is
- * written over its inputs. False: reported. */
+/* Inputs become the model's, labels, (teacher, other_labels, share, other_share,) state; outputs loss,
+ * (the model's,) state, which is written over its inputs. An update alone takes and gives state only.
+ * False: reported. */
 bool train_step(Model *m, const TrainSpec *t);
 /* The model in use, with its loss, on the state of such a step: parameters and statistics are inputs
  * at the same places in the buffer, outputs are the loss and the model's own. */

@@ -102,6 +102,56 @@ def optimizers():
         caught(f"{name} -O0", lambda: optimizer_case(name, np.float32, "-O0"))
 
 
+# ---- halves of a step ----
+def halves_case(name, model, xs, labels, *flags):
+    """Gradients, then update, on one state: what the whole step gives, to the bit."""
+    whole, gradients, update = (compiled(model, "softmax_cross_entropy", *flags, *more)
+                                for more in ([], ["--step-part=gradients"], ["--step-part=update"]))
+    want, state = whole.state(), gradients.state()
+    part.check(f"halves {name}: one state", [(k, v.shape) for k, v in state.items()] == [(k, v.shape) for k, v in update.state().items()])
+    calls = next((int(f.split("=")[1]) for f in flags if f.startswith("--accumulate")), 1)
+    losses = []
+    for i, (x, y) in enumerate(zip(xs, labels)):
+        losses.append([m.run({"x": x, "labels": y, **s})[0].tobytes() for m, s in ((whole, want), (gradients, state))])
+        if (i + 1) % calls == 0:
+            update.run(dict(state))
+    part.check(f"halves {name}: losses", all(a == b for a, b in losses))
+    other = [k for k in want if want[k].tobytes() != state[k].tobytes()]
+    part.check(f"halves {name}: state", not other, other)
+
+
+def two_machines(x, labels):
+    """Each takes half of a batch; averaged gradients, and every machine's update: the step of the whole batch."""
+    model = cases.mlp_model(np.float64)
+    whole, gradients, update = (compiled(model, "softmax_cross_entropy", *more, optimizer="adam,lr=0.02")
+                                for more in ([], ["--step-part=gradients"], ["--step-part=update"]))
+    want, machines = whole.state(), [gradients.state(), gradients.state()]
+    for _ in range(3):
+        whole.run({"x": x, "labels": labels, **want})
+        for m, at in zip(machines, (slice(0, 2), slice(2, 4))):
+            gradients.run({"x": x[at], "labels": labels[at], **m})
+        for k in [k for k in want if want.kinds[k] == "parameter"]:
+            mean = (machines[0][f"{k}.gradient"] + machines[1][f"{k}.gradient"]) / 2
+            for m in machines:
+                m[f"{k}.gradient"][...] = mean
+        for m in machines:
+            update.run(dict(m))
+    part.check("two machines agree", machines[0].bytes.tobytes() == machines[1].bytes.tobytes())
+    for k in want:
+        near(f"two machines: {k}", machines[0][k], want[k], 1e-12)
+
+
+def halves():
+    _, xs, labels = cases.mlp_data()
+    model, x32 = cases.mlp_model(np.float32), xs.astype(np.float32)
+    for flags in (["--optimizer=sgd,lr=0.1"], ["--optimizer=adamw,lr=0.01,clip=0.5"], ["--optimizer=lion", "--accumulate=2"],
+                  ["--optimizer=sgd,momentum=0.9", "--precision=f16"]):
+        caught(f"halves {flags}", lambda: halves_case(" ".join(flags), model, x32, labels, *flags))
+    _, xn, ln = cases.net_data()
+    caught("halves net", lambda: halves_case("net", cases.net_model(), xn, ln, "--optimizer=adam"))
+    caught("two machines", lambda: two_machines(xs[0][:4], labels[0][:4]))
+
+
 # ---- networks ----
 def in_training_form(m):
     """As files that were exported in it have the normalization."""
@@ -362,7 +412,7 @@ def refusals():
 
 
 def main():
-    for work in (losses, optimizers, nets, dropout, networks, programs, as_program, sizes, refusals):
+    for work in (losses, optimizers, halves, nets, dropout, networks, programs, as_program, sizes, refusals):
         caught(work.__name__, work)
     return part.finish()
 
