@@ -210,7 +210,7 @@ static const Plan *block_plan(const SampleBlocks *b, const Node *n) {
   Plan p = *was;
   p.n_loops = 0;
   p.loops = NULL;
-  p.key = NULL;
+  p.key = p.sparse_key = NULL;
   return arena_dup(b->m->arena, &p, sizeof p);
 }
 
