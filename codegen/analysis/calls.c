@@ -34,7 +34,7 @@ bool program_call_on_device(const Program *p, const Step *s) {
   const int n_in = s->ext.n_ins, n_out = s->ext.n_outs;
   if (!p->launches || n_in > RT_CALL_IN || n_out > RT_CALL_OUT || s->ext.n_words > RT_CALL_WORDS ||
       rank_sum(in, n_in) + rank_sum(out, n_out) > RT_CALL_DIMS || s->ext.row->heap ||
-      has_strings(in, n_in) || has_strings(out, n_out))
+      s->ext.row->host_only || has_strings(in, n_in) || has_strings(out, n_out))
     return false;
   return s->ext.row->phases || elements(p, in, n_in) + elements(p, out, n_out) <= FEW;
 }

@@ -66,6 +66,13 @@ static const Source *source_of(const char *symbol, Arena *a) {
   return NULL;
 }
 
+bool cuda_has(const ExternRow *row) {
+  Arena *const a = arena_new(0, NULL, NULL);
+  const bool has = source_of(row->symbol, a);
+  arena_free(a);
+  return has;
+}
+
 /* ---- kernels ---- */
 static const char kernel_text[] =
     "extern \"C\" __global__ void __launch_bounds__(%d) %s(const RtCall call) {\n"

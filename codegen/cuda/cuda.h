@@ -20,6 +20,8 @@ bool cuda_vector(CText *c, const Stmt *loop);
 void cuda_write_head(StrBuf *b);
 
 /* ---- calls.c ---- */
+/* Whether there is a source for devices of the runtime function. */
+bool cuda_has(const ExternRow *row);
 /* Appends the runtime functions of p->device_calls, and fills in how they are launched. NULL, or the
  * reason of failure. */
 const char *cuda_calls(const Program *p, int unit, StrBuf *b);

@@ -34,6 +34,7 @@ typedef struct ExternRow {
   ExternScratch parts_scratch; /* of these; NULL: as scratch */
   bool over_first;   /* result 0 may lie where input 0 does: it is copied where it does not */
   const char *fails; /* what it means when it fails; NULL: an index, size or value */
+  bool host_only;    /* it calls a library: no device has its source */
 } ExternRow;
 
 /* ---- rows ---- */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include "codegen/cuda/cuda.h"
 
 #include "codegen/llvm/emit.h"
 
@@ -290,8 +291,22 @@ static void test_whole(void **state) {
   assert_int_equal(unlink(f->path), 0);
 }
 
+/* A device can be given every runtime function that is neither of strings nor said to be the host's. */
+static void test_device_sources(void **state) {
+  (void)state;
+  int given = 0;
+  for (int i = 0; i < op_row_count; i++) {
+    const ExternRow *const row = op_rows[i].ext;
+    if (!row || row->heap || row->host_only) continue;
+    if (!cuda_has(row)) fail_msg("%s has no source for devices", row->symbol);
+    given++;
+  }
+  assert_in_range(given, 10, 1000);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_device_sources),
       cmocka_unit_test_setup_teardown(test_verifier, setup, teardown),
       cmocka_unit_test_setup_teardown(test_verifier_in_batch, setup, teardown),
       cmocka_unit_test_setup_teardown(test_refused, setup, teardown),

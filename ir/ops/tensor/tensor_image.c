@@ -40,7 +40,11 @@ static const Expr *scratch_image(Model *m, const Node *n) {
   return ex_add(p, n->in[0]->dims[0], ex_mul(p, area, ex_i64(p, IMAGE_PIXEL + 4)));
 }
 const ExternRow ext_image_decoder = {
-    "rt_image_decoder", (void *)rt_image_decoder, pack_image, .scratch = scratch_image,
+    "rt_image_decoder",
+    (void *)rt_image_decoder,
+    pack_image,
+    .scratch = scratch_image,
+    .host_only = true,
     .fails =
         "the picture is damaged, larger than its bound, or of a format that is not decoded "
         "(PNG, JPEG, BMP, PNM and plain TIFF are)"};
