@@ -93,6 +93,15 @@ def torch_step(net, optimizer, x, labels):
     return loss.item()
 
 
+def torch_peak(net, optimizer, x, labels):
+    """Bytes that a step allocates at most at a time, beside weights and what the optimizer keeps; without scratch of oneDNN's own."""
+    optimizer.zero_grad()
+    with torch.autograd.profiler.profile(profile_memory=True) as found:
+        torch_step(net, optimizer, x, labels)
+    events = [e for e in found.kineto_results.events() if e.name() == "[memory]"]
+    return int(np.cumsum([e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]).max())
+
+
 def measure(name, args):
     torch.manual_seed(0)
     make, shape = MODELS[name]
@@ -111,7 +120,8 @@ def measure(name, args):
             times[k].append(time.perf_counter() - start)
     theirs, ours = (1e3 * float(np.median(t)) for t in times)
     near = max(abs(a - b) / max(abs(a), 1e-3) for a, b in zip(found[0][:3], found[1][:3]))
-    print(f"{name:10} torch {theirs:8.2f} ms, burin {ours:8.2f} ms: {theirs / ours:5.2f}x; arena {step.arena_bytes / 1e6:.1f} MB, "
+    peak = torch_peak(net, optimizer, x, labels)
+    print(f"{name:10} torch {theirs:8.2f} ms, burin {ours:8.2f} ms: {theirs / ours:5.2f}x; memory {peak / 1e6:.1f} MB, arena {step.arena_bytes / 1e6:.1f} MB, "
           f"first losses {found[0][0]:.4f} {found[1][0]:.4f}, relative difference {near:.1e}", flush=True)
     return theirs / ours
 
