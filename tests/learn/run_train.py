@@ -183,8 +183,10 @@ def damaged():
 
 
 def start(*args):
+    """Signals are as in a terminal: what runs in the background of a script ignores SIGINT, and so would burin."""
     return subprocess.Popen([BURIN, "train", *map(str, args), "--labels=y", "--threads=1", "-o", str(WORK / "killed.onnx")],
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
 def wait_for(path, process, after=0.0):
