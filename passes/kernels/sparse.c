@@ -2,9 +2,9 @@
  *
  *   parallel p over (outer, block of rows)
  *     for blocks of k
- *       rows = A turned: [k][row]
+ *       rows = A turned: [k][row]; spoilt = the sum of 0 · rows: NaN where one is NaN or infinite
  *       for groups of columns
- *         sums = 0, or what scratch has; for entries of the group in the block:
+ *         sums = spoilt, and what scratch has; for entries of the group in the block:
  *           sums[column] += rows[entry's k] · entry's weight of the column
  *         the sums go into scratch, or with epilogue into the result
  *     for panels of columns: the results, with epilogue, from scratch
@@ -12,7 +12,8 @@
  * An entry is a step of k in which a column of the group has a weight that is not zero; a group's entries
  * are a line of a matrix in compressed rows (Elsen et al., Fast Sparse ConvNets, 2020: lines of pixels by
  * single channels). What a group of several columns reads of A it uses for each of them: of weights whose
- * zeros lie in blocks. A convolution reads its border by conditions, while A is turned. */
+ * zeros lie in blocks. A convolution reads its border by conditions, while A is turned. Since a weight that
+ * is left out may have met what is not finite, all results of such a row are NaN. */
 #include <string.h>
 
 #include "passes/build/nest.h"
@@ -109,6 +110,37 @@ static Stmt *turn_rows(Sparse *d, const Block *b, const Expr *block) {
   return stmt_for(arena(c), FOR_SERIAL, v, s);
 }
 
+/* Row r of what stands behind the steps of k in scratch. */
+static const Expr *spoilt_at(const Sparse *d, const Expr *r) {
+  return ex_add(d->c->p, num(d->c, d->steps * d->pitch), r);
+}
+
+static const Expr *spoilt(const Sparse *d, const Expr *r) {
+  return ex_load(d->c->p, DT_F32, d->rows, spoilt_at(d, r), NULL);
+}
+
+static Stmt *find_spoilt(const Sparse *d, const Block *b, const Expr *block) {
+  Contract *c = d->c;
+  Arena *a = arena(c);
+  StmtList out = {0};
+  const Expr *left = ex_sub(c->p, num(c, d->s->k), ex_mul(c->p, block, num(c, d->steps)));
+  const Expr *k = ex_var(c->p, "k", ex_min(c->p, num(c, d->steps), left)),
+             *v = var(c, "v", b->vectors);
+  const Expr *j[] = {var(c, "j", c->lanes), var(c, "j", c->lanes), var(c, "j", c->lanes)};
+  const Expr *first = ex_mul(c->p, v, num(c, c->lanes));
+  const int local = contract_sums_local(c, "z", c->lanes, false);
+  const Expr *at = ex_add(c->p, ex_mul(c->p, k, num(c, d->pitch)), ex_add(c->p, first, j[1]));
+  const Expr *sum = ex_op(c->p, EX_fma, ex_load(c->p, DT_F32, d->rows, at, NULL), zero(c),
+                          local_of(c, local, j[1]));
+  stmt_add(&out, stmt_local(a, local));
+  stmt_add(&out, stmt_for(a, FOR_VECTOR, j[0], stmt_set(a, local, j[0], zero(c))));
+  Stmt *s = stmt_for(a, FOR_VECTOR, j[1], stmt_set(a, local, j[1], sum));
+  stmt_add(&out, stmt_for(a, FOR_SERIAL, k, s));
+  s = stmt_store(a, d->rows, spoilt_at(d, ex_add(c->p, first, j[2])), local_of(c, local, j[2]));
+  stmt_add(&out, stmt_for(a, FOR_VECTOR, j[2], s));
+  return stmt_for(a, FOR_SERIAL, v, out.first);
+}
+
 /* ---- sums of a group of columns ---- */
 
 /* One of them: in registers, and in scratch, where columns are `pitch` apart. */
@@ -131,14 +163,15 @@ static Stmt *for_sums(const Sparse *d, const Sum *m, Stmt *s) {
   return stmt_for(arena(d->c), FOR_UNROLL, m->column, s);
 }
 
-static Stmt *clear_sums(const Sparse *d, const Block *b, int local) {
+static Stmt *begin_sums(const Sparse *d, const Block *b, int local) {
   const Sum m = sum_of(d, b, num(d->c, 0));
-  return for_sums(d, &m, stmt_set(arena(d->c), local, m.local, zero(d->c)));
+  return for_sums(d, &m, stmt_set(arena(d->c), local, m.local, spoilt(d, m.row)));
 }
 
 static Stmt *load_sums(const Sparse *d, const Block *b, int local, const Expr *slot) {
   const Sum m = sum_of(d, b, slot);
   const Expr *v = ex_load(d->c->p, DT_F32, d->sums, m.scratch, NULL);
+  v = ex_add(d->c->p, v, spoilt(d, m.row));
   return for_sums(d, &m, stmt_set(arena(d->c), local, m.local, v));
 }
 
@@ -208,7 +241,7 @@ static Stmt *add_group(Sparse *d, const Block *b, const Expr *first, const Expr 
   const int local =
       contract_sums_local(c, "t", (int64_t)b->vectors * c->lanes * d->loops.width, false);
   stmt_add(&out, stmt_local(a, local));
-  Stmt *begin = clear_sums(d, b, local);
+  Stmt *begin = begin_sums(d, b, local);
   if (d->blocks > 1)
     begin = stmt_if(a, ex_eq(c->p, block, num(c, 0)), begin, load_sums(d, b, local, slot));
   stmt_add(&out, begin);
@@ -259,6 +292,7 @@ static Stmt *blocks_of_steps(Sparse *d, const Block *b) {
   const Expr *first = ex_mul(c->p, g, num(c, d->loops.width));
   const Expr *list = ex_add(c->p, ex_mul(c->p, block, num(c, groups)), g);
   stmt_add(&steps, turn_rows(d, b, block));
+  stmt_add(&steps, find_spoilt(d, b, block));
   Stmt *s = add_group(d, b, first, list, first, block);
   stmt_add(&steps, stmt_for(arena(c), FOR_SERIAL, g, s));
   stmt_add(&out, stmt_for(arena(c), FOR_SERIAL, block, steps.first));
@@ -270,6 +304,7 @@ static Stmt *block_rows(Sparse *d, const Block *b) {
   StmtList out = {0};
   if (d->blocks > 1) return blocks_of_steps(d, b);
   stmt_add(&out, turn_rows(d, b, num(d->c, 0)));
+  stmt_add(&out, find_spoilt(d, b, num(d->c, 0)));
   stmt_add(&out, for_panels(d, b, whole_columns));
   return out.first;
 }
@@ -320,7 +355,7 @@ static void set_blocks(Sparse *d) {
   d->panel = direct || d->s->n < PANEL ? d->s->n : PANEL;
   const int64_t kept = d->blocks > 1 ? d->s->n : d->panel;
   d->sums = direct ? -1 : kb_scratch(&c->b, DT_F32, num(c, kept * d->pitch), "sums");
-  d->rows = kb_scratch(&c->b, DT_F32, num(c, d->steps * d->pitch), "rows");
+  d->rows = kb_scratch(&c->b, DT_F32, num(c, (d->steps + 1) * d->pitch), "rows");
 }
 
 static Step *emit(Contract *c, const SparseWeights *s) {

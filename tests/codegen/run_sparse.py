@@ -109,14 +109,17 @@ def test_choice(folder):
 
 # ---- what is not finite ----
 def test_special(folder):
-    """Zero weights are left out: NaN and infinity reach the results whose weights of them are not zero, and only these."""
-    path, x, w = product(folder, 64, 128, 64, 0.9)
-    x[3, 5], x[10, 7], x[20, 11] = np.nan, np.inf, -np.inf
-    got = burin.compile(path, target="native", flags=[forced_file(path, folder)]).run({"x": x})[0]
-    with np.errstate(invalid="ignore"):
-        want = np.array([[sum((a * b for a, b in zip(row, column) if b != 0), np.float64(0)) for column in w.T] for row in x.astype(np.float64)])
-    check("NaN", np.array_equal(np.isnan(got), np.isnan(want)))
-    check("infinity", np.array_equal(np.isinf(got), np.isinf(want)) and (got[np.isinf(want)] == want[np.isinf(want)]).all())
+    """A row with what is not finite: all its results are NaN, also where a dense product would say infinity; others are what they were.
+    Rows in whole blocks and in the rest, one block of k and several, and weights that are all zero."""
+    for m, k, n, zeros in ((64, 128, 64, 0.9), (37, 3000, 24, 0.95), (40, 64, 8, 1.0)):
+        path, x, w = product(folder, m, k, n, zeros)
+        model = burin.compile(path, target="native", flags=[forced_file(path, folder)])
+        clean = model.run({"x": x})[0]
+        for (row, at), v in zip(((3, 5), (10, 7), (m - 1, k - 1)), (np.nan, np.inf, -np.inf)):
+            x[row, at] = v
+            clean[row] = np.nan
+        got = model.run({"x": x})[0]
+        check(f"not finite, {m}x{k}x{n}", np.array_equal(got, clean, equal_nan=True), np.argwhere(np.isnan(got) != np.isnan(clean))[:4])
 
 
 def forced_file(path, folder):
