@@ -170,7 +170,7 @@ def main():
     burin.backend  # loaded before the forks
     with tempfile.TemporaryDirectory(prefix="burin-") as folder:
         chosen = cases([args.suite] if args.suite else SUITES, args.pattern)
-        if args.mode == "c" or args.mode.startswith("program"):  # gcc reads all weights, qemu takes its time
+        if args.mode == "c" or ":" in args.mode:  # gcc reads all weights; qemu, and a CPU as a GPU, take their time
             SECONDS *= 10
         results = run_all(chosen, folder, lambda case: run_case(case, modes.MODES[args.mode]))
         if args.official and args.mode == "native" and not args.suite:
