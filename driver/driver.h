@@ -49,6 +49,8 @@ typedef struct Options {
 
 /* ---- args.c: false: message printed, exit 2 ---- */
 bool args_parse(int argc, char **argv, Options *o);
+/* Which of n names; without a text *out stays as it is. */
+bool args_choice(const char *option, const char *text, const char *const *names, int n, int *out);
 bool args_number(const char *option, const char *text, int64_t lo, int64_t hi, int64_t *out);
 bool args_size(const char *option, const char *text, size_t *out); /* 4G, 512M, 100K, bytes */
 int usage_error(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* EXIT_USAGE */

@@ -181,6 +181,18 @@ bool args_parse(int argc, char **argv, Options *o) {
   return true;
 }
 
+bool args_choice(const char *option, const char *text, const char *const *names, int n, int *out) {
+  StrBuf all = {.arena = arena_new(0, NULL, NULL)};
+  int k = 0;
+  while (text && k < n && strcmp(text, names[k]) != 0) k++;
+  if (k < n && text) *out = k;
+  for (int i = 0; i < n; i++)
+    sb_printf(&all, "%s%s", i == 0 ? "" : i < n - 1 ? ", " : " and ", names[i]);
+  if (k == n) usage_error("%s: '%s' is none of %s", option, text, sb_str(&all));
+  arena_free(all.arena);
+  return k < n;
+}
+
 bool args_number(const char *option, const char *text, int64_t lo, int64_t hi, int64_t *out) {
   char *end;
   const long long v = strtoll(text, &end, 10);

@@ -1,7 +1,6 @@
 /* The loss that pruning follows, which is what `burin train` would train with: for importance, and to
  * measure where labels are no single classes. */
 #include <math.h>
-#include <string.h>
 #include "driver/prune/pruner.h"
 #include "passes/train/train.h"
 
@@ -19,8 +18,8 @@ void pruner_choose_loss(Pruner *z, DType labels) {
 const char *pruner_recovery_loss(const Pruner *z) {
   const char *loss =
       z->asked->train ? z->asked->train : arena_printf(z->s->arena, "%s,distill=0.9", z->loss);
-  if (!loss_is(loss, "softmax_cross_entropy") || !strstr(loss, ",distill=") ||
-      strstr(loss, ",temperature="))
+  if (!loss_is(loss, "softmax_cross_entropy") || !loss_option(loss, "distill") ||
+      loss_option(loss, "temperature"))
     return loss;
   return arena_printf(z->s->arena, "%s,temperature=%.3g", loss, z->temperature);
 }

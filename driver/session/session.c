@@ -226,13 +226,10 @@ static bool index_choice(const char *text, bool *clamp) {
 static bool strip_choice(const char *text, StripChoice *out) {
   static const char *const names[] = {
       [STRIPS_AUTO] = "auto", [STRIPS_NONE] = "none", [STRIPS_ALL] = "all"};
-  *out = STRIPS_AUTO;
-  for (int i = 0; text && i < 3; i++)
-    if (strcmp(text, names[i]) == 0) {
-      *out = (StripChoice)i;
-      return true;
-    }
-  return !text || (usage_error("--strips: '%s' is none of auto, none, all", text), false);
+  int k = STRIPS_AUTO;
+  if (!args_choice("--strips", text, names, 3, &k)) return false;
+  *out = (StripChoice)k;
+  return true;
 }
 
 bool session_tuning(Session *s, const char *path, Tuning **out) {
@@ -256,9 +253,7 @@ static bool set_checkpoint(const Options *o, PassCtx *c) {
   static const char *const names[] = {"auto", "sqrt", "off"};
   size_t most = 0;
   int k = 0;
-  while (o->recompute && k < 3 && strcmp(o->recompute, names[k]) != 0) k++;
-  if (k == 3)
-    return usage_error("--recompute: '%s' is none of auto, sqrt and off", o->recompute), false;
+  if (!args_choice("--recompute", o->recompute, names, 3, &k)) return false;
   if (o->max_arena && !args_size("--max-arena", o->max_arena, &most)) return false;
   if (o->max_arena && o->recompute)
     return usage_error("--max-arena decides what is computed again: leave --recompute out"), false;
@@ -271,9 +266,7 @@ static bool set_checkpoint(const Options *o, PassCtx *c) {
 static bool set_winograd(const Options *o, PassCtx *c) {
   static const char *const names[] = {"auto", "2", "4", "6", "off"};
   int k = 0;
-  while (o->winograd && k < 5 && strcmp(o->winograd, names[k]) != 0) k++;
-  if (k == 5)
-    return usage_error("--winograd: '%s' is none of off, 2, 4, 6 and auto", o->winograd), false;
+  if (!args_choice("--winograd", o->winograd, names, 5, &k)) return false;
   c->winograd = k < 4 && !o->no_winograd;
   c->winograd_size = 2 * k;
   return true;

@@ -45,8 +45,7 @@ bool trainer_read_options(Trainer *t) {
          (t->spec.mixed = augment_mixes(&t->augment) || o->unlabelled, true);
 }
 
-/* What stands behind ",KEY=" of the loss, or NULL. */
-static const char *loss_option(const char *loss, const char *key) {
+const char *loss_option(const char *loss, const char *key) {
   const size_t n = strlen(key);
   for (const char *at = strchr(loss, ','); at; at = strchr(at + 1, ','))
     if (strncmp(at + 1, key, n) == 0 && at[n + 1] == '=') return at + n + 2;

@@ -63,7 +63,7 @@ static int64_t class_count(const Trainer *t) {
 /* Their images may have no other size than those with labels: the step is made for one. */
 static bool fit_unlabelled(Trainer *t) {
   TrainData *d = &t->unlabelled;
-  if (!strstr(t->spec.loss, ",distill="))
+  if (!loss_option(t->spec.loss, "distill"))
     return usage_error(
                "--unlabelled: samples without labels need a teacher to follow: "
                "--train=%s,distill=0.5",

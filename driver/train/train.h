@@ -30,8 +30,9 @@ int train_run(const Options *o, const TrainJob *job, TrainResult *r);
 
 /* Of the text of a loss. */
 bool loss_is(const char *loss, const char *name);
-int64_t loss_ignored(const char *loss); /* ignore_index=; INT64_MIN: none */
-int loss_class_axis(const char *loss);  /* axis= */
+const char *loss_option(const char *loss, const char *key); /* behind ",KEY="; NULL: not there */
+int64_t loss_ignored(const char *loss);                     /* ignore_index=; INT64_MIN: none */
+int loss_class_axis(const char *loss);                      /* axis= */
 
 /* --state: parameters and statistics that a state file has, in the place of the loaded model's own.
  * False: reported. */

@@ -49,7 +49,8 @@ void prune_find_weights(const PruneRelation *r, const double *work, PruneWeights
 void prune_observe_elements(PruneRelation *r, const PruneWeights *l) {
   r->products.n = 0;
   for (int k = 0; k < l->n; k++)
-    vec_push(r->a, &r->products, (PruneProduct){l->data[k].node, l->data[k].slot, -1});
+    vec_push(r->a, &r->products,
+             (PruneProduct){.node = l->data[k].node, .slot = l->data[k].slot, .dim = -1});
 }
 
 static double importance(const PruneWeight *p, int64_t i) {
