@@ -10,18 +10,6 @@
 #include "driver/train/train.h"
 
 /* ---- options ---- */
-static bool pick(const char *option, const char *text, const char *const *names, int n, int *out) {
-  StrBuf all = {.arena = arena_new(0, NULL, NULL)};
-  bool found = !text;
-  for (int k = 0; text && k < n; k++) {
-    sb_printf(&all, "%s%s", k ? ", " : "", names[k]);
-    if (strcmp(text, names[k]) == 0) *out = k, found = true;
-  }
-  if (!found) usage_error("%s: '%s' is none of %s", option, text, sb_str(&all));
-  arena_free(all.arena);
-  return found;
-}
-
 static bool read_real(const char *option, const char *text, double lo, double hi, double *out) {
   char *end;
   if (!text) return true;
@@ -41,9 +29,9 @@ static bool read_options(Pruner *z) {
   z->share = 0.5;
   z->max_drop = INFINITY;
   z->rounds = 5;
-  if (!pick("--importance", o->importance, importances, 3, &importance) ||
-      !pick("--objective", o->objective, objectives, 3, &objective) ||
-      !pick("--scope", o->scope, scopes, 2, &scope) ||
+  if (!args_choice("--importance", o->importance, importances, 3, &importance) ||
+      !args_choice("--objective", o->objective, objectives, 3, &objective) ||
+      !args_choice("--scope", o->scope, scopes, 2, &scope) ||
       !read_real("--channels", o->channels, 0.01, 1, &z->share) ||
       !read_real("--max-drop", o->max_drop, 0, 1e9, &z->max_drop) ||
       (o->rounds && !args_number("--rounds", o->rounds, 1, 1000, &z->rounds)) ||

@@ -380,16 +380,17 @@ static void convert(const TrainArray *a, int64_t row, int64_t first, int64_t n, 
   }
 }
 
+void data_array(const TrainArray *a, const int64_t *rows, int64_t n, Tensor *to) {
+  const int64_t in_batch = a->batch_axis < 0 ? 1 : n, bytes = dtype_bytes(a->dtype);
+  memcpy(to->dims, a->dims, sizeof a->dims);
+  if (a->batch_axis >= 0) to->dims[a->batch_axis] = n;
+  to->count = a->outer * a->inner * in_batch;
+  for (int64_t k = 0; k < in_batch; k++)
+    for (int64_t o = 0; o < a->outer; o++)
+      convert(a, a->batch_axis < 0 ? 0 : rows[k], o * a->inner, a->inner,
+              (char *)to->data + (o * in_batch + k) * a->inner * bytes);
+}
+
 void data_batch(const TrainData *d, const int64_t *rows, int64_t n, Tensor *batch) {
-  for (int i = 0; i < d->n; i++) {
-    const TrainArray *a = &d->arrays[i];
-    const int64_t in_batch = a->batch_axis < 0 ? 1 : n, bytes = dtype_bytes(a->dtype);
-    memcpy(batch[i].dims, a->dims, sizeof a->dims);
-    if (a->batch_axis >= 0) batch[i].dims[a->batch_axis] = n;
-    batch[i].count = a->outer * a->inner * in_batch;
-    for (int64_t k = 0; k < in_batch; k++)
-      for (int64_t o = 0; o < a->outer; o++)
-        convert(a, a->batch_axis < 0 ? 0 : rows[k], o * a->inner, a->inner,
-                (char *)batch[i].data + (o * in_batch + k) * a->inner * bytes);
-  }
+  for (int i = 0; i < d->n; i++) data_array(&d->arrays[i], rows, n, &batch[i]);
 }

@@ -47,8 +47,9 @@ int64_t data_split(int64_t seed, double part, int64_t n, int64_t *rows);
 /* Memory for batches of up to n samples of either (b may be NULL): a tensor for each array, and room for
  * MORE_INPUTS others. */
 Tensor *data_batch_new(Arena *arena, const TrainData *a, const TrainData *b, int64_t n);
-/* Fills it with these samples. */
+/* Fills it with these samples: all arrays, or one. */
 void data_batch(const TrainData *d, const int64_t *rows, int64_t n, Tensor *batch);
+void data_array(const TrainArray *a, const int64_t *rows, int64_t n, Tensor *to);
 
 /* --augment=shift:N,flip,mixup:ALPHA,cutmix:ALPHA */
 typedef struct Augment {

@@ -53,7 +53,9 @@ static Call call_at(const Trainer *t) {
 }
 
 static void fill_call(Trainer *t, const Call *c, const int64_t *rows, Tensor *to) {
-  if (c->data != &t->data) data_batch(&t->data, t->order, c->n, to); /* any labels: of no share */
+  const int labels = t->n_inputs;
+  if (c->data != &t->data) /* any: of no share */
+    data_array(&t->data.arrays[labels], t->order, c->n, &to[labels]);
   data_batch(c->data, rows, c->n, to);
   augment_batch(&t->augment, c->data, to, rows, (uint64_t)t->seed, (uint64_t)t->at.epoch);
 }

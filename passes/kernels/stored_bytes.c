@@ -87,8 +87,9 @@ typedef struct Each {
 } Each;
 
 static Each each_of(const Contract *c, const Bytes *f) {
-  const Each e = {var(c, "r", f->rows), var(c, "j", f->pn->width)};
-  return (Each){e.r, e.j, ex_add(c->p, ex_mul(c->p, e.r, num(c, f->pn->width)), e.j)};
+  Each e = {.r = var(c, "r", f->rows), .j = var(c, "j", f->pn->width)};
+  e.at = ex_add(c->p, ex_mul(c->p, e.r, num(c, f->pn->width)), e.j);
+  return e;
 }
 
 static Stmt *set_each(const Contract *c, const Each *e, int local, const Expr *value) {

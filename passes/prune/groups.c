@@ -1,7 +1,7 @@
 /* Units, and groups of those that go through the same dimensions. */
-#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
+#include "ir/base/words.h"
 #include "passes/prune/prune.h"
 
 static void touch(PruneRelation *r, PruneUnit *u, int slot, int dim) {
@@ -112,45 +112,24 @@ void prune_find_groups(PruneRelation *r) {
 }
 
 /* ---- those that were chosen ---- */
-typedef struct Words {
-  int n;
-  const char *const *word; /* a name or pattern, or one behind '-' */
-} Words;
-
-static bool fits(const char *word, const char *name) {
-  return fnmatch(word + (*word == '-'), name, 0) == 0;
-}
-
-/* Where the first word takes something away, the rest is chosen. */
 static bool is_chosen(const Words *l, const char *name) {
-  bool chosen = l->n > 0 && *l->word[0] == '-';
+  bool chosen = words_choose_rest(l);
   for (int k = 0; k < l->n; k++)
-    if (fits(l->word[k], name)) chosen = *l->word[k] != '-';
+    if (word_fits(l->word[k], name)) chosen = word_takes(l->word[k]);
   return chosen;
-}
-
-static Words words_of(Arena *a, const char *list) {
-  Words l = {0};
-  const char **word = ARENA_ARRAY(a, const char *, strlen(list) + 1);
-  for (char *at = arena_strdup(a, list), *end; at; at = end) {
-    if ((end = strchr(at, ',')) != NULL) *end++ = 0;
-    if (*at) word[l.n++] = at;
-  }
-  l.word = word;
-  return l;
 }
 
 static const char *word_of_none(const PruneRelation *r, const Words *l) {
   for (int k = 0; k < l->n; k++) {
     bool any = false;
-    for (int g = 0; g < r->groups.n; g++) any |= fits(l->word[k], r->groups.data[g].name);
+    for (int g = 0; g < r->groups.n; g++) any |= word_fits(l->word[k], r->groups.data[g].name);
     if (!any) return l->word[k];
   }
   return NULL;
 }
 
 const char *prune_only(PruneRelation *r, const char *list) {
-  const Words l = words_of(r->a, list);
+  const Words l = words_split(r->a, list);
   const char *none = word_of_none(r, &l);
   int left = 0;
   for (int g = 0; g < r->groups.n; g++) {

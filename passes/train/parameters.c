@@ -1,9 +1,9 @@
 /* What a training step changes: float initializers of at least one dimension on which the loss
  * depends differentiably, and the running statistics of normalizations beside them. */
 #include <ctype.h>
-#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
+#include "ir/base/words.h"
 #include "passes/train/step.h"
 
 /* ---- which there are ---- */
@@ -51,9 +51,9 @@ static bool note_read(void *user, Value *v) {
 /* ---- --trainable ---- */
 static const char *param_name(const Param *p) { return p->v->cdata->name; }
 
-static bool fits(const Param *p, const char *pattern) {
-  const char *node = p->by->loc ? p->by->loc->node_name : NULL;
-  return fnmatch(pattern, param_name(p), 0) == 0 || (node && fnmatch(pattern, node, 0) == 0);
+static bool fits(const Param *p, const char *word) {
+  return word_fits(word, param_name(p)) ||
+         word_fits(word, p->by->loc ? p->by->loc->node_name : NULL);
 }
 
 /* The position from which on the last n nodes with a parameter of two or more dimensions stand. */
@@ -72,17 +72,15 @@ static int last_layers(const Train *x, int n) {
 }
 
 static bool choose_word(Train *x, const char *word) {
-  const bool off = *word == '-';
-  const char *pattern = word + off;
   char *end = NULL;
-  const bool last = !off && strncmp(word, "last", 4) == 0 && isdigit((unsigned char)word[4]);
+  const bool last = strncmp(word, "last", 4) == 0 && isdigit((unsigned char)word[4]);
   const long layers = last ? strtol(word + 4, &end, 10) : 0;
   const int from = last && !*end && layers > 0 && layers < 10000 ? last_layers(x, (int)layers) : -1;
   bool any = false;
   for (int i = 0; i < x->params.n; i++) {
     Param *p = &x->params.data[i];
-    if (from >= 0 ? p->first < from : !fits(p, pattern)) continue;
-    p->chosen = !off;
+    if (from >= 0 ? p->first < from : !fits(p, word)) continue;
+    p->chosen = word_takes(word);
     any = true;
   }
   if (any) return true;
@@ -98,14 +96,11 @@ static bool choose_word(Train *x, const char *word) {
 }
 
 static bool choose(Train *x) {
-  const char *at = x->t->trainable;
-  if (!at) return true;
-  for (int i = 0; i < x->params.n; i++) x->params.data[i].chosen = *at == '-';
-  while (*at) {
-    const size_t n = strcspn(at, ",");
-    if (!choose_word(x, arena_strndup(x->m->arena, at, n))) return false;
-    at += n + (at[n] == ',');
-  }
+  if (!x->t->trainable) return true;
+  const Words l = words_split(x->m->arena, x->t->trainable);
+  for (int i = 0; i < x->params.n; i++) x->params.data[i].chosen = words_choose_rest(&l);
+  for (int k = 0; k < l.n; k++)
+    if (!choose_word(x, l.word[k])) return false;
   return true;
 }
 
