@@ -43,6 +43,7 @@ typedef struct Options {
   bool print_plan, time_passes, no_winograd, no_sparse, freeze, progress, quiet, help, version,
       list_targets, list_ops, list_passes, json, interpret, profile, check_memory, info, keep,
       from_scratch;
+  const char *title; /* of the model in messages, where its file is one of ours; NULL: its path */
   int argc;
   char **argv;
 } Options;

@@ -65,6 +65,13 @@ void outputs_abort(Outputs *o) {
   o->files.n = 0;
 }
 
+bool outputs_try(Outputs *o, int n, const char *const *paths) {
+  bool ok = true;
+  for (int k = 0; k < n && ok; k++) ok = !paths[k] || outputs_add(o, paths[k], false);
+  outputs_abort(o);
+  return ok;
+}
+
 int scratch_open(const char *beside) {
   char folder[OUTFILE_PATH] = ".";
   const char *slash = strrchr(beside, '/');

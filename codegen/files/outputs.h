@@ -18,6 +18,8 @@ void outputs_protect(Outputs *o, const char *path);
 /* A file at `path` ("-": the standard output) to be written with outputs_write, or through its
  * descriptor. NULL: it cannot be; reported. */
 OutFile *outputs_add(Outputs *o, const char *path, bool executable);
+/* Can each of them (NULL: none) be written? Nothing is. False: reported. */
+bool outputs_try(Outputs *o, int n, const char *const *paths);
 bool outputs_write(Outputs *o, OutFile *f, const void *data, size_t size);
 bool outputs_error(Outputs *o, const OutFile *f, long error); /* reports; false */
 bool outputs_commit(Outputs *o);                              /* afterwards it is empty */

@@ -8,6 +8,7 @@
 #include "driver/prune/pruner.h"
 #include "driver/session/work.h"
 #include "driver/train/train.h"
+#include "ir/base/words.h"
 
 /* ---- options ---- */
 static bool read_real(const char *option, const char *text, double lo, double hi, double *out) {
@@ -16,6 +17,20 @@ static bool read_real(const char *option, const char *text, double lo, double hi
   *out = strtod(text, &end);
   return (end != text && !*end && *out >= lo && *out <= hi) ||
          (usage_error("%s: '%s' is no number from %g to %g", option, text, lo, hi), false);
+}
+
+/* Without --epochs nothing is trained. */
+static bool trains_nothing(const Options *o) {
+  const struct {
+    const char *name, *text;
+  } options[] = {{"optimizer", o->optimizer},   {"trainable", o->trainable},
+                 {"accumulate", o->accumulate}, {"batch", o->batch},
+                 {"patience", o->patience},     {"augment", o->augment},
+                 {"unlabelled", o->unlabelled}};
+  for (size_t k = 0; k < sizeof options / sizeof *options; k++)
+    if (options[k].text)
+      return usage_error("--%s is of training: it needs --epochs=N", options[k].name), false;
+  return true;
 }
 
 static bool read_options(Pruner *z) {
@@ -50,7 +65,7 @@ static bool read_options(Pruner *z) {
     return usage_error("--max-drop needs samples: --data=DATA.npz"), false;
   if (z->epochs > 0 && !o->labels)
     return usage_error("--epochs trains: it needs --data=DATA.npz --labels=NAME"), false;
-  return true;
+  return z->epochs > 0 || trains_nothing(z->asked);
 }
 
 /* ---- a model behind the passes ---- */
@@ -197,6 +212,7 @@ static bool recover(Pruner *z, Round *round, const char **path) {
     own.validation = NULL;        /* what is measured with tells no epoch */
   own.report = own.output = NULL; /* they are of pruning */
   own.quiet = own.freeze = true;
+  own.title = z->original;
   const TrainJob job = {.model = *path,
                         .out = out,
                         .teacher = z->original,
@@ -269,6 +285,8 @@ static bool copy_result(Pruner *z) {
 static bool check_only(const Pruner *z, PruneRelation *r) {
   const char *only = z->s->o->only;
   if (!only) return true;
+  if (words_split(r->a, only).n == 0)
+    return usage_error("--only: '%s' names no layer", only), false;
   PruneRelation *all = prune_relate(r->m, r->a);
   prune_find_groups(all);
   const char *none = prune_only(all, only);
@@ -276,9 +294,28 @@ static bool check_only(const Pruner *z, PruneRelation *r) {
   return !none;
 }
 
+/* Of FILE.npz,scale=…: the file. */
+static void protect(const Pruner *z, const char *text) {
+  const char *end = text ? strstr(text, ".npz,") : NULL;
+  outputs_protect(z->s->outputs,
+                  end ? arena_strndup(z->s->arena, text, (size_t)(end - text) + 4) : text);
+}
+
+/* That nothing is in the way of what is written at the end is known before the first round. */
+static bool check_outputs(const Pruner *z) {
+  const Options *o = z->s->o;
+  const char *const paths[] = {o->output, o->report};
+  protect(z, z->original);
+  protect(z, o->data);
+  protect(z, o->validation);
+  protect(z, o->unlabelled);
+  return outputs_try(z->s->outputs, 2, paths);
+}
+
 static bool prepare(Pruner *z) {
   Session *s = z->s;
   if (!session_target(s) || !session_load(s, z->original) || !session_has_data(s)) return false;
+  if (!check_outputs(z)) return false;
   if (s->module)
     return usage_error("pruning needs a graph, and %s is the text of a program", z->original),
            false;
@@ -317,6 +354,7 @@ static int prune_body(Session *s, void *user) {
   Pruner z = {.s = s, .asked = user, .options = *s->o, .original = file, .file = file};
   z.options.quiet = true;
   z.options.freeze = true;
+  z.options.title = file;
   return prune(&z) ? EXIT_OK : session_status(s, z.status);
 }
 

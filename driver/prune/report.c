@@ -28,7 +28,7 @@ static void note_frozen(Pruner *z, const PruneRelation *r, int node) {
     const int s = prune_slot(r, node, k);
     if (!n->in[k] || !n->in[k]->cdata || n->in[k]->rank < 2) continue;
     for (int d = 0; d < n->in[k]->rank; d++) {
-      const bool conv = strncmp(n->op->name, "Conv", 4) == 0,
+      const bool conv = strstr(n->op->name, "Conv") != NULL,
                  cell = !(n->op->flags & OF_CONTRACTION),
                  spatial = n->in[k]->rank > 2 && ((conv && d >= 2) || (cell && d == 0));
       if (spatial || !prune_size(r, s, d) || is_summed(r, s, d) || in_group(r, s, d)) continue;

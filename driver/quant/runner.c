@@ -11,12 +11,15 @@ bool runner_open(Session *s, const Library *lib, int threads, Runner *out) {
   for (int k = 0; k < m->n_symbols; k++) out->dims[k] = -1;
   out->in = ARENA_ARRAY(s->arena, const void *, m->n_inputs + 1);
   out->out = ARENA_ARRAY(s->arena, void *, m->n_outputs + 1);
+  out->found = ARENA_ARRAY(s->arena, void *, m->n_outputs + 1);
+  out->heap.grow = burin_heap_malloc;
   out->outputs = ARENA_ARRAY(s->arena, Tensor, m->n_outputs + 1);
   return true;
 }
 
 void runner_close(Runner *r) {
   burin_pool_free(r->pool);
+  burin_heap_free(&r->heap);
   if (r->arena) arena_free(r->arena);
   library_close(&r->lib);
 }
@@ -55,8 +58,14 @@ static bool sizes_agree(const Runner *r, const Tensor *sample, int n) {
   return true;
 }
 
+static bool in_heap(const BurinModel *m, int output) {
+  return m->heap_outputs && m->heap_outputs[output];
+}
+
 static bool make_room(Runner *r, int threads) {
   const BurinModel *m = r->lib.model;
+  for (int k = 0; m->output_lists && k < m->n_outputs; k++)
+    if (m->output_lists[k].kind) return run_error(r, "its output is a sequence");
   if (r->arena) arena_free(r->arena);
   r->arena = arena_child(r->s->arena);
   r->memory_bytes = m->arena_size(r->dims, threads);
@@ -66,6 +75,8 @@ static bool make_room(Runner *r, int threads) {
     Tensor *t = &r->outputs[k];
     *t = (Tensor){
         .dtype = dtype_from_onnx(m->outputs[k].dtype), .rank = m->outputs[k].rank, .count = 1};
+    r->out[k] = &r->found[k];
+    if (in_heap(m, k)) continue;
     m->output_dims(k, r->dims, t->dims, 1);
     for (int d = 0; d < t->rank; d++)
       if (t->dims[d] < 0 || !ck_mul(t->count, t->dims[d], &t->count))
@@ -84,6 +95,7 @@ static void take_shapes(Runner *r) {
     m->output_dims(k, r->dims, t->dims, 0);
     t->count = 1;
     for (int d = 0; d < t->rank; d++) t->count *= t->dims[d];
+    if (in_heap(m, k)) t->data = r->found[k];
   }
 }
 
@@ -108,6 +120,7 @@ static bool invoke(Runner *r, BurinOptions *o) {
   BurinFailure failure = {0};
   o->arena_bytes = r->memory_bytes;
   o->failure = &failure;
+  if (m->uses_heap) o->heap = &r->heap;
   if (m->invoke(r->in, r->out, r->dims, r->memory, o) != BURIN_OK) {
     char text[512];
     m->failure_text(&failure, text, sizeof text);

@@ -2,6 +2,7 @@
 #pragma once
 #include "driver/io/dataset.h"
 #include "driver/session/library.h"
+#include "runtime/host_heap.h"
 #include "runtime/host_pool.h"
 
 typedef struct Runner {
@@ -12,8 +13,10 @@ typedef struct Runner {
   int64_t *dims; /* values of the symbols */
   void *memory;
   uint64_t memory_bytes;
+  BurinHeap heap; /* of models that use one */
   const void **in;
   void **out;
+  void **found;       /* by output: where one that has no largest size lies */
   void *const *given; /* by output: memory of the caller's, or NULL; NULL: none has any */
   Tensor *outputs;    /* of the last run */
 } Runner;

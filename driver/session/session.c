@@ -196,6 +196,7 @@ bool session_load(Session *s, const char *path) {
   s->model =
       frontend_is_text(path) ? load_text(s, path) : frontend_load(s->arena, s->diag, path, &f);
   s->load_seconds = clock_seconds() - start;
+  if (s->model && s->o->title) s->model->file = s->file = s->o->title;
   for (int k = 0; s->model && k < s->model->files.n; k++)
     outputs_protect(s->outputs, s->model->files.data[k].path);
   return s->model && session_gradients(s) && session_train(s);

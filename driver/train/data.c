@@ -188,9 +188,10 @@ static bool check_values(const DataFile *r, const TrainArray *a) {
           (const char *)a->from->data + place_in_array(a, row, k) * dtype_bytes(a->from->dtype);
       const int64_t v = dtype_load_i(a->from->dtype, at);
       dtype_store_i(a->dtype, room, v);
-      if (dtype_load_i(a->dtype, room) == v) continue;
-      snprintf(text, 160, "sample %lld holds %lld, which %s cannot", (long long)row, (long long)v,
-               dtype_text(a->dtype));
+      const bool of_other_sign = v < 0 && (a->from->dtype == DT_U64) != (a->dtype == DT_U64);
+      if (dtype_load_i(a->dtype, room) == v && !of_other_sign) continue;
+      snprintf(text, 160, "sample %lld holds %.17g, which %s cannot", (long long)row,
+               dtype_load_f(a->from->dtype, at), dtype_text(a->dtype));
       return data_error(r, a->name, text);
     }
   return true;
@@ -310,11 +311,11 @@ bool data_fit(Session *s, const char *labels, const BurinModel *step, int n_inpu
 
 bool data_check_classes(Session *s, const TrainData *d, int64_t classes, int64_t ignored) {
   const TrainArray *a = &d->arrays[d->n - 1];
-  const int64_t each = a->outer * a->inner;
+  const int64_t each = a->outer * a->inner, bytes = dtype_bytes(a->from->dtype);
   if (!dtype_is_int(a->dtype)) return true;
   for (int64_t k = 0; k < a->from->count; k++) {
-    const int64_t y = (int64_t)tensor_element(a->from, k);
-    if ((y >= 0 && y < classes) || y == ignored) continue;
+    const int64_t y = dtype_load_i(a->from->dtype, (const char *)a->from->data + k * bytes);
+    if ((y >= 0 && y < classes) || (y == ignored && ignored != INT64_MIN)) continue;
     return dataset_error(s, d->path, a->name,
                          arena_printf(s->arena,
                                       "sample %lld has label %lld, and the model tells %lld "

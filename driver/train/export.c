@@ -40,7 +40,7 @@ bool state_into_model(Session *s, const StateView *v) {
 Options train_plain(const Options *o) {
   Options own = *o;
   own.train = own.optimizer = own.trainable = own.accumulate = own.labels = own.report = NULL;
-  own.precision = NULL;
+  own.precision = own.max_arena = NULL; /* of steps alone */
   return own;
 }
 

@@ -19,7 +19,7 @@ static const TrainItem *broken_item(const Trainer *t) {
 }
 
 bool trainer_check_state(Trainer *t) {
-  const Loc loc = {.file = t->job->model, .node = -1};
+  const Loc loc = {.file = t->s->file, .node = -1};
   const TrainItem *item = broken_item(t);
   if (!item) return true;
   diag_error(t->s->diag, &loc, ERR_DATA, "step %lld (epoch %lld) made numbers that are none of %s",
@@ -93,7 +93,7 @@ static bool go_back(Trainer *t, int64_t failed) {
 }
 
 bool trainer_report_failure(Trainer *t, double loss) {
-  const Loc loc = {.file = t->job->model, .node = -1};
+  const Loc loc = {.file = t->s->file, .node = -1};
   const int64_t step = t->at.step, batch = t->at.batch;
   const char *what = isnan(loss) ? "NaN" : "infinite", *why = "", *name = "";
   if (!go_back(t, step)) return false;

@@ -28,7 +28,8 @@ static bool take_batch(Trainer *t, const Value *out) {
     return usage_error("--batch=%lld: the model takes %lld samples at a time: give a multiple",
                        (long long)t->batch, (long long)fixed),
            false;
-  if (t->batch > fixed) t->spec.accumulate *= (int)(t->batch / fixed);
+  const int64_t here = t->n_train < t->batch ? t->n_train : t->batch;
+  if (here > fixed) t->spec.accumulate *= (int)(here / fixed);
   t->batch = fixed;
   t->fixed_batch = true;
   return true;
@@ -144,7 +145,7 @@ static bool edit_eval(Session *s, void *user) {
 }
 
 bool machine_open(Trainer *t, const Library *lib, Machine *m) {
-  const Loc loc = {.file = t->job->model, .node = -1};
+  const Loc loc = {.file = t->s->file, .node = -1};
   if (!runner_open(t->s, lib, t->threads, &m->run)) return false;
   m->n_given = lib->model->n_inputs - m->n_items;
   m->out = ARENA_ARRAY(t->s->arena, void *, lib->model->n_outputs + 1);
@@ -194,6 +195,7 @@ bool trainer_make_step(Trainer *t, bool from_scratch) {
                last = {.t = t, .out = &t->rest};
   Options whole = t->compiling, rest = t->compiling;
   t->parameters = 0;
+  whole.max_arena = rest.max_arena = t->o->max_arena;
   fix_sizes(t, t->batch, &whole);
   fix_sizes(t, left, &rest);
   return make(&how, &whole, edit_step, "compiling the training step") &&

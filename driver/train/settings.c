@@ -32,6 +32,11 @@ bool trainer_read_options(Trainer *t) {
       !number("--accumulate", o->accumulate, 1, 1, &accumulate) ||
       !number("--threads", o->threads, cores < 1 ? 1 : cores, 1, &threads))
     return false;
+  const bool follows = o->train && loss_option(o->train, "distill");
+  if (follows && !t->job->teacher)
+    return usage_error("the loss follows a teacher: --teacher=FILE.onnx"), false;
+  if (o->teacher && !follows)
+    return usage_error("--teacher: the loss does not follow it: --train=LOSS,distill=0.5"), false;
   if (o->resume && o->from_scratch)
     return usage_error("--from-scratch begins, and --resume goes on: give one of them"), false;
   t->threads = (int)threads;

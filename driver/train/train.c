@@ -124,16 +124,12 @@ static void write_settings(Trainer *t) {
 static bool check_outputs(Trainer *t) {
   const char *const paths[] = {t->job->out, t->o->log, t->o->curve, t->o->checkpoint, t->o->report};
   Outputs *o = t->s->outputs;
-  bool ok = true;
   outputs_protect(o, t->job->model);
   outputs_protect(o, t->job->teacher);
   outputs_protect(o, t->data.path);
   if (t->o->unlabelled) outputs_protect(o, t->unlabelled.path);
   if (t->validation_file) outputs_protect(o, t->others.path);
-  for (size_t k = 0; ok && k < sizeof paths / sizeof *paths; k++)
-    ok = !paths[k] || outputs_add(o, paths[k], false);
-  outputs_abort(o);
-  return ok;
+  return outputs_try(o, sizeof paths / sizeof *paths, paths);
 }
 
 static bool make_programs(Trainer *t) {
@@ -141,10 +137,7 @@ static bool make_programs(Trainer *t) {
   trainer_take_schedule(t); /* the samples are known */
   t->taught = t->eval.n_given > t->n_inputs + 1;
   if (t->epochs > 0 && !trainer_make_step(t, t->o->from_scratch)) return false;
-  if (!t->taught) return true;
-  if (!t->job->teacher)
-    return usage_error("the loss follows a teacher: --teacher=FILE.onnx"), false;
-  return trainer_make_teacher(t);
+  return !t->taught || trainer_make_teacher(t);
 }
 
 static void make_room(Trainer *t) {
@@ -156,6 +149,14 @@ static void make_room(Trainer *t) {
   t->calls += t->unlabelled.samples / t->batch;
   t->unlabelled_order = ARENA_ARRAY(t->s->arena, int64_t, t->unlabelled.samples);
   t->call_order = ARENA_ARRAY(t->s->arena, int64_t, t->calls);
+}
+
+/* At least one update comes of the calls. */
+static bool check_updates(const Trainer *t) {
+  return t->epochs == 0 || t->epochs >= (t->spec.accumulate + t->calls - 1) / t->calls ||
+         (usage_error("--accumulate: %lld calls in each of %lld epochs make no update of %d calls",
+                      (long long)t->calls, (long long)t->epochs, t->spec.accumulate),
+          false);
 }
 
 static void tell_beginning(const Trainer *t) {
@@ -174,6 +175,7 @@ static void tell_beginning(const Trainer *t) {
 static bool prepare(Trainer *t) {
   if (!open_data(t) || !check_outputs(t) || !make_programs(t)) return false;
   make_room(t);
+  if (!check_updates(t)) return false;
   write_settings(t);
   if (t->o->resume && !checkpoint_resume(t, t->o->resume)) return false;
   progress_clear(t->s);
@@ -264,7 +266,7 @@ static int train_body(Session *s, void *user) {
   const Run *run = user;
   Trainer *t = ARENA_NEW(s->arena, Trainer);
   *t = (Trainer){.s = s, .o = s->o, .job = run->job, .compiling = train_plain(s->o)};
-  s->file = run->job->model;
+  s->file = s->o->title ? s->o->title : run->job->model;
   if (!trainer_read_options(t)) return EXIT_USAGE;
   const int status = prepare(t) ? run_loop(t, run->result) : session_status(t->s, t->status);
   close_programs(t);

@@ -132,6 +132,25 @@ void relate_conv(PruneRelation *r, int node) {
   prune_add_product(r, node, w, in_dim);
 }
 
+/* Without groups, neither of channels nor of offsets. */
+void relate_deformed(PruneRelation *r, int node) {
+  const Node *n = r->nodes[node];
+  const int x = prune_slot(r, node, 0), w = prune_slot(r, node, 1), b = prune_slot(r, node, 3),
+            y = prune_result_slot(r, node, 0);
+  prune_tie_dims(r, node, x, 0, y, 0);
+  if (node_int(n, "group", 1) > 1 || node_int(n, "offset_group", 1) > 1) return;
+  if (b >= 0) prune_tie_dims(r, node, b, 0, y, 1);
+  prune_tie_dims(r, node, w, 0, y, 1);
+  if (!prune_weighs(r, n->in[1])) return;
+  prune_tie_dims(r, node, w, 1, x, 1);
+  prune_add_product(r, node, w, 1);
+}
+
+/* Parts of an image: each channel for itself. */
+void relate_roi(PruneRelation *r, int node) {
+  prune_tie_dims(r, node, prune_slot(r, node, 0), 1, prune_result_slot(r, node, 0), 1);
+}
+
 /* Groups of which nothing is left are not counted. */
 static bool cut_count(const PruneCut *c, Node *n, int node, const char *name) {
   const int x = prune_slot(c->r, node, 0);

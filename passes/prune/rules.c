@@ -254,6 +254,35 @@ static void relate_depth(PruneRelation *r, int node) {
                 prune_atom(r, few, 1, k));
 }
 
+/* ---- along an axis: what is moved or chosen there by data ---- */
+/* Other dimensions of all that has the rank of the result go with its own. */
+static void tie_beside(PruneRelation *r, int node, int axis) {
+  const Node *n = r->nodes[node];
+  for (int out = 0; out < n->n_out; out++)
+    for (int k = 0; k < n->n_in; k++)
+      if (n->out[out] && n->in[k] && n->in[k]->rank == n->out[out]->rank)
+        tie_others(r, node, k, out, axis);
+}
+
+static void relate_along(PruneRelation *r, int node) {
+  const Node *n = r->nodes[node];
+  const int last = strcmp(n->op->name, "TopK") == 0 ? -1 : 0;
+  if (strcmp(n->op->name, "Compress") == 0 && !node_attr(n, "axis")) return; /* of all elements */
+  tie_beside(r, node, rule_axis(n, "axis", last, n->in[0]->rank));
+}
+
+/* Dimensions behind those that indices count are moved whole. */
+static void relate_scatter_nd(PruneRelation *r, int node) {
+  const Node *n = r->nodes[node];
+  const int64_t counted = rule_dim(n->in[1], n->in[1]->rank - 1);
+  const int x = prune_slot(r, node, 0), u = prune_slot(r, node, 2),
+            y = prune_result_slot(r, node, 0), rank = n->in[0]->rank;
+  for (int d = (int)counted; counted > 0 && d < rank; d++) {
+    prune_tie_dims(r, node, x, d, y, d);
+    prune_tie_dims(r, node, u, d - rank + n->in[2]->rank, y, d);
+  }
+}
+
 /* ---- the table ---- */
 #define MS "com.microsoft"
 static const PruneRule rules[] = {{"", "Conv", relate_conv, cut_group},
@@ -269,6 +298,12 @@ static const PruneRule rules[] = {{"", "Conv", relate_conv, cut_group},
                                   {"", "Gather", relate_gather, cut_gather},
                                   {"", "DepthToSpace", relate_depth, NULL},
                                   {"", "SpaceToDepth", relate_depth, NULL},
+                                  {"", "ScatterElements", relate_along, NULL},
+                                  {"", "ScatterND", relate_scatter_nd, NULL},
+                                  {"", "TopK", relate_along, NULL},
+                                  {"", "Compress", relate_along, NULL},
+                                  {"", "RoiAlign", relate_roi, NULL},
+                                  {"", "DeformConv", relate_deformed, NULL},
                                   {"", "Shape", relate_shape, NULL},
                                   {"", "Size", relate_shape, NULL},
                                   {"", "Expand", relate_expand, cut_expand},

@@ -12,6 +12,8 @@ void rule_set_ints(Node *n, int k, int count, const int64_t *v);
 
 /* ---- channels.c: groups of convolutions and norms ---- */
 void relate_conv(PruneRelation *r, int node);
+void relate_deformed(PruneRelation *r, int node);
+void relate_roi(PruneRelation *r, int node);
 void relate_group_norm(PruneRelation *r, int node);
 bool cut_group(const PruneCut *c, Node *n, int node);
 bool cut_norm_groups(const PruneCut *c, Node *n, int node);

@@ -178,12 +178,22 @@ static void tie_blocks(PruneRelation *r, int node, Part x, Part y) {
     tie_outermost(r, node, y.slot, y.from, x.slot, x.from);
 }
 
+/* The dimension of x that has the open size of y's, at the same place, or one that is not counted by
+ * what may go. -1: none. */
+static int same_open_size(const PruneRelation *r, int node, int d) {
+  const Value *x = r->nodes[node]->in[0], *y = r->nodes[node]->out[0];
+  const int s = prune_slot(r, node, 0);
+  if (d < x->rank && x->dims[d] == y->dims[d]) return d;
+  for (int k = 0; k < x->rank; k++)
+    if (x->dims[k] == y->dims[d] && (s < 0 || prune_parts(r, s, k) == 0)) return k;
+  return -1;
+}
+
 /* More than one size must be computed from those of old: then none of them may change. */
 static void keep_open_sizes(PruneRelation *r, int node) {
   const Value *x = r->nodes[node]->in[0], *y = r->nodes[node]->out[0];
   int open = 0;
-  for (int d = 0; d < y->rank; d++)
-    open += rule_dim(y, d) < 0 && !(d < x->rank && x->dims[d] == y->dims[d]);
+  for (int d = 0; d < y->rank; d++) open += rule_dim(y, d) < 0 && same_open_size(r, node, d) < 0;
   for (int k = 0; k < 2 && open > 1 && !r->inside; k++) {
     const int s = k ? prune_result_slot(r, node, 0) : prune_slot(r, node, 0);
     const char *why = prune_because(r, node, "takes a size that is computed");
@@ -218,22 +228,39 @@ void relate_view(PruneRelation *r, int node) {
   }
 }
 
+/* With sizes of other dimensions of the input where `from` has them. */
+static bool join_sizes(const PruneCut *c, Node *n, const int *from, const int64_t *shape) {
+  Model *m = c->r->m;
+  Build b = {.m = m, .g = m->main, .before = n, .loc = n->loc, .ok = true};
+  const int rank = n->out[0]->rank;
+  Value **parts = ARENA_ARRAY(m->arena, Value *, rank);
+  const Attr axis = attr_int(m->arena, "axis", 0);
+  for (int d = 0; d < rank && b.ok; d++)
+    parts[d] = from[d] >= 0 ? build_shape(&b, n->in[0], from[d], from[d] + 1)
+                            : build_i64s(&b, 1, &shape[d]);
+  if (b.ok) n->in[1] = build_op(&b, "Concat", rank, parts, 1, &axis);
+  return b.ok;
+}
+
 /* The new shape: sizes, 0 where one is the input's, and -1 for one that is not known. */
 bool cut_reshape(const PruneCut *c, Node *n, int node) {
   const Value *x = n->in[0], *y = n->out[0];
   const int to = prune_result_slot(c->r, node, 0), from = prune_slot(c->r, node, 0);
   int64_t shape[MAX_RANK];
-  bool changed = false;
+  int source[MAX_RANK]; /* dimension of the input that an open size is taken of; -1: of none */
+  bool changed = false, joined = false;
   int open = 0;
   for (int d = 0; d < y->rank; d++) changed |= prune_changes(c, to, d);
   for (int d = 0; d < x->rank; d++) changed |= prune_changes(c, from, d);
   if (!changed) return true;
   for (int d = 0; d < y->rank; d++) {
     const int64_t size = rule_dim(y, d);
-    const bool copied = d < x->rank && x->dims[d] == y->dims[d];
+    const int same = size < 0 ? same_open_size(c->r, node, d) : -1;
+    source[d] = same == d ? -1 : same;
+    joined |= source[d] >= 0;
     if (size == 0)
       return op_error(c->r->m, n, ERR_UNSUPPORTED, "a size of 0 cannot be pruned around");
-    shape[d] = size < 0                  ? (copied ? 0 : -1)
+    shape[d] = size < 0                  ? (same >= 0 ? 0 : -1)
                : prune_size(c->r, to, d) ? prune_count(c, to, d, 0, size)
                                          : size;
     open += shape[d] == -1;
@@ -241,17 +268,58 @@ bool cut_reshape(const PruneCut *c, Node *n, int node) {
   if (open > 1) return patch_sizes(c, n, 1, y->rank, shape);
   for (int k = 0; k < n->n_attrs; k++)
     if (strcmp(n->attrs[k].name, "allowzero") == 0) n->attrs[k] = n->attrs[--n->n_attrs];
+  if (joined) return join_sizes(c, n, source, shape);
   rule_set_ints(n, 1, y->rank, shape);
   return true;
 }
 
 /* ---- which of several dimensions a merged one follows ---- */
+/* Index i of the merged dimension goes with index i / inner % size of this one. */
+typedef struct Factor {
+  int64_t inner, size;
+} Factor;
+
+static Factor factor_of(const PruneRelation *r, const PruneMerge *g, int dim) {
+  const Value *v = r->slots.data[g->many_slot].value;
+  Factor f = {.inner = 1, .size = prune_parts(r, g->many_slot, dim)};
+  for (int d = dim + 1; d < g->to; d++) f.inner *= rule_dim(v, d) < 0 ? 0 : rule_dim(v, d);
+  return f;
+}
+
+/* Are there indices of this one that need not go together, as far as the merged one is tied already? */
+static bool leaves_a_choice(const PruneRelation *r, const PruneMerge *g, int dim) {
+  const Factor f = factor_of(r, g, dim);
+  const int64_t n = prune_parts(r, g->one_slot, g->one_dim);
+  int32_t *label = ARENA_ARRAY(r->a, int32_t, f.size + 1); /* the least root that it is tied to */
+  int32_t *of_root = ARENA_ARRAY(r->a, int32_t, r->n_atoms + 1);
+  if (f.inner < 1 || f.size < 2) return false;
+  for (int64_t k = 0; k < f.size; k++) label[k] = INT32_MAX;
+  for (int32_t k = 0; k < r->n_atoms; k++) of_root[k] = k;
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (int64_t i = 0; i < n; i++) {
+      const int32_t root = prune_root(r, prune_part(r, g->one_slot, g->one_dim, i));
+      int32_t *a = &label[i / f.inner % f.size], *b = &of_root[root];
+      const int32_t least = *a < *b ? *a : *b;
+      changed |= *a != least || *b != least;
+      *a = *b = least;
+    }
+  }
+  for (int64_t k = 1; k < f.size; k++)
+    if (label[k] != label[0]) return true;
+  return false;
+}
+
+/* The outermost that can go; of several one that leaves a choice, where there is one. */
 static int candidates(const PruneRelation *r, const PruneMerge *g, int *first) {
-  int n = 0;
+  int n = 0, last = -1;
   *first = -1;
   /* Inside of an operator the last one is the size of a head, which it does not let go. */
   for (int d = g->to - 1 - r->inside; d >= g->from; d--)
-    if (can_go(r, g->many_slot, d)) *first = d, n++;
+    if (can_go(r, g->many_slot, d)) last = d, n++;
+  for (int d = last; d >= 0 && d < g->to && n > 1 && *first < 0; d++)
+    if (can_go(r, g->many_slot, d) && leaves_a_choice(r, g, d)) *first = d;
+  if (*first < 0) *first = last;
   return n;
 }
 
@@ -264,22 +332,19 @@ static const char *why_not(const PruneRelation *r, const PruneMerge *g, int dim)
 }
 
 static void follow(PruneRelation *r, PruneMerge *g, int dim) {
-  const Value *v = r->slots.data[g->many_slot].value;
   const char *why = why_not(r, g, dim);
-  int64_t inner = 1;
   g->done = true;
   for (int d = g->from; d < g->to; d++)
     if (d != dim) prune_freeze(r, g->many_slot, d, why);
-  for (int d = dim + 1; d < g->to; d++) inner *= rule_dim(v, d) < 0 ? 0 : rule_dim(v, d);
-  const int64_t size = dim < 0 ? 0 : prune_parts(r, g->many_slot, dim);
-  if (inner < 1 || size < 1 || !prune_parts(r, g->one_slot, g->one_dim)) {
+  const Factor f = dim < 0 ? (Factor){0} : factor_of(r, g, dim);
+  if (f.inner < 1 || f.size < 1 || !prune_parts(r, g->one_slot, g->one_dim)) {
     if (dim >= 0) prune_freeze(r, g->many_slot, dim, why);
     prune_freeze(r, g->one_slot, g->one_dim, why);
     return;
   }
   for (int64_t i = prune_parts(r, g->one_slot, g->one_dim) - 1; i >= 0; i--)
     prune_tie(r, prune_part(r, g->one_slot, g->one_dim, i),
-              prune_part(r, g->many_slot, dim, i / inner % size));
+              prune_part(r, g->many_slot, dim, i / f.inner % f.size));
 }
 
 void prune_resolve_merges(PruneRelation *r) {

@@ -7,7 +7,7 @@ class Net:
     """Adds nodes; values are names, self.shape says their sizes (None: the batch)."""
 
     def __init__(self, rng, name):
-        self.rng, self.name = rng, name
+        self.rng, self.name, self.opset = rng, name, 23
         self.nodes, self.constants, self.inputs, self.shape = [], [], [], {}
 
     def input(self, *shape):
@@ -81,7 +81,7 @@ class Net:
     def model(self, *outputs):
         infos = [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in outputs]
         graph = helper.make_graph(self.nodes, self.name, self.inputs, infos, self.constants)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23), helper.make_opsetid("com.microsoft", 1)], ir_version=11)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset), helper.make_opsetid("com.microsoft", 1)], ir_version=11)
 
 
 def pick(rng, *choices):
@@ -332,6 +332,75 @@ def shuffled(t, rng):
     return t.classify(t.block(x, 8))
 
 
+def shuffled_groups(t, rng):
+    """Between two convolutions with groups, as ShuffleNet has it."""
+    x = t.conv(t.block(t.input(1, 3, 6, 6), 16), 24, kernel=1, group=2)
+    x = t.reshape(x, 1, 2, 12, 6, 6, shape=[1, 2, 12, 6, 6])
+    x = t.reshape(t.transpose(x, 0, 2, 1, 3, 4), 1, 24, 6, 6, shape=[1, 24, 6, 6])
+    return t.classify(t.op("Relu", t.conv(x, 16, kernel=1, group=2)))
+
+
+def heads_of_any_steps(t, rng):
+    """[batch, heads, steps, size] as [-1, steps, size], where steps are taken of the value itself."""
+    heads, size = 4, 8
+    x = t.input(None, "S", 16)
+
+    def head(v):
+        v = t.transpose(t.reshape(v, 0, 0, heads, size, shape=[None, None, heads, size]), 0, 2, 1, 3)
+        steps = t.op("Slice", t.op("Shape", v, shape=[4]), t.ints(2), t.ints(3), shape=[1])
+        return t.op("Reshape", v, t.op("Concat", t.ints(-1), steps, t.ints(size), axis=0, shape=[3]), shape=[None, None, size])
+
+    q, k, v = (head(t.dense(x, heads * size)) for _ in range(3))
+    scores = t.op("Softmax", t.op("MatMul", q, t.transpose(k, 0, 2, 1), shape=[None, None, None]), axis=-1)
+    y = t.op("MatMul", scores, v, shape=[None, None, size])
+    shape = t.op("Shape", x, shape=[3])
+    target = t.op("Concat", t.op("Slice", shape, t.ints(0), t.ints(1), shape=[1]), t.ints(heads),
+                  t.op("Slice", shape, t.ints(1), t.ints(2), shape=[1]), t.ints(size), axis=0, shape=[4])
+    y = t.transpose(t.op("Reshape", y, target, shape=[None, heads, None, size]), 0, 2, 1, 3)
+    return t.dense(t.reshape(y, 0, 0, heads * size, shape=[None, None, heads * size]), 5)
+
+
+def scattered(t, rng):
+    """A graph network: rows are sent along edges, by both operators that scatter."""
+    edges = 9
+    source, to = (t.ints(*[int(i) for i in rng.integers(0, 7, edges)]) for _ in range(2))
+    x = t.op("Relu", t.dense(t.input(7, 6), 16))
+    for nd in (False, True):
+        c = t.shape[x][1]
+        sent = t.op("Gather", x, source, axis=0, shape=[edges, c])
+        zeros = t.op("Mul", x, t.const(np.zeros(1, np.float32)))
+        if nd:
+            at = t.op("Unsqueeze", to, t.ints(1), shape=[edges, 1])
+            y = t.op("ScatterND", zeros, at, sent, reduction="add", shape=[7, c])
+        else:
+            at = t.op("Expand", t.op("Unsqueeze", to, t.ints(1), shape=[edges, 1]), t.op("Shape", sent, shape=[2]), shape=[edges, c])
+            y = t.op("ScatterElements", zeros, at, sent, axis=0, reduction="add", shape=[7, c])
+        x = t.op("Relu", t.dense(t.op("Add", x, y), 12))
+    return t.dense(x, 4)
+
+
+def chosen(t, rng):
+    """The largest values of each channel."""
+    x = t.conv(t.input(2, 3, 14), 12)
+    x, _ = t.op("TopK", x, t.ints(5), axis=2, outputs=2, shape=[2, 12, 5])
+    return t.classify(t.op("Relu", t.conv(x, 8)))
+
+
+def regions(t, rng):
+    t.opset = 16  # the last one whose RoiAlign ONNX Runtime has
+    x = t.block(t.input(1, 3, 8, 8), 12)
+    boxes, images = t.const(np.array([[0, 0, 4, 4], [1, 2, 7, 6]], np.float32)), t.ints(0, 0)
+    x = t.op("RoiAlign", x, boxes, images, output_height=3, output_width=3, shape=[2, 12, 3, 3])
+    return t.classify(t.block(x, 8))
+
+
+def deformed(t, rng):
+    x = t.block(t.input(1, 3, 6, 6), 12)
+    offsets = t.op("Mul", t.conv(x, 18), t.const(np.full(1, 0.1, np.float32)))
+    x = t.op("DeformConv", x, t.weight(16, 12, 3, 3), offsets, t.vector(16), pads=[1] * 4, kernel_shape=[3, 3], shape=[1, 16, 6, 6])
+    return t.classify(t.op("Relu", x))
+
+
 def other_ranks(t, rng):
     x = t.block(t.input(2, 3, 14), 12)
     x = t.op("AveragePool", x, kernel_shape=[2], strides=[2], shape=[2, 12, 7])
@@ -524,9 +593,13 @@ def two_outputs(t, rng):
 
 
 NETS = [chain, residual, downsample, concat, depthwise, multiplier, grouped, squeeze, flatten, channels_last, attention,
-        fused_attention, batched_heads, batched_heads_of_two, repeated_heads, open_steps, split, gated, padded, slopes, norms, upscaled, transposed, permuted, shuffled, other_ranks,
+        fused_attention, batched_heads, batched_heads_of_two, repeated_heads, open_steps, split, gated, padded, slopes, norms, upscaled, transposed, permuted, shuffled, shuffled_groups, heads_of_any_steps, scattered, chosen, regions, deformed, other_ranks,
         shared_weights, expanded, joined_steps, einsum, two_outputs, equal_parts, multiplied, recurrent, gru, rnn, initial_state, open_state,
         attention_op, attention_of_four, packed_attention, multi_head, grouped_query, rotary, fused, fused_conv, fused_batched_heads]
+
+
+# Layers of which nothing can go, at most: the last, and of `deformed` what makes the offsets.
+WHOLE = {shuffled_groups: 1, heads_of_any_steps: 1, scattered: 1, chosen: 1, regions: 1, deformed: 2}
 
 
 def seeds(make):

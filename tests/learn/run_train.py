@@ -264,6 +264,8 @@ def faults():
     cases = {
         "a label out of range": (dict(x=x, y=far), "sample 31 has label 3"),
         "a negative label": (dict(x=x, y=np.where(np.arange(n) == 4, -1, y)), "sample 4 has label -1"),
+        "a label that is least of all": (dict(x=x, y=np.where(np.arange(n) == 4, -2**63, y)), "sample 4 has label -9223372036854775808"),
+        "labels beyond i64": (dict(x=x, y=y.astype(np.uint64) + np.uint64(2**63)), "which i64 cannot"),
         "NaN among the samples": (dict(x=nan, y=y), "sample 17 holds NaN"),
         "samples of another shape": (dict(x=x[:, :3], y=y), "a sample has shape [3], and x takes [4]"),
         "labels of floats for classes": (dict(x=x, y=y.astype(np.float32)), "has type f32"),
@@ -281,9 +283,20 @@ def faults():
     np.savez(WORK / "fault.npz", x=x, y=y)
     for option, words in (("--epochs=x", "--epochs"), ("--validation=2", "--validation"), ("--augment=turn", "--augment"), ("--batch=0", "--batch"),
                           ("--optimizer=adm", "adam"), ("--train=sofmax", "softmax"), ("--trainable=nothing", "nothing"), ("--metric=top9", "--metric"),
-                          ("--data=fault.txt", ".npz"), (f"--data={WORK}/fault.npz,size=2", "scale=X"), ("--patience=0", "--patience")):
+                          ("--data=fault.txt", ".npz"), (f"--data={WORK}/fault.npz,size=2", "scale=X"), ("--patience=0", "--patience"), (f"--teacher={model}", "distill"), ("--accumulate=1000", "no update")):
         r = train(model, f"--data={WORK / 'fault.npz'}", option)
         check(f"fault: {option[:30]}", r.returncode in (1, 2) and words in r.stderr, f"{r.returncode} {r.stderr}")
+
+
+def limited():
+    """--max-arena is of the step, for any batch; of a model that takes one sample at a time a few are one step."""
+    data = samples(12)
+    r = train(mlp(hidden=4000), f"--data={data}", "--epochs=1", "--max-arena=1")
+    check("--max-arena: says what is needed", r.returncode == 6 and "the least that" in r.stderr, f"{r.returncode} {r.stderr}")
+    r = train(mlp(hidden=4000), f"--data={data}", "--epochs=1", "--max-arena=64M")
+    check("--max-arena: holds", r.returncode == 0, r.stderr)
+    r = train(mlp("single", batch=1), f"--data={data}", "--epochs=1", "--validation=0", "--optimizer=sgd,lr=0.1")
+    check("a fixed batch of 1: few samples are one step", r.returncode == 0 and not same(WORK / "single.onnx", WORK / "out.onnx"), r.stderr)
 
 
 def not_a_number():
@@ -548,7 +561,7 @@ def digits():
     check("digits: a trained model of others learns anew", t and float(t[-1]["validation_loss"]) < float(t[0]["validation_loss"]), r.stderr or t)
 
 
-for test in (learns, losses, resumes, halves, damaged, interrupted, full_disk, faults, not_a_number, early, parts, teacher, mixes, unlabelled, convolutions, sequences, digits):
+for test in (learns, losses, resumes, halves, damaged, interrupted, full_disk, faults, limited, not_a_number, early, parts, teacher, mixes, unlabelled, convolutions, sequences, digits):
     if len(sys.argv) < 2 or test.__name__ in sys.argv[1:]:
         test()
 run("rm", "-rf", WORK)
