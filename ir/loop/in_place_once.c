@@ -56,14 +56,21 @@ static bool mark_tail(Once *o, const Tail *t, int level, int64_t at) {
   return true;
 }
 
-/* The one store below loop s, and the loops on the way, which have fixed extents. */
-static bool find_tail(const Once *o, const Stmt *s, Tail *t) {
+/* The extent of a loop below `n` others, which those outside of them may decide. */
+static bool tail_extent(Once *o, const Expr *extent, int n, const Expr *const *vars, int64_t *out) {
+  for (int i = 0; i < n; i++)
+    if (expr_uses_var(extent, vars[i]->id)) return false;
+  return expr_is_const(extent, out) || eval(o, extent, out);
+}
+
+/* The one store below loop s, and the loops on the way, none of which decides how often another runs. */
+static bool find_tail(Once *o, const Stmt *s, Tail *t) {
   const Expr *vars[MOST_TAIL];
   while (s->kind == ST_FOR) {
     const Stmt *inner = NULL;
     const Expr *var = s->loop.var;
-    if (t->n == MOST_TAIL || !expr_is_const(expr_var_extent(o->p, var->id), &t->extent[t->n]) ||
-        !expr_is_i64(expr_var_lo(o->p, var->id), 0))
+    if (t->n == MOST_TAIL || !expr_is_i64(expr_var_lo(o->p, var->id), 0) ||
+        !tail_extent(o, expr_var_extent(o->p, var->id), t->n, vars, &t->extent[t->n]))
       return false;
     vars[t->n++] = var;
     for (const Stmt *x = stmt_body(s); x; x = x->next) {

@@ -105,6 +105,8 @@ def training():
     follow("sgd behind a product", sgd, [("w2", "w")], {k: rng.standard_normal(s).astype(np.float32) for k, s in (("w", (8, 6)), ("x", (8, 4)), ("d", (4, 6)))})
     plain = text("g (float[1000] w, float[1000] d) => (float[1000] w2) { lr = Constant<value_float=0.1>() s = Mul(d, lr) w2 = Sub(w, s) }")
     follow("sgd", plain, [("w2", "w")], {k: rng.standard_normal(1000).astype(np.float32) for k in "wd"}, copies=0)
+    large = text("g (float[3000001] w, float[3000001] d) => (float[3000001] w2) { lr = Constant<value_float=0.1>() s = Mul(d, lr) w2 = Sub(w, s) }")
+    follow("sgd of many, the last part shorter", large, [("w2", "w")], {k: rng.standard_normal(3000001).astype(np.float32) for k in "wd"}, copies=0)
 
 
 # ---- scatters ----
