@@ -266,7 +266,7 @@ static bool choose_gathered(const Space *x, PlanLoops *l) {
   return l->gathered = true;
 }
 
-/* Panels that share a block of A: as many as leave their partial sums in an eighth of the
+/* Panels that share a block of A: as many as leave their partial sums in an eighth (a third where A is copied) of the
  * second-level cache, and pieces for the threads. */
 static int64_t choose_panels(const Space *x, const PlanLoops *l) {
   const ContractShape *s = x->s;
@@ -276,7 +276,7 @@ static int64_t choose_panels(const Space *x, const PlanLoops *l) {
   const int64_t panels = cols / width, bytes = l->part * width * dtype_bytes(s->types->acc);
   const double count = guess(x, ex_ceildiv(x->p, rows_of(x), l->part));
   const double blocks = outer_count(x) * count;
-  const int64_t room = x->c->target->l2_bytes / (l->gathered ? 4 : 8);
+  const int64_t room = x->c->target->l2_bytes / (l->gathered ? 3 : 8);
   while (n < panels && (n + 1) * bytes <= room) n++;
   const int threads = threads_of(x) < 2 ? 1 : 2;
   while (n > 1 && blocks * (double)((panels + n - 1) / n) < 2 * threads) n--;
