@@ -113,10 +113,16 @@ static bool collect_load(void *user, const Expr *e) {
   return false;
 }
 
-/* What a long epilogue reads beside the sums, of each row of the tile elsewhere, comes while these are made:
- * there is no time for waiting behind them. NULL: nothing. */
+/* What is as large as the result has left the second-level cache before its tile comes. */
+static bool ends_are_far(const Contract *c) {
+  const double rows = expr_extent_guess(c->p, c->rows_w), n = expr_extent_guess(c->p, c->n);
+  return rows * n * dtype_bytes(c->types->acc) > (double)c->l->c->target->l2_bytes;
+}
+
+/* What a long epilogue, or one of large operands, reads beside the sums, of each row of the tile elsewhere, comes while
+ * these are made: there is no time for waiting behind them. NULL: nothing. */
 static Stmt *prefetch_ends(Contract *c, const Panel *pn, const Spot *s) {
-  if (!c->heavy || !c->flat) return NULL;
+  if (!c->flat || !(c->heavy || ends_are_far(c))) return NULL;
   const Expr *idx[MAX_RANK], *i = var(c, "r", s->th * s->tw), *rh, *rw;
   const int line = CACHE_LINE / dtype_bytes(c->types->acc);
   StmtList out = {0};
