@@ -1,5 +1,7 @@
 /* Sizes of random samples: such that what the model assumes of its sizes holds. */
+#include <math.h>
 #include "driver/prune/pruner.h"
+#include "driver/session/work.h"
 #include "ir/expr/expr_query.h"
 
 typedef struct Choice { /* of the size of a symbol, and of those that must be equal to it */
@@ -120,7 +122,24 @@ static void take_sizes(Pruner *z, const Sizes *s, const Wanted *w) {
   }
 }
 
-static bool fit_sizes(Pruner *z, Model *m, const Wanted *w, int attempt, bool regions) {
+/* Multiply-adds of a run, as far as sizes tell. */
+static double work_of(const Sizes *s) {
+  const Graph *g = s->m->main;
+  EvalEnv env = {.sym = size_of, .user = (void *)(uintptr_t)s};
+  double sum = 0;
+  for (int i = 0; i < g->nodes.n; i++) {
+    const Expr *e = node_work(s->m, g->nodes.data[i]);
+    if (e && !(e->flags & ~EXF_SYM)) sum += fmax((double)expr_eval(s->m->pool, e, &env).i, 0);
+  }
+  return sum;
+}
+
+typedef struct Fit {
+  bool holds; /* what the model assumes */
+  double work;
+} Fit;
+
+static Fit fit_sizes(Pruner *z, Model *m, const Wanted *w, int attempt, bool regions) {
   const int n = expr_symbol_count(m->pool);
   Sizes s = {.m = m,
              .of = ARENA_ARRAY(z->s->arena, int64_t, n + 1),
@@ -132,14 +151,24 @@ static bool fit_sizes(Pruner *z, Model *m, const Wanted *w, int attempt, bool re
   const bool found = find_sizes(&s);
   if (!found) all_hold(&s); /* the run will say what is wrong */
   take_sizes(z, &s, w);
-  return found;
+  return (Fit){found, work_of(&s)};
+}
+
+static Fit fit_either(Pruner *z, Model *m, const Wanted *w, int attempt) {
+  const Fit f = fit_sizes(z, m, w, attempt, true);
+  return f.holds ? f : fit_sizes(z, m, w, attempt, false);
 }
 
 bool pruner_try_sizes(Pruner *z, Model *m, int attempt) {
   enum { TABLE = sizeof wanted / sizeof *wanted, MOST = TABLE + 40 };
   static const Wanted drawn = {2, 0};
+  static const double most = 2e10; /* multiply-adds; attention over all pixels needs more at once */
   const Wanted *w = attempt < TABLE ? &wanted[attempt] : &drawn;
   if (attempt >= MOST) return false;
-  if (!fit_sizes(z, m, w, attempt, true)) fit_sizes(z, m, w, attempt, false);
-  return true;
+  if (fit_either(z, m, w, attempt).work <= most) return true;
+  for (Wanted few = *w; (few.other /= 4) >= 8;) {
+    const Fit f = fit_either(z, m, &few, attempt);
+    if (f.holds && f.work <= most) return true;
+  }
+  return fit_either(z, m, w, attempt), true;
 }

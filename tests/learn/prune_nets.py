@@ -360,6 +360,24 @@ def heads_of_any_steps(t, rng):
     return t.dense(t.reshape(y, 0, 0, heads * size, shape=[None, None, heads * size]), 5)
 
 
+def pixels_attend(t, rng):
+    """Attention over all pixels, of open height and width: at usual sizes of images it would take minutes."""
+    def pointwise(x, out):
+        n, c, *size = t.shape[x]
+        return t.op("Conv", x, t.weight(out, c, 1, 1), t.vector(out), shape=[n, out, *size])
+
+    def row(x):
+        return t.reshape(x, 0, 8, -1, shape=[None, 8, None])
+
+    x = t.op("Relu", pointwise(t.input(None, 3, "S", "T"), 16))
+    q, k, v = (row(pointwise(x, 8)) for _ in range(3))
+    scores = t.op("Softmax", t.op("MatMul", t.transpose(q, 0, 2, 1), k, shape=[None, None, None]), axis=-1)
+    y = t.transpose(t.op("MatMul", scores, t.transpose(v, 0, 2, 1), shape=[None, None, 8]), 0, 2, 1)
+    size = t.op("Slice", t.op("Shape", x, shape=[4]), t.ints(2), t.ints(4), shape=[2])
+    y = t.op("Reshape", y, t.op("Concat", t.ints(0, 8), size, axis=0, shape=[4]), shape=[None, 8, "S", "T"])
+    return t.classify(t.op("Add", x, pointwise(y, 16)))
+
+
 def scattered(t, rng):
     """A graph network: rows are sent along edges, by both operators that scatter."""
     edges = 9
@@ -593,7 +611,7 @@ def two_outputs(t, rng):
 
 
 NETS = [chain, residual, downsample, concat, depthwise, multiplier, grouped, squeeze, flatten, channels_last, attention,
-        fused_attention, batched_heads, batched_heads_of_two, repeated_heads, open_steps, split, gated, padded, slopes, norms, upscaled, transposed, permuted, shuffled, shuffled_groups, heads_of_any_steps, scattered, chosen, regions, deformed, other_ranks,
+        fused_attention, batched_heads, batched_heads_of_two, repeated_heads, open_steps, split, gated, padded, slopes, norms, upscaled, transposed, permuted, shuffled, shuffled_groups, heads_of_any_steps, pixels_attend, scattered, chosen, regions, deformed, other_ranks,
         shared_weights, expanded, joined_steps, einsum, two_outputs, equal_parts, multiplied, recurrent, gru, rnn, initial_state, open_state,
         attention_op, attention_of_four, packed_attention, multi_head, grouped_query, rotary, fused, fused_conv, fused_batched_heads]
 
