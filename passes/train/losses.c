@@ -240,12 +240,30 @@ static bool find_output(Train *x) {
                     g->outputs.n > 1 ? ": say another behind the loss's name" : "");
 }
 
-/* What the output is made of, behind operators that change nothing. */
+/* What the output is made of, behind operators that change nothing, or the shape alone. */
 static Node *last_node(Value *v) {
-  while (v->def && (strcmp(v->def->op->name, "Identity") == 0 ||
+  static const char nothing[] = "Identity Reshape Flatten Squeeze Unsqueeze";
+  while (v->def && (spec_has_word(nothing, v->def->op->name) ||
                     (strcmp(v->def->op->name, "Dropout") == 0 && v == v->def->out[0])))
     v = v->def->in[0];
   return v->def;
+}
+
+/* What lies behind a dimension; -1: not known. */
+static int64_t inner_size(const Value *v, int axis) {
+  int64_t all = 1, n;
+  for (int d = axis + 1; d < v->rank && all >= 0; d++)
+    all = expr_is_const(v->dims[d], &n) ? all * n : -1;
+  return all;
+}
+
+/* The dimension of the output that has the classes of v's `axis`, in the same order; -1: none. */
+static int same_axis(const Value *out, const Value *v, int axis) {
+  const int64_t inner = inner_size(v, axis);
+  if (value_same_shape(out, v)) return axis;
+  for (int d = 0; d < out->rank && inner >= 0; d++)
+    if (out->dims[d] == v->dims[axis] && inner_size(out, d) == inner) return d;
+  return -1;
 }
 
 static bool find_operand(Loss *l, const Row *row) {
@@ -254,13 +272,15 @@ static bool find_operand(Loss *l, const Row *row) {
   l->v = x->output;
   if (!n || !*row->last) return true;
   const bool softmax = strcmp(row->last, "Softmax") == 0;
-  l->logs = softmax && strcmp(n->op->name, "LogSoftmax") == 0;
-  if (!l->logs && strcmp(n->op->name, row->last) != 0) return true;
-  l->stripped = true;
-  if (!l->logs) l->v = n->in[0];
-  if (!softmax) return true;
+  const bool logs = softmax && strcmp(n->op->name, "LogSoftmax") == 0;
+  if ((!logs && strcmp(n->op->name, row->last) != 0) || n->in[0]->rank < 0) return true;
   int64_t axis = node_int(n, "axis", -1);
-  if (axis < 0) axis += l->v->rank;
+  if (axis < 0) axis += n->in[0]->rank;
+  if (softmax && (axis = same_axis(x->output, n->in[0], (int)axis)) < 0) return true;
+  l->logs = logs;
+  l->stripped = true;
+  if (!l->logs) l->v = build_reshape_like(l->b, n->in[0], x->output);
+  if (!softmax) return true;
   if (spec_text(l->s, "axis") && axis != l->axis)
     return spec_error(l->s, "%s at the end of the model is along axis %lld", n->op->name,
                       (long long)axis);
