@@ -82,6 +82,11 @@ static bool parse_text(DataFile *r, const char *text) {
          (usage_error("--data: '%s' is no .npz file", r->path), false);
 }
 
+const char *data_like(Arena *a, const char *file, const char *data) {
+  const char *options = strstr(data, ".npz,");
+  return options && !strstr(file, ".npz,") ? arena_printf(a, "%s%s", file, options + 4) : file;
+}
+
 /* ---- an array for an input ---- */
 /* Sizes of a sample as the input has them: the array's, without its first, channels where they are
  * wanted. */

@@ -33,6 +33,8 @@ enum { MORE_INPUTS = 4 }; /* of a step: teacher, other labels, and two shares */
 /* Reads FILE.npz[,scale=…,mean=…,std=…,channels=last], in which there must be an array `labels` (NULL:
  * none is read). False: reported. */
 bool data_open(Session *s, const char *text, const char *labels, TrainData *out);
+/* FILE.npz with the options of `data`, where it has none of its own. */
+const char *data_like(Arena *a, const char *file, const char *data);
 /* Arrays for the first n_inputs inputs of the step and for the labels, the one behind them. An array
  * named `labels` is no input. False: reported. */
 bool data_fit(Session *s, const char *labels, const BurinModel *step, int n_inputs, TrainData *d);
@@ -51,13 +53,15 @@ Tensor *data_batch_new(Arena *arena, const TrainData *a, const TrainData *b, int
 void data_batch(const TrainData *d, const int64_t *rows, int64_t n, Tensor *batch);
 void data_array(const TrainArray *a, const int64_t *rows, int64_t n, Tensor *to);
 
-/* --augment=shift:N,flip,mixup:ALPHA,cutmix:ALPHA */
+/* --augment=shift:N,flip,crop:PART,color:PART,mixup:ALPHA,cutmix:ALPHA */
 typedef struct Augment {
   int64_t shift;
   bool flip;
+  double crop, color;   /* least area; most change; 0: not asked for */
   double mixup, cutmix; /* of Beta(alpha, alpha); 0: not asked for */
-  char *image;          /* room for one */
-  size_t bytes;
+  char *image;          /* room for one, */
+  float *pixels;        /* and for two */
+  size_t bytes, count;
 } Augment;
 bool augment_parse(const char *text, Augment *out); /* NULL: nothing. False: usage error printed */
 /* Reported where there are no images, inputs that cannot be mixed, or labels that would have to move with
@@ -66,7 +70,15 @@ bool augment_fits(Session *s, Augment *g, const TrainData *d);
 /* rows: of the samples in the batch, which, with seed and epoch, say how each is moved. */
 void augment_batch(const Augment *g, const TrainData *d, Tensor *batch, const int64_t *rows,
                    uint64_t seed, uint64_t epoch);
+static inline bool augment_moves(const Augment *g) {
+  return g->shift || g->flip || g->crop > 0 || g->color > 0;
+}
 static inline bool augment_mixes(const Augment *g) { return g->mixup > 0 || g->cutmix > 0; }
+/* ---- warp.c: one image [C, H, W], as the draw says ---- */
+/* A part of it, of at least `least` of its area, as large as the whole; in another place. */
+void warp_crop(const int64_t *chw, double least, const float *from, float *to, uint64_t draw);
+/* Other contrast, brightness and saturation, by up to the part `most`. */
+void warp_color(const int64_t *chw, double most, float *image, uint64_t draw);
 /* ---- mix.c: [N, C, H, W] of floats, the batch in front ---- */
 bool data_is_image(const TrainArray *a);
 bool mix_fits(Session *s, const Augment *g, const TrainData *d);

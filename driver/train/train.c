@@ -23,11 +23,17 @@ static void other_rows(Trainer *t, int64_t n) {
   t->validation = &t->others;
 }
 
+/* Other files are read as --data is, unless they say how. */
+static bool open_file(Trainer *t, const char *file, const char *labels, TrainData *out) {
+  return !file || data_open(t->s, data_like(t->s->arena, file, t->o->data), labels, out);
+}
+
 static bool open_data(Trainer *t) {
   const char *labels = t->o->labels;
-  if (!data_open(t->s, t->o->data, labels, &t->data)) return false;
-  if (t->validation_file && !data_open(t->s, t->validation_file, labels, &t->others)) return false;
-  if (t->o->unlabelled && !data_open(t->s, t->o->unlabelled, NULL, &t->unlabelled)) return false;
+  if (!data_open(t->s, t->o->data, labels, &t->data) ||
+      !open_file(t, t->validation_file, labels, &t->others) ||
+      !open_file(t, t->o->unlabelled, NULL, &t->unlabelled))
+    return false;
   if (!t->spec.loss)
     t->spec.loss = dtype_is_int(t->data.labels->dtype) ? "softmax_cross_entropy" : "mse";
   if (t->epochs == 0 && !t->validation_file) t->split = 0;

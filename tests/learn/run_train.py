@@ -449,6 +449,63 @@ def mixes():
     check("cutmix: of what is no image an error", r.returncode == 1 and "no image" in r.stderr, r.stderr)
 
 
+def taps(first, size, n):
+    at = first + (np.arange(n) + 0.5) * size / n - 0.5
+    low = np.floor(at).astype(int)
+    return np.clip(low, 0, n - 1), np.clip(low + 1, 0, n - 1), at - low
+
+
+def warped(image, draw, crop, color):
+    """A part of [C, H, W] as large as the whole, in other colours (driver/train/warp.c)."""
+    u = [(random_at(draw, 0, k) >> 11) / 2**53 for k in range(7)]
+    _, h, w = image.shape
+    if crop:
+        area, ratio = crop + (1 - crop) * u[0], 3 / 4 + (4 / 3 - 3 / 4) * u[1]
+        high, wide = min(np.sqrt(area * ratio), 1) * h, min(np.sqrt(area / ratio), 1) * w
+        (a, b, part), (left, right, across) = taps(u[2] * (h - high), high, h), taps(u[3] * (w - wide), wide, w)
+        lines = image[:, a] + part[:, None] * (image[:, b] - image[:, a])
+        image = lines[:, :, left] + across * (lines[:, :, right] - lines[:, :, left])
+    if color:
+        contrast, saturation, shift = 1 + color * (2 * u[4] - 1), 1 + color * (2 * u[5] - 1), color * image.std() * (2 * u[6] - 1)
+        mean, grey = image.mean(), image.mean(0)
+        image = mean + shift + contrast * (grey + saturation * (image - grey) - mean)
+    return image
+
+
+def warps():
+    """One step on images that are cut out and coloured is what the formulas say; what is measured is not moved."""
+    n, seed, x = 12, 5, RNG.standard_normal((12, 2, 9, 7)).astype(np.float32)
+    y = RNG.integers(0, 3, n)
+    np.savez(WORK / "warp.npz", x=x, y=y)
+    model = linear("warp", 2, 9, 7)
+    first = parameters(model)
+    order = shuffled(seed, 1, shuffled(seed, 0, range(n)))
+    args = [model, f"--data={WORK / 'warp.npz'}", "--validation=0", f"--batch={n}", f"--seed={seed}", "--epochs=1", "--optimizer=sgd,lr=1"]
+    for crop, color in ((0.3, 0), (0, 0.5), (0.6, 0.2), (1, 0), (0, 0)):
+        text = ",".join([f"crop:{crop}"] * bool(crop) + [f"color:{color}"] * bool(color)) or "none"
+        moved = np.stack([warped(x[k].astype(np.float64), random_at(seed, 0xA5, k), crop, color) for k in order])
+        w, b = sgd_step(moved, first["w"], first["b"], y[order], y[order], 1)
+        r = train(*args, f"--augment={text}")
+        got = parameters(WORK / "out.onnx") if r.returncode == 0 else first
+        check(f"--augment={text}: a step is that of the moved images", np.allclose(got["w"], w, atol=1e-4) and np.allclose(got["b"], b, atol=1e-4), r.stderr)
+    assert not np.allclose(warped(x[0].astype(np.float64), 1, 0.3, 0), x[0], atol=0.1)
+    for text in ("crop", "crop:0", "crop:1.1", "color:-1", "color:x", "crop:0.5,none"):
+        r = train(*args, f"--augment={text}")
+        check(f"--augment={text} is refused", r.returncode == 2 and "crop:PART" in r.stderr, r.stderr)
+
+
+def others_as_data():
+    """Files beside --data are read as it is, unless they say how."""
+    x, y = RNG.integers(0, 256, (40, 4)).astype(np.uint8), RNG.integers(0, 3, 40)
+    np.savez(WORK / "bytes.npz", x=x, y=y)
+    np.savez(WORK / "floats.npz", x=((x - 100.0) / 50).astype(np.float32), y=y)
+    told = []
+    for data, other in (("bytes.npz,mean=100,std=50", "bytes.npz"), ("bytes.npz,mean=100,std=50", "floats.npz,scale=1"), ("floats.npz", "floats.npz")):
+        r = train(mlp(), f"--data={WORK / data}", f"--validation={WORK / other}", "--epochs=0")
+        told.append(r.stdout)
+    check("--validation is read as --data is", told[0] and told[0] == told[1] == told[2], told)
+
+
 def unlabelled():
     """Labels that are all wrong, with one part in ten thousand of the loss: what is learned is the teacher's."""
     model, data = mlp(), samples()
@@ -561,7 +618,7 @@ def digits():
     check("digits: a trained model of others learns anew", t and float(t[-1]["validation_loss"]) < float(t[0]["validation_loss"]), r.stderr or t)
 
 
-for test in (learns, losses, resumes, halves, damaged, interrupted, full_disk, faults, limited, not_a_number, early, parts, teacher, mixes, unlabelled, convolutions, sequences, digits):
+for test in (learns, losses, resumes, halves, damaged, interrupted, full_disk, faults, limited, not_a_number, early, parts, teacher, mixes, warps, others_as_data, unlabelled, convolutions, sequences, digits):
     if len(sys.argv) < 2 or test.__name__ in sys.argv[1:]:
         test()
 run("rm", "-rf", WORK)
