@@ -37,7 +37,7 @@ typedef struct Options {
   const char *labels, *seed, *winograd, *indices, *cache, *tune, *tuning, *tune_seconds,
       *calibration, *metric, *max_drop, *max_arena, *recompute, *sample_blocks, *step_part;
   const char *data, *validation, *epochs, *batch, *patience, *resume, *checkpoint, *curve, *log,
-      *augment, *teacher, *state, *unlabelled;
+      *augment, *teacher, *state, *unlabelled, *repeat;
   const char *channels, *rounds, *importance, *objective, *sparsity, *nm, *only, *scope;
   List in_place, dims, bounds, shapes, consts, disabled, inputs, outputs, expects, gradients;
   bool print_plan, time_passes, no_winograd, no_sparse, freeze, progress, quiet, help, version,

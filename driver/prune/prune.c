@@ -7,7 +7,6 @@
 #include <unistd.h>
 #include "driver/prune/pruner.h"
 #include "driver/session/work.h"
-#include "driver/train/train.h"
 #include "ir/base/words.h"
 
 /* ---- options ---- */
@@ -40,7 +39,7 @@ static bool read_options(Pruner *z) {
   const Options *o = z->s->o;
   int importance = o->labels ? IMPORTANCE_GRADIENT : IMPORTANCE_MAGNITUDE,
       objective = o->sparsity ? OBJECTIVE_PARAMS : OBJECTIVE_MACS;
-  int scope = 0;
+  int scope = 1;
   z->share = 0.5;
   z->max_drop = INFINITY;
   z->rounds = 5;
@@ -51,6 +50,7 @@ static bool read_options(Pruner *z) {
       !read_real("--max-drop", o->max_drop, 0, 1e9, &z->max_drop) ||
       (o->rounds && !args_number("--rounds", o->rounds, 1, 1000, &z->rounds)) ||
       (o->epochs && !args_number("--epochs", o->epochs, 0, 1000000, &z->epochs)) ||
+      (o->repeat && !args_number("--repeat", o->repeat, 1, 1000000, &z->repeat)) ||
       !pruner_read_masks(z) || !metric_find(o->metric, o->labels != NULL, &z->metric))
     return false;
   z->importance = (Importance)importance;
@@ -185,51 +185,6 @@ static int cut_body(Session *s, void *user) {
                                                                   : session_status(s, z->status);
 }
 
-/* Most of the loss is what the original says; the rate rises, then falls to nothing. */
-static void recovery_defaults(const Pruner *z, Options *o) {
-  enum { BATCH = 32, WARM_UP = 10 };
-  int64_t batch = BATCH;
-  if (o->batch) args_number("--batch", o->batch, 1, INT32_MAX, &batch);
-  const int64_t steps = z->epochs * ((z->tune.n + batch - 1) / batch);
-  o->train = pruner_recovery_loss(z);
-  if (!o->optimizer)
-    o->optimizer =
-        arena_printf(z->s->arena, "adamw,lr=0.001,weight_decay=0.0001,warmup=%lld,schedule=cosine",
-                     (long long)(steps / WARM_UP));
-}
-
-/* What comes between a cut and the next: *path is what training made of it. Without --epochs nothing. */
-static bool recover(Pruner *z, Round *round, const char **path) {
-  Options own = *z->asked;
-  TrainResult result;
-  const char *out;
-  int fd;
-  if (z->epochs == 0) return true;
-  if (!program_memory(z->s->arena, &fd, &out)) return false;
-  recovery_defaults(z, &own);
-  own.metric = "loss"; /* of few samples accuracy says less */
-  if (z->held > 0 || z->test.in != z->tune.in)
-    own.validation = NULL;        /* what is measured with tells no epoch */
-  own.report = own.output = NULL; /* they are of pruning */
-  own.quiet = own.freeze = true;
-  own.title = z->original;
-  const TrainJob job = {.model = *path,
-                        .out = out,
-                        .teacher = z->original,
-                        .held = z->held,
-                        .stepped = pruner_masks(z) ? pruner_hold_zeros : NULL,
-                        .user = round};
-  progress_show(z->s, "training", 0, 0);
-  z->status = train_run(&own, &job, &result);
-  if (z->status != EXIT_OK || (pruner_masks(z) && !pruner_check_zeros(z, out, round))) return false;
-  *path = out;
-  round->recovered = true;
-  round->steps = result.steps;
-  if (!pruner_measure(z, out, &round->figures)) return false;
-  round->drop = pruner_drop(z, &round->figures);
-  return true;
-}
-
 /* A smaller model at `path`. False: reported. *gone: channels that are not in it. */
 static bool cut(Pruner *z, int k, const char *path, Round *round, int64_t *gone) {
   Options quiet = z->options;
@@ -262,7 +217,7 @@ static bool one_round(Pruner *z, int k, bool *more) {
     return z->done.n--, true; /* whole blocks go: a later round may have one */
   if (!pruner_measure(z, path, &round->figures)) return false;
   round->cut_drop = round->drop = pruner_drop(z, &round->figures);
-  if (!recover(z, round, &path)) return false;
+  if (!pruner_recover(z, round, &path)) return false;
   round->undone = round->drop > z->max_drop;
   *more = !round->undone;
   if (round->undone) return true;

@@ -80,8 +80,11 @@ typedef struct Pruner {
   int64_t keep, of;              /* --nm; 0: not asked for */
   WeightZeros at_first, weights; /* of masks: of the original, and as they are now */
   double max_drop;
-  int64_t rounds, epochs;
-  int lanes; /* floats of a vector */
+  int64_t rounds, epochs, repeat; /* repeat 0: as the samples say */
+  const char *augment;            /* of recovery, where none is asked for; or NULL */
+  double rate;                    /* the same of the optimizer; 0: not chosen yet */
+  Options recovery;               /* as it was run */
+  int lanes;                      /* floats of a vector */
   DataInput *inputs;
   int n_inputs, n_outputs;
   double held;            /* part of --data that is kept to measure */
@@ -110,6 +113,15 @@ PruneRelation *pruner_relate(Session *s);
 bool pruner_read_samples(Pruner *z, Model *m);
 /* Random samples of other sizes, until m runs on them; at last those that were tried first. */
 bool pruner_fit_random(Pruner *z, Model *m, Runner *r);
+
+/* ---- augment.c ---- */
+/* Chooses z->augment. False: reported, or z->status says. */
+bool pruner_choose_augment(Pruner *z, Runner *original, const TrainData *d, const int64_t *rows,
+                           int64_t n);
+
+/* ---- recover.c ---- */
+/* *path is what training made of it. Without --epochs nothing. False: reported, or z->status says. */
+bool pruner_recover(Pruner *z, Round *round, const char **path);
 
 /* ---- sizes.c ---- */
 /* Sizes of random samples of m; false: there are no further attempts. */

@@ -128,6 +128,16 @@ static void print_rounds(const Pruner *z, StrBuf *b) {
   }
 }
 
+/* How it recovered; of what was not said, too. */
+static void print_recovery(const Pruner *z, StrBuf *b) {
+  const Options *o = &z->recovery;
+  if (!o->epochs) return;
+  sb_printf(b, "  recovery: %lld epochs a round", (long long)z->epochs);
+  if (z->repeat > 1) sb_printf(b, ", each %lld times the samples", (long long)z->repeat);
+  sb_printf(b, "; --train=%s --optimizer=%s --augment=%s\n", o->train, o->optimizer,
+            o->augment ? o->augment : "none");
+}
+
 static void print_layers(const Pruner *z, StrBuf *b) {
   for (int k = 0; k < z->layers.n; k++) {
     const LayerCut *l = &z->layers.data[k];
@@ -197,6 +207,7 @@ static json_t *round_json(const Pruner *z, const Round *r) {
   json_object_set_new(o, "drop_before_recovery", json_finite(r->cut_drop));
   json_object_set_new(o, "drop", json_finite(r->drop));
   json_object_set_new(o, "undone", json_boolean(r->undone));
+  json_object_set_new(o, "steps", json_integer(r->steps));
   json_object_set_new(o, "difference", json_finite(r->difference));
   json_object_set_new(o, "constants", constants);
   json_object_set_new(o, "zeros",
@@ -232,6 +243,14 @@ static json_t *sparse_json(const Pruner *z) {
   return list;
 }
 
+static json_t *recovery_json(const Pruner *z) {
+  const Options *o = &z->recovery;
+  if (!o->epochs) return json_null();
+  return json_pack("{s:I, s:I, s:s, s:s, s:s}", "epochs", (json_int_t)z->epochs, "repeat",
+                   (json_int_t)z->repeat, "train", o->train, "optimizer", o->optimizer, "augment",
+                   o->augment ? o->augment : "none");
+}
+
 static const char *report_json(const Pruner *z) {
   json_t *rounds = json_array(), *layers = json_array();
   for (int k = 0; k < z->done.n; k++)
@@ -240,6 +259,7 @@ static const char *report_json(const Pruner *z) {
     json_array_append_new(layers, layer_json(&z->layers.data[k]));
   json_t *root = json_pack("{s:s, s:o, s:o, s:o}", "model", z->original, "original",
                            figures_json(z, &z->before), "rounds", rounds, "layers", layers);
+  json_object_set_new(root, "recovery", recovery_json(z));
   json_object_set_new(root, "weights", weights_json(&z->weights));
   json_object_set_new(root, "sparse_kernels", sparse_json(z));
   char *text = json_dumps(root, JSON_INDENT(1));
@@ -255,6 +275,7 @@ bool pruner_report(const Pruner *z) {
   const char *path = z->s->o->report;
   sb_printf(&b, "%s pruned\n", z->original);
   print_rounds(z, &b);
+  print_recovery(z, &b);
   if (pruner_masks(z))
     print_weights(z, &b);
   else

@@ -105,8 +105,9 @@ static bool fit(Pruner *z, const BurinModel *m, int64_t classes, TrainData *d) {
 
 /* As `burin train` would split them, so that what is measured is not trained with. others: of their own
  * file, or NULL. */
-static bool split_samples(Pruner *z, const BurinModel *m, int64_t classes, double part,
-                          TrainData *d, TrainData *others) {
+static bool split_samples(Pruner *z, Runner *original, int64_t classes, double part, TrainData *d,
+                          TrainData *others) {
+  const BurinModel *m = original->lib.model;
   int64_t seed = 0;
   const char *text = z->s->o->seed;
   if ((text && !args_number("--seed", text, 0, INT32_MAX, &seed)) || !fit(z, m, classes, d))
@@ -115,6 +116,8 @@ static bool split_samples(Pruner *z, const BurinModel *m, int64_t classes, doubl
   const int64_t kept = data_split(seed, part, d->samples, rows);
   z->held = part;
   take_rows(z, d, rows + kept, d->samples - kept, &z->tune);
+  z->labelled = !z->by_loss;
+  if (!pruner_choose_augment(z, original, d, rows + kept, d->samples - kept)) return false;
   if (kept) take_rows(z, d, rows, kept, &z->test);
   if (!kept && !others) z->test = z->tune;
   if (!others) return true;
@@ -141,12 +144,11 @@ static bool labelled_samples(Pruner *z, const Model *m) {
   const char *file;
   if (!data_validation(o->validation, z->epochs > 0 ? 0.1 : 0, &part, &file) ||
       !data_open(z->s, o->data, o->labels, &d) ||
-      (file && !data_open(z->s, file, o->labels, &others)))
+      (file && !data_open(z->s, data_like(z->s->arena, file, o->data), o->labels, &others)))
     return false;
   pruner_choose_loss(z, d.labels->dtype);
   if (!pruner_open(z, z->original, "compiling the loss", add_loss, z, &r)) return false;
-  const bool ok = split_samples(z, r.lib.model, class_count(z, m), part, &d, file ? &others : NULL);
-  z->labelled = !z->by_loss;
+  const bool ok = split_samples(z, &r, class_count(z, m), part, &d, file ? &others : NULL);
   runner_close(&r);
   return ok;
 }

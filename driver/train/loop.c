@@ -181,12 +181,12 @@ static bool run_epoch(Trainer *t, Clock *c) {
   while (t->at.batch < t->calls) {
     double loss;
     if (!trainer_call(t, &loss)) return false;
-    if (!isfinite(loss)) return trainer_report_failure(t, loss);
+    if (!isfinite(loss)) return !t->job->trial && trainer_report_failure(t, loss);
     show(t, c);
     if (t->asked) return save(t, c), false;
     if (clock_seconds() - c->saved > minute && !save(t, c)) return false;
   }
-  if (!trainer_check_state(t)) return false;
+  if (!t->job->trial && !trainer_check_state(t)) return false;
   const double mean = t->at.loss_sum / (double)t->at.seen;
   t->at.epoch++;
   t->at.batch = t->at.seen = 0;

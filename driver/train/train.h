@@ -12,6 +12,7 @@ typedef struct TrainJob {
    * zero. NULL: nothing */
   void (*stepped)(void *user, const BurinModel *step, void *state);
   void *user;
+  bool trial; /* a loss that is no number ends it, and is its result */
 } TrainJob;
 
 typedef struct TrainResult {

@@ -120,7 +120,7 @@ def main():
                    "--optimizer=adamw,lr=0.002,warmup=200,schedule=cosine", "-o", path["original.onnx"])
         print(f"trained: {took:.0f} s, accuracy {accuracy(path['original.onnx'], *held):.2f} %", flush=True)
     took = run(o.burin, "prune", path["original.onnx"], *data, "--only=*query,*intermediate", "--scope=layer", "--channels=0.1",
-               f"--rounds={o.rounds}", f"--epochs={o.recovery}", "--optimizer=adamw,lr=0.002", f"--report={path['report.json']}", "-o", path["pruned.onnx"])
+               f"--rounds={o.rounds}", f"--epochs={o.recovery}", "--repeat=1", "--optimizer=adamw,lr=0.002", f"--report={path['report.json']}", "-o", path["pruned.onnx"])
     with open(path["report.json"]) as f:
         report = json.load(f)
     for layer in report["layers"]:

@@ -127,7 +127,7 @@ def accuracy(model, x, y):
 
 def check_recovery(folder, burin, module):
     source, x, y, data = labelled(folder)
-    out, report = prune(burin, source, f"--data={data}", "--labels=y", "--channels=0.6", "--rounds=2", "--epochs=20",
+    out, report = prune(burin, source, f"--data={data}", "--labels=y", "--channels=0.6", "--rounds=2", "--epochs=20", "--repeat=1",
                         "--validation=0.25", "--importance=magnitude", "--optimizer=adamw,lr=0.01")
     first, last = report["original"], report["rounds"][-1]
     assert first["accuracy"] == 1.0, first["accuracy"]
@@ -136,6 +136,47 @@ def check_recovery(folder, burin, module):
     assert right > 0.6, f"accuracy {right}"
     worst = difference(module.compile(out).run({"x0": x[:8]}), run_reference(out, {"x0": x[:8]}))
     assert worst <= NEAR, f"relative difference {worst:.3g}"
+
+
+def halves(axis):
+    """Images of which one half is brighter, 0 the upper or left one, and a network that tells which."""
+    rng = np.random.default_rng(axis)
+    y = rng.integers(0, 2, 120)
+    x = rng.random((120, 1, 16, 16)).astype(np.float32)
+    for k in range(len(y)):
+        half = slice(8 * y[k], 8 * y[k] + 8)
+        x[(k, 0, half) if axis == 0 else (k, 0, slice(None), half)] += 1
+    tells = np.ones((2, 8, 16, 16), np.float32) / 64
+    tells[0, :, 8:] = tells[1, :, :8] = -1 / 64
+    tells = tells if axis == 0 else tells.transpose(0, 1, 3, 2)
+    constants = {"w": rng.random((8, 1, 3, 3)).astype(np.float32) / 9, "v": np.ascontiguousarray(tells).reshape(2, -1)}
+    nodes = [onnx.helper.make_node("Conv", ["x0", "w"], ["c"], "first", pads=[1] * 4), onnx.helper.make_node("Relu", ["c"], ["r"], "relu"),
+             onnx.helper.make_node("Flatten", ["r"], ["f"], "flat"), onnx.helper.make_node("Gemm", ["f", "v"], ["y"], "head", transB=1)]
+    value = lambda name, *dims: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims)
+    graph = onnx.helper.make_graph(nodes, "halves", [value("x0", "N", 1, 16, 16)], [value("y", "N", 2)],
+                                   [numpy_helper.from_array(v, k) for k, v in constants.items()])
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), x, y
+
+
+def check_defaults(folder, burin, module):
+    """What recovery does where nothing is said: images are mirrored only where the original is right about that, too."""
+    source, data = (os.path.join(folder, f) for f in ("model.onnx", "data.npz"))
+    for axis, mirrored in ((0, True), (1, False)):
+        model, x, y = halves(axis)
+        onnx.save(model, source)
+        np.savez(data, x0=x, y=y)
+        assert accuracy(source, x, y) == 1
+        _, report = prune(burin, source, f"--data={data}", "--labels=y", "--channels=0.5", "--rounds=1", "--epochs=1", "--seed=3")
+        told = report["recovery"]
+        assert "shift:1" in told["augment"] and ("flip" in told["augment"]) == mirrored, f"{axis}: {told['augment']}"
+        assert told["epochs"] == 1 and told["repeat"] == -(-6400 // 108), told
+        assert any(f"lr={rate}," in told["optimizer"] for rate in (0.001, 0.003, 0.01)), told["optimizer"]
+        assert [layer["left"] for layer in report["layers"] if layer["channels"]] == [4], report["layers"]
+    optimizer = "sgd,lr=0.001"
+    _, report = prune(burin, source, f"--data={data}", "--labels=y", "--rounds=1", "--epochs=2", "--repeat=3", "--augment=none", f"--optimizer={optimizer}")
+    told = report["recovery"]
+    assert (told["repeat"], told["augment"], told["optimizer"]) == (3, "none", optimizer), told
+    assert report["rounds"][0]["steps"] == 2 * 3 * -(-98 // 32), report["rounds"][0]["steps"]
 
 
 def doubled():
@@ -186,7 +227,7 @@ def check_statistics(folder, burin, module):
     source, x, y, data = labelled(folder)
     flags = (f"--data={data}", "--labels=y", "--channels=0.6", "--rounds=1", "--validation=0.25")
     stale = far_statistics(prune(burin, source, *flags)[0], x)
-    own = far_statistics(prune(burin, source, *flags, "--epochs=10")[0], x)
+    own = far_statistics(prune(burin, source, *flags, "--epochs=10", "--repeat=1")[0], x)
     assert own < 0.2 < stale, f"{own} with recovery, {stale} without"
 
 
@@ -337,7 +378,7 @@ def check_mask_recovery(folder, burin, module):
         assert abs(accuracy(out, x, y) - right[importance]) <= 0.005
     assert right["gradient"] > right["magnitude"], right
     for flags in (("--sparsity=0.7", "--rounds=2", "--max-drop=100"), ("--nm=2:4",)):
-        out, report = prune(burin, source, f"--data={data}", "--labels=y", "--epochs=10", "--validation=0.25",
+        out, report = prune(burin, source, f"--data={data}", "--labels=y", "--epochs=10", "--repeat=1", "--validation=0.25",
                             "--optimizer=adamw,lr=0.01", *flags)
         last, after = report["rounds"][-1], initializers(out)
         assert last["drop"] < last["drop_before_recovery"], f"{flags}: {last['drop_before_recovery']} points lost, then {last['drop']}"
@@ -422,7 +463,7 @@ def check_losses(folder, burin, module):
             for path, figures in ((source, report["original"]), (out, report["rounds"][0])):
                 want = float(np.mean((run_reference(path, {"x0": x})[0] - labels) ** 2))
                 assert abs(figures["loss"] - want) < 1e-4 * want, f"loss {figures['loss']}, not {want}"
-    out, report = prune(burin, source, *flags, "--epochs=4", "--validation=0.2")
+    out, report = prune(burin, source, *flags, "--epochs=4", "--repeat=1", "--validation=0.2")
     last = report["rounds"][0]
     assert last["drop"] < last["drop_before_recovery"], last
 
@@ -511,7 +552,7 @@ def check_refusals(folder, burin, module):
         assert not os.path.exists(out), f"{flags}: a file was written"
 
 
-CHECKS = [check_recovery, check_rebuilding, check_choices, check_budget, check_useless, check_losses, check_layers, check_unsteady, check_heap, check_refusals, check_statistics, check_sizes, check_masks, check_sparse_report, check_mask_recovery]
+CHECKS = [check_recovery, check_defaults, check_rebuilding, check_choices, check_budget, check_useless, check_losses, check_layers, check_unsteady, check_heap, check_refusals, check_statistics, check_sizes, check_masks, check_sparse_report, check_mask_recovery]
 MASKED = (prune_nets.chain, prune_nets.grouped, prune_nets.flatten, prune_nets.channels_last, prune_nets.attention,
           prune_nets.transposed, prune_nets.shared_weights, prune_nets.einsum)
 
