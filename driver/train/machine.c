@@ -54,11 +54,10 @@ static bool know_model(Trainer *t, const Model *m) {
   const Graph *g = m->main;
   t->n_inputs = g->inputs.n;
   t->output = output_of(t, g);
-  const Value *v = g->outputs.n ? g->outputs.data[t->output] : NULL;
-  const char *last = v && v->def ? v->def->op->name : "";
-  t->probabilities = strcmp(last, "Sigmoid") == 0;
-  if (strcmp(last, "Softmax") == 0 || strcmp(last, "LogSoftmax") == 0)
-    t->class_axis = (int)node_int(v->def, "axis", -1);
+  Value *v = g->outputs.n ? g->outputs.data[t->output] : NULL;
+  const TrainEnd end = v ? train_end(v) : (TrainEnd){.class_axis = -1};
+  t->probabilities = end.sigmoid;
+  if (end.class_axis >= 0) t->class_axis = end.class_axis;
   t->model_hash = m->hash ? arena_strdup(t->s->arena, m->hash) : "";
   if (!take_batch(t, v)) return false;
   trainer_take_schedule(t);

@@ -147,6 +147,15 @@ static Value *kl(Loss *l, Value *labels) {
   return divergence(l, labels, NULL, l->logs ? l->v : log_softmax(l, l->v, l->axis));
 }
 
+/* What the output is made of, behind operators that change nothing, or the shape alone. */
+static Node *last_node(Value *v) {
+  static const char nothing[] = "Identity Reshape Flatten Squeeze Unsqueeze";
+  while (v->def && (spec_has_word(nothing, v->def->op->name) ||
+                    (strcmp(v->def->op->name, "Dropout") == 0 && v == v->def->out[0])))
+    v = v->def->in[0];
+  return v->def;
+}
+
 /* ---- values ---- */
 /* Softplus has the right gradient at 0, which max and abs have not. */
 static Value *sigmoid_cross_entropy(Loss *l, Value *labels) {
@@ -185,7 +194,7 @@ static Value *dice(Loss *l, Value *labels) {
   int64_t axes[MAX_RANK];
   int n = 0;
   if (!spec_number(l->s, "smooth", 1e-5, 0, 1e6, &s)) return NULL;
-  const Node *last = l->v->def;
+  const Node *last = last_node(l->v);
   const bool probabilities =
       last && (strcmp(last->op->name, "Sigmoid") == 0 || strcmp(last->op->name, "Softmax") == 0);
   Value *p = probabilities ? l->v : build1(l->b, "Sigmoid", l->v);
@@ -240,15 +249,6 @@ static bool find_output(Train *x) {
                     g->outputs.n > 1 ? ": say another behind the loss's name" : "");
 }
 
-/* What the output is made of, behind operators that change nothing, or the shape alone. */
-static Node *last_node(Value *v) {
-  static const char nothing[] = "Identity Reshape Flatten Squeeze Unsqueeze";
-  while (v->def && (spec_has_word(nothing, v->def->op->name) ||
-                    (strcmp(v->def->op->name, "Dropout") == 0 && v == v->def->out[0])))
-    v = v->def->in[0];
-  return v->def;
-}
-
 /* What lies behind a dimension; -1: not known. */
 static int64_t inner_size(const Value *v, int axis) {
   int64_t all = 1, n;
@@ -266,6 +266,20 @@ static int same_axis(const Value *out, const Value *v, int axis) {
   return -1;
 }
 
+/* Where the output of a softmax, or its logarithm, n has its classes; -1: nowhere, or n is none. */
+static int softmax_axis(const Value *out, const Node *n) {
+  if (!spec_has_word("Softmax LogSoftmax", n->op->name) || n->in[0]->rank < 0 || out->rank < 0)
+    return -1;
+  const int64_t axis = node_int(n, "axis", -1);
+  return same_axis(out, n->in[0], (int)(axis < 0 ? axis + n->in[0]->rank : axis));
+}
+
+TrainEnd train_end(Value *output) {
+  const Node *n = last_node(output);
+  return (TrainEnd){.sigmoid = n && strcmp(n->op->name, "Sigmoid") == 0,
+                    .class_axis = n ? softmax_axis(output, n) : -1};
+}
+
 static bool find_operand(Loss *l, const Row *row) {
   Train *x = l->x;
   const Node *n = last_node(x->output);
@@ -274,17 +288,15 @@ static bool find_operand(Loss *l, const Row *row) {
   const bool softmax = strcmp(row->last, "Softmax") == 0;
   const bool logs = softmax && strcmp(n->op->name, "LogSoftmax") == 0;
   if ((!logs && strcmp(n->op->name, row->last) != 0) || n->in[0]->rank < 0) return true;
-  int64_t axis = node_int(n, "axis", -1);
-  if (axis < 0) axis += n->in[0]->rank;
-  if (softmax && (axis = same_axis(x->output, n->in[0], (int)axis)) < 0) return true;
+  const int axis = softmax_axis(x->output, n);
+  if (softmax && axis < 0) return true;
   l->logs = logs;
   l->stripped = true;
   if (!l->logs) l->v = build_reshape_like(l->b, n->in[0], x->output);
   if (!softmax) return true;
   if (spec_text(l->s, "axis") && axis != l->axis)
-    return spec_error(l->s, "%s at the end of the model is along axis %lld", n->op->name,
-                      (long long)axis);
-  l->axis = (int)axis;
+    return spec_error(l->s, "%s at the end of the model is along axis %d", n->op->name, axis);
+  l->axis = axis;
   return true;
 }
 

@@ -494,6 +494,24 @@ def warps():
         check(f"--augment={text} is refused", r.returncode == 2 and "crop:PART" in r.stderr, r.stderr)
 
 
+def shaped():
+    """Accuracy of probabilities and classes that end in another shape is that of the network without it."""
+    F, told = TensorProto.FLOAT, {}
+    x = RNG.standard_normal((60, 4)).astype(np.float32)
+    for loss, end, labels in (("softmax_cross_entropy", "Softmax", RNG.integers(0, 3, 60)), ("sigmoid_cross_entropy", "Sigmoid", RNG.integers(0, 2, (60, 3)).astype(np.float32))):
+        for at in (None, 1, 2):
+            nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node(end, ["h"], ["p" if at else "y"])]
+            nodes += [helper.make_node("Unsqueeze", ["p", "axes"], ["y"])] if at else []
+            shape = ["N", 3] if at is None else ["N", 1, 3] if at == 1 else ["N", 3, 1]
+            own = [weights("w", 4, 3)] + ([numpy_helper.from_array(np.array([at]), "axes")] if at else [])
+            model = save("shaped", nodes, [("x", F, ["N", 4])], [("y", F, shape)], own)
+            y = labels if at is None or (end == "Softmax" and labels.ndim > 1) else np.expand_dims(labels, 1 if end == "Softmax" else at)
+            np.savez(WORK / "shaped.npz", x=x, y=y)
+            r = train(model, f"--data={WORK / 'shaped.npz'}", f"--train={loss}", "--epochs=0")
+            told.setdefault(end, []).append(r.stdout + r.stderr)
+        check(f"{end} in another shape: the same loss and accuracy", "accuracy" in told[end][0] and len(set(told[end])) == 1, told[end])
+
+
 def others_as_data():
     """Files beside --data are read as it is, unless they say how."""
     x, y = RNG.integers(0, 256, (40, 4)).astype(np.uint8), RNG.integers(0, 3, 40)
@@ -618,7 +636,7 @@ def digits():
     check("digits: a trained model of others learns anew", t and float(t[-1]["validation_loss"]) < float(t[0]["validation_loss"]), r.stderr or t)
 
 
-for test in (learns, losses, resumes, halves, damaged, interrupted, full_disk, faults, limited, not_a_number, early, parts, teacher, mixes, warps, others_as_data, unlabelled, convolutions, sequences, digits):
+for test in (learns, losses, resumes, halves, damaged, interrupted, full_disk, faults, limited, not_a_number, early, parts, teacher, mixes, warps, shaped, others_as_data, unlabelled, convolutions, sequences, digits):
     if len(sys.argv) < 2 or test.__name__ in sys.argv[1:]:
         test()
 run("rm", "-rf", WORK)

@@ -78,6 +78,20 @@ def shaped_case(name, axis):
     near(f"softmax {name}, classes along {axis} of {told.ndim}: gradient", w - state["w"], STORED[f"softmax/{name}/w"], 1e-8)
 
 
+def shaped_values(name, kind, spec):
+    """A Sigmoid in front of what only gives another shape."""
+    x, w, _, labels, _ = cases.loss_data(name, "Sigmoid")
+    model = cases.loss_model(name, "Sigmoid")
+    model.graph.node[-1].output[0] = "p"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1]), "axes"))
+    model.graph.node.append(node("Unsqueeze", ["p", "axes"], ["y"]))
+    m = compiled(model, kind + ("," + spec if spec else ""), optimizer="sgd,lr=1")
+    state = m.state()
+    loss = m.run({"x": x, "labels": labels[:, None], **state})[0]
+    near(f"value {name}, in another shape: loss", loss, STORED[f"value/{name}/loss"], 1e-9)
+    near(f"value {name}, in another shape: gradient", w - state["w"], STORED[f"value/{name}/w"], 1e-8)
+
+
 def losses():
     for name, spec, _, end in cases.softmax_losses():
         x, w, labels, _, teacher = cases.loss_data(name, end)
@@ -87,6 +101,8 @@ def losses():
     for name in ("end", "distill_end", "logs"):
         caught(name, lambda: shaped_case(name, 1))
         caught(name, lambda: shaped_case(name, 2))
+    caught("bce_end", lambda: shaped_values("bce_end", "sigmoid_cross_entropy", ""))
+    caught("dice_end", lambda: shaped_values("dice_end", "dice", "smooth=1"))
     for name, kind, spec, end in cases.value_losses():
         x, w, _, labels, teacher = cases.loss_data(name, end)
         if kind == "kl":
