@@ -149,19 +149,22 @@ static PruneLimit limit_of(const Pruner *z, const PruneRelation *r, int group, d
   return limit;
 }
 
+/* Nothing is measured where nothing can go. */
 static bool choose(Pruner *z, PruneRelation *r, Cutting *p) {
   double *cost = ARENA_ARRAY(r->a, double, r->groups.n + 1);
   PruneLimit *limits = ARENA_ARRAY(r->a, PruneLimit, r->groups.n + 1);
-  const int64_t now = z->channels;
+  const int64_t stay = z->by_layer ? 0 : llround(p->share * (double)z->before.channels),
+                wanted = z->channels - stay;
+  for (int k = 0; k < r->groups.n; k++) limits[k] = limit_of(z, r, k, p->share);
+  if (!prune_any_goes(r, limits, wanted)) return true;
+  if (!pruner_score(z, r)) return false;
   const double *work = z->objective == OBJECTIVE_LATENCY ? pruner_times(z, r) : pruner_macs(z, r);
   if (!work) return false;
   if (z->objective == OBJECTIVE_PARAMS)
     prune_cost_weights(r, cost);
   else
     prune_costs(r, work, cost);
-  for (int k = 0; k < r->groups.n; k++) limits[k] = limit_of(z, r, k, p->share);
-  const int64_t stay = z->by_layer ? 0 : llround(p->share * (double)z->before.channels);
-  p->gone = now > stay ? prune_choose(r, cost, limits, now - stay) : 0;
+  p->gone = prune_choose(r, cost, limits, wanted);
   return true;
 }
 
@@ -172,7 +175,7 @@ static int cut_body(Session *s, void *user) {
   PruneFits fits = {0};
   if (!session_target(s) || !session_load(s, z->file) || !(r = pruner_relate(s)))
     return session_status(s, EXIT_OK);
-  if (!pruner_score(z, r) || !choose(z, r, p)) return session_status(s, z->status);
+  if (!choose(z, r, p)) return session_status(s, z->status);
   if (p->gone == 0) return EXIT_OK;
   pruner_note_cut(z, r, p->round);
   if (!pruner_rebuild(z, r, &fits)) return session_status(s, z->status);

@@ -92,6 +92,15 @@ static int64_t next_block(const Queue *q, const PruneLimit *l) {
   return left - n >= l->least && left - n > 0 ? n : 0;
 }
 
+bool prune_any_goes(const PruneRelation *r, const PruneLimit *limits, int64_t wanted) {
+  for (int k = 0; k < r->groups.n; k++) {
+    const Queue q = {.n = r->groups.data[k].units.n};
+    const int64_t n = next_block(&q, &limits[k]);
+    if (n && n <= 2 * wanted) return true;
+  }
+  return false;
+}
+
 /* What the block loses for each part of the cost that it saves. */
 static double price(const Queue *q, int64_t n, double cost) {
   double sum = 0;

@@ -167,6 +167,8 @@ typedef struct PruneLimit {
   int64_t least; /* units that stay */
   int64_t grain; /* of which what stays is a multiple */
 } PruneLimit;
+/* Is there a block that would go if about `wanted` units are to, whatever the scores? */
+bool prune_any_goes(const PruneRelation *r, const PruneLimit *limits, int64_t wanted);
 /* Marks about `wanted` units as gone, the least score (of its group's mean) for its cost first; how
  * many. */
 int64_t prune_choose(PruneRelation *r, const double *cost, const PruneLimit *limits,
