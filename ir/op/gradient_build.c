@@ -57,13 +57,10 @@ Value *build_sum_to(Build *b, Value *v, const Value *like) {
     const bool own = d >= more;
     if (!own || (expr_is_i64(like->dims[d - more], 1) && !expr_is_i64(v->dims[d], 1)))
       axes[n++] = d;
-    else if (like->dims[d - more] != v->dims[d] &&
-             dims_broadcast(b->m->pool, like->dims[d - more], v->dims[d])) {
-      b->ok = diag_error(b->m->diag, b->loc, ERR_DYNAMIC,
-                         "a size that may or may not be 1 is broadcast: its gradient is not known; "
-                         "fix it with --dim or --shape");
-      return v;
-    }
+    else if (dims_broadcast(b->m->pool, like->dims[d - more], v->dims[d]))
+      return build_node(b, "SumTo", "burin", 2, (Value *[]){v, (Value *)(uintptr_t)like}, 1, 0,
+                        NULL)
+          ->out[0];
   }
   return build_reshape_like(b, build_sum(b, v, n, axes, false), like);
 }

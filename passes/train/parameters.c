@@ -15,23 +15,34 @@ typedef struct Finding {
   int at;
 } Finding;
 
-/* Inputs from here on say how a node computes: they stay as they are. */
-static int first_fixed(const Node *n) {
+/* Inputs that say how a node computes, such as scales of quantization, stay as they are: a bit each. */
+static uint32_t fixed_inputs(const Node *n) {
   static const struct {
     const char *op;
-    int from;
-  } rows[] = {
-      {"Resize", 1}, {"QuantizeLinear", 1}, {"DequantizeLinear", 1}, {"BatchNormalization", 3}};
+    uint32_t inputs;
+  } rows[] = {{"Resize", ~1u},
+              {"QuantizeLinear", ~1u},
+              {"DequantizeLinear", ~1u},
+              {"BatchNormalization", ~7u},
+              {"MatMulNBits", 1u << 2},
+              {"MatMulIntegerToFloat", 3u << 2},
+              {"DynamicQuantizeMatMul", 1u << 2},
+              {"QGemm", 1u << 1 | 1u << 4 | 1u << 7},
+              {"QAttention", 3u << 3},
+              {"GatherBlockQuantized", 1u << 2},
+              {"QEmbedLayerNormalization", 31u << 8},
+              {"DynamicQuantizeLSTM", 1u << 8 | 1u << 10}};
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-    if (strcmp(n->op->name, rows[i].op) == 0) return rows[i].from;
-  return n->n_in;
+    if (strcmp(n->op->name, rows[i].op) == 0) return rows[i].inputs;
+  return 0;
 }
 
 static void find_fixed(Finding *f, const Graph *g) {
   for (int i = 0; i < g->nodes.n; i++) {
     const Node *n = g->nodes.data[i];
-    for (int k = first_fixed(n); k < n->n_in; k++)
-      if (n->in[k]) f->fixed[n->in[k]->id] = true;
+    const uint32_t fixed = fixed_inputs(n);
+    for (int k = 0; fixed && k < n->n_in && k < 32; k++)
+      if (n->in[k] && fixed >> k & 1) f->fixed[n->in[k]->id] = true;
     for (int k = 0; k < n->n_attrs; k++)
       if (n->attrs[k].kind == AT_GRAPH) find_fixed(f, n->attrs[k].graph);
   }

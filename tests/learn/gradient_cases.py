@@ -8,12 +8,13 @@ F = TensorProto.DOUBLE
 
 class Case:
     """make: nodes from inputs (name -> shape) to y. low, high: of random elements; fixed: arrays by name
-    that are inputs, too, but not differentiated (integers, conditions)."""
+    that are inputs, too, but not differentiated (integers, conditions). near: the step of differences, which are right
+    up to a relative tolerance: in double 3e-6, which is what is left where curves bend."""
 
-    def __init__(self, name, nodes, inputs, low=-2.0, high=2.0, fixed=None, opset=23, domains=(), near=1e-5):
+    def __init__(self, name, nodes, inputs, low=-2.0, high=2.0, fixed=None, opset=23, domains=(), near=1e-5, tolerance=3e-6):
         self.name, self.nodes, self.inputs = name, nodes, inputs
         self.low, self.high, self.fixed = low, high, fixed or {}
-        self.opset, self.domains, self.near = opset, domains, near
+        self.opset, self.domains, self.near, self.tolerance = opset, domains, near, tolerance
 
     def draw(self, rng):
         values = {k: rng.uniform(self.low, self.high, shape) for k, shape in self.inputs.items()}
@@ -397,6 +398,52 @@ def scales():
                                                 cast("d", "y", F)], {"s": scale}, low=0.5, high=1.5, fixed=fixed, opset=21, near=4.0)
 
 
+def quantized():
+    """Of scales and of floats beside products of integers; long steps, as above."""
+    cast, ms, f32 = lambda a, b: node("Cast", [a], [b], to=TensorProto.FLOAT), "com.microsoft", TensorProto.FLOAT
+    data, at = (np.arange(5 * 20).reshape(5, 20) * 37 % 251).astype(np.uint8), i64(0, -1, 3, 3, 7).reshape(5, 1)  # 7 is outside
+    for name, x, scale, attrs in (("packed", data, (5, 3), {"bits": 4}), ("bytes", data // 3 + 140, (5, 2), {"bits": 8}),
+                                  ("along the axis", data[:, :5].copy(), (1, 5), {"bits": 8, "quantize_axis": 0})):
+        yield Case(f"GatherBlockQuantized {name}", [cast("s", "s32"), node("GatherBlockQuantized", ["q", "i", "s32"], ["g"], domain=ms, block_size=16, **attrs),
+                                                    node("Cast", ["g"], ["y"], to=F)], {"s": scale}, low=0.5, high=1.5, fixed={"q": x, "i": at}, domains=[ms], near=4.0)
+    a, w = data[:2, :5], data[:, :4] // 2
+    product = {"a": a, "w": w}
+    yield Case("MatMulIntegerToFloat", [*(cast(v, v + "32") for v in "stb"), node("MatMulIntegerToFloat", ["a", "w", "s32", "t32", "", "", "b32"], ["p"], domain=ms),
+                                        node("Cast", ["p"], ["y"], to=F)], {"s": (), "t": (4,), "b": (4,)}, low=0.5, high=1.5, fixed=product, domains=[ms], near=0.25)
+    yield Case("QGemm", [*(cast(v, v + "32") for v in "st"), node("QGemm", ["a", "s32", "zero", "w", "t32", "zero"], ["p"], domain=ms, alpha=0.5), node("Cast", ["p"], ["y"], to=F)],
+               {"s": (), "t": ()}, low=0.5, high=1.5, fixed={**product, "zero": np.array(2, np.uint8)}, domains=[ms], near=0.25)
+    yield Case("DynamicQuantizeMatMul", [*(cast(v, v + "32") for v in "tb"), node("DynamicQuantizeMatMul", ["x", "w", "t32", "", "b32"], ["p"], domain=ms),
+                                         node("Cast", ["p"], ["y"], to=F)], {"t": (4,), "b": (4,)}, low=0.5, high=1.5, fixed={"x": a.astype(np.float32) / 99, "w": w},
+               domains=[ms], near=0.25)
+    coarse = dict(low=0.5, high=1.5, domains=[ms], near=0.002, tolerance=1e-2)
+    tables = {"word": data[:5, :4].copy(), "place": data[:3, 4:8].copy(), "gamma": data[3, :4].copy(), "beta": data[4, :4].copy()}
+    order = ["i", "", "word", "place", "", "gamma", "beta", "", "s32", "t32", "", "u32", "v32", *["zero"] * 2, "", *["zero"] * 2]
+    yield Case("QEmbedLayerNormalization", [*(cast(v, v + "32") for v in "stuv"), node("QEmbedLayerNormalization", order, ["p", "m"], domain=ms, epsilon=1e-5),
+                                            node("Cast", ["p"], ["y"], to=F)], {"s": (), "t": (), "u": (), "v": ()},
+               fixed={**tables, "i": np.array([[0, 3, 3], [4, 2, 0]], np.int32), "zero": np.array(9, np.uint8)}, **coarse)
+    signed = (data.astype(np.int16) - 128).astype(np.int8)
+    order = ["x", "w", "b32", "t32", "s32"]
+    yield Case("QAttention", [*(cast(v, v + "32") for v in "stb"), node("QAttention", order, ["p"], domain=ms, num_heads=2), node("Cast", ["p"], ["q"], to=F),
+                              node("Mul", ["q", "q"])], {"s": (), "t": (), "b": (12,)},
+               fixed={"x": data[:3, :4].reshape(1, 3, 4).copy(), "w": (signed[1:, :12] // 16).copy()}, **{**coarse, "low": 0.02, "high": 0.03})
+    order = ["x", "w", "r", "b32", "", "h", "c32", "", "s32", "wz", "t32", "wz"]
+    yield Case("DynamicQuantizeLSTM", [*(cast(v, v + "32") for v in "bcst"), node("DynamicQuantizeLSTM", order, ["", "p", "o"], domain=ms, hidden_size=2),
+                                       node("Concat", ["p", "o"], ["q"], axis=0), node("Cast", ["q"], ["y"], to=F)],
+               {"b": (1, 16), "c": (1, 3, 2), "s": (1,), "t": (1, 8)},  # one step: what the next one quantizes has no differences
+               fixed={"x": signed[:3, :5].reshape(1, 3, 5).astype(np.float32) / 50, "h": signed[:3, 5:7].reshape(1, 3, 2).astype(np.float32) / 99,
+                      "w": (signed[:, :8] // 8).reshape(1, 5, 8).copy(), "r": (signed[:2, 8:16] // 8).reshape(1, 2, 8).copy(), "wz": np.zeros(1, np.int8)},
+               **{**coarse, "low": 0.02, "high": 0.08})
+
+
+def uniques():
+    twice = node("Concat", ["x", "x"], ["xx"], axis=1)
+    yield one("Unique", "Unique", {"x": (2, 4)})
+    yield one("Unique as they come", "Unique", {"x": (7,)}, sorted=0, outs=("y", "", "", "c"))
+    yield one("Unique rows", "Unique", {"x": (4, 3)}, axis=0, outs=("y", "i"))
+    yield Case("Unique of equal ones", [twice, node("Unique", ["xx"], sorted=0)], {"x": (2, 3)})
+    yield Case("Unique of equal columns", [twice, node("Unique", ["xx"], axis=-1)], {"x": (2, 3)})
+
+
 def chains():
     yield Case("x twice", [node("Exp", ["x"], ["a"]), node("Mul", ["a", "x"], ["b"]), node("Add", ["b", "a"])],
                {"x": (3, 4)}, low=-1, high=1)
@@ -405,6 +452,25 @@ def chains():
 
 def all_cases():
     for family in (elementwise, reductions, products, convolutions, poolings, norms, moves, rare, losses, attentions, cells, control,
-                   sampling, cumulated, scattered, angles, class_weights, scales, chains):
+                   sampling, cumulated, scattered, angles, class_weights, scales, quantized, uniques, chains):
         for case in family():
             yield family.__name__, case
+
+
+def open_cases():
+    """Cases, and positions of sizes by input that only a run knows."""
+    named = {case.name: case for _, case in all_cases()}
+    image = {"x": (0, 2, 3)}
+    for name in ("Conv 1 group 1", "Conv 2 group 2", "Conv 3 group 4", "ConvTranspose 1 group 1", "ConvTranspose 3 group 2", "DeformConv 2 True"):
+        yield named[name], image
+    yield named["Conv 1-D"], {"x": (2,)}
+    yield named["Det"], {"x": (0, 2)}
+    for name in named:
+        if name.startswith("Resize"):
+            yield named[name], image
+    for a, w in (((3, 5), (3, 5)), ((3, 5), (1, 5)), ((3, 1), (1, 5)), ((2, 1, 5), (3, 1))):  # a size of 1 is broadcast, if it is one
+        yield one(f"Mul {a} {w} of open sizes", "Mul", {"x": a, "w": w}), {"x": range(len(a)), "w": range(len(w))}
+    yield named["Where"], {"x": (0, 1)}
+    yield named["MatMul (3, 4) (4, 5)"], {"x": (0, 1)}
+    yield named["MatMul (4,) (4,)"], {"x": (0,)}
+    yield named["MatMul (2, 3, 4) (4, 5)"], {"x": (0, 1, 2)}

@@ -112,6 +112,12 @@ bool grad_moved(Gradient *s) {
   return give_picked(s, 0);
 }
 
+bool grad_bit_cast(Gradient *s) {
+  const Node *n = s->n;
+  if (n->in[0]->dtype == n->out[0]->dtype) return gradient_give(s, n->in[0], s->g[0]);
+  return op_error(s->b->m, n, ERR_UNSUPPORTED, "bits of a float of another type have no gradient");
+}
+
 bool grad_reshape(Gradient *s) {
   return gradient_give(s, s->n->in[0], build_reshape_like(s->b, s->g[0], s->n->in[0]));
 }
@@ -190,38 +196,38 @@ bool grad_trilu(Gradient *s) {
 }
 
 /* ---- Resize: what the axis does to an identity matrix are its weights ---- */
-typedef struct ResizeAxis {
-  int64_t in, out;
-  double scale; /* 0: by sizes */
-} ResizeAxis;
-
-static bool resize_axis(Gradient *s, int d, ResizeAxis *r) {
+/* The scale of axis d, 0 where sizes are given. */
+static bool resize_scale(Gradient *s, int d, double *scale) {
   const Node *n = s->n;
   const int64_t *axes;
   const double *scales;
   int count = node_ints(n, "axes", &axes), known;
-  *r = (ResizeAxis){0};
-  if (!expr_is_const(n->in[0]->dims[d], &r->in) || !expr_is_const(n->out[0]->dims[d], &r->out))
-    return op_error(s->b->m, n, ERR_DYNAMIC, "a gradient of Resize needs constant sizes");
   const Value *by = node_in(n, 2);
+  *scale = 0;
   if (!by || value_is_static(by, NULL) == false || expr_is_i64(by->rank ? by->dims[0] : NULL, 0))
     return true;
   if (!op_known_floats(s->b->m, n, 2, &scales, &known))
     return op_error(s->b->m, n, ERR_DYNAMIC, "a gradient of Resize needs constant scales");
   for (int i = 0; i < known; i++) {
     const int64_t axis = count ? axes[i] + (axes[i] < 0 ? n->in[0]->rank : 0) : i;
-    if (axis == d) r->scale = scales[i];
+    if (axis == d) *scale = scales[i];
   }
   return true;
 }
 
-static Value *identity(Build *b, int64_t size, DType t) {
-  const int64_t both[] = {size, size};
-  Value *zeros = build2(b, "Expand", build_scalar(b, t, 0), build_i64s(b, 2, both));
+/* Two sizes as one list. */
+static Value *two_sizes(Build *b, Value *rows, Value *columns) {
+  return op_axis_node(b, "Concat", 2, (Value *[]){rows, columns}, 0);
+}
+
+static Value *identity(Build *b, Value *size, DType t) {
+  Value *both = two_sizes(b, size, size);
+  Value *zeros = b->ok ? build2(b, "Expand", build_scalar(b, t, 0), both) : both;
   return b->ok ? build1(b, "EyeLike", zeros) : zeros;
 }
 
-static Value *resize_weights(Gradient *s, const ResizeAxis *r) {
+/* Of axis d: a row for each element of the input, a column for each of the result. */
+static Value *resize_weights(Gradient *s, int d, double scale) {
   Build *b = s->b;
   Arena *a = b->m->arena;
   const Node *n = s->n;
@@ -231,16 +237,17 @@ static Value *resize_weights(Gradient *s, const ResizeAxis *r) {
     if (strcmp(n->attrs[k].name, "axes") != 0 &&
         strcmp(n->attrs[k].name, "keep_aspect_ratio_policy") != 0)
       attrs[count++] = n->attrs[k];
-  const int64_t sizes[] = {r->in, r->out}, two = 2;
+  const int64_t two = 2;
   float *scales = ARENA_ARRAY(a, float, 2);
-  scales[0] = 1, scales[1] = (float)r->scale;
-  Value *in[4] = {identity(b, r->in, s->g[0]->dtype)};
-  if (r->scale != 0)
+  scales[0] = 1, scales[1] = (float)scale;
+  Value *size = build_shape(b, n->in[0], d, d + 1);
+  Value *in[4] = {identity(b, size, s->g[0]->dtype)};
+  if (scale != 0)
     in[2] =
         value_const(b->m, const_new(b->m, NULL, DT_F32, 1, arena_dup(a, &two, sizeof two), scales));
   else
-    in[3] = build_i64s(b, 2, sizes);
-  return b->ok ? build_op(b, "Resize", r->scale != 0 ? 3 : 4, in, count, attrs) : in[0];
+    in[3] = two_sizes(b, size, build_shape(b, n->out[0], d, d + 1));
+  return b->ok ? build_op(b, "Resize", scale != 0 ? 3 : 4, in, count, attrs) : in[0];
 }
 
 /* v with axis d multiplied by the transposed weights. */
@@ -262,11 +269,11 @@ bool grad_resize(Gradient *s) {
   if (strcmp(node_string(n, "coordinate_transformation_mode", ""), "tf_crop_and_resize") == 0)
     return op_error(b->m, n, ERR_UNSUPPORTED, "tf_crop_and_resize has no gradient yet");
   for (int k = 0; k < n->in[0]->rank; k++) {
-    ResizeAxis r;
-    if (n->in[0]->dims[k] == n->out[0]->dims[k] && n->in[0]->dims[k]->op != EX_CONST) continue;
-    if (!resize_axis(s, k, &r)) return false;
-    if (r.in == r.out && (r.scale == 0 || r.scale == 1)) continue;
-    d = multiply_axis(b, d, k, resize_weights(s, &r));
+    double scale;
+    if (!resize_scale(s, k, &scale)) return false;
+    const bool same = n->in[0]->dims[k] == n->out[0]->dims[k];
+    if (same && (n->in[0]->dims[k]->op != EX_CONST || scale == 0 || scale == 1)) continue;
+    d = multiply_axis(b, d, k, resize_weights(s, k, scale));
     if (!b->ok) return false;
   }
   return gradient_give(s, n->in[0], d);
@@ -388,6 +395,33 @@ bool grad_top_k(Gradient *s) {
     return diag_internal(s->b->m->diag, n->loc, "TopK without indices has no gradient");
   return gradient_give(s, x,
                        scatter_add(s->b, build_full_like(s->b, x, 0), n->out[1], s->g[0], axis));
+}
+
+/* Unique with all of its outputs, which the gradient reads. */
+static bool need_outputs(Model *m, Node *n) {
+  while (n->n_out < 4) node_add_output(n, NULL);
+  for (int k = 1; k < 4; k++) {
+    if (n->out[k]) continue;
+    Value *v = n->out[k] = value_new(m, NULL);
+    v->def = n;
+    v->def_index = k;
+  }
+  return op_infer(m, n);
+}
+
+/* Equal ones share what the one that stands for them has. */
+bool grad_unique(Gradient *s) {
+  Build *b = s->b;
+  Node *n = (Node *)(uintptr_t)s->n; /* it gets outputs */
+  Value *x = n->in[0], *g = s->g[0];
+  int64_t axis = node_int(n, "axis", 0), shape[MAX_RANK];
+  if (axis < 0) axis += x->rank;
+  if (!need_outputs(b->m, n)) return false;
+  for (int d = 0; d < g->rank; d++) shape[d] = d == axis ? -1 : 1;
+  Value *count = build_reshape(b, build_cast(b, n->out[3], g->dtype), g->rank, shape);
+  Value *in[] = {b->ok ? build2(b, "Div", g, count) : g, n->out[2]};
+  return b->ok &&
+         gradient_give(s, x, build_reshape_like(b, op_axis_node(b, "Gather", 2, in, axis), x));
 }
 
 /* values [off, on]: g summed where each of them is. */

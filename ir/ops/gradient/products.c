@@ -94,6 +94,12 @@ bool grad_reduce(Gradient *s) {
   return false;
 }
 
+/* Broadcast again. */
+bool grad_sum_to(Gradient *s) {
+  gradient_none(s, s->n->in[1]); /* it only gives the shape */
+  return gradient_give(s, s->n->in[0], expand_like(s->b, s->g[0], s->n->in[0]));
+}
+
 /* Summed from the other end. */
 bool grad_cum_sum(Gradient *s) {
   const Node *n = s->n;
@@ -127,6 +133,13 @@ static Value *as_rows(Build *b, Value *v) {
   return build_op(b, "Flatten", 1, &v, 1, &axis);
 }
 
+/* d summed over the batches that v was broadcast to; its matrices are as large as v's. */
+static Value *sum_batches(Build *b, Value *d, const Value *v) {
+  bool same = d->rank == v->rank;
+  for (int k = 0; same && k < v->rank - 2; k++) same = d->dims[k] == v->dims[k];
+  return same ? d : build_sum_to(b, d, v);
+}
+
 static bool give_product(Gradient *s, int k, Value *d) {
   Value *v = s->n->in[k];
   return s->b->ok &&
@@ -153,12 +166,12 @@ bool grad_matmul(Gradient *s) {
     Value *wide = build_cast(b, a, g->dtype);
     Value *d = c->rank == 2 && a->rank == g->rank
                    ? second_of_matrix(b, wide, g)
-                   : build_sum_to(b, build2(b, "MatMul", build_swap_last(b, wide), g), c);
+                   : sum_batches(b, build2(b, "MatMul", build_swap_last(b, wide), g), c);
     if (!b->ok || !give_product(s, 1, d)) return false;
   }
   if (!gradient_wants_in(s, 0)) return true;
   Value *d = build2(b, "MatMul", g, build_swap_last(b, build_cast(b, c, g->dtype)));
-  return b->ok && give_product(s, 0, build_sum_to(b, d, a));
+  return b->ok && give_product(s, 0, sum_batches(b, d, a));
 }
 
 static Value *gemm(Build *b, Value *x, bool tx, Value *y, bool ty, double alpha) {

@@ -198,7 +198,8 @@ bool parts_deform_sample(Build *b, Node *n, Value **out) {
   }
   y = channels_last(b, sampled(&s, channels_last(b, y, false)), true);
   if (mask && b->ok) y = build2(b, "Mul", y, regrouped(b, mask, 3, mask_shape, 2));
-  out[0] = build_reshape_like(b, y, n->out[0]);
+  const int64_t out_shape[] = {-1, channels, taps};
+  if (b->ok) out[0] = regrouped(b, y, 3, out_shape, 3);
   return b->ok;
 }
 

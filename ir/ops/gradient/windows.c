@@ -26,28 +26,42 @@ static void conv_attrs(Arena *a, const ConvInfo *i, Attr *attrs) {
 
 static int64_t extent(const ConvInfo *i, int d) { return (i->kernel[d] - 1) * i->dilation[d] + 1; }
 
-/* What stride leaves unused at the end of x, which its gradient has as zeros. */
-static bool unused_rows(Gradient *s, const ConvInfo *i, const Value *x, int64_t *rows) {
+/* What stride leaves unused at the end of x, which its gradient has as zeros; where only a run knows it,
+ * the most that it can be. False: then. */
+static bool unused_rows(const ConvInfo *i, const Value *x, int64_t *rows) {
+  bool known = true;
   for (int d = 0; d < i->spatial; d++) {
     int64_t size;
-    rows[d] = 0;
-    if (i->stride[d] == 1) continue;
-    if (!expr_is_const(x->dims[2 + d], &size))
-      return op_error(s->b->m, s->n, ERR_DYNAMIC,
-                      "a gradient behind strides needs a constant size along dim %d", 2 + d);
-    rows[d] = (size + i->pad_lo[d] + i->pad_hi[d] - extent(i, d)) % i->stride[d];
+    rows[d] = i->stride[d] - 1;
+    if (expr_is_const(x->dims[2 + d], &size))
+      rows[d] = (size + i->pad_lo[d] + i->pad_hi[d] - extent(i, d)) % i->stride[d];
+    else if (i->stride[d] > 1)
+      known = false;
   }
-  return true;
+  return known;
+}
+
+/* The first elements of each spatial dim of v, as many as x has. */
+static Value *cut_to(Build *b, Value *v, Value *x) {
+  int64_t from[MAX_SPATIAL] = {0}, axes[MAX_SPATIAL];
+  const int spatial = x->rank - 2;
+  for (int d = 0; d < spatial; d++) axes[d] = 2 + d;
+  Value *in[] = {v, build_i64s(b, spatial, from), build_shape(b, x, 2, x->rank),
+                 build_i64s(b, spatial, axes)};
+  v = b->ok ? build_op(b, "Slice", 4, in, 0, NULL) : v;
+  return build_reshape_like(b, v, x);
 }
 
 static Value *data_gradient(Gradient *s, const ConvInfo *i, Value *g) {
   Build *b = s->b;
+  Value *x = s->n->in[0];
   int64_t rows[MAX_SPATIAL];
   Attr attrs[5];
-  if (!unused_rows(s, i, s->n->in[0], rows)) return NULL;
+  const bool known = unused_rows(i, x, rows);
   conv_attrs(b->m->arena, i, attrs);
   attrs[4] = attr_ints(b->m->arena, "output_padding", i->spatial, rows);
-  return build_op(b, "ConvTranspose", 2, (Value *[]){g, s->n->in[1]}, 5, attrs);
+  Value *d = build_op(b, "ConvTranspose", 2, (Value *[]){g, s->n->in[1]}, 5, attrs);
+  return known || !b->ok ? d : cut_to(b, d, x);
 }
 
 /* Channels of each group become the batch: [N, G, C/G, …] as [C/G, G·N, …]. */
@@ -80,15 +94,21 @@ static Value *as_kernels(Build *b, Value *v) {
   return build_transpose(b, v, v->rank, perm);
 }
 
+/* Are all spatial sizes known? */
+static bool places_known(const ConvInfo *i, const Value *x, const Value *g) {
+  int64_t size;
+  for (int d = 0; d < i->spatial; d++)
+    if (!expr_is_const(x->dims[2 + d], &size) || !expr_is_const(g->dims[2 + d], &size))
+      return false;
+  return true;
+}
+
 /* Makes x as long as the last window of g ends: cut, or padded by pads[]. */
 static Value *fit(Gradient *s, const ConvInfo *i, Value *x, const Value *g, int64_t *pads) {
   for (int d = 0; d < i->spatial; d++) {
-    int64_t in, out;
-    if (!expr_is_const(x->dims[2 + d], &in) || !expr_is_const(g->dims[2 + d], &out)) {
-      s->b->ok = op_error(s->b->m, s->n, ERR_DYNAMIC,
-                          "a gradient of weights needs a constant size along dim %d", 2 + d);
-      return x;
-    }
+    int64_t in = 0, out = 0;
+    expr_is_const(x->dims[2 + d], &in);
+    expr_is_const(g->dims[2 + d], &out);
     const int64_t used = (out - 1) * i->stride[d] + extent(i, d) - i->pad_lo[d];
     pads[d] = i->pad_lo[d];
     pads[i->spatial + d] = used > in ? used - in : 0;
@@ -110,22 +130,28 @@ static Value *places_first(Build *b, Value *v, int64_t group, int64_t channels) 
   return b->ok ? build_transpose(b, v, 3, (int64_t[]){1, 0, 2}) : v;
 }
 
-/* What tap k of a window sees of padded x, at each place of g. */
-static Value *seen_by_tap(Build *b, const ConvInfo *i, Value *x, const Value *g, int64_t k) {
-  int64_t from[MAX_SPATIAL], to[MAX_SPATIAL], axes[MAX_SPATIAL];
-  for (int d = i->spatial - 1; d >= 0; d--, k /= i->kernel[d + 1]) {
-    int64_t out = 1;
-    expr_is_const(g->dims[2 + d], &out);
-    from[d] = k % i->kernel[d] * i->dilation[d];
-    to[d] = from[d] + (out - 1) * i->stride[d] + 1;
-    axes[d] = 2 + d;
-  }
-  Value *in[] = {x, build_i64s(b, i->spatial, from), build_i64s(b, i->spatial, to),
-                 build_i64s(b, i->spatial, axes), build_i64s(b, i->spatial, i->stride)};
-  return build_op(b, "Slice", 5, in, 0, NULL);
+/* Where windows that begin at `from` end in padded x, at the last place of g. */
+static Value *tap_ends(Build *b, const ConvInfo *i, Value *g, const int64_t *from) {
+  int64_t behind[MAX_SPATIAL];
+  for (int d = 0; d < i->spatial; d++) behind[d] = from[d] + 1 - i->stride[d];
+  Value *places = build_shape(b, g, 2, g->rank);
+  Value *steps = b->ok ? build2(b, "Mul", places, build_i64s(b, i->spatial, i->stride)) : places;
+  return b->ok ? build2(b, "Add", steps, build_i64s(b, i->spatial, behind)) : steps;
 }
 
-/* For a number of pictures that only a run knows: a product over all places for each tap. */
+/* What tap k of a window sees of padded x, at each place of g. */
+static Value *seen_by_tap(Build *b, const ConvInfo *i, Value *x, Value *g, int64_t k) {
+  int64_t from[MAX_SPATIAL], axes[MAX_SPATIAL];
+  for (int d = i->spatial - 1; d >= 0; d--, k /= i->kernel[d + 1]) {
+    from[d] = k % i->kernel[d] * i->dilation[d];
+    axes[d] = 2 + d;
+  }
+  Value *in[] = {x, build_i64s(b, i->spatial, from), tap_ends(b, i, g, from),
+                 build_i64s(b, i->spatial, axes), build_i64s(b, i->spatial, i->stride)};
+  return b->ok ? build_op(b, "Slice", 5, in, 0, NULL) : x;
+}
+
+/* For pictures of a number or size that only a run knows: a product over all places for each tap. */
 static Value *gradient_by_taps(Gradient *s, const ConvInfo *i, Value *x, Value *g,
                                const int64_t *pads, int64_t c, int64_t o) {
   Build *b = s->b;
@@ -159,9 +185,15 @@ static Value *weight_gradient(Gradient *s, const ConvInfo *i, Value *x, Value *g
   Build *b = s->b;
   Arena *a = b->m->arena;
   int64_t pads[2 * MAX_SPATIAL], pictures;
-  x = fit(s, i, x, g, pads);
+  const bool known = places_known(i, x, g);
+  for (int d = 0; d < i->spatial; d++) {
+    pads[d] = i->pad_lo[d];
+    pads[i->spatial + d] = i->pad_hi[d];
+  }
+  if (known) x = fit(s, i, x, g, pads);
   if (!b->ok) return NULL;
-  if (!expr_is_const(x->dims[0], &pictures)) return gradient_by_taps(s, i, x, g, pads, c, o);
+  if (!known || !expr_is_const(x->dims[0], &pictures))
+    return gradient_by_taps(s, i, x, g, pads, c, o);
   Value *in[] = {channels_first(b, x, i->group, c), as_kernels(b, g)};
   const Attr attrs[] = {attr_ints(a, "strides", i->spatial, i->dilation),
                         attr_ints(a, "dilations", i->spatial, i->stride),

@@ -306,7 +306,8 @@ const Expr *elem_det(ElemCtx *c, const Node *n, int out, const Expr *const *idx)
   const Value *x = n->in[0];
   const Expr *cell[DET_MAX][DET_MAX], *at[MAX_RANK], *memo[1 << DET_MAX] = {0};
   int64_t size = 0;
-  expr_is_const(x->dims[x->rank - 1], &size);
+  /* of equal sides one may be a size that only a run knows */
+  if (!expr_is_const(x->dims[x->rank - 1], &size)) expr_is_const(x->dims[x->rank - 2], &size);
   for (int d = 0; d < x->rank - 2; d++) at[d] = idx[d];
   for (int i = 0; i < size * size; i++) {
     at[x->rank - 2] = ex_i64(c->pool, i / size);

@@ -331,3 +331,33 @@ const Expr *elem_cumulate(ElemCtx *c, const Node *n, int out, const Expr *const 
   if (a < 0) a += n->in[0]->rank;
   return kit_ret(c, n, out, cumulate_along(c, n, (int)a, idx));
 }
+
+/* ---- SumTo (internal): x, whose dims a tensor of the shape of b was broadcast to ---- */
+bool infer_sum_to(Model *m, Node *n) {
+  const Value *x = n->in[0], *to = n->in[1];
+  return op_need_class(m, n, 0, CL_FLOAT) && op_same_dtype(m, n, 1, 0) &&
+         op_need_rank(m, n, 0, to->rank, MAX_RANK) && op_yields_to(m, n, 1, x->rank, x->dims) &&
+         op_out_like(m, n, 0, x->dtype, to);
+}
+
+/* A sum over the dims that are broadcast: of a size that may turn out to be 1 over all there are
+ * then, else over one. */
+const Expr *elem_sum_to(ElemCtx *c, const Node *n, int out, const Expr *const *idx) {
+  ExprPool *p = c->pool;
+  const Value *x = n->in[0], *to = n->in[1];
+  const int more = x->rank - to->rank;
+  const Expr *at[MAX_RANK], *vars[MAX_RANK], *one = ex_i64(p, 1);
+  int count = 0;
+  for (int d = 0; d < x->rank; d++) {
+    const Expr *own = d < more ? one : to->dims[d - more], *is_one = ex_eq(p, own, one);
+    if (own == x->dims[d] || !(expr_is_i64(own, 1) || dims_broadcast(p, own, x->dims[d]))) {
+      at[d] = idx[d - more];
+      continue;
+    }
+    const Expr *k = kit_var(c, "k", ex_select(p, is_one, x->dims[d], one));
+    at[d] = d < more ? k : ex_select(p, is_one, k, idx[d - more]);
+    vars[count++] = k;
+  }
+  const Expr *sum = kit_reduce_all(c, RED_SUM, count, vars, kit_in(c, n, 0, at, kit_compute(n)));
+  return kit_ret(c, n, out, sum);
+}

@@ -1,5 +1,6 @@
 /* GatherBlockQuantized of com.microsoft: rows of data that stay in as many bits as they have, each
  * block of an axis with its own scale and zero point. An index outside of its axis gives zeros. */
+#include "ir/op/gradient.h"
 #include "ir/op/kit.h"
 #include "ir/op/tensor_util.h"
 
@@ -126,4 +127,60 @@ const Expr *elem_gather_blocks(ElemCtx *c, const Node *n, int out, const Expr *c
   const Expr *scale = ex_cast(p, DT_F32, elem_in_guarded(c, n, B_SCALES, of_block, inside));
   const Expr *y = ex_mul(p, ex_cast(p, DT_F32, q), scale);
   return kit_ret(c, n, out, ex_select(p, inside, y, kit_like(c, y, 0)));
+}
+
+/* ---- as the gradient of the scales sees it: elements whose scale is 1, times scales ---- */
+static Value *gather(Build *b, Value *v, Value *at, int axis) {
+  const Attr a = attr_int(b->m->arena, "axis", axis);
+  return b->ok ? build_op(b, "Gather", 2, (Value *[]){v, at}, 1, &a) : v;
+}
+
+static const char *divided(Build *b, int64_t by) {
+  return arena_printf(b->m->arena, "floordiv(a, %lld)", (long long)by);
+}
+
+/* The block of each element of an axis. */
+static Value *blocks_along(Build *b, Value *v, int axis, int64_t size) {
+  Value *count = build_reshape(b, build_shape(b, v, axis, axis + 1), 0, NULL);
+  Value *number = build_range(b, count);
+  return build_map(b, DT_I64, divided(b, size), 1, &number);
+}
+
+/* Elements whose scale is 1; of floats, whose gradients pass, too, gathered where `safe` says. */
+static Value *unscaled(Build *b, Node *n, const Blocks *q, Value *safe, Value *inside) {
+  Value *scales = n->in[B_SCALES], *zeros = node_in(n, B_ZEROS);
+  if (!dtype_is_float(n->in[B_DATA]->dtype)) {
+    Value *in[] = {n->in[B_DATA], n->in[B_INDICES], build_full_like(b, scales, 1), zeros};
+    return b->ok ? build_node(b, n->op->name, n->op->domain, zeros ? 4 : 3, in, 1, n->n_attrs,
+                              n->attrs)
+                       ->out[0]
+                 : safe;
+  }
+  Value *v = gather(b, n->in[B_DATA], safe, q->gather);
+  v = b->ok ? build_cast(b, v, scales->dtype) : v;
+  for (int d = q->gather + 1; d < n->in[B_DATA]->rank && b->ok; d++)
+    inside = build_unsqueeze(b, inside, inside->rank);
+  Value *where[] = {inside, v, build_scalar(b, scales->dtype, 0)};
+  return b->ok ? build_op(b, "Where", 3, where, 0, NULL) : v;
+}
+
+bool parts_gather_blocks(Build *b, Node *n, Value **out) {
+  Blocks q;
+  if (!blocks_of(b->m, n, &q)) return false;
+  Value *at = build_cast(b, n->in[B_INDICES], DT_I64);
+  Value *size = build_reshape(b, build_shape(b, n->in[B_DATA], q.gather, q.gather + 1), 0, NULL);
+  Value *in[] = {at, size};
+  Value *inside = build_map(b, DT_BOOL, "(0 - b <= a) & (a < b)", 2, in);
+  Value *safe =
+      build_map(b, DT_I64, "select((0 - b <= a) & (a < b), select(a < 0, a + b, a), 0)", 2, in);
+  Value *x = b->ok ? unscaled(b, n, &q, safe, inside) : at, *block = safe;
+  const int64_t along = q.gather == q.quantize ? q.size : is_shared(n, &q, q.gather) ? 0 : 1;
+  if (along == 0) block = build_map(b, DT_I64, "a - a", 1, &safe);
+  if (along > 1) block = build_map(b, DT_I64, divided(b, along), 1, &safe);
+  Value *scale = gather(b, n->in[B_SCALES], block, q.gather);
+  const int axis = q.quantize < q.gather ? q.quantize : q.quantize + n->in[B_INDICES]->rank - 1;
+  if (q.size && q.gather != q.quantize && b->ok)
+    scale = gather(b, scale, blocks_along(b, x, axis, q.size), axis);
+  out[0] = b->ok ? build2(b, "Mul", x, scale) : x;
+  return b->ok;
 }
