@@ -49,6 +49,9 @@ const bool *gradient_sources(Model *m, const Graph *g, Value *y);
 /* Elementwise scalar text over inputs a b c …, broadcast; the result has type t. The first input after
  * an error. */
 Value *build_map(Build *b, DType t, const char *text, int n, Value *const *in);
+/* Such a text, which training steps write and the pass scatter_updates finds: the update of plain SGD
+ * over parameter, gradient and rate. */
+#define PLAIN_UPDATE "a - c * b"
 const char *build_number(const Build *b, DType t, double v); /* as part of such a text */
 Value *build_sum_to(Build *b, Value *v, const Value *like);  /* undoes broadcasting */
 Value *build_reshape_like(Build *b, Value *v, const Value *like);

@@ -87,7 +87,8 @@ static Value *sgd(Update *u) {
   if (nesterov && (mu == 0 || damp != 0))
     return spec_error(u->s, "nesterov needs a momentum and no dampening"), NULL;
   if (mu == 0)
-    return put(u, u->w, arena_printf(a, "a - c * %s", decayed(u, 'a')), 3,
+    return put(u, u->w,
+               u->decay == 0 ? PLAIN_UPDATE : arena_printf(a, "a - c * %s", decayed(u, 'a')), 3,
                (Value *[]){u->w, u->g, rate(u)});
   Value *m = moment(u, "m");
   const char *g = decayed(u, 'c');

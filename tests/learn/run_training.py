@@ -399,6 +399,43 @@ def sizes():
 
 
 # ---- what is refused ----
+def tables():
+    """A table that is looked up twice: only these rows change, and there is no memory as large as it; where a moment needs
+    the whole gradient, parameter and moment are still updated where they lie."""
+    rows, width, lr = 30000, 96, 0.25
+    rng = np.random.default_rng(17)
+    table, w = rng.standard_normal((rows, width)), rng.standard_normal((width, 3))
+    i, j, y = rng.integers(0, rows, 5), rng.integers(-rows, rows, (5, 2)), rng.standard_normal((5, 3))
+    i[1] = i[0]
+    j[2] = i[0] - rows, i[3]
+    nodes = [node("Gather", ["t", "i"], ["a"]), node("Gather", ["t", "j"], ["b"]), node("ReduceSum", ["b", "one"], ["c"], keepdims=0),
+             node("Add", ["a", "c"], ["d"]), node("MatMul", ["d", "w"], ["y"])]
+    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("i", onnx.TensorProto.INT64, ["n"]),
+                                           helper.make_tensor_value_info("j", onnx.TensorProto.INT64, ["n", 2])],
+                              [helper.make_tensor_value_info("y", onnx.TensorProto.DOUBLE, ["n", 3])],
+                              [numpy_helper.from_array(v, k) for k, v in (("t", table), ("w", w), ("one", np.array([1])))])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    d = 2 * ((table[i] + table[j].sum(1)) @ w - y) / y.size @ w.T
+    gradient = np.zeros_like(table)
+    np.add.at(gradient, i, d)
+    np.add.at(gradient, j[:, 0], d)
+    np.add.at(gradient, j[:, 1], d)
+    for optimizer, small in ((f"sgd,lr={lr}", True), (f"sgd,lr={lr},momentum=0.5", False)):
+        m = compiled(model, "mse", "--dim=n=5", optimizer=optimizer)
+        state = m.state()
+        m.run({"i": i, "j": j, "labels": y, **state})
+        near(f"table, {optimizer}", np.array(state["t"]) - table, -lr * gradient, 1e-9)
+        part.check(f"table, {optimizer}: other rows are the same", np.array_equal(np.delete(state["t"], np.r_[i, j.ravel()], 0), np.delete(table, np.r_[i, j.ravel()], 0)))
+        if small:
+            part.check(f"table, {optimizer}: memory", m.arena_bytes < 1 << 20, m.arena_bytes)
+        with tempfile.TemporaryDirectory() as folder:
+            path, out = os.path.join(folder, "m.onnx"), os.path.join(folder, "m.ir")
+            onnx.save(model, path)
+            part.burin(path, "--emit=loop", "-o", out, "--train=mse", f"--optimizer={optimizer}", "--dim=n=5")
+            text = Path(out).read_text()
+            part.check(f"table, {optimizer}: not copied", "rt_scatter_nd" in text and f"count {table.size}" not in text, "a copy")
+
+
 def refusals():
     bad = {
         "softmax": "there is no loss", "softmax_cross_entropy:z": "no output 'z'", "softmax_cross_entropy,smooth=1": "has no 'smooth'",
@@ -451,7 +488,7 @@ def refusals():
 
 
 def main():
-    for work in (losses, optimizers, halves, nets, dropout, networks, programs, as_program, sizes, refusals):
+    for work in (losses, optimizers, halves, nets, dropout, networks, programs, as_program, sizes, tables, refusals):
         caught(work.__name__, work)
     return part.finish()
 
