@@ -264,6 +264,57 @@ def dropout():
 
 
 # ---- learning: the loss falls ----
+def body_model(kind, dtype=np.float64, width=2000):
+    """y: what Dropout(w) adds up to in four iterations of a Loop or Scan; of If, once."""
+    info, f, i64, boolean = helper.make_tensor_value_info, cases.TYPES[dtype], onnx.TensorProto.INT64, onnx.TensorProto.BOOL
+    drop = [node("Mul", ["w", "x"], ["v"]), node("Dropout", ["v", "half"], ["d"])]
+    then = helper.make_graph(drop, "then", [], [info("d", f, None)])
+    other = helper.make_graph([node("Identity", ["w"], ["e"])], "else", [], [info("e", f, None)])
+    branch = node("If", ["always"], ["d"], then_branch=then, else_branch=other)
+    inner = [branch] if kind == "If in Loop" else drop
+    ends = {"Loop": [node("Add", ["s", "d"], ["t"])], "Scan": [node("Mul", ["d", "row"], ["r"]), node("Add", ["s", "r"], ["t"])]}
+    ends["If in Loop"] = ends["Loop"]
+    if kind == "If":
+        nodes = [branch, node("Identity", ["d"], ["y"])]
+    elif kind == "Scan":
+        body = helper.make_graph([*inner, *ends[kind]], "body", [info("s", f, [width]), info("row", f, [width])], [info("t", f, [width])])
+        nodes = [node("Scan", ["zeros", "rows"], ["y"], body=body, num_scan_inputs=1)]
+    else:
+        body = helper.make_graph([*inner, *ends[kind], node("Identity", ["go"], ["on"])], "body",
+                                 [info("k", i64, []), info("go", boolean, []), info("s", f, [width])], [info("on", boolean, []), info("t", f, [width])])
+        nodes = [node("Loop", ["four", "", "zeros"], ["y"], body=body)]
+    constants = {"w": np.ones(width, dtype), "half": np.array(0.5, np.float32), "four": np.array(4), "zeros": np.zeros(width, dtype), "rows": np.ones((4, width), dtype)}
+    graph = helper.make_graph([node("Greater", ["x", "none"], ["always"]), *nodes], "g", [info("x", f, [])], [info("y", f, [width])],
+                              [numpy_helper.from_array(v, k) for k, v in {**constants, "none": np.array(0, dtype)}.items()])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+def bodies():
+    """Dropout in bodies: the same mask forward and backward, one of its own for each iteration and call."""
+    for kind, most in (("If", 1), ("Loop", 4), ("Scan", 4), ("If in Loop", 4)):
+        m = compiled(body_model(kind), "mse,reduction=sum", "--trainable=w", optimizer="sgd,lr=1")
+        state, seen = m.state(), []
+        for _ in range(2):
+            state["w"][:] = 1
+            loss = m.run({"x": np.array(1.0), "labels": np.zeros(2000), **state})[0]
+            kept = np.sqrt((1 - np.array(state["w"])) / 8)  # y is 2 for each time that it was kept, its gradient 8 times their square
+            seen.append(np.round(kept))
+            part.check(f"dropout in {kind}: one mask forward and backward", np.allclose(kept, seen[-1]) and np.isclose(loss, np.sum(4 * seen[-1] ** 2)), loss)
+            part.check(f"dropout in {kind}: half of them, iterations apart", seen[-1].max() == most and abs(seen[-1].mean() - most / 2) < 0.1 * most and
+                       abs(seen[-1].var() - most / 4) < 0.05 * most, f"{seen[-1].mean()} {seen[-1].var()}")
+        part.check(f"dropout in {kind}: calls apart", 0.3 < np.mean(seen[0] != seen[1]))
+    norm = helper.make_graph([node("BatchNormalization", ["x", "s", "b", "m", "v"], ["y"], name="norm")], "then", [],
+                             [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)])
+    same = helper.make_graph([node("Identity", ["x"], ["z"])], "else", [], [helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, None)])
+    model = cases.model([node("ReduceSum", ["x"], ["sum"], keepdims=0), node("Greater", ["sum", "none"], ["c"]), node("If", ["c"], ["out"], then_branch=norm, else_branch=same)],
+                        {"x": (8, 3)}, "out", {**{k: np.ones(3) for k in "sbmv"}, "none": np.array(0.0)}, np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "m.onnx")
+        onnx.save(model, path)
+        done = part.burin(path, "--emit=static", "-o", os.path.join(folder, "o"), "--train=mse")
+        part.check("norm in If: said", done.returncode == 0 and '"norm"' in done.stderr and "running statistics do not move" in done.stderr, done.stderr)
+
+
 def learns(name, model, spec, data, optimizer, most, count=30, flags=()):
     def work():
         m = compiled(model, spec, *flags, optimizer=optimizer)
@@ -488,7 +539,7 @@ def refusals():
 
 
 def main():
-    for work in (losses, optimizers, halves, nets, dropout, networks, programs, as_program, sizes, tables, refusals):
+    for work in (losses, optimizers, halves, nets, dropout, bodies, networks, programs, as_program, sizes, tables, refusals):
         caught(work.__name__, work)
     return part.finish()
 

@@ -29,10 +29,16 @@ static void captured(const Gradient *s, const Graph *g, ValueList *l) {
   graph_any_read(g, add_captured, &(Captured){s, l});
 }
 
+/* Dropout of a training step is a hash of what stays the same. */
+static bool is_random(const Node *n) {
+  const bool step = strcmp(n->op->name, "TrainingDropout") == 0 && node_attr(n, "seed");
+  return (n->op->flags & OF_RANDOM) && !step;
+}
+
 static bool has_random(const Graph *g) {
   for (int i = 0; i < g->nodes.n; i++) {
     const Node *n = g->nodes.data[i];
-    if (n->op->flags & OF_RANDOM) return true;
+    if (is_random(n)) return true;
     for (int k = 0; k < n->n_attrs; k++)
       if (n->attrs[k].kind == AT_GRAPH && has_random(n->attrs[k].graph)) return true;
   }
