@@ -7,6 +7,8 @@
 struct GradientWalk {
   int n_values;    /* at the start: values made since have no gradient */
   bool *reached;   /* by value id: it depends on one of xs, by a way that gradients pass */
+  bool *inside;    /* by value id, of values in regions: the same */
+  int depth;       /* of the region that is looked at */
   bool *leads;     /* by value id: one of ys depends on it */
   Value **of;      /* by value id: the gradient so far */
   const Node **by; /* by value id: the last node that said what it gives it */
@@ -41,26 +43,82 @@ static bool source_from(void *user, Value *v) {
   return false;
 }
 
+/* Lists are numbers, and what has no gradient yet makes and reads them: an error must find them. */
+static bool is_missing(const Node *n) { return n->op->gradient_kind == GK_MISSING; }
+
 const bool *gradient_sources(Model *m, const Graph *g, Value *y) {
   GradientWalk w = {.leads = ARENA_ARRAY(m->arena, bool, m->next_value)};
   lead_from(&w, y);
   for (int i = g->nodes.n - 1; i >= 0; i--) {
     Node *n = g->nodes.data[i];
-    if (n->op->gradient_kind != GK_CUT && leads(&w, n)) node_any_read(n, source_from, &w);
+    if (n->op->gradient_kind != GK_CUT && leads(&w, n))
+      node_any_read(n, is_missing(n) ? lead_from : source_from, &w);
   }
   return w.leads;
 }
 
-static bool is_reached(void *user, Value *v) { return ((GradientWalk *)user)->reached[v->id]; }
+static bool is_reached(void *user, Value *v) {
+  const GradientWalk *w = user;
+  return w->reached[v->id] || w->inside[v->id];
+}
 
 static bool node_reached(GradientWalk *w, const Node *n) {
   return n->op->gradient_kind != GK_CUT && node_any_read(n, is_reached, w);
+}
+
+static bool is_reached_list(void *user, Value *v) { return is_reached(user, v) && !carries(v); }
+
+static bool reach(GradientWalk *w, Value *v) {
+  bool *const marks = w->depth ? w->inside : w->reached;
+  if (!v || marks[v->id]) return false;
+  return marks[v->id] = true;
+}
+
+/* Lists that leave a region, of what is reached inside. */
+static bool reach_lists(GradientWalk *w, const Node *n);
+
+/* True: more is reached than before. */
+static bool reach_outputs(GradientWalk *w, const Node *n) {
+  const bool all = is_missing(n) || (n->n_attrs < 2 && n->n_in < 2 &&
+                                     node_any_read(n, is_reached_list, w)); /* Identity */
+  bool any = reach_lists(w, n);
+  for (int k = 0; k < n->n_out; k++)
+    if (n->out[k] && (all || carries(n->out[k]) || w->inside[n->out[k]->id]))
+      any |= reach(w, n->out[k]);
+  return any;
+}
+
+static bool reach_region(GradientWalk *w, const Node *n, const Graph *g) {
+  const bool loop = strcmp(n->op->name, "Loop") == 0;
+  bool any = false;
+  for (int k = 2; loop && k < g->inputs.n; k++)
+    if (is_reached(w, n->in[k]) || is_reached(w, g->outputs.data[k - 1]))
+      any |= reach(w, g->inputs.data[k]);
+  for (int i = 0; i < g->nodes.n; i++)
+    if (node_reached(w, g->nodes.data[i])) any |= reach_outputs(w, g->nodes.data[i]);
+  for (int k = 0; k + loop < g->outputs.n && k < n->n_out; k++)
+    if (is_reached(w, g->outputs.data[k + loop])) any |= reach(w, n->out[k]);
+  return any;
+}
+
+static bool reach_lists(GradientWalk *w, const Node *n) {
+  bool any = false;
+  if (n->op->body != OB_REGION) return false;
+  w->depth++;
+  for (bool more = true; more; any |= more) { /* states come round */
+    more = false;
+    for (int k = 0; k < n->n_attrs; k++)
+      if (n->attrs[k].kind == AT_GRAPH) more |= reach_region(w, n, n->attrs[k].graph);
+  }
+  w->depth--;
+  return any;
 }
 
 static GradientWalk find_way(Model *m, const Graph *g, int n_y, Value *const *ys, int n_x,
                              Value *const *xs) {
   GradientWalk w = {.n_values = m->next_value};
   w.reached = ARENA_ARRAY(m->arena, bool, w.n_values);
+  w.inside = ARENA_ARRAY(m->arena, bool, w.n_values);
   w.leads = ARENA_ARRAY(m->arena, bool, w.n_values);
   w.of = ARENA_ARRAY(m->arena, Value *, w.n_values);
   w.by = ARENA_ARRAY(m->arena, const Node *, w.n_values);
@@ -70,8 +128,7 @@ static GradientWalk find_way(Model *m, const Graph *g, int n_y, Value *const *ys
     Node *n = g->nodes.data[i];
     if (!leads(&w, n) || !node_reached(&w, n)) continue;
     vec_push(m->arena, &w.on, n);
-    for (int k = 0; k < n->n_out; k++)
-      if (carries(n->out[k])) w.reached[n->out[k]->id] = true;
+    reach_outputs(&w, n);
   }
   return w;
 }

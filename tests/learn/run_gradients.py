@@ -142,6 +142,16 @@ def refusals(burin):
             yield what, False, "accepted"
         except burin.CompileError as e:
             yield what, all(w in str(e) for w in words), str(e)
+    body = helper.make_graph([node("SequenceInsert", ["s", "x"], ["t"]), node("Identity", ["go"], ["on"])], "body",
+                             [info("k", TensorProto.INT64, []), info("go", TensorProto.BOOL, []), helper.make_tensor_sequence_value_info("s", f, ["n"])],
+                             [info("on", TensorProto.BOOL, []), helper.make_tensor_sequence_value_info("t", f, ["n"])])
+    gathered = [node("SequenceEmpty", [], ["none"], dtype=f), node("Loop", ["i", "", "none"], ["all"], body=body), node("ConcatFromSequence", ["all"], ["y"], axis=0)]
+    graph = helper.make_graph(gathered, "g", [info("x", f, ["n"]), info("i", TensorProto.INT64, [])], [info("y", f, None)])
+    try:
+        burin.compile(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 24)]), flags=["--gradient=y:x"])
+        yield "a list out of a Loop", False, "accepted"
+    except burin.CompileError as e:
+        yield "a list out of a Loop", "SequenceJoin has no gradient yet" in str(e), str(e)
     zeros = burin.compile(model, flags=["--gradient=z:x"]).run({"x": np.ones(3), "i": np.array(0)})[-1]
     yield "cut: zeros", np.array_equal(zeros, np.zeros(3)), str(zeros)
 
