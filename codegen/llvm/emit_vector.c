@@ -5,6 +5,8 @@
  * a fixed order after the loop. */
 #include "codegen/llvm/emit.h"
 
+enum { SUMMED = 4 }; /* vectors of sums at a time */
+
 typedef struct Body { /* what the loop's body is like */
   bool slices;        /* indexes a register tile with the variable: the variable must be constant */
   bool narrow;        /* touches memory of a type for which masks are expensive */
@@ -14,6 +16,9 @@ typedef struct Body { /* what the loop's body is like */
   bool wide;   /* computes, or keeps in locals, more than bytes: lanes are those of 32 bits */
   bool sets;   /* does more than store bytes */
   bool groups; /* multiplies groups of bytes that are made of vectors of them */
+  bool sums;   /* goes many times around a loop inside */
+  bool apart;  /* loads or stores elements that do not follow each other, or keeps some in memory */
+  int kept;    /* elements of registers that it declares */
   int nodes;   /* distinct expressions */
 } Body;
 
@@ -34,6 +39,14 @@ static bool is_bytes(Emit *c, const Expr *var, const Expr *e) {
   return !(e->flags & (EXF_LOAD | EXF_LOCAL)) && expr_affine(c->pool, e, var, &coeff, &rest);
 }
 
+/* Neighbouring lanes find neighbours at this index, or all of them the same. */
+static bool follows(const Emit *c, const Expr *var, const Expr *index) {
+  const Expr *coeff, *rest;
+  if (!expr_uses_var(index, var->id)) return true;
+  return !(index->flags & (EXF_LOAD | EXF_LOCAL)) &&
+         expr_affine(c->pool, index, var, &coeff, &rest) && expr_is_i64(coeff, 1);
+}
+
 static void scan_expr(Emit *c, const Expr *var, const Expr *e, Body *b) {
   if (!e || emit_seen(c, e)) return;
   b->nodes++;
@@ -44,6 +57,7 @@ static void scan_expr(Emit *c, const Expr *var, const Expr *e, Body *b) {
       !masks_cheap(c, c->kernel->params.data[e->id].dtype))
     b->narrow = true;
   if (e->op == EX_LOCAL && is_tile(c, e->id) && expr_uses_var(e->a[0], var->id)) b->slices = true;
+  if (e->op == EX_LOAD) b->apart |= e->a[1] || !follows(c, var, e->a[0]);
   for (int i = 0; i < e->nargs; i++)
     if (!(e->op == EX_rarely && i == 1)) scan_expr(c, var, e->a[i], b);
 }
@@ -59,6 +73,17 @@ static void scan_part(void *user, const Expr *e) {
   scan_expr(p->c, p->var, e, p->b);
 }
 
+static void scan_local(const Emit *c, int id, Body *b) {
+  b->apart |= !in_lane_registers(c, id);
+  b->kept += (int)c->kernel->locals.data[id].count;
+}
+
+static bool goes_round_often(Emit *c, const Stmt *loop) {
+  enum { OFTEN = 32 };
+  int64_t n;
+  return !emit_const(c, expr_var_extent(c->pool, loop->loop.var->id), &n) || n >= OFTEN;
+}
+
 static void scan_stmts(Emit *c, const Expr *var, const Stmt *s, Body *b) {
   for (; s; s = s->next) {
     if (s->kind == ST_STORE && !masks_cheap(c, c->kernel->params.data[s->access.id].dtype))
@@ -66,14 +91,20 @@ static void scan_stmts(Emit *c, const Expr *var, const Stmt *s, Body *b) {
     if (s->kind == ST_STORE && dtype_bytes(c->kernel->params.data[s->access.id].dtype) > 1)
       b->wide = b->sets = true;
     b->sets |= s->kind != ST_STORE && s->kind != ST_FOR;
+    b->apart |= s->kind == ST_IF || (s->kind == ST_STORE && !follows(c, var, s->access.index));
+    if (s->kind == ST_LOCAL) scan_local(c, s->access.id, b);
     if (s->kind == ST_SET || s->kind == ST_ACC) {
       b->wide |= !in_lane_registers(c, s->access.id);
+      b->apart |= !in_lane_registers(c, s->access.id);
       const bool uses = expr_uses_var(s->access.index, var->id);
       if (is_tile(c, s->access.id) && uses) b->slices = true;
       if (s->kind == ST_ACC && !uses) b->reduces = true;
     }
     stmt_each_expr(s, scan_part, &(Part){c, var, b});
-    if (s->kind == ST_FOR) b->loops = true;
+    if (s->kind == ST_FOR) {
+      b->loops = true;
+      b->sums |= goes_round_often(c, s);
+    }
     scan_stmts(c, var, stmt_body(s), b);
     scan_stmts(c, var, stmt_otherwise(s), b);
   }
@@ -220,11 +251,11 @@ static bool narrows_tile(const Emit *c, const Body *b) {
   return c->arch->narrows_pairs && b->slices && !b->sets && !b->reduces;
 }
 
-/* What deals with bytes only, or makes them, has lanes of 8 bits, as long as that fills vectors; with sums
- * of groups of bytes in registers, too, lanes of 16. */
-static void const_bytes(Emit *c, const Stmt *s, const Body *b, int64_t lo, int64_t n) {
+/* Several vectors as one while these are filled, then single ones. What deals with bytes only, or makes them, has
+ * lanes of 8 bits; with sums of groups of bytes in registers, too, lanes of 16. */
+static void const_wide(Emit *c, const Stmt *s, const Body *b, int64_t lo, int64_t n, int lanes) {
   const int usual = c->vl;
-  for (c->vl = target_lanes(c->t, b->groups ? 16 : 8); c->vl > usual; c->vl /= 2) {
+  for (c->vl = lanes; c->vl > usual; c->vl /= 2) {
     const int64_t full = n / c->vl * c->vl;
     if (full) const_vector(c, s, b, lo, full);
     lo += full;
@@ -277,6 +308,14 @@ static void run_time_vector(Emit *c, const Stmt *s, const Body *b) {
   if (b->narrow) emit_counted(c, full, end, 1, false, scalar_body, (void *)s);
 }
 
+/* Sums down columns: each row is far from the one before, and an addition waits for the last one, so that
+ * several vectors go down together. */
+static bool sums_columns(const Emit *c, const Body *b) {
+  enum { MOST_NODES = 48 };
+  return b->sums && !b->apart && !b->slices && b->kept > 0 &&
+         b->kept * SUMMED <= c->t->vector_regs && b->nodes <= MOST_NODES;
+}
+
 void emit_vector(Emit *c, const Stmt *s) {
   int64_t lo, n;
   if (emit_across(c, s)) return;
@@ -290,7 +329,9 @@ void emit_vector(Emit *c, const Stmt *s) {
   const bool apart = !b.slices && !b.reduces;
   const bool bytes = (apart && (!b.wide || b.groups)) || narrows_tile(c, &b);
   if (fixed && n >= 2 * c->vl && bytes)
-    const_bytes(c, s, &b, lo, n);
+    const_wide(c, s, &b, lo, n, target_lanes(c->t, b.groups ? 16 : 8));
+  else if (fixed && n >= 2 * c->vl && sums_columns(c, &b))
+    const_wide(c, s, &b, lo, n, SUMMED * c->vl);
   else if (fixed && n > 0 && (n >= c->vl || (!b.narrow && n > 1)))
     const_vector(c, s, &b, lo, n);
   else if (fixed && (b.slices || n * b.nodes <= 64))

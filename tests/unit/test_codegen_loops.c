@@ -222,6 +222,30 @@ static void test_locals(void **state) {
             0);
 }
 
+/* Sums and maxima down columns, of which several vectors go down together, with what is left beside them. */
+static void test_columns(void **state) {
+  Fix *f = *state;
+  static const char *const types[] = {"f32", "f64", "i32", "i64", "f16"};
+  static const int columns[] = {16, 33, 64, 75, 131};
+  for (int t = 0; t < 5; t++)
+    for (int c = 0; c < 5; c++) {
+      const int n = columns[c], w = n + 5;
+      const char *const rows = arena_printf(f->a, "%d", 96 * w);
+      const char *const each = arena_printf(f->a, "%d", n);
+      const char *const locals =
+          arena_printf(f->a, "local t0 : %s[1] regs\n local t1 : %s[1] regs\n", types[t], types[t]);
+      check_all(f,
+                nest(f, types[t], rows, each, each, locals,
+                     arena_printf(f->a,
+                                  "for j in 0..%d vector {\n local t0\n t0[0] = 0\n"
+                                  "for k in 0..2 {\n local t1\n t1[0] = 0\n"
+                                  "for l in 0..48 { t1[0] sum= b0[k*%d + l*%d + j + 3] }\n"
+                                  "t0[0] max= t1[0] }\n b2[j] = b1[j] + t0[0] }\n",
+                                  n, 48 * w, w)),
+                0);
+    }
+}
+
 static void test_conditions(void **state) {
   Fix *f = *state;
   check_all(f,
@@ -260,6 +284,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test_setup_teardown(test_partial_guards, setup, teardown),
       cmocka_unit_test_setup_teardown(test_strides, setup, teardown),
       cmocka_unit_test_setup_teardown(test_locals, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_columns, setup, teardown),
       cmocka_unit_test_setup_teardown(test_conditions, setup, teardown),
   };
   cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
