@@ -211,6 +211,29 @@ static const Place *packed_place(Contract *c, const PackLoops *s) {
   return lower_temp(c->l, c->panel, n, dims, "panels");
 }
 
+/* Distance in B between elements that follow each other along k[i]; -1: it is not known. */
+static int64_t k_distance(const Contract *c, const Expr *element, int i) {
+  const Expr *coeff, *rest;
+  int64_t distance;
+  if (element->op != EX_LOAD || !expr_affine(c->p, element->a[0], c->k[i], &coeff, &rest) ||
+      !expr_is_const(coeff, &distance))
+    return -1;
+  return distance < 0 ? -distance : distance;
+}
+
+/* The loops over k from the outermost on, as B lies in memory: what is far apart outside. */
+static void order_k(const Contract *c, const Expr *element, int *order) {
+  for (int i = 0; i < c->n_k; i++) {
+    int at = i;
+    const int64_t distance = k_distance(c, element, i);
+    for (; at > 0 && distance > k_distance(c, element, order[at - 1]) &&
+           k_distance(c, element, order[at - 1]) >= 0;
+         at--)
+      order[at] = order[at - 1];
+    order[at] = i;
+  }
+}
+
 Step *contract_pack_computed(Contract *c, const bool *outer_of_b,
                              const Expr *(*b)(Contract *c, const Expr *col)) {
   ExprPool *p = c->p;
@@ -227,9 +250,11 @@ Step *contract_pack_computed(Contract *c, const bool *outer_of_b,
   const int id = kb_param(&k.b, to->buffer, to->offset, PA_WRITE);
   Stmt *body = store_packed(&k, &s, id, at, j, b);
   double work = expr_extent_guess(p, s.total) * c->tile.vectors * 4;
+  int order[MAX_K] = {0};
+  order_k(&k, packed_element(&k, s.panel, b), order);
   for (int i = k.n_k - 1; i >= 0; i--) {
-    body = stmt_for(a, FOR_SERIAL, k.k[i], body);
-    work *= expr_extent_guess(p, k.k_extent[i]);
+    body = stmt_for(a, FOR_SERIAL, k.k[order[i]], body);
+    work *= expr_extent_guess(p, k.k_extent[order[i]]);
   }
   kb_estimate(&k.b, "pack", work);
   c->b_buffer = to->buffer;
