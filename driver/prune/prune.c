@@ -282,7 +282,8 @@ static bool prepare(Pruner *z) {
   z->lanes = s->target->vector_bits / 32;
   if (!pruner_masks(z)) pruner_note_layers(z, r);
   for (int k = 0; k < r->groups.n; k++) z->channels += r->groups.data[k].units.n;
-  if (!pruner_read_samples(z, s->model) || !pruner_take_reference(z)) return false;
+  if (!pruner_read_samples(z, s->model) || !pruner_take_reference(z) || !pruner_check_recovery(z))
+    return false;
   count_figures(z, r, &z->before);
   z->before.channels = z->channels;
   return pruner_measure(z, z->file, &z->before);

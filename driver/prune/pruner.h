@@ -120,6 +120,9 @@ bool pruner_choose_augment(Pruner *z, Runner *original, const TrainData *d, cons
                            int64_t n);
 
 /* ---- recover.c ---- */
+/* That the options of --epochs make a training step of the original is known before the first round. False:
+ * reported, and z->status says. */
+bool pruner_check_recovery(Pruner *z);
 /* *path is what training made of it. Without --epochs nothing. False: reported, or z->status says. */
 bool pruner_recover(Pruner *z, Round *round, const char **path);
 

@@ -45,6 +45,20 @@ static Options options_of(const Pruner *z, int64_t passes, double rate) {
   return own;
 }
 
+static int loads_step(Session *s, void *user) {
+  const Pruner *z = user;
+  const bool makes = session_target(s) && session_load(s, z->original);
+  return makes ? EXIT_OK : session_status(s, EXIT_OK);
+}
+
+bool pruner_check_recovery(Pruner *z) {
+  if (z->epochs == 0) return true;
+  Options own = options_of(z, 1, 0.001);
+  own.optimizer = optimizer_ending(z->s->arena, own.optimizer, 1);
+  z->status = session_run(&own, loads_step, z);
+  return z->status == EXIT_OK;
+}
+
 /* The rate that leaves the least loss after a part of the passes, with the whole schedule. */
 static bool choose_rate(Pruner *z, const TrainJob *job, int64_t passes) {
   enum { PART = 8 };

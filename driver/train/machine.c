@@ -40,14 +40,15 @@ int64_t trainer_calls(const Trainer *t) {
   return (t->n_train + (t->fixed_batch ? 0 : t->batch - 1)) / t->batch;
 }
 
+const char *optimizer_ending(Arena *a, const char *text, int64_t steps) {
+  const bool open = strstr(text, "schedule=cosine") && !strstr(text, ",steps=");
+  return open ? arena_printf(a, "%s,steps=%lld", text, (long long)(steps > 1 ? steps : 1)) : text;
+}
+
 void trainer_take_schedule(Trainer *t) {
-  const char *text = t->o->optimizer ? t->o->optimizer : "adam";
-  const int64_t calls = trainer_calls(t) + t->unlabelled.samples / t->batch,
-                steps = t->epochs * calls / t->spec.accumulate;
-  t->spec.optimizer = text;
-  if (strstr(text, "schedule=cosine") && !strstr(text, ",steps="))
-    t->spec.optimizer =
-        arena_printf(t->s->arena, "%s,steps=%lld", text, (long long)(steps > 1 ? steps : 1));
+  const int64_t calls = trainer_calls(t) + t->unlabelled.samples / t->batch;
+  t->spec.optimizer = optimizer_ending(t->s->arena, t->o->optimizer ? t->o->optimizer : "adam",
+                                       t->epochs * calls / t->spec.accumulate);
 }
 
 static bool know_model(Trainer *t, const Model *m) {

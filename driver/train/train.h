@@ -29,6 +29,8 @@ typedef struct TrainResult {
  * are printed. */
 int train_run(const Options *o, const TrainJob *job, TrainResult *r);
 
+/* The text of an optimizer, whose cosine ends behind `steps`, unless it says where. */
+const char *optimizer_ending(Arena *a, const char *text, int64_t steps);
 /* Of the text of a loss. */
 bool loss_is(const char *loss, const char *name);
 const char *loss_option(const char *loss, const char *key); /* behind ",KEY="; NULL: not there */

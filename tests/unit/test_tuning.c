@@ -127,7 +127,7 @@ static void test_take(void **state) {
 }
 
 static void test_promising(void **state) {
-  const Decision d = {"k", CHOICE_TILE, some, 6, 1, 1};
+  const Decision d = {"k", CHOICE_TILE, some, 6, 1, 1, false};
   int out[8];
   assert_int_equal(choice_promising(&d, 1.4, 8, out), 4); /* e and f (which counts twice) are out */
   assert_int_equal(out[0], 1);

@@ -158,7 +158,7 @@ static void test_tiles(void **state) {
     for (int kind = 0; kind < TILE_KINDS; kind++)
       for (int size = 16; size <= 16384; size *= 4) {
         const Gpu *const g = target_find(targets[t])->gpu;
-        const GpuProduct p = {(TileKind)kind, 1, size, size, size, t % 2 == 0};
+        const GpuProduct p = {(TileKind)kind, 1, size, size, size, t % 2 == 0, false};
         GpuTile tile[MOST_CHOICES];
         const int n = gpu_tiles(g, &p, tile);
         assert_true(n >= 4);
@@ -179,9 +179,9 @@ static void test_tile_sizes(void **state) {
   const Gpu *const g = target_find("cuda:sm_80")->gpu;
   (void)state;
   for (int kind = 0; kind < TILE_KINDS; kind++) {
-    const GpuProduct large = {(TileKind)kind, 1, 8192, 8192, 4096, true},
-                     small = {(TileKind)kind, 1, 196, 256, 1024, false},
-                     few = {(TileKind)kind, 1, 49, 512, 4608, true};
+    const GpuProduct large = {(TileKind)kind, 1, 8192, 8192, 4096, true, false},
+                     small = {(TileKind)kind, 1, 196, 256, 1024, false, false},
+                     few = {(TileKind)kind, 1, 49, 512, 4608, true, false};
     const GpuTile l = best(g, &large), s = best(g, &small), f = best(g, &few);
     assert_true(l.rows * l.columns >= 128 * 64 && l.splits == 1);
     assert_true(s.rows * s.columns <= 64 * 64);
