@@ -54,7 +54,7 @@ static int loads_step(Session *s, void *user) {
 bool pruner_check_recovery(Pruner *z) {
   if (z->epochs == 0) return true;
   Options own = options_of(z, 1, 0.001);
-  own.optimizer = optimizer_ending(z->s->arena, own.optimizer, 1);
+  own.optimizer = optimizer_ending(z->s->arena, own.optimizer, INT32_MAX); /* behind warm-ups */
   z->status = session_run(&own, loads_step, z);
   return z->status == EXIT_OK;
 }

@@ -172,7 +172,7 @@ def check_defaults(folder, burin, module):
         assert told["epochs"] == 1 and told["repeat"] == -(-6400 // 108), told
         assert any(f"lr={rate}," in told["optimizer"] for rate in (0.001, 0.003, 0.01)), told["optimizer"]
         assert [layer["left"] for layer in report["layers"] if layer["channels"]] == [4], report["layers"]
-    optimizer = "sgd,lr=0.001"
+    optimizer = "sgd,lr=0.001,warmup=3,schedule=cosine"
     _, report = prune(burin, source, f"--data={data}", "--labels=y", "--rounds=1", "--epochs=2", "--repeat=3", "--augment=none", f"--optimizer={optimizer}")
     told = report["recovery"]
     assert (told["repeat"], told["augment"], told["optimizer"]) == (3, "none", optimizer), told
