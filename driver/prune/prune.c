@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include "driver/prune/pruner.h"
 #include "driver/session/work.h"
+#include "frontend/export/export.h"
 #include "ir/base/words.h"
 
 /* ---- options ---- */
@@ -74,6 +75,7 @@ PruneRelation *pruner_relate(Session *s) {
   const bool ok = session_passes(s, 0);
   s->passes = NULL;
   if (!ok) return NULL;
+  export_name_nodes(s->model); /* by names the next round finds layers again */
   PruneRelation *r = prune_relate(s->model, s->arena);
   prune_find_groups(r);
   if (s->o->only) prune_only(r, s->o->only);
@@ -127,6 +129,15 @@ static void update_layers(Pruner *z, const Round *round) {
   }
 }
 
+/* Layers that begin with another node than in the original keep what they have. */
+static void warn_of_strangers(const Pruner *z, const PruneRelation *r) {
+  const Loc loc = {.file = z->original, .node = -1};
+  for (int k = 0; k < r->groups.n; k++)
+    if (!layer_of(z, r, k))
+      diag_warning(r->m->diag, &loc, "the channels of %s are no layer of the original, and stay",
+                   r->groups.data[k].name);
+}
+
 /* Blocks of as many channels as a vector has, of fewer where that would be too coarse. */
 static int64_t grain_of(const Pruner *z, const PruneGroup *g, int64_t all) {
   enum { FEWEST_BLOCKS = 4 };
@@ -140,7 +151,7 @@ static PruneLimit limit_of(const Pruner *z, const PruneRelation *r, int group, d
   static const double floor_part = 0.6;
   const PruneGroup *g = &r->groups.data[group];
   const LayerCut *l = layer_of(z, r, group);
-  if (!l) return (PruneLimit){.least = g->units.n, .grain = 1}; /* it could not be cut before */
+  if (!l) return (PruneLimit){.least = g->units.n, .grain = 1};
   PruneLimit limit = {.grain = grain_of(z, g, l->before)};
   const double all = (double)l->before;
   limit.least = z->by_layer ? llround(share * all / (double)limit.grain) * limit.grain
@@ -155,6 +166,7 @@ static bool choose(Pruner *z, PruneRelation *r, Cutting *p) {
   PruneLimit *limits = ARENA_ARRAY(r->a, PruneLimit, r->groups.n + 1);
   const int64_t stay = z->by_layer ? 0 : llround(p->share * (double)z->before.channels),
                 wanted = z->channels - stay;
+  warn_of_strangers(z, r);
   for (int k = 0; k < r->groups.n; k++) limits[k] = limit_of(z, r, k, p->share);
   if (!prune_any_goes(r, limits, wanted)) return true;
   if (!pruner_score(z, r)) return false;

@@ -16,6 +16,17 @@ static char *fresh_name(Export *x, StrMap *taken, const char *wanted) {
   return mine;
 }
 
+void export_name_nodes(Model *m) {
+  Export x = {.m = m, .arena = m->arena};
+  for (int i = 0; i < m->main->nodes.n; i++) {
+    Node *n = m->main->nodes.data[i];
+    Loc *loc = arena_dup(m->arena, n->loc ? n->loc : &(Loc){.node = -1}, sizeof *loc);
+    loc->node_name = fresh_name(&x, &x.node_names, node_title(m->arena, n));
+    if (!loc->op) loc->op = n->op->name;
+    n->loc = loc;
+  }
+}
+
 static char *value_name(Export *x, const Value *v) {
   if (!v) return (char *)(uintptr_t)"";
   if (!x->names[v->id]) {

@@ -18,6 +18,8 @@ typedef struct ExportOptions {
   const char *location;
 } ExportOptions;
 
+/* Gives each node of the main graph a name of its own that it has in the file, too: node_title's. */
+void export_name_nodes(Model *m);
 /* Writes the main graph with its regions and constants, by the oldest opset that has all of its
  * operators in the form they have here, from 21 on. Operators of burin's own (domain `burin`) have
  * no place in such a file. False: reported. */

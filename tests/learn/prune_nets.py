@@ -1,5 +1,6 @@
 """Small networks with random weights and sizes, each with another way for channels to be tied to each other."""
 import numpy as np
+from onnx import TensorProto, helper, numpy_helper
 
 from net_maker import Net, pick
 
@@ -524,6 +525,42 @@ def two_outputs(t, rng):
     x = t.block(t.input(1, 3, 6, 6), 8)
     y = t.block(x, 12)
     return t.conv(y, 3), t.classify(t.block(y, 10))
+
+
+# ---- models with something to show ----
+def halves(axis):
+    """Images of which one half is brighter, 0 the upper or left one, and a network that tells which."""
+    rng = np.random.default_rng(axis)
+    y = rng.integers(0, 2, 120)
+    x = rng.random((120, 1, 16, 16)).astype(np.float32)
+    for k in range(len(y)):
+        half = slice(8 * y[k], 8 * y[k] + 8)
+        x[(k, 0, half) if axis == 0 else (k, 0, slice(None), half)] += 1
+    tells = np.ones((2, 8, 16, 16), np.float32) / 64
+    tells[0, :, 8:] = tells[1, :, :8] = -1 / 64
+    tells = tells if axis == 0 else tells.transpose(0, 1, 3, 2)
+    constants = {"w": rng.random((8, 1, 3, 3)).astype(np.float32) / 9, "v": np.ascontiguousarray(tells).reshape(2, -1)}
+    nodes = [helper.make_node("Conv", ["x0", "w"], ["c"], "first", pads=[1] * 4), helper.make_node("Relu", ["c"], ["r"], "relu"),
+             helper.make_node("Flatten", ["r"], ["f"], "flat"), helper.make_node("Gemm", ["f", "v"], ["y"], "head", transB=1)]
+    value = lambda name, *dims: helper.make_tensor_value_info(name, TensorProto.FLOAT, dims)
+    graph = helper.make_graph(nodes, "halves", [value("x0", "N", 1, 16, 16)], [value("y", "N", 2)],
+                                   [numpy_helper.from_array(v, k) for k, v in constants.items()])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), x, y
+
+
+def doubled():
+    """Half of the channels are small multiples of the others, over which a product adds up: it needs no more than these."""
+    rng = np.random.default_rng(3)
+    w = rng.standard_normal((16, 3, 3, 3)).astype(np.float32)
+    w /= np.sqrt((w**2).sum((1, 2, 3), keepdims=True))
+    w[1::2] = w[::2] * rng.uniform(0.3, 0.5, (8, 1, 1, 1)).astype(np.float32)
+    constants = {"w": w, "v": rng.standard_normal((8, 16, 3, 3)).astype(np.float32)}
+    nodes = [helper.make_node("Conv", ["x0", "w"], ["c"], "first", pads=[1] * 4), helper.make_node("Relu", ["c"], ["r"], "relu"),
+             helper.make_node("Conv", ["r", "v"], ["y"], "second", pads=[1] * 4)]
+    value = lambda name, *dims: helper.make_tensor_value_info(name, TensorProto.FLOAT, dims)
+    graph = helper.make_graph(nodes, "doubled", [value("x0", "N", 3, 8, 8)], [value("y", "N", 8, 8, 8)],
+                                   [numpy_helper.from_array(v, k) for k, v in constants.items()])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 NETS = [chain, residual, downsample, concat, depthwise, multiplier, grouped, squeeze, flatten, channels_last, attention,

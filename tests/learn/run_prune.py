@@ -138,31 +138,11 @@ def check_recovery(folder, burin, module):
     assert worst <= NEAR, f"relative difference {worst:.3g}"
 
 
-def halves(axis):
-    """Images of which one half is brighter, 0 the upper or left one, and a network that tells which."""
-    rng = np.random.default_rng(axis)
-    y = rng.integers(0, 2, 120)
-    x = rng.random((120, 1, 16, 16)).astype(np.float32)
-    for k in range(len(y)):
-        half = slice(8 * y[k], 8 * y[k] + 8)
-        x[(k, 0, half) if axis == 0 else (k, 0, slice(None), half)] += 1
-    tells = np.ones((2, 8, 16, 16), np.float32) / 64
-    tells[0, :, 8:] = tells[1, :, :8] = -1 / 64
-    tells = tells if axis == 0 else tells.transpose(0, 1, 3, 2)
-    constants = {"w": rng.random((8, 1, 3, 3)).astype(np.float32) / 9, "v": np.ascontiguousarray(tells).reshape(2, -1)}
-    nodes = [onnx.helper.make_node("Conv", ["x0", "w"], ["c"], "first", pads=[1] * 4), onnx.helper.make_node("Relu", ["c"], ["r"], "relu"),
-             onnx.helper.make_node("Flatten", ["r"], ["f"], "flat"), onnx.helper.make_node("Gemm", ["f", "v"], ["y"], "head", transB=1)]
-    value = lambda name, *dims: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims)
-    graph = onnx.helper.make_graph(nodes, "halves", [value("x0", "N", 1, 16, 16)], [value("y", "N", 2)],
-                                   [numpy_helper.from_array(v, k) for k, v in constants.items()])
-    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), x, y
-
-
 def check_defaults(folder, burin, module):
     """What recovery does where nothing is said: images are mirrored only where the original is right about that, too."""
     source, data = (os.path.join(folder, f) for f in ("model.onnx", "data.npz"))
     for axis, mirrored in ((0, True), (1, False)):
-        model, x, y = halves(axis)
+        model, x, y = prune_nets.halves(axis)
         onnx.save(model, source)
         np.savez(data, x0=x, y=y)
         assert accuracy(source, x, y) == 1
@@ -179,25 +159,10 @@ def check_defaults(folder, burin, module):
     assert report["rounds"][0]["steps"] == 2 * 3 * -(-98 // 32), report["rounds"][0]["steps"]
 
 
-def doubled():
-    """Half of the channels are small multiples of the others, over which a product adds up: it needs no more than these."""
-    rng = np.random.default_rng(3)
-    w = rng.standard_normal((16, 3, 3, 3)).astype(np.float32)
-    w /= np.sqrt((w**2).sum((1, 2, 3), keepdims=True))
-    w[1::2] = w[::2] * rng.uniform(0.3, 0.5, (8, 1, 1, 1)).astype(np.float32)
-    constants = {"w": w, "v": rng.standard_normal((8, 16, 3, 3)).astype(np.float32)}
-    nodes = [onnx.helper.make_node("Conv", ["x0", "w"], ["c"], "first", pads=[1] * 4), onnx.helper.make_node("Relu", ["c"], ["r"], "relu"),
-             onnx.helper.make_node("Conv", ["r", "v"], ["y"], "second", pads=[1] * 4)]
-    value = lambda name, *dims: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims)
-    graph = onnx.helper.make_graph(nodes, "doubled", [value("x0", "N", 3, 8, 8)], [value("y", "N", 8, 8, 8)],
-                                   [numpy_helper.from_array(v, k) for k, v in constants.items()])
-    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
-
-
 def check_rebuilding(folder, burin, module):
     """What goes and can be told from what stays is made up for, given samples; without them it is not."""
     source = os.path.join(folder, "model.onnx")
-    onnx.save(doubled(), source)
+    onnx.save(prune_nets.doubled(), source)
     x = np.random.default_rng(4).standard_normal((20, 3, 8, 8)).astype(np.float32)
     data = os.path.join(folder, "data.npz")
     np.savez(data, x0=x)
@@ -487,6 +452,21 @@ def check_layers(folder, burin, module):
     assert others == {name: 0.5 for name in parts if name != first}, others
 
 
+def check_names(folder, burin, module):
+    """Every round finds the layers again, whether nodes have names, all the same one, or none."""
+    source = os.path.join(folder, "model.onnx")
+    left = []
+    for name in (None, "", "same"):
+        model, _ = prune_nets.build(prune_nets.residual, 1)
+        for node in model.graph.node:
+            node.name = node.name if name is None else name
+        onnx.save(model, source)
+        _, report = prune(burin, source, "--channels=0.5", "--rounds=3")
+        left.append([layer["left"] for layer in report["layers"] if layer["channels"]])
+        assert len(report["rounds"]) == 3, f"{name}: {len(report['rounds'])} rounds"
+    assert left[0] == left[1] == left[2], left
+
+
 def check_unsteady(folder, burin, module):
     """A network whose results move far with the last bits of its sums: what their order changes is no fault of the cut."""
     t = prune_nets.Net(np.random.default_rng(5), "unsteady")
@@ -555,7 +535,7 @@ def check_refusals(folder, burin, module):
         assert not os.path.exists(out), f"{flags}: a file was written"
 
 
-CHECKS = [check_recovery, check_defaults, check_rebuilding, check_choices, check_budget, check_useless, check_losses, check_layers, check_unsteady, check_heap, check_refusals, check_statistics, check_sizes, check_masks, check_sparse_report, check_mask_recovery]
+CHECKS = [check_recovery, check_defaults, check_rebuilding, check_choices, check_budget, check_useless, check_losses, check_layers, check_names, check_unsteady, check_heap, check_refusals, check_statistics, check_sizes, check_masks, check_sparse_report, check_mask_recovery]
 MASKED = (prune_nets.chain, prune_nets.grouped, prune_nets.flatten, prune_nets.channels_last, prune_nets.attention,
           prune_nets.transposed, prune_nets.shared_weights, prune_nets.einsum)
 
