@@ -62,7 +62,7 @@ bool pruner_check_recovery(Pruner *z) {
 /* The rate that leaves the least loss after a part of the passes, with the whole schedule. */
 static bool choose_rate(Pruner *z, const TrainJob *job, int64_t passes) {
   enum { PART = 8 };
-  static const double rates[] = {0.001, 0.003, 0.01}, usual = 0.002;
+  static const double rates[] = {0.0003, 0.001, 0.003, 0.01}, usual = 0.002;
   const int64_t some = passes / PART > 0 ? passes / PART : 1;
   double least = INFINITY;
   if (z->asked->optimizer || z->rate > 0) return true;
