@@ -11,13 +11,6 @@ typedef struct Trial {
   Tensor *batch; /* room for one sample */
 } Trial;
 
-static int64_t largest(const Tensor *t) {
-  int64_t best = 0;
-  for (int64_t k = 1; k < t->count; k++)
-    if (tensor_element(t, k) > tensor_element(t, best)) best = k;
-  return best;
-}
-
 /* Of how many samples, moved as the text says, the original knows the class. False: reported. */
 static bool count_right(const Trial *t, const char *text, int *right) {
   Pruner *z = t->z;
@@ -28,7 +21,7 @@ static bool count_right(const Trial *t, const char *text, int *right) {
     data_batch(t->data, &t->rows[k], 1, t->batch);
     augment_batch(&g, t->data, t->batch, &t->rows[k], 0, 0);
     if (!runner_run(t->original, t->batch, z->n_inputs + 1, NULL, 0)) return false;
-    *right += largest(&t->original->outputs[z->loss_output]) ==
+    *right += metric_largest(&t->original->outputs[z->loss_output]) ==
               (int64_t)tensor_element(&t->batch[z->n_inputs], 0);
   }
   return true;

@@ -96,10 +96,7 @@ double *pruner_macs(const Pruner *z, const PruneRelation *r) {
   const Graph *g = r->m->main;
   double *work = ARENA_ARRAY(r->a, double, g->nodes.n + 1);
   EvalEnv env = {.sym = known_size, .user = sample_sizes(z, r->m)};
-  for (int i = 0; i < g->nodes.n; i++) {
-    const Expr *e = node_work(r->m, g->nodes.data[i]);
-    work[i] = e && !(e->flags & ~EXF_SYM) ? fmax((double)expr_eval(r->m->pool, e, &env).i, 0) : 0;
-  }
+  for (int i = 0; i < g->nodes.n; i++) work[i] = node_work_at(r->m, g->nodes.data[i], &env);
   return work;
 }
 

@@ -129,15 +129,6 @@ static void update_layers(Pruner *z, const Round *round) {
   }
 }
 
-/* Layers that begin with another node than in the original keep what they have. */
-static void warn_of_strangers(const Pruner *z, const PruneRelation *r) {
-  const Loc loc = {.file = z->original, .node = -1};
-  for (int k = 0; k < r->groups.n; k++)
-    if (!layer_of(z, r, k))
-      diag_warning(r->m->diag, &loc, "the channels of %s are no layer of the original, and stay",
-                   r->groups.data[k].name);
-}
-
 /* Blocks of as many channels as a vector has, of fewer where that would be too coarse. */
 static int64_t grain_of(const Pruner *z, const PruneGroup *g, int64_t all) {
   enum { FEWEST_BLOCKS = 4 };
@@ -146,12 +137,17 @@ static int64_t grain_of(const Pruner *z, const PruneGroup *g, int64_t all) {
   return grain;
 }
 
-/* In every group a part of what is wanted on the whole stays; or just what is wanted. */
+/* In every group a part of what is wanted on the whole stays; or just what is wanted. A layer that begins
+ * with another node than in the original keeps what it has. */
 static PruneLimit limit_of(const Pruner *z, const PruneRelation *r, int group, double share) {
   static const double floor_part = 0.6;
   const PruneGroup *g = &r->groups.data[group];
   const LayerCut *l = layer_of(z, r, group);
-  if (!l) return (PruneLimit){.least = g->units.n, .grain = 1};
+  if (!l) {
+    diag_warning(r->m->diag, &(Loc){.file = z->original, .node = -1},
+                 "the channels of %s are no layer of the original, and stay", g->name);
+    return (PruneLimit){.least = g->units.n, .grain = 1};
+  }
   PruneLimit limit = {.grain = grain_of(z, g, l->before)};
   const double all = (double)l->before;
   limit.least = z->by_layer ? llround(share * all / (double)limit.grain) * limit.grain
@@ -166,7 +162,6 @@ static bool choose(Pruner *z, PruneRelation *r, Cutting *p) {
   PruneLimit *limits = ARENA_ARRAY(r->a, PruneLimit, r->groups.n + 1);
   const int64_t stay = z->by_layer ? 0 : llround(p->share * (double)z->before.channels),
                 wanted = z->channels - stay;
-  warn_of_strangers(z, r);
   for (int k = 0; k < r->groups.n; k++) limits[k] = limit_of(z, r, k, p->share);
   if (!prune_any_goes(r, limits, wanted)) return true;
   if (!pruner_score(z, r)) return false;
@@ -264,18 +259,15 @@ static bool check_only(const Pruner *z, PruneRelation *r) {
   return !none;
 }
 
-/* Of FILE.npz,scale=…: the file. */
 static void protect(const Pruner *z, const char *text) {
-  const char *end = text ? strstr(text, ".npz,") : NULL;
-  outputs_protect(z->s->outputs,
-                  end ? arena_strndup(z->s->arena, text, (size_t)(end - text) + 4) : text);
+  outputs_protect(z->s->outputs, text ? data_path(z->s->arena, text) : NULL);
 }
 
 /* That nothing is in the way of what is written at the end is known before the first round. */
 static bool check_outputs(const Pruner *z) {
   const Options *o = z->s->o;
   const char *const paths[] = {o->output, o->report};
-  protect(z, z->original);
+  outputs_protect(z->s->outputs, z->original);
   protect(z, o->data);
   protect(z, o->validation);
   protect(z, o->unlabelled);

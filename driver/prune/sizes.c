@@ -1,5 +1,4 @@
 /* Sizes of random samples: such that what the model assumes of its sizes holds. */
-#include <math.h>
 #include "driver/prune/pruner.h"
 #include "driver/session/work.h"
 #include "ir/expr/expr_query.h"
@@ -127,10 +126,7 @@ static double work_of(const Sizes *s) {
   const Graph *g = s->m->main;
   EvalEnv env = {.sym = size_of, .user = (void *)(uintptr_t)s};
   double sum = 0;
-  for (int i = 0; i < g->nodes.n; i++) {
-    const Expr *e = node_work(s->m, g->nodes.data[i]);
-    if (e && !(e->flags & ~EXF_SYM)) sum += fmax((double)expr_eval(s->m->pool, e, &env).i, 0);
-  }
+  for (int i = 0; i < g->nodes.n; i++) sum += node_work_at(s->m, g->nodes.data[i], &env);
   return sum;
 }
 

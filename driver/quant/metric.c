@@ -34,7 +34,7 @@ static int64_t place_of(const Tensor *t, int64_t k) {
   return place;
 }
 
-static int64_t largest(const Tensor *t) {
+int64_t metric_largest(const Tensor *t) {
   int64_t best = 0;
   for (int64_t i = 1; i < t->count; i++)
     if (tensor_element(t, i) > tensor_element(t, best)) best = i;
@@ -43,7 +43,7 @@ static int64_t largest(const Tensor *t) {
 
 static void add_top(Score *s, const Tensor *out, const Tensor *reference, int64_t label) {
   if (!dtype_is_float(out->dtype) || out->count == 0) return;
-  const int64_t want = label >= 0 ? label : largest(reference);
+  const int64_t want = label >= 0 ? label : metric_largest(reference);
   if (want >= out->count) return;
   const int64_t place = place_of(out, want);
   s->right += place == 0;

@@ -20,6 +20,8 @@ typedef struct Score {            /* over samples */
   int64_t broken; /* samples with NaN or an infinity where the float model has none */
 } Score;
 
+/* The class that a tensor of scores says: the first of its largest elements. */
+int64_t metric_largest(const Tensor *t);
 /* Adds the n outputs of one sample; reference: the float model's. label < 0: none. */
 void score_add(Score *s, const Tensor *out, const Tensor *reference, int n, int64_t label);
 double score_sqnr(const Score *s); /* dB, at most 140 */

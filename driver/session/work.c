@@ -2,6 +2,7 @@
  * once for every combination of the variables that it depends on (a mean counts once per row, not
  * once per element). Composites count as what they are made of, loops once per iteration. */
 #include "driver/session/work.h"
+#include <math.h>
 #include "ir/op/ops.h"
 #include "ir/ops/control/control.h"
 #include "passes/build/kernel.h"
@@ -115,4 +116,9 @@ const Expr *node_work(Model *m, const Node *n) {
     case OB_REGION: return region_work(m, n);
     default: return ex_i64(m->pool, 0);
   }
+}
+
+double node_work_at(Model *m, const Node *n, EvalEnv *sizes) {
+  const Expr *e = node_work(m, n);
+  return e && !(e->flags & ~EXF_SYM) ? fmax((double)expr_eval(m->pool, e, sizes).i, 0) : 0;
 }

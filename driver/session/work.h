@@ -4,3 +4,5 @@
 
 /* Multiply-adds of n: the steps of its sums, over symbols. NULL: they depend on data. */
 const Expr *node_work(Model *m, const Node *n);
+/* For sizes of a run; 0 where they depend on data. */
+double node_work_at(Model *m, const Node *n, EvalEnv *sizes);

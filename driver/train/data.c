@@ -66,9 +66,20 @@ static bool parse_option(DataFile *r, const char **s) {
   return ok && (*v == 0 || *v == ',');
 }
 
+/* What stands behind FILE.npz, from its comma on; NULL: nothing. */
+static const char *options_behind(const char *text) {
+  const char *end = strstr(text, ".npz,");
+  return end ? end + 4 : NULL;
+}
+
+const char *data_path(Arena *a, const char *text) {
+  const char *end = options_behind(text);
+  return end ? arena_strndup(a, text, (size_t)(end - text)) : text;
+}
+
 static bool parse_text(DataFile *r, const char *text) {
-  const char *end = strstr(text, ".npz,"), *s = end ? end + 5 : "";
-  r->path = end ? arena_strndup(r->s->arena, text, (size_t)(end - text) + 4) : text;
+  const char *end = options_behind(text), *s = end ? end + 1 : "";
+  r->path = data_path(r->s->arena, text);
   r->scale = r->std[0] = 1;
   r->n_mean = r->n_std = 1;
   for (; *s; s += *s == ',')
@@ -83,8 +94,8 @@ static bool parse_text(DataFile *r, const char *text) {
 }
 
 const char *data_like(Arena *a, const char *file, const char *data) {
-  const char *options = strstr(data, ".npz,");
-  return options && !strstr(file, ".npz,") ? arena_printf(a, "%s%s", file, options + 4) : file;
+  const char *options = options_behind(data);
+  return options && !options_behind(file) ? arena_printf(a, "%s%s", file, options) : file;
 }
 
 /* ---- an array for an input ---- */

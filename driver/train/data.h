@@ -33,6 +33,8 @@ enum { MORE_INPUTS = 4 }; /* of a step: teacher, other labels, and two shares */
 /* Reads FILE.npz[,scale=…,mean=…,std=…,channels=last], in which there must be an array `labels` (NULL:
  * none is read). False: reported. */
 bool data_open(Session *s, const char *text, const char *labels, TrainData *out);
+/* The file of such a text. */
+const char *data_path(Arena *a, const char *text);
 /* FILE.npz with the options of `data`, where it has none of its own. */
 const char *data_like(Arena *a, const char *file, const char *data);
 /* Arrays for the first n_inputs inputs of the step and for the labels, the one behind them. An array

@@ -376,16 +376,21 @@ def linear(name, *shape):
     return save(name, nodes, [("x", F, ["N", *shape])], [("y", F, ["N", 3])], [weights("w", 3, n), weights("b", 3)])
 
 
+def one_step(name, *shape):
+    """A linear model, twelve images of this shape, and how to make one step of plain SGD on all of them: first weights, and their order."""
+    n, seed, x = 12, 5, RNG.standard_normal((12, *shape)).astype(np.float32)
+    y = RNG.integers(0, 3, n)
+    np.savez(WORK / f"{name}.npz", x=x, y=y)
+    model = linear(name, *shape)
+    order = shuffled(seed, 1, shuffled(seed, 0, range(n)))
+    args = [model, f"--data={WORK / f'{name}.npz'}", "--validation=0", f"--batch={n}", f"--seed={seed}", "--epochs=1", "--optimizer=sgd,lr=1"]
+    return n, seed, x, y, parameters(model), order, args
+
+
 def mixes():
     """One step on mixed samples is what the formula says; then that mixing goes on where it stopped."""
-    n, seed, x = 12, 5, RNG.standard_normal((12, 2, 6, 5)).astype(np.float32)
-    y = RNG.integers(0, 3, n)
-    np.savez(WORK / "mix.npz", x=x, y=y)
-    model = linear("mix", 2, 6, 5)
-    first = parameters(model)
-    order = shuffled(seed, 1, shuffled(seed, 0, range(n)))
+    n, seed, x, y, first, order, args = one_step("mix", 2, 6, 5)
     other = partners(seed, n, order)
-    args = [model, f"--data={WORK / 'mix.npz'}", "--validation=0", f"--batch={n}", f"--seed={seed}", "--epochs=1", "--optimizer=sgd,lr=1"]
     share = next(draw(seed, 0))
     want = sgd_step(share * x[order] + (1 - share) * x[other], first["w"], first["b"], y[order], y[other], share)
     r = train(*args, "--augment=mixup")
@@ -412,13 +417,7 @@ def mixes():
 
 def warps():
     """One step on images that are cut out and coloured is what the formulas say; what is measured is not moved."""
-    n, seed, x = 12, 5, RNG.standard_normal((12, 2, 9, 7)).astype(np.float32)
-    y = RNG.integers(0, 3, n)
-    np.savez(WORK / "warp.npz", x=x, y=y)
-    model = linear("warp", 2, 9, 7)
-    first = parameters(model)
-    order = shuffled(seed, 1, shuffled(seed, 0, range(n)))
-    args = [model, f"--data={WORK / 'warp.npz'}", "--validation=0", f"--batch={n}", f"--seed={seed}", "--epochs=1", "--optimizer=sgd,lr=1"]
+    _, seed, x, y, first, order, args = one_step("warp", 2, 9, 7)
     for crop, color in ((0.3, 0), (0, 0.5), (0.6, 0.2), (1, 0), (0, 0)):
         text = ",".join([f"crop:{crop}"] * bool(crop) + [f"color:{color}"] * bool(color)) or "none"
         moved = np.stack([warped(x[k].astype(np.float64), random_at(seed, 0xA5, k), crop, color) for k in order])
