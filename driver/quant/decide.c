@@ -186,19 +186,27 @@ static void keep_products(Quantizer *z) {
   }
 }
 
-/* A layer that is clearly slower in few bits, and long enough to tell, stays float. Not where weights are
- * made small for memory's sake. */
-static void keep_slower(Quantizer *z) {
+/* A layer that is clearly slower in few bits, and long enough to tell. Not where weights are made small
+ * for memory's sake. */
+static bool slower(const Quantizer *z, int layer) {
   static const double clear = 1.2, shortest = 20; /* us */
-  if (!z->real.layers || !z->eight.layers) return;
+  if (!z->real.layers || !z->eight.layers) return false;
   const bool for_speed = z->plan->form == QUANT_INT8 || z->plan->form == QUANT_DYNAMIC ||
                          (z->mixed && !z->plan->weights_only);
-  if (!for_speed) return;
+  const double real = z->real.layers[layer], eight = z->eight.layers[layer];
+  return for_speed && z->plan->layers.data[layer].other < 0 && !z->layers[layer].kept &&
+         real >= shortest && eight >= clear * real;
+}
+
+bool quantizer_any_slower(const Quantizer *z) {
+  for (int k = 0; k < z->plan->layers.n; k++)
+    if (slower(z, k)) return true;
+  return false;
+}
+
+static void keep_slower(Quantizer *z) {
   for (int k = 0; k < z->plan->layers.n; k++) {
-    const double real = z->real.layers[k], eight = z->eight.layers[k];
-    if (z->plan->layers.data[k].other >= 0 || z->layers[k].kept || real < shortest ||
-        eight < clear * real)
-      continue;
+    if (!slower(z, k)) continue;
     z->layers[k].kept = true;
     z->layers[k].reason = z->mixed ? "it is slower in 16 bits" : "it is slower in 8 bits";
   }

@@ -70,6 +70,8 @@ void quantizer_tell_overflow(Quantizer *z); /* warnings, from ranges that were o
 /* ---- decide.c ---- */
 /* Ranges and biases; what each layer costs alone. All layers are on. False: reported. */
 bool quantizer_choose(Quantizer *z);
+bool quantizer_any_slower(
+    const Quantizer *z); /* by the times that are known, and so to stay float */
 /* With the times that are known: which layers stay on. False: reported. */
 bool quantizer_decide(Quantizer *z);
 
