@@ -235,6 +235,7 @@ static double **observed(Pruner *z, const PruneRelation *r, bool elements) {
 
 bool pruner_score(Pruner *z, PruneRelation *r) {
   if (z->importance == IMPORTANCE_MAGNITUDE) return prune_score_magnitude(r, PRUNE_L2), true;
+  if (z->importance == IMPORTANCE_RECONSTRUCTION) return pruner_score_reconstruction(z, r);
   double **sums = observed(z, r, false);
   if (sums) prune_score_observed(r, (const double *const *)sums);
   return sums != NULL;
@@ -249,6 +250,20 @@ bool pruner_score_weights(Pruner *z, PruneRelation *r, PruneWeights *l) {
 }
 
 /* ---- checking a cut ---- */
+PruneRelation *pruner_silenced(Session *s, const PruneRelation *done, const PruneFits *fits) {
+  PruneRelation *r = pruner_relate(s);
+  const Loc loc = {.file = s->file, .node = -1};
+  if (!r) return NULL;
+  if (r->units.n != done->units.n || r->n_atoms != done->n_atoms) {
+    diag_internal(s->diag, &loc, "the model was read differently the second time");
+    return NULL;
+  }
+  for (int k = 0; k < r->units.n; k++) r->units.data[k].gone = done->units.data[k].gone;
+  prune_rebuild(r, fits);
+  prune_silence(r);
+  return r;
+}
+
 typedef struct Silence {
   const PruneRelation *done;
   const PruneFits *fits;
@@ -256,16 +271,7 @@ typedef struct Silence {
 
 static bool silence(Session *s, void *user) {
   const Silence *p = user;
-  const PruneRelation *done = p->done;
-  PruneRelation *r = pruner_relate(s);
-  const Loc loc = {.file = s->file, .node = -1};
-  if (!r) return false;
-  if (r->units.n != done->units.n || r->n_atoms != done->n_atoms)
-    return diag_internal(s->diag, &loc, "the model was read differently the second time");
-  for (int k = 0; k < r->units.n; k++) r->units.data[k].gone = done->units.data[k].gone;
-  prune_rebuild(r, p->fits);
-  prune_silence(r);
-  return true;
+  return pruner_silenced(s, p->done, p->fits) != NULL;
 }
 
 static void compare(const Tensor *got, const Tensor *want, double *worst) {

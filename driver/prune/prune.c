@@ -34,17 +34,20 @@ static bool trains_nothing(const Options *o) {
 }
 
 static bool read_options(Pruner *z) {
-  static const char *const importances[] = {"gradient", "magnitude", "fisher"},
+  static const char *const importances[] = {"gradient", "magnitude", "fisher", "reconstruction"},
                            *const objectives[] = {"latency", "macs", "params"},
                            *const scopes[] = {"model", "layer"};
   const Options *o = z->s->o;
-  int importance = o->labels ? IMPORTANCE_GRADIENT : IMPORTANCE_MAGNITUDE,
+  const bool channels = !o->sparsity && !o->nm;
+  int importance = o->data && channels ? IMPORTANCE_RECONSTRUCTION
+                   : o->labels         ? IMPORTANCE_GRADIENT
+                                       : IMPORTANCE_MAGNITUDE,
       objective = o->sparsity ? OBJECTIVE_PARAMS : OBJECTIVE_MACS;
-  int scope = 1;
+  int scope = -1;
   z->share = 0.5;
   z->max_drop = INFINITY;
   z->rounds = 5;
-  if (!args_choice("--importance", o->importance, importances, 3, &importance) ||
+  if (!args_choice("--importance", o->importance, importances, 4, &importance) ||
       !args_choice("--objective", o->objective, objectives, 3, &objective) ||
       !args_choice("--scope", o->scope, scopes, 2, &scope) ||
       !read_real("--channels", o->channels, 0.01, 1, &z->share) ||
@@ -56,9 +59,15 @@ static bool read_options(Pruner *z) {
     return false;
   z->importance = (Importance)importance;
   z->objective = (Objective)objective;
+  if (scope < 0) scope = z->importance != IMPORTANCE_RECONSTRUCTION; /* it compares layers well */
   z->by_layer = scope == 1;
   if (o->labels && !o->data) return usage_error("--labels is an array of --data=DATA"), false;
-  if (z->importance != IMPORTANCE_MAGNITUDE && !o->labels)
+  if (z->importance == IMPORTANCE_RECONSTRUCTION && (!o->data || !channels))
+    return usage_error(
+               "--importance=reconstruction is of channels, by samples: it needs "
+               "--data=DATA.npz, and not --sparsity or --nm"),
+           false;
+  if ((z->importance == IMPORTANCE_GRADIENT || z->importance == IMPORTANCE_FISHER) && !o->labels)
     return usage_error("--importance=%s follows a loss: it needs --data=DATA.npz --labels=NAME",
                        importances[importance]),
            false;

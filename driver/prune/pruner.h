@@ -7,7 +7,12 @@
 #include "driver/train/train.h"
 #include "passes/prune/prune.h"
 
-typedef enum Importance { IMPORTANCE_GRADIENT, IMPORTANCE_MAGNITUDE, IMPORTANCE_FISHER } Importance;
+typedef enum Importance {
+  IMPORTANCE_GRADIENT,
+  IMPORTANCE_MAGNITUDE,
+  IMPORTANCE_FISHER,
+  IMPORTANCE_RECONSTRUCTION
+} Importance;
 typedef enum Objective { OBJECTIVE_LATENCY, OBJECTIVE_MACS, OBJECTIVE_PARAMS } Objective;
 
 /* The passes behind which channels are looked for: batch norms keep their statistics. */
@@ -160,10 +165,15 @@ bool pruner_score_weights(Pruner *z, PruneRelation *r, PruneWeights *l);
 bool pruner_check(Pruner *z, const PruneRelation *r, const PruneFits *fits, const char *file,
                   double *difference);
 
+/* Of s, z->file read again: done's units are silent, behind what fits say. NULL: reported. */
+PruneRelation *pruner_silenced(Session *s, const PruneRelation *done, const PruneFits *fits);
+
 /* ---- rebuild.c ---- */
 /* Weights that stay make up for the units of r that are gone, as the samples say; fits: what was done.
  * Nothing where there are no samples. False: reported, or z->status says. */
 bool pruner_rebuild(Pruner *z, PruneRelation *r, PruneFits *fits);
+/* Importance by what others cannot make up for. False: as above. */
+bool pruner_score_reconstruction(Pruner *z, PruneRelation *r);
 
 /* ---- mask.c: weights that become 0. False: reported, or z->status says ---- */
 bool pruner_masks(const Pruner *z);                               /* they are what is asked for */

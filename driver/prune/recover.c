@@ -12,12 +12,18 @@ static int64_t repeats(const Pruner *z) {
   return times > 1 ? (int64_t)ceil(times) : 1;
 }
 
-/* The rate rises for a tenth of the steps, then falls to nothing. */
-static const char *optimizer_of(const Pruner *z, int64_t passes, double rate) {
-  enum { BATCH = 32, WARM_UP = 10 };
+/* Of samples with labels. */
+static int64_t steps_of_pass(const Pruner *z) {
+  enum { BATCH = 32 };
   int64_t batch = BATCH;
   if (z->asked->batch) args_number("--batch", z->asked->batch, 1, INT32_MAX, &batch);
-  const int64_t steps = passes * ((z->tune.n + batch - 1) / batch);
+  return (z->tune.n + batch - 1) / batch;
+}
+
+/* The rate rises for a tenth of the steps, then falls to nothing. */
+static const char *optimizer_of(const Pruner *z, int64_t passes, double rate) {
+  enum { WARM_UP = 10 };
+  const int64_t steps = passes * steps_of_pass(z);
   return arena_printf(z->s->arena, "adamw,lr=%g,weight_decay=0.0001,warmup=%lld,schedule=cosine",
                       rate, (long long)(steps / WARM_UP));
 }
@@ -59,11 +65,18 @@ bool pruner_check_recovery(Pruner *z) {
   return z->status == EXIT_OK;
 }
 
+/* A part of the passes that tells rates apart: weights that were fitted stay ahead of all rates for a while. */
+static int64_t trial_passes(const Pruner *z, int64_t passes) {
+  enum { PART = 8, LEAST_STEPS = 100 };
+  const int64_t enough = LEAST_STEPS / steps_of_pass(z) + 1, half = (passes + 1) / 2,
+                part = passes / PART > enough ? passes / PART : enough;
+  return part < half ? part : half;
+}
+
 /* The rate that leaves the least loss after a part of the passes, with the whole schedule. */
 static bool choose_rate(Pruner *z, const TrainJob *job, int64_t passes) {
-  enum { PART = 8 };
   static const double rates[] = {0.0003, 0.001, 0.003, 0.01}, usual = 0.002;
-  const int64_t some = passes / PART > 0 ? passes / PART : 1;
+  const int64_t some = trial_passes(z, passes);
   double least = INFINITY;
   if (z->asked->optimizer || z->rate > 0) return true;
   z->rate = usual;

@@ -64,7 +64,7 @@ typedef struct Ranked {
 typedef struct Queue { /* units of a group, the least first */
   Ranked *list;
   int64_t n, next;
-  double mean; /* of the finite scores */
+  double mean; /* of the finite scores; where they are comparable, of all that are */
 } Queue;
 
 static int compare_ranked(const void *a, const void *b) {
@@ -86,6 +86,15 @@ static Queue queue_of(const PruneRelation *r, const PruneGroup *g) {
   return q;
 }
 
+static void share_means(const PruneRelation *r, Queue *queues) {
+  double sum = 0, n = 0;
+  for (int k = 0; k < r->groups.n; k++)
+    if (r->groups.data[k].comparable)
+      sum += queues[k].mean * (double)queues[k].n, n += (double)queues[k].n;
+  for (int k = 0; k < r->groups.n; k++)
+    if (r->groups.data[k].comparable) queues[k].mean = sum / n;
+}
+
 /* How many go next, so that what stays is a multiple of `grain`; 0: none can. */
 static int64_t next_block(const Queue *q, const PruneLimit *l) {
   const int64_t left = q->n - q->next, odd = left % l->grain, n = odd ? odd : l->grain;
@@ -101,7 +110,7 @@ bool prune_any_goes(const PruneRelation *r, const PruneLimit *limits, int64_t wa
   return false;
 }
 
-/* What the block loses for each part of the cost that it saves. */
+/* What the block loses, in parts of the mean, for the cost that it saves. */
 static double price(const Queue *q, int64_t n, double cost) {
   double sum = 0;
   for (int64_t k = 0; k < n; k++) sum += q->list[q->next + k].score;
@@ -113,6 +122,7 @@ int64_t prune_choose(PruneRelation *r, const double *cost, const PruneLimit *lim
   Queue *queues = ARENA_ARRAY(r->a, Queue, r->groups.n + 1);
   int64_t gone = 0;
   for (int k = 0; k < r->groups.n; k++) queues[k] = queue_of(r, &r->groups.data[k]);
+  share_means(r, queues);
   for (;;) {
     int best = -1;
     double least = INFINITY;

@@ -28,7 +28,7 @@ typedef struct PruneTouch { /* what a unit has of one dimension */
 typedef struct PruneUnit {
   int32_t root; /* the atom that stands for it */
   int group;
-  double score; /* how much it matters; of groups side by side */
+  double score; /* how much it matters */
   bool gone;
   Vec(PruneTouch) touches; /* ascending */
 } PruneUnit;
@@ -36,7 +36,8 @@ typedef struct PruneUnit {
 typedef struct PruneGroup {
   const char *name; /* of the node whose results are its channels */
   Vec(int) units;
-  int64_t width; /* channels that a unit is of that node */
+  int64_t width;   /* channels that a unit is of that node */
+  bool comparable; /* scores are in the unit of other such groups' */
   int gone;
 } PruneGroup;
 
@@ -169,27 +170,80 @@ typedef struct PruneLimit {
 } PruneLimit;
 /* Is there a block that would go if about `wanted` units are to, whatever the scores? */
 bool prune_any_goes(const PruneRelation *r, const PruneLimit *limits, int64_t wanted);
-/* Marks about `wanted` units as gone, the least score (of its group's mean) for its cost first; how
- * many. */
+/* Marks about `wanted` units as gone, the least score (of its group's mean, where groups are not comparable)
+ * for its cost first; how many. */
 int64_t prune_choose(PruneRelation *r, const double *cost, const PruneLimit *limits,
                      int64_t wanted);
 
-/* ---- rebuild.c: before units that are `gone` are cut, weights that stay make up for them ---- */
-typedef struct PruneFit { /* of a product that adds up over some of them */
+/* ---- fit.c: least squares over what products read of samples ---- */
+typedef struct PruneWindow { /* which elements of what it reads a result is a sum of */
+  int spatial, taps;         /* of a product of matrices 0 and 1 */
+  int64_t kernel[MAX_RANK], stride[MAX_RANK], dilation[MAX_RANK], pad[MAX_RANK];
+} PruneWindow;
+
+/* Of a product that adds up over channels that go. Features, in the rows below, are what it reads of those
+ * that stay, each by tap, and 1 for a bias; targets the results that stay (`whole`), of as few places the
+ * channels themselves. */
+typedef struct PruneFit {
   int product;
   int slot, dim;                /* what it reads, and the dimension that is added up */
   int n_stay, n_gone;           /* channels of it, in this order below */
   int64_t each;                 /* indices of a channel */
   int64_t *data_at, *weight_at; /* [channel][each] */
-  double *gram, *row; /* [n_stay][channels]; from prune_fit_solve on factors behind n_stay */
+  int *units;                   /* of prune_find_readings, by channel; -1: it is none */
+  bool can_be_whole;            /* then: */
+  PruneWindow window;
+  int result, result_dim; /* slot and channels of the node's result */
+  int n_results, bias;    /* that stay; the input that is added to them, -1: none */
+  int64_t *result_at;     /* their indices */
+  bool whole;             /* decided by the first sample, as what follows */
+  int n_features, n_targets;
+  int64_t per_sample;     /* places */
+  int64_t sampled, added; /* places of all samples so far */
+  double *sums;           /* [n_features][n_features + n_targets]: the upper half of the products */
+  double *solution;       /* [n_features][n_targets] */
 } PruneFit;
 typedef Vec(PruneFit) PruneFits;
-void prune_find_fits(PruneRelation *r, PruneFits *out);
-/* What the product read of a sample: of at most about `most` places. */
-void prune_fit_add(PruneFit *f, const ConstData *t, int64_t most);
-bool prune_fit_solve(PruneFit *f); /* false: there is nothing to go by */
+
+typedef struct PruneSampled { /* targets of a sample */
+  int rank;
+  int64_t *dims; /* of the tensor they are of */
+  int64_t first; /* number of its first place, of all samples */
+  int64_t n;
+  float *targets; /* [n][n_targets] */
+} PruneSampled;
+
+/* What the uncut model has there: one of `samples` samples like this. results NULL: the node has none that
+ * are fitted. */
+void prune_fit_begin(PruneFit *f, const ConstData *read, const ConstData *results, int64_t samples);
+void prune_fit_sample(PruneFit *f, Arena *a, const ConstData *read, const ConstData *results,
+                      PruneSampled *out);
+void prune_fit_open(PruneFit *f, Arena *a); /* sums */
+/* What the product reads in the cut model, of the same sample; nothing of other sizes. */
+void prune_fit_add(PruneFit *f, Arena *scratch, const ConstData *read, const PruneSampled *s);
+/* Towards what r's weights and bias are; sums are of no use behind it. False: there is nothing to go by. */
+bool prune_fit_solve(const PruneRelation *r, PruneFit *f);
+/* Of a symmetric positive matrix, n rows whose upper half is given, and right sides behind it, which become
+ * the solution: Cholesky, by rows. False: no number. */
+bool prune_solve(double *rows, int64_t n, int64_t stride);
+
+/* ---- rebuild.c: before units that are `gone` are cut, weights that stay make up for them ---- */
+void prune_find_fits(PruneRelation *r, PruneFits *out); /* in the order of their nodes */
+/* What products read of all that could go, for prune_score_reconstruction. */
+void prune_find_readings(PruneRelation *r, PruneFits *out);
+/* Which of them can be done at once: reads[k] is whether what fit k reads comes of fit `from` or a later one. */
+void prune_fit_reaches(const PruneRelation *r, const PruneFits *fits, int from, bool *reads);
+/* Element of w, the weights, by which a feature is multiplied for the result at an index. */
+int64_t prune_fit_weight(const PruneFit *f, const ConstData *w, int dim, int64_t feature,
+                         int64_t result);
 /* Of r, or of the relation of the same model read again. */
 void prune_rebuild(PruneRelation *r, const PruneFits *fits);
+
+/* ---- eliminate.c ---- */
+/* By what products lose without them though the others make up for it, of the sums of prune_find_readings.
+ * Of one group after the other, all that a product reads together with the first of them. Units that none of
+ * the products reads keep the score that they have. */
+void prune_score_reconstruction(PruneRelation *r, const PruneFits *readings, int group);
 
 /* ---- cut.c ---- */
 struct PruneCut {
