@@ -75,7 +75,7 @@ static int64_t trial_passes(const Pruner *z, int64_t passes) {
 
 /* The rate that leaves the least loss after a part of the passes, with the whole schedule. */
 static bool choose_rate(Pruner *z, const TrainJob *job, int64_t passes) {
-  static const double rates[] = {0.0003, 0.001, 0.003, 0.01}, usual = 0.002;
+  static const double rates[] = {0.0001, 0.0003, 0.001, 0.003, 0.01}, usual = 0.002;
   const int64_t some = trial_passes(z, passes);
   double least = INFINITY;
   if (z->asked->optimizer || z->rate > 0) return true;

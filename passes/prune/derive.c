@@ -36,7 +36,7 @@ static const Expr *note_read(ElemCtx *c, const Value *v, const Expr *const *idx,
   while (k < d->n->n_in && d->n->in[k] != v) k++;
   const Read read = {.slot = prune_slot(d->r, d->node, k),
                      .value = v,
-                     .idx = arena_dup(d->r->a, idx, sizeof *idx * (size_t)(v->rank + 1))};
+                     .idx = arena_dup(d->r->a, idx, sizeof *idx * (size_t)v->rank)};
   vec_push(d->r->a, &d->reads, read);
   const Expr *at = index_flatten(c->pool, v->rank, (const Expr *const *)v->dims, idx);
   return ex_load(c->pool, v->dtype, d->reads.n - 1, at, guard);

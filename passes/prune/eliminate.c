@@ -28,30 +28,17 @@ static double weight_at(const PruneRelation *r, const PruneFit *f, int64_t featu
   return const_float(w, prune_fit_weight(f, w, p->dim, feature, f->result_at[result]));
 }
 
-/* All weights of a channel, where results are not sums of it alone. */
-static int64_t channel_weights(const PruneRelation *r, const PruneFit *f, int channel, float *out) {
-  const PruneProduct *p = &r->products.data[f->product];
-  const ConstData *w = r->slots.data[p->slot].value->cdata;
-  int64_t inner = 1, n = 0;
-  for (int d = p->dim + 1; d < w->rank; d++) inner *= w->dims[d];
-  const int64_t outer = w->count / inner / w->dims[p->dim];
-  for (int64_t o = 0; o < outer; o++)
-    for (int64_t e = 0; e < f->each; e++)
-      for (int64_t i = 0; i < inner; i++)
-        out[n++] = (float)const_float(
-            w, (o * w->dims[p->dim] + f->weight_at[channel * f->each + e]) * inner + i);
-  return n;
-}
-
+/* Of each feature; of a channel, where results are not sums of it alone, all of it. */
 static float *all_weights(const PruneRelation *r, const PruneFit *f, Arena *a, int64_t *each) {
   const PruneProduct *p = &r->products.data[f->product];
   const ConstData *w = r->slots.data[p->slot].value->cdata;
-  *each = f->whole ? f->n_results : w->count / w->dims[p->dim] * f->each;
+  *each = f->whole ? f->n_results : prune_fit_weights(f, w, p->dim);
   float *out = ARENA_ARRAY(a, float, f->n_features **each);
+  int64_t *at = ARENA_ARRAY(a, int64_t, *each);
   for (int64_t j = 0; j < f->n_features; j++) {
-    if (!f->whole) channel_weights(r, f, (int)j, out + j * *each);
-    for (int64_t t = 0; f->whole && t < *each; t++)
-      out[j * *each + t] = (float)weight_at(r, f, j, t);
+    if (!f->whole) prune_fit_channel(f, w, p->dim, (int)j, at);
+    for (int64_t t = 0; t < *each; t++)
+      out[j * *each + t] = (float)(f->whole ? weight_at(r, f, j, t) : const_float(w, at[t]));
   }
   return out;
 }

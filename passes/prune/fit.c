@@ -79,7 +79,7 @@ void prune_fit_sample(PruneFit *f, Arena *a, const ConstData *read, const ConstD
   const int64_t all = all_places(f, target);
   *out = (PruneSampled){.rank = target->rank, .first = f->sampled};
   out->n = all < f->per_sample ? all : f->per_sample;
-  out->dims = arena_dup(a, target->dims, sizeof *target->dims * (size_t)(target->rank + 1));
+  out->dims = arena_dup(a, target->dims, sizeof *target->dims * (size_t)target->rank);
   out->targets = ARENA_ARRAY(a, float, out->n * f->n_targets + 1);
   f->sampled += out->n;
   for (int64_t i = 0; i < out->n; i++) {
@@ -219,13 +219,55 @@ bool prune_solve(double *rows, int64_t n, int64_t stride) {
   return true;
 }
 
+/* Coefficients of a feature. */
+static const double *solution_of(const PruneFit *f, int64_t feature) {
+  return f->sums + feature * (f->n_features + f->n_targets) + f->n_features;
+}
+
+/* The fitted weights themselves; of results that go they stay what they were. */
+static void take_weights(const PruneFit *f, const ConstData *w, int dim, int64_t n, int64_t *at) {
+  const int64_t block = f->each * f->window.taps;
+  for (int c = 0; c < f->n_stay; c++) {
+    double *to = f->weights + c * n;
+    prune_fit_channel(f, w, dim, c, at);
+    for (int64_t i = 0; i < n; i++) to[i] = const_float(w, at[i]);
+    for (int64_t k = 0; k < block; k++)
+      for (int64_t t = 0; t < f->n_targets; t++) {
+        const int64_t results = n / block;
+        to[dim == 0 ? k * results + f->result_at[t] : f->result_at[t] * block + k] =
+            solution_of(f, c * block + k)[t];
+      }
+  }
+}
+
+/* Sums of all channels' weights, by the factors. */
+static void give_over(const PruneFit *f, const ConstData *w, int dim, int64_t n, int64_t *at,
+                      double *old) {
+  for (int k = 0; k < f->n_targets; k++) {
+    prune_fit_channel(f, w, dim, k, at);
+    for (int64_t i = 0; i < n; i++) old[i] = const_float(w, at[i]);
+    for (int c = 0; c < f->n_stay; c++) {
+      const double by = solution_of(f, c)[k];
+      for (int64_t i = 0; i < n && by != 0; i++) f->weights[c * n + i] += by * old[i];
+    }
+  }
+}
+
 bool prune_fit_solve(const PruneRelation *r, PruneFit *f) {
-  const int64_t stride = f->n_features + f->n_targets;
-  if (f->added == 0 || !add_ridge(r, f) || !prune_solve(f->sums, f->n_features, stride))
+  const PruneProduct *p = &r->products.data[f->product];
+  const ConstData *w = r->slots.data[p->slot].value->cdata;
+  if (f->added == 0 || !add_ridge(r, f) ||
+      !prune_solve(f->sums, f->n_features, f->n_features + f->n_targets))
     return false;
-  f->solution = ARENA_ARRAY(r->a, double, (int64_t)f->n_features * f->n_targets);
-  for (int64_t j = 0; j < f->n_features; j++)
-    memcpy(f->solution + j * f->n_targets, f->sums + j * stride + f->n_features,
-           sizeof *f->solution * (size_t)f->n_targets);
+  const int64_t n = prune_fit_weights(f, w, p->dim);
+  int64_t *at = ARENA_ARRAY(r->a, int64_t, n);
+  f->weights = ARENA_ARRAY(r->a, double, f->n_stay *n);
+  if (f->whole)
+    take_weights(f, w, p->dim, n, at);
+  else
+    give_over(f, w, p->dim, n, at, ARENA_ARRAY(r->a, double, n));
+  if (f->whole && f->bias >= 0)
+    f->biases = arena_dup(r->a, solution_of(f, f->n_features - 1),
+                          sizeof *f->biases * (size_t)f->n_targets);
   return true;
 }

@@ -201,7 +201,8 @@ typedef struct PruneFit {
   int64_t per_sample;     /* places */
   int64_t sampled, added; /* places of all samples so far */
   double *sums;           /* [n_features][n_features + n_targets]: the upper half of the products */
-  double *solution;       /* [n_features][n_targets] */
+  double *weights; /* [n_stay][prune_fit_weights]: what was fitted, as prune_fit_channel says */
+  double *biases;  /* [n_targets]; NULL: none */
 } PruneFit;
 typedef Vec(PruneFit) PruneFits;
 
@@ -236,6 +237,9 @@ void prune_fit_reaches(const PruneRelation *r, const PruneFits *fits, int from, 
 /* Element of w, the weights, by which a feature is multiplied for the result at an index. */
 int64_t prune_fit_weight(const PruneFit *f, const ConstData *w, int dim, int64_t feature,
                          int64_t result);
+int64_t prune_fit_weights(const PruneFit *f, const ConstData *w, int dim); /* of a channel */
+/* Where in w they are. */
+void prune_fit_channel(const PruneFit *f, const ConstData *w, int dim, int channel, int64_t *at);
 /* Of r, or of the relation of the same model read again. */
 void prune_rebuild(PruneRelation *r, const PruneFits *fits);
 

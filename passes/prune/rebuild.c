@@ -247,10 +247,6 @@ void prune_fit_reaches(const PruneRelation *r, const PruneFits *fits, int from, 
 }
 
 /* ---- weights ---- */
-static double solved(const PruneFit *f, int64_t feature, int64_t t) {
-  return f->solution[feature * f->n_targets + t];
-}
-
 typedef struct Sides { /* elements of weights around the dimension that is added up */
   int64_t outer, inner;
 } Sides;
@@ -261,25 +257,6 @@ static Sides sides_of(const ConstData *w, int dim) {
   return s;
 }
 
-static int64_t weight_index(const PruneFit *f, const ConstData *w, int dim, Sides s, int64_t o,
-                            int64_t channel, int64_t e, int64_t i) {
-  return (o * w->dims[dim] + f->weight_at[channel * f->each + e]) * s.inner + i;
-}
-
-static void give_over(const PruneFit *f, const ConstData *w, int dim, char *data) {
-  const int size = dtype_bytes(w->dtype);
-  const Sides s = sides_of(w, dim);
-  for (int64_t o = 0; o < s.outer; o++)
-    for (int j = 0; j < f->n_stay; j++)
-      for (int64_t e = 0; e < f->each; e++)
-        for (int64_t i = 0; i < s.inner; i++) {
-          double v = 0;
-          for (int64_t k = 0; k < f->n_targets; k++)
-            v += solved(f, j, k) * const_float(w, weight_index(f, w, dim, s, o, k, e, i));
-          dtype_store_f(w->dtype, data + weight_index(f, w, dim, s, o, j, e, i) * size, v);
-        }
-}
-
 int64_t prune_fit_weight(const PruneFit *f, const ConstData *w, int dim, int64_t feature,
                          int64_t result) {
   const Sides s = sides_of(w, dim);
@@ -288,18 +265,32 @@ int64_t prune_fit_weight(const PruneFit *f, const ConstData *w, int dim, int64_t
                   : (result * w->dims[dim] + f->weight_at[at]) * s.inner + tap;
 }
 
-static void set_weights(const PruneFit *f, const ConstData *w, int dim, char *data) {
-  const int size = dtype_bytes(w->dtype);
-  for (int64_t j = 0; j < (int64_t)f->n_stay * f->each * f->window.taps; j++)
-    for (int64_t t = 0; t < f->n_targets; t++)
-      dtype_store_f(w->dtype, data + prune_fit_weight(f, w, dim, j, f->result_at[t]) * size,
-                    solved(f, j, t));
+int64_t prune_fit_weights(const PruneFit *f, const ConstData *w, int dim) {
+  return w->count / w->dims[dim] * f->each;
+}
+
+void prune_fit_channel(const PruneFit *f, const ConstData *w, int dim, int channel, int64_t *at) {
+  const Sides s = sides_of(w, dim);
+  for (int64_t o = 0; o < s.outer; o++)
+    for (int64_t e = 0; e < f->each; e++)
+      for (int64_t i = 0; i < s.inner; i++)
+        *at++ = (o * w->dims[dim] + f->weight_at[channel * f->each + e]) * s.inner + i;
+}
+
+/* data, of w's type: the channels that stay get what was fitted. */
+static void set_weights(Arena *a, const PruneFit *f, const ConstData *w, int dim, char *data) {
+  const int64_t n = prune_fit_weights(f, w, dim);
+  int64_t *at = ARENA_ARRAY(a, int64_t, n);
+  for (int k = 0; k < f->n_stay; k++) {
+    prune_fit_channel(f, w, dim, k, at);
+    for (int64_t i = 0; i < n; i++)
+      dtype_store_f(w->dtype, data + at[i] * dtype_bytes(w->dtype), f->weights[k * n + i]);
+  }
 }
 
 static void set_bias(const PruneFit *f, const ConstData *w, char *data) {
   for (int64_t t = 0; t < f->n_targets; t++)
-    dtype_store_f(w->dtype, data + f->result_at[t] * dtype_bytes(w->dtype),
-                  solved(f, f->n_features - 1, t));
+    dtype_store_f(w->dtype, data + f->result_at[t] * dtype_bytes(w->dtype), f->biases[t]);
 }
 
 /* A copy of the constant that the node reads there, which takes its place. */
@@ -328,12 +319,8 @@ void prune_rebuild(PruneRelation *r, const PruneFits *fits) {
     const PruneProduct *p = &r->products.data[f->product];
     const ConstData *w = r->slots.data[p->slot].value->cdata;
     char *data = own_data(r, p->node, input_of(r, p));
-    if (!f->whole) {
-      give_over(f, w, p->dim, data);
-      continue;
-    }
-    set_weights(f, w, p->dim, data);
-    if (f->bias < 0) continue;
+    set_weights(r->a, f, w, p->dim, data);
+    if (!f->biases) continue;
     w = r->nodes[p->node]->in[f->bias]->cdata;
     set_bias(f, w, own_data(r, p->node, f->bias));
   }

@@ -128,7 +128,7 @@ def check_defaults(folder, burin, module):
         told = report["recovery"]
         assert "shift:1" in told["augment"] and ("flip" in told["augment"]) == mirrored, f"{axis}: {told['augment']}"
         assert told["epochs"] == 1 and told["repeat"] == -(-6400 // 108), told
-        assert any(f"lr={rate}," in told["optimizer"] for rate in (0.0003, 0.001, 0.003, 0.01)), told["optimizer"]
+        assert any(f"lr={rate}," in told["optimizer"] for rate in (0.0001, 0.0003, 0.001, 0.003, 0.01)), told["optimizer"]
         assert [layer["left"] for layer in report["layers"] if layer["channels"]] == [4], report["layers"]
     optimizer = "sgd,lr=0.001,warmup=3,schedule=cosine"
     _, report = prune(burin, source, f"--data={data}", "--labels=y", "--rounds=1", "--epochs=2", "--repeat=3", "--augment=none", f"--optimizer={optimizer}")
