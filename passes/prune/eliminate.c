@@ -13,21 +13,13 @@ typedef struct Reading { /* of a fit */
   int block;        /* features of a channel */
   double *inverse;  /* of H */
   double *products; /* of the weights of two features each, of all results */
-  double *by, *row; /* [n][block]; [n] */
+  double *by;       /* [n][block]: what goes from a channel's weights to the others' */
+  double *row;      /* [block][2 * block]: scratch */
   double power;     /* of all its results */
 } Reading;
 typedef Vec(Reading) Readings;
 
 /* ---- of one product ---- */
-static double weight_at(const PruneRelation *r, const PruneFit *f, int64_t feature,
-                        int64_t result) {
-  const PruneProduct *p = &r->products.data[f->product];
-  const ConstData *w = r->slots.data[p->slot].value->cdata;
-  if (f->bias >= 0 && feature == f->n_features - 1)
-    return const_float(r->nodes[p->node]->in[f->bias]->cdata, f->result_at[result]);
-  return const_float(w, prune_fit_weight(f, w, p->dim, feature, f->result_at[result]));
-}
-
 /* Of each feature; of a channel, where results are not sums of it alone, all of it. */
 static float *all_weights(const PruneRelation *r, const PruneFit *f, Arena *a, int64_t *each) {
   const PruneProduct *p = &r->products.data[f->product];
@@ -38,7 +30,8 @@ static float *all_weights(const PruneRelation *r, const PruneFit *f, Arena *a, i
   for (int64_t j = 0; j < f->n_features; j++) {
     if (!f->whole) prune_fit_channel(f, w, p->dim, (int)j, at);
     for (int64_t t = 0; t < *each; t++)
-      out[j * *each + t] = (float)(f->whole ? weight_at(r, f, j, t) : const_float(w, at[t]));
+      out[j * *each + t] =
+          (float)(f->whole ? prune_fit_coefficient(r, f, j, t) : const_float(w, at[t]));
   }
   return out;
 }
@@ -110,7 +103,7 @@ static double loss_without(Reading *x, int channel) {
   return fmax(sum, 0) / x->power;
 }
 
-/* by = H^-1 columns of the channel times (H^-1)_cc^-1: what goes from its weights to the others'. */
+/* by = columns of H^-1 of the channel times (H^-1)_cc^-1. */
 static bool find_factors(Reading *x, int channel) {
   const int64_t n = x->n, b = x->block, at = channel * b;
   double *small = x->row;
@@ -129,7 +122,7 @@ static bool find_factors(Reading *x, int channel) {
   return true;
 }
 
-/* m -= by m_c' (and, `turned`, m_c by' as well, less what both take): rows of the channel to all others. */
+/* Rows of all others -= by * rows of the channel; then the same of columns. */
 static void subtract_rows(double *m, const Reading *x, int64_t at) {
   const int64_t n = x->n, b = x->block;
   for (int64_t j = 0; j < n; j++)

@@ -173,8 +173,8 @@ void prune_fit_add(PruneFit *f, Arena *scratch, const ConstData *read, const Pru
 }
 
 /* ---- solution ---- */
-/* What the coefficient is now: the equations are pulled to it where samples say little. */
-static double coefficient(const PruneRelation *r, const PruneFit *f, int64_t feature, int64_t t) {
+double prune_fit_coefficient(const PruneRelation *r, const PruneFit *f, int64_t feature,
+                             int64_t t) {
   const PruneProduct *p = &r->products.data[f->product];
   if (!f->whole) return feature == t;
   if (f->bias >= 0 && feature == f->n_features - 1)
@@ -183,6 +183,7 @@ static double coefficient(const PruneRelation *r, const PruneFit *f, int64_t fea
   return const_float(w, prune_fit_weight(f, w, p->dim, feature, f->result_at[t]));
 }
 
+/* Where samples say little, coefficients stay what they are. */
 static bool add_ridge(const PruneRelation *r, PruneFit *f) {
   const double part = f->whole ? 1e-4 : 1e-3;
   const int64_t stride = f->n_features + f->n_targets;
@@ -192,7 +193,7 @@ static bool add_ridge(const PruneRelation *r, PruneFit *f) {
   for (int64_t j = 0; j < f->n_features; j++) {
     f->sums[j * stride + j] += ridge;
     for (int64_t t = 0; t < f->n_targets; t++)
-      f->sums[j * stride + f->n_features + t] += ridge * coefficient(r, f, j, t);
+      f->sums[j * stride + f->n_features + t] += ridge * prune_fit_coefficient(r, f, j, t);
   }
   return trace > 0 && isfinite(trace);
 }

@@ -222,6 +222,8 @@ void prune_fit_sample(PruneFit *f, Arena *a, const ConstData *read, const ConstD
 void prune_fit_open(PruneFit *f, Arena *a); /* sums */
 /* What the product reads in the cut model, of the same sample; nothing of other sizes. */
 void prune_fit_add(PruneFit *f, Arena *scratch, const ConstData *read, const PruneSampled *s);
+/* What a feature is multiplied by for a target in r. */
+double prune_fit_coefficient(const PruneRelation *r, const PruneFit *f, int64_t feature, int64_t t);
 /* Towards what r's weights and bias are; sums are of no use behind it. False: there is nothing to go by. */
 bool prune_fit_solve(const PruneRelation *r, PruneFit *f);
 /* Of a symmetric positive matrix, n rows whose upper half is given, and right sides behind it, which become

@@ -6,7 +6,6 @@
  * a window, these factors are fewer. No labels are needed. */
 #include <string.h>
 #include "ir/ops/nn/contraction.h"
-#include "passes/graph/rewrite.h"
 #include "passes/prune/prune.h"
 
 /* ---- which products ---- */
@@ -103,27 +102,26 @@ static bool find_window(const PruneRelation *r, const PruneProduct *p, PruneFit 
   *w = (PruneWindow){.taps = 1};
   if (f->slot != prune_slot(r, p->node, 0) || p->slot != prune_slot(r, p->node, 1)) return false;
   f->result_dim = 1;
-  if (node_is(n, "Conv") && conv_info(n, &conv)) {
+  if (conv_info(n, &conv)) {
     w->spatial = conv.spatial;
     for (int d = 0; d < conv.spatial; d++) {
       w->kernel[d] = conv.kernel[d], w->stride[d] = conv.stride[d];
       w->dilation[d] = conv.dilation[d], w->pad[d] = conv.pad_lo[d];
       w->taps *= (int)conv.kernel[d];
     }
-    return conv.group == 1 && f->dim == 1 && p->dim == 1;
+    return !conv.transposed && conv.group == 1 && f->dim == 1 && p->dim == 1;
   }
   f->result_dim = last;
-  return (node_is(n, "MatMul") || node_is(n, "Gemm")) && matmul_info(n, &matrices) && last > 0 &&
-         n->in[1]->rank == 2 && !matrices.trans_a && matrices.alpha == 1 && f->dim == last;
+  return matmul_info(n, &matrices) && last > 0 && n->in[1]->rank == 2 && !matrices.trans_a &&
+         matrices.alpha == 1 && matrices.beta == 1 && f->dim == last;
 }
 
 /* A constant that is added to each channel of the results; -1: none. */
 static int find_bias(const Node *n, int64_t channels) {
   const Value *v = n->n_in > 2 ? n->in[2] : NULL;
-  if (!v || !v->cdata || v->cdata->count != channels ||
-      (v->rank > 0 && v->cdata->dims[v->rank - 1] != channels))
-    return -1;
-  return node_is(n, "Gemm") && node_float(n, "beta", 1) != 1 ? -1 : 2;
+  const bool fits = v && v->cdata && v->cdata->count == channels &&
+                    (v->rank == 0 || v->cdata->dims[v->rank - 1] == channels);
+  return fits ? 2 : -1;
 }
 
 static bool find_results(PruneRelation *r, const PruneProduct *p, const bool *gone, PruneFit *f) {
@@ -137,7 +135,8 @@ static bool find_results(PruneRelation *r, const PruneProduct *p, const bool *go
     if (atom < 0 || !gone[prune_root(r, atom)]) f->result_at[f->n_results++] = i;
   }
   f->bias = find_bias(n, all);
-  return f->n_results > 0 && dtype_is_float(n->out[0]->dtype);
+  const bool adds_else = n->n_in > 2 && n->in[2] && f->bias < 0;
+  return f->n_results > 0 && !adds_else && dtype_is_float(n->out[0]->dtype);
 }
 
 static bool find_fit(PruneRelation *r, int product, const bool *gone, PruneFit *f, Channels *list) {

@@ -68,7 +68,7 @@ def check_fitted_weights(folder, burin, module):
              (2, {"kernel_shape": [3, 3], "auto_pad": "SAME_UPPER", "strides": [2, 1]}, True), (3, {"kernel_shape": [2, 1, 3], "pads": [0, 0, 1, 1, 0, 1]}, True)]
     cases = [{"op": "Conv", "rank": rank, "attrs": attrs, "kernel": attrs["kernel_shape"], "bias": bias} for rank, attrs, bias in convs]
     cases += [{"op": "MatMul", "rank": 0, "attrs": {}, "bias": False}, {"op": "Gemm", "rank": 0, "attrs": {"transB": 1}, "bias": True},
-              {"op": "Gemm", "rank": 0, "attrs": {}, "bias": True}]
+              {"op": "Gemm", "rank": 0, "attrs": {}, "bias": True}, {"op": "Gemm", "rank": 0, "attrs": {"beta": 0.5}, "bias": True, "plain": False}]
     for case in cases:
         turned = case["op"] == "Conv" or case["attrs"].get("transB")
         shape = (5, HIDDEN, *case.get("kernel", ())) if turned else (HIDDEN, 5)
@@ -88,7 +88,7 @@ def check_fitted_weights(folder, burin, module):
             v = weights["v"] if turned else weights["v"].T
             v = v.reshape(5, HIDDEN, -1)
             features = rows[:, stay].reshape(len(rows), -1)
-            whole = len(rows) >= 4 * (features.shape[1] + case["bias"])
+            whole = case.get("plain", True) and len(rows) >= 4 * (features.shape[1] + case["bias"])
             if whole:
                 prior = v[:, stay].reshape(5, -1)
                 if case["bias"]:
