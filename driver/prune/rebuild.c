@@ -1,8 +1,6 @@
 /* Samples for weights that make up for what is cut (passes/prune/rebuild.c): the model as it is runs once
  * on them, then in waves what of the cut one lies in front of products whose weights are fitted next. */
-#include <string.h>
 #include "driver/prune/pruner.h"
-#include "driver/session/work.h"
 
 typedef struct Rebuild {
   Pruner *z;

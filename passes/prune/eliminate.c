@@ -62,14 +62,14 @@ static double power_of(const Reading *x) {
 static bool invert(Reading *x, Arena *a) {
   static const double part = 1e-4;
   Arena *scratch = arena_child(a);
-  double *rows = ARENA_ARRAY(scratch, double, 2 * x->n * x->n), trace = 0;
-  for (int64_t j = 0; j < x->n; j++) trace += x->f->sums[j * x->n + j];
+  double *rows = ARENA_ARRAY(scratch, double, 2 * x->n * x->n);
+  const double mean = prune_mean_square(x->f->sums, x->n, x->n);
   for (int64_t j = 0; j < x->n; j++) {
     memcpy(rows + j * 2 * x->n, x->f->sums + j * x->n, sizeof *rows * (size_t)x->n);
-    rows[j * 2 * x->n + j] += part * trace / (double)x->n;
+    rows[j * 2 * x->n + j] += part * mean;
     rows[j * 2 * x->n + x->n + j] = 1;
   }
-  const bool ok = trace > 0 && isfinite(trace) && prune_solve(rows, x->n, 2 * x->n);
+  const bool ok = mean > 0 && isfinite(mean) && prune_solve(rows, x->n, 2 * x->n);
   for (int64_t j = 0; j < x->n && ok; j++)
     memcpy(x->inverse + j * x->n, rows + (j * 2 + 1) * x->n, sizeof *rows * (size_t)x->n);
   arena_free(scratch);
@@ -90,14 +90,18 @@ static bool open_reading(const PruneRelation *r, const PruneFit *f, Arena *a, Re
   return x->power > 0 && isfinite(x->power) && invert(x, a);
 }
 
+/* The square of a channel with itself, into half of x->row. */
+static void take_block(const Reading *x, const double *m, int64_t at, double *to) {
+  for (int64_t i = 0; i < x->block; i++)
+    memcpy(to + i * 2 * x->block, m + (at + i) * x->n + at, sizeof *to * (size_t)x->block);
+}
+
 /* The part of the results' power that is lost without a channel: the trace of (H^-1)_cc^-1 (ww')_cc. */
 static double loss_without(Reading *x, int channel) {
-  const int64_t n = x->n, b = x->block, at = channel * b;
+  const int64_t b = x->block, at = channel * b;
   double sum = 0;
-  for (int64_t i = 0; i < b; i++) {
-    memcpy(x->row + i * 2 * b, x->inverse + (at + i) * n + at, sizeof *x->row * (size_t)b);
-    memcpy(x->row + i * 2 * b + b, x->products + (at + i) * n + at, sizeof *x->row * (size_t)b);
-  }
+  take_block(x, x->inverse, at, x->row);
+  take_block(x, x->products, at, x->row + b);
   if (!prune_solve(x->row, b, 2 * b)) return 0;
   for (int64_t i = 0; i < b; i++) sum += x->row[i * 2 * b + b + i];
   return fmax(sum, 0) / x->power;
@@ -107,8 +111,8 @@ static double loss_without(Reading *x, int channel) {
 static bool find_factors(Reading *x, int channel) {
   const int64_t n = x->n, b = x->block, at = channel * b;
   double *small = x->row;
+  take_block(x, x->inverse, at, small);
   for (int64_t i = 0; i < b; i++) {
-    memcpy(small + i * 2 * b, x->inverse + (at + i) * n + at, sizeof *small * (size_t)b);
     memset(small + i * 2 * b + b, 0, sizeof *small * (size_t)b);
     small[i * 2 * b + b + i] = 1;
   }

@@ -54,12 +54,12 @@ static int64_t inner_of(const int64_t *dims, int rank, int dim) {
   return n;
 }
 
-/* Place i of a sample that has `all`. Where not all are taken: multiples of the golden ratio are spread
+/* Place i of a sample. Where not all are taken: multiples of the golden ratio are spread
  * evenly, in no step that rows have. */
-static Place place_at(const PruneFit *f, const PruneSampled *s, int64_t all, int64_t i) {
+static Place place_at(const PruneFit *f, const PruneSampled *s, int64_t i) {
   static const double golden = 0.61803398874989485;
   const double turns = (double)(s->first + i) * golden;
-  const int64_t at = s->n == all ? i : (int64_t)((turns - floor(turns)) * (double)all),
+  const int64_t at = s->n == s->all ? i : (int64_t)((turns - floor(turns)) * (double)s->all),
                 each = f->whole ? 1 : f->each, inner = inner_of(s->dims, s->rank, target_dim(f));
   return (Place){.outer = at / inner / each, .inner = at % inner, .e = at / inner % each};
 }
@@ -69,21 +69,17 @@ static double channel_at(const ConstData *t, int dim, Place p, int64_t index) {
                      (p.outer * t->dims[dim] + index) * inner_of(t->dims, t->rank, dim) + p.inner);
 }
 
-static int64_t all_places(const PruneFit *f, const ConstData *target) {
-  return places_of(target, target_dim(f), f->whole ? 1 : f->each);
-}
-
 void prune_fit_sample(PruneFit *f, Arena *a, const ConstData *read, const ConstData *results,
                       PruneSampled *out) {
   const ConstData *target = f->whole ? results : read;
-  const int64_t all = all_places(f, target);
   *out = (PruneSampled){.rank = target->rank, .first = f->sampled};
-  out->n = all < f->per_sample ? all : f->per_sample;
+  out->all = places_of(target, target_dim(f), f->whole ? 1 : f->each);
+  out->n = out->all < f->per_sample ? out->all : f->per_sample;
   out->dims = arena_dup(a, target->dims, sizeof *target->dims * (size_t)target->rank);
   out->targets = ARENA_ARRAY(a, float, out->n * f->n_targets + 1);
   f->sampled += out->n;
   for (int64_t i = 0; i < out->n; i++) {
-    const Place p = place_at(f, out, all, i);
+    const Place p = place_at(f, out, i);
     for (int64_t t = 0; t < f->n_targets; t++)
       out->targets[i * f->n_targets + t] = (float)channel_at(
           target, target_dim(f), p, f->whole ? f->result_at[t] : f->data_at[t * f->each + p.e]);
@@ -148,22 +144,16 @@ static bool same_dims(const PruneFit *f, const ConstData *read, const PruneSampl
   return true;
 }
 
-static int64_t sampled_places(const PruneFit *f, const PruneSampled *s) {
-  int64_t all = f->whole ? 1 : f->each;
-  for (int d = 0; d < s->rank; d++) all *= d == target_dim(f) ? 1 : s->dims[d];
-  return all;
-}
-
 void prune_fit_add(PruneFit *f, Arena *scratch, const ConstData *read, const PruneSampled *s) {
   if (!same_dims(f, read, s)) return;
-  const int64_t stride = f->n_features + f->n_targets, all = sampled_places(f, s);
+  const int64_t stride = f->n_features + f->n_targets;
   float *rows = ARENA_ARRAY(scratch, float, BLOCK *stride);
   for (int64_t i = 0; i < s->n; i += BLOCK) {
     const int n = s->n - i < BLOCK ? (int)(s->n - i) : BLOCK;
     if (n < BLOCK) memset(rows, 0, sizeof *rows * (size_t)(BLOCK * stride));
     for (int b = 0; b < n; b++) {
       float *row = rows + b * stride;
-      take_features(f, read, s, place_at(f, s, all, i + b), row);
+      take_features(f, read, s, place_at(f, s, i + b), row);
       memcpy(row + f->n_features, s->targets + (i + b) * f->n_targets,
              sizeof *row * (size_t)f->n_targets);
     }
@@ -183,19 +173,23 @@ double prune_fit_coefficient(const PruneRelation *r, const PruneFit *f, int64_t 
   return const_float(w, prune_fit_weight(f, w, p->dim, feature, f->result_at[t]));
 }
 
+double prune_mean_square(const double *sums, int64_t n, int64_t stride) {
+  double trace = 0;
+  for (int64_t j = 0; j < n; j++) trace += sums[j * stride + j];
+  return trace / (double)n;
+}
+
 /* Where samples say little, coefficients stay what they are. */
 static bool add_ridge(const PruneRelation *r, PruneFit *f) {
-  const double part = f->whole ? 1e-4 : 1e-3;
   const int64_t stride = f->n_features + f->n_targets;
-  double trace = 0;
-  for (int64_t j = 0; j < f->n_features; j++) trace += f->sums[j * stride + j];
-  const double ridge = part * trace / f->n_features;
+  const double mean = prune_mean_square(f->sums, f->n_features, stride),
+               ridge = (f->whole ? 1e-4 : 1e-3) * mean;
   for (int64_t j = 0; j < f->n_features; j++) {
     f->sums[j * stride + j] += ridge;
     for (int64_t t = 0; t < f->n_targets; t++)
       f->sums[j * stride + f->n_features + t] += ridge * prune_fit_coefficient(r, f, j, t);
   }
-  return trace > 0 && isfinite(trace);
+  return mean > 0 && isfinite(mean);
 }
 
 /* row[from..to) -= by * other */

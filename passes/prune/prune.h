@@ -208,9 +208,9 @@ typedef Vec(PruneFit) PruneFits;
 
 typedef struct PruneSampled { /* targets of a sample */
   int rank;
-  int64_t *dims; /* of the tensor they are of */
-  int64_t first; /* number of its first place, of all samples */
-  int64_t n;
+  int64_t *dims;  /* of the tensor they are of */
+  int64_t first;  /* number of its first place, of all samples */
+  int64_t n, all; /* places: that were taken, and that it has */
   float *targets; /* [n][n_targets] */
 } PruneSampled;
 
@@ -226,6 +226,7 @@ void prune_fit_add(PruneFit *f, Arena *scratch, const ConstData *read, const Pru
 double prune_fit_coefficient(const PruneRelation *r, const PruneFit *f, int64_t feature, int64_t t);
 /* Towards what r's weights and bias are; sums are of no use behind it. False: there is nothing to go by. */
 bool prune_fit_solve(const PruneRelation *r, PruneFit *f);
+double prune_mean_square(const double *sums, int64_t n, int64_t stride); /* of features */
 /* Of a symmetric positive matrix, n rows whose upper half is given, and right sides behind it, which become
  * the solution: Cholesky, by rows. False: no number. */
 bool prune_solve(double *rows, int64_t n, int64_t stride);

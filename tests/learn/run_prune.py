@@ -3,7 +3,6 @@ Both are run by ONNX Runtime, the pruned one by burin, too. Networks with random
 tied in many ways (prune_nets.py), and shared models.
 
     run_prune.py [BURIN [NAME…]]"""
-import json
 import os
 import shutil
 import subprocess
